@@ -1,0 +1,56 @@
+#include "mmu_core/stats/labels.h"
+
+#include <array>
+#include <cstddef>
+#include <string_view>
+
+namespace mmu {
+namespace {
+
+template <typename Enum, size_t N>
+std::string_view Name(const std::array<std::string_view, N>& names,
+                      Enum value) {
+  const auto index = static_cast<size_t>(value);
+  return index < N ? names[index] : "invalid";
+}
+
+constexpr std::array<std::string_view, 9> kLockOpNames = {
+    "fault", "enable", "split", "clear", "age", "zap", "recover", "memslot", "notifier"};
+constexpr std::array<std::string_view, 2> kLockModeNames = {
+    "read", "write"};
+constexpr std::array<std::string_view, 3> kFlushScopeNames = {
+    "vm", "range", "vcpu"};
+constexpr std::array<std::string_view, 10> kFlushReasonNames = {
+    "zap", "write_protect", "clear_dirty", "split", "recover", "unsync", "root", "notifier", "age", "bbm"};
+constexpr std::array<std::string_view, 5> kStallCauseNames = {
+    "write_protect", "split", "lock", "flush", "ring_full"};
+constexpr std::array<std::string_view, 5> kSplitTriggerNames = {
+    "eager", "clear", "fault", "nx", "request"};
+constexpr std::array<std::string_view, 4> kSplitFailureNames = {
+    "no_memory", "raced", "limit", "invalid_root"};
+
+}  // namespace
+
+std::string_view ToString(LockOp op) {
+  return Name(kLockOpNames, op);
+}
+std::string_view ToString(LockMode mode) {
+  return Name(kLockModeNames, mode);
+}
+std::string_view ToString(FlushScope scope) {
+  return Name(kFlushScopeNames, scope);
+}
+std::string_view ToString(FlushReason reason) {
+  return Name(kFlushReasonNames, reason);
+}
+std::string_view ToString(StallCause cause) {
+  return Name(kStallCauseNames, cause);
+}
+std::string_view ToString(SplitTrigger trigger) {
+  return Name(kSplitTriggerNames, trigger);
+}
+std::string_view ToString(SplitFailure failure) {
+  return Name(kSplitFailureNames, failure);
+}
+
+}  // namespace mmu

@@ -1,0 +1,73 @@
+// The bounded sets of words by which costs are told apart: which operation
+// took mmu_lock, why a TLB flush was issued, why a vCPU stood still. They are
+// the label values of the exported series, so a new one is a new series.
+
+#ifndef MMU_CORE_STATS_LABELS_H_
+#define MMU_CORE_STATS_LABELS_H_
+
+#include <cstdint>
+#include <string_view>
+
+namespace mmu {
+
+// Who took mmu_lock.
+enum class LockOp : uint8_t {
+  kFault,
+  kEnable,
+  kSplit,
+  kClear,
+  kAge,
+  kZap,
+  kRecover,
+  kMemslot,
+  kNotifier,
+};
+inline constexpr int kLockOps = 9;
+
+enum class LockMode : uint8_t { kRead, kWrite };
+inline constexpr int kLockModes = 2;
+
+enum class FlushScope : uint8_t { kVm, kRange, kVcpu };
+inline constexpr int kFlushScopes = 3;
+
+enum class FlushReason : uint8_t {
+  kZap,
+  kWriteProtect,
+  kClearDirty,
+  kSplit,
+  kRecover,
+  kUnsync,
+  kRoot,
+  kNotifier,
+  kAge,
+  kBbm,
+};
+inline constexpr int kFlushReasons = 10;
+
+enum class StallCause : uint8_t {
+  kWriteProtect,
+  kSplit,
+  kLock,
+  kFlush,
+  kRingFull,
+};
+inline constexpr int kStallCauses = 5;
+
+// What asked for a huge page to be split.
+enum class SplitTrigger : uint8_t { kEager, kClear, kFault, kNx, kRequest };
+inline constexpr int kSplitTriggers = 5;
+
+enum class SplitFailure : uint8_t { kNoMemory, kRaced, kLimit, kInvalidRoot };
+inline constexpr int kSplitFailures = 4;
+
+std::string_view ToString(LockOp op);
+std::string_view ToString(LockMode mode);
+std::string_view ToString(FlushScope scope);
+std::string_view ToString(FlushReason reason);
+std::string_view ToString(StallCause cause);
+std::string_view ToString(SplitTrigger trigger);
+std::string_view ToString(SplitFailure failure);
+
+}  // namespace mmu
+
+#endif  // MMU_CORE_STATS_LABELS_H_
