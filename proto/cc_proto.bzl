@@ -59,8 +59,6 @@ def _generate_impl(ctx):
     args.add("--cpp_out=" + out)
     if ctx.attr.grpc:
         args.add("--plugin=protoc-gen-grpc=/usr/bin/grpc_cpp_plugin")
-
-        # Mocks are generated into headers of their own; we use none.
         args.add("--grpc_out=" + out)
     args.add_all(ctx.files.srcs)
     ctx.actions.run(
@@ -119,10 +117,9 @@ def mmud_cc_proto(name, srcs, deps = [], grpc = True, **kwargs):
         hdrs = [":" + name + "_headers"],
         # Generated code is not held to our warnings.
         copts = ["-w"],
-        # As system headers, so that their warnings are not ours either.
-        includes = ["/".join([".."] * len(native.package_name()[len(_ROOT):].split("/")))],
         visibility = visibility,
         deps = deps + [
+            "//proto:import_root",
             "@debian//:grpcpp" if grpc else "@debian//:protobuf",
         ],
         **kwargs
