@@ -1,0 +1,25 @@
+// Which memory is young: testing and clearing the Accessed bits of a range.
+
+#ifndef MMU_CORE_AGING_AGING_H_
+#define MMU_CORE_AGING_AGING_H_
+
+#include <cstdint>
+#include <vector>
+
+namespace mmu {
+
+enum class AgeMode : uint8_t { kTest, kTestAndClear };
+
+// A value. A page is young if a leaf SPTE that maps it has its Accessed bit
+// set; a huge leaf is one unit, so all its pages are young or none (AGE-17).
+// Pages that nothing maps are neither young nor old.
+struct AgeResult {
+  uint64_t young_page_count = 0;   // 4 KiB pages
+  uint64_t old_page_count = 0;
+  // One bit per page of the asked range, bit 0 its first page: 1 is young.
+  std::vector<uint64_t> young;
+};
+
+}  // namespace mmu
+
+#endif  // MMU_CORE_AGING_AGING_H_

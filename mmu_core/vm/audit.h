@@ -1,0 +1,40 @@
+// The auditor: verifies that a whole VM obeys the MMU's invariants.
+//
+//   INV-1  Every table reachable from a root is owned by exactly one parent
+//          entry, its gfn and level follow from where it hangs, and the number
+//          of reachable tables equals the table count.
+//   INV-2  pages_4k/2m/1g equal the leafs found by a full walk (STAT-41).
+//   INV-3  Each present SPTE is one that its format allows, with a legal
+//          (host-writable, MMU-writable, W) triple (SPTE-15, SPTE-20); no
+//          reachable entry is frozen (SPTE-47).
+//   INV-4  Each leaf maps the host frame that its memslot names, at a level
+//          that slot and hardware allow, and no leaf lies outside all slots.
+//   INV-5  A writable 4K SPTE of a logged slot belongs to a page whose dirty
+//          bit is set (open or sealed), or a TLB flush is owed; no huge SPTE
+//          of a slot that was write-protected is writable while it logs.
+//   INV-6  A TLB entry that survives the last flush agrees with the tables:
+//          same frame, and writable only if the SPTE is.
+//   INV-7  The root is valid and referenced; invalid roots hold no mapping
+//          once zapped (TDP-07).
+
+#ifndef MMU_CORE_VM_AUDIT_H_
+#define MMU_CORE_VM_AUDIT_H_
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+namespace mmu {
+
+struct AuditReport {
+  std::vector<std::string> violations;  // each names its INV-n and the place
+  uint64_t tables_checked = 0;
+  uint64_t leafs_checked = 0;
+  uint64_t tlb_entries_checked = 0;
+
+  bool ok() const { return violations.empty(); }
+};
+
+}  // namespace mmu
+
+#endif  // MMU_CORE_VM_AUDIT_H_

@@ -1,0 +1,106 @@
+// Splitting huge pages ahead of the guest's writes, at a bounded pace.
+//
+// A job goes through its ranges chunk by chunk. Each chunk takes mmu_lock for
+// read, splits until the chunk or `max_lock_hold` is used up, and lets go;
+// between chunks the job waits as its Throttle says, and looks whether it was
+// cancelled, paused or retuned. It is best effort: what could not be split
+// stays huge and is split by the guest's first write (TDP-63). Cancelling
+// never undoes anything.
+
+#ifndef MMU_CORE_VM_SPLIT_JOB_H_
+#define MMU_CORE_VM_SPLIT_JOB_H_
+
+#include <array>
+#include <cstdint>
+#include <memory>
+#include <vector>
+
+#include "absl/status/status.h"
+#include "absl/time/time.h"
+#include "mmu_core/base/gfn_range.h"
+#include "mmu_core/base/level.h"
+#include "mmu_core/stats/labels.h"
+#include "mmu_core/stats/mmu_cost.h"
+#include "mmu_core/sync/mutex.h"
+#include "mmu_core/vm/throttle.h"
+
+namespace mmu {
+
+class Vm;
+
+enum class SplitOrder : uint8_t { kAscending, kDescending };
+
+struct SplitRequest {
+  std::vector<GfnRange> ranges;  // of address space 0; empty means all slots
+  Level target = Level::k4K;     // k4K or k2M
+  SplitOrder order = SplitOrder::kAscending;
+  Throttle throttle;
+};
+
+// Where a job stands. A value.
+struct SplitProgress {
+  int64_t total_bytes = 0;
+  int64_t done_bytes = 0;
+  int64_t split_1g_count = 0;
+  int64_t split_2m_count = 0;
+  std::array<int64_t, kSplitFailures> skipped_by_reason{};
+  std::array<absl::Duration, kThrottleLimits> throttled{};
+  absl::Duration eta;  // InfiniteDuration while unknown
+  MmuCost cost;
+  enum class State : uint8_t {
+    kPending,
+    kRunning,
+    kPaused,
+    kDone,
+    kCancelled,
+  } state = State::kPending;
+};
+
+// Legal moves: kPending -> kRunning -> {kPaused <-> kRunning} -> kDone or
+// kCancelled. Run moves; Pause, Resume and Cancel ask Run to move.
+// Thread-safe. Must not outlive its Vm.
+class SplitJob {
+ public:
+  // Fails with INVALID_THROTTLE, INVALID_RANGE, INVALID_SIZE.
+  static absl::StatusOr<std::shared_ptr<SplitJob>> Create(
+      Vm& vm, const SplitRequest& request);
+
+  // Runs to the end on the calling thread; returns OK also when cancelled
+  // (Progress().state tells). Call once. Takes slots_lock chunk by chunk.
+  absl::Status Run();
+
+  void Cancel();
+  void Pause();
+  void Resume();
+  // Takes effect at the next chunk.
+  absl::Status SetThrottle(const Throttle& throttle);
+
+  SplitProgress Progress() const;
+  Throttle throttle() const;
+
+ private:
+  SplitJob(Vm& vm, SplitRequest request, std::vector<GfnRange> ranges);
+
+  bool WaitWhilePausedOrCancelled();
+  void Pace(const SplitProgress& chunk, const Throttle& throttle,
+            absl::Duration chunk_wall, int64_t stall_nanos_before);
+  void Sleep(absl::Duration duration, ThrottleLimit limit);
+
+  Vm& vm_;
+  const SplitRequest request_;
+  const std::vector<GfnRange> ranges_;
+
+  mutable Mutex mu_;
+  CondVar changed_;
+  Throttle throttle_ ABSL_GUARDED_BY(mu_);
+  SplitProgress progress_ ABSL_GUARDED_BY(mu_);
+  bool cancelled_ ABSL_GUARDED_BY(mu_) = false;
+  bool paused_ ABSL_GUARDED_BY(mu_) = false;
+};
+
+// Checks a throttle's fields; reason INVALID_THROTTLE.
+absl::Status ValidateThrottle(const Throttle& throttle);
+
+}  // namespace mmu
+
+#endif  // MMU_CORE_VM_SPLIT_JOB_H_

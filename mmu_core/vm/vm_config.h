@@ -1,0 +1,51 @@
+// What a VM is made of. Plain data that a caller fills in; Vm::Create and
+// Vm::SetMemslot check it.
+
+#ifndef MMU_CORE_VM_VM_CONFIG_H_
+#define MMU_CORE_VM_VM_CONFIG_H_
+
+#include <cstdint>
+#include <vector>
+
+#include "mmu_core/base/address.h"
+#include "mmu_core/base/level.h"
+#include "mmu_core/memory/host_memory.h"
+
+namespace mmu {
+
+// Layout of the second-stage tables (SDM vol. 3, 29.3; APM vol. 2, 15.25).
+enum class EntryFormat : uint8_t { kEpt, kNpt };
+
+// One memslot to create or change. `slot` and `address_space` name it; the
+// other fields are what it shall become (SLOT-11).
+struct MemslotConfig {
+  uint32_t slot = 0;       // 0..32763
+  int address_space = 0;   // 0 normal, 1 SMM (TRM-07)
+  Gpa gpa;                 // multiple of 4096
+  uint64_t size_bytes = 0; // multiple of 4096; 0 deletes
+  BackingKind backing = BackingKind::kAnonymous;
+  Level host_page_level = Level::k4K;  // k4K, k2M or k1G (SLOT-44)
+  enum class Mode : uint8_t { kReadWrite, kReadOnly } mode = Mode::kReadWrite;
+};
+
+struct VmConfig {
+  EntryFormat format = EntryFormat::kEpt;
+  int root_levels = 4;                // 4 or 5
+  Level max_page_level = Level::k1G;  // largest leaf the hardware has (TRM-03)
+  int vcpu_count = 1;                 // 1..kMaxVcpus
+  std::vector<MemslotConfig> memslots;
+};
+
+inline constexpr int kMaxVcpus = 256;
+
+// A memslot as it is.
+struct MemslotInfo {
+  MemslotConfig config;
+  uint64_t generation = 0;       // of the slot set that holds it (SLOT-21)
+  bool dirty_log_enabled = false;
+  bool has_contents = true;      // false: metadata-only backing
+};
+
+}  // namespace mmu
+
+#endif  // MMU_CORE_VM_VM_CONFIG_H_

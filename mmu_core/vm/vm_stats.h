@@ -1,0 +1,87 @@
+// Copies of a VM's counters, taken by reading memory only.
+
+#ifndef MMU_CORE_VM_VM_STATS_H_
+#define MMU_CORE_VM_VM_STATS_H_
+
+#include <array>
+#include <cstdint>
+#include <vector>
+
+#include "mmu_core/base/access.h"
+#include "mmu_core/stats/labels.h"
+#include "mmu_core/stats/latency_histogram.h"
+#include "mmu_core/sync/mmu_lock.h"
+#include "mmu_core/tlb/remote_flush.h"
+
+namespace mmu {
+
+// STAT-20..28, one vCPU's. Names are KVM's.
+struct VcpuStatsSnapshot {
+  uint64_t pf_taken = 0;
+  uint64_t pf_fixed = 0;
+  uint64_t pf_emulate = 0;
+  uint64_t pf_spurious = 0;
+  uint64_t pf_fast = 0;
+  uint64_t pf_mmio_spte_created = 0;
+  uint64_t pf_guest = 0;
+  uint64_t tlb_flush = 0;
+  uint64_t invlpg = 0;
+
+  // Beyond KVM's.
+  uint64_t accesses = 0;
+  uint64_t writes = 0;
+  uint64_t dirty_pages = 0;  // clean -> dirty transitions by this vCPU
+  std::array<std::array<uint64_t, kAccessKinds>, kFaultResults> faults{};
+  std::array<int64_t, kStallCauses> stall_nanos{};
+
+  void Add(const VcpuStatsSnapshot& other);
+};
+
+// STAT-01..14, one VM's.
+struct VmStatsSnapshot {
+  uint64_t remote_tlb_flush = 0;
+  uint64_t remote_tlb_flush_requests = 0;
+  uint64_t mmu_shadow_zapped = 0;
+  uint64_t mmu_pte_write = 0;
+  uint64_t mmu_pde_zapped = 0;
+  uint64_t mmu_flooded = 0;
+  uint64_t mmu_recycled = 0;
+  uint64_t mmu_cache_miss = 0;
+  uint64_t mmu_unsync = 0;
+  uint64_t mmu_shadow_pages = 0;
+  uint64_t pages_4k = 0;
+  uint64_t pages_2m = 0;
+  uint64_t pages_1g = 0;
+  uint64_t nx_lpage_splits = 0;
+  uint64_t max_mmu_rmap_size = 0;
+  uint64_t max_mmu_page_hash_collisions = 0;
+
+  // Beyond KVM's.
+  uint64_t table_pages = 0;        // TDP tables in use, roots included
+  int64_t guest_memory_bytes = 0;  // sum of slot sizes
+};
+
+// What the exporter reads. Arrays are indexed by the enums of labels.h.
+struct MmuMetrics {
+  LockMetrics lock;
+  FlushMetrics flush;
+  std::array<std::array<uint64_t, kSplitTriggers>, 2> splits{};  // [0] from 2m,
+                                                                 // [1] from 1g
+  std::array<uint64_t, kSplitFailures> split_failures{};
+  std::array<uint64_t, 2> recoveries{};  // [0] to 2m, [1] to 1g
+  uint64_t dirty_pages = 0;
+  uint64_t harvested_pages = 0;
+  uint64_t cleared_pages = 0;
+  uint64_t unacked_epochs = 0;
+  uint64_t aged_young = 0;
+  uint64_t aged_old = 0;
+  LatencySnapshot fault_fast, fault_slow;  // sampled
+  LatencySnapshot split_chunk, dirty_log_start, dirty_log_seal,
+      dirty_log_clear, aging;
+  std::array<absl::Duration, 5> split_throttled{};  // by ThrottleLimit
+  VcpuStatsSnapshot vcpus;  // summed
+};
+
+}  // namespace mmu
+
+#endif  // MMU_CORE_VM_VM_STATS_H_
