@@ -1,0 +1,176 @@
+// mmu_lock: the reader-writer lock of one VM's page tables, and the witnesses
+// that prove in which mode it is held.
+//
+// It differs from std::shared_mutex in three ways (LCK-04):
+//  - Whoever holds it can ask, for the price of a load, whether somebody waits
+//    (IsContended), and so let others in at a convenient point.
+//  - It is fair: waiters are served in the order in which they queued, readers
+//    that stand next to each other together. A reader that arrives while
+//    anybody is queued queues too, so neither side starves.
+//  - It measures who waited for it and who held it, for how long.
+// For its place among the locks see mmu_core/LOCKING.md.
+
+#ifndef MMU_CORE_SYNC_MMU_LOCK_H_
+#define MMU_CORE_SYNC_MMU_LOCK_H_
+
+#include <atomic>
+#include <cstdint>
+
+#include "absl/base/thread_annotations.h"
+#include "mmu_core/stats/labels.h"
+#include "mmu_core/stats/mmu_cost.h"
+#include "mmu_core/sync/lock_metrics.h"
+#include "mmu_core/sync/mutex.h"
+
+namespace mmu {
+
+// Taken only through MmuReadLocked and MmuWriteLocked. Not recursive in any
+// mode: a reader that asks again deadlocks behind a queued writer, and a read
+// holder never upgrades (LCK-02); both are checked in debug builds.
+// Thread-safe.
+class ABSL_LOCKABLE MmuLock {
+ public:
+  MmuLock() = default;
+  ~MmuLock();
+  MmuLock(const MmuLock&) = delete;
+  MmuLock& operator=(const MmuLock&) = delete;
+
+  // True while somebody waits. One relaxed load; a hint, at once out of date.
+  bool IsContended() const {
+    return (state_.load(std::memory_order_relaxed) & kQueued) != 0;
+  }
+
+  LockMetrics Snapshot() const { return metrics_.Snapshot(); }
+
+ private:
+  friend class MmuLockHold;
+  struct Waiter;
+
+  // state_: bits 0-30 number of readers, bit 31 a writer holds it, bit 32
+  // somebody is queued.
+  static constexpr uint64_t kReader = 1;
+  static constexpr uint64_t kReaderMask = (uint64_t{1} << 31) - 1;
+  static constexpr uint64_t kWriter = uint64_t{1} << 31;
+  static constexpr uint64_t kQueued = uint64_t{1} << 32;
+
+  // Both return the nanoseconds waited, or -1 if the lock was free.
+  int64_t LockRead() {
+    const uint64_t old = state_.fetch_add(kReader, std::memory_order_acquire);
+    return (old & (kWriter | kQueued)) == 0 ? -1 : LockReadSlow();
+  }
+  int64_t LockWrite() {
+    uint64_t expected = 0;
+    return state_.compare_exchange_strong(expected, kWriter,
+                                          std::memory_order_acquire,
+                                          std::memory_order_relaxed)
+               ? -1
+               : Queue(LockMode::kWrite);
+  }
+  void UnlockRead() {
+    const uint64_t old = state_.fetch_sub(kReader, std::memory_order_release);
+    if ((old & kQueued) != 0 && (old & kReaderMask) == kReader) Grant();
+  }
+  void UnlockWrite() {
+    const uint64_t old = state_.fetch_sub(kWriter, std::memory_order_release);
+    if ((old & kQueued) != 0) Grant();
+  }
+
+  int64_t LockReadSlow();
+  int64_t Queue(LockMode mode);
+  // Hands the lock to as many waiters from the head of the queue as can have
+  // it together.
+  void Grant();
+  Waiter* TakeGrantable() ABSL_EXCLUSIVE_LOCKS_REQUIRED(queue_mu_);
+
+  alignas(kCacheLineBytes) std::atomic<uint64_t> state_{0};
+  alignas(kCacheLineBytes) Mutex queue_mu_;  // leaf
+  Waiter* head_ ABSL_GUARDED_BY(queue_mu_) = nullptr;
+  Waiter* tail_ ABSL_GUARDED_BY(queue_mu_) = nullptr;
+  LockMetricsRecorder metrics_;
+};
+
+// What the two witnesses have in common: one hold of the lock and its
+// measurement. Use the witnesses.
+// Externally synchronised: belongs to the thread that made it.
+class MmuLockHold {
+ public:
+  MmuLockHold(MmuLock& lock, LockMode mode, LockOp op, MmuCost* cost)
+      : lock_(lock), mode_(mode), op_(op), cost_(cost) {}
+  ~MmuLockHold() {
+    if (held_) Release();
+  }
+  MmuLockHold(const MmuLockHold&) = delete;
+  MmuLockHold& operator=(const MmuLockHold&) = delete;
+
+  void Acquire();
+  void Release();
+  void Yield();
+  bool IsContended() const { return lock_.IsContended(); }
+  bool held() const { return held_; }
+  const MmuLock& lock() const { return lock_; }
+
+ private:
+  MmuLock& lock_;
+  const LockMode mode_;
+  const LockOp op_;
+  bool held_ = false;
+  MmuCost* const cost_;       // nullable
+  uint64_t hold_weight_ = 0;  // acquisitions that this hold stands for
+  int64_t held_since_ = 0;    // ns; 0: the hold time is not taken
+};
+
+// Proof that the calling thread holds mmu_lock in read mode. Functions that
+// need it take a `const MmuReadLocked&`.
+// Externally synchronised: belongs to the thread that made it.
+class ABSL_SCOPED_LOCKABLE MmuReadLocked {
+ public:
+  // `cost` (may be null; must outlive this) gets lock_wait and max_lock_hold.
+  explicit MmuReadLocked(MmuLock& lock, LockOp op, MmuCost* cost = nullptr)
+      ABSL_SHARED_LOCK_FUNCTION(lock)
+      : hold_(lock, LockMode::kRead, op, cost) {
+    hold_.Acquire();
+  }
+  ~MmuReadLocked() ABSL_UNLOCK_FUNCTION() = default;
+
+  // True if somebody waits for the lock (TDP-20).
+  bool NeedYield() const { return hold_.IsContended(); }
+  // Drops the lock, lets those who wait go first, takes it again in read mode.
+  // Everything read from the tables before is out of date afterwards.
+  void Yield() { hold_.Yield(); }
+  // To drop the lock around something that may block; held again after Relock.
+  void Unlock() ABSL_UNLOCK_FUNCTION() { hold_.Release(); }
+  void Relock() ABSL_SHARED_LOCK_FUNCTION() { hold_.Acquire(); }
+
+  bool held() const { return hold_.held(); }
+  const MmuLock& lock() const { return hold_.lock(); }
+
+ private:
+  MmuLockHold hold_;
+};
+
+// Proof that the calling thread holds mmu_lock in write mode; else as above.
+// Externally synchronised: belongs to the thread that made it.
+class ABSL_SCOPED_LOCKABLE MmuWriteLocked {
+ public:
+  explicit MmuWriteLocked(MmuLock& lock, LockOp op, MmuCost* cost = nullptr)
+      ABSL_EXCLUSIVE_LOCK_FUNCTION(lock)
+      : hold_(lock, LockMode::kWrite, op, cost) {
+    hold_.Acquire();
+  }
+  ~MmuWriteLocked() ABSL_UNLOCK_FUNCTION() = default;
+
+  bool NeedYield() const { return hold_.IsContended(); }
+  void Yield() { hold_.Yield(); }
+  void Unlock() ABSL_UNLOCK_FUNCTION() { hold_.Release(); }
+  void Relock() ABSL_EXCLUSIVE_LOCK_FUNCTION() { hold_.Acquire(); }
+
+  bool held() const { return hold_.held(); }
+  const MmuLock& lock() const { return hold_.lock(); }
+
+ private:
+  MmuLockHold hold_;
+};
+
+}  // namespace mmu
+
+#endif  // MMU_CORE_SYNC_MMU_LOCK_H_

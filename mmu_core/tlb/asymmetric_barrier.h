@@ -1,0 +1,63 @@
+// A memory barrier whose frequent side costs nothing.
+//
+// Two threads that each store to one variable and then load the other's both
+// need a full barrier in between, or both may read the old value. Where one
+// side runs at every guest access and the other once per flush, the frequent
+// side only keeps the compiler from reordering (LightBarrier) and the rare side
+// makes every running thread of the process execute a full barrier
+// (HeavyBarrier, membarrier(2)). Where the kernel has no such call both are
+// ordinary sequentially consistent fences; which, is decided at start-up.
+
+#ifndef MMU_CORE_TLB_ASYMMETRIC_BARRIER_H_
+#define MMU_CORE_TLB_ASYMMETRIC_BARRIER_H_
+
+#include <atomic>
+
+#include "absl/base/optimization.h"
+
+// ThreadSanitizer does not model fences: with it both barriers are nothing, and
+// the accesses they stand between must be sequentially consistent themselves
+// (kBarrierOrder).
+#if defined(__SANITIZE_THREAD__)
+#define MMU_TSAN 1
+#elif defined(__has_feature)
+#if __has_feature(thread_sanitizer)
+#define MMU_TSAN 1
+#endif
+#endif
+
+namespace mmu {
+
+namespace asymmetric_barrier_internal {
+// Set before main(), never changed after.
+extern const bool have_membarrier;
+}  // namespace asymmetric_barrier_internal
+
+#ifdef MMU_TSAN
+
+// Order of the accesses on both sides of a barrier.
+inline constexpr std::memory_order kBarrierOrder = std::memory_order_seq_cst;
+inline void LightBarrier() {}
+inline void HeavyBarrier() {}
+
+#else
+
+inline constexpr std::memory_order kBarrierOrder = std::memory_order_relaxed;
+
+// Thread-safe.
+inline void LightBarrier() {
+  if (ABSL_PREDICT_TRUE(asymmetric_barrier_internal::have_membarrier)) {
+    std::atomic_signal_fence(std::memory_order_seq_cst);
+  } else {
+    std::atomic_thread_fence(std::memory_order_seq_cst);
+  }
+}
+
+// Thread-safe. Takes microseconds.
+void HeavyBarrier();
+
+#endif
+
+}  // namespace mmu
+
+#endif  // MMU_CORE_TLB_ASYMMETRIC_BARRIER_H_

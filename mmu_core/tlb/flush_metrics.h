@@ -1,0 +1,33 @@
+// What remote TLB flushes cost, by scope and by reason.
+
+#ifndef MMU_CORE_TLB_FLUSH_METRICS_H_
+#define MMU_CORE_TLB_FLUSH_METRICS_H_
+
+#include <array>
+#include <cstdint>
+
+#include "mmu_core/stats/labels.h"
+#include "mmu_core/stats/latency_histogram.h"
+
+namespace mmu {
+
+// A value: a copy of one VM's totals, or the sum of several.
+struct FlushMetrics {
+  // STAT-02: remote flushes asked for; the sum of requests_by_reason.
+  uint64_t remote_tlb_flush_requests = 0;
+  // STAT-01: those that interrupted at least one vCPU.
+  uint64_t remote_tlb_flush = 0;
+
+  // Indexed by static_cast<int> of the label.
+  std::array<std::array<uint64_t, kFlushReasons>, kFlushScopes> flushes{};
+  std::array<uint64_t, kFlushReasons> requests{};
+  std::array<uint64_t, kFlushReasons> kicked{};  // vCPUs interrupted
+  std::array<uint64_t, kFlushReasons> elided{};  // found to be unnecessary
+  std::array<LatencySnapshot, kFlushScopes> seconds;  // until acknowledged
+
+  void Add(const FlushMetrics& other);
+};
+
+}  // namespace mmu
+
+#endif  // MMU_CORE_TLB_FLUSH_METRICS_H_

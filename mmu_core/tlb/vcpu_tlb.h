@@ -1,0 +1,127 @@
+// The TLB of one model vCPU: translations the vCPU uses without looking at the
+// tables again. It keeps stale ones until it is told to flush; that is what it
+// is for: a flush that an MMU forgets shows as a wrong access (TLB-12).
+
+#ifndef MMU_CORE_TLB_VCPU_TLB_H_
+#define MMU_CORE_TLB_VCPU_TLB_H_
+
+#include <cstddef>
+#include <cstdint>
+#include <memory>
+
+#include "absl/base/optimization.h"
+#include "mmu_core/base/address.h"
+#include "mmu_core/base/level.h"
+
+namespace mmu {
+
+// One cached translation, at the mapping's own size. A value.
+struct TlbEntry {
+  Gfn base_gfn;  // aligned to `level`
+  Pfn pfn;       // of the page's first frame
+  // First byte of the mapped page in this process; null if the backing keeps
+  // no contents.
+  std::byte* host = nullptr;
+  uint64_t root_id = 0;  // of the root it was read from; for audits
+  Level level = Level::k4K;
+  bool writable = false;
+  bool executable = false;
+  bool dirty_set = false;  // the SPTE's D bit is known to be set
+};
+
+// Three direct-mapped arrays, one per page size, so an insertion may drop any
+// other entry of its size.
+// Externally synchronised by the vCPU: only its thread may call.
+class VcpuTlb {
+ public:
+  static constexpr int kEntries4K = 1024;
+  static constexpr int kEntries2M = 256;
+  static constexpr int kEntries1G = 16;
+  // Frame numbers must be below 2^40 (52 bits of physical address).
+  static constexpr int kGfnBits = 52 - kPageShift;
+
+  VcpuTlb();
+  VcpuTlb(const VcpuTlb&) = delete;
+  VcpuTlb& operator=(const VcpuTlb&) = delete;
+
+  // The entry that translates `gfn`, the smallest page first, or null. Valid
+  // until the next non-const call.
+  const TlbEntry* Lookup(Gfn gfn) const {
+    if (const Slot& s = SlotOf(gfn, Level::k4K);
+        ABSL_PREDICT_TRUE(s.tag == TagOf(gfn, Level::k4K))) {
+      return &s.entry;
+    }
+    if (const Slot& s = SlotOf(gfn, Level::k2M);
+        s.tag == TagOf(gfn, Level::k2M)) {
+      return &s.entry;
+    }
+    if (const Slot& s = SlotOf(gfn, Level::k1G);
+        s.tag == TagOf(gfn, Level::k1G)) {
+      return &s.entry;
+    }
+    return nullptr;
+  }
+
+  // REQUIRES: entry.level <= k1G and entry.base_gfn is aligned to it.
+  void Insert(const TlbEntry& entry);
+
+  // Drops everything; takes constant time.
+  void FlushAll();
+  // Drops what translates `gfn`, whatever the size (the flush of its own
+  // translation that a vCPU does after a fault, PF-18).
+  void FlushGfn(Gfn gfn);
+  // Drops at most one entry, chosen by `random`: a TLB may forget at will.
+  void DropRandom(uint64_t random);
+
+  // Calls fn(const TlbEntry&) for each entry.
+  template <typename Fn>
+  void ForEach(Fn fn) const {
+    for (int i = 0; i < kSlots; ++i) {
+      if (IsLive(slots_[i])) fn(slots_[i].entry);
+    }
+  }
+
+ private:
+  static constexpr int kSlots = kEntries4K + kEntries2M + kEntries1G;
+  static constexpr int kEpochBits = 64 - kGfnBits;
+
+  // One cache line. The tag is the page number at the entry's size and the
+  // epoch of the insertion, so one comparison answers "same page, and not
+  // flushed since". Epoch 0 is never current: a zero tag is an empty slot.
+  struct alignas(64) Slot {
+    uint64_t tag = 0;
+    TlbEntry entry;
+  };
+
+  static constexpr int FirstSlot(Level level) {
+    return level == Level::k4K   ? 0
+           : level == Level::k2M ? kEntries4K
+                                 : kEntries4K + kEntries2M;
+  }
+  static constexpr int EntriesOf(Level level) {
+    return level == Level::k4K   ? kEntries4K
+           : level == Level::k2M ? kEntries2M
+                                 : kEntries1G;
+  }
+  static int IndexOfSlot(Gfn gfn, Level level) {
+    return FirstSlot(level) +
+           static_cast<int>((gfn.value() >> PagesShift(level)) &
+                            (EntriesOf(level) - 1));
+  }
+  const Slot& SlotOf(Gfn gfn, Level level) const {
+    return slots_[IndexOfSlot(gfn, level)];
+  }
+  uint64_t TagOf(Gfn gfn, Level level) const {
+    return (gfn.value() >> PagesShift(level)) << kEpochBits | epoch_;
+  }
+  bool IsLive(const Slot& slot) const {
+    return (slot.tag & ((uint64_t{1} << kEpochBits) - 1)) == epoch_;
+  }
+
+  const std::unique_ptr<Slot[]> slots_;  // 4K, then 2M, then 1G
+  uint64_t epoch_ = 1;                   // 1 .. 2^kEpochBits - 1
+};
+
+}  // namespace mmu
+
+#endif  // MMU_CORE_TLB_VCPU_TLB_H_
