@@ -1,0 +1,140 @@
+#!/usr/bin/env python3
+"""Fails if mmu_core depends on anything but Abseil, liburcu and the system.
+
+Looks at every #include and at every label of a BUILD file below mmu_core. What
+is not on the lists below is refused, so a new library is a decision made here.
+"""
+
+import os
+import pathlib
+import re
+import tempfile
+import unittest
+
+# @debian targets and the include prefixes that belong to them.
+LIBRARIES = {"absl", "urcu"}
+TEST_LIBRARIES = {"gtest", "gtest_main", "rapidcheck", "benchmark"}
+INCLUDES = ("mmu_core/", "absl/", "urcu/", "urcu.h")
+NOT_INCLUDES = ("absl/flags/",)
+TEST_INCLUDES = ("gtest/", "gmock/", "rapidcheck", "benchmark/")
+
+# Headers of the system besides C++'s own: threads, futexes, anonymous memory.
+# Those that open files are for memory/ alone, which makes memfds.
+SYSTEM = {"errno.h", "immintrin.h", "linux/futex.h", "linux/membarrier.h",
+          "pthread.h", "sched.h", "sys/mman.h", "sys/syscall.h", "sys/types.h",
+          "unistd.h"}
+SYSTEM_MEMORY = {"fcntl.h", "sys/stat.h", "linux/memfd.h"}
+NOT_STANDARD = {"fstream", "filesystem"}
+
+INCLUDE = re.compile(r'^\s*#\s*include\s*([<"])([^>"]+)[>"]', re.MULTILINE)
+LABEL = re.compile(r'"((?:@[a-z_]+)?//[^"]*)"')
+RULE = re.compile(r"^([a-z_]+)\($(.*?)^\)$", re.MULTILINE | re.DOTALL)
+
+
+def is_test_file(path):
+    return (path.stem.endswith(("_test", "_benchmark", "_fuzz")) or
+            "testing" in path.parts)
+
+
+def bad_includes(path, text):
+    for quote, name in INCLUDE.findall(text):
+        good = name.startswith(INCLUDES) and not name.startswith(NOT_INCLUDES)
+        if not good and quote == "<":
+            standard = re.fullmatch(r"[a-z_]+", name)
+            good = (standard and name not in NOT_STANDARD or
+                    name in SYSTEM or
+                    name in SYSTEM_MEMORY and "memory" in path.parts)
+        if not good and is_test_file(path):
+            good = (name.startswith(TEST_INCLUDES) or name in SYSTEM_MEMORY)
+        if not good:
+            yield "%s includes %s" % (path, name)
+
+
+def bad_labels(path, text):
+    text = re.sub(r"#.*", "", text)
+    for rule, body in RULE.findall(text):
+        for label in LABEL.findall(body):
+            if label.startswith("//visibility:") or label.endswith(
+                    (":__pkg__", ":__subpackages__")):
+                continue
+            repository, _, name = label.rpartition("//")
+            if repository == "@debian":
+                for_tests = rule.endswith("_test") or "testonly" in body
+                good = (name[1:] in LIBRARIES or
+                        for_tests and name[1:] in TEST_LIBRARIES)
+            else:
+                good = not repository and name.startswith("mmu_core/")
+            if not good:
+                yield "%s: a %s depends on %s" % (path, rule, label)
+
+
+def violations(root):
+    """Returns (number of files read, what is wrong with them)."""
+    found = []
+    files = 0
+    for path in sorted((root / "mmu_core").rglob("*")):
+        relative = path.relative_to(root)
+        if path.suffix in (".h", ".cc"):
+            found += bad_includes(relative, path.read_text())
+        elif path.name == "BUILD.bazel":
+            found += bad_labels(relative, path.read_text())
+        else:
+            continue
+        files += 1
+    return files, found
+
+
+class LayeringTest(unittest.TestCase):
+
+    def test_mmu_core_depends_on_nothing_above_it(self):
+        root = pathlib.Path(os.path.realpath("WORKSPACE")).parent
+        files, found = violations(root)
+        self.assertGreater(files, 10, "mmu_core not found in %s" % root)
+        self.assertEqual(found, [])
+
+    def violations_of(self, name, text):
+        with tempfile.TemporaryDirectory() as root:
+            path = pathlib.Path(root) / "mmu_core" / name
+            path.parent.mkdir(parents=True)
+            path.write_text(text)
+            return violations(pathlib.Path(root))[1]
+
+    def test_forbidden_includes_are_found(self):
+        for name in ("grpcpp/grpcpp.h", "google/protobuf/message.h",
+                     "prometheus/counter.h", "absl/flags/flag.h", "zstd.h",
+                     "nlohmann/json.hpp", "fstream", "server/registry.h",
+                     "gtest/gtest.h", "fcntl.h"):
+            self.assertEqual(
+                self.violations_of("vm/vm.cc", "#include <%s>\n" % name),
+                ["mmu_core/vm/vm.cc includes %s" % name])
+
+    def test_allowed_includes_pass(self):
+        self.assertEqual(
+            self.violations_of(
+                "memory/backing_test.cc",
+                "#include <sys/mman.h>\n#include <vector>\n"
+                "#include <gtest/gtest.h>\n#include <urcu/urcu-memb.h>\n"
+                '#include "absl/status/status.h"\n'
+                '#include "mmu_core/base/level.h"\n'), [])
+
+    def test_forbidden_labels_are_found(self):
+        for label in ("@debian//:grpcpp", "@debian//:zstd", "//server:vm",
+                      "@debian//:gtest", "//proto/mmud/v1:mmud_cc_proto"):
+            self.assertEqual(
+                self.violations_of(
+                    "vm/BUILD.bazel",
+                    'cc_library(\n    name = "vm",\n    deps = ["%s"],\n)\n' %
+                    label),
+                ["mmu_core/vm/BUILD.bazel: a cc_library depends on " + label])
+
+    def test_tests_may_use_test_libraries(self):
+        self.assertEqual(
+            self.violations_of(
+                "vm/BUILD.bazel",
+                'cc_test(\n    name = "vm_test",\n    deps = [\n'
+                '        ":vm",\n        "//mmu_core/base:level",\n'
+                '        "@debian//:gtest_main",\n    ],\n)\n'), [])
+
+
+if __name__ == "__main__":
+    unittest.main()
