@@ -1,0 +1,258 @@
+#include "mmu_core/dirty/dirty_bitmap.h"
+
+#include <sys/mman.h>
+
+#include <atomic>
+#include <bit>
+#include <cstddef>
+#include <cstdint>
+#include <memory>
+
+#include "absl/types/span.h"
+#include "mmu_core/base/check.h"
+#include "mmu_core/dirty/dirty_log_types.h"
+
+namespace mmu {
+namespace {
+
+constexpr uint64_t kWordBits = 64;
+constexpr uint64_t kMaxPages = (uint64_t{1} << 31) - 1;
+
+using AtomicWord = std::atomic_ref<uint64_t>;
+
+constexpr uint64_t WordsFor(uint64_t bits) {
+  return (bits + kWordBits - 1) / kWordBits;
+}
+
+constexpr uint64_t BitOf(uint64_t n) { return uint64_t{1} << (n % kWordBits); }
+
+// The bits of word `i` that stand for members of [first, end).
+constexpr uint64_t MaskOf(uint64_t i, uint64_t first, uint64_t end) {
+  const uint64_t base = i * kWordBits;
+  uint64_t mask = ~uint64_t{0};
+  if (first > base) mask &= ~uint64_t{0} << (first - base);
+  if (end < base + kWordBits) mask &= ~(~uint64_t{0} << (end - base));
+  return mask;
+}
+
+// Sets a bit unless it is set. Either way the caller has then acquired from
+// whoever cleared it last.
+void Raise(uint64_t* words, uint64_t n) {
+  AtomicWord word(words[n / kWordBits]);
+  if ((word.load(std::memory_order_acquire) & BitOf(n)) == 0) {
+    word.fetch_or(BitOf(n), std::memory_order_acq_rel);
+  }
+}
+
+// Calls fn(index of the set bit) from low to high.
+template <typename Fn>
+void ForEachBit(uint64_t value, uint64_t base, Fn fn) {
+  while (value != 0) {
+    fn(base + static_cast<uint64_t>(std::countr_zero(value)));
+    value &= value - 1;
+  }
+}
+
+}  // namespace
+
+size_t DirtyBitmap::MappingBytes(uint64_t npages) {
+  const uint64_t words = WordsFor(npages);
+  const uint64_t summary1 = WordsFor(words);
+  return (2 * words + summary1 + WordsFor(summary1)) * sizeof(uint64_t);
+}
+
+uint64_t* DirtyBitmap::Map(uint64_t npages) {
+  MMU_CHECK(npages > 0 && npages <= kMaxPages);
+  void* memory =
+      mmap(nullptr, MappingBytes(npages), PROT_READ | PROT_WRITE,
+           MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+  return memory == MAP_FAILED ? nullptr : static_cast<uint64_t*>(memory);
+}
+
+std::shared_ptr<DirtyBitmap> DirtyBitmap::TryCreate(
+    uint64_t npages, InitiallySet initially_set) {
+  uint64_t* memory = Map(npages);
+  if (memory == nullptr) return nullptr;
+  std::shared_ptr<DirtyBitmap> bitmap(new DirtyBitmap(npages, memory));
+  if (initially_set == InitiallySet::kYes) bitmap->SetAll();
+  return bitmap;
+}
+
+DirtyBitmap::DirtyBitmap(uint64_t npages, InitiallySet initially_set)
+    : DirtyBitmap(npages, Map(npages)) {
+  if (initially_set == InitiallySet::kYes) SetAll();
+}
+
+DirtyBitmap::DirtyBitmap(uint64_t npages, uint64_t* memory)
+    : npages_(npages),
+      word_count_(WordsFor(npages)),
+      summary1_count_(WordsFor(word_count_)),
+      words_(memory),
+      summary1_(memory + 2 * word_count_),
+      summary2_(summary1_ + summary1_count_) {
+  MMU_CHECK(memory != nullptr);
+}
+
+DirtyBitmap::~DirtyBitmap() { munmap(words_, MappingBytes(npages_)); }
+
+// Marker and taker touch the three words of a page in opposite order:
+//
+//   marker: set live bit,     raise summary 1, raise summary 2
+//   taker:  clear summary 2,  clear summary 1, take live word
+//
+// Say the marker's live bit comes after the taker's exchange of that word. The
+// marker then acquires from the exchange, so it sees both summaries cleared (or
+// raised again since) and raises them. Had the live bit come before the
+// exchange, the taker would have taken it, or, if summary 1 did not show it
+// yet, the marker raises summary 1 after the taker cleared it, and by the same
+// argument summary 2. No order loses the mark.
+//
+// A marker that finds the bit already set must raise the summaries too:
+//   1. A sets the live bit and is put to sleep before it raises anything.
+//   2. B marks the same page, finds the bit set, and returns at once.
+//   3. A taker looks at the summaries, sees nothing, and skips the word.
+// B's mark had returned and was missed, against INV-1. Therefore B raises what
+// A has not raised yet; usually that is two loads that find the bits set.
+bool DirtyBitmap::Mark(uint64_t page) {
+  MMU_DCHECK(page < npages_);
+  const uint64_t i = page / kWordBits;
+  const uint64_t bit = BitOf(page);
+  AtomicWord word(words_[i]);
+  bool was_clean = false;
+  // Sequentially consistent, with the taker's exchange: a marker that makes an
+  // SPTE writable and then finds its page marked already, and a taker that
+  // takes the mark and then finds the SPTE not writable, must not both be
+  // right. On x86 this costs nothing over a weaker order.
+  if ((word.load(std::memory_order_seq_cst) & bit) == 0) {
+    was_clean = (word.fetch_or(bit, std::memory_order_seq_cst) & bit) == 0;
+  }
+  RaiseSummaries(i);
+  return was_clean;
+}
+
+void DirtyBitmap::MarkWord(uint64_t i, uint64_t bits) {
+  MMU_DCHECK(i < word_count_);
+  MMU_DCHECK((bits & ~MaskOf(i, 0, npages_)) == 0);
+  if (bits == 0) return;
+  AtomicWord(words_[i]).fetch_or(bits, std::memory_order_seq_cst);
+  RaiseSummaries(i);
+}
+
+void DirtyBitmap::RaiseSummaries(uint64_t i) {
+  Raise(summary1_, i);
+  Raise(summary2_, i / kWordBits);
+}
+
+bool DirtyBitmap::Test(uint64_t page) const {
+  MMU_DCHECK(page < npages_);
+  return (Word(page / kWordBits) & BitOf(page)) != 0;
+}
+
+void DirtyBitmap::SetAll() {
+  for (uint64_t i = 0; i < word_count_; ++i) {
+    AtomicWord(words_[i])
+        .store(MaskOf(i, 0, npages_), std::memory_order_release);
+  }
+  for (uint64_t i = 0; i < summary1_count_; ++i) {
+    AtomicWord(summary1_[i])
+        .store(MaskOf(i, 0, word_count_), std::memory_order_release);
+  }
+  const uint64_t summary2_count = WordsFor(summary1_count_);
+  for (uint64_t i = 0; i < summary2_count; ++i) {
+    AtomicWord(summary2_[i])
+        .store(MaskOf(i, 0, summary1_count_), std::memory_order_release);
+  }
+}
+
+uint64_t DirtyBitmap::Word(uint64_t i) const {
+  MMU_DCHECK(i < word_count_);
+  return AtomicWord(words_[i]).load(std::memory_order_seq_cst);
+}
+
+uint64_t DirtyBitmap::TakeWord(uint64_t i) {
+  MMU_DCHECK(i < word_count_);
+  // The summary first, as in TakeAll.
+  AtomicWord(summary1_[i / kWordBits])
+      .fetch_and(~BitOf(i), std::memory_order_acq_rel);
+  return AtomicWord(words_[i]).exchange(0, std::memory_order_seq_cst);
+}
+
+uint64_t DirtyBitmap::ClearBits(uint64_t i, uint64_t mask) {
+  MMU_DCHECK(i < word_count_);
+  return AtomicWord(words_[i]).fetch_and(~mask, std::memory_order_seq_cst) &
+         mask;
+}
+
+uint64_t DirtyBitmap::CountDirty() const {
+  uint64_t count = 0;
+  ForEachNonZeroWord(0, word_count_, [&count](uint64_t, uint64_t value) {
+    count += static_cast<uint64_t>(std::popcount(value));
+  });
+  return count;
+}
+
+void DirtyBitmap::ForEachNonZeroWord(uint64_t first_word, uint64_t end_word,
+                                     WordFn fn) const {
+  MMU_CHECK(first_word <= end_word && end_word <= word_count_);
+  if (first_word == end_word) return;
+  const uint64_t first_group = first_word / kWordBits;
+  const uint64_t end_group = WordsFor(end_word);
+  for (uint64_t s = first_group / kWordBits; s < WordsFor(end_group); ++s) {
+    const uint64_t groups =
+        AtomicWord(summary2_[s]).load(std::memory_order_acquire) &
+        MaskOf(s, first_group, end_group);
+    ForEachBit(groups, s * kWordBits, [&](uint64_t group) {
+      const uint64_t dirty_words =
+          AtomicWord(summary1_[group]).load(std::memory_order_acquire) &
+          MaskOf(group, first_word, end_word);
+      ForEachBit(dirty_words, group * kWordBits, [&](uint64_t i) {
+        const uint64_t value = Word(i);
+        if (value != 0) fn(i, value);
+      });
+    });
+  }
+}
+
+void DirtyBitmap::TakeAll(uint64_t first_word, uint64_t end_word, WordFn fn) {
+  MMU_CHECK(first_word <= end_word && end_word <= word_count_);
+  if (first_word == end_word) return;
+  const uint64_t first_group = first_word / kWordBits;
+  const uint64_t end_group = WordsFor(end_word);
+  for (uint64_t s = first_group / kWordBits; s < WordsFor(end_group); ++s) {
+    const uint64_t groups =
+        AtomicWord(summary2_[s]).load(std::memory_order_acquire) &
+        MaskOf(s, first_group, end_group);
+    ForEachBit(groups, s * kWordBits, [&](uint64_t group) {
+      const uint64_t group_begin = group * kWordBits;
+      const bool whole_group = first_word <= group_begin &&
+                               (group_begin + kWordBits <= end_word ||
+                                end_word == word_count_);
+      // Of a group that is taken only in part, summary 2 stays set: even for a
+      // moment nobody may overlook the words that stay behind.
+      if (whole_group) {
+        AtomicWord(summary2_[s])
+            .fetch_and(~BitOf(group), std::memory_order_acq_rel);
+      }
+      const uint64_t mask = MaskOf(group, first_word, end_word);
+      const uint64_t dirty_words =
+          AtomicWord(summary1_[group])
+              .fetch_and(~mask, std::memory_order_acq_rel) &
+          mask;
+      ForEachBit(dirty_words, group_begin, [&](uint64_t i) {
+        const uint64_t taken =
+            AtomicWord(words_[i]).exchange(0, std::memory_order_seq_cst);
+        if (taken != 0) fn(i, taken);
+      });
+    });
+  }
+}
+
+void DirtyBitmap::OrInto(uint64_t first_word,
+                         absl::Span<uint64_t> out) const {
+  ForEachNonZeroWord(first_word, first_word + out.size(),
+                     [&](uint64_t i, uint64_t value) {
+                       out[i - first_word] |= value;
+                     });
+}
+
+}  // namespace mmu

@@ -1,0 +1,119 @@
+// The dirty bitmap of one memslot: one bit per page, with a summary above it.
+//
+//   live words     bit p % 64 of word p / 64 is page p (SLOT-52)
+//   scratch words  as many, directly behind them (SLOT-50): room for whoever
+//                  takes bits and must keep them for a while
+//   summary 1      one bit per live word
+//   summary 2      one bit per word of summary 1, that is per 4096 pages
+//
+// The summaries let a reader skip what is clean: looking through the bitmap of
+// a 1 TiB slot costs as much as is dirty in it, plus 8 KiB of summary 2.
+//
+// INV-1: once Mark(p) has returned, every summary bit above p is set until p's
+//        bit has been taken. A set summary bit means "perhaps", a clear one
+//        means "nothing below that was marked before".
+// INV-2: bits at or beyond npages() are never set (SLOT-51).
+//
+// This class knows nothing of SPTEs: who marks (SLOT-53) and who re-protects
+// (DL-15) is decided elsewhere.
+
+#ifndef MMU_CORE_DIRTY_DIRTY_BITMAP_H_
+#define MMU_CORE_DIRTY_DIRTY_BITMAP_H_
+
+#include <cstddef>
+#include <cstdint>
+#include <memory>
+
+#include "absl/functional/function_ref.h"
+#include "absl/types/span.h"
+#include "mmu_core/dirty/dirty_log_types.h"
+
+namespace mmu {
+
+// Thread-safe, except SetAll() and scratch(). Any number of threads may mark
+// while others read or take; each set bit is taken exactly once.
+//
+// A thread that finds its page already marked does not write to the bitmap.
+// It is then the TLB flush between "taken" and "copied" that makes the page's
+// bytes visible to the taker, as on hardware (DL-11).
+class DirtyBitmap {
+ public:
+  // As the constructor, but null if the host has no memory for it.
+  static std::shared_ptr<DirtyBitmap> TryCreate(uint64_t npages,
+                                                InitiallySet initially_set);
+
+  // `npages` 1 to 2^31 - 1. The memory is zero pages until it is written.
+  DirtyBitmap(uint64_t npages, InitiallySet initially_set);
+  ~DirtyBitmap();
+  DirtyBitmap(const DirtyBitmap&) = delete;
+  DirtyBitmap& operator=(const DirtyBitmap&) = delete;
+
+  uint64_t npages() const { return npages_; }
+  // Words of one half.
+  uint64_t word_count() const { return word_count_; }
+  // Bytes of one half: round_up(npages, 64) / 8 (SLOT-50).
+  uint64_t size_bytes() const { return word_count_ * sizeof(uint64_t); }
+  // Bytes of both halves.
+  uint64_t allocated_bytes() const { return 2 * size_bytes(); }
+
+  // Sets the bit of `page` (relative to the slot, < npages()). Returns true if
+  // this call changed it from clean to dirty.
+  bool Mark(uint64_t page);
+  // Marks the pages of `bits` in word `i`: puts back what was taken.
+  void MarkWord(uint64_t i, uint64_t bits);
+  bool Test(uint64_t page) const;
+
+  // Sets the first npages() bits and leaves the padding clear (SLOT-51). Not
+  // while another thread marks or takes.
+  void SetAll();
+
+  // `i` < word_count() in all of these.
+  uint64_t Word(uint64_t i) const;
+  // Clears the word and returns what was in it.
+  uint64_t TakeWord(uint64_t i);
+  // Clears the bits of `mask` and returns those that really were set (DL-24).
+  // Leaves the summaries as they are: they mean "perhaps".
+  uint64_t ClearBits(uint64_t i, uint64_t mask);
+
+  uint64_t CountDirty() const;
+
+  using WordFn = absl::FunctionRef<void(uint64_t i, uint64_t value)>;
+
+  // Calls `fn` for each word of [first_word, end_word) that is not zero, in
+  // order. Skips by the summaries. Sees every mark that returned before.
+  void ForEachNonZeroWord(uint64_t first_word, uint64_t end_word,
+                          WordFn fn) const;
+
+  // Clears the words of [first_word, end_word) and calls `fn` for each that
+  // was not zero, in order. Takes every mark that returned before and leaves
+  // whatever it did not take findable.
+  void TakeAll(uint64_t first_word, uint64_t end_word, WordFn fn);
+
+  // Ors the live words from `first_word` on into `out`.
+  void OrInto(uint64_t first_word, absl::Span<uint64_t> out) const;
+
+  // The scratch half, word_count() words. Externally synchronised by the
+  // slots_lock (DL-10).
+  absl::Span<uint64_t> scratch() {
+    return absl::MakeSpan(words_ + word_count_, word_count_);
+  }
+
+ private:
+  DirtyBitmap(uint64_t npages, uint64_t* memory);
+
+  static size_t MappingBytes(uint64_t npages);
+  static uint64_t* Map(uint64_t npages);
+  void RaiseSummaries(uint64_t i);
+
+  // All immutable after construction; the words are accessed as atomics.
+  const uint64_t npages_;
+  const uint64_t word_count_;
+  const uint64_t summary1_count_;
+  uint64_t* const words_;
+  uint64_t* const summary1_;
+  uint64_t* const summary2_;
+};
+
+}  // namespace mmu
+
+#endif  // MMU_CORE_DIRTY_DIRTY_BITMAP_H_

@@ -1,0 +1,138 @@
+#include "mmu_core/memory/backing.h"
+
+#include <sys/mman.h>
+#include <unistd.h>
+
+#include <cerrno>
+#include <cstddef>
+#include <cstdint>
+#include <cstring>
+#include <memory>
+#include <optional>
+#include <string>
+#include <utility>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "absl/strings/str_cat.h"
+#include "mmu_core/base/address.h"
+#include "mmu_core/base/check.h"
+#include "mmu_core/base/error.h"
+#include "mmu_core/base/level.h"
+#include "mmu_core/memory/frame_map.h"
+
+namespace mmu {
+namespace {
+
+constexpr uint64_t kAlignment = BytesPer(Level::k1G);
+
+absl::Status InvalidSize(uint64_t size, const char* rule) {
+  return MakeError(absl::StatusCode::kInvalidArgument,
+                   {"INVALID_SIZE", "size_bytes", EINVAL},
+                   absl::StrCat("size_bytes is ", size, ", but ", rule));
+}
+
+absl::Status OutOfMemory(uint64_t size, const std::string& why) {
+  return MakeError(
+      absl::StatusCode::kResourceExhausted,
+      {"RESOURCE_EXHAUSTED_MEMORY", "size_bytes", ENOMEM},
+      absl::StrCat("cannot allocate size_bytes ", size, " of guest memory: ",
+                   why, "; use a smaller size or a metadata-only backing"));
+}
+
+// Reserves `size` bytes of address space that start at a multiple of 1 GiB.
+// Null if there is no such gap.
+std::byte* ReserveAligned(uint64_t size) {
+  const uint64_t padded = size + kAlignment;
+  void* raw = mmap(nullptr, padded, PROT_NONE,
+                   MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+  if (raw == MAP_FAILED) return nullptr;
+  std::byte* const begin = static_cast<std::byte*>(raw);
+  const uint64_t head =
+      (kAlignment - reinterpret_cast<uintptr_t>(raw) % kAlignment) %
+      kAlignment;
+  if (head > 0) munmap(begin, head);
+  munmap(begin + head + size, padded - head - size);
+  return begin + head;
+}
+
+// Maps zeroed memory over a reservation. False with errno set on failure.
+bool MapContents(const BackingSpec& spec, std::byte* where) {
+  if (spec.kind == BackingKind::kAnonymous) {
+    void* mapped = mmap(
+        where, spec.size_bytes, PROT_READ | PROT_WRITE,
+        MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_FIXED, -1, 0);
+    if (mapped == MAP_FAILED) return false;
+    // Only a hint to the host: the guest's level follows the declared one.
+    if (spec.host_page_level > Level::k4K) {
+      madvise(where, spec.size_bytes, MADV_HUGEPAGE);
+    }
+    return true;
+  }
+  const int fd = memfd_create("guest-memory", MFD_CLOEXEC);
+  if (fd < 0) return false;
+  bool ok = ftruncate(fd, static_cast<off_t>(spec.size_bytes)) == 0;
+  if (ok) {
+    ok = mmap(where, spec.size_bytes, PROT_READ | PROT_WRITE,
+              MAP_SHARED | MAP_NORESERVE | MAP_FIXED, fd, 0) != MAP_FAILED;
+  }
+  const int saved_errno = errno;
+  close(fd);  // the mapping keeps the memory
+  errno = saved_errno;
+  return ok;
+}
+
+}  // namespace
+
+absl::StatusOr<std::shared_ptr<Backing>> Backing::Create(
+    const BackingSpec& spec, std::shared_ptr<FrameMap> frames) {
+  MMU_CHECK(spec.host_page_level <= kMaxLeafLevel);
+  const uint64_t size = spec.size_bytes;
+  if (size == 0) {
+    return InvalidSize(size, "a backing is not empty; give a size");
+  }
+  if (!IsPageAligned(size)) {
+    return InvalidSize(size, "must be a multiple of 4096; round it up");
+  }
+  if (size > kMaxBackingBytes) {
+    return InvalidSize(size, "at most 2^46 (64 TiB) is possible; reduce it");
+  }
+
+  const uint64_t pages = size >> kPageShift;
+  std::byte* memory = nullptr;
+  if (spec.kind != BackingKind::kMetadataOnly) {
+    memory = ReserveAligned(size);
+    if (memory == nullptr) return OutOfMemory(size, std::strerror(errno));
+    if (!MapContents(spec, memory)) {
+      const int saved_errno = errno;
+      munmap(memory, size);
+      return OutOfMemory(size, std::strerror(saved_errno));
+    }
+  }
+  const std::optional<Pfn> base_pfn = frames->Reserve(pages);
+  if (!base_pfn.has_value()) {
+    if (memory != nullptr) munmap(memory, size);
+    return OutOfMemory(size, "the VM has used all its host frame numbers");
+  }
+  const Hva hva(memory != nullptr
+                    ? reinterpret_cast<uint64_t>(memory)
+                    : kSyntheticHvaBase + (base_pfn->value() << kPageShift));
+  if (memory != nullptr) frames->Publish(*base_pfn, pages, memory);
+  return std::shared_ptr<Backing>(
+      new Backing(spec, hva, *base_pfn, std::move(frames)));
+}
+
+Backing::Backing(const BackingSpec& spec, Hva hva, Pfn base_pfn,
+                 std::shared_ptr<FrameMap> frames)
+    : spec_(spec),
+      hva_(hva),
+      base_pfn_(base_pfn),
+      frames_(std::move(frames)) {}
+
+Backing::~Backing() {
+  if (!has_contents()) return;
+  frames_->Retire(base_pfn_, size_bytes() >> kPageShift);
+  munmap(reinterpret_cast<void*>(hva_.value()), size_bytes());
+}
+
+}  // namespace mmu

@@ -1,0 +1,100 @@
+// The host memory behind memslots, and its made-up frame numbers.
+//
+// A process does not know real physical addresses, so each backing gets a range
+// of frame numbers of its own. hva >> 12 and pfn are congruent modulo 2^18 (the
+// pages of a 1 GiB leaf), as they would be for memory that the host maps with
+// 1 GiB pages: a guest frame congruent to one is congruent to both (SLOT-42).
+
+#ifndef MMU_CORE_MEMORY_BACKING_H_
+#define MMU_CORE_MEMORY_BACKING_H_
+
+#include <cstddef>
+#include <cstdint>
+#include <memory>
+
+#include "absl/status/statusor.h"
+#include "mmu_core/base/address.h"
+#include "mmu_core/base/check.h"
+#include "mmu_core/base/level.h"
+#include "mmu_core/memory/frame_map.h"
+
+namespace mmu {
+
+enum class BackingKind : uint8_t {
+  kAnonymous,     // private anonymous memory
+  kMemfd,         // shared memory of a memfd
+  kMetadataOnly,  // none: tables and logs work, contents do not exist
+};
+
+// The end of legal user addresses (SLOT-04): 56 bits, five-level host paging.
+inline constexpr uint64_t kUserAddressEnd =
+    (uint64_t{1} << 56) - kPageSize;
+
+// Hvas of metadata-only backings start here. No mmap without an explicit hint
+// beyond 47 bits returns memory there.
+inline constexpr uint64_t kSyntheticHvaBase = uint64_t{1} << 55;
+
+// A value.
+struct BackingSpec {
+  BackingKind kind = BackingKind::kAnonymous;
+  uint64_t size_bytes = 0;  // a multiple of 4096
+  // The page size that the host is taken to map this memory with: the upper
+  // limit of the guest's mappings (SLOT-44). k4K, k2M or k1G.
+  Level host_page_level = Level::k4K;
+};
+
+inline constexpr uint64_t kMaxBackingBytes = uint64_t{1} << 46;
+
+// Thread-safe: immutable after Create. Owns its mapping; once the last
+// shared_ptr is gone no vCPU may touch the memory.
+class Backing {
+ public:
+  // Errors as HostMemory::Allocate, which is who calls this.
+  static absl::StatusOr<std::shared_ptr<Backing>> Create(
+      const BackingSpec& spec, std::shared_ptr<FrameMap> frames);
+
+  ~Backing();
+  Backing(const Backing&) = delete;
+  Backing& operator=(const Backing&) = delete;
+
+  BackingKind kind() const { return spec_.kind; }
+  uint64_t size_bytes() const { return spec_.size_bytes; }
+  Level host_page_level() const { return spec_.host_page_level; }
+  bool has_contents() const {
+    return spec_.kind != BackingKind::kMetadataOnly;
+  }
+
+  // First byte; 1 GiB aligned. Not dereferenceable if metadata-only.
+  Hva hva() const { return hva_; }
+  // First frame; a multiple of 2^18.
+  Pfn base_pfn() const { return base_pfn_; }
+
+  bool Contains(Hva hva, uint64_t bytes) const {
+    return hva >= hva_ && bytes <= size_bytes() &&
+           hva - hva_ <= size_bytes() - bytes;
+  }
+  // REQUIRES: hva in this backing.
+  Pfn PfnOf(Hva hva) const {
+    MMU_DCHECK(Contains(hva, 1));
+    return base_pfn_ + ((hva - hva_) >> kPageShift);
+  }
+  // Null if metadata-only. REQUIRES: hva in this backing.
+  std::byte* PointerTo(Hva hva) const {
+    MMU_DCHECK(Contains(hva, 1));
+    if (!has_contents()) return nullptr;
+    return reinterpret_cast<std::byte*>(hva.value());
+  }
+
+ private:
+  Backing(const BackingSpec& spec, Hva hva, Pfn base_pfn,
+          std::shared_ptr<FrameMap> frames);
+
+  const BackingSpec spec_;
+  const Hva hva_;
+  const Pfn base_pfn_;
+  const std::shared_ptr<FrameMap> frames_;
+};
+
+}  // namespace mmu
+
+#endif  // MMU_CORE_MEMORY_BACKING_H_

@@ -1,0 +1,83 @@
+#include "mmu_core/memory/frame_map.h"
+
+#include <algorithm>
+#include <atomic>
+#include <cstddef>
+#include <cstdint>
+#include <optional>
+
+#include "mmu_core/base/address.h"
+#include "mmu_core/base/check.h"
+#include "mmu_core/base/level.h"
+#include "mmu_core/sync/mutex.h"
+
+namespace mmu {
+
+FrameMap::~FrameMap() {
+  for (std::atomic<Chunk*>& chunk : chunks_) {
+    delete chunk.load(std::memory_order_relaxed);
+  }
+}
+
+std::optional<Pfn> FrameMap::Reserve(uint64_t pages) {
+  MMU_CHECK(pages > 0);
+  const uint64_t gibs = (pages - 1) / kPagesPerEntry + 1;
+  MutexLock lock(mu_);
+  if (gibs > kChunks * kEntriesPerChunk - next_gib_) return std::nullopt;
+  const uint64_t first = next_gib_;
+  next_gib_ += gibs;
+  return Pfn(first * kPagesPerEntry);
+}
+
+void FrameMap::Publish(Pfn base, uint64_t pages, std::byte* memory) {
+  MMU_CHECK(base.value() % kPagesPerEntry == 0);
+  const uint64_t first_gib = base.value() / kPagesPerEntry;
+  const uint64_t end_gib = first_gib + (pages - 1) / kPagesPerEntry + 1;
+  MutexLock lock(mu_);
+  MMU_CHECK(end_gib <= next_gib_);
+  for (uint64_t gib = first_gib; gib < end_gib; ++gib) {
+    std::atomic<Chunk*>& chunk = chunks_[gib / kEntriesPerChunk];
+    if (chunk.load(std::memory_order_relaxed) == nullptr) {
+      chunk.store(new Chunk, std::memory_order_release);
+    }
+    Entry& entry = EntryOf(gib);
+    const uint64_t offset = (gib - first_gib) * kPagesPerEntry;
+    entry.pages.store(std::min(pages - offset, kPagesPerEntry),
+                      std::memory_order_relaxed);
+    entry.memory.store(memory + (offset << kPageShift),
+                       std::memory_order_release);
+  }
+}
+
+void FrameMap::Retire(Pfn base, uint64_t pages) {
+  const uint64_t first_gib = base.value() / kPagesPerEntry;
+  const uint64_t end_gib = first_gib + (pages - 1) / kPagesPerEntry + 1;
+  for (uint64_t gib = first_gib; gib < end_gib; ++gib) {
+    EntryOf(gib).memory.store(nullptr, std::memory_order_release);
+  }
+}
+
+FrameMap::Entry& FrameMap::EntryOf(uint64_t gib) const {
+  Chunk* chunk =
+      chunks_[gib / kEntriesPerChunk].load(std::memory_order_acquire);
+  MMU_CHECK(chunk != nullptr);
+  return (*chunk)[gib % kEntriesPerChunk];
+}
+
+std::byte* FrameMap::PointerTo(Pfn pfn) const {
+  const uint64_t gib = pfn.value() / kPagesPerEntry;
+  if (gib >= kChunks * kEntriesPerChunk) return nullptr;
+  const Chunk* chunk =
+      chunks_[gib / kEntriesPerChunk].load(std::memory_order_acquire);
+  if (chunk == nullptr) return nullptr;
+  const Entry& entry = (*chunk)[gib % kEntriesPerChunk];
+  std::byte* memory = entry.memory.load(std::memory_order_acquire);
+  const uint64_t page = pfn.value() % kPagesPerEntry;
+  if (memory == nullptr ||
+      page >= entry.pages.load(std::memory_order_relaxed)) {
+    return nullptr;
+  }
+  return memory + (page << kPageShift);
+}
+
+}  // namespace mmu

@@ -1,0 +1,44 @@
+// The host memory of one VM: allocates backings and finds frames in them.
+
+#ifndef MMU_CORE_MEMORY_HOST_MEMORY_H_
+#define MMU_CORE_MEMORY_HOST_MEMORY_H_
+
+#include <cstddef>
+#include <memory>
+
+#include "absl/status/statusor.h"
+#include "mmu_core/base/address.h"
+#include "mmu_core/memory/backing.h"
+#include "mmu_core/memory/frame_map.h"
+
+namespace mmu {
+
+// Thread-safe.
+class HostMemory {
+ public:
+  HostMemory() : frames_(std::make_shared<FrameMap>()) {}
+
+  // Zeroed memory. Errors: INVALID_ARGUMENT INVALID_SIZE (EINVAL) for a size
+  // that is zero, not a multiple of 4096 or more than kMaxBackingBytes;
+  // RESOURCE_EXHAUSTED RESOURCE_EXHAUSTED_MEMORY (ENOMEM) if the host or the
+  // frame numbers do not suffice. The field is "size_bytes". Nothing is left
+  // behind after an error.
+  //
+  // The memory is freed with the last reference, which may outlive this.
+  absl::StatusOr<std::shared_ptr<Backing>> Allocate(
+      const BackingSpec& spec) const {
+    return Backing::Create(spec, frames_);
+  }
+
+  // First byte of the frame. Null if it is metadata-only, unknown or freed.
+  // Lock-free: called on TLB fills. The memory stays valid only as long as its
+  // Backing is referenced.
+  std::byte* PointerTo(Pfn pfn) const { return frames_->PointerTo(pfn); }
+
+ private:
+  const std::shared_ptr<FrameMap> frames_;
+};
+
+}  // namespace mmu
+
+#endif  // MMU_CORE_MEMORY_HOST_MEMORY_H_

@@ -1,0 +1,79 @@
+#include "mmu_core/memory/invalidate_sequence.h"
+
+#include <algorithm>
+#include <atomic>
+#include <cstdint>
+
+#include "absl/functional/function_ref.h"
+#include "mmu_core/base/address.h"
+#include "mmu_core/base/check.h"
+#include "mmu_core/base/gfn_range.h"
+#include "mmu_core/sync/mutex.h"
+
+namespace mmu {
+
+void InvalidationGate::Announce() {
+  MutexLock lock(mu_);
+  ++announced_;
+}
+
+void InvalidationGate::Conclude() {
+  MutexLock lock(mu_);
+  MMU_CHECK(announced_ > 0);
+  if (--announced_ == 0) idle_.NotifyAll();
+}
+
+void InvalidationGate::PublishWhenIdle(absl::FunctionRef<void()> publish) {
+  MutexLock lock(mu_);
+  while (announced_ > 0) idle_.Wait(mu_);
+  publish();
+}
+
+void InvalidationGate::Begin() {
+  if (in_progress_.load(std::memory_order_relaxed) == 0) {
+    range_start_.store(0, std::memory_order_relaxed);
+    range_end_.store(0, std::memory_order_relaxed);
+  }
+  in_progress_.fetch_add(1, std::memory_order_release);
+}
+
+void InvalidationGate::AddRange(GfnRange gfns) {
+  MMU_CHECK(in_progress_.load(std::memory_order_relaxed) > 0);
+  if (gfns.empty()) return;
+  const uint64_t start = range_start_.load(std::memory_order_relaxed);
+  const uint64_t end = range_end_.load(std::memory_order_relaxed);
+  const bool first = end == 0;
+  range_start_.store(first ? gfns.start.value()
+                           : std::min(start, gfns.start.value()),
+                     std::memory_order_relaxed);
+  range_end_.store(std::max(end, gfns.end.value()),
+                   std::memory_order_relaxed);
+}
+
+void InvalidationGate::End() {
+  MMU_CHECK(in_progress_.load(std::memory_order_relaxed) > 0);
+  // The sequence before the count: whoever no longer sees an invalidation in
+  // progress must see the sequence it left behind.
+  sequence_.fetch_add(1, std::memory_order_release);
+  in_progress_.fetch_sub(1, std::memory_order_release);
+}
+
+bool InvalidationGate::InRange(Gfn gfn) const {
+  const uint64_t start = range_start_.load(std::memory_order_relaxed);
+  const uint64_t end = range_end_.load(std::memory_order_relaxed);
+  return start <= gfn.value() && gfn.value() < end;
+}
+
+bool InvalidationGate::RetryNeeded(uint64_t snapshot, Gfn gfn) const {
+  // The count before the sequence: the reverse of End.
+  if (in_progress_.load(std::memory_order_acquire) > 0 && InRange(gfn)) {
+    return true;
+  }
+  return sequence_.load(std::memory_order_acquire) != snapshot;
+}
+
+bool InvalidationGate::MaybeInvalidating(Gfn gfn) const {
+  return in_progress_.load(std::memory_order_acquire) > 0 && InRange(gfn);
+}
+
+}  // namespace mmu

@@ -1,0 +1,60 @@
+// Which huge pages a memslot may be mapped with (SLOT-40..45).
+//
+// For level 2 (2 MiB) and level 3 (1 GiB) there is one counter for each block
+// of that size that the slot touches. A block may be mapped by one huge page
+// only while its counter is 0. Counters start at 1 where a huge page would
+// reach beyond the slot or where guest and host frames are not congruent; on
+// top of that, whoever needs a gfn mapped small holds a count.
+
+#ifndef MMU_CORE_MEMORY_LPAGE_INFO_H_
+#define MMU_CORE_MEMORY_LPAGE_INFO_H_
+
+#include <atomic>
+#include <cstddef>
+#include <cstdint>
+#include <memory>
+
+#include "mmu_core/base/address.h"
+#include "mmu_core/base/gfn_range.h"
+#include "mmu_core/base/level.h"
+
+namespace mmu {
+
+// Thread-safe. Counters are relaxed atomics: whoever changes one and relies on
+// it holds mmu_lock for the ordering.
+class LpageInfo {
+ public:
+  // REQUIRES: npages > 0, hva page aligned.
+  LpageInfo(Gfn base, uint64_t npages, Hva hva);
+
+  // All of these CHECK that `gfn` lies in the slot (SLOT-45). `level` is k2M
+  // or k1G.
+  bool Disallowed(Gfn gfn, Level level) const {
+    return Count(gfn, level) != 0;
+  }
+  uint32_t Count(Gfn gfn, Level level) const;
+
+  // Adds one tracker of `gfn` at both levels, or removes it (SLOT-43).
+  void Disallow(Gfn gfn);
+  // REQUIRES: an earlier Disallow of the same block.
+  void Allow(Gfn gfn);
+
+  // Number of blocks of `level` that the slot touches (SLOT-40).
+  uint64_t block_count(Level level) const;
+
+ private:
+  struct Counters {
+    uint64_t size = 0;
+    std::unique_ptr<std::atomic<uint32_t>[]> counts;
+  };
+
+  std::atomic<uint32_t>& CounterOf(Gfn gfn, Level level) const;
+  static size_t SlotOf(Level level);
+
+  const GfnRange range_;
+  Counters levels_[2];  // 2 MiB, 1 GiB; the arrays are immutable, not the counts
+};
+
+}  // namespace mmu
+
+#endif  // MMU_CORE_MEMORY_LPAGE_INFO_H_

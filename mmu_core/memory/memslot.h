@@ -1,0 +1,62 @@
+// A memslot: a range of guest frames with host memory behind it.
+
+#ifndef MMU_CORE_MEMORY_MEMSLOT_H_
+#define MMU_CORE_MEMORY_MEMSLOT_H_
+
+#include <cstdint>
+#include <memory>
+
+#include "mmu_core/base/address.h"
+#include "mmu_core/base/gfn_range.h"
+#include "mmu_core/base/level.h"
+#include "mmu_core/dirty/dirty_bitmap.h"
+#include "mmu_core/memory/backing.h"
+#include "mmu_core/memory/lpage_info.h"
+
+namespace mmu {
+
+inline constexpr uint32_t kMemslotLogDirtyPages = 1u << 0;
+inline constexpr uint32_t kMemslotReadonly = 1u << 1;
+// Internal: the slot is being deleted or moved; faults on it retry (SLOT-25).
+inline constexpr uint32_t kMemslotInvalid = 1u << 16;
+
+// Thread-safe once published: immutable, except the counters and bits inside
+// the shared members, which are atomic. Changing a slot means publishing a
+// changed copy (memory/memslot_table.h).
+struct Memslot {
+  uint32_t id = 0;
+  int as_id = 0;
+  Gfn base_gfn;
+  uint64_t npages = 0;
+  Hva hva;  // of base_gfn
+  uint32_t flags = 0;
+  // Null if nothing is mapped at hva; then PfnOf must not be called.
+  std::shared_ptr<Backing> backing;
+  std::shared_ptr<LpageInfo> lpage_info;
+  // Null unless dirty_log_enabled().
+  std::shared_ptr<DirtyBitmap> dirty_bitmap;
+
+  GfnRange range() const { return GfnRange::Of(base_gfn, npages); }
+  bool Contains(Gfn gfn) const { return range().Contains(gfn); }
+
+  // These REQUIRE that the slot contains `gfn`.
+  Hva HvaOf(Gfn gfn) const;  // TRM-02
+  Pfn PfnOf(Gfn gfn) const;
+  // The page of `gfn` counted from the slot's start: its dirty bit (SLOT-52).
+  uint64_t PageOf(Gfn gfn) const { return gfn - base_gfn; }
+  // The largest level, at most `max`, that `gfn` may be mapped with: from the
+  // top the first that lpage_info allows, but not above the level of the
+  // host's own mapping (SLOT-44).
+  Level MaxMappingLevel(Gfn gfn, Level max) const;
+
+  // Decided by the flag, not by the presence of a bitmap (SLOT-54).
+  bool dirty_log_enabled() const {
+    return (flags & kMemslotLogDirtyPages) != 0;
+  }
+  bool readonly() const { return (flags & kMemslotReadonly) != 0; }
+  bool invalid() const { return (flags & kMemslotInvalid) != 0; }
+};
+
+}  // namespace mmu
+
+#endif  // MMU_CORE_MEMORY_MEMSLOT_H_

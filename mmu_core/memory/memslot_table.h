@@ -1,0 +1,167 @@
+// The memslots of a VM: readers find guest memory, one updater changes it.
+//
+// Readers take no lock. They look at the active set of an address space inside
+// an RCU read section; a set never changes, a change publishes another one
+// (SLOT-20). Each publication is a swap, and each swap advances the generation
+// of the address space (SLOT-21):
+//
+//   publish the new set, bit 63 of its generation set
+//   wait for all readers of the old set (SLOT-24)
+//   clear bit 63 and advance by the number of address spaces; free the old set
+//
+// CREATE and FLAGS_ONLY are one swap (SLOT-26). DELETE and MOVE are two: first
+// the slot is replaced by a copy flagged invalid, on which faults retry; then
+// its mappings are zapped; then it is removed or replaced (SLOT-25).
+
+#ifndef MMU_CORE_MEMORY_MEMSLOT_TABLE_H_
+#define MMU_CORE_MEMORY_MEMSLOT_TABLE_H_
+
+#include <atomic>
+#include <cstddef>
+#include <cstdint>
+#include <memory>
+#include <vector>
+
+#include "absl/base/thread_annotations.h"
+#include "absl/status/status.h"
+#include "mmu_core/base/address.h"
+#include "mmu_core/dirty/dirty_log_types.h"
+#include "mmu_core/memory/invalidate_sequence.h"
+#include "mmu_core/memory/memslot.h"
+#include "mmu_core/memory/memslot_set.h"
+#include "mmu_core/memory/region_request.h"
+#include "mmu_core/sync/mutex.h"
+
+namespace mmu {
+
+// What the owner of the page tables does when memslots change. All calls are
+// made by SetRegion, with slots_lock held and mmu_lock not.
+class MemslotTableHooks {
+ public:
+  virtual ~MemslotTableHooks() = default;
+
+  // The invalid copy of `old_slot` is published and every reader sees it: zap
+  // all mappings of the slot.
+  virtual void FlushShadowSlot(const Memslot& old_slot) = 0;
+
+  // The change is published and every reader sees it; the counters include it.
+  // `old_slot` is null for kCreate, `new_slot` for kDelete.
+  virtual void CommitRegion(RegionChange change, const Memslot* old_slot,
+                            const Memslot* new_slot) = 0;
+
+  // Injects the failures of SLOT-14. Asked before each allocation that can
+  // fail: for the invalid copy (delete, move), then for the new slot (create,
+  // move, flags).
+  virtual bool AllocationFails() { return false; }
+};
+
+struct MemslotTableOptions {
+  // The highest gfn that a slot may have (TRM-06).
+  uint64_t max_gfn = 0;
+  // x86 has 2: normal and SMM (TRM-07).
+  int address_spaces = 2;
+  // If given, no set is published while an invalidation is announced (SLOT-23).
+  // Must outlive the table.
+  InvalidationGate* invalidations = nullptr;
+};
+
+// Thread-safe: readers as Active says, updates under slots_lock.
+class MemslotTable {
+ public:
+  explicit MemslotTable(const MemslotTableOptions& options);
+  // No reader and no updater may be left.
+  ~MemslotTable() = default;
+  MemslotTable(const MemslotTable&) = delete;
+  MemslotTable& operator=(const MemslotTable&) = delete;
+
+  // Outer of mmu_lock (mmu_core/LOCKING.md). Its holder waits for RCU readers,
+  // so it must not be acquired inside an RCU read section.
+  Mutex slots_lock;
+
+  // The set of address space `as_id` (CHECKed) as of now. Valid until the end
+  // of the RCU read section it was obtained in, or while slots_lock is held.
+  const MemslotSet& Active(int as_id) const;
+
+  int address_spaces() const { return static_cast<int>(spaces_.size()); }
+  uint64_t max_gfn() const { return options_.max_gfn; }
+
+  // Creates, moves, re-flags or deletes a slot. The checks are made in the
+  // order of SLOT-01..14 and the first failure decides; the ErrorDetail has the
+  // errno. After an error the slots are as before.
+  //
+  //   INVALID_ARGUMENT     INVALID_SLOT, INVALID_FLAGS, UNALIGNED,
+  //                        INVALID_RANGE, GPA_OUT_OF_RANGE, TOO_MANY_PAGES,
+  //                        INVALID_SIZE (EINVAL), REGION_OVERLAP (EEXIST)
+  //   NOT_FOUND            MEMSLOT_NOT_FOUND (EINVAL)
+  //   FAILED_PRECONDITION  MEMSLOT_IMMUTABLE (EINVAL)
+  //   RESOURCE_EXHAUSTED   RESOURCE_EXHAUSTED_MEMORY (ENOMEM); a slot that was
+  //                        to be moved lost its mappings, and nothing else
+  //   INTERNAL             ACCOUNTING (EIO)
+  //
+  // Waits for RCU readers and for announced invalidations: not to be called
+  // inside an RCU read section or with mmu_lock held.
+  absl::Status SetRegion(const RegionRequest& request,
+                         MemslotTableHooks& hooks)
+      ABSL_EXCLUSIVE_LOCKS_REQUIRED(slots_lock);
+
+  // Whether bitmaps made from now on start all dirty. Replaces the value
+  // before; slots that log already are not affected (DL-14).
+  void SetDirtyLogInitiallySet(InitiallySet initially_set)
+      ABSL_EXCLUSIVE_LOCKS_REQUIRED(slots_lock) {
+    initially_set_ = initially_set;
+  }
+
+  // Pages of all slots, and number of slots that log dirty pages (SLOT-29).
+  uint64_t total_pages() const {
+    return total_pages_.load(std::memory_order_relaxed);
+  }
+  int logging_slots() const {
+    return logging_slots_.load(std::memory_order_relaxed);
+  }
+
+  // Makes the guards of SLOT-08 and SLOT-09 reachable.
+  void SetTotalPagesForTest(uint64_t pages) {
+    total_pages_.store(pages, std::memory_order_relaxed);
+  }
+
+ private:
+  using SlotPtr = MemslotSet::SlotPtr;
+
+  struct Space {
+    // Owns what `active` points to. Changed under slots_lock.
+    std::unique_ptr<MemslotSet> owner;
+    // Published with release; readers acquire.
+    std::atomic<const MemslotSet*> active = nullptr;
+  };
+
+  // The checks of SLOT-08..13, which need the existing slots. Sets `change`.
+  absl::Status Classify(const RegionRequest& request, const Memslot* old_slot,
+                        RegionChange* change) const
+      ABSL_EXCLUSIVE_LOCKS_REQUIRED(slots_lock);
+  absl::Status CheckPlace(const RegionRequest& request,
+                          const Memslot* old_slot) const
+      ABSL_EXCLUSIVE_LOCKS_REQUIRED(slots_lock);
+
+  // The slot that `request` describes, or null if memory is short (SLOT-27).
+  SlotPtr Prepare(const RegionRequest& request, RegionChange change,
+                  const Memslot* old_slot, MemslotTableHooks& hooks) const
+      ABSL_EXCLUSIVE_LOCKS_REQUIRED(slots_lock);
+
+  // One swap: the active set without the slot of `id`, with `slot` unless
+  // null.
+  void Replace(int as_id, uint32_t id, SlotPtr slot)
+      ABSL_EXCLUSIVE_LOCKS_REQUIRED(slots_lock);
+  void Account(const Memslot* old_slot, const Memslot* new_slot)
+      ABSL_EXCLUSIVE_LOCKS_REQUIRED(slots_lock);
+
+  const MemslotTableOptions options_;
+  std::vector<Space> spaces_;  // size immutable
+  InitiallySet initially_set_ ABSL_GUARDED_BY(slots_lock) = InitiallySet::kNo;
+  // Written under slots_lock; relaxed: read for statistics.
+  std::atomic<uint64_t> total_pages_ = 0;
+  std::atomic<int> logging_slots_ = 0;
+};
+
+}  // namespace mmu
+
+#endif  // MMU_CORE_MEMORY_MEMSLOT_TABLE_H_

@@ -1,0 +1,58 @@
+// What a caller asks of the memslot table, and the checks that need nothing
+// but the request.
+
+#ifndef MMU_CORE_MEMORY_REGION_REQUEST_H_
+#define MMU_CORE_MEMORY_REGION_REQUEST_H_
+
+#include <cstdint>
+#include <memory>
+#include <string>
+
+#include "absl/status/status.h"
+#include "mmu_core/base/address.h"
+#include "mmu_core/memory/backing.h"
+
+namespace mmu {
+
+// Ids that callers may use: 0..32763 (SLOT-01).
+inline constexpr uint32_t kUserMemslots = 32764;
+// Pages of one slot at most (SLOT-07).
+inline constexpr uint64_t kMaxMemslotPages = (uint64_t{1} << 31) - 1;
+
+// A value.
+struct RegionRequest {
+  uint32_t slot = 0;   // low 16 bits the id, high 16 bits the address space
+  uint32_t flags = 0;  // kMemslotLogDirtyPages, kMemslotReadonly
+  Gpa gpa;
+  uint64_t size_bytes = 0;  // 0 deletes the slot
+  Hva userspace_addr;       // of the first page
+  // What is mapped at userspace_addr; may be null if nothing is yet (SLOT-04).
+  // Only for a slot that does not exist: a changed slot keeps its backing.
+  std::shared_ptr<Backing> backing;
+
+  uint32_t id() const { return slot & 0xffff; }
+  int as_id() const { return static_cast<int>(slot >> 16); }
+  Gfn base_gfn() const { return ToGfn(gpa); }
+  uint64_t npages() const { return size_bytes >> kPageShift; }
+};
+
+enum class RegionChange : uint8_t {
+  kNone,
+  kCreate,
+  kDelete,
+  kMove,
+  kFlagsOnly,
+};
+
+// SLOT-01..07, in that order; the first failure decides. Errors as
+// MemslotTable::SetRegion.
+absl::Status CheckRegionRequest(const RegionRequest& request,
+                                int address_spaces);
+
+// An INVALID_ARGUMENT error of a region request.
+absl::Status RegionError(const char* reason, const char* field, int kvm_errno,
+                         const std::string& message);
+
+}  // namespace mmu
+
+#endif  // MMU_CORE_MEMORY_REGION_REQUEST_H_
