@@ -59,8 +59,8 @@ def main(events_path, exit_code):
 
     passed = failed = 0
     for label in sorted(targets):
-        outcome = status.get(label, "NO STATUS")
-        if outcome == "NO STATUS" and exit_code in (0, 3):
+        outcome = status.get(label, "NO_STATUS")
+        if outcome == "NO_STATUS" and exit_code in (0, 3):
             continue  # left out by a tag filter
         good = outcome in ("PASSED", "FLAKY")
         bad_cases = cases = 0
@@ -82,8 +82,8 @@ def main(events_path, exit_code):
         if not good and bad_cases == 0:
             failed += 1
             print("failure %s %s" % (
-                label, outcome.lower().replace("_", " ").replace(
-                    "no status", "did not build")))
+                label, "did not build" if outcome == "NO_STATUS" else
+                outcome.lower().replace("_", " ")))
         if good and cases == 0:
             print("note %s ran no test case" % label)
 
