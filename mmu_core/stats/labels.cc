@@ -15,13 +15,14 @@ std::string_view Name(const std::array<std::string_view, N>& names,
 }
 
 constexpr std::array<std::string_view, 9> kLockOpNames = {
-    "fault", "enable", "split", "clear", "age", "zap", "recover", "memslot", "notifier"};
-constexpr std::array<std::string_view, 2> kLockModeNames = {
-    "read", "write"};
-constexpr std::array<std::string_view, 3> kFlushScopeNames = {
-    "vm", "range", "vcpu"};
+    "fault", "enable",  "split",   "clear",   "age",
+    "zap",   "recover", "memslot", "notifier"};
+constexpr std::array<std::string_view, 2> kLockModeNames = {"read", "write"};
+constexpr std::array<std::string_view, 3> kFlushScopeNames = {"vm", "range",
+                                                              "vcpu"};
 constexpr std::array<std::string_view, 10> kFlushReasonNames = {
-    "zap", "write_protect", "clear_dirty", "split", "recover", "unsync", "root", "notifier", "age", "bbm"};
+    "zap",    "write_protect", "clear_dirty", "split", "recover",
+    "unsync", "root",          "notifier",    "age",   "bbm"};
 constexpr std::array<std::string_view, 5> kStallCauseNames = {
     "write_protect", "split", "lock", "flush", "ring_full"};
 constexpr std::array<std::string_view, 5> kSplitTriggerNames = {
@@ -31,12 +32,8 @@ constexpr std::array<std::string_view, 4> kSplitFailureNames = {
 
 }  // namespace
 
-std::string_view ToString(LockOp op) {
-  return Name(kLockOpNames, op);
-}
-std::string_view ToString(LockMode mode) {
-  return Name(kLockModeNames, mode);
-}
+std::string_view ToString(LockOp op) { return Name(kLockOpNames, op); }
+std::string_view ToString(LockMode mode) { return Name(kLockModeNames, mode); }
 std::string_view ToString(FlushScope scope) {
   return Name(kFlushScopeNames, scope);
 }

@@ -13,10 +13,10 @@ namespace mmu {
 
 // A value; filled by one thread.
 struct MmuCost {
-  absl::Duration wall;           // from the first to the last step
-  absl::Duration lock_wait;      // sum of waits for mmu_lock
-  absl::Duration max_lock_hold;  // longest single hold of mmu_lock
-  int64_t tlb_flush_count = 0;   // remote TLB flush requests issued
+  absl::Duration wall;             // from the first to the last step
+  absl::Duration lock_wait;        // sum of waits for mmu_lock
+  absl::Duration max_lock_hold;    // longest single hold of mmu_lock
+  int64_t tlb_flush_count = 0;     // remote TLB flush requests issued
   int64_t vcpus_kicked_count = 0;  // vCPUs interrupted by those flushes
   int64_t sptes_visited_count = 0;
 

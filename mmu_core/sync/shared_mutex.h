@@ -29,8 +29,7 @@ class ABSL_LOCKABLE SharedMutex {
 // Holds a SharedMutex in shared mode for a scope.
 class ABSL_SCOPED_LOCKABLE ReaderLock {
  public:
-  explicit ReaderLock(SharedMutex& mu) ABSL_SHARED_LOCK_FUNCTION(mu)
-      : mu_(mu) {
+  explicit ReaderLock(SharedMutex& mu) ABSL_SHARED_LOCK_FUNCTION(mu) : mu_(mu) {
     mu_.LockShared();
   }
   ~ReaderLock() ABSL_UNLOCK_FUNCTION() { mu_.UnlockShared(); }

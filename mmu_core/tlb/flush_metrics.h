@@ -21,8 +21,8 @@ struct FlushMetrics {
   // Indexed by static_cast<int> of the label.
   std::array<std::array<uint64_t, kFlushReasons>, kFlushScopes> flushes{};
   std::array<uint64_t, kFlushReasons> requests{};
-  std::array<uint64_t, kFlushReasons> kicked{};  // vCPUs interrupted
-  std::array<uint64_t, kFlushReasons> elided{};  // found to be unnecessary
+  std::array<uint64_t, kFlushReasons> kicked{};       // vCPUs interrupted
+  std::array<uint64_t, kFlushReasons> elided{};       // found to be unnecessary
   std::array<LatencySnapshot, kFlushScopes> seconds;  // until acknowledged
 
   void Add(const FlushMetrics& other);

@@ -13,7 +13,7 @@ namespace mmu {
 
 // Why a pending flush may be dropped.
 enum class FlushDiscard {
-  kCallerFlushes,   // a flush that is issued in any case follows (TLB-09)
+  kCallerFlushes,    // a flush that is issued in any case follows (TLB-09)
   kRootUnreachable,  // no vCPU can use the root any more (TLB-07)
 };
 

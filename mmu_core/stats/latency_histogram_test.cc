@@ -1,0 +1,95 @@
+#include "mmu_core/stats/latency_histogram.h"
+
+#include <cstdint>
+#include <thread>
+#include <vector>
+
+#include "gtest/gtest.h"
+
+namespace mmu {
+namespace {
+
+using Counts = decltype(LatencySnapshot::counts);
+
+TEST(LatencyHistogramTest, BoundsArePowersOfFourFromOneMicrosecond) {
+  EXPECT_EQ(LatencyBoundNanos(0), 1'000);
+  EXPECT_EQ(LatencyBoundNanos(1), 4'000);
+  EXPECT_EQ(LatencyBoundNanos(kLatencyBounds - 1), 4'194'304'000);
+}
+
+TEST(LatencyHistogramTest, ValueAtABoundFallsBelowItAndOneMoreAbove) {
+  LatencyHistogram histogram;
+  histogram.Record(0);
+  histogram.Record(1'000);
+  histogram.Record(1'001);
+  histogram.Record(LatencyBoundNanos(kLatencyBounds - 1));
+  histogram.Record(LatencyBoundNanos(kLatencyBounds - 1) + 1);
+
+  const LatencySnapshot snapshot = histogram.Snapshot();
+  EXPECT_EQ(snapshot.counts, (Counts{2, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1, 1}));
+  EXPECT_EQ(snapshot.count, 5u);
+  EXPECT_EQ(snapshot.sum_nanos, 2'001 + 2 * 4'194'304'000 + 1);
+  EXPECT_EQ(snapshot.max_nanos, 4'194'304'001);
+}
+
+TEST(LatencyHistogramTest, WeightCountsAsThatManyEvents) {
+  LatencyHistogram histogram;
+  histogram.Record(2'000, 64);
+  const LatencySnapshot snapshot = histogram.Snapshot();
+  EXPECT_EQ(snapshot.counts[1], 64u);
+  EXPECT_EQ(snapshot.count, 64u);
+  EXPECT_EQ(snapshot.sum_nanos, 128'000);
+  EXPECT_EQ(snapshot.max_nanos, 2'000);
+}
+
+TEST(LatencyHistogramTest, QuantileIsTheUpperBoundOfItsBucket) {
+  LatencyHistogram histogram;
+  EXPECT_EQ(histogram.Snapshot().QuantileNanos(0.5), 0);
+  histogram.Record(500, 99);
+  histogram.Record(60'000);
+  const LatencySnapshot snapshot = histogram.Snapshot();
+  EXPECT_EQ(snapshot.QuantileNanos(0.0), 1'000);
+  EXPECT_EQ(snapshot.QuantileNanos(0.5), 1'000);
+  EXPECT_EQ(snapshot.QuantileNanos(0.99), 1'000);
+  EXPECT_EQ(snapshot.QuantileNanos(0.999), 64'000);
+  EXPECT_EQ(snapshot.QuantileNanos(1.0), 64'000);
+}
+
+TEST(LatencyHistogramTest, QuantileInTheUnboundedBucketIsTheMaximum) {
+  LatencyHistogram histogram;
+  histogram.Record(9'000'000'000);
+  EXPECT_EQ(histogram.Snapshot().QuantileNanos(0.5), 9'000'000'000);
+}
+
+TEST(LatencyHistogramTest, SnapshotsAddUp) {
+  LatencyHistogram a;
+  LatencyHistogram b;
+  a.Record(500);
+  b.Record(5'000, 3);
+  LatencySnapshot sum = a.Snapshot();
+  sum.Add(b.Snapshot());
+  EXPECT_EQ(sum.counts, (Counts{1, 0, 3}));
+  EXPECT_EQ(sum.count, 4u);
+  EXPECT_EQ(sum.sum_nanos, 15'500);
+  EXPECT_EQ(sum.max_nanos, 5'000);
+}
+
+TEST(LatencyHistogramTest, NoValueIsLostBetweenThreads) {
+  constexpr int kThreads = 4;
+  constexpr int kValues = 10'000;
+  LatencyHistogram histogram;
+  std::vector<std::thread> threads;
+  for (int t = 0; t < kThreads; ++t) {
+    threads.emplace_back([&histogram, t] {
+      for (int i = 0; i < kValues; ++i) histogram.Record(1'000 * (t + 1));
+    });
+  }
+  for (std::thread& thread : threads) thread.join();
+  const LatencySnapshot snapshot = histogram.Snapshot();
+  EXPECT_EQ(snapshot.counts, (Counts{kValues, 3 * kValues}));
+  EXPECT_EQ(snapshot.sum_nanos, int64_t{10'000} * kValues);
+  EXPECT_EQ(snapshot.max_nanos, 4'000);
+}
+
+}  // namespace
+}  // namespace mmu

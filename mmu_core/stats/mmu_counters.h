@@ -1,0 +1,78 @@
+// The counters of one VM's MMU that several threads write. Those a fault
+// touches are sharded; the others are plain atomics. All are relaxed: they
+// order nothing.
+
+#ifndef MMU_CORE_STATS_MMU_COUNTERS_H_
+#define MMU_CORE_STATS_MMU_COUNTERS_H_
+
+#include <array>
+#include <atomic>
+#include <cstdint>
+
+#include "mmu_core/base/level.h"
+#include "mmu_core/stats/labels.h"
+#include "mmu_core/stats/latency_histogram.h"
+#include "mmu_core/sync/sharded_counter.h"
+
+namespace mmu {
+
+// Thread-safe.
+class MmuCounters {
+ public:
+  // STAT-11: present leafs per size. A gauge kept as wrapping sums.
+  void AddLeafs(Level level, int64_t n) {
+    gauges_.Add(ToInt(level) - 1, static_cast<uint64_t>(n));
+  }
+  uint64_t Leafs(Level level) const { return gauges_.Sum(ToInt(level) - 1); }
+
+  // TDP tables in use, roots included.
+  void AddTables(int64_t n) { gauges_.Add(kTables, static_cast<uint64_t>(n)); }
+  uint64_t Tables() const { return gauges_.Sum(kTables); }
+
+  // `from` is k2M or k1G.
+  void CountSplit(Level from, SplitTrigger trigger) {
+    splits_[ToInt(from) - 2][static_cast<int>(trigger)].fetch_add(
+        1, std::memory_order_relaxed);
+  }
+  uint64_t Splits(Level from, SplitTrigger trigger) const {
+    return splits_[ToInt(from) - 2][static_cast<int>(trigger)].load(
+        std::memory_order_relaxed);
+  }
+  void CountSplitFailure(SplitFailure reason) {
+    split_failures_[static_cast<int>(reason)].fetch_add(
+        1, std::memory_order_relaxed);
+  }
+  uint64_t SplitFailures(SplitFailure reason) const {
+    return split_failures_[static_cast<int>(reason)].load(
+        std::memory_order_relaxed);
+  }
+  void CountRecovery(Level to) {
+    recoveries_[ToInt(to) - 2].fetch_add(1, std::memory_order_relaxed);
+  }
+  uint64_t Recoveries(Level to) const {
+    return recoveries_[ToInt(to) - 2].load(std::memory_order_relaxed);
+  }
+
+  std::atomic<uint64_t> harvested_pages{0};
+  std::atomic<uint64_t> cleared_pages{0};
+  std::atomic<uint64_t> aged_young{0};
+  std::atomic<uint64_t> aged_old{0};
+  std::array<std::atomic<int64_t>, 5> split_throttled_nanos{};
+
+  LatencyHistogram split_chunk;
+  LatencyHistogram dirty_log_start;
+  LatencyHistogram dirty_log_seal;
+  LatencyHistogram dirty_log_clear;
+  LatencyHistogram aging;
+
+ private:
+  static constexpr int kTables = 3;
+  ShardedCounters<4> gauges_;
+  std::array<std::array<std::atomic<uint64_t>, kSplitTriggers>, 2> splits_{};
+  std::array<std::atomic<uint64_t>, kSplitFailures> split_failures_{};
+  std::array<std::atomic<uint64_t>, 2> recoveries_{};
+};
+
+}  // namespace mmu
+
+#endif  // MMU_CORE_STATS_MMU_COUNTERS_H_

@@ -1,0 +1,206 @@
+#include "mmu_core/sync/mmu_lock.h"
+
+#include <linux/futex.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <atomic>
+#include <cstdint>
+
+#include "absl/time/time.h"
+#include "mmu_core/base/check.h"
+#include "mmu_core/sync/spin.h"
+
+namespace mmu {
+namespace {
+
+// How long a waiter spins before it sleeps. Short: with more threads than
+// processors whoever holds the lock may be waiting for this processor.
+constexpr int64_t kSpinNanos = 2000;
+
+#ifndef NDEBUG
+// The lock this thread holds, to catch recursion and upgrades (LCK-02).
+constinit thread_local const MmuLock* held_lock = nullptr;
+#endif
+
+}  // namespace
+
+// A queued thread; lives on its stack. The granting thread must not touch it
+// after `grant` has become kGranted.
+struct MmuLock::Waiter {
+  enum Grant : uint32_t { kSpinning, kSleeping, kGranted };
+
+  explicit Waiter(LockMode m) : mode(m) {}
+
+  // Waits until granted.
+  void Await() {
+    const int64_t spin_end = MonotonicNanos() + kSpinNanos;
+    do {
+      for (int i = 0; i < 16; ++i) {
+        if (grant.load(std::memory_order_acquire) == kGranted) return;
+        CpuRelax();
+      }
+    } while (MonotonicNanos() < spin_end);
+    uint32_t expected = kSpinning;
+    if (!grant.compare_exchange_strong(expected, kSleeping,
+                                       std::memory_order_acquire)) {
+      return;
+    }
+    while (grant.load(std::memory_order_acquire) != kGranted) {
+      syscall(SYS_futex, &grant, FUTEX_WAIT_PRIVATE, kSleeping, nullptr,
+              nullptr, 0);
+    }
+  }
+
+  // Once the exchange is done the waiter may have gone; waking its address is
+  // then harmless: all users of futexes expect spurious wake-ups.
+  void Wake() {
+    const void* address = &grant;
+    if (grant.exchange(kGranted, std::memory_order_acq_rel) == kSleeping) {
+      syscall(SYS_futex, address, FUTEX_WAKE_PRIVATE, 1, nullptr, nullptr, 0);
+    }
+  }
+
+  const LockMode mode;
+  Waiter* next = nullptr;  // guarded by queue_mu_ while queued
+  std::atomic<uint32_t> grant{kSpinning};
+};
+static_assert(sizeof(std::atomic<uint32_t>) == sizeof(uint32_t));
+
+MmuLock::~MmuLock() { MMU_DCHECK(state_.load(std::memory_order_relaxed) == 0); }
+
+int64_t MmuLock::LockReadSlow() {
+  // LockRead has counted this thread as a reader. Taking that back may let a
+  // writer in, but that needs no care of its own: Queue ends with a Grant.
+  state_.fetch_sub(kReader, std::memory_order_relaxed);
+  return Queue(LockMode::kRead);
+}
+
+int64_t MmuLock::Queue(LockMode mode) {
+  const int64_t start = MonotonicNanos();
+  Waiter waiter(mode);
+  {
+    MutexLock lock(queue_mu_);
+    (head_ == nullptr ? head_ : tail_->next) = &waiter;
+    tail_ = &waiter;
+    state_.fetch_or(kQueued, std::memory_order_relaxed);
+  }
+  // If the holder left before it could see kQueued, nobody else will grant:
+  //   1. this thread finds the lock held;
+  //   2. the holder unlocks, sees no kQueued and grants nothing;
+  //   3. this thread sets kQueued and would sleep for ever.
+  // If it leaves after 3 it sees kQueued, and both may try; the mutex in Grant
+  // makes one of them the first.
+  Grant();
+  waiter.Await();
+  return std::max<int64_t>(0, MonotonicNanos() - start);
+}
+
+void MmuLock::Grant() {
+  Waiter* granted;
+  {
+    MutexLock lock(queue_mu_);
+    granted = TakeGrantable();
+  }
+  // Waking takes a system call, so not under the mutex.
+  while (granted != nullptr) {
+    Waiter* const next = granted->next;
+    granted->Wake();
+    granted = next;
+  }
+}
+
+// While kQueued is set, a thread can only come to hold the lock here, under
+// queue_mu_; others can at most leave, or count as a reader for a moment before
+// they queue (LockReadSlow). The latter can make a writer's turn fail, and then
+// their own Grant repeats it.
+MmuLock::Waiter* MmuLock::TakeGrantable() {
+  Waiter* const first = head_;
+  Waiter* last = nullptr;
+  while (head_ != nullptr) {
+    Waiter* const waiter = head_;
+    if (waiter->mode == LockMode::kWrite) {
+      uint64_t expected = kQueued;
+      if (last != nullptr ||
+          !state_.compare_exchange_strong(expected, kQueued | kWriter,
+                                          std::memory_order_acquire,
+                                          std::memory_order_relaxed)) {
+        break;
+      }
+    } else {
+      // Only a grant sets kWriter while kQueued is set, so this test cannot
+      // become untrue before the addition.
+      if ((state_.load(std::memory_order_relaxed) & kWriter) != 0) break;
+      state_.fetch_add(kReader, std::memory_order_acquire);
+    }
+    head_ = waiter->next;
+    last = waiter;
+    if (waiter->mode == LockMode::kWrite) break;
+  }
+  if (last == nullptr) return nullptr;
+  last->next = nullptr;
+  if (head_ == nullptr) {
+    tail_ = nullptr;
+    state_.fetch_and(~kQueued, std::memory_order_relaxed);
+  }
+  return first;
+}
+
+void MmuLockHold::Acquire() {
+  MMU_DCHECK(!held_);
+#ifndef NDEBUG
+  MMU_CHECK(held_lock != &lock_);
+#endif
+  const int64_t waited =
+      mode_ == LockMode::kRead ? lock_.LockRead() : lock_.LockWrite();
+  held_ = true;
+#ifndef NDEBUG
+  if (held_lock == nullptr) held_lock = &lock_;
+#endif
+  LockMetricsRecorder& metrics = lock_.metrics_;
+  metrics.CountAcquisition(mode_, op_);
+  if (waited < 0) {
+    hold_weight_ = LockMetricsRecorder::HoldWeight(op_);
+  } else {
+    hold_weight_ = 1;
+    metrics.RecordWait(mode_, op_, waited);
+    if (cost_ != nullptr) cost_->lock_wait += absl::Nanoseconds(waited);
+  }
+  held_since_ =
+      hold_weight_ != 0 || cost_ != nullptr ? MonotonicNanos() : int64_t{0};
+}
+
+void MmuLockHold::Release() {
+  MMU_DCHECK(held_);
+  held_ = false;
+#ifndef NDEBUG
+  if (held_lock == &lock_) held_lock = nullptr;
+#endif
+  int64_t held_for = -1;
+  if (held_since_ != 0) held_for = MonotonicNanos() - held_since_;
+  if (mode_ == LockMode::kRead) {
+    lock_.UnlockRead();
+  } else {
+    lock_.UnlockWrite();
+  }
+  // Recorded after the unlock, so that nobody waits for the recording.
+  if (held_for < 0) return;
+  if (hold_weight_ != 0) {
+    lock_.metrics_.RecordHold(mode_, op_, held_for, hold_weight_);
+  }
+  if (cost_ != nullptr) {
+    cost_->max_lock_hold =
+        std::max(cost_->max_lock_hold, absl::Nanoseconds(held_for));
+  }
+}
+
+// Those who wait go first because Release hands the lock to them if it can, and
+// because Acquire queues behind them if it cannot.
+void MmuLockHold::Yield() {
+  lock_.metrics_.CountYield(mode_, op_);
+  Release();
+  Acquire();
+}
+
+}  // namespace mmu

@@ -1,0 +1,308 @@
+#include "mmu_core/sync/mmu_lock.h"
+
+#include <atomic>
+#include <cstdint>
+#include <thread>
+#include <vector>
+
+#include "absl/time/time.h"
+#include "gtest/gtest.h"
+#include "mmu_core/stats/labels.h"
+#include "mmu_core/stats/mmu_cost.h"
+#include "mmu_core/sync/lock_metrics.h"
+
+namespace mmu {
+namespace {
+
+void AwaitWaiter(const MmuLock& lock) {
+  while (!lock.IsContended()) std::this_thread::yield();
+}
+
+void LetOthersRun() {
+  for (int i = 0; i < 200; ++i) std::this_thread::yield();
+}
+
+TEST(MmuLockTest, WriterIsAloneAndReadersSeeWholeWrites) {
+  constexpr int kThreads = 4;
+  constexpr int kRounds = 5'000;
+  MmuLock lock;
+  int64_t a = 0;  // not atomic: the lock must order it
+  int64_t b = 0;
+  std::atomic<int> torn{0};
+  std::vector<std::thread> threads;
+  for (int t = 0; t < kThreads; ++t) {
+    threads.emplace_back([&, t] {
+      for (int i = 0; i < kRounds; ++i) {
+        if ((i + t) % 4 == 0) {
+          MmuWriteLocked locked(lock, LockOp::kZap, nullptr);
+          ++a;
+          ++b;
+        } else {
+          MmuReadLocked locked(lock, LockOp::kFault, nullptr);
+          if (a != b) ++torn;
+        }
+      }
+    });
+  }
+  for (std::thread& thread : threads) thread.join();
+  EXPECT_EQ(torn, 0);
+  EXPECT_EQ(a, kThreads * kRounds / 4);
+  EXPECT_EQ(b, a);
+  EXPECT_FALSE(lock.IsContended());
+}
+
+TEST(MmuLockTest, ReadersShare) {
+  MmuLock lock;
+  MmuReadLocked mine(lock, LockOp::kFault);
+  std::thread([&lock] { MmuReadLocked(lock, LockOp::kAge); }).join();
+  EXPECT_TRUE(mine.held());
+  EXPECT_EQ(lock.Snapshot().at(LockMode::kRead, LockOp::kAge).contended, 0u);
+}
+
+// Covers: LCK-04
+TEST(MmuLockTest, HolderOfEitherModeSeesWhetherSomebodyWaits) {
+  MmuLock lock;
+  EXPECT_FALSE(lock.IsContended());
+  {
+    MmuReadLocked locked(lock, LockOp::kSplit);
+    EXPECT_FALSE(locked.NeedYield());
+    std::thread writer([&] { MmuWriteLocked(lock, LockOp::kZap); });
+    AwaitWaiter(lock);
+    EXPECT_TRUE(locked.NeedYield());
+    locked.Unlock();
+    writer.join();
+  }
+  EXPECT_FALSE(lock.IsContended());
+  {
+    MmuWriteLocked locked(lock, LockOp::kSplit);
+    EXPECT_FALSE(locked.NeedYield());
+    std::thread reader([&] { MmuReadLocked(lock, LockOp::kFault); });
+    AwaitWaiter(lock);
+    EXPECT_TRUE(locked.NeedYield());
+    locked.Unlock();
+    reader.join();
+  }
+  EXPECT_FALSE(lock.IsContended());
+}
+
+// Counted in acquisitions, not in time: once the writer is queued, each reader
+// can at most finish the acquisition it was in the middle of.
+// Covers: LCK-04
+TEST(MmuLockTest, WriterIsNotStarvedBySixtyFourReaders) {
+  constexpr int kReaders = 64;
+  constexpr int kRounds = 10;
+  MmuLock lock;
+  std::atomic<bool> stop{false};
+  std::atomic<int64_t> reads{0};
+  std::vector<std::thread> readers;
+  for (int i = 0; i < kReaders; ++i) {
+    readers.emplace_back([&] {
+      while (!stop) {
+        MmuReadLocked locked(lock, LockOp::kFault);
+        reads.fetch_add(1, std::memory_order_relaxed);
+      }
+    });
+  }
+  for (int round = 0; round < kRounds; ++round) {
+    const int64_t before = reads;
+    while (reads < before + kReaders) std::this_thread::yield();
+
+    int64_t reads_when_queued = 0;
+    int64_t reads_when_granted = 0;
+    MmuReadLocked mine(lock, LockOp::kSplit);
+    std::thread writer([&] {
+      MmuWriteLocked locked(lock, LockOp::kZap);
+      reads_when_granted = reads;
+    });
+    AwaitWaiter(lock);
+    reads_when_queued = reads;
+    LetOthersRun();
+    mine.Unlock();
+    writer.join();
+    EXPECT_LE(reads_when_granted - reads_when_queued, kReaders);
+  }
+  stop = true;
+  for (std::thread& reader : readers) reader.join();
+}
+
+TEST(MmuLockTest, ReaderIsServedBeforeWritersThatCameLater) {
+  constexpr int kWriters = 4;
+  MmuLock lock;
+  std::atomic<int> writes{0};
+  int writes_when_granted = -1;
+  MmuWriteLocked mine(lock, LockOp::kZap);
+  std::thread reader([&] {
+    MmuReadLocked locked(lock, LockOp::kFault);
+    writes_when_granted = writes;
+  });
+  AwaitWaiter(lock);
+  std::vector<std::thread> writers;
+  for (int i = 0; i < kWriters; ++i) {
+    writers.emplace_back([&] {
+      MmuWriteLocked locked(lock, LockOp::kClear);
+      ++writes;
+    });
+  }
+  LetOthersRun();
+  mine.Unlock();
+  reader.join();
+  for (std::thread& writer : writers) writer.join();
+  EXPECT_EQ(writes_when_granted, 0);
+  EXPECT_EQ(writes, kWriters);
+}
+
+// Covers: LCK-02, LCK-04
+TEST(MmuLockTest, YieldLetsAWaitingWriterInAndKeepsTheMode) {
+  MmuLock lock;
+  bool written = false;
+  MmuReadLocked locked(lock, LockOp::kSplit);
+  std::thread writer([&] {
+    MmuWriteLocked w(lock, LockOp::kZap);
+    written = true;
+  });
+  AwaitWaiter(lock);
+  EXPECT_FALSE(written);
+  locked.Yield();
+  EXPECT_TRUE(written);
+  EXPECT_FALSE(locked.NeedYield());
+  writer.join();
+  // Still in read mode: another reader does not have to wait.
+  std::thread([&] { MmuReadLocked(lock, LockOp::kAge); }).join();
+  EXPECT_EQ(lock.Snapshot().at(LockMode::kRead, LockOp::kAge).contended, 0u);
+}
+
+// Covers: LCK-02
+TEST(MmuLockTest, YieldOfAWriterLetsReadersInAndKeepsTheMode) {
+  MmuLock lock;
+  std::atomic<bool> read{false};
+  MmuWriteLocked locked(lock, LockOp::kZap);
+  std::thread reader([&] {
+    MmuReadLocked r(lock, LockOp::kFault);
+    read = true;
+  });
+  AwaitWaiter(lock);
+  EXPECT_FALSE(read);
+  locked.Yield();
+  EXPECT_TRUE(read);
+  reader.join();
+  // Still in write mode: a reader has to wait.
+  std::thread second([&] { MmuReadLocked(lock, LockOp::kAge); });
+  AwaitWaiter(lock);
+  locked.Unlock();
+  second.join();
+  EXPECT_EQ(lock.Snapshot().at(LockMode::kRead, LockOp::kAge).contended, 1u);
+}
+
+TEST(MmuLockTest, UnlockedWitnessLetsWritersInUntilItRelocks) {
+  MmuLock lock;
+  MmuReadLocked locked(lock, LockOp::kSplit);
+  locked.Unlock();
+  EXPECT_FALSE(locked.held());
+  { MmuWriteLocked other(lock, LockOp::kZap); }
+  locked.Relock();
+  EXPECT_TRUE(locked.held());
+}
+
+TEST(MmuLockTest, CountersAreExact) {
+  MmuLock lock;
+  for (int i = 0; i < 3; ++i) MmuReadLocked(lock, LockOp::kEnable);
+  {
+    MmuWriteLocked locked(lock, LockOp::kClear);
+    locked.Yield();
+    locked.Yield();
+  }
+  {
+    MmuWriteLocked locked(lock, LockOp::kZap);
+    std::thread reader([&] { MmuReadLocked(lock, LockOp::kRecover); });
+    AwaitWaiter(lock);
+    locked.Unlock();
+    reader.join();
+  }
+  const LockMetrics metrics = lock.Snapshot();
+
+  const LockOpMetrics& enable = metrics.at(LockMode::kRead, LockOp::kEnable);
+  EXPECT_EQ(enable.acquisitions, 3u);
+  EXPECT_EQ(enable.contended, 0u);
+  EXPECT_EQ(enable.wait.count, 0u);
+  EXPECT_EQ(enable.hold.count, 3u);
+
+  const LockOpMetrics& clear = metrics.at(LockMode::kWrite, LockOp::kClear);
+  EXPECT_EQ(clear.acquisitions, 3u);  // one, and one after each yield
+  EXPECT_EQ(clear.yields, 2u);
+  EXPECT_EQ(clear.hold.count, 3u);
+
+  const LockOpMetrics& recover = metrics.at(LockMode::kRead, LockOp::kRecover);
+  EXPECT_EQ(recover.acquisitions, 1u);
+  EXPECT_EQ(recover.contended, 1u);
+  EXPECT_EQ(recover.wait.count, 1u);
+  EXPECT_GT(recover.wait.sum_nanos, 0);
+  EXPECT_EQ(recover.hold.count, 1u);
+
+  LockMetrics sum = metrics;
+  sum.Add(metrics);
+  EXPECT_EQ(sum.at(LockMode::kRead, LockOp::kEnable).acquisitions, 6u);
+  EXPECT_EQ(sum.at(LockMode::kRead, LockOp::kEnable).hold.count, 6u);
+}
+
+TEST(MmuLockTest, HoldTimesOfFaultsAreSampledAndStandForAll) {
+  constexpr uint64_t kFaults = 100 * kFaultHoldSampling;
+  MmuLock lock;
+  for (uint64_t i = 0; i < kFaults; ++i) {
+    MmuReadLocked(lock, LockOp::kFault);
+  }
+  const LockMetrics metrics = lock.Snapshot();
+  const LockOpMetrics& fault = metrics.at(LockMode::kRead, LockOp::kFault);
+  EXPECT_EQ(fault.acquisitions, kFaults);
+  EXPECT_EQ(fault.hold.count, kFaults);
+}
+
+TEST(MmuLockTest, ContendedFaultsAreAllMeasured) {
+  MmuLock lock;
+  for (int i = 0; i < 3; ++i) {
+    MmuWriteLocked locked(lock, LockOp::kZap);
+    std::thread reader([&] { MmuReadLocked(lock, LockOp::kFault); });
+    AwaitWaiter(lock);
+    locked.Unlock();
+    reader.join();
+  }
+  const LockMetrics metrics = lock.Snapshot();
+  const LockOpMetrics& fault = metrics.at(LockMode::kRead, LockOp::kFault);
+  EXPECT_EQ(fault.contended, 3u);
+  EXPECT_EQ(fault.wait.count, 3u);
+  EXPECT_EQ(fault.hold.count, 3u);
+}
+
+TEST(MmuLockTest, CostGetsWaitsAndTheLongestHold) {
+  MmuLock lock;
+  MmuCost cost;
+  { MmuReadLocked locked(lock, LockOp::kFault, &cost); }
+  EXPECT_EQ(cost.lock_wait, absl::ZeroDuration());
+  EXPECT_GT(cost.max_lock_hold, absl::ZeroDuration());
+
+  MmuCost waiting_cost;
+  MmuWriteLocked locked(lock, LockOp::kZap, &cost);
+  std::thread reader(
+      [&] { MmuReadLocked(lock, LockOp::kFault, &waiting_cost); });
+  AwaitWaiter(lock);
+  locked.Unlock();
+  reader.join();
+  EXPECT_GT(waiting_cost.lock_wait, absl::ZeroDuration());
+  EXPECT_EQ(cost.lock_wait, absl::ZeroDuration());
+}
+
+#ifndef NDEBUG
+// Covers: LCK-02
+TEST(MmuLockDeathTest, ReadHolderThatAsksForMoreDies) {
+  GTEST_FLAG_SET(death_test_style, "threadsafe");
+  EXPECT_DEATH(
+      {
+        MmuLock lock;
+        MmuReadLocked read(lock, LockOp::kFault);
+        MmuWriteLocked write(lock, LockOp::kFault);
+      },
+      "held_lock");
+}
+#endif
+
+}  // namespace
+}  // namespace mmu

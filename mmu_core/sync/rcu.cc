@@ -1,0 +1,163 @@
+#include "mmu_core/sync/rcu.h"
+
+#include <urcu/urcu-memb.h>
+
+#include "mmu_core/base/check.h"
+
+// liburcu is not built with ThreadSanitizer, which would therefore take a
+// reader and the function that frees what it read for a race. It is told of the
+// two orders that RCU gives: the end of each read section comes before the end
+// of the grace period, and RcuDefer comes before its function, which comes
+// before the end of RcuBarrier. No more than that, so that real races show.
+#if defined(__SANITIZE_THREAD__)
+#define MMU_RCU_TSAN 1
+#elif defined(__has_feature)
+#if __has_feature(thread_sanitizer)
+#define MMU_RCU_TSAN 1
+#endif
+#endif
+
+#ifdef MMU_RCU_TSAN
+extern "C" {
+void __tsan_acquire(void* address);
+void __tsan_release(void* address);
+}
+#endif
+
+namespace mmu {
+namespace {
+
+#ifdef MMU_RCU_TSAN
+char tsan_order;  // stands for every grace period
+void TsanRelease() { __tsan_release(&tsan_order); }
+void TsanAcquire() { __tsan_acquire(&tsan_order); }
+#else
+void TsanRelease() {}
+void TsanAcquire() {}
+#endif
+
+enum class Registration {
+  kNone,
+  kLasting,    // until the thread ends
+  kWorker,     // liburcu's own worker, registered by liburcu
+  kTemporary,  // the thread is ending: for one call only
+  kEnding,     // the thread is ending, not registered
+};
+
+// constinit: no guard on the fast path.
+constinit thread_local Registration registration = Registration::kNone;
+
+// Unregisters at the end of the thread.
+struct Unregisterer {
+  ~Unregisterer() {
+    if (registration == Registration::kLasting) urcu_memb_unregister_thread();
+    registration = Registration::kEnding;
+  }
+};
+
+void Register() {
+  urcu_memb_register_thread();
+  if (registration == Registration::kEnding) {
+    registration = Registration::kTemporary;
+    return;
+  }
+  static thread_local Unregisterer unregisterer;
+  static_cast<void>(&unregisterer);
+  registration = Registration::kLasting;
+}
+
+void EnsureRegistered() {
+  if (registration == Registration::kNone ||
+      registration == Registration::kEnding) {
+    Register();
+  }
+}
+
+// Destructors of other thread-local objects may still use RCU after
+// Unregisterer has run.
+void UnregisterIfTemporary() {
+  if (registration == Registration::kTemporary) {
+    urcu_memb_unregister_thread();
+    registration = Registration::kEnding;
+  }
+}
+
+// The layout of RcuHook.
+struct Deferred {
+  rcu_head head;
+  void (*fn)(void*);
+  void* arg;
+};
+static_assert(sizeof(Deferred) == sizeof(RcuHook));
+static_assert(alignof(Deferred) == alignof(RcuHook));
+
+void RunDeferred(rcu_head* head) {
+  // A worker must not register again when `fn` opens a read section.
+  registration = Registration::kWorker;
+  TsanAcquire();
+  // Copied first: `fn` may free the hook.
+  const Deferred deferred = *reinterpret_cast<Deferred*>(head);
+  deferred.fn(deferred.arg);
+  TsanRelease();
+}
+
+// A call of its own, for objects without a hook.
+struct OwnedCall {
+  RcuHook hook;
+  void (*fn)(void*);
+  void* arg;
+};
+
+void RunOwnedCall(void* arg) {
+  const std::unique_ptr<OwnedCall> call(static_cast<OwnedCall*>(arg));
+  call->fn(call->arg);
+}
+
+}  // namespace
+
+namespace rcu_internal {
+
+constinit thread_local int read_depth = 0;
+
+void EnterOutermost() {
+  EnsureRegistered();
+  urcu_memb_read_lock();
+}
+
+void LeaveOutermost() {
+  TsanRelease();
+  urcu_memb_read_unlock();
+  UnregisterIfTemporary();
+}
+
+}  // namespace rcu_internal
+
+void RcuSynchronize() {
+  MMU_CHECK(!InRcuReadSection());
+  urcu_memb_synchronize_rcu();
+  TsanAcquire();
+}
+
+void RcuDefer(RcuHook* hook, void (*fn)(void*), void* arg) {
+  EnsureRegistered();  // call_rcu opens a read section of its own
+  auto* deferred = reinterpret_cast<Deferred*>(hook);
+  deferred->fn = fn;
+  deferred->arg = arg;
+  TsanRelease();
+  urcu_memb_call_rcu(&deferred->head, RunDeferred);
+  if (!InRcuReadSection()) UnregisterIfTemporary();
+}
+
+void RcuDefer(void (*fn)(void*), void* arg) {
+  auto* call = new OwnedCall{.hook = {}, .fn = fn, .arg = arg};
+  RcuDefer(&call->hook, RunOwnedCall, call);
+}
+
+void RcuBarrier() {
+  MMU_CHECK(!InRcuReadSection());
+  MMU_CHECK(registration != Registration::kWorker);
+  urcu_memb_barrier();
+  TsanAcquire();
+}
+
+}  // namespace mmu

@@ -1,0 +1,104 @@
+#include "mmu_core/tlb/remote_flush.h"
+
+#include <algorithm>
+#include <atomic>
+#include <cstdint>
+
+#include "mmu_core/base/check.h"
+#include "mmu_core/sync/spin.h"
+#include "mmu_core/tlb/asymmetric_barrier.h"
+
+namespace mmu {
+namespace {
+
+uint64_t Load(const std::atomic<uint64_t>& counter) {
+  return counter.load(std::memory_order_relaxed);
+}
+
+void Bump(std::atomic<uint64_t>& counter, uint64_t n = 1) {
+  counter.fetch_add(n, std::memory_order_relaxed);
+}
+
+}  // namespace
+
+RemoteTlb::~RemoteTlb() {
+#ifndef NDEBUG
+  ReaderLock lock(vcpus_mu_);
+  MMU_CHECK(vcpus_.empty());
+#endif
+}
+
+void RemoteTlb::AddVcpu(VcpuGate* gate) {
+  WriterLock lock(vcpus_mu_);
+  MMU_DCHECK(std::find(vcpus_.begin(), vcpus_.end(), gate) == vcpus_.end());
+  vcpus_.push_back(gate);
+}
+
+void RemoteTlb::RemoveVcpu(VcpuGate* gate) {
+  WriterLock lock(vcpus_mu_);
+  const auto it = std::find(vcpus_.begin(), vcpus_.end(), gate);
+  MMU_CHECK(it != vcpus_.end());
+  vcpus_.erase(it);
+}
+
+FlushResult RemoteTlb::Request(uint32_t bits) {
+  FlushResult result;
+  ReaderLock lock(vcpus_mu_);
+  for (VcpuGate* gate : vcpus_) gate->AddRequests(bits);
+  // Also orders the SPTE changes of this thread before the walks of a vCPU that
+  // is seen outside of an access section; see VcpuGate::BeginAccess.
+  HeavyBarrier();
+  for (const VcpuGate* gate : vcpus_) {
+    if (gate->in_guest()) ++result.vcpus_kicked;
+  }
+  for (const VcpuGate* gate : vcpus_) gate->WaitForAccess();
+  return result;
+}
+
+FlushResult RemoteTlb::Flush(FlushScope scope, FlushReason reason,
+                             MmuCost* cost) {
+  const int s = static_cast<int>(scope);
+  const int r = static_cast<int>(reason);
+  const int64_t start = MonotonicNanos();
+  const FlushResult result = Request(kTlbFlush);
+  seconds_[s].Record(MonotonicNanos() - start);
+  Bump(flushes_[s][r]);
+  Bump(requests_[r]);
+  if (result.vcpus_kicked > 0) {
+    Bump(kicked_[r], result.vcpus_kicked);
+    Bump(interrupting_flushes_);
+  }
+  if (cost != nullptr) {
+    ++cost->tlb_flush_count;
+    cost->vcpus_kicked_count += result.vcpus_kicked;
+  }
+  return result;
+}
+
+void RemoteTlb::CountElided(FlushReason reason) {
+  Bump(elided_[static_cast<int>(reason)]);
+}
+
+void RemoteTlb::CountVcpuFlush(FlushReason reason) {
+  Bump(flushes_[static_cast<int>(FlushScope::kVcpu)][static_cast<int>(reason)]);
+}
+
+FlushMetrics RemoteTlb::Snapshot() const {
+  FlushMetrics metrics;
+  metrics.remote_tlb_flush = Load(interrupting_flushes_);
+  for (int reason = 0; reason < kFlushReasons; ++reason) {
+    metrics.requests[reason] = Load(requests_[reason]);
+    metrics.remote_tlb_flush_requests += metrics.requests[reason];
+    metrics.kicked[reason] = Load(kicked_[reason]);
+    metrics.elided[reason] = Load(elided_[reason]);
+  }
+  for (int scope = 0; scope < kFlushScopes; ++scope) {
+    for (int reason = 0; reason < kFlushReasons; ++reason) {
+      metrics.flushes[scope][reason] = Load(flushes_[scope][reason]);
+    }
+    metrics.seconds[scope] = seconds_[scope].Snapshot();
+  }
+  return metrics;
+}
+
+}  // namespace mmu

@@ -1,0 +1,260 @@
+#include "mmu_core/tlb/remote_flush.h"
+
+#include <array>
+#include <atomic>
+#include <cstddef>
+#include <cstdint>
+#include <thread>
+#include <vector>
+
+#include "gtest/gtest.h"
+#include "mmu_core/base/address.h"
+#include "mmu_core/base/level.h"
+#include "mmu_core/stats/labels.h"
+#include "mmu_core/stats/mmu_cost.h"
+#include "mmu_core/tlb/flush_metrics.h"
+#include "mmu_core/tlb/vcpu_gate.h"
+#include "mmu_core/tlb/vcpu_tlb.h"
+
+namespace mmu {
+namespace {
+
+constexpr int kZap = static_cast<int>(FlushReason::kZap);
+
+// Covers: TLB-01, TLB-02, STAT-01, STAT-02
+TEST(RemoteTlbTest, IdleVcpusAreNotInterruptedButFlushBeforeTheirNextAccess) {
+  VcpuGate gates[2];
+  RemoteTlb remote;
+  for (VcpuGate& gate : gates) remote.AddVcpu(&gate);
+  MmuCost cost;
+  const FlushResult result =
+      remote.Flush(FlushScope::kVm, FlushReason::kZap, &cost);
+  EXPECT_EQ(result.vcpus_kicked, 0);
+  EXPECT_EQ(cost.tlb_flush_count, 1);
+  EXPECT_EQ(cost.vcpus_kicked_count, 0);
+  const FlushMetrics metrics = remote.Snapshot();
+  EXPECT_EQ(metrics.remote_tlb_flush_requests, 1u);
+  EXPECT_EQ(metrics.remote_tlb_flush, 0u);
+  for (VcpuGate& gate : gates) {
+    gate.EnterGuest();
+    EXPECT_EQ(gate.BeginAccess(), kTlbFlush);
+    EXPECT_FALSE(gate.in_access());
+    EXPECT_EQ(gate.TakeRequests(), kTlbFlush);
+    EXPECT_EQ(gate.BeginAccess(), 0u);
+    EXPECT_TRUE(gate.in_access());
+    gate.EndAccess();
+    gate.ExitGuest();
+    remote.RemoveVcpu(&gate);
+  }
+}
+
+// Covers: TLB-01, STAT-01, STAT-02
+TEST(RemoteTlbTest, OnlyVcpusInGuestModeCountAsInterrupted) {
+  VcpuGate idle;
+  VcpuGate running;
+  RemoteTlb remote;
+  remote.AddVcpu(&idle);
+  remote.AddVcpu(&running);
+  running.EnterGuest();
+  MmuCost cost;
+  EXPECT_EQ(
+      remote.Flush(FlushScope::kVm, FlushReason::kZap, &cost).vcpus_kicked, 1);
+  running.ExitGuest();
+  EXPECT_EQ(
+      remote.Flush(FlushScope::kVm, FlushReason::kZap, &cost).vcpus_kicked, 0);
+  EXPECT_EQ(cost.tlb_flush_count, 2);
+  EXPECT_EQ(cost.vcpus_kicked_count, 1);
+  const FlushMetrics metrics = remote.Snapshot();
+  EXPECT_EQ(metrics.remote_tlb_flush_requests, 2u);
+  EXPECT_EQ(metrics.remote_tlb_flush, 1u);
+  EXPECT_EQ(metrics.requests[kZap], 2u);
+  EXPECT_EQ(metrics.kicked[kZap], 1u);
+  EXPECT_EQ(metrics.seconds[static_cast<int>(FlushScope::kVm)].count, 2u);
+  remote.RemoveVcpu(&idle);
+  remote.RemoveVcpu(&running);
+}
+
+// Covers: TLB-03
+TEST(RemoteTlbTest, RangeFlushFallsBackToOneFullFlush) {
+  VcpuGate gate;
+  RemoteTlb remote;
+  remote.AddVcpu(&gate);
+  gate.EnterGuest();
+  remote.Flush(FlushScope::kRange, FlushReason::kZap, nullptr);
+  gate.ExitGuest();
+  EXPECT_EQ(gate.TakeRequests(), kTlbFlush);
+  const FlushMetrics metrics = remote.Snapshot();
+  EXPECT_EQ(metrics.remote_tlb_flush_requests, 1u);
+  EXPECT_EQ(metrics.remote_tlb_flush, 1u);
+  EXPECT_EQ(metrics.flushes[static_cast<int>(FlushScope::kRange)][kZap], 1u);
+  EXPECT_EQ(metrics.flushes[static_cast<int>(FlushScope::kVm)][kZap], 0u);
+  remote.RemoveVcpu(&gate);
+}
+
+TEST(RemoteTlbTest, OtherRequestsAccumulateAndAreNoFlush) {
+  VcpuGate gate;
+  RemoteTlb remote;
+  remote.AddVcpu(&gate);
+  remote.Request(kFreeObsoleteRoots);
+  remote.Request(kPause);
+  EXPECT_EQ(remote.Snapshot().remote_tlb_flush_requests, 0u);
+  EXPECT_EQ(gate.BeginAccess(), kFreeObsoleteRoots | kPause);
+  EXPECT_EQ(gate.TakeRequests(), kFreeObsoleteRoots | kPause);
+  EXPECT_EQ(gate.TakeRequests(), 0u);
+  remote.RemoveVcpu(&gate);
+}
+
+TEST(RemoteTlbTest, RemovedVcpuGetsNoMoreRequests) {
+  VcpuGate gate;
+  RemoteTlb remote;
+  remote.AddVcpu(&gate);
+  remote.RemoveVcpu(&gate);
+  remote.Flush(FlushScope::kVm, FlushReason::kZap, nullptr);
+  EXPECT_EQ(gate.pending_requests(), 0u);
+}
+
+TEST(RemoteTlbTest, ElidedAndLocalFlushesAreNoRequests) {
+  RemoteTlb remote;
+  remote.CountElided(FlushReason::kZap);
+  remote.CountVcpuFlush(FlushReason::kRoot);
+  FlushMetrics metrics = remote.Snapshot();
+  metrics.Add(remote.Snapshot());
+  EXPECT_EQ(metrics.elided[kZap], 2u);
+  EXPECT_EQ(metrics.flushes[static_cast<int>(FlushScope::kVcpu)]
+                           [static_cast<int>(FlushReason::kRoot)],
+            2u);
+  EXPECT_EQ(metrics.remote_tlb_flush_requests, 0u);
+}
+
+// Covers: TLB-02
+TEST(RemoteTlbTest, FlushWaitsForTheAccessThatIsGoingOn) {
+  VcpuGate gate;
+  RemoteTlb remote;
+  remote.AddVcpu(&gate);
+  std::atomic<bool> open{false};
+  int result_of_access = 0;  // not atomic: the flush must order it
+  std::thread vcpu([&] {
+    gate.EnterGuest();
+    ASSERT_EQ(gate.BeginAccess(), 0u);
+    open = true;
+    while (gate.pending_requests() == 0) std::this_thread::yield();
+    for (int i = 0; i < 1'000; ++i) std::this_thread::yield();
+    result_of_access = 1;
+    gate.EndAccess();
+    gate.ExitGuest();
+  });
+  while (!open) std::this_thread::yield();
+  remote.Flush(FlushScope::kVm, FlushReason::kZap, nullptr);
+  EXPECT_EQ(result_of_access, 1);
+  vcpu.join();
+  remote.RemoveVcpu(&gate);
+}
+
+// A vCPU with a TLB in front of one mapping, which leads to one of two pages.
+// A page holds the generation of the mapping that leads to it.
+class Guest {
+ public:
+  // One access through the TLB. The pages are plain memory: an access that
+  // overlaps the reuse of a page is a race that ThreadSanitizer reports, and
+  // one that comes after it reads the wrong generation.
+  void Access(VcpuGate& gate, VcpuTlb& tlb) {
+    while (gate.BeginAccess() != 0) {
+      if ((gate.TakeRequests() & kTlbFlush) != 0) tlb.FlushAll();
+    }
+    // Read first: whoever sees a floor started after the flush returned.
+    const uint64_t floor = floor_.load(std::memory_order_acquire);
+    const TlbEntry* entry = tlb.Lookup(Gfn(0));
+    if (entry == nullptr) {
+      const uint64_t generation = mapping_.load(std::memory_order_acquire);
+      tlb.Insert(TlbEntry{.base_gfn = Gfn(0), .pfn = Pfn(generation)});
+      entry = tlb.Lookup(Gfn(0));
+    } else {
+      hits_.fetch_add(1, std::memory_order_relaxed);
+    }
+    const uint64_t cached = entry->pfn.value();
+    if (cached < floor) stale_.fetch_add(1, std::memory_order_relaxed);
+    if (pages_[cached % 2] != cached) {
+      overwritten_.fetch_add(1, std::memory_order_relaxed);
+    }
+    gate.EndAccess();
+  }
+
+  // Moves the mapping to the other page. By one thread.
+  void Remap(RemoteTlb& remote) {
+    const uint64_t next = mapping_.load(std::memory_order_relaxed) + 1;
+    pages_[next % 2] = next;
+    mapping_.store(next, std::memory_order_release);
+    remote.Flush(FlushScope::kVm, FlushReason::kZap, nullptr);
+    floor_.store(next, std::memory_order_release);
+  }
+
+  uint64_t hits() const { return hits_; }
+  int stale() const { return stale_; }
+  int overwritten() const { return overwritten_; }
+
+ private:
+  std::array<uint64_t, 2> pages_{};
+  std::atomic<uint64_t> mapping_{0};
+  std::atomic<uint64_t> floor_{0};
+  std::atomic<uint64_t> hits_{0};
+  std::atomic<int> stale_{0};
+  std::atomic<int> overwritten_{0};
+};
+
+// Covers: TLB-01, TLB-11, TLB-12
+TEST(RemoteTlbTest, AfterAFlushNoAccessUsesWhatWasCachedBefore) {
+  constexpr int kVcpus = 3;
+  constexpr int kRemaps = 5'000;
+  Guest guest;
+  RemoteTlb remote;
+  std::atomic<bool> stop{false};
+  std::array<VcpuGate, kVcpus> gates;
+  for (VcpuGate& gate : gates) remote.AddVcpu(&gate);
+  std::vector<std::thread> vcpus;
+  for (VcpuGate& gate : gates) {
+    vcpus.emplace_back([&guest, &stop, &gate] {
+      VcpuTlb tlb;
+      while (!stop) {
+        gate.EnterGuest();
+        for (int i = 0; i < 500; ++i) guest.Access(gate, tlb);
+        gate.ExitGuest();
+      }
+    });
+  }
+  while (guest.hits() == 0) std::this_thread::yield();
+  for (int i = 0; i < kRemaps; ++i) guest.Remap(remote);
+  stop = true;
+  for (std::thread& vcpu : vcpus) vcpu.join();
+  for (VcpuGate& gate : gates) remote.RemoveVcpu(&gate);
+  EXPECT_EQ(guest.stale(), 0);
+  EXPECT_EQ(guest.overwritten(), 0);
+  const FlushMetrics metrics = remote.Snapshot();
+  EXPECT_EQ(metrics.remote_tlb_flush_requests, uint64_t{kRemaps});
+  EXPECT_LE(metrics.remote_tlb_flush, metrics.remote_tlb_flush_requests);
+}
+
+// Covers: TLB-02
+TEST(RemoteTlbTest, VcpusThatFlushEachOtherDoNotWaitForEachOther) {
+  constexpr int kRounds = 1'000;
+  RemoteTlb remote;
+  std::array<VcpuGate, 2> gates;
+  for (VcpuGate& gate : gates) remote.AddVcpu(&gate);
+  std::vector<std::thread> vcpus;
+  for (VcpuGate& gate : gates) {
+    vcpus.emplace_back([&remote, &gate] {
+      gate.EnterGuest();
+      for (int i = 0; i < kRounds; ++i) {
+        while (gate.BeginAccess() != 0) gate.TakeRequests();
+        gate.EndAccess();
+        remote.Flush(FlushScope::kVm, FlushReason::kUnsync, nullptr);
+      }
+      gate.ExitGuest();
+    });
+  }
+  for (std::thread& vcpu : vcpus) vcpu.join();
+  for (VcpuGate& gate : gates) remote.RemoveVcpu(&gate);
+  EXPECT_EQ(remote.Snapshot().remote_tlb_flush_requests, 2u * kRounds);
+}
+
+}  // namespace
+}  // namespace mmu
