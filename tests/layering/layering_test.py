@@ -22,7 +22,7 @@ TEST_INCLUDES = ("gtest/", "gmock/", "rapidcheck", "benchmark/")
 # Those that open files are for memory/ alone, which makes memfds.
 SYSTEM = {"errno.h", "immintrin.h", "linux/futex.h", "linux/membarrier.h",
           "pthread.h", "sched.h", "sys/mman.h", "sys/syscall.h", "sys/types.h",
-          "unistd.h"}
+          "time.h", "unistd.h"}
 SYSTEM_MEMORY = {"fcntl.h", "sys/stat.h", "linux/memfd.h"}
 NOT_STANDARD = {"fstream", "filesystem"}
 
