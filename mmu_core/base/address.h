@@ -79,7 +79,9 @@ constexpr Gpa ToGpa(Gfn gfn) { return Gpa(gfn.value() << kPageShift); }
 constexpr Pfn ToPfn(Hpa hpa) { return Pfn(hpa.value() >> kPageShift); }
 constexpr Hpa ToHpa(Pfn pfn) { return Hpa(pfn.value() << kPageShift); }
 
-constexpr bool IsPageAligned(uint64_t bytes) { return (bytes & kPageMask) == 0; }
+constexpr bool IsPageAligned(uint64_t bytes) {
+  return (bytes & kPageMask) == 0;
+}
 
 }  // namespace mmu
 

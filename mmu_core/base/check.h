@@ -16,9 +16,9 @@ namespace mmu {
 
 }  // namespace mmu
 
-#define MMU_CHECK(condition)                                \
-  (ABSL_PREDICT_TRUE(condition)                             \
-       ? static_cast<void>(0)                               \
+#define MMU_CHECK(condition)    \
+  (ABSL_PREDICT_TRUE(condition) \
+       ? static_cast<void>(0)   \
        : ::mmu::CheckFailed(#condition, __FILE__, __LINE__))
 
 #ifdef NDEBUG

@@ -28,8 +28,7 @@ struct GfnRange {
     return other.empty() || (start <= other.start && other.end <= end);
   }
   constexpr bool Overlaps(GfnRange other) const {
-    return !empty() && !other.empty() && start < other.end &&
-           other.start < end;
+    return !empty() && !other.empty() && start < other.end && other.start < end;
   }
   constexpr GfnRange Intersect(GfnRange other) const {
     return GfnRange{std::max(start, other.start), std::min(end, other.end)};

@@ -36,7 +36,9 @@ constexpr Level ChildOf(Level level) {
 }
 
 // log2 of the 4 KiB pages that one entry of `level` covers.
-constexpr int PagesShift(Level level) { return kEntryBits * (ToInt(level) - 1); }
+constexpr int PagesShift(Level level) {
+  return kEntryBits * (ToInt(level) - 1);
+}
 constexpr uint64_t PagesPer(Level level) {
   return uint64_t{1} << PagesShift(level);
 }
