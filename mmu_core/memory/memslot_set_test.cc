@@ -1,0 +1,126 @@
+#include "mmu_core/memory/memslot_set.h"
+
+#include <gtest/gtest.h>
+
+#include <cstdint>
+#include <memory>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "mmu_core/base/address.h"
+#include "mmu_core/base/gfn_range.h"
+#include "mmu_core/memory/memslot.h"
+
+namespace mmu {
+namespace {
+
+MemslotSet::SlotPtr Slot(uint32_t id, uint64_t gfn, uint64_t npages,
+                         uint64_t hva_page) {
+  auto slot = std::make_shared<Memslot>();
+  slot->id = id;
+  slot->base_gfn = Gfn(gfn);
+  slot->npages = npages;
+  slot->hva = Hva(hva_page << kPageShift);
+  return slot;
+}
+
+// Slots 0 and 2 are aliases of overlapping host memory.
+MemslotSet Example() {
+  return MemslotSet(6, {Slot(2, 300, 100, 1050), Slot(0, 100, 100, 1000),
+                        Slot(7, 200, 10, 5000)});
+}
+
+using Hit = std::pair<uint32_t, GfnRange>;
+
+std::vector<Hit> HitsOf(const MemslotSet& set, uint64_t start, uint64_t end) {
+  std::vector<Hit> hits;
+  set.ForEachInHvaRange(Hva(start), Hva(end),
+                        [&](const Memslot& slot, GfnRange gfns) {
+                          hits.emplace_back(slot.id, gfns);
+                        });
+  return hits;
+}
+
+TEST(MemslotSetTest, FindsTheSlotOfAGfn) {
+  const MemslotSet set = Example();
+  EXPECT_EQ(set.FindByGfn(Gfn(99)), nullptr);
+  EXPECT_EQ(set.FindByGfn(Gfn(100))->id, uint32_t{0});
+  EXPECT_EQ(set.FindByGfn(Gfn(199))->id, uint32_t{0});
+  EXPECT_EQ(set.FindByGfn(Gfn(200))->id, uint32_t{7});
+  EXPECT_EQ(set.FindByGfn(Gfn(210)), nullptr);
+  EXPECT_EQ(set.FindByGfn(Gfn(399))->id, uint32_t{2});
+  EXPECT_EQ(set.FindByGfn(Gfn(400)), nullptr);
+  EXPECT_EQ(set.FindByGfn(Gfn(~uint64_t{0})), nullptr);
+}
+
+TEST(MemslotSetTest, FindsTheSlotOfAnId) {
+  const MemslotSet set = Example();
+  EXPECT_EQ(set.FindById(7)->base_gfn, Gfn(200));
+  EXPECT_EQ(set.FindById(0)->base_gfn, Gfn(100));
+  EXPECT_EQ(set.FindById(1), nullptr);
+  EXPECT_EQ(set.FindById(8), nullptr);
+}
+
+TEST(MemslotSetTest, SlotsAreInTheOrderOfTheirGfns) {
+  std::vector<uint32_t> ids;
+  const MemslotSet set = Example();
+  for (const Memslot* slot : set.slots()) ids.push_back(slot->id);
+  EXPECT_EQ(ids, (std::vector<uint32_t>{0, 7, 2}));
+}
+
+TEST(MemslotSetTest, SlotsInARangeOfGfnsShareAtLeastAPage) {
+  const MemslotSet set = Example();
+  EXPECT_EQ(set.SlotsIn(GfnRange{Gfn(0), Gfn(100)}).size(), size_t{0});
+  EXPECT_EQ(set.SlotsIn(GfnRange{Gfn(0), Gfn(101)}).size(), size_t{1});
+  EXPECT_EQ(set.SlotsIn(GfnRange{Gfn(199), Gfn(201)}).size(), size_t{2});
+  EXPECT_EQ(set.SlotsIn(GfnRange{Gfn(210), Gfn(300)}).size(), size_t{0});
+  EXPECT_EQ(set.SlotsIn(GfnRange{Gfn(0), Gfn(1000)}).size(), size_t{3});
+  EXPECT_EQ(set.SlotsIn(GfnRange{Gfn(150), Gfn(150)}).size(), size_t{0});
+}
+
+TEST(MemslotSetTest, HvaRangeFindsAllAliases) {
+  const MemslotSet set = Example();
+  EXPECT_EQ(HitsOf(set, 1040 * 4096, 1060 * 4096),
+            (std::vector<Hit>{{0, {Gfn(140), Gfn(160)}},
+                              {2, {Gfn(300), Gfn(310)}}}));
+  // Beyond the end of slot 0.
+  EXPECT_EQ(HitsOf(set, 1100 * 4096, 1101 * 4096),
+            (std::vector<Hit>{{2, {Gfn(350), Gfn(351)}}}));
+  EXPECT_EQ(HitsOf(set, 1150 * 4096, 5000 * 4096), (std::vector<Hit>{}));
+  EXPECT_EQ(HitsOf(set, 0, 1000 * 4096), (std::vector<Hit>{}));
+}
+
+TEST(MemslotSetTest, HvaRangeCoversEveryPageItTouches) {
+  const MemslotSet set = Example();
+  EXPECT_EQ(HitsOf(set, 5001 * 4096 + 4095, 5002 * 4096 + 1),
+            (std::vector<Hit>{{7, {Gfn(201), Gfn(203)}}}));
+  EXPECT_EQ(HitsOf(set, 5001 * 4096, 5001 * 4096), (std::vector<Hit>{}));
+}
+
+TEST(MemslotSetTest, LongSlotIsFoundBehindShortOnes) {
+  // A slot with low hva but far end, then many short ones within it.
+  std::vector<MemslotSet::SlotPtr> slots = {Slot(0, 0, 1000, 0)};
+  for (uint32_t i = 1; i < 10; ++i) {
+    slots.push_back(Slot(i, 1000 + i * 10, 10, i * 10));
+  }
+  const MemslotSet set(0, slots);
+  EXPECT_EQ(HitsOf(set, 900 * 4096, 901 * 4096),
+            (std::vector<Hit>{{0, {Gfn(900), Gfn(901)}}}));
+}
+
+TEST(MemslotSetTest, EmptySetFindsNothing) {
+  const MemslotSet set(1, {});
+  EXPECT_EQ(set.FindByGfn(Gfn(0)), nullptr);
+  EXPECT_EQ(set.FindById(0), nullptr);
+  EXPECT_TRUE(HitsOf(set, 0, ~uint64_t{0}).empty());
+  EXPECT_EQ(set.generation(), uint64_t{1});
+}
+
+TEST(MemslotSetDeathTest, OverlappingSlotsAreABug) {
+  EXPECT_DEATH(MemslotSet(0, {Slot(0, 0, 10, 0), Slot(1, 9, 10, 100)}),
+               "check failed");
+}
+
+}  // namespace
+}  // namespace mmu

@@ -1,0 +1,404 @@
+#include "mmu_core/memory/memslot_table.h"
+
+#include <gtest/gtest.h>
+
+#include <atomic>
+#include <cerrno>
+#include <cstdint>
+#include <memory>
+#include <string>
+#include <thread>
+#include <vector>
+
+#include "absl/status/status.h"
+#include "mmu_core/base/address.h"
+#include "mmu_core/base/error.h"
+#include "mmu_core/base/level.h"
+#include "mmu_core/dirty/dirty_bitmap.h"
+#include "mmu_core/dirty/dirty_log_types.h"
+#include "mmu_core/memory/invalidate_sequence.h"
+#include "mmu_core/memory/lpage_info.h"
+#include "mmu_core/memory/memslot.h"
+#include "mmu_core/memory/memslot_set.h"
+#include "mmu_core/memory/region_request.h"
+#include "mmu_core/memory/region_test_util.h"
+#include "mmu_core/sync/mutex.h"
+#include "mmu_core/sync/rcu.h"
+
+namespace mmu {
+namespace {
+
+using Events = std::vector<std::string>;
+
+constexpr uint32_t kLog = kMemslotLogDirtyPages;
+
+// Covers: SLOT-21
+TEST(MemslotTableTest, GenerationsStartAt0And1AndAdvanceByTwo) {
+  TestTable t;
+  EXPECT_EQ(t.generation(0), uint64_t{0});
+  EXPECT_EQ(t.generation(1), uint64_t{1});
+  ASSERT_TRUE(t.Set(Region(0, 0, 16)).ok());
+  EXPECT_EQ(t.generation(0), uint64_t{2});
+  EXPECT_EQ(t.generation(1), uint64_t{1});
+  ASSERT_TRUE(t.Set(InSpace(Region(0, 0, 16), 1)).ok());
+  EXPECT_EQ(t.generation(0), uint64_t{2});
+  EXPECT_EQ(t.generation(1), uint64_t{3});
+}
+
+// Covers: SLOT-26
+TEST(MemslotTableTest, CreateAndFlagsAreOneSwapEach) {
+  TestTable t;
+  ASSERT_TRUE(t.Set(Region(0, 0, 16)).ok());
+  EXPECT_EQ(t.generation(), uint64_t{2});
+  ASSERT_TRUE(t.Set(Region(0, 0, 16, kLog)).ok());
+  EXPECT_EQ(t.generation(), uint64_t{4});
+  EXPECT_EQ(t.hooks.events, (Events{"create - 0", "flags 0 0"}));
+}
+
+// Covers: SLOT-25
+TEST(MemslotTableTest, DeleteAndMoveAreTwoSwapsEach) {
+  TestTable t;
+  ASSERT_TRUE(t.Set(Region(0, 0, 16)).ok());
+  ASSERT_TRUE(t.Set(MovedTo(Region(0, 0, 16), 64)).ok());
+  EXPECT_EQ(t.generation(), uint64_t{6});
+  ASSERT_TRUE(t.Set(Deleted(Region(0, 0, 16))).ok());
+  EXPECT_EQ(t.generation(), uint64_t{10});
+  EXPECT_EQ(t.hooks.events, (Events{"create - 0", "flush 0", "move 0 64",
+                                    "flush 0", "delete 64 -"}));
+}
+
+// Covers: SLOT-25
+TEST(MemslotTableTest, SlotIsFoundInvalidWhileItsMappingsAreZapped) {
+  TestTable t;
+  ASSERT_TRUE(t.Set(Region(0, 0, 16)).ok());
+  ASSERT_TRUE(t.Set(Region(1, 16, 16)).ok());
+  int flushes = 0;
+  t.hooks.on_flush = [&](const Memslot& old_slot) {
+    ++flushes;
+    EXPECT_FALSE(old_slot.invalid());
+    ASSERT_NE(t.Find(5), nullptr);
+    EXPECT_TRUE(t.Find(5)->invalid());
+    EXPECT_EQ(t.Find(5)->HvaOf(Gfn(5)), old_slot.HvaOf(Gfn(5)));
+    EXPECT_FALSE(t.Find(16)->invalid());
+    EXPECT_EQ(t.Find(64), nullptr);
+  };
+  ASSERT_TRUE(t.Set(MovedTo(Region(0, 0, 16), 64)).ok());
+  EXPECT_EQ(t.Find(5), nullptr);
+  EXPECT_FALSE(t.Find(69)->invalid());
+  t.hooks.on_flush = [&](const Memslot&) {
+    ++flushes;
+    EXPECT_TRUE(t.Find(69)->invalid());
+  };
+  ASSERT_TRUE(t.Set(Deleted(Region(0, 0, 16))).ok());
+  EXPECT_EQ(t.Find(69), nullptr);
+  EXPECT_EQ(flushes, 2);
+}
+
+// Covers: SLOT-11
+TEST(MemslotTableTest, IdenticalCallChangesNothing) {
+  TestTable t;
+  ASSERT_TRUE(t.Set(Region(0, 0, 16, kLog)).ok());
+  const MemslotSet* before = &t.table.Active(0);
+  EXPECT_TRUE(t.Set(Region(0, 0, 16, kLog)).ok());
+  EXPECT_EQ(t.generation(), uint64_t{2});
+  EXPECT_EQ(&t.table.Active(0), before);
+  EXPECT_EQ(t.hooks.events, (Events{"create - 0"}));
+}
+
+// Covers: SLOT-11
+TEST(MemslotTableTest, ChangeOfAddressAndFlagIsAMove) {
+  TestTable t;
+  ASSERT_TRUE(t.Set(Region(0, 0, 16)).ok());
+  ASSERT_TRUE(t.Set(WithFlags(MovedTo(Region(0, 0, 16), 64), kLog)).ok());
+  EXPECT_EQ(t.hooks.events.back(), "move 0 64");
+  EXPECT_TRUE(t.Find(64)->dirty_log_enabled());
+}
+
+// Covers: SLOT-14
+TEST(MemslotTableTest, FailedAllocationLeavesMovedSlotTranslating) {
+  for (int failing : {1, 2}) {
+    TestTable t;
+    ASSERT_TRUE(t.Set(Region(0, 0, 16)).ok());
+    const Hva hva = t.Find(5)->HvaOf(Gfn(5));
+    t.hooks.allocations_until_failure = failing;
+    const absl::Status status = t.Set(MovedTo(Region(0, 0, 16), 64));
+    EXPECT_EQ(status.code(), absl::StatusCode::kResourceExhausted);
+    EXPECT_EQ(DetailOf(status).reason, "RESOURCE_EXHAUSTED_MEMORY");
+    EXPECT_EQ(DetailOf(status).kvm_errno, ENOMEM);
+    ASSERT_NE(t.Find(5), nullptr) << failing;
+    EXPECT_FALSE(t.Find(5)->invalid());
+    EXPECT_EQ(t.Find(5)->HvaOf(Gfn(5)), hva);
+    EXPECT_EQ(t.Find(64), nullptr);
+    EXPECT_EQ(t.table.total_pages(), uint64_t{16});
+    // Nothing was invalidated if the copy for that could not be made.
+    EXPECT_EQ(t.hooks.events.size(), failing == 1 ? size_t{1} : size_t{2});
+    EXPECT_EQ(t.generation() & kGenerationInProgress, uint64_t{0});
+  }
+}
+
+// Covers: SLOT-14
+TEST(MemslotTableTest, FailedAllocationLeavesOtherChangesUndone) {
+  TestTable t;
+  t.hooks.allocations_until_failure = 1;
+  EXPECT_EQ(DetailOf(t.Set(Region(0, 0, 16))).kvm_errno, ENOMEM);
+  EXPECT_EQ(t.Find(0), nullptr);
+  EXPECT_EQ(t.generation(), uint64_t{0});
+
+  ASSERT_TRUE(t.Set(Region(0, 0, 16)).ok());
+  t.hooks.allocations_until_failure = 1;
+  EXPECT_EQ(DetailOf(t.Set(Region(0, 0, 16, kLog))).kvm_errno, ENOMEM);
+  EXPECT_FALSE(t.Find(0)->dirty_log_enabled());
+  EXPECT_EQ(t.table.logging_slots(), 0);
+
+  t.hooks.allocations_until_failure = 1;
+  EXPECT_EQ(DetailOf(t.Set(Deleted(Region(0, 0, 16)))).kvm_errno, ENOMEM);
+  EXPECT_FALSE(t.Find(0)->invalid());
+  EXPECT_EQ(t.table.total_pages(), uint64_t{16});
+}
+
+// Covers: SLOT-22
+TEST(MemslotTableTest, NothingCachedIsUsedWhileASwapIsInProgress) {
+  EXPECT_TRUE(GenerationMatches(4, 4));
+  EXPECT_FALSE(GenerationMatches(4, 6));
+  EXPECT_FALSE(GenerationMatches(4, 4 | kGenerationInProgress));
+  EXPECT_FALSE(GenerationMatches(4 | kGenerationInProgress,
+                                 4 | kGenerationInProgress));
+}
+
+// Covers: SLOT-21, SLOT-24
+TEST(MemslotTableTest, ReaderDelaysTheEndOfASwapAndSeesBit63) {
+  TestTable t;
+  ASSERT_TRUE(t.Set(Region(0, 0, 16)).ok());
+  std::atomic<bool> returned = false;
+  std::thread updater;
+  {
+    RcuReadGuard guard;
+    const MemslotSet* old_set = &t.table.Active(0);
+    updater = std::thread([&] {
+      EXPECT_TRUE(t.Set(Region(1, 16, 16)).ok());
+      returned = true;
+    });
+    // The new set is published without waiting for this reader ...
+    while (&t.table.Active(0) == old_set) std::this_thread::yield();
+    const MemslotSet& new_set = t.table.Active(0);
+    // ... but the swap cannot end, nor the old set go away, before it leaves.
+    for (int i = 0; i < 1000; ++i) {
+      EXPECT_EQ(new_set.generation(), uint64_t{2} | kGenerationInProgress);
+      std::this_thread::yield();
+    }
+    EXPECT_FALSE(returned.load());
+    EXPECT_EQ(old_set->generation(), uint64_t{2});
+    EXPECT_EQ(old_set->FindByGfn(Gfn(16)), nullptr);
+    EXPECT_NE(old_set->FindByGfn(Gfn(0)), nullptr);
+    EXPECT_NE(new_set.FindByGfn(Gfn(16)), nullptr);
+  }
+  updater.join();
+  EXPECT_EQ(t.generation(), uint64_t{4});
+}
+
+// Covers: SLOT-20
+TEST(MemslotTableTest, ReaderSeesTheSlotsBeforeOrAfterAndNoMixture) {
+  TestTable t;
+  const RegionRequest region = Region(0, 0, 1024);
+  ASSERT_TRUE(t.Set(region).ok());
+  std::atomic<bool> done = false;
+  std::atomic<int> ready = 0;
+  std::vector<std::thread> readers;
+  for (int i = 0; i < 2; ++i) {
+    readers.emplace_back([&] {
+      ++ready;
+      while (!done.load()) {
+        RcuReadGuard guard;
+        const MemslotSet& set = t.table.Active(0);
+        const Memslot* low = set.FindByGfn(Gfn(5));
+        const Memslot* high = set.FindByGfn(Gfn(4096 + 5));
+        // The slot is at exactly one of its two places.
+        ASSERT_NE(low == nullptr, high == nullptr);
+        const Memslot* slot = low != nullptr ? low : high;
+        ASSERT_EQ(set.FindById(0), slot);
+        ASSERT_EQ(set.slots().size(), size_t{1});
+        ASSERT_EQ(slot->HvaOf(slot->base_gfn), region.userspace_addr);
+        ASSERT_TRUE(slot->lpage_info->block_count(Level::k2M) == 2);
+      }
+    });
+  }
+  while (ready.load() < 2) std::this_thread::yield();
+  for (int i = 0; i < 200; ++i) {
+    ASSERT_TRUE(t.Set(MovedTo(region, i % 2 == 0 ? 4096 : 0)).ok());
+  }
+  done = true;
+  for (std::thread& reader : readers) reader.join();
+  EXPECT_EQ(t.generation(), uint64_t{2 + 200 * 4});
+}
+
+// Covers: SLOT-23
+TEST(MemslotTableTest, SwapWaitsForAnAnnouncedInvalidation) {
+  InvalidationGate gate;
+  TestTable t(&gate);
+  gate.Announce();
+  std::atomic<bool> returned = false;
+  std::thread updater([&] {
+    EXPECT_TRUE(t.Set(Region(0, 0, 16)).ok());
+    returned = true;
+  });
+  // Once the updater holds slots_lock, nothing but the gate can stop it.
+  while (t.table.slots_lock.TryLock()) {
+    t.table.slots_lock.Unlock();
+    std::this_thread::yield();
+  }
+  for (int i = 0; i < 1000; ++i) {
+    EXPECT_EQ(t.Find(0), nullptr);
+    EXPECT_EQ(t.generation(), uint64_t{0});
+    std::this_thread::yield();
+  }
+  EXPECT_FALSE(returned.load());
+  gate.Conclude();
+  updater.join();
+  EXPECT_NE(t.Find(0), nullptr);
+}
+
+// Covers: SLOT-24
+TEST(MemslotTableTest, UpdatesOfSeveralThreadsAreSerialised) {
+  TestTable t;
+  std::vector<std::thread> threads;
+  for (uint32_t id = 0; id < 4; ++id) {
+    threads.emplace_back([&t, id] {
+      for (int i = 0; i < 50; ++i) {
+        const RegionRequest region = Region(id, id * 100, 100);
+        EXPECT_TRUE(t.Set(region).ok());
+        EXPECT_TRUE(t.Set(Deleted(region)).ok());
+      }
+    });
+  }
+  for (std::thread& thread : threads) thread.join();
+  // Three swaps each time.
+  EXPECT_EQ(t.generation(), uint64_t{4 * 50 * 3 * 2});
+  EXPECT_EQ(t.table.total_pages(), uint64_t{0});
+  EXPECT_TRUE(t.table.Active(0).slots().empty());
+}
+
+// Covers: SLOT-27
+TEST(MemslotTableTest, FlagsKeepLpageInfoAndMoveMakesItAnew) {
+  TestTable t;
+  ASSERT_TRUE(t.Set(Region(0, 0, 1024)).ok());
+  const std::shared_ptr<LpageInfo> first = t.Find(0)->lpage_info;
+  first->Disallow(Gfn(3));
+  ASSERT_TRUE(t.Set(Region(0, 0, 1024, kLog)).ok());
+  EXPECT_EQ(t.Find(0)->lpage_info, first);
+  EXPECT_EQ(t.Find(0)->lpage_info->Count(Gfn(3), Level::k2M), uint32_t{1});
+
+  // 2 MiB on: 2 MiB pages still fit, and the tracker is gone.
+  ASSERT_TRUE(t.Set(MovedTo(Region(0, 0, 1024, kLog), 512)).ok());
+  EXPECT_NE(t.Find(512)->lpage_info, first);
+  EXPECT_EQ(t.Find(515)->lpage_info->Count(Gfn(515), Level::k2M),
+            uint32_t{0});
+  // One page on: they do not.
+  ASSERT_TRUE(t.Set(MovedTo(Region(0, 0, 1024, kLog), 513)).ok());
+  EXPECT_TRUE(t.Find(1024)->lpage_info->Disallowed(Gfn(1024), Level::k2M));
+}
+
+// Covers: SLOT-27, SLOT-51
+TEST(MemslotTableTest, BitmapIsKeptWhileLoggingStaysOn) {
+  TestTable t;
+  const RegionRequest region = Region(0, 0, 100);
+  ASSERT_TRUE(t.Set(region).ok());
+  EXPECT_EQ(t.Find(0)->dirty_bitmap, nullptr);
+
+  ASSERT_TRUE(t.Set(WithFlags(region, kLog)).ok());
+  const std::shared_ptr<DirtyBitmap> bitmap = t.Find(0)->dirty_bitmap;
+  ASSERT_NE(bitmap, nullptr);
+  EXPECT_EQ(bitmap->CountDirty(), uint64_t{0});
+  bitmap->Mark(7);
+
+  ASSERT_TRUE(t.Set(WithFlags(MovedTo(region, 512), kLog)).ok());
+  EXPECT_EQ(t.Find(512)->dirty_bitmap, bitmap);
+  EXPECT_TRUE(t.Find(512)->dirty_bitmap->Test(7));
+
+  ASSERT_TRUE(t.Set(MovedTo(region, 512)).ok());
+  EXPECT_EQ(t.Find(512)->dirty_bitmap, nullptr);
+  EXPECT_EQ(bitmap.use_count(), 1);  // the table let go of it
+
+  ASSERT_TRUE(t.Set(WithFlags(MovedTo(region, 512), kLog)).ok());
+  EXPECT_NE(t.Find(512)->dirty_bitmap, bitmap);
+  EXPECT_EQ(t.Find(512)->dirty_bitmap->CountDirty(), uint64_t{0});
+}
+
+// Covers: SLOT-51
+TEST(MemslotTableTest, BitmapLivesUntilReadersOfTheOldSlotAreGone) {
+  TestTable t;
+  ASSERT_TRUE(t.Set(Region(0, 0, 100, kLog)).ok());
+  std::thread updater;
+  {
+    RcuReadGuard guard;
+    const MemslotSet* old_set = &t.table.Active(0);
+    const Memslot* slot = old_set->FindByGfn(Gfn(0));
+    const std::weak_ptr<DirtyBitmap> bitmap = slot->dirty_bitmap;
+    updater = std::thread([&] { EXPECT_TRUE(t.Set(Region(0, 0, 100)).ok()); });
+    while (&t.table.Active(0) == old_set) std::this_thread::yield();
+    EXPECT_FALSE(bitmap.expired());
+    EXPECT_TRUE(slot->dirty_bitmap->Mark(99));
+  }
+  updater.join();
+  EXPECT_EQ(t.Find(0)->dirty_bitmap, nullptr);
+}
+
+// Covers: SLOT-51
+TEST(MemslotTableTest, InitiallySetAffectsSlotsEnabledLater) {
+  TestTable t;
+  ASSERT_TRUE(t.Set(Region(0, 0, 100, kLog)).ok());
+  {
+    MutexLock lock(t.table.slots_lock);
+    t.table.SetDirtyLogInitiallySet(InitiallySet::kYes);
+  }
+  ASSERT_TRUE(t.Set(Region(1, 1000, 100, kLog)).ok());
+  {
+    MutexLock lock(t.table.slots_lock);
+    t.table.SetDirtyLogInitiallySet(InitiallySet::kNo);
+  }
+  ASSERT_TRUE(t.Set(Region(2, 2000, 100, kLog)).ok());
+  EXPECT_EQ(t.Find(0)->dirty_bitmap->CountDirty(), uint64_t{0});
+  EXPECT_EQ(t.Find(1000)->dirty_bitmap->CountDirty(), uint64_t{100});
+  EXPECT_EQ(t.Find(2000)->dirty_bitmap->CountDirty(), uint64_t{0});
+}
+
+// Covers: SLOT-29
+TEST(MemslotTableTest, PagesAndLoggingSlotsAreCounted) {
+  TestTable t;
+  int logging_at_commit = -1;
+  t.hooks.on_commit = [&](const Memslot*, const Memslot*) {
+    logging_at_commit = t.table.logging_slots();
+  };
+  const RegionRequest a = Region(0, 0, 16);
+  const RegionRequest b = Region(1, 100, 32, kLog);
+  ASSERT_TRUE(t.Set(a).ok());
+  EXPECT_EQ(t.table.logging_slots(), 0);
+  ASSERT_TRUE(t.Set(b).ok());
+  EXPECT_EQ(t.table.total_pages(), uint64_t{48});
+  EXPECT_EQ(t.table.logging_slots(), 1);
+  EXPECT_EQ(logging_at_commit, 1);
+  ASSERT_TRUE(t.Set(WithFlags(a, kLog)).ok());
+  EXPECT_EQ(t.table.logging_slots(), 2);
+  ASSERT_TRUE(t.Set(MovedTo(b, 200)).ok());
+  EXPECT_EQ(t.table.logging_slots(), 2);
+  EXPECT_EQ(t.table.total_pages(), uint64_t{48});
+  ASSERT_TRUE(t.Set(WithFlags(MovedTo(b, 300), 0)).ok());
+  EXPECT_EQ(t.table.logging_slots(), 1);
+  ASSERT_TRUE(t.Set(Deleted(a)).ok());
+  EXPECT_EQ(t.table.logging_slots(), 0);
+  EXPECT_EQ(t.table.total_pages(), uint64_t{32});
+  EXPECT_EQ(logging_at_commit, 0);
+}
+
+TEST(MemslotTableTest, AddressSpacesAreIndependent) {
+  TestTable t;
+  ASSERT_TRUE(t.Set(Region(5, 0, 16)).ok());
+  ASSERT_TRUE(t.Set(InSpace(Region(5, 8, 16), 1)).ok());
+  EXPECT_EQ(t.Find(0, 0)->as_id, 0);
+  EXPECT_EQ(t.Find(0, 1), nullptr);
+  EXPECT_EQ(t.Find(16, 1)->as_id, 1);
+  ASSERT_TRUE(t.Set(Deleted(Region(5, 0, 16))).ok());
+  EXPECT_NE(t.Find(16, 1), nullptr);
+}
+
+}  // namespace
+}  // namespace mmu
