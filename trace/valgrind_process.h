@@ -1,0 +1,56 @@
+// A program running under valgrind's lackey, and the pipe its accesses come
+// through.
+
+#ifndef TRACE_VALGRIND_PROCESS_H_
+#define TRACE_VALGRIND_PROCESS_H_
+
+#include <sys/types.h>
+
+#include <cstddef>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "absl/status/statusor.h"
+
+namespace mmud::trace {
+
+// The executable file `name` stands for, by the rules of the shell: a path if
+// there is a slash in it, otherwise the first match in PATH. NOT_FOUND.
+absl::StatusOr<std::string> FindProgram(const std::string& name);
+
+// Thread-compatible. A process still running is killed by the destructor.
+class ValgrindProcess {
+ public:
+  // How a process ended.
+  struct Exit {
+    int exit_code = -1;   // -1 unless it exited
+    int term_signal = 0;  // 0 unless a signal ended it
+  };
+
+  // Starts `program` (a path) with `args` (args[0] included).
+  static absl::StatusOr<std::unique_ptr<ValgrindProcess>> Start(
+      const std::string& valgrind, const std::string& program,
+      const std::vector<std::string>& args);
+  ~ValgrindProcess();
+  ValgrindProcess(const ValgrindProcess&) = delete;
+  ValgrindProcess& operator=(const ValgrindProcess&) = delete;
+
+  // Blocks until there is output; 0 means the end of it.
+  absl::StatusOr<size_t> Read(char* buffer, size_t size);
+
+  void Kill();
+
+  // Waits for the end of the process. To be called once.
+  Exit Wait();
+
+ private:
+  ValgrindProcess(pid_t pid, int pipe_fd);
+
+  const int pipe_fd_;
+  pid_t pid_;  // -1 once waited for
+};
+
+}  // namespace mmud::trace
+
+#endif  // TRACE_VALGRIND_PROCESS_H_
