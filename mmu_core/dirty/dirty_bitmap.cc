@@ -63,9 +63,8 @@ size_t DirtyBitmap::MappingBytes(uint64_t npages) {
 
 uint64_t* DirtyBitmap::Map(uint64_t npages) {
   MMU_CHECK(npages > 0 && npages <= kMaxPages);
-  void* memory =
-      mmap(nullptr, MappingBytes(npages), PROT_READ | PROT_WRITE,
-           MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+  void* memory = mmap(nullptr, MappingBytes(npages), PROT_READ | PROT_WRITE,
+                      MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
   return memory == MAP_FAILED ? nullptr : static_cast<uint64_t*>(memory);
 }
 
@@ -150,8 +149,8 @@ bool DirtyBitmap::Test(uint64_t page) const {
 
 void DirtyBitmap::SetAll() {
   for (uint64_t i = 0; i < word_count_; ++i) {
-    AtomicWord(words_[i])
-        .store(MaskOf(i, 0, npages_), std::memory_order_release);
+    AtomicWord(words_[i]).store(MaskOf(i, 0, npages_),
+                                std::memory_order_release);
   }
   for (uint64_t i = 0; i < summary1_count_; ++i) {
     AtomicWord(summary1_[i])
@@ -224,9 +223,9 @@ void DirtyBitmap::TakeAll(uint64_t first_word, uint64_t end_word, WordFn fn) {
         MaskOf(s, first_group, end_group);
     ForEachBit(groups, s * kWordBits, [&](uint64_t group) {
       const uint64_t group_begin = group * kWordBits;
-      const bool whole_group = first_word <= group_begin &&
-                               (group_begin + kWordBits <= end_word ||
-                                end_word == word_count_);
+      const bool whole_group =
+          first_word <= group_begin &&
+          (group_begin + kWordBits <= end_word || end_word == word_count_);
       // Of a group that is taken only in part, summary 2 stays set: even for a
       // moment nobody may overlook the words that stay behind.
       if (whole_group) {
@@ -247,12 +246,10 @@ void DirtyBitmap::TakeAll(uint64_t first_word, uint64_t end_word, WordFn fn) {
   }
 }
 
-void DirtyBitmap::OrInto(uint64_t first_word,
-                         absl::Span<uint64_t> out) const {
-  ForEachNonZeroWord(first_word, first_word + out.size(),
-                     [&](uint64_t i, uint64_t value) {
-                       out[i - first_word] |= value;
-                     });
+void DirtyBitmap::OrInto(uint64_t first_word, absl::Span<uint64_t> out) const {
+  ForEachNonZeroWord(
+      first_word, first_word + out.size(),
+      [&](uint64_t i, uint64_t value) { out[i - first_word] |= value; });
 }
 
 }  // namespace mmu

@@ -39,8 +39,7 @@ Words Take(DirtyBitmap& bitmap, uint64_t first, uint64_t end) {
 
 // Covers: SLOT-50
 TEST(DirtyBitmapTest, BitmapIsWholeWordsAllocatedTwice) {
-  for (auto [npages, bytes] :
-       std::vector<std::pair<uint64_t, uint64_t>>{
+  for (auto [npages, bytes] : std::vector<std::pair<uint64_t, uint64_t>>{
            {1, 8}, {64, 8}, {65, 16}, {4096, 512}, {4097, 520}}) {
     DirtyBitmap bitmap(npages, InitiallySet::kNo);
     EXPECT_EQ(bitmap.size_bytes(), bytes);
@@ -115,8 +114,8 @@ TEST(DirtyBitmapTest, WordsAreVisitedInOrderWithinTheRange) {
   Words all;
   for (uint64_t i : words) all.emplace_back(i, 32);
   EXPECT_EQ(NonZero(bitmap, 0, bitmap.word_count()), all);
-  EXPECT_EQ(NonZero(bitmap, 63, 4096), (Words(all.begin() + 1,
-                                               all.begin() + 4)));
+  EXPECT_EQ(NonZero(bitmap, 63, 4096),
+            (Words(all.begin() + 1, all.begin() + 4)));
   EXPECT_EQ(NonZero(bitmap, 64, 64), Words());
   EXPECT_EQ(NonZero(bitmap, 65, 4095), Words());
   EXPECT_EQ(bitmap.CountDirty(), uint64_t{7});
@@ -210,22 +209,19 @@ TEST(DirtyBitmapTest, BitmapAgreesWithASetOfPages) {
     switch (below(40)) {
       case 0: {
         ASSERT_EQ(Take(bitmap, first, end), in_words(first, end));
-        model.erase(model.lower_bound(first * 64),
-                    model.lower_bound(end * 64));
+        model.erase(model.lower_bound(first * 64), model.lower_bound(end * 64));
         break;
       }
       case 1: {
         const Words expected = in_words(i, i + 1);
         ASSERT_EQ(bitmap.TakeWord(i),
                   expected.empty() ? 0 : expected[0].second);
-        model.erase(model.lower_bound(i * 64),
-                    model.lower_bound(i * 64 + 64));
+        model.erase(model.lower_bound(i * 64), model.lower_bound(i * 64 + 64));
         break;
       }
       case 2: {
         const uint64_t mask = uint64_t{1} << (page % 64);
-        ASSERT_EQ(bitmap.ClearBits(i, mask),
-                  model.erase(page) > 0 ? mask : 0);
+        ASSERT_EQ(bitmap.ClearBits(i, mask), model.erase(page) > 0 ? mask : 0);
         break;
       }
       case 3:
@@ -307,6 +303,7 @@ TEST(DirtyBitmapStressTest, EveryMarkIsTakenExactlyOnce) {
 TEST(DirtyBitmapStressTest, MarkThatReturnedIsFoundByTheNextTake) {
   DirtyBitmap bitmap(Stress::kPages, InitiallySet::kNo);
   std::atomic<uint64_t> requested = 0;  // round; its page is a function of it
+  std::atomic<uint64_t> finished = 0;   // the last round that `other` did
   std::atomic<bool> done = false;
   const auto page_of = [](uint64_t round) {
     return round * 67 % Stress::kPages;
@@ -319,18 +316,26 @@ TEST(DirtyBitmapStressTest, MarkThatReturnedIsFoundByTheNextTake) {
       if (round == seen) continue;
       seen = round;
       bitmap.Mark(page_of(round));
+      finished.store(round, std::memory_order_release);
     }
   });
   uint64_t missed = 0;
-  for (uint64_t round = 1; round < 20000; ++round) {
+  for (uint64_t round = 1; round < 30000; ++round) {
     const uint64_t page = page_of(round);
     requested.store(round, std::memory_order_release);
+    // Come a little later each time, to meet the other in every place.
+    for (uint64_t i = 0; i < round % 1000; ++i) {
+      std::atomic_signal_fence(std::memory_order_seq_cst);
+    }
     bitmap.Mark(page);
     bool found = false;
     bitmap.TakeAll(0, bitmap.word_count(), [&](uint64_t i, uint64_t value) {
       if (i == page / 64 && (value >> (page % 64) & 1) != 0) found = true;
     });
     if (!found) ++missed;
+    while (finished.load(std::memory_order_acquire) != round) {
+      std::this_thread::yield();
+    }
   }
   done = true;
   other.join();

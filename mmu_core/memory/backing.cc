@@ -49,8 +49,7 @@ std::byte* ReserveAligned(uint64_t size) {
   if (raw == MAP_FAILED) return nullptr;
   std::byte* const begin = static_cast<std::byte*>(raw);
   const uint64_t head =
-      (kAlignment - reinterpret_cast<uintptr_t>(raw) % kAlignment) %
-      kAlignment;
+      (kAlignment - reinterpret_cast<uintptr_t>(raw) % kAlignment) % kAlignment;
   if (head > 0) munmap(begin, head);
   munmap(begin + head + size, padded - head - size);
   return begin + head;
@@ -59,9 +58,9 @@ std::byte* ReserveAligned(uint64_t size) {
 // Maps zeroed memory over a reservation. False with errno set on failure.
 bool MapContents(const BackingSpec& spec, std::byte* where) {
   if (spec.kind == BackingKind::kAnonymous) {
-    void* mapped = mmap(
-        where, spec.size_bytes, PROT_READ | PROT_WRITE,
-        MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_FIXED, -1, 0);
+    void* mapped =
+        mmap(where, spec.size_bytes, PROT_READ | PROT_WRITE,
+             MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_FIXED, -1, 0);
     if (mapped == MAP_FAILED) return false;
     // Only a hint to the host: the guest's level follows the declared one.
     if (spec.host_page_level > Level::k4K) {
@@ -124,10 +123,7 @@ absl::StatusOr<std::shared_ptr<Backing>> Backing::Create(
 
 Backing::Backing(const BackingSpec& spec, Hva hva, Pfn base_pfn,
                  std::shared_ptr<FrameMap> frames)
-    : spec_(spec),
-      hva_(hva),
-      base_pfn_(base_pfn),
-      frames_(std::move(frames)) {}
+    : spec_(spec), hva_(hva), base_pfn_(base_pfn), frames_(std::move(frames)) {}
 
 Backing::~Backing() {
   if (!has_contents()) return;

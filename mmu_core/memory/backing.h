@@ -27,8 +27,7 @@ enum class BackingKind : uint8_t {
 };
 
 // The end of legal user addresses (SLOT-04): 56 bits, five-level host paging.
-inline constexpr uint64_t kUserAddressEnd =
-    (uint64_t{1} << 56) - kPageSize;
+inline constexpr uint64_t kUserAddressEnd = (uint64_t{1} << 56) - kPageSize;
 
 // Hvas of metadata-only backings start here. No mmap without an explicit hint
 // beyond 47 bits returns memory there.
@@ -60,9 +59,7 @@ class Backing {
   BackingKind kind() const { return spec_.kind; }
   uint64_t size_bytes() const { return spec_.size_bytes; }
   Level host_page_level() const { return spec_.host_page_level; }
-  bool has_contents() const {
-    return spec_.kind != BackingKind::kMetadataOnly;
-  }
+  bool has_contents() const { return spec_.kind != BackingKind::kMetadataOnly; }
 
   // First byte; 1 GiB aligned. Not dereferenceable if metadata-only.
   Hva hva() const { return hva_; }

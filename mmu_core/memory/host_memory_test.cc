@@ -34,8 +34,7 @@ TEST_P(BackingKindTest, HvaAndPfnAreCongruentModuloEveryPageSize) {
   for (uint64_t size : {kPageSize, 3 * kMib, kGib + kPageSize}) {
     const auto backing = Allocate(host, GetParam(), size, Level::k1G);
     EXPECT_EQ(backing->hva().value() % kGib, uint64_t{0});
-    EXPECT_EQ(backing->base_pfn().value() % PagesPer(Level::k1G),
-              uint64_t{0});
+    EXPECT_EQ(backing->base_pfn().value() % PagesPer(Level::k1G), uint64_t{0});
     EXPECT_EQ(backing->size_bytes(), size);
     EXPECT_EQ(backing->host_page_level(), Level::k1G);
     EXPECT_EQ(backing->kind(), GetParam());
@@ -65,8 +64,7 @@ TEST_P(BackingKindTest, ImpossibleSizesAreRefused) {
     EXPECT_EQ(DetailOf(status).reason, "INVALID_SIZE");
     EXPECT_EQ(DetailOf(status).field, "size_bytes");
     EXPECT_EQ(DetailOf(status).kvm_errno, EINVAL);
-    EXPECT_NE(status.message().find(std::to_string(size)),
-              std::string::npos);
+    EXPECT_NE(status.message().find(std::to_string(size)), std::string::npos);
   }
 }
 

@@ -43,11 +43,10 @@ void InvalidationGate::AddRange(GfnRange gfns) {
   const uint64_t start = range_start_.load(std::memory_order_relaxed);
   const uint64_t end = range_end_.load(std::memory_order_relaxed);
   const bool first = end == 0;
-  range_start_.store(first ? gfns.start.value()
-                           : std::min(start, gfns.start.value()),
-                     std::memory_order_relaxed);
-  range_end_.store(std::max(end, gfns.end.value()),
-                   std::memory_order_relaxed);
+  range_start_.store(
+      first ? gfns.start.value() : std::min(start, gfns.start.value()),
+      std::memory_order_relaxed);
+  range_end_.store(std::max(end, gfns.end.value()), std::memory_order_relaxed);
 }
 
 void InvalidationGate::End() {

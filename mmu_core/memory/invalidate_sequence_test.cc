@@ -114,7 +114,7 @@ TEST(InvalidationGateTest, LocklessGuessMissesWhatTheRealCheckFinds) {
 // Covers: PF-21, PF-25, PF-27
 TEST(InvalidationGateTest, NoMappingOfAFrameThatWentAwayIsEverInstalled) {
   InvalidationGate gate;
-  std::mutex mmu_lock;  // any mode will do for the protocol
+  std::mutex mmu_lock;               // any mode will do for the protocol
   std::atomic<uint64_t> frame = 1;   // what the host has now
   std::atomic<uint64_t> mapped = 0;  // 0: nothing
   std::atomic<bool> done = false;

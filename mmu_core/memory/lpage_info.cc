@@ -18,10 +18,9 @@ LpageInfo::LpageInfo(Gfn base, uint64_t npages, Hva hva)
   for (Level level : {Level::k2M, Level::k1G}) {
     const int shift = PagesShift(level);
     Counters& counters = levels_[SlotOf(level)];
-    counters.size = ((base.value() + npages - 1) >> shift) -
-                    (base.value() >> shift) + 1;
-    counters.counts =
-        std::make_unique<std::atomic<uint32_t>[]>(counters.size);
+    counters.size =
+        ((base.value() + npages - 1) >> shift) - (base.value() >> shift) + 1;
+    counters.counts = std::make_unique<std::atomic<uint32_t>[]>(counters.size);
     // SLOT-41: blocks that stick out of the slot.
     if (!IsAligned(range_.start, level)) counters.counts[0] = 1;
     if (!IsAligned(range_.end, level)) counters.counts[counters.size - 1] = 1;
@@ -41,8 +40,8 @@ size_t LpageInfo::SlotOf(Level level) {
 std::atomic<uint32_t>& LpageInfo::CounterOf(Gfn gfn, Level level) const {
   MMU_CHECK(range_.Contains(gfn));
   const int shift = PagesShift(level);
-  return levels_[SlotOf(level)].counts[(gfn.value() >> shift) -
-                                       (range_.start.value() >> shift)];
+  return levels_[SlotOf(level)]
+      .counts[(gfn.value() >> shift) - (range_.start.value() >> shift)];
 }
 
 uint32_t LpageInfo::Count(Gfn gfn, Level level) const {

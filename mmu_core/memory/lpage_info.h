@@ -29,9 +29,7 @@ class LpageInfo {
 
   // All of these CHECK that `gfn` lies in the slot (SLOT-45). `level` is k2M
   // or k1G.
-  bool Disallowed(Gfn gfn, Level level) const {
-    return Count(gfn, level) != 0;
-  }
+  bool Disallowed(Gfn gfn, Level level) const { return Count(gfn, level) != 0; }
   uint32_t Count(Gfn gfn, Level level) const;
 
   // Adds one tracker of `gfn` at both levels, or removes it (SLOT-43).
@@ -52,7 +50,8 @@ class LpageInfo {
   static size_t SlotOf(Level level);
 
   const GfnRange range_;
-  Counters levels_[2];  // 2 MiB, 1 GiB; the arrays are immutable, not the counts
+  Counters
+      levels_[2];  // 2 MiB, 1 GiB; the arrays are immutable, not the counts
 };
 
 }  // namespace mmu

@@ -39,8 +39,7 @@ TEST(LpageInfoTest, OneCounterForEachBlockTouched) {
   EXPECT_EQ(info.block_count(Level::k1G), uint64_t{1});
   const LpageInfo exact(Gfn(512), 512, HvaFor(512));
   EXPECT_EQ(exact.block_count(Level::k2M), uint64_t{1});
-  const LpageInfo large(Gfn(k1GPages - 1), k1GPages + 2,
-                        HvaFor(k1GPages - 1));
+  const LpageInfo large(Gfn(k1GPages - 1), k1GPages + 2, HvaFor(k1GPages - 1));
   EXPECT_EQ(large.block_count(Level::k1G), uint64_t{3});
   EXPECT_EQ(large.block_count(Level::k2M), uint64_t{514});
 }

@@ -71,11 +71,11 @@ class MemslotSet {
     Hva max_end;  // the largest end of this entry and all before it
   };
 
-  std::vector<SlotPtr> owned_;            // by gfn; immutable
-  std::vector<const Memslot*> by_gfn_;    // immutable
-  std::vector<const Memslot*> by_id_;     // immutable
-  std::vector<HvaEntry> by_hva_;          // by hva; immutable
-  std::atomic<uint64_t> generation_;      // release/acquire
+  std::vector<SlotPtr> owned_;          // by gfn; immutable
+  std::vector<const Memslot*> by_gfn_;  // immutable
+  std::vector<const Memslot*> by_id_;   // immutable
+  std::vector<HvaEntry> by_hva_;        // by hva; immutable
+  std::atomic<uint64_t> generation_;    // release/acquire
 };
 
 }  // namespace mmu

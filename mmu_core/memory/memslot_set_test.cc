@@ -81,9 +81,9 @@ TEST(MemslotSetTest, SlotsInARangeOfGfnsShareAtLeastAPage) {
 
 TEST(MemslotSetTest, HvaRangeFindsAllAliases) {
   const MemslotSet set = Example();
-  EXPECT_EQ(HitsOf(set, 1040 * 4096, 1060 * 4096),
-            (std::vector<Hit>{{0, {Gfn(140), Gfn(160)}},
-                              {2, {Gfn(300), Gfn(310)}}}));
+  EXPECT_EQ(
+      HitsOf(set, 1040 * 4096, 1060 * 4096),
+      (std::vector<Hit>{{0, {Gfn(140), Gfn(160)}}, {2, {Gfn(300), Gfn(310)}}}));
   // Beyond the end of slot 0.
   EXPECT_EQ(HitsOf(set, 1100 * 4096, 1101 * 4096),
             (std::vector<Hit>{{2, {Gfn(350), Gfn(351)}}}));

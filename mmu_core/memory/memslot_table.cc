@@ -61,13 +61,10 @@ absl::Status CheckSameSlot(const RegionRequest& request,
 }  // namespace
 
 MemslotTable::MemslotTable(const MemslotTableOptions& options)
-    : options_(options),
-      spaces_(static_cast<size_t>(options.address_spaces)) {
+    : options_(options), spaces_(static_cast<size_t>(options.address_spaces)) {
   for (size_t i = 0; i < spaces_.size(); ++i) {
-    spaces_[i].owner =
-        std::make_unique<MemslotSet>(i, std::vector<SlotPtr>());
-    spaces_[i].active.store(spaces_[i].owner.get(),
-                            std::memory_order_release);
+    spaces_[i].owner = std::make_unique<MemslotSet>(i, std::vector<SlotPtr>());
+    spaces_[i].active.store(spaces_[i].owner.get(), std::memory_order_release);
   }
 }
 
@@ -163,17 +160,15 @@ MemslotTable::SlotPtr MemslotTable::Prepare(const RegionRequest& request,
   slot->flags = request.flags;
   slot->backing = old_slot != nullptr ? old_slot->backing : request.backing;
   // Which blocks may be huge depends on the base gfn.
-  slot->lpage_info =
-      change == RegionChange::kFlagsOnly
-          ? old_slot->lpage_info
-          : std::make_shared<LpageInfo>(slot->base_gfn, slot->npages,
-                                        slot->hva);
+  slot->lpage_info = change == RegionChange::kFlagsOnly
+                         ? old_slot->lpage_info
+                         : std::make_shared<LpageInfo>(slot->base_gfn,
+                                                       slot->npages, slot->hva);
   if (slot->dirty_log_enabled()) {
     if (old_slot != nullptr && old_slot->dirty_bitmap != nullptr) {
       slot->dirty_bitmap = old_slot->dirty_bitmap;
     } else {
-      slot->dirty_bitmap =
-          DirtyBitmap::TryCreate(slot->npages, initially_set_);
+      slot->dirty_bitmap = DirtyBitmap::TryCreate(slot->npages, initially_set_);
       if (slot->dirty_bitmap == nullptr) return nullptr;
     }
   }
@@ -190,8 +185,8 @@ void MemslotTable::Replace(int as_id, uint32_t id, SlotPtr slot) {
   if (slot != nullptr) slots.push_back(std::move(slot));
 
   const uint64_t generation = space.owner->generation();
-  auto next = std::make_unique<MemslotSet>(
-      generation | kGenerationInProgress, std::move(slots));
+  auto next = std::make_unique<MemslotSet>(generation | kGenerationInProgress,
+                                           std::move(slots));
   const auto publish = [&space, &next] {
     space.active.store(next.get(), std::memory_order_release);
   };

@@ -100,8 +100,7 @@ class MemslotTable {
   //
   // Waits for RCU readers and for announced invalidations: not to be called
   // inside an RCU read section or with mmu_lock held.
-  absl::Status SetRegion(const RegionRequest& request,
-                         MemslotTableHooks& hooks)
+  absl::Status SetRegion(const RegionRequest& request, MemslotTableHooks& hooks)
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(slots_lock);
 
   // Whether bitmaps made from now on start all dirty. Replaces the value

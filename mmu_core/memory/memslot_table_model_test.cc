@@ -6,8 +6,8 @@
 #include <algorithm>
 #include <cstddef>
 #include <cstdint>
-#include <random>
 #include <ostream>
+#include <random>
 #include <string>
 #include <vector>
 
@@ -36,8 +36,8 @@ struct ModelSlot {
 
   friend bool operator==(const ModelSlot&, const ModelSlot&) = default;
   friend std::ostream& operator<<(std::ostream& os, const ModelSlot& s) {
-    return os << "{as " << s.as_id << " id " << s.id << " gfn " << s.gfn
-              << "+" << s.npages << " hva " << std::hex << s.hva << std::dec
+    return os << "{as " << s.as_id << " id " << s.id << " gfn " << s.gfn << "+"
+              << s.npages << " hva " << std::hex << s.hva << std::dec
               << " flags " << s.flags << "}";
   }
 };
@@ -60,8 +60,7 @@ struct Model {
       return "";
     }
     if (old != slots.end()) {
-      if (old->hva != r.userspace_addr.value() ||
-          old->npages != r.npages() ||
+      if (old->hva != r.userspace_addr.value() || old->npages != r.npages() ||
           ((old->flags ^ r.flags) & kMemslotReadonly) != 0) {
         return "MEMSLOT_IMMUTABLE";
       }
@@ -102,10 +101,9 @@ class Requests {
   explicit Requests(uint32_t seed) : random_(seed) {}
 
   RegionRequest Next(const Model& model) {
-    const uint32_t slot = Below(kIds) | (Below(20) == 0 ? 2u << 16
-                                                        : Below(kSpaces) << 16);
-    RegionRequest request =
-        Region(slot, Below(kGfns), 1 + Below(60), Below(4));
+    const uint32_t slot =
+        Below(kIds) | (Below(20) == 0 ? 2u << 16 : Below(kSpaces) << 16);
+    RegionRequest request = Region(slot, Below(kGfns), 1 + Below(60), Below(4));
     if (Below(50) == 0) request.gpa = ToGpa(Gfn(kTestMaxGfn - Below(60)));
     // Half of the time, vary a slot that exists.
     if (!model.slots.empty() && Below(2) == 0) {
@@ -152,10 +150,10 @@ void Compare(const TestTable& t, const Model& model) {
     ASSERT_EQ(set.generation(), model.generation[as_id]);
 
     for (uint64_t gfn = 0; gfn < kGfns + 64; ++gfn) {
-      auto it = std::find_if(
-          expected.begin(), expected.end(), [&](const ModelSlot& s) {
-            return s.gfn <= gfn && gfn < s.gfn + s.npages;
-          });
+      auto it = std::find_if(expected.begin(), expected.end(),
+                             [&](const ModelSlot& s) {
+                               return s.gfn <= gfn && gfn < s.gfn + s.npages;
+                             });
       const Memslot* slot = set.FindByGfn(Gfn(gfn));
       ASSERT_EQ(slot != nullptr, it != expected.end()) << gfn;
       if (slot != nullptr) {

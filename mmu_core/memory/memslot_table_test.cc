@@ -161,8 +161,8 @@ TEST(MemslotTableTest, NothingCachedIsUsedWhileASwapIsInProgress) {
   EXPECT_TRUE(GenerationMatches(4, 4));
   EXPECT_FALSE(GenerationMatches(4, 6));
   EXPECT_FALSE(GenerationMatches(4, 4 | kGenerationInProgress));
-  EXPECT_FALSE(GenerationMatches(4 | kGenerationInProgress,
-                                 4 | kGenerationInProgress));
+  EXPECT_FALSE(
+      GenerationMatches(4 | kGenerationInProgress, 4 | kGenerationInProgress));
 }
 
 // Covers: SLOT-21, SLOT-24
@@ -290,8 +290,7 @@ TEST(MemslotTableTest, FlagsKeepLpageInfoAndMoveMakesItAnew) {
   // 2 MiB on: 2 MiB pages still fit, and the tracker is gone.
   ASSERT_TRUE(t.Set(MovedTo(Region(0, 0, 1024, kLog), 512)).ok());
   EXPECT_NE(t.Find(512)->lpage_info, first);
-  EXPECT_EQ(t.Find(515)->lpage_info->Count(Gfn(515), Level::k2M),
-            uint32_t{0});
+  EXPECT_EQ(t.Find(515)->lpage_info->Count(Gfn(515), Level::k2M), uint32_t{0});
   // One page on: they do not.
   ASSERT_TRUE(t.Set(MovedTo(Region(0, 0, 1024, kLog), 513)).ok());
   EXPECT_TRUE(t.Find(1024)->lpage_info->Disallowed(Gfn(1024), Level::k2M));

@@ -23,10 +23,10 @@ Memslot MakeSlot(const HostMemory& host, Level host_level, uint64_t base_gfn,
   Memslot slot;
   slot.base_gfn = Gfn(base_gfn);
   slot.npages = npages;
-  slot.backing = host.Allocate({BackingKind::kMetadataOnly,
-                                (npages << kPageShift) + offset_in_backing,
-                                host_level})
-                     .value();
+  slot.backing =
+      host.Allocate({BackingKind::kMetadataOnly,
+                     (npages << kPageShift) + offset_in_backing, host_level})
+          .value();
   slot.hva = slot.backing->hva() + offset_in_backing;
   slot.lpage_info =
       std::make_shared<LpageInfo>(slot.base_gfn, slot.npages, slot.hva);
@@ -41,8 +41,7 @@ TEST(MemslotTest, FirstAndLastPageTranslateThereAndBack) {
     const Hva hva = slot.HvaOf(Gfn(gfn));
     EXPECT_EQ(hva.value(), slot.hva.value() + (gfn - 100) * 4096);
     EXPECT_EQ(slot.base_gfn + ((hva - slot.hva) >> kPageShift), Gfn(gfn));
-    EXPECT_EQ(slot.PfnOf(Gfn(gfn)),
-              slot.backing->base_pfn() + 3 + (gfn - 100));
+    EXPECT_EQ(slot.PfnOf(Gfn(gfn)), slot.backing->base_pfn() + 3 + (gfn - 100));
     EXPECT_EQ(slot.PageOf(Gfn(gfn)), gfn - 100);
   }
   EXPECT_FALSE(slot.Contains(Gfn(99)));
@@ -80,8 +79,8 @@ TEST(MemslotTest, MisalignedMemoryIsMappedSmaller) {
 TEST(MemslotTest, SearchFromTheTopStopsAtTheFirstAllowedLevel) {
   HostMemory host;
   // The slot [512, 1024) of a GiB has no whole GiB, but 2 MiB.
-  const Memslot slot = MakeSlot(host, Level::k1G, 512, 512,
-                                BytesPer(Level::k2M));
+  const Memslot slot =
+      MakeSlot(host, Level::k1G, 512, 512, BytesPer(Level::k2M));
   ASSERT_TRUE(slot.lpage_info->Disallowed(Gfn(600), Level::k1G));
   EXPECT_EQ(slot.MaxMappingLevel(Gfn(600), Level::k1G), Level::k2M);
   slot.lpage_info->Disallow(Gfn(600));

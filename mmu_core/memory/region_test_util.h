@@ -70,8 +70,7 @@ inline RegionRequest Region(uint32_t slot, uint64_t gfn, uint64_t npages,
   request.flags = flags;
   request.gpa = ToGpa(Gfn(gfn));
   request.size_bytes = npages << kPageShift;
-  request.userspace_addr =
-      Hva((uint64_t{1} << 45) + (gfn << kPageShift));
+  request.userspace_addr = Hva((uint64_t{1} << 45) + (gfn << kPageShift));
   return request;
 }
 

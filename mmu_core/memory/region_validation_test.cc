@@ -103,8 +103,8 @@ TEST_F(RegionValidationTest, UserAddressIsAlignedUntaggedAndBelowTheEnd) {
 
 // Covers: SLOT-04
 TEST_F(RegionValidationTest, UserAddressNeedNotBeAccessible) {
-  void* memory = mmap(nullptr, kPageSize, PROT_NONE,
-                      MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+  void* memory =
+      mmap(nullptr, kPageSize, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
   ASSERT_NE(memory, MAP_FAILED);
   RegionRequest request = Region(0, 0, 1);
   request.userspace_addr = Hva(reinterpret_cast<uint64_t>(memory));
@@ -131,8 +131,7 @@ TEST_F(RegionValidationTest, ThereAreTwoAddressSpaces) {
   EXPECT_NE(t_.Find(0, 1), nullptr);
   EXPECT_EQ(t_.Find(0, 0), nullptr);
   EXPECT_EQ(Set(InSpace(Region(0, 0, 1), 2)), "INVALID_SLOT slot EINVAL");
-  EXPECT_EQ(Set(InSpace(Region(0, 0, 1), 0xffff)),
-            "INVALID_SLOT slot EINVAL");
+  EXPECT_EQ(Set(InSpace(Region(0, 0, 1), 0xffff)), "INVALID_SLOT slot EINVAL");
 }
 
 // Covers: SLOT-06
