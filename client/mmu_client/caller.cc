@@ -1,0 +1,33 @@
+#include "client/mmu_client/caller.h"
+
+#include "absl/functional/function_ref.h"
+#include "absl/status/status.h"
+#include "absl/time/clock.h"
+#include "absl/time/time.h"
+#include "client/mmu_client/error_info.h"
+#include "client/mmu_client/retry_policy.h"
+#include "grpcpp/client_context.h"
+#include "grpcpp/support/status.h"
+
+namespace mmud::client {
+
+void Caller::Prepare(absl::Time deadline, grpc::ClientContext* context) const {
+  context->set_deadline(absl::ToChronoTime(deadline));
+  context->set_wait_for_ready(false);
+}
+
+absl::Status Caller::WithRetry(
+    absl::Time deadline, absl::FunctionRef<grpc::Status()> attempt) const {
+  Backoff backoff(options_.retry);
+  while (true) {
+    const absl::Status status = FromGrpcStatus(attempt());
+    if (!IsRetryable(status) || !backoff.MayRetry()) return status;
+    const absl::Duration delay = backoff.NextDelay(status);
+    // The deadline would pass during the wait: the error at hand says more
+    // than DEADLINE_EXCEEDED would.
+    if (absl::Now() + delay >= deadline) return status;
+    Sleep(delay);
+  }
+}
+
+}  // namespace mmud::client

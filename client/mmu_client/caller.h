@@ -1,0 +1,80 @@
+// How every call of the client library is made: deadline, request id, retry,
+// errors as absl::Status.
+//
+// Only the .cc files of the service clients include this: it is the border
+// behind which gRPC stays.
+
+#ifndef CLIENT_MMU_CLIENT_CALLER_H_
+#define CLIENT_MMU_CLIENT_CALLER_H_
+
+#include <memory>
+
+#include "absl/functional/function_ref.h"
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "absl/time/clock.h"
+#include "absl/time/time.h"
+#include "client/mmu_client/client_options.h"
+#include "client/mmu_client/error_info.h"
+#include "client/mmu_client/request_id.h"
+#include "client/mmu_client/retry_policy.h"
+#include "grpcpp/channel.h"
+#include "grpcpp/client_context.h"
+#include "grpcpp/support/status.h"
+
+namespace mmud::client {
+
+// Thread-safe.
+class Caller {
+ public:
+  Caller(std::shared_ptr<grpc::Channel> channel, ClientOptions options)
+      : channel_(std::move(channel)), options_(std::move(options)) {}
+
+  const std::shared_ptr<grpc::Channel>& channel() const { return channel_; }
+  const ClientOptions& options() const { return options_; }
+
+  // Makes a unary call: `attempt(context, request, &response)`, repeated while
+  // it ends UNAVAILABLE and both the policy and the deadline allow it. All
+  // attempts share one deadline and, where the request has one, one request
+  // id, so that a mutation whose answer was lost is not done twice.
+  template <typename Response, typename Request, typename Attempt>
+  absl::StatusOr<Response> Unary(CallKind kind, Request request,
+                                 Attempt attempt) const {
+    return UnaryUntil<Response>(absl::Now() + options_.DeadlineOf(kind),
+                                std::move(request), attempt);
+  }
+
+  // The same with a deadline of its own.
+  template <typename Response, typename Request, typename Attempt>
+  absl::StatusOr<Response> UnaryUntil(absl::Time deadline, Request request,
+                                      Attempt attempt) const {
+    EnsureRequestId(request);
+    Response response;
+    const absl::Status status = WithRetry(deadline, [&] {
+      grpc::ClientContext context;
+      Prepare(deadline, &context);
+      response.Clear();
+      return attempt(&context, request, &response);
+    });
+    if (!status.ok()) return status;
+    return response;
+  }
+
+  // Gives a context its deadline and tells gRPC not to wait for a daemon that
+  // is not there: that is what retrying is for.
+  void Prepare(absl::Time deadline, grpc::ClientContext* context) const;
+
+  // Waits as options().sleep says.
+  void Sleep(absl::Duration duration) const { options_.sleep(duration); }
+
+ private:
+  absl::Status WithRetry(absl::Time deadline,
+                         absl::FunctionRef<grpc::Status()> attempt) const;
+
+  const std::shared_ptr<grpc::Channel> channel_;
+  const ClientOptions options_;
+};
+
+}  // namespace mmud::client
+
+#endif  // CLIENT_MMU_CLIENT_CALLER_H_

@@ -1,0 +1,66 @@
+#include "client/mmu_client/channel.h"
+
+#include <cstdint>
+#include <memory>
+#include <string>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "absl/strings/match.h"
+#include "absl/strings/numbers.h"
+#include "absl/strings/str_cat.h"
+#include "absl/strings/string_view.h"
+#include "grpcpp/channel.h"
+#include "grpcpp/create_channel.h"
+#include "grpcpp/security/credentials.h"
+#include "grpcpp/support/channel_arguments.h"
+
+namespace mmud::client {
+
+absl::StatusOr<std::string> ParseAddress(absl::string_view address) {
+  const auto error = [address](absl::string_view why) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("address '", address, "' ", why,
+                     "; give unix:/path/of/socket or host:port"));
+  };
+  if (address.empty()) return error("is empty");
+  if (address[0] == '/' || address[0] == '.') {
+    return absl::StrCat("unix:", address);
+  }
+  if (absl::StartsWith(address, "unix:")) {
+    if (address == "unix:") return error("has no path");
+    return std::string(address);
+  }
+  const size_t colon = address.rfind(':');
+  uint32_t port = 0;
+  if (colon == absl::string_view::npos || colon == 0) {
+    return error("has no host or no port");
+  }
+  if (!absl::SimpleAtoi(address.substr(colon + 1), &port) || port == 0 ||
+      port > 65535) {
+    return error("has no port from 1 to 65535");
+  }
+  return absl::StrCat("dns:", address);
+}
+
+absl::StatusOr<std::shared_ptr<grpc::Channel>> OpenChannel(
+    absl::string_view address) {
+  absl::StatusOr<std::string> target = ParseAddress(address);
+  if (!target.ok()) return target.status();
+  grpc::ChannelArguments arguments;
+  // The longest message is a chunk of 1 MiB; leave room for unary answers
+  // with bitmaps in them.
+  arguments.SetMaxReceiveMessageSize(16 << 20);
+  // Try again soon when a daemon is just starting.
+  arguments.SetInt(GRPC_ARG_INITIAL_RECONNECT_BACKOFF_MS, 50);
+  arguments.SetInt(GRPC_ARG_MIN_RECONNECT_BACKOFF_MS, 50);
+  arguments.SetInt(GRPC_ARG_MAX_RECONNECT_BACKOFF_MS, 1000);
+  // Retrying is Caller's job; gRPC must not do it a second time.
+  arguments.SetInt(GRPC_ARG_ENABLE_RETRIES, 0);
+  // A local socket needs no proxy.
+  arguments.SetInt(GRPC_ARG_ENABLE_HTTP_PROXY, 0);
+  return grpc::CreateCustomChannel(*target, grpc::InsecureChannelCredentials(),
+                                   arguments);
+}
+
+}  // namespace mmud::client

@@ -1,0 +1,80 @@
+// The client library of mmud: one connection, one typed client per service.
+//
+//   absl::StatusOr<std::unique_ptr<Client>> client =
+//       Client::Connect("unix:/run/mmud.sock");
+//   v1::GetVmRequest request;
+//   request.set_name("vms/alpha");
+//   absl::StatusOr<v1::GetVmResponse> vm = (*client)->vms().GetVm(request);
+//
+// Every call has a deadline, is tried again on UNAVAILABLE (and on nothing
+// else) under the same request id, and returns the daemon's error with all its
+// details (error_info.h).
+
+#ifndef CLIENT_MMU_CLIENT_CLIENT_H_
+#define CLIENT_MMU_CLIENT_CLIENT_H_
+
+#include <memory>
+
+#include "absl/status/statusor.h"
+#include "absl/strings/string_view.h"
+#include "client/mmu_client/admin_client.h"
+#include "client/mmu_client/aging_client.h"
+#include "client/mmu_client/client_options.h"
+#include "client/mmu_client/debug_client.h"
+#include "client/mmu_client/dirty_log_client.h"
+#include "client/mmu_client/guest_memory_client.h"
+#include "client/mmu_client/health_client.h"
+#include "client/mmu_client/operations_client.h"
+#include "client/mmu_client/split_client.h"
+#include "client/mmu_client/stats_client.h"
+#include "client/mmu_client/vm_client.h"
+#include "client/mmu_client/workload_client.h"
+
+namespace grpc {
+class Channel;
+}
+
+namespace mmud::client {
+
+// Thread-safe.
+class Client {
+ public:
+  // `address` as in ParseAddress (channel.h): INVALID_ARGUMENT. Nothing is
+  // sent yet: a daemon that is not there makes the first call UNAVAILABLE.
+  static absl::StatusOr<std::unique_ptr<Client>> Connect(
+      absl::string_view address, ClientOptions options = {});
+
+  // Over a channel of the caller's making, for example in-process.
+  Client(std::shared_ptr<grpc::Channel> channel, ClientOptions options);
+
+  VmClient& vms() { return vms_; }
+  WorkloadClient& workloads() { return workloads_; }
+  GuestMemoryClient& memory() { return memory_; }
+  DirtyLogClient& dirty_log() { return dirty_log_; }
+  SplitClient& splits() { return splits_; }
+  AgingClient& aging() { return aging_; }
+  StatsClient& stats() { return stats_; }
+  DebugClient& debug() { return debug_; }
+  AdminClient& admin() { return admin_; }
+  OperationsClient& operations() { return operations_; }
+  HealthClient& health() { return health_; }
+
+ private:
+  explicit Client(std::shared_ptr<const Caller> caller);
+
+  VmClient vms_;
+  WorkloadClient workloads_;
+  GuestMemoryClient memory_;
+  DirtyLogClient dirty_log_;
+  SplitClient splits_;
+  AgingClient aging_;
+  StatsClient stats_;
+  DebugClient debug_;
+  AdminClient admin_;
+  OperationsClient operations_;
+  HealthClient health_;
+};
+
+}  // namespace mmud::client
+
+#endif  // CLIENT_MMU_CLIENT_CLIENT_H_

@@ -1,0 +1,135 @@
+#include "client/mmu_client/dirty_log_stream.h"
+
+#include <bit>
+#include <cstdint>
+#include <optional>
+#include <string>
+
+#include "absl/status/status.h"
+#include "absl/strings/str_format.h"
+#include "client/mmu_client/crc32c.h"
+#include "client/mmu_client/page_bitmap.h"
+#include "mmud/v1/dirty_log_service.pb.h"
+
+namespace mmud::client {
+namespace {
+
+void AppendLittleEndian(int64_t value, std::string* out) {
+  for (int byte = 0; byte < 8; ++byte) {
+    out->push_back(
+        static_cast<char>(static_cast<uint64_t>(value) >> (8 * byte)));
+  }
+}
+
+}  // namespace
+
+std::string ChunkPayload(const v1::DirtyLogChunk& chunk) {
+  if (chunk.has_bitmap()) return chunk.bitmap();
+  std::string payload;
+  for (const v1::Extent& extent : chunk.extents().extents()) {
+    AppendLittleEndian(extent.gpa_bytes(), &payload);
+    AppendLittleEndian(extent.size_bytes(), &payload);
+  }
+  return payload;
+}
+
+absl::Status DirtyLogStream::OnMessage(const v1::GetDirtyLogResponse& message) {
+  if (trailer_) {
+    return absl::DataLossError("a message follows the trailer");
+  }
+  switch (message.part_case()) {
+    case v1::GetDirtyLogResponse::kHeader:
+      return OnHeader(message.header());
+    case v1::GetDirtyLogResponse::kChunk:
+      return OnChunk(message.chunk());
+    case v1::GetDirtyLogResponse::kTrailer:
+      return OnTrailer(message.trailer());
+    case v1::GetDirtyLogResponse::PART_NOT_SET:
+      break;
+  }
+  return absl::DataLossError("a message of the dirty log is empty");
+}
+
+absl::Status DirtyLogStream::OnHeader(const v1::DirtyLogHeader& header) {
+  if (header_) return absl::DataLossError("the dirty log has two headers");
+  const GpaRange coverage = {header.coverage().gpa_bytes(),
+                             header.coverage().size_bytes()};
+  if (!*pages_) {
+    pages_->emplace(coverage);
+    if ((*pages_)->range() != coverage) {
+      pages_->reset();
+      return absl::DataLossError("the dirty log covers an impossible range");
+    }
+  }
+  header_ = header;
+  next_gpa_bytes_ = coverage.gpa_bytes;
+  return absl::OkStatus();
+}
+
+absl::Status DirtyLogStream::OnChunk(const v1::DirtyLogChunk& chunk) {
+  if (!header_) return absl::DataLossError("the dirty log has no header");
+  const std::string payload = ChunkPayload(chunk);
+  if (const uint32_t crc = Crc32c(payload); crc != chunk.crc32c()) {
+    return absl::DataLossError(absl::StrFormat(
+        "checksum of the dirty log at gpa %#x is %08x instead of %08x",
+        chunk.gpa_bytes(), crc, chunk.crc32c()));
+  }
+  if (chunk.gpa_bytes() < next_gpa_bytes_) {
+    return absl::DataLossError(absl::StrFormat(
+        "the dirty log goes back to gpa %#x", chunk.gpa_bytes()));
+  }
+  const GpaRange part = {chunk.gpa_bytes(), chunk.size_bytes()};
+  int64_t count = 0;
+  if (chunk.has_bitmap()) {
+    if (absl::Status status = (*pages_)->AddBitmap(part, chunk.bitmap());
+        !status.ok()) {
+      return absl::DataLossError(status.message());
+    }
+    for (const char byte : chunk.bitmap()) {
+      count += std::popcount(static_cast<uint8_t>(byte));
+    }
+  } else {
+    int64_t end = part.gpa_bytes;
+    for (const v1::Extent& extent : chunk.extents().extents()) {
+      const GpaRange range = {extent.gpa_bytes(), extent.size_bytes()};
+      if (range.gpa_bytes < end || range.end_bytes() > part.end_bytes()) {
+        return absl::DataLossError(absl::StrFormat(
+            "extent at gpa %#x lies outside its chunk", range.gpa_bytes));
+      }
+      if (absl::Status status = (*pages_)->Add(range); !status.ok()) {
+        return absl::DataLossError(status.message());
+      }
+      end = range.end_bytes();
+      count += range.size_bytes / kPageBytes;
+    }
+  }
+  crc_ = ExtendCrc32c(crc_, payload);
+  dirty_page_count_ += count;
+  ++chunk_count_;
+  next_gpa_bytes_ = part.end_bytes();
+  return absl::OkStatus();
+}
+
+absl::Status DirtyLogStream::OnTrailer(const v1::DirtyLogTrailer& trailer) {
+  if (!header_) return absl::DataLossError("the dirty log has no header");
+  if (trailer.chunk_count() != chunk_count_ ||
+      trailer.dirty_page_count() != dirty_page_count_ ||
+      trailer.crc32c() != crc_) {
+    // Some chunk is missing, so nothing of this stream counts as arrived.
+    next_gpa_bytes_ = header_->coverage().gpa_bytes();
+    return absl::DataLossError(absl::StrFormat(
+        "the dirty log has %d chunks with %d pages, checksum %08x, but its "
+        "trailer says %d, %d, %08x",
+        chunk_count_, dirty_page_count_, crc_, trailer.chunk_count(),
+        trailer.dirty_page_count(), trailer.crc32c()));
+  }
+  trailer_ = trailer;
+  return absl::OkStatus();
+}
+
+absl::Status DirtyLogStream::OnEnd() const {
+  if (trailer_) return absl::OkStatus();
+  return absl::DataLossError("the dirty log ended before its trailer");
+}
+
+}  // namespace mmud::client

@@ -1,0 +1,57 @@
+// Errors of the API as absl::Status, with everything the daemon said.
+
+#ifndef CLIENT_MMU_CLIENT_ERROR_INFO_H_
+#define CLIENT_MMU_CLIENT_ERROR_INFO_H_
+
+#include <map>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "absl/status/status.h"
+#include "absl/time/time.h"
+
+namespace google::rpc {
+class Status;
+}
+namespace grpc {
+class Status;
+}
+
+namespace mmud::client {
+
+// A field of the request and the rule that it broke. A value.
+struct FieldViolation {
+  std::string field;  // a path, for example "vm.memslots[2].size_bytes"
+  std::string rule;
+};
+
+// What the daemon says about an error. A value; empty where it said nothing.
+struct ErrorInfo {
+  std::string message;  // the sentence for people, without the rest
+  std::string reason;   // for example "VM_NOT_FOUND"; see error_reasons.proto
+  std::string domain;   // "mmud"
+  std::map<std::string, std::string> metadata;  // for example errno
+  std::vector<FieldViolation> field_violations;
+  std::vector<std::string> preconditions;  // what would have to hold
+  std::string resource_name;               // for example "vms/alpha"
+  std::optional<absl::Duration> retry_delay;
+};
+
+// The status of a call. Its message ends with reason, fields and metadata in
+// brackets; ErrorInfoOf returns them one by one.
+absl::Status FromGrpcStatus(const grpc::Status& status);
+
+// The same for the error of a long-running operation.
+absl::Status FromRpcStatus(const google::rpc::Status& status);
+
+// What the daemon said about `status`. For a status that came from elsewhere
+// only `message` is set.
+ErrorInfo ErrorInfoOf(const absl::Status& status);
+
+// The reason alone; "" when there is none.
+std::string ReasonOf(const absl::Status& status);
+
+}  // namespace mmud::client
+
+#endif  // CLIENT_MMU_CLIENT_ERROR_INFO_H_

@@ -1,0 +1,45 @@
+// VmService, typed. What each call does and which errors it has is said in
+// proto/mmud/v1/vm_service.proto.
+
+#ifndef CLIENT_MMU_CLIENT_VM_CLIENT_H_
+#define CLIENT_MMU_CLIENT_VM_CLIENT_H_
+
+#include <memory>
+
+#include "absl/status/statusor.h"
+#include "mmud/v1/vm_service.pb.h"
+
+namespace mmud::client {
+
+class Caller;
+
+// Makes, shows and deletes VMs and their memslots.
+// Thread-safe.
+class VmClient {
+ public:
+  explicit VmClient(std::shared_ptr<const Caller> caller);
+  ~VmClient();
+  VmClient(const VmClient&) = delete;
+  VmClient& operator=(const VmClient&) = delete;
+
+  absl::StatusOr<v1::CreateVmResponse> CreateVm(v1::CreateVmRequest request);
+  absl::StatusOr<v1::GetVmResponse> GetVm(v1::GetVmRequest request);
+  absl::StatusOr<v1::ListVmsResponse> ListVms(v1::ListVmsRequest request);
+  absl::StatusOr<v1::DeleteVmResponse> DeleteVm(v1::DeleteVmRequest request);
+  absl::StatusOr<v1::GetCapabilitiesResponse> GetCapabilities(
+      v1::GetCapabilitiesRequest request);
+  absl::StatusOr<v1::SetMemslotResponse> SetMemslot(
+      v1::SetMemslotRequest request);
+  absl::StatusOr<v1::DeleteMemslotResponse> DeleteMemslot(
+      v1::DeleteMemslotRequest request);
+
+ private:
+  struct Stub;  // of gRPC
+
+  const std::shared_ptr<const Caller> caller_;
+  const std::unique_ptr<Stub> stub_;
+};
+
+}  // namespace mmud::client
+
+#endif  // CLIENT_MMU_CLIENT_VM_CLIENT_H_
