@@ -14,7 +14,7 @@ enum class AgeMode : uint8_t { kTest, kTestAndClear };
 // set; a huge leaf is one unit, so all its pages are young or none (AGE-17).
 // Pages that nothing maps are neither young nor old.
 struct AgeResult {
-  uint64_t young_page_count = 0;   // 4 KiB pages
+  uint64_t young_page_count = 0;  // 4 KiB pages
   uint64_t old_page_count = 0;
   // One bit per page of the asked range, bit 0 its first page: 1 is young.
   std::vector<uint64_t> young;

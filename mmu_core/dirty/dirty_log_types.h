@@ -32,6 +32,7 @@ struct DirtyLogInfo {
   uint32_t slot = 0;
   uint64_t open_epoch = 0;          // the epoch that new dirty pages belong to
   uint64_t sealed_epoch = 0;        // 0 if none was sealed yet
+  uint64_t open_page_count = 0;     // pages dirty in the open epoch
   uint64_t unacked_page_count = 0;  // sealed pages not yet cleared
   absl::Time sealed_at;             // of the oldest un-acked seal; else
                                     // InfiniteFuture
@@ -39,9 +40,9 @@ struct DirtyLogInfo {
 };
 
 struct SealResult {
-  uint64_t epoch = 0;             // the epoch just sealed
-  uint64_t dirty_page_count = 0;  // un-acked pages in it, merged ones included
-  uint64_t merged_page_count = 0; // of these, left over from earlier seals
+  uint64_t epoch = 0;              // the epoch just sealed
+  uint64_t dirty_page_count = 0;   // un-acked pages in it, merged ones included
+  uint64_t merged_page_count = 0;  // of these, left over from earlier seals
 };
 
 struct ClearResult {

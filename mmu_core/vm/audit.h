@@ -35,6 +35,13 @@ struct AuditReport {
   bool ok() const { return violations.empty(); }
 };
 
+struct VmState;
+
+// Verifies all of the above. REQUIRES: no vCPU runs and none will start before
+// it returns; no other operation on the VM is under way except those that only
+// read. Takes slots_lock, and mmu_lock for write.
+AuditReport AuditVm(VmState& vm);
+
 }  // namespace mmu
 
 #endif  // MMU_CORE_VM_AUDIT_H_

@@ -15,7 +15,9 @@
 #include <memory>
 #include <vector>
 
+#include "absl/base/thread_annotations.h"
 #include "absl/status/status.h"
+#include "absl/status/statusor.h"
 #include "absl/time/time.h"
 #include "mmu_core/base/gfn_range.h"
 #include "mmu_core/base/level.h"
@@ -81,6 +83,10 @@ class SplitJob {
  private:
   SplitJob(Vm& vm, SplitRequest request, std::vector<GfnRange> ranges);
 
+  // Splits the next chunk of `left` and returns what is left after it.
+  GfnRange DoChunk(GfnRange left);
+  static int TablesFor(GfnRange chunk);
+  void Account(const SplitProgress& chunk);
   bool WaitWhilePausedOrCancelled();
   void Pace(const SplitProgress& chunk, const Throttle& throttle,
             absl::Duration chunk_wall, int64_t stall_nanos_before);
@@ -96,6 +102,8 @@ class SplitJob {
   SplitProgress progress_ ABSL_GUARDED_BY(mu_);
   bool cancelled_ ABSL_GUARDED_BY(mu_) = false;
   bool paused_ ABSL_GUARDED_BY(mu_) = false;
+  bool retuned_ ABSL_GUARDED_BY(mu_) = false;
+  absl::Time started_ ABSL_GUARDED_BY(mu_);
 };
 
 // Checks a throttle's fields; reason INVALID_THROTTLE.

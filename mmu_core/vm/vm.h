@@ -34,7 +34,7 @@
 
 namespace mmu {
 
-class VmState;  // everything a VM is made of (vm/vm_state.h)
+struct VmState;  // everything a VM is made of (vm/vm_state.h)
 
 // Thread-safe. Errors carry an ErrorDetail (base/error.h) with the reason
 // named at each function. `cost`, where taken, may be null and is added to.

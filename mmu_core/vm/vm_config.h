@@ -19,10 +19,10 @@ enum class EntryFormat : uint8_t { kEpt, kNpt };
 // One memslot to create or change. `slot` and `address_space` name it; the
 // other fields are what it shall become (SLOT-11).
 struct MemslotConfig {
-  uint32_t slot = 0;       // 0..32763
-  int address_space = 0;   // 0 normal, 1 SMM (TRM-07)
-  Gpa gpa;                 // multiple of 4096
-  uint64_t size_bytes = 0; // multiple of 4096; 0 deletes
+  uint32_t slot = 0;        // 0..32763
+  int address_space = 0;    // 0 normal, 1 SMM (TRM-07)
+  Gpa gpa;                  // multiple of 4096
+  uint64_t size_bytes = 0;  // multiple of 4096; 0 deletes
   BackingKind backing = BackingKind::kAnonymous;
   Level host_page_level = Level::k4K;  // k4K, k2M or k1G (SLOT-44)
   enum class Mode : uint8_t { kReadWrite, kReadOnly } mode = Mode::kReadWrite;
@@ -41,9 +41,9 @@ inline constexpr int kMaxVcpus = 256;
 // A memslot as it is.
 struct MemslotInfo {
   MemslotConfig config;
-  uint64_t generation = 0;       // of the slot set that holds it (SLOT-21)
+  uint64_t generation = 0;  // of the slot set that holds it (SLOT-21)
   bool dirty_log_enabled = false;
-  bool has_contents = true;      // false: metadata-only backing
+  bool has_contents = true;  // false: metadata-only backing
 };
 
 }  // namespace mmu

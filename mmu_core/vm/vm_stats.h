@@ -5,37 +5,15 @@
 
 #include <array>
 #include <cstdint>
-#include <vector>
 
-#include "mmu_core/base/access.h"
+#include "absl/time/time.h"
 #include "mmu_core/stats/labels.h"
 #include "mmu_core/stats/latency_histogram.h"
-#include "mmu_core/sync/mmu_lock.h"
-#include "mmu_core/tlb/remote_flush.h"
+#include "mmu_core/stats/vcpu_stats.h"
+#include "mmu_core/sync/lock_metrics.h"
+#include "mmu_core/tlb/flush_metrics.h"
 
 namespace mmu {
-
-// STAT-20..28, one vCPU's. Names are KVM's.
-struct VcpuStatsSnapshot {
-  uint64_t pf_taken = 0;
-  uint64_t pf_fixed = 0;
-  uint64_t pf_emulate = 0;
-  uint64_t pf_spurious = 0;
-  uint64_t pf_fast = 0;
-  uint64_t pf_mmio_spte_created = 0;
-  uint64_t pf_guest = 0;
-  uint64_t tlb_flush = 0;
-  uint64_t invlpg = 0;
-
-  // Beyond KVM's.
-  uint64_t accesses = 0;
-  uint64_t writes = 0;
-  uint64_t dirty_pages = 0;  // clean -> dirty transitions by this vCPU
-  std::array<std::array<uint64_t, kAccessKinds>, kFaultResults> faults{};
-  std::array<int64_t, kStallCauses> stall_nanos{};
-
-  void Add(const VcpuStatsSnapshot& other);
-};
 
 // STAT-01..14, one VM's.
 struct VmStatsSnapshot {
@@ -75,11 +53,10 @@ struct MmuMetrics {
   uint64_t unacked_epochs = 0;
   uint64_t aged_young = 0;
   uint64_t aged_old = 0;
-  LatencySnapshot fault_fast, fault_slow;  // sampled
-  LatencySnapshot split_chunk, dirty_log_start, dirty_log_seal,
-      dirty_log_clear, aging;
+  LatencySnapshot split_chunk, dirty_log_start, dirty_log_seal, dirty_log_clear,
+      aging;
   std::array<absl::Duration, 5> split_throttled{};  // by ThrottleLimit
-  VcpuStatsSnapshot vcpus;  // summed
+  VcpuStatsSnapshot vcpus;  // summed; has the fault latencies
 };
 
 }  // namespace mmu

@@ -10,8 +10,7 @@
 #include "absl/status/status.h"
 #include "absl/time/time.h"
 #include "mmu_core/guest/access_source.h"
-#include "mmu_core/stats/latency_histogram.h"
-#include "mmu_core/vm/vm_stats.h"
+#include "mmu_core/stats/vcpu_stats.h"
 
 namespace mmu {
 
@@ -25,10 +24,9 @@ struct WorkloadOptions {
 struct WorkloadProgress {
   enum class State : uint8_t { kRunning, kDone, kStopped, kFailed };
   State state = State::kRunning;
-  VcpuStatsSnapshot stats;   // since the workload started, all its vCPUs
-  LatencySnapshot stall;     // time vCPUs spent in fault handling (sampled)
-  absl::Duration running;    // wall time since the start, pauses included
-  absl::Status error;        // why kFailed
+  VcpuStatsSnapshot stats;  // since the workload started, all vCPUs
+  absl::Duration running;   // wall time since the start, pauses included
+  absl::Status error;       // why kFailed
   bool paused = false;
 };
 

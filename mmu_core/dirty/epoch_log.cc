@@ -1,0 +1,111 @@
+#include "mmu_core/dirty/epoch_log.h"
+
+#include <algorithm>
+#include <bit>
+
+#include "absl/strings/str_format.h"
+#include "mmu_core/base/error.h"
+
+namespace mmu {
+
+EpochLog::EpochLog(uint32_t slot, std::shared_ptr<DirtyBitmap> open,
+                   const DirtyLogConfig& config)
+    : slot_(slot),
+      config_(config),
+      open_(std::move(open)),
+      sealed_(open_->npages(), InitiallySet::kNo) {}
+
+SealResult EpochLog::Seal(absl::Time now) {
+  MutexLock lock(mu_);
+  SealResult result;
+  result.merged_page_count = unacked_;
+  open_->TakeAll(0, open_->word_count(), [&](uint64_t i, uint64_t taken) {
+    // Sealed first, counted from what was new. A reader that peeks holds mu_,
+    // so it never sees a page in neither bitmap.
+    unacked_ += std::popcount(taken & ~sealed_.Word(i));
+    sealed_.MarkWord(i, taken);
+  });
+  result.epoch = open_epoch_++;
+  result.dirty_page_count = unacked_;
+  if (unacked_ != 0 && oldest_unacked_ == absl::InfiniteFuture()) {
+    oldest_unacked_ = now;
+  }
+  return result;
+}
+
+absl::Status EpochLog::Read(uint64_t epoch, uint64_t first_page,
+                            absl::Span<uint64_t> words) const {
+  const uint64_t word_count = open_->word_count();
+  if (first_page % 64 != 0 || first_page / 64 > word_count ||
+      words.size() > word_count - first_page / 64) {
+    return MakeError(
+        absl::StatusCode::kOutOfRange, {"INVALID_RANGE", "range", 0},
+        absl::StrFormat("pages %d to %d: slot %d has %d pages, and a range "
+                        "begins at a multiple of 64; ask within the slot",
+                        first_page, first_page + 64 * words.size(), slot_,
+                        npages()));
+  }
+  MutexLock lock(mu_);
+  if (epoch != 0 && epoch + 1 != open_epoch_) {
+    if (epoch >= open_epoch_) {
+      return MakeError(
+          absl::StatusCode::kNotFound, {"EPOCH_UNKNOWN", "epoch", 0},
+          absl::StrFormat("epoch %d of slot %d was never sealed: the open one "
+                          "is %d; seal first",
+                          epoch, slot_, open_epoch_));
+    }
+    return MakeError(
+        absl::StatusCode::kAborted, {"EPOCH_SUPERSEDED", "epoch", 0},
+        absl::StrFormat("epoch %d of slot %d was sealed again and is part of "
+                        "epoch %d now; read that one",
+                        epoch, slot_, open_epoch_ - 1));
+  }
+  std::fill(words.begin(), words.end(), 0);
+  sealed_.OrInto(first_page / 64, words);
+  if (epoch == 0) open_->OrInto(first_page / 64, words);
+  return absl::OkStatus();
+}
+
+absl::StatusOr<std::vector<BitmapWord>> EpochLog::Acknowledge(
+    uint64_t epoch, uint64_t first_page, absl::Span<const uint64_t> mask) {
+  std::vector<BitmapWord> taken;
+  MutexLock lock(mu_);
+  if (epoch == 0 || epoch + 1 != open_epoch_) {
+    return MakeError(
+        absl::StatusCode::kAborted, {"EPOCH_MISMATCH", "epoch", 0},
+        absl::StrFormat("epoch %d of slot %d cannot be cleared: the last "
+                        "sealed epoch is %d; read that one and clear what it "
+                        "lists",
+                        epoch, slot_, open_epoch_ - 1));
+  }
+  for (size_t i = 0; i < mask.size(); ++i) {
+    if (mask[i] == 0) continue;
+    const uint64_t index = first_page / 64 + i;
+    const uint64_t bits = sealed_.ClearBits(index, mask[i]);
+    if (bits == 0) continue;
+    unacked_ -= std::popcount(bits);
+    taken.push_back({index, bits});
+  }
+  if (unacked_ == 0) oldest_unacked_ = absl::InfiniteFuture();
+  return taken;
+}
+
+DirtyLogInfo EpochLog::Info() const {
+  MutexLock lock(mu_);
+  DirtyLogInfo info;
+  info.slot = slot_;
+  info.open_page_count = open_->CountDirty();
+  info.open_epoch = open_epoch_;
+  info.sealed_epoch = open_epoch_ - 1;
+  info.unacked_page_count = unacked_;
+  info.sealed_at = oldest_unacked_;
+  info.config = config_;
+  return info;
+}
+
+uint64_t EpochLog::unacked_page_count() const {
+  MutexLock lock(mu_);
+  return unacked_;
+}
+
+}  // namespace mmu

@@ -1,0 +1,84 @@
+// The epochs of one slot's dirty log: what was sealed and not yet acknowledged.
+//
+// Pages are marked in the slot's bitmap; that is the open epoch. Sealing moves
+// them to a second bitmap and opens the next epoch; nothing is protected and
+// nothing is forgotten. Acknowledging takes pages out of the second bitmap; the
+// caller then re-protects them, flushes, and only then may anybody copy them.
+//
+// Invariant: a page written at time t is marked in the open bitmap or in the
+// sealed one until an acknowledgement after t takes it out. So whoever
+// acknowledges first and copies afterwards never misses a write, and a client
+// that dies in between leaves everything for the next one.
+
+#ifndef MMU_CORE_DIRTY_EPOCH_LOG_H_
+#define MMU_CORE_DIRTY_EPOCH_LOG_H_
+
+#include <cstdint>
+#include <memory>
+#include <vector>
+
+#include "absl/base/thread_annotations.h"
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "absl/time/time.h"
+#include "absl/types/span.h"
+#include "mmu_core/dirty/dirty_bitmap.h"
+#include "mmu_core/dirty/dirty_log_types.h"
+#include "mmu_core/sync/mutex.h"
+
+namespace mmu {
+
+// A word of a bitmap: bit i is page 64 * index + i of the slot.
+struct BitmapWord {
+  uint64_t index;
+  uint64_t bits;
+};
+
+// Thread-safe.
+class EpochLog {
+ public:
+  // `open` is the slot's bitmap, into which vCPUs mark.
+  EpochLog(uint32_t slot, std::shared_ptr<DirtyBitmap> open,
+           const DirtyLogConfig& config);
+
+  const DirtyLogConfig& config() const { return config_; }
+  uint64_t npages() const { return open_->npages(); }
+
+  // Moves every marked page into the sealed epoch and opens the next. Every
+  // mark that returned before the call is in.
+  SealResult Seal(absl::Time now);
+
+  // As Vm::ReadDirtyLog.
+  absl::Status Read(uint64_t epoch, uint64_t first_page,
+                    absl::Span<uint64_t> words) const;
+
+  // Takes the pages of `mask` (bit 0 is page `first_page`, a multiple of 64)
+  // that are sealed out of the sealed epoch and returns them. ABORTED
+  // EPOCH_MISMATCH unless `epoch` is the last sealed one; then nothing changed.
+  absl::StatusOr<std::vector<BitmapWord>> Acknowledge(
+      uint64_t epoch, uint64_t first_page, absl::Span<const uint64_t> mask);
+
+  DirtyLogInfo Info() const;
+  // Sealed and not acknowledged.
+  uint64_t unacked_page_count() const;
+  // Of either epoch; for the auditor.
+  bool IsDirty(uint64_t page) const {
+    return open_->Test(page) || sealed_.Test(page);
+  }
+
+ private:
+  const uint32_t slot_;
+  const DirtyLogConfig config_;
+  const std::shared_ptr<DirtyBitmap> open_;
+
+  mutable Mutex mu_;  // leaf
+  // Changed under mu_; read by the auditor without.
+  DirtyBitmap sealed_;
+  uint64_t open_epoch_ ABSL_GUARDED_BY(mu_) = 1;
+  uint64_t unacked_ ABSL_GUARDED_BY(mu_) = 0;
+  absl::Time oldest_unacked_ ABSL_GUARDED_BY(mu_) = absl::InfiniteFuture();
+};
+
+}  // namespace mmu
+
+#endif  // MMU_CORE_DIRTY_EPOCH_LOG_H_

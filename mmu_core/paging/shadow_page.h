@@ -1,0 +1,49 @@
+// A page-table page and its descriptor.
+//
+// A `PageTable` is the 4 KiB that a vCPU walks: 512 entries, nothing else. Its
+// `ShadowPage` says what it is: where it hangs, what it maps. Both live in the
+// table pool (paging/table_pool.h), which can find the one from the other by
+// arithmetic, so an SPTE that points at a table leads to its descriptor.
+
+#ifndef MMU_CORE_PAGING_SHADOW_PAGE_H_
+#define MMU_CORE_PAGING_SHADOW_PAGE_H_
+
+#include <array>
+#include <cstdint>
+
+#include "mmu_core/base/address.h"
+#include "mmu_core/base/level.h"
+#include "mmu_core/paging/page_role.h"
+#include "mmu_core/paging/spte_slot.h"
+#include "mmu_core/sync/rcu.h"
+
+namespace mmu {
+
+class TablePool;
+
+struct alignas(kPageSize) PageTable {
+  std::array<SpteSlot, kEntriesPerTable> entries;
+
+  // REQUIRES: nobody else can see this table.
+  void FillUnpublished(Spte value) {
+    for (SpteSlot& slot : entries) slot.StoreUnpublished(value);
+  }
+};
+static_assert(sizeof(PageTable) == kPageSize);
+
+// Written by whoever prepares the page before it is linked, constant from then
+// on until it is freed. Hence thread-compatible and readable without a lock by
+// anyone who reached it through a link.
+struct ShadowPage {
+  PageRole role;
+  Gfn gfn;                     // first gfn that the page covers
+  PageTable* table = nullptr;  // set by the pool, constant
+  TablePool* pool = nullptr;   // where it goes back to, constant
+  SpteSlot* parent = nullptr;  // the entry that points here; null for a root
+  ShadowPage* next_free = nullptr;  // used by the pool and the caches only
+  RcuHook rcu;                      // in use once the page was unlinked
+};
+
+}  // namespace mmu
+
+#endif  // MMU_CORE_PAGING_SHADOW_PAGE_H_

@@ -1,0 +1,203 @@
+#include "mmu_core/paging/spte_format.h"
+
+#include <cstdint>
+#include <string_view>
+
+#include "mmu_core/base/check.h"
+
+namespace mmu {
+namespace {
+
+constexpr uint64_t Bit(int n) { return uint64_t{1} << n; }
+
+// Folds masks and remembers whether any two shared a bit.
+struct Disjoint {
+  uint64_t all = 0;
+  bool ok = true;
+  constexpr Disjoint Add(uint64_t mask) const {
+    return {all | mask, ok && (all & mask) == 0};
+  }
+};
+
+}  // namespace
+
+struct SpteFormat::Layout {
+  std::string_view name;
+  uint64_t present;
+  uint64_t user;
+  uint64_t execute;
+  bool execute_is_nx;
+  uint64_t memory_type_field;
+  uint64_t memory_type_ram;
+  uint64_t accessed;
+  uint64_t dirty;
+  uint64_t host_writable;
+  uint64_t mmu_writable;
+  uint64_t initial_in_present;
+
+  constexpr Disjoint Fields() const {
+    return Disjoint{}
+        .Add(present)
+        .Add(spte_bits::kWrite)
+        .Add(user)
+        .Add(execute)
+        .Add(memory_type_field)
+        .Add(accessed)
+        .Add(dirty)
+        .Add(spte_bits::kPageSize)
+        .Add(spte_bits::kMmuPresent)
+        .Add(spte_bits::kAddress)
+        .Add(host_writable)
+        .Add(mmu_writable)
+        .Add(initial_in_present);
+  }
+};
+
+namespace {
+
+// EPT memory type 6 is write-back; bit 6 makes the guest's PAT not matter
+// (SPTE-19), so bits 6:3 read 1110b.
+constexpr uint64_t kEptTypeField = Bit(3) | Bit(4) | Bit(5) | Bit(6);
+constexpr uint64_t kEptWriteBackIgnorePat = (uint64_t{6} << 3) | Bit(6);
+
+}  // namespace
+
+constexpr SpteFormat::SpteFormat(const Layout& layout)
+    : name_(layout.name),
+      present_(layout.present),
+      user_(layout.user),
+      execute_(layout.execute),
+      execute_is_nx_(layout.execute_is_nx),
+      memory_type_(layout.memory_type_ram),
+      accessed_(layout.accessed),
+      dirty_(layout.dirty),
+      host_writable_(layout.host_writable),
+      mmu_writable_(layout.mmu_writable),
+      initial_in_present_(layout.initial_in_present),
+      reserved_(~layout.Fields().all) {}
+
+const SpteFormat& SpteFormat::Ept() {
+  static constexpr Layout kLayout = {
+      .name = "ept",
+      .present = Bit(0),
+      .user = 0,
+      .execute = Bit(2) | Bit(10),
+      .execute_is_nx = false,
+      .memory_type_field = kEptTypeField,
+      .memory_type_ram = kEptWriteBackIgnorePat,
+      .accessed = Bit(8),
+      .dirty = Bit(9),
+      .host_writable = Bit(53),
+      .mmu_writable = Bit(55),
+      .initial_in_present = Bit(63),  // suppress #VE
+  };
+  static_assert(kLayout.Fields().ok, "EPT fields overlap");
+  static constexpr SpteFormat kFormat(kLayout);
+  return kFormat;
+}
+
+const SpteFormat& SpteFormat::Npt() {
+  static constexpr Layout kLayout = {
+      .name = "npt",
+      .present = Bit(0),
+      .user = Bit(2),
+      .execute = Bit(63),
+      .execute_is_nx = true,
+      .memory_type_field = 0,
+      .memory_type_ram = 0,
+      .accessed = Bit(5),
+      .dirty = Bit(6),
+      .host_writable = Bit(9),
+      .mmu_writable = Bit(10),
+      .initial_in_present = 0,
+  };
+  static_assert(kLayout.Fields().ok, "NPT fields overlap");
+  // Bits 62:52 are reserved in the PAE flavour of NPT: none is used (SPTE-05).
+  static_assert((kLayout.Fields().all & 0x7ff0'0000'0000'0000) == 0);
+  static constexpr SpteFormat kFormat(kLayout);
+  return kFormat;
+}
+
+Spte SpteFormat::MakeLeaf(const LeafSettings& settings) const {
+  MMU_DCHECK(settings.level <= kMaxLeafLevel);
+  MMU_DCHECK((settings.pfn.value() & (PagesPer(settings.level) - 1)) == 0);
+  uint64_t bits = spte_bits::kMmuPresent | present_ | user_ | memory_type_ |
+                  initial_in_present_ | ToHpa(settings.pfn).value();
+  if ((settings.executable == Executable::kYes) != execute_is_nx_) {
+    bits |= execute_;
+  }
+  if (settings.level > Level::k4K) bits |= spte_bits::kPageSize;
+  if (settings.prefetched == Prefetched::kNo) bits |= accessed_;
+  if (settings.host_writable == HostWritable::kYes) {
+    bits |= host_writable_;
+    if (settings.write) bits |= mmu_writable_ | spte_bits::kWrite | dirty_;
+  }
+  return Spte(bits);
+}
+
+Spte SpteFormat::MakeTable(uint64_t table_address) const {
+  MMU_DCHECK((table_address & ~spte_bits::kAddress) == 0);
+  const uint64_t execute = execute_is_nx_ ? 0 : execute_;
+  return Spte(spte_bits::kMmuPresent | present_ | user_ | execute |
+              spte_bits::kWrite | accessed_ | initial_in_present_ |
+              table_address);
+}
+
+Spte SpteFormat::MakeSplitChild(Spte huge, Level huge_level, int index) const {
+  const Level child_level = ChildOf(huge_level);
+  uint64_t bits =
+      huge.bits() + static_cast<uint64_t>(index) * BytesPer(child_level);
+  if (child_level == Level::k4K) bits &= ~spte_bits::kPageSize;
+  return Spte(bits);
+}
+
+void SpteFormat::FillSplitChildren(Spte huge, Level huge_level,
+                                   uint64_t* entries) const {
+  uint64_t bits = MakeSplitChild(huge, huge_level, 0).bits();
+  const uint64_t step = BytesPer(ChildOf(huge_level));
+  for (int i = 0; i < kEntriesPerTable; ++i) entries[i] = bits + i * step;
+}
+
+Spte SpteFormat::MakeCollapsed(Spte child, Level level) const {
+  const uint64_t offset_mask = BytesPer(level) - 1;
+  return Spte((child.bits() & ~(spte_bits::kAddress & offset_mask)) |
+              spte_bits::kPageSize);
+}
+
+bool SpteFormat::Allows(Spte spte, AccessKind kind) const {
+  if ((spte.bits() & present_) == 0) return false;
+  switch (kind) {
+    case AccessKind::kRead:
+      return true;
+    case AccessKind::kWrite:
+      return spte.IsWritable();
+    case AccessKind::kExec:
+      return IsExecutable(spte);
+  }
+  return false;
+}
+
+WriteTriple SpteFormat::TripleOf(Spte spte) const {
+  return {IsHostWritable(spte), IsMmuWritable(spte), spte.IsWritable()};
+}
+
+std::string_view SpteFormat::WhyIllegal(Spte spte, Level level) const {
+  if ((spte.bits() & reserved_) != 0) return "a reserved bit is set";
+  if ((spte.bits() & present_) == 0) return "present bit is clear";
+  if (!spte.IsLeaf(level)) return "";
+  if (level > kMaxLeafLevel) return "a leaf above 1 GiB";
+  if (level == Level::k4K && (spte.bits() & spte_bits::kPageSize) != 0) {
+    return "page-size bit in a 4 KiB leaf";
+  }
+  if ((spte.address() & (BytesPer(level) - 1)) != 0) {
+    return "address not aligned to the page size";
+  }
+  const WriteTriple triple = TripleOf(spte);
+  if (triple.writable && !triple.mmu_writable) return "W without MMU-writable";
+  if (triple.mmu_writable && !triple.host_writable) {
+    return "MMU-writable without host-writable";
+  }
+  return "";
+}
+
+}  // namespace mmu

@@ -1,0 +1,171 @@
+// The layout of a second-stage entry, as data: EPT and NPT, A/D bits in use.
+//
+//   purpose               EPT        NPT
+//   read / present        0 R        0 P
+//   write                 1 W        1 W
+//   user                  -          2 U
+//   execute               2 X, 10 XU 63 NX (set: no)
+//   memory type           5:3, 6 IPAT -
+//   accessed              8          5
+//   dirty                 9          6
+//   page size             7          7
+//   MMU-present (sw)      11         11
+//   address               51:12      51:12
+//   host-writable (sw)    53         9
+//   MMU-writable (sw)     55         10
+//   suppress #VE          63         -
+//
+// The software bits and why they exist:
+//   MMU-present    in use, whatever the hardware may do with it (SPTE-02).
+//   host-writable  the host allows writes to the page; fixed while present.
+//   MMU-writable   the MMU allows writes: if W is clear nevertheless, it was
+//                  cleared to log the first write, and the fast page fault may
+//                  set it again (SPTE-35). A stale TLB entry may still allow
+//                  writes as long as this bit is set (TLB-08).
+//
+// The only legal (host-writable, MMU-writable, W) triples (SPTE-15):
+//   1 1 1  writable            1 1 0  logged or access-tracked
+//   1 0 0  holds a guest page table    0 0 0  read-only
+//
+// (SDM vol. 3, 29.3.2; APM vol. 2, 15.25.5; software bits are KVM's choice.)
+
+#ifndef MMU_CORE_PAGING_SPTE_FORMAT_H_
+#define MMU_CORE_PAGING_SPTE_FORMAT_H_
+
+#include <cstdint>
+#include <string_view>
+
+#include "mmu_core/base/access.h"
+#include "mmu_core/base/address.h"
+#include "mmu_core/base/level.h"
+#include "mmu_core/paging/spte.h"
+
+namespace mmu {
+
+enum class HostWritable : uint8_t { kNo, kYes };
+enum class Executable : uint8_t { kNo, kYes };
+enum class Prefetched : uint8_t { kNo, kYes };
+
+// What a new leaf shall be (SPTE-10).
+struct LeafSettings {
+  Level level = Level::k4K;
+  Pfn pfn;             // aligned to `level`
+  bool write = false;  // the fault or the mapping wants write access
+  Executable executable = Executable::kYes;
+  HostWritable host_writable = HostWritable::kYes;
+  Prefetched prefetched = Prefetched::kNo;
+};
+
+// The three bits of SPTE-15, for tests of that rule.
+struct WriteTriple {
+  bool host_writable;
+  bool mmu_writable;
+  bool writable;
+  friend constexpr bool operator==(WriteTriple, WriteTriple) = default;
+};
+
+// Immutable; Ept() and Npt() are the two there are. Thread-safe.
+class SpteFormat {
+ public:
+  static const SpteFormat& Ept();
+  static const SpteFormat& Npt();
+
+  std::string_view name() const { return name_; }
+
+  // --- Builders. Pure functions. ---
+
+  // A leaf. Accessed unless prefetched (SPTE-11); W, MMU-writable and Dirty
+  // together if write access is wanted and the host allows it (SPTE-12..14).
+  Spte MakeLeaf(const LeafSettings& settings) const;
+  // A pointer to the table at `table_address` (page-aligned, 51:12): all
+  // permissions, Accessed, never Dirty (SPTE-25).
+  Spte MakeTable(uint64_t table_address) const;
+  // Child `index` of the huge leaf `huge` of level `huge_level`: translates as
+  // the parent does and keeps every other bit (SPTE-26).
+  Spte MakeSplitChild(Spte huge, Level huge_level, int index) const;
+  // Fills all 512 children at once into plain memory that nobody else can see
+  // yet. Same values as MakeSplitChild.
+  void FillSplitChildren(Spte huge, Level huge_level, uint64_t* entries) const;
+  // The huge leaf of `level` that covers the present leaf `child` (SPTE-27).
+  Spte MakeCollapsed(Spte child, Level level) const;
+
+  // --- Questions. ---
+
+  bool IsAccessed(Spte spte) const { return (spte.bits() & accessed_) != 0; }
+  bool IsDirty(Spte spte) const { return (spte.bits() & dirty_) != 0; }
+  bool IsHostWritable(Spte spte) const {
+    return (spte.bits() & host_writable_) != 0;
+  }
+  bool IsMmuWritable(Spte spte) const {
+    return (spte.bits() & mmu_writable_) != 0;
+  }
+  bool IsExecutable(Spte spte) const {
+    return execute_is_nx_ ? (spte.bits() & execute_) == 0
+                          : (spte.bits() & execute_) != 0;
+  }
+  // The hardware grants `kind` (A and D aside).
+  bool Allows(Spte spte, AccessKind kind) const;
+  WriteTriple TripleOf(Spte spte) const;
+
+  // --- The same entry with something changed. ---
+
+  Spte WithWrite(Spte spte) const {
+    return Spte(spte.bits() | spte_bits::kWrite);
+  }
+  // For dirty logging: MMU-writable stays (SPTE-35).
+  Spte WithoutWrite(Spte spte) const {
+    return Spte(spte.bits() & ~spte_bits::kWrite);
+  }
+  // For good: the fast fault will not repair it (SPTE-35, TDP-56).
+  Spte WithoutMmuWrite(Spte spte) const {
+    return Spte(spte.bits() & ~(spte_bits::kWrite | mmu_writable_));
+  }
+  Spte WithAccessed(Spte spte) const { return Spte(spte.bits() | accessed_); }
+  Spte WithoutAccessed(Spte spte) const {
+    return Spte(spte.bits() & ~accessed_);
+  }
+  Spte WithDirty(Spte spte) const { return Spte(spte.bits() | dirty_); }
+  Spte WithoutDirty(Spte spte) const { return Spte(spte.bits() & ~dirty_); }
+
+  uint64_t accessed_mask() const { return accessed_; }
+  uint64_t dirty_mask() const { return dirty_; }
+
+  // --- Rules. ---
+
+  // The hardware or another CPU's fast path may change it at any moment, so
+  // an update must be an atomic exchange (SPTE-33; A/D type 0).
+  // REQUIRES: a present leaf.
+  bool IsVolatile(Spte leaf) const {
+    return (!leaf.IsWritable() && IsMmuWritable(leaf)) ||
+           (leaf.IsWritable() && !IsDirty(leaf));
+  }
+  // Changing `from` into `to`, both present leafs of one page, owes a TLB
+  // flush: MMU-writable goes away (SPTE-34, TLB-08).
+  bool ChangeNeedsFlush(Spte from, Spte to) const {
+    return IsMmuWritable(from) && !IsMmuWritable(to);
+  }
+  // Why `spte` may not stand in a table at `level`; empty if it may
+  // (SPTE-15, SPTE-20). REQUIRES: present.
+  std::string_view WhyIllegal(Spte spte, Level level) const;
+
+ private:
+  struct Layout;
+  explicit constexpr SpteFormat(const Layout& layout);
+
+  std::string_view name_;
+  uint64_t present_;
+  uint64_t user_;
+  uint64_t execute_;
+  bool execute_is_nx_;
+  uint64_t memory_type_;  // of a RAM leaf (SPTE-19)
+  uint64_t accessed_;
+  uint64_t dirty_;
+  uint64_t host_writable_;
+  uint64_t mmu_writable_;
+  uint64_t initial_in_present_;  // bits of Initial() that present entries keep
+  uint64_t reserved_;            // must be clear in every present entry
+};
+
+}  // namespace mmu
+
+#endif  // MMU_CORE_PAGING_SPTE_FORMAT_H_

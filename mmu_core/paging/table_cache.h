@@ -1,0 +1,71 @@
+// A thread's own stock of page tables, filled before mmu_lock is taken so that
+// nothing is allocated under it (TDP-43, LCK-01).
+
+#ifndef MMU_CORE_PAGING_TABLE_CACHE_H_
+#define MMU_CORE_PAGING_TABLE_CACHE_H_
+
+#include "absl/status/status.h"
+#include "mmu_core/base/error.h"
+#include "mmu_core/paging/shadow_page.h"
+#include "mmu_core/paging/table_pool.h"
+
+namespace mmu {
+
+// Externally synchronised by the thread or vCPU that owns it.
+class TableCache {
+ public:
+  static constexpr int kCapacity = 40;
+
+  explicit TableCache(TablePool& pool) : pool_(pool) {}
+  ~TableCache() { Clear(); }
+  TableCache(const TableCache&) = delete;
+  TableCache& operator=(const TableCache&) = delete;
+
+  // Fills up to `fill` tables if fewer than `min` are there. Fails if fewer
+  // than `min` can be had; what was got is kept. REQUIRES: no mmu_lock held,
+  // not in an RCU read section that a table's release waits for.
+  absl::Status TopUp(int min, int fill = kCapacity) {
+    if (count_ >= min) return absl::OkStatus();
+    TablePool::Chain chain = pool_.Take(fill - count_);
+    while (chain.head != nullptr) {
+      ShadowPage* next = chain.head->next_free;
+      Put(chain.head);
+      chain.head = next;
+    }
+    if (count_ >= min) return absl::OkStatus();
+    return MakeError(absl::StatusCode::kResourceExhausted,
+                     {"MMU_PAGES_EXHAUSTED", "", /*ENOMEM*/ 12},
+                     "no memory for page tables: the table pool's limit is "
+                     "reached; delete a VM or raise the limit");
+  }
+
+  // REQUIRES: count() > 0. Contents of the table are undefined.
+  ShadowPage* Take() {
+    ShadowPage* page = head_;
+    head_ = page->next_free;
+    page->next_free = nullptr;
+    --count_;
+    return page;
+  }
+  void Put(ShadowPage* page) {
+    page->next_free = head_;
+    head_ = page;
+    ++count_;
+  }
+  void Clear() {
+    if (head_ != nullptr) pool_.Return(head_);
+    head_ = nullptr;
+    count_ = 0;
+  }
+
+  int count() const { return count_; }
+
+ private:
+  TablePool& pool_;
+  ShadowPage* head_ = nullptr;
+  int count_ = 0;
+};
+
+}  // namespace mmu
+
+#endif  // MMU_CORE_PAGING_TABLE_CACHE_H_

@@ -1,0 +1,115 @@
+#include "mmu_core/paging/table_pool.h"
+
+#include <sys/mman.h>
+
+#include <algorithm>
+#include <array>
+#include <cstdint>
+#include <new>
+
+#include "mmu_core/base/check.h"
+#include "mmu_core/sync/mutex.h"
+
+namespace mmu {
+namespace {
+
+constexpr uint64_t kBlockBytes = uint64_t{2} << 20;
+constexpr int kPagesPerBlock = static_cast<int>(kBlockBytes / kPageSize);
+constexpr int kHeaderPages = static_cast<int>(
+    (kPagesPerBlock * sizeof(ShadowPage) + kPageSize - 1) / kPageSize);
+constexpr int kTablesPerBlock = kPagesPerBlock - kHeaderPages;
+
+}  // namespace
+
+// Overlays a 2 MiB-aligned block.
+struct TablePool::Block {
+  std::array<ShadowPage, kTablesPerBlock> descriptors;
+
+  PageTable* TableAt(int i) {
+    return reinterpret_cast<PageTable*>(reinterpret_cast<uintptr_t>(this) +
+                                        (kHeaderPages + i) * kPageSize);
+  }
+};
+
+TablePool::TablePool(uint64_t max_tables) : max_tables_(max_tables) {}
+
+TablePool::~TablePool() {
+  MMU_CHECK(tables_out() == 0);
+  MutexLock lock(mu_);
+  for (Block* block : blocks_) munmap(block, kBlockBytes);
+}
+
+TablePool& TablePool::Process() {
+  static auto* pool = new TablePool();
+  return *pool;
+}
+
+TablePool::Chain TablePool::Take(int count) {
+  Chain chain;
+  MutexLock lock(mu_);
+  const uint64_t max = max_tables_.load(std::memory_order_relaxed);
+  while (chain.count < count) {
+    if (max != 0 && tables_out() >= max) break;
+    if (free_ == nullptr && !Grow()) break;
+    ShadowPage* page = free_;
+    free_ = page->next_free;
+    page->next_free = chain.head;
+    chain.head = page;
+    ++chain.count;
+    out_.fetch_add(1, std::memory_order_relaxed);
+  }
+  return chain;
+}
+
+void TablePool::Return(ShadowPage* head) {
+  MutexLock lock(mu_);
+  while (head != nullptr) {
+    ShadowPage* next = head->next_free;
+    head->next_free = free_;
+    free_ = head;
+    out_.fetch_sub(1, std::memory_order_relaxed);
+    head = next;
+  }
+}
+
+void TablePool::SetMaxTables(uint64_t max_tables) {
+  max_tables_.store(max_tables, std::memory_order_relaxed);
+}
+
+ShadowPage* TablePool::DescriptorOf(const PageTable* table) {
+  const auto address = reinterpret_cast<uintptr_t>(table);
+  auto* block = reinterpret_cast<Block*>(address & ~(kBlockBytes - 1));
+  const uintptr_t page = (address & (kBlockBytes - 1)) / kPageSize;
+  return &block->descriptors[page - kHeaderPages];
+}
+
+bool TablePool::Grow() {
+  // Twice the size, so that an aligned block fits; the rest is given back.
+  void* raw = mmap(nullptr, 2 * kBlockBytes, PROT_READ | PROT_WRITE,
+                   MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+  if (raw == MAP_FAILED) return false;
+  const auto begin = reinterpret_cast<uintptr_t>(raw);
+  const uintptr_t aligned = (begin + kBlockBytes - 1) & ~(kBlockBytes - 1);
+  if (aligned != begin) munmap(raw, aligned - begin);
+  const uintptr_t end = begin + 2 * kBlockBytes;
+  if (aligned + kBlockBytes != end) {
+    munmap(reinterpret_cast<void*>(aligned + kBlockBytes),
+           end - aligned - kBlockBytes);
+  }
+  // Best effort: both only save page faults.
+  madvise(reinterpret_cast<void*>(aligned), kBlockBytes, MADV_HUGEPAGE);
+  madvise(reinterpret_cast<void*>(aligned), kBlockBytes, MADV_POPULATE_WRITE);
+
+  auto* block = new (reinterpret_cast<void*>(aligned)) Block;
+  for (int i = kTablesPerBlock - 1; i >= 0; --i) {
+    ShadowPage& page = block->descriptors[i];
+    page.table = new (block->TableAt(i)) PageTable;
+    page.pool = this;
+    page.next_free = free_;
+    free_ = &page;
+  }
+  blocks_.push_back(block);
+  return true;
+}
+
+}  // namespace mmu

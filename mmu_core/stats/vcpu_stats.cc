@@ -1,0 +1,77 @@
+#include "mmu_core/stats/vcpu_stats.h"
+
+namespace mmu {
+namespace {
+
+// Applies `fn` to each pair of plain numbers of two snapshots.
+template <typename Fn>
+void ForEachNumber(VcpuStatsSnapshot& a, const VcpuStatsSnapshot& b, Fn fn) {
+  fn(a.pf_taken, b.pf_taken);
+  fn(a.pf_fixed, b.pf_fixed);
+  fn(a.pf_emulate, b.pf_emulate);
+  fn(a.pf_spurious, b.pf_spurious);
+  fn(a.pf_fast, b.pf_fast);
+  fn(a.pf_mmio_spte_created, b.pf_mmio_spte_created);
+  fn(a.pf_guest, b.pf_guest);
+  fn(a.tlb_flush, b.tlb_flush);
+  fn(a.invlpg, b.invlpg);
+  fn(a.accesses, b.accesses);
+  fn(a.writes, b.writes);
+  fn(a.dirty_pages, b.dirty_pages);
+  fn(a.fault_errors, b.fault_errors);
+  for (int r = 0; r < kFaultResults; ++r) {
+    for (int k = 0; k < kAccessKinds; ++k) fn(a.faults[r][k], b.faults[r][k]);
+  }
+  for (int c = 0; c < kStallCauses; ++c) fn(a.stall_nanos[c], b.stall_nanos[c]);
+}
+
+void Subtract(LatencySnapshot& a, const LatencySnapshot& b) {
+  for (size_t i = 0; i < a.counts.size(); ++i) a.counts[i] -= b.counts[i];
+  a.count -= b.count;
+  a.sum_nanos -= b.sum_nanos;
+}
+
+}  // namespace
+
+void VcpuStatsSnapshot::Add(const VcpuStatsSnapshot& other) {
+  ForEachNumber(*this, other, [](auto& a, const auto& b) { a += b; });
+  fault_fast.Add(other.fault_fast);
+  fault_slow.Add(other.fault_slow);
+}
+
+VcpuStatsSnapshot VcpuStatsSnapshot::Since(
+    const VcpuStatsSnapshot& earlier) const {
+  VcpuStatsSnapshot difference = *this;
+  ForEachNumber(difference, earlier, [](auto& a, const auto& b) { a -= b; });
+  Subtract(difference.fault_fast, earlier.fault_fast);
+  Subtract(difference.fault_slow, earlier.fault_slow);
+  return difference;
+}
+
+VcpuStatsSnapshot VcpuStats::Snapshot() const {
+  VcpuStatsSnapshot s;
+  s.pf_taken = pf_taken.Get();
+  s.pf_fixed = pf_fixed.Get();
+  s.pf_emulate = pf_emulate.Get();
+  s.pf_spurious = pf_spurious.Get();
+  s.pf_fast = pf_fast.Get();
+  s.pf_mmio_spte_created = pf_mmio_spte_created.Get();
+  s.pf_guest = pf_guest.Get();
+  s.tlb_flush = tlb_flush.Get();
+  s.invlpg = invlpg.Get();
+  s.accesses = accesses.Get();
+  s.writes = writes.Get();
+  s.dirty_pages = dirty_pages.Get();
+  s.fault_errors = fault_errors.Get();
+  for (int r = 0; r < kFaultResults; ++r) {
+    for (int k = 0; k < kAccessKinds; ++k) s.faults[r][k] = faults[r][k].Get();
+  }
+  for (int c = 0; c < kStallCauses; ++c) {
+    s.stall_nanos[c] = stall_nanos[c].Get();
+  }
+  s.fault_fast = fault_fast.Snapshot();
+  s.fault_slow = fault_slow.Snapshot();
+  return s;
+}
+
+}  // namespace mmu

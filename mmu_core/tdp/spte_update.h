@@ -1,0 +1,70 @@
+// The one way to change an SPTE of the TDP MMU, and the bookkeeping that every
+// change entails.
+//
+// Under mmu_lock in read mode others change entries too, so a change is a
+// compare-exchange against the cursor's snapshot (TDP-25). Under write mode
+// only the hardware's A/D assists and the fast page fault interfere, so it is
+// a store, or an exchange where those matter (TDP-26). After either, the old
+// and the new value together say what must be counted and what must be taken
+// apart (TDP-27, TDP-28).
+
+#ifndef MMU_CORE_TDP_SPTE_UPDATE_H_
+#define MMU_CORE_TDP_SPTE_UPDATE_H_
+
+#include "mmu_core/base/address.h"
+#include "mmu_core/base/level.h"
+#include "mmu_core/paging/shadow_page.h"
+#include "mmu_core/paging/spte.h"
+#include "mmu_core/paging/spte_format.h"
+#include "mmu_core/paging/tdp_cursor.h"
+#include "mmu_core/stats/mmu_counters.h"
+#include "mmu_core/sync/mmu_lock.h"
+
+namespace mmu {
+
+// Thread-safe; REQUIRES for every call: an RCU read section (TDP-30).
+class SpteUpdater {
+ public:
+  SpteUpdater(const SpteFormat& format, MmuCounters& counters)
+      : format_(format), counters_(counters) {}
+
+  // Changes the cursor's entry from its snapshot to `desired`. On success the
+  // snapshot is `desired`. Returns false in read mode if the entry was not the
+  // snapshot any more: nothing changed and the snapshot is what it is now.
+  // REQUIRES: the snapshot is not frozen, the cursor has not yielded.
+  [[nodiscard]] bool Update(const MmuReadLocked& lock, TdpCursor& cursor,
+                            Spte desired);
+  // In write mode it always succeeds.
+  bool Update(const MmuWriteLocked& lock, TdpCursor& cursor, Spte desired);
+
+  // Makes `page` the child of the cursor's entry: role, gfn, parent. Its 512
+  // entries are the caller's business. REQUIRES: nobody else sees `page`.
+  void PrepareChild(const TdpCursor& cursor, ShadowPage& page) const;
+  // Points the cursor's entry at a prepared child; as Update. On failure the
+  // page still belongs to the caller.
+  template <typename Lock>
+  [[nodiscard]] bool Link(const Lock& lock, TdpCursor& cursor,
+                          ShadowPage& page) {
+    const Spte spte = format_.MakeTable(reinterpret_cast<uint64_t>(page.table));
+    // Counted first, so that whoever takes the table apart at once finds it
+    // counted.
+    counters_.AddTables(1);
+    if (Update(lock, cursor, spte)) return true;
+    counters_.AddTables(-1);
+    return false;
+  }
+
+ private:
+  enum class Mode : uint8_t { kShared, kExclusive };
+
+  void HandleChanged(Gfn gfn, Level level, Spte old_spte, Spte new_spte,
+                     Mode mode);
+  void RemoveTable(ShadowPage& page, Mode mode);
+
+  const SpteFormat& format_;
+  MmuCounters& counters_;
+};
+
+}  // namespace mmu
+
+#endif  // MMU_CORE_TDP_SPTE_UPDATE_H_

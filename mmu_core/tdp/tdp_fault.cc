@@ -1,0 +1,143 @@
+// Mapping a page on a fault (TDP-41..46), and the fast page fault (PF-10..18).
+
+#include "mmu_core/base/check.h"
+#include "mmu_core/dirty/mark_dirty.h"
+#include "mmu_core/paging/tdp_cursor.h"
+#include "mmu_core/sync/rcu.h"
+#include "mmu_core/tdp/tdp_mmu.h"
+
+namespace mmu {
+namespace {
+
+// Lost compare-exchanges of the fast fault that are tried again (PF-14).
+constexpr int kFastFaultRetries = 4;
+
+}  // namespace
+
+FaultResult TdpMmu::FastFault(const TdpRoot& root, PageFault& fault) {
+  // A fault on an entry that is not present can be repaired here only if
+  // access tracking took its permissions; with A/D bits that does not happen.
+  // A present one lacks only write permission if a write caused it (PF-10).
+  if (!fault.present || fault.kind != AccessKind::kWrite) {
+    return FaultResult::kInvalid;
+  }
+  const SpteFormat& format = parts_.format;
+  RcuReadGuard rcu;
+  for (int failures = 0; failures <= kFastFaultRetries; ++failures) {
+    // The last entry on the path to the gfn (PF-13).
+    SpteSlot* slot = nullptr;
+    Spte spte;
+    Level level = root.level();
+    for (TdpCursor c(root.table(), root.level(), GfnRange::Of(fault.gfn, 1),
+                     Level::k4K);
+         c.Valid(); c.Next()) {
+      slot = &c.slot();
+      spte = c.old_spte();
+      level = c.level();
+    }
+    if (slot == nullptr || !spte.IsPresentLeaf(level)) {
+      return FaultResult::kInvalid;
+    }
+    if (format.Allows(spte, fault.kind)) return FaultResult::kSpurious;
+    if (!format.IsMmuWritable(spte)) return FaultResult::kInvalid;
+    // Only one page of a huge one would be marked; the slow path splits it.
+    if (level > Level::k4K && fault.slot->dirty_log_enabled()) {
+      return FaultResult::kInvalid;
+    }
+    if (!slot->CompareExchange(spte, format.WithWrite(spte))) continue;
+    // After the exchange, never before (PF-15). Were it the other way round:
+    //   1. this thread marks        2. CLEAR takes the mark, protects (nothing
+    //   3. this thread sets W          to do: W is still clear), flushes
+    // and the write that follows would be in no log. This way round a CLEAR
+    // between exchange and mark leaves a marked, protected page: reported once
+    // more than needed. The guest's write comes after both.
+    fault.marked_dirty = MarkPageDirty(*fault.slot, fault.gfn);
+    return FaultResult::kFixed;
+  }
+  return FaultResult::kInvalid;
+}
+
+FaultResult TdpMmu::Map(const MmuReadLocked& lock, const TdpRoot& root,
+                        PageFault& fault, TableCache& cache) {
+  MMU_DCHECK(!root.IsInvalid());
+  ChooseLevel(fault);
+  RcuReadGuard rcu;
+  for (TdpCursor c(root.table(), root.level(), GfnRange::Of(fault.gfn, 1),
+                   fault.goal_level);
+       c.Valid(); c.Next()) {
+    // Somebody is taking this part of the tree apart (TDP-29).
+    if (c.old_spte().IsFrozen()) return FaultResult::kRetry;
+    if (c.level() == fault.goal_level) return InstallLeaf(lock, c, fault);
+    if (c.IsPresentTable()) continue;
+
+    if (c.IsPresentLeaf()) {
+      // A huge page above the goal: split it in place, so that its other pages
+      // stay mapped (DL-08).
+      if (!SplitLeaf(lock, c, cache, SplitTrigger::kFault)) {
+        return FaultResult::kRetry;
+      }
+      fault.split_huge_page = true;
+      continue;
+    }
+    ShadowPage* page = cache.Take();
+    page->table->FillUnpublished(Spte::Initial());
+    updater_.PrepareChild(c, *page);
+    if (!updater_.Link(lock, c, *page)) {
+      // Another vCPU linked one first: the guest retries (TDP-42).
+      cache.Put(page);
+      return FaultResult::kRetry;
+    }
+  }
+  return FaultResult::kRetry;  // the path changed under the walk
+}
+
+void TdpMmu::ChooseLevel(PageFault& fault) const {
+  fault.req_level = Level::k4K;
+  fault.goal_level = Level::k4K;
+  const Level max = std::min(fault.max_level, options_.max_page_level);
+  // A page of a logged slot is mapped small, so that one mark is one page.
+  if (max == Level::k4K || fault.slot->dirty_log_enabled()) return;
+  fault.req_level = fault.slot->MaxMappingLevel(fault.gfn, max);
+  fault.goal_level = fault.req_level;
+  const uint64_t mask = PagesPer(fault.goal_level) - 1;
+  // gfn and frame are congruent where a huge mapping is allowed (SLOT-42).
+  MMU_DCHECK((fault.gfn.value() & mask) == (fault.pfn.value() & mask));
+  fault.pfn = Pfn(fault.pfn.value() & ~mask);
+}
+
+FaultResult TdpMmu::InstallLeaf(const MmuReadLocked& lock, TdpCursor& cursor,
+                                PageFault& fault) {
+  const Spte old_spte = cursor.old_spte();
+  const Level level = cursor.level();
+  const bool was_leaf = old_spte.IsPresentLeaf(level);
+  const bool was_table = old_spte.IsPresentTable(level);
+  if (was_leaf && parts_.format.Allows(old_spte, fault.kind)) {
+    return FaultResult::kSpurious;
+  }
+  // Write access is granted wherever the host allows it, also on a read: the
+  // page is then marked now instead of faulting once more (DL-18).
+  const Spte new_spte = parts_.format.MakeLeaf({
+      .level = level,
+      .pfn = fault.pfn,
+      .write = fault.map_writable == HostWritable::kYes,
+      .host_writable = fault.map_writable,
+  });
+  if (was_leaf && new_spte == old_spte) return FaultResult::kSpurious;
+  if (new_spte.IsWritable() && fault.slot->dirty_log_enabled()) {
+    MMU_DCHECK(level == Level::k4K);
+    // Before the entry can be used. A CLEAR cannot come in between: it needs
+    // mmu_lock for write (SPTE-16).
+    fault.marked_dirty = MarkPageDirty(*fault.slot, fault.gfn);
+  }
+  if (!updater_.Update(lock, cursor, new_spte)) return FaultResult::kRetry;
+  if (was_table) {
+    // Small translations from the table that is gone, and cached pointers to
+    // it, must not be used any more (TDP-44).
+    TlbFlushBatch batch(parts_.tlb, FlushScope::kRange, FlushReason::kRecover);
+    batch.Add(cursor.entry_range());
+    batch.Flush(nullptr);
+  }
+  return FaultResult::kFixed;
+}
+
+}  // namespace mmu

@@ -1,0 +1,201 @@
+// The TDP MMU: direct second-stage tables for one VM, changed by many threads.
+//
+// Where to read what:
+//   tdp_fault.cc     mapping a page on a fault, the fast page fault
+//   tdp_zap.cc       roots, zapping leafs, ranges and whole roots
+//   tdp_log.cc       write protection and clear-dirty for dirty logging
+//   tdp_split.cc     splitting huge pages
+//   tdp_recover.cc   putting huge pages back together
+//   tdp_age.cc       Accessed bits
+//   spte_update.h    what every change of an entry has in common
+//
+// A function that needs mmu_lock takes a witness of the mode it needs; one that
+// may yield takes it by non-const reference, and drops and re-takes it in the
+// same mode (LCK-02). See mmu_core/LOCKING.md for the table.
+
+#ifndef MMU_CORE_TDP_TDP_MMU_H_
+#define MMU_CORE_TDP_TDP_MMU_H_
+
+#include <cstdint>
+#include <vector>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "mmu_core/aging/aging.h"
+#include "mmu_core/base/access.h"
+#include "mmu_core/base/gfn_range.h"
+#include "mmu_core/base/level.h"
+#include "mmu_core/memory/invalidate_sequence.h"
+#include "mmu_core/memory/memslot.h"
+#include "mmu_core/paging/spte_format.h"
+#include "mmu_core/paging/table_cache.h"
+#include "mmu_core/paging/table_pool.h"
+#include "mmu_core/stats/labels.h"
+#include "mmu_core/stats/mmu_cost.h"
+#include "mmu_core/stats/mmu_counters.h"
+#include "mmu_core/sync/mmu_lock.h"
+#include "mmu_core/tdp/page_fault.h"
+#include "mmu_core/tdp/spte_update.h"
+#include "mmu_core/tdp/tdp_root.h"
+#include "mmu_core/tlb/remote_flush.h"
+#include "mmu_core/tlb/tlb_flush_batch.h"
+
+namespace mmu {
+
+// Parts of the VM that the MMU works with; all must outlive it.
+struct TdpParts {
+  const SpteFormat& format;
+  MmuLock& lock;
+  RemoteTlb& tlb;
+  TablePool& pool;
+  MmuCounters& counters;
+  const InvalidationGate& invalidations;
+};
+
+struct TdpOptions {
+  Level root_level = Level::k512G;       // k512G (4 levels) or k256T (5)
+  Level max_page_level = kMaxLeafLevel;  // largest leaf (TRM-03, PF-31)
+};
+
+// What a pass of splitting did, and where it stopped.
+struct SplitOutcome {
+  int64_t split_1g_count = 0;
+  int64_t split_2m_count = 0;
+  int64_t raced_count = 0;      // compare-exchanges lost (TDP-64)
+  int64_t no_memory_count = 0;  // 0 or 1: a table was not to be had (TDP-63)
+  Gfn next_gfn;                 // the first gfn not looked at
+};
+
+struct RecoverOutcome {
+  uint64_t to_2m_count = 0;
+  uint64_t to_1g_count = 0;
+};
+
+// Thread-safe with the witnesses named.
+class TdpMmu {
+ public:
+  // Tables that a fault can need: one per level below the root (TDP-43).
+  static constexpr int kTablesPerFault = 4;
+
+  TdpMmu(const TdpParts& parts, const TdpOptions& options);
+  // Zaps everything (TDP-36). No vCPU may hold a root any more.
+  ~TdpMmu();
+  TdpMmu(const TdpMmu&) = delete;
+  TdpMmu& operator=(const TdpMmu&) = delete;
+
+  const SpteFormat& format() const { return parts_.format; }
+  const TdpOptions& options() const { return options_; }
+
+  // --- Roots (tdp_zap.cc) ---
+
+  // The root that a vCPU of address space `as_id` runs on, created if there is
+  // no valid one (TDP-02). Takes mmu_lock for read itself. Fails if `cache`
+  // cannot provide a table.
+  absl::StatusOr<RootRef> LoadRoot(int as_id, TableCache& cache);
+
+  // Zaps the whole VM the fast way (TDP-33): invalidates every root, asks the
+  // vCPUs to load new ones, then empties the old ones under the lock in read
+  // mode. When it returns no old SPTE remains and no TLB entry is used any
+  // more. REQUIRES: slots_lock.
+  void FastZapAll(MmuCost* cost);
+
+  // --- Faults (tdp_fault.cc) ---
+
+  // Tries to grant what `fault` wants by giving an existing SPTE more
+  // permission, without any lock (PF-10..18). kInvalid: take the slow path.
+  FaultResult FastFault(const TdpRoot& root, PageFault& fault);
+
+  // Maps the page (TDP-41..46). REQUIRES: `fault` is resolved, `root` is
+  // valid, the invalidation check passed under this `lock` (PF-25), `cache`
+  // holds kTablesPerFault tables.
+  FaultResult Map(const MmuReadLocked& lock, const TdpRoot& root,
+                  PageFault& fault, TableCache& cache);
+
+  // --- Zapping (tdp_zap.cc) ---
+
+  // Zaps every leaf in or overlapping `range`, in the valid roots of `as_id`
+  // or all; flushes before it yields and once at the end if it zapped anything
+  // (TDP-37). Tables stay. True if anything was zapped.
+  bool ZapLeafs(MmuWriteLocked& lock, int as_id, GfnRange range,
+                RootFilter filter, FlushReason reason, MmuCost* cost);
+
+  // --- Dirty logging (tdp_log.cc) ---
+
+  // Takes W from every leaf of at least `min_level` in `range` (TDP-50). The
+  // caller flushes before anybody may rely on it. True if anything changed.
+  bool WriteProtect(MmuReadLocked& lock, int as_id, GfnRange range,
+                    Level min_level, MmuCost* cost);
+  // Takes D from every leaf in `range` (TDP-51). As above.
+  bool ClearDirty(MmuReadLocked& lock, int as_id, GfnRange range,
+                  MmuCost* cost);
+  // Takes W, for good, from the leaf of at least `min_level` that maps `gfn`
+  // in each valid root (TDP-56). True if something changed: the caller must
+  // flush before it drops the lock.
+  bool WriteProtectGfn(const MmuWriteLocked& lock, int as_id, Gfn gfn,
+                       Level min_level);
+  // Takes W from the 4K leafs of the pages `first + i` whose bit i is set in
+  // `mask` (TDP-55). Huge leafs are left alone. The caller flushes. True if
+  // anything changed.
+  bool WriteProtectMasked(const MmuWriteLocked& lock, int as_id, Gfn first,
+                          uint64_t mask, MmuCost* cost);
+
+  // --- Huge pages ---
+
+  // Splits the huge leafs that overlap `range` down to `target`, without a TLB
+  // flush (TDP-60..66). Tables come from `cache`; when that is empty the lock
+  // is dropped to fill it. Stops early, and says where, if `deadline_nanos`
+  // (of the monotonic clock, 0: none) passed and at least one entry was done,
+  // or without memory for a table.
+  SplitOutcome Split(MmuReadLocked& lock, int as_id, GfnRange range,
+                     Level target, SplitTrigger trigger, TableCache& cache,
+                     int64_t deadline_nanos, MmuCost* cost);
+  SplitOutcome Split(MmuWriteLocked& lock, int as_id, GfnRange range,
+                     Level target, SplitTrigger trigger, TableCache& cache,
+                     int64_t deadline_nanos, MmuCost* cost);
+
+  // Replaces tables by the huge leafs they came from, wherever slot and host
+  // allow that (TDP-52); one flush at the end or before a yield. REQUIRES:
+  // `slot` does not log dirty pages; slots_lock.
+  RecoverOutcome Recover(MmuReadLocked& lock, const Memslot& slot,
+                         GfnRange range, MmuCost* cost);
+
+  // --- Aging (tdp_age.cc) ---
+
+  // Tests, or tests and clears, the Accessed bits of the leafs in `range`, and
+  // adds what it found to `result`, whose bitmap covers `range`. No lock, no
+  // flush (AGE-13, AGE-16).
+  void Age(int as_id, GfnRange range, AgeMode mode, AgeResult& result,
+           MmuCost* cost) const;
+
+  // For the auditor.
+  const RootList& roots() const { return roots_; }
+
+ private:
+  template <typename Lock>
+  SplitOutcome SplitRange(Lock& lock, int as_id, GfnRange range, Level target,
+                          SplitTrigger trigger, TableCache& cache,
+                          int64_t deadline_nanos, MmuCost* cost);
+  template <typename Lock>
+  bool SplitLeaf(const Lock& lock, TdpCursor& cursor, TableCache& cache,
+                 SplitTrigger trigger);
+  // Applies `change` (leaf SPTE -> leaf SPTE) to every leaf of at least
+  // `min_level` in `range` of the valid roots.
+  template <typename Change>
+  bool ChangeLeafs(MmuReadLocked& lock, int as_id, GfnRange range,
+                   Level min_level, MmuCost* cost, Change change);
+
+  void ChooseLevel(PageFault& fault) const;
+  FaultResult InstallLeaf(const MmuReadLocked& lock, TdpCursor& cursor,
+                          PageFault& fault);
+  void ZapRoot(MmuReadLocked& lock, TdpRoot& root);
+  void ZapInvalidatedRoots(MmuReadLocked& lock);
+
+  const TdpParts parts_;
+  const TdpOptions options_;
+  SpteUpdater updater_;
+  RootList roots_;
+};
+
+}  // namespace mmu
+
+#endif  // MMU_CORE_TDP_TDP_MMU_H_

@@ -1,0 +1,142 @@
+#include "mmu_core/tdp/tdp_root.h"
+
+#include <utility>
+
+#include "mmu_core/base/check.h"
+#include "mmu_core/paging/table_pool.h"
+#include "mmu_core/sync/mutex.h"
+#include "mmu_core/sync/rcu.h"
+
+namespace mmu {
+
+bool RootList::Matches(const TdpRoot& root, RootFilter filter, int as_id) {
+  return (filter == RootFilter::kAll || !root.IsInvalid()) &&
+         (as_id == kAnyAsId || root.as_id() == as_id);
+}
+
+// A root whose count reached 0 is on its way out and cannot be revived
+// (TDP-04).
+bool RootList::TryGet(TdpRoot& root) {
+  int refs = root.refs_.load(std::memory_order_relaxed);
+  while (refs != 0) {
+    if (root.refs_.compare_exchange_weak(refs, refs + 1,
+                                         std::memory_order_acquire,
+                                         std::memory_order_relaxed)) {
+      return true;
+    }
+  }
+  return false;
+}
+
+RootRef RootList::FindOrCreate(PageRole role, ShadowPage*& page) {
+  // First without the mutex; then, if it must be created, again with it, since
+  // another vCPU may have been faster (TDP-02).
+  {
+    RcuReadGuard rcu;
+    for (TdpRoot* root = head_.load(std::memory_order_acquire); root != nullptr;
+         root = root->next_.load(std::memory_order_acquire)) {
+      if (root->role() == role && !root->IsInvalid() && TryGet(*root)) {
+        return RootRef(root);
+      }
+    }
+  }
+  MutexLock lock(mu_);
+  for (TdpRoot* root = head_.load(std::memory_order_relaxed); root != nullptr;
+       root = root->next_.load(std::memory_order_relaxed)) {
+    if (root->role() == role && !root->IsInvalid() && TryGet(*root)) {
+      return RootRef(root);
+    }
+  }
+  page->role = role;
+  page->gfn = Gfn(0);
+  page->parent = nullptr;
+  auto* root = new TdpRoot(std::exchange(page, nullptr), next_id_++);
+  root->list_ = this;
+  root->next_.store(head_.load(std::memory_order_relaxed),
+                    std::memory_order_relaxed);
+  head_.store(root, std::memory_order_release);
+  return RootRef(root);
+}
+
+RootRef RootList::FirstFrom(TdpRoot* root, RootFilter filter, int as_id) {
+  for (; root != nullptr; root = root->next_.load(std::memory_order_acquire)) {
+    if (Matches(*root, filter, as_id) && TryGet(*root)) return RootRef(root);
+  }
+  return RootRef();
+}
+
+RootRef RootList::First(RootFilter filter, int as_id) {
+  RcuReadGuard rcu;
+  return FirstFrom(head_.load(std::memory_order_acquire), filter, as_id);
+}
+
+RootRef RootList::Next(RootRef previous, RootFilter filter, int as_id) {
+  RcuReadGuard rcu;
+  return FirstFrom(previous->next_.load(std::memory_order_acquire), filter,
+                   as_id);
+}
+
+TdpRoot* RootList::FirstRcu(RootFilter filter, int as_id) const {
+  MMU_DCHECK(InRcuReadSection());
+  TdpRoot* root = head_.load(std::memory_order_acquire);
+  while (root != nullptr && !Matches(*root, filter, as_id)) {
+    root = root->next_.load(std::memory_order_acquire);
+  }
+  return root;
+}
+
+TdpRoot* RootList::NextRcu(const TdpRoot* previous, RootFilter filter,
+                           int as_id) const {
+  TdpRoot* root = previous->next_.load(std::memory_order_acquire);
+  while (root != nullptr && !Matches(*root, filter, as_id)) {
+    root = root->next_.load(std::memory_order_acquire);
+  }
+  return root;
+}
+
+void RootList::InvalidateAll() {
+  RcuReadGuard rcu;
+  for (TdpRoot* root = FirstRcu(RootFilter::kValid, kAnyAsId); root != nullptr;
+       root = NextRcu(root, RootFilter::kValid, kAnyAsId)) {
+    root->zap_scheduled_.store(true, std::memory_order_relaxed);
+    root->invalid_.store(true, std::memory_order_release);
+  }
+}
+
+RootRef RootList::TakeScheduled() {
+  RootRef root = First(RootFilter::kAll, kAnyAsId);
+  while (root) {
+    if (root->zap_scheduled_.exchange(false, std::memory_order_relaxed)) {
+      return root;
+    }
+    root = Next(std::move(root), RootFilter::kAll, kAnyAsId);
+  }
+  return root;
+}
+
+void RootList::PutMmuReference(TdpRoot& root) { Put(&root); }
+
+void RootList::Put(TdpRoot* root) {
+  // acq_rel: what others did to the root happened before it is freed.
+  if (root->refs_.fetch_sub(1, std::memory_order_acq_rel) != 1) return;
+  MMU_CHECK(root->IsInvalid());
+  {
+    MutexLock lock(mu_);
+    std::atomic<TdpRoot*>* link = &head_;
+    while (link->load(std::memory_order_relaxed) != root) {
+      link = &link->load(std::memory_order_relaxed)->next_;
+    }
+    link->store(root->next_.load(std::memory_order_relaxed),
+                std::memory_order_release);
+  }
+  RcuDefer(
+      &root->rcu_,
+      [](void* arg) {
+        auto* dead = static_cast<TdpRoot*>(arg);
+        dead->page_->pool->Return(dead->page_);
+        delete dead;
+      },
+      root);
+}
+
+}  // namespace mmu

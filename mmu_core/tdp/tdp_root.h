@@ -1,0 +1,150 @@
+// Roots of the TDP MMU: the top tables that vCPUs run on, and who keeps them.
+//
+// States of a root:
+//   valid      may be given to vCPUs. Has at least the MMU's own reference
+//              (TDP-03), so it outlives its last vCPU and is found again.
+//   invalid    never given out again (TDP-05); `zap_scheduled` until
+//              ZapInvalidatedRoots emptied it and dropped the MMU's reference.
+//   dead       reference count 0: off the list, freed after a grace period.
+// Moves: valid -> invalid under mmu_lock write; invalid -> dead by whoever puts
+// the last reference (TDP-04).
+
+#ifndef MMU_CORE_TDP_TDP_ROOT_H_
+#define MMU_CORE_TDP_TDP_ROOT_H_
+
+#include <atomic>
+#include <cstdint>
+#include <utility>
+
+#include "absl/base/thread_annotations.h"
+#include "mmu_core/base/check.h"
+#include "mmu_core/paging/shadow_page.h"
+#include "mmu_core/sync/mutex.h"
+#include "mmu_core/sync/rcu.h"
+
+namespace mmu {
+
+class RootList;
+
+// Thread-safe as said at each member.
+class TdpRoot {
+ public:
+  TdpRoot(ShadowPage* page, uint64_t id) : page_(page), id_(id) {}
+
+  PageTable* table() const { return page_->table; }
+  PageRole role() const { return page_->role; }
+  Level level() const { return page_->role.level(); }
+  int as_id() const { return page_->role.as_id(); }
+  // Never reused within a VM.
+  uint64_t id() const { return id_; }
+
+  // Changes only under mmu_lock write (LCK-03); read under any lock or none,
+  // then as a hint.
+  bool IsInvalid() const { return invalid_.load(std::memory_order_acquire); }
+
+ private:
+  friend class RootList;
+  friend class RootRef;
+
+  ShadowPage* const page_;
+  const uint64_t id_;
+  std::atomic<int> refs_{2};  // one for the creator, one for the MMU (TDP-03)
+  std::atomic<bool> invalid_{false};
+  std::atomic<bool> zap_scheduled_{false};
+  std::atomic<TdpRoot*> next_{nullptr};  // written under RootList::mu_
+  RootList* list_ = nullptr;
+  RcuHook rcu_;
+};
+
+// Owns one reference to a root, or none. Externally synchronised.
+class RootRef {
+ public:
+  RootRef() = default;
+  RootRef(RootRef&& other) noexcept
+      : root_(std::exchange(other.root_, nullptr)) {}
+  RootRef& operator=(RootRef&& other) noexcept {
+    if (this != &other) {
+      reset();
+      root_ = std::exchange(other.root_, nullptr);
+    }
+    return *this;
+  }
+  ~RootRef() { reset(); }
+
+  explicit operator bool() const { return root_ != nullptr; }
+  TdpRoot* operator->() const { return root_; }
+  TdpRoot& operator*() const { return *root_; }
+  TdpRoot* get() const { return root_; }
+  // Drops the reference; the last one frees the root.
+  void reset();
+
+ private:
+  friend class RootList;
+  explicit RootRef(TdpRoot* root) : root_(root) {}
+  TdpRoot* root_ = nullptr;
+};
+
+// Which roots an operation sees (TDP-09).
+enum class RootFilter : uint8_t { kValid, kAll };
+
+// The roots of one VM (TDP-01). Readable under RCU; changed under its own
+// mutex, which is a leaf below mmu_lock. Thread-safe.
+class RootList {
+ public:
+  static constexpr int kAnyAsId = -1;
+
+  RootList() = default;
+  ~RootList() { MMU_CHECK(head_.load() == nullptr); }
+  RootList(const RootList&) = delete;
+  RootList& operator=(const RootList&) = delete;
+
+  // The valid root with this role if there is one, else a new one on `page`,
+  // which is then set to null (TDP-02). `page` is filled by the caller with
+  // initial entries and has no role yet. `created` says which. REQUIRES:
+  // mmu_lock held in any mode.
+  RootRef FindOrCreate(PageRole role, ShadowPage*& page);
+
+  // A loop that may drop the lock between steps: the next root is referenced
+  // before the previous one is let go (TDP-08).
+  //   for (RootRef r = l.First(..); r; r = l.Next(std::move(r), ..))
+  RootRef First(RootFilter filter, int as_id);
+  RootRef Next(RootRef previous, RootFilter filter, int as_id);
+  // The same without references, for walks that stay inside the caller's RCU
+  // section. Null at the end.
+  TdpRoot* FirstRcu(RootFilter filter, int as_id) const;
+  TdpRoot* NextRcu(const TdpRoot* previous, RootFilter filter, int as_id) const;
+
+  // Marks every valid root invalid and scheduled for zapping (TDP-05).
+  // REQUIRES: mmu_lock held for write.
+  void InvalidateAll();
+  // A root scheduled for zapping, with its mark cleared and referenced, or
+  // nothing (TDP-06).
+  RootRef TakeScheduled();
+  // Drops the reference that the MMU holds. REQUIRES: invalid and zapped.
+  void PutMmuReference(TdpRoot& root);
+
+  // References of `root`, for tests of the life cycle.
+  static int RefCountForTest(const TdpRoot& root) {
+    return root.refs_.load(std::memory_order_relaxed);
+  }
+
+ private:
+  friend class RootRef;
+
+  static bool Matches(const TdpRoot& root, RootFilter filter, int as_id);
+  static bool TryGet(TdpRoot& root);
+  RootRef FirstFrom(TdpRoot* root, RootFilter filter, int as_id);
+  void Put(TdpRoot* root);
+
+  Mutex mu_;  // tdp_mmu_pages_lock of LOCKING.md
+  std::atomic<TdpRoot*> head_{nullptr};
+  uint64_t next_id_ ABSL_GUARDED_BY(mu_) = 1;
+};
+
+inline void RootRef::reset() {
+  if (root_ != nullptr) root_->list_->Put(std::exchange(root_, nullptr));
+}
+
+}  // namespace mmu
+
+#endif  // MMU_CORE_TDP_TDP_ROOT_H_

@@ -1,0 +1,117 @@
+// Splitting huge pages (TDP-60..66). Nobody has to flush: before and after,
+// each address translates to the same frame with the same rights, so it does
+// not matter which of the two a vCPU has cached.
+
+#include <algorithm>
+#include <utility>
+
+#include "mmu_core/base/check.h"
+#include "mmu_core/paging/tdp_cursor.h"
+#include "mmu_core/sync/rcu.h"
+#include "mmu_core/tdp/tdp_mmu.h"
+#include "mmu_core/tdp/yield_point.h"
+
+namespace mmu {
+
+// Replaces the huge leaf under the cursor by a table of 512 smaller ones that
+// translate as it did. False if it was changed by somebody else meanwhile; the
+// table is then back in `cache`. REQUIRES: `cache` is not empty.
+template <typename Lock>
+bool TdpMmu::SplitLeaf(const Lock& lock, TdpCursor& cursor, TableCache& cache,
+                       SplitTrigger trigger) {
+  const Spte huge = cursor.old_spte();
+  const Level level = cursor.level();
+  ShadowPage* page = cache.Take();
+  updater_.PrepareChild(cursor, *page);
+  // Nobody sees the table yet: plain stores, which the compiler vectorises.
+  static_assert(sizeof(SpteSlot) == sizeof(uint64_t));
+  parts_.format.FillSplitChildren(
+      huge, level, reinterpret_cast<uint64_t*>(page->table->entries.data()));
+  // Counted before it is linked: a reader may see the pages of both sizes for
+  // a moment, but never too few (STAT-42).
+  parts_.counters.AddLeafs(ChildOf(level), kEntriesPerTable);
+  if (!updater_.Link(lock, cursor, *page)) {
+    parts_.counters.AddLeafs(ChildOf(level), -kEntriesPerTable);
+    cache.Put(page);
+    return false;
+  }
+  parts_.counters.CountSplit(level, trigger);
+  return true;
+}
+
+// For tdp_fault.cc.
+template bool TdpMmu::SplitLeaf(const MmuReadLocked&, TdpCursor&, TableCache&,
+                                SplitTrigger);
+
+template <typename Lock>
+SplitOutcome TdpMmu::SplitRange(Lock& lock, int as_id, GfnRange range,
+                                Level target, SplitTrigger trigger,
+                                TableCache& cache, int64_t deadline_nanos,
+                                MmuCost* cost) {
+  SplitOutcome outcome;
+  outcome.next_gfn = range.end;
+  int64_t visited = 0;
+  for (RootRef root = roots_.First(RootFilter::kValid, as_id); root;
+       root = roots_.Next(std::move(root), RootFilter::kValid, as_id)) {
+    YieldPoint<Lock> yield(lock);
+    for (TdpCursor c(root->table(), root->level(), range, ParentOf(target));
+         c.Valid(); c.Next()) {
+      if (deadline_nanos != 0 && c.MayYield() &&
+          MonotonicNanos() >= deadline_nanos) {
+        // The next pass starts with this entry. With several roots it may find
+        // some of it split already.
+        outcome.next_gfn = std::min(
+            outcome.next_gfn, std::max(range.start, c.next_last_level_gfn()));
+        break;
+      }
+      if (yield.MaybeYield(c, nullptr, cost)) continue;
+      ++visited;
+      // The table above was split just now, or by somebody else: its children
+      // are met on the way down (TDP-61).
+      if (!c.IsPresentLeaf() || c.level() <= target) continue;
+      if (cache.count() == 0) {
+        // Nothing is allocated under the lock (TDP-62). The entry is looked at
+        // again afterwards.
+        absl::Status status;
+        yield.WithoutLock(c, [&] { status = cache.TopUp(1); });
+        if (!status.ok()) {
+          parts_.counters.CountSplitFailure(SplitFailure::kNoMemory);
+          outcome.no_memory_count = 1;
+          outcome.next_gfn = std::max(range.start, c.next_last_level_gfn());
+          if (cost != nullptr) cost->sptes_visited_count += visited;
+          return outcome;
+        }
+        continue;
+      }
+      const bool was_1g = c.level() == Level::k1G;
+      while (c.IsPresentLeaf() && !SplitLeaf(lock, c, cache, trigger)) {
+        // Same entry, same spare table, new value (TDP-64).
+        parts_.counters.CountSplitFailure(SplitFailure::kRaced);
+        ++outcome.raced_count;
+      }
+      if (c.IsPresentTable()) {
+        ++(was_1g ? outcome.split_1g_count : outcome.split_2m_count);
+      }
+    }
+  }
+  if (cost != nullptr) cost->sptes_visited_count += visited;
+  return outcome;
+}
+
+SplitOutcome TdpMmu::Split(MmuReadLocked& lock, int as_id, GfnRange range,
+                           Level target, SplitTrigger trigger,
+                           TableCache& cache, int64_t deadline_nanos,
+                           MmuCost* cost) {
+  return SplitRange(lock, as_id, range, target, trigger, cache, deadline_nanos,
+                    cost);
+}
+
+SplitOutcome TdpMmu::Split(MmuWriteLocked& lock, int as_id, GfnRange range,
+                           Level target, SplitTrigger trigger,
+                           TableCache& cache, int64_t deadline_nanos,
+                           MmuCost* cost) {
+  return SplitRange(lock, as_id, range, target, trigger, cache, deadline_nanos,
+                    cost);
+}
+
+}  // namespace mmu

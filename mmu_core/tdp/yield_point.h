@@ -1,0 +1,86 @@
+// Letting others have mmu_lock in the middle of a long walk (TDP-20..22).
+
+#ifndef MMU_CORE_TDP_YIELD_POINT_H_
+#define MMU_CORE_TDP_YIELD_POINT_H_
+
+#include <time.h>
+
+#include <cstdint>
+#include <optional>
+
+#include "mmu_core/paging/tdp_cursor.h"
+#include "mmu_core/stats/mmu_cost.h"
+#include "mmu_core/sync/mmu_lock.h"
+#include "mmu_core/sync/rcu.h"
+#include "mmu_core/tlb/tlb_flush_batch.h"
+
+namespace mmu {
+
+inline int64_t MonotonicNanos() {
+  timespec now;
+  clock_gettime(CLOCK_MONOTONIC, &now);
+  return int64_t{1'000'000'000} * now.tv_sec + now.tv_nsec;
+}
+
+// A walk's hold of mmu_lock and of an RCU section, and its decision when to let
+// go of both: when somebody waits for the lock, or when it was held for
+// kMaxHoldNanos, but never twice without a last-level step in between.
+// `Lock` is MmuReadLocked or MmuWriteLocked.
+// Externally synchronised: belongs to the walking thread.
+template <typename Lock>
+class YieldPoint {
+ public:
+  // Half of what callers are promised (200 us), so that the step during which
+  // it is noticed still fits.
+  static constexpr int64_t kMaxHoldNanos = 100'000;
+  // The clock is looked at once in so many steps.
+  static constexpr int kStepsPerLook = 64;
+
+  explicit YieldPoint(Lock& lock)
+      : lock_(lock), rcu_(std::in_place), held_since_(MonotonicNanos()) {}
+
+  // To be called once per step. True: the lock was let go and taken again; the
+  // cursor's entry must not be touched, the loop must go on. Flushes `batch`
+  // (may be null) before letting go, so that nobody runs on translations that
+  // this walk took away while it is off the lock (TDP-21).
+  bool MaybeYield(TdpCursor& cursor, TlbFlushBatch* batch, MmuCost* cost) {
+    if (!lock_.NeedYield()) {
+      if (++steps_ % kStepsPerLook != 0) return false;
+      if (MonotonicNanos() - held_since_ < kMaxHoldNanos) return false;
+    }
+    if (!cursor.MayYield()) return false;
+    if (batch != nullptr && batch->pending()) batch->Flush(cost);
+    Leave();
+    lock_.Yield();
+    Enter();
+    cursor.MarkYielded();
+    return true;
+  }
+
+  // Lets go of the lock around `fn`, which may block or allocate.
+  template <typename Fn>
+  void WithoutLock(TdpCursor& cursor, Fn fn) {
+    Leave();
+    lock_.Unlock();
+    fn();
+    lock_.Relock();
+    Enter();
+    cursor.MarkYielded();
+  }
+
+ private:
+  void Leave() { rcu_.reset(); }
+  void Enter() {
+    rcu_.emplace();
+    held_since_ = MonotonicNanos();
+  }
+
+  Lock& lock_;
+  std::optional<RcuReadGuard> rcu_;
+  int64_t held_since_;
+  int steps_ = 0;
+};
+
+}  // namespace mmu
+
+#endif  // MMU_CORE_TDP_YIELD_POINT_H_

@@ -1,0 +1,22 @@
+// Faults that tests put into the MMU on purpose, to see that they are noticed.
+// Linking this library is what makes them possible (dirty/mark_dirty.h).
+
+#ifndef MMU_CORE_TESTING_FAULT_INJECTION_H_
+#define MMU_CORE_TESTING_FAULT_INJECTION_H_
+
+#include <cstdint>
+#include <string>
+
+namespace mmu::testing {
+
+// From now on the `nth` (from 1) mark that would turn a clean page dirty is
+// dropped, once. 0 disarms. Thread-safe.
+void ArmDropOneMark(uint64_t nth);
+
+// The page whose mark was dropped, for people: "slot 0 gfn 0x1234"; empty if
+// none was yet.
+std::string DroppedMark();
+
+}  // namespace mmu::testing
+
+#endif  // MMU_CORE_TESTING_FAULT_INJECTION_H_

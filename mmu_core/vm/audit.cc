@@ -1,0 +1,235 @@
+#include "mmu_core/vm/audit.h"
+
+#include <array>
+#include <cstdint>
+#include <string>
+#include <string_view>
+
+#include "absl/strings/str_format.h"
+#include "mmu_core/memory/memslot_set.h"
+#include "mmu_core/paging/tdp_cursor.h"
+#include "mmu_core/sync/mmu_lock.h"
+#include "mmu_core/sync/rcu.h"
+#include "mmu_core/vm/vm_state.h"
+
+namespace mmu {
+namespace {
+
+// A report that names thousands of places helps nobody.
+constexpr size_t kMaxViolations = 64;
+
+class Auditor {
+ public:
+  explicit Auditor(VmState& vm) : vm_(vm), format_(vm.tdp.format()) {}
+
+  AuditReport Run() {
+    MutexLock slots(vm_.slots.slots_lock);
+    MmuWriteLocked lock(vm_.mmu_lock, LockOp::kAge);
+    RcuReadGuard rcu;
+    for (TdpRoot* root =
+             vm_.tdp.roots().FirstRcu(RootFilter::kAll, RootList::kAnyAsId);
+         root != nullptr; root = vm_.tdp.roots().NextRcu(root, RootFilter::kAll,
+                                                         RootList::kAnyAsId)) {
+      CheckRoot(*root);
+    }
+    CheckCounts();
+    for (const auto& vcpu : vm_.vcpus) CheckTlb(*vcpu);
+    return report_;
+  }
+
+ private:
+  template <typename... Args>
+  void Violation(int invariant, const absl::FormatSpec<Args...>& format,
+                 const Args&... args) {
+    if (report_.violations.size() >= kMaxViolations) return;
+    report_.violations.push_back(absl::StrFormat("INV-%d: ", invariant) +
+                                 absl::StrFormat(format, args...));
+  }
+
+  void CheckRoot(const TdpRoot& root) {
+    if (RootList::RefCountForTest(root) < 1) {
+      Violation(7, "root %d is listed without a reference", root.id());
+    }
+    const uint64_t leafs_before = report_.leafs_checked;
+    CheckTable(root, *TablePool::DescriptorOf(root.table()));
+    if (root.IsInvalid() && report_.leafs_checked != leafs_before) {
+      Violation(7, "invalid root %d still maps %d leafs", root.id(),
+                report_.leafs_checked - leafs_before);
+    }
+  }
+
+  void CheckTable(const TdpRoot& root, const ShadowPage& page) {
+    const Level level = page.role.level();
+    for (int i = 0; i < kEntriesPerTable; ++i) {
+      SpteSlot& slot = page.table->entries[i];
+      const Spte spte = slot.Load();
+      const Gfn gfn = page.gfn + static_cast<uint64_t>(i) * PagesPer(level);
+      if (spte.IsFrozen()) {
+        Violation(3, "frozen entry at gfn 0x%x level %d", gfn.value(),
+                  ToInt(level));
+        continue;
+      }
+      if (!spte.IsPresent()) continue;
+      if (const std::string_view why = format_.WhyIllegal(spte, level);
+          !why.empty()) {
+        Violation(3, "gfn 0x%x level %d spte 0x%x: %s", gfn.value(),
+                  ToInt(level), spte.bits(), std::string(why));
+      }
+      if (spte.IsLeaf(level)) {
+        ++leafs_[ToInt(level)];
+        ++report_.leafs_checked;
+        CheckLeaf(root, gfn, level, spte);
+      } else {
+        CheckLink(root, slot, gfn, level, spte);
+      }
+    }
+  }
+
+  void CheckLink(const TdpRoot& root, SpteSlot& slot, Gfn gfn, Level level,
+                 Spte spte) {
+    ++report_.tables_checked;
+    const ShadowPage& child = *TablePool::DescriptorOf(TableOf(spte));
+    if (child.table != TableOf(spte)) {
+      Violation(1, "gfn 0x%x level %d points at no table", gfn.value(),
+                ToInt(level));
+      return;
+    }
+    if (child.parent != &slot || child.gfn != gfn ||
+        child.role !=
+            TablePool::DescriptorOf(TableHolding(slot))->role.Child()) {
+      Violation(1,
+                "the table at gfn 0x%x below level %d is not described as "
+                "hanging there",
+                gfn.value(), ToInt(level));
+    }
+    CheckTable(root, child);
+  }
+
+  static const PageTable* TableHolding(const SpteSlot& slot) {
+    return reinterpret_cast<const PageTable*>(
+        reinterpret_cast<uintptr_t>(&slot) & ~uintptr_t{kPageMask});
+  }
+
+  void CheckLeaf(const TdpRoot& root, Gfn gfn, Level level, Spte spte) {
+    const GfnRange pages = GfnRange::Of(gfn, PagesPer(level));
+    const Memslot* slot = vm_.slots.Active(root.as_id()).FindByGfn(gfn);
+    if (slot == nullptr || !slot->range().Contains(pages)) {
+      Violation(4, "the leaf at gfn 0x%x level %d is not inside a memslot",
+                gfn.value(), ToInt(level));
+      return;
+    }
+    if (spte.pfn() != slot->PfnOf(gfn)) {
+      Violation(4, "gfn 0x%x level %d maps frame 0x%x, its memslot has 0x%x",
+                gfn.value(), ToInt(level), spte.pfn().value(),
+                slot->PfnOf(gfn).value());
+    }
+    if (level > slot->MaxMappingLevel(gfn, vm_.tdp.options().max_page_level)) {
+      Violation(4, "gfn 0x%x is mapped at level %d, which its slot forbids",
+                gfn.value(), ToInt(level));
+    }
+    if (slot->readonly() && spte.IsWritable()) {
+      Violation(4, "gfn 0x%x of a read-only slot is writable", gfn.value());
+    }
+    if (slot->dirty_log_enabled() && spte.IsWritable()) {
+      CheckLogged(*slot, pages, level);
+    }
+  }
+
+  // A writable page of a logged slot must be in the log already: its next write
+  // will not be noticed. With initially_set a huge one may be writable as long
+  // as none of its pages was cleared.
+  void CheckLogged(const Memslot& slot, GfnRange pages, Level level) {
+    const std::shared_ptr<EpochLog> log =
+        slot.as_id == 0 ? vm_.logs.Find(slot.id) : nullptr;
+    for (Gfn gfn = pages.start; gfn < pages.end; gfn += 1) {
+      const uint64_t page = slot.PageOf(gfn);
+      const bool dirty = log != nullptr ? log->IsDirty(page)
+                         : slot.dirty_bitmap != nullptr
+                             ? slot.dirty_bitmap->Test(page)
+                             : false;
+      if (!dirty) {
+        Violation(5, "gfn 0x%x of slot %d is writable (level %d) and clean",
+                  gfn.value(), slot.id, ToInt(level));
+        return;
+      }
+    }
+  }
+
+  void CheckCounts() {
+    for (const Level level : {Level::k4K, Level::k2M, Level::k1G}) {
+      const uint64_t counted = vm_.counters.Leafs(level);
+      if (counted != leafs_[ToInt(level)]) {
+        Violation(2, "pages_%s is %d, a walk finds %d",
+                  std::string(PageSizeName(level)), counted,
+                  leafs_[ToInt(level)]);
+      }
+    }
+    if (vm_.counters.Tables() != report_.tables_checked) {
+      Violation(1, "%d tables are counted, a walk finds %d",
+                vm_.counters.Tables(), report_.tables_checked);
+    }
+  }
+
+  void CheckTlb(const Vcpu& vcpu) {
+    // Entries that a pending request will drop before the next access are
+    // nobody's any more.
+    if (vcpu.gate().pending_requests() != 0 || vcpu.root() == nullptr) return;
+    vcpu.tlb().ForEach([&](const TlbEntry& entry) {
+      ++report_.tlb_entries_checked;
+      const Gfn end = entry.base_gfn + PagesPer(entry.level);
+      // The tables may have become smaller than the entry; then all of them
+      // together must say what the entry says.
+      for (Gfn gfn = entry.base_gfn; gfn < end;
+           gfn = RoundDown(gfn, leaf_level_) + PagesPer(leaf_level_)) {
+        if (!AgreesAt(vcpu, entry, gfn)) return;
+      }
+    });
+  }
+
+  bool AgreesAt(const Vcpu& vcpu, const TlbEntry& entry, Gfn gfn) {
+    const Spte spte = LeafFor(*vcpu.root(), gfn);
+    if (!spte.IsPresent()) {
+      Violation(6, "vCPU %d translates gfn 0x%x, which nothing maps",
+                vcpu.index(), gfn.value());
+      return false;
+    }
+    const Pfn in_tables = spte.pfn() + (gfn - RoundDown(gfn, leaf_level_));
+    const Pfn in_tlb = entry.pfn + (gfn - entry.base_gfn);
+    if (in_tables != in_tlb) {
+      Violation(6,
+                "vCPU %d translates gfn 0x%x to frame 0x%x, the tables to "
+                "0x%x",
+                vcpu.index(), gfn.value(), in_tlb.value(), in_tables.value());
+      return false;
+    }
+    if (entry.writable && !spte.IsWritable()) {
+      Violation(6, "vCPU %d may write gfn 0x%x, the tables forbid it",
+                vcpu.index(), gfn.value());
+      return false;
+    }
+    return true;
+  }
+
+  Spte LeafFor(const TdpRoot& root, Gfn gfn) {
+    Spte spte;
+    for (TdpCursor c(root.table(), root.level(), GfnRange::Of(gfn, 1),
+                     Level::k4K);
+         c.Valid(); c.Next()) {
+      spte = c.old_spte();
+      leaf_level_ = c.level();
+    }
+    return spte.IsPresentLeaf(leaf_level_) ? spte : Spte();
+  }
+
+  VmState& vm_;
+  const SpteFormat& format_;
+  AuditReport report_;
+  std::array<uint64_t, 6> leafs_{};  // by level
+  Level leaf_level_ = Level::k4K;
+};
+
+}  // namespace
+
+AuditReport AuditVm(VmState& vm) { return Auditor(vm).Run(); }
+
+}  // namespace mmu

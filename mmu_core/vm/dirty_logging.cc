@@ -1,0 +1,331 @@
+#include "mmu_core/vm/dirty_logging.h"
+
+#include <algorithm>
+#include <bit>
+#include <cerrno>
+#include <utility>
+
+#include "absl/strings/str_format.h"
+#include "absl/time/clock.h"
+#include "mmu_core/base/error.h"
+#include "mmu_core/memory/memslot_set.h"
+#include "mmu_core/tlb/tlb_flush_batch.h"
+#include "mmu_core/vm/region_hooks.h"
+#include "mmu_core/vm/reprotect.h"
+#include "mmu_core/vm/vm_state.h"
+
+namespace mmu {
+namespace {
+
+absl::Status NoSuchSlot(uint32_t slot) {
+  return MakeError(absl::StatusCode::kNotFound,
+                   {"MEMSLOT_NOT_FOUND", "slot", ENOENT},
+                   absl::StrFormat("there is no slot %d; see the VM's list of "
+                                   "memslots",
+                                   slot));
+}
+
+bool SameSettings(const DirtyLogConfig& a, const DirtyLogConfig& b) {
+  return a.initially_set == b.initially_set && a.split == b.split;
+}
+
+absl::Status CheckSplitPolicy(const DirtyLogConfig& config) {
+  const bool initially_set = config.initially_set == InitiallySet::kYes;
+  const char* problem = nullptr;
+  if (initially_set && config.split == SplitPolicy::kEager) {
+    problem =
+        "split is eager and initially_set is true: with initially_set nothing "
+        "is touched at the start; use on_clear";
+  } else if (!initially_set && config.split == SplitPolicy::kOnClear) {
+    problem =
+        "split is on_clear and initially_set is false: a clear finds no "
+        "writable huge page then; use eager or none";
+  }
+  if (problem == nullptr) return absl::OkStatus();
+  return MakeError(absl::StatusCode::kInvalidArgument,
+                   {"INVALID_SPLIT_POLICY", "split", EINVAL}, problem);
+}
+
+// A flags-only change of an existing slot.
+RegionRequest WithFlags(const Memslot& slot, uint32_t flags) {
+  RegionRequest request;
+  request.slot = static_cast<uint32_t>(slot.as_id) << 16 | slot.id;
+  request.flags = flags;
+  request.gpa = ToGpa(slot.base_gfn);
+  request.size_bytes = slot.npages << kPageShift;
+  request.userspace_addr = slot.hva;
+  return request;
+}
+
+// `wanted`, or all slots of address space 0 if it is empty.
+absl::StatusOr<std::vector<const Memslot*>> SlotsOf(
+    VmState& vm, const std::vector<uint32_t>& wanted)
+    ABSL_EXCLUSIVE_LOCKS_REQUIRED(vm.slots.slots_lock) {
+  const MemslotSet& set = vm.slots.Active(0);
+  std::vector<const Memslot*> slots;
+  if (wanted.empty()) {
+    slots.assign(set.slots().begin(), set.slots().end());
+    return slots;
+  }
+  for (const uint32_t id : wanted) {
+    const Memslot* slot = set.FindById(id);
+    if (slot == nullptr) return NoSuchSlot(id);
+    if (std::find(slots.begin(), slots.end(), slot) == slots.end()) {
+      slots.push_back(slot);
+    }
+  }
+  return slots;
+}
+
+}  // namespace
+
+absl::Status DirtyLogOff(uint32_t slot) {
+  return MakeError(absl::StatusCode::kFailedPrecondition,
+                   {"DIRTY_LOG_OFF", "slot", ENOENT},
+                   absl::StrFormat("slot %d does not log dirty pages; start "
+                                   "its dirty log first",
+                                   slot));
+}
+
+std::shared_ptr<EpochLog> EpochLogs::Find(uint32_t slot) const {
+  MutexLock lock(mu_);
+  const auto it = logs_.find(slot);
+  return it == logs_.end() ? nullptr : it->second;
+}
+
+std::vector<std::shared_ptr<EpochLog>> EpochLogs::All() const {
+  MutexLock lock(mu_);
+  std::vector<std::shared_ptr<EpochLog>> all;
+  for (const auto& [slot, log] : logs_) all.push_back(log);
+  return all;
+}
+
+void EpochLogs::Add(uint32_t slot, std::shared_ptr<EpochLog> log) {
+  MutexLock lock(mu_);
+  logs_[slot] = std::move(log);
+}
+
+void EpochLogs::Remove(uint32_t slot) {
+  MutexLock lock(mu_);
+  logs_.erase(slot);
+}
+
+absl::Status StartDirtyLog(VmState& vm, const DirtyLogConfig& config,
+                           MmuCost* cost) {
+  if (absl::Status s = CheckSplitPolicy(config); !s.ok()) return s;
+  MutexLock lock(vm.slots.slots_lock);
+  absl::StatusOr<std::vector<const Memslot*>> slots = SlotsOf(vm, config.slots);
+  if (!slots.ok()) return slots.status();
+  // All or nothing: look before touching anything.
+  std::vector<uint32_t> to_start;
+  for (const Memslot* slot : *slots) {
+    const std::shared_ptr<EpochLog> log = vm.logs.Find(slot->id);
+    if (log == nullptr) {
+      to_start.push_back(slot->id);
+    } else if (!SameSettings(log->config(), config)) {
+      return MakeError(
+          absl::StatusCode::kAlreadyExists,
+          {"DIRTY_LOG_ACTIVE", "slots", EEXIST},
+          absl::StrFormat("slot %d logs already, with other settings; stop "
+                          "its dirty log first",
+                          slot->id));
+    }
+  }
+  vm.slots.SetDirtyLogInitiallySet(config.initially_set);
+  for (const uint32_t id : to_start) {
+    const Memslot* slot = vm.slots.Active(0).FindById(id);
+    RegionHooks hooks(vm, cost, config);
+    if (absl::Status s = vm.slots.SetRegion(
+            WithFlags(*slot,
+                      (slot->flags & kMemslotReadonly) | kMemslotLogDirtyPages),
+            hooks);
+        !s.ok()) {
+      return s;
+    }
+    slot = vm.slots.Active(0).FindById(id);
+    vm.logs.Add(id, std::make_shared<EpochLog>(id, slot->dirty_bitmap, config));
+  }
+  return absl::OkStatus();
+}
+
+absl::StatusOr<StopResult> StopDirtyLog(VmState& vm,
+                                        const std::vector<uint32_t>& slots,
+                                        RecoverOnStop recover,
+                                        DiscardUnacked discard, MmuCost* cost) {
+  MutexLock lock(vm.slots.slots_lock);
+  absl::StatusOr<std::vector<const Memslot*>> found = SlotsOf(vm, slots);
+  if (!found.ok()) return found.status();
+  StopResult result;
+  std::vector<uint32_t> to_stop;
+  for (const Memslot* slot : *found) {
+    const std::shared_ptr<EpochLog> log = vm.logs.Find(slot->id);
+    if (log == nullptr) {
+      if (slots.empty()) continue;  // "all" means those that log
+      return DirtyLogOff(slot->id);
+    }
+    const uint64_t unacked = log->unacked_page_count();
+    if (unacked != 0 && discard == DiscardUnacked::kNo) {
+      return MakeError(
+          absl::StatusCode::kFailedPrecondition,
+          {"UNACKED_EPOCH", "slots", EBUSY},
+          absl::StrFormat("slot %d has %d sealed pages that were not cleared: "
+                          "stopping would lose them; clear them, or set "
+                          "discard_unacked",
+                          slot->id, unacked));
+    }
+    result.discarded_page_count += unacked;
+    to_stop.push_back(slot->id);
+  }
+  if (slots.empty() && to_stop.empty()) {
+    return MakeError(absl::StatusCode::kFailedPrecondition,
+                     {"DIRTY_LOG_OFF", "slots", ENOENT},
+                     "no slot of this VM logs dirty pages");
+  }
+  for (const uint32_t id : to_stop) {
+    const Memslot* slot = vm.slots.Active(0).FindById(id);
+    RegionHooks hooks(vm, cost, recover);
+    if (absl::Status s = vm.slots.SetRegion(
+            WithFlags(*slot, slot->flags & kMemslotReadonly), hooks);
+        !s.ok()) {
+      return s;
+    }
+    vm.logs.Remove(id);
+    result.recovered_2m_count += hooks.recovered().to_2m_count;
+    result.recovered_1g_count += hooks.recovered().to_1g_count;
+  }
+  return result;
+}
+
+absl::Status CheckClearRange(uint64_t slot_pages, uint64_t first_page,
+                             uint64_t page_count, size_t mask_words) {
+  const auto unaligned = [](const char* field, uint64_t value,
+                            const char* rule) {
+    return MakeError(absl::StatusCode::kInvalidArgument,
+                     {"UNALIGNED_CLEAR", field, EINVAL},
+                     absl::StrFormat("%s is page %d: %s", field, value, rule));
+  };
+  if (first_page % 64 != 0) {
+    return unaligned("start_gpa_bytes", first_page,
+                     "a clear begins at a multiple of 64 pages of its slot; "
+                     "round down and leave the extra bits clear");
+  }
+  if (slot_pages == 0) return absl::OkStatus();
+  if (first_page > slot_pages || page_count > slot_pages - first_page) {
+    return MakeError(
+        absl::StatusCode::kInvalidArgument,
+        {"INVALID_RANGE", "size_bytes", EINVAL},
+        absl::StrFormat("pages %d to %d: the slot has %d; ask within the slot",
+                        first_page, first_page + page_count, slot_pages));
+  }
+  if (page_count % 64 != 0 && first_page + page_count != slot_pages) {
+    return unaligned("size_bytes", page_count,
+                     "a clear covers a multiple of 64 pages, unless it ends "
+                     "where its slot ends");
+  }
+  if (mask_words != (page_count + 63) / 64) {
+    return MakeError(
+        absl::StatusCode::kInvalidArgument,
+        {"INVALID_BITMAP", "bitmap", EINVAL},
+        absl::StrFormat("the bitmap has %d words of 64 bits: %d pages need %d",
+                        mask_words, page_count, (page_count + 63) / 64));
+  }
+  return absl::OkStatus();
+}
+
+absl::StatusOr<ClearResult> ClearDirtyLog(VmState& vm, uint32_t slot_id,
+                                          uint64_t epoch, uint64_t first_page,
+                                          uint64_t page_count,
+                                          absl::Span<const uint64_t> mask,
+                                          MmuCost* cost) {
+  if (absl::Status s = CheckClearRange(0, first_page, page_count, mask.size());
+      !s.ok()) {
+    return s;  // before the slot is even looked up (DL-20)
+  }
+  MutexLock lock(vm.slots.slots_lock);
+  const Memslot* slot = vm.slots.Active(0).FindById(slot_id);
+  if (slot == nullptr) return NoSuchSlot(slot_id);
+  const std::shared_ptr<EpochLog> log = vm.logs.Find(slot_id);
+  if (log == nullptr) return DirtyLogOff(slot_id);
+  if (absl::Status s =
+          CheckClearRange(slot->npages, first_page, page_count, mask.size());
+      !s.ok()) {
+    return s;
+  }
+  absl::StatusOr<std::vector<BitmapWord>> taken =
+      log->Acknowledge(epoch, first_page, mask);
+  if (!taken.ok()) return taken.status();
+  ClearResult result = Reprotect(vm, *slot, log->config(), *taken, cost);
+  for (const uint64_t word : mask) {
+    result.already_clean_page_count += std::popcount(word);
+  }
+  result.already_clean_page_count -= result.cleared_page_count;
+  vm.counters.cleared_pages.fetch_add(result.cleared_page_count,
+                                      std::memory_order_relaxed);
+  return result;
+}
+
+absl::StatusOr<std::vector<uint64_t>> GetAndClearDirtyLog(VmState& vm,
+                                                          uint32_t slot_id,
+                                                          MmuCost* cost) {
+  MutexLock lock(vm.slots.slots_lock);
+  const Memslot* slot = vm.slots.Active(0).FindById(slot_id);
+  if (slot == nullptr || slot->dirty_bitmap == nullptr) {
+    return NoSuchSlot(slot_id);
+  }
+  DirtyBitmap& bitmap = *slot->dirty_bitmap;
+  std::vector<uint64_t> words(bitmap.word_count());
+  std::vector<BitmapWord> taken;
+  bitmap.TakeAll(0, bitmap.word_count(), [&](uint64_t i, uint64_t bits) {
+    words[i] = bits;
+    taken.push_back({i, bits});
+  });
+  const std::shared_ptr<EpochLog> log = vm.logs.Find(slot_id);
+  Reprotect(vm, *slot, log == nullptr ? DirtyLogConfig() : log->config(), taken,
+            cost);
+  return words;
+}
+
+absl::StatusOr<std::vector<uint64_t>> CopyDirtyLog(VmState& vm,
+                                                   uint32_t slot_id) {
+  MutexLock lock(vm.slots.slots_lock);
+  const Memslot* slot = vm.slots.Active(0).FindById(slot_id);
+  if (slot == nullptr || slot->dirty_bitmap == nullptr) {
+    return NoSuchSlot(slot_id);
+  }
+  std::vector<uint64_t> words(slot->dirty_bitmap->word_count());
+  slot->dirty_bitmap->OrInto(0, absl::MakeSpan(words));
+  return words;
+}
+
+absl::StatusOr<ClearResult> ClearBitmap(VmState& vm, uint32_t slot_id,
+                                        uint64_t first_page,
+                                        uint64_t page_count,
+                                        absl::Span<const uint64_t> mask,
+                                        MmuCost* cost) {
+  if (absl::Status s = CheckClearRange(0, first_page, page_count, mask.size());
+      !s.ok()) {
+    return s;
+  }
+  MutexLock lock(vm.slots.slots_lock);
+  const Memslot* slot = vm.slots.Active(0).FindById(slot_id);
+  if (slot == nullptr || slot->dirty_bitmap == nullptr) {
+    return NoSuchSlot(slot_id);
+  }
+  if (absl::Status s =
+          CheckClearRange(slot->npages, first_page, page_count, mask.size());
+      !s.ok()) {
+    return s;
+  }
+  std::vector<BitmapWord> taken;
+  for (size_t i = 0; i < mask.size(); ++i) {
+    if (mask[i] == 0) continue;
+    const uint64_t index = first_page / 64 + i;
+    const uint64_t bits = slot->dirty_bitmap->ClearBits(index, mask[i]);
+    if (bits != 0) taken.push_back({index, bits});
+  }
+  const std::shared_ptr<EpochLog> log = vm.logs.Find(slot_id);
+  return Reprotect(vm, *slot, log == nullptr ? DirtyLogConfig() : log->config(),
+                   taken, cost);
+}
+
+}  // namespace mmu

@@ -1,0 +1,89 @@
+// Dirty logging of a VM's slots: switching it on and off, re-protecting what
+// was taken from a log (section 8 of the behaviour reference), and keeping
+// each slot's epochs.
+//
+// Order on the way in (DL-02): split, protect, flush. Order on the way out of
+// a clear (DL-10, DL-12): take bits, protect, flush, return; the copy comes
+// after. What the bits do between seal and clear: dirty/epoch_log.h.
+
+#ifndef MMU_CORE_VM_DIRTY_LOGGING_H_
+#define MMU_CORE_VM_DIRTY_LOGGING_H_
+
+#include <cstdint>
+#include <map>
+#include <memory>
+#include <vector>
+
+#include "absl/base/thread_annotations.h"
+#include "absl/status/statusor.h"
+#include "absl/types/span.h"
+#include "mmu_core/dirty/dirty_log_types.h"
+#include "mmu_core/dirty/epoch_log.h"
+#include "mmu_core/memory/memslot.h"
+#include "mmu_core/paging/table_cache.h"
+#include "mmu_core/stats/mmu_cost.h"
+#include "mmu_core/sync/mutex.h"
+
+namespace mmu {
+
+struct VmState;
+
+// The logs by slot, of address space 0. Thread-safe.
+class EpochLogs {
+ public:
+  // Null if `slot` does not log.
+  std::shared_ptr<EpochLog> Find(uint32_t slot) const;
+  std::vector<std::shared_ptr<EpochLog>> All() const;
+  void Add(uint32_t slot, std::shared_ptr<EpochLog> log);
+  void Remove(uint32_t slot);
+
+ private:
+  mutable Mutex mu_;  // leaf
+  std::map<uint32_t, std::shared_ptr<EpochLog>> logs_ ABSL_GUARDED_BY(mu_);
+};
+
+// FAILED_PRECONDITION DIRTY_LOG_OFF, for people.
+absl::Status DirtyLogOff(uint32_t slot);
+
+// The functions below are the bodies of the Vm functions of the same names.
+
+absl::Status StartDirtyLog(VmState& vm, const DirtyLogConfig& config,
+                           MmuCost* cost);
+enum class DiscardUnacked : uint8_t { kNo, kYes };
+enum class RecoverOnStop : uint8_t { kNo, kYes };
+absl::StatusOr<StopResult> StopDirtyLog(VmState& vm,
+                                        const std::vector<uint32_t>& slots,
+                                        RecoverOnStop recover,
+                                        DiscardUnacked discard, MmuCost* cost);
+absl::StatusOr<ClearResult> ClearDirtyLog(VmState& vm, uint32_t slot,
+                                          uint64_t epoch, uint64_t first_page,
+                                          uint64_t page_count,
+                                          absl::Span<const uint64_t> mask,
+                                          MmuCost* cost);
+
+// --- KVM's own calls, for those who drive a slot's bitmap without epochs ---
+
+// Legacy GET (DL-10..12): takes the bitmap, re-protects what was in it, flushes
+// if that was anything, returns it. NOT_FOUND ENOENT without a log.
+// Not for a slot whose epochs are in use: it would take their open pages.
+absl::StatusOr<std::vector<uint64_t>> GetAndClearDirtyLog(VmState& vm,
+                                                          uint32_t slot,
+                                                          MmuCost* cost);
+// Manual-protect GET (DL-13): copies, changes nothing.
+absl::StatusOr<std::vector<uint64_t>> CopyDirtyLog(VmState& vm, uint32_t slot);
+// CLEAR (DL-20..26): of the pages asked for, those set are cleared in the
+// bitmap and re-protected. `npages` is the slot's; see ClearDirtyLog.
+absl::StatusOr<ClearResult> ClearBitmap(VmState& vm, uint32_t slot,
+                                        uint64_t first_page,
+                                        uint64_t page_count,
+                                        absl::Span<const uint64_t> mask,
+                                        MmuCost* cost);
+
+// The rules of a clear's range (DL-20..23). `slot_pages` 0: no such slot, of
+// which DL-20 comes first.
+absl::Status CheckClearRange(uint64_t slot_pages, uint64_t first_page,
+                             uint64_t page_count, size_t mask_words);
+
+}  // namespace mmu
+
+#endif  // MMU_CORE_VM_DIRTY_LOGGING_H_

@@ -1,0 +1,127 @@
+#include "mmu_core/vm/fault_handler.h"
+
+#include "absl/status/status.h"
+#include "absl/time/time.h"
+#include "mmu_core/memory/memslot_set.h"
+#include "mmu_core/stats/mmu_cost.h"
+#include "mmu_core/sync/rcu.h"
+#include "mmu_core/tdp/yield_point.h"
+#include "mmu_core/vm/vcpu.h"
+#include "mmu_core/vm/vm_state.h"
+
+namespace mmu {
+namespace {
+
+// One in so many faults of a vCPU has its time taken and stands for all.
+constexpr int64_t kFaultSampling = 16;
+
+// PF-20..25 and the map itself. `cost` is null if the fault is not timed.
+absl::StatusOr<FaultResult> HandleSlow(VmState& vm, Vcpu& vcpu,
+                                       PageFault& fault, MmuCost* cost) {
+  if (absl::Status status = vcpu.table_cache().TopUp(TdpMmu::kTablesPerFault);
+      !status.ok()) {
+    return status;
+  }
+  // The order matters: sequence first, then the frame (PF-21). An invalidation
+  // that ends in between changes the sequence; one that is still going on is
+  // seen under the lock.
+  fault.invalidate_sequence = vm.invalidations.snapshot();
+  if (vm.invalidations.MaybeInvalidating(fault.gfn)) {
+    return FaultResult::kRetry;
+  }
+  fault.pfn = fault.slot->PfnOf(fault.gfn);
+  fault.map_writable =
+      fault.slot->readonly() ? HostWritable::kNo : HostWritable::kYes;
+
+  MmuReadLocked lock(vm.mmu_lock, LockOp::kFault, cost);
+  // What was looked up without the lock may be out of date (PF-05, PF-25).
+  if (vcpu.root() == nullptr || vcpu.root()->IsInvalid() ||
+      vm.invalidations.RetryNeeded(fault.invalidate_sequence, fault.gfn)) {
+    return FaultResult::kRetry;
+  }
+  return vm.tdp.Map(lock, *vcpu.root(), fault, vcpu.table_cache());
+}
+
+absl::StatusOr<FaultResult> Handle(VmState& vm, Vcpu& vcpu, PageFault& fault,
+                                   bool* fast, MmuCost* cost) {
+  // The slot stays as it is found until the section ends (SLOT-24).
+  RcuReadGuard rcu;
+  fault.slot = vm.slots.Active(/*as_id=*/0).FindByGfn(fault.gfn);
+  if (fault.slot == nullptr) return FaultResult::kEmulate;  // PF-24
+  if (fault.slot->invalid()) return FaultResult::kRetry;    // SLOT-25
+  if (fault.slot->readonly() && fault.kind == AccessKind::kWrite) {
+    return FaultResult::kEmulate;  // PF-23
+  }
+  if (vcpu.root() == nullptr) return FaultResult::kRetry;  // PF-03
+  const FaultResult result = vm.tdp.FastFault(*vcpu.root(), fault);
+  if (result != FaultResult::kInvalid) {
+    *fast = true;
+    return result;
+  }
+  return HandleSlow(vm, vcpu, fault, cost);
+}
+
+void CountResult(VcpuStats& stats, FaultResult result, bool fast) {
+  switch (result) {
+    case FaultResult::kFixed:
+      stats.pf_fixed.Add();
+      break;
+    case FaultResult::kEmulate:
+      stats.pf_emulate.Add();
+      break;
+    case FaultResult::kSpurious:
+      stats.pf_spurious.Add();
+      break;
+    default:
+      break;  // RETRY counts nothing (PF-02)
+  }
+  if (fast) stats.pf_fast.Add();
+}
+
+void CountTime(VcpuStats& stats, const PageFault& fault, bool fast,
+               int64_t nanos, int64_t lock_wait_nanos) {
+  (fast ? stats.fault_fast : stats.fault_slow).Record(nanos, kFaultSampling);
+  auto stall = [&stats](StallCause cause) -> OwnedCounter& {
+    return stats.stall_nanos[static_cast<int>(cause)];
+  };
+  stall(StallCause::kLock).Add(lock_wait_nanos * kFaultSampling);
+  const int64_t rest = (nanos - lock_wait_nanos) * kFaultSampling;
+  if (fault.split_huge_page) {
+    stall(StallCause::kSplit).Add(rest);
+  } else if (fault.present && fault.kind == AccessKind::kWrite) {
+    stall(StallCause::kWriteProtect).Add(rest);
+  }
+}
+
+}  // namespace
+
+absl::StatusOr<FaultResult> HandleFault(VmState& vm, Vcpu& vcpu, Gfn gfn,
+                                        AccessKind kind, bool present) {
+  VcpuStats& stats = vcpu.stats();
+  const bool timed = stats.pf_taken.Get() % kFaultSampling == 0;
+  stats.pf_taken.Add();
+
+  MmuCost cost;
+  const int64_t begin = timed ? MonotonicNanos() : 0;
+  PageFault fault;
+  fault.gfn = gfn;
+  fault.kind = kind;
+  fault.present = present;
+  bool fast = false;
+  const absl::StatusOr<FaultResult> result =
+      Handle(vm, vcpu, fault, &fast, timed ? &cost : nullptr);
+  if (timed) {
+    CountTime(stats, fault, fast, MonotonicNanos() - begin,
+              absl::ToInt64Nanoseconds(cost.lock_wait));
+  }
+  if (fault.marked_dirty) stats.dirty_pages.Add();
+  if (!result.ok()) {
+    stats.fault_errors.Add();
+    return result;
+  }
+  stats.faults[static_cast<int>(*result)][static_cast<int>(kind)].Add();
+  CountResult(stats, *result, fast);
+  return result;
+}
+
+}  // namespace mmu

@@ -1,0 +1,26 @@
+// From a vCPU's violation to a mapping: the general page-fault handler.
+
+#ifndef MMU_CORE_VM_FAULT_HANDLER_H_
+#define MMU_CORE_VM_FAULT_HANDLER_H_
+
+#include "absl/status/statusor.h"
+#include "mmu_core/base/access.h"
+#include "mmu_core/base/address.h"
+#include "mmu_core/tdp/page_fault.h"
+
+namespace mmu {
+
+class Vcpu;
+struct VmState;
+
+// Handles one fault of `vcpu` (PF-02, PF-04). kFixed, kSpurious and kRetry mean
+// "try the access again"; kEmulate that no memory can be mapped for it. Errors:
+// RESOURCE_EXHAUSTED MMU_PAGES_EXHAUSTED. `present`: the walk met an entry that
+// forbids the access. Called on the vCPU's thread, outside of guest mode, with
+// no lock held.
+absl::StatusOr<FaultResult> HandleFault(VmState& vm, Vcpu& vcpu, Gfn gfn,
+                                        AccessKind kind, bool present);
+
+}  // namespace mmu
+
+#endif  // MMU_CORE_VM_FAULT_HANDLER_H_

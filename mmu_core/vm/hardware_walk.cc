@@ -1,0 +1,50 @@
+#include "mmu_core/vm/hardware_walk.h"
+
+#include "mmu_core/paging/tdp_cursor.h"
+#include "mmu_core/sync/rcu.h"
+
+namespace mmu {
+
+WalkResult HardwareWalk(const SpteFormat& format, const HostMemory& memory,
+                        const TdpRoot& root, Gfn gfn, AccessKind kind) {
+  WalkResult result;
+  // Not for the model's sake (a table is freed only after the TLB flush, which
+  // waits for access sections) but for roots that are freed without one.
+  RcuReadGuard rcu;
+  for (;;) {
+    PageTable* table = root.table();
+    Level level = root.level();
+    SpteSlot* slot;
+    Spte spte;
+    for (;;) {
+      slot = &table->entries[IndexOf(gfn, level)];
+      spte = slot->Load();
+      if (!format.Allows(spte, AccessKind::kRead)) return result;
+      if (spte.IsLeaf(level)) break;
+      table = TableOf(spte);
+      level = ChildOf(level);
+    }
+    if (!format.Allows(spte, kind)) {
+      result.kind = WalkResult::Kind::kNotAllowed;
+      return result;
+    }
+    Spte assisted = format.WithAccessed(spte);
+    if (kind == AccessKind::kWrite) assisted = format.WithDirty(assisted);
+    if (assisted != spte && !slot->CompareExchange(spte, assisted)) continue;
+
+    result.kind = WalkResult::Kind::kTranslated;
+    result.entry = {
+        .base_gfn = RoundDown(gfn, level),
+        .pfn = assisted.pfn(),
+        .host = memory.PointerTo(assisted.pfn()),
+        .root_id = root.id(),
+        .level = level,
+        .writable = assisted.IsWritable(),
+        .executable = format.IsExecutable(assisted),
+        .dirty_set = format.IsDirty(assisted),
+    };
+    return result;
+  }
+}
+
+}  // namespace mmu

@@ -1,0 +1,48 @@
+#include "mmu_core/vm/region_hooks.h"
+
+#include "mmu_core/sync/mmu_lock.h"
+#include "mmu_core/tlb/tlb_flush_batch.h"
+
+namespace mmu {
+
+void RegionHooks::FlushShadowSlot(const Memslot&) { vm_.tdp.FastZapAll(cost_); }
+
+void RegionHooks::CommitRegion(RegionChange change, const Memslot* old_slot,
+                               const Memslot* new_slot) {
+  // A new slot has no mapping yet, and a moved one none any more; a read-only
+  // one cannot be written.
+  if (change != RegionChange::kFlagsOnly || new_slot->readonly()) return;
+  const bool was_on = old_slot->dirty_log_enabled();
+  const bool is_on = new_slot->dirty_log_enabled();
+  if (!was_on && is_on) EnableLog(*new_slot);
+  if (was_on && !is_on) DisableLog(*new_slot);
+}
+
+void RegionHooks::EnableLog(const Memslot& slot) {
+  // Everything is dirty already; protecting is the first clear's work (DL-04).
+  if (log_.initially_set == InitiallySet::kYes) return;
+
+  vm_.slots.slots_lock.AssertHeld();
+  {
+    MmuReadLocked lock(vm_.mmu_lock, LockOp::kEnable, cost_);
+    if (log_.split == SplitPolicy::kEager) {
+      vm_.tdp.Split(lock, slot.as_id, slot.range(), Level::k4K,
+                    SplitTrigger::kEager, vm_.operation_tables,
+                    /*deadline_nanos=*/0, cost_);
+    }
+    // After the split, so that the small entries decide who must flush
+    // (TDP-65). MMU-writable stays, so it may be flushed without the lock
+    // (DL-03).
+    vm_.tdp.WriteProtect(lock, slot.as_id, slot.range(), Level::k4K, cost_);
+  }
+  TlbFlushBatch batch(vm_.tlb, FlushScope::kRange, FlushReason::kWriteProtect);
+  batch.FlushAlways(cost_);
+}
+
+void RegionHooks::DisableLog(const Memslot& slot) {
+  if (recover_ == RecoverOnStop::kNo) return;
+  MmuReadLocked lock(vm_.mmu_lock, LockOp::kRecover, cost_);
+  recovered_ = vm_.tdp.Recover(lock, slot, slot.range(), cost_);
+}
+
+}  // namespace mmu

@@ -1,0 +1,46 @@
+// What a VM does when one of its memslots changes.
+
+#ifndef MMU_CORE_VM_REGION_HOOKS_H_
+#define MMU_CORE_VM_REGION_HOOKS_H_
+
+#include "mmu_core/dirty/dirty_log_types.h"
+#include "mmu_core/memory/memslot_table.h"
+#include "mmu_core/stats/mmu_cost.h"
+#include "mmu_core/vm/dirty_logging.h"
+#include "mmu_core/vm/vm_state.h"
+
+namespace mmu {
+
+// One per change. Externally synchronised by slots_lock.
+class RegionHooks : public MemslotTableHooks {
+ public:
+  RegionHooks(VmState& vm, MmuCost* cost) : vm_(vm), cost_(cost) {}
+
+  // For a change that switches logging on or off.
+  RegionHooks(VmState& vm, MmuCost* cost, const DirtyLogConfig& log)
+      : vm_(vm), cost_(cost), log_(log) {}
+  RegionHooks(VmState& vm, MmuCost* cost, RecoverOnStop recover)
+      : vm_(vm), cost_(cost), recover_(recover) {}
+
+  // The whole VM is zapped, as KVM does by default (SLOT-28).
+  void FlushShadowSlot(const Memslot& old_slot) override;
+  // Logging went on: DL-02 or DL-04; off: DL-06. Other changes: DL-01.
+  void CommitRegion(RegionChange change, const Memslot* old_slot,
+                    const Memslot* new_slot) override;
+
+  const RecoverOutcome& recovered() const { return recovered_; }
+
+ private:
+  void EnableLog(const Memslot& slot);
+  void DisableLog(const Memslot& slot);
+
+  VmState& vm_;
+  MmuCost* const cost_;
+  const DirtyLogConfig log_;
+  const RecoverOnStop recover_ = RecoverOnStop::kNo;
+  RecoverOutcome recovered_;
+};
+
+}  // namespace mmu
+
+#endif  // MMU_CORE_VM_REGION_HOOKS_H_

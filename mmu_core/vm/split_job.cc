@@ -1,0 +1,333 @@
+#include "mmu_core/vm/split_job.h"
+
+#include <algorithm>
+#include <chrono>
+#include <utility>
+
+#include "absl/strings/str_format.h"
+#include "absl/time/clock.h"
+#include "mmu_core/base/error.h"
+#include "mmu_core/memory/memslot_set.h"
+#include "mmu_core/sync/mmu_lock.h"
+#include "mmu_core/sync/rcu.h"
+#include "mmu_core/tdp/yield_point.h"
+#include "mmu_core/vm/vm.h"
+#include "mmu_core/vm/vm_state.h"
+
+namespace mmu {
+namespace {
+
+absl::Status BadThrottle(const char* field, const std::string& message) {
+  return MakeError(absl::StatusCode::kInvalidArgument,
+                   {"INVALID_THROTTLE", field, 0}, message);
+}
+
+// The parts of `wanted` that lie in memslots, in ascending order; all slots if
+// `wanted` is empty.
+absl::StatusOr<std::vector<GfnRange>> RangesToSplit(
+    const MemslotSet& set, std::vector<GfnRange> wanted) {
+  std::vector<GfnRange> ranges;
+  if (wanted.empty()) {
+    for (const Memslot* slot : set.slots()) ranges.push_back(slot->range());
+    return ranges;
+  }
+  std::sort(wanted.begin(), wanted.end(),
+            [](GfnRange a, GfnRange b) { return a.start < b.start; });
+  for (size_t i = 0; i < wanted.size(); ++i) {
+    const GfnRange range = wanted[i];
+    const bool overlaps = i > 0 && wanted[i - 1].Overlaps(range);
+    if (range.empty() || overlaps || set.SlotsIn(range).empty()) {
+      return MakeError(
+          absl::StatusCode::kInvalidArgument, {"INVALID_RANGE", "ranges", 0},
+          absl::StrFormat("gfns 0x%x to 0x%x: a range is not empty, overlaps "
+                          "no other and touches a memslot",
+                          range.start.value(), range.end.value()));
+    }
+    for (const Memslot* slot : set.SlotsIn(range)) {
+      ranges.push_back(range.Intersect(slot->range()));
+    }
+  }
+  return ranges;
+}
+
+int64_t StallNanos(const VmState& vm) {
+  int64_t sum = 0;
+  for (const auto& vcpu : vm.vcpus) {
+    for (const OwnedCounter& nanos : vcpu->stats().stall_nanos) {
+      sum += nanos.Get();
+    }
+  }
+  return sum;
+}
+
+}  // namespace
+
+absl::Status ValidateThrottle(const Throttle& throttle) {
+  if (throttle.max_pages_per_second < 0) {
+    return BadThrottle(
+        "max_pages_per_second",
+        absl::StrFormat("max_pages_per_second is %d; it is 0 (no limit) or "
+                        "positive",
+                        throttle.max_pages_per_second));
+  }
+  const auto two_mib = static_cast<int64_t>(BytesPer(Level::k2M));
+  if (throttle.chunk_bytes <= 0 || throttle.chunk_bytes % two_mib != 0) {
+    return BadThrottle("chunk_bytes",
+                       absl::StrFormat("chunk_bytes is %d; it is a positive "
+                                       "multiple of 2 MiB (%d)",
+                                       throttle.chunk_bytes, two_mib));
+  }
+  if (throttle.max_lock_hold <= absl::ZeroDuration()) {
+    return BadThrottle("max_lock_hold",
+                       "max_lock_hold is not positive; 200us is the default");
+  }
+  if (throttle.min_pause < absl::ZeroDuration()) {
+    return BadThrottle("min_pause", "min_pause is negative");
+  }
+  if (throttle.max_flushes_per_second < 0) {
+    return BadThrottle(
+        "max_flushes_per_second",
+        absl::StrFormat("max_flushes_per_second is %d; it is 0 (no limit) or "
+                        "positive",
+                        throttle.max_flushes_per_second));
+  }
+  if (!(throttle.max_vcpu_stall_ratio >= 0 &&
+        throttle.max_vcpu_stall_ratio <= 1)) {
+    return BadThrottle(
+        "max_vcpu_stall_ratio",
+        absl::StrFormat("max_vcpu_stall_ratio is %g; it is 0 (no limit) to 1",
+                        throttle.max_vcpu_stall_ratio));
+  }
+  return absl::OkStatus();
+}
+
+absl::StatusOr<std::shared_ptr<SplitJob>> SplitJob::Create(
+    Vm& vm, const SplitRequest& request) {
+  if (absl::Status s = ValidateThrottle(request.throttle); !s.ok()) return s;
+  if (request.target != Level::k4K && request.target != Level::k2M) {
+    return MakeError(absl::StatusCode::kInvalidArgument,
+                     {"INVALID_SIZE", "target_page_size", 0},
+                     "target_page_size is neither 4 KiB nor 2 MiB");
+  }
+  RcuReadGuard rcu;
+  absl::StatusOr<std::vector<GfnRange>> ranges =
+      RangesToSplit(vm.state().slots.Active(0), request.ranges);
+  if (!ranges.ok()) return ranges.status();
+  return std::shared_ptr<SplitJob>(
+      new SplitJob(vm, request, *std::move(ranges)));
+}
+
+SplitJob::SplitJob(Vm& vm, SplitRequest request, std::vector<GfnRange> ranges)
+    : vm_(vm),
+      request_(std::move(request)),
+      ranges_(std::move(ranges)),
+      throttle_(request_.throttle) {
+  for (const GfnRange range : ranges_) {
+    progress_.total_bytes += static_cast<int64_t>(range.bytes());
+  }
+  progress_.eta = absl::InfiniteDuration();
+}
+
+absl::Status SplitJob::Run() {
+  {
+    MutexLock lock(mu_);
+    progress_.state = SplitProgress::State::kRunning;
+    started_ = absl::Now();
+  }
+  const bool ascending = request_.order == SplitOrder::kAscending;
+  bool going = true;
+  for (size_t i = 0; going && i < ranges_.size(); ++i) {
+    GfnRange left = ranges_[ascending ? i : ranges_.size() - 1 - i];
+    while (going && !left.empty()) {
+      going = WaitWhilePausedOrCancelled();
+      if (going) left = DoChunk(left);
+    }
+  }
+  MutexLock lock(mu_);
+  progress_.state = cancelled_ ? SplitProgress::State::kCancelled
+                               : SplitProgress::State::kDone;
+  progress_.eta = absl::ZeroDuration();
+  return absl::OkStatus();
+}
+
+GfnRange SplitJob::DoChunk(GfnRange left) {
+  const bool ascending = request_.order == SplitOrder::kAscending;
+  VmState& vm = vm_.state();
+  const Throttle throttle = this->throttle();
+  const uint64_t chunk_pages = throttle.chunk_bytes >> kPageShift;
+  // Chunk boundaries are multiples of the chunk, so that a huge page is not
+  // visited twice.
+  GfnRange chunk = left;
+  if (ascending) {
+    const Gfn next((left.start.value() / chunk_pages + 1) * chunk_pages);
+    chunk.end = std::min(left.end, next);
+  } else {
+    const Gfn previous((left.end.value() - 1) / chunk_pages * chunk_pages);
+    chunk.start = std::max(left.start, previous);
+  }
+
+  SplitProgress done;
+  const int64_t begin = MonotonicNanos();
+  const int64_t stall_before = StallNanos(vm);
+  {
+    MutexLock slots(vm.slots.slots_lock);
+    // Tables for one chunk, before the lock is taken. If there are none the
+    // split itself says so.
+    vm.operation_tables.TopUp(1 + TablesFor(chunk)).IgnoreError();
+    MmuReadLocked lock(vm.mmu_lock, LockOp::kSplit, &done.cost);
+    const int64_t deadline =
+        MonotonicNanos() + absl::ToInt64Nanoseconds(throttle.max_lock_hold);
+    const SplitOutcome outcome = vm.tdp.Split(
+        lock, /*as_id=*/0, chunk, request_.target, SplitTrigger::kRequest,
+        vm.operation_tables, deadline, &done.cost);
+    done.split_1g_count = outcome.split_1g_count;
+    done.split_2m_count = outcome.split_2m_count;
+    done.skipped_by_reason[static_cast<int>(SplitFailure::kRaced)] =
+        outcome.raced_count;
+    done.skipped_by_reason[static_cast<int>(SplitFailure::kNoMemory)] =
+        outcome.no_memory_count;
+    // Without memory the rest of the chunk stays as it is: best effort.
+    if (outcome.no_memory_count == 0 && outcome.next_gfn < chunk.end) {
+      // The lock was held long enough. Going up, the rest follows next; going
+      // down, the same chunk is taken again and what is done is skipped.
+      if (ascending) {
+        chunk.end = std::max(outcome.next_gfn, chunk.start + 1);
+      } else {
+        chunk.start = chunk.end;
+      }
+    }
+  }
+  const int64_t nanos = MonotonicNanos() - begin;
+  done.cost.wall = absl::Nanoseconds(nanos);
+  done.done_bytes = static_cast<int64_t>(chunk.bytes());
+  vm.counters.split_chunk.Record(nanos);
+  Account(done);
+  Pace(done, throttle, absl::Nanoseconds(nanos), stall_before);
+  return ascending ? GfnRange{chunk.end, left.end}
+                   : GfnRange{left.start, chunk.start};
+}
+
+int SplitJob::TablesFor(GfnRange chunk) {
+  return static_cast<int>(std::min<uint64_t>(
+      chunk.pages() / PagesPer(Level::k2M), TableCache::kCapacity - 1));
+}
+
+void SplitJob::Account(const SplitProgress& chunk) {
+  MutexLock lock(mu_);
+  progress_.done_bytes += chunk.done_bytes;
+  progress_.split_1g_count += chunk.split_1g_count;
+  progress_.split_2m_count += chunk.split_2m_count;
+  for (int i = 0; i < kSplitFailures; ++i) {
+    progress_.skipped_by_reason[i] += chunk.skipped_by_reason[i];
+  }
+  progress_.cost.Add(chunk.cost);
+  if (progress_.done_bytes > 0) {
+    const double left =
+        static_cast<double>(progress_.total_bytes - progress_.done_bytes) /
+        static_cast<double>(progress_.done_bytes);
+    progress_.eta = (absl::Now() - started_) * left;
+  }
+}
+
+bool SplitJob::WaitWhilePausedOrCancelled() {
+  MutexLock lock(mu_);
+  while (paused_ && !cancelled_) {
+    progress_.state = SplitProgress::State::kPaused;
+    changed_.Wait(mu_);
+  }
+  progress_.state = SplitProgress::State::kRunning;
+  return !cancelled_;
+}
+
+// The time that the chunk should have taken under each limit; the job sleeps
+// for the longest of what is missing, and books it under that limit.
+void SplitJob::Pace(const SplitProgress& chunk, const Throttle& throttle,
+                    absl::Duration chunk_wall, int64_t stall_nanos_before) {
+  absl::Duration longest = throttle.min_pause;
+  ThrottleLimit limit = ThrottleLimit::kPause;
+  const auto consider = [&](absl::Duration wait, ThrottleLimit by) {
+    if (wait > longest) {
+      longest = wait;
+      limit = by;
+    }
+  };
+  if (throttle.max_pages_per_second > 0) {
+    const double pages = static_cast<double>(chunk.done_bytes >> kPageShift);
+    consider(absl::Seconds(pages /
+                           static_cast<double>(throttle.max_pages_per_second)) -
+                 chunk_wall,
+             ThrottleLimit::kRate);
+  }
+  if (throttle.max_flushes_per_second > 0) {
+    consider(
+        absl::Seconds(static_cast<double>(chunk.cost.tlb_flush_count) /
+                      static_cast<double>(throttle.max_flushes_per_second)) -
+            chunk_wall,
+        ThrottleLimit::kFlush);
+  }
+  if (throttle.max_vcpu_stall_ratio > 0) {
+    const VmState& vm = vm_.state();
+    const auto stalled =
+        static_cast<double>(StallNanos(vm) - stall_nanos_before) /
+        static_cast<double>(vm.vcpus.size());
+    consider(
+        absl::Nanoseconds(stalled / throttle.max_vcpu_stall_ratio) - chunk_wall,
+        ThrottleLimit::kStall);
+  }
+  if (longest > absl::ZeroDuration()) Sleep(longest, limit);
+}
+
+void SplitJob::Sleep(absl::Duration duration, ThrottleLimit limit) {
+  const absl::Time begin = absl::Now();
+  const absl::Time until = begin + duration;
+  MutexLock lock(mu_);
+  while (!cancelled_ && !retuned_) {
+    const absl::Duration left = until - absl::Now();
+    if (left <= absl::ZeroDuration()) break;
+    changed_.WaitFor(mu_,
+                     absl::ToChronoNanoseconds(std::min(left, absl::Hours(1))));
+  }
+  retuned_ = false;
+  const absl::Duration slept = absl::Now() - begin;
+  progress_.throttled[static_cast<int>(limit)] += slept;
+  vm_.state().counters.split_throttled_nanos[static_cast<int>(limit)].fetch_add(
+      absl::ToInt64Nanoseconds(slept), std::memory_order_relaxed);
+}
+
+void SplitJob::Cancel() {
+  MutexLock lock(mu_);
+  cancelled_ = true;
+  changed_.NotifyAll();
+}
+
+void SplitJob::Pause() {
+  MutexLock lock(mu_);
+  paused_ = true;
+}
+
+void SplitJob::Resume() {
+  MutexLock lock(mu_);
+  paused_ = false;
+  changed_.NotifyAll();
+}
+
+absl::Status SplitJob::SetThrottle(const Throttle& throttle) {
+  if (absl::Status s = ValidateThrottle(throttle); !s.ok()) return s;
+  MutexLock lock(mu_);
+  throttle_ = throttle;
+  retuned_ = true;  // a long sleep under the old limits ends
+  changed_.NotifyAll();
+  return absl::OkStatus();
+}
+
+SplitProgress SplitJob::Progress() const {
+  MutexLock lock(mu_);
+  return progress_;
+}
+
+Throttle SplitJob::throttle() const {
+  MutexLock lock(mu_);
+  return throttle_;
+}
+
+}  // namespace mmu

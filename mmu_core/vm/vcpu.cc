@@ -1,0 +1,112 @@
+#include "mmu_core/vm/vcpu.h"
+
+#include <atomic>
+#include <cstddef>
+#include <utility>
+
+#include "mmu_core/base/check.h"
+#include "mmu_core/vm/fault_handler.h"
+#include "mmu_core/vm/hardware_walk.h"
+#include "mmu_core/vm/vm_state.h"
+
+namespace mmu {
+
+Vcpu::Vcpu(VmState& vm, int index)
+    : vm_(vm), index_(index), table_cache_(vm.pool) {
+  vm_.tlb.AddVcpu(&gate_);
+}
+
+Vcpu::~Vcpu() { vm_.tlb.RemoveVcpu(&gate_); }
+
+AccessOutcome Vcpu::Access(Gpa gpa, AccessKind kind, uint64_t* word) {
+  const Gfn gfn = ToGfn(gpa);
+  stats_.accesses.Add();
+  if (kind == AccessKind::kWrite) stats_.writes.Add();
+  for (;;) {
+    if (gate_.BeginAccess() != 0) {
+      HandleRequests();
+      continue;
+    }
+    if (const TlbEntry* entry = tlb_.Lookup(gfn);
+        entry != nullptr && CanUse(*entry, kind)) {
+      Perform(*entry, gpa, kind, word);
+      gate_.EndAccess();
+      return AccessOutcome::kDone;
+    }
+    if (!root_ || root_->IsInvalid()) {
+      gate_.EndAccess();
+      if (status_ = LoadRoot(); !status_.ok()) return AccessOutcome::kError;
+      continue;
+    }
+    const WalkResult walk =
+        HardwareWalk(vm_.tdp.format(), vm_.memory, *root_, gfn, kind);
+    if (walk.kind == WalkResult::Kind::kTranslated) {
+      tlb_.Insert(walk.entry);
+      Perform(walk.entry, gpa, kind, word);
+      gate_.EndAccess();
+      return AccessOutcome::kDone;
+    }
+    gate_.EndAccess();
+
+    const bool was_in_guest = gate_.in_guest();
+    if (was_in_guest) gate_.ExitGuest();
+    const bool present = walk.kind == WalkResult::Kind::kNotAllowed;
+    // The fault itself makes the processor forget what it knew of this page;
+    // that is why granting more needs no remote flush (PF-18).
+    if (present) tlb_.FlushGfn(gfn);
+    const absl::StatusOr<FaultResult> result =
+        HandleFault(vm_, *this, gfn, kind, present);
+    if (was_in_guest) gate_.EnterGuest();
+    if (!result.ok()) {
+      status_ = result.status();
+      return AccessOutcome::kError;
+    }
+    if (*result == FaultResult::kEmulate) return AccessOutcome::kEmulated;
+  }
+}
+
+void Vcpu::HandleRequests() {
+  const uint32_t requests = gate_.TakeRequests();
+  if ((requests & kTlbFlush) != 0) {
+    tlb_.FlushAll();
+    stats_.tlb_flush.Add();
+  }
+  if ((requests & kFreeObsoleteRoots) != 0 && root_ && root_->IsInvalid()) {
+    ReleaseRoot();
+  }
+}
+
+void Vcpu::ReleaseRoot() {
+  root_.reset();
+  tlb_.FlushAll();
+}
+
+absl::Status Vcpu::LoadRoot() {
+  ReleaseRoot();
+  absl::StatusOr<RootRef> root = vm_.tdp.LoadRoot(/*as_id=*/0, table_cache_);
+  if (!root.ok()) return root.status();
+  root_ = std::move(*root);
+  // A new root starts with an empty TLB (TLB-04).
+  vm_.tlb.CountVcpuFlush(FlushReason::kRoot);
+  return absl::OkStatus();
+}
+
+// Word-wise relaxed atomics: a migration copies this memory while the guest
+// writes it, and either sees the old or the new word.
+void Vcpu::Perform(const TlbEntry& entry, Gpa gpa, AccessKind kind,
+                   uint64_t* word) {
+  if (entry.host == nullptr) {
+    if (kind != AccessKind::kWrite) *word = 0;
+    return;
+  }
+  const uint64_t offset = gpa - ToGpa(entry.base_gfn);
+  std::atomic_ref<uint64_t> memory(
+      *reinterpret_cast<uint64_t*>(entry.host + (offset & ~uint64_t{7})));
+  if (kind == AccessKind::kWrite) {
+    memory.store(*word, std::memory_order_relaxed);
+  } else {
+    *word = memory.load(std::memory_order_relaxed);
+  }
+}
+
+}  // namespace mmu

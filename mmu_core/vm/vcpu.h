@@ -1,0 +1,110 @@
+// A virtual CPU: its TLB, its root, and the loop that turns a guest's access
+// into a translation, faulting as often as it takes.
+//
+// The life of one access, and of the fault it may cause:
+//
+//   1. Access opens an access section (tlb/vcpu_gate.h). A pending request
+//      (flush, new root) is carried out first.
+//   2. The TLB has a translation that allows the access: the bytes are read or
+//      written, the section closes. Done.
+//   3. Otherwise HardwareWalk walks the tables. If they allow it, the
+//      translation goes into the TLB, and on with 2.
+//   4. Otherwise the section closes, the vCPU leaves guest mode, and
+//      HandleFault (vm/fault_handler.h) looks for the memslot, tries the fast
+//      page fault, resolves the frame, takes mmu_lock for read and has the TDP
+//      MMU map it. Then from 1 again.
+
+#ifndef MMU_CORE_VM_VCPU_H_
+#define MMU_CORE_VM_VCPU_H_
+
+#include <cstdint>
+
+#include "absl/status/status.h"
+#include "mmu_core/base/access.h"
+#include "mmu_core/base/address.h"
+#include "mmu_core/paging/table_cache.h"
+#include "mmu_core/stats/vcpu_stats.h"
+#include "mmu_core/tdp/tdp_root.h"
+#include "mmu_core/tlb/vcpu_gate.h"
+#include "mmu_core/tlb/vcpu_tlb.h"
+
+namespace mmu {
+
+struct VmState;
+
+enum class AccessOutcome : uint8_t {
+  kDone,      // the guest's memory was read or written
+  kEmulated,  // no memslot there, or a read-only one was written
+  kError,     // the host could not serve it: status() tells why
+};
+
+// Access and the functions marked so are for the one thread that runs the
+// vCPU; stats(), gate() are for all. Thread-compatible otherwise.
+class Vcpu {
+ public:
+  Vcpu(VmState& vm, int index);
+  ~Vcpu();
+  Vcpu(const Vcpu&) = delete;
+  Vcpu& operator=(const Vcpu&) = delete;
+
+  int index() const { return index_; }
+
+  // vCPU thread. Enters or leaves guest mode (TLB-01); not while in an access.
+  void EnterGuest() { gate_.EnterGuest(); }
+  void ExitGuest() { gate_.ExitGuest(); }
+
+  // vCPU thread. One guest access within the 8-byte word at `gpa` rounded
+  // down: a write stores `*word` there, a read or fetch puts what is there
+  // into `*word`. Memory without contents reads as 0.
+  AccessOutcome Access(Gpa gpa, AccessKind kind, uint64_t* word);
+
+  // Why the last Access was kError.
+  const absl::Status& status() const { return status_; }
+
+  // vCPU thread: forget a translation without being asked, as hardware may.
+  VcpuTlb& tlb() { return tlb_; }
+  // vCPU thread, or anybody while the vCPU is parked.
+  const VcpuTlb& tlb() const { return tlb_; }
+  const TdpRoot* root() const { return root_.get(); }
+
+  VcpuStats& stats() { return stats_; }
+  const VcpuStats& stats() const { return stats_; }
+  VcpuGate& gate() { return gate_; }
+  const VcpuGate& gate() const { return gate_; }
+  TableCache& table_cache() { return table_cache_; }
+
+  // vCPU thread: carries out pending requests without an access.
+  void HandleRequests();
+  // vCPU thread: lets go of the root and of all translations.
+  void ReleaseRoot();
+
+ private:
+  absl::Status LoadRoot();
+  bool CanUse(const TlbEntry& entry, AccessKind kind) const {
+    switch (kind) {
+      case AccessKind::kRead:
+        return true;
+      case AccessKind::kWrite:
+        // D not known to be set: walk once more, so that it gets set.
+        return entry.writable && entry.dirty_set;
+      case AccessKind::kExec:
+        return entry.executable;
+    }
+    return false;
+  }
+  static void Perform(const TlbEntry& entry, Gpa gpa, AccessKind kind,
+                      uint64_t* word);
+
+  VmState& vm_;
+  const int index_;
+  VcpuGate gate_;
+  VcpuTlb tlb_;
+  RootRef root_;
+  TableCache table_cache_;
+  VcpuStats stats_;
+  absl::Status status_;
+};
+
+}  // namespace mmu
+
+#endif  // MMU_CORE_VM_VCPU_H_

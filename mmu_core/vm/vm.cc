@@ -1,0 +1,406 @@
+#include "mmu_core/vm/vm.h"
+
+#include <algorithm>
+#include <atomic>
+#include <bit>
+#include <cerrno>
+#include <utility>
+
+#include "absl/strings/str_format.h"
+#include "absl/time/clock.h"
+#include "mmu_core/base/check.h"
+#include "mmu_core/base/error.h"
+#include "mmu_core/memory/memslot_set.h"
+#include "mmu_core/memory/region_request.h"
+#include "mmu_core/sync/rcu.h"
+#include "mmu_core/vm/audit.h"
+#include "mmu_core/vm/dirty_logging.h"
+#include "mmu_core/vm/op_timer.h"
+#include "mmu_core/vm/region_hooks.h"
+#include "mmu_core/vm/vm_state.h"
+
+namespace mmu {
+namespace {
+
+absl::Status Invalid(const char* reason, const char* field,
+                     const std::string& message) {
+  return MakeError(absl::StatusCode::kInvalidArgument, {reason, field, EINVAL},
+                   message);
+}
+
+absl::Status CheckConfig(const VmConfig& config) {
+  if (config.vcpu_count < 1 || config.vcpu_count > kMaxVcpus) {
+    return Invalid("INVALID_VCPU_COUNT", "vcpu_count",
+                   absl::StrFormat("vcpu_count is %d; it is 1 to %d",
+                                   config.vcpu_count, kMaxVcpus));
+  }
+  if (config.root_levels != 4 && config.root_levels != 5) {
+    return Invalid(
+        "INVALID_MMU_OPTION", "root_levels",
+        absl::StrFormat("root_levels is %d; it is 4 or 5", config.root_levels));
+  }
+  if (config.max_page_level > kMaxLeafLevel) {
+    return Invalid("INVALID_MMU_OPTION", "max_page_size",
+                   "max_page_size is above 1 GiB; leafs are 4 KiB, 2 MiB or "
+                   "1 GiB");
+  }
+  return absl::OkStatus();
+}
+
+RegionRequest RequestFor(const MemslotConfig& config) {
+  RegionRequest request;
+  request.slot = static_cast<uint32_t>(config.address_space) << 16 |
+                 (config.slot & 0xffff);
+  request.flags =
+      config.mode == MemslotConfig::Mode::kReadOnly ? kMemslotReadonly : 0;
+  request.gpa = config.gpa;
+  request.size_bytes = config.size_bytes;
+  return request;
+}
+
+absl::Status RangeError(GfnRange range) {
+  return MakeError(
+      absl::StatusCode::kOutOfRange, {"INVALID_RANGE", "range", EINVAL},
+      absl::StrFormat("gfns 0x%x to 0x%x are not all inside memslots; see the "
+                      "VM's list of memslots",
+                      range.start.value(), range.end.value()));
+}
+
+// Whether each gfn of `range` lies in a slot of `set`.
+bool Covered(const MemslotSet& set, GfnRange range) {
+  Gfn next = range.start;
+  for (const Memslot* slot : set.SlotsIn(range)) {
+    if (slot->base_gfn > next) return false;
+    next = std::max(next, slot->range().end);
+  }
+  return next >= range.end;
+}
+
+}  // namespace
+
+absl::StatusOr<std::unique_ptr<Vm>> Vm::Create(const VmConfig& config) {
+  if (absl::Status s = CheckConfig(config); !s.ok()) return s;
+  std::unique_ptr<Vm> vm(
+      new Vm(std::make_unique<VmState>(config, TablePool::Process())));
+  for (const MemslotConfig& slot : config.memslots) {
+    if (absl::Status s = vm->SetMemslot(slot); !s.ok()) return s;
+  }
+  return vm;
+}
+
+Vm::Vm(std::unique_ptr<VmState> state) : state_(std::move(state)) {}
+Vm::~Vm() = default;
+
+const VmConfig& Vm::config() const { return state_->config; }
+
+absl::Status Vm::SetMemslot(const MemslotConfig& config) {
+  VmState& vm = *state_;
+  if (config.slot > 0xffff || config.address_space < 0 ||
+      config.address_space >= vm.slots.address_spaces()) {
+    return Invalid(
+        "INVALID_SLOT", "slot",
+        absl::StrFormat("slot %d of address space %d: slots are 0 "
+                        "to %d, address spaces 0 to %d",
+                        config.slot, config.address_space, kUserMemslots - 1,
+                        vm.slots.address_spaces() - 1));
+  }
+  MutexLock lock(vm.slots.slots_lock);
+  RegionRequest request = RequestFor(config);
+  const Memslot* old_slot =
+      vm.slots.Active(config.address_space).FindById(config.slot);
+  if (old_slot != nullptr) {
+    request.userspace_addr = old_slot->hva;
+    // Logging is switched by StartDirtyLog and StopDirtyLog only.
+    if (config.size_bytes != 0) {
+      request.flags |= old_slot->flags & kMemslotLogDirtyPages;
+    }
+  }
+  // The rules of the request alone come before any memory is asked for.
+  if (absl::Status s = CheckRegionRequest(request, vm.slots.address_spaces());
+      !s.ok()) {
+    return s;
+  }
+  if (old_slot == nullptr && config.size_bytes != 0) {
+    absl::StatusOr<std::shared_ptr<Backing>> backing =
+        vm.memory.Allocate({.kind = config.backing,
+                            .size_bytes = config.size_bytes,
+                            .host_page_level = config.host_page_level});
+    if (!backing.ok()) return backing.status();
+    request.userspace_addr = (*backing)->hva();
+    request.backing = std::move(*backing);
+  }
+  RegionHooks hooks(vm, /*cost=*/nullptr);
+  if (absl::Status s = vm.slots.SetRegion(request, hooks); !s.ok()) return s;
+
+  const auto key = std::make_pair(config.address_space, config.slot);
+  if (config.size_bytes == 0) {
+    vm.slot_configs.erase(key);
+    if (config.address_space == 0) vm.logs.Remove(config.slot);
+  } else if (const auto it = vm.slot_configs.find(key);
+             it != vm.slot_configs.end()) {
+    it->second.gpa = config.gpa;  // all else is fixed for its life (SLOT-10)
+  } else {
+    vm.slot_configs[key] = config;
+  }
+  return absl::OkStatus();
+}
+
+std::vector<MemslotInfo> Vm::Memslots() const {
+  VmState& vm = *state_;
+  MutexLock lock(vm.slots.slots_lock);
+  std::vector<MemslotInfo> infos;
+  for (const auto& [key, config] : vm.slot_configs) {
+    const MemslotSet& set = vm.slots.Active(key.first);
+    const Memslot* slot = set.FindById(key.second);
+    MMU_CHECK(slot != nullptr);
+    infos.push_back(
+        {.config = config,
+         .generation = set.generation(),
+         .dirty_log_enabled = slot->dirty_log_enabled(),
+         .has_contents = config.backing != BackingKind::kMetadataOnly});
+  }
+  return infos;
+}
+
+GpaSpace Vm::GuestSpace() const {
+  RcuReadGuard rcu;
+  std::vector<GfnRange> ranges;
+  for (const Memslot* slot : state_->slots.Active(0).slots()) {
+    if (!slot->readonly() && !slot->invalid()) ranges.push_back(slot->range());
+  }
+  absl::StatusOr<GpaSpace> space = GpaSpace::Create(std::move(ranges));
+  MMU_CHECK(space.ok());  // slots never overlap
+  return *space;
+}
+
+absl::Status Vm::StartWorkload(WorkloadOptions options) {
+  return state_->runner.Start(std::move(options));
+}
+void Vm::StopWorkload() { state_->runner.Stop(); }
+bool Vm::WaitWorkload(absl::Duration timeout) {
+  return state_->runner.Wait(timeout);
+}
+absl::StatusOr<WorkloadProgress> Vm::Workload() const {
+  return state_->runner.Progress();
+}
+void Vm::PauseVcpus() { state_->runner.Pause(); }
+void Vm::ResumeVcpus() { state_->runner.Resume(); }
+bool Vm::vcpus_paused() const { return state_->runner.paused(); }
+
+absl::Status Vm::ReadMemory(Gpa gpa, absl::Span<std::byte> out) const {
+  if (gpa.value() % 8 != 0 || out.size() % 8 != 0) {
+    return Invalid("UNALIGNED", "gpa_bytes",
+                   absl::StrFormat("gpa 0x%x, %d bytes: both are multiples of "
+                                   "8",
+                                   gpa.value(), out.size()));
+  }
+  // The section keeps the slots and so their memory (SLOT-24).
+  RcuReadGuard rcu;
+  const MemslotSet& set = state_->slots.Active(0);
+  size_t done = 0;
+  while (done < out.size()) {
+    const Gpa at = gpa + done;
+    const Memslot* slot = set.FindByGfn(ToGfn(at));
+    if (slot == nullptr) {
+      return MakeError(
+          absl::StatusCode::kOutOfRange, {"GPA_OUT_OF_RANGE", "extents", 0},
+          absl::StrFormat("gpa 0x%x is in no memslot; read only what the VM's "
+                          "memslots cover",
+                          at.value()));
+    }
+    if (!slot->backing->has_contents()) {
+      return MakeError(absl::StatusCode::kFailedPrecondition,
+                       {"NO_CONTENTS", "extents", 0},
+                       absl::StrFormat("slot %d has a metadata-only backing: "
+                                       "its pages have no contents",
+                                       slot->id));
+    }
+    const uint64_t in_slot = at - ToGpa(slot->base_gfn);
+    const size_t bytes = std::min<uint64_t>(
+        out.size() - done, (slot->npages << kPageShift) - in_slot);
+    auto* from = reinterpret_cast<uint64_t*>(
+        slot->backing->PointerTo(slot->hva) + in_slot);
+    auto* to = reinterpret_cast<uint64_t*>(out.data() + done);
+    for (size_t i = 0; i < bytes / 8; ++i) {
+      to[i] =
+          std::atomic_ref<uint64_t>(from[i]).load(std::memory_order_relaxed);
+    }
+    done += bytes;
+  }
+  return absl::OkStatus();
+}
+
+absl::Status Vm::StartDirtyLog(const DirtyLogConfig& config, MmuCost* cost) {
+  OpTimer timer(cost, &state_->counters.dirty_log_start);
+  return mmu::StartDirtyLog(*state_, config, timer.cost());
+}
+
+absl::StatusOr<StopResult> Vm::StopDirtyLog(const std::vector<uint32_t>& slots,
+                                            Recover recover, Unacked unacked,
+                                            MmuCost* cost) {
+  OpTimer timer(cost, nullptr);
+  return mmu::StopDirtyLog(
+      *state_, slots,
+      recover == Recover::kYes ? RecoverOnStop::kYes : RecoverOnStop::kNo,
+      unacked == Unacked::kDiscard ? DiscardUnacked::kYes : DiscardUnacked::kNo,
+      timer.cost());
+}
+
+std::vector<DirtyLogInfo> Vm::DirtyLogs() const {
+  std::vector<DirtyLogInfo> infos;
+  for (const auto& log : state_->logs.All()) infos.push_back(log->Info());
+  return infos;
+}
+
+absl::StatusOr<SealResult> Vm::SealDirtyLog(uint32_t slot, MmuCost* cost) {
+  OpTimer timer(cost, &state_->counters.dirty_log_seal);
+  const std::shared_ptr<EpochLog> log = state_->logs.Find(slot);
+  if (log == nullptr) return DirtyLogOff(slot);
+  const SealResult result = log->Seal(absl::Now());
+  state_->counters.harvested_pages.fetch_add(
+      result.dirty_page_count - result.merged_page_count,
+      std::memory_order_relaxed);
+  return result;
+}
+
+absl::Status Vm::ReadDirtyLog(uint32_t slot, uint64_t epoch,
+                              uint64_t first_page,
+                              absl::Span<uint64_t> words) const {
+  const std::shared_ptr<EpochLog> log = state_->logs.Find(slot);
+  if (log == nullptr) return DirtyLogOff(slot);
+  return log->Read(epoch, first_page, words);
+}
+
+absl::StatusOr<ClearResult> Vm::ClearDirtyLog(uint32_t slot, uint64_t epoch,
+                                              uint64_t first_page,
+                                              uint64_t page_count,
+                                              absl::Span<const uint64_t> mask,
+                                              MmuCost* cost) {
+  OpTimer timer(cost, &state_->counters.dirty_log_clear);
+  return mmu::ClearDirtyLog(*state_, slot, epoch, first_page, page_count, mask,
+                            timer.cost());
+}
+
+absl::StatusOr<Vm::Recovered> Vm::RecoverHugePages(
+    const std::vector<GfnRange>& ranges, MmuCost* cost) {
+  OpTimer timer(cost, nullptr);
+  VmState& vm = *state_;
+  MutexLock lock(vm.slots.slots_lock);
+  const MemslotSet& set = vm.slots.Active(0);
+  std::vector<std::pair<const Memslot*, GfnRange>> work;
+  if (ranges.empty()) {
+    for (const Memslot* slot : set.slots())
+      work.push_back({slot, slot->range()});
+  }
+  for (const GfnRange range : ranges) {
+    if (range.empty() || !Covered(set, range)) return RangeError(range);
+    for (const Memslot* slot : set.SlotsIn(range))
+      work.push_back({slot, range});
+  }
+  for (const auto& [slot, range] : work) {
+    if (slot->dirty_log_enabled()) {
+      return MakeError(absl::StatusCode::kFailedPrecondition,
+                       {"DIRTY_LOG_ACTIVE", "ranges", EBUSY},
+                       absl::StrFormat("slot %d logs dirty pages, which needs "
+                                       "small pages; stop its dirty log first",
+                                       slot->id));
+    }
+  }
+  Recovered recovered;
+  for (const auto& [slot, range] : work) {
+    MmuReadLocked mmu(vm.mmu_lock, LockOp::kRecover, timer.cost());
+    const RecoverOutcome outcome =
+        vm.tdp.Recover(mmu, *slot, range, timer.cost());
+    recovered.to_2m_count += outcome.to_2m_count;
+    recovered.to_1g_count += outcome.to_1g_count;
+  }
+  return recovered;
+}
+
+absl::StatusOr<AgeResult> Vm::Age(GfnRange range, AgeMode mode, MmuCost* cost) {
+  OpTimer timer(cost, &state_->counters.aging);
+  VmState& vm = *state_;
+  {
+    RcuReadGuard rcu;
+    if (range.empty() || !Covered(vm.slots.Active(0), range)) {
+      return RangeError(range);
+    }
+  }
+  AgeResult result;
+  result.young.resize((range.pages() + 63) / 64);
+  vm.tdp.Age(/*as_id=*/0, range, mode, result, timer.cost());
+  vm.counters.aged_young.fetch_add(result.young_page_count,
+                                   std::memory_order_relaxed);
+  vm.counters.aged_old.fetch_add(result.old_page_count,
+                                 std::memory_order_relaxed);
+  return result;
+}
+
+VmStatsSnapshot Vm::Stats() const {
+  const VmState& vm = *state_;
+  const FlushMetrics flush = vm.tlb.Snapshot();
+  VmStatsSnapshot stats;
+  stats.remote_tlb_flush = flush.remote_tlb_flush;
+  stats.remote_tlb_flush_requests = flush.remote_tlb_flush_requests;
+  stats.pages_4k = vm.counters.Leafs(Level::k4K);
+  stats.pages_2m = vm.counters.Leafs(Level::k2M);
+  stats.pages_1g = vm.counters.Leafs(Level::k1G);
+  stats.table_pages = vm.counters.Tables();
+  stats.guest_memory_bytes =
+      static_cast<int64_t>(vm.slots.total_pages() << kPageShift);
+  return stats;
+}
+
+std::vector<VcpuStatsSnapshot> Vm::VcpuStats() const {
+  std::vector<VcpuStatsSnapshot> all;
+  for (const auto& vcpu : state_->vcpus)
+    all.push_back(vcpu->stats().Snapshot());
+  return all;
+}
+
+MmuMetrics Vm::Metrics() const {
+  const VmState& vm = *state_;
+  const MmuCounters& counters = vm.counters;
+  MmuMetrics m;
+  m.lock = vm.mmu_lock.Snapshot();
+  m.flush = vm.tlb.Snapshot();
+  for (const Level from : {Level::k2M, Level::k1G}) {
+    for (int t = 0; t < kSplitTriggers; ++t) {
+      m.splits[ToInt(from) - 2][t] =
+          counters.Splits(from, static_cast<SplitTrigger>(t));
+    }
+    m.recoveries[ToInt(from) - 2] = counters.Recoveries(from);
+  }
+  for (int r = 0; r < kSplitFailures; ++r) {
+    m.split_failures[r] = counters.SplitFailures(static_cast<SplitFailure>(r));
+  }
+  for (const auto& vcpu : vm.vcpus) m.vcpus.Add(vcpu->stats().Snapshot());
+  m.dirty_pages = m.vcpus.dirty_pages;
+  m.harvested_pages = counters.harvested_pages.load(std::memory_order_relaxed);
+  m.cleared_pages = counters.cleared_pages.load(std::memory_order_relaxed);
+  for (const auto& log : vm.logs.All()) {
+    m.unacked_epochs += log->unacked_page_count() != 0;
+  }
+  m.aged_young = counters.aged_young.load(std::memory_order_relaxed);
+  m.aged_old = counters.aged_old.load(std::memory_order_relaxed);
+  m.split_chunk = counters.split_chunk.Snapshot();
+  m.dirty_log_start = counters.dirty_log_start.Snapshot();
+  m.dirty_log_seal = counters.dirty_log_seal.Snapshot();
+  m.dirty_log_clear = counters.dirty_log_clear.Snapshot();
+  m.aging = counters.aging.Snapshot();
+  for (size_t i = 0; i < m.split_throttled.size(); ++i) {
+    m.split_throttled[i] = absl::Nanoseconds(
+        counters.split_throttled_nanos[i].load(std::memory_order_relaxed));
+  }
+  return m;
+}
+
+AuditReport Vm::Audit() {
+  const bool was_paused = vcpus_paused();
+  if (!was_paused) PauseVcpus();
+  AuditReport report = AuditVm(*state_);
+  if (!was_paused) ResumeVcpus();
+  return report;
+}
+
+}  // namespace mmu

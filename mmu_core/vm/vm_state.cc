@@ -1,0 +1,46 @@
+#include "mmu_core/vm/vm_state.h"
+
+#include <cstdint>
+#include <memory>
+
+namespace mmu {
+namespace {
+
+// Guest-physical addresses have at most 52 bits (TRM-06); a root of four levels
+// addresses 48 of them.
+uint64_t MaxGfn(const VmConfig& config) {
+  const int address_bits = config.root_levels == 5 ? 52 : 48;
+  return (uint64_t{1} << (address_bits - kPageShift)) - 1;
+}
+
+}  // namespace
+
+VmState::VmState(const VmConfig& vm_config, TablePool& table_pool)
+    : config(vm_config),
+      pool(table_pool),
+      slots({.max_gfn = MaxGfn(vm_config),
+             .address_spaces = 2,
+             .invalidations = &invalidations}),
+      tdp({.format = vm_config.format == EntryFormat::kEpt ? SpteFormat::Ept()
+                                                           : SpteFormat::Npt(),
+           .lock = mmu_lock,
+           .tlb = tlb,
+           .pool = table_pool,
+           .counters = counters,
+           .invalidations = invalidations},
+          {.root_level =
+               vm_config.root_levels == 5 ? Level::k256T : Level::k512G,
+           .max_page_level = vm_config.max_page_level}),
+      operation_tables(table_pool),
+      runner(vcpus) {
+  for (int i = 0; i < vm_config.vcpu_count; ++i) {
+    vcpus.push_back(std::make_unique<Vcpu>(*this, i));
+  }
+}
+
+VmState::~VmState() {
+  runner.Stop();
+  for (const auto& vcpu : vcpus) vcpu->ReleaseRoot();
+}
+
+}  // namespace mmu

@@ -1,0 +1,59 @@
+// Everything a VM is made of, for the parts of mmu_core that work on it.
+//
+// Members are in the order of construction; each uses only those above it.
+
+#ifndef MMU_CORE_VM_VM_STATE_H_
+#define MMU_CORE_VM_VM_STATE_H_
+
+#include <map>
+#include <memory>
+#include <utility>
+#include <vector>
+
+#include "absl/base/thread_annotations.h"
+#include "mmu_core/dirty/dirty_log_types.h"
+#include "mmu_core/memory/host_memory.h"
+#include "mmu_core/memory/invalidate_sequence.h"
+#include "mmu_core/memory/memslot_table.h"
+#include "mmu_core/paging/table_cache.h"
+#include "mmu_core/paging/table_pool.h"
+#include "mmu_core/stats/mmu_counters.h"
+#include "mmu_core/sync/mmu_lock.h"
+#include "mmu_core/tdp/tdp_mmu.h"
+#include "mmu_core/tlb/remote_flush.h"
+#include "mmu_core/vm/dirty_logging.h"
+#include "mmu_core/vm/vcpu.h"
+#include "mmu_core/vm/vm_config.h"
+#include "mmu_core/vm/workload_runner.h"
+
+namespace mmu {
+
+// Thread-safe as its members are.
+struct VmState {
+  VmState(const VmConfig& vm_config, TablePool& table_pool);
+  ~VmState();
+
+  const VmConfig config;
+  TablePool& pool;
+  MmuCounters counters;
+  MmuLock mmu_lock;
+  RemoteTlb tlb;
+  InvalidationGate invalidations;
+  HostMemory memory;
+  MemslotTable slots;
+  TdpMmu tdp;
+
+  EpochLogs logs;
+  // How each slot was asked for, by (address space, id).
+  std::map<std::pair<int, uint32_t>, MemslotConfig> slot_configs
+      ABSL_GUARDED_BY(slots.slots_lock);
+  // Tables for operations under slots_lock; topped up without mmu_lock.
+  TableCache operation_tables ABSL_GUARDED_BY(slots.slots_lock);
+
+  std::vector<std::unique_ptr<Vcpu>> vcpus;  // constant after construction
+  WorkloadRunner runner;
+};
+
+}  // namespace mmu
+
+#endif  // MMU_CORE_VM_VM_STATE_H_

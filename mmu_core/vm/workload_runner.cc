@@ -1,0 +1,210 @@
+#include "mmu_core/vm/workload_runner.h"
+
+#include <algorithm>
+#include <chrono>
+#include <utility>
+
+#include "absl/strings/str_format.h"
+#include "mmu_core/base/clock.h"
+#include "mmu_core/base/error.h"
+#include "mmu_core/guest/rate_limiter.h"
+#include "mmu_core/guest/stamp.h"
+
+namespace mmu {
+
+absl::Status WorkloadRunner::Start(WorkloadOptions options) {
+  MutexLock control(control_mu_);
+  if (options.sources.empty() || options.sources.size() > vcpus_.size()) {
+    return MakeError(
+        absl::StatusCode::kInvalidArgument,
+        {"INVALID_VCPU_COUNT", "vcpu_count", 0},
+        absl::StrFormat("a workload for %d vCPUs: this VM has %d; ask for 1 to "
+                        "%d",
+                        options.sources.size(), vcpus_.size(), vcpus_.size()));
+  }
+  if (options.accesses_per_second < 0) {
+    return MakeError(absl::StatusCode::kInvalidArgument,
+                     {"INVALID_PATTERN", "accesses_per_second", 0},
+                     absl::StrFormat("accesses_per_second is %d; it is 0 (no "
+                                     "limit) or positive",
+                                     options.accesses_per_second));
+  }
+  {
+    MutexLock lock(mu_);
+    if (running_ != 0) {
+      return MakeError(absl::StatusCode::kFailedPrecondition,
+                       {"WORKLOAD_RUNNING", "", 0},
+                       "a workload is running on this VM already; stop it "
+                       "first");
+    }
+  }
+  JoinLocked();
+  options_ = std::move(options);
+  const size_t count = options_.sources.size();
+  {
+    MutexLock lock(mu_);
+    ever_started_ = true;
+    running_ = static_cast<int>(count);
+    parked_ = 0;
+    progress_ = WorkloadProgress();
+    at_start_ = SumStats();
+    started_ = absl::Now();
+  }
+  control_.fetch_and(~kStop);
+  for (size_t i = 0; i < count; ++i) {
+    threads_.emplace_back([this, i] { Run(*vcpus_[i], *options_.sources[i]); });
+  }
+  return absl::OkStatus();
+}
+
+void WorkloadRunner::Run(Vcpu& vcpu, AccessSource& source) {
+  RateLimiter limiter(Clock::Real(),
+                      static_cast<double>(options_.accesses_per_second));
+  const absl::Time deadline = absl::Now() + options_.max_duration;
+  absl::Status status;
+  bool more = true;
+  while (more && MayRun()) {
+    if (options_.max_duration != absl::InfiniteDuration() &&
+        absl::Now() >= deadline) {
+      break;
+    }
+    // A guest limited to a few accesses per second takes them one by one.
+    const int64_t rate = options_.accesses_per_second;
+    const int batch =
+        rate == 0
+            ? kBatch
+            : static_cast<int>(std::clamp<int64_t>(rate / 100, 1, kBatch));
+    if (const int64_t nanos = limiter.Reserve(batch); nanos > 0) {
+      Doze(absl::Nanoseconds(nanos));
+      if (control_.load(std::memory_order_relaxed) == kStop) break;
+    }
+    vcpu.EnterGuest();
+    for (int i = 0; i < batch; ++i) {
+      if (control_.load(std::memory_order_relaxed) != 0) break;
+      GuestAccess access;
+      if (!source.Next(&access)) {
+        status = source.status();
+        more = false;
+        break;
+      }
+      uint64_t word = MakeStamp(static_cast<uint32_t>(vcpu.index()),
+                                vcpu.stats().writes.Get() + 1);
+      if (vcpu.Access(Gpa(access.address_bytes), access.kind, &word) ==
+          AccessOutcome::kError) {
+        status = vcpu.status();
+        more = false;
+        break;
+      }
+    }
+    vcpu.ExitGuest();
+  }
+  Finish(status);
+}
+
+bool WorkloadRunner::MayRun() {
+  if (control_.load(std::memory_order_acquire) == 0) return true;
+  MutexLock lock(mu_);
+  ++parked_;
+  changed_.NotifyAll();
+  while (control_.load() == kPaused) changed_.Wait(mu_);
+  --parked_;
+  return (control_.load() & kStop) == 0;
+}
+
+void WorkloadRunner::Doze(absl::Duration duration) {
+  const absl::Time until = absl::Now() + duration;
+  MutexLock lock(mu_);
+  while (control_.load() == 0) {
+    const absl::Duration left = until - absl::Now();
+    if (left <= absl::ZeroDuration()) return;
+    changed_.WaitFor(mu_, absl::ToChronoNanoseconds(left));
+  }
+}
+
+void WorkloadRunner::Finish(const absl::Status& status) {
+  MutexLock lock(mu_);
+  if (!status.ok() && progress_.error.ok()) progress_.error = status;
+  // One vCPU that cannot go on ends the workload: the guest as a whole has
+  // failed.
+  if (!status.ok()) control_.fetch_or(kStop);
+  if (--running_ == 0) {
+    progress_.running = absl::Now() - started_;
+    progress_.stats = SumStats().Since(at_start_);
+    progress_.state = !progress_.error.ok() ? WorkloadProgress::State::kFailed
+                      : (control_.load() & kStop) != 0
+                          ? WorkloadProgress::State::kStopped
+                          : WorkloadProgress::State::kDone;
+  }
+  changed_.NotifyAll();
+}
+
+void WorkloadRunner::Stop() {
+  MutexLock control(control_mu_);
+  {
+    MutexLock lock(mu_);
+    control_.fetch_or(kStop);
+    changed_.NotifyAll();
+  }
+  JoinLocked();
+  control_.fetch_and(~kStop);
+}
+
+void WorkloadRunner::JoinLocked() {
+  for (std::thread& thread : threads_) thread.join();
+  threads_.clear();
+}
+
+bool WorkloadRunner::Wait(absl::Duration timeout) {
+  const absl::Time until = absl::Now() + timeout;
+  MutexLock lock(mu_);
+  while (running_ != 0) {
+    const absl::Duration left = until - absl::Now();
+    if (left <= absl::ZeroDuration()) return false;
+    changed_.WaitFor(mu_,
+                     absl::ToChronoNanoseconds(std::min(left, absl::Hours(1))));
+  }
+  return true;
+}
+
+absl::StatusOr<WorkloadProgress> WorkloadRunner::Progress() const {
+  MutexLock lock(mu_);
+  if (!ever_started_) {
+    return MakeError(absl::StatusCode::kFailedPrecondition,
+                     {"WORKLOAD_NOT_RUNNING", "", 0},
+                     "no workload was ever started on this VM; start one");
+  }
+  WorkloadProgress progress = progress_;
+  if (running_ != 0) {
+    progress.stats = SumStats().Since(at_start_);
+    progress.running = absl::Now() - started_;
+  }
+  progress.paused = paused();
+  return progress;
+}
+
+// A thread that is not parked is between two looks at control_, or has ended;
+// it parks (or ends) after at most one access, because each access is preceded
+// by a look. mu_ then orders everything that thread did before what the caller
+// does next.
+void WorkloadRunner::Pause() {
+  MutexLock control(control_mu_);
+  MutexLock lock(mu_);
+  control_.fetch_or(kPaused);
+  changed_.NotifyAll();
+  while (parked_ != running_) changed_.Wait(mu_);
+}
+
+void WorkloadRunner::Resume() {
+  MutexLock control(control_mu_);
+  MutexLock lock(mu_);
+  control_.fetch_and(~kPaused);
+  changed_.NotifyAll();
+}
+
+VcpuStatsSnapshot WorkloadRunner::SumStats() const {
+  VcpuStatsSnapshot sum;
+  for (const auto& vcpu : vcpus_) sum.Add(vcpu->stats().Snapshot());
+  return sum;
+}
+
+}  // namespace mmu

@@ -1,0 +1,78 @@
+// Runs a workload: one thread per vCPU that takes part, which can be paused,
+// slowed down and stopped.
+
+#ifndef MMU_CORE_VM_WORKLOAD_RUNNER_H_
+#define MMU_CORE_VM_WORKLOAD_RUNNER_H_
+
+#include <atomic>
+#include <cstdint>
+#include <memory>
+#include <thread>
+#include <vector>
+
+#include "absl/base/thread_annotations.h"
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "absl/time/time.h"
+#include "mmu_core/sync/mutex.h"
+#include "mmu_core/vm/vcpu.h"
+#include "mmu_core/vm/workload.h"
+
+namespace mmu {
+
+// States: idle -> running -> ended (done, stopped or failed) -> running ...
+// Pausing is independent of them: it holds whatever runs or will run.
+// Thread-safe.
+class WorkloadRunner {
+ public:
+  explicit WorkloadRunner(std::vector<std::unique_ptr<Vcpu>>& vcpus)
+      : vcpus_(vcpus) {}
+  ~WorkloadRunner() { Stop(); }
+  WorkloadRunner(const WorkloadRunner&) = delete;
+  WorkloadRunner& operator=(const WorkloadRunner&) = delete;
+
+  // As the Vm functions.
+  absl::Status Start(WorkloadOptions options);
+  void Stop();
+  bool Wait(absl::Duration timeout);
+  absl::StatusOr<WorkloadProgress> Progress() const;
+  void Pause();
+  void Resume();
+  bool paused() const { return (control_.load() & kPaused) != 0; }
+
+ private:
+  // Bits of control_, which vCPU threads look at between accesses.
+  static constexpr uint32_t kStop = 1;
+  static constexpr uint32_t kPaused = 2;
+  // Accesses between two looks at the rate limit and the time limit.
+  static constexpr int kBatch = 256;
+
+  void Run(Vcpu& vcpu, AccessSource& source);
+  // Parks while paused. False: stop.
+  bool MayRun();
+  void Doze(absl::Duration duration);
+  void Finish(const absl::Status& status);
+  void JoinLocked() ABSL_EXCLUSIVE_LOCKS_REQUIRED(control_mu_);
+  VcpuStatsSnapshot SumStats() const;
+
+  std::vector<std::unique_ptr<Vcpu>>& vcpus_;
+  std::atomic<uint32_t> control_{0};
+
+  // Serialises Start, Stop, Pause and Resume. Outer of mu_.
+  Mutex control_mu_;
+
+  mutable Mutex mu_;  // leaf
+  CondVar changed_;
+  WorkloadOptions options_;  // constant while threads run
+  std::vector<std::thread> threads_ ABSL_GUARDED_BY(control_mu_);
+  int running_ ABSL_GUARDED_BY(mu_) = 0;  // threads not yet ended
+  int parked_ ABSL_GUARDED_BY(mu_) = 0;   // of these, parked by Pause
+  bool ever_started_ ABSL_GUARDED_BY(mu_) = false;
+  WorkloadProgress progress_ ABSL_GUARDED_BY(mu_);
+  VcpuStatsSnapshot at_start_ ABSL_GUARDED_BY(mu_);
+  absl::Time started_ ABSL_GUARDED_BY(mu_);
+};
+
+}  // namespace mmu
+
+#endif  // MMU_CORE_VM_WORKLOAD_RUNNER_H_
