@@ -9,41 +9,43 @@ namespace mmu {
 namespace {
 
 // The store-buffer litmus: each thread stores to its own variable and then
-// loads the other's. Without barriers both may load 0, and do so within a few
-// thousand rounds.
+// loads the other's; without barriers both may load the old value. A delay that
+// changes from round to round makes the two meet at every possible distance.
 // Covers: TLB-11
 TEST(AsymmetricBarrierTest, TwoThreadsNeverBothMissTheOthersStore) {
-  constexpr int kRounds = 20'000;
+  constexpr int kRounds = 10'000;
   alignas(64) static std::atomic<int> x;
   alignas(64) static std::atomic<int> y;
-  alignas(64) static std::atomic<int> round;
+  alignas(64) static std::atomic<int> started;
   alignas(64) static std::atomic<int> finished;
-  x = y = round = finished = 0;
-  static int light_saw = 0;
+  int light_saw = 0;  // ordered by `finished`
 
-  const auto wait_for = [](const std::atomic<int>& what, int value) {
+  const auto await = [](const std::atomic<int>& what, int value) {
     for (int i = 0; what.load(std::memory_order_acquire) != value; ++i) {
-      if (i > 1'000) std::this_thread::yield();
+      if (i > 10'000) std::this_thread::yield();
     }
   };
   std::thread light([&] {
-    for (int r = 1; r <= kRounds; ++r) {
-      wait_for(round, r);
+    for (int round = 1; round <= kRounds; ++round) {
+      await(started, round);
       x.store(1, kBarrierOrder);
       LightBarrier();
       light_saw = y.load(kBarrierOrder);
-      finished.store(r, std::memory_order_release);
+      finished.store(round, std::memory_order_release);
     }
   });
   int both_missed = 0;
-  for (int r = 1; r <= kRounds; ++r) {
+  for (int round = 1; round <= kRounds; ++round) {
     x.store(0, std::memory_order_relaxed);
     y.store(0, std::memory_order_relaxed);
-    round.store(r, std::memory_order_release);
+    started.store(round, std::memory_order_seq_cst);
+    for (int i = 0; i < round * 7 % 512; ++i) {
+      std::atomic_signal_fence(std::memory_order_seq_cst);
+    }
     y.store(1, kBarrierOrder);
     HeavyBarrier();
     const int heavy_saw = x.load(kBarrierOrder);
-    wait_for(finished, r);
+    await(finished, round);
     if (heavy_saw == 0 && light_saw == 0) ++both_missed;
   }
   light.join();
