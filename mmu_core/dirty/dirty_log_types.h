@@ -32,7 +32,6 @@ struct DirtyLogInfo {
   uint32_t slot = 0;
   uint64_t open_epoch = 0;          // the epoch that new dirty pages belong to
   uint64_t sealed_epoch = 0;        // 0 if none was sealed yet
-  uint64_t open_page_count = 0;     // pages dirty in the open epoch
   uint64_t unacked_page_count = 0;  // sealed pages not yet cleared
   absl::Time sealed_at;             // of the oldest un-acked seal; else
                                     // InfiniteFuture

@@ -94,7 +94,6 @@ DirtyLogInfo EpochLog::Info() const {
   MutexLock lock(mu_);
   DirtyLogInfo info;
   info.slot = slot_;
-  info.open_page_count = open_->CountDirty();
   info.open_epoch = open_epoch_;
   info.sealed_epoch = open_epoch_ - 1;
   info.unacked_page_count = unacked_;

@@ -3,8 +3,6 @@
 #ifndef MMU_CORE_TDP_YIELD_POINT_H_
 #define MMU_CORE_TDP_YIELD_POINT_H_
 
-#include <time.h>
-
 #include <cstdint>
 #include <optional>
 
@@ -12,15 +10,10 @@
 #include "mmu_core/stats/mmu_cost.h"
 #include "mmu_core/sync/mmu_lock.h"
 #include "mmu_core/sync/rcu.h"
+#include "mmu_core/sync/spin.h"
 #include "mmu_core/tlb/tlb_flush_batch.h"
 
 namespace mmu {
-
-inline int64_t MonotonicNanos() {
-  timespec now;
-  clock_gettime(CLOCK_MONOTONIC, &now);
-  return int64_t{1'000'000'000} * now.tv_sec + now.tv_nsec;
-}
 
 // A walk's hold of mmu_lock and of an RCU section, and its decision when to let
 // go of both: when somebody waits for the lock, or when it was held for

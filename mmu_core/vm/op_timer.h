@@ -9,7 +9,7 @@
 #include "absl/time/time.h"
 #include "mmu_core/stats/latency_histogram.h"
 #include "mmu_core/stats/mmu_cost.h"
-#include "mmu_core/tdp/yield_point.h"
+#include "mmu_core/sync/spin.h"
 
 namespace mmu {
 

@@ -10,7 +10,7 @@
 #include "mmu_core/memory/memslot_set.h"
 #include "mmu_core/sync/mmu_lock.h"
 #include "mmu_core/sync/rcu.h"
-#include "mmu_core/tdp/yield_point.h"
+#include "mmu_core/sync/spin.h"
 #include "mmu_core/vm/vm.h"
 #include "mmu_core/vm/vm_state.h"
 

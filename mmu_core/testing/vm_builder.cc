@@ -1,0 +1,159 @@
+#include "mmu_core/testing/vm_builder.h"
+
+#include <bit>
+#include <cstdlib>
+#include <iostream>
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+#include "absl/strings/str_join.h"
+#include "mmu_core/base/check.h"
+#include "mmu_core/paging/tdp_cursor.h"
+#include "mmu_core/sync/rcu.h"
+
+namespace mmu::testing {
+namespace {
+
+std::string FlagsOf(const SpteFormat& format, Spte spte) {
+  std::string flags;
+  if (format.Allows(spte, AccessKind::kRead)) flags += 'r';
+  if (spte.IsWritable()) {
+    flags += 'w';
+  } else if (format.IsMmuWritable(spte)) {
+    flags += 'm';
+  }
+  if (format.IsAccessed(spte)) flags += 'a';
+  if (format.IsDirty(spte)) flags += 'd';
+  return flags;
+}
+
+GfnRange Everything() { return {Gfn(0), Gfn(uint64_t{1} << 40)}; }
+
+template <typename Fn>
+void ForEachLeaf(const VmState& vm, GfnRange range, Fn fn) {
+  RcuReadGuard rcu;
+  for (TdpRoot* root = vm.tdp.roots().FirstRcu(RootFilter::kValid, 0);
+       root != nullptr;
+       root = vm.tdp.roots().NextRcu(root, RootFilter::kValid, 0)) {
+    for (TdpCursor c(root->table(), root->level(), range, Level::k4K);
+         c.Valid(); c.Next()) {
+      if (c.IsPresentLeaf()) fn(c.gfn(), c.level(), c.old_spte());
+    }
+  }
+}
+
+}  // namespace
+
+std::ostream& operator<<(std::ostream& os, const Mapping& m) {
+  return os << "{0x" << std::hex << m.gfn << std::dec << ", "
+            << PageSizeName(m.level) << ", " << m.flags << "}";
+}
+
+std::vector<Mapping> AllMappings(const VmState& vm) {
+  std::vector<Mapping> all;
+  ForEachLeaf(vm, Everything(), [&](Gfn gfn, Level level, Spte spte) {
+    all.push_back({gfn.value(), level, FlagsOf(vm.tdp.format(), spte)});
+  });
+  return all;
+}
+
+Level LevelOf(const VmState& vm, Gfn gfn) {
+  Level found = Level::k256T;
+  ForEachLeaf(vm, GfnRange::Of(gfn, 1),
+              [&](Gfn, Level level, Spte) { found = level; });
+  return found;
+}
+
+Spte SpteOf(const VmState& vm, Gfn gfn) {
+  Spte found;
+  ForEachLeaf(vm, GfnRange::Of(gfn, 1),
+              [&](Gfn, Level, Spte spte) { found = spte; });
+  return found;
+}
+
+MemslotConfig Slot(uint32_t id, uint64_t gpa_bytes, uint64_t size_bytes,
+                   Level host_page_level, BackingKind backing) {
+  MemslotConfig config;
+  config.slot = id;
+  config.gpa = Gpa(gpa_bytes);
+  config.size_bytes = size_bytes;
+  config.host_page_level = host_page_level;
+  config.backing = backing;
+  return config;
+}
+
+std::unique_ptr<Vm> MakeVm(std::vector<MemslotConfig> slots, int vcpu_count,
+                           EntryFormat format) {
+  VmConfig config;
+  config.format = format;
+  config.vcpu_count = vcpu_count;
+  config.memslots = std::move(slots);
+  absl::StatusOr<std::unique_ptr<Vm>> vm = Vm::Create(config);
+  if (!vm.ok()) std::cerr << vm.status() << "\n";
+  MMU_CHECK(vm.ok());
+  return *std::move(vm);
+}
+
+AccessOutcome Read(Vm& vm, uint64_t gpa_bytes, int vcpu) {
+  uint64_t word = 0;
+  return vm.state().vcpus[vcpu]->Access(Gpa(gpa_bytes), AccessKind::kRead,
+                                        &word);
+}
+
+AccessOutcome Write(Vm& vm, uint64_t gpa_bytes, uint64_t value, int vcpu) {
+  return vm.state().vcpus[vcpu]->Access(Gpa(gpa_bytes), AccessKind::kWrite,
+                                        &value);
+}
+
+uint64_t ReadValue(Vm& vm, uint64_t gpa_bytes, int vcpu) {
+  uint64_t word = 0;
+  MMU_CHECK(vm.state().vcpus[vcpu]->Access(Gpa(gpa_bytes), AccessKind::kRead,
+                                           &word) == AccessOutcome::kDone);
+  return word;
+}
+
+void Touch(Vm& vm, GfnRange range, AccessKind kind, int vcpu) {
+  for (Gfn gfn = range.start; gfn < range.end; gfn += 1) {
+    uint64_t word = gfn.value() + 1;
+    MMU_CHECK(vm.state().vcpus[vcpu]->Access(ToGpa(gfn), kind, &word) ==
+              AccessOutcome::kDone);
+  }
+}
+
+std::vector<uint64_t> PagesOf(absl::Span<const uint64_t> words) {
+  std::vector<uint64_t> pages;
+  for (size_t i = 0; i < words.size(); ++i) {
+    for (uint64_t bits = words[i]; bits != 0; bits &= bits - 1) {
+      pages.push_back(64 * i + std::countr_zero(bits));
+    }
+  }
+  return pages;
+}
+
+std::vector<uint64_t> SealAndList(Vm& vm, uint32_t slot, uint64_t* epoch) {
+  const absl::StatusOr<SealResult> seal =
+      vm.SealDirtyLog(slot, /*cost=*/nullptr);
+  MMU_CHECK(seal.ok());
+  if (epoch != nullptr) *epoch = seal->epoch;
+  const std::shared_ptr<EpochLog> log = vm.state().logs.Find(slot);
+  std::vector<uint64_t> words((log->npages() + 63) / 64);
+  MMU_CHECK(vm.ReadDirtyLog(slot, seal->epoch, 0, absl::MakeSpan(words)).ok());
+  std::vector<uint64_t> pages = PagesOf(words);
+  MMU_CHECK(pages.size() == seal->dirty_page_count);
+  return pages;
+}
+
+std::vector<uint64_t> MaskOf(uint64_t npages,
+                             const std::vector<uint64_t>& pages) {
+  std::vector<uint64_t> words((npages + 63) / 64);
+  for (const uint64_t page : pages) {
+    words[page / 64] |= uint64_t{1} << (page % 64);
+  }
+  return words;
+}
+
+std::string AuditFindings(Vm& vm) {
+  return absl::StrJoin(vm.Audit().violations, "\n");
+}
+
+}  // namespace mmu::testing
