@@ -1,47 +1,60 @@
 #include "mmu_core/testing/fault_injection.h"
 
-#include <atomic>
 #include <cstdint>
+#include <set>
 #include <string>
+#include <utility>
 
 #include "absl/strings/str_format.h"
 #include "mmu_core/base/address.h"
 #include "mmu_core/dirty/mark_dirty.h"
 #include "mmu_core/memory/memslot.h"
+#include "mmu_core/sync/mutex.h"
 
 namespace mmu {
 namespace {
 
-constexpr uint64_t kNone = ~uint64_t{0};
+struct Injector {
+  Mutex mu;
+  uint64_t marks_until_drop ABSL_GUARDED_BY(mu) = 0;  // 0: disarmed
+  // (slot, gfn) of every page that turned dirty since the fault was armed.
+  std::set<std::pair<uint32_t, uint64_t>> seen ABSL_GUARDED_BY(mu);
+  std::string dropped ABSL_GUARDED_BY(mu);
+};
 
-std::atomic<uint64_t> marks_until_drop{0};  // 0: disarmed
-std::atomic<uint32_t> dropped_slot{0};
-std::atomic<uint64_t> dropped_gfn{kNone};
+Injector& TheInjector() {
+  static auto* injector = new Injector;
+  return *injector;
+}
 
 }  // namespace
 
 bool ShouldDropDirtyMark(const Memslot& slot, Gfn gfn) {
-  uint64_t left = marks_until_drop.load();
-  do {
-    if (left == 0) return false;
-  } while (!marks_until_drop.compare_exchange_weak(left, left - 1));
-  if (left != 1) return false;
-  dropped_slot.store(slot.id);
-  dropped_gfn.store(gfn.value());
+  Injector& injector = TheInjector();
+  MutexLock lock(injector.mu);
+  if (injector.marks_until_drop == 0) return false;
+  // The first time a page turns dirty, nobody has copied it yet and a lost
+  // mark might do no harm.
+  if (injector.seen.insert({slot.id, gfn.value()}).second) return false;
+  if (--injector.marks_until_drop != 0) return false;
+  injector.dropped = absl::StrFormat("slot %d gfn 0x%x", slot.id, gfn.value());
   return true;
 }
 
 namespace testing {
 
 void ArmDropOneMark(uint64_t nth) {
-  dropped_gfn.store(kNone);
-  marks_until_drop.store(nth);
+  Injector& injector = TheInjector();
+  MutexLock lock(injector.mu);
+  injector.marks_until_drop = nth;
+  injector.seen.clear();
+  injector.dropped.clear();
 }
 
 std::string DroppedMark() {
-  const uint64_t gfn = dropped_gfn.load();
-  if (gfn == kNone) return "";
-  return absl::StrFormat("slot %d gfn 0x%x", dropped_slot.load(), gfn);
+  Injector& injector = TheInjector();
+  MutexLock lock(injector.mu);
+  return injector.dropped;
 }
 
 }  // namespace testing

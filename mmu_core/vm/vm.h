@@ -40,9 +40,9 @@ struct VmState;  // everything a VM is made of (vm/vm_state.h)
 // named at each function. `cost`, where taken, may be null and is added to.
 class Vm {
  public:
-  // Starts the vCPU threads, parked. Fails with INVALID_ARGUMENT
-  // (INVALID_VCPU_COUNT, INVALID_MMU_OPTION, and as SetMemslot) or
-  // RESOURCE_EXHAUSTED (RESOURCE_EXHAUSTED_MEMORY). Nothing is left behind.
+  // Fails with INVALID_ARGUMENT (INVALID_VCPU_COUNT, INVALID_MMU_OPTION, and as
+  // SetMemslot) or RESOURCE_EXHAUSTED (RESOURCE_EXHAUSTED_MEMORY). Nothing is
+  // left behind. A vCPU's thread exists while a workload runs on it.
   static absl::StatusOr<std::unique_ptr<Vm>> Create(const VmConfig& config);
 
   // Stops the workload and frees everything. No other call may be running.
