@@ -1,0 +1,164 @@
+#include "client/text/error_text.h"
+
+#include <map>
+#include <string>
+
+#include "absl/status/status.h"
+#include "absl/strings/ascii.h"
+#include "absl/strings/str_cat.h"
+#include "absl/strings/str_join.h"
+#include "absl/time/time.h"
+#include "client/mmu_client/error_info.h"
+#include "client/text/units.h"
+
+namespace mmud::client {
+namespace {
+
+// What a person can do about an error, by its reason.
+const std::map<std::string, std::string>& Fixes() {
+  static const auto* const fixes = new std::map<std::string, std::string>{
+      {"VM_NOT_FOUND", "see which VMs there are: mmuctl vm list"},
+      {"VM_EXISTS",
+       "take another name, or delete it first: mmuctl vm delete NAME"},
+      {"MEMSLOT_NOT_FOUND", "see its memslots: mmuctl vm get VM"},
+      {"REGION_OVERLAP", "see which memory is taken: mmuctl vm get VM"},
+      {"MEMSLOT_IMMUTABLE",
+       "delete the memslot and make it anew: mmuctl memslot delete VM SLOT"},
+      {"UNALIGNED", "use multiples of 4KiB"},
+      {"UNALIGNED_CLEAR", "use multiples of 64 pages (256KiB)"},
+      {"GPA_OUT_OF_RANGE", "see what memory there is: mmuctl vm get VM"},
+      {"OPERATION_NOT_FOUND", "see which there are: mmuctl op list"},
+      {"OPERATION_RUNNING",
+       "wait for it or cancel it: mmuctl op list; mmuctl op cancel NAME"},
+      {"OPERATION_DONE", "read its result: mmuctl op get NAME"},
+      {"WORKLOAD_RUNNING", "end it first: mmuctl workload stop VM"},
+      {"WORKLOAD_NOT_RUNNING", "start one: mmuctl workload start VM ..."},
+      {"TRACE_NOT_FOUND",
+       "put the file into the daemon's --trace-dir; names are relative to it"},
+      {"TRACE_CORRUPT",
+       "check the file with mmuctl trace info FILE and record it again"},
+      {"DIRTY_LOG_OFF", "switch it on: mmuctl dirty-log start VM"},
+      {"DIRTY_LOG_ACTIVE", "switch it off first: mmuctl dirty-log stop VM"},
+      {"UNACKED_EPOCH",
+       "harvest first (mmuctl dirty-log harvest VM), or give "
+       "--discard-unacked"},
+      {"EPOCH_MISMATCH", "another client sealed; harvest again"},
+      {"EPOCH_SUPERSEDED", "another client sealed; harvest again"},
+      {"EPOCH_UNKNOWN", "seal first: mmuctl dirty-log get VM --seal"},
+      {"ETAG_MISMATCH",
+       "it changed meanwhile: look at it again and take its new etag"},
+      {"SPLIT_RUNNING",
+       "wait for it or cancel it: mmuctl op list; mmuctl split cancel NAME"},
+      {"NO_CONTENTS", "use a memslot whose backing is not metadata_only"},
+      {"RESOURCE_EXHAUSTED_MEMORY", "use less memory, or delete a VM"},
+      {"LIMIT_EXCEEDED", "see the limits: mmuctl capabilities"},
+      {"INVALID_VCPU_COUNT", "see the limits: mmuctl capabilities"},
+      {"DRAINING", "the daemon is shutting down; try the next one"},
+      {"INSUFFICIENT_HISTORY", "try again a little later"},
+      {"DEBUG_DISABLED", "start the daemon with --enable-debug-service"},
+  };
+  return *fixes;
+}
+
+std::string FixFor(const absl::Status& status, const ErrorInfo& info,
+                   const std::string& address) {
+  if (const auto it = Fixes().find(info.reason); it != Fixes().end()) {
+    return it->second;
+  }
+  if (absl::IsUnavailable(status) && info.reason.empty()) {
+    return absl::StrCat(
+        "is mmud running", address.empty() ? "" : " at " + address,
+        "? Start it with --listen=unix:/PATH and give --address or "
+        "MMUD_ADDRESS");
+  }
+  if (absl::IsDeadlineExceeded(status)) {
+    return "give it more time with --timeout";
+  }
+  if (absl::IsUnimplemented(status)) {
+    return "this daemon does not serve that call: a debug service needs "
+           "--enable-debug-service";
+  }
+  return "";
+}
+
+}  // namespace
+
+ExitCode ExitCodeFor(const absl::Status& status) {
+  switch (status.code()) {
+    case absl::StatusCode::kOk:
+      return kExitOk;
+    case absl::StatusCode::kInvalidArgument:
+    case absl::StatusCode::kOutOfRange:
+      return kExitRefused;
+    case absl::StatusCode::kNotFound:
+      return kExitNotFound;
+    case absl::StatusCode::kAlreadyExists:
+    case absl::StatusCode::kFailedPrecondition:
+    case absl::StatusCode::kAborted:
+      return kExitConflict;
+    case absl::StatusCode::kUnavailable:
+      return kExitUnavailable;
+    case absl::StatusCode::kDeadlineExceeded:
+      return kExitTimeout;
+    case absl::StatusCode::kCancelled:
+      return kExitCancelled;
+    case absl::StatusCode::kResourceExhausted:
+      return kExitExhausted;
+    default:
+      return kExitInternal;
+  }
+}
+
+std::string ExitCodeHelp() {
+  return "exit codes:\n"
+         "   0  done\n"
+         "   1  done, but the result is bad (a broken invariant, a failed "
+         "program)\n"
+         "   2  wrong command line; nothing was sent\n"
+         "   3  the daemon refused a value\n"
+         "   4  no such VM, memslot, operation, trace or file\n"
+         "   5  not in this state: exists already, still running, superseded\n"
+         "   6  no daemon at that address, or it is shutting down\n"
+         "   7  the deadline passed\n"
+         "   8  the operation was cancelled\n"
+         "   9  a limit is reached\n"
+         "  10  internal error, or damaged data\n";
+}
+
+std::string RenderError(const absl::Status& status,
+                        const std::string& address) {
+  const ErrorInfo info = ErrorInfoOf(status);
+  std::string text = absl::StrCat(
+      "error: ",
+      info.message.empty()
+          ? absl::AsciiStrToLower(absl::StatusCodeToString(status.code()))
+          : info.message,
+      "\n");
+  const auto add = [&text](const char* key, const std::string& value) {
+    if (!value.empty()) {
+      absl::StrAppend(&text, "  ", key, ":",
+                      std::string(8 - std::string(key).size(), ' '), value,
+                      "\n");
+    }
+  };
+  for (const FieldViolation& violation : info.field_violations) {
+    add("field", violation.field);
+    add("rule", violation.rule);
+  }
+  for (const std::string& precondition : info.preconditions) {
+    if (precondition != info.message) add("needs", precondition);
+  }
+  if (!info.reason.empty()) {
+    std::string metadata =
+        absl::StrJoin(info.metadata, ", ", absl::PairFormatter("="));
+    if (!metadata.empty()) metadata = absl::StrCat(" (", metadata, ")");
+    add("reason", absl::StrCat(info.reason, metadata));
+  }
+  if (info.retry_delay) {
+    add("retry", absl::StrCat("in ", FormatTime(*info.retry_delay)));
+  }
+  add("fix", FixFor(status, info, address));
+  return text;
+}
+
+}  // namespace mmud::client

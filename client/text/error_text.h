@@ -1,0 +1,46 @@
+// Errors for people, and the exit codes that go with them.
+
+#ifndef CLIENT_TEXT_ERROR_TEXT_H_
+#define CLIENT_TEXT_ERROR_TEXT_H_
+
+#include <string>
+
+#include "absl/status/status.h"
+
+namespace mmud::client {
+
+// Exit codes of the programs of this folder.
+enum ExitCode : int {
+  kExitOk = 0,
+  kExitFailed = 1,       // the work was done and its result is bad
+  kExitUsage = 2,        // the command line is wrong; nothing was sent
+  kExitRefused = 3,      // the daemon refused a value of the request
+  kExitNotFound = 4,     // no such VM, memslot, operation, trace or file
+  kExitConflict = 5,     // not in this state: exists, running, superseded
+  kExitUnavailable = 6,  // no daemon there, or it is shutting down
+  kExitTimeout = 7,      // the deadline passed
+  kExitCancelled = 8,    // the operation was cancelled
+  kExitExhausted = 9,    // a limit of the daemon is reached
+  kExitInternal = 10,    // the daemon or the data is broken
+};
+
+// The code for a status.
+ExitCode ExitCodeFor(const absl::Status& status);
+
+// A table of the codes, for --help.
+std::string ExitCodeHelp();
+
+// What went wrong and what to do about it, in lines:
+//
+//   error: slot 1 overlaps slot 0
+//     field:  memslot.gpa_bytes
+//     rule:   must not lie within another slot
+//     reason: REGION_OVERLAP (errno=EEXIST)
+//     fix:    see which memory is taken: mmuctl memslot list VM
+//
+// `address` is where the daemon was looked for; it may be empty.
+std::string RenderError(const absl::Status& status, const std::string& address);
+
+}  // namespace mmud::client
+
+#endif  // CLIENT_TEXT_ERROR_TEXT_H_

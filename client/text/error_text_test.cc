@@ -1,0 +1,73 @@
+#include "client/text/error_text.h"
+
+#include <set>
+#include <string>
+
+#include "absl/status/status.h"
+#include "absl/strings/str_cat.h"
+#include "client/mmu_client/error_info.h"
+#include "google/rpc/error_details.pb.h"
+#include "google/rpc/status.pb.h"
+#include "gtest/gtest.h"
+
+namespace mmud::client {
+namespace {
+
+TEST(RenderErrorTest, SaysFieldRuleReasonAndFix) {
+  google::rpc::Status status;
+  status.set_code(static_cast<int>(absl::StatusCode::kInvalidArgument));
+  status.set_message("slot 1 overlaps slot 0");
+  google::rpc::ErrorInfo info;
+  info.set_reason("REGION_OVERLAP");
+  info.set_domain("mmud");
+  (*info.mutable_metadata())["errno"] = "EEXIST";
+  status.add_details()->PackFrom(info);
+  google::rpc::BadRequest bad;
+  bad.add_field_violations()->set_field("memslot.gpa_bytes");
+  bad.mutable_field_violations(0)->set_description(
+      "must not lie within another slot");
+  status.add_details()->PackFrom(bad);
+  EXPECT_EQ(RenderError(FromRpcStatus(status), ""),
+            "error: slot 1 overlaps slot 0\n"
+            "  field:   memslot.gpa_bytes\n"
+            "  rule:    must not lie within another slot\n"
+            "  reason:  REGION_OVERLAP (errno=EEXIST)\n"
+            "  fix:     see which memory is taken: mmuctl vm get VM\n");
+}
+
+TEST(RenderErrorTest, DaemonThatIsNotThereNamesTheAddress) {
+  EXPECT_EQ(RenderError(absl::UnavailableError("connection refused"),
+                        "unix:/run/mmud.sock"),
+            "error: connection refused\n"
+            "  fix:     is mmud running at unix:/run/mmud.sock? Start it with "
+            "--listen=unix:/PATH and give --address or MMUD_ADDRESS\n");
+}
+
+TEST(RenderErrorTest, ErrorWithoutDetailsIsOneLine) {
+  EXPECT_EQ(RenderError(absl::InternalError("oops"), ""), "error: oops\n");
+  EXPECT_EQ(RenderError(absl::InternalError(""), ""), "error: internal\n");
+}
+
+TEST(ExitCodeTest, CausesHaveDifferentCodes) {
+  EXPECT_EQ(ExitCodeFor(absl::OkStatus()), 0);
+  std::set<int> codes;
+  for (const absl::StatusCode code :
+       {absl::StatusCode::kInvalidArgument, absl::StatusCode::kNotFound,
+        absl::StatusCode::kAborted, absl::StatusCode::kUnavailable,
+        absl::StatusCode::kDeadlineExceeded, absl::StatusCode::kCancelled,
+        absl::StatusCode::kResourceExhausted, absl::StatusCode::kInternal}) {
+    codes.insert(ExitCodeFor(absl::Status(code, "")));
+  }
+  EXPECT_EQ(codes, (std::set<int>{3, 4, 5, 6, 7, 8, 9, 10}));
+}
+
+TEST(ExitCodeTest, HelpNamesEveryCode) {
+  for (int code = kExitOk; code <= kExitInternal; ++code) {
+    EXPECT_NE(ExitCodeHelp().find(absl::StrCat(" ", code, "  ")),
+              std::string::npos)
+        << code;
+  }
+}
+
+}  // namespace
+}  // namespace mmud::client

@@ -1,0 +1,56 @@
+// How far long work is: a bar that is redrawn on a terminal, a line now and
+// then elsewhere.
+
+#ifndef CLIENT_TEXT_PROGRESS_H_
+#define CLIENT_TEXT_PROGRESS_H_
+
+#include <cstddef>
+#include <functional>
+#include <iosfwd>
+#include <optional>
+#include <string>
+
+#include "absl/time/clock.h"
+#include "absl/time/time.h"
+
+namespace mmud::client {
+
+enum class ProgressStyle { kBar, kLines, kQuiet };
+
+// kBar if `fd` is a terminal, else kLines.
+ProgressStyle StyleFor(int fd);
+
+// Thread-compatible.
+class Progress {
+ public:
+  // `title` stands before the bar. `out` outlives this object.
+  Progress(std::ostream* out, ProgressStyle style, std::string title,
+           std::function<absl::Time()> now = absl::Now);
+  // Ends the line of a bar that was not finished.
+  ~Progress();
+  Progress(const Progress&) = delete;
+  Progress& operator=(const Progress&) = delete;
+
+  // The share done, 0 to 1, or nothing if that is not known, and a few words.
+  // A bar is drawn at most ten times a second, a line written at most every
+  // two seconds.
+  void Update(std::optional<double> share, const std::string& words);
+
+  // Shows the last state for good.
+  void Finish(const std::string& words);
+
+ private:
+  void Draw(std::optional<double> share, const std::string& words);
+
+  std::ostream* const out_;
+  const ProgressStyle style_;
+  const std::string title_;
+  const std::function<absl::Time()> now_;
+  absl::Time last_ = absl::InfinitePast();
+  size_t width_ = 0;  // of the bar's line on the screen
+  bool open_ = false;
+};
+
+}  // namespace mmud::client
+
+#endif  // CLIENT_TEXT_PROGRESS_H_

@@ -1,0 +1,72 @@
+#include "client/text/progress.h"
+
+#include <optional>
+#include <sstream>
+
+#include "absl/time/time.h"
+#include "gtest/gtest.h"
+
+namespace mmud::client {
+namespace {
+
+class ProgressTest : public testing::Test {
+ protected:
+  Progress New(ProgressStyle style) {
+    return Progress(&out_, style, "split", [this] { return now_; });
+  }
+
+  std::ostringstream out_;
+  absl::Time now_ = absl::UnixEpoch();
+};
+
+TEST_F(ProgressTest, BarIsRedrawnInPlaceAndCoversTheLineBefore) {
+  Progress progress = New(ProgressStyle::kBar);
+  progress.Update(0.0, "a long line");
+  now_ += absl::Seconds(1);
+  progress.Update(0.5, "short");
+  progress.Finish("done");
+  EXPECT_EQ(out_.str(),
+            "\rsplit [..............................]   0%  a long line"
+            "\rsplit [###############...............]  50%  short      "
+            "\rsplit [##############################] 100%  done \n");
+}
+
+TEST_F(ProgressTest, LinesComeEveryTwoSecondsAndAtTheEnd) {
+  Progress progress = New(ProgressStyle::kLines);
+  for (int i = 0; i <= 30; ++i) {
+    progress.Update(i / 100.0, "");
+    now_ += absl::Milliseconds(100);
+  }
+  progress.Finish("done");
+  EXPECT_EQ(out_.str(), "split   0%\nsplit  20%\nsplit 100%  done\n");
+}
+
+TEST_F(ProgressTest, UnknownShareHasNoBar) {
+  Progress progress = New(ProgressStyle::kBar);
+  progress.Update(std::nullopt, "7 accesses");
+  EXPECT_EQ(out_.str(), "\rsplit  7 accesses");
+}
+
+TEST_F(ProgressTest, BarIsDrawnAtMostTenTimesASecond) {
+  Progress progress = New(ProgressStyle::kBar);
+  progress.Update(0.1, "");
+  const std::string first = out_.str();
+  now_ += absl::Milliseconds(99);
+  progress.Update(0.2, "");
+  EXPECT_EQ(out_.str(), first);
+}
+
+TEST_F(ProgressTest, UnfinishedBarEndsItsLine) {
+  { New(ProgressStyle::kBar).Update(0.1, ""); }
+  EXPECT_EQ(out_.str().back(), '\n');
+}
+
+TEST_F(ProgressTest, QuietWritesNothing) {
+  Progress progress = New(ProgressStyle::kQuiet);
+  progress.Update(0.1, "x");
+  progress.Finish("done");
+  EXPECT_EQ(out_.str(), "");
+}
+
+}  // namespace
+}  // namespace mmud::client
