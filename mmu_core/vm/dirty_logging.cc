@@ -17,14 +17,6 @@
 namespace mmu {
 namespace {
 
-absl::Status NoSuchSlot(uint32_t slot) {
-  return MakeError(absl::StatusCode::kNotFound,
-                   {"MEMSLOT_NOT_FOUND", "slot", ENOENT},
-                   absl::StrFormat("there is no slot %d; see the VM's list of "
-                                   "memslots",
-                                   slot));
-}
-
 bool SameSettings(const DirtyLogConfig& a, const DirtyLogConfig& b) {
   return a.initially_set == b.initially_set && a.split == b.split;
 }
@@ -78,6 +70,14 @@ absl::StatusOr<std::vector<const Memslot*>> SlotsOf(
 }
 
 }  // namespace
+
+absl::Status NoSuchSlot(uint32_t slot) {
+  return MakeError(absl::StatusCode::kNotFound,
+                   {"MEMSLOT_NOT_FOUND", "slot", ENOENT},
+                   absl::StrFormat("there is no slot %d; see the VM's list of "
+                                   "memslots",
+                                   slot));
+}
 
 absl::Status DirtyLogOff(uint32_t slot) {
   return MakeError(absl::StatusCode::kFailedPrecondition,

@@ -42,7 +42,9 @@ class EpochLogs {
   std::map<uint32_t, std::shared_ptr<EpochLog>> logs_ ABSL_GUARDED_BY(mu_);
 };
 
-// FAILED_PRECONDITION DIRTY_LOG_OFF, for people.
+// NOT_FOUND MEMSLOT_NOT_FOUND and FAILED_PRECONDITION DIRTY_LOG_OFF, with what
+// to do about it.
+absl::Status NoSuchSlot(uint32_t slot);
 absl::Status DirtyLogOff(uint32_t slot);
 
 // The functions below are the bodies of the Vm functions of the same names.

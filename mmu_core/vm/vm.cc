@@ -76,6 +76,15 @@ bool Covered(const MemslotSet& set, GfnRange range) {
   return next >= range.end;
 }
 
+absl::StatusOr<std::shared_ptr<EpochLog>> LogOf(const VmState& vm,
+                                                uint32_t slot) {
+  std::shared_ptr<EpochLog> log = vm.logs.Find(slot);
+  if (log != nullptr) return log;
+  RcuReadGuard rcu;
+  if (vm.slots.Active(0).FindById(slot) == nullptr) return NoSuchSlot(slot);
+  return DirtyLogOff(slot);
+}
+
 }  // namespace
 
 absl::StatusOr<std::unique_ptr<Vm>> Vm::Create(const VmConfig& config) {
@@ -254,9 +263,9 @@ std::vector<DirtyLogInfo> Vm::DirtyLogs() const {
 
 absl::StatusOr<SealResult> Vm::SealDirtyLog(uint32_t slot, MmuCost* cost) {
   OpTimer timer(cost, &state_->counters.dirty_log_seal);
-  const std::shared_ptr<EpochLog> log = state_->logs.Find(slot);
-  if (log == nullptr) return DirtyLogOff(slot);
-  const SealResult result = log->Seal(absl::Now());
+  const absl::StatusOr<std::shared_ptr<EpochLog>> log = LogOf(*state_, slot);
+  if (!log.ok()) return log.status();
+  const SealResult result = (*log)->Seal(absl::Now());
   state_->counters.harvested_pages.fetch_add(
       result.dirty_page_count - result.merged_page_count,
       std::memory_order_relaxed);
@@ -266,9 +275,9 @@ absl::StatusOr<SealResult> Vm::SealDirtyLog(uint32_t slot, MmuCost* cost) {
 absl::Status Vm::ReadDirtyLog(uint32_t slot, uint64_t epoch,
                               uint64_t first_page,
                               absl::Span<uint64_t> words) const {
-  const std::shared_ptr<EpochLog> log = state_->logs.Find(slot);
-  if (log == nullptr) return DirtyLogOff(slot);
-  return log->Read(epoch, first_page, words);
+  const absl::StatusOr<std::shared_ptr<EpochLog>> log = LogOf(*state_, slot);
+  if (!log.ok()) return log.status();
+  return (*log)->Read(epoch, first_page, words);
 }
 
 absl::StatusOr<ClearResult> Vm::ClearDirtyLog(uint32_t slot, uint64_t epoch,
@@ -396,10 +405,9 @@ MmuMetrics Vm::Metrics() const {
 }
 
 AuditReport Vm::Audit() {
-  const bool was_paused = vcpus_paused();
-  if (!was_paused) PauseVcpus();
+  state_->runner.Hold();
   AuditReport report = AuditVm(*state_);
-  if (!was_paused) ResumeVcpus();
+  state_->runner.Unhold();
   return report;
 }
 

@@ -151,7 +151,7 @@ class Vm {
   VmStatsSnapshot Stats() const;
   std::vector<VcpuStatsSnapshot> VcpuStats() const;
   MmuMetrics Metrics() const;
-  // Pauses the vCPUs, verifies every invariant, resumes them if they ran.
+  // Holds the vCPUs, verifies every invariant, lets them go on.
   AuditReport Audit();
 
   // For the parts of mmu_core that work on a VM: SplitJob, tests, benchmarks.

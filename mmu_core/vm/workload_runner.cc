@@ -76,7 +76,7 @@ void WorkloadRunner::Run(Vcpu& vcpu, AccessSource& source) {
             : static_cast<int>(std::clamp<int64_t>(rate / 100, 1, kBatch));
     if (const int64_t nanos = limiter.Reserve(batch); nanos > 0) {
       Doze(absl::Nanoseconds(nanos));
-      if (control_.load(std::memory_order_relaxed) == kStop) break;
+      if ((control_.load(std::memory_order_relaxed) & kStop) != 0) break;
     }
     vcpu.EnterGuest();
     for (int i = 0; i < batch; ++i) {
@@ -106,7 +106,11 @@ bool WorkloadRunner::MayRun() {
   MutexLock lock(mu_);
   ++parked_;
   changed_.NotifyAll();
-  while (control_.load() == kPaused) changed_.Wait(mu_);
+  for (;;) {
+    const uint32_t control = control_.load();
+    if ((control & kStop) != 0 || control == 0) break;
+    changed_.Wait(mu_);
+  }
   --parked_;
   return (control_.load() & kStop) == 0;
 }
@@ -182,23 +186,40 @@ absl::StatusOr<WorkloadProgress> WorkloadRunner::Progress() const {
   return progress;
 }
 
-// A thread that is not parked is between two looks at control_, or has ended;
-// it parks (or ends) after at most one access, because each access is preceded
-// by a look. mu_ then orders everything that thread did before what the caller
-// does next.
 void WorkloadRunner::Pause() {
-  MutexLock control(control_mu_);
   MutexLock lock(mu_);
   control_.fetch_or(kPaused);
-  changed_.NotifyAll();
-  while (parked_ != running_) changed_.Wait(mu_);
+  WaitUntilParked();
 }
 
 void WorkloadRunner::Resume() {
-  MutexLock control(control_mu_);
   MutexLock lock(mu_);
   control_.fetch_and(~kPaused);
   changed_.NotifyAll();
+}
+
+void WorkloadRunner::Hold() {
+  MutexLock lock(mu_);
+  ++holds_;
+  control_.fetch_or(kHeld);
+  WaitUntilParked();
+}
+
+void WorkloadRunner::Unhold() {
+  MutexLock lock(mu_);
+  if (--holds_ == 0) control_.fetch_and(~kHeld);
+  changed_.NotifyAll();
+}
+
+// A thread that is not parked is between two looks at control_, or has ended;
+// it parks (or ends) after at most one access, because each access is preceded
+// by a look. mu_ then orders everything that thread did before what the caller
+// does next. Whoever lets the threads go meanwhile ends the wait as well.
+void WorkloadRunner::WaitUntilParked() {
+  changed_.NotifyAll();
+  while (parked_ != running_ && (control_.load() & (kPaused | kHeld)) != 0) {
+    changed_.Wait(mu_);
+  }
 }
 
 VcpuStatsSnapshot WorkloadRunner::SumStats() const {

@@ -39,11 +39,16 @@ class WorkloadRunner {
   void Pause();
   void Resume();
   bool paused() const { return (control_.load() & kPaused) != 0; }
+  // The same for a short while, whatever Pause and Resume say meanwhile. Holds
+  // nest; each is let go by one Unhold.
+  void Hold();
+  void Unhold();
 
  private:
   // Bits of control_, which vCPU threads look at between accesses.
   static constexpr uint32_t kStop = 1;
   static constexpr uint32_t kPaused = 2;
+  static constexpr uint32_t kHeld = 4;
   // Accesses between two looks at the rate limit and the time limit.
   static constexpr int kBatch = 256;
 
@@ -51,6 +56,7 @@ class WorkloadRunner {
   // Parks while paused. False: stop.
   bool MayRun();
   void Doze(absl::Duration duration);
+  void WaitUntilParked() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
   void Finish(const absl::Status& status);
   void JoinLocked() ABSL_EXCLUSIVE_LOCKS_REQUIRED(control_mu_);
   VcpuStatsSnapshot SumStats() const;
@@ -66,7 +72,8 @@ class WorkloadRunner {
   WorkloadOptions options_;  // constant while threads run
   std::vector<std::thread> threads_ ABSL_GUARDED_BY(control_mu_);
   int running_ ABSL_GUARDED_BY(mu_) = 0;  // threads not yet ended
-  int parked_ ABSL_GUARDED_BY(mu_) = 0;   // of these, parked by Pause
+  int parked_ ABSL_GUARDED_BY(mu_) = 0;   // of these, parked
+  int holds_ ABSL_GUARDED_BY(mu_) = 0;
   bool ever_started_ ABSL_GUARDED_BY(mu_) = false;
   WorkloadProgress progress_ ABSL_GUARDED_BY(mu_);
   VcpuStatsSnapshot at_start_ ABSL_GUARDED_BY(mu_);
