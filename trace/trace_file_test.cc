@@ -134,7 +134,7 @@ TEST(TraceFileTest, AccessesComeBackAndTheHeaderCountsThem) {
 
 TEST(TraceFileTest, ManyBlocksRewindAndVerify) {
   const std::string path = PathOf("trace");
-  const std::vector<TraceRecord> records = SomeRecords(600'000);
+  const std::vector<TraceRecord> records = SomeRecords(350'000);
   WriteTrace(path, records);
   const auto reader = TraceReader::Open(path).value();
   EXPECT_EQ(reader->Verify(), absl::OkStatus());
