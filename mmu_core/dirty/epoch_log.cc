@@ -19,12 +19,14 @@ SealResult EpochLog::Seal(absl::Time now) {
   MutexLock lock(mu_);
   SealResult result;
   result.merged_page_count = unacked_;
+  uint64_t fresh = 0;
   open_->TakeAll(0, open_->word_count(), [&](uint64_t i, uint64_t taken) {
     // Sealed first, counted from what was new. A reader that peeks holds mu_,
     // so it never sees a page in neither bitmap.
-    unacked_ += std::popcount(taken & ~sealed_.Word(i));
+    fresh += std::popcount(taken & ~sealed_.Word(i));
     sealed_.MarkWord(i, taken);
   });
+  unacked_ += fresh;
   result.epoch = open_epoch_++;
   result.dirty_page_count = unacked_;
   if (unacked_ != 0 && oldest_unacked_ == absl::InfiniteFuture()) {

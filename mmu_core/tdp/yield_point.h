@@ -6,6 +6,7 @@
 #include <cstdint>
 #include <optional>
 
+#include "absl/base/thread_annotations.h"
 #include "mmu_core/paging/tdp_cursor.h"
 #include "mmu_core/stats/mmu_cost.h"
 #include "mmu_core/sync/mmu_lock.h"
@@ -50,9 +51,10 @@ class YieldPoint {
     return true;
   }
 
-  // Lets go of the lock around `fn`, which may block or allocate.
+  // Lets go of the lock around `fn`, which may block or allocate. Not analysed:
+  // the witness was locked by whoever made it, and is locked again at the end.
   template <typename Fn>
-  void WithoutLock(TdpCursor& cursor, Fn fn) {
+  void WithoutLock(TdpCursor& cursor, Fn fn) ABSL_NO_THREAD_SAFETY_ANALYSIS {
     Leave();
     lock_.Unlock();
     fn();
