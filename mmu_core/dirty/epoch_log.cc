@@ -21,8 +21,9 @@ SealResult EpochLog::Seal(absl::Time now) {
   result.merged_page_count = unacked_;
   uint64_t fresh = 0;
   open_->TakeAll(0, open_->word_count(), [&](uint64_t i, uint64_t taken) {
-    // Sealed first, counted from what was new. A reader that peeks holds mu_,
-    // so it never sees a page in neither bitmap.
+    // Between the two bitmaps the pages are in neither; whoever looks at both
+    // holds mu_.
+    mu_.AssertHeld();
     fresh += std::popcount(taken & ~sealed_.Word(i));
     sealed_.MarkWord(i, taken);
   });

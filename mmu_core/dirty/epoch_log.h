@@ -63,6 +63,7 @@ class EpochLog {
   uint64_t unacked_page_count() const;
   // Of either epoch; for the auditor.
   bool IsDirty(uint64_t page) const {
+    MutexLock lock(mu_);  // a seal moves pages from one to the other
     return open_->Test(page) || sealed_.Test(page);
   }
 
@@ -72,8 +73,7 @@ class EpochLog {
   const std::shared_ptr<DirtyBitmap> open_;
 
   mutable Mutex mu_;  // leaf
-  // Changed under mu_; read by the auditor without.
-  DirtyBitmap sealed_;
+  DirtyBitmap sealed_ ABSL_GUARDED_BY(mu_);
   uint64_t open_epoch_ ABSL_GUARDED_BY(mu_) = 1;
   uint64_t unacked_ ABSL_GUARDED_BY(mu_) = 0;
   absl::Time oldest_unacked_ ABSL_GUARDED_BY(mu_) = absl::InfiniteFuture();
