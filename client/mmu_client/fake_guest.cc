@@ -155,7 +155,10 @@ grpc::Status FakeGuest::GetDirtyLog(
   absl::MutexLock lock(&mutex_);
   gets_.push_back(*request);
   const StreamFault fault = Take(log_faults_);
-  if (request->epoch() == 0) {
+  const bool peek = request->mode() == v1::GET_DIRTY_LOG_MODE_PEEK;
+  if (peek) {
+    // Neither seals nor needs an epoch.
+  } else if (request->epoch() == 0) {
     if (request->request_id().empty() || request->request_id() != seal_id_) {
       SealLocked();
       seal_id_ = request->request_id();
@@ -202,7 +205,7 @@ grpc::Status FakeGuest::GetDirtyLog(
       chunk.mutable_extents()->Clear();
     }
     for (int64_t i = 0; i < count; ++i) {
-      if (!sealed_[first + i]) continue;
+      if (!sealed_[first + i] && !(peek && open_[first + i])) continue;
       trailer.set_dirty_page_count(trailer.dirty_page_count() + 1);
       if (chunk.has_bitmap()) {
         (*chunk.mutable_bitmap())[i / 8] |= static_cast<char>(1 << (i % 8));

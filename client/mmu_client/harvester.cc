@@ -88,6 +88,26 @@ absl::StatusOr<Harvest> Harvester::Run(int32_t slot) {
   }
 }
 
+absl::StatusOr<int64_t> Harvester::CountDirtyPages(int32_t slot) {
+  v1::GetDirtyLogRequest request;
+  request.set_vm(vm_);
+  request.set_slot(slot);
+  request.set_mode(v1::GET_DIRTY_LOG_MODE_PEEK);
+  Backoff backoff(options_.retry);
+  while (true) {
+    std::optional<PageBitmap> pages;
+    DirtyLogStream stream(&pages);
+    absl::Status status = client_->GetDirtyLogOnce(
+        request, [&stream](const v1::GetDirtyLogResponse& message) {
+          return stream.OnMessage(message);
+        });
+    if (status.ok()) status = stream.OnEnd();
+    if (status.ok()) return pages->page_count();
+    if (!IsBrokenStream(status) || !backoff.MayRetry()) return status;
+    client_->Sleep(backoff.NextDelay(status));
+  }
+}
+
 absl::Status Harvester::GiveBack(int32_t slot, const PageBitmap& pages) {
   const auto [it, is_new] = owed_.try_emplace(slot, pages);
   if (is_new) return absl::OkStatus();

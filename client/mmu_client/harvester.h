@@ -89,6 +89,9 @@ class Harvester {
   // their checksums, FAILED_PRECONDITION when the slot moved meanwhile.
   absl::StatusOr<Harvest> Run(int32_t slot);
 
+  // Pages that are dirty now, sealed ones included. Changes nothing.
+  absl::StatusOr<int64_t> CountDirtyPages(int32_t slot);
+
   // Takes pages back that were not copied after all: they will be part of the
   // next Run of the slot.
   absl::Status GiveBack(int32_t slot, const PageBitmap& pages);

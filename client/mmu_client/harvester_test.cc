@@ -82,6 +82,18 @@ TEST_F(HarvesterTest, YieldsExactlyTheDirtyPagesAndClearsThem) {
   EXPECT_EQ(guest_.unacked_page_count(), 0);
 }
 
+TEST_F(HarvesterTest, CountingDirtyPagesChangesNothing) {
+  Write({0, 999});
+  guest_.SealByOther();
+  Write({999, 500});
+  guest_.BreakDirtyLog({{Kind::kUnavailableAfter, 2}});
+  Harvester harvester = NewHarvester();
+  EXPECT_EQ(*harvester.CountDirtyPages(FakeGuest::kSlot), 3);
+  EXPECT_EQ(guest_.sealed_epoch(), 1);
+  EXPECT_EQ(guest_.dirty_page_count(), 2);
+  EXPECT_EQ(guest_.unacked_page_count(), 2);
+}
+
 TEST_F(HarvesterTest, ClearsInBoundedRangesAndSkipsCleanOnes) {
   Write({0, 130, 999});
   HarvesterOptions options;

@@ -139,8 +139,18 @@ absl::Status SplitJob::Run() {
   for (size_t i = 0; going && i < ranges_.size(); ++i) {
     GfnRange left = ranges_[ascending ? i : ranges_.size() - 1 - i];
     while (going && !left.empty()) {
-      going = WaitWhilePausedOrCancelled();
-      if (going) left = DoChunk(left);
+      GfnRange chunk = NextChunk(left);
+      if (ascending) {
+        left.start = chunk.end;
+      } else {
+        left.end = chunk.start;
+      }
+      // Upwards within a chunk in either order: a step that runs out of time
+      // then knows where the next one begins.
+      while (going && !chunk.empty()) {
+        going = WaitWhilePausedOrCancelled();
+        if (going) chunk.start = DoStep(chunk);
+      }
     }
   }
   MutexLock lock(mu_);
@@ -150,22 +160,21 @@ absl::Status SplitJob::Run() {
   return absl::OkStatus();
 }
 
-GfnRange SplitJob::DoChunk(GfnRange left) {
-  const bool ascending = request_.order == SplitOrder::kAscending;
-  VmState& vm = vm_.state();
-  const Throttle throttle = this->throttle();
-  const uint64_t chunk_pages = throttle.chunk_bytes >> kPageShift;
-  // Chunk boundaries are multiples of the chunk, so that a huge page is not
-  // visited twice.
-  GfnRange chunk = left;
-  if (ascending) {
-    const Gfn next((left.start.value() / chunk_pages + 1) * chunk_pages);
-    chunk.end = std::min(left.end, next);
-  } else {
-    const Gfn previous((left.end.value() - 1) / chunk_pages * chunk_pages);
-    chunk.start = std::max(left.start, previous);
+// Chunk boundaries are multiples of the chunk, so that a huge page is not
+// visited twice.
+GfnRange SplitJob::NextChunk(GfnRange left) const {
+  const uint64_t pages = throttle().chunk_bytes >> kPageShift;
+  if (request_.order == SplitOrder::kAscending) {
+    const Gfn next((left.start.value() / pages + 1) * pages);
+    return {left.start, std::min(left.end, next)};
   }
+  const Gfn previous((left.end.value() - 1) / pages * pages);
+  return {std::max(left.start, previous), left.end};
+}
 
+Gfn SplitJob::DoStep(GfnRange chunk) {
+  VmState& vm = vm_.state();
+  const Throttle throttle = ThrottleForStep();
   SplitProgress done;
   const int64_t begin = MonotonicNanos();
   const int64_t stall_before = StallNanos(vm);
@@ -188,13 +197,8 @@ GfnRange SplitJob::DoChunk(GfnRange left) {
         outcome.no_memory_count;
     // Without memory the rest of the chunk stays as it is: best effort.
     if (outcome.no_memory_count == 0 && outcome.next_gfn < chunk.end) {
-      // The lock was held long enough. Going up, the rest follows next; going
-      // down, the same chunk is taken again and what is done is skipped.
-      if (ascending) {
-        chunk.end = std::max(outcome.next_gfn, chunk.start + 1);
-      } else {
-        chunk.start = chunk.end;
-      }
+      // The lock was held long enough; the rest follows next.
+      chunk.end = std::max(outcome.next_gfn, chunk.start + 1);
     }
   }
   const int64_t nanos = MonotonicNanos() - begin;
@@ -203,8 +207,7 @@ GfnRange SplitJob::DoChunk(GfnRange left) {
   vm.counters.split_chunk.Record(nanos);
   Account(done);
   Pace(done, throttle, absl::Nanoseconds(nanos), stall_before);
-  return ascending ? GfnRange{chunk.end, left.end}
-                   : GfnRange{left.start, chunk.start};
+  return chunk.end;
 }
 
 int SplitJob::TablesFor(GfnRange chunk) {
@@ -323,6 +326,12 @@ absl::Status SplitJob::SetThrottle(const Throttle& throttle) {
 SplitProgress SplitJob::Progress() const {
   MutexLock lock(mu_);
   return progress_;
+}
+
+Throttle SplitJob::ThrottleForStep() {
+  MutexLock lock(mu_);
+  retuned_ = false;
+  return throttle_;
 }
 
 Throttle SplitJob::throttle() const {

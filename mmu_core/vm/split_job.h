@@ -83,9 +83,14 @@ class SplitJob {
  private:
   SplitJob(Vm& vm, SplitRequest request, std::vector<GfnRange> ranges);
 
-  // Splits the next chunk of `left` and returns what is left after it.
-  GfnRange DoChunk(GfnRange left);
+  // The part of `left` to be done next, at most a chunk.
+  GfnRange NextChunk(GfnRange left) const;
+  // Splits as much of `chunk` as may be done in one hold of the lock, waits as
+  // the throttle says, and returns where the rest of the chunk begins.
+  Gfn DoStep(GfnRange chunk);
   static int TablesFor(GfnRange chunk);
+  // What holds for the next step; a change of it from now on ends its sleep.
+  Throttle ThrottleForStep();
   void Account(const SplitProgress& chunk);
   bool WaitWhilePausedOrCancelled();
   void Pace(const SplitProgress& chunk, const Throttle& throttle,

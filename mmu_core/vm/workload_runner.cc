@@ -75,7 +75,9 @@ void WorkloadRunner::Run(Vcpu& vcpu, AccessSource& source) {
             ? kBatch
             : static_cast<int>(std::clamp<int64_t>(rate / 100, 1, kBatch));
     if (const int64_t nanos = limiter.Reserve(batch); nanos > 0) {
-      Doze(absl::Nanoseconds(nanos));
+      // No longer than there is time left; then the loop ends above.
+      Doze(std::min(absl::Nanoseconds(nanos), deadline - absl::Now()));
+      if (absl::Now() >= deadline) continue;
       if ((control_.load(std::memory_order_relaxed) & kStop) != 0) break;
     }
     vcpu.EnterGuest();

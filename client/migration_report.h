@@ -1,0 +1,84 @@
+// What the reference controller did, for people and for machines.
+
+#ifndef CLIENT_MIGRATION_REPORT_H_
+#define CLIENT_MIGRATION_REPORT_H_
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "absl/time/time.h"
+#include "client/guest_comparison.h"
+#include "mmud/v1/common.pb.h"
+
+namespace mmud::client {
+
+// One pass over pages: the baseline, a round, or the last one. A value.
+struct MigrationRound {
+  std::string name;                  // "baseline", "1", "2", ..., "final"
+  int64_t page_count = 0;            // pages copied
+  int64_t zero_page_count = 0;       // among them, sent as marks
+  int64_t sent_bytes = 0;            // contents on the wire
+  int64_t remaining_page_count = 0;  // dirty when the round was over
+  absl::Duration wall_time;          // harvest, copy, and waiting for the link
+  absl::Duration harvest_time;       // seal and clear
+  absl::Duration transfer_time;      // sent_bytes at the bandwidth
+  absl::Duration vcpu_stall;         // all vCPUs together
+  int64_t resume_count = 0;          // broken streams that were gone on with
+  v1::MmuCost cost;                  // of seal and clear
+};
+
+// A value.
+struct MigrationReport {
+  std::string vm;
+  std::string trace;
+  int64_t memory_bytes = 0;
+  int32_t vcpu_count = 0;
+  int64_t bandwidth_bytes_per_second = 0;
+  absl::Duration downtime_target;
+
+  v1::PageCounts pages_before;  // before the split
+  v1::PageCounts pages_after_split;
+  v1::PageCounts pages_at_end;  // after huge pages were recovered
+
+  v1::SplitCounts splits;
+  absl::Duration split_time;
+  absl::Duration split_throttled;  // of it, waiting as the throttle says
+  v1::MmuCost split_cost;
+  v1::MmuCost start_cost;  // of switching the log on
+
+  std::vector<MigrationRound> rounds;
+  bool converged = false;
+  absl::Duration estimated_downtime;  // final transfer at the bandwidth, and
+                                      // the last harvest
+
+  int64_t young_page_count = 0;
+  int64_t old_page_count = 0;
+  absl::Duration young_since;  // time since the pages were aged
+
+  int64_t access_count = 0;  // of the guest
+  int64_t write_count = 0;
+  int64_t fault_count = 0;
+
+  int64_t compared_bytes = 0;
+  bool equal = false;
+  int64_t different_page_count = 0;
+  std::vector<PageDifference> differences;  // the first few
+
+  absl::Duration total_time;
+  std::string metrics_address;  // "" if not known
+};
+
+// Several paragraphs and tables, without the verdict.
+std::string ToText(const MigrationReport& report);
+
+// The last lines: that memory and copy are equal, or which pages differ.
+std::string Verdict(const MigrationReport& report);
+
+// One JSON object; times in seconds, sizes in bytes, as the names say. Its
+// field "schema" is "mmud.migration_report/1".
+std::string ToJson(const MigrationReport& report);
+
+}  // namespace mmud::client
+
+#endif  // CLIENT_MIGRATION_REPORT_H_

@@ -1,0 +1,93 @@
+#include "client/migration_report.h"
+
+#include <string>
+#include <vector>
+
+#include "absl/time/time.h"
+#include "gtest/gtest.h"
+#include "nlohmann/json.hpp"
+
+namespace mmud::client {
+namespace {
+
+using Json = nlohmann::json;
+
+MigrationReport Example() {
+  MigrationReport report;
+  report.vm = "vms/quickstart";
+  report.trace = "sort.trace";
+  report.memory_bytes = int64_t{4} << 30;
+  report.vcpu_count = 2;
+  report.bandwidth_bytes_per_second = 125'000'000;
+  report.downtime_target = absl::Milliseconds(300);
+  report.pages_before.set_pages_1g_count(2);
+  report.converged = true;
+  MigrationRound round;
+  round.name = "baseline";
+  round.page_count = 1'048'576;
+  round.cost.set_tlb_flush_count(3);
+  round.wall_time = absl::Milliseconds(1500);
+  report.rounds = {round};
+  report.compared_bytes = report.memory_bytes;
+  report.equal = true;
+  report.metrics_address = "http://127.0.0.1:9090/metrics";
+  return report;
+}
+
+TEST(MigrationReportTest, VerdictOfEqualMemoryIsOneLine) {
+  EXPECT_EQ(Verdict(Example()),
+            "guest memory and copy are equal: 4294967296 bytes\n");
+}
+
+TEST(MigrationReportTest, VerdictOfDifferentMemoryNamesThePages) {
+  MigrationReport report = Example();
+  report.equal = false;
+  report.different_page_count = 3;
+  report.differences.resize(1);
+  report.differences[0].gpa_bytes = 0x5000;
+  report.differences[0].gfn = 5;
+  const std::string verdict = Verdict(report);
+  EXPECT_NE(verdict.find("differs: gpa 0x5000 (slot 0, gfn 0x5"),
+            std::string::npos);
+  EXPECT_NE(verdict.find("differ: 3 pages of 1048576\n"), std::string::npos);
+  EXPECT_EQ(verdict.find("are equal"), std::string::npos);
+}
+
+TEST(MigrationReportTest, MemoryThatWasNotAllComparedIsNotEqual) {
+  MigrationReport report = Example();
+  report.equal = false;
+  report.compared_bytes = 4096;
+  EXPECT_NE(Verdict(report).find("only 4096 of 4294967296 bytes"),
+            std::string::npos);
+}
+
+TEST(MigrationReportTest, TextHasEveryRoundAndTheMetrics) {
+  const std::string text = ToText(Example());
+  EXPECT_NE(text.find("baseline    1,048,576"), std::string::npos) << text;
+  EXPECT_NE(text.find("http://127.0.0.1:9090/metrics"), std::string::npos);
+  EXPECT_NE(text.find("converged"), std::string::npos);
+}
+
+TEST(MigrationReportTest, JsonHasAllFieldsWithTheirTypes) {
+  const Json json = Json::parse(ToJson(Example()));
+  EXPECT_EQ(json.at("schema"), "mmud.migration_report/1");
+  std::vector<std::string> keys;
+  for (const auto& [key, value] : json.items()) keys.push_back(key);
+  EXPECT_EQ(keys, (std::vector<std::string>{
+                      "aging", "bandwidth_bytes_per_second", "comparison",
+                      "converged", "downtime_target_seconds",
+                      "estimated_downtime_seconds", "guest", "mapped_pages",
+                      "memory_bytes", "metrics_address", "rounds", "schema",
+                      "split", "start_dirty_log", "total_seconds", "trace",
+                      "vcpu_count", "vm"}));
+  EXPECT_EQ(json["memory_bytes"], int64_t{4} << 30);
+  EXPECT_EQ(json["mapped_pages"]["before_split"]["pages_1g_count"], 2);
+  ASSERT_EQ(json["rounds"].size(), 1u);
+  EXPECT_EQ(json["rounds"][0]["wall_seconds"], 1.5);
+  EXPECT_EQ(json["rounds"][0]["cost"]["tlb_flush_count"], 3);
+  EXPECT_EQ(json["comparison"]["equal"], true);
+  EXPECT_TRUE(json["comparison"]["differences"].empty());
+}
+
+}  // namespace
+}  // namespace mmud::client

@@ -1,0 +1,128 @@
+// mmuctl age.
+
+#include <algorithm>
+#include <bit>
+#include <cstdint>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "CLI/CLI.hpp"
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "absl/strings/str_cat.h"
+#include "client/mmu_client/client.h"
+#include "client/mmu_client/page_bitmap.h"
+#include "client/mmuctl/arguments.h"
+#include "client/mmuctl/commands.h"
+#include "client/mmuctl/context.h"
+#include "client/mmuctl/views.h"
+#include "client/text/table.h"
+#include "client/text/units.h"
+#include "mmud/v1/aging_service.pb.h"
+
+namespace mmud::client {
+namespace {
+
+struct AgeArguments {
+  v1::AgeRangeRequest request;
+  std::vector<GpaRange> ranges;
+  bool clear = false;
+  bool may_lock = false;
+  v1::PageSize granularity = v1::PAGE_SIZE_UNSPECIFIED;
+  bool map = false;
+};
+
+// One character for each 64th of a range: how much of it is young.
+std::string Map(const v1::YoungBitmap& young) {
+  constexpr int kCells = 64;
+  constexpr char kShades[] = " .:-=+*#";
+  constexpr int kLastShade = 7;
+  const int64_t bytes = static_cast<int64_t>(young.bitmap().size());
+  std::string map;
+  for (int cell = 0; cell < kCells; ++cell) {
+    const int64_t first = bytes * cell / kCells;
+    const int64_t last =
+        std::min(bytes, std::max(first + 1, bytes * (cell + 1) / kCells));
+    int64_t bits = 0;
+    for (int64_t i = first; i < last; ++i) {
+      bits += std::popcount(static_cast<uint8_t>(young.bitmap()[i]));
+    }
+    const int64_t all = (last - first) * 8;
+    // A cell with anything young in it is never blank.
+    map +=
+        kShades[bits == 0 || all == 0 ? 0 : 1 + bits * (kLastShade - 1) / all];
+  }
+  return map;
+}
+
+absl::Status Age(Context& context, const AgeArguments& arguments) {
+  const absl::StatusOr<Client*> client = context.client();
+  if (!client.ok()) return client.status();
+  v1::AgeRangeRequest request = arguments.request;
+  for (const GpaRange& range : arguments.ranges) {
+    *request.add_ranges() = ToExtent(range);
+  }
+  request.set_mode(arguments.clear ? v1::AGING_MODE_TEST_AND_CLEAR
+                                   : v1::AGING_MODE_TEST);
+  if (arguments.may_lock) {
+    request.set_lock_mode(v1::AGING_LOCK_MODE_MAY_LOCK);
+  }
+  request.set_granularity(arguments.granularity);
+  const auto response = (*client)->aging().AgeRange(request);
+  if (!response.ok()) return response.status();
+  Table table({{"GPA", Align::kRight},
+               {"SIZE", Align::kRight},
+               {"YOUNG UNITS", Align::kRight},
+               {arguments.map ? "MAP" : ""}});
+  for (const v1::YoungBitmap& young : response->young()) {
+    int64_t units = 0;
+    for (const char byte : young.bitmap()) {
+      units += std::popcount(static_cast<uint8_t>(byte));
+    }
+    table.AddRow({FormatGpa(young.range().gpa_bytes()),
+                  FormatBytes(young.range().size_bytes()), FormatCount(units),
+                  arguments.map ? absl::StrCat("|", Map(young), "|") : ""});
+  }
+  const int64_t mapped =
+      response->young_page_count() + response->old_page_count();
+  return context.Print(
+      *response,
+      absl::StrCat(
+          table.ToString(),
+          "young: ", FormatCount(response->young_page_count()), " of ",
+          FormatCount(mapped), " mapped pages (",
+          FormatShare(static_cast<double>(response->young_page_count()),
+                      static_cast<double>(mapped)),
+          "), ", FormatBytes(response->young_page_count() * kPageBytes),
+          "; units of ", ViewPageSize(response->granularity()), "; tdp ",
+          ShortName(v1::AgingCoverage_Name(response->tdp_coverage()),
+                    "AGING_COVERAGE_"),
+          "; cost ", ViewCost(response->cost()), "\n"));
+}
+
+}  // namespace
+
+void AddAgingCommands(CLI::App& app, Context& context) {
+  auto arguments = std::make_shared<AgeArguments>();
+  CLI::App* command = AddCommand(
+      app, "age",
+      "Tells which memory was accessed since it was last aged, and with "
+      "--clear ages it.",
+      "mmuctl age alpha\n"
+      "mmuctl age alpha --clear --map\n"
+      "mmuctl --json age alpha --range 0+1GiB --granularity 2m");
+  AddVm(command, arguments->request.mutable_vm());
+  AddRanges(command, "--range", &arguments->ranges,
+            "the memory to look at (default: all of it)");
+  command->add_flag("--clear", arguments->clear,
+                    "make it old, so that the next call sees new accesses");
+  command->add_flag("--may-lock", arguments->may_lock,
+                    "let MMUs that need a lock take it");
+  AddPageSize(command, "--granularity", &arguments->granularity,
+              "what one unit of the answer is (default: 4k)");
+  command->add_flag("--map", arguments->map, "draw where the young memory is");
+  Run(command, context, arguments, Age);
+}
+
+}  // namespace mmud::client

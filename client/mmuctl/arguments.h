@@ -1,0 +1,96 @@
+// Options and arguments that several commands share, with their parsing.
+//
+// Each function adds one option to `app`. The variable it fills outlives the
+// parsing; a value that cannot be parsed is a usage error that names the option
+// and the form it takes.
+
+#ifndef CLIENT_MMUCTL_ARGUMENTS_H_
+#define CLIENT_MMUCTL_ARGUMENTS_H_
+
+#include <cstdint>
+#include <map>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "CLI/CLI.hpp"
+#include "absl/status/status.h"
+#include "absl/strings/string_view.h"
+#include "absl/time/time.h"
+#include "client/mmu_client/page_bitmap.h"
+#include "client/mmuctl/context.h"
+#include "mmud/v1/common.pb.h"
+#include "mmud/v1/vm_service.pb.h"
+
+namespace mmud::client {
+
+// Adds a command that runs `action`. `examples` are whole command lines, one
+// per line, for its --help.
+CLI::App* AddCommand(CLI::App& parent, const std::string& name,
+                     const std::string& description,
+                     const std::string& examples);
+
+// Adds a command that only holds others.
+CLI::App* AddGroup(CLI::App& parent, const std::string& name,
+                   const std::string& description, const std::string& examples);
+
+// Runs `action` with `arguments` when the command line ends in `command`.
+template <typename Arguments>
+void Run(CLI::App* command, Context& context,
+         std::shared_ptr<Arguments> arguments,
+         absl::Status (*action)(Context&, const Arguments&)) {
+  command->callback([&context, arguments, action] {
+    context.action = [&context, arguments, action] {
+      return action(context, *arguments);
+    };
+  });
+}
+
+// The VM as first argument; "alpha" becomes "vms/alpha".
+CLI::Option* AddVm(CLI::App* app, std::string* vm);
+// An operation as first argument; "7" becomes "operations/7".
+CLI::Option* AddOperation(CLI::App* app, std::string* operation);
+
+CLI::Option* AddBytes(CLI::App* app, const std::string& name, int64_t* bytes,
+                      const std::string& help);
+CLI::Option* AddTime(CLI::App* app, const std::string& name,
+                     absl::Duration* time, const std::string& help);
+// Can be given several times.
+CLI::Option* AddRanges(CLI::App* app, const std::string& name,
+                       std::vector<GpaRange>* ranges, const std::string& help);
+
+// One of a few words, for example 4k, 2m, 1g. `choices` maps them to values.
+template <typename Enum>
+CLI::Option* AddChoice(CLI::App* app, const std::string& name, Enum* value,
+                       const std::map<std::string, Enum>& choices,
+                       const std::string& help) {
+  return app->add_option(name, *value, help)
+      ->transform(CLI::CheckedTransformer(choices, CLI::ignore_case)
+                      .description([choices] {
+                        std::string words;
+                        for (const auto& [word, unused] : choices) {
+                          words += words.empty() ? word : "|" + word;
+                        }
+                        return words;
+                      }()));
+}
+
+CLI::Option* AddPageSize(CLI::App* app, const std::string& name,
+                         v1::PageSize* size, const std::string& help);
+CLI::Option* AddBacking(CLI::App* app, v1::MemoryBacking* backing);
+
+// --max-pages-per-second and so on.
+void AddThrottle(CLI::App* app, v1::Throttle* throttle);
+
+// "SLOT:START+SIZE[:PAGE[:BACKING]]", for example "0:0+2GiB:2m:memfd".
+absl::StatusOr<v1::Memslot> ParseMemslot(absl::string_view text);
+
+// "vms/alpha" for "alpha" and for "vms/alpha".
+std::string VmName(absl::string_view text);
+std::string OperationName(absl::string_view text);
+
+v1::Extent ToExtent(const GpaRange& range);
+
+}  // namespace mmud::client
+
+#endif  // CLIENT_MMUCTL_ARGUMENTS_H_

@@ -1,0 +1,67 @@
+// What every command of mmuctl works with: the global flags, the connection,
+// where to write.
+
+#ifndef CLIENT_MMUCTL_CONTEXT_H_
+#define CLIENT_MMUCTL_CONTEXT_H_
+
+#include <functional>
+#include <iosfwd>
+#include <memory>
+#include <string>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "absl/time/time.h"
+#include "client/mmu_client/client.h"
+#include "client/text/error_text.h"
+#include "client/text/progress.h"
+#include "google/protobuf/message.h"
+
+namespace mmud::client {
+
+// Thread-compatible.
+class Context {
+ public:
+  // `out` and `err` outlive this object. `progress` is how long work is shown,
+  // on `err`.
+  Context(std::ostream* out, std::ostream* err, ProgressStyle progress);
+
+  // Global flags, set while the command line is parsed.
+  std::string address;
+  bool json = false;
+  bool quiet = false;
+  absl::Duration timeout = absl::ZeroDuration();  // zero: the defaults
+
+  // What the command line asks for; called after all of it was parsed.
+  std::function<absl::Status()> action;
+  // For a command that went well with a bad result.
+  ExitCode exit_code = kExitOk;
+
+  std::ostream& out() { return *out_; }
+  std::ostream& err() { return *err_; }
+
+  // The connection, made with the first call. INVALID_ARGUMENT for a bad
+  // --address.
+  absl::StatusOr<Client*> client();
+
+  // Writes `message` as JSON with --json, otherwise the text.
+  absl::Status Print(const google::protobuf::Message& message,
+                     const std::string& text);
+
+  // A progress display with a title.
+  std::unique_ptr<Progress> NewProgress(std::string title);
+
+ private:
+  std::ostream* const out_;
+  std::ostream* const err_;
+  const ProgressStyle progress_;
+  std::unique_ptr<Client> client_;
+};
+
+// A message as JSON with the field names of the .proto files, every field
+// shown.
+absl::StatusOr<std::string> ToJson(const google::protobuf::Message& message);
+
+}  // namespace mmud::client
+
+#endif  // CLIENT_MMUCTL_CONTEXT_H_

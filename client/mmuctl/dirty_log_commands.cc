@@ -1,0 +1,433 @@
+// mmuctl dirty-log start, stop, get, clear, rate, harvest.
+
+#include <cstdint>
+#include <memory>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "CLI/CLI.hpp"
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "absl/strings/str_cat.h"
+#include "absl/time/time.h"
+#include "client/mmu_client/client.h"
+#include "client/mmu_client/dirty_log_stream.h"
+#include "client/mmu_client/harvester.h"
+#include "client/mmu_client/page_bitmap.h"
+#include "client/mmu_client/time_conversion.h"
+#include "client/mmuctl/arguments.h"
+#include "client/mmuctl/commands.h"
+#include "client/mmuctl/context.h"
+#include "client/mmuctl/views.h"
+#include "client/text/table.h"
+#include "client/text/units.h"
+#include "mmud/v1/dirty_log_service.pb.h"
+#include "nlohmann/json.hpp"
+
+namespace mmud::client {
+namespace {
+
+using Json = nlohmann::ordered_json;
+
+struct StartArguments {
+  v1::StartDirtyLogRequest request;
+  std::vector<int32_t> slots;
+  bool initially_set = false;
+  v1::DirtyLogSplit split = v1::DIRTY_LOG_SPLIT_UNSPECIFIED;
+  absl::Duration ttl = absl::ZeroDuration();
+  v1::Throttle throttle;
+};
+
+std::string ViewSlots(const v1::DirtyLog& log) {
+  Table table({{"SLOT", Align::kRight},
+               {"STATE"},
+               {"EPOCH", Align::kRight},
+               {"SEALED", Align::kRight},
+               {"UNACKED PAGES", Align::kRight}});
+  for (const v1::SlotDirtyLog& slot : log.slots()) {
+    table.AddRow(
+        {absl::StrCat(slot.slot()),
+         ShortName(v1::DirtyLogState_Name(slot.state()), "DIRTY_LOG_STATE_"),
+         absl::StrCat(slot.open_epoch()), absl::StrCat(slot.sealed_epoch()),
+         FormatCount(slot.unacked_page_count())});
+  }
+  return table.ToString();
+}
+
+absl::Status Start(Context& context, const StartArguments& arguments) {
+  const absl::StatusOr<Client*> client = context.client();
+  if (!client.ok()) return client.status();
+  v1::StartDirtyLogRequest request = arguments.request;
+  for (const int32_t slot : arguments.slots) request.add_slots(slot);
+  request.set_initially_set(arguments.initially_set);
+  request.set_split(arguments.split);
+  if (arguments.ttl > absl::ZeroDuration()) {
+    *request.mutable_ttl() = ToProto(arguments.ttl);
+  }
+  if (arguments.throttle.ByteSizeLong() > 0) {
+    *request.mutable_throttle() = arguments.throttle;
+  }
+  const auto response = (*client)->dirty_log().StartDirtyLog(request);
+  if (!response.ok()) return response.status();
+  return context.Print(*response,
+                       absl::StrCat(ViewSlots(response->dirty_log()), "split ",
+                                    ViewSplits(response->splits()), "; cost ",
+                                    ViewCost(response->cost()), "\n"));
+}
+
+struct StopArguments {
+  v1::StopDirtyLogRequest request;
+  std::vector<int32_t> slots;
+  bool recover = false;
+  bool discard = false;
+};
+
+absl::Status Stop(Context& context, const StopArguments& arguments) {
+  const absl::StatusOr<Client*> client = context.client();
+  if (!client.ok()) return client.status();
+  v1::StopDirtyLogRequest request = arguments.request;
+  for (const int32_t slot : arguments.slots) request.add_slots(slot);
+  request.set_recover_huge_pages(arguments.recover);
+  request.set_discard_unacked(arguments.discard);
+  const auto response = (*client)->dirty_log().StopDirtyLog(request);
+  if (!response.ok()) return response.status();
+  return context.Print(
+      *response,
+      absl::StrCat("forgot ", FormatCount(response->discarded_page_count()),
+                   " sealed pages; made ",
+                   FormatCount(response->recovered_2m_count()), " of 2M, ",
+                   FormatCount(response->recovered_1g_count()), " of 1G; cost ",
+                   ViewCost(response->cost()), "\n"));
+}
+
+Json ToJson(const std::vector<GpaRange>& ranges) {
+  Json json = Json::array();
+  for (const GpaRange& range : ranges) {
+    json.push_back(
+        {{"gpa_bytes", range.gpa_bytes}, {"size_bytes", range.size_bytes}});
+  }
+  return json;
+}
+
+std::string ViewRanges(const std::vector<GpaRange>& ranges) {
+  Table table({{"GPA", Align::kRight},
+               {"SIZE", Align::kRight},
+               {"PAGES", Align::kRight}});
+  for (const GpaRange& range : ranges) {
+    table.AddRow({FormatGpa(range.gpa_bytes), FormatBytes(range.size_bytes),
+                  FormatCount(range.size_bytes / kPageBytes)});
+  }
+  return table.ToString();
+}
+
+struct GetArguments {
+  v1::GetDirtyLogRequest request;
+  int32_t slot = 0;
+  bool seal = false;
+  int64_t epoch = 0;
+  std::vector<GpaRange> ranges;
+};
+
+absl::Status Get(Context& context, const GetArguments& arguments) {
+  const absl::StatusOr<Client*> client = context.client();
+  if (!client.ok()) return client.status();
+  v1::GetDirtyLogRequest request = arguments.request;
+  request.set_slot(arguments.slot);
+  request.set_epoch(arguments.epoch);
+  request.set_mode(arguments.seal || arguments.epoch > 0
+                       ? v1::GET_DIRTY_LOG_MODE_SEAL
+                       : v1::GET_DIRTY_LOG_MODE_PEEK);
+  if (!arguments.ranges.empty()) {
+    *request.mutable_range() = ToExtent(arguments.ranges.front());
+  }
+  std::optional<PageBitmap> pages;
+  DirtyLogStream stream(&pages);
+  absl::Status status = (*client)->dirty_log().GetDirtyLogOnce(
+      request, [&stream](const v1::GetDirtyLogResponse& message) {
+        return stream.OnMessage(message);
+      });
+  if (status.ok()) status = stream.OnEnd();
+  if (!status.ok()) return status;
+  const std::vector<GpaRange> ranges = pages->Ranges();
+  if (context.json) {
+    context.out() << Json({{"epoch", stream.header()->epoch()},
+                           {"dirty_page_count", pages->page_count()},
+                           {"dirty_extents", ToJson(ranges)}})
+                         .dump(1)
+                  << "\n";
+    return absl::OkStatus();
+  }
+  context.out() << ViewRanges(ranges) << "epoch " << stream.header()->epoch()
+                << ": " << FormatCount(pages->page_count()) << " dirty pages, "
+                << FormatBytes(pages->size_bytes()) << "; cost "
+                << ViewCost(stream.trailer()->cost()) << "\n";
+  return absl::OkStatus();
+}
+
+struct ClearArguments {
+  v1::ClearDirtyLogRequest request;
+  int32_t slot = 0;
+  int64_t epoch = 0;
+  std::vector<GpaRange> range;
+  std::vector<GpaRange> pages;
+};
+
+absl::Status Clear(Context& context, const ClearArguments& arguments) {
+  const absl::StatusOr<Client*> client = context.client();
+  if (!client.ok()) return client.status();
+  v1::ClearDirtyLogRequest request = arguments.request;
+  const GpaRange range = arguments.range.front();
+  request.set_slot(arguments.slot);
+  request.set_epoch(arguments.epoch);
+  request.set_start_gpa_bytes(range.gpa_bytes);
+  request.set_size_bytes(range.size_bytes);
+  v1::ExtentList& pages = *request.mutable_extents();
+  for (const GpaRange& part :
+       arguments.pages.empty() ? arguments.range : arguments.pages) {
+    *pages.add_extents() = ToExtent(part);
+  }
+  const auto response = (*client)->dirty_log().ClearDirtyLog(request);
+  if (!response.ok()) return response.status();
+  return context.Print(
+      *response,
+      absl::StrCat(
+          "cleared ", FormatCount(response->cleared_page_count()), " pages (",
+          FormatCount(response->already_clean_page_count()),
+          " were clean already); ", FormatCount(response->unacked_page_count()),
+          " still to clear; split ", ViewSplits(response->splits()), "; cost ",
+          ViewCost(response->cost()), "\n"));
+}
+
+struct RateArguments {
+  v1::GetDirtyRateRequest request;
+  std::vector<std::string> windows;
+};
+
+absl::Status Rate(Context& context, const RateArguments& arguments) {
+  const absl::StatusOr<Client*> client = context.client();
+  if (!client.ok()) return client.status();
+  v1::GetDirtyRateRequest request = arguments.request;
+  for (const std::string& window : arguments.windows) {
+    const absl::StatusOr<absl::Duration> time = ParseTime(window);
+    if (!time.ok()) return time.status();
+    *request.add_windows() = ToProto(*time);
+  }
+  const auto response = (*client)->dirty_log().GetDirtyRate(request);
+  if (!response.ok()) return response.status();
+  Table table({{"WINDOW", Align::kRight},
+               {"OBSERVED", Align::kRight},
+               {"PAGES/S", Align::kRight},
+               {"BYTES/S", Align::kRight},
+               {"WRITE FAULTS/S", Align::kRight}});
+  for (const v1::DirtyRate& rate : response->rates()) {
+    table.AddRow(
+        {FormatTime(FromProto(rate.window())),
+         FormatTime(FromProto(rate.observed())),
+         FormatCount(static_cast<int64_t>(rate.unique_pages_per_second())),
+         FormatBytes(static_cast<int64_t>(rate.bytes_per_second())),
+         FormatCount(static_cast<int64_t>(rate.write_faults_per_second()))});
+  }
+  return context.Print(*response, table.ToString());
+}
+
+struct HarvestArguments {
+  std::string vm;
+  std::vector<int32_t> slots;
+  int64_t clear_range_bytes = HarvesterOptions().clear_range_bytes;
+  bool ranges = false;
+};
+
+absl::Status RunHarvest(Context& context, const HarvestArguments& arguments) {
+  const absl::StatusOr<Client*> client = context.client();
+  if (!client.ok()) return client.status();
+  std::vector<int32_t> slots = arguments.slots;
+  if (slots.empty()) {
+    v1::GetVmRequest request;
+    request.set_name(arguments.vm);
+    const auto vm = (*client)->vms().GetVm(request);
+    if (!vm.ok()) return vm.status();
+    for (const v1::Memslot& slot : vm->vm().memslots()) {
+      if (slot.dirty_log().state() == v1::DIRTY_LOG_STATE_ACTIVE) {
+        slots.push_back(slot.slot());
+      }
+    }
+    if (slots.empty()) {
+      return absl::FailedPreconditionError(absl::StrCat(
+          "no memslot of ", arguments.vm,
+          " logs dirty pages; switch it on with mmuctl dirty-log start"));
+    }
+  }
+  HarvesterOptions options;
+  options.clear_range_bytes = arguments.clear_range_bytes;
+  Harvester harvester(&(*client)->dirty_log(), arguments.vm, options);
+  Table table({{"SLOT", Align::kRight},
+               {"EPOCH", Align::kRight},
+               {"PAGES", Align::kRight},
+               {"SIZE", Align::kRight},
+               {"SEAL", Align::kRight},
+               {"CLEAR", Align::kRight},
+               {"LOCK WAIT", Align::kRight},
+               {"MAX HOLD", Align::kRight},
+               {"FLUSHES", Align::kRight},
+               {"KICKS", Align::kRight}});
+  Json json = Json::array();
+  std::string ranges;
+  for (const int32_t slot : slots) {
+    const absl::StatusOr<Harvest> harvest = harvester.Run(slot);
+    if (!harvest.ok()) return harvest.status();
+    table.AddRow({absl::StrCat(slot), absl::StrCat(harvest->epoch),
+                  FormatCount(harvest->pages.page_count()),
+                  FormatBytes(harvest->pages.size_bytes()),
+                  FormatTime(harvest->seal_time),
+                  FormatTime(harvest->clear_time),
+                  FormatTime(FromProto(harvest->cost.lock_wait())),
+                  FormatTime(FromProto(harvest->cost.max_lock_hold())),
+                  FormatCount(harvest->cost.tlb_flush_count()),
+                  FormatCount(harvest->cost.vcpus_kicked_count())});
+    Json entry = {{"slot", slot},
+                  {"epoch", harvest->epoch},
+                  {"page_count", harvest->pages.page_count()},
+                  {"cleared_page_count", harvest->cleared_page_count},
+                  {"tlb_flush_count", harvest->cost.tlb_flush_count()}};
+    if (arguments.ranges) {
+      entry["dirty_extents"] = ToJson(harvest->pages.Ranges());
+      absl::StrAppend(&ranges, "\nslot ", slot, ":\n",
+                      ViewRanges(harvest->pages.Ranges()));
+    }
+    json.push_back(std::move(entry));
+  }
+  if (context.json) {
+    context.out() << Json({{"slots", std::move(json)}}).dump(1) << "\n";
+  } else {
+    context.out() << table.ToString() << ranges;
+  }
+  return absl::OkStatus();
+}
+
+void AddSlots(CLI::App* command, std::vector<int32_t>* slots) {
+  command->add_option("--slot", *slots, "memslots (default: all that apply)")
+      ->type_name("ID")
+      ->expected(1, 32764);
+}
+
+void AddStart(CLI::App& group, Context& context) {
+  auto start = std::make_shared<StartArguments>();
+  CLI::App* command =
+      AddCommand(group, "start", "Switches dirty logging on.",
+                 "mmuctl dirty-log start alpha\n"
+                 "mmuctl dirty-log start alpha --initially-set --ttl 10m\n"
+                 "mmuctl dirty-log start alpha --slot 0 1 --split none");
+  AddVm(command, start->request.mutable_vm());
+  AddSlots(command, &start->slots);
+  command->add_flag("--initially-set", start->initially_set,
+                    "every page starts as dirty; the first clear does the "
+                    "work");
+  AddChoice(command, "--split", &start->split,
+            {{"none", v1::DIRTY_LOG_SPLIT_NONE},
+             {"eager", v1::DIRTY_LOG_SPLIT_EAGER},
+             {"on-clear", v1::DIRTY_LOG_SPLIT_ON_CLEAR}},
+            "when huge mappings are split (default: eager, or on-clear with "
+            "--initially-set)");
+  AddTime(command, "--ttl", &start->ttl,
+          "stop the log when nobody harvests for so long");
+  AddThrottle(command, &start->throttle);
+  Run(command, context, start, Start);
+}
+
+}  // namespace
+
+void AddDirtyLogCommands(CLI::App& app, Context& context) {
+  CLI::App* group =
+      AddGroup(app, "dirty-log", "Logs which pages the guest writes.",
+               "mmuctl dirty-log start alpha\n"
+               "mmuctl dirty-log get alpha 0\n"
+               "mmuctl dirty-log harvest alpha\n"
+               "mmuctl dirty-log rate alpha\n"
+               "mmuctl dirty-log stop alpha --discard-unacked");
+  AddStart(*group, context);
+
+  auto stop = std::make_shared<StopArguments>();
+  CLI::App* command = AddCommand(
+      *group, "stop", "Switches dirty logging off and forgets what it logged.",
+      "mmuctl dirty-log stop alpha --recover-huge-pages");
+  AddVm(command, stop->request.mutable_vm());
+  AddSlots(command, &stop->slots);
+  command->add_flag("--recover-huge-pages", stop->recover,
+                    "put small mappings together again");
+  command->add_flag("--discard-unacked", stop->discard,
+                    "stop although sealed pages were not cleared");
+  Run(command, context, stop, Stop);
+
+  auto get = std::make_shared<GetArguments>();
+  command = AddCommand(
+      *group, "get",
+      "Shows the dirty pages of a memslot. Changes nothing unless --seal.",
+      "mmuctl dirty-log get alpha 0\n"
+      "mmuctl dirty-log get alpha 0 --seal\n"
+      "mmuctl --json dirty-log get alpha 0 --epoch 3");
+  AddVm(command, get->request.mutable_vm());
+  command->add_option("SLOT", get->slot, "id of the memslot")->required();
+  CLI::Option* seal = command->add_flag(
+      "--seal", get->seal, "close the open epoch and show that one");
+  command->add_option("--epoch", get->epoch, "show this sealed epoch again")
+      ->excludes(seal);
+  AddRanges(command, "--range", &get->ranges,
+            "only this part; ends on multiples of 64 pages")
+      ->expected(1);
+  Run(command, context, get, Get);
+
+  auto clear = std::make_shared<ClearArguments>();
+  command = AddCommand(
+      *group, "clear",
+      "Acknowledges pages of a sealed epoch: they leave the log.",
+      "mmuctl dirty-log clear alpha 0 --epoch 3 --range 0+1MiB\n"
+      "mmuctl dirty-log clear alpha 0 --epoch 3 --range 0+1MiB --pages 8K+4K");
+  AddVm(command, clear->request.mutable_vm());
+  command->add_option("SLOT", clear->slot, "id of the memslot")->required();
+  command->add_option("--epoch", clear->epoch, "the newest sealed epoch")
+      ->required();
+  AddRanges(command, "--range", &clear->range,
+            "range to clear; ends on multiples of 64 pages")
+      ->required()
+      ->expected(1);
+  AddRanges(command, "--pages", &clear->pages,
+            "only these pages of it (default: all of it)");
+  Run(command, context, clear, Clear);
+
+  auto rate = std::make_shared<RateArguments>();
+  command =
+      AddCommand(*group, "rate", "Tells how quickly the guest dirties pages.",
+                 "mmuctl dirty-log rate alpha\n"
+                 "mmuctl dirty-log rate alpha --window 500ms 5s");
+  AddVm(command, rate->request.mutable_vm());
+  command
+      ->add_option("--window", rate->windows,
+                   "times to look back (default: 1s, 10s, 60s)")
+      ->type_name("TIME")
+      ->expected(1, 16);
+  Run(command, context, rate, Rate);
+
+  auto harvest = std::make_shared<HarvestArguments>();
+  command = AddCommand(
+      *group, "harvest",
+      "Seals, receives and clears. The pages shown are to be copied now: they "
+      "have left the log.",
+      "mmuctl dirty-log harvest alpha\n"
+      "mmuctl --json dirty-log harvest alpha --slot 0 --ranges");
+  AddVm(command, &harvest->vm);
+  AddSlots(command, &harvest->slots);
+  AddBytes(command, "--clear-range", &harvest->clear_range_bytes,
+           "memory that one clear covers (default: 256MiB)")
+      ->check([](const std::string& text) -> std::string {
+        const absl::StatusOr<int64_t> bytes = ParseBytes(text);
+        return bytes.ok() && *bytes > 0 &&
+                       *bytes % (kPagesPerWord * kPageBytes) == 0
+                   ? ""
+                   : "must be a multiple of 64 pages (256KiB)";
+      });
+  command->add_flag("--ranges", harvest->ranges, "list the pages");
+  Run(command, context, harvest, RunHarvest);
+}
+
+}  // namespace mmud::client

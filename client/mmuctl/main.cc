@@ -1,0 +1,17 @@
+#include <signal.h>
+#include <unistd.h>
+
+#include <iostream>
+#include <string>
+#include <vector>
+
+#include "client/mmuctl/mmuctl.h"
+#include "client/text/progress.h"
+
+int main(int argc, char** argv) {
+  // A closed pipe is an error of write(), not the end.
+  signal(SIGPIPE, SIG_IGN);
+  return mmud::client::RunMmuctl(
+      std::vector<std::string>(argv + 1, argv + argc), std::cout, std::cerr,
+      mmud::client::StyleFor(STDERR_FILENO));
+}

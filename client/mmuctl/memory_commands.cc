@@ -1,0 +1,134 @@
+// mmuctl memory read.
+
+#include <cstdint>
+#include <fstream>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "CLI/CLI.hpp"
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "absl/strings/ascii.h"
+#include "absl/strings/str_cat.h"
+#include "absl/strings/str_format.h"
+#include "absl/strings/string_view.h"
+#include "client/mmu_client/client.h"
+#include "client/mmu_client/page_bitmap.h"
+#include "client/mmu_client/page_reader.h"
+#include "client/mmuctl/arguments.h"
+#include "client/mmuctl/commands.h"
+#include "client/mmuctl/context.h"
+#include "client/text/units.h"
+#include "mmud/v1/guest_memory_service.pb.h"
+
+namespace mmud::client {
+namespace {
+
+struct ReadArguments {
+  std::string vm;
+  std::vector<GpaRange> ranges;
+  std::string output;
+};
+
+// Writes bytes as lines of hexadecimal numbers, leaving out lines of zeros.
+class HexSink : public PageSink {
+ public:
+  explicit HexSink(std::ostream* out) : out_(out) {}
+  absl::Status OnData(int64_t gpa, absl::string_view data) override {
+    for (size_t at = 0; at < data.size(); at += 16) {
+      const absl::string_view line = data.substr(at, 16);
+      if (line.find_first_not_of('\0') == line.npos) continue;
+      std::string hex, text;
+      for (const char c : line) {
+        absl::StrAppendFormat(&hex, " %02x", static_cast<uint8_t>(c));
+        text += absl::ascii_isprint(static_cast<uint8_t>(c)) ? c : '.';
+      }
+      *out_ << absl::StrFormat("%012x %s  %s\n", gpa + at, hex, text);
+    }
+    return absl::OkStatus();
+  }
+  absl::Status OnZeros(GpaRange) override { return absl::OkStatus(); }
+
+ private:
+  std::ostream* const out_;
+};
+
+// Writes bytes to a file, in which the first byte read is the first one.
+class FileSink : public PageSink {
+ public:
+  FileSink(std::ofstream* file, int64_t start) : file_(file), start_(start) {}
+  absl::Status OnData(int64_t gpa, absl::string_view data) override {
+    file_->seekp(gpa - start_);
+    file_->write(data.data(), static_cast<std::streamsize>(data.size()));
+    return Check();
+  }
+  absl::Status OnZeros(GpaRange range) override {
+    // A hole, but for the last byte, which makes the file long enough.
+    file_->seekp(range.end_bytes() - start_ - 1);
+    file_->put('\0');
+    return Check();
+  }
+
+ private:
+  absl::Status Check() const {
+    return *file_ ? absl::OkStatus()
+                  : absl::ResourceExhaustedError("the file cannot be written");
+  }
+
+  std::ofstream* const file_;
+  const int64_t start_;
+};
+
+absl::Status Read(Context& context, const ReadArguments& arguments) {
+  const absl::StatusOr<Client*> client = context.client();
+  if (!client.ok()) return client.status();
+  PageReader reader(&(*client)->memory(), arguments.vm, {});
+  absl::StatusOr<ReadTotals> totals;
+  if (arguments.output.empty()) {
+    HexSink sink(&context.out());
+    totals = reader.Read(arguments.ranges, &sink);
+  } else {
+    std::ofstream file(arguments.output, std::ios::binary | std::ios::trunc);
+    if (!file) {
+      return absl::NotFoundError(
+          absl::StrCat(arguments.output, " cannot be opened for writing"));
+    }
+    FileSink sink(&file, arguments.ranges.front().gpa_bytes);
+    totals = reader.Read(arguments.ranges, &sink);
+  }
+  if (!totals.ok()) return totals.status();
+  v1::ReadPagesTrailer trailer;
+  trailer.set_page_count(totals->page_count);
+  trailer.set_zero_page_count(totals->zero_page_count);
+  trailer.set_data_size_bytes(totals->data_size_bytes);
+  if (arguments.output.empty() && context.json) return absl::OkStatus();
+  return context.Print(trailer,
+                       absl::StrCat(FormatCount(totals->page_count), " pages, ",
+                                    FormatCount(totals->zero_page_count),
+                                    " of them all zeros\n"));
+}
+
+}  // namespace
+
+void AddMemoryCommands(CLI::App& app, Context& context) {
+  CLI::App* group =
+      AddGroup(app, "memory", "Reads guest memory.",
+               "mmuctl memory read alpha 1GiB+4KiB\n"
+               "mmuctl memory read alpha 0+1GiB --output alpha.bin");
+  auto arguments = std::make_shared<ReadArguments>();
+  CLI::App* command = AddCommand(
+      *group, "read",
+      "Shows guest memory in hexadecimal, lines of zeros left out, or writes "
+      "it to a file. The vCPUs go on meanwhile.",
+      "mmuctl memory read alpha 1GiB+4KiB\n"
+      "mmuctl memory read alpha 0+1GiB --output alpha.bin");
+  AddVm(command, &arguments->vm);
+  AddRanges(command, "RANGE", &arguments->ranges, "what to read, ascending")
+      ->required();
+  command->add_option("-o,--output", arguments->output,
+                      "file to write the bytes to");
+  Run(command, context, arguments, Read);
+}
+
+}  // namespace mmud::client

@@ -1,0 +1,220 @@
+#include "client/mmuctl/views.h"
+
+#include <string>
+
+#include "absl/status/status.h"
+#include "absl/strings/ascii.h"
+#include "absl/strings/str_cat.h"
+#include "absl/strings/string_view.h"
+#include "absl/strings/strip.h"
+#include "absl/time/time.h"
+#include "client/mmu_client/error_info.h"
+#include "client/mmu_client/time_conversion.h"
+#include "client/text/table.h"
+#include "client/text/units.h"
+#include "google/longrunning/operations.pb.h"
+#include "mmud/v1/split_service.pb.h"
+
+namespace mmud::client {
+namespace {
+
+std::string ViewTime(const google::protobuf::Duration& duration) {
+  return FormatTime(FromProto(duration));
+}
+
+std::string ViewSkips(const v1::SplitSkips& skips) {
+  return absl::StrCat(skips.no_memory_count(), " no memory, ",
+                      skips.raced_count(), " raced, ", skips.limit_count(),
+                      " limit, ", skips.invalid_root_count(), " invalid root");
+}
+
+std::string ViewThrottled(const v1::ThrottledTime& time) {
+  return absl::StrCat(
+      "rate ", ViewTime(time.rate()), ", lock hold ",
+      ViewTime(time.lock_hold()), ", flush ", ViewTime(time.flush()),
+      ", stall ", ViewTime(time.stall()), ", pause ", ViewTime(time.pause()));
+}
+
+std::optional<double> Share(double done, double total) {
+  if (total <= 0) return std::nullopt;
+  return done / total;
+}
+
+}  // namespace
+
+std::string ShortName(absl::string_view name, absl::string_view prefix) {
+  absl::ConsumePrefix(&name, prefix);
+  return absl::AsciiStrToLower(name);
+}
+
+std::string ViewPageSize(v1::PageSize size) {
+  return absl::AsciiStrToUpper(
+      ShortName(v1::PageSize_Name(size), "PAGE_SIZE_"));
+}
+
+std::string ViewCost(const v1::MmuCost& cost) {
+  return absl::StrCat(ViewTime(cost.wall_time()), ", lock wait ",
+                      ViewTime(cost.lock_wait()), ", max hold ",
+                      ViewTime(cost.max_lock_hold()), ", ",
+                      FormatCount(cost.tlb_flush_count()), " flushes, ",
+                      FormatCount(cost.vcpus_kicked_count()), " kicks, ",
+                      FormatCount(cost.sptes_visited_count()), " SPTEs");
+}
+
+std::string ViewSplits(const v1::SplitCounts& splits) {
+  return absl::StrCat(FormatCount(splits.split_2m_count()), " of 2M, ",
+                      FormatCount(splits.split_1g_count()), " of 1G");
+}
+
+std::string ViewMemslots(const v1::Vm& vm) {
+  Table table({{"SLOT", Align::kRight},
+               {"GPA", Align::kRight},
+               {"SIZE", Align::kRight},
+               {"PAGE"},
+               {"BACKING"},
+               {"ACCESS"},
+               {"DIRTY LOG"}});
+  for (const v1::Memslot& slot : vm.memslots()) {
+    std::string log = "off";
+    if (slot.dirty_log().state() == v1::DIRTY_LOG_STATE_ACTIVE) {
+      log = absl::StrCat("epoch ", slot.dirty_log().open_epoch(), ", ",
+                         FormatCount(slot.dirty_log().unacked_page_count()),
+                         " sealed pages");
+    }
+    table.AddRow(
+        {absl::StrCat(slot.slot()), FormatGpa(slot.gpa_bytes()),
+         FormatBytes(slot.size_bytes()), ViewPageSize(slot.host_page_size()),
+         ShortName(v1::MemoryBacking_Name(slot.backing()), "MEMORY_BACKING_"),
+         slot.readonly() ? "read-only" : "read-write", log});
+  }
+  return table.ToString();
+}
+
+std::string ViewVm(const v1::Vm& vm) {
+  KeyValues values;
+  values.Add("name", vm.name());
+  values.Add("state", ShortName(v1::VmState_Name(vm.state()), "VM_STATE_"));
+  values.Add("vCPUs",
+             absl::StrCat(vm.vcpu_count(), ", ",
+                          ShortName(v1::VcpuState_Name(vm.vcpu_state()),
+                                    "VCPU_STATE_")));
+  values.Add("memory", FormatBytes(vm.memory_size_bytes()));
+  values.Add(
+      "mapped",
+      absl::StrCat(FormatCount(vm.mapped_pages().pages_4k_count()), " x 4K, ",
+                   FormatCount(vm.mapped_pages().pages_2m_count()), " x 2M, ",
+                   FormatCount(vm.mapped_pages().pages_1g_count()), " x 1G"));
+  values.Add("mmu", absl::StrCat(
+                        "tdp, ",
+                        ShortName(v1::EntryFormat_Name(vm.tdp().entry_format()),
+                                  "ENTRY_FORMAT_"),
+                        ", ", vm.tdp().page_table_levels(), " levels, up to ",
+                        ViewPageSize(vm.tdp().max_page_size())));
+  values.Add("created", absl::FormatTime("%Y-%m-%d %H:%M:%S UTC",
+                                         FromProto(vm.create_time()),
+                                         absl::UTCTimeZone()));
+  values.Add("etag", vm.etag());
+  return absl::StrCat(values.ToString(), "\n", ViewMemslots(vm));
+}
+
+void AddStatistics(const v1::WorkloadStatistics& statistics,
+                   KeyValues* values) {
+  const v1::FaultCounts& faults = statistics.faults();
+  values->Add("accesses",
+              absl::StrCat(FormatCount(statistics.access_count()), ", ",
+                           FormatCount(statistics.write_count()), " writes"));
+  values->Add("running time", ViewTime(statistics.running_time()));
+  values->Add("faults",
+              absl::StrCat(FormatCount(faults.fixed_count()), " fixed, ",
+                           FormatCount(faults.fast_count()), " fast, ",
+                           FormatCount(faults.spurious_count()), " spurious, ",
+                           FormatCount(faults.retry_count()), " retried, ",
+                           FormatCount(faults.emulate_count()), " emulated, ",
+                           FormatCount(faults.error_count()), " errors"));
+  values->Add(
+      "stalls",
+      absl::StrCat(FormatCount(statistics.stalls().observation_count()), ", ",
+                   ViewTime(statistics.stalls().total()), " in all"));
+}
+
+OperationView ViewOperation(const google::longrunning::Operation& operation) {
+  OperationView view;
+  view.state = !operation.done() ? "running"
+               : operation.has_error()
+                   ? absl::StrCat("failed: ", operation.error().message())
+                   : "done";
+  if (v1::SplitMetadata split; operation.metadata().UnpackTo(&split)) {
+    view.kind = "split";
+    view.vm = split.vm();
+    view.share = Share(static_cast<double>(split.done_bytes()),
+                       static_cast<double>(split.total_bytes()));
+    view.words = absl::StrCat(FormatBytes(split.done_bytes()), " of ",
+                              FormatBytes(split.total_bytes()), ", split ",
+                              ViewSplits(split.splits()));
+    if (split.has_remaining_time() && !operation.done()) {
+      absl::StrAppend(&view.words, ", ", ViewTime(split.remaining_time()),
+                      " left");
+    }
+    if (!operation.done()) {
+      view.state =
+          ShortName(v1::SplitState_Name(split.state()), "SPLIT_STATE_");
+    }
+  } else if (v1::RecoverMetadata recover;
+             operation.metadata().UnpackTo(&recover)) {
+    view.kind = "recover";
+    view.vm = recover.vm();
+    view.share = Share(static_cast<double>(recover.done_bytes()),
+                       static_cast<double>(recover.total_bytes()));
+    view.words =
+        absl::StrCat(FormatBytes(recover.done_bytes()), " of ",
+                     FormatBytes(recover.total_bytes()), ", made ",
+                     FormatCount(recover.recovered_2m_count()), " of 2M, ",
+                     FormatCount(recover.recovered_1g_count()), " of 1G");
+  } else if (v1::WorkloadMetadata workload;
+             operation.metadata().UnpackTo(&workload)) {
+    const v1::WorkloadStatistics& statistics = workload.statistics();
+    view.kind = "workload";
+    view.vm = workload.vm();
+    view.share = Share(static_cast<double>(statistics.access_count()),
+                       static_cast<double>(workload.total_access_count()));
+    view.words = absl::StrCat(
+        FormatCount(statistics.access_count()), " accesses, ",
+        FormatCount(statistics.write_count()), " writes, ",
+        FormatCount(statistics.stalls().observation_count()), " stalls");
+  }
+  return view;
+}
+
+std::string ViewOperationDetails(
+    const google::longrunning::Operation& operation) {
+  const OperationView view = ViewOperation(operation);
+  KeyValues values;
+  values.Add("name", operation.name());
+  values.Add("kind", view.kind);
+  values.Add("VM", view.vm);
+  values.Add("state", view.state);
+  values.Add("progress", view.share ? absl::StrCat(FormatShare(*view.share, 1),
+                                                   ", ", view.words)
+                                    : view.words);
+  if (v1::SplitMetadata split; operation.metadata().UnpackTo(&split)) {
+    values.Add("split", ViewSplits(split.splits()));
+    values.Add("skipped", ViewSkips(split.skips()));
+    values.Add("throttled", ViewThrottled(split.throttled()));
+    values.Add("cost", ViewCost(split.cost()));
+    values.Add("etag", split.etag());
+  } else if (v1::RecoverMetadata recover;
+             operation.metadata().UnpackTo(&recover)) {
+    values.Add("cost", ViewCost(recover.cost()));
+  } else if (v1::WorkloadMetadata workload;
+             operation.metadata().UnpackTo(&workload)) {
+    AddStatistics(workload.statistics(), &values);
+  }
+  if (v1::StartWorkloadResponse response;
+      operation.response().UnpackTo(&response)) {
+    values.Add("end", ShortName(v1::WorkloadEnd_Name(response.end()),
+                                "WORKLOAD_END_"));
+  }
+  return values.ToString();
+}
+
+}  // namespace mmud::client

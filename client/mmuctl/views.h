@@ -1,0 +1,47 @@
+// Messages of the API as text for people.
+
+#ifndef CLIENT_MMUCTL_VIEWS_H_
+#define CLIENT_MMUCTL_VIEWS_H_
+
+#include <cstdint>
+#include <optional>
+#include <string>
+
+#include "absl/strings/string_view.h"
+#include "client/text/table.h"
+#include "google/longrunning/operations.pb.h"
+#include "mmud/v1/common.pb.h"
+#include "mmud/v1/vm_service.pb.h"
+#include "mmud/v1/workload_service.pb.h"
+
+namespace mmud::client {
+
+// "ready" for VM_STATE_READY: `name` without `prefix`, in small letters.
+std::string ShortName(absl::string_view name, absl::string_view prefix);
+std::string ViewPageSize(v1::PageSize size);
+
+std::string ViewVm(const v1::Vm& vm);
+std::string ViewMemslots(const v1::Vm& vm);
+// "1.2 ms, lock wait 3 us, max hold 40 us, 2 flushes, 2 kicks, 512 SPTEs".
+std::string ViewCost(const v1::MmuCost& cost);
+// "1,024 of 2M, 2 of 1G".
+std::string ViewSplits(const v1::SplitCounts& splits);
+void AddStatistics(const v1::WorkloadStatistics& statistics, KeyValues* values);
+
+// What an operation does and how far it is.
+struct OperationView {
+  std::string kind;  // "split", "recover", "workload"; "" if unknown
+  std::string vm;
+  std::optional<double> share;
+  std::string words;  // for a progress bar
+  std::string state;  // "running", "done", "failed: ..."
+};
+OperationView ViewOperation(const google::longrunning::Operation& operation);
+
+// Everything about an operation, its result included.
+std::string ViewOperationDetails(
+    const google::longrunning::Operation& operation);
+
+}  // namespace mmud::client
+
+#endif  // CLIENT_MMUCTL_VIEWS_H_

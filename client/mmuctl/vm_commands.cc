@@ -1,0 +1,182 @@
+// mmuctl vm create, get, list, delete.
+
+#include <cstdint>
+#include <map>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "CLI/CLI.hpp"
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "absl/strings/str_cat.h"
+#include "absl/strings/strip.h"
+#include "client/mmu_client/client.h"
+#include "client/mmuctl/arguments.h"
+#include "client/mmuctl/commands.h"
+#include "client/mmuctl/context.h"
+#include "client/mmuctl/views.h"
+#include "client/text/table.h"
+#include "client/text/units.h"
+#include "mmud/v1/vm_service.pb.h"
+
+namespace mmud::client {
+namespace {
+
+struct CreateArguments {
+  v1::CreateVmRequest request;
+  int32_t vcpus = 1;
+  int64_t memory_bytes = 0;
+  v1::PageSize host_page_size = v1::PAGE_SIZE_UNSPECIFIED;
+  v1::MemoryBacking backing = v1::MEMORY_BACKING_UNSPECIFIED;
+  v1::EntryFormat format = v1::ENTRY_FORMAT_UNSPECIFIED;
+  v1::PageSize max_page_size = v1::PAGE_SIZE_UNSPECIFIED;
+  int32_t levels = 0;
+};
+
+absl::Status Create(Context& context, const CreateArguments& arguments) {
+  const absl::StatusOr<Client*> client = context.client();
+  if (!client.ok()) return client.status();
+  v1::CreateVmRequest request = arguments.request;
+  v1::Vm& vm = *request.mutable_vm();
+  vm.set_vcpu_count(arguments.vcpus);
+  vm.mutable_tdp()->set_entry_format(arguments.format);
+  vm.mutable_tdp()->set_max_page_size(arguments.max_page_size);
+  vm.mutable_tdp()->set_page_table_levels(arguments.levels);
+  if (arguments.memory_bytes > 0) {
+    v1::Memslot& memslot = *vm.add_memslots();
+    memslot.set_size_bytes(arguments.memory_bytes);
+    memslot.set_host_page_size(arguments.host_page_size);
+    memslot.set_backing(arguments.backing);
+  }
+  const auto response = (*client)->vms().CreateVm(request);
+  if (!response.ok()) return response.status();
+  return context.Print(*response, ViewVm(response->vm()));
+}
+
+absl::Status Get(Context& context, const v1::GetVmRequest& request) {
+  const absl::StatusOr<Client*> client = context.client();
+  if (!client.ok()) return client.status();
+  const auto response = (*client)->vms().GetVm(request);
+  if (!response.ok()) return response.status();
+  return context.Print(*response, ViewVm(response->vm()));
+}
+
+absl::Status List(Context& context, const v1::ListVmsRequest& arguments) {
+  const absl::StatusOr<Client*> client = context.client();
+  if (!client.ok()) return client.status();
+  v1::ListVmsRequest request = arguments;
+  v1::ListVmsResponse all;
+  do {
+    const auto page = (*client)->vms().ListVms(request);
+    if (!page.ok()) return page.status();
+    all.mutable_vms()->MergeFrom(page->vms());
+    request.set_page_token(page->next_page_token());
+  } while (!request.page_token().empty());
+  Table table({{"NAME"},
+               {"VCPUS", Align::kRight},
+               {"VCPU STATE"},
+               {"MEMORY", Align::kRight},
+               {"4K", Align::kRight},
+               {"2M", Align::kRight},
+               {"1G", Align::kRight}});
+  for (const v1::Vm& vm : all.vms()) {
+    table.AddRow({vm.name(), absl::StrCat(vm.vcpu_count()),
+                  ShortName(v1::VcpuState_Name(vm.vcpu_state()), "VCPU_STATE_"),
+                  FormatBytes(vm.memory_size_bytes()),
+                  FormatCount(vm.mapped_pages().pages_4k_count()),
+                  FormatCount(vm.mapped_pages().pages_2m_count()),
+                  FormatCount(vm.mapped_pages().pages_1g_count())});
+  }
+  return context.Print(all, table.ToString());
+}
+
+absl::Status Delete(Context& context, const v1::DeleteVmRequest& request) {
+  const absl::StatusOr<Client*> client = context.client();
+  if (!client.ok()) return client.status();
+  const auto response = (*client)->vms().DeleteVm(request);
+  if (!response.ok()) return response.status();
+  return context.Print(*response,
+                       absl::StrCat("deleted ", request.name(), " (",
+                                    ViewCost(response->cost()), ")\n"));
+}
+
+void AddCreate(CLI::App& vm, Context& context) {
+  auto arguments = std::make_shared<CreateArguments>();
+  CLI::App* command = AddCommand(
+      vm, "create", "Makes a VM with its vCPUs and memory.",
+      "mmuctl vm create alpha --vcpus 2 --memory 4GiB --host-page-size 2m\n"
+      "mmuctl vm create beta --memslot 0:0+2GiB:2m 1:4GiB+2GiB:1g:memfd");
+  command
+      ->add_option_function<std::string>(
+          "NAME",
+          [arguments](const std::string& name) {
+            arguments->request.set_vm_id(
+                std::string(absl::StripPrefix(name, "vms/")));
+          },
+          "name of the new VM: a-z, 0-9 and '-'")
+      ->required();
+  command->add_option("--vcpus", arguments->vcpus, "vCPUs (default: 1)");
+  CLI::Option* memory = AddBytes(command, "--memory", &arguments->memory_bytes,
+                                 "one memslot of this size at address 0");
+  AddPageSize(command, "--host-page-size", &arguments->host_page_size,
+              "largest mapping of --memory (default: 4k)")
+      ->needs(memory);
+  AddBacking(command, &arguments->backing)->needs(memory);
+  command
+      ->add_option_function<std::vector<std::string>>(
+          "--memslot",
+          [arguments](const std::vector<std::string>& texts) {
+            for (const std::string& text : texts) {
+              const absl::StatusOr<v1::Memslot> memslot = ParseMemslot(text);
+              if (!memslot.ok()) {
+                throw CLI::ValidationError(
+                    "--memslot", std::string(memslot.status().message()));
+              }
+              *arguments->request.mutable_vm()->add_memslots() = *memslot;
+            }
+          },
+          "memslots, each SLOT:START+SIZE[:PAGE[:BACKING]]")
+      ->type_name("SPEC")
+      ->excludes(memory)
+      ->expected(1, 32764);
+  AddChoice(command, "--entry-format", &arguments->format,
+            {{"ept", v1::ENTRY_FORMAT_EPT}, {"npt", v1::ENTRY_FORMAT_NPT}},
+            "bit layout of page-table entries (default: ept)");
+  AddPageSize(command, "--max-page-size", &arguments->max_page_size,
+              "largest mapping of all (default: 1g)");
+  command->add_option("--levels", arguments->levels,
+                      "levels of the page tables, 4 or 5 (default: 4)");
+  Run(command, context, arguments, Create);
+}
+
+}  // namespace
+
+void AddVmCommands(CLI::App& app, Context& context) {
+  CLI::App* vm = AddGroup(app, "vm", "Makes, shows and deletes VMs.",
+                          "mmuctl vm create alpha --vcpus 2 --memory 4GiB\n"
+                          "mmuctl vm list\n"
+                          "mmuctl --json vm get alpha\n"
+                          "mmuctl vm delete alpha");
+  AddCreate(*vm, context);
+
+  auto get = std::make_shared<v1::GetVmRequest>();
+  CLI::App* command = AddCommand(*vm, "get", "Shows one VM and its memslots.",
+                                 "mmuctl vm get alpha");
+  AddVm(command, get->mutable_name());
+  Run(command, context, get, Get);
+
+  auto list = std::make_shared<v1::ListVmsRequest>();
+  command = AddCommand(*vm, "list", "Lists the VMs.", "mmuctl vm list");
+  Run(command, context, list, List);
+
+  auto deletion = std::make_shared<v1::DeleteVmRequest>();
+  command = AddCommand(*vm, "delete", "Deletes a VM and frees its memory.",
+                       "mmuctl vm delete alpha");
+  AddVm(command, deletion->mutable_name());
+  command->add_option("--etag", *deletion->mutable_etag(),
+                      "only if the VM is still as this etag says");
+  Run(command, context, deletion, Delete);
+}
+
+}  // namespace mmud::client

@@ -1,0 +1,297 @@
+// mmuctl workload start, stop, pause, resume, status.
+
+#include <cstdint>
+#include <map>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "CLI/CLI.hpp"
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "absl/strings/str_cat.h"
+#include "absl/time/time.h"
+#include "client/mmu_client/client.h"
+#include "client/mmu_client/page_bitmap.h"
+#include "client/mmu_client/time_conversion.h"
+#include "client/mmuctl/arguments.h"
+#include "client/mmuctl/commands.h"
+#include "client/mmuctl/context.h"
+#include "client/mmuctl/views.h"
+#include "client/mmuctl/watch.h"
+#include "client/text/table.h"
+#include "google/longrunning/operations.pb.h"
+#include "mmud/v1/workload_service.pb.h"
+
+namespace mmud::client {
+namespace {
+
+enum class Pattern { kNone, kSequential, kUniform, kZipf, kHotCold };
+
+struct StartArguments {
+  v1::StartWorkloadRequest request;
+  Pattern pattern = Pattern::kNone;
+  std::vector<GpaRange> ranges;
+  absl::Duration duration = absl::ZeroDuration();
+  int32_t vcpus = 0;
+  int64_t rate = 0;
+  int64_t count = 0;
+  int64_t seed = 0;
+  double write_fraction = 0.3;
+  int64_t stride_bytes = 0;
+  double exponent = 0;
+  double hot_fraction = 0;
+  double hot_access_fraction = 0;
+  int64_t drift = 0;
+  std::string trace;
+  int64_t repeat = 0;
+  v1::PagePlacement placement = v1::PAGE_PLACEMENT_UNSPECIFIED;
+  bool watch = false;
+};
+
+void FillPattern(const StartArguments& arguments, v1::AccessPattern* pattern) {
+  pattern->set_write_fraction(arguments.write_fraction);
+  switch (arguments.pattern) {
+    case Pattern::kNone:
+      break;
+    case Pattern::kSequential:
+      pattern->mutable_sequential()->set_stride_bytes(arguments.stride_bytes);
+      break;
+    case Pattern::kUniform:
+      pattern->mutable_uniform();
+      break;
+    case Pattern::kZipf:
+      pattern->mutable_zipf()->set_exponent(arguments.exponent);
+      break;
+    case Pattern::kHotCold: {
+      v1::HotColdPattern& hot_cold = *pattern->mutable_hot_cold();
+      hot_cold.set_hot_fraction(arguments.hot_fraction);
+      hot_cold.set_hot_access_fraction(arguments.hot_access_fraction);
+      hot_cold.set_drift_pages_per_million_accesses(arguments.drift);
+      break;
+    }
+  }
+  if (!arguments.ranges.empty()) {
+    *pattern->mutable_extent() = ToExtent(arguments.ranges.front());
+  }
+}
+
+absl::Status Start(Context& context, const StartArguments& arguments) {
+  const absl::StatusOr<Client*> client = context.client();
+  if (!client.ok()) return client.status();
+  v1::StartWorkloadRequest request = arguments.request;
+  request.set_vcpu_count(arguments.vcpus);
+  request.set_max_accesses_per_second(arguments.rate);
+  request.set_access_count(arguments.count);
+  request.set_seed(arguments.seed);
+  if (arguments.duration > absl::ZeroDuration()) {
+    *request.mutable_max_duration() = ToProto(arguments.duration);
+  }
+  if (arguments.trace.empty()) {
+    FillPattern(arguments, request.mutable_pattern());
+  } else {
+    v1::TraceReplay& trace = *request.mutable_trace();
+    trace.set_trace_name(arguments.trace);
+    trace.set_repeat_count(arguments.repeat);
+    trace.set_placement(arguments.placement);
+    if (!arguments.ranges.empty()) {
+      *trace.mutable_extent() = ToExtent(arguments.ranges.front());
+    }
+  }
+  const auto operation = (*client)->workloads().StartWorkload(request);
+  if (!operation.ok()) return operation.status();
+  return ShowOperation(context, *operation,
+                       arguments.watch ? Watch::kYes : Watch::kNo);
+}
+
+absl::Status Stop(Context& context, const v1::StopWorkloadRequest& request) {
+  const absl::StatusOr<Client*> client = context.client();
+  if (!client.ok()) return client.status();
+  const auto response = (*client)->workloads().StopWorkload(request);
+  if (!response.ok()) return response.status();
+  KeyValues values;
+  AddStatistics(response->statistics(), &values);
+  return context.Print(*response, values.ToString());
+}
+
+std::string ViewState(v1::VcpuState state) {
+  return absl::StrCat(
+      "vCPUs ", ShortName(v1::VcpuState_Name(state), "VCPU_STATE_"), "\n");
+}
+
+absl::Status Pause(Context& context, const v1::PauseVcpusRequest& request) {
+  const absl::StatusOr<Client*> client = context.client();
+  if (!client.ok()) return client.status();
+  const auto response = (*client)->workloads().PauseVcpus(request);
+  if (!response.ok()) return response.status();
+  return context.Print(*response, ViewState(response->vcpu_state()));
+}
+
+absl::Status Resume(Context& context, const v1::ResumeVcpusRequest& request) {
+  const absl::StatusOr<Client*> client = context.client();
+  if (!client.ok()) return client.status();
+  const auto response = (*client)->workloads().ResumeVcpus(request);
+  if (!response.ok()) return response.status();
+  return context.Print(*response, ViewState(response->vcpu_state()));
+}
+
+struct StatusArguments {
+  std::string vm;
+  bool watch = false;
+};
+
+absl::Status ShowStatus(Context& context, const StatusArguments& arguments) {
+  const absl::StatusOr<Client*> client = context.client();
+  if (!client.ok()) return client.status();
+  // Asked first for the VM, so that a misspelt name is an error.
+  v1::GetVmRequest vm;
+  vm.set_name(arguments.vm);
+  if (const auto response = (*client)->vms().GetVm(vm); !response.ok()) {
+    return response.status();
+  }
+  google::longrunning::ListOperationsRequest request;
+  google::longrunning::Operation last;
+  do {
+    const auto page = (*client)->operations().List(request);
+    if (!page.ok()) return page.status();
+    for (const auto& operation : page->operations()) {
+      const OperationView view = ViewOperation(operation);
+      if (view.kind == "workload" && view.vm == arguments.vm &&
+          (last.name().empty() || last.done() || !operation.done())) {
+        last = operation;
+      }
+    }
+    request.set_page_token(page->next_page_token());
+  } while (!request.page_token().empty());
+  if (last.name().empty()) {
+    return absl::NotFoundError(
+        absl::StrCat(arguments.vm,
+                     " has no workload; start one with mmuctl "
+                     "workload start"));
+  }
+  return ShowOperation(context, last,
+                       arguments.watch ? Watch::kYes : Watch::kNo);
+}
+
+void AddStart(CLI::App& group, Context& context) {
+  auto a = std::make_shared<StartArguments>();
+  CLI::App* command = AddCommand(
+      group, "start",
+      "Lets the vCPUs run a made-up pattern or the trace of a real program.",
+      "mmuctl workload start alpha --trace sort.trace --repeat 100 --watch\n"
+      "mmuctl workload start alpha --pattern zipf --write-fraction 0.5 "
+      "--rate 100000 --duration 30s\n"
+      "mmuctl workload start alpha --pattern sequential --range 0+1GiB "
+      "--write-fraction 1 --count 262144");
+  AddVm(command, a->request.mutable_vm());
+  CLI::Option* pattern = AddChoice(command, "--pattern", &a->pattern,
+                                   {{"sequential", Pattern::kSequential},
+                                    {"uniform", Pattern::kUniform},
+                                    {"zipf", Pattern::kZipf},
+                                    {"hot-cold", Pattern::kHotCold}},
+                                   "a made-up pattern");
+  CLI::Option* trace =
+      command->add_option("--trace", a->trace,
+                          "a recorded trace, named relative to the daemon's "
+                          "--trace-dir");
+  trace->excludes(pattern);
+  command->add_option("--vcpus", a->vcpus, "vCPUs to use (default: all)");
+  AddRanges(command, "--range", &a->ranges,
+            "the memory to use (default: all of it)")
+      ->expected(1);
+  command->add_option("--rate", a->rate,
+                      "accesses per second of each vCPU; 0: no limit");
+  command->add_option("--count", a->count,
+                      "accesses of each vCPU; 0: no such end");
+  AddTime(command, "--duration", &a->duration, "when to end");
+  command->add_option("--seed", a->seed, "start of the random numbers");
+  command->add_flag("-w,--watch", a->watch, "show progress until it ends");
+
+  const char* const group_name = "for --pattern";
+  command
+      ->add_option("--write-fraction", a->write_fraction,
+                   "share of writes, 0 to 1 (default: 0.3)")
+      ->needs(pattern)
+      ->group(group_name);
+  AddBytes(command, "--stride", &a->stride_bytes,
+           "sequential: from one access to the next (default: 4KiB)")
+      ->needs(pattern)
+      ->group(group_name);
+  command->add_option("--exponent", a->exponent, "zipf: (default: 0.99)")
+      ->needs(pattern)
+      ->group(group_name);
+  command
+      ->add_option("--hot-fraction", a->hot_fraction,
+                   "hot-cold: share of the memory (default: 0.1)")
+      ->needs(pattern)
+      ->group(group_name);
+  command
+      ->add_option("--hot-access-fraction", a->hot_access_fraction,
+                   "hot-cold: share of the accesses (default: 0.9)")
+      ->needs(pattern)
+      ->group(group_name);
+  command
+      ->add_option("--drift", a->drift,
+                   "hot-cold: pages that the hot set moves in a million "
+                   "accesses (default: 0)")
+      ->needs(pattern)
+      ->group(group_name);
+  command->add_option("--repeat", a->repeat, "how often (default: 1)")
+      ->needs(trace)
+      ->group("for --trace");
+  AddChoice(command, "--placement", &a->placement,
+            {{"contiguous", v1::PAGE_PLACEMENT_CONTIGUOUS},
+             {"scattered", v1::PAGE_PLACEMENT_SCATTERED}},
+            "where first touches go (default: contiguous)")
+      ->needs(trace)
+      ->group("for --trace");
+  command->callback([&context, a, pattern, trace] {
+    if (pattern->count() + trace->count() == 0) {
+      throw CLI::RequiredError("one of --pattern and --trace");
+    }
+    context.action = [&context, a] { return Start(context, *a); };
+  });
+}
+
+}  // namespace
+
+void AddWorkloadCommands(CLI::App& app, Context& context) {
+  CLI::App* group = AddGroup(
+      app, "workload", "Starts, shows, pauses and ends what vCPUs run.",
+      "mmuctl workload start alpha --trace sort.trace --repeat 100 --watch\n"
+      "mmuctl workload status alpha\n"
+      "mmuctl workload pause alpha\n"
+      "mmuctl workload stop alpha");
+  AddStart(*group, context);
+
+  auto stop = std::make_shared<v1::StopWorkloadRequest>();
+  CLI::App* command =
+      AddCommand(*group, "stop", "Ends the workload of a VM early.",
+                 "mmuctl workload stop alpha");
+  AddVm(command, stop->mutable_vm());
+  Run(command, context, stop, Stop);
+
+  auto pause = std::make_shared<v1::PauseVcpusRequest>();
+  command = AddCommand(
+      *group, "pause",
+      "Pauses the vCPUs: from the answer on they touch no guest memory.",
+      "mmuctl workload pause alpha");
+  AddVm(command, pause->mutable_vm());
+  Run(command, context, pause, Pause);
+
+  auto resume = std::make_shared<v1::ResumeVcpusRequest>();
+  command = AddCommand(*group, "resume", "Lets paused vCPUs go on.",
+                       "mmuctl workload resume alpha");
+  AddVm(command, resume->mutable_vm());
+  Run(command, context, resume, Resume);
+
+  auto status = std::make_shared<StatusArguments>();
+  command = AddCommand(*group, "status",
+                       "Shows the running or the last workload of a VM.",
+                       "mmuctl workload status alpha --watch");
+  AddVm(command, &status->vm);
+  command->add_flag("-w,--watch", status->watch, "show progress until it ends");
+  Run(command, context, status, ShowStatus);
+}
+
+}  // namespace mmud::client

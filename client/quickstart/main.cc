@@ -1,0 +1,325 @@
+// The main job from beginning to end, with a report. See --help.
+
+#include <signal.h>
+#include <unistd.h>
+
+#include <cstdint>
+#include <filesystem>
+#include <fstream>
+#include <iostream>
+#include <memory>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "CLI/CLI.hpp"
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "absl/strings/str_cat.h"
+#include "absl/time/clock.h"
+#include "absl/time/time.h"
+#include "client/migration_report.h"
+#include "client/mmu_client/client.h"
+#include "client/quickstart/daemon_process.h"
+#include "client/reference_controller.h"
+#include "client/text/error_text.h"
+#include "client/text/progress.h"
+#include "client/text/units.h"
+
+namespace mmud::client {
+namespace {
+
+constexpr int64_t kGib = int64_t{1} << 30;
+
+// Which transition of a page from clean to dirty the daemon shall forget: not
+// one of the first, so that it lies well within the first round.
+constexpr int kDroppedMark = 100;
+
+struct Flags {
+  std::string mmud;
+  std::string address;
+  std::string metrics_address;
+  std::string trace_dir = "traces";
+  std::string trace = "sort.trace";
+  int64_t memory_bytes = 4 * kGib;
+  ControllerOptions controller;
+  int64_t split_pages_per_second = 400'000;
+  bool no_pacing = false;
+  bool serve = false;
+  std::string json;
+  std::string inject;
+};
+
+volatile sig_atomic_t interrupted = 0;
+
+void Interrupt(int) { interrupted = 1; }
+
+// Steps, progress and rounds as lines on the terminal.
+class Narrator final : public ControllerObserver {
+ public:
+  Narrator() : style_(StyleFor(STDERR_FILENO)) {}
+
+  void OnStep(const std::string& step) override {
+    progress_.reset();
+    std::cout << "-- " << step << std::endl;
+    // A line now and then would only interrupt the report: a bar or nothing.
+    if (style_ == ProgressStyle::kBar) {
+      progress_ = std::make_unique<Progress>(&std::cerr, style_, "  ");
+    }
+  }
+
+  void OnProgress(double share, const std::string& words) override {
+    if (progress_ != nullptr) progress_->Update(share, words);
+  }
+
+  void OnRound(const MigrationRound& round) override {
+    progress_.reset();
+    std::cout << "   " << FormatCount(round.page_count) << " pages, "
+              << FormatBytes(round.sent_bytes) << " in "
+              << FormatTime(round.wall_time) << "; "
+              << FormatCount(round.remaining_page_count) << " dirty meanwhile"
+              << std::endl;
+  }
+
+  void End() { progress_.reset(); }
+
+ private:
+  const ProgressStyle style_;
+  std::unique_ptr<Progress> progress_;
+};
+
+// Half of the memory is backed by 2M pages and half by 1G pages of the host,
+// each half a whole number of GiB where there is enough; a gap between them.
+std::vector<v1::Memslot> MakeMemslots(int64_t memory_bytes) {
+  const int64_t unit = memory_bytes >= 2 * kGib ? kGib : 2 << 20;
+  const int64_t first = memory_bytes / 2 / unit * unit;
+  std::vector<v1::Memslot> memslots(2);
+  memslots[0].set_slot(0);
+  memslots[0].set_gpa_bytes(0);
+  memslots[0].set_size_bytes(first);
+  memslots[0].set_host_page_size(v1::PAGE_SIZE_2M);
+  memslots[1].set_slot(1);
+  memslots[1].set_gpa_bytes((first / kGib + 1) * 4 * kGib);
+  memslots[1].set_size_bytes(memory_bytes - first);
+  memslots[1].set_host_page_size(v1::PAGE_SIZE_1G);
+  return memslots;
+}
+
+template <typename T, typename Parse>
+CLI::Option* AddParsed(CLI::App& app, const std::string& name, T* value,
+                       Parse parse, const std::string& help) {
+  return app.add_option_function<std::string>(
+      name,
+      [name, value, parse](const std::string& text) {
+        const auto parsed = parse(text);
+        if (!parsed.ok()) {
+          throw CLI::ValidationError(name,
+                                     std::string(parsed.status().message()));
+        }
+        *value = *parsed;
+      },
+      help);
+}
+
+void AddFlags(CLI::App& app, Flags* flags) {
+  ControllerOptions& controller = flags->controller;
+  CLI::Option* mmud = app.add_option(
+      "--mmud", flags->mmud, "daemon to start; it ends with this program");
+  CLI::Option* address =
+      app.add_option("--address", flags->address,
+                     "use a daemon that runs already: unix:/path or host:port")
+          ->excludes(mmud);
+  app.add_option("--metrics-address", flags->metrics_address,
+                 "where that daemon serves /metrics, for the report")
+      ->needs(address);
+  app.add_option("--trace-dir", flags->trace_dir,
+                 "folder of recorded traces (default: traces)");
+  app.add_option("--trace", flags->trace,
+                 "trace that the guest replays: a name in --trace-dir, or a "
+                 "file (default: sort.trace)");
+  AddParsed(app, "--memory", &flags->memory_bytes, ParseBytes,
+            "guest memory: half on 2M pages, half on 1G pages (default: 4GiB)")
+      ->type_name("SIZE");
+  app.add_option("--vcpus", controller.vcpu_count, "vCPUs (default: 2)");
+  app.add_option("--rate", controller.accesses_per_second_per_vcpu,
+                 absl::StrCat("accesses per second of each vCPU; 0: no limit "
+                              "(default: ",
+                              controller.accesses_per_second_per_vcpu, ")"));
+  AddParsed(app, "--bandwidth,--bandwidth-bytes-per-second",
+            &controller.bandwidth_bytes_per_second, ParseBandwidth,
+            absl::StrCat("of the link: 10Gbit/s, 125MB/s or bytes per second "
+                         "(default: ",
+                         FormatBandwidth(static_cast<double>(
+                             controller.bandwidth_bytes_per_second)),
+                         ")"))
+      ->type_name("BANDWIDTH");
+  AddParsed(app, "--downtime", &controller.downtime_target, ParseTime,
+            absl::StrCat("how long the guest may stand still (default: ",
+                         FormatTime(controller.downtime_target), ")"))
+      ->type_name("TIME");
+  app.add_option("--max-rounds", controller.max_rounds,
+                 "rounds after which the guest is stopped anyway (default: "
+                 "10)");
+  app.add_option("--split-pages-per-second", flags->split_pages_per_second,
+                 "pace of the split, in 4 KiB pages; 0: no limit (default: "
+                 "400000)");
+  app.add_flag("--no-pacing", flags->no_pacing,
+               "copy as quickly as it goes, instead of as the link would");
+  app.add_flag("--serve", flags->serve,
+               "keep the daemon and the guest running afterwards");
+  app.add_option("--json", flags->json, "file to write the report to");
+  app.add_option("--inject", flags->inject,
+                 "drop-one-mark: the daemon, a test build, forgets one dirty "
+                 "mark; the run must fail and name the page")
+      ->check(CLI::IsMember({"drop-one-mark"}))
+      ->needs(mmud);
+}
+
+void PrintServing(const std::string& address, const std::string& metrics,
+                  const std::string& vm, pid_t pid) {
+  std::cout << "\nThe daemon"
+            << (pid > 0 ? absl::StrCat(" (pid ", pid, ")") : std::string())
+            << " keeps running, and so does the guest. In another terminal:\n"
+            << "  export MMUD_ADDRESS=" << address << "\n"
+            << "  bazel-bin/client/mmuctl/mmuctl vm get " << vm << "\n"
+            << "  bazel-bin/client/mmuctl/mmuctl workload status " << vm << "\n"
+            << "  bazel-bin/client/mmuctl/mmuctl dirty-log start " << vm << "\n"
+            << "  bazel-bin/client/mmuctl/mmuctl dirty-log harvest " << vm
+            << "\n"
+            << "  bazel-bin/client/mmuctl/mmuctl --help\n";
+  if (!metrics.empty()) std::cout << "  curl " << metrics << "\n";
+  std::cout << "Ctrl-C ends it." << std::endl;
+}
+
+int Fail(const absl::Status& status, const std::string& address) {
+  std::cerr << RenderError(status, address);
+  return ExitCodeFor(status);
+}
+
+int Run(Flags flags) {
+  // A file outside of --trace-dir: its own folder is the trace directory.
+  const std::filesystem::path trace = flags.trace;
+  if (trace.has_parent_path() && std::filesystem::exists(trace)) {
+    flags.trace_dir = trace.parent_path().string();
+    flags.trace = trace.filename().string();
+  }
+  std::unique_ptr<DaemonProcess> daemon;
+  if (flags.address.empty()) {
+    std::vector<std::string> daemon_flags = {
+        absl::StrCat("--trace_dir=",
+                     std::filesystem::absolute(flags.trace_dir).string()),
+        "--enable_debug_service"};
+    if (!flags.inject.empty()) {
+      daemon_flags.push_back(
+          absl::StrCat("--inject=", flags.inject, ":", kDroppedMark));
+    }
+    absl::StatusOr<std::unique_ptr<DaemonProcess>> started =
+        DaemonProcess::Start(flags.mmud, std::move(daemon_flags));
+    if (!started.ok()) return Fail(started.status(), "");
+    daemon = *std::move(started);
+    flags.address = daemon->address();
+    flags.metrics_address = daemon->metrics_address();
+    std::cout << "mmud serves " << flags.address
+              << (flags.metrics_address.empty() ? "" : " and ")
+              << flags.metrics_address << std::endl;
+  }
+  const absl::StatusOr<std::unique_ptr<Client>> client =
+      Client::Connect(flags.address);
+  if (!client.ok()) return Fail(client.status(), flags.address);
+
+  flags.controller.memslots = MakeMemslots(flags.memory_bytes);
+  flags.controller.trace_name = flags.trace;
+  v1::Throttle& throttle = flags.controller.split_throttle;
+  throttle.set_max_pages_per_second(flags.split_pages_per_second);
+  if (flags.no_pacing) flags.controller.pacing = Pacing::kNone;
+  Narrator narrator;
+  ReferenceController controller(client->get(), flags.controller, &narrator);
+  absl::StatusOr<MigrationReport> report = controller.Run();
+  narrator.End();
+  if (!report.ok()) {
+    const int exit_code = Fail(report.status(), flags.address);
+    if (daemon == nullptr) {
+      controller.Delete().IgnoreError();  // the first error says more
+    } else if (!daemon->Running()) {
+      std::cerr << "mmud has ended; the end of its log:\n" << daemon->LogTail();
+    }
+    return exit_code;
+  }
+  report->metrics_address = flags.metrics_address;
+  std::cout << "\n" << ToText(*report) << std::flush;
+  if (!flags.json.empty()) {
+    std::ofstream file(flags.json);
+    file << ToJson(*report);
+    file.close();
+    if (!file) {
+      return Fail(
+          absl::InternalError(absl::StrCat(flags.json, " cannot be written")),
+          "");
+    }
+    std::cout << "report: " << flags.json << "\n";
+  }
+  if (flags.serve) {
+    if (absl::Status status = controller.Resume(); !status.ok()) {
+      return Fail(status, flags.address);
+    }
+    std::cout << "\n" << Verdict(*report);
+    PrintServing(flags.address, flags.metrics_address, report->vm,
+                 daemon == nullptr ? 0 : daemon->pid());
+    while (interrupted == 0 && (daemon == nullptr || daemon->Running())) {
+      absl::SleepFor(absl::Milliseconds(100));
+    }
+  }
+  if (absl::Status status = controller.Delete(); !status.ok()) {
+    return Fail(status, flags.address);
+  }
+  if (!flags.serve) std::cout << "\n" << Verdict(*report) << std::flush;
+  return report->equal ? kExitOk : kExitFailed;
+}
+
+}  // namespace
+}  // namespace mmud::client
+
+int main(int argc, char** argv) {
+  using namespace mmud::client;
+  Flags flags;
+  flags.controller.accesses_per_second_per_vcpu = 2'000'000;
+  CLI::App app(
+      "Prepares a live migration of a guest that runs a real program, with "
+      "nothing but\nmmud's public API, and compares all of guest memory with "
+      "the copy at the end.\nExit code 0: equal. 1: different; the pages are "
+      "named.",
+      "quickstart");
+  AddFlags(app, &flags);
+  app.footer(
+      "examples:\n"
+      "  quickstart --mmud bazel-bin/server/mmud\n"
+      "  quickstart --mmud bazel-bin/server/mmud --trace gzip.trace "
+      "--bandwidth 1Gbit/s --downtime 50ms\n"
+      "  quickstart --mmud bazel-bin/server/mmud --serve\n"
+      "  quickstart --address unix:/run/mmud/mmud.sock --json report.json\n"
+      "  quickstart --mmud bazel-bin/server/mmud_fault_injection "
+      "--inject=drop-one-mark\n\n" +
+      ExitCodeHelp());
+  try {
+    app.parse(argc, argv);
+    if (flags.mmud.empty() && flags.address.empty()) {
+      throw CLI::RequiredError("one of --mmud and --address");
+    }
+    if (flags.memory_bytes < (8 << 20) || flags.memory_bytes % (4 << 20) != 0) {
+      throw CLI::ValidationError("--memory",
+                                 "must be a multiple of 4MiB from 8MiB on");
+    }
+  } catch (const CLI::CallForHelp& help) {
+    return app.exit(help);
+  } catch (const CLI::ParseError& error) {
+    std::cerr << "error: " << error.what()
+              << "\n  fix:     see quickstart --help\n";
+    return kExitUsage;
+  }
+  signal(SIGPIPE, SIG_IGN);
+  if (flags.serve) {
+    signal(SIGINT, Interrupt);
+    signal(SIGTERM, Interrupt);
+  }
+  return Run(std::move(flags));
+}

@@ -1,0 +1,275 @@
+// What changes of memslots do to the tables of a VM.
+
+#include "mmu_core/vm/region_hooks.h"
+
+#include <cerrno>
+#include <cstdint>
+#include <memory>
+#include <vector>
+
+#include "gmock/gmock.h"
+#include "gtest/gtest.h"
+#include "mmu_core/base/error.h"
+#include "mmu_core/memory/memslot_set.h"
+#include "mmu_core/memory/region_request.h"
+#include "mmu_core/paging/tdp_cursor.h"
+#include "mmu_core/stats/labels.h"
+#include "mmu_core/sync/mmu_lock.h"
+#include "mmu_core/sync/rcu.h"
+#include "mmu_core/testing/vm_builder.h"
+#include "mmu_core/vm/fault_handler.h"
+#include "mmu_core/vm/vm.h"
+#include "mmu_core/vm/vm_state.h"
+
+namespace mmu {
+namespace {
+
+using ::mmu::testing::AllMappings;
+using ::mmu::testing::AuditFindings;
+using ::mmu::testing::LevelOf;
+using ::mmu::testing::MakeVm;
+using ::mmu::testing::Mapping;
+using ::mmu::testing::Read;
+using ::mmu::testing::ReadValue;
+using ::mmu::testing::SealAndList;
+using ::mmu::testing::Slot;
+using ::mmu::testing::Touch;
+using ::mmu::testing::Write;
+using ::testing::ElementsAre;
+using ::testing::IsEmpty;
+
+constexpr uint64_t kMiB = uint64_t{1} << 20;
+constexpr uint64_t kGiB = uint64_t{1} << 30;
+
+uint64_t Generation(const Vm& vm) { return vm.Memslots().at(0).generation; }
+
+// The request that changes slot `id` as it is now to other flags or to nothing.
+RegionRequest ChangeOf(Vm& vm, uint32_t id, uint32_t flags, uint64_t bytes)
+    ABSL_EXCLUSIVE_LOCKS_REQUIRED(vm.state().slots.slots_lock) {
+  const Memslot* slot = vm.state().slots.Active(0).FindById(id);
+  RegionRequest request;
+  request.slot = id;
+  request.flags = flags;
+  request.gpa = ToGpa(slot->base_gfn);
+  request.size_bytes = bytes;
+  request.userspace_addr = slot->hva;
+  return request;
+}
+
+// Covers: SLOT-28
+TEST(RegionHooksTest, DeletingASlotZapsTheWholeVmQuirk) {
+  auto vm = MakeVm({Slot(0, 0, 4 * kMiB), Slot(1, kGiB, 4 * kMiB)});
+  Write(*vm, 0x1000, 5);
+  Write(*vm, kGiB);
+  ASSERT_TRUE(vm->SetMemslot(Slot(1, kGiB, 0)).ok());
+  EXPECT_THAT(AllMappings(vm->state()), IsEmpty());
+  // The other slot faults again and has kept its contents.
+  const uint64_t taken = vm->VcpuStats()[0].pf_taken;
+  EXPECT_EQ(ReadValue(*vm, 0x1000), 5u);
+  EXPECT_GT(vm->VcpuStats()[0].pf_taken, taken);
+  EXPECT_EQ(Read(*vm, kGiB), AccessOutcome::kEmulated);
+}
+
+// Covers: SLOT-27, SLOT-25, SLOT-11
+TEST(RegionHooksTest, AMovedSlotIsMappedAnewAtItsNewPlaceWithItsContents) {
+  auto vm = MakeVm({Slot(0, 0, 4 * kMiB, Level::k2M)});
+  Write(*vm, 0x1008, 5);
+  const uint64_t generation = Generation(*vm);
+  ASSERT_TRUE(vm->SetMemslot(Slot(0, kGiB, 4 * kMiB, Level::k2M)).ok());
+  EXPECT_EQ(Generation(*vm), generation + 4);
+  EXPECT_THAT(AllMappings(vm->state()), IsEmpty());
+  EXPECT_EQ(Read(*vm, 0x1008), AccessOutcome::kEmulated);
+  EXPECT_EQ(ReadValue(*vm, kGiB + 0x1008), 5u);
+  EXPECT_EQ(LevelOf(vm->state(), Gfn(kGiB >> kPageShift)), Level::k2M);
+  EXPECT_EQ(AuditFindings(*vm), "");
+}
+
+// Covers: SLOT-27
+TEST(RegionHooksTest, AMoveOffTheHugePageGridForbidsHugePages) {
+  auto vm = MakeVm({Slot(0, 0, 4 * kMiB, Level::k2M)});
+  Write(*vm, 0);
+  ASSERT_TRUE(
+      vm->SetMemslot(Slot(0, kGiB + kPageSize, 4 * kMiB, Level::k2M)).ok());
+  Write(*vm, kGiB + 2 * kMiB);
+  EXPECT_THAT(AllMappings(vm->state()),
+              ElementsAre(Mapping{(kGiB + 2 * kMiB) >> kPageShift, Level::k4K,
+                                  "rwad"}));
+}
+
+// Covers: SLOT-27
+TEST(RegionHooksTest, ALogSurvivesTheMoveOfItsSlot) {
+  auto vm = MakeVm({Slot(0, 0, 4 * kMiB)});
+  ASSERT_TRUE(vm->StartDirtyLog({}, nullptr).ok());
+  Write(*vm, 0x3000);
+  ASSERT_TRUE(vm->SetMemslot(Slot(0, kGiB, 4 * kMiB)).ok());
+  EXPECT_TRUE(vm->Memslots()[0].dirty_log_enabled);
+  Write(*vm, kGiB + 0x5000);
+  EXPECT_THAT(SealAndList(*vm, 0), ElementsAre(3, 5));
+  EXPECT_EQ(AuditFindings(*vm), "");
+}
+
+// Covers: SLOT-26, SLOT-27
+TEST(RegionHooksTest, SwitchingALogKeepsTheMappings) {
+  auto vm = MakeVm({Slot(0, 0, 4 * kMiB)});
+  Touch(*vm, GfnRange::Of(Gfn(0), 3));
+  const uint64_t generation = Generation(*vm);
+  ASSERT_TRUE(vm->StartDirtyLog({}, nullptr).ok());
+  EXPECT_EQ(Generation(*vm), generation + 2);
+  EXPECT_EQ(vm->Stats().pages_4k, 3u);
+}
+
+TEST(RegionHooksTest, ADeletedSlotTakesItsLogAlong) {
+  auto vm = MakeVm({Slot(0, 0, 4 * kMiB), Slot(1, kGiB, 4 * kMiB)});
+  ASSERT_TRUE(vm->StartDirtyLog({}, nullptr).ok());
+  ASSERT_TRUE(vm->SetMemslot(Slot(1, kGiB, 0)).ok());
+  EXPECT_EQ(vm->DirtyLogs().size(), 1u);
+  ASSERT_TRUE(vm->SetMemslot(Slot(1, kGiB, 4 * kMiB)).ok());
+  EXPECT_EQ(DetailOf(vm->SealDirtyLog(1, nullptr).status()).reason,
+            "DIRTY_LOG_OFF");
+}
+
+// Asks for a fault in the middle of a change.
+class ProbingHooks : public RegionHooks {
+ public:
+  ProbingHooks(Vm& vm, Gfn gfn)
+      : RegionHooks(vm.state(), nullptr), vm_(vm), gfn_(gfn) {}
+  void FlushShadowSlot(const Memslot& old_slot) override {
+    result_ = *HandleFault(vm_.state(), *vm_.state().vcpus[0], gfn_,
+                           AccessKind::kWrite, /*present=*/false);
+    RegionHooks::FlushShadowSlot(old_slot);
+  }
+  bool AllocationFails() override { return --allocations_left_ < 0; }
+
+  FaultResult result() const { return result_; }
+  void FailAfter(int allocations) { allocations_left_ = allocations; }
+
+ private:
+  Vm& vm_;
+  const Gfn gfn_;
+  FaultResult result_ = FaultResult::kContinue;
+  int allocations_left_ = 100;
+};
+
+// Covers: PF-20, SLOT-25
+TEST(RegionHooksTest, AFaultOnASlotThatIsGoingAwayRetriesAndMapsNothing) {
+  auto vm = MakeVm({Slot(0, 0, 4 * kMiB)});
+  Read(*vm, 0x1000);
+  ProbingHooks hooks(*vm, Gfn(7));
+  VmState& state = vm->state();
+  {
+    MutexLock lock(state.slots.slots_lock);
+    ASSERT_TRUE(state.slots.SetRegion(ChangeOf(*vm, 0, 0, 0), hooks).ok());
+  }
+  EXPECT_EQ(hooks.result(), FaultResult::kRetry);
+  EXPECT_THAT(AllMappings(state), IsEmpty());
+  EXPECT_EQ(vm->Stats().pages_4k, 0u);
+}
+
+// Covers: SLOT-14
+TEST(RegionHooksTest, AMoveThatFailsForWantOfMemoryLeavesASlotThatTranslates) {
+  for (const int allocations : {0, 1}) {
+    auto vm = MakeVm({Slot(0, 0, 4 * kMiB)});
+    Write(*vm, 0x1000, 9);
+    ProbingHooks hooks(*vm, Gfn(7));
+    hooks.FailAfter(allocations);
+    {
+      VmState& state = vm->state();
+      MutexLock lock(state.slots.slots_lock);
+      RegionRequest move = ChangeOf(*vm, 0, 0, 4 * kMiB);
+      move.gpa = Gpa(kGiB);
+      const absl::Status status = state.slots.SetRegion(move, hooks);
+      EXPECT_EQ(status.code(), absl::StatusCode::kResourceExhausted);
+      EXPECT_EQ(DetailOf(status).kvm_errno, ENOMEM);
+    }
+    EXPECT_EQ(ReadValue(*vm, 0x1000), 9u);
+    EXPECT_EQ(Write(*vm, 0x2000), AccessOutcome::kDone);
+    EXPECT_EQ(Read(*vm, kGiB), AccessOutcome::kEmulated);
+    EXPECT_EQ(AuditFindings(*vm), "");
+  }
+}
+
+// Covers: DL-01
+TEST(RegionHooksTest, ASlotThatIsCreatedLoggingNeedsNoWork) {
+  auto vm = MakeVm({Slot(0, 0, 4 * kMiB, Level::k2M)});
+  VmState& state = vm->state();
+  DirtyLogConfig config;
+  config.split = SplitPolicy::kEager;
+  MmuCost cost;
+  RegionHooks hooks(state, &cost, config);
+  {
+    MutexLock lock(state.slots.slots_lock);
+    auto backing = state.memory.Allocate({.kind = BackingKind::kAnonymous,
+                                          .size_bytes = 4 * kMiB,
+                                          .host_page_level = Level::k2M});
+    ASSERT_TRUE(backing.ok());
+    RegionRequest request;
+    request.slot = 5;
+    request.flags = kMemslotLogDirtyPages;
+    request.gpa = Gpa(kGiB);
+    request.size_bytes = 4 * kMiB;
+    request.userspace_addr = (*backing)->hva();
+    request.backing = *backing;
+    ASSERT_TRUE(state.slots.SetRegion(request, hooks).ok());
+  }
+  EXPECT_EQ(cost.tlb_flush_count, 0);
+  EXPECT_EQ(cost.sptes_visited_count, 0);
+  EXPECT_EQ(vm->Metrics().splits[0][static_cast<int>(SplitTrigger::kEager)],
+            0u);
+  // New faults map small pages and mark.
+  Write(*vm, kGiB + 0x1000);
+  EXPECT_EQ(vm->Stats().pages_4k, 1u);
+  EXPECT_TRUE(state.slots.Active(0).FindById(5)->dirty_bitmap->Test(1));
+}
+
+// Covers: TDP-09, TDP-37
+TEST(RegionHooksTest, OnlyUnmappingSeesInvalidRoots) {
+  auto vm = MakeVm({Slot(0, 0, 4 * kMiB, Level::k2M)});
+  Write(*vm, 0);
+  VmState& state = vm->state();
+  const GfnRange range = GfnRange::Of(Gfn(0), 1024);
+  const TdpRoot& root = *state.vcpus[0]->root();
+  const auto leaf = [&]() -> Spte {
+    RcuReadGuard rcu;
+    Spte found;
+    for (TdpCursor c(root.table(), root.level(), GfnRange::Of(Gfn(0), 1),
+                     Level::k4K);
+         c.Valid(); c.Next()) {
+      if (c.IsPresentLeaf()) found = c.old_spte();
+    }
+    return found;
+  };
+  const Spte before = leaf();
+  {
+    MmuWriteLocked lock(state.mmu_lock, LockOp::kZap);
+    const_cast<RootList&>(state.tdp.roots()).InvalidateAll();
+  }
+  {
+    MutexLock slots(state.slots.slots_lock);
+    MmuReadLocked lock(state.mmu_lock, LockOp::kEnable);
+    EXPECT_FALSE(state.tdp.WriteProtect(lock, 0, range, Level::k4K, nullptr));
+    EXPECT_FALSE(state.tdp.ClearDirty(lock, 0, range, nullptr));
+    EXPECT_EQ(state.tdp
+                  .Split(lock, 0, range, Level::k4K, SplitTrigger::kRequest,
+                         state.operation_tables, 0, nullptr)
+                  .split_2m_count,
+              0);
+  }
+  EXPECT_EQ(vm->Age(range, AgeMode::kTestAndClear, nullptr)->young_page_count,
+            0u);
+  EXPECT_EQ(vm->RecoverHugePages({}, nullptr)->to_2m_count, 0u);
+  {
+    MmuWriteLocked lock(state.mmu_lock, LockOp::kZap);
+    EXPECT_FALSE(state.tdp.WriteProtectGfn(lock, 0, Gfn(0), Level::k4K));
+    EXPECT_FALSE(state.tdp.ZapLeafs(lock, 0, range, RootFilter::kValid,
+                                    FlushReason::kZap, nullptr));
+    EXPECT_EQ(leaf(), before);
+    EXPECT_TRUE(state.tdp.ZapLeafs(lock, 0, range, RootFilter::kAll,
+                                   FlushReason::kNotifier, nullptr));
+    EXPECT_EQ(leaf(), Spte());
+  }
+  // Of a root that no vCPU can use, so nobody had to flush (TLB-07).
+  EXPECT_EQ(vm->Stats().remote_tlb_flush_requests, 0u);
+}
+
+}  // namespace
+}  // namespace mmu

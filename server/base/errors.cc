@@ -1,0 +1,140 @@
+#include "server/base/errors.h"
+
+#include <cstdint>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "absl/status/status.h"
+#include "absl/strings/cord.h"
+#include "absl/strings/escaping.h"
+#include "absl/strings/match.h"
+#include "absl/strings/numbers.h"
+#include "absl/strings/str_cat.h"
+#include "absl/strings/str_split.h"
+#include "absl/strings/string_view.h"
+#include "absl/strings/strip.h"
+#include "absl/time/time.h"
+#include "absl/types/optional.h"
+#include "mmu_core/base/error.h"
+
+namespace mmud {
+namespace {
+
+constexpr char kResourceUrl[] = "mmud.resource";  // "type\nname"
+constexpr char kRetryUrl[] = "mmud.retry";        // nanoseconds
+constexpr size_t kMaxQuoted = 80;
+
+}  // namespace
+
+std::string Quote(absl::string_view value) {
+  if (value.size() <= kMaxQuoted) {
+    return absl::StrCat("\"", absl::CHexEscape(value), "\"");
+  }
+  return absl::StrCat("\"", absl::CHexEscape(value.substr(0, kMaxQuoted)),
+                      "\"... (", value.size(), " bytes)");
+}
+
+absl::Status InvalidField(absl::string_view reason, absl::string_view field,
+                          absl::string_view message) {
+  mmu::ErrorDetail detail;
+  detail.reason = std::string(reason);
+  detail.field = std::string(field);
+  return mmu::MakeError(absl::StatusCode::kInvalidArgument, detail,
+                        std::string(message));
+}
+
+absl::Status ApiError(absl::StatusCode code, absl::string_view reason,
+                      absl::string_view message) {
+  mmu::ErrorDetail detail;
+  detail.reason = std::string(reason);
+  return mmu::MakeError(code, detail, std::string(message));
+}
+
+absl::Status WithResource(absl::Status status, absl::string_view type,
+                          absl::string_view name) {
+  status.SetPayload(
+      kResourceUrl,
+      absl::Cord(absl::StrCat(
+          type, "\n", absl::CHexEscape(name.substr(0, kMaxQuoted * 2)))));
+  return status;
+}
+
+absl::Status WithRetryDelay(absl::Status status, absl::Duration delay) {
+  status.SetPayload(kRetryUrl,
+                    absl::Cord(absl::StrCat(absl::ToInt64Nanoseconds(delay))));
+  return status;
+}
+
+absl::Status InField(absl::Status status, absl::string_view prefix) {
+  if (status.ok()) return status;
+  mmu::ErrorDetail detail = mmu::DetailOf(status);
+  const std::string field = detail.field.empty()
+                                ? std::string(absl::StripSuffix(prefix, "."))
+                                : absl::StrCat(prefix, detail.field);
+  detail.field = field;
+  absl::Status changed =
+      mmu::MakeError(status.code(), detail, std::string(status.message()));
+  const ApiErrorDetail api = ApiDetailOf(status);
+  if (!api.resource_type.empty()) {
+    changed =
+        WithResource(std::move(changed), api.resource_type, api.resource_name);
+  }
+  return changed;
+}
+
+ApiErrorDetail ApiDetailOf(const absl::Status& status) {
+  ApiErrorDetail detail;
+  if (const absl::optional<absl::Cord> payload =
+          status.GetPayload(kResourceUrl)) {
+    const std::vector<std::string> parts =
+        absl::StrSplit(std::string(*payload), absl::MaxSplits('\n', 1));
+    detail.resource_type = parts[0];
+    if (parts.size() > 1) detail.resource_name = parts[1];
+  }
+  if (const absl::optional<absl::Cord> payload = status.GetPayload(kRetryUrl)) {
+    int64_t nanos = 0;
+    if (absl::SimpleAtoi(std::string(*payload), &nanos)) {
+      detail.retry_delay = absl::Nanoseconds(nanos);
+    }
+  }
+  return detail;
+}
+
+absl::Status VmNotFound(absl::string_view name) {
+  return WithResource(
+      ApiError(absl::StatusCode::kNotFound, "VM_NOT_FOUND",
+               absl::StrCat("there is no VM ", Quote(name),
+                            "; VmService.ListVms shows those that exist")),
+      "mmud.v1.Vm", name);
+}
+
+absl::Status MemslotNotFound(absl::string_view name) {
+  return WithResource(
+      ApiError(absl::StatusCode::kNotFound, "MEMSLOT_NOT_FOUND",
+               absl::StrCat("there is no memslot ", Quote(name))),
+      "mmud.v1.Memslot", name);
+}
+
+absl::Status OperationNotFound(absl::string_view name) {
+  return WithResource(
+      ApiError(absl::StatusCode::kNotFound, "OPERATION_NOT_FOUND",
+               absl::StrCat("there is no operation ", Quote(name),
+                            "; finished ones are forgotten after a while")),
+      "google.longrunning.Operation", name);
+}
+
+absl::Status DrainingError() {
+  return WithRetryDelay(
+      ApiError(absl::StatusCode::kUnavailable, "DRAINING",
+               "the daemon is shutting down and takes no new work; try again "
+               "once it has been started again"),
+      absl::Seconds(1));
+}
+
+absl::Status LimitExceeded(absl::string_view message) {
+  return ApiError(absl::StatusCode::kResourceExhausted, "LIMIT_EXCEEDED",
+                  message);
+}
+
+}  // namespace mmud

@@ -1,0 +1,60 @@
+// Errors of the daemon's own, in the form that mmu_core's errors have
+// (mmu_core/base/error.h), plus the details that only an API has: resources
+// and delays. status_mapping.h turns both into what goes over the wire.
+//
+// Reasons are the value names of mmud.v1.ErrorReason.
+
+#ifndef SERVER_BASE_ERRORS_H_
+#define SERVER_BASE_ERRORS_H_
+
+#include <string>
+
+#include "absl/status/status.h"
+#include "absl/strings/string_view.h"
+#include "absl/time/time.h"
+
+namespace mmud {
+
+// A value that a caller sent, for use in a message: quoted, escaped and cut
+// off after some characters.
+std::string Quote(absl::string_view value);
+
+// INVALID_ARGUMENT about one field of the request. `message` names the field,
+// its value, the rule and, where it is not obvious, the fix.
+absl::Status InvalidField(absl::string_view reason, absl::string_view field,
+                          absl::string_view message);
+
+// Any other code.
+absl::Status ApiError(absl::StatusCode code, absl::string_view reason,
+                      absl::string_view message);
+
+// An error about a resource: `type` such as "mmud.v1.Vm", `name` such as
+// "vms/alpha". Becomes google.rpc.ResourceInfo.
+absl::Status WithResource(absl::Status status, absl::string_view type,
+                          absl::string_view name);
+
+// Becomes google.rpc.RetryInfo.
+absl::Status WithRetryDelay(absl::Status status, absl::Duration delay);
+
+// The same error, with `prefix` in front of the field that it names; if it
+// names none, `prefix` without its last dot becomes the field.
+absl::Status InField(absl::Status status, absl::string_view prefix);
+
+// What the two functions above attached; empty and negative if they did not.
+struct ApiErrorDetail {
+  std::string resource_type;
+  std::string resource_name;
+  absl::Duration retry_delay = -absl::InfiniteDuration();
+};
+ApiErrorDetail ApiDetailOf(const absl::Status& status);
+
+// Errors that many calls share.
+absl::Status VmNotFound(absl::string_view name);
+absl::Status MemslotNotFound(absl::string_view name);
+absl::Status OperationNotFound(absl::string_view name);
+absl::Status DrainingError();
+absl::Status LimitExceeded(absl::string_view message);
+
+}  // namespace mmud
+
+#endif  // SERVER_BASE_ERRORS_H_

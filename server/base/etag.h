@@ -1,0 +1,23 @@
+// Etags: a short hash of a resource's state.
+
+#ifndef SERVER_BASE_ETAG_H_
+#define SERVER_BASE_ETAG_H_
+
+#include <string>
+
+#include "absl/status/status.h"
+#include "absl/strings/string_view.h"
+
+namespace mmud {
+
+// The same for the same text in every process.
+std::string MakeEtag(absl::string_view state);
+
+// OK if `wanted` is empty or `actual`; ABORTED ETAG_MISMATCH about `resource`
+// of type `type` otherwise.
+absl::Status CheckEtag(absl::string_view wanted, absl::string_view actual,
+                       absl::string_view type, absl::string_view resource);
+
+}  // namespace mmud
+
+#endif  // SERVER_BASE_ETAG_H_

@@ -1,0 +1,117 @@
+#include "server/base/request_id_cache.h"
+
+#include <functional>
+#include <memory>
+#include <string>
+#include <utility>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "absl/strings/ascii.h"
+#include "absl/strings/str_cat.h"
+#include "absl/strings/string_view.h"
+#include "absl/synchronization/mutex.h"
+#include "absl/time/time.h"
+#include "server/base/errors.h"
+
+namespace mmud {
+namespace {
+
+constexpr absl::Duration kPoll = absl::Milliseconds(50);
+
+bool IsUuid4(absl::string_view id) {
+  if (id.size() != 36) return false;
+  for (size_t i = 0; i < id.size(); ++i) {
+    const bool dash = i == 8 || i == 13 || i == 18 || i == 23;
+    if (dash ? id[i] != '-'
+             : !absl::ascii_isxdigit(static_cast<unsigned char>(id[i]))) {
+      return false;
+    }
+  }
+  const char variant = absl::ascii_tolower(id[19]);
+  return id[14] == '4' &&
+         (variant == '8' || variant == '9' || variant == 'a' || variant == 'b');
+}
+
+}  // namespace
+
+absl::Status CheckRequestId(absl::string_view request_id) {
+  if (IsUuid4(request_id)) return absl::OkStatus();
+  return InvalidField(
+      "INVALID_REQUEST_ID", "request_id",
+      absl::StrCat("request_id is ", Quote(request_id),
+                   "; it must be a UUID of version 4, or empty"));
+}
+
+RequestIdCache::RequestIdCache(Options options)
+    : options_(std::move(options)) {}
+
+absl::StatusOr<std::string> RequestIdCache::Run(
+    absl::string_view request_id, absl::string_view request,
+    const std::function<absl::Status()>& keep_waiting,
+    const std::function<absl::StatusOr<std::string>()>& compute) {
+  if (request_id.empty()) return compute();
+  if (absl::Status status = CheckRequestId(request_id); !status.ok()) {
+    return status;
+  }
+  const std::string id = absl::AsciiStrToLower(request_id);
+  std::shared_ptr<Entry> entry;
+  {
+    absl::MutexLock lock(&mu_);
+    ForgetOldLocked();
+    auto [it, is_first] = entries_.try_emplace(id);
+    if (!is_first) {
+      entry = it->second;
+      if (entry->request != request) {
+        return ApiError(absl::StatusCode::kAlreadyExists, "REQUEST_ID_REUSED",
+                        absl::StrCat("request_id ", Quote(request_id),
+                                     " came before with another request; make "
+                                     "up a new one for each new request"));
+      }
+      while (!entry->done) {
+        done_.WaitWithTimeout(&mu_, kPoll);
+        if (entry->done) break;
+        if (absl::Status status = keep_waiting(); !status.ok()) return status;
+      }
+      return entry->answer;
+    }
+    entry = it->second = std::make_shared<Entry>();
+    entry->request = std::string(request);
+  }
+  absl::StatusOr<std::string> answer = compute();
+  absl::MutexLock lock(&mu_);
+  entry->answer = answer;
+  entry->done = true;
+  if (answer.ok()) {
+    entry->expires = options_.now() + options_.time_to_live;
+    bytes_ += answer->size() + entry->request.size();
+    order_.push_back(id);
+    ForgetOldLocked();
+  } else {
+    entries_.erase(id);
+  }
+  done_.SignalAll();
+  return answer;
+}
+
+size_t RequestIdCache::size() const {
+  absl::MutexLock lock(&mu_);
+  return entries_.size();
+}
+
+void RequestIdCache::ForgetOldLocked() {
+  const absl::Time now = options_.now();
+  while (!order_.empty()) {
+    const auto it = entries_.find(order_.front());
+    const Entry& oldest = *it->second;
+    if (oldest.expires > now && order_.size() <= options_.max_answers &&
+        bytes_ <= options_.max_bytes) {
+      return;
+    }
+    bytes_ -= oldest.answer->size() + oldest.request.size();
+    entries_.erase(it);
+    order_.pop_front();
+  }
+}
+
+}  // namespace mmud

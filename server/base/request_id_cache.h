@@ -1,0 +1,76 @@
+// Remembers the answers of mutating calls by their request_id (AIP-155).
+
+#ifndef SERVER_BASE_REQUEST_ID_CACHE_H_
+#define SERVER_BASE_REQUEST_ID_CACHE_H_
+
+#include <cstddef>
+#include <cstdint>
+#include <deque>
+#include <functional>
+#include <memory>
+#include <string>
+
+#include "absl/base/thread_annotations.h"
+#include "absl/container/flat_hash_map.h"
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "absl/strings/string_view.h"
+#include "absl/synchronization/mutex.h"
+#include "absl/time/time.h"
+
+namespace mmud {
+
+// OK for a UUID of version 4 in its usual form; INVALID_REQUEST_ID otherwise.
+absl::Status CheckRequestId(absl::string_view request_id);
+
+// The first call with an id computes the answer; calls with the same id and
+// the same request get that answer for ten minutes, and wait for it while it
+// is being computed. Only answers are kept: a failed call changed nothing, so
+// the next one with its id is tried afresh. Thread-safe.
+class RequestIdCache {
+ public:
+  struct Options {
+    absl::Duration time_to_live = absl::Minutes(10);
+    // More answers or bytes than this push the oldest out.
+    size_t max_answers = 20'000;
+    size_t max_bytes = size_t{64} << 20;
+    std::function<absl::Time()> now = [] { return absl::Now(); };
+  };
+
+  RequestIdCache() : RequestIdCache(Options()) {}
+  explicit RequestIdCache(Options options);
+
+  // `request` is everything that makes two requests the same, the method's
+  // name included. An empty id just computes. A waiting call gives up when
+  // `keep_waiting` returns an error, and returns that. INVALID_REQUEST_ID;
+  // REQUEST_ID_REUSED if the id came with another request.
+  absl::StatusOr<std::string> Run(
+      absl::string_view request_id, absl::string_view request,
+      const std::function<absl::Status()>& keep_waiting,
+      const std::function<absl::StatusOr<std::string>()>& compute);
+
+  size_t size() const;
+
+ private:
+  struct Entry {
+    std::string request;
+    bool done = false;
+    absl::StatusOr<std::string> answer;
+    absl::Time expires;
+  };
+
+  void ForgetOldLocked() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
+
+  const Options options_;
+  mutable absl::Mutex mu_;
+  absl::CondVar done_;
+  absl::flat_hash_map<std::string, std::shared_ptr<Entry>> entries_
+      ABSL_GUARDED_BY(mu_);
+  // Finished entries, oldest first.
+  std::deque<std::string> order_ ABSL_GUARDED_BY(mu_);
+  size_t bytes_ ABSL_GUARDED_BY(mu_) = 0;
+};
+
+}  // namespace mmud
+
+#endif  // SERVER_BASE_REQUEST_ID_CACHE_H_

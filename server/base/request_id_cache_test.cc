@@ -1,0 +1,154 @@
+#include "server/base/request_id_cache.h"
+
+#include <atomic>
+#include <string>
+#include <thread>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "absl/synchronization/notification.h"
+#include "absl/time/time.h"
+#include "gtest/gtest.h"
+#include "mmu_core/base/error.h"
+
+namespace mmud {
+namespace {
+
+constexpr char kId[] = "7f1b0d4e-3c52-4b6e-9f0a-0123456789ab";
+constexpr char kOther[] = "7f1b0d4e-3c52-4b6e-9f0a-0123456789ac";
+
+absl::Status Keep() { return absl::OkStatus(); }
+
+// Counts how often it computes.
+struct Counter {
+  int count = 0;
+  absl::StatusOr<std::string> operator()() {
+    return "answer" + std::to_string(++count);
+  }
+};
+
+TEST(RequestId, MustBeAUuidOfVersionFour) {
+  EXPECT_TRUE(CheckRequestId(kId).ok());
+  EXPECT_TRUE(CheckRequestId("7F1B0D4E-3C52-4B6E-AF0A-0123456789AB").ok());
+  for (const char* bad : {"x", "7f1b0d4e-3c52-1b6e-9f0a-0123456789ab",
+                          "7f1b0d4e-3c52-4b6e-1f0a-0123456789ab",
+                          "7f1b0d4e-3c52-4b6e-9f0a-0123456789ag",
+                          "7f1b0d4e03c52-4b6e-9f0a-0123456789ab"}) {
+    EXPECT_EQ(mmu::DetailOf(CheckRequestId(bad)).reason, "INVALID_REQUEST_ID");
+  }
+}
+
+TEST(RequestIdCache, ReturnsTheFirstAnswerAgain) {
+  RequestIdCache cache;
+  Counter counter;
+  EXPECT_EQ(*cache.Run(kId, "r", Keep, std::ref(counter)), "answer1");
+  EXPECT_EQ(*cache.Run(kId, "r", Keep, std::ref(counter)), "answer1");
+  EXPECT_EQ(*cache.Run(kOther, "r", Keep, std::ref(counter)), "answer2");
+}
+
+TEST(RequestIdCache, WithoutAnIdComputesEachTime) {
+  RequestIdCache cache;
+  Counter counter;
+  EXPECT_EQ(*cache.Run("", "r", Keep, std::ref(counter)), "answer1");
+  EXPECT_EQ(*cache.Run("", "r", Keep, std::ref(counter)), "answer2");
+  EXPECT_EQ(cache.size(), 0u);
+}
+
+TEST(RequestIdCache, RefusesAnIdWithAnotherRequest) {
+  RequestIdCache cache;
+  Counter counter;
+  ASSERT_TRUE(cache.Run(kId, "r", Keep, std::ref(counter)).ok());
+  const auto other = cache.Run(kId, "s", Keep, std::ref(counter));
+  EXPECT_EQ(mmu::DetailOf(other.status()).reason, "REQUEST_ID_REUSED");
+  EXPECT_EQ(counter.count, 1);
+}
+
+TEST(RequestIdCache, TriesAgainAfterAnError) {
+  RequestIdCache cache;
+  EXPECT_FALSE(cache
+                   .Run(kId, "r", Keep,
+                        [] {
+                          return absl::StatusOr<std::string>(
+                              absl::UnavailableError("later"));
+                        })
+                   .ok());
+  Counter counter;
+  EXPECT_EQ(*cache.Run(kId, "r", Keep, std::ref(counter)), "answer1");
+}
+
+TEST(RequestIdCache, ForgetsAfterTenMinutes) {
+  absl::Time now = absl::UnixEpoch();
+  RequestIdCache::Options options;
+  options.now = [&now] { return now; };
+  RequestIdCache cache(options);
+  Counter counter;
+  ASSERT_TRUE(cache.Run(kId, "r", Keep, std::ref(counter)).ok());
+  now += absl::Minutes(9);
+  EXPECT_EQ(*cache.Run(kId, "r", Keep, std::ref(counter)), "answer1");
+  now += absl::Minutes(2);
+  EXPECT_EQ(*cache.Run(kId, "r", Keep, std::ref(counter)), "answer2");
+}
+
+TEST(RequestIdCache, PushesTheOldestAnswerOut) {
+  RequestIdCache::Options options;
+  options.max_answers = 1;
+  RequestIdCache cache(options);
+  Counter counter;
+  ASSERT_TRUE(cache.Run(kId, "r", Keep, std::ref(counter)).ok());
+  ASSERT_TRUE(cache.Run(kOther, "r", Keep, std::ref(counter)).ok());
+  EXPECT_EQ(cache.size(), 1u);
+  EXPECT_EQ(*cache.Run(kOther, "r", Keep, std::ref(counter)), "answer2");
+}
+
+TEST(RequestIdCache, ASecondCallWaitsForTheFirst) {
+  RequestIdCache cache;
+  absl::Notification started, finish;
+  std::thread first([&] {
+    EXPECT_EQ(*cache.Run(kId, "r", Keep,
+                         [&] {
+                           started.Notify();
+                           finish.WaitForNotification();
+                           return absl::StatusOr<std::string>("slow");
+                         }),
+              "slow");
+  });
+  started.WaitForNotification();
+  Counter counter;
+  // The second call finishes the first one from within its own waiting, which
+  // proves that it waits.
+  const auto second = cache.Run(
+      kId, "r",
+      [&] {
+        if (!finish.HasBeenNotified()) finish.Notify();
+        return absl::OkStatus();
+      },
+      std::ref(counter));
+  EXPECT_EQ(*second, "slow");
+  EXPECT_EQ(counter.count, 0);
+  first.join();
+}
+
+TEST(RequestIdCache, AWaitingCallCanBeCancelled) {
+  RequestIdCache cache;
+  absl::Notification started, finish;
+  std::thread first([&] {
+    EXPECT_TRUE(cache
+                    .Run(kId, "r", Keep,
+                         [&] {
+                           started.Notify();
+                           finish.WaitForNotification();
+                           return absl::StatusOr<std::string>("slow");
+                         })
+                    .ok());
+  });
+  started.WaitForNotification();
+  Counter counter;
+  const auto second = cache.Run(
+      kId, "r", [] { return absl::CancelledError("gone"); }, std::ref(counter));
+  EXPECT_EQ(second.status().code(), absl::StatusCode::kCancelled);
+  finish.Notify();
+  first.join();
+}
+
+}  // namespace
+}  // namespace mmud

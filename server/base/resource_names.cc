@@ -1,0 +1,131 @@
+#include "server/base/resource_names.h"
+
+#include <algorithm>
+#include <cstdint>
+#include <string>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "absl/strings/ascii.h"
+#include "absl/strings/escaping.h"
+#include "absl/strings/match.h"
+#include "absl/strings/numbers.h"
+#include "absl/strings/str_cat.h"
+#include "absl/strings/string_view.h"
+#include "absl/strings/strip.h"
+#include "server/base/errors.h"
+
+namespace mmud {
+namespace {
+
+constexpr size_t kMaxIdLength = 63;
+constexpr int kDefaultPageSize = 100;
+constexpr int kMaxPageSize = 1000;
+
+bool IsVmId(absl::string_view id) {
+  if (id.empty() || id.size() > kMaxIdLength) return false;
+  if (id.front() == '-' || id.back() == '-') return false;
+  return std::all_of(id.begin(), id.end(), [](char c) {
+    return absl::ascii_islower(c) || absl::ascii_isdigit(c) || c == '-';
+  });
+}
+
+// A number as this daemon writes it: no sign, no space, no leading zero.
+template <typename Number>
+bool ParseCanonical(absl::string_view text, Number* number) {
+  return absl::SimpleAtoi(text, number) && absl::StrCat(*number) == text;
+}
+
+absl::Status BadName(absl::string_view field, absl::string_view value,
+                     absl::string_view form) {
+  return InvalidField("INVALID_NAME", field,
+                      absl::StrCat(field, " is ", Quote(value),
+                                   "; it must have the form ", form));
+}
+
+}  // namespace
+
+absl::Status CheckVmId(absl::string_view id, absl::string_view field) {
+  if (IsVmId(id)) return absl::OkStatus();
+  return BadName(field, id,
+                 "of 1 to 63 characters a-z, 0-9 and '-', neither beginning "
+                 "nor ending with '-'");
+}
+
+absl::Status CheckVmName(absl::string_view name, absl::string_view field) {
+  absl::string_view id = name;
+  if (absl::ConsumePrefix(&id, "vms/") && IsVmId(id)) return absl::OkStatus();
+  return BadName(field, name, "vms/{vm}, for example vms/alpha");
+}
+
+std::string VmName(absl::string_view id) { return absl::StrCat("vms/", id); }
+
+absl::StatusOr<MemslotName> ParseMemslotName(absl::string_view name,
+                                             absl::string_view field) {
+  const size_t at = name.find("/memslots/");
+  MemslotName parsed;
+  if (at != absl::string_view::npos) {
+    const absl::string_view vm = name.substr(0, at);
+    absl::string_view slot = name.substr(at);
+    absl::ConsumePrefix(&slot, "/memslots/");
+    if (CheckVmName(vm, field).ok() && ParseCanonical(slot, &parsed.slot) &&
+        parsed.slot <= kMaxSlot) {
+      parsed.vm = std::string(vm);
+      return parsed;
+    }
+  }
+  return BadName(field, name,
+                 "vms/{vm}/memslots/{slot} with a slot of 0 to "
+                 "32763, for example vms/alpha/memslots/0");
+}
+
+std::string MakeMemslotName(absl::string_view vm_name, uint32_t slot) {
+  return absl::StrCat(vm_name, "/memslots/", slot);
+}
+
+absl::StatusOr<uint64_t> ParseOperationName(absl::string_view name,
+                                            absl::string_view field) {
+  absl::string_view id = name;
+  uint64_t number = 0;
+  if (absl::ConsumePrefix(&id, "operations/") && ParseCanonical(id, &number)) {
+    return number;
+  }
+  return BadName(field, name, "operations/{number}, for example operations/1");
+}
+
+std::string OperationName(uint64_t id) {
+  return absl::StrCat("operations/", id);
+}
+
+std::string MakePageToken(absl::string_view list, absl::string_view last_key) {
+  return absl::WebSafeBase64Escape(absl::StrCat(list, ":", last_key));
+}
+
+absl::StatusOr<std::string> ParsePageToken(absl::string_view list,
+                                           absl::string_view token) {
+  if (token.empty()) return std::string();
+  std::string decoded;
+  if (absl::WebSafeBase64Unescape(token, &decoded)) {
+    absl::string_view key = decoded;
+    if (absl::ConsumePrefix(&key, absl::StrCat(list, ":"))) {
+      return std::string(key);
+    }
+  }
+  return InvalidField("INVALID_PAGE_TOKEN", "page_token",
+                      absl::StrCat("page_token ", Quote(token),
+                                   " was not returned by this list; leave it "
+                                   "empty to start from the beginning"));
+}
+
+absl::StatusOr<int> CheckPageSize(int32_t page_size) {
+  if (page_size < 0) {
+    return InvalidField("INVALID_PAGE_SIZE", "page_size",
+                        absl::StrCat("page_size is ", page_size,
+                                     "; it must not be negative (0 means ",
+                                     kDefaultPageSize, ")"));
+  }
+  if (page_size == 0) return kDefaultPageSize;
+  return std::min(page_size, kMaxPageSize);
+}
+
+}  // namespace mmud

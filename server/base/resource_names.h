@@ -1,0 +1,48 @@
+// Names of resources: `vms/{vm}`, `vms/{vm}/memslots/{slot}`,
+// `operations/{operation}`, and the tokens of paged lists.
+
+#ifndef SERVER_BASE_RESOURCE_NAMES_H_
+#define SERVER_BASE_RESOURCE_NAMES_H_
+
+#include <cstdint>
+#include <string>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "absl/strings/string_view.h"
+
+namespace mmud {
+
+inline constexpr uint32_t kMaxSlot = 32763;
+
+// {vm}: 1 to 63 of a-z, 0-9 and '-', neither beginning nor ending with '-'.
+// INVALID_NAME about `field`.
+absl::Status CheckVmId(absl::string_view id, absl::string_view field);
+absl::Status CheckVmName(absl::string_view name, absl::string_view field);
+std::string VmName(absl::string_view id);
+
+struct MemslotName {
+  std::string vm;  // the VM's name
+  uint32_t slot = 0;
+};
+absl::StatusOr<MemslotName> ParseMemslotName(absl::string_view name,
+                                             absl::string_view field);
+std::string MakeMemslotName(absl::string_view vm_name, uint32_t slot);
+
+// INVALID_NAME unless it is `operations/{number}`.
+absl::StatusOr<uint64_t> ParseOperationName(absl::string_view name,
+                                            absl::string_view field);
+std::string OperationName(uint64_t id);
+
+// Where a list goes on: an opaque token around the last key that was sent.
+// `list` tells the lists apart. INVALID_PAGE_TOKEN.
+std::string MakePageToken(absl::string_view list, absl::string_view last_key);
+absl::StatusOr<std::string> ParsePageToken(absl::string_view list,
+                                           absl::string_view token);
+
+// 0 becomes 100, more than 1000 becomes 1000. INVALID_PAGE_SIZE if negative.
+absl::StatusOr<int> CheckPageSize(int32_t page_size);
+
+}  // namespace mmud
+
+#endif  // SERVER_BASE_RESOURCE_NAMES_H_

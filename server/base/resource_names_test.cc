@@ -1,0 +1,66 @@
+#include "server/base/resource_names.h"
+
+#include <string>
+
+#include "gtest/gtest.h"
+#include "mmu_core/base/error.h"
+
+namespace mmud {
+namespace {
+
+TEST(ResourceNames, AcceptsVmNamesOfLettersDigitsAndInnerDashes) {
+  for (const char* name : {"vms/a", "vms/0", "vms/a-b", "vms/a1-2-3z"}) {
+    EXPECT_TRUE(CheckVmName(name, "vm").ok()) << name;
+  }
+  EXPECT_TRUE(CheckVmName("vms/" + std::string(63, 'a'), "vm").ok());
+}
+
+TEST(ResourceNames, RejectsMisspeltVmNamesWithTheField) {
+  for (const std::string& name :
+       {std::string(), std::string("a"), std::string("vms/"),
+        std::string("vms/A"), std::string("vms/-a"), std::string("vms/a-"),
+        std::string("vms/a_b"), std::string("vms/a/b"),
+        "vms/" + std::string(64, 'a'), std::string("vms/a\0b", 7)}) {
+    const absl::Status status = CheckVmName(name, "vm");
+    EXPECT_EQ(mmu::DetailOf(status).reason, "INVALID_NAME") << name;
+    EXPECT_EQ(mmu::DetailOf(status).field, "vm") << name;
+  }
+}
+
+TEST(ResourceNames, ParsesWhatItMakes) {
+  const auto slot = ParseMemslotName(MakeMemslotName("vms/a", 32763), "name");
+  ASSERT_TRUE(slot.ok());
+  EXPECT_EQ(slot->vm, "vms/a");
+  EXPECT_EQ(slot->slot, 32763u);
+  EXPECT_EQ(ParseOperationName(OperationName(17), "name").value(), 17u);
+}
+
+TEST(ResourceNames, RejectsNumbersInAnyOtherForm) {
+  for (const char* name : {"vms/a/memslots/32764", "vms/a/memslots/01",
+                           "vms/a/memslots/-1", "vms/a/memslots/"}) {
+    EXPECT_FALSE(ParseMemslotName(name, "name").ok()) << name;
+  }
+  for (const char* name : {"operations/", "operations/+1", "operations/1 ",
+                           "operations/99999999999999999999"}) {
+    EXPECT_FALSE(ParseOperationName(name, "name").ok()) << name;
+  }
+}
+
+TEST(ResourceNames, PageTokensBelongToTheirList) {
+  const std::string token = MakePageToken("vms", "vms/b");
+  EXPECT_EQ(ParsePageToken("vms", token).value(), "vms/b");
+  EXPECT_EQ(ParsePageToken("vms", "").value(), "");
+  EXPECT_EQ(mmu::DetailOf(ParsePageToken("operations", token).status()).reason,
+            "INVALID_PAGE_TOKEN");
+  EXPECT_FALSE(ParsePageToken("vms", "!!").ok());
+}
+
+TEST(ResourceNames, PageSizesHaveADefaultAndALimit) {
+  EXPECT_EQ(CheckPageSize(0).value(), 100);
+  EXPECT_EQ(CheckPageSize(5).value(), 5);
+  EXPECT_EQ(CheckPageSize(1'000'000).value(), 1000);
+  EXPECT_FALSE(CheckPageSize(-1).ok());
+}
+
+}  // namespace
+}  // namespace mmud

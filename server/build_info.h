@@ -1,0 +1,38 @@
+// What was built, and how.
+
+#ifndef SERVER_BUILD_INFO_H_
+#define SERVER_BUILD_INFO_H_
+
+#include <string>
+
+namespace mmud {
+
+inline constexpr char kVersion[] = "0.1.0";
+
+inline std::string CompilerName() {
+#if defined(__clang__)
+  return "clang " __clang_version__;
+#else
+  return "gcc " __VERSION__;
+#endif
+}
+
+inline std::string BuildMode() {
+#if defined(NDEBUG)
+  std::string mode = "opt";
+#elif defined(__OPTIMIZE__)
+  std::string mode = "fastbuild";
+#else
+  std::string mode = "dbg";
+#endif
+#if defined(__SANITIZE_ADDRESS__)
+  mode += "+asan";
+#elif defined(__SANITIZE_THREAD__)
+  mode += "+tsan";
+#endif
+  return mode;
+}
+
+}  // namespace mmud
+
+#endif  // SERVER_BUILD_INFO_H_

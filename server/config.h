@@ -1,0 +1,35 @@
+// How the daemon was told to run. config_loader.h fills it in.
+
+#ifndef SERVER_CONFIG_H_
+#define SERVER_CONFIG_H_
+
+#include <cstdint>
+#include <string>
+
+#include "absl/time/time.h"
+
+namespace mmud {
+
+// A value. Each field is the flag, and the key of the file, of the same name;
+// config_options.cc has the rule and the help text of each.
+struct Config {
+  std::string listen;
+  std::string listen_tcp;
+  bool allow_remote_plaintext = false;
+  std::string port_file;
+  std::string metrics_address;
+  std::string trace_dir;
+  int64_t max_vms = 64;
+  int64_t max_guest_memory_bytes = 0;
+  int64_t max_operations = 64;
+  int64_t metrics_max_vms = 32;
+  int64_t max_rpc_threads = 64;
+  absl::Duration drain_timeout = absl::Seconds(10);
+  bool enable_debug_service = false;
+  std::string log_format = "text";
+  std::string log_level = "info";
+};
+
+}  // namespace mmud
+
+#endif  // SERVER_CONFIG_H_

@@ -1,0 +1,168 @@
+#include "server/config_loader.h"
+
+#include <cerrno>
+#include <cstdint>
+#include <cstring>
+#include <fstream>
+#include <sstream>
+#include <string>
+
+#include "absl/flags/flag.h"
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "absl/strings/match.h"
+#include "absl/strings/str_cat.h"
+#include "absl/strings/str_join.h"
+#include "absl/strings/string_view.h"
+#include "nlohmann/json.hpp"
+#include "server/base/errors.h"
+#include "server/config.h"
+#include "server/config_options.h"
+#include "server/flags.h"
+
+namespace mmud {
+namespace {
+
+const ConfigOption* FindOption(const std::string& name) {
+  for (const ConfigOption& option : ConfigOptions()) {
+    if (option.name == name) return &option;
+  }
+  return nullptr;
+}
+
+std::string KnownKeys() {
+  return absl::StrJoin(ConfigOptions(), ", ",
+                       [](std::string* out, const ConfigOption& option) {
+                         absl::StrAppend(out, option.name);
+                       });
+}
+
+absl::Status ApplyValue(const ConfigOption& option, const nlohmann::json& value,
+                        Config* config) {
+  if (value.is_boolean()) return SetOption(option, value.get<bool>(), config);
+  if (value.is_number_unsigned() &&
+      value.get<uint64_t>() > uint64_t{INT64_MAX}) {
+    return absl::InvalidArgumentError(absl::StrCat(
+        option.name, " is ", value.dump(), "; it must be at most ", INT64_MAX));
+  }
+  if (value.is_number_integer()) {
+    return SetOption(option, value.get<int64_t>(), config);
+  }
+  if (value.is_string()) {
+    return SetOption(option, value.get<std::string>(), config);
+  }
+  return absl::InvalidArgumentError(
+      absl::StrCat(option.name, " is ", Quote(value.dump()),
+                   "; it must be a string, a whole number, or true or false"));
+}
+
+template <typename Flag>
+absl::Status ApplyFlag(const char* name, const Flag& flag, Config* config) {
+  const auto value = absl::GetFlag(flag);
+  if (!value.has_value()) return absl::OkStatus();
+  return SetOption(*FindOption(name), *value, config);
+}
+
+bool IsUnixAddress(absl::string_view address) {
+  return absl::StartsWith(address, "unix:/");
+}
+
+}  // namespace
+
+absl::Status ApplyJson(absl::string_view text, absl::string_view source,
+                       Config* config) {
+  nlohmann::json json;
+  try {
+    json = nlohmann::json::parse(text.begin(), text.end());
+  } catch (const nlohmann::json::parse_error& error) {
+    return absl::InvalidArgumentError(
+        absl::StrCat(source, " is not JSON: ", error.what()));
+  }
+  if (!json.is_object()) {
+    return absl::InvalidArgumentError(absl::StrCat(
+        source, " must hold one JSON object, for example {\"max_vms\": 8}"));
+  }
+  for (const auto& [key, value] : json.items()) {
+    const ConfigOption* option = FindOption(key);
+    if (option == nullptr) {
+      return absl::InvalidArgumentError(
+          absl::StrCat(source, ": unknown key ", Quote(key), "; the keys are ",
+                       KnownKeys()));
+    }
+    if (absl::Status status = ApplyValue(*option, value, config);
+        !status.ok()) {
+      return absl::InvalidArgumentError(
+          absl::StrCat(source, ": ", status.message()));
+    }
+  }
+  return absl::OkStatus();
+}
+
+absl::Status ApplyFile(const std::string& path, Config* config) {
+  errno = 0;
+  std::ifstream file(path);
+  std::stringstream text;
+  if (file) text << file.rdbuf();
+  if (!file || (text.fail() && errno != 0)) {
+    return absl::NotFoundError(absl::StrCat("cannot read the config file ",
+                                            Quote(path), ": ",
+                                            std::strerror(errno)));
+  }
+  return ApplyJson(text.str(), path, config);
+}
+
+absl::Status ApplyFlags(Config* config) {
+  absl::Status status;
+  const auto apply = [&](const char* name, const auto& flag) {
+    if (status.ok()) status = ApplyFlag(name, flag, config);
+  };
+  apply("listen", FLAGS_listen);
+  apply("listen_tcp", FLAGS_listen_tcp);
+  apply("allow_remote_plaintext", FLAGS_allow_remote_plaintext);
+  apply("port_file", FLAGS_port_file);
+  apply("metrics_address", FLAGS_metrics_address);
+  apply("trace_dir", FLAGS_trace_dir);
+  apply("max_vms", FLAGS_max_vms);
+  apply("max_guest_memory_bytes", FLAGS_max_guest_memory_bytes);
+  apply("max_operations", FLAGS_max_operations);
+  apply("metrics_max_vms", FLAGS_metrics_max_vms);
+  apply("max_rpc_threads", FLAGS_max_rpc_threads);
+  apply("drain_timeout", FLAGS_drain_timeout);
+  apply("enable_debug_service", FLAGS_enable_debug_service);
+  apply("log_format", FLAGS_log_format);
+  apply("log_level", FLAGS_log_level);
+  if (status.ok()) return status;
+  return absl::InvalidArgumentError(absl::StrCat("--", status.message()));
+}
+
+absl::Status ValidateConfig(const Config& config) {
+  if (config.listen.empty() && config.listen_tcp.empty()) {
+    return absl::InvalidArgumentError(
+        "nothing to listen on: give --listen=unix:/path or "
+        "--listen_tcp=127.0.0.1:0");
+  }
+  if (!config.listen.empty() && !IsUnixAddress(config.listen)) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("listen is ", Quote(config.listen),
+                     "; it must be unix: and an absolute path, for example "
+                     "unix:/run/mmud.sock"));
+  }
+  return absl::OkStatus();
+}
+
+absl::StatusOr<Config> LoadConfig() {
+  Config config;
+  const std::string path = absl::GetFlag(FLAGS_config);
+  if (!path.empty()) {
+    if (absl::Status status = ApplyFile(path, &config); !status.ok()) {
+      return status;
+    }
+  }
+  if (absl::Status status = ApplyFlags(&config); !status.ok()) return status;
+  if (absl::Status status = ValidateConfig(config); !status.ok()) {
+    return status;
+  }
+  return config;
+}
+
+}  // namespace mmud

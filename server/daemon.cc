@@ -1,0 +1,203 @@
+#include "server/daemon.h"
+
+#include <pthread.h>
+#include <signal.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cstddef>
+#include <cstdio>
+#include <fstream>
+#include <memory>
+#include <string>
+#include <thread>
+#include <vector>
+
+#include "absl/flags/parse.h"
+#include "absl/flags/usage.h"
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "absl/strings/str_cat.h"
+#include "absl/strings/string_view.h"
+#include "absl/time/clock.h"
+#include "absl/time/time.h"
+#include "google/longrunning/operations.pb.h"
+#include "server/base/errors.h"
+#include "server/build_info.h"
+#include "server/config.h"
+#include "server/config_loader.h"
+#include "server/grpc_server.h"
+#include "server/housekeeping.h"
+#include "server/http_server.h"
+#include "server/logging.h"
+#include "server/metrics/daemon_collector.h"
+#include "server/metrics/rpc_metrics.h"
+#include "server/services/daemon_state.h"
+#include "server/vm_registry.h"
+#include "server/workload_run.h"
+
+namespace mmud {
+namespace {
+
+constexpr char kUsage[] =
+    "Owns the second-stage page tables of virtual machines and serves them "
+    "over gRPC.\n\n"
+    "  mmud --listen=unix:/run/mmud.sock --metrics-address=127.0.0.1:9464\n"
+    "  mmud --listen-tcp=127.0.0.1:0 --port-file=/tmp/mmud.ports\n\n"
+    "SIGTERM and SIGINT drain: new work is refused, operations stop at their "
+    "next safe point, calls in hand end, the exit code is 0. In names of flags "
+    "'-' and '_' are the same.";
+
+// "--max-vms=3" becomes "--max_vms=3": Abseil knows the latter only.
+std::vector<std::string> WithUnderscores(int argc, char** argv) {
+  std::vector<std::string> arguments(argv, argv + argc);
+  for (std::string& argument : arguments) {
+    if (argument.size() < 3 || argument.compare(0, 2, "--") != 0) continue;
+    const size_t end = std::min(argument.find('='), argument.size());
+    std::replace(argument.begin() + 2,
+                 argument.begin() + static_cast<std::ptrdiff_t>(end), '-', '_');
+  }
+  return arguments;
+}
+
+int Fail(int code, const absl::Status& status) {
+  std::fprintf(stderr, "mmud: %s\n", std::string(status.message()).c_str());
+  return code;
+}
+
+sigset_t EndSignals() {
+  sigset_t signals;
+  sigemptyset(&signals);
+  sigaddset(&signals, SIGTERM);
+  sigaddset(&signals, SIGINT);
+  return signals;
+}
+
+// Before any thread is made, so that all threads inherit it.
+void BlockSignals() {
+  const sigset_t signals = EndSignals();
+  pthread_sigmask(SIG_BLOCK, &signals, nullptr);
+  signal(SIGPIPE, SIG_IGN);
+}
+
+std::string WaitForSignal() {
+  const sigset_t signals = EndSignals();
+  int number = 0;
+  sigwait(&signals, &number);
+  return number == SIGTERM ? "SIGTERM" : "SIGINT";
+}
+
+// Whoever is impatient sends a second signal.
+void ExitOnSecondSignal() {
+  std::thread([] {
+    WaitForSignal();
+    Log(LogLevel::kWarning, "second signal: exiting at once");
+    _exit(1);
+  }).detach();
+}
+
+// Written whole under another name first: who sees the file sees all of it.
+absl::Status WritePorts(const std::string& path, int grpc_port,
+                        int metrics_port) {
+  const std::string part = path + ".part";
+  {
+    std::ofstream file(part, std::ios::trunc);
+    if (grpc_port != 0) file << "grpc=" << grpc_port << "\n";
+    if (metrics_port != 0) file << "metrics=" << metrics_port << "\n";
+    if (!file.flush()) {
+      return absl::UnavailableError(
+          absl::StrCat("cannot write --port_file ", Quote(path)));
+    }
+  }
+  if (std::rename(part.c_str(), path.c_str()) == 0) return absl::OkStatus();
+  return absl::UnavailableError(
+      absl::StrCat("cannot write --port_file ", Quote(path)));
+}
+
+void Drain(DaemonState& state, GrpcServer& server) {
+  const absl::Time deadline = absl::Now() + state.config.drain_timeout;
+  state.drain.Begin();
+  server.SetNotServing();
+  for (const VmUse& vm : state.vms.All()) {
+    if (const std::shared_ptr<WorkloadRun> run = vm->workload()) {
+      run->StopNow(WorkloadRun::Stop::kCancelled);
+    }
+  }
+  for (const google::longrunning::Operation& operation :
+       state.operations.Drain(deadline - absl::Now())) {
+    Log(LogLevel::kInfo, "operation parked",
+        {{"name", operation.name()},
+         {"done", operation.done() ? "true" : "false"}});
+  }
+  server.Shutdown(std::max(deadline - absl::Now(), absl::Milliseconds(100)));
+}
+
+int Serve(const Config& config, BuildVariant variant) {
+  DaemonState state(config, variant);
+  RpcMetrics rpcs(ServiceNames(config));
+  const DaemonCollector collector(state, rpcs);
+  absl::StatusOr<std::unique_ptr<GrpcServer>> server =
+      GrpcServer::Start(state, rpcs);
+  if (!server.ok()) return Fail(1, server.status());
+  std::unique_ptr<HttpServer> http;
+  if (!config.metrics_address.empty()) {
+    absl::StatusOr<std::unique_ptr<HttpServer>> started =
+        HttpServer::Start(config.metrics_address, collector, state.drain);
+    if (!started.ok()) return Fail(1, started.status());
+    http = *std::move(started);
+  }
+  const int metrics_port = http == nullptr ? 0 : http->port();
+  if (!config.port_file.empty()) {
+    absl::Status status =
+        WritePorts(config.port_file, (*server)->port(), metrics_port);
+    if (!status.ok()) return Fail(1, status);
+  }
+  LogFields fields = {{"version", kVersion}};
+  if (!config.listen.empty()) fields.emplace_back("listen", config.listen);
+  if ((*server)->port() != 0) {
+    fields.emplace_back("grpc_port", absl::StrCat((*server)->port()));
+  }
+  if (metrics_port != 0) {
+    fields.emplace_back("metrics_port", absl::StrCat(metrics_port));
+  }
+  Log(LogLevel::kInfo, "serving", fields);
+  {
+    const Housekeeping housekeeping(state.vms);
+    const std::string signal = WaitForSignal();
+    Log(LogLevel::kInfo, "draining", {{"signal", signal}});
+    ExitOnSecondSignal();
+    Drain(state, **server);
+  }
+  server->reset();
+  http.reset();
+  Log(LogLevel::kInfo, "stopped");
+  return 0;
+}
+
+}  // namespace
+
+int RunDaemon(int argc, char** argv, const DaemonVariant& variant) {
+  BlockSignals();
+  absl::SetProgramUsageMessage(kUsage);
+  std::vector<std::string> arguments = WithUnderscores(argc, argv);
+  std::vector<char*> pointers;
+  for (std::string& argument : arguments) pointers.push_back(argument.data());
+  const std::vector<char*> rest = absl::ParseCommandLine(
+      static_cast<int>(pointers.size()), pointers.data());
+  if (rest.size() > 1) {
+    return Fail(2, absl::InvalidArgumentError(
+                       absl::StrCat("unknown argument ", Quote(rest[1]),
+                                    "; see --help for the flags")));
+  }
+  const absl::StatusOr<Config> config = LoadConfig();
+  if (!config.ok()) return Fail(2, config.status());
+  ConfigureLogging(config->log_format, config->log_level);
+  if (variant.arm != nullptr) {
+    if (absl::Status status = variant.arm(); !status.ok()) {
+      return Fail(2, status);
+    }
+  }
+  return Serve(*config, variant.build);
+}
+
+}  // namespace mmud

@@ -1,0 +1,57 @@
+#include "server/dirty_rate_history.h"
+
+#include <algorithm>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "absl/strings/str_cat.h"
+#include "absl/synchronization/mutex.h"
+#include "absl/time/time.h"
+#include "server/base/errors.h"
+
+namespace mmud {
+
+void DirtyRateHistory::Add(const DirtySample& sample) {
+  absl::MutexLock lock(&mu_);
+  if (!samples_.empty() && sample.time <= samples_.back().time) return;
+  samples_.push_back(sample);
+  // One sample older than the longest window must stay.
+  while (samples_.size() > 2 && samples_[1].time < sample.time - kLongest) {
+    samples_.pop_front();
+  }
+}
+
+void DirtyRateHistory::Restart(const DirtySample& sample) {
+  absl::MutexLock lock(&mu_);
+  samples_.assign(1, sample);
+}
+
+absl::StatusOr<DirtyRateResult> DirtyRateHistory::Rate(
+    const DirtySample& now, absl::Duration window) const {
+  absl::MutexLock lock(&mu_);
+  const absl::Time latest = now.time - window;
+  const auto after = std::find_if(
+      samples_.begin(), samples_.end(),
+      [latest](const DirtySample& sample) { return sample.time > latest; });
+  if (after == samples_.begin()) {
+    const absl::Duration missing =
+        samples_.empty() ? window : samples_.front().time - latest;
+    return WithRetryDelay(
+        ApiError(absl::StatusCode::kUnavailable, "INSUFFICIENT_HISTORY",
+                 absl::StrCat("there is not yet a history of ",
+                              absl::FormatDuration(window), "; try again in ",
+                              absl::FormatDuration(missing))),
+        missing);
+  }
+  const DirtySample& from = *(after - 1);
+  DirtyRateResult result;
+  result.observed = now.time - from.time;
+  const double seconds = absl::ToDoubleSeconds(result.observed);
+  result.pages_per_second =
+      static_cast<double>(now.dirty_pages - from.dirty_pages) / seconds;
+  result.write_faults_per_second =
+      static_cast<double>(now.write_faults - from.write_faults) / seconds;
+  return result;
+}
+
+}  // namespace mmud

@@ -1,0 +1,52 @@
+// How quickly a VM dirtied pages, from counters that exist anyway.
+
+#ifndef SERVER_DIRTY_RATE_HISTORY_H_
+#define SERVER_DIRTY_RATE_HISTORY_H_
+
+#include <cstdint>
+#include <deque>
+
+#include "absl/base/thread_annotations.h"
+#include "absl/status/statusor.h"
+#include "absl/synchronization/mutex.h"
+#include "absl/time/time.h"
+
+namespace mmud {
+
+// The counters at one time. A value.
+struct DirtySample {
+  absl::Time time;
+  uint64_t dirty_pages = 0;   // clean -> dirty transitions so far
+  uint64_t write_faults = 0;  // page faults by writes so far
+};
+
+struct DirtyRateResult {
+  absl::Duration observed;
+  double pages_per_second = 0;
+  double write_faults_per_second = 0;
+};
+
+// A ring of samples, taken once a second by somebody else. Thread-safe.
+class DirtyRateHistory {
+ public:
+  // The longest window that can be asked for, and how many samples it takes.
+  static constexpr absl::Duration kLongest = absl::Minutes(10);
+
+  // A sample not later than the last one is dropped.
+  void Add(const DirtySample& sample);
+  // Forgets all and begins with `sample`: the log was switched on.
+  void Restart(const DirtySample& sample);
+
+  // The rate from the newest sample at least `window` before `now` up to
+  // `now`. UNAVAILABLE INSUFFICIENT_HISTORY with the time to wait.
+  absl::StatusOr<DirtyRateResult> Rate(const DirtySample& now,
+                                       absl::Duration window) const;
+
+ private:
+  mutable absl::Mutex mu_;
+  std::deque<DirtySample> samples_ ABSL_GUARDED_BY(mu_);  // oldest first
+};
+
+}  // namespace mmud
+
+#endif  // SERVER_DIRTY_RATE_HISTORY_H_

@@ -1,0 +1,57 @@
+#include "server/dirty_rate_history.h"
+
+#include "absl/status/status.h"
+#include "absl/time/time.h"
+#include "gtest/gtest.h"
+#include "mmu_core/base/error.h"
+#include "server/base/errors.h"
+
+namespace mmud {
+namespace {
+
+DirtySample At(int seconds, uint64_t pages, uint64_t faults = 0) {
+  return {absl::UnixEpoch() + absl::Seconds(seconds), pages, faults};
+}
+
+TEST(DirtyRateHistory, UsesTheNewestSampleOldEnough) {
+  DirtyRateHistory history;
+  history.Add(At(0, 0));
+  history.Add(At(1, 100, 10));
+  history.Add(At(2, 200, 20));
+  const auto rate = history.Rate(At(4, 600, 50), absl::Seconds(2));
+  ASSERT_TRUE(rate.ok());
+  EXPECT_EQ(rate->observed, absl::Seconds(2));
+  EXPECT_DOUBLE_EQ(rate->pages_per_second, 200);
+  EXPECT_DOUBLE_EQ(rate->write_faults_per_second, 15);
+  EXPECT_EQ(history.Rate(At(4, 600), absl::Milliseconds(2500))->observed,
+            absl::Seconds(3));
+}
+
+TEST(DirtyRateHistory, SaysHowLongToWaitForEnoughHistory) {
+  DirtyRateHistory history;
+  EXPECT_FALSE(history.Rate(At(4, 0), absl::Seconds(1)).ok());
+  history.Add(At(2, 0));
+  const auto rate = history.Rate(At(4, 0), absl::Seconds(10));
+  EXPECT_EQ(rate.status().code(), absl::StatusCode::kUnavailable);
+  EXPECT_EQ(mmu::DetailOf(rate.status()).reason, "INSUFFICIENT_HISTORY");
+  EXPECT_EQ(ApiDetailOf(rate.status()).retry_delay, absl::Seconds(8));
+}
+
+TEST(DirtyRateHistory, RestartForgets) {
+  DirtyRateHistory history;
+  history.Add(At(0, 0));
+  history.Restart(At(5, 100));
+  EXPECT_FALSE(history.Rate(At(6, 100), absl::Seconds(3)).ok());
+  EXPECT_DOUBLE_EQ(history.Rate(At(6, 130), absl::Seconds(1))->pages_per_second,
+                   30);
+}
+
+TEST(DirtyRateHistory, KeepsTheLongestWindowAndNotMuchMore) {
+  DirtyRateHistory history;
+  for (int i = 0; i <= 2000; ++i) history.Add(At(i, i));
+  EXPECT_TRUE(history.Rate(At(2000, 2000), absl::Minutes(10)).ok());
+  EXPECT_FALSE(history.Rate(At(2000, 2000), absl::Minutes(11)).ok());
+}
+
+}  // namespace
+}  // namespace mmud

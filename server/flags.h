@@ -1,0 +1,32 @@
+// The flags of the command line; config.h explains what they mean together.
+
+#ifndef SERVER_FLAGS_H_
+#define SERVER_FLAGS_H_
+
+#include <cstdint>
+#include <string>
+
+#include "absl/flags/declare.h"
+#include "absl/time/time.h"
+#include "absl/types/optional.h"
+
+// Not given is different from given with the default value: a flag that is
+// given wins over the file.
+ABSL_DECLARE_FLAG(std::string, config);
+ABSL_DECLARE_FLAG(absl::optional<std::string>, listen);
+ABSL_DECLARE_FLAG(absl::optional<std::string>, listen_tcp);
+ABSL_DECLARE_FLAG(absl::optional<bool>, allow_remote_plaintext);
+ABSL_DECLARE_FLAG(absl::optional<std::string>, port_file);
+ABSL_DECLARE_FLAG(absl::optional<std::string>, metrics_address);
+ABSL_DECLARE_FLAG(absl::optional<std::string>, trace_dir);
+ABSL_DECLARE_FLAG(absl::optional<int64_t>, max_vms);
+ABSL_DECLARE_FLAG(absl::optional<int64_t>, max_guest_memory_bytes);
+ABSL_DECLARE_FLAG(absl::optional<int64_t>, max_operations);
+ABSL_DECLARE_FLAG(absl::optional<int64_t>, metrics_max_vms);
+ABSL_DECLARE_FLAG(absl::optional<int64_t>, max_rpc_threads);
+ABSL_DECLARE_FLAG(absl::optional<absl::Duration>, drain_timeout);
+ABSL_DECLARE_FLAG(absl::optional<bool>, enable_debug_service);
+ABSL_DECLARE_FLAG(absl::optional<std::string>, log_format);
+ABSL_DECLARE_FLAG(absl::optional<std::string>, log_level);
+
+#endif  // SERVER_FLAGS_H_

@@ -1,0 +1,51 @@
+// The gRPC server: all services, health, reflection, limits.
+
+#ifndef SERVER_GRPC_SERVER_H_
+#define SERVER_GRPC_SERVER_H_
+
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "absl/status/statusor.h"
+#include "absl/time/time.h"
+#include "grpcpp/grpcpp.h"
+#include "server/listen_address.h"
+#include "server/metrics/rpc_metrics.h"
+#include "server/services/daemon_state.h"
+
+namespace mmud {
+
+// Full names of the services that are served, with or without the debug
+// service.
+std::vector<std::string> ServiceNames(const Config& config);
+
+// Serves from Start to Shutdown. Thread-safe.
+class GrpcServer {
+ public:
+  // Listens where state.config says. `state` and `metrics` outlive this.
+  // INVALID_ARGUMENT, FAILED_PRECONDITION, UNAVAILABLE.
+  static absl::StatusOr<std::unique_ptr<GrpcServer>> Start(DaemonState& state,
+                                                           RpcMetrics& metrics);
+  ~GrpcServer();
+
+  // The TCP port; 0 if there is none.
+  int port() const { return port_; }
+
+  // Health answers NOT_SERVING for everything.
+  void SetNotServing();
+  // Ends calls: those in hand may go on for `timeout`.
+  void Shutdown(absl::Duration timeout);
+
+ private:
+  GrpcServer() = default;
+
+  UnixSocketPath unix_path_;
+  std::vector<std::unique_ptr<grpc::Service>> services_;
+  std::unique_ptr<grpc::Server> server_;
+  int port_ = 0;
+};
+
+}  // namespace mmud
+
+#endif  // SERVER_GRPC_SERVER_H_

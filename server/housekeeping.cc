@@ -1,0 +1,40 @@
+#include "server/housekeeping.h"
+
+#include <thread>
+
+#include "absl/synchronization/notification.h"
+#include "absl/time/clock.h"
+#include "absl/time/time.h"
+#include "server/logging.h"
+#include "server/services/dirty_log_control.h"
+#include "server/vm_registry.h"
+
+namespace mmud {
+
+Housekeeping::Housekeeping(VmRegistry& vms)
+    : vms_(vms), thread_([this] { Run(); }) {}
+
+Housekeeping::~Housekeeping() {
+  stop_.Notify();
+  thread_.join();
+}
+
+void Housekeeping::Run() {
+  while (!stop_.WaitForNotificationWithTimeout(absl::Seconds(1))) {
+    HousekeepOnce(vms_, absl::Now());
+  }
+}
+
+void HousekeepOnce(VmRegistry& vms, absl::Time now) {
+  for (const VmUse& vm : vms.All()) {
+    if (!vm->dirty_log_settings().has_value()) continue;
+    vm->dirty_rate().Add(vm->SampleDirty(now));
+    if (StopIfExpired(*vm, now)) {
+      Log(LogLevel::kWarning,
+          "dirty log stopped: nobody harvested it within its ttl",
+          {{"vm", vm->name()}});
+    }
+  }
+}
+
+}  // namespace mmud

@@ -1,0 +1,55 @@
+// Addresses to listen on, and whether somebody else listens there already.
+
+#ifndef SERVER_LISTEN_ADDRESS_H_
+#define SERVER_LISTEN_ADDRESS_H_
+
+#include <string>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "absl/strings/string_view.h"
+
+namespace mmud {
+
+// A numeric address and a port. A value.
+struct ListenAddress {
+  std::string host;  // 127.0.0.1 or ::1, without brackets
+  int port = 0;
+  bool is_loopback = false;
+  bool is_v6 = false;
+
+  std::string ToString() const;  // 127.0.0.1:80, [::1]:80
+};
+
+// HOST:PORT. INVALID_ARGUMENT naming `option`, value and rule.
+absl::StatusOr<ListenAddress> ParseListenAddress(absl::string_view option,
+                                                 const std::string& text);
+
+// Tries to listen and stops again. UNAVAILABLE if that fails.
+absl::Status ProbeTcp(absl::string_view option, const ListenAddress& address);
+
+// Makes the path of a Unix socket free: a socket file that nobody serves any
+// more is removed. UNAVAILABLE if somebody serves it, FAILED_PRECONDITION if
+// it is something else than a socket, INVALID_ARGUMENT if it is too long.
+//
+// The lock file PATH.lock is held from then on to the end of the process, also
+// after a kill, so that of two daemons that start at the same time one fails.
+class UnixSocketPath {
+ public:
+  UnixSocketPath() = default;
+  UnixSocketPath(const UnixSocketPath&) = delete;
+  UnixSocketPath& operator=(const UnixSocketPath&) = delete;
+  // Removes the socket file, if Claim was OK.
+  ~UnixSocketPath();
+
+  // Call once.
+  absl::Status Claim(const std::string& path);
+
+ private:
+  std::string path_;
+  int lock_fd_ = -1;
+};
+
+}  // namespace mmud
+
+#endif  // SERVER_LISTEN_ADDRESS_H_

@@ -1,0 +1,90 @@
+#include "server/managed_vm.h"
+
+#include <algorithm>
+#include <cstdint>
+#include <memory>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "absl/synchronization/mutex.h"
+#include "absl/time/time.h"
+#include "absl/types/optional.h"
+#include "mmu_core/base/access.h"
+#include "mmu_core/vm/vm.h"
+#include "mmu_core/vm/vm_config.h"
+#include "mmu_core/vm/vm_stats.h"
+#include "server/workload_run.h"
+
+namespace mmud {
+
+ManagedVm::ManagedVm(std::string name, std::unique_ptr<mmu::Vm> vm,
+                     absl::Time created, MetricsLabel label)
+    : name_(std::move(name)),
+      create_time_(created),
+      label_(label),
+      vm_(std::move(vm)) {}
+
+ManagedVm::~ManagedVm() = default;
+
+absl::optional<mmu::MemslotInfo> ManagedVm::FindSlot(uint32_t slot) const {
+  for (const mmu::MemslotInfo& info : vm_->Memslots()) {
+    if (info.config.slot == slot && info.config.address_space == 0) {
+      return info;
+    }
+  }
+  return absl::nullopt;
+}
+
+std::vector<mmu::MemslotInfo> ManagedVm::SortedSlots() const {
+  std::vector<mmu::MemslotInfo> slots = vm_->Memslots();
+  std::sort(slots.begin(), slots.end(),
+            [](const mmu::MemslotInfo& a, const mmu::MemslotInfo& b) {
+              return std::make_pair(a.config.address_space, a.config.gpa) <
+                     std::make_pair(b.config.address_space, b.config.gpa);
+            });
+  return slots;
+}
+
+absl::optional<DirtyLogSettings> ManagedVm::dirty_log_settings() const {
+  absl::MutexLock lock(&mu_);
+  return settings_;
+}
+
+void ManagedVm::set_dirty_log_settings(
+    absl::optional<DirtyLogSettings> settings) {
+  absl::MutexLock lock(&mu_);
+  settings_ = std::move(settings);
+}
+
+void ManagedVm::TouchDirtyLog(absl::Time now) {
+  absl::MutexLock lock(&mu_);
+  if (settings_.has_value()) {
+    settings_->last_used = std::max(settings_->last_used, now);
+  }
+}
+
+DirtySample ManagedVm::SampleDirty(absl::Time now) const {
+  const mmu::MmuMetrics metrics = vm_->Metrics();
+  DirtySample sample;
+  sample.time = now;
+  sample.dirty_pages = metrics.dirty_pages;
+  for (const auto& by_access : metrics.vcpus.faults) {
+    sample.write_faults += by_access[static_cast<int>(mmu::AccessKind::kWrite)];
+  }
+  return sample;
+}
+
+std::shared_ptr<WorkloadRun> ManagedVm::workload() const {
+  absl::MutexLock lock(&mu_);
+  return workload_;
+}
+
+bool ManagedVm::TrySetWorkload(std::shared_ptr<WorkloadRun> run) {
+  absl::MutexLock lock(&mu_);
+  if (workload_ != nullptr && !workload_->finished()) return false;
+  workload_ = std::move(run);
+  return true;
+}
+
+}  // namespace mmud

@@ -1,0 +1,116 @@
+#include "server/metrics/daemon_collector.h"
+
+#include <algorithm>
+#include <array>
+#include <cstdint>
+#include <vector>
+
+#include "absl/time/time.h"
+#include "mmu_core/dirty/dirty_log_types.h"
+#include "mmu_core/vm/vm.h"
+#include "mmu_core/vm/vm_stats.h"
+#include "prometheus/metric_family.h"
+#include "server/build_info.h"
+#include "server/logging.h"
+#include "server/metrics/metric_writer.h"
+#include "server/operation_metrics.h"
+#include "server/retained_totals.h"
+#include "server/vm_registry.h"
+
+namespace mmud {
+namespace {
+
+void WriteDaemon(const DaemonState& state, MetricWriter* w) {
+  w->Gauge("build_info", "Always 1; what was built is in the labels.");
+  w->Add(1, {{"version", kVersion},
+             {"compiler", CompilerName()},
+             {"mode", BuildMode()}});
+  w->Gauge("start_timestamp_seconds", "When the process started.");
+  w->Add(static_cast<double>(absl::ToUnixMicros(state.start_time)) * 1e-6);
+  const bool draining = state.drain.is_draining();
+  w->Gauge("ready", "1 while new work is taken.");
+  w->Add(draining ? 0 : 1);
+  w->Gauge("draining", "1 while the daemon is shutting down.");
+  w->Add(draining ? 1 : 0);
+  w->Counter("log_messages_total", "Lines that were logged.");
+  const std::array<uint64_t, kLogLevels> counts = LogMessageCounts();
+  for (int i = 0; i < kLogLevels; ++i) {
+    w->Add(static_cast<double>(counts[i]),
+           {{"level", LogLevelName(static_cast<LogLevel>(i))}});
+  }
+}
+
+void WriteOperations(const OperationMetrics& operations, MetricWriter* w) {
+  w->Counter("operations_total", "Operations that ended, by code.");
+  for (int i = 0; i < kOperationMethods; ++i) {
+    for (int code = 0; code < kStatusCodes; ++code) {
+      w->Add(static_cast<double>(operations[i].finished[code]),
+             {{"method", ToString(static_cast<OperationMethod>(i))},
+              {"code", StatusCodeName(code)}});
+    }
+  }
+  w->Gauge("operations_running", "Operations that run.");
+  for (int i = 0; i < kOperationMethods; ++i) {
+    w->Add(static_cast<double>(operations[i].running),
+           {{"method", ToString(static_cast<OperationMethod>(i))}});
+  }
+  w->Histogram("operation_seconds",
+               "Time from an operation's start to its end.");
+  for (int i = 0; i < kOperationMethods; ++i) {
+    w->Add(operations[i].duration,
+           {{"method", ToString(static_cast<OperationMethod>(i))}});
+  }
+}
+
+}  // namespace
+
+std::vector<prometheus::MetricFamily> DaemonCollector::Collect() const {
+  MetricWriter writer;
+  WriteDaemon(state_, &writer);
+  MmuTotals totals = GatherMmu();
+  const OperationStore::SplitSummary splits = state_.operations.Splits();
+  totals.splits_running = splits.running;
+  totals.split_remaining_bytes = splits.remaining_bytes;
+  WriteMmuMetrics(totals, &writer);
+  WriteOperations(state_.operations.Metrics(), &writer);
+  rpcs_.Write(&writer);
+  return writer.Take();
+}
+
+MmuTotals DaemonCollector::GatherMmu() const {
+  MmuTotals totals;
+  const VmRegistry::Scrape scrape = state_.vms.ForScrape();
+  totals.metrics = scrape.gone.metrics;
+  totals.vm_stats = scrape.gone.vm_stats;
+  totals.dirty_pages_by_vm["_other"] = scrape.gone.metrics.dirty_pages;
+  absl::Time oldest = absl::InfiniteFuture();
+  for (const VmUse& vm : scrape.vms) {
+    const mmu::MmuMetrics metrics = vm->vm().Metrics();
+    const mmu::VmStatsSnapshot stats = vm->vm().Stats();
+    AddCounters(metrics, &totals.metrics);
+    AddCounters(stats, &totals.vm_stats);
+    totals.metrics.unacked_epochs += metrics.unacked_epochs;
+    totals.vm_stats.pages_4k += stats.pages_4k;
+    totals.vm_stats.pages_2m += stats.pages_2m;
+    totals.vm_stats.pages_1g += stats.pages_1g;
+    totals.vm_stats.table_pages += stats.table_pages;
+    totals.vm_stats.guest_memory_bytes += stats.guest_memory_bytes;
+    ++totals.vms;
+    totals.vcpus += vm->vm().config().vcpu_count;
+    const std::vector<mmu::DirtyLogInfo> logs = vm->vm().DirtyLogs();
+    if (!logs.empty()) ++totals.logging_vms;
+    for (const mmu::DirtyLogInfo& log : logs) {
+      oldest = std::min(oldest, log.sealed_at);
+    }
+    const bool own = vm->metrics_label() == ManagedVm::MetricsLabel::kOwn;
+    totals.dirty_pages_by_vm[own ? vm->name() : "_other"] +=
+        metrics.dirty_pages;
+  }
+  if (oldest != absl::InfiniteFuture()) {
+    totals.oldest_unacked_seconds =
+        static_cast<double>(absl::ToUnixMicros(oldest)) * 1e-6;
+  }
+  return totals;
+}
+
+}  // namespace mmud

@@ -1,0 +1,250 @@
+#include "server/metrics/mmu_metrics_writer.h"
+
+#include <array>
+#include <cstddef>
+#include <cstdint>
+#include <string>
+#include <utility>
+
+#include "absl/time/time.h"
+#include "mmu_core/base/access.h"
+#include "mmu_core/stats/labels.h"
+#include "mmu_core/sync/lock_metrics.h"
+#include "mmu_core/tlb/flush_metrics.h"
+#include "mmu_core/vm/vm_stats.h"
+#include "server/metrics/metric_writer.h"
+
+namespace mmud {
+namespace {
+
+constexpr char kTdp[] = "tdp";
+
+template <typename Enum>
+std::string Label(int value) {
+  return std::string(mmu::ToString(static_cast<Enum>(value)));
+}
+
+double ToDouble(uint64_t value) { return static_cast<double>(value); }
+
+MetricLabels ModeAndOp(int mode, int op) {
+  return {{"mode", Label<mmu::LockMode>(mode)}, {"op", Label<mmu::LockOp>(op)}};
+}
+
+template <typename Fn>
+void ForEachLock(const mmu::LockMetrics& lock, const Fn& fn) {
+  for (int mode = 0; mode < mmu::kLockModes; ++mode) {
+    for (int op = 0; op < mmu::kLockOps; ++op) {
+      fn(lock.ops[mode][op], ModeAndOp(mode, op));
+    }
+  }
+}
+
+void WriteLock(const mmu::LockMetrics& lock, MetricWriter* w) {
+  w->Histogram("mmu_lock_wait_seconds",
+               "Time that contended acquisitions of mmu_lock waited.");
+  ForEachLock(lock, [w](const mmu::LockOpMetrics& m, MetricLabels labels) {
+    w->Add(m.wait, std::move(labels));
+  });
+  w->Histogram("mmu_lock_hold_seconds",
+               "Time for which mmu_lock was held; op=\"fault\" is sampled.");
+  ForEachLock(lock, [w](const mmu::LockOpMetrics& m, MetricLabels labels) {
+    w->Add(m.hold, std::move(labels));
+  });
+  w->Counter("mmu_lock_acquisitions_total", "Acquisitions of mmu_lock.");
+  ForEachLock(lock, [w](const mmu::LockOpMetrics& m, MetricLabels labels) {
+    w->Add(ToDouble(m.acquisitions), std::move(labels));
+  });
+  w->Counter("mmu_lock_contended_total",
+             "Acquisitions of mmu_lock that had to wait.");
+  ForEachLock(lock, [w](const mmu::LockOpMetrics& m, MetricLabels labels) {
+    w->Add(ToDouble(m.contended), std::move(labels));
+  });
+  w->Counter(
+      "mmu_lock_yields_total",
+      "Times that mmu_lock was given to a waiter in the middle of work.");
+  ForEachLock(lock, [w](const mmu::LockOpMetrics& m, MetricLabels labels) {
+    w->Add(ToDouble(m.yields), std::move(labels));
+  });
+}
+
+void WriteByReason(const std::array<uint64_t, mmu::kFlushReasons>& counts,
+                   MetricWriter* w) {
+  for (int reason = 0; reason < mmu::kFlushReasons; ++reason) {
+    w->Add(ToDouble(counts[reason]),
+           {{"reason", Label<mmu::FlushReason>(reason)}});
+  }
+}
+
+void WriteFlush(const mmu::FlushMetrics& flush, MetricWriter* w) {
+  w->Counter("tlb_flushes_total", "Remote TLB flushes.");
+  for (int scope = 0; scope < mmu::kFlushScopes; ++scope) {
+    for (int reason = 0; reason < mmu::kFlushReasons; ++reason) {
+      w->Add(ToDouble(flush.flushes[scope][reason]),
+             {{"scope", Label<mmu::FlushScope>(scope)},
+              {"reason", Label<mmu::FlushReason>(reason)},
+              {"mmu", kTdp}});
+    }
+  }
+  w->Counter(
+      "tlb_flush_requests_total",
+      "Remote TLB flushes asked for, whether a vCPU was running or not.");
+  WriteByReason(flush.requests, w);
+  w->Counter("tlb_flush_vcpus_kicked_total",
+             "vCPUs interrupted by remote TLB flushes.");
+  WriteByReason(flush.kicked, w);
+  w->Counter("tlb_flush_elided_total",
+             "Remote TLB flushes found to be unnecessary.");
+  WriteByReason(flush.elided, w);
+  w->Histogram("tlb_flush_seconds",
+               "Time until every vCPU had acknowledged a TLB flush.");
+  for (int scope = 0; scope < mmu::kFlushScopes; ++scope) {
+    w->Add(flush.seconds[scope], {{"scope", Label<mmu::FlushScope>(scope)}});
+  }
+}
+
+void WriteFaults(const mmu::VcpuStatsSnapshot& vcpus, MetricWriter* w) {
+  w->Counter("page_faults_total", "Page faults of vCPUs by their result.");
+  struct Row {
+    const char* name;
+    mmu::FaultResult result;
+  };
+  constexpr Row kRows[] = {{"fixed", mmu::FaultResult::kFixed},
+                           {"spurious", mmu::FaultResult::kSpurious},
+                           {"emulate", mmu::FaultResult::kEmulate},
+                           {"retry", mmu::FaultResult::kRetry}};
+  const auto add = [w](const char* result, int access, double value) {
+    w->Add(value, {{"result", result},
+                   {"access", Label<mmu::AccessKind>(access)},
+                   {"mmu", kTdp}});
+  };
+  for (const Row& row : kRows) {
+    for (int access = 0; access < mmu::kAccessKinds; ++access) {
+      add(row.name, access,
+          ToDouble(vcpus.faults[static_cast<int>(row.result)][access]));
+    }
+  }
+  // Fast faults and errors are not counted by access: a fast fault restores
+  // write access, an error is put down to a read.
+  for (int access = 0; access < mmu::kAccessKinds; ++access) {
+    add("fast", access,
+        access == static_cast<int>(mmu::AccessKind::kWrite)
+            ? ToDouble(vcpus.pf_fast)
+            : 0);
+    add("error", access,
+        access == static_cast<int>(mmu::AccessKind::kRead)
+            ? ToDouble(vcpus.fault_errors)
+            : 0);
+  }
+  w->Histogram("page_fault_seconds", "Time to handle a page fault (sampled).");
+  w->Add(vcpus.fault_fast, {{"path", "fast"}});
+  w->Add(vcpus.fault_slow, {{"path", "slow"}});
+  w->Counter("vcpu_stall_seconds_total",
+             "Time that vCPUs stood still (estimated by sampling).");
+  for (int cause = 0; cause < mmu::kStallCauses; ++cause) {
+    w->Add(static_cast<double>(vcpus.stall_nanos[cause]) * 1e-9,
+           {{"cause", Label<mmu::StallCause>(cause)}});
+  }
+}
+
+void WritePages(const mmu::VmStatsSnapshot& stats, MetricWriter* w) {
+  w->Gauge("pages_mapped", "Mappings by size.");
+  w->Add(ToDouble(stats.pages_4k), {{"page_size", "4k"}, {"mmu", kTdp}});
+  w->Add(ToDouble(stats.pages_2m), {{"page_size", "2m"}, {"mmu", kTdp}});
+  w->Add(ToDouble(stats.pages_1g), {{"page_size", "1g"}, {"mmu", kTdp}});
+  w->Gauge("table_pages", "Page tables in use.");
+  w->Add(ToDouble(stats.table_pages), {{"mmu", kTdp}});
+}
+
+void WriteSplits(const MmuTotals& totals, MetricWriter* w) {
+  const mmu::MmuMetrics& m = totals.metrics;
+  w->Counter("huge_page_splits_total", "Huge mappings that were split.");
+  for (int from = 0; from < 2; ++from) {
+    for (int trigger = 0; trigger < mmu::kSplitTriggers; ++trigger) {
+      w->Add(ToDouble(m.splits[from][trigger]),
+             {{"from", from == 0 ? "2m" : "1g"},
+              {"trigger", Label<mmu::SplitTrigger>(trigger)},
+              {"mmu", kTdp}});
+    }
+  }
+  w->Counter("huge_page_split_failures_total",
+             "Huge mappings that a split left as they were.");
+  for (int reason = 0; reason < mmu::kSplitFailures; ++reason) {
+    w->Add(ToDouble(m.split_failures[reason]),
+           {{"reason", Label<mmu::SplitFailure>(reason)}});
+  }
+  w->Histogram("huge_page_split_chunk_seconds",
+               "Time for one chunk of a split operation.");
+  w->Add(m.split_chunk);
+  w->Counter("split_throttled_seconds_total",
+             "Time that splits waited for their throttle.");
+  constexpr const char* kLimits[] = {"rate", "lock_hold", "flush", "stall",
+                                     "pause"};
+  for (size_t i = 0; i < m.split_throttled.size(); ++i) {
+    w->Add(absl::ToDoubleSeconds(m.split_throttled[i]),
+           {{"limit", kLimits[i]}});
+  }
+  w->Gauge("split_remaining_bytes",
+           "Guest memory that running splits have not been through.");
+  w->Add(static_cast<double>(totals.split_remaining_bytes));
+  w->Gauge("split_operations_running", "Splits that run.");
+  w->Add(static_cast<double>(totals.splits_running));
+  w->Counter("huge_page_recoveries_total", "Huge mappings put together again.");
+  w->Add(ToDouble(m.recoveries[0]), {{"to", "2m"}});
+  w->Add(ToDouble(m.recoveries[1]), {{"to", "1g"}});
+}
+
+void WriteDirty(const MmuTotals& totals, MetricWriter* w) {
+  const mmu::MmuMetrics& m = totals.metrics;
+  w->Gauge("dirty_log_enabled_vms", "VMs that log dirty pages.");
+  w->Add(static_cast<double>(totals.logging_vms));
+  w->Gauge("dirty_log_unacked_epochs",
+           "Memslots with a sealed epoch that is not cleared.");
+  w->Add(ToDouble(m.unacked_epochs));
+  w->Gauge("dirty_log_oldest_unacked_timestamp_seconds",
+           "When the oldest epoch that is not cleared was sealed; 0 without.");
+  w->Add(totals.oldest_unacked_seconds);
+  w->Counter("dirty_pages_total", "Pages that went from clean to dirty.");
+  for (const auto& [vm, pages] : totals.dirty_pages_by_vm) {
+    w->Add(ToDouble(pages), {{"vm", vm}});
+  }
+  w->Counter("dirty_log_harvested_pages_total", "Pages that seals took in.");
+  w->Add(ToDouble(m.harvested_pages));
+  w->Counter("dirty_log_cleared_pages_total", "Pages that were cleared.");
+  w->Add(ToDouble(m.cleared_pages));
+  w->Histogram("dirty_log_start_seconds", "Time to switch dirty logging on.");
+  w->Add(m.dirty_log_start);
+  w->Histogram("dirty_log_seal_seconds", "Time to seal an epoch.");
+  w->Add(m.dirty_log_seal);
+  w->Histogram("dirty_log_clear_seconds", "Time to clear a part of an epoch.");
+  w->Add(m.dirty_log_clear);
+}
+
+void WriteAging(const mmu::MmuMetrics& m, MetricWriter* w) {
+  w->Counter("aging_pages_total", "Pages that aging looked at.");
+  w->Add(ToDouble(m.aged_young),
+         {{"result", "young"}, {"lock", "none"}, {"mmu", kTdp}});
+  w->Add(ToDouble(m.aged_old),
+         {{"result", "old"}, {"lock", "none"}, {"mmu", kTdp}});
+  w->Histogram("aging_seconds", "Time to age a range.");
+  w->Add(m.aging);
+}
+
+}  // namespace
+
+void WriteMmuMetrics(const MmuTotals& totals, MetricWriter* writer) {
+  writer->Gauge("vms", "Virtual machines.");
+  writer->Add(static_cast<double>(totals.vms));
+  writer->Gauge("vcpus", "vCPUs of all virtual machines.");
+  writer->Add(static_cast<double>(totals.vcpus));
+  writer->Gauge("guest_memory_bytes", "Size of all memslots.");
+  writer->Add(static_cast<double>(totals.vm_stats.guest_memory_bytes));
+  WriteLock(totals.metrics.lock, writer);
+  WriteFlush(totals.metrics.flush, writer);
+  WriteFaults(totals.metrics.vcpus, writer);
+  WritePages(totals.vm_stats, writer);
+  WriteSplits(totals, writer);
+  WriteDirty(totals, writer);
+  WriteAging(totals.metrics, writer);
+}
+
+}  // namespace mmud

@@ -1,0 +1,33 @@
+// The series about MMUs: locks, TLB, faults, splits, dirty logs, pages.
+
+#ifndef SERVER_METRICS_MMU_METRICS_WRITER_H_
+#define SERVER_METRICS_MMU_METRICS_WRITER_H_
+
+#include <cstdint>
+#include <map>
+#include <string>
+
+#include "mmu_core/vm/vm_stats.h"
+#include "server/metrics/metric_writer.h"
+
+namespace mmud {
+
+// All VMs together, those that are gone included in what is cumulative.
+struct MmuTotals {
+  mmu::MmuMetrics metrics;
+  mmu::VmStatsSnapshot vm_stats;
+  int64_t vms = 0;
+  int64_t vcpus = 0;
+  int64_t logging_vms = 0;
+  double oldest_unacked_seconds = 0;  // Unix time; 0 without any
+  int64_t splits_running = 0;
+  int64_t split_remaining_bytes = 0;
+  // By the value of the label `vm`; "_other" is always there.
+  std::map<std::string, uint64_t> dirty_pages_by_vm;
+};
+
+void WriteMmuMetrics(const MmuTotals& totals, MetricWriter* writer);
+
+}  // namespace mmud
+
+#endif  // SERVER_METRICS_MMU_METRICS_WRITER_H_

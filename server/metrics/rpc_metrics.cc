@@ -1,0 +1,106 @@
+#include "server/metrics/rpc_metrics.h"
+
+#include <algorithm>
+#include <atomic>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "absl/time/clock.h"
+#include "absl/time/time.h"
+#include "google/protobuf/descriptor.h"
+#include "grpcpp/support/interceptor.h"
+#include "grpcpp/support/server_interceptor.h"
+#include "server/metrics/metric_writer.h"
+
+namespace mmud {
+namespace {
+
+constexpr char kOther[] = "other";
+
+class RpcInterceptor final : public grpc::experimental::Interceptor {
+ public:
+  explicit RpcInterceptor(RpcMetrics::Method& method)
+      : method_(method), start_(absl::Now()) {
+    method_.started.fetch_add(1, std::memory_order_relaxed);
+  }
+
+  void Intercept(grpc::experimental::InterceptorBatchMethods* call) override {
+    if (call->QueryInterceptionHookPoint(
+            grpc::experimental::InterceptionHookPoints::PRE_SEND_STATUS)) {
+      const int code =
+          std::clamp(static_cast<int>(call->GetSendStatus().error_code()), 0,
+                     kStatusCodes - 1);
+      method_.handled[code].fetch_add(1, std::memory_order_relaxed);
+      method_.seconds.Record(absl::ToInt64Nanoseconds(absl::Now() - start_));
+    }
+    call->Proceed();
+  }
+
+ private:
+  RpcMetrics::Method& method_;
+  const absl::Time start_;
+};
+
+class RpcInterceptorFactory final
+    : public grpc::experimental::ServerInterceptorFactoryInterface {
+ public:
+  explicit RpcInterceptorFactory(RpcMetrics& metrics) : metrics_(metrics) {}
+
+  grpc::experimental::Interceptor* CreateServerInterceptor(
+      grpc::experimental::ServerRpcInfo* info) override {
+    return new RpcInterceptor(metrics_.Of(info->method()));
+  }
+
+ private:
+  RpcMetrics& metrics_;
+};
+
+}  // namespace
+
+RpcMetrics::RpcMetrics(const std::vector<std::string>& services) {
+  const auto* pool = google::protobuf::DescriptorPool::generated_pool();
+  for (const std::string& name : services) {
+    const auto* service = pool->FindServiceByName(name);
+    if (service == nullptr) continue;
+    for (int i = 0; i < service->method_count(); ++i) {
+      methods_["/" + name + "/" + service->method(i)->name()] =
+          std::make_unique<Method>();
+    }
+  }
+  methods_[kOther] = std::make_unique<Method>();
+}
+
+RpcMetrics::Method& RpcMetrics::Of(const std::string& method) {
+  const auto it = methods_.find(method);
+  return it == methods_.end() ? *methods_.at(kOther) : *it->second;
+}
+
+void RpcMetrics::Write(MetricWriter* writer) const {
+  writer->Counter("grpc_server_started_total", "Calls that came in.");
+  for (const auto& [name, method] : methods_) {
+    writer->Add(
+        static_cast<double>(method->started.load(std::memory_order_relaxed)),
+        {{"method", name}});
+  }
+  writer->Counter("grpc_server_handled_total", "Calls that ended, by code.");
+  for (const auto& [name, method] : methods_) {
+    for (int code = 0; code < kStatusCodes; ++code) {
+      writer->Add(static_cast<double>(
+                      method->handled[code].load(std::memory_order_relaxed)),
+                  {{"method", name}, {"code", StatusCodeName(code)}});
+    }
+  }
+  writer->Histogram("grpc_server_handling_seconds",
+                    "Time from a call's arrival to its status.");
+  for (const auto& [name, method] : methods_) {
+    writer->Add(method->seconds.Snapshot(), {{"method", name}});
+  }
+}
+
+std::unique_ptr<grpc::experimental::ServerInterceptorFactoryInterface>
+MakeRpcMetricsFactory(RpcMetrics& metrics) {
+  return std::make_unique<RpcInterceptorFactory>(metrics);
+}
+
+}  // namespace mmud

@@ -1,0 +1,52 @@
+// What calls there were, how they ended and how long they took.
+
+#ifndef SERVER_METRICS_RPC_METRICS_H_
+#define SERVER_METRICS_RPC_METRICS_H_
+
+#include <array>
+#include <atomic>
+#include <cstdint>
+#include <map>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "grpcpp/support/server_interceptor.h"
+#include "mmu_core/stats/latency_histogram.h"
+#include "server/metrics/metric_writer.h"
+#include "server/operation_metrics.h"
+
+namespace mmud {
+
+// Of a fixed set of methods. Thread-safe.
+class RpcMetrics {
+ public:
+  struct Method {
+    std::atomic<uint64_t> started{0};
+    std::array<std::atomic<uint64_t>, kStatusCodes> handled{};
+    mmu::LatencyHistogram seconds;
+  };
+
+  // The methods of the services with these full names, as far as they are
+  // linked into the program, and "other".
+  explicit RpcMetrics(const std::vector<std::string>& services);
+
+  // `method` as gRPC has it: "/mmud.v1.VmService/GetVm".
+  Method& Of(const std::string& method);
+
+  // grpc_server_started_total and so on.
+  void Write(MetricWriter* writer) const;
+
+ private:
+  // Immutable after construction; the values are thread-safe.
+  std::map<std::string, std::unique_ptr<Method>> methods_;
+};
+
+// Puts an interceptor around every call that feeds `metrics`, which outlives
+// the server.
+std::unique_ptr<grpc::experimental::ServerInterceptorFactoryInterface>
+MakeRpcMetricsFactory(RpcMetrics& metrics);
+
+}  // namespace mmud
+
+#endif  // SERVER_METRICS_RPC_METRICS_H_

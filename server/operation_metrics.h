@@ -1,0 +1,42 @@
+// What the exporter tells about operations.
+
+#ifndef SERVER_OPERATION_METRICS_H_
+#define SERVER_OPERATION_METRICS_H_
+
+#include <array>
+#include <cstdint>
+
+#include "mmu_core/stats/latency_histogram.h"
+
+namespace mmud {
+
+// The methods that return an operation.
+enum class OperationMethod : uint8_t {
+  kStartWorkload,
+  kSplitHugePages,
+  kRecoverHugePages,
+};
+inline constexpr int kOperationMethods = 3;
+const char* ToString(OperationMethod method);
+
+inline constexpr int kStatusCodes = 17;  // of gRPC
+// "OK", "CANCELLED", ...
+const char* StatusCodeName(int code);
+
+// Of one method. A value.
+struct OperationMethodMetrics {
+  std::array<uint64_t, kStatusCodes> finished{};
+  int64_t running = 0;
+  // Seconds are summed up by nanoseconds; the buckets are those of all
+  // durations here, and operations may well be longer than the last bound.
+  mmu::LatencySnapshot duration;
+};
+
+using OperationMetrics = std::array<OperationMethodMetrics, kOperationMethods>;
+
+// Puts one duration into a snapshot.
+void AddDuration(int64_t nanos, mmu::LatencySnapshot* histogram);
+
+}  // namespace mmud
+
+#endif  // SERVER_OPERATION_METRICS_H_

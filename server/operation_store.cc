@@ -1,0 +1,273 @@
+#include "server/operation_store.h"
+
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <string>
+#include <thread>
+#include <utility>
+#include <vector>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "absl/strings/str_cat.h"
+#include "absl/synchronization/mutex.h"
+#include "absl/time/clock.h"
+#include "absl/time/time.h"
+#include "google/longrunning/operations.pb.h"
+#include "google/protobuf/any.pb.h"
+#include "mmu_core/vm/split_job.h"
+#include "server/base/errors.h"
+#include "server/base/resource_names.h"
+#include "server/base/status_mapping.h"
+
+namespace mmud {
+namespace {
+
+constexpr absl::Duration kPoll = absl::Milliseconds(20);
+
+OperationMethodMetrics& Of(OperationMetrics& metrics, OperationMethod method) {
+  return metrics[static_cast<int>(method)];
+}
+
+}  // namespace
+
+absl::Status CancelledOperation() {
+  return ApiError(absl::StatusCode::kCancelled, "OPERATION_CANCELLED",
+                  "the operation was cancelled; what it did stays done");
+}
+
+OperationStore::~OperationStore() {
+  Drain(absl::InfiniteDuration());
+  JoinFinished();
+}
+
+absl::StatusOr<google::longrunning::Operation> OperationStore::Start(
+    OperationSpec spec) {
+  JoinFinished();
+  auto entry = std::make_shared<Entry>();
+  entry->spec = std::move(spec);
+  entry->start_time = absl::Now();
+  {
+    absl::MutexLock lock(&mu_);
+    if (drain_.is_draining()) return DrainingError();
+    if (running_ >= limits_.max_running) {
+      return LimitExceeded(
+          absl::StrCat(running_,
+                       " operations run, as many as this daemon "
+                       "allows (--max_operations); wait for one"));
+    }
+    entry->id = ++last_id_;
+    entries_[entry->id] = entry;
+    ++running_;
+    ++Of(metrics_, entry->spec.method).running;
+    entry->thread = std::thread([this, entry] { Run(entry); });
+  }
+  return Describe(entry);
+}
+
+void OperationStore::Run(const EntryPtr& entry) {
+  const absl::StatusOr<google::protobuf::Any> result = entry->spec.run();
+  google::longrunning::Operation outcome;
+  outcome.set_name(OperationName(entry->id));
+  *outcome.mutable_metadata() = entry->spec.metadata();
+  outcome.set_done(true);
+  if (result.ok()) {
+    *outcome.mutable_response() = *result;
+  } else {
+    *outcome.mutable_error() = ToRpcStatus(result.status());
+  }
+  // What the functions hold, uses of VMs above all, is released before the
+  // operation counts as done: who sees it done can delete the VM.
+  OperationSpec finished;
+  {
+    absl::MutexLock lock(&mu_);
+    finished = std::move(entry->spec);
+    entry->spec = OperationSpec();
+    entry->spec.method = finished.method;
+    // Seen as running, with its last metadata, until the block below.
+    entry->spec.metadata = [metadata = outcome.metadata()] { return metadata; };
+    entry->spec.cancel = [] {};
+  }
+  const OperationMethod method = finished.method;
+  finished = OperationSpec();
+  absl::MutexLock lock(&mu_);
+  entry->outcome = std::move(outcome);
+  entry->done = true;
+  --running_;
+  OperationMethodMetrics& metrics = Of(metrics_, method);
+  --metrics.running;
+  ++metrics.finished[static_cast<int>(result.status().code())];
+  AddDuration(absl::ToInt64Nanoseconds(absl::Now() - entry->start_time),
+              &metrics.duration);
+  finished_.push_back(std::move(entry->thread));
+  ForgetOldLocked();
+  changed_.SignalAll();
+}
+
+absl::StatusOr<google::longrunning::Operation> OperationStore::Get(
+    uint64_t id) const {
+  absl::StatusOr<EntryPtr> entry = Find(id);
+  if (!entry.ok()) return entry.status();
+  return Describe(*entry);
+}
+
+std::vector<google::longrunning::Operation> OperationStore::List(
+    uint64_t after, size_t limit) const {
+  std::vector<EntryPtr> found;
+  {
+    absl::MutexLock lock(&mu_);
+    for (auto it = entries_.upper_bound(after);
+         it != entries_.end() && found.size() < limit; ++it) {
+      found.push_back(it->second);
+    }
+  }
+  std::vector<google::longrunning::Operation> operations;
+  for (const EntryPtr& entry : found) operations.push_back(Describe(entry));
+  return operations;
+}
+
+absl::Status OperationStore::Delete(uint64_t id) {
+  absl::MutexLock lock(&mu_);
+  const auto it = entries_.find(id);
+  if (it == entries_.end()) return OperationNotFound(OperationName(id));
+  if (!it->second->done) {
+    return WithResource(
+        ApiError(absl::StatusCode::kFailedPrecondition, "OPERATION_RUNNING",
+                 absl::StrCat(OperationName(id),
+                              " runs; cancel it or wait for its end")),
+        "google.longrunning.Operation", OperationName(id));
+  }
+  entries_.erase(it);
+  return absl::OkStatus();
+}
+
+absl::Status OperationStore::Cancel(uint64_t id) {
+  std::function<void()> cancel;
+  {
+    absl::MutexLock lock(&mu_);
+    const auto it = entries_.find(id);
+    if (it == entries_.end()) return OperationNotFound(OperationName(id));
+    if (it->second->done) return absl::OkStatus();
+    cancel = it->second->spec.cancel;
+  }
+  cancel();
+  return absl::OkStatus();
+}
+
+absl::StatusOr<google::longrunning::Operation> OperationStore::Wait(
+    uint64_t id, const std::function<bool()>& keep_waiting) const {
+  absl::StatusOr<EntryPtr> entry = Find(id);
+  if (!entry.ok()) return entry.status();
+  while (keep_waiting()) {
+    absl::MutexLock lock(&mu_);
+    if ((*entry)->done) break;
+    changed_.WaitWithTimeout(&mu_, kPoll);
+  }
+  return Describe(*entry);
+}
+
+absl::StatusOr<std::shared_ptr<mmu::SplitJob>> OperationStore::FindSplit(
+    uint64_t id) const {
+  absl::StatusOr<EntryPtr> entry = Find(id);
+  if (!entry.ok()) return entry.status();
+  absl::MutexLock lock(&mu_);
+  if ((*entry)->spec.split != nullptr) return (*entry)->spec.split;
+  return WithResource(
+      ApiError(absl::StatusCode::kFailedPrecondition, "OPERATION_DONE",
+               absl::StrCat(OperationName(id),
+                            " is finished, or is not a split of huge pages")),
+      "google.longrunning.Operation", OperationName(id));
+}
+
+std::vector<google::longrunning::Operation> OperationStore::Drain(
+    absl::Duration timeout) {
+  std::vector<EntryPtr> running;
+  std::vector<std::function<void()>> cancels;
+  {
+    absl::MutexLock lock(&mu_);
+    for (const auto& [id, entry] : entries_) {
+      if (entry->done) continue;
+      running.push_back(entry);
+      cancels.push_back(entry->spec.cancel);
+    }
+  }
+  for (const auto& cancel : cancels) cancel();
+  const absl::Time deadline = absl::Now() + timeout;
+  {
+    absl::MutexLock lock(&mu_);
+    while (running_ > 0 && !changed_.WaitWithDeadline(&mu_, deadline)) {
+    }
+  }
+  std::vector<google::longrunning::Operation> operations;
+  for (const EntryPtr& entry : running) operations.push_back(Describe(entry));
+  return operations;
+}
+
+OperationMetrics OperationStore::Metrics() const {
+  absl::MutexLock lock(&mu_);
+  return metrics_;
+}
+
+OperationStore::SplitSummary OperationStore::Splits() const {
+  std::vector<std::shared_ptr<mmu::SplitJob>> jobs;
+  {
+    absl::MutexLock lock(&mu_);
+    for (const auto& [id, entry] : entries_) {
+      if (entry->spec.split != nullptr) jobs.push_back(entry->spec.split);
+    }
+  }
+  SplitSummary summary;
+  for (const auto& job : jobs) {
+    const mmu::SplitProgress progress = job->Progress();
+    ++summary.running;
+    summary.remaining_bytes += progress.total_bytes - progress.done_bytes;
+  }
+  return summary;
+}
+
+absl::StatusOr<OperationStore::EntryPtr> OperationStore::Find(
+    uint64_t id) const {
+  absl::MutexLock lock(&mu_);
+  const auto it = entries_.find(id);
+  if (it == entries_.end()) return OperationNotFound(OperationName(id));
+  return it->second;
+}
+
+google::longrunning::Operation OperationStore::Describe(
+    const EntryPtr& entry) const {
+  std::function<google::protobuf::Any()> metadata;
+  {
+    absl::MutexLock lock(&mu_);
+    if (entry->done) return entry->outcome;
+    metadata = entry->spec.metadata;
+  }
+  google::longrunning::Operation operation;
+  operation.set_name(OperationName(entry->id));
+  *operation.mutable_metadata() = metadata();
+  return operation;
+}
+
+void OperationStore::ForgetOldLocked() {
+  size_t done = entries_.size() - static_cast<size_t>(running_);
+  for (auto it = entries_.begin();
+       it != entries_.end() && done > limits_.max_done;) {
+    if (it->second->done) {
+      it = entries_.erase(it);
+      --done;
+    } else {
+      ++it;
+    }
+  }
+}
+
+void OperationStore::JoinFinished() {
+  std::vector<std::thread> finished;
+  {
+    absl::MutexLock lock(&mu_);
+    finished.swap(finished_);
+  }
+  for (std::thread& thread : finished) thread.join();
+}
+
+}  // namespace mmud

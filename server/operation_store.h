@@ -1,0 +1,126 @@
+// Long-running operations: google.longrunning over threads.
+
+#ifndef SERVER_OPERATION_STORE_H_
+#define SERVER_OPERATION_STORE_H_
+
+#include <array>
+#include <cstdint>
+#include <functional>
+#include <map>
+#include <memory>
+#include <string>
+#include <thread>
+#include <vector>
+
+#include "absl/base/thread_annotations.h"
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "absl/strings/string_view.h"
+#include "absl/synchronization/mutex.h"
+#include "absl/time/time.h"
+#include "google/longrunning/operations.pb.h"
+#include "google/protobuf/any.pb.h"
+#include "mmu_core/vm/split_job.h"
+#include "server/drain_state.h"
+#include "server/operation_metrics.h"
+
+namespace mmud {
+
+// What an operation does. All functions are called without a lock held.
+struct OperationSpec {
+  OperationMethod method = OperationMethod::kStartWorkload;
+  // Does the work on a thread of its own. A cancelled one returns
+  // CancelledOperation().
+  std::function<absl::StatusOr<google::protobuf::Any>()> run;
+  // Progress, from any thread while `run` goes on and once after it.
+  std::function<google::protobuf::Any()> metadata;
+  // Asks `run` to stop at its next safe point; from any thread, repeatedly.
+  std::function<void()> cancel;
+  // What UpdateSplit, PauseSplit and ResumeSplit act on; null in operations
+  // that are no split.
+  std::shared_ptr<mmu::SplitJob> split;
+};
+
+// What `run` returns after `cancel`.
+absl::Status CancelledOperation();
+
+// Keeps the operations that run, and the newest of those that are done.
+// Thread-safe.
+class OperationStore {
+ public:
+  struct Limits {
+    int64_t max_running = 64;
+    size_t max_done = 1000;
+  };
+
+  OperationStore(const Limits& limits, const DrainState& drain)
+      : limits_(limits), drain_(drain) {}
+  // Cancels what runs and waits for it.
+  ~OperationStore();
+
+  // Runs `spec` on a new thread. RESOURCE_EXHAUSTED LIMIT_EXCEEDED,
+  // UNAVAILABLE DRAINING; then no function of `spec` was or will be called.
+  absl::StatusOr<google::longrunning::Operation> Start(OperationSpec spec);
+
+  // NOT_FOUND OPERATION_NOT_FOUND, also for the other functions.
+  absl::StatusOr<google::longrunning::Operation> Get(uint64_t id) const;
+  // At most `limit` operations with ids above `after`, ascending.
+  std::vector<google::longrunning::Operation> List(uint64_t after,
+                                                   size_t limit) const;
+  // Forgets a finished one. FAILED_PRECONDITION OPERATION_RUNNING.
+  absl::Status Delete(uint64_t id);
+  // OK also if it is done.
+  absl::Status Cancel(uint64_t id);
+  // Returns once it is done, or `keep_waiting` returns false.
+  absl::StatusOr<google::longrunning::Operation> Wait(
+      uint64_t id, const std::function<bool()>& keep_waiting) const;
+  // The job of a running split. It works on a VM only as long as that VM is
+  // used, but may be asked to change at any time. FAILED_PRECONDITION
+  // OPERATION_DONE if the operation is finished or no split.
+  absl::StatusOr<std::shared_ptr<mmu::SplitJob>> FindSplit(uint64_t id) const;
+
+  // Cancels all that run and waits until they stopped or the time is over.
+  // Returns the operations that were running, as they are then. REQUIRES: the
+  // drain has begun.
+  std::vector<google::longrunning::Operation> Drain(absl::Duration timeout);
+
+  OperationMetrics Metrics() const;
+
+  // The splits that run.
+  struct SplitSummary {
+    int64_t running = 0;
+    int64_t remaining_bytes = 0;
+  };
+  SplitSummary Splits() const;
+
+ private:
+  struct Entry {
+    uint64_t id = 0;
+    OperationSpec spec;
+    absl::Time start_time;
+    std::thread thread;                      // guarded by mu_
+    bool done = false;                       // guarded by mu_
+    google::longrunning::Operation outcome;  // once done; guarded by mu_
+  };
+  using EntryPtr = std::shared_ptr<Entry>;
+
+  absl::StatusOr<EntryPtr> Find(uint64_t id) const;
+  google::longrunning::Operation Describe(const EntryPtr& entry) const;
+  void Run(const EntryPtr& entry);
+  void ForgetOldLocked() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
+  void JoinFinished();
+
+  const Limits limits_;
+  const DrainState& drain_;
+  mutable absl::Mutex mu_;
+  mutable absl::CondVar changed_;
+  std::map<uint64_t, EntryPtr> entries_ ABSL_GUARDED_BY(mu_);
+  std::vector<std::thread> finished_ ABSL_GUARDED_BY(mu_);
+  uint64_t last_id_ ABSL_GUARDED_BY(mu_) = 0;
+  int64_t running_ ABSL_GUARDED_BY(mu_) = 0;
+  OperationMetrics metrics_ ABSL_GUARDED_BY(mu_);
+};
+
+}  // namespace mmud
+
+#endif  // SERVER_OPERATION_STORE_H_

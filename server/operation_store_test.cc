@@ -1,0 +1,167 @@
+#include "server/operation_store.h"
+
+#include <atomic>
+#include <memory>
+#include <string>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "absl/synchronization/notification.h"
+#include "absl/time/clock.h"
+#include "absl/time/time.h"
+#include "google/longrunning/operations.pb.h"
+#include "google/protobuf/any.pb.h"
+#include "google/protobuf/duration.pb.h"
+#include "gtest/gtest.h"
+#include "mmu_core/base/error.h"
+#include "server/drain_state.h"
+
+namespace mmud {
+namespace {
+
+google::protobuf::Any Number(int64_t n) {
+  google::protobuf::Duration number;
+  number.set_seconds(n);
+  google::protobuf::Any any;
+  any.PackFrom(number);
+  return any;
+}
+
+// Runs until it is finished or cancelled by the test.
+struct Controlled {
+  absl::Notification end;
+  std::atomic<bool> cancelled{false};
+
+  OperationSpec Spec(std::shared_ptr<Controlled> self) {
+    OperationSpec spec;
+    spec.method = OperationMethod::kSplitHugePages;
+    spec.run = [self]() -> absl::StatusOr<google::protobuf::Any> {
+      self->end.WaitForNotification();
+      if (self->cancelled) return CancelledOperation();
+      return Number(42);
+    };
+    spec.metadata = [] { return Number(7); };
+    spec.cancel = [self] {
+      if (!self->cancelled.exchange(true)) self->end.Notify();
+    };
+    return spec;
+  }
+};
+
+bool Forever() { return true; }
+
+class OperationStoreTest : public ::testing::Test {
+ protected:
+  google::longrunning::Operation Start(std::shared_ptr<Controlled> control) {
+    return store_.Start(control->Spec(control)).value();
+  }
+
+  DrainState drain_;
+  OperationStore store_{{.max_running = 2, .max_done = 2}, drain_};
+};
+
+TEST_F(OperationStoreTest, GivesTheResponseWhenDone) {
+  auto control = std::make_shared<Controlled>();
+  const auto started = Start(control);
+  EXPECT_EQ(started.name(), "operations/1");
+  EXPECT_FALSE(started.done());
+  EXPECT_EQ(started.metadata().type_url(), Number(7).type_url());
+  control->end.Notify();
+  const auto done = store_.Wait(1, Forever).value();
+  EXPECT_TRUE(done.done());
+  EXPECT_EQ(done.response().value(), Number(42).value());
+  EXPECT_EQ(done.metadata().value(), Number(7).value());
+}
+
+TEST_F(OperationStoreTest, CancelEndsItWithItsReason) {
+  auto control = std::make_shared<Controlled>();
+  Start(control);
+  ASSERT_TRUE(store_.Cancel(1).ok());
+  const auto done = store_.Wait(1, Forever).value();
+  EXPECT_EQ(done.error().code(), 1);
+  EXPECT_TRUE(store_.Cancel(1).ok());
+}
+
+TEST_F(OperationStoreTest, WaitEndsWhenTheCallerLeaves) {
+  auto control = std::make_shared<Controlled>();
+  Start(control);
+  int polls = 0;
+  EXPECT_FALSE(store_.Wait(1, [&polls] { return ++polls < 3; })->done());
+  control->end.Notify();
+}
+
+TEST_F(OperationStoreTest, RefusesMoreThanItsLimit) {
+  auto a = std::make_shared<Controlled>();
+  auto b = std::make_shared<Controlled>();
+  Start(a);
+  Start(b);
+  const auto third = store_.Start(a->Spec(a));
+  EXPECT_EQ(third.status().code(), absl::StatusCode::kResourceExhausted);
+  EXPECT_EQ(mmu::DetailOf(third.status()).reason, "LIMIT_EXCEEDED");
+  a->end.Notify();
+  b->end.Notify();
+}
+
+TEST_F(OperationStoreTest, DeletesOnlyWhatIsDone) {
+  auto control = std::make_shared<Controlled>();
+  Start(control);
+  EXPECT_EQ(mmu::DetailOf(store_.Delete(1)).reason, "OPERATION_RUNNING");
+  control->end.Notify();
+  ASSERT_TRUE(store_.Wait(1, Forever).ok());
+  EXPECT_TRUE(store_.Delete(1).ok());
+  EXPECT_EQ(mmu::DetailOf(store_.Get(1).status()).reason,
+            "OPERATION_NOT_FOUND");
+}
+
+TEST_F(OperationStoreTest, KeepsOnlyTheNewestOfTheDone) {
+  for (int i = 1; i <= 4; ++i) {
+    auto control = std::make_shared<Controlled>();
+    control->end.Notify();
+    Start(control);
+    ASSERT_TRUE(store_.Wait(i, Forever).ok());
+  }
+  const auto list = store_.List(0, 10);
+  ASSERT_EQ(list.size(), 2u);
+  EXPECT_EQ(list[0].name(), "operations/3");
+  EXPECT_EQ(store_.List(3, 10).size(), 1u);
+}
+
+TEST_F(OperationStoreTest, ReleasesWhatItHoldsBeforeItIsDone) {
+  auto held = std::make_shared<int>(1);
+  OperationSpec spec;
+  spec.run = [held]() -> absl::StatusOr<google::protobuf::Any> {
+    return Number(*held);
+  };
+  spec.metadata = [held] { return Number(0); };
+  spec.cancel = [held] {};
+  ASSERT_TRUE(store_.Start(std::move(spec)).ok());
+  ASSERT_TRUE(store_.Wait(1, Forever)->done());
+  EXPECT_EQ(held.use_count(), 1);
+}
+
+TEST_F(OperationStoreTest, DrainCancelsAndReportsAndRefuses) {
+  auto control = std::make_shared<Controlled>();
+  Start(control);
+  drain_.Begin();
+  const auto ended = store_.Drain(absl::Seconds(30));
+  ASSERT_EQ(ended.size(), 1u);
+  EXPECT_TRUE(ended[0].done());
+  EXPECT_TRUE(control->cancelled);
+  const auto refused = store_.Start(control->Spec(control));
+  EXPECT_EQ(mmu::DetailOf(refused.status()).reason, "DRAINING");
+}
+
+TEST_F(OperationStoreTest, CountsByMethodAndCode) {
+  auto control = std::make_shared<Controlled>();
+  Start(control);
+  const int split = static_cast<int>(OperationMethod::kSplitHugePages);
+  EXPECT_EQ(store_.Metrics()[split].running, 1);
+  ASSERT_TRUE(store_.Cancel(1).ok());
+  ASSERT_TRUE(store_.Wait(1, Forever).ok());
+  EXPECT_EQ(store_.Metrics()[split].running, 0);
+  EXPECT_EQ(store_.Metrics()[split].finished[1], 1u);
+  EXPECT_EQ(store_.Metrics()[split].duration.count, 1u);
+}
+
+}  // namespace
+}  // namespace mmud

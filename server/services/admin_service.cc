@@ -1,0 +1,22 @@
+#include "server/services/admin_service.h"
+
+#include "grpcpp/server_context.h"
+#include "grpcpp/support/status.h"
+#include "server/build_info.h"
+#include "server/services/convert.h"
+
+namespace mmud {
+
+grpc::Status AdminServiceImpl::GetBuildInfo(
+    grpc::ServerContext*, const v1::GetBuildInfoRequest*,
+    v1::GetBuildInfoResponse* response) {
+  response->set_version(kVersion);
+  response->set_compiler(CompilerName());
+  response->set_build_mode(BuildMode());
+  response->set_fault_injection(state_.variant ==
+                                BuildVariant::kFaultInjection);
+  *response->mutable_start_time() = ToProto(state_.start_time);
+  return grpc::Status::OK;
+}
+
+}  // namespace mmud

@@ -1,0 +1,58 @@
+#include "server/services/call.h"
+
+#include <chrono>
+#include <string>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "absl/strings/str_cat.h"
+#include "absl/strings/string_view.h"
+#include "google/protobuf/io/coded_stream.h"
+#include "google/protobuf/io/zero_copy_stream_impl_lite.h"
+#include "google/protobuf/message.h"
+#include "grpcpp/server_context.h"
+#include "server/base/errors.h"
+#include "server/base/resource_names.h"
+
+namespace mmud {
+
+absl::Status CheckCaller(const grpc::ServerContext& context) {
+  if (context.deadline() < std::chrono::system_clock::now()) {
+    return ApiError(absl::StatusCode::kDeadlineExceeded, "CALL_CANCELLED",
+                    "the deadline of the call passed");
+  }
+  if (context.IsCancelled()) {
+    return ApiError(absl::StatusCode::kCancelled, "CALL_CANCELLED",
+                    "the caller left");
+  }
+  return absl::OkStatus();
+}
+
+absl::Status CheckStream(const grpc::ServerContext& context,
+                         const DaemonState& state, const ManagedVm& vm) {
+  if (absl::Status status = CheckCaller(context); !status.ok()) return status;
+  if (state.drain.is_draining()) return DrainingError();
+  if (vm.deleting()) return VmNotFound(vm.name());
+  return absl::OkStatus();
+}
+
+std::string Fingerprint(absl::string_view method,
+                        const google::protobuf::Message& request) {
+  std::string bytes = absl::StrCat(method, "\n");
+  google::protobuf::io::StringOutputStream stream(&bytes);
+  google::protobuf::io::CodedOutputStream coded(&stream);
+  coded.SetSerializationDeterministic(true);
+  request.SerializeToCodedStream(&coded);
+  coded.Trim();
+  return bytes;
+}
+
+absl::StatusOr<VmUse> FindVm(DaemonState& state, absl::string_view name,
+                             absl::string_view field) {
+  if (absl::Status status = CheckVmName(name, field); !status.ok()) {
+    return status;
+  }
+  return state.vms.Find(name);
+}
+
+}  // namespace mmud

@@ -1,0 +1,86 @@
+// What every adapter does around its own work: see whether the caller is still
+// there, refuse new work while draining, answer repeated requests from memory,
+// turn a status into gRPC's.
+
+#ifndef SERVER_SERVICES_CALL_H_
+#define SERVER_SERVICES_CALL_H_
+
+#include <cstdint>
+#include <string>
+#include <utility>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "absl/strings/string_view.h"
+#include "google/protobuf/message.h"
+#include "grpcpp/server_context.h"
+#include "grpcpp/support/status.h"
+#include "server/base/errors.h"
+#include "server/base/status_mapping.h"
+#include "server/services/daemon_state.h"
+
+namespace mmud {
+
+// CANCELLED or DEADLINE_EXCEEDED with CALL_CANCELLED if the caller left.
+absl::Status CheckCaller(const grpc::ServerContext& context);
+
+// OK if a stream may go on: the caller is there, the daemon is not draining,
+// the VM is not being deleted.
+absl::Status CheckStream(const grpc::ServerContext& context,
+                         const DaemonState& state, const ManagedVm& vm);
+
+// Everything that makes two requests of one method the same.
+std::string Fingerprint(absl::string_view method,
+                        const google::protobuf::Message& request);
+
+// What a drain does to a mutation: calls that begin work are refused, calls
+// that end or acknowledge some are not.
+enum class WhileDraining : uint8_t { kRefuse, kAllow };
+
+// Runs `compute`, which returns absl::StatusOr<Response>, at most once per
+// request_id.
+template <typename Request, typename Response, typename Compute>
+grpc::Status Mutate(DaemonState& state, const grpc::ServerContext& context,
+                    absl::string_view method, WhileDraining draining,
+                    const Request& request, Response* response,
+                    const Compute& compute) {
+  const absl::StatusOr<std::string> answer = state.request_ids.Run(
+      request.request_id(),
+      request.request_id().empty() ? std::string()
+                                   : Fingerprint(method, request),
+      [&context] { return CheckCaller(context); },
+      [&]() -> absl::StatusOr<std::string> {
+        if (draining == WhileDraining::kRefuse && state.drain.is_draining()) {
+          return DrainingError();
+        }
+        if (absl::Status status = CheckCaller(context); !status.ok()) {
+          return status;
+        }
+        absl::StatusOr<Response> computed = compute();
+        if (!computed.ok()) return computed.status();
+        if (request.request_id().empty()) {
+          *response = *std::move(computed);
+          return std::string();
+        }
+        return computed->SerializeAsString();
+      });
+  if (!answer.ok()) return ToGrpcStatus(answer.status());
+  if (!request.request_id().empty()) response->ParseFromString(*answer);
+  return grpc::Status::OK;
+}
+
+// Moves a computed answer into `response`.
+template <typename Response>
+grpc::Status Answer(absl::StatusOr<Response> computed, Response* response) {
+  if (!computed.ok()) return ToGrpcStatus(computed.status());
+  *response = *std::move(computed);
+  return grpc::Status::OK;
+}
+
+// Finds a VM by name: INVALID_NAME, VM_NOT_FOUND.
+absl::StatusOr<VmUse> FindVm(DaemonState& state, absl::string_view name,
+                             absl::string_view field);
+
+}  // namespace mmud
+
+#endif  // SERVER_SERVICES_CALL_H_

@@ -1,0 +1,45 @@
+// What all adapters work on.
+
+#ifndef SERVER_SERVICES_DAEMON_STATE_H_
+#define SERVER_SERVICES_DAEMON_STATE_H_
+
+#include <cstdint>
+
+#include "absl/time/clock.h"
+#include "absl/time/time.h"
+#include "server/base/request_id_cache.h"
+#include "server/config.h"
+#include "server/drain_state.h"
+#include "server/operation_store.h"
+#include "server/stream_limiter.h"
+#include "server/vm_registry.h"
+
+namespace mmud {
+
+// Whether faults can be injected (test builds only).
+enum class BuildVariant : uint8_t { kRelease, kFaultInjection };
+
+// The parts are thread-safe; `config`, `variant` and `start_time` are const.
+// Outlives every call.
+struct DaemonState {
+  explicit DaemonState(const Config& c, BuildVariant v = BuildVariant::kRelease)
+      : config(c), variant(v) {}
+
+  const Config config;
+  const BuildVariant variant;
+  const absl::Time start_time = absl::Now();
+  DrainState drain;
+  VmRegistry vms{{.max_vms = config.max_vms,
+                  .max_guest_memory_bytes = config.max_guest_memory_bytes,
+                  .max_labelled_vms = config.metrics_max_vms}};
+  RequestIdCache request_ids;
+  // Half of the threads: the other half always answers short calls.
+  StreamLimiter streams{config.max_rpc_threads / 2};
+  // Last, so that operations end before what they use.
+  OperationStore operations{
+      {.max_running = config.max_operations, .max_done = 1000}, drain};
+};
+
+}  // namespace mmud
+
+#endif  // SERVER_SERVICES_DAEMON_STATE_H_

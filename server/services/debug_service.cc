@@ -1,0 +1,56 @@
+#include "server/services/debug_service.h"
+
+#include <algorithm>
+#include <cstddef>
+#include <cstdint>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "absl/time/clock.h"
+#include "absl/time/time.h"
+#include "grpcpp/server_context.h"
+#include "grpcpp/support/status.h"
+#include "mmu_core/stats/mmu_cost.h"
+#include "mmu_core/vm/audit.h"
+#include "mmu_core/vm/vm.h"
+#include "server/base/errors.h"
+#include "server/services/call.h"
+#include "server/services/convert.h"
+
+namespace mmud {
+namespace {
+
+constexpr size_t kMaxViolations = 1000;
+
+}  // namespace
+
+grpc::Status DebugServiceImpl::RunAudit(grpc::ServerContext*,
+                                        const v1::RunAuditRequest* request,
+                                        v1::RunAuditResponse* response) {
+  if (!state_.config.enable_debug_service) {
+    return ToGrpcStatus(
+        ApiError(absl::StatusCode::kPermissionDenied, "DEBUG_DISABLED",
+                 "the debug service is off; start the daemon with "
+                 "--enable_debug_service"));
+  }
+  absl::StatusOr<VmUse> vm = FindVm(state_, request->vm(), "vm");
+  if (!vm.ok()) return ToGrpcStatus(vm.status());
+  mmu::MmuCost cost;
+  const absl::Time start = absl::Now();
+  const mmu::AuditReport report = (*vm)->vm().Audit();
+  cost.wall = absl::Now() - start;
+  for (size_t i = 0; i < std::min(report.violations.size(), kMaxViolations);
+       ++i) {
+    response->add_violations(report.violations[i]);
+  }
+  response->set_violation_count(static_cast<int64_t>(report.violations.size()));
+  response->set_checked_table_count(
+      static_cast<int64_t>(report.tables_checked));
+  response->set_checked_leaf_count(static_cast<int64_t>(report.leafs_checked));
+  response->set_checked_tlb_entry_count(
+      static_cast<int64_t>(report.tlb_entries_checked));
+  *response->mutable_cost() = ToProto(cost);
+  return grpc::Status::OK;
+}
+
+}  // namespace mmud

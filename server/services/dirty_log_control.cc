@@ -1,0 +1,287 @@
+#include "server/services/dirty_log_control.h"
+
+#include <algorithm>
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <string>
+#include <thread>
+#include <vector>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "absl/strings/str_cat.h"
+#include "absl/synchronization/mutex.h"
+#include "absl/synchronization/notification.h"
+#include "absl/time/clock.h"
+#include "absl/time/time.h"
+#include "absl/types/optional.h"
+#include "google/protobuf/repeated_field.h"
+#include "mmu_core/base/gfn_range.h"
+#include "mmu_core/dirty/dirty_log_types.h"
+#include "mmu_core/stats/labels.h"
+#include "mmu_core/stats/mmu_cost.h"
+#include "mmu_core/vm/split_job.h"
+#include "mmu_core/vm/vm.h"
+#include "mmu_core/vm/vm_config.h"
+#include "server/base/errors.h"
+#include "server/base/resource_names.h"
+#include "server/services/convert.h"
+#include "server/services/vm_convert.h"
+
+namespace mmud {
+namespace {
+
+constexpr absl::Duration kMinTtl = absl::Seconds(1);
+constexpr absl::Duration kMaxTtl = absl::Hours(7 * 24);
+
+absl::StatusOr<std::vector<uint32_t>> ToSlots(
+    const google::protobuf::RepeatedField<int32_t>& ids, const ManagedVm& vm) {
+  std::vector<uint32_t> slots;
+  for (int i = 0; i < ids.size(); ++i) {
+    absl::StatusOr<uint32_t> slot =
+        ToSlot(ids[i], absl::StrCat("slots[", i, "]"));
+    if (!slot.ok()) return slot.status();
+    if (!vm.FindSlot(*slot).has_value()) {
+      return MemslotNotFound(MakeMemslotName(vm.name(), *slot));
+    }
+    slots.push_back(*slot);
+  }
+  return slots;
+}
+
+absl::StatusOr<mmu::SplitPolicy> ToPolicy(v1::DirtyLogSplit split,
+                                          bool initially_set) {
+  switch (split) {
+    case v1::DIRTY_LOG_SPLIT_UNSPECIFIED:
+      return initially_set ? mmu::SplitPolicy::kOnClear
+                           : mmu::SplitPolicy::kEager;
+    case v1::DIRTY_LOG_SPLIT_NONE:
+      return mmu::SplitPolicy::kNone;
+    case v1::DIRTY_LOG_SPLIT_EAGER:
+      if (initially_set) break;
+      return mmu::SplitPolicy::kEager;
+    case v1::DIRTY_LOG_SPLIT_ON_CLEAR:
+      if (!initially_set) break;
+      return mmu::SplitPolicy::kOnClear;
+    default:
+      return InvalidField("INVALID_ENUM_VALUE", "split",
+                          "split must be NONE, EAGER or ON_CLEAR");
+  }
+  return InvalidField("INVALID_SPLIT_POLICY", "split",
+                      "split must be ON_CLEAR or NONE when initially_set, and "
+                      "EAGER or NONE otherwise");
+}
+
+absl::Status CheckModes(const v1::StartDirtyLogRequest& request) {
+  if (request.mode() != v1::DIRTY_LOG_MODE_UNSPECIFIED &&
+      request.mode() != v1::DIRTY_LOG_MODE_BITMAP) {
+    return InvalidField("INVALID_ENUM_VALUE", "mode", "mode must be BITMAP");
+  }
+  if (request.protection() != v1::DIRTY_LOG_PROTECTION_UNSPECIFIED &&
+      request.protection() != v1::DIRTY_LOG_PROTECTION_WRITE_PROTECT) {
+    return InvalidField("INVALID_ENUM_VALUE", "protection",
+                        "protection must be WRITE_PROTECT");
+  }
+  return absl::OkStatus();
+}
+
+// Splits the slots' huge pages at the pace that the caller wants, so that
+// switching on finds none left.
+absl::Status SplitAhead(ManagedVm& vm, const std::vector<uint32_t>& slots,
+                        const mmu::Throttle& throttle,
+                        const std::function<absl::Status()>& keep_going,
+                        mmu::SplitProgress* progress) {
+  mmu::SplitRequest split;
+  split.throttle = throttle;
+  for (const mmu::MemslotInfo& info : vm.SortedSlots()) {
+    const mmu::MemslotConfig& slot = info.config;
+    if (slot.address_space != 0 ||
+        (!slots.empty() &&
+         std::find(slots.begin(), slots.end(), slot.slot) == slots.end())) {
+      continue;
+    }
+    split.ranges.push_back(mmu::GfnRange::Of(
+        mmu::ToGfn(slot.gpa), slot.size_bytes >> mmu::kPageShift));
+  }
+  if (split.ranges.empty()) return absl::OkStatus();
+  absl::StatusOr<std::shared_ptr<mmu::SplitJob>> job =
+      mmu::SplitJob::Create(vm.vm(), split);
+  if (!job.ok()) return job.status();
+  absl::Notification done;
+  absl::Status result;
+  std::thread worker([&] {
+    result = (*job)->Run();
+    done.Notify();
+  });
+  absl::Status left;
+  while (!done.WaitForNotificationWithTimeout(absl::Milliseconds(20))) {
+    if (left = keep_going(); !left.ok()) (*job)->Cancel();
+  }
+  worker.join();
+  *progress = (*job)->Progress();
+  return left.ok() ? result : left;
+}
+
+v1::DirtyLog Describe(const ManagedVm& vm, const DirtyLogSettings& settings) {
+  v1::DirtyLog log;
+  log.set_vm(vm.name());
+  log.set_mode(v1::DIRTY_LOG_MODE_BITMAP);
+  log.set_protection(v1::DIRTY_LOG_PROTECTION_WRITE_PROTECT);
+  *log.mutable_start_time() = ToProto(settings.start_time);
+  if (settings.ttl != absl::InfiniteDuration()) {
+    *log.mutable_ttl() = ToProto(settings.ttl);
+    *log.mutable_expire_time() = ToProto(settings.expire_time());
+  }
+  std::vector<mmu::DirtyLogInfo> logs = vm.vm().DirtyLogs();
+  std::sort(logs.begin(), logs.end(),
+            [](const mmu::DirtyLogInfo& a, const mmu::DirtyLogInfo& b) {
+              return a.slot < b.slot;
+            });
+  for (const mmu::DirtyLogInfo& info : logs) {
+    *log.add_slots() = ToProto(info);
+    log.set_initially_set(info.config.initially_set == mmu::InitiallySet::kYes);
+    switch (info.config.split) {
+      case mmu::SplitPolicy::kNone:
+        log.set_split(v1::DIRTY_LOG_SPLIT_NONE);
+        break;
+      case mmu::SplitPolicy::kEager:
+        log.set_split(v1::DIRTY_LOG_SPLIT_EAGER);
+        break;
+      case mmu::SplitPolicy::kOnClear:
+        log.set_split(v1::DIRTY_LOG_SPLIT_ON_CLEAR);
+        break;
+    }
+  }
+  return log;
+}
+
+int64_t EagerSplits(const mmu::MmuMetrics& metrics, int from) {
+  return static_cast<int64_t>(
+      metrics.splits[from][static_cast<int>(mmu::SplitTrigger::kEager)]);
+}
+
+}  // namespace
+
+absl::StatusOr<v1::StartDirtyLogResponse> StartDirtyLog(
+    const v1::StartDirtyLogRequest& request, ManagedVm& vm,
+    const std::function<absl::Status()>& keep_going) {
+  if (absl::Status status = CheckModes(request); !status.ok()) return status;
+  DirtyLogSettings settings;
+  if (request.has_ttl() && (!FromProto(request.ttl(), &settings.ttl) ||
+                            settings.ttl < kMinTtl || settings.ttl > kMaxTtl)) {
+    return InvalidField("INVALID_TTL", "ttl",
+                        "ttl must be from 1 s to 7 days, or unset");
+  }
+  mmu::DirtyLogConfig config;
+  config.initially_set = request.initially_set() ? mmu::InitiallySet::kYes
+                                                 : mmu::InitiallySet::kNo;
+  absl::StatusOr<mmu::SplitPolicy> policy =
+      ToPolicy(request.split(), request.initially_set());
+  if (!policy.ok()) return policy.status();
+  config.split = *policy;
+  absl::StatusOr<mmu::Throttle> throttle =
+      ToThrottle(request.throttle(), "throttle");
+  if (!throttle.ok()) return throttle.status();
+  absl::StatusOr<std::vector<uint32_t>> slots = ToSlots(request.slots(), vm);
+  if (!slots.ok()) return slots.status();
+  config.slots = *slots;
+  if (config.slots.empty()) {
+    for (const mmu::MemslotInfo& info : vm.SortedSlots()) {
+      if (info.config.address_space == 0 &&
+          info.config.mode == mmu::MemslotConfig::Mode::kReadWrite) {
+        config.slots.push_back(info.config.slot);
+      }
+    }
+  }
+
+  mmu::SplitProgress ahead;
+  if (request.has_throttle() && config.split == mmu::SplitPolicy::kEager &&
+      vm.vm().DirtyLogs().empty()) {
+    absl::Status status =
+        SplitAhead(vm, config.slots, *throttle, keep_going, &ahead);
+    if (!status.ok()) return status;
+  }
+  absl::MutexLock lock(&vm.dirty_log_mu());
+  const bool was_off = vm.vm().DirtyLogs().empty();
+  const absl::optional<DirtyLogSettings> before = vm.dirty_log_settings();
+  if (!was_off && before.has_value() && before->ttl != settings.ttl) {
+    return WithResource(
+        ApiError(absl::StatusCode::kAlreadyExists, "DIRTY_LOG_ACTIVE",
+                 absl::StrCat(vm.name(), " logs already, with another ttl")),
+        "mmud.v1.Vm", vm.name());
+  }
+  const mmu::MmuMetrics metrics_before = vm.vm().Metrics();
+  mmu::MmuCost cost = ahead.cost;
+  if (absl::Status status = vm.vm().StartDirtyLog(config, &cost);
+      !status.ok()) {
+    return status;
+  }
+  const mmu::MmuMetrics metrics = vm.vm().Metrics();
+  const absl::Time now = absl::Now();
+  settings.start_time = was_off || !before ? now : before->start_time;
+  settings.last_used = now;
+  vm.set_dirty_log_settings(settings);
+  if (was_off) vm.dirty_rate().Restart(vm.SampleDirty(now));
+
+  v1::StartDirtyLogResponse response;
+  *response.mutable_dirty_log() = Describe(vm, settings);
+  response.mutable_splits()->set_split_2m_count(EagerSplits(metrics, 0) -
+                                                EagerSplits(metrics_before, 0) +
+                                                ahead.split_2m_count);
+  response.mutable_splits()->set_split_1g_count(EagerSplits(metrics, 1) -
+                                                EagerSplits(metrics_before, 1) +
+                                                ahead.split_1g_count);
+  *response.mutable_cost() = ToProto(cost);
+  return response;
+}
+
+absl::StatusOr<v1::StopDirtyLogResponse> StopDirtyLog(
+    const v1::StopDirtyLogRequest& request, ManagedVm& vm) {
+  absl::StatusOr<std::vector<uint32_t>> slots = ToSlots(request.slots(), vm);
+  if (!slots.ok()) return slots.status();
+  mmu::MmuCost cost;
+  absl::MutexLock lock(&vm.dirty_log_mu());
+  absl::StatusOr<mmu::StopResult> result = vm.vm().StopDirtyLog(
+      *slots,
+      request.recover_huge_pages() ? mmu::Vm::Recover::kYes
+                                   : mmu::Vm::Recover::kNo,
+      request.discard_unacked() ? mmu::Vm::Unacked::kDiscard
+                                : mmu::Vm::Unacked::kRefuse,
+      &cost);
+  if (!result.ok()) return result.status();
+  if (vm.vm().DirtyLogs().empty()) vm.set_dirty_log_settings(absl::nullopt);
+  v1::StopDirtyLogResponse response;
+  response.set_discarded_page_count(
+      static_cast<int64_t>(result->discarded_page_count));
+  response.set_recovered_2m_count(
+      static_cast<int64_t>(result->recovered_2m_count));
+  response.set_recovered_1g_count(
+      static_cast<int64_t>(result->recovered_1g_count));
+  *response.mutable_cost() = ToProto(cost);
+  return response;
+}
+
+bool StopIfExpired(ManagedVm& vm, absl::Time now) {
+  absl::optional<DirtyLogSettings> settings = vm.dirty_log_settings();
+  if (!settings.has_value() || now < settings->expire_time()) return false;
+  absl::MutexLock lock(&vm.dirty_log_mu());
+  // Harvested or stopped meanwhile?
+  settings = vm.dirty_log_settings();
+  if (!settings.has_value() || now < settings->expire_time()) return false;
+  vm.set_dirty_log_settings(absl::nullopt);
+  return vm.vm()
+      .StopDirtyLog({}, mmu::Vm::Recover::kNo, mmu::Vm::Unacked::kDiscard,
+                    nullptr)
+      .ok();
+}
+
+absl::Status DirtyLogOff(const ManagedVm& vm, uint32_t slot) {
+  const std::string name = MakeMemslotName(vm.name(), slot);
+  return WithResource(
+      ApiError(absl::StatusCode::kFailedPrecondition, "DIRTY_LOG_OFF",
+               absl::StrCat(name, " does not log; call StartDirtyLog first")),
+      "mmud.v1.Memslot", name);
+}
+
+}  // namespace mmud

@@ -1,0 +1,34 @@
+// Switching a VM's dirty log on and off, and the log that nobody harvests.
+
+#ifndef SERVER_SERVICES_DIRTY_LOG_CONTROL_H_
+#define SERVER_SERVICES_DIRTY_LOG_CONTROL_H_
+
+#include <cstdint>
+#include <functional>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "absl/time/time.h"
+#include "mmud/v1/dirty_log_service.pb.h"
+#include "server/managed_vm.h"
+
+namespace mmud {
+
+// `keep_going` is asked now and then during a paced split; its error cancels
+// the call and is returned. The log is then still off.
+absl::StatusOr<v1::StartDirtyLogResponse> StartDirtyLog(
+    const v1::StartDirtyLogRequest& request, ManagedVm& vm,
+    const std::function<absl::Status()>& keep_going);
+
+absl::StatusOr<v1::StopDirtyLogResponse> StopDirtyLog(
+    const v1::StopDirtyLogRequest& request, ManagedVm& vm);
+
+// Stops the log of `vm` if its time to live is over; true if it did.
+bool StopIfExpired(ManagedVm& vm, absl::Time now);
+
+// FAILED_PRECONDITION DIRTY_LOG_OFF about a slot.
+absl::Status DirtyLogOff(const ManagedVm& vm, uint32_t slot);
+
+}  // namespace mmud
+
+#endif  // SERVER_SERVICES_DIRTY_LOG_CONTROL_H_

@@ -1,0 +1,184 @@
+#include "server/services/dirty_log_stream.h"
+
+#include <algorithm>
+#include <bit>
+#include <cstdint>
+#include <functional>
+#include <utility>
+#include <vector>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "absl/strings/str_cat.h"
+#include "absl/strings/string_view.h"
+#include "absl/time/clock.h"
+#include "absl/time/time.h"
+#include "absl/types/optional.h"
+#include "absl/types/span.h"
+#include "mmu_core/base/address.h"
+#include "mmu_core/base/gfn_range.h"
+#include "mmu_core/stats/mmu_cost.h"
+#include "mmu_core/vm/vm.h"
+#include "mmu_core/vm/vm_config.h"
+#include "server/base/errors.h"
+#include "server/base/resource_names.h"
+#include "server/services/convert.h"
+#include "server/services/dirty_log_codec.h"
+
+namespace mmud {
+namespace {
+
+constexpr uint64_t kWordPages = 64;
+
+absl::Status BadResume(absl::string_view message) {
+  return InvalidField("INVALID_RESUME_OFFSET", "start_gpa_bytes", message);
+}
+
+// The wanted range in pages from the slot's start.
+absl::Status PlanRange(const v1::GetDirtyLogRequest& request,
+                       mmu::GfnRange slot, DirtyLogPlan* plan) {
+  plan->end_page = slot.pages();
+  if (!request.has_range()) return absl::OkStatus();
+  absl::StatusOr<mmu::GfnRange> range = ToRange(request.range(), "range");
+  if (!range.ok()) return range.status();
+  if (absl::Status status = CheckInsideSlots(*range, {slot}, "range");
+      !status.ok()) {
+    return status;
+  }
+  plan->first_page = range->start - slot.start;
+  plan->end_page = range->end - slot.start;
+  if (plan->first_page % kWordPages != 0 ||
+      (plan->end_page % kWordPages != 0 && plan->end_page != slot.pages())) {
+    return InvalidField("INVALID_RANGE", "range",
+                        "range must begin and end on a multiple of 64 pages "
+                        "from the slot's start, or at the slot's end");
+  }
+  return absl::OkStatus();
+}
+
+absl::Status PlanResume(const v1::GetDirtyLogRequest& request,
+                        mmu::GfnRange slot, DirtyLogPlan* plan) {
+  if (request.start_gpa_bytes() == 0) return absl::OkStatus();
+  if (plan->epoch == 0) {
+    return BadResume(
+        "start_gpa_bytes needs epoch: only a sealed epoch can be "
+        "resumed");
+  }
+  if (request.start_gpa_bytes() < 0 || request.start_gpa_bytes() % 4096 != 0) {
+    return BadResume(absl::StrCat("start_gpa_bytes is ",
+                                  request.start_gpa_bytes(),
+                                  "; it must be a multiple of 64 pages from "
+                                  "the slot's start"));
+  }
+  const mmu::Gfn start =
+      mmu::ToGfn(mmu::Gpa(static_cast<uint64_t>(request.start_gpa_bytes())));
+  if (start < slot.start + plan->first_page ||
+      start > slot.start + plan->end_page ||
+      (start - slot.start) % kWordPages != 0) {
+    return BadResume(absl::StrCat(
+        "start_gpa_bytes is ", request.start_gpa_bytes(),
+        "; it must be within the range and a multiple of 64 pages from the "
+        "slot's start"));
+  }
+  plan->first_page = start - slot.start;
+  return absl::OkStatus();
+}
+
+}  // namespace
+
+absl::StatusOr<DirtyLogPlan> PlanDirtyLog(const v1::GetDirtyLogRequest& request,
+                                          const ManagedVm& vm) {
+  DirtyLogPlan plan;
+  absl::StatusOr<uint32_t> slot = ToSlot(request.slot(), "slot");
+  if (!slot.ok()) return slot.status();
+  plan.slot = *slot;
+  const absl::optional<mmu::MemslotInfo> info = vm.FindSlot(plan.slot);
+  if (!info.has_value()) {
+    return MemslotNotFound(MakeMemslotName(vm.name(), plan.slot));
+  }
+  plan.slot_start = info->config.gpa;
+  if (request.mode() != v1::GET_DIRTY_LOG_MODE_PEEK &&
+      request.mode() != v1::GET_DIRTY_LOG_MODE_SEAL) {
+    return InvalidField("INVALID_DIRTY_LOG_MODE", "mode",
+                        "mode must be PEEK or SEAL");
+  }
+  plan.mode = request.mode();
+  if (request.epoch() < 0 ||
+      (request.epoch() != 0 && plan.mode == v1::GET_DIRTY_LOG_MODE_PEEK)) {
+    return InvalidField("INVALID_DIRTY_LOG_MODE", "epoch",
+                        "epoch must be 0 with PEEK, and 0 or a sealed epoch "
+                        "with SEAL");
+  }
+  plan.epoch = static_cast<uint64_t>(request.epoch());
+  switch (request.encoding()) {
+    case v1::DIRTY_LOG_ENCODING_UNSPECIFIED:
+    case v1::DIRTY_LOG_ENCODING_AUTO:
+      break;
+    case v1::DIRTY_LOG_ENCODING_BITMAP:
+    case v1::DIRTY_LOG_ENCODING_EXTENTS:
+      plan.encoding = request.encoding();
+      break;
+    default:
+      return InvalidField("INVALID_ENUM_VALUE", "encoding",
+                          "encoding must be AUTO, BITMAP or EXTENTS");
+  }
+  absl::StatusOr<int64_t> bytes = ToMessageBytes(request.max_message_bytes());
+  if (!bytes.ok()) return bytes.status();
+  plan.message_bytes = *bytes;
+  const mmu::GfnRange range = mmu::GfnRange::Of(
+      mmu::ToGfn(info->config.gpa), info->config.size_bytes >> mmu::kPageShift);
+  if (absl::Status status = PlanRange(request, range, &plan); !status.ok()) {
+    return status;
+  }
+  if (absl::Status status = PlanResume(request, range, &plan); !status.ok()) {
+    return status;
+  }
+  return plan;
+}
+
+absl::Status SendDirtyPages(
+    const DirtyLogPlan& plan, uint64_t epoch, ManagedVm& vm, mmu::MmuCost cost,
+    const std::function<absl::Status()>& keep_going,
+    const std::function<bool(const v1::GetDirtyLogResponse&)>& write) {
+  v1::GetDirtyLogResponse response;
+  v1::DirtyLogTrailer totals;
+  uint32_t crc = 0;
+  std::vector<uint64_t> words;
+  const uint64_t step_pages =
+      static_cast<uint64_t>(plan.message_bytes) / sizeof(uint64_t) * kWordPages;
+  for (uint64_t at = plan.first_page; at < plan.end_page; at += step_pages) {
+    if (absl::Status status = keep_going(); !status.ok()) return status;
+    const uint64_t end = std::min(at + step_pages, plan.end_page);
+    words.assign((end - at + kWordPages - 1) / kWordPages, 0);
+    const absl::Time start = absl::Now();
+    absl::Status status =
+        vm.vm().ReadDirtyLog(plan.slot, epoch, at, absl::MakeSpan(words));
+    if (!status.ok()) return status;
+    cost.wall += absl::Now() - start;
+    for (v1::DirtyLogChunk& chunk : EncodeDirtyPages(
+             plan.slot_start + (at << mmu::kPageShift), words, plan.encoding,
+             static_cast<size_t>(plan.message_bytes))) {
+      crc = PayloadCrc(chunk, crc);
+      totals.set_chunk_count(totals.chunk_count() + 1);
+      *response.mutable_chunk() = std::move(chunk);
+      if (!write(response)) {
+        return ApiError(absl::StatusCode::kCancelled, "CALL_CANCELLED",
+                        "the caller left");
+      }
+    }
+    int64_t dirty = 0;
+    for (const uint64_t word : words) dirty += std::popcount(word);
+    totals.set_dirty_page_count(totals.dirty_page_count() + dirty);
+    vm.TouchDirtyLog(absl::Now());
+  }
+  totals.set_crc32c(crc);
+  *totals.mutable_cost() = ToProto(cost);
+  *response.mutable_trailer() = totals;
+  if (!write(response)) {
+    return ApiError(absl::StatusCode::kCancelled, "CALL_CANCELLED",
+                    "the caller left");
+  }
+  return absl::OkStatus();
+}
+
+}  // namespace mmud

@@ -1,0 +1,256 @@
+#include "server/services/split_service.h"
+
+#include <memory>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "absl/strings/str_cat.h"
+#include "absl/time/clock.h"
+#include "absl/time/time.h"
+#include "google/longrunning/operations.pb.h"
+#include "google/protobuf/any.pb.h"
+#include "grpcpp/server_context.h"
+#include "grpcpp/support/status.h"
+#include "mmu_core/base/gfn_range.h"
+#include "mmu_core/dirty/dirty_log_types.h"
+#include "mmu_core/vm/split_job.h"
+#include "mmu_core/vm/throttle.h"
+#include "mmu_core/vm/vm.h"
+#include "server/base/errors.h"
+#include "server/base/etag.h"
+#include "server/base/resource_names.h"
+#include "server/recover_job.h"
+#include "server/services/call.h"
+#include "server/services/convert.h"
+#include "server/services/split_convert.h"
+
+namespace mmud {
+namespace {
+
+// The use of a VM by its one split or recovery.
+class SplitTurn {
+ public:
+  explicit SplitTurn(VmUse vm) : vm_(std::move(vm)) {}
+  ~SplitTurn() { vm_->EndSplit(); }
+  SplitTurn(const SplitTurn&) = delete;
+  SplitTurn& operator=(const SplitTurn&) = delete;
+  ManagedVm& vm() const { return *vm_; }
+
+ private:
+  const VmUse vm_;
+};
+
+absl::StatusOr<std::shared_ptr<SplitTurn>> TakeTurn(DaemonState& state,
+                                                    const VmUse& vm) {
+  if (!vm->TryBeginSplit()) {
+    return WithResource(
+        ApiError(absl::StatusCode::kAborted, "SPLIT_RUNNING",
+                 absl::StrCat("a split or recovery of ", vm->name(),
+                              " runs already; cancel it or wait for it")),
+        "mmud.v1.Vm", vm->name());
+  }
+  return std::make_shared<SplitTurn>(state.vms.ForOperation(vm));
+}
+
+// A split's target survives its job.
+OperationSpec SplitSpec(std::shared_ptr<SplitTurn> turn,
+                        std::shared_ptr<mmu::SplitJob> job,
+                        v1::PageSize target) {
+  OperationSpec spec;
+  spec.method = OperationMethod::kSplitHugePages;
+  spec.split = job;
+  spec.run = [turn, job]() -> absl::StatusOr<google::protobuf::Any> {
+    if (absl::Status status = job->Run(); !status.ok()) return status;
+    const mmu::SplitProgress progress = job->Progress();
+    if (progress.state == mmu::SplitProgress::State::kCancelled) {
+      return CancelledOperation();
+    }
+    return ToAny(ToResponse(progress));
+  };
+  spec.metadata = [turn, job, target, start = absl::Now()] {
+    v1::SplitMetadata metadata = ToMetadata(*job);
+    metadata.set_vm(turn->vm().name());
+    *metadata.mutable_start_time() = ToProto(start);
+    metadata.set_target_page_size(target);
+    return ToAny(metadata);
+  };
+  spec.cancel = [turn, job] { job->Cancel(); };
+  return spec;
+}
+
+OperationSpec RecoverSpec(std::shared_ptr<SplitTurn> turn,
+                          std::shared_ptr<RecoverJob> job) {
+  OperationSpec spec;
+  spec.method = OperationMethod::kRecoverHugePages;
+  spec.run = [turn, job]() -> absl::StatusOr<google::protobuf::Any> {
+    if (absl::Status status = job->Run(); !status.ok()) return status;
+    const RecoverJob::Progress progress = job->progress();
+    if (progress.cancelled) return CancelledOperation();
+    v1::RecoverHugePagesResponse response;
+    response.set_recovered_2m_count(
+        static_cast<int64_t>(progress.recovered.to_2m_count));
+    response.set_recovered_1g_count(
+        static_cast<int64_t>(progress.recovered.to_1g_count));
+    *response.mutable_cost() = ToProto(progress.cost);
+    return ToAny(response);
+  };
+  spec.metadata = [turn, job, start = absl::Now()] {
+    const RecoverJob::Progress progress = job->progress();
+    v1::RecoverMetadata metadata;
+    metadata.set_vm(turn->vm().name());
+    metadata.set_total_bytes(progress.total_bytes);
+    metadata.set_done_bytes(progress.done_bytes);
+    metadata.set_recovered_2m_count(
+        static_cast<int64_t>(progress.recovered.to_2m_count));
+    metadata.set_recovered_1g_count(
+        static_cast<int64_t>(progress.recovered.to_1g_count));
+    *metadata.mutable_start_time() = ToProto(start);
+    *metadata.mutable_cost() = ToProto(progress.cost);
+    return ToAny(metadata);
+  };
+  spec.cancel = [turn, job] { job->Cancel(); };
+  return spec;
+}
+
+// DIRTY_LOG_ACTIVE if a slot inside `ranges` logs.
+absl::Status CheckNoDirtyLog(const ManagedVm& vm,
+                             const std::vector<mmu::GfnRange>& ranges) {
+  for (const mmu::MemslotInfo& slot : vm.SortedSlots()) {
+    if (!slot.dirty_log_enabled) continue;
+    const mmu::GfnRange of_slot = mmu::GfnRange::Of(
+        mmu::ToGfn(slot.config.gpa), slot.config.size_bytes >> mmu::kPageShift);
+    for (const mmu::GfnRange& range : ranges) {
+      if (!range.Overlaps(of_slot)) continue;
+      const std::string name = MakeMemslotName(vm.name(), slot.config.slot);
+      return WithResource(
+          ApiError(absl::StatusCode::kFailedPrecondition, "DIRTY_LOG_ACTIVE",
+                   absl::StrCat(name,
+                                " logs dirty pages; huge pages can be "
+                                "recovered after StopDirtyLog")),
+          "mmud.v1.Memslot", name);
+    }
+  }
+  return absl::OkStatus();
+}
+
+}  // namespace
+
+grpc::Status SplitServiceImpl::SplitHugePages(
+    grpc::ServerContext* context, const v1::SplitHugePagesRequest* request,
+    google::longrunning::Operation* response) {
+  return Mutate(state_, *context, "SplitHugePages", WhileDraining::kRefuse,
+                *request, response, [&] { return Split(*request); });
+}
+
+absl::StatusOr<google::longrunning::Operation> SplitServiceImpl::Split(
+    const v1::SplitHugePagesRequest& request) {
+  absl::StatusOr<VmUse> vm = FindVm(state_, request.vm(), "vm");
+  if (!vm.ok()) return vm.status();
+  absl::StatusOr<mmu::SplitRequest> split = ToSplitRequest(request, **vm);
+  if (!split.ok()) return split.status();
+  absl::StatusOr<std::shared_ptr<mmu::SplitJob>> job =
+      mmu::SplitJob::Create((*vm)->vm(), *split);
+  if (!job.ok()) return job.status();
+  if (request.validate_only()) {
+    google::longrunning::Operation valid;
+    valid.set_done(true);
+    *valid.mutable_metadata() = ToAny(ToMetadata(**job));
+    *valid.mutable_response() = ToAny(v1::SplitHugePagesResponse());
+    return valid;
+  }
+  absl::StatusOr<std::shared_ptr<SplitTurn>> turn = TakeTurn(state_, *vm);
+  if (!turn.ok()) return turn.status();
+  return state_.operations.Start(
+      SplitSpec(*std::move(turn), *std::move(job), ToPageSize(split->target)));
+}
+
+grpc::Status SplitServiceImpl::RecoverHugePages(
+    grpc::ServerContext* context, const v1::RecoverHugePagesRequest* request,
+    google::longrunning::Operation* response) {
+  return Mutate(state_, *context, "RecoverHugePages", WhileDraining::kRefuse,
+                *request, response, [&] { return Recover(*request); });
+}
+
+absl::StatusOr<google::longrunning::Operation> SplitServiceImpl::Recover(
+    const v1::RecoverHugePagesRequest& request) {
+  absl::StatusOr<VmUse> vm = FindVm(state_, request.vm(), "vm");
+  if (!vm.ok()) return vm.status();
+  absl::StatusOr<std::vector<mmu::GfnRange>> ranges =
+      ToRangesOfVm(request.ranges(), **vm, "ranges");
+  if (!ranges.ok()) return ranges.status();
+  if (absl::Status status = CheckNoDirtyLog(**vm, *ranges); !status.ok()) {
+    return status;
+  }
+  absl::StatusOr<std::shared_ptr<SplitTurn>> turn = TakeTurn(state_, *vm);
+  if (!turn.ok()) return turn.status();
+  auto job = std::make_shared<RecoverJob>((*vm)->vm(), *ranges);
+  return state_.operations.Start(RecoverSpec(*std::move(turn), std::move(job)));
+}
+
+grpc::Status SplitServiceImpl::UpdateSplit(
+    grpc::ServerContext* context, const v1::UpdateSplitRequest* request,
+    google::longrunning::Operation* response) {
+  return Mutate(
+      state_, *context, "UpdateSplit", WhileDraining::kAllow, *request,
+      response, [&]() -> absl::StatusOr<google::longrunning::Operation> {
+        const absl::StatusOr<uint64_t> id =
+            ParseOperationName(request->operation(), "operation");
+        if (!id.ok()) return id.status();
+        if (!request->has_throttle()) {
+          return InvalidField("INVALID_THROTTLE", "throttle",
+                              "throttle is not set; it is what to change");
+        }
+        const absl::StatusOr<mmu::Throttle> throttle =
+            ToThrottle(request->throttle(), "throttle");
+        if (!throttle.ok()) return throttle.status();
+        const absl::StatusOr<std::shared_ptr<mmu::SplitJob>> job =
+            state_.operations.FindSplit(*id);
+        if (!job.ok()) return job.status();
+        absl::Status status =
+            CheckEtag(request->etag(), EtagOf((*job)->throttle()),
+                      "google.longrunning.Operation", request->operation());
+        if (!status.ok()) return status;
+        status = (*job)->SetThrottle(*throttle);
+        if (!status.ok()) return status;
+        return state_.operations.Get(*id);
+      });
+}
+
+grpc::Status SplitServiceImpl::PauseSplit(
+    grpc::ServerContext* context, const v1::PauseSplitRequest* request,
+    google::longrunning::Operation* response) {
+  return Mutate(state_, *context, "PauseSplit", WhileDraining::kAllow, *request,
+                response,
+                [&]() -> absl::StatusOr<google::longrunning::Operation> {
+                  const absl::StatusOr<uint64_t> id =
+                      ParseOperationName(request->operation(), "operation");
+                  if (!id.ok()) return id.status();
+                  const absl::StatusOr<std::shared_ptr<mmu::SplitJob>> job =
+                      state_.operations.FindSplit(*id);
+                  if (!job.ok()) return job.status();
+                  (*job)->Pause();
+                  return state_.operations.Get(*id);
+                });
+}
+
+grpc::Status SplitServiceImpl::ResumeSplit(
+    grpc::ServerContext* context, const v1::ResumeSplitRequest* request,
+    google::longrunning::Operation* response) {
+  return Mutate(state_, *context, "ResumeSplit", WhileDraining::kAllow,
+                *request, response,
+                [&]() -> absl::StatusOr<google::longrunning::Operation> {
+                  const absl::StatusOr<uint64_t> id =
+                      ParseOperationName(request->operation(), "operation");
+                  if (!id.ok()) return id.status();
+                  const absl::StatusOr<std::shared_ptr<mmu::SplitJob>> job =
+                      state_.operations.FindSplit(*id);
+                  if (!job.ok()) return job.status();
+                  (*job)->Resume();
+                  return state_.operations.Get(*id);
+                });
+}
+
+}  // namespace mmud

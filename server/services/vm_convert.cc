@@ -1,0 +1,272 @@
+#include "server/services/vm_convert.h"
+
+#include <cstdint>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "absl/strings/str_cat.h"
+#include "absl/strings/string_view.h"
+#include "absl/time/time.h"
+#include "mmu_core/base/level.h"
+#include "mmu_core/dirty/dirty_log_types.h"
+#include "mmu_core/memory/host_memory.h"
+#include "mmu_core/vm/vm.h"
+#include "mmu_core/vm/vm_config.h"
+#include "mmu_core/vm/vm_stats.h"
+#include "server/base/errors.h"
+#include "server/base/etag.h"
+#include "server/base/resource_names.h"
+#include "server/services/convert.h"
+#include "server/workload_run.h"
+
+namespace mmud {
+namespace {
+
+absl::Status BadOption(const std::string& field, absl::string_view message) {
+  return InvalidField("INVALID_MMU_OPTION", field, message);
+}
+
+absl::Status ApplyTdp(const v1::TdpMmu& tdp, const std::string& field,
+                      mmu::VmConfig* config) {
+  switch (tdp.entry_format()) {
+    case v1::ENTRY_FORMAT_UNSPECIFIED:
+    case v1::ENTRY_FORMAT_EPT:
+      config->format = mmu::EntryFormat::kEpt;
+      break;
+    case v1::ENTRY_FORMAT_NPT:
+      config->format = mmu::EntryFormat::kNpt;
+      break;
+    default:
+      return InvalidField("INVALID_ENUM_VALUE", field + ".entry_format",
+                          field + ".entry_format must be EPT or NPT");
+  }
+  const absl::StatusOr<mmu::Level> level =
+      ToLevel(tdp.max_page_size(), mmu::Level::k1G, field + ".max_page_size");
+  if (!level.ok()) return level.status();
+  config->max_page_level = *level;
+  if (tdp.page_table_levels() != 0) {
+    if (tdp.page_table_levels() != 4 && tdp.page_table_levels() != 5) {
+      return BadOption(
+          field + ".page_table_levels",
+          absl::StrCat("page_table_levels is ", tdp.page_table_levels(),
+                       "; it must be 4 or 5"));
+    }
+    config->root_levels = tdp.page_table_levels();
+  }
+  return absl::OkStatus();
+}
+
+absl::StatusOr<mmu::BackingKind> ToBacking(v1::MemoryBacking backing,
+                                           const std::string& field) {
+  switch (backing) {
+    case v1::MEMORY_BACKING_UNSPECIFIED:
+    case v1::MEMORY_BACKING_ANONYMOUS:
+      return mmu::BackingKind::kAnonymous;
+    case v1::MEMORY_BACKING_MEMFD:
+      return mmu::BackingKind::kMemfd;
+    case v1::MEMORY_BACKING_METADATA_ONLY:
+      return mmu::BackingKind::kMetadataOnly;
+    default:
+      return InvalidField("INVALID_ENUM_VALUE", field,
+                          absl::StrCat(field, " is ", static_cast<int>(backing),
+                                       "; it must be ANONYMOUS, MEMFD or "
+                                       "METADATA_ONLY"));
+  }
+}
+
+v1::MemoryBacking ToProto(mmu::BackingKind backing) {
+  switch (backing) {
+    case mmu::BackingKind::kAnonymous:
+      return v1::MEMORY_BACKING_ANONYMOUS;
+    case mmu::BackingKind::kMemfd:
+      return v1::MEMORY_BACKING_MEMFD;
+    case mmu::BackingKind::kMetadataOnly:
+      return v1::MEMORY_BACKING_METADATA_ONLY;
+  }
+  return v1::MEMORY_BACKING_UNSPECIFIED;
+}
+
+}  // namespace
+
+absl::StatusOr<mmu::VmConfig> ToVmConfig(const v1::Vm& proto,
+                                         absl::string_view vm_name,
+                                         absl::string_view field) {
+  mmu::VmConfig config;
+  if (proto.has_tdp()) {
+    absl::Status status =
+        ApplyTdp(proto.tdp(), absl::StrCat(field, ".tdp"), &config);
+    if (!status.ok()) return status;
+  }
+  if (proto.vcpu_count() != 0) {
+    if (proto.vcpu_count() < 1 || proto.vcpu_count() > mmu::kMaxVcpus) {
+      return InvalidField(
+          "INVALID_VCPU_COUNT", absl::StrCat(field, ".vcpu_count"),
+          absl::StrCat("vcpu_count is ", proto.vcpu_count(),
+                       "; it must be from 1 to ", mmu::kMaxVcpus));
+    }
+    config.vcpu_count = proto.vcpu_count();
+  }
+  if (proto.memslots_size() > static_cast<int>(kMaxSlot) + 1) {
+    return LimitExceeded(absl::StrCat("a VM may have ", kMaxSlot + 1,
+                                      " memslots, not ",
+                                      proto.memslots_size()));
+  }
+  for (int i = 0; i < proto.memslots_size(); ++i) {
+    absl::StatusOr<mmu::MemslotConfig> slot = ToMemslotConfig(
+        proto.memslots(i), vm_name, absl::StrCat(field, ".memslots[", i, "]"));
+    if (!slot.ok()) return slot.status();
+    config.memslots.push_back(*slot);
+  }
+  return config;
+}
+
+absl::StatusOr<mmu::MemslotConfig> ToMemslotConfig(const v1::Memslot& proto,
+                                                   absl::string_view vm_name,
+                                                   absl::string_view field) {
+  const auto path = [field](absl::string_view name) {
+    return absl::StrCat(field, ".", name);
+  };
+  mmu::MemslotConfig config;
+  absl::StatusOr<uint32_t> slot = ToSlot(proto.slot(), path("slot"));
+  if (!slot.ok()) return slot.status();
+  config.slot = *slot;
+  if (!proto.name().empty() &&
+      proto.name() != MakeMemslotName(vm_name, config.slot)) {
+    return InvalidField("INVALID_NAME", path("name"),
+                        absl::StrCat(path("name"), " is ", Quote(proto.name()),
+                                     "; it must be empty or ",
+                                     MakeMemslotName(vm_name, config.slot)));
+  }
+  if (proto.address_space() != 0) {
+    return InvalidField(
+        "INVALID_ADDRESS_SPACE", path("address_space"),
+        absl::StrCat(path("address_space"), " is ", proto.address_space(),
+                     "; only address space 0 exists"));
+  }
+  v1::Extent extent;
+  extent.set_gpa_bytes(proto.gpa_bytes());
+  extent.set_size_bytes(proto.size_bytes());
+  if (absl::StatusOr<mmu::GfnRange> range = ToRange(extent, field);
+      !range.ok()) {
+    return range.status();
+  }
+  config.gpa = mmu::Gpa(static_cast<uint64_t>(proto.gpa_bytes()));
+  config.size_bytes = static_cast<uint64_t>(proto.size_bytes());
+  absl::StatusOr<mmu::BackingKind> backing =
+      ToBacking(proto.backing(), path("backing"));
+  if (!backing.ok()) return backing.status();
+  config.backing = *backing;
+  absl::StatusOr<mmu::Level> level =
+      ToLevel(proto.host_page_size(), mmu::Level::k4K, path("host_page_size"));
+  if (!level.ok()) return level.status();
+  config.host_page_level = *level;
+  config.mode = proto.readonly() ? mmu::MemslotConfig::Mode::kReadOnly
+                                 : mmu::MemslotConfig::Mode::kReadWrite;
+  return config;
+}
+
+v1::Vm ToProto(const ManagedVm& vm) {
+  const mmu::VmConfig& config = vm.vm().config();
+  v1::Vm proto;
+  proto.set_name(vm.name());
+  v1::TdpMmu* tdp = proto.mutable_tdp();
+  tdp->set_entry_format(config.format == mmu::EntryFormat::kEpt
+                            ? v1::ENTRY_FORMAT_EPT
+                            : v1::ENTRY_FORMAT_NPT);
+  tdp->set_max_page_size(ToPageSize(config.max_page_level));
+  tdp->set_page_table_levels(config.root_levels);
+  proto.set_vcpu_count(config.vcpu_count);
+  const std::vector<mmu::DirtyLogInfo> logs = vm.vm().DirtyLogs();
+  int64_t memory = 0;
+  for (const mmu::MemslotInfo& slot : vm.SortedSlots()) {
+    *proto.add_memslots() = ToProto(
+        slot, vm.name(),
+        slot.dirty_log_enabled ? FindLog(logs, slot.config.slot) : nullptr);
+    memory += static_cast<int64_t>(slot.config.size_bytes);
+  }
+  proto.set_state(vm.deleting() ? v1::VM_STATE_DELETING : v1::VM_STATE_READY);
+  proto.set_memory_size_bytes(memory);
+  const mmu::VmStatsSnapshot stats = vm.vm().Stats();
+  v1::PageCounts* pages = proto.mutable_mapped_pages();
+  pages->set_pages_4k_count(static_cast<int64_t>(stats.pages_4k));
+  pages->set_pages_2m_count(static_cast<int64_t>(stats.pages_2m));
+  pages->set_pages_1g_count(static_cast<int64_t>(stats.pages_1g));
+  proto.set_vcpu_state(VcpuStateOf(vm));
+  *proto.mutable_create_time() = ToProto(vm.create_time());
+  proto.set_etag(EtagOf(vm));
+  return proto;
+}
+
+v1::VcpuState VcpuStateOf(const ManagedVm& vm) {
+  if (vm.vm().vcpus_paused()) return v1::VCPU_STATE_PAUSED;
+  const std::shared_ptr<WorkloadRun> run = vm.workload();
+  return run != nullptr && !run->finished() ? v1::VCPU_STATE_RUNNING
+                                            : v1::VCPU_STATE_IDLE;
+}
+
+v1::Memslot ToProto(const mmu::MemslotInfo& slot, absl::string_view vm_name,
+                    const mmu::DirtyLogInfo* log) {
+  v1::Memslot proto;
+  proto.set_name(MakeMemslotName(vm_name, slot.config.slot));
+  proto.set_slot(static_cast<int32_t>(slot.config.slot));
+  proto.set_address_space(slot.config.address_space);
+  proto.set_gpa_bytes(static_cast<int64_t>(slot.config.gpa.value()));
+  proto.set_size_bytes(static_cast<int64_t>(slot.config.size_bytes));
+  proto.set_backing(ToProto(slot.config.backing));
+  proto.set_host_page_size(ToPageSize(slot.config.host_page_level));
+  proto.set_readonly(slot.config.mode == mmu::MemslotConfig::Mode::kReadOnly);
+  if (log != nullptr) {
+    *proto.mutable_dirty_log() = ToProto(*log);
+  } else {
+    proto.mutable_dirty_log()->set_slot(proto.slot());
+    proto.mutable_dirty_log()->set_state(v1::DIRTY_LOG_STATE_OFF);
+  }
+  proto.set_generation(static_cast<int64_t>(slot.generation));
+  proto.set_etag(EtagOf(slot));
+  return proto;
+}
+
+v1::SlotDirtyLog ToProto(const mmu::DirtyLogInfo& log) {
+  v1::SlotDirtyLog proto;
+  proto.set_slot(static_cast<int32_t>(log.slot));
+  proto.set_state(v1::DIRTY_LOG_STATE_ACTIVE);
+  proto.set_open_epoch(static_cast<int64_t>(log.open_epoch));
+  proto.set_sealed_epoch(static_cast<int64_t>(log.sealed_epoch));
+  proto.set_unacked_page_count(static_cast<int64_t>(log.unacked_page_count));
+  if (log.sealed_at != absl::InfiniteFuture()) {
+    *proto.mutable_oldest_unacked_seal_time() = ToProto(log.sealed_at);
+  }
+  return proto;
+}
+
+const mmu::DirtyLogInfo* FindLog(const std::vector<mmu::DirtyLogInfo>& logs,
+                                 uint32_t slot) {
+  for (const mmu::DirtyLogInfo& log : logs) {
+    if (log.slot == slot) return &log;
+  }
+  return nullptr;
+}
+
+std::string EtagOf(const mmu::MemslotInfo& slot) {
+  const mmu::MemslotConfig& config = slot.config;
+  return MakeEtag(absl::StrCat(
+      config.slot, " ", config.address_space, " ", config.gpa.value(), " ",
+      config.size_bytes, " ", static_cast<int>(config.backing), " ",
+      mmu::ToInt(config.host_page_level), " ", static_cast<int>(config.mode)));
+}
+
+std::string EtagOf(const ManagedVm& vm) {
+  const mmu::VmConfig& config = vm.vm().config();
+  std::string state = absl::StrCat(absl::ToUnixNanos(vm.create_time()), " ",
+                                   static_cast<int>(config.format), " ",
+                                   config.root_levels, " ", config.vcpu_count);
+  for (const mmu::MemslotInfo& slot : vm.SortedSlots()) {
+    absl::StrAppend(&state, " ", EtagOf(slot));
+  }
+  return MakeEtag(state);
+}
+
+}  // namespace mmud

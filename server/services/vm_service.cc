@@ -1,0 +1,236 @@
+#include "server/services/vm_service.h"
+
+#include <algorithm>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "absl/strings/str_cat.h"
+#include "absl/synchronization/mutex.h"
+#include "absl/time/clock.h"
+#include "absl/time/time.h"
+#include "absl/types/optional.h"
+#include "grpcpp/server_context.h"
+#include "grpcpp/support/status.h"
+#include "mmu_core/stats/mmu_cost.h"
+#include "mmu_core/vm/vm.h"
+#include "mmu_core/vm/vm_config.h"
+#include "server/base/errors.h"
+#include "server/base/etag.h"
+#include "server/base/resource_names.h"
+#include "server/services/call.h"
+#include "server/services/convert.h"
+#include "server/services/vm_convert.h"
+#include "server/vm_registry.h"
+
+namespace mmud {
+namespace {
+
+// A split or recovery goes through the slots: they must stay as they are.
+absl::Status CheckNoSplit(const ManagedVm& vm) {
+  if (!vm.is_splitting()) return absl::OkStatus();
+  return WithResource(
+      ApiError(absl::StatusCode::kFailedPrecondition, "OPERATION_RUNNING",
+               "a split or recovery of huge pages works on the memslots; "
+               "cancel it or wait for its end"),
+      "mmud.v1.Vm", vm.name());
+}
+
+}  // namespace
+
+grpc::Status VmServiceImpl::CreateVm(grpc::ServerContext* context,
+                                     const v1::CreateVmRequest* request,
+                                     v1::CreateVmResponse* response) {
+  return Mutate(state_, *context, "CreateVm", WhileDraining::kRefuse, *request,
+                response, [&] { return Create(*request); });
+}
+
+absl::StatusOr<v1::CreateVmResponse> VmServiceImpl::Create(
+    const v1::CreateVmRequest& request) {
+  if (absl::Status status = CheckVmId(request.vm_id(), "vm_id"); !status.ok()) {
+    return status;
+  }
+  if (!request.has_vm()) {
+    return InvalidField("INVALID_REQUEST", "vm",
+                        "vm is not set; it says what to make");
+  }
+  const std::string name = VmName(request.vm_id());
+  absl::StatusOr<mmu::VmConfig> config = ToVmConfig(request.vm(), name, "vm");
+  if (!config.ok()) return config.status();
+  absl::StatusOr<VmUse> vm = state_.vms.Create(name, *config);
+  if (!vm.ok()) return vm.status();
+  v1::CreateVmResponse response;
+  *response.mutable_vm() = ToProto(**vm);
+  return response;
+}
+
+grpc::Status VmServiceImpl::GetVm(grpc::ServerContext*,
+                                  const v1::GetVmRequest* request,
+                                  v1::GetVmResponse* response) {
+  absl::StatusOr<VmUse> vm = FindVm(state_, request->name(), "name");
+  if (!vm.ok()) return ToGrpcStatus(vm.status());
+  *response->mutable_vm() = ToProto(**vm);
+  return grpc::Status::OK;
+}
+
+grpc::Status VmServiceImpl::ListVms(grpc::ServerContext*,
+                                    const v1::ListVmsRequest* request,
+                                    v1::ListVmsResponse* response) {
+  const absl::StatusOr<int> page_size = CheckPageSize(request->page_size());
+  if (!page_size.ok()) return ToGrpcStatus(page_size.status());
+  const absl::StatusOr<std::string> after =
+      ParsePageToken("vms", request->page_token());
+  if (!after.ok()) return ToGrpcStatus(after.status());
+  const auto limit = static_cast<size_t>(*page_size);
+  const std::vector<VmUse> vms = state_.vms.List(*after, limit + 1);
+  for (size_t i = 0; i < std::min(vms.size(), limit); ++i) {
+    *response->add_vms() = ToProto(*vms[i]);
+  }
+  if (vms.size() > limit) {
+    response->set_next_page_token(MakePageToken("vms", vms[limit - 1]->name()));
+  }
+  return grpc::Status::OK;
+}
+
+grpc::Status VmServiceImpl::DeleteVm(grpc::ServerContext* context,
+                                     const v1::DeleteVmRequest* request,
+                                     v1::DeleteVmResponse* response) {
+  return Mutate(
+      state_, *context, "DeleteVm", WhileDraining::kAllow, *request, response,
+      [&]() -> absl::StatusOr<v1::DeleteVmResponse> {
+        if (absl::Status status = CheckVmName(request->name(), "name");
+            !status.ok()) {
+          return status;
+        }
+        const absl::Time start = absl::Now();
+        absl::Status status = state_.vms.Delete(
+            request->name(),
+            [request](const ManagedVm& vm) {
+              return CheckEtag(request->etag(), EtagOf(vm), "mmud.v1.Vm",
+                               vm.name());
+            },
+            [context] { return CheckCaller(*context); });
+        if (!status.ok()) return status;
+        mmu::MmuCost cost;
+        cost.wall = absl::Now() - start;
+        v1::DeleteVmResponse answer;
+        *answer.mutable_cost() = ToProto(cost);
+        return answer;
+      });
+}
+
+grpc::Status VmServiceImpl::GetCapabilities(
+    grpc::ServerContext*, const v1::GetCapabilitiesRequest*,
+    v1::GetCapabilitiesResponse* response) {
+  response->add_entry_formats(v1::ENTRY_FORMAT_EPT);
+  response->add_entry_formats(v1::ENTRY_FORMAT_NPT);
+  response->add_page_sizes(v1::PAGE_SIZE_4K);
+  response->add_page_sizes(v1::PAGE_SIZE_2M);
+  response->add_page_sizes(v1::PAGE_SIZE_1G);
+  response->add_backings(v1::MEMORY_BACKING_ANONYMOUS);
+  response->add_backings(v1::MEMORY_BACKING_MEMFD);
+  response->add_backings(v1::MEMORY_BACKING_METADATA_ONLY);
+  response->set_max_vms_count(state_.config.max_vms);
+  response->set_max_vcpus_per_vm_count(mmu::kMaxVcpus);
+  response->set_max_memslots_per_vm_count(kMaxSlot + 1);
+  response->set_max_guest_memory_bytes(state_.config.max_guest_memory_bytes);
+  response->set_max_message_bytes(kMaxMessageBytes);
+  return grpc::Status::OK;
+}
+
+grpc::Status VmServiceImpl::SetMemslot(grpc::ServerContext* context,
+                                       const v1::SetMemslotRequest* request,
+                                       v1::SetMemslotResponse* response) {
+  return Mutate(state_, *context, "SetMemslot", WhileDraining::kRefuse,
+                *request, response, [&] { return Set(*request); });
+}
+
+absl::StatusOr<v1::SetMemslotResponse> VmServiceImpl::Set(
+    const v1::SetMemslotRequest& request) {
+  absl::StatusOr<VmUse> vm = FindVm(state_, request.vm(), "vm");
+  if (!vm.ok()) return vm.status();
+  if (!request.has_memslot()) {
+    return InvalidField("INVALID_REQUEST", "memslot",
+                        "memslot is not set; it says what to make");
+  }
+  absl::StatusOr<mmu::MemslotConfig> config =
+      ToMemslotConfig(request.memslot(), (*vm)->name(), "memslot");
+  if (!config.ok()) return config.status();
+  const std::string name = MakeMemslotName((*vm)->name(), config->slot);
+
+  absl::MutexLock lock(&(*vm)->slots_mu());
+  const absl::optional<mmu::MemslotInfo> before = (*vm)->FindSlot(config->slot);
+  if (!request.etag().empty()) {
+    if (!before.has_value()) return MemslotNotFound(name);
+    if (absl::Status status =
+            CheckEtag(request.etag(), EtagOf(*before), "mmud.v1.Memslot", name);
+        !status.ok()) {
+      return status;
+    }
+  }
+  if (absl::Status status = CheckNoSplit(**vm); !status.ok()) return status;
+  const int64_t bytes = before.has_value() ? 0 : ContentBytes({*config});
+  if (absl::Status status = state_.vms.ReserveMemory(**vm, bytes);
+      !status.ok()) {
+    return status;
+  }
+  mmu::MmuCost cost;
+  const absl::Time start = absl::Now();
+  if (absl::Status status = (*vm)->vm().SetMemslot(*config); !status.ok()) {
+    state_.vms.ReleaseMemory(**vm, bytes);
+    return InField(status, "memslot.");
+  }
+  cost.wall = absl::Now() - start;
+  v1::SetMemslotResponse response;
+  const std::vector<mmu::DirtyLogInfo> logs = (*vm)->vm().DirtyLogs();
+  if (const absl::optional<mmu::MemslotInfo> after =
+          (*vm)->FindSlot(config->slot)) {
+    *response.mutable_memslot() = ToProto(
+        *after, (*vm)->name(),
+        after->dirty_log_enabled ? FindLog(logs, config->slot) : nullptr);
+  }
+  *response.mutable_cost() = ToProto(cost);
+  return response;
+}
+
+grpc::Status VmServiceImpl::DeleteMemslot(
+    grpc::ServerContext* context, const v1::DeleteMemslotRequest* request,
+    v1::DeleteMemslotResponse* response) {
+  return Mutate(state_, *context, "DeleteMemslot", WhileDraining::kAllow,
+                *request, response, [&] { return Delete(*request); });
+}
+
+absl::StatusOr<v1::DeleteMemslotResponse> VmServiceImpl::Delete(
+    const v1::DeleteMemslotRequest& request) {
+  const absl::StatusOr<MemslotName> name =
+      ParseMemslotName(request.name(), "name");
+  if (!name.ok()) return name.status();
+  absl::StatusOr<VmUse> vm = state_.vms.Find(name->vm);
+  if (!vm.ok()) return vm.status();
+
+  absl::MutexLock lock(&(*vm)->slots_mu());
+  const absl::optional<mmu::MemslotInfo> slot = (*vm)->FindSlot(name->slot);
+  if (!slot.has_value()) return MemslotNotFound(request.name());
+  if (absl::Status status = CheckEtag(request.etag(), EtagOf(*slot),
+                                      "mmud.v1.Memslot", request.name());
+      !status.ok()) {
+    return status;
+  }
+  if (absl::Status status = CheckNoSplit(**vm); !status.ok()) return status;
+  mmu::MemslotConfig nothing = slot->config;
+  nothing.size_bytes = 0;
+  mmu::MmuCost cost;
+  const absl::Time start = absl::Now();
+  if (absl::Status status = (*vm)->vm().SetMemslot(nothing); !status.ok()) {
+    return status;
+  }
+  cost.wall = absl::Now() - start;
+  state_.vms.ReleaseMemory(**vm, ContentBytes({slot->config}));
+  v1::DeleteMemslotResponse response;
+  *response.mutable_cost() = ToProto(cost);
+  return response;
+}
+
+}  // namespace mmud

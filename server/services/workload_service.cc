@@ -1,0 +1,224 @@
+#include "server/services/workload_service.h"
+
+#include <cstdint>
+#include <memory>
+#include <string>
+#include <utility>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "absl/strings/str_cat.h"
+#include "absl/time/time.h"
+#include "google/longrunning/operations.pb.h"
+#include "google/protobuf/any.pb.h"
+#include "grpcpp/server_context.h"
+#include "grpcpp/support/status.h"
+#include "mmu_core/base/access.h"
+#include "mmu_core/base/error.h"
+#include "mmu_core/stats/latency_histogram.h"
+#include "mmu_core/vm/vm.h"
+#include "mmu_core/vm/workload.h"
+#include "server/base/errors.h"
+#include "server/services/call.h"
+#include "server/services/convert.h"
+#include "server/services/vm_convert.h"
+#include "server/services/workload_source.h"
+#include "server/workload_run.h"
+
+namespace mmud {
+namespace {
+
+int64_t Faults(const mmu::VcpuStatsSnapshot& stats, mmu::FaultResult result) {
+  int64_t sum = 0;
+  for (const uint64_t count : stats.faults[static_cast<int>(result)]) {
+    sum += static_cast<int64_t>(count);
+  }
+  return sum;
+}
+
+absl::Status NotRunning(const std::string& vm) {
+  return WithResource(
+      ApiError(absl::StatusCode::kFailedPrecondition, "WORKLOAD_NOT_RUNNING",
+               absl::StrCat(vm, " runs no workload")),
+      "mmud.v1.Vm", vm);
+}
+
+// What the operation ends with.
+absl::StatusOr<google::protobuf::Any> Result(const WorkloadRun& run) {
+  if (run.stop_reason() == WorkloadRun::Stop::kCancelled) {
+    return CancelledOperation();
+  }
+  const mmu::WorkloadProgress progress = run.Progress();
+  if (progress.state == mmu::WorkloadProgress::State::kFailed) {
+    switch (progress.error.code()) {
+      case absl::StatusCode::kResourceExhausted:
+        return mmu::DetailOf(progress.error).reason.empty()
+                   ? ApiError(absl::StatusCode::kResourceExhausted,
+                              "TRACE_TOO_LARGE", progress.error.message())
+                   : progress.error;
+      case absl::StatusCode::kDataLoss:
+        return ApiError(absl::StatusCode::kDataLoss, "TRACE_CORRUPT",
+                        progress.error.message());
+      case absl::StatusCode::kFailedPrecondition:
+        return ApiError(absl::StatusCode::kFailedPrecondition,
+                        "TRACE_TOO_LARGE", progress.error.message());
+      default:
+        return progress.error;
+    }
+  }
+  v1::StartWorkloadResponse response;
+  *response.mutable_statistics() = ToProto(progress);
+  response.set_end(run.stop_reason() == WorkloadRun::Stop::kRequested
+                       ? v1::WORKLOAD_END_STOPPED
+                       : v1::WORKLOAD_END_COMPLETED);
+  return ToAny(response);
+}
+
+}  // namespace
+
+v1::WorkloadStatistics ToProto(const mmu::WorkloadProgress& progress) {
+  const mmu::VcpuStatsSnapshot& stats = progress.stats;
+  v1::WorkloadStatistics proto;
+  proto.set_access_count(static_cast<int64_t>(stats.accesses));
+  proto.set_write_count(static_cast<int64_t>(stats.writes));
+  v1::FaultCounts* faults = proto.mutable_faults();
+  faults->set_fixed_count(Faults(stats, mmu::FaultResult::kFixed));
+  faults->set_fast_count(static_cast<int64_t>(stats.pf_fast));
+  faults->set_spurious_count(Faults(stats, mmu::FaultResult::kSpurious));
+  faults->set_emulate_count(Faults(stats, mmu::FaultResult::kEmulate));
+  faults->set_retry_count(Faults(stats, mmu::FaultResult::kRetry));
+  faults->set_error_count(static_cast<int64_t>(stats.fault_errors));
+  mmu::LatencySnapshot stalls = stats.fault_fast;
+  stalls.Add(stats.fault_slow);
+  *proto.mutable_stalls() = ToProto(stalls);
+  *proto.mutable_running_time() = ToProto(progress.running);
+  return proto;
+}
+
+grpc::Status WorkloadServiceImpl::StartWorkload(
+    grpc::ServerContext* context, const v1::StartWorkloadRequest* request,
+    google::longrunning::Operation* response) {
+  return Mutate(state_, *context, "StartWorkload", WhileDraining::kRefuse,
+                *request, response, [&] { return Start(*request); });
+}
+
+absl::StatusOr<google::longrunning::Operation> WorkloadServiceImpl::Start(
+    const v1::StartWorkloadRequest& request) {
+  absl::StatusOr<VmUse> vm = FindVm(state_, request.vm(), "vm");
+  if (!vm.ok()) return vm.status();
+  const int vcpus = (*vm)->vm().config().vcpu_count;
+  if (request.vcpu_count() < 0 || request.vcpu_count() > vcpus) {
+    return InvalidField(
+        "INVALID_VCPU_COUNT", "vcpu_count",
+        absl::StrCat("vcpu_count is ", request.vcpu_count(),
+                     "; it must be from 1 to ", vcpus, ", or 0 for all"));
+  }
+  const uint32_t count = static_cast<uint32_t>(
+      request.vcpu_count() == 0 ? vcpus : request.vcpu_count());
+  mmu::WorkloadOptions options;
+  if (request.max_accesses_per_second() < 0) {
+    return InvalidField("INVALID_PATTERN", "max_accesses_per_second",
+                        "max_accesses_per_second must not be negative");
+  }
+  options.accesses_per_second = request.max_accesses_per_second();
+  if (request.has_max_duration() &&
+      (!FromProto(request.max_duration(), &options.max_duration) ||
+       options.max_duration <= absl::ZeroDuration())) {
+    return InvalidField("INVALID_PATTERN", "max_duration",
+                        "max_duration must be positive, or unset");
+  }
+  absl::StatusOr<WorkloadSources> sources =
+      MakeSources(request, count, **vm, state_.config.trace_dir);
+  if (!sources.ok()) return sources.status();
+  options.sources = std::move(sources->sources);
+
+  auto run =
+      std::make_shared<WorkloadRun>((*vm)->vm(), sources->total_access_count);
+  if (!(*vm)->TrySetWorkload(run)) {
+    return WithResource(
+        ApiError(absl::StatusCode::kFailedPrecondition, "WORKLOAD_RUNNING",
+                 absl::StrCat(request.vm(),
+                              " runs a workload already; stop it first")),
+        "mmud.v1.Vm", request.vm());
+  }
+  if (absl::Status status = run->Start(std::move(options)); !status.ok()) {
+    return status;
+  }
+  auto held = std::make_shared<VmUse>(state_.vms.ForOperation(*vm));
+  OperationSpec spec;
+  spec.method = OperationMethod::kStartWorkload;
+  spec.run = [run, held]() -> absl::StatusOr<google::protobuf::Any> {
+    run->RunToEnd();
+    return Result(*run);
+  };
+  spec.metadata = [run, held] {
+    v1::WorkloadMetadata metadata;
+    metadata.set_vm((*held)->name());
+    *metadata.mutable_start_time() = ToProto(run->start_time());
+    *metadata.mutable_statistics() = ToProto(run->Progress());
+    metadata.set_total_access_count(run->total_access_count());
+    return ToAny(metadata);
+  };
+  spec.cancel = [run, held] { run->StopNow(WorkloadRun::Stop::kCancelled); };
+  absl::StatusOr<google::longrunning::Operation> operation =
+      state_.operations.Start(std::move(spec));
+  if (!operation.ok()) {
+    run->StopNow(WorkloadRun::Stop::kCancelled);
+    run->RunToEnd();
+  }
+  return operation;
+}
+
+grpc::Status WorkloadServiceImpl::StopWorkload(
+    grpc::ServerContext* context, const v1::StopWorkloadRequest* request,
+    v1::StopWorkloadResponse* response) {
+  return Mutate(
+      state_, *context, "StopWorkload", WhileDraining::kAllow, *request,
+      response, [&]() -> absl::StatusOr<v1::StopWorkloadResponse> {
+        absl::StatusOr<VmUse> vm = FindVm(state_, request->vm(), "vm");
+        if (!vm.ok()) return vm.status();
+        const std::shared_ptr<WorkloadRun> run = (*vm)->workload();
+        if (run == nullptr || run->finished()) return NotRunning(request->vm());
+        run->StopNow(WorkloadRun::Stop::kRequested);
+        while (!run->WaitFinished(absl::Milliseconds(50))) {
+          if (absl::Status status = CheckCaller(*context); !status.ok()) {
+            return status;
+          }
+        }
+        v1::StopWorkloadResponse answer;
+        *answer.mutable_statistics() = ToProto(run->Progress());
+        return answer;
+      });
+}
+
+grpc::Status WorkloadServiceImpl::PauseVcpus(
+    grpc::ServerContext* context, const v1::PauseVcpusRequest* request,
+    v1::PauseVcpusResponse* response) {
+  return Mutate(state_, *context, "PauseVcpus", WhileDraining::kAllow, *request,
+                response, [&]() -> absl::StatusOr<v1::PauseVcpusResponse> {
+                  absl::StatusOr<VmUse> vm =
+                      FindVm(state_, request->vm(), "vm");
+                  if (!vm.ok()) return vm.status();
+                  (*vm)->vm().PauseVcpus();
+                  v1::PauseVcpusResponse answer;
+                  answer.set_vcpu_state(v1::VCPU_STATE_PAUSED);
+                  return answer;
+                });
+}
+
+grpc::Status WorkloadServiceImpl::ResumeVcpus(
+    grpc::ServerContext* context, const v1::ResumeVcpusRequest* request,
+    v1::ResumeVcpusResponse* response) {
+  return Mutate(
+      state_, *context, "ResumeVcpus", WhileDraining::kAllow, *request,
+      response, [&]() -> absl::StatusOr<v1::ResumeVcpusResponse> {
+        absl::StatusOr<VmUse> vm = FindVm(state_, request->vm(), "vm");
+        if (!vm.ok()) return vm.status();
+        (*vm)->vm().ResumeVcpus();
+        v1::ResumeVcpusResponse answer;
+        answer.set_vcpu_state(VcpuStateOf(**vm));
+        return answer;
+      });
+}
+
+}  // namespace mmud

@@ -1,0 +1,32 @@
+// From the program of a StartWorkloadRequest to what runs on the vCPUs.
+
+#ifndef SERVER_SERVICES_WORKLOAD_SOURCE_H_
+#define SERVER_SERVICES_WORKLOAD_SOURCE_H_
+
+#include <cstdint>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "absl/status/statusor.h"
+#include "mmu_core/guest/access_source.h"
+#include "mmud/v1/workload_service.pb.h"
+#include "server/managed_vm.h"
+
+namespace mmud {
+
+struct WorkloadSources {
+  std::vector<std::unique_ptr<mmu::AccessSource>> sources;  // one per vCPU
+  // Of all vCPUs together; 0 if unknown.
+  int64_t total_access_count = 0;
+};
+
+// `vcpu_count` is what the request's 0 was resolved to. INVALID_PATTERN,
+// TRACE_NOT_FOUND, TRACE_CORRUPT, UNALIGNED, INVALID_RANGE, GPA_OUT_OF_RANGE.
+absl::StatusOr<WorkloadSources> MakeSources(
+    const v1::StartWorkloadRequest& request, uint32_t vcpu_count,
+    const ManagedVm& vm, const std::string& trace_dir);
+
+}  // namespace mmud
+
+#endif  // SERVER_SERVICES_WORKLOAD_SOURCE_H_

@@ -1,0 +1,135 @@
+// The VMs of the daemon, by name.
+
+#ifndef SERVER_VM_REGISTRY_H_
+#define SERVER_VM_REGISTRY_H_
+
+#include <cstdint>
+#include <functional>
+#include <map>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "absl/base/thread_annotations.h"
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "absl/strings/string_view.h"
+#include "absl/synchronization/mutex.h"
+#include "mmu_core/vm/vm_config.h"
+#include "server/managed_vm.h"
+#include "server/retained_totals.h"
+
+namespace mmud {
+
+class VmRegistry;
+
+// While one exists its VM is not destroyed. Movable, not copyable; used by one
+// thread at a time.
+class VmUse {
+ public:
+  VmUse() = default;
+  VmUse(VmUse&& other) noexcept { *this = std::move(other); }
+  VmUse& operator=(VmUse&& other) noexcept;
+  ~VmUse() { Release(); }
+
+  ManagedVm* operator->() const { return vm_.get(); }
+  ManagedVm& operator*() const { return *vm_; }
+  explicit operator bool() const { return vm_ != nullptr; }
+  void Release();
+
+ private:
+  friend class VmRegistry;
+  // A call is waited for when its VM is deleted; an operation forbids that.
+  enum class Kind : uint8_t { kCall, kOperation };
+  VmUse(VmRegistry* registry, std::shared_ptr<ManagedVm> vm, Kind kind)
+      : registry_(registry), vm_(std::move(vm)), kind_(kind) {}
+
+  VmRegistry* registry_ = nullptr;
+  std::shared_ptr<ManagedVm> vm_;
+  Kind kind_ = Kind::kCall;
+};
+
+// A VM's way: (being created) -> ready -> deleting -> gone. While it is being
+// created or deleted its name is taken and Find does not find it.
+// Thread-safe. Outlives every VmUse.
+class VmRegistry {
+ public:
+  struct Limits {
+    int64_t max_vms = 64;
+    int64_t max_guest_memory_bytes = 0;  // with contents; 0: no limit
+    int64_t max_labelled_vms = 32;       // with a metrics label of their own
+  };
+
+  explicit VmRegistry(const Limits& limits) : limits_(limits) {}
+  ~VmRegistry();
+
+  const Limits& limits() const { return limits_; }
+
+  // ALREADY_EXISTS VM_EXISTS, RESOURCE_EXHAUSTED LIMIT_EXCEEDED, and the
+  // errors of mmu::Vm::Create. `name` is a valid VM name.
+  absl::StatusOr<VmUse> Create(const std::string& name,
+                               const mmu::VmConfig& config);
+
+  // NOT_FOUND VM_NOT_FOUND.
+  absl::StatusOr<VmUse> Find(absl::string_view name);
+  // The same VM again, for an operation.
+  VmUse ForOperation(const VmUse& use);
+
+  // At most `limit` VMs with names after `after`, in the order of names.
+  std::vector<VmUse> List(absl::string_view after, size_t limit);
+  std::vector<VmUse> All() { return List("", SIZE_MAX); }
+
+  // Waits until no call uses the VM and destroys it. FAILED_PRECONDITION
+  // OPERATION_RUNNING while an operation does. `check` is called with the VM
+  // before anything is changed; `keep_waiting` now and then: an error of
+  // either is returned and leaves the VM as it was.
+  absl::Status Delete(
+      absl::string_view name,
+      const std::function<absl::Status(const ManagedVm&)>& check,
+      const std::function<absl::Status()>& keep_waiting);
+
+  // Takes part of the budget for guest memory with contents, or gives it back.
+  // LIMIT_EXCEEDED.
+  absl::Status ReserveMemory(ManagedVm& vm, int64_t bytes);
+  void ReleaseMemory(ManagedVm& vm, int64_t bytes);
+
+  // All VMs there are, those being deleted included, and the totals of those
+  // that are gone: each VM is in exactly one of the two.
+  struct Scrape {
+    std::vector<VmUse> vms;
+    RetainedTotals gone;
+  };
+  Scrape ForScrape();
+
+ private:
+  friend class VmUse;
+
+  struct Entry {
+    std::shared_ptr<ManagedVm> vm;  // null while being created
+    int64_t calls = 0;
+    int64_t operations = 0;
+    int64_t memory_bytes = 0;
+    bool deleting = false;
+  };
+
+  VmUse UseLocked(Entry& entry, VmUse::Kind kind)
+      ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
+  void Unuse(const ManagedVm& vm, VmUse::Kind kind);
+  absl::Status ReserveLocked(Entry& entry, int64_t bytes)
+      ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
+
+  const Limits limits_;
+  absl::Mutex mu_;
+  absl::CondVar unused_;
+  std::map<std::string, Entry, std::less<>> entries_ ABSL_GUARDED_BY(mu_);
+  int64_t memory_bytes_ ABSL_GUARDED_BY(mu_) = 0;
+  int64_t labelled_ ABSL_GUARDED_BY(mu_) = 0;
+  RetainedTotals gone_ ABSL_GUARDED_BY(mu_);
+};
+
+// The memory with contents that the slots of a config need.
+int64_t ContentBytes(const std::vector<mmu::MemslotConfig>& slots);
+
+}  // namespace mmud
+
+#endif  // SERVER_VM_REGISTRY_H_

@@ -1,0 +1,66 @@
+// One workload of a VM, from StartWorkload until its vCPUs are idle.
+
+#ifndef SERVER_WORKLOAD_RUN_H_
+#define SERVER_WORKLOAD_RUN_H_
+
+#include <cstdint>
+
+#include "absl/base/thread_annotations.h"
+#include "absl/status/status.h"
+#include "absl/synchronization/mutex.h"
+#include "absl/time/clock.h"
+#include "absl/time/time.h"
+#include "mmu_core/vm/vm.h"
+#include "mmu_core/vm/workload.h"
+
+namespace mmud {
+
+// States: new -> running (Start) -> finished (Start failed, or RunToEnd).
+// Thread-safe. Must not outlive the VM, except for finished() and, once it is
+// finished, Progress().
+class WorkloadRun {
+ public:
+  enum class Stop : uint8_t { kNot, kRequested, kCancelled };
+
+  // `total_access_count`: of all vCPUs at the end; 0 if unknown.
+  WorkloadRun(mmu::Vm& vm, int64_t total_access_count)
+      : vm_(vm),
+        total_access_count_(total_access_count),
+        start_time_(absl::Now()) {}
+
+  // Starts the vCPUs. After an error the run is finished. Call once.
+  absl::Status Start(mmu::WorkloadOptions options);
+
+  // Waits until the vCPUs are idle, takes the final figures and finishes.
+  // REQUIRES: Start was OK. Call once.
+  void RunToEnd();
+
+  // Ends it early and waits until the vCPUs are idle. The first reason counts.
+  void StopNow(Stop why);
+
+  // Waits until RunToEnd is through or the time is over: true if it is.
+  bool WaitFinished(absl::Duration timeout) const;
+  bool finished() const;
+
+  Stop stop_reason() const;
+  mmu::WorkloadProgress Progress() const;
+  absl::Time start_time() const { return start_time_; }
+  int64_t total_access_count() const { return total_access_count_; }
+
+ private:
+  mmu::WorkloadProgress Read() const;
+  void Finish(mmu::WorkloadProgress progress);
+
+  mmu::Vm& vm_;
+  const int64_t total_access_count_;
+  const absl::Time start_time_;
+
+  mutable absl::Mutex mu_;
+  bool finished_ ABSL_GUARDED_BY(mu_) = false;
+  Stop stop_ ABSL_GUARDED_BY(mu_) = Stop::kNot;
+  mmu::WorkloadProgress final_ ABSL_GUARDED_BY(mu_);
+};
+
+}  // namespace mmud
+
+#endif  // SERVER_WORKLOAD_RUN_H_

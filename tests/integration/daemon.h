@@ -1,0 +1,81 @@
+// The real daemon, as a child of the test.
+
+#ifndef TESTS_INTEGRATION_DAEMON_H_
+#define TESTS_INTEGRATION_DAEMON_H_
+
+#include <memory>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "absl/time/time.h"
+#include "tests/integration/child_process.h"
+#include "tests/integration/test_client.h"
+
+namespace mmud::integration {
+
+// The programs under test, in the runfiles of a test with them in its `data`.
+std::string MmudPath();
+std::string MmuctlPath();
+// Where the recorded traces are.
+std::string TracesDirectory();
+
+// One answer of an HTTP server.
+struct HttpReply {
+  int code = 0;  // 0: no answer
+  std::string body;
+};
+HttpReply HttpGet(int port, const std::string& path);
+
+// Starts mmud on a Unix socket of its own, with /metrics on a free port, and
+// waits until it serves. Killed when this object goes. Thread-compatible;
+// client() may be used by several threads.
+class Daemon {
+ public:
+  // `flags` are added to those that every test needs, or replace them.
+  explicit Daemon(const std::vector<std::string>& flags = {});
+  // Starts another daemon on the socket of `other`, which has ended.
+  static std::unique_ptr<Daemon> OnSocketOf(const Daemon& other);
+  ~Daemon();
+
+  const TestClient& client() const { return *client_; }
+  const std::string& address() const { return address_; }
+  int metrics_port() const { return metrics_port_; }
+  ChildProcess& process() { return *process_; }
+  // Its TCP port for gRPC; 0 without.
+  int grpc_port() const { return grpc_port_; }
+  const ScratchDirectory& directory() const { return *directory_; }
+
+  std::string MetricsText() const;
+  // Resident memory.
+  int64_t ResidentBytes() const;
+
+  // Ends it with SIGTERM: its exit code.
+  std::optional<int> Terminate(absl::Duration timeout = absl::Seconds(20));
+
+ private:
+  Daemon(std::shared_ptr<ScratchDirectory> directory,
+         const std::vector<std::string>& flags);
+
+  std::shared_ptr<ScratchDirectory> directory_;
+  std::string address_;
+  std::unique_ptr<ChildProcess> process_;
+  std::unique_ptr<TestClient> client_;
+  int metrics_port_ = 0;
+  int grpc_port_ = 0;
+};
+
+// Calls `done` until it returns true; false when it does not within a minute.
+template <typename Done>
+bool Eventually(const Done& done) {
+  const absl::Time deadline = absl::Now() + absl::Minutes(1);
+  while (!done()) {
+    if (absl::Now() > deadline) return false;
+    absl::SleepFor(absl::Milliseconds(2));
+  }
+  return true;
+}
+
+}  // namespace mmud::integration
+
+#endif  // TESTS_INTEGRATION_DAEMON_H_

@@ -1,0 +1,237 @@
+#include "tests/integration/guest.h"
+
+#include <algorithm>
+#include <cstdint>
+#include <functional>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "absl/strings/str_join.h"
+#include "gtest/gtest.h"
+#include "mmud/v1/debug_service.grpc.pb.h"
+
+namespace mmud::integration {
+namespace {
+
+// Ascending pages as extents.
+template <typename AddExtent>
+void AddExtents(const PageSet& pages, const AddExtent& add) {
+  for (auto it = pages.begin(); it != pages.end();) {
+    const int64_t first = *it;
+    int64_t end = first;
+    while (it != pages.end() && *it == end) {
+      ++it;
+      ++end;
+    }
+    v1::Extent* extent = add();
+    extent->set_gpa_bytes(first * kPage);
+    extent->set_size_bytes((end - first) * kPage);
+  }
+}
+
+void AddPages(const v1::DirtyLogChunk& chunk, PageSet* pages) {
+  const int64_t first = chunk.gpa_bytes() / kPage;
+  for (size_t byte = 0; byte < chunk.bitmap().size(); ++byte) {
+    for (int bit = 0; bit < 8; ++bit) {
+      if ((chunk.bitmap()[byte] >> bit & 1) != 0) {
+        pages->insert(first + static_cast<int64_t>(byte) * 8 + bit);
+      }
+    }
+  }
+  for (const v1::Extent& extent : chunk.extents().extents()) {
+    const int64_t start = extent.gpa_bytes() / kPage;
+    for (int64_t i = 0; i < extent.size_bytes() / kPage; ++i) {
+      pages->insert(start + i);
+    }
+  }
+}
+
+}  // namespace
+
+v1::Memslot MakeSlot(int64_t size_bytes, v1::MemoryBacking backing,
+                     v1::PageSize host_page_size) {
+  v1::Memslot slot;
+  slot.set_size_bytes(size_bytes);
+  slot.set_backing(backing);
+  slot.set_host_page_size(host_page_size);
+  return slot;
+}
+
+Guest::Guest(const TestClient& client, const std::string& id,
+             const std::vector<v1::Memslot>& slots, int vcpu_count)
+    : client_(client), name_("vms/" + id) {
+  v1::CreateVmRequest request;
+  request.set_vm_id(id);
+  request.mutable_vm()->set_vcpu_count(vcpu_count);
+  for (const v1::Memslot& slot : slots) {
+    *request.mutable_vm()->add_memslots() = slot;
+  }
+  client.Must(&v1::VmService::Stub::CreateVm, request);
+}
+
+v1::Vm Guest::Get() const {
+  v1::GetVmRequest request;
+  request.set_name(name_);
+  return client_.Must(&v1::VmService::Stub::GetVm, request).vm();
+}
+
+std::string Guest::Start(v1::StartWorkloadRequest request) const {
+  request.set_vm(name_);
+  return client_.Must(&v1::WorkloadService::Stub::StartWorkload, request)
+      .name();
+}
+
+void Guest::Sweep(int64_t page_count, int64_t stride_bytes,
+                  double writes) const {
+  v1::StartWorkloadRequest request;
+  request.set_vcpu_count(1);
+  v1::AccessPattern* pattern = request.mutable_pattern();
+  pattern->mutable_sequential()->set_stride_bytes(stride_bytes);
+  pattern->set_write_fraction(writes);
+  pattern->mutable_extent()->set_size_bytes(page_count * kPage);
+  request.set_access_count(
+      std::max<int64_t>(1, page_count * kPage / stride_bytes));
+  const auto operation = client_.WaitDone(Start(request));
+  EXPECT_FALSE(operation.has_error()) << operation.ShortDebugString();
+}
+
+void Guest::WritePages(int64_t page_count, int64_t step) const {
+  Sweep(page_count, step * kPage, 1.0);
+}
+
+void Guest::ReadWords(int64_t size_bytes, int64_t stride_bytes) const {
+  Sweep(size_bytes / kPage, stride_bytes, 0.0);
+}
+
+std::string Guest::StartRandomWrites(int64_t seed) const {
+  v1::StartWorkloadRequest request;
+  request.mutable_pattern()->mutable_uniform();
+  request.mutable_pattern()->set_write_fraction(0.5);
+  request.set_seed(seed);
+  return Start(request);
+}
+
+void Guest::StopWorkload() const {
+  v1::StopWorkloadRequest request;
+  request.set_vm(name_);
+  client_.Must(&v1::WorkloadService::Stub::StopWorkload, request);
+}
+
+void Guest::PauseVcpus() const {
+  v1::PauseVcpusRequest request;
+  request.set_vm(name_);
+  client_.Must(&v1::WorkloadService::Stub::PauseVcpus, request);
+}
+
+v1::StartDirtyLogResponse Guest::StartDirtyLog() const {
+  v1::StartDirtyLogRequest request;
+  request.set_vm(name_);
+  return client_.Must(&v1::DirtyLogService::Stub::StartDirtyLog, request);
+}
+
+Harvest Guest::Seal() const {
+  v1::GetDirtyLogRequest request;
+  request.set_mode(v1::GET_DIRTY_LOG_MODE_SEAL);
+  return Read(request);
+}
+
+Harvest Guest::Read(const v1::GetDirtyLogRequest& request,
+                    const std::function<bool()>& more) const {
+  v1::GetDirtyLogRequest named = request;
+  named.set_vm(name_);
+  grpc::ClientContext context;
+  SetTimeout(kCallTimeout, &context);
+  v1::DirtyLogService::Stub stub(client_.channel());
+  const auto reader = stub.GetDirtyLog(&context, named);
+  Harvest harvest;
+  v1::GetDirtyLogResponse response;
+  while (reader->Read(&response)) {
+    if (response.has_header()) {
+      harvest.epoch = response.header().epoch();
+      harvest.dirty_page_count = response.header().dirty_page_count();
+      harvest.merged_page_count = response.header().merged_page_count();
+    } else if (response.has_chunk()) {
+      const v1::DirtyLogChunk& chunk = response.chunk();
+      ++harvest.chunks;
+      harvest.resume_gpa_bytes = chunk.gpa_bytes() + chunk.size_bytes();
+      AddPages(chunk, &harvest.pages);
+    } else {
+      harvest.complete =
+          response.trailer().chunk_count() == harvest.chunks &&
+          response.trailer().dirty_page_count() ==
+              static_cast<int64_t>(harvest.pages.size());
+    }
+    if (!more()) context.TryCancel();
+  }
+  harvest.status = reader->Finish();
+  return harvest;
+}
+
+Result<v1::ClearDirtyLogResponse> Guest::Clear(int64_t epoch,
+                                               const PageSet& pages) const {
+  const v1::Vm vm = Get();
+  v1::ClearDirtyLogRequest request;
+  request.set_vm(name_);
+  request.set_epoch(epoch);
+  request.set_start_gpa_bytes(vm.memslots(0).gpa_bytes());
+  request.set_size_bytes(vm.memslots(0).size_bytes());
+  v1::ExtentList* extents = request.mutable_extents();
+  AddExtents(pages, [extents] { return extents->add_extents(); });
+  return client_.Call(&v1::DirtyLogService::Stub::ClearDirtyLog, request);
+}
+
+void Guest::Copy(const PageSet& pages, std::string* copy) const {
+  if (pages.empty()) return;
+  v1::ReadPagesRequest request;
+  request.set_vm(name_);
+  AddExtents(pages, [&request] { return request.add_extents(); });
+  grpc::ClientContext context;
+  SetTimeout(kCallTimeout, &context);
+  v1::GuestMemoryService::Stub stub(client_.channel());
+  const auto reader = stub.ReadPages(&context, request);
+  v1::ReadPagesResponse response;
+  int64_t copied = 0;
+  bool complete = false;
+  while (reader->Read(&response)) {
+    complete = response.has_trailer();
+    const char* data = response.chunk().data().data();
+    for (const v1::Extent& extent : response.chunk().data_extents()) {
+      const auto size = static_cast<size_t>(extent.size_bytes());
+      copy->replace(static_cast<size_t>(extent.gpa_bytes()), size, data, size);
+      data += size;
+      copied += extent.size_bytes() / kPage;
+    }
+    for (const v1::Extent& extent : response.chunk().zero_extents()) {
+      const auto size = static_cast<size_t>(extent.size_bytes());
+      copy->replace(static_cast<size_t>(extent.gpa_bytes()), size, size, '\0');
+      copied += extent.size_bytes() / kPage;
+    }
+  }
+  const grpc::Status status = reader->Finish();
+  EXPECT_TRUE(status.ok() && complete) << status.error_message();
+  EXPECT_EQ(copied, static_cast<int64_t>(pages.size()));
+}
+
+std::string Guest::ReadAll(int64_t size_bytes) const {
+  PageSet pages;
+  for (int64_t i = 0; i < size_bytes / kPage; ++i) pages.insert(pages.end(), i);
+  std::string memory(static_cast<size_t>(size_bytes), '?');
+  Copy(pages, &memory);
+  return memory;
+}
+
+std::string Guest::StartSplit(v1::SplitHugePagesRequest request) const {
+  request.set_vm(name_);
+  return client_.Must(&v1::SplitService::Stub::SplitHugePages, request).name();
+}
+
+std::string Guest::Audit() const {
+  v1::RunAuditRequest request;
+  request.set_vm(name_);
+  return absl::StrJoin(
+      client_.Must(&v1::DebugService::Stub::RunAudit, request).violations(),
+      "\n");
+}
+
+}  // namespace mmud::integration

@@ -1,0 +1,96 @@
+// A VM on a daemon, for tests: what they do with it over and over.
+
+#ifndef TESTS_INTEGRATION_GUEST_H_
+#define TESTS_INTEGRATION_GUEST_H_
+
+#include <cstdint>
+#include <functional>
+#include <set>
+#include <string>
+#include <vector>
+
+#include "mmud/v1/dirty_log_service.grpc.pb.h"
+#include "mmud/v1/guest_memory_service.grpc.pb.h"
+#include "mmud/v1/split_service.grpc.pb.h"
+#include "mmud/v1/vm_service.grpc.pb.h"
+#include "mmud/v1/workload_service.grpc.pb.h"
+#include "tests/integration/test_client.h"
+
+namespace mmud::integration {
+
+inline constexpr int64_t kPage = 4096;
+inline constexpr int64_t kMiB = int64_t{1} << 20;
+inline constexpr int64_t kGiB = int64_t{1} << 30;
+
+// A memslot with slot id 0 at address 0.
+v1::Memslot MakeSlot(int64_t size_bytes,
+                     v1::MemoryBacking backing = v1::MEMORY_BACKING_ANONYMOUS,
+                     v1::PageSize host_page_size = v1::PAGE_SIZE_4K);
+
+// Pages of 4 KiB by number, address / 4096.
+using PageSet = std::set<int64_t>;
+
+// What one GetDirtyLog stream brought.
+struct Harvest {
+  grpc::Status status;
+  bool complete = false;  // the trailer came, and its totals fit
+  int64_t epoch = 0;
+  int64_t dirty_page_count = 0;   // header
+  int64_t merged_page_count = 0;  // header
+  int64_t resume_gpa_bytes = 0;   // end of the last chunk
+  int chunks = 0;
+  PageSet pages;
+};
+
+// One VM. The destructor leaves it to the daemon. Thread-safe.
+class Guest {
+ public:
+  // Makes the VM `vms/{id}`.
+  Guest(const TestClient& client, const std::string& id,
+        const std::vector<v1::Memslot>& slots, int vcpu_count = 1);
+  // Uses one that exists.
+  Guest(const TestClient& client, const std::string& name)
+      : client_(client), name_(name) {}
+
+  const std::string& name() const { return name_; }
+  v1::Vm Get() const;
+
+  // Starts a workload and returns its operation's name.
+  std::string Start(v1::StartWorkloadRequest request) const;
+  // Writes one word to every page of [0, page_count) that is a multiple of
+  // `step` pages, and waits until that is done. One vCPU.
+  void WritePages(int64_t page_count, int64_t step = 1) const;
+  // The same with loads of one word.
+  void ReadWords(int64_t size_bytes, int64_t stride_bytes) const;
+  // Writes and reads at random on all vCPUs until StopWorkload.
+  std::string StartRandomWrites(int64_t seed) const;
+  void StopWorkload() const;
+  void PauseVcpus() const;
+
+  v1::StartDirtyLogResponse StartDirtyLog() const;
+  // Seals and reads it all.
+  Harvest Seal() const;
+  // Any stream. `more` is asked after each message: false breaks the stream.
+  Harvest Read(const v1::GetDirtyLogRequest& request,
+               const std::function<bool()>& more = [] { return true; }) const;
+  Result<v1::ClearDirtyLogResponse> Clear(int64_t epoch,
+                                          const PageSet& pages) const;
+  // Copies pages into `copy`, which stands for memory from address 0 on.
+  void Copy(const PageSet& pages, std::string* copy) const;
+  std::string ReadAll(int64_t size_bytes) const;
+
+  std::string StartSplit(v1::SplitHugePagesRequest request) const;
+
+  // "" if all invariants hold.
+  std::string Audit() const;
+
+ private:
+  void Sweep(int64_t page_count, int64_t stride_bytes, double writes) const;
+
+  const TestClient& client_;
+  const std::string name_;
+};
+
+}  // namespace mmud::integration
+
+#endif  // TESTS_INTEGRATION_GUEST_H_

@@ -1,0 +1,25 @@
+"""integration_test: a cc_test that starts the daemon."""
+
+def integration_test(name, data = [], deps = []):
+    native.cc_test(
+        name = name,
+        size = "medium",
+        srcs = [name + ".cc"],
+        data = data,
+        # Sockets, signals and process groups of its own.
+        tags = ["no-sandbox"],
+        deps = deps + [
+            "//proto/google/longrunning:longrunning_cc_proto",
+            "//proto/google/rpc:rpc_cc_proto",
+            "//proto/mmud/v1:mmud_cc_proto",
+            "//tests/integration:child_process",
+            "//tests/integration:daemon",
+            "//tests/integration:guest",
+            "//tests/integration:test_client",
+            "@debian//:absl",
+            "@debian//:grpcpp",
+            "@debian//:gtest",
+            "@debian//:gtest_main",
+            "@debian//:protobuf",
+        ],
+    )
