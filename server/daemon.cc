@@ -15,8 +15,10 @@
 
 #include "absl/flags/parse.h"
 #include "absl/flags/usage.h"
+#include "absl/flags/usage_config.h"
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
+#include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/string_view.h"
 #include "absl/time/clock.h"
@@ -48,6 +50,12 @@ constexpr char kUsage[] =
     "next safe point, calls in hand end, the exit code is 0. In names of flags "
     "'-' and '_' are the same.";
 
+// Flags that may stand without a value. Theirs is optional, so that the
+// configuration file can tell "not given" from "false", and Abseil does not
+// take an optional flag without one.
+constexpr const char* kSwitches[] = {"--allow_remote_plaintext",
+                                     "--enable_debug_service"};
+
 // "--max-vms=3" becomes "--max_vms=3": Abseil knows the latter only.
 std::vector<std::string> WithUnderscores(int argc, char** argv) {
   std::vector<std::string> arguments(argv, argv + argc);
@@ -56,6 +64,9 @@ std::vector<std::string> WithUnderscores(int argc, char** argv) {
     const size_t end = std::min(argument.find('='), argument.size());
     std::replace(argument.begin() + 2,
                  argument.begin() + static_cast<std::ptrdiff_t>(end), '-', '_');
+    for (const char* name : kSwitches) {
+      if (argument == name) argument += "=true";
+    }
   }
   return arguments;
 }
@@ -179,6 +190,13 @@ int Serve(const Config& config, BuildVariant variant) {
 int RunDaemon(int argc, char** argv, const DaemonVariant& variant) {
   BlockSignals();
   absl::SetProgramUsageMessage(kUsage);
+  absl::FlagsUsageConfig usage;
+  usage.contains_help_flags = [](absl::string_view file) {
+    return absl::StrContains(file, "server/");
+  };
+  usage.contains_helpshort_flags = usage.contains_help_flags;
+  usage.version_string = [] { return absl::StrCat("mmud ", kVersion, "\n"); };
+  absl::SetFlagsUsageConfig(usage);
   std::vector<std::string> arguments = WithUnderscores(argc, argv);
   std::vector<char*> pointers;
   for (std::string& argument : arguments) pointers.push_back(argument.data());
