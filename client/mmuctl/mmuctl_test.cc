@@ -2,6 +2,8 @@
 
 #include "client/mmuctl/mmuctl.h"
 
+#include <unistd.h>
+
 #include <memory>
 #include <sstream>
 #include <string>
@@ -43,7 +45,8 @@ class FakeDaemon final : public v1::VmService::Service,
                          public v1::WorkloadService::Service {
  public:
   FakeDaemon() {
-    address_ = absl::StrCat("unix:", testing::TempDir(), "/mmuctl_test.sock");
+    // Not in TempDir(): its path may be too long for a socket.
+    address_ = absl::StrCat("unix:/tmp/mmuctl_test.", getpid(), ".sock");
     grpc::ServerBuilder builder;
     builder.AddListeningPort(address_, grpc::InsecureServerCredentials());
     builder.RegisterService(static_cast<v1::VmService::Service*>(this));
