@@ -1,0 +1,470 @@
+// Every reason of ErrorReason that a caller can provoke, and the form that all
+// errors share.
+
+#include <functional>
+#include <map>
+#include <memory>
+#include <set>
+#include <string>
+#include <thread>
+#include <vector>
+
+#include "absl/strings/match.h"
+#include "absl/strings/str_cat.h"
+#include "absl/strings/substitute.h"
+#include "google/protobuf/descriptor.h"
+#include "gtest/gtest.h"
+#include "mmud/v1/error_reasons.pb.h"
+#include "tests/integration/daemon.h"
+#include "tests/integration/guest.h"
+
+namespace mmud::integration {
+namespace {
+
+constexpr char kUuid[] = "3f0d7c52-7f41-4b7e-8d35-6a0c9d1e2f3b";
+
+// Reasons that no test can provoke, each with why.
+const std::map<std::string, std::string>& NotProvoked() {
+  static const auto* const kReasons = new std::map<std::string, std::string>{
+      {"ERROR_REASON_UNSPECIFIED", "never sent"},
+      {"CALL_CANCELLED", "its caller has left and cannot receive it"},
+      {"INTERNAL_ERROR", "a fault of the daemon"},
+  };
+  return *kReasons;
+}
+
+// One call that must fail. "$0" in the request stands for the VM of the case,
+// "$1" for the operation that `prepare` returned.
+struct Case {
+  const char* reason;
+  grpc::StatusCode code;
+  const char* method;
+  const char* request;
+  const char* field;     // of the ErrorInfo; "" when it has none
+  const char* mentions;  // in the message: the value, the name, the limit
+  std::function<std::string(const TestClient&, const Guest&)> prepare = nullptr;
+};
+
+constexpr auto kInvalid = grpc::StatusCode::INVALID_ARGUMENT;
+constexpr auto kNotFound = grpc::StatusCode::NOT_FOUND;
+constexpr auto kExists = grpc::StatusCode::ALREADY_EXISTS;
+constexpr auto kPrecondition = grpc::StatusCode::FAILED_PRECONDITION;
+constexpr auto kAborted = grpc::StatusCode::ABORTED;
+constexpr auto kExhausted = grpc::StatusCode::RESOURCE_EXHAUSTED;
+
+std::string Log(const TestClient&, const Guest& guest) {
+  guest.StartDirtyLog();
+  return "";
+}
+
+std::string SealOnce(const TestClient&, const Guest& guest) {
+  guest.StartDirtyLog();
+  guest.WritePages(8);
+  guest.Seal();
+  return "";
+}
+
+std::string SealTwice(const TestClient& client, const Guest& guest) {
+  SealOnce(client, guest);
+  guest.Seal();
+  return "";
+}
+
+std::string RunWorkload(const TestClient&, const Guest& guest) {
+  return guest.StartRandomWrites(1);
+}
+
+std::string RunSplit(const TestClient&, const Guest& guest) {
+  v1::SplitHugePagesRequest request;
+  request.mutable_throttle()->mutable_min_pause()->set_seconds(10);
+  return guest.StartSplit(request);
+}
+
+std::string FinishSplit(const TestClient& client, const Guest& guest) {
+  const std::string name = guest.StartSplit(v1::SplitHugePagesRequest());
+  client.WaitDone(name);
+  return name;
+}
+
+std::string UseRequestId(const TestClient& client, const Guest& guest) {
+  v1::PauseVcpusRequest request;
+  request.set_vm(guest.name());
+  request.set_request_id(kUuid);
+  client.Must(&v1::WorkloadService::Stub::PauseVcpus, request);
+  v1::ResumeVcpusRequest resume;
+  resume.set_vm(guest.name());
+  client.Must(&v1::WorkloadService::Stub::ResumeVcpus, resume);
+  return "";
+}
+
+const std::vector<Case>& Cases() {
+  static const auto* const kCases = new std::vector<Case>{
+      {"INVALID_NAME", kInvalid, "mmud.v1.VmService/GetVm", "name: 'Alpha'",
+       "name", "\"Alpha\""},
+      {"INVALID_NAME", kInvalid, "mmud.v1.VmService/CreateVm",
+       "vm_id: '-a' vm {}", "vm_id", "\"-a\""},
+      {"INVALID_NAME", kInvalid, "mmud.v1.VmService/DeleteMemslot",
+       "name: '$0/memslots/01'", "name", "/memslots/01\""},
+      {"INVALID_NAME", kInvalid, "google.longrunning.Operations/GetOperation",
+       "name: 'operations/x'", "name", "\"operations/x\""},
+      {"INVALID_REQUEST_ID", kInvalid, "mmud.v1.WorkloadService/PauseVcpus",
+       "vm: '$0' request_id: 'seven'", "request_id", "\"seven\""},
+      {"INVALID_PAGE_SIZE", kInvalid, "mmud.v1.VmService/ListVms",
+       "page_size: -3", "page_size", "-3"},
+      {"INVALID_PAGE_SIZE", kInvalid, "mmud.v1.SplitService/SplitHugePages",
+       "vm: '$0' target_page_size: PAGE_SIZE_1G", "target_page_size", "1G"},
+      {"INVALID_PAGE_TOKEN", kInvalid, "mmud.v1.VmService/ListVms",
+       "page_token: 'xyz'", "page_token", "\"xyz\""},
+      {"INVALID_FILTER", kInvalid,
+       "google.longrunning.Operations/ListOperations", "filter: 'done'",
+       "filter", "\"done\""},
+      {"UNALIGNED", kInvalid, "mmud.v1.VmService/SetMemslot",
+       "vm: '$0' memslot { slot: 1 gpa_bytes: 1073741825 size_bytes: 4096 }",
+       "memslot.gpa_bytes", "1073741825"},
+      {"UNALIGNED", kInvalid, "mmud.v1.AgingService/AgeRange",
+       "vm: '$0' mode: AGING_MODE_TEST ranges { size_bytes: 4097 }",
+       "ranges[0].size_bytes", "4097"},
+      {"INVALID_SIZE", kInvalid, "mmud.v1.VmService/SetMemslot",
+       "vm: '$0' memslot { slot: 1 gpa_bytes: 1073741824 }",
+       "memslot.size_bytes", "0"},
+      {"INVALID_RANGE", kInvalid, "mmud.v1.VmService/SetMemslot",
+       "vm: '$0' memslot { slot: 1 gpa_bytes: -4096 size_bytes: 4096 }",
+       "memslot.gpa_bytes", "-4096"},
+      {"INVALID_SLOT", kInvalid, "mmud.v1.VmService/SetMemslot",
+       "vm: '$0' memslot { slot: 32764 size_bytes: 4096 }", "memslot.slot",
+       "32764"},
+      {"INVALID_ADDRESS_SPACE", kInvalid, "mmud.v1.VmService/SetMemslot",
+       "vm: '$0' memslot { slot: 1 address_space: 1 size_bytes: 4096 }",
+       "memslot.address_space", "is 1"},
+      {"TOO_MANY_PAGES", kInvalid, "mmud.v1.VmService/SetMemslot",
+       "vm: '$0' memslot { slot: 1 gpa_bytes: 1073741824 "
+       "size_bytes: 8796093022208 backing: MEMORY_BACKING_METADATA_ONLY }",
+       "memslot.size_bytes", "2147483647"},
+      {"REGION_OVERLAP", kExists, "mmud.v1.VmService/SetMemslot",
+       "vm: '$0' memslot { slot: 1 gpa_bytes: 4096 size_bytes: 4096 }",
+       "memslot.gpa_bytes", "slot 0"},
+      {"REGION_OVERLAP", kInvalid, "mmud.v1.VmService/CreateVm",
+       "vm_id: 'other' vm { memslots { size_bytes: 8192 } "
+       "memslots { slot: 1 gpa_bytes: 4096 size_bytes: 4096 } }",
+       "vm.memslots[1].gpa_bytes", "slot 0"},
+      {"INVALID_VCPU_COUNT", kInvalid, "mmud.v1.VmService/CreateVm",
+       "vm_id: 'other' vm { vcpu_count: 257 }", "vm.vcpu_count", "257"},
+      {"INVALID_VCPU_COUNT", kInvalid, "mmud.v1.WorkloadService/StartWorkload",
+       "vm: '$0' vcpu_count: 3 pattern { uniform {} }", "vcpu_count", "3"},
+      {"INVALID_MMU_OPTION", kInvalid, "mmud.v1.VmService/CreateVm",
+       "vm_id: 'other' vm { tdp { page_table_levels: 3 } }",
+       "vm.tdp.page_table_levels", "is 3"},
+      {"INVALID_PATTERN", kInvalid, "mmud.v1.WorkloadService/StartWorkload",
+       "vm: '$0' pattern { uniform {} write_fraction: 1.5 }", "pattern",
+       "1.5"},
+      {"INVALID_PATTERN", kInvalid, "mmud.v1.WorkloadService/StartWorkload",
+       "vm: '$0' pattern { uniform {} } access_count: -2", "access_count",
+       "-2"},
+      {"INVALID_PATTERN", kInvalid, "mmud.v1.WorkloadService/StartWorkload",
+       "vm: '$0' pattern { uniform {} } max_accesses_per_second: -7",
+       "max_accesses_per_second", "-7"},
+      {"INVALID_THROTTLE", kInvalid, "mmud.v1.SplitService/SplitHugePages",
+       "vm: '$0' throttle { chunk_bytes: 4096 }", "throttle.chunk_bytes",
+       "4096"},
+      {"INVALID_THROTTLE", kInvalid, "mmud.v1.SplitService/SplitHugePages",
+       "vm: '$0' throttle { max_vcpu_stall_ratio: 1.5 }",
+       "throttle.max_vcpu_stall_ratio", "1.5"},
+      {"INVALID_DIRTY_LOG_MODE", kInvalid,
+       "mmud.v1.DirtyLogService/GetDirtyLog", "vm: '$0'", "mode", "0"},
+      {"INVALID_SPLIT_POLICY", kInvalid,
+       "mmud.v1.DirtyLogService/StartDirtyLog",
+       "vm: '$0' initially_set: true split: DIRTY_LOG_SPLIT_EAGER", "split",
+       "EAGER"},
+      {"INVALID_TTL", kInvalid, "mmud.v1.DirtyLogService/StartDirtyLog",
+       "vm: '$0' ttl { nanos: 5000000 }", "ttl", "5ms"},
+      {"INVALID_BITMAP", kInvalid, "mmud.v1.DirtyLogService/ClearDirtyLog",
+       "vm: '$0' epoch: 1 size_bytes: 262144 bitmap: 'abc'", "bitmap", "3",
+       SealOnce},
+      {"INVALID_BITMAP", kInvalid, "mmud.v1.DirtyLogService/ClearDirtyLog",
+       "vm: '$0' epoch: 1 size_bytes: 262144", "bitmap", "bitmap", SealOnce},
+      {"UNALIGNED_CLEAR", kInvalid, "mmud.v1.DirtyLogService/ClearDirtyLog",
+       "vm: '$0' epoch: 1 start_gpa_bytes: 4096 size_bytes: 262144 "
+       "extents {}",
+       "start_gpa_bytes", "4096", SealOnce},
+      {"INVALID_RESUME_OFFSET", kInvalid,
+       "mmud.v1.DirtyLogService/GetDirtyLog",
+       "vm: '$0' mode: GET_DIRTY_LOG_MODE_SEAL start_gpa_bytes: 262144",
+       "start_gpa_bytes", "262144", Log},
+      {"INVALID_RESUME_OFFSET", kInvalid,
+       "mmud.v1.DirtyLogService/GetDirtyLog",
+       "vm: '$0' mode: GET_DIRTY_LOG_MODE_SEAL epoch: 1 "
+       "start_gpa_bytes: 12288",
+       "start_gpa_bytes", "12288", SealOnce},
+      {"INVALID_MESSAGE_SIZE", kInvalid,
+       "mmud.v1.GuestMemoryService/ReadPages",
+       "vm: '$0' extents { size_bytes: 4096 } max_message_bytes: 100",
+       "max_message_bytes", "100"},
+      {"INVALID_WINDOW", kInvalid, "mmud.v1.DirtyLogService/GetDirtyRate",
+       "vm: '$0' windows { nanos: 1000000 }", "windows[0]", "1ms", Log},
+      {"INVALID_AGING_MODE", kInvalid, "mmud.v1.AgingService/AgeRange",
+       "vm: '$0'", "mode", "0"},
+      {"INVALID_ENUM_VALUE", kInvalid, "mmud.v1.VmService/SetMemslot",
+       "vm: '$0' memslot { slot: 1 gpa_bytes: 1073741824 size_bytes: 4096 "
+       "backing: 99 }",
+       "memslot.backing", "99"},
+      {"INVALID_ENUM_VALUE", kInvalid, "mmud.v1.VmService/CreateVm",
+       "vm_id: 'other' vm { tdp { entry_format: 9 } }", "vm.tdp.entry_format",
+       "9"},
+      {"INVALID_ENUM_VALUE", kInvalid, "mmud.v1.DirtyLogService/GetDirtyLog",
+       "vm: '$0' mode: GET_DIRTY_LOG_MODE_PEEK encoding: 7", "encoding", "7",
+       Log},
+      {"MEMSLOT_IMMUTABLE", kInvalid, "mmud.v1.VmService/SetMemslot",
+       "vm: '$0' memslot { size_bytes: 8192 }", "memslot.size_bytes", "8192"},
+      {"INVALID_REQUEST", kInvalid, "mmud.v1.VmService/CreateVm",
+       "vm_id: 'other'", "vm", "vm"},
+      {"VM_NOT_FOUND", kNotFound, "mmud.v1.VmService/GetVm",
+       "name: 'vms/nobody'", "", "\"vms/nobody\""},
+      {"MEMSLOT_NOT_FOUND", kNotFound, "mmud.v1.VmService/DeleteMemslot",
+       "name: '$0/memslots/7'", "", "memslots/7\""},
+      {"OPERATION_NOT_FOUND", kNotFound,
+       "google.longrunning.Operations/CancelOperation",
+       "name: 'operations/99999'", "", "operations/99999"},
+      {"TRACE_NOT_FOUND", kNotFound, "mmud.v1.WorkloadService/StartWorkload",
+       "vm: '$0' trace { trace_name: 'no.trace' }", "", "\"no.trace\""},
+      {"TRACE_NOT_FOUND", kNotFound, "mmud.v1.WorkloadService/StartWorkload",
+       "vm: '$0' trace { trace_name: '../traces/sort.trace' }", "", "'..'"},
+      {"EPOCH_UNKNOWN", kNotFound, "mmud.v1.DirtyLogService/GetDirtyLog",
+       "vm: '$0' mode: GET_DIRTY_LOG_MODE_SEAL epoch: 9", "epoch", "9",
+       SealOnce},
+      {"GPA_OUT_OF_RANGE", grpc::StatusCode::OUT_OF_RANGE,
+       "mmud.v1.GuestMemoryService/ReadPages",
+       "vm: '$0' extents { gpa_bytes: 1073741824 size_bytes: 4096 }",
+       "extents[0]", "1073741824"},
+      {"VM_EXISTS", kExists, "mmud.v1.VmService/CreateVm",
+       "vm_id: 'case' vm {}", "", "\"vms/case\""},
+      {"DIRTY_LOG_ACTIVE", kExists, "mmud.v1.DirtyLogService/StartDirtyLog",
+       "vm: '$0' split: DIRTY_LOG_SPLIT_NONE", "", "settings", Log},
+      {"DIRTY_LOG_ACTIVE", kPrecondition,
+       "mmud.v1.SplitService/RecoverHugePages", "vm: '$0'", "", "memslots/0",
+       Log},
+      {"REQUEST_ID_REUSED", kExists, "mmud.v1.WorkloadService/ResumeVcpus",
+       "vm: '$0' request_id: '3f0d7c52-7f41-4b7e-8d35-6a0c9d1e2f3b'",
+       "request_id", kUuid, UseRequestId},
+      {"OPERATION_RUNNING", kPrecondition, "mmud.v1.VmService/DeleteVm",
+       "name: '$0'", "", "\"vms/case\"", RunWorkload},
+      {"OPERATION_RUNNING", kPrecondition,
+       "google.longrunning.Operations/DeleteOperation", "name: '$1'", "",
+       "operations/", RunWorkload},
+      {"OPERATION_DONE", kPrecondition, "mmud.v1.SplitService/PauseSplit",
+       "operation: '$1'", "", "operations/", FinishSplit},
+      {"WORKLOAD_RUNNING", kPrecondition,
+       "mmud.v1.WorkloadService/StartWorkload",
+       "vm: '$0' pattern { uniform {} }", "", "vms/case", RunWorkload},
+      {"WORKLOAD_NOT_RUNNING", kPrecondition,
+       "mmud.v1.WorkloadService/StopWorkload", "vm: '$0'", "", "vms/case"},
+      {"DIRTY_LOG_OFF", kPrecondition, "mmud.v1.DirtyLogService/GetDirtyLog",
+       "vm: '$0' mode: GET_DIRTY_LOG_MODE_SEAL", "", "memslots/0"},
+      {"DIRTY_LOG_OFF", kPrecondition, "mmud.v1.DirtyLogService/StopDirtyLog",
+       "vm: '$0'", "", "log"},
+      {"UNACKED_EPOCH", kPrecondition, "mmud.v1.DirtyLogService/StopDirtyLog",
+       "vm: '$0'", "", "8", SealOnce},
+      {"NO_CONTENTS", kPrecondition, "mmud.v1.GuestMemoryService/ReadPages",
+       "vm: '$0' extents { gpa_bytes: 34359738368 size_bytes: 4096 }", "",
+       "METADATA_ONLY"},
+      {"SPLIT_RUNNING", kAborted, "mmud.v1.SplitService/SplitHugePages",
+       "vm: '$0'", "", "vms/case", RunSplit},
+      {"EPOCH_MISMATCH", kAborted, "mmud.v1.DirtyLogService/ClearDirtyLog",
+       "vm: '$0' epoch: 5 extents {}", "epoch", "5", SealOnce},
+      {"EPOCH_SUPERSEDED", kAborted, "mmud.v1.DirtyLogService/GetDirtyLog",
+       "vm: '$0' mode: GET_DIRTY_LOG_MODE_SEAL epoch: 1", "epoch", "1",
+       SealTwice},
+      {"ETAG_MISMATCH", kAborted, "mmud.v1.VmService/DeleteVm",
+       "name: '$0' etag: 'old'", "", "\"old\""},
+      {"RESOURCE_EXHAUSTED_MEMORY", kExhausted, "mmud.v1.VmService/SetMemslot",
+       "vm: '$0' memslot { slot: 1 gpa_bytes: 8796093022208 "
+       "size_bytes: 4398046511104 }",
+       "memslot.size_bytes", "4398046511104"},
+      {"LIMIT_EXCEEDED", kExhausted, "mmud.v1.VmService/CreateVm",
+       "vm_id: 'third' vm {}", "", "2 VMs",
+       [](const TestClient& client, const Guest&) {
+         const Guest second(client, "second", {});
+         return std::string();
+       }},
+      {"INSUFFICIENT_HISTORY", grpc::StatusCode::UNAVAILABLE,
+       "mmud.v1.DirtyLogService/GetDirtyRate",
+       "vm: '$0' windows { seconds: 300 }", "", "300", Log},
+      {"TRACE_CORRUPT", grpc::StatusCode::DATA_LOSS,
+       "mmud.v1.WorkloadService/StartWorkload",
+       "vm: '$0' trace { trace_name: 'bad.trace' }", "", "bad.trace"},
+  };
+  return *kCases;
+}
+
+// A daemon with little address space, a bad trace and one VM per case.
+class ErrorsTest : public ::testing::Test {
+ protected:
+  ErrorsTest() {
+    WriteFile(traces_.File("bad.trace"), "not a trace");
+    WriteFile(traces_.File("sort.trace"),
+              ReadFile(TracesDirectory() + "/sort.trace"));
+    daemon_ = std::make_unique<Daemon>(std::vector<std::string>{
+        "--max-vms=2", "--trace-dir=" + traces_.path()});
+    // Anonymous memory is not committed: only a limit makes it run out.
+    const std::string out = traces_.File("prlimit");
+    const ProgramResult limited = RunProgram(
+        {"/usr/bin/prlimit",
+         absl::StrCat("--pid=", daemon_->process().pid()),
+         absl::StrCat("--as=", int64_t{1} << 41)},
+        out);
+    EXPECT_EQ(limited.exit_code, 0) << limited.err;
+  }
+
+  const TestClient& client() const { return daemon_->client(); }
+
+  // A VM with 2 MiB mappings of one word each, and memory without contents.
+  std::unique_ptr<Guest> NewGuest() const {
+    v1::Memslot empty = MakeSlot(kMiB, v1::MEMORY_BACKING_METADATA_ONLY);
+    empty.set_slot(2);
+    empty.set_gpa_bytes(32 * kGiB);
+    auto guest = std::make_unique<Guest>(
+        client(), "case",
+        std::vector<v1::Memslot>{
+            MakeSlot(8 * kMiB, v1::MEMORY_BACKING_ANONYMOUS,
+                     v1::PAGE_SIZE_2M),
+            empty},
+        2);
+    guest->ReadWords(8 * kMiB, 2 * kMiB);
+    return guest;
+  }
+
+  // Ends what works and deletes all VMs.
+  void CleanUp() const {
+    const auto operations = client().Must(
+        &google::longrunning::Operations::Stub::ListOperations,
+        google::longrunning::ListOperationsRequest());
+    for (const auto& operation : operations.operations()) {
+      if (operation.done()) continue;
+      google::longrunning::CancelOperationRequest cancel;
+      cancel.set_name(operation.name());
+      client().Must(&google::longrunning::Operations::Stub::CancelOperation,
+                    cancel);
+      client().WaitDone(operation.name());
+    }
+    const auto vms =
+        client().Must(&v1::VmService::Stub::ListVms, v1::ListVmsRequest());
+    for (const v1::Vm& vm : vms.vms()) {
+      v1::DeleteVmRequest request;
+      request.set_name(vm.name());
+      client().Must(&v1::VmService::Stub::DeleteVm, request);
+    }
+  }
+
+  void CheckForm(const grpc::Status& status) const {
+    const ErrorFacts facts = FactsOf(status);
+    EXPECT_EQ(facts.error_infos, 1);
+    EXPECT_EQ(facts.domain, "mmud");
+    EXPECT_FALSE(status.error_message().empty());
+    const bool bad_request =
+        status.error_code() == kInvalid ||
+        status.error_code() == grpc::StatusCode::OUT_OF_RANGE;
+    if (bad_request) {
+      EXPECT_EQ(facts.violated_field, facts.field);
+      const std::string leaf =
+          facts.field.substr(facts.field.find_last_of('.') + 1);
+      EXPECT_TRUE(absl::StrContains(status.error_message(), leaf))
+          << leaf << " is not in: " << status.error_message();
+    }
+    if (status.error_code() == kNotFound && facts.field.empty()) {
+      EXPECT_FALSE(facts.resource_name.empty());
+    }
+    EXPECT_EQ(facts.has_retry_info,
+              status.error_code() == grpc::StatusCode::UNAVAILABLE);
+  }
+
+  ScratchDirectory traces_;
+  std::unique_ptr<Daemon> daemon_;
+};
+
+TEST_F(ErrorsTest, EveryReasonComesWithItsCodeFieldAndValue) {
+  std::set<std::string> seen;
+  for (const Case& wrong : Cases()) {
+    const std::unique_ptr<Guest> guest = NewGuest();
+    const std::string operation =
+        wrong.prepare == nullptr ? "" : wrong.prepare(client(), *guest);
+    const std::string before = guest->Get().etag();
+    const std::string text =
+        absl::Substitute(wrong.request, guest->name(), operation);
+    SCOPED_TRACE(absl::StrCat(wrong.reason, ": ", wrong.method, " {", text,
+                              "}"));
+    const RawResult result = client().CallText(wrong.method, text);
+    SCOPED_TRACE(result.status.error_message());
+    const ErrorFacts facts = FactsOf(result.status);
+    EXPECT_EQ(facts.reason, wrong.reason);
+    EXPECT_EQ(result.status.error_code(), wrong.code);
+    EXPECT_EQ(facts.field, wrong.field);
+    EXPECT_TRUE(
+        absl::StrContains(result.status.error_message(), wrong.mentions))
+        << wrong.mentions;
+    CheckForm(result.status);
+    EXPECT_EQ(guest->Get().etag(), before) << "something was changed";
+    seen.insert(facts.reason);
+    CleanUp();
+  }
+
+  // Reasons with which an operation ends, and those of other daemons.
+  const std::unique_ptr<Guest> guest = NewGuest();
+  v1::StartWorkloadRequest request;
+  request.mutable_trace()->set_trace_name("sort.trace");
+  request.mutable_trace()->mutable_extent()->set_size_bytes(16 * kPage);
+  const auto too_large = client().WaitDone(guest->Start(request));
+  EXPECT_EQ(too_large.error().code(), grpc::StatusCode::RESOURCE_EXHAUSTED);
+  EXPECT_EQ(FactsOf(too_large.error()).domain, "mmud");
+  seen.insert(FactsOf(too_large.error()).reason);
+
+  const std::string running = guest->StartRandomWrites(1);
+  google::longrunning::CancelOperationRequest cancel;
+  cancel.set_name(running);
+  client().Must(&google::longrunning::Operations::Stub::CancelOperation,
+                cancel);
+  const auto cancelled = client().WaitDone(running);
+  EXPECT_EQ(cancelled.error().code(), grpc::StatusCode::CANCELLED);
+  seen.insert(FactsOf(cancelled.error()).reason);
+
+  Daemon other({"--enable-debug-service=false"});
+  const Guest slow(other.client(), "slow",
+                   {MakeSlot(64 * kMiB, v1::MEMORY_BACKING_METADATA_ONLY,
+                             v1::PAGE_SIZE_2M)});
+  slow.ReadWords(64 * kMiB, 2 * kMiB);
+  const RawResult debug = other.client().CallText(
+      "mmud.v1.DebugService/RunAudit", "vm: 'vms/slow'");
+  EXPECT_EQ(debug.status.error_code(), grpc::StatusCode::PERMISSION_DENIED);
+  CheckForm(debug.status);
+  seen.insert(ReasonOf(debug.status));
+
+  // A call that would go on for long when the daemon begins to drain.
+  grpc::Status drained;
+  std::thread caller([&] {
+    drained = other.client()
+                  .CallText("mmud.v1.DirtyLogService/StartDirtyLog",
+                            "vm: 'vms/slow' throttle { min_pause { "
+                            "seconds: 10 } }")
+                  .status;
+  });
+  EXPECT_TRUE(Eventually([&] {
+    return slow.Get().mapped_pages().pages_4k_count() > 0;
+  }));
+  EXPECT_EQ(other.Terminate(), 0);
+  caller.join();
+  EXPECT_EQ(drained.error_code(), grpc::StatusCode::UNAVAILABLE);
+  CheckForm(drained);
+  seen.insert(ReasonOf(drained));
+
+  for (const auto& [reason, why] : NotProvoked()) {
+    EXPECT_EQ(seen.count(reason), 0u) << reason << " is said to be: " << why;
+    seen.insert(reason);
+  }
+  const auto* reasons = v1::ErrorReason_descriptor();
+  std::set<std::string> all;
+  for (int i = 0; i < reasons->value_count(); ++i) {
+    all.insert(reasons->value(i)->name());
+  }
+  EXPECT_EQ(seen, all);
+}
+
+}  // namespace
+}  // namespace mmud::integration
