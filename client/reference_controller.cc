@@ -261,7 +261,8 @@ absl::Status ReferenceController::RunRounds() {
     }
     const int64_t remaining_bytes =
         report_.rounds.back().remaining_page_count * kPageBytes;
-    if (TransferTime(remaining_bytes) <= options_.downtime_target) {
+    if (number >= options_.min_rounds &&
+        TransferTime(remaining_bytes) <= options_.downtime_target) {
       report_.converged = true;
       break;
     }

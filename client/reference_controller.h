@@ -64,6 +64,8 @@ struct ControllerOptions {
   int64_t bandwidth_bytes_per_second = 1'250'000'000;
   Pacing pacing = Pacing::kLink;
   absl::Duration downtime_target = absl::Milliseconds(300);
+  // Rounds before the guest is stopped: at least, and at most.
+  int min_rounds = 3;
   int max_rounds = 10;
 };
 

@@ -10,9 +10,9 @@
 namespace mmu::testing {
 
 // From now on marks are counted that turn a page dirty which was dirty, taken
-// and re-protected before; the `nth` of them (from 1) is dropped, once. Such a
-// page was copied by then, so what is written to it next is in nobody's copy.
-// 0 disarms. Thread-safe.
+// and re-protected twice before; the `nth` of them (from 1) is dropped, once.
+// Such a page was copied by then, so what is written to it next is in nobody's
+// copy. 0 disarms. Thread-safe.
 void ArmDropOneMark(uint64_t nth);
 
 // The page whose mark was dropped, for people: "slot 0 gfn 0x1234"; empty if
