@@ -86,7 +86,7 @@ absl::StatusOr<VmUse> VmRegistry::Create(const std::string& name,
     memory_bytes_ -= bytes;
     if (label == ManagedVm::MetricsLabel::kOwn) --labelled_;
     entries_.erase(name);
-    return vm.status();
+    return InField(vm.status(), "vm.");
   }
   Entry& entry = entries_[name];
   entry.vm =

@@ -91,8 +91,12 @@ absl::StatusOr<std::unique_ptr<Vm>> Vm::Create(const VmConfig& config) {
   if (absl::Status s = CheckConfig(config); !s.ok()) return s;
   std::unique_ptr<Vm> vm(
       new Vm(std::make_unique<VmState>(config, TablePool::Process())));
-  for (const MemslotConfig& slot : config.memslots) {
-    if (absl::Status s = vm->SetMemslot(slot); !s.ok()) return s;
+  for (size_t i = 0; i < config.memslots.size(); ++i) {
+    if (absl::Status s = vm->SetMemslot(config.memslots[i]); !s.ok()) {
+      ErrorDetail detail = DetailOf(s);
+      detail.field = absl::StrFormat("memslots[%d].%s", i, detail.field);
+      return MakeError(s.code(), detail, std::string(s.message()));
+    }
   }
   return vm;
 }

@@ -44,6 +44,12 @@ absl::Status InvalidField(absl::string_view reason, absl::string_view field,
                         std::string(message));
 }
 
+absl::Status WrongValue(absl::string_view reason, absl::string_view field,
+                        const absl::AlphaNum& value, absl::string_view rule) {
+  return InvalidField(
+      reason, field, absl::StrCat(field, " is ", value, "; it must be ", rule));
+}
+
 absl::Status ApiError(absl::StatusCode code, absl::string_view reason,
                       absl::string_view message) {
   mmu::ErrorDetail detail;

@@ -10,6 +10,7 @@
 #include <string>
 
 #include "absl/status/status.h"
+#include "absl/strings/str_cat.h"
 #include "absl/strings/string_view.h"
 #include "absl/time/time.h"
 
@@ -23,6 +24,10 @@ std::string Quote(absl::string_view value);
 // its value, the rule and, where it is not obvious, the fix.
 absl::Status InvalidField(absl::string_view reason, absl::string_view field,
                           absl::string_view message);
+
+// The usual form of it: "FIELD is VALUE; it must be RULE".
+absl::Status WrongValue(absl::string_view reason, absl::string_view field,
+                        const absl::AlphaNum& value, absl::string_view rule);
 
 // Any other code.
 absl::Status ApiError(absl::StatusCode code, absl::string_view reason,

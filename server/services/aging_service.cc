@@ -43,12 +43,14 @@ absl::StatusOr<AgePlan> Plan(const v1::AgeRangeRequest& request,
       plan.mode = mmu::AgeMode::kTestAndClear;
       break;
     default:
-      return InvalidField("INVALID_AGING_MODE", "mode",
-                          "mode must be TEST or TEST_AND_CLEAR");
+      return WrongValue("INVALID_AGING_MODE", "mode",
+                        static_cast<int>(request.mode()),
+                        "TEST or TEST_AND_CLEAR");
   }
   if (!v1::AgingLockMode_IsValid(request.lock_mode())) {
-    return InvalidField("INVALID_ENUM_VALUE", "lock_mode",
-                        "lock_mode must be LOCKLESS_ONLY or MAY_LOCK");
+    return WrongValue("INVALID_ENUM_VALUE", "lock_mode",
+                      static_cast<int>(request.lock_mode()),
+                      "LOCKLESS_ONLY or MAY_LOCK");
   }
   absl::StatusOr<mmu::Level> level =
       ToLevel(request.granularity(), mmu::Level::k4K, "granularity");

@@ -29,9 +29,9 @@ constexpr int64_t kNanosPerSecond = 1'000'000'000;
 constexpr int64_t kMaxDurationSeconds = 315'576'000'000;
 
 absl::Status BadThrottle(absl::string_view field, absl::string_view name,
-                         absl::string_view rule) {
-  return InvalidField("INVALID_THROTTLE", absl::StrCat(field, ".", name),
-                      absl::StrCat(field, ".", name, " must be ", rule));
+                         const absl::AlphaNum& value, absl::string_view rule) {
+  return WrongValue("INVALID_THROTTLE", absl::StrCat(field, ".", name), value,
+                    rule);
 }
 
 absl::Status ThrottleDuration(const google::protobuf::Duration& proto,
@@ -41,7 +41,7 @@ absl::Status ThrottleDuration(const google::protobuf::Duration& proto,
   if (FromProto(proto, out) && *out >= least && *out <= most) {
     return absl::OkStatus();
   }
-  return BadThrottle(field, name,
+  return BadThrottle(field, name, Show(proto),
                      absl::StrCat("from ", absl::FormatDuration(least), " to ",
                                   absl::FormatDuration(most)));
 }
@@ -64,6 +64,13 @@ google::protobuf::Timestamp ToProto(absl::Time time) {
   proto.set_seconds(nanos / kNanosPerSecond);
   proto.set_nanos(static_cast<int32_t>(nanos % kNanosPerSecond));
   return proto;
+}
+
+std::string Show(const google::protobuf::Duration& proto) {
+  absl::Duration duration;
+  if (FromProto(proto, &duration)) return absl::FormatDuration(duration);
+  return absl::StrCat("{seconds: ", proto.seconds(),
+                      ", nanos: ", proto.nanos(), "}");
 }
 
 bool FromProto(const google::protobuf::Duration& proto, absl::Duration* out) {
@@ -151,13 +158,14 @@ absl::StatusOr<mmu::Throttle> ToThrottle(const v1::Throttle& proto,
   constexpr int64_t kMaxChunk = int64_t{1} << 30;
   mmu::Throttle throttle;
   if (proto.max_pages_per_second() < 0) {
-    return BadThrottle(field, "max_pages_per_second", "0 or more");
+    return BadThrottle(field, "max_pages_per_second",
+                       proto.max_pages_per_second(), "0 or more");
   }
   throttle.max_pages_per_second = proto.max_pages_per_second();
   if (proto.chunk_bytes() != 0) {
     if (proto.chunk_bytes() < kUnit || proto.chunk_bytes() > kMaxChunk ||
         proto.chunk_bytes() % kUnit != 0) {
-      return BadThrottle(field, "chunk_bytes",
+      return BadThrottle(field, "chunk_bytes", proto.chunk_bytes(),
                          "a multiple of 2 MiB (2097152) up to 1 GiB");
     }
     throttle.chunk_bytes = proto.chunk_bytes();
@@ -175,13 +183,15 @@ absl::StatusOr<mmu::Throttle> ToThrottle(const v1::Throttle& proto,
     if (!status.ok()) return status;
   }
   if (proto.max_flushes_per_second() < 0) {
-    return BadThrottle(field, "max_flushes_per_second", "0 or more");
+    return BadThrottle(field, "max_flushes_per_second",
+                       proto.max_flushes_per_second(), "0 or more");
   }
   throttle.max_flushes_per_second = proto.max_flushes_per_second();
   // Written so that NaN fails.
   if (!(proto.max_vcpu_stall_ratio() >= 0 &&
         proto.max_vcpu_stall_ratio() <= 1)) {
-    return BadThrottle(field, "max_vcpu_stall_ratio", "from 0 to 1");
+    return BadThrottle(field, "max_vcpu_stall_ratio",
+                       proto.max_vcpu_stall_ratio(), "from 0 to 1");
   }
   throttle.max_vcpu_stall_ratio = proto.max_vcpu_stall_ratio();
   if (absl::Status status = mmu::ValidateThrottle(throttle); !status.ok()) {

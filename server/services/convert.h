@@ -34,6 +34,9 @@ inline constexpr int64_t kDefaultMessageBytes = 256 << 10;
 inline constexpr int64_t kMinMessageBytes = 4096;
 inline constexpr int64_t kMaxMessageBytes = (1 << 20) - (64 << 10);
 
+// For messages: "1.5s", or its fields if it is no valid duration.
+std::string Show(const google::protobuf::Duration& proto);
+
 google::protobuf::Duration ToProto(absl::Duration duration);
 google::protobuf::Timestamp ToProto(absl::Time time);
 // False if it is not a valid Duration message.

@@ -104,7 +104,7 @@ std::vector<v1::DirtyLogChunk> AsBitmaps(mmu::Gpa start,
 }
 
 absl::Status BadBitmap(const std::string& message) {
-  return InvalidField("INVALID_BITMAP", "pages", message);
+  return InvalidField("INVALID_BITMAP", "bitmap", message);
 }
 
 absl::StatusOr<std::vector<uint64_t>> FromBitmap(const std::string& bitmap,
@@ -143,7 +143,11 @@ absl::StatusOr<std::vector<uint64_t>> FromExtents(
         ToRange(request.extents().extents(i), field);
     if (!range.ok()) return range.status();
     if (!all.Contains(*range)) {
-      return BadBitmap(absl::StrCat(field, " is not within the range"));
+      return InvalidField("INVALID_BITMAP", field,
+                          absl::StrCat(field, " is ", range->bytes(),
+                                       " bytes from ",
+                                       mmu::ToGpa(range->start).value(),
+                                       "; it is not within the range"));
     }
     if (range->start < after) {
       return InvalidField("INVALID_RANGE", field,

@@ -65,23 +65,24 @@ absl::StatusOr<mmu::SplitPolicy> ToPolicy(v1::DirtyLogSplit split,
       if (!initially_set) break;
       return mmu::SplitPolicy::kOnClear;
     default:
-      return InvalidField("INVALID_ENUM_VALUE", "split",
-                          "split must be NONE, EAGER or ON_CLEAR");
+      return WrongValue("INVALID_ENUM_VALUE", "split", static_cast<int>(split),
+                        "NONE, EAGER or ON_CLEAR");
   }
-  return InvalidField("INVALID_SPLIT_POLICY", "split",
-                      "split must be ON_CLEAR or NONE when initially_set, and "
-                      "EAGER or NONE otherwise");
+  return WrongValue(
+      "INVALID_SPLIT_POLICY", "split", initially_set ? "EAGER" : "ON_CLEAR",
+      "ON_CLEAR or NONE when initially_set, and EAGER or NONE otherwise");
 }
 
 absl::Status CheckModes(const v1::StartDirtyLogRequest& request) {
   if (request.mode() != v1::DIRTY_LOG_MODE_UNSPECIFIED &&
       request.mode() != v1::DIRTY_LOG_MODE_BITMAP) {
-    return InvalidField("INVALID_ENUM_VALUE", "mode", "mode must be BITMAP");
+    return WrongValue("INVALID_ENUM_VALUE", "mode",
+                      static_cast<int>(request.mode()), "BITMAP");
   }
   if (request.protection() != v1::DIRTY_LOG_PROTECTION_UNSPECIFIED &&
       request.protection() != v1::DIRTY_LOG_PROTECTION_WRITE_PROTECT) {
-    return InvalidField("INVALID_ENUM_VALUE", "protection",
-                        "protection must be WRITE_PROTECT");
+    return WrongValue("INVALID_ENUM_VALUE", "protection",
+                      static_cast<int>(request.protection()), "WRITE_PROTECT");
   }
   return absl::OkStatus();
 }
@@ -170,8 +171,8 @@ absl::StatusOr<v1::StartDirtyLogResponse> StartDirtyLog(
   DirtyLogSettings settings;
   if (request.has_ttl() && (!FromProto(request.ttl(), &settings.ttl) ||
                             settings.ttl < kMinTtl || settings.ttl > kMaxTtl)) {
-    return InvalidField("INVALID_TTL", "ttl",
-                        "ttl must be from 1 s to 7 days, or unset");
+    return WrongValue("INVALID_TTL", "ttl", Show(request.ttl()),
+                      "from 1 s to 7 days, or unset");
   }
   mmu::DirtyLogConfig config;
   config.initially_set = request.initially_set() ? mmu::InitiallySet::kYes

@@ -96,7 +96,9 @@ absl::StatusOr<ClearRange> ToClearRange(const v1::ClearDirtyLogRequest& request,
   if (start < 0 || size < 0) {
     return BadClear(kInvalid, start < 0 ? "INVALID_RANGE" : "INVALID_SIZE",
                     start < 0 ? "start_gpa_bytes" : "size_bytes",
-                    "start_gpa_bytes and size_bytes must not be negative");
+                    absl::StrCat("start_gpa_bytes is ", start,
+                                 " and size_bytes is ", size,
+                                 "; neither must be negative"));
   }
   const uint64_t slot_start = slot.gpa.value();
   const auto from = static_cast<uint64_t>(start);
@@ -115,8 +117,12 @@ absl::StatusOr<ClearRange> ToClearRange(const v1::ClearDirtyLogRequest& request,
       (bytes % kUnit != 0 && offset + bytes != slot.size_bytes)) {
     return BadClear(kInvalid, "UNALIGNED_CLEAR",
                     offset % kUnit != 0 ? "start_gpa_bytes" : "size_bytes",
-                    "the range must begin on a multiple of 64 pages from the "
-                    "slot's start, and end on one or at the slot's end");
+                    absl::StrCat(
+                        "start_gpa_bytes is ", from, " and size_bytes is ",
+                        bytes,
+                        "; the range must begin on a multiple of 64 pages from "
+                        "the slot's start, and end on one or at the slot's "
+                        "end"));
   }
   return ClearRange{offset >> mmu::kPageShift, bytes >> mmu::kPageShift};
 }
@@ -321,9 +327,9 @@ grpc::Status DirtyLogServiceImpl::GetDirtyRate(
     absl::Duration window;
     if (!FromProto(request->windows(i), &window) ||
         window < absl::Milliseconds(100) || window > absl::Minutes(10)) {
-      return ToGrpcStatus(InvalidField(
+      return ToGrpcStatus(WrongValue(
           "INVALID_WINDOW", absl::StrCat("windows[", i, "]"),
-          absl::StrCat("windows[", i, "] must be from 100 ms to 10 min")));
+          Show(request->windows(i)), "from 100 ms to 10 min"));
     }
     windows.push_back(window);
   }

@@ -49,9 +49,12 @@ absl::Status PlanRange(const v1::GetDirtyLogRequest& request,
   plan->end_page = range->end - slot.start;
   if (plan->first_page % kWordPages != 0 ||
       (plan->end_page % kWordPages != 0 && plan->end_page != slot.pages())) {
-    return InvalidField("INVALID_RANGE", "range",
-                        "range must begin and end on a multiple of 64 pages "
-                        "from the slot's start, or at the slot's end");
+    return InvalidField(
+        "INVALID_RANGE", "range",
+        absl::StrCat("range is ", request.range().size_bytes(), " bytes from ",
+                     request.range().gpa_bytes(),
+                     "; it must begin and end on a multiple of 64 pages from "
+                     "the slot's start, or at the slot's end"));
   }
   return absl::OkStatus();
 }
@@ -60,9 +63,10 @@ absl::Status PlanResume(const v1::GetDirtyLogRequest& request,
                         mmu::GfnRange slot, DirtyLogPlan* plan) {
   if (request.start_gpa_bytes() == 0) return absl::OkStatus();
   if (plan->epoch == 0) {
-    return BadResume(
-        "start_gpa_bytes needs epoch: only a sealed epoch can be "
-        "resumed");
+    return BadResume(absl::StrCat("start_gpa_bytes is ",
+                                  request.start_gpa_bytes(),
+                                  ", which needs epoch: only a sealed epoch "
+                                  "can be resumed"));
   }
   if (request.start_gpa_bytes() < 0 || request.start_gpa_bytes() % 4096 != 0) {
     return BadResume(absl::StrCat("start_gpa_bytes is ",
@@ -99,15 +103,14 @@ absl::StatusOr<DirtyLogPlan> PlanDirtyLog(const v1::GetDirtyLogRequest& request,
   plan.slot_start = info->config.gpa;
   if (request.mode() != v1::GET_DIRTY_LOG_MODE_PEEK &&
       request.mode() != v1::GET_DIRTY_LOG_MODE_SEAL) {
-    return InvalidField("INVALID_DIRTY_LOG_MODE", "mode",
-                        "mode must be PEEK or SEAL");
+    return WrongValue("INVALID_DIRTY_LOG_MODE", "mode",
+                      static_cast<int>(request.mode()), "PEEK or SEAL");
   }
   plan.mode = request.mode();
   if (request.epoch() < 0 ||
       (request.epoch() != 0 && plan.mode == v1::GET_DIRTY_LOG_MODE_PEEK)) {
-    return InvalidField("INVALID_DIRTY_LOG_MODE", "epoch",
-                        "epoch must be 0 with PEEK, and 0 or a sealed epoch "
-                        "with SEAL");
+    return WrongValue("INVALID_DIRTY_LOG_MODE", "epoch", request.epoch(),
+                      "0 with PEEK, and 0 or a sealed epoch with SEAL");
   }
   plan.epoch = static_cast<uint64_t>(request.epoch());
   switch (request.encoding()) {
@@ -119,8 +122,9 @@ absl::StatusOr<DirtyLogPlan> PlanDirtyLog(const v1::GetDirtyLogRequest& request,
       plan.encoding = request.encoding();
       break;
     default:
-      return InvalidField("INVALID_ENUM_VALUE", "encoding",
-                          "encoding must be AUTO, BITMAP or EXTENTS");
+      return WrongValue("INVALID_ENUM_VALUE", "encoding",
+                        static_cast<int>(request.encoding()),
+                        "AUTO, BITMAP or EXTENTS");
   }
   absl::StatusOr<int64_t> bytes = ToMessageBytes(request.max_message_bytes());
   if (!bytes.ok()) return bytes.status();

@@ -38,9 +38,10 @@ grpc::Status OperationsServiceImpl::ListOperations(
                                   "; it must be \"operations\", or empty")));
   }
   if (!request->filter().empty()) {
-    return ToGrpcStatus(InvalidField("INVALID_FILTER", "filter",
-                                     "filters are not supported; leave filter "
-                                     "empty"));
+    return ToGrpcStatus(InvalidField(
+        "INVALID_FILTER", "filter",
+        absl::StrCat("filter is ", Quote(request->filter()),
+                     "; filters are not supported, leave it empty")));
   }
   const absl::StatusOr<int> page_size = CheckPageSize(request->page_size());
   if (!page_size.ok()) return ToGrpcStatus(page_size.status());
@@ -109,8 +110,8 @@ grpc::Status OperationsServiceImpl::WaitOperation(
     absl::Duration timeout;
     if (!FromProto(request->timeout(), &timeout) ||
         timeout < absl::ZeroDuration()) {
-      return ToGrpcStatus(InvalidField("INVALID_REQUEST", "timeout",
-                                       "timeout must not be negative"));
+      return ToGrpcStatus(WrongValue("INVALID_REQUEST", "timeout",
+                                     Show(request->timeout()), "0 or more"));
     }
     until = absl::Now() + timeout;
   }

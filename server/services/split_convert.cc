@@ -80,8 +80,9 @@ absl::StatusOr<mmu::SplitRequest> ToSplitRequest(
       split.order = mmu::SplitOrder::kDescending;
       break;
     default:
-      return InvalidField("INVALID_ENUM_VALUE", "order",
-                          "order must be ASCENDING or DESCENDING");
+      return WrongValue("INVALID_ENUM_VALUE", "order",
+                        static_cast<int>(request.order()),
+                        "ASCENDING or DESCENDING");
   }
   absl::StatusOr<mmu::Throttle> throttle =
       ToThrottle(request.throttle(), "throttle");

@@ -40,8 +40,8 @@ absl::Status ApplyTdp(const v1::TdpMmu& tdp, const std::string& field,
       config->format = mmu::EntryFormat::kNpt;
       break;
     default:
-      return InvalidField("INVALID_ENUM_VALUE", field + ".entry_format",
-                          field + ".entry_format must be EPT or NPT");
+      return WrongValue("INVALID_ENUM_VALUE", field + ".entry_format",
+                        static_cast<int>(tdp.entry_format()), "EPT or NPT");
   }
   const absl::StatusOr<mmu::Level> level =
       ToLevel(tdp.max_page_size(), mmu::Level::k1G, field + ".max_page_size");

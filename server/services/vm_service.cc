@@ -14,6 +14,7 @@
 #include "absl/types/optional.h"
 #include "grpcpp/server_context.h"
 #include "grpcpp/support/status.h"
+#include "mmu_core/base/error.h"
 #include "mmu_core/stats/mmu_cost.h"
 #include "mmu_core/vm/vm.h"
 #include "mmu_core/vm/vm_config.h"
@@ -36,6 +37,15 @@ absl::Status CheckNoSplit(const ManagedVm& vm) {
                "a split or recovery of huge pages works on the memslots; "
                "cancel it or wait for its end"),
       "mmud.v1.Vm", vm.name());
+}
+
+// The other slot exists already: ALREADY_EXISTS, where mmu_core knows only the
+// request.
+absl::Status AgainstExisting(const absl::Status& status) {
+  const mmu::ErrorDetail detail = mmu::DetailOf(status);
+  if (detail.reason != "REGION_OVERLAP") return status;
+  return mmu::MakeError(absl::StatusCode::kAlreadyExists, detail,
+                        std::string(status.message()));
 }
 
 }  // namespace
@@ -180,7 +190,7 @@ absl::StatusOr<v1::SetMemslotResponse> VmServiceImpl::Set(
   const absl::Time start = absl::Now();
   if (absl::Status status = (*vm)->vm().SetMemslot(*config); !status.ok()) {
     state_.vms.ReleaseMemory(**vm, bytes);
-    return InField(status, "memslot.");
+    return InField(AgainstExisting(status), "memslot.");
   }
   cost.wall = absl::Now() - start;
   v1::SetMemslotResponse response;

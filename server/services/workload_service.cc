@@ -117,15 +117,15 @@ absl::StatusOr<google::longrunning::Operation> WorkloadServiceImpl::Start(
       request.vcpu_count() == 0 ? vcpus : request.vcpu_count());
   mmu::WorkloadOptions options;
   if (request.max_accesses_per_second() < 0) {
-    return InvalidField("INVALID_PATTERN", "max_accesses_per_second",
-                        "max_accesses_per_second must not be negative");
+    return WrongValue("INVALID_PATTERN", "max_accesses_per_second",
+                      request.max_accesses_per_second(), "0 or more");
   }
   options.accesses_per_second = request.max_accesses_per_second();
   if (request.has_max_duration() &&
       (!FromProto(request.max_duration(), &options.max_duration) ||
        options.max_duration <= absl::ZeroDuration())) {
-    return InvalidField("INVALID_PATTERN", "max_duration",
-                        "max_duration must be positive, or unset");
+    return WrongValue("INVALID_PATTERN", "max_duration",
+                      Show(request.max_duration()), "positive, or unset");
   }
   absl::StatusOr<WorkloadSources> sources =
       MakeSources(request, count, **vm, state_.config.trace_dir);

@@ -68,8 +68,8 @@ absl::StatusOr<mmu::PatternSpec> ToSpec(const v1::AccessPattern& pattern) {
     case v1::AccessPattern::kSequential:
       spec.kind = mmu::PatternSpec::Kind::kSequential;
       if (pattern.sequential().stride_bytes() < 0) {
-        return BadPattern("pattern.sequential.stride_bytes",
-                          "stride_bytes must not be negative");
+        return WrongValue("INVALID_PATTERN", "pattern.sequential.stride_bytes",
+                          pattern.sequential().stride_bytes(), "0 or more");
       }
       if (pattern.sequential().stride_bytes() != 0) {
         spec.stride_bytes =
@@ -93,9 +93,9 @@ absl::StatusOr<mmu::PatternSpec> ToSpec(const v1::AccessPattern& pattern) {
         spec.hot_access_fraction = hot.hot_access_fraction();
       }
       if (hot.drift_pages_per_million_accesses() < 0) {
-        return BadPattern(
-            "pattern.hot_cold.drift_pages_per_million_accesses",
-            "drift_pages_per_million_accesses must not be negative");
+        return WrongValue("INVALID_PATTERN",
+                          "pattern.hot_cold.drift_pages_per_million_accesses",
+                          hot.drift_pages_per_million_accesses(), "0 or more");
       }
       spec.drift_pages_per_million_accesses =
           static_cast<uint64_t>(hot.drift_pages_per_million_accesses());
@@ -123,7 +123,8 @@ absl::StatusOr<WorkloadSources> PatternSources(
   if (absl::Status status =
           mmu::Validate(*spec, space->size_bytes(), vcpu_count);
       !status.ok()) {
-    return BadPattern("pattern", status.message());
+    return BadPattern("pattern",
+                      absl::StrCat("pattern: ", status.message()));
   }
   WorkloadSources made;
   for (uint32_t i = 0; i < vcpu_count; ++i) {
@@ -177,8 +178,8 @@ absl::StatusOr<WorkloadSources> TraceSources(
     const ManagedVm& vm, const std::string& trace_dir) {
   const v1::TraceReplay& trace = request.trace();
   if (trace.repeat_count() < 0) {
-    return BadPattern("trace.repeat_count",
-                      "repeat_count must not be negative");
+    return WrongValue("INVALID_PATTERN", "trace.repeat_count",
+                      trace.repeat_count(), "0 or more");
   }
   mmu::TraceReplayOptions options;
   options.repeat_count = trace.repeat_count() == 0
@@ -194,8 +195,9 @@ absl::StatusOr<WorkloadSources> TraceSources(
       options.placement = mmu::PagePlacement::kScattered;
       break;
     default:
-      return InvalidField("INVALID_ENUM_VALUE", "trace.placement",
-                          "placement must be CONTIGUOUS or SCATTERED");
+      return WrongValue("INVALID_ENUM_VALUE", "trace.placement",
+                        static_cast<int>(trace.placement()),
+                        "CONTIGUOUS or SCATTERED");
   }
   absl::StatusOr<mmu::GpaSpace> space =
       SpaceOf(trace.has_extent(), trace.extent(), vm, "trace.extent");
@@ -227,7 +229,8 @@ absl::StatusOr<WorkloadSources> MakeSources(
     const v1::StartWorkloadRequest& request, uint32_t vcpu_count,
     const ManagedVm& vm, const std::string& trace_dir) {
   if (request.access_count() < 0) {
-    return BadPattern("access_count", "access_count must not be negative");
+    return WrongValue("INVALID_PATTERN", "access_count", request.access_count(),
+                      "0 or more");
   }
   switch (request.program_case()) {
     case v1::StartWorkloadRequest::kPattern:

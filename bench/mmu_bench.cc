@@ -1,0 +1,129 @@
+// Measures mmu_core against what the hardware allows; see docs/performance.md.
+
+#include <cstdio>
+#include <iterator>
+#include <regex>
+#include <string>
+#include <string_view>
+#include <utility>
+#include <vector>
+
+#include "bench/harness.h"
+#include "bench/rows.h"
+
+namespace mmu::bench {
+namespace {
+
+constexpr char kHelp[] =
+    "Measures the MMU core. Each figure stands beside its limit, measured in\n"
+    "the same run; the ratio of the two is the result.\n"
+    "\n"
+    "  --json          an array of rows for machines instead of the table\n"
+    "  --filter=REGEX  only the rows whose name contains a match\n"
+    "  --quick         small inputs, one repetition: to see that it works\n"
+    "  --list          the names of the rows\n"
+    "\n"
+    "  bazel run -c opt //bench:mmu_bench -- --filter='^seal'\n";
+
+struct Options {
+  bool json = false;
+  bool list = false;
+  bool help = false;
+  std::string filter;
+  Effort effort;
+};
+
+// False, with a message, if it is not understood.
+bool Parse(int argc, char** argv, Options* options) {
+  constexpr std::string_view kFilter = "--filter=";
+  for (int i = 1; i < argc; ++i) {
+    const std::string_view arg = argv[i];
+    if (arg == "--json") {
+      options->json = true;
+    } else if (arg == "--list") {
+      options->list = true;
+    } else if (arg == "--help") {
+      options->help = true;
+    } else if (arg == "--quick") {
+      options->effort = {.repetitions = 1, .quick = true};
+    } else if (arg.substr(0, kFilter.size()) == kFilter) {
+      options->filter = arg.substr(kFilter.size());
+    } else {
+      std::fprintf(stderr, "mmu_bench: unknown argument %s; see --help\n",
+                   argv[i]);
+      return false;
+    }
+  }
+  return true;
+}
+
+// The rows that the filter lets through; false if it is no regular expression.
+bool Select(const std::string& filter, std::vector<Benchmark>* selected) {
+  try {
+    const std::regex regex(filter);
+    for (Benchmark& row : AllRows()) {
+      if (std::regex_search(row.name, regex)) {
+        selected->push_back(std::move(row));
+      }
+    }
+    return true;
+  } catch (const std::regex_error& error) {
+    std::fprintf(stderr, "mmu_bench: --filter=%s: %s\n", filter.c_str(),
+                 error.what());
+    return false;
+  }
+}
+
+int Main(int argc, char** argv) {
+  Options options;
+  if (!Parse(argc, argv, &options)) return 2;
+  if (options.help) {
+    std::fputs(kHelp, stdout);
+    return 0;
+  }
+  std::vector<Benchmark> selected;
+  if (!Select(options.filter, &selected)) return 2;
+  if (selected.empty()) {
+    std::fprintf(stderr, "mmu_bench: no row matches --filter=%s; see --list\n",
+                 options.filter.c_str());
+    return 2;
+  }
+#ifndef NDEBUG
+  if (!options.effort.quick && !options.list) {
+    std::fputs("mmu_bench: built with debug checks; use -c opt\n", stderr);
+  }
+#endif
+  std::vector<Row> rows;
+  for (const Benchmark& benchmark : selected) {
+    if (options.list) {
+      std::printf("%s\n", benchmark.name.c_str());
+      continue;
+    }
+    Row row = benchmark.run(options.effort);
+    row.name = benchmark.name;
+    row.goal = benchmark.goal;
+    row.direction = benchmark.direction;
+    rows.push_back(std::move(row));
+  }
+  if (options.list) return 0;
+  std::fputs(
+      (options.json ? FormatJson(rows) : FormatTable(rows)).c_str(), stdout);
+  return 0;
+}
+
+}  // namespace
+
+std::vector<Benchmark> AllRows() {
+  std::vector<Benchmark> all;
+  for (std::vector<Benchmark> (*rows)() :
+       {FaultRows, TlbRows, LogRows, SplitRows, SealRows, AgeRows, MemoryRows,
+        ContentionRows}) {
+    std::vector<Benchmark> family = rows();
+    std::move(family.begin(), family.end(), std::back_inserter(all));
+  }
+  return all;
+}
+
+}  // namespace mmu::bench
+
+int main(int argc, char** argv) { return mmu::bench::Main(argc, argv); }

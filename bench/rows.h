@@ -1,0 +1,26 @@
+// The rows of mmu_bench, a function per file.
+
+#ifndef BENCH_ROWS_H_
+#define BENCH_ROWS_H_
+
+#include <vector>
+
+#include "bench/harness.h"
+
+namespace mmu::bench {
+
+std::vector<Benchmark> FaultRows();      // fault_*
+std::vector<Benchmark> TlbRows();        // tlb_hit
+std::vector<Benchmark> LogRows();        // enable_wp, clear_dirty*
+std::vector<Benchmark> SplitRows();      // split_1g
+std::vector<Benchmark> SealRows();       // seal_*
+std::vector<Benchmark> AgeRows();        // age_scan
+std::vector<Benchmark> MemoryRows();     // memory
+std::vector<Benchmark> ContentionRows(); // fault_parallel, lock_hold, ...
+
+// All of them, in the order of the report.
+std::vector<Benchmark> AllRows();
+
+}  // namespace mmu::bench
+
+#endif  // BENCH_ROWS_H_

@@ -1,0 +1,252 @@
+// The auditor must be able to fail: each test breaks one invariant of a sound
+// VM on purpose and sees that just this one is named.
+
+#include "mmu_core/vm/audit.h"
+
+#include <cstdint>
+#include <memory>
+#include <set>
+#include <string>
+
+#include "gmock/gmock.h"
+#include "gtest/gtest.h"
+#include "mmu_core/memory/memslot_set.h"
+#include "mmu_core/paging/spte.h"
+#include "mmu_core/paging/spte_slot.h"
+#include "mmu_core/paging/table_pool.h"
+#include "mmu_core/paging/tdp_cursor.h"
+#include "mmu_core/sync/mmu_lock.h"
+#include "mmu_core/sync/rcu.h"
+#include "mmu_core/testing/vm_builder.h"
+#include "mmu_core/vm/vm.h"
+#include "mmu_core/vm/vm_state.h"
+
+namespace mmu {
+namespace {
+
+using ::mmu::testing::AuditFindings;
+using ::mmu::testing::MakeVm;
+using ::mmu::testing::MaskOf;
+using ::mmu::testing::Read;
+using ::mmu::testing::SealAndList;
+using ::mmu::testing::Slot;
+using ::mmu::testing::Touch;
+using ::mmu::testing::Write;
+using ::testing::ElementsAre;
+using ::testing::HasSubstr;
+using ::testing::IsEmpty;
+
+constexpr uint64_t kMiB = uint64_t{1} << 20;
+
+// Slot 0: 4 MiB of small pages at 0, of which pages 0..7 are mapped; slot 1:
+// 4 MiB of 2 MiB pages at 8 MiB, the first one mapped.
+class AuditTest : public ::testing::Test {
+ protected:
+  AuditTest() {
+    Touch(*vm_, GfnRange::Of(Gfn(0), 8));
+    Write(*vm_, 8 * kMiB);
+  }
+  // Whatever a test broke is put right again before the VM is taken apart.
+  void TearDown() override { EXPECT_EQ(AuditFindings(*vm_), ""); }
+
+  VmState& state() { return vm_->state(); }
+  Vcpu& vcpu() { return *state().vcpus[0]; }
+
+  // "INV-n" of each finding.
+  std::set<std::string> Broken() {
+    std::set<std::string> names;
+    for (const std::string& v : vm_->Audit().violations) {
+      names.insert(v.substr(0, v.find(':')));
+    }
+    return names;
+  }
+
+  // The entry of `level` that covers `gfn`.
+  SpteSlot& Entry(Gfn gfn, Level level) {
+    RcuReadGuard rcu;
+    SpteSlot* found = nullptr;
+    for (TdpCursor c(vcpu().root()->table(), vcpu().root()->level(),
+                     GfnRange::Of(gfn, 1), level);
+         c.Valid(); c.Next()) {
+      if (c.level() == level) found = &c.slot();
+    }
+    EXPECT_NE(found, nullptr);
+    return *found;
+  }
+
+  // Puts `spte` there until the end of the scope.
+  class Patch {
+   public:
+    Patch(SpteSlot& slot, Spte spte)
+        : slot_(slot), before_(slot.Exchange(spte)) {}
+    ~Patch() { slot_.Store(before_); }
+
+   private:
+    SpteSlot& slot_;
+    const Spte before_;
+  };
+
+  const SpteFormat& format() { return state().tdp.format(); }
+
+  std::unique_ptr<Vm> vm_ =
+      MakeVm({Slot(0, 0, 4 * kMiB), Slot(1, 8 * kMiB, 4 * kMiB, Level::k2M)});
+};
+
+TEST_F(AuditTest, ASoundVmHasNoFindingsAndSaysWhatWasLookedAt) {
+  const AuditReport report = vm_->Audit();
+  EXPECT_TRUE(report.ok());
+  EXPECT_THAT(report.violations, IsEmpty());
+  EXPECT_EQ(report.leafs_checked, 9u);
+  EXPECT_EQ(report.tables_checked, 3u);  // levels 3, 2 and 1
+  EXPECT_EQ(report.tlb_entries_checked, 9u);
+}
+
+TEST_F(AuditTest, Inv1NoticesATableThatIsCountedButNotThere) {
+  state().counters.AddTables(1);
+  EXPECT_THAT(Broken(), ElementsAre("INV-1"));
+  state().counters.AddTables(-1);
+}
+
+TEST_F(AuditTest, Inv1NoticesATableWhoseDescriptorIsWrong) {
+  ShadowPage& page =
+      *TablePool::DescriptorOf(TableOf(Entry(Gfn(0), Level::k2M).Load()));
+  SpteSlot* const parent = page.parent;
+  page.parent = nullptr;
+  EXPECT_THAT(Broken(), ElementsAre("INV-1"));
+  page.parent = parent;
+}
+
+TEST_F(AuditTest, Inv2NoticesEachPageCountThatIsOff) {
+  for (const Level level : {Level::k4K, Level::k2M, Level::k1G}) {
+    state().counters.AddLeafs(level, 1);
+    EXPECT_THAT(Broken(), ElementsAre("INV-2"));
+    EXPECT_THAT(AuditFindings(*vm_),
+                HasSubstr(std::string(PageSizeName(level))));
+    state().counters.AddLeafs(level, -1);
+  }
+}
+
+TEST_F(AuditTest, Inv3NoticesAFrozenEntryThatCanBeReached) {
+  Patch patch(Entry(Gfn(100), Level::k4K), Spte::Frozen());
+  EXPECT_THAT(Broken(), ElementsAre("INV-3"));
+}
+
+TEST_F(AuditTest, Inv3NoticesWritableWithoutMmuWritable) {
+  SpteSlot& slot = Entry(Gfn(3), Level::k4K);
+  Patch patch(slot, format().WithWrite(format().WithoutMmuWrite(slot.Load())));
+  EXPECT_THAT(Broken(), ElementsAre("INV-3"));
+}
+
+TEST_F(AuditTest, Inv4NoticesAWrongFrame) {
+  SpteSlot& slot = Entry(Gfn(3), Level::k4K);
+  vcpu().tlb().FlushAll();
+  Patch patch(slot, Spte(slot.Load().bits() + kPageSize));
+  EXPECT_THAT(Broken(), ElementsAre("INV-4"));
+}
+
+TEST_F(AuditTest, Inv4NoticesALeafOutsideAllSlots) {
+  Patch patch(Entry(Gfn(2048 - 512), Level::k2M),  // at 6 MiB
+              format().MakeLeaf({.level = Level::k2M, .pfn = Pfn(1 << 18)}));
+  state().counters.AddLeafs(Level::k2M, 1);
+  EXPECT_THAT(Broken(), ElementsAre("INV-4"));
+  state().counters.AddLeafs(Level::k2M, -1);
+}
+
+TEST_F(AuditTest, Inv4NoticesAPageLargerThanItsHostAllows) {
+  Pfn pfn;
+  {
+    RcuReadGuard rcu;
+    pfn = state().slots.Active(0).FindById(0)->PfnOf(Gfn(512));
+  }
+  Patch patch(Entry(Gfn(512), Level::k2M),
+              format().MakeLeaf({.level = Level::k2M, .pfn = pfn}));
+  state().counters.AddLeafs(Level::k2M, 1);
+  EXPECT_THAT(Broken(), ElementsAre("INV-4"));
+  EXPECT_THAT(AuditFindings(*vm_), HasSubstr("forbids"));
+  state().counters.AddLeafs(Level::k2M, -1);
+}
+
+TEST_F(AuditTest, Inv4NoticesAReadOnlySlotThatCanBeWritten) {
+  MemslotConfig readonly = Slot(2, 16 * kMiB, kMiB);
+  readonly.mode = MemslotConfig::Mode::kReadOnly;
+  ASSERT_TRUE(vm_->SetMemslot(readonly).ok());
+  Read(*vm_, 16 * kMiB);
+  SpteSlot& slot = Entry(Gfn(4096), Level::k4K);
+  Patch patch(slot,
+              format().MakeLeaf({.pfn = slot.Load().pfn(), .write = true}));
+  EXPECT_THAT(Broken(), ElementsAre("INV-4"));
+}
+
+TEST_F(AuditTest, Inv5NoticesAWritablePageThatIsNotInTheLog) {
+  ASSERT_TRUE(vm_->StartDirtyLog({}, nullptr).ok());
+  Write(*vm_, 3 * kPageSize);
+  uint64_t epoch = 0;
+  ASSERT_THAT(SealAndList(*vm_, 0, &epoch), ElementsAre(3));
+  EXPECT_EQ(AuditFindings(*vm_), "") << "sealed is dirty";
+  ASSERT_TRUE(
+      vm_->ClearDirtyLog(0, epoch, 0, 64, MaskOf(64, {3}), nullptr).ok());
+  SpteSlot& slot = Entry(Gfn(3), Level::k4K);
+  Patch patch(slot, format().WithWrite(slot.Load()));
+  EXPECT_THAT(Broken(), ElementsAre("INV-5"));
+}
+
+TEST_F(AuditTest, Inv5NoticesAWritableHugePageWithACleanPageInIt) {
+  ASSERT_TRUE(vm_->StartDirtyLog({}, nullptr).ok());
+  SpteSlot& slot = Entry(Gfn(2048), Level::k2M);
+  Patch patch(slot, format().WithWrite(slot.Load()));
+  EXPECT_THAT(Broken(), ElementsAre("INV-5"));
+}
+
+TEST_F(AuditTest, Inv6NoticesARightThatTheTablesDoNotGive) {
+  SpteSlot& slot = Entry(Gfn(3), Level::k4K);
+  {
+    Patch patch(slot, format().WithoutWrite(slot.Load()));
+    EXPECT_THAT(Broken(), ElementsAre("INV-6"));
+    // Not if the vCPU drops it before its next access.
+    state().tlb.Flush(FlushScope::kVm, FlushReason::kWriteProtect, nullptr);
+    EXPECT_THAT(Broken(), IsEmpty());
+  }
+  Read(*vm_, 0);
+}
+
+TEST_F(AuditTest, Inv6NoticesATranslationThatNothingMaps) {
+  {
+    Patch patch(Entry(Gfn(3), Level::k4K), Spte::Initial());
+    state().counters.AddLeafs(Level::k4K, -1);
+    EXPECT_THAT(Broken(), ElementsAre("INV-6"));
+  }
+  state().counters.AddLeafs(Level::k4K, 1);
+}
+
+TEST_F(AuditTest, Inv6NoticesATranslationToAnotherFrame) {
+  TlbEntry entry = *vcpu().tlb().Lookup(Gfn(3));
+  entry.pfn += 1;
+  vcpu().tlb().Insert(entry);
+  EXPECT_THAT(Broken(), ElementsAre("INV-6"));
+  vcpu().tlb().FlushAll();
+}
+
+TEST_F(AuditTest, Inv7NoticesAnInvalidRootThatStillMaps) {
+  {
+    MmuWriteLocked lock(state().mmu_lock, LockOp::kZap);
+    const_cast<RootList&>(state().tdp.roots()).InvalidateAll();
+  }
+  EXPECT_THAT(Broken(), ElementsAre("INV-7"));
+  // A whole zap empties it.
+  MutexLock slots(state().slots.slots_lock);
+  state().tdp.FastZapAll(nullptr);
+}
+
+TEST_F(AuditTest, AThousandFindingsAreCutShort) {
+  Touch(*vm_, GfnRange::Of(Gfn(0), 512));
+  for (int i = 0; i < 512; ++i) {
+    SpteSlot& slot = Entry(Gfn(i), Level::k4K);
+    slot.Store(format().WithWrite(format().WithoutMmuWrite(slot.Load())));
+  }
+  EXPECT_EQ(vm_->Audit().violations.size(), 64u);
+  MutexLock slots(state().slots.slots_lock);
+  state().tdp.FastZapAll(nullptr);
+}
+
+}  // namespace
+}  // namespace mmu

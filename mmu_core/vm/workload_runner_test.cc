@@ -1,0 +1,274 @@
+#include "mmu_core/vm/workload_runner.h"
+
+#include <atomic>
+#include <cstdint>
+#include <memory>
+#include <thread>
+#include <utility>
+#include <vector>
+
+#include "absl/status/status.h"
+#include "absl/time/clock.h"
+#include "absl/time/time.h"
+#include "gmock/gmock.h"
+#include "gtest/gtest.h"
+#include "mmu_core/base/error.h"
+#include "mmu_core/guest/access_source.h"
+#include "mmu_core/guest/stamp.h"
+#include "mmu_core/testing/vm_builder.h"
+#include "mmu_core/vm/vm.h"
+#include "mmu_core/vm/workload.h"
+
+namespace mmu {
+namespace {
+
+using ::mmu::testing::AuditFindings;
+using ::mmu::testing::MakeVm;
+using ::mmu::testing::Slot;
+
+constexpr uint64_t kMiB = uint64_t{1} << 20;
+constexpr absl::Duration kLong = absl::Seconds(60);
+
+using State = WorkloadProgress::State;
+
+// Writes to the first word of page `vcpu`, `count` times or for ever, then
+// ends with `end`.
+class Writer : public AccessSource {
+ public:
+  Writer(uint64_t vcpu, uint64_t count, absl::Status end = absl::OkStatus())
+      : gpa_(vcpu * kPageSize), left_(count), end_(std::move(end)) {}
+  bool Next(GuestAccess* access) override {
+    if (left_ == 0) return false;
+    --left_;
+    *access = {gpa_, 8, AccessKind::kWrite};
+    return true;
+  }
+  absl::Status status() const override { return end_; }
+
+ private:
+  const uint64_t gpa_;
+  uint64_t left_;
+  const absl::Status end_;
+};
+
+constexpr uint64_t kForEver = ~uint64_t{0};
+
+WorkloadOptions Writers(int vcpus, uint64_t count = kForEver) {
+  WorkloadOptions options;
+  for (int i = 0; i < vcpus; ++i) {
+    options.sources.push_back(std::make_unique<Writer>(i, count));
+  }
+  return options;
+}
+
+std::unique_ptr<Vm> SmallVm(int vcpus = 2) {
+  return MakeVm({Slot(0, 0, kMiB)}, vcpus);
+}
+
+uint64_t StampAt(const Vm& vm, uint64_t gpa) {
+  uint64_t word = 0;
+  EXPECT_TRUE(
+      vm.ReadMemory(Gpa(gpa),
+                    absl::MakeSpan(reinterpret_cast<std::byte*>(&word), 8))
+          .ok());
+  return word;
+}
+
+uint64_t Accesses(const Vm& vm) { return vm.Workload()->stats.accesses; }
+
+void WaitForAccesses(const Vm& vm, uint64_t n) {
+  while (Accesses(vm) < n) std::this_thread::yield();
+}
+
+TEST(WorkloadRunnerTest, EachVcpuRunsItsSourceToItsEnd) {
+  auto vm = SmallVm();
+  ASSERT_TRUE(vm->StartWorkload(Writers(2, 1000)).ok());
+  ASSERT_TRUE(vm->WaitWorkload(kLong));
+  const auto progress = vm->Workload();
+  ASSERT_TRUE(progress.ok());
+  EXPECT_EQ(progress->state, State::kDone);
+  EXPECT_EQ(progress->stats.accesses, 2000u);
+  EXPECT_EQ(progress->stats.writes, 2000u);
+  EXPECT_TRUE(progress->error.ok());
+  // The last write of each vCPU is what its page holds.
+  EXPECT_EQ(StampAt(*vm, 0), MakeStamp(0, 1000));
+  EXPECT_EQ(StampAt(*vm, kPageSize), MakeStamp(1, 1000));
+  EXPECT_EQ(AuditFindings(*vm), "");
+}
+
+TEST(WorkloadRunnerTest, NoAccessIsUnderWayWhilePaused) {
+  auto vm = SmallVm();
+  ASSERT_TRUE(vm->StartWorkload(Writers(2)).ok());
+  for (int round = 0; round < 20; ++round) {
+    WaitForAccesses(*vm, Accesses(*vm) + 100);
+    vm->PauseVcpus();
+    EXPECT_TRUE(vm->vcpus_paused());
+    EXPECT_TRUE(vm->Workload()->paused);
+    const uint64_t stamps[] = {StampAt(*vm, 0), StampAt(*vm, kPageSize)};
+    const uint64_t accesses = Accesses(*vm);
+    // Time for a vCPU that was not stopped to give itself away.
+    for (int i = 0; i < 100; ++i) std::this_thread::yield();
+    EXPECT_EQ(StampAt(*vm, 0), stamps[0]);
+    EXPECT_EQ(StampAt(*vm, kPageSize), stamps[1]);
+    EXPECT_EQ(Accesses(*vm), accesses);
+    vm->ResumeVcpus();
+    EXPECT_FALSE(vm->vcpus_paused());
+  }
+  vm->StopWorkload();
+  EXPECT_EQ(vm->Workload()->state, State::kStopped);
+}
+
+TEST(WorkloadRunnerTest, AnAuditDoesNotUndoAPause) {
+  auto vm = SmallVm();
+  ASSERT_TRUE(vm->StartWorkload(Writers(2)).ok());
+  WaitForAccesses(*vm, 100);
+  EXPECT_EQ(AuditFindings(*vm), "");
+  vm->PauseVcpus();
+  EXPECT_EQ(AuditFindings(*vm), "");
+  EXPECT_TRUE(vm->vcpus_paused());
+  const uint64_t accesses = Accesses(*vm);
+  for (int i = 0; i < 100; ++i) std::this_thread::yield();
+  EXPECT_EQ(Accesses(*vm), accesses);
+  vm->ResumeVcpus();
+  WaitForAccesses(*vm, accesses + 100);
+}
+
+TEST(WorkloadRunnerTest, AWorkloadStartedWhilePausedWaits) {
+  auto vm = SmallVm();
+  vm->PauseVcpus();
+  ASSERT_TRUE(vm->StartWorkload(Writers(2, 10)).ok());
+  EXPECT_FALSE(vm->WaitWorkload(absl::Milliseconds(5)));
+  EXPECT_EQ(Accesses(*vm), 0u);
+  vm->ResumeVcpus();
+  EXPECT_TRUE(vm->WaitWorkload(kLong));
+  EXPECT_EQ(Accesses(*vm), 20u);
+}
+
+TEST(WorkloadRunnerTest, APausedWorkloadCanBeStopped) {
+  auto vm = SmallVm();
+  ASSERT_TRUE(vm->StartWorkload(Writers(2)).ok());
+  vm->PauseVcpus();
+  vm->StopWorkload();
+  EXPECT_EQ(vm->Workload()->state, State::kStopped);
+  EXPECT_TRUE(vm->WaitWorkload(absl::ZeroDuration()));
+}
+
+TEST(WorkloadRunnerTest, AVmMayDieWithItsWorkloadRunningOrPaused) {
+  auto running = SmallVm();
+  ASSERT_TRUE(running->StartWorkload(Writers(2)).ok());
+  running.reset();
+  auto paused = SmallVm();
+  ASSERT_TRUE(paused->StartWorkload(Writers(2)).ok());
+  paused->PauseVcpus();
+  paused.reset();
+}
+
+TEST(WorkloadRunnerTest, ASourceThatFailsEndsTheWorkloadOfAllVcpus) {
+  auto vm = SmallVm();
+  WorkloadOptions options = Writers(1);
+  options.sources.push_back(
+      std::make_unique<Writer>(1, 50, absl::DataLossError("bad block")));
+  ASSERT_TRUE(vm->StartWorkload(std::move(options)).ok());
+  ASSERT_TRUE(vm->WaitWorkload(kLong));
+  const auto progress = vm->Workload();
+  ASSERT_TRUE(progress.ok());
+  EXPECT_EQ(progress->state, State::kFailed);
+  EXPECT_EQ(progress->error, absl::DataLossError("bad block"));
+  // The next one starts with a clean slate.
+  ASSERT_TRUE(vm->StartWorkload(Writers(2, 10)).ok());
+  ASSERT_TRUE(vm->WaitWorkload(kLong));
+  EXPECT_EQ(vm->Workload()->state, State::kDone);
+  EXPECT_TRUE(vm->Workload()->error.ok());
+  EXPECT_EQ(Accesses(*vm), 20u);
+}
+
+TEST(WorkloadRunnerTest, ARateLimitHolds) {
+  auto vm = SmallVm(1);
+  WorkloadOptions options = Writers(1);
+  options.accesses_per_second = 1000;
+  options.max_duration = absl::Milliseconds(100);
+  ASSERT_TRUE(vm->StartWorkload(std::move(options)).ok());
+  ASSERT_TRUE(vm->WaitWorkload(kLong));
+  const auto progress = vm->Workload();
+  EXPECT_EQ(progress->state, State::kDone);
+  EXPECT_GE(progress->running, absl::Milliseconds(100));
+  // The burst of 10 ms and one batch of 10 come on top.
+  const double seconds = absl::ToDoubleSeconds(progress->running);
+  EXPECT_LE(progress->stats.accesses, 1000 * (seconds + 0.01) + 10);
+  EXPECT_GT(progress->stats.accesses, 0u);
+}
+
+TEST(WorkloadRunnerTest, ATimeLimitEndsALimitedWorkloadInTheMiddleOfItsWait) {
+  auto vm = SmallVm(1);
+  WorkloadOptions options = Writers(1);
+  options.accesses_per_second = 1;
+  options.max_duration = absl::Milliseconds(20);
+  const absl::Time begin = absl::Now();
+  ASSERT_TRUE(vm->StartWorkload(std::move(options)).ok());
+  ASSERT_TRUE(vm->WaitWorkload(kLong));
+  EXPECT_LT(absl::Now() - begin, absl::Milliseconds(900));
+  EXPECT_EQ(vm->Workload()->state, State::kDone);
+}
+
+TEST(WorkloadRunnerTest, ASlowWorkloadIsStoppedAndPausedAtOnce) {
+  auto vm = SmallVm(1);
+  WorkloadOptions options = Writers(1);
+  options.accesses_per_second = 1;
+  ASSERT_TRUE(vm->StartWorkload(std::move(options)).ok());
+  const absl::Time begin = absl::Now();
+  vm->PauseVcpus();
+  vm->ResumeVcpus();
+  vm->StopWorkload();
+  EXPECT_LT(absl::Now() - begin, absl::Milliseconds(900));
+}
+
+TEST(WorkloadRunnerTest, BadStartsAreRefusedAndTheRunningOneGoesOn) {
+  auto vm = SmallVm();
+  EXPECT_EQ(DetailOf(vm->Workload().status()).reason, "WORKLOAD_NOT_RUNNING");
+  vm->StopWorkload();  // nothing runs: fine
+  EXPECT_TRUE(vm->WaitWorkload(absl::ZeroDuration()));
+
+  absl::Status status = vm->StartWorkload({});
+  EXPECT_EQ(status.code(), absl::StatusCode::kInvalidArgument);
+  EXPECT_EQ(DetailOf(status).reason, "INVALID_VCPU_COUNT");
+  EXPECT_EQ(DetailOf(status).field, "vcpu_count");
+  EXPECT_EQ(DetailOf(vm->StartWorkload(Writers(3))).reason,
+            "INVALID_VCPU_COUNT");
+  WorkloadOptions negative = Writers(1);
+  negative.accesses_per_second = -1;
+  EXPECT_EQ(DetailOf(vm->StartWorkload(std::move(negative))).field,
+            "accesses_per_second");
+  EXPECT_FALSE(vm->Workload().ok());
+
+  ASSERT_TRUE(vm->StartWorkload(Writers(1)).ok());
+  status = vm->StartWorkload(Writers(1));
+  EXPECT_EQ(status.code(), absl::StatusCode::kFailedPrecondition);
+  EXPECT_EQ(DetailOf(status).reason, "WORKLOAD_RUNNING");
+  WaitForAccesses(*vm, 100);
+  vm->StopWorkload();
+}
+
+TEST(WorkloadRunnerTest, PausesAndStopsFromManyThreadsDoNotHang) {
+  auto vm = SmallVm();
+  std::atomic<bool> stop{false};
+  std::vector<std::thread> threads;
+  for (int i = 0; i < 2; ++i) {
+    threads.emplace_back([&] {
+      while (!stop.load()) {
+        vm->PauseVcpus();
+        vm->ResumeVcpus();
+        EXPECT_EQ(AuditFindings(*vm), "");
+      }
+    });
+  }
+  for (int i = 0; i < 30; ++i) {
+    ASSERT_TRUE(vm->StartWorkload(Writers(2, 2000)).ok());
+    if (i % 2 == 0) vm->StopWorkload();
+    ASSERT_TRUE(vm->WaitWorkload(kLong));
+  }
+  stop.store(true);
+  for (std::thread& thread : threads) thread.join();
+}
+
+}  // namespace
+}  // namespace mmu
