@@ -271,15 +271,15 @@ TEST(SplitJobTest, ALockHoldThatIsOverAtOnceStillComesToTheEnd) {
   }
 }
 
-TEST(SplitJobTest, TheLockIsHeldForLittleMoreThanAsked) {
+TEST(SplitJobTest, TheLockIsLetGoAsOftenAsAsked) {
   auto vm = HugeVm(256);
   SplitRequest request;
   request.throttle.chunk_bytes = 256 * kMiB;
+  request.throttle.max_lock_hold = absl::Microseconds(5);
   const SplitProgress progress = RunSplit(*vm, request);
-  EXPECT_GT(progress.cost.max_lock_hold, absl::ZeroDuration());
   EXPECT_GT(vm->Metrics().split_chunk.count, 1u);
-  // Far above the 200 us promised, because a test's thread may be descheduled;
-  // far below what splitting all of it in one go would take.
+  EXPECT_GT(progress.cost.max_lock_hold, absl::ZeroDuration());
+  // No bound in time: a test's thread may be descheduled with the lock held.
   EXPECT_LT(progress.cost.max_lock_hold, progress.cost.wall);
 }
 
