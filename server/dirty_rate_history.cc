@@ -40,8 +40,8 @@ absl::StatusOr<DirtyRateResult> DirtyRateHistory::Rate(
         ApiError(absl::StatusCode::kUnavailable, "INSUFFICIENT_HISTORY",
                  absl::StrCat("there is not yet a history of ",
                               absl::FormatDuration(window), "; try again in ",
-                              absl::FormatDuration(absl::Ceil(
-                                  missing, absl::Milliseconds(1))))),
+                              absl::FormatDuration(
+                                  absl::Ceil(missing, absl::Milliseconds(1))))),
         missing);
   }
   const DirtySample& from = *(after - 1);

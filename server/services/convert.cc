@@ -69,8 +69,8 @@ google::protobuf::Timestamp ToProto(absl::Time time) {
 std::string Show(const google::protobuf::Duration& proto) {
   absl::Duration duration;
   if (FromProto(proto, &duration)) return absl::FormatDuration(duration);
-  return absl::StrCat("{seconds: ", proto.seconds(),
-                      ", nanos: ", proto.nanos(), "}");
+  return absl::StrCat("{seconds: ", proto.seconds(), ", nanos: ", proto.nanos(),
+                      "}");
 }
 
 bool FromProto(const google::protobuf::Duration& proto, absl::Duration* out) {

@@ -143,11 +143,11 @@ absl::StatusOr<std::vector<uint64_t>> FromExtents(
         ToRange(request.extents().extents(i), field);
     if (!range.ok()) return range.status();
     if (!all.Contains(*range)) {
-      return InvalidField("INVALID_BITMAP", field,
-                          absl::StrCat(field, " is ", range->bytes(),
-                                       " bytes from ",
-                                       mmu::ToGpa(range->start).value(),
-                                       "; it is not within the range"));
+      return InvalidField(
+          "INVALID_BITMAP", field,
+          absl::StrCat(field, " is ", range->bytes(), " bytes from ",
+                       mmu::ToGpa(range->start).value(),
+                       "; it is not within the range"));
     }
     if (range->start < after) {
       return InvalidField("INVALID_RANGE", field,

@@ -94,11 +94,11 @@ absl::StatusOr<ClearRange> ToClearRange(const v1::ClearDirtyLogRequest& request,
   const int64_t start = request.start_gpa_bytes();
   const int64_t size = request.size_bytes();
   if (start < 0 || size < 0) {
-    return BadClear(kInvalid, start < 0 ? "INVALID_RANGE" : "INVALID_SIZE",
-                    start < 0 ? "start_gpa_bytes" : "size_bytes",
-                    absl::StrCat("start_gpa_bytes is ", start,
-                                 " and size_bytes is ", size,
-                                 "; neither must be negative"));
+    return BadClear(
+        kInvalid, start < 0 ? "INVALID_RANGE" : "INVALID_SIZE",
+        start < 0 ? "start_gpa_bytes" : "size_bytes",
+        absl::StrCat("start_gpa_bytes is ", start, " and size_bytes is ", size,
+                     "; neither must be negative"));
   }
   const uint64_t slot_start = slot.gpa.value();
   const auto from = static_cast<uint64_t>(start);
@@ -115,14 +115,13 @@ absl::StatusOr<ClearRange> ToClearRange(const v1::ClearDirtyLogRequest& request,
   const uint64_t offset = from - slot_start;
   if (offset % kUnit != 0 ||
       (bytes % kUnit != 0 && offset + bytes != slot.size_bytes)) {
-    return BadClear(kInvalid, "UNALIGNED_CLEAR",
-                    offset % kUnit != 0 ? "start_gpa_bytes" : "size_bytes",
-                    absl::StrCat(
-                        "start_gpa_bytes is ", from, " and size_bytes is ",
-                        bytes,
-                        "; the range must begin on a multiple of 64 pages from "
-                        "the slot's start, and end on one or at the slot's "
-                        "end"));
+    return BadClear(
+        kInvalid, "UNALIGNED_CLEAR",
+        offset % kUnit != 0 ? "start_gpa_bytes" : "size_bytes",
+        absl::StrCat("start_gpa_bytes is ", from, " and size_bytes is ", bytes,
+                     "; the range must begin on a multiple of 64 pages from "
+                     "the slot's start, and end on one or at the slot's "
+                     "end"));
   }
   return ClearRange{offset >> mmu::kPageShift, bytes >> mmu::kPageShift};
 }
@@ -327,9 +326,9 @@ grpc::Status DirtyLogServiceImpl::GetDirtyRate(
     absl::Duration window;
     if (!FromProto(request->windows(i), &window) ||
         window < absl::Milliseconds(100) || window > absl::Minutes(10)) {
-      return ToGrpcStatus(WrongValue(
-          "INVALID_WINDOW", absl::StrCat("windows[", i, "]"),
-          Show(request->windows(i)), "from 100 ms to 10 min"));
+      return ToGrpcStatus(
+          WrongValue("INVALID_WINDOW", absl::StrCat("windows[", i, "]"),
+                     Show(request->windows(i)), "from 100 ms to 10 min"));
     }
     windows.push_back(window);
   }

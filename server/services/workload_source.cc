@@ -123,8 +123,7 @@ absl::StatusOr<WorkloadSources> PatternSources(
   if (absl::Status status =
           mmu::Validate(*spec, space->size_bytes(), vcpu_count);
       !status.ok()) {
-    return BadPattern("pattern",
-                      absl::StrCat("pattern: ", status.message()));
+    return BadPattern("pattern", absl::StrCat("pattern: ", status.message()));
   }
   WorkloadSources made;
   for (uint32_t i = 0; i < vcpu_count; ++i) {

@@ -97,16 +97,14 @@ Daemon::Daemon(std::shared_ptr<ScratchDirectory> directory,
                                    "--trace-dir=" + TracesDirectory(),
                                    "--enable-debug-service"};
   line.insert(line.end(), flags.begin(), flags.end());
-  process_ =
-      std::make_unique<ChildProcess>(line, directory_->File("mmud"));
+  process_ = std::make_unique<ChildProcess>(line, directory_->File("mmud"));
   // The port file is written once the daemon serves.
   const bool serves = Eventually(
       [&] { return !ReadFile(ports).empty() || !process_->running(); });
   metrics_port_ = PortIn(ReadFile(ports), "metrics");
   grpc_port_ = PortIn(ReadFile(ports), "grpc");
   if (!serves || metrics_port_ == 0) {
-    std::fprintf(stderr, "mmud does not serve:\n%s\n",
-                 process_->Err().c_str());
+    std::fprintf(stderr, "mmud does not serve:\n%s\n", process_->Err().c_str());
     std::abort();
   }
   client_ = std::make_unique<TestClient>(address_);

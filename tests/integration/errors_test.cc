@@ -155,8 +155,7 @@ const std::vector<Case>& Cases() {
        "vm_id: 'other' vm { tdp { page_table_levels: 3 } }",
        "vm.tdp.page_table_levels", "is 3"},
       {"INVALID_PATTERN", kInvalid, "mmud.v1.WorkloadService/StartWorkload",
-       "vm: '$0' pattern { uniform {} write_fraction: 1.5 }", "pattern",
-       "1.5"},
+       "vm: '$0' pattern { uniform {} write_fraction: 1.5 }", "pattern", "1.5"},
       {"INVALID_PATTERN", kInvalid, "mmud.v1.WorkloadService/StartWorkload",
        "vm: '$0' pattern { uniform {} } access_count: -2", "access_count",
        "-2"},
@@ -186,17 +185,14 @@ const std::vector<Case>& Cases() {
        "vm: '$0' epoch: 1 start_gpa_bytes: 4096 size_bytes: 262144 "
        "extents {}",
        "start_gpa_bytes", "4096", SealOnce},
-      {"INVALID_RESUME_OFFSET", kInvalid,
-       "mmud.v1.DirtyLogService/GetDirtyLog",
+      {"INVALID_RESUME_OFFSET", kInvalid, "mmud.v1.DirtyLogService/GetDirtyLog",
        "vm: '$0' mode: GET_DIRTY_LOG_MODE_SEAL start_gpa_bytes: 262144",
        "start_gpa_bytes", "262144", Log},
-      {"INVALID_RESUME_OFFSET", kInvalid,
-       "mmud.v1.DirtyLogService/GetDirtyLog",
+      {"INVALID_RESUME_OFFSET", kInvalid, "mmud.v1.DirtyLogService/GetDirtyLog",
        "vm: '$0' mode: GET_DIRTY_LOG_MODE_SEAL epoch: 1 "
        "start_gpa_bytes: 12288",
        "start_gpa_bytes", "12288", SealOnce},
-      {"INVALID_MESSAGE_SIZE", kInvalid,
-       "mmud.v1.GuestMemoryService/ReadPages",
+      {"INVALID_MESSAGE_SIZE", kInvalid, "mmud.v1.GuestMemoryService/ReadPages",
        "vm: '$0' extents { size_bytes: 4096 } max_message_bytes: 100",
        "max_message_bytes", "100"},
       {"INVALID_WINDOW", kInvalid, "mmud.v1.DirtyLogService/GetDirtyRate",
@@ -243,8 +239,8 @@ const std::vector<Case>& Cases() {
        "mmud.v1.SplitService/RecoverHugePages", "vm: '$0'", "", "memslots/0",
        Log},
       {"REQUEST_ID_REUSED", kExists, "mmud.v1.WorkloadService/ResumeVcpus",
-       "vm: '$0' request_id: '3f0d7c52-7f41-4b7e-8d35-6a0c9d1e2f3b'",
-       "", kUuid, UseRequestId},
+       "vm: '$0' request_id: '3f0d7c52-7f41-4b7e-8d35-6a0c9d1e2f3b'", "", kUuid,
+       UseRequestId},
       {"OPERATION_RUNNING", kPrecondition, "mmud.v1.VmService/DeleteVm",
        "name: '$0'", "", "\"vms/case\"", RunWorkload},
       {"OPERATION_RUNNING", kPrecondition,
@@ -307,8 +303,7 @@ class ErrorsTest : public ::testing::Test {
     // Anonymous memory is not committed: only a limit makes it run out.
     const std::string out = traces_.File("prlimit");
     const ProgramResult limited = RunProgram(
-        {"/usr/bin/prlimit",
-         absl::StrCat("--pid=", daemon_->process().pid()),
+        {"/usr/bin/prlimit", absl::StrCat("--pid=", daemon_->process().pid()),
          absl::StrCat("--as=", int64_t{1} << 41)},
         out);
     EXPECT_EQ(limited.exit_code, 0) << limited.err;
@@ -324,8 +319,7 @@ class ErrorsTest : public ::testing::Test {
     auto guest = std::make_unique<Guest>(
         client(), "case",
         std::vector<v1::Memslot>{
-            MakeSlot(8 * kMiB, v1::MEMORY_BACKING_ANONYMOUS,
-                     v1::PAGE_SIZE_2M),
+            MakeSlot(8 * kMiB, v1::MEMORY_BACKING_ANONYMOUS, v1::PAGE_SIZE_2M),
             empty},
         2);
     guest->ReadWords(8 * kMiB, 2 * kMiB);
@@ -334,9 +328,9 @@ class ErrorsTest : public ::testing::Test {
 
   // Ends what works and deletes all VMs.
   void CleanUp() const {
-    const auto operations = client().Must(
-        &google::longrunning::Operations::Stub::ListOperations,
-        google::longrunning::ListOperationsRequest());
+    const auto operations =
+        client().Must(&google::longrunning::Operations::Stub::ListOperations,
+                      google::longrunning::ListOperationsRequest());
     for (const auto& operation : operations.operations()) {
       if (operation.done()) continue;
       google::longrunning::CancelOperationRequest cancel;
@@ -389,8 +383,8 @@ TEST_F(ErrorsTest, EveryReasonComesWithItsCodeFieldAndValue) {
     const std::string before = guest->Get().etag();
     const std::string text =
         absl::Substitute(wrong.request, guest->name(), operation);
-    SCOPED_TRACE(absl::StrCat(wrong.reason, ": ", wrong.method, " {", text,
-                              "}"));
+    SCOPED_TRACE(
+        absl::StrCat(wrong.reason, ": ", wrong.method, " {", text, "}"));
     const RawResult result = client().CallText(wrong.method, text);
     SCOPED_TRACE(result.status.error_message());
     const ErrorFacts facts = FactsOf(result.status);
@@ -445,9 +439,8 @@ TEST_F(ErrorsTest, EveryReasonComesWithItsCodeFieldAndValue) {
                             "seconds: 10 } }")
                   .status;
   });
-  EXPECT_TRUE(Eventually([&] {
-    return slow.Get().mapped_pages().pages_4k_count() > 0;
-  }));
+  EXPECT_TRUE(Eventually(
+      [&] { return slow.Get().mapped_pages().pages_4k_count() > 0; }));
   EXPECT_EQ(other.Terminate(), 0);
   caller.join();
   EXPECT_EQ(drained.error_code(), grpc::StatusCode::UNAVAILABLE);

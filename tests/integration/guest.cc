@@ -157,10 +157,9 @@ Harvest Guest::Read(const v1::GetDirtyLogRequest& request,
       harvest.resume_gpa_bytes = chunk.gpa_bytes() + chunk.size_bytes();
       AddPages(chunk, &harvest.pages);
     } else {
-      harvest.complete =
-          response.trailer().chunk_count() == harvest.chunks &&
-          response.trailer().dirty_page_count() ==
-              static_cast<int64_t>(harvest.pages.size());
+      harvest.complete = response.trailer().chunk_count() == harvest.chunks &&
+                         response.trailer().dirty_page_count() ==
+                             static_cast<int64_t>(harvest.pages.size());
     }
     if (!more()) context.TryCancel();
   }

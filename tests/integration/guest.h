@@ -71,8 +71,9 @@ class Guest {
   // Seals and reads it all.
   Harvest Seal() const;
   // Any stream. `more` is asked after each message: false breaks the stream.
-  Harvest Read(const v1::GetDirtyLogRequest& request,
-               const std::function<bool()>& more = [] { return true; }) const;
+  Harvest Read(
+      const v1::GetDirtyLogRequest& request,
+      const std::function<bool()>& more = [] { return true; }) const;
   Result<v1::ClearDirtyLogResponse> Clear(int64_t epoch,
                                           const PageSet& pages) const;
   // Copies pages into `copy`, which stands for memory from address 0 on.

@@ -107,9 +107,9 @@ TEST(HarvestTest, ClientKilledInMidStreamLosesNothing) {
   Daemon daemon;
   const Guest guest = StripedGuest(daemon);
   {
-    ChildProcess client({"tests/integration/stuck_harvester",
-                         daemon.address(), guest.name()},
-                        daemon.directory().File("harvester"));
+    ChildProcess client(
+        {"tests/integration/stuck_harvester", daemon.address(), guest.name()},
+        daemon.directory().File("harvester"));
     ASSERT_TRUE(Eventually([&] { return client.Out() == "reading\n"; }));
     client.Signal(SIGKILL);
     EXPECT_EQ(client.Wait(absl::Seconds(10)), -SIGKILL);
@@ -223,8 +223,8 @@ TEST(HarvestTest, LogThatNobodyHarvestsStopsItself) {
   v1::StartDirtyLogRequest request;
   request.set_vm(guest.name());
   request.mutable_ttl()->set_seconds(1);
-  const auto started = daemon.client().Must(
-      &v1::DirtyLogService::Stub::StartDirtyLog, request);
+  const auto started =
+      daemon.client().Must(&v1::DirtyLogService::Stub::StartDirtyLog, request);
   EXPECT_EQ(started.dirty_log().ttl().seconds(), 1);
   EXPECT_TRUE(Eventually([&] {
     return guest.Get().memslots(0).dirty_log().state() ==

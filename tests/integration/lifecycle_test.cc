@@ -69,8 +69,9 @@ TEST(LifecycleTest, DeletedVmIsGoneAndItsNameIsFree) {
   const TestClient& client = daemon.client();
   client.Must(&VmStub::CreateVm, CreateRequest("alpha"));
   client.Must(&VmStub::DeleteVm, DeleteRequest("vms/alpha"));
-  EXPECT_EQ(ReasonOf(client.Call(&VmStub::GetVm, GetRequest("vms/alpha")).status),
-            "VM_NOT_FOUND");
+  EXPECT_EQ(
+      ReasonOf(client.Call(&VmStub::GetVm, GetRequest("vms/alpha")).status),
+      "VM_NOT_FOUND");
   EXPECT_EQ(client.Must(&VmStub::ListVms, v1::ListVmsRequest()).vms_size(), 0);
   client.Must(&VmStub::CreateVm, CreateRequest("alpha"));
 }
@@ -112,8 +113,7 @@ TEST(LifecycleTest, ListGoesThroughAllVmsPageByPage) {
 TEST(LifecycleTest, EtagChangesWithTheMemslotsAndGuardsADelete) {
   Daemon daemon;
   const TestClient& client = daemon.client();
-  const v1::Vm vm =
-      client.Must(&VmStub::CreateVm, CreateRequest("alpha")).vm();
+  const v1::Vm vm = client.Must(&VmStub::CreateVm, CreateRequest("alpha")).vm();
   v1::SetMemslotRequest set;
   set.set_vm("vms/alpha");
   *set.mutable_memslot() = MakeSlot(kMiB);
@@ -125,8 +125,7 @@ TEST(LifecycleTest, EtagChangesWithTheMemslotsAndGuardsADelete) {
   request.set_etag(vm.etag());
   EXPECT_EQ(ReasonOf(client.Call(&VmStub::DeleteVm, request).status),
             "ETAG_MISMATCH");
-  const v1::Vm now =
-      client.Must(&VmStub::GetVm, GetRequest("vms/alpha")).vm();
+  const v1::Vm now = client.Must(&VmStub::GetVm, GetRequest("vms/alpha")).vm();
   EXPECT_EQ(now.memslots_size(), 2);
   request.set_etag(now.etag());
   client.Must(&VmStub::DeleteVm, request);
@@ -178,8 +177,7 @@ TEST(LifecycleTest, ConcurrentRepetitionsOfOneRequestMakeOneVm) {
   for (std::string& answer : answers) {
     threads.emplace_back([&] {
       const TestClient client(daemon.address());
-      answer =
-          client.Must(&VmStub::CreateVm, request).SerializeAsString();
+      answer = client.Must(&VmStub::CreateVm, request).SerializeAsString();
     });
   }
   for (std::thread& thread : threads) thread.join();
@@ -206,8 +204,8 @@ TEST(LifecycleTest, RepeatedSealSealsOnce) {
 
 TEST(LifecycleTest, CapabilitiesTellTheLimitsOfTheFlags) {
   Daemon daemon({"--max-vms=3", "--max-guest-memory-bytes=67108864"});
-  const auto capabilities = daemon.client().Must(
-      &VmStub::GetCapabilities, v1::GetCapabilitiesRequest());
+  const auto capabilities = daemon.client().Must(&VmStub::GetCapabilities,
+                                                 v1::GetCapabilitiesRequest());
   EXPECT_EQ(capabilities.max_vms_count(), 3);
   EXPECT_EQ(capabilities.max_guest_memory_bytes(), 64 * kMiB);
   EXPECT_EQ(capabilities.max_vcpus_per_vm_count(), 256);
@@ -219,15 +217,16 @@ TEST(LifecycleTest, CapabilitiesTellTheLimitsOfTheFlags) {
   EXPECT_LE(capabilities.max_message_bytes(), kMiB);
 }
 
-// Covers: STAT-01, STAT-02, STAT-11, STAT-20, STAT-21, STAT-22, STAT-23, STAT-24
+// Covers: STAT-01, STAT-02, STAT-11, STAT-20, STAT-21, STAT-22, STAT-23,
+// STAT-24
 TEST(LifecycleTest, StatisticsHaveKvmsNames) {
   Daemon daemon;
   const Guest guest(daemon.client(), "alpha", {MakeSlot(4 * kMiB)});
   guest.WritePages(100);
   v1::GetMmuStatsRequest request;
   request.set_vm(guest.name());
-  const auto response = daemon.client().Must(
-      &v1::StatsService::Stub::GetMmuStats, request);
+  const auto response =
+      daemon.client().Must(&v1::StatsService::Stub::GetMmuStats, request);
   ASSERT_EQ(response.vms_size(), 1);
   std::set<std::string> names;
   for (const v1::MmuStatistic& statistic : response.vms(0).statistics()) {
@@ -236,21 +235,38 @@ TEST(LifecycleTest, StatisticsHaveKvmsNames) {
       EXPECT_EQ(statistic.value(), 100) << statistic.name();
     }
   }
-  for (const char* name :
-       {"remote_tlb_flush", "remote_tlb_flush_requests", "mmu_shadow_zapped",
-        "mmu_pte_write", "mmu_pde_zapped", "mmu_flooded", "mmu_recycled",
-        "mmu_cache_miss", "mmu_unsync", "pages_4k", "pages_2m", "pages_1g",
-        "nx_lpage_splits", "max_mmu_rmap_size", "max_mmu_page_hash_collisions",
-        "pf_taken", "pf_fixed", "pf_emulate", "pf_spurious", "pf_fast",
-        "pf_mmio_spte_created", "pf_guest", "tlb_flush", "invlpg"}) {
+  for (const char* name : {"remote_tlb_flush",
+                           "remote_tlb_flush_requests",
+                           "mmu_shadow_zapped",
+                           "mmu_pte_write",
+                           "mmu_pde_zapped",
+                           "mmu_flooded",
+                           "mmu_recycled",
+                           "mmu_cache_miss",
+                           "mmu_unsync",
+                           "pages_4k",
+                           "pages_2m",
+                           "pages_1g",
+                           "nx_lpage_splits",
+                           "max_mmu_rmap_size",
+                           "max_mmu_page_hash_collisions",
+                           "pf_taken",
+                           "pf_fixed",
+                           "pf_emulate",
+                           "pf_spurious",
+                           "pf_fast",
+                           "pf_mmio_spte_created",
+                           "pf_guest",
+                           "tlb_flush",
+                           "invlpg"}) {
     EXPECT_EQ(names.count(name), 1u) << name;
   }
 }
 
 TEST(LifecycleTest, BuildInfoSaysWhetherFaultsCanBeInjected) {
   Daemon daemon;
-  const auto info = daemon.client().Must(
-      &v1::AdminService::Stub::GetBuildInfo, v1::GetBuildInfoRequest());
+  const auto info = daemon.client().Must(&v1::AdminService::Stub::GetBuildInfo,
+                                         v1::GetBuildInfoRequest());
   EXPECT_FALSE(info.fault_injection());
   EXPECT_FALSE(info.version().empty());
   EXPECT_FALSE(info.compiler().empty());

@@ -15,17 +15,26 @@
 #include "grpc/health/v1/health.grpc.pb.h"
 #include "grpcpp/generic/generic_stub.h"
 #include "grpcpp/support/byte_buffer.h"
+#include "mmud/v1/admin_service.pb.h"
+#include "mmud/v1/aging_service.pb.h"
+#include "mmud/v1/debug_service.pb.h"
+#include "mmud/v1/dirty_log_service.pb.h"
+#include "mmud/v1/guest_memory_service.pb.h"
+#include "mmud/v1/split_service.pb.h"
+#include "mmud/v1/stats_service.pb.h"
+#include "mmud/v1/vm_service.pb.h"
+#include "mmud/v1/workload_service.pb.h"
 
 namespace mmud::integration {
 namespace {
 
 // Every file of the API: each is linked, so that CallText finds its methods.
-const auto* const kFiles[] = {
-    v1::AdminService::descriptor(),     v1::AgingService::descriptor(),
-    v1::DebugService::descriptor(),     v1::DirtyLogService::descriptor(),
-    v1::GuestMemoryService::descriptor(), v1::SplitService::descriptor(),
-    v1::StatsService::descriptor(),     v1::VmService::descriptor(),
-    v1::WorkloadService::descriptor(),
+[[maybe_unused]] const google::protobuf::Descriptor* const kOneOfEachFile[] = {
+    v1::GetBuildInfoRequest::descriptor(), v1::AgeRangeRequest::descriptor(),
+    v1::RunAuditRequest::descriptor(),     v1::GetDirtyLogRequest::descriptor(),
+    v1::ReadPagesRequest::descriptor(),    v1::UpdateSplitRequest::descriptor(),
+    v1::GetMmuStatsRequest::descriptor(),  v1::GetVmRequest::descriptor(),
+    v1::StopWorkloadRequest::descriptor(),
 };
 
 std::string ToString(const grpc::ByteBuffer& buffer) {

@@ -60,8 +60,7 @@ class TestClient {
   // Calls a method of a generated stub: Call(&v1::VmService::Stub::GetVm, r).
   template <typename Stub, typename Request, typename Response>
   Result<Response> Call(grpc::Status (Stub::*method)(grpc::ClientContext*,
-                                                     const Request&,
-                                                     Response*),
+                                                     const Request&, Response*),
                         const Request& request,
                         absl::Duration timeout = kCallTimeout) const {
     grpc::ClientContext context;
@@ -78,10 +77,9 @@ class TestClient {
                                              const Request&, Response*),
                 const Request& request) const {
     Result<Response> result = Call(method, request);
-    EXPECT_TRUE(result.status.ok())
-        << ReasonOf(result.status) << ": " << result.status.error_message()
-        << "\n"
-        << request.ShortDebugString();
+    EXPECT_TRUE(result.status.ok()) << ReasonOf(result.status) << ": "
+                                    << result.status.error_message() << "\n"
+                                    << request.ShortDebugString();
     return result.response;
   }
 
