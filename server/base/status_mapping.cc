@@ -24,7 +24,7 @@ std::string CleanMessage(absl::string_view message) {
   std::string text(message.substr(0, kMaxMessage));
   for (char c : text) {
     if (!absl::ascii_isprint(static_cast<unsigned char>(c))) {
-      return absl::CHexEscape(text).substr(0, kMaxMessage);
+      return absl::CEscape(text).substr(0, kMaxMessage);
     }
   }
   return text;

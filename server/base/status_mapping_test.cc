@@ -85,9 +85,7 @@ TEST(StatusMapping, EscapesBytesThatAreNotText) {
   const google::rpc::Status rpc =
       ToRpcStatus(absl::InternalError("a\xff"
                                       "b"));
-  EXPECT_EQ(rpc.message(),
-            "a\\xff"
-            "b");
+  EXPECT_EQ(rpc.message(), "a\\377b");
 }
 
 TEST(StatusMapping, CutsOffLongMessages) {
