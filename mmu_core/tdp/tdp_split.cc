@@ -53,7 +53,7 @@ SplitOutcome TdpMmu::SplitRange(Lock& lock, int as_id, GfnRange range,
   int64_t visited = 0;
   for (RootRef root = roots_.First(RootFilter::kValid, as_id); root;
        root = roots_.Next(std::move(root), RootFilter::kValid, as_id)) {
-    YieldPoint<Lock> yield(lock);
+    YieldPoint<Lock> yield(lock, YieldPoint<Lock>::kLongSteps);
     for (TdpCursor c(root->table(), root->level(), range, ParentOf(target));
          c.Valid(); c.Next()) {
       if (deadline_nanos != 0 && c.MayYield() &&

@@ -27,11 +27,16 @@ class YieldPoint {
   // Half of what callers are promised (200 us), so that the step during which
   // it is noticed still fits.
   static constexpr int64_t kMaxHoldNanos = 100'000;
-  // The clock is looked at once in so many steps.
+  // The clock is looked at once in so many steps: a step that changes one entry
+  // is cheaper than the clock, one that fills a table is not.
   static constexpr int kStepsPerLook = 64;
+  static constexpr int kLongSteps = 1;
 
-  explicit YieldPoint(Lock& lock)
-      : lock_(lock), rcu_(std::in_place), held_since_(MonotonicNanos()) {}
+  explicit YieldPoint(Lock& lock, int steps_per_look = kStepsPerLook)
+      : lock_(lock),
+        steps_per_look_(steps_per_look),
+        rcu_(std::in_place),
+        held_since_(MonotonicNanos()) {}
 
   // To be called once per step. True: the lock was let go and taken again; the
   // cursor's entry must not be touched, the loop must go on. Flushes `batch`
@@ -39,7 +44,7 @@ class YieldPoint {
   // this walk took away while it is off the lock (TDP-21).
   bool MaybeYield(TdpCursor& cursor, TlbFlushBatch* batch, MmuCost* cost) {
     if (!lock_.NeedYield()) {
-      if (++steps_ % kStepsPerLook != 0) return false;
+      if (++steps_ % steps_per_look_ != 0) return false;
       if (MonotonicNanos() - held_since_ < kMaxHoldNanos) return false;
     }
     if (!cursor.MayYield()) return false;
@@ -71,6 +76,7 @@ class YieldPoint {
   }
 
   Lock& lock_;
+  const int steps_per_look_;
   std::optional<RcuReadGuard> rcu_;
   int64_t held_since_;
   int steps_ = 0;
