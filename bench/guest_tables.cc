@@ -32,8 +32,8 @@ void FaultRange(Vm& vm, uint64_t first, uint64_t pages, AccessKind kind,
                 bool present, int vcpu) {
   VmState& state = vm.state();
   for (uint64_t i = 0; i < pages; ++i) {
-    const absl::StatusOr<FaultResult> result = HandleFault(
-        state, *state.vcpus[vcpu], Gfn(first + i), kind, present);
+    const absl::StatusOr<FaultResult> result =
+        HandleFault(state, *state.vcpus[vcpu], Gfn(first + i), kind, present);
     BENCH_CHECK(result.ok() && *result == FaultResult::kFixed);
   }
 }

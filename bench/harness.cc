@@ -45,8 +45,8 @@ std::string FormatTable(const std::vector<Row>& rows) {
     absl::StrAppendFormat(
         &text, "%-20s %12.6g %-9s %12.6g %8.2f %9s  %s\n", row.name, row.value,
         row.unit, row.limit, row.Ratio(),
-        absl::StrFormat("%s %.3g", row.direction == Goal::kAtMost ? "<=" : ">=",
-                        row.goal),
+        absl::StrFormat("%s %.3g",
+                        row.direction == Goal::kAtMost ? "<=" : ">=", row.goal),
         row.Met() ? "yes" : "no");
   }
   return text;

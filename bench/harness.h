@@ -24,12 +24,16 @@ namespace mmu::bench {
 // Whether a small ratio of value to limit is good, or a large one.
 enum class Goal : uint8_t { kAtMost, kAtLeast };
 
-// A line of the report. `value` and `limit` are in `unit`.
-struct Row {
-  std::string name;
+// A figure and its limit, both in `unit`.
+struct Measured {
   std::string unit;
   double value = 0;
   double limit = 0;
+};
+
+// A line of the report.
+struct Row : Measured {
+  std::string name;
   double goal = 0;  // of value / limit
   Goal direction = Goal::kAtMost;
 
@@ -48,19 +52,18 @@ struct Effort {
   uint64_t Scale(uint64_t full) const { return quick ? full / 16 : full; }
 };
 
-// What a row measures. The function returns the finished row, except for the
-// name and the goal, which are those given here.
+// What a row measures, and the goal for value / limit.
 struct Benchmark {
   std::string name;
   double goal;
   Goal direction;
-  std::function<Row(const Effort&)> run;
+  std::function<Measured(const Effort&)> run;
 };
 
 // Ends the program: a figure of work that was not done is no figure.
 [[noreturn]] void WorkNotDone(const char* condition, const char* file,
                               int line);
-#define BENCH_CHECK(condition)      \
+#define BENCH_CHECK(condition)        \
   ((condition) ? static_cast<void>(0) \
                : ::mmu::bench::WorkNotDone(#condition, __FILE__, __LINE__))
 

@@ -99,15 +99,12 @@ int Main(int argc, char** argv) {
       std::printf("%s\n", benchmark.name.c_str());
       continue;
     }
-    Row row = benchmark.run(options.effort);
-    row.name = benchmark.name;
-    row.goal = benchmark.goal;
-    row.direction = benchmark.direction;
-    rows.push_back(std::move(row));
+    rows.push_back({benchmark.run(options.effort), benchmark.name,
+                    benchmark.goal, benchmark.direction});
   }
   if (options.list) return 0;
-  std::fputs(
-      (options.json ? FormatJson(rows) : FormatTable(rows)).c_str(), stdout);
+  std::fputs((options.json ? FormatJson(rows) : FormatTable(rows)).c_str(),
+             stdout);
   return 0;
 }
 

@@ -9,14 +9,14 @@
 
 namespace mmu::bench {
 
-std::vector<Benchmark> FaultRows();      // fault_*
-std::vector<Benchmark> TlbRows();        // tlb_hit
-std::vector<Benchmark> LogRows();        // enable_wp, clear_dirty*
-std::vector<Benchmark> SplitRows();      // split_1g
-std::vector<Benchmark> SealRows();       // seal_*
-std::vector<Benchmark> AgeRows();        // age_scan
-std::vector<Benchmark> MemoryRows();     // memory
-std::vector<Benchmark> ContentionRows(); // fault_parallel, lock_hold, ...
+std::vector<Benchmark> FaultRows();       // fault_*
+std::vector<Benchmark> TlbRows();         // tlb_hit
+std::vector<Benchmark> LogRows();         // enable_wp, clear_dirty*
+std::vector<Benchmark> SplitRows();       // split_1g
+std::vector<Benchmark> SealRows();        // seal_*
+std::vector<Benchmark> AgeRows();         // age_scan
+std::vector<Benchmark> MemoryRows();      // memory
+std::vector<Benchmark> ContentionRows();  // fault_parallel, lock_hold, ...
 
 // All of them, in the order of the report.
 std::vector<Benchmark> AllRows();

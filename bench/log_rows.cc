@@ -1,0 +1,126 @@
+// What dirty logging costs those who switch it on and who clear it.
+
+#include <memory>
+#include <random>
+#include <vector>
+
+#include "bench/guest_tables.h"
+#include "bench/harness.h"
+#include "bench/rows.h"
+#include "benchmark/benchmark.h"
+#include "mmu_core/paging/spte_format.h"
+
+namespace mmu::bench {
+namespace {
+
+constexpr uint64_t kPages = PagesPer(Level::k1G);
+
+bool IsWritable(Spte spte) { return spte.IsWritable(); }
+
+void MakeWritable(const std::vector<PageTable*>& tables,
+                  const SpteFormat& format) {
+  for (PageTable* table : tables) {
+    for (SpteSlot& slot : table->entries) {
+      slot.Store(format.WithWrite(slot.Load()));
+    }
+  }
+}
+
+// Write-protects a GiB of 4K pages, against an atomic AND per entry.
+Measured EnableWp(const Effort& effort) {
+  const std::unique_ptr<Vm> vm = MakeVm(kPages << kPageShift, Level::k1G);
+  MapSmall(*vm, kPages);
+  VmState& state = vm->state();
+  const std::vector<PageTable*> tables = SmallTables(*vm, kPages);
+
+  const auto protect = [&] {
+    MakeWritable(tables, state.tdp.format());
+    const double nanos = Nanos([&] {
+      MmuReadLocked lock(state.mmu_lock, LockOp::kEnable);
+      BENCH_CHECK(state.tdp.WriteProtect(lock, 0, {Gfn(0), Gfn(kPages)},
+                                         Level::k4K, nullptr));
+    });
+    BENCH_CHECK(CountSptes(tables, IsWritable) == 0);
+    return nanos / 1e6;
+  };
+  const auto locked_and = [&] {
+    MakeWritable(tables, state.tdp.format());
+    const double nanos = Nanos([&] {
+      for (PageTable* table : tables) {
+        for (SpteSlot& slot : table->entries) {
+          benchmark::DoNotOptimize(slot.FetchAnd(~spte_bits::kWrite));
+        }
+      }
+    });
+    BENCH_CHECK(CountSptes(tables, IsWritable) == 0);
+    return nanos / 1e6;
+  };
+  const Pair pair = Alternate(effort, protect, locked_and);
+  return {.unit = "ms/GiB", .value = pair.value, .limit = pair.limit};
+}
+
+// Clears the sealed pages of a GiB, one in `one_in` of which is dirty, against
+// walking to each and an atomic AND there.
+Measured ClearDirty(const Effort& effort, uint64_t one_in) {
+  const std::unique_ptr<Vm> vm = MakeVm(kPages << kPageShift, Level::k1G);
+  MapSmall(*vm, kPages);
+  VmState& state = vm->state();
+  BENCH_CHECK(vm->StartDirtyLog({}, nullptr).ok());
+  const std::vector<PageTable*> tables = SmallTables(*vm, kPages);
+  BENCH_CHECK(CountSptes(tables, IsWritable) == 0);
+  const TdpRoot& root = *RootOf(*vm);
+
+  std::mt19937_64 random(1);
+  std::vector<uint64_t> dirty;
+  std::vector<uint64_t> mask(kPages / 64);
+  for (uint64_t page = 0; page < kPages; ++page) {
+    if (random() % one_in != 0) continue;
+    dirty.push_back(page);
+    mask[page / 64] |= uint64_t{1} << (page % 64);
+  }
+
+  const auto clear = [&] {
+    for (const uint64_t page : dirty) {
+      FaultRange(*vm, page, 1, AccessKind::kWrite, /*present=*/true);
+    }
+    const absl::StatusOr<SealResult> seal = vm->SealDirtyLog(0, nullptr);
+    BENCH_CHECK(seal.ok() && seal->dirty_page_count == dirty.size());
+    BENCH_CHECK(CountSptes(tables, IsWritable) == dirty.size());
+    uint64_t cleared = 0;
+    const double nanos = Nanos([&] {
+      cleared = vm->ClearDirtyLog(0, seal->epoch, 0, kPages, mask, nullptr)
+                    ->cleared_page_count;
+    });
+    BENCH_CHECK(cleared == dirty.size());
+    BENCH_CHECK(CountSptes(tables, IsWritable) == 0);
+    return nanos / dirty.size();
+  };
+  const auto walk_and = [&] {
+    for (const uint64_t page : dirty) {
+      SpteSlot& slot = WalkTo(root.table(), root.level(), Gfn(page));
+      slot.Store(state.tdp.format().WithWrite(slot.Load()));
+    }
+    const double nanos = Nanos([&] {
+      for (const uint64_t page : dirty) {
+        SpteSlot& slot = WalkTo(root.table(), root.level(), Gfn(page));
+        benchmark::DoNotOptimize(slot.FetchAnd(~spte_bits::kWrite));
+      }
+    });
+    BENCH_CHECK(CountSptes(tables, IsWritable) == 0);
+    return nanos / dirty.size();
+  };
+  const Pair pair = Alternate(effort, clear, walk_and);
+  return {.unit = "ns/page", .value = pair.value, .limit = pair.limit};
+}
+
+}  // namespace
+
+std::vector<Benchmark> LogRows() {
+  return {{"enable_wp", 1.5, Goal::kAtMost, EnableWp},
+          {"clear_dirty", 2, Goal::kAtMost,
+           [](const Effort& effort) { return ClearDirty(effort, 1); }},
+          {"clear_dirty_1pct", 2, Goal::kAtMost,
+           [](const Effort& effort) { return ClearDirty(effort, 100); }}};
+}
+
+}  // namespace mmu::bench

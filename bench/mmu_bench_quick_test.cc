@@ -1,0 +1,93 @@
+// Runs the benchmark program on small inputs. Nothing here judges a time.
+
+#include <array>
+#include <cstdio>
+#include <string>
+#include <vector>
+
+#include "absl/strings/str_split.h"
+#include "gtest/gtest.h"
+#include "nlohmann/json.hpp"
+
+namespace {
+
+std::string program;  // NOLINT: set by main
+
+struct Output {
+  std::string text;
+  int status = 0;
+};
+
+Output Run(const std::string& args) {
+  Output output;
+  FILE* pipe = popen((program + " " + args + " 2>/dev/null").c_str(), "r");
+  EXPECT_NE(pipe, nullptr);
+  std::array<char, 4096> buffer;
+  size_t n;
+  while ((n = fread(buffer.data(), 1, buffer.size(), pipe)) > 0) {
+    output.text.append(buffer.data(), n);
+  }
+  output.status = pclose(pipe);
+  return output;
+}
+
+TEST(MmuBenchTest, EveryRowIsMeasuredBesideItsLimit) {
+  const Output output = Run("--quick --json");
+  ASSERT_EQ(output.status, 0);
+  const nlohmann::json rows = nlohmann::json::parse(output.text, nullptr,
+                                                    /*allow_exceptions=*/false);
+  ASSERT_TRUE(rows.is_array()) << output.text;
+  std::vector<std::string> names;
+  for (const nlohmann::json& row : rows) {
+    const std::string name = row.at("name");
+    names.push_back(name);
+    EXPECT_NE(row.at("unit"), "") << name;
+    for (const char* field : {"value", "limit", "ratio", "goal"}) {
+      EXPECT_GT(row.at(field).get<double>(), 0) << name << " " << field;
+    }
+    const double ratio =
+        row.at("value").get<double>() / row.at("limit").get<double>();
+    EXPECT_NEAR(row.at("ratio").get<double>() / ratio, 1, 0.01) << name;
+  }
+  EXPECT_EQ(names,
+            (std::vector<std::string>{
+                "fault_map_4k", "fault_fast", "tlb_hit", "enable_wp",
+                "clear_dirty", "clear_dirty_1pct", "split_1g",
+                "seal_sparse_0.1pct", "seal_sparse_1pct", "seal_sparse_10pct",
+                "seal_runs_0.1pct", "seal_runs_1pct", "seal_runs_10pct",
+                "age_scan", "memory", "fault_parallel"}));
+}
+
+TEST(MmuBenchTest, FilterChoosesRowsAndListNamesThem) {
+  const Output output = Run("--list --filter='^clear'");
+  EXPECT_EQ(output.status, 0);
+  EXPECT_EQ(output.text, "clear_dirty\nclear_dirty_1pct\n");
+}
+
+TEST(MmuBenchTest, TableSaysWhetherTheGoalIsMet) {
+  const Output output = Run("--quick --filter=memory");
+  ASSERT_EQ(output.status, 0);
+  const std::vector<std::string> lines =
+      absl::StrSplit(output.text, '\n', absl::SkipEmpty());
+  ASSERT_EQ(lines.size(), 2u);
+  for (const char* word :
+       {"name", "value", "unit", "limit", "ratio", "goal", "met"}) {
+    EXPECT_NE(lines[0].find(word), std::string::npos) << word;
+  }
+  EXPECT_NE(lines[1].find("memory"), std::string::npos);
+}
+
+TEST(MmuBenchTest, WhatIsNotUnderstoodIsAnError) {
+  EXPECT_NE(Run("--quick --fliter=memory").status, 0);
+  EXPECT_NE(Run("--quick '--filter=('").status, 0);
+  EXPECT_NE(Run("--quick --filter=nothing_has_this_name").status, 0);
+}
+
+}  // namespace
+
+int main(int argc, char** argv) {
+  testing::InitGoogleTest(&argc, argv);
+  if (argc != 2) return 2;
+  program = argv[1];
+  return RUN_ALL_TESTS();
+}

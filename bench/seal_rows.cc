@@ -1,0 +1,116 @@
+// What sealing an epoch and listing its pages costs.
+
+#include <algorithm>
+#include <bit>
+#include <memory>
+#include <random>
+#include <vector>
+
+#include "absl/types/span.h"
+#include "bench/guest_tables.h"
+#include "bench/harness.h"
+#include "bench/rows.h"
+#include "benchmark/benchmark.h"
+#include "mmu_core/dirty/dirty_bitmap.h"
+#include "mmu_core/memory/memslot_set.h"
+#include "mmu_core/sync/mutex.h"
+
+namespace mmu::bench {
+namespace {
+
+// Words that are read from a log at a time: the pages of a GiB.
+constexpr uint64_t kChunkWords = PagesPer(Level::k1G) / 64;
+
+// With the processor's own instruction, which the limit shall be measured with.
+#if defined(__x86_64__)
+__attribute__((target("popcnt")))
+#endif
+uint64_t
+CountBits(absl::Span<const uint64_t> words) {
+  uint64_t count = 0;
+  for (const uint64_t word : words) count += std::popcount(word);
+  return count;
+}
+
+// Seals and reads a log of `pages` pages, of which about one in `one_in` is
+// dirty, in aligned runs of `run`; against counting the bits of one bitmap.
+Measured SealAndList(const Effort& effort, uint64_t one_in, uint64_t run) {
+  const uint64_t pages = effort.Scale(64 * PagesPer(Level::k1G));
+  const std::unique_ptr<Vm> vm = MakeVm(pages << kPageShift, Level::k4K);
+  VmState& state = vm->state();
+  BENCH_CHECK(vm->StartDirtyLog({}, nullptr).ok());
+  DirtyBitmap* bitmap = nullptr;
+  {
+    MutexLock lock(state.slots.slots_lock);
+    bitmap = state.slots.Active(0).FindById(0)->dirty_bitmap.get();
+  }
+  std::mt19937_64 random(1);
+  std::vector<uint64_t> words(pages / 64);
+  for (uint64_t page = 0; page < pages; page += run) {
+    if (random() % one_in != 0) continue;
+    for (uint64_t p = page; p < page + run; ++p) {
+      words[p / 64] |= uint64_t{1} << (p % 64);
+    }
+  }
+  const uint64_t dirty = CountBits(words);
+
+  std::vector<uint64_t> chunk(kChunkWords);
+  const auto read = [&](uint64_t epoch, uint64_t first_page) {
+    BENCH_CHECK(
+        vm->ReadDirtyLog(0, epoch, first_page, absl::MakeSpan(chunk)).ok());
+    benchmark::DoNotOptimize(chunk.data());
+    benchmark::ClobberMemory();
+  };
+  const auto seal = [&] {
+    for (uint64_t i = 0; i < words.size(); ++i) bitmap->MarkWord(i, words[i]);
+    SealResult result;
+    const double nanos = Nanos([&] {
+      result = *vm->SealDirtyLog(0, nullptr);
+      for (uint64_t page = 0; page < pages; page += PagesPer(Level::k1G)) {
+        read(result.epoch, page);
+      }
+    });
+    BENCH_CHECK(result.dirty_page_count == dirty);
+    for (uint64_t page = 0; page < pages; page += PagesPer(Level::k1G)) {
+      read(result.epoch, page);
+      BENCH_CHECK(
+          std::equal(chunk.begin(), chunk.end(), words.begin() + page / 64));
+    }
+    // Puts the log back; nothing is mapped, so there is nothing to protect.
+    BENCH_CHECK(state.logs.Find(0)->Acknowledge(result.epoch, 0, words).ok());
+    return nanos / 1e6;
+  };
+  const auto popcount = [&] {
+    uint64_t count = 0;
+    const double nanos = Nanos([&] {
+      count = CountBits(words);
+      benchmark::DoNotOptimize(count);
+    });
+    BENCH_CHECK(count == dirty);
+    return nanos / 1e6;
+  };
+  const Pair pair = Alternate(effort, seal, popcount);
+  return {.unit = "ms", .value = pair.value, .limit = pair.limit};
+}
+
+Benchmark SealRow(const char* name, double goal, uint64_t one_in,
+                  uint64_t run) {
+  return {name, goal, Goal::kAtMost, [one_in, run](const Effort& effort) {
+            return SealAndList(effort, one_in, run);
+          }};
+}
+
+}  // namespace
+
+// Pages strewn at random are the worst case: at 1 % already half of all words
+// have a bit. Real guests dirty neighbours, as in the rows with runs.
+std::vector<Benchmark> SealRows() {
+  return {SealRow("seal_sparse_0.1pct", 0.2, 1000, 1),
+          SealRow("seal_sparse_1pct", 1, 100, 1),
+          SealRow("seal_sparse_10pct", 1, 10, 1),
+          SealRow("seal_runs_0.1pct", 0.2, 1000, 64),
+          SealRow("seal_runs_1pct", 1, 100, 64),
+          SealRow("seal_runs_10pct", 1, 10, 64)};
+}
+
+}  // namespace mmu::bench
