@@ -1,0 +1,125 @@
+// Random sequences of operations on a VM, compared with a flat model after each
+// step. MODEL_TEST_SECONDS (default 8) says for how long; RapidCheck prints the
+// shortest failing sequence it finds, as C++ for a named test below.
+
+#include <rapidcheck.h>
+
+#include <cstdint>
+#include <cstdlib>
+#include <string>
+#include <tuple>
+#include <vector>
+
+#include "absl/time/clock.h"
+#include "absl/time/time.h"
+#include "gmock/gmock.h"
+#include "gtest/gtest.h"
+#include "mmu_core/testing/fault_injection.h"
+#include "tests/model/operations.h"
+
+namespace rc {
+
+template <>
+struct Arbitrary<mmu::testing::Operation> {
+  static Gen<mmu::testing::Operation> arbitrary() {
+    using mmu::testing::Operation;
+    using Kind = Operation::Kind;
+    // Accesses are what finds things; slots come and go rarely.
+    const auto kind = gen::weightedElement<Kind>({
+        {10, Kind::kRead},
+        {16, Kind::kWrite},
+        {2, Kind::kExec},
+        {6, Kind::kSweep},
+        {6, Kind::kCreate},
+        {1, Kind::kDelete},
+        {2, Kind::kMove},
+        {5, Kind::kStart},
+        {2, Kind::kStop},
+        {8, Kind::kSeal},
+        {3, Kind::kPeek},
+        {8, Kind::kClear},
+        {3, Kind::kSplit},
+        {2, Kind::kRecover},
+        {3, Kind::kAge},
+        {2, Kind::kDropTlb},
+        {1, Kind::kZapAll},
+    });
+    // Pages near the beginning of a place, where slots are.
+    const auto page = gen::map(gen::tuple(gen::inRange<uint32_t>(0, 5),
+                                          gen::inRange<uint32_t>(0, 1100)),
+                               [](const std::tuple<uint32_t, uint32_t>& t) {
+                                 return std::get<0>(t) * 4096 + std::get<1>(t);
+                               });
+    return gen::map(
+        gen::tuple(kind, page, gen::inRange<uint32_t>(0, 1000),
+                   gen::inRange<uint32_t>(0, 1000)),
+        [](const std::tuple<Kind, uint32_t, uint32_t, uint32_t>& t) {
+          return Operation{std::get<0>(t), std::get<1>(t), std::get<2>(t),
+                           std::get<3>(t)};
+        });
+  }
+};
+
+}  // namespace rc
+
+namespace mmu::testing {
+namespace {
+
+absl::Duration Budget() {
+  const char* seconds = std::getenv("MODEL_TEST_SECONDS");
+  return absl::Seconds(seconds == nullptr ? 8 : std::atoi(seconds));
+}
+
+// Covers: STAT-41, TST-51
+TEST(ModelTest, AVmBehavesAsTheModelAfterEveryStep) {
+  const absl::Time end = absl::Now() + Budget();
+  do {
+    ASSERT_TRUE(rc::check(
+        "VM and model agree", [](const std::vector<Operation>& operations) {
+          const std::string problem = RunOperations(operations, 2);
+          if (!problem.empty()) RC_FAIL(problem);
+        }));
+  } while (absl::Now() < end);
+}
+
+// RapidCheck's sequences are short; these begin with slots and go on long.
+TEST(ModelTest, LongRunsOnAPopulatedVmAgreeToo) {
+  const absl::Time end = absl::Now() + Budget();
+  using Kind = Operation::Kind;
+  for (uint64_t seed = 1; absl::Now() < end; ++seed) {
+    rc::Random random(seed);
+    std::vector<Operation> operations = {
+        {Kind::kCreate, 0, 0, 0},
+        {Kind::kCreate, 1, 1, 1},
+        {Kind::kCreate, 2, 2, static_cast<uint32_t>(seed % 6)}};
+    const auto generator = rc::gen::arbitrary<Operation>();
+    for (int i = 0; i < 150; ++i) {
+      operations.push_back(generator(random.split(), 100).value());
+    }
+    ASSERT_EQ(RunOperations(operations, 2), "") << "seed " << seed;
+  }
+}
+
+// A comparison that cannot fail would prove nothing.
+TEST(ModelTest, ALostMarkIsNoticedAndTheSequenceIsPrinted) {
+  using Kind = Operation::Kind;
+  std::vector<Operation> operations = {{Kind::kCreate, 0, 0, 0},
+                                       {Kind::kWrite, 7, 0, 0},
+                                       {Kind::kStart, 0, 0, 0}};
+  for (int round = 0; round < 3; ++round) {
+    operations.push_back({Kind::kWrite, 7, 0, 0});
+    operations.push_back({Kind::kSeal, 0, 0, 0});
+    operations.push_back({Kind::kClear, 0, 0, 0});
+  }
+  EXPECT_EQ(RunOperations(operations, 1), "");
+  ArmDropOneMark(1);
+  const std::string problem = RunOperations(operations, 1);
+  EXPECT_EQ(DroppedMark(), "slot 0 gfn 0x7");
+  ArmDropOneMark(0);
+  EXPECT_THAT(problem, ::testing::HasSubstr("gfn 0x7 of slot 0 is writable"));
+  EXPECT_THAT(problem,
+              ::testing::HasSubstr("    {Operation::Kind::kClear, 0, 0, 0},"));
+}
+
+}  // namespace
+}  // namespace mmu::testing

@@ -1,0 +1,487 @@
+#include "tests/model/operations.h"
+
+#include <algorithm>
+#include <array>
+#include <memory>
+
+#include "absl/strings/str_cat.h"
+#include "absl/strings/str_format.h"
+#include "mmu_core/base/error.h"
+#include "mmu_core/memory/memslot_set.h"
+#include "mmu_core/paging/tdp_cursor.h"
+#include "mmu_core/sync/rcu.h"
+#include "mmu_core/testing/vm_builder.h"
+#include "mmu_core/vm/split_job.h"
+#include "mmu_core/vm/vm.h"
+#include "mmu_core/vm/vm_state.h"
+#include "tests/model/reference_model.h"
+
+namespace mmu::testing {
+namespace {
+
+constexpr uint32_t kSlots = 3;
+constexpr uint32_t kPlaces = 5;
+constexpr uint64_t kPlaceStride = 4096;  // pages: 16 MiB
+constexpr uint64_t kWorld = kPlaces * kPlaceStride;
+
+struct Shape {
+  uint64_t pages;
+  uint64_t offset;  // from the place, in pages
+  Level host_level;
+  bool readonly;
+};
+constexpr std::array<Shape, 6> kShapes = {{
+    {1024, 0, Level::k2M, false},
+    {700, 0, Level::k2M, false},   // a tail that can be no huge page
+    {1024, 5, Level::k2M, false},  // off the huge page grid
+    {300, 0, Level::k4K, false},
+    {2048, 0, Level::k2M, false},
+    {512, 0, Level::k2M, true},
+}};
+
+const std::array<DirtyLogConfig, 5> kModes = {{
+    {{}, InitiallySet::kNo, SplitPolicy::kNone},
+    {{}, InitiallySet::kNo, SplitPolicy::kEager},
+    {{}, InitiallySet::kYes, SplitPolicy::kNone},
+    {{}, InitiallySet::kYes, SplitPolicy::kOnClear},
+    {{}, InitiallySet::kNo, SplitPolicy::kNone},
+}};
+
+constexpr std::array<const char*, Operation::kKinds> kNames = {
+    "kRead",  "kWrite",   "kExec", "kSweep",   "kCreate", "kDelete",
+    "kMove",  "kStart",   "kStop", "kSeal",    "kPeek",   "kClear",
+    "kSplit", "kRecover", "kAge",  "kDropTlb", "kZapAll"};
+
+bool Subset(const std::set<uint64_t>& a, const std::set<uint64_t>& b) {
+  return std::includes(b.begin(), b.end(), a.begin(), a.end());
+}
+
+class Comparison {
+ public:
+  explicit Comparison(int vcpus) : vcpus_(vcpus), vm_(MakeVm({}, vcpus)) {}
+
+  // "" or what differs.
+  std::string Step(const Operation& op) {
+    using Kind = Operation::Kind;
+    problem_.clear();
+    switch (op.kind) {
+      case Kind::kRead:
+        Access(op.a % kWorld, AccessKind::kRead, op.b);
+        break;
+      case Kind::kWrite:
+        Access(op.a % kWorld, AccessKind::kWrite, op.b);
+        break;
+      case Kind::kExec:
+        Access(op.a % kWorld, AccessKind::kExec, op.b);
+        break;
+      case Kind::kSweep:
+        for (uint64_t i = 0; i < 40; ++i) {
+          Access((op.a + i) % kWorld, AccessKind::kWrite, op.b);
+        }
+        break;
+      case Kind::kCreate:
+        Create(op.a % kSlots, op.b % kPlaces, kShapes[op.c % kShapes.size()]);
+        break;
+      case Kind::kDelete:
+        Delete(op.a % kSlots);
+        break;
+      case Kind::kMove:
+        Move(op.a % kSlots, op.b % kPlaces, op.c);
+        break;
+      case Kind::kStart:
+        Start(op.a % (kSlots + 1), kModes[op.b % kModes.size()]);
+        break;
+      case Kind::kStop:
+        Stop(op.a % kSlots, op.b % 2 == 1, op.c % 2 == 1);
+        break;
+      case Kind::kSeal:
+        Seal(op.a % kSlots);
+        break;
+      case Kind::kPeek:
+        Peek(op.a % kSlots);
+        break;
+      case Kind::kClear:
+        Clear(op.a % kSlots, op.b, op.c);
+        break;
+      case Kind::kSplit:
+        Split(op.a % kWorld, op.b, op.c);
+        break;
+      case Kind::kRecover:
+        Recover(op.a % (kSlots + 1));
+        break;
+      case Kind::kAge:
+        Age(op.a, op.b % 2 == 1);
+        break;
+      case Kind::kDropTlb:
+        vm_->state().vcpus[op.a % vcpus_]->tlb().DropRandom(op.b);
+        break;
+      case Kind::kZapAll: {
+        MutexLock lock(vm_->state().slots.slots_lock);
+        vm_->state().tdp.FastZapAll(nullptr);
+        break;
+      }
+    }
+    if (problem_.empty()) CheckTables();
+    if (problem_.empty()) problem_ = AuditFindings(*vm_);
+    return problem_;
+  }
+
+ private:
+  template <typename... Args>
+  void Differs(const absl::FormatSpec<Args...>& format, const Args&... args) {
+    if (problem_.empty()) problem_ = absl::StrFormat(format, args...);
+  }
+
+  void Expect(const absl::Status& status, const std::string& reason) {
+    const std::string got = status.ok() ? "" : DetailOf(status).reason;
+    if (got != reason) {
+      Differs("expected error '%s', got %s", reason, status.ToString());
+    }
+  }
+
+  void Access(uint64_t page, AccessKind kind, uint32_t vcpu) {
+    uint64_t word = ++stamp_;
+    const uint64_t value = word;
+    const AccessOutcome outcome = vm_->state().vcpus[vcpu % vcpus_]->Access(
+        ToGpa(Gfn(page)), kind, &word);
+    ModelSlot* slot = model_.SlotAt(page);
+    const bool write = kind == AccessKind::kWrite;
+    const bool emulated = slot == nullptr || (write && slot->readonly);
+    if (outcome !=
+        (emulated ? AccessOutcome::kEmulated : AccessOutcome::kDone)) {
+      Differs("page %d: the access came to %d", page,
+              static_cast<int>(outcome));
+      return;
+    }
+    if (emulated) return;
+    const uint64_t in_slot = page - slot->base_page;
+    if (!slot->readonly) ReferenceModel::Touched(*slot, in_slot);
+    if (write) {
+      ReferenceModel::Written(*slot, in_slot, value);
+    } else if (word != slot->contents[in_slot]) {
+      Differs("page %d reads %d, last written was %d", page, word,
+              slot->contents[in_slot]);
+    }
+  }
+
+  bool Overlaps(uint32_t id, uint64_t base, uint64_t pages) const {
+    for (const auto& [other_id, other] : model_.slots()) {
+      if (other_id != id && base < other.base_page + other.pages &&
+          other.base_page < base + pages) {
+        return true;
+      }
+    }
+    return false;
+  }
+
+  MemslotConfig ConfigOf(uint32_t id, const ModelSlot& slot) const {
+    MemslotConfig config =
+        Slot(id, slot.base_page << kPageShift, slot.pages << kPageShift,
+             static_cast<Level>(slot.host_level));
+    config.mode = slot.readonly ? MemslotConfig::Mode::kReadOnly
+                                : MemslotConfig::Mode::kReadWrite;
+    return config;
+  }
+
+  void Create(uint32_t id, uint64_t place, const Shape& shape) {
+    if (model_.slots().count(id) != 0) return;
+    ModelSlot slot;
+    slot.base_page = place * kPlaceStride + shape.offset;
+    slot.pages = shape.pages;
+    slot.host_level = ToInt(shape.host_level);
+    slot.readonly = shape.readonly;
+    const bool overlaps = Overlaps(id, slot.base_page, slot.pages);
+    Expect(vm_->SetMemslot(ConfigOf(id, slot)),
+           overlaps ? "REGION_OVERLAP" : "");
+    if (!overlaps) model_.slots()[id] = slot;
+  }
+
+  void Delete(uint32_t id) {
+    const bool exists = model_.slots().erase(id) != 0;
+    Expect(vm_->SetMemslot(Slot(id, 0, 0)), exists ? "" : "MEMSLOT_NOT_FOUND");
+  }
+
+  void Move(uint32_t id, uint64_t place, uint32_t c) {
+    const auto it = model_.slots().find(id);
+    if (it == model_.slots().end()) return;
+    ModelSlot moved = it->second;
+    moved.base_page = place * kPlaceStride + c % 3;
+    const bool overlaps = Overlaps(id, moved.base_page, moved.pages);
+    Expect(vm_->SetMemslot(ConfigOf(id, moved)),
+           overlaps ? "REGION_OVERLAP" : "");
+    if (!overlaps) it->second.base_page = moved.base_page;
+  }
+
+  void Start(uint32_t id, DirtyLogConfig config) {
+    if (id < kSlots) config.slots = {id};
+    std::string reason;
+    std::vector<ModelSlot*> slots;
+    for (auto& [slot_id, slot] : model_.slots()) {
+      if (id < kSlots && slot_id != id) continue;
+      slots.push_back(&slot);
+      if (slot.log.has_value() &&
+          (slot.log->config.initially_set != config.initially_set ||
+           slot.log->config.split != config.split)) {
+        reason = "DIRTY_LOG_ACTIVE";
+      }
+    }
+    if (id < kSlots && slots.empty()) reason = "MEMSLOT_NOT_FOUND";
+    Expect(vm_->StartDirtyLog(config, nullptr), reason);
+    if (!reason.empty()) return;
+    for (ModelSlot* slot : slots) ReferenceModel::StartLog(*slot, config);
+  }
+
+  void Stop(uint32_t id, bool recover, bool discard) {
+    const auto it = model_.slots().find(id);
+    std::string reason;
+    if (it == model_.slots().end()) {
+      reason = "MEMSLOT_NOT_FOUND";
+    } else if (!it->second.log.has_value()) {
+      reason = "DIRTY_LOG_OFF";
+    } else if (!discard && Unacked(id) != 0) {
+      reason = "UNACKED_EPOCH";
+    }
+    Expect(
+        vm_->StopDirtyLog(
+               {id}, recover ? Vm::Recover::kYes : Vm::Recover::kNo,
+               discard ? Vm::Unacked::kDiscard : Vm::Unacked::kRefuse, nullptr)
+            .status(),
+        reason);
+    if (reason.empty()) it->second.log.reset();
+  }
+
+  uint64_t Unacked(uint32_t id) const {
+    for (const DirtyLogInfo& info : vm_->DirtyLogs()) {
+      if (info.slot == id) return info.unacked_page_count;
+    }
+    return 0;
+  }
+
+  ModelLog* LogOf(uint32_t id) {
+    const auto it = model_.slots().find(id);
+    if (it == model_.slots().end() || !it->second.log.has_value()) {
+      return nullptr;
+    }
+    return &*it->second.log;
+  }
+
+  std::set<uint64_t> ReadLog(uint32_t id, uint64_t epoch) {
+    std::vector<uint64_t> words((model_.slots()[id].pages + 63) / 64);
+    Expect(vm_->ReadDirtyLog(id, epoch, 0, absl::MakeSpan(words)), "");
+    const std::vector<uint64_t> pages = PagesOf(words);
+    return {pages.begin(), pages.end()};
+  }
+
+  void Seal(uint32_t id) {
+    ModelLog* log = LogOf(id);
+    const absl::StatusOr<SealResult> seal = vm_->SealDirtyLog(id, nullptr);
+    if (log == nullptr) {
+      Expect(seal.status(), model_.slots().count(id) != 0
+                                ? "DIRTY_LOG_OFF"
+                                : "MEMSLOT_NOT_FOUND");
+      return;
+    }
+    Expect(seal.status(), "");
+    ReferenceModel::Seal(*log);
+    if (!seal.ok()) return;
+    const std::set<uint64_t> sealed = ReadLog(id, seal->epoch);
+    if (seal->epoch + 1 != log->epoch) Differs("epoch %d", seal->epoch);
+    if (sealed.size() != seal->dirty_page_count) {
+      Differs("%d pages sealed, %d listed", seal->dirty_page_count,
+              sealed.size());
+    }
+    CheckBounds(sealed, log->must_sealed, log->may_sealed);
+    // Exactly what was reported is what is left to be cleared.
+    log->may_sealed = sealed;
+  }
+
+  void CheckBounds(const std::set<uint64_t>& got,
+                   const std::set<uint64_t>& must,
+                   const std::set<uint64_t>& may) {
+    if (!Subset(must, got)) {
+      for (const uint64_t page : must) {
+        if (got.count(page) == 0) Differs("page %d was lost", page);
+      }
+    }
+    if (!Subset(got, may)) {
+      for (const uint64_t page : got) {
+        if (may.count(page) == 0) {
+          Differs("page %d is reported and was never touched", page);
+        }
+      }
+    }
+  }
+
+  void Peek(uint32_t id) {
+    const ModelLog* log = LogOf(id);
+    if (log == nullptr) return;
+    std::set<uint64_t> must = log->must_sealed;
+    must.insert(log->must_open.begin(), log->must_open.end());
+    std::set<uint64_t> may = log->may_sealed;
+    may.insert(log->may_open.begin(), log->may_open.end());
+    CheckBounds(ReadLog(id, 0), must, may);
+  }
+
+  void Clear(uint32_t id, uint32_t first, uint32_t selector) {
+    ModelLog* log = LogOf(id);
+    if (log == nullptr || log->epoch == 1) return;
+    const uint64_t pages = model_.slots()[id].pages;
+    const uint64_t first_page = first % (pages / 64 + 1) * 64;
+    const uint64_t count = pages - first_page;
+    std::vector<uint64_t> mask((count + 63) / 64);
+    const std::set<uint64_t> before = ReadLog(id, log->epoch - 1);
+    std::vector<uint64_t> expected;
+    for (uint64_t i = 0; i < count; ++i) {
+      // All, every other, every third, ... page.
+      if (i % (selector % 4 + 1) != 0) continue;
+      mask[i / 64] |= uint64_t{1} << (i % 64);
+      if (before.count(first_page + i) != 0) expected.push_back(first_page + i);
+    }
+    const absl::StatusOr<ClearResult> cleared = vm_->ClearDirtyLog(
+        id, log->epoch - 1, first_page, count, mask, nullptr);
+    Expect(cleared.status(), "");
+    if (cleared.ok() && cleared->cleared_page_count != expected.size()) {
+      Differs("%d pages cleared, %d were set", cleared->cleared_page_count,
+              expected.size());
+    }
+    ReferenceModel::Cleared(*log, expected);
+    for (const uint64_t page : expected) {
+      CheckProtected(model_.slots()[id].base_page + page);
+    }
+  }
+
+  void CheckProtected(uint64_t page) {
+    if (SpteOf(vm_->state(), Gfn(page)).IsWritable()) {
+      Differs("page %d was cleared and can be written unnoticed", page);
+    }
+  }
+
+  void Split(uint64_t page, uint32_t b, uint32_t c) {
+    SplitRequest request;
+    request.ranges = {GfnRange::Of(Gfn(page), 3000)};
+    request.order =
+        b % 2 == 0 ? SplitOrder::kAscending : SplitOrder::kDescending;
+    request.throttle.chunk_bytes = (int64_t{2} << 20) << (c % 4);
+    if (c % 5 == 0) request.throttle.max_lock_hold = absl::Nanoseconds(1);
+    const auto job = SplitJob::Create(*vm_, request);
+    if (!job.ok()) {
+      Expect(job.status(), "INVALID_RANGE");
+      return;
+    }
+    const uint64_t flushes = vm_->Stats().remote_tlb_flush_requests;
+    Expect((*job)->Run(), "");
+    const SplitProgress progress = (*job)->Progress();
+    if (progress.done_bytes != progress.total_bytes) Differs("split not done");
+    if (vm_->Stats().remote_tlb_flush_requests != flushes) {
+      Differs("a split flushed");
+    }
+    for (const auto& [id, slot] : model_.slots()) {
+      for (uint64_t p = slot.base_page; p < slot.base_page + slot.pages;
+           p += 512) {
+        if (p < page || p >= page + 3000) continue;
+        if (LevelOf(vm_->state(), Gfn(p)) == Level::k2M) {
+          Differs("page %d is huge after a split", p);
+        }
+      }
+    }
+  }
+
+  void Recover(uint32_t id) {
+    std::vector<GfnRange> ranges;
+    bool logged = false;
+    for (const auto& [slot_id, slot] : model_.slots()) {
+      if (id < kSlots && slot_id != id) continue;
+      logged |= slot.log.has_value();
+      ranges.push_back(GfnRange::Of(Gfn(slot.base_page), slot.pages));
+    }
+    if (ranges.empty()) return;
+    Expect(vm_->RecoverHugePages(ranges, nullptr).status(),
+           logged ? "DIRTY_LOG_ACTIVE" : "");
+  }
+
+  void Age(uint32_t a, bool clear) {
+    for (const auto& [id, slot] : model_.slots()) {
+      const GfnRange range =
+          GfnRange::Of(Gfn(slot.base_page + a % slot.pages), 300)
+              .Intersect(GfnRange::Of(Gfn(slot.base_page), slot.pages));
+      const auto mode = clear ? AgeMode::kTestAndClear : AgeMode::kTest;
+      const absl::StatusOr<AgeResult> aged = vm_->Age(range, mode, nullptr);
+      Expect(aged.status(), "");
+      if (!aged.ok()) return;
+      if (PagesOf(aged->young).size() != aged->young_page_count) {
+        Differs("%d young pages, the bitmap has others",
+                aged->young_page_count);
+      }
+      if (clear && vm_->Age(range, mode, nullptr)->young_page_count != 0) {
+        Differs("pages are young right after their bits were cleared");
+      }
+    }
+  }
+
+  // Every leaf translates as its slot says, no larger than allowed; the page
+  // counts are what is there. The auditor looks at the same and more, by other
+  // means.
+  void CheckTables() {
+    uint64_t small = 0;
+    uint64_t huge = 0;
+    const std::vector<Mapping> mappings = AllMappings(vm_->state());
+    RcuReadGuard rcu;
+    for (const Mapping& m : mappings) {
+      ++(m.level == Level::k4K ? small : huge);
+      ModelSlot* slot = model_.SlotAt(m.gfn);
+      if (slot == nullptr) {
+        Differs("page %d is mapped and in no slot", m.gfn);
+        return;
+      }
+      if (ToInt(m.level) > slot->host_level ||
+          m.gfn + PagesPer(m.level) > slot->base_page + slot->pages) {
+        Differs("page %d is mapped at level %d", m.gfn, ToInt(m.level));
+      }
+      const bool writable = m.flags.find('w') != std::string::npos;
+      if (writable && slot->readonly) Differs("page %d is read-only", m.gfn);
+      if (writable && m.level > Level::k4K && slot->log.has_value() &&
+          slot->log->config.initially_set == InitiallySet::kNo) {
+        Differs("page %d is huge and writable in a logged slot", m.gfn);
+      }
+    }
+    const VmStatsSnapshot stats = vm_->Stats();
+    if (stats.pages_4k != small || stats.pages_2m != huge) {
+      Differs("pages_4k %d and pages_2m %d, a walk finds %d and %d",
+              stats.pages_4k, stats.pages_2m, small, huge);
+    }
+  }
+
+  const int vcpus_;
+  std::unique_ptr<Vm> vm_;
+  ReferenceModel model_;
+  uint64_t stamp_ = 0;
+  std::string problem_;
+};
+
+}  // namespace
+
+std::string ToString(const Operation& op) {
+  return absl::StrFormat("{Operation::Kind::%s, %d, %d, %d},",
+                         kNames[static_cast<int>(op.kind)], op.a, op.b, op.c);
+}
+
+std::ostream& operator<<(std::ostream& os, const Operation& op) {
+  return os << ToString(op);
+}
+
+std::string RunOperations(const std::vector<Operation>& operations, int vcpus) {
+  Comparison comparison(vcpus);
+  for (size_t i = 0; i < operations.size(); ++i) {
+    const std::string problem = comparison.Step(operations[i]);
+    if (problem.empty()) continue;
+    std::string report =
+        absl::StrCat(problem, "\nafter step ", i, " of RunOperations({\n");
+    for (size_t j = 0; j <= i; ++j) {
+      absl::StrAppend(&report, "    ", ToString(operations[j]), "\n");
+    }
+    return absl::StrCat(report, "}, ", vcpus, ")");
+  }
+  return "";
+}
+
+}  // namespace mmu::testing

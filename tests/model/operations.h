@@ -1,0 +1,54 @@
+// One step of a random test of a VM: an operation that can be generated,
+// printed as C++, and run against a VM and its model.
+
+#ifndef TESTS_MODEL_OPERATIONS_H_
+#define TESTS_MODEL_OPERATIONS_H_
+
+#include <cstdint>
+#include <ostream>
+#include <string>
+#include <vector>
+
+namespace mmu::testing {
+
+// A value. What a, b and c mean is said at each kind; they are taken modulo
+// what there is, so every operation is legal input in every state.
+struct Operation {
+  enum class Kind : uint8_t {
+    kRead,     // page a by vCPU b
+    kWrite,    // page a by vCPU b
+    kExec,     // page a by vCPU b
+    kSweep,    // 40 writes from page a by vCPU b
+    kCreate,   // slot a at place b with shape c
+    kDelete,   // slot a
+    kMove,     // slot a to place b
+    kStart,    // logging of slot a (all, if it is too large), mode b
+    kStop,     // logging of slot a; recover if b is odd, discard if c is
+    kSeal,     // slot a
+    kPeek,     // slot a
+    kClear,    // of slot a, the words from b, the bits that c selects
+    kSplit,    // from page a on, order b, chunk c
+    kRecover,  // slot a (all, if it is too large)
+    kAge,      // 300 pages from a; clears if b is odd
+    kDropTlb,  // of vCPU a, an entry chosen by b
+    kZapAll,
+  };
+  static constexpr int kKinds = 17;
+
+  Kind kind = Kind::kRead;
+  uint32_t a = 0;
+  uint32_t b = 0;
+  uint32_t c = 0;
+};
+
+std::string ToString(const Operation& op);
+std::ostream& operator<<(std::ostream& os, const Operation& op);
+
+// Runs the operations on a fresh VM with `vcpus` vCPUs and its model, and
+// compares both after each. Returns "" or what differs, after which step, and
+// the sequence up to there as C++ that can become a test.
+std::string RunOperations(const std::vector<Operation>& operations, int vcpus);
+
+}  // namespace mmu::testing
+
+#endif  // TESTS_MODEL_OPERATIONS_H_

@@ -1,0 +1,105 @@
+// What a VM should be, kept the simplest way there is: maps of page numbers.
+//
+// The model knows the rules of dirty logging and of contents, not how the MMU
+// obeys them. Where the rules leave the MMU a choice (a page may be reported
+// once more than it was written) the model keeps a lower and an upper bound.
+
+#ifndef TESTS_MODEL_REFERENCE_MODEL_H_
+#define TESTS_MODEL_REFERENCE_MODEL_H_
+
+#include <cstdint>
+#include <map>
+#include <optional>
+#include <set>
+#include <vector>
+
+#include "mmu_core/dirty/dirty_log_types.h"
+
+namespace mmu::testing {
+
+// The log of one slot. Pages are numbered within the slot.
+struct ModelLog {
+  DirtyLogConfig config;
+  uint64_t epoch = 1;  // the open one
+  // Written since the last seal, or before it and not cleared.
+  std::set<uint64_t> must_open, must_sealed;
+  // The same, and whatever else may be reported.
+  std::set<uint64_t> may_open, may_sealed;
+};
+
+struct ModelSlot {
+  uint64_t base_page = 0;  // guest-physical page number
+  uint64_t pages = 0;
+  int host_level = 1;
+  bool readonly = false;
+  std::map<uint64_t, uint64_t> contents;  // first word of a page, if not 0
+  std::optional<ModelLog> log;
+};
+
+// Thread-compatible.
+class ReferenceModel {
+ public:
+  std::map<uint32_t, ModelSlot>& slots() { return slots_; }
+  const std::map<uint32_t, ModelSlot>& slots() const { return slots_; }
+
+  // The slot that has guest page `page`, or null.
+  ModelSlot* SlotAt(uint64_t page) {
+    for (auto& [id, slot] : slots_) {
+      if (page >= slot.base_page && page < slot.base_page + slot.pages) {
+        return &slot;
+      }
+    }
+    return nullptr;
+  }
+
+  // An access of the guest. Reads may be reported too: mapping a page that can
+  // be written marks it (DL-18).
+  static void Touched(ModelSlot& slot, uint64_t page) {
+    if (slot.log.has_value()) slot.log->may_open.insert(page);
+  }
+  static void Written(ModelSlot& slot, uint64_t page, uint64_t value) {
+    slot.contents[page] = value;
+    if (!slot.log.has_value()) return;
+    // What is sealed and not cleared needs no second report: the copy comes
+    // after the clear. After a seal, may_sealed is what is sealed.
+    if (slot.log->may_sealed.count(page) != 0) {
+      slot.log->must_sealed.insert(page);
+    } else {
+      slot.log->must_open.insert(page);
+    }
+    slot.log->may_open.insert(page);
+  }
+
+  static void StartLog(ModelSlot& slot, const DirtyLogConfig& config) {
+    if (slot.log.has_value()) return;
+    slot.log.emplace();
+    slot.log->config = config;
+    if (config.initially_set == InitiallySet::kYes) {
+      for (uint64_t page = 0; page < slot.pages; ++page) {
+        slot.log->must_open.insert(page);
+        slot.log->may_open.insert(page);
+      }
+    }
+  }
+  static void Seal(ModelLog& log) {
+    ++log.epoch;
+    log.must_sealed.merge(log.must_open);
+    log.must_open.clear();
+    log.may_sealed.merge(log.may_open);
+    log.may_open.clear();
+  }
+  // `pages` were reported as cleared.
+  static void Cleared(ModelLog& log, const std::vector<uint64_t>& pages) {
+    for (const uint64_t page : pages) {
+      log.must_sealed.erase(page);
+      log.may_sealed.erase(page);
+    }
+  }
+
+ private:
+  std::map<uint32_t, ModelSlot> slots_;
+};
+
+}  // namespace mmu::testing
+
+#endif  // TESTS_MODEL_REFERENCE_MODEL_H_

@@ -1,0 +1,54 @@
+#include "tests/selftests/log_harvester.h"
+
+#include "mmu_core/base/check.h"
+#include "mmu_core/testing/vm_builder.h"
+#include "mmu_core/vm/dirty_logging.h"
+#include "mmu_core/vm/vm_state.h"
+
+namespace mmu::testing {
+
+std::ostream& operator<<(std::ostream& os, LogMode mode) {
+  switch (mode) {
+    case LogMode::kGet:
+      return os << "Get";
+    case LogMode::kClear:
+      return os << "Clear";
+    case LogMode::kEpochs:
+      return os << "Epochs";
+  }
+  return os;
+}
+
+std::vector<uint64_t> Harvest(Vm& vm, uint32_t slot, LogMode mode) {
+  switch (mode) {
+    case LogMode::kGet: {
+      const auto words = GetAndClearDirtyLog(vm.state(), slot, nullptr);
+      MMU_CHECK(words.ok());
+      return PagesOf(*words);
+    }
+    case LogMode::kClear: {
+      const auto words = CopyDirtyLog(vm.state(), slot);
+      MMU_CHECK(words.ok());
+      const std::vector<uint64_t> pages = PagesOf(*words);
+      const uint64_t npages = vm.state().logs.Find(slot)->npages();
+      const auto cleared =
+          ClearBitmap(vm.state(), slot, 0, npages, *words, nullptr);
+      MMU_CHECK(cleared.ok());
+      MMU_CHECK(cleared->cleared_page_count == pages.size());
+      return pages;
+    }
+    case LogMode::kEpochs: {
+      uint64_t epoch = 0;
+      const std::vector<uint64_t> pages = SealAndList(vm, slot, &epoch);
+      const uint64_t npages = vm.state().logs.Find(slot)->npages();
+      const auto cleared = vm.ClearDirtyLog(slot, epoch, 0, npages,
+                                            MaskOf(npages, pages), nullptr);
+      MMU_CHECK(cleared.ok());
+      MMU_CHECK(cleared->cleared_page_count == pages.size());
+      return pages;
+    }
+  }
+  return {};
+}
+
+}  // namespace mmu::testing
