@@ -1,6 +1,7 @@
 // mmuctl trace record, info. They need no daemon.
 
 #include <cstdint>
+#include <filesystem>
 #include <memory>
 #include <optional>
 #include <string>
@@ -78,6 +79,11 @@ void PrintInfo(Context& context, const std::string& path,
 
 absl::Status Record(Context& context, const RecordArguments& arguments) {
   trace::RecordOptions options = arguments.options;
+  if (options.output_path.empty()) {
+    options.output_path = absl::StrCat(
+        std::filesystem::path(arguments.command.front()).filename().string(),
+        ".trace");
+  }
   const auto progress = context.NewProgress("record");
   const uint64_t limit = options.max_accesses;
   options.on_progress = [&](const trace::RecordProgress& state) {
@@ -141,13 +147,11 @@ void AddTraceCommands(CLI::App& app, Context& context) {
   CLI::App* command = AddCommand(
       *group, "record",
       "Runs a program under valgrind and records its loads and stores.",
-      "mmuctl trace record -o sort.trace -- sort /etc/services\n"
+      "mmuctl trace record -- sort /etc/services\n"
       "mmuctl trace record -o gzip.trace --max-accesses 5000000 -- gzip -c "
       "/usr/bin/perl > /dev/null");
-  command
-      ->add_option("-o,--output", record->options.output_path,
-                   "trace file to write")
-      ->required();
+  command->add_option("-o,--output", record->options.output_path,
+                      "trace file to write (default: PROGRAM.trace, here)");
   command->add_option("--max-accesses", record->options.max_accesses,
                       "stop the program after so many; 0: no limit");
   command->add_option("--filter-lines", record->options.filter_lines,
