@@ -18,7 +18,7 @@ struct Output {
   int status = 0;
 };
 
-Output Run(const std::string& args) {
+Output RunProgram(const std::string& args) {
   Output output;
   FILE* pipe = popen((program + " " + args + " 2>/dev/null").c_str(), "r");
   EXPECT_NE(pipe, nullptr);
@@ -32,7 +32,7 @@ Output Run(const std::string& args) {
 }
 
 TEST(MmuBenchTest, EveryRowIsMeasuredBesideItsLimit) {
-  const Output output = Run("--quick --json");
+  const Output output = RunProgram("--quick --json");
   ASSERT_EQ(output.status, 0);
   const nlohmann::json rows = nlohmann::json::parse(output.text, nullptr,
                                                     /*allow_exceptions=*/false);
@@ -59,13 +59,13 @@ TEST(MmuBenchTest, EveryRowIsMeasuredBesideItsLimit) {
 }
 
 TEST(MmuBenchTest, FilterChoosesRowsAndListNamesThem) {
-  const Output output = Run("--list --filter='^clear'");
+  const Output output = RunProgram("--list --filter='^clear'");
   EXPECT_EQ(output.status, 0);
   EXPECT_EQ(output.text, "clear_dirty\nclear_dirty_1pct\n");
 }
 
 TEST(MmuBenchTest, TableSaysWhetherTheGoalIsMet) {
-  const Output output = Run("--quick --filter=memory");
+  const Output output = RunProgram("--quick --filter=memory");
   ASSERT_EQ(output.status, 0);
   const std::vector<std::string> lines =
       absl::StrSplit(output.text, '\n', absl::SkipEmpty());
@@ -78,9 +78,9 @@ TEST(MmuBenchTest, TableSaysWhetherTheGoalIsMet) {
 }
 
 TEST(MmuBenchTest, WhatIsNotUnderstoodIsAnError) {
-  EXPECT_NE(Run("--quick --fliter=memory").status, 0);
-  EXPECT_NE(Run("--quick '--filter=('").status, 0);
-  EXPECT_NE(Run("--quick --filter=nothing_has_this_name").status, 0);
+  EXPECT_NE(RunProgram("--quick --fliter=memory").status, 0);
+  EXPECT_NE(RunProgram("--quick '--filter=('").status, 0);
+  EXPECT_NE(RunProgram("--quick --filter=nothing_has_this_name").status, 0);
 }
 
 }  // namespace

@@ -87,6 +87,28 @@ class TdpCursor {
   Level level() const { return level_; }
   Gfn gfn() const { return gfn_; }  // rounded down to `level`
   GfnRange range() const { return range_; }
+  // Entries from the current one to the end of its table or of the range. For a
+  // plain loop from slot() on, where a step of the cursor per entry would cost
+  // more than the entry; SkipToLastEntry() is how the loop ends.
+  int EntriesLeft() const {
+    const int in_table = kEntriesPerTable - IndexOf(gfn_, level_);
+    const uint64_t in_range =
+        (range_.end - gfn_ + PagesPer(level_) - 1) >> PagesShift(level_);
+    return in_range < static_cast<uint64_t>(in_table)
+               ? static_cast<int>(in_range)
+               : in_table;
+  }
+  // Goes to the last of EntriesLeft() as that many less one sideways steps
+  // would, without entering any. REQUIRES: Valid(), not yielded.
+  void SkipToLastEntry() {
+    MMU_DCHECK(!yielded_);
+    const int steps = EntriesLeft() - 1;
+    if (steps == 0) return;
+    gfn_ += static_cast<uint64_t>(steps) * PagesPer(level_);
+    next_last_level_gfn_ = gfn_;
+    slot_ += steps;
+    old_spte_ = slot_->Load();
+  }
   GfnRange entry_range() const { return GfnRange::Of(gfn_, PagesPer(level_)); }
 
   bool IsPresentLeaf() const { return old_spte_.IsPresentLeaf(level_); }

@@ -295,6 +295,30 @@ TEST(TdpCursorTest, SkippingChildrenGoesOnBesideTheTable) {
                                 Seen{512, Level::k4K}, Seen{513, Level::k4K}));
 }
 
+TEST(TdpCursorTest, SkippingToTheLastEntryGoesOnBehindTheTable) {
+  Tree tree;
+  for (const uint64_t gfn : {uint64_t{0}, k2MPages, 2 * k2MPages}) {
+    tree.Map(Gfn(gfn), Level::k4K);
+  }
+  // First gfn of each piece of a table that the walk passes in one go, and its
+  // entries.
+  std::vector<std::pair<uint64_t, int>> pieces;
+  const GfnRange range = {Gfn(500), Gfn(2 * k2MPages + 3)};
+  for (TdpCursor c(tree.root(), tree.root_level(), range, Level::k4K);
+       c.Valid(); c.Next()) {
+    if (c.level() != Level::k4K) continue;
+    const int entries = c.EntriesLeft();
+    pieces.push_back({c.gfn().value(), entries});
+    c.SkipToLastEntry();
+    EXPECT_EQ(c.gfn(), Gfn(pieces.back().first + entries - 1));
+    EXPECT_EQ(c.EntriesLeft(), 1);
+    EXPECT_EQ(&c.slot(), &tree.At(c.gfn(), Level::k4K));
+    EXPECT_EQ(c.next_last_level_gfn(), c.gfn());
+  }
+  EXPECT_THAT(pieces, ElementsAre(std::pair(500, 12), std::pair(k2MPages, 512),
+                                  std::pair(2 * k2MPages, 3)));
+}
+
 // Covers: TDP-14
 TEST(TdpCursorTest, AfterAYieldTheWalkComesDownFromTheRootToWhereItWas) {
   Tree tree;

@@ -23,6 +23,38 @@ void SetBits(AgeResult& result, uint64_t first, uint64_t count) {
   }
 }
 
+// One attempt. If the entry changed meanwhile the page was young all the same,
+// and whoever changed it has the last word (AGE-13). Not an atomic AND, which
+// would take a bit out of a frozen entry.
+void TryClear(SpteSlot& slot, Spte expected, const SpteFormat& format) {
+  const Spte wanted = format.WithoutAccessed(expected);
+  slot.CompareExchange(expected, wanted);
+}
+
+// The `count` entries from `first_slot` on, all of one 4K table, whose pages
+// begin at bit `first_bit` of the result. Most entries are old: for those, one
+// load and one comparison.
+void AgeTable(SpteSlot* first_slot, int count, uint64_t first_bit,
+              const SpteFormat& format, AgeMode mode, AgeResult& result) {
+  const uint64_t young_bits = spte_bits::kMmuPresent | format.accessed_mask();
+  uint64_t old = 0;
+  uint64_t young = 0;
+  for (int i = 0; i < count; ++i) {
+    const Spte spte = first_slot[i].Load();
+    const uint64_t bits = spte.bits() & young_bits;
+    if (bits != young_bits) {
+      old += bits == spte_bits::kMmuPresent;
+      continue;
+    }
+    ++young;
+    const uint64_t bit = first_bit + i;
+    result.young[bit / 64] |= uint64_t{1} << (bit % 64);
+    if (mode == AgeMode::kTestAndClear) TryClear(first_slot[i], spte, format);
+  }
+  result.old_page_count += old;
+  result.young_page_count += young;
+}
+
 }  // namespace
 
 void TdpMmu::Age(int as_id, GfnRange range, AgeMode mode, AgeResult& result,
@@ -35,6 +67,14 @@ void TdpMmu::Age(int as_id, GfnRange range, AgeMode mode, AgeResult& result,
        root = roots_.NextRcu(root, RootFilter::kValid, as_id)) {
     for (TdpCursor c(root->table(), root->level(), range, Level::k4K);
          c.Valid(); c.Next()) {
+      if (c.level() == Level::k4K) {
+        const int entries = c.EntriesLeft();
+        AgeTable(&c.slot(), entries, c.gfn() - range.start, format, mode,
+                 result);
+        c.SkipToLastEntry();
+        visited += entries;
+        continue;
+      }
       ++visited;
       if (!c.IsPresentLeaf()) continue;
       const GfnRange pages = c.entry_range().Intersect(range);
@@ -45,12 +85,7 @@ void TdpMmu::Age(int as_id, GfnRange range, AgeMode mode, AgeResult& result,
       }
       result.young_page_count += pages.pages();
       SetBits(result, pages.start - range.start, pages.pages());
-      if (mode == AgeMode::kTestAndClear) {
-        // One attempt. If the entry changed meanwhile the page was young all
-        // the same, and whoever changed it has the last word (AGE-13).
-        Spte expected = spte;
-        c.slot().CompareExchange(expected, format.WithoutAccessed(spte));
-      }
+      if (mode == AgeMode::kTestAndClear) TryClear(c.slot(), spte, format);
     }
   }
   if (cost != nullptr) cost->sptes_visited_count += visited;

@@ -12,24 +12,65 @@
 
 namespace mmu {
 
-template <typename Change>
-bool TdpMmu::ChangeLeafs(MmuReadLocked& lock, int as_id, GfnRange range,
-                         Level min_level, MmuCost* cost, Change change) {
+namespace {
+
+// Takes `bits` from the `count` entries from `first` on, all of one 4K table.
+//
+// Others may change the entries meanwhile. An atomic AND loses nothing of what
+// they do, and it can be used because at this level every present entry is a
+// leaf and the values of unused and frozen entries have none of `bits`:
+// whatever it meets stays what it is. The read before it saves the locked
+// instruction where there is nothing to take.
+bool TakeFromTable(SpteSlot* first, int count, uint64_t bits) {
+  MMU_DCHECK((bits & (Spte::Initial().bits() | Spte::Frozen().bits())) == 0);
+  bool changed = false;
+  for (SpteSlot* slot = first; slot != first + count; ++slot) {
+    if ((slot->Load().bits() & bits) == 0) continue;
+    slot->FetchAnd(~bits);
+    changed = true;
+  }
+  return changed;
+}
+
+// The 4K table that covers `gfn`; null if something larger does, or nothing.
+PageTable* SmallTableOf(const TdpRoot& root, Gfn gfn) {
+  PageTable* table = root.table();
+  for (Level level = root.level(); level != Level::k4K;
+       level = ChildOf(level)) {
+    const Spte spte = table->entries[IndexOf(gfn, level)].Load();
+    if (!spte.IsPresentTable(level)) return nullptr;
+    table = TableOf(spte);
+  }
+  return table;
+}
+
+}  // namespace
+
+bool TdpMmu::TakeFromLeafs(MmuReadLocked& lock, int as_id, GfnRange range,
+                           Level min_level, uint64_t bits, MmuCost* cost) {
   bool changed = false;
   int64_t visited = 0;
   for (RootRef root = roots_.First(RootFilter::kValid, as_id); root;
        root = roots_.Next(std::move(root), RootFilter::kValid, as_id)) {
-    YieldPoint<MmuReadLocked> yield(lock);
+    YieldPoint<MmuReadLocked> yield(lock,
+                                    YieldPoint<MmuReadLocked>::kLongSteps);
     for (TdpCursor c(root->table(), root->level(), range, min_level); c.Valid();
          c.Next()) {
       // Yields without a flush: the caller flushes in any case before anybody
       // relies on the protection (TLB-09).
       if (yield.MaybeYield(c, nullptr, cost)) continue;
+      if (c.level() == Level::k4K) {
+        const int entries = c.EntriesLeft();
+        changed |= TakeFromTable(&c.slot(), entries, bits);
+        c.SkipToLastEntry();
+        visited += entries;
+        continue;
+      }
       ++visited;
-      while (c.IsPresentLeaf()) {
-        const Spte wanted = change(c.old_spte());
-        if (wanted == c.old_spte()) break;
-        if (updater_.Update(lock, c, wanted)) {
+      // Here the entry may turn into a table, which must keep its bits: only a
+      // compare-exchange will do.
+      while (c.IsPresentLeaf() && (c.old_spte().bits() & bits) != 0) {
+        if (updater_.Update(lock, c, Spte(c.old_spte().bits() & ~bits))) {
           changed = true;
           break;
         }
@@ -42,14 +83,13 @@ bool TdpMmu::ChangeLeafs(MmuReadLocked& lock, int as_id, GfnRange range,
 
 bool TdpMmu::WriteProtect(MmuReadLocked& lock, int as_id, GfnRange range,
                           Level min_level, MmuCost* cost) {
-  return ChangeLeafs(lock, as_id, range, min_level, cost,
-                     [this](Spte s) { return parts_.format.WithoutWrite(s); });
+  return TakeFromLeafs(lock, as_id, range, min_level, spte_bits::kWrite, cost);
 }
 
 bool TdpMmu::ClearDirty(MmuReadLocked& lock, int as_id, GfnRange range,
                         MmuCost* cost) {
-  return ChangeLeafs(lock, as_id, range, Level::k4K, cost,
-                     [this](Spte s) { return parts_.format.WithoutDirty(s); });
+  return TakeFromLeafs(lock, as_id, range, Level::k4K,
+                       parts_.format.dirty_mask(), cost);
 }
 
 bool TdpMmu::WriteProtectGfn(const MmuWriteLocked& lock, int as_id, Gfn gfn,
@@ -74,23 +114,27 @@ bool TdpMmu::WriteProtectGfn(const MmuWriteLocked& lock, int as_id, Gfn gfn,
 
 bool TdpMmu::WriteProtectMasked(const MmuWriteLocked&, int as_id, Gfn first,
                                 uint64_t mask, MmuCost* cost) {
-  MMU_DCHECK(mask != 0);
   RcuReadGuard rcu;
   bool changed = false;
-  const GfnRange window = {first + std::countr_zero(mask),
-                           first + (64 - std::countl_zero(mask))};
   for (TdpRoot* root = roots_.FirstRcu(RootFilter::kValid, as_id);
        root != nullptr;
        root = roots_.NextRcu(root, RootFilter::kValid, as_id)) {
-    for (TdpCursor c(root->table(), root->level(), window, Level::k4K);
-         c.Valid(); c.Next()) {
-      if (c.level() != Level::k4K || !c.old_spte().IsPresent()) continue;
-      if ((mask >> (c.gfn() - first) & 1) == 0) continue;
+    PageTable* table = nullptr;
+    Gfn table_gfn;  // first gfn of `table`
+    for (uint64_t left = mask; left != 0; left &= left - 1) {
+      const Gfn gfn = first + std::countr_zero(left);
+      // A slot may begin anywhere, so 64 of its pages may lie in two tables.
+      if (left == mask || RoundDown(gfn, Level::k2M) != table_gfn) {
+        table = SmallTableOf(*root, gfn);
+        table_gfn = RoundDown(gfn, Level::k2M);
+      }
+      if (table == nullptr) continue;
+      SpteSlot& slot = table->entries[IndexOf(gfn, Level::k4K)];
       if (cost != nullptr) ++cost->sptes_visited_count;
-      if (!c.old_spte().IsWritable()) continue;
+      if (!slot.Load().IsWritable()) continue;
       // Only W changes, and only the fast fault can interfere, which sets it:
       // an atomic AND loses nothing.
-      c.slot().FetchAnd(~spte_bits::kWrite);
+      slot.FetchAnd(~spte_bits::kWrite);
       changed = true;
     }
   }

@@ -178,11 +178,10 @@ class TdpMmu {
   template <typename Lock>
   bool SplitLeaf(const Lock& lock, TdpCursor& cursor, TableCache& cache,
                  SplitTrigger trigger);
-  // Applies `change` (leaf SPTE -> leaf SPTE) to every leaf of at least
-  // `min_level` in `range` of the valid roots.
-  template <typename Change>
-  bool ChangeLeafs(MmuReadLocked& lock, int as_id, GfnRange range,
-                   Level min_level, MmuCost* cost, Change change);
+  // Takes `bits`, which only leafs may lose, from every leaf of at least
+  // `min_level` in `range` of the valid roots. True if anything changed.
+  bool TakeFromLeafs(MmuReadLocked& lock, int as_id, GfnRange range,
+                     Level min_level, uint64_t bits, MmuCost* cost);
 
   void ChooseLevel(PageFault& fault) const;
   FaultResult InstallLeaf(const MmuReadLocked& lock, TdpCursor& cursor,
