@@ -32,7 +32,7 @@ absl::string_view ZeroPage() {
 std::string ToString(const PageDifference& difference) {
   return absl::StrFormat(
       "gpa %#x (slot %d, gfn %#x, page %d of the slot): %d bytes differ from "
-      "byte %d on: %#018x in the guest, %#018x in the copy",
+      "byte %d on: 0x%016x in the guest, 0x%016x in the copy",
       difference.gpa_bytes, difference.slot, difference.gfn,
       difference.page_of_slot, difference.byte_count, difference.first_byte,
       difference.in_guest, difference.in_copy);

@@ -6,6 +6,7 @@
 #include "absl/time/time.h"
 #include "client/mmu_client/error_info.h"
 #include "client/mmu_client/retry_policy.h"
+#include "grpcpp/channel.h"
 #include "grpcpp/client_context.h"
 #include "grpcpp/support/status.h"
 
@@ -14,6 +15,22 @@ namespace mmud::client {
 void Caller::Prepare(absl::Time deadline, grpc::ClientContext* context) const {
   context->set_deadline(absl::ToChronoTime(deadline));
   context->set_wait_for_ready(false);
+}
+
+void Caller::Sleep(absl::Duration duration) const {
+  switch (channel_->GetState(/*try_to_connect=*/false)) {
+    case GRPC_CHANNEL_READY:
+    case GRPC_CHANNEL_SHUTDOWN:  // also what a channel within a process says
+      options_.sleep(duration);
+      return;
+    case GRPC_CHANNEL_IDLE:
+    case GRPC_CHANNEL_CONNECTING:
+    case GRPC_CHANNEL_TRANSIENT_FAILURE:
+      break;
+  }
+  // Not a plain sleep: gRPC goes on with a connection only while some call
+  // waits for it, apart from a look every 5 s.
+  channel_->WaitForConnected(absl::ToChronoTime(absl::Now() + duration));
 }
 
 absl::Status Caller::WithRetry(

@@ -64,8 +64,9 @@ class Caller {
   // is not there: that is what retrying is for.
   void Prepare(absl::Time deadline, grpc::ClientContext* context) const;
 
-  // Waits as options().sleep says.
-  void Sleep(absl::Duration duration) const { options_.sleep(duration); }
+  // Waits before another attempt. While there is no connection it waits for
+  // one, at most so long; otherwise as options().sleep says.
+  void Sleep(absl::Duration duration) const;
 
  private:
   absl::Status WithRetry(absl::Time deadline,

@@ -53,7 +53,6 @@ absl::StatusOr<std::shared_ptr<grpc::Channel>> OpenChannel(
   arguments.SetMaxReceiveMessageSize(16 << 20);
   // Try again soon when a daemon is just starting.
   arguments.SetInt(GRPC_ARG_INITIAL_RECONNECT_BACKOFF_MS, 50);
-  arguments.SetInt(GRPC_ARG_MIN_RECONNECT_BACKOFF_MS, 50);
   arguments.SetInt(GRPC_ARG_MAX_RECONNECT_BACKOFF_MS, 1000);
   // Retrying is Caller's job; gRPC must not do it a second time.
   arguments.SetInt(GRPC_ARG_ENABLE_RETRIES, 0);

@@ -2,8 +2,11 @@
 
 #include "client/mmu_client/client.h"
 
+#include <unistd.h>
+
 #include <memory>
 #include <string>
+#include <thread>
 #include <utility>
 #include <vector>
 
@@ -14,6 +17,7 @@
 #include "google/longrunning/operations.grpc.pb.h"
 #include "google/rpc/error_details.pb.h"
 #include "google/rpc/status.pb.h"
+#include "grpcpp/security/server_credentials.h"
 #include "grpcpp/server.h"
 #include "grpcpp/server_builder.h"
 #include "gtest/gtest.h"
@@ -213,6 +217,38 @@ TEST(ClientConnectTest, DaemonThatIsNotThereIsUnavailable) {
       Client::Connect("unix:" + testing::TempDir() + "/nobody.sock", options);
   ASSERT_TRUE(client.ok());
   EXPECT_TRUE(absl::IsUnavailable((*client)->vms().ListVms({}).status()));
+}
+
+TEST(ClientConnectTest, CallReachesADaemonThatStartsAfterIt) {
+  const std::string address =
+      "unix:/tmp/client_test." + std::to_string(getpid()) + ".sock";
+  ClientOptions options;
+  options.retry.max_attempts = 1'000;
+  options.retry.max_backoff = absl::Milliseconds(100);
+  const auto client = Client::Connect(address, options);
+  ASSERT_TRUE(client.ok());
+  FakeVmService vms;
+  std::unique_ptr<grpc::Server> server;
+  std::thread starter([&] {
+    // After an attempt has failed for sure: this one makes its own.
+    ClientOptions once;
+    once.retry.max_attempts = 1;
+    const auto other = Client::Connect(address, once);
+    EXPECT_TRUE(absl::IsUnavailable((*other)->vms().ListVms({}).status()));
+    grpc::ServerBuilder builder;
+    builder.AddListeningPort(address, grpc::InsecureServerCredentials());
+    builder.RegisterService(&vms);
+    server = builder.BuildAndStart();
+  });
+  v1::CreateVmRequest request;
+  request.set_vm_id("a");
+  const absl::Time start = absl::Now();
+  const auto response = (*client)->vms().CreateVm(request);
+  starter.join();
+  EXPECT_TRUE(response.ok()) << response.status();
+  // gRPC's own look at an idle connection comes every 5 s.
+  EXPECT_LT(absl::Now() - start, absl::Seconds(4));
+  server->Shutdown();
 }
 
 TEST(ClientConnectTest, BadAddressIsRefused) {

@@ -29,7 +29,8 @@ absl::Status WatchOperation(Context& context, const std::string& name) {
               absl::StrCat(view.kind.empty() ? name : view.kind));
         }
         if (state.done()) {
-          progress->Finish(absl::StrCat(view.state, ", ", view.words));
+          progress->Finish(absl::StrCat(view.state, ", ", view.words),
+                           state.has_error() ? view.share : 1.0);
         } else {
           progress->Update(view.share, view.words);
         }

@@ -114,7 +114,7 @@ absl::Status DaemonProcess::Spawn(const std::string& program,
 
 absl::Status DaemonProcess::WaitUntilServing(absl::Duration timeout) {
   ClientOptions options;
-  options.retry.max_attempts = 1;
+  options.retry.max_attempts = 4;
   const absl::StatusOr<std::unique_ptr<Client>> client =
       Client::Connect(address(), options);
   if (!client.ok()) return client.status();

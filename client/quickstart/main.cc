@@ -289,6 +289,10 @@ int main(int argc, char** argv) {
   using namespace mmud::client;
   Flags flags;
   flags.controller.accesses_per_second_per_vcpu = 2'000'000;
+  // A link and a downtime with which a run of half a minute takes a few
+  // rounds.
+  flags.controller.bandwidth_bytes_per_second = 125'000'000;
+  flags.controller.downtime_target = absl::Milliseconds(30);
   CLI::App app(
       "Prepares a live migration of a guest that runs a real program, with "
       "nothing but\nmmud's public API, and compares all of guest memory with "
@@ -300,7 +304,7 @@ int main(int argc, char** argv) {
       "examples:\n"
       "  quickstart --mmud bazel-bin/server/mmud\n"
       "  quickstart --mmud bazel-bin/server/mmud --trace gzip.trace "
-      "--bandwidth 1Gbit/s --downtime 50ms\n"
+      "--bandwidth 10Gbit/s --downtime 300ms\n"
       "  quickstart --mmud bazel-bin/server/mmud --serve\n"
       "  quickstart --address unix:/run/mmud/mmud.sock --json report.json\n"
       "  quickstart --mmud bazel-bin/server/mmud_fault_injection "

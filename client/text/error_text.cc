@@ -141,18 +141,20 @@ std::string RenderError(const absl::Status& status,
                       "\n");
     }
   };
+  std::map<std::string, std::string> metadata = info.metadata;
   for (const FieldViolation& violation : info.field_violations) {
     add("field", violation.field);
-    add("rule", violation.rule);
+    if (violation.rule != info.message) add("rule", violation.rule);
   }
+  if (info.field_violations.empty()) add("field", metadata["field"]);
+  metadata.erase("field");
   for (const std::string& precondition : info.preconditions) {
     if (precondition != info.message) add("needs", precondition);
   }
   if (!info.reason.empty()) {
-    std::string metadata =
-        absl::StrJoin(info.metadata, ", ", absl::PairFormatter("="));
-    if (!metadata.empty()) metadata = absl::StrCat(" (", metadata, ")");
-    add("reason", absl::StrCat(info.reason, metadata));
+    std::string rest = absl::StrJoin(metadata, ", ", absl::PairFormatter("="));
+    if (!rest.empty()) rest = absl::StrCat(" (", rest, ")");
+    add("reason", absl::StrCat(info.reason, rest));
   }
   if (info.retry_delay) {
     add("retry", absl::StrCat("in ", FormatTime(*info.retry_delay)));

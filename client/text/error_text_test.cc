@@ -35,6 +35,28 @@ TEST(RenderErrorTest, SaysFieldRuleReasonAndFix) {
             "  fix:     see which memory is taken: mmuctl vm get VM\n");
 }
 
+TEST(RenderErrorTest, SaysNothingTwice) {
+  google::rpc::Status status;
+  status.set_code(static_cast<int>(absl::StatusCode::kFailedPrecondition));
+  status.set_message("slot 0 has sealed pages");
+  google::rpc::ErrorInfo info;
+  info.set_reason("UNACKED_EPOCH");
+  (*info.mutable_metadata())["field"] = "slots";
+  status.add_details()->PackFrom(info);
+  google::rpc::BadRequest bad;
+  bad.add_field_violations()->set_field("slots");
+  bad.mutable_field_violations(0)->set_description("slot 0 has sealed pages");
+  const std::string expected =
+      "error: slot 0 has sealed pages\n"
+      "  field:   slots\n"
+      "  reason:  UNACKED_EPOCH\n"
+      "  fix:     harvest first (mmuctl dirty-log harvest VM), or give "
+      "--discard-unacked\n";
+  EXPECT_EQ(RenderError(FromRpcStatus(status), ""), expected);
+  status.add_details()->PackFrom(bad);
+  EXPECT_EQ(RenderError(FromRpcStatus(status), ""), expected);
+}
+
 TEST(RenderErrorTest, DaemonThatIsNotThereNamesTheAddress) {
   EXPECT_EQ(RenderError(absl::UnavailableError("connection refused"),
                         "unix:/run/mmud.sock"),

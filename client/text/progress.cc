@@ -47,8 +47,8 @@ void Progress::Update(std::optional<double> share, const std::string& words) {
   Draw(share, words);
 }
 
-void Progress::Finish(const std::string& words) {
-  Draw(1.0, words);
+void Progress::Finish(const std::string& words, std::optional<double> share) {
+  Draw(share, words);
   if (open_) *out_ << "\n" << std::flush;
   open_ = false;
 }

@@ -36,8 +36,8 @@ class Progress {
   // two seconds.
   void Update(std::optional<double> share, const std::string& words);
 
-  // Shows the last state for good.
-  void Finish(const std::string& words);
+  // Shows the last state for good; `share` is less than 1 if it ended early.
+  void Finish(const std::string& words, std::optional<double> share = 1.0);
 
  private:
   void Draw(std::optional<double> share, const std::string& words);

@@ -61,6 +61,12 @@ TEST_F(ProgressTest, UnfinishedBarEndsItsLine) {
   EXPECT_EQ(out_.str().back(), '\n');
 }
 
+TEST_F(ProgressTest, WorkThatEndedEarlyStaysWhereItWas) {
+  Progress progress = New(ProgressStyle::kLines);
+  progress.Finish("cancelled", 0.25);
+  EXPECT_EQ(out_.str(), "split  25%  cancelled\n");
+}
+
 TEST_F(ProgressTest, QuietWritesNothing) {
   Progress progress = New(ProgressStyle::kQuiet);
   progress.Update(0.1, "x");
