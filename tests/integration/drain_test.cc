@@ -1,0 +1,204 @@
+// The end of a daemon: SIGTERM with work in hand, SIGKILL, and a second daemon
+// on the same addresses.
+
+#include <signal.h>
+#include <sys/stat.h>
+
+#include <atomic>
+#include <string>
+#include <thread>
+#include <utility>
+#include <vector>
+
+#include "absl/strings/match.h"
+#include "absl/strings/str_cat.h"
+#include "grpc/health/v1/health.grpc.pb.h"
+#include "gtest/gtest.h"
+#include "tests/integration/daemon.h"
+#include "tests/integration/guest.h"
+
+namespace mmud::integration {
+namespace {
+
+using HealthStub = grpc::health::v1::Health::Stub;
+
+TEST(DrainTest, SigtermEndsStreamsSplitsAndWorkloadsInTime) {
+  Daemon daemon({"--drain-timeout=15s"});
+  const TestClient& client = daemon.client();
+  const Guest busy(client, "busy", {MakeSlot(64 * kMiB)}, 2);
+  busy.WritePages(64 * kMiB / kPage);
+  busy.StartRandomWrites(1);
+  const Guest huge(
+      client, "huge",
+      {MakeSlot(kGiB, v1::MEMORY_BACKING_METADATA_ONLY, v1::PAGE_SIZE_1G)});
+  huge.ReadWords(kGiB, kGiB);
+  v1::SplitHugePagesRequest split;
+  split.mutable_throttle()->set_max_pages_per_second(1000);
+  huge.StartSplit(split);
+
+  // A stream with more to send than fits into its window, read only once.
+  grpc::ClientContext context;
+  SetTimeout(kCallTimeout, &context);
+  v1::GuestMemoryService::Stub memory(client.channel());
+  v1::ReadPagesRequest read;
+  read.set_vm(busy.name());
+  read.add_extents()->set_size_bytes(64 * kMiB);
+  const auto pages = memory.ReadPages(&context, read);
+  v1::ReadPagesResponse response;
+  ASSERT_TRUE(pages->Read(&response));
+
+  // Somebody who watches the daemon's health.
+  grpc::ClientContext watch_context;
+  SetTimeout(kCallTimeout, &watch_context);
+  HealthStub health(client.channel());
+  const auto watch =
+      health.Watch(&watch_context, grpc::health::v1::HealthCheckRequest());
+  grpc::health::v1::HealthCheckResponse state;
+  ASSERT_TRUE(watch->Read(&state));
+  EXPECT_EQ(state.status(), grpc::health::v1::HealthCheckResponse::SERVING);
+
+  daemon.process().Signal(SIGTERM);
+  ASSERT_TRUE(watch->Read(&state));
+  EXPECT_EQ(state.status(), grpc::health::v1::HealthCheckResponse::NOT_SERVING);
+
+  EXPECT_EQ(client.Health(), "NOT_SERVING");
+  EXPECT_EQ(HttpGet(daemon.metrics_port(), "/readyz").code, 503);
+  EXPECT_EQ(HttpGet(daemon.metrics_port(), "/healthz").code, 200);
+  EXPECT_TRUE(absl::StrContains(daemon.MetricsText(), "\nmmud_draining 1\n"));
+  for (const auto& [method, request] :
+       {std::pair<std::string, std::string>{"mmud.v1.VmService/CreateVm",
+                                            "vm_id: 'new' vm {}"},
+        {"mmud.v1.WorkloadService/StartWorkload",
+         "vm: 'vms/busy' pattern { uniform {} }"},
+        {"mmud.v1.SplitService/SplitHugePages", "vm: 'vms/huge'"},
+        {"mmud.v1.DirtyLogService/StartDirtyLog", "vm: 'vms/busy'"}}) {
+    const grpc::Status refused = client.CallText(method, request).status;
+    EXPECT_EQ(refused.error_code(), grpc::StatusCode::UNAVAILABLE) << method;
+    EXPECT_EQ(ReasonOf(refused), "DRAINING") << method;
+    EXPECT_TRUE(FactsOf(refused).has_retry_info) << method;
+  }
+
+  while (pages->Read(&response)) {
+  }
+  const grpc::Status ended = pages->Finish();
+  EXPECT_EQ(ended.error_code(), grpc::StatusCode::UNAVAILABLE);
+  EXPECT_EQ(ReasonOf(ended), "DRAINING");
+  EXPECT_TRUE(FactsOf(ended).has_retry_info);
+  watch_context.TryCancel();
+  EXPECT_EQ(daemon.process().Wait(absl::Seconds(15)), 0)
+      << daemon.process().Err();
+  EXPECT_TRUE(absl::StrContains(daemon.process().Err(), "operation parked"));
+  EXPECT_TRUE(absl::StrContains(daemon.process().Err(), "stopped"));
+}
+
+TEST(DrainTest, CallsDuringADrainHearThatItIsOne) {
+  Daemon daemon;
+  std::vector<std::thread> callers;
+  std::atomic<int> served{0};
+  for (int i = 0; i < 4; ++i) {
+    callers.emplace_back([&, i] {
+      const TestClient client(daemon.address());
+      for (int n = 0;; ++n) {
+        const RawResult result =
+            client.CallText("mmud.v1.VmService/CreateVm",
+                            absl::StrCat("vm_id: 'vm-", i, "-", n, "' vm {}"));
+        if (result.status.ok()) {
+          ++served;
+          client.CallText("mmud.v1.VmService/DeleteVm",
+                          absl::StrCat("name: 'vms/vm-", i, "-", n, "'"));
+          continue;
+        }
+        // DRAINING while it still answers. Once it is gone gRPC answers by
+        // itself: UNAVAILABLE, or CANCELLED for a call that met the very end.
+        const std::string reason = ReasonOf(result.status);
+        const auto code = result.status.error_code();
+        if (reason == "DRAINING") {
+          EXPECT_EQ(code, grpc::StatusCode::UNAVAILABLE);
+          continue;
+        }
+        EXPECT_EQ(reason, "");
+        EXPECT_TRUE(code == grpc::StatusCode::UNAVAILABLE ||
+                    code == grpc::StatusCode::CANCELLED)
+            << code << " " << result.status.error_message();
+        return;
+      }
+    });
+  }
+  EXPECT_TRUE(Eventually([&] { return served > 20; }));
+  EXPECT_EQ(daemon.Terminate(), 0) << daemon.process().Err();
+  for (std::thread& caller : callers) caller.join();
+}
+
+TEST(DrainTest, ReadinessFollowsTheDaemonsLife) {
+  Daemon daemon;
+  EXPECT_EQ(daemon.client().Health(), "SERVING");
+  EXPECT_EQ(daemon.client().Health("mmud.v1.VmService"), "SERVING");
+  EXPECT_EQ(HttpGet(daemon.metrics_port(), "/healthz").code, 200);
+  EXPECT_EQ(HttpGet(daemon.metrics_port(), "/readyz").code, 200);
+  EXPECT_EQ(HttpGet(daemon.metrics_port(), "/nothing").code, 404);
+  EXPECT_EQ(daemon.Terminate(), 0);
+  EXPECT_EQ(HttpGet(daemon.metrics_port(), "/healthz").code, 0);
+}
+
+TEST(DrainTest, IdleDaemonEndsAtOnceAndRemovesItsSocket) {
+  Daemon daemon;
+  const std::string socket = daemon.directory().File("mmud.sock");
+  struct stat info;
+  ASSERT_EQ(stat(socket.c_str(), &info), 0);
+  EXPECT_EQ(info.st_mode & 07777, mode_t{0660});
+  EXPECT_EQ(daemon.Terminate(absl::Seconds(9)), 0);
+  EXPECT_NE(stat(socket.c_str(), &info), 0);
+}
+
+TEST(DrainTest, KilledDaemonLeavesItsSocketToTheNextOne) {
+  Daemon daemon;
+  const Guest guest(daemon.client(), "alpha", {MakeSlot(kMiB)});
+  daemon.process().Signal(SIGKILL);
+  EXPECT_EQ(daemon.process().Wait(absl::Seconds(10)), -SIGKILL);
+  const auto next = Daemon::OnSocketOf(daemon);
+  EXPECT_EQ(next->client().Health(), "SERVING");
+  // The old one's clients find the new one.
+  EXPECT_TRUE(
+      Eventually([&] { return daemon.client().Health() == "SERVING"; }));
+  EXPECT_EQ(next->Terminate(), 0);
+}
+
+TEST(DrainTest, SecondDaemonOnTheSameSocketSaysSo) {
+  Daemon daemon;
+  const ProgramResult second =
+      RunProgram({MmudPath(), "--listen=" + daemon.address()},
+                 daemon.directory().File("second"));
+  EXPECT_EQ(second.exit_code, 1);
+  EXPECT_EQ(second.err,
+            absl::StrCat("mmud: another process serves ", daemon.address(),
+                         " already; stop it or choose another "
+                         "--listen\n"));
+  EXPECT_EQ(daemon.client().Health(), "SERVING");
+}
+
+TEST(DrainTest, SecondDaemonOnTheSamePortSaysSo) {
+  Daemon daemon({"--listen-tcp=127.0.0.1:0"});
+  ASSERT_NE(daemon.grpc_port(), 0);
+  EXPECT_EQ(TestClient(absl::StrCat("127.0.0.1:", daemon.grpc_port())).Health(),
+            "SERVING");
+  for (const auto& [flag, port] :
+       {std::pair<std::string, int>{"listen_tcp", daemon.grpc_port()},
+        {"metrics_address", daemon.metrics_port()}}) {
+    const std::string address = absl::StrCat("127.0.0.1:", port);
+    const ProgramResult second = RunProgram(
+        {MmudPath(), "--listen=unix:" + daemon.directory().File("second.sock"),
+         absl::StrCat("--", flag, "=", address)},
+        daemon.directory().File("second"));
+    EXPECT_EQ(second.exit_code, 1);
+    EXPECT_TRUE(absl::StrContains(
+        second.err,
+        absl::StrCat("mmud: cannot listen on --", flag, "=", address,
+                     ": Address already in use; another process uses this "
+                     "port\n")))
+        << second.err;
+  }
+  EXPECT_EQ(daemon.client().Health(), "SERVING");
+}
+
+}  // namespace
+}  // namespace mmud::integration

@@ -1,0 +1,185 @@
+// Enormous requests: refused or served, never a crash.
+
+#include <memory>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "absl/strings/str_cat.h"
+#include "gtest/gtest.h"
+#include "mmud/v1/aging_service.grpc.pb.h"
+#include "tests/integration/daemon.h"
+#include "tests/integration/guest.h"
+
+namespace mmud::integration {
+namespace {
+
+TEST(LimitsTest, SlotsOfTheGreatestSizeWorkWithoutContents) {
+  Daemon daemon;
+  // The most pages a slot can have, rounded down to 1 GiB: just below 8 TiB.
+  constexpr int64_t kSize = int64_t{8191} * kGiB;
+  const Guest guest(
+      daemon.client(), "huge",
+      {MakeSlot(kSize, v1::MEMORY_BACKING_METADATA_ONLY, v1::PAGE_SIZE_1G)});
+  guest.ReadWords(64 * kGiB, kGiB);
+  EXPECT_EQ(guest.Get().mapped_pages().pages_1g_count(), 64);
+  EXPECT_EQ(guest.Audit(), "");
+}
+
+TEST(LimitsTest, AbsurdSizesAndAddressesAreRefused) {
+  Daemon daemon;
+  const Guest guest(daemon.client(), "alpha", {MakeSlot(kMiB)});
+  const std::string kMax = "9223372036854771712";  // 2^63 - 4096
+  const std::vector<std::pair<std::string, std::string>> kCalls = {
+      {"mmud.v1.VmService/SetMemslot",
+       "vm: 'vms/alpha' memslot { slot: 1 size_bytes: " + kMax + " }"},
+      {"mmud.v1.VmService/SetMemslot",
+       "vm: 'vms/alpha' memslot { slot: 1 size_bytes: 4096 gpa_bytes: " + kMax +
+           " }"},
+      {"mmud.v1.VmService/SetMemslot",
+       "vm: 'vms/alpha' memslot { slot: 2147483647 size_bytes: 4096 }"},
+      {"mmud.v1.GuestMemoryService/ReadPages",
+       "vm: 'vms/alpha' extents { size_bytes: " + kMax + " }"},
+      {"mmud.v1.GuestMemoryService/ReadPages",
+       "vm: 'vms/alpha' extents { gpa_bytes: " + kMax + " size_bytes: " + kMax +
+           " }"},
+      {"mmud.v1.GuestMemoryService/ReadPages",
+       "vm: 'vms/alpha' extents { size_bytes: 4096 } max_message_bytes: " +
+           kMax},
+      {"mmud.v1.SplitService/SplitHugePages",
+       "vm: 'vms/alpha' throttle { chunk_bytes: " + kMax + " }"},
+      {"mmud.v1.AgingService/AgeRange",
+       "vm: 'vms/alpha' mode: AGING_MODE_TEST ranges { size_bytes: " + kMax +
+           " }"},
+      {"mmud.v1.DirtyLogService/StartDirtyLog",
+       "vm: 'vms/alpha' ttl { seconds: " + kMax + " }"},
+      {"mmud.v1.WorkloadService/StartWorkload",
+       "vm: 'vms/alpha' pattern { uniform {} extent { size_bytes: " + kMax +
+           " } }"},
+      {"mmud.v1.WorkloadService/StartWorkload",
+       "vm: 'vms/alpha' pattern { sequential { stride_bytes: " + kMax +
+           " } } vcpu_count: 2147483647"},
+      {"google.longrunning.Operations/WaitOperation",
+       "name: 'operations/18446744073709551616'"},
+      {"mmud.v1.VmService/ListVms", "page_size: -2147483648"},
+  };
+  for (const auto& [method, request] : kCalls) {
+    const RawResult result = daemon.client().CallText(method, request);
+    EXPECT_FALSE(result.status.ok()) << method << " " << request;
+    EXPECT_EQ(FactsOf(result.status).domain, "mmud")
+        << method << " " << request << " " << result.status.error_message();
+  }
+  EXPECT_EQ(guest.Get().memslots_size(), 1);
+}
+
+TEST(LimitsTest, ReadsOfManyRangesAreServedUpToTheLimit) {
+  Daemon daemon;
+  const Guest guest(daemon.client(), "alpha", {MakeSlot(kMiB)});
+  guest.WritePages(1);
+  v1::ReadPagesRequest request;
+  request.set_vm(guest.name());
+  for (int i = 0; i < 65536; ++i) {
+    request.add_extents()->set_size_bytes(kPage);
+  }
+  const std::string method = "mmud.v1.GuestMemoryService/ReadPages";
+  const RawResult most =
+      daemon.client().CallRaw(method, request.SerializeAsString());
+  EXPECT_TRUE(most.status.ok()) << most.status.error_message();
+  int64_t pages = 0;
+  for (const std::string& bytes : most.messages) {
+    EXPECT_LE(bytes.size(), static_cast<size_t>(kMiB));
+    v1::ReadPagesResponse response;
+    ASSERT_TRUE(response.ParseFromString(bytes));
+    if (response.has_trailer()) pages = response.trailer().page_count();
+  }
+  EXPECT_EQ(pages, 65536);
+
+  while (request.extents_size() < 100'000) {
+    request.add_extents()->set_size_bytes(kPage);
+  }
+  const RawResult more =
+      daemon.client().CallRaw(method, request.SerializeAsString());
+  EXPECT_EQ(ReasonOf(more.status), "LIMIT_EXCEEDED");
+}
+
+TEST(LimitsTest, LimitsOfTheFlagsHold) {
+  Daemon daemon({"--max-guest-memory-bytes=67108864", "--max-operations=1",
+                 "--max-vms=3"});
+  const TestClient& client = daemon.client();
+  const auto create = [&](const std::string& id, int64_t mebibytes) {
+    return ReasonOf(
+        client
+            .CallText("mmud.v1.VmService/CreateVm",
+                      absl::StrCat("vm_id: '", id, "' vm { memslots { ",
+                                   "size_bytes: ", mebibytes * kMiB, " } }"))
+            .status);
+  };
+  EXPECT_EQ(create("a", 65), "LIMIT_EXCEEDED");
+  EXPECT_EQ(create("a", 64), "");
+  EXPECT_EQ(create("b", 1), "LIMIT_EXCEEDED");
+  client.CallText("mmud.v1.VmService/DeleteVm", "name: 'vms/a'");
+  EXPECT_EQ(create("a", 32), "");
+  EXPECT_EQ(create("b", 32), "");
+
+  const Guest a(client, "vms/a");
+  a.StartRandomWrites(1);
+  const RawResult second =
+      client.CallText("mmud.v1.WorkloadService/StartWorkload",
+                      "vm: 'vms/b' pattern { uniform {} }");
+  EXPECT_EQ(ReasonOf(second.status), "LIMIT_EXCEEDED");
+  // The refused one left the VM idle.
+  EXPECT_EQ(Guest(client, "vms/b").Get().vcpu_state(), v1::VCPU_STATE_IDLE);
+  a.StopWorkload();
+}
+
+TEST(LimitsTest, MessagesBeyondTheReceiveLimitAreRefused) {
+  Daemon daemon;
+  v1::ClearDirtyLogRequest request;
+  request.set_vm("vms/alpha");
+  request.set_bitmap(std::string(65 << 20, '\xff'));
+  const RawResult result = daemon.client().CallRaw(
+      "mmud.v1.DirtyLogService/ClearDirtyLog", request.SerializeAsString());
+  EXPECT_EQ(result.status.error_code(), grpc::StatusCode::RESOURCE_EXHAUSTED);
+  EXPECT_EQ(daemon.client().Health(), "SERVING");
+}
+
+TEST(LimitsTest, ManyStreamsLeaveThreadsForOtherCalls) {
+  Daemon daemon({"--max-rpc-threads=8"});
+  const Guest guest(daemon.client(), "alpha", {MakeSlot(64 * kMiB)});
+  guest.WritePages(64 * kMiB / kPage);
+  // None of them reads: each holds its thread.
+  std::vector<std::unique_ptr<grpc::ClientContext>> contexts;
+  std::vector<std::unique_ptr<grpc::ClientReader<v1::ReadPagesResponse>>> all;
+  v1::GuestMemoryService::Stub stub(daemon.client().channel());
+  v1::ReadPagesRequest request;
+  request.set_vm(guest.name());
+  request.add_extents()->set_size_bytes(64 * kMiB);
+  int refused = 0;
+  for (int i = 0; i < 12; ++i) {
+    contexts.push_back(std::make_unique<grpc::ClientContext>());
+    SetTimeout(kCallTimeout, contexts.back().get());
+    all.push_back(stub.ReadPages(contexts.back().get(), request));
+    v1::ReadPagesResponse response;
+    if (all.back()->Read(&response)) continue;
+    EXPECT_EQ(ReasonOf(all.back()->Finish()), "LIMIT_EXCEEDED");
+    all.pop_back();
+    contexts.pop_back();
+    ++refused;
+  }
+  EXPECT_EQ(refused, 8);
+  EXPECT_EQ(guest.Get().name(), guest.name());
+  for (size_t i = 0; i < all.size(); ++i) {
+    contexts[i]->TryCancel();
+    all[i]->Finish();
+  }
+  // Their places are free again.
+  EXPECT_TRUE(Eventually([&] {
+    return daemon.client()
+        .CallText("mmud.v1.GuestMemoryService/ReadPages",
+                  "vm: 'vms/alpha' extents { size_bytes: 4096 }")
+        .status.ok();
+  }));
+}
+
+}  // namespace
+}  // namespace mmud::integration

@@ -1,0 +1,103 @@
+// Recorded programs, whole and damaged, through the daemon.
+
+#include <string>
+#include <vector>
+
+#include "absl/strings/match.h"
+#include "absl/strings/str_cat.h"
+#include "gtest/gtest.h"
+#include "tests/integration/daemon.h"
+#include "tests/integration/guest.h"
+
+namespace mmud::integration {
+namespace {
+
+v1::StartWorkloadRequest Replay(const std::string& trace) {
+  v1::StartWorkloadRequest request;
+  request.mutable_trace()->set_trace_name(trace);
+  return request;
+}
+
+TEST(TraceFileTest, RecordedProgramRunsToItsEnd) {
+  Daemon daemon;
+  const Guest guest(daemon.client(), "alpha", {MakeSlot(256 * kMiB)}, 2);
+  const auto operation =
+      daemon.client().WaitDone(guest.Start(Replay("sort.trace")));
+  ASSERT_FALSE(operation.has_error()) << operation.error().message();
+  const auto response = Unpack<v1::StartWorkloadResponse>(operation.response());
+  EXPECT_EQ(response.end(), v1::WORKLOAD_END_COMPLETED);
+  EXPECT_GT(response.statistics().write_count(), 1000);
+  EXPECT_GT(response.statistics().access_count(),
+            response.statistics().write_count());
+  EXPECT_EQ(guest.Get().mapped_pages().pages_4k_count(),
+            response.statistics().faults().fixed_count());
+  EXPECT_EQ(guest.Audit(), "");
+}
+
+TEST(TraceFileTest, DamagedFilesAreRefusedAndChangeNothing) {
+  ScratchDirectory traces;
+  const std::string good = ReadFile(TracesDirectory() + "/gzip.trace");
+  ASSERT_GT(good.size(), 4096u);
+  std::vector<std::string> names;
+  const auto add = [&](const std::string& name, const std::string& bytes) {
+    WriteFile(traces.File(name), bytes);
+    names.push_back(name);
+  };
+  add("empty", "");
+  add("text", "this is no trace\n");
+  add("header-only", good.substr(0, 16));
+  add("half", good.substr(0, good.size() / 2));
+  add("one-byte-short", good.substr(0, good.size() - 1));
+  add("one-byte-long", good + "x");
+  for (const size_t at :
+       {size_t{0}, size_t{9}, good.size() / 3, good.size() - 5}) {
+    std::string flipped = good;
+    flipped[at] = static_cast<char>(flipped[at] ^ 0x10);
+    add(absl::StrCat("flipped-at-", at), flipped);
+  }
+  Daemon daemon({"--trace-dir=" + traces.path()});
+  const Guest guest(daemon.client(), "alpha", {MakeSlot(64 * kMiB)});
+  for (const std::string& name : names) {
+    v1::StartWorkloadRequest request = Replay(name);
+    request.set_vm(guest.name());
+    const auto result = daemon.client().Call(
+        &v1::WorkloadService::Stub::StartWorkload, request);
+    EXPECT_EQ(ReasonOf(result.status), "TRACE_CORRUPT") << name;
+    EXPECT_EQ(result.status.error_code(), grpc::StatusCode::DATA_LOSS) << name;
+    EXPECT_TRUE(absl::StrContains(result.status.error_message(), name))
+        << result.status.error_message();
+  }
+  EXPECT_EQ(guest.Get().vcpu_state(), v1::VCPU_STATE_IDLE);
+  EXPECT_EQ(guest.Get().mapped_pages().pages_4k_count(), 0);
+  guest.WritePages(16);
+}
+
+TEST(TraceFileTest, NamesDoNotLeaveTheTraceDirectory) {
+  ScratchDirectory outer;
+  WriteFile(outer.File("secret"), "x");
+  Daemon daemon;
+  const Guest guest(daemon.client(), "alpha", {MakeSlot(kMiB)});
+  for (const std::string& name :
+       {std::string("../WORKSPACE"), outer.File("secret"), std::string(""),
+        std::string("./sort.trace"), std::string("a//b"),
+        std::string("sort.trace\0x", 12)}) {
+    v1::StartWorkloadRequest request = Replay(name);
+    request.set_vm(guest.name());
+    const auto result = daemon.client().Call(
+        &v1::WorkloadService::Stub::StartWorkload, request);
+    EXPECT_EQ(ReasonOf(result.status), "TRACE_NOT_FOUND") << name;
+  }
+}
+
+TEST(TraceFileTest, TraceThatDoesNotFitEndsWithItsReason) {
+  Daemon daemon;
+  const Guest guest(daemon.client(), "alpha", {MakeSlot(16 * kPage)});
+  const auto operation =
+      daemon.client().WaitDone(guest.Start(Replay("sort.trace")));
+  EXPECT_EQ(FactsOf(operation.error()).reason, "TRACE_TOO_LARGE");
+  EXPECT_EQ(guest.Get().vcpu_state(), v1::VCPU_STATE_IDLE);
+  EXPECT_EQ(guest.Audit(), "");
+}
+
+}  // namespace
+}  // namespace mmud::integration
