@@ -34,7 +34,7 @@ bool SpteUpdater::Update(const MmuReadLocked&, TdpCursor& cursor,
   return true;
 }
 
-bool SpteUpdater::Update(const MmuWriteLocked&, TdpCursor& cursor,
+Spte SpteUpdater::Update(const MmuWriteLocked&, TdpCursor& cursor,
                          Spte desired) {
   MMU_DCHECK(InRcuReadSection());
   MMU_DCHECK(!cursor.old_spte().IsFrozen() && !desired.IsFrozen());
@@ -49,7 +49,7 @@ bool SpteUpdater::Update(const MmuWriteLocked&, TdpCursor& cursor,
   cursor.SetOldSpte(desired);
   HandleChanged(cursor.gfn(), cursor.level(), old_spte, desired,
                 Mode::kExclusive);
-  return true;
+  return old_spte;
 }
 
 void SpteUpdater::PrepareChild(const TdpCursor& cursor,

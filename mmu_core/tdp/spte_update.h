@@ -11,6 +11,8 @@
 #ifndef MMU_CORE_TDP_SPTE_UPDATE_H_
 #define MMU_CORE_TDP_SPTE_UPDATE_H_
 
+#include <type_traits>
+
 #include "mmu_core/base/address.h"
 #include "mmu_core/base/level.h"
 #include "mmu_core/paging/shadow_page.h"
@@ -34,8 +36,9 @@ class SpteUpdater {
   // REQUIRES: the snapshot is not frozen, the cursor has not yielded.
   [[nodiscard]] bool Update(const MmuReadLocked& lock, TdpCursor& cursor,
                             Spte desired);
-  // In write mode it always succeeds.
-  bool Update(const MmuWriteLocked& lock, TdpCursor& cursor, Spte desired);
+  // In write mode it always succeeds and returns the value it replaced, which
+  // has what the processor or a fast fault added since the snapshot.
+  Spte Update(const MmuWriteLocked& lock, TdpCursor& cursor, Spte desired);
 
   // Makes `page` the child of the cursor's entry: role, gfn, parent. Its 512
   // entries are the caller's business. REQUIRES: nobody else sees `page`.
@@ -49,9 +52,13 @@ class SpteUpdater {
     // Counted first, so that whoever takes the table apart at once finds it
     // counted.
     counters_.AddTables(1);
-    if (Update(lock, cursor, spte)) return true;
-    counters_.AddTables(-1);
-    return false;
+    if constexpr (std::is_same_v<Lock, MmuWriteLocked>) {
+      Update(lock, cursor, spte);
+    } else if (!Update(lock, cursor, spte)) {
+      counters_.AddTables(-1);
+      return false;
+    }
+    return true;
   }
 
  private:

@@ -1,0 +1,477 @@
+// Mapping a page on a fault, and the fast page fault.
+
+#include <atomic>
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <thread>
+#include <vector>
+
+#include "gmock/gmock.h"
+#include "gtest/gtest.h"
+#include "mmu_core/base/level.h"
+#include "mmu_core/paging/spte.h"
+#include "mmu_core/paging/table_cache.h"
+#include "mmu_core/sync/mmu_lock.h"
+#include "mmu_core/sync/rcu.h"
+#include "mmu_core/tdp/tdp_mmu.h"
+#include "mmu_core/tdp/tdp_test_util.h"
+#include "mmu_core/testing/vm_builder.h"
+#include "mmu_core/vm/vm.h"
+
+namespace mmu {
+namespace {
+
+using ::mmu::testing::AllMappings;
+using ::mmu::testing::AuditFindings;
+using ::mmu::testing::EntryOf;
+using ::mmu::testing::FaultOn;
+using ::mmu::testing::FlushesOf;
+using ::mmu::testing::k2MPages;
+using ::mmu::testing::kGiB;
+using ::mmu::testing::kMiB;
+using ::mmu::testing::LevelOf;
+using ::mmu::testing::MakeVm;
+using ::mmu::testing::MapInto;
+using ::mmu::testing::Mapping;
+using ::mmu::testing::MaskOf;
+using ::mmu::testing::Read;
+using ::mmu::testing::SealAndList;
+using ::mmu::testing::Slot;
+using ::mmu::testing::SlotOf;
+using ::mmu::testing::SpteOf;
+using ::mmu::testing::Touch;
+using ::mmu::testing::Write;
+using ::mmu::testing::WriteProtect;
+using ::testing::ElementsAre;
+using ::testing::IsEmpty;
+
+uint64_t FaultLocks(const Vm& vm) {
+  return vm.Metrics().lock.at(LockMode::kRead, LockOp::kFault).acquisitions;
+}
+
+TdpRoot& RootOf(Vm& vm) {
+  RcuReadGuard rcu;
+  return *vm.state().tdp.roots().FirstRcu(RootFilter::kValid, 0);
+}
+
+FaultResult FastFault(Vm& vm, PageFault& fault) {
+  return vm.state().tdp.FastFault(RootOf(vm), fault);
+}
+FaultResult FastFault(Vm& vm, uint64_t gfn,
+                      AccessKind kind = AccessKind::kWrite) {
+  PageFault fault = FaultOn(vm, Gfn(gfn), kind);
+  return FastFault(vm, fault);
+}
+
+FaultResult Map(Vm& vm, uint64_t gfn, AccessKind kind, TableCache& cache) {
+  PageFault fault = FaultOn(vm, Gfn(gfn), kind);
+  return MapInto(vm, RootOf(vm), fault, cache);
+}
+
+// --- The map path ---
+
+// Covers: TDP-41, TDP-43
+TEST(TdpFaultTest, TheFirstSmallPageNeedsATableForEachLevelBelowTheRoot) {
+  for (const int levels : {4, 5}) {
+    VmConfig config;
+    config.root_levels = levels;
+    config.memslots = {Slot(0, 0, kMiB)};
+    auto created = Vm::Create(config);
+    ASSERT_TRUE(created.ok()) << created.status();
+    Vm& vm = **created;
+    TableCache cache(vm.state().pool);
+    auto root = vm.state().tdp.LoadRoot(0, cache);
+    ASSERT_TRUE(root.ok());
+    EXPECT_EQ(vm.Stats().table_pages, 0u) << "the root is not counted";
+    ASSERT_TRUE(cache.TopUp(TdpMmu::kTablesPerFault).ok());
+    const int spare = cache.count();
+    const uint64_t out = vm.state().pool.tables_out();
+    EXPECT_EQ(Map(vm, 7, AccessKind::kWrite, cache), FaultResult::kFixed);
+    EXPECT_EQ(vm.Stats().table_pages, static_cast<uint64_t>(levels - 1));
+    EXPECT_EQ(cache.count(), spare - (levels - 1)) << "all from the cache";
+    EXPECT_EQ(vm.state().pool.tables_out(), out) << "nothing was allocated";
+    EXPECT_THAT(AllMappings(vm.state()),
+                ElementsAre(Mapping{7, Level::k4K, "rwad"}));
+    // Its neighbour needs none.
+    EXPECT_EQ(Map(vm, 8, AccessKind::kRead, cache), FaultResult::kFixed);
+    EXPECT_EQ(cache.count(), spare - (levels - 1));
+    EXPECT_EQ(AuditFindings(vm), "");
+  }
+}
+
+// Covers: TDP-41, TRM-03
+TEST(TdpFaultTest, TheWalkStopsAtTheLevelThatSlotAndHostAllow) {
+  auto vm = MakeVm({Slot(0, 0, 4 * kMiB, Level::k2M),
+                    Slot(1, 4 * kGiB, 2 * kGiB, Level::k1G)});
+  Write(*vm, 3 * kMiB);
+  Write(*vm, 5 * kGiB + 5);
+  EXPECT_THAT(AllMappings(vm->state()),
+              ElementsAre(Mapping{512, Level::k2M, "rwad"},
+                          Mapping{5 * kGiB / kPageSize, Level::k1G, "rwad"}));
+  EXPECT_EQ(AuditFindings(*vm), "");
+}
+
+// Covers: TDP-29
+TEST(TdpFaultTest, AFaultThatMeetsAFrozenEntryRetriesWithoutATable) {
+  auto vm = MakeVm({Slot(0, 0, 4 * kMiB)});
+  Read(*vm, 0);
+  TableCache cache(vm->state().pool);
+  ASSERT_TRUE(cache.TopUp(TdpMmu::kTablesPerFault).ok());
+  const int spare = cache.count();
+  // On the way, and at the end of it.
+  for (SpteSlot* slot : {&EntryOf(*vm, Gfn(512), Level::k2M),
+                         &EntryOf(*vm, Gfn(5), Level::k4K)}) {
+    slot->Store(Spte::Frozen());
+    const uint64_t gfn = slot == &EntryOf(*vm, Gfn(5), Level::k4K) ? 5 : 600;
+    EXPECT_EQ(Map(*vm, gfn, AccessKind::kWrite, cache), FaultResult::kRetry);
+    EXPECT_EQ(cache.count(), spare);
+    EXPECT_EQ(slot->Load(), Spte::Frozen());
+    slot->Store(Spte::Initial());
+    EXPECT_EQ(Map(*vm, gfn, AccessKind::kWrite, cache), FaultResult::kFixed);
+    ASSERT_TRUE(cache.TopUp(spare).ok());
+  }
+  EXPECT_EQ(AuditFindings(*vm), "");
+}
+
+// Two vCPUs fault in regions that nobody has touched, both in the same one at
+// the same time, until one of them has lost a race for the region's table.
+// Covers: TDP-42
+TEST(TdpFaultTest, FaultsThatRaceForOneTableRetryAndLeakNothing) {
+  auto vm =
+      MakeVm({Slot(0, 0, 512 * kGiB, Level::k4K, BackingKind::kMetadataOnly)});
+  TablePool& pool = vm->state().pool;
+  constexpr uint64_t kRounds = 500;
+  uint64_t region = 0;
+  std::atomic<uint64_t> retries{0}, fixed{0}, other{0};
+  TableCache cache0(pool), cache1(pool);
+  auto root = vm->state().tdp.LoadRoot(0, cache0);
+  ASSERT_TRUE(root.ok());
+  for (int batch = 0; batch < 200 && retries.load() == 0; ++batch) {
+    std::atomic<uint64_t> arrived{0};
+    const auto fault = [&](uint64_t t, TableCache& cache) {
+      for (uint64_t round = 0; round < kRounds; ++round) {
+        ASSERT_TRUE(cache.TopUp(TdpMmu::kTablesPerFault).ok());
+        ++arrived;
+        while (arrived.load() < (round + 1) * 2) {
+        }
+        const uint64_t gfn = (region + round) * k2MPages + t;
+        FaultResult result;
+        while ((result = Map(*vm, gfn, AccessKind::kWrite, cache)) ==
+               FaultResult::kRetry) {
+          ++retries;
+        }
+        ++(result == FaultResult::kFixed ? fixed : other);
+      }
+    };
+    std::thread first(fault, 0, std::ref(cache0));
+    std::thread second(fault, 1, std::ref(cache1));
+    first.join();
+    second.join();
+    region += kRounds;
+  }
+  EXPECT_GT(retries.load(), 0u);
+  EXPECT_EQ(fixed.load(), 2 * region) << "the guest's next try succeeds";
+  EXPECT_EQ(other.load(), 0u);
+  EXPECT_EQ(vm->Stats().pages_4k, 2 * region);
+  EXPECT_EQ(pool.tables_out(),
+            vm->Stats().table_pages + cache0.count() + cache1.count() + 1);
+}
+
+// Covers: TDP-44
+TEST(TdpFaultTest, AHugeLeafInPlaceOfATableFlushesItsRangeOnce) {
+  auto vm = MakeVm({Slot(0, 0, 4 * kMiB, Level::k2M)});
+  ASSERT_TRUE(vm->StartDirtyLog({}, nullptr).ok());
+  Touch(*vm, GfnRange::Of(Gfn(0), 512));
+  ASSERT_TRUE(
+      vm->StopDirtyLog({}, Vm::Recover::kNo, Vm::Unacked::kDiscard, nullptr)
+          .ok());
+  EXPECT_EQ(vm->Stats().pages_4k, 512u);
+  const TlbEntry* cached = vm->state().vcpus[0]->tlb().Lookup(Gfn(7));
+  ASSERT_NE(cached, nullptr);
+  EXPECT_EQ(cached->level, Level::k4K);
+
+  const uint64_t flushes = FlushesOf(*vm);
+  const auto by_range = [&] {
+    return vm->Metrics().flush.flushes[static_cast<int>(FlushScope::kRange)]
+                                      [static_cast<int>(FlushReason::kRecover)];
+  };
+  const uint64_t ranges = by_range();
+  TableCache cache(vm->state().pool);
+  EXPECT_EQ(Map(*vm, 7, AccessKind::kWrite, cache), FaultResult::kFixed);
+  EXPECT_EQ(FlushesOf(*vm), flushes + 1);
+  EXPECT_EQ(by_range(), ranges + 1);
+  EXPECT_EQ(vm->Stats().pages_4k, 0u);
+  EXPECT_EQ(vm->Stats().pages_2m, 1u);
+  EXPECT_EQ(vm->Stats().table_pages, 2u);
+  // The stale small translations are not used again.
+  Read(*vm, 7 * kPageSize);
+  EXPECT_EQ(vm->state().vcpus[0]->tlb().Lookup(Gfn(7))->level, Level::k2M);
+  EXPECT_EQ(AuditFindings(*vm), "");
+}
+
+// Covers: TDP-44, PF-40
+TEST(TdpFaultTest, AFaultOnWhatIsAllowedAlreadyIsSpuriousAndChangesNothing) {
+  auto vm = MakeVm({Slot(0, 0, 4 * kMiB)});
+  Write(*vm, 0);
+  TableCache cache(vm->state().pool);
+  SpteSlot& slot = EntryOf(*vm, Gfn(0), Level::k4K);
+  const SpteFormat& format = vm->state().tdp.format();
+  for (const AccessKind kind :
+       {AccessKind::kRead, AccessKind::kWrite, AccessKind::kExec}) {
+    // Not even the Accessed bit is set anew.
+    const Spte old = format.WithoutAccessed(slot.Load());
+    slot.Store(old);
+    EXPECT_EQ(Map(*vm, 0, kind, cache), FaultResult::kSpurious);
+    EXPECT_EQ(slot.Load(), old);
+  }
+  EXPECT_EQ(vm->Stats().pages_4k, 1u);
+  EXPECT_EQ(AuditFindings(*vm), "");
+}
+
+// Covers: TDP-44
+TEST(TdpFaultTest, WideningALeafNeedsNoFlush) {
+  auto vm = MakeVm({Slot(0, 0, 4 * kMiB)});
+  Write(*vm, 0);
+  {
+    MmuWriteLocked lock(vm->state().mmu_lock, LockOp::kClear);
+    ASSERT_TRUE(vm->state().tdp.WriteProtectGfn(lock, 0, Gfn(0), Level::k4K));
+  }
+  const uint64_t flushes = FlushesOf(*vm);
+  TableCache cache(vm->state().pool);
+  EXPECT_EQ(Map(*vm, 0, AccessKind::kWrite, cache), FaultResult::kFixed);
+  EXPECT_THAT(AllMappings(vm->state()),
+              ElementsAre(Mapping{0, Level::k4K, "rwad"}));
+  EXPECT_EQ(FlushesOf(*vm), flushes);
+}
+
+// Covers: SPTE-16, DL-18
+TEST(TdpFaultTest, AReadOfALoggedPageMapsItWritableAndMarksItOnce) {
+  auto vm = MakeVm({Slot(0, 0, 4 * kMiB, Level::k2M)});
+  ASSERT_TRUE(vm->StartDirtyLog({}, nullptr).ok());
+  TableCache cache(vm->state().pool);
+  auto root = vm->state().tdp.LoadRoot(0, cache);
+  PageFault fault = FaultOn(*vm, Gfn(9), AccessKind::kRead);
+  EXPECT_EQ(MapInto(*vm, **root, fault, cache), FaultResult::kFixed);
+  // Before anybody stored anything.
+  EXPECT_TRUE(fault.marked_dirty);
+  EXPECT_THAT(AllMappings(vm->state()),
+              ElementsAre(Mapping{9, Level::k4K, "rwad"}));
+  uint64_t epoch = 0;
+  EXPECT_THAT(SealAndList(*vm, 0, &epoch), ElementsAre(9));
+  ASSERT_TRUE(
+      vm->ClearDirtyLog(0, epoch, 0, 1024, MaskOf(1024, {9}), nullptr).ok());
+  // Protected now; reads do not mark it again.
+  Read(*vm, 9 * kPageSize);
+  EXPECT_THAT(SealAndList(*vm, 0), IsEmpty());
+  EXPECT_THAT(AllMappings(vm->state()),
+              ElementsAre(Mapping{9, Level::k4K, "rmad"}));
+  EXPECT_EQ(AuditFindings(*vm), "");
+}
+
+// Covers: DL-18
+TEST(TdpFaultTest, ReadsOfPagesThatWereSplitAheadNeverMark) {
+  auto vm = MakeVm({Slot(0, 0, 4 * kMiB, Level::k2M)});
+  Touch(*vm, GfnRange::Of(Gfn(0), 512));
+  DirtyLogConfig config;
+  config.split = SplitPolicy::kEager;
+  ASSERT_TRUE(vm->StartDirtyLog(config, nullptr).ok());
+  Touch(*vm, GfnRange::Of(Gfn(0), 512), AccessKind::kRead);
+  EXPECT_THAT(SealAndList(*vm, 0), IsEmpty());
+  EXPECT_EQ(AuditFindings(*vm), "");
+}
+
+// Covers: DL-08, TDP-41
+TEST(TdpFaultTest, AWriteToAProtectedHugePageSplitsItAndKeepsTheSiblings) {
+  auto vm = MakeVm({Slot(0, 0, 4 * kMiB, Level::k2M)});
+  Touch(*vm, GfnRange::Of(Gfn(0), 1024));
+  ASSERT_TRUE(vm->StartDirtyLog({}, nullptr).ok());
+  EXPECT_THAT(AllMappings(vm->state()),
+              ElementsAre(Mapping{0, Level::k2M, "rmad"},
+                          Mapping{512, Level::k2M, "rmad"}));
+  const uint64_t flushes = FlushesOf(*vm);
+  Write(*vm, 5 * kPageSize);
+  std::vector<Mapping> expected;
+  for (uint64_t gfn = 0; gfn < 512; ++gfn) {
+    expected.push_back({gfn, Level::k4K, gfn == 5 ? "rwad" : "rmad"});
+  }
+  expected.push_back({512, Level::k2M, "rmad"});
+  EXPECT_EQ(AllMappings(vm->state()), expected);
+  EXPECT_EQ(FlushesOf(*vm), flushes);
+  const uint64_t faults = vm->VcpuStats()[0].pf_taken;
+  vm->state().vcpus[0]->tlb().FlushAll();
+  Touch(*vm, GfnRange::Of(Gfn(0), 512), AccessKind::kRead);
+  EXPECT_EQ(vm->VcpuStats()[0].pf_taken, faults) << "siblings stayed mapped";
+  EXPECT_THAT(SealAndList(*vm, 0), ElementsAre(5));
+  EXPECT_EQ(AuditFindings(*vm), "");
+}
+
+// --- The fast page fault ---
+
+// Covers: PF-10
+TEST(FastFaultTest, OnlyWritesToPresentEntriesAreTried) {
+  auto vm = MakeVm({Slot(0, 0, 4 * kMiB)});
+  Write(*vm, 0);
+  WriteProtect(*vm, GfnRange::Of(Gfn(0), 1));
+  const Spte before = SpteOf(vm->state(), Gfn(0));
+  EXPECT_EQ(FastFault(*vm, 0, AccessKind::kRead), FaultResult::kInvalid);
+  EXPECT_EQ(FastFault(*vm, 0, AccessKind::kExec), FaultResult::kInvalid);
+  PageFault absent = FaultOn(*vm, Gfn(0), AccessKind::kWrite);
+  absent.present = false;
+  EXPECT_EQ(FastFault(*vm, absent), FaultResult::kInvalid);
+  EXPECT_EQ(SpteOf(vm->state(), Gfn(0)), before);
+  EXPECT_EQ(FastFault(*vm, 0, AccessKind::kWrite), FaultResult::kFixed);
+  EXPECT_EQ(AuditFindings(*vm), "");
+}
+
+// Covers: PF-12
+TEST(FastFaultTest, ItNeedsNoLock) {
+  auto vm = MakeVm({Slot(0, 0, 4 * kMiB)});
+  Write(*vm, 0);
+  ASSERT_TRUE(vm->StartDirtyLog({}, nullptr).ok());
+  const uint64_t locks = FaultLocks(*vm);
+  MmuWriteLocked lock(vm->state().mmu_lock, LockOp::kZap);
+  EXPECT_EQ(Write(*vm, 0), AccessOutcome::kDone)
+      << "while somebody has mmu_lock for write";
+  EXPECT_EQ(FaultLocks(*vm), locks);
+}
+
+// Covers: PF-12
+TEST(FastFaultTest, TablesAreNotFreedUnderIt) {
+  auto vm = MakeVm({Slot(0, 0, 4 * kMiB, Level::k2M)});
+  std::atomic<bool> stop{false};
+  // Tables come (splits) and go (recovery) below the fast fault.
+  Write(*vm, 0);
+  std::thread faulter([&] {
+    PageFault fault = FaultOn(*vm, Gfn(3), AccessKind::kWrite);
+    while (!stop.load()) FastFault(*vm, fault);
+  });
+  for (int i = 0; i < 300; ++i) {
+    testing::Split(*vm, GfnRange::Of(Gfn(0), 512));
+    WriteProtect(*vm, GfnRange::Of(Gfn(0), 512));
+    testing::Recover(*vm, GfnRange::Of(Gfn(0), 512));
+  }
+  stop.store(true);
+  faulter.join();
+  vm->state().tlb.Request(kTlbFlush);
+  EXPECT_EQ(AuditFindings(*vm), "");
+}
+
+// Covers: PF-13
+TEST(FastFaultTest, WithoutALeafTheSlowPathDecides) {
+  auto vm = MakeVm({Slot(0, 0, 4 * kMiB)});
+  Write(*vm, 0);
+  EXPECT_EQ(FastFault(*vm, 3), FaultResult::kInvalid) << "an empty entry";
+  EXPECT_EQ(FastFault(*vm, 600), FaultResult::kInvalid) << "no table";
+  EXPECT_EQ(vm->Stats().pages_4k, 1u);
+}
+
+// Covers: PF-13
+TEST(FastFaultTest, WhatIsAllowedAlreadyIsSpurious) {
+  auto vm = MakeVm({Slot(0, 0, 4 * kMiB)});
+  Write(*vm, 0);
+  const Spte before = SpteOf(vm->state(), Gfn(0));
+  EXPECT_EQ(FastFault(*vm, 0), FaultResult::kSpurious);
+  EXPECT_EQ(SpteOf(vm->state(), Gfn(0)), before);
+}
+
+// Covers: PF-13
+TEST(FastFaultTest, AHugePageIsMadeWritableOnlyWhereNobodyLogs) {
+  auto vm = MakeVm({Slot(0, 0, 4 * kMiB, Level::k2M)});
+  Write(*vm, 0);
+  WriteProtect(*vm, GfnRange::Of(Gfn(0), 512));
+  EXPECT_EQ(FastFault(*vm, 3), FaultResult::kFixed);
+  EXPECT_THAT(AllMappings(vm->state()),
+              ElementsAre(Mapping{0, Level::k2M, "rwad"}));
+  ASSERT_TRUE(vm->StartDirtyLog({}, nullptr).ok());
+  EXPECT_EQ(FastFault(*vm, 3), FaultResult::kInvalid)
+      << "only one page of it would be marked";
+  EXPECT_THAT(AllMappings(vm->state()),
+              ElementsAre(Mapping{0, Level::k2M, "rmad"}));
+  EXPECT_EQ(AuditFindings(*vm), "");
+}
+
+// Covers: PF-15, SPTE-35
+TEST(FastFaultTest, GivingWriteBackMarksThePageAndLeavesDToTheProcessor) {
+  auto vm = MakeVm({Slot(0, 0, 4 * kMiB)});
+  Write(*vm, 5 * kPageSize);
+  ASSERT_TRUE(vm->StartDirtyLog({}, nullptr).ok());
+  {
+    MmuReadLocked lock(vm->state().mmu_lock, LockOp::kEnable);
+    vm->state().tdp.ClearDirty(lock, 0, GfnRange::Of(Gfn(5), 1), nullptr);
+  }
+  EXPECT_THAT(AllMappings(vm->state()),
+              ElementsAre(Mapping{5, Level::k4K, "rma"}));
+  PageFault fault = FaultOn(*vm, Gfn(5), AccessKind::kWrite);
+  EXPECT_EQ(FastFault(*vm, fault), FaultResult::kFixed);
+  EXPECT_TRUE(fault.marked_dirty);
+  EXPECT_THAT(AllMappings(vm->state()),
+              ElementsAre(Mapping{5, Level::k4K, "rwa"}))
+      << "D is still clear";
+  EXPECT_THAT(SealAndList(*vm, 0), ElementsAre(5));
+  Write(*vm, 5 * kPageSize);
+  EXPECT_THAT(AllMappings(vm->state()),
+              ElementsAre(Mapping{5, Level::k4K, "rwad"}));
+  EXPECT_EQ(AuditFindings(*vm), "");
+}
+
+// Covers: PF-16, SPTE-35, TDP-56
+TEST(FastFaultTest, ItNeverRepairsWhatLostMmuWritable) {
+  auto vm = MakeVm({Slot(0, 0, 4 * kMiB)});
+  Write(*vm, 0);
+  {
+    MmuWriteLocked lock(vm->state().mmu_lock, LockOp::kClear);
+    EXPECT_TRUE(vm->state().tdp.WriteProtectGfn(lock, 0, Gfn(0), Level::k4K));
+  }
+  const Spte before = SpteOf(vm->state(), Gfn(0));
+  EXPECT_EQ(FastFault(*vm, 0), FaultResult::kInvalid);
+  EXPECT_EQ(SpteOf(vm->state(), Gfn(0)), before);
+  // The slow path does, under the lock.
+  vm->state().vcpus[0]->tlb().FlushAll();
+  const uint64_t locks = FaultLocks(*vm);
+  const uint64_t fast = vm->VcpuStats()[0].pf_fast;
+  EXPECT_EQ(Write(*vm, 0), AccessOutcome::kDone);
+  EXPECT_EQ(FaultLocks(*vm), locks + 1);
+  EXPECT_EQ(vm->VcpuStats()[0].pf_fast, fast);
+}
+
+// Covers: PF-16
+TEST(FastFaultTest, ItNeverMakesAPageWritableThatTheHostForbids) {
+  MemslotConfig readonly = Slot(0, 0, kMiB);
+  readonly.mode = MemslotConfig::Mode::kReadOnly;
+  auto vm = MakeVm({readonly});
+  Read(*vm, 0);
+  EXPECT_EQ(FastFault(*vm, 0), FaultResult::kInvalid);
+  EXPECT_THAT(AllMappings(vm->state()),
+              ElementsAre(Mapping{0, Level::k4K, "ra"}));
+}
+
+// Covers: PF-17, PF-18
+TEST(FastFaultTest, ItIsCountedAsFastAndByItsResultAndFlushesNobody) {
+  auto vm = MakeVm({Slot(0, 0, 4 * kMiB)}, 2);
+  Touch(*vm, GfnRange::Of(Gfn(0), 2));
+  Touch(*vm, GfnRange::Of(Gfn(0), 2), AccessKind::kRead, 1);
+  ASSERT_TRUE(vm->StartDirtyLog({}, nullptr).ok());
+  // vCPU 1 has the protected entry cached, vCPU 0 makes it writable.
+  Read(*vm, 0, 1);
+  const uint64_t flushes = FlushesOf(*vm);
+  const VcpuStatsSnapshot before0 = vm->VcpuStats()[0];
+  Write(*vm, 0, 1, 0);
+  const VcpuStatsSnapshot since0 = vm->VcpuStats()[0].Since(before0);
+  EXPECT_EQ(since0.pf_taken, 1u);
+  EXPECT_EQ(since0.pf_fast, 1u);
+  EXPECT_EQ(since0.pf_fixed, 1u);
+  EXPECT_EQ(since0.pf_spurious, 0u);
+  EXPECT_EQ(since0.dirty_pages, 1u);
+  EXPECT_EQ(vm->state().vcpus[1]->tlb().Lookup(Gfn(0))->writable, false)
+      << "stale, and harmless";
+  // The stale entry costs vCPU 1 a walk, which finds the entry writable.
+  const VcpuStatsSnapshot before1 = vm->VcpuStats()[1];
+  Write(*vm, 0, 2, 1);
+  EXPECT_EQ(vm->VcpuStats()[1].Since(before1).pf_taken, 0u);
+  EXPECT_EQ(FlushesOf(*vm), flushes);
+  EXPECT_EQ(AuditFindings(*vm), "");
+}
+
+}  // namespace
+}  // namespace mmu

@@ -1,0 +1,212 @@
+// Putting huge pages back together.
+
+#include <cstdint>
+#include <memory>
+#include <thread>
+#include <utility>
+#include <vector>
+
+#include "gmock/gmock.h"
+#include "gtest/gtest.h"
+#include "mmu_core/base/level.h"
+#include "mmu_core/guest/pattern.h"
+#include "mmu_core/paging/spte.h"
+#include "mmu_core/paging/table_pool.h"
+#include "mmu_core/sync/mmu_lock.h"
+#include "mmu_core/sync/rcu.h"
+#include "mmu_core/tdp/tdp_mmu.h"
+#include "mmu_core/tdp/tdp_test_util.h"
+#include "mmu_core/testing/vm_builder.h"
+#include "mmu_core/vm/vm.h"
+
+namespace mmu {
+namespace {
+
+using ::mmu::testing::AllMappings;
+using ::mmu::testing::AuditFindings;
+using ::mmu::testing::FlushesOf;
+using ::mmu::testing::k1GPages;
+using ::mmu::testing::k2MPages;
+using ::mmu::testing::kGiB;
+using ::mmu::testing::kMiB;
+using ::mmu::testing::LevelOf;
+using ::mmu::testing::MakeVm;
+using ::mmu::testing::Mapping;
+using ::mmu::testing::Read;
+using ::mmu::testing::ReadValue;
+using ::mmu::testing::Recover;
+using ::mmu::testing::Slot;
+using ::mmu::testing::SlotOf;
+using ::mmu::testing::Split;
+using ::mmu::testing::SpteOf;
+using ::mmu::testing::Touch;
+using ::mmu::testing::Waiter;
+using ::mmu::testing::Write;
+using ::mmu::testing::YieldsOf;
+using ::mmu::testing::ZapLeafs;
+using ::testing::ElementsAre;
+
+// Covers: TDP-52, SPTE-27
+TEST(TdpRecoverTest, SplitPagesBecomeHugeAgainWithOneFlush) {
+  auto vm = MakeVm({Slot(0, 0, 16 * kMiB, Level::k2M)});
+  Touch(*vm, GfnRange::Of(Gfn(0), 4096));
+  const std::vector<Mapping> before = AllMappings(vm->state());
+  const uint64_t tables = vm->Stats().table_pages;
+  Split(*vm, GfnRange::Of(Gfn(0), 4096));
+  ASSERT_EQ(vm->Stats().pages_4k, 4096u);
+  const uint64_t out = vm->state().pool.tables_out();
+  const uint64_t flushes = FlushesOf(*vm);
+  MmuCost cost;
+  const RecoverOutcome outcome =
+      Recover(*vm, GfnRange::Of(Gfn(0), 4096), &cost);
+  EXPECT_EQ(outcome.to_2m_count, 8u);
+  EXPECT_EQ(outcome.to_1g_count, 0u);
+  EXPECT_EQ(AllMappings(vm->state()), before);
+  EXPECT_EQ(vm->Stats().pages_4k, 0u);
+  EXPECT_EQ(vm->Stats().table_pages, tables);
+  // One at the end; more only for yields.
+  EXPECT_EQ(FlushesOf(*vm),
+            flushes + 1 + YieldsOf(*vm, LockMode::kRead, LockOp::kRecover));
+  RcuBarrier();
+  EXPECT_EQ(vm->state().pool.tables_out(), out - 8) << "the tables went back";
+  EXPECT_EQ(vm->Metrics().recoveries[0], 8u);
+  for (const uint64_t page : {0, 7, 4095}) {
+    EXPECT_EQ(ReadValue(*vm, page * kPageSize), page + 1);
+  }
+  EXPECT_EQ(AuditFindings(*vm), "");
+}
+
+// Covers: TDP-54, TDP-52
+TEST(TdpRecoverTest, OneMappedPageOf512IsEnough) {
+  auto vm = MakeVm({Slot(0, 0, 6 * kMiB, Level::k2M)});
+  ASSERT_TRUE(vm->StartDirtyLog({}, nullptr).ok());
+  Write(*vm, 700 * kPageSize, 42);
+  const Pfn frame = SpteOf(vm->state(), Gfn(700)).pfn();
+  ASSERT_TRUE(
+      vm->StopDirtyLog({}, Vm::Recover::kNo, Vm::Unacked::kDiscard, nullptr)
+          .ok());
+  EXPECT_EQ(vm->Stats().pages_4k, 1u);
+  EXPECT_EQ(Recover(*vm, GfnRange::Of(Gfn(0), 1536)).to_2m_count, 1u);
+  EXPECT_THAT(AllMappings(vm->state()),
+              ElementsAre(Mapping{512, Level::k2M, "rwad"}));
+  EXPECT_EQ(SpteOf(vm->state(), Gfn(512)).pfn(), frame - (700 - 512));
+  EXPECT_EQ(ReadValue(*vm, 700 * kPageSize), 42u);
+  EXPECT_EQ(AuditFindings(*vm), "");
+}
+
+// Covers: TDP-52
+TEST(TdpRecoverTest, TablesWithoutALeafAreLeftAlone) {
+  auto vm = MakeVm({Slot(0, 0, 6 * kMiB, Level::k2M)});
+  Touch(*vm, GfnRange::Of(Gfn(0), 512));
+  Split(*vm, GfnRange::Of(Gfn(0), 512));
+  ZapLeafs(*vm, GfnRange::Of(Gfn(0), 512));
+  const uint64_t flushes = FlushesOf(*vm);
+  EXPECT_EQ(Recover(*vm, GfnRange::Of(Gfn(0), 1536)).to_2m_count, 0u);
+  EXPECT_EQ(FlushesOf(*vm), flushes);
+  EXPECT_EQ(vm->Stats().pages_2m, 0u);
+  EXPECT_EQ(AuditFindings(*vm), "");
+}
+
+// Covers: TDP-52
+TEST(TdpRecoverTest, AGibibyteComesBackInOneStepAndOnlyWhereTheHostAllows) {
+  auto vm =
+      MakeVm({Slot(0, 0, kGiB, Level::k1G, BackingKind::kMetadataOnly),
+              Slot(1, 2 * kGiB, kGiB, Level::k2M, BackingKind::kMetadataOnly)});
+  Read(*vm, 0);
+  Split(*vm, GfnRange::Of(Gfn(0), k1GPages));
+  EXPECT_EQ(vm->Stats().pages_4k, k1GPages);
+  const RecoverOutcome outcome = Recover(*vm, GfnRange::Of(Gfn(0), k1GPages));
+  EXPECT_EQ(outcome.to_1g_count, 1u);
+  EXPECT_EQ(outcome.to_2m_count, 0u);
+  EXPECT_EQ(vm->Stats().pages_1g, 1u);
+  EXPECT_EQ(vm->Stats().pages_4k + vm->Stats().pages_2m, 0u);
+
+  const Gfn second(2 * k1GPages);
+  Read(*vm, 2 * kGiB);
+  Split(*vm, GfnRange::Of(second, 512));
+  EXPECT_EQ(Recover(*vm, GfnRange::Of(second, k1GPages)).to_2m_count, 1u);
+  EXPECT_EQ(LevelOf(vm->state(), second), Level::k2M);
+  EXPECT_EQ(AuditFindings(*vm), "");
+}
+
+// Covers: TDP-52
+TEST(TdpRecoverTest, NoHugePageReachesBeyondTheRangeOrTheSlot) {
+  // The slot ends inside of a huge page.
+  auto vm = MakeVm({Slot(0, 0, 5 * kMiB, Level::k2M)});
+  const GfnRange all = GfnRange::Of(Gfn(0), 1280);
+  Touch(*vm, all);
+  Split(*vm, all);
+  const std::vector<Mapping> split = AllMappings(vm->state());
+  EXPECT_EQ(split.size(), 1280u);
+  EXPECT_EQ(Recover(*vm, GfnRange::Of(Gfn(1), 1000)).to_2m_count, 0u)
+      << "both pages are only partly in the range";
+  EXPECT_EQ(AllMappings(vm->state()), split);
+  EXPECT_EQ(Recover(*vm, all).to_2m_count, 2u);
+  EXPECT_EQ(vm->Stats().pages_2m, 2u);
+  EXPECT_EQ(LevelOf(vm->state(), Gfn(1024)), Level::k4K);
+  EXPECT_EQ(LevelOf(vm->state(), Gfn(1279)), Level::k4K);
+  EXPECT_EQ(AuditFindings(*vm), "");
+}
+
+// Covers: TDP-52
+TEST(TdpRecoverDeathTest, ALoggedSlotIsNeverRecovered) {
+  GTEST_FLAG_SET(death_test_style, "threadsafe");
+  EXPECT_DEATH(
+      {
+        auto vm = MakeVm({Slot(0, 0, 4 * kMiB, Level::k2M)});
+        MMU_CHECK(vm->StartDirtyLog({}, nullptr).ok());
+        Recover(*vm, GfnRange::Of(Gfn(0), 1024));
+      },
+      "dirty_log_enabled");
+}
+
+// Covers: TDP-24, TDP-52, TDP-21
+TEST(TdpRecoverTest, AYieldFlushesWhatWasRecoveredBefore) {
+  auto vm = MakeVm({Slot(0, 0, 16 * kMiB, Level::k2M)});
+  Touch(*vm, GfnRange::Of(Gfn(0), 4096));
+  Split(*vm, GfnRange::Of(Gfn(0), 4096));
+  const uint64_t flushes = FlushesOf(*vm);
+  const uint64_t yields = YieldsOf(*vm, LockMode::kRead, LockOp::kRecover);
+  std::unique_ptr<Waiter> waiter;
+  {
+    MmuReadLocked lock(vm->state().mmu_lock, LockOp::kRecover);
+    waiter = std::make_unique<Waiter>(vm->state().mmu_lock, lock);
+    EXPECT_EQ(vm->state()
+                  .tdp
+                  .Recover(lock, SlotOf(*vm, Gfn(0)),
+                           GfnRange::Of(Gfn(0), 4096), nullptr)
+                  .to_2m_count,
+              8u);
+  }
+  waiter.reset();
+  EXPECT_GE(YieldsOf(*vm, LockMode::kRead, LockOp::kRecover), yields + 1);
+  EXPECT_GE(FlushesOf(*vm), flushes + 2);
+  EXPECT_EQ(AuditFindings(*vm), "");
+}
+
+// Covers: TDP-52, TDP-30
+TEST(TdpRecoverTest, PagesStayMappedAndRightWhileVcpusRun) {
+  auto vm = MakeVm({Slot(0, 0, 16 * kMiB, Level::k2M)}, 2);
+  Touch(*vm, GfnRange::Of(Gfn(0), 4096));
+  PatternSpec spec;
+  spec.kind = PatternSpec::Kind::kUniform;
+  spec.write_fraction = 0.5;
+  WorkloadOptions options;
+  for (int i = 0; i < 2; ++i) {
+    options.sources.push_back(MakePattern(spec, vm->GuestSpace(), i, 2));
+  }
+  const VcpuStatsSnapshot before = vm->Metrics().vcpus;
+  ASSERT_TRUE(vm->StartWorkload(std::move(options)).ok());
+  for (int i = 0; i < 40; ++i) {
+    Split(*vm, GfnRange::Of(Gfn(0), 4096));
+    Recover(*vm, GfnRange::Of(Gfn(0), 4096));
+  }
+  vm->StopWorkload();
+  EXPECT_EQ(vm->Metrics().vcpus.Since(before).pf_taken, 0u)
+      << "no page was unmapped at any time";
+  EXPECT_EQ(vm->Stats().pages_2m, 8u);
+  EXPECT_EQ(AuditFindings(*vm), "");
+}
+
+}  // namespace
+}  // namespace mmu
