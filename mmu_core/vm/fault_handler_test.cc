@@ -9,6 +9,7 @@
 #include "absl/functional/function_ref.h"
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
+#include "mmu_core/paging/table_pool.h"
 #include "mmu_core/sync/mmu_lock.h"
 #include "mmu_core/testing/vm_builder.h"
 #include "mmu_core/vm/vcpu.h"
@@ -228,11 +229,15 @@ TEST(FaultHandlerTest, AFastFaultOnAnEntryThatAllowsTheWriteIsSpurious) {
 TEST(FaultHandlerTest, AFaultHasItsTablesBeforeItTakesTheLock) {
   auto vm = MakeVm({Slot(0, 0, kMiB)});
   LoadRoot(*vm, 0);
-  TableCache& cache = vm->state().vcpus[0]->table_cache();
-  cache.Clear();
-  int count = 0;
-  FaultAround(*vm, Gfn(9), [&](MmuWriteLocked&) { count = cache.count(); });
-  EXPECT_GE(count, TdpMmu::kTablesPerFault);
+  vm->state().vcpus[0]->table_cache().Clear();
+  // Pages of another root entry: all of its tables are missing. From when the
+  // fault waits for the lock there is no table to be had any more.
+  ASSERT_TRUE(vm->SetMemslot(Slot(1, uint64_t{1} << 40, kMiB)).ok());
+  EXPECT_EQ(FaultAround(
+                *vm, Gfn(uint64_t{1} << 28),
+                [](MmuWriteLocked&) { TablePool::Process().SetMaxTables(1); }),
+            FaultResult::kFixed);
+  TablePool::Process().SetMaxTables(0);
 }
 
 // Covers: PF-40

@@ -1,14 +1,21 @@
 #include "mmu_core/vm/vm.h"
 
 #include <cerrno>
+#include <cstddef>
+#include <cstdint>
 #include <memory>
+#include <string>
 #include <vector>
 
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
 #include "mmu_core/base/error.h"
 #include "mmu_core/guest/pattern.h"
+#include "mmu_core/paging/table_pool.h"
+#include "mmu_core/sync/mmu_lock.h"
+#include "mmu_core/sync/rcu.h"
 #include "mmu_core/testing/vm_builder.h"
+#include "mmu_core/vm/vm_state.h"
 
 namespace mmu {
 namespace {
@@ -94,6 +101,214 @@ TEST(VmTest, TwoVcpusRunAPatternWhileItsPagesAreHarvested) {
   EXPECT_EQ(progress->state, WorkloadProgress::State::kDone);
   EXPECT_EQ(progress->stats.accesses, 400000u);
   EXPECT_GT(harvested, 0u);
+}
+
+// --- Errors: the reason and the field are named, and nothing has changed ---
+
+void ExpectError(const absl::Status& status, absl::StatusCode code,
+                 const std::string& reason, const std::string& field,
+                 int kvm_errno) {
+  EXPECT_EQ(status.code(), code) << status;
+  EXPECT_EQ(DetailOf(status).reason, reason) << status;
+  EXPECT_EQ(DetailOf(status).field, field) << status;
+  EXPECT_EQ(DetailOf(status).kvm_errno, kvm_errno) << status;
+}
+
+TEST(VmErrorsTest, AVmNeedsVcpusLevelsAndAPageSizeThatExist) {
+  const auto create = [](auto change) {
+    VmConfig config;
+    change(config);
+    return Vm::Create(config).status();
+  };
+  for (const int count : {0, -1, kMaxVcpus + 1}) {
+    ExpectError(create([&](VmConfig& c) { c.vcpu_count = count; }),
+                absl::StatusCode::kInvalidArgument, "INVALID_VCPU_COUNT",
+                "vcpu_count", EINVAL);
+  }
+  for (const int levels : {0, 3, 6}) {
+    ExpectError(create([&](VmConfig& c) { c.root_levels = levels; }),
+                absl::StatusCode::kInvalidArgument, "INVALID_MMU_OPTION",
+                "root_levels", EINVAL);
+  }
+  ExpectError(create([](VmConfig& c) { c.max_page_level = Level::k512G; }),
+              absl::StatusCode::kInvalidArgument, "INVALID_MMU_OPTION",
+              "max_page_size", EINVAL);
+  ExpectError(create([](VmConfig& c) {
+                c.memslots = {Slot(0, 0, kMiB), Slot(1, kMiB / 2, kMiB)};
+              }),
+              absl::StatusCode::kInvalidArgument, "REGION_OVERLAP",
+              "memslots[1].gpa_bytes", EEXIST);
+}
+
+TEST(VmErrorsTest, FiveLevelsReachFurtherThanFour) {
+  VmConfig config;
+  config.root_levels = 5;
+  config.memslots = {Slot(0, uint64_t{1} << 50, 4 * kMiB, Level::k2M)};
+  const auto vm = Vm::Create(config);
+  ASSERT_TRUE(vm.ok()) << vm.status();
+  EXPECT_EQ(Write(**vm, (uint64_t{1} << 50) + 8, 5), AccessOutcome::kDone);
+  EXPECT_EQ(ReadValue(**vm, (uint64_t{1} << 50) + 8), 5u);
+  EXPECT_EQ(AuditFindings(**vm), "");
+  config.root_levels = 4;
+  EXPECT_EQ(DetailOf(Vm::Create(config).status()).reason, "GPA_OUT_OF_RANGE");
+}
+
+TEST(VmErrorsTest, AnIdThatNoSlotCanHaveIsRefused) {
+  auto vm = MakeVm({});
+  for (const uint32_t id : {32764u, 65535u, 65536u, ~0u}) {
+    ExpectError(vm->SetMemslot(Slot(id, 0, kMiB)),
+                absl::StatusCode::kInvalidArgument, "INVALID_SLOT", "slot",
+                EINVAL);
+  }
+  for (const int space : {-1, 2, 70000}) {
+    MemslotConfig config = Slot(0, 0, kMiB);
+    config.address_space = space;
+    ExpectError(vm->SetMemslot(config), absl::StatusCode::kInvalidArgument,
+                "INVALID_SLOT", "slot", EINVAL);
+  }
+  EXPECT_THAT(vm->Memslots(), IsEmpty());
+  EXPECT_TRUE(vm->SetMemslot(Slot(32763, 0, kMiB)).ok());
+}
+
+TEST(VmErrorsTest, ASlotKeepsItsSizeAndMode) {
+  auto vm = MakeVm({Slot(0, 0, kMiB)});
+  MemslotConfig readonly = Slot(0, 0, kMiB);
+  readonly.mode = MemslotConfig::Mode::kReadOnly;
+  EXPECT_EQ(DetailOf(vm->SetMemslot(readonly)).reason, "MEMSLOT_IMMUTABLE");
+  EXPECT_EQ(DetailOf(vm->SetMemslot(Slot(0, 0, 2 * kMiB))).reason,
+            "MEMSLOT_IMMUTABLE");
+  EXPECT_TRUE(vm->SetMemslot(Slot(0, 0, kMiB)).ok()) << "as it is already";
+  EXPECT_EQ(vm->Memslots().at(0).config.size_bytes, kMiB);
+}
+
+TEST(VmErrorsTest, MemoryIsReadInWholeWordsAndOnlyWhereThereIsAny) {
+  auto vm =
+      MakeVm({Slot(0, 0, kMiB), Slot(1, kMiB, kMiB),
+              Slot(2, kGiB, kMiB, Level::k4K, BackingKind::kMetadataOnly)});
+  Write(*vm, kMiB - 8, 1);
+  Write(*vm, kMiB, 2);
+  std::vector<uint64_t> words(2);
+  const auto read = [&](uint64_t gpa, size_t bytes) {
+    return vm->ReadMemory(
+        Gpa(gpa),
+        absl::MakeSpan(reinterpret_cast<std::byte*>(words.data()), bytes));
+  };
+  EXPECT_TRUE(read(kMiB - 8, 16).ok()) << "across two slots";
+  EXPECT_THAT(words, ElementsAre(1, 2));
+  EXPECT_TRUE(read(0, 0).ok());
+  ExpectError(read(4, 8), absl::StatusCode::kInvalidArgument, "UNALIGNED",
+              "gpa_bytes", EINVAL);
+  ExpectError(read(8, 12), absl::StatusCode::kInvalidArgument, "UNALIGNED",
+              "gpa_bytes", EINVAL);
+  ExpectError(read(2 * kMiB - 8, 16), absl::StatusCode::kOutOfRange,
+              "GPA_OUT_OF_RANGE", "extents", 0);
+  ExpectError(read(kGiB, 8), absl::StatusCode::kFailedPrecondition,
+              "NO_CONTENTS", "extents", 0);
+}
+
+TEST(VmErrorsTest, RecoveryAndAgingStayInsideTheSlots) {
+  auto vm = MakeVm({Slot(0, 0, kMiB), Slot(1, kGiB, kMiB)});
+  const std::vector<GfnRange> bad = {
+      GfnRange::Of(Gfn(0), 0),
+      GfnRange::Of(Gfn(0), 257),
+      GfnRange::Of(Gfn(256), 1),
+      GfnRange{Gfn(9), Gfn(3)},
+      GfnRange{Gfn(0), Gfn((kGiB >> kPageShift) + 5)},
+  };
+  for (const GfnRange range : bad) {
+    ExpectError(vm->Age(range, AgeMode::kTest, nullptr).status(),
+                absl::StatusCode::kOutOfRange, "INVALID_RANGE", "range",
+                EINVAL);
+    ExpectError(vm->RecoverHugePages({range}, nullptr).status(),
+                absl::StatusCode::kOutOfRange, "INVALID_RANGE", "range",
+                EINVAL);
+  }
+}
+
+// Covers: TDP-52
+TEST(VmErrorsTest, PagesOfALoggedSlotAreNotRecovered) {
+  auto vm = MakeVm(
+      {Slot(0, 0, 4 * kMiB, Level::k2M), Slot(1, kGiB, 4 * kMiB, Level::k2M)});
+  Write(*vm, kGiB);
+  DirtyLogConfig config;
+  config.slots = {1};
+  config.split = SplitPolicy::kEager;
+  ASSERT_TRUE(vm->StartDirtyLog(config, nullptr).ok());
+  ExpectError(vm->RecoverHugePages({}, nullptr).status(),
+              absl::StatusCode::kFailedPrecondition, "DIRTY_LOG_ACTIVE",
+              "ranges", EBUSY);
+  EXPECT_EQ(vm->Stats().pages_2m, 0u);
+  EXPECT_TRUE(vm->RecoverHugePages({GfnRange::Of(Gfn(0), 1024)}, nullptr).ok());
+}
+
+// --- Recovery and aging ---
+
+// Covers: TDP-52, TDP-54
+TEST(VmTest, OneSmallPageIsRecoveredToAWholeHugeOneWithOneFlush) {
+  auto vm = MakeVm({Slot(0, 0, 64 * kMiB, Level::k2M)});
+  ASSERT_TRUE(vm->StartDirtyLog({}, nullptr).ok());
+  // One small page in each of 32 huge ones.
+  for (uint64_t at = 0; at < 64; at += 2) Write(*vm, at * kMiB + 0x5000, at);
+  ASSERT_TRUE(
+      vm->StopDirtyLog({}, Vm::Recover::kNo, Vm::Unacked::kRefuse, nullptr)
+          .ok());
+  ASSERT_EQ(vm->Stats().pages_4k, 32u);
+  MmuCost cost;
+  const auto recovered = vm->RecoverHugePages({}, &cost);
+  ASSERT_TRUE(recovered.ok());
+  EXPECT_EQ(recovered->to_2m_count, 32u);
+  EXPECT_EQ(vm->Stats().pages_4k, 0u);
+  EXPECT_EQ(vm->Stats().pages_2m, 32u);
+  EXPECT_LT(cost.tlb_flush_count, 32);
+  EXPECT_GE(cost.tlb_flush_count, 1);
+  EXPECT_EQ(ReadValue(*vm, 62 * kMiB + 0x5000), 62u);
+  EXPECT_EQ(AuditFindings(*vm), "");
+}
+
+// Covers: AGE-17
+TEST(VmTest, AHugePageAgesAsOne) {
+  auto vm = MakeVm({Slot(0, 0, 4 * kMiB, Level::k2M)});
+  Write(*vm, 0);
+  const GfnRange some = GfnRange::Of(Gfn(100), 64);
+  auto aged = vm->Age(some, AgeMode::kTestAndClear, nullptr);
+  ASSERT_TRUE(aged.ok());
+  EXPECT_EQ(aged->young_page_count, 64u);
+  EXPECT_THAT(aged->young, ElementsAre(~uint64_t{0}));
+  // The bit of the whole page was cleared.
+  aged = vm->Age(GfnRange::Of(Gfn(0), 1024), AgeMode::kTest, nullptr);
+  EXPECT_EQ(aged->young_page_count, 0u);
+  EXPECT_EQ(aged->old_page_count, 512u) << "what nothing maps is not old";
+}
+
+// Covers: AGE-13
+TEST(VmTest, AgingTakesNoLockAndATestChangesNothing) {
+  auto vm = MakeVm({Slot(0, 0, 4 * kMiB)});
+  Touch(*vm, GfnRange::Of(Gfn(0), 8));
+  // Held for writing by somebody else: aging does not wait.
+  MmuWriteLocked lock(vm->state().mmu_lock, LockOp::kZap);
+  MmuCost cost;
+  for (int i = 0; i < 2; ++i) {
+    const auto aged = vm->Age(GfnRange::Of(Gfn(0), 64), AgeMode::kTest, &cost);
+    EXPECT_EQ(aged->young_page_count, 8u);
+    EXPECT_THAT(aged->young, ElementsAre(0xff));
+  }
+  EXPECT_EQ(cost.tlb_flush_count, 0);
+  EXPECT_EQ(cost.lock_wait, absl::ZeroDuration());
+  EXPECT_EQ(cost.max_lock_hold, absl::ZeroDuration());
+}
+
+// Covers: TDP-36, STAT-41
+TEST(VmTest, EveryPageOfADeadVmIsGone) {
+  RcuBarrier();
+  const uint64_t before = TablePool::Process().tables_out();
+  {
+    auto vm = MakeVm({Slot(0, 0, 8 * kMiB), Slot(1, kGiB, kGiB, Level::k1G)});
+    Touch(*vm, GfnRange::Of(Gfn(0), 2048));
+    Write(*vm, kGiB);
+    EXPECT_GT(TablePool::Process().tables_out(), before);
+  }
+  RcuBarrier();
+  EXPECT_EQ(TablePool::Process().tables_out(), before);
 }
 
 }  // namespace
