@@ -8,6 +8,7 @@
 #include "bench/guest_tables.h"
 #include "bench/harness.h"
 #include "bench/rows.h"
+#include "mmu_core/sync/spin.h"
 
 namespace mmu::bench {
 namespace {
@@ -34,7 +35,7 @@ double Throughput(int vcpus, uint64_t pages) {
     });
   }
   while (ready.load() < vcpus) CpuRelax();
-  const double nanos = Nanos([&] {
+  const double nanos = WallNanos([&] {
     ready.fetch_add(1);
     for (std::thread& thread : threads) thread.join();
   });

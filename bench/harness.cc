@@ -1,5 +1,7 @@
 #include "bench/harness.h"
 
+#include <time.h>
+
 #include <algorithm>
 #include <cstdio>
 
@@ -8,6 +10,30 @@
 #include "absl/strings/str_join.h"
 
 namespace mmu::bench {
+namespace {
+
+double ClockNanos(clockid_t clock) {
+  timespec now;
+  BENCH_CHECK(clock_gettime(clock, &now) == 0);
+  return static_cast<double>(now.tv_sec) * 1e9 +
+         static_cast<double>(now.tv_nsec);
+}
+
+double NanosBy(clockid_t clock, absl::FunctionRef<void()> fn) {
+  const double begin = ClockNanos(clock);
+  fn();
+  return ClockNanos(clock) - begin;
+}
+
+}  // namespace
+
+double Nanos(absl::FunctionRef<void()> fn) {
+  return NanosBy(CLOCK_THREAD_CPUTIME_ID, fn);
+}
+
+double WallNanos(absl::FunctionRef<void()> fn) {
+  return NanosBy(CLOCK_MONOTONIC, fn);
+}
 
 void WorkNotDone(const char* condition, const char* file, int line) {
   std::fprintf(stderr, "%s:%d: the measured work was not done: %s\n", file,

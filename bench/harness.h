@@ -17,7 +17,6 @@
 #include <vector>
 
 #include "absl/functional/function_ref.h"
-#include "mmu_core/sync/spin.h"
 
 namespace mmu::bench {
 
@@ -67,12 +66,12 @@ struct Benchmark {
   ((condition) ? static_cast<void>(0) \
                : ::mmu::bench::WorkNotDone(#condition, __FILE__, __LINE__))
 
-// Nanoseconds that `fn` takes.
-inline double Nanos(absl::FunctionRef<void()> fn) {
-  const int64_t begin = MonotonicNanos();
-  fn();
-  return static_cast<double>(MonotonicNanos() - begin);
-}
+// Nanoseconds that this thread spends on a processor for `fn`. Not those during
+// which others had it: a long pass would meet more of them than a short one.
+// What `fn` sleeps is not in it; no operation measured by it sleeps.
+double Nanos(absl::FunctionRef<void()> fn);
+// Nanoseconds that pass during `fn`, for what several threads do together.
+double WallNanos(absl::FunctionRef<void()> fn);
 
 double Median(std::vector<double> values);
 
