@@ -41,6 +41,12 @@
 namespace mmud {
 namespace {
 
+constexpr absl::Duration kPoll = absl::Milliseconds(5);
+// A drain lasts at least this long, so that callers hear why they are refused.
+constexpr absl::Duration kMinDrain = absl::Milliseconds(500);
+// For the last statuses to reach their callers.
+constexpr absl::Duration kGoodbye = absl::Milliseconds(100);
+
 constexpr char kUsage[] =
     "Owns the second-stage page tables of virtual machines and serves them "
     "over gRPC.\n\n"
@@ -125,8 +131,10 @@ absl::Status WritePorts(const std::string& path, int grpc_port,
       absl::StrCat("cannot write --port_file ", Quote(path)));
 }
 
-void Drain(DaemonState& state, GrpcServer& server) {
-  const absl::Time deadline = absl::Now() + state.config.drain_timeout;
+void Drain(DaemonState& state, const RpcMetrics& rpcs, GrpcServer& server) {
+  const absl::Time start = absl::Now();
+  const absl::Time deadline = start + state.config.drain_timeout;
+  const absl::Time earliest = std::min(start + kMinDrain, deadline);
   state.drain.Begin();
   server.SetNotServing();
   for (const VmUse& vm : state.vms.All()) {
@@ -140,7 +148,13 @@ void Drain(DaemonState& state, GrpcServer& server) {
         {{"name", operation.name()},
          {"done", operation.done() ? "true" : "false"}});
   }
-  server.Shutdown(std::max(deadline - absl::Now(), absl::Milliseconds(100)));
+  // Shutdown would wait for idle connections, too, which a client closes only
+  // when it looks at them next.
+  while (absl::Now() < earliest ||
+         (rpcs.calls_in_hand() > 0 && absl::Now() < deadline)) {
+    absl::SleepFor(kPoll);
+  }
+  server.Shutdown(kGoodbye);
 }
 
 int Serve(const Config& config, BuildVariant variant) {
@@ -177,7 +191,7 @@ int Serve(const Config& config, BuildVariant variant) {
     const std::string signal = WaitForSignal();
     Log(LogLevel::kInfo, "draining", {{"signal", signal}});
     ExitOnSecondSignal();
-    Drain(state, **server);
+    Drain(state, rpcs, **server);
   }
   server->reset();
   http.reset();

@@ -15,6 +15,7 @@
 #include "absl/strings/string_view.h"
 #include "absl/strings/strip.h"
 #include "absl/time/time.h"
+#include "grpc/grpc.h"
 #include "grpcpp/ext/proto_server_reflection_plugin.h"
 #include "grpcpp/grpcpp.h"
 #include "grpcpp/health_check_service_interface.h"
@@ -52,6 +53,8 @@ void SetLimits(const Config& config, grpc::ServerBuilder* builder) {
   builder->SetSyncServerOption(grpc::ServerBuilder::NUM_CQS, 1);
   builder->SetSyncServerOption(grpc::ServerBuilder::MIN_POLLERS, 2);
   builder->SetSyncServerOption(grpc::ServerBuilder::MAX_POLLERS, 8);
+  // A thread that waits for calls notices the end of the server this soon.
+  builder->SetSyncServerOption(grpc::ServerBuilder::CQ_TIMEOUT_MSEC, 200);
   // Otherwise a second daemon would silently share the port.
   builder->AddChannelArgument(GRPC_ARG_ALLOW_REUSEPORT, 0);
   // A client that vanished is noticed, and one that asks often is served.
@@ -97,6 +100,9 @@ std::vector<std::string> ServiceNames(const Config& config) {
 absl::StatusOr<std::unique_ptr<GrpcServer>> GrpcServer::Start(
     DaemonState& state, RpcMetrics& metrics) {
   const Config& config = state.config;
+  // Never undone: gRPC's own shutdown can wait 10 s for its pollers, and all
+  // that it would free goes with the process.
+  grpc_init();
   auto server = absl::WrapUnique(new GrpcServer());
   grpc::EnableDefaultHealthCheckService(true);
   grpc::reflection::InitProtoReflectionServerBuilderPlugin();

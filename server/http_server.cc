@@ -1,9 +1,11 @@
 #include "server/http_server.h"
 
+#include <atomic>
 #include <functional>
 #include <memory>
 #include <sstream>
 #include <string>
+#include <thread>
 #include <utility>
 #include <vector>
 
@@ -12,6 +14,8 @@
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "absl/strings/str_cat.h"
+#include "absl/time/clock.h"
+#include "absl/time/time.h"
 #include "civetweb.h"
 #include "prometheus/collectable.h"
 #include "prometheus/text_serializer.h"
@@ -100,9 +104,24 @@ absl::StatusOr<std::unique_ptr<HttpServer>> HttpServer::Start(
   });
   const std::vector<int> ports = http->server_->getListeningPorts();
   http->port_ = ports.empty() ? parsed->port : ports[0];
+  http->address_ = *parsed;
+  http->address_.port = http->port_;
   return http;
 }
 
-HttpServer::~HttpServer() { server_.reset(); }
+HttpServer::~HttpServer() {
+  // The server's main thread looks whether to stop only every 2 s, or when
+  // somebody comes.
+  std::atomic<bool> stopped{false};
+  std::thread knocking([this, &stopped] {
+    while (!stopped) {
+      Knock(address_);
+      absl::SleepFor(absl::Milliseconds(20));
+    }
+  });
+  server_.reset();
+  stopped = true;
+  knocking.join();
+}
 
 }  // namespace mmud

@@ -11,6 +11,7 @@
 #include "absl/status/statusor.h"
 #include "prometheus/collectable.h"
 #include "server/drain_state.h"
+#include "server/listen_address.h"
 
 namespace mmud {
 
@@ -32,6 +33,7 @@ class HttpServer {
   std::vector<std::unique_ptr<CivetHandler>> handlers_;
   std::unique_ptr<CivetServer> server_;  // stops before its handlers go
   int port_ = 0;
+  ListenAddress address_;
 };
 
 }  // namespace mmud

@@ -129,6 +129,16 @@ absl::Status ProbeTcp(absl::string_view option, const ListenAddress& address) {
       error == EADDRINUSE ? "; another process uses this port" : ""));
 }
 
+void Knock(const ListenAddress& address) {
+  const SocketAddress where = ToSocketAddress(address);
+  const int fd = socket(where.get()->sa_family,
+                        SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+  if (fd < 0) return;
+  // Whether it succeeds does not matter: the attempt is what wakes.
+  [[maybe_unused]] const int result = connect(fd, where.get(), where.size);
+  close(fd);
+}
+
 UnixSocketPath::~UnixSocketPath() {
   if (!path_.empty()) unlink(path_.c_str());
   if (lock_fd_ >= 0) close(lock_fd_);

@@ -28,6 +28,9 @@ absl::StatusOr<ListenAddress> ParseListenAddress(absl::string_view option,
 // Tries to listen and stops again. UNAVAILABLE if that fails.
 absl::Status ProbeTcp(absl::string_view option, const ListenAddress& address);
 
+// Connects and leaves: wakes up whoever listens there.
+void Knock(const ListenAddress& address);
+
 // Makes the path of a Unix socket free: a socket file that nobody serves any
 // more is removed. UNAVAILABLE if somebody serves it, FAILED_PRECONDITION if
 // it is something else than a socket, INVALID_ARGUMENT if it is too long.

@@ -76,6 +76,20 @@ RpcMetrics::Method& RpcMetrics::Of(const std::string& method) {
   return it == methods_.end() ? *methods_.at(kOther) : *it->second;
 }
 
+uint64_t RpcMetrics::calls_in_hand() const {
+  uint64_t calls = 0;
+  for (const auto& [name, method] : methods_) {
+    if (name == kOther) continue;
+    // Ends first: whoever ends in between is counted, never less than none.
+    uint64_t ended = 0;
+    for (const auto& handled : method->handled) {
+      ended += handled.load(std::memory_order_acquire);
+    }
+    calls += method->started.load(std::memory_order_acquire) - ended;
+  }
+  return calls;
+}
+
 void RpcMetrics::Write(MetricWriter* writer) const {
   writer->Counter("grpc_server_started_total", "Calls that came in.");
   for (const auto& [name, method] : methods_) {

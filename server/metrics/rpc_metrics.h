@@ -34,6 +34,9 @@ class RpcMetrics {
   // `method` as gRPC has it: "/mmud.v1.VmService/GetVm".
   Method& Of(const std::string& method);
 
+  // Calls of those methods, not of "other", that have no status yet.
+  uint64_t calls_in_hand() const;
+
   // grpc_server_started_total and so on.
   void Write(MetricWriter* writer) const;
 
