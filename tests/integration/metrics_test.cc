@@ -1,0 +1,282 @@
+// /metrics: its form, what it has from the start, and what moves it.
+
+#include <sys/stat.h>
+
+#include <atomic>
+#include <map>
+#include <string>
+#include <thread>
+#include <utility>
+#include <vector>
+
+#include "absl/strings/match.h"
+#include "absl/strings/str_cat.h"
+#include "gtest/gtest.h"
+#include "mmud/v1/aging_service.grpc.pb.h"
+#include "tests/integration/daemon.h"
+#include "tests/integration/guest.h"
+#include "tests/integration/metrics_text.h"
+
+namespace mmud::integration {
+namespace {
+
+Metrics Scrape(const Daemon& daemon) {
+  absl::StatusOr<Metrics> metrics = ParseMetrics(daemon.MetricsText());
+  EXPECT_TRUE(metrics.ok()) << metrics.status();
+  return metrics.value_or(Metrics());
+}
+
+TEST(MetricsTest, EveryLineParsesAndNamesKeepTheConventions) {
+  Daemon daemon;
+  const Guest guest(daemon.client(), "alpha", {MakeSlot(kMiB)});
+  guest.WritePages(16);
+  const Metrics metrics = Scrape(daemon);
+  EXPECT_GT(metrics.series.size(), 300u);
+  for (const auto& [family, type] : metrics.types) {
+    EXPECT_TRUE(absl::StartsWith(family, "mmud_")) << family;
+    EXPECT_EQ(absl::EndsWith(family, "_total"), type == "counter") << family;
+    EXPECT_EQ(metrics.helps.count(family), 1u) << family;
+  }
+}
+
+TEST(MetricsTest, PromtoolFindsNothingToSay) {
+  struct stat info;
+  if (stat("/usr/bin/promtool", &info) != 0) {
+    GTEST_SKIP() << "promtool is not installed";
+  }
+  Daemon daemon;
+  const std::string file = daemon.directory().File("metrics");
+  WriteFile(file, daemon.MetricsText());
+  const ProgramResult result =
+      RunProgram({"/bin/sh", "-c", "/usr/bin/promtool check metrics < " + file},
+                 daemon.directory().File("promtool"));
+  EXPECT_EQ(result.exit_code, 0) << result.out << result.err;
+}
+
+TEST(MetricsTest, KnownSeriesAreThereFromTheStart) {
+  Daemon daemon;
+  const Metrics metrics = Scrape(daemon);
+  for (const char* series : {
+           "mmud_draining",
+           "mmud_vms",
+           "mmud_vcpus",
+           "mmud_guest_memory_bytes",
+           "mmud_mmu_lock_acquisitions_total{mode=\"write\",op=\"split\"}",
+           "mmud_mmu_lock_contended_total{mode=\"read\",op=\"fault\"}",
+           "mmud_mmu_lock_yields_total{mode=\"write\",op=\"zap\"}",
+           "mmud_mmu_lock_hold_seconds_count{mode=\"write\",op=\"memslot\"}",
+           "mmud_mmu_lock_wait_seconds_sum{mode=\"read\",op=\"fault\"}",
+           "mmud_tlb_flushes_total{mmu=\"tdp\",reason=\"write_protect\","
+           "scope=\"range\"}",
+           "mmud_tlb_flush_requests_total{reason=\"zap\"}",
+           "mmud_tlb_flush_seconds_count{scope=\"vm\"}",
+           "mmud_page_faults_total{access=\"write\",mmu=\"tdp\","
+           "result=\"fixed\"}",
+           "mmud_page_faults_total{access=\"write\",mmu=\"tdp\","
+           "result=\"fast\"}",
+           "mmud_page_fault_seconds_count{path=\"slow\"}",
+           "mmud_vcpu_stall_seconds_total{cause=\"write_protect\"}",
+           "mmud_pages_mapped{mmu=\"tdp\",page_size=\"1g\"}",
+           "mmud_huge_page_splits_total{from=\"2m\",mmu=\"tdp\","
+           "trigger=\"eager\"}",
+           "mmud_huge_page_split_failures_total{reason=\"no_memory\"}",
+           "mmud_split_throttled_seconds_total{limit=\"rate\"}",
+           "mmud_split_operations_running",
+           "mmud_huge_page_recoveries_total{to=\"2m\"}",
+           "mmud_dirty_log_enabled_vms",
+           "mmud_dirty_log_unacked_epochs",
+           "mmud_dirty_log_harvested_pages_total",
+           "mmud_dirty_log_cleared_pages_total",
+           "mmud_aging_pages_total{lock=\"none\",mmu=\"tdp\","
+           "result=\"young\"}",
+           "mmud_operations_total{code=\"OK\",method=\"SplitHugePages\"}",
+           "mmud_operations_running{method=\"StartWorkload\"}",
+           "mmud_grpc_server_handled_total{code=\"NOT_FOUND\","
+           "method=\"/mmud.v1.VmService/GetVm\"}",
+       }) {
+    EXPECT_EQ(metrics.series.count(series), 1u) << series;
+    EXPECT_EQ(metrics.Value(series), 0) << series;
+  }
+  EXPECT_EQ(metrics.Value("mmud_ready"), 1);
+  EXPECT_EQ(metrics.Sum("mmud_build_info"), 1);
+  EXPECT_GT(metrics.Value("mmud_start_timestamp_seconds"), 1e9);
+}
+
+TEST(MetricsTest, HistogramsHavePowersOfFourAndAddUp) {
+  Daemon daemon;
+  const Guest guest(daemon.client(), "alpha", {MakeSlot(kMiB)});
+  guest.WritePages(256);
+  guest.StartDirtyLog();
+  const Metrics metrics = Scrape(daemon);
+  const std::vector<std::string> bounds = {
+      "1e-06",    "4e-06",    "1.6e-05",  "6.4e-05",  "0.000256",
+      "0.001024", "0.004096", "0.016384", "0.065536", "0.262144",
+      "1.048576", "4.194304", "+Inf"};
+  for (const char* family :
+       {"mmud_mmu_lock_wait_seconds", "mmud_mmu_lock_hold_seconds"}) {
+    for (const char* mode : {"read", "write"}) {
+      for (const char* op : {"fault", "enable", "split", "clear", "age", "zap",
+                             "recover", "memslot", "notifier"}) {
+        double before = 0;
+        for (const std::string& bound : bounds) {
+          const std::string series =
+              absl::StrCat(family, "_bucket{le=\"", bound, "\",mode=\"", mode,
+                           "\",op=\"", op, "\"}");
+          ASSERT_EQ(metrics.series.count(series), 1u) << series;
+          EXPECT_GE(metrics.Value(series), before) << series;
+          before = metrics.Value(series);
+        }
+        EXPECT_EQ(before,
+                  metrics.Value(absl::StrCat(family, "_count{mode=\"", mode,
+                                             "\",op=\"", op, "\"}")));
+      }
+    }
+  }
+  EXPECT_GT(metrics.Sum("mmud_mmu_lock_hold_seconds_count"), 0);
+  EXPECT_EQ(metrics.Sum("mmud_dirty_log_start_seconds_count"), 1);
+}
+
+// Covers: STAT-42
+TEST(MetricsTest, CountersFollowWhatTheGuestAndItsClientsDo) {
+  Daemon daemon;
+  const Guest guest(
+      daemon.client(), "alpha",
+      {MakeSlot(4 * kMiB, v1::MEMORY_BACKING_ANONYMOUS, v1::PAGE_SIZE_2M)});
+  guest.ReadWords(4 * kMiB, 2 * kMiB);
+  Metrics metrics = Scrape(daemon);
+  EXPECT_EQ(metrics.Value("mmud_vms"), 1);
+  EXPECT_EQ(metrics.Value("mmud_vcpus"), 1);
+  EXPECT_EQ(metrics.Value("mmud_guest_memory_bytes"), 4.0 * kMiB);
+  EXPECT_EQ(metrics.Value("mmud_page_faults_total{access=\"read\","
+                          "mmu=\"tdp\",result=\"fixed\"}"),
+            2);
+  EXPECT_EQ(metrics.Value("mmud_pages_mapped{mmu=\"tdp\",page_size=\"2m\"}"),
+            2);
+  EXPECT_EQ(metrics.Sum("mmud_operations_total",
+                        {"code=\"OK\"", "method=\"StartWorkload\""}),
+            1);
+
+  guest.StartDirtyLog();
+  metrics = Scrape(daemon);
+  EXPECT_EQ(metrics.Value("mmud_dirty_log_enabled_vms"), 1);
+  EXPECT_EQ(metrics.Value("mmud_huge_page_splits_total{from=\"2m\","
+                          "mmu=\"tdp\",trigger=\"eager\"}"),
+            2);
+  EXPECT_EQ(metrics.Value("mmud_pages_mapped{mmu=\"tdp\",page_size=\"4k\"}"),
+            1024);
+  EXPECT_EQ(metrics.Value("mmud_pages_mapped{mmu=\"tdp\",page_size=\"2m\"}"),
+            0);
+  EXPECT_GE(metrics.Sum("mmud_tlb_flush_requests_total",
+                        {"reason=\"write_protect\""}),
+            1);
+
+  guest.WritePages(100);
+  metrics = Scrape(daemon);
+  EXPECT_EQ(metrics.Value("mmud_dirty_pages_total{vm=\"vms/alpha\"}"), 100);
+  EXPECT_EQ(metrics.Sum("mmud_page_faults_total", {"result=\"fast\""}), 100);
+
+  const Harvest harvest = guest.Seal();
+  metrics = Scrape(daemon);
+  EXPECT_EQ(metrics.Value("mmud_dirty_log_harvested_pages_total"), 100);
+  EXPECT_EQ(metrics.Value("mmud_dirty_log_unacked_epochs"), 1);
+  EXPECT_GT(metrics.Value("mmud_dirty_log_oldest_unacked_timestamp_seconds"),
+            1e9);
+  guest.Clear(harvest.epoch, harvest.pages);
+  metrics = Scrape(daemon);
+  EXPECT_EQ(metrics.Value("mmud_dirty_log_cleared_pages_total"), 100);
+  EXPECT_EQ(metrics.Value("mmud_dirty_log_unacked_epochs"), 0);
+  EXPECT_EQ(metrics.Sum("mmud_dirty_log_seal_seconds_count"), 1);
+
+  EXPECT_EQ(
+      ReasonOf(daemon.client()
+                   .CallText("mmud.v1.VmService/GetVm", "name: 'vms/nobody'")
+                   .status),
+      "VM_NOT_FOUND");
+  daemon.client().CallText("mmud.v1.AgingService/AgeRange",
+                           "vm: 'vms/alpha' mode: AGING_MODE_TEST_AND_CLEAR");
+  metrics = Scrape(daemon);
+  EXPECT_EQ(metrics.Value("mmud_grpc_server_handled_total{code=\"NOT_FOUND\","
+                          "method=\"/mmud.v1.VmService/GetVm\"}"),
+            1);
+  EXPECT_EQ(metrics.Sum("mmud_aging_pages_total"), 1024);
+  EXPECT_EQ(metrics.Sum("mmud_aging_seconds_count"), 1);
+}
+
+TEST(MetricsTest, CountersOutliveTheirVms) {
+  Daemon daemon;
+  const TestClient& client = daemon.client();
+  std::map<std::string, double> before;
+  for (int round = 0; round < 3; ++round) {
+    const Guest guest(client, "alpha", {MakeSlot(kMiB)});
+    guest.StartDirtyLog();
+    guest.WritePages(64);
+    v1::DeleteVmRequest request;
+    request.set_name(guest.name());
+    client.Must(&v1::VmService::Stub::DeleteVm, request);
+    const Metrics metrics = Scrape(daemon);
+    EXPECT_EQ(metrics.Value("mmud_vms"), 0);
+    EXPECT_EQ(metrics.Sum("mmud_pages_mapped"), 0);
+    EXPECT_EQ(metrics.Sum("mmud_dirty_pages_total"), 64 * (round + 1));
+    for (const auto& [series, value] : before) {
+      const auto type = metrics.types.find(series.substr(0, series.find('{')));
+      if (type == metrics.types.end() || type->second != "counter") continue;
+      EXPECT_GE(metrics.Value(series), value) << series;
+    }
+    before = metrics.series;
+  }
+}
+
+TEST(MetricsTest, VmsBeyondTheLabelLimitShareOne) {
+  Daemon daemon({"--metrics-max-vms=2"});
+  for (int i = 0; i < 4; ++i) {
+    const Guest guest(daemon.client(), absl::StrCat("vm", i), {MakeSlot(kMiB)});
+    guest.StartDirtyLog();
+    guest.WritePages(10);
+  }
+  const Metrics metrics = Scrape(daemon);
+  EXPECT_EQ(metrics.Value("mmud_dirty_pages_total{vm=\"vms/vm0\"}"), 10);
+  EXPECT_EQ(metrics.Value("mmud_dirty_pages_total{vm=\"vms/vm1\"}"), 10);
+  EXPECT_EQ(metrics.Value("mmud_dirty_pages_total{vm=\"_other\"}"), 20);
+  EXPECT_EQ(metrics.series.count("mmud_dirty_pages_total{vm=\"vms/vm2\"}"), 0u);
+}
+
+TEST(MetricsTest, ScrapesGoOnWhileTheDaemonIsBusy) {
+  Daemon daemon;
+  const TestClient& client = daemon.client();
+  const Guest guest(client, "alpha", {MakeSlot(32 * kMiB)}, 2);
+  guest.StartDirtyLog();
+  guest.StartRandomWrites(3);
+  std::atomic<bool> stop{false};
+  std::thread churn([&] {
+    while (!stop) {
+      const Guest other(client, "beta", {MakeSlot(kMiB)});
+      other.WritePages(8);
+      v1::DeleteVmRequest request;
+      request.set_name(other.name());
+      client.Must(&v1::VmService::Stub::DeleteVm, request);
+    }
+  });
+  std::thread harvester([&] {
+    while (!stop) {
+      const Harvest harvest = guest.Seal();
+      guest.Clear(harvest.epoch, harvest.pages);
+    }
+  });
+  Metrics before = Scrape(daemon);
+  for (int i = 0; i < 50; ++i) {
+    Metrics now = Scrape(daemon);
+    for (const char* family :
+         {"mmud_dirty_log_cleared_pages_total", "mmud_page_faults_total",
+          "mmud_dirty_pages_total", "mmud_mmu_lock_acquisitions_total"}) {
+      EXPECT_GE(now.Sum(family), before.Sum(family)) << family;
+    }
+    before = std::move(now);
+  }
+  stop = true;
+  churn.join();
+  harvester.join();
+  EXPECT_GT(before.Sum("mmud_page_faults_total"), 0);
+}
+
+}  // namespace
+}  // namespace mmud::integration

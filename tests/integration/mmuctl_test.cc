@@ -1,0 +1,193 @@
+// The real mmuctl against the real daemon: what a person at a terminal and a
+// script get.
+
+#include <string>
+#include <vector>
+
+#include "absl/strings/match.h"
+#include "absl/strings/str_join.h"
+#include "absl/strings/str_split.h"
+#include "gtest/gtest.h"
+#include "nlohmann/json.hpp"
+#include "tests/integration/daemon.h"
+#include "tests/integration/guest.h"
+
+namespace mmud::integration {
+namespace {
+
+using Json = nlohmann::json;
+
+class MmuctlTest : public ::testing::Test {
+ protected:
+  // Runs `mmuctl LINE` with the daemon's address in the environment.
+  ProgramResult Run(const std::string& line) {
+    std::vector<std::string> arguments = {
+        "/usr/bin/env", "MMUD_ADDRESS=" + daemon_.address(), MmuctlPath()};
+    for (const auto& word : absl::StrSplit(line, ' ', absl::SkipEmpty())) {
+      arguments.emplace_back(word);
+    }
+    return RunProgram(arguments, daemon_.directory().File("mmuctl"));
+  }
+  // The same where it must succeed: what it prints.
+  std::string Must(const std::string& line) {
+    const ProgramResult result = Run(line);
+    EXPECT_EQ(result.exit_code, 0) << line << "\n" << result.err;
+    return result.out;
+  }
+  Json MustJson(const std::string& line) {
+    const std::string text = Must("--json " + line);
+    Json json = Json::parse(text, nullptr, false);
+    EXPECT_FALSE(json.is_discarded()) << line << "\n" << text;
+    return json;
+  }
+
+  Daemon daemon_;
+};
+
+TEST_F(MmuctlTest, EveryCommandHasHelpWithAnExample) {
+  for (const char* command : {"",
+                              "vm",
+                              "vm create",
+                              "vm get",
+                              "vm list",
+                              "vm delete",
+                              "memslot",
+                              "memslot set",
+                              "memslot delete",
+                              "memslot list",
+                              "memory",
+                              "memory read",
+                              "workload",
+                              "workload start",
+                              "workload stop",
+                              "workload pause",
+                              "workload resume",
+                              "workload status",
+                              "trace",
+                              "trace record",
+                              "trace info",
+                              "dirty-log",
+                              "dirty-log start",
+                              "dirty-log stop",
+                              "dirty-log get",
+                              "dirty-log clear",
+                              "dirty-log rate",
+                              "dirty-log harvest",
+                              "split",
+                              "split start",
+                              "split update",
+                              "split pause",
+                              "split resume",
+                              "split cancel",
+                              "split watch",
+                              "recover",
+                              "age",
+                              "stats",
+                              "debug",
+                              "debug audit",
+                              "op",
+                              "op list",
+                              "op get",
+                              "op wait",
+                              "op cancel",
+                              "op delete",
+                              "health",
+                              "capabilities",
+                              "build-info"}) {
+    const std::string help = Must(std::string(command) + " --help");
+    EXPECT_TRUE(absl::StrContains(help, "examples:\n")) << command << help;
+    EXPECT_TRUE(absl::StrContains(help, "mmuctl ")) << command;
+  }
+}
+
+TEST_F(MmuctlTest, MigrationByHandWorksFromMakingToDeleting) {
+  EXPECT_TRUE(absl::StrContains(
+      Must("vm create alpha --vcpus 2 --memory 64MiB --host-page-size 2m"),
+      "vms/alpha"));
+  Must(
+      "workload start alpha --pattern sequential --write-fraction 1 "
+      "--accesses 16384");
+  Must("op wait 1");
+  const Json split = MustJson("split start alpha");
+  const std::string operation = split["name"];
+  Must("op wait " + operation.substr(operation.find('/') + 1));
+  const Json vm = MustJson("vm get alpha");
+  EXPECT_EQ(vm["mapped_pages"]["pages_2m_count"], "0");
+  EXPECT_EQ(vm["mapped_pages"]["pages_4k_count"], "16384");
+
+  Must("dirty-log start alpha");
+  Must(
+      "workload start alpha --pattern uniform --write-fraction 0.5 "
+      "--accesses 1000");
+  Must("op wait 3");
+  EXPECT_TRUE(MustJson("dirty-log get alpha 0").is_object());
+  EXPECT_FALSE(MustJson("dirty-log harvest alpha").empty());
+  Must("workload pause alpha");
+  EXPECT_EQ(MustJson("vm get alpha")["vcpu_state"], "VCPU_STATE_PAUSED");
+  Must("workload resume alpha");
+  EXPECT_FALSE(MustJson("age alpha --clear").empty());
+  EXPECT_FALSE(MustJson("stats alpha --per-vcpu").empty());
+  EXPECT_FALSE(MustJson("op list").empty());
+  Must("dirty-log stop alpha");
+  Must("debug audit alpha");
+  Must("memslot set alpha 1 --gpa 4GiB --size 1MiB");
+  EXPECT_EQ(MustJson("vm get alpha")["memslots"].size(), 2u);
+  Must("memslot delete alpha 1");
+  Must("vm delete alpha");
+  EXPECT_TRUE(MustJson("vm list").is_object());
+}
+
+TEST_F(MmuctlTest, MemoryThatWasReadIsTheGuestsMemory) {
+  const Guest guest(daemon_.client(), "alpha", {MakeSlot(kMiB)});
+  guest.WritePages(256);
+  const std::string file = daemon_.directory().File("alpha.bin");
+  Must("memory read alpha 0+1MiB --output " + file);
+  EXPECT_TRUE(ReadFile(file) == guest.ReadAll(kMiB));
+}
+
+TEST_F(MmuctlTest, TablesAreForPeopleAndJsonIsForPrograms) {
+  const Guest guest(daemon_.client(), "alpha", {MakeSlot(kMiB)});
+  for (const char* line :
+       {"vm list", "vm get alpha", "memslot list alpha", "stats", "op list",
+        "capabilities", "build-info", "health"}) {
+    const std::string table = Must(line);
+    EXPECT_FALSE(table.empty()) << line;
+    EXPECT_NE(table[0], '{') << line;
+    EXPECT_FALSE(MustJson(line).is_discarded()) << line;
+  }
+}
+
+TEST_F(MmuctlTest, ErrorsHaveAnExitCodeAReasonAndAWayOut) {
+  const Guest guest(daemon_.client(), "alpha", {MakeSlot(kMiB)});
+  const struct {
+    const char* line;
+    int exit_code;
+    const char* says;
+  } kCases[] = {
+      {"vm get nobody", 4, "VM_NOT_FOUND"},
+      {"vm create alpha --memory 1MiB", 5, "VM_EXISTS"},
+      {"vm create Alpha --memory 1MiB", 3, "INVALID_NAME"},
+      {"memslot set alpha 1 --gpa 1 --size 4096", 3, "UNALIGNED"},
+      {"memslot set alpha 1 --gpa 0 --size 1MiB", 5, "REGION_OVERLAP"},
+      {"dirty-log harvest alpha", 5, "dirty-log start"},
+      {"dirty-log stop alpha", 5, "DIRTY_LOG_OFF"},
+      {"workload stop alpha", 5, "WORKLOAD_NOT_RUNNING"},
+      {"workload start alpha --trace no.trace", 4, "TRACE_NOT_FOUND"},
+      {"op get 77", 4, "OPERATION_NOT_FOUND"},
+      {"memory read alpha 1GiB+4KiB", 3, "GPA_OUT_OF_RANGE"},
+      {"vm", 2, "mmuctl vm --help"},
+      {"vm create beta --memory 3XB", 2, "--help"},
+      {"--address unix:/nonexistent/s --timeout 1s vm list", 6, "is mmud"},
+  };
+  for (const auto& wrong : kCases) {
+    const ProgramResult result = Run(wrong.line);
+    EXPECT_EQ(result.exit_code, wrong.exit_code) << wrong.line << result.err;
+    EXPECT_EQ(result.out, "") << wrong.line;
+    EXPECT_TRUE(absl::StartsWith(result.err, "error: ")) << result.err;
+    EXPECT_TRUE(absl::StrContains(result.err, wrong.says)) << wrong.line << "\n"
+                                                           << result.err;
+  }
+}
+
+}  // namespace
+}  // namespace mmud::integration
