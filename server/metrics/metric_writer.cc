@@ -40,7 +40,7 @@ void MetricWriter::Add(const mmu::LatencySnapshot& histogram,
     bucket.cumulative_count = cumulative;
     bucket.upper_bound =
         i < mmu::kLatencyBounds
-            ? static_cast<double>(mmu::LatencyBoundNanos(i)) * 1e-9
+            ? static_cast<double>(mmu::LatencyBoundNanos(i)) / 1e9
             : std::numeric_limits<double>::infinity();
   }
   out.sample_count = cumulative;
