@@ -217,8 +217,7 @@ TEST(LifecycleTest, CapabilitiesTellTheLimitsOfTheFlags) {
   EXPECT_LE(capabilities.max_message_bytes(), kMiB);
 }
 
-// Covers: STAT-01, STAT-02, STAT-11, STAT-20, STAT-21, STAT-22, STAT-23,
-// STAT-24
+// Covers: STAT-11, STAT-21
 TEST(LifecycleTest, StatisticsHaveKvmsNames) {
   Daemon daemon;
   const Guest guest(daemon.client(), "alpha", {MakeSlot(4 * kMiB)});

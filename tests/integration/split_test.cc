@@ -39,7 +39,6 @@ void Cancel(const Daemon& daemon, const std::string& name) {
   daemon.client().Must(&OperationsStub::CancelOperation, request);
 }
 
-// Covers: TST-03
 TEST(SplitTest, WholeSplitLeavesOnlySmallPagesAndCountsEachStep) {
   Daemon daemon;
   const Guest guest = HugeGuest(daemon, 2);
