@@ -44,9 +44,9 @@ constexpr uint64_t kGiB = uint64_t{1} << 30;
 uint64_t Generation(const Vm& vm) { return vm.Memslots().at(0).generation; }
 
 // The request that changes slot `id` as it is now to other flags or to nothing.
-RegionRequest ChangeOf(Vm& vm, uint32_t id, uint32_t flags, uint64_t bytes)
-    ABSL_EXCLUSIVE_LOCKS_REQUIRED(vm.state().slots.slots_lock) {
-  const Memslot* slot = vm.state().slots.Active(0).FindById(id);
+RegionRequest ChangeOf(VmState& vm, uint32_t id, uint32_t flags, uint64_t bytes)
+    ABSL_EXCLUSIVE_LOCKS_REQUIRED(vm.slots.slots_lock) {
+  const Memslot* slot = vm.slots.Active(0).FindById(id);
   RegionRequest request;
   request.slot = id;
   request.flags = flags;
@@ -158,7 +158,7 @@ TEST(RegionHooksTest, AFaultOnASlotThatIsGoingAwayRetriesAndMapsNothing) {
   VmState& state = vm->state();
   {
     MutexLock lock(state.slots.slots_lock);
-    ASSERT_TRUE(state.slots.SetRegion(ChangeOf(*vm, 0, 0, 0), hooks).ok());
+    ASSERT_TRUE(state.slots.SetRegion(ChangeOf(state, 0, 0, 0), hooks).ok());
   }
   EXPECT_EQ(hooks.result(), FaultResult::kRetry);
   EXPECT_THAT(AllMappings(state), IsEmpty());
@@ -175,7 +175,7 @@ TEST(RegionHooksTest, AMoveThatFailsForWantOfMemoryLeavesASlotThatTranslates) {
     {
       VmState& state = vm->state();
       MutexLock lock(state.slots.slots_lock);
-      RegionRequest move = ChangeOf(*vm, 0, 0, 4 * kMiB);
+      RegionRequest move = ChangeOf(state, 0, 0, 4 * kMiB);
       move.gpa = Gpa(kGiB);
       const absl::Status status = state.slots.SetRegion(move, hooks);
       EXPECT_EQ(status.code(), absl::StatusCode::kResourceExhausted);
