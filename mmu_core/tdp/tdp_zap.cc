@@ -103,15 +103,17 @@ bool TdpMmu::ZapLeafs(MmuWriteLocked& lock, int as_id, GfnRange range,
     YieldPoint<MmuWriteLocked> yield(lock);
     for (TdpCursor c(root->table(), root->level(), range, Level::k4K);
          c.Valid(); c.Next()) {
-      if (yield.MaybeYield(c, &batch, cost)) continue;
+      // An invalid root is used by no vCPU, so it owes nothing (TLB-07), not at
+      // a yield either.
+      TlbFlushBatch* const owed = root->IsInvalid() ? nullptr : &batch;
+      if (yield.MaybeYield(c, owed, cost)) continue;
       if (cost != nullptr) ++cost->sptes_visited_count;
       if (!c.IsPresentLeaf()) continue;
       updater_.Update(lock, c, Spte::Initial());
       batch.Add(c.entry_range());
       zapped = true;
     }
-    // While the lock and the RCU section are still held (TLB-06, TLB-10). An
-    // invalid root is used by no vCPU, so it owes nothing (TLB-07).
+    // While the lock and the RCU section are still held (TLB-06, TLB-10).
     if (root->IsInvalid()) {
       batch.Discard(FlushDiscard::kRootUnreachable);
     } else if (batch.pending()) {

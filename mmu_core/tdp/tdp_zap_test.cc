@@ -308,5 +308,27 @@ TEST(TdpInvalidRootTest, OnlyZapsThatAskForItSeeAnInvalidRoot) {
   EXPECT_EQ(AuditFindings(*vm), "");
 }
 
+// Covers: TLB-07, TLB-09
+TEST(TdpInvalidRootTest, AZapOfAnInvalidRootFlushesNotEvenWhereItYields) {
+  auto vm = MakeVm({Slot(0, 0, 6 * kMiB)});
+  Touch(*vm, GfnRange::Of(Gfn(0), 16));
+  const uint64_t flushes = FlushesOf(*vm);
+  const uint64_t yields = YieldsOf(*vm, LockMode::kWrite, LockOp::kZap);
+  std::unique_ptr<Waiter> waiter;
+  {
+    MmuWriteLocked lock(vm->state().mmu_lock, LockOp::kZap);
+    const_cast<RootList&>(vm->state().tdp.roots()).InvalidateAll();
+    vm->state().tlb.Request(kFreeObsoleteRoots);
+    waiter = std::make_unique<Waiter>(vm->state().mmu_lock, lock);
+    EXPECT_TRUE(vm->state().tdp.ZapLeafs(lock, 0, GfnRange::Of(Gfn(0), 16),
+                                         RootFilter::kAll, FlushReason::kZap,
+                                         nullptr));
+  }
+  waiter.reset();
+  EXPECT_GE(YieldsOf(*vm, LockMode::kWrite, LockOp::kZap), yields + 1);
+  EXPECT_EQ(FlushesOf(*vm), flushes);
+  EXPECT_EQ(AuditFindings(*vm), "");
+}
+
 }  // namespace
 }  // namespace mmu
