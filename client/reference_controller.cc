@@ -436,6 +436,12 @@ absl::Status ReferenceController::Delete() {
     stop.set_vm(vm_);
     // It may have ended by itself.
     client_->workloads().StopWorkload(stop).status().IgnoreError();
+    // The vCPUs are idle now; the operation ends a moment later, and a guest
+    // with a running operation cannot be deleted.
+    client_->operations()
+        .Wait(workload_, absl::Seconds(10))
+        .status()
+        .IgnoreError();
   }
   v1::DeleteVmRequest request;
   request.set_name(vm_);
