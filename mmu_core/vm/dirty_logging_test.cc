@@ -72,7 +72,7 @@ uint64_t Flushes(const Vm& vm) { return vm.Stats().remote_tlb_flush_requests; }
 
 // --- Switching on ---
 
-// Covers: DL-02, DL-05, TLB-05, TDP-65
+// Covers: DL-02, TLB-05, TDP-65
 TEST(StartDirtyLogTest, EagerSplitsThenProtectsAndFlushesOnce) {
   auto vm = MakeVm({Slot(0, 0, 4 * kMiB, Level::k2M)});
   Write(*vm, 0);
