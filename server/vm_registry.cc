@@ -26,6 +26,7 @@ namespace mmud {
 namespace {
 
 constexpr absl::Duration kPoll = absl::Milliseconds(20);
+constexpr absl::Duration kEndingOperation = absl::Milliseconds(200);
 
 }  // namespace
 
@@ -126,7 +127,15 @@ absl::Status VmRegistry::Delete(
   std::shared_ptr<ManagedVm> vm;
   {
     absl::MutexLock lock(&mu_);
-    const auto it = entries_.find(std::string(name));
+    // An operation whose work was stopped just now ends in a moment: whoever
+    // stops it and deletes the VM next shall not have to know.
+    const absl::Time patience = absl::Now() + kEndingOperation;
+    auto it = entries_.find(std::string(name));
+    while (it != entries_.end() && it->second.operations > 0 &&
+           absl::Now() < patience) {
+      unused_.WaitWithTimeout(&mu_, kPoll);
+      it = entries_.find(std::string(name));
+    }
     if (it == entries_.end() || it->second.vm == nullptr ||
         it->second.deleting) {
       return VmNotFound(name);

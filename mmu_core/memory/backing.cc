@@ -62,10 +62,8 @@ bool MapContents(const BackingSpec& spec, std::byte* where) {
         mmap(where, spec.size_bytes, PROT_READ | PROT_WRITE,
              MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_FIXED, -1, 0);
     if (mapped == MAP_FAILED) return false;
-    // Only a hint to the host: the guest's level follows the declared one.
-    if (spec.host_page_level > Level::k4K) {
-      madvise(where, spec.size_bytes, MADV_HUGEPAGE);
-    }
+    // No hint to use huge pages: the guest's level follows the declared one,
+    // and a guest that touches one word should not cost the host 2 MiB.
     return true;
   }
   const int fd = memfd_create("guest-memory", MFD_CLOEXEC);
