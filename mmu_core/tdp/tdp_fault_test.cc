@@ -35,6 +35,7 @@ using ::mmu::testing::MakeVm;
 using ::mmu::testing::MapInto;
 using ::mmu::testing::Mapping;
 using ::mmu::testing::MaskOf;
+using ::mmu::testing::MeetingOfTwo;
 using ::mmu::testing::Read;
 using ::mmu::testing::SealAndList;
 using ::mmu::testing::Slot;
@@ -148,13 +149,11 @@ TEST(TdpFaultTest, FaultsThatRaceForOneTableRetryAndLeakNothing) {
   auto root = vm->state().tdp.LoadRoot(0, cache0);
   ASSERT_TRUE(root.ok());
   for (int batch = 0; batch < 200 && retries.load() == 0; ++batch) {
-    std::atomic<uint64_t> arrived{0};
+    MeetingOfTwo both;
     const auto fault = [&](uint64_t t, TableCache& cache) {
       for (uint64_t round = 0; round < kRounds; ++round) {
         ASSERT_TRUE(cache.TopUp(TdpMmu::kTablesPerFault).ok());
-        ++arrived;
-        while (arrived.load() < (round + 1) * 2) {
-        }
+        both.Meet();
         const uint64_t gfn = (region + round) * k2MPages + t;
         FaultResult result;
         while ((result = Map(*vm, gfn, AccessKind::kWrite, cache)) ==

@@ -27,6 +27,7 @@ using ::mmu::testing::AuditFindings;
 using ::mmu::testing::kMiB;
 using ::mmu::testing::MakeVm;
 using ::mmu::testing::Mapping;
+using ::mmu::testing::MeetingOfTwo;
 using ::mmu::testing::Read;
 using ::mmu::testing::Slot;
 using ::mmu::testing::Touch;
@@ -154,6 +155,38 @@ TEST_F(TdpRootTest, ManyThreadsThatNeedARootMakeOneForEachRole) {
     Invalidate();
     Zap();
   }
+}
+
+// Covers: TDP-02
+TEST_F(TdpRootTest, TwoThreadsThatFindNoRootAtTheSameMomentMakeOne) {
+  constexpr int kRounds = 2000;
+  MeetingOfTwo both;
+  RootRef roots[2];
+  uint64_t different = 0;
+  const auto load = [&](int t) {
+    for (int round = 0; round < kRounds; ++round) {
+      ShadowPage* page = pool_.Take(1).head;
+      page->table->FillUnpublished(Spte::Initial());
+      both.Meet();
+      {
+        MmuReadLocked lock(lock_, LockOp::kFault);
+        roots[t] = list_.FindOrCreate(PageRole::Direct(Level::k512G, 0), page);
+      }
+      both.Meet();
+      if (page != nullptr) pool_.Return(page);
+      if (t == 0) {
+        different += roots[0].get() != roots[1].get();
+        for (RootRef& root : roots) root.reset();
+        Invalidate();
+        Zap();
+      }
+      both.Meet();
+    }
+  };
+  std::thread other(load, 1);
+  load(0);
+  other.join();
+  EXPECT_EQ(different, 0u);
 }
 
 // Covers: TDP-03

@@ -1,5 +1,6 @@
 // Splitting huge pages.
 
+#include <atomic>
 #include <cstdint>
 #include <memory>
 #include <thread>
@@ -34,8 +35,10 @@ using ::mmu::testing::LevelOf;
 using ::mmu::testing::MakeVm;
 using ::mmu::testing::Mapping;
 using ::mmu::testing::MaskOf;
+using ::mmu::testing::MeetingOfTwo;
 using ::mmu::testing::Read;
 using ::mmu::testing::ReadValue;
+using ::mmu::testing::Recover;
 using ::mmu::testing::SealAndList;
 using ::mmu::testing::Slot;
 using ::mmu::testing::Split;
@@ -234,6 +237,50 @@ TEST(TdpSplitTest, ConcurrentSplitsSplitEachPageOnceAndLeakNothing) {
   EXPECT_EQ(
       metrics.split_failures[static_cast<int>(SplitFailure::kRaced)],
       static_cast<uint64_t>(outcomes[0].raced_count + outcomes[1].raced_count));
+  EXPECT_EQ(AuditFindings(*vm), "");
+}
+
+// Two threads split the same pages at the same moment until one has lost a race
+// for an entry.
+// Covers: TDP-64
+TEST(TdpSplitTest, WhoeverLosesTheRaceForAnEntryKeepsItsTable) {
+  auto vm = MakeVm({Slot(0, 0, 16 * kMiB, Level::k2M)});
+  Touch(*vm, GfnRange::Of(Gfn(0), 4096));
+  TablePool& pool = vm->state().pool;
+  const uint64_t tables = vm->Stats().table_pages;
+  RcuBarrier();
+  const uint64_t out = pool.tables_out();
+  const GfnRange range = GfnRange::Of(Gfn(0), 4096);
+  uint64_t raced = 0;
+  for (int batch = 0; batch < 100 && raced == 0; ++batch) {
+    constexpr int kRounds = 50;
+    MeetingOfTwo both;
+    std::atomic<uint64_t> lost{0};
+    const auto work = [&](bool also_recovers) {
+      TableCache cache(pool);
+      for (int round = 0; round < kRounds; ++round) {
+        ASSERT_TRUE(cache.TopUp(8).ok());
+        both.Meet();
+        lost += Split(*vm, range, cache).raced_count;
+        both.Meet();
+        if (also_recovers) {
+          EXPECT_EQ(vm->Stats().pages_4k, 4096u);
+          EXPECT_EQ(vm->Stats().table_pages, tables + 8);
+          Recover(*vm, range);
+        }
+      }
+    };
+    std::thread other(work, false);
+    work(true);
+    other.join();
+    raced += lost.load();
+  }
+  EXPECT_GT(raced, 0u);
+  Recover(*vm, range);
+  EXPECT_EQ(vm->Stats().pages_2m, 8u);
+  EXPECT_EQ(vm->Stats().table_pages, tables);
+  RcuBarrier();
+  EXPECT_EQ(pool.tables_out(), out) << "no spare table was lost";
   EXPECT_EQ(AuditFindings(*vm), "");
 }
 

@@ -119,6 +119,23 @@ inline RecoverOutcome Recover(Vm& vm, GfnRange range, MmuCost* cost = nullptr) {
   return vm.state().tdp.Recover(lock, SlotOf(vm, range.start), range, cost);
 }
 
+// Where two threads wait for each other, to go on at the same moment.
+class MeetingOfTwo {
+ public:
+  // Returns when both have called it as often as this thread. Spins, since a
+  // thread that has to be woken comes too late; but not for ever, for the other
+  // one may need this processor.
+  void Meet() {
+    const uint64_t both = (arrived_.fetch_add(1) | 1) + 1;
+    for (int spins = 0; arrived_.load() < both; ++spins) {
+      if (spins > 2000) std::this_thread::yield();
+    }
+  }
+
+ private:
+  std::atomic<uint64_t> arrived_{0};
+};
+
 // Takes a lock for write again and again, so that whoever else has it finds
 // somebody waiting nearly all the time.
 class Contender {
