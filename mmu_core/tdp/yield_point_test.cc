@@ -168,7 +168,7 @@ TEST_F(YieldPointTest, TheFlushOfAYieldIsInsideTheRcuSectionItEnds) {
   gate.EnterGuest();
   ASSERT_EQ(gate.BeginAccess(), 0u);
 
-  std::atomic<bool> yielded{false};
+  std::atomic<bool> yielded{false}, done{false};
   std::thread walker([&] {
     FakeLock lock(tlb_);
     TlbFlushBatch batch(tlb_, FlushScope::kRange, FlushReason::kZap);
@@ -177,8 +177,12 @@ TEST_F(YieldPointTest, TheFlushOfAYieldIsInsideTheRcuSectionItEnds) {
     TdpCursor c = Walk(8);
     while (!c.MayYield()) c.Next();
     yielded.store(yield.MaybeYield(c, &batch, nullptr));
+    done.store(true);
   });
-  while (gate.pending_requests() == 0) std::this_thread::yield();
+  while (gate.pending_requests() == 0 && !done.load()) {
+    std::this_thread::yield();
+  }
+  EXPECT_FALSE(done.load()) << "it did not wait for the vCPU";
 
   // A grace period that begins now cannot end before the flush has: the tables
   // that a vCPU may still use are not freed.
@@ -189,9 +193,10 @@ TEST_F(YieldPointTest, TheFlushOfAYieldIsInsideTheRcuSectionItEnds) {
   });
   const int64_t begin = MonotonicNanos();
   while (MonotonicNanos() - begin < 20'000'000) {
-    ASSERT_FALSE(grace_period_over.load());
+    if (grace_period_over.load()) break;
     std::this_thread::yield();
   }
+  EXPECT_FALSE(grace_period_over.load());
   EXPECT_FALSE(yielded.load());
   gate.EndAccess();
   walker.join();
