@@ -1,5 +1,8 @@
 #include "client/mmu_client/channel.h"
 
+#include <sys/un.h>
+
+#include <cstddef>
 #include <cstdint>
 #include <memory>
 #include <string>
@@ -10,12 +13,19 @@
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/string_view.h"
+#include "absl/strings/strip.h"
 #include "grpcpp/channel.h"
 #include "grpcpp/create_channel.h"
 #include "grpcpp/security/credentials.h"
 #include "grpcpp/support/channel_arguments.h"
 
 namespace mmud::client {
+namespace {
+
+// The terminating 0 takes one byte of sun_path.
+constexpr size_t kMaxUnixPathLength = sizeof(sockaddr_un::sun_path) - 1;
+
+}  // namespace
 
 absl::StatusOr<std::string> ParseAddress(absl::string_view address) {
   const auto error = [address](absl::string_view why) {
@@ -24,12 +34,16 @@ absl::StatusOr<std::string> ParseAddress(absl::string_view address) {
                      "; give unix:/path/of/socket or host:port"));
   };
   if (address.empty()) return error("is empty");
-  if (address[0] == '/' || address[0] == '.') {
-    return absl::StrCat("unix:", address);
-  }
-  if (absl::StartsWith(address, "unix:")) {
-    if (address == "unix:") return error("has no path");
-    return std::string(address);
+  const bool is_path = address[0] == '/' || address[0] == '.';
+  if (is_path || absl::StartsWith(address, "unix:")) {
+    const absl::string_view path = absl::StripPrefix(address, "unix:");
+    if (path.empty()) return error("has no path");
+    if (path.size() > kMaxUnixPathLength) {
+      return error(absl::StrCat("has a path of ", path.size(),
+                                " bytes, more than the ", kMaxUnixPathLength,
+                                " of a socket's name"));
+    }
+    return absl::StrCat("unix:", path);
   }
   const size_t colon = address.rfind(':');
   uint32_t port = 0;

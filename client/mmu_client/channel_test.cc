@@ -1,6 +1,9 @@
 #include "client/mmu_client/channel.h"
 
+#include <string>
+
 #include "absl/status/status.h"
+#include "gmock/gmock.h"
 #include "gtest/gtest.h"
 
 namespace mmud::client {
@@ -21,6 +24,15 @@ TEST(ParseAddressTest, SaysWhatIsWrong) {
               absl::StatusCode::kInvalidArgument)
         << bad;
   }
+}
+
+TEST(ParseAddressTest, SaysThatAPathIsTooLongForASocket) {
+  const std::string longest(107, 'x');
+  EXPECT_EQ(*ParseAddress("unix:" + longest), "unix:" + longest);
+  const absl::Status status = ParseAddress("unix:" + longest + "x").status();
+  EXPECT_EQ(status.code(), absl::StatusCode::kInvalidArgument);
+  EXPECT_THAT(std::string(status.message()),
+              testing::HasSubstr("108 bytes, more than the 107"));
 }
 
 TEST(OpenChannelTest, RefusesABadAddress) {

@@ -1,0 +1,135 @@
+#include "server/listen_address.h"
+
+#include <arpa/inet.h>
+#include <netinet/in.h>
+#include <sys/socket.h>
+#include <sys/un.h>
+#include <unistd.h>
+
+#include <cstring>
+#include <fstream>
+#include <string>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "gmock/gmock.h"
+#include "gtest/gtest.h"
+
+namespace mmud {
+namespace {
+
+using ::testing::HasSubstr;
+
+class Socket {
+ public:
+  explicit Socket(int family) : fd_(socket(family, SOCK_STREAM, 0)) {}
+  ~Socket() { close(fd_); }
+  Socket(const Socket&) = delete;
+  Socket& operator=(const Socket&) = delete;
+  int fd() const { return fd_; }
+
+ private:
+  const int fd_;
+};
+
+// Serves, or leaves a stale file behind if it goes.
+void BindUnix(const Socket& socket, const std::string& path) {
+  sockaddr_un address = {};
+  address.sun_family = AF_UNIX;
+  std::strncpy(address.sun_path, path.c_str(), sizeof(address.sun_path) - 1);
+  ASSERT_EQ(
+      bind(socket.fd(), reinterpret_cast<sockaddr*>(&address), sizeof(address)),
+      0);
+  ASSERT_EQ(listen(socket.fd(), 1), 0);
+}
+
+std::string FreshPath(const std::string& name) {
+  const std::string path = ::testing::TempDir() + "/" + name;
+  unlink(path.c_str());
+  return path;
+}
+
+TEST(ListenAddress, TellsLoopbackFromTheRest) {
+  EXPECT_TRUE(ParseListenAddress("x", "127.0.0.1:0")->is_loopback);
+  EXPECT_TRUE(ParseListenAddress("x", "127.9.8.7:1")->is_loopback);
+  EXPECT_TRUE(ParseListenAddress("x", "localhost:1")->is_loopback);
+  EXPECT_TRUE(ParseListenAddress("x", "[::1]:1")->is_loopback);
+  EXPECT_FALSE(ParseListenAddress("x", "0.0.0.0:1")->is_loopback);
+  EXPECT_FALSE(ParseListenAddress("x", "[::]:1")->is_loopback);
+  EXPECT_EQ(ParseListenAddress("x", "[::1]:80")->ToString(), "[::1]:80");
+}
+
+TEST(ListenAddress, RefusesEverythingElse) {
+  for (const char* text :
+       {"", "80", ":80", "127.0.0.1", "127.0.0.1:", "127.0.0.1:65536",
+        "127.0.0.1:-1", "host:80", "::1:80", "[::1:80"}) {
+    const absl::Status status = ParseListenAddress("opt", text).status();
+    EXPECT_EQ(status.code(), absl::StatusCode::kInvalidArgument) << text;
+    EXPECT_THAT(std::string(status.message()), HasSubstr("opt is")) << text;
+  }
+}
+
+TEST(ListenAddress, AProbeNoticesAPortInUse) {
+  const Socket socket(AF_INET);
+  sockaddr_in address = {};
+  address.sin_family = AF_INET;
+  address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+  socklen_t size = sizeof(address);
+  ASSERT_EQ(bind(socket.fd(), reinterpret_cast<sockaddr*>(&address), size), 0);
+  ASSERT_EQ(listen(socket.fd(), 1), 0);
+  ASSERT_EQ(
+      getsockname(socket.fd(), reinterpret_cast<sockaddr*>(&address), &size),
+      0);
+  ListenAddress taken = ParseListenAddress("opt", "127.0.0.1:0").value();
+  EXPECT_TRUE(ProbeTcp("opt", taken).ok());
+  taken.port = ntohs(address.sin_port);
+  EXPECT_THAT(std::string(ProbeTcp("opt", taken).message()),
+              HasSubstr("another process uses this port"));
+}
+
+TEST(UnixSocketPath, OnlyOneCanClaimAPath) {
+  const std::string path = FreshPath("claimed");
+  UnixSocketPath first;
+  ASSERT_TRUE(first.Claim(path).ok());
+  UnixSocketPath second;
+  EXPECT_THAT(std::string(second.Claim(path).message()),
+              HasSubstr("another process serves"));
+}
+
+TEST(UnixSocketPath, AServedSocketIsLeftAlone) {
+  const std::string path = FreshPath("served");
+  const Socket server(AF_UNIX);
+  BindUnix(server, path);
+  {
+    UnixSocketPath late;
+    EXPECT_EQ(late.Claim(path).code(), absl::StatusCode::kUnavailable);
+  }
+  EXPECT_EQ(access(path.c_str(), F_OK), 0);
+}
+
+TEST(UnixSocketPath, AStaleSocketIsReplaced) {
+  const std::string path = FreshPath("stale");
+  BindUnix(Socket(AF_UNIX), path);
+  UnixSocketPath claim;
+  EXPECT_TRUE(claim.Claim(path).ok());
+  EXPECT_NE(access(path.c_str(), F_OK), 0);
+}
+
+TEST(UnixSocketPath, AFileIsNoSocket) {
+  const std::string path = FreshPath("file");
+  std::ofstream(path) << "precious";
+  {
+    UnixSocketPath claim;
+    EXPECT_EQ(claim.Claim(path).code(), absl::StatusCode::kFailedPrecondition);
+  }
+  EXPECT_EQ(access(path.c_str(), F_OK), 0);
+}
+
+TEST(UnixSocketPath, ALongPathIsRefused) {
+  UnixSocketPath claim;
+  EXPECT_EQ(claim.Claim("/" + std::string(200, 'x')).code(),
+            absl::StatusCode::kInvalidArgument);
+}
+
+}  // namespace
+}  // namespace mmud

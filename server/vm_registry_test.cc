@@ -1,0 +1,196 @@
+#include "server/vm_registry.h"
+
+#include <cstdint>
+#include <string>
+#include <thread>
+#include <utility>
+#include <vector>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "absl/synchronization/notification.h"
+#include "gtest/gtest.h"
+#include "mmu_core/base/error.h"
+#include "mmu_core/base/level.h"
+#include "mmu_core/dirty/dirty_log_types.h"
+#include "mmu_core/memory/host_memory.h"
+#include "mmu_core/testing/vm_builder.h"
+#include "mmu_core/vm/vm.h"
+#include "mmu_core/vm/vm_config.h"
+#include "server/managed_vm.h"
+
+namespace mmud {
+namespace {
+
+constexpr int64_t kMiB = 1 << 20;
+
+mmu::VmConfig Config(uint64_t size_bytes = kMiB) {
+  mmu::VmConfig config;
+  config.memslots.push_back(mmu::testing::Slot(0, 0, size_bytes));
+  return config;
+}
+
+absl::Status AnyVm(const ManagedVm&) { return absl::OkStatus(); }
+absl::Status Patient() { return absl::OkStatus(); }
+
+std::string Reason(const absl::Status& status) {
+  return mmu::DetailOf(status).reason;
+}
+
+TEST(VmRegistry, FindsWhatItCreated) {
+  VmRegistry vms({});
+  ASSERT_TRUE(vms.Create("vms/a", Config()).ok());
+  EXPECT_EQ(vms.Find("vms/a").value()->name(), "vms/a");
+  EXPECT_EQ(Reason(vms.Find("vms/b").status()), "VM_NOT_FOUND");
+  EXPECT_EQ(Reason(vms.Create("vms/a", Config()).status()), "VM_EXISTS");
+}
+
+TEST(VmRegistry, AFailedCreationLeavesTheNameAndTheMemoryFree) {
+  VmRegistry vms({.max_guest_memory_bytes = kMiB});
+  mmu::VmConfig bad = Config();
+  bad.vcpu_count = 0;
+  EXPECT_FALSE(vms.Create("vms/a", bad).ok());
+  EXPECT_TRUE(vms.Create("vms/a", Config()).ok());
+}
+
+TEST(VmRegistry, HoldsItsLimits) {
+  VmRegistry vms({.max_vms = 2, .max_guest_memory_bytes = 2 * kMiB});
+  EXPECT_EQ(Reason(vms.Create("vms/a", Config(3 * kMiB)).status()),
+            "LIMIT_EXCEEDED");
+  ASSERT_TRUE(vms.Create("vms/a", Config()).ok());
+  ASSERT_TRUE(vms.Create("vms/b", Config()).ok());
+  EXPECT_EQ(Reason(vms.Create("vms/c", Config()).status()), "LIMIT_EXCEEDED");
+  ASSERT_TRUE(vms.Delete("vms/a", AnyVm, Patient).ok());
+  EXPECT_TRUE(vms.Create("vms/c", Config()).ok());
+}
+
+TEST(VmRegistry, MetadataOnlyMemoryCostsNoBudget) {
+  using mmu::testing::Slot;
+  EXPECT_EQ(ContentBytes({Slot(0, 0, uint64_t{1} << 40, mmu::Level::k4K,
+                               mmu::BackingKind::kMetadataOnly),
+                          Slot(1, 0, 4096)}),
+            4096);
+}
+
+TEST(VmRegistry, EnormousSizesAddUpToMoreThanAnyBudget) {
+  using mmu::testing::Slot;
+  EXPECT_GT(
+      ContentBytes({Slot(0, 0, ~uint64_t{4095}), Slot(1, 0, ~uint64_t{4095})}),
+      int64_t{1} << 50);
+}
+
+TEST(VmRegistry, ReservedMemoryCanBeGivenBack) {
+  VmRegistry vms({.max_guest_memory_bytes = 2 * kMiB});
+  VmUse vm = vms.Create("vms/a", Config()).value();
+  ASSERT_TRUE(vms.ReserveMemory(*vm, kMiB).ok());
+  EXPECT_EQ(Reason(vms.ReserveMemory(*vm, 1)), "LIMIT_EXCEEDED");
+  vms.ReleaseMemory(*vm, kMiB);
+  EXPECT_TRUE(vms.ReserveMemory(*vm, kMiB).ok());
+}
+
+TEST(VmRegistry, ListsInTheOrderOfNames) {
+  VmRegistry vms({});
+  for (const char* name : {"vms/c", "vms/a", "vms/b"}) {
+    ASSERT_TRUE(vms.Create(name, Config()).ok());
+  }
+  const std::vector<VmUse> first = vms.List("", 2);
+  ASSERT_EQ(first.size(), 2u);
+  EXPECT_EQ(first[1]->name(), "vms/b");
+  EXPECT_EQ(vms.List("vms/b", 2)[0]->name(), "vms/c");
+}
+
+TEST(VmRegistry, AnOperationForbidsDeletion) {
+  VmRegistry vms({});
+  VmUse operation;
+  {
+    VmUse call = vms.Create("vms/a", Config()).value();
+    operation = vms.ForOperation(call);
+  }
+  const absl::Status refused = vms.Delete("vms/a", AnyVm, Patient);
+  EXPECT_EQ(Reason(refused), "OPERATION_RUNNING");
+  EXPECT_TRUE(vms.Find("vms/a").ok());
+  operation.Release();
+  EXPECT_TRUE(vms.Delete("vms/a", AnyVm, Patient).ok());
+  EXPECT_EQ(Reason(vms.Delete("vms/a", AnyVm, Patient)), "VM_NOT_FOUND");
+}
+
+TEST(VmRegistry, DeletionWaitsForCallsAndHidesTheVmMeanwhile) {
+  VmRegistry vms({});
+  VmUse call = vms.Create("vms/a", Config()).value();
+  absl::Notification waiting;
+  std::thread deleter([&] {
+    EXPECT_TRUE(vms.Delete("vms/a", AnyVm,
+                           [&waiting] {
+                             if (!waiting.HasBeenNotified()) waiting.Notify();
+                             return absl::OkStatus();
+                           })
+                    .ok());
+  });
+  waiting.WaitForNotification();
+  EXPECT_TRUE(call->deleting());
+  EXPECT_EQ(Reason(vms.Find("vms/a").status()), "VM_NOT_FOUND");
+  EXPECT_EQ(Reason(vms.Create("vms/a", Config()).status()), "VM_EXISTS");
+  call.Release();
+  deleter.join();
+  EXPECT_TRUE(vms.Create("vms/a", Config()).ok());
+}
+
+TEST(VmRegistry, ADeletionThatIsGivenUpLeavesTheVm) {
+  VmRegistry vms({});
+  VmUse call = vms.Create("vms/a", Config()).value();
+  EXPECT_EQ(
+      vms.Delete("vms/a", AnyVm, [] { return absl::CancelledError("left"); })
+          .code(),
+      absl::StatusCode::kCancelled);
+  EXPECT_FALSE(call->deleting());
+  EXPECT_TRUE(vms.Find("vms/a").ok());
+}
+
+TEST(VmRegistry, AFailedCheckChangesNothing) {
+  VmRegistry vms({});
+  ASSERT_TRUE(vms.Create("vms/a", Config()).ok());
+  EXPECT_EQ(vms.Delete(
+                   "vms/a",
+                   [](const ManagedVm&) { return absl::AbortedError("etag"); },
+                   Patient)
+                .code(),
+            absl::StatusCode::kAborted);
+  EXPECT_TRUE(vms.Find("vms/a").ok());
+}
+
+TEST(VmRegistry, CountersOfDeletedVmsAreKept) {
+  VmRegistry vms({});
+  uint64_t acquisitions = 0;
+  const auto sum = [](const mmu::MmuMetrics& metrics) {
+    uint64_t count = 0;
+    for (const auto& by_op : metrics.lock.ops) {
+      for (const auto& op : by_op) count += op.acquisitions;
+    }
+    return count;
+  };
+  {
+    VmUse vm = vms.Create("vms/a", Config()).value();
+    mmu::DirtyLogConfig log;
+    ASSERT_TRUE(vm->vm().StartDirtyLog(log, nullptr).ok());
+    acquisitions = sum(vm->vm().Metrics());
+    ASSERT_GT(acquisitions, 0u);
+  }
+  ASSERT_TRUE(vms.Delete("vms/a", AnyVm, Patient).ok());
+  const VmRegistry::Scrape scrape = vms.ForScrape();
+  EXPECT_TRUE(scrape.vms.empty());
+  EXPECT_GE(sum(scrape.gone.metrics), acquisitions);
+}
+
+TEST(VmRegistry, MetricsLabelsAreHandedOutAgain) {
+  VmRegistry vms({.max_labelled_vms = 1});
+  EXPECT_EQ(vms.Create("vms/a", Config()).value()->metrics_label(),
+            ManagedVm::MetricsLabel::kOwn);
+  EXPECT_EQ(vms.Create("vms/b", Config()).value()->metrics_label(),
+            ManagedVm::MetricsLabel::kOther);
+  ASSERT_TRUE(vms.Delete("vms/a", AnyVm, Patient).ok());
+  EXPECT_EQ(vms.Create("vms/c", Config()).value()->metrics_label(),
+            ManagedVm::MetricsLabel::kOwn);
+}
+
+}  // namespace
+}  // namespace mmud
