@@ -6,7 +6,9 @@
 #include <sys/un.h>
 #include <unistd.h>
 
+#include <cstdlib>
 #include <cstring>
+#include <filesystem>
 #include <fstream>
 #include <string>
 
@@ -43,11 +45,24 @@ void BindUnix(const Socket& socket, const std::string& path) {
   ASSERT_EQ(listen(socket.fd(), 1), 0);
 }
 
-std::string FreshPath(const std::string& name) {
-  const std::string path = ::testing::TempDir() + "/" + name;
-  unlink(path.c_str());
-  return path;
-}
+// A folder of its own for each test, with a short name: the path of a socket
+// may have 107 bytes, and TempDir() can be longer.
+class UnixSocketPathTest : public ::testing::Test {
+ protected:
+  UnixSocketPathTest() {
+    std::string folder = "/tmp/listen_address_test.XXXXXX";
+    EXPECT_NE(mkdtemp(folder.data()), nullptr);
+    folder_ = folder;
+  }
+  ~UnixSocketPathTest() override { std::filesystem::remove_all(folder_); }
+
+  std::string PathOf(const std::string& name) const {
+    return folder_ + "/" + name;
+  }
+
+ private:
+  std::string folder_;
+};
 
 TEST(ListenAddress, TellsLoopbackFromTheRest) {
   EXPECT_TRUE(ParseListenAddress("x", "127.0.0.1:0")->is_loopback);
@@ -87,8 +102,8 @@ TEST(ListenAddress, AProbeNoticesAPortInUse) {
               HasSubstr("another process uses this port"));
 }
 
-TEST(UnixSocketPath, OnlyOneCanClaimAPath) {
-  const std::string path = FreshPath("claimed");
+TEST_F(UnixSocketPathTest, OnlyOneCanClaimAPath) {
+  const std::string path = PathOf("claimed");
   UnixSocketPath first;
   ASSERT_TRUE(first.Claim(path).ok());
   UnixSocketPath second;
@@ -96,8 +111,8 @@ TEST(UnixSocketPath, OnlyOneCanClaimAPath) {
               HasSubstr("another process serves"));
 }
 
-TEST(UnixSocketPath, AServedSocketIsLeftAlone) {
-  const std::string path = FreshPath("served");
+TEST_F(UnixSocketPathTest, AServedSocketIsLeftAlone) {
+  const std::string path = PathOf("served");
   const Socket server(AF_UNIX);
   BindUnix(server, path);
   {
@@ -107,16 +122,16 @@ TEST(UnixSocketPath, AServedSocketIsLeftAlone) {
   EXPECT_EQ(access(path.c_str(), F_OK), 0);
 }
 
-TEST(UnixSocketPath, AStaleSocketIsReplaced) {
-  const std::string path = FreshPath("stale");
+TEST_F(UnixSocketPathTest, AStaleSocketIsReplaced) {
+  const std::string path = PathOf("stale");
   BindUnix(Socket(AF_UNIX), path);
   UnixSocketPath claim;
   EXPECT_TRUE(claim.Claim(path).ok());
   EXPECT_NE(access(path.c_str(), F_OK), 0);
 }
 
-TEST(UnixSocketPath, AFileIsNoSocket) {
-  const std::string path = FreshPath("file");
+TEST_F(UnixSocketPathTest, AFileIsNoSocket) {
+  const std::string path = PathOf("file");
   std::ofstream(path) << "precious";
   {
     UnixSocketPath claim;
@@ -125,7 +140,7 @@ TEST(UnixSocketPath, AFileIsNoSocket) {
   EXPECT_EQ(access(path.c_str(), F_OK), 0);
 }
 
-TEST(UnixSocketPath, ALongPathIsRefused) {
+TEST_F(UnixSocketPathTest, ALongPathIsRefused) {
   UnixSocketPath claim;
   EXPECT_EQ(claim.Claim("/" + std::string(200, 'x')).code(),
             absl::StatusCode::kInvalidArgument);
