@@ -1,6 +1,8 @@
 // Measures mmu_core against what the hardware allows; see docs/performance.md.
 
+#include <algorithm>
 #include <cstdio>
+#include <iostream>
 #include <iterator>
 #include <regex>
 #include <string>
@@ -8,6 +10,10 @@
 #include <utility>
 #include <vector>
 
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "absl/strings/match.h"
+#include "bench/dirty_log_perf.h"
 #include "bench/harness.h"
 #include "bench/rows.h"
 
@@ -23,7 +29,11 @@ constexpr char kHelp[] =
     "  --quick         small inputs, one repetition: to see that it works\n"
     "  --list          the names of the rows\n"
     "\n"
-    "  bazel run -c opt //bench:mmu_bench -- --filter='^seal'\n";
+    "  bazel run -c opt //bench:mmu_bench -- --filter='^seal'\n"
+    "\n"
+    "Instead of the rows, a scenario with options of its own:\n"
+    "\n"
+    "  --scenario dirty_log_perf -h   the steps of KVM's dirty_log_perf_test\n";
 
 struct Options {
   bool json = false;
@@ -74,7 +84,42 @@ bool Select(const std::string& filter, std::vector<Benchmark>* selected) {
   }
 }
 
+int DirtyLogPerf(const std::vector<std::string>& args) {
+  const absl::StatusOr<DirtyLogPerfOptions> options = ParseDirtyLogPerf(args);
+  if (!options.ok()) {
+    std::cerr << "mmu_bench: " << options.status().message() << "\n";
+    return 2;
+  }
+  if (options->help) {
+    std::cout << kDirtyLogPerfHelp;
+    return 0;
+  }
+  const absl::Status status = RunDirtyLogPerf(*options, std::cout);
+  if (status.ok()) return 0;
+  std::cerr << "mmu_bench: " << status.message() << "\n";
+  return 1;
+}
+
+// `args` begin with --scenario.
+int Scenario(std::vector<std::string> args) {
+  std::string name;
+  if (const size_t equals = args[0].find('='); equals != std::string::npos) {
+    name = args[0].substr(equals + 1);
+    args.erase(args.begin());
+  } else {
+    name = args.size() > 1 ? args[1] : "";
+    args.erase(args.begin(), args.begin() + std::min<size_t>(2, args.size()));
+  }
+  if (name == "dirty_log_perf") return DirtyLogPerf(args);
+  std::cerr << "mmu_bench: there is no scenario '" << name
+            << "'; there is dirty_log_perf\n";
+  return 2;
+}
+
 int Main(int argc, char** argv) {
+  if (argc > 1 && absl::StartsWith(argv[1], "--scenario")) {
+    return Scenario({argv + 1, argv + argc});
+  }
   Options options;
   if (!Parse(argc, argv, &options)) return 2;
   if (options.help) {

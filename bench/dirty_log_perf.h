@@ -1,0 +1,57 @@
+// KVM's dirty_log_perf_test on this MMU: the same options, the same lines, so
+// that the two can be laid side by side (TST-01, TST-30).
+//
+// vCPUs populate their memory, logging is switched on, then each iteration
+// dirties the memory, gets the log and, with manual protection, clears it.
+// Every step is timed. Nothing here judges a time.
+
+#ifndef BENCH_DIRTY_LOG_PERF_H_
+#define BENCH_DIRTY_LOG_PERF_H_
+
+#include <cstdint>
+#include <ostream>
+#include <string>
+#include <vector>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "absl/types/span.h"
+#include "mmu_core/base/level.h"
+#include "mmu_core/memory/backing.h"
+
+namespace mmu::bench {
+
+struct DirtyLogPerfOptions {
+  bool help = false;                              // -h
+  bool random_access = false;                     // -a
+  uint64_t bytes_per_vcpu = uint64_t{1} << 30;    // -b, page-aligned
+  std::vector<int> cpus;                          // -c, one per vCPU or none
+  bool run_while_disabling = false;               // -e
+  bool legacy_get = false;                        // -g
+  uint64_t iterations = 2;                        // -i, 2 or more
+  bool overlap = false;                           // -o
+  uint64_t offset_bytes = uint64_t{1} << 30;      // -p, page-aligned
+  uint64_t seed = 1;                              // -r
+  BackingKind backing = BackingKind::kAnonymous;  // -s, with
+  Level host_page_level = Level::k4K;             //     its page size
+  int vcpus = 1;                                  // -v
+  uint32_t write_percent = 100;                   // -w, 0..100
+  uint32_t slots = 1;                             // -x, 1..32
+  bool eager_page_split = true;                   // -E turns it off
+};
+
+extern const char kDirtyLogPerfHelp[];
+
+// `args` without the program's name. INVALID_ARGUMENT naming the option, its
+// value and the rule.
+absl::StatusOr<DirtyLogPerfOptions> ParseDirtyLogPerf(
+    absl::Span<const std::string> args);
+
+// Runs it and prints the lines while it goes. Fails if guest memory is not to
+// be had, or if a page that was written is not in the log.
+absl::Status RunDirtyLogPerf(const DirtyLogPerfOptions& options,
+                             std::ostream& out);
+
+}  // namespace mmu::bench
+
+#endif  // BENCH_DIRTY_LOG_PERF_H_
