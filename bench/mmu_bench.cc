@@ -159,7 +159,7 @@ std::vector<Benchmark> AllRows() {
   std::vector<Benchmark> all;
   for (std::vector<Benchmark> (*rows)() :
        {FaultRows, TlbRows, LogRows, SplitRows, SealRows, AgeRows, MemoryRows,
-        ContentionRows}) {
+        ContentionRows, StallRows}) {
     std::vector<Benchmark> family = rows();
     std::move(family.begin(), family.end(), std::back_inserter(all));
   }

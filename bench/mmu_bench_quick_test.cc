@@ -55,7 +55,8 @@ TEST(MmuBenchTest, EveryRowIsMeasuredBesideItsLimit) {
                 "clear_dirty", "clear_dirty_1pct", "split_1g",
                 "seal_sparse_0.1pct", "seal_sparse_1pct", "seal_sparse_10pct",
                 "seal_runs_0.1pct", "seal_runs_1pct", "seal_runs_10pct",
-                "age_scan", "memory", "fault_parallel"}));
+                "age_scan", "memory", "fault_parallel", "lock_hold",
+                "vcpu_stall_split", "vcpu_stall_enable"}));
 }
 
 TEST(MmuBenchTest, FilterChoosesRowsAndListNamesThem) {

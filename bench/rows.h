@@ -16,7 +16,8 @@ std::vector<Benchmark> SplitRows();       // split_1g
 std::vector<Benchmark> SealRows();        // seal_*
 std::vector<Benchmark> AgeRows();         // age_scan
 std::vector<Benchmark> MemoryRows();      // memory
-std::vector<Benchmark> ContentionRows();  // fault_parallel, lock_hold, ...
+std::vector<Benchmark> ContentionRows();  // fault_parallel
+std::vector<Benchmark> StallRows();       // lock_hold, vcpu_stall_*
 
 // All of them, in the order of the report.
 std::vector<Benchmark> AllRows();

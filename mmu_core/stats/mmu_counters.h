@@ -46,8 +46,8 @@ class MmuCounters {
     return split_failures_[static_cast<int>(reason)].load(
         std::memory_order_relaxed);
   }
-  void CountRecovery(Level to) {
-    recoveries_[ToInt(to) - 2].fetch_add(1, std::memory_order_relaxed);
+  void CountRecoveries(Level to, uint64_t n) {
+    recoveries_[ToInt(to) - 2].fetch_add(n, std::memory_order_relaxed);
   }
   uint64_t Recoveries(Level to) const {
     return recoveries_[ToInt(to) - 2].load(std::memory_order_relaxed);

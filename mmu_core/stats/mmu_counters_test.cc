@@ -72,7 +72,7 @@ TEST(MmuCountersTest, FailuresAndRecoveriesAreToldApart) {
   EXPECT_EQ(counters.SplitFailures(SplitFailure::kRaced), 2u);
   EXPECT_EQ(counters.SplitFailures(SplitFailure::kNoMemory), 1u);
   EXPECT_EQ(counters.SplitFailures(SplitFailure::kLimit), 0u);
-  counters.CountRecovery(Level::k1G);
+  counters.CountRecoveries(Level::k1G, 1);
   EXPECT_EQ(counters.Recoveries(Level::k1G), 1u);
   EXPECT_EQ(counters.Recoveries(Level::k2M), 0u);
 }

@@ -37,6 +37,7 @@
 #include "mmu_core/tdp/page_fault.h"
 #include "mmu_core/tdp/spte_update.h"
 #include "mmu_core/tdp/tdp_root.h"
+#include "mmu_core/tdp/yield_point.h"
 #include "mmu_core/tlb/remote_flush.h"
 #include "mmu_core/tlb/tlb_flush_batch.h"
 
@@ -182,6 +183,13 @@ class TdpMmu {
   // `min_level` in `range` of the valid roots. True if anything changed.
   bool TakeFromLeafs(MmuReadLocked& lock, int as_id, GfnRange range,
                      Level min_level, uint64_t bits, MmuCost* cost);
+
+  // Replaces the tables at `level` within `range` by the huge leafs they came
+  // from; how many.
+  uint64_t CollapseTables(MmuReadLocked& lock, const TdpRoot& root,
+                          const Memslot& slot, GfnRange range, Level level,
+                          YieldPoint<MmuReadLocked>& yield,
+                          TlbFlushBatch& batch, MmuCost* cost);
 
   void ChooseLevel(PageFault& fault) const;
   FaultResult InstallLeaf(const MmuReadLocked& lock, TdpCursor& cursor,

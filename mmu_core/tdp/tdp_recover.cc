@@ -1,6 +1,7 @@
 // Putting huge pages back together in place (TDP-52, TDP-54): the pages stay
 // mapped all the time, and one flush per slot is enough.
 
+#include <algorithm>
 #include <utility>
 
 #include "mmu_core/base/check.h"
@@ -31,8 +32,17 @@ FoundLeaf FirstLeafBelow(PageTable* table, Level level) {
   return {};
 }
 
+// From `start` to the end of its GiB, or of `range` if that comes first.
+GfnRange BlockFrom(Gfn start, GfnRange range) {
+  const Gfn end = RoundDown(start, Level::k1G) + PagesPer(Level::k1G);
+  return {start, std::min(end, range.end)};
+}
+
 }  // namespace
 
+// From small to large: were a 1G leaf put over tables of small leafs, all 513
+// of them would have to be taken apart in one hold of the lock. This way each
+// step takes one table apart.
 RecoverOutcome TdpMmu::Recover(MmuReadLocked& lock, const Memslot& slot,
                                GfnRange range, MmuCost* cost) {
   MMU_CHECK(!slot.dirty_log_enabled());
@@ -41,43 +51,66 @@ RecoverOutcome TdpMmu::Recover(MmuReadLocked& lock, const Memslot& slot,
   for (RootRef root = roots_.First(RootFilter::kValid, slot.as_id); root;
        root = roots_.Next(std::move(root), RootFilter::kValid, slot.as_id)) {
     TlbFlushBatch batch(parts_.tlb, FlushScope::kRange, FlushReason::kRecover);
-    YieldPoint<MmuReadLocked> yield(lock);
-    TdpCursor c(root->table(), root->level(), wanted, Level::k2M);
-    while (c.Valid()) {
-      if (yield.MaybeYield(c, &batch, cost)) {
-        c.Next();
-        continue;
-      }
-      if (cost != nullptr) ++cost->sptes_visited_count;
-      // Upper entries that only overlap the range begin outside of it; asking
-      // a slot about a gfn that is not its own is illegal (SLOT-45).
-      const bool candidate =
-          c.IsPresentTable() && c.level() <= options_.max_page_level &&
-          wanted.Contains(c.entry_range()) &&
-          slot.MaxMappingLevel(c.gfn(), options_.max_page_level) >= c.level();
-      if (!candidate) {
-        c.Next();
-        continue;
-      }
-      const FoundLeaf leaf =
-          FirstLeafBelow(TableOf(c.old_spte()), ChildOf(c.level()));
-      if (!leaf.spte.IsPresent()) {
-        c.Next();
-        continue;
-      }
-      // All pages below come from one host page, and no frame changes while no
-      // invalidation is pending, so any child names the huge frame (TDP-54).
-      const Spte huge = parts_.format.MakeCollapsed(leaf.spte, c.level());
-      const GfnRange replaced = c.entry_range();
-      if (!updater_.Update(lock, c, huge)) continue;  // look again
-      batch.Add(replaced);
-      parts_.counters.CountRecovery(c.level());
-      ++(c.level() == Level::k1G ? outcome.to_1g_count : outcome.to_2m_count);
-      c.Next();
+    YieldPoint<MmuReadLocked> yield(lock,
+                                    YieldPoint<MmuReadLocked>::kLongSteps);
+    for (GfnRange block = BlockFrom(wanted.start, wanted); !block.empty();
+         block = BlockFrom(block.end, wanted)) {
+      const auto collapse = [&](Level level) {
+        return CollapseTables(lock, *root, slot, block, level, yield, batch,
+                              cost);
+      };
+      const uint64_t to_2m = collapse(Level::k2M);
+      const uint64_t to_1g = collapse(Level::k1G);
+      // What became part of a 1G page is not counted as 2M pages.
+      outcome.to_1g_count += to_1g;
+      if (to_1g == 0) outcome.to_2m_count += to_2m;
     }
     if (batch.pending()) batch.Flush(cost);
   }
+  parts_.counters.CountRecoveries(Level::k2M, outcome.to_2m_count);
+  parts_.counters.CountRecoveries(Level::k1G, outcome.to_1g_count);
   return outcome;
+}
+
+uint64_t TdpMmu::CollapseTables(MmuReadLocked& lock, const TdpRoot& root,
+                                const Memslot& slot, GfnRange range,
+                                Level level, YieldPoint<MmuReadLocked>& yield,
+                                TlbFlushBatch& batch, MmuCost* cost) {
+  if (level > options_.max_page_level) return 0;
+  uint64_t collapsed = 0;
+  TdpCursor c(root.table(), root.level(), range, level);
+  while (c.Valid()) {
+    if (yield.MaybeYield(c, &batch, cost)) {
+      c.Next();
+      continue;
+    }
+    if (cost != nullptr) ++cost->sptes_visited_count;
+    // Upper entries that only overlap the range begin outside of it; asking
+    // a slot about a gfn that is not its own is illegal (SLOT-45).
+    const bool candidate =
+        c.level() == level && c.IsPresentTable() &&
+        range.Contains(c.entry_range()) &&
+        slot.MaxMappingLevel(c.gfn(), options_.max_page_level) >= level;
+    if (!candidate) {
+      c.Next();
+      continue;
+    }
+    const FoundLeaf leaf =
+        FirstLeafBelow(TableOf(c.old_spte()), ChildOf(level));
+    if (!leaf.spte.IsPresent()) {
+      c.Next();
+      continue;
+    }
+    // All pages below come from one host page, and no frame changes while no
+    // invalidation is pending, so any child names the huge frame (TDP-54).
+    const Spte huge = parts_.format.MakeCollapsed(leaf.spte, level);
+    const GfnRange replaced = c.entry_range();
+    if (!updater_.Update(lock, c, huge)) continue;  // look again
+    batch.Add(replaced);
+    ++collapsed;
+    c.Next();
+  }
+  return collapsed;
 }
 
 }  // namespace mmu

@@ -108,7 +108,7 @@ TEST(TdpRecoverTest, TablesWithoutALeafAreLeftAlone) {
 }
 
 // Covers: TDP-52
-TEST(TdpRecoverTest, AGibibyteComesBackInOneStepAndOnlyWhereTheHostAllows) {
+TEST(TdpRecoverTest, AGibibyteComesBackWholeAndOnlyWhereTheHostAllows) {
   auto vm =
       MakeVm({Slot(0, 0, kGiB, Level::k1G, BackingKind::kMetadataOnly),
               Slot(1, 2 * kGiB, kGiB, Level::k2M, BackingKind::kMetadataOnly)});
@@ -181,6 +181,29 @@ TEST(TdpRecoverTest, AYieldFlushesWhatWasRecoveredBefore) {
   waiter.reset();
   EXPECT_GE(YieldsOf(*vm, LockMode::kRead, LockOp::kRecover), yields + 1);
   EXPECT_GE(FlushesOf(*vm), flushes + 2);
+  EXPECT_EQ(AuditFindings(*vm), "");
+}
+
+// A GiB of small pages is not taken apart in one hold of the lock.
+// Covers: TDP-52
+TEST(TdpRecoverTest, AWriterWaitsForOneTableOnly) {
+  auto vm = MakeVm({Slot(0, 0, kGiB, Level::k1G, BackingKind::kMetadataOnly)});
+  Read(*vm, 0);
+  Split(*vm, GfnRange::Of(Gfn(0), k1GPages));
+  const uint64_t yields = YieldsOf(*vm, LockMode::kRead, LockOp::kRecover);
+  std::unique_ptr<Waiter> waiter;
+  {
+    MmuReadLocked lock(vm->state().mmu_lock, LockOp::kRecover);
+    waiter = std::make_unique<Waiter>(vm->state().mmu_lock, lock);
+    EXPECT_EQ(vm->state()
+                  .tdp
+                  .Recover(lock, SlotOf(*vm, Gfn(0)),
+                           GfnRange::Of(Gfn(0), k1GPages), nullptr)
+                  .to_1g_count,
+              1u);
+  }
+  waiter.reset();
+  EXPECT_GE(YieldsOf(*vm, LockMode::kRead, LockOp::kRecover), yields + 1);
   EXPECT_EQ(AuditFindings(*vm), "");
 }
 
