@@ -1,6 +1,9 @@
 // What the operations on a guest's memory do to a guest that runs meanwhile:
 // how long they hold mmu_lock, and how long one access can take.
 
+#include <pthread.h>
+#include <sched.h>
+
 #include <algorithm>
 #include <atomic>
 #include <cstdint>
@@ -61,6 +64,10 @@ class BusyGuest {
 
  private:
   void Run(Vm& vm, uint64_t pages, int index) {
+    // With as many processors as vCPUs, the operation would lose its processor
+    // to one of them with mmu_lock in hand: a figure of the host's scheduler.
+    sched_param none = {};
+    pthread_setschedparam(pthread_self(), SCHED_IDLE, &none);
     Vcpu& vcpu = *vm.state().vcpus[index];
     std::minstd_rand random(static_cast<uint32_t>(index) + 1);
     vcpu.EnterGuest();

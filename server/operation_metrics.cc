@@ -1,11 +1,5 @@
 #include "server/operation_metrics.h"
 
-#include <algorithm>
-#include <array>
-#include <cstdint>
-
-#include "mmu_core/stats/latency_histogram.h"
-
 namespace mmud {
 
 const char* ToString(OperationMethod method) {
@@ -40,18 +34,6 @@ const char* StatusCodeName(int code) {
       "DATA_LOSS",
       "UNAUTHENTICATED"};
   return code >= 0 && code < kStatusCodes ? kNames[code] : "UNKNOWN";
-}
-
-void AddDuration(int64_t nanos, mmu::LatencySnapshot* histogram) {
-  int bucket = 0;
-  while (bucket < mmu::kLatencyBounds &&
-         nanos > mmu::LatencyBoundNanos(bucket)) {
-    ++bucket;
-  }
-  ++histogram->counts[bucket];
-  ++histogram->count;
-  histogram->sum_nanos += nanos;
-  histogram->max_nanos = std::max(histogram->max_nanos, nanos);
 }
 
 }  // namespace mmud

@@ -34,9 +34,6 @@ struct OperationMethodMetrics {
 
 using OperationMetrics = std::array<OperationMethodMetrics, kOperationMethods>;
 
-// Puts one duration into a snapshot.
-void AddDuration(int64_t nanos, mmu::LatencySnapshot* histogram);
-
 }  // namespace mmud
 
 #endif  // SERVER_OPERATION_METRICS_H_

@@ -98,8 +98,8 @@ void OperationStore::Run(const EntryPtr& entry) {
   OperationMethodMetrics& metrics = Of(metrics_, method);
   --metrics.running;
   ++metrics.finished[static_cast<int>(result.status().code())];
-  AddDuration(absl::ToInt64Nanoseconds(absl::Now() - entry->start_time),
-              &metrics.duration);
+  metrics.duration.Record(
+      absl::ToInt64Nanoseconds(absl::Now() - entry->start_time));
   finished_.push_back(std::move(entry->thread));
   ForgetOldLocked();
   changed_.SignalAll();

@@ -1,38 +1,69 @@
 #include "mmu_core/stats/latency_histogram.h"
 
 #include <algorithm>
+#include <array>
 #include <atomic>
+#include <bit>
 #include <cmath>
 #include <cstdint>
 
 namespace mmu {
 namespace {
 
+// Whole microseconds begun before the last: bounds belong to what is below.
 int BucketOf(int64_t nanos) {
-  int bucket = 0;
-  while (bucket < kLatencyBounds && nanos > LatencyBoundNanos(bucket)) {
-    ++bucket;
-  }
-  return bucket;
+  if (nanos <= 0) return 0;
+  const auto micros = static_cast<uint64_t>(nanos - 1) / 1000;
+  if (micros < 4) return static_cast<int>(micros);
+  const int octave = std::bit_width(micros) - 1;
+  const int quarter = static_cast<int>(micros >> (octave - 2)) & 3;
+  return std::min(4 * (octave - 1) + quarter, kFineLatencyBounds);
 }
 
 }  // namespace
 
+std::array<uint64_t, kLatencyBounds + 1> LatencySnapshot::counts() const {
+  std::array<uint64_t, kLatencyBounds + 1> coarse{};
+  int bucket = 0;
+  for (int i = 0; i < kFineLatencyBounds; ++i) {
+    if (FineLatencyBoundNanos(i) > LatencyBoundNanos(bucket)) ++bucket;
+    coarse[bucket] += fine[i];
+  }
+  coarse[kLatencyBounds] = fine[kFineLatencyBounds];
+  return coarse;
+}
+
+void LatencySnapshot::Record(int64_t nanos) {
+  ++fine[BucketOf(nanos)];
+  ++count;
+  sum_nanos += nanos;
+  max_nanos = std::max(max_nanos, nanos);
+}
+
 void LatencySnapshot::Add(const LatencySnapshot& other) {
-  for (size_t i = 0; i < counts.size(); ++i) counts[i] += other.counts[i];
+  for (size_t i = 0; i < fine.size(); ++i) fine[i] += other.fine[i];
   count += other.count;
   sum_nanos += other.sum_nanos;
   max_nanos = std::max(max_nanos, other.max_nanos);
 }
 
+LatencySnapshot LatencySnapshot::Since(const LatencySnapshot& earlier) const {
+  LatencySnapshot since = *this;
+  for (size_t i = 0; i < fine.size(); ++i) since.fine[i] -= earlier.fine[i];
+  since.count -= earlier.count;
+  since.sum_nanos -= earlier.sum_nanos;
+  return since;
+}
+
 int64_t LatencySnapshot::QuantileNanos(double q) const {
   if (count == 0) return 0;
-  const auto wanted = static_cast<uint64_t>(
-      std::ceil(std::clamp(q, 0.0, 1.0) * static_cast<double>(count)));
+  const auto wanted = std::max<uint64_t>(
+      1, static_cast<uint64_t>(
+             std::ceil(std::clamp(q, 0.0, 1.0) * static_cast<double>(count))));
   uint64_t seen = 0;
-  for (int i = 0; i < kLatencyBounds; ++i) {
-    seen += counts[i];
-    if (seen >= wanted && seen > 0) return LatencyBoundNanos(i);
+  for (int i = 0; i < kFineLatencyBounds; ++i) {
+    seen += fine[i];
+    if (seen >= wanted) return std::min(FineLatencyBoundNanos(i), max_nanos);
   }
   return max_nanos;
 }
@@ -50,8 +81,8 @@ void LatencyHistogram::Record(int64_t nanos, uint64_t weight) {
 LatencySnapshot LatencyHistogram::Snapshot() const {
   LatencySnapshot snapshot;
   for (size_t i = 0; i < counts_.size(); ++i) {
-    snapshot.counts[i] = counts_[i].load(std::memory_order_relaxed);
-    snapshot.count += snapshot.counts[i];
+    snapshot.fine[i] = counts_[i].load(std::memory_order_relaxed);
+    snapshot.count += snapshot.fine[i];
   }
   snapshot.sum_nanos = sum_nanos_.load(std::memory_order_relaxed);
   snapshot.max_nanos = max_nanos_.load(std::memory_order_relaxed);

@@ -14,17 +14,38 @@ namespace mmu {
 inline constexpr int kLatencyBounds = 12;
 constexpr int64_t LatencyBoundNanos(int i) { return int64_t{1000} << (2 * i); }
 
-// A copied histogram. `counts[i]` is the number of values at or below bound i
-// and above bound i-1; the last one has no upper bound. A value.
+// Inside, each of these buckets is divided, so that a quantile is known to a
+// quarter of itself. Bucket i < 4 holds the i-th microsecond (from a little
+// more than i to i + 1); from there on every power of two has four.
+inline constexpr int kFineLatencyBounds = 4 + 4 * 20;
+// Upper bounds in nanoseconds: 1, 2, 3, 4, 5, 6, 7, 8, 10, 12, 14, 16, ... us.
+constexpr int64_t FineLatencyBoundNanos(int i) {
+  const int64_t micros = i < 4 ? i + 1 : (int64_t{5} + i % 4) << (i / 4 - 1);
+  return 1000 * micros;
+}
+static_assert(FineLatencyBoundNanos(4) == 5'000 &&
+              FineLatencyBoundNanos(8) == 10'000);
+static_assert(FineLatencyBoundNanos(kFineLatencyBounds - 1) ==
+              LatencyBoundNanos(kLatencyBounds - 1));
+
+// A copied histogram. A value.
 struct LatencySnapshot {
-  std::array<uint64_t, kLatencyBounds + 1> counts{};
+  // fine[i] is the number of values at or below fine bound i and above fine
+  // bound i-1; the last one has no upper bound.
+  std::array<uint64_t, kFineLatencyBounds + 1> fine{};
   uint64_t count = 0;
   int64_t sum_nanos = 0;
   int64_t max_nanos = 0;
 
+  // The same by the exported bounds.
+  std::array<uint64_t, kLatencyBounds + 1> counts() const;
+  void Record(int64_t nanos);
   void Add(const LatencySnapshot& other);
-  // Upper bound of the bucket in which quantile `q` (0..1) lies; the maximum
-  // for the unbounded one; 0 without values.
+  // What was recorded since `earlier`, a copy of the same histogram. The
+  // maximum stays that of all.
+  LatencySnapshot Since(const LatencySnapshot& earlier) const;
+  // An upper bound of quantile `q` (0..1), at most a quarter above it; the
+  // maximum where nothing is known to be above; 0 without values.
   int64_t QuantileNanos(double q) const;
 };
 
@@ -37,7 +58,7 @@ class LatencyHistogram {
   LatencySnapshot Snapshot() const;
 
  private:
-  std::array<std::atomic<uint64_t>, kLatencyBounds + 1> counts_{};
+  std::array<std::atomic<uint64_t>, kFineLatencyBounds + 1> counts_{};
   std::atomic<int64_t> sum_nanos_{0};
   std::atomic<int64_t> max_nanos_{0};
 };

@@ -25,12 +25,6 @@ void ForEachNumber(VcpuStatsSnapshot& a, const VcpuStatsSnapshot& b, Fn fn) {
   for (int c = 0; c < kStallCauses; ++c) fn(a.stall_nanos[c], b.stall_nanos[c]);
 }
 
-void Subtract(LatencySnapshot& a, const LatencySnapshot& b) {
-  for (size_t i = 0; i < a.counts.size(); ++i) a.counts[i] -= b.counts[i];
-  a.count -= b.count;
-  a.sum_nanos -= b.sum_nanos;
-}
-
 }  // namespace
 
 void VcpuStatsSnapshot::Add(const VcpuStatsSnapshot& other) {
@@ -43,8 +37,8 @@ VcpuStatsSnapshot VcpuStatsSnapshot::Since(
     const VcpuStatsSnapshot& earlier) const {
   VcpuStatsSnapshot difference = *this;
   ForEachNumber(difference, earlier, [](auto& a, const auto& b) { a -= b; });
-  Subtract(difference.fault_fast, earlier.fault_fast);
-  Subtract(difference.fault_slow, earlier.fault_slow);
+  difference.fault_fast = fault_fast.Since(earlier.fault_fast);
+  difference.fault_slow = fault_slow.Since(earlier.fault_slow);
   return difference;
 }
 

@@ -70,7 +70,7 @@ TEST(VcpuStatsTest, LatenciesAreAddedAndSubtractedToo) {
   const VcpuStatsSnapshot since = stats.Snapshot().Since(earlier);
   EXPECT_EQ(since.fault_fast.count, 1u);
   EXPECT_EQ(since.fault_fast.sum_nanos, 700);
-  EXPECT_EQ(since.fault_fast.counts[0], 1u);
+  EXPECT_EQ(since.fault_fast.counts()[0], 1u);
   EXPECT_EQ(since.fault_slow.count, 16u);
   EXPECT_EQ(since.fault_slow.sum_nanos, 16 * 5000);
   VcpuStatsSnapshot sum = earlier;

@@ -24,9 +24,9 @@ namespace mmu {
 template <typename Lock>
 class YieldPoint {
  public:
-  // Half of what callers are promised (200 us), so that the step during which
-  // it is noticed still fits.
-  static constexpr int64_t kMaxHoldNanos = 100'000;
+  // A quarter of what callers are promised (200 us): the step during which it
+  // is noticed still fits, on a slower machine too.
+  static constexpr int64_t kMaxHoldNanos = 50'000;
   // The clock is looked at once in so many steps: a step that changes one entry
   // is cheaper than the clock, one that fills a table is not.
   static constexpr int kStepsPerLook = 64;

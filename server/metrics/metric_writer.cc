@@ -33,9 +33,10 @@ void MetricWriter::Add(const mmu::LatencySnapshot& histogram,
                        MetricLabels labels) {
   prometheus::ClientMetric::Histogram& out =
       NewMetric(std::move(labels)).histogram;
+  const auto counts = histogram.counts();
   uint64_t cumulative = 0;
   for (int i = 0; i <= mmu::kLatencyBounds; ++i) {
-    cumulative += histogram.counts[i];
+    cumulative += counts[i];
     prometheus::ClientMetric::Bucket& bucket = out.bucket.emplace_back();
     bucket.cumulative_count = cumulative;
     bucket.upper_bound =

@@ -99,13 +99,14 @@ v1::MmuCost ToProto(const mmu::MmuCost& cost) {
 
 v1::DurationHistogram ToProto(const mmu::LatencySnapshot& histogram) {
   v1::DurationHistogram proto;
+  const auto counts = histogram.counts();
   for (int i = 0; i <= mmu::kLatencyBounds; ++i) {
     auto* bucket = proto.add_buckets();
     if (i < mmu::kLatencyBounds) {
       *bucket->mutable_upper_bound() =
           ToProto(absl::Nanoseconds(mmu::LatencyBoundNanos(i)));
     }
-    bucket->set_observation_count(static_cast<int64_t>(histogram.counts[i]));
+    bucket->set_observation_count(static_cast<int64_t>(counts[i]));
   }
   proto.set_observation_count(static_cast<int64_t>(histogram.count));
   *proto.mutable_total() = ToProto(absl::Nanoseconds(histogram.sum_nanos));
