@@ -14,6 +14,7 @@
 #include "absl/status/statusor.h"
 #include "absl/strings/match.h"
 #include "bench/dirty_log_perf.h"
+#include "bench/growth.h"
 #include "bench/harness.h"
 #include "bench/rows.h"
 
@@ -33,7 +34,9 @@ constexpr char kHelp[] =
     "\n"
     "Instead of the rows, a scenario with options of its own:\n"
     "\n"
-    "  --scenario dirty_log_perf -h   the steps of KVM's dirty_log_perf_test\n";
+    "  --scenario dirty_log_perf -h   the steps of KVM's dirty_log_perf_test\n"
+    "  --scenario growth              1 GiB to 1 TiB, 1 to 64 vCPUs; needs 3 "
+    "GiB\n";
 
 struct Options {
   bool json = false;
@@ -111,8 +114,14 @@ int Scenario(std::vector<std::string> args) {
     args.erase(args.begin(), args.begin() + std::min<size_t>(2, args.size()));
   }
   if (name == "dirty_log_perf") return DirtyLogPerf(args);
-  std::cerr << "mmu_bench: there is no scenario '" << name
-            << "'; there is dirty_log_perf\n";
+  if (name == "growth" && args.empty()) {
+    RunGrowth({}, std::cout);
+    return 0;
+  }
+  std::cerr << (name == "growth"
+                    ? "mmu_bench: --scenario growth takes no options\n"
+                    : "mmu_bench: there is no scenario '" + name +
+                          "'; there are dirty_log_perf and growth\n");
   return 2;
 }
 
