@@ -24,6 +24,7 @@ int BucketOf(int64_t nanos) {
 
 std::array<uint64_t, kLatencyBounds + 1> LatencySnapshot::counts() const {
   std::array<uint64_t, kLatencyBounds + 1> coarse{};
+  if (fine.empty()) return coarse;
   int bucket = 0;
   for (int i = 0; i < kFineLatencyBounds; ++i) {
     if (FineLatencyBoundNanos(i) > LatencyBoundNanos(bucket)) ++bucket;
@@ -34,6 +35,7 @@ std::array<uint64_t, kLatencyBounds + 1> LatencySnapshot::counts() const {
 }
 
 void LatencySnapshot::Record(int64_t nanos) {
+  fine.resize(kFineLatencyBounds + 1);
   ++fine[BucketOf(nanos)];
   ++count;
   sum_nanos += nanos;
@@ -41,7 +43,8 @@ void LatencySnapshot::Record(int64_t nanos) {
 }
 
 void LatencySnapshot::Add(const LatencySnapshot& other) {
-  for (size_t i = 0; i < fine.size(); ++i) fine[i] += other.fine[i];
+  fine.resize(std::max(fine.size(), other.fine.size()));
+  for (size_t i = 0; i < other.fine.size(); ++i) fine[i] += other.fine[i];
   count += other.count;
   sum_nanos += other.sum_nanos;
   max_nanos = std::max(max_nanos, other.max_nanos);
@@ -49,7 +52,9 @@ void LatencySnapshot::Add(const LatencySnapshot& other) {
 
 LatencySnapshot LatencySnapshot::Since(const LatencySnapshot& earlier) const {
   LatencySnapshot since = *this;
-  for (size_t i = 0; i < fine.size(); ++i) since.fine[i] -= earlier.fine[i];
+  for (size_t i = 0; i < earlier.fine.size(); ++i) {
+    since.fine[i] -= earlier.fine[i];
+  }
   since.count -= earlier.count;
   since.sum_nanos -= earlier.sum_nanos;
   return since;
@@ -81,8 +86,11 @@ void LatencyHistogram::Record(int64_t nanos, uint64_t weight) {
 LatencySnapshot LatencyHistogram::Snapshot() const {
   LatencySnapshot snapshot;
   for (size_t i = 0; i < counts_.size(); ++i) {
-    snapshot.fine[i] = counts_[i].load(std::memory_order_relaxed);
-    snapshot.count += snapshot.fine[i];
+    const uint64_t n = counts_[i].load(std::memory_order_relaxed);
+    if (n == 0) continue;
+    snapshot.fine.resize(counts_.size());
+    snapshot.fine[i] = n;
+    snapshot.count += n;
   }
   snapshot.sum_nanos = sum_nanos_.load(std::memory_order_relaxed);
   snapshot.max_nanos = max_nanos_.load(std::memory_order_relaxed);

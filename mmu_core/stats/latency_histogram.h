@@ -7,6 +7,7 @@
 #include <array>
 #include <atomic>
 #include <cstdint>
+#include <vector>
 
 namespace mmu {
 
@@ -31,8 +32,9 @@ static_assert(FineLatencyBoundNanos(kFineLatencyBounds - 1) ==
 // A copied histogram. A value.
 struct LatencySnapshot {
   // fine[i] is the number of values at or below fine bound i and above fine
-  // bound i-1; the last one has no upper bound.
-  std::array<uint64_t, kFineLatencyBounds + 1> fine{};
+  // bound i-1; the last one has no upper bound. Empty if there are no values:
+  // most histograms of most VMs have none, and sets of them are copied around.
+  std::vector<uint64_t> fine;
   uint64_t count = 0;
   int64_t sum_nanos = 0;
   int64_t max_nanos = 0;
