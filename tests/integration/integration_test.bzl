@@ -1,13 +1,13 @@
 """integration_test: a cc_test that starts the daemon."""
 
-def integration_test(name, data = [], deps = []):
+def integration_test(name, data = [], deps = [], tags = []):
     native.cc_test(
         name = name,
         size = "medium",
         srcs = [name + ".cc"],
         data = data,
         # Sockets, signals and process groups of its own.
-        tags = ["no-sandbox"],
+        tags = ["no-sandbox"] + tags,
         deps = deps + [
             "//proto/google/longrunning:longrunning_cc_proto",
             "//proto/google/rpc:rpc_cc_proto",
