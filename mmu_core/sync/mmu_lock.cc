@@ -6,7 +6,9 @@
 
 #include <algorithm>
 #include <atomic>
+#include <chrono>
 #include <cstdint>
+#include <thread>
 
 #include "absl/time/time.h"
 #include "mmu_core/base/check.h"
@@ -18,6 +20,11 @@ namespace {
 // How long a waiter spins before it sleeps. Short: with more threads than
 // processors whoever holds the lock may be waiting for this processor.
 constexpr int64_t kSpinNanos = 2000;
+
+// How often a writer looks whether a fault is over before it sleeps between two
+// looks: some microseconds, several times what a fault takes.
+constexpr int kFaultPolls = 200;
+constexpr std::chrono::microseconds kFaultPollPause(20);
 
 #ifndef NDEBUG
 // The lock this thread holds, to catch recursion and upgrades (LCK-02).
@@ -69,6 +76,40 @@ struct MmuLock::Waiter {
 static_assert(sizeof(std::atomic<uint32_t>) == sizeof(uint32_t));
 
 MmuLock::~MmuLock() { MMU_DCHECK(state_.load(std::memory_order_relaxed) == 0); }
+
+void MmuLock::RaiseSlotsUsed(uint32_t count) {
+  uint32_t used = slots_used_.load(std::memory_order_relaxed);
+  while (used < count && !slots_used_.compare_exchange_weak(
+                             used, count, std::memory_order_seq_cst,
+                             std::memory_order_relaxed)) {
+  }
+}
+
+int64_t MmuLock::AwaitFaults() {
+  HeavyBarrier();
+  const uint32_t used = slots_used_.load(kBarrierAcquire);
+  int64_t begin = 0;
+  for (uint32_t i = 0; i < used; ++i) {
+    const FaultSlot& slot = fault_slots_[i];
+    if (slot.active.load(kBarrierAcquire) == 0) continue;
+    if (begin == 0) {
+      begin = MonotonicNanos();
+      state_.fetch_or(kAwaitsFaults, std::memory_order_relaxed);
+    }
+    for (int polls = 0; slot.active.load(std::memory_order_acquire) != 0;
+         ++polls) {
+      if (polls < kFaultPolls) {
+        CpuRelax();
+      } else {
+        // The fault has lost its processor: perhaps to this thread.
+        std::this_thread::sleep_for(kFaultPollPause);
+      }
+    }
+  }
+  if (begin == 0) return -1;
+  state_.fetch_and(~kAwaitsFaults, std::memory_order_relaxed);
+  return MonotonicNanos() - begin;
+}
 
 int64_t MmuLock::LockReadSlow() {
   // LockRead has counted this thread as a reader. Taking that back may let a
@@ -124,7 +165,7 @@ MmuLock::Waiter* MmuLock::TakeGrantable() {
       uint64_t expected = kQueued;
       if (last != nullptr ||
           !state_.compare_exchange_strong(expected, kQueued | kWriter,
-                                          std::memory_order_acquire,
+                                          std::memory_order_seq_cst,
                                           std::memory_order_relaxed)) {
         break;
       }
@@ -152,8 +193,12 @@ void MmuLockHold::Acquire() {
 #ifndef NDEBUG
   MMU_CHECK(held_lock != &lock_);
 #endif
-  const int64_t waited =
-      mode_ == LockMode::kRead ? lock_.LockRead() : lock_.LockWrite();
+  // Only faults: they are many, and as short as a polling writer can wait for.
+  if (mode_ == LockMode::kRead && op_ == LockOp::kFault)
+    slot_ = lock_.TryLockFault();
+  const int64_t waited = slot_ != nullptr           ? -1
+                         : mode_ == LockMode::kRead ? lock_.LockRead()
+                                                    : lock_.LockWrite();
   held_ = true;
 #ifndef NDEBUG
   if (held_lock == nullptr) held_lock = &lock_;
@@ -179,7 +224,10 @@ void MmuLockHold::Release() {
 #endif
   int64_t held_for = -1;
   if (held_since_ != 0) held_for = MonotonicNanos() - held_since_;
-  if (mode_ == LockMode::kRead) {
+  if (slot_ != nullptr) {
+    MmuLock::UnlockFault(*slot_);
+    slot_ = nullptr;
+  } else if (mode_ == LockMode::kRead) {
     lock_.UnlockRead();
   } else {
     lock_.UnlockWrite();

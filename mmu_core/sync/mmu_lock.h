@@ -8,19 +8,27 @@
 //    that stand next to each other together. A reader that arrives while
 //    anybody is queued queues too, so neither side starves.
 //  - It measures who waited for it and who held it, for how long.
+// And a page fault that meets nobody takes it in read mode without an atomic
+// read-modify-write and without writing to memory that other threads write to:
+// faults of different vCPUs do not slow each other down.
 // For its place among the locks see mmu_core/LOCKING.md.
 
 #ifndef MMU_CORE_SYNC_MMU_LOCK_H_
 #define MMU_CORE_SYNC_MMU_LOCK_H_
 
+#include <algorithm>
+#include <array>
 #include <atomic>
 #include <cstdint>
 
+#include "absl/base/optimization.h"
 #include "absl/base/thread_annotations.h"
 #include "mmu_core/stats/labels.h"
 #include "mmu_core/stats/mmu_cost.h"
+#include "mmu_core/sync/asymmetric_barrier.h"
 #include "mmu_core/sync/lock_metrics.h"
 #include "mmu_core/sync/mutex.h"
+#include "mmu_core/sync/thread_index.h"
 
 namespace mmu {
 
@@ -37,7 +45,8 @@ class ABSL_LOCKABLE MmuLock {
 
   // True while somebody waits. One relaxed load; a hint, at once out of date.
   bool IsContended() const {
-    return (state_.load(std::memory_order_relaxed) & kQueued) != 0;
+    return (state_.load(std::memory_order_relaxed) &
+            (kQueued | kAwaitsFaults)) != 0;
   }
 
   LockMetrics Snapshot() const { return metrics_.Snapshot(); }
@@ -46,12 +55,62 @@ class ABSL_LOCKABLE MmuLock {
   friend class MmuLockHold;
   struct Waiter;
 
-  // state_: bits 0-30 number of readers, bit 31 a writer holds it, bit 32
-  // somebody is queued.
+  // A fault's place among the readers: one per thread number.
+  struct alignas(kCacheLineBytes) FaultSlot {
+    std::atomic<uint32_t> active{0};  // written by that thread alone
+  };
+  static constexpr uint32_t kFaultSlots = 63;
+
+  // state_: bits 0-30 number of readers without those that have a fault slot,
+  // bit 31 a writer holds it, bit 32 somebody is queued, bit 33 the writer that
+  // holds it still waits for faults.
   static constexpr uint64_t kReader = 1;
   static constexpr uint64_t kReaderMask = (uint64_t{1} << 31) - 1;
   static constexpr uint64_t kWriter = uint64_t{1} << 31;
   static constexpr uint64_t kQueued = uint64_t{1} << 32;
+  static constexpr uint64_t kAwaitsFaults = uint64_t{1} << 33;
+
+  // Read mode for a fault, if nobody has the lock in write mode or waits: the
+  // slot to give to UnlockFault. Otherwise, or for a thread without a slot,
+  // null: take LockRead.
+  //
+  // Why a writer and such a reader never have the lock together. The danger is
+  // that each misses the other's store, both still in store buffers:
+  //
+  //   reader                          writer
+  //   R1 slots_used_ covers the slot  W1 state_ |= kWriter
+  //   R2 active = 1                   W2 HeavyBarrier
+  //   R3 LightBarrier                 W3 load slots_used_, each active
+  //   R4 load state_
+  //
+  // W2 puts a full barrier into the reader's instructions at some point. If
+  // that is before R4, R4 sees W1, and the reader steps back. Otherwise it is
+  // after R1 and R2, and W3 sees them: the writer waits until active is 0,
+  // which is stored with release and loaded with acquire.
+  FaultSlot* TryLockFault() {
+    const uint32_t index = ThreadIndex();
+    if (ABSL_PREDICT_FALSE(index >= kFaultSlots)) return nullptr;
+    FaultSlot& slot = fault_slots_[index];
+    if (ABSL_PREDICT_FALSE(index >=
+                           slots_used_.load(std::memory_order_relaxed))) {
+      RaiseSlotsUsed(index + 1);
+    }
+    slot.active.store(1, kBarrierOrder);
+    LightBarrier();
+    if (ABSL_PREDICT_TRUE(
+            (state_.load(kBarrierAcquire) & (kWriter | kQueued)) == 0)) {
+      return &slot;
+    }
+    slot.active.store(0, std::memory_order_release);
+    return nullptr;
+  }
+  static void UnlockFault(FaultSlot& slot) {
+    slot.active.store(0, std::memory_order_release);
+  }
+  void RaiseSlotsUsed(uint32_t count);
+  // W2 and W3. Nanoseconds waited, -1 if there was nobody to wait for. Faults
+  // are short and wake nobody, so this polls.
+  int64_t AwaitFaults();
 
   // Both return the nanoseconds waited, or -1 if the lock was free.
   int64_t LockRead() {
@@ -60,11 +119,13 @@ class ABSL_LOCKABLE MmuLock {
   }
   int64_t LockWrite() {
     uint64_t expected = 0;
-    return state_.compare_exchange_strong(expected, kWriter,
-                                          std::memory_order_acquire,
-                                          std::memory_order_relaxed)
-               ? -1
-               : Queue(LockMode::kWrite);
+    if (state_.compare_exchange_strong(expected, kWriter,
+                                       std::memory_order_seq_cst,
+                                       std::memory_order_relaxed)) {
+      return AwaitFaults();
+    }
+    const int64_t queued = Queue(LockMode::kWrite);
+    return queued + std::max<int64_t>(0, AwaitFaults());
   }
   void UnlockRead() {
     const uint64_t old = state_.fetch_sub(kReader, std::memory_order_release);
@@ -83,6 +144,9 @@ class ABSL_LOCKABLE MmuLock {
   Waiter* TakeGrantable() ABSL_EXCLUSIVE_LOCKS_REQUIRED(queue_mu_);
 
   alignas(kCacheLineBytes) std::atomic<uint64_t> state_{0};
+  // No slot from here on was ever used. Only grows.
+  std::atomic<uint32_t> slots_used_{0};
+  std::array<FaultSlot, kFaultSlots> fault_slots_;
   alignas(kCacheLineBytes) Mutex queue_mu_;  // leaf
   Waiter* head_ ABSL_GUARDED_BY(queue_mu_) = nullptr;
   Waiter* tail_ ABSL_GUARDED_BY(queue_mu_) = nullptr;
@@ -117,6 +181,7 @@ class MmuLockHold {
   MmuCost* const cost_;       // nullable
   uint64_t hold_weight_ = 0;  // acquisitions that this hold stands for
   int64_t held_since_ = 0;    // ns; 0: the hold time is not taken
+  MmuLock::FaultSlot* slot_ = nullptr;  // of a fault's hold, if it has one
 };
 
 // Proof that the calling thread holds mmu_lock in read mode. Functions that

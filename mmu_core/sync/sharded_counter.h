@@ -7,11 +7,13 @@
 #include <atomic>
 #include <cstdint>
 
+#include "absl/base/optimization.h"
 #include "mmu_core/sync/thread_index.h"
 
 namespace mmu {
 
-inline constexpr int kCounterShards = 16;
+// All but the last belong to one thread each, the last to all the others.
+inline constexpr int kCounterShards = 64;
 inline constexpr int kCacheLineBytes = 64;
 
 // N counters that are bumped together by the same threads: they share the
@@ -23,8 +25,16 @@ template <int N>
 class ShardedCounters {
  public:
   void Add(int counter, uint64_t n = 1) {
-    shards_[ThreadIndex() % kCounterShards].values[counter].fetch_add(
-        n, std::memory_order_relaxed);
+    const uint32_t index = ThreadIndex();
+    if (ABSL_PREDICT_TRUE(index < kCounterShards - 1)) {
+      // Nobody else writes here while this thread lives (thread_index.h).
+      std::atomic<uint64_t>& value = shards_[index].values[counter];
+      value.store(value.load(std::memory_order_relaxed) + n,
+                  std::memory_order_relaxed);
+    } else {
+      shards_[kCounterShards - 1].values[counter].fetch_add(
+          n, std::memory_order_relaxed);
+    }
   }
   uint64_t Sum(int counter) const {
     uint64_t sum = 0;

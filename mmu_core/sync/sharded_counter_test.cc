@@ -34,6 +34,35 @@ TEST(ShardedCounterTest, CountersOfOneSetAreIndependent) {
   EXPECT_EQ(counters.Sum(2), 5u);
 }
 
+TEST(ThreadIndexTest, ANumberIsUsedAgainAfterItsThreadHasEnded) {
+  uint32_t before = 0;
+  uint32_t after = 0;
+  std::thread([&before] { before = ThreadIndex(); }).join();
+  std::thread([&after] { after = ThreadIndex(); }).join();
+  EXPECT_EQ(before, after);
+}
+
+TEST(ThreadIndexTest, AThreadThatHasGivenItsNumberBackStillCounts) {
+  ShardedCounter counter;
+  uint32_t late = 0;
+  std::thread([&] {
+    // Made before the number is taken, so destroyed after it is given back.
+    struct Late {
+      ~Late() {
+        *index = ThreadIndex();
+        counter->Add();
+      }
+      ShardedCounter* counter;
+      uint32_t* index;
+    };
+    static thread_local Late at_end{&counter, &late};
+    static_cast<void>(at_end);
+    counter.Add();
+  }).join();
+  EXPECT_EQ(counter.Sum(), 2u);
+  EXPECT_EQ(late, kNoThreadIndex);
+}
+
 TEST(ThreadIndexTest, EachThreadKeepsANumberOfItsOwn) {
   const uint32_t mine = ThreadIndex();
   uint32_t first = mine;

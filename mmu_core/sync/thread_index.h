@@ -1,4 +1,4 @@
-// A small number for each thread, to spread per-thread data over shards.
+// A small number for each thread, for data that each thread has a part of.
 
 #ifndef MMU_CORE_SYNC_THREAD_INDEX_H_
 #define MMU_CORE_SYNC_THREAD_INDEX_H_
@@ -7,14 +7,20 @@
 
 namespace mmu {
 
+// What a thread gets that is ending and has given its number back.
+inline constexpr uint32_t kNoThreadIndex = UINT32_MAX;
+
 namespace thread_index_internal {
 // 0 = this thread has no number yet. constinit: no guard on the fast path.
 extern constinit thread_local uint32_t index_plus_one;
 uint32_t Assign();
 }  // namespace thread_index_internal
 
-// The calling thread's number: 0, 1, 2, ... in the order of first use. Never
-// reused, so take it modulo the number of shards. Thread-safe.
+// The calling thread's number: the lowest that no other living thread has. Two
+// threads that have it one after the other are ordered: what the first did
+// before it ended happened before everything the second does with it, so data
+// that belongs to a number needs no atomic read-modify-write. kNoThreadIndex
+// late in a thread's end. Thread-safe.
 inline uint32_t ThreadIndex() {
   const uint32_t index = thread_index_internal::index_plus_one;
   return (index != 0 ? index : thread_index_internal::Assign()) - 1;

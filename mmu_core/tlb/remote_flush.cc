@@ -6,7 +6,7 @@
 
 #include "mmu_core/base/check.h"
 #include "mmu_core/sync/spin.h"
-#include "mmu_core/tlb/asymmetric_barrier.h"
+#include "mmu_core/sync/asymmetric_barrier.h"
 
 namespace mmu {
 namespace {

@@ -16,7 +16,7 @@ void VcpuGate::WaitForChange(uint64_t seen) const {
   constexpr int kSpins = 64;
   constexpr int kYields = 256;
   constexpr auto kNap = std::chrono::microseconds(20);
-  for (int round = 0; sequence_.load(kLoadOther) == seen; ++round) {
+  for (int round = 0; sequence_.load(kBarrierAcquire) == seen; ++round) {
     if (round < kSpins) {
       CpuRelax();
     } else if (round < kSpins + kYields) {

@@ -19,7 +19,7 @@
 
 #include "absl/base/optimization.h"
 #include "mmu_core/base/check.h"
-#include "mmu_core/tlb/asymmetric_barrier.h"
+#include "mmu_core/sync/asymmetric_barrier.h"
 
 namespace mmu {
 
@@ -81,7 +81,7 @@ class VcpuGate {
     const uint64_t opened = sequence_.load(std::memory_order_relaxed) + 1;
     sequence_.store(opened, kBarrierOrder);
     LightBarrier();
-    const uint32_t requests = requests_.load(kLoadRequests);
+    const uint32_t requests = requests_.load(kBarrierAcquire);
     if (ABSL_PREDICT_TRUE(requests == 0)) return 0;
     sequence_.store(opened + 1, std::memory_order_release);
     return requests;
@@ -113,12 +113,12 @@ class VcpuGate {
     requests_.fetch_or(bits, std::memory_order_seq_cst);
   }
   // To be called after HeavyBarrier. Thread-safe.
-  bool in_guest() const { return in_guest_.load(kLoadOther); }
+  bool in_guest() const { return in_guest_.load(kBarrierAcquire); }
   // F3 above: waits for the access section that is open now, if any. Returns
   // quickly: a section is one access. Must not be called by the vCPU's thread
   // inside its own section. Thread-safe.
   void WaitForAccess() const {
-    const uint64_t seen = sequence_.load(kLoadOther);
+    const uint64_t seen = sequence_.load(kBarrierAcquire);
     if ((seen & 1) != 0) WaitForChange(seen);
   }
   // For tests and diagnosis. Thread-safe.
@@ -127,12 +127,6 @@ class VcpuGate {
   }
 
  private:
-  // Loads must also acquire; with sequentially consistent order they do.
-  static constexpr std::memory_order kLoadRequests =
-      kBarrierOrder == std::memory_order_seq_cst ? std::memory_order_seq_cst
-                                                 : std::memory_order_acquire;
-  static constexpr std::memory_order kLoadOther = kLoadRequests;
-
   void WaitForChange(uint64_t seen) const;
 
   // Written by the vCPU alone; odd while an access section is open.

@@ -1,4 +1,4 @@
-#include "mmu_core/tlb/asymmetric_barrier.h"
+#include "mmu_core/sync/asymmetric_barrier.h"
 
 #include <atomic>
 #include <thread>

@@ -8,8 +8,8 @@
 // (HeavyBarrier, membarrier(2)). Where the kernel has no such call both are
 // ordinary sequentially consistent fences; which, is decided at start-up.
 
-#ifndef MMU_CORE_TLB_ASYMMETRIC_BARRIER_H_
-#define MMU_CORE_TLB_ASYMMETRIC_BARRIER_H_
+#ifndef MMU_CORE_SYNC_ASYMMETRIC_BARRIER_H_
+#define MMU_CORE_SYNC_ASYMMETRIC_BARRIER_H_
 
 #include <atomic>
 
@@ -58,6 +58,11 @@ void HeavyBarrier();
 
 #endif
 
+// For loads behind a barrier that must also acquire.
+inline constexpr std::memory_order kBarrierAcquire =
+    kBarrierOrder == std::memory_order_seq_cst ? std::memory_order_seq_cst
+                                               : std::memory_order_acquire;
+
 }  // namespace mmu
 
-#endif  // MMU_CORE_TLB_ASYMMETRIC_BARRIER_H_
+#endif  // MMU_CORE_SYNC_ASYMMETRIC_BARRIER_H_
