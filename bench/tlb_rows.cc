@@ -51,7 +51,7 @@ Measured TlbHit(const Effort& effort) {
 
   uint64_t expected = 0;  // sum of what is read, once all writes were made
   const auto access = [&] {
-    const int64_t faults = vcpu.stats().pf_taken.Get();
+    const uint64_t faults = vcpu.stats().Snapshot().pf_taken;
     uint64_t sum = 0;
     const double nanos = Nanos([&] {
       for (uint64_t round = 0; round < rounds; ++round) {
@@ -65,7 +65,7 @@ Measured TlbHit(const Effort& effort) {
       }
       benchmark::DoNotOptimize(sum);
     });
-    BENCH_CHECK(vcpu.stats().pf_taken.Get() == faults);
+    BENCH_CHECK(vcpu.stats().Snapshot().pf_taken == faults);
     BENCH_CHECK(expected == 0 || sum == expected);
     return nanos / (rounds * kAddresses);
   };

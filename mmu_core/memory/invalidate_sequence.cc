@@ -63,16 +63,4 @@ bool InvalidationGate::InRange(Gfn gfn) const {
   return start <= gfn.value() && gfn.value() < end;
 }
 
-bool InvalidationGate::RetryNeeded(uint64_t snapshot, Gfn gfn) const {
-  // The count before the sequence: the reverse of End.
-  if (in_progress_.load(std::memory_order_acquire) > 0 && InRange(gfn)) {
-    return true;
-  }
-  return sequence_.load(std::memory_order_acquire) != snapshot;
-}
-
-bool InvalidationGate::MaybeInvalidating(Gfn gfn) const {
-  return in_progress_.load(std::memory_order_acquire) > 0 && InRange(gfn);
-}
-
 }  // namespace mmu

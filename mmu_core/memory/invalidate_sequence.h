@@ -69,10 +69,16 @@ class InvalidationGate {
   }
   // Whether what was found since `snapshot` may be out of date (PF-25).
   // mmu_lock held in any mode, and kept until the SPTE is installed.
-  bool RetryNeeded(uint64_t snapshot, Gfn gfn) const;
+  bool RetryNeeded(uint64_t snapshot, Gfn gfn) const {
+    // The count before the sequence: the reverse of End.
+    return MaybeInvalidating(gfn) ||
+           sequence_.load(std::memory_order_acquire) != snapshot;
+  }
   // A guess at RetryNeeded without any lock: saves useless work and decides
   // nothing (PF-22). May be wrong either way.
-  bool MaybeInvalidating(Gfn gfn) const;
+  bool MaybeInvalidating(Gfn gfn) const {
+    return in_progress_.load(std::memory_order_acquire) > 0 && InRange(gfn);
+  }
 
  private:
   bool InRange(Gfn gfn) const;

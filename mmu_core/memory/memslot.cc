@@ -19,12 +19,14 @@ Pfn Memslot::PfnOf(Gfn gfn) const {
 }
 
 Level Memslot::MaxMappingLevel(Gfn gfn, Level max) const {
+  const Level host =
+      backing == nullptr ? Level::k4K : backing->host_page_level();
+  // The counters need not be asked for what the host does not have.
+  if (host == Level::k4K) return Level::k4K;
   Level level = std::min(max, kMaxLeafLevel);
   while (level > Level::k4K && lpage_info->Disallowed(gfn, level)) {
     level = ChildOf(level);
   }
-  const Level host =
-      backing == nullptr ? Level::k4K : backing->host_page_level();
   return std::min(level, host);
 }
 

@@ -68,12 +68,6 @@ MemslotTable::MemslotTable(const MemslotTableOptions& options)
   }
 }
 
-const MemslotSet& MemslotTable::Active(int as_id) const {
-  MMU_CHECK(as_id >= 0 && as_id < address_spaces());
-  return *spaces_[static_cast<size_t>(as_id)].active.load(
-      std::memory_order_acquire);
-}
-
 absl::Status MemslotTable::Classify(const RegionRequest& request,
                                     const Memslot* old_slot,
                                     RegionChange* change) const {

@@ -25,6 +25,7 @@
 #include "absl/base/thread_annotations.h"
 #include "absl/status/status.h"
 #include "mmu_core/base/address.h"
+#include "mmu_core/base/check.h"
 #include "mmu_core/dirty/dirty_log_types.h"
 #include "mmu_core/memory/invalidate_sequence.h"
 #include "mmu_core/memory/memslot.h"
@@ -80,7 +81,11 @@ class MemslotTable {
 
   // The set of address space `as_id` (CHECKed) as of now. Valid until the end
   // of the RCU read section it was obtained in, or while slots_lock is held.
-  const MemslotSet& Active(int as_id) const;
+  const MemslotSet& Active(int as_id) const {
+    MMU_CHECK(as_id >= 0 && as_id < address_spaces());
+    return *spaces_[static_cast<size_t>(as_id)].active.load(
+        std::memory_order_acquire);
+  }
 
   int address_spaces() const { return static_cast<int>(spaces_.size()); }
   uint64_t max_gfn() const { return options_.max_gfn; }

@@ -1,5 +1,8 @@
 #include "mmu_core/stats/vcpu_stats.h"
 
+#include <cstdint>
+#include <numeric>
+
 namespace mmu {
 namespace {
 
@@ -44,10 +47,6 @@ VcpuStatsSnapshot VcpuStatsSnapshot::Since(
 
 VcpuStatsSnapshot VcpuStats::Snapshot() const {
   VcpuStatsSnapshot s;
-  s.pf_taken = pf_taken.Get();
-  s.pf_fixed = pf_fixed.Get();
-  s.pf_emulate = pf_emulate.Get();
-  s.pf_spurious = pf_spurious.Get();
   s.pf_fast = pf_fast.Get();
   s.pf_mmio_spte_created = pf_mmio_spte_created.Get();
   s.pf_guest = pf_guest.Get();
@@ -59,6 +58,17 @@ VcpuStatsSnapshot VcpuStats::Snapshot() const {
   s.fault_errors = fault_errors.Get();
   for (int r = 0; r < kFaultResults; ++r) {
     for (int k = 0; k < kAccessKinds; ++k) s.faults[r][k] = faults[r][k].Get();
+  }
+  const auto sum = [&s](FaultResult result) {
+    const auto& by_kind = s.faults[static_cast<int>(result)];
+    return std::accumulate(by_kind.begin(), by_kind.end(), uint64_t{0});
+  };
+  s.pf_fixed = sum(FaultResult::kFixed);
+  s.pf_emulate = sum(FaultResult::kEmulate);
+  s.pf_spurious = sum(FaultResult::kSpurious);
+  s.pf_taken = s.fault_errors;
+  for (int r = 0; r < kFaultResults; ++r) {
+    s.pf_taken += sum(static_cast<FaultResult>(r));
   }
   for (int c = 0; c < kStallCauses; ++c) {
     s.stall_nanos[c] = stall_nanos[c].Get();

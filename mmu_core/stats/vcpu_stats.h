@@ -57,8 +57,8 @@ struct VcpuStatsSnapshot {
 // Written by the vCPU's thread, read by anybody.
 class VcpuStats {
  public:
-  OwnedCounter pf_taken, pf_fixed, pf_emulate, pf_spurious, pf_fast;
-  OwnedCounter pf_mmio_spte_created, pf_guest, tlb_flush, invlpg;
+  // pf_taken, pf_fixed, pf_emulate and pf_spurious are sums over `faults`.
+  OwnedCounter pf_fast, pf_mmio_spte_created, pf_guest, tlb_flush, invlpg;
   OwnedCounter accesses, writes, dirty_pages, fault_errors;
   std::array<std::array<OwnedCounter, kAccessKinds>, kFaultResults> faults;
   std::array<OwnedCounter, kStallCauses> stall_nanos;

@@ -13,8 +13,7 @@ namespace {
 // Adds a different number to each counter.
 void BumpAll(VcpuStats& stats, int64_t first) {
   for (OwnedCounter* counter :
-       {&stats.pf_taken, &stats.pf_fixed, &stats.pf_emulate, &stats.pf_spurious,
-        &stats.pf_fast, &stats.pf_mmio_spte_created, &stats.pf_guest,
+       {&stats.pf_fast, &stats.pf_mmio_spte_created, &stats.pf_guest,
         &stats.tlb_flush, &stats.invlpg, &stats.accesses, &stats.writes,
         &stats.dirty_pages, &stats.fault_errors}) {
     counter->Add(first++);
@@ -28,9 +27,8 @@ void BumpAll(VcpuStats& stats, int64_t first) {
 // That each number is what BumpAll(first) adds, times `times`.
 void ExpectAll(const VcpuStatsSnapshot& s, uint64_t first, uint64_t times) {
   for (const uint64_t number :
-       {s.pf_taken, s.pf_fixed, s.pf_emulate, s.pf_spurious, s.pf_fast,
-        s.pf_mmio_spte_created, s.pf_guest, s.tlb_flush, s.invlpg, s.accesses,
-        s.writes, s.dirty_pages, s.fault_errors}) {
+       {s.pf_fast, s.pf_mmio_spte_created, s.pf_guest, s.tlb_flush, s.invlpg,
+        s.accesses, s.writes, s.dirty_pages, s.fault_errors}) {
     EXPECT_EQ(number, times * first++);
   }
   for (const auto& by_kind : s.faults) {
@@ -46,6 +44,24 @@ TEST(VcpuStatsTest, ASnapshotHasEachCounterUnderItsOwnName) {
   ExpectAll(stats.Snapshot(), 0, 0);
   BumpAll(stats, 1000);
   ExpectAll(stats.Snapshot(), 1000, 1);
+}
+
+TEST(VcpuStatsTest, EveryFaultIsTakenAndItsResultIsCounted) {
+  VcpuStats stats;
+  const auto count = [&stats](FaultResult result, AccessKind kind, int64_t n) {
+    stats.faults[static_cast<int>(result)][static_cast<int>(kind)].Add(n);
+  };
+  count(FaultResult::kFixed, AccessKind::kRead, 1);
+  count(FaultResult::kFixed, AccessKind::kWrite, 20);
+  count(FaultResult::kEmulate, AccessKind::kExec, 300);
+  count(FaultResult::kSpurious, AccessKind::kWrite, 4'000);
+  count(FaultResult::kRetry, AccessKind::kWrite, 50'000);
+  stats.fault_errors.Add(600'000);
+  const VcpuStatsSnapshot s = stats.Snapshot();
+  EXPECT_EQ(s.pf_fixed, 21u);
+  EXPECT_EQ(s.pf_emulate, 300u);
+  EXPECT_EQ(s.pf_spurious, 4'000u);
+  EXPECT_EQ(s.pf_taken, 654'321u);
 }
 
 TEST(VcpuStatsTest, SnapshotsAddUpAndTellWhatHappenedSinceAnEarlierOne) {

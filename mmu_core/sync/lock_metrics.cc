@@ -5,8 +5,6 @@
 
 namespace mmu {
 
-constinit thread_local uint32_t LockMetricsRecorder::fault_ticks_ = 0;
-
 void LockOpMetrics::Add(const LockOpMetrics& other) {
   acquisitions += other.acquisitions;
   contended += other.contended;

@@ -54,14 +54,6 @@ class LockMetricsRecorder {
   void RecordWait(LockMode mode, LockOp op, int64_t nanos);
   void RecordHold(LockMode mode, LockOp op, int64_t nanos, uint64_t weight);
 
-  // How many acquisitions the hold time of this uncontended one stands for; 0:
-  // it is not to be taken.
-  static uint64_t HoldWeight(LockOp op) {
-    if (op != LockOp::kFault) return 1;
-    if (++fault_ticks_ % kFaultHoldSampling != 0) return 0;
-    return kFaultHoldSampling;
-  }
-
   LockMetrics Snapshot() const;
 
  private:
@@ -76,9 +68,6 @@ class LockMetricsRecorder {
     LatencyHistogram wait;
     LatencyHistogram hold;
   };
-
-  // Per thread, over all locks.
-  static constinit thread_local uint32_t fault_ticks_;
 
   ShardedCounters<kCells> acquisitions_;
   std::array<Cell, kCells> cells_;

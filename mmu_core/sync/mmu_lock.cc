@@ -188,42 +188,55 @@ MmuLock::Waiter* MmuLock::TakeGrantable() {
   return first;
 }
 
-void MmuLockHold::Acquire() {
+LockMetrics MmuLock::Snapshot() const {
+  LockMetrics metrics = metrics_.Snapshot();
+  uint64_t& faults = metrics.at(LockMode::kRead, LockOp::kFault).acquisitions;
+  for (const FaultSlot& slot : fault_slots_) {
+    faults += slot.acquisitions.load(std::memory_order_relaxed);
+  }
+  return metrics;
+}
+
+#ifndef NDEBUG
+void MmuLockHold::NoteAcquired() {
+  MMU_CHECK(held_lock != &lock_);
+  if (held_lock == nullptr) held_lock = &lock_;
+}
+
+void MmuLockHold::NoteReleased() {
+  if (held_lock == &lock_) held_lock = nullptr;
+}
+#endif
+
+void MmuLockHold::StartMeasuring(uint64_t hold_weight) {
+  hold_weight_ = hold_weight;
+  held_since_ = MonotonicNanos();
+}
+
+void MmuLockHold::AcquireShared() {
   MMU_DCHECK(!held_);
 #ifndef NDEBUG
-  MMU_CHECK(held_lock != &lock_);
+  MMU_CHECK(held_lock != &lock_);  // before it would wait for itself
 #endif
-  // Only faults: they are many, and as short as a polling writer can wait for.
-  if (mode_ == LockMode::kRead && op_ == LockOp::kFault)
-    slot_ = lock_.TryLockFault();
-  const int64_t waited = slot_ != nullptr           ? -1
-                         : mode_ == LockMode::kRead ? lock_.LockRead()
-                                                    : lock_.LockWrite();
+  const int64_t waited =
+      mode_ == LockMode::kRead ? lock_.LockRead() : lock_.LockWrite();
   held_ = true;
-#ifndef NDEBUG
-  if (held_lock == nullptr) held_lock = &lock_;
-#endif
+  NoteAcquired();
   LockMetricsRecorder& metrics = lock_.metrics_;
   metrics.CountAcquisition(mode_, op_);
-  if (waited < 0) {
-    hold_weight_ = LockMetricsRecorder::HoldWeight(op_);
-  } else {
-    hold_weight_ = 1;
+  if (waited >= 0) {
     metrics.RecordWait(mode_, op_, waited);
     if (cost_ != nullptr) cost_->lock_wait += absl::Nanoseconds(waited);
   }
-  held_since_ =
-      hold_weight_ != 0 || cost_ != nullptr ? MonotonicNanos() : int64_t{0};
+  StartMeasuring(1);
 }
 
-void MmuLockHold::Release() {
+void MmuLockHold::ReleaseMeasured() {
   MMU_DCHECK(held_);
   held_ = false;
-#ifndef NDEBUG
-  if (held_lock == &lock_) held_lock = nullptr;
-#endif
-  int64_t held_for = -1;
-  if (held_since_ != 0) held_for = MonotonicNanos() - held_since_;
+  NoteReleased();
+  const int64_t held_for = MonotonicNanos() - held_since_;
+  held_since_ = 0;
   if (slot_ != nullptr) {
     MmuLock::UnlockFault(*slot_);
     slot_ = nullptr;
@@ -233,7 +246,6 @@ void MmuLockHold::Release() {
     lock_.UnlockWrite();
   }
   // Recorded after the unlock, so that nobody waits for the recording.
-  if (held_for < 0) return;
   if (hold_weight_ != 0) {
     lock_.metrics_.RecordHold(mode_, op_, held_for, hold_weight_);
   }

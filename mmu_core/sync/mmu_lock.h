@@ -23,6 +23,7 @@
 
 #include "absl/base/optimization.h"
 #include "absl/base/thread_annotations.h"
+#include "mmu_core/base/check.h"
 #include "mmu_core/stats/labels.h"
 #include "mmu_core/stats/mmu_cost.h"
 #include "mmu_core/sync/asymmetric_barrier.h"
@@ -49,7 +50,7 @@ class ABSL_LOCKABLE MmuLock {
             (kQueued | kAwaitsFaults)) != 0;
   }
 
-  LockMetrics Snapshot() const { return metrics_.Snapshot(); }
+  LockMetrics Snapshot() const;
 
  private:
   friend class MmuLockHold;
@@ -57,7 +58,9 @@ class ABSL_LOCKABLE MmuLock {
 
   // A fault's place among the readers: one per thread number.
   struct alignas(kCacheLineBytes) FaultSlot {
-    std::atomic<uint32_t> active{0};  // written by that thread alone
+    // Both written by that thread alone.
+    std::atomic<uint32_t> active{0};
+    std::atomic<uint64_t> acquisitions{0};
   };
   static constexpr uint32_t kFaultSlots = 63;
 
@@ -166,14 +169,55 @@ class MmuLockHold {
   MmuLockHold(const MmuLockHold&) = delete;
   MmuLockHold& operator=(const MmuLockHold&) = delete;
 
-  void Acquire();
-  void Release();
+  void Acquire() {
+    // Only faults have slots: they are many, and so short that a writer can
+    // poll for their end.
+    if (mode_ == LockMode::kRead && op_ == LockOp::kFault) {
+      slot_ = lock_.TryLockFault();
+      if (ABSL_PREDICT_TRUE(slot_ != nullptr)) return AcquiredSlot();
+    }
+    AcquireShared();
+  }
+  void Release() {
+    if (ABSL_PREDICT_TRUE(slot_ != nullptr && held_since_ == 0)) {
+      MMU_DCHECK(held_);
+      held_ = false;
+      NoteReleased();
+      MmuLock::UnlockFault(*slot_);
+      slot_ = nullptr;
+      return;
+    }
+    ReleaseMeasured();
+  }
   void Yield();
   bool IsContended() const { return lock_.IsContended(); }
   bool held() const { return held_; }
   const MmuLock& lock() const { return lock_; }
 
  private:
+  void AcquiredSlot() {
+    MMU_DCHECK(!held_);
+    held_ = true;
+    NoteAcquired();
+    const uint64_t n = slot_->acquisitions.load(std::memory_order_relaxed) + 1;
+    slot_->acquisitions.store(n, std::memory_order_relaxed);
+    if (ABSL_PREDICT_TRUE(n % kFaultHoldSampling != 0 && cost_ == nullptr)) {
+      return;
+    }
+    StartMeasuring(n % kFaultHoldSampling == 0 ? kFaultHoldSampling : 0);
+  }
+  void AcquireShared();
+  void StartMeasuring(uint64_t hold_weight);
+  void ReleaseMeasured();
+#ifdef NDEBUG
+  void NoteAcquired() {}
+  void NoteReleased() {}
+#else
+  // Catch recursion and upgrades (LCK-02).
+  void NoteAcquired();
+  void NoteReleased();
+#endif
+
   MmuLock& lock_;
   const LockMode mode_;
   const LockOp op_;

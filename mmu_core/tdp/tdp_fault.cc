@@ -25,26 +25,19 @@ FaultResult TdpMmu::FastFault(const TdpRoot& root, PageFault& fault) {
   RcuReadGuard rcu;
   for (int failures = 0; failures <= kFastFaultRetries; ++failures) {
     // The last entry on the path to the gfn (PF-13).
-    SpteSlot* slot = nullptr;
-    Spte spte;
-    Level level = root.level();
-    for (TdpCursor c(root.table(), root.level(), GfnRange::Of(fault.gfn, 1),
-                     Level::k4K);
-         c.Valid(); c.Next()) {
-      slot = &c.slot();
-      spte = c.old_spte();
-      level = c.level();
-    }
-    if (slot == nullptr || !spte.IsPresentLeaf(level)) {
-      return FaultResult::kInvalid;
-    }
+    TdpCursor c(root.table(), root.level(), GfnRange::Of(fault.gfn, 1),
+                Level::k4K);
+    if (!c.Valid()) return FaultResult::kInvalid;
+    c.DescendToFirst();
+    if (!c.IsPresentLeaf()) return FaultResult::kInvalid;
+    Spte spte = c.old_spte();
     if (format.Allows(spte, fault.kind)) return FaultResult::kSpurious;
     if (!format.IsMmuWritable(spte)) return FaultResult::kInvalid;
     // Only one page of a huge one would be marked; the slow path splits it.
-    if (level > Level::k4K && fault.slot->dirty_log_enabled()) {
+    if (c.level() > Level::k4K && fault.slot->dirty_log_enabled()) {
       return FaultResult::kInvalid;
     }
-    if (!slot->CompareExchange(spte, format.WithWrite(spte))) continue;
+    if (!c.slot().CompareExchange(spte, format.WithWrite(spte))) continue;
     // After the exchange, never before (PF-15). Were it the other way round:
     //   1. this thread marks        2. CLEAR takes the mark, protects (nothing
     //   3. this thread sets W          to do: W is still clear), flushes
@@ -62,9 +55,10 @@ FaultResult TdpMmu::Map(const MmuReadLocked& lock, const TdpRoot& root,
   MMU_DCHECK(!root.IsInvalid());
   ChooseLevel(fault);
   RcuReadGuard rcu;
-  for (TdpCursor c(root.table(), root.level(), GfnRange::Of(fault.gfn, 1),
-                   fault.goal_level);
-       c.Valid(); c.Next()) {
+  TdpCursor c(root.table(), root.level(), GfnRange::Of(fault.gfn, 1),
+              fault.goal_level);
+  if (c.Valid()) c.DescendToFirst();
+  for (; c.Valid(); c.Next()) {
     // Somebody is taking this part of the tree apart (TDP-29).
     if (c.old_spte().IsFrozen()) return FaultResult::kRetry;
     if (c.level() == fault.goal_level) return InstallLeaf(lock, c, fault);

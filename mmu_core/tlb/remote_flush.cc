@@ -5,8 +5,8 @@
 #include <cstdint>
 
 #include "mmu_core/base/check.h"
-#include "mmu_core/sync/spin.h"
 #include "mmu_core/sync/asymmetric_barrier.h"
+#include "mmu_core/sync/spin.h"
 
 namespace mmu {
 namespace {

@@ -1,5 +1,8 @@
 #include "mmu_core/vm/fault_handler.h"
 
+#include <utility>
+
+#include "absl/base/optimization.h"
 #include "absl/status/status.h"
 #include "absl/time/time.h"
 #include "mmu_core/memory/memslot_set.h"
@@ -12,15 +15,14 @@
 namespace mmu {
 namespace {
 
-// One in so many faults of a vCPU has its time taken and stands for all.
-constexpr int64_t kFaultSampling = 16;
-
-// PF-20..25 and the map itself. `cost` is null if the fault is not timed.
-absl::StatusOr<FaultResult> HandleSlow(VmState& vm, Vcpu& vcpu,
-                                       PageFault& fault, MmuCost* cost) {
+// PF-20..25 and the map itself. `cost` is null if the fault is not timed. If
+// `error` is not OK when it returns, the result means nothing.
+FaultResult HandleSlow(VmState& vm, Vcpu& vcpu, PageFault& fault, MmuCost* cost,
+                       absl::Status* error) {
   if (absl::Status status = vcpu.table_cache().TopUp(TdpMmu::kTablesPerFault);
-      !status.ok()) {
-    return status;
+      ABSL_PREDICT_FALSE(!status.ok())) {
+    *error = std::move(status);
+    return FaultResult::kRetry;
   }
   // The order matters: sequence first, then the frame (PF-21). An invalidation
   // that ends in between changes the sequence; one that is still going on is
@@ -42,11 +44,12 @@ absl::StatusOr<FaultResult> HandleSlow(VmState& vm, Vcpu& vcpu,
   return vm.tdp.Map(lock, *vcpu.root(), fault, vcpu.table_cache());
 }
 
-absl::StatusOr<FaultResult> Handle(VmState& vm, Vcpu& vcpu, PageFault& fault,
-                                   bool* fast, MmuCost* cost) {
+FaultResult Handle(VmState& vm, Vcpu& vcpu, PageFault& fault, bool* fast,
+                   MmuCost* cost, absl::Status* error) {
   // The slot stays as it is found until the section ends (SLOT-24).
   RcuReadGuard rcu;
-  fault.slot = vm.slots.Active(/*as_id=*/0).FindByGfn(fault.gfn);
+  fault.slot =
+      vcpu.memslot_hint().Find(vm.slots.Active(/*as_id=*/0), fault.gfn);
   if (fault.slot == nullptr) return FaultResult::kEmulate;  // PF-24
   if (fault.slot->invalid()) return FaultResult::kRetry;    // SLOT-25
   if (fault.slot->readonly() && fault.kind == AccessKind::kWrite) {
@@ -58,34 +61,18 @@ absl::StatusOr<FaultResult> Handle(VmState& vm, Vcpu& vcpu, PageFault& fault,
     *fast = true;
     return result;
   }
-  return HandleSlow(vm, vcpu, fault, cost);
-}
-
-void CountResult(VcpuStats& stats, FaultResult result, bool fast) {
-  switch (result) {
-    case FaultResult::kFixed:
-      stats.pf_fixed.Add();
-      break;
-    case FaultResult::kEmulate:
-      stats.pf_emulate.Add();
-      break;
-    case FaultResult::kSpurious:
-      stats.pf_spurious.Add();
-      break;
-    default:
-      break;  // RETRY counts nothing (PF-02)
-  }
-  if (fast) stats.pf_fast.Add();
+  return HandleSlow(vm, vcpu, fault, cost, error);
 }
 
 void CountTime(VcpuStats& stats, const PageFault& fault, bool fast,
                int64_t nanos, int64_t lock_wait_nanos) {
-  (fast ? stats.fault_fast : stats.fault_slow).Record(nanos, kFaultSampling);
+  (fast ? stats.fault_fast : stats.fault_slow)
+      .Record(nanos, Vcpu::kFaultSampling);
   auto stall = [&stats](StallCause cause) -> OwnedCounter& {
     return stats.stall_nanos[static_cast<int>(cause)];
   };
-  stall(StallCause::kLock).Add(lock_wait_nanos * kFaultSampling);
-  const int64_t rest = (nanos - lock_wait_nanos) * kFaultSampling;
+  stall(StallCause::kLock).Add(lock_wait_nanos * Vcpu::kFaultSampling);
+  const int64_t rest = (nanos - lock_wait_nanos) * Vcpu::kFaultSampling;
   if (fault.split_huge_page) {
     stall(StallCause::kSplit).Add(rest);
   } else if (fault.present && fault.kind == AccessKind::kWrite) {
@@ -98,8 +85,7 @@ void CountTime(VcpuStats& stats, const PageFault& fault, bool fast,
 absl::StatusOr<FaultResult> HandleFault(VmState& vm, Vcpu& vcpu, Gfn gfn,
                                         AccessKind kind, bool present) {
   VcpuStats& stats = vcpu.stats();
-  const bool timed = stats.pf_taken.Get() % kFaultSampling == 0;
-  stats.pf_taken.Add();
+  const bool timed = vcpu.TimesThisFault();
 
   MmuCost cost;
   const int64_t begin = timed ? MonotonicNanos() : 0;
@@ -108,19 +94,20 @@ absl::StatusOr<FaultResult> HandleFault(VmState& vm, Vcpu& vcpu, Gfn gfn,
   fault.kind = kind;
   fault.present = present;
   bool fast = false;
-  const absl::StatusOr<FaultResult> result =
-      Handle(vm, vcpu, fault, &fast, timed ? &cost : nullptr);
-  if (timed) {
+  absl::Status error;
+  const FaultResult result =
+      Handle(vm, vcpu, fault, &fast, timed ? &cost : nullptr, &error);
+  if (ABSL_PREDICT_FALSE(timed)) {
     CountTime(stats, fault, fast, MonotonicNanos() - begin,
               absl::ToInt64Nanoseconds(cost.lock_wait));
   }
   if (fault.marked_dirty) stats.dirty_pages.Add();
-  if (!result.ok()) {
+  if (ABSL_PREDICT_FALSE(!error.ok())) {
     stats.fault_errors.Add();
-    return result;
+    return error;
   }
-  stats.faults[static_cast<int>(*result)][static_cast<int>(kind)].Add();
-  CountResult(stats, *result, fast);
+  stats.faults[static_cast<int>(result)][static_cast<int>(kind)].Add();
+  if (fast) stats.pf_fast.Add();
   return result;
 }
 

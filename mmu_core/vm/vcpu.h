@@ -22,6 +22,7 @@
 #include "absl/status/status.h"
 #include "mmu_core/base/access.h"
 #include "mmu_core/base/address.h"
+#include "mmu_core/memory/memslot_hint.h"
 #include "mmu_core/paging/table_cache.h"
 #include "mmu_core/stats/vcpu_stats.h"
 #include "mmu_core/tdp/tdp_root.h"
@@ -72,6 +73,10 @@ class Vcpu {
   VcpuGate& gate() { return gate_; }
   const VcpuGate& gate() const { return gate_; }
   TableCache& table_cache() { return table_cache_; }
+  MemslotHint& memslot_hint() { return memslot_hint_; }
+  // One fault in so many has its time taken and stands for all.
+  bool TimesThisFault() { return ++fault_ticks_ % kFaultSampling == 0; }
+  static constexpr int64_t kFaultSampling = 64;
 
   // vCPU thread: carries out pending requests without an access.
   void HandleRequests();
@@ -101,6 +106,8 @@ class Vcpu {
   VcpuTlb tlb_;
   RootRef root_;
   TableCache table_cache_;
+  MemslotHint memslot_hint_;
+  uint32_t fault_ticks_ = 0;
   VcpuStats stats_;
   absl::Status status_;
 };
