@@ -4,14 +4,22 @@
 
 #include "mmu_core/base/address.h"
 #include "mmu_core/dirty/dirty_bitmap.h"
+#include "mmu_core/dirty/dirty_ring.h"
 #include "mmu_core/memory/memslot.h"
 
 namespace mmu {
 
-bool MarkPageDirty(const Memslot& slot, Gfn gfn) {
+bool MarkPageDirty(const Memslot& slot, Gfn gfn, DirtyRing* ring) {
+  const uint64_t page = gfn - slot.base_gfn;
+  if (ring != nullptr) {
+    if (ShouldDropDirtyMark != nullptr && ShouldDropDirtyMark(slot, gfn)) {
+      return false;
+    }
+    ring->Push({static_cast<uint32_t>(slot.as_id) << 16 | slot.id, page});
+    return true;
+  }
   DirtyBitmap* bitmap = slot.dirty_bitmap.get();
   if (bitmap == nullptr) return false;
-  const uint64_t page = gfn - slot.base_gfn;
   if (ShouldDropDirtyMark != nullptr && !bitmap->Test(page) &&
       ShouldDropDirtyMark(slot, gfn)) {
     return false;

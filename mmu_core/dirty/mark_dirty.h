@@ -4,14 +4,18 @@
 #define MMU_CORE_DIRTY_MARK_DIRTY_H_
 
 #include "mmu_core/base/address.h"
+#include "mmu_core/dirty/dirty_ring.h"
 #include "mmu_core/memory/memslot.h"
 
 namespace mmu {
 
-// Sets the bit of `gfn` if the slot has a bitmap; else does nothing (SLOT-53).
-// True if the page was clean. Lock-free; when it returns the bit can be seen
-// by every later seal. REQUIRES: slot.Contains(gfn).
-bool MarkPageDirty(const Memslot& slot, Gfn gfn);
+// Notes that `gfn` is dirty, on behalf of the vCPU whose ring is `ring` (null:
+// the VM has no rings, or no vCPU runs): in the ring if there is one, else in
+// the slot's bitmap if it has one, else nowhere (SLOT-53). True if the page was
+// clean; a ring does not know and says so always. Lock-free; when it returns,
+// every later harvest or seal finds the mark. REQUIRES: slot.Contains(gfn), the
+// slot logs; with a ring: the calling thread is its vCPU's.
+bool MarkPageDirty(const Memslot& slot, Gfn gfn, DirtyRing* ring);
 
 // A seam for tests that must see what a lost mark leads to. Defined only by
 // //mmu_core/testing:fault_injection; a program that does not link it has no

@@ -9,6 +9,7 @@
 #include "mmu_core/base/access.h"
 #include "mmu_core/base/address.h"
 #include "mmu_core/base/level.h"
+#include "mmu_core/dirty/dirty_ring.h"
 #include "mmu_core/memory/memslot.h"
 #include "mmu_core/paging/spte_format.h"
 
@@ -22,6 +23,8 @@ struct PageFault {
   // The hardware found a present entry that forbids the access, as opposed to
   // no entry at all.
   bool present = false;
+  // Of the faulting vCPU; null if the VM logs into bitmaps.
+  DirtyRing* ring = nullptr;
 
   // Resolved before mmu_lock is taken (PF-20..23).
   const Memslot* slot = nullptr;

@@ -44,7 +44,7 @@ FaultResult TdpMmu::FastFault(const TdpRoot& root, PageFault& fault) {
     // and the write that follows would be in no log. This way round a CLEAR
     // between exchange and mark leaves a marked, protected page: reported once
     // more than needed. The guest's write comes after both.
-    fault.marked_dirty = MarkPageDirty(*fault.slot, fault.gfn);
+    fault.marked_dirty = MarkPageDirty(*fault.slot, fault.gfn, fault.ring);
     return FaultResult::kFixed;
   }
   return FaultResult::kInvalid;
@@ -121,7 +121,7 @@ FaultResult TdpMmu::InstallLeaf(const MmuReadLocked& lock, TdpCursor& cursor,
     MMU_DCHECK(level == Level::k4K);
     // Before the entry can be used. A CLEAR cannot come in between: it needs
     // mmu_lock for write (SPTE-16).
-    fault.marked_dirty = MarkPageDirty(*fault.slot, fault.gfn);
+    fault.marked_dirty = MarkPageDirty(*fault.slot, fault.gfn, fault.ring);
   }
   if (!updater_.Update(lock, cursor, new_spte)) return FaultResult::kRetry;
   if (was_table) {

@@ -1,0 +1,97 @@
+#include "mmu_core/dirty/dirty_ring.h"
+
+#include <bit>
+#include <cerrno>
+
+#include "absl/strings/str_format.h"
+#include "mmu_core/base/check.h"
+#include "mmu_core/base/error.h"
+
+namespace mmu {
+namespace {
+
+constexpr uint64_t kEntryBytes = sizeof(DirtyRing::Entry);
+constexpr uint64_t kPageBytes = 4096;
+
+}  // namespace
+
+absl::Status DirtyRing::CheckBytes(uint64_t bytes, uint32_t cpu_log_entries) {
+  const uint64_t reserved = kReservedEntries + cpu_log_entries;
+  if (!std::has_single_bit(bytes) || bytes < kPageBytes ||
+      bytes < reserved * kEntryBytes) {
+    return MakeError(
+        absl::StatusCode::kInvalidArgument,
+        {"INVALID_MMU_OPTION", "dirty_ring_entries", EINVAL},
+        absl::StrFormat(
+            "a dirty ring of %d bytes (%d entries): the size is a power of "
+            "two, at least %d entries, and more than the %d that one exit can "
+            "fill",
+            bytes, bytes / kEntryBytes, kPageBytes / kEntryBytes, reserved));
+  }
+  if (bytes > kMaxEntries * kEntryBytes) {
+    return MakeError(absl::StatusCode::kInvalidArgument,
+                     {"INVALID_MMU_OPTION", "dirty_ring_entries", E2BIG},
+                     absl::StrFormat("a dirty ring of %d entries: it has at "
+                                     "most %d",
+                                     bytes / kEntryBytes, kMaxEntries));
+  }
+  return absl::OkStatus();
+}
+
+DirtyRing::DirtyRing(uint32_t entries, uint32_t cpu_log_entries)
+    : size_(entries),
+      soft_limit_(entries - kReservedEntries - cpu_log_entries),
+      entries_(std::make_unique<Entry[]>(entries)) {
+  MMU_CHECK(CheckBytes(entries * kEntryBytes, cpu_log_entries).ok());
+}
+
+void DirtyRing::Push(DirtyGfn page) {
+  const uint32_t index = dirty_index_.load(std::memory_order_relaxed);
+  MMU_CHECK(used() < size_);  // the soft limit left room
+  Entry& slot = entry(index);
+  slot.slot = page.slot;
+  slot.offset = page.offset;
+  slot.flags.store(kDirty, std::memory_order_release);
+  dirty_index_.store(index + 1, std::memory_order_relaxed);
+}
+
+uint32_t DirtyRing::Collect(absl::FunctionRef<void(DirtyGfn)> record) {
+  const uint32_t begin = reset_index_.load(std::memory_order_acquire);
+  if (static_cast<int32_t>(fetch_index_ - begin) < 0) fetch_index_ = begin;
+  uint32_t collected = 0;
+  // At most once around: the vCPU goes on pushing.
+  for (const uint32_t end = begin + size_; fetch_index_ != end;
+       ++fetch_index_) {
+    Entry& slot = entry(fetch_index_);
+    const uint32_t flags = slot.flags.load(std::memory_order_acquire);
+    if (flags == 0) break;
+    if ((flags & kCollected) != 0) continue;
+    record({slot.slot, slot.offset});
+    slot.flags.store(kDirty | kCollected, std::memory_order_release);
+    ++collected;
+  }
+  return collected;
+}
+
+absl::optional<DirtyGfn> DirtyRing::TakeCollected() {
+  const uint32_t index = reset_index_.load(std::memory_order_relaxed);
+  Entry& slot = entry(index);
+  if ((slot.flags.load(std::memory_order_acquire) & kCollected) == 0) {
+    return absl::nullopt;
+  }
+  const DirtyGfn page{slot.slot, slot.offset};
+  slot.flags.store(0, std::memory_order_relaxed);
+  reset_index_.store(index + 1, std::memory_order_release);
+  return page;
+}
+
+void DirtyRing::ForEach(absl::FunctionRef<void(DirtyGfn)> fn) const {
+  const uint32_t end = dirty_index_.load(std::memory_order_acquire);
+  for (uint32_t i = reset_index_.load(std::memory_order_acquire); i != end;
+       ++i) {
+    const Entry& slot = entries_[i & (size_ - 1)];
+    fn({slot.slot, slot.offset});
+  }
+}
+
+}  // namespace mmu
