@@ -10,6 +10,7 @@
 
 #include "absl/types/span.h"
 #include "mmu_core/base/check.h"
+#include "mmu_core/base/hooks.h"
 #include "mmu_core/dirty/dirty_log_types.h"
 
 namespace mmu {
@@ -125,6 +126,7 @@ bool DirtyBitmap::Mark(uint64_t page) {
   if ((word.load(std::memory_order_seq_cst) & bit) == 0) {
     was_clean = (word.fetch_or(bit, std::memory_order_seq_cst) & bit) == 0;
   }
+  AtHook(HookPoint::kBitToSummary);
   RaiseSummaries(i);
   return was_clean;
 }
@@ -237,6 +239,7 @@ void DirtyBitmap::TakeAll(uint64_t first_word, uint64_t end_word, WordFn fn) {
           AtomicWord(summary1_[group])
               .fetch_and(~mask, std::memory_order_acq_rel) &
           mask;
+      AtHook(HookPoint::kSummaryToTake);
       ForEachBit(dirty_words, group_begin, [&](uint64_t i) {
         const uint64_t taken =
             AtomicWord(words_[i]).exchange(0, std::memory_order_seq_cst);

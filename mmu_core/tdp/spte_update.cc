@@ -1,6 +1,7 @@
 #include "mmu_core/tdp/spte_update.h"
 
 #include "mmu_core/base/check.h"
+#include "mmu_core/base/hooks.h"
 #include "mmu_core/base/level.h"
 #include "mmu_core/paging/shadow_page.h"
 #include "mmu_core/paging/spte.h"
@@ -27,6 +28,7 @@ bool SpteUpdater::Update(const MmuReadLocked&, TdpCursor& cursor,
   MMU_DCHECK(!cursor.old_spte().IsFrozen());
   const Spte old_spte = cursor.old_spte();
   Spte expected = old_spte;
+  AtHook(HookPoint::kSnapshotToExchange);
   const bool won = cursor.slot().CompareExchange(expected, desired);
   cursor.SetOldSpte(won ? desired : expected);
   if (!won) return false;
@@ -98,6 +100,7 @@ void SpteUpdater::HandleChanged(Gfn gfn, Level level, Spte old_spte,
 // returns the new leaf and 3's bookkeeping takes it back.
 void SpteUpdater::RemoveTable(ShadowPage& page, Mode mode) {
   const Level level = page.role.level();
+  AtHook(HookPoint::kUnlinkToFreeze);
   for (int i = 0; i < kEntriesPerTable; ++i) {
     SpteSlot& slot = page.table->entries[i];
     Spte old_spte;
@@ -116,6 +119,7 @@ void SpteUpdater::RemoveTable(ShadowPage& page, Mode mode) {
                   old_spte, Spte::Frozen(), mode);
   }
   counters_.AddTables(-1);
+  AtHook(HookPoint::kFreezeToFree);
   page.next_free = nullptr;
   RcuDefer(
       &page.rcu,

@@ -4,6 +4,7 @@
 #include <cstdint>
 
 #include "mmu_core/base/check.h"
+#include "mmu_core/base/hooks.h"
 #include "mmu_core/paging/tdp_cursor.h"
 #include "mmu_core/sync/rcu.h"
 #include "mmu_core/tdp/tdp_mmu.h"
@@ -28,6 +29,7 @@ void SetBits(AgeResult& result, uint64_t first, uint64_t count) {
 // would take a bit out of a frozen entry.
 void TryClear(SpteSlot& slot, Spte expected, const SpteFormat& format) {
   const Spte wanted = format.WithoutAccessed(expected);
+  AtHook(HookPoint::kAgeToExchange);
   slot.CompareExchange(expected, wanted);
 }
 

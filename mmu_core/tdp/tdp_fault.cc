@@ -1,6 +1,7 @@
 // Mapping a page on a fault (TDP-41..46), and the fast page fault (PF-10..18).
 
 #include "mmu_core/base/check.h"
+#include "mmu_core/base/hooks.h"
 #include "mmu_core/dirty/mark_dirty.h"
 #include "mmu_core/paging/tdp_cursor.h"
 #include "mmu_core/sync/rcu.h"
@@ -37,7 +38,9 @@ FaultResult TdpMmu::FastFault(const TdpRoot& root, PageFault& fault) {
     if (c.level() > Level::k4K && fault.slot->dirty_log_enabled()) {
       return FaultResult::kInvalid;
     }
+    AtHook(HookPoint::kFastFaultToExchange);
     if (!c.slot().CompareExchange(spte, format.WithWrite(spte))) continue;
+    AtHook(HookPoint::kExchangeToMark);
     // After the exchange, never before (PF-15). Were it the other way round:
     //   1. this thread marks        2. CLEAR takes the mark, protects (nothing
     //   3. this thread sets W          to do: W is still clear), flushes
@@ -123,6 +126,7 @@ FaultResult TdpMmu::InstallLeaf(const MmuReadLocked& lock, TdpCursor& cursor,
     // mmu_lock for write (SPTE-16).
     fault.marked_dirty = MarkPageDirty(*fault.slot, fault.gfn, fault.ring);
   }
+  AtHook(HookPoint::kMarkToInstall);
   if (!updater_.Update(lock, cursor, new_spte)) return FaultResult::kRetry;
   if (was_table) {
     // Small translations from the table that is gone, and cached pointers to

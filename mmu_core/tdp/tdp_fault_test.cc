@@ -135,48 +135,6 @@ TEST(TdpFaultTest, AFaultThatMeetsAFrozenEntryRetriesWithoutATable) {
   EXPECT_EQ(AuditFindings(*vm), "");
 }
 
-// Two vCPUs fault in regions that nobody has touched, both in the same one at
-// the same time, until one of them has lost a race for the region's table.
-// Covers: TDP-42
-TEST(TdpFaultTest, FaultsThatRaceForOneTableRetryAndLeakNothing) {
-  auto vm =
-      MakeVm({Slot(0, 0, 512 * kGiB, Level::k4K, BackingKind::kMetadataOnly)});
-  TablePool& pool = vm->state().pool;
-  constexpr uint64_t kRounds = 500;
-  uint64_t region = 0;
-  std::atomic<uint64_t> retries{0}, fixed{0}, other{0};
-  TableCache cache0(pool), cache1(pool);
-  auto root = vm->state().tdp.LoadRoot(0, cache0);
-  ASSERT_TRUE(root.ok());
-  for (int batch = 0; batch < 200 && retries.load() == 0; ++batch) {
-    MeetingOfTwo both;
-    const auto fault = [&](uint64_t t, TableCache& cache) {
-      for (uint64_t round = 0; round < kRounds; ++round) {
-        ASSERT_TRUE(cache.TopUp(TdpMmu::kTablesPerFault).ok());
-        both.Meet();
-        const uint64_t gfn = (region + round) * k2MPages + t;
-        FaultResult result;
-        while ((result = Map(*vm, gfn, AccessKind::kWrite, cache)) ==
-               FaultResult::kRetry) {
-          ++retries;
-        }
-        ++(result == FaultResult::kFixed ? fixed : other);
-      }
-    };
-    std::thread first(fault, 0, std::ref(cache0));
-    std::thread second(fault, 1, std::ref(cache1));
-    first.join();
-    second.join();
-    region += kRounds;
-  }
-  EXPECT_GT(retries.load(), 0u);
-  EXPECT_EQ(fixed.load(), 2 * region) << "the guest's next try succeeds";
-  EXPECT_EQ(other.load(), 0u);
-  EXPECT_EQ(vm->Stats().pages_4k, 2 * region);
-  EXPECT_EQ(pool.tables_out(),
-            vm->Stats().table_pages + cache0.count() + cache1.count() + 1);
-}
-
 // Covers: TDP-44
 TEST(TdpFaultTest, AHugeLeafInPlaceOfATableFlushesItsRangeOnce) {
   auto vm = MakeVm({Slot(0, 0, 4 * kMiB, Level::k2M)});

@@ -5,6 +5,7 @@
 #include <utility>
 
 #include "mmu_core/base/check.h"
+#include "mmu_core/base/hooks.h"
 #include "mmu_core/paging/tdp_cursor.h"
 #include "mmu_core/sync/rcu.h"
 #include "mmu_core/tdp/tdp_mmu.h"
@@ -26,6 +27,7 @@ bool TakeFromTable(SpteSlot* first, int count, uint64_t bits) {
   bool changed = false;
   for (SpteSlot* slot = first; slot != first + count; ++slot) {
     if ((slot->Load().bits() & bits) == 0) continue;
+    AtHook(HookPoint::kEntryToAnd);
     slot->FetchAnd(~bits);
     changed = true;
   }

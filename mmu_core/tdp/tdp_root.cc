@@ -3,6 +3,7 @@
 #include <utility>
 
 #include "mmu_core/base/check.h"
+#include "mmu_core/base/hooks.h"
 #include "mmu_core/paging/table_pool.h"
 #include "mmu_core/sync/mutex.h"
 #include "mmu_core/sync/rcu.h"
@@ -17,6 +18,7 @@ bool RootList::Matches(const TdpRoot& root, RootFilter filter, int as_id) {
 // A root whose count reached 0 is on its way out and cannot be revived
 // (TDP-04).
 bool RootList::TryGet(TdpRoot& root) {
+  AtHook(HookPoint::kRootFoundToGet);
   int refs = root.refs_.load(std::memory_order_relaxed);
   while (refs != 0) {
     if (root.refs_.compare_exchange_weak(refs, refs + 1,

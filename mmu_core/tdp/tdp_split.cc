@@ -6,6 +6,7 @@
 #include <utility>
 
 #include "mmu_core/base/check.h"
+#include "mmu_core/base/hooks.h"
 #include "mmu_core/paging/tdp_cursor.h"
 #include "mmu_core/sync/rcu.h"
 #include "mmu_core/tdp/tdp_mmu.h"
@@ -30,6 +31,7 @@ bool TdpMmu::SplitLeaf(const Lock& lock, TdpCursor& cursor, TableCache& cache,
   // Counted before it is linked: a reader may see the pages of both sizes for
   // a moment, but never too few (STAT-42).
   parts_.counters.AddLeafs(ChildOf(level), kEntriesPerTable);
+  AtHook(HookPoint::kTableFilledToLink);
   if (!updater_.Link(lock, cursor, *page)) {
     parts_.counters.AddLeafs(ChildOf(level), -kEntriesPerTable);
     cache.Put(page);

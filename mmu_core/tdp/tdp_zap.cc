@@ -4,6 +4,7 @@
 #include <utility>
 
 #include "mmu_core/base/check.h"
+#include "mmu_core/base/hooks.h"
 #include "mmu_core/paging/page_role.h"
 #include "mmu_core/paging/tdp_cursor.h"
 #include "mmu_core/sync/rcu.h"
@@ -57,6 +58,7 @@ void TdpMmu::FastZapAll(MmuCost* cost) {
   {
     MmuWriteLocked lock(parts_.lock, LockOp::kZap, cost);
     roots_.InvalidateAll();
+    AtHook(HookPoint::kInvalidateToRequest);
     // Under the same hold of the lock: a vCPU that loads a root later finds
     // only valid ones, and one that has loaded an invalid one before meets the
     // request before its next access (TDP-34).

@@ -5,6 +5,7 @@
 #include "absl/base/optimization.h"
 #include "absl/status/status.h"
 #include "absl/time/time.h"
+#include "mmu_core/base/hooks.h"
 #include "mmu_core/memory/memslot_set.h"
 #include "mmu_core/stats/mmu_cost.h"
 #include "mmu_core/sync/rcu.h"
@@ -35,6 +36,7 @@ FaultResult HandleSlow(VmState& vm, Vcpu& vcpu, PageFault& fault, MmuCost* cost,
   fault.map_writable =
       fault.slot->readonly() ? HostWritable::kNo : HostWritable::kYes;
 
+  AtHook(HookPoint::kFrameToLock);
   MmuReadLocked lock(vm.mmu_lock, LockOp::kFault, cost);
   // What was looked up without the lock may be out of date (PF-05, PF-25).
   if (vcpu.root() == nullptr || vcpu.root()->IsInvalid() ||
@@ -50,6 +52,7 @@ FaultResult Handle(VmState& vm, Vcpu& vcpu, PageFault& fault, bool* fast,
   RcuReadGuard rcu;
   fault.slot =
       vcpu.memslot_hint().Find(vm.slots.Active(/*as_id=*/0), fault.gfn);
+  AtHook(HookPoint::kSlotToFault);
   if (fault.slot == nullptr) return FaultResult::kEmulate;  // PF-24
   if (fault.slot->invalid()) return FaultResult::kRetry;    // SLOT-25
   if (fault.slot->readonly() && fault.kind == AccessKind::kWrite) {

@@ -1,5 +1,6 @@
 #include "mmu_core/vm/hardware_walk.h"
 
+#include "mmu_core/base/hooks.h"
 #include "mmu_core/paging/tdp_cursor.h"
 #include "mmu_core/sync/rcu.h"
 
@@ -23,6 +24,7 @@ WalkResult HardwareWalk(const SpteFormat& format, const HostMemory& memory,
       if (spte.IsLeaf(level)) break;
       table = TableOf(spte);
       level = ChildOf(level);
+      AtHook(HookPoint::kWalkToTable);
     }
     if (!format.Allows(spte, kind)) {
       result.kind = WalkResult::Kind::kNotAllowed;

@@ -2,6 +2,7 @@
 
 #include <bit>
 
+#include "mmu_core/base/hooks.h"
 #include "mmu_core/sync/mmu_lock.h"
 #include "mmu_core/tdp/yield_point.h"
 #include "mmu_core/tlb/tlb_flush_batch.h"
@@ -27,6 +28,7 @@ class Reprotector {
   ClearResult Run(const std::vector<BitmapWord>& taken) {
     vm_.slots.slots_lock.AssertHeld();
     if (taken.empty()) return result_;
+    AtHook(HookPoint::kTakeToProtect);
     {
       MmuWriteLocked lock(vm_.mmu_lock, LockOp::kClear, cost_);
       int64_t held_since = MonotonicNanos();
@@ -41,6 +43,7 @@ class Reprotector {
         Word(lock, word);
       }
     }
+    AtHook(HookPoint::kProtectToFlush);
     // Without the lock: what lost only W is still MMU-writable, which tells
     // everybody that a TLB may allow more than the tables (TLB-05, TLB-08).
     batch_.Flush(cost_);

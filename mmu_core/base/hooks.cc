@@ -1,0 +1,39 @@
+#include "mmu_core/base/hooks.h"
+
+#include <array>
+#include <cstddef>
+#include <string_view>
+
+namespace mmu {
+
+#ifndef NDEBUG
+constinit std::atomic<HookFn> hook_fn = nullptr;
+#endif
+
+std::string_view ToString(HookPoint point) {
+  static constexpr std::array<std::string_view, kHookPoints> kNames = {
+      "kStart",
+      "kSnapshotToExchange",
+      "kFastFaultToExchange",
+      "kExchangeToMark",
+      "kMarkToInstall",
+      "kUnlinkToFreeze",
+      "kFreezeToFree",
+      "kBitToSummary",
+      "kSummaryToTake",
+      "kTakeToProtect",
+      "kProtectToFlush",
+      "kSlotToFault",
+      "kFrameToLock",
+      "kInvalidateToRequest",
+      "kRootFoundToGet",
+      "kTableFilledToLink",
+      "kAgeToExchange",
+      "kEntryToAnd",
+      "kWalkToTable"};
+  static_assert(static_cast<size_t>(HookPoint::kWalkToTable) + 1 ==
+                kNames.size());
+  return kNames[static_cast<size_t>(point)];
+}
+
+}  // namespace mmu

@@ -1,0 +1,67 @@
+// Places in lock-free code where a test can stop a thread, to build an
+// interleaving step by step instead of hoping for it.
+//
+// Programs built with NDEBUG have none of it. Others pay a load and a branch.
+
+#ifndef MMU_CORE_BASE_HOOKS_H_
+#define MMU_CORE_BASE_HOOKS_H_
+
+#include <atomic>
+#include <cstdint>
+#include <string_view>
+
+#include "absl/base/optimization.h"
+
+namespace mmu {
+
+// Each stands between two steps that others may come in between; the RACE
+// numbers are those of mmu_core/LOCKING.md.
+enum class HookPoint : uint8_t {
+  kStart,                // a thread of a test that has not begun yet
+  kSnapshotToExchange,   // SPTE read -> compare-exchange, read mode (RACE-3)
+  kFastFaultToExchange,  // SPTE read -> compare-exchange, no lock (RACE-1)
+  kExchangeToMark,       // fast fault has set W -> mark (RACE-1)
+  kMarkToInstall,        // slow fault has marked -> writable leaf (RACE-2)
+  kUnlinkToFreeze,       // table unlinked -> its entries frozen (RACE-3)
+  kFreezeToFree,         // entries frozen -> table given to RCU (RACE-4)
+  kBitToSummary,         // live bit set -> summaries raised (RACE-6)
+  kSummaryToTake,        // summaries cleared -> words taken (RACE-6)
+  kTakeToProtect,        // bits taken from a log -> pages protected (RACE-1)
+  kProtectToFlush,       // W cleared -> TLBs flushed (RACE-12)
+  kSlotToFault,          // memslot found -> used (RACE-13)
+  kFrameToLock,          // frame resolved -> mmu_lock (RACE-9)
+  kInvalidateToRequest,  // roots invalid -> vCPUs told so (RACE-8)
+  kRootFoundToGet,       // root found in the list -> reference (RACE-10)
+  kTableFilledToLink,    // split: table filled -> linked (RACE-11)
+  kAgeToExchange,        // Accessed seen -> cleared (RACE-15)
+  kEntryToAnd,           // W seen -> AND, whole tables (RACE-14)
+  kWalkToTable,          // hardware walk: pointer read -> table read (RACE-4)
+};
+inline constexpr int kHookPoints = 19;
+
+std::string_view ToString(HookPoint point);
+
+#ifdef NDEBUG
+
+inline void AtHook(HookPoint) {}
+
+#else
+
+// Called at each hook, on the thread that reached it. Null: nobody.
+using HookFn = void (*)(HookPoint point);
+extern constinit std::atomic<HookFn> hook_fn;
+
+inline void AtHook(HookPoint point) {
+  // Set and cleared while no other thread is at a hook, so nothing is ordered
+  // by it.
+  if (HookFn const fn = hook_fn.load(std::memory_order_relaxed);
+      ABSL_PREDICT_FALSE(fn != nullptr)) {
+    fn(point);
+  }
+}
+
+#endif
+
+}  // namespace mmu
+
+#endif  // MMU_CORE_BASE_HOOKS_H_

@@ -1,0 +1,489 @@
+// The races of mmu_core/LOCKING.md, each built step by step.
+
+#include <algorithm>
+#include <cstdint>
+#include <memory>
+#include <vector>
+
+#include "gtest/gtest.h"
+#include "mmu_core/base/hooks.h"
+#include "mmu_core/dirty/dirty_bitmap.h"
+#include "mmu_core/tdp/tdp_test_util.h"
+#include "mmu_core/testing/interleaving.h"
+#include "mmu_core/testing/vm_builder.h"
+#include "mmu_core/vm/hardware_walk.h"
+
+namespace mmu::testing {
+namespace {
+
+constexpr uint64_t kPage = 5;
+constexpr uint64_t kPageGpa = kPage * kPageSize;
+
+// A logging VM with one 2 MiB slot of small pages; page 5 is mapped and clean.
+std::unique_ptr<Vm> MakeLoggingVm(int vcpus = 2) {
+  auto vm = MakeVm({Slot(0, 0, 2 * kMiB)}, vcpus);
+  Touch(*vm, GfnRange::Of(Gfn(kPage), 1));
+  EXPECT_TRUE(vm->StartDirtyLog({}, nullptr).ok());
+  return vm;
+}
+
+// What a sender does before it copies: seals, and clears all that is sealed.
+std::vector<uint64_t> Harvest(Vm& vm) {
+  uint64_t epoch = 0;
+  const std::vector<uint64_t> pages = SealAndList(vm, 0, &epoch);
+  const uint64_t npages = 2 * kMiB / kPageSize;
+  EXPECT_TRUE(
+      vm.ClearDirtyLog(0, epoch, 0, npages, MaskOf(npages, pages), nullptr)
+          .ok());
+  return pages;
+}
+
+bool Contains(const std::vector<uint64_t>& pages, uint64_t page) {
+  return std::find(pages.begin(), pages.end(), page) != pages.end();
+}
+
+uint64_t Memory(Vm& vm, uint64_t gpa) {
+  uint64_t word = 0;
+  EXPECT_TRUE(
+      vm.ReadMemory(Gpa(gpa), absl::Span<std::byte>(
+                                  reinterpret_cast<std::byte*>(&word), 8))
+          .ok());
+  return word;
+}
+
+uint64_t RetriesOf(const Vm& vm, int vcpu) {
+  const auto& retries =
+      vm.VcpuStats()[vcpu].faults[static_cast<int>(FaultResult::kRetry)];
+  return retries[0] + retries[1] + retries[2];
+}
+
+int CountOf(const std::vector<HookPoint>& trace, HookPoint point) {
+  return static_cast<int>(std::count(trace.begin(), trace.end(), point));
+}
+
+// A whole harvest comes between the fault's look at the entry and its exchange.
+// Did it mark first, the mark would go with that harvest, and its write would
+// be in none.
+// Covers: PF-15, TST-50
+TEST(RaceTest, Race1HarvestBeforeTheFastFaultsExchangeLosesNothing) {
+  auto vm = MakeLoggingVm();
+  Interleaving threads;
+  threads.Add("fault", [&] { Write(*vm, kPageGpa, 7); });
+  threads.Add("harvest", [&] { Harvest(*vm); });
+  threads.RunTo("fault", HookPoint::kFastFaultToExchange);
+  threads.RunToEnd("harvest");
+  threads.RunToEnd("fault");
+  EXPECT_TRUE(Contains(SealAndList(*vm, 0), kPage));
+  EXPECT_EQ(Memory(*vm, kPageGpa), 7u);
+}
+
+// The clear of an older mark comes between the exchange and the new mark: the
+// page ends protected and marked, and the guest's write faults once more.
+// Covers: PF-15, DL-11
+TEST(RaceTest, Race1ClearBetweenExchangeAndMarkReportsOnceMore) {
+  auto vm = MakeLoggingVm();
+  Write(*vm, kPageGpa, 1);
+  uint64_t epoch = 0;
+  ASSERT_TRUE(Contains(SealAndList(*vm, 0, &epoch), kPage));
+  // Protected again without being cleared.
+  WriteProtect(*vm, GfnRange::Of(Gfn(kPage), 1));
+  vm->state().vcpus[0]->tlb().FlushAll();
+  const uint64_t taken = vm->VcpuStats()[0].pf_taken;
+
+  Interleaving threads;
+  threads.Add("fault", [&] { Write(*vm, kPageGpa, 7); });
+  threads.Add("clear", [&] {
+    const uint64_t npages = 2 * kMiB / kPageSize;
+    EXPECT_TRUE(
+        vm->ClearDirtyLog(0, epoch, 0, npages, MaskOf(npages, {kPage}), nullptr)
+            .ok());
+  });
+  threads.RunTo("fault", HookPoint::kExchangeToMark);
+  EXPECT_TRUE(SpteOf(vm->state(), Gfn(kPage)).IsWritable());
+  threads.RunToEnd("clear");
+  EXPECT_FALSE(SpteOf(vm->state(), Gfn(kPage)).IsWritable());
+  threads.RunToEnd("fault");
+  EXPECT_EQ(vm->VcpuStats()[0].pf_taken, taken + 2);
+  EXPECT_TRUE(Contains(SealAndList(*vm, 0), kPage));
+  EXPECT_EQ(Memory(*vm, kPageGpa), 7u);
+}
+
+// A seal comes between mark and install; the clear of what it lists has to wait
+// until the leaf is there, so that it can protect it.
+// Covers: SPTE-16, TST-50
+TEST(RaceTest, Race2ClearWaitsForTheSlowFaultThatMarked) {
+  auto vm = MakeLoggingVm();
+  constexpr uint64_t kOther = 9;  // not mapped yet
+  Interleaving threads;
+  threads.Add("fault", [&] { Write(*vm, kOther * kPageSize, 7); });
+  std::vector<uint64_t> harvested;
+  threads.Add("harvest", [&] { harvested = Harvest(*vm); });
+  threads.RunTo("fault", HookPoint::kMarkToInstall);
+  threads.RunTo("harvest", HookPoint::kTakeToProtect);
+  threads.Start("harvest");
+  // It asks for mmu_lock in write mode, which the fault has in read mode.
+  while (!vm->state().mmu_lock.IsContended()) std::this_thread::yield();
+  EXPECT_FALSE(threads.HasEnded("harvest"));
+  threads.Start("fault");
+  threads.WaitForEnd("harvest");
+  threads.WaitForEnd("fault");
+  EXPECT_TRUE(Contains(harvested, kOther));
+  // Whichever came first after that, the write is in the copy or in the log.
+  const bool logged = Contains(SealAndList(*vm, 0), kOther);
+  EXPECT_TRUE(logged || !SpteOf(vm->state(), Gfn(kOther)).IsWritable());
+  EXPECT_EQ(Memory(*vm, kOther * kPageSize), 7u);
+  EXPECT_EQ(AuditFindings(*vm), "");
+}
+
+// 8 MiB by huge pages, split to small ones; gfn 5 is not mapped.
+std::unique_ptr<Vm> MakeSplitVm(int vcpus = 2) {
+  auto vm = MakeVm({Slot(0, 0, 8 * kMiB, Level::k2M)}, vcpus);
+  Read(*vm, 0);
+  Split(*vm, GfnRange::Of(Gfn(0), k2MPages));
+  ZapLeafs(*vm, GfnRange::Of(Gfn(kPage), 1));
+  EXPECT_EQ(vm->Stats().pages_4k, k2MPages - 1);
+  return vm;
+}
+
+FaultResult MapSmall(Vm& vm, Gfn gfn) {
+  PageFault fault = FaultOn(vm, gfn, AccessKind::kRead);
+  fault.max_level = Level::k4K;
+  TableCache cache(vm.state().pool);
+  return MapInto(vm, *vm.state().vcpus[0]->root(), fault, cache);
+}
+
+// Covers: TDP-28, TDP-29, TST-50
+TEST(RaceTest, Race3FaultIntoARemovedTableFailsAndRetries) {
+  auto vm = MakeSplitVm();
+  const uint64_t tables = vm->Stats().table_pages;
+  FaultResult result = FaultResult::kContinue;
+  Interleaving threads;
+  threads.Add("fault", [&] { result = MapSmall(*vm, Gfn(kPage)); });
+  threads.Add("recover", [&] { Recover(*vm, GfnRange::Of(Gfn(0), k2MPages)); });
+  threads.RunTo("fault", HookPoint::kSnapshotToExchange);
+  threads.RunToEnd("recover");
+  threads.RunToEnd("fault");
+  EXPECT_EQ(result, FaultResult::kRetry);
+  EXPECT_EQ(vm->Stats().pages_4k, 0u);
+  EXPECT_EQ(vm->Stats().pages_2m, 1u);
+  EXPECT_EQ(vm->Stats().table_pages, tables - 1);
+  EXPECT_EQ(AuditFindings(*vm), "");
+}
+
+// The other order: the fault's leaf is in the table before its entry is frozen,
+// and the removal takes it back out of the counts.
+// Covers: TDP-28
+TEST(RaceTest, Race3LeafInstalledAfterTheUnlinkIsAccountedFor) {
+  auto vm = MakeSplitVm();
+  Interleaving threads;
+  FaultResult result = FaultResult::kContinue;
+  threads.Add("fault", [&] { result = MapSmall(*vm, Gfn(kPage)); });
+  threads.Add("recover", [&] { Recover(*vm, GfnRange::Of(Gfn(0), k2MPages)); });
+  threads.RunTo("fault", HookPoint::kSnapshotToExchange);
+  threads.RunTo("recover", HookPoint::kUnlinkToFreeze);
+  threads.RunToEnd("fault");
+  EXPECT_EQ(result, FaultResult::kFixed);
+  threads.RunToEnd("recover");
+  EXPECT_EQ(vm->Stats().pages_4k, 0u);
+  EXPECT_EQ(vm->Stats().pages_2m, 1u);
+  EXPECT_EQ(AuditFindings(*vm), "");
+}
+
+// Covers: TDP-30, TLB-10, TST-50
+TEST(RaceTest, Race4TableIsNotFreedUnderAWalker) {
+  auto vm = MakeSplitVm();
+  VmState& state = vm->state();
+  const uint64_t before = state.pool.tables_out();
+  Interleaving threads;
+  WalkResult walk;
+  threads.Add("walk", [&] {
+    walk = HardwareWalk(state.tdp.format(), state.memory,
+                        *state.vcpus[0]->root(), Gfn(7), AccessKind::kRead);
+  });
+  threads.Add("recover", [&] { Recover(*vm, GfnRange::Of(Gfn(0), k2MPages)); });
+  // Levels 4 to 1: the third pointer leads to the small table.
+  threads.RunTo("walk", HookPoint::kWalkToTable, 3);
+  threads.RunToEnd("recover");
+  EXPECT_EQ(state.pool.tables_out(), before) << "freed too early";
+  threads.RunToEnd("walk");
+  EXPECT_EQ(walk.kind, WalkResult::Kind::kNotPresent);
+  RcuBarrier();
+  EXPECT_EQ(state.pool.tables_out(), before - 1);
+}
+
+// Covers: SLOT-52, TST-50
+TEST(RaceTest, Race6SecondMarkerOfAPageRaisesWhatTheFirstHasNot) {
+  DirtyBitmap bitmap(10'000, InitiallySet::kNo);
+  Interleaving threads;
+  threads.Add("first", [&] { bitmap.Mark(4321); });
+  threads.RunTo("first", HookPoint::kBitToSummary);
+  EXPECT_FALSE(bitmap.Mark(4321)) << "somebody else made it dirty";
+  uint64_t taken = 0;
+  bitmap.TakeAll(0, bitmap.word_count(),
+                 [&](uint64_t, uint64_t value) { taken += value != 0; });
+  EXPECT_EQ(taken, 1u) << "a mark that has returned is always found";
+}
+
+// Covers: SLOT-52
+TEST(RaceTest, Race6MarkDuringATakeIsInThisOneOrTheNext) {
+  DirtyBitmap bitmap(10'000, InitiallySet::kNo);
+  bitmap.Mark(4320);
+  std::vector<uint64_t> taken;
+  const auto take = [&] {
+    bitmap.TakeAll(0, bitmap.word_count(), [&](uint64_t i, uint64_t value) {
+      for (const uint64_t page : PagesOf({&value, 1})) {
+        taken.push_back(64 * i + page);
+      }
+    });
+  };
+  Interleaving threads;
+  threads.Add("take", take);
+  threads.RunTo("take", HookPoint::kSummaryToTake);
+  bitmap.Mark(4321);  // in the word that is being taken
+  bitmap.Mark(5000);  // in another one
+  threads.RunToEnd("take");
+  take();
+  std::sort(taken.begin(), taken.end());
+  EXPECT_EQ(taken, (std::vector<uint64_t>{4320, 4321, 5000}));
+  EXPECT_EQ(bitmap.CountDirty(), 0u);
+}
+
+// A vCPU that needs a root while the roots are being invalidated waits, and
+// gets a valid one.
+// Covers: TDP-34, TDP-05, TST-50
+TEST(RaceTest, Race8VcpuThatLoadsDuringAFastZapGetsAValidRoot) {
+  auto vm = MakeVm({Slot(0, 0, 2 * kMiB)}, 2);
+  Touch(*vm, GfnRange::Of(Gfn(kPage), 1), AccessKind::kWrite, 0);
+  const TdpRoot* old_root = vm->state().vcpus[0]->root();
+  const uint64_t old_id = old_root->id();
+  Interleaving threads;
+  threads.Add("zap", [&] {
+    MutexLock lock(vm->state().slots.slots_lock);
+    vm->state().tdp.FastZapAll(nullptr);
+  });
+  threads.Add("fresh", [&] { Read(*vm, kPageGpa, 1); });
+  threads.RunTo("zap", HookPoint::kInvalidateToRequest);
+  threads.Start("fresh");
+  // It waits for mmu_lock in read mode.
+  while (!vm->state().mmu_lock.IsContended()) std::this_thread::yield();
+  threads.RunToEnd("zap");
+  threads.WaitForEnd("fresh");
+  EXPECT_FALSE(vm->state().vcpus[1]->root()->IsInvalid());
+  EXPECT_NE(vm->state().vcpus[1]->root()->id(), old_id);
+  // The one that had it meets the request before its next access.
+  const uint64_t taken = vm->VcpuStats()[0].pf_taken;
+  Read(*vm, kPageGpa, 0);
+  EXPECT_FALSE(vm->state().vcpus[0]->root()->IsInvalid());
+  EXPECT_GE(vm->VcpuStats()[0].pf_taken + 1, taken);
+  EXPECT_EQ(AuditFindings(*vm), "");
+}
+
+// Covers: PF-21, PF-25, TST-50
+TEST(RaceTest, Race9InvalidationAfterTheFrameWasResolvedMakesTheFaultRetry) {
+  auto vm = MakeVm({Slot(0, 0, 2 * kMiB)}, 1);
+  Read(*vm, 0);
+  Interleaving threads;
+  threads.Add("fault", [&] { Write(*vm, kPageGpa, 7); });
+  threads.RunTo("fault", HookPoint::kFrameToLock);
+  {
+    InvalidationGate& gate = vm->state().invalidations;
+    MmuWriteLocked lock(vm->state().mmu_lock, LockOp::kNotifier);
+    gate.Begin();
+    gate.AddRange(GfnRange::Of(Gfn(kPage), 1));
+    gate.End();
+  }
+  const uint64_t retries = RetriesOf(*vm, 0);
+  threads.RunToEnd("fault");
+  EXPECT_EQ(RetriesOf(*vm, 0), retries + 1);
+  EXPECT_EQ(Memory(*vm, kPageGpa), 7u);
+  EXPECT_EQ(AuditFindings(*vm), "");
+}
+
+// Covers: TDP-04, TST-50
+TEST(RaceTest, Race10RootWhoseLastReferenceGoesIsNotFoundAgain) {
+  auto vm = MakeVm({Slot(0, 0, 2 * kMiB)}, 1);
+  Read(*vm, 0);
+  auto& roots = const_cast<RootList&>(vm->state().tdp.roots());
+  bool found = true;
+  Interleaving threads;
+  threads.Add("get", [&] {
+    found = static_cast<bool>(roots.First(RootFilter::kAll, -1));
+  });
+  threads.Add("drop", [&] {
+    MutexLock lock(vm->state().slots.slots_lock);
+    vm->state().vcpus[0]->ReleaseRoot();
+    vm->state().tdp.FastZapAll(nullptr);
+  });
+  threads.RunTo("get", HookPoint::kRootFoundToGet);
+  threads.RunToEnd("drop");
+  threads.RunToEnd("get");
+  EXPECT_FALSE(found) << "its count was 0";
+}
+
+// Covers: TDP-64, SPTE-26, TST-50
+TEST(RaceTest, Race11BitSetWhileTheTableIsFilledIsInTheTable) {
+  auto vm = MakeVm({Slot(0, 0, 2 * kMiB, Level::k2M)}, 2);
+  Read(*vm, 0);
+  ASSERT_TRUE(
+      vm->Age(GfnRange::Of(Gfn(0), k2MPages), AgeMode::kTestAndClear, nullptr)
+          .ok());
+  SplitOutcome outcome;
+  Interleaving threads;
+  threads.Add("split",
+              [&] { outcome = Split(*vm, GfnRange::Of(Gfn(0), k2MPages)); });
+  threads.RunTo("split", HookPoint::kTableFilledToLink);
+  vm->state().vcpus[1]->tlb().FlushAll();
+  Read(*vm, 0, 1);  // the walk sets Accessed in the huge entry
+  threads.RunToEnd("split");
+  EXPECT_EQ(outcome.raced_count, 1);
+  EXPECT_EQ(outcome.split_2m_count, 1);
+  EXPECT_TRUE(
+      vm->state().tdp.format().IsAccessed(SpteOf(vm->state(), Gfn(kPage))));
+  EXPECT_EQ(vm->Stats().pages_4k, k2MPages);
+  EXPECT_EQ(AuditFindings(*vm), "");
+}
+
+// Covers: DL-03, TLB-05, TLB-08, TST-50
+TEST(RaceTest, Race12WriteThroughAStaleTlbIsOverBeforeTheClearReturns) {
+  auto vm = MakeLoggingVm();
+  Write(*vm, kPageGpa, 1);  // in the TLB, writable
+  Interleaving threads;
+  threads.Add("harvest", [&] { Harvest(*vm); });
+  threads.RunTo("harvest", HookPoint::kProtectToFlush);
+  EXPECT_FALSE(SpteOf(vm->state(), Gfn(kPage)).IsWritable());
+  const uint64_t taken = vm->VcpuStats()[0].pf_taken;
+  Write(*vm, kPageGpa, 9);
+  EXPECT_EQ(vm->VcpuStats()[0].pf_taken, taken) << "the TLB still allows it";
+  threads.RunToEnd("harvest");
+  // The copy that follows the clear has the 9; what follows the clear is in
+  // the log.
+  EXPECT_EQ(Memory(*vm, kPageGpa), 9u);
+  EXPECT_FALSE(Contains(SealAndList(*vm, 0), kPage));
+  Write(*vm, kPageGpa, 10);
+  EXPECT_EQ(vm->VcpuStats()[0].pf_taken, taken + 1);
+  EXPECT_TRUE(Contains(SealAndList(*vm, 0), kPage));
+}
+
+// Covers: SLOT-24, SLOT-25, TST-50
+TEST(RaceTest, Race13DeleteWaitsForTheFaultThatFoundTheSlot) {
+  auto vm = MakeVm({Slot(0, 0, 2 * kMiB), Slot(1, kGiB, 2 * kMiB)}, 1);
+  Read(*vm, kGiB);
+  AccessOutcome outcome = AccessOutcome::kError;
+  Interleaving threads;
+  threads.Add("fault", [&] { outcome = Write(*vm, kPageGpa, 7); });
+  threads.Add("delete", [&] {
+    MemslotConfig gone;
+    gone.slot = 0;
+    EXPECT_TRUE(vm->SetMemslot(gone).ok());
+  });
+  threads.RunTo("fault", HookPoint::kSlotToFault);
+  threads.Start("delete");
+  threads.RunToEnd("fault");
+  threads.WaitForEnd("delete");
+  // The fault found the slot, so it mapped the page or met the deletion.
+  EXPECT_TRUE(outcome == AccessOutcome::kDone ||
+              outcome == AccessOutcome::kEmulated);
+  EXPECT_EQ(Read(*vm, kPageGpa), AccessOutcome::kEmulated);
+  EXPECT_FALSE(SpteOf(vm->state(), Gfn(kPage)).IsPresent());
+  EXPECT_EQ(AuditFindings(*vm), "");
+}
+
+// Covers: TDP-50, SPTE-46, TST-50
+TEST(RaceTest, Race14AndOnAFrozenEntryLeavesItFrozen) {
+  auto vm = MakeSplitVm();
+  SpteSlot& entry = EntryOf(*vm, Gfn(3), Level::k4K);
+  Interleaving threads;
+  threads.Add("protect", [&] { WriteProtect(*vm, GfnRange::Of(Gfn(3), 1)); });
+  threads.Add("recover", [&] { Recover(*vm, GfnRange::Of(Gfn(0), k2MPages)); });
+  threads.RunTo("protect", HookPoint::kEntryToAnd);
+  threads.RunToEnd("recover");
+  RcuReadGuard rcu;  // the table is kept by the protecting thread's section
+  EXPECT_EQ(entry.Load(), Spte::Frozen());
+  threads.RunToEnd("protect");
+  EXPECT_EQ(vm->Stats().pages_2m, 1u);
+  EXPECT_EQ(vm->Stats().pages_4k, 0u);
+}
+
+// Covers: AGE-13, TST-50
+TEST(RaceTest, Race15PageZappedWhileItIsAgedCountsAsYoungAndStaysZapped) {
+  auto vm = MakeVm({Slot(0, 0, 2 * kMiB)}, 1);
+  Touch(*vm, GfnRange::Of(Gfn(kPage), 1));
+  absl::StatusOr<AgeResult> aged;
+  Interleaving threads;
+  threads.Add("age", [&] {
+    aged = vm->Age(GfnRange::Of(Gfn(0), 64), AgeMode::kTestAndClear, nullptr);
+  });
+  threads.RunTo("age", HookPoint::kAgeToExchange);
+  ZapLeafs(*vm, GfnRange::Of(Gfn(kPage), 1));
+  threads.RunToEnd("age");
+  ASSERT_TRUE(aged.ok());
+  EXPECT_EQ(aged->young_page_count, 1u);
+  EXPECT_EQ(EntryOf(*vm, Gfn(kPage), Level::k4K).Load(), Spte::Initial());
+  EXPECT_EQ(AuditFindings(*vm), "");
+}
+
+// Covers: PF-14
+TEST(RaceTest, FastFaultGivesUpAfterItsFifthLostExchange) {
+  auto vm = MakeLoggingVm();
+  SpteSlot& entry = EntryOf(*vm, Gfn(kPage), Level::k4K);
+  const SpteFormat& format = vm->state().tdp.format();
+  const uint64_t fast = vm->VcpuStats()[0].pf_fast;
+  Interleaving threads;
+  threads.Add("fault", [&] { Write(*vm, kPageGpa, 7); });
+  for (int lost = 0; lost < 5; ++lost) {
+    threads.RunTo("fault", HookPoint::kFastFaultToExchange);
+    const Spte spte = entry.Load();
+    entry.Store(format.IsAccessed(spte) ? format.WithoutAccessed(spte)
+                                        : format.WithAccessed(spte));
+  }
+  threads.RunTo("fault", HookPoint::kFrameToLock);  // the slow path
+  EXPECT_EQ(CountOf(threads.Trace("fault"), HookPoint::kFastFaultToExchange),
+            5);
+  threads.RunToEnd("fault");
+  EXPECT_EQ(vm->VcpuStats()[0].pf_fast, fast);
+  EXPECT_EQ(Memory(*vm, kPageGpa), 7u);
+  EXPECT_TRUE(Contains(SealAndList(*vm, 0), kPage));
+}
+
+// Covers: PF-04
+TEST(RaceTest, FaultLooksForTheSlotThenTheFrameThenLocksThenMaps) {
+  auto vm = MakeLoggingVm();
+  Interleaving threads;
+  threads.Add("fault", [&] { Write(*vm, 9 * kPageSize, 7); });
+  threads.RunToEnd("fault");
+  std::vector<HookPoint> steps;
+  for (const HookPoint point : threads.Trace("fault")) {
+    if (point == HookPoint::kSlotToFault || point == HookPoint::kFrameToLock ||
+        point == HookPoint::kMarkToInstall ||
+        point == HookPoint::kSnapshotToExchange) {
+      steps.push_back(point);
+    }
+  }
+  EXPECT_EQ(steps,
+            (std::vector<HookPoint>{
+                HookPoint::kSlotToFault, HookPoint::kFrameToLock,
+                HookPoint::kMarkToInstall, HookPoint::kSnapshotToExchange}));
+}
+
+// Covers: TDP-25, TDP-42
+TEST(RaceTest, FaultThatLosesTheLinkOfATableRetriesAndLeaksNothing) {
+  auto vm = MakeVm({Slot(0, 0, 8 * kMiB)}, 2);
+  Read(*vm, 0, 0);
+  Read(*vm, 0, 1);
+  const uint64_t gpa = 4 * kMiB;  // a region without a table
+  const uint64_t tables = vm->Stats().table_pages;
+  Interleaving threads;
+  threads.Add("loser", [&] { Write(*vm, gpa, 7, 0); });
+  threads.RunTo("loser", HookPoint::kSnapshotToExchange);
+  Write(*vm, gpa + kPageSize, 8, 1);
+  const uint64_t retries = RetriesOf(*vm, 0);
+  threads.RunToEnd("loser");
+  EXPECT_EQ(RetriesOf(*vm, 0), retries + 1);
+  EXPECT_EQ(vm->Stats().table_pages, tables + 1);
+  EXPECT_EQ(Memory(*vm, gpa), 7u);
+  EXPECT_EQ(Memory(*vm, gpa + kPageSize), 8u);
+  EXPECT_EQ(AuditFindings(*vm), "");
+}
+
+}  // namespace
+}  // namespace mmu::testing
