@@ -52,7 +52,7 @@ uint64_t Memory(Vm& vm, uint64_t gpa) {
 }
 
 uint64_t RetriesOf(const Vm& vm, int vcpu) {
-  const auto& retries =
+  const auto retries =
       vm.VcpuStats()[vcpu].faults[static_cast<int>(FaultResult::kRetry)];
   return retries[0] + retries[1] + retries[2];
 }
