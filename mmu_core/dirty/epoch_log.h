@@ -37,12 +37,18 @@ struct BitmapWord {
 // Thread-safe.
 class EpochLog {
  public:
-  // `open` is the slot's bitmap, into which vCPUs mark.
+  // `open` is the slot's bitmap, into which vCPUs mark; or one of the log's own
+  // if they have rings.
   EpochLog(uint32_t slot, std::shared_ptr<DirtyBitmap> open,
            const DirtyLogConfig& config);
 
   const DirtyLogConfig& config() const { return config_; }
   uint64_t npages() const { return open_->npages(); }
+
+  // Marks page `page`, or the pages of `bits` in word `i`, in the open epoch,
+  // if they were noted elsewhere (a dirty ring).
+  void MarkOpen(uint64_t page) { open_->Mark(page); }
+  void MarkOpenWord(uint64_t i, uint64_t bits) { open_->MarkWord(i, bits); }
 
   // Moves every marked page into the sealed epoch and opens the next. Every
   // mark that returned before the call is in.

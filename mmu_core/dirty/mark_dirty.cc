@@ -12,6 +12,7 @@ namespace mmu {
 bool MarkPageDirty(const Memslot& slot, Gfn gfn, DirtyRing* ring) {
   const uint64_t page = gfn - slot.base_gfn;
   if (ring != nullptr) {
+    if (!slot.dirty_log_enabled()) return false;
     if (ShouldDropDirtyMark != nullptr && ShouldDropDirtyMark(slot, gfn)) {
       return false;
     }

@@ -11,10 +11,11 @@ namespace mmu {
 
 // Notes that `gfn` is dirty, on behalf of the vCPU whose ring is `ring` (null:
 // the VM has no rings, or no vCPU runs): in the ring if there is one, else in
-// the slot's bitmap if it has one, else nowhere (SLOT-53). True if the page was
-// clean; a ring does not know and says so always. Lock-free; when it returns,
-// every later harvest or seal finds the mark. REQUIRES: slot.Contains(gfn), the
-// slot logs; with a ring: the calling thread is its vCPU's.
+// the slot's bitmap if it has one, else nowhere; nowhere either if the slot
+// does not log (SLOT-53). True if the page was clean; a ring does not know and
+// says so always. Lock-free; when it returns, every later harvest or seal finds
+// the mark.  REQUIRES: slot.Contains(gfn); the calling thread is that of the
+// ring's vCPU.
 bool MarkPageDirty(const Memslot& slot, Gfn gfn, DirtyRing* ring);
 
 // A seam for tests that must see what a lost mark leads to. Defined only by

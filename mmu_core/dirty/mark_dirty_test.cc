@@ -53,6 +53,7 @@ TEST(MarkDirtyTest, ARunningVcpuWithARingPutsThePageThereAndNotInTheBitmap) {
   Memslot slot = SlotAt(0x1005, 100);
   slot.id = 7;
   slot.as_id = 1;
+  slot.flags = kMemslotLogDirtyPages;
   slot.dirty_bitmap = std::make_shared<DirtyBitmap>(100, InitiallySet::kNo);
   DirtyRing ring(256, 0);
   EXPECT_TRUE(MarkPageDirty(slot, Gfn(0x1005 + 99), &ring));
@@ -67,6 +68,9 @@ TEST(MarkDirtyTest, ARunningVcpuWithARingPutsThePageThereAndNotInTheBitmap) {
   EXPECT_TRUE(slot.dirty_bitmap->Test(0));
   slot.dirty_bitmap.reset();
   EXPECT_FALSE(MarkPageDirty(slot, Gfn(0x1005 + 1), nullptr));
+  EXPECT_EQ(ring.used(), 1u);
+  slot.flags = 0;
+  EXPECT_FALSE(MarkPageDirty(slot, Gfn(0x1005 + 2), &ring)) << "does not log";
   EXPECT_EQ(ring.used(), 1u);
 }
 

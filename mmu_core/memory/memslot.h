@@ -33,7 +33,8 @@ struct Memslot {
   // Null if nothing is mapped at hva; then PfnOf must not be called.
   std::shared_ptr<Backing> backing;
   std::shared_ptr<LpageInfo> lpage_info;
-  // Null unless dirty_log_enabled().
+  // Null unless dirty_log_enabled(); null also if the VM logs into rings only
+  // (SLOT-51).
   std::shared_ptr<DirtyBitmap> dirty_bitmap;
 
   GfnRange range() const { return GfnRange::Of(base_gfn, npages); }

@@ -158,7 +158,8 @@ MemslotTable::SlotPtr MemslotTable::Prepare(const RegionRequest& request,
                          ? old_slot->lpage_info
                          : std::make_shared<LpageInfo>(slot->base_gfn,
                                                        slot->npages, slot->hva);
-  if (slot->dirty_log_enabled()) {
+  if (slot->dirty_log_enabled() &&
+      options_.bitmaps == MemslotTableOptions::Bitmaps::kYes) {
     if (old_slot != nullptr && old_slot->dirty_bitmap != nullptr) {
       slot->dirty_bitmap = old_slot->dirty_bitmap;
     } else {

@@ -64,6 +64,9 @@ struct MemslotTableOptions {
   // If given, no set is published while an invalidation is announced (SLOT-23).
   // Must outlive the table.
   InvalidationGate* invalidations = nullptr;
+  // kNo: dirty pages are noted elsewhere only, logging slots have no bitmap
+  // (SLOT-51, SLOT-54).
+  enum class Bitmaps : uint8_t { kNo, kYes } bitmaps = Bitmaps::kYes;
 };
 
 // Thread-safe: readers as Active says, updates under slots_lock.

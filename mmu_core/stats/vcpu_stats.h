@@ -42,7 +42,8 @@ struct VcpuStatsSnapshot {
 
   uint64_t accesses = 0;
   uint64_t writes = 0;
-  uint64_t dirty_pages = 0;  // clean -> dirty transitions by this vCPU
+  uint64_t dirty_pages = 0;      // clean -> dirty transitions by this vCPU
+  uint64_t ring_full_exits = 0;  // exits because of a full dirty ring
   uint64_t fault_errors = 0;
   std::array<std::array<uint64_t, kAccessKinds>, kFaultResults> faults{};
   std::array<int64_t, kStallCauses> stall_nanos{};  // estimated by sampling
@@ -59,7 +60,7 @@ class VcpuStats {
  public:
   // pf_taken, pf_fixed, pf_emulate and pf_spurious are sums over `faults`.
   OwnedCounter pf_fast, pf_mmio_spte_created, pf_guest, tlb_flush, invlpg;
-  OwnedCounter accesses, writes, dirty_pages, fault_errors;
+  OwnedCounter accesses, writes, dirty_pages, ring_full_exits, fault_errors;
   std::array<std::array<OwnedCounter, kAccessKinds>, kFaultResults> faults;
   std::array<OwnedCounter, kStallCauses> stall_nanos;
   LatencyHistogram fault_fast, fault_slow;

@@ -15,7 +15,7 @@ void BumpAll(VcpuStats& stats, int64_t first) {
   for (OwnedCounter* counter :
        {&stats.pf_fast, &stats.pf_mmio_spte_created, &stats.pf_guest,
         &stats.tlb_flush, &stats.invlpg, &stats.accesses, &stats.writes,
-        &stats.dirty_pages, &stats.fault_errors}) {
+        &stats.dirty_pages, &stats.ring_full_exits, &stats.fault_errors}) {
     counter->Add(first++);
   }
   for (auto& by_kind : stats.faults) {
@@ -28,7 +28,8 @@ void BumpAll(VcpuStats& stats, int64_t first) {
 void ExpectAll(const VcpuStatsSnapshot& s, uint64_t first, uint64_t times) {
   for (const uint64_t number :
        {s.pf_fast, s.pf_mmio_spte_created, s.pf_guest, s.tlb_flush, s.invlpg,
-        s.accesses, s.writes, s.dirty_pages, s.fault_errors}) {
+        s.accesses, s.writes, s.dirty_pages, s.ring_full_exits,
+        s.fault_errors}) {
     EXPECT_EQ(number, times * first++);
   }
   for (const auto& by_kind : s.faults) {

@@ -42,6 +42,13 @@ void ForEachLeaf(const VmState& vm, GfnRange range, Fn fn) {
   }
 }
 
+std::unique_ptr<Vm> CreateOrDie(const VmConfig& config) {
+  absl::StatusOr<std::unique_ptr<Vm>> vm = Vm::Create(config);
+  if (!vm.ok()) std::cerr << vm.status() << "\n";
+  MMU_CHECK(vm.ok());
+  return *std::move(vm);
+}
+
 }  // namespace
 
 std::ostream& operator<<(std::ostream& os, const Mapping& m) {
@@ -88,10 +95,16 @@ std::unique_ptr<Vm> MakeVm(std::vector<MemslotConfig> slots, int vcpu_count,
   config.format = format;
   config.vcpu_count = vcpu_count;
   config.memslots = std::move(slots);
-  absl::StatusOr<std::unique_ptr<Vm>> vm = Vm::Create(config);
-  if (!vm.ok()) std::cerr << vm.status() << "\n";
-  MMU_CHECK(vm.ok());
-  return *std::move(vm);
+  return CreateOrDie(config);
+}
+
+std::unique_ptr<Vm> MakeRingVm(std::vector<MemslotConfig> slots,
+                               uint32_t ring_entries, int vcpu_count) {
+  VmConfig config;
+  config.vcpu_count = vcpu_count;
+  config.dirty_ring_entries = ring_entries;
+  config.memslots = std::move(slots);
+  return CreateOrDie(config);
 }
 
 AccessOutcome Read(Vm& vm, uint64_t gpa_bytes, int vcpu) {

@@ -47,6 +47,9 @@ MemslotConfig Slot(uint32_t id, uint64_t gpa_bytes, uint64_t size_bytes,
 // Creates a VM with these slots; dies if it cannot.
 std::unique_ptr<Vm> MakeVm(std::vector<MemslotConfig> slots, int vcpu_count = 1,
                            EntryFormat format = EntryFormat::kEpt);
+// The same with a dirty ring of so many entries for each vCPU.
+std::unique_ptr<Vm> MakeRingVm(std::vector<MemslotConfig> slots,
+                               uint32_t ring_entries, int vcpu_count = 1);
 
 // One access by vCPU `vcpu`, on the calling thread.
 AccessOutcome Read(Vm& vm, uint64_t gpa_bytes, int vcpu = 0);

@@ -26,6 +26,7 @@ namespace mmu {
 // Bits of VcpuGate requests.
 inline constexpr uint32_t kTlbFlush = 1;
 inline constexpr uint32_t kFreeObsoleteRoots = 2;
+inline constexpr uint32_t kDirtyRingSoftFull = 8;  // left by the vCPU itself
 inline constexpr uint32_t kPause = 4;  // no more than "look up from the guest"
 
 // States of a vCPU, changed by itself only:

@@ -2,8 +2,10 @@
 
 #include <array>
 #include <cstdint>
+#include <set>
 #include <string>
 #include <string_view>
+#include <utility>
 
 #include "absl/strings/str_format.h"
 #include "mmu_core/memory/memslot_set.h"
@@ -24,6 +26,12 @@ class Auditor {
 
   AuditReport Run() {
     MutexLock slots(vm_.slots.slots_lock);
+    for (const auto& vcpu : vm_.vcpus) {
+      if (vcpu->dirty_ring() == nullptr) continue;
+      vcpu->dirty_ring()->ForEach([this](DirtyGfn page) {
+        in_rings_.insert({page.slot, page.offset});
+      });
+    }
     MmuWriteLocked lock(vm_.mmu_lock, LockOp::kAge);
     RcuReadGuard rcu;
     for (TdpRoot* root =
@@ -143,6 +151,10 @@ class Auditor {
         slot.as_id == 0 ? vm_.logs.Find(slot.id) : nullptr;
     for (Gfn gfn = pages.start; gfn < pages.end; gfn += 1) {
       const uint64_t page = slot.PageOf(gfn);
+      if (in_rings_.contains(
+              {static_cast<uint32_t>(slot.as_id) << 16 | slot.id, page})) {
+        continue;
+      }
       const bool dirty = log != nullptr ? log->IsDirty(page)
                          : slot.dirty_bitmap != nullptr
                              ? slot.dirty_bitmap->Test(page)
@@ -173,7 +185,9 @@ class Auditor {
   void CheckTlb(const Vcpu& vcpu) {
     // Entries that a pending request will drop before the next access are
     // nobody's any more.
-    if (vcpu.gate().pending_requests() != 0 || vcpu.root() == nullptr) return;
+    if ((vcpu.gate().pending_requests() & ~kDirtyRingSoftFull) != 0 ||
+        vcpu.root() == nullptr)
+      return;
     vcpu.tlb().ForEach([&](const TlbEntry& entry) {
       ++report_.tlb_entries_checked;
       const Gfn end = entry.base_gfn + PagesPer(entry.level);
@@ -224,7 +238,8 @@ class Auditor {
   VmState& vm_;
   const SpteFormat& format_;
   AuditReport report_;
-  std::array<uint64_t, 6> leafs_{};  // by level
+  std::set<std::pair<uint32_t, uint64_t>> in_rings_;  // slot, offset
+  std::array<uint64_t, 6> leafs_{};                   // by level
   Level leaf_level_ = Level::k4K;
 };
 

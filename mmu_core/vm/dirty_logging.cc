@@ -9,7 +9,7 @@
 #include "absl/time/clock.h"
 #include "mmu_core/base/error.h"
 #include "mmu_core/memory/memslot_set.h"
-#include "mmu_core/tlb/tlb_flush_batch.h"
+#include "mmu_core/vm/dirty_rings.h"
 #include "mmu_core/vm/region_hooks.h"
 #include "mmu_core/vm/reprotect.h"
 #include "mmu_core/vm/vm_state.h"
@@ -67,6 +67,104 @@ absl::StatusOr<std::vector<const Memslot*>> SlotsOf(
     }
   }
   return slots;
+}
+
+absl::Status NoMemoryForLog(uint32_t slot) {
+  return MakeError(absl::StatusCode::kResourceExhausted,
+                   {"RESOURCE_EXHAUSTED_MEMORY", "slots", ENOMEM},
+                   absl::StrFormat("no memory for the dirty log of slot %d; "
+                                   "free some and try again",
+                                   slot));
+}
+
+// KVM's own calls are for bitmaps (DL-25).
+absl::Status CheckHasBitmaps(const VmState& vm) {
+  if (!vm.has_dirty_rings() ||
+      vm.config.companion_bitmap == VmConfig::CompanionBitmap::kYes) {
+    return absl::OkStatus();
+  }
+  return MakeError(absl::StatusCode::kFailedPrecondition,
+                   {"INVALID_DIRTY_LOG_MODE", "slot", ENXIO},
+                   "this VM logs into dirty rings only; harvest those");
+}
+
+// Switches the logs off. All or nothing.
+absl::Status StopLocked(VmState& vm, const std::vector<uint32_t>& slots,
+                        RecoverOnStop recover, DiscardUnacked discard,
+                        StopResult* result, MmuCost* cost)
+    ABSL_EXCLUSIVE_LOCKS_REQUIRED(vm.slots.slots_lock) {
+  absl::StatusOr<std::vector<const Memslot*>> found = SlotsOf(vm, slots);
+  if (!found.ok()) return found.status();
+  std::vector<uint32_t> to_stop;
+  for (const Memslot* slot : *found) {
+    const std::shared_ptr<EpochLog> log = vm.logs.Find(slot->id);
+    if (log == nullptr) {
+      if (slots.empty()) continue;  // "all" means those that log
+      return DirtyLogOff(slot->id);
+    }
+    const uint64_t unacked = log->unacked_page_count();
+    if (unacked != 0 && discard == DiscardUnacked::kNo) {
+      return MakeError(
+          absl::StatusCode::kFailedPrecondition,
+          {"UNACKED_EPOCH", "slots", EBUSY},
+          absl::StrFormat("slot %d has %d sealed pages that were not cleared: "
+                          "stopping would lose them; clear them, or set "
+                          "discard_unacked",
+                          slot->id, unacked));
+    }
+    result->discarded_page_count += unacked;
+    to_stop.push_back(slot->id);
+  }
+  if (slots.empty() && to_stop.empty()) {
+    return MakeError(absl::StatusCode::kFailedPrecondition,
+                     {"DIRTY_LOG_OFF", "slots", ENOENT},
+                     "no slot of this VM logs dirty pages");
+  }
+  for (const uint32_t id : to_stop) {
+    const Memslot* slot = vm.slots.Active(0).FindById(id);
+    RegionHooks hooks(vm, cost, recover);
+    if (absl::Status s = vm.slots.SetRegion(
+            WithFlags(*slot, slot->flags & kMemslotReadonly), hooks);
+        !s.ok()) {
+      return s;
+    }
+    vm.logs.Remove(id);
+    result->recovered_2m_count += hooks.recovered().to_2m_count;
+    result->recovered_1g_count += hooks.recovered().to_1g_count;
+  }
+  return absl::OkStatus();
+}
+
+bool NeverStop() { return false; }
+
+// Acknowledges, and re-protects what no reset of a ring does.
+absl::Status ClearLocked(VmState& vm, uint32_t slot_id, uint64_t epoch,
+                         uint64_t first_page, uint64_t page_count,
+                         absl::Span<const uint64_t> mask, ClearResult* result,
+                         MmuCost* cost)
+    ABSL_EXCLUSIVE_LOCKS_REQUIRED(vm.slots.slots_lock) {
+  const Memslot* slot = vm.slots.Active(0).FindById(slot_id);
+  if (slot == nullptr) return NoSuchSlot(slot_id);
+  const std::shared_ptr<EpochLog> log = vm.logs.Find(slot_id);
+  if (log == nullptr) return DirtyLogOff(slot_id);
+  if (absl::Status s =
+          CheckClearRange(slot->npages, first_page, page_count, mask.size());
+      !s.ok()) {
+    return s;
+  }
+  absl::StatusOr<std::vector<BitmapWord>> taken =
+      log->Acknowledge(epoch, first_page, mask);
+  if (!taken.ok()) return taken.status();
+  if (vm.has_dirty_rings() &&
+      log->config().initially_set == InitiallySet::kNo) {
+    // Whatever is writable has an entry in a ring; the reset protects it.
+    for (const BitmapWord& word : *taken) {
+      result->cleared_page_count += std::popcount(word.bits);
+    }
+    return absl::OkStatus();
+  }
+  *result = Reprotect(vm, *slot, log->config(), *taken, cost);
+  return absl::OkStatus();
 }
 
 }  // namespace
@@ -134,14 +232,23 @@ absl::Status StartDirtyLog(VmState& vm, const DirtyLogConfig& config,
   vm.slots.SetDirtyLogInitiallySet(config.initially_set);
   for (const uint32_t id : to_start) {
     const Memslot* slot = vm.slots.Active(0).FindById(id);
+    if (vm.has_dirty_rings()) {
+      // First of all: a harvest drops what it finds no log for.
+      std::shared_ptr<DirtyBitmap> open =
+          DirtyBitmap::TryCreate(slot->npages, config.initially_set);
+      if (open == nullptr) return NoMemoryForLog(id);
+      vm.logs.Add(id, std::make_shared<EpochLog>(id, std::move(open), config));
+    }
     RegionHooks hooks(vm, cost, config);
     if (absl::Status s = vm.slots.SetRegion(
             WithFlags(*slot,
                       (slot->flags & kMemslotReadonly) | kMemslotLogDirtyPages),
             hooks);
         !s.ok()) {
+      vm.logs.Remove(id);
       return s;
     }
+    if (vm.has_dirty_rings()) continue;
     slot = vm.slots.Active(0).FindById(id);
     vm.logs.Add(id, std::make_shared<EpochLog>(id, slot->dirty_bitmap, config));
   }
@@ -152,47 +259,16 @@ absl::StatusOr<StopResult> StopDirtyLog(VmState& vm,
                                         const std::vector<uint32_t>& slots,
                                         RecoverOnStop recover,
                                         DiscardUnacked discard, MmuCost* cost) {
-  MutexLock lock(vm.slots.slots_lock);
-  absl::StatusOr<std::vector<const Memslot*>> found = SlotsOf(vm, slots);
-  if (!found.ok()) return found.status();
   StopResult result;
-  std::vector<uint32_t> to_stop;
-  for (const Memslot* slot : *found) {
-    const std::shared_ptr<EpochLog> log = vm.logs.Find(slot->id);
-    if (log == nullptr) {
-      if (slots.empty()) continue;  // "all" means those that log
-      return DirtyLogOff(slot->id);
-    }
-    const uint64_t unacked = log->unacked_page_count();
-    if (unacked != 0 && discard == DiscardUnacked::kNo) {
-      return MakeError(
-          absl::StatusCode::kFailedPrecondition,
-          {"UNACKED_EPOCH", "slots", EBUSY},
-          absl::StrFormat("slot %d has %d sealed pages that were not cleared: "
-                          "stopping would lose them; clear them, or set "
-                          "discard_unacked",
-                          slot->id, unacked));
-    }
-    result.discarded_page_count += unacked;
-    to_stop.push_back(slot->id);
+  uint64_t reset = 0;
+  {
+    MutexLock lock(vm.slots.slots_lock);
+    absl::Status status =
+        StopLocked(vm, slots, recover, discard, &result, cost);
+    if (!status.ok()) return status;
+    reset = ReclaimDirtyRingsLocked(vm, cost);
   }
-  if (slots.empty() && to_stop.empty()) {
-    return MakeError(absl::StatusCode::kFailedPrecondition,
-                     {"DIRTY_LOG_OFF", "slots", ENOENT},
-                     "no slot of this VM logs dirty pages");
-  }
-  for (const uint32_t id : to_stop) {
-    const Memslot* slot = vm.slots.Active(0).FindById(id);
-    RegionHooks hooks(vm, cost, recover);
-    if (absl::Status s = vm.slots.SetRegion(
-            WithFlags(*slot, slot->flags & kMemslotReadonly), hooks);
-        !s.ok()) {
-      return s;
-    }
-    vm.logs.Remove(id);
-    result.recovered_2m_count += hooks.recovered().to_2m_count;
-    result.recovered_1g_count += hooks.recovered().to_1g_count;
-  }
+  FinishDirtyRingReset(vm, reset, cost);
   return result;
 }
 
@@ -241,20 +317,19 @@ absl::StatusOr<ClearResult> ClearDirtyLog(VmState& vm, uint32_t slot_id,
       !s.ok()) {
     return s;  // before the slot is even looked up (DL-20)
   }
-  MutexLock lock(vm.slots.slots_lock);
-  const Memslot* slot = vm.slots.Active(0).FindById(slot_id);
-  if (slot == nullptr) return NoSuchSlot(slot_id);
-  const std::shared_ptr<EpochLog> log = vm.logs.Find(slot_id);
-  if (log == nullptr) return DirtyLogOff(slot_id);
-  if (absl::Status s =
-          CheckClearRange(slot->npages, first_page, page_count, mask.size());
-      !s.ok()) {
-    return s;
+  ClearResult result;
+  uint64_t reset = 0;
+  {
+    MutexLock lock(vm.slots.slots_lock);
+    absl::Status status = ClearLocked(vm, slot_id, epoch, first_page,
+                                      page_count, mask, &result, cost);
+    if (!status.ok()) return status;
+    // Also the pages of other slots: they stay in their epochs.
+    if (vm.has_dirty_rings()) {
+      reset = ResetDirtyRingsLocked(vm, NeverStop, cost);
+    }
   }
-  absl::StatusOr<std::vector<BitmapWord>> taken =
-      log->Acknowledge(epoch, first_page, mask);
-  if (!taken.ok()) return taken.status();
-  ClearResult result = Reprotect(vm, *slot, log->config(), *taken, cost);
+  FinishDirtyRingReset(vm, reset, cost);
   for (const uint64_t word : mask) {
     result.already_clean_page_count += std::popcount(word);
   }
@@ -267,6 +342,7 @@ absl::StatusOr<ClearResult> ClearDirtyLog(VmState& vm, uint32_t slot_id,
 absl::StatusOr<std::vector<uint64_t>> GetAndClearDirtyLog(VmState& vm,
                                                           uint32_t slot_id,
                                                           MmuCost* cost) {
+  if (absl::Status s = CheckHasBitmaps(vm); !s.ok()) return s;
   MutexLock lock(vm.slots.slots_lock);
   const Memslot* slot = vm.slots.Active(0).FindById(slot_id);
   if (slot == nullptr || slot->dirty_bitmap == nullptr) {
@@ -287,6 +363,7 @@ absl::StatusOr<std::vector<uint64_t>> GetAndClearDirtyLog(VmState& vm,
 
 absl::StatusOr<std::vector<uint64_t>> CopyDirtyLog(VmState& vm,
                                                    uint32_t slot_id) {
+  if (absl::Status s = CheckHasBitmaps(vm); !s.ok()) return s;
   MutexLock lock(vm.slots.slots_lock);
   const Memslot* slot = vm.slots.Active(0).FindById(slot_id);
   if (slot == nullptr || slot->dirty_bitmap == nullptr) {
@@ -302,6 +379,7 @@ absl::StatusOr<ClearResult> ClearBitmap(VmState& vm, uint32_t slot_id,
                                         uint64_t page_count,
                                         absl::Span<const uint64_t> mask,
                                         MmuCost* cost) {
+  if (absl::Status s = CheckHasBitmaps(vm); !s.ok()) return s;
   if (absl::Status s = CheckClearRange(0, first_page, page_count, mask.size());
       !s.ok()) {
     return s;

@@ -67,7 +67,8 @@ absl::StatusOr<ClearResult> ClearDirtyLog(VmState& vm, uint32_t slot,
 
 // Legacy GET (DL-10..12): takes the bitmap, re-protects what was in it, flushes
 // if that was anything, returns it. NOT_FOUND ENOENT without a log.
-// Not for a slot whose epochs are in use: it would take their open pages.
+// Not for a slot whose epochs are in use: it would take their open pages. These
+// three: FAILED_PRECONDITION ENXIO if the VM logs into rings only (DL-25).
 absl::StatusOr<std::vector<uint64_t>> GetAndClearDirtyLog(VmState& vm,
                                                           uint32_t slot,
                                                           MmuCost* cost);

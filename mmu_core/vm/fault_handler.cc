@@ -96,6 +96,7 @@ absl::StatusOr<FaultResult> HandleFault(VmState& vm, Vcpu& vcpu, Gfn gfn,
   fault.gfn = gfn;
   fault.kind = kind;
   fault.present = present;
+  fault.ring = vcpu.dirty_ring();
   bool fast = false;
   absl::Status error;
   const FaultResult result =

@@ -11,97 +11,80 @@
 namespace mmu {
 namespace {
 
-// Writers are not let in more often than this, readers hardly wait longer.
-constexpr int64_t kMaxHoldNanos = YieldPoint<MmuWriteLocked>::kMaxHoldNanos;
 constexpr int kWordsPerLook = 16;
 
-class Reprotector {
- public:
-  Reprotector(VmState& vm, const Memslot& slot, const DirtyLogConfig& config,
-              MmuCost* cost)
-      : vm_(vm),
-        slot_(slot),
-        config_(config),
-        cost_(cost),
-        batch_(vm.tlb, FlushScope::kRange, FlushReason::kClearDirty) {}
-
-  ClearResult Run(const std::vector<BitmapWord>& taken) {
-    vm_.slots.slots_lock.AssertHeld();
-    if (taken.empty()) return result_;
-    AtHook(HookPoint::kTakeToProtect);
-    {
-      MmuWriteLocked lock(vm_.mmu_lock, LockOp::kClear, cost_);
-      int64_t held_since = MonotonicNanos();
-      int words = 0;
-      for (const BitmapWord& word : taken) {
-        if (++words % kWordsPerLook == 0 &&
-            (lock.NeedYield() ||
-             MonotonicNanos() - held_since >= kMaxHoldNanos)) {
-          lock.Yield();
-          held_since = MonotonicNanos();
-        }
-        Word(lock, word);
-      }
-    }
-    AtHook(HookPoint::kProtectToFlush);
-    // Without the lock: what lost only W is still MMU-writable, which tells
-    // everybody that a TLB may allow more than the tables (TLB-05, TLB-08).
-    batch_.Flush(cost_);
-    return result_;
+// Logging began without protecting anything, so these pages may still be inside
+// writable huge ones: split those if asked to, and protect what stays huge
+// (DL-15).
+void ProtectHuge(VmState& vm, MmuWriteLocked& lock, const Memslot& slot,
+                 SplitPolicy policy, Gfn first_set, Gfn last_set,
+                 ClearResult* result, MmuCost* cost)
+    ABSL_EXCLUSIVE_LOCKS_REQUIRED(vm.slots.slots_lock) {
+  if (policy == SplitPolicy::kOnClear) {
+    const SplitOutcome split =
+        vm.tdp.Split(lock, slot.as_id, GfnRange{first_set, last_set + 1},
+                     Level::k4K, SplitTrigger::kClear, vm.operation_tables,
+                     /*deadline_nanos=*/0, cost);
+    result->split_2m_count += split.split_2m_count;
+    result->split_1g_count += split.split_1g_count;
   }
-
- private:
-  void Word(MmuWriteLocked& lock, const BitmapWord& word) {
-    const Gfn first = slot_.base_gfn + word.index * 64;
-    result_.cleared_page_count += std::popcount(word.bits);
-    if (config_.initially_set == InitiallySet::kYes) {
-      ProtectHuge(lock, first + std::countr_zero(word.bits),
-                  first + (63 - std::countl_zero(word.bits)));
-    }
-    vm_.tdp.WriteProtectMasked(lock, slot_.as_id, first, word.bits, cost_);
-    batch_.Add(GfnRange::Of(first, 64));
+  bool changed =
+      vm.tdp.WriteProtectGfn(lock, slot.as_id, first_set, Level::k2M);
+  if (RoundDown(first_set, Level::k2M) != RoundDown(last_set, Level::k2M)) {
+    changed |= vm.tdp.WriteProtectGfn(lock, slot.as_id, last_set, Level::k2M);
   }
-
-  // Logging began without protecting anything, so these pages may still be
-  // inside writable huge ones: split those if asked to, and protect what stays
-  // huge (DL-15).
-  void ProtectHuge(MmuWriteLocked& lock, Gfn first_set, Gfn last_set) {
-    vm_.slots.slots_lock.AssertHeld();
-    if (config_.split == SplitPolicy::kOnClear) {
-      const SplitOutcome split =
-          vm_.tdp.Split(lock, slot_.as_id, GfnRange{first_set, last_set + 1},
-                        Level::k4K, SplitTrigger::kClear, vm_.operation_tables,
-                        /*deadline_nanos=*/0, cost_);
-      result_.split_2m_count += split.split_2m_count;
-      result_.split_1g_count += split.split_1g_count;
-    }
-    bool changed =
-        vm_.tdp.WriteProtectGfn(lock, slot_.as_id, first_set, Level::k2M);
-    if (RoundDown(first_set, Level::k2M) != RoundDown(last_set, Level::k2M)) {
-      changed |=
-          vm_.tdp.WriteProtectGfn(lock, slot_.as_id, last_set, Level::k2M);
-    }
-    if (!changed) return;
-    // MMU-writable went away: before the lock is dropped (TLB-06).
-    TlbFlushBatch now(vm_.tlb, FlushScope::kRange, FlushReason::kClearDirty);
-    now.Add(GfnRange{first_set, last_set + 1});
-    now.Flush(cost_);
-  }
-
-  VmState& vm_;
-  const Memslot& slot_;
-  const DirtyLogConfig& config_;
-  MmuCost* const cost_;
-  TlbFlushBatch batch_;
-  ClearResult result_;
-};
+  if (!changed) return;
+  // MMU-writable went away: before the lock is dropped (TLB-06).
+  TlbFlushBatch now(vm.tlb, FlushScope::kRange, FlushReason::kClearDirty);
+  now.Add(GfnRange{first_set, last_set + 1});
+  now.Flush(cost);
+}
 
 }  // namespace
+
+void ReprotectPace::YieldIfDue(MmuWriteLocked& lock) {
+  if (++words_ % kWordsPerLook != 0) return;
+  if (!lock.NeedYield() && MonotonicNanos() - held_since_ <
+                               YieldPoint<MmuWriteLocked>::kMaxHoldNanos) {
+    return;
+  }
+  lock.Yield();
+  held_since_ = MonotonicNanos();
+}
+
+void ReprotectWindow(VmState& vm, MmuWriteLocked& lock, const Memslot& slot,
+                     const DirtyLogConfig& config, Gfn first, uint64_t mask,
+                     ClearResult* result, MmuCost* cost) {
+  result->cleared_page_count += std::popcount(mask);
+  if (config.initially_set == InitiallySet::kYes) {
+    ProtectHuge(vm, lock, slot, config.split, first + std::countr_zero(mask),
+                first + (63 - std::countl_zero(mask)), result, cost);
+  }
+  vm.tdp.WriteProtectMasked(lock, slot.as_id, first, mask, cost);
+}
 
 ClearResult Reprotect(VmState& vm, const Memslot& slot,
                       const DirtyLogConfig& config,
                       const std::vector<BitmapWord>& taken, MmuCost* cost) {
-  return Reprotector(vm, slot, config, cost).Run(taken);
+  ClearResult result;
+  if (taken.empty()) return result;
+  TlbFlushBatch batch(vm.tlb, FlushScope::kRange, FlushReason::kClearDirty);
+  AtHook(HookPoint::kTakeToProtect);
+  {
+    MmuWriteLocked lock(vm.mmu_lock, LockOp::kClear, cost);
+    ReprotectPace pace;
+    for (const BitmapWord& word : taken) {
+      pace.YieldIfDue(lock);
+      const Gfn first = slot.base_gfn + word.index * 64;
+      ReprotectWindow(vm, lock, slot, config, first, word.bits, &result, cost);
+      batch.Add(GfnRange::Of(first, 64));
+    }
+  }
+  // Without the lock: what lost only W is still MMU-writable, which tells
+  // everybody that a TLB may allow more than the tables (TLB-05, TLB-08).
+  AtHook(HookPoint::kProtectToFlush);
+  batch.Flush(cost);
+  return result;
 }
 
 }  // namespace mmu

@@ -3,17 +3,20 @@
 #ifndef MMU_CORE_VM_REPROTECT_H_
 #define MMU_CORE_VM_REPROTECT_H_
 
+#include <cstdint>
 #include <vector>
 
 #include "absl/base/thread_annotations.h"
+#include "mmu_core/base/address.h"
 #include "mmu_core/dirty/dirty_log_types.h"
 #include "mmu_core/dirty/epoch_log.h"
 #include "mmu_core/memory/memslot.h"
 #include "mmu_core/stats/mmu_cost.h"
+#include "mmu_core/sync/mmu_lock.h"
+#include "mmu_core/sync/spin.h"
+#include "mmu_core/vm/vm_state.h"
 
 namespace mmu {
-
-struct VmState;
 
 // Re-protects the pages of `taken`, words of bits that the caller just took out
 // of a bitmap (DL-15), and flushes if there was any (DL-24). Takes mmu_lock for
@@ -21,7 +24,28 @@ struct VmState;
 // pages faults and marks. REQUIRES: vm.slots.slots_lock.
 ClearResult Reprotect(VmState& vm, const Memslot& slot,
                       const DirtyLogConfig& config,
-                      const std::vector<BitmapWord>& taken, MmuCost* cost);
+                      const std::vector<BitmapWord>& taken, MmuCost* cost)
+    ABSL_EXCLUSIVE_LOCKS_REQUIRED(vm.slots.slots_lock);
+
+// A part of that, for a caller with a lock and a flush of its own: re-protects
+// the pages `first + i` whose bit i is set in `mask`, not 0, all of them in
+// `slot`. Adds to `result`. The caller flushes before anybody may rely on it.
+void ReprotectWindow(VmState& vm, MmuWriteLocked& lock, const Memslot& slot,
+                     const DirtyLogConfig& config, Gfn first, uint64_t mask,
+                     ClearResult* result, MmuCost* cost)
+    ABSL_EXCLUSIVE_LOCKS_REQUIRED(vm.slots.slots_lock);
+
+// Lets others have mmu_lock in the middle of many windows: writers are not let
+// in more often than a hold's length, readers hardly wait longer. One per hold,
+// made with the lock.
+class ReprotectPace {
+ public:
+  void YieldIfDue(MmuWriteLocked& lock);
+
+ private:
+  int64_t held_since_ = MonotonicNanos();
+  int words_ = 0;
+};
 
 }  // namespace mmu
 

@@ -2,6 +2,7 @@
 
 #include <atomic>
 #include <cstddef>
+#include <memory>
 #include <utility>
 
 #include "mmu_core/base/check.h"
@@ -12,19 +13,29 @@
 namespace mmu {
 
 Vcpu::Vcpu(VmState& vm, int index)
-    : vm_(vm), index_(index), table_cache_(vm.pool) {
+    : vm_(vm),
+      index_(index),
+      dirty_ring_(vm.has_dirty_rings()
+                      ? std::make_unique<DirtyRing>(
+                            vm.config.dirty_ring_entries, /*cpu_log_entries=*/0)
+                      : nullptr),
+      table_cache_(vm.pool) {
   vm_.tlb.AddVcpu(&gate_);
 }
 
 Vcpu::~Vcpu() { vm_.tlb.RemoveVcpu(&gate_); }
 
 AccessOutcome Vcpu::Access(Gpa gpa, AccessKind kind, uint64_t* word) {
-  const Gfn gfn = ToGfn(gpa);
   stats_.accesses.Add();
   if (kind == AccessKind::kWrite) stats_.writes.Add();
+  return ContinueAccess(gpa, kind, word);
+}
+
+AccessOutcome Vcpu::ContinueAccess(Gpa gpa, AccessKind kind, uint64_t* word) {
+  const Gfn gfn = ToGfn(gpa);
   for (;;) {
     if (gate_.BeginAccess() != 0) {
-      HandleRequests();
+      if (!HandleRequests()) return AccessOutcome::kDirtyRingFull;
       continue;
     }
     if (const TlbEntry* entry = tlb_.Lookup(gfn);
@@ -56,6 +67,10 @@ AccessOutcome Vcpu::Access(Gpa gpa, AccessKind kind, uint64_t* word) {
     if (present) tlb_.FlushGfn(gfn);
     const absl::StatusOr<FaultResult> result =
         HandleFault(vm_, *this, gfn, kind, present);
+    // Met before the next access, at no cost for those who have no ring.
+    if (dirty_ring_ != nullptr && dirty_ring_->SoftFull()) {
+      gate_.AddRequests(kDirtyRingSoftFull);
+    }
     if (was_in_guest) gate_.EnterGuest();
     if (!result.ok()) {
       status_ = result.status();
@@ -65,7 +80,7 @@ AccessOutcome Vcpu::Access(Gpa gpa, AccessKind kind, uint64_t* word) {
   }
 }
 
-void Vcpu::HandleRequests() {
+bool Vcpu::HandleRequests() {
   const uint32_t requests = gate_.TakeRequests();
   if ((requests & kTlbFlush) != 0) {
     tlb_.FlushAll();
@@ -74,6 +89,12 @@ void Vcpu::HandleRequests() {
   if ((requests & kFreeObsoleteRoots) != 0 && root_ && root_->IsInvalid()) {
     ReleaseRoot();
   }
+  if ((requests & kDirtyRingSoftFull) != 0 && dirty_ring_->SoftFull()) {
+    gate_.AddRequests(kDirtyRingSoftFull);  // again, until there is room
+    stats_.ring_full_exits.Add();
+    return false;
+  }
+  return true;
 }
 
 void Vcpu::ReleaseRoot() {

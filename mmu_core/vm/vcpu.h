@@ -18,10 +18,12 @@
 #define MMU_CORE_VM_VCPU_H_
 
 #include <cstdint>
+#include <memory>
 
 #include "absl/status/status.h"
 #include "mmu_core/base/access.h"
 #include "mmu_core/base/address.h"
+#include "mmu_core/dirty/dirty_ring.h"
 #include "mmu_core/memory/memslot_hint.h"
 #include "mmu_core/paging/table_cache.h"
 #include "mmu_core/stats/vcpu_stats.h"
@@ -34,9 +36,11 @@ namespace mmu {
 struct VmState;
 
 enum class AccessOutcome : uint8_t {
-  kDone,      // the guest's memory was read or written
-  kEmulated,  // no memslot there, or a read-only one was written
-  kError,     // the host could not serve it: status() tells why
+  kDone,           // the guest's memory was read or written
+  kEmulated,       // no memslot there, or a read-only one was written
+  kDirtyRingFull,  // the vCPU may not enter the guest until its dirty ring has
+                   // room (DL-42); the access waits for ContinueAccess
+  kError,          // the host could not serve it: status() tells why
 };
 
 // Access and the functions marked so are for the one thread that runs the
@@ -59,6 +63,14 @@ class Vcpu {
   // into `*word`. Memory without contents reads as 0.
   AccessOutcome Access(Gpa gpa, AccessKind kind, uint64_t* word);
 
+  // vCPU thread. Goes on with the access that came back with kDirtyRingFull;
+  // the same arguments.
+  AccessOutcome ContinueAccess(Gpa gpa, AccessKind kind, uint64_t* word);
+
+  // Null if the VM logs into bitmaps.
+  DirtyRing* dirty_ring() { return dirty_ring_.get(); }
+  const DirtyRing* dirty_ring() const { return dirty_ring_.get(); }
+
   // Why the last Access was kError.
   const absl::Status& status() const { return status_; }
 
@@ -78,8 +90,9 @@ class Vcpu {
   bool TimesThisFault() { return ++fault_ticks_ % kFaultSampling == 0; }
   static constexpr int64_t kFaultSampling = 64;
 
-  // vCPU thread: carries out pending requests without an access.
-  void HandleRequests();
+  // vCPU thread: carries out pending requests without an access. False: it may
+  // not enter the guest, its dirty ring is full.
+  bool HandleRequests();
   // vCPU thread: lets go of the root and of all translations.
   void ReleaseRoot();
 
@@ -105,6 +118,7 @@ class Vcpu {
   VcpuGate gate_;
   VcpuTlb tlb_;
   RootRef root_;
+  const std::unique_ptr<DirtyRing> dirty_ring_;
   TableCache table_cache_;
   MemslotHint memslot_hint_;
   uint32_t fault_ticks_ = 0;

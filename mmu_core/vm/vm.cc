@@ -10,11 +10,13 @@
 #include "absl/time/clock.h"
 #include "mmu_core/base/check.h"
 #include "mmu_core/base/error.h"
+#include "mmu_core/dirty/dirty_ring.h"
 #include "mmu_core/memory/memslot_set.h"
 #include "mmu_core/memory/region_request.h"
 #include "mmu_core/sync/rcu.h"
 #include "mmu_core/vm/audit.h"
 #include "mmu_core/vm/dirty_logging.h"
+#include "mmu_core/vm/dirty_rings.h"
 #include "mmu_core/vm/op_timer.h"
 #include "mmu_core/vm/region_hooks.h"
 #include "mmu_core/vm/vm_state.h"
@@ -43,6 +45,16 @@ absl::Status CheckConfig(const VmConfig& config) {
     return Invalid("INVALID_MMU_OPTION", "max_page_size",
                    "max_page_size is above 1 GiB; leafs are 4 KiB, 2 MiB or "
                    "1 GiB");
+  }
+  if (config.dirty_ring_entries != 0) {
+    return DirtyRing::CheckBytes(
+        config.dirty_ring_entries * sizeof(DirtyRing::Entry),
+        /*cpu_log_entries=*/0);
+  }
+  if (config.companion_bitmap == VmConfig::CompanionBitmap::kYes) {
+    return Invalid("INVALID_MMU_OPTION", "companion_bitmap",
+                   "a companion bitmap without dirty rings: set "
+                   "dirty_ring_entries, or leave it out");
   }
   return absl::OkStatus();
 }
@@ -85,29 +97,8 @@ absl::StatusOr<std::shared_ptr<EpochLog>> LogOf(const VmState& vm,
   return DirtyLogOff(slot);
 }
 
-}  // namespace
-
-absl::StatusOr<std::unique_ptr<Vm>> Vm::Create(const VmConfig& config) {
-  if (absl::Status s = CheckConfig(config); !s.ok()) return s;
-  std::unique_ptr<Vm> vm(
-      new Vm(std::make_unique<VmState>(config, TablePool::Process())));
-  for (size_t i = 0; i < config.memslots.size(); ++i) {
-    if (absl::Status s = vm->SetMemslot(config.memslots[i]); !s.ok()) {
-      ErrorDetail detail = DetailOf(s);
-      detail.field = absl::StrFormat("memslots[%d].%s", i, detail.field);
-      return MakeError(s.code(), detail, std::string(s.message()));
-    }
-  }
-  return vm;
-}
-
-Vm::Vm(std::unique_ptr<VmState> state) : state_(std::move(state)) {}
-Vm::~Vm() = default;
-
-const VmConfig& Vm::config() const { return state_->config; }
-
-absl::Status Vm::SetMemslot(const MemslotConfig& config) {
-  VmState& vm = *state_;
+absl::Status SetMemslotLocked(VmState& vm, const MemslotConfig& config)
+    ABSL_EXCLUSIVE_LOCKS_REQUIRED(vm.slots.slots_lock) {
   if (config.slot > 0xffff || config.address_space < 0 ||
       config.address_space >= vm.slots.address_spaces()) {
     return Invalid(
@@ -117,7 +108,6 @@ absl::Status Vm::SetMemslot(const MemslotConfig& config) {
                         config.slot, config.address_space, kUserMemslots - 1,
                         vm.slots.address_spaces() - 1));
   }
-  MutexLock lock(vm.slots.slots_lock);
   RegionRequest request = RequestFor(config);
   const Memslot* old_slot =
       vm.slots.Active(config.address_space).FindById(config.slot);
@@ -155,6 +145,40 @@ absl::Status Vm::SetMemslot(const MemslotConfig& config) {
   } else {
     vm.slot_configs[key] = config;
   }
+  return absl::OkStatus();
+}
+
+}  // namespace
+
+absl::StatusOr<std::unique_ptr<Vm>> Vm::Create(const VmConfig& config) {
+  if (absl::Status s = CheckConfig(config); !s.ok()) return s;
+  std::unique_ptr<Vm> vm(
+      new Vm(std::make_unique<VmState>(config, TablePool::Process())));
+  for (size_t i = 0; i < config.memslots.size(); ++i) {
+    if (absl::Status s = vm->SetMemslot(config.memslots[i]); !s.ok()) {
+      ErrorDetail detail = DetailOf(s);
+      detail.field = absl::StrFormat("memslots[%d].%s", i, detail.field);
+      return MakeError(s.code(), detail, std::string(s.message()));
+    }
+  }
+  return vm;
+}
+
+Vm::Vm(std::unique_ptr<VmState> state) : state_(std::move(state)) {}
+Vm::~Vm() = default;
+
+const VmConfig& Vm::config() const { return state_->config; }
+
+absl::Status Vm::SetMemslot(const MemslotConfig& config) {
+  VmState& vm = *state_;
+  uint64_t reset = 0;
+  {
+    MutexLock lock(vm.slots.slots_lock);
+    if (absl::Status s = SetMemslotLocked(vm, config); !s.ok()) return s;
+    // Stale entries, and nobody who could harvest them.
+    if (config.size_bytes == 0) reset = ReclaimDirtyRingsLocked(vm, nullptr);
+  }
+  FinishDirtyRingReset(vm, reset, nullptr);
   return absl::OkStatus();
 }
 
@@ -269,6 +293,7 @@ absl::StatusOr<SealResult> Vm::SealDirtyLog(uint32_t slot, MmuCost* cost) {
   OpTimer timer(cost, &state_->counters.dirty_log_seal);
   const absl::StatusOr<std::shared_ptr<EpochLog>> log = LogOf(*state_, slot);
   if (!log.ok()) return log.status();
+  HarvestDirtyRings(*state_);
   const SealResult result = (*log)->Seal(absl::Now());
   state_->counters.harvested_pages.fetch_add(
       result.dirty_page_count - result.merged_page_count,
@@ -281,6 +306,7 @@ absl::Status Vm::ReadDirtyLog(uint32_t slot, uint64_t epoch,
                               absl::Span<uint64_t> words) const {
   const absl::StatusOr<std::shared_ptr<EpochLog>> log = LogOf(*state_, slot);
   if (!log.ok()) return log.status();
+  if (epoch == 0) HarvestDirtyRings(*state_);  // the open epoch is wanted
   return (*log)->Read(epoch, first_page, words);
 }
 
@@ -391,6 +417,11 @@ MmuMetrics Vm::Metrics() const {
   m.dirty_pages = m.vcpus.dirty_pages;
   m.harvested_pages = counters.harvested_pages.load(std::memory_order_relaxed);
   m.cleared_pages = counters.cleared_pages.load(std::memory_order_relaxed);
+  for (const auto& vcpu : vm.vcpus) {
+    if (vcpu->dirty_ring() == nullptr) continue;
+    m.dirty_ring_entries += vcpu->dirty_ring()->size();
+    m.dirty_ring_used_entries += vcpu->dirty_ring()->used();
+  }
   for (const auto& log : vm.logs.All()) {
     m.unacked_epochs += log->unacked_page_count() != 0;
   }

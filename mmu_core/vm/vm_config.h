@@ -33,6 +33,16 @@ struct VmConfig {
   int root_levels = 4;                // 4 or 5
   Level max_page_level = Level::k1G;  // largest leaf the hardware has (TRM-03)
   int vcpu_count = 1;                 // 1..kMaxVcpus
+  // Entries of each vCPU's dirty ring, a power of two of 256 to 65536; slots
+  // then log into the rings. 0: no rings, slots have bitmaps. Set once, with
+  // the VM and so before its vCPUs (DL-40).
+  uint32_t dirty_ring_entries = 0;
+  // Beside the rings, slots have bitmaps for writes that no running vCPU makes.
+  // Needs rings, and no slot can be older than the choice (DL-46).
+  enum class CompanionBitmap : uint8_t {
+    kNo,
+    kYes
+  } companion_bitmap = CompanionBitmap::kNo;
   std::vector<MemslotConfig> memslots;
 };
 

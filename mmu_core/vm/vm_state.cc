@@ -20,7 +20,12 @@ VmState::VmState(const VmConfig& vm_config, TablePool& table_pool)
       pool(table_pool),
       slots({.max_gfn = MaxGfn(vm_config),
              .address_spaces = 2,
-             .invalidations = &invalidations}),
+             .invalidations = &invalidations,
+             .bitmaps = vm_config.dirty_ring_entries == 0 ||
+                                vm_config.companion_bitmap ==
+                                    VmConfig::CompanionBitmap::kYes
+                            ? MemslotTableOptions::Bitmaps::kYes
+                            : MemslotTableOptions::Bitmaps::kNo}),
       tdp({.format = vm_config.format == EntryFormat::kEpt ? SpteFormat::Ept()
                                                            : SpteFormat::Npt(),
            .lock = mmu_lock,

@@ -19,6 +19,7 @@
 #include "mmu_core/paging/table_pool.h"
 #include "mmu_core/stats/mmu_counters.h"
 #include "mmu_core/sync/mmu_lock.h"
+#include "mmu_core/sync/mutex.h"
 #include "mmu_core/tdp/tdp_mmu.h"
 #include "mmu_core/tlb/remote_flush.h"
 #include "mmu_core/vm/dirty_logging.h"
@@ -33,6 +34,9 @@ struct VmState {
   VmState(const VmConfig& vm_config, TablePool& table_pool);
   ~VmState();
 
+  // Dirty pages go to the vCPUs' rings.
+  bool has_dirty_rings() const { return config.dirty_ring_entries != 0; }
+
   const VmConfig config;
   TablePool& pool;
   MmuCounters counters;
@@ -44,6 +48,8 @@ struct VmState {
   TdpMmu tdp;
 
   EpochLogs logs;
+  // Whoever moves entries of the rings into the logs (vm/dirty_rings.h).
+  Mutex ring_harvest_mu;
   // How each slot was asked for, by (address space, id).
   std::map<std::pair<int, uint32_t>, MemslotConfig> slot_configs
       ABSL_GUARDED_BY(slots.slots_lock);

@@ -9,6 +9,8 @@
 #include "mmu_core/base/error.h"
 #include "mmu_core/guest/rate_limiter.h"
 #include "mmu_core/guest/stamp.h"
+#include "mmu_core/stats/labels.h"
+#include "mmu_core/sync/spin.h"
 
 namespace mmu {
 
@@ -91,8 +93,13 @@ void WorkloadRunner::Run(Vcpu& vcpu, AccessSource& source) {
       }
       uint64_t word = MakeStamp(static_cast<uint32_t>(vcpu.index()),
                                 vcpu.stats().writes.Get() + 1);
-      if (vcpu.Access(Gpa(access.address_bytes), access.kind, &word) ==
-          AccessOutcome::kError) {
+      AccessOutcome outcome =
+          vcpu.Access(Gpa(access.address_bytes), access.kind, &word);
+      if (outcome == AccessOutcome::kDirtyRingFull) {
+        outcome = AwaitRingRoom(vcpu, access, &word, deadline);
+        if (outcome == AccessOutcome::kDirtyRingFull) break;
+      }
+      if (outcome == AccessOutcome::kError) {
         status = vcpu.status();
         more = false;
         break;
@@ -125,6 +132,41 @@ void WorkloadRunner::Doze(absl::Duration duration) {
     if (left <= absl::ZeroDuration()) return;
     changed_.WaitFor(mu_, absl::ToChronoNanoseconds(left));
   }
+}
+
+AccessOutcome WorkloadRunner::AwaitRingRoom(Vcpu& vcpu,
+                                            const GuestAccess& access,
+                                            uint64_t* word,
+                                            absl::Time deadline) {
+  const int64_t begin = MonotonicNanos();
+  vcpu.ExitGuest();
+  AccessOutcome outcome = AccessOutcome::kDirtyRingFull;
+  while (outcome == AccessOutcome::kDirtyRingFull && MayRun()) {
+    bool in_time = true;
+    {
+      MutexLock lock(mu_);
+      while (control_.load() == 0 && vcpu.dirty_ring()->SoftFull() &&
+             (in_time = absl::Now() < deadline)) {
+        changed_.WaitFor(mu_, absl::ToChronoNanoseconds(std::min(
+                                  deadline - absl::Now(), absl::Hours(1))));
+      }
+    }
+    if (!in_time) break;
+    if (control_.load() != 0) continue;  // parks, or ends
+    vcpu.EnterGuest();
+    outcome = vcpu.ContinueAccess(Gpa(access.address_bytes), access.kind, word);
+    vcpu.ExitGuest();
+  }
+  vcpu.EnterGuest();  // as the caller left it
+  vcpu.stats().stall_nanos[static_cast<int>(StallCause::kRingFull)].Add(
+      MonotonicNanos() - begin);
+  return outcome;
+}
+
+void WorkloadRunner::DirtyRingsHaveRoom() {
+  // Under the lock, so that whoever found no room is waiting by now.
+  MutexLock lock(mu_);
+  changed_.NotifyAll();
 }
 
 void WorkloadRunner::Finish(const absl::Status& status) {

@@ -14,6 +14,7 @@
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "absl/time/time.h"
+#include "mmu_core/guest/guest_access.h"
 #include "mmu_core/sync/mutex.h"
 #include "mmu_core/vm/vcpu.h"
 #include "mmu_core/vm/workload.h"
@@ -43,6 +44,8 @@ class WorkloadRunner {
   // nest; each is let go by one Unhold.
   void Hold();
   void Unhold();
+  // Dirty rings were emptied: vCPUs that wait for room look again.
+  void DirtyRingsHaveRoom();
 
  private:
   // Bits of control_, which vCPU threads look at between accesses.
@@ -56,6 +59,10 @@ class WorkloadRunner {
   // Parks while paused. False: stop.
   bool MayRun();
   void Doze(absl::Duration duration);
+  // Waits until the vCPU's dirty ring has room and goes on with its access.
+  // kDirtyRingFull: the workload is to stop, or `deadline` has passed.
+  AccessOutcome AwaitRingRoom(Vcpu& vcpu, const GuestAccess& access,
+                              uint64_t* word, absl::Time deadline);
   void WaitUntilParked() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
   void Finish(const absl::Status& status);
   void JoinLocked() ABSL_EXCLUSIVE_LOCKS_REQUIRED(control_mu_);

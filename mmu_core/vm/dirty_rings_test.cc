@@ -1,0 +1,462 @@
+#include "mmu_core/vm/dirty_rings.h"
+
+#include <cerrno>
+#include <cstdint>
+#include <memory>
+#include <string>
+#include <thread>
+#include <utility>
+#include <vector>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "absl/time/time.h"
+#include "gmock/gmock.h"
+#include "gtest/gtest.h"
+#include "mmu_core/base/error.h"
+#include "mmu_core/dirty/dirty_ring.h"
+#include "mmu_core/dirty/mark_dirty.h"
+#include "mmu_core/guest/access_source.h"
+#include "mmu_core/stats/labels.h"
+#include "mmu_core/sync/rcu.h"
+#include "mmu_core/testing/vm_builder.h"
+#include "mmu_core/vm/vm.h"
+#include "mmu_core/vm/workload.h"
+
+namespace mmu {
+namespace {
+
+using ::mmu::testing::AuditFindings;
+using ::mmu::testing::LevelOf;
+using ::mmu::testing::MakeRingVm;
+using ::mmu::testing::MakeVm;
+using ::mmu::testing::MaskOf;
+using ::mmu::testing::PagesOf;
+using ::mmu::testing::Read;
+using ::mmu::testing::SealAndList;
+using ::mmu::testing::Slot;
+using ::mmu::testing::SpteOf;
+using ::mmu::testing::Touch;
+using ::mmu::testing::Write;
+using ::testing::ElementsAre;
+using ::testing::IsEmpty;
+using ::testing::SizeIs;
+
+constexpr uint64_t kMiB = uint64_t{1} << 20;
+constexpr uint32_t kEntries = 256;
+constexpr uint64_t kSoftLimit = 256 - 64;
+constexpr uint64_t kPages = 1024;  // of slot 0
+constexpr absl::Duration kLong = absl::Seconds(60);
+
+std::unique_ptr<Vm> RingVm(int vcpus = 1) {
+  return MakeRingVm({Slot(0, 0, kPages * kPageSize, Level::k2M)}, kEntries,
+                    vcpus);
+}
+
+std::unique_ptr<Vm> LoggingRingVm(int vcpus = 1) {
+  std::unique_ptr<Vm> vm = RingVm(vcpus);
+  EXPECT_TRUE(vm->StartDirtyLog({}, nullptr).ok());
+  return vm;
+}
+
+DirtyRing& RingOf(Vm& vm, int vcpu = 0) {
+  return *vm.state().vcpus[vcpu]->dirty_ring();
+}
+
+// What a user space finds in the ring of `vcpu`, which it then has collected.
+std::vector<DirtyGfn> Collect(Vm& vm, int vcpu = 0) {
+  std::vector<DirtyGfn> pages;
+  RingOf(vm, vcpu).Collect([&](DirtyGfn page) { pages.push_back(page); });
+  return pages;
+}
+
+uint64_t Reset(Vm& vm) {
+  const absl::StatusOr<uint64_t> count = ResetDirtyRings(
+      vm.state(), [] { return false; }, nullptr);
+  EXPECT_TRUE(count.ok()) << count.status();
+  return *count;
+}
+
+bool IsWritable(Vm& vm, uint64_t gfn) {
+  return SpteOf(vm.state(), Gfn(gfn)).IsWritable();
+}
+
+void ClearAll(Vm& vm, uint64_t epoch, const std::vector<uint64_t>& pages) {
+  const auto result =
+      vm.ClearDirtyLog(0, epoch, 0, kPages, MaskOf(kPages, pages), nullptr);
+  ASSERT_TRUE(result.ok()) << result.status();
+  EXPECT_EQ(result->cleared_page_count, pages.size());
+}
+
+absl::Status CreateError(uint32_t entries,
+                         VmConfig::CompanionBitmap companion) {
+  VmConfig config;
+  config.dirty_ring_entries = entries;
+  config.companion_bitmap = companion;
+  config.memslots = {Slot(0, 0, kMiB)};
+  return Vm::Create(config).status();
+}
+
+// Covers: DL-40, DL-46
+TEST(DirtyRingsTest, RingsComeWithTheVmOrNotAtAll) {
+  constexpr auto kNo = VmConfig::CompanionBitmap::kNo;
+  constexpr auto kYes = VmConfig::CompanionBitmap::kYes;
+  const auto error = [](uint32_t entries, VmConfig::CompanionBitmap c) {
+    return DetailOf(CreateError(entries, c)).kvm_errno;
+  };
+  EXPECT_EQ(error(128, kNo), EINVAL) << "less than a page";
+  EXPECT_EQ(error(300, kNo), EINVAL) << "no power of two";
+  EXPECT_EQ(error(131072, kNo), E2BIG);
+  EXPECT_TRUE(CreateError(256, kNo).ok());
+  EXPECT_TRUE(CreateError(256, kYes).ok());
+  EXPECT_EQ(error(0, kYes), EINVAL) << "a companion of nothing";
+  auto vm = MakeVm({Slot(0, 0, kMiB)});
+  const auto reset = ResetDirtyRings(
+      vm->state(), [] { return false; }, nullptr);
+  EXPECT_EQ(DetailOf(reset.status()).kvm_errno, EINVAL);
+}
+
+// Covers: SLOT-51, SLOT-53, SLOT-54
+TEST(DirtyRingsTest, ALoggedSlotHasNoBitmapAndIsMappedSmall) {
+  auto vm = MakeRingVm({Slot(0, 0, 4 * kMiB, Level::k2M),
+                        Slot(7, 16 * kMiB, 4 * kMiB, Level::k2M)},
+                       kEntries);
+  Write(*vm, 0);
+  EXPECT_EQ(LevelOf(vm->state(), Gfn(0)), Level::k2M);
+  EXPECT_EQ(RingOf(*vm).used(), 0u) << "nothing logs";
+  DirtyLogConfig config;
+  config.slots = {7};
+  ASSERT_TRUE(vm->StartDirtyLog(config, nullptr).ok());
+  {
+    RcuReadGuard rcu;
+    const Memslot* slot = vm->state().slots.Active(0).FindById(7);
+    EXPECT_TRUE(slot->dirty_log_enabled());
+    EXPECT_EQ(slot->dirty_bitmap, nullptr);
+  }
+  Write(*vm, 16 * kMiB + 5 * kPageSize);
+  Write(*vm, 2 * kMiB);  // of the slot that does not log
+  EXPECT_EQ(LevelOf(vm->state(), Gfn(16 * 256 + 5)), Level::k4K);
+  EXPECT_EQ(LevelOf(vm->state(), Gfn(512)), Level::k2M);
+  EXPECT_THAT(Collect(*vm), ElementsAre(DirtyGfn{7, 5}));
+}
+
+// Covers: DL-25
+TEST(DirtyRingsTest, TheCallsForBitmapsAreRefused) {
+  auto vm = LoggingRingVm();
+  EXPECT_EQ(
+      DetailOf(GetAndClearDirtyLog(vm->state(), 0, nullptr).status()).kvm_errno,
+      ENXIO);
+  EXPECT_EQ(DetailOf(CopyDirtyLog(vm->state(), 0).status()).kvm_errno, ENXIO);
+  // Before anything else is looked at.
+  EXPECT_EQ(DetailOf(ClearBitmap(vm->state(), 99, 1, 1, {}, nullptr).status())
+                .kvm_errno,
+            ENXIO);
+}
+
+// Covers: DL-42
+TEST(DirtyRingsTest, TheVcpuStaysOutOfTheGuestFromTheSoftLimitOn) {
+  auto vm = LoggingRingVm();
+  uint64_t pages = 0;
+  while (Write(*vm, pages * kPageSize, 7) == AccessOutcome::kDone) ++pages;
+  // The fault of the access that came back has filled the last entry.
+  EXPECT_EQ(pages + 1, kSoftLimit);
+  EXPECT_EQ(RingOf(*vm).used(), kSoftLimit);
+  Vcpu& vcpu = *vm->state().vcpus[0];
+  uint64_t word = 7;
+  const auto again = [&] {
+    return vcpu.ContinueAccess(Gpa(pages * kPageSize), AccessKind::kWrite,
+                               &word);
+  };
+  EXPECT_EQ(again(), AccessOutcome::kDirtyRingFull);
+  EXPECT_EQ(Read(*vm, 0), AccessOutcome::kDirtyRingFull) << "reads as well";
+  EXPECT_EQ(vcpu.stats().ring_full_exits.Get(), 3);
+  EXPECT_THAT(Collect(*vm), SizeIs(kSoftLimit));
+  EXPECT_EQ(again(), AccessOutcome::kDirtyRingFull) << "nothing is free yet";
+  EXPECT_EQ(Reset(*vm), kSoftLimit);
+  EXPECT_EQ(again(), AccessOutcome::kDone);
+  EXPECT_EQ(AuditFindings(*vm), "");
+}
+
+// Covers: DL-43
+TEST(DirtyRingsTest, AResetFreesInOrderAndProtectsWhatItFreed) {
+  auto vm = LoggingRingVm();
+  for (const uint64_t page : {1, 2, 3, 4}) Write(*vm, page * kPageSize);
+  EXPECT_EQ(Reset(*vm), 0u) << "nothing was collected";
+  EXPECT_TRUE(IsWritable(*vm, 1));
+  for (const uint32_t i : {0, 1, 3}) RingOf(*vm).entry(i).flags.fetch_or(2);
+  const uint64_t flushes = vm->Stats().remote_tlb_flush_requests;
+  EXPECT_EQ(Reset(*vm), 2u) << "entry 2 was skipped";
+  EXPECT_EQ(vm->Stats().remote_tlb_flush_requests, flushes + 1);
+  EXPECT_FALSE(IsWritable(*vm, 1));
+  EXPECT_FALSE(IsWritable(*vm, 2));
+  EXPECT_TRUE(IsWritable(*vm, 3));
+  EXPECT_TRUE(IsWritable(*vm, 4));
+  EXPECT_EQ(Reset(*vm), 0u);
+  EXPECT_EQ(vm->Stats().remote_tlb_flush_requests, flushes + 1);
+  // The TLB had page 1 writable: the next write must fault all the same.
+  Write(*vm, kPageSize);
+  EXPECT_THAT(Collect(*vm), ElementsAre(DirtyGfn{0, 3}, DirtyGfn{0, 1}));
+  EXPECT_EQ(Reset(*vm), 3u);
+  EXPECT_EQ(AuditFindings(*vm), "");
+}
+
+// Covers: DL-43
+TEST(DirtyRingsTest, AResetGoesThroughTheRingsOfAllVcpus) {
+  auto vm = LoggingRingVm(/*vcpus=*/3);
+  for (int vcpu = 0; vcpu < 3; ++vcpu) {
+    Write(*vm, (100 + vcpu) * kPageSize, 1, vcpu);
+    Write(*vm, (50 - vcpu) * kPageSize, 1, vcpu);   // backward
+    Write(*vm, (900 + vcpu) * kPageSize, 1, vcpu);  // another window
+    EXPECT_THAT(Collect(*vm, vcpu), SizeIs(3));
+  }
+  EXPECT_EQ(Reset(*vm), 9u);
+  for (int vcpu = 0; vcpu < 3; ++vcpu) {
+    EXPECT_EQ(RingOf(*vm, vcpu).used(), 0u);
+    for (const uint64_t page : {100 + vcpu, 50 - vcpu, 900 + vcpu}) {
+      EXPECT_FALSE(IsWritable(*vm, page)) << page;
+    }
+  }
+}
+
+// Covers: DL-43
+TEST(DirtyRingsTest, EntriesThatNameNoPageAreFreedAndSkipped) {
+  auto vm = LoggingRingVm();
+  Write(*vm, 0);
+  Write(*vm, kPageSize);
+  // A user space may write anything into a ring.
+  DirtyRing& ring = RingOf(*vm);
+  ring.Push({.slot = 99, .offset = 0});
+  ring.Push({.slot = 5u << 16, .offset = 0});
+  ring.Push({.slot = 0, .offset = kPages});
+  ring.Push({.slot = 0, .offset = ~uint64_t{0}});
+  Write(*vm, 2 * kPageSize);
+  EXPECT_THAT(Collect(*vm), SizeIs(7));
+  EXPECT_EQ(Reset(*vm), 7u);
+  for (const uint64_t page : {0, 1, 2}) EXPECT_FALSE(IsWritable(*vm, page));
+  EXPECT_EQ(AuditFindings(*vm), "");
+}
+
+// Covers: DL-43
+TEST(DirtyRingsTest, AResetThatIsToldToStopReturnsItsCount) {
+  auto vm = LoggingRingVm();
+  for (uint64_t page = 0; page < 10; ++page) Write(*vm, page * kPageSize);
+  EXPECT_THAT(Collect(*vm), SizeIs(10));
+  int asked = 0;
+  const auto count = ResetDirtyRings(
+      vm->state(), [&] { return ++asked > 4; }, nullptr);
+  ASSERT_TRUE(count.ok()) << count.status();
+  EXPECT_EQ(*count, 4u);
+  EXPECT_FALSE(IsWritable(*vm, 3));
+  EXPECT_TRUE(IsWritable(*vm, 4));
+  EXPECT_EQ(Reset(*vm), 6u) << "the rest is for the next one";
+}
+
+TEST(DirtyRingsTest, ASealHarvestsAndAClearResets) {
+  auto vm = LoggingRingVm();
+  Write(*vm, 5 * kPageSize);
+  Write(*vm, 9 * kPageSize);
+  uint64_t epoch = 0;
+  EXPECT_THAT(SealAndList(*vm, 0, &epoch), ElementsAre(5, 9));
+  EXPECT_EQ(RingOf(*vm).used(), 2u) << "collected, not free";
+  EXPECT_TRUE(IsWritable(*vm, 5));
+  Write(*vm, 11 * kPageSize);
+  ClearAll(*vm, epoch, {5, 9});
+  EXPECT_FALSE(IsWritable(*vm, 5));
+  EXPECT_FALSE(IsWritable(*vm, 9));
+  EXPECT_TRUE(IsWritable(*vm, 11));
+  EXPECT_EQ(RingOf(*vm).used(), 1u);
+  Write(*vm, 5 * kPageSize);
+  EXPECT_THAT(SealAndList(*vm, 0), ElementsAre(5, 11));
+  EXPECT_EQ(AuditFindings(*vm), "");
+}
+
+TEST(DirtyRingsTest, APeekShowsWhatIsStillInTheRings) {
+  auto vm = LoggingRingVm(2);
+  Write(*vm, 5 * kPageSize, 1, 0);
+  Write(*vm, 9 * kPageSize, 1, 1);
+  std::vector<uint64_t> words(kPages / 64);
+  for (int i = 0; i < 2; ++i) {
+    ASSERT_TRUE(vm->ReadDirtyLog(0, 0, 0, absl::MakeSpan(words)).ok());
+    EXPECT_THAT(PagesOf(words), ElementsAre(5, 9));
+  }
+  EXPECT_THAT(SealAndList(*vm, 0), ElementsAre(5, 9));
+}
+
+TEST(DirtyRingsTest, WhatADeadClientSealedIsThereForTheNext) {
+  auto vm = LoggingRingVm();
+  Write(*vm, 5 * kPageSize);
+  SealAndList(*vm, 0);  // and never clears
+  Write(*vm, 70 * kPageSize);
+  uint64_t epoch = 0;
+  EXPECT_THAT(SealAndList(*vm, 0, &epoch), ElementsAre(5, 70));
+  // A clear of page 70 resets the whole ring; page 5 stays in its epoch.
+  ClearAll(*vm, epoch, {70});
+  EXPECT_EQ(RingOf(*vm).used(), 0u);
+  EXPECT_FALSE(IsWritable(*vm, 5));
+  EXPECT_THAT(SealAndList(*vm, 0, &epoch), ElementsAre(5));
+  Write(*vm, 5 * kPageSize);
+  ClearAll(*vm, epoch, {5});
+  EXPECT_THAT(SealAndList(*vm, 0), ElementsAre(5)) << "written again";
+  EXPECT_EQ(AuditFindings(*vm), "");
+}
+
+// Covers: DL-45
+TEST(DirtyRingsTest, ACopyAfterTheResetHasEveryWriteOrALaterRoundHas) {
+  auto vm = LoggingRingVm();
+  const auto contents = [&] {
+    uint64_t word = 0;
+    EXPECT_TRUE(
+        vm->ReadMemory(Gpa(0),
+                       absl::MakeSpan(reinterpret_cast<std::byte*>(&word), 8))
+            .ok());
+    return word;
+  };
+  Write(*vm, 0, 1);
+  EXPECT_THAT(Collect(*vm), SizeIs(1));
+  const uint64_t too_early = contents();
+  Write(*vm, 0, 2);  // the page is writable still: no entry
+  EXPECT_EQ(Reset(*vm), 1u);
+  EXPECT_THAT(Collect(*vm), IsEmpty());
+  EXPECT_EQ(too_early, 1u) << "a copy before the reset has lost the write";
+  EXPECT_EQ(contents(), 2u) << "one after it has not";
+  Write(*vm, 0, 3);
+  EXPECT_THAT(Collect(*vm), ElementsAre(DirtyGfn{0, 0}));
+}
+
+// Covers: DL-46, SLOT-53
+TEST(DirtyRingsTest, TheCompanionBitmapHasWritesThatNoVcpuMade) {
+  VmConfig config;
+  config.dirty_ring_entries = kEntries;
+  config.companion_bitmap = VmConfig::CompanionBitmap::kYes;
+  config.memslots = {Slot(0, 0, kPages * kPageSize)};
+  auto created = Vm::Create(config);
+  ASSERT_TRUE(created.ok()) << created.status();
+  Vm& vm = **created;
+  ASSERT_TRUE(vm.StartDirtyLog({}, nullptr).ok());
+  Write(vm, 3 * kPageSize);
+  {
+    RcuReadGuard rcu;
+    const Memslot* slot = vm.state().slots.Active(0).FindById(0);
+    ASSERT_NE(slot->dirty_bitmap, nullptr);
+    EXPECT_TRUE(MarkPageDirty(*slot, Gfn(8), nullptr));
+    EXPECT_FALSE(slot->dirty_bitmap->Test(3)) << "that one is in the ring";
+  }
+  EXPECT_THAT(SealAndList(vm, 0), ElementsAre(3, 8));
+}
+
+TEST(DirtyRingsTest, StoppingTheLogFreesTheRings) {
+  auto vm = LoggingRingVm();
+  while (Write(*vm, RingOf(*vm).used() * kPageSize) == AccessOutcome::kDone) {
+  }
+  ASSERT_TRUE(
+      vm->StopDirtyLog({}, Vm::Recover::kYes, Vm::Unacked::kRefuse, nullptr)
+          .ok());
+  EXPECT_EQ(RingOf(*vm).used(), 0u);
+  Touch(*vm, GfnRange::Of(Gfn(0), kPages));
+  EXPECT_EQ(RingOf(*vm).used(), 0u);
+  EXPECT_EQ(AuditFindings(*vm), "");
+}
+
+TEST(DirtyRingsTest, EntriesOfADeletedSlotDoNotComeBackWithItsId) {
+  auto vm = LoggingRingVm();
+  Write(*vm, 5 * kPageSize);
+  MemslotConfig slot = Slot(0, 0, 0);
+  ASSERT_TRUE(vm->SetMemslot(slot).ok());
+  EXPECT_EQ(RingOf(*vm).used(), 0u);
+  ASSERT_TRUE(vm->SetMemslot(Slot(0, 0, kPages * kPageSize)).ok());
+  ASSERT_TRUE(vm->StartDirtyLog({}, nullptr).ok());
+  EXPECT_THAT(SealAndList(*vm, 0), IsEmpty());
+}
+
+// Writes to page after page, round and round.
+class Sweep : public AccessSource {
+ public:
+  explicit Sweep(uint64_t count) : left_(count) {}
+  bool Next(GuestAccess* access) override {
+    if (left_ == 0) return false;
+    --left_;
+    *access = {page_++ % kPages * kPageSize, 8, AccessKind::kWrite};
+    return true;
+  }
+
+ private:
+  uint64_t left_;
+  uint64_t page_ = 0;
+};
+
+WorkloadOptions SweepOf(uint64_t count) {
+  WorkloadOptions options;
+  options.sources.push_back(std::make_unique<Sweep>(count));
+  return options;
+}
+
+void WaitUntilFull(const Vm& vm) {
+  while (vm.VcpuStats()[0].ring_full_exits == 0) std::this_thread::yield();
+}
+
+// Covers: DL-42
+TEST(DirtyRingsTest, AWorkloadWaitsForRoomAndGoesOnWithTheSameAccess) {
+  auto vm = LoggingRingVm();
+  ASSERT_TRUE(vm->StartWorkload(SweepOf(3 * kPages)).ok());
+  WaitUntilFull(*vm);
+  EXPECT_FALSE(vm->WaitWorkload(absl::Milliseconds(20)));
+  EXPECT_EQ(vm->VcpuStats()[0].ring_full_exits, 1u) << "it waits, not polls";
+  EXPECT_EQ(RingOf(*vm).used(), kSoftLimit);
+  uint64_t rounds = 0;
+  while (!vm->WaitWorkload(absl::ZeroDuration())) {
+    uint64_t epoch = 0;
+    const std::vector<uint64_t> pages = SealAndList(*vm, 0, &epoch);
+    EXPECT_LE(pages.size(), uint64_t{kEntries});
+    ClearAll(*vm, epoch, pages);
+    ++rounds;
+  }
+  EXPECT_GE(rounds, 3 * kPages / kEntries);
+  const VcpuStatsSnapshot stats = vm->Workload()->stats;
+  EXPECT_EQ(stats.writes, 3 * kPages) << "none twice";
+  EXPECT_GT(stats.stall_nanos[static_cast<int>(StallCause::kRingFull)],
+            absl::ToInt64Nanoseconds(absl::Milliseconds(10)));
+  EXPECT_EQ(AuditFindings(*vm), "");
+}
+
+TEST(DirtyRingsTest, AVcpuThatWaitsForRoomCanBePausedAndStopped) {
+  auto vm = LoggingRingVm();
+  ASSERT_TRUE(vm->StartWorkload(SweepOf(kPages)).ok());
+  WaitUntilFull(*vm);
+  vm->PauseVcpus();
+  EXPECT_EQ(AuditFindings(*vm), "");
+  vm->ResumeVcpus();
+  EXPECT_FALSE(vm->WaitWorkload(absl::Milliseconds(5)));
+  vm->StopWorkload();
+  EXPECT_EQ(vm->Workload()->state, WorkloadProgress::State::kStopped);
+
+  WorkloadOptions timed = SweepOf(kPages);
+  timed.max_duration = absl::Milliseconds(20);
+  ASSERT_TRUE(vm->StartWorkload(std::move(timed)).ok());
+  EXPECT_TRUE(vm->WaitWorkload(kLong)) << "its time is over";
+}
+
+TEST(DirtyRingsTest, StoppingTheLogLetsAWaitingVcpuGoOn) {
+  auto vm = LoggingRingVm();
+  ASSERT_TRUE(vm->StartWorkload(SweepOf(2 * kPages)).ok());
+  WaitUntilFull(*vm);
+  ASSERT_TRUE(
+      vm->StopDirtyLog({}, Vm::Recover::kNo, Vm::Unacked::kDiscard, nullptr)
+          .ok());
+  EXPECT_TRUE(vm->WaitWorkload(kLong));
+  EXPECT_EQ(vm->Workload()->stats.writes, 2 * kPages);
+}
+
+TEST(DirtyRingsTest, TheMetricsTellHowFullTheRingsAre) {
+  auto vm = LoggingRingVm(2);
+  EXPECT_EQ(vm->Metrics().dirty_ring_entries, 2 * kEntries);
+  Write(*vm, 0, 1, 0);
+  Write(*vm, kPageSize, 1, 1);
+  EXPECT_EQ(vm->Metrics().dirty_ring_used_entries, 2u);
+  uint64_t page = 2;
+  while (Write(*vm, page++ * kPageSize) == AccessOutcome::kDone) {
+  }
+  EXPECT_EQ(vm->Metrics().vcpus.ring_full_exits, 1u);
+}
+
+}  // namespace
+}  // namespace mmu
