@@ -1,0 +1,420 @@
+#include "tests/stress/stress_round.h"
+
+#include <atomic>
+#include <cstring>
+#include <memory>
+#include <mutex>
+#include <random>
+#include <thread>
+#include <utility>
+#include <vector>
+
+#include "absl/strings/str_cat.h"
+#include "absl/strings/str_format.h"
+#include "absl/time/clock.h"
+#include "mmu_core/base/check.h"
+#include "mmu_core/paging/table_pool.h"
+#include "mmu_core/sync/rcu.h"
+#include "mmu_core/vm/split_job.h"
+#include "mmu_core/vm/vm.h"
+#include "mmu_core/vm/vm_state.h"
+#include "tests/stress/stressed_guest.h"
+
+namespace mmu::stress {
+namespace {
+
+constexpr uint64_t kMiB = uint64_t{1} << 20;
+constexpr uint64_t kGiB = uint64_t{1} << 30;
+
+// Slot 0: stable and migrated. Slot 1: stable and not, its log goes on and off.
+// Slots 2 and 3: come, move and go.
+constexpr uint64_t kMigratedPages = 4096;
+constexpr uint64_t kOtherPages = 2048;
+constexpr uint64_t kChangingPages = 2048;
+constexpr int kPhases = 4;
+constexpr Gfn kChangingStart(4 * kGiB / kPageSize);
+
+class Round {
+ public:
+  explicit Round(const RoundConfig& config) : config_(config) {}
+
+  RoundResult Run() {
+    const uint64_t tables = TablePool::Process().tables_out();
+    MakeVm();
+    if (!failed()) RunThreads();
+    if (vm_ != nullptr) {
+      Audit();
+      const VmStatsSnapshot stats = vm_->Stats();
+      result_.flushes = stats.remote_tlb_flush;
+      for (const VcpuStatsSnapshot& vcpu : vm_->VcpuStats()) {
+        result_.faults += vcpu.pf_taken;
+      }
+    }
+    vm_.reset();
+    RcuBarrier();
+    if (const uint64_t left = TablePool::Process().tables_out();
+        left != tables) {
+      Fail(absl::StrFormat("%d tables were not given back", left - tables));
+    }
+    return result_;
+  }
+
+ private:
+  MemslotConfig SlotConfig(uint32_t id, Gfn start, uint64_t pages) const {
+    MemslotConfig slot;
+    slot.slot = id;
+    slot.gpa = ToGpa(start);
+    slot.size_bytes = pages * kPageSize;
+    slot.backing = id % 2 == 0 ? BackingKind::kAnonymous : BackingKind::kMemfd;
+    slot.host_page_level = config_.host_page_level;
+    return slot;
+  }
+
+  void MakeVm() {
+    VmConfig config;
+    config.format = config_.format;
+    config.root_levels = config_.root_levels;
+    config.vcpu_count = config_.vcpus;
+    config.memslots = {SlotConfig(0, Gfn(0), kMigratedPages),
+                       SlotConfig(1, Gfn(kMigratedPages), kOtherPages)};
+    absl::StatusOr<std::unique_ptr<Vm>> vm = Vm::Create(config);
+    Must("create the VM", vm.status());
+    if (vm.ok()) vm_ = *std::move(vm);
+  }
+
+  void RunThreads() {
+    const GuestSpaces spaces = {
+        .stable = GfnRange::Of(Gfn(0), kMigratedPages + kOtherPages),
+        .changing = GfnRange::Of(kChangingStart, 2 * kChangingPages)};
+    StressedGuest guest(*vm_, spaces, config_.seed);
+    guest_ = &guest;
+    // The auditor needs everybody to stand still, so it comes between phases.
+    for (int phase = 0; phase < kPhases && well(); ++phase) {
+      RunPhase(static_cast<uint64_t>(phase));
+      Audit();
+    }
+    if (!guest.violation().empty()) Fail(guest.violation());
+    result_.accesses = guest.access_count();
+    guest_ = nullptr;
+  }
+
+  void RunPhase(uint64_t phase) {
+    const absl::Time end = absl::Now() + config_.duration / kPhases;
+    std::vector<std::thread> threads;
+    using Step = void (Round::*)(std::mt19937_64&);
+    uint64_t salt = 0;
+    for (const Step step : {&Round::Migrate, &Round::Disturb, &Round::Disturb,
+                            &Round::ChangeSlots}) {
+      ++salt;
+      threads.emplace_back([this, salt, phase, step, end] {
+        std::mt19937_64 random((config_.seed * kPhases + phase) * 16 + salt);
+        while (absl::Now() < end && well()) (this->*step)(random);
+      });
+    }
+    for (std::thread& thread : threads) thread.join();
+  }
+  bool well() const { return !failed() && guest_->violation().empty(); }
+
+  // --- The migration of slot 0 ---
+
+  void Migrate(std::mt19937_64& random) {
+    DirtyLogConfig config;
+    config.slots = {0};
+    config.initially_set =
+        random() % 2 == 0 ? InitiallySet::kYes : InitiallySet::kNo;
+    config.split =
+        config.initially_set == InitiallySet::kYes
+            ? (random() % 2 == 0 ? SplitPolicy::kOnClear : SplitPolicy::kNone)
+            : (random() % 2 == 0 ? SplitPolicy::kEager : SplitPolicy::kNone);
+    if (!Must("start the log", vm_->StartDirtyLog(config, nullptr))) return;
+    std::vector<std::byte> copy(kMigratedPages * kPageSize);
+    for (uint64_t page = 0; page < kMigratedPages; ++page) Copy(page, copy);
+    const int rounds = 1 + static_cast<int>(random() % 6);
+    for (int i = 0; i < rounds && !failed(); ++i) Harvest(copy);
+    {
+      PausedGuest paused(*this);
+      Harvest(copy);
+      Compare(copy);
+    }
+    Must("stop the log",
+         vm_->StopDirtyLog(
+                {0}, random() % 2 == 0 ? Vm::Recover::kYes : Vm::Recover::kNo,
+                Vm::Unacked::kDiscard, nullptr)
+             .status());
+    Count(Operation::kMigrate);
+  }
+
+  void Harvest(std::vector<std::byte>& copy) {
+    const absl::StatusOr<SealResult> seal = vm_->SealDirtyLog(0, nullptr);
+    if (!Must("seal", seal.status())) return;
+    std::vector<uint64_t> words(kMigratedPages / 64);
+    if (!Must("read the log",
+              vm_->ReadDirtyLog(0, seal->epoch, 0, absl::MakeSpan(words)))) {
+      return;
+    }
+    if (!Must("clear the log",
+              vm_->ClearDirtyLog(0, seal->epoch, 0, kMigratedPages, words,
+                                 nullptr)
+                  .status())) {
+      return;
+    }
+    for (uint64_t page = 0; page < kMigratedPages; ++page) {
+      if ((words[page / 64] >> (page % 64) & 1) != 0) Copy(page, copy);
+    }
+    Count(Operation::kHarvest);
+  }
+
+  void Copy(uint64_t page, std::vector<std::byte>& copy) {
+    Must("read memory", vm_->ReadMemory(Gpa(page * kPageSize),
+                                        absl::MakeSpan(copy).subspan(
+                                            page * kPageSize, kPageSize)));
+  }
+
+  void Compare(const std::vector<std::byte>& copy) {
+    std::vector<std::byte> now(copy.size());
+    for (uint64_t page = 0; page < kMigratedPages; ++page) Copy(page, now);
+    result_.pages_compared += kMigratedPages;
+    for (uint64_t page = 0; page < kMigratedPages; ++page) {
+      const uint64_t at = page * kPageSize;
+      if (std::memcmp(&copy[at], &now[at], kPageSize) == 0) continue;
+      Fail(absl::StrFormat("lost dirty page: page %d of slot 0 differs", page));
+      return;
+    }
+  }
+
+  // --- Everything else that may happen meanwhile ---
+
+  GfnRange RandomRange(std::mt19937_64& random) const {
+    const uint64_t start = random() % (kMigratedPages + kOtherPages);
+    return GfnRange::Of(Gfn(start),
+                        1 + random() % (kMigratedPages + kOtherPages - start));
+  }
+
+  void Disturb(std::mt19937_64& random) {
+    switch (random() % 7) {
+      case 0:
+        return Split(random);
+      case 1:
+        // Slot 0 may log or not; refused if it does.
+        static_cast<void>(
+            vm_->RecoverHugePages({RandomRange(random)}, nullptr));
+        return Count(Operation::kRecover);
+      case 2:
+      case 3:
+        Must("age", vm_->Age(RandomRange(random),
+                             random() % 2 == 0 ? AgeMode::kTest
+                                               : AgeMode::kTestAndClear,
+                             nullptr)
+                        .status());
+        return Count(Operation::kAge);
+      case 4:
+        return Zap(random);
+      case 5:
+        return LogOther(random);
+      default:
+        return ClearOther();
+    }
+  }
+
+  void Split(std::mt19937_64& random) {
+    SplitRequest request;
+    request.ranges = {RandomRange(random)};
+    request.order =
+        random() % 2 == 0 ? SplitOrder::kAscending : SplitOrder::kDescending;
+    request.target = random() % 4 == 0 ? Level::k2M : Level::k4K;
+    request.throttle.max_lock_hold =
+        absl::Microseconds(10 + static_cast<int>(random() % 200));
+    const absl::StatusOr<std::shared_ptr<SplitJob>> job =
+        SplitJob::Create(*vm_, request);
+    if (!Must("make a split", job.status())) return;
+    Must("split", (*job)->Run());
+    Count(Operation::kSplit);
+  }
+
+  void Zap(std::mt19937_64& random) {
+    VmState& state = vm_->state();
+    const GfnRange range = GfnRange::Of(
+        Gfn(random() % (kMigratedPages + kOtherPages)), 1 + random() % 600);
+    MmuWriteLocked lock(state.mmu_lock, LockOp::kZap);
+    state.tdp.ZapLeafs(
+        lock, 0, range,
+        random() % 2 == 0 ? RootFilter::kValid : RootFilter::kAll,
+        FlushReason::kZap, nullptr);
+    Count(Operation::kZap);
+  }
+
+  void LogOther(std::mt19937_64& random) {
+    // Whether it is on is known to nobody for sure: both threads do this.
+    DirtyLogConfig config;
+    config.slots = {1};
+    config.split = random() % 2 == 0 ? SplitPolicy::kEager : SplitPolicy::kNone;
+    if (random() % 2 == 0) {
+      static_cast<void>(vm_->StartDirtyLog(config, nullptr));
+    } else {
+      static_cast<void>(vm_->StopDirtyLog(
+          {1}, random() % 2 == 0 ? Vm::Recover::kYes : Vm::Recover::kNo,
+          Vm::Unacked::kDiscard, nullptr));
+    }
+    Count(Operation::kLogOther);
+  }
+
+  void ClearOther() {
+    const absl::StatusOr<SealResult> seal = vm_->SealDirtyLog(1, nullptr);
+    if (!seal.ok()) return;
+    const std::vector<uint64_t> all(kOtherPages / 64, ~uint64_t{0});
+    static_cast<void>(
+        vm_->ClearDirtyLog(1, seal->epoch, 0, kOtherPages, all, nullptr));
+    Count(Operation::kClearOther);
+  }
+
+  void ChangeSlots(std::mt19937_64& random) {
+    const uint32_t id = 2 + random() % 2;
+    const Gfn home = kChangingStart + (id - 2) * kChangingPages;
+    switch (random() % 3) {
+      case 0:
+        if (!exists_[id - 2]) {
+          Must("create a slot",
+               vm_->SetMemslot(SlotConfig(id, home, kChangingPages / 2)));
+          exists_[id - 2] = true;
+          Count(Operation::kSlotCreate);
+        }
+        break;
+      case 1:
+        if (exists_[id - 2]) {
+          Must("move a slot",
+               vm_->SetMemslot(
+                   SlotConfig(id, home + random() % 2 * (kChangingPages / 2),
+                              kChangingPages / 2)));
+          Count(Operation::kSlotMove);
+        }
+        break;
+      default:
+        if (exists_[id - 2]) {
+          Must("delete a slot", vm_->SetMemslot(SlotConfig(id, home, 0)));
+          exists_[id - 2] = false;
+          Count(Operation::kSlotDelete);
+        }
+    }
+    // Each deletion empties all tables; something shall be in them.
+    std::this_thread::sleep_for(std::chrono::milliseconds(random() % 20));
+  }
+
+  // --- Judging ---
+
+  class PausedGuest {
+   public:
+    explicit PausedGuest(Round& round) : round_(round), lock_(round.pause_mu_) {
+      if (round_.guest_ != nullptr) round_.guest_->Pause();
+    }
+    ~PausedGuest() {
+      if (round_.guest_ != nullptr) round_.guest_->Resume();
+    }
+
+   private:
+    Round& round_;
+    std::lock_guard<std::mutex> lock_;
+  };
+
+  void Audit() {
+    PausedGuest paused(*this);
+    const AuditReport report = vm_->Audit();
+    for (const std::string& finding : report.violations) {
+      Fail(absl::StrCat("audit: ", finding));
+    }
+    Count(Operation::kAudit);
+  }
+
+  bool Must(const char* what, const absl::Status& status) {
+    if (!status.ok()) Fail(absl::StrCat(what, ": ", status.ToString()));
+    return status.ok();
+  }
+  void Fail(const std::string& text) {
+    const std::lock_guard<std::mutex> lock(mu_);
+    if (result_.violation.empty()) result_.violation = text;
+    failed_.store(true);
+  }
+  bool failed() const { return failed_.load(); }
+  void Count(Operation operation) {
+    const std::lock_guard<std::mutex> lock(mu_);
+    ++result_.done[static_cast<int>(operation)];
+  }
+
+  const RoundConfig config_;
+  std::unique_ptr<Vm> vm_;
+  StressedGuest* guest_ = nullptr;
+  std::array<bool, 2> exists_{};  // of the thread that changes slots
+  std::mutex pause_mu_;
+  std::mutex mu_;  // result_
+  RoundResult result_;
+  std::atomic<bool> failed_{false};
+};
+
+}  // namespace
+
+std::string_view ToString(Operation operation) {
+  switch (operation) {
+    case Operation::kMigrate:
+      return "migrate";
+    case Operation::kHarvest:
+      return "harvest";
+    case Operation::kSplit:
+      return "split";
+    case Operation::kRecover:
+      return "recover";
+    case Operation::kAge:
+      return "age";
+    case Operation::kZap:
+      return "zap";
+    case Operation::kLogOther:
+      return "log on/off";
+    case Operation::kClearOther:
+      return "clear";
+    case Operation::kSlotCreate:
+      return "slot create";
+    case Operation::kSlotDelete:
+      return "slot delete";
+    case Operation::kSlotMove:
+      return "slot move";
+    case Operation::kAudit:
+      return "audit";
+  }
+  return "?";
+}
+
+RoundConfig RandomRound(uint64_t seed, absl::Duration duration) {
+  std::mt19937_64 random(seed);
+  RoundConfig config;
+  config.seed = seed;
+  config.duration = duration;
+  config.format = random() % 2 == 0 ? EntryFormat::kEpt : EntryFormat::kNpt;
+  config.root_levels = random() % 4 == 0 ? 5 : 4;
+  constexpr std::array<Level, 4> kLevels = {Level::k2M, Level::k2M, Level::k4K,
+                                            Level::k1G};
+  config.host_page_level = kLevels[random() % 4];
+  config.vcpus = 1 + static_cast<int>(random() % 4);
+  return config;
+}
+
+std::string Describe(const RoundConfig& config) {
+  const int level = static_cast<int>(config.host_page_level);
+  return absl::StrFormat(
+      "seed %d: %s, %d levels, host pages of %s, %d vCPUs", config.seed,
+      config.format == EntryFormat::kEpt ? "EPT" : "NPT", config.root_levels,
+      level == 1   ? "4K"
+      : level == 2 ? "2M"
+                   : "1G",
+      config.vcpus);
+}
+
+void RoundResult::Add(const RoundResult& other) {
+  if (violation.empty()) violation = other.violation;
+  for (int i = 0; i < kOperations; ++i) done[i] += other.done[i];
+  accesses += other.accesses;
+  faults += other.faults;
+  flushes += other.flushes;
+  pages_compared += other.pages_compared;
+}
+
+RoundResult RunRound(const RoundConfig& config) { return Round(config).Run(); }
+
+}  // namespace mmu::stress

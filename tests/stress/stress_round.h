@@ -1,0 +1,63 @@
+// One round of stress: a fresh VM, vCPUs that never stop, threads that change
+// its memory in every way there is, and a migration whose copy must be right.
+
+#ifndef TESTS_STRESS_STRESS_ROUND_H_
+#define TESTS_STRESS_STRESS_ROUND_H_
+
+#include <array>
+#include <cstdint>
+#include <string>
+#include <string_view>
+
+#include "absl/time/time.h"
+#include "mmu_core/base/level.h"
+#include "mmu_core/vm/vm_config.h"
+
+namespace mmu::stress {
+
+// What threads besides the vCPUs do.
+enum class Operation : uint8_t {
+  kMigrate,     // start a log, copy all, harvest some rounds, compare, stop
+  kHarvest,     // one seal, clear and copy of a migration
+  kSplit,       // a paced split of a random range
+  kRecover,     // put huge pages together
+  kAge,         // test and clear, or test, a random range
+  kZap,         // take leafs away behind the guest's back
+  kLogOther,    // start or stop the log of another slot
+  kClearOther,  // seal and clear it
+  kSlotCreate,
+  kSlotDelete,
+  kSlotMove,
+  kAudit,  // hold the vCPUs and verify every invariant
+};
+inline constexpr int kOperations = 12;
+std::string_view ToString(Operation operation);
+
+struct RoundConfig {
+  uint64_t seed = 1;
+  EntryFormat format = EntryFormat::kEpt;
+  int root_levels = 4;
+  Level host_page_level = Level::k2M;
+  int vcpus = 3;
+  absl::Duration duration = absl::Seconds(2);
+};
+// A configuration that depends on nothing but `seed`.
+RoundConfig RandomRound(uint64_t seed, absl::Duration duration);
+std::string Describe(const RoundConfig& config);
+
+struct RoundResult {
+  std::string violation;  // empty if all is well
+  std::array<uint64_t, kOperations> done{};
+  uint64_t accesses = 0;
+  uint64_t faults = 0;
+  uint64_t flushes = 0;
+  uint64_t pages_compared = 0;
+
+  void Add(const RoundResult& other);
+};
+
+RoundResult RunRound(const RoundConfig& config);
+
+}  // namespace mmu::stress
+
+#endif  // TESTS_STRESS_STRESS_ROUND_H_

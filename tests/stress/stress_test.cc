@@ -1,0 +1,61 @@
+// The stress program for a minute, and that it notices what it must.
+
+#include <sys/wait.h>
+
+#include <cstdio>
+#include <cstdlib>
+#include <string>
+
+#include "gmock/gmock.h"
+#include "gtest/gtest.h"
+
+namespace {
+
+using ::testing::HasSubstr;
+
+std::string program;  // set by main
+
+struct Output {
+  std::string text;
+  int exit_code = -1;
+};
+
+Output RunProgram(const std::string& args) {
+  Output output;
+  FILE* pipe = popen((program + " " + args + " 2>&1").c_str(), "r");
+  EXPECT_NE(pipe, nullptr);
+  char buffer[4096];
+  size_t n;
+  while ((n = fread(buffer, 1, sizeof(buffer), pipe)) > 0) {
+    output.text.append(buffer, n);
+  }
+  const int status = pclose(pipe);
+  output.exit_code = WIFEXITED(status) ? WEXITSTATUS(status) : -1;
+  return output;
+}
+
+// Covers: STAT-41
+TEST(StressTest, NothingIsLostOrStaleAndEveryInvariantHolds) {
+  const char* minutes = std::getenv("STRESS_MINUTES");
+  const Output output =
+      RunProgram(std::string("--minutes=") + (minutes ? minutes : "1"));
+  EXPECT_EQ(output.exit_code, 0) << output.text;
+  EXPECT_THAT(output.text, HasSubstr("no violation"));
+}
+
+TEST(StressTest, OneLostMarkIsNoticed) {
+  const Output output = RunProgram("--minutes=1 --seed=1 --drop_mark=100");
+  EXPECT_EQ(output.exit_code, 1) << output.text;
+  EXPECT_THAT(output.text, HasSubstr("lost dirty page"));
+  EXPECT_THAT(output.text, HasSubstr("dropped on purpose"));
+  EXPECT_THAT(output.text, HasSubstr("again: --seed="));
+}
+
+}  // namespace
+
+int main(int argc, char** argv) {
+  testing::InitGoogleTest(&argc, argv);
+  if (argc != 2) return 2;
+  program = argv[1];
+  return RUN_ALL_TESTS();
+}
