@@ -339,6 +339,22 @@ absl::StatusOr<ClearResult> ClearDirtyLog(VmState& vm, uint32_t slot_id,
   return result;
 }
 
+absl::Status EnableManualProtect(VmState& vm, uint64_t bits, uint32_t flags) {
+  constexpr uint64_t kBoth = kManualProtectEnable | kManualProtectInitiallySet;
+  if (flags != 0 || (bits & ~kBoth) != 0 ||
+      bits == kManualProtectInitiallySet) {
+    return MakeError(absl::StatusCode::kInvalidArgument,
+                     {"INVALID_DIRTY_LOG_MODE", "bits", EINVAL},
+                     absl::StrFormat("bits 0x%x with flags 0x%x: bits are 0, 1 "
+                                     "or 3 and flags 0",
+                                     bits, flags));
+  }
+  MutexLock lock(vm.slots.slots_lock);
+  vm.slots.SetDirtyLogInitiallySet(bits == kBoth ? InitiallySet::kYes
+                                                 : InitiallySet::kNo);
+  return absl::OkStatus();
+}
+
 absl::StatusOr<std::vector<uint64_t>> GetAndClearDirtyLog(VmState& vm,
                                                           uint32_t slot_id,
                                                           MmuCost* cost) {

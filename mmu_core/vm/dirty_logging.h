@@ -65,6 +65,14 @@ absl::StatusOr<ClearResult> ClearDirtyLog(VmState& vm, uint32_t slot,
 
 // --- KVM's own calls, for those who drive a slot's bitmap without epochs ---
 
+// Manual protection (DL-14): bit 0 switches it on, bit 1 makes bitmaps start
+// all dirty and needs bit 0. Replaces the value before, for slots whose log is
+// switched on later. `flags` is 0. INVALID_ARGUMENT INVALID_DIRTY_LOG_MODE
+// (EINVAL) for anything else. StartDirtyLog has its own say for its slots.
+inline constexpr uint64_t kManualProtectEnable = 1;
+inline constexpr uint64_t kManualProtectInitiallySet = 2;
+absl::Status EnableManualProtect(VmState& vm, uint64_t bits, uint32_t flags);
+
 // Legacy GET (DL-10..12): takes the bitmap, re-protects what was in it, flushes
 // if that was anything, returns it. NOT_FOUND ENOENT without a log.
 // Not for a slot whose epochs are in use: it would take their open pages. These

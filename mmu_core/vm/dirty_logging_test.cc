@@ -7,15 +7,19 @@
 #include <cstdint>
 #include <memory>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
 #include "mmu_core/base/error.h"
+#include "mmu_core/memory/memslot_set.h"
+#include "mmu_core/memory/region_request.h"
 #include "mmu_core/paging/table_pool.h"
 #include "mmu_core/stats/labels.h"
 #include "mmu_core/sync/rcu.h"
 #include "mmu_core/testing/vm_builder.h"
+#include "mmu_core/vm/region_hooks.h"
 #include "mmu_core/vm/vm.h"
 #include "mmu_core/vm/vm_state.h"
 
@@ -641,6 +645,39 @@ TEST(KvmCallsTest, InitiallySetHoldsForSlotsEnabledLaterOnly) {
   ASSERT_TRUE(vm->StartDirtyLog(second, nullptr).ok());
   EXPECT_THAT(PagesOf(*CopyDirtyLog(vm->state(), 0)), IsEmpty());
   EXPECT_THAT(PagesOf(*CopyDirtyLog(vm->state(), 1)), SizeIs(64));
+}
+
+// Covers: DL-14
+TEST(KvmCallsTest, ManualProtectTakesItsTwoBitsAndReplacesTheValueBefore) {
+  auto vm = MakeVm({Slot(0, 0, 64 * kPageSize), Slot(1, kGiB, 64 * kPageSize),
+                    Slot(2, 2 * kGiB, 64 * kPageSize)});
+  VmState& state = vm->state();
+  for (const auto& [bits, flags] : std::vector<std::pair<uint64_t, uint32_t>>{
+           {2, 0}, {4, 0}, {7, 0}, {1, 1}}) {
+    IsError(EnableManualProtect(state, bits, flags),
+            absl::StatusCode::kInvalidArgument, "INVALID_DIRTY_LOG_MODE",
+            "bits", EINVAL);
+  }
+  const auto dirty_after_enable = [&](uint32_t id) {
+    MutexLock lock(state.slots.slots_lock);
+    const Memslot& slot = *state.slots.Active(0).FindById(id);
+    RegionRequest request;
+    request.slot = id;
+    request.flags = kMemslotLogDirtyPages;
+    request.gpa = ToGpa(slot.base_gfn);
+    request.size_bytes = slot.npages << kPageShift;
+    request.userspace_addr = slot.hva;
+    RegionHooks hooks(state, nullptr);
+    EXPECT_TRUE(state.slots.SetRegion(request, hooks).ok());
+    return state.slots.Active(0).FindById(id)->dirty_bitmap->CountDirty();
+  };
+  ASSERT_TRUE(EnableManualProtect(state, 3, 0).ok());
+  EXPECT_EQ(dirty_after_enable(0), 64u);
+  ASSERT_TRUE(EnableManualProtect(state, 1, 0).ok());
+  EXPECT_EQ(dirty_after_enable(1), 0u);
+  ASSERT_TRUE(EnableManualProtect(state, 3, 0).ok());
+  ASSERT_TRUE(EnableManualProtect(state, 0, 0).ok());
+  EXPECT_EQ(dirty_after_enable(2), 0u);
 }
 
 TEST(KvmCallsTest, WithoutALogThereIsNothingToGet) {

@@ -3,6 +3,7 @@
 #include <cstdint>
 #include <memory>
 #include <tuple>
+#include <vector>
 
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
@@ -16,8 +17,10 @@ namespace {
 using ::mmu::testing::AuditFindings;
 using ::mmu::testing::Harvest;
 using ::mmu::testing::LogMode;
+using ::mmu::testing::MakeRingVm;
 using ::mmu::testing::MakeVm;
 using ::mmu::testing::Slot;
+using ::mmu::testing::UsesRing;
 using ::mmu::testing::Write;
 using ::testing::TestWithParam;
 using ::testing::Values;
@@ -40,18 +43,21 @@ Counts CountsOf(const Vm& vm) {
 enum class InitialState { kManualCapsOff, kInitiallySet };
 
 class PageSplittingTest
-    : public TestWithParam<std::tuple<Level, InitialState>> {
+    : public TestWithParam<std::tuple<Level, InitialState, LogMode>> {
  protected:
   // Two slots, one page size. A slot of 2 GiB of the largest pages: metadata
   // only, the contents do not matter here.
   static constexpr uint64_t kSlotBytes = 2 * kGiB;
   static constexpr uint64_t kPages = 2 * kSlotBytes / kPageSize;
 
-  static std::unique_ptr<Vm> TwoSlotVm(Level host) {
-    return MakeVm(
-        {Slot(0, kGiB, kSlotBytes, host, BackingKind::kMetadataOnly),
-         Slot(1, 4 * kGiB, kSlotBytes, host, BackingKind::kMetadataOnly)},
-        kVcpus);
+  static std::unique_ptr<Vm> TwoSlotVm(Level host, LogMode mode) {
+    const std::vector<MemslotConfig> slots = {
+        Slot(0, kGiB, kSlotBytes, host, BackingKind::kMetadataOnly),
+        Slot(1, 4 * kGiB, kSlotBytes, host, BackingKind::kMetadataOnly)};
+    // Room for what one pass writes.
+    constexpr uint32_t kRingEntries = 16384;
+    return UsesRing(mode) ? MakeRingVm(slots, kRingEntries, kVcpus)
+                          : MakeVm(slots, kVcpus);
   }
   // Each vCPU writes to its slot, one access per `step`.
   static void Populate(Vm& vm, uint64_t step) {
@@ -64,16 +70,17 @@ class PageSplittingTest
   }
 };
 
-INSTANTIATE_TEST_SUITE_P(
-    HostPages, PageSplittingTest,
-    ::testing::Combine(Values(Level::k2M, Level::k1G),
-                       Values(InitialState::kManualCapsOff,
-                              InitialState::kInitiallySet)));
+INSTANTIATE_TEST_SUITE_P(HostPages, PageSplittingTest,
+                         ::testing::Combine(Values(Level::k2M, Level::k1G),
+                                            Values(InitialState::kManualCapsOff,
+                                                   InitialState::kInitiallySet),
+                                            Values(LogMode::kEpochs,
+                                                   LogMode::kRingEpochs)));
 
-// Covers: TST-03, DL-26, DL-06, DL-04, DL-02
+// Covers: TST-03, DL-47, DL-26, DL-06, DL-04, DL-02
 TEST_P(PageSplittingTest, PagesAreHugeThenSmallThenHugeAgain) {
-  const auto [host, state] = GetParam();
-  auto vm = TwoSlotVm(host);
+  const auto [host, state, mode] = GetParam();
+  auto vm = TwoSlotVm(host, mode);
   Populate(*vm, 64 * kPageSize);
   const Counts populated = CountsOf(*vm);
   EXPECT_EQ(populated.medium * 512 + populated.large * 512 * 512, kPages);
@@ -96,8 +103,8 @@ TEST_P(PageSplittingTest, PagesAreHugeThenSmallThenHugeAgain) {
 
   for (int pass = 0; pass < 2; ++pass) {
     Populate(*vm, 64 * kPageSize);
-    Harvest(*vm, 0, LogMode::kEpochs);
-    Harvest(*vm, 1, LogMode::kEpochs);
+    Harvest(*vm, 0, mode);
+    Harvest(*vm, 1, mode);
     EXPECT_EQ(CountsOf(*vm).medium + CountsOf(*vm).large, 0u);
     EXPECT_GE(CountsOf(*vm).small, kPages);
   }

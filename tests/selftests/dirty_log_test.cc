@@ -2,9 +2,19 @@
 // log is harvested. After each harvest:
 //  1. whatever the guest wrote since the harvest before is reported, and
 //  2. whatever is reported was written in this round or the one before.
+//
+// Run alone it takes the options of KVM's test, as far as they mean something
+// here (the guest pages on its own, so there is no guest mode -m):
+//
+//   -c N  entries of a dirty ring, a power of two (512)
+//   -i N  rounds (32)
+//   -I N  milliseconds that the guest writes in each round, at least (0)
+//   -p N  address of the memory, in bytes, a multiple of 2 MiB (0)
+//   -M X  dirty-log, clear-log, dirty-ring, epochs or all (all)
 
 #include <atomic>
 #include <cstdint>
+#include <iostream>
 #include <memory>
 #include <sstream>
 #include <string>
@@ -12,7 +22,10 @@
 #include <tuple>
 #include <vector>
 
+#include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
+#include "absl/time/clock.h"
+#include "absl/time/time.h"
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
 #include "mmu_core/guest/random.h"
@@ -26,15 +39,42 @@ namespace {
 using ::mmu::testing::AuditFindings;
 using ::mmu::testing::Harvest;
 using ::mmu::testing::LogMode;
+using ::mmu::testing::MakeRingVm;
 using ::mmu::testing::MakeVm;
 using ::mmu::testing::Slot;
 using ::mmu::testing::Touch;
+using ::mmu::testing::UsesRing;
 using ::mmu::testing::Write;
 using ::testing::Combine;
 using ::testing::TestWithParam;
 using ::testing::Values;
 
 constexpr uint64_t kPages = 4096;
+
+struct Options {
+  uint32_t ring_entries = 512;
+  uint64_t rounds = 32;
+  int64_t interval_ms = 0;
+  uint64_t start_gpa = 0;
+  std::string log_mode = "all";
+};
+Options options;
+
+bool Wanted(LogMode mode) {
+  const std::string& name = options.log_mode;
+  switch (mode) {
+    case LogMode::kGet:
+      return name == "all" || name == "dirty-log";
+    case LogMode::kClear:
+      return name == "all" || name == "clear-log";
+    case LogMode::kRing:
+      return name == "all" || name == "dirty-ring";
+    case LogMode::kEpochs:
+    case LogMode::kRingEpochs:
+      return name == "all" || name == "epochs";
+  }
+  return false;
+}
 
 using Param = std::tuple<LogMode, SplitPolicy>;
 
@@ -58,7 +98,8 @@ std::string NameOf(const ::testing::TestParamInfo<Param>& info) {
 
 INSTANTIATE_TEST_SUITE_P(Modes, DirtyLogTest,
                          Combine(Values(LogMode::kGet, LogMode::kClear,
-                                        LogMode::kEpochs),
+                                        LogMode::kEpochs, LogMode::kRing,
+                                        LogMode::kRingEpochs),
                                  Values(SplitPolicy::kNone, SplitPolicy::kEager,
                                         SplitPolicy::kOnClear)),
                          NameOf);
@@ -78,8 +119,13 @@ class Guest {
   void BeginRound(uint64_t round) {
     const uint64_t writes = writes_.load();
     round_.store(round);
-    // The guest does some work in each round.
-    while (writes_.load() < writes + 500) std::this_thread::yield();
+    // The guest does some work in each round, or as much as its ring takes.
+    const absl::Time until =
+        absl::Now() + absl::Milliseconds(options.interval_ms);
+    while ((writes_.load() < writes + 500 && !ring_full_.load()) ||
+           absl::Now() < until) {
+      std::this_thread::yield();
+    }
   }
   // The round of the last completed write to `page`.
   uint64_t WroteIn(uint64_t page) const { return last_round_[page].load(); }
@@ -91,16 +137,34 @@ class Guest {
     Rng random(42);
     while (!stop_.load()) {
       const uint64_t page = random() % kPages;
-      const uint64_t round = round_.load();
+      uint64_t round = round_.load();
       busy_.store(page);
-      Write(vm_, page * kPageSize + 8, round);
+      if (!WriteOrStop(options.start_gpa + page * kPageSize + 8, &round))
+        return;
       last_round_[page].store(round);
       writes_.fetch_add(1);
     }
   }
 
+  // Writes the number of the round; waits while the ring is full, and then it
+  // is a later round. False: stopped meanwhile, nothing written.
+  bool WriteOrStop(uint64_t gpa, uint64_t* round) {
+    if (Write(vm_, gpa, *round) == AccessOutcome::kDone) return true;
+    ring_full_.store(true);
+    Vcpu& vcpu = *vm_.state().vcpus[0];
+    do {
+      if (stop_.load()) return false;
+      std::this_thread::yield();
+      *round = round_.load();  // the write will be of that one
+    } while (vcpu.ContinueAccess(Gpa(gpa), AccessKind::kWrite, round) !=
+             AccessOutcome::kDone);
+    ring_full_.store(false);
+    return true;
+  }
+
   Vm& vm_;
   std::vector<std::atomic<uint64_t>> last_round_;
+  std::atomic<bool> ring_full_{false};
   std::atomic<uint64_t> round_{1};
   std::atomic<uint64_t> writes_{0};
   std::atomic<uint64_t> busy_{0};
@@ -111,7 +175,7 @@ class Guest {
 uint64_t Contents(const Vm& vm, uint64_t page) {
   uint64_t word = 0;
   EXPECT_TRUE(
-      vm.ReadMemory(Gpa(page * kPageSize + 8),
+      vm.ReadMemory(Gpa(options.start_gpa + page * kPageSize + 8),
                     absl::MakeSpan(reinterpret_cast<std::byte*>(&word), 8))
           .ok());
   return word;
@@ -120,10 +184,18 @@ uint64_t Contents(const Vm& vm, uint64_t page) {
 // Covers: TST-02, SLOT-52, DL-10
 TEST_P(DirtyLogTest, EveryWriteIsReportedAndNothingElse) {
   const auto [mode, split] = GetParam();
-  auto vm = MakeVm({Slot(0, 0, kPages * kPageSize, Level::k2M)});
-  Touch(*vm, GfnRange::Of(Gfn(0), kPages));
+  if (!Wanted(mode)) GTEST_SKIP() << "-M " << options.log_mode;
+  if (mode == LogMode::kRing && split == SplitPolicy::kOnClear) {
+    // Whoever has only the rings to look at cannot see that pages start dirty.
+    GTEST_SKIP() << "needs a bitmap";
+  }
+  const std::vector<MemslotConfig> slots = {
+      Slot(0, options.start_gpa, kPages * kPageSize, Level::k2M)};
+  auto vm =
+      UsesRing(mode) ? MakeRingVm(slots, options.ring_entries) : MakeVm(slots);
+  Touch(*vm, GfnRange::Of(ToGfn(Gpa(options.start_gpa)), kPages));
   for (uint64_t page = 0; page < kPages; ++page) {
-    Write(*vm, page * kPageSize + 8, 0);
+    Write(*vm, options.start_gpa + page * kPageSize + 8, 0);
   }
   ASSERT_TRUE(vm->StartDirtyLog(ConfigOf(split), nullptr).ok());
   // With initially_set everything is dirty once.
@@ -134,7 +206,7 @@ TEST_P(DirtyLogTest, EveryWriteIsReportedAndNothingElse) {
   std::vector<uint64_t> copy(kPages, 0);
   {
     Guest guest(*vm);
-    for (uint64_t round = 2; round < 34; ++round) {
+    for (uint64_t round = 2; round < options.rounds + 2; ++round) {
       guest.BeginRound(round);
       std::vector<uint64_t> written(kPages);
       for (uint64_t page = 0; page < kPages; ++page) {
@@ -170,5 +242,31 @@ TEST_P(DirtyLogTest, EveryWriteIsReportedAndNothingElse) {
   EXPECT_EQ(AuditFindings(*vm), "");
 }
 
+// Of `-X value` pairs. False: there is something else.
+bool ReadOptions(const std::vector<std::string>& arguments) {
+  for (size_t i = 0; i + 1 < arguments.size(); i += 2) {
+    const std::string& name = arguments[i];
+    const std::string& value = arguments[i + 1];
+    const bool good =
+        name == "-c"   ? absl::SimpleAtoi(value, &options.ring_entries)
+        : name == "-i" ? absl::SimpleAtoi(value, &options.rounds)
+        : name == "-I" ? absl::SimpleAtoi(value, &options.interval_ms)
+        : name == "-p" ? absl::SimpleAtoi(value, &options.start_gpa)
+                       : name == "-M";
+    if (!good) return false;
+    if (name == "-M") options.log_mode = value;
+  }
+  return arguments.size() % 2 == 0;
+}
+
 }  // namespace
 }  // namespace mmu
+
+int main(int argc, char** argv) {
+  ::testing::InitGoogleTest(&argc, argv);
+  if (!mmu::ReadOptions({argv + 1, argv + argc})) {
+    std::cerr << "options: -c entries -i rounds -I ms -p address -M mode\n";
+    return 2;
+  }
+  return RUN_ALL_TESTS();
+}

@@ -1,8 +1,12 @@
 #include "tests/selftests/log_harvester.h"
 
+#include <set>
+
 #include "mmu_core/base/check.h"
+#include "mmu_core/dirty/dirty_ring.h"
 #include "mmu_core/testing/vm_builder.h"
 #include "mmu_core/vm/dirty_logging.h"
+#include "mmu_core/vm/dirty_rings.h"
 #include "mmu_core/vm/vm_state.h"
 
 namespace mmu::testing {
@@ -15,6 +19,10 @@ std::ostream& operator<<(std::ostream& os, LogMode mode) {
       return os << "Clear";
     case LogMode::kEpochs:
       return os << "Epochs";
+    case LogMode::kRing:
+      return os << "Ring";
+    case LogMode::kRingEpochs:
+      return os << "RingEpochs";
   }
   return os;
 }
@@ -37,7 +45,23 @@ std::vector<uint64_t> Harvest(Vm& vm, uint32_t slot, LogMode mode) {
       MMU_CHECK(cleared->cleared_page_count == pages.size());
       return pages;
     }
-    case LogMode::kEpochs: {
+    case LogMode::kRing: {
+      std::set<uint64_t> pages;  // a page may be in two rings
+      uint64_t collected = 0;
+      for (const auto& vcpu : vm.state().vcpus) {
+        collected += vcpu->dirty_ring()->Collect([&](DirtyGfn page) {
+          MMU_CHECK(page.slot == slot);
+          pages.insert(page.offset);
+        });
+      }
+      const auto reset = ResetDirtyRings(
+          vm.state(), [] { return false; }, nullptr);
+      MMU_CHECK(reset.ok());
+      MMU_CHECK(*reset == collected);
+      return {pages.begin(), pages.end()};
+    }
+    case LogMode::kEpochs:
+    case LogMode::kRingEpochs: {
       uint64_t epoch = 0;
       const std::vector<uint64_t> pages = SealAndList(vm, slot, &epoch);
       const uint64_t npages = vm.state().logs.Find(slot)->npages();
