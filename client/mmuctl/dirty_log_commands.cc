@@ -34,6 +34,7 @@ struct StartArguments {
   v1::StartDirtyLogRequest request;
   std::vector<int32_t> slots;
   bool initially_set = false;
+  v1::DirtyLogMode mode = v1::DIRTY_LOG_MODE_UNSPECIFIED;
   v1::DirtyLogSplit split = v1::DIRTY_LOG_SPLIT_UNSPECIFIED;
   absl::Duration ttl = absl::ZeroDuration();
   v1::Throttle throttle;
@@ -61,6 +62,7 @@ absl::Status Start(Context& context, const StartArguments& arguments) {
   v1::StartDirtyLogRequest request = arguments.request;
   for (const int32_t slot : arguments.slots) request.add_slots(slot);
   request.set_initially_set(arguments.initially_set);
+  request.set_mode(arguments.mode);
   request.set_split(arguments.split);
   if (arguments.ttl > absl::ZeroDuration()) {
     *request.mutable_ttl() = ToProto(arguments.ttl);
@@ -323,6 +325,11 @@ void AddStart(CLI::App& group, Context& context) {
   command->add_flag("--initially-set", start->initially_set,
                     "every page starts as dirty; the first clear does the "
                     "work");
+  AddChoice(command, "--mode", &start->mode,
+            {{"bitmap", v1::DIRTY_LOG_MODE_BITMAP},
+             {"ring", v1::DIRTY_LOG_MODE_RING}},
+            "fail unless the VM logs like this (default: as it was made, see "
+            "vm create --dirty-ring-entries)");
   AddChoice(command, "--split", &start->split,
             {{"none", v1::DIRTY_LOG_SPLIT_NONE},
              {"eager", v1::DIRTY_LOG_SPLIT_EAGER},

@@ -110,6 +110,10 @@ std::string ViewVm(const v1::Vm& vm) {
                                   "ENTRY_FORMAT_"),
                         ", ", vm.tdp().page_table_levels(), " levels, up to ",
                         ViewPageSize(vm.tdp().max_page_size())));
+  if (vm.dirty_ring_entries() > 0) {
+    values.Add("dirty rings", absl::StrCat(FormatCount(vm.dirty_ring_entries()),
+                                           " entries per vCPU"));
+  }
   values.Add("created", absl::FormatTime("%Y-%m-%d %H:%M:%S UTC",
                                          FromProto(vm.create_time()),
                                          absl::UTCTimeZone()));

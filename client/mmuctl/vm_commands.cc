@@ -32,6 +32,7 @@ struct CreateArguments {
   v1::EntryFormat format = v1::ENTRY_FORMAT_UNSPECIFIED;
   v1::PageSize max_page_size = v1::PAGE_SIZE_UNSPECIFIED;
   int32_t levels = 0;
+  int32_t dirty_ring_entries = 0;
 };
 
 absl::Status Create(Context& context, const CreateArguments& arguments) {
@@ -40,6 +41,7 @@ absl::Status Create(Context& context, const CreateArguments& arguments) {
   v1::CreateVmRequest request = arguments.request;
   v1::Vm& vm = *request.mutable_vm();
   vm.set_vcpu_count(arguments.vcpus);
+  vm.set_dirty_ring_entries(arguments.dirty_ring_entries);
   vm.mutable_tdp()->set_entry_format(arguments.format);
   vm.mutable_tdp()->set_max_page_size(arguments.max_page_size);
   vm.mutable_tdp()->set_page_table_levels(arguments.levels);
@@ -147,6 +149,10 @@ void AddCreate(CLI::App& vm, Context& context) {
               "largest mapping of all (default: 1g)");
   command->add_option("--levels", arguments->levels,
                       "levels of the page tables, 4 or 5 (default: 4)");
+  command->add_option("--dirty-ring-entries", arguments->dirty_ring_entries,
+                      "log dirty pages into rings of so many entries, one per "
+                      "vCPU: a power of two, 256 to 65536 (default: 0, into "
+                      "bitmaps)");
   Run(command, context, arguments, Create);
 }
 

@@ -90,6 +90,8 @@ MmuTotals DaemonCollector::GatherMmu() const {
     AddCounters(metrics, &totals.metrics);
     AddCounters(stats, &totals.vm_stats);
     totals.metrics.unacked_epochs += metrics.unacked_epochs;
+    totals.metrics.dirty_ring_entries += metrics.dirty_ring_entries;
+    totals.metrics.dirty_ring_used_entries += metrics.dirty_ring_used_entries;
     totals.vm_stats.pages_4k += stats.pages_4k;
     totals.vm_stats.pages_2m += stats.pages_2m;
     totals.vm_stats.pages_1g += stats.pages_1g;

@@ -211,6 +211,14 @@ void WriteDirty(const MmuTotals& totals, MetricWriter* w) {
   w->Add(ToDouble(m.harvested_pages));
   w->Counter("dirty_log_cleared_pages_total", "Pages that were cleared.");
   w->Add(ToDouble(m.cleared_pages));
+  w->Counter("dirty_ring_full_exits_total",
+             "Exits of vCPUs because their dirty ring was full.");
+  w->Add(ToDouble(m.vcpus.ring_full_exits));
+  w->Gauge("dirty_ring_entries", "Entries of all dirty rings.");
+  w->Add(ToDouble(m.dirty_ring_entries));
+  w->Gauge("dirty_ring_used_entries",
+           "Entries of dirty rings that are in use.");
+  w->Add(ToDouble(m.dirty_ring_used_entries));
   w->Histogram("dirty_log_start_seconds", "Time to switch dirty logging on.");
   w->Add(m.dirty_log_start);
   w->Histogram("dirty_log_seal_seconds", "Time to seal an epoch.");

@@ -73,11 +73,31 @@ absl::StatusOr<mmu::SplitPolicy> ToPolicy(v1::DirtyLogSplit split,
       "ON_CLEAR or NONE when initially_set, and EAGER or NONE otherwise");
 }
 
-absl::Status CheckModes(const v1::StartDirtyLogRequest& request) {
-  if (request.mode() != v1::DIRTY_LOG_MODE_UNSPECIFIED &&
-      request.mode() != v1::DIRTY_LOG_MODE_BITMAP) {
-    return WrongValue("INVALID_ENUM_VALUE", "mode",
-                      static_cast<int>(request.mode()), "BITMAP");
+v1::DirtyLogMode ModeOf(const ManagedVm& vm) {
+  return vm.vm().config().dirty_ring_entries != 0 ? v1::DIRTY_LOG_MODE_RING
+                                                  : v1::DIRTY_LOG_MODE_BITMAP;
+}
+
+absl::Status CheckModes(const v1::StartDirtyLogRequest& request,
+                        const ManagedVm& vm) {
+  switch (request.mode()) {
+    case v1::DIRTY_LOG_MODE_UNSPECIFIED:
+      break;
+    case v1::DIRTY_LOG_MODE_BITMAP:
+    case v1::DIRTY_LOG_MODE_RING:
+      if (request.mode() == ModeOf(vm)) break;
+      return InvalidField(
+          "INVALID_DIRTY_LOG_MODE", "mode",
+          ModeOf(vm) == v1::DIRTY_LOG_MODE_RING
+              ? absl::StrCat("mode is BITMAP; ", vm.name(),
+                             " was made with dirty rings, so it must be RING "
+                             "or unset")
+              : absl::StrCat("mode is RING; ", vm.name(),
+                             " has no dirty rings: make it with "
+                             "dirty_ring_entries"));
+    default:
+      return WrongValue("INVALID_ENUM_VALUE", "mode",
+                        static_cast<int>(request.mode()), "BITMAP or RING");
   }
   if (request.protection() != v1::DIRTY_LOG_PROTECTION_UNSPECIFIED &&
       request.protection() != v1::DIRTY_LOG_PROTECTION_WRITE_PROTECT) {
@@ -127,7 +147,7 @@ absl::Status SplitAhead(ManagedVm& vm, const std::vector<uint32_t>& slots,
 v1::DirtyLog Describe(const ManagedVm& vm, const DirtyLogSettings& settings) {
   v1::DirtyLog log;
   log.set_vm(vm.name());
-  log.set_mode(v1::DIRTY_LOG_MODE_BITMAP);
+  log.set_mode(ModeOf(vm));
   log.set_protection(v1::DIRTY_LOG_PROTECTION_WRITE_PROTECT);
   *log.mutable_start_time() = ToProto(settings.start_time);
   if (settings.ttl != absl::InfiniteDuration()) {
@@ -167,7 +187,8 @@ int64_t EagerSplits(const mmu::MmuMetrics& metrics, int from) {
 absl::StatusOr<v1::StartDirtyLogResponse> StartDirtyLog(
     const v1::StartDirtyLogRequest& request, ManagedVm& vm,
     const std::function<absl::Status()>& keep_going) {
-  if (absl::Status status = CheckModes(request); !status.ok()) return status;
+  if (absl::Status status = CheckModes(request, vm); !status.ok())
+    return status;
   DirtyLogSettings settings;
   if (request.has_ttl() && (!FromProto(request.ttl(), &settings.ttl) ||
                             settings.ttl < kMinTtl || settings.ttl > kMaxTtl)) {

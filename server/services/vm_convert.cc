@@ -109,6 +109,14 @@ absl::StatusOr<mmu::VmConfig> ToVmConfig(const v1::Vm& proto,
     }
     config.vcpu_count = proto.vcpu_count();
   }
+  // mmu_core knows the other rules.
+  if (proto.dirty_ring_entries() < 0) {
+    return BadOption(
+        absl::StrCat(field, ".dirty_ring_entries"),
+        absl::StrCat("dirty_ring_entries is ", proto.dirty_ring_entries(),
+                     "; it must not be negative"));
+  }
+  config.dirty_ring_entries = static_cast<uint32_t>(proto.dirty_ring_entries());
   if (proto.memslots_size() > static_cast<int>(kMaxSlot) + 1) {
     return LimitExceeded(absl::StrCat("a VM may have ", kMaxSlot + 1,
                                       " memslots, not ",
@@ -179,6 +187,7 @@ v1::Vm ToProto(const ManagedVm& vm) {
   tdp->set_max_page_size(ToPageSize(config.max_page_level));
   tdp->set_page_table_levels(config.root_levels);
   proto.set_vcpu_count(config.vcpu_count);
+  proto.set_dirty_ring_entries(static_cast<int32_t>(config.dirty_ring_entries));
   const std::vector<mmu::DirtyLogInfo> logs = vm.vm().DirtyLogs();
   int64_t memory = 0;
   for (const mmu::MemslotInfo& slot : vm.SortedSlots()) {
@@ -260,9 +269,10 @@ std::string EtagOf(const mmu::MemslotInfo& slot) {
 
 std::string EtagOf(const ManagedVm& vm) {
   const mmu::VmConfig& config = vm.vm().config();
-  std::string state = absl::StrCat(absl::ToUnixNanos(vm.create_time()), " ",
-                                   static_cast<int>(config.format), " ",
-                                   config.root_levels, " ", config.vcpu_count);
+  std::string state =
+      absl::StrCat(absl::ToUnixNanos(vm.create_time()), " ",
+                   static_cast<int>(config.format), " ", config.root_levels,
+                   " ", config.vcpu_count, " ", config.dirty_ring_entries);
   for (const mmu::MemslotInfo& slot : vm.SortedSlots()) {
     absl::StrAppend(&state, " ", EtagOf(slot));
   }

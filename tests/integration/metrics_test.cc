@@ -87,6 +87,10 @@ TEST(MetricsTest, KnownSeriesAreThereFromTheStart) {
            "mmud_dirty_log_unacked_epochs",
            "mmud_dirty_log_harvested_pages_total",
            "mmud_dirty_log_cleared_pages_total",
+           "mmud_dirty_ring_full_exits_total",
+           "mmud_dirty_ring_entries",
+           "mmud_dirty_ring_used_entries",
+           "mmud_vcpu_stall_seconds_total{cause=\"ring_full\"}",
            "mmud_aging_pages_total{lock=\"none\",mmu=\"tdp\","
            "result=\"young\"}",
            "mmud_operations_total{code=\"OK\",method=\"SplitHugePages\"}",

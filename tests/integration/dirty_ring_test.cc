@@ -1,0 +1,135 @@
+// Dirty logging into rings, through the daemon.
+
+#include <cstdint>
+#include <string>
+
+#include "absl/status/statusor.h"
+#include "gtest/gtest.h"
+#include "mmud/v1/dirty_log_service.grpc.pb.h"
+#include "mmud/v1/vm_service.grpc.pb.h"
+#include "tests/integration/daemon.h"
+#include "tests/integration/guest.h"
+#include "tests/integration/metrics_text.h"
+#include "tests/integration/test_client.h"
+
+namespace mmud::integration {
+namespace {
+
+constexpr int kEntries = 256;
+constexpr int64_t kSize = 16 * kMiB;  // many times what the rings hold
+
+Metrics Scrape(const Daemon& daemon) {
+  absl::StatusOr<Metrics> metrics = ParseMetrics(daemon.MetricsText());
+  EXPECT_TRUE(metrics.ok()) << metrics.status();
+  return metrics.value_or(Metrics());
+}
+
+Guest RingGuest(Daemon& daemon, int vcpus) {
+  v1::CreateVmRequest request;
+  request.set_vm_id("alpha");
+  request.mutable_vm()->set_vcpu_count(vcpus);
+  request.mutable_vm()->set_dirty_ring_entries(kEntries);
+  *request.mutable_vm()->add_memslots() =
+      MakeSlot(kSize, v1::MEMORY_BACKING_MEMFD, v1::PAGE_SIZE_2M);
+  const auto response =
+      daemon.client().Must(&v1::VmService::Stub::CreateVm, request);
+  EXPECT_EQ(response.vm().dirty_ring_entries(), kEntries);
+  return Guest(daemon.client(), "vms/alpha");
+}
+
+TEST(DirtyRingTest, AMigrationWithRingsCopiesEveryPage) {
+  Daemon daemon;
+  const Guest guest = RingGuest(daemon, /*vcpus=*/2);
+  EXPECT_EQ(guest.StartDirtyLog().dirty_log().mode(), v1::DIRTY_LOG_MODE_RING);
+  std::string copy(static_cast<size_t>(kSize), '\0');
+  guest.StartRandomWrites(7);
+  // Each vCPU waits with a full ring until a round lets it go on.
+  const auto full_exits = [&] {
+    return Scrape(daemon).Value("mmud_dirty_ring_full_exits_total");
+  };
+  ASSERT_TRUE(Eventually([&] { return full_exits() >= 2; }));
+  const auto round = [&] {
+    const Harvest harvest = guest.Seal();
+    EXPECT_TRUE(harvest.complete) << harvest.status.error_message();
+    EXPECT_TRUE(guest.Clear(harvest.epoch, harvest.pages).status.ok());
+    guest.Copy(harvest.pages, &copy);
+    return static_cast<int64_t>(harvest.pages.size());
+  };
+  for (int i = 0; i < 8; ++i) EXPECT_LE(round(), 2 * kEntries);
+  ASSERT_TRUE(Eventually([&] { return full_exits() >= 4; }));
+  guest.PauseVcpus();
+  round();
+  EXPECT_EQ(round(), 0);
+  const std::string memory = guest.ReadAll(kSize);
+  EXPECT_TRUE(memory == copy);
+  EXPECT_NE(memory.find_first_not_of('\0'), std::string::npos);
+  EXPECT_EQ(guest.Audit(), "");
+}
+
+TEST(DirtyRingTest, WhatADeadClientSealedComesAgain) {
+  Daemon daemon;
+  const Guest guest = RingGuest(daemon, /*vcpus=*/1);
+  guest.StartDirtyLog();
+  guest.WritePages(100);
+  v1::GetDirtyLogRequest seal;
+  seal.set_mode(v1::GET_DIRTY_LOG_MODE_SEAL);
+  guest.Read(seal, [] { return false; });
+  EXPECT_EQ(Scrape(daemon).Value("mmud_dirty_ring_used_entries"), 100);
+  const Harvest again = guest.Seal();
+  EXPECT_EQ(again.merged_page_count, 100);
+  EXPECT_EQ(again.pages.size(), 100u);
+  EXPECT_TRUE(guest.Clear(again.epoch, again.pages).status.ok());
+  EXPECT_EQ(Scrape(daemon).Value("mmud_dirty_ring_used_entries"), 0);
+  EXPECT_TRUE(guest.Seal().pages.empty());
+}
+
+TEST(DirtyRingTest, AFullRingEndsWithTheLog) {
+  Daemon daemon;
+  const Guest guest = RingGuest(daemon, /*vcpus=*/1);
+  guest.StartDirtyLog();
+  guest.StartRandomWrites(7);
+  ASSERT_TRUE(Eventually([&] {
+    return Scrape(daemon).Value("mmud_dirty_ring_full_exits_total") > 0;
+  }));
+  // It waits, so it has no faults until the log is stopped.
+  const double faults = Scrape(daemon).Sum("mmud_page_faults_total");
+  v1::StopDirtyLogRequest stop;
+  stop.set_vm(guest.name());
+  daemon.client().Must(&v1::DirtyLogService::Stub::StopDirtyLog, stop);
+  EXPECT_TRUE(Eventually([&] {
+    return Scrape(daemon).Sum("mmud_page_faults_total") > faults;
+  })) << "the guest goes on";
+  guest.StopWorkload();
+}
+
+TEST(DirtyRingTest, ModeAndSizeMustFitTheVm) {
+  Daemon daemon;
+  const Guest ring = RingGuest(daemon, /*vcpus=*/1);
+  const Guest bitmap(daemon.client(), "beta", {MakeSlot(kMiB)});
+  const auto start = [&](const Guest& guest, v1::DirtyLogMode mode) {
+    v1::StartDirtyLogRequest request;
+    request.set_vm(guest.name());
+    request.set_mode(mode);
+    return ReasonOf(
+        daemon.client()
+            .Call(&v1::DirtyLogService::Stub::StartDirtyLog, request)
+            .status);
+  };
+  EXPECT_EQ(start(ring, v1::DIRTY_LOG_MODE_BITMAP), "INVALID_DIRTY_LOG_MODE");
+  EXPECT_EQ(start(bitmap, v1::DIRTY_LOG_MODE_RING), "INVALID_DIRTY_LOG_MODE");
+  EXPECT_EQ(start(ring, v1::DIRTY_LOG_MODE_RING), "");
+  EXPECT_EQ(start(bitmap, v1::DIRTY_LOG_MODE_BITMAP), "");
+  for (const int entries : {-1, 100, 128, 1 << 17}) {
+    v1::CreateVmRequest request;
+    request.set_vm_id("gamma");
+    request.mutable_vm()->set_dirty_ring_entries(entries);
+    EXPECT_EQ(ReasonOf(daemon.client()
+                           .Call(&v1::VmService::Stub::CreateVm, request)
+                           .status),
+              "INVALID_MMU_OPTION")
+        << entries;
+  }
+}
+
+}  // namespace
+}  // namespace mmud::integration
