@@ -30,9 +30,16 @@ std::string_view ToString(HookPoint point) {
       "kTableFilledToLink",
       "kAgeToExchange",
       "kEntryToAnd",
-      "kWalkToTable"};
-  static_assert(static_cast<size_t>(HookPoint::kWalkToTable) + 1 ==
-                kNames.size());
+      "kWalkToTable",
+      "kAnnounceToLook",
+      "kTakeToSealed",
+      "kSnapshotToStore",
+      "kTopUp",
+      "kReadLocked",
+      "kWriteLocked",
+      "kYield",
+      "kUnlock"};
+  static_assert(static_cast<size_t>(HookPoint::kUnlock) + 1 == kNames.size());
   return kNames[static_cast<size_t>(point)];
 }
 

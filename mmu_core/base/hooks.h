@@ -36,8 +36,17 @@ enum class HookPoint : uint8_t {
   kAgeToExchange,        // Accessed seen -> cleared (RACE-15)
   kEntryToAnd,           // W seen -> AND, whole tables (RACE-14)
   kWalkToTable,          // hardware walk: pointer read -> table read (RACE-4)
+  kAnnounceToLook,       // access announced -> requests looked at (RACE-5)
+  kTakeToSealed,         // in no bitmap: taken -> sealed (RACE-7)
+  // Not between two steps but at one, for traces of locks.
+  kSnapshotToStore,  // SPTE read -> store or exchange, write mode
+  kTopUp,            // tables are about to be allocated
+  kReadLocked,       // mmu_lock was taken in read mode
+  kWriteLocked,      // mmu_lock was taken in write mode
+  kYield,            // mmu_lock is about to be dropped and taken again
+  kUnlock,           // mmu_lock is about to be dropped
 };
-inline constexpr int kHookPoints = 19;
+inline constexpr int kHookPoints = 27;
 
 std::string_view ToString(HookPoint point);
 

@@ -5,6 +5,7 @@
 
 #include "absl/strings/str_format.h"
 #include "mmu_core/base/error.h"
+#include "mmu_core/base/hooks.h"
 
 namespace mmu {
 
@@ -24,6 +25,7 @@ SealResult EpochLog::Seal(absl::Time now) {
     // Between the two bitmaps the pages are in neither; whoever looks at both
     // holds mu_.
     mu_.AssertHeld();
+    AtHook(HookPoint::kTakeToSealed);
     fresh += std::popcount(taken & ~sealed_.Word(i));
     sealed_.MarkWord(i, taken);
   });

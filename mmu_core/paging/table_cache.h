@@ -6,6 +6,7 @@
 
 #include "absl/status/status.h"
 #include "mmu_core/base/error.h"
+#include "mmu_core/base/hooks.h"
 #include "mmu_core/paging/shadow_page.h"
 #include "mmu_core/paging/table_pool.h"
 
@@ -26,6 +27,7 @@ class TableCache {
   // not in an RCU read section that a table's release waits for.
   absl::Status TopUp(int min, int fill = kCapacity) {
     if (count_ >= min) return absl::OkStatus();
+    AtHook(HookPoint::kTopUp);
     TablePool::Chain chain = pool_.Take(fill - count_);
     while (chain.head != nullptr) {
       ShadowPage* next = chain.head->next_free;

@@ -12,6 +12,7 @@
 
 #include "absl/time/time.h"
 #include "mmu_core/base/check.h"
+#include "mmu_core/base/hooks.h"
 #include "mmu_core/sync/spin.h"
 
 namespace mmu {
@@ -201,9 +202,12 @@ LockMetrics MmuLock::Snapshot() const {
 void MmuLockHold::NoteAcquired() {
   MMU_CHECK(held_lock != &lock_);
   if (held_lock == nullptr) held_lock = &lock_;
+  AtHook(mode_ == LockMode::kRead ? HookPoint::kReadLocked
+                                  : HookPoint::kWriteLocked);
 }
 
 void MmuLockHold::NoteReleased() {
+  AtHook(HookPoint::kUnlock);
   if (held_lock == &lock_) held_lock = nullptr;
 }
 #endif
@@ -258,6 +262,7 @@ void MmuLockHold::ReleaseMeasured() {
 // Those who wait go first because Release hands the lock to them if it can, and
 // because Acquire queues behind them if it cannot.
 void MmuLockHold::Yield() {
+  AtHook(HookPoint::kYield);
   lock_.metrics_.CountYield(mode_, op_);
   Release();
   Acquire();

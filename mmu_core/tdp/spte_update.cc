@@ -41,6 +41,7 @@ Spte SpteUpdater::Update(const MmuWriteLocked&, TdpCursor& cursor,
   MMU_DCHECK(InRcuReadSection());
   MMU_DCHECK(!cursor.old_spte().IsFrozen() && !desired.IsFrozen());
   Spte old_spte = cursor.old_spte();
+  AtHook(HookPoint::kSnapshotToStore);
   if (cursor.IsPresentLeaf() && format_.IsVolatile(old_spte)) {
     // A D bit set or a fast fault made since the snapshot is in the value that
     // the exchange returns, not in the snapshot.

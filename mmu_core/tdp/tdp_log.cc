@@ -134,6 +134,7 @@ bool TdpMmu::WriteProtectMasked(const MmuWriteLocked&, int as_id, Gfn first,
       SpteSlot& slot = table->entries[IndexOf(gfn, Level::k4K)];
       if (cost != nullptr) ++cost->sptes_visited_count;
       if (!slot.Load().IsWritable()) continue;
+      AtHook(HookPoint::kEntryToAnd);
       // Only W changes, and only the fast fault can interfere, which sets it:
       // an atomic AND loses nothing.
       slot.FetchAnd(~spte_bits::kWrite);

@@ -46,6 +46,7 @@ void TlbFlushBatch::Flush(MmuCost* cost) {
 
 void TlbFlushBatch::FlushAlways(MmuCost* cost) {
   range_ = GfnRange();
+  if (ShouldSkipFlush != nullptr && ShouldSkipFlush(reason_)) return;
   remote_->Flush(scope_, reason_, cost);
 }
 

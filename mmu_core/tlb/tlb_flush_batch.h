@@ -51,6 +51,11 @@ class [[nodiscard]] TlbFlushBatch {
   GfnRange range_;
 };
 
+// A seam for tests that must see what a missing flush leads to; a program that
+// does not define it loses nothing. True: the batch is clean, as if flushed,
+// but no vCPU was asked to.
+__attribute__((weak)) bool ShouldSkipFlush(FlushReason reason);
+
 }  // namespace mmu
 
 #endif  // MMU_CORE_TLB_TLB_FLUSH_BATCH_H_

@@ -19,6 +19,7 @@
 
 #include "absl/base/optimization.h"
 #include "mmu_core/base/check.h"
+#include "mmu_core/base/hooks.h"
 #include "mmu_core/sync/asymmetric_barrier.h"
 
 namespace mmu {
@@ -82,6 +83,7 @@ class VcpuGate {
     const uint64_t opened = sequence_.load(std::memory_order_relaxed) + 1;
     sequence_.store(opened, kBarrierOrder);
     LightBarrier();
+    AtHook(HookPoint::kAnnounceToLook);
     const uint32_t requests = requests_.load(kBarrierAcquire);
     if (ABSL_PREDICT_TRUE(requests == 0)) return 0;
     sequence_.store(opened + 1, std::memory_order_release);

@@ -248,6 +248,67 @@ TEST(RaceTest, Race6MarkDuringATakeIsInThisOneOrTheNext) {
   EXPECT_EQ(bitmap.CountDirty(), 0u);
 }
 
+// A flush comes between a vCPU's announcement and its look at the requests: it
+// waits for the vCPU, which then must see the request and drop what it has.
+// Covers: TLB-11, TLB-02, TST-50
+TEST(RaceTest, Race5AccessThatWasAnnouncedMeetsTheFlushOrIsWaitedFor) {
+  auto vm = MakeVm({Slot(0, 0, 2 * kMiB)}, 1);
+  Write(*vm, kPageGpa, 1);
+  const uint64_t taken = vm->VcpuStats()[0].pf_taken;
+  Interleaving threads;
+  threads.Add("guest", [&] { Write(*vm, kPageGpa, 2); });
+  threads.Add("zap", [&] { ZapLeafs(*vm, GfnRange::Of(Gfn(kPage), 1)); });
+  threads.RunTo("guest", HookPoint::kAnnounceToLook);
+  threads.Start("zap");
+  while ((vm->state().vcpus[0]->gate().pending_requests() & kTlbFlush) == 0) {
+    std::this_thread::yield();
+  }
+  EXPECT_FALSE(threads.HasEnded("zap")) << "the access may be going on";
+  threads.RunToEnd("guest");
+  threads.WaitForEnd("zap");
+  EXPECT_EQ(vm->VcpuStats()[0].pf_taken, taken + 1) << "nothing stale is used";
+  EXPECT_EQ(AuditFindings(*vm), "");
+}
+
+// A vCPU in the middle of an access keeps the flush waiting.
+// Covers: TLB-02, TLB-11
+TEST(RaceTest, Race5FlushWaitsForTheWalkThatIsGoingOn) {
+  auto vm = MakeVm({Slot(0, 0, 2 * kMiB)}, 1);
+  Write(*vm, kPageGpa, 1);
+  vm->state().vcpus[0]->tlb().FlushAll();
+  Interleaving threads;
+  threads.Add("guest", [&] { Write(*vm, kPageGpa, 2); });
+  threads.Add("flush", [&] {
+    vm->state().tlb.Flush(FlushScope::kVm, FlushReason::kZap, nullptr);
+  });
+  threads.RunTo("guest", HookPoint::kWalkToTable);
+  threads.Start("flush");
+  while ((vm->state().vcpus[0]->gate().pending_requests() & kTlbFlush) == 0) {
+    std::this_thread::yield();
+  }
+  EXPECT_FALSE(threads.HasEnded("flush"));
+  threads.RunToEnd("guest");
+  threads.WaitForEnd("flush");
+  EXPECT_EQ(Memory(*vm, kPageGpa), 2u);
+}
+
+// Covers: TST-50
+TEST(RaceTest, Race7PeekDuringASealSeesThePageThatIsInNeitherBitmap) {
+  auto vm = MakeLoggingVm();
+  Write(*vm, kPageGpa, 1);
+  std::vector<uint64_t> words(8);
+  Interleaving threads;
+  threads.Add("seal", [&] { EXPECT_TRUE(vm->SealDirtyLog(0, nullptr).ok()); });
+  threads.Add("peek", [&] {
+    EXPECT_TRUE(vm->ReadDirtyLog(0, 0, 0, absl::MakeSpan(words)).ok());
+  });
+  threads.RunTo("seal", HookPoint::kTakeToSealed);
+  threads.Start("peek");  // waits for EpochLog::mu_, or has looked already
+  threads.RunToEnd("seal");
+  threads.WaitForEnd("peek");
+  EXPECT_TRUE(Contains(PagesOf(words), kPage));
+}
+
 // A vCPU that needs a root while the roots are being invalidated waits, and
 // gets a valid one.
 // Covers: TDP-34, TDP-05, TST-50

@@ -1,0 +1,58 @@
+// What one thread held at each hook (base/hooks.h) that it passed: mmu_lock in
+// which mode, an RCU read section.
+
+#ifndef MMU_CORE_TESTING_LOCK_TRACE_H_
+#define MMU_CORE_TESTING_LOCK_TRACE_H_
+
+#include <cstdint>
+#include <functional>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "mmu_core/base/hooks.h"
+
+namespace mmu::testing {
+
+// One at a time in a process, and not beside an Interleaving. Records the
+// thread that made it; others pass all hooks.
+class LockTrace {
+ public:
+  enum class Held : uint8_t { kNothing, kRead, kWrite };
+  struct Event {
+    HookPoint point = HookPoint::kStart;
+    Held mmu_lock = Held::kNothing;
+    bool rcu = false;
+  };
+
+  // `at_hook`, if given, runs at each hook of the thread, after it was
+  // recorded; hooks that it passes itself are not recorded.
+  explicit LockTrace(std::function<void(const Event&)> at_hook = nullptr);
+  ~LockTrace();
+  LockTrace(const LockTrace&) = delete;
+  LockTrace& operator=(const LockTrace&) = delete;
+
+  const std::vector<Event>& events() const { return events_; }
+  Held mmu_lock() const { return held_; }
+  // How often it was at `point`.
+  int CountOf(HookPoint point) const;
+  // Modes in which mmu_lock was taken, each run of the same mode once: "read",
+  // "write read", "none".
+  std::string Modes() const;
+  // What was held at `point`, "mmu_lock/rcu": "read/rcu", "none/-"; all
+  // different ones, in the order in which they came up.
+  std::string HeldAt(HookPoint point) const;
+
+ private:
+  static void OnHook(HookPoint point);
+  void At(HookPoint point);
+
+  const std::function<void(const Event&)> at_hook_;
+  std::vector<Event> events_;
+  Held held_ = Held::kNothing;
+  bool inside_ = false;
+};
+
+}  // namespace mmu::testing
+
+#endif  // MMU_CORE_TESTING_LOCK_TRACE_H_

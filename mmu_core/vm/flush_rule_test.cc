@@ -1,0 +1,310 @@
+// The rules of TLB flushes, each by what goes wrong without the flush: a vCPU
+// goes on with a translation that the tables have taken back.
+
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <optional>
+#include <string>
+#include <thread>
+#include <vector>
+
+#include "gmock/gmock.h"
+#include "gtest/gtest.h"
+#include "mmu_core/base/hooks.h"
+#include "mmu_core/sync/mmu_lock.h"
+#include "mmu_core/sync/rcu.h"
+#include "mmu_core/tdp/tdp_test_util.h"
+#include "mmu_core/testing/lock_trace.h"
+#include "mmu_core/testing/vm_builder.h"
+#include "mmu_core/tlb/tlb_flush_batch.h"
+
+namespace mmu {
+namespace {
+
+// What ShouldSkipFlush does and saw.
+bool g_skip_flushes = false;
+testing::LockTrace* g_trace = nullptr;
+struct SeenFlush {
+  FlushReason reason;
+  testing::LockTrace::Held mmu_lock;
+  bool rcu;
+};
+std::vector<SeenFlush> g_flushes;
+
+}  // namespace
+
+bool ShouldSkipFlush(FlushReason reason) {
+  if (g_trace != nullptr) {
+    g_flushes.push_back({reason, g_trace->mmu_lock(), InRcuReadSection()});
+  }
+  return g_skip_flushes;
+}
+
+namespace testing {
+namespace {
+
+using ::testing::Each;
+using ::testing::Field;
+using ::testing::IsEmpty;
+using ::testing::Not;
+using ::testing::Values;
+
+constexpr uint64_t kPage = 5;
+constexpr uint64_t kPageGpa = kPage * kPageSize;
+constexpr uint64_t kSlotPages = 2 * k2MPages;
+
+struct Rule {
+  const char* name;
+  Level host_page_level;
+  // mmu_lock where the flush is issued: under it, or after it (TLB-05).
+  LockTrace::Held mmu_lock;
+  bool rcu;
+  // Brings the VM to where vCPU 0 has page 5 in its TLB.
+  std::function<void(Vm&)> prepare;
+  // Takes something back and owes a flush for it.
+  std::function<void(Vm&)> run;
+  // Whether vCPU 0 goes on with what it had.
+  std::function<bool(Vm&)> uses_stale;
+};
+
+std::ostream& operator<<(std::ostream& os, const Rule& rule) {
+  return os << rule.name;
+}
+
+// A write of vCPU 0 that no log knows of: lost by a migration.
+bool WriteIsInNoLog(Vm& vm) {
+  Write(vm, kPageGpa, 77);
+  for (const uint64_t page : SealAndList(vm, 0)) {
+    if (page == kPage) return false;
+  }
+  return true;
+}
+
+// A read of vCPU 0 that works though nothing is mapped there.
+bool ReadNeedsNoFault(Vm& vm) {
+  const uint64_t taken = vm.VcpuStats()[0].pf_taken;
+  Read(vm, kPageGpa);
+  return vm.VcpuStats()[0].pf_taken == taken;
+}
+
+// The translation that vCPU 0 uses is of the small page that is gone.
+bool UsesSmallTranslation(Vm& vm) {
+  Read(vm, kPageGpa);
+  const TlbEntry* entry = vm.state().vcpus[0]->tlb().Lookup(Gfn(kPage));
+  return entry != nullptr && entry->level == Level::k4K;
+}
+
+void StartLog(Vm& vm, InitiallySet initially_set = InitiallySet::kNo) {
+  DirtyLogConfig config;
+  config.initially_set = initially_set;
+  config.split = SplitPolicy::kNone;
+  EXPECT_TRUE(vm.StartDirtyLog(config, nullptr).ok());
+}
+
+// Page 5 is written, logged and in the TLB.
+void WriteUnderLog(Vm& vm) {
+  Touch(vm, GfnRange::Of(Gfn(kPage), 1));
+  StartLog(vm);
+  Write(vm, kPageGpa, 1);
+}
+
+void ClearAll(Vm& vm) {
+  uint64_t epoch = 0;
+  const std::vector<uint64_t> pages = SealAndList(vm, 0, &epoch);
+  EXPECT_TRUE(vm.ClearDirtyLog(0, epoch, 0, kSlotPages,
+                               MaskOf(kSlotPages, pages), nullptr)
+                  .ok());
+}
+
+void WritePage(Vm& vm) { Write(vm, kPageGpa, 1); }
+
+class FlushRuleTest : public ::testing::TestWithParam<Rule> {
+ protected:
+  std::unique_ptr<Vm> Run() {
+    const Rule& rule = GetParam();
+    auto vm =
+        MakeVm({Slot(0, 0, kSlotPages * kPageSize, rule.host_page_level)}, 2);
+    rule.prepare(*vm);
+    EXPECT_NE(vm->state().vcpus[0]->tlb().Lookup(Gfn(kPage)), nullptr);
+    g_flushes.clear();
+    LockTrace trace;
+    g_trace = &trace;
+    rule.run(*vm);
+    g_trace = nullptr;
+    return vm;
+  }
+  ~FlushRuleTest() override { g_skip_flushes = false; }
+};
+
+// Covers: TLB-05, TLB-06, TLB-12
+TEST_P(FlushRuleTest, WithTheFlushNothingStaleIsUsed) {
+  auto vm = Run();
+  EXPECT_THAT(g_flushes, Not(IsEmpty()));
+  EXPECT_FALSE(GetParam().uses_stale(*vm));
+  EXPECT_EQ(AuditFindings(*vm), "");
+}
+
+// Covers: TLB-05, TLB-06
+TEST_P(FlushRuleTest, WithoutTheFlushAStaleTranslationIsUsed) {
+  g_skip_flushes = true;
+  auto vm = Run();
+  EXPECT_TRUE(GetParam().uses_stale(*vm));
+}
+
+// Covers: TLB-05, TLB-06, TLB-10
+TEST_P(FlushRuleTest, TheFlushIsIssuedUnderWhatTheRuleSays) {
+  Run();
+  for (const SeenFlush& flush : g_flushes) {
+    EXPECT_EQ(flush.mmu_lock, GetParam().mmu_lock);
+    EXPECT_EQ(flush.rcu, GetParam().rcu);
+  }
+}
+
+INSTANTIATE_TEST_SUITE_P(
+    Section11, FlushRuleTest,
+    Values(
+        // After the lock, before the caller returns.
+        Rule{"WriteProtectOfASlot", Level::k4K, LockTrace::Held::kNothing,
+             false, WritePage, [](Vm& vm) { StartLog(vm); }, WriteIsInNoLog},
+        Rule{"ClearOfAnEpoch", Level::k4K, LockTrace::Held::kNothing, false,
+             WriteUnderLog, ClearAll, WriteIsInNoLog},
+        Rule{"GetAndClear", Level::k4K, LockTrace::Held::kNothing, false,
+             WriteUnderLog,
+             [](Vm& vm) {
+               EXPECT_TRUE(GetAndClearDirtyLog(vm.state(), 0, nullptr).ok());
+             },
+             WriteIsInNoLog},
+        Rule{"ClearOfABitmap", Level::k4K, LockTrace::Held::kNothing, false,
+             WriteUnderLog,
+             [](Vm& vm) {
+               EXPECT_TRUE(ClearBitmap(vm.state(), 0, 0, kSlotPages,
+                                       MaskOf(kSlotPages, {kPage}), nullptr)
+                               .ok());
+             },
+             WriteIsInNoLog},
+        // Under the lock, and before the tables can be freed.
+        Rule{"ZapInAValidRoot", Level::k4K, LockTrace::Held::kWrite, true,
+             WritePage,
+             [](Vm& vm) { ZapLeafs(vm, GfnRange::Of(Gfn(kPage), 1)); },
+             ReadNeedsNoFault},
+        Rule{"RecoveryOfAHugePage", Level::k2M, LockTrace::Held::kRead, true,
+             [](Vm& vm) {
+               Read(vm, 0);
+               Split(vm, GfnRange::Of(Gfn(0), k2MPages));
+               vm.state().vcpus[0]->tlb().FlushAll();
+               Write(vm, kPageGpa, 1);
+             },
+             [](Vm& vm) { Recover(vm, GfnRange::Of(Gfn(0), k2MPages)); },
+             UsesSmallTranslation},
+        Rule{"HugeLeafInPlaceOfATable", Level::k2M, LockTrace::Held::kRead,
+             true,
+             [](Vm& vm) {
+               Read(vm, 0);
+               Split(vm, GfnRange::Of(Gfn(0), k2MPages));
+               vm.state().vcpus[0]->tlb().FlushAll();
+               Write(vm, kPageGpa, 1);
+               ZapLeafs(vm, GfnRange::Of(Gfn(9), 1));
+               Read(vm, kPageGpa);
+             },
+             // Another vCPU faults on the page that is not mapped.
+             [](Vm& vm) { Read(vm, 9 * kPageSize, 1); }, UsesSmallTranslation}),
+    [](const auto& rule) { return std::string(rule.param.name); });
+
+// Clearing MMU-writable owes a flush under the lock, though W is clear already:
+// the clear that took W has not flushed yet.
+// Covers: TLB-06, TLB-08, TDP-56
+TEST(FlushRulesTest, WhoTakesMmuWritableFlushesForWhatOthersOwe) {
+  for (const bool flush : {true, false}) {
+    auto vm = MakeVm({Slot(0, 0, kSlotPages * kPageSize)});
+    Write(*vm, kPageGpa, 1);
+    WriteProtect(*vm, GfnRange::Of(Gfn(kPage), 1));  // flush still owed
+    {
+      MmuWriteLocked lock(vm->state().mmu_lock, LockOp::kClear);
+      ASSERT_TRUE(
+          vm->state().tdp.WriteProtectGfn(lock, 0, Gfn(kPage), Level::k4K));
+      if (flush) {
+        TlbFlushBatch batch(vm->state().tlb, FlushScope::kRange,
+                            FlushReason::kWriteProtect);
+        batch.Add(GfnRange::Of(Gfn(kPage), 1));
+        batch.Flush(nullptr);
+      }
+    }
+    const uint64_t taken = vm->VcpuStats()[0].pf_taken;
+    Write(*vm, kPageGpa, 2);
+    EXPECT_EQ(vm->VcpuStats()[0].pf_taken == taken, !flush);
+  }
+}
+
+// Runs `zap` while somebody waits for mmu_lock, with vCPU 0 looking at its TLB
+// when the lock is dropped for the first time: whether page 0, which is zapped
+// by then, is still in it.
+bool StaleAtTheYield(bool skip) {
+  auto vm = MakeVm({Slot(0, 0, kSlotPages * kPageSize)});
+  Touch(*vm, GfnRange::Of(Gfn(0), 8));
+  Vcpu& vcpu = *vm->state().vcpus[0];
+  EXPECT_NE(vcpu.tlb().Lookup(Gfn(0)), nullptr);
+  std::optional<bool> stale;
+  std::unique_ptr<Waiter> waiter;
+  g_skip_flushes = skip;
+  {
+    LockTrace trace([&](const LockTrace::Event& event) {
+      if (event.point != HookPoint::kYield || stale.has_value()) return;
+      vcpu.HandleRequests();
+      stale = vcpu.tlb().Lookup(Gfn(0)) != nullptr;
+    });
+    MmuWriteLocked lock(vm->state().mmu_lock, LockOp::kZap);
+    waiter = std::make_unique<Waiter>(vm->state().mmu_lock, lock);
+    vm->state().tdp.ZapLeafs(lock, 0, GfnRange::Of(Gfn(0), 8),
+                             RootFilter::kValid, FlushReason::kZap, nullptr);
+  }
+  waiter.reset();
+  g_skip_flushes = false;
+  EXPECT_TRUE(stale.has_value()) << "it did not yield";
+  return stale.value_or(false);
+}
+
+// Covers: TLB-09, TDP-21
+TEST(FlushRulesTest, NobodyRunsOnZappedPagesWhileTheZapYields) {
+  EXPECT_FALSE(StaleAtTheYield(/*skip=*/false));
+  EXPECT_TRUE(StaleAtTheYield(/*skip=*/true));
+}
+
+// Flush, then the end of the RCU section, then the lock.
+// Covers: TDP-21, TDP-52
+TEST(FlushRulesTest, ARecoveryThatYieldsFlushesThenLeavesRcuThenUnlocks) {
+  auto vm = MakeVm({Slot(0, 0, kSlotPages * kPageSize, Level::k2M)});
+  Write(*vm, 0);
+  Write(*vm, 2 * kMiB);
+  Split(*vm, GfnRange::Of(Gfn(0), kSlotPages));
+  std::unique_ptr<std::thread> waiter;
+  size_t flushes_at_yield = 0;
+  g_flushes.clear();
+  {
+    LockTrace trace([&](const LockTrace::Event& event) {
+      if (event.point == HookPoint::kSnapshotToExchange && waiter == nullptr) {
+        waiter = std::make_unique<std::thread>([&] {
+          MmuWriteLocked lock(vm->state().mmu_lock, LockOp::kNotifier);
+        });
+        while (!vm->state().mmu_lock.IsContended()) std::this_thread::yield();
+      }
+      if (event.point == HookPoint::kYield && flushes_at_yield == 0) {
+        flushes_at_yield = g_flushes.size();
+        EXPECT_FALSE(event.rcu);
+        EXPECT_EQ(event.mmu_lock, LockTrace::Held::kRead);
+      }
+    });
+    g_trace = &trace;
+    EXPECT_EQ(Recover(*vm, GfnRange::Of(Gfn(0), kSlotPages)).to_2m_count, 2u);
+    g_trace = nullptr;
+    EXPECT_GE(trace.CountOf(HookPoint::kYield), 1);
+  }
+  waiter->join();
+  EXPECT_EQ(flushes_at_yield, 1u) << "before the lock was dropped";
+  EXPECT_THAT(g_flushes, Each(Field(&SeenFlush::rcu, true)));
+  EXPECT_EQ(AuditFindings(*vm), "");
+}
+
+}  // namespace
+}  // namespace testing
+}  // namespace mmu
