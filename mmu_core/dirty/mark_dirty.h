@@ -14,7 +14,7 @@ namespace mmu {
 // the slot's bitmap if it has one, else nowhere; nowhere either if the slot
 // does not log (SLOT-53). True if the page was clean; a ring does not know and
 // says so always. Lock-free; when it returns, every later harvest or seal finds
-// the mark.  REQUIRES: slot.Contains(gfn); the calling thread is that of the
+// the mark. REQUIRES: slot.Contains(gfn); the calling thread is that of the
 // ring's vCPU.
 bool MarkPageDirty(const Memslot& slot, Gfn gfn, DirtyRing* ring);
 
