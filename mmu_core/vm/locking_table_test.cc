@@ -68,8 +68,9 @@ void ClearAll(Vm& vm) {
 bool IsFree(Mutex& mutex) {
   bool free = false;
   std::thread([&] {
-    free = mutex.TryLock();
-    if (free) mutex.Unlock();
+    if (!mutex.TryLock()) return;
+    free = true;
+    mutex.Unlock();
   }).join();
   return free;
 }
