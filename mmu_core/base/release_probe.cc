@@ -1,0 +1,10 @@
+// A function with a hook, compiled as in a release build: hooks_release_test.
+
+#include "mmu_core/base/hooks.h"
+
+namespace mmu {
+
+void ReleaseProbe();
+void ReleaseProbe() { AtHook(HookPoint::kFrameToLock); }
+
+}  // namespace mmu
