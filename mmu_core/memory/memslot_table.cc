@@ -170,7 +170,8 @@ MemslotTable::SlotPtr MemslotTable::Prepare(const RegionRequest& request,
   return slot;
 }
 
-void MemslotTable::Replace(int as_id, uint32_t id, SlotPtr slot) {
+void MemslotTable::Replace(int as_id, uint32_t id, SlotPtr slot,
+                           MemslotTableHooks& hooks) {
   Space& space = spaces_[static_cast<size_t>(as_id)];
   std::vector<SlotPtr> slots;
   slots.reserve(space.owner->owned_slots().size() + 1);
@@ -193,6 +194,7 @@ void MemslotTable::Replace(int as_id, uint32_t id, SlotPtr slot) {
   RcuSynchronize();
   next->set_generation(generation + spaces_.size());
   space.owner = std::move(next);  // frees the set that nobody reads any more
+  hooks.GenerationAdvanced(space.owner->generation());
 }
 
 void MemslotTable::Account(const Memslot* old_slot, const Memslot* new_slot) {
@@ -229,7 +231,7 @@ absl::Status MemslotTable::SetRegion(const RegionRequest& request,
     if (hooks.AllocationFails()) return OutOfMemory(request);
     auto invalid = std::make_shared<Memslot>(*old_slot);
     invalid->flags |= kMemslotInvalid;
-    Replace(as_id, request.id(), std::move(invalid));
+    Replace(as_id, request.id(), std::move(invalid), hooks);
     hooks.FlushShadowSlot(*old_slot);
   }
   SlotPtr new_slot;
@@ -237,14 +239,18 @@ absl::Status MemslotTable::SetRegion(const RegionRequest& request,
     new_slot = Prepare(request, change, old_slot.get(), hooks);
     if (new_slot == nullptr) {
       // SLOT-14: the slot works again, though its mappings are gone.
-      if (invalidate) Replace(as_id, request.id(), old_slot);
+      if (invalidate) Replace(as_id, request.id(), old_slot, hooks);
       return OutOfMemory(request);
     }
   }
-  Replace(as_id, request.id(), new_slot);
+  Replace(as_id, request.id(), new_slot, hooks);
   Account(old_slot.get(), new_slot.get());
   hooks.CommitRegion(change, old_slot.get(), new_slot.get());
   return absl::OkStatus();
+}
+
+void MemslotTable::SetGenerationForTest(int as_id, uint64_t generation) {
+  spaces_[static_cast<size_t>(as_id)].owner->set_generation(generation);
 }
 
 }  // namespace mmu

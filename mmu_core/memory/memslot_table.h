@@ -50,6 +50,12 @@ class MemslotTableHooks {
   virtual void CommitRegion(RegionChange change, const Memslot* old_slot,
                             const Memslot* new_slot) = 0;
 
+  // A swap is complete: the generation of its address space is `generation`
+  // now (SPTE-44).
+  virtual void GenerationAdvanced(uint64_t generation) {
+    static_cast<void>(generation);
+  }
+
   // Injects the failures of SLOT-14. Asked before each allocation that can
   // fail: for the invalid copy (delete, move), then for the new slot (create,
   // move, flags).
@@ -131,6 +137,11 @@ class MemslotTable {
     total_pages_.store(pages, std::memory_order_relaxed);
   }
 
+  // Makes SPTE-44 reachable. A generation of address space `as_id` is
+  // congruent to it modulo the number of spaces.
+  void SetGenerationForTest(int as_id, uint64_t generation)
+      ABSL_EXCLUSIVE_LOCKS_REQUIRED(slots_lock);
+
  private:
   using SlotPtr = MemslotSet::SlotPtr;
 
@@ -156,7 +167,7 @@ class MemslotTable {
 
   // One swap: the active set without the slot of `id`, with `slot` unless
   // null.
-  void Replace(int as_id, uint32_t id, SlotPtr slot)
+  void Replace(int as_id, uint32_t id, SlotPtr slot, MemslotTableHooks& hooks)
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(slots_lock);
   void Account(const Memslot* old_slot, const Memslot* new_slot)
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(slots_lock);

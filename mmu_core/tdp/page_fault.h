@@ -11,6 +11,7 @@
 #include "mmu_core/base/level.h"
 #include "mmu_core/dirty/dirty_ring.h"
 #include "mmu_core/memory/memslot.h"
+#include "mmu_core/paging/spte.h"
 #include "mmu_core/paging/spte_format.h"
 
 namespace mmu {
@@ -37,7 +38,11 @@ struct PageFault {
   Level req_level = Level::k4K;
   Level goal_level = Level::k4K;
 
+  // Without a slot: the MMIO SPTE that shall say so (SPTE-41).
+  Spte mmio;
+
   // What handling it did, for statistics.
+  bool mmio_spte_created = false;
   bool split_huge_page = false;
   bool marked_dirty = false;  // clean -> dirty by this fault
 };

@@ -56,7 +56,7 @@ FaultResult TdpMmu::FastFault(const TdpRoot& root, PageFault& fault) {
 FaultResult TdpMmu::Map(const MmuReadLocked& lock, const TdpRoot& root,
                         PageFault& fault, TableCache& cache) {
   MMU_DCHECK(!root.IsInvalid());
-  ChooseLevel(fault);
+  if (fault.slot != nullptr) ChooseLevel(fault);
   RcuReadGuard rcu;
   TdpCursor c(root.table(), root.level(), GfnRange::Of(fault.gfn, 1),
               fault.goal_level);
@@ -64,10 +64,15 @@ FaultResult TdpMmu::Map(const MmuReadLocked& lock, const TdpRoot& root,
   for (; c.Valid(); c.Next()) {
     // Somebody is taking this part of the tree apart (TDP-29).
     if (c.old_spte().IsFrozen()) return FaultResult::kRetry;
-    if (c.level() == fault.goal_level) return InstallLeaf(lock, c, fault);
+    if (c.level() == fault.goal_level) {
+      return fault.slot != nullptr ? InstallLeaf(lock, c, fault)
+                                   : InstallMmio(lock, c, fault);
+    }
     if (c.IsPresentTable()) continue;
 
     if (c.IsPresentLeaf()) {
+      // Memory, where none was found a moment ago: a slot has come since.
+      if (fault.slot == nullptr) return FaultResult::kRetry;
       // A huge page above the goal: split it in place, so that its other pages
       // stay mapped (DL-08).
       if (!SplitLeaf(lock, c, cache, SplitTrigger::kFault)) {
@@ -136,6 +141,16 @@ FaultResult TdpMmu::InstallLeaf(const MmuReadLocked& lock, TdpCursor& cursor,
     batch.Flush(nullptr);
   }
   return FaultResult::kFixed;
+}
+
+FaultResult TdpMmu::InstallMmio(const MmuReadLocked& lock, TdpCursor& cursor,
+                                PageFault& fault) {
+  if (cursor.old_spte().IsPresent()) return FaultResult::kRetry;
+  if (cursor.old_spte() != fault.mmio) {
+    if (!updater_.Update(lock, cursor, fault.mmio)) return FaultResult::kRetry;
+    fault.mmio_spte_created = true;
+  }
+  return FaultResult::kEmulate;
 }
 
 }  // namespace mmu

@@ -106,7 +106,8 @@ class TdpMmu {
   // permission, without any lock (PF-10..18). kInvalid: take the slow path.
   FaultResult FastFault(const TdpRoot& root, PageFault& fault);
 
-  // Maps the page (TDP-41..46). REQUIRES: `fault` is resolved, `root` is
+  // Maps the page (TDP-41..46), or, of a fault without a slot, installs its
+  // MMIO SPTE and says kEmulate. REQUIRES: `fault` is resolved, `root` is
   // valid, the invalidation check passed under this `lock` (PF-25), `cache`
   // holds kTablesPerFault tables.
   FaultResult Map(const MmuReadLocked& lock, const TdpRoot& root,
@@ -193,6 +194,8 @@ class TdpMmu {
 
   void ChooseLevel(PageFault& fault) const;
   FaultResult InstallLeaf(const MmuReadLocked& lock, TdpCursor& cursor,
+                          PageFault& fault);
+  FaultResult InstallMmio(const MmuReadLocked& lock, TdpCursor& cursor,
                           PageFault& fault);
   void ZapRoot(MmuReadLocked& lock, TdpRoot& root);
   void ZapInvalidatedRoots(MmuReadLocked& lock);

@@ -5,8 +5,10 @@
 #include "absl/base/optimization.h"
 #include "absl/status/status.h"
 #include "absl/time/time.h"
+#include "mmu_core/base/check.h"
 #include "mmu_core/base/hooks.h"
 #include "mmu_core/memory/memslot_set.h"
+#include "mmu_core/paging/tdp_cursor.h"
 #include "mmu_core/stats/mmu_cost.h"
 #include "mmu_core/sync/rcu.h"
 #include "mmu_core/sync/spin.h"
@@ -46,15 +48,42 @@ FaultResult HandleSlow(VmState& vm, Vcpu& vcpu, PageFault& fault, MmuCost* cost,
   return vm.tdp.Map(lock, *vcpu.root(), fault, vcpu.table_cache());
 }
 
+// No memory at this gfn (PF-24). The next access there shall not have to find
+// that out again: the vCPU remembers it, and so does an MMIO SPTE.
+FaultResult HandleNoSlot(VmState& vm, Vcpu& vcpu, PageFault& fault,
+                         uint64_t generation, absl::Status* error) {
+  // While a swap goes on nothing is cached (SLOT-22).
+  if ((generation & kGenerationInProgress) != 0) return FaultResult::kEmulate;
+  vcpu.mmio_cache().Remember(fault.gfn, generation);
+  if (vm.config.mmio_caching == VmConfig::MmioCaching::kNo ||
+      !vm.mmio.enabled() || fault.gfn > vm.mmio.max_gfn() ||
+      fault.gfn.value() > vm.slots.max_gfn()) {
+    return FaultResult::kEmulate;  // SPTE-45
+  }
+  if (absl::Status status = vcpu.table_cache().TopUp(TdpMmu::kTablesPerFault);
+      !status.ok()) {
+    *error = std::move(status);
+    return FaultResult::kRetry;
+  }
+  fault.mmio = vm.mmio.Make(fault.gfn, generation);
+  MmuReadLocked lock(vm.mmu_lock, LockOp::kFault);
+  if (vcpu.root() == nullptr || vcpu.root()->IsInvalid()) {
+    return FaultResult::kRetry;
+  }
+  return vm.tdp.Map(lock, *vcpu.root(), fault, vcpu.table_cache());
+}
+
 FaultResult Handle(VmState& vm, Vcpu& vcpu, PageFault& fault, bool* fast,
                    MmuCost* cost, absl::Status* error) {
   // The slot stays as it is found until the section ends (SLOT-24).
   RcuReadGuard rcu;
-  fault.slot =
-      vcpu.memslot_hint().Find(vm.slots.Active(/*as_id=*/0), fault.gfn);
+  const MemslotSet& slots = vm.slots.Active(/*as_id=*/0);
+  fault.slot = vcpu.memslot_hint().Find(slots, fault.gfn);
   AtHook(HookPoint::kSlotToFault);
-  if (fault.slot == nullptr) return FaultResult::kEmulate;  // PF-24
-  if (fault.slot->invalid()) return FaultResult::kRetry;    // SLOT-25
+  if (ABSL_PREDICT_FALSE(fault.slot == nullptr)) {
+    return HandleNoSlot(vm, vcpu, fault, slots.generation(), error);
+  }
+  if (fault.slot->invalid()) return FaultResult::kRetry;  // SLOT-25
   if (fault.slot->readonly() && fault.kind == AccessKind::kWrite) {
     return FaultResult::kEmulate;  // PF-23
   }
@@ -106,6 +135,7 @@ absl::StatusOr<FaultResult> HandleFault(VmState& vm, Vcpu& vcpu, Gfn gfn,
               absl::ToInt64Nanoseconds(cost.lock_wait));
   }
   if (fault.marked_dirty) stats.dirty_pages.Add();
+  if (fault.mmio_spte_created) stats.pf_mmio_spte_created.Add();
   if (ABSL_PREDICT_FALSE(!error.ok())) {
     stats.fault_errors.Add();
     return error;
@@ -113,6 +143,26 @@ absl::StatusOr<FaultResult> HandleFault(VmState& vm, Vcpu& vcpu, Gfn gfn,
   stats.faults[static_cast<int>(result)][static_cast<int>(kind)].Add();
   if (fast) stats.pf_fast.Add();
   return result;
+}
+
+FaultResult HandleMmioFault(VmState& vm, Vcpu& vcpu, Gfn gfn) {
+  RcuReadGuard rcu;
+  const uint64_t current = vm.slots.Active(/*as_id=*/0).generation();
+  if (vcpu.mmio_cache().Matches(gfn, current)) return FaultResult::kEmulate;
+  const TdpRoot* root = vcpu.root();
+  if (root == nullptr) return FaultResult::kRetry;
+  TdpCursor c(root->table(), root->level(), GfnRange::Of(gfn, 1), Level::k4K);
+  if (!c.Valid()) return FaultResult::kInvalid;
+  c.DescendToFirst();
+  const Spte spte = c.old_spte();
+  if (spte.IsPresent() || !vm.mmio.IsMmio(spte)) return FaultResult::kRetry;
+  if ((current & kGenerationInProgress) != 0 ||
+      vm.mmio.GenerationOf(spte) != (current & kMmioGenerationMask)) {
+    return FaultResult::kInvalid;  // SPTE-43
+  }
+  MMU_DCHECK(vm.mmio.GfnOf(spte) == gfn);
+  vcpu.mmio_cache().Remember(gfn, current);
+  return FaultResult::kEmulate;
 }
 
 }  // namespace mmu

@@ -21,6 +21,11 @@ struct VmState;
 absl::StatusOr<FaultResult> HandleFault(VmState& vm, Vcpu& vcpu, Gfn gfn,
                                         AccessKind kind, bool present);
 
+// Handles a fault on a reserved bit (PF-35): kEmulate if there is no memory,
+// kRetry if the entry is no MMIO SPTE any more, kInvalid if it is out of date:
+// then HandleFault. Counts nothing. Called as HandleFault.
+FaultResult HandleMmioFault(VmState& vm, Vcpu& vcpu, Gfn gfn);
+
 }  // namespace mmu
 
 #endif  // MMU_CORE_VM_FAULT_HANDLER_H_

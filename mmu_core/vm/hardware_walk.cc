@@ -6,8 +6,9 @@
 
 namespace mmu {
 
-WalkResult HardwareWalk(const SpteFormat& format, const HostMemory& memory,
-                        const TdpRoot& root, Gfn gfn, AccessKind kind) {
+WalkResult HardwareWalk(const SpteFormat& format, const MmioFormat& mmio,
+                        const HostMemory& memory, const TdpRoot& root, Gfn gfn,
+                        AccessKind kind) {
   WalkResult result;
   // Not for the model's sake (a table is freed only after the TLB flush, which
   // waits for access sections) but for roots that are freed without one.
@@ -20,6 +21,11 @@ WalkResult HardwareWalk(const SpteFormat& format, const HostMemory& memory,
     for (;;) {
       slot = &table->entries[IndexOf(gfn, level)];
       spte = slot->Load();
+      // Reserved bits come before permissions.
+      if (!spte.IsPresent() && mmio.IsMmio(spte)) {
+        result.kind = WalkResult::Kind::kReserved;
+        return result;
+      }
       if (!format.Allows(spte, AccessKind::kRead)) return result;
       if (spte.IsLeaf(level)) break;
       table = TableOf(spte);

@@ -8,6 +8,7 @@
 #include "mmu_core/base/access.h"
 #include "mmu_core/base/address.h"
 #include "mmu_core/memory/host_memory.h"
+#include "mmu_core/paging/mmio_spte.h"
 #include "mmu_core/paging/spte_format.h"
 #include "mmu_core/tdp/tdp_root.h"
 #include "mmu_core/tlb/vcpu_tlb.h"
@@ -20,6 +21,7 @@ struct WalkResult {
     kTranslated,  // `entry` is set
     kNotPresent,  // violation: no entry
     kNotAllowed,  // violation: an entry without this permission
+    kReserved,    // an MMIO SPTE: EPT misconfiguration, NPT reserved bit
   } kind = Kind::kNotPresent;
   TlbEntry entry;
 };
@@ -27,8 +29,9 @@ struct WalkResult {
 // Sets A, and D for a write, by compare-exchange on the leaf it uses, so that a
 // change made meanwhile is never overwritten: the walk then starts over, as
 // hardware does. REQUIRES: an open access section of the vCPU.
-WalkResult HardwareWalk(const SpteFormat& format, const HostMemory& memory,
-                        const TdpRoot& root, Gfn gfn, AccessKind kind);
+WalkResult HardwareWalk(const SpteFormat& format, const MmioFormat& mmio,
+                        const HostMemory& memory, const TdpRoot& root, Gfn gfn,
+                        AccessKind kind);
 
 }  // namespace mmu
 

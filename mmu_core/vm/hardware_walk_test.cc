@@ -30,7 +30,7 @@ class HardwareWalkTest : public TestWithParam<EntryFormat> {
  protected:
   static WalkResult Walk(Vm& vm, Gfn gfn, AccessKind kind) {
     const VmState& state = vm.state();
-    return HardwareWalk(state.tdp.format(), state.memory,
+    return HardwareWalk(state.tdp.format(), state.mmio, state.memory,
                         *state.vcpus[0]->root(), gfn, kind);
   }
   // Clears A and D of everything below 1 GiB.

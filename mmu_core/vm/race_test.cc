@@ -197,7 +197,7 @@ TEST(RaceTest, Race4TableIsNotFreedUnderAWalker) {
   Interleaving threads;
   WalkResult walk;
   threads.Add("walk", [&] {
-    walk = HardwareWalk(state.tdp.format(), state.memory,
+    walk = HardwareWalk(state.tdp.format(), state.mmio, state.memory,
                         *state.vcpus[0]->root(), Gfn(7), AccessKind::kRead);
   });
   threads.Add("recover", [&] { Recover(*vm, GfnRange::Of(Gfn(0), k2MPages)); });

@@ -1,5 +1,6 @@
 #include "mmu_core/vm/region_hooks.h"
 
+#include "mmu_core/paging/mmio_spte.h"
 #include "mmu_core/sync/mmu_lock.h"
 #include "mmu_core/tlb/tlb_flush_batch.h"
 
@@ -16,6 +17,13 @@ void RegionHooks::CommitRegion(RegionChange change, const Memslot* old_slot,
   const bool is_on = new_slot->dirty_log_enabled();
   if (!was_on && is_on) EnableLog(*new_slot);
   if (was_on && !is_on) DisableLog(*new_slot);
+}
+
+void RegionHooks::GenerationAdvanced(uint64_t generation) {
+  // The low bits only tell the address spaces apart (SLOT-21).
+  const uint64_t spaces = static_cast<uint64_t>(vm_.slots.address_spaces());
+  if ((generation & kMmioGenerationMask & ~(spaces - 1)) != 0) return;
+  vm_.tdp.FastZapAll(cost_);
 }
 
 void RegionHooks::EnableLog(const Memslot& slot) {

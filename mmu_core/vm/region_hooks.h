@@ -28,6 +28,9 @@ class RegionHooks : public MemslotTableHooks {
   void CommitRegion(RegionChange change, const Memslot* old_slot,
                     const Memslot* new_slot) override;
 
+  // Where MMIO SPTEs cannot tell this generation from an old one, all go.
+  void GenerationAdvanced(uint64_t generation) override;
+
   const RecoverOutcome& recovered() const { return recovered_; }
 
  private:

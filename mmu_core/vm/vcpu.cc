@@ -50,7 +50,7 @@ AccessOutcome Vcpu::ContinueAccess(Gpa gpa, AccessKind kind, uint64_t* word) {
       continue;
     }
     const WalkResult walk =
-        HardwareWalk(vm_.tdp.format(), vm_.memory, *root_, gfn, kind);
+        HardwareWalk(vm_.tdp.format(), vm_.mmio, vm_.memory, *root_, gfn, kind);
     if (walk.kind == WalkResult::Kind::kTranslated) {
       tlb_.Insert(walk.entry);
       Perform(walk.entry, gpa, kind, word);
@@ -61,6 +61,14 @@ AccessOutcome Vcpu::ContinueAccess(Gpa gpa, AccessKind kind, uint64_t* word) {
 
     const bool was_in_guest = gate_.in_guest();
     if (was_in_guest) gate_.ExitGuest();
+    if (walk.kind == WalkResult::Kind::kReserved) {
+      const FaultResult mmio = HandleMmioFault(vm_, *this, gfn);
+      if (mmio != FaultResult::kInvalid) {
+        if (was_in_guest) gate_.EnterGuest();
+        if (mmio == FaultResult::kEmulate) return AccessOutcome::kEmulated;
+        continue;
+      }
+    }
     const bool present = walk.kind == WalkResult::Kind::kNotAllowed;
     // The fault itself makes the processor forget what it knew of this page;
     // that is why granting more needs no remote flush (PF-18).
@@ -99,6 +107,7 @@ bool Vcpu::HandleRequests() {
 
 void Vcpu::ReleaseRoot() {
   root_.reset();
+  mmio_cache_.Forget();
   tlb_.FlushAll();
 }
 

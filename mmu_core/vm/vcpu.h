@@ -30,6 +30,7 @@
 #include "mmu_core/tdp/tdp_root.h"
 #include "mmu_core/tlb/vcpu_gate.h"
 #include "mmu_core/tlb/vcpu_tlb.h"
+#include "mmu_core/vm/mmio_cache.h"
 
 namespace mmu {
 
@@ -86,6 +87,7 @@ class Vcpu {
   const VcpuGate& gate() const { return gate_; }
   TableCache& table_cache() { return table_cache_; }
   MemslotHint& memslot_hint() { return memslot_hint_; }
+  MmioCache& mmio_cache() { return mmio_cache_; }
   // One fault in so many has its time taken and stands for all.
   bool TimesThisFault() { return ++fault_ticks_ % kFaultSampling == 0; }
   static constexpr int64_t kFaultSampling = 64;
@@ -121,6 +123,7 @@ class Vcpu {
   const std::unique_ptr<DirtyRing> dirty_ring_;
   TableCache table_cache_;
   MemslotHint memslot_hint_;
+  MmioCache mmio_cache_;
   uint32_t fault_ticks_ = 0;
   VcpuStats stats_;
   absl::Status status_;

@@ -31,6 +31,12 @@ absl::Status Invalid(const char* reason, const char* field,
 }
 
 absl::Status CheckConfig(const VmConfig& config) {
+  if (config.host_address_bits < 36 || config.host_address_bits > 52) {
+    return Invalid("INVALID_MMU_OPTION", "host_address_bits",
+                   absl::StrFormat("%d physical address bits of the host: "
+                                   "there are 36 to 52",
+                                   config.host_address_bits));
+  }
   if (config.vcpu_count < 1 || config.vcpu_count > kMaxVcpus) {
     return Invalid("INVALID_VCPU_COUNT", "vcpu_count",
                    absl::StrFormat("vcpu_count is %d; it is 1 to %d",

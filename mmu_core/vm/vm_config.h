@@ -33,6 +33,13 @@ struct VmConfig {
   int root_levels = 4;                // 4 or 5
   Level max_page_level = Level::k1G;  // largest leaf the hardware has (TRM-03)
   int vcpu_count = 1;                 // 1..kMaxVcpus
+  // Physical address bits of the host, 36 to 52 (SPTE-40, SPTE-42, SPTE-45).
+  int host_address_bits = 46;
+  // Whether accesses outside of all slots leave MMIO SPTEs behind (SPTE-45).
+  enum class MmioCaching : uint8_t {
+    kNo,
+    kYes
+  } mmio_caching = MmioCaching::kYes;
   // Entries of each vCPU's dirty ring, a power of two of 256 to 65536; slots
   // then log into the rings. 0: no rings, slots have bitmaps. Set once, with
   // the VM and so before its vCPUs (DL-40).

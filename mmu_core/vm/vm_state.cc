@@ -26,6 +26,9 @@ VmState::VmState(const VmConfig& vm_config, TablePool& table_pool)
                                     VmConfig::CompanionBitmap::kYes
                             ? MemslotTableOptions::Bitmaps::kYes
                             : MemslotTableOptions::Bitmaps::kNo}),
+      mmio(vm_config.format == EntryFormat::kEpt ? MmioFormat::Kind::kEpt
+                                                 : MmioFormat::Kind::kNpt,
+           vm_config.host_address_bits),
       tdp({.format = vm_config.format == EntryFormat::kEpt ? SpteFormat::Ept()
                                                            : SpteFormat::Npt(),
            .lock = mmu_lock,

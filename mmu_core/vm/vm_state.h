@@ -15,6 +15,7 @@
 #include "mmu_core/memory/host_memory.h"
 #include "mmu_core/memory/invalidate_sequence.h"
 #include "mmu_core/memory/memslot_table.h"
+#include "mmu_core/paging/mmio_spte.h"
 #include "mmu_core/paging/table_cache.h"
 #include "mmu_core/paging/table_pool.h"
 #include "mmu_core/stats/mmu_counters.h"
@@ -45,6 +46,7 @@ struct VmState {
   InvalidationGate invalidations;
   HostMemory memory;
   MemslotTable slots;
+  const MmioFormat mmio;
   TdpMmu tdp;
 
   EpochLogs logs;
