@@ -24,6 +24,8 @@ struct PageFault {
   // The hardware found a present entry that forbids the access, as opposed to
   // no entry at all.
   bool present = false;
+  // Nobody has accessed the page yet (PF-41, SPTE-11).
+  Prefetched prefetched = Prefetched::kNo;
   // Of the faulting vCPU; null if the VM logs into bitmaps.
   DirtyRing* ring = nullptr;
 

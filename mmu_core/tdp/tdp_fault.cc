@@ -113,7 +113,8 @@ FaultResult TdpMmu::InstallLeaf(const MmuReadLocked& lock, TdpCursor& cursor,
   const Level level = cursor.level();
   const bool was_leaf = old_spte.IsPresentLeaf(level);
   const bool was_table = old_spte.IsPresentTable(level);
-  if (was_leaf && parts_.format.Allows(old_spte, fault.kind)) {
+  if (was_leaf && (parts_.format.Allows(old_spte, fault.kind) ||
+                   fault.prefetched == Prefetched::kYes)) {
     return FaultResult::kSpurious;
   }
   // Write access is granted wherever the host allows it, also on a read: the
@@ -123,6 +124,7 @@ FaultResult TdpMmu::InstallLeaf(const MmuReadLocked& lock, TdpCursor& cursor,
       .pfn = fault.pfn,
       .write = fault.map_writable == HostWritable::kYes,
       .host_writable = fault.map_writable,
+      .prefetched = fault.prefetched,
   });
   if (was_leaf && new_spte == old_spte) return FaultResult::kSpurious;
   if (new_spte.IsWritable() && fault.slot->dirty_log_enabled()) {

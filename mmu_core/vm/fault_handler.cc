@@ -145,6 +145,33 @@ absl::StatusOr<FaultResult> HandleFault(VmState& vm, Vcpu& vcpu, Gfn gfn,
   return result;
 }
 
+absl::StatusOr<PrefetchResult> HandlePrefetch(VmState& vm, Vcpu& vcpu, Gfn gfn,
+                                              Level* level) {
+  if (absl::Status status = vcpu.EnsureRoot(); !status.ok()) return status;
+  RcuReadGuard rcu;
+  PageFault fault;
+  fault.gfn = gfn;
+  fault.prefetched = Prefetched::kYes;
+  fault.ring = vcpu.dirty_ring();
+  fault.slot = vm.slots.Active(/*as_id=*/0).FindByGfn(gfn);
+  if (fault.slot == nullptr) return PrefetchResult::kNoMemory;
+  if (fault.slot->invalid()) return PrefetchResult::kSlotChanging;
+  absl::Status error;
+  const FaultResult result = HandleSlow(vm, vcpu, fault, nullptr, &error);
+  if (fault.marked_dirty) vcpu.stats().dirty_pages.Add();
+  if (!error.ok()) return error;
+  if (result != FaultResult::kFixed && result != FaultResult::kSpurious) {
+    return PrefetchResult::kRetry;
+  }
+  // What was there before may be larger or smaller than what was wanted.
+  const TdpRoot& root = *vcpu.root();
+  TdpCursor c(root.table(), root.level(), GfnRange::Of(gfn, 1), Level::k4K);
+  c.DescendToFirst();
+  if (!c.IsPresentLeaf()) return PrefetchResult::kRetry;
+  *level = c.level();
+  return PrefetchResult::kMapped;
+}
+
 FaultResult HandleMmioFault(VmState& vm, Vcpu& vcpu, Gfn gfn) {
   RcuReadGuard rcu;
   const uint64_t current = vm.slots.Active(/*as_id=*/0).generation();

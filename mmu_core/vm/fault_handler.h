@@ -6,6 +6,7 @@
 #include "absl/status/statusor.h"
 #include "mmu_core/base/access.h"
 #include "mmu_core/base/address.h"
+#include "mmu_core/base/level.h"
 #include "mmu_core/tdp/page_fault.h"
 
 namespace mmu {
@@ -20,6 +21,19 @@ struct VmState;
 // no lock held.
 absl::StatusOr<FaultResult> HandleFault(VmState& vm, Vcpu& vcpu, Gfn gfn,
                                         AccessKind kind, bool present);
+
+enum class PrefetchResult : uint8_t {
+  kMapped,        // by this call or before
+  kRetry,         // something changed meanwhile: ask again
+  kNoMemory,      // no memslot is there
+  kSlotChanging,  // the memslot is being deleted or moved
+};
+
+// A read fault on `gfn` that no guest has caused (PF-41): `*level` maps it now.
+// Not counted as a fault. Loads a root if the vCPU has none. Called as
+// HandleFault.
+absl::StatusOr<PrefetchResult> HandlePrefetch(VmState& vm, Vcpu& vcpu, Gfn gfn,
+                                              Level* level);
 
 // Handles a fault on a reserved bit (PF-35): kEmulate if there is no memory,
 // kRetry if the entry is no MMIO SPTE any more, kInvalid if it is out of date:

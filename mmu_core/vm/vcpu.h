@@ -95,6 +95,10 @@ class Vcpu {
   // vCPU thread: carries out pending requests without an access. False: it may
   // not enter the guest, its dirty ring is full.
   bool HandleRequests();
+  // vCPU thread: has a valid root when it returns OK.
+  absl::Status EnsureRoot() {
+    return root_ && !root_->IsInvalid() ? absl::OkStatus() : LoadRoot();
+  }
   // vCPU thread: lets go of the root and of all translations.
   void ReleaseRoot();
 

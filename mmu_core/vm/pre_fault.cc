@@ -1,0 +1,99 @@
+#include "mmu_core/vm/pre_fault.h"
+
+#include <algorithm>
+#include <cerrno>
+
+#include "absl/strings/str_format.h"
+#include "mmu_core/base/access.h"
+#include "mmu_core/base/error.h"
+#include "mmu_core/base/level.h"
+#include "mmu_core/sync/spin.h"
+#include "mmu_core/vm/fault_handler.h"
+#include "mmu_core/vm/vcpu.h"
+#include "mmu_core/vm/vm_state.h"
+
+namespace mmu {
+namespace {
+
+absl::Status Check(const PreFaultRange& range) {
+  const auto invalid = [](const char* reason, const char* field,
+                          const std::string& message) {
+    return MakeError(absl::StatusCode::kInvalidArgument,
+                     {reason, field, EINVAL}, message);
+  };
+  if (range.flags != 0) {
+    return invalid(
+        "INVALID_FLAGS", "flags",
+        absl::StrFormat("flags 0x%x: none is defined; give 0", range.flags));
+  }
+  if (range.gpa.value() % kPageSize != 0 || range.size_bytes % kPageSize != 0) {
+    return invalid(
+        "UNALIGNED", "gpa",
+        absl::StrFormat("gpa 0x%x, %d bytes: both must be multiples of 4096",
+                        range.gpa.value(), range.size_bytes));
+  }
+  if (range.gpa.value() + range.size_bytes <= range.gpa.value()) {
+    return invalid("INVALID_RANGE", "size_bytes",
+                   absl::StrFormat("gpa 0x%x, %d bytes: the range must not be "
+                                   "empty or wrap",
+                                   range.gpa.value(), range.size_bytes));
+  }
+  return absl::OkStatus();
+}
+
+// Maps the page at `gfn`; the level that maps it then in `*level`.
+absl::Status MapOne(VmState& vm, Vcpu& vcpu, Gfn gfn, Level* level,
+                    absl::FunctionRef<bool()> interrupted) {
+  for (;;) {
+    if (interrupted()) {
+      return MakeError(absl::StatusCode::kCancelled, {"INTERRUPTED", "", EINTR},
+                       "interrupted; go on with what is left");
+    }
+    const absl::StatusOr<PrefetchResult> result =
+        HandlePrefetch(vm, vcpu, gfn, level);
+    if (!result.ok()) return result.status();
+    switch (*result) {
+      case PrefetchResult::kMapped:
+        return absl::OkStatus();
+      case PrefetchResult::kRetry:
+        CpuRelax();
+        continue;
+      case PrefetchResult::kNoMemory:
+        return MakeError(
+            absl::StatusCode::kNotFound, {"NO_MEMORY_THERE", "gpa", ENOENT},
+            absl::StrFormat("gpa 0x%x: no memslot is there; see the VM's list "
+                            "of memslots",
+                            ToGpa(gfn).value()));
+      case PrefetchResult::kSlotChanging:
+        return MakeError(
+            absl::StatusCode::kAborted, {"MEMSLOT_CHANGING", "gpa", EAGAIN},
+            absl::StrFormat("gpa 0x%x: its memslot is being deleted or moved; "
+                            "try again",
+                            ToGpa(gfn).value()));
+    }
+  }
+}
+
+}  // namespace
+
+absl::Status PreFaultMemory(VmState& vm, Vcpu& vcpu, PreFaultRange& range,
+                            absl::FunctionRef<bool()> interrupted) {
+  if (absl::Status status = Check(range); !status.ok()) return status;
+  bool done_any = false;
+  while (range.size_bytes > 0) {
+    const Gfn gfn = ToGfn(range.gpa);
+    Level level = Level::k4K;
+    if (absl::Status status = MapOne(vm, vcpu, gfn, &level, interrupted);
+        !status.ok()) {
+      return done_any ? absl::OkStatus() : status;
+    }
+    const uint64_t end = ToGpa(RoundDown(gfn, level) + PagesPer(level)).value();
+    const uint64_t step = std::min(end - range.gpa.value(), range.size_bytes);
+    range.gpa += step;
+    range.size_bytes -= step;
+    done_any = true;
+  }
+  return absl::OkStatus();
+}
+
+}  // namespace mmu
