@@ -33,6 +33,8 @@ struct SpteFormat::Layout {
   uint64_t dirty;
   uint64_t host_writable;
   uint64_t mmu_writable;
+  uint64_t ad_type;
+  uint64_t saved;  // R, X and XU of an access-tracked leaf
   uint64_t initial_in_present;
 
   constexpr Disjoint Fields() const {
@@ -49,6 +51,8 @@ struct SpteFormat::Layout {
         .Add(spte_bits::kAddress)
         .Add(host_writable)
         .Add(mmu_writable)
+        .Add(ad_type)
+        .Add(saved)
         .Add(initial_in_present);
   }
 };
@@ -59,6 +63,15 @@ namespace {
 // (SPTE-19), so bits 6:3 read 1110b.
 constexpr uint64_t kEptTypeField = Bit(3) | Bit(4) | Bit(5) | Bit(6);
 constexpr uint64_t kEptWriteBackIgnorePat = (uint64_t{6} << 3) | Bit(6);
+
+// Where access tracking keeps the permissions of an EPT leaf.
+constexpr uint64_t kEptRead = Bit(0);
+constexpr uint64_t kEptExecute = Bit(2);
+constexpr uint64_t kEptUserExecute = Bit(10);
+constexpr int kSavedShift = 52;  // R 0 -> 52, X 2 -> 54, XU 10 -> 62
+constexpr uint64_t kEptTracked = kEptRead | kEptExecute | kEptUserExecute;
+constexpr uint64_t kEptSaved = kEptTracked << kSavedShift;
+static_assert(kEptSaved == (Bit(52) | Bit(54) | Bit(62)));
 
 }  // namespace
 
@@ -73,6 +86,7 @@ constexpr SpteFormat::SpteFormat(const Layout& layout)
       dirty_(layout.dirty),
       host_writable_(layout.host_writable),
       mmu_writable_(layout.mmu_writable),
+      ad_type_(layout.ad_type),
       initial_in_present_(layout.initial_in_present),
       reserved_(~layout.Fields().all) {}
 
@@ -89,7 +103,31 @@ const SpteFormat& SpteFormat::Ept() {
       .dirty = Bit(9),
       .host_writable = Bit(53),
       .mmu_writable = Bit(55),
+      .ad_type = 0,
+      .saved = 0,
       .initial_in_present = Bit(63),  // suppress #VE
+  };
+  static_assert(kLayout.Fields().ok, "EPT fields overlap");
+  static constexpr SpteFormat kFormat(kLayout);
+  return kFormat;
+}
+
+const SpteFormat& SpteFormat::EptWithoutAd() {
+  static constexpr Layout kLayout = {
+      .name = "ept_without_ad",
+      .present = kEptRead,
+      .user = 0,
+      .execute = kEptExecute | kEptUserExecute,
+      .execute_is_nx = false,
+      .memory_type_field = kEptTypeField,
+      .memory_type_ram = kEptWriteBackIgnorePat,
+      .accessed = Bit(8),  // software's
+      .dirty = 0,
+      .host_writable = Bit(53),
+      .mmu_writable = Bit(55),
+      .ad_type = Bit(60),
+      .saved = kEptSaved,
+      .initial_in_present = Bit(63),
   };
   static_assert(kLayout.Fields().ok, "EPT fields overlap");
   static constexpr SpteFormat kFormat(kLayout);
@@ -109,6 +147,8 @@ const SpteFormat& SpteFormat::Npt() {
       .dirty = Bit(6),
       .host_writable = Bit(9),
       .mmu_writable = Bit(10),
+      .ad_type = 0,
+      .saved = 0,
       .initial_in_present = 0,
   };
   static_assert(kLayout.Fields().ok, "NPT fields overlap");
@@ -122,7 +162,7 @@ Spte SpteFormat::MakeLeaf(const LeafSettings& settings) const {
   MMU_DCHECK(settings.level <= kMaxLeafLevel);
   MMU_DCHECK((settings.pfn.value() & (PagesPer(settings.level) - 1)) == 0);
   uint64_t bits = spte_bits::kMmuPresent | present_ | user_ | memory_type_ |
-                  initial_in_present_ | ToHpa(settings.pfn).value();
+                  ad_type_ | initial_in_present_ | ToHpa(settings.pfn).value();
   if ((settings.executable == Executable::kYes) != execute_is_nx_) {
     bits |= execute_;
   }
@@ -132,6 +172,11 @@ Spte SpteFormat::MakeLeaf(const LeafSettings& settings) const {
     bits |= host_writable_;
     if (settings.write) bits |= mmu_writable_ | spte_bits::kWrite | dirty_;
   }
+  // Nobody has accessed it, and without A/D bits that must be noticed
+  // (SPTE-11).
+  if (settings.prefetched == Prefetched::kYes && !has_ad()) {
+    return AccessTracked(Spte(bits));
+  }
   return Spte(bits);
 }
 
@@ -139,8 +184,23 @@ Spte SpteFormat::MakeTable(uint64_t table_address) const {
   MMU_DCHECK((table_address & ~spte_bits::kAddress) == 0);
   const uint64_t execute = execute_is_nx_ ? 0 : execute_;
   return Spte(spte_bits::kMmuPresent | present_ | user_ | execute |
-              spte_bits::kWrite | accessed_ | initial_in_present_ |
-              table_address);
+              spte_bits::kWrite | (has_ad() ? accessed_ : 0) | ad_type_ |
+              initial_in_present_ | table_address);
+}
+
+Spte SpteFormat::AccessTracked(Spte leaf) const {
+  if (IsAccessTracked(leaf)) return Spte(leaf.bits() & ~accessed_);
+  // Saving twice would lose what was saved first (SPTE-32).
+  MMU_CHECK((leaf.bits() & kEptSaved) == 0);
+  const uint64_t saved = (leaf.bits() & kEptTracked) << kSavedShift;
+  return Spte((leaf.bits() & ~(kEptTracked | spte_bits::kWrite | accessed_)) |
+              saved);
+}
+
+Spte SpteFormat::WithAccessRestored(Spte leaf) const {
+  MMU_DCHECK(IsAccessTracked(leaf));
+  const uint64_t saved = (leaf.bits() & kEptSaved) >> kSavedShift;
+  return Spte((leaf.bits() & ~kEptSaved) | saved | accessed_);
 }
 
 Spte SpteFormat::MakeSplitChild(Spte huge, Level huge_level, int index) const {
@@ -183,7 +243,16 @@ WriteTriple SpteFormat::TripleOf(Spte spte) const {
 
 std::string_view SpteFormat::WhyIllegal(Spte spte, Level level) const {
   if ((spte.bits() & reserved_) != 0) return "a reserved bit is set";
-  if ((spte.bits() & present_) == 0) return "present bit is clear";
+  if ((spte.bits() & ad_type_) != ad_type_) return "another A/D type";
+  const bool tracked = spte.IsLeaf(level) && IsAccessTracked(spte);
+  if (tracked && (spte.bits() & kEptSaved) == 0) {
+    return "access-tracked without saved permissions";
+  }
+  if (tracked && spte.IsWritable()) return "access-tracked with W";
+  if (!tracked && !has_ad() && (spte.bits() & kEptSaved) != 0) {
+    return "saved permissions in an entry that is not access-tracked";
+  }
+  if (!tracked && (spte.bits() & present_) == 0) return "present bit is clear";
   if (!spte.IsLeaf(level)) return "";
   if (level > kMaxLeafLevel) return "a leaf above 1 GiB";
   if (level == Level::k4K && (spte.bits() & spte_bits::kPageSize) != 0) {

@@ -1,4 +1,5 @@
-// The layout of a second-stage entry, as data: EPT and NPT, A/D bits in use.
+// The layout of a second-stage entry, as data: EPT, NPT, and EPT on processors
+// without Accessed and Dirty bits.
 //
 //   purpose               EPT        NPT
 //   read / present        0 R        0 P
@@ -14,6 +15,13 @@
 //   host-writable (sw)    53         9
 //   MMU-writable (sw)     55         10
 //   suppress #VE          63         -
+//   A/D type (sw)         61:60      -, always 0
+//   saved R, X, XU (sw)   52, 54, 62 -
+//
+// Without A/D bits (type 1) bit 8 is software's, and bit 9 is not used: writes
+// are noticed by taking W away. Accesses are noticed by *access tracking*: an
+// aged leaf loses R, W and X, keeps R and X in the saved bits, and gets them
+// back from the fault that follows. W comes back only by a write (SPTE-30, 31).
 //
 // The software bits and why they exist:
 //   MMU-present    in use, whatever the hardware may do with it (SPTE-02).
@@ -64,13 +72,17 @@ struct WriteTriple {
   friend constexpr bool operator==(WriteTriple, WriteTriple) = default;
 };
 
-// Immutable; Ept() and Npt() are the two there are. Thread-safe.
+// Immutable; the three functions give the three there are. Thread-safe.
 class SpteFormat {
  public:
   static const SpteFormat& Ept();
   static const SpteFormat& Npt();
+  // EPT with A/D type 1 (SPTE-04).
+  static const SpteFormat& EptWithoutAd();
 
   std::string_view name() const { return name_; }
+  // The hardware sets Accessed and Dirty.
+  bool has_ad() const { return ad_type_ == 0; }
 
   // --- Builders. Pure functions. ---
 
@@ -103,6 +115,11 @@ class SpteFormat {
     return execute_is_nx_ ? (spte.bits() & execute_) == 0
                           : (spte.bits() & execute_) != 0;
   }
+  // Aged without A/D bits: present for the MMU, not for the hardware (SPTE-02).
+  // REQUIRES: a present leaf.
+  bool IsAccessTracked(Spte leaf) const {
+    return !has_ad() && (leaf.bits() & (present_ | execute_)) == 0;
+  }
   // The hardware grants `kind` (A and D aside).
   bool Allows(Spte spte, AccessKind kind) const;
   WriteTriple TripleOf(Spte spte) const;
@@ -121,9 +138,14 @@ class SpteFormat {
     return Spte(spte.bits() & ~(spte_bits::kWrite | mmu_writable_));
   }
   Spte WithAccessed(Spte spte) const { return Spte(spte.bits() | accessed_); }
-  Spte WithoutAccessed(Spte spte) const {
-    return Spte(spte.bits() & ~accessed_);
+  // Aged (SPTE-30): without A/D bits also access-tracked. Ageing twice changes
+  // nothing more (SPTE-32). REQUIRES: a present leaf.
+  Spte WithoutAccessed(Spte leaf) const {
+    return has_ad() ? Spte(leaf.bits() & ~accessed_) : AccessTracked(leaf);
   }
+  // What a fault makes of an access-tracked leaf: R and X as saved, accessed,
+  // and no W (SPTE-31).
+  Spte WithAccessRestored(Spte leaf) const;
   Spte WithDirty(Spte spte) const { return Spte(spte.bits() | dirty_); }
   Spte WithoutDirty(Spte spte) const { return Spte(spte.bits() & ~dirty_); }
 
@@ -136,7 +158,7 @@ class SpteFormat {
   // an update must be an atomic exchange (SPTE-33; A/D type 0).
   // REQUIRES: a present leaf.
   bool IsVolatile(Spte leaf) const {
-    return (!leaf.IsWritable() && IsMmuWritable(leaf)) ||
+    return !has_ad() || (!leaf.IsWritable() && IsMmuWritable(leaf)) ||
            (leaf.IsWritable() && !IsDirty(leaf));
   }
   // Changing `from` into `to`, both present leafs of one page, owes a TLB
@@ -150,6 +172,7 @@ class SpteFormat {
 
  private:
   struct Layout;
+  Spte AccessTracked(Spte leaf) const;
   explicit constexpr SpteFormat(const Layout& layout);
 
   std::string_view name_;
@@ -162,6 +185,7 @@ class SpteFormat {
   uint64_t dirty_;
   uint64_t host_writable_;
   uint64_t mmu_writable_;
+  uint64_t ad_type_;             // of every present entry (SPTE-04)
   uint64_t initial_in_present_;  // bits of Initial() that present entries keep
   uint64_t reserved_;            // must be clear in every present entry
 };

@@ -19,10 +19,10 @@ FaultResult TdpMmu::FastFault(const TdpRoot& root, PageFault& fault) {
   // A fault on an entry that is not present can be repaired here only if
   // access tracking took its permissions; with A/D bits that does not happen.
   // A present one lacks only write permission if a write caused it (PF-10).
-  if (!fault.present || fault.kind != AccessKind::kWrite) {
+  const SpteFormat& format = parts_.format;
+  if (fault.present ? fault.kind != AccessKind::kWrite : format.has_ad()) {
     return FaultResult::kInvalid;
   }
-  const SpteFormat& format = parts_.format;
   RcuReadGuard rcu;
   for (int failures = 0; failures <= kFastFaultRetries; ++failures) {
     // The last entry on the path to the gfn (PF-13).
@@ -33,13 +33,21 @@ FaultResult TdpMmu::FastFault(const TdpRoot& root, PageFault& fault) {
     if (!c.IsPresentLeaf()) return FaultResult::kInvalid;
     Spte spte = c.old_spte();
     if (format.Allows(spte, fault.kind)) return FaultResult::kSpurious;
-    if (!format.IsMmuWritable(spte)) return FaultResult::kInvalid;
-    // Only one page of a huge one would be marked; the slow path splits it.
-    if (c.level() > Level::k4K && fault.slot->dirty_log_enabled()) {
-      return FaultResult::kInvalid;
+    Spte wanted = spte;
+    if (format.IsAccessTracked(spte)) wanted = format.WithAccessRestored(spte);
+    const bool gives_write =
+        fault.kind == AccessKind::kWrite && format.IsMmuWritable(spte);
+    if (gives_write) {
+      // Only one page of a huge one would be marked; the slow path splits it.
+      if (c.level() > Level::k4K && fault.slot->dirty_log_enabled()) {
+        return FaultResult::kInvalid;
+      }
+      wanted = format.WithWrite(wanted);
     }
+    if (!format.Allows(wanted, fault.kind)) return FaultResult::kInvalid;
     AtHook(HookPoint::kFastFaultToExchange);
-    if (!c.slot().CompareExchange(spte, format.WithWrite(spte))) continue;
+    if (!c.slot().CompareExchange(spte, wanted)) continue;
+    if (!gives_write) return FaultResult::kFixed;
     AtHook(HookPoint::kExchangeToMark);
     // After the exchange, never before (PF-15). Were it the other way round:
     //   1. this thread marks        2. CLEAR takes the mark, protects (nothing

@@ -36,8 +36,11 @@ WalkResult HardwareWalk(const SpteFormat& format, const MmioFormat& mmio,
       result.kind = WalkResult::Kind::kNotAllowed;
       return result;
     }
-    Spte assisted = format.WithAccessed(spte);
-    if (kind == AccessKind::kWrite) assisted = format.WithDirty(assisted);
+    Spte assisted = spte;
+    if (format.has_ad()) {
+      assisted = format.WithAccessed(spte);
+      if (kind == AccessKind::kWrite) assisted = format.WithDirty(assisted);
+    }
     if (assisted != spte && !slot->CompareExchange(spte, assisted)) continue;
 
     result.kind = WalkResult::Kind::kTranslated;
@@ -49,7 +52,8 @@ WalkResult HardwareWalk(const SpteFormat& format, const MmioFormat& mmio,
         .level = level,
         .writable = assisted.IsWritable(),
         .executable = format.IsExecutable(assisted),
-        .dirty_set = format.IsDirty(assisted),
+        // Without Dirty bits there is none to set on a write.
+        .dirty_set = !format.has_ad() || format.IsDirty(assisted),
     };
     return result;
   }

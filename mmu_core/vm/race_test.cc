@@ -332,10 +332,9 @@ TEST(RaceTest, Race8VcpuThatLoadsDuringAFastZapGetsAValidRoot) {
   EXPECT_FALSE(vm->state().vcpus[1]->root()->IsInvalid());
   EXPECT_NE(vm->state().vcpus[1]->root()->id(), old_id);
   // The one that had it meets the request before its next access.
-  const uint64_t taken = vm->VcpuStats()[0].pf_taken;
   Read(*vm, kPageGpa, 0);
   EXPECT_FALSE(vm->state().vcpus[0]->root()->IsInvalid());
-  EXPECT_GE(vm->VcpuStats()[0].pf_taken + 1, taken);
+  EXPECT_NE(vm->state().vcpus[0]->root()->id(), old_id);
   EXPECT_EQ(AuditFindings(*vm), "");
 }
 

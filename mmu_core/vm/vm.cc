@@ -31,6 +31,12 @@ absl::Status Invalid(const char* reason, const char* field,
 }
 
 absl::Status CheckConfig(const VmConfig& config) {
+  if (config.ad_bits == VmConfig::AdBits::kOff &&
+      config.format == EntryFormat::kNpt) {
+    return Invalid("INVALID_MMU_OPTION", "ad_bits",
+                   "NPT always has Accessed and Dirty bits; switch them off "
+                   "with EPT only");
+  }
   if (config.host_address_bits < 36 || config.host_address_bits > 52) {
     return Invalid("INVALID_MMU_OPTION", "host_address_bits",
                    absl::StrFormat("%d physical address bits of the host: "

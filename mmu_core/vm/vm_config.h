@@ -30,6 +30,9 @@ struct MemslotConfig {
 
 struct VmConfig {
   EntryFormat format = EntryFormat::kEpt;
+  // Whether the hardware sets Accessed and Dirty. NPT always does; EPT on older
+  // processors does not (SPTE-04).
+  enum class AdBits : uint8_t { kOff, kOn } ad_bits = AdBits::kOn;
   int root_levels = 4;                // 4 or 5
   Level max_page_level = Level::k1G;  // largest leaf the hardware has (TRM-03)
   int vcpu_count = 1;                 // 1..kMaxVcpus

@@ -13,6 +13,12 @@ uint64_t MaxGfn(const VmConfig& config) {
   return (uint64_t{1} << (address_bits - kPageShift)) - 1;
 }
 
+const SpteFormat& FormatOf(const VmConfig& config) {
+  if (config.format == EntryFormat::kNpt) return SpteFormat::Npt();
+  return config.ad_bits == VmConfig::AdBits::kOn ? SpteFormat::Ept()
+                                                 : SpteFormat::EptWithoutAd();
+}
+
 }  // namespace
 
 VmState::VmState(const VmConfig& vm_config, TablePool& table_pool)
@@ -29,8 +35,7 @@ VmState::VmState(const VmConfig& vm_config, TablePool& table_pool)
       mmio(vm_config.format == EntryFormat::kEpt ? MmioFormat::Kind::kEpt
                                                  : MmioFormat::Kind::kNpt,
            vm_config.host_address_bits),
-      tdp({.format = vm_config.format == EntryFormat::kEpt ? SpteFormat::Ept()
-                                                           : SpteFormat::Npt(),
+      tdp({.format = FormatOf(vm_config),
            .lock = mmu_lock,
            .tlb = tlb,
            .pool = table_pool,

@@ -73,6 +73,8 @@ class Round {
   void MakeVm() {
     VmConfig config;
     config.format = config_.format;
+    config.ad_bits =
+        config_.ad_bits ? VmConfig::AdBits::kOn : VmConfig::AdBits::kOff;
     config.root_levels = config_.root_levels;
     config.vcpu_count = config_.vcpus;
     config.memslots = {SlotConfig(0, Gfn(0), kMigratedPages),
@@ -392,14 +394,16 @@ RoundConfig RandomRound(uint64_t seed, absl::Duration duration) {
                                             Level::k1G};
   config.host_page_level = kLevels[random() % 4];
   config.vcpus = 1 + static_cast<int>(random() % 4);
+  config.ad_bits = config.format == EntryFormat::kNpt || random() % 3 != 0;
   return config;
 }
 
 std::string Describe(const RoundConfig& config) {
   const int level = static_cast<int>(config.host_page_level);
   return absl::StrFormat(
-      "seed %d: %s, %d levels, host pages of %s, %d vCPUs", config.seed,
-      config.format == EntryFormat::kEpt ? "EPT" : "NPT", config.root_levels,
+      "seed %d: %s%s, %d levels, host pages of %s, %d vCPUs", config.seed,
+      config.format == EntryFormat::kEpt ? "EPT" : "NPT",
+      config.ad_bits ? "" : " without A/D bits", config.root_levels,
       level == 1   ? "4K"
       : level == 2 ? "2M"
                    : "1G",

@@ -36,6 +36,7 @@ std::string_view ToString(Operation operation);
 struct RoundConfig {
   uint64_t seed = 1;
   EntryFormat format = EntryFormat::kEpt;
+  bool ad_bits = true;
   int root_levels = 4;
   Level host_page_level = Level::k2M;
   int vcpus = 3;
