@@ -58,6 +58,9 @@ struct TdpOptions {
   Level max_page_level = kMaxLeafLevel;  // largest leaf (TRM-03, PF-31)
 };
 
+// Whether a long walk may let go of mmu_lock in the middle (TDP-23, TDP-24).
+enum class MayYield : uint8_t { kNo, kYes };
+
 // What a pass of splitting did, and where it stopped.
 struct SplitOutcome {
   int64_t split_1g_count = 0;
@@ -119,7 +122,8 @@ class TdpMmu {
   // or all; flushes before it yields and once at the end if it zapped anything
   // (TDP-37). Tables stay. True if anything was zapped.
   bool ZapLeafs(MmuWriteLocked& lock, int as_id, GfnRange range,
-                RootFilter filter, FlushReason reason, MmuCost* cost);
+                RootFilter filter, FlushReason reason, MmuCost* cost,
+                MayYield may_yield = MayYield::kYes);
 
   // --- Dirty logging (tdp_log.cc) ---
 

@@ -97,7 +97,8 @@ void TdpMmu::ZapRoot(MmuReadLocked& lock, TdpRoot& root) {
 }
 
 bool TdpMmu::ZapLeafs(MmuWriteLocked& lock, int as_id, GfnRange range,
-                      RootFilter filter, FlushReason reason, MmuCost* cost) {
+                      RootFilter filter, FlushReason reason, MmuCost* cost,
+                      MayYield may_yield) {
   bool zapped = false;
   for (RootRef root = roots_.First(filter, as_id); root;
        root = roots_.Next(std::move(root), filter, as_id)) {
@@ -108,7 +109,9 @@ bool TdpMmu::ZapLeafs(MmuWriteLocked& lock, int as_id, GfnRange range,
       // An invalid root is used by no vCPU, so it owes nothing (TLB-07), not at
       // a yield either.
       TlbFlushBatch* const owed = root->IsInvalid() ? nullptr : &batch;
-      if (yield.MaybeYield(c, owed, cost)) continue;
+      if (may_yield == MayYield::kYes && yield.MaybeYield(c, owed, cost)) {
+        continue;
+      }
       if (cost != nullptr) ++cost->sptes_visited_count;
       if (!c.IsPresentLeaf()) continue;
       updater_.Update(lock, c, Spte::Initial());

@@ -15,6 +15,7 @@
 #include "mmu_core/base/check.h"
 #include "mmu_core/paging/table_pool.h"
 #include "mmu_core/sync/rcu.h"
+#include "mmu_core/vm/host_notifier.h"
 #include "mmu_core/vm/split_job.h"
 #include "mmu_core/vm/vm.h"
 #include "mmu_core/vm/vm_state.h"
@@ -193,7 +194,7 @@ class Round {
   }
 
   void Disturb(std::mt19937_64& random) {
-    switch (random() % 7) {
+    switch (random() % 8) {
       case 0:
         return Split(random);
       case 1:
@@ -213,6 +214,8 @@ class Round {
         return Zap(random);
       case 5:
         return LogOther(random);
+      case 6:
+        return Invalidate(random);
       default:
         return ClearOther();
     }
@@ -243,6 +246,26 @@ class Round {
         random() % 2 == 0 ? RootFilter::kValid : RootFilter::kAll,
         FlushReason::kZap, nullptr);
     Count(Operation::kZap);
+  }
+
+  // The pages come back as they were: what is stressed is that nobody maps one
+  // in between, and that nobody waits for ever.
+  void Invalidate(std::mt19937_64& random) {
+    VmState& state = vm_->state();
+    HvaRange range;
+    {
+      RcuReadGuard rcu;
+      const Memslot* slot = state.slots.Active(0).FindById(random() % 2);
+      const uint64_t first = random() % slot->npages;
+      const uint64_t count = 1 + random() % (slot->npages - first);
+      range = {slot->hva + first * kPageSize,
+               slot->hva + (first + count) * kPageSize};
+    }
+    InvalidateRangeStart(state, range,
+                         random() % 2 == 0 ? MayYield::kYes : MayYield::kNo);
+    InvalidateRangeEnd(state, range);
+    if (random() % 2 == 0) ClearYoung(state, range);
+    Count(Operation::kInvalidate);
   }
 
   void LogOther(std::mt19937_64& random) {
@@ -367,6 +390,8 @@ std::string_view ToString(Operation operation) {
       return "age";
     case Operation::kZap:
       return "zap";
+    case Operation::kInvalidate:
+      return "host unmap";
     case Operation::kLogOther:
       return "log on/off";
     case Operation::kClearOther:

@@ -23,6 +23,7 @@ enum class Operation : uint8_t {
   kRecover,     // put huge pages together
   kAge,         // test and clear, or test, a random range
   kZap,         // take leafs away behind the guest's back
+  kInvalidate,  // the host takes pages away, and they come back
   kLogOther,    // start or stop the log of another slot
   kClearOther,  // seal and clear it
   kSlotCreate,
@@ -30,7 +31,7 @@ enum class Operation : uint8_t {
   kSlotMove,
   kAudit,  // hold the vCPUs and verify every invariant
 };
-inline constexpr int kOperations = 12;
+inline constexpr int kOperations = 13;
 std::string_view ToString(Operation operation);
 
 struct RoundConfig {

@@ -1,0 +1,185 @@
+#include "mmu_core/vm/host_notifier.h"
+
+#include <atomic>
+#include <cstdint>
+#include <memory>
+#include <thread>
+#include <utility>
+
+#include "gtest/gtest.h"
+#include "mmu_core/tdp/tdp_test_util.h"
+#include "mmu_core/testing/vm_builder.h"
+
+namespace mmu::testing {
+namespace {
+
+// Pages [first, end) of slot `id`, as host addresses.
+HvaRange PagesOf(Vm& vm, uint32_t id, uint64_t first, uint64_t end) {
+  RcuReadGuard rcu;
+  const Memslot* slot = vm.state().slots.Active(0).FindById(id);
+  return {slot->hva + first * kPageSize, slot->hva + end * kPageSize};
+}
+
+std::unique_ptr<Vm> MakeTwoSlots(int vcpus = 1) {
+  auto vm = MakeVm({Slot(0, 0, 2 * kMiB), Slot(1, kGiB, 2 * kMiB)}, vcpus);
+  Touch(*vm, GfnRange::Of(Gfn(0), 16));
+  Touch(*vm, GfnRange::Of(ToGfn(Gpa(kGiB)), 16));
+  return vm;
+}
+
+uint64_t SequenceOf(Vm& vm) { return vm.state().invalidations.snapshot(); }
+uint64_t WriteLocksOf(Vm& vm) {
+  return vm.Metrics().lock.at(LockMode::kWrite, LockOp::kNotifier).acquisitions;
+}
+
+// Covers: AGE-01, AGE-04, TDP-39
+TEST(HostNotifierTest, PagesOfTheRangeAreUnmappedAlsoThoseItOnlyTouches) {
+  auto vm = MakeTwoSlots();
+  const uint64_t flushes = FlushesOf(*vm);
+  HvaRange range = PagesOf(*vm, 0, 4, 8);
+  range.start += kPageSize - 1;  // the last byte of page 4
+  range.end += 1;                // the first byte of page 8
+  InvalidateRangeStart(vm->state(), range, MayYield::kYes);
+  EXPECT_EQ(FlushesOf(*vm), flushes + 1);
+  InvalidateRangeEnd(vm->state(), range);
+  for (uint64_t page = 0; page < 16; ++page) {
+    EXPECT_EQ(SpteOf(vm->state(), Gfn(page)).IsPresent(), page < 4 || page > 8)
+        << page;
+  }
+  EXPECT_EQ(vm->Stats().pages_4k, 27u);
+  EXPECT_EQ(AuditFindings(*vm), "");
+}
+
+// Covers: AGE-02
+TEST(HostNotifierTest, MemoryOfNobodyTakesNoLockAndInvalidatesNothing) {
+  auto vm = MakeTwoSlots();
+  const uint64_t locks = WriteLocksOf(*vm);
+  const uint64_t sequence = SequenceOf(*vm);
+  const HvaRange range = {Hva(kPageSize), Hva(16 * kPageSize)};
+  InvalidateRangeStart(vm->state(), range, MayYield::kNo);
+  InvalidateRangeEnd(vm->state(), range);
+  EXPECT_EQ(WriteLocksOf(*vm), locks);
+  EXPECT_EQ(SequenceOf(*vm), sequence);
+}
+
+// Covers: AGE-02, PF-26
+TEST(HostNotifierTest, OnePairIsOneInvalidationHoweverManySlotsItMeets) {
+  auto vm = MakeTwoSlots();
+  const uint64_t sequence = SequenceOf(*vm);
+  HvaRange all = PagesOf(*vm, 0, 0, 512);
+  const HvaRange second = PagesOf(*vm, 1, 0, 512);
+  all.start = std::min(all.start, second.start);
+  all.end = std::max(all.end, second.end);
+  InvalidateRangeStart(vm->state(), all, MayYield::kYes);
+  EXPECT_EQ(vm->Stats().pages_4k, 0u);
+  InvalidateRangeEnd(vm->state(), all);
+  EXPECT_EQ(SequenceOf(*vm), sequence + 1);
+}
+
+// Covers: AGE-03, TDP-23
+TEST(HostNotifierTest, OneThatMayNotYieldDoesNot) {
+  auto vm = MakeVm({Slot(0, 0, 64 * kMiB)});
+  Touch(*vm, GfnRange::Of(Gfn(0), 16384));
+  const HvaRange range = PagesOf(*vm, 0, 0, 16384);
+  const auto yields = [&] {
+    return YieldsOf(*vm, LockMode::kWrite, LockOp::kNotifier);
+  };
+  const uint64_t before = yields();
+  InvalidateRangeStart(vm->state(), range, MayYield::kNo);
+  EXPECT_EQ(yields(), before);
+  EXPECT_EQ(vm->Stats().pages_4k, 0u);
+  InvalidateRangeEnd(vm->state(), range);
+}
+
+// Covers: PF-27, TDP-39
+TEST(HostNotifierTest, BetweenStartAndEndNothingIsMapped) {
+  auto vm = MakeTwoSlots(2);
+  const HvaRange range = PagesOf(*vm, 0, 0, 16);
+  std::atomic<bool> done{false};
+  InvalidateRangeStart(vm->state(), range, MayYield::kYes);
+  std::thread vcpu([&] {
+    Write(*vm, 0, 7, 1);  // tries until the end
+    done.store(true);
+  });
+  // Elsewhere the guest goes on.
+  EXPECT_EQ(Write(*vm, kGiB, 8, 0), AccessOutcome::kDone);
+  while (vm->VcpuStats()[1].pf_taken < 100) std::this_thread::yield();
+  EXPECT_FALSE(done.load());
+  EXPECT_FALSE(SpteOf(vm->state(), Gfn(0)).IsPresent());
+  InvalidateRangeEnd(vm->state(), range);
+  vcpu.join();
+  EXPECT_EQ(ReadValue(*vm, 0), 7u);
+  EXPECT_EQ(AuditFindings(*vm), "");
+}
+
+// Covers: SLOT-23
+TEST(HostNotifierTest, SlotsDoNotChangeBetweenStartAndEnd) {
+  auto vm = MakeTwoSlots();
+  const HvaRange range = PagesOf(*vm, 0, 0, 16);
+  InvalidateRangeStart(vm->state(), range, MayYield::kYes);
+  std::atomic<bool> changed{false};
+  std::thread changer([&] {
+    EXPECT_TRUE(vm->SetMemslot(Slot(2, 2 * kGiB, 2 * kMiB)).ok());
+    changed.store(true);
+  });
+  // It has taken slots_lock and waits for the end.
+  while (vm->state().slots.slots_lock.TryLock()) {
+    vm->state().slots.slots_lock.Unlock();
+    std::this_thread::yield();
+  }
+  EXPECT_FALSE(changed.load());
+  InvalidateRangeEnd(vm->state(), range);
+  changer.join();
+  EXPECT_EQ(vm->Memslots().size(), 3u);
+}
+
+// Covers: TDP-09, TDP-39
+TEST(HostNotifierTest, InvalidRootsAreUnmappedTooAndOweNoFlush) {
+  auto vm = MakeTwoSlots();
+  // Somebody keeps the old root, with its mappings, from being freed.
+  auto& roots = const_cast<RootList&>(vm->state().tdp.roots());
+  RootRef kept = roots.First(RootFilter::kValid, 0);
+  {
+    MmuWriteLocked lock(vm->state().mmu_lock, LockOp::kZap);
+    roots.InvalidateAll();
+  }
+  ASSERT_TRUE(kept->IsInvalid());
+  ASSERT_TRUE(EntryIn(*kept, Gfn(3), Level::k4K).Load().IsPresent());
+  const uint64_t flushes = FlushesOf(*vm);
+  const HvaRange range = PagesOf(*vm, 0, 0, 16);
+  InvalidateRangeStart(vm->state(), range, MayYield::kYes);
+  EXPECT_FALSE(EntryIn(*kept, Gfn(3), Level::k4K).Load().IsPresent());
+  EXPECT_EQ(FlushesOf(*vm), flushes);
+  InvalidateRangeEnd(vm->state(), range);
+  kept.reset();
+  MutexLock lock(vm->state().slots.slots_lock);
+  vm->state().tdp.FastZapAll(nullptr);
+}
+
+// Covers: TDP-38
+TEST(HostNotifierTest, ZapOfGfnsIsAnInvalidationOfItsOwn) {
+  auto vm = MakeTwoSlots();
+  const uint64_t sequence = SequenceOf(*vm);
+  const uint64_t flushes = FlushesOf(*vm);
+  ZapGfnRange(vm->state(), 0, GfnRange::Of(Gfn(4), 4));
+  EXPECT_EQ(SequenceOf(*vm), sequence + 1);
+  EXPECT_EQ(FlushesOf(*vm), flushes + 1);
+  EXPECT_EQ(vm->Stats().pages_4k, 28u);
+}
+
+// Covers: AGE-16
+TEST(HostNotifierTest, YoungIsTestedAndClearedWithoutLockOrFlush) {
+  auto vm = MakeTwoSlots();
+  const HvaRange range = PagesOf(*vm, 0, 0, 16);
+  const uint64_t flushes = FlushesOf(*vm);
+  const uint64_t locks = WriteLocksOf(*vm);
+  EXPECT_TRUE(TestYoung(vm->state(), range));
+  EXPECT_TRUE(ClearYoung(vm->state(), range));
+  EXPECT_FALSE(TestYoung(vm->state(), range));
+  EXPECT_TRUE(TestYoung(vm->state(), PagesOf(*vm, 1, 0, 16)));
+  EXPECT_EQ(FlushesOf(*vm), flushes);
+  EXPECT_EQ(WriteLocksOf(*vm), locks);
+}
+
+}  // namespace
+}  // namespace mmu::testing
