@@ -1,6 +1,5 @@
 #include "mmu_core/vm/vcpu.h"
 
-#include <atomic>
 #include <cstddef>
 #include <memory>
 #include <utility>
@@ -24,12 +23,6 @@ Vcpu::Vcpu(VmState& vm, int index)
 }
 
 Vcpu::~Vcpu() { vm_.tlb.RemoveVcpu(&gate_); }
-
-AccessOutcome Vcpu::Access(Gpa gpa, AccessKind kind, uint64_t* word) {
-  stats_.accesses.Add();
-  if (kind == AccessKind::kWrite) stats_.writes.Add();
-  return ContinueAccess(gpa, kind, word);
-}
 
 AccessOutcome Vcpu::ContinueAccess(Gpa gpa, AccessKind kind, uint64_t* word) {
   const Gfn gfn = ToGfn(gpa);
@@ -119,24 +112,6 @@ absl::Status Vcpu::LoadRoot() {
   // A new root starts with an empty TLB (TLB-04).
   vm_.tlb.CountVcpuFlush(FlushReason::kRoot);
   return absl::OkStatus();
-}
-
-// Word-wise relaxed atomics: a migration copies this memory while the guest
-// writes it, and either sees the old or the new word.
-void Vcpu::Perform(const TlbEntry& entry, Gpa gpa, AccessKind kind,
-                   uint64_t* word) {
-  if (entry.host == nullptr) {
-    if (kind != AccessKind::kWrite) *word = 0;
-    return;
-  }
-  const uint64_t offset = gpa - ToGpa(entry.base_gfn);
-  std::atomic_ref<uint64_t> memory(
-      *reinterpret_cast<uint64_t*>(entry.host + (offset & ~uint64_t{7})));
-  if (kind == AccessKind::kWrite) {
-    memory.store(*word, std::memory_order_relaxed);
-  } else {
-    *word = memory.load(std::memory_order_relaxed);
-  }
 }
 
 }  // namespace mmu

@@ -17,9 +17,11 @@
 #ifndef MMU_CORE_VM_VCPU_H_
 #define MMU_CORE_VM_VCPU_H_
 
+#include <atomic>
 #include <cstdint>
 #include <memory>
 
+#include "absl/base/optimization.h"
 #include "absl/status/status.h"
 #include "mmu_core/base/access.h"
 #include "mmu_core/base/address.h"
@@ -62,7 +64,21 @@ class Vcpu {
   // vCPU thread. One guest access within the 8-byte word at `gpa` rounded
   // down: a write stores `*word` there, a read or fetch puts what is there
   // into `*word`. Memory without contents reads as 0.
-  AccessOutcome Access(Gpa gpa, AccessKind kind, uint64_t* word);
+  AccessOutcome Access(Gpa gpa, AccessKind kind, uint64_t* word) {
+    stats_.accesses.Add();
+    if (kind == AccessKind::kWrite) stats_.writes.Add();
+    // Nearly all accesses end here: no request, and the TLB knows the page.
+    if (ABSL_PREDICT_TRUE(gate_.BeginAccess() == 0)) {
+      if (const TlbEntry* entry = tlb_.Lookup(ToGfn(gpa));
+          entry != nullptr && CanUse(*entry, kind)) {
+        Perform(*entry, gpa, kind, word);
+        gate_.EndAccess();
+        return AccessOutcome::kDone;
+      }
+      gate_.EndAccess();
+    }
+    return ContinueAccess(gpa, kind, word);
+  }
 
   // vCPU thread. Goes on with the access that came back with kDirtyRingFull;
   // the same arguments.
@@ -116,8 +132,23 @@ class Vcpu {
     }
     return false;
   }
+  // Word-wise relaxed atomics: a migration copies this memory while the guest
+  // writes it, and either sees the old or the new word.
   static void Perform(const TlbEntry& entry, Gpa gpa, AccessKind kind,
-                      uint64_t* word);
+                      uint64_t* word) {
+    if (ABSL_PREDICT_FALSE(entry.host == nullptr)) {
+      if (kind != AccessKind::kWrite) *word = 0;
+      return;
+    }
+    const uint64_t offset = gpa - ToGpa(entry.base_gfn);
+    std::atomic_ref<uint64_t> memory(
+        *reinterpret_cast<uint64_t*>(entry.host + (offset & ~uint64_t{7})));
+    if (kind == AccessKind::kWrite) {
+      memory.store(*word, std::memory_order_relaxed);
+    } else {
+      *word = memory.load(std::memory_order_relaxed);
+    }
+  }
 
   VmState& vm_;
   const int index_;
