@@ -1,7 +1,9 @@
 #include "mmu_core/tlb/remote_flush.h"
 
 #include <algorithm>
+#include <array>
 #include <atomic>
+#include <cstddef>
 #include <cstdint>
 
 #include "mmu_core/base/check.h"
@@ -18,6 +20,9 @@ uint64_t Load(const std::atomic<uint64_t>& counter) {
 void Bump(std::atomic<uint64_t>& counter, uint64_t n = 1) {
   counter.fetch_add(n, std::memory_order_relaxed);
 }
+
+// On the stack: nothing is allocated under mmu_lock.
+constexpr size_t kSectionsAtATime = 256;
 
 }  // namespace
 
@@ -51,7 +56,19 @@ FlushResult RemoteTlb::Request(uint32_t bits) {
   for (const VcpuGate* gate : vcpus_) {
     if (gate->in_guest()) ++result.vcpus_kicked;
   }
-  for (const VcpuGate* gate : vcpus_) gate->WaitForAccess();
+  // With more vCPUs than processors many of them may have lost theirs in the
+  // middle of a section. So first see which, then wait; one after the other,
+  // each would be waited for as long as all together.
+  std::array<uint64_t, kSectionsAtATime> sections;
+  for (size_t first = 0; first < vcpus_.size(); first += kSectionsAtATime) {
+    const size_t end = std::min(vcpus_.size(), first + kSectionsAtATime);
+    for (size_t i = first; i < end; ++i) {
+      sections[i - first] = vcpus_[i]->Section();
+    }
+    for (size_t i = first; i < end; ++i) {
+      vcpus_[i]->WaitForEndOf(sections[i - first]);
+    }
+  }
   return result;
 }
 

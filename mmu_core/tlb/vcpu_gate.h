@@ -117,12 +117,15 @@ class VcpuGate {
   }
   // To be called after HeavyBarrier. Thread-safe.
   bool in_guest() const { return in_guest_.load(kBarrierAcquire); }
-  // F3 above: waits for the access section that is open now, if any. Returns
-  // quickly: a section is one access. Must not be called by the vCPU's thread
-  // inside its own section. Thread-safe.
-  void WaitForAccess() const {
-    const uint64_t seen = sequence_.load(kBarrierAcquire);
-    if ((seen & 1) != 0) WaitForChange(seen);
+  // F3 above, in two steps, so that a flusher of many vCPUs looks at all of
+  // them first and its waits overlap: a vCPU that has met the request meanwhile
+  // may well be in a section again, which need not be waited for. Thread-safe.
+  uint64_t Section() const { return sequence_.load(kBarrierAcquire); }
+  // Waits until `section` is over, if it was open when Section() gave it.
+  // Returns quickly: a section is one access. Must not be called by the vCPU's
+  // thread inside its own section.
+  void WaitForEndOf(uint64_t section) const {
+    if ((section & 1) != 0) WaitForChange(section);
   }
   // For tests and diagnosis. Thread-safe.
   uint32_t pending_requests() const {
