@@ -19,8 +19,8 @@ ABSL_FLAG(uint64_t, seed, 0,
           "Seed of the first round; each later one has the next. 0: from the "
           "clock.");
 ABSL_FLAG(uint64_t, drop_mark, 0,
-          "Lose the so-manieth mark of a page that was dirty and cleared "
-          "before, to see that it is noticed. 0: none.");
+          "In each migration lose the so-manieth mark of a page that was dirty "
+          "and cleared before, to see that it is noticed. 0: none.");
 
 namespace mmu::stress {
 namespace {
@@ -40,7 +40,6 @@ void PrintSummary(int64_t rounds, const RoundResult& sum) {
 int Main() {
   uint64_t seed = absl::GetFlag(FLAGS_seed);
   if (seed == 0) seed = static_cast<uint64_t>(absl::ToUnixSeconds(absl::Now()));
-  testing::ArmDropOneMark(absl::GetFlag(FLAGS_drop_mark));
   const absl::Time begin = absl::Now();
   const absl::Time end =
       begin + absl::Minutes(1) * absl::GetFlag(FLAGS_minutes);
@@ -48,8 +47,9 @@ int Main() {
   RoundResult sum;
   int64_t rounds = 0;
   for (; absl::Now() < end; ++seed) {
-    const RoundConfig config = RandomRound(
+    RoundConfig config = RandomRound(
         seed, absl::Seconds(1) * absl::GetFlag(FLAGS_round_seconds));
+    config.drop_mark = absl::GetFlag(FLAGS_drop_mark);
     const RoundResult result = RunRound(config);
     sum.Add(result);
     ++rounds;

@@ -15,6 +15,7 @@
 #include "mmu_core/base/check.h"
 #include "mmu_core/paging/table_pool.h"
 #include "mmu_core/sync/rcu.h"
+#include "mmu_core/testing/fault_injection.h"
 #include "mmu_core/vm/host_notifier.h"
 #include "mmu_core/vm/split_job.h"
 #include "mmu_core/vm/vm.h"
@@ -121,6 +122,9 @@ class Round {
   // --- The migration of slot 0 ---
 
   void Migrate(std::mt19937_64& random) {
+    // Not each lost mark does harm: a zap or an unmap makes the page fault, and
+    // so be marked, again. One per migration does soon.
+    if (config_.drop_mark != 0) testing::ArmDropOneMark(config_.drop_mark);
     DirtyLogConfig config;
     config.slots = {0};
     config.initially_set =

@@ -42,6 +42,9 @@ struct RoundConfig {
   Level host_page_level = Level::k2M;
   int vcpus = 3;
   absl::Duration duration = absl::Seconds(2);
+  // 0, or: in each migration, lose the so-manieth mark of a page that was dirty
+  // and cleared twice before in it (testing/fault_injection.h).
+  uint64_t drop_mark = 0;
 };
 // A configuration that depends on nothing but `seed`.
 RoundConfig RandomRound(uint64_t seed, absl::Duration duration);
