@@ -29,7 +29,7 @@ class BehavioursTest(unittest.TestCase):
                    "2\tBeta\tBB-02\tfourth\n")
         self.write("tools/behaviours.d/not-applicable.tsv",
                    "BB-02\tneeds hardware\n")
-        self.write("tools/behaviours.d/open.tsv", "AA-01..AA-02\tnot built\n")
+        self.write("tools/behaviours.d/open.tsv", "")
 
     def write(self, name, text):
         path = self.root / name
@@ -90,11 +90,21 @@ class BehavioursTest(unittest.TestCase):
         self.assertEqual(result.returncode, 1)
         self.assertIn("BB-02 is covered here", result.stderr)
 
+    def test_covered_and_open_is_an_error(self):
+        self.write("tools/behaviours.d/open.tsv", "AA-01..AA-02\tnot built\n")
+        self.write_test("// Covers: AA-02\nTEST(A, B) {}\n")
+        result = self.run_tool()
+        self.assertEqual(result.returncode, 1)
+        self.assertEqual(result.stderr,
+                         "error: pkg/a_test.cc:1: AA-02 is covered here, but "
+                         "is listed as open\n")
+
     def test_unknown_behaviour_in_a_list_is_an_error(self):
         self.write("tools/behaviours.d/open.tsv", "ZZ-01\tnot built\n")
         self.assertEqual(self.run_tool().returncode, 1)
 
     def test_lists_name_the_reason_and_obey_the_section(self):
+        self.write("tools/behaviours.d/open.tsv", "AA-01..AA-02\tnot built\n")
         self.assertEqual(
             self.run_tool("--open", "1.2").stdout.split(),
             "1.2 Alpha / two AA-02 second not built".split())
