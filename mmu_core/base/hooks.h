@@ -38,15 +38,23 @@ enum class HookPoint : uint8_t {
   kWalkToTable,          // hardware walk: pointer read -> table read (RACE-4)
   kAnnounceToLook,       // access announced -> requests looked at (RACE-5)
   kTakeToSealed,         // in no bitmap: taken -> sealed (RACE-7)
+  kEntryToFlags,         // ring entry written -> flagged as dirty (RACE-16)
+  kRecordToCollected,    // page recorded -> entry collected (RACE-16)
+  kFreeToIndex,          // ring entry freed -> reset index moved (RACE-16)
+  kFlagToProtect,        // log of a slot published -> pages protected (RACE-18)
+  kFaultToLook,          // fault announced -> looks for a writer (RACE-19)
+  kWriterToLook,         // writer announced -> looks for faults (RACE-19)
+  kMmioToCompare,        // MMIO SPTE read -> its generation compared (RACE-21)
   // Not between two steps but at one, for traces of locks.
   kSnapshotToStore,  // SPTE read -> store or exchange, write mode
   kTopUp,            // tables are about to be allocated
+  kGracePeriod,      // the end of all RCU read sections is waited for
   kReadLocked,       // mmu_lock was taken in read mode
   kWriteLocked,      // mmu_lock was taken in write mode
   kYield,            // mmu_lock is about to be dropped and taken again
   kUnlock,           // mmu_lock is about to be dropped
 };
-inline constexpr int kHookPoints = 27;
+inline constexpr int kHookPoints = 35;
 
 std::string_view ToString(HookPoint point);
 

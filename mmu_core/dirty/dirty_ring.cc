@@ -6,6 +6,7 @@
 #include "absl/strings/str_format.h"
 #include "mmu_core/base/check.h"
 #include "mmu_core/base/error.h"
+#include "mmu_core/base/hooks.h"
 
 namespace mmu {
 namespace {
@@ -51,6 +52,7 @@ void DirtyRing::Push(DirtyGfn page) {
   Entry& slot = entry(index);
   slot.slot = page.slot;
   slot.offset = page.offset;
+  AtHook(HookPoint::kEntryToFlags);
   slot.flags.store(kDirty, std::memory_order_release);
   dirty_index_.store(index + 1, std::memory_order_relaxed);
 }
@@ -67,6 +69,7 @@ uint32_t DirtyRing::Collect(absl::FunctionRef<void(DirtyGfn)> record) {
     if (flags == 0) break;
     if ((flags & kCollected) != 0) continue;
     record({slot.slot, slot.offset});
+    AtHook(HookPoint::kRecordToCollected);
     slot.flags.store(kDirty | kCollected, std::memory_order_release);
     ++collected;
   }
@@ -81,6 +84,7 @@ absl::optional<DirtyGfn> DirtyRing::TakeCollected() {
   }
   const DirtyGfn page{slot.slot, slot.offset};
   slot.flags.store(0, std::memory_order_relaxed);
+  AtHook(HookPoint::kFreeToIndex);
   reset_index_.store(index + 1, std::memory_order_release);
   return page;
 }

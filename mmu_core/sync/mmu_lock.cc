@@ -87,6 +87,7 @@ void MmuLock::RaiseSlotsUsed(uint32_t count) {
 }
 
 int64_t MmuLock::AwaitFaults() {
+  AtHook(HookPoint::kWriterToLook);
   HeavyBarrier();
   const uint32_t used = slots_used_.load(kBarrierAcquire);
   int64_t begin = 0;

@@ -24,6 +24,7 @@
 #include "absl/base/optimization.h"
 #include "absl/base/thread_annotations.h"
 #include "mmu_core/base/check.h"
+#include "mmu_core/base/hooks.h"
 #include "mmu_core/stats/labels.h"
 #include "mmu_core/stats/mmu_cost.h"
 #include "mmu_core/sync/asymmetric_barrier.h"
@@ -100,6 +101,7 @@ class ABSL_LOCKABLE MmuLock {
     }
     slot.active.store(1, kBarrierOrder);
     LightBarrier();
+    AtHook(HookPoint::kFaultToLook);
     if (ABSL_PREDICT_TRUE(
             (state_.load(kBarrierAcquire) & (kWriter | kQueued)) == 0)) {
       return &slot;

@@ -19,6 +19,7 @@
 #include <memory>
 
 #include "mmu_core/base/check.h"
+#include "mmu_core/base/hooks.h"
 
 // liburcu is not built with ThreadSanitizer, which would therefore take a
 // reader and the function that frees what it read for a race. It is told of the
@@ -149,6 +150,7 @@ void LeaveOutermost() {
 
 void RcuSynchronize() {
   MMU_CHECK(!InRcuReadSection());
+  AtHook(HookPoint::kGracePeriod);
   urcu_memb_synchronize_rcu();
   TsanAcquire();
 }

@@ -118,11 +118,19 @@ Interleaving::Actor& Interleaving::Find(const std::string& name) const {
 }
 
 void Interleaving::RunTo(const std::string& name, HookPoint point, int times) {
+  Find(name).SendTo(point, times);
+  WaitUntilThere(name);
+}
+
+void Interleaving::StartTo(const std::string& name, HookPoint point) {
+  Find(name).SendTo(point, 1);
+}
+
+void Interleaving::WaitUntilThere(const std::string& name) {
   Actor& actor = Find(name);
-  actor.SendTo(point, times);
   if (actor.Await(/*may_stand=*/true) && !HasEnded(name)) return;
   std::fprintf(stderr, "%s did not reach %s:\n%s", name.c_str(),
-               NameOf(point).c_str(), WhereEverybodyIs().c_str());
+               NameOf(actor.target).c_str(), WhereEverybodyIs().c_str());
   std::abort();
 }
 

@@ -42,8 +42,10 @@ class Interleaving {
   void RunTo(const std::string& name, HookPoint point, int times = 1);
   void RunToEnd(const std::string& name);
 
-  // Lets it run to its end without waiting for it: it may have to wait for
-  // something that another thread does. Then WaitForEnd.
+  // The same without waiting for it: it may have to wait for something that
+  // another thread does. Then WaitUntilThere, or WaitForEnd.
+  void StartTo(const std::string& name, HookPoint point);
+  void WaitUntilThere(const std::string& name);
   void Start(const std::string& name);
   void WaitForEnd(const std::string& name);
   bool HasEnded(const std::string& name) const;

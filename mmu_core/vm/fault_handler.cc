@@ -183,6 +183,7 @@ FaultResult HandleMmioFault(VmState& vm, Vcpu& vcpu, Gfn gfn) {
   c.DescendToFirst();
   const Spte spte = c.old_spte();
   if (spte.IsPresent() || !vm.mmio.IsMmio(spte)) return FaultResult::kRetry;
+  AtHook(HookPoint::kMmioToCompare);
   if ((current & kGenerationInProgress) != 0 ||
       vm.mmio.GenerationOf(spte) != (current & kMmioGenerationMask)) {
     return FaultResult::kInvalid;  // SPTE-43

@@ -12,6 +12,7 @@
 #include "mmu_core/testing/interleaving.h"
 #include "mmu_core/testing/vm_builder.h"
 #include "mmu_core/vm/hardware_walk.h"
+#include "mmu_core/vm/race_test_util.h"
 
 namespace mmu::testing {
 namespace {
@@ -27,34 +28,14 @@ std::unique_ptr<Vm> MakeLoggingVm(int vcpus = 2) {
   return vm;
 }
 
-// What a sender does before it copies: seals, and clears all that is sealed.
-std::vector<uint64_t> Harvest(Vm& vm) {
-  uint64_t epoch = 0;
-  const std::vector<uint64_t> pages = SealAndList(vm, 0, &epoch);
-  const uint64_t npages = 2 * kMiB / kPageSize;
-  EXPECT_TRUE(
-      vm.ClearDirtyLog(0, epoch, 0, npages, MaskOf(npages, pages), nullptr)
-          .ok());
-  return pages;
+std::vector<uint64_t> HarvestSlot(Vm& vm) {
+  return Harvest(vm, 0, 2 * kMiB / kPageSize);
 }
 
-bool Contains(const std::vector<uint64_t>& pages, uint64_t page) {
-  return std::find(pages.begin(), pages.end(), page) != pages.end();
-}
-
-uint64_t Memory(Vm& vm, uint64_t gpa) {
-  uint64_t word = 0;
-  EXPECT_TRUE(
-      vm.ReadMemory(Gpa(gpa), absl::Span<std::byte>(
-                                  reinterpret_cast<std::byte*>(&word), 8))
-          .ok());
-  return word;
-}
-
-uint64_t RetriesOf(const Vm& vm, int vcpu) {
-  const auto retries =
-      vm.VcpuStats()[vcpu].faults[static_cast<int>(FaultResult::kRetry)];
-  return retries[0] + retries[1] + retries[2];
+void Delete(Vm& vm, uint32_t slot) {
+  MemslotConfig gone;
+  gone.slot = slot;
+  EXPECT_TRUE(vm.SetMemslot(gone).ok());
 }
 
 int CountOf(const std::vector<HookPoint>& trace, HookPoint point) {
@@ -69,7 +50,7 @@ TEST(RaceTest, Race1HarvestBeforeTheFastFaultsExchangeLosesNothing) {
   auto vm = MakeLoggingVm();
   Interleaving threads;
   threads.Add("fault", [&] { Write(*vm, kPageGpa, 7); });
-  threads.Add("harvest", [&] { Harvest(*vm); });
+  threads.Add("harvest", [&] { HarvestSlot(*vm); });
   threads.RunTo("fault", HookPoint::kFastFaultToExchange);
   threads.RunToEnd("harvest");
   threads.RunToEnd("fault");
@@ -117,7 +98,7 @@ TEST(RaceTest, Race2ClearWaitsForTheSlowFaultThatMarked) {
   Interleaving threads;
   threads.Add("fault", [&] { Write(*vm, kOther * kPageSize, 7); });
   std::vector<uint64_t> harvested;
-  threads.Add("harvest", [&] { harvested = Harvest(*vm); });
+  threads.Add("harvest", [&] { harvested = HarvestSlot(*vm); });
   threads.RunTo("fault", HookPoint::kMarkToInstall);
   threads.RunTo("harvest", HookPoint::kTakeToProtect);
   threads.Start("harvest");
@@ -408,7 +389,7 @@ TEST(RaceTest, Race12WriteThroughAStaleTlbIsOverBeforeTheClearReturns) {
   auto vm = MakeLoggingVm();
   Write(*vm, kPageGpa, 1);  // in the TLB, writable
   Interleaving threads;
-  threads.Add("harvest", [&] { Harvest(*vm); });
+  threads.Add("harvest", [&] { HarvestSlot(*vm); });
   threads.RunTo("harvest", HookPoint::kProtectToFlush);
   EXPECT_FALSE(SpteOf(vm->state(), Gfn(kPage)).IsWritable());
   const uint64_t taken = vm->VcpuStats()[0].pf_taken;
@@ -424,26 +405,52 @@ TEST(RaceTest, Race12WriteThroughAStaleTlbIsOverBeforeTheClearReturns) {
   EXPECT_TRUE(Contains(SealAndList(*vm, 0), kPage));
 }
 
+// The deletion publishes the invalid copy while a fault holds the slot that it
+// found before: it waits for the fault, which maps the page, and takes that
+// mapping away afterwards.
 // Covers: SLOT-24, SLOT-25, TST-50
-TEST(RaceTest, Race13DeleteWaitsForTheFaultThatFoundTheSlot) {
+TEST(RaceTest, Race13DeleteWaitsForTheFaultThatFoundTheSlotAndZapsItsPage) {
   auto vm = MakeVm({Slot(0, 0, 2 * kMiB), Slot(1, kGiB, 2 * kMiB)}, 1);
   Read(*vm, kGiB);
   AccessOutcome outcome = AccessOutcome::kError;
   Interleaving threads;
   threads.Add("fault", [&] { outcome = Write(*vm, kPageGpa, 7); });
-  threads.Add("delete", [&] {
-    MemslotConfig gone;
-    gone.slot = 0;
-    EXPECT_TRUE(vm->SetMemslot(gone).ok());
-  });
+  threads.Add("delete", [&] { Delete(*vm, 0); });
   threads.RunTo("fault", HookPoint::kSlotToFault);
+  threads.RunTo("delete", HookPoint::kGracePeriod);
+  EXPECT_TRUE(SlotOf(*vm, Gfn(kPage)).invalid());
+  threads.StartTo("delete", HookPoint::kWriteLocked);  // about to zap
+  threads.RunToEnd("fault");
+  EXPECT_EQ(outcome, AccessOutcome::kDone);
+  threads.WaitUntilThere("delete");
+  EXPECT_TRUE(SpteOf(vm->state(), Gfn(kPage)).IsPresent());
+  threads.RunToEnd("delete");
+  EXPECT_FALSE(SpteOf(vm->state(), Gfn(kPage)).IsPresent());
+  EXPECT_EQ(Read(*vm, kPageGpa), AccessOutcome::kEmulated);
+  EXPECT_EQ(AuditFindings(*vm), "");
+}
+
+// The other order: the fault finds the invalid copy, and tries again until
+// there is no slot any more. It maps nothing, and nothing is taken for MMIO as
+// long as the slot is there.
+// Covers: SLOT-25, PF-20
+TEST(RaceTest, Race13FaultThatFindsTheInvalidCopyTriesAgainUntilItIsGone) {
+  auto vm = MakeVm({Slot(0, 0, 2 * kMiB), Slot(1, kGiB, 2 * kMiB)}, 1);
+  Read(*vm, kGiB);
+  AccessOutcome outcome = AccessOutcome::kError;
+  Interleaving threads;
+  threads.Add("fault", [&] { outcome = Write(*vm, kPageGpa, 7); });
+  threads.Add("delete", [&] { Delete(*vm, 0); });
+  threads.RunTo("delete", HookPoint::kWriteLocked);
+  threads.RunTo("fault", HookPoint::kSlotToFault);
+  const uint64_t retries = RetriesOf(*vm, 0);
+  threads.RunTo("fault", HookPoint::kSlotToFault, 3);
+  EXPECT_EQ(RetriesOf(*vm, 0), retries + 3);
+  EXPECT_FALSE(SpteOf(vm->state(), Gfn(kPage)).IsPresent());
   threads.Start("delete");
   threads.RunToEnd("fault");
   threads.WaitForEnd("delete");
-  // The fault found the slot, so it mapped the page or met the deletion.
-  EXPECT_TRUE(outcome == AccessOutcome::kDone ||
-              outcome == AccessOutcome::kEmulated);
-  EXPECT_EQ(Read(*vm, kPageGpa), AccessOutcome::kEmulated);
+  EXPECT_EQ(outcome, AccessOutcome::kEmulated);
   EXPECT_FALSE(SpteOf(vm->state(), Gfn(kPage)).IsPresent());
   EXPECT_EQ(AuditFindings(*vm), "");
 }

@@ -1,5 +1,6 @@
 #include "mmu_core/vm/region_hooks.h"
 
+#include "mmu_core/base/hooks.h"
 #include "mmu_core/paging/mmio_spte.h"
 #include "mmu_core/sync/mmu_lock.h"
 #include "mmu_core/tlb/tlb_flush_batch.h"
@@ -27,6 +28,7 @@ void RegionHooks::GenerationAdvanced(uint64_t generation) {
 }
 
 void RegionHooks::EnableLog(const Memslot& slot) {
+  AtHook(HookPoint::kFlagToProtect);
   // Everything is dirty already; protecting is the first clear's work (DL-04).
   if (log_.initially_set == InitiallySet::kYes) return;
 

@@ -1,0 +1,219 @@
+// The races of faults with a writer of mmu_lock, with ageing that tracks
+// accesses, and with slots that appear: RACE-19 to RACE-21 of
+// mmu_core/LOCKING.md, each built step by step.
+
+#include <algorithm>
+#include <atomic>
+#include <cstdint>
+#include <memory>
+#include <thread>
+#include <vector>
+
+#include "gmock/gmock.h"
+#include "gtest/gtest.h"
+#include "mmu_core/base/hooks.h"
+#include "mmu_core/paging/mmio_spte.h"
+#include "mmu_core/paging/tdp_cursor.h"
+#include "mmu_core/sync/mmu_lock.h"
+#include "mmu_core/sync/rcu.h"
+#include "mmu_core/tdp/tdp_test_util.h"
+#include "mmu_core/testing/interleaving.h"
+#include "mmu_core/testing/vm_builder.h"
+#include "mmu_core/vm/race_test_util.h"
+
+namespace mmu::testing {
+namespace {
+
+using ::testing::ElementsAre;
+
+constexpr uint64_t kPages = 2 * kMiB / kPageSize;
+constexpr uint64_t kPage = 5;
+constexpr uint64_t kPageGpa = kPage * kPageSize;
+
+// --- RACE-19 ---
+
+// A fault and a writer of one lock. The writer stays inside until it is told
+// to leave.
+struct FaultAndWriter {
+  FaultAndWriter() {
+    threads.Add("fault", [this] {
+      MmuReadLocked lock(mmu_lock, LockOp::kFault);
+      fault_is_in = true;
+      together = writer_is_in.load();
+    });
+    threads.Add("writer", [this] {
+      MmuWriteLocked lock(mmu_lock, LockOp::kZap);
+      writer_is_in = true;
+      while (!writer_may_leave) std::this_thread::yield();
+      writer_is_in = false;
+    });
+  }
+
+  MmuLock mmu_lock;
+  std::atomic<bool> fault_is_in{false};
+  std::atomic<bool> writer_is_in{false};
+  std::atomic<bool> writer_may_leave{false};
+  std::atomic<bool> together{false};
+  Interleaving threads;
+};
+
+// The fault has announced itself and not looked: the writer waits for it, the
+// fault steps back and comes after the writer.
+// Covers: LCK-04, TST-50
+TEST(RaceFaultsTest, Race19FaultThatWasAnnouncedStepsBackForAWriter) {
+  FaultAndWriter test;
+  test.threads.RunTo("fault", HookPoint::kFaultToLook);
+  test.threads.Start("writer");
+  while (!test.mmu_lock.IsContended() && !test.writer_is_in) {
+    std::this_thread::yield();
+  }
+  EXPECT_FALSE(test.writer_is_in) << "the fault may be in already";
+  test.threads.Start("fault");
+  while (!test.writer_is_in && !test.fault_is_in) std::this_thread::yield();
+  EXPECT_TRUE(test.writer_is_in);
+  EXPECT_FALSE(test.fault_is_in);
+  test.writer_may_leave = true;
+  test.threads.WaitForEnd("writer");
+  test.threads.WaitForEnd("fault");
+  EXPECT_TRUE(test.fault_is_in);
+  EXPECT_FALSE(test.together);
+}
+
+// The writer has announced itself and not looked: a fault that comes now does
+// not get in before it.
+// Covers: LCK-04
+TEST(RaceFaultsTest, Race19FaultThatComesAfterTheWritersAnnouncementQueues) {
+  FaultAndWriter test;
+  test.threads.RunTo("writer", HookPoint::kWriterToLook);
+  test.threads.Start("fault");
+  while (!test.mmu_lock.IsContended() && !test.fault_is_in) {
+    std::this_thread::yield();
+  }
+  EXPECT_FALSE(test.fault_is_in);
+  test.threads.Start("writer");
+  while (!test.writer_is_in) std::this_thread::yield();
+  EXPECT_FALSE(test.fault_is_in);
+  test.writer_may_leave = true;
+  test.threads.WaitForEnd("writer");
+  test.threads.WaitForEnd("fault");
+  EXPECT_TRUE(test.fault_is_in);
+  EXPECT_FALSE(test.together);
+}
+
+// --- RACE-20 ---
+
+// A logging VM without A/D bits; page 5 is mapped, clean and young.
+std::unique_ptr<Vm> MakeLoggingVmWithoutAd() {
+  VmConfig config;
+  config.ad_bits = VmConfig::AdBits::kOff;
+  config.memslots = {Slot(0, 0, 2 * kMiB)};
+  absl::StatusOr<std::unique_ptr<Vm>> vm = Vm::Create(config);
+  EXPECT_TRUE(vm.ok()) << vm.status();
+  Touch(**vm, GfnRange::Of(Gfn(kPage), 1));
+  EXPECT_TRUE((*vm)->StartDirtyLog({}, nullptr).ok());
+  return *std::move(vm);
+}
+
+uint64_t AgeAll(Vm& vm) {
+  const auto aged =
+      vm.Age(GfnRange::Of(Gfn(0), kPages), AgeMode::kTestAndClear, nullptr);
+  EXPECT_TRUE(aged.ok());
+  return aged->young_page_count;
+}
+
+// Covers: TST-50
+TEST(RaceFaultsTest, Race20FaultWhoseEntryWasAgedLooksAgainAndRestoresIt) {
+  auto vm = MakeLoggingVmWithoutAd();
+  const SpteFormat& format = vm->state().tdp.format();
+  Interleaving threads;
+  threads.Add("fault", [&] { Write(*vm, kPageGpa, 7); });
+  threads.Add("age", [&] { EXPECT_EQ(AgeAll(*vm), 1u); });
+  threads.RunTo("fault", HookPoint::kFastFaultToExchange);
+  threads.RunToEnd("age");
+  ASSERT_TRUE(format.IsAccessTracked(SpteOf(vm->state(), Gfn(kPage))));
+  threads.RunTo("fault", HookPoint::kFastFaultToExchange);  // once more
+  threads.RunToEnd("fault");
+  const Spte spte = SpteOf(vm->state(), Gfn(kPage));
+  EXPECT_FALSE(format.IsAccessTracked(spte));
+  EXPECT_TRUE(spte.IsWritable());
+  EXPECT_THAT(SealAndList(*vm, 0), ElementsAre(kPage));
+  EXPECT_EQ(Memory(*vm, kPageGpa), 7u);
+  EXPECT_EQ(AuditFindings(*vm), "");
+}
+
+// Covers: AGE-13, TST-50
+TEST(RaceFaultsTest, Race20AgeingGivesUpWhereAFaultWasFaster) {
+  auto vm = MakeLoggingVmWithoutAd();
+  const SpteFormat& format = vm->state().tdp.format();
+  Interleaving threads;
+  threads.Add("age",
+              [&] { EXPECT_EQ(AgeAll(*vm), 1u) << "young all the same"; });
+  threads.RunTo("age", HookPoint::kAgeToExchange);
+  Write(*vm, kPageGpa, 7);  // gives W back
+  const Spte written = SpteOf(vm->state(), Gfn(kPage));
+  threads.RunToEnd("age");
+  EXPECT_EQ(SpteOf(vm->state(), Gfn(kPage)), written);
+  EXPECT_FALSE(format.IsAccessTracked(written));
+  EXPECT_THAT(SealAndList(*vm, 0), ElementsAre(kPage));
+  EXPECT_EQ(AuditFindings(*vm), "");
+}
+
+// --- RACE-21 ---
+
+// Whatever stands for `gpa` in the tables of vCPU 0.
+Spte EntryFor(Vm& vm, uint64_t gpa) {
+  RcuReadGuard rcu;
+  const TdpRoot& root = *vm.state().vcpus[0]->root();
+  TdpCursor c(root.table(), root.level(), GfnRange::Of(ToGfn(Gpa(gpa)), 1),
+              Level::k4K);
+  c.DescendToFirst();
+  return c.old_spte();
+}
+
+// A fault found no slot, and one is published before its MMIO SPTE is there:
+// that one is out of date at birth, and the next access maps the memory.
+// Covers: SPTE-43, PF-36, SLOT-22, TST-50
+TEST(RaceFaultsTest, Race21MmioSpteOfAnOlderGenerationIsNotBelieved) {
+  auto vm = MakeVm({Slot(0, 0, 2 * kMiB)});
+  Read(*vm, 0);
+  AccessOutcome outcome = AccessOutcome::kError;
+  Interleaving threads;
+  threads.Add("fault", [&] { outcome = Write(*vm, kGiB, 7); });
+  threads.Add("create", [&] {
+    EXPECT_TRUE(vm->SetMemslot(Slot(1, kGiB, 2 * kMiB)).ok());
+  });
+  threads.RunTo("fault", HookPoint::kSlotToFault);
+  threads.RunTo("create", HookPoint::kGracePeriod);
+  EXPECT_EQ(SlotOf(*vm, ToGfn(Gpa(kGiB))).id, 1u) << "published";
+  threads.Start("create");
+  threads.RunToEnd("fault");
+  threads.WaitForEnd("create");
+  EXPECT_EQ(outcome, AccessOutcome::kEmulated) << "the slot came after it";
+  ASSERT_TRUE(vm->state().mmio.IsMmio(EntryFor(*vm, kGiB)));
+  EXPECT_EQ(Write(*vm, kGiB, 8), AccessOutcome::kDone);
+  EXPECT_EQ(Memory(*vm, kGiB), 8u);
+  EXPECT_FALSE(vm->state().mmio.IsMmio(EntryFor(*vm, kGiB)));
+  EXPECT_EQ(AuditFindings(*vm), "");
+}
+
+// The other side: an entry is found that says "no memory" while the slot that
+// makes it wrong is being published. Nothing is believed in between.
+// Covers: SPTE-43, SLOT-22
+TEST(RaceFaultsTest, Race21MmioSpteIsNotBelievedWhileASlotIsPublished) {
+  auto vm = MakeVm({Slot(0, 0, 2 * kMiB)});
+  Read(*vm, 0);
+  ASSERT_EQ(Write(*vm, kGiB, 7), AccessOutcome::kEmulated);
+  ASSERT_TRUE(vm->state().mmio.IsMmio(EntryFor(*vm, kGiB)));
+  Interleaving threads;
+  threads.Add("create", [&] {
+    EXPECT_TRUE(vm->SetMemslot(Slot(1, kGiB, 2 * kMiB)).ok());
+  });
+  threads.RunTo("create", HookPoint::kGracePeriod);
+  EXPECT_EQ(Write(*vm, kGiB, 8), AccessOutcome::kDone);
+  threads.RunToEnd("create");
+  EXPECT_EQ(Memory(*vm, kGiB), 8u);
+  EXPECT_EQ(AuditFindings(*vm), "");
+}
+
+}  // namespace
+}  // namespace mmu::testing

@@ -1,0 +1,208 @@
+// The races of dirty rings in mmu_core/LOCKING.md, each built step by step.
+
+#include <cstdint>
+#include <memory>
+#include <thread>
+#include <vector>
+
+#include "absl/types/optional.h"
+#include "gmock/gmock.h"
+#include "gtest/gtest.h"
+#include "mmu_core/base/hooks.h"
+#include "mmu_core/dirty/dirty_ring.h"
+#include "mmu_core/tdp/tdp_test_util.h"
+#include "mmu_core/testing/interleaving.h"
+#include "mmu_core/testing/vm_builder.h"
+#include "mmu_core/vm/dirty_rings.h"
+#include "mmu_core/vm/race_test_util.h"
+
+namespace mmu::testing {
+namespace {
+
+using ::testing::ElementsAre;
+using ::testing::IsEmpty;
+
+constexpr uint32_t kEntries = 256;
+constexpr uint64_t kPages = 2 * kMiB / kPageSize;
+constexpr uint64_t kPage = 5;
+constexpr uint64_t kPageGpa = kPage * kPageSize;
+
+// --- One ring ---
+
+std::vector<DirtyGfn> Collect(DirtyRing& ring) {
+  std::vector<DirtyGfn> pages;
+  ring.Collect([&](DirtyGfn page) { pages.push_back(page); });
+  return pages;
+}
+
+// The vCPU has written an entry and not flagged it: nobody takes it yet, and
+// nobody sees half of it.
+// Covers: DL-44, TST-50
+TEST(RaceRingsTest, Race16EntryIsCollectedOnceItIsFlagged) {
+  DirtyRing ring(kEntries, 0);
+  // The entry that is written holds what was there a lap ago.
+  for (uint64_t i = 0; i < kEntries; ++i) ring.Push({9, i});
+  Collect(ring);
+  while (ring.TakeCollected().has_value()) {
+  }
+  Interleaving threads;
+  threads.Add("vcpu", [&] { ring.Push({1, 77}); });
+  threads.RunTo("vcpu", HookPoint::kEntryToFlags);
+  EXPECT_THAT(Collect(ring), IsEmpty());
+  EXPECT_FALSE(ring.TakeCollected().has_value());
+  threads.RunToEnd("vcpu");
+  EXPECT_THAT(Collect(ring), ElementsAre(DirtyGfn{1, 77}));
+}
+
+// A reset between the two steps of the harvester frees nothing: the page may
+// not be in any epoch yet.
+// Covers: DL-41, DL-44, TST-50
+TEST(RaceRingsTest, Race16ResetTakesAnEntryOnlyAfterItsPageWasRecorded) {
+  DirtyRing ring(kEntries, 0);
+  ring.Push({1, 77});
+  std::vector<DirtyGfn> recorded;
+  Interleaving threads;
+  threads.Add("harvest", [&] {
+    ring.Collect([&](DirtyGfn page) { recorded.push_back(page); });
+  });
+  threads.RunTo("harvest", HookPoint::kRecordToCollected);
+  EXPECT_THAT(recorded, ElementsAre(DirtyGfn{1, 77}));
+  EXPECT_FALSE(ring.TakeCollected().has_value());
+  threads.RunToEnd("harvest");
+  EXPECT_TRUE(ring.TakeCollected().has_value());
+}
+
+// The vCPU gets an entry back only when the reset is through with it; else the
+// page that it writes there would be wiped out.
+// Covers: DL-41, DL-44
+TEST(RaceRingsTest, Race16VcpuReusesAnEntryOnlyAfterTheResetIsThroughWithIt) {
+  DirtyRing ring(kEntries, 0);
+  for (uint64_t i = 0; i < kEntries; ++i) ring.Push({1, i});
+  Collect(ring);
+  absl::optional<DirtyGfn> taken;
+  Interleaving threads;
+  threads.Add("reset", [&] { taken = ring.TakeCollected(); });
+  threads.RunTo("reset", HookPoint::kFreeToIndex);
+  if (ring.used() < ring.size()) ring.Push({1, 1000});  // there is no room
+  threads.RunToEnd("reset");
+  EXPECT_EQ(taken, (DirtyGfn{1, 0}));
+  ASSERT_EQ(ring.used(), kEntries - 1);
+  ring.Push({1, 1001});
+  EXPECT_THAT(Collect(ring), ElementsAre(DirtyGfn{1, 1001}));
+}
+
+// --- Rings of a VM ---
+
+// Two slots of small pages; pages 5 of both are mapped, slot 0 logs.
+std::unique_ptr<Vm> MakeLoggingRingVm() {
+  auto vm =
+      MakeRingVm({Slot(0, 0, 2 * kMiB), Slot(1, kGiB, 2 * kMiB)}, kEntries);
+  Touch(*vm, GfnRange::Of(Gfn(kPage), 1));
+  DirtyLogConfig config;
+  config.slots = {0};
+  EXPECT_TRUE(vm->StartDirtyLog(config, nullptr).ok());
+  return vm;
+}
+
+uint64_t Reset(Vm& vm) {
+  const auto count = ResetDirtyRings(
+      vm.state(), [] { return false; }, nullptr);
+  EXPECT_TRUE(count.ok());
+  return count.value_or(0);
+}
+
+// A whole harvest and reset comes between the fault's look at the entry and its
+// exchange. Did it push first, its entry would go with them, and its write
+// would be in no log.
+// Covers: PF-15, DL-43, TST-50
+TEST(RaceRingsTest, Race17ResetBeforeTheFastFaultsExchangeLosesNothing) {
+  auto vm = MakeLoggingRingVm();
+  Interleaving threads;
+  threads.Add("fault", [&] { Write(*vm, kPageGpa, 7); });
+  threads.Add("harvest", [&] { Harvest(*vm, 0, kPages); });
+  threads.RunTo("fault", HookPoint::kFastFaultToExchange);
+  threads.RunToEnd("harvest");
+  threads.RunToEnd("fault");
+  EXPECT_THAT(SealAndList(*vm, 0), ElementsAre(kPage));
+  EXPECT_EQ(Memory(*vm, kPageGpa), 7u);
+  EXPECT_EQ(AuditFindings(*vm), "");
+}
+
+// The reset of an older entry of the page comes between the exchange and the
+// push: the page ends protected with an entry, and the guest's write faults
+// once more.
+// Covers: PF-15, DL-43
+TEST(RaceRingsTest, Race17ResetBetweenExchangeAndPushReportsOnceMore) {
+  auto vm = MakeLoggingRingVm();
+  Write(*vm, kPageGpa, 1);
+  uint64_t epoch = 0;
+  ASSERT_THAT(SealAndList(*vm, 0, &epoch), ElementsAre(kPage));
+  // Protected again, its entry collected and not reset.
+  WriteProtect(*vm, GfnRange::Of(Gfn(kPage), 1));
+  vm->state().vcpus[0]->tlb().FlushAll();
+  const uint64_t taken = vm->VcpuStats()[0].pf_taken;
+
+  Interleaving threads;
+  threads.Add("fault", [&] { Write(*vm, kPageGpa, 7); });
+  threads.Add("reset", [&] { EXPECT_EQ(Reset(*vm), 1u); });
+  threads.RunTo("fault", HookPoint::kExchangeToMark);
+  EXPECT_TRUE(SpteOf(vm->state(), Gfn(kPage)).IsWritable());
+  threads.RunToEnd("reset");
+  EXPECT_FALSE(SpteOf(vm->state(), Gfn(kPage)).IsWritable());
+  threads.RunToEnd("fault");
+  EXPECT_EQ(vm->VcpuStats()[0].pf_taken, taken + 2);
+  EXPECT_EQ(vm->state().vcpus[0]->dirty_ring()->used(), 2u);
+  EXPECT_THAT(SealAndList(*vm, 0), ElementsAre(kPage));
+  EXPECT_EQ(Memory(*vm, kPageGpa), 7u);
+  EXPECT_EQ(AuditFindings(*vm), "");
+}
+
+// A slow fault has pushed and not installed; the reset that frees that entry
+// has to wait until the leaf is there, so that it can protect it.
+// Covers: SPTE-16, DL-43
+TEST(RaceRingsTest, Race17ResetWaitsForTheSlowFaultThatPushed) {
+  auto vm = MakeLoggingRingVm();
+  constexpr uint64_t kOther = 9;  // not mapped yet
+  Interleaving threads;
+  threads.Add("fault", [&] { Read(*vm, kOther * kPageSize); });
+  std::vector<uint64_t> harvested;
+  threads.Add("harvest", [&] { harvested = Harvest(*vm, 0, kPages); });
+  threads.RunTo("fault", HookPoint::kMarkToInstall);
+  threads.RunTo("harvest", HookPoint::kTakeToProtect);
+  threads.Start("harvest");
+  // It asks for mmu_lock in write mode, which the fault has in read mode.
+  while (!vm->state().mmu_lock.IsContended()) std::this_thread::yield();
+  EXPECT_FALSE(threads.HasEnded("harvest"));
+  threads.Start("fault");
+  threads.WaitForEnd("harvest");
+  threads.WaitForEnd("fault");
+  EXPECT_THAT(harvested, ElementsAre(kOther));
+  EXPECT_TRUE(SpteOf(vm->state(), Gfn(kOther)).IsPresent());
+  EXPECT_FALSE(SpteOf(vm->state(), Gfn(kOther)).IsWritable());
+  EXPECT_EQ(AuditFindings(*vm), "");
+}
+
+// Slot 1's flag is published and its pages are not protected yet. A page that
+// is dirtied now goes into the ring, and the harvest for slot 0 must find the
+// log that it belongs to.
+// Covers: SLOT-53, TST-50
+TEST(RaceRingsTest, Race18HarvestWhileAnotherLogIsSwitchedOnDropsNothing) {
+  auto vm = MakeLoggingRingVm();
+  constexpr uint64_t kOther = 9;  // of slot 1, not mapped yet
+  Interleaving threads;
+  threads.Add("enable", [&] {
+    DirtyLogConfig config;
+    config.slots = {1};
+    EXPECT_TRUE(vm->StartDirtyLog(config, nullptr).ok());
+  });
+  threads.RunTo("enable", HookPoint::kFlagToProtect);
+  Write(*vm, kGiB + kOther * kPageSize, 7);
+  EXPECT_EQ(vm->state().vcpus[0]->dirty_ring()->used(), 1u);
+  EXPECT_THAT(SealAndList(*vm, 0), IsEmpty());
+  threads.RunToEnd("enable");
+  EXPECT_THAT(SealAndList(*vm, 1), ElementsAre(kOther));
+  EXPECT_EQ(AuditFindings(*vm), "");
+}
+
+}  // namespace
+}  // namespace mmu::testing
