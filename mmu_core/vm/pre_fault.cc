@@ -45,6 +45,15 @@ absl::Status Check(const PreFaultRange& range) {
 absl::Status MapOne(VmState& vm, Vcpu& vcpu, Gfn gfn, Level* level,
                     absl::FunctionRef<bool()> interrupted) {
   for (;;) {
+    if (vcpu.dirty_ring() != nullptr && vcpu.dirty_ring()->SoftFull()) {
+      // A page that is mapped writable is noted there, and the guest's next
+      // entry finds the ring as full as after a fault (DL-42).
+      vcpu.gate().AddRequests(kDirtyRingSoftFull);
+      return MakeError(absl::StatusCode::kResourceExhausted,
+                       {"DIRTY_RING_FULL", "", EAGAIN},
+                       "the vCPU's dirty ring is full; harvest and reset it, "
+                       "then go on with what is left");
+    }
     if (interrupted()) {
       return MakeError(absl::StatusCode::kCancelled, {"INTERRUPTED", "", EINTR},
                        "interrupted; go on with what is left");

@@ -32,6 +32,8 @@ struct PreFaultRange {
 //   NOT_FOUND         NO_MEMORY_THERE (ENOENT): no slot at the start
 //   ABORTED           MEMSLOT_CHANGING (EAGAIN): its slot is being deleted
 //   CANCELLED         INTERRUPTED (EINTR): `interrupted` said so
+//   RESOURCE_EXHAUSTED  DIRTY_RING_FULL (EAGAIN): the vCPU's ring has no room
+//                     for more pages of logged slots (DL-42)
 //
 // and the errors of faults. Called on the vCPU's thread outside of guest mode,
 // or while no thread runs the vCPU; with no lock held.

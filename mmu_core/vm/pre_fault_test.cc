@@ -51,6 +51,29 @@ TEST(PreFaultTest, AHugePageIsOneStep) {
   EXPECT_EQ(vm->Stats().pages_2m, 3u);
 }
 
+// Covers: DL-42
+TEST(PreFaultTest, EndsWhereTheDirtyRingIsFull) {
+  auto vm = MakeRingVm({Slot(0, 0, 2 * kMiB)}, 256);
+  ASSERT_TRUE(vm->StartDirtyLog({}, nullptr).ok());
+  PreFaultRange range = {.gpa = Gpa(0), .size_bytes = 2 * kMiB};
+  EXPECT_TRUE(PreFault(*vm, range).ok());
+  const DirtyRing& ring = *vm->state().vcpus[0]->dirty_ring();
+  EXPECT_EQ(range.gpa, Gpa(ring.soft_limit() * kPageSize));
+  EXPECT_EQ(ring.used(), ring.soft_limit());
+  const absl::Status full = PreFault(*vm, range);
+  EXPECT_EQ(full.code(), absl::StatusCode::kResourceExhausted);
+  EXPECT_EQ(DetailOf(full).reason, "DIRTY_RING_FULL");
+  EXPECT_EQ(ErrnoOf(full), EAGAIN);
+  // Nor may the guest go on.
+  EXPECT_EQ(Write(*vm, 0), AccessOutcome::kDirtyRingFull);
+  uint64_t epoch = 0;
+  const auto pages = SealAndList(*vm, 0, &epoch);
+  EXPECT_TRUE(
+      vm->ClearDirtyLog(0, epoch, 0, 512, MaskOf(512, pages), nullptr).ok());
+  EXPECT_TRUE(PreFault(*vm, range).ok());
+  EXPECT_EQ(AuditFindings(*vm), "");
+}
+
 // Covers: SPTE-11
 TEST(PreFaultTest, WhatNobodyHasAccessedIsNotYoung) {
   auto vm = MakeVm({Slot(0, 0, 2 * kMiB)});
