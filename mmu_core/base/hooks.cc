@@ -40,6 +40,7 @@ std::string_view ToString(HookPoint point) {
       "kFaultToLook",
       "kWriterToLook",
       "kMmioToCompare",
+      "kNxTakenToZap",
       "kSnapshotToStore",
       "kTopUp",
       "kGracePeriod",

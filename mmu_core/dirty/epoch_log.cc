@@ -16,6 +16,12 @@ EpochLog::EpochLog(uint32_t slot, std::shared_ptr<DirtyBitmap> open,
       open_(std::move(open)),
       sealed_(open_->npages(), InitiallySet::kNo) {}
 
+void EpochLog::NumberFrom(uint64_t epoch) {
+  MutexLock lock(mu_);
+  first_epoch_ = epoch;
+  open_epoch_ = epoch;
+}
+
 SealResult EpochLog::Seal(absl::Time now) {
   MutexLock lock(mu_);
   SealResult result;
@@ -51,8 +57,8 @@ absl::Status EpochLog::Read(uint64_t epoch, uint64_t first_page,
                         npages()));
   }
   MutexLock lock(mu_);
-  if (epoch != 0 && epoch + 1 != open_epoch_) {
-    if (epoch >= open_epoch_) {
+  if (epoch != 0 && epoch != SealedEpoch()) {
+    if (epoch >= open_epoch_ || SealedEpoch() == 0) {
       return MakeError(
           absl::StatusCode::kNotFound, {"EPOCH_UNKNOWN", "epoch", 0},
           absl::StrFormat("epoch %d of slot %d was never sealed: the open one "
@@ -75,13 +81,21 @@ absl::StatusOr<std::vector<BitmapWord>> EpochLog::Acknowledge(
     uint64_t epoch, uint64_t first_page, absl::Span<const uint64_t> mask) {
   std::vector<BitmapWord> taken;
   MutexLock lock(mu_);
-  if (epoch == 0 || epoch + 1 != open_epoch_) {
+  if (SealedEpoch() == 0) {
+    return MakeError(
+        absl::StatusCode::kAborted, {"EPOCH_MISMATCH", "epoch", 0},
+        absl::StrFormat(
+            "epoch %d of slot %d cannot be cleared: none was sealed "
+            "since its log was started; seal first",
+            epoch, slot_));
+  }
+  if (epoch != SealedEpoch()) {
     return MakeError(
         absl::StatusCode::kAborted, {"EPOCH_MISMATCH", "epoch", 0},
         absl::StrFormat("epoch %d of slot %d cannot be cleared: the last "
                         "sealed epoch is %d; read that one and clear what it "
                         "lists",
-                        epoch, slot_, open_epoch_ - 1));
+                        epoch, slot_, SealedEpoch()));
   }
   for (size_t i = 0; i < mask.size(); ++i) {
     if (mask[i] == 0) continue;
@@ -100,11 +114,16 @@ DirtyLogInfo EpochLog::Info() const {
   DirtyLogInfo info;
   info.slot = slot_;
   info.open_epoch = open_epoch_;
-  info.sealed_epoch = open_epoch_ - 1;
+  info.sealed_epoch = SealedEpoch();
   info.unacked_page_count = unacked_;
   info.sealed_at = oldest_unacked_;
   info.config = config_;
   return info;
+}
+
+uint64_t EpochLog::open_epoch() const {
+  MutexLock lock(mu_);
+  return open_epoch_;
 }
 
 uint64_t EpochLog::unacked_page_count() const {

@@ -42,6 +42,10 @@ class EpochLog {
   EpochLog(uint32_t slot, std::shared_ptr<DirtyBitmap> open,
            const DirtyLogConfig& config);
 
+  // The first epoch gets the number `epoch`, at least 1, instead of 1.
+  // REQUIRES: nobody else knows this log yet.
+  void NumberFrom(uint64_t epoch);
+
   const DirtyLogConfig& config() const { return config_; }
   uint64_t npages() const { return open_->npages(); }
 
@@ -65,6 +69,7 @@ class EpochLog {
       uint64_t epoch, uint64_t first_page, absl::Span<const uint64_t> mask);
 
   DirtyLogInfo Info() const;
+  uint64_t open_epoch() const;
   // Sealed and not acknowledged.
   uint64_t unacked_page_count() const;
   // Of either epoch; for the auditor.
@@ -74,12 +79,18 @@ class EpochLog {
   }
 
  private:
+  // 0 if none was sealed yet.
+  uint64_t SealedEpoch() const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_) {
+    return open_epoch_ == first_epoch_ ? 0 : open_epoch_ - 1;
+  }
+
   const uint32_t slot_;
   const DirtyLogConfig config_;
   const std::shared_ptr<DirtyBitmap> open_;
 
   mutable Mutex mu_;  // leaf
   DirtyBitmap sealed_ ABSL_GUARDED_BY(mu_);
+  uint64_t first_epoch_ ABSL_GUARDED_BY(mu_) = 1;
   uint64_t open_epoch_ ABSL_GUARDED_BY(mu_) = 1;
   uint64_t unacked_ ABSL_GUARDED_BY(mu_) = 0;
   absl::Time oldest_unacked_ ABSL_GUARDED_BY(mu_) = absl::InfiniteFuture();

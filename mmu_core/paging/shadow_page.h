@@ -9,6 +9,7 @@
 #define MMU_CORE_PAGING_SHADOW_PAGE_H_
 
 #include <array>
+#include <atomic>
 #include <cstdint>
 
 #include "mmu_core/base/address.h"
@@ -32,8 +33,9 @@ struct alignas(kPageSize) PageTable {
 static_assert(sizeof(PageTable) == kPageSize);
 
 // Written by whoever prepares the page before it is linked, constant from then
-// on until it is freed. Hence thread-compatible and readable without a lock by
-// anyone who reached it through a link.
+// on until it is freed, but for the members that say otherwise. Hence
+// thread-compatible and readable without a lock by anyone who reached it
+// through a link.
 struct ShadowPage {
   PageRole role;
   Gfn gfn;                     // first gfn that the page covers
@@ -42,6 +44,13 @@ struct ShadowPage {
   SpteSlot* parent = nullptr;  // the entry that points here; null for a root
   ShadowPage* next_free = nullptr;  // used by the pool and the caches only
   RcuHook rcu;                      // in use once the page was unlinked
+
+  // Small pages stand here because one of them is executed (SPTE-51). Cleared,
+  // and the others changed, under the lock of tdp/nx_huge_pages.h.
+  std::atomic<bool> nx_huge_page_disallowed{false};
+  bool nx_listed = false;
+  ShadowPage* nx_older = nullptr;
+  ShadowPage* nx_newer = nullptr;
 };
 
 }  // namespace mmu

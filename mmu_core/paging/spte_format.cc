@@ -203,6 +203,18 @@ Spte SpteFormat::WithAccessRestored(Spte leaf) const {
   return Spte((leaf.bits() & ~kEptSaved) | saved | accessed_);
 }
 
+Spte SpteFormat::WithExecute(Spte leaf) const {
+  if (execute_is_nx_) return Spte(leaf.bits() & ~execute_);
+  return Spte(leaf.bits() |
+              (IsAccessTracked(leaf) ? execute_ << kSavedShift : execute_));
+}
+
+Spte SpteFormat::WithoutExecute(Spte leaf) const {
+  if (execute_is_nx_) return Spte(leaf.bits() | execute_);
+  return Spte(leaf.bits() &
+              ~(IsAccessTracked(leaf) ? execute_ << kSavedShift : execute_));
+}
+
 Spte SpteFormat::MakeSplitChild(Spte huge, Level huge_level, int index) const {
   const Level child_level = ChildOf(huge_level);
   uint64_t bits =

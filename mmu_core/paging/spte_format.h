@@ -146,6 +146,10 @@ class SpteFormat {
   // What a fault makes of an access-tracked leaf: R and X as saved, accessed,
   // and no W (SPTE-31).
   Spte WithAccessRestored(Spte leaf) const;
+  // For the NX huge page mitigation (SPTE-17, SPTE-26, SPTE-27); of an
+  // access-tracked leaf the saved permission. REQUIRES: a present leaf.
+  Spte WithExecute(Spte leaf) const;
+  Spte WithoutExecute(Spte leaf) const;
   Spte WithDirty(Spte spte) const { return Spte(spte.bits() | dirty_); }
   Spte WithoutDirty(Spte spte) const { return Spte(spte.bits() & ~dirty_); }
 

@@ -77,6 +77,13 @@ class TdpCursor {
     gfn_ = RoundDown(next_last_level_gfn_, level_);
   }
 
+  // From now on the walk goes down to `level`. REQUIRES: at or below the level
+  // that was the lowest so far.
+  void LowerMinLevel(Level level) {
+    MMU_DCHECK(level <= min_level_);
+    min_level_ = level;
+  }
+
   // Moves on without entering the table that the entry points at. REQUIRES:
   // Valid().
   void NextSkippingChildren() {
@@ -198,7 +205,7 @@ class TdpCursor {
   PageTable* const root_;
   const Level root_level_;
   const GfnRange range_;
-  const Level min_level_;
+  Level min_level_;
 
   Gfn next_last_level_gfn_;
   Gfn yielded_gfn_;

@@ -39,6 +39,9 @@ struct PageFault {
   Level max_level = kMaxLeafLevel;  // of the hardware (PF-31)
   Level req_level = Level::k4K;
   Level goal_level = Level::k4K;
+  // The page is executed and the NX huge page mitigation is on: small pages,
+  // whatever the slot allows (SPTE-51).
+  bool huge_page_disallowed = false;
 
   // Without a slot: the MMIO SPTE that shall say so (SPTE-41).
   Spte mmio;

@@ -36,6 +36,16 @@ bool SpteUpdater::Update(const MmuReadLocked&, TdpCursor& cursor,
   return true;
 }
 
+bool SpteUpdater::UpdateOnce(const MmuReadLocked&, SpteSlot& slot, Gfn gfn,
+                             Level level, Spte expected, Spte desired) {
+  MMU_DCHECK(InRcuReadSection());
+  const Spte old_spte = expected;
+  AtHook(HookPoint::kSnapshotToExchange);
+  if (!slot.CompareExchange(expected, desired)) return false;
+  HandleChanged(gfn, level, old_spte, desired, Mode::kShared);
+  return true;
+}
+
 Spte SpteUpdater::Update(const MmuWriteLocked&, TdpCursor& cursor,
                          Spte desired) {
   MMU_DCHECK(InRcuReadSection());
@@ -62,6 +72,7 @@ void SpteUpdater::PrepareChild(const TdpCursor& cursor,
   page.role = parent->role.Child();
   page.gfn = cursor.gfn();
   page.parent = &cursor.slot();
+  page.nx_huge_page_disallowed.store(false, std::memory_order_relaxed);
 }
 
 void SpteUpdater::HandleChanged(Gfn gfn, Level level, Spte old_spte,
@@ -101,6 +112,7 @@ void SpteUpdater::HandleChanged(Gfn gfn, Level level, Spte old_spte,
 // returns the new leaf and 3's bookkeeping takes it back.
 void SpteUpdater::RemoveTable(ShadowPage& page, Mode mode) {
   const Level level = page.role.level();
+  nx_huge_pages_.Forget(page);
   AtHook(HookPoint::kUnlinkToFreeze);
   for (int i = 0; i < kEntriesPerTable; ++i) {
     SpteSlot& slot = page.table->entries[i];

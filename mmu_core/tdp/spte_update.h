@@ -18,17 +18,20 @@
 #include "mmu_core/paging/shadow_page.h"
 #include "mmu_core/paging/spte.h"
 #include "mmu_core/paging/spte_format.h"
+#include "mmu_core/paging/spte_slot.h"
 #include "mmu_core/paging/tdp_cursor.h"
 #include "mmu_core/stats/mmu_counters.h"
 #include "mmu_core/sync/mmu_lock.h"
+#include "mmu_core/tdp/nx_huge_pages.h"
 
 namespace mmu {
 
 // Thread-safe; REQUIRES for every call: an RCU read section (TDP-30).
 class SpteUpdater {
  public:
-  SpteUpdater(const SpteFormat& format, MmuCounters& counters)
-      : format_(format), counters_(counters) {}
+  SpteUpdater(const SpteFormat& format, MmuCounters& counters,
+              NxHugePages& nx_huge_pages)
+      : format_(format), counters_(counters), nx_huge_pages_(nx_huge_pages) {}
 
   // Changes the cursor's entry from its snapshot to `desired`. On success the
   // snapshot is `desired`. Returns false in read mode if the entry was not the
@@ -36,6 +39,11 @@ class SpteUpdater {
   // REQUIRES: the snapshot is not frozen, the cursor has not yielded.
   [[nodiscard]] bool Update(const MmuReadLocked& lock, TdpCursor& cursor,
                             Spte desired);
+  // The same for an entry met without a cursor: the entry of `level` at
+  // `slot`, which maps from `gfn` on. No second try (TDP-40).
+  [[nodiscard]] bool UpdateOnce(const MmuReadLocked& lock, SpteSlot& slot,
+                                Gfn gfn, Level level, Spte expected,
+                                Spte desired);
   // In write mode it always succeeds and returns the value it replaced, which
   // has what the processor or a fast fault added since the snapshot.
   Spte Update(const MmuWriteLocked& lock, TdpCursor& cursor, Spte desired);
@@ -70,6 +78,7 @@ class SpteUpdater {
 
   const SpteFormat& format_;
   MmuCounters& counters_;
+  NxHugePages& nx_huge_pages_;
 };
 
 }  // namespace mmu

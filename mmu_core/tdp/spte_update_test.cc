@@ -33,7 +33,7 @@ Spte Leaf(uint64_t pfn, Level level = Level::k4K, bool write = true) {
 // One root, an updater, and no VM.
 class SpteUpdateTest : public ::testing::Test {
  protected:
-  SpteUpdateTest() : updater_(Ept(), counters_) {
+  SpteUpdateTest() : updater_(Ept(), counters_, nx_huge_pages_) {
     root_ = NewPage();
     root_->role = PageRole::Direct(Level::k512G, 1);
     root_->gfn = Gfn(0);
@@ -89,6 +89,7 @@ class SpteUpdateTest : public ::testing::Test {
   TablePool pool_;
   MmuCounters counters_;
   MmuLock lock_;
+  NxHugePages nx_huge_pages_;
   SpteUpdater updater_;
   ShadowPage* root_;
 };

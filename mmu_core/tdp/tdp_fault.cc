@@ -1,8 +1,10 @@
 // Mapping a page on a fault (TDP-41..46), and the fast page fault (PF-10..18).
 
+#include "absl/base/optimization.h"
 #include "mmu_core/base/check.h"
 #include "mmu_core/base/hooks.h"
 #include "mmu_core/dirty/mark_dirty.h"
+#include "mmu_core/paging/table_pool.h"
 #include "mmu_core/paging/tdp_cursor.h"
 #include "mmu_core/sync/rcu.h"
 #include "mmu_core/tdp/tdp_mmu.h"
@@ -12,6 +14,15 @@ namespace {
 
 // Lost compare-exchanges of the fast fault that are tried again (PF-14).
 constexpr int kFastFaultRetries = 4;
+
+// One level less; the frame is then that of the smaller page.
+void LowerGoal(PageFault& fault) {
+  const uint64_t below = PagesPer(fault.goal_level) - 1;
+  fault.goal_level = ChildOf(fault.goal_level);
+  const uint64_t within = fault.gfn.value() & below;
+  fault.pfn =
+      Pfn(fault.pfn.value() | (within & ~(PagesPer(fault.goal_level) - 1)));
+}
 
 }  // namespace
 
@@ -73,6 +84,12 @@ FaultResult TdpMmu::Map(const MmuReadLocked& lock, const TdpRoot& root,
     // Somebody is taking this part of the tree apart (TDP-29).
     if (c.old_spte().IsFrozen()) return FaultResult::kRetry;
     if (c.level() == fault.goal_level) {
+      if (ABSL_PREDICT_FALSE(HoldsDisallowedTable(c))) {
+        // Goes on below: the huge page would take the executed ones away.
+        LowerGoal(fault);
+        c.LowerMinLevel(fault.goal_level);
+        continue;
+      }
       return fault.slot != nullptr ? InstallLeaf(lock, c, fault)
                                    : InstallMmio(lock, c, fault);
     }
@@ -83,7 +100,9 @@ FaultResult TdpMmu::Map(const MmuReadLocked& lock, const TdpRoot& root,
       if (fault.slot == nullptr) return FaultResult::kRetry;
       // A huge page above the goal: split it in place, so that its other pages
       // stay mapped (DL-08).
-      if (!SplitLeaf(lock, c, cache, SplitTrigger::kFault)) {
+      const SplitTrigger trigger =
+          fault.huge_page_disallowed ? SplitTrigger::kNx : SplitTrigger::kFault;
+      if (!SplitLeaf(lock, c, cache, trigger, &fault)) {
         return FaultResult::kRetry;
       }
       fault.split_huge_page = true;
@@ -92,13 +111,38 @@ FaultResult TdpMmu::Map(const MmuReadLocked& lock, const TdpRoot& root,
     ShadowPage* page = cache.Take();
     page->table->FillUnpublished(Spte::Initial());
     updater_.PrepareChild(c, *page);
+    MarkDisallowed(fault, *page);
     if (!updater_.Link(lock, c, *page)) {
       // Another vCPU linked one first: the guest retries (TDP-42).
       cache.Put(page);
       return FaultResult::kRetry;
     }
+    TrackDisallowed(fault, c.level(), *page);
   }
   return FaultResult::kRetry;  // the path changed under the walk
+}
+
+// SPTE-52. Only huge goals pay for the question.
+bool TdpMmu::HoldsDisallowedTable(const TdpCursor& cursor) const {
+  return cursor.level() > Level::k4K && cursor.IsPresentTable() &&
+         nx_huge_pages_.mitigated() &&
+         TablePool::DescriptorOf(TableOf(cursor.old_spte()))
+             ->nx_huge_page_disallowed.load(std::memory_order_relaxed);
+}
+
+void TdpMmu::MarkDisallowed(const PageFault& fault, ShadowPage& page) {
+  if (ABSL_PREDICT_FALSE(fault.huge_page_disallowed)) {
+    page.nx_huge_page_disallowed.store(true, std::memory_order_relaxed);
+  }
+}
+
+void TdpMmu::TrackDisallowed(const PageFault& fault, Level level,
+                             ShadowPage& page) {
+  // Where no huge page was possible none was given up.
+  if (ABSL_PREDICT_FALSE(fault.huge_page_disallowed) &&
+      level <= fault.req_level) {
+    nx_huge_pages_.Track(page);
+  }
 }
 
 void TdpMmu::ChooseLevel(PageFault& fault) const {
@@ -108,6 +152,11 @@ void TdpMmu::ChooseLevel(PageFault& fault) const {
   // A page of a logged slot is mapped small, so that one mark is one page.
   if (max == Level::k4K || fault.slot->dirty_log_enabled()) return;
   fault.req_level = fault.slot->MaxMappingLevel(fault.gfn, max);
+  if (fault.req_level > Level::k4K && fault.kind == AccessKind::kExec &&
+      nx_huge_pages_.mitigated()) {
+    fault.huge_page_disallowed = true;
+    return;
+  }
   fault.goal_level = fault.req_level;
   const uint64_t mask = PagesPer(fault.goal_level) - 1;
   // gfn and frame are congruent where a huge mapping is allowed (SLOT-42).
@@ -131,6 +180,7 @@ FaultResult TdpMmu::InstallLeaf(const MmuReadLocked& lock, TdpCursor& cursor,
       .level = level,
       .pfn = fault.pfn,
       .write = fault.map_writable == HostWritable::kYes,
+      .executable = ExecutableAt(level),
       .host_writable = fault.map_writable,
       .prefetched = fault.prefetched,
   });

@@ -6,6 +6,7 @@
 //   tdp_log.cc       write protection and clear-dirty for dirty logging
 //   tdp_split.cc     splitting huge pages
 //   tdp_recover.cc   putting huge pages back together
+//   tdp_nx.cc        the NX huge page mitigation
 //   tdp_age.cc       Accessed bits
 //   spte_update.h    what every change of an entry has in common
 //
@@ -19,6 +20,7 @@
 #include <cstdint>
 #include <vector>
 
+#include "absl/functional/function_ref.h"
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "mmu_core/aging/aging.h"
@@ -34,6 +36,7 @@
 #include "mmu_core/stats/mmu_cost.h"
 #include "mmu_core/stats/mmu_counters.h"
 #include "mmu_core/sync/mmu_lock.h"
+#include "mmu_core/tdp/nx_huge_pages.h"
 #include "mmu_core/tdp/page_fault.h"
 #include "mmu_core/tdp/spte_update.h"
 #include "mmu_core/tdp/tdp_root.h"
@@ -165,6 +168,24 @@ class TdpMmu {
   RecoverOutcome Recover(MmuReadLocked& lock, const Memslot& slot,
                          GfnRange range, MmuCost* cost);
 
+  // --- The NX huge page mitigation (tdp_nx.cc) ---
+
+  NxHugePages& nx_huge_pages() { return nx_huge_pages_; }
+  const NxHugePages& nx_huge_pages() const { return nx_huge_pages_; }
+
+  // Takes the `max_tables` tables off the list that stand there longest, and
+  // zaps them, so that a huge page can come back; those for which `keep` is
+  // true (a table of a slot that logs: its page could not be huge) are only
+  // taken off. One flush at the end or before a yield. How many were zapped
+  // (SPTE-53).
+  uint64_t RecoverNxHugePages(MmuReadLocked& lock, uint64_t max_tables,
+                              absl::FunctionRef<bool(const ShadowPage&)> keep,
+                              MmuCost* cost);
+  // Unlinks `page` if the entry that it was linked to still points at it; one
+  // try. False: somebody else changed the entry (TDP-40). REQUIRES: an RCU read
+  // section, in which `page` was listed in nx_huge_pages().
+  bool ZapNxTable(const MmuReadLocked& lock, ShadowPage& page);
+
   // --- Aging (tdp_age.cc) ---
 
   // Tests, or tests and clears, the Accessed bits of the leafs in `range`, and
@@ -181,9 +202,10 @@ class TdpMmu {
   SplitOutcome SplitRange(Lock& lock, int as_id, GfnRange range, Level target,
                           SplitTrigger trigger, TableCache& cache,
                           int64_t deadline_nanos, MmuCost* cost);
+  // `fault`, if given, is what needs the small pages.
   template <typename Lock>
   bool SplitLeaf(const Lock& lock, TdpCursor& cursor, TableCache& cache,
-                 SplitTrigger trigger);
+                 SplitTrigger trigger, const PageFault* fault = nullptr);
   // Takes `bits`, which only leafs may lose, from every leaf of at least
   // `min_level` in `range` of the valid roots. True if anything changed.
   bool TakeFromLeafs(MmuReadLocked& lock, int as_id, GfnRange range,
@@ -197,6 +219,17 @@ class TdpMmu {
                           TlbFlushBatch& batch, MmuCost* cost);
 
   void ChooseLevel(PageFault& fault) const;
+  // The cursor's entry must not become a huge page: its table holds pages that
+  // the guest executes (SPTE-52).
+  bool HoldsDisallowedTable(const TdpCursor& cursor) const;
+  // `page` is going to be linked for `fault`.
+  static void MarkDisallowed(const PageFault& fault, ShadowPage& page);
+  // `page` was linked for `fault` to an entry of `level` (SPTE-51).
+  void TrackDisallowed(const PageFault& fault, Level level, ShadowPage& page);
+  Executable ExecutableAt(Level level) const {
+    return level > Level::k4K && nx_huge_pages_.mitigated() ? Executable::kNo
+                                                            : Executable::kYes;
+  }
   FaultResult InstallLeaf(const MmuReadLocked& lock, TdpCursor& cursor,
                           PageFault& fault);
   FaultResult InstallMmio(const MmuReadLocked& lock, TdpCursor& cursor,
@@ -206,6 +239,7 @@ class TdpMmu {
 
   const TdpParts parts_;
   const TdpOptions options_;
+  NxHugePages nx_huge_pages_;
   SpteUpdater updater_;
   RootList roots_;
 };

@@ -103,7 +103,8 @@ uint64_t TdpMmu::CollapseTables(MmuReadLocked& lock, const TdpRoot& root,
     }
     // All pages below come from one host page, and no frame changes while no
     // invalidation is pending, so any child names the huge frame (TDP-54).
-    const Spte huge = parts_.format.MakeCollapsed(leaf.spte, level);
+    Spte huge = parts_.format.MakeCollapsed(leaf.spte, level);
+    if (nx_huge_pages_.mitigated()) huge = parts_.format.WithoutExecute(huge);
     const GfnRange replaced = c.entry_range();
     if (!updater_.Update(lock, c, huge)) continue;  // look again
     batch.Add(replaced);

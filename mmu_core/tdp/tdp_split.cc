@@ -19,11 +19,15 @@ namespace mmu {
 // table is then back in `cache`. REQUIRES: `cache` is not empty.
 template <typename Lock>
 bool TdpMmu::SplitLeaf(const Lock& lock, TdpCursor& cursor, TableCache& cache,
-                       SplitTrigger trigger) {
-  const Spte huge = cursor.old_spte();
+                       SplitTrigger trigger, const PageFault* fault) {
   const Level level = cursor.level();
+  // Small pages may be executed where a huge one may not (SPTE-26).
+  const Spte huge = ChildOf(level) == Level::k4K && nx_huge_pages_.mitigated()
+                        ? parts_.format.WithExecute(cursor.old_spte())
+                        : cursor.old_spte();
   ShadowPage* page = cache.Take();
   updater_.PrepareChild(cursor, *page);
+  if (fault != nullptr) MarkDisallowed(*fault, *page);
   // Nobody sees the table yet: plain stores, which the compiler vectorises.
   static_assert(sizeof(SpteSlot) == sizeof(uint64_t));
   parts_.format.FillSplitChildren(
@@ -37,13 +41,14 @@ bool TdpMmu::SplitLeaf(const Lock& lock, TdpCursor& cursor, TableCache& cache,
     cache.Put(page);
     return false;
   }
+  if (fault != nullptr) TrackDisallowed(*fault, level, *page);
   parts_.counters.CountSplit(level, trigger);
   return true;
 }
 
 // For tdp_fault.cc.
 template bool TdpMmu::SplitLeaf(const MmuReadLocked&, TdpCursor&, TableCache&,
-                                SplitTrigger);
+                                SplitTrigger, const PageFault*);
 
 template <typename Lock>
 SplitOutcome TdpMmu::SplitRange(Lock& lock, int as_id, GfnRange range,

@@ -25,7 +25,7 @@ GfnRange WholeRoot(Level root_level) {
 TdpMmu::TdpMmu(const TdpParts& parts, const TdpOptions& options)
     : parts_(parts),
       options_(options),
-      updater_(parts.format, parts.counters) {}
+      updater_(parts.format, parts.counters, nx_huge_pages_) {}
 
 TdpMmu::~TdpMmu() {
   {

@@ -42,13 +42,6 @@ void ForEachLeaf(const VmState& vm, GfnRange range, Fn fn) {
   }
 }
 
-std::unique_ptr<Vm> CreateOrDie(const VmConfig& config) {
-  absl::StatusOr<std::unique_ptr<Vm>> vm = Vm::Create(config);
-  if (!vm.ok()) std::cerr << vm.status() << "\n";
-  MMU_CHECK(vm.ok());
-  return *std::move(vm);
-}
-
 }  // namespace
 
 std::ostream& operator<<(std::ostream& os, const Mapping& m) {
@@ -95,7 +88,7 @@ std::unique_ptr<Vm> MakeVm(std::vector<MemslotConfig> slots, int vcpu_count,
   config.format = format;
   config.vcpu_count = vcpu_count;
   config.memslots = std::move(slots);
-  return CreateOrDie(config);
+  return MakeVmFrom(config);
 }
 
 std::unique_ptr<Vm> MakeRingVm(std::vector<MemslotConfig> slots,
@@ -104,12 +97,26 @@ std::unique_ptr<Vm> MakeRingVm(std::vector<MemslotConfig> slots,
   config.vcpu_count = vcpu_count;
   config.dirty_ring_entries = ring_entries;
   config.memslots = std::move(slots);
-  return CreateOrDie(config);
+  return MakeVmFrom(config);
+}
+
+std::unique_ptr<Vm> MakeVmFrom(const VmConfig& config,
+                               NxParameters& nx_parameters) {
+  absl::StatusOr<std::unique_ptr<Vm>> vm = Vm::Create(config, nx_parameters);
+  if (!vm.ok()) std::cerr << vm.status() << "\n";
+  MMU_CHECK(vm.ok());
+  return *std::move(vm);
 }
 
 AccessOutcome Read(Vm& vm, uint64_t gpa_bytes, int vcpu) {
   uint64_t word = 0;
   return vm.state().vcpus[vcpu]->Access(Gpa(gpa_bytes), AccessKind::kRead,
+                                        &word);
+}
+
+AccessOutcome Exec(Vm& vm, uint64_t gpa_bytes, int vcpu) {
+  uint64_t word = 0;
+  return vm.state().vcpus[vcpu]->Access(Gpa(gpa_bytes), AccessKind::kExec,
                                         &word);
 }
 

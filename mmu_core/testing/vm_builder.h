@@ -50,9 +50,14 @@ std::unique_ptr<Vm> MakeVm(std::vector<MemslotConfig> slots, int vcpu_count = 1,
 // The same with a dirty ring of so many entries for each vCPU.
 std::unique_ptr<Vm> MakeRingVm(std::vector<MemslotConfig> slots,
                                uint32_t ring_entries, int vcpu_count = 1);
+// Any VM; dies if it cannot.
+std::unique_ptr<Vm> MakeVmFrom(
+    const VmConfig& config,
+    NxParameters& nx_parameters = NxParameters::Process());
 
 // One access by vCPU `vcpu`, on the calling thread.
 AccessOutcome Read(Vm& vm, uint64_t gpa_bytes, int vcpu = 0);
+AccessOutcome Exec(Vm& vm, uint64_t gpa_bytes, int vcpu = 0);
 AccessOutcome Write(Vm& vm, uint64_t gpa_bytes, uint64_t value = 1,
                     int vcpu = 0);
 // What a vCPU reads there.

@@ -3,6 +3,7 @@
 #include <cstdint>
 #include <memory>
 
+#include "gmock/gmock.h"
 #include "gtest/gtest.h"
 #include "mmu_core/tdp/tdp_test_util.h"
 #include "mmu_core/testing/vm_builder.h"
@@ -45,6 +46,21 @@ TEST(AccessTrackingTest, AgedPageLosesItsPermissionsAndStaysCounted) {
   EXPECT_TRUE(format.IsMmuWritable(aged));
   EXPECT_EQ(vm->Stats().pages_4k, 1u);
   EXPECT_EQ(YoungPages(*vm, AgeMode::kTest), 0u);
+  // Ageing does not flush (AGE-16): that the TLB may still write is legal.
+  EXPECT_TRUE(vm->state().vcpus[0]->tlb().Lookup(Gfn(0))->writable);
+  EXPECT_EQ(AuditFindings(*vm), "");
+}
+
+// ... but not of a page that a log takes for clean.
+TEST(AccessTrackingTest, TheAuditorFindsATlbThatWritesACleanAgedPage) {
+  auto vm = MakeVmWithoutAd();
+  Write(*vm, 0, 7);
+  const TlbEntry stale = *vm->state().vcpus[0]->tlb().Lookup(Gfn(0));
+  ASSERT_TRUE(vm->StartDirtyLog({}, nullptr).ok());
+  Write(*vm, kPageSize);  // flushed, and in the guest again
+  Age(*vm);
+  vm->state().vcpus[0]->tlb().Insert(stale);
+  EXPECT_THAT(AuditFindings(*vm), ::testing::HasSubstr("INV-5"));
   ForgetTlb(*vm);
   EXPECT_EQ(AuditFindings(*vm), "");
 }

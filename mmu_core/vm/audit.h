@@ -13,9 +13,13 @@
 //          bit is set (open or sealed), or a TLB flush is owed; no huge SPTE
 //          of a slot that was write-protected is writable while it logs.
 //   INV-6  A TLB entry that survives the last flush agrees with the tables:
-//          same frame, and writable only if the SPTE is.
+//          same frame, and writable only if the SPTE is, or was until it was
+//          aged without A/D bits, and not of a clean page that is logged.
 //   INV-7  The root is valid and referenced; invalid roots hold no mapping
 //          once zapped (TDP-07).
+//   INV-8  With the NX huge page mitigation no huge leaf is executable, and
+//          nx_lpage_splits equals the listed tables found by a full walk
+//          (SPTE-17, SPTE-54).
 
 #ifndef MMU_CORE_VM_AUDIT_H_
 #define MMU_CORE_VM_AUDIT_H_

@@ -200,12 +200,16 @@ std::vector<std::shared_ptr<EpochLog>> EpochLogs::All() const {
 
 void EpochLogs::Add(uint32_t slot, std::shared_ptr<EpochLog> log) {
   MutexLock lock(mu_);
+  log->NumberFrom(next_epoch_);
   logs_[slot] = std::move(log);
 }
 
 void EpochLogs::Remove(uint32_t slot) {
   MutexLock lock(mu_);
-  logs_.erase(slot);
+  const auto it = logs_.find(slot);
+  if (it == logs_.end()) return;
+  next_epoch_ = std::max(next_epoch_, it->second->open_epoch() + 1);
+  logs_.erase(it);
 }
 
 absl::Status StartDirtyLog(VmState& vm, const DirtyLogConfig& config,
@@ -318,7 +322,7 @@ absl::StatusOr<ClearResult> ClearDirtyLog(VmState& vm, uint32_t slot_id,
     return s;  // before the slot is even looked up (DL-20)
   }
   ClearResult result;
-  uint64_t reset = 0;
+  uint64_t owed = 0;
   {
     MutexLock lock(vm.slots.slots_lock);
     absl::Status status = ClearLocked(vm, slot_id, epoch, first_page,
@@ -326,12 +330,22 @@ absl::StatusOr<ClearResult> ClearDirtyLog(VmState& vm, uint32_t slot_id,
     if (!status.ok()) return status;
     // Also the pages of other slots: they stay in their epochs.
     if (vm.has_dirty_rings()) {
-      reset = ResetDirtyRingsLocked(vm, NeverStop, cost);
+      owed = ResetDirtyRingsLocked(vm, NeverStop, cost);
+      // Another clear may have reset the entries of these pages a moment ago,
+      // and not flushed yet:
+      //   1. A frees and protects page X of this slot, drops slots_lock
+      //   2. B (this) finds no entry to free    3. B returns, X is copied
+      //   4. a vCPU writes X through its TLB    5. A flushes
+      // and the write of 4 would be in no log. So who acknowledges flushes.
+      owed += result.cleared_page_count;
     }
   }
-  FinishDirtyRingReset(vm, reset, cost);
-  for (const uint64_t word : mask) {
-    result.already_clean_page_count += std::popcount(word);
+  FinishDirtyRingReset(vm, owed, cost);
+  for (size_t i = 0; i < mask.size(); ++i) {
+    // Bits past the end of the range are nobody's pages.
+    const uint64_t left = page_count - 64 * i;
+    const uint64_t real = left >= 64 ? ~uint64_t{0} : (uint64_t{1} << left) - 1;
+    result.already_clean_page_count += std::popcount(mask[i] & real);
   }
   result.already_clean_page_count -= result.cleared_page_count;
   vm.counters.cleared_pages.fetch_add(result.cleared_page_count,

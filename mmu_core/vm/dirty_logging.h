@@ -34,11 +34,14 @@ class EpochLogs {
   // Null if `slot` does not log.
   std::shared_ptr<EpochLog> Find(uint32_t slot) const;
   std::vector<std::shared_ptr<EpochLog>> All() const;
+  // An epoch's number is used once in the life of a VM: a client that sealed an
+  // epoch of a log that is gone must not clear pages of the next log.
   void Add(uint32_t slot, std::shared_ptr<EpochLog> log);
   void Remove(uint32_t slot);
 
  private:
-  mutable Mutex mu_;  // leaf
+  mutable Mutex mu_;  // leaf, above EpochLog's
+  uint64_t next_epoch_ ABSL_GUARDED_BY(mu_) = 1;
   std::map<uint32_t, std::shared_ptr<EpochLog>> logs_ ABSL_GUARDED_BY(mu_);
 };
 

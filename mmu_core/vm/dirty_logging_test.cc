@@ -556,25 +556,40 @@ TEST(ClearSplitTest, WithoutSplittingTheHugePageIsProtectedForGood) {
   EXPECT_EQ(AuditFindings(*vm), "");
 }
 
-// Covers: DL-15
+// The slot begins 32 pages below a 2 MiB boundary, in the guest and in the
+// host, so its words lie across the boundaries between huge pages. Covers:
+// DL-15
 TEST(ClearSplitTest, AWordAcrossTwoHugePagesProtectsBoth) {
-  // The slot begins 32 pages below a 2 MiB boundary.
-  auto vm = MakeVm({Slot(0, 2 * kMiB - 32 * kPageSize, 8 * kMiB, Level::k2M)});
-  const Gfn base(512 - 32);
-  Touch(*vm, GfnRange::Of(base, 2048 - 32));
-  ASSERT_EQ(LevelOf(vm->state(), Gfn(512)), Level::k4K)
-      << "gfn and host address are not congruent in this slot";
-
-  auto aligned = MakeVm({Slot(0, 0, 8 * kMiB, Level::k2M)});
-  Write(*aligned, 0);
-  Write(*aligned, 2 * kMiB);
-  ASSERT_TRUE(aligned->StartDirtyLog(kAllSetSplit, nullptr).ok());
+  auto vm = MakeVm({});
+  VmState& state = vm->state();
+  const auto backing = state.memory.Allocate({.kind = BackingKind::kAnonymous,
+                                              .size_bytes = 16 * kMiB,
+                                              .host_page_level = Level::k2M});
+  ASSERT_TRUE(backing.ok());
+  constexpr uint64_t kOffset = 2 * kMiB - 32 * kPageSize;
+  RegionRequest request;
+  request.gpa = Gpa(kOffset);
+  request.size_bytes = 8 * kMiB;
+  request.userspace_addr = (*backing)->hva() + kOffset;
+  request.backing = *backing;
+  {
+    MutexLock lock(state.slots.slots_lock);
+    RegionHooks hooks(state, nullptr);
+    ASSERT_TRUE(state.slots.SetRegion(request, hooks).ok());
+  }
+  Write(*vm, ToGpa(Gfn(1000)).value());
+  Write(*vm, ToGpa(Gfn(1040)).value());
+  ASSERT_EQ(vm->Stats().pages_2m, 2u);
+  ASSERT_TRUE(vm->StartDirtyLog(kAllSet, nullptr).ok());
   uint64_t epoch = 0;
-  SealAndList(*aligned, 0, &epoch);
-  const auto cleared = aligned->ClearDirtyLog(
-      0, epoch, 0, 1024, MaskOf(1024, {511, 512}), nullptr);
-  ASSERT_TRUE(cleared.ok());
-  EXPECT_EQ(cleared->split_2m_count, 2u);
+  SealAndList(*vm, 0, &epoch);
+  const std::vector<uint64_t> both = {1000 - 480, 1040 - 480};
+  ASSERT_EQ(both[0] / 64, both[1] / 64) << "one word";
+  ASSERT_TRUE(
+      vm->ClearDirtyLog(0, epoch, 0, 1024, MaskOf(1024, both), nullptr).ok());
+  EXPECT_THAT(AllMappings(vm->state()),
+              ElementsAre(Mapping{512, Level::k2M, "rad"},
+                          Mapping{1024, Level::k2M, "rad"}));
 }
 
 // Covers: DL-16
@@ -592,6 +607,57 @@ TEST(ClearSplitTest, WithoutInitiallySetAClearLeavesHugePagesAlone) {
   EXPECT_EQ(cleared->cleared_page_count, 1u);
   EXPECT_EQ(cleared->split_2m_count, 0u);
   EXPECT_EQ(vm->Stats().pages_2m, 1u);
+}
+
+// --- Epochs of one log after the other ---
+
+// A client that sealed an epoch and was away while the log was stopped and
+// started again must not clear what the new log has seen.
+TEST(EpochNumbersTest, AnEpochOfAnOlderLogIsNoEpochOfTheNext) {
+  auto vm = MakeVm({Slot(0, 0, 4 * kMiB)});
+  ASSERT_TRUE(vm->StartDirtyLog(kPlain, nullptr).ok());
+  Write(*vm, 0x3000);
+  uint64_t old_epoch = 0;
+  SealAndList(*vm, 0, &old_epoch);
+  EXPECT_EQ(old_epoch, 1u);
+  ASSERT_TRUE(
+      vm->StopDirtyLog({}, Vm::Recover::kNo, Vm::Unacked::kDiscard, nullptr)
+          .ok());
+  ASSERT_TRUE(vm->StartDirtyLog(kPlain, nullptr).ok());
+  const auto clear = [&](uint64_t epoch) {
+    return DetailOf(vm->ClearDirtyLog(0, epoch, 0, 64, MaskOf(64, {3}), nullptr)
+                        .status())
+        .reason;
+  };
+  // Before and after the first seal of the new log.
+  EXPECT_EQ(vm->DirtyLogs()[0].sealed_epoch, 0u);
+  for (uint64_t epoch = 0; epoch <= vm->DirtyLogs()[0].open_epoch; ++epoch) {
+    EXPECT_EQ(clear(epoch), "EPOCH_MISMATCH") << epoch;
+  }
+  Write(*vm, 0x3000);
+  uint64_t epoch = 0;
+  EXPECT_THAT(SealAndList(*vm, 0, &epoch), ElementsAre(3));
+  EXPECT_GT(epoch, old_epoch + 1);
+  EXPECT_EQ(clear(old_epoch), "EPOCH_MISMATCH");
+  std::vector<uint64_t> words(16);
+  EXPECT_EQ(
+      DetailOf(vm->ReadDirtyLog(0, old_epoch, 0, absl::MakeSpan(words))).reason,
+      "EPOCH_SUPERSEDED");
+  EXPECT_THAT(SealAndList(*vm, 0, &epoch), ElementsAre(3)) << "still there";
+  EXPECT_EQ(clear(epoch), "");
+}
+
+TEST(ClearResultTest, BitsPastTheEndOfTheSlotAreNotCounted) {
+  auto vm = MakeVm({Slot(0, 0, 10 * kPageSize)});
+  ASSERT_TRUE(vm->StartDirtyLog(kPlain, nullptr).ok());
+  Write(*vm, 0x3000);
+  uint64_t epoch = 0;
+  SealAndList(*vm, 0, &epoch);
+  const std::vector<uint64_t> all = {~uint64_t{0}};
+  const auto cleared = vm->ClearDirtyLog(0, epoch, 0, 10, all, nullptr);
+  ASSERT_TRUE(cleared.ok());
+  EXPECT_EQ(cleared->cleared_page_count, 1u);
+  EXPECT_EQ(cleared->already_clean_page_count, 9u);
 }
 
 // --- KVM's own calls ---

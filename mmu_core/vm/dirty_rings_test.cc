@@ -14,11 +14,13 @@
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
 #include "mmu_core/base/error.h"
+#include "mmu_core/base/hooks.h"
 #include "mmu_core/dirty/dirty_ring.h"
 #include "mmu_core/dirty/mark_dirty.h"
 #include "mmu_core/guest/access_source.h"
 #include "mmu_core/stats/labels.h"
 #include "mmu_core/sync/rcu.h"
+#include "mmu_core/testing/interleaving.h"
 #include "mmu_core/testing/vm_builder.h"
 #include "mmu_core/vm/vm.h"
 #include "mmu_core/vm/workload.h"
@@ -267,6 +269,36 @@ TEST(DirtyRingsTest, ASealHarvestsAndAClearResets) {
   EXPECT_EQ(RingOf(*vm).used(), 1u);
   Write(*vm, 5 * kPageSize);
   EXPECT_THAT(SealAndList(*vm, 0), ElementsAre(5, 11));
+  EXPECT_EQ(AuditFindings(*vm), "");
+}
+
+// A reset of another clear has freed the entry of the page and protected it,
+// but not flushed: the clear that acknowledges the page has nothing to reset,
+// and must flush all the same before it returns.
+TEST(DirtyRingsTest, Race22AClearFlushesForTheResetOfAnother) {
+  auto vm = MakeRingVm({Slot(0, 0, kMiB), Slot(1, kMiB, kMiB)}, kEntries);
+  ASSERT_TRUE(vm->StartDirtyLog({}, nullptr).ok());
+  constexpr uint64_t kPagesOfSlot = kMiB / kPageSize;
+  Write(*vm, kPageSize);
+  Write(*vm, kMiB + 5 * kPageSize);
+  uint64_t epoch_0 = 0, epoch_1 = 0;
+  SealAndList(*vm, 0, &epoch_0);
+  ASSERT_THAT(SealAndList(*vm, 1, &epoch_1), ElementsAre(5));
+  const auto clear = [&](uint32_t slot, uint64_t epoch, uint64_t page) {
+    EXPECT_TRUE(vm->ClearDirtyLog(slot, epoch, 0, kPagesOfSlot,
+                                  MaskOf(kPagesOfSlot, {page}), nullptr)
+                    .ok());
+  };
+  testing::Interleaving threads;
+  threads.Add("a", [&] { clear(0, epoch_0, 1); });
+  threads.Add("b", [&] { clear(1, epoch_1, 5); });
+  threads.RunTo("a", HookPoint::kProtectToFlush);
+  EXPECT_EQ(RingOf(*vm).used(), 0u) << "both entries are free";
+  threads.RunToEnd("b");
+  // From here on slot 1's page is copied; a write is dirty or was seen.
+  Write(*vm, kMiB + 5 * kPageSize, 2);
+  EXPECT_THAT(SealAndList(*vm, 1), ElementsAre(5));
+  threads.RunToEnd("a");
   EXPECT_EQ(AuditFindings(*vm), "");
 }
 

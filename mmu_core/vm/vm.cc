@@ -162,10 +162,11 @@ absl::Status SetMemslotLocked(VmState& vm, const MemslotConfig& config)
 
 }  // namespace
 
-absl::StatusOr<std::unique_ptr<Vm>> Vm::Create(const VmConfig& config) {
+absl::StatusOr<std::unique_ptr<Vm>> Vm::Create(const VmConfig& config,
+                                               NxParameters& nx_parameters) {
   if (absl::Status s = CheckConfig(config); !s.ok()) return s;
-  std::unique_ptr<Vm> vm(
-      new Vm(std::make_unique<VmState>(config, TablePool::Process())));
+  std::unique_ptr<Vm> vm(new Vm(
+      std::make_unique<VmState>(config, TablePool::Process(), nx_parameters)));
   for (size_t i = 0; i < config.memslots.size(); ++i) {
     if (absl::Status s = vm->SetMemslot(config.memslots[i]); !s.ok()) {
       ErrorDetail detail = DetailOf(s);
@@ -397,6 +398,7 @@ VmStatsSnapshot Vm::Stats() const {
   stats.pages_2m = vm.counters.Leafs(Level::k2M);
   stats.pages_1g = vm.counters.Leafs(Level::k1G);
   stats.table_pages = vm.counters.Tables();
+  stats.nx_lpage_splits = vm.tdp.nx_huge_pages().count();
   stats.guest_memory_bytes =
       static_cast<int64_t>(vm.slots.total_pages() << kPageShift);
   return stats;

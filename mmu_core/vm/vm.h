@@ -26,6 +26,7 @@
 #include "mmu_core/guest/gpa_space.h"
 #include "mmu_core/stats/mmu_cost.h"
 #include "mmu_core/vm/audit.h"
+#include "mmu_core/vm/nx_parameters.h"
 #include "mmu_core/vm/split_job.h"
 #include "mmu_core/vm/throttle.h"
 #include "mmu_core/vm/vm_config.h"
@@ -43,7 +44,10 @@ class Vm {
   // Fails with INVALID_ARGUMENT (INVALID_VCPU_COUNT, INVALID_MMU_OPTION, and as
   // SetMemslot) or RESOURCE_EXHAUSTED (RESOURCE_EXHAUSTED_MEMORY). Nothing is
   // left behind. A vCPU's thread exists while a workload runs on it.
-  static absl::StatusOr<std::unique_ptr<Vm>> Create(const VmConfig& config);
+  // `nx_parameters` outlive the VM.
+  static absl::StatusOr<std::unique_ptr<Vm>> Create(
+      const VmConfig& config,
+      NxParameters& nx_parameters = NxParameters::Process());
 
   // Stops the workload and frees everything. No other call may be running.
   ~Vm();

@@ -53,6 +53,13 @@ struct VmConfig {
     kNo,
     kYes
   } companion_bitmap = CompanionBitmap::kNo;
+  // Whether the NX huge page mitigation holds for this VM as the parameters say
+  // (vm/nx_parameters.h), or never. Whoever lets a guest opt out trusts it not
+  // to use the erratum, so that is for the privileged (TST-11).
+  enum class NxHugePages : uint8_t {
+    kAsParameters,
+    kOptOut
+  } nx_huge_pages = NxHugePages::kAsParameters;
   std::vector<MemslotConfig> memslots;
 };
 

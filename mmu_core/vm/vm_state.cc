@@ -21,7 +21,8 @@ const SpteFormat& FormatOf(const VmConfig& config) {
 
 }  // namespace
 
-VmState::VmState(const VmConfig& vm_config, TablePool& table_pool)
+VmState::VmState(const VmConfig& vm_config, TablePool& table_pool,
+                 NxParameters& nx_parameters)
     : config(vm_config),
       pool(table_pool),
       slots({.max_gfn = MaxGfn(vm_config),
@@ -45,7 +46,8 @@ VmState::VmState(const VmConfig& vm_config, TablePool& table_pool)
                vm_config.root_levels == 5 ? Level::k256T : Level::k512G,
            .max_page_level = vm_config.max_page_level}),
       operation_tables(table_pool),
-      runner(vcpus) {
+      runner(vcpus),
+      nx_recovery(*this, nx_parameters) {
   for (int i = 0; i < vm_config.vcpu_count; ++i) {
     vcpus.push_back(std::make_unique<Vcpu>(*this, i));
   }

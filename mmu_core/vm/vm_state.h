@@ -24,6 +24,8 @@
 #include "mmu_core/tdp/tdp_mmu.h"
 #include "mmu_core/tlb/remote_flush.h"
 #include "mmu_core/vm/dirty_logging.h"
+#include "mmu_core/vm/nx_parameters.h"
+#include "mmu_core/vm/nx_recovery.h"
 #include "mmu_core/vm/vcpu.h"
 #include "mmu_core/vm/vm_config.h"
 #include "mmu_core/vm/workload_runner.h"
@@ -32,7 +34,8 @@ namespace mmu {
 
 // Thread-safe as its members are.
 struct VmState {
-  VmState(const VmConfig& vm_config, TablePool& table_pool);
+  VmState(const VmConfig& vm_config, TablePool& table_pool,
+          NxParameters& nx_parameters);
   ~VmState();
 
   // Dirty pages go to the vCPUs' rings.
@@ -60,6 +63,7 @@ struct VmState {
 
   std::vector<std::unique_ptr<Vcpu>> vcpus;  // constant after construction
   WorkloadRunner runner;
+  NxRecovery nx_recovery;
 };
 
 }  // namespace mmu

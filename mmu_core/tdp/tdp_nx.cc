@@ -1,0 +1,78 @@
+// The NX huge page mitigation, the part that takes tables away again
+// (SPTE-53, TDP-40). What makes them: tdp_fault.cc.
+
+#include "mmu_core/base/gfn_range.h"
+#include "mmu_core/base/hooks.h"
+#include "mmu_core/base/level.h"
+#include "mmu_core/paging/shadow_page.h"
+#include "mmu_core/paging/spte.h"
+#include "mmu_core/sync/rcu.h"
+#include "mmu_core/sync/spin.h"
+#include "mmu_core/tdp/tdp_mmu.h"
+#include "mmu_core/tdp/yield_point.h"
+
+namespace mmu {
+
+uint64_t TdpMmu::RecoverNxHugePages(
+    MmuReadLocked& lock, uint64_t max_tables,
+    absl::FunctionRef<bool(const ShadowPage&)> keep, MmuCost* cost) {
+  uint64_t left = max_tables;
+  uint64_t zapped = 0;
+  while (left > 0) {
+    {
+      TlbFlushBatch batch(parts_.tlb, FlushScope::kRange,
+                          FlushReason::kRecover);
+      RcuReadGuard rcu;
+      const int64_t held_since = MonotonicNanos();
+      while (left > 0) {
+        // Off the list before it is zapped: the mark only keeps faults from
+        // changing the page back and forth, and is not needed for safety.
+        ShadowPage* const page = nx_huge_pages_.TakeOldest();
+        if (page == nullptr) {
+          left = 0;
+          break;
+        }
+        --left;
+        AtHook(HookPoint::kNxTakenToZap);
+        const GfnRange replaced =
+            GfnRange::Of(page->gfn, PagesPer(ParentOf(page->role.level())));
+        if (!keep(*page) && ZapNxTable(lock, *page)) {
+          batch.Add(replaced);
+          ++zapped;
+        }
+        if (lock.NeedYield() || MonotonicNanos() - held_since >=
+                                    YieldPoint<MmuReadLocked>::kMaxHoldNanos) {
+          break;
+        }
+      }
+      // Before the RCU section ends (TLB-06).
+      if (batch.pending()) batch.Flush(cost);
+    }
+    if (left > 0) lock.Yield();
+  }
+  return zapped;
+}
+
+// The entry may have been changed by then, and its table unlinked, but neither
+// is freed yet:
+//
+//   CPU 0 (recovery)                    CPU 1 (zap, recover, fault)
+//   1. RCU section begins
+//   2. takes the page off the list
+//                                       3. unlinks the page, or its parent with
+//                                          it
+//   4. reads the entry: not this page,
+//      or frozen
+//
+// Whoever unlinks the parent visits this page before the parent is handed to
+// RCU, and takes it off the list. It was on the list at 2, so that is later
+// than 1, and the parent outlives the section.
+bool TdpMmu::ZapNxTable(const MmuReadLocked& lock, ShadowPage& page) {
+  const Level level = ParentOf(page.role.level());
+  const Spte spte = page.parent->Load();
+  if (!spte.IsPresentTable(level) || TableOf(spte) != page.table) return false;
+  return updater_.UpdateOnce(lock, *page.parent, page.gfn, level, spte,
+                             Spte::Initial());
+}
+
+}  // namespace mmu

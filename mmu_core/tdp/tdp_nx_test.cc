@@ -1,0 +1,287 @@
+// The NX huge page mitigation.
+
+#include <cstdint>
+#include <memory>
+#include <vector>
+
+#include "gtest/gtest.h"
+#include "mmu_core/base/level.h"
+#include "mmu_core/paging/spte.h"
+#include "mmu_core/stats/labels.h"
+#include "mmu_core/sync/rcu.h"
+#include "mmu_core/tdp/tdp_mmu.h"
+#include "mmu_core/tdp/tdp_test_util.h"
+#include "mmu_core/testing/vm_builder.h"
+#include "mmu_core/vm/nx_parameters.h"
+#include "mmu_core/vm/vm.h"
+
+namespace mmu {
+namespace {
+
+using ::mmu::testing::AuditFindings;
+using ::mmu::testing::EntryOf;
+using ::mmu::testing::Exec;
+using ::mmu::testing::FaultOn;
+using ::mmu::testing::FlushesOf;
+using ::mmu::testing::k1GPages;
+using ::mmu::testing::k2MPages;
+using ::mmu::testing::kGiB;
+using ::mmu::testing::kMiB;
+using ::mmu::testing::LevelOf;
+using ::mmu::testing::MakeVmFrom;
+using ::mmu::testing::MapInto;
+using ::mmu::testing::Read;
+using ::mmu::testing::Recover;
+using ::mmu::testing::Slot;
+using ::mmu::testing::Split;
+using ::mmu::testing::SpteOf;
+using ::mmu::testing::Write;
+using ::mmu::testing::ZapLeafs;
+
+constexpr uint64_t k2MiB = 2 * kMiB;
+
+// The three formats that VMs run on.
+struct Format {
+  const char* name;
+  EntryFormat format;
+  VmConfig::AdBits ad_bits;
+};
+
+class TdpNxTest : public ::testing::TestWithParam<Format> {
+ protected:
+  TdpNxTest() { EXPECT_TRUE(parameters_.SetNxHugePages("force").ok()); }
+
+  std::unique_ptr<Vm> Make(uint64_t size_bytes, Level host_page_level) {
+    VmConfig config;
+    config.format = GetParam().format;
+    config.ad_bits = GetParam().ad_bits;
+    config.vcpu_count = 2;
+    config.memslots = {
+        Slot(0, 0, size_bytes, host_page_level, BackingKind::kMetadataOnly)};
+    return MakeVmFrom(config, parameters_);
+  }
+  static bool Executable(const Vm& vm, uint64_t gfn) {
+    return vm.state().tdp.format().Allows(SpteOf(vm.state(), Gfn(gfn)),
+                                          AccessKind::kExec);
+  }
+  static uint64_t SplitsFrom(const Vm& vm, Level from) {
+    return vm.Metrics()
+        .splits[ToInt(from) - 2][static_cast<int>(SplitTrigger::kNx)];
+  }
+
+  NxParameters parameters_{ItlbMultihit::kNo};
+};
+
+INSTANTIATE_TEST_SUITE_P(
+    Formats, TdpNxTest,
+    ::testing::Values(Format{"Ept", EntryFormat::kEpt, VmConfig::AdBits::kOn},
+                      Format{"EptWithoutAd", EntryFormat::kEpt,
+                             VmConfig::AdBits::kOff},
+                      Format{"Npt", EntryFormat::kNpt, VmConfig::AdBits::kOn}),
+    [](const auto& format) { return format.param.name; });
+
+// Covers: SPTE-17
+TEST_P(TdpNxTest, HugeLeafsAreNotExecutableAndSmallOnesAre) {
+  auto vm = Make(4 * kMiB, Level::k2M);
+  Read(*vm, 0);
+  EXPECT_EQ(LevelOf(vm->state(), Gfn(0)), Level::k2M);
+  EXPECT_FALSE(Executable(*vm, 0));
+  const uint64_t bits = SpteOf(vm->state(), Gfn(0)).bits();
+  if (GetParam().format == EntryFormat::kNpt) {
+    EXPECT_NE(bits & uint64_t{1} << 63, 0u) << "NX";
+  } else {
+    EXPECT_EQ(bits & (uint64_t{1} << 2 | uint64_t{1} << 10), 0u) << "X, XU";
+  }
+  EXPECT_EQ(Exec(*vm, k2MiB), AccessOutcome::kDone);
+  EXPECT_EQ(LevelOf(vm->state(), Gfn(k2MPages)), Level::k4K);
+  EXPECT_TRUE(Executable(*vm, k2MPages));
+  EXPECT_EQ(AuditFindings(*vm), "");
+}
+
+TEST_P(TdpNxTest, WithoutTheMitigationHugeLeafsAreExecutable) {
+  ASSERT_TRUE(parameters_.SetNxHugePages("off").ok());
+  auto vm = Make(2 * kMiB, Level::k2M);
+  EXPECT_EQ(Exec(*vm, 0), AccessOutcome::kDone);
+  EXPECT_EQ(LevelOf(vm->state(), Gfn(0)), Level::k2M);
+  EXPECT_TRUE(Executable(*vm, 0));
+  EXPECT_EQ(vm->Stats().nx_lpage_splits, 0u);
+}
+
+// Covers: PF-30, SPTE-51
+TEST_P(TdpNxTest, AFetchWantsAHugePageAndGetsASmallOne) {
+  auto vm = Make(4 * kMiB, Level::k2M);
+  Read(*vm, k2MiB);  // makes a root
+  PageFault fault = FaultOn(*vm, Gfn(3), AccessKind::kExec);
+  TableCache cache(vm->state().pool);
+  EXPECT_EQ(MapInto(*vm, *vm->state().vcpus[0]->root(), fault, cache),
+            FaultResult::kFixed);
+  EXPECT_EQ(fault.req_level, Level::k2M);
+  EXPECT_EQ(fault.goal_level, Level::k4K);
+  EXPECT_TRUE(fault.huge_page_disallowed);
+}
+
+// What a slot with small host pages loses to the mitigation is nothing.
+// Covers: SPTE-51
+TEST_P(TdpNxTest, WhereNoHugePageIsPossibleNoneIsListed) {
+  auto vm = Make(4 * kMiB, Level::k4K);
+  Exec(*vm, 0);
+  EXPECT_EQ(vm->Stats().nx_lpage_splits, 0u);
+  EXPECT_TRUE(Executable(*vm, 0));
+}
+
+// Of the tables that one fault makes, those at or below the size that could
+// have been are listed; one per table, also under a 1G page.
+// Covers: SPTE-51, STAT-12
+TEST_P(TdpNxTest, EachTableInPlaceOfAHugePageIsListedOnce) {
+  auto vm = Make(4 * kMiB, Level::k2M);
+  Exec(*vm, 0);
+  EXPECT_EQ(vm->Stats().nx_lpage_splits, 1u) << "not the tables above";
+  Exec(*vm, kPageSize);
+  EXPECT_EQ(vm->Stats().nx_lpage_splits, 1u);
+  Exec(*vm, k2MiB);
+  EXPECT_EQ(vm->Stats().nx_lpage_splits, 2u);
+
+  auto big = Make(2 * kGiB, Level::k1G);
+  Exec(*big, kGiB);
+  EXPECT_EQ(big->Stats().nx_lpage_splits, 2u) << "a 1G and a 2M page given up";
+  EXPECT_EQ(AuditFindings(*vm), "");
+  EXPECT_EQ(AuditFindings(*big), "");
+}
+
+// Covers: SPTE-51, SPTE-26
+TEST_P(TdpNxTest, AFetchFromAMappedHugePageSplitsItInPlace) {
+  auto vm = Make(kGiB, Level::k1G);
+  Write(*vm, 0);
+  ASSERT_EQ(LevelOf(vm->state(), Gfn(0)), Level::k1G);
+  const uint64_t flushes = FlushesOf(*vm);
+  EXPECT_EQ(Exec(*vm, 5 * kPageSize), AccessOutcome::kDone);
+  EXPECT_EQ(SplitsFrom(*vm, Level::k1G), 1u);
+  EXPECT_EQ(SplitsFrom(*vm, Level::k2M), 1u);
+  EXPECT_EQ(vm->Stats().nx_lpage_splits, 2u);
+  EXPECT_EQ(vm->Stats().pages_2m, 511u);
+  EXPECT_EQ(vm->Stats().pages_4k, 512u) << "the others stay mapped";
+  for (const uint64_t gfn : {0, 5, 511}) EXPECT_TRUE(Executable(*vm, gfn));
+  EXPECT_FALSE(Executable(*vm, k2MPages)) << "2M pages are huge still";
+  EXPECT_EQ(FlushesOf(*vm), flushes);
+  EXPECT_EQ(AuditFindings(*vm), "");
+}
+
+// Covers: SPTE-26
+TEST_P(TdpNxTest, AnEagerSplitMakesSmallPagesExecutableAgain) {
+  auto vm = Make(4 * kMiB, Level::k2M);
+  Read(*vm, 0);
+  Split(*vm, GfnRange::Of(Gfn(0), k2MPages));
+  ASSERT_EQ(LevelOf(vm->state(), Gfn(9)), Level::k4K);
+  EXPECT_TRUE(Executable(*vm, 9));
+  EXPECT_EQ(vm->Stats().nx_lpage_splits, 0u) << "nobody executed";
+  EXPECT_EQ(AuditFindings(*vm), "");
+}
+
+// An aged leaf without A/D bits keeps its permissions in other bits; a split
+// must find them there.
+TEST_P(TdpNxTest, AgedPagesSplitToExecutableOnesToo) {
+  auto vm = Make(4 * kMiB, Level::k2M);
+  Read(*vm, 0);
+  ASSERT_TRUE(
+      vm->Age(GfnRange::Of(Gfn(0), k2MPages), AgeMode::kTestAndClear, nullptr)
+          .ok());
+  Split(*vm, GfnRange::Of(Gfn(0), k2MPages));
+  // The other vCPU, whose TLB knows nothing.
+  EXPECT_EQ(Read(*vm, 9 * kPageSize, /*vcpu=*/1), AccessOutcome::kDone);
+  EXPECT_TRUE(Executable(*vm, 9));
+  EXPECT_EQ(AuditFindings(*vm), "");
+}
+
+// Covers: SPTE-27
+TEST_P(TdpNxTest, RecoveredHugePagesAreNotExecutable) {
+  auto vm = Make(4 * kMiB, Level::k2M);
+  Read(*vm, 0);
+  Split(*vm, GfnRange::Of(Gfn(0), k2MPages));
+  ASSERT_TRUE(Executable(*vm, 9));
+  EXPECT_EQ(Recover(*vm, GfnRange::Of(Gfn(0), k2MPages)).to_2m_count, 1u);
+  EXPECT_EQ(LevelOf(vm->state(), Gfn(9)), Level::k2M);
+  EXPECT_FALSE(Executable(*vm, 9));
+  EXPECT_EQ(AuditFindings(*vm), "");
+}
+
+// Covers: SPTE-52, PF-32
+TEST_P(TdpNxTest, AReadBesideExecutedPagesStaysSmall) {
+  auto vm = Make(4 * kMiB, Level::k2M);
+  Exec(*vm, 0);
+  EXPECT_EQ(Read(*vm, 7 * kPageSize), AccessOutcome::kDone);
+  EXPECT_EQ(LevelOf(vm->state(), Gfn(7)), Level::k4K);
+  EXPECT_TRUE(Executable(*vm, 0)) << "its table is still there";
+  EXPECT_EQ(vm->Stats().nx_lpage_splits, 1u);
+  EXPECT_EQ(Read(*vm, k2MiB), AccessOutcome::kDone);
+  EXPECT_EQ(LevelOf(vm->state(), Gfn(k2MPages)), Level::k2M)
+      << "where nobody executes, huge";
+}
+
+// From 1G to 2M beside an executed 2M page, to 4K inside of it; the frame is
+// that of the page that is mapped.
+// Covers: SPTE-52, PF-32
+TEST_P(TdpNxTest, TheGoalFallsLevelByLevel) {
+  auto vm = Make(kGiB, Level::k1G);
+  Exec(*vm, 0);
+  const auto map = [&](uint64_t gfn) {
+    PageFault fault = FaultOn(*vm, Gfn(gfn), AccessKind::kRead);
+    const Pfn wanted = fault.pfn;
+    TableCache cache(vm->state().pool);
+    EXPECT_EQ(MapInto(*vm, *vm->state().vcpus[0]->root(), fault, cache),
+              FaultResult::kFixed);
+    EXPECT_EQ(fault.req_level, Level::k1G);
+    const Spte spte = SpteOf(vm->state(), Gfn(gfn));
+    EXPECT_EQ(spte.pfn().value(),
+              wanted.value() & ~(PagesPer(fault.goal_level) - 1));
+    return fault.goal_level;
+  };
+  EXPECT_EQ(map(5 * k2MPages + 3), Level::k2M);
+  EXPECT_EQ(map(7), Level::k4K);
+  EXPECT_EQ(AuditFindings(*vm), "");
+}
+
+// Covers: SPTE-54
+TEST_P(TdpNxTest, TheGaugeFallsWithTheTables) {
+  auto vm = Make(8 * kMiB, Level::k2M);
+  for (uint64_t gpa = 0; gpa < 8 * kMiB; gpa += k2MiB) Exec(*vm, gpa);
+  EXPECT_EQ(vm->Stats().nx_lpage_splits, 4u);
+  // Huge page recovery replaces a table like any other, whatever it is for.
+  EXPECT_EQ(Recover(*vm, GfnRange::Of(Gfn(0), k2MPages)).to_2m_count, 1u);
+  EXPECT_EQ(vm->Stats().nx_lpage_splits, 3u);
+  vm->state().tdp.FastZapAll(nullptr);
+  EXPECT_EQ(vm->Stats().nx_lpage_splits, 0u);
+}
+
+// Covers: TDP-40
+TEST_P(TdpNxTest, ATableIsZappedOnlyWhereItStillHangs) {
+  auto vm = Make(4 * kMiB, Level::k2M);
+  Exec(*vm, 0);
+  VmState& state = vm->state();
+  SpteSlot& entry = EntryOf(*vm, Gfn(0), Level::k2M);
+  const uint64_t flushes = FlushesOf(*vm);
+  {
+    RcuReadGuard rcu;
+    ShadowPage* page = state.tdp.nx_huge_pages().TakeOldest();
+    ASSERT_NE(page, nullptr);
+    // Somebody makes a huge page of it first.
+    Recover(*vm, GfnRange::Of(Gfn(0), k2MPages));
+    MmuReadLocked lock(state.mmu_lock, LockOp::kRecover);
+    EXPECT_FALSE(state.tdp.ZapNxTable(lock, *page));
+  }
+  EXPECT_TRUE(entry.Load().IsPresentLeaf(Level::k2M));
+  EXPECT_EQ(FlushesOf(*vm), flushes + 1) << "that of the huge page";
+
+  Exec(*vm, 0);
+  {
+    RcuReadGuard rcu;
+    ShadowPage* page = state.tdp.nx_huge_pages().TakeOldest();
+    ASSERT_NE(page, nullptr);
+    MmuReadLocked lock(state.mmu_lock, LockOp::kRecover);
+    EXPECT_TRUE(state.tdp.ZapNxTable(lock, *page));
+    EXPECT_FALSE(state.tdp.ZapNxTable(lock, *page)) << "once";
+  }
+  EXPECT_FALSE(entry.Load().IsPresent());
+}
+
+}  // namespace
+}  // namespace mmu

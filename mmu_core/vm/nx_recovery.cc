@@ -1,0 +1,97 @@
+#include "mmu_core/vm/nx_recovery.h"
+
+#include <chrono>
+
+#include "absl/time/time.h"
+#include "mmu_core/base/clock.h"
+#include "mmu_core/memory/memslot_set.h"
+#include "mmu_core/sync/mmu_lock.h"
+#include "mmu_core/vm/vm_state.h"
+
+namespace mmu {
+
+uint64_t RecoverNxHugePages(VmState& vm, uint32_t ratio) {
+  if (ratio == 0) return 0;
+  const uint64_t listed = vm.tdp.nx_huge_pages().count();
+  const uint64_t wanted = (listed + ratio - 1) / ratio;
+  if (wanted == 0) return 0;
+  MmuReadLocked lock(vm.mmu_lock, LockOp::kRecover);
+  return vm.tdp.RecoverNxHugePages(
+      lock, wanted,
+      [&vm](const ShadowPage& page) {
+        const Memslot* slot =
+            vm.slots.Active(page.role.as_id()).FindByGfn(page.gfn);
+        return slot != nullptr && slot->dirty_log_enabled();
+      },
+      nullptr);
+}
+
+NxRecovery::NxRecovery(VmState& vm, NxParameters& parameters)
+    : vm_(vm),
+      parameters_(parameters),
+      listener_{.on_mitigation = [this](bool on) { SetMitigated(on); },
+                .on_recovery = [this] { Wake(); }} {
+  parameters_.Register(&listener_);
+}
+
+NxRecovery::~NxRecovery() {
+  parameters_.Unregister(&listener_);
+  {
+    MutexLock lock(mu_);
+    stop_ = true;
+  }
+  woken_.NotifyAll();
+  if (worker_.joinable()) worker_.join();
+}
+
+void NxRecovery::SetMitigated(bool on) {
+  if (vm_.config.nx_huge_pages == VmConfig::NxHugePages::kOptOut) return;
+  {
+    MutexLock slots(vm_.slots.slots_lock);
+    vm_.tdp.nx_huge_pages().SetMitigated(on);
+    // What is mapped now is mapped by the old rule.
+    vm_.tdp.FastZapAll(nullptr);
+  }
+  if (on && !worker_.joinable()) worker_ = std::thread([this] { Work(); });
+  Wake();
+}
+
+void NxRecovery::Wake() {
+  {
+    MutexLock lock(mu_);
+    ++wakes_;
+  }
+  woken_.NotifyAll();
+}
+
+void NxRecovery::Work() {
+  int64_t last_run = Clock::Real().NowNanos();
+  for (;;) {
+    uint64_t seen = 0;
+    {
+      MutexLock lock(mu_);
+      if (stop_) return;
+      seen = wakes_;
+    }
+    // Asked for without mu_, which changes of the parameters take under their
+    // lock.
+    const NxRecoverySettings settings = parameters_.recovery();
+    const absl::Duration period = vm_.tdp.nx_huge_pages().mitigated()
+                                      ? RecoveryPeriodOf(settings)
+                                      : absl::InfiniteDuration();
+    const absl::Duration left =
+        period - absl::Nanoseconds(Clock::Real().NowNanos() - last_run);
+    if (left <= absl::ZeroDuration()) {
+      RecoverNxHugePages(vm_, settings.ratio);
+      last_run = Clock::Real().NowNanos();
+      continue;
+    }
+    MutexLock lock(mu_);
+    if (stop_) return;
+    if (wakes_ != seen) continue;
+    woken_.WaitFor(mu_,
+                   absl::ToChronoNanoseconds(std::min(left, absl::Hours(24))));
+  }
+}
+
+}  // namespace mmu

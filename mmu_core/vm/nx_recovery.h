@@ -1,0 +1,52 @@
+// Giving huge pages another try that were split because the guest executed from
+// them: a worker per VM, which zaps the tables that stand there longest
+// (SPTE-53). A page that is executed again is split again.
+
+#ifndef MMU_CORE_VM_NX_RECOVERY_H_
+#define MMU_CORE_VM_NX_RECOVERY_H_
+
+#include <cstdint>
+#include <thread>
+
+#include "absl/base/thread_annotations.h"
+#include "mmu_core/sync/mutex.h"
+#include "mmu_core/vm/nx_parameters.h"
+
+namespace mmu {
+
+struct VmState;
+
+// One run: one in `ratio` of the tables listed now, rounded up, oldest first;
+// tables of slots that log are only taken off the list. Returns how many were
+// zapped. Takes mmu_lock for read; yields.
+uint64_t RecoverNxHugePages(VmState& vm, uint32_t ratio);
+
+// A VM's side of the parameters: follows their changes and runs the worker.
+// Thread-safe. No thread exists before the mitigation was on once.
+class NxRecovery {
+ public:
+  // `vm` is complete and outlives this.
+  NxRecovery(VmState& vm, NxParameters& parameters);
+  // Ends the worker.
+  ~NxRecovery();
+  NxRecovery(const NxRecovery&) = delete;
+  NxRecovery& operator=(const NxRecovery&) = delete;
+
+ private:
+  void SetMitigated(bool on);
+  void Wake();
+  void Work();
+
+  VmState& vm_;
+  NxParameters& parameters_;
+  NxParameters::Listener listener_;
+  std::thread worker_;  // started under the lock of parameters_
+  Mutex mu_;
+  CondVar woken_;
+  bool stop_ ABSL_GUARDED_BY(mu_) = false;
+  uint64_t wakes_ ABSL_GUARDED_BY(mu_) = 0;  // parameters changed so often
+};
+
+}  // namespace mmu
+
+#endif  // MMU_CORE_VM_NX_RECOVERY_H_

@@ -1,0 +1,169 @@
+#include "mmu_core/vm/nx_recovery.h"
+
+#include <chrono>
+#include <memory>
+#include <thread>
+
+#include "absl/time/clock.h"
+#include "absl/time/time.h"
+#include "gtest/gtest.h"
+#include "mmu_core/base/hooks.h"
+#include "mmu_core/tdp/tdp_test_util.h"
+#include "mmu_core/testing/interleaving.h"
+#include "mmu_core/testing/vm_builder.h"
+#include "mmu_core/vm/nx_parameters.h"
+#include "mmu_core/vm/vm.h"
+#include "mmu_core/vm/vm_state.h"
+
+namespace mmu::testing {
+namespace {
+
+constexpr uint64_t k2MiB = 2 * kMiB;
+
+class NxRecoveryTest : public ::testing::Test {
+ protected:
+  // Eight 2M pages, and the parameters as a daemon starts with them, but on.
+  NxRecoveryTest() {
+    EXPECT_TRUE(parameters_.SetNxHugePages("force").ok());
+    VmConfig config;
+    config.vcpu_count = 2;
+    config.memslots = {Slot(0, 0, 8 * kMiB, Level::k2M),
+                       Slot(1, 8 * kMiB, 8 * kMiB, Level::k2M)};
+    vm_ = MakeVmFrom(config, parameters_);
+  }
+  void ExecuteFrom(int first, int count) {
+    for (int i = first; i < first + count; ++i) {
+      Exec(*vm_, static_cast<uint64_t>(i) * k2MiB);
+    }
+  }
+  uint64_t Splits() const { return vm_->Stats().nx_lpage_splits; }
+  Level LevelAt(int page_2m) const {
+    return LevelOf(vm_->state(), Gfn(page_2m * k2MPages));
+  }
+
+  NxParameters parameters_{ItlbMultihit::kNo};
+  std::unique_ptr<Vm> vm_;
+};
+
+// Covers: SPTE-53
+TEST_F(NxRecoveryTest, ARunZapsItsShareRoundedUpOldestFirst) {
+  ExecuteFrom(0, 7);
+  EXPECT_EQ(RecoverNxHugePages(vm_->state(), 3), 3u);
+  EXPECT_EQ(Splits(), 4u);
+  for (int i = 0; i < 3; ++i) EXPECT_EQ(LevelAt(i), Level::k256T) << i;
+  for (int i = 3; i < 7; ++i) EXPECT_EQ(LevelAt(i), Level::k4K) << i;
+  Read(*vm_, 0);
+  EXPECT_EQ(LevelAt(0), Level::k2M) << "the huge page is back";
+  EXPECT_EQ(RecoverNxHugePages(vm_->state(), 0), 0u);
+  EXPECT_EQ(Splits(), 4u);
+  EXPECT_EQ(AuditFindings(*vm_), "");
+}
+
+// Covers: SPTE-53, SPTE-54
+TEST_F(NxRecoveryTest, WithRatio1ARunEmptiesTheList) {
+  ExecuteFrom(0, 8);
+  EXPECT_EQ(RecoverNxHugePages(vm_->state(), 1), 8u);
+  EXPECT_EQ(Splits(), 0u);
+  EXPECT_EQ(RecoverNxHugePages(vm_->state(), 1), 0u);
+}
+
+// Its pages would be small anyhow.
+// Covers: SPTE-53
+TEST_F(NxRecoveryTest, TablesOfALoggedSlotAreUnlistedAndStay) {
+  ExecuteFrom(0, 8);
+  DirtyLogConfig log;
+  log.slots = {0};
+  ASSERT_TRUE(vm_->StartDirtyLog(log, nullptr).ok());
+  EXPECT_EQ(RecoverNxHugePages(vm_->state(), 1), 4u);
+  EXPECT_EQ(Splits(), 0u);
+  EXPECT_EQ(LevelAt(0), Level::k4K);
+  EXPECT_EQ(LevelAt(4), Level::k256T);
+}
+
+// A vCPU may hold translations of what was zapped.
+TEST_F(NxRecoveryTest, ARunEndsWithAFlush) {
+  ExecuteFrom(0, 2);
+  const uint64_t flushes = FlushesOf(*vm_);
+  EXPECT_EQ(RecoverNxHugePages(vm_->state(), 1), 2u);
+  EXPECT_EQ(FlushesOf(*vm_), flushes + 1);
+  EXPECT_EQ(AuditFindings(*vm_), "") << "no TLB knows more than the tables";
+}
+
+// Covers: SPTE-53
+TEST(NxRecoverySettingsTest, ThePeriodGivesEachTableAnHour) {
+  const auto period = [](uint32_t ratio, absl::Duration set) {
+    return RecoveryPeriodOf({.ratio = ratio, .period = set});
+  };
+  const absl::Duration automatic = absl::ZeroDuration();
+  EXPECT_EQ(period(60, automatic), absl::Minutes(1));
+  EXPECT_EQ(period(1, automatic), absl::Hours(1));
+  EXPECT_EQ(period(3600, automatic), absl::Seconds(1));
+  EXPECT_EQ(period(1'000'000, automatic), absl::Seconds(1)) << "not less";
+  EXPECT_EQ(period(60, absl::Milliseconds(5)), absl::Milliseconds(5));
+  EXPECT_EQ(period(0, automatic), absl::InfiniteDuration()) << "no runs";
+  EXPECT_EQ(NxRecoverySettings().ratio, 60u);
+}
+
+// Covers: SPTE-53
+TEST_F(NxRecoveryTest, TheWorkerFollowsChangesOfItsPeriod) {
+  ExecuteFrom(0, 8);
+  parameters_.SetRecovery({.ratio = 0, .period = absl::Milliseconds(1)});
+  EXPECT_EQ(Splits(), 8u);
+  // The first run would come in a minute, were the worker not woken.
+  parameters_.SetRecovery({.ratio = 1, .period = absl::Milliseconds(1)});
+  const absl::Time limit = absl::Now() + absl::Seconds(30);
+  while (Splits() != 0 && absl::Now() < limit) std::this_thread::yield();
+  EXPECT_EQ(Splits(), 0u);
+}
+
+TEST_F(NxRecoveryTest, AWorkerThatSleepsForAnHourEndsWithItsVm) {
+  parameters_.SetRecovery({.ratio = 1, .period = absl::ZeroDuration()});
+  const absl::Time start = absl::Now();
+  vm_.reset();
+  EXPECT_LT(absl::Now() - start, absl::Seconds(30));
+}
+
+// Recovery has taken a table off the list; before it is zapped somebody zaps
+// the whole VM, and its parent with it. The memory of the parent is still there
+// and no longer points at the table.
+// Covers: TDP-40, SPTE-53
+TEST_F(NxRecoveryTest, Race23TheTableIsGoneBeforeRecoveryComesToIt) {
+  ExecuteFrom(0, 1);
+  uint64_t zapped = 99;
+  Interleaving threads;
+  threads.Add("recovery",
+              [&] { zapped = RecoverNxHugePages(vm_->state(), 1); });
+  threads.Add("recover huge", [&] {
+    Recover(*vm_, GfnRange::Of(Gfn(0), k2MPages));
+    EXPECT_EQ(LevelAt(0), Level::k2M);
+  });
+  threads.RunTo("recovery", HookPoint::kNxTakenToZap);
+  EXPECT_EQ(Splits(), 0u);
+  threads.RunToEnd("recover huge");
+  threads.RunToEnd("recovery");
+  EXPECT_EQ(zapped, 0u);
+  EXPECT_EQ(LevelAt(0), Level::k2M) << "the huge page was left alone";
+  EXPECT_EQ(AuditFindings(*vm_), "");
+}
+
+// The same with the exchange lost: between the look at the entry and the
+// exchange. There is no second try.
+// Covers: TDP-40
+TEST_F(NxRecoveryTest, Race23TheExchangeIsLost) {
+  ExecuteFrom(0, 1);
+  uint64_t zapped = 99;
+  Interleaving threads;
+  threads.Add("recovery",
+              [&] { zapped = RecoverNxHugePages(vm_->state(), 1); });
+  threads.Add("recover huge",
+              [&] { Recover(*vm_, GfnRange::Of(Gfn(0), k2MPages)); });
+  threads.RunTo("recovery", HookPoint::kSnapshotToExchange);
+  threads.RunToEnd("recover huge");
+  threads.RunToEnd("recovery");
+  EXPECT_EQ(zapped, 0u);
+  EXPECT_EQ(LevelAt(0), Level::k2M);
+  EXPECT_EQ(AuditFindings(*vm_), "");
+}
+
+}  // namespace
+}  // namespace mmu::testing

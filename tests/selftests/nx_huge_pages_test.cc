@@ -1,0 +1,94 @@
+// What KVM's test of NX huge pages looks at: how many 2M mappings and how many
+// NX splits there are after each step of a guest that reads and executes.
+
+#include <cstdint>
+#include <memory>
+#include <utility>
+
+#include "gmock/gmock.h"
+#include "gtest/gtest.h"
+#include "mmu_core/testing/vm_builder.h"
+#include "mmu_core/vm/nx_parameters.h"
+#include "mmu_core/vm/nx_recovery.h"
+#include "mmu_core/vm/vm.h"
+#include "mmu_core/vm/vm_state.h"
+
+namespace mmu {
+namespace {
+
+using ::mmu::testing::AuditFindings;
+using ::mmu::testing::Exec;
+using ::mmu::testing::MakeVmFrom;
+using ::mmu::testing::Read;
+using ::mmu::testing::Slot;
+using ::testing::Pair;
+
+// Three regions that could each be a 2M page.
+constexpr uint64_t k2MiB = uint64_t{2} << 20;
+constexpr uint64_t kA = uint64_t{4} << 30;
+constexpr uint64_t kB = kA + k2MiB;
+constexpr uint64_t kC = kB + k2MiB;
+
+class NxHugePagesSelftest : public ::testing::Test {
+ protected:
+  NxHugePagesSelftest() {
+    EXPECT_TRUE(parameters_.SetNxHugePages("force").ok());
+  }
+  void Make(VmConfig::NxHugePages nx_huge_pages) {
+    VmConfig config;
+    config.nx_huge_pages = nx_huge_pages;
+    config.memslots = {Slot(0, kA, 3 * k2MiB, Level::k2M)};
+    vm_ = MakeVmFrom(config, parameters_);
+  }
+  // 2M mappings, NX splits.
+  std::pair<uint64_t, uint64_t> Pages() const {
+    const VmStatsSnapshot stats = vm_->Stats();
+    return {stats.pages_2m, stats.nx_lpage_splits};
+  }
+
+  NxParameters parameters_{ItlbMultihit::kNo};
+  std::unique_ptr<Vm> vm_;
+};
+
+// Covers: TST-11, STAT-12
+TEST_F(NxHugePagesSelftest, ExecutionSplitsAndRecoveryGivesBack) {
+  Make(VmConfig::NxHugePages::kAsParameters);
+  EXPECT_THAT(Pages(), Pair(0, 0));
+  Read(*vm_, kA);
+  EXPECT_THAT(Pages(), Pair(1, 0));
+  Read(*vm_, kB);
+  EXPECT_THAT(Pages(), Pair(2, 0));
+  Exec(*vm_, kA);
+  EXPECT_THAT(Pages(), Pair(1, 1));
+  Exec(*vm_, kC);
+  EXPECT_THAT(Pages(), Pair(1, 2));
+  Read(*vm_, kA);
+  EXPECT_THAT(Pages(), Pair(1, 2));
+  RecoverNxHugePages(vm_->state(), 1);
+  EXPECT_THAT(Pages(), Pair(1, 0));
+  Read(*vm_, kC);
+  EXPECT_THAT(Pages(), Pair(2, 0));
+  EXPECT_EQ(AuditFindings(*vm_), "");
+}
+
+// Covers: TST-11
+TEST_F(NxHugePagesSelftest, AVmThatOptedOutStaysHuge) {
+  Make(VmConfig::NxHugePages::kOptOut);
+  Read(*vm_, kA);
+  EXPECT_THAT(Pages(), Pair(1, 0));
+  Read(*vm_, kB);
+  EXPECT_THAT(Pages(), Pair(2, 0));
+  Exec(*vm_, kA);
+  EXPECT_THAT(Pages(), Pair(2, 0));
+  Exec(*vm_, kC);
+  EXPECT_THAT(Pages(), Pair(3, 0));
+  Read(*vm_, kA);
+  EXPECT_THAT(Pages(), Pair(3, 0));
+  RecoverNxHugePages(vm_->state(), 1);
+  EXPECT_THAT(Pages(), Pair(3, 0));
+  Read(*vm_, kC);
+  EXPECT_THAT(Pages(), Pair(3, 0));
+}
+
+}  // namespace
+}  // namespace mmu
