@@ -24,6 +24,7 @@
 #include "mmu_core/vm/dirty_rings.h"
 #include "mmu_core/vm/hardware_walk.h"
 #include "mmu_core/vm/host_notifier.h"
+#include "mmu_core/vm/nx_recovery.h"
 #include "mmu_core/vm/pre_fault.h"
 #include "mmu_core/vm/split_job.h"
 
@@ -285,6 +286,16 @@ INSTANTIATE_TEST_SUITE_P(
         Row{"RecoverHugePages", HookPoint::kSnapshotToExchange, "read/rcu",
             "read", true, true, SplitAll,
             [](Vm& vm) { EXPECT_TRUE(vm.RecoverHugePages({}, nullptr).ok()); }},
+        Row{"RecoverNxHugePages", HookPoint::kNxTakenToZap, "read/rcu", "read",
+            true, false,
+            [](Vm& vm) {
+              vm.state().tdp.nx_huge_pages().SetMitigated(true);
+              vm.state().tdp.FastZapAll(nullptr);
+              for (uint64_t gfn = 0; gfn < kPages; gfn += k2MPages) {
+                Exec(vm, ToGpa(Gfn(gfn)).value());
+              }
+            },
+            [](Vm& vm) { RecoverNxHugePages(vm.state(), 1); }},
         Row{"Age", HookPoint::kAgeToExchange, "none/rcu", "none", false, false,
             Nothing,
             [](Vm& vm) {
