@@ -10,6 +10,9 @@
 
 namespace mmud {
 
+// The memory of this host.
+int64_t PhysicalMemoryBytes();
+
 // A value. Each field is the flag, and the key of the file, of the same name;
 // config_options.cc has the rule and the help text of each.
 struct Config {
@@ -20,7 +23,8 @@ struct Config {
   std::string metrics_address;
   std::string trace_dir;
   int64_t max_vms = 64;
-  int64_t max_guest_memory_bytes = 0;
+  int64_t max_guest_memory_bytes = PhysicalMemoryBytes();
+  int64_t max_page_tables = 0;
   int64_t max_operations = 64;
   int64_t metrics_max_vms = 32;
   int64_t max_rpc_threads = 64;

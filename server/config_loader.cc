@@ -3,9 +3,11 @@
 #include <cerrno>
 #include <cstdint>
 #include <cstring>
+#include <filesystem>
 #include <fstream>
 #include <sstream>
 #include <string>
+#include <system_error>
 
 #include "absl/flags/flag.h"
 #include "absl/status/status.h"
@@ -59,8 +61,8 @@ absl::Status ApplyValue(const ConfigOption& option, const nlohmann::json& value,
 template <typename Flag>
 absl::Status ApplyFlag(const char* name, const Flag& flag, Config* config) {
   const auto value = absl::GetFlag(flag);
-  if (!value.has_value()) return absl::OkStatus();
-  return SetOption(*FindOption(name), *value, config);
+  if (!value.is_given) return absl::OkStatus();
+  return SetOption(*FindOption(name), value.value, config);
 }
 
 bool IsUnixAddress(absl::string_view address) {
@@ -124,6 +126,7 @@ absl::Status ApplyFlags(Config* config) {
   apply("trace_dir", FLAGS_trace_dir);
   apply("max_vms", FLAGS_max_vms);
   apply("max_guest_memory_bytes", FLAGS_max_guest_memory_bytes);
+  apply("max_page_tables", FLAGS_max_page_tables);
   apply("max_operations", FLAGS_max_operations);
   apply("metrics_max_vms", FLAGS_metrics_max_vms);
   apply("max_rpc_threads", FLAGS_max_rpc_threads);
@@ -145,9 +148,16 @@ absl::Status ValidateConfig(const Config& config) {
     return absl::InvalidArgumentError(
         absl::StrCat("listen is ", Quote(config.listen),
                      "; it must be unix: and an absolute path, for example "
-                     "unix:/run/mmud.sock"));
+                     "unix:/run/mmud.sock; TCP addresses belong to "
+                     "--listen_tcp"));
   }
-  return absl::OkStatus();
+  if (config.trace_dir.empty()) return absl::OkStatus();
+  std::error_code error;
+  std::filesystem::directory_iterator(config.trace_dir, error);
+  if (!error) return absl::OkStatus();
+  return absl::InvalidArgumentError(absl::StrCat(
+      "trace_dir is ", Quote(config.trace_dir),
+      "; it must be a directory that can be read: ", error.message()));
 }
 
 absl::StatusOr<Config> LoadConfig() {

@@ -24,7 +24,7 @@ absl::Status ApplyFile(const std::string& path, Config* config);
 // Takes over the flags that were given. REQUIRES: flags are parsed.
 absl::Status ApplyFlags(Config* config);
 
-// The rules that involve more than one option.
+// The rules that involve more than one option, or the file system.
 absl::Status ValidateConfig(const Config& config);
 
 // Defaults, the file of --config if given, flags; validated.

@@ -95,6 +95,15 @@ TEST(Config, AFlagWinsOverTheFile) {
   EXPECT_EQ(config->max_vms, 3);
 }
 
+TEST(Config, AFlagWithTheDefaultAsItsValueWinsOverTheFile) {
+  absl::FlagSaver saver;
+  absl::SetFlag(&FLAGS_config, WriteFile(R"({"listen": "unix:/file",
+                                             "max_vms": 3})"));
+  std::string error;
+  ASSERT_TRUE(absl::FindCommandLineFlag("max_vms")->ParseFrom("64", &error));
+  EXPECT_EQ(LoadConfig()->max_vms, 64);
+}
+
 TEST(Config, ChecksFlagsByTheSameRules) {
   absl::FlagSaver saver;
   absl::SetFlag(&FLAGS_max_vms, int64_t{0});
@@ -109,6 +118,45 @@ TEST(Config, NeedsSomethingToListenOn) {
   absl::SetFlag(&FLAGS_listen, std::string("/run/mmud.sock"));
   EXPECT_THAT(std::string(LoadConfig().status().message()),
               HasSubstr("unix:/run/mmud.sock"));
+  absl::SetFlag(&FLAGS_listen, std::string("0.0.0.0:5555"));
+  EXPECT_THAT(std::string(LoadConfig().status().message()),
+              HasSubstr("--listen_tcp"));
+}
+
+TEST(Config, TraceDirectoryIsOneThatCanBeRead) {
+  absl::FlagSaver saver;
+  absl::SetFlag(&FLAGS_listen, std::string("unix:/s"));
+  absl::SetFlag(&FLAGS_trace_dir, ::testing::TempDir());
+  EXPECT_TRUE(LoadConfig().ok());
+  absl::SetFlag(&FLAGS_trace_dir, std::string("/nope"));
+  EXPECT_EQ(LoadConfig().status().message(),
+            "trace_dir is \"/nope\"; it must be a directory that can be read: "
+            "No such file or directory");
+  absl::SetFlag(&FLAGS_trace_dir, WriteFile("no directory"));
+  EXPECT_THAT(std::string(LoadConfig().status().message()),
+              HasSubstr("can be read: Not a directory"));
+}
+
+TEST(Config, GuestMemoryIsLimitedToTheHostsUnlessSaid) {
+  absl::FlagSaver saver;
+  absl::SetFlag(&FLAGS_listen, std::string("unix:/s"));
+  EXPECT_EQ(LoadConfig()->max_guest_memory_bytes, PhysicalMemoryBytes());
+  EXPECT_GT(PhysicalMemoryBytes(), int64_t{64} << 20);
+  absl::SetFlag(&FLAGS_max_guest_memory_bytes, int64_t{0});
+  EXPECT_EQ(LoadConfig()->max_guest_memory_bytes, 0) << "no limit";
+}
+
+TEST(Config, AFlagShowsItsDefault) {
+  const auto shown = [](const char* name) {
+    return absl::FindCommandLineFlag(name)->DefaultValue();
+  };
+  EXPECT_EQ(shown("max_vms"), "64");
+  EXPECT_EQ(shown("drain_timeout"), "10s");
+  EXPECT_EQ(shown("log_format"), "text");
+  EXPECT_EQ(shown("listen"), "\"\"");
+  for (const ConfigOption& option : ConfigOptions()) {
+    EXPECT_NE(shown(option.name), "") << option.name;
+  }
 }
 
 TEST(Config, EveryOptionHasAFlag) {

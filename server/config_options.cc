@@ -56,6 +56,7 @@ const std::vector<ConfigOption>& ConfigOptions() {
       {"trace_dir", &Config::trace_dir},
       {"max_vms", &Config::max_vms, 1, 10'000},
       {"max_guest_memory_bytes", &Config::max_guest_memory_bytes},
+      {"max_page_tables", &Config::max_page_tables},
       {"max_operations", &Config::max_operations, 1, 10'000},
       {"metrics_max_vms", &Config::metrics_max_vms, 0, 10'000},
       {"max_rpc_threads", &Config::max_rpc_threads, 8, 1024},

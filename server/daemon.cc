@@ -6,6 +6,7 @@
 
 #include <algorithm>
 #include <cstddef>
+#include <cstdint>
 #include <cstdio>
 #include <fstream>
 #include <memory>
@@ -24,6 +25,7 @@
 #include "absl/time/clock.h"
 #include "absl/time/time.h"
 #include "google/longrunning/operations.pb.h"
+#include "mmu_core/paging/table_pool.h"
 #include "server/base/errors.h"
 #include "server/build_info.h"
 #include "server/config.h"
@@ -56,9 +58,8 @@ constexpr char kUsage[] =
     "next safe point, calls in hand end, the exit code is 0. In names of flags "
     "'-' and '_' are the same.";
 
-// Flags that may stand without a value. Theirs is optional, so that the
-// configuration file can tell "not given" from "false", and Abseil does not
-// take an optional flag without one.
+// Flags that may stand without a value. Theirs is an OptionFlag, and Abseil
+// takes only a plain bool without one.
 constexpr const char* kSwitches[] = {"--allow_remote_plaintext",
                                      "--enable_debug_service"};
 
@@ -158,6 +159,8 @@ void Drain(DaemonState& state, const RpcMetrics& rpcs, GrpcServer& server) {
 }
 
 int Serve(const Config& config, BuildVariant variant) {
+  mmu::TablePool::Process().SetMaxTables(
+      static_cast<uint64_t>(config.max_page_tables));
   DaemonState state(config, variant);
   RpcMetrics rpcs(ServiceNames(config));
   const DaemonCollector collector(state, rpcs);

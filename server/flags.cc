@@ -5,47 +5,66 @@
 
 #include "absl/flags/flag.h"
 #include "absl/time/time.h"
-#include "absl/types/optional.h"
+#include "server/config.h"
+#include "server/option_flag.h"
 
 ABSL_FLAG(std::string, config, "",
           "A JSON file with any of the options below as keys, for example "
           "{\"listen_tcp\": \"127.0.0.1:9443\", \"max_vms\": 8}. A flag given "
           "on the command line wins over the file.");
-ABSL_FLAG(absl::optional<std::string>, listen, absl::nullopt,
+ABSL_FLAG(mmud::OptionFlag<std::string>, listen,
+          mmud::OptionFlag(&mmud::Config::listen),
           "Unix socket to serve gRPC on, unix:/path. Made with mode 0660.");
 ABSL_FLAG(
-    absl::optional<std::string>, listen_tcp, absl::nullopt,
+    mmud::OptionFlag<std::string>, listen_tcp,
+    mmud::OptionFlag(&mmud::Config::listen_tcp),
     "TCP address to serve gRPC on in plain text, HOST:PORT with HOST a "
     "numeric address of the loopback interface; port 0 takes a free one.");
-ABSL_FLAG(absl::optional<bool>, allow_remote_plaintext, absl::nullopt,
+ABSL_FLAG(mmud::OptionFlag<bool>, allow_remote_plaintext,
+          mmud::OptionFlag(&mmud::Config::allow_remote_plaintext),
           "Lets --listen_tcp be an address that other machines reach. Whoever "
-          "can connect controls every VM. Default: false.");
-ABSL_FLAG(absl::optional<std::string>, port_file, absl::nullopt,
+          "can connect controls every VM.");
+ABSL_FLAG(mmud::OptionFlag<std::string>, port_file,
+          mmud::OptionFlag(&mmud::Config::port_file),
           "File to write the chosen ports to once the daemon serves: lines "
           "grpc=PORT and metrics=PORT.");
-ABSL_FLAG(absl::optional<std::string>, metrics_address, absl::nullopt,
+ABSL_FLAG(mmud::OptionFlag<std::string>, metrics_address,
+          mmud::OptionFlag(&mmud::Config::metrics_address),
           "HOST:PORT for HTTP: /metrics, /healthz and /readyz; port 0 takes a "
-          "free one. Default: none of them is served.");
-ABSL_FLAG(absl::optional<std::string>, trace_dir, absl::nullopt,
-          "Directory of trace files that workloads may name. Default: none.");
-ABSL_FLAG(absl::optional<int64_t>, max_vms, absl::nullopt,
-          "The most VMs at a time. Default: 64.");
-ABSL_FLAG(absl::optional<int64_t>, max_guest_memory_bytes, absl::nullopt,
-          "The most guest memory with contents, of all VMs together. 0 means "
-          "no limit. Default: 0.");
-ABSL_FLAG(absl::optional<int64_t>, max_operations, absl::nullopt,
-          "The most operations that run at a time. Default: 64.");
-ABSL_FLAG(absl::optional<int64_t>, metrics_max_vms, absl::nullopt,
+          "free one. Without it none of them is served.");
+ABSL_FLAG(mmud::OptionFlag<std::string>, trace_dir,
+          mmud::OptionFlag(&mmud::Config::trace_dir),
+          "Directory of the trace files that workloads may name; without it "
+          "they may name none.");
+ABSL_FLAG(mmud::OptionFlag<int64_t>, max_vms,
+          mmud::OptionFlag(&mmud::Config::max_vms), "The most VMs at a time.");
+ABSL_FLAG(mmud::OptionFlag<int64_t>, max_guest_memory_bytes,
+          mmud::OptionFlag(&mmud::Config::max_guest_memory_bytes),
+          "The most guest memory with contents, of all VMs together; 0 means "
+          "no limit. The default is the memory of this host.");
+ABSL_FLAG(mmud::OptionFlag<int64_t>, max_page_tables,
+          mmud::OptionFlag(&mmud::Config::max_page_tables),
+          "The most page tables, of 4 KiB each, of all VMs together. A guest "
+          "that needs more stops with MMU_PAGES_EXHAUSTED. 0 means no limit.");
+ABSL_FLAG(mmud::OptionFlag<int64_t>, max_operations,
+          mmud::OptionFlag(&mmud::Config::max_operations),
+          "The most operations that run at a time.");
+ABSL_FLAG(mmud::OptionFlag<int64_t>, metrics_max_vms,
+          mmud::OptionFlag(&mmud::Config::metrics_max_vms),
           "How many VMs get a `vm` label of their own; the others share "
-          "\"_other\". Default: 32.");
-ABSL_FLAG(absl::optional<int64_t>, max_rpc_threads, absl::nullopt,
-          "The most threads that serve calls. Default: 64.");
-ABSL_FLAG(absl::optional<absl::Duration>, drain_timeout, absl::nullopt,
-          "How long SIGTERM lets calls in hand take to end. Default: 10s.");
-ABSL_FLAG(absl::optional<bool>, enable_debug_service, absl::nullopt,
-          "Serves mmud.v1.DebugService. Default: false.");
-ABSL_FLAG(absl::optional<std::string>, log_format, absl::nullopt,
-          "Form of the lines on stderr: text or json. Default: text.");
-ABSL_FLAG(absl::optional<std::string>, log_level, absl::nullopt,
-          "The least level to log: debug, info, warning or error. Default: "
-          "info.");
+          "\"_other\".");
+ABSL_FLAG(mmud::OptionFlag<int64_t>, max_rpc_threads,
+          mmud::OptionFlag(&mmud::Config::max_rpc_threads),
+          "The most threads that serve calls.");
+ABSL_FLAG(mmud::OptionFlag<absl::Duration>, drain_timeout,
+          mmud::OptionFlag(&mmud::Config::drain_timeout),
+          "How long SIGTERM lets calls in hand take to end.");
+ABSL_FLAG(mmud::OptionFlag<bool>, enable_debug_service,
+          mmud::OptionFlag(&mmud::Config::enable_debug_service),
+          "Serves mmud.v1.DebugService.");
+ABSL_FLAG(mmud::OptionFlag<std::string>, log_format,
+          mmud::OptionFlag(&mmud::Config::log_format),
+          "Form of the lines on stderr: text or json.");
+ABSL_FLAG(mmud::OptionFlag<std::string>, log_level,
+          mmud::OptionFlag(&mmud::Config::log_level),
+          "The least level to log: debug, info, warning or error.");

@@ -8,25 +8,24 @@
 
 #include "absl/flags/declare.h"
 #include "absl/time/time.h"
-#include "absl/types/optional.h"
+#include "server/option_flag.h"
 
-// Not given is different from given with the default value: a flag that is
-// given wins over the file.
 ABSL_DECLARE_FLAG(std::string, config);
-ABSL_DECLARE_FLAG(absl::optional<std::string>, listen);
-ABSL_DECLARE_FLAG(absl::optional<std::string>, listen_tcp);
-ABSL_DECLARE_FLAG(absl::optional<bool>, allow_remote_plaintext);
-ABSL_DECLARE_FLAG(absl::optional<std::string>, port_file);
-ABSL_DECLARE_FLAG(absl::optional<std::string>, metrics_address);
-ABSL_DECLARE_FLAG(absl::optional<std::string>, trace_dir);
-ABSL_DECLARE_FLAG(absl::optional<int64_t>, max_vms);
-ABSL_DECLARE_FLAG(absl::optional<int64_t>, max_guest_memory_bytes);
-ABSL_DECLARE_FLAG(absl::optional<int64_t>, max_operations);
-ABSL_DECLARE_FLAG(absl::optional<int64_t>, metrics_max_vms);
-ABSL_DECLARE_FLAG(absl::optional<int64_t>, max_rpc_threads);
-ABSL_DECLARE_FLAG(absl::optional<absl::Duration>, drain_timeout);
-ABSL_DECLARE_FLAG(absl::optional<bool>, enable_debug_service);
-ABSL_DECLARE_FLAG(absl::optional<std::string>, log_format);
-ABSL_DECLARE_FLAG(absl::optional<std::string>, log_level);
+ABSL_DECLARE_FLAG(mmud::OptionFlag<std::string>, listen);
+ABSL_DECLARE_FLAG(mmud::OptionFlag<std::string>, listen_tcp);
+ABSL_DECLARE_FLAG(mmud::OptionFlag<bool>, allow_remote_plaintext);
+ABSL_DECLARE_FLAG(mmud::OptionFlag<std::string>, port_file);
+ABSL_DECLARE_FLAG(mmud::OptionFlag<std::string>, metrics_address);
+ABSL_DECLARE_FLAG(mmud::OptionFlag<std::string>, trace_dir);
+ABSL_DECLARE_FLAG(mmud::OptionFlag<int64_t>, max_vms);
+ABSL_DECLARE_FLAG(mmud::OptionFlag<int64_t>, max_guest_memory_bytes);
+ABSL_DECLARE_FLAG(mmud::OptionFlag<int64_t>, max_page_tables);
+ABSL_DECLARE_FLAG(mmud::OptionFlag<int64_t>, max_operations);
+ABSL_DECLARE_FLAG(mmud::OptionFlag<int64_t>, metrics_max_vms);
+ABSL_DECLARE_FLAG(mmud::OptionFlag<int64_t>, max_rpc_threads);
+ABSL_DECLARE_FLAG(mmud::OptionFlag<absl::Duration>, drain_timeout);
+ABSL_DECLARE_FLAG(mmud::OptionFlag<bool>, enable_debug_service);
+ABSL_DECLARE_FLAG(mmud::OptionFlag<std::string>, log_format);
+ABSL_DECLARE_FLAG(mmud::OptionFlag<std::string>, log_level);
 
 #endif  // SERVER_FLAGS_H_

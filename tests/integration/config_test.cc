@@ -99,6 +99,8 @@ TEST_F(ConfigTest, BadFlagsAreRefusedWithTheirName) {
       {{}, "nothing to listen on"},
       {{"--listen=/tmp/x"}, "listen is \"/tmp/x\""},
       {{"--listen=unix:relative"}, "absolute path"},
+      {{"--listen=0.0.0.0:5555"}, "--listen_tcp"},
+      {{"--listen=unix:/tmp/x", "--trace-dir=/nope"}, "trace_dir is \"/nope\""},
       {{"--listen=unix:/" + std::string(200, 'x')}, "201 bytes"},
       {{"--listen=unix:/nonexistent/mmud.sock"}, "/nonexistent/mmud.sock"},
       {{"--listen=unix:/tmp/x", "--max-vms=100000"}, "max_vms is 100000"},
@@ -132,6 +134,8 @@ TEST_F(ConfigTest, HelpExplainsEveryFlag) {
         "--trace_dir", "--drain_timeout", "SIGTERM"}) {
     EXPECT_TRUE(absl::StrContains(text, part)) << part << "\n" << text;
   }
+  EXPECT_TRUE(absl::StrContains(text, "default: 64;")) << text;
+  EXPECT_FALSE(absl::StrContains(text, "default: ;")) << text;
 }
 
 }  // namespace
