@@ -1,5 +1,6 @@
 #include "server/services/vm_convert.h"
 
+#include <cerrno>
 #include <cstdint>
 #include <memory>
 #include <string>
@@ -10,9 +11,11 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/string_view.h"
 #include "absl/time/time.h"
+#include "mmu_core/base/error.h"
 #include "mmu_core/base/level.h"
 #include "mmu_core/dirty/dirty_log_types.h"
 #include "mmu_core/memory/host_memory.h"
+#include "mmu_core/memory/region_request.h"
 #include "mmu_core/vm/vm.h"
 #include "mmu_core/vm/vm_config.h"
 #include "mmu_core/vm/vm_stats.h"
@@ -163,6 +166,16 @@ absl::StatusOr<mmu::MemslotConfig> ToMemslotConfig(const v1::Memslot& proto,
   }
   config.gpa = mmu::Gpa(static_cast<uint64_t>(proto.gpa_bytes()));
   config.size_bytes = static_cast<uint64_t>(proto.size_bytes());
+  // KVM finds this last of all (SLOT-07), after the address of memory that the
+  // caller allocated itself. Here the daemon allocates.
+  if (config.size_bytes >> mmu::kPageShift > mmu::kMaxMemslotPages) {
+    return mmu::MakeError(
+        absl::StatusCode::kInvalidArgument,
+        {"TOO_MANY_PAGES", path("size_bytes"), EINVAL},
+        absl::StrCat(path("size_bytes"), " is ", config.size_bytes,
+                     "; a memslot may have ", mmu::kMaxMemslotPages,
+                     " pages of 4096 bytes: use several"));
+  }
   absl::StatusOr<mmu::BackingKind> backing =
       ToBacking(proto.backing(), path("backing"));
   if (!backing.ok()) return backing.status();

@@ -136,6 +136,9 @@ const std::vector<Case>& Cases() {
       {"INVALID_ADDRESS_SPACE", kInvalid, "mmud.v1.VmService/SetMemslot",
        "vm: '$0' memslot { slot: 1 address_space: 1 size_bytes: 4096 }",
        "memslot.address_space", "is 1"},
+      {"TOO_MANY_PAGES", kInvalid, "mmud.v1.VmService/CreateVm",
+       "vm_id: 'other' vm { memslots { size_bytes: 109950062860075008 } }",
+       "vm.memslots[0].size_bytes", "109950062860075008"},
       {"TOO_MANY_PAGES", kInvalid, "mmud.v1.VmService/SetMemslot",
        "vm: '$0' memslot { slot: 1 gpa_bytes: 1073741824 "
        "size_bytes: 8796093022208 backing: MEMORY_BACKING_METADATA_ONLY }",
@@ -298,8 +301,9 @@ class ErrorsTest : public ::testing::Test {
     WriteFile(traces_.File("bad.trace"), "not a trace");
     WriteFile(traces_.File("sort.trace"),
               ReadFile(TracesDirectory() + "/sort.trace"));
-    daemon_ = std::make_unique<Daemon>(std::vector<std::string>{
-        "--max-vms=2", "--trace-dir=" + traces_.path()});
+    daemon_ = std::make_unique<Daemon>(
+        std::vector<std::string>{"--max-vms=2", "--max-guest-memory-bytes=0",
+                                 "--trace-dir=" + traces_.path()});
     // Anonymous memory is not committed: only a limit makes it run out.
     const std::string out = traces_.File("prlimit");
     const ProgramResult limited = RunProgram(
@@ -409,6 +413,18 @@ TEST_F(ErrorsTest, EveryReasonComesWithItsCodeFieldAndValue) {
   EXPECT_EQ(too_large.error().code(), grpc::StatusCode::RESOURCE_EXHAUSTED);
   EXPECT_EQ(FactsOf(too_large.error()).domain, "mmud");
   seen.insert(FactsOf(too_large.error()).reason);
+
+  // Each access lies in 2 MiB of its own, and so needs a table of its own.
+  Daemon few_tables({"--max-page-tables=100"});
+  const Guest vast(few_tables.client(), "vast",
+                   {MakeSlot(64 * kGiB, v1::MEMORY_BACKING_METADATA_ONLY)});
+  request.Clear();
+  request.set_access_count(1000);
+  request.mutable_pattern()->mutable_sequential()->set_stride_bytes(2 * kMiB);
+  const auto no_tables = few_tables.client().WaitDone(vast.Start(request));
+  EXPECT_EQ(no_tables.error().code(), grpc::StatusCode::RESOURCE_EXHAUSTED);
+  seen.insert(FactsOf(no_tables.error()).reason);
+  EXPECT_EQ(vast.Audit(), "");
 
   const std::string running = guest->StartRandomWrites(1);
   google::longrunning::CancelOperationRequest cancel;
