@@ -36,7 +36,7 @@ const std::map<std::string, v1::MemoryBacking>& Backings() {
       new std::map<std::string, v1::MemoryBacking>{
           {"anonymous", v1::MEMORY_BACKING_ANONYMOUS},
           {"memfd", v1::MEMORY_BACKING_MEMFD},
-          {"metadata_only", v1::MEMORY_BACKING_METADATA_ONLY}};
+          {"metadata-only", v1::MEMORY_BACKING_METADATA_ONLY}};
   return *backings;
 }
 
@@ -85,6 +85,10 @@ CLI::App* AddGroup(CLI::App& parent, const std::string& name,
   CLI::App* group = AddCommand(parent, name, description, examples);
   group->require_subcommand(1);
   return group;
+}
+
+std::string ChoiceWord(absl::string_view text) {
+  return absl::StrReplaceAll(absl::AsciiStrToLower(text), {{"_", "-"}});
 }
 
 std::string VmName(absl::string_view text) {
@@ -220,16 +224,14 @@ absl::StatusOr<v1::Memslot> ParseMemslot(absl::string_view text) {
   memslot.set_gpa_bytes(range->gpa_bytes);
   memslot.set_size_bytes(range->size_bytes);
   if (parts.size() > 2) {
-    const auto it = PageSizes().find(absl::AsciiStrToLower(parts[2]));
-    if (it == PageSizes().end()) return error("the page is not 4k, 2m or 1g");
-    memslot.set_host_page_size(it->second);
+    const auto size = FindChoice(PageSizes(), parts[2]);
+    if (!size.ok()) return error(size.status().message());
+    memslot.set_host_page_size(*size);
   }
   if (parts.size() > 3) {
-    const auto it = Backings().find(absl::AsciiStrToLower(parts[3]));
-    if (it == Backings().end()) {
-      return error("the backing is not anonymous, memfd or metadata_only");
-    }
-    memslot.set_backing(it->second);
+    const auto backing = FindChoice(Backings(), parts[3]);
+    if (!backing.ok()) return error(backing.status().message());
+    memslot.set_backing(*backing);
   }
   return memslot;
 }

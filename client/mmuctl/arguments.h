@@ -15,6 +15,9 @@
 
 #include "CLI/CLI.hpp"
 #include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "absl/strings/str_cat.h"
+#include "absl/strings/str_join.h"
 #include "absl/strings/string_view.h"
 #include "absl/time/time.h"
 #include "client/mmu_client/page_bitmap.h"
@@ -59,20 +62,46 @@ CLI::Option* AddTime(CLI::App* app, const std::string& name,
 CLI::Option* AddRanges(CLI::App* app, const std::string& name,
                        std::vector<GpaRange>* ranges, const std::string& help);
 
+// In lower case and with hyphens, as the words of choices are written.
+std::string ChoiceWord(absl::string_view text);
+
+// "4k|2m|1g".
+template <typename Enum>
+std::string ChoiceWords(const std::map<std::string, Enum>& choices) {
+  return absl::StrJoin(choices, "|", [](std::string* out, const auto& choice) {
+    out->append(choice.first);
+  });
+}
+
+// The value of a word, however its letters and hyphens are written.
+template <typename Enum>
+absl::StatusOr<Enum> FindChoice(const std::map<std::string, Enum>& choices,
+                                absl::string_view text) {
+  if (const auto it = choices.find(ChoiceWord(text)); it != choices.end()) {
+    return it->second;
+  }
+  return absl::InvalidArgumentError(
+      absl::StrCat("'", text, "' is not one of ", ChoiceWords(choices)));
+}
+
 // One of a few words, for example 4k, 2m, 1g. `choices` maps them to values.
 template <typename Enum>
 CLI::Option* AddChoice(CLI::App* app, const std::string& name, Enum* value,
                        const std::map<std::string, Enum>& choices,
                        const std::string& help) {
-  return app->add_option(name, *value, help)
-      ->transform(CLI::CheckedTransformer(choices, CLI::ignore_case)
-                      .description([choices] {
-                        std::string words;
-                        for (const auto& [word, unused] : choices) {
-                          words += words.empty() ? word : "|" + word;
-                        }
-                        return words;
-                      }()));
+  return app
+      ->add_option_function<std::string>(
+          name,
+          [name, value, choices](const std::string& text) {
+            const absl::StatusOr<Enum> found = FindChoice(choices, text);
+            if (!found.ok()) {
+              throw CLI::ValidationError(name,
+                                         std::string(found.status().message()));
+            }
+            *value = *found;
+          },
+          help)
+      ->type_name(ChoiceWords(choices));
 }
 
 CLI::Option* AddPageSize(CLI::App* app, const std::string& name,

@@ -9,6 +9,7 @@
 #include "CLI/CLI.hpp"
 #include "absl/status/status.h"
 #include "absl/strings/str_cat.h"
+#include "absl/strings/str_join.h"
 #include "client/mmuctl/arguments.h"
 #include "client/mmuctl/commands.h"
 #include "client/mmuctl/context.h"
@@ -53,6 +54,24 @@ std::string FullName(const CLI::App* app) {
   return absl::StrCat(FullName(app->get_parent()), " ", app->get_name());
 }
 
+// The first word where a command was expected and none of that name exists;
+// "" if the command line went wrong in another way.
+std::string UnknownCommand(const CLI::App& app, const CLI::App& innermost) {
+  if (innermost.get_require_subcommand_min() == 0) return "";
+  // Words that nobody took may be left at any of the parents.
+  for (const std::string& word : app.remaining(/*recurse=*/true)) {
+    if (word[0] != '-') return word;
+  }
+  return "";
+}
+
+std::string CommandNames(const CLI::App& app) {
+  return absl::StrJoin(app.get_subcommands(nullptr), ", ",
+                       [](std::string* out, const CLI::App* command) {
+                         out->append(command->get_name());
+                       });
+}
+
 }  // namespace
 
 int RunMmuctl(std::vector<std::string> arguments, std::ostream& out,
@@ -86,8 +105,16 @@ int RunMmuctl(std::vector<std::string> arguments, std::ostream& out,
     app.exit(help, out, err);
     return kExitOk;
   } catch (const CLI::ParseError& error) {
-    err << "error: " << error.what() << "\n  fix:     see "
-        << FullName(Innermost(&app)) << " --help\n";
+    const CLI::App& innermost = *Innermost(&app);
+    const std::string unknown = UnknownCommand(app, innermost);
+    err << "error: ";
+    if (unknown.empty()) {
+      err << error.what();
+    } else {
+      err << FullName(&innermost) << " has no command '" << unknown
+          << "'; it has " << CommandNames(innermost);
+    }
+    err << "\n  fix:     see " << FullName(&innermost) << " --help\n";
     return kExitUsage;
   }
   const absl::Status status = context.action();

@@ -202,6 +202,41 @@ TEST(MmuctlUsageTest, UsageErrorNamesTheCommandItBelongsTo) {
   EXPECT_TRUE(Contains(RunLine({"vm", "get"}).err, "see mmuctl vm get --help"));
 }
 
+TEST(MmuctlUsageTest, UnknownCommandIsNamedWithThoseThatExist) {
+  const struct {
+    std::vector<std::string> line;
+    const char* says;
+  } kCases[] = {
+      {{"dirty-log", "peek"},
+       "error: mmuctl dirty-log has no command 'peek'; it has start, stop, "
+       "get, clear, rate, harvest\n"},
+      {{"split", "list", "alpha"}, "mmuctl split has no command 'list'; it"},
+      {{"nonsense"}, "mmuctl has no command 'nonsense'; it has vm, memslot,"},
+      {{"--json", "vm", "show", "alpha"}, "mmuctl vm has no command 'show';"},
+      {{"vm"}, "A subcommand is required"},
+  };
+  for (const auto& wrong : kCases) {
+    const Result result = RunLine(wrong.line);
+    EXPECT_EQ(result.exit_code, kExitUsage);
+    EXPECT_TRUE(Contains(result.err, wrong.says)) << result.err;
+  }
+}
+
+TEST(MmuctlUsageTest, WordThatIsNoChoiceIsNamedWithTheChoices) {
+  const Result result =
+      RunLine({"vm", "create", "a", "--memory", "1G", "--backing", "nothing"});
+  EXPECT_EQ(result.exit_code, kExitUsage);
+  EXPECT_TRUE(Contains(
+      result.err, "'nothing' is not one of anonymous|memfd|metadata-only\n"))
+      << result.err;
+}
+
+TEST(MmuctlUsageTest, NoMemoryIsNotASizeOfMemory) {
+  const Result result = RunLine({"vm", "create", "a", "--memory", "0"});
+  EXPECT_EQ(result.exit_code, kExitUsage);
+  EXPECT_TRUE(Contains(result.err, "leave --memory out")) << result.err;
+}
+
 TEST(MmuctlUsageTest, DaemonThatIsNotThereHasItsOwnExitCode) {
   const Result result = RunLine({"--address", "unix:/nonexistent/mmud.sock",
                                  "--timeout", "1s", "vm", "list"});
@@ -243,6 +278,22 @@ TEST(MmuctlTest, MemslotsHaveAShortForm) {
   EXPECT_EQ(second.size_bytes(), int64_t{2} << 30);
   EXPECT_EQ(second.host_page_size(), v1::PAGE_SIZE_1G);
   EXPECT_EQ(second.backing(), v1::MEMORY_BACKING_MEMFD);
+}
+
+TEST(MmuctlTest, BackingsAreWrittenWithHyphensOrAsInTheProto) {
+  FakeDaemon daemon;
+  for (const char* word : {"metadata-only", "metadata_only", "METADATA_ONLY"}) {
+    for (const std::vector<std::string>& memory :
+         {std::vector<std::string>{"--memory", "1G", "--backing", word},
+          {"--memslot", absl::StrCat("0:0+1G:2m:", word)}}) {
+      std::vector<std::string> line = {"vm", "create", "a"};
+      line.insert(line.end(), memory.begin(), memory.end());
+      const Result result = daemon.Run(line);
+      ASSERT_EQ(result.exit_code, kExitOk) << result.err;
+      EXPECT_EQ(daemon.create.vm().memslots(0).backing(),
+                v1::MEMORY_BACKING_METADATA_ONLY);
+    }
+  }
 }
 
 TEST(MmuctlTest, PatternsAreFilledIn) {

@@ -120,7 +120,13 @@ void AddCreate(CLI::App& vm, Context& context) {
       ->required();
   command->add_option("--vcpus", arguments->vcpus, "vCPUs (default: 1)");
   CLI::Option* memory = AddBytes(command, "--memory", &arguments->memory_bytes,
-                                 "one memslot of this size at address 0");
+                                 "one memslot of this size at address 0; "
+                                 "without it and --memslot the VM has none");
+  memory->check([](const std::string& text) -> std::string {
+    const absl::StatusOr<int64_t> bytes = ParseBytes(text);
+    if (!bytes.ok() || *bytes != 0) return "";
+    return "0 is no memory; to make a VM without memslots, leave --memory out";
+  });
   AddPageSize(command, "--host-page-size", &arguments->host_page_size,
               "largest mapping of --memory (default: 4k)")
       ->needs(memory);

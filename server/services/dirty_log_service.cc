@@ -171,8 +171,12 @@ absl::StatusOr<v1::ClearDirtyLogResponse> Clear(
       static_cast<uint64_t>(request.epoch()) != log->sealed_epoch) {
     return BadClear(
         absl::StatusCode::kAborted, "EPOCH_MISMATCH", "epoch",
-        absl::StrCat("epoch is ", request.epoch(),
-                     "; the newest sealed epoch is ", log->sealed_epoch));
+        absl::StrCat("epoch is ", request.epoch(), "; ",
+                     log->sealed_epoch == 0
+                         ? "no epoch of this slot is sealed yet: seal one with "
+                           "GetDirtyLog, and clear what it lists"
+                         : absl::StrCat("the newest sealed epoch is ",
+                                        log->sealed_epoch)));
   }
   absl::StatusOr<ClearRange> range = ToClearRange(request, info->config);
   if (!range.ok()) return range.status();

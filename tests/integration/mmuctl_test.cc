@@ -151,6 +151,18 @@ TEST_F(MmuctlTest, MemoryThatWasReadIsTheGuestsMemory) {
   EXPECT_TRUE(ReadFile(file) == guest.ReadAll(kMiB));
 }
 
+TEST_F(MmuctlTest, TraceInfoReadsTheFileToItsEnd) {
+  const std::string whole = TracesDirectory() + "/sort.trace";
+  EXPECT_TRUE(absl::StrContains(Must("trace info " + whole), "accesses:"));
+  const std::string cut = daemon_.directory().File("cut.trace");
+  WriteFile(cut, ReadFile(whole).substr(0, 3000));
+  const ProgramResult result = Run("trace info " + cut);
+  EXPECT_EQ(result.exit_code, 10) << result.out;
+  EXPECT_EQ(result.out, "");
+  EXPECT_TRUE(absl::StrContains(result.err, "not copied completely"))
+      << result.err;
+}
+
 TEST_F(MmuctlTest, TablesAreForPeopleAndJsonIsForPrograms) {
   const Guest guest(daemon_.client(), "alpha", {MakeSlot(kMiB)});
   for (const char* line :
@@ -177,6 +189,8 @@ TEST_F(MmuctlTest, ErrorsHaveAnExitCodeAReasonAndAWayOut) {
       {"memslot set alpha 1 --gpa 0 --size 1MiB", 5, "REGION_OVERLAP"},
       {"dirty-log harvest alpha", 5, "dirty-log start"},
       {"dirty-log stop alpha", 5, "DIRTY_LOG_OFF"},
+      {"vm create beta --memory 99999TiB", 3, "memslots[0].size_bytes"},
+      {"vm create beta --memory 4TiB", 9, "--max_guest_memory_bytes"},
       {"workload stop alpha", 5, "WORKLOAD_NOT_RUNNING"},
       {"workload start alpha --trace no.trace", 4, "TRACE_NOT_FOUND"},
       {"op get 77", 4, "OPERATION_NOT_FOUND"},
@@ -193,6 +207,16 @@ TEST_F(MmuctlTest, ErrorsHaveAnExitCodeAReasonAndAWayOut) {
     EXPECT_TRUE(absl::StrContains(result.err, wrong.says)) << wrong.line << "\n"
                                                            << result.err;
   }
+}
+
+TEST_F(MmuctlTest, ClearBeforeAnySealIsToldThatNothingIsSealed) {
+  const Guest guest(daemon_.client(), "alpha", {MakeSlot(kMiB)});
+  Must("dirty-log start alpha");
+  const ProgramResult result = Run("dirty-log clear alpha 0 --epoch 1 --range 0+1MiB");
+  EXPECT_EQ(result.exit_code, 5) << result.err;
+  EXPECT_TRUE(absl::StrContains(result.err, "no epoch of this slot is sealed"))
+      << result.err;
+  EXPECT_FALSE(absl::StrContains(result.err, "another client")) << result.err;
 }
 
 }  // namespace
