@@ -110,6 +110,9 @@ std::string ViewVm(const v1::Vm& vm) {
                                   "ENTRY_FORMAT_"),
                         ", ", vm.tdp().page_table_levels(), " levels, up to ",
                         ViewPageSize(vm.tdp().max_page_size())));
+  if (vm.tdp().slot_zap() == v1::SLOT_ZAP_SLOT) {
+    values.Add("slot zap", "the slot's own mappings");
+  }
   if (vm.dirty_ring_entries() > 0) {
     values.Add("dirty rings", absl::StrCat(FormatCount(vm.dirty_ring_entries()),
                                            " entries per vCPU"));

@@ -32,6 +32,7 @@ struct CreateArguments {
   v1::EntryFormat format = v1::ENTRY_FORMAT_UNSPECIFIED;
   v1::PageSize max_page_size = v1::PAGE_SIZE_UNSPECIFIED;
   int32_t levels = 0;
+  v1::SlotZap slot_zap = v1::SLOT_ZAP_UNSPECIFIED;
   int32_t dirty_ring_entries = 0;
 };
 
@@ -45,6 +46,7 @@ absl::Status Create(Context& context, const CreateArguments& arguments) {
   vm.mutable_tdp()->set_entry_format(arguments.format);
   vm.mutable_tdp()->set_max_page_size(arguments.max_page_size);
   vm.mutable_tdp()->set_page_table_levels(arguments.levels);
+  vm.mutable_tdp()->set_slot_zap(arguments.slot_zap);
   if (arguments.memory_bytes > 0) {
     v1::Memslot& memslot = *vm.add_memslots();
     memslot.set_size_bytes(arguments.memory_bytes);
@@ -155,6 +157,10 @@ void AddCreate(CLI::App& vm, Context& context) {
               "largest mapping of all (default: 1g)");
   command->add_option("--levels", arguments->levels,
                       "levels of the page tables, 4 or 5 (default: 4)");
+  AddChoice(command, "--slot-zap", &arguments->slot_zap,
+            {{"all", v1::SLOT_ZAP_ALL}, {"slot", v1::SLOT_ZAP_SLOT}},
+            "mappings that go when a memslot is deleted or moved: all of the "
+            "VM, or the slot's (default: all)");
   command->add_option("--dirty-ring-entries", arguments->dirty_ring_entries,
                       "log dirty pages into rings of so many entries, one per "
                       "vCPU: a power of two, 256 to 65536 (default: 0, into "

@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "absl/status/status.h"
+#include "absl/status/statusor.h"
 #include "absl/strings/str_format.h"
 #include "mmu_core/base/address.h"
 #include "mmu_core/base/check.h"
@@ -68,9 +69,13 @@ MemslotTable::MemslotTable(const MemslotTableOptions& options)
   }
 }
 
-absl::Status MemslotTable::Classify(const RegionRequest& request,
-                                    const Memslot* old_slot,
-                                    RegionChange* change) const {
+absl::StatusOr<RegionChange> MemslotTable::CheckRegion(
+    const RegionRequest& request) const {
+  if (absl::Status status = CheckRegionRequest(request, address_spaces());
+      !status.ok()) {
+    return status;
+  }
+  const Memslot* old_slot = Active(request.as_id()).FindById(request.id());
   const uint64_t total = total_pages();
   if (request.size_bytes == 0) {  // SLOT-08
     if (old_slot == nullptr) {
@@ -88,8 +93,7 @@ absl::Status MemslotTable::Classify(const RegionRequest& request,
                           "all; recreate the VM",
                           request.id(), old_slot->npages, total));
     }
-    *change = RegionChange::kDelete;
-    return absl::OkStatus();
+    return RegionChange::kDelete;
   }
 
   if (old_slot == nullptr) {
@@ -101,19 +105,20 @@ absl::Status MemslotTable::Classify(const RegionRequest& request,
                           "use a smaller size",
                           request.size_bytes, total));
     }
-    *change = RegionChange::kCreate;
-    return CheckPlace(request, old_slot);
+    absl::Status place = CheckPlace(request, old_slot);
+    if (!place.ok()) return place;
+    return RegionChange::kCreate;
   }
 
   absl::Status same = CheckSameSlot(request, *old_slot);
   if (!same.ok()) return same;
   if (request.base_gfn() != old_slot->base_gfn) {  // SLOT-11
-    *change = RegionChange::kMove;
-    return CheckPlace(request, old_slot);
+    absl::Status place = CheckPlace(request, old_slot);
+    if (!place.ok()) return place;
+    return RegionChange::kMove;
   }
-  *change = request.flags != old_slot->flags ? RegionChange::kFlagsOnly
-                                             : RegionChange::kNone;
-  return absl::OkStatus();
+  return request.flags != old_slot->flags ? RegionChange::kFlagsOnly
+                                          : RegionChange::kNone;
 }
 
 absl::Status MemslotTable::CheckPlace(const RegionRequest& request,
@@ -212,8 +217,10 @@ void MemslotTable::Account(const Memslot* old_slot, const Memslot* new_slot) {
 
 absl::Status MemslotTable::SetRegion(const RegionRequest& request,
                                      MemslotTableHooks& hooks) {
-  absl::Status status = CheckRegionRequest(request, address_spaces());
-  if (!status.ok()) return status;
+  const absl::StatusOr<RegionChange> checked = CheckRegion(request);
+  if (!checked.ok()) return checked.status();
+  const RegionChange change = *checked;
+  if (change == RegionChange::kNone) return absl::OkStatus();
 
   const int as_id = request.as_id();
   // Keeps the old slot alive until the hooks have seen it.
@@ -221,9 +228,6 @@ absl::Status MemslotTable::SetRegion(const RegionRequest& request,
   for (const SlotPtr& slot : Active(as_id).owned_slots()) {
     if (slot->id == request.id()) old_slot = slot;
   }
-  RegionChange change = RegionChange::kNone;
-  status = Classify(request, old_slot.get(), &change);
-  if (!status.ok() || change == RegionChange::kNone) return status;
 
   const bool invalidate =
       change == RegionChange::kDelete || change == RegionChange::kMove;

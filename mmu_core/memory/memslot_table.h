@@ -24,6 +24,7 @@
 
 #include "absl/base/thread_annotations.h"
 #include "absl/status/status.h"
+#include "absl/status/statusor.h"
 #include "mmu_core/base/address.h"
 #include "mmu_core/base/check.h"
 #include "mmu_core/dirty/dirty_log_types.h"
@@ -117,6 +118,12 @@ class MemslotTable {
   absl::Status SetRegion(const RegionRequest& request, MemslotTableHooks& hooks)
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(slots_lock);
 
+  // The checks of SetRegion alone: what it would do, or its error. Holds as
+  // long as slots_lock is not let go of. The memory of a slot that shall be
+  // created need not be there yet.
+  absl::StatusOr<RegionChange> CheckRegion(const RegionRequest& request) const
+      ABSL_EXCLUSIVE_LOCKS_REQUIRED(slots_lock);
+
   // Whether bitmaps made from now on start all dirty. Replaces the value
   // before; slots that log already are not affected (DL-14).
   void SetDirtyLogInitiallySet(InitiallySet initially_set)
@@ -152,10 +159,7 @@ class MemslotTable {
     std::atomic<const MemslotSet*> active = nullptr;
   };
 
-  // The checks of SLOT-08..13, which need the existing slots. Sets `change`.
-  absl::Status Classify(const RegionRequest& request, const Memslot* old_slot,
-                        RegionChange* change) const
-      ABSL_EXCLUSIVE_LOCKS_REQUIRED(slots_lock);
+  // SLOT-12 and SLOT-13, of a slot that shall be created or moved.
   absl::Status CheckPlace(const RegionRequest& request,
                           const Memslot* old_slot) const
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(slots_lock);

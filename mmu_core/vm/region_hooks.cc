@@ -7,7 +7,18 @@
 
 namespace mmu {
 
-void RegionHooks::FlushShadowSlot(const Memslot&) { vm_.tdp.FastZapAll(cost_); }
+void RegionHooks::FlushShadowSlot(const Memslot& old_slot) {
+  vm_.slots.slots_lock.AssertHeld();
+  if (vm_.config.slot_zap == VmConfig::SlotZap::kAll) {
+    vm_.tdp.FastZapAll(cost_);
+    return;
+  }
+  // Faults that found the slot before it became invalid are over, and later
+  // ones retry: what is zapped now stays away (RACE-13).
+  MmuWriteLocked lock(vm_.mmu_lock, LockOp::kMemslot, cost_);
+  vm_.tdp.ZapLeafs(lock, old_slot.as_id, old_slot.range(), RootFilter::kAll,
+                   FlushReason::kZap, cost_);
+}
 
 void RegionHooks::CommitRegion(RegionChange change, const Memslot* old_slot,
                                const Memslot* new_slot) {

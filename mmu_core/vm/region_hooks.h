@@ -22,7 +22,7 @@ class RegionHooks : public MemslotTableHooks {
   RegionHooks(VmState& vm, MmuCost* cost, RecoverOnStop recover)
       : vm_(vm), cost_(cost), recover_(recover) {}
 
-  // The whole VM is zapped, as KVM does by default (SLOT-28).
+  // The whole VM is zapped, or the slot's leafs (SLOT-28).
   void FlushShadowSlot(const Memslot& old_slot) override;
   // Logging went on: DL-02 or DL-04; off: DL-06. Other changes: DL-01.
   void CommitRegion(RegionChange change, const Memslot* old_slot,

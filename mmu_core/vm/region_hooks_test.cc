@@ -70,6 +70,56 @@ TEST(RegionHooksTest, DeletingASlotZapsTheWholeVmQuirk) {
   EXPECT_EQ(Read(*vm, kGiB), AccessOutcome::kEmulated);
 }
 
+std::unique_ptr<Vm> MakeSlotZapVm(std::vector<MemslotConfig> slots) {
+  VmConfig config;
+  config.slot_zap = VmConfig::SlotZap::kSlot;
+  config.memslots = std::move(slots);
+  return Vm::Create(config).value();
+}
+
+// Covers: SLOT-28
+TEST(RegionHooksTest, WithoutTheQuirkADeletedSlotTakesItsOwnLeafsOnly) {
+  auto vm = MakeSlotZapVm({Slot(0, 0, 4 * kMiB), Slot(1, kGiB, 4 * kMiB)});
+  Write(*vm, 0x1000, 5);
+  Write(*vm, kGiB);
+  const uint64_t flushes = vm->Stats().remote_tlb_flush_requests;
+  ASSERT_TRUE(vm->SetMemslot(Slot(1, kGiB, 0)).ok());
+  EXPECT_EQ(vm->Stats().remote_tlb_flush_requests, flushes + 1);
+  EXPECT_THAT(AllMappings(vm->state()),
+              ElementsAre(Mapping{1, Level::k4K, "rwad"}));
+  const uint64_t taken = vm->VcpuStats()[0].pf_taken;
+  EXPECT_EQ(ReadValue(*vm, 0x1000), 5u);
+  EXPECT_EQ(vm->VcpuStats()[0].pf_taken, taken);
+  EXPECT_EQ(Read(*vm, kGiB), AccessOutcome::kEmulated);
+  EXPECT_EQ(AuditFindings(*vm), "");
+}
+
+// Covers: SLOT-28
+TEST(RegionHooksTest, WithoutTheQuirkAnUntouchedSlotGoesWithoutAFlush) {
+  auto vm = MakeSlotZapVm({Slot(0, 0, 4 * kMiB), Slot(1, kGiB, 4 * kMiB)});
+  Write(*vm, 0x1000);
+  const uint64_t flushes = vm->Stats().remote_tlb_flush_requests;
+  ASSERT_TRUE(vm->SetMemslot(Slot(1, kGiB, 0)).ok());
+  EXPECT_EQ(vm->Stats().remote_tlb_flush_requests, flushes);
+}
+
+// Covers: SLOT-28, SLOT-27
+TEST(RegionHooksTest, WithoutTheQuirkAMovedSlotIsMappedAtItsNewPlaceOnly) {
+  auto vm = MakeSlotZapVm(
+      {Slot(0, 0, 4 * kMiB, Level::k2M), Slot(1, kGiB, 4 * kMiB)});
+  Write(*vm, 0x1008, 5);
+  Write(*vm, kGiB);
+  // The new place was accessed before there was memory.
+  EXPECT_EQ(Read(*vm, 2 * kGiB + 0x1008), AccessOutcome::kEmulated);
+  ASSERT_TRUE(vm->SetMemslot(Slot(0, 2 * kGiB, 4 * kMiB, Level::k2M)).ok());
+  EXPECT_THAT(AllMappings(vm->state()),
+              ElementsAre(Mapping{kGiB >> kPageShift, Level::k4K, "rwad"}));
+  EXPECT_EQ(Read(*vm, 0x1008), AccessOutcome::kEmulated);
+  EXPECT_EQ(ReadValue(*vm, 2 * kGiB + 0x1008), 5u);
+  EXPECT_EQ(LevelOf(vm->state(), Gfn(2 * kGiB >> kPageShift)), Level::k2M);
+  EXPECT_EQ(AuditFindings(*vm), "");
+}
+
 // Covers: SLOT-27, SLOT-25, SLOT-11
 TEST(RegionHooksTest, AMovedSlotIsMappedAnewAtItsNewPlaceWithItsContents) {
   auto vm = MakeVm({Slot(0, 0, 4 * kMiB, Level::k2M)});

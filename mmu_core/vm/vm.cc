@@ -130,12 +130,10 @@ absl::Status SetMemslotLocked(VmState& vm, const MemslotConfig& config)
       request.flags |= old_slot->flags & kMemslotLogDirtyPages;
     }
   }
-  // The rules of the request alone come before any memory is asked for.
-  if (absl::Status s = CheckRegionRequest(request, vm.slots.address_spaces());
-      !s.ok()) {
-    return s;
-  }
-  if (old_slot == nullptr && config.size_bytes != 0) {
+  // Every rule comes before any memory is asked for.
+  const absl::StatusOr<RegionChange> change = vm.slots.CheckRegion(request);
+  if (!change.ok()) return change.status();
+  if (*change == RegionChange::kCreate) {
     absl::StatusOr<std::shared_ptr<Backing>> backing =
         vm.memory.Allocate({.kind = config.backing,
                             .size_bytes = config.size_bytes,

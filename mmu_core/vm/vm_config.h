@@ -43,6 +43,9 @@ struct VmConfig {
     kNo,
     kYes
   } mmio_caching = MmioCaching::kYes;
+  // What goes when a slot is deleted or moved: every mapping of the VM, as with
+  // KVM's quirk SLOT_ZAP_ALL, or the leafs of the slot alone (SLOT-28).
+  enum class SlotZap : uint8_t { kSlot, kAll } slot_zap = SlotZap::kAll;
   // Entries of each vCPU's dirty ring, a power of two of 256 to 65536; slots
   // then log into the rings. 0: no rings, slots have bitmaps. Set once, with
   // the VM and so before its vCPUs (DL-40).

@@ -170,6 +170,23 @@ TEST(VmErrorsTest, AnIdThatNoSlotCanHaveIsRefused) {
   EXPECT_TRUE(vm->SetMemslot(Slot(32763, 0, kMiB)).ok());
 }
 
+// A request that is refused must not cost its size first.
+TEST(VmErrorsTest, ARefusedSlotTakesNoHostMemory) {
+  auto vm = MakeVm({Slot(0, 0, kMiB)});
+  const auto first_frame = [](Vm& of) {
+    RcuReadGuard rcu;
+    const Memslot* slot = of.state().slots.Active(0).FindById(1);
+    return slot->backing->base_pfn();
+  };
+  // Frame numbers are given out once, so they tell how much was ever taken.
+  for (const uint64_t gpa : {uint64_t{0}, uint64_t{1} << 60}) {
+    EXPECT_FALSE(vm->SetMemslot(Slot(1, gpa, uint64_t{1} << 40)).ok());
+  }
+  ASSERT_TRUE(vm->SetMemslot(Slot(1, kGiB, kMiB)).ok());
+  auto other = MakeVm({Slot(0, 0, kMiB), Slot(1, kGiB, kMiB)});
+  EXPECT_EQ(first_frame(*vm), first_frame(*other));
+}
+
 TEST(VmErrorsTest, ASlotKeepsItsSizeAndMode) {
   auto vm = MakeVm({Slot(0, 0, kMiB)});
   MemslotConfig readonly = Slot(0, 0, kMiB);

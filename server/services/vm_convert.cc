@@ -59,6 +59,18 @@ absl::Status ApplyTdp(const v1::TdpMmu& tdp, const std::string& field,
     }
     config->root_levels = tdp.page_table_levels();
   }
+  switch (tdp.slot_zap()) {
+    case v1::SLOT_ZAP_UNSPECIFIED:
+    case v1::SLOT_ZAP_ALL:
+      config->slot_zap = mmu::VmConfig::SlotZap::kAll;
+      break;
+    case v1::SLOT_ZAP_SLOT:
+      config->slot_zap = mmu::VmConfig::SlotZap::kSlot;
+      break;
+    default:
+      return WrongValue("INVALID_ENUM_VALUE", field + ".slot_zap",
+                        static_cast<int>(tdp.slot_zap()), "ALL or SLOT");
+  }
   return absl::OkStatus();
 }
 
@@ -199,6 +211,9 @@ v1::Vm ToProto(const ManagedVm& vm) {
                             : v1::ENTRY_FORMAT_NPT);
   tdp->set_max_page_size(ToPageSize(config.max_page_level));
   tdp->set_page_table_levels(config.root_levels);
+  tdp->set_slot_zap(config.slot_zap == mmu::VmConfig::SlotZap::kAll
+                        ? v1::SLOT_ZAP_ALL
+                        : v1::SLOT_ZAP_SLOT);
   proto.set_vcpu_count(config.vcpu_count);
   proto.set_dirty_ring_entries(static_cast<int32_t>(config.dirty_ring_entries));
   const std::vector<mmu::DirtyLogInfo> logs = vm.vm().DirtyLogs();

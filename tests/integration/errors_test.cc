@@ -209,6 +209,8 @@ const std::vector<Case>& Cases() {
       {"INVALID_ENUM_VALUE", kInvalid, "mmud.v1.VmService/CreateVm",
        "vm_id: 'other' vm { tdp { entry_format: 9 } }", "vm.tdp.entry_format",
        "9"},
+      {"INVALID_ENUM_VALUE", kInvalid, "mmud.v1.VmService/CreateVm",
+       "vm_id: 'other' vm { tdp { slot_zap: 9 } }", "vm.tdp.slot_zap", "9"},
       {"INVALID_ENUM_VALUE", kInvalid, "mmud.v1.DirtyLogService/GetDirtyLog",
        "vm: '$0' mode: GET_DIRTY_LOG_MODE_PEEK encoding: 7", "encoding", "7",
        Log},

@@ -49,6 +49,7 @@ TEST(LifecycleTest, CreatedVmHasEveryDefaultFilledIn) {
   EXPECT_EQ(vm.tdp().entry_format(), v1::ENTRY_FORMAT_EPT);
   EXPECT_EQ(vm.tdp().max_page_size(), v1::PAGE_SIZE_1G);
   EXPECT_EQ(vm.tdp().page_table_levels(), 4);
+  EXPECT_EQ(vm.tdp().slot_zap(), v1::SLOT_ZAP_ALL);
   EXPECT_EQ(vm.state(), v1::VM_STATE_READY);
   EXPECT_EQ(vm.vcpu_state(), v1::VCPU_STATE_IDLE);
   EXPECT_EQ(vm.memory_size_bytes(), 16 * kMiB);
@@ -62,6 +63,14 @@ TEST(LifecycleTest, CreatedVmHasEveryDefaultFilledIn) {
   const v1::Vm again =
       daemon.client().Must(&VmStub::GetVm, GetRequest("vms/alpha")).vm();
   EXPECT_EQ(again.ShortDebugString(), vm.ShortDebugString());
+}
+
+TEST(LifecycleTest, WhatADeletedSlotZapsIsTheVmsChoice) {
+  Daemon daemon;
+  v1::CreateVmRequest request = CreateRequest("alpha");
+  request.mutable_vm()->mutable_tdp()->set_slot_zap(v1::SLOT_ZAP_SLOT);
+  const v1::Vm vm = daemon.client().Must(&VmStub::CreateVm, request).vm();
+  EXPECT_EQ(vm.tdp().slot_zap(), v1::SLOT_ZAP_SLOT);
 }
 
 TEST(LifecycleTest, DeletedVmIsGoneAndItsNameIsFree) {
