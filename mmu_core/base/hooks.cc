@@ -41,6 +41,7 @@ std::string_view ToString(HookPoint point) {
       "kWriterToLook",
       "kMmioToCompare",
       "kNxTakenToZap",
+      "kUnmapToChange",
       "kSnapshotToStore",
       "kTopUp",
       "kGracePeriod",

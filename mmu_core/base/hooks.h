@@ -46,6 +46,7 @@ enum class HookPoint : uint8_t {
   kWriterToLook,         // writer announced -> looks for faults (RACE-19)
   kMmioToCompare,        // MMIO SPTE read -> its generation compared (RACE-21)
   kNxTakenToZap,         // NX table off its list -> zapped (RACE-23)
+  kUnmapToChange,        // host pages unmapped -> changed (RACE-24)
   // Not between two steps but at one, for traces of locks.
   kSnapshotToStore,  // SPTE read -> store or exchange, write mode
   kTopUp,            // tables are about to be allocated
@@ -55,7 +56,7 @@ enum class HookPoint : uint8_t {
   kYield,            // mmu_lock is about to be dropped and taken again
   kUnlock,           // mmu_lock is about to be dropped
 };
-inline constexpr int kHookPoints = 36;
+inline constexpr int kHookPoints = 37;
 
 std::string_view ToString(HookPoint point);
 

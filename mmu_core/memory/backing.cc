@@ -123,6 +123,18 @@ Backing::Backing(const BackingSpec& spec, Hva hva, Pfn base_pfn,
                  std::shared_ptr<FrameMap> frames)
     : spec_(spec), hva_(hva), base_pfn_(base_pfn), frames_(std::move(frames)) {}
 
+void Backing::SetHostAccess(Hva hva, uint64_t bytes, HostAccess access) {
+  MMU_CHECK(bytes > 0 && Contains(hva, bytes));
+  MMU_CHECK(IsPageAligned(hva.value()) && IsPageAligned(bytes));
+  const uint64_t first = PageOf(hva);
+  const uint64_t end = first + (bytes >> kPageShift);
+  if (access == HostAccess::kReadOnly) {
+    read_only_.Add(first, end);
+  } else {
+    read_only_.Remove(first, end);
+  }
+}
+
 Backing::~Backing() {
   if (!has_contents()) return;
   frames_->Retire(base_pfn_, size_bytes() >> kPageShift);

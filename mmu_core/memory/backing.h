@@ -17,6 +17,7 @@
 #include "mmu_core/base/check.h"
 #include "mmu_core/base/level.h"
 #include "mmu_core/memory/frame_map.h"
+#include "mmu_core/memory/read_only_pages.h"
 
 namespace mmu {
 
@@ -25,6 +26,9 @@ enum class BackingKind : uint8_t {
   kMemfd,         // shared memory of a memfd
   kMetadataOnly,  // none: tables and logs work, contents do not exist
 };
+
+// What the host lets be done with a page.
+enum class HostAccess : uint8_t { kReadOnly, kReadWrite };
 
 // The end of legal user addresses (SLOT-04): 56 bits, five-level host paging.
 inline constexpr uint64_t kUserAddressEnd = (uint64_t{1} << 56) - kPageSize;
@@ -44,8 +48,9 @@ struct BackingSpec {
 
 inline constexpr uint64_t kMaxBackingBytes = uint64_t{1} << 46;
 
-// Thread-safe: immutable after Create. Owns its mapping; once the last
-// shared_ptr is gone no vCPU may touch the memory.
+// Thread-safe: immutable after Create, but for what the host lets be written.
+// Owns its mapping; once the last shared_ptr is gone no vCPU may touch the
+// memory.
 class Backing {
  public:
   // Errors as HostMemory::Allocate, which is who calls this.
@@ -61,6 +66,24 @@ class Backing {
   Level host_page_level() const { return spec_.host_page_level; }
   bool has_contents() const { return spec_.kind != BackingKind::kMetadataOnly; }
 
+  // Changes what the host lets be done with the pages of [hva, hva + bytes).
+  // Of a new backing all can be written. Only the host's side calls this,
+  // between the start and the end of an invalidation of these pages
+  // (vm/host_notifier.h). REQUIRES: in this backing, page-aligned, not empty.
+  void SetHostAccess(Hva hva, uint64_t bytes, HostAccess access);
+  // Lock-free.
+  bool all_writable() const { return read_only_.empty(); }
+  // REQUIRES: hva in this backing.
+  bool IsWritable(Hva hva) const {
+    return all_writable() || !read_only_.Contains(PageOf(hva));
+  }
+  // The largest level, at most `max`, at which the host can map the memory
+  // around `hva` with one entry: writable as a whole or not at all. REQUIRES:
+  // hva in this backing, max <= host_page_level().
+  Level MappingLevel(Hva hva, Level max) const {
+    return read_only_.UniformLevel(PageOf(hva), max);
+  }
+
   // First byte; 1 GiB aligned. Not dereferenceable if metadata-only.
   Hva hva() const { return hva_; }
   // First frame; a multiple of 2^18.
@@ -71,10 +94,7 @@ class Backing {
            hva - hva_ <= size_bytes() - bytes;
   }
   // REQUIRES: hva in this backing.
-  Pfn PfnOf(Hva hva) const {
-    MMU_DCHECK(Contains(hva, 1));
-    return base_pfn_ + ((hva - hva_) >> kPageShift);
-  }
+  Pfn PfnOf(Hva hva) const { return base_pfn_ + PageOf(hva); }
   // Null if metadata-only. REQUIRES: hva in this backing.
   std::byte* PointerTo(Hva hva) const {
     MMU_DCHECK(Contains(hva, 1));
@@ -86,10 +106,16 @@ class Backing {
   Backing(const BackingSpec& spec, Hva hva, Pfn base_pfn,
           std::shared_ptr<FrameMap> frames);
 
+  uint64_t PageOf(Hva hva) const {
+    MMU_DCHECK(Contains(hva, 1));
+    return (hva - hva_) >> kPageShift;
+  }
+
   const BackingSpec spec_;
   const Hva hva_;
   const Pfn base_pfn_;
   const std::shared_ptr<FrameMap> frames_;
+  ReadOnlyPages read_only_;
 };
 
 }  // namespace mmu

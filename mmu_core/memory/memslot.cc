@@ -27,7 +27,10 @@ Level Memslot::MaxMappingLevel(Gfn gfn, Level max) const {
   while (level > Level::k4K && lpage_info->Disallowed(gfn, level)) {
     level = ChildOf(level);
   }
-  return std::min(level, host);
+  level = std::min(level, host);
+  // The host maps small where not all of a page may be written.
+  return backing->all_writable() ? level
+                                 : backing->MappingLevel(HvaOf(gfn), level);
 }
 
 }  // namespace mmu

@@ -43,6 +43,10 @@ struct Memslot {
   // These REQUIRE that the slot contains `gfn`.
   Hva HvaOf(Gfn gfn) const;  // TRM-02
   Pfn PfnOf(Gfn gfn) const;
+  // Whether the host lets the page be written (PF-23).
+  bool IsHostWritable(Gfn gfn) const {
+    return backing->all_writable() || backing->IsWritable(HvaOf(gfn));
+  }
   // The page of `gfn` counted from the slot's start: its dirty bit (SLOT-52).
   uint64_t PageOf(Gfn gfn) const { return gfn - base_gfn; }
   // The largest level, at most `max`, that `gfn` may be mapped with: from the

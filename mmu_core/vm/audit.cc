@@ -144,6 +144,10 @@ class Auditor {
     if (slot->readonly() && spte.IsWritable()) {
       Violation(4, "gfn 0x%x of a read-only slot is writable", gfn.value());
     }
+    if (format_.IsHostWritable(spte) && !slot->IsHostWritable(gfn)) {
+      Violation(4, "gfn 0x%x is host-writable, the host lets it be read only",
+                gfn.value());
+    }
     if (slot->dirty_log_enabled() && spte.IsWritable()) {
       CheckLogged(*slot, pages, level);
     }

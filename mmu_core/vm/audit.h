@@ -8,7 +8,8 @@
 //          (host-writable, MMU-writable, W) triple (SPTE-15, SPTE-20); no
 //          reachable entry is frozen (SPTE-47).
 //   INV-4  Each leaf maps the host frame that its memslot names, at a level
-//          that slot and hardware allow, and no leaf lies outside all slots.
+//          that slot, host and hardware allow; it is host-writable only if the
+//          host lets the page be written; no leaf lies outside all slots.
 //   INV-5  A writable 4K SPTE of a logged slot belongs to a page whose dirty
 //          bit is set (open or sealed), or a TLB flush is owed; no huge SPTE
 //          of a slot that was write-protected is writable while it logs.

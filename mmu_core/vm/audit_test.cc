@@ -177,6 +177,21 @@ TEST_F(AuditTest, Inv4NoticesAReadOnlySlotThatCanBeWritten) {
   EXPECT_THAT(Broken(), ElementsAre("INV-4"));
 }
 
+TEST_F(AuditTest, Inv4NoticesAHostWritablePageThatTheHostLetsBeReadOnly) {
+  const Gfn gfn(4096);
+  ASSERT_TRUE(vm_->SetMemslot(Slot(2, 16 * kMiB, kMiB)).ok());
+  Write(*vm_, 16 * kMiB);
+  const auto set_access = [&](HostAccess access) {
+    RcuReadGuard rcu;
+    const Memslot* slot = state().slots.Active(0).FindByGfn(gfn);
+    slot->backing->SetHostAccess(slot->HvaOf(gfn), kPageSize, access);
+  };
+  set_access(HostAccess::kReadOnly);
+  EXPECT_THAT(Broken(), ElementsAre("INV-4"));
+  EXPECT_THAT(AuditFindings(*vm_), HasSubstr("host-writable"));
+  set_access(HostAccess::kReadWrite);
+}
+
 TEST_F(AuditTest, Inv5NoticesAWritablePageThatIsNotInTheLog) {
   ASSERT_TRUE(vm_->StartDirtyLog({}, nullptr).ok());
   Write(*vm_, 3 * kPageSize);

@@ -1,11 +1,14 @@
 #include "mmu_core/vm/fault_handler.h"
 
+#include <cerrno>
 #include <utility>
 
 #include "absl/base/optimization.h"
 #include "absl/status/status.h"
+#include "absl/strings/str_format.h"
 #include "absl/time/time.h"
 #include "mmu_core/base/check.h"
+#include "mmu_core/base/error.h"
 #include "mmu_core/base/hooks.h"
 #include "mmu_core/memory/memslot_set.h"
 #include "mmu_core/paging/tdp_cursor.h"
@@ -17,6 +20,16 @@
 
 namespace mmu {
 namespace {
+
+// The access goes to whoever runs the vCPU, as an exit with EFAULT (PF-23).
+absl::Status HostForbids(Gfn gfn) {
+  return MakeError(
+      absl::StatusCode::kFailedPrecondition, {"HOST_READ_ONLY", "", EFAULT},
+      absl::StrFormat("the guest writes to gpa 0x%x, but the host lets that "
+                      "page be read only; make it writable and run the vCPU "
+                      "again",
+                      ToGpa(gfn).value()));
+}
 
 // PF-20..25 and the map itself. `cost` is null if the fault is not timed. If
 // `error` is not OK when it returns, the result means nothing.
@@ -37,6 +50,13 @@ FaultResult HandleSlow(VmState& vm, Vcpu& vcpu, PageFault& fault, MmuCost* cost,
   fault.pfn = fault.slot->PfnOf(fault.gfn);
   fault.map_writable =
       fault.slot->readonly() ? HostWritable::kNo : HostWritable::kYes;
+  if (ABSL_PREDICT_FALSE(!fault.slot->IsHostWritable(fault.gfn))) {
+    if (fault.kind == AccessKind::kWrite) {
+      *error = HostForbids(fault.gfn);
+      return FaultResult::kRetry;
+    }
+    fault.map_writable = HostWritable::kNo;
+  }
 
   AtHook(HookPoint::kFrameToLock);
   MmuReadLocked lock(vm.mmu_lock, LockOp::kFault, cost);

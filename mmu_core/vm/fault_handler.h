@@ -16,9 +16,10 @@ struct VmState;
 
 // Handles one fault of `vcpu` (PF-02, PF-04). kFixed, kSpurious and kRetry mean
 // "try the access again"; kEmulate that no memory can be mapped for it. Errors:
-// RESOURCE_EXHAUSTED MMU_PAGES_EXHAUSTED. `present`: the walk met an entry that
-// forbids the access. Called on the vCPU's thread, outside of guest mode, with
-// no lock held.
+// RESOURCE_EXHAUSTED MMU_PAGES_EXHAUSTED; FAILED_PRECONDITION HOST_READ_ONLY
+// (EFAULT) for a write to a page that the host lets be read only. `present`:
+// the walk met an entry that forbids the access. Called on the vCPU's thread,
+// outside of guest mode, with no lock held.
 absl::StatusOr<FaultResult> HandleFault(VmState& vm, Vcpu& vcpu, Gfn gfn,
                                         AccessKind kind, bool present);
 

@@ -1,9 +1,11 @@
 #include "mmu_core/vm/host_notifier.h"
 
-#include <optional>
+#include <algorithm>
+#include <cstdint>
 #include <vector>
 
 #include "mmu_core/aging/aging.h"
+#include "mmu_core/base/hooks.h"
 #include "mmu_core/sync/mmu_lock.h"
 #include "mmu_core/sync/rcu.h"
 #include "mmu_core/vm/vm_state.h"
@@ -16,18 +18,54 @@ struct Concerned {
   GfnRange gfns;
 };
 
+// Calls `fn` for each slot with pages of `range`.
+template <typename Fn>
+void ForEachSlot(VmState& vm, HvaRange range, Fn fn) {
+  RcuReadGuard rcu;
+  for (int as_id = 0; as_id < vm.slots.address_spaces(); ++as_id) {
+    vm.slots.Active(as_id).ForEachInHvaRange(range.start, range.end, fn);
+  }
+}
+
 // The guest frames that have pages of `range`, also those that only touch it
 // (AGE-01). They stay the same while an invalidation is announced (SLOT-23).
 std::vector<Concerned> GfnsOf(VmState& vm, HvaRange range) {
   std::vector<Concerned> all;
-  RcuReadGuard rcu;
-  for (int as_id = 0; as_id < vm.slots.address_spaces(); ++as_id) {
-    vm.slots.Active(as_id).ForEachInHvaRange(
-        range.start, range.end, [&](const Memslot&, GfnRange gfns) {
-          all.push_back({as_id, gfns});
-        });
-  }
+  ForEachSlot(vm, range, [&](const Memslot& slot, GfnRange gfns) {
+    all.push_back({slot.as_id, gfns});
+  });
   return all;
+}
+
+// The same, with all of each host page that `range` cuts.
+std::vector<Concerned> GfnsOfHostPages(VmState& vm, HvaRange range) {
+  std::vector<Concerned> all;
+  ForEachSlot(vm, range, [&](const Memslot& slot, GfnRange gfns) {
+    const uint64_t pages = PagesPer(slot.backing->host_page_level());
+    // By host pages, which need not lie as guest pages do (SLOT-42).
+    const uint64_t base = slot.PfnOf(slot.base_gfn).value();
+    const uint64_t first = base + slot.PageOf(gfns.start);
+    const uint64_t end = base + (gfns.end - slot.base_gfn);
+    const uint64_t from = std::max(first / pages * pages, base) - base;
+    const uint64_t to =
+        std::min((end + pages - 1) / pages * pages - base, slot.npages);
+    all.push_back(
+        {slot.as_id, GfnRange{slot.base_gfn + from, slot.base_gfn + to}});
+  });
+  return all;
+}
+
+// Begins an invalidation and unmaps; nothing if nothing is concerned.
+void BeginAndUnmap(VmState& vm, const std::vector<Concerned>& concerned,
+                   MayYield may_yield) {
+  if (concerned.empty()) return;
+  MmuWriteLocked lock(vm.mmu_lock, LockOp::kNotifier);
+  vm.invalidations.Begin();
+  for (const Concerned& one : concerned) vm.invalidations.AddRange(one.gfns);
+  for (const Concerned& one : concerned) {
+    vm.tdp.ZapLeafs(lock, one.as_id, one.gfns, RootFilter::kAll,
+                    FlushReason::kNotifier, nullptr, may_yield);
+  }
 }
 
 bool AgeRange(VmState& vm, HvaRange range, AgeMode mode) {
@@ -47,15 +85,7 @@ bool AgeRange(VmState& vm, HvaRange range, AgeMode mode) {
 
 void InvalidateRangeStart(VmState& vm, HvaRange range, MayYield may_yield) {
   vm.invalidations.Announce();
-  const std::vector<Concerned> concerned = GfnsOf(vm, range);
-  if (concerned.empty()) return;
-  MmuWriteLocked lock(vm.mmu_lock, LockOp::kNotifier);
-  vm.invalidations.Begin();
-  for (const Concerned& one : concerned) vm.invalidations.AddRange(one.gfns);
-  for (const Concerned& one : concerned) {
-    vm.tdp.ZapLeafs(lock, one.as_id, one.gfns, RootFilter::kAll,
-                    FlushReason::kNotifier, nullptr, may_yield);
-  }
+  BeginAndUnmap(vm, GfnsOf(vm, range), may_yield);
 }
 
 void InvalidateRangeEnd(VmState& vm, HvaRange range) {
@@ -64,6 +94,22 @@ void InvalidateRangeEnd(VmState& vm, HvaRange range) {
     vm.invalidations.End();
   }
   vm.invalidations.Conclude();
+}
+
+void SetHostAccess(VmState& vm, HvaRange range, HostAccess access) {
+  vm.invalidations.Announce();
+  // A fault beside the range must not be mapped large meanwhile (RACE-24):
+  //   1. this: unmaps pages [4, 8)
+  //   2. fault on page 0: is outside of the range, so it need not retry; finds
+  //      the whole host page writable and maps it by one entry
+  //   3. this: makes pages [4, 8) read-only, which the entry knows nothing of
+  // So the range is widened to whole host pages, and the fault waits.
+  BeginAndUnmap(vm, GfnsOfHostPages(vm, range), MayYield::kYes);
+  AtHook(HookPoint::kUnmapToChange);
+  ForEachSlot(vm, range, [&](const Memslot& slot, GfnRange gfns) {
+    slot.backing->SetHostAccess(slot.HvaOf(gfns.start), gfns.bytes(), access);
+  });
+  InvalidateRangeEnd(vm, range);
 }
 
 bool TestYoung(VmState& vm, HvaRange range) {

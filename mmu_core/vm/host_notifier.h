@@ -1,6 +1,6 @@
 // What the host tells a VM's MMU about the memory behind its slots: that pages
-// go away, and whether they are young (section 10.1 of the behaviour
-// reference).
+// go away or may not be written any more, and whether they are young
+// (section 10.1 of the behaviour reference).
 //
 // An invalidation is a pair of calls around the host's own change. Between them
 // no SPTE for the pages exists or comes into being, and afterwards none that
@@ -13,6 +13,7 @@
 
 #include "mmu_core/base/address.h"
 #include "mmu_core/base/gfn_range.h"
+#include "mmu_core/memory/backing.h"
 #include "mmu_core/tdp/tdp_mmu.h"
 
 namespace mmu {
@@ -33,6 +34,14 @@ struct HvaRange {
 void InvalidateRangeStart(VmState& vm, HvaRange range, MayYield may_yield);
 // The change is made. Same `range`.
 void InvalidateRangeEnd(VmState& vm, HvaRange range);
+
+// The host changes what may be done with the pages of `range`, as mprotect
+// does: an invalidation around the change. Where the host has to map a huge
+// page small for it, all of that page is unmapped. Read-only pages are mapped
+// without host-writable, and a write to one is an error of the vCPU (EFAULT,
+// PF-23). Memory of no slot is left alone. Not inside an RCU section.
+// REQUIRES: page-aligned.
+void SetHostAccess(VmState& vm, HvaRange range, HostAccess access);
 
 // Whether any page of `range` was accessed since it was last aged, which
 // ClearYoung does on the way. No lock, no flush: a processor that goes on using

@@ -1,13 +1,16 @@
 #include "mmu_core/vm/host_notifier.h"
 
 #include <atomic>
+#include <cerrno>
 #include <cstdint>
 #include <memory>
 #include <thread>
 #include <utility>
 
 #include "gtest/gtest.h"
+#include "mmu_core/base/error.h"
 #include "mmu_core/tdp/tdp_test_util.h"
+#include "mmu_core/testing/interleaving.h"
 #include "mmu_core/testing/vm_builder.h"
 
 namespace mmu::testing {
@@ -165,6 +168,125 @@ TEST(HostNotifierTest, ZapOfGfnsIsAnInvalidationOfItsOwn) {
   EXPECT_EQ(SequenceOf(*vm), sequence + 1);
   EXPECT_EQ(FlushesOf(*vm), flushes + 1);
   EXPECT_EQ(vm->Stats().pages_4k, 28u);
+}
+
+// What a vCPU's write ended with: the errno of its exit, 0 if it was done.
+int ErrnoOfWrite(Vm& vm, uint64_t gpa, uint64_t value) {
+  switch (Write(vm, gpa, value)) {
+    case AccessOutcome::kDone:
+      return 0;
+    case AccessOutcome::kError:
+      return DetailOf(vm.state().vcpus[0]->status()).kvm_errno;
+    default:
+      return -1;
+  }
+}
+
+// Covers: PF-23, PF-16
+TEST(HostNotifierTest, AWriteToAPageThatTheHostLetsBeReadOnlyIsEfault) {
+  auto vm = MakeTwoSlots();
+  const uint64_t flushes = FlushesOf(*vm);
+  SetHostAccess(vm->state(), PagesOf(*vm, 0, 4, 8), HostAccess::kReadOnly);
+  EXPECT_EQ(FlushesOf(*vm), flushes + 1);
+  // Without and with a mapping that a read made.
+  EXPECT_EQ(ErrnoOfWrite(*vm, 4 * kPageSize, 7), EFAULT);
+  EXPECT_EQ(ReadValue(*vm, 4 * kPageSize), 5u);
+  EXPECT_FALSE(
+      vm->state().tdp.format().IsHostWritable(SpteOf(vm->state(), Gfn(4))));
+  EXPECT_EQ(ErrnoOfWrite(*vm, 4 * kPageSize, 7), EFAULT);
+  EXPECT_EQ(DetailOf(vm->state().vcpus[0]->status()).reason, "HOST_READ_ONLY");
+  EXPECT_EQ(ErrnoOfWrite(*vm, 3 * kPageSize, 7), 0);
+  EXPECT_EQ(ErrnoOfWrite(*vm, 8 * kPageSize, 7), 0);
+  EXPECT_EQ(AuditFindings(*vm), "");
+
+  SetHostAccess(vm->state(), PagesOf(*vm, 0, 0, 16), HostAccess::kReadWrite);
+  EXPECT_EQ(ReadValue(*vm, 4 * kPageSize), 5u);
+  EXPECT_EQ(ErrnoOfWrite(*vm, 4 * kPageSize, 7), 0);
+  EXPECT_EQ(ReadValue(*vm, 4 * kPageSize), 7u);
+  EXPECT_EQ(AuditFindings(*vm), "");
+}
+
+// Covers: SLOT-44
+TEST(HostNotifierTest, AHugePageThatIsReadOnlyInPartIsMappedSmall) {
+  auto vm = MakeVm({Slot(0, 0, 4 * kMiB, Level::k2M)});
+  Write(*vm, 0);
+  Write(*vm, 2 * kMiB);
+  SetHostAccess(vm->state(), PagesOf(*vm, 0, 4, 8), HostAccess::kReadOnly);
+  EXPECT_EQ(ErrnoOfWrite(*vm, 4 * kPageSize, 7), EFAULT);
+  EXPECT_EQ(ErrnoOfWrite(*vm, 0, 7), 0);
+  Read(*vm, 4 * kPageSize);
+  EXPECT_EQ(LevelOf(vm->state(), Gfn(0)), Level::k4K);
+  EXPECT_EQ(LevelOf(vm->state(), Gfn(512)), Level::k2M);
+  EXPECT_EQ(vm->RecoverHugePages({}, nullptr)->to_2m_count, 0u);
+  EXPECT_EQ(AuditFindings(*vm), "");
+
+  // As a whole it can be one read-only mapping.
+  SetHostAccess(vm->state(), PagesOf(*vm, 0, 0, 512), HostAccess::kReadOnly);
+  Read(*vm, 4 * kPageSize);
+  EXPECT_EQ(LevelOf(vm->state(), Gfn(0)), Level::k2M);
+  EXPECT_EQ(ErrnoOfWrite(*vm, 0, 7), EFAULT);
+  SetHostAccess(vm->state(), PagesOf(*vm, 0, 0, 512), HostAccess::kReadWrite);
+  EXPECT_EQ(ErrnoOfWrite(*vm, 0, 7), 0);
+  EXPECT_EQ(LevelOf(vm->state(), Gfn(0)), Level::k2M);
+  EXPECT_EQ(AuditFindings(*vm), "");
+}
+
+TEST(HostNotifierTest, ReadOnlyMemoryStaysSoInADirtyLogAndWhenItMoves) {
+  auto vm = MakeVm({Slot(0, 0, 4 * kMiB, Level::k2M)});
+  Write(*vm, 0);
+  SetHostAccess(vm->state(), PagesOf(*vm, 0, 0, 512), HostAccess::kReadOnly);
+  Read(*vm, 0);
+  DirtyLogConfig log;
+  log.split = SplitPolicy::kEager;
+  ASSERT_TRUE(vm->StartDirtyLog(log, nullptr).ok());
+  EXPECT_EQ(ErrnoOfWrite(*vm, 0, 7), EFAULT);
+  EXPECT_TRUE(SealAndList(*vm, 0).empty());
+  ASSERT_TRUE(
+      vm->StopDirtyLog({}, Vm::Recover::kYes, Vm::Unacked::kRefuse, nullptr)
+          .ok());
+  EXPECT_EQ(LevelOf(vm->state(), Gfn(0)), Level::k2M);
+  EXPECT_EQ(ErrnoOfWrite(*vm, 0, 7), EFAULT);
+  ASSERT_TRUE(vm->SetMemslot(Slot(0, kGiB, 4 * kMiB, Level::k2M)).ok());
+  EXPECT_EQ(ErrnoOfWrite(*vm, kGiB, 7), EFAULT);
+  EXPECT_EQ(ErrnoOfWrite(*vm, kGiB + 2 * kMiB, 7), 0);
+  EXPECT_EQ(AuditFindings(*vm), "");
+}
+
+// A write resolved before the change and installed after it would go to a page
+// that must not be written.
+// Covers: PF-25
+TEST(HostNotifierTest, AFaultUnderWayDuringTheChangeSeesIt) {
+  auto vm = MakeTwoSlots();
+  Interleaving threads;
+  int result = 0;
+  threads.Add("fault", [&] { result = ErrnoOfWrite(*vm, 20 * kPageSize, 7); });
+  threads.RunTo("fault", HookPoint::kFrameToLock);
+  SetHostAccess(vm->state(), PagesOf(*vm, 0, 20, 21), HostAccess::kReadOnly);
+  threads.RunToEnd("fault");
+  EXPECT_EQ(result, EFAULT);
+  EXPECT_EQ(AuditFindings(*vm), "");
+}
+
+// RACE-24: the page beside the range is of the same host page. Mapped large,
+// the guest could write to both.
+// Covers: TST-50
+TEST(HostNotifierTest, AFaultBesideTheChangeDoesNotMapOverIt) {
+  auto vm = MakeVm({Slot(0, 0, 4 * kMiB, Level::k2M)});
+  Write(*vm, 0);
+  Interleaving threads;
+  threads.Add("host", [&] {
+    SetHostAccess(vm->state(), PagesOf(*vm, 0, 4, 8), HostAccess::kReadOnly);
+  });
+  threads.Add("fault", [&] { Write(*vm, 0, 7); });
+  threads.RunTo("host", HookPoint::kUnmapToChange);
+  const uint64_t taken = vm->VcpuStats()[0].pf_taken;
+  threads.Start("fault");
+  while (vm->VcpuStats()[0].pf_taken < taken + 100) std::this_thread::yield();
+  EXPECT_FALSE(SpteOf(vm->state(), Gfn(0)).IsPresent());
+  threads.RunToEnd("host");
+  threads.WaitForEnd("fault");
+  EXPECT_EQ(LevelOf(vm->state(), Gfn(0)), Level::k4K);
+  EXPECT_EQ(AuditFindings(*vm), "");
 }
 
 // Covers: AGE-16

@@ -1,0 +1,49 @@
+// Which pages of a backing the host lets be read only.
+
+#ifndef MMU_CORE_MEMORY_READ_ONLY_PAGES_H_
+#define MMU_CORE_MEMORY_READ_ONLY_PAGES_H_
+
+#include <atomic>
+#include <cstdint>
+#include <map>
+
+#include "absl/base/thread_annotations.h"
+#include "mmu_core/base/level.h"
+#include "mmu_core/sync/mutex.h"
+
+namespace mmu {
+
+// A set of pages, counted from the start of their backing. Thread-safe.
+class ReadOnlyPages {
+ public:
+  ReadOnlyPages() = default;
+  ReadOnlyPages(const ReadOnlyPages&) = delete;
+  ReadOnlyPages& operator=(const ReadOnlyPages&) = delete;
+
+  // Lock-free: asked on every fault. Those who must not miss a page that was
+  // added are told by the invalidation around the change.
+  bool empty() const { return empty_.load(std::memory_order_relaxed); }
+
+  // Of the pages [first, end).
+  void Add(uint64_t first, uint64_t end);
+  void Remove(uint64_t first, uint64_t end);
+
+  bool Contains(uint64_t page) const;
+  // The largest level, at most `max`, whose naturally aligned block around
+  // `page` is in the set as a whole or not at all.
+  Level UniformLevel(uint64_t page, Level max) const;
+
+ private:
+  // Takes [first, end) out; what lies around it stays.
+  void RemoveLocked(uint64_t first, uint64_t end)
+      ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
+
+  mutable Mutex mu_;  // innermost: nothing is acquired under it
+  // From the first page of a run to its end. Runs do not overlap or touch.
+  std::map<uint64_t, uint64_t> runs_ ABSL_GUARDED_BY(mu_);
+  std::atomic<bool> empty_{true};  // relaxed: written under mu_
+};
+
+}  // namespace mmu
+
+#endif  // MMU_CORE_MEMORY_READ_ONLY_PAGES_H_
