@@ -4,18 +4,14 @@
 #include <sched.h>
 
 #include <atomic>
-#include <condition_variable>
-#include <cstdlib>
 #include <memory>
-#include <mutex>
 #include <random>
-#include <thread>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
-#include "absl/time/clock.h"
 #include "absl/time/time.h"
+#include "bench/scenario.h"
 #include "mmu_core/base/access.h"
 #include "mmu_core/vm/dirty_logging.h"
 #include "mmu_core/vm/vm.h"
@@ -24,73 +20,47 @@
 namespace mmu::bench {
 namespace {
 
-std::string Seconds(absl::Duration duration) {
-  const int64_t nanos = absl::ToInt64Nanoseconds(duration);
-  return absl::StrFormat("%d.%09ds", nanos / 1'000'000'000,
-                         nanos % 1'000'000'000);
-}
-
-template <typename Fn>
-absl::Duration Timed(Fn fn) {
-  const absl::Time begin = absl::Now();
-  fn();
-  return absl::Now() - begin;
-}
-
-// The vCPUs' threads. Each makes one pass over its pages when told to, and
-// remembers which pages it wrote in it.
+// The vCPUs' accesses, and which pages they wrote in the last pass.
 class Guest {
  public:
   Guest(Vm& vm, const DirtyLogPerfOptions& options)
-      : vm_(vm),
-        options_(options),
+      : options_(options),
         pages_(options.bytes_per_vcpu / kPageSize),
-        written_(options.vcpus) {
+        written_(options.vcpus),
+        threads_(vm) {
     for (int i = 0; i < options.vcpus; ++i) {
-      threads_.emplace_back([this, i] { Run(i); });
+      random_.emplace_back(options.seed + static_cast<uint64_t>(i));
     }
-  }
-  ~Guest() {
-    {
-      std::lock_guard<std::mutex> lock(mu_);
-      quit_ = true;
-      free_running_.store(false);
+    if (!options.cpus.empty()) {
+      threads_.Run([this](Vcpu& vcpu) { return Pin(vcpu.index()); });
     }
-    changed_.notify_all();
-    for (std::thread& thread : threads_) thread.join();
   }
 
   // One pass by every vCPU; `write_percent` of the accesses write.
   absl::Duration Pass(uint32_t write_percent) {
-    return Timed([&] {
-      std::unique_lock<std::mutex> lock(mu_);
-      write_percent_ = write_percent;
-      done_ = 0;
-      ++pass_;
-      changed_.notify_all();
-      changed_.wait(lock, [&] { return done_ == options_.vcpus; });
+    return threads_.Run([this, write_percent](Vcpu& vcpu) {
+      return OnePass(vcpu, write_percent);
     });
   }
 
   // Passes follow each other until FinishFreeRun.
   void StartFreeRun() {
-    std::lock_guard<std::mutex> lock(mu_);
     free_running_.store(true);
-    done_ = 0;
-    ++pass_;
-    changed_.notify_all();
+    threads_.Start([this](Vcpu& vcpu) {
+      absl::Status status;
+      do {
+        status = OnePass(vcpu, options_.write_percent);
+      } while (status.ok() && free_running_.load());
+      return status;
+    });
   }
   void FinishFreeRun() {
-    std::unique_lock<std::mutex> lock(mu_);
     free_running_.store(false);
-    changed_.wait(lock, [&] { return done_ == options_.vcpus; });
+    threads_.Wait();
   }
 
   // No access failed. Call between passes.
-  absl::Status status() const {
-    std::lock_guard<std::mutex> lock(mu_);
-    return status_;
-  }
+  absl::Status status() const { return threads_.status(); }
   // Whether the last pass wrote page `page` of all memory. Between passes.
   bool Wrote(uint64_t page) const {
     if (options_.overlap) {
@@ -103,84 +73,47 @@ class Guest {
   }
 
  private:
-  void Pin(int vcpu) {
-    if (options_.cpus.empty()) return;
+  absl::Status Pin(int vcpu) const {
     cpu_set_t set;
     CPU_ZERO(&set);
     CPU_SET(options_.cpus[vcpu], &set);
-    if (pthread_setaffinity_np(pthread_self(), sizeof(set), &set) != 0) {
-      std::lock_guard<std::mutex> lock(mu_);
-      status_ = absl::InvalidArgumentError(
-          absl::StrCat("dirty_log_perf: -c ", options_.cpus[vcpu],
-                       ": must be a processor that this process may use"));
+    if (pthread_setaffinity_np(pthread_self(), sizeof(set), &set) == 0) {
+      return absl::OkStatus();
     }
+    return absl::InvalidArgumentError(
+        absl::StrCat("dirty_log_perf: -c ", options_.cpus[vcpu],
+                     ": must be a processor that this process may use"));
   }
 
-  void Run(int vcpu) {
-    Pin(vcpu);
-    std::mt19937_64 random(options_.seed + static_cast<uint64_t>(vcpu));
-    for (uint64_t pass = 1;; ++pass) {
-      uint32_t write_percent;
-      {
-        std::unique_lock<std::mutex> lock(mu_);
-        changed_.wait(lock, [&] { return quit_ || pass_ >= pass; });
-        if (quit_) return;
-        write_percent = write_percent_;
-      }
-      absl::Status status;
-      do {
-        status = OnePass(vcpu, write_percent, random);
-      } while (status.ok() && free_running_.load());
-      std::lock_guard<std::mutex> lock(mu_);
-      if (!status.ok()) status_ = status;
-      ++done_;
-      changed_.notify_all();
-    }
-  }
-
-  absl::Status OnePass(int index, uint32_t write_percent,
-                       std::mt19937_64& random) {
-    Vcpu& vcpu = *vm_.state().vcpus[index];
+  absl::Status OnePass(Vcpu& vcpu, uint32_t write_percent) {
+    const int index = vcpu.index();
+    std::mt19937_64& random = random_[index];
     std::vector<bool>& written = written_[index];
     written.assign(pages_, false);
     const uint64_t first = ToGfn(Gpa(options_.offset_bytes)).value() +
                            (options_.overlap ? 0 : pages_ * index);
-    vcpu.EnterGuest();
-    absl::Status status;
     for (uint64_t i = 0; i < pages_; ++i) {
       const uint64_t page = options_.random_access ? random() % pages_ : i;
       const bool write = write_percent == 100 || random() % 100 < write_percent;
       uint64_t word = i;
-      const AccessOutcome outcome =
-          vcpu.Access(ToGpa(Gfn(first + page)),
-                      write ? AccessKind::kWrite : AccessKind::kRead, &word);
-      if (outcome != AccessOutcome::kDone) {
-        status = outcome == AccessOutcome::kError
-                     ? vcpu.status()
-                     : absl::InternalError("an access left guest memory");
-        break;
+      if (absl::Status status = AccessOrError(
+              vcpu, ToGpa(Gfn(first + page)),
+              write ? AccessKind::kWrite : AccessKind::kRead, &word);
+          !status.ok()) {
+        return status;
       }
       if (write) written[page] = true;
     }
-    vcpu.ExitGuest();
-    return status;
+    return absl::OkStatus();
   }
 
-  Vm& vm_;
   const DirtyLogPerfOptions& options_;
   const uint64_t pages_;  // per vCPU
+  // Of each vCPU; its thread's, while it runs.
   std::vector<std::vector<bool>> written_;
+  std::vector<std::mt19937_64> random_;
   std::atomic<bool> free_running_{false};
-
-  mutable std::mutex mu_;
-  std::condition_variable changed_;
-  uint64_t pass_ = 0;
-  uint32_t write_percent_ = 100;
-  int done_ = 0;
-  bool quit_ = false;
-  absl::Status status_;
-
-  std::vector<std::thread> threads_;
+  VcpuThreads threads_;
 };
 
 // One run, step by step.

@@ -1,13 +1,15 @@
 #include <sched.h>
 
-#include <map>
+#include <cstdint>
 #include <string>
+#include <vector>
 
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_split.h"
 #include "absl/strings/string_view.h"
 #include "bench/dirty_log_perf.h"
+#include "bench/scenario.h"
 #include "mmu_core/base/address.h"
 #include "mmu_core/vm/vm_config.h"
 
@@ -43,157 +45,36 @@ const char kDirtyLogPerfHelp[] =
 
 namespace {
 
-struct Backing {
-  BackingKind kind;
-  Level level;
-};
-
-const std::map<std::string, Backing>& Backings() {
-  static const auto* const backings = new std::map<std::string, Backing>{
-      {"anonymous", {BackingKind::kAnonymous, Level::k4K}},
-      {"anonymous_thp", {BackingKind::kAnonymous, Level::k2M}},
-      {"anonymous_hugetlb_2mb", {BackingKind::kAnonymous, Level::k2M}},
-      {"anonymous_hugetlb_1gb", {BackingKind::kAnonymous, Level::k1G}},
-      {"shmem", {BackingKind::kMemfd, Level::k4K}},
-      {"metadata_2mb", {BackingKind::kMetadataOnly, Level::k2M}},
-      {"metadata_1gb", {BackingKind::kMetadataOnly, Level::k1G}},
-  };
-  return *backings;
-}
-
-absl::Status Bad(absl::string_view option, absl::string_view value,
-                 absl::string_view rule) {
-  return absl::InvalidArgumentError(
-      absl::StrCat("dirty_log_perf: ", option, " ", value, ": must be ", rule));
-}
-
-absl::Status ParseNumber(absl::string_view option, const std::string& text,
-                         uint64_t min, uint64_t max, uint64_t* number) {
-  if (!absl::SimpleAtoi(text, number) || *number < min || *number > max) {
-    return Bad(option, text, absl::StrCat("a number from ", min, " to ", max));
-  }
-  return absl::OkStatus();
-}
-
-// A whole number of pages, with K, M, G or T for powers of 1024.
-absl::Status ParseSize(absl::string_view option, const std::string& text,
-                       uint64_t* bytes) {
-  constexpr absl::string_view kUnits = "KMGT";
-  constexpr absl::string_view kRule =
-      "a multiple of 4096 up to 64T, as 4096, 512M or 1G";
-  absl::string_view digits = text;
-  uint64_t unit = 1;
-  if (!digits.empty()) {
-    const char last = static_cast<char>(std::toupper(digits.back()));
-    if (const size_t at = kUnits.find(last); at != absl::string_view::npos) {
-      unit = uint64_t{1} << (10 * (at + 1));
-      digits.remove_suffix(1);
-    }
-  }
-  constexpr uint64_t kMax = uint64_t{64} << 40;
-  if (!absl::SimpleAtoi(digits, bytes) || *bytes > kMax / unit) {
-    return Bad(option, text, kRule);
-  }
-  *bytes *= unit;
-  return *bytes % kPageSize == 0 ? absl::OkStatus() : Bad(option, text, kRule);
-}
-
 absl::Status ParseCpus(const std::string& text, std::vector<int>* cpus) {
   for (absl::string_view part : absl::StrSplit(text, ',')) {
     int cpu = 0;
     if (!absl::SimpleAtoi(part, &cpu) || cpu < 0 || cpu >= CPU_SETSIZE) {
-      return Bad("-c", text, "processor numbers with commas between them");
+      return BadOption("-c", text,
+                       "processor numbers with commas between them");
     }
     cpus->push_back(cpu);
   }
   return absl::OkStatus();
 }
 
-// Options without a value.
-bool ParseSwitch(char letter, DirtyLogPerfOptions* options) {
-  switch (letter) {
-    case 'a':
-      return options->random_access = true;
-    case 'e':
-      return options->run_while_disabling = true;
-    case 'E':
-      options->eager_page_split = false;
-      return true;
-    case 'g':
-      return options->legacy_get = true;
-    case 'h':
-      return options->help = true;
-    case 'o':
-      return options->overlap = true;
-    default:
-      return false;
-  }
-}
-
-absl::Status ParseValue(char letter, const std::string& text,
-                        DirtyLogPerfOptions* options) {
-  uint64_t number = 0;
-  absl::Status status;
-  switch (letter) {
-    case 'b':
-      status = ParseSize("-b", text, &options->bytes_per_vcpu);
-      if (status.ok() && options->bytes_per_vcpu == 0) {
-        return Bad("-b", text, "at least 4096");
-      }
-      return status;
-    case 'c':
-      return ParseCpus(text, &options->cpus);
-    case 'i':
-      return ParseNumber("-i", text, 2, 1'000'000, &options->iterations);
-    case 'm':
-      return ParseNumber("-m", text, 0, 0, &number);
-    case 'p':
-      return ParseSize("-p", text, &options->offset_bytes);
-    case 'r':
-      return ParseNumber("-r", text, 0, UINT64_MAX, &options->seed);
-    case 's': {
-      const auto found = Backings().find(text);
-      if (found == Backings().end()) {
-        std::string names;
-        for (const auto& [name, backing] : Backings()) {
-          absl::StrAppend(&names, names.empty() ? "" : ", ", name);
-        }
-        return Bad("-s", text, absl::StrCat("one of ", names));
-      }
-      options->backing = found->second.kind;
-      options->host_page_level = found->second.level;
-      return absl::OkStatus();
-    }
-    case 'v':
-      status = ParseNumber("-v", text, 1, kMaxVcpus, &number);
-      options->vcpus = static_cast<int>(number);
-      return status;
-    case 'w':
-      status = ParseNumber("-w", text, 0, 100, &number);
-      options->write_percent = static_cast<uint32_t>(number);
-      return status;
-    case 'x':
-      status = ParseNumber("-x", text, 1, 32, &number);
-      options->slots = static_cast<uint32_t>(number);
-      return status;
-    default:
-      return absl::InvalidArgumentError(absl::StrCat(
-          "dirty_log_perf: unknown option -", std::string(1, letter),
-          "; see --scenario dirty_log_perf -h"));
-  }
+// As ParseScenario puts it.
+absl::Status BadTogether(absl::string_view option, absl::string_view value,
+                         absl::string_view rule) {
+  return BadOption(absl::StrCat("dirty_log_perf: ", option), value, rule);
 }
 
 absl::Status CheckTogether(const DirtyLogPerfOptions& options) {
   if (!options.cpus.empty() &&
       options.cpus.size() != static_cast<size_t>(options.vcpus)) {
-    return Bad("-c", absl::StrCat(options.cpus.size(), " processors"),
-               absl::StrCat("as many as -v says: ", options.vcpus));
+    return BadTogether("-c", absl::StrCat(options.cpus.size(), " processors"),
+                       absl::StrCat("as many as -v says: ", options.vcpus));
   }
   const uint64_t regions = options.overlap ? 1 : options.vcpus;
   const uint64_t pages = options.bytes_per_vcpu / kPageSize * regions;
   if (pages % options.slots != 0) {
-    return Bad("-x", absl::StrCat(options.slots),
-               absl::StrCat("a divisor of the ", pages, " pages of memory"));
+    return BadTogether(
+        "-x", absl::StrCat(options.slots),
+        absl::StrCat("a divisor of the ", pages, " pages of memory"));
   }
   return absl::OkStatus();
 }
@@ -202,39 +83,39 @@ absl::Status CheckTogether(const DirtyLogPerfOptions& options) {
 
 absl::StatusOr<DirtyLogPerfOptions> ParseDirtyLogPerf(
     absl::Span<const std::string> args) {
-  DirtyLogPerfOptions options;
-  for (size_t i = 0; i < args.size(); ++i) {
-    const std::string& arg = args[i];
-    if (arg == "--help") {
-      options.help = true;
-      continue;
-    }
-    if (arg.size() < 2 || arg[0] != '-') {
-      return absl::InvalidArgumentError(
-          absl::StrCat("dirty_log_perf: '", arg, "' is not an option; see -h"));
-    }
-    const char letter = arg[1];
-    if (letter == 'n') {
-      return absl::UnimplementedError(
-          "dirty_log_perf: -n: nested guests need the shadow MMU");
-    }
-    if (ParseSwitch(letter, &options)) {
-      if (arg.size() == 2) continue;
-      return Bad(arg.substr(0, 2), arg.substr(2), "given without a value");
-    }
-    // The value stands behind the letter or is the next argument.
-    std::string value = arg.substr(2);
-    if (value.empty()) {
-      if (++i == args.size()) return Bad(arg, "", "followed by a value");
-      value = args[i];
-    }
-    if (absl::Status status = ParseValue(letter, value, &options);
-        !status.ok()) {
-      return status;
-    }
+  DirtyLogPerfOptions o;
+  bool no_split = false;
+  uint64_t mode = 0;
+  bool nested = false;
+  const std::vector<ScenarioOption> options = {
+      FlagOption('a', &o.random_access),
+      SizeOption('b', kPageSize, &o.bytes_per_vcpu),
+      {.letter = 'c',
+       .parse = [&](const std::string& v) { return ParseCpus(v, &o.cpus); }},
+      FlagOption('e', &o.run_while_disabling),
+      FlagOption('E', &no_split),
+      FlagOption('g', &o.legacy_get),
+      FlagOption('h', &o.help),
+      NumberOption('i', 2, 1'000'000, &o.iterations),
+      NumberOption('m', 0, 0, &mode),
+      FlagOption('n', &nested),
+      FlagOption('o', &o.overlap),
+      SizeOption('p', 0, &o.offset_bytes),
+      NumberOption('r', 0, INT64_MAX, &o.seed),
+      BackingOption(&o.backing, &o.host_page_level),
+      NumberOption('v', 1, kMaxVcpus, &o.vcpus),
+      NumberOption('w', 0, 100, &o.write_percent),
+      NumberOption('x', 1, 32, &o.slots),
+  };
+  absl::Status status = ParseScenario("dirty_log_perf", args, options);
+  if (status.ok() && nested) {
+    status = absl::UnimplementedError(
+        "dirty_log_perf: -n: nested guests need the shadow MMU");
   }
-  if (absl::Status status = CheckTogether(options); !status.ok()) return status;
-  return options;
+  if (status.ok()) status = CheckTogether(o);
+  if (!status.ok()) return status;
+  o.eager_page_split = !no_split;
+  return o;
 }
 
 }  // namespace mmu::bench

@@ -1,12 +1,11 @@
 #include "bench/dirty_log_perf.h"
 
-#include <regex>
 #include <sstream>
 #include <string>
 #include <vector>
 
 #include "absl/status/status.h"
-#include "absl/strings/str_split.h"
+#include "bench/scenario_test_util.h"
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
 
@@ -15,8 +14,6 @@ namespace {
 
 using ::testing::HasSubstr;
 
-constexpr char kTime[] = "[0-9]+\\.[0-9]{9}s";
-
 std::string Output(const std::vector<std::string>& args) {
   const absl::StatusOr<DirtyLogPerfOptions> options = ParseDirtyLogPerf(args);
   EXPECT_TRUE(options.ok()) << options.status();
@@ -24,19 +21,6 @@ std::string Output(const std::vector<std::string>& args) {
   const absl::Status status = RunDirtyLogPerf(*options, out);
   EXPECT_TRUE(status.ok()) << status;
   return out.str();
-}
-
-// Each line of `text` matches its pattern, in order.
-void ExpectLines(const std::string& text, std::vector<std::string> patterns) {
-  std::vector<std::string> lines = absl::StrSplit(text, '\n');
-  ASSERT_EQ(lines.back(), "") << text;
-  lines.pop_back();
-  ASSERT_EQ(lines.size(), patterns.size()) << text;
-  for (size_t i = 0; i < lines.size(); ++i) {
-    EXPECT_TRUE(std::regex_match(lines[i], std::regex(patterns[i])))
-        << lines[i] << "\n"
-        << patterns[i];
-  }
 }
 
 // Covers: TST-01, TST-30

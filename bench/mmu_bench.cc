@@ -2,8 +2,10 @@
 
 #include <algorithm>
 #include <cstdio>
+#include <functional>
 #include <iostream>
 #include <iterator>
+#include <map>
 #include <regex>
 #include <string>
 #include <string_view>
@@ -13,9 +15,12 @@
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "absl/strings/match.h"
+#include "bench/access_tracking_perf.h"
 #include "bench/dirty_log_perf.h"
 #include "bench/growth.h"
 #include "bench/harness.h"
+#include "bench/memslot_perf.h"
+#include "bench/mmu_stress.h"
 #include "bench/rows.h"
 
 namespace mmu::bench {
@@ -34,9 +39,10 @@ constexpr char kHelp[] =
     "\n"
     "Instead of the rows, a scenario with options of its own:\n"
     "\n"
-    "  --scenario dirty_log_perf -h   the steps of KVM's dirty_log_perf_test\n"
-    "  --scenario growth              1 GiB to 1 TiB, 1 to 64 vCPUs; needs 3 "
-    "GiB\n";
+    "  --scenario NAME -h   the steps of KVM's NAME_test, for the NAMEs\n"
+    "                       access_tracking_perf, dirty_log_perf,\n"
+    "                       memslot_perf, mmu_stress\n"
+    "  --scenario growth    1 GiB to 1 TiB, 1 to 64 vCPUs; needs 3 GiB\n";
 
 struct Options {
   bool json = false;
@@ -87,24 +93,56 @@ bool Select(const std::string& filter, std::vector<Benchmark>* selected) {
   }
 }
 
-int DirtyLogPerf(const std::vector<std::string>& args) {
-  const absl::StatusOr<DirtyLogPerfOptions> options = ParseDirtyLogPerf(args);
-  if (!options.ok()) {
-    std::cerr << "mmu_bench: " << options.status().message() << "\n";
+using Arguments = std::vector<std::string>;
+
+// A scenario whose options are parsed by `parse`, explained by `help`.
+template <typename Parse, typename Run>
+std::function<int(const Arguments&)> With(Parse parse, const char* help,
+                                          Run run) {
+  return [=](const Arguments& args) {
+    const auto options = parse(args);
+    if (!options.ok()) {
+      std::cerr << "mmu_bench: " << options.status().message() << "\n";
+      return 2;
+    }
+    if (options->help) {
+      std::cout << help;
+      return 0;
+    }
+    const absl::Status status = run(*options, std::cout);
+    if (status.ok()) return 0;
+    std::cerr << "mmu_bench: " << status.message() << "\n";
+    return 1;
+  };
+}
+
+int Growth(const Arguments& args) {
+  if (!args.empty()) {
+    std::cerr << "mmu_bench: --scenario growth takes no options\n";
     return 2;
   }
-  if (options->help) {
-    std::cout << kDirtyLogPerfHelp;
-    return 0;
-  }
-  const absl::Status status = RunDirtyLogPerf(*options, std::cout);
-  if (status.ok()) return 0;
-  std::cerr << "mmu_bench: " << status.message() << "\n";
-  return 1;
+  RunGrowth({}, std::cout);
+  return 0;
+}
+
+const std::map<std::string, std::function<int(const Arguments&)>>& Scenarios() {
+  static const auto* const scenarios =
+      new std::map<std::string, std::function<int(const Arguments&)>>{
+          {"access_tracking_perf",
+           With(ParseAccessTrackingPerf, kAccessTrackingPerfHelp,
+                RunAccessTrackingPerf)},
+          {"dirty_log_perf",
+           With(ParseDirtyLogPerf, kDirtyLogPerfHelp, RunDirtyLogPerf)},
+          {"growth", Growth},
+          {"memslot_perf",
+           With(ParseMemslotPerf, kMemslotPerfHelp, RunMemslotPerf)},
+          {"mmu_stress", With(ParseMmuStress, kMmuStressHelp, RunMmuStress)},
+      };
+  return *scenarios;
 }
 
 // `args` begin with --scenario.
-int Scenario(std::vector<std::string> args) {
+int Scenario(Arguments args) {
   std::string name;
   if (const size_t equals = args[0].find('='); equals != std::string::npos) {
     name = args[0].substr(equals + 1);
@@ -113,15 +151,12 @@ int Scenario(std::vector<std::string> args) {
     name = args.size() > 1 ? args[1] : "";
     args.erase(args.begin(), args.begin() + std::min<size_t>(2, args.size()));
   }
-  if (name == "dirty_log_perf") return DirtyLogPerf(args);
-  if (name == "growth" && args.empty()) {
-    RunGrowth({}, std::cout);
-    return 0;
+  if (const auto found = Scenarios().find(name); found != Scenarios().end()) {
+    return found->second(args);
   }
-  std::cerr << (name == "growth"
-                    ? "mmu_bench: --scenario growth takes no options\n"
-                    : "mmu_bench: there is no scenario '" + name +
-                          "'; there are dirty_log_perf and growth\n");
+  std::cerr << "mmu_bench: there is no scenario '" << name << "'; there are";
+  for (const auto& [known, run] : Scenarios()) std::cerr << " " << known;
+  std::cerr << "\n";
   return 2;
 }
 

@@ -225,8 +225,10 @@ absl::Status MemslotTable::SetRegion(const RegionRequest& request,
   const int as_id = request.as_id();
   // Keeps the old slot alive until the hooks have seen it.
   SlotPtr old_slot;
-  for (const SlotPtr& slot : Active(as_id).owned_slots()) {
-    if (slot->id == request.id()) old_slot = slot;
+  if (change != RegionChange::kCreate) {
+    for (const SlotPtr& slot : Active(as_id).owned_slots()) {
+      if (slot->id == request.id()) old_slot = slot;
+    }
   }
 
   const bool invalidate =

@@ -1,0 +1,49 @@
+// KVM's access_tracking_perf_test on this MMU: the same options, the same lines
+// (TST-04, TST-31).
+//
+// vCPUs populate their memory, write and read it once more as a control, then
+// do both again after all of it was marked idle. Marking is an aging that
+// clears Accessed; it also tells how much of what was accessed in between was
+// not seen.
+
+#ifndef BENCH_ACCESS_TRACKING_PERF_H_
+#define BENCH_ACCESS_TRACKING_PERF_H_
+
+#include <cstdint>
+#include <ostream>
+#include <string>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "absl/types/span.h"
+#include "mmu_core/base/level.h"
+#include "mmu_core/memory/backing.h"
+
+namespace mmu::bench {
+
+struct AccessTrackingPerfOptions {
+  bool help = false;                              // -h
+  uint64_t bytes_per_vcpu = uint64_t{1} << 30;    // -b, page-aligned
+  bool overlap = false;                           // -o
+  BackingKind backing = BackingKind::kAnonymous;  // -s, with
+  Level host_page_level = Level::k4K;             //     its page size
+  int vcpus = 1;                                  // -v
+  // -w: when too many pages are still idle, above 0 warn, else fail.
+  int64_t warn = -1;
+};
+
+extern const char kAccessTrackingPerfHelp[];
+
+// As ParseDirtyLogPerf.
+absl::StatusOr<AccessTrackingPerfOptions> ParseAccessTrackingPerf(
+    absl::Span<const std::string> args);
+
+// Runs it and prints the lines while it goes. Fails if guest memory is not to
+// be had, if 1 % of the pages or more are not mapped when they are marked, or,
+// unless told to warn, if 10 % or more are still idle after all were accessed.
+absl::Status RunAccessTrackingPerf(const AccessTrackingPerfOptions& options,
+                                   std::ostream& out);
+
+}  // namespace mmu::bench
+
+#endif  // BENCH_ACCESS_TRACKING_PERF_H_

@@ -1,0 +1,72 @@
+// The VM of memslot_perf: one vCPU, and a test area that is cut into memslots.
+
+#ifndef BENCH_MEMSLOT_AREA_H_
+#define BENCH_MEMSLOT_AREA_H_
+
+#include <atomic>
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <vector>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "bench/scenario.h"
+#include "mmu_core/memory/memslot.h"
+#include "mmu_core/vm/vm.h"
+
+namespace mmu::bench {
+
+// Pages are counted from the start of the area. Its functions are for the
+// thread that made it.
+class MemslotArea {
+ public:
+  static constexpr uint64_t kPages = 8192;
+
+  // `slots` is at most kPages; the last slot is as long as it takes.
+  static absl::StatusOr<std::unique_ptr<MemslotArea>> Create(
+      uint64_t slots, VmConfig::SlotZap slot_zap);
+
+  uint64_t slots() const { return slots_.size(); }
+  uint64_t pages_per_slot() const { return pages_per_slot_; }
+
+  // --- The guest; each waits until the vCPU is done ---
+
+  // Reads `old_value` from each page of [first, end), then writes `new_value`.
+  absl::Status ReadAndWrite(uint64_t first, uint64_t end, uint64_t old_value,
+                            uint64_t new_value);
+
+  enum class MayMiss : uint8_t { kNo, kYes };
+  // From now on the vCPU counts up in the pages [first, end) and checks that
+  // it finds what it wrote. kYes: an access may also find no memory.
+  void StartCounting(uint64_t first, uint64_t end, MayMiss may_miss);
+  // Lets it make one more pass.
+  absl::Status StopCounting();
+
+  // --- The host ---
+
+  // Gives the memory of the pages back: they are unmapped, and zero afterwards.
+  void Unmap(uint64_t first, uint64_t end);
+  // Moves the last slot away from its place in the area, or back.
+  enum class Place : uint8_t { kElsewhere, kInArea };
+  absl::Status MoveLastSlot(Place place);
+  // The word at the start of a page.
+  std::atomic_ref<uint64_t> Word(uint64_t page);
+
+ private:
+  explicit MemslotArea(std::unique_ptr<Vm> vm) : vm_(std::move(vm)) {}
+
+  uint64_t SlotOf(uint64_t page) const;
+  // All of slot `i` is at the same place on the host for ever.
+  const Memslot& slot(uint64_t i) const { return *slots_[i]; }
+
+  std::unique_ptr<Vm> vm_;
+  uint64_t pages_per_slot_ = 0;
+  std::vector<std::shared_ptr<const Memslot>> slots_;  // as they were created
+  std::atomic<bool> stop_{false};
+  std::unique_ptr<VcpuThreads> threads_;
+};
+
+}  // namespace mmu::bench
+
+#endif  // BENCH_MEMSLOT_AREA_H_

@@ -1,0 +1,49 @@
+// KVM's mmu_stress_test on this MMU: the same options, the same last line
+// (TST-06, TST-33).
+//
+// vCPUs write all of a large memory (run1), let go of their roots and
+// translations (reset), write again (run2), run until the host has made the
+// memory read-only and each write is EFAULT (ro), and write once it is writable
+// again (rw). At last, while they run, every other slot is deleted and half of
+// the rest is unmapped.
+
+#ifndef BENCH_MMU_STRESS_H_
+#define BENCH_MMU_STRESS_H_
+
+#include <cstdint>
+#include <ostream>
+#include <string>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "absl/types/span.h"
+#include "mmu_core/base/level.h"
+#include "mmu_core/memory/backing.h"
+
+namespace mmu::bench {
+
+struct MmuStressOptions {
+  bool help = false;                            // -h
+  int vcpus = 2;                                // -c
+  uint64_t memory_bytes = uint64_t{128} << 30;  // -m, in GiB
+  uint64_t slot_bytes = uint64_t{2} << 30;      // -s, in GiB; divides memory
+  bool huge_pages = false;                      // -H: the host maps with 2 MiB
+  // No contents, so that the guest may be larger than the host. With others
+  // the contents are verified.
+  BackingKind backing = BackingKind::kMetadataOnly;
+};
+
+extern const char kMmuStressHelp[];
+
+// As ParseDirtyLogPerf.
+absl::StatusOr<MmuStressOptions> ParseMmuStress(
+    absl::Span<const std::string> args);
+
+// Runs it and prints how long each stage took. Fails if guest memory is not to
+// be had, if an access ends otherwise than its stage says, if contents are
+// wrong, or if the auditor finds something at the end.
+absl::Status RunMmuStress(const MmuStressOptions& options, std::ostream& out);
+
+}  // namespace mmu::bench
+
+#endif  // BENCH_MMU_STRESS_H_

@@ -1,0 +1,128 @@
+// What the scenarios of mmu_bench have in common: options as KVM's tests take
+// them, times as those print them, and vCPUs that make passes.
+
+#ifndef BENCH_SCENARIO_H_
+#define BENCH_SCENARIO_H_
+
+#include <condition_variable>
+#include <cstdint>
+#include <functional>
+#include <mutex>
+#include <string>
+#include <thread>
+#include <vector>
+
+#include "absl/status/status.h"
+#include "absl/strings/string_view.h"
+#include "absl/time/clock.h"
+#include "absl/time/time.h"
+#include "absl/types/span.h"
+#include "mmu_core/base/access.h"
+#include "mmu_core/base/address.h"
+#include "mmu_core/base/level.h"
+#include "mmu_core/memory/backing.h"
+#include "mmu_core/vm/vcpu.h"
+#include "mmu_core/vm/vm.h"
+
+namespace mmu::bench {
+
+// "S.NNNNNNNNN" with an s behind it.
+std::string Seconds(absl::Duration duration);
+
+template <typename Fn>
+absl::Duration Timed(Fn fn) {
+  const absl::Time begin = absl::Now();
+  fn();
+  return absl::Now() - begin;
+}
+
+// --- Options ---
+
+// INVALID_ARGUMENT "OPTION VALUE: must be RULE".
+absl::Status BadOption(absl::string_view option, absl::string_view value,
+                       absl::string_view rule);
+
+// One option: a letter, and what is done with its value. Those without `parse`
+// take none and set `flag`.
+struct ScenarioOption {
+  char letter;
+  bool* flag = nullptr;
+  std::function<absl::Status(const std::string& value)> parse = nullptr;
+};
+ScenarioOption FlagOption(char letter, bool* flag);
+template <typename T>
+ScenarioOption NumberOption(char letter, int64_t min, int64_t max, T* number);
+// Whole pages, at least `min` bytes, with K, M, G or T for powers of 1024.
+ScenarioOption SizeOption(char letter, uint64_t min, uint64_t* bytes);
+// -s: what the memory is, as KVM's tests name it.
+ScenarioOption BackingOption(BackingKind* kind, Level* level);
+// The names that BackingOption takes, with commas between them.
+std::string BackingNames();
+
+// Reads `args`, without the program's name; the value stands behind the letter
+// or is the next argument. --help is -h. Errors begin with the scenario's name
+// and say option, value and rule.
+absl::Status ParseScenario(absl::string_view scenario,
+                           absl::Span<const std::string> args,
+                           const std::vector<ScenarioOption>& options);
+
+absl::Status ParseSignedNumber(absl::string_view option,
+                               const std::string& text, int64_t min,
+                               int64_t max, int64_t* number);
+
+template <typename T>
+ScenarioOption NumberOption(char letter, int64_t min, int64_t max, T* number) {
+  return {.letter = letter, .parse = [=](const std::string& value) {
+            int64_t parsed = 0;
+            absl::Status status = ParseSignedNumber(std::string("-") + letter,
+                                                    value, min, max, &parsed);
+            if (status.ok()) *number = static_cast<T>(parsed);
+            return status;
+          }};
+}
+
+// --- vCPUs ---
+
+// A thread for each of a VM's vCPUs. They rest until told to run something
+// once, each on its own vCPU and in guest mode. Its functions are for one
+// thread, the one that made it.
+class VcpuThreads {
+ public:
+  using Body = std::function<absl::Status(Vcpu& vcpu)>;
+
+  explicit VcpuThreads(Vm& vm);
+  // REQUIRES: nobody runs.
+  ~VcpuThreads();
+  VcpuThreads(const VcpuThreads&) = delete;
+  VcpuThreads& operator=(const VcpuThreads&) = delete;
+
+  // Lets all run `body` and waits for the last; how long that took.
+  absl::Duration Run(Body body);
+  // The same in two steps. REQUIRES: nobody runs.
+  void Start(Body body);
+  void Wait();
+
+  // The first error that a body returned; OK if none did.
+  absl::Status status() const;
+
+ private:
+  void Loop(int index);
+
+  Vm& vm_;
+  mutable std::mutex mu_;
+  std::condition_variable changed_;
+  Body body_;         // under mu_; constant while somebody runs
+  uint64_t run_ = 0;  // under mu_, as all below
+  size_t done_ = 0;
+  bool quit_ = false;
+  absl::Status status_;
+  std::vector<std::thread> threads_;
+};
+
+// One access; an error if it is not done.
+absl::Status AccessOrError(Vcpu& vcpu, Gpa gpa, AccessKind kind,
+                           uint64_t* word);
+
+}  // namespace mmu::bench
+
+#endif  // BENCH_SCENARIO_H_
