@@ -5,6 +5,7 @@
 #include <memory>
 #include <vector>
 
+#include "absl/time/clock.h"
 #include "absl/types/optional.h"
 #include "mmu_core/base/error.h"
 #include "mmu_core/base/hooks.h"
@@ -46,11 +47,8 @@ uint64_t ValidMask(const DirtyWindow& window, const Memslot& slot) {
   return pages >= 64 ? window.mask : window.mask & ((uint64_t{1} << pages) - 1);
 }
 
-}  // namespace
-
-void HarvestDirtyRings(VmState& vm) {
-  if (!vm.has_dirty_rings()) return;
-  MutexLock lock(vm.ring_harvest_mu);
+void HarvestLocked(VmState& vm)
+    ABSL_EXCLUSIVE_LOCKS_REQUIRED(vm.ring_harvest_mu) {
   // Neighbours in a ring mostly share a slot.
   std::shared_ptr<EpochLog> log;
   uint32_t log_of = ~uint32_t{0};
@@ -75,6 +73,27 @@ void HarvestDirtyRings(VmState& vm) {
       companion->MarkOpenWord(i, bits);
     });
   }
+}
+
+}  // namespace
+
+void HarvestDirtyRings(VmState& vm) {
+  if (!vm.has_dirty_rings()) return;
+  MutexLock lock(vm.ring_harvest_mu);
+  HarvestLocked(vm);
+}
+
+SealResult HarvestAndSeal(VmState& vm, EpochLog& log) {
+  if (!vm.has_dirty_rings()) return log.Seal(absl::Now());
+  // Not to be let go of in between:
+  //   1. seal: harvests       2. vCPU: pushes the page
+  //   3. another harvest: records the page, has not collected its entry yet
+  //   4. seal: takes the page into the sealed epoch
+  //   5. clear of that epoch: finds no collected entry, protects nothing
+  // and what the guest writes to the page after its copy is in no log.
+  MutexLock lock(vm.ring_harvest_mu);
+  HarvestLocked(vm);
+  return log.Seal(absl::Now());
 }
 
 uint64_t ResetDirtyRingsLocked(VmState& vm,

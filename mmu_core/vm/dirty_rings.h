@@ -31,6 +31,12 @@ namespace mmu {
 // with slots_lock held or not.
 void HarvestDirtyRings(VmState& vm) ABSL_LOCKS_EXCLUDED(vm.ring_harvest_mu);
 
+// Harvests, then seals `log`, with no other harvest in between: so an entry
+// whose page is in the sealed epoch is collected, and a clear of that epoch
+// finds it (RACE-25). Without rings just seals.
+SealResult HarvestAndSeal(VmState& vm, EpochLog& log)
+    ABSL_LOCKS_EXCLUDED(vm.ring_harvest_mu);
+
 // RESET (DL-43): frees the collected entries of all rings, each ring in order
 // up to the first that is not collected, re-protects their pages (DL-15) and
 // returns how many there were; if any, flushes all TLBs, without slots_lock.

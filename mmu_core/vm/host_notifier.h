@@ -20,7 +20,9 @@ namespace mmu {
 
 struct VmState;
 
-// Host addresses [start, end). A value.
+// Host addresses [start, end), whole pages of the host: where it backs guest
+// memory with huge pages, it splits one, which is an invalidation of all of it,
+// before it takes part of it. A value.
 struct HvaRange {
   Hva start;
   Hva end;

@@ -6,10 +6,12 @@
 #include <vector>
 
 #include "absl/types/optional.h"
+#include "absl/types/span.h"
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
 #include "mmu_core/base/hooks.h"
 #include "mmu_core/dirty/dirty_ring.h"
+#include "mmu_core/sync/mutex.h"
 #include "mmu_core/tdp/tdp_test_util.h"
 #include "mmu_core/testing/interleaving.h"
 #include "mmu_core/testing/vm_builder.h"
@@ -111,6 +113,12 @@ uint64_t Reset(Vm& vm) {
   return count.value_or(0);
 }
 
+bool IsLocked(Mutex& mutex) {
+  if (!mutex.TryLock()) return true;
+  mutex.Unlock();
+  return false;
+}
+
 // A whole harvest and reset comes between the fault's look at the entry and its
 // exchange. Did it push first, its entry would go with them, and its write
 // would be in no log.
@@ -201,6 +209,37 @@ TEST(RaceRingsTest, Race18HarvestWhileAnotherLogIsSwitchedOnDropsNothing) {
   EXPECT_THAT(SealAndList(*vm, 0), IsEmpty());
   threads.RunToEnd("enable");
   EXPECT_THAT(SealAndList(*vm, 1), ElementsAre(kOther));
+  EXPECT_EQ(AuditFindings(*vm), "");
+}
+
+// A page is pushed while a seal is between its harvest and its epoch. No other
+// harvest may record it now: its entry would be collected after the clear that
+// has to reset it.
+// Covers: DL-41, TST-50
+TEST(RaceRingsTest, Race25NoHarvestComesBetweenAHarvestAndItsSeal) {
+  auto vm = MakeLoggingRingVm();
+  Write(*vm, 6 * kPageSize, 1);  // so that there is something to take
+  Interleaving threads;
+  std::vector<uint64_t> harvested;
+  threads.Add("harvest", [&] { harvested = Harvest(*vm, 0, kPages); });
+  threads.Add("peek", [&] {
+    std::vector<uint64_t> words(kPages / 64);
+    EXPECT_TRUE(vm->ReadDirtyLog(0, 0, 0, absl::MakeSpan(words)).ok());
+    EXPECT_TRUE(Contains(PagesOf(words), kPage));
+  });
+  threads.RunTo("harvest", HookPoint::kSummaryToTake);
+  Write(*vm, kPageGpa, 7);
+  const bool locked = IsLocked(vm->state().ring_harvest_mu);
+  EXPECT_TRUE(locked);
+  threads.StartTo("peek", HookPoint::kRecordToCollected);
+  if (!locked) threads.WaitUntilThere("peek");
+  threads.RunToEnd("harvest");
+  threads.WaitUntilThere("peek");
+  threads.RunToEnd("peek");
+  // The page was harvested, and then protected; or its write is in the log.
+  EXPECT_THAT(harvested, ElementsAre(6));
+  Write(*vm, kPageGpa, 8);
+  EXPECT_THAT(SealAndList(*vm, 0), ElementsAre(kPage));
   EXPECT_EQ(AuditFindings(*vm), "");
 }
 

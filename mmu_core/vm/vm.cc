@@ -304,8 +304,7 @@ absl::StatusOr<SealResult> Vm::SealDirtyLog(uint32_t slot, MmuCost* cost) {
   OpTimer timer(cost, &state_->counters.dirty_log_seal);
   const absl::StatusOr<std::shared_ptr<EpochLog>> log = LogOf(*state_, slot);
   if (!log.ok()) return log.status();
-  HarvestDirtyRings(*state_);
-  const SealResult result = (*log)->Seal(absl::Now());
+  const SealResult result = HarvestAndSeal(*state_, **log);
   state_->counters.harvested_pages.fetch_add(
       result.dirty_page_count - result.merged_page_count,
       std::memory_order_relaxed);
