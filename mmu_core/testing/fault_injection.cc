@@ -9,7 +9,9 @@
 #include "mmu_core/base/address.h"
 #include "mmu_core/dirty/mark_dirty.h"
 #include "mmu_core/memory/memslot.h"
+#include "mmu_core/stats/labels.h"
 #include "mmu_core/sync/mutex.h"
+#include "mmu_core/tlb/tlb_flush_batch.h"
 
 namespace mmu {
 namespace {
@@ -20,6 +22,9 @@ struct Injector {
   // How often each page, by (slot, gfn), turned dirty since the arming.
   std::map<std::pair<uint32_t, uint64_t>, int> marks ABSL_GUARDED_BY(mu);
   std::string dropped ABSL_GUARDED_BY(mu);
+  FlushReason skip_reason ABSL_GUARDED_BY(mu) = FlushReason::kZap;
+  uint64_t flushes_until_skip ABSL_GUARDED_BY(mu) = 0;  // 0: disarmed
+  uint64_t skipped ABSL_GUARDED_BY(mu) = 0;
 };
 
 Injector& TheInjector() {
@@ -41,6 +46,17 @@ bool ShouldDropDirtyMark(const Memslot& slot, Gfn gfn) {
   return true;
 }
 
+bool ShouldSkipFlush(FlushReason reason) {
+  Injector& injector = TheInjector();
+  MutexLock lock(injector.mu);
+  if (injector.flushes_until_skip == 0 || reason != injector.skip_reason ||
+      --injector.flushes_until_skip != 0) {
+    return false;
+  }
+  ++injector.skipped;
+  return true;
+}
+
 namespace testing {
 
 void ArmDropOneMark(uint64_t nth) {
@@ -55,6 +71,19 @@ std::string DroppedMark() {
   Injector& injector = TheInjector();
   MutexLock lock(injector.mu);
   return injector.dropped;
+}
+
+void ArmSkipOneFlush(FlushReason reason, uint64_t nth) {
+  Injector& injector = TheInjector();
+  MutexLock lock(injector.mu);
+  injector.skip_reason = reason;
+  injector.flushes_until_skip = nth;
+}
+
+uint64_t SkippedFlushes() {
+  Injector& injector = TheInjector();
+  MutexLock lock(injector.mu);
+  return injector.skipped;
 }
 
 }  // namespace testing

@@ -1,11 +1,14 @@
 // Faults that tests put into the MMU on purpose, to see that they are noticed.
-// Linking this library is what makes them possible (dirty/mark_dirty.h).
+// Linking this library is what makes them possible (dirty/mark_dirty.h,
+// tlb/tlb_flush_batch.h).
 
 #ifndef MMU_CORE_TESTING_FAULT_INJECTION_H_
 #define MMU_CORE_TESTING_FAULT_INJECTION_H_
 
 #include <cstdint>
 #include <string>
+
+#include "mmu_core/stats/labels.h"
 
 namespace mmu::testing {
 
@@ -18,6 +21,14 @@ void ArmDropOneMark(uint64_t nth);
 // The page whose mark was dropped, for people: "slot 0 gfn 0x1234"; empty if
 // none was yet.
 std::string DroppedMark();
+
+// From now on remote flushes for `reason` are counted; the `nth` of them (from
+// 1) is skipped, once: whoever issued it goes on as if no TLB had anything to
+// lose. 0 disarms. Thread-safe.
+void ArmSkipOneFlush(FlushReason reason, uint64_t nth);
+
+// How many flushes were skipped since the process began.
+uint64_t SkippedFlushes();
 
 }  // namespace mmu::testing
 

@@ -7,9 +7,12 @@
 #include "absl/flags/flag.h"
 #include "absl/flags/parse.h"
 #include "absl/flags/usage.h"
+#include "absl/strings/numbers.h"
 #include "absl/strings/str_format.h"
 #include "absl/time/clock.h"
 #include "absl/time/time.h"
+#include "absl/types/optional.h"
+#include "mmu_core/stats/labels.h"
 #include "mmu_core/testing/fault_injection.h"
 #include "tests/stress/stress_round.h"
 
@@ -22,8 +25,46 @@ ABSL_FLAG(uint64_t, drop_mark, 0,
           "In each migration lose the so-manieth mark of a page that was dirty "
           "and cleared before, to see that it is noticed. 0: none.");
 
+ABSL_FLAG(std::string, skip_flush, "",
+          "Skip remote flushes: those when a migration's log is switched on "
+          "(write_protect), those of its clears (clear_dirty), or those when "
+          "the host unmaps pages (notifier), to see that it is noticed. Empty: "
+          "none.");
+ABSL_FLAG(std::string, ring_entries, "",
+          "Entries of the vCPUs' dirty rings, 0 for bitmaps. Empty: as the "
+          "seed says.");
+
 namespace mmu::stress {
 namespace {
+
+// False: no such name.
+bool ParseFlushReason(const std::string& name,
+                      absl::optional<FlushReason>* reason) {
+  if (name.empty()) return true;
+  for (int i = 0; i < kFlushReasons; ++i) {
+    *reason = static_cast<FlushReason>(i);
+    if (ToString(**reason) == name) return true;
+  }
+  return false;
+}
+
+// The round of `seed`, with what the flags say. False: a flag is wrong.
+bool MakeConfig(uint64_t seed, RoundConfig* config) {
+  *config =
+      RandomRound(seed, absl::Seconds(1) * absl::GetFlag(FLAGS_round_seconds));
+  config->drop_mark = absl::GetFlag(FLAGS_drop_mark);
+  const std::string rings = absl::GetFlag(FLAGS_ring_entries);
+  if (!rings.empty() && !absl::SimpleAtoi(rings, &config->dirty_ring_entries)) {
+    std::fprintf(stderr, "--ring_entries=%s: give a number\n", rings.c_str());
+    return false;
+  }
+  const std::string reason = absl::GetFlag(FLAGS_skip_flush);
+  if (!ParseFlushReason(reason, &config->skip_flush)) {
+    std::fprintf(stderr, "--skip_flush=%s: no such reason\n", reason.c_str());
+    return false;
+  }
+  return true;
+}
 
 void PrintSummary(int64_t rounds, const RoundResult& sum) {
   std::printf("\n%-14s %12s\n", "operation", "times");
@@ -33,8 +74,10 @@ void PrintSummary(int64_t rounds, const RoundResult& sum) {
   }
   std::printf(
       "\n%ld rounds, %lu accesses, %lu faults, %lu remote flushes, %lu pages "
-      "compared\n",
-      rounds, sum.accesses, sum.faults, sum.flushes, sum.pages_compared);
+      "compared, %lu accesses emulated, %lu times mapped ahead, %lu times a "
+      "dirty ring was full\n",
+      rounds, sum.accesses, sum.faults, sum.flushes, sum.pages_compared,
+      sum.emulated, sum.pre_faults, sum.ring_full);
 }
 
 int Main() {
@@ -47,9 +90,8 @@ int Main() {
   RoundResult sum;
   int64_t rounds = 0;
   for (; absl::Now() < end; ++seed) {
-    RoundConfig config = RandomRound(
-        seed, absl::Seconds(1) * absl::GetFlag(FLAGS_round_seconds));
-    config.drop_mark = absl::GetFlag(FLAGS_drop_mark);
+    RoundConfig config;
+    if (!MakeConfig(seed, &config)) return 2;
     const RoundResult result = RunRound(config);
     sum.Add(result);
     ++rounds;
@@ -61,6 +103,9 @@ int Main() {
       if (const std::string mark = testing::DroppedMark(); !mark.empty()) {
         std::printf("  (the mark of %s was dropped on purpose)\n",
                     mark.c_str());
+      }
+      if (const uint64_t n = testing::SkippedFlushes(); n != 0) {
+        std::printf("  (%lu flushes were skipped on purpose)\n", n);
       }
       return 1;
     }

@@ -16,10 +16,12 @@
 #include "mmu_core/paging/table_pool.h"
 #include "mmu_core/sync/rcu.h"
 #include "mmu_core/testing/fault_injection.h"
+#include "mmu_core/vm/dirty_rings.h"
 #include "mmu_core/vm/host_notifier.h"
 #include "mmu_core/vm/split_job.h"
 #include "mmu_core/vm/vm.h"
 #include "mmu_core/vm/vm_state.h"
+#include "tests/stress/changing_regions.h"
 #include "tests/stress/stressed_guest.h"
 
 namespace mmu::stress {
@@ -32,9 +34,10 @@ constexpr uint64_t kGiB = uint64_t{1} << 30;
 // Slots 2 and 3: come, move and go.
 constexpr uint64_t kMigratedPages = 4096;
 constexpr uint64_t kOtherPages = 2048;
-constexpr uint64_t kChangingPages = 2048;
 constexpr int kPhases = 4;
 constexpr Gfn kChangingStart(4 * kGiB / kPageSize);
+// Each changing slot is in one of two regions of its own, or nowhere.
+constexpr int kPlaces = 2;
 
 class Round {
  public:
@@ -79,6 +82,8 @@ class Round {
         config_.ad_bits ? VmConfig::AdBits::kOn : VmConfig::AdBits::kOff;
     config.root_levels = config_.root_levels;
     config.vcpu_count = config_.vcpus;
+    config.dirty_ring_entries = config_.dirty_ring_entries;
+    config.mmio_caching = config_.mmio_caching;
     config.memslots = {SlotConfig(0, Gfn(0), kMigratedPages),
                        SlotConfig(1, Gfn(kMigratedPages), kOtherPages)};
     absl::StatusOr<std::unique_ptr<Vm>> vm = Vm::Create(config);
@@ -89,7 +94,7 @@ class Round {
   void RunThreads() {
     const GuestSpaces spaces = {
         .stable = GfnRange::Of(Gfn(0), kMigratedPages + kOtherPages),
-        .changing = GfnRange::Of(kChangingStart, 2 * kChangingPages)};
+        .changing = &regions_};
     StressedGuest guest(*vm_, spaces, config_.seed);
     guest_ = &guest;
     // The auditor needs everybody to stand still, so it comes between phases.
@@ -99,6 +104,9 @@ class Round {
     }
     if (!guest.violation().empty()) Fail(guest.violation());
     result_.accesses = guest.access_count();
+    result_.emulated = guest.emulated_count();
+    result_.pre_faults = guest.pre_fault_count();
+    result_.ring_full = guest.ring_full_count();
     guest_ = nullptr;
   }
 
@@ -133,6 +141,7 @@ class Round {
         config.initially_set == InitiallySet::kYes
             ? (random() % 2 == 0 ? SplitPolicy::kOnClear : SplitPolicy::kNone)
             : (random() % 2 == 0 ? SplitPolicy::kEager : SplitPolicy::kNone);
+    SkipFlushOf(FlushReason::kWriteProtect);
     if (!Must("start the log", vm_->StartDirtyLog(config, nullptr))) return;
     std::vector<std::byte> copy(kMigratedPages * kPageSize);
     for (uint64_t page = 0; page < kMigratedPages; ++page) Copy(page, copy);
@@ -151,6 +160,11 @@ class Round {
     Count(Operation::kMigrate);
   }
 
+  // Of what follows, if that is the flush to be skipped.
+  void SkipFlushOf(FlushReason reason) {
+    if (config_.skip_flush == reason) testing::ArmSkipOneFlush(reason, 1);
+  }
+
   void Harvest(std::vector<std::byte>& copy) {
     const absl::StatusOr<SealResult> seal = vm_->SealDirtyLog(0, nullptr);
     if (!Must("seal", seal.status())) return;
@@ -159,6 +173,7 @@ class Round {
               vm_->ReadDirtyLog(0, seal->epoch, 0, absl::MakeSpan(words)))) {
       return;
     }
+    SkipFlushOf(FlushReason::kClearDirty);
     if (!Must("clear the log",
               vm_->ClearDirtyLog(0, seal->epoch, 0, kMigratedPages, words,
                                  nullptr)
@@ -198,7 +213,7 @@ class Round {
   }
 
   void Disturb(std::mt19937_64& random) {
-    switch (random() % 8) {
+    switch (random() % 9) {
       case 0:
         return Split(random);
       case 1:
@@ -220,6 +235,8 @@ class Round {
         return LogOther(random);
       case 6:
         return Invalidate(random);
+      case 7:
+        return ResetRings(random);
       default:
         return ClearOther();
     }
@@ -252,24 +269,61 @@ class Round {
     Count(Operation::kZap);
   }
 
-  // The pages come back as they were: what is stressed is that nobody maps one
-  // in between, and that nobody waits for ever.
+  // The host takes whole pages of its own: it splits a huge one before it takes
+  // part of it. They come back as they were. While they are away nobody may
+  // write to them, through whatever translation.
   void Invalidate(std::mt19937_64& random) {
     VmState& state = vm_->state();
     HvaRange range;
     {
       RcuReadGuard rcu;
       const Memslot* slot = state.slots.Active(0).FindById(random() % 2);
-      const uint64_t first = random() % slot->npages;
-      const uint64_t count = 1 + random() % (slot->npages - first);
-      range = {slot->hva + first * kPageSize,
-               slot->hva + (first + count) * kPageSize};
+      // No slot is so large that a page of 1 GiB would be mapped.
+      const uint64_t unit =
+          config_.host_page_level == Level::k4K ? 1 : PagesPer(Level::k2M);
+      const uint64_t units = slot->npages / unit;
+      const uint64_t first = random() % units;
+      const uint64_t count = 1 + random() % (units - first);
+      range = {slot->hva + first * unit * kPageSize,
+               slot->hva + (first + count) * unit * kPageSize};
     }
+    SkipFlushOf(FlushReason::kNotifier);
     InvalidateRangeStart(state, range,
                          random() % 2 == 0 ? MayYield::kYes : MayYield::kNo);
+    const uint64_t before = SumOfGuestWords(range);
+    if (random() % 4 == 0) {
+      std::this_thread::sleep_for(std::chrono::microseconds(random() % 100));
+    }
+    const uint64_t after = SumOfGuestWords(range);
     InvalidateRangeEnd(state, range);
+    // The words only grow.
+    if (before != after) Fail("a page was written while the host had it");
     if (random() % 2 == 0) ClearYoung(state, range);
     Count(Operation::kInvalidate);
+  }
+
+  // Over all words that the vCPUs write to.
+  uint64_t SumOfGuestWords(HvaRange range) const {
+    uint64_t sum = 0;
+    for (Hva page = range.start; page < range.end; page += kPageSize) {
+      auto* words = reinterpret_cast<uint64_t*>(page.value());
+      for (int i = 0; i < config_.vcpus; ++i) {
+        sum +=
+            std::atomic_ref<uint64_t>(words[i]).load(std::memory_order_relaxed);
+      }
+    }
+    return sum;
+  }
+
+  void ResetRings(std::mt19937_64& random) {
+    if (!vm_->state().has_dirty_rings()) return;
+    if (random() % 2 == 0) HarvestDirtyRings(vm_->state());
+    uint64_t left = 1 + random() % 2000;
+    Must("reset the rings",
+         ResetDirtyRings(
+             vm_->state(), [&left] { return --left == 0; }, nullptr)
+             .status());
+    Count(Operation::kResetRings);
   }
 
   void LogOther(std::mt19937_64& random) {
@@ -297,35 +351,43 @@ class Round {
   }
 
   void ChangeSlots(std::mt19937_64& random) {
-    const uint32_t id = 2 + random() % 2;
-    const Gfn home = kChangingStart + (id - 2) * kChangingPages;
+    const int which = static_cast<int>(random() % place_.size());
+    const int place = static_cast<int>(random() % kPlaces);
     switch (random() % 3) {
       case 0:
-        if (!exists_[id - 2]) {
-          Must("create a slot",
-               vm_->SetMemslot(SlotConfig(id, home, kChangingPages / 2)));
-          exists_[id - 2] = true;
-          Count(Operation::kSlotCreate);
-        }
+        if (place_[which] != kNowhere) break;
+        PutSlot("create a slot", which, place);
+        Count(Operation::kSlotCreate);
         break;
       case 1:
-        if (exists_[id - 2]) {
-          Must("move a slot",
-               vm_->SetMemslot(
-                   SlotConfig(id, home + random() % 2 * (kChangingPages / 2),
-                              kChangingPages / 2)));
-          Count(Operation::kSlotMove);
-        }
+        if (place_[which] == kNowhere) break;
+        PutSlot("move a slot", which, place);
+        Count(Operation::kSlotMove);
         break;
       default:
-        if (exists_[id - 2]) {
-          Must("delete a slot", vm_->SetMemslot(SlotConfig(id, home, 0)));
-          exists_[id - 2] = false;
-          Count(Operation::kSlotDelete);
-        }
+        if (place_[which] == kNowhere) break;
+        PutSlot("delete a slot", which, kNowhere);
+        Count(Operation::kSlotDelete);
     }
     // Each deletion empties all tables; something shall be in them.
     std::this_thread::sleep_for(std::chrono::milliseconds(random() % 20));
+  }
+
+  void PutSlot(const char* what, int which, int place) {
+    const int from = place_[which];
+    if (from == place) return;
+    const auto region = [which](int p) { return which * kPlaces + p; };
+    if (from != kNowhere) regions_.Begin(region(from));
+    if (place != kNowhere) regions_.Begin(region(place));
+    const GfnRange range =
+        regions_.range(region(place != kNowhere ? place : from));
+    Must(what, vm_->SetMemslot(
+                   SlotConfig(2 + static_cast<uint32_t>(which), range.start,
+                              place != kNowhere ? range.pages() : 0)));
+    using State = ChangingRegions::State;
+    if (from != kNowhere) regions_.End(region(from), State::kNothing);
+    if (place != kNowhere) regions_.End(region(place), State::kMemory);
+    place_[which] = place;
   }
 
   // --- Judging ---
@@ -371,7 +433,10 @@ class Round {
   const RoundConfig config_;
   std::unique_ptr<Vm> vm_;
   StressedGuest* guest_ = nullptr;
-  std::array<bool, 2> exists_{};  // of the thread that changes slots
+  ChangingRegions regions_{kChangingStart};
+  // Of the thread that changes slots: the places of slots 2 and 3.
+  static constexpr int kNowhere = -1;
+  std::array<int, 2> place_ = {kNowhere, kNowhere};
   std::mutex pause_mu_;
   std::mutex mu_;  // result_
   RoundResult result_;
@@ -396,6 +461,8 @@ std::string_view ToString(Operation operation) {
       return "zap";
     case Operation::kInvalidate:
       return "host unmap";
+    case Operation::kResetRings:
+      return "reset rings";
     case Operation::kLogOther:
       return "log on/off";
     case Operation::kClearOther:
@@ -424,19 +491,27 @@ RoundConfig RandomRound(uint64_t seed, absl::Duration duration) {
   config.host_page_level = kLevels[random() % 4];
   config.vcpus = 1 + static_cast<int>(random() % 4);
   config.ad_bits = config.format == EntryFormat::kNpt || random() % 3 != 0;
+  constexpr std::array<uint32_t, 6> kRings = {0, 0, 0, 256, 1024, 4096};
+  config.dirty_ring_entries = kRings[random() % kRings.size()];
+  if (random() % 8 == 0) config.mmio_caching = VmConfig::MmioCaching::kNo;
   return config;
 }
 
 std::string Describe(const RoundConfig& config) {
   const int level = static_cast<int>(config.host_page_level);
   return absl::StrFormat(
-      "seed %d: %s%s, %d levels, host pages of %s, %d vCPUs", config.seed,
+      "seed %d: %s%s, %d levels, host pages of %s, %d vCPUs, %s%s", config.seed,
       config.format == EntryFormat::kEpt ? "EPT" : "NPT",
       config.ad_bits ? "" : " without A/D bits", config.root_levels,
       level == 1   ? "4K"
       : level == 2 ? "2M"
                    : "1G",
-      config.vcpus);
+      config.vcpus,
+      config.dirty_ring_entries == 0
+          ? "bitmaps"
+          : absl::StrCat("rings of ", config.dirty_ring_entries),
+      config.mmio_caching == VmConfig::MmioCaching::kYes ? ""
+                                                         : ", no MMIO SPTEs");
 }
 
 void RoundResult::Add(const RoundResult& other) {
@@ -446,6 +521,9 @@ void RoundResult::Add(const RoundResult& other) {
   faults += other.faults;
   flushes += other.flushes;
   pages_compared += other.pages_compared;
+  emulated += other.emulated;
+  pre_faults += other.pre_faults;
+  ring_full += other.ring_full;
 }
 
 RoundResult RunRound(const RoundConfig& config) { return Round(config).Run(); }

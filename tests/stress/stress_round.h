@@ -10,7 +10,9 @@
 #include <string_view>
 
 #include "absl/time/time.h"
+#include "absl/types/optional.h"
 #include "mmu_core/base/level.h"
+#include "mmu_core/stats/labels.h"
 #include "mmu_core/vm/vm_config.h"
 
 namespace mmu::stress {
@@ -24,6 +26,7 @@ enum class Operation : uint8_t {
   kAge,         // test and clear, or test, a random range
   kZap,         // take leafs away behind the guest's back
   kInvalidate,  // the host takes pages away, and they come back
+  kResetRings,  // harvest dirty rings, or not, and reset them
   kLogOther,    // start or stop the log of another slot
   kClearOther,  // seal and clear it
   kSlotCreate,
@@ -31,7 +34,7 @@ enum class Operation : uint8_t {
   kSlotMove,
   kAudit,  // hold the vCPUs and verify every invariant
 };
-inline constexpr int kOperations = 13;
+inline constexpr int kOperations = 14;
 std::string_view ToString(Operation operation);
 
 struct RoundConfig {
@@ -41,10 +44,16 @@ struct RoundConfig {
   int root_levels = 4;
   Level host_page_level = Level::k2M;
   int vcpus = 3;
+  uint32_t dirty_ring_entries = 0;  // 0: logs are bitmaps
+  VmConfig::MmioCaching mmio_caching = VmConfig::MmioCaching::kYes;
   absl::Duration duration = absl::Seconds(2);
   // 0, or: in each migration, lose the so-manieth mark of a page that was dirty
   // and cleared twice before in it (testing/fault_injection.h).
   uint64_t drop_mark = 0;
+  // At each start of a migration's log (kWriteProtect), each of its clears
+  // (kClearDirty), or each unmap by the host (kNotifier), skip the next remote
+  // flush for this reason.
+  absl::optional<FlushReason> skip_flush;
 };
 // A configuration that depends on nothing but `seed`.
 RoundConfig RandomRound(uint64_t seed, absl::Duration duration);
@@ -57,6 +66,9 @@ struct RoundResult {
   uint64_t faults = 0;
   uint64_t flushes = 0;
   uint64_t pages_compared = 0;
+  uint64_t emulated = 0;    // accesses
+  uint64_t pre_faults = 0;  // calls
+  uint64_t ring_full = 0;   // exits
 
   void Add(const RoundResult& other);
 };

@@ -43,12 +43,49 @@ TEST(StressTest, NothingIsLostOrStaleAndEveryInvariantHolds) {
   EXPECT_THAT(output.text, HasSubstr("no violation"));
 }
 
+// Each of these ends with the first violation, mostly after some seconds.
+
 TEST(StressTest, ALostMarkIsNoticed) {
-  const Output output = RunProgram("--minutes=1 --seed=1 --drop_mark=1");
+  const Output output =
+      RunProgram("--minutes=1 --seed=1 --ring_entries=0 --drop_mark=1");
   EXPECT_EQ(output.exit_code, 1) << output.text;
   EXPECT_THAT(output.text, HasSubstr("lost dirty page"));
   EXPECT_THAT(output.text, HasSubstr("dropped on purpose"));
   EXPECT_THAT(output.text, HasSubstr("again: --seed="));
+}
+
+TEST(StressTest, ALostRingEntryIsNoticed) {
+  const Output output =
+      RunProgram("--minutes=1 --seed=1 --ring_entries=1024 --drop_mark=1");
+  EXPECT_EQ(output.exit_code, 1) << output.text;
+  EXPECT_THAT(output.text, HasSubstr("lost dirty page"));
+  EXPECT_THAT(output.text, HasSubstr("dropped on purpose"));
+}
+
+TEST(StressTest, ASkippedFlushAfterAClearIsNoticed) {
+  for (const char* ring_entries : {"0", "1024"}) {
+    const Output output =
+        RunProgram(std::string("--minutes=1 --seed=1 --skip_flush=clear_dirty "
+                               "--ring_entries=") +
+                   ring_entries);
+    EXPECT_EQ(output.exit_code, 1) << output.text;
+    EXPECT_THAT(output.text, HasSubstr("lost dirty page"));
+    EXPECT_THAT(output.text, HasSubstr("skipped on purpose"));
+  }
+}
+
+TEST(StressTest, ASkippedFlushWhenALogIsSwitchedOnIsNoticed) {
+  const Output output = RunProgram(
+      "--minutes=2 --seed=1 --ring_entries=0 --skip_flush=write_protect");
+  EXPECT_EQ(output.exit_code, 1) << output.text;
+  EXPECT_THAT(output.text, HasSubstr("lost dirty page"));
+}
+
+TEST(StressTest, ASkippedFlushWhenTheHostUnmapsIsNoticed) {
+  const Output output =
+      RunProgram("--minutes=1 --seed=1 --skip_flush=notifier");
+  EXPECT_EQ(output.exit_code, 1) << output.text;
+  EXPECT_THAT(output.text, HasSubstr("while the host had it"));
 }
 
 }  // namespace

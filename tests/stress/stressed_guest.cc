@@ -1,9 +1,13 @@
 #include "tests/stress/stressed_guest.h"
 
 #include <algorithm>
+#include <chrono>
 
+#include "absl/status/status.h"
 #include "absl/strings/str_format.h"
 #include "mmu_core/base/access.h"
+#include "mmu_core/base/error.h"
+#include "mmu_core/vm/pre_fault.h"
 #include "mmu_core/vm/vm_state.h"
 
 namespace mmu::stress {
@@ -67,6 +71,7 @@ void StressedGuest::Run(int index, uint64_t seed) {
   Expectations expect;
   expect.own.resize(spaces_.stable.pages());
   expect.neighbour.resize(spaces_.stable.pages());
+  expect.changing.resize(spaces_.changing->all().pages());
   bool well = true;
   while (well && !stop_.load(std::memory_order_relaxed)) {
     if (pause_.load()) WaitWhilePaused();
@@ -79,61 +84,166 @@ void StressedGuest::Run(int index, uint64_t seed) {
     // What hardware and a hypervisor do now and then without being asked.
     if (random() % 256 == 0) vcpu.tlb().FlushAll();
     if (random() % 1024 == 0) vcpu.ReleaseRoot();
+    if (well && random() % 64 == 0) well = PreFault(index, random);
   }
   const std::lock_guard<std::mutex> lock(mu_);
   ++ended_;
   changed_.notify_all();
 }
 
+AccessOutcome StressedGuest::Access(Vcpu& vcpu, Gpa gpa, AccessKind kind,
+                                    uint64_t* word) {
+  AccessOutcome outcome = vcpu.Access(gpa, kind, word);
+  while (outcome == AccessOutcome::kDirtyRingFull) {
+    ring_full_.fetch_add(1, std::memory_order_relaxed);
+    vcpu.ExitGuest();
+    while (vcpu.dirty_ring()->SoftFull() && !stop_.load()) {
+      if (pause_.load()) {
+        WaitWhilePaused();
+      } else {
+        std::this_thread::sleep_for(std::chrono::microseconds(50));
+      }
+    }
+    vcpu.EnterGuest();
+    if (stop_.load()) break;
+    outcome = vcpu.ContinueAccess(gpa, kind, word);
+  }
+  return outcome;
+}
+
+bool StressedGuest::PreFault(int index, std::mt19937_64& random) {
+  const bool stable = random() % 2 == 0;
+  const int region = static_cast<int>(random() % ChangingRegions::kRegions);
+  const GfnRange space =
+      stable ? spaces_.stable : spaces_.changing->range(region);
+  const uint64_t first = random() % space.pages();
+  PreFaultRange range;
+  range.gpa = ToGpa(space.start + first);
+  range.size_bytes =
+      (1 + random() % std::min<uint64_t>(space.pages() - first, 256)) *
+      kPageSize;
+  const ChangingRegions::Stamp before = spaces_.changing->Look(region);
+  const absl::Status status =
+      PreFaultMemory(vm_.state(), *vm_.state().vcpus[index], range,
+                     [this] { return pause_.load() || stop_.load(); });
+  const ChangingRegions::Stamp after = spaces_.changing->Look(region);
+  pre_faults_.fetch_add(1, std::memory_order_relaxed);
+  const std::string reason = DetailOf(status).reason;
+  if (reason == "INTERRUPTED" || reason == "DIRTY_RING_FULL") return true;
+  std::string expected;
+  if (!stable) {
+    if (before != after) return true;
+    switch (ChangingRegions::StateOf(before)) {
+      case ChangingRegions::State::kChanging:
+        return true;
+      case ChangingRegions::State::kMemory:
+        break;
+      case ChangingRegions::State::kNothing:
+        expected = "NO_MEMORY_THERE";
+    }
+  }
+  if (reason == expected) return true;
+  Report(absl::StrFormat("vCPU %d maps ahead at gpa %#x: '%s' expected, got %s",
+                         index, range.gpa.value(), expected,
+                         status.ToString()));
+  return false;
+}
+
 bool StressedGuest::Step(int index, std::mt19937_64& random,
                          Expectations& expect) {
-  Vcpu& vcpu = *vm_.state().vcpus[index];
   const uint64_t dice = random();
-  if (dice % 8 == 0 && !spaces_.changing.empty()) {
-    const Gfn gfn =
-        spaces_.changing.start + random() % spaces_.changing.pages();
-    uint64_t word = dice;
-    const auto kind = static_cast<AccessKind>(dice / 8 % 3);
-    if (vcpu.Access(ToGpa(gfn), kind, &word) != AccessOutcome::kError) {
-      return true;
-    }
+  return dice % 8 == 0 ? StepChanging(index, dice / 8, random, expect)
+                       : StepStable(index, dice / 8, random, expect);
+}
+
+bool StressedGuest::StepChanging(int index, uint64_t dice,
+                                 std::mt19937_64& random,
+                                 Expectations& expect) {
+  Vcpu& vcpu = *vm_.state().vcpus[index];
+  const ChangingRegions& regions = *spaces_.changing;
+  const uint64_t page = random() % regions.all().pages();
+  const Gfn gfn = regions.all().start + page;
+  const int region = regions.RegionOf(gfn);
+  const auto kind = static_cast<AccessKind>(dice % 3);
+  uint64_t word = ++expect.last_value;
+  const ChangingRegions::Stamp before = regions.Look(region);
+  const AccessOutcome outcome =
+      Access(vcpu, ToGpa(gfn) + static_cast<uint64_t>(index) * 8, kind, &word);
+  const ChangingRegions::Stamp after = regions.Look(region);
+  if (outcome == AccessOutcome::kEmulated) {
+    emulated_.fetch_add(1, std::memory_order_relaxed);
+  }
+  if (outcome == AccessOutcome::kError) {
     Report(absl::StrFormat("vCPU %d, gfn %#x of the changing range: %s", index,
                            gfn.value(), vcpu.status().ToString()));
     return false;
   }
+  const auto state = ChangingRegions::StateOf(before);
+  if (before != after || state == ChangingRegions::State::kChanging ||
+      outcome == AccessOutcome::kDirtyRingFull) {
+    return true;
+  }
+  if ((outcome == AccessOutcome::kDone) !=
+      (state == ChangingRegions::State::kMemory)) {
+    Report(absl::StrFormat(
+        "vCPU %d, gfn %#x of the changing range: %s, but the access was %s",
+        index, gfn.value(),
+        state == ChangingRegions::State::kMemory ? "a slot is there"
+                                                 : "no slot is there",
+        outcome == AccessOutcome::kDone ? "done" : "emulated"));
+    return false;
+  }
+  if (state == ChangingRegions::State::kNothing) return true;
+  Expectations::Word& own = expect.changing[page];
+  if (kind == AccessKind::kWrite) {
+    own = {before, word};
+  } else if (own.stamp == before && own.value != word) {
+    Report(absl::StrFormat(
+        "vCPU %d reads %d in its own word of gfn %#x, after it wrote %d", index,
+        word, gfn.value(), own.value));
+    return false;
+  }
+  return true;
+}
+
+bool StressedGuest::StepStable(int index, uint64_t dice,
+                               std::mt19937_64& random, Expectations& expect) {
+  Vcpu& vcpu = *vm_.state().vcpus[index];
   // Half of the accesses go to a sixteenth of the pages.
   uint64_t page = random() % spaces_.stable.pages();
-  if (dice / 32 % 2 == 0) page /= 16;
+  if (dice % 2 == 0) page /= 16;
   const Gpa base = ToGpa(spaces_.stable.start + page);
   const int neighbour = (index + 1) % vcpus_;
+  bool well = true;
   const auto access = [&](int word_of, AccessKind kind, uint64_t* word) {
-    if (vcpu.Access(base + static_cast<uint64_t>(word_of) * 8, kind, word) ==
-        AccessOutcome::kDone) {
-      return true;
-    }
+    const AccessOutcome outcome =
+        Access(vcpu, base + static_cast<uint64_t>(word_of) * 8, kind, word);
+    if (outcome == AccessOutcome::kDone) return true;
+    if (outcome == AccessOutcome::kDirtyRingFull) return false;  // stops
     Report(absl::StrFormat("vCPU %d, page %d of the stable range: not done: %s",
                            index, page, vcpu.status().ToString()));
+    well = false;
     return false;
   };
   uint64_t word = 0;
-  switch (dice / 64 % 4) {
+  switch (dice / 2 % 4) {
     case 0:
     case 1:
       word = expect.own[page] + 1;
-      if (!access(index, AccessKind::kWrite, &word)) return false;
+      if (!access(index, AccessKind::kWrite, &word)) return well;
       ++expect.own[page];
       return true;
     case 2:
       if (!access(index,
-                  dice / 256 % 8 == 0 ? AccessKind::kExec : AccessKind::kRead,
+                  dice / 8 % 8 == 0 ? AccessKind::kExec : AccessKind::kRead,
                   &word)) {
-        return false;
+        return well;
       }
       return CheckWord(index, page, word, expect.own[page], expect.own[page],
                        "its own");
     default:
       if (vcpus_ == 1) return true;
-      if (!access(neighbour, AccessKind::kRead, &word)) return false;
+      if (!access(neighbour, AccessKind::kRead, &word)) return well;
       if (!CheckWord(index, page, word, expect.neighbour[page], UINT64_MAX,
                      "its neighbour's")) {
         return false;
