@@ -4,7 +4,7 @@
 
 namespace mmu {
 
-void ReleaseProbe();
-void ReleaseProbe() { AtHook(HookPoint::kFrameToLock); }
+void ReleaseProbe(HookPoint point);
+void ReleaseProbe(HookPoint point) { AtHook(point); }
 
 }  // namespace mmu

@@ -212,7 +212,8 @@ TEST_F(MmuctlTest, ErrorsHaveAnExitCodeAReasonAndAWayOut) {
 TEST_F(MmuctlTest, ClearBeforeAnySealIsToldThatNothingIsSealed) {
   const Guest guest(daemon_.client(), "alpha", {MakeSlot(kMiB)});
   Must("dirty-log start alpha");
-  const ProgramResult result = Run("dirty-log clear alpha 0 --epoch 1 --range 0+1MiB");
+  const ProgramResult result =
+      Run("dirty-log clear alpha 0 --epoch 1 --range 0+1MiB");
   EXPECT_EQ(result.exit_code, 5) << result.err;
   EXPECT_TRUE(absl::StrContains(result.err, "no epoch of this slot is sealed"))
       << result.err;

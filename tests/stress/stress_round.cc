@@ -18,6 +18,7 @@
 #include "mmu_core/testing/fault_injection.h"
 #include "mmu_core/vm/dirty_rings.h"
 #include "mmu_core/vm/host_notifier.h"
+#include "mmu_core/vm/nx_parameters.h"
 #include "mmu_core/vm/split_job.h"
 #include "mmu_core/vm/vm.h"
 #include "mmu_core/vm/vm_state.h"
@@ -86,7 +87,10 @@ class Round {
     config.mmio_caching = config_.mmio_caching;
     config.memslots = {SlotConfig(0, Gfn(0), kMigratedPages),
                        SlotConfig(1, Gfn(kMigratedPages), kOtherPages)};
-    absl::StatusOr<std::unique_ptr<Vm>> vm = Vm::Create(config);
+    if (config_.nx_huge_pages) {
+      Must("switch the NX mitigation on", nx_.SetNxHugePages("force"));
+    }
+    absl::StatusOr<std::unique_ptr<Vm>> vm = Vm::Create(config, nx_);
     Must("create the VM", vm.status());
     if (vm.ok()) vm_ = *std::move(vm);
   }
@@ -213,7 +217,7 @@ class Round {
   }
 
   void Disturb(std::mt19937_64& random) {
-    switch (random() % 9) {
+    switch (random() % 10) {
       case 0:
         return Split(random);
       case 1:
@@ -237,6 +241,8 @@ class Round {
         return Invalidate(random);
       case 7:
         return ResetRings(random);
+      case 8:
+        return ChangeNx(random);
       default:
         return ClearOther();
     }
@@ -324,6 +330,20 @@ class Round {
              vm_->state(), [&left] { return --left == 0; }, nullptr)
              .status());
     Count(Operation::kResetRings);
+  }
+
+  void ChangeNx(std::mt19937_64& random) {
+    if (!config_.nx_huge_pages) return;
+    // Each switch zaps everything; something shall be there.
+    if (random() % 16 == 0) {
+      Must("switch the NX mitigation",
+           nx_.SetNxHugePages(random() % 4 == 0 ? "off" : "force"));
+    }
+    NxRecoverySettings recovery;
+    recovery.ratio = 1 + static_cast<uint32_t>(random() % 8);
+    recovery.period = absl::Milliseconds(1 + random() % 20);
+    nx_.SetRecovery(recovery);
+    Count(Operation::kChangeNx);
   }
 
   void LogOther(std::mt19937_64& random) {
@@ -431,6 +451,7 @@ class Round {
   }
 
   const RoundConfig config_;
+  NxParameters nx_{ItlbMultihit::kYes};
   std::unique_ptr<Vm> vm_;
   StressedGuest* guest_ = nullptr;
   ChangingRegions regions_{kChangingStart};
@@ -463,6 +484,8 @@ std::string_view ToString(Operation operation) {
       return "host unmap";
     case Operation::kResetRings:
       return "reset rings";
+    case Operation::kChangeNx:
+      return "change NX";
     case Operation::kLogOther:
       return "log on/off";
     case Operation::kClearOther:
@@ -493,6 +516,7 @@ RoundConfig RandomRound(uint64_t seed, absl::Duration duration) {
   config.ad_bits = config.format == EntryFormat::kNpt || random() % 3 != 0;
   constexpr std::array<uint32_t, 6> kRings = {0, 0, 0, 256, 1024, 4096};
   config.dirty_ring_entries = kRings[random() % kRings.size()];
+  config.nx_huge_pages = random() % 3 == 0;
   if (random() % 8 == 0) config.mmio_caching = VmConfig::MmioCaching::kNo;
   return config;
 }
@@ -500,8 +524,8 @@ RoundConfig RandomRound(uint64_t seed, absl::Duration duration) {
 std::string Describe(const RoundConfig& config) {
   const int level = static_cast<int>(config.host_page_level);
   return absl::StrFormat(
-      "seed %d: %s%s, %d levels, host pages of %s, %d vCPUs, %s%s", config.seed,
-      config.format == EntryFormat::kEpt ? "EPT" : "NPT",
+      "seed %d: %s%s, %d levels, host pages of %s, %d vCPUs, %s%s%s",
+      config.seed, config.format == EntryFormat::kEpt ? "EPT" : "NPT",
       config.ad_bits ? "" : " without A/D bits", config.root_levels,
       level == 1   ? "4K"
       : level == 2 ? "2M"
@@ -511,7 +535,8 @@ std::string Describe(const RoundConfig& config) {
           ? "bitmaps"
           : absl::StrCat("rings of ", config.dirty_ring_entries),
       config.mmio_caching == VmConfig::MmioCaching::kYes ? ""
-                                                         : ", no MMIO SPTEs");
+                                                         : ", no MMIO SPTEs",
+      config.nx_huge_pages ? ", NX huge pages" : "");
 }
 
 void RoundResult::Add(const RoundResult& other) {

@@ -27,6 +27,7 @@ enum class Operation : uint8_t {
   kZap,         // take leafs away behind the guest's back
   kInvalidate,  // the host takes pages away, and they come back
   kResetRings,  // harvest dirty rings, or not, and reset them
+  kChangeNx,    // NX mitigation on or off, other pace of its recovery
   kLogOther,    // start or stop the log of another slot
   kClearOther,  // seal and clear it
   kSlotCreate,
@@ -34,7 +35,7 @@ enum class Operation : uint8_t {
   kSlotMove,
   kAudit,  // hold the vCPUs and verify every invariant
 };
-inline constexpr int kOperations = 14;
+inline constexpr int kOperations = 15;
 std::string_view ToString(Operation operation);
 
 struct RoundConfig {
@@ -47,6 +48,7 @@ struct RoundConfig {
   uint32_t dirty_ring_entries = 0;  // 0: logs are bitmaps
   VmConfig::MmioCaching mmio_caching = VmConfig::MmioCaching::kYes;
   absl::Duration duration = absl::Seconds(2);
+  bool nx_huge_pages = false;  // the mitigation goes on and off, and recovers
   // 0, or: in each migration, lose the so-manieth mark of a page that was dirty
   // and cleared twice before in it (testing/fault_injection.h).
   uint64_t drop_mark = 0;
