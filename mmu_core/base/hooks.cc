@@ -42,6 +42,7 @@ std::string_view ToString(HookPoint point) {
       "kMmioToCompare",
       "kNxTakenToZap",
       "kUnmapToChange",
+      "kGuestWordToMark",
       "kSnapshotToStore",
       "kTopUp",
       "kGracePeriod",

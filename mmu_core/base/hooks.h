@@ -47,6 +47,7 @@ enum class HookPoint : uint8_t {
   kMmioToCompare,        // MMIO SPTE read -> its generation compared (RACE-21)
   kNxTakenToZap,         // NX table off its list -> zapped (RACE-23)
   kUnmapToChange,        // host pages unmapped -> changed (RACE-24)
+  kGuestWordToMark,      // word of the guest's written -> marked (RACE-26)
   // Not between two steps but at one, for traces of locks.
   kSnapshotToStore,  // SPTE read -> store or exchange, write mode
   kTopUp,            // tables are about to be allocated
@@ -56,7 +57,7 @@ enum class HookPoint : uint8_t {
   kYield,            // mmu_lock is about to be dropped and taken again
   kUnlock,           // mmu_lock is about to be dropped
 };
-inline constexpr int kHookPoints = 37;
+inline constexpr int kHookPoints = 38;
 
 std::string_view ToString(HookPoint point);
 

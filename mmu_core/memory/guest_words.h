@@ -1,0 +1,47 @@
+// Words of guest-physical memory, as a walk of a guest's tables needs them.
+//
+// An interface, because not every walk finds them the same way: L1's tables are
+// in the memslots (memory/guest_memory_access.h), those of an L2 guest behind
+// one more translation.
+
+#ifndef MMU_CORE_MEMORY_GUEST_WORDS_H_
+#define MMU_CORE_MEMORY_GUEST_WORDS_H_
+
+#include <cstdint>
+
+#include "mmu_core/base/address.h"
+
+namespace mmu {
+
+enum class WordSize : uint8_t { k4 = 4, k8 = 8 };
+
+enum class GuestWordResult : uint8_t {
+  kDone,
+  kChanged,       // compare-exchange: another value was there; nothing written
+  kReadonly,      // compare-exchange: the memslot is read-only; nothing written
+  kNoSlot,        // no memslot has the address, or it is being deleted or moved
+  kNoContents,    // the memory is metadata only: there is nothing to read
+  kUntranslated,  // the address has no translation; the implementation knows
+                  // why
+};
+
+// Words are naturally aligned and in the guest's byte order, which is ours.
+class GuestWords {
+ public:
+  virtual ~GuestWords() = default;
+
+  // Atomically reads the word at `gpa` into `value`, which is left alone if the
+  // result is not kDone. REQUIRES: gpa is a multiple of the size.
+  virtual GuestWordResult Read(Gpa gpa, WordSize size, uint64_t* value) = 0;
+
+  // Writes `desired` if the word at `gpa` is `expected`, in one atomic step,
+  // and notes in the dirty log that it was written. REQUIRES: as Read; the
+  // values fit the size.
+  virtual GuestWordResult CompareExchange(Gpa gpa, WordSize size,
+                                          uint64_t expected,
+                                          uint64_t desired) = 0;
+};
+
+}  // namespace mmu
+
+#endif  // MMU_CORE_MEMORY_GUEST_WORDS_H_
