@@ -48,8 +48,13 @@ enum class HookPoint : uint8_t {
   kNxTakenToZap,         // NX table off its list -> zapped (RACE-23)
   kUnmapToChange,        // host pages unmapped -> changed (RACE-24)
   kGuestWordToMark,      // word of the guest's written -> marked (RACE-26)
+  kRmapLockToWalk,       // rmap locked by a reader -> walked (RACE-28)
+  kRmapLockToChange,     // rmap locked by a writer -> changed (RACE-28)
+  kReturnToPush,         // top read -> descriptors pushed on it (RACE-29)
+  kRmapsToPublish,       // slots have rmaps -> it is said so (RACE-30)
   // Not between two steps but at one, for traces of locks.
   kSnapshotToStore,  // SPTE read -> store or exchange, write mode
+  kRmapContended,    // the lock of an rmap has to be waited for
   kTopUp,            // tables are about to be allocated
   kGracePeriod,      // the end of all RCU read sections is waited for
   kReadLocked,       // mmu_lock was taken in read mode
@@ -57,7 +62,7 @@ enum class HookPoint : uint8_t {
   kYield,            // mmu_lock is about to be dropped and taken again
   kUnlock,           // mmu_lock is about to be dropped
 };
-inline constexpr int kHookPoints = 38;
+inline constexpr int kHookPoints = 43;
 
 std::string_view ToString(HookPoint point);
 

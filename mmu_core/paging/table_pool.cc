@@ -7,6 +7,7 @@
 #include <cstdint>
 #include <new>
 
+#include "mmu_core/base/aligned_block.h"
 #include "mmu_core/base/check.h"
 #include "mmu_core/sync/mutex.h"
 
@@ -84,23 +85,9 @@ ShadowPage* TablePool::DescriptorOf(const PageTable* table) {
 }
 
 bool TablePool::Grow() {
-  // Twice the size, so that an aligned block fits; the rest is given back.
-  void* raw = mmap(nullptr, 2 * kBlockBytes, PROT_READ | PROT_WRITE,
-                   MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
-  if (raw == MAP_FAILED) return false;
-  const auto begin = reinterpret_cast<uintptr_t>(raw);
-  const uintptr_t aligned = (begin + kBlockBytes - 1) & ~(kBlockBytes - 1);
-  if (aligned != begin) munmap(raw, aligned - begin);
-  const uintptr_t end = begin + 2 * kBlockBytes;
-  if (aligned + kBlockBytes != end) {
-    munmap(reinterpret_cast<void*>(aligned + kBlockBytes),
-           end - aligned - kBlockBytes);
-  }
-  // Best effort: both only save page faults.
-  madvise(reinterpret_cast<void*>(aligned), kBlockBytes, MADV_HUGEPAGE);
-  madvise(reinterpret_cast<void*>(aligned), kBlockBytes, MADV_POPULATE_WRITE);
-
-  auto* block = new (reinterpret_cast<void*>(aligned)) Block;
+  void* const memory = MapAlignedBlock(kBlockBytes);
+  if (memory == nullptr) return false;
+  auto* block = new (memory) Block;
   for (int i = kTablesPerBlock - 1; i >= 0; --i) {
     ShadowPage& page = block->descriptors[i];
     page.table = new (block->TableAt(i)) PageTable;

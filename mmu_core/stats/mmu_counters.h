@@ -53,6 +53,8 @@ class MmuCounters {
     return recoveries_[ToInt(to) - 2].load(std::memory_order_relaxed);
   }
 
+  // Acquisitions of the lock of an rmap that had to wait (shadow/rmap.h).
+  std::atomic<uint64_t> rmap_lock_contended{0};
   std::atomic<uint64_t> harvested_pages{0};
   std::atomic<uint64_t> cleared_pages{0};
   std::atomic<uint64_t> aged_young{0};

@@ -7,7 +7,6 @@
 #include <optional>
 
 #include "absl/base/thread_annotations.h"
-#include "mmu_core/paging/tdp_cursor.h"
 #include "mmu_core/stats/mmu_cost.h"
 #include "mmu_core/sync/mmu_lock.h"
 #include "mmu_core/sync/rcu.h"
@@ -41,8 +40,10 @@ class YieldPoint {
   // To be called once per step. True: the lock was let go and taken again; the
   // cursor's entry must not be touched, the loop must go on. Flushes `batch`
   // (may be null) before letting go, so that nobody runs on translations that
-  // this walk took away while it is off the lock (TDP-21).
-  bool MaybeYield(TdpCursor& cursor, TlbFlushBatch* batch, MmuCost* cost) {
+  // this walk took away while it is off the lock (TDP-21). `Cursor` is a
+  // TdpCursor, or another that has MayYield and MarkYielded.
+  template <typename Cursor>
+  bool MaybeYield(Cursor& cursor, TlbFlushBatch* batch, MmuCost* cost) {
     if (!lock_.NeedYield()) {
       if (++steps_ % steps_per_look_ != 0) return false;
       if (MonotonicNanos() - held_since_ < kMaxHoldNanos) return false;
@@ -58,8 +59,8 @@ class YieldPoint {
 
   // Lets go of the lock around `fn`, which may block or allocate. Not analysed:
   // the witness was locked by whoever made it, and is locked again at the end.
-  template <typename Fn>
-  void WithoutLock(TdpCursor& cursor, Fn fn) ABSL_NO_THREAD_SAFETY_ANALYSIS {
+  template <typename Cursor, typename Fn>
+  void WithoutLock(Cursor& cursor, Fn fn) ABSL_NO_THREAD_SAFETY_ANALYSIS {
     Leave();
     lock_.Unlock();
     fn();
