@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cstddef>
 #include <cstdint>
+#include <iterator>
 #include <utility>
 #include <vector>
 
@@ -23,33 +24,77 @@ Hva EndOf(const Memslot& slot) {
 }  // namespace
 
 MemslotSet::MemslotSet(uint64_t generation, std::vector<SlotPtr> slots)
-    : owned_(std::move(slots)), generation_(generation) {
-  std::sort(owned_.begin(), owned_.end(),
-            [](const SlotPtr& a, const SlotPtr& b) {
-              return a->base_gfn < b->base_gfn;
-            });
-  by_gfn_.reserve(owned_.size());
-  for (const SlotPtr& slot : owned_) by_gfn_.push_back(slot.get());
-  for (size_t i = 1; i < by_gfn_.size(); ++i) {
-    MMU_CHECK(by_gfn_[i - 1]->range().end <= by_gfn_[i]->base_gfn);
-  }
+    : generation_(generation) {
+  for (SlotPtr& slot : slots) Insert(std::move(slot));
+}
 
-  by_id_ = by_gfn_;
-  std::sort(by_id_.begin(), by_id_.end(),
-            [](const Memslot* a, const Memslot* b) { return a->id < b->id; });
-  for (size_t i = 1; i < by_id_.size(); ++i) {
-    MMU_CHECK(by_id_[i - 1]->id < by_id_[i]->id);
-  }
+MemslotSet::MemslotSet(MemslotSet& before, uint64_t generation, uint32_t id,
+                       SlotPtr slot)
+    : owned_(std::move(before.owned_)), generation_(generation) {
+  const auto copy = [](const auto& from, auto& to) {
+    to.reserve(from.size() + 1);
+    to = from;
+  };
+  copy(before.by_gfn_, by_gfn_);
+  copy(before.by_id_, by_id_);
+  copy(before.by_hva_, by_hva_);
+  Erase(id);
+  if (slot != nullptr) Insert(std::move(slot));
+}
 
-  std::vector<const Memslot*> by_hva = by_gfn_;
-  std::stable_sort(
-      by_hva.begin(), by_hva.end(),
-      [](const Memslot* a, const Memslot* b) { return a->hva < b->hva; });
-  by_hva_.reserve(by_hva.size());
-  Hva max_end;
-  for (const Memslot* slot : by_hva) {
-    max_end = std::max(max_end, EndOf(*slot));
-    by_hva_.push_back({slot, max_end});
+void MemslotSet::Insert(SlotPtr slot) {
+  const Memslot* const added = slot.get();
+  const auto gfn_at = std::partition_point(
+      by_gfn_.begin(), by_gfn_.end(), [added](const Memslot* other) {
+        return other->base_gfn < added->base_gfn;
+      });
+  MMU_CHECK(gfn_at == by_gfn_.end() ||
+            added->range().end <= (*gfn_at)->base_gfn);
+  MMU_CHECK(gfn_at == by_gfn_.begin() ||
+            (*std::prev(gfn_at))->range().end <= added->base_gfn);
+  owned_.insert(owned_.begin() + (gfn_at - by_gfn_.begin()), std::move(slot));
+  by_gfn_.insert(gfn_at, added);
+
+  const auto id_at = std::partition_point(
+      by_id_.begin(), by_id_.end(),
+      [added](const Memslot* other) { return other->id < added->id; });
+  MMU_CHECK(id_at == by_id_.end() || (*id_at)->id != added->id);
+  by_id_.insert(id_at, added);
+
+  const auto hva_at = std::partition_point(
+      by_hva_.begin(), by_hva_.end(),
+      [added](const HvaEntry& other) { return other.slot->hva <= added->hva; });
+  const size_t first = hva_at - by_hva_.begin();
+  by_hva_.insert(hva_at, {added, Hva()});
+  SetMaxEnds(first);
+}
+
+void MemslotSet::Erase(uint32_t id) {
+  const Memslot* const removed = FindById(id);
+  if (removed == nullptr) return;
+  const auto erase = [removed](std::vector<const Memslot*>& from) {
+    const auto at = std::find(from.begin(), from.end(), removed);
+    const auto index = at - from.begin();
+    from.erase(at);
+    return index;
+  };
+  erase(by_id_);
+  const auto hva_at = std::find_if(
+      by_hva_.begin(), by_hva_.end(),
+      [removed](const HvaEntry& entry) { return entry.slot == removed; });
+  const size_t first = hva_at - by_hva_.begin();
+  by_hva_.erase(hva_at);
+  SetMaxEnds(first);
+  const auto owner = owned_.begin() + erase(by_gfn_);
+  replaced_ = std::move(*owner);
+  owned_.erase(owner);
+}
+
+void MemslotSet::SetMaxEnds(size_t first) {
+  Hva max_end = first == 0 ? Hva() : by_hva_[first - 1].max_end;
+  for (size_t i = first; i < by_hva_.size(); ++i) {
+    max_end = std::max(max_end, EndOf(*by_hva_[i].slot));
+    by_hva_[i].max_end = max_end;
   }
 }
 

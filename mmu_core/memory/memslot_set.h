@@ -7,6 +7,7 @@
 #define MMU_CORE_MEMORY_MEMSLOT_SET_H_
 
 #include <atomic>
+#include <cstddef>
 #include <cstdint>
 #include <memory>
 #include <vector>
@@ -29,14 +30,23 @@ constexpr bool GenerationMatches(uint64_t cached, uint64_t current) {
   return cached == current && (current & kGenerationInProgress) == 0;
 }
 
-// Thread-safe: immutable except the generation. Lives as MemslotTable::Active
-// says.
+// Thread-safe: immutable except the generation and, for the one who changes
+// memslots, who owns the slots. Lives as MemslotTable::Active says.
 class MemslotSet {
  public:
   using SlotPtr = std::shared_ptr<const Memslot>;
 
   // REQUIRES: no two slots overlap or have the same id.
   MemslotSet(uint64_t generation, std::vector<SlotPtr> slots);
+  // The set that follows `before`: without the slot of `id`, if it has one, and
+  // with `slot` unless null. Takes over the ownership of the slots; `before`
+  // can still be read until ForgetReplaced. Neither sorts nor counts
+  // references: there can be tens of thousands of slots, each added by a swap
+  // of its own. REQUIRES: as above.
+  MemslotSet(MemslotSet& before, uint64_t generation, uint32_t id,
+             SlotPtr slot);
+  // Nobody reads the set before any more: lets go of the slot it had besides.
+  void ForgetReplaced() { replaced_.reset(); }
 
   uint64_t generation() const {
     return generation_.load(std::memory_order_acquire);
@@ -53,7 +63,8 @@ class MemslotSet {
 
   // In the order of their gfns.
   absl::Span<const Memslot* const> slots() const { return by_gfn_; }
-  // The same, with ownership.
+  // The same, with ownership. Not of a set that another one followed, nor while
+  // one may.
   const std::vector<SlotPtr>& owned_slots() const { return owned_; }
 
   // The slots that share gfns with `range`, in order.
@@ -66,16 +77,24 @@ class MemslotSet {
       absl::FunctionRef<void(const Memslot& slot, GfnRange gfns)> fn) const;
 
  private:
+  // While the set is built.
+  void Insert(SlotPtr slot);
+  void Erase(uint32_t id);
+  // Of the entries of by_hva_ from `first` on.
+  void SetMaxEnds(size_t first);
+
   struct HvaEntry {
     const Memslot* slot;
     Hva max_end;  // the largest end of this entry and all before it
   };
 
-  std::vector<SlotPtr> owned_;          // by gfn; immutable
-  std::vector<const Memslot*> by_gfn_;  // immutable
-  std::vector<const Memslot*> by_id_;   // immutable
-  std::vector<HvaEntry> by_hva_;        // by hva; immutable
-  std::atomic<uint64_t> generation_;    // release/acquire
+  // Immutable once built.
+  std::vector<SlotPtr> owned_;  // by gfn; handed on to the next set
+  SlotPtr replaced_;            // of the set before, until nobody reads it
+  std::vector<const Memslot*> by_gfn_;
+  std::vector<const Memslot*> by_id_;
+  std::vector<HvaEntry> by_hva_;      // by hva
+  std::atomic<uint64_t> generation_;  // release/acquire
 };
 
 }  // namespace mmu

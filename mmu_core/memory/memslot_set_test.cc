@@ -2,6 +2,7 @@
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <cstdint>
 #include <memory>
 #include <string>
@@ -120,6 +121,51 @@ TEST(MemslotSetTest, EmptySetFindsNothing) {
 TEST(MemslotSetDeathTest, OverlappingSlotsAreABug) {
   EXPECT_DEATH(MemslotSet(0, {Slot(0, 0, 10, 0), Slot(1, 9, 10, 100)}),
                "check failed");
+}
+
+std::vector<uint32_t> IdsOf(const MemslotSet& set) {
+  std::vector<uint32_t> ids;
+  for (const Memslot* slot : set.slots()) ids.push_back(slot->id);
+  return ids;
+}
+
+// Sets that follow each other, each against one that is built from nothing.
+TEST(MemslotSetTest, ASetThatFollowsIsTheSameAsOneBuiltAnew) {
+  auto set =
+      std::make_unique<MemslotSet>(0, std::vector<MemslotSet::SlotPtr>());
+  uint64_t seed = 1;
+  const auto below = [&seed](uint64_t end) {
+    seed = seed * 6364136223846793005u + 1442695040888963407u;
+    return (seed >> 33) % end;
+  };
+  for (uint64_t step = 1; step < 2000; ++step) {
+    // A place of its own for each id, of eight that are next to each other.
+    const uint32_t id = static_cast<uint32_t>(below(16));
+    MemslotSet::SlotPtr slot;
+    if (below(3) != 0) {
+      slot = Slot(id, 100 * id + 10 * below(8), 1 + below(10), below(40));
+    }
+    set = std::make_unique<MemslotSet>(*set, step, id, slot);
+    EXPECT_EQ(set->generation(), step);
+    EXPECT_EQ(set->FindById(id), slot.get());
+    const MemslotSet anew(step, set->owned_slots());
+    ASSERT_EQ(IdsOf(*set), IdsOf(anew));
+    for (const Memslot* each : set->slots()) {
+      ASSERT_EQ(set->FindById(each->id), each);
+      ASSERT_EQ(set->FindByGfn(each->base_gfn), each);
+    }
+    for (uint64_t page = 0; page < 50; ++page) {
+      std::vector<Hit> hits = HitsOf(*set, page << 12, (page + 1) << 12);
+      std::vector<Hit> expected = HitsOf(anew, page << 12, (page + 1) << 12);
+      // Slots of one hva are in no order.
+      const auto by_id = [](const Hit& a, const Hit& b) {
+        return a.first < b.first;
+      };
+      std::sort(hits.begin(), hits.end(), by_id);
+      std::sort(expected.begin(), expected.end(), by_id);
+      ASSERT_EQ(hits, expected);
+    }
+  }
 }
 
 }  // namespace

@@ -178,16 +178,9 @@ MemslotTable::SlotPtr MemslotTable::Prepare(const RegionRequest& request,
 void MemslotTable::Replace(int as_id, uint32_t id, SlotPtr slot,
                            MemslotTableHooks& hooks) {
   Space& space = spaces_[static_cast<size_t>(as_id)];
-  std::vector<SlotPtr> slots;
-  slots.reserve(space.owner->owned_slots().size() + 1);
-  for (const SlotPtr& other : space.owner->owned_slots()) {
-    if (other->id != id) slots.push_back(other);
-  }
-  if (slot != nullptr) slots.push_back(std::move(slot));
-
   const uint64_t generation = space.owner->generation();
-  auto next = std::make_unique<MemslotSet>(generation | kGenerationInProgress,
-                                           std::move(slots));
+  auto next = std::make_unique<MemslotSet>(
+      *space.owner, generation | kGenerationInProgress, id, std::move(slot));
   const auto publish = [&space, &next] {
     space.active.store(next.get(), std::memory_order_release);
   };
@@ -199,6 +192,7 @@ void MemslotTable::Replace(int as_id, uint32_t id, SlotPtr slot,
   RcuSynchronize();
   next->set_generation(generation + spaces_.size());
   space.owner = std::move(next);  // frees the set that nobody reads any more
+  space.owner->ForgetReplaced();
   hooks.GenerationAdvanced(space.owner->generation());
 }
 

@@ -1,5 +1,5 @@
 // What may be asked of memslots, as KVM's set_memory_region_test asks it: no
-// slot at all, and every combination of flags.
+// slot at all, the most that there can be, and every combination of flags.
 // Slots that change in use: memslot_stress_test.cc.
 
 #include <cerrno>
@@ -39,6 +39,24 @@ TEST(SetMemoryRegionTest, AVmWithoutSlotsHasNoMemory) {
   EXPECT_EQ(Read(*vm, 0), AccessOutcome::kEmulated);
   EXPECT_EQ(Write(*vm, kGiB), AccessOutcome::kEmulated);
   EXPECT_EQ(AuditFindings(*vm), "");
+}
+
+// Covers: TST-09, SLOT-01
+TEST(SetMemoryRegionTest, AsManySlotsAsThereAreIdsAndNotOneMore) {
+  auto vm = MakeVm({});
+  const auto add = [&](uint32_t id) {
+    return vm->SetMemslot(Slot(id, id * kPageSize, kPageSize, Level::k4K,
+                               BackingKind::kMetadataOnly));
+  };
+  for (uint32_t id = 0; id < kUserMemslots; ++id) {
+    ASSERT_TRUE(add(id).ok()) << id;
+  }
+  const absl::Status one_more = add(kUserMemslots);
+  EXPECT_EQ(ErrnoOf(one_more), EINVAL);
+  EXPECT_EQ(DetailOf(one_more).reason, "INVALID_SLOT");
+  EXPECT_EQ(vm->Memslots().size(), kUserMemslots);
+  EXPECT_EQ(Write(*vm, (kUserMemslots - 1) * kPageSize), AccessOutcome::kDone);
+  EXPECT_EQ(Write(*vm, kUserMemslots * kPageSize), AccessOutcome::kEmulated);
 }
 
 // Asks the table itself: the flags of Vm's slots are spelt otherwise.
