@@ -85,6 +85,7 @@ class Round {
     config.vcpu_count = config_.vcpus;
     config.dirty_ring_entries = config_.dirty_ring_entries;
     config.mmio_caching = config_.mmio_caching;
+    config.slot_zap = config_.slot_zap;
     config.memslots = {SlotConfig(0, Gfn(0), kMigratedPages),
                        SlotConfig(1, Gfn(kMigratedPages), kOtherPages)};
     if (config_.nx_huge_pages) {
@@ -217,7 +218,7 @@ class Round {
   }
 
   void Disturb(std::mt19937_64& random) {
-    switch (random() % 10) {
+    switch (random() % 11) {
       case 0:
         return Split(random);
       case 1:
@@ -243,6 +244,8 @@ class Round {
         return ResetRings(random);
       case 8:
         return ChangeNx(random);
+      case 9:
+        return Protect(random);
       default:
         return ClearOther();
     }
@@ -306,6 +309,32 @@ class Round {
     if (before != after) Fail("a page was written while the host had it");
     if (random() % 2 == 0) ClearYoung(state, range);
     Count(Operation::kInvalidate);
+  }
+
+  // Of any pages, also of a part of a huge one.
+  void Protect(std::mt19937_64& random) {
+    VmState& state = vm_->state();
+    HvaRange range;
+    {
+      RcuReadGuard rcu;
+      const Memslot* slot = state.slots.Active(0).FindById(random() % 2);
+      const uint64_t first = random() % slot->npages;
+      const uint64_t count = 1 + random() % (slot->npages - first);
+      range = {slot->hva + first * kPageSize,
+               slot->hva + (first + count) * kPageSize};
+    }
+    // Another thread would make writable what this one watches.
+    const std::lock_guard<std::mutex> lock(protect_mu_);
+    SetHostAccess(state, range, HostAccess::kReadOnly);
+    const uint64_t before = SumOfGuestWords(range);
+    if (random() % 4 == 0) {
+      std::this_thread::sleep_for(std::chrono::microseconds(random() % 100));
+    }
+    const uint64_t after = SumOfGuestWords(range);
+    SetHostAccess(state, range, HostAccess::kReadWrite);
+    if (before != after)
+      Fail("a page was written while the host had it read-only");
+    Count(Operation::kProtect);
   }
 
   // Over all words that the vCPUs write to.
@@ -459,6 +488,7 @@ class Round {
   static constexpr int kNowhere = -1;
   std::array<int, 2> place_ = {kNowhere, kNowhere};
   std::mutex pause_mu_;
+  std::mutex protect_mu_;
   std::mutex mu_;  // result_
   RoundResult result_;
   std::atomic<bool> failed_{false};
@@ -482,6 +512,8 @@ std::string_view ToString(Operation operation) {
       return "zap";
     case Operation::kInvalidate:
       return "host unmap";
+    case Operation::kProtect:
+      return "host protect";
     case Operation::kResetRings:
       return "reset rings";
     case Operation::kChangeNx:
@@ -518,13 +550,14 @@ RoundConfig RandomRound(uint64_t seed, absl::Duration duration) {
   config.dirty_ring_entries = kRings[random() % kRings.size()];
   config.nx_huge_pages = random() % 3 == 0;
   if (random() % 8 == 0) config.mmio_caching = VmConfig::MmioCaching::kNo;
+  if (random() % 2 == 0) config.slot_zap = VmConfig::SlotZap::kSlot;
   return config;
 }
 
 std::string Describe(const RoundConfig& config) {
   const int level = static_cast<int>(config.host_page_level);
   return absl::StrFormat(
-      "seed %d: %s%s, %d levels, host pages of %s, %d vCPUs, %s%s%s",
+      "seed %d: %s%s, %d levels, host pages of %s, %d vCPUs, %s%s%s%s",
       config.seed, config.format == EntryFormat::kEpt ? "EPT" : "NPT",
       config.ad_bits ? "" : " without A/D bits", config.root_levels,
       level == 1   ? "4K"
@@ -536,7 +569,8 @@ std::string Describe(const RoundConfig& config) {
           : absl::StrCat("rings of ", config.dirty_ring_entries),
       config.mmio_caching == VmConfig::MmioCaching::kYes ? ""
                                                          : ", no MMIO SPTEs",
-      config.nx_huge_pages ? ", NX huge pages" : "");
+      config.nx_huge_pages ? ", NX huge pages" : "",
+      config.slot_zap == VmConfig::SlotZap::kAll ? "" : ", slots zapped alone");
 }
 
 void RoundResult::Add(const RoundResult& other) {

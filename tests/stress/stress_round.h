@@ -26,6 +26,7 @@ enum class Operation : uint8_t {
   kAge,         // test and clear, or test, a random range
   kZap,         // take leafs away behind the guest's back
   kInvalidate,  // the host takes pages away, and they come back
+  kProtect,     // the host lets pages be read only for a while
   kResetRings,  // harvest dirty rings, or not, and reset them
   kChangeNx,    // NX mitigation on or off, other pace of its recovery
   kLogOther,    // start or stop the log of another slot
@@ -35,7 +36,7 @@ enum class Operation : uint8_t {
   kSlotMove,
   kAudit,  // hold the vCPUs and verify every invariant
 };
-inline constexpr int kOperations = 15;
+inline constexpr int kOperations = 16;
 std::string_view ToString(Operation operation);
 
 struct RoundConfig {
@@ -47,6 +48,7 @@ struct RoundConfig {
   int vcpus = 3;
   uint32_t dirty_ring_entries = 0;  // 0: logs are bitmaps
   VmConfig::MmioCaching mmio_caching = VmConfig::MmioCaching::kYes;
+  VmConfig::SlotZap slot_zap = VmConfig::SlotZap::kAll;
   absl::Duration duration = absl::Seconds(2);
   bool nx_huge_pages = false;  // the mitigation goes on and off, and recovers
   // 0, or: in each migration, lose the so-manieth mark of a page that was dirty

@@ -1,6 +1,7 @@
 #include "tests/stress/stressed_guest.h"
 
 #include <algorithm>
+#include <cerrno>
 #include <chrono>
 
 #include "absl/status/status.h"
@@ -94,21 +95,25 @@ void StressedGuest::Run(int index, uint64_t seed) {
 AccessOutcome StressedGuest::Access(Vcpu& vcpu, Gpa gpa, AccessKind kind,
                                     uint64_t* word) {
   AccessOutcome outcome = vcpu.Access(gpa, kind, word);
-  while (outcome == AccessOutcome::kDirtyRingFull) {
-    ring_full_.fetch_add(1, std::memory_order_relaxed);
+  for (;;) {
+    const bool ring_full = outcome == AccessOutcome::kDirtyRingFull;
+    // The host will let the page be written again.
+    const bool forbidden = outcome == AccessOutcome::kError &&
+                           DetailOf(vcpu.status()).kvm_errno == EFAULT;
+    if (!ring_full && !forbidden) return outcome;
+    if (ring_full) ring_full_.fetch_add(1, std::memory_order_relaxed);
     vcpu.ExitGuest();
-    while (vcpu.dirty_ring()->SoftFull() && !stop_.load()) {
+    do {
       if (pause_.load()) {
         WaitWhilePaused();
       } else {
         std::this_thread::sleep_for(std::chrono::microseconds(50));
       }
-    }
+    } while (ring_full && vcpu.dirty_ring()->SoftFull() && !stop_.load());
     vcpu.EnterGuest();
-    if (stop_.load()) break;
+    if (ring_full && stop_.load()) return outcome;
     outcome = vcpu.ContinueAccess(gpa, kind, word);
   }
-  return outcome;
 }
 
 bool StressedGuest::PreFault(int index, std::mt19937_64& random) {
