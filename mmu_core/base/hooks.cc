@@ -47,6 +47,8 @@ std::string_view ToString(HookPoint point) {
       "kRmapLockToChange",
       "kReturnToPush",
       "kRmapsToPublish",
+      "kLogToDrain",
+      "kKickToWait",
       "kSnapshotToStore",
       "kRmapContended",
       "kTopUp",

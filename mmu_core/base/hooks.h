@@ -52,6 +52,8 @@ enum class HookPoint : uint8_t {
   kRmapLockToChange,     // rmap locked by a writer -> changed (RACE-28)
   kReturnToPush,         // top read -> descriptors pushed on it (RACE-29)
   kRmapsToPublish,       // slots have rmaps -> it is said so (RACE-30)
+  kLogToDrain,           // D set, in the CPU's log -> drained (RACE-31)
+  kKickToWait,           // vCPUs asked to exit -> waited for (RACE-31)
   // Not between two steps but at one, for traces of locks.
   kSnapshotToStore,  // SPTE read -> store or exchange, write mode
   kRmapContended,    // the lock of an rmap has to be waited for
@@ -62,7 +64,7 @@ enum class HookPoint : uint8_t {
   kYield,            // mmu_lock is about to be dropped and taken again
   kUnlock,           // mmu_lock is about to be dropped
 };
-inline constexpr int kHookPoints = 43;
+inline constexpr int kHookPoints = 45;
 
 std::string_view ToString(HookPoint point);
 

@@ -34,6 +34,7 @@ struct SpteFormat::Layout {
   uint64_t host_writable;
   uint64_t mmu_writable;
   uint64_t ad_type;
+  uint64_t write_protect_only;
   uint64_t saved;  // R, X and XU of an access-tracked leaf
   uint64_t initial_in_present;
 
@@ -52,6 +53,7 @@ struct SpteFormat::Layout {
         .Add(host_writable)
         .Add(mmu_writable)
         .Add(ad_type)
+        .Add(write_protect_only)
         .Add(saved)
         .Add(initial_in_present);
   }
@@ -87,6 +89,7 @@ constexpr SpteFormat::SpteFormat(const Layout& layout)
       host_writable_(layout.host_writable),
       mmu_writable_(layout.mmu_writable),
       ad_type_(layout.ad_type),
+      write_protect_only_(layout.write_protect_only),
       initial_in_present_(layout.initial_in_present),
       reserved_(~layout.Fields().all) {}
 
@@ -104,6 +107,7 @@ const SpteFormat& SpteFormat::Ept() {
       .host_writable = Bit(53),
       .mmu_writable = Bit(55),
       .ad_type = 0,
+      .write_protect_only = Bit(61),
       .saved = 0,
       .initial_in_present = Bit(63),  // suppress #VE
   };
@@ -126,6 +130,7 @@ const SpteFormat& SpteFormat::EptWithoutAd() {
       .host_writable = Bit(53),
       .mmu_writable = Bit(55),
       .ad_type = Bit(60),
+      .write_protect_only = 0,
       .saved = kEptSaved,
       .initial_in_present = Bit(63),
   };
@@ -148,6 +153,7 @@ const SpteFormat& SpteFormat::Npt() {
       .host_writable = Bit(9),
       .mmu_writable = Bit(10),
       .ad_type = 0,
+      .write_protect_only = 0,
       .saved = 0,
       .initial_in_present = 0,
   };
@@ -171,6 +177,9 @@ Spte SpteFormat::MakeLeaf(const LeafSettings& settings) const {
   if (settings.host_writable == HostWritable::kYes) {
     bits |= host_writable_;
     if (settings.write) bits |= mmu_writable_ | spte_bits::kWrite | dirty_;
+  }
+  if (settings.dirty_tracking == DirtyTracking::kWriteProtect) {
+    bits |= write_protect_only_;
   }
   // Nobody has accessed it, and without A/D bits that must be noticed
   // (SPTE-11).
@@ -265,7 +274,10 @@ std::string_view SpteFormat::WhyIllegal(Spte spte, Level level) const {
     return "saved permissions in an entry that is not access-tracked";
   }
   if (!tracked && (spte.bits() & present_) == 0) return "present bit is clear";
-  if (!spte.IsLeaf(level)) return "";
+  if (!spte.IsLeaf(level)) {
+    return (spte.bits() & write_protect_only_) != 0 ? "a table of A/D type 2"
+                                                    : "";
+  }
   if (level > kMaxLeafLevel) return "a leaf above 1 GiB";
   if (level == Level::k4K && (spte.bits() & spte_bits::kPageSize) != 0) {
     return "page-size bit in a 4 KiB leaf";

@@ -23,6 +23,11 @@
 // aged leaf loses R, W and X, keeps R and X in the saved bits, and gets them
 // back from the fault that follows. W comes back only by a write (SPTE-30, 31).
 //
+// With A/D bits a leaf may still be of type 2, write-protect only: A is used,
+// but its writes are noticed by taking W away. That is for a nested guest's
+// leafs while the processor logs by itself, since it would log the nested
+// guest's addresses (SPTE-04).
+//
 // The software bits and why they exist:
 //   MMU-present    in use, whatever the hardware may do with it (SPTE-02).
 //   host-writable  the host allows writes to the page; fixed while present.
@@ -53,6 +58,8 @@ namespace mmu {
 enum class HostWritable : uint8_t { kNo, kYes };
 enum class Executable : uint8_t { kNo, kYes };
 enum class Prefetched : uint8_t { kNo, kYes };
+// How writes to a leaf are noticed: as the format has it, or by W in any case.
+enum class DirtyTracking : uint8_t { kOfFormat, kWriteProtect };
 
 // What a new leaf shall be (SPTE-10).
 struct LeafSettings {
@@ -62,6 +69,7 @@ struct LeafSettings {
   Executable executable = Executable::kYes;
   HostWritable host_writable = HostWritable::kYes;
   Prefetched prefetched = Prefetched::kNo;
+  DirtyTracking dirty_tracking = DirtyTracking::kOfFormat;
 };
 
 // The three bits of SPTE-15, for tests of that rule.
@@ -114,6 +122,11 @@ class SpteFormat {
   bool IsExecutable(Spte spte) const {
     return execute_is_nx_ ? (spte.bits() & execute_) == 0
                           : (spte.bits() & execute_) != 0;
+  }
+  // Its writes are noticed by taking W away, not D: it has no D, or is of type
+  // 2. REQUIRES: a present leaf.
+  bool NeedsWriteProtect(Spte leaf) const {
+    return (leaf.bits() & (ad_type_ | write_protect_only_)) != 0;
   }
   // Aged without A/D bits: present for the MMU, not for the hardware (SPTE-02).
   // REQUIRES: a present leaf.
@@ -190,6 +203,7 @@ class SpteFormat {
   uint64_t host_writable_;
   uint64_t mmu_writable_;
   uint64_t ad_type_;             // of every present entry (SPTE-04)
+  uint64_t write_protect_only_;  // type 2, which a leaf may have instead of 0
   uint64_t initial_in_present_;  // bits of Initial() that present entries keep
   uint64_t reserved_;            // must be clear in every present entry
 };

@@ -162,6 +162,10 @@ TEST_P(SpteFormatTest, EveryReservedBitIsFound) {
   uint64_t known = leaf.bits() | spte_bits::kAddress | Bit(7);
   known |=
       format().MakeLeaf({.pfn = kFrame, .executable = Executable::kNo}).bits();
+  known |= format()
+               .MakeLeaf({.pfn = kFrame,
+                          .dirty_tracking = DirtyTracking::kWriteProtect})
+               .bits();
   known |= format().MakeTable(0).bits();
   if (format().name() == "ept") known |= 0x78;  // memory type
   for (int bit = 0; bit < 64; ++bit) {
@@ -199,6 +203,40 @@ TEST_P(SpteFormatTest, DirtyIsSetExactlyWithWrite) {
     const Spte leaf = format().MakeLeaf(settings);
     EXPECT_EQ(format().IsDirty(leaf), leaf.IsWritable());
   }
+}
+
+// Covers: SPTE-04
+TEST(AdTypeTest, ALeafMayBeWriteProtectOnlyWhereTheProcessorHasADirtyBit) {
+  const auto type_of = [](Spte leaf) { return leaf.bits() >> 60 & 3; };
+  for (LeafSettings settings : AllSettings()) {
+    const Spte plain = SpteFormat::Ept().MakeLeaf(settings);
+    const Spte without_ad = SpteFormat::EptWithoutAd().MakeLeaf(settings);
+    const Spte npt = SpteFormat::Npt().MakeLeaf(settings);
+    EXPECT_EQ(type_of(plain), 0u);
+    EXPECT_FALSE(SpteFormat::Ept().NeedsWriteProtect(plain));
+    EXPECT_EQ(type_of(without_ad), 1u);
+    EXPECT_TRUE(SpteFormat::EptWithoutAd().NeedsWriteProtect(without_ad));
+
+    settings.dirty_tracking = DirtyTracking::kWriteProtect;
+    const Spte protect = SpteFormat::Ept().MakeLeaf(settings);
+    EXPECT_EQ(type_of(protect), 2u);
+    EXPECT_TRUE(SpteFormat::Ept().NeedsWriteProtect(protect));
+    EXPECT_EQ(protect.bits() & ~(uint64_t{3} << 60), plain.bits());
+    EXPECT_EQ(SpteFormat::Ept().WhyIllegal(protect, settings.level), "");
+    // Elsewhere there is nothing to choose.
+    EXPECT_EQ(SpteFormat::EptWithoutAd().MakeLeaf(settings), without_ad);
+    EXPECT_EQ(SpteFormat::Npt().MakeLeaf(settings), npt);
+  }
+  const Spte table = SpteFormat::Ept().MakeTable(0x1000);
+  EXPECT_EQ(type_of(table), 0u);
+  EXPECT_EQ(
+      SpteFormat::Ept().WhyIllegal(Spte(table.bits() | Bit(61)), Level::k2M),
+      "a table of A/D type 2");
+  EXPECT_EQ(
+      SpteFormat::EptWithoutAd().WhyIllegal(
+          Spte(SpteFormat::EptWithoutAd().MakeTable(0x1000).bits() | Bit(61)),
+          Level::k2M),
+      "a reserved bit is set");
 }
 
 // Covers: SPTE-13, SPTE-14

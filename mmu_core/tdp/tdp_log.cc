@@ -15,20 +15,26 @@ namespace mmu {
 
 namespace {
 
-// Takes `bits` from the `count` entries from `first` on, all of one 4K table.
+// A present entry with `bit`. In an MMIO SPTE the same bits say other things.
+bool HasBit(Spte spte, uint64_t bit) {
+  const uint64_t wanted = bit | spte_bits::kMmuPresent;
+  return (spte.bits() & wanted) == wanted;
+}
+
+// Takes `bit` from the `count` entries from `first` on, all of one 4K table.
 //
 // Others may change the entries meanwhile. An atomic AND loses nothing of what
 // they do, and it can be used because at this level every present entry is a
-// leaf and the values of unused and frozen entries have none of `bits`:
-// whatever it meets stays what it is. The read before it saves the locked
-// instruction where there is nothing to take.
-bool TakeFromTable(SpteSlot* first, int count, uint64_t bits) {
-  MMU_DCHECK((bits & (Spte::Initial().bits() | Spte::Frozen().bits())) == 0);
+// leaf and the values of unused and frozen entries do not have `bit`: whatever
+// it meets stays what it is. The read before it saves the locked instruction
+// where there is nothing to take.
+bool TakeFromTable(SpteSlot* first, int count, uint64_t bit) {
+  MMU_DCHECK((bit & (Spte::Initial().bits() | Spte::Frozen().bits())) == 0);
   bool changed = false;
   for (SpteSlot* slot = first; slot != first + count; ++slot) {
-    if ((slot->Load().bits() & bits) == 0) continue;
+    if (!HasBit(slot->Load(), bit)) continue;
     AtHook(HookPoint::kEntryToAnd);
-    slot->FetchAnd(~bits);
+    slot->FetchAnd(~bit);
     changed = true;
   }
   return changed;
@@ -49,7 +55,7 @@ PageTable* SmallTableOf(const TdpRoot& root, Gfn gfn) {
 }  // namespace
 
 bool TdpMmu::TakeFromLeafs(MmuReadLocked& lock, int as_id, GfnRange range,
-                           Level min_level, uint64_t bits, MmuCost* cost) {
+                           Level min_level, uint64_t bit, MmuCost* cost) {
   bool changed = false;
   int64_t visited = 0;
   for (RootRef root = roots_.First(RootFilter::kValid, as_id); root;
@@ -63,7 +69,7 @@ bool TdpMmu::TakeFromLeafs(MmuReadLocked& lock, int as_id, GfnRange range,
       if (yield.MaybeYield(c, nullptr, cost)) continue;
       if (c.level() == Level::k4K) {
         const int entries = c.EntriesLeft();
-        changed |= TakeFromTable(&c.slot(), entries, bits);
+        changed |= TakeFromTable(&c.slot(), entries, bit);
         c.SkipToLastEntry();
         visited += entries;
         continue;
@@ -71,8 +77,8 @@ bool TdpMmu::TakeFromLeafs(MmuReadLocked& lock, int as_id, GfnRange range,
       ++visited;
       // Here the entry may turn into a table, which must keep its bits: only a
       // compare-exchange will do.
-      while (c.IsPresentLeaf() && (c.old_spte().bits() & bits) != 0) {
-        if (updater_.Update(lock, c, Spte(c.old_spte().bits() & ~bits))) {
+      while (c.IsPresentLeaf() && (c.old_spte().bits() & bit) != 0) {
+        if (updater_.Update(lock, c, Spte(c.old_spte().bits() & ~bit))) {
           changed = true;
           break;
         }
@@ -90,8 +96,7 @@ bool TdpMmu::WriteProtect(MmuReadLocked& lock, int as_id, GfnRange range,
 
 bool TdpMmu::ClearDirty(MmuReadLocked& lock, int as_id, GfnRange range,
                         MmuCost* cost) {
-  return TakeFromLeafs(lock, as_id, range, Level::k4K,
-                       parts_.format.dirty_mask(), cost);
+  return TakeFromLeafs(lock, as_id, range, Level::k4K, dirty_bit(), cost);
 }
 
 bool TdpMmu::WriteProtectGfn(const MmuWriteLocked& lock, int as_id, Gfn gfn,
@@ -114,8 +119,18 @@ bool TdpMmu::WriteProtectGfn(const MmuWriteLocked& lock, int as_id, Gfn gfn,
   return changed;
 }
 
-bool TdpMmu::WriteProtectMasked(const MmuWriteLocked&, int as_id, Gfn first,
-                                uint64_t mask, MmuCost* cost) {
+bool TdpMmu::WriteProtectMasked(const MmuWriteLocked& lock, int as_id,
+                                Gfn first, uint64_t mask, MmuCost* cost) {
+  return TakeMasked(lock, as_id, first, mask, spte_bits::kWrite, cost);
+}
+
+bool TdpMmu::ClearDirtyMasked(const MmuWriteLocked& lock, int as_id, Gfn first,
+                              uint64_t mask, MmuCost* cost) {
+  return TakeMasked(lock, as_id, first, mask, dirty_bit(), cost);
+}
+
+bool TdpMmu::TakeMasked(const MmuWriteLocked&, int as_id, Gfn first,
+                        uint64_t mask, uint64_t bit, MmuCost* cost) {
   RcuReadGuard rcu;
   bool changed = false;
   for (TdpRoot* root = roots_.FirstRcu(RootFilter::kValid, as_id);
@@ -133,11 +148,11 @@ bool TdpMmu::WriteProtectMasked(const MmuWriteLocked&, int as_id, Gfn first,
       if (table == nullptr) continue;
       SpteSlot& slot = table->entries[IndexOf(gfn, Level::k4K)];
       if (cost != nullptr) ++cost->sptes_visited_count;
-      if (!slot.Load().IsWritable()) continue;
+      if (!HasBit(slot.Load(), bit)) continue;
       AtHook(HookPoint::kEntryToAnd);
-      // Only W changes, and only the fast fault can interfere, which sets it:
-      // an atomic AND loses nothing.
-      slot.FetchAnd(~spte_bits::kWrite);
+      // Only the fast fault, which sets W, and the hardware, which sets A and
+      // D, can interfere: an atomic AND loses nothing.
+      slot.FetchAnd(~bit);
       changed = true;
     }
   }

@@ -134,7 +134,8 @@ class TdpMmu {
   // caller flushes before anybody may rely on it. True if anything changed.
   bool WriteProtect(MmuReadLocked& lock, int as_id, GfnRange range,
                     Level min_level, MmuCost* cost);
-  // Takes D from every leaf in `range` (TDP-51). As above.
+  // Takes D from every leaf in `range`, or W where there are no Dirty bits
+  // (TDP-51). As above.
   bool ClearDirty(MmuReadLocked& lock, int as_id, GfnRange range,
                   MmuCost* cost);
   // Takes W, for good, from the leaf of at least `min_level` that maps `gfn`
@@ -147,6 +148,9 @@ class TdpMmu {
   // anything changed.
   bool WriteProtectMasked(const MmuWriteLocked& lock, int as_id, Gfn first,
                           uint64_t mask, MmuCost* cost);
+  // The same with D, or W where there are no Dirty bits.
+  bool ClearDirtyMasked(const MmuWriteLocked& lock, int as_id, Gfn first,
+                        uint64_t mask, MmuCost* cost);
 
   // --- Huge pages ---
 
@@ -206,10 +210,18 @@ class TdpMmu {
   template <typename Lock>
   bool SplitLeaf(const Lock& lock, TdpCursor& cursor, TableCache& cache,
                  SplitTrigger trigger, const PageFault* fault = nullptr);
-  // Takes `bits`, which only leafs may lose, from every leaf of at least
+  // Takes `bit`, which only leafs may lose, from every leaf of at least
   // `min_level` in `range` of the valid roots. True if anything changed.
   bool TakeFromLeafs(MmuReadLocked& lock, int as_id, GfnRange range,
-                     Level min_level, uint64_t bits, MmuCost* cost);
+                     Level min_level, uint64_t bit, MmuCost* cost);
+  bool TakeMasked(const MmuWriteLocked& lock, int as_id, Gfn first,
+                  uint64_t mask, uint64_t bit, MmuCost* cost);
+  // What a leaf loses so that the next write to it is noticed without a fault,
+  // or with one where there is no other way.
+  uint64_t dirty_bit() const {
+    return parts_.format.has_ad() ? parts_.format.dirty_mask()
+                                  : spte_bits::kWrite;
+  }
 
   // Replaces the tables at `level` within `range` by the huge leafs they came
   // from; how many.

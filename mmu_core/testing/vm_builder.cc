@@ -91,6 +91,16 @@ std::unique_ptr<Vm> MakeVm(std::vector<MemslotConfig> slots, int vcpu_count,
   return MakeVmFrom(config);
 }
 
+std::unique_ptr<Vm> MakePmlVm(std::vector<MemslotConfig> slots, int vcpu_count,
+                              uint32_t ring_entries) {
+  VmConfig config;
+  config.vcpu_count = vcpu_count;
+  config.pml = VmConfig::Pml::kYes;
+  config.dirty_ring_entries = ring_entries;
+  config.memslots = std::move(slots);
+  return MakeVmFrom(config);
+}
+
 std::unique_ptr<Vm> MakeRingVm(std::vector<MemslotConfig> slots,
                                uint32_t ring_entries, int vcpu_count) {
   VmConfig config;

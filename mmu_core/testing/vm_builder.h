@@ -47,6 +47,9 @@ MemslotConfig Slot(uint32_t id, uint64_t gpa_bytes, uint64_t size_bytes,
 // Creates a VM with these slots; dies if it cannot.
 std::unique_ptr<Vm> MakeVm(std::vector<MemslotConfig> slots, int vcpu_count = 1,
                            EntryFormat format = EntryFormat::kEpt);
+// The same with page-modification logging, and a ring unless that is 0.
+std::unique_ptr<Vm> MakePmlVm(std::vector<MemslotConfig> slots,
+                              int vcpu_count = 1, uint32_t ring_entries = 0);
 // The same with a dirty ring of so many entries for each vCPU.
 std::unique_ptr<Vm> MakeRingVm(std::vector<MemslotConfig> slots,
                                uint32_t ring_entries, int vcpu_count = 1);

@@ -7,6 +7,7 @@
 #include <cstdint>
 
 #include "mmu_core/base/check.h"
+#include "mmu_core/base/hooks.h"
 #include "mmu_core/sync/asymmetric_barrier.h"
 #include "mmu_core/sync/spin.h"
 
@@ -67,6 +68,30 @@ FlushResult RemoteTlb::Request(uint32_t bits) {
     }
     for (size_t i = first; i < end; ++i) {
       vcpus_[i]->WaitForEndOf(sections[i - first]);
+    }
+  }
+  return result;
+}
+
+FlushResult RemoteTlb::KickOut() {
+  FlushResult result;
+  ReaderLock lock(vcpus_mu_);
+  // A vCPU whose guest did something by now is seen where it was then.
+  HeavyBarrier();
+  // Who is outside needs not be asked; who comes in later is not waited for.
+  std::array<uint64_t, kSectionsAtATime> stays;
+  for (size_t first = 0; first < vcpus_.size(); first += kSectionsAtATime) {
+    const size_t end = std::min(vcpus_.size(), first + kSectionsAtATime);
+    for (size_t i = first; i < end; ++i) {
+      const uint64_t stay = vcpus_[i]->Stay();
+      stays[i - first] = stay;
+      if ((stay & 1) == 0) continue;
+      vcpus_[i]->AddRequests(kExitGuest);
+      ++result.vcpus_kicked;
+    }
+    AtHook(HookPoint::kKickToWait);
+    for (size_t i = first; i < end; ++i) {
+      vcpus_[i]->WaitForExitFrom(stays[i - first]);
     }
   }
   return result;

@@ -49,6 +49,12 @@ class RemoteTlb {
   // flush.
   FlushResult Request(uint32_t bits);
 
+  // Has every vCPU that is in guest mode leave it: when it returns, each of
+  // them has been outside since the call (DL-31). Not under a lock that a
+  // vCPU's thread takes between EnterGuest and ExitGuest, which it does for
+  // nothing but an access of its own source.
+  FlushResult KickOut();
+
   // A flush that was considered and found unnecessary.
   void CountElided(FlushReason reason);
   // A vCPU emptied its own TLB without being asked by Flush.

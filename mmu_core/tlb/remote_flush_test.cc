@@ -96,10 +96,10 @@ TEST(RemoteTlbTest, OtherRequestsAccumulateAndAreNoFlush) {
   RemoteTlb remote;
   remote.AddVcpu(&gate);
   remote.Request(kFreeObsoleteRoots);
-  remote.Request(kPause);
+  remote.Request(kExitGuest);
   EXPECT_EQ(remote.Snapshot().remote_tlb_flush_requests, 0u);
-  EXPECT_EQ(gate.BeginAccess(), kFreeObsoleteRoots | kPause);
-  EXPECT_EQ(gate.TakeRequests(), kFreeObsoleteRoots | kPause);
+  EXPECT_EQ(gate.BeginAccess(), kFreeObsoleteRoots | kExitGuest);
+  EXPECT_EQ(gate.TakeRequests(), kFreeObsoleteRoots | kExitGuest);
   EXPECT_EQ(gate.TakeRequests(), 0u);
   remote.RemoveVcpu(&gate);
 }

@@ -6,9 +6,10 @@
 
 namespace mmu {
 
-void VcpuGate::WaitForChange(uint64_t seen) const {
+void VcpuGate::WaitForChange(const std::atomic<uint64_t>& counter,
+                             uint64_t seen) {
   Backoff backoff;
-  while (sequence_.load(kBarrierAcquire) == seen) backoff.Pause();
+  while (counter.load(kBarrierAcquire) == seen) backoff.Pause();
 }
 
 }  // namespace mmu

@@ -27,8 +27,10 @@ namespace mmu {
 // Bits of VcpuGate requests.
 inline constexpr uint32_t kTlbFlush = 1;
 inline constexpr uint32_t kFreeObsoleteRoots = 2;
-inline constexpr uint32_t kDirtyRingSoftFull = 8;  // left by the vCPU itself
-inline constexpr uint32_t kPause = 4;  // no more than "look up from the guest"
+// No more than "leave the guest", which empties the CPU's dirty log.
+inline constexpr uint32_t kExitGuest = 4;
+inline constexpr uint32_t kDirtyRingSoftFull = 8;   // left by the vCPU itself
+inline constexpr uint32_t kUpdateCpuDirtyLog = 16;  // on or off (DL-09)
 
 // States of a vCPU, changed by itself only:
 //
@@ -48,11 +50,12 @@ class VcpuGate {
   // A vCPU in guest mode counts as interrupted by a request (STAT-01).
   void EnterGuest() {
     MMU_DCHECK(!in_access());
-    in_guest_.store(true, kBarrierOrder);
+    stay_.store(stay_.load(std::memory_order_relaxed) | 1, kBarrierOrder);
   }
   void ExitGuest() {
     MMU_DCHECK(!in_access());
-    in_guest_.store(false, std::memory_order_release);
+    stay_.store((stay_.load(std::memory_order_relaxed) + 1) & ~uint64_t{1},
+                std::memory_order_release);
   }
 
   // Opens an access section and returns 0, or leaves it closed and returns the
@@ -116,7 +119,7 @@ class VcpuGate {
     requests_.fetch_or(bits, std::memory_order_seq_cst);
   }
   // To be called after HeavyBarrier. Thread-safe.
-  bool in_guest() const { return in_guest_.load(kBarrierAcquire); }
+  bool in_guest() const { return (Stay() & 1) != 0; }
   // F3 above, in two steps, so that a flusher of many vCPUs looks at all of
   // them first and its waits overlap: a vCPU that has met the request meanwhile
   // may well be in a section again, which need not be waited for. Thread-safe.
@@ -125,7 +128,15 @@ class VcpuGate {
   // Returns quickly: a section is one access. Must not be called by the vCPU's
   // thread inside its own section.
   void WaitForEndOf(uint64_t section) const {
-    if ((section & 1) != 0) WaitForChange(section);
+    if ((section & 1) != 0) WaitForChange(sequence_, section);
+  }
+  // The same with a stay in guest mode in place of a section. Its end takes
+  // longer, so the vCPU should have been asked for it (kExitGuest), and whoever
+  // waits holds nothing that its thread may want between EnterGuest and
+  // ExitGuest. What the vCPU's thread did before ExitGuest is seen then.
+  uint64_t Stay() const { return stay_.load(kBarrierAcquire); }
+  void WaitForExitFrom(uint64_t stay) const {
+    if ((stay & 1) != 0) WaitForChange(stay_, stay);
   }
   // For tests and diagnosis. Thread-safe.
   uint32_t pending_requests() const {
@@ -133,11 +144,13 @@ class VcpuGate {
   }
 
  private:
-  void WaitForChange(uint64_t seen) const;
+  static void WaitForChange(const std::atomic<uint64_t>& counter,
+                            uint64_t seen);
 
   // Written by the vCPU alone; odd while an access section is open.
   alignas(64) std::atomic<uint64_t> sequence_{0};
-  std::atomic<bool> in_guest_{false};
+  // Written by the vCPU alone; odd while it is in guest mode.
+  std::atomic<uint64_t> stay_{0};
   // Written by flushers, cleared by the vCPU; read at every access, so on the
   // same line as what the vCPU writes there.
   std::atomic<uint32_t> requests_{0};

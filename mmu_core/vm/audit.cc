@@ -32,6 +32,7 @@ class Auditor {
         in_rings_.insert({page.slot, page.offset});
       });
     }
+    for (const auto& vcpu : vm_.vcpus) CheckCpuDirtyLog(*vcpu);
     MmuWriteLocked lock(vm_.mmu_lock, LockOp::kAge);
     RcuReadGuard rcu;
     for (TdpRoot* root =
@@ -52,6 +53,19 @@ class Auditor {
     if (report_.violations.size() >= kMaxViolations) return;
     report_.violations.push_back(absl::StrFormat("INV-%d: ", invariant) +
                                  absl::StrFormat(format, args...));
+  }
+
+  // What is in a CPU's log is as good as marked; and a CPU that should log
+  // does.
+  void CheckCpuDirtyLog(const Vcpu& vcpu) {
+    if (vcpu.pml() == nullptr) return;
+    vcpu.pml()->ForEach([this](Gpa gpa) { in_cpu_logs_.insert(ToGfn(gpa)); });
+    if (vcpu.cpu_dirty_log_on() != (vm_.logging_slots.load() != 0) &&
+        (vcpu.gate().pending_requests() & kUpdateCpuDirtyLog) == 0) {
+      Violation(5, "the CPU's log of vCPU %d is %s, but %d slots log",
+                vcpu.index(), vcpu.cpu_dirty_log_on() ? "on" : "off",
+                vm_.logging_slots.load());
+    }
   }
 
   void CheckRoot(const TdpRoot& root) {
@@ -148,9 +162,16 @@ class Auditor {
       Violation(4, "gfn 0x%x is host-writable, the host lets it be read only",
                 gfn.value());
     }
-    if (slot->dirty_log_enabled() && spte.IsWritable()) {
+    if (slot->dirty_log_enabled() && spte.IsWritable() &&
+        !CpuLogsNextWrite(level, spte)) {
       CheckLogged(*slot, pages, level);
     }
+  }
+
+  // Of a huge leaf the CPU would note one page only.
+  bool CpuLogsNextWrite(Level level, Spte leaf) const {
+    return vm_.cpu_dirty_log_entries() != 0 && level == Level::k4K &&
+           !format_.IsDirty(leaf);
   }
 
   // A writable page of a logged slot must be in the log already: its next write
@@ -165,6 +186,7 @@ class Auditor {
               {static_cast<uint32_t>(slot.as_id) << 16 | slot.id, page})) {
         continue;
       }
+      if (slot.as_id == 0 && in_cpu_logs_.contains(gfn)) continue;
       const bool dirty = log != nullptr ? log->IsDirty(page)
                          : slot.dirty_bitmap != nullptr
                              ? slot.dirty_bitmap->Test(page)
@@ -200,9 +222,11 @@ class Auditor {
   void CheckTlb(const Vcpu& vcpu) {
     // Entries that a pending request will drop before the next access are
     // nobody's any more.
-    if ((vcpu.gate().pending_requests() & ~kDirtyRingSoftFull) != 0 ||
-        vcpu.root() == nullptr)
+    constexpr uint32_t kDrop = kTlbFlush | kFreeObsoleteRoots;
+    if ((vcpu.gate().pending_requests() & kDrop) != 0 ||
+        vcpu.root() == nullptr) {
       return;
+    }
     vcpu.tlb().ForEach([&](const TlbEntry& entry) {
       ++report_.tlb_entries_checked;
       const Gfn end = entry.base_gfn + PagesPer(entry.level);
@@ -236,9 +260,18 @@ class Auditor {
                 vcpu.index(), gfn.value());
       return false;
     }
+    // Nobody would notice its next write.
+    if (entry.writable && entry.dirty_set && format_.has_ad() &&
+        !format_.IsDirty(spte)) {
+      Violation(6, "vCPU %d takes gfn 0x%x for dirty, the tables do not",
+                vcpu.index(), gfn.value());
+      return false;
+    }
     // That this entry may still write must not matter to a log.
     const Memslot* slot = vm_.slots.Active(0).FindByGfn(gfn);
-    if (entry.writable && slot != nullptr && slot->dirty_log_enabled()) {
+    const bool cpu_logs = vm_.cpu_dirty_log_entries() != 0 && !entry.dirty_set;
+    if (entry.writable && !cpu_logs && slot != nullptr &&
+        slot->dirty_log_enabled()) {
       CheckLogged(*slot, GfnRange::Of(gfn, 1), leaf_level_);
     }
     return true;
@@ -265,7 +298,8 @@ class Auditor {
   const SpteFormat& format_;
   AuditReport report_;
   std::set<std::pair<uint32_t, uint64_t>> in_rings_;  // slot, offset
-  std::array<uint64_t, 6> leafs_{};                   // by level
+  std::set<Gfn> in_cpu_logs_;
+  std::array<uint64_t, 6> leafs_{};  // by level
   uint64_t nx_listed_ = 0;
   Level leaf_level_ = Level::k4K;
 };

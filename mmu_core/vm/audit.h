@@ -11,11 +11,14 @@
 //          that slot, host and hardware allow; it is host-writable only if the
 //          host lets the page be written; no leaf lies outside all slots.
 //   INV-5  A writable 4K SPTE of a logged slot belongs to a page whose dirty
-//          bit is set (open or sealed), or a TLB flush is owed; no huge SPTE
-//          of a slot that was write-protected is writable while it logs.
+//          bit is set (open or sealed) or which a ring or a CPU's log names, or
+//          a TLB flush is owed; with PML also one without D, which the CPU will
+//          note, and then every CPU's log is on. No huge SPTE of a slot that
+//          was write-protected is writable while it logs.
 //   INV-6  A TLB entry that survives the last flush agrees with the tables:
-//          same frame, and writable only if the SPTE is, or was until it was
-//          aged without A/D bits, and not of a clean page that is logged.
+//          same frame, writable only if the SPTE is, or was until it was aged
+//          without A/D bits, dirty only if the SPTE is, and not of a clean page
+//          that is logged.
 //   INV-7  The root is valid and referenced; invalid roots hold no mapping
 //          once zapped (TDP-07).
 //   INV-8  With the NX huge page mitigation no huge leaf is executable, and

@@ -212,6 +212,12 @@ void EpochLogs::Remove(uint32_t slot) {
   logs_.erase(it);
 }
 
+void SyncCpuDirtyLogs(VmState& vm, MmuCost* cost) {
+  if (vm.cpu_dirty_log_entries() == 0 || vm.logging_slots.load() == 0) return;
+  const FlushResult kicked = vm.tlb.KickOut();
+  if (cost != nullptr) cost->vcpus_kicked_count += kicked.vcpus_kicked;
+}
+
 absl::Status StartDirtyLog(VmState& vm, const DirtyLogConfig& config,
                            MmuCost* cost) {
   if (absl::Status s = CheckSplitPolicy(config); !s.ok()) return s;
@@ -378,6 +384,7 @@ absl::StatusOr<std::vector<uint64_t>> GetAndClearDirtyLog(VmState& vm,
   if (slot == nullptr || slot->dirty_bitmap == nullptr) {
     return NoSuchSlot(slot_id);
   }
+  SyncCpuDirtyLogs(vm, cost);
   DirtyBitmap& bitmap = *slot->dirty_bitmap;
   std::vector<uint64_t> words(bitmap.word_count());
   std::vector<BitmapWord> taken;
@@ -399,6 +406,7 @@ absl::StatusOr<std::vector<uint64_t>> CopyDirtyLog(VmState& vm,
   if (slot == nullptr || slot->dirty_bitmap == nullptr) {
     return NoSuchSlot(slot_id);
   }
+  SyncCpuDirtyLogs(vm, /*cost=*/nullptr);
   std::vector<uint64_t> words(slot->dirty_bitmap->word_count());
   slot->dirty_bitmap->OrInto(0, absl::MakeSpan(words));
   return words;
@@ -424,6 +432,7 @@ absl::StatusOr<ClearResult> ClearBitmap(VmState& vm, uint32_t slot_id,
       !s.ok()) {
     return s;
   }
+  SyncCpuDirtyLogs(vm, cost);
   std::vector<BitmapWord> taken;
   for (size_t i = 0; i < mask.size(); ++i) {
     if (mask[i] == 0) continue;

@@ -50,6 +50,11 @@ class EpochLogs {
 absl::Status NoSuchSlot(uint32_t slot);
 absl::Status DirtyLogOff(uint32_t slot);
 
+// Has all vCPUs empty their CPUs' logs: when it returns, every page written
+// before the call is marked (DL-31). Nothing to do without PML. Not under
+// mmu_lock. `cost` may be null.
+void SyncCpuDirtyLogs(VmState& vm, MmuCost* cost);
+
 // The functions below are the bodies of the Vm functions of the same names.
 
 absl::Status StartDirtyLog(VmState& vm, const DirtyLogConfig& config,

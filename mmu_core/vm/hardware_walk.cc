@@ -8,7 +8,7 @@ namespace mmu {
 
 WalkResult HardwareWalk(const SpteFormat& format, const MmioFormat& mmio,
                         const HostMemory& memory, const TdpRoot& root, Gfn gfn,
-                        AccessKind kind) {
+                        AccessKind kind, PmlBuffer* pml) {
   WalkResult result;
   // Not for the model's sake (a table is freed only after the TLB flush, which
   // waits for access sections) but for roots that are freed without one.
@@ -41,7 +41,18 @@ WalkResult HardwareWalk(const SpteFormat& format, const MmioFormat& mmio,
       assisted = format.WithAccessed(spte);
       if (kind == AccessKind::kWrite) assisted = format.WithDirty(assisted);
     }
+    const bool sets_dirty = format.IsDirty(assisted) && !format.IsDirty(spte);
+    if (sets_dirty && pml != nullptr && pml->full()) {
+      result.kind = WalkResult::Kind::kLogFull;
+      return result;
+    }
     if (assisted != spte && !slot->CompareExchange(spte, assisted)) continue;
+    if (sets_dirty && pml != nullptr) {
+      // The guest's write comes after it, so whoever clears D meanwhile makes
+      // the page be noted once more than needed.
+      pml->Log(ToGpa(gfn));
+      AtHook(HookPoint::kLogToDrain);
+    }
 
     result.kind = WalkResult::Kind::kTranslated;
     result.entry = {

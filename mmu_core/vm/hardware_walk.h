@@ -7,6 +7,7 @@
 
 #include "mmu_core/base/access.h"
 #include "mmu_core/base/address.h"
+#include "mmu_core/dirty/pml_buffer.h"
 #include "mmu_core/memory/host_memory.h"
 #include "mmu_core/paging/mmio_spte.h"
 #include "mmu_core/paging/spte_format.h"
@@ -22,16 +23,19 @@ struct WalkResult {
     kNotPresent,  // violation: no entry
     kNotAllowed,  // violation: an entry without this permission
     kReserved,    // an MMIO SPTE: EPT misconfiguration, NPT reserved bit
+    kLogFull,     // D must be set, and the CPU's dirty log has no room
   } kind = Kind::kNotPresent;
   TlbEntry entry;
 };
 
 // Sets A, and D for a write, by compare-exchange on the leaf it uses, so that a
 // change made meanwhile is never overwritten: the walk then starts over, as
-// hardware does. REQUIRES: an open access section of the vCPU.
+// hardware does. Whoever sets D notes the page in `pml`, the CPU's dirty log,
+// if that is on (not null); without room there, it changes nothing (DL-30).
+// REQUIRES: an open access section of the vCPU.
 WalkResult HardwareWalk(const SpteFormat& format, const MmioFormat& mmio,
                         const HostMemory& memory, const TdpRoot& root, Gfn gfn,
-                        AccessKind kind);
+                        AccessKind kind, PmlBuffer* pml);
 
 }  // namespace mmu
 

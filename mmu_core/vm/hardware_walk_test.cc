@@ -2,9 +2,11 @@
 
 #include <cstdint>
 #include <memory>
+#include <vector>
 
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
+#include "mmu_core/dirty/pml_buffer.h"
 #include "mmu_core/testing/vm_builder.h"
 #include "mmu_core/vm/fault_handler.h"
 #include "mmu_core/vm/vm.h"
@@ -31,7 +33,8 @@ class HardwareWalkTest : public TestWithParam<EntryFormat> {
   static WalkResult Walk(Vm& vm, Gfn gfn, AccessKind kind) {
     const VmState& state = vm.state();
     return HardwareWalk(state.tdp.format(), state.mmio, state.memory,
-                        *state.vcpus[0]->root(), gfn, kind);
+                        *state.vcpus[0]->root(), gfn, kind,
+                        /*pml=*/nullptr);
   }
   // Clears A and D of everything below 1 GiB.
   static void ClearAccessedAndDirty(Vm& vm) {
@@ -75,6 +78,42 @@ TEST_P(HardwareWalkTest, AReadSetsAccessedAndAWriteDirtyToo) {
   EXPECT_TRUE(walk.entry.dirty_set);
   EXPECT_THAT(AllMappings(vm->state()),
               ElementsAre(Mapping{1, Level::k4K, "rwad"}));
+}
+
+// Covers: DL-30
+TEST(HardwareWalkLogTest, ThePageOfEachWriteThatSetsDIsNoted) {
+  auto vm = MakeVm({Slot(0, 0, 4 * kMiB, Level::k2M)});
+  Write(*vm, 0x1000);
+  VmState& state = vm->state();
+  const auto clear_dirty = [&] {
+    MmuReadLocked lock(state.mmu_lock, LockOp::kAge);
+    state.tdp.ClearDirty(lock, 0, GfnRange::Of(Gfn(0), 1024), nullptr);
+  };
+  PmlBuffer pml;
+  const auto walk = [&](uint64_t gfn, AccessKind kind) {
+    return HardwareWalk(state.tdp.format(), state.mmio, state.memory,
+                        *state.vcpus[0]->root(), Gfn(gfn), kind, &pml)
+        .kind;
+  };
+  walk(9, AccessKind::kWrite);
+  EXPECT_TRUE(pml.empty()) << "D was set already";
+  clear_dirty();
+  walk(9, AccessKind::kRead);
+  EXPECT_TRUE(pml.empty());
+  walk(9, AccessKind::kWrite);
+  walk(10, AccessKind::kWrite);  // the same leaf
+  std::vector<uint64_t> noted;
+  pml.ForEach([&](Gpa gpa) { noted.push_back(gpa.value()); });
+  EXPECT_THAT(noted, ElementsAre(0x9000)) << "4 KiB, whatever maps it";
+
+  while (!pml.full()) pml.Log(Gpa(0));
+  EXPECT_EQ(walk(11, AccessKind::kWrite), WalkResult::Kind::kTranslated)
+      << "no room is needed";
+  clear_dirty();
+  EXPECT_EQ(walk(11, AccessKind::kRead), WalkResult::Kind::kTranslated);
+  EXPECT_EQ(walk(11, AccessKind::kWrite), WalkResult::Kind::kLogFull);
+  EXPECT_THAT(AllMappings(state), ElementsAre(Mapping{0, Level::k2M, "rwa"}))
+      << "the access did not happen";
 }
 
 TEST_P(HardwareWalkTest, AForbiddenWriteIsAViolationThatSetsNoBit) {

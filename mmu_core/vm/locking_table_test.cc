@@ -259,9 +259,13 @@ INSTANTIATE_TEST_SUITE_P(
               Touch(vm, GfnRange::Of(Gfn(0), kPages));
             },
             [](Vm& vm) {
-              MmuReadLocked lock(vm.state().mmu_lock, LockOp::kEnable);
-              vm.state().tdp.ClearDirty(lock, 0, GfnRange::Of(Gfn(0), kPages),
-                                        nullptr);
+              {
+                MmuReadLocked lock(vm.state().mmu_lock, LockOp::kEnable);
+                vm.state().tdp.ClearDirty(
+                    lock, 0, GfnRange::Of(Gfn(0), kPages), nullptr);
+              }
+              vm.state().tlb.Flush(FlushScope::kVm, FlushReason::kClearDirty,
+                                   nullptr);
             }},
         Row{"SplitOnClear", HookPoint::kTableFilledToLink, "write/rcu", "write",
             true, true,

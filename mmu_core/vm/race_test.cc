@@ -179,7 +179,8 @@ TEST(RaceTest, Race4TableIsNotFreedUnderAWalker) {
   WalkResult walk;
   threads.Add("walk", [&] {
     walk = HardwareWalk(state.tdp.format(), state.mmio, state.memory,
-                        *state.vcpus[0]->root(), Gfn(7), AccessKind::kRead);
+                        *state.vcpus[0]->root(), Gfn(7), AccessKind::kRead,
+                        /*pml=*/nullptr);
   });
   threads.Add("recover", [&] { Recover(*vm, GfnRange::Of(Gfn(0), k2MPages)); });
   // Levels 4 to 1: the third pointer leads to the small table.
@@ -510,6 +511,70 @@ TEST(RaceTest, FastFaultGivesUpAfterItsFifthLostExchange) {
   EXPECT_EQ(vm->VcpuStats()[0].pf_fast, fast);
   EXPECT_EQ(Memory(*vm, kPageGpa), 7u);
   EXPECT_TRUE(Contains(SealAndList(*vm, 0), kPage));
+}
+
+// The small page 5 is mapped and clean, and the CPUs log.
+std::unique_ptr<Vm> MakeCpuLoggingVm() {
+  auto vm = MakePmlVm({Slot(0, 0, 2 * kMiB)});
+  Touch(*vm, GfnRange::Of(Gfn(kPage), 1));
+  EXPECT_TRUE(vm->StartDirtyLog({}, nullptr).ok());
+  return vm;
+}
+
+// The page's D is set and it is in the CPU's log only. A seal that went on
+// without waiting for the exit would not list it.
+// Covers: DL-31
+TEST(RaceTest, Race31SealWaitsForTheExitOfAVcpuThatHasSetD) {
+  auto vm = MakeCpuLoggingVm();
+  Interleaving threads;
+  threads.Add("vcpu", [&] {
+    vm->state().vcpus[0]->EnterGuest();
+    Write(*vm, kPageGpa, 7);
+    vm->state().vcpus[0]->ExitGuest();
+  });
+  std::vector<uint64_t> sealed;
+  threads.Add("seal", [&] { sealed = SealAndList(*vm, 0); });
+  threads.RunTo("vcpu", HookPoint::kLogToDrain);
+  threads.RunTo("seal", HookPoint::kKickToWait);
+  threads.Start("seal");
+  EXPECT_FALSE(threads.HasEnded("seal"));
+  threads.RunToEnd("vcpu");
+  threads.WaitForEnd("seal");
+  EXPECT_TRUE(Contains(sealed, kPage));
+  EXPECT_EQ(Memory(*vm, kPageGpa), 7u);
+  EXPECT_EQ(AuditFindings(*vm), "");
+}
+
+// A clear of an older epoch comes between D and the drain: the entry stays in
+// the CPU's log, so the page is reported once more, and the next write sets D
+// again.
+// Covers: DL-15
+TEST(RaceTest, Race31ClearBetweenDAndDrainReportsOnceMore) {
+  auto vm = MakeCpuLoggingVm();
+  Vcpu& vcpu = *vm->state().vcpus[0];
+  Write(*vm, kPageGpa, 6);
+  uint64_t epoch = 0;
+  ASSERT_TRUE(Contains(SealAndList(*vm, 0, &epoch), kPage));
+  // D is gone, and the page is not acknowledged.
+  {
+    MmuWriteLocked lock(vm->state().mmu_lock, LockOp::kClear);
+    vm->state().tdp.ClearDirtyMasked(lock, 0, Gfn(0), uint64_t{1} << kPage,
+                                     nullptr);
+  }
+  vcpu.tlb().FlushAll();
+  vcpu.EnterGuest();
+  Write(*vm, kPageGpa, 7);
+  ASSERT_EQ(vcpu.pml()->count(), 1);
+  const uint64_t npages = 2 * kMiB / kPageSize;
+  ASSERT_TRUE(
+      vm->ClearDirtyLog(0, epoch, 0, npages, MaskOf(npages, {kPage}), nullptr)
+          .ok());
+  EXPECT_EQ(AuditFindings(*vm), "");
+  Write(*vm, kPageGpa, 8);
+  EXPECT_EQ(vcpu.pml()->count(), 1) << "drained by the flush, and noted again";
+  vcpu.ExitGuest();
+  EXPECT_TRUE(Contains(SealAndList(*vm, 0), kPage));
+  EXPECT_EQ(Memory(*vm, kPageGpa), 8u);
 }
 
 // Covers: PF-04

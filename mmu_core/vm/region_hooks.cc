@@ -1,9 +1,11 @@
 #include "mmu_core/vm/region_hooks.h"
 
+#include "mmu_core/base/check.h"
 #include "mmu_core/base/hooks.h"
 #include "mmu_core/paging/mmio_spte.h"
 #include "mmu_core/sync/mmu_lock.h"
 #include "mmu_core/tlb/tlb_flush_batch.h"
+#include "mmu_core/tlb/vcpu_gate.h"
 
 namespace mmu {
 
@@ -11,17 +13,22 @@ void RegionHooks::FlushShadowSlot(const Memslot& old_slot) {
   vm_.slots.slots_lock.AssertHeld();
   if (vm_.config.slot_zap == VmConfig::SlotZap::kAll) {
     vm_.tdp.FastZapAll(cost_);
-    return;
+  } else {
+    // Faults that found the slot before it became invalid are over, and later
+    // ones retry: what is zapped now stays away (RACE-13).
+    MmuWriteLocked lock(vm_.mmu_lock, LockOp::kMemslot, cost_);
+    vm_.tdp.ZapLeafs(lock, old_slot.as_id, old_slot.range(), RootFilter::kAll,
+                     FlushReason::kZap, cost_);
   }
-  // Faults that found the slot before it became invalid are over, and later
-  // ones retry: what is zapped now stays away (RACE-13).
-  MmuWriteLocked lock(vm_.mmu_lock, LockOp::kMemslot, cost_);
-  vm_.tdp.ZapLeafs(lock, old_slot.as_id, old_slot.range(), RootFilter::kAll,
-                   FlushReason::kZap, cost_);
+  // Nothing maps the slot now, so nothing new comes into the CPUs' logs. What
+  // is in them names gfns of today: the log of a slot that moves keeps it.
+  if (old_slot.dirty_log_enabled()) SyncCpuDirtyLogs(vm_, cost_);
 }
 
 void RegionHooks::CommitRegion(RegionChange change, const Memslot* old_slot,
                                const Memslot* new_slot) {
+  // First of all, and whatever the change: what loses D below must be noted.
+  CountLoggingSlots(old_slot, new_slot);
   // A new slot has no mapping yet, and a moved one none any more; a read-only
   // one cannot be written.
   if (change != RegionChange::kFlagsOnly || new_slot->readonly()) return;
@@ -36,6 +43,21 @@ void RegionHooks::GenerationAdvanced(uint64_t generation) {
   const uint64_t spaces = static_cast<uint64_t>(vm_.slots.address_spaces());
   if ((generation & kMmioGenerationMask & ~(spaces - 1)) != 0) return;
   vm_.tdp.FastZapAll(cost_);
+}
+
+void RegionHooks::CountLoggingSlots(const Memslot* old_slot,
+                                    const Memslot* new_slot) {
+  const auto logs = [](const Memslot* slot) {
+    return slot != nullptr && slot->dirty_log_enabled() ? 1 : 0;
+  };
+  const int change = logs(new_slot) - logs(old_slot);
+  if (change == 0) return;
+  const int now = vm_.logging_slots.fetch_add(change) + change;
+  MMU_CHECK(now >= 0);
+  if (vm_.cpu_dirty_log_entries() == 0) return;
+  if (now == 0 || (now == 1 && change == 1)) {
+    vm_.tlb.Request(kUpdateCpuDirtyLog);
+  }
 }
 
 void RegionHooks::EnableLog(const Memslot& slot) {
@@ -54,7 +76,13 @@ void RegionHooks::EnableLog(const Memslot& slot) {
     // After the split, so that the small entries decide who must flush
     // (TDP-65). MMU-writable stays, so it may be flushed without the lock
     // (DL-03).
-    vm_.tdp.WriteProtect(lock, slot.as_id, slot.range(), Level::k4K, cost_);
+    if (vm_.cpu_dirty_log_entries() != 0) {
+      vm_.tdp.ClearDirty(lock, slot.as_id, slot.range(), cost_);
+      // The processor would note one page of them.
+      vm_.tdp.WriteProtect(lock, slot.as_id, slot.range(), Level::k2M, cost_);
+    } else {
+      vm_.tdp.WriteProtect(lock, slot.as_id, slot.range(), Level::k4K, cost_);
+    }
   }
   TlbFlushBatch batch(vm_.tlb, FlushScope::kRange, FlushReason::kWriteProtect);
   batch.FlushAlways(cost_);

@@ -24,7 +24,9 @@ class RegionHooks : public MemslotTableHooks {
 
   // The whole VM is zapped, or the slot's leafs (SLOT-28).
   void FlushShadowSlot(const Memslot& old_slot) override;
-  // Logging went on: DL-02 or DL-04; off: DL-06. Other changes: DL-01.
+  // Logging went on: DL-02 or DL-04; off: DL-06. Other changes: DL-01. The
+  // CPUs' own logs go on and off with the first and the last slot that logs
+  // (DL-09).
   void CommitRegion(RegionChange change, const Memslot* old_slot,
                     const Memslot* new_slot) override;
 
@@ -34,6 +36,7 @@ class RegionHooks : public MemslotTableHooks {
   const RecoverOutcome& recovered() const { return recovered_; }
 
  private:
+  void CountLoggingSlots(const Memslot* old_slot, const Memslot* new_slot);
   void EnableLog(const Memslot& slot);
   void DisableLog(const Memslot& slot);
 

@@ -60,7 +60,11 @@ void ReprotectWindow(VmState& vm, MmuWriteLocked& lock, const Memslot& slot,
     ProtectHuge(vm, lock, slot, config.split, first + std::countr_zero(mask),
                 first + (63 - std::countl_zero(mask)), result, cost);
   }
-  vm.tdp.WriteProtectMasked(lock, slot.as_id, first, mask, cost);
+  if (vm.cpu_dirty_log_entries() != 0) {
+    vm.tdp.ClearDirtyMasked(lock, slot.as_id, first, mask, cost);
+  } else {
+    vm.tdp.WriteProtectMasked(lock, slot.as_id, first, mask, cost);
+  }
 }
 
 ClearResult Reprotect(VmState& vm, const Memslot& slot,

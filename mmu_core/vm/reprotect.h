@@ -21,7 +21,8 @@ namespace mmu {
 // Re-protects the pages of `taken`, words of bits that the caller just took out
 // of a bitmap (DL-15), and flushes if there was any (DL-24). Takes mmu_lock for
 // write, for a bounded time at once. When it returns, a write to any of these
-// pages faults and marks. REQUIRES: vm.slots.slots_lock.
+// pages faults and marks, or, with PML, is noted by the processor. REQUIRES:
+// vm.slots.slots_lock.
 ClearResult Reprotect(VmState& vm, const Memslot& slot,
                       const DirtyLogConfig& config,
                       const std::vector<BitmapWord>& taken, MmuCost* cost)

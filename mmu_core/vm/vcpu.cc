@@ -5,6 +5,9 @@
 #include <utility>
 
 #include "mmu_core/base/check.h"
+#include "mmu_core/dirty/mark_dirty.h"
+#include "mmu_core/memory/memslot_set.h"
+#include "mmu_core/sync/rcu.h"
 #include "mmu_core/vm/fault_handler.h"
 #include "mmu_core/vm/hardware_walk.h"
 #include "mmu_core/vm/vm_state.h"
@@ -14,20 +17,41 @@ namespace mmu {
 Vcpu::Vcpu(VmState& vm, int index)
     : vm_(vm),
       index_(index),
-      dirty_ring_(vm.has_dirty_rings()
-                      ? std::make_unique<DirtyRing>(
-                            vm.config.dirty_ring_entries, /*cpu_log_entries=*/0)
-                      : nullptr),
+      pml_(vm.cpu_dirty_log_entries() != 0 ? std::make_unique<PmlBuffer>()
+                                           : nullptr),
+      dirty_ring_(vm.has_dirty_rings() ? std::make_unique<DirtyRing>(
+                                             vm.config.dirty_ring_entries,
+                                             vm.cpu_dirty_log_entries())
+                                       : nullptr),
       table_cache_(vm.pool) {
   vm_.tlb.AddVcpu(&gate_);
 }
 
 Vcpu::~Vcpu() { vm_.tlb.RemoveVcpu(&gate_); }
 
+class Vcpu::Exit {
+ public:
+  explicit Exit(Vcpu& vcpu)
+      : vcpu_(vcpu), was_in_guest_(vcpu.gate_.in_guest()) {
+    vcpu_.DrainCpuDirtyLog();
+    if (was_in_guest_) vcpu_.gate_.ExitGuest();
+  }
+  ~Exit() {
+    if (was_in_guest_) vcpu_.EnterGuest();
+  }
+  Exit(const Exit&) = delete;
+  Exit& operator=(const Exit&) = delete;
+
+ private:
+  Vcpu& vcpu_;
+  const bool was_in_guest_;
+};
+
 AccessOutcome Vcpu::ContinueAccess(Gpa gpa, AccessKind kind, uint64_t* word) {
   const Gfn gfn = ToGfn(gpa);
   for (;;) {
     if (gate_.BeginAccess() != 0) {
+      const Exit exit(*this);
       if (!HandleRequests()) return AccessOutcome::kDirtyRingFull;
       continue;
     }
@@ -39,28 +63,28 @@ AccessOutcome Vcpu::ContinueAccess(Gpa gpa, AccessKind kind, uint64_t* word) {
     }
     if (!root_ || root_->IsInvalid()) {
       gate_.EndAccess();
+      const Exit exit(*this);
       if (status_ = LoadRoot(); !status_.ok()) return AccessOutcome::kError;
       continue;
     }
     const WalkResult walk =
-        HardwareWalk(vm_.tdp.format(), vm_.mmio, vm_.memory, *root_, gfn, kind);
+        HardwareWalk(vm_.tdp.format(), vm_.mmio, vm_.memory, *root_, gfn, kind,
+                     cpu_dirty_log_on_ ? pml_.get() : nullptr);
     if (walk.kind == WalkResult::Kind::kTranslated) {
       tlb_.Insert(walk.entry);
       Perform(walk.entry, gpa, kind, word);
       gate_.EndAccess();
+      if (pml_ != nullptr && !gate_.in_guest()) DrainCpuDirtyLog();
       return AccessOutcome::kDone;
     }
     gate_.EndAccess();
 
-    const bool was_in_guest = gate_.in_guest();
-    if (was_in_guest) gate_.ExitGuest();
+    const Exit exit(*this);
+    if (walk.kind == WalkResult::Kind::kLogFull) continue;  // it has room now
     if (walk.kind == WalkResult::Kind::kReserved) {
       const FaultResult mmio = HandleMmioFault(vm_, *this, gfn);
-      if (mmio != FaultResult::kInvalid) {
-        if (was_in_guest) gate_.EnterGuest();
-        if (mmio == FaultResult::kEmulate) return AccessOutcome::kEmulated;
-        continue;
-      }
+      if (mmio == FaultResult::kEmulate) return AccessOutcome::kEmulated;
+      if (mmio != FaultResult::kInvalid) continue;
     }
     const bool present = walk.kind == WalkResult::Kind::kNotAllowed;
     // The fault itself makes the processor forget what it knew of this page;
@@ -72,7 +96,6 @@ AccessOutcome Vcpu::ContinueAccess(Gpa gpa, AccessKind kind, uint64_t* word) {
     if (dirty_ring_ != nullptr && dirty_ring_->SoftFull()) {
       gate_.AddRequests(kDirtyRingSoftFull);
     }
-    if (was_in_guest) gate_.EnterGuest();
     if (!result.ok()) {
       status_ = result.status();
       return AccessOutcome::kError;
@@ -90,12 +113,32 @@ bool Vcpu::HandleRequests() {
   if ((requests & kFreeObsoleteRoots) != 0 && root_ && root_->IsInvalid()) {
     ReleaseRoot();
   }
+  if ((requests & kUpdateCpuDirtyLog) != 0) {
+    cpu_dirty_log_on_ = pml_ != nullptr &&
+                        vm_.logging_slots.load(std::memory_order_relaxed) != 0;
+  }
   if ((requests & kDirtyRingSoftFull) != 0 && dirty_ring_->SoftFull()) {
     gate_.AddRequests(kDirtyRingSoftFull);  // again, until there is room
     stats_.ring_full_exits.Add();
     return false;
   }
   return true;
+}
+
+void Vcpu::DrainPml() {
+  RcuReadGuard rcu;
+  const MemslotSet& slots = vm_.slots.Active(/*as_id=*/0);
+  pml_->ForEach([&](Gpa gpa) {
+    const Gfn gfn = ToGfn(gpa);
+    // A page whose slot is gone, or does not log, is in nobody's log.
+    const Memslot* slot = memslot_hint_.Find(slots, gfn);
+    if (slot == nullptr) return;
+    if (MarkPageDirty(*slot, gfn, dirty_ring())) stats_.dirty_pages.Add();
+  });
+  pml_->Reset();
+  if (dirty_ring_ != nullptr && dirty_ring_->SoftFull()) {
+    gate_.AddRequests(kDirtyRingSoftFull);
+  }
 }
 
 void Vcpu::ReleaseRoot() {

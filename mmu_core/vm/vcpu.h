@@ -9,10 +9,17 @@
 //      written, the section closes. Done.
 //   3. Otherwise HardwareWalk walks the tables. If they allow it, the
 //      translation goes into the TLB, and on with 2.
-//   4. Otherwise the section closes, the vCPU leaves guest mode, and
+//   4. Otherwise the section closes, the vCPU exits (leaves guest mode), and
 //      HandleFault (vm/fault_handler.h) looks for the memslot, tries the fast
 //      page fault, resolves the frame, takes mmu_lock for read and has the TDP
 //      MMU map it. Then from 1 again.
+//
+// A vCPU with page-modification logging has a buffer (dirty/pml_buffer.h) that
+// its walks fill while some slot logs. It belongs to the vCPU's thread, which
+// drains it at every exit, before anything else is done (DL-31): the pages go
+// into bitmaps or into the vCPU's ring. So a vCPU outside of guest mode has an
+// empty buffer, and whoever wants to see all dirty pages makes the others exit
+// (RemoteTlb::KickOut). An access made outside of guest mode exits at its end.
 
 #ifndef MMU_CORE_VM_VCPU_H_
 #define MMU_CORE_VM_VCPU_H_
@@ -26,6 +33,7 @@
 #include "mmu_core/base/access.h"
 #include "mmu_core/base/address.h"
 #include "mmu_core/dirty/dirty_ring.h"
+#include "mmu_core/dirty/pml_buffer.h"
 #include "mmu_core/memory/memslot_hint.h"
 #include "mmu_core/paging/table_cache.h"
 #include "mmu_core/stats/vcpu_stats.h"
@@ -59,7 +67,10 @@ class Vcpu {
 
   // vCPU thread. Enters or leaves guest mode (TLB-01); not while in an access.
   void EnterGuest() { gate_.EnterGuest(); }
-  void ExitGuest() { gate_.ExitGuest(); }
+  void ExitGuest() {
+    DrainCpuDirtyLog();
+    gate_.ExitGuest();
+  }
 
   // vCPU thread. One guest access within the 8-byte word at `gpa` rounded
   // down: a write stores `*word` there, a read or fetch puts what is there
@@ -83,6 +94,11 @@ class Vcpu {
   // vCPU thread. Goes on with the access that came back with kDirtyRingFull;
   // the same arguments.
   AccessOutcome ContinueAccess(Gpa gpa, AccessKind kind, uint64_t* word);
+
+  // vCPU thread, or anybody while the vCPU is parked. Null without PML.
+  const PmlBuffer* pml() const { return pml_.get(); }
+  // Its walks log: PML is on because some slot logs (DL-09).
+  bool cpu_dirty_log_on() const { return cpu_dirty_log_on_; }
 
   // Null if the VM logs into bitmaps.
   DirtyRing* dirty_ring() { return dirty_ring_.get(); }
@@ -119,7 +135,15 @@ class Vcpu {
   void ReleaseRoot();
 
  private:
+  // A stay outside of guest mode in the middle of one inside.
+  class Exit;
+
   absl::Status LoadRoot();
+  // At every exit, and before anything else is done there.
+  void DrainCpuDirtyLog() {
+    if (ABSL_PREDICT_FALSE(pml_ != nullptr) && !pml_->empty()) DrainPml();
+  }
+  void DrainPml();
   bool CanUse(const TlbEntry& entry, AccessKind kind) const {
     switch (kind) {
       case AccessKind::kRead:
@@ -155,6 +179,8 @@ class Vcpu {
   VcpuGate gate_;
   VcpuTlb tlb_;
   RootRef root_;
+  const std::unique_ptr<PmlBuffer> pml_;
+  bool cpu_dirty_log_on_ = false;  // of the vCPU's thread
   const std::unique_ptr<DirtyRing> dirty_ring_;
   TableCache table_cache_;
   MemslotHint memslot_hint_;

@@ -11,6 +11,7 @@
 #include "mmu_core/base/check.h"
 #include "mmu_core/base/error.h"
 #include "mmu_core/dirty/dirty_ring.h"
+#include "mmu_core/dirty/pml_buffer.h"
 #include "mmu_core/memory/memslot_set.h"
 #include "mmu_core/memory/region_request.h"
 #include "mmu_core/sync/rcu.h"
@@ -37,6 +38,14 @@ absl::Status CheckConfig(const VmConfig& config) {
                    "NPT always has Accessed and Dirty bits; switch them off "
                    "with EPT only");
   }
+  if (config.pml == VmConfig::Pml::kYes &&
+      (config.format == EntryFormat::kNpt ||
+       config.ad_bits == VmConfig::AdBits::kOff)) {
+    return Invalid("INVALID_MMU_OPTION", "pml",
+                   "page-modification logging is a part of EPT with Accessed "
+                   "and Dirty bits; leave it out, and dirty logging takes "
+                   "write permission instead");
+  }
   if (config.host_address_bits < 36 || config.host_address_bits > 52) {
     return Invalid("INVALID_MMU_OPTION", "host_address_bits",
                    absl::StrFormat("%d physical address bits of the host: "
@@ -61,7 +70,7 @@ absl::Status CheckConfig(const VmConfig& config) {
   if (config.dirty_ring_entries != 0) {
     return DirtyRing::CheckBytes(
         config.dirty_ring_entries * sizeof(DirtyRing::Entry),
-        /*cpu_log_entries=*/0);
+        config.pml == VmConfig::Pml::kYes ? PmlBuffer::kEntries : 0);
   }
   if (config.companion_bitmap == VmConfig::CompanionBitmap::kYes) {
     return Invalid("INVALID_MMU_OPTION", "companion_bitmap",
@@ -304,6 +313,7 @@ absl::StatusOr<SealResult> Vm::SealDirtyLog(uint32_t slot, MmuCost* cost) {
   OpTimer timer(cost, &state_->counters.dirty_log_seal);
   const absl::StatusOr<std::shared_ptr<EpochLog>> log = LogOf(*state_, slot);
   if (!log.ok()) return log.status();
+  SyncCpuDirtyLogs(*state_, timer.cost());
   const SealResult result = HarvestAndSeal(*state_, **log);
   state_->counters.harvested_pages.fetch_add(
       result.dirty_page_count - result.merged_page_count,
@@ -316,7 +326,10 @@ absl::Status Vm::ReadDirtyLog(uint32_t slot, uint64_t epoch,
                               absl::Span<uint64_t> words) const {
   const absl::StatusOr<std::shared_ptr<EpochLog>> log = LogOf(*state_, slot);
   if (!log.ok()) return log.status();
-  if (epoch == 0) HarvestDirtyRings(*state_);  // the open epoch is wanted
+  if (epoch == 0) {  // the open epoch is wanted
+    SyncCpuDirtyLogs(*state_, /*cost=*/nullptr);
+    HarvestDirtyRings(*state_);
+  }
   return (*log)->Read(epoch, first_page, words);
 }
 

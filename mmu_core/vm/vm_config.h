@@ -33,6 +33,10 @@ struct VmConfig {
   // Whether the hardware sets Accessed and Dirty. NPT always does; EPT on older
   // processors does not (SPTE-04).
   enum class AdBits : uint8_t { kOff, kOn } ad_bits = AdBits::kOn;
+  // Whether the processor logs writes by itself, page-modification logging:
+  // dirty logging then clears Dirty bits, and small pages stay writable. Needs
+  // EPT with A/D bits (DL-32).
+  enum class Pml : uint8_t { kNo, kYes } pml = Pml::kNo;
   int root_levels = 4;                // 4 or 5
   Level max_page_level = Level::k1G;  // largest leaf the hardware has (TRM-03)
   int vcpu_count = 1;                 // 1..kMaxVcpus
@@ -46,7 +50,8 @@ struct VmConfig {
   // What goes when a slot is deleted or moved: every mapping of the VM, as with
   // KVM's quirk SLOT_ZAP_ALL, or the leafs of the slot alone (SLOT-28).
   enum class SlotZap : uint8_t { kSlot, kAll } slot_zap = SlotZap::kAll;
-  // Entries of each vCPU's dirty ring, a power of two of 256 to 65536; slots
+  // Entries of each vCPU's dirty ring, a power of two of 256 to 65536 (from
+  // 1024 on with PML, whose log is drained into them at once); slots
   // then log into the rings. 0: no rings, slots have bitmaps. Set once, with
   // the VM and so before its vCPUs (DL-40).
   uint32_t dirty_ring_entries = 0;

@@ -5,6 +5,8 @@
 #ifndef MMU_CORE_VM_VM_STATE_H_
 #define MMU_CORE_VM_VM_STATE_H_
 
+#include <atomic>
+#include <cstdint>
 #include <map>
 #include <memory>
 #include <utility>
@@ -12,6 +14,7 @@
 
 #include "absl/base/thread_annotations.h"
 #include "mmu_core/dirty/dirty_log_types.h"
+#include "mmu_core/dirty/pml_buffer.h"
 #include "mmu_core/memory/host_memory.h"
 #include "mmu_core/memory/invalidate_sequence.h"
 #include "mmu_core/memory/memslot_table.h"
@@ -41,6 +44,12 @@ struct VmState {
   // Dirty pages go to the vCPUs' rings.
   bool has_dirty_rings() const { return config.dirty_ring_entries != 0; }
 
+  // Entries of each vCPU's own log of dirty pages. 0: there is none, and
+  // logging takes W instead of D (DL-32).
+  uint32_t cpu_dirty_log_entries() const {
+    return config.pml == VmConfig::Pml::kYes ? PmlBuffer::kEntries : 0;
+  }
+
   const VmConfig config;
   TablePool& pool;
   MmuCounters counters;
@@ -52,6 +61,9 @@ struct VmState {
   const MmioFormat mmio;
   TdpMmu tdp;
 
+  // Slots that log. Changed under slots_lock; vCPUs read it when they are asked
+  // to (kUpdateCpuDirtyLog), which orders it.
+  std::atomic<int> logging_slots{0};
   EpochLogs logs;
   // Whoever moves entries of the rings into the logs (vm/dirty_rings.h).
   Mutex ring_harvest_mu;

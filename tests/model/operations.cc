@@ -58,7 +58,10 @@ bool Subset(const std::set<uint64_t>& a, const std::set<uint64_t>& b) {
 
 class Comparison {
  public:
-  explicit Comparison(int vcpus) : vcpus_(vcpus), vm_(MakeVm({}, vcpus)) {}
+  Comparison(int vcpus, VmConfig::Pml pml)
+      : vcpus_(vcpus),
+        vm_(pml == VmConfig::Pml::kYes ? MakePmlVm({}, vcpus)
+                                       : MakeVm({}, vcpus)) {}
 
   // "" or what differs.
   std::string Step(const Operation& op) {
@@ -351,7 +354,10 @@ class Comparison {
   }
 
   void CheckProtected(uint64_t page) {
-    if (SpteOf(vm_->state(), Gfn(page)).IsWritable()) {
+    const Spte spte = SpteOf(vm_->state(), Gfn(page));
+    const bool cpu_logs = vm_->state().cpu_dirty_log_entries() != 0 &&
+                          !vm_->state().tdp.format().IsDirty(spte);
+    if (spte.IsWritable() && !cpu_logs) {
       Differs("page %d was cleared and can be written unnoticed", page);
     }
   }
@@ -469,8 +475,9 @@ std::ostream& operator<<(std::ostream& os, const Operation& op) {
   return os << ToString(op);
 }
 
-std::string RunOperations(const std::vector<Operation>& operations, int vcpus) {
-  Comparison comparison(vcpus);
+std::string RunOperations(const std::vector<Operation>& operations, int vcpus,
+                          VmConfig::Pml pml) {
+  Comparison comparison(vcpus, pml);
   for (size_t i = 0; i < operations.size(); ++i) {
     const std::string problem = comparison.Step(operations[i]);
     if (problem.empty()) continue;
@@ -479,7 +486,9 @@ std::string RunOperations(const std::vector<Operation>& operations, int vcpus) {
     for (size_t j = 0; j <= i; ++j) {
       absl::StrAppend(&report, "    ", ToString(operations[j]), "\n");
     }
-    return absl::StrCat(report, "}, ", vcpus, ")");
+    return absl::StrCat(
+        report, "}, ", vcpus,
+        pml == VmConfig::Pml::kYes ? ", VmConfig::Pml::kYes)" : ")");
   }
   return "";
 }

@@ -9,6 +9,8 @@
 #include <string>
 #include <vector>
 
+#include "mmu_core/vm/vm_config.h"
+
 namespace mmu::testing {
 
 // A value. What a, b and c mean is said at each kind; they are taken modulo
@@ -44,10 +46,12 @@ struct Operation {
 std::string ToString(const Operation& op);
 std::ostream& operator<<(std::ostream& os, const Operation& op);
 
-// Runs the operations on a fresh VM with `vcpus` vCPUs and its model, and
-// compares both after each. Returns "" or what differs, after which step, and
-// the sequence up to there as C++ that can become a test.
-std::string RunOperations(const std::vector<Operation>& operations, int vcpus);
+// Runs the operations on a fresh VM with `vcpus` vCPUs, which log by themselves
+// or not, and its model, and compares both after each. Returns "" or what
+// differs, after which step, and the sequence up to there as C++ that can
+// become a test.
+std::string RunOperations(const std::vector<Operation>& operations, int vcpus,
+                          VmConfig::Pml pml = VmConfig::Pml::kNo);
 
 }  // namespace mmu::testing
 

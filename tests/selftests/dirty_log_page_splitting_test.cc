@@ -17,6 +17,7 @@ namespace {
 using ::mmu::testing::AuditFindings;
 using ::mmu::testing::Harvest;
 using ::mmu::testing::LogMode;
+using ::mmu::testing::MakePmlVm;
 using ::mmu::testing::MakeRingVm;
 using ::mmu::testing::MakeVm;
 using ::mmu::testing::Slot;
@@ -43,19 +44,24 @@ Counts CountsOf(const Vm& vm) {
 enum class InitialState { kManualCapsOff, kInitiallySet };
 
 class PageSplittingTest
-    : public TestWithParam<std::tuple<Level, InitialState, LogMode>> {
+    : public TestWithParam<
+          std::tuple<Level, InitialState, LogMode, VmConfig::Pml>> {
  protected:
   // Two slots, one page size. A slot of 2 GiB of the largest pages: metadata
   // only, the contents do not matter here.
   static constexpr uint64_t kSlotBytes = 2 * kGiB;
   static constexpr uint64_t kPages = 2 * kSlotBytes / kPageSize;
 
-  static std::unique_ptr<Vm> TwoSlotVm(Level host, LogMode mode) {
+  static std::unique_ptr<Vm> TwoSlotVm(Level host, LogMode mode,
+                                       VmConfig::Pml pml) {
     const std::vector<MemslotConfig> slots = {
         Slot(0, kGiB, kSlotBytes, host, BackingKind::kMetadataOnly),
         Slot(1, 4 * kGiB, kSlotBytes, host, BackingKind::kMetadataOnly)};
     // Room for what one pass writes.
     constexpr uint32_t kRingEntries = 16384;
+    if (pml == VmConfig::Pml::kYes) {
+      return MakePmlVm(slots, kVcpus, UsesRing(mode) ? kRingEntries : 0);
+    }
     return UsesRing(mode) ? MakeRingVm(slots, kRingEntries, kVcpus)
                           : MakeVm(slots, kVcpus);
   }
@@ -70,17 +76,18 @@ class PageSplittingTest
   }
 };
 
-INSTANTIATE_TEST_SUITE_P(HostPages, PageSplittingTest,
-                         ::testing::Combine(Values(Level::k2M, Level::k1G),
-                                            Values(InitialState::kManualCapsOff,
-                                                   InitialState::kInitiallySet),
-                                            Values(LogMode::kEpochs,
-                                                   LogMode::kRingEpochs)));
+INSTANTIATE_TEST_SUITE_P(
+    HostPages, PageSplittingTest,
+    ::testing::Combine(Values(Level::k2M, Level::k1G),
+                       Values(InitialState::kManualCapsOff,
+                              InitialState::kInitiallySet),
+                       Values(LogMode::kEpochs, LogMode::kRingEpochs),
+                       Values(VmConfig::Pml::kNo, VmConfig::Pml::kYes)));
 
 // Covers: TST-03, DL-47, DL-26, DL-06, DL-04, DL-02
 TEST_P(PageSplittingTest, PagesAreHugeThenSmallThenHugeAgain) {
-  const auto [host, state, mode] = GetParam();
-  auto vm = TwoSlotVm(host, mode);
+  const auto [host, state, mode, pml] = GetParam();
+  auto vm = TwoSlotVm(host, mode, pml);
   Populate(*vm, 64 * kPageSize);
   const Counts populated = CountsOf(*vm);
   EXPECT_EQ(populated.medium * 512 + populated.large * 512 * 512, kPages);

@@ -11,6 +11,8 @@
 //   -I N  milliseconds that the guest writes in each round, at least (0)
 //   -p N  address of the memory, in bytes, a multiple of 2 MiB (0)
 //   -M X  dirty-log, clear-log, dirty-ring, epochs or all (all)
+//
+// Each mode is run with and without page-modification logging.
 
 #include <atomic>
 #include <cstdint>
@@ -39,6 +41,7 @@ namespace {
 using ::mmu::testing::AuditFindings;
 using ::mmu::testing::Harvest;
 using ::mmu::testing::LogMode;
+using ::mmu::testing::MakePmlVm;
 using ::mmu::testing::MakeRingVm;
 using ::mmu::testing::MakeVm;
 using ::mmu::testing::Slot;
@@ -76,7 +79,7 @@ bool Wanted(LogMode mode) {
   return false;
 }
 
-using Param = std::tuple<LogMode, SplitPolicy>;
+using Param = std::tuple<LogMode, SplitPolicy, VmConfig::Pml>;
 
 class DirtyLogTest : public TestWithParam<Param> {
  protected:
@@ -92,17 +95,19 @@ std::string NameOf(const ::testing::TestParamInfo<Param>& info) {
   constexpr const char* kSplits[] = {"NoSplit", "Eager", "OnClear"};
   std::ostringstream mode;
   mode << std::get<0>(info.param);
-  return absl::StrCat(mode.str(),
-                      kSplits[static_cast<int>(std::get<1>(info.param))]);
+  return absl::StrCat(
+      mode.str(), kSplits[static_cast<int>(std::get<1>(info.param))],
+      std::get<2>(info.param) == VmConfig::Pml::kYes ? "Pml" : "");
 }
 
-INSTANTIATE_TEST_SUITE_P(Modes, DirtyLogTest,
-                         Combine(Values(LogMode::kGet, LogMode::kClear,
-                                        LogMode::kEpochs, LogMode::kRing,
-                                        LogMode::kRingEpochs),
-                                 Values(SplitPolicy::kNone, SplitPolicy::kEager,
-                                        SplitPolicy::kOnClear)),
-                         NameOf);
+INSTANTIATE_TEST_SUITE_P(
+    Modes, DirtyLogTest,
+    Combine(Values(LogMode::kGet, LogMode::kClear, LogMode::kEpochs,
+                   LogMode::kRing, LogMode::kRingEpochs),
+            Values(SplitPolicy::kNone, SplitPolicy::kEager,
+                   SplitPolicy::kOnClear),
+            Values(VmConfig::Pml::kNo, VmConfig::Pml::kYes)),
+    NameOf);
 
 // The guest as the test sees it: which round it wrote to which page last.
 // Round r of page p is done once WroteIn(p) >= r can be read.
@@ -135,15 +140,17 @@ class Guest {
  private:
   void Run() {
     Rng random(42);
+    // It never leaves the guest by itself.
+    vm_.state().vcpus[0]->EnterGuest();
     while (!stop_.load()) {
       const uint64_t page = random() % kPages;
       uint64_t round = round_.load();
       busy_.store(page);
-      if (!WriteOrStop(options.start_gpa + page * kPageSize + 8, &round))
-        return;
+      if (!WriteOrStop(options.start_gpa + page * kPageSize + 8, &round)) break;
       last_round_[page].store(round);
       writes_.fetch_add(1);
     }
+    vm_.state().vcpus[0]->ExitGuest();
   }
 
   // Writes the number of the round; waits while the ring is full, and then it
@@ -153,9 +160,11 @@ class Guest {
     ring_full_.store(true);
     Vcpu& vcpu = *vm_.state().vcpus[0];
     do {
+      vcpu.ExitGuest();
       if (stop_.load()) return false;
       std::this_thread::yield();
       *round = round_.load();  // the write will be of that one
+      vcpu.EnterGuest();
     } while (vcpu.ContinueAccess(Gpa(gpa), AccessKind::kWrite, round) !=
              AccessOutcome::kDone);
     ring_full_.store(false);
@@ -183,7 +192,7 @@ uint64_t Contents(const Vm& vm, uint64_t page) {
 
 // Covers: TST-02, SLOT-52, DL-10
 TEST_P(DirtyLogTest, EveryWriteIsReportedAndNothingElse) {
-  const auto [mode, split] = GetParam();
+  const auto [mode, split, pml] = GetParam();
   if (!Wanted(mode)) GTEST_SKIP() << "-M " << options.log_mode;
   if (mode == LogMode::kRing && split == SplitPolicy::kOnClear) {
     // Whoever has only the rings to look at cannot see that pages start dirty.
@@ -191,8 +200,12 @@ TEST_P(DirtyLogTest, EveryWriteIsReportedAndNothingElse) {
   }
   const std::vector<MemslotConfig> slots = {
       Slot(0, options.start_gpa, kPages * kPageSize, Level::k2M)};
-  auto vm =
-      UsesRing(mode) ? MakeRingVm(slots, options.ring_entries) : MakeVm(slots);
+  const uint32_t ring_entries = UsesRing(mode) ? options.ring_entries : 0;
+  // A ring that a processor's log goes into is larger.
+  auto vm = pml == VmConfig::Pml::kYes
+                ? MakePmlVm(slots, 1, ring_entries == 0 ? 0 : 2 * ring_entries)
+            : UsesRing(mode) ? MakeRingVm(slots, ring_entries)
+                             : MakeVm(slots);
   Touch(*vm, GfnRange::Of(ToGfn(Gpa(options.start_gpa)), kPages));
   for (uint64_t page = 0; page < kPages; ++page) {
     Write(*vm, options.start_gpa + page * kPageSize + 8, 0);

@@ -46,6 +46,7 @@ std::vector<uint64_t> Harvest(Vm& vm, uint32_t slot, LogMode mode) {
       return pages;
     }
     case LogMode::kRing: {
+      SyncCpuDirtyLogs(vm.state(), nullptr);
       std::set<uint64_t> pages;  // a page may be in two rings
       uint64_t collected = 0;
       for (const auto& vcpu : vm.state().vcpus) {

@@ -81,6 +81,7 @@ class Round {
     config.format = config_.format;
     config.ad_bits =
         config_.ad_bits ? VmConfig::AdBits::kOn : VmConfig::AdBits::kOff;
+    config.pml = config_.pml ? VmConfig::Pml::kYes : VmConfig::Pml::kNo;
     config.root_levels = config_.root_levels;
     config.vcpu_count = config_.vcpus;
     config.dirty_ring_entries = config_.dirty_ring_entries;
@@ -551,15 +552,22 @@ RoundConfig RandomRound(uint64_t seed, absl::Duration duration) {
   config.nx_huge_pages = random() % 3 == 0;
   if (random() % 8 == 0) config.mmio_caching = VmConfig::MmioCaching::kNo;
   if (random() % 2 == 0) config.slot_zap = VmConfig::SlotZap::kSlot;
+  config.pml =
+      config.format == EntryFormat::kEpt && config.ad_bits && random() % 2 == 0;
+  // A ring that a CPU's log goes into has room for all of it.
+  if (config.pml && config.dirty_ring_entries == 256) {
+    config.dirty_ring_entries = 1024;
+  }
   return config;
 }
 
 std::string Describe(const RoundConfig& config) {
   const int level = static_cast<int>(config.host_page_level);
   return absl::StrFormat(
-      "seed %d: %s%s, %d levels, host pages of %s, %d vCPUs, %s%s%s%s",
+      "seed %d: %s%s%s, %d levels, host pages of %s, %d vCPUs, %s%s%s%s",
       config.seed, config.format == EntryFormat::kEpt ? "EPT" : "NPT",
-      config.ad_bits ? "" : " without A/D bits", config.root_levels,
+      config.ad_bits ? "" : " without A/D bits", config.pml ? " and PML" : "",
+      config.root_levels,
       level == 1   ? "4K"
       : level == 2 ? "2M"
                    : "1G",

@@ -43,6 +43,7 @@ struct RoundConfig {
   uint64_t seed = 1;
   EntryFormat format = EntryFormat::kEpt;
   bool ad_bits = true;
+  bool pml = false;
   int root_levels = 4;
   Level host_page_level = Level::k2M;
   int vcpus = 3;
