@@ -30,6 +30,10 @@ struct Config {
   int64_t max_rpc_threads = 64;
   absl::Duration drain_timeout = absl::Seconds(10);
   bool enable_debug_service = false;
+  std::string nx_huge_pages = "auto";
+  int64_t nx_huge_pages_recovery_ratio = 60;
+  absl::Duration nx_huge_pages_recovery_period = absl::ZeroDuration();
+  bool allow_nx_huge_pages_opt_out = false;
   std::string log_format = "text";
   std::string log_level = "info";
 };

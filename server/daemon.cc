@@ -60,7 +60,8 @@ constexpr char kUsage[] =
 
 // Flags that may stand without a value. Theirs is an OptionFlag, and Abseil
 // takes only a plain bool without one.
-constexpr const char* kSwitches[] = {"--allow_remote_plaintext",
+constexpr const char* kSwitches[] = {"--allow_nx_huge_pages_opt_out",
+                                     "--allow_remote_plaintext",
                                      "--enable_debug_service"};
 
 // "--max-vms=3" becomes "--max_vms=3": Abseil knows the latter only.

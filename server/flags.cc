@@ -62,6 +62,24 @@ ABSL_FLAG(mmud::OptionFlag<absl::Duration>, drain_timeout,
 ABSL_FLAG(mmud::OptionFlag<bool>, enable_debug_service,
           mmud::OptionFlag(&mmud::Config::enable_debug_service),
           "Serves mmud.v1.DebugService.");
+ABSL_FLAG(mmud::OptionFlag<std::string>, nx_huge_pages,
+          mmud::OptionFlag(&mmud::Config::nx_huge_pages),
+          "Whether huge mappings may be executed: off lets guests, force does "
+          "not, auto does not on processors with the iTLB multi-hit erratum, "
+          "never is off and refuses to be switched on. What is executed is "
+          "then mapped small.");
+ABSL_FLAG(mmud::OptionFlag<int64_t>, nx_huge_pages_recovery_ratio,
+          mmud::OptionFlag(&mmud::Config::nx_huge_pages_recovery_ratio),
+          "One in so many of the mappings that are small because they were "
+          "executed becomes huge again per run; 0: none.");
+ABSL_FLAG(mmud::OptionFlag<absl::Duration>, nx_huge_pages_recovery_period,
+          mmud::OptionFlag(&mmud::Config::nx_huge_pages_recovery_period),
+          "Time between two such runs; 0: an hour divided by the ratio, at "
+          "least a second.");
+ABSL_FLAG(mmud::OptionFlag<bool>, allow_nx_huge_pages_opt_out,
+          mmud::OptionFlag(&mmud::Config::allow_nx_huge_pages_opt_out),
+          "Lets VMs be created that --nx_huge_pages does not hold for; such a "
+          "guest can halt an affected host.");
 ABSL_FLAG(mmud::OptionFlag<std::string>, log_format,
           mmud::OptionFlag(&mmud::Config::log_format),
           "Form of the lines on stderr: text or json.");

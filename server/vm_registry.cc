@@ -81,7 +81,8 @@ absl::StatusOr<VmUse> VmRegistry::Create(const std::string& name,
       label = ManagedVm::MetricsLabel::kOwn;
     }
   }
-  absl::StatusOr<std::unique_ptr<mmu::Vm>> vm = mmu::Vm::Create(config);
+  absl::StatusOr<std::unique_ptr<mmu::Vm>> vm =
+      mmu::Vm::Create(config, nx_parameters_);
   absl::MutexLock lock(&mu_);
   if (!vm.ok()) {
     memory_bytes_ -= bytes;

@@ -15,6 +15,7 @@
 #include "absl/status/statusor.h"
 #include "absl/strings/string_view.h"
 #include "absl/synchronization/mutex.h"
+#include "mmu_core/vm/nx_parameters.h"
 #include "mmu_core/vm/vm_config.h"
 #include "server/managed_vm.h"
 #include "server/retained_totals.h"
@@ -60,7 +61,10 @@ class VmRegistry {
     int64_t max_labelled_vms = 32;       // with a metrics label of their own
   };
 
-  explicit VmRegistry(const Limits& limits) : limits_(limits) {}
+  // The VMs follow `nx_parameters`, which outlive this.
+  explicit VmRegistry(const Limits& limits, mmu::NxParameters& nx_parameters =
+                                                mmu::NxParameters::Process())
+      : limits_(limits), nx_parameters_(nx_parameters) {}
   ~VmRegistry();
 
   const Limits& limits() const { return limits_; }
@@ -119,6 +123,7 @@ class VmRegistry {
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
 
   const Limits limits_;
+  mmu::NxParameters& nx_parameters_;
   absl::Mutex mu_;
   absl::CondVar unused_;
   std::map<std::string, Entry, std::less<>> entries_ ABSL_GUARDED_BY(mu_);

@@ -33,6 +33,7 @@ struct CreateArguments {
   v1::PageSize max_page_size = v1::PAGE_SIZE_UNSPECIFIED;
   int32_t levels = 0;
   v1::SlotZap slot_zap = v1::SLOT_ZAP_UNSPECIFIED;
+  bool nx_huge_pages_opt_out = false;
   int32_t dirty_ring_entries = 0;
 };
 
@@ -47,6 +48,7 @@ absl::Status Create(Context& context, const CreateArguments& arguments) {
   vm.mutable_tdp()->set_max_page_size(arguments.max_page_size);
   vm.mutable_tdp()->set_page_table_levels(arguments.levels);
   vm.mutable_tdp()->set_slot_zap(arguments.slot_zap);
+  vm.mutable_tdp()->set_nx_huge_pages_opt_out(arguments.nx_huge_pages_opt_out);
   if (arguments.memory_bytes > 0) {
     v1::Memslot& memslot = *vm.add_memslots();
     memslot.set_size_bytes(arguments.memory_bytes);
@@ -165,6 +167,9 @@ void AddCreate(CLI::App& vm, Context& context) {
                       "log dirty pages into rings of so many entries, one per "
                       "vCPU: a power of two, 256 to 65536 (default: 0, into "
                       "bitmaps)");
+  command->add_flag("--nx-huge-pages-opt-out", arguments->nx_huge_pages_opt_out,
+                    "let this VM execute huge mappings whatever the daemon's "
+                    "--nx-huge-pages says; the daemon must allow it");
   Run(command, context, arguments, Create);
 }
 

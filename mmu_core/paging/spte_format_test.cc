@@ -239,7 +239,7 @@ TEST(AdTypeTest, ALeafMayBeWriteProtectOnlyWhereTheProcessorHasADirtyBit) {
       "a reserved bit is set");
 }
 
-// Covers: SPTE-13, SPTE-14
+// Covers: SPTE-13
 TEST_P(SpteFormatTest, WriteIsGrantedOnlyWhereAskedForAndTheHostAllows) {
   for (const LeafSettings& settings : AllSettings()) {
     const WriteTriple triple = format().TripleOf(format().MakeLeaf(settings));
@@ -275,7 +275,6 @@ TEST_P(SpteFormatTest, OnlyFourWriteTriplesAreLegal) {
   }
 }
 
-// Covers: SPTE-18
 TEST(SpteFormatTest, EptReadComesWithEveryLeafAndExecuteFollowsTheRequest) {
   for (const LeafSettings& settings : AllSettings()) {
     const uint64_t bits = SpteFormat::Ept().MakeLeaf(settings).bits();

@@ -192,7 +192,12 @@ FaultResult TdpMmu::InstallLeaf(const MmuReadLocked& lock, TdpCursor& cursor,
     fault.marked_dirty = MarkPageDirty(*fault.slot, fault.gfn, fault.ring);
   }
   AtHook(HookPoint::kMarkToInstall);
-  if (!updater_.Update(lock, cursor, new_spte)) return FaultResult::kRetry;
+  if (!updater_.Update(lock, cursor, new_spte)) {
+    // The next try marks again: a ring then has two entries of one page, which
+    // turned dirty once.
+    if (fault.ring != nullptr) fault.marked_dirty = false;
+    return FaultResult::kRetry;
+  }
   if (was_table) {
     // Small translations from the table that is gone, and cached pointers to
     // it, must not be used any more (TDP-44).

@@ -30,7 +30,8 @@ bool RootList::TryGet(TdpRoot& root) {
   return false;
 }
 
-RootRef RootList::FindOrCreate(PageRole role, ShadowPage*& page) {
+RootRef RootList::FindOrCreate(PageRole role, ShadowPage*& page,
+                               std::unique_ptr<TdpRoot>& spare) {
   // First without the mutex; then, if it must be created, again with it, since
   // another vCPU may have been faster (TDP-02).
   {
@@ -52,7 +53,9 @@ RootRef RootList::FindOrCreate(PageRole role, ShadowPage*& page) {
   page->role = role;
   page->gfn = Gfn(0);
   page->parent = nullptr;
-  auto* root = new TdpRoot(std::exchange(page, nullptr), next_id_++);
+  TdpRoot* const root = spare.release();
+  root->page_ = std::exchange(page, nullptr);
+  root->id_ = next_id_++;
   root->list_ = this;
   root->next_.store(head_.load(std::memory_order_relaxed),
                     std::memory_order_relaxed);

@@ -14,6 +14,7 @@
 
 #include <atomic>
 #include <cstdint>
+#include <memory>
 #include <utility>
 
 #include "absl/base/thread_annotations.h"
@@ -29,7 +30,7 @@ class RootList;
 // Thread-safe as said at each member.
 class TdpRoot {
  public:
-  TdpRoot(ShadowPage* page, uint64_t id) : page_(page), id_(id) {}
+  TdpRoot() = default;
 
   PageTable* table() const { return page_->table; }
   PageRole role() const { return page_->role; }
@@ -46,9 +47,9 @@ class TdpRoot {
   friend class RootList;
   friend class RootRef;
 
-  ShadowPage* const page_;
-  const uint64_t id_;
-  std::atomic<int> refs_{2};  // one for the creator, one for the MMU (TDP-03)
+  ShadowPage* page_ = nullptr;  // constant once the root is in a list
+  uint64_t id_ = 0;             // likewise
+  std::atomic<int> refs_{2};    // one for the creator, one for the MMU (TDP-03)
   std::atomic<bool> invalid_{false};
   std::atomic<bool> zap_scheduled_{false};
   std::atomic<TdpRoot*> next_{nullptr};  // written under RootList::mu_
@@ -100,9 +101,10 @@ class RootList {
 
   // The valid root with this role if there is one, else a new one on `page`,
   // which is then set to null (TDP-02). `page` is filled by the caller with
-  // initial entries and has no role yet. `created` says which. REQUIRES:
-  // mmu_lock held in any mode.
-  RootRef FindOrCreate(PageRole role, ShadowPage*& page);
+  // initial entries and has no role yet; `spare` is empty memory for the root,
+  // so that nothing is allocated here. REQUIRES: mmu_lock held in any mode.
+  RootRef FindOrCreate(PageRole role, ShadowPage*& page,
+                       std::unique_ptr<TdpRoot>& spare);
 
   // A loop that may drop the lock between steps: the next root is referenced
   // before the previous one is let go (TDP-08).

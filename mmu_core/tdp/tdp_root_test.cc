@@ -52,7 +52,9 @@ class TdpRootTest : public ::testing::Test {
     RootRef root;
     {
       MmuReadLocked lock(lock_, LockOp::kFault);
-      root = list_.FindOrCreate(PageRole::Direct(Level::k512G, as_id), page);
+      auto spare = std::make_unique<TdpRoot>();
+      root = list_.FindOrCreate(PageRole::Direct(Level::k512G, as_id), page,
+                                spare);
     }
     if (page != nullptr) pool_.Return(page);
     return root;
@@ -231,8 +233,9 @@ TEST(TdpRootDeathTest, DroppingTheLastReferenceOfAValidRootIsABug) {
         TablePool pool;
         RootList list;
         ShadowPage* page = pool.Take(1).head;
+        auto spare = std::make_unique<TdpRoot>();
         RootRef root =
-            list.FindOrCreate(PageRole::Direct(Level::k512G, 0), page);
+            list.FindOrCreate(PageRole::Direct(Level::k512G, 0), page, spare);
         list.PutMmuReference(*root);
         root.reset();
       },

@@ -1,6 +1,7 @@
 // Roots and the ways of making SPTEs non-present (TDP-01..09, TDP-33..38).
 
 #include <array>
+#include <memory>
 #include <utility>
 
 #include "mmu_core/base/check.h"
@@ -44,11 +45,12 @@ absl::StatusOr<RootRef> TdpMmu::LoadRoot(int as_id, TableCache& cache) {
   if (absl::Status status = cache.TopUp(1); !status.ok()) return status;
   ShadowPage* page = cache.Take();
   page->table->FillUnpublished(Spte::Initial());
+  auto spare = std::make_unique<TdpRoot>();
   RootRef root;
   {
     MmuReadLocked lock(parts_.lock, LockOp::kFault);
-    root =
-        roots_.FindOrCreate(PageRole::Direct(options_.root_level, as_id), page);
+    root = roots_.FindOrCreate(PageRole::Direct(options_.root_level, as_id),
+                               page, spare);
   }
   if (page != nullptr) cache.Put(page);
   return root;

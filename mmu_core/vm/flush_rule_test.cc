@@ -18,6 +18,9 @@
 #include "mmu_core/testing/lock_trace.h"
 #include "mmu_core/testing/vm_builder.h"
 #include "mmu_core/tlb/tlb_flush_batch.h"
+#include "mmu_core/vm/dirty_rings.h"
+#include "mmu_core/vm/host_notifier.h"
+#include "mmu_core/vm/nx_recovery.h"
 
 namespace mmu {
 namespace {
@@ -188,6 +191,22 @@ INSTANTIATE_TEST_SUITE_P(
              WritePage,
              [](Vm& vm) { ZapLeafs(vm, GfnRange::Of(Gfn(kPage), 1)); },
              ReadNeedsNoFault},
+        Rule{"HostUnmapsThePage", Level::k4K, LockTrace::Held::kWrite, true,
+             WritePage,
+             [](Vm& vm) {
+               const Hva hva = SlotOf(vm, Gfn(0)).hva + kPageGpa;
+               const HvaRange page = {hva, hva + kPageSize};
+               InvalidateRangeStart(vm.state(), page, MayYield::kYes);
+               InvalidateRangeEnd(vm.state(), page);
+             },
+             ReadNeedsNoFault},
+        Rule{"RecoveryOfAnNxHugePage", Level::k2M, LockTrace::Held::kRead, true,
+             [](Vm& vm) {
+               vm.state().tdp.nx_huge_pages().SetMitigated(true);
+               Exec(vm, kPageGpa);
+             },
+             [](Vm& vm) { EXPECT_EQ(RecoverNxHugePages(vm.state(), 1), 1u); },
+             ReadNeedsNoFault},
         Rule{"RecoveryOfAHugePage", Level::k2M, LockTrace::Held::kRead, true,
              [](Vm& vm) {
                Read(vm, 0);
@@ -210,6 +229,24 @@ INSTANTIATE_TEST_SUITE_P(
              // Another vCPU faults on the page that is not mapped.
              [](Vm& vm) { Read(vm, 9 * kPageSize, 1); }, UsesSmallTranslation}),
     [](const auto& rule) { return std::string(rule.param.name); });
+
+// Pages whose ring entries were reset are protected, for a TLB too.
+// Covers: DL-43, TLB-05
+TEST(FlushRulesTest, AResetOfTheRingsFlushesWhatItProtected) {
+  for (const bool skip : {false, true}) {
+    auto vm = MakeRingVm({Slot(0, 0, kSlotPages * kPageSize)}, 256);
+    StartLog(*vm);
+    Write(*vm, kPageGpa, 1);
+    SealAndList(*vm, 0);  // collects
+    g_skip_flushes = skip;
+    EXPECT_EQ(*ResetDirtyRings(
+                  vm->state(), [] { return false; }, nullptr),
+              1u);
+    g_skip_flushes = false;
+    Write(*vm, kPageGpa, 2);
+    EXPECT_EQ(vm->state().vcpus[0]->dirty_ring()->used(), skip ? 0u : 1u);
+  }
+}
 
 // Clearing MMU-writable owes a flush under the lock, though W is clear already:
 // the clear that took W has not flushed yet.

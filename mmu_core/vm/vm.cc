@@ -46,7 +46,7 @@ absl::Status CheckConfig(const VmConfig& config) {
                    "and Dirty bits; leave it out, and dirty logging takes "
                    "write permission instead");
   }
-  if (config.host_address_bits < 36 || config.host_address_bits > 52) {
+  if (const int bits = HostAddressBits(config); bits < 36 || bits > 52) {
     return Invalid("INVALID_MMU_OPTION", "host_address_bits",
                    absl::StrFormat("%d physical address bits of the host: "
                                    "there are 36 to 52",

@@ -40,8 +40,10 @@ struct VmConfig {
   int root_levels = 4;                // 4 or 5
   Level max_page_level = Level::k1G;  // largest leaf the hardware has (TRM-03)
   int vcpu_count = 1;                 // 1..kMaxVcpus
-  // Physical address bits of the host, 36 to 52 (SPTE-40, SPTE-42, SPTE-45).
-  int host_address_bits = 46;
+  // Physical address bits of the host, 36 to 52: no slot reaches above them
+  // (TRM-06), and MMIO SPTEs keep clear of them (SPTE-40, SPTE-42, SPTE-45).
+  // 0: 46 with four levels, 52 with five.
+  int host_address_bits = 0;
   // Whether accesses outside of all slots leave MMIO SPTEs behind (SPTE-45).
   enum class MmioCaching : uint8_t {
     kNo,
@@ -72,6 +74,11 @@ struct VmConfig {
 };
 
 inline constexpr int kMaxVcpus = 256;
+
+constexpr int HostAddressBits(const VmConfig& config) {
+  if (config.host_address_bits != 0) return config.host_address_bits;
+  return config.root_levels == 5 ? 52 : 46;
+}
 
 // A memslot as it is.
 struct MemslotInfo {

@@ -1,15 +1,17 @@
 #include "mmu_core/vm/vm_state.h"
 
+#include <algorithm>
 #include <cstdint>
 #include <memory>
 
 namespace mmu {
 namespace {
 
-// Guest-physical addresses have at most 52 bits (TRM-06); a root of four levels
-// addresses 48 of them.
+// What the host can address (TRM-06), and the root: four levels address 48
+// bits.
 uint64_t MaxGfn(const VmConfig& config) {
-  const int address_bits = config.root_levels == 5 ? 52 : 48;
+  const int address_bits =
+      std::min(HostAddressBits(config), config.root_levels == 5 ? 57 : 48);
   return (uint64_t{1} << (address_bits - kPageShift)) - 1;
 }
 
@@ -35,7 +37,7 @@ VmState::VmState(const VmConfig& vm_config, TablePool& table_pool,
                             : MemslotTableOptions::Bitmaps::kNo}),
       mmio(vm_config.format == EntryFormat::kEpt ? MmioFormat::Kind::kEpt
                                                  : MmioFormat::Kind::kNpt,
-           vm_config.host_address_bits),
+           HostAddressBits(vm_config)),
       tdp({.format = FormatOf(vm_config),
            .lock = mmu_lock,
            .tlb = tlb,

@@ -328,5 +328,30 @@ TEST(VmTest, EveryPageOfADeadVmIsGone) {
   EXPECT_EQ(TablePool::Process().tables_out(), before);
 }
 
+// Covers: TRM-06, SLOT-13
+TEST(VmConfigTest, NoSlotReachesAboveWhatTheHostCanAddress) {
+  const auto slot_at_end_of = [](int levels, int host_bits, int end_bits,
+                                 uint64_t pages_above) {
+    VmConfig config;
+    config.root_levels = levels;
+    config.host_address_bits = host_bits;
+    const uint64_t end = uint64_t{1} << end_bits;
+    config.memslots = {
+        Slot(0, end - 4 * kPageSize + pages_above * kPageSize, 4 * kPageSize)};
+    return DetailOf(Vm::Create(config).status());
+  };
+  struct Case {
+    int levels, host_bits, end_bits;
+  };
+  for (const Case& c : {Case{4, 0, 46}, Case{4, 39, 39}, Case{4, 52, 48},
+                        Case{5, 0, 52}, Case{5, 50, 50}}) {
+    EXPECT_EQ(slot_at_end_of(c.levels, c.host_bits, c.end_bits, 0).reason, "");
+    const ErrorDetail above =
+        slot_at_end_of(c.levels, c.host_bits, c.end_bits, 1);
+    EXPECT_EQ(above.reason, "GPA_OUT_OF_RANGE") << c.end_bits;
+    EXPECT_EQ(above.kvm_errno, EINVAL);
+  }
+}
+
 }  // namespace
 }  // namespace mmu

@@ -7,9 +7,12 @@
 
 #include "absl/time/clock.h"
 #include "absl/time/time.h"
+#include "mmu_core/base/check.h"
+#include "mmu_core/vm/nx_parameters.h"
 #include "server/base/request_id_cache.h"
 #include "server/config.h"
 #include "server/drain_state.h"
+#include "server/host_cpu.h"
 #include "server/operation_store.h"
 #include "server/stream_limiter.h"
 #include "server/vm_registry.h"
@@ -23,15 +26,23 @@ enum class BuildVariant : uint8_t { kRelease, kFaultInjection };
 // Outlives every call.
 struct DaemonState {
   explicit DaemonState(const Config& c, BuildVariant v = BuildVariant::kRelease)
-      : config(c), variant(v) {}
+      : config(c), variant(v) {
+    // Config has none but good values.
+    MMU_CHECK(nx_parameters.SetNxHugePages(config.nx_huge_pages).ok());
+    nx_parameters.SetRecovery(
+        {.ratio = static_cast<uint32_t>(config.nx_huge_pages_recovery_ratio),
+         .period = config.nx_huge_pages_recovery_period});
+  }
 
   const Config config;
   const BuildVariant variant;
   const absl::Time start_time = absl::Now();
   DrainState drain;
+  mmu::NxParameters nx_parameters{ReadItlbMultihit()};
   VmRegistry vms{{.max_vms = config.max_vms,
                   .max_guest_memory_bytes = config.max_guest_memory_bytes,
-                  .max_labelled_vms = config.metrics_max_vms}};
+                  .max_labelled_vms = config.metrics_max_vms},
+                 nx_parameters};
   RequestIdCache request_ids;
   // Half of the threads: the other half always answers short calls.
   StreamLimiter streams{config.max_rpc_threads / 2};

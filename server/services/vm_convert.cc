@@ -71,6 +71,9 @@ absl::Status ApplyTdp(const v1::TdpMmu& tdp, const std::string& field,
       return WrongValue("INVALID_ENUM_VALUE", field + ".slot_zap",
                         static_cast<int>(tdp.slot_zap()), "ALL or SLOT");
   }
+  if (tdp.nx_huge_pages_opt_out()) {
+    config->nx_huge_pages = mmu::VmConfig::NxHugePages::kOptOut;
+  }
   return absl::OkStatus();
 }
 
@@ -214,6 +217,8 @@ v1::Vm ToProto(const ManagedVm& vm) {
   tdp->set_slot_zap(config.slot_zap == mmu::VmConfig::SlotZap::kAll
                         ? v1::SLOT_ZAP_ALL
                         : v1::SLOT_ZAP_SLOT);
+  tdp->set_nx_huge_pages_opt_out(config.nx_huge_pages ==
+                                 mmu::VmConfig::NxHugePages::kOptOut);
   proto.set_vcpu_count(config.vcpu_count);
   proto.set_dirty_ring_entries(static_cast<int32_t>(config.dirty_ring_entries));
   const std::vector<mmu::DirtyLogInfo> logs = vm.vm().DirtyLogs();

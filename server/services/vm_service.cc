@@ -1,6 +1,7 @@
 #include "server/services/vm_service.h"
 
 #include <algorithm>
+#include <cerrno>
 #include <string>
 #include <utility>
 #include <vector>
@@ -69,6 +70,14 @@ absl::StatusOr<v1::CreateVmResponse> VmServiceImpl::Create(
   const std::string name = VmName(request.vm_id());
   absl::StatusOr<mmu::VmConfig> config = ToVmConfig(request.vm(), name, "vm");
   if (!config.ok()) return config.status();
+  if (config->nx_huge_pages == mmu::VmConfig::NxHugePages::kOptOut &&
+      !state_.config.allow_nx_huge_pages_opt_out) {
+    return mmu::MakeError(
+        absl::StatusCode::kPermissionDenied,
+        {"NX_OPT_OUT_DENIED", "vm.tdp.nx_huge_pages_opt_out", EPERM},
+        "vm.tdp.nx_huge_pages_opt_out is true, and this daemon does not let "
+        "VMs opt out; start it with --allow_nx_huge_pages_opt_out");
+  }
   absl::StatusOr<VmUse> vm = state_.vms.Create(name, *config);
   if (!vm.ok()) return vm.status();
   v1::CreateVmResponse response;

@@ -70,7 +70,7 @@ absl::Duration Budget() {
   return absl::Seconds(seconds == nullptr ? 8 : std::atoi(seconds));
 }
 
-// Covers: STAT-41, TST-51
+// Covers: STAT-41
 TEST(ModelTest, AVmBehavesAsTheModelAfterEveryStep) {
   const absl::Time end = absl::Now() + Budget();
   do {
