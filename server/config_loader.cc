@@ -16,6 +16,7 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
 #include "absl/strings/string_view.h"
+#include "mmu_core/base/check.h"
 #include "nlohmann/json.hpp"
 #include "server/base/errors.h"
 #include "server/config.h"
@@ -115,7 +116,9 @@ absl::Status ApplyFile(const std::string& path, Config* config) {
 
 absl::Status ApplyFlags(Config* config) {
   absl::Status status;
+  size_t applied = 0;
   const auto apply = [&](const char* name, const auto& flag) {
+    ++applied;
     if (status.ok()) status = ApplyFlag(name, flag, config);
   };
   apply("listen", FLAGS_listen);
@@ -132,8 +135,14 @@ absl::Status ApplyFlags(Config* config) {
   apply("max_rpc_threads", FLAGS_max_rpc_threads);
   apply("drain_timeout", FLAGS_drain_timeout);
   apply("enable_debug_service", FLAGS_enable_debug_service);
+  apply("nx_huge_pages", FLAGS_nx_huge_pages);
+  apply("nx_huge_pages_recovery_ratio", FLAGS_nx_huge_pages_recovery_ratio);
+  apply("nx_huge_pages_recovery_period", FLAGS_nx_huge_pages_recovery_period);
+  apply("allow_nx_huge_pages_opt_out", FLAGS_allow_nx_huge_pages_opt_out);
   apply("log_format", FLAGS_log_format);
   apply("log_level", FLAGS_log_level);
+  // A flag that is not here would be accepted and have no effect.
+  MMU_CHECK(applied == ConfigOptions().size());
   if (status.ok()) return status;
   return absl::InvalidArgumentError(absl::StrCat("--", status.message()));
 }

@@ -25,6 +25,11 @@ ABSL_DECLARE_FLAG(mmud::OptionFlag<int64_t>, metrics_max_vms);
 ABSL_DECLARE_FLAG(mmud::OptionFlag<int64_t>, max_rpc_threads);
 ABSL_DECLARE_FLAG(mmud::OptionFlag<absl::Duration>, drain_timeout);
 ABSL_DECLARE_FLAG(mmud::OptionFlag<bool>, enable_debug_service);
+ABSL_DECLARE_FLAG(mmud::OptionFlag<std::string>, nx_huge_pages);
+ABSL_DECLARE_FLAG(mmud::OptionFlag<int64_t>, nx_huge_pages_recovery_ratio);
+ABSL_DECLARE_FLAG(mmud::OptionFlag<absl::Duration>,
+                  nx_huge_pages_recovery_period);
+ABSL_DECLARE_FLAG(mmud::OptionFlag<bool>, allow_nx_huge_pages_opt_out);
 ABSL_DECLARE_FLAG(mmud::OptionFlag<std::string>, log_format);
 ABSL_DECLARE_FLAG(mmud::OptionFlag<std::string>, log_level);
 
