@@ -6,6 +6,7 @@
 // named function, so that `grep ToGfn` finds each of them.
 //
 // The kinds (mmu-behaviour section 1):
+//   Gva      guest-virtual address: what the guest's own tables translate
 //   Gpa/Gfn  guest-physical address / guest frame number (gpa >> 12)
 //   Hva      virtual address in this process that backs a memslot
 //   Hpa/Pfn  host-physical address / host frame number. This process does not
@@ -68,6 +69,7 @@ class TypedU64 {
   uint64_t value_ = 0;
 };
 
+using Gva = TypedU64<struct GvaTag>;
 using Gpa = TypedU64<struct GpaTag>;
 using Gfn = TypedU64<struct GfnTag>;
 using Hva = TypedU64<struct HvaTag>;

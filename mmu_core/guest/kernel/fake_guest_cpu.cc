@@ -1,0 +1,145 @@
+#include "mmu_core/guest/kernel/fake_guest_cpu.h"
+
+#include "mmu_core/base/check.h"
+
+namespace mmu::testing {
+namespace {
+
+uint64_t PageOf(Gva gva) { return gva.value() >> kPageShift; }
+
+}  // namespace
+
+GuestCpu::Outcome FakeGuestCpu::Access(Gva gva, int size_bytes, AccessKind kind,
+                                       Privilege privilege, uint64_t* word,
+                                       GuestPageFault* fault) {
+  MMU_CHECK(gva.value() % static_cast<uint64_t>(size_bytes) == 0);
+  if (accesses_left_.has_value() && (*accesses_left_)-- == 0) {
+    accesses_left_ = 0;
+    status_ = absl::ResourceExhaustedError("the host is out of memory");
+    return Outcome::kError;
+  }
+  Gpa gpa(gva.value());
+  if (geometry_ != nullptr) {
+    const auto key = std::make_pair(cr3_.value(), PageOf(gva));
+    auto it = tlb_.find(key);
+    const auto allows = [&](const Translation& t) {
+      return (privilege == Privilege::kSupervisor || t.user) &&
+             (kind != AccessKind::kWrite || (t.write && t.dirty));
+    };
+    if (it == tlb_.end() || !allows(it->second)) {
+      // A fault makes the processor forget what it knew of the page.
+      if (it != tlb_.end()) tlb_.erase(it);
+      const std::optional<Translation> walked =
+          Walk(gva, kind, privilege, fault);
+      if (!walked.has_value()) return Outcome::kFault;
+      it = tlb_.insert({key, *walked}).first;
+    }
+    gpa = it->second.page + (gva.value() & kPageMask);
+  }
+  if (kind == AccessKind::kWrite) {
+    Store(gpa, size_bytes, *word);
+  } else {
+    *word = Load(gpa, size_bytes);
+  }
+  return Outcome::kDone;
+}
+
+std::optional<FakeGuestCpu::Translation> FakeGuestCpu::Walk(
+    Gva gva, AccessKind kind, Privilege privilege, GuestPageFault* fault) {
+  const PagingGeometry& g = *geometry_;
+  Translation result = {
+      .page = {}, .write = true, .user = true, .dirty = true, .large = false};
+  uint32_t code = kind == AccessKind::kWrite ? pfec::kWrite : 0;
+  if (privilege == Privilege::kUser) code |= pfec::kUser;
+  if (kind == AccessKind::kExec) code |= pfec::kFetch;
+  const auto refuse = [&](uint32_t more) {
+    *fault = {.address = gva, .error_code = code | more};
+    return std::nullopt;
+  };
+  Gpa table = cr3_;
+  for (int level = g.levels;; --level) {
+    const int index = g.IndexOf(gva, level);
+    const Gpa where = table + static_cast<uint64_t>(index * g.entry_bytes);
+    const bool cached = level == 3 && g.levels == 3;
+    uint64_t entry = cached ? pdptes_[static_cast<size_t>(index)]
+                            : Load(where, g.entry_bytes);
+    if ((entry & gpte::kPresent) == 0) return refuse(0);
+    if (cached && (entry & (gpte::kWrite | gpte::kUser)) != 0) {
+      return refuse(pfec::kPresent | pfec::kReserved);
+    }
+    if (!cached) {
+      result.write &= (entry & gpte::kWrite) != 0;
+      result.user &= (entry & gpte::kUser) != 0;
+    }
+    const bool leaf = level == 1 || (!cached && (entry & gpte::kPageSize) != 0);
+    if (leaf) {
+      if (privilege == Privilege::kUser && !result.user) {
+        return refuse(pfec::kPresent);
+      }
+      if (kind == AccessKind::kWrite && !result.write) {
+        return refuse(pfec::kPresent);
+      }
+      entry |= gpte::kAccessed;
+      if (kind == AccessKind::kWrite) entry |= gpte::kDirty;
+      Store(where, g.entry_bytes, entry);
+      const uint64_t offset = gva.value() & (g.BytesPerEntry(level) - 1);
+      if ((entry & gpte::kAddress & (g.BytesPerEntry(level) - 1)) != 0) {
+        return refuse(pfec::kPresent | pfec::kReserved);
+      }
+      result.large = level > 1;
+      result.dirty = (entry & gpte::kDirty) != 0;
+      result.page = Gpa((entry & gpte::kAddress) + (offset & ~kPageMask));
+      return result;
+    }
+    if (!cached) Store(where, g.entry_bytes, entry | gpte::kAccessed);
+    table = Gpa(entry & gpte::kAddress);
+  }
+}
+
+void FakeGuestCpu::EnablePaging(const PagingGeometry& geometry, Gpa cr3) {
+  geometry_ = &geometry;
+  LoadCr3(cr3, Cr3Load::kFlush);
+}
+
+void FakeGuestCpu::LoadCr3(Gpa cr3, Cr3Load how) {
+  cr3_ = cr3;
+  if (geometry_->levels == 3) {
+    pdptes_.clear();
+    for (uint64_t i = 0; i < 4; ++i) pdptes_.push_back(Load(cr3 + 8 * i, 8));
+  }
+  if (how == Cr3Load::kKeep) return;
+  const auto from = tlb_.lower_bound({cr3.value(), 0});
+  const auto to = tlb_.lower_bound({cr3.value() + 1, 0});
+  tlb_.erase(from, to);
+}
+
+void FakeGuestCpu::Invlpg(Gva gva) {
+  // Of a large page all, of others nothing but the page.
+  const uint64_t bytes = geometry_->LargePageBytes();
+  const uint64_t first = (gva.value() & ~(bytes - 1)) >> kPageShift;
+  for (uint64_t page = first; page < first + bytes / kPageSize; ++page) {
+    const auto it = tlb_.find({cr3_.value(), page});
+    if (it != tlb_.end() && (it->second.large || page == PageOf(gva))) {
+      tlb_.erase(it);
+    }
+  }
+}
+
+uint64_t FakeGuestCpu::Load(Gpa gpa, int size_bytes) const {
+  const uint64_t word = memory_.at(gpa.value() / 8);
+  if (size_bytes == 8) return word;
+  return gpa.value() % 8 == 4 ? word >> 32 : word & 0xffff'ffff;
+}
+
+void FakeGuestCpu::Store(Gpa gpa, int size_bytes, uint64_t value) {
+  uint64_t& word = memory_.at(gpa.value() / 8);
+  if (size_bytes == 8) {
+    word = value;
+  } else if (gpa.value() % 8 == 4) {
+    word = (word & 0xffff'ffff) | value << 32;
+  } else {
+    word = (word & ~uint64_t{0xffff'ffff}) | (value & 0xffff'ffff);
+  }
+}
+
+}  // namespace mmu::testing

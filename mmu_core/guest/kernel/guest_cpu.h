@@ -1,0 +1,63 @@
+// What a guest's kernel needs of the processor that it runs on: accesses by
+// virtual address that may fault, and the registers and instructions that
+// decide about translation.
+
+#ifndef MMU_CORE_GUEST_KERNEL_GUEST_CPU_H_
+#define MMU_CORE_GUEST_KERNEL_GUEST_CPU_H_
+
+#include <cstdint>
+
+#include "absl/status/status.h"
+#include "mmu_core/base/access.h"
+#include "mmu_core/base/address.h"
+#include "mmu_core/guest/kernel/paging_geometry.h"
+
+namespace mmu {
+
+enum class Privilege : uint8_t { kUser, kSupervisor };
+
+// The error code of a #PF (SDM vol. 3, 4.7).
+namespace pfec {
+inline constexpr uint32_t kPresent = 1u << 0;
+inline constexpr uint32_t kWrite = 1u << 1;
+inline constexpr uint32_t kUser = 1u << 2;
+inline constexpr uint32_t kReserved = 1u << 3;
+inline constexpr uint32_t kFetch = 1u << 4;
+}  // namespace pfec
+
+struct GuestPageFault {
+  Gva address;  // CR2
+  uint32_t error_code = 0;
+};
+
+// Whether loading CR3 forgets what the TLB has of that address space (bit 63 of
+// the value with PCIDs; SDM vol. 3, 4.10.4.1).
+enum class Cr3Load : uint8_t { kFlush, kKeep };
+
+// Thread-compatible: one thread runs the guest.
+class GuestCpu {
+ public:
+  enum class Outcome : uint8_t { kDone, kFault, kError };
+
+  virtual ~GuestCpu() = default;
+
+  // One access to the `size_bytes` (4 or 8, aligned) at `gva`: a write stores
+  // the low bytes of `*word`, a read or fetch puts what is there into it. On
+  // kFault nothing happened and `*fault` is what the guest is told. kError:
+  // the host could not serve it, see status(). With paging off `gva` is a
+  // guest-physical address.
+  virtual Outcome Access(Gva gva, int size_bytes, AccessKind kind,
+                         Privilege privilege, uint64_t* word,
+                         GuestPageFault* fault) = 0;
+
+  // Switches paging on, with tables of this geometry, as a kernel does once.
+  virtual void EnablePaging(const PagingGeometry& geometry, Gpa cr3) = 0;
+  virtual void LoadCr3(Gpa cr3, Cr3Load how) = 0;
+  virtual void Invlpg(Gva gva) = 0;
+
+  virtual absl::Status status() const = 0;
+};
+
+}  // namespace mmu
+
+#endif  // MMU_CORE_GUEST_KERNEL_GUEST_CPU_H_
