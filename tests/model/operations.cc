@@ -200,7 +200,12 @@ class Comparison {
   }
 
   void Delete(uint32_t id) {
-    const bool exists = model_.slots().erase(id) != 0;
+    const auto it = model_.slots().find(id);
+    const bool exists = it != model_.slots().end();
+    if (exists) {
+      model_.StopLog(it->second);
+      model_.slots().erase(it);
+    }
     Expect(vm_->SetMemslot(Slot(id, 0, 0)), exists ? "" : "MEMSLOT_NOT_FOUND");
   }
 
@@ -231,7 +236,7 @@ class Comparison {
     if (id < kSlots && slots.empty()) reason = "MEMSLOT_NOT_FOUND";
     Expect(vm_->StartDirtyLog(config, nullptr), reason);
     if (!reason.empty()) return;
-    for (ModelSlot* slot : slots) ReferenceModel::StartLog(*slot, config);
+    for (ModelSlot* slot : slots) model_.StartLog(*slot, config);
   }
 
   void Stop(uint32_t id, bool recover, bool discard) {
@@ -250,7 +255,7 @@ class Comparison {
                discard ? Vm::Unacked::kDiscard : Vm::Unacked::kRefuse, nullptr)
             .status(),
         reason);
-    if (reason.empty()) it->second.log.reset();
+    if (reason.empty()) model_.StopLog(it->second);
   }
 
   uint64_t Unacked(uint32_t id) const {
@@ -327,7 +332,7 @@ class Comparison {
 
   void Clear(uint32_t id, uint32_t first, uint32_t selector) {
     ModelLog* log = LogOf(id);
-    if (log == nullptr || log->epoch == 1) return;
+    if (log == nullptr || log->epoch == log->first_epoch) return;
     const uint64_t pages = model_.slots()[id].pages;
     const uint64_t first_page = first % (pages / 64 + 1) * 64;
     const uint64_t count = pages - first_page;

@@ -7,6 +7,7 @@
 #ifndef TESTS_MODEL_REFERENCE_MODEL_H_
 #define TESTS_MODEL_REFERENCE_MODEL_H_
 
+#include <algorithm>
 #include <cstdint>
 #include <map>
 #include <optional>
@@ -20,7 +21,8 @@ namespace mmu::testing {
 // The log of one slot. Pages are numbered within the slot.
 struct ModelLog {
   DirtyLogConfig config;
-  uint64_t epoch = 1;  // the open one
+  uint64_t first_epoch = 1;  // nothing is sealed before it
+  uint64_t epoch = 1;        // the open one
   // Written since the last seal, or before it and not cleared.
   std::set<uint64_t> must_open, must_sealed;
   // The same, and whatever else may be reported.
@@ -70,9 +72,11 @@ class ReferenceModel {
     slot.log->may_open.insert(page);
   }
 
-  static void StartLog(ModelSlot& slot, const DirtyLogConfig& config) {
+  void StartLog(ModelSlot& slot, const DirtyLogConfig& config) {
     if (slot.log.has_value()) return;
     slot.log.emplace();
+    slot.log->first_epoch = next_epoch_;
+    slot.log->epoch = next_epoch_;
     slot.log->config = config;
     if (config.initially_set == InitiallySet::kYes) {
       for (uint64_t page = 0; page < slot.pages; ++page) {
@@ -80,6 +84,12 @@ class ReferenceModel {
         slot.log->may_open.insert(page);
       }
     }
+  }
+  // The number of an epoch, also of one that was never sealed, is used once.
+  void StopLog(ModelSlot& slot) {
+    if (!slot.log.has_value()) return;
+    next_epoch_ = std::max(next_epoch_, slot.log->epoch + 1);
+    slot.log.reset();
   }
   static void Seal(ModelLog& log) {
     ++log.epoch;
@@ -98,6 +108,7 @@ class ReferenceModel {
 
  private:
   std::map<uint32_t, ModelSlot> slots_;
+  uint64_t next_epoch_ = 1;  // of the next log's first
 };
 
 }  // namespace mmu::testing
