@@ -20,6 +20,7 @@
 
 namespace mmu {
 
+struct ShadowPageState;
 class TablePool;
 
 struct alignas(kPageSize) PageTable {
@@ -41,7 +42,13 @@ struct ShadowPage {
   Gfn gfn;                     // first gfn that the page covers
   PageTable* table = nullptr;  // set by the pool, constant
   TablePool* pool = nullptr;   // where it goes back to, constant
-  SpteSlot* parent = nullptr;  // the entry that points here; null for a root
+  union {
+    // Of the TDP MMU: the entry that points here; null for a root.
+    SpteSlot* parent = nullptr;
+    // Of the shadow MMU, whose pages may hang at many places: all the rest
+    // (shadow/shadow_page_state.h).
+    ShadowPageState* state;
+  };
   ShadowPage* next_free = nullptr;  // used by the pool and the caches only
   RcuHook rcu;                      // in use once the page was unlinked
 
@@ -52,6 +59,21 @@ struct ShadowPage {
   ShadowPage* nx_older = nullptr;
   ShadowPage* nx_newer = nullptr;
 };
+
+// The table that a present non-leaf SPTE points at.
+inline PageTable* TableOf(Spte spte) {
+  return reinterpret_cast<PageTable*>(spte.address());
+}
+
+// The table that `slot` is an entry of, and which entry.
+inline const PageTable* TableHolding(const SpteSlot& slot) {
+  return reinterpret_cast<const PageTable*>(reinterpret_cast<uintptr_t>(&slot) &
+                                            ~uintptr_t{kPageMask});
+}
+inline int IndexInTable(const SpteSlot& slot) {
+  return static_cast<int>((reinterpret_cast<uintptr_t>(&slot) & kPageMask) /
+                          sizeof(SpteSlot));
+}
 
 }  // namespace mmu
 

@@ -30,11 +30,6 @@
 
 namespace mmu {
 
-// The table that a present non-leaf SPTE points at.
-inline PageTable* TableOf(Spte spte) {
-  return reinterpret_cast<PageTable*>(spte.address());
-}
-
 class TdpCursor {
  public:
   TdpCursor(PageTable* root, Level root_level, GfnRange range, Level min_level)

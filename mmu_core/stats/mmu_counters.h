@@ -12,6 +12,7 @@
 #include "mmu_core/base/level.h"
 #include "mmu_core/stats/labels.h"
 #include "mmu_core/stats/latency_histogram.h"
+#include "mmu_core/stats/shadow_counters.h"
 #include "mmu_core/sync/sharded_counter.h"
 
 namespace mmu {
@@ -53,6 +54,7 @@ class MmuCounters {
     return recoveries_[ToInt(to) - 2].load(std::memory_order_relaxed);
   }
 
+  ShadowCounters shadow;
   // Acquisitions of the lock of an rmap that had to wait (shadow/rmap.h).
   std::atomic<uint64_t> rmap_lock_contended{0};
   std::atomic<uint64_t> harvested_pages{0};

@@ -12,15 +12,6 @@
 #include "mmu_core/sync/rcu.h"
 
 namespace mmu {
-namespace {
-
-// The table that `slot` is an entry of.
-const PageTable* TableHolding(const SpteSlot& slot) {
-  return reinterpret_cast<const PageTable*>(reinterpret_cast<uintptr_t>(&slot) &
-                                            ~uintptr_t{kPageMask});
-}
-
-}  // namespace
 
 bool SpteUpdater::Update(const MmuReadLocked&, TdpCursor& cursor,
                          Spte desired) {

@@ -14,6 +14,7 @@
 #include "mmu_core/dirty/pml_buffer.h"
 #include "mmu_core/memory/memslot_set.h"
 #include "mmu_core/memory/region_request.h"
+#include "mmu_core/stats/shadow_counters.h"
 #include "mmu_core/sync/rcu.h"
 #include "mmu_core/vm/audit.h"
 #include "mmu_core/vm/dirty_logging.h"
@@ -409,6 +410,18 @@ VmStatsSnapshot Vm::Stats() const {
   stats.pages_1g = vm.counters.Leafs(Level::k1G);
   stats.table_pages = vm.counters.Tables();
   stats.nx_lpage_splits = vm.tdp.nx_huge_pages().count();
+  const ShadowCounters& shadow = vm.counters.shadow;
+  stats.mmu_shadow_zapped = ShadowCounters::Get(shadow.mmu_shadow_zapped);
+  stats.mmu_pte_write = ShadowCounters::Get(shadow.mmu_pte_write);
+  stats.mmu_pde_zapped = ShadowCounters::Get(shadow.mmu_pde_zapped);
+  stats.mmu_flooded = ShadowCounters::Get(shadow.mmu_flooded);
+  stats.mmu_recycled = ShadowCounters::Get(shadow.mmu_recycled);
+  stats.mmu_cache_miss = ShadowCounters::Get(shadow.mmu_cache_miss);
+  stats.mmu_unsync = ShadowCounters::Get(shadow.mmu_unsync);
+  stats.mmu_shadow_pages = ShadowCounters::Get(shadow.mmu_shadow_pages);
+  stats.max_mmu_rmap_size = ShadowCounters::Get(shadow.max_mmu_rmap_size);
+  stats.max_mmu_page_hash_collisions =
+      ShadowCounters::Get(shadow.max_mmu_page_hash_collisions);
   stats.guest_memory_bytes =
       static_cast<int64_t>(vm.slots.total_pages() << kPageShift);
   return stats;
