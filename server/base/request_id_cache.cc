@@ -1,10 +1,12 @@
 #include "server/base/request_id_cache.h"
 
+#include <cstddef>
 #include <functional>
 #include <memory>
 #include <string>
 #include <utility>
 
+#include "absl/hash/hash.h"
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "absl/strings/ascii.h"
@@ -55,6 +57,7 @@ absl::StatusOr<std::string> RequestIdCache::Run(
     return status;
   }
   const std::string id = absl::AsciiStrToLower(request_id);
+  const size_t hash = absl::Hash<absl::string_view>()(request);
   std::shared_ptr<Entry> entry;
   {
     absl::MutexLock lock(&mu_);
@@ -62,7 +65,7 @@ absl::StatusOr<std::string> RequestIdCache::Run(
     auto [it, is_first] = entries_.try_emplace(id);
     if (!is_first) {
       entry = it->second;
-      if (entry->request != request) {
+      if (entry->request_hash != hash) {
         return ApiError(absl::StatusCode::kAlreadyExists, "REQUEST_ID_REUSED",
                         absl::StrCat("request_id ", Quote(request_id),
                                      " came before with another request; make "
@@ -76,7 +79,7 @@ absl::StatusOr<std::string> RequestIdCache::Run(
       return entry->answer;
     }
     entry = it->second = std::make_shared<Entry>();
-    entry->request = std::string(request);
+    entry->request_hash = hash;
   }
   absl::StatusOr<std::string> answer = compute();
   absl::MutexLock lock(&mu_);
@@ -84,7 +87,7 @@ absl::StatusOr<std::string> RequestIdCache::Run(
   entry->done = true;
   if (answer.ok()) {
     entry->expires = options_.now() + options_.time_to_live;
-    bytes_ += answer->size() + entry->request.size();
+    bytes_ += answer->size() + kBytesPerEntry;
     order_.push_back(id);
     ForgetOldLocked();
   } else {
@@ -104,11 +107,8 @@ void RequestIdCache::ForgetOldLocked() {
   while (!order_.empty()) {
     const auto it = entries_.find(order_.front());
     const Entry& oldest = *it->second;
-    if (oldest.expires > now && order_.size() <= options_.max_answers &&
-        bytes_ <= options_.max_bytes) {
-      return;
-    }
-    bytes_ -= oldest.answer->size() + oldest.request.size();
+    if (oldest.expires > now && bytes_ <= options_.max_bytes) return;
+    bytes_ -= oldest.answer->size() + kBytesPerEntry;
     entries_.erase(it);
     order_.pop_front();
   }

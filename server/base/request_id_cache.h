@@ -25,17 +25,29 @@ absl::Status CheckRequestId(absl::string_view request_id);
 
 // The first call with an id computes the answer; calls with the same id and
 // the same request get that answer for ten minutes, and wait for it while it
-// is being computed. Only answers are kept: a failed call changed nothing, so
-// the next one with its id is tried afresh. Thread-safe.
+// is being computed. Only answers are kept: after a failed call the next one
+// with its id is tried afresh. That is safe though a call that failed may have
+// done a part of its work (a clear cancelled between two steps, a StartDirtyLog
+// given up while it splits): what was done stays done, and doing it again
+// changes nothing.
+//
+// Of a request only a hash is kept. It merely tells whether an id was used for
+// two different requests, which is a mistake of the caller: should the hashes
+// of these be equal, too (1 in 2^64), it is not told of its mistake and gets
+// the first answer. No answer is found by its hash. Thread-safe.
 class RequestIdCache {
  public:
   struct Options {
     absl::Duration time_to_live = absl::Minutes(10);
-    // More answers or bytes than this push the oldest out.
-    size_t max_answers = 20'000;
+    // More bytes than this push the oldest answers out. Counted are the answer
+    // and kBytesPerEntry.
     size_t max_bytes = size_t{64} << 20;
     std::function<absl::Time()> now = [] { return absl::Now(); };
   };
+
+  // What an answer costs besides its own bytes: its id, twice, and its place
+  // in the containers.
+  static constexpr size_t kBytesPerEntry = 384;
 
   RequestIdCache() : RequestIdCache(Options()) {}
   explicit RequestIdCache(Options options);
@@ -53,7 +65,7 @@ class RequestIdCache {
 
  private:
   struct Entry {
-    std::string request;
+    size_t request_hash = 0;
     bool done = false;
     absl::StatusOr<std::string> answer;
     absl::Time expires;

@@ -6,6 +6,7 @@
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
+#include "absl/strings/str_format.h"
 #include "absl/synchronization/notification.h"
 #include "absl/time/time.h"
 #include "gtest/gtest.h"
@@ -91,13 +92,43 @@ TEST(RequestIdCache, ForgetsAfterTenMinutes) {
 
 TEST(RequestIdCache, PushesTheOldestAnswerOut) {
   RequestIdCache::Options options;
-  options.max_answers = 1;
+  options.max_bytes = 1 * RequestIdCache::kBytesPerEntry + 10;
   RequestIdCache cache(options);
   Counter counter;
   ASSERT_TRUE(cache.Run(kId, "r", Keep, std::ref(counter)).ok());
   ASSERT_TRUE(cache.Run(kOther, "r", Keep, std::ref(counter)).ok());
   EXPECT_EQ(cache.size(), 1u);
   EXPECT_EQ(*cache.Run(kOther, "r", Keep, std::ref(counter)), "answer2");
+}
+
+TEST(RequestIdCache, LargeRequestsPushNoAnswerOut) {
+  RequestIdCache cache;
+  Counter counter;
+  const std::string bitmap(1 << 20, 'x');
+  const auto id = [](int n) {
+    return absl::StrFormat("7f1b0d4e-3c52-4b6e-9f0a-%012x", n);
+  };
+  for (int n = 0; n < 200; ++n) {  // 200 MiB
+    ASSERT_TRUE(cache.Run(id(n), bitmap, Keep, std::ref(counter)).ok());
+  }
+  EXPECT_EQ(*cache.Run(id(0), bitmap, Keep, std::ref(counter)), "answer1");
+}
+
+// The rule that the API promises.
+TEST(RequestIdCache, KeepsAHundredThousandAnswersOfClears) {
+  RequestIdCache cache;
+  const std::string answer(200, 'x');  // four counts and an MmuCost
+  const auto id = [](int n) {
+    return absl::StrFormat("7f1b0d4e-3c52-4b6e-9f0a-%012x", n);
+  };
+  for (int n = 0; n < 100'000; ++n) {
+    ASSERT_TRUE(
+        cache
+            .Run(id(n), "r", Keep,
+                 [&answer] { return absl::StatusOr<std::string>(answer); })
+            .ok());
+  }
+  EXPECT_EQ(cache.size(), 100'000u);
 }
 
 TEST(RequestIdCache, ASecondCallWaitsForTheFirst) {
