@@ -2,6 +2,8 @@
 
 #include <algorithm>
 #include <bit>
+#include <memory>
+#include <utility>
 
 #include "absl/strings/str_format.h"
 #include "mmu_core/base/error.h"
@@ -9,12 +11,24 @@
 
 namespace mmu {
 
+std::shared_ptr<EpochLog> EpochLog::TryCreate(uint32_t slot,
+                                              std::shared_ptr<DirtyBitmap> open,
+                                              const DirtyLogConfig& config) {
+  if (open == nullptr) return nullptr;
+  std::shared_ptr<DirtyBitmap> sealed =
+      DirtyBitmap::TryCreate(open->npages(), InitiallySet::kNo);
+  if (sealed == nullptr) return nullptr;
+  return std::make_shared<EpochLog>(slot, std::move(open), std::move(sealed),
+                                    config);
+}
+
 EpochLog::EpochLog(uint32_t slot, std::shared_ptr<DirtyBitmap> open,
+                   std::shared_ptr<DirtyBitmap> sealed,
                    const DirtyLogConfig& config)
     : slot_(slot),
       config_(config),
       open_(std::move(open)),
-      sealed_(open_->npages(), InitiallySet::kNo) {}
+      sealed_(std::move(sealed)) {}
 
 void EpochLog::NumberFrom(uint64_t epoch) {
   MutexLock lock(mu_);
@@ -32,8 +46,8 @@ SealResult EpochLog::Seal(absl::Time now) {
     // holds mu_.
     mu_.AssertHeld();
     AtHook(HookPoint::kTakeToSealed);
-    fresh += std::popcount(taken & ~sealed_.Word(i));
-    sealed_.MarkWord(i, taken);
+    fresh += std::popcount(taken & ~sealed_->Word(i));
+    sealed_->MarkWord(i, taken);
   });
   unacked_ += fresh;
   result.epoch = open_epoch_++;
@@ -72,7 +86,7 @@ absl::Status EpochLog::Read(uint64_t epoch, uint64_t first_page,
                         epoch, slot_, open_epoch_ - 1));
   }
   std::fill(words.begin(), words.end(), 0);
-  sealed_.OrInto(first_page / 64, words);
+  sealed_->OrInto(first_page / 64, words);
   if (epoch == 0) open_->OrInto(first_page / 64, words);
   return absl::OkStatus();
 }
@@ -100,7 +114,7 @@ absl::StatusOr<std::vector<BitmapWord>> EpochLog::Acknowledge(
   for (size_t i = 0; i < mask.size(); ++i) {
     if (mask[i] == 0) continue;
     const uint64_t index = first_page / 64 + i;
-    const uint64_t bits = sealed_.ClearBits(index, mask[i]);
+    const uint64_t bits = sealed_->ClearBits(index, mask[i]);
     if (bits == 0) continue;
     unacked_ -= std::popcount(bits);
     taken.push_back({index, bits});

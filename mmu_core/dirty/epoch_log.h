@@ -38,9 +38,13 @@ struct BitmapWord {
 class EpochLog {
  public:
   // `open` is the slot's bitmap, into which vCPUs mark; or one of the log's own
-  // if they have rings.
+  // if they have rings. Null if it is null, or the host has no memory for the
+  // bitmap of the sealed epoch.
+  static std::shared_ptr<EpochLog> TryCreate(uint32_t slot,
+                                             std::shared_ptr<DirtyBitmap> open,
+                                             const DirtyLogConfig& config);
   EpochLog(uint32_t slot, std::shared_ptr<DirtyBitmap> open,
-           const DirtyLogConfig& config);
+           std::shared_ptr<DirtyBitmap> sealed, const DirtyLogConfig& config);
 
   // The first epoch gets the number `epoch`, at least 1, instead of 1.
   // REQUIRES: nobody else knows this log yet.
@@ -75,7 +79,7 @@ class EpochLog {
   // Of either epoch; for the auditor.
   bool IsDirty(uint64_t page) const {
     MutexLock lock(mu_);  // a seal moves pages from one to the other
-    return open_->Test(page) || sealed_.Test(page);
+    return open_->Test(page) || sealed_->Test(page);
   }
 
  private:
@@ -89,7 +93,7 @@ class EpochLog {
   const std::shared_ptr<DirtyBitmap> open_;
 
   mutable Mutex mu_;  // leaf
-  DirtyBitmap sealed_ ABSL_GUARDED_BY(mu_);
+  const std::shared_ptr<DirtyBitmap> sealed_ ABSL_GUARDED_BY(mu_);
   uint64_t first_epoch_ ABSL_GUARDED_BY(mu_) = 1;
   uint64_t open_epoch_ ABSL_GUARDED_BY(mu_) = 1;
   uint64_t unacked_ ABSL_GUARDED_BY(mu_) = 0;

@@ -30,7 +30,9 @@ absl::Time At(int64_t seconds) { return absl::FromUnixSeconds(seconds); }
 
 struct Log {
   explicit Log(uint64_t npages, InitiallySet set = InitiallySet::kNo)
-      : open(std::make_shared<DirtyBitmap>(npages, set)), log(7, open, {}) {}
+      : open(std::make_shared<DirtyBitmap>(npages, set)),
+        log(7, open, std::make_shared<DirtyBitmap>(npages, InitiallySet::kNo),
+            {}) {}
 
   // The pages of `epoch` (0: of both), read in one go.
   std::vector<uint64_t> Pages(uint64_t epoch) {

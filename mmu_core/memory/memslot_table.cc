@@ -167,6 +167,8 @@ MemslotTable::SlotPtr MemslotTable::Prepare(const RegionRequest& request,
       options_.bitmaps == MemslotTableOptions::Bitmaps::kYes) {
     if (old_slot != nullptr && old_slot->dirty_bitmap != nullptr) {
       slot->dirty_bitmap = old_slot->dirty_bitmap;
+    } else if (request.dirty_bitmap != nullptr) {
+      slot->dirty_bitmap = request.dirty_bitmap;
     } else {
       slot->dirty_bitmap = DirtyBitmap::TryCreate(slot->npages, initially_set_);
       if (slot->dirty_bitmap == nullptr) return nullptr;

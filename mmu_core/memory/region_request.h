@@ -14,6 +14,8 @@
 
 namespace mmu {
 
+class DirtyBitmap;
+
 // Ids that callers may use: 0..32763 (SLOT-01).
 inline constexpr uint32_t kUserMemslots = 32764;
 // Pages of one slot at most (SLOT-07).
@@ -29,6 +31,9 @@ struct RegionRequest {
   // What is mapped at userspace_addr; may be null if nothing is yet (SLOT-04).
   // Only for a slot that does not exist: a changed slot keeps its backing.
   std::shared_ptr<Backing> backing;
+  // For a request that switches logging on: the bitmap to mark in. Null: one is
+  // made, which may fail.
+  std::shared_ptr<DirtyBitmap> dirty_bitmap;
 
   uint32_t id() const { return slot & 0xffff; }
   int as_id() const { return static_cast<int>(slot >> 16); }

@@ -7,7 +7,9 @@
 
 #include "absl/strings/str_format.h"
 #include "absl/time/clock.h"
+#include "mmu_core/base/check.h"
 #include "mmu_core/base/error.h"
+#include "mmu_core/dirty/dirty_bitmap.h"
 #include "mmu_core/memory/memslot_set.h"
 #include "mmu_core/vm/dirty_rings.h"
 #include "mmu_core/vm/region_hooks.h"
@@ -77,15 +79,50 @@ absl::Status NoMemoryForLog(uint32_t slot) {
                                    slot));
 }
 
+bool SlotsHaveBitmaps(const VmState& vm) {
+  return !vm.has_dirty_rings() ||
+         vm.config.companion_bitmap == VmConfig::CompanionBitmap::kYes;
+}
+
 // KVM's own calls are for bitmaps (DL-25).
 absl::Status CheckHasBitmaps(const VmState& vm) {
-  if (!vm.has_dirty_rings() ||
-      vm.config.companion_bitmap == VmConfig::CompanionBitmap::kYes) {
-    return absl::OkStatus();
-  }
+  if (SlotsHaveBitmaps(vm)) return absl::OkStatus();
   return MakeError(absl::StatusCode::kFailedPrecondition,
                    {"INVALID_DIRTY_LOG_MODE", "slot", ENXIO},
                    "this VM logs into dirty rings only; harvest those");
+}
+
+// Switches the logging of an existing slot. Its flags alone change, and no
+// memory is asked for: it cannot fail.
+void SwitchLogging(VmState& vm, const RegionRequest& request,
+                   RegionHooks& hooks)
+    ABSL_EXCLUSIVE_LOCKS_REQUIRED(vm.slots.slots_lock) {
+  const absl::Status status = vm.slots.SetRegion(request, hooks);
+  MMU_CHECK(status.ok());
+}
+
+// All that the log of a slot needs.
+struct PreparedLog {
+  std::shared_ptr<DirtyBitmap> slot_bitmap;  // null if slots have none
+  std::shared_ptr<EpochLog> log;
+};
+
+absl::StatusOr<PreparedLog> PrepareLog(const VmState& vm, const Memslot& slot,
+                                       const DirtyLogConfig& config) {
+  const auto new_bitmap = [&] {
+    return DirtyBitmap::TryCreate(slot.npages, config.initially_set);
+  };
+  PreparedLog prepared;
+  if (SlotsHaveBitmaps(vm)) {
+    prepared.slot_bitmap =
+        slot.dirty_bitmap != nullptr ? slot.dirty_bitmap : new_bitmap();
+    if (prepared.slot_bitmap == nullptr) return NoMemoryForLog(slot.id);
+  }
+  prepared.log = EpochLog::TryCreate(
+      slot.id, vm.has_dirty_rings() ? new_bitmap() : prepared.slot_bitmap,
+      config);
+  if (prepared.log == nullptr) return NoMemoryForLog(slot.id);
+  return prepared;
 }
 
 // Switches the logs off. All or nothing.
@@ -123,11 +160,7 @@ absl::Status StopLocked(VmState& vm, const std::vector<uint32_t>& slots,
   for (const uint32_t id : to_stop) {
     const Memslot* slot = vm.slots.Active(0).FindById(id);
     RegionHooks hooks(vm, cost, recover);
-    if (absl::Status s = vm.slots.SetRegion(
-            WithFlags(*slot, slot->flags & kMemslotReadonly), hooks);
-        !s.ok()) {
-      return s;
-    }
+    SwitchLogging(vm, WithFlags(*slot, slot->flags & kMemslotReadonly), hooks);
     vm.logs.Remove(id);
     result->recovered_2m_count += hooks.recovered().to_2m_count;
     result->recovered_1g_count += hooks.recovered().to_1g_count;
@@ -239,28 +272,25 @@ absl::Status StartDirtyLog(VmState& vm, const DirtyLogConfig& config,
                           slot->id));
     }
   }
-  vm.slots.SetDirtyLogInitiallySet(config.initially_set);
+  // Memory, too, is asked for before anything is switched.
+  std::vector<PreparedLog> prepared;
   for (const uint32_t id : to_start) {
-    const Memslot* slot = vm.slots.Active(0).FindById(id);
-    if (vm.has_dirty_rings()) {
-      // First of all: a harvest drops what it finds no log for.
-      std::shared_ptr<DirtyBitmap> open =
-          DirtyBitmap::TryCreate(slot->npages, config.initially_set);
-      if (open == nullptr) return NoMemoryForLog(id);
-      vm.logs.Add(id, std::make_shared<EpochLog>(id, std::move(open), config));
-    }
+    absl::StatusOr<PreparedLog> one =
+        PrepareLog(vm, *vm.slots.Active(0).FindById(id), config);
+    if (!one.ok()) return one.status();
+    prepared.push_back(*std::move(one));
+  }
+  vm.slots.SetDirtyLogInitiallySet(config.initially_set);
+  for (size_t i = 0; i < to_start.size(); ++i) {
+    const uint32_t id = to_start[i];
+    // First of all: a harvest of rings drops what it finds no log for.
+    vm.logs.Add(id, prepared[i].log);
+    const Memslot& slot = *vm.slots.Active(0).FindById(id);
+    RegionRequest request = WithFlags(
+        slot, (slot.flags & kMemslotReadonly) | kMemslotLogDirtyPages);
+    request.dirty_bitmap = prepared[i].slot_bitmap;
     RegionHooks hooks(vm, cost, config);
-    if (absl::Status s = vm.slots.SetRegion(
-            WithFlags(*slot,
-                      (slot->flags & kMemslotReadonly) | kMemslotLogDirtyPages),
-            hooks);
-        !s.ok()) {
-      vm.logs.Remove(id);
-      return s;
-    }
-    if (vm.has_dirty_rings()) continue;
-    slot = vm.slots.Active(0).FindById(id);
-    vm.logs.Add(id, std::make_shared<EpochLog>(id, slot->dirty_bitmap, config));
+    SwitchLogging(vm, request, hooks);
   }
   return absl::OkStatus();
 }

@@ -3,8 +3,11 @@
 
 #include "mmu_core/vm/dirty_logging.h"
 
+#include <sys/resource.h>
+
 #include <cerrno>
 #include <cstdint>
+#include <fstream>
 #include <memory>
 #include <string>
 #include <utility>
@@ -12,6 +15,7 @@
 
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
+#include "mmu_core/base/check.h"
 #include "mmu_core/base/error.h"
 #include "mmu_core/memory/memslot_set.h"
 #include "mmu_core/memory/region_request.h"
@@ -74,7 +78,51 @@ bool IsError(const absl::Status& status, absl::StatusCode code,
 
 uint64_t Flushes(const Vm& vm) { return vm.Stats().remote_tlb_flush_requests; }
 
+// As long as it lives, only so much more address space can be had.
+class AddressSpaceLimit {
+ public:
+  explicit AddressSpaceLimit(uint64_t more_bytes) {
+    MMU_CHECK(getrlimit(RLIMIT_AS, &before_) == 0);
+    uint64_t pages = 0;
+    std::ifstream("/proc/self/statm") >> pages;
+    rlimit limit = before_;
+    limit.rlim_cur = pages * kPageSize + more_bytes;
+    MMU_CHECK(setrlimit(RLIMIT_AS, &limit) == 0);
+  }
+  ~AddressSpaceLimit() { setrlimit(RLIMIT_AS, &before_); }
+
+ private:
+  rlimit before_;
+};
+
 // --- Switching on ---
+
+TEST(StartDirtyLogTest, WithoutMemoryForTheLastSlotNoneIsSwitched) {
+  // The bitmaps of each take a little over 1 GiB of addresses.
+  constexpr uint64_t kVast = kMaxMemslotPages * kPageSize;
+  constexpr auto kNothing = BackingKind::kMetadataOnly;
+  auto vm = MakeVm({Slot(0, 0, kVast, Level::k4K, kNothing),
+                    Slot(1, uint64_t{1} << 44, kVast, Level::k4K, kNothing)});
+  Write(*vm, 0x1000);
+  absl::Status status;
+  {
+    AddressSpaceLimit limit(1536 * kMiB);
+    status = vm->StartDirtyLog(kPlain, nullptr);
+  }
+  EXPECT_TRUE(IsError(status, absl::StatusCode::kResourceExhausted,
+                      "RESOURCE_EXHAUSTED_MEMORY", "slots", ENOMEM));
+  EXPECT_THAT(status.message(), HasSubstr("slot 1"));
+  EXPECT_THAT(vm->DirtyLogs(), IsEmpty());
+  for (const MemslotInfo& slot : vm->Memslots()) {
+    EXPECT_FALSE(slot.dirty_log_enabled) << slot.config.slot;
+  }
+  EXPECT_TRUE(SpteOf(vm->state(), Gfn(1)).IsWritable());
+  EXPECT_EQ(Flushes(*vm), 0u);
+  EXPECT_EQ(AuditFindings(*vm), "");
+  // And it works once there is memory.
+  ASSERT_TRUE(vm->StartDirtyLog(kPlain, nullptr).ok());
+  EXPECT_THAT(vm->DirtyLogs(), SizeIs(2));
+}
 
 // Covers: DL-02, TLB-05, TDP-65
 TEST(StartDirtyLogTest, EagerSplitsThenProtectsAndFlushesOnce) {
