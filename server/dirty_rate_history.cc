@@ -1,6 +1,7 @@
 #include "server/dirty_rate_history.h"
 
 #include <algorithm>
+#include <cstddef>
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
@@ -10,6 +11,18 @@
 #include "server/base/errors.h"
 
 namespace mmud {
+namespace {
+
+DirtyRates RatesOf(const DirtyCounts& from, const DirtyCounts& to,
+                   double seconds) {
+  return {
+      .pages_per_second =
+          static_cast<double>(to.dirty_pages - from.dirty_pages) / seconds,
+      .write_faults_per_second =
+          static_cast<double>(to.write_faults - from.write_faults) / seconds};
+}
+
+}  // namespace
 
 void DirtyRateHistory::Add(const DirtySample& sample) {
   absl::MutexLock lock(&mu_);
@@ -48,10 +61,10 @@ absl::StatusOr<DirtyRateResult> DirtyRateHistory::Rate(
   DirtyRateResult result;
   result.observed = now.time - from.time;
   const double seconds = absl::ToDoubleSeconds(result.observed);
-  result.pages_per_second =
-      static_cast<double>(now.dirty_pages - from.dirty_pages) / seconds;
-  result.write_faults_per_second =
-      static_cast<double>(now.write_faults - from.write_faults) / seconds;
+  result.vm = RatesOf(from.vm, now.vm, seconds);
+  for (size_t i = 0; i < now.vcpus.size(); ++i) {
+    result.vcpus.push_back(RatesOf(from.vcpus[i], now.vcpus[i], seconds));
+  }
   return result;
 }
 

@@ -5,6 +5,7 @@
 
 #include <cstdint>
 #include <deque>
+#include <vector>
 
 #include "absl/base/thread_annotations.h"
 #include "absl/status/statusor.h"
@@ -13,17 +14,30 @@
 
 namespace mmud {
 
+// What was counted so far. A value.
+struct DirtyCounts {
+  uint64_t dirty_pages = 0;   // clean -> dirty transitions
+  uint64_t write_faults = 0;  // those that the dirty log caused
+};
+
 // The counters at one time. A value.
 struct DirtySample {
   absl::Time time;
-  uint64_t dirty_pages = 0;   // clean -> dirty transitions so far
-  uint64_t write_faults = 0;  // page faults by writes so far
+  DirtyCounts vm;
+  std::vector<DirtyCounts> vcpus;  // by index; their number never changes
 };
 
-struct DirtyRateResult {
-  absl::Duration observed;
+// A value.
+struct DirtyRates {
   double pages_per_second = 0;
   double write_faults_per_second = 0;
+};
+
+// A value.
+struct DirtyRateResult {
+  absl::Duration observed;
+  DirtyRates vm;
+  std::vector<DirtyRates> vcpus;  // by index
 };
 
 // A ring of samples, taken once a second by somebody else. Thread-safe.

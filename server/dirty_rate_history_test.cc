@@ -10,7 +10,7 @@ namespace mmud {
 namespace {
 
 DirtySample At(int seconds, uint64_t pages, uint64_t faults = 0) {
-  return {absl::UnixEpoch() + absl::Seconds(seconds), pages, faults};
+  return {absl::UnixEpoch() + absl::Seconds(seconds), {pages, faults}, {}};
 }
 
 TEST(DirtyRateHistory, UsesTheNewestSampleOldEnough) {
@@ -21,10 +21,25 @@ TEST(DirtyRateHistory, UsesTheNewestSampleOldEnough) {
   const auto rate = history.Rate(At(4, 600, 50), absl::Seconds(2));
   ASSERT_TRUE(rate.ok());
   EXPECT_EQ(rate->observed, absl::Seconds(2));
-  EXPECT_DOUBLE_EQ(rate->pages_per_second, 200);
-  EXPECT_DOUBLE_EQ(rate->write_faults_per_second, 15);
+  EXPECT_DOUBLE_EQ(rate->vm.pages_per_second, 200);
+  EXPECT_DOUBLE_EQ(rate->vm.write_faults_per_second, 15);
   EXPECT_EQ(history.Rate(At(4, 600), absl::Milliseconds(2500))->observed,
             absl::Seconds(3));
+}
+
+TEST(DirtyRateHistory, TellsTheVcpusApart) {
+  DirtyRateHistory history;
+  DirtySample sample = At(0, 0);
+  sample.vcpus = {{100, 10}, {200, 20}};
+  history.Add(sample);
+  sample = At(2, 0);
+  sample.vcpus = {{100, 10}, {260, 50}};
+  const auto rate = history.Rate(sample, absl::Seconds(1));
+  ASSERT_TRUE(rate.ok());
+  ASSERT_EQ(rate->vcpus.size(), 2u);
+  EXPECT_DOUBLE_EQ(rate->vcpus[0].pages_per_second, 0);
+  EXPECT_DOUBLE_EQ(rate->vcpus[1].pages_per_second, 30);
+  EXPECT_DOUBLE_EQ(rate->vcpus[1].write_faults_per_second, 15);
 }
 
 TEST(DirtyRateHistory, SaysHowLongToWaitForEnoughHistory) {
@@ -42,8 +57,8 @@ TEST(DirtyRateHistory, RestartForgets) {
   history.Add(At(0, 0));
   history.Restart(At(5, 100));
   EXPECT_FALSE(history.Rate(At(6, 100), absl::Seconds(3)).ok());
-  EXPECT_DOUBLE_EQ(history.Rate(At(6, 130), absl::Seconds(1))->pages_per_second,
-                   30);
+  EXPECT_DOUBLE_EQ(
+      history.Rate(At(6, 130), absl::Seconds(1))->vm.pages_per_second, 30);
 }
 
 TEST(DirtyRateHistory, KeepsTheLongestWindowAndNotMuchMore) {

@@ -10,10 +10,9 @@
 #include "absl/synchronization/mutex.h"
 #include "absl/time/time.h"
 #include "absl/types/optional.h"
-#include "mmu_core/base/access.h"
+#include "mmu_core/stats/vcpu_stats.h"
 #include "mmu_core/vm/vm.h"
 #include "mmu_core/vm/vm_config.h"
-#include "mmu_core/vm/vm_stats.h"
 #include "server/workload_run.h"
 
 namespace mmud {
@@ -65,12 +64,13 @@ void ManagedVm::TouchDirtyLog(absl::Time now) {
 }
 
 DirtySample ManagedVm::SampleDirty(absl::Time now) const {
-  const mmu::MmuMetrics metrics = vm_->Metrics();
   DirtySample sample;
   sample.time = now;
-  sample.dirty_pages = metrics.dirty_pages;
-  for (const auto& by_access : metrics.vcpus.faults) {
-    sample.write_faults += by_access[static_cast<int>(mmu::AccessKind::kWrite)];
+  for (const mmu::VcpuStatsSnapshot& vcpu : vm_->VcpuStats()) {
+    sample.vcpus.push_back({.dirty_pages = vcpu.dirty_pages,
+                            .write_faults = vcpu.dirty_log_faults});
+    sample.vm.dirty_pages += vcpu.dirty_pages;
+    sample.vm.write_faults += vcpu.dirty_log_faults;
   }
   return sample;
 }

@@ -229,6 +229,13 @@ absl::Status Rate(Context& context, const RateArguments& arguments) {
          FormatCount(static_cast<int64_t>(rate.unique_pages_per_second())),
          FormatBytes(static_cast<int64_t>(rate.bytes_per_second())),
          FormatCount(static_cast<int64_t>(rate.write_faults_per_second()))});
+    for (const v1::VcpuDirtyRate& vcpu : rate.vcpus()) {
+      table.AddRow(
+          {"", absl::StrCat("vCPU ", vcpu.vcpu()),
+           FormatCount(static_cast<int64_t>(vcpu.unique_pages_per_second())),
+           "",
+           FormatCount(static_cast<int64_t>(vcpu.write_faults_per_second()))});
+    }
   }
   return context.Print(*response, table.ToString());
 }
@@ -406,13 +413,16 @@ void AddDirtyLogCommands(CLI::App& app, Context& context) {
   command =
       AddCommand(*group, "rate", "Tells how quickly the guest dirties pages.",
                  "mmuctl dirty-log rate alpha\n"
-                 "mmuctl dirty-log rate alpha --window 500ms 5s");
+                 "mmuctl dirty-log rate alpha --window 500ms 5s --per-vcpu");
   AddVm(command, rate->request.mutable_vm());
   command
       ->add_option("--window", rate->windows,
                    "times to look back (default: 1s, 10s, 60s)")
       ->type_name("TIME")
       ->expected(1, 16);
+  command->add_flag_function(
+      "--per-vcpu", [rate](int64_t) { rate->request.set_per_vcpu(true); },
+      "tell each vCPU's share too");
   Run(command, context, rate, Rate);
 
   auto harvest = std::make_shared<HarvestArguments>();

@@ -25,7 +25,7 @@ std::string ViewTime(const google::protobuf::Duration& duration) {
 std::string ViewSkips(const v1::SplitSkips& skips) {
   return absl::StrCat(skips.no_memory_count(), " no memory, ",
                       skips.raced_count(), " raced, ", skips.limit_count(),
-                      " limit, ", skips.invalid_root_count(), " invalid root");
+                      " limit");
 }
 
 std::string ViewThrottled(const v1::ThrottledTime& time) {

@@ -37,8 +37,11 @@ class TableCache {
     if (count_ >= min) return absl::OkStatus();
     return MakeError(absl::StatusCode::kResourceExhausted,
                      {"MMU_PAGES_EXHAUSTED", "", /*ENOMEM*/ 12},
-                     "no memory for page tables: the table pool's limit is "
-                     "reached; delete a VM or raise the limit");
+                     pool_.is_at_limit()
+                         ? "as many page tables are in use as may be; delete a "
+                           "VM or raise the limit"
+                         : "the host has no memory for another page table; "
+                           "delete a VM");
   }
 
   // REQUIRES: count() > 0. Contents of the table are undefined.

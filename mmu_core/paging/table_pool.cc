@@ -48,10 +48,8 @@ TablePool& TablePool::Process() {
 TablePool::Chain TablePool::Take(int count) {
   Chain chain;
   MutexLock lock(mu_);
-  const uint64_t max = max_tables_.load(std::memory_order_relaxed);
   while (chain.count < count) {
-    if (max != 0 && tables_out() >= max) break;
-    if (free_ == nullptr && !Grow()) break;
+    if (is_at_limit() || (free_ == nullptr && !Grow())) break;
     ShadowPage* page = free_;
     free_ = page->next_free;
     page->next_free = chain.head;

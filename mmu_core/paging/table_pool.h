@@ -51,6 +51,11 @@ class TablePool {
   void SetMaxTables(uint64_t max_tables);
   uint64_t tables_out() const { return out_.load(std::memory_order_relaxed); }
 
+  bool is_at_limit() const {
+    const uint64_t max = max_tables_.load(std::memory_order_relaxed);
+    return max != 0 && tables_out() >= max;
+  }
+
   // The descriptor of a table of any pool.
   static ShadowPage* DescriptorOf(const PageTable* table);
 

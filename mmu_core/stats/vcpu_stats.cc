@@ -21,6 +21,7 @@ void ForEachNumber(VcpuStatsSnapshot& a, const VcpuStatsSnapshot& b, Fn fn) {
   fn(a.accesses, b.accesses);
   fn(a.writes, b.writes);
   fn(a.dirty_pages, b.dirty_pages);
+  fn(a.dirty_log_faults, b.dirty_log_faults);
   fn(a.ring_full_exits, b.ring_full_exits);
   fn(a.fault_errors, b.fault_errors);
   for (int r = 0; r < kFaultResults; ++r) {
@@ -56,6 +57,7 @@ VcpuStatsSnapshot VcpuStats::Snapshot() const {
   s.accesses = accesses.Get();
   s.writes = writes.Get();
   s.dirty_pages = dirty_pages.Get();
+  s.dirty_log_faults = dirty_log_faults.Get();
   s.ring_full_exits = ring_full_exits.Get();
   s.fault_errors = fault_errors.Get();
   for (int r = 0; r < kFaultResults; ++r) {

@@ -42,7 +42,10 @@ struct VcpuStatsSnapshot {
 
   uint64_t accesses = 0;
   uint64_t writes = 0;
-  uint64_t dirty_pages = 0;      // clean -> dirty transitions by this vCPU
+  uint64_t dirty_pages = 0;  // clean -> dirty transitions by this vCPU
+  // Write faults that made a page dirty whose mapping was there: without the
+  // log, most would not have happened.
+  uint64_t dirty_log_faults = 0;
   uint64_t ring_full_exits = 0;  // exits because of a full dirty ring
   uint64_t fault_errors = 0;
   std::array<std::array<uint64_t, kAccessKinds>, kFaultResults> faults{};
@@ -60,7 +63,8 @@ class VcpuStats {
  public:
   // pf_taken, pf_fixed, pf_emulate and pf_spurious are sums over `faults`.
   OwnedCounter pf_fast, pf_mmio_spte_created, pf_guest, tlb_flush, invlpg;
-  OwnedCounter accesses, writes, dirty_pages, ring_full_exits, fault_errors;
+  OwnedCounter accesses, writes, dirty_pages, dirty_log_faults;
+  OwnedCounter ring_full_exits, fault_errors;
   std::array<std::array<OwnedCounter, kAccessKinds>, kFaultResults> faults;
   std::array<OwnedCounter, kStallCauses> stall_nanos;
   LatencyHistogram fault_fast, fault_slow;

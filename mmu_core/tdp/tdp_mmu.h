@@ -68,9 +68,12 @@ enum class MayYield : uint8_t { kNo, kYes };
 struct SplitOutcome {
   int64_t split_1g_count = 0;
   int64_t split_2m_count = 0;
-  int64_t raced_count = 0;      // compare-exchanges lost (TDP-64)
-  int64_t no_memory_count = 0;  // 0 or 1: a table was not to be had (TDP-63)
-  Gfn next_gfn;                 // the first gfn not looked at
+  int64_t raced_count = 0;  // compare-exchanges lost and tried again (TDP-64)
+  // Each 0 or 1: a table was not to be had, as the host has no memory or as the
+  // limit on tables is reached, and the pass stopped (TDP-63).
+  int64_t no_memory_count = 0;
+  int64_t limit_count = 0;
+  Gfn next_gfn;  // the first gfn not looked at
 };
 
 struct RecoverOutcome {
@@ -104,7 +107,7 @@ class TdpMmu {
   // vCPUs to load new ones, then empties the old ones under the lock in read
   // mode. When it returns no old SPTE remains and no TLB entry is used any
   // more. REQUIRES: slots_lock.
-  void FastZapAll(MmuCost* cost);
+  void FastZapAll(MmuCost* cost, LockOp op = LockOp::kZap);
 
   // --- Faults (tdp_fault.cc) ---
 

@@ -82,8 +82,10 @@ SplitOutcome TdpMmu::SplitRange(Lock& lock, int as_id, GfnRange range,
         absl::Status status;
         yield.WithoutLock(c, [&] { status = cache.TopUp(1); });
         if (!status.ok()) {
-          parts_.counters.CountSplitFailure(SplitFailure::kNoMemory);
-          outcome.no_memory_count = 1;
+          const bool at_limit = parts_.pool.is_at_limit();
+          parts_.counters.CountSplitFailure(at_limit ? SplitFailure::kLimit
+                                                     : SplitFailure::kNoMemory);
+          (at_limit ? outcome.limit_count : outcome.no_memory_count) = 1;
           outcome.next_gfn = std::max(range.start, c.next_last_level_gfn());
           if (cost != nullptr) cost->sptes_visited_count += visited;
           return outcome;

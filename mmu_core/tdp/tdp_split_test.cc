@@ -173,12 +173,12 @@ TEST(TdpSplitTest, WithoutMemoryASplitStopsAndSaysWhere) {
     outcome = Split(*vm, GfnRange::Of(Gfn(100), 7 * k2MPages), cache);
   }
   EXPECT_EQ(outcome.split_2m_count, 3);
-  EXPECT_EQ(outcome.no_memory_count, 1);
+  EXPECT_EQ(outcome.limit_count, 1);
+  EXPECT_EQ(outcome.no_memory_count, 0);
   EXPECT_EQ(outcome.next_gfn, Gfn(3 * k2MPages));
   EXPECT_EQ(vm->Stats().pages_2m, 5u);
   EXPECT_EQ(
-      vm->Metrics().split_failures[static_cast<int>(SplitFailure::kNoMemory)],
-      1u);
+      vm->Metrics().split_failures[static_cast<int>(SplitFailure::kLimit)], 1u);
   // From there on it goes, once there is memory.
   outcome = Split(*vm, {outcome.next_gfn, Gfn(8 * k2MPages)}, cache);
   EXPECT_EQ(outcome.split_2m_count, 5);

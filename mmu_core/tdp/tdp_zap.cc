@@ -56,9 +56,9 @@ absl::StatusOr<RootRef> TdpMmu::LoadRoot(int as_id, TableCache& cache) {
   return root;
 }
 
-void TdpMmu::FastZapAll(MmuCost* cost) {
+void TdpMmu::FastZapAll(MmuCost* cost, LockOp op) {
   {
-    MmuWriteLocked lock(parts_.lock, LockOp::kZap, cost);
+    MmuWriteLocked lock(parts_.lock, op, cost);
     roots_.InvalidateAll();
     AtHook(HookPoint::kInvalidateToRequest);
     // Under the same hold of the lock: a vCPU that loads a root later finds
@@ -66,7 +66,7 @@ void TdpMmu::FastZapAll(MmuCost* cost) {
     // request before its next access (TDP-34).
     parts_.tlb.Request(kFreeObsoleteRoots);
   }
-  MmuReadLocked lock(parts_.lock, LockOp::kZap, cost);
+  MmuReadLocked lock(parts_.lock, op, cost);
   ZapInvalidatedRoots(lock);
 }
 

@@ -154,7 +154,10 @@ absl::StatusOr<FaultResult> HandleFault(VmState& vm, Vcpu& vcpu, Gfn gfn,
     CountTime(stats, fault, fast, MonotonicNanos() - begin,
               absl::ToInt64Nanoseconds(cost.lock_wait));
   }
-  if (fault.marked_dirty) stats.dirty_pages.Add();
+  if (fault.marked_dirty) {
+    stats.dirty_pages.Add();
+    if (present && kind == AccessKind::kWrite) stats.dirty_log_faults.Add();
+  }
   if (fault.mmio_spte_created) stats.pf_mmio_spte_created.Add();
   if (ABSL_PREDICT_FALSE(!error.ok())) {
     stats.fault_errors.Add();

@@ -12,7 +12,7 @@ namespace mmu {
 void RegionHooks::FlushShadowSlot(const Memslot& old_slot) {
   vm_.slots.slots_lock.AssertHeld();
   if (vm_.config.slot_zap == VmConfig::SlotZap::kAll) {
-    vm_.tdp.FastZapAll(cost_);
+    vm_.tdp.FastZapAll(cost_, LockOp::kMemslot);
   } else {
     // Faults that found the slot before it became invalid are over, and later
     // ones retry: what is zapped now stays away (RACE-13).
@@ -42,7 +42,7 @@ void RegionHooks::GenerationAdvanced(uint64_t generation) {
   // The low bits only tell the address spaces apart (SLOT-21).
   const uint64_t spaces = static_cast<uint64_t>(vm_.slots.address_spaces());
   if ((generation & kMmioGenerationMask & ~(spaces - 1)) != 0) return;
-  vm_.tdp.FastZapAll(cost_);
+  vm_.tdp.FastZapAll(cost_, LockOp::kMemslot);
 }
 
 void RegionHooks::CountLoggingSlots(const Memslot* old_slot,

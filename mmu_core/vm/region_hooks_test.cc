@@ -178,6 +178,18 @@ TEST(RegionHooksTest, ADeletedSlotTakesItsLogAlong) {
             "DIRTY_LOG_OFF");
 }
 
+TEST(RegionHooksTest, WhatADeletionHoldsTheLockForIsBookedUnderMemslot) {
+  auto vm = MakeVm({Slot(0, 0, 4 * kMiB), Slot(1, kGiB, 4 * kMiB)});
+  Write(*vm, 0x1000);
+  const auto acquisitions = [&vm](LockMode mode) {
+    return vm->Metrics().lock.at(mode, LockOp::kMemslot).acquisitions;
+  };
+  EXPECT_EQ(acquisitions(LockMode::kWrite), 0u);
+  ASSERT_TRUE(vm->SetMemslot(Slot(1, kGiB, 0)).ok());
+  EXPECT_EQ(acquisitions(LockMode::kWrite), 1u);
+  EXPECT_EQ(acquisitions(LockMode::kRead), 1u);
+}
+
 // Asks for a fault in the middle of a change.
 class ProbingHooks : public RegionHooks {
  public:

@@ -147,9 +147,11 @@ absl::Status SplitJob::Run() {
       }
       // Upwards within a chunk in either order: a step that runs out of time
       // then knows where the next one begins.
+      Step step = Step::kFirst;
       while (going && !chunk.empty()) {
         going = WaitWhilePausedOrCancelled();
-        if (going) chunk.start = DoStep(chunk);
+        if (going) chunk.start = DoStep(chunk, step);
+        step = Step::kContinued;
       }
     }
   }
@@ -172,7 +174,7 @@ GfnRange SplitJob::NextChunk(GfnRange left) const {
   return {std::max(left.start, previous), left.end};
 }
 
-Gfn SplitJob::DoStep(GfnRange chunk) {
+Gfn SplitJob::DoStep(GfnRange chunk, Step step) {
   VmState& vm = vm_.state();
   const Throttle throttle = ThrottleForStep();
   SplitProgress done;
@@ -184,8 +186,13 @@ Gfn SplitJob::DoStep(GfnRange chunk) {
     // split itself says so.
     vm.operation_tables.TopUp(1 + TablesFor(chunk)).IgnoreError();
     MmuReadLocked lock(vm.mmu_lock, LockOp::kSplit, &done.cost);
+    const int64_t locked = MonotonicNanos();
+    if (step == Step::kContinued) {
+      done.throttled[static_cast<int>(ThrottleLimit::kLockHold)] =
+          absl::Nanoseconds(locked - begin);
+    }
     const int64_t deadline =
-        MonotonicNanos() + absl::ToInt64Nanoseconds(throttle.max_lock_hold);
+        locked + absl::ToInt64Nanoseconds(throttle.max_lock_hold);
     const SplitOutcome outcome = vm.tdp.Split(
         lock, /*as_id=*/0, chunk, request_.target, SplitTrigger::kRequest,
         vm.operation_tables, deadline, &done.cost);
@@ -195,8 +202,11 @@ Gfn SplitJob::DoStep(GfnRange chunk) {
         outcome.raced_count;
     done.skipped_by_reason[static_cast<int>(SplitFailure::kNoMemory)] =
         outcome.no_memory_count;
-    // Without memory the rest of the chunk stays as it is: best effort.
-    if (outcome.no_memory_count == 0 && outcome.next_gfn < chunk.end) {
+    done.skipped_by_reason[static_cast<int>(SplitFailure::kLimit)] =
+        outcome.limit_count;
+    // Without a table the rest of the chunk stays as it is: best effort.
+    if (outcome.no_memory_count + outcome.limit_count == 0 &&
+        outcome.next_gfn < chunk.end) {
       // The lock was held long enough; the rest follows next.
       chunk.end = std::max(outcome.next_gfn, chunk.start + 1);
     }
@@ -222,6 +232,9 @@ void SplitJob::Account(const SplitProgress& chunk) {
   progress_.split_2m_count += chunk.split_2m_count;
   for (int i = 0; i < kSplitFailures; ++i) {
     progress_.skipped_by_reason[i] += chunk.skipped_by_reason[i];
+  }
+  for (int i = 0; i < kThrottleLimits; ++i) {
+    BookThrottled(chunk.throttled[i], static_cast<ThrottleLimit>(i));
   }
   progress_.cost.Add(chunk.cost);
   if (progress_.done_bytes > 0) {
@@ -291,10 +304,13 @@ void SplitJob::Sleep(absl::Duration duration, ThrottleLimit limit) {
                      absl::ToChronoNanoseconds(std::min(left, absl::Hours(1))));
   }
   retuned_ = false;
-  const absl::Duration slept = absl::Now() - begin;
-  progress_.throttled[static_cast<int>(limit)] += slept;
+  BookThrottled(absl::Now() - begin, limit);
+}
+
+void SplitJob::BookThrottled(absl::Duration time, ThrottleLimit limit) {
+  progress_.throttled[static_cast<int>(limit)] += time;
   vm_.state().counters.split_throttled_nanos[static_cast<int>(limit)].fetch_add(
-      absl::ToInt64Nanoseconds(slept), std::memory_order_relaxed);
+      absl::ToInt64Nanoseconds(time), std::memory_order_relaxed);
 }
 
 void SplitJob::Cancel() {

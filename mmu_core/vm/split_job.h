@@ -46,6 +46,8 @@ struct SplitProgress {
   int64_t split_1g_count = 0;
   int64_t split_2m_count = 0;
   std::array<int64_t, kSplitFailures> skipped_by_reason{};
+  // Time lost to each limit. To kLockHold: until mmu_lock was held again after
+  // it was let go of in the middle of a chunk. To the others: sleep.
   std::array<absl::Duration, kThrottleLimits> throttled{};
   absl::Duration eta;  // InfiniteDuration while unknown
   MmuCost cost;
@@ -83,11 +85,15 @@ class SplitJob {
  private:
   SplitJob(Vm& vm, SplitRequest request, std::vector<GfnRange> ranges);
 
+  // Whether a step begins a chunk, or goes on with one in which it let go of
+  // mmu_lock.
+  enum class Step : uint8_t { kFirst, kContinued };
+
   // The part of `left` to be done next, at most a chunk.
   GfnRange NextChunk(GfnRange left) const;
   // Splits as much of `chunk` as may be done in one hold of the lock, waits as
   // the throttle says, and returns where the rest of the chunk begins.
-  Gfn DoStep(GfnRange chunk);
+  Gfn DoStep(GfnRange chunk, Step step);
   static int TablesFor(GfnRange chunk);
   // What holds for the next step; a change of it from now on ends its sleep.
   Throttle ThrottleForStep();
@@ -96,6 +102,8 @@ class SplitJob {
   void Pace(const SplitProgress& chunk, const Throttle& throttle,
             absl::Duration chunk_wall, int64_t stall_nanos_before);
   void Sleep(absl::Duration duration, ThrottleLimit limit);
+  void BookThrottled(absl::Duration time, ThrottleLimit limit)
+      ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
 
   Vm& vm_;
   const SplitRequest request_;

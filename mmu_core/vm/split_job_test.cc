@@ -245,7 +245,9 @@ TEST(SplitJobTest, ALargerChunkIsDoneInFewerSteps) {
     SplitRequest request;
     request.throttle.chunk_bytes = chunk_bytes;
     request.throttle.max_lock_hold = absl::Seconds(10);
-    RunSplit(*vm, request);
+    EXPECT_EQ(RunSplit(*vm, request)
+                  .throttled[static_cast<int>(ThrottleLimit::kLockHold)],
+              absl::ZeroDuration());
     return vm->Metrics().split_chunk.count;
   };
   EXPECT_EQ(chunks(2 * kMiB), 8u);
@@ -267,6 +269,11 @@ TEST(SplitJobTest, ALockHoldThatIsOverAtOnceStillComesToTheEnd) {
     EXPECT_EQ(vm->Stats().pages_4k, 32u * 512);
     // A step for each page: none does more than one.
     EXPECT_GE(vm->Metrics().split_chunk.count, 32u);
+    // All but the first had to take the lock anew because of the limit.
+    constexpr auto kLockHold = static_cast<int>(ThrottleLimit::kLockHold);
+    EXPECT_GT(progress.throttled[kLockHold], absl::ZeroDuration());
+    EXPECT_EQ(vm->Metrics().split_throttled[kLockHold],
+              progress.throttled[kLockHold]);
     EXPECT_EQ(AuditFindings(*vm), "");
   }
 }
@@ -293,8 +300,8 @@ TEST(SplitJobTest, WithoutMemoryForTablesTheJobEndsAndSaysWhatItSkipped) {
   pool.SetMaxTables(0);
   EXPECT_EQ(progress.state, State::kDone);
   EXPECT_EQ(progress.split_2m_count, 0);
-  EXPECT_EQ(
-      progress.skipped_by_reason[static_cast<int>(SplitFailure::kNoMemory)], 4);
+  EXPECT_EQ(progress.skipped_by_reason[static_cast<int>(SplitFailure::kLimit)],
+            4);
   EXPECT_EQ(vm->Stats().pages_2m, 4u);
   EXPECT_EQ(AuditFindings(*vm), "");
   EXPECT_EQ(RunSplit(*vm, {}).split_2m_count, 4);

@@ -7,7 +7,9 @@
 #include "mmu_core/base/check.h"
 #include "mmu_core/dirty/mark_dirty.h"
 #include "mmu_core/memory/memslot_set.h"
+#include "mmu_core/stats/labels.h"
 #include "mmu_core/sync/rcu.h"
+#include "mmu_core/sync/spin.h"
 #include "mmu_core/vm/fault_handler.h"
 #include "mmu_core/vm/hardware_walk.h"
 #include "mmu_core/vm/vm_state.h"
@@ -107,8 +109,11 @@ AccessOutcome Vcpu::ContinueAccess(Gpa gpa, AccessKind kind, uint64_t* word) {
 bool Vcpu::HandleRequests() {
   const uint32_t requests = gate_.TakeRequests();
   if ((requests & kTlbFlush) != 0) {
+    const int64_t begin = MonotonicNanos();
     tlb_.FlushAll();
     stats_.tlb_flush.Add();
+    stats_.stall_nanos[static_cast<int>(StallCause::kFlush)].Add(
+        MonotonicNanos() - begin);
   }
   if ((requests & kFreeObsoleteRoots) != 0 && root_ && root_->IsInvalid()) {
     ReleaseRoot();

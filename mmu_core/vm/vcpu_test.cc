@@ -152,8 +152,28 @@ TEST(VcpuTest, ARequestedFlushIsDoneBeforeTheNextAccessAndCountedOnce) {
   EXPECT_EQ(vm->Stats().remote_tlb_flush_requests, 2u);
   EXPECT_EQ(vm->Stats().remote_tlb_flush, 0u);
   EXPECT_EQ(StatsOf(*vm).tlb_flush, 0u);
+  constexpr auto kFlush = static_cast<int>(StallCause::kFlush);
+  EXPECT_EQ(StatsOf(*vm).stall_nanos[kFlush], 0);
   Read(*vm, 0x1000);
   EXPECT_EQ(StatsOf(*vm).tlb_flush, 1u);
+  EXPECT_GT(StatsOf(*vm).stall_nanos[kFlush], 0);
+}
+
+TEST(VcpuTest, OnlyFaultsThatTheLogCausedAreCountedAsItsOwn) {
+  auto vm = MakeVm({Slot(0, 0, kMiB), Slot(1, kMiB, kMiB)});
+  for (const uint64_t gpa : {0x1000, 0x2000, 0x101000}) Write(*vm, gpa);
+  DirtyLogConfig config;
+  config.slots = {0};
+  ASSERT_TRUE(vm->StartDirtyLog(config, nullptr).ok());
+  EXPECT_EQ(StatsOf(*vm).dirty_log_faults, 0u);
+  Write(*vm, 0x1000);
+  Write(*vm, 0x2000);
+  Write(*vm, 0x2008);    // writable by now
+  Read(*vm, 0x3000);     // no write, though it is mapped as writable and dirty
+  Write(*vm, 0x4000);    // was not mapped: would fault without the log, too
+  Write(*vm, 0x101000);  // does not log
+  EXPECT_EQ(StatsOf(*vm).dirty_log_faults, 2u);
+  EXPECT_EQ(StatsOf(*vm).dirty_pages, 4u);
 }
 
 TEST(VcpuTest, AFlushInterruptsOnlyVcpusInGuestMode) {

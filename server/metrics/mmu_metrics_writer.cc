@@ -139,7 +139,8 @@ void WriteFaults(const mmu::VcpuStatsSnapshot& vcpus, MetricWriter* w) {
   w->Add(vcpus.fault_fast, {{"path", "fast"}});
   w->Add(vcpus.fault_slow, {{"path", "slow"}});
   w->Counter("vcpu_stall_seconds_total",
-             "Time that vCPUs stood still (estimated by sampling).");
+             "Time that vCPUs stood still; estimated by sampling but for flush "
+             "and ring_full.");
   for (int cause = 0; cause < mmu::kStallCauses; ++cause) {
     w->Add(static_cast<double>(vcpus.stall_nanos[cause]) * 1e-9,
            {{"cause", Label<mmu::StallCause>(cause)}});
@@ -167,7 +168,10 @@ void WriteSplits(const MmuTotals& totals, MetricWriter* w) {
     }
   }
   w->Counter("huge_page_split_failures_total",
-             "Huge mappings that a split left as they were.");
+             "What got in the way of splits: no memory or limit for page "
+             "tables, where the mapping stays huge, or a race with a vCPU, "
+             "after which the split is tried again. invalid_root is always 0: "
+             "no root goes out of use while a split holds slots_lock.");
   for (int reason = 0; reason < mmu::kSplitFailures; ++reason) {
     w->Add(ToDouble(m.split_failures[reason]),
            {{"reason", Label<mmu::SplitFailure>(reason)}});
@@ -176,7 +180,8 @@ void WriteSplits(const MmuTotals& totals, MetricWriter* w) {
                "Time for one chunk of a split operation.");
   w->Add(m.split_chunk);
   w->Counter("split_throttled_seconds_total",
-             "Time that splits waited for their throttle.");
+             "Time that throttles cost splits; lock_hold is the time to take "
+             "mmu_lock again.");
   constexpr const char* kLimits[] = {"rate", "lock_hold", "flush", "stall",
                                      "pause"};
   for (size_t i = 0; i < m.split_throttled.size(); ++i) {

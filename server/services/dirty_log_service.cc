@@ -351,9 +351,16 @@ grpc::Status DirtyLogServiceImpl::GetDirtyRate(
     v1::DirtyRate* proto = response->add_rates();
     *proto->mutable_window() = ToProto(window);
     *proto->mutable_observed() = ToProto(rate->observed);
-    proto->set_unique_pages_per_second(rate->pages_per_second);
-    proto->set_write_faults_per_second(rate->write_faults_per_second);
-    proto->set_bytes_per_second(rate->pages_per_second * mmu::kPageSize);
+    proto->set_unique_pages_per_second(rate->vm.pages_per_second);
+    proto->set_write_faults_per_second(rate->vm.write_faults_per_second);
+    proto->set_bytes_per_second(rate->vm.pages_per_second * mmu::kPageSize);
+    if (!request->per_vcpu()) continue;
+    for (const DirtyRates& rates : rate->vcpus) {
+      v1::VcpuDirtyRate* vcpu = proto->add_vcpus();
+      vcpu->set_vcpu(proto->vcpus_size() - 1);
+      vcpu->set_unique_pages_per_second(rates.pages_per_second);
+      vcpu->set_write_faults_per_second(rates.write_faults_per_second);
+    }
   }
   return grpc::Status::OK;
 }

@@ -43,7 +43,6 @@ v1::SplitSkips ToSkips(const mmu::SplitProgress& progress) {
   skips.set_no_memory_count(count(mmu::SplitFailure::kNoMemory));
   skips.set_raced_count(count(mmu::SplitFailure::kRaced));
   skips.set_limit_count(count(mmu::SplitFailure::kLimit));
-  skips.set_invalid_root_count(count(mmu::SplitFailure::kInvalidRoot));
   return skips;
 }
 

@@ -1,0 +1,60 @@
+// GetDirtyRate counts what dirty logging causes, and nothing else.
+
+#include <string>
+
+#include "absl/strings/str_cat.h"
+#include "gtest/gtest.h"
+#include "mmud/v1/dirty_log_service.grpc.pb.h"
+#include "tests/integration/daemon.h"
+#include "tests/integration/guest.h"
+
+namespace mmud::integration {
+namespace {
+
+// The rate since 100 ms ago or a little more, once there is that much history.
+v1::DirtyRate RateOf(const Daemon& daemon, const Guest& guest) {
+  v1::GetDirtyRateRequest request;
+  request.set_vm(guest.name());
+  request.add_windows()->set_nanos(100'000'000);
+  request.set_per_vcpu(true);
+  v1::DirtyRate rate;
+  EXPECT_TRUE(Eventually([&] {
+    const auto result =
+        daemon.client().Call(&v1::DirtyLogService::Stub::GetDirtyRate, request);
+    if (result.status.ok()) rate = result.response.rates(0);
+    return result.status.ok();
+  }));
+  return rate;
+}
+
+TEST(DirtyRateTest, OnlyFaultsOfProtectedPagesAreTheLogsAndOnlyOfTheirVcpu) {
+  Daemon daemon;
+  v1::DirtyRate rate;
+  int tries = 0;
+  // The daemon takes a sample each second: if it did in the middle of this, the
+  // rate is that of the time behind it.
+  EXPECT_TRUE(Eventually([&] {
+    const Guest guest(daemon.client(), absl::StrCat("try-", ++tries),
+                      {MakeSlot(4 * kMiB)}, 2);
+    guest.WritePages(512);
+    guest.StartDirtyLog();
+    guest.WritePages(1024);  // the first half was mapped, and is protected
+    rate = RateOf(daemon, guest);
+    const double seconds = static_cast<double>(rate.observed().seconds()) +
+                           static_cast<double>(rate.observed().nanos()) * 1e-9;
+    return rate.unique_pages_per_second() * seconds > 1023;
+  }));
+  EXPECT_DOUBLE_EQ(rate.unique_pages_per_second(),
+                   2 * rate.write_faults_per_second());
+  ASSERT_EQ(rate.vcpus_size(), 2);
+  EXPECT_EQ(rate.vcpus(0).vcpu(), 0);
+  EXPECT_EQ(rate.vcpus(0).unique_pages_per_second(),
+            rate.unique_pages_per_second());
+  EXPECT_EQ(rate.vcpus(0).write_faults_per_second(),
+            rate.write_faults_per_second());
+  EXPECT_EQ(rate.vcpus(1).vcpu(), 1);
+  EXPECT_EQ(rate.vcpus(1).unique_pages_per_second(), 0);
+}
+
+}  // namespace
+}  // namespace mmud::integration
