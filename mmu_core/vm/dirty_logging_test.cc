@@ -7,7 +7,7 @@
 
 #include <cerrno>
 #include <cstdint>
-#include <fstream>
+#include <cstdio>
 #include <memory>
 #include <string>
 #include <utility>
@@ -83,8 +83,10 @@ class AddressSpaceLimit {
  public:
   explicit AddressSpaceLimit(uint64_t more_bytes) {
     MMU_CHECK(getrlimit(RLIMIT_AS, &before_) == 0);
-    uint64_t pages = 0;
-    std::ifstream("/proc/self/statm") >> pages;
+    unsigned long pages = 0;
+    std::FILE* file = std::fopen("/proc/self/statm", "r");
+    MMU_CHECK(file != nullptr && std::fscanf(file, "%lu", &pages) == 1);
+    std::fclose(file);
     rlimit limit = before_;
     limit.rlim_cur = pages * kPageSize + more_bytes;
     MMU_CHECK(setrlimit(RLIMIT_AS, &limit) == 0);

@@ -16,7 +16,9 @@ LIBRARIES = {"absl", "urcu"}
 TEST_LIBRARIES = {"gtest", "gtest_main", "rapidcheck", "benchmark"}
 INCLUDES = ("mmu_core/", "absl/", "urcu/", "urcu.h")
 NOT_INCLUDES = ("absl/flags/",)
-TEST_INCLUDES = ("gtest/", "gmock/", "rapidcheck", "benchmark/")
+# sys/resource.h: a test may limit what memory there is.
+TEST_INCLUDES = ("gtest/", "gmock/", "rapidcheck", "benchmark/",
+                 "sys/resource.h")
 
 # Headers of the system besides C++'s own: threads, futexes, anonymous memory.
 # Those that open files are for memory/ alone, which makes memfds.
