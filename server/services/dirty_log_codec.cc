@@ -82,6 +82,7 @@ std::vector<v1::DirtyLogChunk> AsExtents(mmu::Gpa start,
 
 std::vector<v1::DirtyLogChunk> AsBitmaps(mmu::Gpa start,
                                          absl::Span<const uint64_t> words,
+                                         uint64_t page_count,
                                          size_t max_bytes) {
   const size_t per_chunk = std::max<size_t>(1, max_bytes / sizeof(uint64_t));
   std::vector<v1::DirtyLogChunk> chunks;
@@ -92,11 +93,13 @@ std::vector<v1::DirtyLogChunk> AsBitmaps(mmu::Gpa start,
     while (end > first && words[end - 1] == 0) --end;
     if (first == end) continue;
     v1::DirtyLogChunk chunk;
-    SetRange(start, first * kBits, (end - first) * kBits, &chunk);
+    // The last word may be a part of one.
+    const uint64_t pages = std::min(end * kBits, page_count) - first * kBits;
+    SetRange(start, first * kBits, pages, &chunk);
     // Little-endian words are the bytes of the message.
     static_assert(std::endian::native == std::endian::little);
     chunk.set_bitmap(reinterpret_cast<const char*>(words.data() + first),
-                     (end - first) * sizeof(uint64_t));
+                     (pages + 7) / 8);
     chunk.set_crc32c(PayloadCrc(chunk, 0));
     chunks.push_back(std::move(chunk));
   }
@@ -171,10 +174,10 @@ absl::StatusOr<std::vector<uint64_t>> FromExtents(
 }  // namespace
 
 std::vector<v1::DirtyLogChunk> EncodeDirtyPages(
-    mmu::Gpa start, absl::Span<const uint64_t> words,
+    mmu::Gpa start, absl::Span<const uint64_t> words, uint64_t page_count,
     v1::DirtyLogEncoding encoding, size_t max_bytes) {
   if (encoding == v1::DIRTY_LOG_ENCODING_BITMAP) {
-    return AsBitmaps(start, words, max_bytes);
+    return AsBitmaps(start, words, page_count, max_bytes);
   }
   const std::vector<Run> runs = RunsOf(words);
   if (encoding == v1::DIRTY_LOG_ENCODING_EXTENTS) {
@@ -185,7 +188,7 @@ std::vector<v1::DirtyLogChunk> EncodeDirtyPages(
       (runs.back().end - 1) / kBits - runs.front().first / kBits + 1;
   return runs.size() * kExtentWireBytes < span_words * sizeof(uint64_t)
              ? AsExtents(start, runs, max_bytes)
-             : AsBitmaps(start, words, max_bytes);
+             : AsBitmaps(start, words, page_count, max_bytes);
 }
 
 uint32_t PayloadCrc(const v1::DirtyLogChunk& chunk, uint32_t before) {

@@ -18,10 +18,11 @@ namespace mmud {
 inline constexpr size_t kExtentWireBytes = 24;
 
 // Encodes the set bits of `words` (bit 0 is the page at `start`) as chunks of
-// at most `max_bytes` of payload each; none if no bit is set. `encoding` is
-// not UNSPECIFIED.
+// at most `max_bytes` of payload each; none if no bit is set. No chunk reaches
+// beyond the `page_count` pages that `words` stand for. `encoding` is not
+// UNSPECIFIED.
 std::vector<v1::DirtyLogChunk> EncodeDirtyPages(
-    mmu::Gpa start, absl::Span<const uint64_t> words,
+    mmu::Gpa start, absl::Span<const uint64_t> words, uint64_t page_count,
     v1::DirtyLogEncoding encoding, size_t max_bytes);
 
 // The CRC-32C of a chunk's payload that follows payloads with `before`.

@@ -65,7 +65,8 @@ TEST(DirtyLogCodec, EveryEncodingSaysTheSame) {
     for (auto encoding :
          {v1::DIRTY_LOG_ENCODING_AUTO, v1::DIRTY_LOG_ENCODING_BITMAP,
           v1::DIRTY_LOG_ENCODING_EXTENTS}) {
-      EXPECT_EQ(Decode(EncodeDirtyPages(mmu::Gpa(kStart), words, encoding, 64)),
+      EXPECT_EQ(Decode(EncodeDirtyPages(mmu::Gpa(kStart), words,
+                                        words.size() * 64, encoding, 64)),
                 expected);
     }
   }
@@ -73,36 +74,55 @@ TEST(DirtyLogCodec, EveryEncodingSaysTheSame) {
 
 TEST(DirtyLogCodec, CleanMemoryNeedsNoChunk) {
   const std::vector<uint64_t> words(100, 0);
-  EXPECT_TRUE(EncodeDirtyPages(mmu::Gpa(kStart), words,
+  EXPECT_TRUE(EncodeDirtyPages(mmu::Gpa(kStart), words, words.size() * 64,
                                v1::DIRTY_LOG_ENCODING_BITMAP, 64)
                   .empty());
-  EXPECT_TRUE(
-      EncodeDirtyPages(mmu::Gpa(kStart), words, v1::DIRTY_LOG_ENCODING_AUTO, 64)
-          .empty());
+  EXPECT_TRUE(EncodeDirtyPages(mmu::Gpa(kStart), words, words.size() * 64,
+                               v1::DIRTY_LOG_ENCODING_AUTO, 64)
+                  .empty());
 }
 
 TEST(DirtyLogCodec, AutoTakesTheShorterForm) {
   std::vector<uint64_t> sparse(64, 0);
   sparse[0] = 1;
   sparse[63] = 1;
-  EXPECT_TRUE(EncodeDirtyPages(mmu::Gpa(kStart), sparse,
+  EXPECT_TRUE(EncodeDirtyPages(mmu::Gpa(kStart), sparse, sparse.size() * 64,
                                v1::DIRTY_LOG_ENCODING_AUTO, 4096)[0]
                   .has_extents());
   const std::vector<uint64_t> dense(64, 0x5555555555555555);
-  EXPECT_TRUE(EncodeDirtyPages(mmu::Gpa(kStart), dense,
+  EXPECT_TRUE(EncodeDirtyPages(mmu::Gpa(kStart), dense, dense.size() * 64,
                                v1::DIRTY_LOG_ENCODING_AUTO, 4096)[0]
                   .has_bitmap());
 }
 
 TEST(DirtyLogCodec, ChunksStayWithinTheirSize) {
   const std::vector<uint64_t> words(64, 0x5555555555555555);
-  for (const auto& chunk : EncodeDirtyPages(
-           mmu::Gpa(kStart), words, v1::DIRTY_LOG_ENCODING_EXTENTS, 96)) {
+  for (const auto& chunk :
+       EncodeDirtyPages(mmu::Gpa(kStart), words, words.size() * 64,
+                        v1::DIRTY_LOG_ENCODING_EXTENTS, 96)) {
     EXPECT_LE(chunk.extents().extents_size(), 4);
   }
-  for (const auto& chunk : EncodeDirtyPages(
-           mmu::Gpa(kStart), words, v1::DIRTY_LOG_ENCODING_BITMAP, 96)) {
+  for (const auto& chunk :
+       EncodeDirtyPages(mmu::Gpa(kStart), words, words.size() * 64,
+                        v1::DIRTY_LOG_ENCODING_BITMAP, 96)) {
     EXPECT_LE(chunk.bitmap().size(), 96u);
+  }
+}
+
+TEST(DirtyLogCodec, NoChunkReachesBeyondItsPages) {
+  // The end of a slot of 100 pages; the last two are dirty.
+  const std::vector<uint64_t> words = {1, uint64_t{3} << 34};
+  for (const auto encoding :
+       {v1::DIRTY_LOG_ENCODING_AUTO, v1::DIRTY_LOG_ENCODING_BITMAP,
+        v1::DIRTY_LOG_ENCODING_EXTENTS}) {
+    const auto chunks =
+        EncodeDirtyPages(mmu::Gpa(kStart), words, 100, encoding, 4096);
+    ASSERT_EQ(chunks.size(), 1u);
+    EXPECT_EQ(chunks[0].gpa_bytes(), kStart);
+    EXPECT_EQ(chunks[0].size_bytes(), 100 * 4096);
+    if (chunks[0].has_bitmap()) {
+      EXPECT_EQ(chunks[0].bitmap().size(), 13u);
+    }
   }
 }
 

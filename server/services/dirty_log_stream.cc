@@ -160,8 +160,8 @@ absl::Status SendDirtyPages(
     if (!status.ok()) return status;
     cost.wall += absl::Now() - start;
     for (v1::DirtyLogChunk& chunk : EncodeDirtyPages(
-             plan.slot_start + (at << mmu::kPageShift), words, plan.encoding,
-             static_cast<size_t>(plan.message_bytes))) {
+             plan.slot_start + (at << mmu::kPageShift), words, end - at,
+             plan.encoding, static_cast<size_t>(plan.message_bytes))) {
       crc = PayloadCrc(chunk, crc);
       totals.set_chunk_count(totals.chunk_count() + 1);
       *response.mutable_chunk() = std::move(chunk);
