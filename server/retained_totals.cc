@@ -22,6 +22,7 @@ void AddCounters(const mmu::MmuMetrics& from, mmu::MmuMetrics* to) {
   }
   AddEach(from.split_failures, &to->split_failures);
   AddEach(from.recoveries, &to->recoveries);
+  to->rmap_lock_contended += from.rmap_lock_contended;
   to->dirty_pages += from.dirty_pages;
   to->harvested_pages += from.harvested_pages;
   to->cleared_pages += from.cleared_pages;

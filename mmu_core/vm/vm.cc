@@ -462,6 +462,8 @@ MmuMetrics Vm::Metrics() const {
   for (const auto& log : vm.logs.All()) {
     m.unacked_epochs += log->unacked_page_count() != 0;
   }
+  m.rmap_lock_contended =
+      counters.rmap_lock_contended.load(std::memory_order_relaxed);
   m.aged_young = counters.aged_young.load(std::memory_order_relaxed);
   m.aged_old = counters.aged_old.load(std::memory_order_relaxed);
   m.split_chunk = counters.split_chunk.Snapshot();

@@ -42,6 +42,7 @@ struct VmStatsSnapshot {
 // What the exporter reads. Arrays are indexed by the enums of labels.h.
 struct MmuMetrics {
   LockMetrics lock;
+  uint64_t rmap_lock_contended = 0;
   FlushMetrics flush;
   std::array<std::array<uint64_t, kSplitTriggers>, 2> splits{};  // [0] from 2m,
                                                                  // [1] from 1g

@@ -80,6 +80,7 @@ TEST_F(DaemonCollectorTest, KnownSeriesAreThereBeforeAnythingHappened) {
       {"mmud_mmu_lock_wait_seconds", 2 * 9},
       {"mmud_mmu_lock_hold_seconds", 2 * 9},
       {"mmud_mmu_lock_acquisitions_total", 2 * 9},
+      {"mmud_rmap_lock_contended_total", 1},
       {"mmud_tlb_flushes_total", 3 * 10},
       {"mmud_tlb_flush_seconds", 3},
       {"mmud_page_faults_total", 6 * 3},

@@ -39,7 +39,8 @@ void ForEachLock(const mmu::LockMetrics& lock, const Fn& fn) {
   }
 }
 
-void WriteLock(const mmu::LockMetrics& lock, MetricWriter* w) {
+void WriteLocks(const mmu::MmuMetrics& metrics, MetricWriter* w) {
+  const mmu::LockMetrics& lock = metrics.lock;
   w->Histogram("mmu_lock_wait_seconds",
                "Time that contended acquisitions of mmu_lock waited.");
   ForEachLock(lock, [w](const mmu::LockOpMetrics& m, MetricLabels labels) {
@@ -65,6 +66,9 @@ void WriteLock(const mmu::LockMetrics& lock, MetricWriter* w) {
   ForEachLock(lock, [w](const mmu::LockOpMetrics& m, MetricLabels labels) {
     w->Add(ToDouble(m.yields), std::move(labels));
   });
+  w->Counter("rmap_lock_contended_total",
+             "Acquisitions of the lock of a reverse map that had to wait.");
+  w->Add(ToDouble(metrics.rmap_lock_contended));
 }
 
 void WriteByReason(const std::array<uint64_t, mmu::kFlushReasons>& counts,
@@ -251,7 +255,7 @@ void WriteMmuMetrics(const MmuTotals& totals, MetricWriter* writer) {
   writer->Add(static_cast<double>(totals.vcpus));
   writer->Gauge("guest_memory_bytes", "Size of all memslots.");
   writer->Add(static_cast<double>(totals.vm_stats.guest_memory_bytes));
-  WriteLock(totals.metrics.lock, writer);
+  WriteLocks(totals.metrics, writer);
   WriteFlush(totals.metrics.flush, writer);
   WriteFaults(totals.metrics.vcpus, writer);
   WritePages(totals.vm_stats, writer);

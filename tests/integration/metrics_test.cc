@@ -60,6 +60,7 @@ TEST(MetricsTest, KnownSeriesAreThereFromTheStart) {
            "mmud_mmu_lock_yields_total{mode=\"write\",op=\"zap\"}",
            "mmud_mmu_lock_hold_seconds_count{mode=\"write\",op=\"memslot\"}",
            "mmud_mmu_lock_wait_seconds_sum{mode=\"read\",op=\"fault\"}",
+           "mmud_rmap_lock_contended_total",
            "mmud_tlb_flushes_total{mmu=\"tdp\",reason=\"write_protect\","
            "scope=\"range\"}",
            "mmud_tlb_flush_requests_total{reason=\"zap\"}",
