@@ -448,6 +448,13 @@ TEST_F(ErrorsTest, EveryReasonComesWithItsCodeFieldAndValue) {
   CheckForm(debug.status);
   seen.insert(ReasonOf(debug.status));
 
+  const RawResult opt_out = other.client().CallText(
+      "mmud.v1.VmService/CreateVm",
+      "vm_id: 'free' vm { tdp { nx_huge_pages_opt_out: true } }");
+  EXPECT_EQ(opt_out.status.error_code(), grpc::StatusCode::PERMISSION_DENIED);
+  CheckForm(opt_out.status);
+  seen.insert(ReasonOf(opt_out.status));
+
   // A call that would go on for long when the daemon begins to drain.
   grpc::Status drained;
   std::thread caller([&] {
