@@ -104,13 +104,18 @@ std::string ViewVm(const v1::Vm& vm) {
       absl::StrCat(FormatCount(vm.mapped_pages().pages_4k_count()), " x 4K, ",
                    FormatCount(vm.mapped_pages().pages_2m_count()), " x 2M, ",
                    FormatCount(vm.mapped_pages().pages_1g_count()), " x 1G"));
-  values.Add("mmu", absl::StrCat(
-                        "tdp, ",
-                        ShortName(v1::EntryFormat_Name(vm.tdp().entry_format()),
-                                  "ENTRY_FORMAT_"),
-                        ", ", vm.tdp().page_table_levels(), " levels, up to ",
-                        ViewPageSize(vm.tdp().max_page_size())));
-  if (vm.tdp().slot_zap() == v1::SLOT_ZAP_SLOT) {
+  const v1::TdpMmu& tdp = vm.tdp();
+  values.Add(
+      "mmu",
+      absl::StrCat(
+          "tdp, ",
+          ShortName(v1::EntryFormat_Name(tdp.entry_format()), "ENTRY_FORMAT_"),
+          ", ", tdp.page_table_levels(), " levels, up to ",
+          ViewPageSize(tdp.max_page_size()),
+          tdp.accessed_dirty_bits() == v1::FEATURE_OFF ? ", no A/D bits" : "",
+          tdp.pml() == v1::FEATURE_ON ? ", pml" : "",
+          tdp.mmio_caching() == v1::FEATURE_OFF ? ", no mmio caching" : ""));
+  if (tdp.slot_zap() == v1::SLOT_ZAP_SLOT) {
     values.Add("slot zap", "the slot's own mappings");
   }
   if (vm.dirty_ring_entries() > 0) {

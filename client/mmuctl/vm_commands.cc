@@ -35,6 +35,9 @@ struct CreateArguments {
   v1::SlotZap slot_zap = v1::SLOT_ZAP_UNSPECIFIED;
   bool nx_huge_pages_opt_out = false;
   int32_t dirty_ring_entries = 0;
+  v1::Feature accessed_dirty_bits = v1::FEATURE_UNSPECIFIED;
+  v1::Feature pml = v1::FEATURE_UNSPECIFIED;
+  v1::Feature mmio_caching = v1::FEATURE_UNSPECIFIED;
 };
 
 absl::Status Create(Context& context, const CreateArguments& arguments) {
@@ -49,6 +52,9 @@ absl::Status Create(Context& context, const CreateArguments& arguments) {
   vm.mutable_tdp()->set_page_table_levels(arguments.levels);
   vm.mutable_tdp()->set_slot_zap(arguments.slot_zap);
   vm.mutable_tdp()->set_nx_huge_pages_opt_out(arguments.nx_huge_pages_opt_out);
+  vm.mutable_tdp()->set_accessed_dirty_bits(arguments.accessed_dirty_bits);
+  vm.mutable_tdp()->set_pml(arguments.pml);
+  vm.mutable_tdp()->set_mmio_caching(arguments.mmio_caching);
   if (arguments.memory_bytes > 0) {
     v1::Memslot& memslot = *vm.add_memslots();
     memslot.set_size_bytes(arguments.memory_bytes);
@@ -170,6 +176,18 @@ void AddCreate(CLI::App& vm, Context& context) {
   command->add_flag("--nx-huge-pages-opt-out", arguments->nx_huge_pages_opt_out,
                     "let this VM execute huge mappings whatever the daemon's "
                     "--nx-huge-pages says; the daemon must allow it");
+  const auto feature = [command](const char* name, v1::Feature* value,
+                                 const char* help) {
+    AddChoice(command, name, value,
+              {{"on", v1::FEATURE_ON}, {"off", v1::FEATURE_OFF}}, help);
+  };
+  feature("--ad-bits", &arguments->accessed_dirty_bits,
+          "the processor sets Accessed and Dirty bits (default: on)");
+  feature("--pml", &arguments->pml,
+          "page-modification logging: vCPUs note the pages they write by "
+          "themselves (default: off)");
+  feature("--mmio-caching", &arguments->mmio_caching,
+          "remember where there is no memory (default: on)");
   Run(command, context, arguments, Create);
 }
 

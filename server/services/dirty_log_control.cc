@@ -78,6 +78,35 @@ v1::DirtyLogMode ModeOf(const ManagedVm& vm) {
                                                   : v1::DIRTY_LOG_MODE_BITMAP;
 }
 
+v1::DirtyLogProtection ProtectionOf(const ManagedVm& vm) {
+  return vm.vm().config().pml == mmu::VmConfig::Pml::kYes
+             ? v1::DIRTY_LOG_PROTECTION_D_BIT
+             : v1::DIRTY_LOG_PROTECTION_WRITE_PROTECT;
+}
+
+absl::Status CheckProtection(v1::DirtyLogProtection protection,
+                             const ManagedVm& vm) {
+  switch (protection) {
+    case v1::DIRTY_LOG_PROTECTION_UNSPECIFIED:
+      return absl::OkStatus();
+    case v1::DIRTY_LOG_PROTECTION_WRITE_PROTECT:
+    case v1::DIRTY_LOG_PROTECTION_D_BIT:
+      if (protection == ProtectionOf(vm)) return absl::OkStatus();
+      return InvalidField(
+          "INVALID_DIRTY_LOG_MODE", "protection",
+          ProtectionOf(vm) == v1::DIRTY_LOG_PROTECTION_D_BIT
+              ? absl::StrCat("protection is WRITE_PROTECT; ", vm.name(),
+                             " was made with pml, so it must be D_BIT or "
+                             "unset")
+              : absl::StrCat("protection is D_BIT; ", vm.name(),
+                             " has no page-modification logging: make it with "
+                             "tdp.pml"));
+    default:
+      return WrongValue("INVALID_ENUM_VALUE", "protection",
+                        static_cast<int>(protection), "WRITE_PROTECT or D_BIT");
+  }
+}
+
 absl::Status CheckModes(const v1::StartDirtyLogRequest& request,
                         const ManagedVm& vm) {
   switch (request.mode()) {
@@ -99,12 +128,7 @@ absl::Status CheckModes(const v1::StartDirtyLogRequest& request,
       return WrongValue("INVALID_ENUM_VALUE", "mode",
                         static_cast<int>(request.mode()), "BITMAP or RING");
   }
-  if (request.protection() != v1::DIRTY_LOG_PROTECTION_UNSPECIFIED &&
-      request.protection() != v1::DIRTY_LOG_PROTECTION_WRITE_PROTECT) {
-    return WrongValue("INVALID_ENUM_VALUE", "protection",
-                      static_cast<int>(request.protection()), "WRITE_PROTECT");
-  }
-  return absl::OkStatus();
+  return CheckProtection(request.protection(), vm);
 }
 
 // Splits the slots' huge pages at the pace that the caller wants, so that
@@ -148,7 +172,7 @@ v1::DirtyLog Describe(const ManagedVm& vm, const DirtyLogSettings& settings) {
   v1::DirtyLog log;
   log.set_vm(vm.name());
   log.set_mode(ModeOf(vm));
-  log.set_protection(v1::DIRTY_LOG_PROTECTION_WRITE_PROTECT);
+  log.set_protection(ProtectionOf(vm));
   *log.mutable_start_time() = ToProto(settings.start_time);
   if (settings.ttl != absl::InfiniteDuration()) {
     *log.mutable_ttl() = ToProto(settings.ttl);

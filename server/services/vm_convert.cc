@@ -32,6 +32,56 @@ absl::Status BadOption(const std::string& field, absl::string_view message) {
   return InvalidField("INVALID_MMU_OPTION", field, message);
 }
 
+// `*on` keeps its value if nothing is said.
+absl::Status ApplyFeature(v1::Feature feature, const std::string& field,
+                          bool* on) {
+  switch (feature) {
+    case v1::FEATURE_UNSPECIFIED:
+      return absl::OkStatus();
+    case v1::FEATURE_OFF:
+    case v1::FEATURE_ON:
+      *on = feature == v1::FEATURE_ON;
+      return absl::OkStatus();
+    default:
+      return WrongValue("INVALID_ENUM_VALUE", field, static_cast<int>(feature),
+                        "ON or OFF");
+  }
+}
+
+v1::Feature ToFeature(bool on) { return on ? v1::FEATURE_ON : v1::FEATURE_OFF; }
+
+// What the processor has besides the layout of its entries.
+absl::Status ApplyFeatures(const v1::TdpMmu& tdp, const std::string& field,
+                           mmu::VmConfig* config) {
+  bool ad_bits = true;
+  bool pml = false;
+  bool mmio_caching = true;
+  for (const absl::Status& status :
+       {ApplyFeature(tdp.accessed_dirty_bits(), field + ".accessed_dirty_bits",
+                     &ad_bits),
+        ApplyFeature(tdp.pml(), field + ".pml", &pml),
+        ApplyFeature(tdp.mmio_caching(), field + ".mmio_caching",
+                     &mmio_caching)}) {
+    if (!status.ok()) return status;
+  }
+  if (!ad_bits && config->format == mmu::EntryFormat::kNpt) {
+    return BadOption(field + ".accessed_dirty_bits",
+                     "accessed_dirty_bits is OFF; NPT always has them, so it "
+                     "must be ON or unset, or entry_format EPT");
+  }
+  if (pml && (!ad_bits || config->format == mmu::EntryFormat::kNpt)) {
+    return BadOption(field + ".pml",
+                     "pml is ON; it needs entry_format EPT with "
+                     "accessed_dirty_bits ON");
+  }
+  config->ad_bits =
+      ad_bits ? mmu::VmConfig::AdBits::kOn : mmu::VmConfig::AdBits::kOff;
+  config->pml = pml ? mmu::VmConfig::Pml::kYes : mmu::VmConfig::Pml::kNo;
+  config->mmio_caching = mmio_caching ? mmu::VmConfig::MmioCaching::kYes
+                                      : mmu::VmConfig::MmioCaching::kNo;
+  return absl::OkStatus();
+}
+
 absl::Status ApplyTdp(const v1::TdpMmu& tdp, const std::string& field,
                       mmu::VmConfig* config) {
   switch (tdp.entry_format()) {
@@ -74,7 +124,7 @@ absl::Status ApplyTdp(const v1::TdpMmu& tdp, const std::string& field,
   if (tdp.nx_huge_pages_opt_out()) {
     config->nx_huge_pages = mmu::VmConfig::NxHugePages::kOptOut;
   }
-  return absl::OkStatus();
+  return ApplyFeatures(tdp, field, config);
 }
 
 absl::StatusOr<mmu::BackingKind> ToBacking(v1::MemoryBacking backing,
@@ -219,6 +269,11 @@ v1::Vm ToProto(const ManagedVm& vm) {
                         : v1::SLOT_ZAP_SLOT);
   tdp->set_nx_huge_pages_opt_out(config.nx_huge_pages ==
                                  mmu::VmConfig::NxHugePages::kOptOut);
+  tdp->set_accessed_dirty_bits(
+      ToFeature(config.ad_bits == mmu::VmConfig::AdBits::kOn));
+  tdp->set_pml(ToFeature(config.pml == mmu::VmConfig::Pml::kYes));
+  tdp->set_mmio_caching(
+      ToFeature(config.mmio_caching == mmu::VmConfig::MmioCaching::kYes));
   proto.set_vcpu_count(config.vcpu_count);
   proto.set_dirty_ring_entries(static_cast<int32_t>(config.dirty_ring_entries));
   const std::vector<mmu::DirtyLogInfo> logs = vm.vm().DirtyLogs();
@@ -302,10 +357,11 @@ std::string EtagOf(const mmu::MemslotInfo& slot) {
 
 std::string EtagOf(const ManagedVm& vm) {
   const mmu::VmConfig& config = vm.vm().config();
-  std::string state =
-      absl::StrCat(absl::ToUnixNanos(vm.create_time()), " ",
-                   static_cast<int>(config.format), " ", config.root_levels,
-                   " ", config.vcpu_count, " ", config.dirty_ring_entries);
+  std::string state = absl::StrCat(
+      absl::ToUnixNanos(vm.create_time()), " ", static_cast<int>(config.format),
+      " ", config.root_levels, " ", config.vcpu_count, " ",
+      config.dirty_ring_entries, " ", static_cast<int>(config.ad_bits), " ",
+      static_cast<int>(config.pml), " ", static_cast<int>(config.mmio_caching));
   for (const mmu::MemslotInfo& slot : vm.SortedSlots()) {
     absl::StrAppend(&state, " ", EtagOf(slot));
   }

@@ -157,6 +157,18 @@ const std::vector<Case>& Cases() {
       {"INVALID_MMU_OPTION", kInvalid, "mmud.v1.VmService/CreateVm",
        "vm_id: 'other' vm { tdp { page_table_levels: 3 } }",
        "vm.tdp.page_table_levels", "is 3"},
+      {"INVALID_MMU_OPTION", kInvalid, "mmud.v1.VmService/CreateVm",
+       "vm_id: 'other' vm { tdp { entry_format: ENTRY_FORMAT_NPT "
+       "pml: FEATURE_ON } }",
+       "vm.tdp.pml", "EPT"},
+      {"INVALID_MMU_OPTION", kInvalid, "mmud.v1.VmService/CreateVm",
+       "vm_id: 'other' vm { tdp { accessed_dirty_bits: FEATURE_OFF "
+       "pml: FEATURE_ON } }",
+       "vm.tdp.pml", "accessed_dirty_bits"},
+      {"INVALID_MMU_OPTION", kInvalid, "mmud.v1.VmService/CreateVm",
+       "vm_id: 'other' vm { tdp { entry_format: ENTRY_FORMAT_NPT "
+       "accessed_dirty_bits: FEATURE_OFF } }",
+       "vm.tdp.accessed_dirty_bits", "NPT"},
       {"INVALID_PATTERN", kInvalid, "mmud.v1.WorkloadService/StartWorkload",
        "vm: '$0' pattern { uniform {} write_fraction: 1.5 }", "pattern", "1.5"},
       {"INVALID_PATTERN", kInvalid, "mmud.v1.WorkloadService/StartWorkload",

@@ -1,0 +1,125 @@
+// VMs whose processors differ: page-modification logging, no Accessed and Dirty
+// bits, no MMIO caching.
+
+#include <cstdint>
+#include <string>
+
+#include "gtest/gtest.h"
+#include "mmud/v1/dirty_log_service.grpc.pb.h"
+#include "mmud/v1/vm_service.grpc.pb.h"
+#include "tests/integration/daemon.h"
+#include "tests/integration/guest.h"
+#include "tests/integration/test_client.h"
+
+namespace mmud::integration {
+namespace {
+
+constexpr int64_t kSize = 16 * kMiB;
+
+// A VM with what `vm` says, 2 vCPUs and one slot of kSize.
+Guest Make(Daemon& daemon, v1::Vm vm) {
+  v1::CreateVmRequest request;
+  request.set_vm_id("alpha");
+  *request.mutable_vm() = vm;
+  request.mutable_vm()->set_vcpu_count(2);
+  *request.mutable_vm()->add_memslots() =
+      MakeSlot(kSize, v1::MEMORY_BACKING_MEMFD, v1::PAGE_SIZE_2M);
+  daemon.client().Must(&v1::VmService::Stub::CreateVm, request);
+  return Guest(daemon.client(), "vms/alpha");
+}
+
+v1::Vm WithPml() {
+  v1::Vm vm;
+  vm.mutable_tdp()->set_pml(v1::FEATURE_ON);
+  return vm;
+}
+
+// Rounds of seal, clear and copy while the guest writes; then a last one, after
+// which the copy must be the guest's memory.
+void Migrate(const Guest& guest) {
+  std::string copy(static_cast<size_t>(kSize), '\0');
+  guest.StartRandomWrites(7);
+  const auto round = [&] {
+    const Harvest harvest = guest.Seal();
+    EXPECT_TRUE(harvest.complete) << harvest.status.error_message();
+    EXPECT_TRUE(guest.Clear(harvest.epoch, harvest.pages).status.ok());
+    guest.Copy(harvest.pages, &copy);
+    return harvest.pages.size();
+  };
+  ASSERT_TRUE(Eventually([&] { return round() > 0; }));
+  for (int i = 0; i < 5; ++i) round();
+  guest.PauseVcpus();
+  round();
+  EXPECT_EQ(round(), 0u);
+  const std::string memory = guest.ReadAll(kSize);
+  EXPECT_TRUE(memory == copy);
+  EXPECT_NE(memory.find_first_not_of('\0'), std::string::npos);
+  EXPECT_EQ(guest.Audit(), "");
+}
+
+TEST(PmlTest, AMigrationThatTheProcessorLogsCopiesEveryPage) {
+  Daemon daemon;
+  const Guest guest = Make(daemon, WithPml());
+  EXPECT_EQ(guest.Get().tdp().pml(), v1::FEATURE_ON);
+  EXPECT_EQ(guest.StartDirtyLog().dirty_log().protection(),
+            v1::DIRTY_LOG_PROTECTION_D_BIT);
+  Migrate(guest);
+}
+
+TEST(PmlTest, ItGoesWithRings) {
+  Daemon daemon;
+  v1::Vm vm = WithPml();
+  vm.set_dirty_ring_entries(1024);
+  const Guest guest = Make(daemon, vm);
+  const v1::DirtyLog log = guest.StartDirtyLog().dirty_log();
+  EXPECT_EQ(log.mode(), v1::DIRTY_LOG_MODE_RING);
+  EXPECT_EQ(log.protection(), v1::DIRTY_LOG_PROTECTION_D_BIT);
+  Migrate(guest);
+}
+
+TEST(PmlTest, WithoutDirtyBitsWritesAreLoggedByProtection) {
+  Daemon daemon;
+  v1::Vm vm;
+  vm.mutable_tdp()->set_accessed_dirty_bits(v1::FEATURE_OFF);
+  const Guest guest = Make(daemon, vm);
+  EXPECT_EQ(guest.Get().tdp().accessed_dirty_bits(), v1::FEATURE_OFF);
+  EXPECT_EQ(guest.Get().tdp().pml(), v1::FEATURE_OFF);
+  EXPECT_EQ(guest.StartDirtyLog().dirty_log().protection(),
+            v1::DIRTY_LOG_PROTECTION_WRITE_PROTECT);
+  Migrate(guest);
+}
+
+TEST(PmlTest, DefaultsAreFilledIn) {
+  Daemon daemon;
+  const Guest guest(daemon.client(), "beta", {MakeSlot(kMiB)});
+  EXPECT_EQ(guest.Get().tdp().accessed_dirty_bits(), v1::FEATURE_ON);
+  EXPECT_EQ(guest.Get().tdp().pml(), v1::FEATURE_OFF);
+  EXPECT_EQ(guest.Get().tdp().mmio_caching(), v1::FEATURE_ON);
+  v1::Vm vm;
+  vm.mutable_tdp()->set_mmio_caching(v1::FEATURE_OFF);
+  EXPECT_EQ(Make(daemon, vm).Get().tdp().mmio_caching(), v1::FEATURE_OFF);
+}
+
+TEST(PmlTest, TheProtectionAskedForMustBeTheVms) {
+  Daemon daemon;
+  const Guest pml = Make(daemon, WithPml());
+  const Guest plain(daemon.client(), "beta", {MakeSlot(kMiB)});
+  const auto start = [&](const Guest& guest, v1::DirtyLogProtection wanted) {
+    v1::StartDirtyLogRequest request;
+    request.set_vm(guest.name());
+    request.set_protection(wanted);
+    return ReasonOf(
+        daemon.client()
+            .Call(&v1::DirtyLogService::Stub::StartDirtyLog, request)
+            .status);
+  };
+  const auto kWriteProtect = v1::DIRTY_LOG_PROTECTION_WRITE_PROTECT;
+  const auto kDBit = v1::DIRTY_LOG_PROTECTION_D_BIT;
+  EXPECT_EQ(start(pml, kWriteProtect), "INVALID_DIRTY_LOG_MODE");
+  EXPECT_EQ(start(plain, kDBit), "INVALID_DIRTY_LOG_MODE");
+  EXPECT_EQ(start(pml, kDBit), "");
+  EXPECT_EQ(start(plain, kWriteProtect), "");
+}
+
+}  // namespace
+}  // namespace mmud::integration
