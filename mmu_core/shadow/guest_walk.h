@@ -40,7 +40,7 @@ struct GuestPageAccess {
 
 // Where a guest's tables begin. A value.
 struct GuestRoot {
-  Gfn table = {};        // of CR3, EPTP or nCR3; not used by PAE
+  Gfn table = {};   // of CR3, EPTP or nCR3; not used by PAE
   Pdptes pdptes{};  // used by PAE only (ROLE-21)
 };
 
@@ -81,7 +81,7 @@ struct GuestFault {
 
 // A value: one entry that a walk used.
 struct GuestWalkStep {
-  Gfn table; // that it is in
+  Gfn table;  // that it is in
   Gpa entry_gpa;
   uint64_t entry = 0;  // with what the walk itself set
   // What the entries above grant: the access of the role of the shadow page for

@@ -261,8 +261,8 @@ INSTANTIATE_TEST_SUITE_P(
             [](Vm& vm) {
               {
                 MmuReadLocked lock(vm.state().mmu_lock, LockOp::kEnable);
-                vm.state().tdp.ClearDirty(
-                    lock, 0, GfnRange::Of(Gfn(0), kPages), nullptr);
+                vm.state().tdp.ClearDirty(lock, 0, GfnRange::Of(Gfn(0), kPages),
+                                          nullptr);
               }
               vm.state().tlb.Flush(FlushScope::kVm, FlushReason::kClearDirty,
                                    nullptr);
