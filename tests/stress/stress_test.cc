@@ -47,7 +47,7 @@ TEST(StressTest, NothingIsLostOrStaleAndEveryInvariantHolds) {
 
 TEST(StressTest, ALostMarkIsNoticed) {
   const Output output =
-      RunProgram("--minutes=1 --seed=1 --ring_entries=0 --drop_mark=1");
+      RunProgram("--minutes=3 --seed=1 --ring_entries=0 --drop_mark=1");
   EXPECT_EQ(output.exit_code, 1) << output.text;
   EXPECT_THAT(output.text, HasSubstr("lost dirty page"));
   EXPECT_THAT(output.text, HasSubstr("dropped on purpose"));
@@ -56,7 +56,7 @@ TEST(StressTest, ALostMarkIsNoticed) {
 
 TEST(StressTest, ALostRingEntryIsNoticed) {
   const Output output =
-      RunProgram("--minutes=1 --seed=1 --ring_entries=1024 --drop_mark=1");
+      RunProgram("--minutes=3 --seed=1 --ring_entries=1024 --drop_mark=1");
   EXPECT_EQ(output.exit_code, 1) << output.text;
   EXPECT_THAT(output.text, HasSubstr("lost dirty page"));
   EXPECT_THAT(output.text, HasSubstr("dropped on purpose"));
@@ -65,7 +65,7 @@ TEST(StressTest, ALostRingEntryIsNoticed) {
 TEST(StressTest, ASkippedFlushAfterAClearIsNoticed) {
   for (const char* ring_entries : {"0", "1024"}) {
     const Output output =
-        RunProgram(std::string("--minutes=1 --seed=1 --skip_flush=clear_dirty "
+        RunProgram(std::string("--minutes=3 --seed=1 --skip_flush=clear_dirty "
                                "--ring_entries=") +
                    ring_entries);
     EXPECT_EQ(output.exit_code, 1) << output.text;
@@ -76,14 +76,14 @@ TEST(StressTest, ASkippedFlushAfterAClearIsNoticed) {
 
 TEST(StressTest, ASkippedFlushWhenALogIsSwitchedOnIsNoticed) {
   const Output output = RunProgram(
-      "--minutes=2 --seed=1 --ring_entries=0 --skip_flush=write_protect");
+      "--minutes=4 --seed=1 --ring_entries=0 --skip_flush=write_protect");
   EXPECT_EQ(output.exit_code, 1) << output.text;
   EXPECT_THAT(output.text, HasSubstr("lost dirty page"));
 }
 
 TEST(StressTest, ASkippedFlushWhenTheHostUnmapsIsNoticed) {
   const Output output =
-      RunProgram("--minutes=1 --seed=1 --skip_flush=notifier");
+      RunProgram("--minutes=3 --seed=1 --skip_flush=notifier");
   EXPECT_EQ(output.exit_code, 1) << output.text;
   EXPECT_THAT(output.text, HasSubstr("while the host had it"));
 }
