@@ -159,6 +159,11 @@ RmapIterator RmapHead::Entries(const MmuWriteLocked& lock) const {
   return RmapIterator(word_.load(std::memory_order_relaxed) & ~kLocked);
 }
 
+RmapIterator RmapHead::Entries(const MmuReadLocked& lock) const {
+  MMU_DCHECK(lock.held());
+  return RmapIterator(word_.load(std::memory_order_relaxed) & ~kLocked);
+}
+
 RmapReadLocked::RmapReadLocked(RmapHead& head, MmuCounters& counters)
     : head_(head), word_(head.Lock(counters)) {
   if (word_ != 0) AtHook(HookPoint::kRmapLockToWalk);

@@ -22,7 +22,7 @@
 //
 //   change   mmu_lock in write mode, and bit 1 unless the rmap is empty. Who
 //            changes is thereby alone, but for readers that met it empty.
-//   walk     mmu_lock in write mode: only readers are about, bit 1 is not
+//   walk     mmu_lock in any mode: only readers are about, bit 1 is not
 //            needed. Or, without mmu_lock, bit 1 (AGE-14). That keeps other
 //            such readers out as well: one word has no room for their number.
 //
@@ -120,6 +120,7 @@ class RmapHead {
 
   uint64_t Count(const MmuWriteLocked& lock) const;
   RmapIterator Entries(const MmuWriteLocked& lock) const;
+  RmapIterator Entries(const MmuReadLocked& lock) const;
 
   // The word, for tests of the encoding.
   uintptr_t WordForTest() const {

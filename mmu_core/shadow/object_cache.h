@@ -1,0 +1,92 @@
+// A thread's own stock of objects of one type, filled before mmu_lock is taken
+// so that nothing is allocated under it (SHD-19, LCK-01).
+
+#ifndef MMU_CORE_SHADOW_OBJECT_CACHE_H_
+#define MMU_CORE_SHADOW_OBJECT_CACHE_H_
+
+#include <new>
+
+#include "absl/status/status.h"
+#include "mmu_core/base/check.h"
+#include "mmu_core/base/error.h"
+#include "mmu_core/base/hooks.h"
+#include "mmu_core/shadow/object_pool.h"
+
+namespace mmu {
+
+// Externally synchronised by the thread or vCPU that owns it.
+template <typename T>
+class ObjectCache {
+ public:
+  static constexpr int kCapacity = 40;
+
+  // The pool that all VMs of the process share. Never destroyed.
+  static ObjectPool& ProcessPool() {
+    static auto* pool = new ObjectPool(sizeof(T));
+    return *pool;
+  }
+
+  // `pool` is for objects of this size.
+  explicit ObjectCache(ObjectPool& pool) : pool_(pool) {
+    static_assert(alignof(T) <= 64);
+    MMU_CHECK(pool.object_bytes() >= sizeof(T));
+  }
+  ~ObjectCache() { Clear(); }
+  ObjectCache(const ObjectCache&) = delete;
+  ObjectCache& operator=(const ObjectCache&) = delete;
+
+  // Fills up to kCapacity if fewer than `min` are there. Fails if fewer than
+  // `min` can be had; what was got is kept (SHD-81). REQUIRES: no mmu_lock
+  // held.
+  absl::Status TopUp(int min) {
+    if (count_ >= min) return absl::OkStatus();
+    AtHook(HookPoint::kTopUp);
+    ObjectPool::Chain chain = pool_.Take(kCapacity - count_);
+    while (chain.head != nullptr) {
+      FreeObject* const next = chain.head->next;
+      Push(chain.head);
+      chain.head = next;
+    }
+    if (count_ >= min) return absl::OkStatus();
+    return MakeError(absl::StatusCode::kResourceExhausted,
+                     {"MMU_PAGES_EXHAUSTED", "", /*ENOMEM*/ 12},
+                     "no memory for shadow pages: the pool's limit is reached; "
+                     "delete a VM or raise the limit");
+  }
+
+  // A new T. REQUIRES: count() > 0 (checked).
+  T* Take() {
+    MMU_CHECK(count_ > 0);
+    FreeObject* const object = head_;
+    head_ = object->next;
+    --count_;
+    return new (object) T;
+  }
+  // Destroys it and gives its memory back to its pool, as ObjectPool::Return.
+  static void Return(T* object) {
+    object->~T();
+    ObjectPool::Return(new (object) FreeObject);
+  }
+  void Clear() {
+    ObjectPool::Return(head_);
+    head_ = nullptr;
+    count_ = 0;
+  }
+
+  int count() const { return count_; }
+
+ private:
+  void Push(FreeObject* object) {
+    object->next = head_;
+    head_ = object;
+    ++count_;
+  }
+
+  ObjectPool& pool_;
+  FreeObject* head_ = nullptr;
+  int count_ = 0;
+};
+
+}  // namespace mmu
+
+#endif  // MMU_CORE_SHADOW_OBJECT_CACHE_H_

@@ -1,0 +1,72 @@
+// Memory for the small objects that shadow pages need beside their tables:
+// states and translation arrays.
+//
+// As paging/table_pool.h, for objects of any one size: the pool takes blocks
+// from the kernel, faults each in at once, and hands out pieces of them; what
+// comes back is kept for the next. It knows nothing of what is in a piece: see
+// shadow/object_cache.h for that.
+
+#ifndef MMU_CORE_SHADOW_OBJECT_POOL_H_
+#define MMU_CORE_SHADOW_OBJECT_POOL_H_
+
+#include <atomic>
+#include <cstddef>
+#include <cstdint>
+#include <vector>
+
+#include "absl/base/thread_annotations.h"
+#include "mmu_core/sync/mutex.h"
+
+namespace mmu {
+
+// A piece of memory that nobody uses.
+struct FreeObject {
+  FreeObject* next = nullptr;
+};
+
+// Thread-safe.
+class ObjectPool {
+ public:
+  // `object_bytes` is at most 64 KiB; pieces are aligned to 64 bytes.
+  // `max_objects` 0 means no limit.
+  explicit ObjectPool(size_t object_bytes, uint64_t max_objects = 0);
+  // REQUIRES: all pieces were given back.
+  ~ObjectPool();
+  ObjectPool(const ObjectPool&) = delete;
+  ObjectPool& operator=(const ObjectPool&) = delete;
+
+  // Takes up to `count` pieces and chains them; fewer or none (null) if the
+  // limit or memory is exhausted. May sleep: never call it under mmu_lock
+  // (LCK-01).
+  struct Chain {
+    FreeObject* head = nullptr;
+    int count = 0;
+  };
+  Chain Take(int count);
+
+  // Gives a chain (may be null) back to the pool that all of it is from. Cheap,
+  // but takes a mutex: from an RCU callback rather than under mmu_lock.
+  static void Return(FreeObject* head);
+
+  size_t object_bytes() const { return object_bytes_; }
+  uint64_t objects_out() const { return out_.load(std::memory_order_relaxed); }
+  // No more than this many pieces may be out at once from now on.
+  void SetMaxObjects(uint64_t max_objects) {
+    max_objects_.store(max_objects, std::memory_order_relaxed);
+  }
+
+ private:
+  struct Block;
+  bool Grow() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
+
+  const size_t object_bytes_;
+  Mutex mu_;  // see mmu_core/LOCKING.md
+  FreeObject* free_ ABSL_GUARDED_BY(mu_) = nullptr;
+  std::vector<Block*> blocks_ ABSL_GUARDED_BY(mu_);
+  std::atomic<uint64_t> out_{0};  // relaxed, a count
+  std::atomic<uint64_t> max_objects_;
+};
+
+}  // namespace mmu
+
+#endif  // MMU_CORE_SHADOW_OBJECT_POOL_H_

@@ -1,0 +1,34 @@
+#include "mmu_core/shadow/shadow_caches.h"
+
+#include "absl/status/status.h"
+#include "mmu_core/paging/table_pool.h"
+#include "mmu_core/shadow/pte_list_cache.h"
+#include "mmu_core/shadow/pte_list_pool.h"
+
+namespace mmu {
+
+ShadowPools ShadowPools::Process() {
+  return {.tables = TablePool::Process(),
+          .states = ObjectCache<ShadowPageState>::ProcessPool(),
+          .translations = ObjectCache<GuestTranslations>::ProcessPool(),
+          .lists = PteListPool::Process()};
+}
+
+absl::Status ShadowCaches::TopUpForFault(IndirectPages indirect) {
+  absl::Status status = lists.TopUp(kFaultPteLists);
+  if (status.ok()) status = tables.TopUp(kPagesPerFault);
+  if (status.ok()) status = states.TopUp(kPagesPerFault);
+  if (status.ok() && indirect == IndirectPages::kPossible) {
+    status = translations.TopUp(kPagesPerFault);
+  }
+  return status;
+}
+
+absl::Status ShadowCaches::TopUpForSplit() {
+  absl::Status status = lists.TopUp(kSplitPteLists);
+  if (status.ok()) status = tables.TopUp(1);
+  if (status.ok()) status = states.TopUp(1);
+  return status;
+}
+
+}  // namespace mmu

@@ -1,0 +1,130 @@
+#include "mmu_core/shadow/shadow_links.h"
+
+#include <cstdint>
+
+#include "mmu_core/base/check.h"
+#include "mmu_core/base/level.h"
+#include "mmu_core/stats/labels.h"
+#include "mmu_core/stats/shadow_counters.h"
+#include "mmu_core/sync/rcu.h"
+
+namespace mmu {
+
+void ShadowLinks::LinkChild(const MmuWriteLocked& lock, SpteSlot& sptep,
+                            ShadowPageState& child, PteListCache& lists,
+                            TlbFlushBatch* flush, MmuCost* cost) {
+  const Level level = PageHolding(sptep).level();
+  MMU_CHECK(child.level() == ChildOf(level) && !child.IsInvalid());
+  const Spte old_spte = sptep.Load();
+  MMU_CHECK(!old_spte.IsPresentTable(level));
+  if (old_spte.IsPresent()) {
+    const GfnRange range = RangeOf(sptep);
+    DropLeaf(lock, sptep);
+    if (flush != nullptr) {
+      flush->Add(range);
+      flush->Flush(cost);
+    }
+  }
+  sptep.Store(
+      parts_.format.MakeTable(reinterpret_cast<uint64_t>(child.page->table)));
+  child.parents.Add(lock, sptep, lists, parts_.counters);
+  unsync_.NoteLinked(lock, sptep, child);
+}
+
+ShadowPageState& ShadowLinks::UnlinkChild(const MmuWriteLocked& lock,
+                                          SpteSlot& sptep) {
+  const Spte spte = sptep.Load();
+  MMU_CHECK(spte.IsPresentTable(PageHolding(sptep).level()));
+  ShadowPageState& child = ChildAt(spte);
+  sptep.Store(Spte::Initial());
+  child.parents.Remove(lock, sptep, parts_.counters);
+  return child;
+}
+
+void ShadowLinks::UnlinkParents(const MmuWriteLocked& lock,
+                                ShadowPageState& page) {
+  page.parents.ZapAll(
+      lock, [](SpteSlot& sptep) { sptep.Store(Spte::Initial()); },
+      parts_.counters);
+}
+
+bool ShadowLinks::AddLeaf(const MmuWriteLocked& lock, SpteSlot& sptep,
+                          Spte spte, GuestTranslation translation,
+                          SlotRmaps& rmaps, PteListCache& lists,
+                          MmuCost* cost) {
+  ShadowPageState& page = PageHolding(sptep);
+  const Level level = page.level();
+  MMU_CHECK(!sptep.Load().IsPresent() && spte.IsPresentLeaf(level));
+  page.SetTranslation(IndexInTable(sptep), translation);
+  sptep.Store(spte);
+  parts_.counters.AddLeafs(level, 1);
+  RmapHead& head = rmaps.Head(translation.gfn, level);
+  const uint64_t before = head.Add(lock, sptep, lists, parts_.counters);
+  ShadowCounters::Raise(parts_.counters.shadow.max_mmu_rmap_size, before);
+  if (before <= kRmapRecycleThreshold) return false;
+  ZapRmap(lock, head, level);
+  TlbFlushBatch flush(parts_.tlb, FlushScope::kRange, FlushReason::kZap);
+  flush.Add(GfnRange::Of(translation.gfn, PagesPer(level)));
+  flush.Flush(cost);
+  return true;
+}
+
+Spte ShadowLinks::ClearLeaf(SpteSlot& sptep, Level level) {
+  Spte spte = sptep.Load();
+  MMU_CHECK(spte.IsPresentLeaf(level));
+  if (parts_.format.IsVolatile(spte)) {
+    spte = sptep.Exchange(Spte::Initial());
+  } else {
+    sptep.Store(Spte::Initial());
+  }
+  parts_.counters.AddLeafs(level, -1);
+  return spte;
+}
+
+Spte ShadowLinks::DropLeaf(const MmuWriteLocked& lock, SpteSlot& sptep) {
+  ShadowPageState& page = PageHolding(sptep);
+  const Level level = page.level();
+  const Gfn gfn = page.TranslationOf(IndexInTable(sptep)).gfn;
+  const Spte spte = ClearLeaf(sptep, level);
+  RcuReadGuard rcu;
+  const ShadowSlot slot = parts_.vm.SlotOf(page.page->role.as_id(), gfn);
+  MMU_CHECK(slot.rmaps != nullptr);
+  slot.rmaps->Head(gfn, level).Remove(lock, sptep, parts_.counters);
+  return spte;
+}
+
+bool ShadowLinks::ZapRmap(const MmuWriteLocked& lock, RmapHead& head,
+                          Level level) {
+  return head.ZapAll(
+      lock, [this, level](SpteSlot& sptep) { ClearLeaf(sptep, level); },
+      parts_.counters);
+}
+
+bool ShadowLinks::WriteProtectGfn(const MmuWriteLocked& lock, SlotRmaps& rmaps,
+                                  Gfn gfn, Level min_level) {
+  bool changed = false;
+  for (Level level = min_level; level <= kMaxLeafLevel;
+       level = ParentOf(level)) {
+    RmapIterator it = rmaps.Head(gfn, level).Entries(lock);
+    for (; it.Valid(); it.Next()) {
+      Spte old_spte = it.sptep().Load();
+      // The processor may set A and D, or a fast fault W, at any moment.
+      while (parts_.format.IsMmuWritable(old_spte) || old_spte.IsWritable()) {
+        if (it.sptep().CompareExchange(
+                old_spte, parts_.format.WithoutMmuWrite(old_spte))) {
+          changed = true;
+          break;
+        }
+      }
+    }
+  }
+  return changed;
+}
+
+GfnRange ShadowLinks::RangeOf(const SpteSlot& sptep) {
+  const ShadowPageState& page = PageHolding(sptep);
+  return GfnRange::Of(page.TranslationOf(IndexInTable(sptep)).gfn,
+                      PagesPer(page.level()));
+}
+
+}  // namespace mmu

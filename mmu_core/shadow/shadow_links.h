@@ -1,0 +1,111 @@
+// How shadow pages hang together, and the leafs in them.
+//
+//   child    a non-leaf SPTE points at its table; the SPTE is in the child's
+//            list of parents, and in no rmap (SHD-16).
+//   leaf     an SPTE maps memory; it is in the rmap of the gfn and the level,
+//            counted in pages_* (SHD-15), and its page knows what it stands for
+//            (ShadowPageState::TranslationOf).
+//
+// Every change of an entry of the shadow MMU goes through here, so that these
+// are always true. An SPTE is made non-present first and taken out of its list
+// then: who reads a list without mmu_lock may meet one that is not present
+// (shadow/rmap.h). What becomes of a child that nothing points at any more, and
+// who flushes, is for the caller: see shadow/shadow_zap.h.
+
+#ifndef MMU_CORE_SHADOW_SHADOW_LINKS_H_
+#define MMU_CORE_SHADOW_SHADOW_LINKS_H_
+
+#include <cstdint>
+
+#include "mmu_core/base/address.h"
+#include "mmu_core/base/gfn_range.h"
+#include "mmu_core/base/level.h"
+#include "mmu_core/paging/spte.h"
+#include "mmu_core/paging/spte_format.h"
+#include "mmu_core/paging/spte_slot.h"
+#include "mmu_core/shadow/pte_list_cache.h"
+#include "mmu_core/shadow/rmap.h"
+#include "mmu_core/shadow/shadow_page_state.h"
+#include "mmu_core/shadow/shadow_vm.h"
+#include "mmu_core/shadow/slot_rmaps.h"
+#include "mmu_core/shadow/unsync_marks.h"
+#include "mmu_core/stats/mmu_cost.h"
+#include "mmu_core/stats/mmu_counters.h"
+#include "mmu_core/sync/mmu_lock.h"
+#include "mmu_core/tlb/remote_flush.h"
+#include "mmu_core/tlb/tlb_flush_batch.h"
+
+namespace mmu {
+
+// What of a VM the shadow MMU works with; all must outlive it.
+struct ShadowParts {
+  const SpteFormat& format;
+  ShadowVm& vm;
+  RemoteTlb& tlb;
+  MmuCounters& counters;
+};
+
+// Thread-safe with the witnesses named. An `SpteSlot` is always an entry of a
+// shadow page's table.
+class ShadowLinks {
+ public:
+  // An rmap with more SPTEs than this, before one is added, is emptied
+  // (SHD-14).
+  static constexpr uint64_t kRmapRecycleThreshold = 1000;
+
+  ShadowLinks(const ShadowParts& parts, UnsyncMarks& unsync)
+      : parts_(parts), unsync_(unsync) {}
+  ShadowLinks(const ShadowLinks&) = delete;
+  ShadowLinks& operator=(const ShadowLinks&) = delete;
+
+  // --- Children. ---
+
+  // Points the SPTE at `child`. It is not present, or a huge leaf: that is
+  // dropped first, and `flush`, unless null, gets what it mapped and is issued
+  // *before* the SPTE points at the table (SHD-52, SHD-79). Null says that the
+  // table maps all that the leaf did. Takes at most one descriptor from
+  // `lists`. REQUIRES: the child's level is one below.
+  void LinkChild(const MmuWriteLocked& lock, SpteSlot& sptep,
+                 ShadowPageState& child, PteListCache& lists,
+                 TlbFlushBatch* flush, MmuCost* cost);
+  // Empties the SPTE; returns the child that it pointed at (checked).
+  ShadowPageState& UnlinkChild(const MmuWriteLocked& lock, SpteSlot& sptep);
+  // Empties all entries that point at `page`.
+  void UnlinkParents(const MmuWriteLocked& lock, ShadowPageState& page);
+
+  // --- Leafs. ---
+
+  // Makes the SPTE, which is not present (checked), the present leaf `spte`
+  // that stands for `translation`, whose gfn lies in the slot of `rmaps` (which
+  // the caller's RCU read section keeps). Takes
+  // at most one descriptor from `lists`. True if the rmap had got too long: all
+  // of its SPTEs are gone, this one too, and the TLBs were flushed (SHD-14).
+  bool AddLeaf(const MmuWriteLocked& lock, SpteSlot& sptep, Spte spte,
+               GuestTranslation translation, SlotRmaps& rmaps,
+               PteListCache& lists, MmuCost* cost);
+  // Empties the SPTE, a leaf (checked), and returns what it was, which has what
+  // the processor added. The caller flushes what RangeOf said before.
+  Spte DropLeaf(const MmuWriteLocked& lock, SpteSlot& sptep);
+  // Empties all SPTEs of an rmap of `level`. The caller flushes. True if there
+  // were any.
+  bool ZapRmap(const MmuWriteLocked& lock, RmapHead& head, Level level);
+  // Takes W and MMU-writable from every leaf of at least `min_level` that maps
+  // `gfn`; a huge one loses it for the whole page (SHD-09). The caller flushes
+  // before it drops the lock. True if something changed.
+  bool WriteProtectGfn(const MmuWriteLocked& lock, SlotRmaps& rmaps, Gfn gfn,
+                       Level min_level);
+
+  // The gfns that the SPTE stands for: what to flush if it changes.
+  static GfnRange RangeOf(const SpteSlot& sptep);
+
+ private:
+  // Empties a present leaf of `level`; it is still in its rmap.
+  Spte ClearLeaf(SpteSlot& sptep, Level level);
+
+  const ShadowParts parts_;
+  UnsyncMarks& unsync_;
+};
+
+}  // namespace mmu
+
+#endif  // MMU_CORE_SHADOW_SHADOW_LINKS_H_

@@ -1,0 +1,174 @@
+#include "mmu_core/shadow/shadow_zap.h"
+
+#include <cstdint>
+
+#include "mmu_core/base/check.h"
+#include "mmu_core/base/level.h"
+#include "mmu_core/paging/shadow_page.h"
+#include "mmu_core/paging/table_pool.h"
+#include "mmu_core/shadow/object_cache.h"
+#include "mmu_core/stats/labels.h"
+#include "mmu_core/stats/shadow_counters.h"
+#include "mmu_core/sync/rcu.h"
+#include "mmu_core/tlb/vcpu_gate.h"
+
+namespace mmu {
+namespace {
+
+// Nobody reaches the page through a table or a list any more; readers without a
+// lock that did before are in RCU sections.
+void FreeAfterGracePeriod(ShadowPage& page) {
+  RcuDefer(
+      &page.rcu,
+      [](void* arg) {
+        auto* dead = static_cast<ShadowPage*>(arg);
+        ShadowPageState* const state = dead->state;
+        if (state->translations != nullptr) {
+          ObjectCache<GuestTranslations>::Return(state->translations);
+        }
+        ObjectCache<ShadowPageState>::Return(state);
+        dead->state = nullptr;
+        dead->pool->Return(dead);
+      },
+      &page);
+}
+
+}  // namespace
+
+ZapOutcome ShadowZap::Prepare(const MmuWriteLocked& lock, ShadowPageState& page,
+                              ZappedPages& zapped) {
+  ShadowCounters::Add(parts_.counters.shadow.mmu_shadow_zapped);
+  uint64_t others = ZapUnsyncBelow(lock, page, zapped);
+  for (int i = 0; i < kEntriesPerTable; ++i) {
+    others += ZapSpte(lock, page.EntryAt(i), zapped);
+  }
+  pages_.links.UnlinkParents(lock, page);
+  pages_.unsync.ClearUnsync(lock, page);
+
+  const bool was_obsolete = pages_.set.IsObsolete(page);
+  if (!page.IsInvalid()) {
+    pages_.tracking.Unaccount(lock, page);
+    pages_.set.Deactivate(lock, page);
+  }
+  if (page.root_count == 0) {
+    zapped.list_.Add(page);
+    ShadowCounters::Subtract(parts_.counters.shadow.mmu_shadow_pages);
+    return {.pages = others + 1, .others = others != 0};
+  }
+  // It is invalid by now, so whoever is asked finds out that its root is.
+  if (!was_obsolete) parts_.tlb.Request(kFreeObsoleteRoots);
+  return {.pages = others, .others = others != 0};
+}
+
+uint64_t ShadowZap::ZapUnsyncBelow(const MmuWriteLocked& lock,
+                                   ShadowPageState& page, ZappedPages& zapped) {
+  uint64_t pages = 0;
+  for (;;) {
+    UnsyncBatch batch;
+    pages_.unsync.Collect(lock, page, batch);
+    if (batch.count == 0) return pages;
+    // Level 1: none of them is below another.
+    for (int i = 0; i < batch.count; ++i) {
+      pages += Prepare(lock, *batch.pages[i], zapped).pages;
+    }
+  }
+}
+
+uint64_t ShadowZap::ZapSpte(const MmuWriteLocked& lock, SpteSlot& sptep,
+                            ZappedPages& zapped) {
+  const Spte spte = sptep.Load();
+  if (!spte.IsPresent()) {
+    // Maybe one for MMIO.
+    if (spte != Spte::Initial()) sptep.Store(Spte::Initial());
+    return 0;
+  }
+  if (spte.IsLeaf(PageHolding(sptep).level())) {
+    pages_.links.DropLeaf(lock, sptep);
+    return 0;
+  }
+  ShadowPageState& child = pages_.links.UnlinkChild(lock, sptep);
+  if (tdp_ == TdpEnabled::kYes && child.page->role.guest_mode() &&
+      child.parents.empty() && child.root_count == 0) {
+    return Prepare(lock, child, zapped).pages;
+  }
+  return 0;
+}
+
+void ShadowZap::Commit(const MmuWriteLocked& lock, ZappedPages& zapped,
+                       TlbFlushBatch& flush, MmuCost* cost) {
+  if (zapped.empty()) {
+    if (flush.pending()) flush.Flush(cost);
+    return;
+  }
+  flush.FlushAlways(cost);
+  while (ShadowPageState* const page = zapped.list_.oldest()) {
+    MMU_DCHECK(page->parents.empty() && page->root_count == 0);
+    zapped.list_.Remove(*page);
+    pages_.set.Remove(lock, *page);
+    FreeAfterGracePeriod(*page->page);
+  }
+}
+
+void ShadowZap::Commit(const MmuWriteLocked& lock, ZappedPages& zapped,
+                       MmuCost* cost) {
+  TlbFlushBatch flush(parts_.tlb, FlushScope::kVm, FlushReason::kZap);
+  Commit(lock, zapped, flush, cost);
+}
+
+void ShadowZap::GetRoot(const MmuWriteLocked& lock, ShadowPageState& page) {
+  MMU_DCHECK(lock.held());
+  MMU_CHECK(!page.IsInvalid());
+  ++page.root_count;
+}
+
+void ShadowZap::PutRoot(const MmuWriteLocked& lock, ShadowPageState& page,
+                        ZappedPages& zapped) {
+  MMU_CHECK(page.root_count > 0);
+  if (--page.root_count == 0 && page.IsInvalid()) Prepare(lock, page, zapped);
+}
+
+uint64_t ShadowZap::ZapOldest(const MmuWriteLocked& lock, uint64_t pages,
+                              MmuCost* cost) {
+  ZappedPages zapped;
+  uint64_t gone = 0;
+  const ShadowPageList& active = pages_.set.active();
+  ShadowPageState* page = active.oldest();
+  while (page != nullptr && gone < pages) {
+    ShadowPageState* next = page->newer;
+    if (page->root_count == 0) {
+      const ZapOutcome outcome = Prepare(lock, *page, zapped);
+      gone += outcome.pages;
+      if (outcome.others) next = active.oldest();
+    }
+    page = next;
+  }
+  Commit(lock, zapped, cost);
+  ShadowCounters::Add(parts_.counters.shadow.mmu_recycled, gone);
+  return gone;
+}
+
+void ShadowZap::ZapObsolete(MmuWriteLocked& lock, MmuCost* cost) {
+  ZappedPages zapped;
+  uint64_t batch = 0;
+  // New pages come at the other end: the first that is not obsolete ends it.
+  while (ShadowPageState* const page = pages_.set.active().oldest()) {
+    if (!pages_.set.IsObsolete(*page)) break;
+    if (batch >= kBatch && lock.NeedYield()) {
+      lock.Yield();
+      batch = 0;
+      continue;
+    }
+    batch += Prepare(lock, *page, zapped).pages;
+  }
+  Commit(lock, zapped, cost);
+}
+
+void ShadowZap::ZapAll(const MmuWriteLocked& lock, MmuCost* cost) {
+  ZappedPages zapped;
+  while (ShadowPageState* const page = pages_.set.active().oldest()) {
+    Prepare(lock, *page, zapped);
+  }
+  Commit(lock, zapped, cost);
+}
+
+}  // namespace mmu

@@ -1,0 +1,51 @@
+#include "mmu_core/shadow/write_tracking.h"
+
+#include "mmu_core/base/check.h"
+#include "mmu_core/base/gfn_range.h"
+#include "mmu_core/base/level.h"
+#include "mmu_core/shadow/shadow_vm.h"
+#include "mmu_core/stats/labels.h"
+#include "mmu_core/sync/rcu.h"
+#include "mmu_core/tlb/tlb_flush_batch.h"
+
+namespace mmu {
+
+WriteTracking::~WriteTracking() { MMU_CHECK(!indirect_pages_.Any()); }
+
+void WriteTracking::Account(const MmuWriteLocked& lock,
+                            const ShadowPageState& page, MmuCost* cost) {
+  const PageRole role = page.page->role;
+  if (!role.HasGuestPtes()) return;
+  indirect_pages_.Add();
+
+  RcuReadGuard rcu;
+  const Gfn gfn = page.gfn();
+  const ShadowSlot slot = parts_.vm.SlotOf(role.as_id(), gfn);
+  MMU_CHECK(slot.rmaps != nullptr);
+  if (role.level() > Level::k4K) slot.rmaps->AddWriteTracker(lock, gfn);
+  slot.lpage_info->Disallow(gfn);
+  bool changed = links_.WriteProtectGfn(lock, *slot.rmaps, gfn, Level::k4K);
+  changed |= parts_.vm.WriteProtectGfn(lock, role.as_id(), gfn);
+  if (!changed) return;
+  TlbFlushBatch flush(
+      parts_.tlb,
+      role.level() > Level::k4K ? FlushScope::kVm : FlushScope::kRange,
+      FlushReason::kWriteProtect);
+  flush.Add(GfnRange::Of(gfn, 1));
+  flush.Flush(cost);
+}
+
+void WriteTracking::Unaccount(const MmuWriteLocked& lock,
+                              const ShadowPageState& page) {
+  const PageRole role = page.page->role;
+  if (!role.HasGuestPtes()) return;
+  indirect_pages_.Remove();
+  RcuReadGuard rcu;
+  const Gfn gfn = page.gfn();
+  const ShadowSlot slot = parts_.vm.SlotOf(role.as_id(), gfn);
+  MMU_CHECK(slot.rmaps != nullptr);
+  if (role.level() > Level::k4K) slot.rmaps->RemoveWriteTracker(lock, gfn);
+  slot.lpage_info->Allow(gfn);
+}
+
+}  // namespace mmu
