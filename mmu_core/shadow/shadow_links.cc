@@ -69,6 +69,19 @@ bool ShadowLinks::AddLeaf(const MmuWriteLocked& lock, SpteSlot& sptep,
   return true;
 }
 
+Spte ShadowLinks::ChangeLeaf(const MmuWriteLocked& lock, SpteSlot& sptep,
+                             Spte spte, AccessRights access) {
+  MMU_DCHECK(lock.held());
+  ShadowPageState& page = PageHolding(sptep);
+  const Level level = page.level();
+  const int index = IndexInTable(sptep);
+  const Spte old_spte = sptep.Exchange(spte);
+  MMU_CHECK(old_spte.IsPresentLeaf(level) && spte.IsPresentLeaf(level) &&
+            old_spte.pfn() == spte.pfn());
+  page.SetTranslation(index, {page.TranslationOf(index).gfn, access});
+  return old_spte;
+}
+
 Spte ShadowLinks::ClearLeaf(SpteSlot& sptep, Level level) {
   Spte spte = sptep.Load();
   MMU_CHECK(spte.IsPresentLeaf(level));

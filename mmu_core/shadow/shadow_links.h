@@ -20,6 +20,7 @@
 #include "mmu_core/base/address.h"
 #include "mmu_core/base/gfn_range.h"
 #include "mmu_core/base/level.h"
+#include "mmu_core/paging/access_rights.h"
 #include "mmu_core/paging/spte.h"
 #include "mmu_core/paging/spte_format.h"
 #include "mmu_core/paging/spte_slot.h"
@@ -83,6 +84,12 @@ class ShadowLinks {
   bool AddLeaf(const MmuWriteLocked& lock, SpteSlot& sptep, Spte spte,
                GuestTranslation translation, SlotRmaps& rmaps,
                PteListCache& lists, MmuCost* cost);
+  // Makes the SPTE, a leaf that maps the same page (checked), the leaf `spte`,
+  // for which the guest's entries grant `access` now. Returns what it was,
+  // which has what the processor added; the caller flushes RangeOf if
+  // SpteFormat::ChangeNeedsFlush says so (SPTE-34).
+  Spte ChangeLeaf(const MmuWriteLocked& lock, SpteSlot& sptep, Spte spte,
+                  AccessRights access);
   // Empties the SPTE, a leaf (checked), and returns what it was, which has what
   // the processor added. The caller flushes what RangeOf said before.
   Spte DropLeaf(const MmuWriteLocked& lock, SpteSlot& sptep);

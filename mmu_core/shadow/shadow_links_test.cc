@@ -6,6 +6,8 @@
 
 #include "gtest/gtest.h"
 #include "mmu_core/base/level.h"
+#include "mmu_core/paging/access_rights.h"
+#include "mmu_core/paging/spte_format.h"
 #include "mmu_core/shadow/rmap_test_util.h"
 #include "mmu_core/shadow/shadow_test_util.h"
 #include "mmu_core/stats/labels.h"
@@ -98,6 +100,25 @@ TEST_F(ShadowLinksTest, ALeafIsInTheRmapOfWhatItMapsAndCounted) {
   pages_.links().DropLeaf(lock_, larger.EntryAt(0));
   EXPECT_EQ(counters_.Leafs(Level::k2M), 0u);
   EXPECT_EQ(counters_.Leafs(Level::k1G), 0u);
+}
+
+TEST_F(ShadowLinksTest, ALeafIsChangedInPlace) {
+  const SpteFormat& format = SpteFormat::Ept();
+  ShadowPageState& page = Page(1, IndirectRole(1));
+  Map(page, 5, 1000);
+  const Spte writable = page.EntryAt(5).Load();
+  const Spte read_only = format.WithoutMmuWrite(writable);
+  EXPECT_EQ(pages_.links().ChangeLeaf(lock_, page.EntryAt(5), read_only,
+                                      kMayRead | kMayExec),
+            writable);
+  EXPECT_EQ(page.EntryAt(5).Load(), read_only);
+  EXPECT_EQ(page.TranslationOf(5),
+            (GuestTranslation{Gfn(1000), kMayRead | kMayExec}));
+  EXPECT_EQ(
+      pages_.links().ChangeLeaf(lock_, page.EntryAt(5), writable, kAllRights),
+      read_only);
+  EXPECT_EQ(RmapCount(1000), 1u);
+  EXPECT_EQ(counters_.Leafs(Level::k4K), 1u);
 }
 
 // Covers: SHD-14, STAT-13

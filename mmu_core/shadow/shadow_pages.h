@@ -44,7 +44,8 @@ namespace mmu {
 // What bringing an unsync page in step with the guest's table came to (SHD-33).
 enum class PageSync : uint8_t { kFailed, kUnchanged, kNeedsFlush };
 
-// Brings a page in step. It stays unsync. Runs under mmu_lock in write mode.
+// Brings a page in step, for GetOrCreate: it stays unsync, and what is to be
+// flushed is left to the caller. May zap pages, but not this one.
 using SyncPageFn = absl::FunctionRef<PageSync(ShadowPageState& page)>;
 
 // One per VM. Thread-safe with the witnesses named.
@@ -121,7 +122,7 @@ class ShadowPages {
   ShadowLinks& links() { return links_; }
   ShadowZap& zap() { return zap_; }
   UnsyncMarks& unsync() { return unsync_; }
-  const WriteTracking& tracking() const { return tracking_; }
+  WriteTracking& tracking() { return tracking_; }
 
  private:
   // Null if there is none.

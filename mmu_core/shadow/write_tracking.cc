@@ -24,15 +24,23 @@ void WriteTracking::Account(const MmuWriteLocked& lock,
   MMU_CHECK(slot.rmaps != nullptr);
   if (role.level() > Level::k4K) slot.rmaps->AddWriteTracker(lock, gfn);
   slot.lpage_info->Disallow(gfn);
-  bool changed = links_.WriteProtectGfn(lock, *slot.rmaps, gfn, Level::k4K);
-  changed |= parts_.vm.WriteProtectGfn(lock, role.as_id(), gfn);
-  if (!changed) return;
+  if (!WriteProtectGfn(lock, role.as_id(), gfn)) return;
   TlbFlushBatch flush(
       parts_.tlb,
       role.level() > Level::k4K ? FlushScope::kVm : FlushScope::kRange,
       FlushReason::kWriteProtect);
   flush.Add(GfnRange::Of(gfn, 1));
   flush.Flush(cost);
+}
+
+bool WriteTracking::WriteProtectGfn(const MmuWriteLocked& lock, int as_id,
+                                    Gfn gfn) {
+  RcuReadGuard rcu;
+  const ShadowSlot slot = parts_.vm.SlotOf(as_id, gfn);
+  const bool changed =
+      slot.rmaps != nullptr &&
+      links_.WriteProtectGfn(lock, *slot.rmaps, gfn, Level::k4K);
+  return parts_.vm.WriteProtectGfn(lock, as_id, gfn) || changed;
 }
 
 void WriteTracking::Unaccount(const MmuWriteLocked& lock,

@@ -10,6 +10,7 @@
 #ifndef MMU_CORE_SHADOW_WRITE_TRACKING_H_
 #define MMU_CORE_SHADOW_WRITE_TRACKING_H_
 
+#include "mmu_core/base/address.h"
 #include "mmu_core/shadow/indirect_page_count.h"
 #include "mmu_core/shadow/shadow_links.h"
 #include "mmu_core/shadow/shadow_page_state.h"
@@ -37,6 +38,11 @@ class WriteTracking {
   // What `page` no longer keeps from being written or from huge pages, faults
   // find out.
   void Unaccount(const MmuWriteLocked& lock, const ShadowPageState& page);
+
+  // Takes W, for good, from what maps `gfn` in address space `as_id`, in this
+  // MMU and the VM's others. The caller flushes before it drops the lock. True
+  // if something changed. For pages that are brought in step, too (SHD-34).
+  bool WriteProtectGfn(const MmuWriteLocked& lock, int as_id, Gfn gfn);
 
   // Whether there may be a page with guest PTEs. May be called without a lock,
   // after a write to guest memory: if it says no, pages made from now on see
