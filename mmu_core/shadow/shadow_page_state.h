@@ -37,7 +37,8 @@
 //
 // Where to read what: shadow_page_set.h who is there; shadow_links.h how pages
 // hang together, and leafs; unsync_marks.h; shadow_zap.h how pages go;
-// shadow_pages.h how they come, and how many there may be.
+// shadow_pages.h how they come, and how many there may be; shadow_audit.h what
+// is always true of them.
 
 #ifndef MMU_CORE_SHADOW_SHADOW_PAGE_STATE_H_
 #define MMU_CORE_SHADOW_SHADOW_PAGE_STATE_H_

@@ -4,11 +4,12 @@
 #define MMU_CORE_SHADOW_SHADOW_TEST_UTIL_H_
 
 #include <cstdint>
-#include <functional>
 #include <memory>
+#include <string>
 #include <vector>
 
 #include "absl/base/thread_annotations.h"
+#include "absl/strings/str_join.h"
 #include "mmu_core/base/address.h"
 #include "mmu_core/base/check.h"
 #include "mmu_core/base/gfn_range.h"
@@ -20,7 +21,9 @@
 #include "mmu_core/paging/table_pool.h"
 #include "mmu_core/shadow/object_pool.h"
 #include "mmu_core/shadow/pte_list_pool.h"
+#include "mmu_core/shadow/shadow_audit.h"
 #include "mmu_core/shadow/shadow_caches.h"
+#include "mmu_core/shadow/shadow_links.h"
 #include "mmu_core/shadow/shadow_pages.h"
 #include "mmu_core/shadow/shadow_vm.h"
 #include "mmu_core/shadow/slot_rmaps.h"
@@ -104,11 +107,12 @@ class ShadowFixture {
   static constexpr uint64_t kSlotPages = uint64_t{2} << 18;  // 2 GiB
 
   explicit ShadowFixture(TdpEnabled tdp = TdpEnabled::kNo)
-      : pages_({SpteFormat::Ept(), vm_, tlb_, counters_}, tdp) {
+      : pages_(Parts(), tdp) {
     vm_.AddSlot(0, GfnRange::Of(Gfn(0), kSlotPages));
     TopUp();
   }
   ~ShadowFixture() {
+    MMU_CHECK(AuditFindings().empty());
     pages_.zap().ZapAll(lock_, nullptr);
     MMU_CHECK(pages_.in_use() == 0);
     MMU_CHECK(ShadowCounters::Get(counters_.shadow.mmu_unsync) == 0);
@@ -192,6 +196,13 @@ class ShadowFixture {
     pages_.zap().Commit(lock_, zapped, nullptr);
   }
 
+  // What the auditor finds, a line each; "" if nothing.
+  std::string AuditFindings() {
+    return absl::StrJoin(
+        AuditShadowPages(lock_, pages_.set(), Parts()).violations, "\n");
+  }
+
+  ShadowParts Parts() { return {SpteFormat::Ept(), vm_, tlb_, counters_}; }
   SlotRmaps& Rmaps(uint64_t gfn, int as_id = 0) {
     return *vm_.SlotOf(as_id, Gfn(gfn)).rmaps;
   }

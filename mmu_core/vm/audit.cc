@@ -128,11 +128,6 @@ class Auditor {
     CheckTable(root, child);
   }
 
-  static const PageTable* TableHolding(const SpteSlot& slot) {
-    return reinterpret_cast<const PageTable*>(
-        reinterpret_cast<uintptr_t>(&slot) & ~uintptr_t{kPageMask});
-  }
-
   void CheckLeaf(const TdpRoot& root, Gfn gfn, Level level, Spte spte) {
     const GfnRange pages = GfnRange::Of(gfn, PagesPer(level));
     const Memslot* slot = vm_.slots.Active(root.as_id()).FindByGfn(gfn);
