@@ -94,8 +94,6 @@ struct ShadowPageState {
 
   ShadowPage* page = nullptr;
   GuestTranslations* translations = nullptr;  // null: none are needed
-  // The VM's generation when the page was made (SHD-24): one bit.
-  uint8_t generation = 0;
 
   // --- Links. ---
 
@@ -114,6 +112,8 @@ struct ShadowPageState {
   int write_flood_count = 0;
   // Not active any more. May be read without a lock, as a hint (LCK-03).
   std::atomic<bool> invalid{false};
+  // The VM's generation when the page was made (SHD-24): one bit, constant.
+  uint8_t generation = 0;
 
   // --- Out of step with the guest's table: shadow/unsync_marks.h. ---
 
@@ -121,9 +121,9 @@ struct ShadowPageState {
   // 1 only. Set under mmu_lock in any mode and the lock of unsync_marks.h,
   // which guards the other two as well; may be read without a lock.
   std::atomic<bool> unsync{false};
-  // Entries below which a page may be unsync, and how many they are.
-  std::bitset<kEntriesPerTable> unsync_child_bitmap;
+  // Entries below which a page may be unsync: how many, and which.
   std::atomic<uint32_t> unsync_children{0};
+  std::bitset<kEntriesPerTable> unsync_child_bitmap;
 
   // --- Questions. ---
 
@@ -157,6 +157,8 @@ struct ShadowPageState {
     MMU_CHECK(t == TranslationOf(index));
   }
 };
+
+static_assert(sizeof(ShadowPageState) == 128, "two cache lines");
 
 // The shadow page that `slot` is an entry of.
 inline ShadowPageState& PageHolding(const SpteSlot& slot) {

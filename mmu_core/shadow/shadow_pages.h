@@ -48,7 +48,8 @@ enum class PageSync : uint8_t { kFailed, kUnchanged, kNeedsFlush };
 // flushed is left to the caller. May zap pages, but not this one.
 using SyncPageFn = absl::FunctionRef<PageSync(ShadowPageState& page)>;
 
-// One per VM. Thread-safe with the witnesses named.
+// One per VM; its hash takes 32 KiB, so it is for a VM that needs shadow pages
+// (SHD-13). Thread-safe with the witnesses named.
 class ShadowPages {
  public:
   // Fewer than these free are too few for a fault; then so many are made free

@@ -2,12 +2,14 @@
 
 #include <cstdint>
 #include <functional>
+#include <thread>
 #include <vector>
 
 #include "gtest/gtest.h"
 #include "mmu_core/base/level.h"
 #include "mmu_core/shadow/shadow_test_util.h"
 #include "mmu_core/stats/labels.h"
+#include "mmu_core/sync/mmu_lock.h"
 #include "mmu_core/tlb/vcpu_gate.h"
 
 namespace mmu {
@@ -241,6 +243,22 @@ TEST_F(ShadowZapTest, AWholeVmIsZappedByItsGeneration) {
   // The bit comes round again.
   pages_.zap().StartGeneration(lock_);
   pages_.zap().ZapObsolete(lock_, nullptr);
+  EXPECT_EQ(pages_.in_use(), 0u);
+}
+
+// Covers: SHD-24
+TEST_F(ShadowZapTest, ALongZapLetsThoseWhoWaitHaveTheLock) {
+  for (uint64_t gfn = 10; gfn < 40; ++gfn) Page(gfn, IndirectRole(1));
+  pages_.zap().StartGeneration(lock_);
+  uint64_t left = 0;
+  std::thread waiter([&] {
+    MmuReadLocked read(mmu_lock_, LockOp::kAge);
+    left = pages_.in_use();
+  });
+  while (!lock_.NeedYield()) std::this_thread::yield();
+  pages_.zap().ZapObsolete(lock_, nullptr);
+  WithoutLock([&] { waiter.join(); });
+  EXPECT_EQ(left, 30 - ShadowZap::kBatch);
   EXPECT_EQ(pages_.in_use(), 0u);
 }
 
