@@ -145,12 +145,15 @@ void ShadowPages::SetLimitForSlots(MmuWriteLocked& lock, uint64_t slot_pages,
 
 void ShadowPages::ChangeLimit(MmuWriteLocked& lock, uint64_t pages,
                               MmuCost* cost) {
-  while (in_use() > pages) {
+  for (;;) {
+    // Never below what is in use: who gets the lock in between is held to it,
+    // but finds room as long as there are pages that can go.
+    limit_.store(std::max(pages, in_use()), std::memory_order_relaxed);
+    if (in_use() <= pages) return;
     const uint64_t batch = std::min(in_use() - pages, ShadowZap::kBatch);
-    if (zap_.ZapOldest(lock, batch, cost) == 0) break;
+    if (zap_.ZapOldest(lock, batch, cost) == 0) return;
     if (lock.NeedYield()) lock.Yield();
   }
-  limit_.store(std::max(pages, in_use()), std::memory_order_relaxed);
 }
 
 }  // namespace mmu

@@ -52,10 +52,10 @@ using SyncPageFn = absl::FunctionRef<PageSync(ShadowPageState& page)>;
 // (SHD-13). Thread-safe with the witnesses named.
 class ShadowPages {
  public:
-  // Fewer than these free are too few for a fault; then so many are made free
-  // (SHD-26). Faults look for fewer than kMinFree, splitting refuses at that
-  // (SHD-73).
+  // What must be available before a fault, or it makes room (SHD-26); a split
+  // wants one more (SHD-73).
   static constexpr uint64_t kMinFree = 5;
+  // What is available then.
   static constexpr uint64_t kRefill = 25;
   // The smallest limit.
   static constexpr uint64_t kMinLimit = 64;
@@ -86,7 +86,7 @@ class ShadowPages {
 
   // --- Limits. ---
 
-  // Pages in use; those of invalid roots count until they are freed (SHD-05).
+  // Pages in use; invalid roots count until their last user leaves (SHD-05).
   // The numbers are exact under mmu_lock in any mode.
   uint64_t in_use() const {
     return ShadowCounters::Get(parts_.counters.shadow.mmu_shadow_pages);
