@@ -11,6 +11,15 @@ namespace mmu {
 enum class AccessKind : uint8_t { kRead = 0, kWrite = 1, kExec = 2 };
 inline constexpr int kAccessKinds = 3;
 
+// Who makes an access, as a guest's own page tables tell them apart.
+enum class Privilege : uint8_t {
+  kUser,
+  kSupervisor,
+  // The processor's own access to a system structure such as the GDT: a
+  // supervisor access at any CPL, and SMAP holds whatever RFLAGS.AC says.
+  kImplicitSupervisor,
+};
+
 // The outcome of a page fault, with KVM's names and numbers (PF-01). All are
 // non-negative; trouble on the host's side is an absl::Status instead.
 enum class FaultResult : uint8_t {

@@ -12,6 +12,8 @@
 #include "mmu_core/dirty/dirty_bitmap.h"
 #include "mmu_core/memory/backing.h"
 #include "mmu_core/memory/lpage_info.h"
+#include "mmu_core/rmap/lazy_slot_rmaps.h"
+#include "mmu_core/rmap/slot_rmaps.h"
 
 namespace mmu {
 
@@ -33,6 +35,8 @@ struct Memslot {
   // Null if nothing is mapped at hva; then PfnOf must not be called.
   std::shared_ptr<Backing> backing;
   std::shared_ptr<LpageInfo> lpage_info;
+  // The place of its rmaps; see shadow_rmaps().
+  std::shared_ptr<LazySlotRmaps> rmaps;
   // Null unless dirty_log_enabled(); null also if the VM logs into rings only
   // (SLOT-51).
   std::shared_ptr<DirtyBitmap> dirty_bitmap;
@@ -53,6 +57,11 @@ struct Memslot {
   // top the first that lpage_info allows, but not above the level of the
   // host's own mapping (SLOT-44).
   Level MaxMappingLevel(Gfn gfn, Level max) const;
+
+  // Null until the VM has a shadow root (SHD-13, SLOT-46).
+  SlotRmaps* shadow_rmaps() const {
+    return rmaps != nullptr ? rmaps->get() : nullptr;
+  }
 
   // Decided by the flag, not by the presence of a bitmap (SLOT-54).
   bool dirty_log_enabled() const {

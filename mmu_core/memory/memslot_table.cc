@@ -163,6 +163,9 @@ MemslotTable::SlotPtr MemslotTable::Prepare(const RegionRequest& request,
                          ? old_slot->lpage_info
                          : std::make_shared<LpageInfo>(slot->base_gfn,
                                                        slot->npages, slot->hva);
+  slot->rmaps = change == RegionChange::kFlagsOnly
+                    ? old_slot->rmaps
+                    : std::make_shared<LazySlotRmaps>(slot->range());
   if (slot->dirty_log_enabled() &&
       options_.bitmaps == MemslotTableOptions::Bitmaps::kYes) {
     if (old_slot != nullptr && old_slot->dirty_bitmap != nullptr) {
@@ -177,17 +180,27 @@ MemslotTable::SlotPtr MemslotTable::Prepare(const RegionRequest& request,
   return slot;
 }
 
-void MemslotTable::Replace(int as_id, uint32_t id, SlotPtr slot,
-                           MemslotTableHooks& hooks) {
+absl::Status MemslotTable::Replace(int as_id, uint32_t id, SlotPtr slot,
+                                   MemslotTableHooks& hooks) {
   Space& space = spaces_[static_cast<size_t>(as_id)];
   const uint64_t generation = space.owner->generation();
+  LazySlotRmaps* const rmaps = slot != nullptr ? slot->rmaps.get() : nullptr;
   auto next = std::make_unique<MemslotSet>(
       *space.owner, generation | kGenerationInProgress, id, std::move(slot));
-  const auto publish = [&space, &next] {
+  const auto store = [&space, &next] {
     space.active.store(next.get(), std::memory_order_release);
   };
-  if (options_.invalidations != nullptr) {
-    options_.invalidations->PublishWhenIdle(publish);
+  const auto publish = [this, &store] {
+    if (options_.invalidations != nullptr) {
+      options_.invalidations->PublishWhenIdle(store);
+    } else {
+      store();
+    }
+  };
+  if (options_.shadow_roots != nullptr && rmaps != nullptr) {
+    const absl::Status status =
+        options_.shadow_roots->PublishSlot(*rmaps, publish);
+    if (!status.ok()) return status;
   } else {
     publish();
   }
@@ -196,6 +209,7 @@ void MemslotTable::Replace(int as_id, uint32_t id, SlotPtr slot,
   space.owner = std::move(next);  // frees the set that nobody reads any more
   space.owner->ForgetReplaced();
   hooks.GenerationAdvanced(space.owner->generation());
+  return absl::OkStatus();
 }
 
 void MemslotTable::Account(const Memslot* old_slot, const Memslot* new_slot) {
@@ -233,19 +247,22 @@ absl::Status MemslotTable::SetRegion(const RegionRequest& request,
     if (hooks.AllocationFails()) return OutOfMemory(request);
     auto invalid = std::make_shared<Memslot>(*old_slot);
     invalid->flags |= kMemslotInvalid;
-    Replace(as_id, request.id(), std::move(invalid), hooks);
+    // It shares the rmaps of the slot, which are there if they must be.
+    MMU_CHECK(Replace(as_id, request.id(), std::move(invalid), hooks).ok());
     hooks.FlushShadowSlot(*old_slot);
   }
   SlotPtr new_slot;
   if (change != RegionChange::kDelete) {
     new_slot = Prepare(request, change, old_slot.get(), hooks);
-    if (new_slot == nullptr) {
-      // SLOT-14: the slot works again, though its mappings are gone.
-      if (invalidate) Replace(as_id, request.id(), old_slot, hooks);
-      return OutOfMemory(request);
-    }
   }
-  Replace(as_id, request.id(), new_slot, hooks);
+  if ((change != RegionChange::kDelete && new_slot == nullptr) ||
+      !Replace(as_id, request.id(), new_slot, hooks).ok()) {
+    // SLOT-14: the slot works again, though its mappings are gone.
+    if (invalidate) {
+      MMU_CHECK(Replace(as_id, request.id(), old_slot, hooks).ok());
+    }
+    return OutOfMemory(request);
+  }
   Account(old_slot.get(), new_slot.get());
   hooks.CommitRegion(change, old_slot.get(), new_slot.get());
   return absl::OkStatus();

@@ -32,6 +32,7 @@
 #include "mmu_core/memory/memslot.h"
 #include "mmu_core/memory/memslot_set.h"
 #include "mmu_core/memory/region_request.h"
+#include "mmu_core/rmap/lazy_slot_rmaps.h"
 #include "mmu_core/sync/mutex.h"
 
 namespace mmu {
@@ -71,6 +72,8 @@ struct MemslotTableOptions {
   // If given, no set is published while an invalidation is announced (SLOT-23).
   // Must outlive the table.
   InvalidationGate* invalidations = nullptr;
+  // If given, new slots get rmaps as it says (SHD-13). Must outlive the table.
+  ShadowRootGate* shadow_roots = nullptr;
   // kNo: dirty pages are noted elsewhere only, logging slots have no bitmap
   // (SLOT-51, SLOT-54).
   enum class Bitmaps : uint8_t { kNo, kYes } bitmaps = Bitmaps::kYes;
@@ -170,8 +173,10 @@ class MemslotTable {
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(slots_lock);
 
   // One swap: the active set without the slot of `id`, with `slot` unless
-  // null.
-  void Replace(int as_id, uint32_t id, SlotPtr slot, MemslotTableHooks& hooks)
+  // null. Fails, and changes nothing, if there is no memory for the rmaps that
+  // `slot` must have.
+  absl::Status Replace(int as_id, uint32_t id, SlotPtr slot,
+                       MemslotTableHooks& hooks)
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(slots_lock);
   void Account(const Memslot* old_slot, const Memslot* new_slot)
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(slots_lock);

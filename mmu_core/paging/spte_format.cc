@@ -26,6 +26,7 @@ struct SpteFormat::Layout {
   uint64_t present;
   uint64_t user;
   uint64_t execute;
+  uint64_t user_execute;
   bool execute_is_nx;
   uint64_t memory_type_field;
   uint64_t memory_type_ram;
@@ -82,6 +83,7 @@ constexpr SpteFormat::SpteFormat(const Layout& layout)
       present_(layout.present),
       user_(layout.user),
       execute_(layout.execute),
+      user_execute_(layout.user_execute),
       execute_is_nx_(layout.execute_is_nx),
       memory_type_(layout.memory_type_ram),
       accessed_(layout.accessed),
@@ -99,6 +101,7 @@ const SpteFormat& SpteFormat::Ept() {
       .present = Bit(0),
       .user = 0,
       .execute = Bit(2) | Bit(10),
+      .user_execute = Bit(10),
       .execute_is_nx = false,
       .memory_type_field = kEptTypeField,
       .memory_type_ram = kEptWriteBackIgnorePat,
@@ -122,6 +125,7 @@ const SpteFormat& SpteFormat::EptWithoutAd() {
       .present = kEptRead,
       .user = 0,
       .execute = kEptExecute | kEptUserExecute,
+      .user_execute = kEptUserExecute,
       .execute_is_nx = false,
       .memory_type_field = kEptTypeField,
       .memory_type_ram = kEptWriteBackIgnorePat,
@@ -145,6 +149,7 @@ const SpteFormat& SpteFormat::Npt() {
       .present = Bit(0),
       .user = Bit(2),
       .execute = Bit(63),
+      .user_execute = 0,
       .execute_is_nx = true,
       .memory_type_field = 0,
       .memory_type_ram = 0,
@@ -164,14 +169,36 @@ const SpteFormat& SpteFormat::Npt() {
   return kFormat;
 }
 
+// W, which depends on more than rights, aside.
+uint64_t SpteFormat::BitsOf(AccessRights rights, Executable executable) const {
+  const bool execute = rights.Has(kMayExec) && executable == Executable::kYes;
+  const bool user = rights.Has(kMayUser);
+  if (execute_is_nx_) {
+    return present_ | (user ? user_ : 0) | (execute ? 0 : execute_);
+  }
+  return (rights.Has(kMayRead) ? present_ : 0) |
+         (execute ? execute_ & ~user_execute_ : 0) |
+         (user && executable == Executable::kYes ? user_execute_ : 0);
+}
+
+AccessRights SpteFormat::RightsOf(Spte spte) const {
+  const auto has = [&](uint64_t mask) { return (spte.bits() & mask) != 0; };
+  AccessRights rights;
+  if (has(present_)) rights = rights | kMayRead;
+  if (spte.IsWritable()) rights = rights | kMayWrite;
+  if (has(execute_is_nx_ ? user_ : user_execute_)) rights = rights | kMayUser;
+  if (has(execute_ & ~user_execute_) != execute_is_nx_) {
+    rights = rights | kMayExec;
+  }
+  return rights;
+}
+
 Spte SpteFormat::MakeLeaf(const LeafSettings& settings) const {
   MMU_DCHECK(settings.level <= kMaxLeafLevel);
   MMU_DCHECK((settings.pfn.value() & (PagesPer(settings.level) - 1)) == 0);
-  uint64_t bits = spte_bits::kMmuPresent | present_ | user_ | memory_type_ |
-                  ad_type_ | initial_in_present_ | ToHpa(settings.pfn).value();
-  if ((settings.executable == Executable::kYes) != execute_is_nx_) {
-    bits |= execute_;
-  }
+  uint64_t bits = spte_bits::kMmuPresent | memory_type_ | ad_type_ |
+                  initial_in_present_ | ToHpa(settings.pfn).value() |
+                  BitsOf(settings.access, settings.executable);
   if (settings.level > Level::k4K) bits |= spte_bits::kPageSize;
   if (settings.prefetched == Prefetched::kNo) bits |= accessed_;
   if (settings.host_writable == HostWritable::kYes) {
@@ -246,7 +273,10 @@ Spte SpteFormat::MakeCollapsed(Spte child, Level level) const {
 }
 
 bool SpteFormat::Allows(Spte spte, AccessKind kind) const {
-  if ((spte.bits() & present_) == 0) return false;
+  if ((spte.bits() & present_) == 0) {
+    // EPT can grant execute alone (SPTE-18).
+    return kind == AccessKind::kExec && !execute_is_nx_ && IsExecutable(spte);
+  }
   switch (kind) {
     case AccessKind::kRead:
       return true;
@@ -273,7 +303,11 @@ std::string_view SpteFormat::WhyIllegal(Spte spte, Level level) const {
   if (!tracked && !has_ad() && (spte.bits() & kEptSaved) != 0) {
     return "saved permissions in an entry that is not access-tracked";
   }
-  if (!tracked && (spte.bits() & present_) == 0) return "present bit is clear";
+  if (!tracked && (spte.bits() & present_) == 0 &&
+      (execute_is_nx_ || !spte.IsLeaf(level) || !IsExecutable(spte) ||
+       spte.IsWritable())) {
+    return "present bit is clear";
+  }
   if (!spte.IsLeaf(level)) {
     return (spte.bits() & write_protect_only_) != 0 ? "a table of A/D type 2"
                                                     : "";

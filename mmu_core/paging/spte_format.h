@@ -51,6 +51,7 @@
 #include "mmu_core/base/access.h"
 #include "mmu_core/base/address.h"
 #include "mmu_core/base/level.h"
+#include "mmu_core/paging/access_rights.h"
 #include "mmu_core/paging/spte.h"
 
 namespace mmu {
@@ -67,6 +68,9 @@ struct LeafSettings {
   Pfn pfn;             // aligned to `level`
   bool write = false;  // the fault or the mapping wants write access
   Executable executable = Executable::kYes;
+  // What the guest's entries grant: R and X of EPT, U and NX of the others, in
+  // EPT XU as well. W is `write`.
+  AccessRights access = kAllRights;
   HostWritable host_writable = HostWritable::kYes;
   Prefetched prefetched = Prefetched::kNo;
   DirtyTracking dirty_tracking = DirtyTracking::kOfFormat;
@@ -135,6 +139,9 @@ class SpteFormat {
   }
   // The hardware grants `kind` (A and D aside).
   bool Allows(Spte spte, AccessKind kind) const;
+  // What the hardware reads from this entry alone; of several, `&` (SHD-46).
+  // REQUIRES: present.
+  AccessRights RightsOf(Spte spte) const;
   WriteTriple TripleOf(Spte spte) const;
 
   // --- The same entry with something changed. ---
@@ -190,12 +197,14 @@ class SpteFormat {
  private:
   struct Layout;
   Spte AccessTracked(Spte leaf) const;
+  uint64_t BitsOf(AccessRights rights, Executable executable) const;
   explicit constexpr SpteFormat(const Layout& layout);
 
   std::string_view name_;
   uint64_t present_;
   uint64_t user_;
   uint64_t execute_;
+  uint64_t user_execute_;  // the part of execute_ that is for user mode alone
   bool execute_is_nx_;
   uint64_t memory_type_;  // of a RAM leaf (SPTE-19)
   uint64_t accessed_;

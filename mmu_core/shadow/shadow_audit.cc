@@ -10,9 +10,10 @@
 
 #include "absl/strings/str_format.h"
 #include "mmu_core/base/level.h"
+#include "mmu_core/memory/memslot.h"
 #include "mmu_core/paging/page_role.h"
 #include "mmu_core/paging/spte.h"
-#include "mmu_core/shadow/rmap.h"
+#include "mmu_core/rmap/rmap.h"
 #include "mmu_core/shadow/shadow_page_state.h"
 #include "mmu_core/shadow/shadow_vm.h"
 #include "mmu_core/stats/shadow_counters.h"
@@ -126,7 +127,7 @@ class Auditor {
     const int index = IndexInTable(slot);
     const std::string_view why = level > kMaxLeafLevel
                                      ? "too large"
-                                     : parts_.format.WhyIllegal(spte, level);
+                                     : parts_.FormatOf(page).WhyIllegal(spte, level);
     if (!why.empty()) {
       Violation(3, page, "entry %d is 0x%x: %s", index, spte.bits(),
                 std::string(why));
@@ -135,19 +136,19 @@ class Auditor {
     ++report_.leafs[ToInt(level)];
     const Gfn gfn = page.TranslationOf(index).gfn;
     const int as_id = page.page->role.as_id();
-    const ShadowSlot slot_of_gfn = parts_.vm.SlotOf(as_id, gfn);
-    if (slot_of_gfn.rmaps == nullptr) {
+    const Memslot* const slot_of_gfn = parts_.vm.SlotOf(as_id, gfn);
+    if (slot_of_gfn == nullptr) {
       Violation(3, page, "entry %d maps gfn 0x%x, which is in no slot", index,
                 gfn.value());
       return;
     }
-    const RmapHead& head = slot_of_gfn.rmaps->Head(gfn, level);
+    const RmapHead& head = slot_of_gfn->shadow_rmaps()->Head(gfn, level);
     if (const int times = Times(head.Entries(lock_), slot); times != 1) {
       Violation(3, page, "entry %d is in the rmap of gfn 0x%x %d times", index,
                 gfn.value(), times);
     }
     CheckRmap(page, head, gfn);
-    if (parts_.format.IsMmuWritable(spte) || spte.IsWritable()) {
+    if (parts_.FormatOf(page).IsMmuWritable(spte) || spte.IsWritable()) {
       CheckWritable(page, index, Place(as_id, gfn));
     }
   }
@@ -197,9 +198,9 @@ class Auditor {
   void CheckTrackers() {
     for (const auto& [place, count] : trackers_) {
       const auto& [as_id, gfn] = place;
-      const ShadowSlot slot = parts_.vm.SlotOf(as_id, gfn);
+      const Memslot* const slot = parts_.vm.SlotOf(as_id, gfn);
       const int counted =
-          slot.rmaps == nullptr ? -1 : slot.rmaps->WriteTrackers(gfn);
+          slot == nullptr ? -1 : slot->shadow_rmaps()->WriteTrackers(gfn);
       if (counted == count) continue;
       report_.violations.push_back(
           absl::StrFormat("INV-4: gfn 0x%x has %d write trackers, but %d pages",

@@ -2,8 +2,8 @@
 
 #include "absl/status/status.h"
 #include "mmu_core/paging/table_pool.h"
-#include "mmu_core/shadow/pte_list_cache.h"
-#include "mmu_core/shadow/pte_list_pool.h"
+#include "mmu_core/rmap/pte_list_cache.h"
+#include "mmu_core/rmap/pte_list_pool.h"
 
 namespace mmu {
 

@@ -7,10 +7,10 @@
 #include "absl/status/status.h"
 #include "mmu_core/paging/table_cache.h"
 #include "mmu_core/paging/table_pool.h"
+#include "mmu_core/rmap/pte_list_cache.h"
+#include "mmu_core/rmap/pte_list_pool.h"
 #include "mmu_core/shadow/object_cache.h"
 #include "mmu_core/shadow/object_pool.h"
-#include "mmu_core/shadow/pte_list_cache.h"
-#include "mmu_core/shadow/pte_list_pool.h"
 #include "mmu_core/shadow/shadow_page_state.h"
 
 namespace mmu {

@@ -4,6 +4,7 @@
 
 #include "mmu_core/base/check.h"
 #include "mmu_core/base/level.h"
+#include "mmu_core/memory/memslot.h"
 #include "mmu_core/stats/labels.h"
 #include "mmu_core/stats/shadow_counters.h"
 #include "mmu_core/sync/rcu.h"
@@ -13,7 +14,8 @@ namespace mmu {
 void ShadowLinks::LinkChild(const MmuWriteLocked& lock, SpteSlot& sptep,
                             ShadowPageState& child, PteListCache& lists,
                             TlbFlushBatch* flush, MmuCost* cost) {
-  const Level level = PageHolding(sptep).level();
+  const ShadowPageState& parent = PageHolding(sptep);
+  const Level level = parent.level();
   MMU_CHECK(child.level() == ChildOf(level) && !child.IsInvalid());
   const Spte old_spte = sptep.Load();
   MMU_CHECK(!old_spte.IsPresentTable(level));
@@ -25,8 +27,8 @@ void ShadowLinks::LinkChild(const MmuWriteLocked& lock, SpteSlot& sptep,
       flush->Flush(cost);
     }
   }
-  sptep.Store(
-      parts_.format.MakeTable(reinterpret_cast<uint64_t>(child.page->table)));
+  sptep.Store(parts_.FormatOf(parent).MakeTable(
+      reinterpret_cast<uint64_t>(child.page->table)));
   child.parents.Add(lock, sptep, lists, parts_.counters);
   unsync_.NoteLinked(lock, sptep, child);
 }
@@ -62,7 +64,7 @@ bool ShadowLinks::AddLeaf(const MmuWriteLocked& lock, SpteSlot& sptep,
   const uint64_t before = head.Add(lock, sptep, lists, parts_.counters);
   ShadowCounters::Raise(parts_.counters.shadow.max_mmu_rmap_size, before);
   if (before <= kRmapRecycleThreshold) return false;
-  ZapRmap(lock, head, level);
+  ZapRmap(lock, head);
   TlbFlushBatch flush(parts_.tlb, FlushScope::kRange, FlushReason::kZap);
   flush.Add(GfnRange::Of(translation.gfn, PagesPer(level)));
   flush.Flush(cost);
@@ -82,10 +84,12 @@ Spte ShadowLinks::ChangeLeaf(const MmuWriteLocked& lock, SpteSlot& sptep,
   return old_spte;
 }
 
-Spte ShadowLinks::ClearLeaf(SpteSlot& sptep, Level level) {
+Spte ShadowLinks::ClearLeaf(SpteSlot& sptep) {
+  const ShadowPageState& page = PageHolding(sptep);
+  const Level level = page.level();
   Spte spte = sptep.Load();
   MMU_CHECK(spte.IsPresentLeaf(level));
-  if (parts_.format.IsVolatile(spte)) {
+  if (parts_.FormatOf(page).IsVolatile(spte)) {
     spte = sptep.Exchange(Spte::Initial());
   } else {
     sptep.Store(Spte::Initial());
@@ -98,19 +102,17 @@ Spte ShadowLinks::DropLeaf(const MmuWriteLocked& lock, SpteSlot& sptep) {
   ShadowPageState& page = PageHolding(sptep);
   const Level level = page.level();
   const Gfn gfn = page.TranslationOf(IndexInTable(sptep)).gfn;
-  const Spte spte = ClearLeaf(sptep, level);
+  const Spte spte = ClearLeaf(sptep);
   RcuReadGuard rcu;
-  const ShadowSlot slot = parts_.vm.SlotOf(page.page->role.as_id(), gfn);
-  MMU_CHECK(slot.rmaps != nullptr);
-  slot.rmaps->Head(gfn, level).Remove(lock, sptep, parts_.counters);
+  const Memslot* const slot = parts_.vm.SlotOf(page.page->role.as_id(), gfn);
+  MMU_CHECK(slot != nullptr);
+  slot->shadow_rmaps()->Head(gfn, level).Remove(lock, sptep, parts_.counters);
   return spte;
 }
 
-bool ShadowLinks::ZapRmap(const MmuWriteLocked& lock, RmapHead& head,
-                          Level level) {
+bool ShadowLinks::ZapRmap(const MmuWriteLocked& lock, RmapHead& head) {
   return head.ZapAll(
-      lock, [this, level](SpteSlot& sptep) { ClearLeaf(sptep, level); },
-      parts_.counters);
+      lock, [this](SpteSlot& sptep) { ClearLeaf(sptep); }, parts_.counters);
 }
 
 bool ShadowLinks::WriteProtectGfn(const MmuWriteLocked& lock, SlotRmaps& rmaps,
@@ -120,11 +122,12 @@ bool ShadowLinks::WriteProtectGfn(const MmuWriteLocked& lock, SlotRmaps& rmaps,
        level = ParentOf(level)) {
     RmapIterator it = rmaps.Head(gfn, level).Entries(lock);
     for (; it.Valid(); it.Next()) {
+      const SpteFormat& format = parts_.FormatOf(PageHolding(it.sptep()));
       Spte old_spte = it.sptep().Load();
       // The processor may set A and D, or a fast fault W, at any moment.
-      while (parts_.format.IsMmuWritable(old_spte) || old_spte.IsWritable()) {
-        if (it.sptep().CompareExchange(
-                old_spte, parts_.format.WithoutMmuWrite(old_spte))) {
+      while (format.IsMmuWritable(old_spte) || old_spte.IsWritable()) {
+        if (it.sptep().CompareExchange(old_spte,
+                                       format.WithoutMmuWrite(old_spte))) {
           changed = true;
           break;
         }

@@ -9,7 +9,7 @@
 // Every change of an entry of the shadow MMU goes through here, so that these
 // are always true. An SPTE is made non-present first and taken out of its list
 // then: who reads a list without mmu_lock may meet one that is not present
-// (shadow/rmap.h). What becomes of a child that nothing points at any more, and
+// (rmap/rmap.h). What becomes of a child that nothing points at any more, and
 // who flushes, is for the caller: see shadow/shadow_zap.h.
 
 #ifndef MMU_CORE_SHADOW_SHADOW_LINKS_H_
@@ -24,11 +24,11 @@
 #include "mmu_core/paging/spte.h"
 #include "mmu_core/paging/spte_format.h"
 #include "mmu_core/paging/spte_slot.h"
-#include "mmu_core/shadow/pte_list_cache.h"
-#include "mmu_core/shadow/rmap.h"
+#include "mmu_core/rmap/pte_list_cache.h"
+#include "mmu_core/rmap/rmap.h"
+#include "mmu_core/rmap/slot_rmaps.h"
 #include "mmu_core/shadow/shadow_page_state.h"
 #include "mmu_core/shadow/shadow_vm.h"
-#include "mmu_core/shadow/slot_rmaps.h"
 #include "mmu_core/shadow/unsync_marks.h"
 #include "mmu_core/stats/mmu_cost.h"
 #include "mmu_core/stats/mmu_counters.h"
@@ -41,9 +41,15 @@ namespace mmu {
 // What of a VM the shadow MMU works with; all must outlive it.
 struct ShadowParts {
   const SpteFormat& format;
+  // Of pages whose role has ad_disabled (ROLE-08).
+  const SpteFormat& format_without_ad;
   ShadowVm& vm;
   RemoteTlb& tlb;
   MmuCounters& counters;
+
+  const SpteFormat& FormatOf(const ShadowPageState& page) const {
+    return page.page->role.ad_disabled() ? format_without_ad : format;
+  }
 };
 
 // Thread-safe with the witnesses named. An `SpteSlot` is always an entry of a
@@ -93,9 +99,9 @@ class ShadowLinks {
   // Empties the SPTE, a leaf (checked), and returns what it was, which has what
   // the processor added. The caller flushes what RangeOf said before.
   Spte DropLeaf(const MmuWriteLocked& lock, SpteSlot& sptep);
-  // Empties all SPTEs of an rmap of `level`. The caller flushes. True if there
+  // Empties all SPTEs of an rmap. The caller flushes. True if there
   // were any.
-  bool ZapRmap(const MmuWriteLocked& lock, RmapHead& head, Level level);
+  bool ZapRmap(const MmuWriteLocked& lock, RmapHead& head);
   // Takes W and MMU-writable from every leaf of at least `min_level` that maps
   // `gfn`; a huge one loses it for the whole page (SHD-09). The caller flushes
   // before it drops the lock. True if something changed.
@@ -106,8 +112,8 @@ class ShadowLinks {
   static GfnRange RangeOf(const SpteSlot& sptep);
 
  private:
-  // Empties a present leaf of `level`; it is still in its rmap.
-  Spte ClearLeaf(SpteSlot& sptep, Level level);
+  // Empties a present leaf; it is still in its rmap.
+  Spte ClearLeaf(SpteSlot& sptep);
 
   const ShadowParts parts_;
   UnsyncMarks& unsync_;

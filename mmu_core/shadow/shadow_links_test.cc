@@ -8,7 +8,7 @@
 #include "mmu_core/base/level.h"
 #include "mmu_core/paging/access_rights.h"
 #include "mmu_core/paging/spte_format.h"
-#include "mmu_core/shadow/rmap_test_util.h"
+#include "mmu_core/rmap/rmap_test_util.h"
 #include "mmu_core/shadow/shadow_test_util.h"
 #include "mmu_core/stats/labels.h"
 

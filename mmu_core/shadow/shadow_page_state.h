@@ -56,7 +56,7 @@
 #include "mmu_core/paging/shadow_page.h"
 #include "mmu_core/paging/spte_slot.h"
 #include "mmu_core/paging/table_pool.h"
-#include "mmu_core/shadow/rmap.h"
+#include "mmu_core/rmap/rmap.h"
 
 namespace mmu {
 

@@ -6,6 +6,7 @@
 #include <cstdint>
 #include <memory>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "absl/base/thread_annotations.h"
@@ -15,18 +16,20 @@
 #include "mmu_core/base/gfn_range.h"
 #include "mmu_core/base/level.h"
 #include "mmu_core/memory/lpage_info.h"
+#include "mmu_core/memory/memslot.h"
 #include "mmu_core/paging/access_rights.h"
 #include "mmu_core/paging/page_role.h"
 #include "mmu_core/paging/spte_format.h"
 #include "mmu_core/paging/table_pool.h"
+#include "mmu_core/rmap/lazy_slot_rmaps.h"
+#include "mmu_core/rmap/pte_list_pool.h"
+#include "mmu_core/rmap/slot_rmaps.h"
 #include "mmu_core/shadow/object_pool.h"
-#include "mmu_core/shadow/pte_list_pool.h"
 #include "mmu_core/shadow/shadow_audit.h"
 #include "mmu_core/shadow/shadow_caches.h"
 #include "mmu_core/shadow/shadow_links.h"
 #include "mmu_core/shadow/shadow_pages.h"
 #include "mmu_core/shadow/shadow_vm.h"
-#include "mmu_core/shadow/slot_rmaps.h"
 #include "mmu_core/stats/mmu_counters.h"
 #include "mmu_core/sync/mmu_lock.h"
 #include "mmu_core/sync/mutex.h"
@@ -38,18 +41,23 @@ namespace mmu::testing {
 class FakeShadowVm : public ShadowVm {
  public:
   void AddSlot(int as_id, GfnRange range) {
-    slots_.push_back(
-        {as_id, range, SlotRmaps::TryCreate(range),
-         std::make_unique<LpageInfo>(range.start, range.pages(),
-                                     Hva(range.start.value() << kPageShift))});
+    auto slot = std::make_unique<Memslot>();
+    slot->id = static_cast<uint32_t>(slots_.size());
+    slot->as_id = as_id;
+    slot->base_gfn = range.start;
+    slot->npages = range.pages();
+    slot->hva = Hva(range.start.value() << kPageShift);
+    slot->lpage_info =
+        std::make_shared<LpageInfo>(range.start, range.pages(), slot->hva);
+    slot->rmaps = std::make_shared<LazySlotRmaps>(range);
+    MMU_CHECK(gate_.PublishSlot(*slot->rmaps, [] {}).ok());
+    slots_.push_back(std::move(slot));
   }
-  ShadowSlot SlotOf(int as_id, Gfn gfn) override {
-    for (const Slot& slot : slots_) {
-      if (slot.as_id == as_id && slot.range.Contains(gfn)) {
-        return {slot.rmaps.get(), slot.lpage_info.get()};
-      }
+  const Memslot* SlotOf(int as_id, Gfn gfn) override {
+    for (const auto& slot : slots_) {
+      if (slot->as_id == as_id && slot->Contains(gfn)) return slot.get();
     }
-    return {};
+    return nullptr;
   }
   bool WriteProtectGfn(const MmuWriteLocked&, int as_id, Gfn gfn) override {
     protected_gfns.push_back(gfn);
@@ -62,13 +70,8 @@ class FakeShadowVm : public ShadowVm {
   bool other_mmus_change = false;
 
  private:
-  struct Slot {
-    int as_id;
-    GfnRange range;
-    std::unique_ptr<SlotRmaps> rmaps;
-    std::unique_ptr<LpageInfo> lpage_info;
-  };
-  std::vector<Slot> slots_;
+  ShadowRootGate gate_{ShadowRootGate::TdpMmu::kDisabled};
+  std::vector<std::unique_ptr<Memslot>> slots_;
 };
 
 // Indirect pages of a guest that pages by itself, in four levels or more.
@@ -202,9 +205,12 @@ class ShadowFixture {
         AuditShadowPages(lock_, pages_.set(), Parts()).violations, "\n");
   }
 
-  ShadowParts Parts() { return {SpteFormat::Ept(), vm_, tlb_, counters_}; }
+  ShadowParts Parts() {
+    return {SpteFormat::Ept(), SpteFormat::EptWithoutAd(), vm_, tlb_,
+            counters_};
+  }
   SlotRmaps& Rmaps(uint64_t gfn, int as_id = 0) {
-    return *vm_.SlotOf(as_id, Gfn(gfn)).rmaps;
+    return *vm_.SlotOf(as_id, Gfn(gfn))->shadow_rmaps();
   }
   uint64_t RmapCount(uint64_t gfn, Level level = Level::k4K) {
     return Rmaps(gfn).Head(Gfn(gfn), level).Count(lock_);

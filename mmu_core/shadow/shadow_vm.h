@@ -4,17 +4,10 @@
 #define MMU_CORE_SHADOW_SHADOW_VM_H_
 
 #include "mmu_core/base/address.h"
-#include "mmu_core/memory/lpage_info.h"
-#include "mmu_core/shadow/slot_rmaps.h"
+#include "mmu_core/memory/memslot.h"
 #include "mmu_core/sync/mmu_lock.h"
 
 namespace mmu {
-
-// What of a memslot shadow pages change. Both null: there is no slot.
-struct ShadowSlot {
-  SlotRmaps* rmaps = nullptr;
-  LpageInfo* lpage_info = nullptr;
-};
 
 // Called under mmu_lock: takes no lock above it, allocates nothing.
 class ShadowVm {
@@ -22,9 +15,9 @@ class ShadowVm {
   virtual ~ShadowVm() = default;
 
   // The slot of address space `as_id` that holds `gfn`, one that is being
-  // deleted too (SHD-10). REQUIRES: an RCU read section; it stays as long as
-  // that.
-  virtual ShadowSlot SlotOf(int as_id, Gfn gfn) = 0;
+  // deleted too, or null (SHD-10). It has rmaps. REQUIRES: an RCU read section;
+  // the slot stays as long as that.
+  virtual const Memslot* SlotOf(int as_id, Gfn gfn) = 0;
 
   // Takes W, for good, from what maps `gfn` in the VM's other MMUs, as
   // TdpMmu::WriteProtectGfn does for its own. True if something changed: the

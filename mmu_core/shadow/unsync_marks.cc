@@ -6,7 +6,7 @@
 #include "mmu_core/base/check.h"
 #include "mmu_core/base/level.h"
 #include "mmu_core/paging/spte.h"
-#include "mmu_core/shadow/rmap.h"
+#include "mmu_core/rmap/rmap.h"
 #include "mmu_core/stats/shadow_counters.h"
 
 namespace mmu {

@@ -3,6 +3,7 @@
 #include "mmu_core/base/check.h"
 #include "mmu_core/base/gfn_range.h"
 #include "mmu_core/base/level.h"
+#include "mmu_core/memory/memslot.h"
 #include "mmu_core/shadow/shadow_vm.h"
 #include "mmu_core/stats/labels.h"
 #include "mmu_core/sync/rcu.h"
@@ -20,10 +21,11 @@ void WriteTracking::Account(const MmuWriteLocked& lock,
 
   RcuReadGuard rcu;
   const Gfn gfn = page.gfn();
-  const ShadowSlot slot = parts_.vm.SlotOf(role.as_id(), gfn);
-  MMU_CHECK(slot.rmaps != nullptr);
-  if (role.level() > Level::k4K) slot.rmaps->AddWriteTracker(lock, gfn);
-  slot.lpage_info->Disallow(gfn);
+  const Memslot* const slot = parts_.vm.SlotOf(role.as_id(), gfn);
+  MMU_CHECK(slot != nullptr);
+  if (role.level() > Level::k4K)
+    slot->shadow_rmaps()->AddWriteTracker(lock, gfn);
+  slot->lpage_info->Disallow(gfn);
   if (!WriteProtectGfn(lock, role.as_id(), gfn)) return;
   TlbFlushBatch flush(
       parts_.tlb,
@@ -36,10 +38,10 @@ void WriteTracking::Account(const MmuWriteLocked& lock,
 bool WriteTracking::WriteProtectGfn(const MmuWriteLocked& lock, int as_id,
                                     Gfn gfn) {
   RcuReadGuard rcu;
-  const ShadowSlot slot = parts_.vm.SlotOf(as_id, gfn);
+  const Memslot* const slot = parts_.vm.SlotOf(as_id, gfn);
   const bool changed =
-      slot.rmaps != nullptr &&
-      links_.WriteProtectGfn(lock, *slot.rmaps, gfn, Level::k4K);
+      slot != nullptr &&
+      links_.WriteProtectGfn(lock, *slot->shadow_rmaps(), gfn, Level::k4K);
   return parts_.vm.WriteProtectGfn(lock, as_id, gfn) || changed;
 }
 
@@ -50,10 +52,11 @@ void WriteTracking::Unaccount(const MmuWriteLocked& lock,
   indirect_pages_.Remove();
   RcuReadGuard rcu;
   const Gfn gfn = page.gfn();
-  const ShadowSlot slot = parts_.vm.SlotOf(role.as_id(), gfn);
-  MMU_CHECK(slot.rmaps != nullptr);
-  if (role.level() > Level::k4K) slot.rmaps->RemoveWriteTracker(lock, gfn);
-  slot.lpage_info->Allow(gfn);
+  const Memslot* const slot = parts_.vm.SlotOf(role.as_id(), gfn);
+  MMU_CHECK(slot != nullptr);
+  if (role.level() > Level::k4K)
+    slot->shadow_rmaps()->RemoveWriteTracker(lock, gfn);
+  slot->lpage_info->Allow(gfn);
 }
 
 }  // namespace mmu

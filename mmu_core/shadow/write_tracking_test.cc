@@ -22,7 +22,7 @@ class WriteTrackingTest : public ::testing::Test, protected ShadowFixture {
  protected:
   uint16_t Trackers(uint64_t gfn) { return Rmaps(gfn).WriteTrackers(Gfn(gfn)); }
   bool HugeDisallowed(uint64_t gfn, Level level) {
-    return vm_.SlotOf(0, Gfn(gfn)).lpage_info->Disallowed(Gfn(gfn), level);
+    return vm_.SlotOf(0, Gfn(gfn))->lpage_info->Disallowed(Gfn(gfn), level);
   }
   bool Writable(ShadowPageState& page, int index) {
     return page.EntryAt(index).Load().IsWritable();
@@ -39,7 +39,7 @@ TEST_F(WriteTrackingTest, AnUpperPageTracksItsGfnAndNothingMapsItWritable) {
   const uint64_t flushes = Flushes();
   vm_.protected_gfns.clear();
   ASSERT_FALSE(HugeDisallowed(600, Level::k2M));
-  const LpageInfo& lpage_info = *vm_.SlotOf(0, Gfn(600)).lpage_info;
+  const LpageInfo& lpage_info = *vm_.SlotOf(0, Gfn(600))->lpage_info;
   const uint32_t in_1g = lpage_info.Count(Gfn(600), Level::k1G);
 
   ShadowPageState& page = Page(600, IndirectRole(2));

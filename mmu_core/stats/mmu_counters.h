@@ -55,7 +55,7 @@ class MmuCounters {
   }
 
   ShadowCounters shadow;
-  // Acquisitions of the lock of an rmap that had to wait (shadow/rmap.h).
+  // Acquisitions of the lock of an rmap that had to wait (rmap/rmap.h).
   std::atomic<uint64_t> rmap_lock_contended{0};
   std::atomic<uint64_t> harvested_pages{0};
   std::atomic<uint64_t> cleared_pages{0};

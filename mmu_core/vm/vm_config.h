@@ -28,8 +28,45 @@ struct MemslotConfig {
   enum class Mode : uint8_t { kReadWrite, kReadOnly } mode = Mode::kReadWrite;
 };
 
+// What the tables of a guest that makes its own are like: those of a guest
+// without second-stage translation, or those that L1 makes for L2.
+struct GuestPagingConfig {
+  // A guest's own tables (SDM vol. 3, 4.1.1). L1's have four levels, or five.
+  enum class Mode : uint8_t { k32Bit, kPae, k4Level, k5Level };
+  Mode mode = Mode::k4Level;
+  // Memory of programs, or of L2, comes in large pages where it can.
+  enum class LargePages : uint8_t { kNo, kYes } large_pages = LargePages::kNo;
+  // Programs that a vCPU runs, in turn; of L2 guests there is one per vCPU.
+  int processes = 1;  // 1..64
+  // Whether L1's EPT has Accessed and Dirty bits; NPT and others always have.
+  enum class AdBits : uint8_t { kOff, kOn } ad_bits = AdBits::kOn;
+
+  friend bool operator==(const GuestPagingConfig&,
+                         const GuestPagingConfig&) = default;
+};
+
+// Which tables the vCPUs of a VM run on.
+enum class MmuMode : uint8_t {
+  // Second-stage tables of the TDP MMU.
+  kTdp,
+  // The same made of direct shadow pages, as KVM with tdp_mmu=N (PF-43).
+  kTdpShadow,
+  // No second stage: the guest's own tables are shadowed, as KVM with ept=N or
+  // npt=N. `format` must be kNpt, whose layout ordinary tables have.
+  kShadow,
+  // The TDP MMU for the guest, L1, and shadow pages for the EPT or NPT tables
+  // (as `format`) that L1 makes for a guest of its own, L2 (SHD-60).
+  kNested,
+};
+
 struct VmConfig {
   EntryFormat format = EntryFormat::kEpt;
+  MmuMode mmu = MmuMode::kTdp;
+  // With kShadow and kNested: what the guest that a workload runs in does.
+  GuestPagingConfig guest_paging;
+  // Shadow pages that there may be, at least 64. 0: one for each 50 pages of
+  // memory, but not less than that (SLOT-30).
+  uint64_t shadow_page_limit = 0;
   // Whether the hardware sets Accessed and Dirty. NPT always does; EPT on older
   // processors does not (SPTE-04).
   enum class AdBits : uint8_t { kOff, kOn } ad_bits = AdBits::kOn;

@@ -1,6 +1,7 @@
 #include "mmu_core/guest/kernel/fake_guest_cpu.h"
 
 #include "mmu_core/base/check.h"
+#include "mmu_core/guest_paging/guest_walk.h"
 
 namespace mmu::testing {
 namespace {
@@ -49,10 +50,10 @@ std::optional<FakeGuestCpu::Translation> FakeGuestCpu::Walk(
   const PagingGeometry& g = *geometry_;
   Translation result = {
       .page = {}, .write = true, .user = true, .dirty = true, .large = false};
-  uint32_t code = kind == AccessKind::kWrite ? pfec::kWrite : 0;
-  if (privilege == Privilege::kUser) code |= pfec::kUser;
-  if (kind == AccessKind::kExec) code |= pfec::kFetch;
-  const auto refuse = [&](uint32_t more) {
+  uint64_t code = kind == AccessKind::kWrite ? kPferrWrite : 0;
+  if (privilege == Privilege::kUser) code |= kPferrUser;
+  if (kind == AccessKind::kExec) code |= kPferrFetch;
+  const auto refuse = [&](uint64_t more) {
     *fault = {.address = gva, .error_code = code | more};
     return std::nullopt;
   };
@@ -65,7 +66,7 @@ std::optional<FakeGuestCpu::Translation> FakeGuestCpu::Walk(
                             : Load(where, g.entry_bytes);
     if ((entry & gpte::kPresent) == 0) return refuse(0);
     if (cached && (entry & (gpte::kWrite | gpte::kUser)) != 0) {
-      return refuse(pfec::kPresent | pfec::kReserved);
+      return refuse(kPferrPresent | kPferrReserved);
     }
     if (!cached) {
       result.write &= (entry & gpte::kWrite) != 0;
@@ -74,17 +75,17 @@ std::optional<FakeGuestCpu::Translation> FakeGuestCpu::Walk(
     const bool leaf = level == 1 || (!cached && (entry & gpte::kPageSize) != 0);
     if (leaf) {
       if (privilege == Privilege::kUser && !result.user) {
-        return refuse(pfec::kPresent);
+        return refuse(kPferrPresent);
       }
       if (kind == AccessKind::kWrite && !result.write) {
-        return refuse(pfec::kPresent);
+        return refuse(kPferrPresent);
       }
       entry |= gpte::kAccessed;
       if (kind == AccessKind::kWrite) entry |= gpte::kDirty;
       Store(where, g.entry_bytes, entry);
       const uint64_t offset = gva.value() & (g.BytesPerEntry(level) - 1);
       if ((entry & gpte::kAddress & (g.BytesPerEntry(level) - 1)) != 0) {
-        return refuse(pfec::kPresent | pfec::kReserved);
+        return refuse(kPferrPresent | kPferrReserved);
       }
       result.large = level > 1;
       result.dirty = (entry & gpte::kDirty) != 0;

@@ -14,20 +14,9 @@
 
 namespace mmu {
 
-enum class Privilege : uint8_t { kUser, kSupervisor };
-
-// The error code of a #PF (SDM vol. 3, 4.7).
-namespace pfec {
-inline constexpr uint32_t kPresent = 1u << 0;
-inline constexpr uint32_t kWrite = 1u << 1;
-inline constexpr uint32_t kUser = 1u << 2;
-inline constexpr uint32_t kReserved = 1u << 3;
-inline constexpr uint32_t kFetch = 1u << 4;
-}  // namespace pfec
-
 struct GuestPageFault {
-  Gva address;  // CR2
-  uint32_t error_code = 0;
+  Gva address;              // CR2
+  uint64_t error_code = 0;  // guest_paging/guest_walk.h has its bits
 };
 
 // Whether loading CR3 forgets what the TLB has of that address space (bit 63 of

@@ -6,6 +6,7 @@
 
 #include "absl/strings/str_format.h"
 #include "mmu_core/base/check.h"
+#include "mmu_core/guest_paging/guest_walk.h"
 
 namespace mmu {
 namespace {
@@ -173,12 +174,12 @@ absl::Status GuestKernel::HandleFault(const GuestPageFault& fault) {
     }
     return status;
   }
-  if ((fault.error_code & pfec::kReserved) != 0) {
+  if ((fault.error_code & kPferrReserved) != 0) {
     return absl::InternalError(absl::StrFormat(
         "the processor takes the entry 0x%x for gva 0x%x for a bad one",
         pte.value, fault.address.value()));
   }
-  if ((fault.error_code & pfec::kWrite) != 0) {
+  if ((fault.error_code & kPferrWrite) != 0) {
     if ((pte.value & gpte::kCopyOnWrite) != 0) {
       return Copy(fault.address);
     }

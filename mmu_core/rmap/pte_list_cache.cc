@@ -1,0 +1,47 @@
+#include "mmu_core/rmap/pte_list_cache.h"
+
+#include <cerrno>
+
+#include "absl/status/status.h"
+#include "mmu_core/base/check.h"
+#include "mmu_core/base/error.h"
+#include "mmu_core/base/hooks.h"
+#include "mmu_core/rmap/pte_list_desc.h"
+#include "mmu_core/rmap/pte_list_pool.h"
+
+namespace mmu {
+
+absl::Status PteListCache::TopUp(PteListNeed need) {
+  if (count_ >= need.min) return absl::OkStatus();
+  AtHook(HookPoint::kTopUp);
+  const PteListPool::Chain chain = pool_.Take(need.capacity - count_);
+  PteListDesc* next = nullptr;
+  for (PteListDesc* desc = chain.head; desc != nullptr; desc = next) {
+    next = desc->next;
+    desc->next = head_;
+    head_ = desc;
+  }
+  count_ += chain.count;
+  if (count_ >= need.min) return absl::OkStatus();
+  return MakeError(absl::StatusCode::kResourceExhausted,
+                   {"MMU_PAGES_EXHAUSTED", "", ENOMEM},
+                   "no memory for reverse maps: the limit of the pool of list "
+                   "descriptors is reached; delete a VM or raise the limit");
+}
+
+PteListDesc* PteListCache::Take() {
+  MMU_CHECK(count_ > 0);
+  PteListDesc* desc = head_;
+  head_ = desc->next;
+  desc->next = nullptr;
+  --count_;
+  return desc;
+}
+
+void PteListCache::Clear() {
+  PteListPool::Return(head_);
+  head_ = nullptr;
+  count_ = 0;
+}
+
+}  // namespace mmu

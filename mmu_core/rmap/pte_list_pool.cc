@@ -1,0 +1,125 @@
+#include "mmu_core/rmap/pte_list_pool.h"
+
+#include <sys/mman.h>
+
+#include <algorithm>
+#include <array>
+#include <cstddef>
+#include <cstdint>
+#include <new>
+
+#include "mmu_core/base/aligned_block.h"
+#include "mmu_core/base/check.h"
+#include "mmu_core/base/hooks.h"
+#include "mmu_core/sync/mutex.h"
+
+namespace mmu {
+namespace {
+
+constexpr size_t kBlockBytes = size_t{256} << 10;
+// The place of one descriptor is taken by the block's header.
+constexpr int kDescsPerBlock =
+    static_cast<int>(kBlockBytes / sizeof(PteListDesc)) - 1;
+
+}  // namespace
+
+// Overlays an aligned block.
+struct PteListPool::Block {
+  PteListPool* pool;
+  std::array<PteListDesc, kDescsPerBlock> descs;
+
+  static Block* Of(PteListDesc* desc) {
+    return reinterpret_cast<Block*>(reinterpret_cast<uintptr_t>(desc) &
+                                    ~(kBlockBytes - 1));
+  }
+};
+
+PteListPool::PteListPool(uint64_t max_descs) : max_descs_(max_descs) {
+  static_assert(sizeof(Block) == kBlockBytes);
+}
+
+PteListPool::~PteListPool() {
+  MMU_CHECK(out_.load(std::memory_order_relaxed) == 0);
+  MutexLock lock(mu_);
+  for (Block* block : blocks_) munmap(block, kBlockBytes);
+}
+
+PteListPool& PteListPool::Process() {
+  static auto* pool = new PteListPool();
+  return *pool;
+}
+
+PteListPool::Chain PteListPool::Take(int count) {
+  Chain chain;
+  MutexLock lock(mu_);
+  const uint64_t max = max_descs_.load(std::memory_order_relaxed);
+  while (chain.count < count) {
+    if (max != 0 && out_.load(std::memory_order_relaxed) >= max) break;
+    if (free_ == nullptr) {
+      // Acquire: what the descriptors were used for is over.
+      free_ = returned_.exchange(nullptr, std::memory_order_acquire);
+    }
+    if (free_ == nullptr && !Grow()) break;
+    PteListDesc* desc = free_;
+    free_ = desc->next;
+    desc->next = chain.head;
+    chain.head = desc;
+    ++chain.count;
+    out_.fetch_add(1, std::memory_order_relaxed);
+  }
+  out_peak_ = std::max(out_peak_, out_.load(std::memory_order_relaxed));
+  return chain;
+}
+
+// RACE-29. Threads push, and one at a time takes everything. The classic danger
+// of such a stack, that what was the top comes back as the top with another
+// next, does no harm here, because nobody takes a single descriptor:
+//
+//   1. A reads the top, x, and makes its chain's last descriptor point at it.
+//   2. B takes all over, hands x out, gets it back and pushes it.
+//   3. A's exchange finds x at the top and succeeds. Below A's chain is x,
+//      which is indeed the top, with the next that it has now.
+//
+// Had 2 taken everything over and pushed nothing, the exchange fails and A
+// reads again. Release, so that whoever takes the chain over also sees the end
+// of what it was used for, and the next pointers in it.
+void PteListPool::Return(PteListDesc* head) {
+  if (head == nullptr) return;
+  uint64_t count = 1;
+  PteListDesc* last = head;
+  for (; last->next != nullptr; last = last->next) ++count;
+  PteListPool& pool = *Block::Of(head)->pool;
+  PteListDesc* top = pool.returned_.load(std::memory_order_relaxed);
+  do {
+    last->next = top;
+    AtHook(HookPoint::kReturnToPush);
+  } while (!pool.returned_.compare_exchange_weak(
+      top, head, std::memory_order_release, std::memory_order_relaxed));
+  pool.out_.fetch_sub(count, std::memory_order_relaxed);
+}
+
+void PteListPool::SetMaxDescs(uint64_t max_descs) {
+  max_descs_.store(max_descs, std::memory_order_relaxed);
+}
+
+PteListPool::Stats PteListPool::Snapshot() const {
+  MutexLock lock(mu_);
+  return {.descs_out = out_.load(std::memory_order_relaxed),
+          .descs_out_peak = out_peak_,
+          .bytes = blocks_.size() * kBlockBytes};
+}
+
+bool PteListPool::Grow() {
+  void* const memory = MapAlignedBlock(kBlockBytes);
+  if (memory == nullptr) return false;
+  auto* block = new (memory) Block;
+  block->pool = this;
+  for (int i = kDescsPerBlock - 1; i >= 0; --i) {
+    block->descs[i].next = free_;
+    free_ = &block->descs[i];
+  }
+  blocks_.push_back(block);
+  return true;
+}
+
+}  // namespace mmu

@@ -1,0 +1,80 @@
+#include "mmu_core/rmap/slot_rmaps.h"
+
+#include <sys/mman.h>
+
+#include <atomic>
+#include <cstddef>
+#include <cstdint>
+#include <memory>
+
+#include "mmu_core/base/check.h"
+#include "mmu_core/base/gfn_range.h"
+#include "mmu_core/base/level.h"
+
+namespace mmu {
+
+uint64_t SlotRmaps::HeadCount(GfnRange range, Level level) {
+  const int shift = PagesShift(level);
+  return ((range.end.value() - 1) >> shift) - (range.start.value() >> shift) +
+         1;
+}
+
+std::unique_ptr<SlotRmaps> SlotRmaps::TryCreate(GfnRange range) {
+  MMU_CHECK(!range.empty());
+  size_t bytes = range.pages() * sizeof(uint16_t);
+  for (int level = 1; level <= kLevels; ++level) {
+    bytes += HeadCount(range, static_cast<Level>(level)) * sizeof(RmapHead);
+  }
+  // Zeroes are empty rmaps and no trackers, and cost nothing until used.
+  void* memory = mmap(nullptr, bytes, PROT_READ | PROT_WRITE,
+                      MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+  if (memory == MAP_FAILED) return nullptr;
+  return std::unique_ptr<SlotRmaps>(new SlotRmaps(range, memory, bytes));
+}
+
+SlotRmaps::SlotRmaps(GfnRange range, void* memory, size_t bytes)
+    : range_(range), memory_(memory), bytes_(bytes) {
+  auto* next = static_cast<RmapHead*>(memory);
+  for (int level = 1; level <= kLevels; ++level) {
+    heads_[level - 1] = next;
+    next += HeadCount(range, static_cast<Level>(level));
+  }
+  write_trackers_ = reinterpret_cast<uint16_t*>(next);
+}
+
+SlotRmaps::~SlotRmaps() { munmap(memory_, bytes_); }
+
+uint64_t SlotRmaps::head_count(Level level) const {
+  return HeadCount(range_, level);
+}
+
+RmapHead& SlotRmaps::Head(Gfn gfn, Level level) const {
+  MMU_CHECK(range_.Contains(gfn) && level <= kMaxLeafLevel);
+  const int shift = PagesShift(level);
+  return heads_[ToInt(level) - 1]
+               [(gfn.value() >> shift) - (range_.start.value() >> shift)];
+}
+
+void SlotRmaps::AddWriteTracker(const MmuWriteLocked& lock, Gfn gfn) {
+  MMU_DCHECK(lock.held());
+  const uint16_t before = WriteTrackers(gfn);
+  MMU_CHECK(before < UINT16_MAX);
+  std::atomic_ref<uint16_t>(write_trackers_[gfn - range_.start])
+      .store(before + 1, std::memory_order_relaxed);
+}
+
+void SlotRmaps::RemoveWriteTracker(const MmuWriteLocked& lock, Gfn gfn) {
+  MMU_DCHECK(lock.held());
+  const uint16_t before = WriteTrackers(gfn);
+  MMU_CHECK(before > 0);
+  std::atomic_ref<uint16_t>(write_trackers_[gfn - range_.start])
+      .store(before - 1, std::memory_order_relaxed);
+}
+
+uint16_t SlotRmaps::WriteTrackers(Gfn gfn) const {
+  MMU_CHECK(range_.Contains(gfn));
+  return std::atomic_ref<uint16_t>(write_trackers_[gfn - range_.start])
+      .load(std::memory_order_relaxed);
+}
+
+}  // namespace mmu

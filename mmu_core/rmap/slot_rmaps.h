@@ -1,0 +1,72 @@
+// The rmaps of one memslot, and how many trackers write-protect each gfn.
+//
+//   rmaps of level L    one for each L-sized block that the slot touches, as in
+//                       memory/lpage_info.h, for levels 1, 2 and 3
+//   write-track counts  one for each gfn, 16 bits (SLOT-46)
+//
+// That is 10 bytes for each page of the slot, and a little. They are needed
+// only by a VM that has shadow pages: rmap/lazy_slot_rmaps.h.
+
+#ifndef MMU_CORE_RMAP_SLOT_RMAPS_H_
+#define MMU_CORE_RMAP_SLOT_RMAPS_H_
+
+#include <array>
+#include <cstddef>
+#include <cstdint>
+#include <memory>
+
+#include "mmu_core/base/gfn_range.h"
+#include "mmu_core/base/level.h"
+#include "mmu_core/rmap/rmap.h"
+#include "mmu_core/sync/mmu_lock.h"
+
+namespace mmu {
+
+// Thread-safe: rmaps as rmap/rmap.h says; the counts are changed under
+// mmu_lock in write mode and may be read without it, as a hint.
+class SlotRmaps {
+ public:
+  // For the slot at `range`, not empty. Null if the host has no memory. May
+  // sleep: never call it under mmu_lock (LCK-01).
+  static std::unique_ptr<SlotRmaps> TryCreate(GfnRange range);
+  // REQUIRES: all rmaps are empty.
+  ~SlotRmaps();
+  SlotRmaps(const SlotRmaps&) = delete;
+  SlotRmaps& operator=(const SlotRmaps&) = delete;
+
+  GfnRange range() const { return range_; }
+  // Bytes of address space; memory stands behind what was written to.
+  size_t allocated_bytes() const { return bytes_; }
+  // `level` is at most k1G here and below.
+  uint64_t head_count(Level level) const;
+  // CHECKs that `gfn` lies in the slot. All gfns of one block of `level` have
+  // the same rmap.
+  RmapHead& Head(Gfn gfn, Level level) const;
+
+  // One tracker of `gfn` more or less; a page with a tracker must not be mapped
+  // writable. A tracker is an upper-level shadow page at that gfn, and
+  // paging/page_role.h shows that there are never UINT16_MAX of those (ROLE-40;
+  // checked). Nor may more leave than came (checked).
+  void AddWriteTracker(const MmuWriteLocked& lock, Gfn gfn);
+  void RemoveWriteTracker(const MmuWriteLocked& lock, Gfn gfn);
+  // Under mmu_lock in any mode this is the number.
+  uint16_t WriteTrackers(Gfn gfn) const;
+  bool IsWriteTracked(Gfn gfn) const { return WriteTrackers(gfn) != 0; }
+
+ private:
+  static constexpr int kLevels = ToInt(kMaxLeafLevel);
+
+  SlotRmaps(GfnRange range, void* memory, size_t bytes);
+  static uint64_t HeadCount(GfnRange range, Level level);
+
+  // All immutable after construction.
+  const GfnRange range_;
+  void* const memory_;
+  const size_t bytes_;
+  std::array<RmapHead*, kLevels> heads_;  // of level 1 first
+  uint16_t* write_trackers_;              // accessed as atomics, relaxed
+};
+
+}  // namespace mmu
+
+#endif  // MMU_CORE_RMAP_SLOT_RMAPS_H_
