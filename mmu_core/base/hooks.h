@@ -54,6 +54,9 @@ enum class HookPoint : uint8_t {
   kRmapsToPublish,       // slots have rmaps -> it is said so (RACE-30)
   kLogToDrain,           // D set, in the CPU's log -> drained (RACE-31)
   kKickToWait,           // vCPUs asked to exit -> waited for (RACE-31)
+  kMarksToUnsync,        // ancestors marked -> page unsync (RACE-33)
+  kUnsyncToWritable,     // page unsync -> writable SPTE (RACE-33)
+  kProtectToRead,        // unsync page protected -> table read (RACE-34)
   // Not between two steps but at one, for traces of locks.
   kSnapshotToStore,  // SPTE read -> store or exchange, write mode
   kRmapContended,    // the lock of an rmap has to be waited for
@@ -64,7 +67,7 @@ enum class HookPoint : uint8_t {
   kYield,            // mmu_lock is about to be dropped and taken again
   kUnlock,           // mmu_lock is about to be dropped
 };
-inline constexpr int kHookPoints = 45;
+inline constexpr int kHookPoints = 48;
 
 std::string_view ToString(HookPoint point);
 

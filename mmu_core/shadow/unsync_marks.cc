@@ -4,6 +4,7 @@
 #include <cstddef>
 
 #include "mmu_core/base/check.h"
+#include "mmu_core/base/hooks.h"
 #include "mmu_core/base/level.h"
 #include "mmu_core/paging/spte.h"
 #include "mmu_core/rmap/rmap.h"
@@ -47,10 +48,12 @@ void UnsyncMarks::Mark(const Lock& held, ShadowPageState& page) {
   MMU_CHECK(page.level() == Level::k4K && page.page->role.HasGuestPtes());
   if (IsUnsync(page)) return;
   ShadowCounters::Add(counters_.shadow.mmu_unsync);
-  page.unsync.store(true, std::memory_order_release);
   for (RmapIterator it = page.parents.Entries(held); it.Valid(); it.Next()) {
     MarkUpwards(held, it.sptep());
   }
+  AtHook(HookPoint::kMarksToUnsync);
+  // Last: who finds the page unsync relies on the marks (RACE-33).
+  page.unsync.store(true, std::memory_order_release);
 }
 
 template <typename Lock>

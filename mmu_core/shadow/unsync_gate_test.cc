@@ -1,0 +1,159 @@
+#include "mmu_core/shadow/unsync_gate.h"
+
+#include <atomic>
+#include <cstdint>
+
+#include "gtest/gtest.h"
+#include "mmu_core/base/gfn_range.h"
+#include "mmu_core/base/hooks.h"
+#include "mmu_core/base/level.h"
+#include "mmu_core/memory/memslot.h"
+#include "mmu_core/shadow/shadow_test_util.h"
+#include "mmu_core/sync/mmu_lock.h"
+#include "mmu_core/testing/interleaving.h"
+
+namespace mmu {
+namespace {
+
+using ::mmu::testing::DirectRole;
+using ::mmu::testing::IndirectRole;
+using ::mmu::testing::Interleaving;
+using ::mmu::testing::NestedRole;
+using ::mmu::testing::PassthroughRole;
+using ::mmu::testing::ShadowFixture;
+
+class UnsyncGateTest : public ::testing::Test, protected ShadowFixture {
+ protected:
+  const Memslot& Slot(uint64_t gfn) { return *vm_.SlotOf(0, Gfn(gfn)); }
+  bool May(uint64_t gfn, Prefetched prefetched = Prefetched::kNo) {
+    return gate_.MayMapWritable(lock_, Slot(gfn), Gfn(gfn), prefetched);
+  }
+  bool MayInSync(uint64_t gfn) {
+    return gate_.MayMapWritableInSync(lock_, Slot(gfn), Gfn(gfn));
+  }
+  uint64_t Unsync() { return ShadowCounters::Get(stats().mmu_unsync); }
+
+  UnsyncGate gate_{pages_.set(), pages_.unsync()};
+};
+
+// Covers: SHD-36
+TEST_F(UnsyncGateTest, ATrackedGfnIsRefused) {
+  Page(600, IndirectRole(1));
+  ShadowPageState& upper = Page(600, IndirectRole(2));
+  EXPECT_FALSE(May(600));
+  EXPECT_EQ(Unsync(), 0u) << "the page table stays in step";
+  Zap(upper);
+  EXPECT_TRUE(May(600));
+}
+
+// Covers: SHD-36
+TEST_F(UnsyncGateTest, AllPageTablesOfTheGfnBecomeUnsync) {
+  ShadowPageState& one = Page(600, IndirectRole(1));
+  ShadowPageState& two = Page(600, NestedRole(1));
+  ShadowPageState& neighbour = Page(601, IndirectRole(1));
+  EXPECT_TRUE(May(600));
+  EXPECT_TRUE(one.unsync);
+  EXPECT_TRUE(two.unsync);
+  EXPECT_FALSE(neighbour.unsync);
+  EXPECT_EQ(Unsync(), 2u);
+  EXPECT_TRUE(May(600)) << "they are already";
+  EXPECT_EQ(Unsync(), 2u);
+}
+
+TEST_F(UnsyncGateTest, PagesThatStandForNoTableDoNotMatter) {
+  Page(600, DirectRole(1));
+  Page(600, PassthroughRole());
+  Page(601, IndirectRole(1));  // huge pages are disallowed: it has to look
+  EXPECT_TRUE(May(600));
+  EXPECT_TRUE(MayInSync(600));
+  EXPECT_EQ(Unsync(), 0u);
+}
+
+TEST_F(UnsyncGateTest, TablesOfAnotherAddressSpaceDoNotMatter) {
+  vm_.AddSlot(1, GfnRange::Of(Gfn(0), 1024));
+  PageRole::Fields fields = IndirectRole(1).fields();
+  fields.as_id = 1;
+  ShadowPageState& smm = Page(600, PageRole::Of(fields));
+  Page(601, IndirectRole(1));
+  EXPECT_TRUE(May(600));
+  EXPECT_FALSE(smm.unsync);
+}
+
+// Covers: SHD-36
+TEST_F(UnsyncGateTest, APrefetchMakesNoPageUnsync) {
+  ShadowPageState& page = Page(600, IndirectRole(1));
+  EXPECT_FALSE(May(600, Prefetched::kYes));
+  EXPECT_FALSE(page.unsync);
+  MarkUnsync(page);
+  EXPECT_TRUE(May(600, Prefetched::kYes));
+}
+
+// Covers: SHD-35
+TEST_F(UnsyncGateTest, WhileAPageIsBroughtInStepNoneBecomesUnsync) {
+  EXPECT_TRUE(MayInSync(600));
+  ShadowPageState& page = Page(600, IndirectRole(1));
+  EXPECT_FALSE(MayInSync(600));
+  EXPECT_FALSE(page.unsync);
+  MarkUnsync(page);
+  EXPECT_FALSE(MayInSync(600));
+}
+
+// Where a huge page may be, no table is, and nobody looks for one: nor at a
+// page that should not be there.
+TEST_F(UnsyncGateTest, WhereAHugePageMayBeNothingIsLookedFor) {
+  ShadowPageState& page = Page(600, IndirectRole(1));
+  Slot(600).lpage_info->Allow(Gfn(600));
+  EXPECT_TRUE(May(600));
+  EXPECT_FALSE(page.unsync);
+  Slot(600).lpage_info->Disallow(Gfn(600));
+}
+
+// RACE-33 of mmu_core/LOCKING.md, F1 to F3: whatever can be written through the
+// SPTE, the root says that there is something to bring in step.
+TEST_F(UnsyncGateTest, Race33TheRootIsMarkedBeforeThePageIsUnsync) {
+  ShadowPageState& root = Page(1, IndirectRole(2));
+  ShadowPageState& page = Page(600, IndirectRole(1));
+  Link(root, 3, page);
+  bool may = false;
+  WithoutLock([&] {
+    Interleaving threads;
+    threads.Add("fault", [&] {
+      MmuReadLocked lock(mmu_lock_, LockOp::kFault);
+      may = gate_.MayMapWritable(lock, Slot(600), Gfn(600), Prefetched::kNo);
+    });
+    threads.RunTo("fault", HookPoint::kMarksToUnsync);
+    EXPECT_EQ(root.unsync_children, 1u);
+    EXPECT_FALSE(page.unsync) << "or another fault would not wait for the mark";
+    threads.RunTo("fault", HookPoint::kUnsyncToWritable);
+    EXPECT_FALSE(may) << "nothing is writable yet";
+    EXPECT_TRUE(page.unsync);
+    threads.RunToEnd("fault");
+  });
+  EXPECT_TRUE(may);
+}
+
+// RACE-33, H1: two faults meet one page in step.
+TEST_F(UnsyncGateTest, Race33TwoFaultsMakeThePageUnsyncOnce) {
+  ShadowPageState& page = Page(600, IndirectRole(1));
+  std::atomic<int> writable{0};
+  WithoutLock([&] {
+    const auto fault = [&] {
+      MmuReadLocked lock(mmu_lock_, LockOp::kFault);
+      writable +=
+          gate_.MayMapWritable(lock, Slot(600), Gfn(600), Prefetched::kNo);
+    };
+    Interleaving threads;
+    threads.Add("one", fault);
+    threads.Add("two", fault);
+    threads.RunTo("one", HookPoint::kMarksToUnsync);
+    threads.Start("two");  // finds it in step, and waits for "one"
+    threads.RunToEnd("one");
+    threads.WaitForEnd("two");
+  });
+  EXPECT_EQ(writable.load(), 2);
+  EXPECT_TRUE(page.unsync);
+  EXPECT_EQ(Unsync(), 1u);
+}
+
+}  // namespace
+}  // namespace mmu
