@@ -10,6 +10,7 @@
 #include "mmu_core/base/access.h"
 #include "mmu_core/base/address.h"
 #include "mmu_core/base/level.h"
+#include "mmu_core/paging/access_rights.h"
 #include "mmu_core/paging/shadow_page.h"
 #include "mmu_core/paging/spte.h"
 #include "mmu_core/paging/spte_slot.h"
@@ -283,6 +284,81 @@ TEST(SpteFormatTest, EptReadComesWithEveryLeafAndExecuteFollowsTheRequest) {
               settings.executable == Executable::kYes ? Bit(2) | Bit(10) : 0);
     EXPECT_EQ(SpteFormat::Npt().MakeLeaf(settings).bits() & Bit(0), Bit(0));
   }
+}
+
+// Covers: SPTE-18
+TEST(SpteFormatTest, AnEptLeafMayBeExecuteOnly) {
+  const SpteFormat& ept = SpteFormat::Ept();
+  const auto leaf = [](const SpteFormat& format, AccessRights access,
+                       Prefetched prefetched = Prefetched::kNo) {
+    return format.MakeLeaf(
+        {.pfn = kFrame, .access = access, .prefetched = prefetched});
+  };
+  constexpr uint64_t kRead = Bit(0), kExec = Bit(2), kUserExec = Bit(10);
+  constexpr uint64_t kAll = kRead | Bit(1) | kExec | kUserExec;
+  for (const SpteFormat* format : {&ept, &SpteFormat::EptWithoutAd()}) {
+    EXPECT_EQ(leaf(*format, kMayExec).bits() & kAll, kExec);
+    EXPECT_EQ(leaf(*format, kMayUser).bits() & kAll, kUserExec);
+    EXPECT_EQ(leaf(*format, kMayExec | kMayUser).bits() & kAll,
+              kExec | kUserExec);
+    EXPECT_EQ(leaf(*format, kMayRead).bits() & kAll, kRead);
+    for (const AccessRights access : {kMayExec, kMayUser}) {
+      const Spte exec_only = leaf(*format, access);
+      EXPECT_EQ(format->WhyIllegal(exec_only, Level::k4K), "") << access;
+      EXPECT_TRUE(format->Allows(exec_only, AccessKind::kExec));
+      EXPECT_FALSE(format->Allows(exec_only, AccessKind::kRead));
+      EXPECT_FALSE(format->Allows(exec_only, AccessKind::kWrite));
+      EXPECT_EQ(
+          format->WhyIllegal(
+              Spte(exec_only.bits() | Bit(1) | Bit(53) | Bit(55)), Level::k4K),
+          "present bit is clear")
+          << "write without read";
+    }
+  }
+  EXPECT_EQ(ept.WhyIllegal(leaf(ept, AccessRights()), Level::k4K),
+            "present bit is clear");
+  // Aged, it keeps for later that it may be executed and not read.
+  const SpteFormat& no_ad = SpteFormat::EptWithoutAd();
+  const Spte tracked = leaf(no_ad, kMayExec, Prefetched::kYes);
+  EXPECT_TRUE(no_ad.IsAccessTracked(tracked));
+  EXPECT_EQ(no_ad.WhyIllegal(tracked, Level::k4K), "");
+  EXPECT_EQ(no_ad.WithAccessRestored(tracked), leaf(no_ad, kMayExec));
+}
+
+TEST(SpteFormatTest, NptLeafsHaveTheUserAndNxBitsThatTheGuestGrants) {
+  const auto bits = [](AccessRights access) {
+    return SpteFormat::Npt().MakeLeaf({.pfn = kFrame, .access = access}).bits();
+  };
+  constexpr uint64_t kPresent = Bit(0), kUser = Bit(2), kNx = Bit(63);
+  constexpr uint64_t kAll = kPresent | kUser | kNx;
+  EXPECT_EQ(bits(kAllRights) & kAll, kPresent | kUser);
+  EXPECT_EQ(bits(kMayRead) & kAll, kPresent | kNx);
+  EXPECT_EQ(bits(kMayRead | kMayUser) & kAll, kPresent | kUser | kNx);
+  EXPECT_EQ(bits(kMayRead | kMayExec) & kAll, kPresent);
+  EXPECT_EQ(bits(AccessRights()) & kPresent, kPresent) << "always";
+}
+
+TEST(SpteFormatTest, RightsOfALeafAreThoseItWasMadeWith) {
+  for (uint32_t rights = 0; rights < 16; ++rights) {
+    const AccessRights access(rights);
+    const LeafSettings settings = {
+        .pfn = kFrame, .write = access.Has(kMayWrite), .access = access};
+    for (const SpteFormat* format :
+         {&SpteFormat::Ept(), &SpteFormat::EptWithoutAd()}) {
+      const Spte leaf = format->MakeLeaf(settings);
+      EXPECT_EQ(format->RightsOf(leaf), access) << format->name();
+      const bool legal = access.Has(kMayRead) ||
+                         (!access.Has(kMayWrite) && access != AccessRights());
+      EXPECT_EQ(format->WhyIllegal(leaf, Level::k4K).empty(), legal) << access;
+    }
+    const Spte npt = SpteFormat::Npt().MakeLeaf(settings);
+    EXPECT_EQ(SpteFormat::Npt().RightsOf(npt), access | kMayRead);
+    EXPECT_EQ(SpteFormat::Npt().WhyIllegal(npt, Level::k4K), "");
+  }
+}
+
+TEST_P(SpteFormatTest, ATableGrantsAllRights) {
+  EXPECT_EQ(format().RightsOf(format().MakeTable(0x1000)), kAllRights);
 }
 
 // Covers: SPTE-19

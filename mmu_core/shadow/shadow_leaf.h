@@ -59,7 +59,8 @@ class ShadowLeafs {
   // The SPTE for an entry of `page`. May make pages unsync; marks the gfn dirty
   // in the log if the SPTE is writable and `slot` logs. REQUIRES: `slot` holds
   // request.translation.gfn, in the caller's RCU section; a page above level 1
-  // only where the slot does not log.
+  // only where the slot does not log; the access grants more than W, and for a
+  // huge page whose execution is mitigated more than that.
   ShadowLeaf Make(const MmuWriteLocked& lock, const ShadowPageState& page,
                   const Memslot& slot, const ShadowLeafRequest& request);
 
