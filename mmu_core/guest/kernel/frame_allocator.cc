@@ -22,6 +22,7 @@ std::optional<FrameAllocator::Frame> FrameAllocator::Allocate() {
 }
 
 std::optional<Gfn> FrameAllocator::AllocateRun(uint64_t count) {
+  if (count >= too_many_) return std::nullopt;
   for (uint64_t end = top_; end >= bottom_ + count; --end) {
     const Gfn first = space_.PageAt(end - count);
     if (first.value() % count != 0 ||
@@ -36,6 +37,7 @@ std::optional<Gfn> FrameAllocator::AllocateRun(uint64_t count) {
     for (uint64_t i = 0; i < count; ++i) references_[first.value() + i] = 1;
     return first;
   }
+  too_many_ = count;
   return std::nullopt;
 }
 

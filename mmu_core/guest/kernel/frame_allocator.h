@@ -42,6 +42,8 @@ class FrameAllocator {
   GpaSpace space_;
   uint64_t bottom_ = 0;  // pages of `space_` below were handed out one by one
   uint64_t top_;         // pages from here on were handed out in runs
+  // There is no run of so many, and none will be again.
+  uint64_t too_many_ = ~uint64_t{0};
   std::vector<Gfn> free_;
   std::unordered_map<uint64_t, int> references_;  // by gfn
 };

@@ -19,11 +19,11 @@
 #include "mmu_core/base/access.h"
 #include "mmu_core/base/address.h"
 #include "mmu_core/guest/gpa_space.h"
+#include "mmu_core/guest/kernel/direct_map_memory.h"
 #include "mmu_core/guest/kernel/frame_allocator.h"
 #include "mmu_core/guest/kernel/guest_cpu.h"
 #include "mmu_core/guest/kernel/page_tables.h"
 #include "mmu_core/guest/kernel/paging_geometry.h"
-#include "mmu_core/guest/kernel/physical_memory.h"
 
 namespace mmu {
 
@@ -105,7 +105,7 @@ class GuestKernel {
   GuestCpu& cpu_;
   const GuestKernelOptions options_;
   const GpaSpace space_;
-  PhysicalMemory memory_;
+  DirectMapMemory memory_;
   FrameAllocator frames_;
   std::map<int, Process> processes_;
   int next_process_ = 1;

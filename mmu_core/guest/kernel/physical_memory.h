@@ -1,5 +1,5 @@
-// A guest kernel's own view of guest-physical memory: loads and stores through
-// the kernel's direct map, as the kernel's own accesses.
+// Guest-physical memory as the software in a guest works on it: loads and
+// stores, and whole pages.
 
 #ifndef MMU_CORE_GUEST_KERNEL_PHYSICAL_MEMORY_H_
 #define MMU_CORE_GUEST_KERNEL_PHYSICAL_MEMORY_H_
@@ -7,8 +7,8 @@
 #include <cstdint>
 
 #include "absl/status/status.h"
+#include "mmu_core/base/access.h"
 #include "mmu_core/base/address.h"
-#include "mmu_core/guest/kernel/guest_cpu.h"
 
 namespace mmu {
 
@@ -17,10 +17,7 @@ namespace mmu {
 // Thread-compatible.
 class PhysicalMemory {
  public:
-  explicit PhysicalMemory(GuestCpu& cpu) : cpu_(cpu) {}
-
-  // Where guest-physical address 0 is mapped; 0 while paging is off.
-  void SetDirectMap(Gva direct_map) { direct_map_ = direct_map; }
+  virtual ~PhysicalMemory() = default;
 
   // `size_bytes`: 4 or 8; `gpa` aligned to it.
   uint64_t Load(Gpa gpa, int size_bytes);
@@ -31,11 +28,12 @@ class PhysicalMemory {
 
   const absl::Status& status() const { return status_; }
 
- private:
-  void Access(Gpa gpa, int size_bytes, AccessKind kind, uint64_t* word);
+ protected:
+  // One access of the processor, kRead or kWrite.
+  virtual absl::Status Access(Gpa gpa, int size_bytes, AccessKind kind,
+                              uint64_t* word) = 0;
 
-  GuestCpu& cpu_;
-  Gva direct_map_;
+ private:
   absl::Status status_;
 };
 

@@ -1,0 +1,139 @@
+// A small hypervisor that itself runs in a guest: it gives one L2 guest memory
+// on demand, by EPT or NPT that it keeps in L1's memory and edits with ordinary
+// stores, so an MMU that shadows them sees what it sees of a real L1.
+//
+// What it does to make the processor forget is the least that the architecture
+// asks for (SDM vol. 3, 29.4.3.4; APM vol. 2, 15.16): nothing when an entry
+// appears or grants more, one INVEPT or flush of the ASID before L2 runs again
+// when entries lost something, however many.
+
+#ifndef MMU_CORE_GUEST_HYPERVISOR_L1_HYPERVISOR_H_
+#define MMU_CORE_GUEST_HYPERVISOR_L1_HYPERVISOR_H_
+
+#include <cstdint>
+#include <vector>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "mmu_core/base/access.h"
+#include "mmu_core/base/address.h"
+#include "mmu_core/base/level.h"
+#include "mmu_core/guest/gpa_space.h"
+#include "mmu_core/guest/hypervisor/l1_cpu.h"
+#include "mmu_core/guest/hypervisor/nested_tables.h"
+#include "mmu_core/guest/kernel/frame_allocator.h"
+#include "mmu_core/guest/kernel/physical_memory.h"
+
+namespace mmu {
+
+struct L1HypervisorOptions {
+  GuestTables tables = GuestTables::kEpt;  // or kNpt
+  Level root_level = Level::k512G;         // or k256T
+  bool ad_bits = false;                    // kEpt; NPT always has them
+  bool exec_only = false;                  // kEpt: kExec below is allowed
+  // kEpt: what INVEPT is told to forget.
+  enum class Invept : uint8_t { kSingleContext, kGlobal };
+  Invept invept = Invept::kSingleContext;
+  // Memory of L2 comes in pages up to this size where it can.
+  Level max_page = Level::k4K;  // up to k1G
+};
+
+struct L1HypervisorStats {
+  uint64_t exits = 0;         // violations and nested page faults
+  uint64_t demand_pages = 0;  // of any size
+  uint64_t large_pages = 0;
+  uint64_t splits = 0;
+  uint64_t merges = 0;
+  uint64_t invalidations = 0;  // INVEPTs or flushes of the ASID
+};
+
+// Thread-compatible: runs on the one vCPU that `cpu` is. Functions fail with
+// RESOURCE_EXHAUSTED when L1's memory is used up, PERMISSION_DENIED when L2
+// does what L1 does not allow, INVALID_ARGUMENT for an address or size that
+// cannot be, FAILED_PRECONDITION if what is mapped is not as asked for, and as
+// the processor does.
+class L1Hypervisor {
+ public:
+  // What L2 may do with a page. kExec alone only with exec_only.
+  enum class Rights : uint8_t { kAll, kReadExec, kRead, kExec };
+
+  // `memory` is L1's memory that the hypervisor may use. `cpu` is in L1, and
+  // outlives this.
+  L1Hypervisor(L1Cpu& cpu, const GpaSpace& memory,
+               const L1HypervisorOptions& options);
+
+  // Makes the root. Once, before all else.
+  absl::Status Boot();
+
+  // One access of L2 to the aligned 8-byte word at `nested`, with what L1 does
+  // until it succeeds.
+  absl::Status Access(Gpa nested, AccessKind kind, uint64_t* word);
+
+  // The following are L1's own doing, L2 is out of the way meanwhile. Ranges
+  // are whole 4 KiB pages; large pages are split as far as they have to be.
+
+  // Takes the pages away; the next access finds zeros.
+  absl::Status Unmap(Gpa nested, uint64_t bytes);
+  // Only what is mapped now; what comes later grants everything.
+  absl::Status Protect(Gpa nested, uint64_t bytes, Rights rights);
+  // Gives the page another frame of L1 with the same contents.
+  absl::Status Remap(Gpa nested);
+  // Maps what is mapped at the page `from` at the page `to`, too, which has
+  // nothing mapped.
+  absl::Status Alias(Gpa from, Gpa to);
+  // Makes the 512 small pages around `nested` one of 2 MiB, with the same
+  // contents; what is not mapped becomes zeros. FAILED_PRECONDITION if they
+  // grant different things, if one is aliased, or if no such run is free.
+  absl::Status Promote(Gpa nested);
+  // Makes the large page of `nested` pages one level smaller.
+  absl::Status Demote(Gpa nested);
+
+  // L1's own dirty log: the pages of 4 KiB that L2 may have written since the
+  // call before, ascending; all of a large page. By Dirty bits where there are
+  // any, else by write protection.
+  absl::StatusOr<std::vector<Gfn>> TakeDirty();
+
+  // The frame of L1 that `nested` is mapped to. NOT_FOUND if it is not.
+  absl::StatusOr<Gfn> FrameOf(Gpa nested);
+  const L1HypervisorStats& stats() const { return stats_; }
+  const FrameAllocator& frames() const { return frames_; }
+  Gpa root() const { return tables_.root(); }
+
+ private:
+  class Memory final : public PhysicalMemory {
+   public:
+    explicit Memory(L1Cpu& cpu) : cpu_(cpu) {}
+
+   private:
+    absl::Status Access(Gpa gpa, int size_bytes, AccessKind kind,
+                        uint64_t* word) override;
+    L1Cpu& cpu_;
+  };
+
+  void Enter();
+  void Leave();
+  absl::Status HandleExit(const NestedExit& exit, AccessKind kind);
+  absl::Status MapFresh(Gpa nested);
+  bool MapLarge(Gpa nested, Level level);
+  // The entry of the 4 KiB page; large ones there are split.
+  absl::StatusOr<NestedPte> FindSmall(Gpa nested);
+  bool Split(const NestedPte& pte);
+  absl::Status Exhausted() const;
+  absl::Status CheckRange(Gpa nested, uint64_t bytes) const;
+  uint64_t BitsOf(Rights rights) const;
+  bool HasDirtyBits() const;
+
+  L1Cpu& cpu_;
+  const L1HypervisorOptions options_;
+  const NestedEntryFormat format_;
+  Memory memory_;
+  FrameAllocator frames_;
+  NestedTables tables_;
+  bool in_l2_ = false;
+  bool must_invalidate_ = false;  // before L2 runs again
+  L1HypervisorStats stats_;
+};
+
+}  // namespace mmu
+
+#endif  // MMU_CORE_GUEST_HYPERVISOR_L1_HYPERVISOR_H_
