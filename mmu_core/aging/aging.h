@@ -18,7 +18,18 @@ struct AgeResult {
   uint64_t old_page_count = 0;
   // One bit per page of the asked range, bit 0 its first page: 1 is young.
   std::vector<uint64_t> young;
+  // The same for pages that something maps. Empty unless several MMUs are
+  // asked, which may map one page each: then those fill in the bitmaps, and
+  // CountPages says what it comes to.
+  std::vector<uint64_t> mapped;
 };
+
+// Sets the bits [first, first + count).
+void SetPages(std::vector<uint64_t>& bitmap, uint64_t first, uint64_t count);
+
+// Makes the counts what the bitmaps say: a page is young if an MMU found it so,
+// old if some map it and none did (AGE-11). REQUIRES: both bitmaps are there.
+void CountPages(AgeResult& result);
 
 }  // namespace mmu
 

@@ -239,10 +239,13 @@ Spte SpteFormat::WithAccessRestored(Spte leaf) const {
   return Spte((leaf.bits() & ~kEptSaved) | saved | accessed_);
 }
 
-Spte SpteFormat::WithExecute(Spte leaf) const {
-  if (execute_is_nx_) return Spte(leaf.bits() & ~execute_);
+Spte SpteFormat::WithExecute(Spte leaf, AccessRights access) const {
+  if (execute_is_nx_) {
+    return access.Has(kMayExec) ? Spte(leaf.bits() & ~execute_) : leaf;
+  }
+  const uint64_t execute = BitsOf(access.Without(kMayRead), Executable::kYes);
   return Spte(leaf.bits() |
-              (IsAccessTracked(leaf) ? execute_ << kSavedShift : execute_));
+              (IsAccessTracked(leaf) ? execute << kSavedShift : execute));
 }
 
 Spte SpteFormat::WithoutExecute(Spte leaf) const {

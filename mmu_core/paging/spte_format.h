@@ -167,8 +167,9 @@ class SpteFormat {
   // and no W (SPTE-31).
   Spte WithAccessRestored(Spte leaf) const;
   // For the NX huge page mitigation (SPTE-17, SPTE-26, SPTE-27); of an
-  // access-tracked leaf the saved permission. REQUIRES: a present leaf.
-  Spte WithExecute(Spte leaf) const;
+  // access-tracked leaf the saved permission. Executable for whom `access`,
+  // what the guest's entries grant, has it. REQUIRES: a present leaf.
+  Spte WithExecute(Spte leaf, AccessRights access = kAllRights) const;
   Spte WithoutExecute(Spte leaf) const;
   Spte WithDirty(Spte spte) const { return Spte(spte.bits() | dirty_); }
   Spte WithoutDirty(Spte spte) const { return Spte(spte.bits() & ~dirty_); }

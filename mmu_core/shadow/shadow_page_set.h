@@ -58,6 +58,8 @@ class ShadowPageSet {
   static int ChainOf(Gfn gfn);
   // The first page of `gfn`'s chain, whatever its gfn; then hash_next.
   ShadowPageState* FirstInChain(Gfn gfn) const { return chains_[ChainOf(gfn)]; }
+  // The first page of chain `chain` < kChains.
+  ShadowPageState* FirstInChain(int chain) const { return chains_[chain]; }
 
   const ShadowPageList& active() const { return active_; }
 

@@ -13,18 +13,6 @@
 namespace mmu {
 namespace {
 
-void SetBits(AgeResult& result, uint64_t first, uint64_t count) {
-  for (uint64_t bit = first; bit < first + count;) {
-    if (bit % 64 == 0 && first + count - bit >= 64) {
-      result.young[bit / 64] = ~uint64_t{0};
-      bit += 64;
-    } else {
-      result.young[bit / 64] |= uint64_t{1} << (bit % 64);
-      ++bit;
-    }
-  }
-}
-
 // One attempt. If the entry changed meanwhile the page was young all the same,
 // and whoever changed it has the last word (AGE-13). Not an atomic AND, which
 // would take a bit out of a frozen entry.
@@ -34,12 +22,16 @@ void TryClear(SpteSlot& slot, Spte expected, const SpteFormat& format) {
   slot.CompareExchange(expected, wanted);
 }
 
+// Whether the result's bitmap of mapped pages is wanted.
+enum class KeepMapped : uint8_t { kNo, kYes };
+
 // The `count` entries from `first_slot` on, all of one 4K table, whose pages
 // begin at bit `first_bit` of the result. Most entries are old: for those, one
 // load and one comparison.
 //
 // Not inlined: inside the walk the loop's counters would not get registers, and
 // it would take twice as long.
+template <KeepMapped kKeepMapped>
 ABSL_ATTRIBUTE_NOINLINE void AgeTable(SpteSlot* first_slot, int count,
                                       uint64_t first_bit,
                                       const SpteFormat& format, AgeMode mode,
@@ -50,6 +42,10 @@ ABSL_ATTRIBUTE_NOINLINE void AgeTable(SpteSlot* first_slot, int count,
   for (int i = 0; i < count; ++i) {
     const Spte spte = first_slot[i].Load();
     const uint64_t bits = spte.bits() & young_bits;
+    if constexpr (kKeepMapped == KeepMapped::kYes) {
+      const uint64_t mapped = (bits & spte_bits::kMmuPresent) != 0;
+      result.mapped[(first_bit + i) / 64] |= mapped << ((first_bit + i) % 64);
+    }
     if (bits != young_bits) {
       old += bits == spte_bits::kMmuPresent;
       continue;
@@ -68,6 +64,9 @@ ABSL_ATTRIBUTE_NOINLINE void AgeTable(SpteSlot* first_slot, int count,
 void TdpMmu::Age(int as_id, GfnRange range, AgeMode mode, AgeResult& result,
                  MmuCost* cost) const {
   const SpteFormat& format = parts_.format;
+  const bool keep_mapped = !result.mapped.empty();
+  const auto age_table =
+      keep_mapped ? &AgeTable<KeepMapped::kYes> : &AgeTable<KeepMapped::kNo>;
   int64_t visited = 0;
   RcuReadGuard rcu;
   for (TdpRoot* root = roots_.FirstRcu(RootFilter::kValid, as_id);
@@ -77,8 +76,8 @@ void TdpMmu::Age(int as_id, GfnRange range, AgeMode mode, AgeResult& result,
          c.Valid(); c.Next()) {
       if (c.level() == Level::k4K) {
         const int entries = c.EntriesLeft();
-        AgeTable(&c.slot(), entries, c.gfn() - range.start, format, mode,
-                 result);
+        age_table(&c.slot(), entries, c.gfn() - range.start, format, mode,
+                  result);
         c.SkipToLastEntry();
         visited += entries;
         continue;
@@ -86,13 +85,15 @@ void TdpMmu::Age(int as_id, GfnRange range, AgeMode mode, AgeResult& result,
       ++visited;
       if (!c.IsPresentLeaf()) continue;
       const GfnRange pages = c.entry_range().Intersect(range);
+      const uint64_t first_bit = pages.start - range.start;
+      if (keep_mapped) SetPages(result.mapped, first_bit, pages.pages());
       const Spte spte = c.old_spte();
       if (!format.IsAccessed(spte)) {
         result.old_page_count += pages.pages();
         continue;
       }
       result.young_page_count += pages.pages();
-      SetBits(result, pages.start - range.start, pages.pages());
+      SetPages(result.young, first_bit, pages.pages());
       if (mode == AgeMode::kTestAndClear) TryClear(c.slot(), spte, format);
     }
   }

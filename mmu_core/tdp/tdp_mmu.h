@@ -36,6 +36,7 @@
 #include "mmu_core/stats/mmu_cost.h"
 #include "mmu_core/stats/mmu_counters.h"
 #include "mmu_core/sync/mmu_lock.h"
+#include "mmu_core/tdp/huge_page_outcomes.h"
 #include "mmu_core/tdp/nx_huge_pages.h"
 #include "mmu_core/tdp/page_fault.h"
 #include "mmu_core/tdp/spte_update.h"
@@ -59,26 +60,6 @@ struct TdpParts {
 struct TdpOptions {
   Level root_level = Level::k512G;       // k512G (4 levels) or k256T (5)
   Level max_page_level = kMaxLeafLevel;  // largest leaf (TRM-03, PF-31)
-};
-
-// Whether a long walk may let go of mmu_lock in the middle (TDP-23, TDP-24).
-enum class MayYield : uint8_t { kNo, kYes };
-
-// What a pass of splitting did, and where it stopped.
-struct SplitOutcome {
-  int64_t split_1g_count = 0;
-  int64_t split_2m_count = 0;
-  int64_t raced_count = 0;  // compare-exchanges lost and tried again (TDP-64)
-  // Each 0 or 1: a table was not to be had, as the host has no memory or as the
-  // limit on tables is reached, and the pass stopped (TDP-63).
-  int64_t no_memory_count = 0;
-  int64_t limit_count = 0;
-  Gfn next_gfn;  // the first gfn not looked at
-};
-
-struct RecoverOutcome {
-  uint64_t to_2m_count = 0;
-  uint64_t to_1g_count = 0;
 };
 
 // Thread-safe with the witnesses named.
@@ -196,8 +177,8 @@ class TdpMmu {
   // --- Aging (tdp_age.cc) ---
 
   // Tests, or tests and clears, the Accessed bits of the leafs in `range`, and
-  // adds what it found to `result`, whose bitmap covers `range`. No lock, no
-  // flush (AGE-13, AGE-16).
+  // adds what it found to `result`, whose bitmaps (`mapped` may be empty) cover
+  // `range`. No lock, no flush (AGE-13, AGE-16).
   void Age(int as_id, GfnRange range, AgeMode mode, AgeResult& result,
            MmuCost* cost) const;
 

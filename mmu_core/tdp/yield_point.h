@@ -15,6 +15,9 @@
 
 namespace mmu {
 
+// Whether a long walk may let go of mmu_lock in the middle (TDP-23, TDP-24).
+enum class MayYield : uint8_t { kNo, kYes };
+
 // A walk's hold of mmu_lock and of an RCU section, and its decision when to let
 // go of both: when somebody waits for the lock, or when it was held for
 // kMaxHoldNanos, but never twice without a last-level step in between.
@@ -37,6 +40,14 @@ class YieldPoint {
         rcu_(std::in_place),
         held_since_(MonotonicNanos()) {}
 
+  // Whether it is time to let go of the lock, for a walk that has something to
+  // do without it anyway (WithoutLock). Counts as a step.
+  bool IsDue() {
+    if (lock_.NeedYield()) return true;
+    return ++steps_ % steps_per_look_ == 0 &&
+           MonotonicNanos() - held_since_ >= kMaxHoldNanos;
+  }
+
   // To be called once per step. True: the lock was let go and taken again; the
   // cursor's entry must not be touched, the loop must go on. Flushes `batch`
   // (may be null) before letting go, so that nobody runs on translations that
@@ -44,10 +55,7 @@ class YieldPoint {
   // TdpCursor, or another that has MayYield and MarkYielded.
   template <typename Cursor>
   bool MaybeYield(Cursor& cursor, TlbFlushBatch* batch, MmuCost* cost) {
-    if (!lock_.NeedYield()) {
-      if (++steps_ % steps_per_look_ != 0) return false;
-      if (MonotonicNanos() - held_since_ < kMaxHoldNanos) return false;
-    }
+    if (!IsDue()) return false;
     if (!cursor.MayYield()) return false;
     if (batch != nullptr && batch->pending()) batch->Flush(cost);
     Leave();

@@ -1,0 +1,73 @@
+#include "mmu_core/shadow/shadow_age.h"
+
+#include <algorithm>
+#include <cstdint>
+
+#include "mmu_core/base/check.h"
+#include "mmu_core/base/hooks.h"
+#include "mmu_core/base/level.h"
+#include "mmu_core/paging/spte.h"
+#include "mmu_core/paging/spte_format.h"
+#include "mmu_core/paging/spte_slot.h"
+#include "mmu_core/rmap/rmap.h"
+#include "mmu_core/rmap/slot_rmap_cursor.h"
+#include "mmu_core/rmap/slot_rmaps.h"
+#include "mmu_core/shadow/shadow_page_state.h"
+#include "mmu_core/sync/rcu.h"
+
+namespace mmu {
+namespace {
+
+// Takes what says that the leaf `spte` was accessed. Where the hardware has the
+// bit, an atomic AND will do: an entry that is dropped meanwhile stays in its
+// rmap, and so empty, until we are through with that (RACE-28), and its value
+// does not have the bit. Access tracking takes more than one bit: one attempt,
+// after which whoever changed the entry has the last word (AGE-13).
+void ClearAccessed(SpteSlot& sptep, Spte spte, const SpteFormat& format) {
+  AtHook(HookPoint::kAgeToExchange);
+  if (format.has_ad()) {
+    MMU_DCHECK((Spte::Initial().bits() & format.accessed_mask()) == 0);
+    sptep.FetchAnd(~format.accessed_mask());
+  } else {
+    sptep.CompareExchange(spte, format.WithoutAccessed(spte));
+  }
+}
+
+}  // namespace
+
+void ShadowAge::Age(const Memslot& slot, GfnRange pages, GfnRange range,
+                    AgeMode mode, AgeResult& result, MmuCost* cost) const {
+  MMU_DCHECK(InRcuReadSection() && range.Contains(pages) &&
+             result.mapped.size() == result.young.size());
+  const SlotRmaps* const rmaps = slot.shadow_rmaps();
+  if (rmaps == nullptr) return;
+  int64_t visited = 0;
+  for (SlotRmapCursor c(*rmaps, pages, Level::k4K, kMaxLeafLevel); c.Valid();
+       c.Next()) {
+    bool mapped = false;
+    bool young = false;
+    {
+      RmapReadLocked rmap(c.head(), parts_.counters);
+      for (RmapIterator it = rmap.Entries(); it.Valid(); it.Next()) {
+        ++visited;
+        const Spte spte = it.sptep().Load();
+        if (!spte.IsPresent()) continue;  // is being dropped
+        mapped = true;
+        const SpteFormat& format = parts_.FormatOf(PageHolding(it.sptep()));
+        if (!format.IsAccessed(spte)) continue;
+        young = true;
+        if (mode == AgeMode::kTestAndClear) {
+          ClearAccessed(it.sptep(), spte, format);
+        }
+      }
+    }
+    if (!mapped) continue;
+    const Gfn end = RoundDown(c.gfn(), c.level()) + PagesPer(c.level());
+    const uint64_t count = std::min(end, pages.end) - c.gfn();
+    SetPages(result.mapped, c.gfn() - range.start, count);
+    if (young) SetPages(result.young, c.gfn() - range.start, count);
+  }
+  if (cost != nullptr) cost->sptes_visited_count += visited;
+}
+
+}  // namespace mmu

@@ -1,0 +1,90 @@
+#include "mmu_core/shadow/shadow_log.h"
+
+#include <bit>
+#include <cstdint>
+
+#include "mmu_core/base/check.h"
+#include "mmu_core/base/hooks.h"
+#include "mmu_core/paging/spte.h"
+#include "mmu_core/paging/spte_format.h"
+#include "mmu_core/rmap/slot_rmap_cursor.h"
+#include "mmu_core/rmap/slot_rmaps.h"
+#include "mmu_core/shadow/shadow_page_state.h"
+#include "mmu_core/tdp/yield_point.h"
+
+namespace mmu {
+
+bool ShadowLog::WriteProtect(MmuWriteLocked& lock, const Memslot& slot,
+                             GfnRange range, Level min_level, MmuCost* cost) {
+  return TakeFromSlot(lock, slot, range, min_level, kMaxLeafLevel, Take::kWrite,
+                      cost);
+}
+
+bool ShadowLog::ClearDirty(MmuWriteLocked& lock, const Memslot& slot,
+                           GfnRange range, MmuCost* cost) {
+  return TakeFromSlot(lock, slot, range, Level::k4K, Level::k4K, Take::kDirty,
+                      cost);
+}
+
+bool ShadowLog::WriteProtectMasked(const MmuWriteLocked& lock,
+                                   const Memslot& slot, Gfn first,
+                                   uint64_t mask, MmuCost* cost) {
+  return TakeMasked(lock, slot, first, mask, Take::kWrite, cost);
+}
+
+bool ShadowLog::ClearDirtyMasked(const MmuWriteLocked& lock,
+                                 const Memslot& slot, Gfn first, uint64_t mask,
+                                 MmuCost* cost) {
+  return TakeMasked(lock, slot, first, mask, Take::kDirty, cost);
+}
+
+bool ShadowLog::TakeFromSlot(MmuWriteLocked& lock, const Memslot& slot,
+                             GfnRange range, Level first, Level last, Take what,
+                             MmuCost* cost) {
+  const SlotRmaps* const rmaps = slot.shadow_rmaps();
+  if (rmaps == nullptr) return false;
+  bool changed = false;
+  YieldPoint<MmuWriteLocked> yield(lock);
+  for (SlotRmapCursor c(*rmaps, range, first, last); c.Valid(); c.Next()) {
+    changed |= TakeFromRmap(lock, c.head(), what, cost);
+    yield.MaybeYield(c, nullptr, cost);
+  }
+  return changed;
+}
+
+bool ShadowLog::TakeMasked(const MmuWriteLocked& lock, const Memslot& slot,
+                           Gfn first, uint64_t mask, Take what, MmuCost* cost) {
+  const SlotRmaps* const rmaps = slot.shadow_rmaps();
+  if (rmaps == nullptr) return false;
+  bool changed = false;
+  for (uint64_t left = mask; left != 0; left &= left - 1) {
+    const RmapHead& head =
+        rmaps->Head(first + std::countr_zero(left), Level::k4K);
+    changed |= TakeFromRmap(lock, head, what, cost);
+  }
+  return changed;
+}
+
+bool ShadowLog::TakeFromRmap(const MmuWriteLocked& lock, const RmapHead& head,
+                             Take what, MmuCost* cost) {
+  bool changed = false;
+  for (RmapIterator it = head.Entries(lock); it.Valid(); it.Next()) {
+    if (cost != nullptr) ++cost->sptes_visited_count;
+    const ShadowPageState& page = PageHolding(it.sptep());
+    const SpteFormat& format = parts_.FormatOf(page);
+    const Spte spte = it.sptep().Load();
+    MMU_DCHECK(spte.IsPresentLeaf(page.level()));
+    const uint64_t bit = what == Take::kWrite || format.NeedsWriteProtect(spte)
+                             ? spte_bits::kWrite
+                             : format.dirty_mask();
+    if ((spte.bits() & bit) == 0) continue;
+    AtHook(HookPoint::kEntryToAnd);
+    // It stays a leaf as long as we hold the lock. The hardware may set A and
+    // D, a fast fault W, and an ageing take A: an atomic AND loses nothing.
+    it.sptep().FetchAnd(~bit);
+    changed = true;
+  }
+  return changed;
+}
+
+}  // namespace mmu

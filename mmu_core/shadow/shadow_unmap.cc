@@ -1,0 +1,55 @@
+#include "mmu_core/shadow/shadow_unmap.h"
+
+#include "mmu_core/base/level.h"
+#include "mmu_core/paging/page_role.h"
+#include "mmu_core/rmap/slot_rmap_cursor.h"
+#include "mmu_core/rmap/slot_rmaps.h"
+#include "mmu_core/shadow/shadow_page_state.h"
+#include "mmu_core/tlb/tlb_flush_batch.h"
+
+namespace mmu {
+
+bool ShadowUnmap::ZapLeafs(MmuWriteLocked& lock, const Memslot& slot,
+                           GfnRange range, FlushReason reason, MmuCost* cost,
+                           MayYield may_yield) {
+  const SlotRmaps* const rmaps = slot.shadow_rmaps();
+  if (rmaps == nullptr) return false;
+  bool zapped = false;
+  TlbFlushBatch batch(parts_.tlb, FlushScope::kRange, reason);
+  YieldPoint<MmuWriteLocked> yield(lock);
+  for (SlotRmapCursor c(*rmaps, range, Level::k4K, kMaxLeafLevel); c.Valid();
+       c.Next()) {
+    if (cost != nullptr) ++cost->sptes_visited_count;
+    if (links_.ZapRmap(lock, c.head())) {
+      batch.Add(
+          GfnRange::Of(RoundDown(c.gfn(), c.level()), PagesPer(c.level())));
+      zapped = true;
+    }
+    if (may_yield == MayYield::kYes) yield.MaybeYield(c, &batch, cost);
+  }
+  if (batch.pending()) batch.Flush(cost);
+  return zapped;
+}
+
+// By chains of the hash, not by gfns, of which a slot has many more. A zapped
+// page stays in its chain until the commit, so the walk finds its way.
+void ShadowUnmap::ZapGuestTables(MmuWriteLocked& lock, const Memslot& slot,
+                                 MmuCost* cost) {
+  if (slot.shadow_rmaps() == nullptr) return;
+  ZappedPages zapped;
+  for (int chain = 0; chain < ShadowPageSet::kChains; ++chain) {
+    for (ShadowPageState* page = set_.FirstInChain(chain); page != nullptr;
+         page = page->hash_next) {
+      const PageRole role = page->page->role;
+      if (page->IsInvalid() || !role.HasGuestPtes()) continue;
+      if (role.as_id() != slot.as_id || !slot.Contains(page->gfn())) continue;
+      zap_.Prepare(lock, *page, zapped);
+    }
+    if (!lock.NeedYield()) continue;
+    zap_.Commit(lock, zapped, cost);
+    lock.Yield();
+  }
+  zap_.Commit(lock, zapped, cost);
+}
+
+}  // namespace mmu

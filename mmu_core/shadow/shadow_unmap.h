@@ -1,0 +1,53 @@
+// Taking away what the shadow MMU has of a memslot: because the host changes
+// the pages behind it, or because the slot goes.
+
+#ifndef MMU_CORE_SHADOW_SHADOW_UNMAP_H_
+#define MMU_CORE_SHADOW_SHADOW_UNMAP_H_
+
+#include "mmu_core/base/gfn_range.h"
+#include "mmu_core/memory/memslot.h"
+#include "mmu_core/shadow/shadow_links.h"
+#include "mmu_core/shadow/shadow_page_set.h"
+#include "mmu_core/shadow/shadow_zap.h"
+#include "mmu_core/stats/labels.h"
+#include "mmu_core/stats/mmu_cost.h"
+#include "mmu_core/sync/mmu_lock.h"
+#include "mmu_core/tdp/yield_point.h"
+
+namespace mmu {
+
+// No effect on a slot without rmaps. What lets go of the lock in between
+// REQUIRES that the slot stays meanwhile: by slots_lock, or by an announced
+// invalidation (SLOT-23). `cost` may be null.
+// Thread-safe with the witnesses named.
+class ShadowUnmap {
+ public:
+  ShadowUnmap(const ShadowParts& parts, const ShadowPageSet& set,
+              ShadowLinks& links, ShadowZap& zap)
+      : parts_(parts), set_(set), links_(links), zap_(zap) {}
+  ShadowUnmap(const ShadowUnmap&) = delete;
+  ShadowUnmap& operator=(const ShadowUnmap&) = delete;
+
+  // Zaps every leaf that maps a page of `range`, a part of the slot, a larger
+  // one as a whole; flushes before it yields and once at the end if it zapped
+  // anything (SHD-18, TLB-06). Pages stay. True if anything was zapped.
+  bool ZapLeafs(MmuWriteLocked& lock, const Memslot& slot, GfnRange range,
+                FlushReason reason, MmuCost* cost,
+                MayYield may_yield = MayYield::kYes);
+
+  // Zaps and commits the pages that stand for guest tables in the slot: they
+  // write-track its gfns, which nobody could undo once it is gone. A root in
+  // use becomes an invalid one. REQUIRES: no new such page can come, as the
+  // slot is invalid (SLOT-25); slots_lock.
+  void ZapGuestTables(MmuWriteLocked& lock, const Memslot& slot, MmuCost* cost);
+
+ private:
+  const ShadowParts parts_;
+  const ShadowPageSet& set_;
+  ShadowLinks& links_;
+  ShadowZap& zap_;
+};
+
+}  // namespace mmu
+
+#endif  // MMU_CORE_SHADOW_SHADOW_UNMAP_H_
