@@ -1,16 +1,34 @@
 // Bringing unsync pages in step with the guest's tables (SHD-32..37).
+//
+// RACE-34. The guest writes its table while a page that stands for it leaves
+// the unsync state.
+//
+//   1. vCPU: may write the table, through its TLB or an SPTE that is writable
+//      or that a fast fault may make writable.
+//   2. Sync, under mmu_lock in write mode: takes W and MMU-writable from all
+//      SPTEs that map the table; flushes.
+//   3. vCPU: writes. It faults; a fast fault finds nothing that it may repair,
+//      or its compare-exchange fails; the slow one waits for mmu_lock.
+//   4. Sync: clears the page's unsync flag, reads the table.
+//   5. vCPU: its fault makes the page unsync again, then the SPTE writable.
+//
+// A write from before the end of the flush is read in 4; one that comes later
+// has to be after 5. With 2 after the read, a write in between would be in a
+// page that says it is in step. A batch of pages shares the flush, and no page
+// becomes unsync again for an SPTE of one that is read after it (SHD-35).
 
 #ifndef MMU_CORE_SHADOW_SHADOW_SYNC_H_
 #define MMU_CORE_SHADOW_SHADOW_SYNC_H_
 
 #include <cstdint>
 
-#include "absl/status/status.h"
+#include "mmu_core/paging/spte_slot.h"
 #include "mmu_core/shadow/guest_context.h"
 #include "mmu_core/shadow/shadow_leaf.h"
 #include "mmu_core/shadow/shadow_links.h"
 #include "mmu_core/shadow/shadow_page_state.h"
 #include "mmu_core/shadow/shadow_pages.h"
+#include "mmu_core/shadow/unsync_marks.h"
 #include "mmu_core/stats/mmu_cost.h"
 #include "mmu_core/sync/mmu_lock.h"
 
@@ -26,10 +44,13 @@ class ShadowSync {
 
   // Reads the guest's entry behind each SPTE of `page`, and drops, changes or
   // keeps the SPTE (SHD-33). It stays unsync if it is; the caller zaps it on
-  // kFailed and flushes on kNeedsFlush. REQUIRES: level 1, with guest PTEs.
+  // kFailed, if the guest's table cannot be read or `guest` reads tables in
+  // another way, and flushes on kNeedsFlush. REQUIRES: level 1, with guest PTEs
+  // (checked).
   PageSync SyncPage(const MmuWriteLocked& lock, GuestContext& guest,
                     ShadowPageState& page, MmuCost* cost);
-  // The same for entry `index` alone, for INVLPG (SHD-45).
+  // The same for entry `index` alone, for INVLPG (SHD-45): the caller zaps the
+  // entry on kFailed.
   PageSync SyncEntry(const MmuWriteLocked& lock, GuestContext& guest,
                      ShadowPageState& page, int index, MmuCost* cost);
 
@@ -42,6 +63,13 @@ class ShadowSync {
                                   MmuCost* cost);
 
  private:
+  // REQUIRES: the guest can read the table; the SPTE is not the initial value.
+  PageSync SyncOne(const MmuWriteLocked& lock, GuestContext& guest,
+                   ShadowPageState& page, int index, MmuCost* cost);
+  PageSync Drop(const MmuWriteLocked& lock, SpteSlot& sptep);
+  void SyncBatch(const MmuWriteLocked& lock, GuestContext& guest,
+                 const UnsyncBatch& batch, MmuCost* cost);
+
   const ShadowParts parts_;
   ShadowPages& pages_;
   ShadowLeafs& leafs_;
