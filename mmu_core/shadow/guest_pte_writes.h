@@ -8,7 +8,10 @@
 
 #include "mmu_core/base/address.h"
 #include "mmu_core/memory/guest_words.h"
+#include "mmu_core/shadow/shadow_links.h"
+#include "mmu_core/shadow/shadow_page_state.h"
 #include "mmu_core/shadow/shadow_pages.h"
+#include "mmu_core/shadow/shadow_zap.h"
 #include "mmu_core/stats/mmu_cost.h"
 #include "mmu_core/sync/mmu_lock.h"
 
@@ -23,10 +26,15 @@ class GuestPteWrites {
   GuestPteWrites(const GuestPteWrites&) = delete;
   GuestPteWrites& operator=(const GuestPteWrites&) = delete;
 
-  // To be called after `bytes` (1..8) at `gpa` of address space `as_id` were
-  // written, whatever is there: returns at once if the VM has no indirect
-  // pages. Takes mmu_lock for write otherwise. `memory` reads the entry that is
-  // there now.
+  // Writes since a page above level 1 was last used, this one included, after
+  // which it is taken for no table any more (SHD-41).
+  static constexpr int kFlood = 3;
+
+  // To be called after `bytes` (1..8, of one page) at `gpa` of address space
+  // `as_id` were written, whatever is there: returns at once if the VM has no
+  // indirect pages. Takes mmu_lock for write otherwise, and drops the SPTEs of
+  // the entries written; or the whole page, if it does not look as if a table
+  // had been written. `memory` reads the entry that is there now.
   void Written(int as_id, Gpa gpa, int bytes, GuestWords& memory,
                MmuCost* cost);
   // SHD-44: zaps what stands for a table at `gfn`, so that it can be written.
@@ -34,6 +42,10 @@ class GuestPteWrites {
   bool Unprotect(const MmuWriteLocked& lock, int as_id, Gfn gfn, MmuCost* cost);
 
  private:
+  // True if an SPTE that was present went.
+  bool DropWritten(const MmuWriteLocked& lock, ShadowPageState& page, Gpa gpa,
+                   GuestWords& memory, ZappedPages& zapped);
+
   const ShadowParts parts_;
   MmuLock& mmu_lock_;
   ShadowPages& pages_;

@@ -117,7 +117,6 @@ PageSync ShadowSync::SyncOne(const MmuWriteLocked& lock, GuestContext& guest,
                                .map_writable = format.IsHostWritable(old_spte)
                                                    ? HostWritable::kYes
                                                    : HostWritable::kNo,
-                               .prefetched = Prefetched::kYes,
                                .synchronizing = true,
                                .old_spte = old_spte,
                                .ring = guest.ring})

@@ -94,6 +94,7 @@ TEST_F(ShadowSyncTest, AnEntryThatGrantsLessLosesWAndTheTlbsAreToBeFlushed) {
   EXPECT_FALSE(Entry().IsWritable());
   EXPECT_FALSE(ept_.IsMmuWritable(Entry()));
   EXPECT_TRUE(ept_.IsHostWritable(Entry()));
+  EXPECT_TRUE(ept_.IsAccessed(Entry()));
   EXPECT_EQ(page_.TranslationOf(7).access, kAllButWrite);
   EXPECT_EQ(RmapCount(kData), 1u) << "it still maps the page";
 
