@@ -109,15 +109,16 @@ GuestWordResult FakeL1Cpu::Memory::CompareExchange(Gpa gpa, WordSize size,
   return GuestWordResult::kDone;
 }
 
-uint64_t FakeL1Cpu::Memory::Load(Gpa gpa, int size_bytes) const {
-  const uint64_t word = words_.at(gpa.value() / 8);
+uint64_t FakeL1Cpu::Memory::Load(Gpa gpa, int size_bytes) {
+  const uint64_t word = PageOf(gpa).words[(gpa.value() & kPageMask) / 8];
   if (size_bytes == 8) return word;
   return gpa.value() % 8 == 4 ? word >> 32 : word & 0xffff'ffff;
 }
 
 void FakeL1Cpu::Memory::Store(Gpa gpa, int size_bytes, uint64_t value) {
-  written_.insert(ToGfn(gpa));
-  uint64_t& word = words_.at(gpa.value() / 8);
+  Page& page = PageOf(gpa);
+  page.written = true;
+  uint64_t& word = page.words[(gpa.value() & kPageMask) / 8];
   if (size_bytes == 8) {
     word = value;
   } else if (gpa.value() % 8 == 4) {
@@ -125,6 +126,23 @@ void FakeL1Cpu::Memory::Store(Gpa gpa, int size_bytes, uint64_t value) {
   } else {
     word = (word & ~uint64_t{0xffff'ffff}) | (value & 0xffff'ffff);
   }
+}
+
+std::set<Gfn> FakeL1Cpu::Memory::Written() const {
+  std::set<Gfn> written;
+  for (const auto& [gfn, page] : pages_) {
+    if (page.written) written.insert(Gfn(gfn));
+  }
+  return written;
+}
+
+void FakeL1Cpu::Memory::ForgetWritten() {
+  for (auto& [gfn, page] : pages_) page.written = false;
+}
+
+FakeL1Cpu::Memory::Page& FakeL1Cpu::Memory::PageOf(Gpa gpa) {
+  MMU_CHECK(gpa.value() < bytes_);
+  return pages_[ToGfn(gpa).value()];
 }
 
 }  // namespace mmu::testing

@@ -4,12 +4,13 @@
 #ifndef MMU_CORE_GUEST_HYPERVISOR_FAKE_L1_CPU_H_
 #define MMU_CORE_GUEST_HYPERVISOR_FAKE_L1_CPU_H_
 
+#include <array>
 #include <cstdint>
 #include <map>
 #include <optional>
 #include <set>
+#include <unordered_map>
 #include <utility>
-#include <vector>
 
 #include "absl/status/status.h"
 #include "mmu_core/base/access.h"
@@ -42,25 +43,31 @@ class FakeL1Cpu : public L1Cpu {
   uint64_t WordAt(Gpa gpa) { return memory_.Load(gpa, 8); }
   // Frames of L1 that L1 or L2 wrote to, or in which the processor set Accessed
   // or Dirty bits.
-  const std::set<Gfn>& written() const { return memory_.written(); }
+  std::set<Gfn> Written() const { return memory_.Written(); }
   void ForgetWritten() { memory_.ForgetWritten(); }
 
  private:
   class Memory final : public GuestWords {
    public:
-    explicit Memory(uint64_t bytes) : words_(bytes / 8) {}
+    explicit Memory(uint64_t bytes) : bytes_(bytes) {}
 
     GuestWordResult Read(Gpa gpa, WordSize size, uint64_t* value) override;
     GuestWordResult CompareExchange(Gpa gpa, WordSize size, uint64_t expected,
                                     uint64_t desired) override;
-    uint64_t Load(Gpa gpa, int size_bytes) const;
+    uint64_t Load(Gpa gpa, int size_bytes);
     void Store(Gpa gpa, int size_bytes, uint64_t value);
-    const std::set<Gfn>& written() const { return written_; }
-    void ForgetWritten() { written_.clear(); }
+    std::set<Gfn> Written() const;
+    void ForgetWritten();
 
    private:
-    std::vector<uint64_t> words_;
-    std::set<Gfn> written_;
+    struct Page {
+      std::array<uint64_t, kPageSize / 8> words{};
+      bool written = false;
+    };
+    Page& PageOf(Gpa gpa);
+
+    const uint64_t bytes_;
+    std::unordered_map<uint64_t, Page> pages_;  // by gfn; those in use
   };
   struct Translation {
     Gfn gfn;

@@ -175,61 +175,68 @@ bool L1Hypervisor::Split(const NestedPte& pte) {
   return true;
 }
 
-absl::StatusOr<NestedPte> L1Hypervisor::FindSmall(Gpa nested) {
-  NestedPte pte = tables_.Find(nested);
-  while (pte.present && pte.level > Level::k4K) {
-    if (!Split(pte)) return Exhausted();
-    pte = tables_.Find(nested);
+absl::StatusOr<NestedPte> L1Hypervisor::FindWithin(Gpa nested, Gpa end) {
+  for (;;) {
+    const NestedPte pte = tables_.Find(nested);
     if (!memory_.status().ok()) return memory_.status();
+    const uint64_t bytes = BytesPer(pte.level);
+    if (!pte.present || pte.level == Level::k4K ||
+        (nested.value() % bytes == 0 && end - nested >= bytes)) {
+      return pte;
+    }
+    if (!Split(pte)) return Exhausted();
   }
-  return pte;
 }
 
-absl::Status L1Hypervisor::Unmap(Gpa nested, uint64_t bytes) {
+absl::Status L1Hypervisor::ForEachWithin(
+    Gpa nested, uint64_t bytes, absl::FunctionRef<void(const NestedPte&)> fn) {
   if (absl::Status s = CheckRange(nested, bytes); !s.ok()) return s;
   Leave();
-  for (Gpa at = nested; at < nested + bytes; at += kPageSize) {
-    absl::StatusOr<NestedPte> pte = FindSmall(at);
+  const Gpa end = nested + bytes;
+  for (Gpa at = nested; at < end;) {
+    absl::StatusOr<NestedPte> pte = FindWithin(at, end);
     if (!pte.ok()) return pte.status();
-    if (!pte->present) continue;
-    tables_.Store(*pte, 0);
-    must_invalidate_ = true;
-    frames_.Drop(pte->gfn());
+    if (pte->present) fn(*pte);
+    at += pte->present ? BytesPer(pte->level) : kPageSize;
   }
   return memory_.status();
 }
 
+absl::Status L1Hypervisor::Unmap(Gpa nested, uint64_t bytes) {
+  return ForEachWithin(nested, bytes, [this](const NestedPte& pte) {
+    tables_.Store(pte, 0);
+    must_invalidate_ = true;
+    for (uint64_t i = 0; i < PagesPer(pte.level); ++i) {
+      frames_.Drop(pte.gfn() + i);
+    }
+  });
+}
+
 absl::Status L1Hypervisor::Protect(Gpa nested, uint64_t bytes, Rights rights) {
-  if (absl::Status s = CheckRange(nested, bytes); !s.ok()) return s;
   if (rights == Rights::kExec && !options_.exec_only) {
     return absl::InvalidArgumentError(
         "pages that can be executed and not read need EPT with exec_only");
   }
-  Leave();
-  for (Gpa at = nested; at < nested + bytes; at += kPageSize) {
-    absl::StatusOr<NestedPte> pte = FindSmall(at);
-    if (!pte.ok()) return pte.status();
-    if (!pte->present) continue;
+  return ForEachWithin(nested, bytes, [this, rights](const NestedPte& pte) {
     uint64_t value =
-        (pte->value & ~(format_.rights | kTracked)) | BitsOf(rights);
-    if (!HasDirtyBits() && (pte->value & ~value & format_.write) != 0) {
+        (pte.value & ~(format_.rights | kTracked)) | BitsOf(rights);
+    if (!HasDirtyBits() && (pte.value & ~value & format_.write) != 0) {
       value |= kWasWritable;
     }
-    if (value == pte->value) continue;
-    tables_.Store(*pte, value);
+    if (value == pte.value) return;
+    tables_.Store(pte, value);
     // NX is a right that is missing.
     const uint64_t nx = format_.rights & guest_entry::kNx;
-    if (((pte->value ^ nx) & ~(value ^ nx) & format_.rights) != 0) {
+    if (((pte.value ^ nx) & ~(value ^ nx) & format_.rights) != 0) {
       must_invalidate_ = true;
     }
-  }
-  return memory_.status();
+  });
 }
 
 absl::Status L1Hypervisor::Remap(Gpa nested) {
   if (absl::Status s = CheckRange(nested, kPageSize); !s.ok()) return s;
   Leave();
-  absl::StatusOr<NestedPte> pte = FindSmall(nested);
+  absl::StatusOr<NestedPte> pte = FindWithin(nested, nested + kPageSize);
   if (!pte.ok()) return pte.status();
   if (!pte->present) return absl::OkStatus();
   if (frames_.references(pte->gfn()) > 1) {
@@ -250,7 +257,7 @@ absl::Status L1Hypervisor::Alias(Gpa from, Gpa to) {
   if (absl::Status s = CheckRange(from, kPageSize); !s.ok()) return s;
   if (absl::Status s = CheckRange(to, kPageSize); !s.ok()) return s;
   Leave();
-  absl::StatusOr<NestedPte> pte = FindSmall(from);
+  absl::StatusOr<NestedPte> pte = FindWithin(from, from + kPageSize);
   if (!pte.ok()) return pte.status();
   if (!pte->present || tables_.Find(to).present) {
     return absl::FailedPreconditionError(

@@ -13,6 +13,7 @@
 #include <cstdint>
 #include <vector>
 
+#include "absl/functional/function_ref.h"
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "mmu_core/base/access.h"
@@ -70,7 +71,8 @@ class L1Hypervisor {
   absl::Status Access(Gpa nested, AccessKind kind, uint64_t* word);
 
   // The following are L1's own doing, L2 is out of the way meanwhile. Ranges
-  // are whole 4 KiB pages; large pages are split as far as they have to be.
+  // are whole 4 KiB pages; a large page that is not whole in the range is
+  // split.
 
   // Takes the pages away; the next access finds zeros.
   absl::Status Unmap(Gpa nested, uint64_t bytes);
@@ -115,8 +117,12 @@ class L1Hypervisor {
   absl::Status HandleExit(const NestedExit& exit, AccessKind kind);
   absl::Status MapFresh(Gpa nested);
   bool MapLarge(Gpa nested, Level level);
-  // The entry of the 4 KiB page; large ones there are split.
-  absl::StatusOr<NestedPte> FindSmall(Gpa nested);
+  // The leaf at `nested`, if it ends by `end`; larger ones there are split. Or
+  // an entry that is not present.
+  absl::StatusOr<NestedPte> FindWithin(Gpa nested, Gpa end);
+  // Calls fn for each leaf of the range.
+  absl::Status ForEachWithin(Gpa nested, uint64_t bytes,
+                             absl::FunctionRef<void(const NestedPte&)> fn);
   bool Split(const NestedPte& pte);
   absl::Status Exhausted() const;
   absl::Status CheckRange(Gpa nested, uint64_t bytes) const;

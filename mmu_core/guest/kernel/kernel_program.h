@@ -1,0 +1,98 @@
+// Programs under a guest's kernel, as a workload: a stream's addresses are
+// addresses of processes, which the kernel schedules, forks, and lets change
+// their memory.
+//
+//   an access's address   says where in a program
+//   the schedule          says in which process, from the seed
+
+#ifndef MMU_CORE_GUEST_KERNEL_KERNEL_PROGRAM_H_
+#define MMU_CORE_GUEST_KERNEL_KERNEL_PROGRAM_H_
+
+#include <cstdint>
+#include <map>
+#include <memory>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "mmu_core/base/address.h"
+#include "mmu_core/guest/gpa_space.h"
+#include "mmu_core/guest/guest_access.h"
+#include "mmu_core/guest/kernel/guest_cpu.h"
+#include "mmu_core/guest/kernel/guest_kernel.h"
+#include "mmu_core/guest/random.h"
+#include "mmu_core/guest/reference_memory.h"
+#include "mmu_core/guest/virtual_workload.h"
+
+namespace mmu {
+
+struct KernelProgramOptions {
+  GuestKernelOptions kernel = {};
+  int processes = 3;  // that live at a time
+  // Of one process; 0 is as many as fit.
+  uint64_t pages = 0;
+  uint64_t seed = 1;
+  ReadCheck check = ReadCheck::kNo;
+
+  // After so many accesses each, on average; 0 is never.
+  uint64_t accesses_per_switch = 256;  // every other without a flush
+  // Copies the running process; another goes, if there would be too many.
+  uint64_t accesses_per_fork = 16384;
+  uint64_t accesses_per_unmap = 1024;    // of one page
+  uint64_t accesses_per_protect = 1024;  // of one page; a write undoes it
+};
+
+// Deterministic in its arguments: the same accesses under the same options on
+// any processor do the same. Thread-compatible.
+class KernelProgram final : public VirtualWorkload {
+ public:
+  // Boots a kernel in `memory` and starts the processes. Each process may fill
+  // `pages`, with all of them different copies, besides page tables and the
+  // kernel's own. INVALID_ARGUMENT if `memory` is too small for that, or for
+  // 16 pages each; otherwise as GuestKernel. `cpu` has paging off, and outlives
+  // the program.
+  static absl::StatusOr<std::unique_ptr<KernelProgram>> Start(
+      GuestCpu& cpu, const GpaSpace& memory,
+      const KernelProgramOptions& options);
+
+  absl::Status Access(const GuestAccess& access, uint64_t* word) override;
+  uint64_t program_pages() const override { return pages_; }
+  absl::Status Verify() override;
+
+  // Where page `page` of a program is: in regions of a large page each, which
+  // are spread over the address space. REQUIRES: page < program_pages().
+  Gva GvaOf(uint64_t page) const;
+
+  // With ReadCheck::kYes, by process: what its memory holds, by gva.
+  const std::map<int, ReferenceMemory>& contents() const { return contents_; }
+  uint64_t ExpectedWord(int process, Gva gva) const {
+    return contents_.at(process).Expected(gva.value());
+  }
+  GuestKernel& kernel() { return kernel_; }
+
+ private:
+  KernelProgram(GuestCpu& cpu, const GpaSpace& memory,
+                const KernelProgramOptions& options, uint64_t pages);
+
+  absl::Status CreateProcesses();
+  // What happens between two accesses.
+  absl::Status Housekeeping();
+  absl::Status SwitchToAny();
+  absl::Status Fork();
+  bool Due(uint64_t accesses) {
+    return accesses != 0 && UniformBelow(random_, accesses) == 0;
+  }
+  int AnyProcess();
+  Gva AnyPage() { return GvaOf(UniformBelow(random_, pages_)); }
+
+  const KernelProgramOptions options_;
+  const uint64_t pages_;
+  uint64_t region_stride_bytes_ = 0;
+  GuestKernel kernel_;
+  Rng random_;
+  // One for each process; without a check they are empty.
+  std::map<int, ReferenceMemory> contents_;
+};
+
+}  // namespace mmu
+
+#endif  // MMU_CORE_GUEST_KERNEL_KERNEL_PROGRAM_H_
