@@ -48,6 +48,7 @@ std::string_view ToString(HookPoint point) {
       "kReturnToPush",
       "kRmapsToPublish",
       "kLogToDrain",
+      "kRootFoundToUse",
       "kKickToWait",
       "kMarksToUnsync",
       "kUnsyncToWritable",

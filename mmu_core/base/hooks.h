@@ -53,6 +53,7 @@ enum class HookPoint : uint8_t {
   kReturnToPush,         // top read -> descriptors pushed on it (RACE-29)
   kRmapsToPublish,       // slots have rmaps -> it is said so (RACE-30)
   kLogToDrain,           // D set, in the CPU's log -> drained (RACE-31)
+  kRootFoundToUse,       // kept root is valid -> it is current (RACE-36)
   kKickToWait,           // vCPUs asked to exit -> waited for (RACE-31)
   kMarksToUnsync,        // ancestors marked -> page unsync (RACE-33)
   kUnsyncToWritable,     // page unsync -> writable SPTE (RACE-33)
@@ -67,7 +68,7 @@ enum class HookPoint : uint8_t {
   kYield,            // mmu_lock is about to be dropped and taken again
   kUnlock,           // mmu_lock is about to be dropped
 };
-inline constexpr int kHookPoints = 48;
+inline constexpr int kHookPoints = 49;
 
 std::string_view ToString(HookPoint point);
 

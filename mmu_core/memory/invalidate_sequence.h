@@ -74,6 +74,10 @@ class InvalidationGate {
     return MaybeInvalidating(gfn) ||
            sequence_.load(std::memory_order_acquire) != snapshot;
   }
+  // mmu_lock held in any mode: whether an invalidation is going on, wherever.
+  bool AnyInProgress() const {
+    return in_progress_.load(std::memory_order_relaxed) > 0;
+  }
   // A guess at RetryNeeded without any lock: saves useless work and decides
   // nothing (PF-22). May be wrong either way.
   bool MaybeInvalidating(Gfn gfn) const {

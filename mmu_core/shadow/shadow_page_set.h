@@ -12,6 +12,7 @@
 #define MMU_CORE_SHADOW_SHADOW_PAGE_SET_H_
 
 #include <array>
+#include <atomic>
 #include <cstdint>
 
 #include "mmu_core/base/address.h"
@@ -64,8 +65,10 @@ class ShadowPageSet {
   const ShadowPageList& active() const { return active_; }
 
   // Of an older generation, or not active: not to be used any more (SHD-24).
+  // May be asked without mmu_lock, as a hint, about a page that stays.
   bool IsObsolete(const ShadowPageState& page) const {
-    return page.IsInvalid() || page.generation != generation_;
+    return page.IsInvalid() ||
+           page.generation != generation_.load(std::memory_order_acquire);
   }
   // All pages become obsolete. REQUIRES: none of the active ones is obsolete
   // yet (checked), since there are only two generations.
@@ -94,7 +97,7 @@ class ShadowPageSet {
   }
 
  private:
-  uint8_t generation_ = 0;
+  std::atomic<uint8_t> generation_{0};  // written under mmu_lock
   ShadowPageList active_;
   std::array<ShadowPageState*, kChains> chains_{};
 };

@@ -17,18 +17,25 @@
 #include <array>
 #include <cstdint>
 
+#include "absl/container/inlined_vector.h"
 #include "absl/status/status.h"
+#include "mmu_core/base/address.h"
 #include "mmu_core/base/level.h"
-#include "mmu_core/guest_paging/guest_walker.h"
+#include "mmu_core/guest_paging/guest_walk.h"
 #include "mmu_core/guest_paging/pae_roots.h"
+#include "mmu_core/paging/page_role.h"
 #include "mmu_core/paging/shadow_page.h"
+#include "mmu_core/paging/table_cache.h"
 #include "mmu_core/paging/table_pool.h"
 #include "mmu_core/shadow/guest_context.h"
+#include "mmu_core/shadow/shadow_links.h"
 #include "mmu_core/shadow/shadow_page_state.h"
 #include "mmu_core/shadow/shadow_pages.h"
 #include "mmu_core/shadow/shadow_sync.h"
+#include "mmu_core/shadow/shadow_zap.h"
 #include "mmu_core/stats/mmu_cost.h"
 #include "mmu_core/sync/mmu_lock.h"
+#include "mmu_core/tlb/tlb_flush_batch.h"
 
 namespace mmu {
 
@@ -60,8 +67,8 @@ class ShadowRoots {
   // Never used twice in a process; of a root that comes back from the cache the
   // one that it had.
   uint64_t id() const { return id_; }
-  // The root, or one of the PAE roots, went out of use. A hint without
-  // mmu_lock, exact with it (PF-05).
+  // The root, or one of the PAE roots, went out of use; or there is none. A
+  // hint without mmu_lock, exact with it (PF-05).
   bool IsObsolete() const;
   // The shadow page that the walk for `address` starts in: the root page, or
   // the level-2 page below the PAE array; null where there is none. REQUIRES:
@@ -79,7 +86,8 @@ class ShadowRoots {
   // A CR3 (EPTP, nCR3) was loaded. True if a kept root for it is current now,
   // as it was left: the caller syncs unless the guest asked not to flush.
   // False: there is no root now; the one before is kept if it can be (SHD-54).
-  bool SwitchTo(const GuestRoot& where, PageRole root_role, MmuCost* cost);
+  bool SwitchTo(const GuestContext& guest, const GuestRoot& where,
+                MmuCost* cost);
   // Brings what hangs below the current root in step, if anything is not
   // (SHD-32, SHD-37).
   void Sync(GuestContext& guest, MmuCost* cost);
@@ -92,24 +100,56 @@ class ShadowRoots {
   void FreeAll(MmuCost* cost);
 
  private:
-  // What a kept root is found by.
-  struct Kept {
+  // A root that is a page, or an empty place.
+  struct Root {
+    ShadowPageState* page = nullptr;
+    // What it is found by.
     Gfn table;
     PageRole role;
-    ShadowPageState* page = nullptr;  // null: an empty place
     uint64_t id = 0;
   };
+  // The pages of roots that this vCPU has no more, to be put.
+  using Dropped = absl::InlinedVector<ShadowPageState*, 8>;
 
   absl::Status LoadNew(GuestContext& guest, const GuestRoot& where,
                        MmuCost* cost);
+  // Fills the array and, as needed, the scratch tables; they are there.
+  void LoadPaeRoots(const MmuWriteLocked& lock, GuestContext& guest,
+                    const GuestRoot& where, MmuCost* cost);
+  // A page with one root more, for whoever asked.
+  ShadowPageState& GetRoot(const MmuWriteLocked& lock, GuestContext& guest,
+                           Gfn gfn, PageRole role, MmuCost* cost);
+  absl::Status AllocateOwnTables(int count);
+
+  bool IsObsolete(const ShadowPageState& page) const {
+    return parts_.pages.set().IsObsolete(page);
+  }
+  void MakeCurrent(const Root& root);
+  // There is no current root afterwards.
+  void DropCurrent(Dropped& dropped);
+  static void Drop(Root& root, Dropped& dropped);
+  void Put(const Dropped& dropped, MmuCost* cost);
+
+  // Calls fn(page) for the pages that the current root consists of.
+  template <typename Fn>
+  void ForEachCurrent(Fn fn) const;
+  void InvalidateIn(const MmuWriteLocked& lock, GuestContext& guest,
+                    ShadowPageState& top, uint64_t address, ZappedPages& zapped,
+                    TlbFlushBatch& flush, MmuCost* cost);
 
   const Parts parts_;
   PageTable* table_ = nullptr;
   Level level_ = Level::k4K;
   uint64_t id_ = 0;
-  Kept current_;
-  std::array<Kept, kPrevious> previous_;
+  // The current one, empty if it is no page; then those before it.
+  std::array<Root, 1 + kPrevious> roots_;
+  // Of the current one, if it has them.
   std::array<ShadowPageState*, kPaeRoots> pae_roots_{};
+
+  // The PAE array and, above it, scratch tables for levels 4 and 5: once made,
+  // kept.
+  TableCache spare_tables_;
+  std::array<ShadowPage*, 3> own_tables_{};
 };
 
 }  // namespace mmu

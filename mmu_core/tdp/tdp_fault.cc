@@ -1,5 +1,7 @@
 // Mapping a page on a fault (TDP-41..46), and the fast page fault (PF-10..18).
 
+#include <algorithm>
+
 #include "absl/base/optimization.h"
 #include "mmu_core/base/check.h"
 #include "mmu_core/base/hooks.h"
@@ -7,75 +9,30 @@
 #include "mmu_core/paging/table_pool.h"
 #include "mmu_core/paging/tdp_cursor.h"
 #include "mmu_core/sync/rcu.h"
+#include "mmu_core/tdp/fault_steps.h"
 #include "mmu_core/tdp/tdp_mmu.h"
 
 namespace mmu {
-namespace {
-
-// Lost compare-exchanges of the fast fault that are tried again (PF-14).
-constexpr int kFastFaultRetries = 4;
-
-// One level less; the frame is then that of the smaller page.
-void LowerGoal(PageFault& fault) {
-  const uint64_t below = PagesPer(fault.goal_level) - 1;
-  fault.goal_level = ChildOf(fault.goal_level);
-  const uint64_t within = fault.gfn.value() & below;
-  fault.pfn =
-      Pfn(fault.pfn.value() | (within & ~(PagesPer(fault.goal_level) - 1)));
-}
-
-}  // namespace
 
 FaultResult TdpMmu::FastFault(const TdpRoot& root, PageFault& fault) {
-  // A fault on an entry that is not present can be repaired here only if
-  // access tracking took its permissions; with A/D bits that does not happen.
-  // A present one lacks only write permission if a write caused it (PF-10).
-  const SpteFormat& format = parts_.format;
-  if (fault.present ? fault.kind != AccessKind::kWrite : format.has_ad()) {
-    return FaultResult::kInvalid;
-  }
-  RcuReadGuard rcu;
-  for (int failures = 0; failures <= kFastFaultRetries; ++failures) {
+  return FastPageFault(parts_.format, fault, [&]() -> FaultLeaf {
     // The last entry on the path to the gfn (PF-13).
     TdpCursor c(root.table(), root.level(), GfnRange::Of(fault.gfn, 1),
                 Level::k4K);
-    if (!c.Valid()) return FaultResult::kInvalid;
+    if (!c.Valid()) return {};
     c.DescendToFirst();
-    if (!c.IsPresentLeaf()) return FaultResult::kInvalid;
-    Spte spte = c.old_spte();
-    if (format.Allows(spte, fault.kind)) return FaultResult::kSpurious;
-    Spte wanted = spte;
-    if (format.IsAccessTracked(spte)) wanted = format.WithAccessRestored(spte);
-    const bool gives_write =
-        fault.kind == AccessKind::kWrite && format.IsMmuWritable(spte);
-    if (gives_write) {
-      // Only one page of a huge one would be marked; the slow path splits it.
-      if (c.level() > Level::k4K && fault.slot->dirty_log_enabled()) {
-        return FaultResult::kInvalid;
-      }
-      wanted = format.WithWrite(wanted);
-    }
-    if (!format.Allows(wanted, fault.kind)) return FaultResult::kInvalid;
-    AtHook(HookPoint::kFastFaultToExchange);
-    if (!c.slot().CompareExchange(spte, wanted)) continue;
-    if (!gives_write) return FaultResult::kFixed;
-    AtHook(HookPoint::kExchangeToMark);
-    // After the exchange, never before (PF-15). Were it the other way round:
-    //   1. this thread marks        2. CLEAR takes the mark, protects (nothing
-    //   3. this thread sets W          to do: W is still clear), flushes
-    // and the write that follows would be in no log. This way round a CLEAR
-    // between exchange and mark leaves a marked, protected page: reported once
-    // more than needed. The guest's write comes after both.
-    fault.marked_dirty = MarkPageDirty(*fault.slot, fault.gfn, fault.ring);
-    return FaultResult::kFixed;
-  }
-  return FaultResult::kInvalid;
+    if (!c.IsPresentLeaf()) return {};
+    return {&c.slot(), c.old_spte(), c.level()};
+  });
 }
 
 FaultResult TdpMmu::Map(const MmuReadLocked& lock, const TdpRoot& root,
                         PageFault& fault, TableCache& cache) {
   MMU_DCHECK(!root.IsInvalid());
-  if (fault.slot != nullptr) ChooseLevel(fault);
+  if (fault.slot != nullptr) {
+    ChooseFaultLevel(fault, std::min(fault.max_level, options_.max_page_level),
+                     &nx_huge_pages_);
+  }
   RcuReadGuard rcu;
   TdpCursor c(root.table(), root.level(), GfnRange::Of(fault.gfn, 1),
               fault.goal_level);
@@ -86,7 +43,7 @@ FaultResult TdpMmu::Map(const MmuReadLocked& lock, const TdpRoot& root,
     if (c.level() == fault.goal_level) {
       if (ABSL_PREDICT_FALSE(HoldsDisallowedTable(c))) {
         // Goes on below: the huge page would take the executed ones away.
-        LowerGoal(fault);
+        LowerFaultGoal(fault);
         c.LowerMinLevel(fault.goal_level);
         continue;
       }
@@ -143,25 +100,6 @@ void TdpMmu::TrackDisallowed(const PageFault& fault, Level level,
       level <= fault.req_level) {
     nx_huge_pages_.Track(page);
   }
-}
-
-void TdpMmu::ChooseLevel(PageFault& fault) const {
-  fault.req_level = Level::k4K;
-  fault.goal_level = Level::k4K;
-  const Level max = std::min(fault.max_level, options_.max_page_level);
-  // A page of a logged slot is mapped small, so that one mark is one page.
-  if (max == Level::k4K || fault.slot->dirty_log_enabled()) return;
-  fault.req_level = fault.slot->MaxMappingLevel(fault.gfn, max);
-  if (fault.req_level > Level::k4K && fault.kind == AccessKind::kExec &&
-      nx_huge_pages_.mitigated()) {
-    fault.huge_page_disallowed = true;
-    return;
-  }
-  fault.goal_level = fault.req_level;
-  const uint64_t mask = PagesPer(fault.goal_level) - 1;
-  // gfn and frame are congruent where a huge mapping is allowed (SLOT-42).
-  MMU_DCHECK((fault.gfn.value() & mask) == (fault.pfn.value() & mask));
-  fault.pfn = Pfn(fault.pfn.value() & ~mask);
 }
 
 FaultResult TdpMmu::InstallLeaf(const MmuReadLocked& lock, TdpCursor& cursor,

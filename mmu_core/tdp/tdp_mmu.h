@@ -214,7 +214,6 @@ class TdpMmu {
                           YieldPoint<MmuReadLocked>& yield,
                           TlbFlushBatch& batch, MmuCost* cost);
 
-  void ChooseLevel(PageFault& fault) const;
   // The cursor's entry must not become a huge page: its table holds pages that
   // the guest executes (SPTE-52).
   bool HoldsDisallowedTable(const TdpCursor& cursor) const;

@@ -1,0 +1,367 @@
+// vCPUs on shadow tables, without a VM around them, for tests: guest memory
+// with contents, faults as the fault handler has them, and the walk that the
+// processor would make.
+
+#ifndef MMU_CORE_SHADOW_SHADOW_VCPU_TEST_UTIL_H_
+#define MMU_CORE_SHADOW_SHADOW_VCPU_TEST_UTIL_H_
+
+#include <atomic>
+#include <cstddef>
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <optional>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "absl/status/status.h"
+#include "absl/strings/str_join.h"
+#include "mmu_core/base/access.h"
+#include "mmu_core/base/address.h"
+#include "mmu_core/base/check.h"
+#include "mmu_core/base/gfn_range.h"
+#include "mmu_core/base/level.h"
+#include "mmu_core/guest_paging/control_registers.h"
+#include "mmu_core/guest_paging/cpu_role.h"
+#include "mmu_core/guest_paging/guest_walk.h"
+#include "mmu_core/guest_paging/guest_walker.h"
+#include "mmu_core/memory/backing.h"
+#include "mmu_core/memory/guest_words.h"
+#include "mmu_core/memory/host_memory.h"
+#include "mmu_core/memory/invalidate_sequence.h"
+#include "mmu_core/memory/lpage_info.h"
+#include "mmu_core/memory/memslot.h"
+#include "mmu_core/paging/access_rights.h"
+#include "mmu_core/paging/page_role.h"
+#include "mmu_core/paging/spte.h"
+#include "mmu_core/paging/spte_format.h"
+#include "mmu_core/paging/table_pool.h"
+#include "mmu_core/rmap/lazy_slot_rmaps.h"
+#include "mmu_core/rmap/pte_list_pool.h"
+#include "mmu_core/shadow/guest_context.h"
+#include "mmu_core/shadow/object_pool.h"
+#include "mmu_core/shadow/shadow_audit.h"
+#include "mmu_core/shadow/shadow_caches.h"
+#include "mmu_core/shadow/shadow_faults.h"
+#include "mmu_core/shadow/shadow_leaf.h"
+#include "mmu_core/shadow/shadow_links.h"
+#include "mmu_core/shadow/shadow_page_state.h"
+#include "mmu_core/shadow/shadow_pages.h"
+#include "mmu_core/shadow/shadow_roots.h"
+#include "mmu_core/shadow/shadow_sync.h"
+#include "mmu_core/shadow/shadow_vm.h"
+#include "mmu_core/shadow/unsync_gate.h"
+#include "mmu_core/stats/mmu_counters.h"
+#include "mmu_core/sync/mmu_lock.h"
+#include "mmu_core/sync/rcu.h"
+#include "mmu_core/tdp/nx_huge_pages.h"
+#include "mmu_core/tdp/page_fault.h"
+#include "mmu_core/tlb/remote_flush.h"
+
+namespace mmu::testing {
+
+// Slots of address space 0, and their contents.
+class ShadowTestMemory : public ShadowVm, public GuestWords {
+ public:
+  // `range` begins at a multiple of 1 GiB where huge pages matter.
+  Memslot& AddSlot(GfnRange range, Level host_page_level = Level::k4K) {
+    auto slot = std::make_unique<Memslot>();
+    slot->id = static_cast<uint32_t>(slots_.size());
+    slot->base_gfn = range.start;
+    slot->npages = range.pages();
+    slot->backing = *host_.Allocate({.kind = BackingKind::kAnonymous,
+                                     .size_bytes = range.bytes(),
+                                     .host_page_level = host_page_level});
+    slot->hva = slot->backing->hva();
+    slot->lpage_info =
+        std::make_shared<LpageInfo>(range.start, range.pages(), slot->hva);
+    slot->rmaps = std::make_shared<LazySlotRmaps>(range);
+    MMU_CHECK(gate_.PublishSlot(*slot->rmaps, [] {}).ok());
+    slots_.push_back(std::move(slot));
+    return *slots_.back();
+  }
+
+  const Memslot* SlotOf(int as_id, Gfn gfn) override {
+    for (const auto& slot : slots_) {
+      if (slot->as_id == as_id && slot->Contains(gfn)) return slot.get();
+    }
+    return nullptr;
+  }
+  bool WriteProtectGfn(const MmuWriteLocked&, int, Gfn) override {
+    return false;
+  }
+
+  GuestWordResult Read(Gpa gpa, WordSize size, uint64_t* value) override {
+    const Memslot* const slot = SlotOf(0, ToGfn(gpa));
+    if (slot == nullptr || slot->invalid()) return GuestWordResult::kNoSlot;
+    *value = size == WordSize::k4 ? At<uint32_t>(*slot, gpa).load()
+                                  : At<uint64_t>(*slot, gpa).load();
+    if (on_read) on_read(gpa);
+    return GuestWordResult::kDone;
+  }
+  GuestWordResult CompareExchange(Gpa gpa, WordSize size, uint64_t expected,
+                                  uint64_t desired) override {
+    const Memslot* const slot = SlotOf(0, ToGfn(gpa));
+    if (slot == nullptr || slot->invalid()) return GuestWordResult::kNoSlot;
+    if (slot->readonly()) return GuestWordResult::kReadonly;
+    bool done;
+    if (size == WordSize::k4) {
+      auto word = static_cast<uint32_t>(expected);
+      done = At<uint32_t>(*slot, gpa)
+                 .compare_exchange_strong(word, static_cast<uint32_t>(desired));
+    } else {
+      done =
+          At<uint64_t>(*slot, gpa).compare_exchange_strong(expected, desired);
+    }
+    return done ? GuestWordResult::kDone : GuestWordResult::kChanged;
+  }
+
+  // Entry `index` of the table at gfn `table`, whoever may be shadowing it.
+  void PutEntry(Gfn table, int index, uint64_t value,
+                WordSize size = WordSize::k8) {
+    const Gpa gpa = ToGpa(table) +
+                    static_cast<uint64_t>(index) * static_cast<uint64_t>(size);
+    const Memslot* const slot = SlotOf(0, table);
+    MMU_CHECK(slot != nullptr);
+    if (size == WordSize::k4) {
+      At<uint32_t>(*slot, gpa).store(static_cast<uint32_t>(value));
+    } else {
+      At<uint64_t>(*slot, gpa).store(value);
+    }
+  }
+  uint64_t GetEntry(Gfn table, int index, WordSize size = WordSize::k8) {
+    uint64_t value = 0;
+    MMU_CHECK(Read(ToGpa(table) + static_cast<uint64_t>(index) *
+                                      static_cast<uint64_t>(size),
+                   size, &value) == GuestWordResult::kDone);
+    return value;
+  }
+
+  // Called after each word that was read.
+  std::function<void(Gpa)> on_read;
+
+ private:
+  template <typename Word>
+  static std::atomic<Word>& At(const Memslot& slot, Gpa gpa) {
+    return *reinterpret_cast<std::atomic<Word>*>(
+        slot.backing->PointerTo(slot.HvaOf(ToGfn(gpa))) +
+        (gpa.value() & kPageMask));
+  }
+
+  HostMemory host_;
+  ShadowRootGate gate_{ShadowRootGate::TdpMmu::kDisabled};
+  std::vector<std::unique_ptr<Memslot>> slots_;
+};
+
+// Guest memory in which a walk sets nothing.
+class WithoutUpdates : public GuestWords {
+ public:
+  explicit WithoutUpdates(GuestWords& words) : words_(words) {}
+  GuestWordResult Read(Gpa gpa, WordSize size, uint64_t* value) override {
+    return words_.Read(gpa, size, value);
+  }
+  GuestWordResult CompareExchange(Gpa, WordSize, uint64_t, uint64_t) override {
+    return GuestWordResult::kReadonly;
+  }
+
+ private:
+  GuestWords& words_;
+};
+
+// What a VM has of the shadow MMU.
+struct ShadowTestVm {
+  struct Options {
+    const SpteFormat* format = &SpteFormat::Npt();
+    TdpEnabled tdp = TdpEnabled::kNo;
+    Level max_page_level = kMaxLeafLevel;
+  };
+
+  explicit ShadowTestVm(const Options& options)
+      : format(*options.format),
+        pages(parts(), options.tdp),
+        faults(parts(), pages, leafs, sync,
+               {.max_page_level = options.max_page_level,
+                .nx_huge_pages = &nx_huge_pages,
+                .invalidations = &invalidations}) {}
+  ~ShadowTestVm() {
+    MMU_CHECK(AuditFindings().empty());
+    {
+      MmuWriteLocked lock(mmu_lock, LockOp::kZap);
+      pages.zap().ZapAll(lock, nullptr);
+      MMU_CHECK(pages.in_use() == 0);
+    }
+    RcuBarrier();
+    MMU_CHECK(tables.tables_out() == 0);
+    MMU_CHECK(states.objects_out() == 0 && translations.objects_out() == 0);
+  }
+
+  // What the auditor finds, a line each; "" if nothing.
+  std::string AuditFindings() {
+    MmuWriteLocked lock(mmu_lock, LockOp::kZap);
+    return absl::StrJoin(
+        AuditShadowPages(lock, pages.set(), parts()).violations, "\n");
+  }
+  ShadowPools pools() { return {tables, states, translations, lists}; }
+  ShadowParts parts() {
+    return {format, SpteFormat::EptWithoutAd(), memory, tlb, counters};
+  }
+
+  const SpteFormat& format;
+  TablePool tables;
+  ObjectPool states{sizeof(ShadowPageState)};
+  ObjectPool translations{sizeof(GuestTranslations)};
+  PteListPool lists;
+  ShadowTestMemory memory;
+  MmuCounters counters;
+  RemoteTlb tlb;
+  MmuLock mmu_lock;
+  NxHugePages nx_huge_pages;
+  InvalidationGate invalidations;
+  const ShadowParts shadow_parts = parts();
+  ShadowPages pages;
+  UnsyncGate gate{pages.set(), pages.unsync()};
+  ShadowLeafs leafs{parts(), gate, {.nx_huge_pages = &nx_huge_pages}};
+  ShadowSync sync{parts(), pages, leafs};
+  ShadowFaults faults;
+};
+
+// What the processor finds in the shadow tables. A value.
+struct HardwareTranslation {
+  bool present = false;  // the rest is set only then
+  Pfn pfn;               // of the very address
+  AccessRights rights;   // of all entries on the way
+  Level level = Level::k4K;
+  const SpteSlot* slot = nullptr;
+  Spte spte;
+};
+
+// One vCPU that pages in one way.
+class ShadowTestVcpu {
+ public:
+  ShadowTestVcpu(ShadowTestVm& vm, const GuestWalker& walker, PageRole root)
+      : vm_(vm),
+        walker_(walker),
+        caches_(vm.pools()),
+        guest_{.walker = walker_,
+               .memory = vm.memory,
+               .root_role = root,
+               .caches = caches_},
+        roots_({.shadow = vm.shadow_parts,
+                .mmu_lock = vm.mmu_lock,
+                .pages = vm.pages,
+                .sync = vm.sync,
+                .tables = vm.tables}) {}
+  ~ShadowTestVcpu() { roots_.FreeAll(nullptr); }
+
+  static GuestWalker LegacyWalker(const GuestPagingState& state) {
+    return GuestWalker(GuestTables::kLegacy, LegacyCpuRole(state), {});
+  }
+  // A guest whose own tables are shadowed.
+  ShadowTestVcpu(ShadowTestVm& vm, const GuestPagingState& state)
+      : ShadowTestVcpu(vm, LegacyWalker(state),
+                       ShadowRootRole(LegacyCpuRole(state))) {}
+
+  GuestContext& guest() { return guest_; }
+  ShadowRoots& roots() { return roots_; }
+  GuestRoot& where() { return where_; }
+  absl::Status Load() { return roots_.Load(guest_, where_, nullptr); }
+  // As a load of CR3.
+  void LoadCr3(Gfn table) {
+    where_.table = table;
+    MMU_CHECK(Load().ok());
+  }
+
+  HardwareTranslation Translate(uint64_t address) const {
+    const PageTable* table = roots_.table();
+    AccessRights rights = kAllRights;
+    for (Level level = roots_.level();; level = ChildOf(level)) {
+      const SpteSlot& slot = table->entries[static_cast<size_t>(
+          IndexOf(Gfn(address >> kPageShift), level))];
+      const Spte spte = slot.Load();
+      if (!spte.IsPresent()) {
+        HardwareTranslation none;
+        none.slot = &slot;
+        none.spte = spte;
+        return none;
+      }
+      rights = rights & vm_.format.RightsOf(spte);
+      if (spte.IsLeaf(level)) {
+        const uint64_t within = (address >> kPageShift) & (PagesPer(level) - 1);
+        return {.present = true,
+                .pfn = spte.pfn() + within,
+                .rights = rights,
+                .level = level,
+                .slot = &slot,
+                .spte = spte};
+      }
+      table = TableOf(spte);
+    }
+  }
+
+  // What the guest's tables say, without a trace.
+  GuestWalkResult WalkQuietly(uint64_t address, const GuestPageAccess& access) {
+    WithoutUpdates memory(vm_.memory);
+    return walker_.Walk(memory, where_, address, access);
+  }
+
+  // One fault, as the fault handler does it; the walk of the guest's tables is
+  // left in `walk`. None: the guest gets a fault of its own.
+  std::optional<FaultResult> Fault(uint64_t address,
+                                   const GuestPageAccess& access) {
+    RcuReadGuard rcu;
+    if (roots_.table() == nullptr) MMU_CHECK(Load().ok());
+    walk = walker_.Walk(vm_.memory, where_, address, access);
+    if (!walk.translated()) return std::nullopt;
+    fault = {};
+    fault.gfn = walk.gfn;
+    fault.kind = access.kind;
+    fault.slot = vm_.memory.SlotOf(0, walk.gfn);
+    rights = walk.access;
+    if (fault.slot != nullptr) {
+      fault.pfn = fault.slot->PfnOf(walk.gfn);
+      fault.map_writable =
+          fault.slot->readonly() ? HostWritable::kNo : HostWritable::kYes;
+      if (access.kind == AccessKind::kWrite &&
+          access.privilege != Privilege::kUser) {
+        rights = AccessOfSupervisorWrite(guest_.cpu_role(), rights);
+      }
+    } else {
+      fault.mmio = mmio;
+    }
+    MMU_CHECK(caches_
+                  .TopUpForFault(guest_.has_guest_tables()
+                                     ? IndirectPages::kPossible
+                                     : IndirectPages::kNone)
+                  .ok());
+    if (before_lock) before_lock();
+    MmuWriteLocked lock(vm_.mmu_lock, LockOp::kFault);
+    ShadowPageState* const top = roots_.TopPage(address);
+    if (top == nullptr || roots_.IsObsolete()) return FaultResult::kRetry;
+    if (!vm_.pages.MakeAvailable(lock, nullptr)) return FaultResult::kRetry;
+    const FaultResult result =
+        guest_.has_guest_tables()
+            ? vm_.faults.MapGuest(lock, guest_, *top, fault, address, walk,
+                                  rights, nullptr)
+            : vm_.faults.MapDirect(lock, guest_, *top, fault, nullptr);
+    return result;
+  }
+
+  GuestWalkResult walk;  // of the last fault
+  PageFault fault;
+  AccessRights rights;
+  Spte mmio;  // what a fault without a slot installs
+  std::function<void()> before_lock;
+
+ private:
+  ShadowTestVm& vm_;
+  const GuestWalker walker_;
+  ShadowCaches caches_;
+  GuestContext guest_;
+  ShadowRoots roots_;
+  GuestRoot where_;
+};
+
+}  // namespace mmu::testing
+
+#endif  // MMU_CORE_SHADOW_SHADOW_VCPU_TEST_UTIL_H_
