@@ -86,6 +86,18 @@ TEST_F(ShadowAgeTest, APageIsYoungIfOneOfItsMappingsIs) {
   EXPECT_EQ(Flushes(), flushes) << "ageing never flushes (AGE-16)";
 }
 
+// An SPTE that is in an rmap need not be present: it is being dropped.
+TEST_F(ShadowAgeTest, WhatIsBeingDroppedDoesNotMapThePage) {
+  ShadowPageState& page = Page(1, IndirectRole(1));
+  Map(page, 0, 1000);
+  const Spte leaf = page.EntryAt(0).Load();
+  page.EntryAt(0).Store(Spte::Initial());
+  const AgeResult result = Age(AgeMode::kTestAndClear);
+  EXPECT_THAT(result.mapped, ElementsAre(0));
+  EXPECT_EQ(page.EntryAt(0).Load(), Spte::Initial());
+  page.EntryAt(0).Store(leaf);
+}
+
 // What another MMU found stays: neither a page that it found young nor one that
 // only it maps is lost, and no page counts twice.
 TEST_F(ShadowAgeTest, TheResultIsAddedToWhatAnotherMmuFound) {

@@ -1,0 +1,122 @@
+#include "mmu_core/shadow/shadow_recover.h"
+
+#include <cstdint>
+#include <memory>
+#include <thread>
+
+#include "gtest/gtest.h"
+#include "mmu_core/base/level.h"
+#include "mmu_core/memory/backing.h"
+#include "mmu_core/memory/frame_map.h"
+#include "mmu_core/memory/memslot.h"
+#include "mmu_core/shadow/shadow_test_util.h"
+#include "mmu_core/stats/labels.h"
+#include "mmu_core/sync/mmu_lock.h"
+
+namespace mmu {
+namespace {
+
+using ::mmu::testing::DirectRole;
+using ::mmu::testing::IndirectRole;
+using ::mmu::testing::ShadowFixture;
+
+constexpr uint64_t k2MPages = PagesPer(Level::k2M);
+constexpr uint64_t k1GPages = PagesPer(Level::k1G);
+
+class ShadowRecoverTest : public ::testing::Test, protected ShadowFixture {
+ protected:
+  // The fixture's slot on a host that maps pages of `level`.
+  Memslot SlotOn(Level level) {
+    Memslot slot = *vm_.SlotOf(0, Gfn(0));
+    auto backing = Backing::Create({.kind = BackingKind::kMetadataOnly,
+                                    .size_bytes = kSlotPages << kPageShift,
+                                    .host_page_level = level},
+                                   std::make_shared<FrameMap>());
+    MMU_CHECK(backing.ok());
+    slot.backing = *std::move(backing);
+    return slot;
+  }
+  uint64_t Recover(const Memslot& slot) {
+    return recover_.Recover(lock_, slot, slot.range(), nullptr);
+  }
+  static bool IsMapped(const ShadowPageState& page, int index) {
+    return page.EntryAt(index).Load().IsPresent();
+  }
+
+  ShadowRecover recover_{Parts(), pages_.links(), Level::k1G};
+};
+
+// Covers: SHD-82
+TEST_F(ShadowRecoverTest, SmallLeafsOfDirectPagesGoWhereLargerAreAllowed) {
+  ShadowPageState& direct = Page(4 * k2MPages, DirectRole(1));
+  ShadowPageState& indirect = Page(1, IndirectRole(1));
+  ShadowPageState& above = Page(2, IndirectRole(2));
+  Link(above, 0, direct);
+  for (int i = 0; i < 10; ++i) Map(direct, i, 4 * k2MPages + i);
+  for (int i = 0; i < 10; ++i) Map(indirect, i, 4 * k2MPages + i);
+  const uint64_t flushes = Flushes();
+  EXPECT_EQ(Recover(SlotOn(Level::k2M)), 10u);
+  EXPECT_EQ(Flushes(), flushes + 1);
+  EXPECT_EQ(counters_.Leafs(Level::k4K), 10u);
+  EXPECT_FALSE(IsMapped(direct, 9));
+  EXPECT_TRUE(IsMapped(indirect, 9)) << "its size is the guest's choice";
+  EXPECT_TRUE(IsMapped(above, 0)) << "the fault that follows replaces it";
+  EXPECT_EQ(RmapCount(4 * k2MPages), 1u);
+
+  EXPECT_EQ(Recover(SlotOn(Level::k2M)), 0u);
+  EXPECT_EQ(Flushes(), flushes + 1);
+}
+
+TEST_F(ShadowRecoverTest, WhatHasTheSizeThatIsAllowedStays) {
+  ShadowPageState& large = Page(k1GPages, DirectRole(2));
+  ShadowPageState& larger = Page(0, DirectRole(3));
+  Map(large, 0, k1GPages);
+  Map(larger, 0, 0);
+  EXPECT_EQ(Recover(SlotOn(Level::k4K)), 0u);
+  EXPECT_EQ(Recover(SlotOn(Level::k2M)), 0u);
+  EXPECT_TRUE(IsMapped(large, 0));
+  EXPECT_EQ(Recover(SlotOn(Level::k1G)), 1u);
+  EXPECT_FALSE(IsMapped(large, 0));
+  EXPECT_TRUE(IsMapped(larger, 0)) << "no rmap of level 3 is walked";
+}
+
+TEST_F(ShadowRecoverTest, WhereAGuestTableIsNoLargePageMayCome) {
+  ShadowPageState& direct = Page(4 * k2MPages, DirectRole(1));
+  Map(direct, 0, 4 * k2MPages);
+  Page(4 * k2MPages + 100, IndirectRole(2));  // disallows it
+  EXPECT_EQ(Recover(SlotOn(Level::k2M)), 0u);
+  EXPECT_TRUE(IsMapped(direct, 0));
+}
+
+TEST_F(ShadowRecoverTest, WhatWasZappedIsFlushedBeforeOthersHaveTheLock) {
+  ShadowPageState& direct = Page(4 * k2MPages, DirectRole(1));
+  Map(direct, 0, 4 * k2MPages);
+  Map(direct, 1, 4 * k2MPages + 1);
+  const Memslot slot = SlotOn(Level::k2M);
+  const uint64_t flushes = Flushes();
+  uint64_t leafs_seen = 0;
+  uint64_t flushes_seen = 0;
+  std::thread waiter([&] {
+    MmuReadLocked read(mmu_lock_, LockOp::kAge);
+    leafs_seen = counters_.Leafs(Level::k4K);
+    flushes_seen = Flushes() - flushes;
+  });
+  while (!lock_.NeedYield()) std::this_thread::yield();
+  EXPECT_EQ(
+      recover_.Recover(lock_, slot, GfnRange::Of(Gfn(4 * k2MPages), k2MPages),
+                       nullptr),
+      2u);
+  WithoutLock([&] { waiter.join(); });
+  EXPECT_EQ(leafs_seen, 1u);
+  EXPECT_EQ(flushes_seen, 1u);
+  EXPECT_EQ(Flushes(), flushes + 2);
+}
+
+TEST_F(ShadowRecoverTest, ASlotWithoutRmapsHasNothing) {
+  Memslot slot = SlotOn(Level::k2M);
+  slot.rmaps = nullptr;
+  EXPECT_EQ(Recover(slot), 0u);
+}
+
+}  // namespace
+}  // namespace mmu
