@@ -113,16 +113,27 @@ FaultResult TdpMmu::InstallLeaf(const MmuReadLocked& lock, TdpCursor& cursor,
     return FaultResult::kSpurious;
   }
   // Write access is granted wherever the host allows it, also on a read: the
-  // page is then marked now instead of faulting once more (DL-18).
+  // page is then marked now instead of faulting once more (DL-18). But not
+  // where shadow pages stand for the guest's tables, unless they make room.
+  bool write = fault.map_writable == HostWritable::kYes;
+  FaultResult result = FaultResult::kFixed;
+  if (ABSL_PREDICT_FALSE(parts_.write_gate != nullptr) && write &&
+      !parts_.write_gate->MayMapWritable(lock, *fault.slot, fault.gfn,
+                                         fault.prefetched)) {
+    write = false;
+    if (fault.kind == AccessKind::kWrite) result = FaultResult::kWriteProtected;
+  }
   const Spte new_spte = parts_.format.MakeLeaf({
       .level = level,
       .pfn = fault.pfn,
-      .write = fault.map_writable == HostWritable::kYes,
+      .write = write,
       .executable = ExecutableAt(level),
       .host_writable = fault.map_writable,
       .prefetched = fault.prefetched,
   });
-  if (was_leaf && new_spte == old_spte) return FaultResult::kSpurious;
+  if (was_leaf && new_spte == old_spte) {
+    return result == FaultResult::kFixed ? FaultResult::kSpurious : result;
+  }
   if (new_spte.IsWritable() && fault.slot->dirty_log_enabled()) {
     MMU_DCHECK(level == Level::k4K);
     // Before the entry can be used. A CLEAR cannot come in between: it needs
@@ -143,7 +154,7 @@ FaultResult TdpMmu::InstallLeaf(const MmuReadLocked& lock, TdpCursor& cursor,
     batch.Add(cursor.entry_range());
     batch.Flush(nullptr);
   }
-  return FaultResult::kFixed;
+  return result;
 }
 
 FaultResult TdpMmu::InstallMmio(const MmuReadLocked& lock, TdpCursor& cursor,

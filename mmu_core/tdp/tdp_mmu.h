@@ -41,6 +41,7 @@
 #include "mmu_core/tdp/page_fault.h"
 #include "mmu_core/tdp/spte_update.h"
 #include "mmu_core/tdp/tdp_root.h"
+#include "mmu_core/tdp/write_gate.h"
 #include "mmu_core/tdp/yield_point.h"
 #include "mmu_core/tlb/remote_flush.h"
 #include "mmu_core/tlb/tlb_flush_batch.h"
@@ -55,6 +56,8 @@ struct TdpParts {
   TablePool& pool;
   MmuCounters& counters;
   const InvalidationGate& invalidations;
+  // Asked before a leaf becomes writable. Null: the VM never has shadow pages.
+  WriteGate* write_gate = nullptr;
 };
 
 struct TdpOptions {
@@ -97,7 +100,9 @@ class TdpMmu {
   FaultResult FastFault(const TdpRoot& root, PageFault& fault);
 
   // Maps the page (TDP-41..46), or, of a fault without a slot, installs its
-  // MMIO SPTE and says kEmulate. REQUIRES: `fault` is resolved, `root` is
+  // MMIO SPTE and says kEmulate. kWriteProtected: it is mapped, but the guest
+  // wants to write to what the write gate keeps read-only (SHD-44). REQUIRES:
+  // `fault` is resolved, `root` is
   // valid, the invalidation check passed under this `lock` (PF-25), `cache`
   // holds kTablesPerFault tables.
   FaultResult Map(const MmuReadLocked& lock, const TdpRoot& root,
