@@ -26,12 +26,18 @@ bool FakeL1Cpu::Access(Gpa gpa, int size_bytes, AccessKind kind,
                        uint64_t* word) {
   MMU_CHECK(!in_l2_);
   if (!Served()) return false;
-  if (kind == AccessKind::kWrite) {
-    memory_.Store(gpa, size_bytes, *word);
-  } else {
-    *word = memory_.Load(gpa, size_bytes);
-  }
+  Perform(gpa, size_bytes, kind, word);
   return true;
+}
+
+void FakeL1Cpu::Perform(Gpa gpa, int size_bytes, AccessKind kind,
+                        uint64_t* word) {
+  constexpr auto kBy = FlatMemory::By::kSoftware;
+  if (kind == AccessKind::kWrite) {
+    memory_.Store(gpa, size_bytes, *word, kBy);
+  } else {
+    *word = memory_.Load(gpa, size_bytes, kBy);
+  }
 }
 
 void FakeL1Cpu::InveptSingleContext(Gpa root) {
@@ -64,9 +70,10 @@ L1Cpu::Outcome FakeL1Cpu::L2Access(Gpa nested_gpa, int size_bytes,
     const CpuRole role = paging_.tables == GuestTables::kEpt
                              ? EptCpuRole(paging_.ept, 0)
                              : NptCpuRole(paging_.l1);
+    Entries entries(memory_);
     const GuestWalkResult walk =
         GuestWalker(paging_.tables, role, {})
-            .Walk(memory_, {.table = ToGfn(paging_.root)}, nested_gpa.value(),
+            .Walk(entries, {.table = ToGfn(paging_.root)}, nested_gpa.value(),
                   {.kind = kind});
     if (!walk.translated()) {
       *exit = {.nested_gpa = nested_gpa, .fault = walk.fault};
@@ -76,11 +83,7 @@ L1Cpu::Outcome FakeL1Cpu::L2Access(Gpa nested_gpa, int size_bytes,
     it = tlb_.insert({key, {.gfn = walk.gfn, .rights = walk.access}}).first;
   }
   const Gpa gpa = ToGpa(it->second.gfn) + (nested_gpa.value() & kPageMask);
-  if (kind == AccessKind::kWrite) {
-    memory_.Store(gpa, size_bytes, *word);
-  } else {
-    *word = memory_.Load(gpa, size_bytes);
-  }
+  Perform(gpa, size_bytes, kind, word);
   return Outcome::kDone;
 }
 
@@ -93,56 +96,21 @@ bool FakeL1Cpu::Served() {
   return true;
 }
 
-GuestWordResult FakeL1Cpu::Memory::Read(Gpa gpa, WordSize size,
-                                        uint64_t* value) {
-  *value = Load(gpa, static_cast<int>(size));
+GuestWordResult FakeL1Cpu::Entries::Read(Gpa gpa, WordSize size,
+                                         uint64_t* value) {
+  *value = memory_.Load(gpa, static_cast<int>(size), FlatMemory::By::kPageWalk);
   return GuestWordResult::kDone;
 }
 
-GuestWordResult FakeL1Cpu::Memory::CompareExchange(Gpa gpa, WordSize size,
-                                                   uint64_t expected,
-                                                   uint64_t desired) {
-  if (Load(gpa, static_cast<int>(size)) != expected) {
-    return GuestWordResult::kChanged;
-  }
-  Store(gpa, static_cast<int>(size), desired);
+GuestWordResult FakeL1Cpu::Entries::CompareExchange(Gpa gpa, WordSize size,
+                                                    uint64_t expected,
+                                                    uint64_t desired) {
+  uint64_t value = 0;
+  Read(gpa, size, &value);
+  if (value != expected) return GuestWordResult::kChanged;
+  memory_.Store(gpa, static_cast<int>(size), desired,
+                FlatMemory::By::kPageWalk);
   return GuestWordResult::kDone;
-}
-
-uint64_t FakeL1Cpu::Memory::Load(Gpa gpa, int size_bytes) {
-  const uint64_t word = PageOf(gpa).words[(gpa.value() & kPageMask) / 8];
-  if (size_bytes == 8) return word;
-  return gpa.value() % 8 == 4 ? word >> 32 : word & 0xffff'ffff;
-}
-
-void FakeL1Cpu::Memory::Store(Gpa gpa, int size_bytes, uint64_t value) {
-  Page& page = PageOf(gpa);
-  page.written = true;
-  uint64_t& word = page.words[(gpa.value() & kPageMask) / 8];
-  if (size_bytes == 8) {
-    word = value;
-  } else if (gpa.value() % 8 == 4) {
-    word = (word & 0xffff'ffff) | value << 32;
-  } else {
-    word = (word & ~uint64_t{0xffff'ffff}) | (value & 0xffff'ffff);
-  }
-}
-
-std::set<Gfn> FakeL1Cpu::Memory::Written() const {
-  std::set<Gfn> written;
-  for (const auto& [gfn, page] : pages_) {
-    if (page.written) written.insert(Gfn(gfn));
-  }
-  return written;
-}
-
-void FakeL1Cpu::Memory::ForgetWritten() {
-  for (auto& [gfn, page] : pages_) page.written = false;
-}
-
-FakeL1Cpu::Memory::Page& FakeL1Cpu::Memory::PageOf(Gpa gpa) {
-  MMU_CHECK(gpa.value() < bytes_);
-  return pages_[ToGfn(gpa).value()];
 }
 
 }  // namespace mmu::testing

@@ -4,17 +4,15 @@
 #ifndef MMU_CORE_GUEST_HYPERVISOR_FAKE_L1_CPU_H_
 #define MMU_CORE_GUEST_HYPERVISOR_FAKE_L1_CPU_H_
 
-#include <array>
 #include <cstdint>
 #include <map>
 #include <optional>
-#include <set>
-#include <unordered_map>
 #include <utility>
 
 #include "absl/status/status.h"
 #include "mmu_core/base/access.h"
 #include "mmu_core/base/address.h"
+#include "mmu_core/guest/flat_memory.h"
 #include "mmu_core/guest/hypervisor/l1_cpu.h"
 #include "mmu_core/memory/guest_words.h"
 #include "mmu_core/paging/access_rights.h"
@@ -40,34 +38,19 @@ class FakeL1Cpu : public L1Cpu {
   // Fails each access after `count` more, as a host without memory would.
   void FailAfter(uint64_t count) { accesses_left_ = count; }
 
-  uint64_t WordAt(Gpa gpa) { return memory_.Load(gpa, 8); }
-  // Frames of L1 that L1 or L2 wrote to, or in which the processor set Accessed
-  // or Dirty bits.
-  std::set<Gfn> Written() const { return memory_.Written(); }
-  void ForgetWritten() { memory_.ForgetWritten(); }
+  FlatMemory& memory() { return memory_; }
 
  private:
-  class Memory final : public GuestWords {
+  // As a walk of L1's tables sees it.
+  class Entries final : public GuestWords {
    public:
-    explicit Memory(uint64_t bytes) : bytes_(bytes) {}
-
+    explicit Entries(FlatMemory& memory) : memory_(memory) {}
     GuestWordResult Read(Gpa gpa, WordSize size, uint64_t* value) override;
     GuestWordResult CompareExchange(Gpa gpa, WordSize size, uint64_t expected,
                                     uint64_t desired) override;
-    uint64_t Load(Gpa gpa, int size_bytes);
-    void Store(Gpa gpa, int size_bytes, uint64_t value);
-    std::set<Gfn> Written() const;
-    void ForgetWritten();
 
    private:
-    struct Page {
-      std::array<uint64_t, kPageSize / 8> words{};
-      bool written = false;
-    };
-    Page& PageOf(Gpa gpa);
-
-    const uint64_t bytes_;
-    std::unordered_map<uint64_t, Page> pages_;  // by gfn; those in use
+    FlatMemory& memory_;
   };
   struct Translation {
     Gfn gfn;
@@ -75,8 +58,9 @@ class FakeL1Cpu : public L1Cpu {
   };
 
   bool Served();
+  void Perform(Gpa gpa, int size_bytes, AccessKind kind, uint64_t* word);
 
-  Memory memory_;
+  FlatMemory memory_;
   bool in_l2_ = false;
   bool flush_asid_ = false;
   NestedPaging paging_;

@@ -145,7 +145,7 @@ TEST_P(L1HypervisorTest, ARemappedPageHasAnotherFrameAndTheSameContents) {
   ASSERT_TRUE(l1_.Remap(Page(0)).ok());
   EXPECT_NE(l1_.FrameOf(Page(0)).value_or(*before), *before);
   ASSERT_TRUE(Write(Page(0), 2).ok());
-  EXPECT_EQ(cpu_.WordAt(ToGpa(*before)), 1u);
+  EXPECT_EQ(cpu_.memory().WordAt(ToGpa(*before)), 1u);
   EXPECT_EQ(Read(Page(0)), 2u);
 }
 

@@ -6,6 +6,8 @@
 namespace mmu::testing {
 namespace {
 
+constexpr auto kBy = FlatMemory::By::kPageWalk;
+
 uint64_t PageOf(Gva gva) { return gva.value() >> kPageShift; }
 
 }  // namespace
@@ -38,9 +40,9 @@ GuestCpu::Outcome FakeGuestCpu::Access(Gva gva, int size_bytes, AccessKind kind,
     gpa = it->second.page + (gva.value() & kPageMask);
   }
   if (kind == AccessKind::kWrite) {
-    Store(gpa, size_bytes, *word);
+    memory_.Store(gpa, size_bytes, *word, FlatMemory::By::kSoftware);
   } else {
-    *word = Load(gpa, size_bytes);
+    *word = memory_.Load(gpa, size_bytes, FlatMemory::By::kSoftware);
   }
   return Outcome::kDone;
 }
@@ -63,7 +65,7 @@ std::optional<FakeGuestCpu::Translation> FakeGuestCpu::Walk(
     const Gpa where = table + static_cast<uint64_t>(index * g.entry_bytes);
     const bool cached = level == 3 && g.levels == 3;
     uint64_t entry = cached ? pdptes_[static_cast<size_t>(index)]
-                            : Load(where, g.entry_bytes);
+                            : memory_.Load(where, g.entry_bytes, kBy);
     if ((entry & gpte::kPresent) == 0) return refuse(0);
     if (cached && (entry & (gpte::kWrite | gpte::kUser)) != 0) {
       return refuse(kPferrPresent | kPferrReserved);
@@ -82,7 +84,7 @@ std::optional<FakeGuestCpu::Translation> FakeGuestCpu::Walk(
       }
       entry |= gpte::kAccessed;
       if (kind == AccessKind::kWrite) entry |= gpte::kDirty;
-      Store(where, g.entry_bytes, entry);
+      memory_.Store(where, g.entry_bytes, entry, kBy);
       const uint64_t offset = gva.value() & (g.BytesPerEntry(level) - 1);
       if ((entry & gpte::kAddress & (g.BytesPerEntry(level) - 1)) != 0) {
         return refuse(kPferrPresent | kPferrReserved);
@@ -92,7 +94,9 @@ std::optional<FakeGuestCpu::Translation> FakeGuestCpu::Walk(
       result.page = Gpa((entry & gpte::kAddress) + (offset & ~kPageMask));
       return result;
     }
-    if (!cached) Store(where, g.entry_bytes, entry | gpte::kAccessed);
+    if (!cached) {
+      memory_.Store(where, g.entry_bytes, entry | gpte::kAccessed, kBy);
+    }
     table = Gpa(entry & gpte::kAddress);
   }
 }
@@ -106,7 +110,9 @@ void FakeGuestCpu::LoadCr3(Gpa cr3, Cr3Load how) {
   cr3_ = cr3;
   if (geometry_->levels == 3) {
     pdptes_.clear();
-    for (uint64_t i = 0; i < 4; ++i) pdptes_.push_back(Load(cr3 + 8 * i, 8));
+    for (uint64_t i = 0; i < 4; ++i) {
+      pdptes_.push_back(memory_.Load(cr3 + 8 * i, 8, kBy));
+    }
   }
   if (how == Cr3Load::kKeep) return;
   const auto from = tlb_.lower_bound({cr3.value(), 0});
@@ -123,23 +129,6 @@ void FakeGuestCpu::Invlpg(Gva gva) {
     if (it != tlb_.end() && (it->second.large || page == PageOf(gva))) {
       tlb_.erase(it);
     }
-  }
-}
-
-uint64_t FakeGuestCpu::Load(Gpa gpa, int size_bytes) const {
-  const uint64_t word = memory_.at(gpa.value() / 8);
-  if (size_bytes == 8) return word;
-  return gpa.value() % 8 == 4 ? word >> 32 : word & 0xffff'ffff;
-}
-
-void FakeGuestCpu::Store(Gpa gpa, int size_bytes, uint64_t value) {
-  uint64_t& word = memory_.at(gpa.value() / 8);
-  if (size_bytes == 8) {
-    word = value;
-  } else if (gpa.value() % 8 == 4) {
-    word = (word & 0xffff'ffff) | value << 32;
-  } else {
-    word = (word & ~uint64_t{0xffff'ffff}) | (value & 0xffff'ffff);
   }
 }
 

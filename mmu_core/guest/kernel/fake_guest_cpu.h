@@ -10,6 +10,7 @@
 #include <utility>
 #include <vector>
 
+#include "mmu_core/guest/flat_memory.h"
 #include "mmu_core/guest/kernel/guest_cpu.h"
 
 namespace mmu::testing {
@@ -17,7 +18,7 @@ namespace mmu::testing {
 // Thread-compatible.
 class FakeGuestCpu : public GuestCpu {
  public:
-  explicit FakeGuestCpu(uint64_t memory_bytes) : memory_(memory_bytes / 8) {}
+  explicit FakeGuestCpu(uint64_t memory_bytes) : memory_(memory_bytes) {}
 
   Outcome Access(Gva gva, int size_bytes, AccessKind kind, Privilege privilege,
                  uint64_t* word, GuestPageFault* fault) override;
@@ -28,6 +29,8 @@ class FakeGuestCpu : public GuestCpu {
 
   // Fails each access after `count` more, as a host without memory would.
   void FailAfter(uint64_t count) { accesses_left_ = count; }
+
+  FlatMemory& memory() { return memory_; }
 
  private:
   struct Translation {
@@ -40,10 +43,8 @@ class FakeGuestCpu : public GuestCpu {
 
   std::optional<Translation> Walk(Gva gva, AccessKind kind, Privilege privilege,
                                   GuestPageFault* fault);
-  uint64_t Load(Gpa gpa, int size_bytes) const;
-  void Store(Gpa gpa, int size_bytes, uint64_t value);
 
-  std::vector<uint64_t> memory_;
+  FlatMemory memory_;
   const PagingGeometry* geometry_ = nullptr;  // null: paging is off
   Gpa cr3_;
   std::vector<uint64_t> pdptes_;  // PAE: as of the last load of CR3
