@@ -26,9 +26,6 @@
 #include "mmu_core/paging/page_role.h"
 #include "mmu_core/paging/spte_format.h"
 #include "mmu_core/shadow/shadow_vcpu_test_util.h"
-#include "mmu_core/shadow/shadow_zap.h"
-#include "mmu_core/stats/labels.h"
-#include "mmu_core/sync/mmu_lock.h"
 
 namespace mmu::testing {
 namespace {
@@ -37,17 +34,8 @@ constexpr uint64_t kSlotPages = 8192;
 constexpr uint64_t kTables = 12;  // the guest's are at the gfns from 1 on
 constexpr int kSteps = 30000;
 
-constexpr GuestPagingState kTwoLevel = {.cr0 = kCr0Pg | kCr0Wp, .cr4 = kCr4Pse};
-constexpr GuestPagingState kPae = {
-    .cr0 = kCr0Pg | kCr0Wp, .cr4 = kCr4Pae, .efer = kEferNx};
-constexpr GuestPagingState kFourLevel = {
-    .cr0 = kCr0Pg | kCr0Wp, .cr4 = kCr4Pae, .efer = kEferLma | kEferNx};
 constexpr GuestPagingState kWithoutWp = {
     .cr0 = kCr0Pg, .cr4 = kCr4Pae | kCr4Smep, .efer = kEferLma | kEferNx};
-constexpr GuestPagingState kFiveLevel = {.cr0 = kCr0Pg | kCr0Wp,
-                                         .cr4 = kCr4Pae | kCr4La57,
-                                         .efer = kEferLma | kEferNx};
-
 // One way of paging, and the root that goes with it.
 struct Paging {
   GuestWalker walker;
@@ -81,20 +69,23 @@ std::vector<Mode> Modes() {
   const SpteFormat* const ept = &SpteFormat::Ept();
   const SpteFormat* const npt = &SpteFormat::Npt();
   return {
-      {"TwoLevel", {Legacy(kTwoLevel)}},
-      {"Pae", {Legacy(kPae)}},
-      {"FourLevel", {Legacy(kFourLevel), Legacy(kWithoutWp)}},
-      {"FiveLevel", {Legacy(kFiveLevel)}},
+      {"TwoLevel", {Legacy(kTwoLevelPaging)}},
+      {"Pae", {Legacy(kPaePaging)}},
+      {"FourLevel", {Legacy(kFourLevelPaging), Legacy(kWithoutWp)}},
+      {"FiveLevel", {Legacy(kFiveLevelPaging)}},
       {"Ept",
        {Ept({.ad_bits = true, .exec_only = true}), Ept({.exec_only = true})},
        ept,
        TdpEnabled::kYes},
       {"NptPassthrough",
-       {Npt(kFourLevel, Level::k256T)},
+       {Npt(kFourLevelPaging, Level::k256T)},
        npt,
        TdpEnabled::kYes},
-      {"NptTwoLevel", {Npt(kTwoLevel, Level::k512G)}, npt, TdpEnabled::kYes},
-      {"NptPae", {Npt(kPae, Level::k256T)}, npt, TdpEnabled::kYes},
+      {"NptTwoLevel",
+       {Npt(kTwoLevelPaging, Level::k512G)},
+       npt,
+       TdpEnabled::kYes},
+      {"NptPae", {Npt(kPaePaging, Level::k256T)}, npt, TdpEnabled::kYes},
   };
 }
 
@@ -181,24 +172,6 @@ class ShadowTreeModelTest : public ::testing::TestWithParam<Mode> {
     vm_.memory.PutEntry(table, AnyIndex(), AnyEntry(), size_);
   }
 
-  // As the guest does it: unnoticed where its table may be out of step, else by
-  // emulation, which zaps what stands for the table.
-  void GuestWrites(Gfn table, int index, uint64_t entry) {
-    MmuWriteLocked lock(vm_.mmu_lock, LockOp::kFault);
-    const Memslot& slot = *vm_.memory.SlotOf(0, table);
-    const bool noticed =
-        !vm_.gate.MayMapWritable(lock, slot, table, Prefetched::kNo);
-    vm_.memory.PutEntry(table, index, entry, size_);
-    if (!noticed) return;
-    ++noticed_writes_;
-    ZappedPages zapped;
-    vm_.pages.set().ForEachWithGuestPtes(lock, table, [&](auto& page) {
-      vm_.pages.zap().Prepare(lock, page, zapped);
-      return true;
-    });
-    vm_.pages.zap().Commit(lock, zapped, nullptr);
-  }
-
   void LoadCr3(ShadowTestVcpu& vcpu) {
     for (uint64_t& pdpte : vcpu.where().pdptes) {
       pdpte = OneIn(5) ? 0 : ToGpa(AnyTable()).value() | guest_entry::kPresent;
@@ -217,15 +190,7 @@ class ShadowTreeModelTest : public ::testing::TestWithParam<Mode> {
                                                               : kMayExec;
     return found.present && found.rights.Has(needed);
   }
-  bool HasTable(Gfn gfn) {
-    MmuWriteLocked lock(vm_.mmu_lock, LockOp::kFault);
-    bool found = false;
-    vm_.pages.set().ForEachWithGuestPtes(lock, gfn, [&](auto&) {
-      found = true;
-      return false;
-    });
-    return found;
-  }
+  bool HasTable(Gfn gfn) { return !vm_.PagesOf(gfn.value()).empty(); }
 
   void Access(ShadowTestVcpu& vcpu, uint64_t address) {
     const GuestPageAccess access = {
@@ -322,7 +287,9 @@ TEST_P(ShadowTreeModelTest, TheProcessorFindsWhatTheGuestsTablesSay) {
     ShadowTestVcpu& vcpu = *vcpus_[Below(vcpus_.size())];
     const uint64_t address = AnyAddress();
     if (OneIn(30)) {
-      GuestWrites(AnyTable(), AnyIndex(), AnyEntry());
+      if (!vm_.GuestWrites(AnyTable().value(), AnyIndex(), AnyEntry(), size_)) {
+        ++noticed_writes_;
+      }
       FlushAll();
     } else if (OneIn(40)) {
       LoadCr3(vcpu);

@@ -24,6 +24,7 @@
 #include "mmu_core/base/level.h"
 #include "mmu_core/guest_paging/control_registers.h"
 #include "mmu_core/guest_paging/cpu_role.h"
+#include "mmu_core/guest_paging/guest_entry.h"
 #include "mmu_core/guest_paging/guest_walk.h"
 #include "mmu_core/guest_paging/guest_walker.h"
 #include "mmu_core/memory/backing.h"
@@ -51,13 +52,16 @@
 #include "mmu_core/shadow/shadow_roots.h"
 #include "mmu_core/shadow/shadow_sync.h"
 #include "mmu_core/shadow/shadow_vm.h"
+#include "mmu_core/shadow/shadow_zap.h"
 #include "mmu_core/shadow/unsync_gate.h"
+#include "mmu_core/stats/labels.h"
 #include "mmu_core/stats/mmu_counters.h"
 #include "mmu_core/sync/mmu_lock.h"
 #include "mmu_core/sync/rcu.h"
 #include "mmu_core/tdp/nx_huge_pages.h"
 #include "mmu_core/tdp/page_fault.h"
 #include "mmu_core/tlb/remote_flush.h"
+#include "mmu_core/tlb/vcpu_gate.h"
 
 namespace mmu::testing {
 
@@ -169,6 +173,17 @@ class WithoutUpdates : public GuestWords {
   GuestWords& words_;
 };
 
+inline constexpr GuestPagingState kTwoLevelPaging = {.cr0 = kCr0Pg | kCr0Wp,
+                                                     .cr4 = kCr4Pse};
+inline constexpr GuestPagingState kPaePaging = {
+    .cr0 = kCr0Pg | kCr0Wp, .cr4 = kCr4Pae, .efer = kEferNx};
+inline constexpr GuestPagingState kFourLevelPaging = {
+    .cr0 = kCr0Pg | kCr0Wp, .cr4 = kCr4Pae, .efer = kEferLma | kEferNx};
+inline constexpr GuestPagingState kFiveLevelPaging = {
+    .cr0 = kCr0Pg | kCr0Wp,
+    .cr4 = kCr4Pae | kCr4La57,
+    .efer = kEferLma | kEferNx};
+
 // What a VM has of the shadow MMU.
 struct ShadowTestVm {
   struct Options {
@@ -202,6 +217,45 @@ struct ShadowTestVm {
     return absl::StrJoin(
         AuditShadowPages(lock, pages.set(), parts()).violations, "\n");
   }
+  // Pages that stand for the guest's table at `gfn`.
+  std::vector<ShadowPageState*> PagesOf(uint64_t gfn) {
+    MmuWriteLocked lock(mmu_lock, LockOp::kFault);
+    std::vector<ShadowPageState*> found;
+    pages.set().ForEachWithGuestPtes(lock, Gfn(gfn), [&](auto& page) {
+      found.push_back(&page);
+      return true;
+    });
+    return found;
+  }
+  bool IsWriteTracked(uint64_t gfn) {
+    return memory.SlotOf(0, Gfn(gfn))->shadow_rmaps()->IsWriteTracked(Gfn(gfn));
+  }
+  uint64_t Flushes() const { return tlb.Snapshot().remote_tlb_flush_requests; }
+  // The guest writes its table; if that is noticed, what stands for it goes.
+  // True if it went unnoticed.
+  bool GuestWrites(uint64_t table, int index, uint64_t entry,
+                   WordSize size = WordSize::k8) {
+    MmuWriteLocked lock(mmu_lock, LockOp::kFault);
+    const bool unnoticed = gate.MayMapWritable(
+        lock, *memory.SlotOf(0, Gfn(table)), Gfn(table), Prefetched::kNo);
+    memory.PutEntry(Gfn(table), index, entry, size);
+    if (unnoticed) return true;
+    ZappedPages zapped;
+    pages.set().ForEachWithGuestPtes(lock, Gfn(table), [&](auto& page) {
+      pages.zap().Prepare(lock, page, zapped);
+      return true;
+    });
+    pages.zap().Commit(lock, zapped, nullptr);
+    return false;
+  }
+  // As for a change of the whole VM (SHD-24).
+  void FastZap() {
+    MmuWriteLocked lock(mmu_lock, LockOp::kZap);
+    pages.zap().StartGeneration(lock);
+    tlb.Request(kFreeObsoleteRoots);
+    pages.zap().ZapObsolete(lock, nullptr);
+  }
+
   ShadowPools pools() { return {tables, states, translations, lists}; }
   ShadowParts parts() {
     return {format, SpteFormat::EptWithoutAd(), memory, tlb, counters};
@@ -225,6 +279,45 @@ struct ShadowTestVm {
   ShadowSync sync{parts(), pages, leafs};
   ShadowFaults faults;
 };
+
+// Entries of legacy tables that grant all rights; of pages.
+inline constexpr uint64_t kGuestTable =
+    guest_entry::kPresent | guest_entry::kWritable | guest_entry::kUser |
+    guest_entry::kAccessed;
+inline constexpr uint64_t kGuestPage = kGuestTable | guest_entry::kDirty;
+inline constexpr uint64_t kGuestHugePage = kGuestPage | guest_entry::kPageSize;
+// The same of EPT.
+inline constexpr uint64_t kEptTable =
+    guest_entry::kEptRead | guest_entry::kEptWrite | guest_entry::kEptExec |
+    guest_entry::kEptAccessed;
+inline constexpr uint64_t kEptPage =
+    kEptTable | guest_entry::kEptDirty |
+    (uint64_t{6} << guest_entry::kEptMemoryTypeShift);
+
+// An entry that leads to `gfn`.
+constexpr uint64_t EntryTo(uint64_t gfn, uint64_t flags = kGuestPage) {
+  return gfn << kPageShift | flags;
+}
+
+// Makes the tables on the way to `address`, the top one at gfn `first`, the
+// next behind it and so on; the last has `leaf` for it. A PAE guest's begin
+// below the PDPTEs.
+inline void PutPath(ShadowTestMemory& memory, const GuestWalker& walker,
+                    uint64_t first, uint64_t address, uint64_t leaf,
+                    int leaf_level = 1, uint64_t flags = kGuestTable) {
+  const WordSize size = walker.entry_size();
+  const int bits = size == WordSize::k4 ? 10 : 9;
+  int level = walker.role().guest_level();
+  if (level == 3) level = 2;
+  for (;; --level, ++first) {
+    const auto index = static_cast<int>(
+        address >> (kPageShift + bits * (level - 1)) & ((1u << bits) - 1));
+    const bool last = level == leaf_level;
+    memory.PutEntry(Gfn(first), index, last ? leaf : EntryTo(first + 1, flags),
+                    size);
+    if (last) return;
+  }
+}
 
 // What the processor finds in the shadow tables. A value.
 struct HardwareTranslation {
