@@ -12,12 +12,14 @@
 #include "absl/base/optimization.h"
 #include "mmu_core/base/address.h"
 #include "mmu_core/base/level.h"
+#include "mmu_core/paging/access_rights.h"
 
 namespace mmu {
 
 // One cached translation, at the mapping's own size. A value.
 struct TlbEntry {
-  Gfn base_gfn;  // aligned to `level`
+  Gfn base_gfn;  // aligned to `level`; of what the vCPU translates: a
+                 // guest-physical frame, or a guest's virtual page
   Pfn pfn;       // of the page's first frame
   // First byte of the mapped page in this process; null if the backing keeps
   // no contents.
@@ -27,6 +29,9 @@ struct TlbEntry {
   bool writable = false;
   bool executable = false;
   bool dirty_set = false;  // the SPTE's D bit is known to be set
+  // What all entries on the way grant; of shadow pages (shadow tables differ
+  // from a second stage in who may do what).
+  AccessRights rights = {};
 };
 
 // Three direct-mapped arrays, one per page size, so an insertion may drop any
@@ -37,8 +42,8 @@ class VcpuTlb {
   static constexpr int kEntries4K = 1024;
   static constexpr int kEntries2M = 256;
   static constexpr int kEntries1G = 16;
-  // Frame numbers must be below 2^40 (52 bits of physical address).
-  static constexpr int kGfnBits = 52 - kPageShift;
+  // Page numbers must be below 2^45 (57 bits of virtual address).
+  static constexpr int kGfnBits = 57 - kPageShift;
 
   VcpuTlb();
   VcpuTlb(const VcpuTlb&) = delete;

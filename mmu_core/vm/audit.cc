@@ -9,9 +9,13 @@
 
 #include "absl/strings/str_format.h"
 #include "mmu_core/memory/memslot_set.h"
+#include "mmu_core/paging/shadow_page.h"
 #include "mmu_core/paging/tdp_cursor.h"
+#include "mmu_core/shadow/shadow_audit.h"
+#include "mmu_core/shadow/shadow_mmu.h"
 #include "mmu_core/sync/mmu_lock.h"
 #include "mmu_core/sync/rcu.h"
+#include "mmu_core/vm/shadow_vcpu.h"
 #include "mmu_core/vm/vm_state.h"
 
 namespace mmu {
@@ -41,8 +45,13 @@ class Auditor {
                                                          RootList::kAnyAsId)) {
       CheckRoot(*root);
     }
+    lock_ = &lock;
+    CheckShadowPages();
     CheckCounts();
-    for (const auto& vcpu : vm_.vcpus) CheckTlb(*vcpu);
+    for (const auto& vcpu : vm_.vcpus) {
+      CheckTlb(*vcpu);
+      CheckShadowTlb(*vcpu);
+    }
     return report_;
   }
 
@@ -100,7 +109,11 @@ class Auditor {
       if (spte.IsLeaf(level)) {
         ++leafs_[ToInt(level)];
         ++report_.leafs_checked;
-        CheckLeaf(root, gfn, level, spte);
+        CheckLeaf(root.as_id(), gfn, level, spte, format_);
+        if (slot_logs_ && spte.IsWritable() && !CpuLogsNextWrite(level, spte)) {
+          CheckLogged(*slot_of_leaf_, GfnRange::Of(gfn, PagesPer(level)),
+                      level);
+        }
       } else {
         CheckLink(root, slot, gfn, level, spte);
       }
@@ -128,9 +141,13 @@ class Auditor {
     CheckTable(root, child);
   }
 
-  void CheckLeaf(const TdpRoot& root, Gfn gfn, Level level, Spte spte) {
+  // Of either MMU. Leaves slot_of_leaf_ and slot_logs_ behind.
+  void CheckLeaf(int as_id, Gfn gfn, Level level, Spte spte,
+                 const SpteFormat& format) {
     const GfnRange pages = GfnRange::Of(gfn, PagesPer(level));
-    const Memslot* slot = vm_.slots.Active(root.as_id()).FindByGfn(gfn);
+    const Memslot* slot = vm_.slots.Active(as_id).FindByGfn(gfn);
+    slot_of_leaf_ = slot;
+    slot_logs_ = false;
     if (slot == nullptr || !slot->range().Contains(pages)) {
       Violation(4, "the leaf at gfn 0x%x level %d is not inside a memslot",
                 gfn.value(), ToInt(level));
@@ -141,25 +158,103 @@ class Auditor {
                 gfn.value(), ToInt(level), spte.pfn().value(),
                 slot->PfnOf(gfn).value());
     }
-    if (level > slot->MaxMappingLevel(gfn, vm_.tdp.options().max_page_level)) {
+    slot_logs_ = slot->dirty_log_enabled();
+    // A huge page that a guest's table has come to lie in keeps being one, but
+    // loses W for good (SHD-09).
+    if (level > slot->MaxMappingLevel(gfn, vm_.tdp.options().max_page_level) &&
+        (slot->shadow_rmaps() == nullptr || format.IsMmuWritable(spte))) {
       Violation(4, "gfn 0x%x is mapped at level %d, which its slot forbids",
                 gfn.value(), ToInt(level));
     }
     if (level > Level::k4K && vm_.tdp.nx_huge_pages().mitigated() &&
-        format_.IsExecutable(spte)) {
+        format.IsExecutable(spte)) {
       Violation(8, "gfn 0x%x is executable at level %d", gfn.value(),
                 ToInt(level));
     }
     if (slot->readonly() && spte.IsWritable()) {
       Violation(4, "gfn 0x%x of a read-only slot is writable", gfn.value());
     }
-    if (format_.IsHostWritable(spte) && !slot->IsHostWritable(gfn)) {
+    if (format.IsHostWritable(spte) && !slot->IsHostWritable(gfn)) {
       Violation(4, "gfn 0x%x is host-writable, the host lets it be read only",
                 gfn.value());
     }
-    if (slot->dirty_log_enabled() && spte.IsWritable() &&
-        !CpuLogsNextWrite(level, spte)) {
-      CheckLogged(*slot, pages, level);
+  }
+
+  // The shadow MMU's own invariants, and of its leafs what holds for all.
+  void CheckShadowPages() {
+    if (vm_.shadow == nullptr) return;
+    const MmuWriteLocked& lock = *lock_;
+    const ShadowParts& parts = vm_.shadow->parts();
+    const ShadowPageSet& pages = vm_.shadow->pages().set();
+    const ShadowAuditReport shadow = AuditShadowPages(lock, pages, parts);
+    for (const std::string& violation : shadow.violations) {
+      Violation(9, "%s", violation);
+    }
+    report_.shadow_pages_checked = shadow.pages_checked;
+    for (const ShadowPageState* page = pages.active().newest(); page != nullptr;
+         page = page->older) {
+      const SpteFormat& format = parts.FormatOf(*page);
+      for (int i = 0; i < kEntriesPerTable; ++i) {
+        const Spte spte = page->EntryAt(i).Load();
+        if (!spte.IsPresentLeaf(page->level())) continue;
+        ++leafs_[ToInt(page->level())];
+        ++report_.leafs_checked;
+        const Gfn gfn = page->TranslationOf(i).gfn;
+        CheckLeaf(page->page->role.as_id(), gfn, page->level(), spte, format);
+        // No CPU's log knows the gfns of a shadow page (DL-33).
+        if (slot_logs_ && spte.IsWritable()) {
+          CheckLogged(*slot_of_leaf_,
+                      GfnRange::Of(gfn, PagesPer(page->level())),
+                      page->level());
+        }
+      }
+    }
+  }
+
+  // The same as CheckTlb, of what is cached of the current shadow root. The
+  // translations go by virtual pages here.
+  void CheckShadowTlb(const Vcpu& vcpu) {
+    constexpr uint32_t kDrop = kTlbFlush | kFreeObsoleteRoots;
+    if (vcpu.shadow() == nullptr ||
+        (vcpu.gate().pending_requests() & kDrop) != 0) {
+      return;
+    }
+    const ShadowRoots& roots = vcpu.shadow()->roots();
+    vcpu.shadow()->tlb().ForEach([&](const TlbEntry& entry) {
+      if (roots.table() == nullptr || entry.root_id != roots.id()) return;
+      ++report_.tlb_entries_checked;
+      const Gfn end = entry.base_gfn + PagesPer(entry.level);
+      for (Gfn page = entry.base_gfn; page < end;
+           page = RoundDown(page, leaf_level_) + PagesPer(leaf_level_)) {
+        const Spte spte = ShadowLeafFor(roots, page);
+        const bool maps_same =
+            spte.IsPresent() &&
+            spte.pfn() + (page - RoundDown(page, leaf_level_)) ==
+                entry.pfn + (page - entry.base_gfn);
+        if (!maps_same) {
+          Violation(6, "vCPU %d translates page 0x%x as its tables do not",
+                    vcpu.index(), page.value());
+          return;
+        }
+        if (entry.writable && !spte.IsWritable() &&
+            !vm_.shadow->parts().format.IsMmuWritable(spte)) {
+          Violation(6, "vCPU %d may write page 0x%x, its tables forbid it",
+                    vcpu.index(), page.value());
+          return;
+        }
+      }
+    });
+  }
+
+  Spte ShadowLeafFor(const ShadowRoots& roots, Gfn page) {
+    const PageTable* table = roots.table();
+    leaf_level_ = roots.level();
+    for (;;) {
+      const Spte spte = table->entries[IndexOf(page, leaf_level_)].Load();
+      if (!spte.IsPresent()) return Spte();
+      if (spte.IsLeaf(leaf_level_)) return spte;
+      table = TableOf(spte);
+      leaf_level_ = ChildOf(leaf_level_);
     }
   }
 
@@ -296,6 +391,9 @@ class Auditor {
   std::set<Gfn> in_cpu_logs_;
   std::array<uint64_t, 6> leafs_{};  // by level
   uint64_t nx_listed_ = 0;
+  const MmuWriteLocked* lock_ = nullptr;   // while Run holds it
+  const Memslot* slot_of_leaf_ = nullptr;  // of the last leaf checked
+  bool slot_logs_ = false;                 // that slot does
   Level leaf_level_ = Level::k4K;
 };
 

@@ -24,6 +24,9 @@
 //   INV-8  With the NX huge page mitigation no huge leaf is executable, and
 //          nx_lpage_splits equals the listed tables found by a full walk
 //          (SPTE-17, SPTE-54).
+//   INV-9  The invariants of the shadow MMU hold (shadow/shadow_audit.h). Its
+//          leafs are counted in INV-2, obey INV-4, 5 and 8, and what a vCPU has
+//          cached of its shadow root INV-6.
 
 #ifndef MMU_CORE_VM_AUDIT_H_
 #define MMU_CORE_VM_AUDIT_H_
@@ -37,6 +40,7 @@ namespace mmu {
 struct AuditReport {
   std::vector<std::string> violations;  // each names its INV-n and the place
   uint64_t tables_checked = 0;
+  uint64_t shadow_pages_checked = 0;
   uint64_t leafs_checked = 0;
   uint64_t tlb_entries_checked = 0;
 

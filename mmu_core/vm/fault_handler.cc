@@ -1,35 +1,23 @@
 #include "mmu_core/vm/fault_handler.h"
 
-#include <cerrno>
 #include <utility>
 
 #include "absl/base/optimization.h"
 #include "absl/status/status.h"
-#include "absl/strings/str_format.h"
 #include "absl/time/time.h"
 #include "mmu_core/base/check.h"
-#include "mmu_core/base/error.h"
 #include "mmu_core/base/hooks.h"
 #include "mmu_core/memory/memslot_set.h"
 #include "mmu_core/paging/tdp_cursor.h"
 #include "mmu_core/stats/mmu_cost.h"
 #include "mmu_core/sync/rcu.h"
 #include "mmu_core/sync/spin.h"
+#include "mmu_core/vm/resolve_frame.h"
 #include "mmu_core/vm/vcpu.h"
 #include "mmu_core/vm/vm_state.h"
 
 namespace mmu {
 namespace {
-
-// The access goes to whoever runs the vCPU, as an exit with EFAULT (PF-23).
-absl::Status HostForbids(Gfn gfn) {
-  return MakeError(
-      absl::StatusCode::kFailedPrecondition, {"HOST_READ_ONLY", "", EFAULT},
-      absl::StrFormat("the guest writes to gpa 0x%x, but the host lets that "
-                      "page be read only; make it writable and run the vCPU "
-                      "again",
-                      ToGpa(gfn).value()));
-}
 
 // PF-20..25 and the map itself. `cost` is null if the fault is not timed. If
 // `error` is not OK when it returns, the result means nothing.
@@ -40,22 +28,8 @@ FaultResult HandleSlow(VmState& vm, Vcpu& vcpu, PageFault& fault, MmuCost* cost,
     *error = std::move(status);
     return FaultResult::kRetry;
   }
-  // The order matters: sequence first, then the frame (PF-21). An invalidation
-  // that ends in between changes the sequence; one that is still going on is
-  // seen under the lock.
-  fault.invalidate_sequence = vm.invalidations.snapshot();
-  if (vm.invalidations.MaybeInvalidating(fault.gfn)) {
+  if (ABSL_PREDICT_FALSE(!ResolveFrame(vm.invalidations, fault, error))) {
     return FaultResult::kRetry;
-  }
-  fault.pfn = fault.slot->PfnOf(fault.gfn);
-  fault.map_writable =
-      fault.slot->readonly() ? HostWritable::kNo : HostWritable::kYes;
-  if (ABSL_PREDICT_FALSE(!fault.slot->IsHostWritable(fault.gfn))) {
-    if (fault.kind == AccessKind::kWrite) {
-      *error = HostForbids(fault.gfn);
-      return FaultResult::kRetry;
-    }
-    fault.map_writable = HostWritable::kNo;
   }
 
   AtHook(HookPoint::kFrameToLock);
@@ -108,6 +82,9 @@ FaultResult Handle(VmState& vm, Vcpu& vcpu, PageFault& fault, bool* fast,
     return FaultResult::kEmulate;  // PF-23
   }
   if (vcpu.root() == nullptr) return FaultResult::kRetry;  // PF-03
+  if (ABSL_PREDICT_FALSE(IsWriteTracked(fault))) {
+    return FaultResult::kWriteProtected;  // PF-04
+  }
   const FaultResult result = vm.tdp.FastFault(*vcpu.root(), fault);
   if (result != FaultResult::kInvalid) {
     *fast = true;
@@ -116,8 +93,10 @@ FaultResult Handle(VmState& vm, Vcpu& vcpu, PageFault& fault, bool* fast,
   return HandleSlow(vm, vcpu, fault, cost, error);
 }
 
-void CountTime(VcpuStats& stats, const PageFault& fault, bool fast,
-               int64_t nanos, int64_t lock_wait_nanos) {
+}  // namespace
+
+void CountFaultTime(VcpuStats& stats, const PageFault& fault, bool fast,
+                    int64_t nanos, int64_t lock_wait_nanos) {
   (fast ? stats.fault_fast : stats.fault_slow)
       .Record(nanos, Vcpu::kFaultSampling);
   auto stall = [&stats](StallCause cause) -> OwnedCounter& {
@@ -131,8 +110,6 @@ void CountTime(VcpuStats& stats, const PageFault& fault, bool fast,
     stall(StallCause::kWriteProtect).Add(rest);
   }
 }
-
-}  // namespace
 
 absl::StatusOr<FaultResult> HandleFault(VmState& vm, Vcpu& vcpu, Gfn gfn,
                                         AccessKind kind, bool present) {
@@ -151,8 +128,8 @@ absl::StatusOr<FaultResult> HandleFault(VmState& vm, Vcpu& vcpu, Gfn gfn,
   const FaultResult result =
       Handle(vm, vcpu, fault, &fast, timed ? &cost : nullptr, &error);
   if (ABSL_PREDICT_FALSE(timed)) {
-    CountTime(stats, fault, fast, MonotonicNanos() - begin,
-              absl::ToInt64Nanoseconds(cost.lock_wait));
+    CountFaultTime(stats, fault, fast, MonotonicNanos() - begin,
+                   absl::ToInt64Nanoseconds(cost.lock_wait));
   }
   if (fault.marked_dirty) {
     stats.dirty_pages.Add();

@@ -3,10 +3,13 @@
 #ifndef MMU_CORE_VM_FAULT_HANDLER_H_
 #define MMU_CORE_VM_FAULT_HANDLER_H_
 
+#include <cstdint>
+
 #include "absl/status/statusor.h"
 #include "mmu_core/base/access.h"
 #include "mmu_core/base/address.h"
 #include "mmu_core/base/level.h"
+#include "mmu_core/stats/vcpu_stats.h"
 #include "mmu_core/tdp/page_fault.h"
 
 namespace mmu {
@@ -22,6 +25,11 @@ struct VmState;
 // outside of guest mode, with no lock held.
 absl::StatusOr<FaultResult> HandleFault(VmState& vm, Vcpu& vcpu, Gfn gfn,
                                         AccessKind kind, bool present);
+
+// Accounts for a fault that took `nanos`, of which it waited for mmu_lock for
+// `lock_wait_nanos`; it stands for Vcpu::kFaultSampling of its kind.
+void CountFaultTime(VcpuStats& stats, const PageFault& fault, bool fast,
+                    int64_t nanos, int64_t lock_wait_nanos);
 
 enum class PrefetchResult : uint8_t {
   kMapped,        // by this call or before

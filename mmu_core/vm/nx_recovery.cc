@@ -50,7 +50,7 @@ void NxRecovery::SetMitigated(bool on) {
     MutexLock slots(vm_.slots.slots_lock);
     vm_.tdp.nx_huge_pages().SetMitigated(on);
     // What is mapped now is mapped by the old rule.
-    vm_.tdp.FastZapAll(nullptr);
+    vm_.FastZapAll(nullptr, LockOp::kZap);
   }
   if (on && !worker_.joinable()) worker_ = std::thread([this] { Work(); });
   Wake();

@@ -88,6 +88,12 @@ absl::Status MapOne(VmState& vm, Vcpu& vcpu, Gfn gfn, Level* level,
 absl::Status PreFaultMemory(VmState& vm, Vcpu& vcpu, PreFaultRange& range,
                             absl::FunctionRef<bool()> interrupted) {
   if (absl::Status status = Check(range); !status.ok()) return status;
+  if (!vm.uses_tdp_mmu()) {
+    return MakeError(absl::StatusCode::kFailedPrecondition,
+                     {"NO_TDP_MMU", "", EOPNOTSUPP},
+                     "this VM's guest does not run on the TDP MMU; only there "
+                     "can pages be mapped ahead of the guest");
+  }
   bool done_any = false;
   while (range.size_bytes > 0) {
     const Gfn gfn = ToGfn(range.gpa);

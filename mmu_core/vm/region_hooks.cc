@@ -12,7 +12,7 @@ namespace mmu {
 void RegionHooks::FlushShadowSlot(const Memslot& old_slot) {
   vm_.slots.slots_lock.AssertHeld();
   if (vm_.config.slot_zap == VmConfig::SlotZap::kAll) {
-    vm_.tdp.FastZapAll(cost_, LockOp::kMemslot);
+    vm_.FastZapAll(cost_, LockOp::kMemslot);
   } else {
     // Faults that found the slot before it became invalid are over, and later
     // ones retry: what is zapped now stays away (RACE-13).
@@ -29,6 +29,10 @@ void RegionHooks::CommitRegion(RegionChange change, const Memslot* old_slot,
                                const Memslot* new_slot) {
   // First of all, and whatever the change: what loses D below must be noted.
   CountLoggingSlots(old_slot, new_slot);
+  if (vm_.shadow != nullptr && (old_slot == nullptr || new_slot == nullptr)) {
+    MmuWriteLocked lock(vm_.mmu_lock, LockOp::kMemslot, cost_);
+    vm_.shadow->pages().SetLimitForSlots(lock, vm_.slots.total_pages(), cost_);
+  }
   // A new slot has no mapping yet, and a moved one none any more; a read-only
   // one cannot be written.
   if (change != RegionChange::kFlagsOnly || new_slot->readonly()) return;
@@ -42,7 +46,7 @@ void RegionHooks::GenerationAdvanced(uint64_t generation) {
   // The low bits only tell the address spaces apart (SLOT-21).
   const uint64_t spaces = static_cast<uint64_t>(vm_.slots.address_spaces());
   if ((generation & kMmioGenerationMask & ~(spaces - 1)) != 0) return;
-  vm_.tdp.FastZapAll(cost_, LockOp::kMemslot);
+  vm_.FastZapAll(cost_, LockOp::kMemslot);
 }
 
 void RegionHooks::CountLoggingSlots(const Memslot* old_slot,

@@ -1,17 +1,22 @@
 #include "mmu_core/vm/vcpu.h"
 
+#include <cerrno>
 #include <cstddef>
 #include <memory>
 #include <utility>
 
+#include "absl/strings/str_format.h"
 #include "mmu_core/base/check.h"
+#include "mmu_core/base/error.h"
 #include "mmu_core/dirty/mark_dirty.h"
 #include "mmu_core/memory/memslot_set.h"
 #include "mmu_core/stats/labels.h"
 #include "mmu_core/sync/rcu.h"
 #include "mmu_core/sync/spin.h"
+#include "mmu_core/vm/emulate_write.h"
 #include "mmu_core/vm/fault_handler.h"
 #include "mmu_core/vm/hardware_walk.h"
+#include "mmu_core/vm/shadow_vcpu.h"
 #include "mmu_core/vm/vm_state.h"
 
 namespace mmu {
@@ -27,29 +32,45 @@ Vcpu::Vcpu(VmState& vm, int index)
                                        : nullptr),
       table_cache_(vm.pool) {
   vm_.tlb.AddVcpu(&gate_);
+  if (vm.shadow != nullptr) shadow_ = std::make_unique<ShadowVcpu>(vm, *this);
 }
 
 Vcpu::~Vcpu() { vm_.tlb.RemoveVcpu(&gate_); }
 
-class Vcpu::Exit {
- public:
-  explicit Exit(Vcpu& vcpu)
-      : vcpu_(vcpu), was_in_guest_(vcpu.gate_.in_guest()) {
-    vcpu_.DrainCpuDirtyLog();
-    if (was_in_guest_) vcpu_.gate_.ExitGuest();
+AccessOutcome Vcpu::AccessShadow(Gpa gpa, AccessKind kind, uint64_t* word) {
+  const GuestPageAccess access = {
+      .kind = kind,
+      .privilege = vm_.config.format == EntryFormat::kNpt &&
+                           vm_.config.mmu == MmuMode::kTdpShadow
+                       ? Privilege::kUser
+                       : Privilege::kSupervisor};
+  GuestFault fault;
+  switch (
+      shadow_->Access(gpa.value() & ~uint64_t{7}, 8, access, word, &fault)) {
+    case ShadowOutcome::kDone:
+      return AccessOutcome::kDone;
+    case ShadowOutcome::kEmulated:
+      return AccessOutcome::kEmulated;
+    case ShadowOutcome::kDirtyRingFull:
+      return AccessOutcome::kDirtyRingFull;
+    case ShadowOutcome::kError:
+      status_ = shadow_->status();
+      return AccessOutcome::kError;
+    case ShadowOutcome::kGuestFault:
+      break;
   }
-  ~Exit() {
-    if (was_in_guest_) vcpu_.EnterGuest();
-  }
-  Exit(const Exit&) = delete;
-  Exit& operator=(const Exit&) = delete;
-
- private:
-  Vcpu& vcpu_;
-  const bool was_in_guest_;
-};
+  status_ = MakeError(
+      absl::StatusCode::kFailedPrecondition, {"GUEST_PAGE_FAULT", "", EFAULT},
+      absl::StrFormat("the guest's own tables do not allow an access to 0x%x; "
+                      "access it through the guest's kernel",
+                      gpa.value()));
+  return AccessOutcome::kError;
+}
 
 AccessOutcome Vcpu::ContinueAccess(Gpa gpa, AccessKind kind, uint64_t* word) {
+  if (ABSL_PREDICT_FALSE(!vm_.uses_tdp_mmu())) {
+    return AccessShadow(gpa, kind, word);
+  }
   const Gfn gfn = ToGfn(gpa);
   for (;;) {
     if (gate_.BeginAccess() != 0) {
@@ -94,15 +115,18 @@ AccessOutcome Vcpu::ContinueAccess(Gpa gpa, AccessKind kind, uint64_t* word) {
     if (present) tlb_.FlushGfn(gfn);
     const absl::StatusOr<FaultResult> result =
         HandleFault(vm_, *this, gfn, kind, present);
-    // Met before the next access, at no cost for those who have no ring.
-    if (dirty_ring_ != nullptr && dirty_ring_->SoftFull()) {
-      gate_.AddRequests(kDirtyRingSoftFull);
-    }
+    NoteRingFill();
     if (!result.ok()) {
       status_ = result.status();
       return AccessOutcome::kError;
     }
     if (*result == FaultResult::kEmulate) return AccessOutcome::kEmulated;
+    if (ABSL_PREDICT_FALSE(*result == FaultResult::kWriteProtected) &&
+        EmulateGuestWrite(vm_, shadow_->memory(), Gpa(gpa.value() & ~7ull),
+                          sizeof(uint64_t), *word)) {
+      NoteRingFill();
+      return AccessOutcome::kDone;
+    }
   }
 }
 
@@ -115,8 +139,12 @@ bool Vcpu::HandleRequests() {
     stats_.stall_nanos[static_cast<int>(StallCause::kFlush)].Add(
         MonotonicNanos() - begin);
   }
-  if ((requests & kFreeObsoleteRoots) != 0 && root_ && root_->IsInvalid()) {
-    ReleaseRoot();
+  if ((requests & kTlbFlush) != 0 && shadow_ != nullptr) {
+    shadow_->tlb().FlushAll();
+  }
+  if ((requests & kFreeObsoleteRoots) != 0) {
+    if (root_ && root_->IsInvalid()) ReleaseTdpRoot();
+    if (shadow_ != nullptr) shadow_->FreeObsoleteRoots();
   }
   if ((requests & kUpdateCpuDirtyLog) != 0) {
     cpu_dirty_log_on_ = pml_ != nullptr &&
@@ -147,13 +175,18 @@ void Vcpu::DrainPml() {
 }
 
 void Vcpu::ReleaseRoot() {
+  ReleaseTdpRoot();
+  if (shadow_ != nullptr) shadow_->ReleaseRoots();
+}
+
+void Vcpu::ReleaseTdpRoot() {
   root_.reset();
   mmio_cache_.Forget();
   tlb_.FlushAll();
 }
 
 absl::Status Vcpu::LoadRoot() {
-  ReleaseRoot();
+  ReleaseTdpRoot();
   absl::StatusOr<RootRef> root = vm_.tdp.LoadRoot(/*as_id=*/0, table_cache_);
   if (!root.ok()) return root.status();
   root_ = std::move(*root);

@@ -44,6 +44,7 @@
 
 namespace mmu {
 
+class ShadowVcpu;
 struct VmState;
 
 enum class AccessOutcome : uint8_t {
@@ -134,11 +135,42 @@ class Vcpu {
   // vCPU thread: lets go of the root and of all translations.
   void ReleaseRoot();
 
- private:
+  // vCPU thread. Null if the VM has no shadow MMU.
+  ShadowVcpu* shadow() { return shadow_.get(); }
+  const ShadowVcpu* shadow() const { return shadow_.get(); }
+
   // A stay outside of guest mode in the middle of one inside.
-  class Exit;
+  class Exit {
+   public:
+    explicit Exit(Vcpu& vcpu)
+        : vcpu_(vcpu), was_in_guest_(vcpu.gate_.in_guest()) {
+      vcpu_.DrainCpuDirtyLog();
+      if (was_in_guest_) vcpu_.gate_.ExitGuest();
+    }
+    ~Exit() {
+      if (was_in_guest_) vcpu_.EnterGuest();
+    }
+    Exit(const Exit&) = delete;
+    Exit& operator=(const Exit&) = delete;
+
+   private:
+    Vcpu& vcpu_;
+    const bool was_in_guest_;
+  };
+  // After a fault: a dirty ring that is soft-full is met before the next
+  // access, at no cost for those who have no ring.
+  void NoteRingFill() {
+    if (dirty_ring_ != nullptr && dirty_ring_->SoftFull()) {
+      gate_.AddRequests(kDirtyRingSoftFull);
+    }
+  }
+
+ private:
+  // The access of a VM whose second stage is made of shadow pages.
+  AccessOutcome AccessShadow(Gpa gpa, AccessKind kind, uint64_t* word);
 
   absl::Status LoadRoot();
+  void ReleaseTdpRoot();
   // At every exit, and before anything else is done there.
   void DrainCpuDirtyLog() {
     if (ABSL_PREDICT_FALSE(pml_ != nullptr) && !pml_->empty()) DrainPml();
@@ -188,6 +220,7 @@ class Vcpu {
   uint32_t fault_ticks_ = 0;
   VcpuStats stats_;
   absl::Status status_;
+  std::unique_ptr<ShadowVcpu> shadow_;
 };
 
 }  // namespace mmu

@@ -232,7 +232,7 @@ GpaSpace Vm::GuestSpace() const {
 }
 
 absl::Status Vm::StartWorkload(WorkloadOptions options) {
-  return state_->runner.Start(std::move(options));
+  return state_->runner.Start(std::move(options), GuestSpace());
 }
 void Vm::StopWorkload() { state_->runner.Stop(); }
 bool Vm::WaitWorkload(absl::Duration timeout) {

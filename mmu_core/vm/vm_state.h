@@ -13,6 +13,7 @@
 #include <vector>
 
 #include "absl/base/thread_annotations.h"
+#include "absl/status/status.h"
 #include "mmu_core/dirty/dirty_log_types.h"
 #include "mmu_core/dirty/pml_buffer.h"
 #include "mmu_core/memory/host_memory.h"
@@ -21,6 +22,8 @@
 #include "mmu_core/paging/mmio_spte.h"
 #include "mmu_core/paging/table_cache.h"
 #include "mmu_core/paging/table_pool.h"
+#include "mmu_core/rmap/lazy_slot_rmaps.h"
+#include "mmu_core/shadow/shadow_mmu.h"
 #include "mmu_core/stats/mmu_counters.h"
 #include "mmu_core/sync/mmu_lock.h"
 #include "mmu_core/sync/mutex.h"
@@ -29,6 +32,7 @@
 #include "mmu_core/vm/dirty_logging.h"
 #include "mmu_core/vm/nx_parameters.h"
 #include "mmu_core/vm/nx_recovery.h"
+#include "mmu_core/vm/shadow_hooks.h"
 #include "mmu_core/vm/vcpu.h"
 #include "mmu_core/vm/vm_config.h"
 #include "mmu_core/vm/workload_runner.h"
@@ -50,6 +54,19 @@ struct VmState {
     return config.pml == VmConfig::Pml::kYes ? PmlBuffer::kEntries : 0;
   }
 
+  // The guest, or L1, runs on the TDP MMU.
+  bool uses_tdp_mmu() const {
+    return config.mmu == MmuMode::kTdp || config.mmu == MmuMode::kNested;
+  }
+  // Without it neither L2 nor a guest's own tables can be run. Gives all slots
+  // rmaps if they have none yet (SHD-13); RESOURCE_EXHAUSTED if there is no
+  // memory for that. To be called before a shadow root is loaded, without
+  // mmu_lock. REQUIRES: shadow != nullptr.
+  absl::Status PrepareForShadowRoot();
+  // Zaps the whole VM the fast way, both MMUs (TDP-33, SHD-24). REQUIRES:
+  // slots_lock.
+  void FastZapAll(MmuCost* cost, LockOp op);
+
   const VmConfig config;
   TablePool& pool;
   MmuCounters counters;
@@ -57,9 +74,12 @@ struct VmState {
   RemoteTlb tlb;
   InvalidationGate invalidations;
   HostMemory memory;
+  ShadowRootGate shadow_roots;
   MemslotTable slots;
   const MmioFormat mmio;
+  ShadowHooks shadow_hooks;
   TdpMmu tdp;
+  const std::unique_ptr<ShadowMmu> shadow;  // null with MmuMode::kTdp
 
   // Slots that log. Changed under slots_lock; vCPUs read it when they are asked
   // to (kUpdateCpuDirtyLog), which orders it.

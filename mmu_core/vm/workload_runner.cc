@@ -14,7 +14,8 @@
 
 namespace mmu {
 
-absl::Status WorkloadRunner::Start(WorkloadOptions options) {
+absl::Status WorkloadRunner::Start(WorkloadOptions options,
+                                   const GpaSpace& memory) {
   MutexLock control(control_mu_);
   if (options.sources.empty() || options.sources.size() > vcpus_.size()) {
     return MakeError(
@@ -42,6 +43,8 @@ absl::Status WorkloadRunner::Start(WorkloadOptions options) {
   }
   JoinLocked();
   options_ = std::move(options);
+  guests_.resize(vcpus_.size());
+  memory_ = memory;
   const size_t count = options_.sources.size();
   {
     MutexLock lock(mu_);
@@ -63,8 +66,9 @@ void WorkloadRunner::Run(Vcpu& vcpu, AccessSource& source) {
   RateLimiter limiter(Clock::Real(),
                       static_cast<double>(options_.accesses_per_second));
   const absl::Time deadline = absl::Now() + options_.max_duration;
-  absl::Status status;
-  bool more = true;
+  const absl::StatusOr<GuestSystem*> guest = GuestOf(vcpu);
+  absl::Status status = guest.status();
+  bool more = guest.ok();
   while (more && MayRun()) {
     if (options_.max_duration != absl::InfiniteDuration() &&
         absl::Now() >= deadline) {
@@ -93,6 +97,14 @@ void WorkloadRunner::Run(Vcpu& vcpu, AccessSource& source) {
       }
       uint64_t word = MakeStamp(static_cast<uint32_t>(vcpu.index()),
                                 vcpu.stats().writes.Get() + 1);
+      if (*guest != nullptr) {
+        status = (*guest)->Access(access, &word);
+        if (status.ok()) continue;
+        // Stopped while it waited for room in its dirty ring.
+        if (absl::IsCancelled(status)) status = absl::OkStatus();
+        more = false;
+        break;
+      }
       AccessOutcome outcome =
           vcpu.Access(Gpa(access.address_bytes), access.kind, &word);
       if (outcome == AccessOutcome::kDirtyRingFull) {
@@ -108,6 +120,41 @@ void WorkloadRunner::Run(Vcpu& vcpu, AccessSource& source) {
     vcpu.ExitGuest();
   }
   Finish(status);
+}
+
+absl::StatusOr<GuestSystem*> WorkloadRunner::GuestOf(Vcpu& vcpu) {
+  if (config_.mmu != MmuMode::kShadow && config_.mmu != MmuMode::kNested) {
+    return nullptr;
+  }
+  const auto index = static_cast<size_t>(vcpu.index());
+  if (guests_[index] == nullptr) {
+    const GpaSpace share = memory_.Share(static_cast<uint32_t>(vcpu.index()),
+                                         static_cast<uint32_t>(vcpus_.size()));
+    absl::StatusOr<std::unique_ptr<GuestSystem>> guest =
+        GuestSystem::Boot(config_, vcpu, share,
+                          [this, &vcpu] { return AwaitRingRoomInGuest(vcpu); });
+    if (!guest.ok()) return guest.status();
+    guests_[index] = std::move(*guest);
+  }
+  return guests_[index].get();
+}
+
+bool WorkloadRunner::AwaitRingRoomInGuest(Vcpu& vcpu) {
+  const int64_t begin = MonotonicNanos();
+  const bool was_in_guest = vcpu.gate().in_guest();
+  if (was_in_guest) vcpu.ExitGuest();
+  bool has_room = false;
+  while (!has_room && MayRun()) {
+    MutexLock lock(mu_);
+    while (control_.load() == 0 && vcpu.dirty_ring()->SoftFull()) {
+      changed_.WaitFor(mu_, absl::ToChronoNanoseconds(absl::Hours(1)));
+    }
+    has_room = !vcpu.dirty_ring()->SoftFull();
+  }
+  if (was_in_guest) vcpu.EnterGuest();
+  vcpu.stats().stall_nanos[static_cast<int>(StallCause::kRingFull)].Add(
+      MonotonicNanos() - begin);
+  return has_room;
 }
 
 bool WorkloadRunner::MayRun() {

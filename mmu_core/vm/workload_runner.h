@@ -14,9 +14,12 @@
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "absl/time/time.h"
+#include "mmu_core/guest/gpa_space.h"
 #include "mmu_core/guest/guest_access.h"
 #include "mmu_core/sync/mutex.h"
+#include "mmu_core/vm/guest_system.h"
 #include "mmu_core/vm/vcpu.h"
+#include "mmu_core/vm/vm_config.h"
 #include "mmu_core/vm/workload.h"
 
 namespace mmu {
@@ -26,14 +29,16 @@ namespace mmu {
 // Thread-safe.
 class WorkloadRunner {
  public:
-  explicit WorkloadRunner(std::vector<std::unique_ptr<Vcpu>>& vcpus)
-      : vcpus_(vcpus) {}
+  // `config` is that of the VM.
+  WorkloadRunner(const VmConfig& config,
+                 std::vector<std::unique_ptr<Vcpu>>& vcpus)
+      : config_(config), vcpus_(vcpus) {}
   ~WorkloadRunner() { Stop(); }
   WorkloadRunner(const WorkloadRunner&) = delete;
   WorkloadRunner& operator=(const WorkloadRunner&) = delete;
 
-  // As the Vm functions.
-  absl::Status Start(WorkloadOptions options);
+  // As the Vm functions. `memory` is what guests have that page by themselves.
+  absl::Status Start(WorkloadOptions options, const GpaSpace& memory);
   void Stop();
   bool Wait(absl::Duration timeout);
   absl::StatusOr<WorkloadProgress> Progress() const;
@@ -56,6 +61,11 @@ class WorkloadRunner {
   static constexpr int kBatch = 256;
 
   void Run(Vcpu& vcpu, AccessSource& source);
+  // The guest whose programs make the accesses on `vcpu`, booted if it was not;
+  // null if the vCPU makes them by itself.
+  absl::StatusOr<GuestSystem*> GuestOf(Vcpu& vcpu);
+  // Waits until the vCPU's dirty ring has room. False: it is to stop.
+  bool AwaitRingRoomInGuest(Vcpu& vcpu);
   // Parks while paused. False: stop.
   bool MayRun();
   void Doze(absl::Duration duration);
@@ -68,7 +78,11 @@ class WorkloadRunner {
   void JoinLocked() ABSL_EXCLUSIVE_LOCKS_REQUIRED(control_mu_);
   VcpuStatsSnapshot SumStats() const;
 
+  const VmConfig& config_;
   std::vector<std::unique_ptr<Vcpu>>& vcpus_;
+  // By vCPU; each is its thread's. Null before the first workload.
+  std::vector<std::unique_ptr<GuestSystem>> guests_;
+  GpaSpace memory_;  // of all guests together, as the first was booted
   std::atomic<uint32_t> control_{0};
 
   // Serialises Start, Stop, Pause and Resume. Outer of mu_.

@@ -1,0 +1,26 @@
+#include "mmu_core/vm/emulate_write.h"
+
+#include "mmu_core/base/check.h"
+#include "mmu_core/shadow/guest_pte_writes.h"
+#include "mmu_core/vm/vm_state.h"
+
+namespace mmu {
+
+bool EmulateGuestWrite(VmState& vm, GuestWords& memory, Gpa gpa, int size_bytes,
+                       uint64_t word) {
+  MMU_DCHECK(size_bytes == 4 || size_bytes == 8);
+  const WordSize size = size_bytes == 4 ? WordSize::k4 : WordSize::k8;
+  if (size == WordSize::k4) word &= 0xffff'ffff;
+  uint64_t old = 0;
+  for (;;) {
+    if (memory.Read(gpa, size, &old) != GuestWordResult::kDone) return false;
+    const GuestWordResult result = memory.CompareExchange(gpa, size, old, word);
+    if (result == GuestWordResult::kDone) break;
+    if (result != GuestWordResult::kChanged) return false;
+  }
+  vm.shadow->pte_writes().Written(/*as_id=*/0, gpa, size_bytes, memory,
+                                  /*cost=*/nullptr);
+  return true;
+}
+
+}  // namespace mmu

@@ -1,0 +1,26 @@
+// A guest's write that its vCPU cannot make, because a table of the guest is
+// there that stays write-protected: made by us instead (SHD-40, SHD-44).
+
+#ifndef MMU_CORE_VM_EMULATE_WRITE_H_
+#define MMU_CORE_VM_EMULATE_WRITE_H_
+
+#include <cstdint>
+
+#include "mmu_core/base/address.h"
+#include "mmu_core/memory/guest_words.h"
+
+namespace mmu {
+
+struct VmState;
+
+// Stores the low `size_bytes` (4 or 8) of `word` at the aligned `gpa` of
+// address space 0 through `memory`, which notes it in the dirty log, and has
+// the shadow MMU drop what followed from the entry that was there. False:
+// nothing was written, the memory is gone or may not be written. Takes
+// mmu_lock.
+bool EmulateGuestWrite(VmState& vm, GuestWords& memory, Gpa gpa, int size_bytes,
+                       uint64_t word);
+
+}  // namespace mmu
+
+#endif  // MMU_CORE_VM_EMULATE_WRITE_H_

@@ -1,0 +1,97 @@
+#include "mmu_core/vm/guest_processor.h"
+
+#include "mmu_core/base/check.h"
+#include "mmu_core/base/error.h"
+#include "mmu_core/guest_paging/guest_walk.h"
+#include "mmu_core/guest_paging/pae_roots.h"
+#include "mmu_core/vm/shadow_vcpu.h"
+
+namespace mmu {
+namespace {
+
+// PDPTEs are checked for reserved bits against it.
+constexpr int kPaePhysBits = 36;
+
+}  // namespace
+
+GuestProcessor::GuestProcessor(Vcpu& vcpu,
+                               std::function<bool()> await_ring_room)
+    : vcpu_(vcpu), await_ring_room_(std::move(await_ring_room)) {
+  MMU_CHECK(vcpu.shadow() != nullptr);
+  SetControlRegisters({});
+}
+
+GuestCpu::Outcome GuestProcessor::Access(Gva gva, int size_bytes,
+                                         AccessKind kind, Privilege privilege,
+                                         uint64_t* word,
+                                         GuestPageFault* fault) {
+  const GuestPageAccess access = {.kind = kind, .privilege = privilege};
+  GuestFault guest_fault;
+  for (;;) {
+    switch (vcpu_.shadow()->Access(gva.value(), size_bytes, access, word,
+                                   &guest_fault)) {
+      case ShadowOutcome::kDone:
+        return Outcome::kDone;
+      case ShadowOutcome::kEmulated:
+        // A device that nobody made: reads as all ones, forgets writes.
+        if (kind != AccessKind::kWrite) *word = ~uint64_t{0};
+        return Outcome::kDone;
+      case ShadowOutcome::kGuestFault:
+        MMU_CHECK(guest_fault.kind == GuestFault::Kind::kPageFault);
+        *fault = {.address = gva, .error_code = guest_fault.code};
+        return Outcome::kFault;
+      case ShadowOutcome::kError:
+        status_ = vcpu_.shadow()->status();
+        return Outcome::kError;
+      case ShadowOutcome::kDirtyRingFull:
+        if (await_ring_room_ != nullptr && await_ring_room_()) continue;
+        status_ = absl::CancelledError(
+            "the dirty ring is full, and nobody makes room");
+        return Outcome::kError;
+    }
+  }
+}
+
+void GuestProcessor::SetControlRegisters(const GuestPagingState& state) {
+  state_ = state;
+  vcpu_.shadow()->SetPaging(ShadowPaging::OfGuest(state));
+  vcpu_.shadow()->SetRoot(RootAt(cr3_), ShadowVcpu::Flush::kYes);
+}
+
+void GuestProcessor::EnablePaging(const PagingGeometry& geometry, Gpa cr3) {
+  GuestPagingState state;
+  state.cr0 = kCr0Pg | kCr0Wp;
+  if (geometry.levels == 2) {
+    state.cr4 = kCr4Pse;
+  } else {
+    state.cr4 = kCr4Pae | (geometry.levels == 5 ? kCr4La57 : 0);
+    state.efer = kEferNx | (geometry.levels >= 4 ? kEferLma : 0);
+  }
+  cr3_ = cr3;
+  SetControlRegisters(state);
+}
+
+GuestRoot GuestProcessor::RootAt(Gpa cr3) {
+  GuestRoot root = {.table = ToGfn(cr3)};
+  const bool pae = (state_.cr0 & kCr0Pg) != 0 && (state_.cr4 & kCr4Pae) != 0 &&
+                   (state_.efer & kEferLma) == 0;
+  if (!pae) return root;
+  const std::optional<Pdptes> pdptes =
+      LoadPdptes(vcpu_.shadow()->memory(), cr3.value(), kPaePhysBits);
+  // The instruction would fault, and the guest is lost; so it finds no memory.
+  if (pdptes.has_value()) root.pdptes = *pdptes;
+  return root;
+}
+
+void GuestProcessor::LoadCr3(Gpa cr3, Cr3Load how) {
+  cr3_ = cr3;
+  vcpu_.shadow()->SetRoot(RootAt(cr3), how == Cr3Load::kFlush
+                                           ? ShadowVcpu::Flush::kYes
+                                           : ShadowVcpu::Flush::kNo);
+}
+
+void GuestProcessor::Invlpg(Gva gva) {
+  vcpu_.shadow()->InvalidatePage(gva.value());
+}
+
+}  // namespace mmu
