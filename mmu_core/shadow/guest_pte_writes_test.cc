@@ -195,7 +195,6 @@ TEST_F(GuestPteWritesTest, PagesOfAnotherAddressSpaceStay) {
   EXPECT_EQ(smm.EntryAt(7).Load(), Spte::Initial());
 }
 
-// Covers: SHD-44
 TEST_F(GuestPteWritesTest, WhatIsNoTableAnyMoreIsUnprotected) {
   ShadowPageState& user = Page(kTable + 1, RoleAt(1));
   Page(kTable, RoleAt(1));
@@ -222,7 +221,6 @@ class NestedPteWritesTest : public GuestPteWritesTest {
                            TdpEnabled::kYes) {}
 };
 
-// Covers: SHD-61
 TEST_F(NestedPteWritesTest, AWriteOfL1ToADirectoryOfL2ZapsWhatHungThere) {
   ShadowPageState& directory = Page(kTable, RoleAt(2));
   ShadowPageState& table = Page(kTable + 1, RoleAt(1));

@@ -11,6 +11,7 @@ namespace {
 
 // As the litmus in sync/asymmetric_barrier_test.cc: a delay that changes from
 // round to round makes the two meet at every possible distance.
+// Covers: LCK-06
 TEST(IndirectPageCountTest, Race32EitherTheWriterSeesThePageOrThePageTheWrite) {
   constexpr int kRounds = 40'000;
   alignas(64) static IndirectPageCount pages;

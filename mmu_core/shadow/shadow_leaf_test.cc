@@ -90,7 +90,7 @@ TEST_F(ShadowLeafTest, ALeafOfATrackedGfnIsReadOnly) {
       << "nobody asked for W";
 }
 
-// Covers: SPTE-14
+// Covers: SPTE-14, SHD-30
 TEST_F(ShadowLeafTest, AWritableLeafMakesPageTablesUnsync) {
   ShadowPageState& table = Page(600, IndirectRole(1));
   Make(page_, Request(600, kAllButWrite));

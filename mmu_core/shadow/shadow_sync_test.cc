@@ -15,6 +15,7 @@
 #include "mmu_core/guest_paging/guest_walker.h"
 #include "mmu_core/memory/memslot.h"
 #include "mmu_core/paging/access_rights.h"
+#include "mmu_core/paging/page_role.h"
 #include "mmu_core/paging/spte.h"
 #include "mmu_core/paging/spte_format.h"
 #include "mmu_core/shadow/guest_tables_test_util.h"
@@ -216,7 +217,7 @@ TEST_F(ShadowSyncTest, NoPageBecomesUnsyncForAnEntryThatIsBroughtInStep) {
 
 // --- All below a page ---
 
-// Covers: SHD-32, SHD-34
+// Covers: SHD-34
 TEST_F(ShadowSyncTest, UnsyncPagesBelowAreProtectedReadAndInStep) {
   ShadowPageState& alias = Page(502, RoleAt(1));
   PutAndMap(alias, 0, kTable);  // the guest maps its table
@@ -299,6 +300,24 @@ TEST_F(ShadowSyncTest, WhoMayNotYieldStopsBetweenBatchesIfOthersWait) {
     EXPECT_EQ(unsync(), 0u);
     WithoutLock([&] { waiter.join(); });
   }
+}
+
+// Covers: ROLE-35
+TEST_F(ShadowSyncTest, APassthroughPageLeadsToUnsyncPagesButIsNoTable) {
+  PageRole::Fields fields = RoleAt(5).fields();
+  fields.passthrough = true;
+  ShadowPageState& passthrough = Page(502, PageRole::Of(fields));
+  ShadowPageState& top = Page(502, RoleAt(4));
+  Link(passthrough, 0, top);
+  Link(top, 0, root_);
+  MarkUnsync(page_);
+  Put(kTable, 7, 0);
+  EXPECT_TRUE(sync_.SyncChildren(lock_, context(), passthrough,
+                                 ShadowSync::MayYield::kNo, nullptr));
+  EXPECT_EQ(Entry(), Spte::Initial());
+  EXPECT_EQ(passthrough.unsync_children, 0u);
+  EXPECT_DEATH(sync_.SyncPage(lock_, context(), passthrough, nullptr),
+               "HasGuestPtes");
 }
 
 // --- Guests with entries of four bytes ---

@@ -2,13 +2,16 @@
 
 #include <atomic>
 #include <cstdint>
+#include <thread>
 
 #include "gtest/gtest.h"
 #include "mmu_core/base/gfn_range.h"
 #include "mmu_core/base/hooks.h"
 #include "mmu_core/base/level.h"
 #include "mmu_core/memory/memslot.h"
+#include "mmu_core/paging/spte.h"
 #include "mmu_core/shadow/shadow_test_util.h"
+#include "mmu_core/shadow/unsync_marks.h"
 #include "mmu_core/sync/mmu_lock.h"
 #include "mmu_core/testing/interleaving.h"
 
@@ -153,6 +156,46 @@ TEST_F(UnsyncGateTest, Race33TwoFaultsMakeThePageUnsyncOnce) {
   EXPECT_EQ(writable.load(), 2);
   EXPECT_TRUE(page.unsync);
   EXPECT_EQ(Unsync(), 1u);
+}
+
+// RACE-33 as a litmus test: G1 and G2 beside two faults.
+// Covers: SHD-37
+TEST_F(UnsyncGateTest, Race33WhoSeesAWritableSpteSeesTheRootsMark) {
+  constexpr int kRounds = 1000;
+  ShadowPageState& root = Page(1, IndirectRole(2));
+  ShadowPageState& page = Page(600, IndirectRole(1));
+  ShadowPageState& alias = Page(2, IndirectRole(1));
+  Link(root, 3, page);
+  const Memslot& slot = Slot(600);
+  const Spte writable = LeafTo(alias, 600);
+  int missed = 0;
+  for (int round = 0; round < kRounds; ++round) {
+    WithoutLock([&] {
+      const auto fault = [&](int index) {
+        MmuReadLocked lock(mmu_lock_, LockOp::kFault);
+        if (gate_.MayMapWritable(lock, slot, Gfn(600), Prefetched::kNo)) {
+          alias.EntryAt(index).Store(writable);
+        }
+      };
+      std::thread one(fault, 0);
+      std::thread two(fault, 1);
+      for (int i = 0; !alias.EntryAt(0).Load().IsWritable() &&
+                      !alias.EntryAt(1).Load().IsWritable();
+           ++i) {
+        if (i > 1000) std::this_thread::yield();
+      }
+      if (root.unsync_children.load(std::memory_order_relaxed) == 0) ++missed;
+      one.join();
+      two.join();
+    });
+    alias.EntryAt(0).Store(Spte::Initial());
+    alias.EntryAt(1).Store(Spte::Initial());
+    pages_.unsync().ClearUnsync(lock_, page);
+    UnsyncBatch none;
+    pages_.unsync().Collect(lock_, root, none);
+    ASSERT_EQ(root.unsync_children, 0u);
+  }
+  EXPECT_EQ(missed, 0);
 }
 
 }  // namespace
