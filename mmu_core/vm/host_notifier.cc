@@ -6,15 +6,20 @@
 
 #include "mmu_core/aging/aging.h"
 #include "mmu_core/base/hooks.h"
+#include "mmu_core/memory/memslot.h"
+#include "mmu_core/shadow/shadow_mmu.h"
 #include "mmu_core/sync/mmu_lock.h"
 #include "mmu_core/sync/rcu.h"
+#include "mmu_core/vm/age_pages.h"
 #include "mmu_core/vm/vm_state.h"
 
 namespace mmu {
 namespace {
 
+// Pages of a slot. The slot is a copy: a walk may leave the RCU section in
+// which it was found, and a copy keeps its rmaps.
 struct Concerned {
-  int as_id;
+  Memslot slot;
   GfnRange gfns;
 };
 
@@ -32,7 +37,7 @@ void ForEachSlot(VmState& vm, HvaRange range, Fn fn) {
 std::vector<Concerned> GfnsOf(VmState& vm, HvaRange range) {
   std::vector<Concerned> all;
   ForEachSlot(vm, range, [&](const Memslot& slot, GfnRange gfns) {
-    all.push_back({slot.as_id, gfns});
+    all.push_back({slot, gfns});
   });
   return all;
 }
@@ -49,8 +54,7 @@ std::vector<Concerned> GfnsOfHostPages(VmState& vm, HvaRange range) {
     const uint64_t from = std::max(first / pages * pages, base) - base;
     const uint64_t to =
         std::min((end + pages - 1) / pages * pages - base, slot.npages);
-    all.push_back(
-        {slot.as_id, GfnRange{slot.base_gfn + from, slot.base_gfn + to}});
+    all.push_back({slot, GfnRange{slot.base_gfn + from, slot.base_gfn + to}});
   });
   return all;
 }
@@ -63,7 +67,11 @@ void BeginAndUnmap(VmState& vm, const std::vector<Concerned>& concerned,
   vm.invalidations.Begin();
   for (const Concerned& one : concerned) vm.invalidations.AddRange(one.gfns);
   for (const Concerned& one : concerned) {
-    vm.tdp.ZapLeafs(lock, one.as_id, one.gfns, RootFilter::kAll,
+    if (vm.shadow != nullptr) {
+      vm.shadow->unmap().ZapLeafs(lock, one.slot, one.gfns,
+                                  FlushReason::kNotifier, nullptr, may_yield);
+    }
+    vm.tdp.ZapLeafs(lock, one.slot.as_id, one.gfns, RootFilter::kAll,
                     FlushReason::kNotifier, nullptr, may_yield);
   }
 }
@@ -71,9 +79,8 @@ void BeginAndUnmap(VmState& vm, const std::vector<Concerned>& concerned,
 bool AgeRange(VmState& vm, HvaRange range, AgeMode mode) {
   bool young = false;
   for (const Concerned& concerned : GfnsOf(vm, range)) {
-    AgeResult result;
-    result.young.resize((concerned.gfns.pages() + 63) / 64);
-    vm.tdp.Age(concerned.as_id, concerned.gfns, mode, result, nullptr);
+    const AgeResult result = AgePages(vm, concerned.slot.as_id, concerned.gfns,
+                                      mode, /*cost=*/nullptr);
     young |= result.young_page_count > 0;
     // A test has its answer; to clear means to clear everywhere.
     if (young && mode == AgeMode::kTest) break;
@@ -121,9 +128,20 @@ bool ClearYoung(VmState& vm, HvaRange range) {
 }
 
 void ZapGfnRange(VmState& vm, int as_id, GfnRange range) {
+  std::vector<Concerned> concerned;
+  if (vm.shadow != nullptr) {
+    RcuReadGuard rcu;
+    for (const Memslot* slot : vm.slots.Active(as_id).SlotsIn(range)) {
+      concerned.push_back({*slot, range.Intersect(slot->range())});
+    }
+  }
   MmuWriteLocked lock(vm.mmu_lock, LockOp::kZap);
   vm.invalidations.Begin();
   vm.invalidations.AddRange(range);
+  for (const Concerned& one : concerned) {
+    vm.shadow->unmap().ZapLeafs(lock, one.slot, one.gfns, FlushReason::kZap,
+                                nullptr);
+  }
   vm.tdp.ZapLeafs(lock, as_id, range, RootFilter::kValid, FlushReason::kZap,
                   nullptr);
   vm.invalidations.End();

@@ -3,6 +3,8 @@
 #include "mmu_core/base/check.h"
 #include "mmu_core/base/hooks.h"
 #include "mmu_core/paging/mmio_spte.h"
+#include "mmu_core/shadow/shadow_mmu.h"
+#include "mmu_core/stats/labels.h"
 #include "mmu_core/sync/mmu_lock.h"
 #include "mmu_core/tlb/tlb_flush_batch.h"
 #include "mmu_core/tlb/vcpu_gate.h"
@@ -17,6 +19,12 @@ void RegionHooks::FlushShadowSlot(const Memslot& old_slot) {
     // Faults that found the slot before it became invalid are over, and later
     // ones retry: what is zapped now stays away (RACE-13).
     MmuWriteLocked lock(vm_.mmu_lock, LockOp::kMemslot, cost_);
+    if (vm_.shadow != nullptr) {
+      ShadowUnmap& unmap = vm_.shadow->unmap();
+      unmap.ZapLeafs(lock, old_slot, old_slot.range(), FlushReason::kZap,
+                     cost_);
+      unmap.ZapGuestTables(lock, old_slot, cost_);
+    }
     vm_.tdp.ZapLeafs(lock, old_slot.as_id, old_slot.range(), RootFilter::kAll,
                      FlushReason::kZap, cost_);
   }
@@ -70,6 +78,7 @@ void RegionHooks::EnableLog(const Memslot& slot) {
   if (log_.initially_set == InitiallySet::kYes) return;
 
   vm_.slots.slots_lock.AssertHeld();
+  if (slot.shadow_rmaps() != nullptr) EnableShadowLog(slot);
   {
     MmuReadLocked lock(vm_.mmu_lock, LockOp::kEnable, cost_);
     if (log_.split == SplitPolicy::kEager) {
@@ -92,8 +101,30 @@ void RegionHooks::EnableLog(const Memslot& slot) {
   batch.FlushAlways(cost_);
 }
 
+// The same for what nested guests map, or guests that page by themselves. A
+// fault that comes between this and the TDP MMU's turn finds a slot that logs.
+void RegionHooks::EnableShadowLog(const Memslot& slot) {
+  vm_.slots.slots_lock.AssertHeld();
+  ShadowMmu& shadow = *vm_.shadow;
+  MmuWriteLocked lock(vm_.mmu_lock, LockOp::kEnable, cost_);
+  if (log_.split == SplitPolicy::kEager) {
+    shadow.split().Split(lock, slot, slot.range(), Level::k4K,
+                         SplitTrigger::kEager, shadow.split_caches(), cost_);
+  }
+  if (vm_.cpu_dirty_log_entries() != 0) {
+    shadow.log().ClearDirty(lock, slot, slot.range(), cost_);
+    shadow.log().WriteProtect(lock, slot, slot.range(), Level::k2M, cost_);
+  } else {
+    shadow.log().WriteProtect(lock, slot, slot.range(), Level::k4K, cost_);
+  }
+}
+
 void RegionHooks::DisableLog(const Memslot& slot) {
   if (recover_ == RecoverOnStop::kNo) return;
+  if (vm_.shadow != nullptr) {
+    MmuWriteLocked lock(vm_.mmu_lock, LockOp::kRecover, cost_);
+    vm_.shadow->recover().Recover(lock, slot, slot.range(), cost_);
+  }
   MmuReadLocked lock(vm_.mmu_lock, LockOp::kRecover, cost_);
   recovered_ = vm_.tdp.Recover(lock, slot, slot.range(), cost_);
 }

@@ -38,6 +38,7 @@ class RegionHooks : public MemslotTableHooks {
  private:
   void CountLoggingSlots(const Memslot* old_slot, const Memslot* new_slot);
   void EnableLog(const Memslot& slot);
+  void EnableShadowLog(const Memslot& slot);
   void DisableLog(const Memslot& slot);
 
   VmState& vm_;

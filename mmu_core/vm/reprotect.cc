@@ -3,6 +3,8 @@
 #include <bit>
 
 #include "mmu_core/base/hooks.h"
+#include "mmu_core/rmap/slot_rmaps.h"
+#include "mmu_core/shadow/shadow_mmu.h"
 #include "mmu_core/sync/mmu_lock.h"
 #include "mmu_core/tdp/yield_point.h"
 #include "mmu_core/tlb/tlb_flush_batch.h"
@@ -13,6 +15,17 @@ namespace {
 
 constexpr int kWordsPerLook = 16;
 
+// Takes W, for good, from the huge leafs that map `gfn`. The caller flushes.
+bool WriteProtectHuge(VmState& vm, const MmuWriteLocked& lock,
+                      const Memslot& slot, Gfn gfn) {
+  bool changed = vm.tdp.WriteProtectGfn(lock, slot.as_id, gfn, Level::k2M);
+  if (SlotRmaps* const rmaps = slot.shadow_rmaps()) {
+    changed |= vm.shadow->pages().links().WriteProtectGfn(lock, *rmaps, gfn,
+                                                          Level::k2M);
+  }
+  return changed;
+}
+
 // Logging began without protecting anything, so these pages may still be inside
 // writable huge ones: split those if asked to, and protect what stays huge
 // (DL-15).
@@ -20,23 +33,30 @@ void ProtectHuge(VmState& vm, MmuWriteLocked& lock, const Memslot& slot,
                  SplitPolicy policy, Gfn first_set, Gfn last_set,
                  ClearResult* result, MmuCost* cost)
     ABSL_EXCLUSIVE_LOCKS_REQUIRED(vm.slots.slots_lock) {
+  const GfnRange range = {first_set, last_set + 1};
   if (policy == SplitPolicy::kOnClear) {
-    const SplitOutcome split =
-        vm.tdp.Split(lock, slot.as_id, GfnRange{first_set, last_set + 1},
-                     Level::k4K, SplitTrigger::kClear, vm.operation_tables,
-                     /*deadline_nanos=*/0, cost);
-    result->split_2m_count += split.split_2m_count;
-    result->split_1g_count += split.split_1g_count;
+    const auto add = [result](const SplitOutcome& split) {
+      result->split_2m_count += split.split_2m_count;
+      result->split_1g_count += split.split_1g_count;
+    };
+    // These may let go of the lock: what is to be protected is in nobody's
+    // bitmap any more (DL-27).
+    if (vm.shadow != nullptr) {
+      add(vm.shadow->split().Split(lock, slot, range, Level::k4K,
+                                   SplitTrigger::kClear,
+                                   vm.shadow->split_caches(), cost));
+    }
+    add(vm.tdp.Split(lock, slot.as_id, range, Level::k4K, SplitTrigger::kClear,
+                     vm.operation_tables, /*deadline_nanos=*/0, cost));
   }
-  bool changed =
-      vm.tdp.WriteProtectGfn(lock, slot.as_id, first_set, Level::k2M);
+  bool changed = WriteProtectHuge(vm, lock, slot, first_set);
   if (RoundDown(first_set, Level::k2M) != RoundDown(last_set, Level::k2M)) {
-    changed |= vm.tdp.WriteProtectGfn(lock, slot.as_id, last_set, Level::k2M);
+    changed |= WriteProtectHuge(vm, lock, slot, last_set);
   }
   if (!changed) return;
   // MMU-writable went away: before the lock is dropped (TLB-06).
   TlbFlushBatch now(vm.tlb, FlushScope::kRange, FlushReason::kClearDirty);
-  now.Add(GfnRange{first_set, last_set + 1});
+  now.Add(range);
   now.Flush(cost);
 }
 
@@ -62,8 +82,14 @@ void ReprotectWindow(VmState& vm, MmuWriteLocked& lock, const Memslot& slot,
   }
   if (vm.cpu_dirty_log_entries() != 0) {
     vm.tdp.ClearDirtyMasked(lock, slot.as_id, first, mask, cost);
+    if (vm.shadow != nullptr) {
+      vm.shadow->log().ClearDirtyMasked(lock, slot, first, mask, cost);
+    }
   } else {
     vm.tdp.WriteProtectMasked(lock, slot.as_id, first, mask, cost);
+    if (vm.shadow != nullptr) {
+      vm.shadow->log().WriteProtectMasked(lock, slot, first, mask, cost);
+    }
   }
 }
 

@@ -8,6 +8,7 @@
 #include "absl/time/clock.h"
 #include "mmu_core/base/error.h"
 #include "mmu_core/memory/memslot_set.h"
+#include "mmu_core/shadow/shadow_mmu.h"
 #include "mmu_core/sync/mmu_lock.h"
 #include "mmu_core/sync/rcu.h"
 #include "mmu_core/sync/spin.h"
@@ -210,6 +211,8 @@ Gfn SplitJob::DoStep(GfnRange chunk, Step step) {
       // The lock was held long enough; the rest follows next.
       chunk.end = std::max(outcome.next_gfn, chunk.start + 1);
     }
+    lock.Unlock();
+    SplitNested(chunk, done);
   }
   const int64_t nanos = MonotonicNanos() - begin;
   done.cost.wall = absl::Nanoseconds(nanos);
@@ -218,6 +221,26 @@ Gfn SplitJob::DoStep(GfnRange chunk, Step step) {
   Account(done);
   Pace(done, throttle, absl::Nanoseconds(nanos), stall_before);
   return chunk.end;
+}
+
+// What nested guests map. Its huge pages are few, and each makes a page of the
+// shadow MMU, of which there are not many: where there is no room they stay.
+void SplitJob::SplitNested(GfnRange chunk, SplitProgress& done) {
+  VmState& vm = vm_.state();
+  if (vm.shadow == nullptr) return;
+  for (const Memslot* slot : vm.slots.Active(0).SlotsIn(chunk)) {
+    if (slot->shadow_rmaps() == nullptr) continue;
+    MmuWriteLocked lock(vm.mmu_lock, LockOp::kSplit, &done.cost);
+    const SplitOutcome outcome = vm.shadow->split().Split(
+        lock, *slot, chunk.Intersect(slot->range()), request_.target,
+        SplitTrigger::kRequest, vm.shadow->split_caches(), &done.cost);
+    done.split_1g_count += outcome.split_1g_count;
+    done.split_2m_count += outcome.split_2m_count;
+    done.skipped_by_reason[static_cast<int>(SplitFailure::kNoMemory)] +=
+        outcome.no_memory_count;
+    done.skipped_by_reason[static_cast<int>(SplitFailure::kLimit)] +=
+        outcome.limit_count;
+  }
 }
 
 int SplitJob::TablesFor(GfnRange chunk) {

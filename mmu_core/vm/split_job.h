@@ -94,6 +94,9 @@ class SplitJob {
   // Splits as much of `chunk` as may be done in one hold of the lock, waits as
   // the throttle says, and returns where the rest of the chunk begins.
   Gfn DoStep(GfnRange chunk, Step step);
+  // The same for huge pages of nested guests (SHD-70), all of `chunk`; adds to
+  // `done`. REQUIRES: slots_lock.
+  void SplitNested(GfnRange chunk, SplitProgress& done);
   static int TablesFor(GfnRange chunk);
   // What holds for the next step; a change of it from now on ends its sleep.
   Throttle ThrottleForStep();

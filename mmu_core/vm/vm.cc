@@ -14,8 +14,10 @@
 #include "mmu_core/dirty/pml_buffer.h"
 #include "mmu_core/memory/memslot_set.h"
 #include "mmu_core/memory/region_request.h"
+#include "mmu_core/shadow/shadow_mmu.h"
 #include "mmu_core/stats/shadow_counters.h"
 #include "mmu_core/sync/rcu.h"
+#include "mmu_core/vm/age_pages.h"
 #include "mmu_core/vm/audit.h"
 #include "mmu_core/vm/dirty_logging.h"
 #include "mmu_core/vm/dirty_rings.h"
@@ -371,6 +373,11 @@ absl::StatusOr<Vm::Recovered> Vm::RecoverHugePages(
   }
   Recovered recovered;
   for (const auto& [slot, range] : work) {
+    if (vm.shadow != nullptr) {
+      MmuWriteLocked mmu(vm.mmu_lock, LockOp::kRecover, timer.cost());
+      vm.shadow->recover().Recover(mmu, *slot, range.Intersect(slot->range()),
+                                   timer.cost());
+    }
     MmuReadLocked mmu(vm.mmu_lock, LockOp::kRecover, timer.cost());
     const RecoverOutcome outcome =
         vm.tdp.Recover(mmu, *slot, range, timer.cost());
@@ -389,9 +396,7 @@ absl::StatusOr<AgeResult> Vm::Age(GfnRange range, AgeMode mode, MmuCost* cost) {
       return RangeError(range);
     }
   }
-  AgeResult result;
-  result.young.resize((range.pages() + 63) / 64);
-  vm.tdp.Age(/*as_id=*/0, range, mode, result, timer.cost());
+  AgeResult result = AgePages(vm, /*as_id=*/0, range, mode, timer.cost());
   vm.counters.aged_young.fetch_add(result.young_page_count,
                                    std::memory_order_relaxed);
   vm.counters.aged_old.fetch_add(result.old_page_count,

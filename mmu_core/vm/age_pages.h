@@ -1,0 +1,24 @@
+// Ageing of guest frames in both MMUs of a VM.
+
+#ifndef MMU_CORE_VM_AGE_PAGES_H_
+#define MMU_CORE_VM_AGE_PAGES_H_
+
+#include "mmu_core/aging/aging.h"
+#include "mmu_core/base/gfn_range.h"
+#include "mmu_core/stats/mmu_cost.h"
+
+namespace mmu {
+
+struct VmState;
+
+// Tests, or tests and clears, the Accessed bits of whatever maps pages of
+// `range` of address space `as_id`: in the TDP MMU and then, if it may map
+// anything, in the shadow MMU (AGE-10). What the first found does not spare the
+// second: an Accessed bit left there would make the page young at the next
+// ageing, although nobody used it since (AGE-11). No lock, no flush.
+AgeResult AgePages(VmState& vm, int as_id, GfnRange range, AgeMode mode,
+                   MmuCost* cost);
+
+}  // namespace mmu
+
+#endif  // MMU_CORE_VM_AGE_PAGES_H_

@@ -1,0 +1,340 @@
+// What is done to a memslot, or to a range of it, when an L2 guest maps its
+// pages through the shadow MMU as well as L1 does through the TDP MMU.
+
+#include <algorithm>
+#include <cstdint>
+#include <memory>
+#include <ostream>
+#include <thread>
+#include <vector>
+
+#include "gmock/gmock.h"
+#include "gtest/gtest.h"
+#include "mmu_core/aging/aging.h"
+#include "mmu_core/base/hooks.h"
+#include "mmu_core/base/level.h"
+#include "mmu_core/guest/hypervisor/l1_hypervisor.h"
+#include "mmu_core/sync/mmu_lock.h"
+#include "mmu_core/sync/rcu.h"
+#include "mmu_core/tdp/tdp_test_util.h"
+#include "mmu_core/testing/lock_trace.h"
+#include "mmu_core/testing/vm_builder.h"
+#include "mmu_core/vm/age_pages.h"
+#include "mmu_core/vm/host_notifier.h"
+#include "mmu_core/vm/l1_processor.h"
+#include "mmu_core/vm/split_job.h"
+
+namespace mmu::testing {
+namespace {
+
+using ::testing::Contains;
+using ::testing::ElementsAre;
+using ::testing::IsEmpty;
+using ::testing::Not;
+
+constexpr uint64_t kBytes = 64 * kMiB;
+constexpr uint64_t kL2Bytes = 4 * kMiB;
+
+struct Host {
+  const char* name;
+  VmConfig::Pml pml = VmConfig::Pml::kNo;
+  EntryFormat format = EntryFormat::kEpt;
+
+  friend std::ostream& operator<<(std::ostream& os, const Host& host) {
+    return os << host.name;
+  }
+};
+
+// A VM whose L1 gives L2 memory in pages of 2 MiB, as the host does for L1.
+class NestedVm {
+ public:
+  explicit NestedVm(const Host& host,
+                    VmConfig::SlotZap slot_zap = VmConfig::SlotZap::kAll)
+      : vm_(Make(host, slot_zap)),
+        cpu_(*vm_->state().vcpus[0], Level::k512G),
+        l1_(cpu_, vm_->GuestSpace(),
+            {.tables = host.format == EntryFormat::kEpt ? GuestTables::kEpt
+                                                        : GuestTables::kNpt,
+             .max_page = Level::k2M}) {
+    EXPECT_TRUE(l1_.Boot().ok());
+  }
+
+  Vm& vm() { return *vm_; }
+  VmState& state() { return vm_->state(); }
+  L1Hypervisor& l1() { return l1_; }
+
+  void WriteL2(uint64_t nested, uint64_t word) {
+    EXPECT_TRUE(l1_.Access(Gpa(nested), AccessKind::kWrite, &word).ok());
+  }
+  uint64_t ReadL2(uint64_t nested) {
+    uint64_t word = 0;
+    EXPECT_TRUE(l1_.Access(Gpa(nested), AccessKind::kRead, &word).ok());
+    return word;
+  }
+  // All of L2's memory is mapped, writable.
+  void WriteAllOfL2() {
+    for (uint64_t nested = 0; nested < kL2Bytes; nested += 2 * kMiB) {
+      WriteL2(nested, 1);
+    }
+  }
+  uint64_t FrameOf(uint64_t nested) {
+    return l1_.FrameOf(Gpa(nested)).value().value();
+  }
+  // SPTEs of the shadow MMU that map `gfn`, in all sizes.
+  uint64_t ShadowLeafsOf(uint64_t gfn, Level level) {
+    MmuWriteLocked lock(state().mmu_lock, LockOp::kAge);
+    RcuReadGuard rcu;
+    const Memslot& slot = SlotOf(*vm_, Gfn(gfn));
+    return slot.shadow_rmaps()->Head(Gfn(gfn), level).Count(lock);
+  }
+
+ private:
+  static std::unique_ptr<Vm> Make(const Host& host,
+                                  VmConfig::SlotZap slot_zap) {
+    VmConfig config;
+    config.mmu = MmuMode::kNested;
+    config.format = host.format;
+    config.pml = host.pml;
+    config.slot_zap = slot_zap;
+    config.memslots = {Slot(0, 0, kBytes, Level::k2M)};
+    return MakeVmFrom(config);
+  }
+
+  std::unique_ptr<Vm> vm_;
+  L1Processor cpu_;
+  L1Hypervisor l1_;
+};
+
+class ShadowSlotsTest : public ::testing::TestWithParam<Host> {
+ protected:
+  ShadowSlotsTest() : nested_(GetParam()), vm_(nested_.vm()) {
+    nested_.WriteAllOfL2();
+  }
+  ~ShadowSlotsTest() override { EXPECT_EQ(AuditFindings(vm_), ""); }
+
+  void StartLog(InitiallySet initially_set, SplitPolicy split) {
+    DirtyLogConfig config;
+    config.initially_set = initially_set;
+    config.split = split;
+    ASSERT_TRUE(vm_.StartDirtyLog(config, nullptr).ok());
+  }
+  // All that is dirty is sealed and cleared.
+  void ClearAll() {
+    uint64_t epoch = 0;
+    const std::vector<uint64_t> pages = SealAndList(vm_, 0, &epoch);
+    const uint64_t count = kBytes >> kPageShift;
+    ASSERT_TRUE(
+        vm_.ClearDirtyLog(0, epoch, 0, count, MaskOf(count, pages), nullptr)
+            .ok());
+  }
+  // L2 writes to the page, and whether the log knows.
+  bool WriteIsLogged(uint64_t nested) {
+    nested_.WriteL2(nested, 77);
+    const std::vector<uint64_t> pages = SealAndList(vm_, 0);
+    return std::count(pages.begin(), pages.end(), nested_.FrameOf(nested)) == 1;
+  }
+  int64_t Splits() {
+    return static_cast<int64_t>(
+        nested_.state().counters.Splits(Level::k2M, SplitTrigger::kEager));
+  }
+
+  NestedVm nested_;
+  Vm& vm_;
+};
+
+// Covers: SHD-70, DL-02
+TEST_P(ShadowSlotsTest, LoggingSplitsAndProtectsWhatL2Maps) {
+  const uint64_t gfn = nested_.FrameOf(2 * kMiB);
+  ASSERT_EQ(nested_.ShadowLeafsOf(gfn, Level::k2M), 1u);
+  StartLog(InitiallySet::kNo, SplitPolicy::kEager);
+  EXPECT_EQ(nested_.ShadowLeafsOf(gfn, Level::k2M), 0u);
+  EXPECT_EQ(nested_.ShadowLeafsOf(gfn, Level::k4K), 1u);
+  EXPECT_THAT(SealAndList(vm_, 0), IsEmpty());
+  EXPECT_TRUE(WriteIsLogged(2 * kMiB));
+  EXPECT_TRUE(WriteIsLogged(3 * kMiB));
+  ClearAll();
+  EXPECT_TRUE(WriteIsLogged(3 * kMiB)) << "protected again";
+}
+
+TEST_P(ShadowSlotsTest, WithoutASplitHugePagesOfL2AreProtected) {
+  StartLog(InitiallySet::kNo, SplitPolicy::kNone);
+  EXPECT_EQ(nested_.ShadowLeafsOf(nested_.FrameOf(0), Level::k2M), 1u);
+  EXPECT_TRUE(WriteIsLogged(5 * kPageSize));
+  EXPECT_TRUE(WriteIsLogged(6 * kPageSize));
+}
+
+// Covers: DL-15
+TEST_P(ShadowSlotsTest, TheFirstClearSplitsOrProtectsWhatL2MapsHuge) {
+  for (const SplitPolicy split : {SplitPolicy::kOnClear, SplitPolicy::kNone}) {
+    nested_.WriteAllOfL2();
+    StartLog(InitiallySet::kYes, split);
+    ClearAll();
+    EXPECT_TRUE(WriteIsLogged(2 * kMiB));
+    EXPECT_TRUE(WriteIsLogged(kL2Bytes - kPageSize));
+    ASSERT_TRUE(
+        vm_.StopDirtyLog({}, Vm::Recover::kYes, Vm::Unacked::kDiscard, nullptr)
+            .ok());
+  }
+}
+
+// A clear lets go of mmu_lock for each page that it splits, and others are
+// there each time.
+// Covers: DL-27
+TEST_P(ShadowSlotsTest, AClearThatIsInterruptedBySplitsLosesNoPage) {
+  StartLog(InitiallySet::kYes, SplitPolicy::kOnClear);
+  std::vector<std::thread> waiters;
+  {
+    LockTrace trace([&](const LockTrace::Event& event) {
+      if (event.point != HookPoint::kWriteLocked || waiters.size() == 50) {
+        return;
+      }
+      MmuLock& lock = nested_.state().mmu_lock;
+      waiters.emplace_back([&] { MmuWriteLocked held(lock, LockOp::kZap); });
+      while (!lock.IsContended()) std::this_thread::yield();
+    });
+    ClearAll();
+  }
+  for (std::thread& waiter : waiters) waiter.join();
+  EXPECT_GT(waiters.size(), 2u);
+  EXPECT_EQ(nested_.ShadowLeafsOf(nested_.FrameOf(0), Level::k2M), 0u);
+  for (uint64_t nested = 0; nested < kL2Bytes; nested += 16 * kPageSize) {
+    ASSERT_TRUE(WriteIsLogged(nested)) << nested;
+  }
+}
+
+// Covers: SHD-82, DL-06
+TEST_P(ShadowSlotsTest, WithTheEndOfALogL2FaultsItsHugePagesBackIn) {
+  const uint64_t gfn = nested_.FrameOf(0);
+  StartLog(InitiallySet::kNo, SplitPolicy::kEager);
+  ASSERT_TRUE(
+      vm_.StopDirtyLog({}, Vm::Recover::kYes, Vm::Unacked::kDiscard, nullptr)
+          .ok());
+  EXPECT_EQ(nested_.ShadowLeafsOf(gfn, Level::k4K), 0u);
+  nested_.WriteAllOfL2();
+  EXPECT_EQ(nested_.ShadowLeafsOf(gfn, Level::k2M), 1u);
+}
+
+TEST_P(ShadowSlotsTest, RecoveringOnRequestIncludesL2) {
+  const uint64_t gfn = nested_.FrameOf(0);
+  StartLog(InitiallySet::kNo, SplitPolicy::kEager);
+  ASSERT_TRUE(
+      vm_.StopDirtyLog({}, Vm::Recover::kNo, Vm::Unacked::kDiscard, nullptr)
+          .ok());
+  EXPECT_EQ(nested_.ShadowLeafsOf(gfn, Level::k4K), 1u);
+  ASSERT_TRUE(vm_.RecoverHugePages({}, nullptr).ok());
+  EXPECT_EQ(nested_.ShadowLeafsOf(gfn, Level::k4K), 0u);
+}
+
+TEST_P(ShadowSlotsTest, ASplitJobIncludesL2) {
+  const uint64_t gfn = nested_.FrameOf(0);
+  auto job = SplitJob::Create(vm_, {});
+  ASSERT_TRUE(job.ok());
+  ASSERT_TRUE((*job)->Run().ok());
+  EXPECT_EQ(nested_.ShadowLeafsOf(gfn, Level::k2M), 0u);
+  EXPECT_EQ(nested_.ShadowLeafsOf(gfn, Level::k4K), 1u);
+  EXPECT_EQ(nested_.ReadL2(0), 1u);
+}
+
+// L1 and L2 used the page. Were the shadow MMU spared as the TDP MMU had said
+// "young", its bit would be found by the ageing after.
+// Covers: AGE-10, AGE-11
+TEST_P(ShadowSlotsTest, AgeingTakesTheBitsOfBothMmus) {
+  const uint64_t gfn = nested_.FrameOf(0);
+  const GfnRange page = GfnRange::Of(Gfn(gfn), 1);
+  Read(vm_, gfn << kPageShift);
+  nested_.ReadL2(0);
+  const auto age = [&](AgeMode mode) {
+    return vm_.Age(page, mode, nullptr).value();
+  };
+  AgeResult result = age(AgeMode::kTestAndClear);
+  EXPECT_EQ(result.young_page_count, 1u);
+  EXPECT_EQ(result.old_page_count, 0u);
+  result = age(AgeMode::kTestAndClear);
+  EXPECT_EQ(result.young_page_count, 0u) << "nobody used it since";
+  EXPECT_EQ(result.old_page_count, 1u) << "one page, though mapped twice";
+  EXPECT_THAT(result.young, ElementsAre(0));
+}
+
+// Covers: AGE-12
+TEST_P(ShadowSlotsTest, WhatOnlyL2UsesIsYoung) {
+  const uint64_t gfn = nested_.FrameOf(0);
+  const GfnRange page = GfnRange::Of(Gfn(gfn), 1);
+  RcuReadGuard rcu;
+  const Memslot& slot = SlotOf(vm_, Gfn(gfn));
+  const HvaRange hvas = {slot.HvaOf(Gfn(gfn)),
+                         slot.HvaOf(Gfn(gfn)) + kPageSize};
+  const auto make_young = [&] {
+    AgePages(nested_.state(), 0, page, AgeMode::kTestAndClear, nullptr);
+    vm_.state().vcpus[0]->ReleaseRoot();  // its TLB is empty
+    nested_.ReadL2(0);
+  };
+  make_young();
+  AgeResult tdp_only;
+  tdp_only.young.resize(1);
+  nested_.state().tdp.Age(0, page, AgeMode::kTest, tdp_only, nullptr);
+  EXPECT_EQ(tdp_only.young_page_count, 0u);
+  EXPECT_TRUE(TestYoung(nested_.state(), hvas));
+  EXPECT_TRUE(ClearYoung(nested_.state(), hvas));
+  EXPECT_FALSE(TestYoung(nested_.state(), hvas));
+}
+
+TEST_P(ShadowSlotsTest, AnInvalidationUnmapsThePageInBothMmus) {
+  const uint64_t gfn = nested_.FrameOf(0);
+  Read(vm_, gfn << kPageShift);
+  HvaRange hvas;
+  {
+    RcuReadGuard rcu;
+    const Memslot& slot = SlotOf(vm_, Gfn(gfn));
+    hvas = {slot.HvaOf(Gfn(gfn)), slot.HvaOf(Gfn(gfn)) + 2 * kMiB};
+  }
+  InvalidateRangeStart(nested_.state(), hvas, MayYield::kYes);
+  EXPECT_FALSE(SpteOf(nested_.state(), Gfn(gfn)).IsPresent());
+  EXPECT_EQ(nested_.ShadowLeafsOf(gfn, Level::k2M), 0u);
+  InvalidateRangeEnd(nested_.state(), hvas);
+  EXPECT_EQ(nested_.ReadL2(0), 1u);
+  EXPECT_EQ(nested_.ShadowLeafsOf(gfn, Level::k2M), 1u);
+  ZapGfnRange(nested_.state(), 0, GfnRange::Of(Gfn(gfn), 1));
+  EXPECT_EQ(nested_.ShadowLeafsOf(gfn, Level::k2M), 0u);
+}
+
+INSTANTIATE_TEST_SUITE_P(
+    Hosts, ShadowSlotsTest,
+    ::testing::Values(Host{"Ept"},
+                      Host{.name = "EptWithPml", .pml = VmConfig::Pml::kYes},
+                      Host{.name = "Npt", .format = EntryFormat::kNpt}),
+    [](const auto& p) { return std::string(p.param.name); });
+
+// Covers: SLOT-28
+TEST(ShadowSlotZapTest, ASlotThatGoesTakesItsMappingsAndTablesAlong) {
+  for (const VmConfig::SlotZap zap :
+       {VmConfig::SlotZap::kSlot, VmConfig::SlotZap::kAll}) {
+    NestedVm nested(Host{"Ept"}, zap);
+    nested.WriteAllOfL2();
+    const ShadowCounters& stats = nested.state().counters.shadow;
+    EXPECT_GT(ShadowCounters::Get(stats.mmu_shadow_pages), 1u);
+    MemslotConfig gone = Slot(0, 0, kBytes, Level::k2M);
+    gone.size_bytes = 0;
+    ASSERT_TRUE(nested.vm().SetMemslot(gone).ok());
+    nested.state().vcpus[0]->ReleaseRoot();
+    EXPECT_EQ(ShadowCounters::Get(stats.mmu_shadow_pages), 0u);
+    EXPECT_EQ(nested.vm().Stats().pages_2m, 0u);
+    EXPECT_EQ(nested.vm().Stats().pages_4k, 0u);
+    EXPECT_EQ(AuditFindings(nested.vm()), "");
+  }
+}
+
+// Covers: AGE-10
+TEST(ShadowSlotAgeTest, WithoutL2NoRmapIsLookedAt) {
+  VmConfig config;
+  config.mmu = MmuMode::kNested;
+  config.memslots = {Slot(0, 0, kMiB)};
+  auto vm = MakeVmFrom(config);
+  Touch(*vm, GfnRange::Of(Gfn(0), 4));
+  const AgeResult result = AgePages(vm->state(), 0, GfnRange::Of(Gfn(0), 8),
+                                    AgeMode::kTest, nullptr);
+  EXPECT_THAT(result.mapped, IsEmpty()) << "one MMU is asked";
+  EXPECT_EQ(result.young_page_count, 4u);
+}
+
+}  // namespace
+}  // namespace mmu::testing
