@@ -86,6 +86,10 @@ VmState::VmState(const VmConfig& vm_config, TablePool& table_pool,
       operation_tables(table_pool),
       runner(config, vcpus),
       nx_recovery(*this, nx_parameters) {
+  if (shadow != nullptr && vm_config.shadow_page_limit != 0) {
+    MmuWriteLocked lock(mmu_lock, LockOp::kMemslot);
+    shadow->pages().SetLimit(lock, vm_config.shadow_page_limit, nullptr);
+  }
   for (int i = 0; i < vm_config.vcpu_count; ++i) {
     vcpus.push_back(std::make_unique<Vcpu>(*this, i));
   }

@@ -1,0 +1,91 @@
+// Workloads in guests with page tables of their own.
+
+#include "mmu_core/vm/guest_system.h"
+
+#include <cstdint>
+#include <memory>
+#include <string>
+#include <utility>
+
+#include "absl/time/time.h"
+#include "gtest/gtest.h"
+#include "mmu_core/base/error.h"
+#include "mmu_core/guest/pattern.h"
+#include "mmu_core/testing/vm_builder.h"
+#include "mmu_core/vm/workload.h"
+
+namespace mmu::testing {
+namespace {
+
+struct Setting {
+  const char* name;
+  MmuMode mmu;
+  EntryFormat format;
+  GuestPagingConfig paging;
+};
+
+class GuestWorkloadTest : public ::testing::TestWithParam<Setting> {
+ protected:
+  static VmConfig Config() {
+    VmConfig config;
+    config.mmu = GetParam().mmu;
+    config.format = GetParam().format;
+    config.guest_paging = GetParam().paging;
+    config.vcpu_count = 2;
+    config.memslots = {Slot(0, 0, uint64_t{64} << 20)};
+    return config;
+  }
+  static WorkloadOptions Options(Vm& vm, int64_t count) {
+    WorkloadOptions options;
+    for (uint32_t i = 0; i < 2; ++i) {
+      PatternSpec spec;
+      spec.write_fraction = 0.6;
+      spec.access_count = static_cast<uint64_t>(count);
+      options.sources.push_back(MakePattern(spec, vm.GuestSpace(), i, 2));
+    }
+    return options;
+  }
+};
+
+TEST_P(GuestWorkloadTest, RunsToItsEndAndOnceMore) {
+  auto vm = MakeVmFrom(Config());
+  for (int round = 0; round < 2; ++round) {
+    ASSERT_TRUE(vm->StartWorkload(Options(*vm, 30000)).ok());
+    ASSERT_TRUE(vm->WaitWorkload(absl::Minutes(2)));
+    const auto progress = vm->Workload();
+    ASSERT_TRUE(progress.ok());
+    EXPECT_EQ(progress->state, WorkloadProgress::State::kDone)
+        << progress->error;
+  }
+  EXPECT_GT(vm->state().shadow->pages().in_use(), 0u);
+  EXPECT_EQ(AuditFindings(*vm), "");
+}
+
+constexpr GuestPagingConfig kLarge = {.large_pages =
+                                          GuestPagingConfig::LargePages::kYes};
+INSTANTIATE_TEST_SUITE_P(
+    Guests, GuestWorkloadTest,
+    ::testing::Values(
+        Setting{"TwoLevel",
+                MmuMode::kShadow,
+                EntryFormat::kNpt,
+                {.mode = GuestPagingConfig::Mode::k32Bit, .processes = 3}},
+        Setting{"Pae",
+                MmuMode::kShadow,
+                EntryFormat::kNpt,
+                {.mode = GuestPagingConfig::Mode::kPae, .processes = 3}},
+        Setting{
+            "FourLevel", MmuMode::kShadow, EntryFormat::kNpt, {.processes = 4}},
+        Setting{"FourLevelLarge", MmuMode::kShadow, EntryFormat::kNpt, kLarge},
+        Setting{"FiveLevel",
+                MmuMode::kShadow,
+                EntryFormat::kNpt,
+                {.mode = GuestPagingConfig::Mode::k5Level}},
+        Setting{"TdpShadow", MmuMode::kTdpShadow, EntryFormat::kEpt, {}},
+        Setting{"NestedEpt", MmuMode::kNested, EntryFormat::kEpt, {}},
+        Setting{"NestedEptLarge", MmuMode::kNested, EntryFormat::kEpt, kLarge},
+        Setting{"NestedNpt", MmuMode::kNested, EntryFormat::kNpt, {}}),
+    [](const auto& p) { return std::string(p.param.name); });
+
+}  // namespace
+}  // namespace mmu::testing
