@@ -20,6 +20,7 @@
 #define MMU_CORE_SHADOW_SHADOW_MMU_H_
 
 #include "mmu_core/base/level.h"
+#include "mmu_core/memory/invalidate_sequence.h"
 #include "mmu_core/paging/spte_format.h"
 #include "mmu_core/shadow/guest_pte_writes.h"
 #include "mmu_core/shadow/shadow_age.h"
@@ -49,6 +50,8 @@ class ShadowMmu {
     // CPUs log by themselves (PML), so leafs of L2 must not use D (DL-33).
     DirtyTracking nested_dirty_tracking = DirtyTracking::kOfFormat;
     const NxHugePages* nx_huge_pages = nullptr;
+    // Null: host memory is never invalidated.
+    const InvalidationGate* invalidations = nullptr;
   };
   // All that `parts` names outlives this, as do `mmu_lock` and `pools`.
   ShadowMmu(const ShadowParts& parts, MmuLock& mmu_lock,
@@ -65,7 +68,8 @@ class ShadowMmu {
         pte_writes_(parts, mmu_lock, pages_),
         faults_(parts, pages_, leafs_, sync_,
                 {.max_page_level = options.max_page_level,
-                 .nx_huge_pages = options.nx_huge_pages}),
+                 .nx_huge_pages = options.nx_huge_pages,
+                 .invalidations = options.invalidations}),
         log_(parts),
         unmap_(parts, pages_.set(), pages_.links(), pages_.zap()),
         age_(parts),

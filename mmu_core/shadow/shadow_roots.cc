@@ -247,7 +247,7 @@ void ShadowRoots::Sync(GuestContext& guest, MmuCost* cost) {
   // Whoever made a page unsync marked it and what is above before the guest
   // could write its table without a fault (SHD-36), and the guest wrote before
   // it asked for this sync. So what is read from here on has the marks of all
-  // that the guest may rely on (SHD-37, RACE-37).
+  // that the guest may rely on (SHD-37, RACE-33).
   std::atomic_thread_fence(std::memory_order_acquire);
   bool unsync = false;
   ForEachCurrent([&](ShadowPageState& page) { unsync |= MayHaveUnsync(page); });

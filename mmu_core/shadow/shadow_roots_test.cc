@@ -450,7 +450,7 @@ TEST_F(ShadowRootsTest, WithoutGuestTablesAllCr3sHaveOneRoot) {
 }
 
 // A guest's write and its flush on one vCPU against the fault of another that
-// makes the table unsync (RACE-37).
+// makes the table unsync (RACE-33).
 //
 // Covers: SHD-37
 TEST_F(ShadowRootsTest, ASyncAfterAWriteThatNobodySawFindsTheTable) {

@@ -25,6 +25,8 @@
 #include "mmu_core/paging/access_rights.h"
 #include "mmu_core/paging/page_role.h"
 #include "mmu_core/paging/spte_format.h"
+#include "mmu_core/rmap/pte_list_cache.h"
+#include "mmu_core/shadow/shadow_caches.h"
 #include "mmu_core/shadow/shadow_vcpu_test_util.h"
 
 namespace mmu::testing {
@@ -281,6 +283,7 @@ class ShadowTreeModelTest : public ::testing::TestWithParam<Mode> {
   int checked_ = 0;
 };
 
+// Covers: SHD-19
 TEST_P(ShadowTreeModelTest, TheProcessorFindsWhatTheGuestsTablesSay) {
   for (int step = 0; step < kSteps; ++step) {
     SCOPED_TRACE(step);
@@ -306,6 +309,11 @@ TEST_P(ShadowTreeModelTest, TheProcessorFindsWhatTheGuestsTablesSay) {
     if (step % 100 == 0) {
       ASSERT_EQ(vm_.AuditFindings(), "");
     }
+  }
+  for (const auto& vcpu : vcpus_) {
+    EXPECT_LE(vcpu->most_used.lists, kFaultPteLists.min);
+    EXPECT_LE(vcpu->most_used.pages, ShadowCaches::kPagesPerFault);
+    EXPECT_GT(vcpu->most_used.pages, 0);
   }
   EXPECT_GT(mapped_, kSteps / 100);
   EXPECT_GT(mapped_huge_, 0);

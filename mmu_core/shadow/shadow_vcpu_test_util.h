@@ -5,6 +5,7 @@
 #ifndef MMU_CORE_SHADOW_SHADOW_VCPU_TEST_UTIL_H_
 #define MMU_CORE_SHADOW_SHADOW_VCPU_TEST_UTIL_H_
 
+#include <algorithm>
 #include <atomic>
 #include <cstddef>
 #include <cstdint>
@@ -428,6 +429,7 @@ class ShadowTestVcpu {
                                      : IndirectPages::kNone)
                   .ok());
     if (before_lock) before_lock();
+    const Use before = CacheCounts();
     MmuWriteLocked lock(vm_.mmu_lock, LockOp::kFault);
     ShadowPageState* const top = roots_.TopPage(address);
     if (top == nullptr || roots_.IsObsolete()) return FaultResult::kRetry;
@@ -437,8 +439,18 @@ class ShadowTestVcpu {
             ? vm_.faults.MapGuest(lock, guest_, *top, fault, address, walk,
                                   rights, nullptr)
             : vm_.faults.MapDirect(lock, guest_, *top, fault, nullptr);
+    const Use after = CacheCounts();
+    most_used.lists = std::max(most_used.lists, before.lists - after.lists);
+    most_used.pages = std::max(most_used.pages, before.pages - after.pages);
     return result;
   }
+
+  // What one fault took from the caches.
+  struct Use {
+    int lists = 0;
+    int pages = 0;
+  };
+  Use most_used;
 
   GuestWalkResult walk;  // of the last fault
   PageFault fault;
@@ -447,6 +459,10 @@ class ShadowTestVcpu {
   std::function<void()> before_lock;
 
  private:
+  Use CacheCounts() const {
+    return {.lists = caches_.lists.count(), .pages = caches_.states.count()};
+  }
+
   ShadowTestVm& vm_;
   const GuestWalker walker_;
   ShadowCaches caches_;

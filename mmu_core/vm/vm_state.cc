@@ -46,7 +46,8 @@ std::unique_ptr<ShadowMmu> MakeShadowMmu(VmState& vm) {
           .nested_dirty_tracking = vm.config.pml == VmConfig::Pml::kYes
                                        ? DirtyTracking::kWriteProtect
                                        : DirtyTracking::kOfFormat,
-          .nx_huge_pages = &vm.tdp.nx_huge_pages()});
+          .nx_huge_pages = &vm.tdp.nx_huge_pages(),
+          .invalidations = &vm.invalidations});
 }
 
 }  // namespace
