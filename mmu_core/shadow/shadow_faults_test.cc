@@ -393,7 +393,6 @@ TEST(AccessOfSupervisorWriteTest, OnlyReadOnlyUserPagesWithoutWpChange) {
   EXPECT_EQ(AccessOfSupervisorWrite(no_wp, supervisor), supervisor | kMayWrite);
 }
 
-// Covers: TST-40
 TEST_F(ShadowFaultsTest, TwoWaysToATableWithDifferentRightsHaveTheirOwnPages) {
   ShadowTestVcpu vcpu(vm_, kFourLevelPaging);
   MapVa(vcpu, EntryTo(600));
@@ -414,21 +413,6 @@ TEST_F(ShadowFaultsTest, TwoWaysToATableWithDifferentRightsHaveTheirOwnPages) {
   constexpr uint64_t kSame = kVa + (2 << 21);
   EXPECT_EQ(vcpu.Fault(kSame, kRead), FaultResult::kSpurious) << "mapped";
   EXPECT_EQ(&LastPage(vcpu, kSame), &LastPage(vcpu));
-}
-
-// Covers: TST-40, ROLE-01
-TEST_F(ShadowFaultsTest, AVcpuThatTogglesWpHasPagesOfItsOwn) {
-  ShadowTestVcpu wp(vm_, kFourLevelPaging);
-  ShadowTestVcpu no_wp(
-      vm_, {.cr0 = kCr0Pg, .cr4 = kCr4Pae, .efer = kEferLma | kEferNx});
-  MapVa(wp, EntryTo(600, kGuestPage & ~kW));
-  no_wp.LoadCr3(Gfn(kTop));
-  EXPECT_EQ(no_wp.Fault(kVa, kWrite), FaultResult::kFixed);
-  EXPECT_EQ(wp.Fault(kVa, kWrite), std::nullopt);
-  EXPECT_EQ(wp.Fault(kVa, kRead), FaultResult::kFixed);
-  EXPECT_FALSE(wp.Translate(kVa).rights.Has(kMayWrite));
-  EXPECT_TRUE(no_wp.Translate(kVa).rights.Has(kMayWrite));
-  EXPECT_EQ(vm_.PagesOf(kPageTable).size(), 2u);
 }
 
 // --- The guest's tables themselves ---
