@@ -1,0 +1,369 @@
+// What L1's tables grant L2, and what L1 is told of the rest: EPT and NPT,
+// entry by entry.
+
+#include <cstdint>
+#include <memory>
+#include <optional>
+
+#include "absl/status/status.h"
+#include "gtest/gtest.h"
+#include "mmu_core/base/access.h"
+#include "mmu_core/base/address.h"
+#include "mmu_core/base/check.h"
+#include "mmu_core/base/level.h"
+#include "mmu_core/guest/hypervisor/l1_cpu.h"
+#include "mmu_core/guest/hypervisor/nested_tables.h"
+#include "mmu_core/guest/kernel/frame_allocator.h"
+#include "mmu_core/guest/kernel/physical_memory.h"
+#include "mmu_core/guest_paging/control_registers.h"
+#include "mmu_core/guest_paging/guest_entry.h"
+#include "mmu_core/guest_paging/guest_walk.h"
+#include "mmu_core/testing/vm_builder.h"
+#include "mmu_core/vm/l1_processor.h"
+#include "mmu_core/vm/vm.h"
+#include "mmu_core/vm/vm_state.h"
+
+namespace mmu {
+namespace {
+
+using ::mmu::testing::AuditFindings;
+using ::mmu::testing::MakeVmFrom;
+using ::mmu::testing::Slot;
+
+constexpr uint64_t kMiB = uint64_t{1} << 20;
+constexpr Gpa kNested(0x4020'3000);
+constexpr Gpa kNowhere(uint64_t{1} << 36);  // no memslot is there
+constexpr AccessKind kKinds[] = {AccessKind::kRead, AccessKind::kWrite,
+                                 AccessKind::kExec};
+
+class L1Memory final : public PhysicalMemory {
+ public:
+  explicit L1Memory(L1Cpu& cpu) : cpu_(cpu) {}
+
+ private:
+  absl::Status Access(Gpa gpa, int size_bytes, AccessKind kind,
+                      uint64_t* word) override {
+    MMU_CHECK(cpu_.Access(gpa, size_bytes, kind, word));
+    return absl::OkStatus();
+  }
+  L1Cpu& cpu_;
+};
+
+// L1 on a vCPU, with tables that a test writes.
+class NestedGuest {
+ public:
+  explicit NestedGuest(const NestedPaging& paging)
+      : paging_(paging),
+        format_(paging.tables == GuestTables::kEpt ? NestedEntryFormat::kEpt
+                                                   : NestedEntryFormat::kNpt),
+        vm_(MakeVmOf(paging)),
+        cpu_(*vm_->state().vcpus[0], Level::k512G),
+        memory_(cpu_),
+        frames_(vm_->GuestSpace()),
+        tables_(format_, Level::k512G, memory_, frames_) {
+    MMU_CHECK(tables_.Create());
+    paging_.root = tables_.root();
+  }
+
+  // What `kNested` ends at: an entry of `level` with `bits` for `gfn`.
+  void Map(Gfn gfn, Level level, uint64_t bits) {
+    MMU_CHECK(tables_.Set(kNested, level,
+                          ToGpa(gfn).value() | format_.leaf | bits |
+                              (level == Level::k4K ? 0 : kPageSizeBit)));
+    Forget();
+  }
+  // As Map, without telling the processor.
+  void Replace(Gfn gfn, uint64_t bits) {
+    tables_.Store(Entry(), ToGpa(gfn).value() | format_.leaf | bits);
+  }
+  void Forget() {
+    if (paging_.tables == GuestTables::kEpt) {
+      cpu_.InveptSingleContext(tables_.root());
+    } else {
+      cpu_.FlushAsid();
+    }
+  }
+  // The leaf, and the link to the table of `level` above it.
+  NestedPte Entry(Level level = Level::k4K) {
+    return tables_.Find(kNested, level);
+  }
+  void Store(const NestedPte& pte, uint64_t value) {
+    tables_.Store(pte, value);
+  }
+
+  // One access of L2, after which the processor is in L1: why it exited.
+  std::optional<GuestFault> Access(AccessKind kind, uint64_t* word = nullptr) {
+    uint64_t own = 0x77;
+    NestedExit exit;
+    cpu_.EnterL2(paging_);
+    switch (
+        cpu_.L2Access(kNested, 8, kind, word != nullptr ? word : &own, &exit)) {
+      case L1Cpu::Outcome::kDone:
+        cpu_.LeaveL2();
+        return std::nullopt;
+      case L1Cpu::Outcome::kExit:
+        MMU_CHECK(exit.nested_gpa == kNested);
+        return exit.fault;
+      case L1Cpu::Outcome::kError:
+        break;
+    }
+    MMU_CHECK(false);
+    return std::nullopt;
+  }
+
+  // `count` pages in a row, aligned to that; the word at the address that
+  // kNested has in them holds `value`.
+  Gfn NewPages(uint64_t count, uint64_t value) {
+    const Gfn first = *frames_.AllocateRun(count);
+    const uint64_t offset =
+        kNested.value() & (count * kPageSize - 1) & ~uint64_t{7};
+    memory_.Store(ToGpa(first) + offset, 8, value);
+    return first;
+  }
+
+  Vm& vm() { return *vm_; }
+  L1Processor& cpu() { return cpu_; }
+  Gpa root() const { return tables_.root(); }
+
+ private:
+  static constexpr uint64_t kPageSizeBit = guest_entry::kPageSize;
+
+  static std::unique_ptr<Vm> MakeVmOf(const NestedPaging& paging) {
+    VmConfig config;
+    config.mmu = MmuMode::kNested;
+    config.format = paging.tables == GuestTables::kEpt ? EntryFormat::kEpt
+                                                       : EntryFormat::kNpt;
+    config.memslots = {Slot(0, 0, 16 * kMiB)};
+    return MakeVmFrom(config);
+  }
+
+  NestedPaging paging_;
+  const NestedEntryFormat format_;
+  std::unique_ptr<Vm> vm_;
+  L1Processor cpu_;
+  L1Memory memory_;
+  FrameAllocator frames_;
+  NestedTables tables_;
+};
+
+NestedPaging Ept(bool ad_bits, bool exec_only) {
+  return {.tables = GuestTables::kEpt,
+          .root = {},
+          .ept = {.ad_bits = ad_bits, .exec_only = exec_only},
+          .l1 = {}};
+}
+NestedPaging Npt() {
+  return {.tables = GuestTables::kNpt,
+          .root = {},
+          .ept = {},
+          .l1 = {.cr0 = kCr0Pg, .cr4 = kCr4Pae, .efer = kEferLma | kEferNx}};
+}
+
+// --- EPT ---
+
+// What the manual says of an access by an entry with these rights.
+std::optional<GuestFault> EptFault(uint64_t rwx, AccessKind kind,
+                                   bool exec_only) {
+  using Kind = GuestFault::Kind;
+  if (rwx == 2 || rwx == 6 || (rwx == 4 && !exec_only)) {
+    return GuestFault{.kind = Kind::kEptMisconfiguration};
+  }
+  const int bit = static_cast<int>(kind);
+  if ((rwx >> bit & 1) != 0) return std::nullopt;
+  return GuestFault{.kind = Kind::kEptViolation,
+                    .code = uint64_t{1} << bit | rwx << 3};
+}
+
+// Covers: TST-42, SHD-62
+TEST(EptAccessTest, L2MayDoWhatL1GrantsAndL1IsToldOfTheRest) {
+  for (const bool exec_only : {false, true}) {
+    NestedGuest guest(Ept(/*ad_bits=*/false, exec_only));
+    const Gfn small = guest.NewPages(1, 11);
+    const Gfn large = guest.NewPages(512, 12);
+    for (const Level level : {Level::k4K, Level::k2M}) {
+      for (uint64_t rwx = 0; rwx < 8; ++rwx) {
+        guest.Map(level == Level::k4K ? small : large, level, rwx);
+        for (const AccessKind kind : kKinds) {
+          uint64_t word = level == Level::k4K ? 11 : 12;
+          const uint64_t expected = word;
+          EXPECT_EQ(guest.Access(kind, &word), EptFault(rwx, kind, exec_only))
+              << ToString(kind) << " with " << rwx << " at level "
+              << ToInt(level);
+          EXPECT_EQ(word, expected);
+        }
+      }
+      if (level == Level::k4K) {
+        // Room for the large page: what led to the small one goes.
+        guest.Store(guest.Entry(Level::k2M), 0);
+      }
+    }
+    EXPECT_EQ(AuditFindings(guest.vm()), "");
+  }
+}
+
+// Covers: TST-42
+TEST(EptAccessTest, TheEntriesAboveRestrictAsWell) {
+  NestedGuest guest(Ept(/*ad_bits=*/false, /*exec_only=*/false));
+  guest.Map(guest.NewPages(1, 1), Level::k4K, 7);
+  for (const Level level : {Level::k2M, Level::k1G, Level::k512G}) {
+    const NestedPte link = guest.Entry(level);
+    guest.Store(link, (link.value & ~uint64_t{7}) | 1);
+    guest.Forget();
+    EXPECT_EQ(guest.Access(AccessKind::kRead), std::nullopt);
+    EXPECT_EQ(guest.Access(AccessKind::kWrite),
+              EptFault(1, AccessKind::kWrite, false));
+    EXPECT_EQ(guest.Access(AccessKind::kExec),
+              EptFault(1, AccessKind::kExec, false));
+    guest.Store(link, link.value);
+    guest.Forget();
+    EXPECT_EQ(guest.Access(AccessKind::kWrite), std::nullopt);
+  }
+}
+
+// Covers: TST-42
+TEST(EptAccessTest, AccessedAndDirtyBitsAreSetIfL1SwitchedThemOn) {
+  constexpr uint64_t kBits = guest_entry::kEptAccessed | guest_entry::kEptDirty;
+  for (const bool ad_bits : {false, true}) {
+    NestedGuest guest(Ept(ad_bits, /*exec_only=*/false));
+    const Gfn page = guest.NewPages(1, 1);
+    guest.Map(page, Level::k4K, 7);
+    ASSERT_EQ(guest.Access(AccessKind::kRead), std::nullopt);
+    EXPECT_EQ(guest.Entry().value & kBits,
+              ad_bits ? guest_entry::kEptAccessed : 0);
+    ASSERT_EQ(guest.Access(AccessKind::kWrite), std::nullopt);
+    EXPECT_EQ(guest.Entry().value & kBits, ad_bits ? kBits : 0);
+    for (const Level level : {Level::k2M, Level::k1G, Level::k512G}) {
+      EXPECT_EQ(guest.Entry(level).value & kBits,
+                ad_bits ? guest_entry::kEptAccessed : 0);
+    }
+    // L1 clears them and says so: they come again.
+    guest.Map(page, Level::k4K, 7);
+    ASSERT_EQ(guest.Access(AccessKind::kExec), std::nullopt);
+    EXPECT_EQ(guest.Entry().value & kBits,
+              ad_bits ? guest_entry::kEptAccessed : 0);
+    ASSERT_EQ(guest.Access(AccessKind::kWrite), std::nullopt);
+    EXPECT_EQ(guest.Entry().value & kBits, ad_bits ? kBits : 0);
+  }
+}
+
+// Covers: TST-42
+TEST(EptAccessTest, EntriesThatCannotBeAreMisconfigurations) {
+  NestedGuest guest(Ept(/*ad_bits=*/false, /*exec_only=*/false));
+  const GuestFault misconfiguration = {
+      .kind = GuestFault::Kind::kEptMisconfiguration};
+  const Gfn page = guest.NewPages(1, 1);
+  // A bit above the width of addresses; a memory type that does not exist.
+  for (const uint64_t wrong : {uint64_t{1} << 50, uint64_t{1} << 3}) {
+    guest.Map(page, Level::k4K, 7 | wrong);
+    for (const AccessKind kind : kKinds) {
+      EXPECT_EQ(guest.Access(kind), misconfiguration);
+    }
+    guest.Map(page, Level::k4K, 7);
+    EXPECT_EQ(guest.Access(AccessKind::kWrite), std::nullopt);
+  }
+}
+
+// Covers: TST-42, SHD-61
+TEST(InveptTest, WhatL1ChangedHoldsAfterwards) {
+  for (const bool global : {false, true}) {
+    NestedGuest guest(Ept(/*ad_bits=*/true, /*exec_only=*/false));
+    const Gfn pages[] = {guest.NewPages(1, 100), guest.NewPages(1, 101)};
+    guest.Map(pages[0], Level::k4K, 7);
+    for (int round = 1; round <= 5; ++round) {
+      uint64_t word = 0;
+      ASSERT_EQ(guest.Access(AccessKind::kRead, &word), std::nullopt);
+      EXPECT_EQ(word, 100u + (round - 1) % 2);
+      guest.Replace(pages[round % 2], 7);
+      if (global) {
+        guest.cpu().InveptGlobal();
+      } else {
+        guest.cpu().InveptSingleContext(guest.root());
+      }
+      ASSERT_EQ(guest.Access(AccessKind::kRead, &word), std::nullopt);
+      EXPECT_EQ(word, 100u + round % 2);
+    }
+    // Taken away altogether.
+    guest.Store(guest.Entry(), 0);
+    guest.Forget();
+    EXPECT_EQ(guest.Access(AccessKind::kRead),
+              EptFault(0, AccessKind::kRead, false));
+    EXPECT_EQ(AuditFindings(guest.vm()), "");
+  }
+}
+
+// --- NPT ---
+
+GuestFault Npf(uint64_t code) {
+  return {.kind = GuestFault::Kind::kNestedPageFault,
+          .code = code | kPferrUser | kPferrGuestFinal};
+}
+
+constexpr uint64_t kP = guest_entry::kPresent;
+constexpr uint64_t kW = guest_entry::kWritable;
+constexpr uint64_t kU = guest_entry::kUser;
+constexpr uint64_t kNx = guest_entry::kNx;
+
+// Covers: TST-42, SHD-62
+TEST(NptTest, L1IsToldWhatItsEntriesDoNotAllow) {
+  NestedGuest guest(Npt());
+  const Gfn page = guest.NewPages(1, 1);
+  // Not present.
+  guest.Map(page, Level::k4K, kW | kU);
+  EXPECT_EQ(guest.Access(AccessKind::kRead), Npf(0));
+  EXPECT_EQ(guest.Access(AccessKind::kWrite), Npf(kPferrWrite));
+  EXPECT_EQ(guest.Access(AccessKind::kExec), Npf(kPferrFetch));
+  // Not executable.
+  guest.Map(page, Level::k4K, kP | kW | kU | kNx);
+  EXPECT_EQ(guest.Access(AccessKind::kWrite), std::nullopt);
+  EXPECT_EQ(guest.Access(AccessKind::kExec), Npf(kPferrPresent | kPferrFetch));
+  // Every access of L2 is a user's.
+  guest.Map(page, Level::k4K, kP | kW);
+  EXPECT_EQ(guest.Access(AccessKind::kRead), Npf(kPferrPresent));
+  // Read-only.
+  guest.Map(page, Level::k4K, kP | kU);
+  EXPECT_EQ(guest.Access(AccessKind::kRead), std::nullopt);
+  EXPECT_EQ(guest.Access(AccessKind::kExec), std::nullopt);
+  EXPECT_EQ(guest.Access(AccessKind::kWrite), Npf(kPferrPresent | kPferrWrite));
+  // A reserved bit in the leaf, and one in a table above.
+  guest.Map(page, Level::k4K, kP | kW | kU | uint64_t{1} << 50);
+  EXPECT_EQ(guest.Access(AccessKind::kRead),
+            Npf(kPferrPresent | kPferrReserved));
+  guest.Map(page, Level::k4K, kP | kW | kU);
+  const NestedPte top = guest.Entry(Level::k512G);
+  guest.Store(top, top.value | guest_entry::kPageSize);
+  guest.Forget();
+  EXPECT_EQ(guest.Access(AccessKind::kWrite),
+            Npf(kPferrPresent | kPferrReserved | kPferrWrite));
+  guest.Store(top, top.value);
+  guest.Forget();
+  EXPECT_EQ(guest.Access(AccessKind::kWrite), std::nullopt);
+  EXPECT_EQ(AuditFindings(guest.vm()), "");
+}
+
+// Covers: TST-42
+TEST(NptTest, AccessedAndDirtyBitsAreSet) {
+  NestedGuest guest(Npt());
+  constexpr uint64_t kBits = guest_entry::kAccessed | guest_entry::kDirty;
+  guest.Map(guest.NewPages(1, 1), Level::k4K, kP | kW | kU);
+  ASSERT_EQ(guest.Access(AccessKind::kRead), std::nullopt);
+  EXPECT_EQ(guest.Entry().value & kBits, guest_entry::kAccessed);
+  ASSERT_EQ(guest.Access(AccessKind::kWrite), std::nullopt);
+  EXPECT_EQ(guest.Entry().value & kBits, kBits);
+}
+
+// Covers: TST-42
+TEST(NptTest, WhereL1HasNoMemoryL2HasADevice) {
+  NestedGuest guest(Npt());
+  guest.Map(ToGfn(kNowhere), Level::k4K, kP | kW | kU);
+  uint64_t word = 0;
+  EXPECT_EQ(guest.Access(AccessKind::kRead, &word), std::nullopt);
+  EXPECT_EQ(word, ~uint64_t{0});
+  EXPECT_EQ(guest.Access(AccessKind::kWrite), std::nullopt);
+  // L1's right to refuse comes first.
+  guest.Map(ToGfn(kNowhere), Level::k4K, kP | kU);
+  EXPECT_EQ(guest.Access(AccessKind::kWrite), Npf(kPferrPresent | kPferrWrite));
+  EXPECT_EQ(AuditFindings(guest.vm()), "");
+}
+
+}  // namespace
+}  // namespace mmu
