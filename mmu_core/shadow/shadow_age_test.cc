@@ -1,6 +1,8 @@
 #include "mmu_core/shadow/shadow_age.h"
 
+#include <atomic>
 #include <cstdint>
+#include <thread>
 #include <vector>
 
 #include "gmock/gmock.h"
@@ -210,6 +212,44 @@ TEST_F(ShadowAgeTest, Race28AgeingThatComesAfterTheDropFindsNothing) {
   EXPECT_TRUE(unmapped_);
   EXPECT_EQ(result.young_page_count, 0u);
   EXPECT_EQ(result.old_page_count, 0u);
+}
+
+// For TSan and ASan: pages come and go under mmu_lock, and are freed, while
+// others age them without it.
+TEST_F(ShadowAgeTest, Race28AgeingWhilePagesComeAndGo) {
+  std::atomic<bool> stop{false};
+  std::vector<std::thread> agers;
+  for (const AgeMode mode : {AgeMode::kTest, AgeMode::kTestAndClear}) {
+    agers.emplace_back([&, mode] {
+      const GfnRange range = GfnRange::Of(Gfn(1000), 8);
+      while (!stop.load()) {
+        AgeResult result;
+        result.young.resize(1);
+        result.mapped.resize(1);
+        RcuReadGuard rcu;
+        age_.Age(*vm_.SlotOf(0, range.start), range, range, mode, result,
+                 nullptr);
+        EXPECT_EQ(result.young[0] & ~result.mapped[0], 0u);
+      }
+    });
+  }
+  for (int round = 0; round < 200; ++round) {
+    ShadowPageState& page = Page(1, IndirectRole(1));
+    ShadowPageState& alias = Page(2, IndirectRole(1));
+    for (int i = 0; i < 8; ++i) {
+      Map(page, i, 1000 + i);
+      Map(alias, i, 1000 + i);
+    }
+    pages_.links().DropLeaf(lock_, page.EntryAt(round % 8));
+    Zap(page);
+    if (round % 2 == 0) Zap(alias);
+    for (int i = 0; i < 8 && round % 2 == 1; ++i) {
+      pages_.links().DropLeaf(lock_, alias.EntryAt(i));
+    }
+  }
+  stop.store(true);
+  for (std::thread& ager : agers) ager.join();
+  EXPECT_EQ(counters_.Leafs(Level::k4K), 0u);
 }
 
 TEST_F(ShadowAgeTest, ASlotWithoutRmapsHasNothing) {

@@ -48,6 +48,15 @@ SplitOutcome ShadowSplit::Split(MmuWriteLocked& lock, const Memslot& slot,
 
 // Each split changes the rmap, and so does who gets the lock in between: the
 // walk over it begins anew every time.
+//
+// RACE-39: a split that is off the lock, against L1's write to its own table.
+//
+//   1. Split: finds a huge SPTE. The caches are low, or somebody waits: drops
+//      mmu_lock.
+//   2. L1: writes to the entry that the SPTE stands for, which is emulated:
+//      mmu_lock, the SPTE goes, off its rmap; maybe its page is freed.
+//   3. Split: mmu_lock again. It must not touch what it found in 1, but look
+//      into the rmap as it is now; the head of that stays as long as the slot.
 void ShadowSplit::SplitRmap(Pass& pass, SlotRmapCursor& cursor) {
   bool may_let_go = true;  // not twice without a split in between
   while (SpteSlot* const sptep =

@@ -463,6 +463,57 @@ INSTANTIATE_TEST_SUITE_P(
                PreFaultAll}),
     [](const auto& row) { return std::string(row.param.operation); });
 
+// A second stage made of shadow pages; what is split for a log stays small.
+void WithShadow(VmConfig& config) { config.mmu = MmuMode::kTdpShadow; }
+void LogAllAndStop(Vm& vm) {
+  StartLog(vm, InitiallySet::kNo, SplitPolicy::kNone);
+  Touch(vm, GfnRange::Of(Gfn(0), kPages));
+  EXPECT_TRUE(
+      vm.StopDirtyLog({}, Vm::Recover::kNo, Vm::Unacked::kDiscard, nullptr)
+          .ok());
+}
+
+INSTANTIATE_TEST_SUITE_P(
+    ShadowRows, LockingTableTest,
+    Values(
+        Row{"EnableALogOfTheShadowMmu", HookPoint::kEntryToAnd, "write/rcu",
+            "write read", true, true, Nothing,
+            [](Vm& vm) { StartLog(vm, InitiallySet::kNo, SplitPolicy::kNone); },
+            WithShadow},
+        Row{"ClearByMaskInTheShadowMmu", HookPoint::kEntryToAnd, "write/-",
+            "write", true, true,
+            [](Vm& vm) {
+              StartLog(vm, InitiallySet::kNo, SplitPolicy::kNone);
+              Touch(vm, GfnRange::Of(Gfn(0), kPages));
+            },
+            ClearAll, WithShadow},
+        Row{"RecoverInTheShadowMmu", HookPoint::kRmapLockToChange, "write/rcu",
+            "write read", true, true, LogAllAndStop,
+            [](Vm& vm) { EXPECT_TRUE(vm.RecoverHugePages({}, nullptr).ok()); },
+            WithShadow},
+        Row{"HostUnmapsInTheShadowMmu", HookPoint::kRmapLockToChange,
+            "write/rcu", "write", true, false, LogAllAndStop,
+            [](Vm& vm) {
+              HostUnmaps(vm, MayYield::kYes);
+              InvalidateRangeEnd(vm.state(), AllHvas(vm));
+            },
+            WithShadow},
+        Row{"DeleteASlotOfTheShadowMmu", HookPoint::kRmapLockToChange,
+            "write/rcu", "write", true, true, LogAllAndStop, DeleteSlot0,
+            [](VmConfig& config) {
+              WithShadow(config);
+              config.slot_zap = VmConfig::SlotZap::kSlot;
+            }},
+        Row{"AgeTheShadowMmu", HookPoint::kAgeToExchange, "none/rcu", "none",
+            false, false, Nothing,
+            [](Vm& vm) {
+              EXPECT_TRUE(vm.Age(GfnRange::Of(Gfn(0), kPages),
+                                 AgeMode::kTestAndClear, nullptr)
+                              .ok());
+            },
+            WithShadow}),
+    [](const auto& row) { return std::string(row.param.operation); });
+
 TEST(LockRulesTest, PreFaultTakesTheLockForEachPageAnew) {
   auto vm = MakeVm({Slot(0, 0, kPages * kPageSize, Level::k2M)});
   Read(*vm, 0);

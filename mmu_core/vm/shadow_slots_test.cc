@@ -17,6 +17,7 @@
 #include "mmu_core/sync/mmu_lock.h"
 #include "mmu_core/sync/rcu.h"
 #include "mmu_core/tdp/tdp_test_util.h"
+#include "mmu_core/testing/interleaving.h"
 #include "mmu_core/testing/lock_trace.h"
 #include "mmu_core/testing/vm_builder.h"
 #include "mmu_core/vm/age_pages.h"
@@ -233,6 +234,38 @@ TEST_P(ShadowSlotsTest, ASplitJobIncludesL2) {
   EXPECT_EQ(nested_.ShadowLeafsOf(gfn, Level::k2M), 0u);
   EXPECT_EQ(nested_.ShadowLeafsOf(gfn, Level::k4K), 1u);
   EXPECT_EQ(nested_.ReadL2(0), 1u);
+}
+
+// The split has found the huge SPTE when L1 takes its entry away; both of what
+// it comes back to and of L1's other entry it must make the right thing.
+// Covers: SHD-74
+TEST_P(ShadowSlotsTest, Race39L1ChangesItsEntryWhileASplitIsOffTheLock) {
+  const uint64_t gone = nested_.FrameOf(0);
+  const uint64_t stays = nested_.FrameOf(2 * kMiB);
+  Interleaving threads;
+  threads.Add("split",
+              [&] { StartLog(InitiallySet::kNo, SplitPolicy::kEager); });
+  threads.Add("L1",
+              [&] { EXPECT_TRUE(nested_.l1().Unmap(Gpa(0), 2 * kMiB).ok()); });
+  threads.RunTo("split", HookPoint::kTopUp);
+  EXPECT_EQ(nested_.ShadowLeafsOf(gone, Level::k2M), 1u);
+  threads.RunToEnd("L1");
+  EXPECT_EQ(nested_.ShadowLeafsOf(gone, Level::k2M), 0u);
+  threads.RunToEnd("split");
+  EXPECT_EQ(nested_.ShadowLeafsOf(gone, Level::k4K), 0u);
+  EXPECT_EQ(nested_.ShadowLeafsOf(stays, Level::k4K), 1u);
+  EXPECT_EQ(nested_.ReadL2(0), 0u);
+  EXPECT_EQ(nested_.ReadL2(2 * kMiB), 1u);
+}
+
+// The other way round: the link to the small pages goes with L1's entry.
+TEST_P(ShadowSlotsTest, L1TakesAwayWhatWasSplit) {
+  StartLog(InitiallySet::kNo, SplitPolicy::kEager);
+  ASSERT_EQ(nested_.ShadowLeafsOf(nested_.FrameOf(0), Level::k4K), 1u);
+  ASSERT_TRUE(nested_.l1().Unmap(Gpa(0), 2 * kMiB).ok());
+  EXPECT_EQ(nested_.ReadL2(0), 0u);
+  EXPECT_EQ(nested_.ReadL2(kPageSize), 0u);
+  EXPECT_EQ(nested_.ReadL2(2 * kMiB), 1u);
 }
 
 // L1 and L2 used the page. Were the shadow MMU spared as the TDP MMU had said
