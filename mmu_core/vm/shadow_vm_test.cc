@@ -167,6 +167,14 @@ class PmlL2Test : public L2Test {
   PmlL2Test() : L2Test(PmlConfig()) {}
 };
 
+TEST(ShadowVmTest, TheProcessorDoesNotLogWhatShadowPagesMap) {
+  VmConfig config = Config(MmuMode::kTdpShadow, kMiB);
+  config.pml = VmConfig::Pml::kYes;
+  const auto vm = Vm::Create(config);
+  ASSERT_FALSE(vm.ok());
+  EXPECT_EQ(DetailOf(vm.status()).field, "pml");
+}
+
 // Covers: DL-33
 TEST_F(PmlL2Test, WhatL2WritesIsLoggedByFaultsUnderL1sGfns) {
   WriteL2(0x5000);

@@ -49,6 +49,11 @@ absl::Status CheckConfig(const VmConfig& config) {
                    "and Dirty bits; leave it out, and dirty logging takes "
                    "write permission instead");
   }
+  if (config.pml == VmConfig::Pml::kYes && config.mmu == MmuMode::kTdpShadow) {
+    return Invalid("INVALID_MMU_OPTION", "pml",
+                   "page-modification logging works with the TDP MMU; leave it "
+                   "out, or choose tdp or nested");
+  }
   if (const int bits = HostAddressBits(config); bits < 36 || bits > 52) {
     return Invalid("INVALID_MMU_OPTION", "host_address_bits",
                    absl::StrFormat("%d physical address bits of the host: "

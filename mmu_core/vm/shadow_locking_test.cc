@@ -1,0 +1,181 @@
+// The rows of the shadow MMU in the table of operations in
+// mmu_core/LOCKING.md: the modes in which each takes mmu_lock, and that it
+// allocates nothing meanwhile. What holds for one MMU alone is in
+// locking_table_test.cc.
+
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <ostream>
+#include <string>
+
+#include "gtest/gtest.h"
+#include "mmu_core/base/hooks.h"
+#include "mmu_core/base/level.h"
+#include "mmu_core/guest/hypervisor/l1_hypervisor.h"
+#include "mmu_core/tdp/tdp_test_util.h"
+#include "mmu_core/testing/lock_trace.h"
+#include "mmu_core/testing/vm_builder.h"
+#include "mmu_core/vm/host_notifier.h"
+#include "mmu_core/vm/l1_processor.h"
+#include "mmu_core/vm/shadow_vcpu.h"
+
+namespace mmu::testing {
+namespace {
+
+constexpr uint64_t kBytes = 32 * kMiB;
+
+// L1, with L2 that has touched four large pages, on a host with large pages.
+class Guest {
+ public:
+  Guest()
+      : vm_(MakeVmFrom(Config())),
+        cpu_(*vm_->state().vcpus[0], Level::k512G),
+        l1_(cpu_, vm_->GuestSpace(),
+            {.ad_bits = true, .max_page = Level::k2M}) {
+    EXPECT_TRUE(l1_.Boot().ok());
+    for (uint64_t i = 0; i < 4; ++i) WriteL2(i * 2 * kMiB);
+  }
+
+  Vm& vm() { return *vm_; }
+  L1Hypervisor& l1() { return l1_; }
+  ShadowVcpu& shadow() { return *vm_->state().vcpus[0]->shadow(); }
+
+  void WriteL2(uint64_t nested) {
+    uint64_t word = 1;
+    EXPECT_TRUE(l1_.Access(Gpa(nested), AccessKind::kWrite, &word).ok());
+  }
+  // Where L1 keeps the table of `level` for nested gpa 0.
+  uint64_t TableOf(int level) {
+    uint64_t table = l1_.root().value();
+    for (int at = 4; at > level; --at) {
+      table = ReadValue(*vm_, table) & 0x000f'ffff'ffff'f000;
+    }
+    return table;
+  }
+  HvaRange Hvas() {
+    const Memslot& slot = SlotOf(*vm_, Gfn(0));
+    return {slot.hva, slot.hva + kBytes};
+  }
+
+ private:
+  static VmConfig Config() {
+    VmConfig config;
+    config.mmu = MmuMode::kNested;
+    config.memslots = {Slot(0, 0, kBytes, Level::k2M)};
+    return config;
+  }
+
+  std::unique_ptr<Vm> vm_;
+  L1Processor cpu_;
+  L1Hypervisor l1_;
+};
+
+struct Row {
+  const char* operation;
+  const char* modes;
+  std::function<void(Guest&)> prepare;
+  std::function<void(Guest&)> run;
+};
+std::ostream& operator<<(std::ostream& os, const Row& row) {
+  return os << row.operation;
+}
+void Nothing(Guest&) {}
+
+class ShadowLockingTest : public ::testing::TestWithParam<Row> {};
+
+// Covers: LCK-01, LCK-02
+TEST_P(ShadowLockingTest, HoldsWhatTheTableSays) {
+  const Row& row = GetParam();
+  Guest guest;
+  row.prepare(guest);
+  {
+    LockTrace trace;
+    row.run(guest);
+    EXPECT_EQ(trace.Modes(), row.modes);
+    for (const LockTrace::Event& event : trace.events()) {
+      if (event.point == HookPoint::kTopUp) {
+        EXPECT_EQ(event.mmu_lock, LockTrace::Held::kNothing)
+            << "something is allocated under mmu_lock";
+      }
+    }
+  }
+  EXPECT_EQ(AuditFindings(guest.vm()), "");
+}
+
+INSTANTIATE_TEST_SUITE_P(
+    Rows, ShadowLockingTest,
+    ::testing::Values(
+        Row{"ShadowFault", "write",
+            [](Guest& g) {
+              // L1 has a page there, the shadow MMU has not.
+              MmuWriteLocked lock(g.vm().state().mmu_lock, LockOp::kZap);
+              g.vm().state().shadow->pages().zap().ZapAll(lock, nullptr);
+            },
+            [](Guest& g) { g.WriteL2(0); }},
+        Row{"PageBecomesUnsync", "read",
+            [](Guest& g) {
+              EXPECT_TRUE(g.l1().Demote(Gpa(0)).ok());
+              g.WriteL2(0);
+            },
+            [](Guest& g) {
+              const uint64_t table = g.TableOf(1);
+              Write(g.vm(), table + 8 * 511,
+                    ReadValue(g.vm(), table + 8 * 511));
+            }},
+        Row{"GuestTableIsWritten", "write", Nothing,
+            [](Guest& g) { Write(g.vm(), g.TableOf(4) + 8 * 511, 0); }},
+        Row{"SyncAfterInvept", "write", Nothing,
+            [](Guest& g) {
+              g.shadow().InvalidateAll();
+              g.WriteL2(0);
+            }},
+        Row{"Invlpg", "none", Nothing,
+            [](Guest& g) { g.shadow().InvalidatePage(0); }},
+        Row{"InvlpgOfWhatIsUnsync", "write",
+            [](Guest& g) {
+              EXPECT_TRUE(g.l1().Demote(Gpa(0)).ok());
+              g.WriteL2(0);
+              const uint64_t table = g.TableOf(1);
+              Write(g.vm(), table + 8 * 511,
+                    ReadValue(g.vm(), table + 8 * 511));
+            },
+            [](Guest& g) { g.shadow().InvalidatePage(0); }},
+        Row{"ReleaseRoots", "write", Nothing,
+            [](Guest& g) { g.shadow().ReleaseRoots(); }},
+        Row{"FastZapOfBoth", "write read", Nothing,
+            [](Guest& g) {
+              MutexLock lock(g.vm().state().slots.slots_lock);
+              g.vm().state().FastZapAll(nullptr, LockOp::kZap);
+            }},
+        Row{"Age", "none", Nothing,
+            [](Guest& g) {
+              EXPECT_TRUE(g.vm()
+                              .Age(GfnRange::Of(Gfn(0), kBytes / kPageSize),
+                                   AgeMode::kTestAndClear, nullptr)
+                              .ok());
+            }},
+        Row{"HostUnmaps", "write", Nothing,
+            [](Guest& g) {
+              InvalidateRangeStart(g.vm().state(), g.Hvas(), MayYield::kYes);
+              InvalidateRangeEnd(g.vm().state(), g.Hvas());
+            }},
+        Row{"EnableLog", "write read", Nothing,
+            [](Guest& g) {
+              EXPECT_TRUE(g.vm().StartDirtyLog({}, nullptr).ok());
+            }},
+        Row{"RecoverHugePages", "write read",
+            [](Guest& g) {
+              EXPECT_TRUE(g.vm().StartDirtyLog({}, nullptr).ok());
+              EXPECT_TRUE(g.vm()
+                              .StopDirtyLog({}, Vm::Recover::kNo,
+                                            Vm::Unacked::kDiscard, nullptr)
+                              .ok());
+            },
+            [](Guest& g) {
+              EXPECT_TRUE(g.vm().RecoverHugePages({}, nullptr).ok());
+            }}),
+    [](const auto& p) { return std::string(p.param.operation); });
+
+}  // namespace
+}  // namespace mmu::testing
