@@ -118,7 +118,9 @@ class ShadowTreeModelTest : public ::testing::TestWithParam<Mode> {
   int AnyIndex() {
     static constexpr int kIndices[] = {0, 1, 2, 3, 7, 8};
     if (OneIn(8)) return (1 << index_bits()) - 1 - static_cast<int>(Below(2));
-    return kIndices[Below(6)];
+    const int index = kIndices[Below(6)];
+    // Of 1024 entries, the second half has a shadow page of its own.
+    return size_ == WordSize::k4 && OneIn(3) ? index + 512 : index;
   }
   uint64_t AnyAddress() {
     const CpuRole role = GetParam().vcpus[0].walker.role();
