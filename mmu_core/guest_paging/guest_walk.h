@@ -34,6 +34,8 @@ struct GuestPageAccess {
 struct GuestRoot {
   Gfn table = {};   // of CR3, EPTP or nCR3; not used by PAE
   Pdptes pdptes{};  // used by PAE only (ROLE-21)
+
+  friend bool operator==(const GuestRoot&, const GuestRoot&) = default;
 };
 
 // Bits of a page fault's error code (SDM vol. 3, 4.7). A nested page fault's

@@ -114,6 +114,10 @@ void ShadowVcpu::SetPaging(const ShadowPaging& paging) {
 }
 
 void ShadowVcpu::SetRoot(const GuestRoot& root, Flush flush) {
+  // The same tables again, and nothing to forget: what is cached stays.
+  if (flush == Flush::kNo && roots_.table() != nullptr && root == where_) {
+    return;
+  }
   where_ = root;
   tlb_.FlushAll();
   const bool kept = roots_.SwitchTo(*guest_, root, nullptr);

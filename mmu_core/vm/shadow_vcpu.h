@@ -81,7 +81,8 @@ class ShadowVcpu {
   void SetPaging(const ShadowPaging& paging);
   enum class Flush : uint8_t { kNo, kYes };
   // CR3, EPTP or nCR3 was loaded. The TLB of the model has no tags, so it is
-  // emptied in any case; kYes brings the shadow tables in step, too (SHD-54).
+  // emptied if the root is another one; kYes empties it in any case, and brings
+  // the shadow tables in step (SHD-54).
   void SetRoot(const GuestRoot& root, Flush flush);
   // INVLPG, INVLPGA (SHD-45).
   void InvalidatePage(uint64_t address);
