@@ -139,10 +139,11 @@ Json ToJson(const PageDifference& difference) {
 
 std::string ToText(const MigrationReport& report) {
   KeyValues guest;
-  guest.Add(
-      "guest",
-      absl::StrCat(report.vm, ", ", FormatBytes(report.memory_bytes), ", ",
-                   report.vcpu_count, " vCPUs running ", report.trace));
+  guest.Add("guest",
+            absl::StrCat(report.vm, ", ", FormatBytes(report.memory_bytes),
+                         ", ", report.vcpu_count, " vCPUs running ",
+                         report.trace, report.mmu == "tdp" ? "" : ", mmu ",
+                         report.mmu == "tdp" ? "" : report.mmu));
   guest.Add("guest did",
             absl::StrCat(FormatCount(report.access_count), " accesses, ",
                          FormatCount(report.write_count), " writes, ",
@@ -200,6 +201,7 @@ std::string ToJson(const MigrationReport& report) {
   Json json;
   json["schema"] = "mmud.migration_report/1";
   json["vm"] = report.vm;
+  json["mmu"] = report.mmu;
   json["trace"] = report.trace;
   json["memory_bytes"] = report.memory_bytes;
   json["vcpu_count"] = report.vcpu_count;

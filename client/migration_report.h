@@ -31,6 +31,7 @@ struct MigrationRound {
 // A value.
 struct MigrationReport {
   std::string vm;
+  std::string mmu = "tdp";  // which of Vm.mmu is set
   std::string trace;
   int64_t memory_bytes = 0;
   int32_t vcpu_count = 0;

@@ -68,6 +68,14 @@ TEST(MigrationReportTest, TextHasEveryRoundAndTheMetrics) {
   EXPECT_NE(text.find("converged"), std::string::npos);
 }
 
+TEST(MigrationReportTest, AnMmuThatIsNotTheUsualOneIsNamed) {
+  MigrationReport report = Example();
+  EXPECT_EQ(ToText(report).find(", mmu"), std::string::npos);
+  report.mmu = "nested";
+  EXPECT_NE(ToText(report).find("running sort.trace, mmu nested\n"),
+            std::string::npos);
+}
+
 TEST(MigrationReportTest, JsonHasAllFieldsWithTheirTypes) {
   const Json json = Json::parse(ToJson(Example()));
   EXPECT_EQ(json.at("schema"), "mmud.migration_report/1");
@@ -77,9 +85,9 @@ TEST(MigrationReportTest, JsonHasAllFieldsWithTheirTypes) {
                       "aging", "bandwidth_bytes_per_second", "comparison",
                       "converged", "downtime_target_seconds",
                       "estimated_downtime_seconds", "guest", "mapped_pages",
-                      "memory_bytes", "metrics_address", "rounds", "schema",
-                      "split", "start_dirty_log", "total_seconds", "trace",
-                      "vcpu_count", "vm"}));
+                      "memory_bytes", "metrics_address", "mmu", "rounds",
+                      "schema", "split", "start_dirty_log", "total_seconds",
+                      "trace", "vcpu_count", "vm"}));
   EXPECT_EQ(json["memory_bytes"], int64_t{4} << 30);
   EXPECT_EQ(json["mapped_pages"]["before_split"]["pages_1g_count"], 2);
   ASSERT_EQ(json["rounds"].size(), 1u);

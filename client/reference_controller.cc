@@ -19,6 +19,8 @@
 #include "client/mmu_client/time_conversion.h"
 #include "client/text/units.h"
 #include "google/longrunning/operations.pb.h"
+#include "google/protobuf/descriptor.h"
+#include "google/protobuf/message.h"
 #include "mmud/v1/dirty_log_service.pb.h"
 #include "mmud/v1/split_service.pb.h"
 
@@ -66,6 +68,14 @@ std::vector<GpaRange> RangesOf(const std::vector<SlotRange>& slots) {
   return ranges;
 }
 
+// The name of the field of Vm.mmu that is set; a daemon always sets one.
+std::string MmuName(const v1::Vm& vm) {
+  const google::protobuf::FieldDescriptor* chosen =
+      vm.GetReflection()->GetOneofFieldDescriptor(
+          vm, vm.GetDescriptor()->FindOneofByName("mmu"));
+  return chosen == nullptr ? "" : chosen->name();
+}
+
 absl::Duration Sum(const v1::ThrottledTime& time) {
   return FromProto(time.rate()) + FromProto(time.lock_hold()) +
          FromProto(time.flush()) + FromProto(time.stall()) +
@@ -104,6 +114,7 @@ absl::Status ReferenceController::CreateGuest() {
   observer_->OnStep(absl::StrCat("making ", vm_));
   v1::CreateVmRequest request;
   request.set_vm_id(options_.vm_id);
+  *request.mutable_vm() = options_.vm;
   request.mutable_vm()->set_vcpu_count(options_.vcpu_count);
   for (const v1::Memslot& memslot : options_.memslots) {
     *request.mutable_vm()->add_memslots() = memslot;
@@ -119,6 +130,7 @@ absl::Status ReferenceController::CreateGuest() {
   if (!copy.ok()) return copy.status();
   copy_ = *std::move(copy);
   report_.vm = vm_;
+  report_.mmu = MmuName(response->vm());
   report_.trace = options_.trace_name;
   report_.memory_bytes = copy_->size_bytes();
   report_.vcpu_count = options_.vcpu_count;

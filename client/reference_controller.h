@@ -48,6 +48,7 @@ enum class Pacing { kLink, kNone };
 // A value.
 struct ControllerOptions {
   std::string vm_id = "quickstart";
+  v1::Vm vm;  // its MMU: `mmu`, `guest_paging`; the rest is set from below
   std::vector<v1::Memslot> memslots;  // the guest's memory
   int32_t vcpu_count = 2;
 

@@ -40,6 +40,7 @@ void AddCounters(const mmu::MmuMetrics& from, mmu::MmuMetrics* to) {
 void AddCounters(const mmu::VmStatsSnapshot& from, mmu::VmStatsSnapshot* to) {
   to->mmu_shadow_zapped += from.mmu_shadow_zapped;
   to->mmu_pte_write += from.mmu_pte_write;
+  to->mmu_pde_zapped += from.mmu_pde_zapped;
   to->mmu_flooded += from.mmu_flooded;
   to->mmu_recycled += from.mmu_recycled;
   to->mmu_cache_miss += from.mmu_cache_miss;

@@ -1,5 +1,6 @@
 #include "server/vm_registry.h"
 
+#include <cstddef>
 #include <cstdint>
 #include <functional>
 #include <memory>
@@ -18,6 +19,7 @@
 #include "mmu_core/memory/host_memory.h"
 #include "mmu_core/vm/vm.h"
 #include "mmu_core/vm/vm_config.h"
+#include "mmu_core/vm/vm_stats.h"
 #include "server/base/errors.h"
 #include "server/managed_vm.h"
 #include "server/retained_totals.h"
@@ -165,7 +167,10 @@ absl::Status VmRegistry::Delete(
     }
     vm = std::move(entry.vm);
     vm->vm().StopWorkload();
-    AddCounters(vm->vm().Metrics(), &gone_.metrics);
+    const mmu::MmuMetrics metrics = vm->vm().Metrics();
+    AddCounters(metrics, &gone_.metrics);
+    AddCounters(metrics,
+                &gone_.by_mmu[static_cast<size_t>(LabelOf(vm->vm().config()))]);
     AddCounters(vm->vm().Stats(), &gone_.vm_stats);
     memory_bytes_ -= entry.memory_bytes;
     if (vm->metrics_label() == ManagedVm::MetricsLabel::kOwn) --labelled_;

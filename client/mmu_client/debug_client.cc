@@ -29,4 +29,13 @@ absl::StatusOr<v1::RunAuditResponse> DebugClient::RunAudit(
       });
 }
 
+absl::StatusOr<v1::ListPageTablesResponse> DebugClient::ListPageTables(
+    v1::ListPageTablesRequest request) {
+  return caller_->Unary<v1::ListPageTablesResponse>(
+      CallKind::kRead, std::move(request),
+      [this](auto* context, const auto& sent, auto* response) {
+        return stub_->stub->ListPageTables(context, sent, response);
+      });
+}
+
 }  // namespace mmud::client

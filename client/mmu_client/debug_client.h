@@ -13,7 +13,7 @@ namespace mmud::client {
 
 class Caller;
 
-// Checks MMUs against their own rules.
+// Checks MMUs against their own rules, and shows their tables.
 // Thread-safe.
 class DebugClient {
  public:
@@ -23,6 +23,8 @@ class DebugClient {
   DebugClient& operator=(const DebugClient&) = delete;
 
   absl::StatusOr<v1::RunAuditResponse> RunAudit(v1::RunAuditRequest request);
+  absl::StatusOr<v1::ListPageTablesResponse> ListPageTables(
+      v1::ListPageTablesRequest request);
 
  private:
   struct Stub;  // of gRPC

@@ -82,4 +82,13 @@ absl::StatusOr<v1::DeleteMemslotResponse> VmClient::DeleteMemslot(
       });
 }
 
+absl::StatusOr<v1::SetShadowPageLimitResponse> VmClient::SetShadowPageLimit(
+    v1::SetShadowPageLimitRequest request) {
+  return caller_->Unary<v1::SetShadowPageLimitResponse>(
+      CallKind::kHeavy, std::move(request),
+      [this](auto* context, const auto& sent, auto* response) {
+        return stub_->stub->SetShadowPageLimit(context, sent, response);
+      });
+}
+
 }  // namespace mmud::client

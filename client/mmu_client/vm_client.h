@@ -32,6 +32,8 @@ class VmClient {
       v1::SetMemslotRequest request);
   absl::StatusOr<v1::DeleteMemslotResponse> DeleteMemslot(
       v1::DeleteMemslotRequest request);
+  absl::StatusOr<v1::SetShadowPageLimitResponse> SetShadowPageLimit(
+      v1::SetShadowPageLimitRequest request);
 
  private:
   struct Stub;  // of gRPC

@@ -19,6 +19,8 @@ void AddSplitCommands(CLI::App& app, Context& context);
 void AddAgingCommands(CLI::App& app, Context& context);
 void AddStatsCommands(CLI::App& app, Context& context);
 void AddDebugCommands(CLI::App& app, Context& context);
+// One command of these, `debug tables`, to the group `debug`.
+void AddDebugTables(CLI::App& group, Context& context);
 void AddOperationCommands(CLI::App& app, Context& context);
 void AddDaemonCommands(CLI::App& app, Context& context);
 

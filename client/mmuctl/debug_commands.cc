@@ -1,4 +1,4 @@
-// mmuctl debug audit.
+// mmuctl debug: audit, and tables from debug_tables.cc.
 
 #include <memory>
 #include <string>
@@ -46,7 +46,8 @@ void AddDebugCommands(CLI::App& app, Context& context) {
   CLI::App* group =
       AddGroup(app, "debug",
                "Looks inside an MMU; the daemon needs --enable-debug-service.",
-               "mmuctl debug audit alpha");
+               "mmuctl debug audit alpha\n"
+               "mmuctl debug tables alpha --tree");
   auto arguments = std::make_shared<v1::RunAuditRequest>();
   CLI::App* command = AddCommand(
       *group, "audit",
@@ -55,6 +56,7 @@ void AddDebugCommands(CLI::App& app, Context& context) {
       "mmuctl debug audit alpha");
   AddVm(command, arguments->mutable_vm());
   Run(command, context, arguments, Audit);
+  AddDebugTables(*group, context);
 }
 
 }  // namespace mmud::client

@@ -114,6 +114,7 @@ TEST(MmuctlHelpTest, EveryLevelHasHelpWithExamples) {
       {"vm", "create"},
       {"vm", "get"},
       {"vm", "list"},
+      {"vm", "set-shadow-page-limit"},
       {"vm", "delete"},
       {"memslot"},
       {"memslot", "set"},
@@ -149,6 +150,7 @@ TEST(MmuctlHelpTest, EveryLevelHasHelpWithExamples) {
       {"stats"},
       {"debug"},
       {"debug", "audit"},
+      {"debug", "tables"},
       {"op"},
       {"op", "list"},
       {"op", "get"},
@@ -185,6 +187,11 @@ TEST(MmuctlUsageTest, WrongCommandLinesSayWhereHelpIs) {
            {"vm", "create", "a", "--memory", "1GiB", "--memslot", "0:0+1M"},
            {"vm", "create", "a", "--memory", "1G", "--host-page-size", "3m"},
            {"vm", "create", "a", "--memslot", "0:nothing"},
+           {"vm", "create", "a", "--mmu", "tdb"},
+           {"vm", "create", "a", "--guest-paging", "3level"},
+           {"vm", "set-shadow-page-limit", "a"},
+           {"debug", "tables", "a", "--level", "6"},
+           {"debug", "tables", "a", "--gfn", "1", "--range", "0+4K"},
            {"workload", "start", "a"},
            {"workload", "start", "a", "--pattern", "zipf", "--trace", "t"},
            {"dirty-log", "harvest", "a", "--clear-range", "4K"},
@@ -264,6 +271,55 @@ TEST(MmuctlTest, SizesReachTheDaemonInBytes) {
   EXPECT_EQ(daemon.create.vm().memslots(0).host_page_size(), v1::PAGE_SIZE_2M);
   EXPECT_TRUE(Contains(result.out, "vms/alpha"));
   EXPECT_TRUE(Contains(result.out, "4 GiB"));
+}
+
+TEST(MmuctlTest, TheMmuAndTheGuestsPagingReachTheDaemon) {
+  FakeDaemon daemon;
+  Result result = daemon.Run(
+      {"vm", "create", "alpha", "--mmu", "nested", "--entry-format", "npt",
+       "--levels", "5", "--guest-paging", "5level", "--guest-large-pages",
+       "--guest-processes", "3", "--shadow-page-limit", "1000"});
+  ASSERT_EQ(result.exit_code, kExitOk) << result.err;
+  EXPECT_EQ(daemon.create.vm().nested().entry_format(), v1::ENTRY_FORMAT_NPT);
+  EXPECT_EQ(daemon.create.vm().nested().page_table_levels(), 5);
+  const v1::GuestPaging& paging = daemon.create.vm().guest_paging();
+  EXPECT_EQ(paging.mode(), v1::GUEST_PAGING_MODE_5LEVEL);
+  EXPECT_EQ(paging.large_pages(), v1::FEATURE_ON);
+  EXPECT_EQ(paging.process_count(), 3);
+  EXPECT_EQ(daemon.create.vm().shadow_page_limit(), 1000);
+  EXPECT_TRUE(Contains(result.out, "nested, npt, 5 levels")) << result.out;
+  EXPECT_TRUE(
+      Contains(result.out, "5level, large pages, 3 processes per vCPU\n"))
+      << result.out;
+  EXPECT_TRUE(Contains(result.out, "up to 1,000\n")) << result.out;
+
+  result = daemon.Run({"vm", "create", "alpha", "--mmu", "tdp_shadow", "--pml",
+                       "on", "--ad-bits", "on"});
+  ASSERT_EQ(result.exit_code, kExitOk) << result.err;
+  EXPECT_EQ(daemon.create.vm().tdp_shadow().pml(), v1::FEATURE_ON);
+  EXPECT_FALSE(daemon.create.vm().has_guest_paging());
+
+  result = daemon.Run({"vm", "create", "alpha", "--mmu", "shadow",
+                       "--max-page-size", "2m", "--slot-zap", "slot"});
+  ASSERT_EQ(result.exit_code, kExitOk) << result.err;
+  EXPECT_EQ(daemon.create.vm().shadow().max_page_size(), v1::PAGE_SIZE_2M);
+  EXPECT_EQ(daemon.create.vm().shadow().slot_zap(), v1::SLOT_ZAP_SLOT);
+
+  result = daemon.Run({"vm", "create", "alpha"});
+  ASSERT_EQ(result.exit_code, kExitOk) << result.err;
+  EXPECT_TRUE(daemon.create.vm().has_tdp());
+}
+
+TEST(MmuctlTest, WhatOrdinaryTablesCannotHaveIsRefused) {
+  FakeDaemon daemon;
+  for (const std::vector<std::string>& option :
+       std::vector<std::vector<std::string>>{
+           {"--pml", "on"}, {"--ad-bits", "off"}, {"--entry-format", "ept"}}) {
+    const Result result = daemon.Run(
+        {"vm", "create", "alpha", "--mmu", "shadow", option[0], option[1]});
+    EXPECT_EQ(result.exit_code, kExitRefused) << result.err;
+    EXPECT_TRUE(Contains(result.err, "--mmu shadow")) << result.err;
+  }
 }
 
 TEST(MmuctlTest, MemslotsHaveAShortForm) {

@@ -35,6 +35,62 @@ std::string ViewThrottled(const v1::ThrottledTime& time) {
       ", stall ", ViewTime(time.stall()), ", pause ", ViewTime(time.pause()));
 }
 
+// What TdpMmu and ShadowMmu have in common.
+template <typename Mmu>
+std::string ViewMmu(const v1::Vm& vm, const std::string& format,
+                    const Mmu& options) {
+  return absl::StrCat(
+      MmuName(vm), ", ", format, ", ", options.page_table_levels(),
+      " levels, up to ", ViewPageSize(options.max_page_size()),
+      options.mmio_caching() == v1::FEATURE_OFF ? ", no mmio caching" : "",
+      options.slot_zap() == v1::SLOT_ZAP_SLOT ? ", slots zapped by themselves"
+                                              : "");
+}
+
+std::string ViewTdp(const v1::Vm& vm, const v1::TdpMmu& tdp) {
+  return absl::StrCat(
+      ViewMmu(
+          vm,
+          ShortName(v1::EntryFormat_Name(tdp.entry_format()), "ENTRY_FORMAT_"),
+          tdp),
+      tdp.accessed_dirty_bits() == v1::FEATURE_OFF ? ", no A/D bits" : "",
+      tdp.pml() == v1::FEATURE_ON ? ", pml" : "");
+}
+
+std::string ViewGuestPaging(const v1::GuestPaging& paging) {
+  return absl::StrCat(
+      ShortName(v1::GuestPagingMode_Name(paging.mode()), "GUEST_PAGING_MODE_"),
+      paging.large_pages() == v1::FEATURE_ON ? ", large pages" : "",
+      paging.process_count() > 1
+          ? absl::StrCat(", ", paging.process_count(), " processes per vCPU")
+          : "",
+      paging.accessed_dirty_bits() == v1::FEATURE_OFF ? ", no A/D bits" : "");
+}
+
+void AddMmu(const v1::Vm& vm, KeyValues* values) {
+  switch (vm.mmu_case()) {
+    case v1::Vm::kTdpShadow:
+      values->Add("mmu", ViewTdp(vm, vm.tdp_shadow()));
+      break;
+    case v1::Vm::kShadow:
+      values->Add("mmu", ViewMmu(vm, "npt", vm.shadow()));
+      break;
+    case v1::Vm::kNested:
+      values->Add("mmu", ViewTdp(vm, vm.nested()));
+      break;
+    default:
+      values->Add("mmu", ViewTdp(vm, vm.tdp()));
+  }
+  if (vm.has_guest_paging()) {
+    values->Add(vm.has_nested() ? "L1's tables" : "guest's tables",
+                ViewGuestPaging(vm.guest_paging()));
+  }
+  if (vm.shadow_page_limit() > 0) {
+    values->Add("shadow pages",
+                absl::StrCat("up to ", FormatCount(vm.shadow_page_limit())));
+  }
+}
+
 std::optional<double> Share(double done, double total) {
   if (total <= 0) return std::nullopt;
   return done / total;
@@ -90,6 +146,19 @@ std::string ViewMemslots(const v1::Vm& vm) {
   return table.ToString();
 }
 
+std::string MmuName(const v1::Vm& vm) {
+  switch (vm.mmu_case()) {
+    case v1::Vm::kTdpShadow:
+      return "tdp-shadow";
+    case v1::Vm::kShadow:
+      return "shadow";
+    case v1::Vm::kNested:
+      return "nested";
+    default:
+      return "tdp";
+  }
+}
+
 std::string ViewVm(const v1::Vm& vm) {
   KeyValues values;
   values.Add("name", vm.name());
@@ -104,20 +173,7 @@ std::string ViewVm(const v1::Vm& vm) {
       absl::StrCat(FormatCount(vm.mapped_pages().pages_4k_count()), " x 4K, ",
                    FormatCount(vm.mapped_pages().pages_2m_count()), " x 2M, ",
                    FormatCount(vm.mapped_pages().pages_1g_count()), " x 1G"));
-  const v1::TdpMmu& tdp = vm.tdp();
-  values.Add(
-      "mmu",
-      absl::StrCat(
-          "tdp, ",
-          ShortName(v1::EntryFormat_Name(tdp.entry_format()), "ENTRY_FORMAT_"),
-          ", ", tdp.page_table_levels(), " levels, up to ",
-          ViewPageSize(tdp.max_page_size()),
-          tdp.accessed_dirty_bits() == v1::FEATURE_OFF ? ", no A/D bits" : "",
-          tdp.pml() == v1::FEATURE_ON ? ", pml" : "",
-          tdp.mmio_caching() == v1::FEATURE_OFF ? ", no mmio caching" : ""));
-  if (tdp.slot_zap() == v1::SLOT_ZAP_SLOT) {
-    values.Add("slot zap", "the slot's own mappings");
-  }
+  AddMmu(vm, &values);
   if (vm.dirty_ring_entries() > 0) {
     values.Add("dirty rings", absl::StrCat(FormatCount(vm.dirty_ring_entries()),
                                            " entries per vCPU"));

@@ -20,6 +20,8 @@ namespace mmud::client {
 std::string ShortName(absl::string_view name, absl::string_view prefix);
 std::string ViewPageSize(v1::PageSize size);
 
+// "tdp", "tdp-shadow", "shadow" or "nested".
+std::string MmuName(const v1::Vm& vm);
 std::string ViewVm(const v1::Vm& vm);
 std::string ViewMemslots(const v1::Vm& vm);
 // "1.2 ms, lock wait 3 us, max hold 40 us, 2 flushes, 2 kicks, 512 SPTEs".

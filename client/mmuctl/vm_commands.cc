@@ -1,4 +1,4 @@
-// mmuctl vm create, get, list, delete.
+// mmuctl vm create, get, list, set-shadow-page-limit, delete.
 
 #include <cstdint>
 #include <map>
@@ -23,8 +23,15 @@
 namespace mmud::client {
 namespace {
 
+// The fields of Vm.mmu.
+enum class MmuChoice { kTdp, kTdpShadow, kShadow, kNested };
+
 struct CreateArguments {
   v1::CreateVmRequest request;
+  MmuChoice mmu = MmuChoice::kTdp;
+  v1::GuestPaging guest_paging;
+  bool has_guest_paging = false;
+  int32_t shadow_page_limit = 0;
   int32_t vcpus = 1;
   int64_t memory_bytes = 0;
   v1::PageSize host_page_size = v1::PAGE_SIZE_UNSPECIFIED;
@@ -40,6 +47,54 @@ struct CreateArguments {
   v1::Feature mmio_caching = v1::FEATURE_UNSPECIFIED;
 };
 
+// What TdpMmu and ShadowMmu have in common.
+template <typename Mmu>
+void SetCommon(const CreateArguments& arguments, Mmu* options) {
+  options->set_max_page_size(arguments.max_page_size);
+  options->set_page_table_levels(arguments.levels);
+  options->set_slot_zap(arguments.slot_zap);
+  options->set_nx_huge_pages_opt_out(arguments.nx_huge_pages_opt_out);
+  options->set_mmio_caching(arguments.mmio_caching);
+}
+
+void SetTdp(const CreateArguments& arguments, v1::TdpMmu* tdp) {
+  SetCommon(arguments, tdp);
+  tdp->set_entry_format(arguments.format);
+  tdp->set_accessed_dirty_bits(arguments.accessed_dirty_bits);
+  tdp->set_pml(arguments.pml);
+}
+
+absl::Status SetMmu(const CreateArguments& arguments, v1::Vm* vm) {
+  switch (arguments.mmu) {
+    case MmuChoice::kTdp:
+      SetTdp(arguments, vm->mutable_tdp());
+      break;
+    case MmuChoice::kTdpShadow:
+      SetTdp(arguments, vm->mutable_tdp_shadow());
+      break;
+    case MmuChoice::kNested:
+      SetTdp(arguments, vm->mutable_nested());
+      break;
+    case MmuChoice::kShadow:
+      // There is nothing to choose: these have the bits of ordinary tables.
+      if (arguments.format == v1::ENTRY_FORMAT_EPT ||
+          arguments.accessed_dirty_bits == v1::FEATURE_OFF ||
+          arguments.pml == v1::FEATURE_ON) {
+        return absl::InvalidArgumentError(
+            "--mmu shadow has the entries of ordinary page tables, which are "
+            "NPT's with Accessed and Dirty bits and without PML; leave out "
+            "--entry-format, --ad-bits and --pml, or choose another --mmu");
+      }
+      SetCommon(arguments, vm->mutable_shadow());
+      break;
+  }
+  if (arguments.has_guest_paging) {
+    *vm->mutable_guest_paging() = arguments.guest_paging;
+  }
+  vm->set_shadow_page_limit(arguments.shadow_page_limit);
+  return absl::OkStatus();
+}
+
 absl::Status Create(Context& context, const CreateArguments& arguments) {
   const absl::StatusOr<Client*> client = context.client();
   if (!client.ok()) return client.status();
@@ -47,14 +102,9 @@ absl::Status Create(Context& context, const CreateArguments& arguments) {
   v1::Vm& vm = *request.mutable_vm();
   vm.set_vcpu_count(arguments.vcpus);
   vm.set_dirty_ring_entries(arguments.dirty_ring_entries);
-  vm.mutable_tdp()->set_entry_format(arguments.format);
-  vm.mutable_tdp()->set_max_page_size(arguments.max_page_size);
-  vm.mutable_tdp()->set_page_table_levels(arguments.levels);
-  vm.mutable_tdp()->set_slot_zap(arguments.slot_zap);
-  vm.mutable_tdp()->set_nx_huge_pages_opt_out(arguments.nx_huge_pages_opt_out);
-  vm.mutable_tdp()->set_accessed_dirty_bits(arguments.accessed_dirty_bits);
-  vm.mutable_tdp()->set_pml(arguments.pml);
-  vm.mutable_tdp()->set_mmio_caching(arguments.mmio_caching);
+  if (absl::Status status = SetMmu(arguments, &vm); !status.ok()) {
+    return status;
+  }
   if (arguments.memory_bytes > 0) {
     v1::Memslot& memslot = *vm.add_memslots();
     memslot.set_size_bytes(arguments.memory_bytes);
@@ -86,6 +136,7 @@ absl::Status List(Context& context, const v1::ListVmsRequest& arguments) {
     request.set_page_token(page->next_page_token());
   } while (!request.page_token().empty());
   Table table({{"NAME"},
+               {"MMU"},
                {"VCPUS", Align::kRight},
                {"VCPU STATE"},
                {"MEMORY", Align::kRight},
@@ -93,7 +144,7 @@ absl::Status List(Context& context, const v1::ListVmsRequest& arguments) {
                {"2M", Align::kRight},
                {"1G", Align::kRight}});
   for (const v1::Vm& vm : all.vms()) {
-    table.AddRow({vm.name(), absl::StrCat(vm.vcpu_count()),
+    table.AddRow({vm.name(), MmuName(vm), absl::StrCat(vm.vcpu_count()),
                   ShortName(v1::VcpuState_Name(vm.vcpu_state()), "VCPU_STATE_"),
                   FormatBytes(vm.memory_size_bytes()),
                   FormatCount(vm.mapped_pages().pages_4k_count()),
@@ -101,6 +152,20 @@ absl::Status List(Context& context, const v1::ListVmsRequest& arguments) {
                   FormatCount(vm.mapped_pages().pages_1g_count())});
   }
   return context.Print(all, table.ToString());
+}
+
+absl::Status SetLimit(Context& context,
+                      const v1::SetShadowPageLimitRequest& request) {
+  const absl::StatusOr<Client*> client = context.client();
+  if (!client.ok()) return client.status();
+  const auto response = (*client)->vms().SetShadowPageLimit(request);
+  if (!response.ok()) return response.status();
+  return context.Print(
+      *response,
+      absl::StrCat("at most ", FormatCount(response->shadow_page_limit()),
+                   " shadow pages, there are ",
+                   FormatCount(response->shadow_page_count()), " (",
+                   ViewCost(response->cost()), ")\n"));
 }
 
 absl::Status Delete(Context& context, const v1::DeleteVmRequest& request) {
@@ -113,12 +178,67 @@ absl::Status Delete(Context& context, const v1::DeleteVmRequest& request) {
                                     ViewCost(response->cost()), ")\n"));
 }
 
+// Which tables the vCPUs run on, and what the guest does.
+void AddMmu(CLI::App* command,
+            const std::shared_ptr<CreateArguments>& arguments) {
+  AddChoice(command, "--mmu", &arguments->mmu,
+            {{"tdp", MmuChoice::kTdp},
+             {"tdp-shadow", MmuChoice::kTdpShadow},
+             {"shadow", MmuChoice::kShadow},
+             {"nested", MmuChoice::kNested}},
+            "tables that vCPUs run on: tdp, two-dimensional paging; "
+            "tdp-shadow, the same made of direct shadow pages; shadow, no "
+            "two-dimensional paging; nested, a hypervisor in the guest "
+            "(default: tdp)");
+  const auto paging = [arguments] {
+    arguments->has_guest_paging = true;
+    return &arguments->guest_paging;
+  };
+  const std::map<std::string, v1::GuestPagingMode> modes = {
+      {"32bit", v1::GUEST_PAGING_MODE_32BIT},
+      {"pae", v1::GUEST_PAGING_MODE_PAE},
+      {"4level", v1::GUEST_PAGING_MODE_4LEVEL},
+      {"5level", v1::GUEST_PAGING_MODE_5LEVEL}};
+  command
+      ->add_option_function<std::string>(
+          "--guest-paging",
+          [paging, modes](const std::string& text) {
+            const absl::StatusOr<v1::GuestPagingMode> mode =
+                FindChoice(modes, text);
+            if (!mode.ok()) {
+              throw CLI::ValidationError("--guest-paging",
+                                         std::string(mode.status().message()));
+            }
+            paging()->set_mode(*mode);
+          },
+          "page tables that the guest makes, with --mmu shadow, or L1 for L2, "
+          "with --mmu nested (default: 4level)")
+      ->type_name(ChoiceWords(modes));
+  command->add_flag_function(
+      "--guest-large-pages",
+      [paging](int64_t) { paging()->set_large_pages(v1::FEATURE_ON); },
+      "the guest's tables map large pages where they can");
+  command->add_option_function<int32_t>(
+      "--guest-processes",
+      [paging](int32_t count) { paging()->set_process_count(count); },
+      "processes that each vCPU runs in turn, with --mmu shadow, 1 to 64 "
+      "(default: 1)");
+  command->add_flag_function(
+      "--no-guest-ad-bits",
+      [paging](int64_t) { paging()->set_accessed_dirty_bits(v1::FEATURE_OFF); },
+      "L1's EPT tables have no Accessed and Dirty bits, with --mmu nested");
+  command->add_option("--shadow-page-limit", arguments->shadow_page_limit,
+                      "the most shadow pages, at least 64 (default: one for "
+                      "every 50 pages of memory)");
+}
+
 void AddCreate(CLI::App& vm, Context& context) {
   auto arguments = std::make_shared<CreateArguments>();
   CLI::App* command = AddCommand(
       vm, "create", "Makes a VM with its vCPUs and memory.",
       "mmuctl vm create alpha --vcpus 2 --memory 4GiB --host-page-size 2m\n"
-      "mmuctl vm create beta --memslot 0:0+2GiB:2m 1:4GiB+2GiB:1g:memfd");
+      "mmuctl vm create beta --memslot 0:0+2GiB:2m 1:4GiB+2GiB:1g:memfd\n"
+      "mmuctl vm create gamma --memory 1GiB --mmu nested --guest-large-pages");
   command
       ->add_option_function<std::string>(
           "NAME",
@@ -158,6 +278,7 @@ void AddCreate(CLI::App& vm, Context& context) {
       ->type_name("SPEC")
       ->excludes(memory)
       ->expected(1, 32764);
+  AddMmu(command, arguments);
   AddChoice(command, "--entry-format", &arguments->format,
             {{"ept", v1::ENTRY_FORMAT_EPT}, {"npt", v1::ENTRY_FORMAT_NPT}},
             "bit layout of page-table entries (default: ept)");
@@ -210,6 +331,22 @@ void AddVmCommands(CLI::App& app, Context& context) {
   auto list = std::make_shared<v1::ListVmsRequest>();
   command = AddCommand(*vm, "list", "Lists the VMs.", "mmuctl vm list");
   Run(command, context, list, List);
+
+  auto limit = std::make_shared<v1::SetShadowPageLimitRequest>();
+  command = AddCommand(*vm, "set-shadow-page-limit",
+                       "Changes how many shadow pages a VM may have, at least "
+                       "64; the oldest go if there are more.",
+                       "mmuctl vm set-shadow-page-limit alpha 1000");
+  AddVm(command, limit->mutable_vm());
+  command
+      ->add_option_function<int32_t>(
+          "PAGES",
+          [limit](int32_t pages) { limit->set_shadow_page_limit(pages); },
+          "the most shadow pages from now on")
+      ->required();
+  command->add_option("--etag", *limit->mutable_etag(),
+                      "only if the VM is still as this etag says");
+  Run(command, context, limit, SetLimit);
 
   auto deletion = std::make_shared<v1::DeleteVmRequest>();
   command = AddCommand(*vm, "delete", "Deletes a VM and frees its memory.",

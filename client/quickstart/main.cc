@@ -16,6 +16,7 @@
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "absl/strings/str_cat.h"
+#include "absl/strings/str_replace.h"
 #include "absl/time/clock.h"
 #include "absl/time/time.h"
 #include "client/migration_report.h"
@@ -31,6 +32,18 @@ namespace {
 
 constexpr int64_t kGib = int64_t{1} << 30;
 
+// The fields of Vm.mmu, and how much memory the guest gets unless --memory says
+// otherwise. A guest whose own tables are shadowed takes a fault for each page
+// of each of its tables, so there is less of it.
+struct MmuKind {
+  const char* name;
+  int64_t memory_bytes;
+};
+constexpr MmuKind kMmus[] = {{"tdp", 4 * kGib},
+                             {"tdp_shadow", kGib},
+                             {"shadow", kGib},
+                             {"nested", kGib}};
+
 // Which mark of a page that was copied before the daemon shall forget: the
 // first one, so that the page has the longest time to be written again.
 constexpr int kDroppedMark = 1;
@@ -45,7 +58,8 @@ struct Flags {
   std::string metrics_address;
   std::string trace_dir = "traces";
   std::string trace = "sort.trace";
-  int64_t memory_bytes = 4 * kGib;
+  std::string mmu = "tdp";
+  int64_t memory_bytes = 0;  // 0: as kMmus says
   ControllerOptions controller;
   int64_t split_pages_per_second = 400'000;
   bool no_pacing = false;
@@ -109,6 +123,25 @@ std::vector<v1::Memslot> MakeMemslots(int64_t memory_bytes) {
   return memslots;
 }
 
+// The guest's MMU. What it runs in, a kernel or L1, maps large pages where it
+// can, so that there is something to split.
+v1::Vm MakeVm(const std::string& mmu) {
+  v1::Vm vm;
+  if (mmu == "tdp_shadow") {
+    vm.mutable_tdp_shadow();
+  } else if (mmu == "shadow") {
+    vm.mutable_shadow();
+  } else if (mmu == "nested") {
+    vm.mutable_nested();
+  } else {
+    vm.mutable_tdp();
+  }
+  if (vm.has_shadow() || vm.has_nested()) {
+    vm.mutable_guest_paging()->set_large_pages(v1::FEATURE_ON);
+  }
+  return vm;
+}
+
 template <typename T, typename Parse>
 CLI::Option* AddParsed(CLI::App& app, const std::string& name, T* value,
                        Parse parse, const std::string& help) {
@@ -141,8 +174,19 @@ void AddFlags(CLI::App& app, Flags* flags) {
   app.add_option("--trace", flags->trace,
                  "trace that the guest replays: a name in --trace-dir, or a "
                  "file (default: sort.trace)");
+  app.add_option("--mmu", flags->mmu,
+                 "tables that vCPUs run on: tdp; tdp_shadow, the same made of "
+                 "shadow pages; shadow, a kernel in the guest whose tables are "
+                 "shadowed; nested, a hypervisor in the guest that runs a "
+                 "guest of its own (default: tdp)")
+      ->type_name("tdp|tdp_shadow|shadow|nested")
+      ->transform([](const std::string& text) {
+        return absl::StrReplaceAll(text, {{"-", "_"}});
+      })
+      ->check(CLI::IsMember({"tdp", "tdp_shadow", "shadow", "nested"}));
   AddParsed(app, "--memory", &flags->memory_bytes, ParseBytes,
-            "guest memory: half on 2M pages, half on 1G pages (default: 4GiB)")
+            "guest memory: half on 2M pages, half on 1G pages (default: 4GiB, "
+            "with another --mmu than tdp 1GiB)")
       ->type_name("SIZE");
   app.add_option("--vcpus", controller.vcpu_count, "vCPUs (default: 2)");
   app.add_option("--rate", controller.accesses_per_second_per_vcpu,
@@ -233,6 +277,7 @@ int Run(Flags flags) {
       Client::Connect(flags.address);
   if (!client.ok()) return Fail(client.status(), flags.address);
 
+  flags.controller.vm = MakeVm(flags.mmu);
   flags.controller.memslots = MakeMemslots(flags.memory_bytes);
   flags.controller.trace_name = flags.trace;
   v1::Throttle& throttle = flags.controller.split_throttle;
@@ -306,6 +351,7 @@ int main(int argc, char** argv) {
       "  quickstart --mmud bazel-bin/server/mmud --trace gzip.trace "
       "--bandwidth 10Gbit/s --downtime 300ms\n"
       "  quickstart --mmud bazel-bin/server/mmud --serve\n"
+      "  quickstart --mmud bazel-bin/server/mmud --mmu nested\n"
       "  quickstart --address unix:/run/mmud/mmud.sock --json report.json\n"
       "  quickstart --mmud bazel-bin/server/mmud_fault_injection "
       "--inject=drop-one-mark\n\n" +
@@ -314,6 +360,11 @@ int main(int argc, char** argv) {
     app.parse(argc, argv);
     if (flags.mmud.empty() && flags.address.empty()) {
       throw CLI::RequiredError("one of --mmud and --address");
+    }
+    for (const MmuKind& kind : kMmus) {
+      if (flags.memory_bytes == 0 && flags.mmu == kind.name) {
+        flags.memory_bytes = kind.memory_bytes;
+      }
     }
     if (flags.memory_bytes < (8 << 20) || flags.memory_bytes % (4 << 20) != 0) {
       throw CLI::ValidationError("--memory",

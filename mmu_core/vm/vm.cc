@@ -15,14 +15,17 @@
 #include "mmu_core/memory/memslot_set.h"
 #include "mmu_core/memory/region_request.h"
 #include "mmu_core/shadow/shadow_mmu.h"
+#include "mmu_core/shadow/shadow_pages.h"
 #include "mmu_core/stats/shadow_counters.h"
 #include "mmu_core/sync/rcu.h"
 #include "mmu_core/vm/age_pages.h"
 #include "mmu_core/vm/audit.h"
 #include "mmu_core/vm/dirty_logging.h"
 #include "mmu_core/vm/dirty_rings.h"
+#include "mmu_core/vm/mmu_mode_check.h"
 #include "mmu_core/vm/op_timer.h"
 #include "mmu_core/vm/region_hooks.h"
+#include "mmu_core/vm/shadow_page_list.h"
 #include "mmu_core/vm/vm_state.h"
 
 namespace mmu {
@@ -75,6 +78,7 @@ absl::Status CheckConfig(const VmConfig& config) {
                    "max_page_size is above 1 GiB; leafs are 4 KiB, 2 MiB or "
                    "1 GiB");
   }
+  if (absl::Status s = CheckMmuMode(config); !s.ok()) return s;
   if (config.dirty_ring_entries != 0) {
     return DirtyRing::CheckBytes(
         config.dirty_ring_entries * sizeof(DirtyRing::Entry),
@@ -182,6 +186,10 @@ absl::StatusOr<std::unique_ptr<Vm>> Vm::Create(const VmConfig& config,
   if (absl::Status s = CheckConfig(config); !s.ok()) return s;
   std::unique_ptr<Vm> vm(new Vm(
       std::make_unique<VmState>(config, TablePool::Process(), nx_parameters)));
+  if (config.shadow_page_limit != 0) {
+    absl::Status s = vm->SetShadowPageLimit(config.shadow_page_limit, nullptr);
+    if (!s.ok()) return s;
+  }
   for (size_t i = 0; i < config.memslots.size(); ++i) {
     if (absl::Status s = vm->SetMemslot(config.memslots[i]); !s.ok()) {
       ErrorDetail detail = DetailOf(s);
@@ -409,6 +417,53 @@ absl::StatusOr<AgeResult> Vm::Age(GfnRange range, AgeMode mode, MmuCost* cost) {
   return result;
 }
 
+uint64_t Vm::shadow_page_limit() const {
+  return state_->shadow == nullptr ? 0 : state_->shadow->pages().limit();
+}
+
+absl::Status Vm::SetShadowPageLimit(uint64_t pages, MmuCost* cost) {
+  VmState& vm = *state_;
+  if (vm.shadow == nullptr) {
+    return MakeError(absl::StatusCode::kFailedPrecondition,
+                     {"NO_SHADOW_PAGES", "", 0},
+                     "this VM runs on the TDP MMU alone and has no shadow "
+                     "pages to limit; make one with tdp_shadow, shadow or "
+                     "nested");
+  }
+  if (absl::Status s = ShadowPages::CheckLimit(pages); !s.ok()) return s;
+  MutexLock slots(vm.slots.slots_lock);
+  MmuWriteLocked lock(vm.mmu_lock, LockOp::kZap, cost);
+  vm.shadow->pages().SetLimit(lock, pages, cost);
+  return absl::OkStatus();
+}
+
+ShadowPageListing Vm::ListShadowPages(const ShadowPageFilter& filter,
+                                      const ShadowPagePosition& from,
+                                      size_t limit) {
+  MMU_CHECK(limit <= kMaxListed);
+  constexpr int64_t kBudget = int64_t{1} << 22;
+  VmState& vm = *state_;
+  ShadowPageListing listing;
+  listing.pages.reserve(limit);
+  ShadowPagePosition position = from;
+  int64_t budget = kBudget;
+  if (position.owner == PageOwner::kTdp) {
+    if (filter.owner != PageOwner::kShadow &&
+        !ListTdpPages(vm.tdp.roots(), filter, limit, budget, position,
+                      listing.pages)) {
+      listing.next = position;
+      return listing;
+    }
+    position = {.owner = PageOwner::kShadow};
+  }
+  if (vm.shadow != nullptr && filter.owner != PageOwner::kTdp &&
+      !ListShadowMmuPages(vm.mmu_lock, vm.shadow->pages().set(), filter, limit,
+                          budget, position, listing.pages)) {
+    listing.next = position;
+  }
+  return listing;
+}
+
 VmStatsSnapshot Vm::Stats() const {
   const VmState& vm = *state_;
   const FlushMetrics flush = vm.tlb.Snapshot();
@@ -432,6 +487,7 @@ VmStatsSnapshot Vm::Stats() const {
   stats.max_mmu_rmap_size = ShadowCounters::Get(shadow.max_mmu_rmap_size);
   stats.max_mmu_page_hash_collisions =
       ShadowCounters::Get(shadow.max_mmu_page_hash_collisions);
+  stats.shadow_page_limit = shadow_page_limit();
   stats.guest_memory_bytes =
       static_cast<int64_t>(vm.slots.total_pages() << kPageShift);
   return stats;

@@ -27,6 +27,7 @@
 #include "mmu_core/stats/mmu_cost.h"
 #include "mmu_core/vm/audit.h"
 #include "mmu_core/vm/nx_parameters.h"
+#include "mmu_core/vm/shadow_page_info.h"
 #include "mmu_core/vm/split_job.h"
 #include "mmu_core/vm/throttle.h"
 #include "mmu_core/vm/vm_config.h"
@@ -150,7 +151,23 @@ class Vm {
   // `range`. Takes no lock (AGE-13). OUT_OF_RANGE INVALID_RANGE.
   absl::StatusOr<AgeResult> Age(GfnRange range, AgeMode mode, MmuCost* cost);
 
+  // --- Shadow pages ---
+
+  // How many there may be; 0 with MmuMode::kTdp.
+  uint64_t shadow_page_limit() const;
+  // Changes that, for good (SHD-29). FAILED_PRECONDITION NO_SHADOW_PAGES with
+  // MmuMode::kTdp, INVALID_ARGUMENT INVALID_RANGE below 64 (EINVAL).
+  absl::Status SetShadowPageLimit(uint64_t pages, MmuCost* cost);
+
   // --- Looking ---
+
+  // Tables of all MMUs, from `from` on: at most `limit`, which is at most
+  // kMaxListed; fewer if few of many pass the filter. Holds mmu_lock for short
+  // pieces of the work (vm/shadow_page_list.h).
+  static constexpr size_t kMaxListed = 1000;
+  ShadowPageListing ListShadowPages(const ShadowPageFilter& filter,
+                                    const ShadowPagePosition& from,
+                                    size_t limit);
 
   VmStatsSnapshot Stats() const;
   std::vector<VcpuStatsSnapshot> VcpuStats() const;

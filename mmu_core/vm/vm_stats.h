@@ -36,6 +36,7 @@ struct VmStatsSnapshot {
 
   // Beyond KVM's.
   uint64_t table_pages = 0;        // TDP tables in use, roots included
+  uint64_t shadow_page_limit = 0;  // 0: there can be none
   int64_t guest_memory_bytes = 0;  // sum of slot sizes
 };
 

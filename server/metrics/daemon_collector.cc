@@ -82,6 +82,7 @@ MmuTotals DaemonCollector::GatherMmu() const {
   const VmRegistry::Scrape scrape = state_.vms.ForScrape();
   totals.metrics = scrape.gone.metrics;
   totals.vm_stats = scrape.gone.vm_stats;
+  totals.metrics_by_mmu = scrape.gone.by_mmu;
   totals.dirty_pages_by_vm["_other"] = scrape.gone.metrics.dirty_pages;
   absl::Time oldest = absl::InfiniteFuture();
   for (const VmUse& vm : scrape.vms) {
@@ -92,10 +93,16 @@ MmuTotals DaemonCollector::GatherMmu() const {
     totals.metrics.unacked_epochs += metrics.unacked_epochs;
     totals.metrics.dirty_ring_entries += metrics.dirty_ring_entries;
     totals.metrics.dirty_ring_used_entries += metrics.dirty_ring_used_entries;
-    totals.vm_stats.pages_4k += stats.pages_4k;
-    totals.vm_stats.pages_2m += stats.pages_2m;
-    totals.vm_stats.pages_1g += stats.pages_1g;
-    totals.vm_stats.table_pages += stats.table_pages;
+    const auto label = static_cast<size_t>(LabelOf(vm->vm().config()));
+    AddCounters(metrics, &totals.metrics_by_mmu[label]);
+    mmu::VmStatsSnapshot& by_mmu = totals.vm_stats_by_mmu[label];
+    by_mmu.pages_4k += stats.pages_4k;
+    by_mmu.pages_2m += stats.pages_2m;
+    by_mmu.pages_1g += stats.pages_1g;
+    by_mmu.table_pages += stats.table_pages;
+    totals.vm_stats.mmu_shadow_pages += stats.mmu_shadow_pages;
+    totals.vm_stats.shadow_page_limit += stats.shadow_page_limit;
+    totals.vm_stats.mmu_unsync += stats.mmu_unsync;
     totals.vm_stats.guest_memory_bytes += stats.guest_memory_bytes;
     ++totals.vms;
     totals.vcpus += vm->vm().config().vcpu_count;

@@ -81,12 +81,18 @@ TEST_F(DaemonCollectorTest, KnownSeriesAreThereBeforeAnythingHappened) {
       {"mmud_mmu_lock_hold_seconds", 2 * 9},
       {"mmud_mmu_lock_acquisitions_total", 2 * 9},
       {"mmud_rmap_lock_contended_total", 1},
-      {"mmud_tlb_flushes_total", 3 * 10},
+      {"mmud_tlb_flushes_total", 2 * 3 * 10},
       {"mmud_tlb_flush_seconds", 3},
-      {"mmud_page_faults_total", 6 * 3},
+      {"mmud_page_faults_total", 2 * 6 * 3},
       {"mmud_vcpu_stall_seconds_total", 5},
-      {"mmud_pages_mapped", 3},
-      {"mmud_huge_page_splits_total", 2 * 5},
+      {"mmud_pages_mapped", 2 * 3},
+      {"mmud_table_pages", 2},
+      {"mmud_shadow_pages", 1},
+      {"mmud_shadow_pages_limit", 1},
+      {"mmud_unsync_pages", 1},
+      {"mmud_shadow_pages_zapped_total", 1},
+      {"mmud_guest_pte_writes_total", 1},
+      {"mmud_huge_page_splits_total", 2 * 2 * 5},
       {"mmud_huge_page_split_failures_total", 4},
       {"mmud_split_throttled_seconds_total", 5},
       {"mmud_dirty_pages_total", 1},
@@ -143,6 +149,41 @@ TEST_F(DaemonCollectorTest, DirtyPagesOfVmsBeyondTheLimitAndGoneAreInOther) {
   const auto after = Collect();
   EXPECT_EQ(Value(after.at("mmud_dirty_pages_total"), "_other"), 8);
   EXPECT_EQ(after.at("mmud_vms").metric[0].gauge.value, 1);
+}
+
+TEST_F(DaemonCollectorTest, VmsWithShadowPagesHaveALabelOfTheirOwn) {
+  mmu::VmConfig config;
+  config.memslots.push_back(mmu::testing::Slot(0, 0, kMiB));
+  config.mmu = mmu::MmuMode::kNested;
+  const auto faults = [this](const std::string& mmu) {
+    double sum = 0;
+    const auto families = Collect();
+    for (const auto& metric : families.at("mmud_page_faults_total").metric) {
+      for (const auto& label : metric.label) {
+        if (label.name == "mmu" && label.value == mmu) {
+          sum += metric.counter.value;
+        }
+      }
+    }
+    return sum;
+  };
+  {
+    const VmUse tdp = MakeVm("vms/a");
+    const VmUse nested = state_.vms.Create("vms/b", config).value();
+    for (uint64_t i = 0; i < 3; ++i) mmu::testing::Write(tdp->vm(), i << 12);
+    for (uint64_t i = 0; i < 5; ++i) mmu::testing::Write(nested->vm(), i << 12);
+    EXPECT_EQ(faults("tdp"), 3);
+    EXPECT_EQ(faults("shadow"), 5);
+  }
+  for (const char* name : {"vms/a", "vms/b"}) {
+    ASSERT_TRUE(state_.vms
+                    .Delete(
+                        name, [](const ManagedVm&) { return absl::OkStatus(); },
+                        [] { return absl::OkStatus(); })
+                    .ok());
+  }
+  EXPECT_EQ(faults("tdp"), 3);
+  EXPECT_EQ(faults("shadow"), 5);
 }
 
 TEST_F(DaemonCollectorTest, ADrainIsSeen) {

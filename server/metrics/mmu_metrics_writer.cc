@@ -13,11 +13,13 @@
 #include "mmu_core/tlb/flush_metrics.h"
 #include "mmu_core/vm/vm_stats.h"
 #include "server/metrics/metric_writer.h"
+#include "server/retained_totals.h"
 
 namespace mmud {
 namespace {
 
-constexpr char kTdp[] = "tdp";
+// Values of the label `mmu`, by MmuLabel.
+constexpr const char* kMmus[kMmuLabels] = {"tdp", "shadow"};
 
 template <typename Enum>
 std::string Label(int value) {
@@ -79,16 +81,22 @@ void WriteByReason(const std::array<uint64_t, mmu::kFlushReasons>& counts,
   }
 }
 
-void WriteFlush(const mmu::FlushMetrics& flush, MetricWriter* w) {
-  w->Counter("tlb_flushes_total", "Remote TLB flushes.");
-  for (int scope = 0; scope < mmu::kFlushScopes; ++scope) {
-    for (int reason = 0; reason < mmu::kFlushReasons; ++reason) {
-      w->Add(ToDouble(flush.flushes[scope][reason]),
-             {{"scope", Label<mmu::FlushScope>(scope)},
-              {"reason", Label<mmu::FlushReason>(reason)},
-              {"mmu", kTdp}});
+void WriteFlush(const MmuTotals& totals, MetricWriter* w) {
+  w->Counter("tlb_flushes_total",
+             "Remote TLB flushes. Here and elsewhere mmu=\"shadow\" are VMs "
+             "that have shadow pages, whatever their TDP MMU does besides.");
+  for (int mmu = 0; mmu < kMmuLabels; ++mmu) {
+    for (int scope = 0; scope < mmu::kFlushScopes; ++scope) {
+      for (int reason = 0; reason < mmu::kFlushReasons; ++reason) {
+        w->Add(
+            ToDouble(totals.metrics_by_mmu[mmu].flush.flushes[scope][reason]),
+            {{"scope", Label<mmu::FlushScope>(scope)},
+             {"reason", Label<mmu::FlushReason>(reason)},
+             {"mmu", kMmus[mmu]}});
+      }
     }
   }
+  const mmu::FlushMetrics& flush = totals.metrics.flush;
   w->Counter(
       "tlb_flush_requests_total",
       "Remote TLB flushes asked for, whether a vCPU was running or not.");
@@ -106,8 +114,8 @@ void WriteFlush(const mmu::FlushMetrics& flush, MetricWriter* w) {
   }
 }
 
-void WriteFaults(const mmu::VcpuStatsSnapshot& vcpus, MetricWriter* w) {
-  w->Counter("page_faults_total", "Page faults of vCPUs by their result.");
+void WriteFaultCounts(const mmu::VcpuStatsSnapshot& vcpus, const char* mmu,
+                      MetricWriter* w) {
   struct Row {
     const char* name;
     mmu::FaultResult result;
@@ -116,10 +124,10 @@ void WriteFaults(const mmu::VcpuStatsSnapshot& vcpus, MetricWriter* w) {
                            {"spurious", mmu::FaultResult::kSpurious},
                            {"emulate", mmu::FaultResult::kEmulate},
                            {"retry", mmu::FaultResult::kRetry}};
-  const auto add = [w](const char* result, int access, double value) {
+  const auto add = [w, mmu](const char* result, int access, double value) {
     w->Add(value, {{"result", result},
                    {"access", Label<mmu::AccessKind>(access)},
-                   {"mmu", kTdp}});
+                   {"mmu", mmu}});
   };
   for (const Row& row : kRows) {
     for (int access = 0; access < mmu::kAccessKinds; ++access) {
@@ -139,6 +147,14 @@ void WriteFaults(const mmu::VcpuStatsSnapshot& vcpus, MetricWriter* w) {
             ? ToDouble(vcpus.fault_errors)
             : 0);
   }
+}
+
+void WriteFaults(const MmuTotals& totals, MetricWriter* w) {
+  w->Counter("page_faults_total", "Page faults of vCPUs by their result.");
+  for (int mmu = 0; mmu < kMmuLabels; ++mmu) {
+    WriteFaultCounts(totals.metrics_by_mmu[mmu].vcpus, kMmus[mmu], w);
+  }
+  const mmu::VcpuStatsSnapshot& vcpus = totals.metrics.vcpus;
   w->Histogram("page_fault_seconds", "Time to handle a page fault (sampled).");
   w->Add(vcpus.fault_fast, {{"path", "fast"}});
   w->Add(vcpus.fault_slow, {{"path", "slow"}});
@@ -151,24 +167,64 @@ void WriteFaults(const mmu::VcpuStatsSnapshot& vcpus, MetricWriter* w) {
   }
 }
 
-void WritePages(const mmu::VmStatsSnapshot& stats, MetricWriter* w) {
+void WritePages(const MmuTotals& totals, MetricWriter* w) {
   w->Gauge("pages_mapped", "Mappings by size.");
-  w->Add(ToDouble(stats.pages_4k), {{"page_size", "4k"}, {"mmu", kTdp}});
-  w->Add(ToDouble(stats.pages_2m), {{"page_size", "2m"}, {"mmu", kTdp}});
-  w->Add(ToDouble(stats.pages_1g), {{"page_size", "1g"}, {"mmu", kTdp}});
-  w->Gauge("table_pages", "Page tables in use.");
-  w->Add(ToDouble(stats.table_pages), {{"mmu", kTdp}});
+  for (int mmu = 0; mmu < kMmuLabels; ++mmu) {
+    const mmu::VmStatsSnapshot& stats = totals.vm_stats_by_mmu[mmu];
+    const char* const label = kMmus[mmu];
+    w->Add(ToDouble(stats.pages_4k), {{"page_size", "4k"}, {"mmu", label}});
+    w->Add(ToDouble(stats.pages_2m), {{"page_size", "2m"}, {"mmu", label}});
+    w->Add(ToDouble(stats.pages_1g), {{"page_size", "1g"}, {"mmu", label}});
+  }
+  w->Gauge("table_pages", "Page tables of TDP MMUs in use.");
+  for (int mmu = 0; mmu < kMmuLabels; ++mmu) {
+    w->Add(ToDouble(totals.vm_stats_by_mmu[mmu].table_pages),
+           {{"mmu", kMmus[mmu]}});
+  }
+}
+
+void WriteShadowPages(const mmu::VmStatsSnapshot& stats, MetricWriter* w) {
+  w->Gauge("shadow_pages", "Shadow pages in use.");
+  w->Add(ToDouble(stats.mmu_shadow_pages));
+  w->Gauge("shadow_pages_limit",
+           "Shadow pages that there may be, all VMs that can have some "
+           "together.");
+  w->Add(ToDouble(stats.shadow_page_limit));
+  w->Gauge("unsync_pages",
+           "Shadow pages that may be out of step with the guest's tables.");
+  w->Add(ToDouble(stats.mmu_unsync));
+  w->Counter("shadow_pages_zapped_total", "Shadow pages that were zapped.");
+  w->Add(ToDouble(stats.mmu_shadow_zapped));
+  w->Counter("shadow_pages_recycled_total",
+             "Shadow pages that were zapped to make room for others.");
+  w->Add(ToDouble(stats.mmu_recycled));
+  w->Counter("shadow_pages_flooded_total",
+             "Shadow pages that were zapped because their guest wrote to the "
+             "table behind them as if it were none.");
+  w->Add(ToDouble(stats.mmu_flooded));
+  w->Counter("shadow_pde_zapped_total",
+             "Entries above level 1 that were zapped because their guest "
+             "changed its own.");
+  w->Add(ToDouble(stats.mmu_pde_zapped));
+  w->Counter("guest_pte_writes_total",
+             "Writes of guests to their tables that were emulated.");
+  w->Add(ToDouble(stats.mmu_pte_write));
+  w->Counter("shadow_cache_misses_total",
+             "Shadow pages that were looked for and had to be made.");
+  w->Add(ToDouble(stats.mmu_cache_miss));
 }
 
 void WriteSplits(const MmuTotals& totals, MetricWriter* w) {
   const mmu::MmuMetrics& m = totals.metrics;
   w->Counter("huge_page_splits_total", "Huge mappings that were split.");
-  for (int from = 0; from < 2; ++from) {
-    for (int trigger = 0; trigger < mmu::kSplitTriggers; ++trigger) {
-      w->Add(ToDouble(m.splits[from][trigger]),
-             {{"from", from == 0 ? "2m" : "1g"},
-              {"trigger", Label<mmu::SplitTrigger>(trigger)},
-              {"mmu", kTdp}});
+  for (int mmu = 0; mmu < kMmuLabels; ++mmu) {
+    for (int from = 0; from < 2; ++from) {
+      for (int trigger = 0; trigger < mmu::kSplitTriggers; ++trigger) {
+        w->Add(ToDouble(totals.metrics_by_mmu[mmu].splits[from][trigger]),
+               {{"from", from == 0 ? "2m" : "1g"},
+                {"trigger", Label<mmu::SplitTrigger>(trigger)},
+                {"mmu", kMmus[mmu]}});
+      }
     }
   }
   w->Counter("huge_page_split_failures_total",
@@ -236,14 +292,18 @@ void WriteDirty(const MmuTotals& totals, MetricWriter* w) {
   w->Add(m.dirty_log_clear);
 }
 
-void WriteAging(const mmu::MmuMetrics& m, MetricWriter* w) {
+void WriteAging(const MmuTotals& totals, MetricWriter* w) {
   w->Counter("aging_pages_total", "Pages that aging looked at.");
-  w->Add(ToDouble(m.aged_young),
-         {{"result", "young"}, {"lock", "none"}, {"mmu", kTdp}});
-  w->Add(ToDouble(m.aged_old),
-         {{"result", "old"}, {"lock", "none"}, {"mmu", kTdp}});
+  for (int mmu = 0; mmu < kMmuLabels; ++mmu) {
+    const mmu::MmuMetrics& m = totals.metrics_by_mmu[mmu];
+    const char* const label = kMmus[mmu];
+    w->Add(ToDouble(m.aged_young),
+           {{"result", "young"}, {"lock", "none"}, {"mmu", label}});
+    w->Add(ToDouble(m.aged_old),
+           {{"result", "old"}, {"lock", "none"}, {"mmu", label}});
+  }
   w->Histogram("aging_seconds", "Time to age a range.");
-  w->Add(m.aging);
+  w->Add(totals.metrics.aging);
 }
 
 }  // namespace
@@ -256,12 +316,13 @@ void WriteMmuMetrics(const MmuTotals& totals, MetricWriter* writer) {
   writer->Gauge("guest_memory_bytes", "Size of all memslots.");
   writer->Add(static_cast<double>(totals.vm_stats.guest_memory_bytes));
   WriteLocks(totals.metrics, writer);
-  WriteFlush(totals.metrics.flush, writer);
-  WriteFaults(totals.metrics.vcpus, writer);
-  WritePages(totals.vm_stats, writer);
+  WriteFlush(totals, writer);
+  WriteFaults(totals, writer);
+  WritePages(totals, writer);
+  WriteShadowPages(totals.vm_stats, writer);
   WriteSplits(totals, writer);
   WriteDirty(totals, writer);
-  WriteAging(totals.metrics, writer);
+  WriteAging(totals, writer);
 }
 
 }  // namespace mmud

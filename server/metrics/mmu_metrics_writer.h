@@ -3,12 +3,14 @@
 #ifndef SERVER_METRICS_MMU_METRICS_WRITER_H_
 #define SERVER_METRICS_MMU_METRICS_WRITER_H_
 
+#include <array>
 #include <cstdint>
 #include <map>
 #include <string>
 
 #include "mmu_core/vm/vm_stats.h"
 #include "server/metrics/metric_writer.h"
+#include "server/retained_totals.h"
 
 namespace mmud {
 
@@ -16,6 +18,9 @@ namespace mmud {
 struct MmuTotals {
   mmu::MmuMetrics metrics;
   mmu::VmStatsSnapshot vm_stats;
+  // The same by the label `mmu`.
+  std::array<mmu::MmuMetrics, kMmuLabels> metrics_by_mmu;
+  std::array<mmu::VmStatsSnapshot, kMmuLabels> vm_stats_by_mmu;
   int64_t vms = 0;
   int64_t vcpus = 0;
   int64_t logging_vms = 0;

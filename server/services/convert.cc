@@ -328,6 +328,11 @@ absl::StatusOr<uint32_t> ToSlot(int32_t slot, absl::string_view field) {
       absl::StrCat(field, " is ", slot, "; it must be from 0 to ", kMaxSlot));
 }
 
+int32_t ToInt32(uint64_t value) {
+  return static_cast<int32_t>(
+      std::min<uint64_t>(value, std::numeric_limits<int32_t>::max()));
+}
+
 google::protobuf::Any ToAny(const google::protobuf::Message& message) {
   google::protobuf::Any any;
   any.PackFrom(message);

@@ -81,6 +81,9 @@ absl::StatusOr<int64_t> ToMessageBytes(int64_t bytes);
 // INVALID_SLOT unless 0..32763.
 absl::StatusOr<uint32_t> ToSlot(int32_t slot, absl::string_view field);
 
+// The largest there is for what does not fit.
+int32_t ToInt32(uint64_t value);
+
 google::protobuf::Any ToAny(const google::protobuf::Message& message);
 
 }  // namespace mmud

@@ -12,26 +12,33 @@
 #include "grpcpp/support/status.h"
 #include "mmu_core/stats/mmu_cost.h"
 #include "mmu_core/vm/audit.h"
+#include "mmu_core/vm/shadow_page_info.h"
 #include "mmu_core/vm/vm.h"
 #include "server/base/errors.h"
+#include "server/base/resource_names.h"
 #include "server/services/call.h"
 #include "server/services/convert.h"
+#include "server/services/page_table_convert.h"
 
 namespace mmud {
 namespace {
 
 constexpr size_t kMaxViolations = 1000;
 
+absl::Status CheckEnabled(const DaemonState& state) {
+  if (state.config.enable_debug_service) return absl::OkStatus();
+  return ApiError(absl::StatusCode::kPermissionDenied, "DEBUG_DISABLED",
+                  "the debug service is off; start the daemon with "
+                  "--enable_debug_service");
+}
+
 }  // namespace
 
 grpc::Status DebugServiceImpl::RunAudit(grpc::ServerContext*,
                                         const v1::RunAuditRequest* request,
                                         v1::RunAuditResponse* response) {
-  if (!state_.config.enable_debug_service) {
-    return ToGrpcStatus(
-        ApiError(absl::StatusCode::kPermissionDenied, "DEBUG_DISABLED",
-                 "the debug service is off; start the daemon with "
-                 "--enable_debug_service"));
+  if (absl::Status status = CheckEnabled(state_); !status.ok()) {
+    return ToGrpcStatus(status);
   }
   absl::StatusOr<VmUse> vm = FindVm(state_, request->vm(), "vm");
   if (!vm.ok()) return ToGrpcStatus(vm.status());
@@ -50,6 +57,33 @@ grpc::Status DebugServiceImpl::RunAudit(grpc::ServerContext*,
   response->set_checked_tlb_entry_count(
       static_cast<int64_t>(report.tlb_entries_checked));
   *response->mutable_cost() = ToProto(cost);
+  return grpc::Status::OK;
+}
+
+grpc::Status DebugServiceImpl::ListPageTables(
+    grpc::ServerContext*, const v1::ListPageTablesRequest* request,
+    v1::ListPageTablesResponse* response) {
+  if (absl::Status status = CheckEnabled(state_); !status.ok()) {
+    return ToGrpcStatus(status);
+  }
+  absl::StatusOr<VmUse> vm = FindVm(state_, request->vm(), "vm");
+  if (!vm.ok()) return ToGrpcStatus(vm.status());
+  const absl::StatusOr<int> page_size = CheckPageSize(request->page_size());
+  if (!page_size.ok()) return ToGrpcStatus(page_size.status());
+  const absl::StatusOr<mmu::ShadowPagePosition> from =
+      ToShadowPagePosition(request->page_token());
+  if (!from.ok()) return ToGrpcStatus(from.status());
+  const absl::StatusOr<mmu::ShadowPageFilter> filter =
+      ToShadowPageFilter(*request);
+  if (!filter.ok()) return ToGrpcStatus(filter.status());
+  const mmu::ShadowPageListing listing = (*vm)->vm().ListShadowPages(
+      *filter, *from, static_cast<size_t>(*page_size));
+  for (const mmu::ShadowPageInfo& page : listing.pages) {
+    *response->add_tables() = ToProto(page);
+  }
+  if (listing.next.has_value()) {
+    response->set_next_page_token(MakeShadowPageToken(*listing.next));
+  }
   return grpc::Status::OK;
 }
 

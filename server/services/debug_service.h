@@ -1,4 +1,4 @@
-// mmud.v1.DebugService over mmu::Vm::Audit.
+// mmud.v1.DebugService over mmu::Vm.
 
 #ifndef SERVER_SERVICES_DEBUG_SERVICE_H_
 #define SERVER_SERVICES_DEBUG_SERVICE_H_
@@ -18,6 +18,9 @@ class DebugServiceImpl final : public v1::DebugService::Service {
   grpc::Status RunAudit(grpc::ServerContext* context,
                         const v1::RunAuditRequest* request,
                         v1::RunAuditResponse* response) override;
+  grpc::Status ListPageTables(grpc::ServerContext* context,
+                              const v1::ListPageTablesRequest* request,
+                              v1::ListPageTablesResponse* response) override;
 
  private:
   DaemonState& state_;

@@ -81,6 +81,7 @@ void AddVm(const mmu::VmStatsSnapshot& stats, Statistics* out) {
   Peak("max_mmu_rmap_size", stats.max_mmu_rmap_size, out);
   Peak("max_mmu_page_hash_collisions", stats.max_mmu_page_hash_collisions, out);
   Now("table_pages", stats.table_pages, out);
+  Now("shadow_page_limit", stats.shadow_page_limit, out);
   Add("guest_memory_bytes", v1::STATISTIC_KIND_INSTANT,
       v1::STATISTIC_UNIT_BYTES, static_cast<uint64_t>(stats.guest_memory_bytes),
       out);

@@ -23,6 +23,7 @@
 #include "server/base/etag.h"
 #include "server/base/resource_names.h"
 #include "server/services/convert.h"
+#include "server/services/mmu_convert.h"
 #include "server/workload_run.h"
 
 namespace mmud {
@@ -30,101 +31,6 @@ namespace {
 
 absl::Status BadOption(const std::string& field, absl::string_view message) {
   return InvalidField("INVALID_MMU_OPTION", field, message);
-}
-
-// `*on` keeps its value if nothing is said.
-absl::Status ApplyFeature(v1::Feature feature, const std::string& field,
-                          bool* on) {
-  switch (feature) {
-    case v1::FEATURE_UNSPECIFIED:
-      return absl::OkStatus();
-    case v1::FEATURE_OFF:
-    case v1::FEATURE_ON:
-      *on = feature == v1::FEATURE_ON;
-      return absl::OkStatus();
-    default:
-      return WrongValue("INVALID_ENUM_VALUE", field, static_cast<int>(feature),
-                        "ON or OFF");
-  }
-}
-
-v1::Feature ToFeature(bool on) { return on ? v1::FEATURE_ON : v1::FEATURE_OFF; }
-
-// What the processor has besides the layout of its entries.
-absl::Status ApplyFeatures(const v1::TdpMmu& tdp, const std::string& field,
-                           mmu::VmConfig* config) {
-  bool ad_bits = true;
-  bool pml = false;
-  bool mmio_caching = true;
-  for (const absl::Status& status :
-       {ApplyFeature(tdp.accessed_dirty_bits(), field + ".accessed_dirty_bits",
-                     &ad_bits),
-        ApplyFeature(tdp.pml(), field + ".pml", &pml),
-        ApplyFeature(tdp.mmio_caching(), field + ".mmio_caching",
-                     &mmio_caching)}) {
-    if (!status.ok()) return status;
-  }
-  if (!ad_bits && config->format == mmu::EntryFormat::kNpt) {
-    return BadOption(field + ".accessed_dirty_bits",
-                     "accessed_dirty_bits is OFF; NPT always has them, so it "
-                     "must be ON or unset, or entry_format EPT");
-  }
-  if (pml && (!ad_bits || config->format == mmu::EntryFormat::kNpt)) {
-    return BadOption(field + ".pml",
-                     "pml is ON; it needs entry_format EPT with "
-                     "accessed_dirty_bits ON");
-  }
-  config->ad_bits =
-      ad_bits ? mmu::VmConfig::AdBits::kOn : mmu::VmConfig::AdBits::kOff;
-  config->pml = pml ? mmu::VmConfig::Pml::kYes : mmu::VmConfig::Pml::kNo;
-  config->mmio_caching = mmio_caching ? mmu::VmConfig::MmioCaching::kYes
-                                      : mmu::VmConfig::MmioCaching::kNo;
-  return absl::OkStatus();
-}
-
-absl::Status ApplyTdp(const v1::TdpMmu& tdp, const std::string& field,
-                      mmu::VmConfig* config) {
-  switch (tdp.entry_format()) {
-    case v1::ENTRY_FORMAT_UNSPECIFIED:
-    case v1::ENTRY_FORMAT_EPT:
-      config->format = mmu::EntryFormat::kEpt;
-      break;
-    case v1::ENTRY_FORMAT_NPT:
-      config->format = mmu::EntryFormat::kNpt;
-      break;
-    default:
-      return WrongValue("INVALID_ENUM_VALUE", field + ".entry_format",
-                        static_cast<int>(tdp.entry_format()), "EPT or NPT");
-  }
-  const absl::StatusOr<mmu::Level> level =
-      ToLevel(tdp.max_page_size(), mmu::Level::k1G, field + ".max_page_size");
-  if (!level.ok()) return level.status();
-  config->max_page_level = *level;
-  if (tdp.page_table_levels() != 0) {
-    if (tdp.page_table_levels() != 4 && tdp.page_table_levels() != 5) {
-      return BadOption(
-          field + ".page_table_levels",
-          absl::StrCat("page_table_levels is ", tdp.page_table_levels(),
-                       "; it must be 4 or 5"));
-    }
-    config->root_levels = tdp.page_table_levels();
-  }
-  switch (tdp.slot_zap()) {
-    case v1::SLOT_ZAP_UNSPECIFIED:
-    case v1::SLOT_ZAP_ALL:
-      config->slot_zap = mmu::VmConfig::SlotZap::kAll;
-      break;
-    case v1::SLOT_ZAP_SLOT:
-      config->slot_zap = mmu::VmConfig::SlotZap::kSlot;
-      break;
-    default:
-      return WrongValue("INVALID_ENUM_VALUE", field + ".slot_zap",
-                        static_cast<int>(tdp.slot_zap()), "ALL or SLOT");
-  }
-  if (tdp.nx_huge_pages_opt_out()) {
-    config->nx_huge_pages = mmu::VmConfig::NxHugePages::kOptOut;
-  }
-  return ApplyFeatures(tdp, field, config);
 }
 
 absl::StatusOr<mmu::BackingKind> ToBacking(v1::MemoryBacking backing,
@@ -163,10 +69,8 @@ absl::StatusOr<mmu::VmConfig> ToVmConfig(const v1::Vm& proto,
                                          absl::string_view vm_name,
                                          absl::string_view field) {
   mmu::VmConfig config;
-  if (proto.has_tdp()) {
-    absl::Status status =
-        ApplyTdp(proto.tdp(), absl::StrCat(field, ".tdp"), &config);
-    if (!status.ok()) return status;
+  if (absl::Status status = ApplyMmu(proto, field, &config); !status.ok()) {
+    return status;
   }
   if (proto.vcpu_count() != 0) {
     if (proto.vcpu_count() < 1 || proto.vcpu_count() > mmu::kMaxVcpus) {
@@ -258,22 +162,8 @@ v1::Vm ToProto(const ManagedVm& vm) {
   const mmu::VmConfig& config = vm.vm().config();
   v1::Vm proto;
   proto.set_name(vm.name());
-  v1::TdpMmu* tdp = proto.mutable_tdp();
-  tdp->set_entry_format(config.format == mmu::EntryFormat::kEpt
-                            ? v1::ENTRY_FORMAT_EPT
-                            : v1::ENTRY_FORMAT_NPT);
-  tdp->set_max_page_size(ToPageSize(config.max_page_level));
-  tdp->set_page_table_levels(config.root_levels);
-  tdp->set_slot_zap(config.slot_zap == mmu::VmConfig::SlotZap::kAll
-                        ? v1::SLOT_ZAP_ALL
-                        : v1::SLOT_ZAP_SLOT);
-  tdp->set_nx_huge_pages_opt_out(config.nx_huge_pages ==
-                                 mmu::VmConfig::NxHugePages::kOptOut);
-  tdp->set_accessed_dirty_bits(
-      ToFeature(config.ad_bits == mmu::VmConfig::AdBits::kOn));
-  tdp->set_pml(ToFeature(config.pml == mmu::VmConfig::Pml::kYes));
-  tdp->set_mmio_caching(
-      ToFeature(config.mmio_caching == mmu::VmConfig::MmioCaching::kYes));
+  FillMmu(config, &proto);
+  proto.set_shadow_page_limit(ToInt32(vm.vm().shadow_page_limit()));
   proto.set_vcpu_count(config.vcpu_count);
   proto.set_dirty_ring_entries(static_cast<int32_t>(config.dirty_ring_entries));
   const std::vector<mmu::DirtyLogInfo> logs = vm.vm().DirtyLogs();
@@ -361,7 +251,15 @@ std::string EtagOf(const ManagedVm& vm) {
       absl::ToUnixNanos(vm.create_time()), " ", static_cast<int>(config.format),
       " ", config.root_levels, " ", config.vcpu_count, " ",
       config.dirty_ring_entries, " ", static_cast<int>(config.ad_bits), " ",
-      static_cast<int>(config.pml), " ", static_cast<int>(config.mmio_caching));
+      static_cast<int>(config.pml), " ", static_cast<int>(config.mmio_caching),
+      " ", static_cast<int>(config.mmu));
+  if (config.mmu != mmu::MmuMode::kTdp) {
+    const mmu::GuestPagingConfig& paging = config.guest_paging;
+    absl::StrAppend(&state, " ", vm.vm().shadow_page_limit(), " ",
+                    static_cast<int>(paging.mode), " ",
+                    static_cast<int>(paging.large_pages), " ", paging.processes,
+                    " ", static_cast<int>(paging.ad_bits));
+  }
   for (const mmu::MemslotInfo& slot : vm.SortedSlots()) {
     absl::StrAppend(&state, " ", EtagOf(slot));
   }

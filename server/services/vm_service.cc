@@ -24,6 +24,7 @@
 #include "server/base/resource_names.h"
 #include "server/services/call.h"
 #include "server/services/convert.h"
+#include "server/services/mmu_convert.h"
 #include "server/services/vm_convert.h"
 #include "server/vm_registry.h"
 
@@ -72,11 +73,14 @@ absl::StatusOr<v1::CreateVmResponse> VmServiceImpl::Create(
   if (!config.ok()) return config.status();
   if (config->nx_huge_pages == mmu::VmConfig::NxHugePages::kOptOut &&
       !state_.config.allow_nx_huge_pages_opt_out) {
+    const std::string field =
+        absl::StrCat("vm.", MmuName(request.vm()), ".nx_huge_pages_opt_out");
     return mmu::MakeError(
         absl::StatusCode::kPermissionDenied,
-        {"NX_OPT_OUT_DENIED", "vm.tdp.nx_huge_pages_opt_out", EPERM},
-        "vm.tdp.nx_huge_pages_opt_out is true, and this daemon does not let "
-        "VMs opt out; start it with --allow_nx_huge_pages_opt_out");
+        {"NX_OPT_OUT_DENIED", field, EPERM},
+        absl::StrCat(field,
+                     " is true, and this daemon does not let VMs opt out; "
+                     "start it with --allow_nx_huge_pages_opt_out"));
   }
   absl::StatusOr<VmUse> vm = state_.vms.Create(name, *config);
   if (!vm.ok()) return vm.status();
@@ -210,6 +214,44 @@ absl::StatusOr<v1::SetMemslotResponse> VmServiceImpl::Set(
         *after, (*vm)->name(),
         after->dirty_log_enabled ? FindLog(logs, config->slot) : nullptr);
   }
+  *response.mutable_cost() = ToProto(cost);
+  return response;
+}
+
+grpc::Status VmServiceImpl::SetShadowPageLimit(
+    grpc::ServerContext* context, const v1::SetShadowPageLimitRequest* request,
+    v1::SetShadowPageLimitResponse* response) {
+  return Mutate(state_, *context, "SetShadowPageLimit", WhileDraining::kRefuse,
+                *request, response, [&] { return SetLimit(*request); });
+}
+
+absl::StatusOr<v1::SetShadowPageLimitResponse> VmServiceImpl::SetLimit(
+    const v1::SetShadowPageLimitRequest& request) {
+  absl::StatusOr<VmUse> vm = FindVm(state_, request.vm(), "vm");
+  if (!vm.ok()) return vm.status();
+  if (request.shadow_page_limit() < 0) {
+    return WrongValue("INVALID_RANGE", "shadow_page_limit",
+                      request.shadow_page_limit(), "at least 64");
+  }
+  absl::MutexLock lock(&(*vm)->slots_mu());
+  if (absl::Status status =
+          CheckEtag(request.etag(), EtagOf(**vm), "mmud.v1.Vm", (*vm)->name());
+      !status.ok()) {
+    return status;
+  }
+  mmu::MmuCost cost;
+  const absl::Time start = absl::Now();
+  if (absl::Status status = (*vm)->vm().SetShadowPageLimit(
+          static_cast<uint64_t>(request.shadow_page_limit()), &cost);
+      !status.ok()) {
+    if (mmu::DetailOf(status).reason != "NO_SHADOW_PAGES") return status;
+    return WithResource(status, "mmud.v1.Vm", (*vm)->name());
+  }
+  cost.wall = absl::Now() - start;
+  v1::SetShadowPageLimitResponse response;
+  response.set_shadow_page_limit(ToInt32((*vm)->vm().shadow_page_limit()));
+  response.set_shadow_page_count(
+      static_cast<int64_t>((*vm)->vm().Stats().mmu_shadow_pages));
   *response.mutable_cost() = ToProto(cost);
   return response;
 }

@@ -37,6 +37,10 @@ class VmServiceImpl final : public v1::VmService::Service {
   grpc::Status DeleteMemslot(grpc::ServerContext* context,
                              const v1::DeleteMemslotRequest* request,
                              v1::DeleteMemslotResponse* response) override;
+  grpc::Status SetShadowPageLimit(
+      grpc::ServerContext* context,
+      const v1::SetShadowPageLimitRequest* request,
+      v1::SetShadowPageLimitResponse* response) override;
 
  private:
   absl::StatusOr<v1::CreateVmResponse> Create(
@@ -45,6 +49,8 @@ class VmServiceImpl final : public v1::VmService::Service {
       const v1::SetMemslotRequest& request);
   absl::StatusOr<v1::DeleteMemslotResponse> Delete(
       const v1::DeleteMemslotRequest& request);
+  absl::StatusOr<v1::SetShadowPageLimitResponse> SetLimit(
+      const v1::SetShadowPageLimitRequest& request);
 
   DaemonState& state_;
 };

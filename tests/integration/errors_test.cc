@@ -29,6 +29,7 @@ const std::map<std::string, std::string>& NotProvoked() {
       {"ERROR_REASON_UNSPECIFIED", "never sent"},
       {"CALL_CANCELLED", "its caller has left and cannot receive it"},
       {"INTERNAL_ERROR", "a fault of the daemon"},
+      {"GUEST_LOST", "takes a stop at the very moment of a kernel's write"},
   };
   return *kReasons;
 }
@@ -115,6 +116,8 @@ const std::vector<Case>& Cases() {
        "vm: '$0' target_page_size: PAGE_SIZE_1G", "target_page_size", "1G"},
       {"INVALID_PAGE_TOKEN", kInvalid, "mmud.v1.VmService/ListVms",
        "page_token: 'xyz'", "page_token", "\"xyz\""},
+      {"INVALID_PAGE_TOKEN", kInvalid, "mmud.v1.DebugService/ListPageTables",
+       "vm: '$0' page_token: 'xyz'", "page_token", "\"xyz\""},
       {"INVALID_FILTER", kInvalid,
        "google.longrunning.Operations/ListOperations", "filter: 'done'",
        "filter", "\"done\""},
@@ -130,6 +133,10 @@ const std::vector<Case>& Cases() {
       {"INVALID_RANGE", kInvalid, "mmud.v1.VmService/SetMemslot",
        "vm: '$0' memslot { slot: 1 gpa_bytes: -4096 size_bytes: 4096 }",
        "memslot.gpa_bytes", "-4096"},
+      {"INVALID_RANGE", kInvalid, "mmud.v1.DebugService/ListPageTables",
+       "vm: '$0' level: 6", "level", "6"},
+      {"INVALID_RANGE", kInvalid, "mmud.v1.VmService/SetShadowPageLimit",
+       "vm: '$0' shadow_page_limit: -5", "shadow_page_limit", "-5"},
       {"INVALID_SLOT", kInvalid, "mmud.v1.VmService/SetMemslot",
        "vm: '$0' memslot { slot: 32764 size_bytes: 4096 }", "memslot.slot",
        "32764"},
@@ -169,6 +176,40 @@ const std::vector<Case>& Cases() {
        "vm_id: 'other' vm { tdp { entry_format: ENTRY_FORMAT_NPT "
        "accessed_dirty_bits: FEATURE_OFF } }",
        "vm.tdp.accessed_dirty_bits", "NPT"},
+      {"INVALID_MMU_OPTION", kInvalid, "mmud.v1.VmService/CreateVm",
+       "vm_id: 'other' vm { shadow { page_table_levels: 6 } }",
+       "vm.shadow.page_table_levels", "is 6"},
+      {"INVALID_MMU_OPTION", kInvalid, "mmud.v1.VmService/CreateVm",
+       "vm_id: 'other' vm { nested { entry_format: ENTRY_FORMAT_NPT "
+       "pml: FEATURE_ON } }",
+       "vm.nested.pml", "EPT"},
+      {"INVALID_MMU_OPTION", kInvalid, "mmud.v1.VmService/CreateVm",
+       "vm_id: 'other' vm { tdp_shadow {} guest_paging {} }", "vm.guest_paging",
+       "shadow or nested"},
+      {"INVALID_MMU_OPTION", kInvalid, "mmud.v1.VmService/CreateVm",
+       "vm_id: 'other' vm { nested {} guest_paging { "
+       "mode: GUEST_PAGING_MODE_PAE } }",
+       "vm.guest_paging.mode", "is PAE"},
+      {"INVALID_MMU_OPTION", kInvalid, "mmud.v1.VmService/CreateVm",
+       "vm_id: 'other' vm { shadow {} guest_paging { "
+       "mode: GUEST_PAGING_MODE_5LEVEL } }",
+       "vm.guest_paging.mode", "page_table_levels must be 5"},
+      {"INVALID_MMU_OPTION", kInvalid, "mmud.v1.VmService/CreateVm",
+       "vm_id: 'other' vm { shadow {} guest_paging { process_count: 65 } }",
+       "vm.guest_paging.process_count", "is 65"},
+      {"INVALID_MMU_OPTION", kInvalid, "mmud.v1.VmService/CreateVm",
+       "vm_id: 'other' vm { shadow {} guest_paging { "
+       "accessed_dirty_bits: FEATURE_OFF } }",
+       "vm.guest_paging.accessed_dirty_bits", "is OFF"},
+      {"INVALID_MMU_OPTION", kInvalid, "mmud.v1.VmService/CreateVm",
+       "vm_id: 'other' vm { shadow {} shadow_page_limit: 63 }",
+       "vm.shadow_page_limit", "is 63"},
+      {"INVALID_MMU_OPTION", kInvalid, "mmud.v1.VmService/CreateVm",
+       "vm_id: 'other' vm { shadow {} shadow_page_limit: -1 }",
+       "vm.shadow_page_limit", "is -1"},
+      {"INVALID_MMU_OPTION", kInvalid, "mmud.v1.VmService/CreateVm",
+       "vm_id: 'other' vm { shadow_page_limit: 1000 }", "vm.shadow_page_limit",
+       "is 1000"},
       {"INVALID_PATTERN", kInvalid, "mmud.v1.WorkloadService/StartWorkload",
        "vm: '$0' pattern { uniform {} write_fraction: 1.5 }", "pattern", "1.5"},
       {"INVALID_PATTERN", kInvalid, "mmud.v1.WorkloadService/StartWorkload",
@@ -223,6 +264,11 @@ const std::vector<Case>& Cases() {
        "9"},
       {"INVALID_ENUM_VALUE", kInvalid, "mmud.v1.VmService/CreateVm",
        "vm_id: 'other' vm { tdp { slot_zap: 9 } }", "vm.tdp.slot_zap", "9"},
+      {"INVALID_ENUM_VALUE", kInvalid, "mmud.v1.VmService/CreateVm",
+       "vm_id: 'other' vm { nested {} guest_paging { mode: 9 } }",
+       "vm.guest_paging.mode", "9"},
+      {"INVALID_ENUM_VALUE", kInvalid, "mmud.v1.DebugService/ListPageTables",
+       "vm: '$0' kind: 9", "kind", "9"},
       {"INVALID_ENUM_VALUE", kInvalid, "mmud.v1.DirtyLogService/GetDirtyLog",
        "vm: '$0' mode: GET_DIRTY_LOG_MODE_PEEK encoding: 7", "encoding", "7",
        Log},
@@ -279,6 +325,8 @@ const std::vector<Case>& Cases() {
       {"NO_CONTENTS", kPrecondition, "mmud.v1.GuestMemoryService/ReadPages",
        "vm: '$0' extents { gpa_bytes: 34359738368 size_bytes: 4096 }", "",
        "METADATA_ONLY"},
+      {"NO_SHADOW_PAGES", kPrecondition, "mmud.v1.VmService/SetShadowPageLimit",
+       "vm: '$0' shadow_page_limit: 1000", "", "tdp_shadow"},
       {"SPLIT_RUNNING", kAborted, "mmud.v1.SplitService/SplitHugePages",
        "vm: '$0'", "", "vms/case", RunSplit},
       {"EPOCH_MISMATCH", kAborted, "mmud.v1.DirtyLogService/ClearDirtyLog",
@@ -439,6 +487,17 @@ TEST_F(ErrorsTest, EveryReasonComesWithItsCodeFieldAndValue) {
   EXPECT_EQ(no_tables.error().code(), grpc::StatusCode::RESOURCE_EXHAUSTED);
   seen.insert(FactsOf(no_tables.error()).reason);
   EXPECT_EQ(vast.Audit(), "");
+
+  // More vCPUs than shadow pages: each runs on a root of its own.
+  Daemon roomy;
+  roomy.client().CallText(
+      "mmud.v1.VmService/CreateVm",
+      "vm_id: 'many' vm { vcpu_count: 100 shadow {} shadow_page_limit: 64 "
+      "memslots { size_bytes: 268435456 } }");
+  const Guest many(roomy.client(), "vms/many");
+  const auto no_roots = roomy.client().WaitDone(many.StartRandomWrites(1));
+  EXPECT_EQ(no_roots.error().code(), grpc::StatusCode::RESOURCE_EXHAUSTED);
+  seen.insert(FactsOf(no_roots.error()).reason);
 
   const std::string running = guest->StartRandomWrites(1);
   google::longrunning::CancelOperationRequest cancel;

@@ -54,6 +54,7 @@ TEST_F(MmuctlTest, EveryCommandHasHelpWithAnExample) {
                               "vm create",
                               "vm get",
                               "vm list",
+                              "vm set-shadow-page-limit",
                               "vm delete",
                               "memslot",
                               "memslot set",
@@ -89,6 +90,7 @@ TEST_F(MmuctlTest, EveryCommandHasHelpWithAnExample) {
                               "stats",
                               "debug",
                               "debug audit",
+                              "debug tables",
                               "op",
                               "op list",
                               "op get",
@@ -135,6 +137,10 @@ TEST_F(MmuctlTest, MigrationByHandWorksFromMakingToDeleting) {
   EXPECT_FALSE(MustJson("op list").empty());
   Must("dirty-log stop alpha");
   Must("debug audit alpha");
+  EXPECT_TRUE(absl::StrContains(Must("debug tables alpha --level 4"), " tdp "));
+  EXPECT_TRUE(
+      absl::StartsWith(Must("debug tables alpha --tree"), "root level 4, tdp"));
+  EXPECT_EQ(MustJson("debug tables alpha --level 1")["tables"].size(), 32u);
   Must("memslot set alpha 1 --gpa 4GiB --size 1MiB");
   EXPECT_EQ(At(MustJson("vm get alpha"), "/vm/memslots/1/name"),
             "vms/alpha/memslots/1");

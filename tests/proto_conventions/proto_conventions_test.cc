@@ -275,9 +275,10 @@ TEST_F(ProtoConventionsTest, MutatingMethodsTakeARequestId) {
     }
   }
   std::sort(reading.begin(), reading.end());
-  EXPECT_THAT(reading, ElementsAre("GetBuildInfo", "GetCapabilities",
-                                   "GetDirtyRate", "GetMmuStats", "GetVm",
-                                   "ListVms", "ReadPages", "RunAudit"));
+  EXPECT_THAT(reading,
+              ElementsAre("GetBuildInfo", "GetCapabilities", "GetDirtyRate",
+                          "GetMmuStats", "GetVm", "ListPageTables", "ListVms",
+                          "ReadPages", "RunAudit"));
 }
 
 TEST_F(ProtoConventionsTest, UpdatesAndDeletesTakeAnEtag) {
@@ -362,9 +363,10 @@ TEST_F(ProtoConventionsTest, SizesAreBytesAndTimesAreWellKnownTypes) {
 TEST_F(ProtoConventionsTest, AnswersThatTouchedAnMmuCarryItsCost) {
   for (const char* name :
        {"DeleteVmResponse", "SetMemslotResponse", "DeleteMemslotResponse",
-        "StartDirtyLogResponse", "StopDirtyLogResponse", "DirtyLogTrailer",
-        "ClearDirtyLogResponse", "AgeRangeResponse", "RunAuditResponse",
-        "SplitMetadata", "SplitHugePagesResponse", "RecoverMetadata",
+        "SetShadowPageLimitResponse", "StartDirtyLogResponse",
+        "StopDirtyLogResponse", "DirtyLogTrailer", "ClearDirtyLogResponse",
+        "AgeRangeResponse", "RunAuditResponse", "SplitMetadata",
+        "SplitHugePagesResponse", "RecoverMetadata",
         "RecoverHugePagesResponse"}) {
     const std::vector<std::string> layout =
         Layout(absl::StrCat("mmud.v1.", name));
