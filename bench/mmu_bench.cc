@@ -203,7 +203,8 @@ std::vector<Benchmark> AllRows() {
   std::vector<Benchmark> all;
   for (std::vector<Benchmark> (*rows)() :
        {FaultRows, TlbRows, LogRows, SplitRows, SealRows, AgeRows, MemoryRows,
-        ContentionRows, StallRows}) {
+        ContentionRows, StallRows, ShadowFaultRows, ShadowTableRows,
+        ShadowSlotRows}) {
     std::vector<Benchmark> family = rows();
     std::move(family.begin(), family.end(), std::back_inserter(all));
   }

@@ -1,0 +1,112 @@
+// A guest with page tables of its own to measure the shadow MMU on.
+//
+// Its tables are written from outside, past the vCPU, so what the rows measure
+// begins with a guest that has them and an MMU that knows none of them. All
+// entries have Accessed and Dirty set: walks only read.
+
+#ifndef BENCH_SHADOW_GUEST_H_
+#define BENCH_SHADOW_GUEST_H_
+
+#include <cstdint>
+#include <memory>
+
+#include "absl/status/status.h"
+#include "mmu_core/base/access.h"
+#include "mmu_core/base/address.h"
+#include "mmu_core/base/gfn_range.h"
+#include "mmu_core/base/level.h"
+#include "mmu_core/guest/hypervisor/nested_tables.h"
+#include "mmu_core/guest/kernel/frame_allocator.h"
+#include "mmu_core/guest/kernel/physical_memory.h"
+#include "mmu_core/guest_paging/guest_walk.h"
+#include "mmu_core/memory/guest_words.h"
+#include "mmu_core/memory/memslot.h"
+#include "mmu_core/paging/spte_slot.h"
+#include "mmu_core/shadow/shadow_mmu.h"
+#include "mmu_core/vm/shadow_vcpu.h"
+#include "mmu_core/vm/vm.h"
+#include "mmu_core/vm/vm_state.h"
+
+namespace mmu::bench {
+
+// One vCPU, two slots: a small one at 0 for tables, and a large one without
+// contents from kData on. Thread-compatible.
+class ShadowGuest {
+ public:
+  enum class Kind : uint8_t {
+    kGuestTables,  // four levels of a guest without a second stage
+    kEpt,          // L1's EPT, and L2
+    kDirect,       // a second stage made of shadow pages, no tables
+  };
+  static constexpr Gpa kData{uint64_t{1} << 30};
+
+  // `host_page_level`: of the large slot.
+  ShadowGuest(Kind kind, uint64_t data_bytes, Level host_page_level);
+  ShadowGuest(const ShadowGuest&) = delete;
+  ShadowGuest& operator=(const ShadowGuest&) = delete;
+
+  // Puts an entry of `level` that translates `address` to `gpa` into the
+  // guest's tables, and tables above it where there are none.
+  void Map(uint64_t address, Gpa gpa, Level level = Level::k4K);
+  // The guest's table that holds its entry of `level` for `address`.
+  Gpa TableOf(uint64_t address, Level level);
+  // Changes 8 bytes of guest memory, past everything.
+  void Poke(Gpa gpa, uint64_t value);
+  uint64_t Peek(Gpa gpa);
+  // The 512 entries of the table at `gpa`, as the host sees them.
+  const uint64_t* HostTable(Gpa gpa);
+
+  // From here on the vCPU pages with these tables.
+  void Start();
+  // The value that a load of the root's address into CR3 or EPTP has; kYes
+  // flushes.
+  void ReloadRoot(ShadowVcpu::Flush flush) { shadow().SetRoot(root_, flush); }
+
+  // One access by the vCPU, which succeeds.
+  void Access(uint64_t address, AccessKind kind, uint64_t word = 0);
+  // A fault straight into the handler, for an entry that is not there.
+  void Fault(uint64_t address, AccessKind kind);
+  // The entry for `address` in the shadow 4K table that covers it; by the walk
+  // that hardware does. REQUIRES: that table exists.
+  SpteSlot& WalkShadow(uint64_t address);
+
+  Vm& vm() { return *vm_; }
+  VmState& state() { return vm_->state(); }
+  ShadowMmu& mmu() { return *state().shadow; }
+  ShadowVcpu& shadow() { return *state().vcpus[0]->shadow(); }
+  const GuestRoot& root() const { return root_; }
+  GuestPageAccess AccessOf(AccessKind kind) const { return {.kind = kind}; }
+
+  // The large slot, and all of its gfns. It is not changed, so it stays.
+  const Memslot& data_slot();
+  GfnRange data() const { return data_; }
+  // Zaps what is mapped of the large slot; shadow pages stay.
+  void ZapData();
+  // Everything goes, and is back in the pools.
+  void ZapEverything();
+  uint64_t Leafs(Level level) { return state().counters.Leafs(level); }
+
+ private:
+  class Memory final : public PhysicalMemory {
+   public:
+    explicit Memory(ShadowGuest& guest) : guest_(guest) {}
+
+   private:
+    absl::Status Access(Gpa gpa, int size_bytes, AccessKind kind,
+                        uint64_t* word) override;
+    ShadowGuest& guest_;
+  };
+
+  const Kind kind_;
+  const GfnRange data_;
+  const std::unique_ptr<Vm> vm_;
+  const NestedEntryFormat& format_;
+  Memory memory_{*this};
+  FrameAllocator frames_;
+  NestedTables tables_;
+  GuestRoot root_;
+};
+
+}  // namespace mmu::bench
+
+#endif  // BENCH_SHADOW_GUEST_H_
