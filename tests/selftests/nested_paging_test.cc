@@ -52,11 +52,11 @@ class L1Memory final : public PhysicalMemory {
 // L1 on a vCPU, with tables that a test writes.
 class NestedGuest {
  public:
-  explicit NestedGuest(const NestedPaging& paging)
+  explicit NestedGuest(const NestedPaging& paging, Level host_page = Level::k4K)
       : paging_(paging),
         format_(paging.tables == GuestTables::kEpt ? NestedEntryFormat::kEpt
                                                    : NestedEntryFormat::kNpt),
-        vm_(MakeVmOf(paging)),
+        vm_(MakeVmOf(paging, host_page)),
         cpu_(*vm_->state().vcpus[0], Level::k512G),
         memory_(cpu_),
         frames_(vm_->GuestSpace()),
@@ -128,12 +128,13 @@ class NestedGuest {
  private:
   static constexpr uint64_t kPageSizeBit = guest_entry::kPageSize;
 
-  static std::unique_ptr<Vm> MakeVmOf(const NestedPaging& paging) {
+  static std::unique_ptr<Vm> MakeVmOf(const NestedPaging& paging,
+                                      Level host_page) {
     VmConfig config;
     config.mmu = MmuMode::kNested;
     config.format = paging.tables == GuestTables::kEpt ? EntryFormat::kEpt
                                                        : EntryFormat::kNpt;
-    config.memslots = {Slot(0, 0, 16 * kMiB)};
+    config.memslots = {Slot(0, 0, 16 * kMiB, host_page)};
     return MakeVmFrom(config);
   }
 
@@ -288,6 +289,24 @@ TEST(InveptTest, WhatL1ChangedHoldsAfterwards) {
     EXPECT_EQ(guest.Access(AccessKind::kRead),
               EptFault(0, AccessKind::kRead, false));
     EXPECT_EQ(AuditFindings(guest.vm()), "");
+  }
+}
+
+// Covers: TST-42, SHD-63
+TEST(EptAccessTest, AHugeMappingNeedsL1AndTheHost) {
+  for (const Level host_page : {Level::k4K, Level::k2M}) {
+    for (const Level l1_page : {Level::k4K, Level::k2M}) {
+      NestedGuest guest(Ept(/*ad_bits=*/false, /*exec_only=*/false), host_page);
+      guest.Map(guest.NewPages(512, 5), l1_page, 7);
+      const VmStatsSnapshot before = guest.vm().Stats();
+      uint64_t word = 0;
+      ASSERT_EQ(guest.Access(AccessKind::kRead, &word), std::nullopt);
+      const VmStatsSnapshot after = guest.vm().Stats();
+      const bool huge = host_page == Level::k2M && l1_page == Level::k2M;
+      EXPECT_EQ(after.pages_2m - before.pages_2m, huge ? 1u : 0u);
+      EXPECT_EQ(after.pages_4k > before.pages_4k, !huge);
+      EXPECT_EQ(AuditFindings(guest.vm()), "");
+    }
   }
 }
 
