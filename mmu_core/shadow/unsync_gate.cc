@@ -33,6 +33,7 @@ bool UnsyncGate::MayMap(const Lock& lock, const Memslot& slot, Gfn gfn,
     if (page.unsync.load(std::memory_order_acquire)) return true;
     may = allowed == Tables::kMadeUnsync;
     if (!may) return false;
+    if (ShouldSkipUnsync != nullptr && ShouldSkipUnsync()) return true;
     MutexLock marking(unsync_.lock());
     unsync_.MarkUnsync(lock, page);  // unless another fault just did
     return true;

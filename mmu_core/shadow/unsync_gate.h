@@ -59,6 +59,11 @@ class UnsyncGate : public WriteGate {
   UnsyncMarks& unsync_;
 };
 
+// A seam for tests that must see what a lost mark leads to, as that of
+// dirty/mark_dirty.h. True: let the gfn be mapped writable, and leave the page
+// as it is.
+__attribute__((weak)) bool ShouldSkipUnsync();
+
 }  // namespace mmu
 
 #endif  // MMU_CORE_SHADOW_UNSYNC_GATE_H_

@@ -9,6 +9,7 @@
 #include "mmu_core/base/address.h"
 #include "mmu_core/dirty/mark_dirty.h"
 #include "mmu_core/memory/memslot.h"
+#include "mmu_core/shadow/unsync_gate.h"
 #include "mmu_core/stats/labels.h"
 #include "mmu_core/sync/mutex.h"
 #include "mmu_core/tlb/tlb_flush_batch.h"
@@ -25,6 +26,9 @@ struct Injector {
   FlushReason skip_reason ABSL_GUARDED_BY(mu) = FlushReason::kZap;
   uint64_t flushes_until_skip ABSL_GUARDED_BY(mu) = 0;  // 0: disarmed
   uint64_t skipped ABSL_GUARDED_BY(mu) = 0;
+  uint64_t unsyncs_until_skip ABSL_GUARDED_BY(mu) = 0;  // 0: disarmed
+  uint64_t skipped_unsyncs ABSL_GUARDED_BY(mu) = 0;
+  uint64_t unsyncs ABSL_GUARDED_BY(mu) = 0;
 };
 
 Injector& TheInjector() {
@@ -57,6 +61,17 @@ bool ShouldSkipFlush(FlushReason reason) {
   return true;
 }
 
+bool ShouldSkipUnsync() {
+  Injector& injector = TheInjector();
+  MutexLock lock(injector.mu);
+  ++injector.unsyncs;
+  if (injector.unsyncs_until_skip == 0 || --injector.unsyncs_until_skip != 0) {
+    return false;
+  }
+  ++injector.skipped_unsyncs;
+  return true;
+}
+
 namespace testing {
 
 void ArmDropOneMark(uint64_t nth) {
@@ -84,6 +99,24 @@ uint64_t SkippedFlushes() {
   Injector& injector = TheInjector();
   MutexLock lock(injector.mu);
   return injector.skipped;
+}
+
+void ArmSkipOneUnsync(uint64_t nth) {
+  Injector& injector = TheInjector();
+  MutexLock lock(injector.mu);
+  injector.unsyncs_until_skip = nth;
+}
+
+uint64_t SkippedUnsyncs() {
+  Injector& injector = TheInjector();
+  MutexLock lock(injector.mu);
+  return injector.skipped_unsyncs;
+}
+
+uint64_t Unsyncs() {
+  Injector& injector = TheInjector();
+  MutexLock lock(injector.mu);
+  return injector.unsyncs;
 }
 
 }  // namespace testing

@@ -1,6 +1,6 @@
 // Faults that tests put into the MMU on purpose, to see that they are noticed.
 // Linking this library is what makes them possible (dirty/mark_dirty.h,
-// tlb/tlb_flush_batch.h).
+// tlb/tlb_flush_batch.h, shadow/unsync_gate.h).
 
 #ifndef MMU_CORE_TESTING_FAULT_INJECTION_H_
 #define MMU_CORE_TESTING_FAULT_INJECTION_H_
@@ -29,6 +29,16 @@ void ArmSkipOneFlush(FlushReason reason, uint64_t nth);
 
 // How many flushes were skipped since the process began.
 uint64_t SkippedFlushes();
+
+// From now on shadow pages that would become unsync are counted; the `nth` of
+// them (from 1) does not, once, though the guest may write its table. 0
+// disarms. Thread-safe.
+void ArmSkipOneUnsync(uint64_t nth);
+
+// How often that was done since the process began, and how many pages were to
+// become unsync in all.
+uint64_t SkippedUnsyncs();
+uint64_t Unsyncs();
 
 }  // namespace mmu::testing
 

@@ -33,9 +33,27 @@ ABSL_FLAG(std::string, skip_flush, "",
 ABSL_FLAG(std::string, ring_entries, "",
           "Entries of the vCPUs' dirty rings, 0 for bitmaps. Empty: as the "
           "seed says.");
+ABSL_FLAG(std::string, mmu, "",
+          "tdp, tdp_shadow, shadow or nested (vm/vm_config.h). Empty: as the "
+          "seed says.");
+ABSL_FLAG(bool, skip_unsync, false,
+          "In each migration let one table of a guest become writable without "
+          "a note that its shadow page is unsync, to see that it is noticed.");
 
 namespace mmu::stress {
 namespace {
+
+// False: no such name.
+bool ParseMmuMode(const std::string& name, absl::optional<MmuMode>* mode) {
+  if (name.empty()) return true;
+  for (const MmuMode one : {MmuMode::kTdp, MmuMode::kTdpShadow,
+                            MmuMode::kShadow, MmuMode::kNested}) {
+    if (ToString(one) != name) continue;
+    *mode = one;
+    return true;
+  }
+  return false;
+}
 
 // False: no such name.
 bool ParseFlushReason(const std::string& name,
@@ -50,8 +68,15 @@ bool ParseFlushReason(const std::string& name,
 
 // The round of `seed`, with what the flags say. False: a flag is wrong.
 bool MakeConfig(uint64_t seed, RoundConfig* config) {
-  *config =
-      RandomRound(seed, absl::Seconds(1) * absl::GetFlag(FLAGS_round_seconds));
+  const std::string mmu = absl::GetFlag(FLAGS_mmu);
+  absl::optional<MmuMode> mode;
+  if (!ParseMmuMode(mmu, &mode)) {
+    std::fprintf(stderr, "--mmu=%s: no such mode\n", mmu.c_str());
+    return false;
+  }
+  *config = RandomRound(
+      seed, absl::Seconds(1) * absl::GetFlag(FLAGS_round_seconds), mode);
+  config->skip_unsync = absl::GetFlag(FLAGS_skip_unsync);
   config->drop_mark = absl::GetFlag(FLAGS_drop_mark);
   const std::string rings = absl::GetFlag(FLAGS_ring_entries);
   if (!rings.empty() && !absl::SimpleAtoi(rings, &config->dirty_ring_entries)) {
@@ -75,9 +100,12 @@ void PrintSummary(int64_t rounds, const RoundResult& sum) {
   std::printf(
       "\n%ld rounds, %lu accesses, %lu faults, %lu remote flushes, %lu pages "
       "compared, %lu accesses emulated, %lu times mapped ahead, %lu times a "
-      "dirty ring was full\n",
+      "dirty ring was full, %lu shadow pages made unsync, %lu guest PTE "
+      "writes, %lu "
+      "shadow pages recycled\n",
       rounds, sum.accesses, sum.faults, sum.flushes, sum.pages_compared,
-      sum.emulated, sum.pre_faults, sum.ring_full);
+      sum.emulated, sum.pre_faults, sum.ring_full, sum.unsyncs, sum.pte_writes,
+      sum.recycled);
 }
 
 int Main() {
@@ -106,6 +134,9 @@ int Main() {
       }
       if (const uint64_t n = testing::SkippedFlushes(); n != 0) {
         std::printf("  (%lu flushes were skipped on purpose)\n", n);
+      }
+      if (const uint64_t n = testing::SkippedUnsyncs(); n != 0) {
+        std::printf("  (%lu unsync marks were skipped on purpose)\n", n);
       }
       return 1;
     }

@@ -1,5 +1,6 @@
 #include "tests/stress/stress_round.h"
 
+#include <algorithm>
 #include <atomic>
 #include <cstring>
 #include <memory>
@@ -13,7 +14,11 @@
 #include "absl/strings/str_format.h"
 #include "absl/time/clock.h"
 #include "mmu_core/base/check.h"
+#include "mmu_core/guest/gpa_space.h"
 #include "mmu_core/paging/table_pool.h"
+#include "mmu_core/rmap/slot_rmaps.h"
+#include "mmu_core/shadow/shadow_pages.h"
+#include "mmu_core/sync/mutex.h"
 #include "mmu_core/sync/rcu.h"
 #include "mmu_core/testing/fault_injection.h"
 #include "mmu_core/vm/dirty_rings.h"
@@ -23,6 +28,8 @@
 #include "mmu_core/vm/vm.h"
 #include "mmu_core/vm/vm_state.h"
 #include "tests/stress/changing_regions.h"
+#include "tests/stress/guest_threads.h"
+#include "tests/stress/paged_guest.h"
 #include "tests/stress/stressed_guest.h"
 
 namespace mmu::stress {
@@ -44,14 +51,22 @@ class Round {
  public:
   explicit Round(const RoundConfig& config) : config_(config) {}
 
+  bool has_programs() const {
+    return config_.mmu == MmuMode::kShadow || config_.mmu == MmuMode::kNested;
+  }
+
   RoundResult Run() {
     const uint64_t tables = TablePool::Process().tables_out();
+    unsyncs_before_ = testing::Unsyncs();
     MakeVm();
     if (!failed()) RunThreads();
     if (vm_ != nullptr) {
       Audit();
       const VmStatsSnapshot stats = vm_->Stats();
       result_.flushes = stats.remote_tlb_flush;
+      result_.unsyncs = testing::Unsyncs() - unsyncs_before_;
+      result_.pte_writes = stats.mmu_pte_write;
+      result_.recycled = stats.mmu_recycled;
       for (const VcpuStatsSnapshot& vcpu : vm_->VcpuStats()) {
         result_.faults += vcpu.pf_taken;
       }
@@ -78,6 +93,9 @@ class Round {
 
   void MakeVm() {
     VmConfig config;
+    config.mmu = config_.mmu;
+    config.guest_paging = config_.guest_paging;
+    config.shadow_page_limit = config_.shadow_page_limit;
     config.format = config_.format;
     config.ad_bits =
         config_.ad_bits ? VmConfig::AdBits::kOn : VmConfig::AdBits::kOff;
@@ -101,18 +119,25 @@ class Round {
     const GuestSpaces spaces = {
         .stable = GfnRange::Of(Gfn(0), kMigratedPages + kOtherPages),
         .changing = &regions_};
-    StressedGuest guest(*vm_, spaces, config_.seed);
-    guest_ = &guest;
+    std::unique_ptr<GuestThreads> guest;
+    if (has_programs()) {
+      guest = std::make_unique<PagedGuest>(
+          *vm_, GpaSpace::Create({spaces.stable}).value(), config_.seed);
+    } else {
+      guest = std::make_unique<StressedGuest>(*vm_, spaces, config_.seed);
+    }
+    guest_ = guest.get();
     // The auditor needs everybody to stand still, so it comes between phases.
     for (int phase = 0; phase < kPhases && well(); ++phase) {
       RunPhase(static_cast<uint64_t>(phase));
       Audit();
     }
-    if (!guest.violation().empty()) Fail(guest.violation());
-    result_.accesses = guest.access_count();
-    result_.emulated = guest.emulated_count();
-    result_.pre_faults = guest.pre_fault_count();
-    result_.ring_full = guest.ring_full_count();
+    guest->Stop();
+    if (!guest->violation().empty()) Fail(guest->violation());
+    result_.accesses = guest->access_count();
+    result_.emulated = guest->emulated_count();
+    result_.pre_faults = guest->pre_fault_count();
+    result_.ring_full = guest->ring_full_count();
     guest_ = nullptr;
   }
 
@@ -139,6 +164,7 @@ class Round {
     // Not each lost mark does harm: a zap or an unmap makes the page fault, and
     // so be marked, again. One per migration does soon.
     if (config_.drop_mark != 0) testing::ArmDropOneMark(config_.drop_mark);
+    if (config_.skip_unsync) testing::ArmSkipOneUnsync(1);
     DirtyLogConfig config;
     config.slots = {0};
     config.initially_set =
@@ -219,7 +245,11 @@ class Round {
   }
 
   void Disturb(std::mt19937_64& random) {
-    switch (random() % 11) {
+    // A guest with programs does more for each access, and shall get on.
+    if (has_programs()) {
+      std::this_thread::sleep_for(std::chrono::microseconds(random() % 4000));
+    }
+    switch (random() % 13) {
       case 0:
         return Split(random);
       case 1:
@@ -247,6 +277,10 @@ class Round {
         return ChangeNx(random);
       case 9:
         return Protect(random);
+      case 10:
+        return ZapAll(random);
+      case 11:
+        return ChangeLimit(random);
       default:
         return ClearOther();
     }
@@ -271,12 +305,35 @@ class Round {
     VmState& state = vm_->state();
     const GfnRange range = GfnRange::Of(
         Gfn(random() % (kMigratedPages + kOtherPages)), 1 + random() % 600);
+    if (state.shadow != nullptr && random() % 2 == 0) {
+      ZapGfnRange(state, 0, range);
+      return Count(Operation::kZap);
+    }
     MmuWriteLocked lock(state.mmu_lock, LockOp::kZap);
     state.tdp.ZapLeafs(
         lock, 0, range,
         random() % 2 == 0 ? RootFilter::kValid : RootFilter::kAll,
         FlushReason::kZap, nullptr);
     Count(Operation::kZap);
+  }
+
+  void ZapAll(std::mt19937_64& random) {
+    if (random() % 16 != 0) return;  // something shall be there
+    VmState& state = vm_->state();
+    MutexLock lock(state.slots.slots_lock);
+    state.FastZapAll(nullptr, LockOp::kZap);
+    Count(Operation::kZapAll);
+  }
+
+  void ChangeLimit(std::mt19937_64& random) {
+    VmState& state = vm_->state();
+    if (state.shadow == nullptr || random() % 8 != 0) return;
+    MutexLock slots(state.slots.slots_lock);
+    MmuWriteLocked lock(state.mmu_lock, LockOp::kZap);
+    state.shadow->pages().SetLimit(
+        lock, ShadowPages::kMinLimit + random() % (random() % 2 ? 64 : 2000),
+        nullptr);
+    Count(Operation::kChangeLimit);
   }
 
   // The host takes whole pages of its own: it splits a huge one before it takes
@@ -300,14 +357,9 @@ class Round {
     SkipFlushOf(FlushReason::kNotifier);
     InvalidateRangeStart(state, range,
                          random() % 2 == 0 ? MayYield::kYes : MayYield::kNo);
-    const uint64_t before = SumOfGuestWords(range);
-    if (random() % 4 == 0) {
-      std::this_thread::sleep_for(std::chrono::microseconds(random() % 100));
-    }
-    const uint64_t after = SumOfGuestWords(range);
+    const bool written = WritesGoTo(range, random);
     InvalidateRangeEnd(state, range);
-    // The words only grow.
-    if (before != after) Fail("a page was written while the host had it");
+    if (written) Fail("a page was written while the host had it");
     if (random() % 2 == 0) ClearYoung(state, range);
     Count(Operation::kInvalidate);
   }
@@ -327,28 +379,64 @@ class Round {
     // Another thread would make writable what this one watches.
     const std::lock_guard<std::mutex> lock(protect_mu_);
     SetHostAccess(state, range, HostAccess::kReadOnly);
-    const uint64_t before = SumOfGuestWords(range);
-    if (random() % 4 == 0) {
-      std::this_thread::sleep_for(std::chrono::microseconds(random() % 100));
-    }
-    const uint64_t after = SumOfGuestWords(range);
+    const bool written = WritesGoTo(range, random);
     SetHostAccess(state, range, HostAccess::kReadWrite);
-    if (before != after)
-      Fail("a page was written while the host had it read-only");
+    if (written) Fail("a page was written while the host had it read-only");
     Count(Operation::kProtect);
   }
 
-  // Over all words that the vCPUs write to.
-  uint64_t SumOfGuestWords(HvaRange range) const {
-    uint64_t sum = 0;
-    for (Hva page = range.start; page < range.end; page += kPageSize) {
-      auto* words = reinterpret_cast<uint64_t*>(page.value());
-      for (int i = 0; i < config_.vcpus; ++i) {
-        sum +=
-            std::atomic_ref<uint64_t>(words[i]).load(std::memory_order_relaxed);
+  // Whether vCPUs write to a range, now and for a little while.
+  bool WritesGoTo(HvaRange range, std::mt19937_64& random) const {
+    const std::vector<uint64_t> before = GuestWords(range);
+    if (random() % 4 == 0) {
+      const uint64_t micros = has_programs() ? 4000 : 100;
+      std::this_thread::sleep_for(std::chrono::microseconds(random() % micros));
+    }
+    const std::vector<uint64_t> after = GuestWords(range);
+    if (!has_programs()) return before != after;
+    // What is written to a page while a table of the guest is shadowed there is
+    // emulated, by way of the host's own mapping. Such pages are left out. But
+    // a vCPU may be in the middle of one such write, to a page that stopped
+    // being shadowed since.
+    int changed = 0;
+    for (size_t i = 0; i < before.size(); ++i) {
+      changed += before[i] != after[i] && before[i] != kShadowed &&
+                 after[i] != kShadowed &&
+                 (IsProgramWord(before[i]) || IsProgramWord(after[i]));
+    }
+    return changed > config_.vcpus;
+  }
+
+  // All words that the vCPUs write to, or kShadowed.
+  static constexpr uint64_t kShadowed = ~uint64_t{0};
+  std::vector<uint64_t> GuestWords(HvaRange range) const {
+    RcuReadGuard rcu;
+    const Memslot* slot = nullptr;
+    for (const uint32_t id : {0, 1}) {
+      const Memslot* const one = vm_->state().slots.Active(0).FindById(id);
+      if (one->hva <= range.start &&
+          range.end <= one->hva + one->npages * kPageSize) {
+        slot = one;
       }
     }
-    return sum;
+    MMU_CHECK(slot != nullptr);
+    const SlotRmaps* const rmaps = slot->shadow_rmaps();
+    const uint64_t first = has_programs() ? kFirstProgramWord : 0;
+    const uint64_t count =
+        has_programs() ? kProgramWords : static_cast<uint64_t>(config_.vcpus);
+    std::vector<uint64_t> all;
+    for (Hva page = range.start; page < range.end; page += kPageSize) {
+      const Gfn gfn = slot->base_gfn + (page - slot->hva) / kPageSize;
+      const bool shadowed =
+          has_programs() && rmaps != nullptr && rmaps->IsWriteTracked(gfn);
+      auto* words = reinterpret_cast<uint64_t*>(page.value());
+      for (uint64_t i = 0; i < count; ++i) {
+        all.push_back(shadowed ? kShadowed
+                               : std::atomic_ref<uint64_t>(words[first + i])
+                                     .load(std::memory_order_relaxed));
+      }
+    }
+    return all;
   }
 
   void ResetRings(std::mt19937_64& random) {
@@ -483,11 +571,12 @@ class Round {
   const RoundConfig config_;
   NxParameters nx_{ItlbMultihit::kYes};
   std::unique_ptr<Vm> vm_;
-  StressedGuest* guest_ = nullptr;
+  GuestThreads* guest_ = nullptr;
   ChangingRegions regions_{kChangingStart};
   // Of the thread that changes slots: the places of slots 2 and 3.
   static constexpr int kNowhere = -1;
   std::array<int, 2> place_ = {kNowhere, kNowhere};
+  uint64_t unsyncs_before_ = 0;
   std::mutex pause_mu_;
   std::mutex protect_mu_;
   std::mutex mu_;  // result_
@@ -529,13 +618,65 @@ std::string_view ToString(Operation operation) {
       return "slot delete";
     case Operation::kSlotMove:
       return "slot move";
+    case Operation::kZapAll:
+      return "zap all";
+    case Operation::kChangeLimit:
+      return "change limit";
     case Operation::kAudit:
       return "audit";
   }
   return "?";
 }
 
-RoundConfig RandomRound(uint64_t seed, absl::Duration duration) {
+std::string_view ToString(MmuMode mode) {
+  switch (mode) {
+    case MmuMode::kTdp:
+      return "tdp";
+    case MmuMode::kTdpShadow:
+      return "tdp_shadow";
+    case MmuMode::kShadow:
+      return "shadow";
+    case MmuMode::kNested:
+      return "nested";
+  }
+  return "?";
+}
+
+namespace {
+
+// What of the rest fits to a mode.
+void ChooseGuestPaging(std::mt19937_64& random, RoundConfig* config) {
+  using Mode = GuestPagingConfig::Mode;
+  GuestPagingConfig& paging = config->guest_paging;
+  const bool shadow = config->mmu == MmuMode::kShadow;
+  if (shadow) config->format = EntryFormat::kNpt;
+  constexpr Mode kModes[] = {Mode::k4Level, Mode::k32Bit, Mode::kPae,
+                             Mode::k5Level};
+  paging.mode = kModes[random() % 4];
+  if (!shadow && (paging.mode == Mode::k32Bit || paging.mode == Mode::kPae)) {
+    paging.mode = Mode::k4Level;
+  }
+  if (paging.mode == Mode::k5Level) config->root_levels = 5;
+  // Each process has at least one large page, and tables.
+  const uint64_t large = paging.mode == Mode::k32Bit ? 1024 : 512;
+  const uint64_t share =
+      (kMigratedPages + kOtherPages) / static_cast<uint64_t>(config->vcpus) -
+      100;
+  paging.processes = static_cast<int>(1 + random() % 4);
+  if (random() % 2 == 0 && share >= large) {
+    paging.large_pages = GuestPagingConfig::LargePages::kYes;
+    paging.processes =
+        std::min(paging.processes, static_cast<int>(share / large));
+  }
+  if (random() % 3 == 0) paging.ad_bits = GuestPagingConfig::AdBits::kOff;
+  constexpr std::array<uint64_t, 5> kLimits = {0, 64, 100, 400, 2000};
+  config->shadow_page_limit = kLimits[random() % kLimits.size()];
+}
+
+}  // namespace
+
+RoundConfig RandomRound(uint64_t seed, absl::Duration duration,
+                        absl::optional<MmuMode> mmu) {
   std::mt19937_64 random(seed);
   RoundConfig config;
   config.seed = seed;
@@ -552,8 +693,15 @@ RoundConfig RandomRound(uint64_t seed, absl::Duration duration) {
   config.nx_huge_pages = random() % 3 == 0;
   if (random() % 8 == 0) config.mmio_caching = VmConfig::MmioCaching::kNo;
   if (random() % 2 == 0) config.slot_zap = VmConfig::SlotZap::kSlot;
-  config.pml =
-      config.format == EntryFormat::kEpt && config.ad_bits && random() % 2 == 0;
+  constexpr std::array<MmuMode, 5> kMmus = {MmuMode::kTdp, MmuMode::kShadow,
+                                            MmuMode::kNested, MmuMode::kTdp,
+                                            MmuMode::kTdpShadow};
+  config.mmu = mmu.value_or(kMmus[seed % kMmus.size()]);
+  if (config.mmu != MmuMode::kTdp) ChooseGuestPaging(random, &config);
+  if (config.format == EntryFormat::kNpt) config.ad_bits = true;
+  config.pml = config.mmu != MmuMode::kTdpShadow &&
+               config.format == EntryFormat::kEpt && config.ad_bits &&
+               random() % 2 == 0;
   // A ring that a CPU's log goes into has room for all of it.
   if (config.pml && config.dirty_ring_entries == 256) {
     config.dirty_ring_entries = 1024;
@@ -561,11 +709,30 @@ RoundConfig RandomRound(uint64_t seed, absl::Duration duration) {
   return config;
 }
 
+static std::string DescribeGuest(const RoundConfig& config) {
+  const std::string limit =
+      absl::StrFormat(", limit of %d shadow pages", config.shadow_page_limit);
+  if (config.mmu == MmuMode::kTdpShadow) return limit;
+  constexpr std::array<const char*, 4> kModes = {"32-bit", "PAE", "4 levels",
+                                                 "5 levels"};
+  const GuestPagingConfig& paging = config.guest_paging;
+  return absl::StrFormat(
+      "; the guest's tables: %s%s%s, %d processes%s",
+      kModes[static_cast<int>(paging.mode)],
+      paging.ad_bits == GuestPagingConfig::AdBits::kOn ? "" : " without A/D",
+      paging.large_pages == GuestPagingConfig::LargePages::kYes
+          ? " with large pages"
+          : "",
+      paging.processes, limit);
+}
+
 std::string Describe(const RoundConfig& config) {
   const int level = static_cast<int>(config.host_page_level);
   return absl::StrFormat(
-      "seed %d: %s%s%s, %d levels, host pages of %s, %d vCPUs, %s%s%s%s",
-      config.seed, config.format == EntryFormat::kEpt ? "EPT" : "NPT",
+      "seed %d: %s, %s%s%s, %d levels, host pages of %s, %d vCPUs, "
+      "%s%s%s%s%s",
+      config.seed, ToString(config.mmu),
+      config.format == EntryFormat::kEpt ? "EPT" : "NPT",
       config.ad_bits ? "" : " without A/D bits", config.pml ? " and PML" : "",
       config.root_levels,
       level == 1   ? "4K"
@@ -578,7 +745,8 @@ std::string Describe(const RoundConfig& config) {
       config.mmio_caching == VmConfig::MmioCaching::kYes ? ""
                                                          : ", no MMIO SPTEs",
       config.nx_huge_pages ? ", NX huge pages" : "",
-      config.slot_zap == VmConfig::SlotZap::kAll ? "" : ", slots zapped alone");
+      config.slot_zap == VmConfig::SlotZap::kAll ? "" : ", slots zapped alone",
+      config.mmu == MmuMode::kTdp ? "" : DescribeGuest(config));
 }
 
 void RoundResult::Add(const RoundResult& other) {
@@ -591,6 +759,9 @@ void RoundResult::Add(const RoundResult& other) {
   emulated += other.emulated;
   pre_faults += other.pre_faults;
   ring_full += other.ring_full;
+  unsyncs += other.unsyncs;
+  pte_writes += other.pte_writes;
+  recycled += other.recycled;
 }
 
 RoundResult RunRound(const RoundConfig& config) { return Round(config).Run(); }

@@ -34,13 +34,18 @@ enum class Operation : uint8_t {
   kSlotCreate,
   kSlotDelete,
   kSlotMove,
-  kAudit,  // hold the vCPUs and verify every invariant
+  kZapAll,       // everything, the fast way
+  kChangeLimit,  // another number of shadow pages
+  kAudit,        // hold the vCPUs and verify every invariant
 };
-inline constexpr int kOperations = 16;
+inline constexpr int kOperations = 18;
 std::string_view ToString(Operation operation);
 
 struct RoundConfig {
   uint64_t seed = 1;
+  MmuMode mmu = MmuMode::kTdp;
+  GuestPagingConfig guest_paging;
+  uint64_t shadow_page_limit = 0;
   EntryFormat format = EntryFormat::kEpt;
   bool ad_bits = true;
   bool pml = false;
@@ -59,9 +64,15 @@ struct RoundConfig {
   // (kClearDirty), or each unmap by the host (kNotifier), skip the next remote
   // flush for this reason.
   absl::optional<FlushReason> skip_flush;
+  // At each start of a migration, let the next table of a guest become writable
+  // without a note that its shadow page is unsync.
+  bool skip_unsync = false;
 };
-// A configuration that depends on nothing but `seed`.
-RoundConfig RandomRound(uint64_t seed, absl::Duration duration);
+// A configuration that depends on nothing but the arguments. Without a mode the
+// seed decides.
+RoundConfig RandomRound(uint64_t seed, absl::Duration duration,
+                        absl::optional<MmuMode> mmu);
+std::string_view ToString(MmuMode mode);
 std::string Describe(const RoundConfig& config);
 
 struct RoundResult {
@@ -74,6 +85,9 @@ struct RoundResult {
   uint64_t emulated = 0;    // accesses
   uint64_t pre_faults = 0;  // calls
   uint64_t ring_full = 0;   // exits
+  uint64_t unsyncs = 0;     // of shadow pages
+  uint64_t pte_writes = 0;  // of guests, that were emulated
+  uint64_t recycled = 0;    // shadow pages
 
   void Add(const RoundResult& other);
 };

@@ -46,8 +46,8 @@ TEST(StressTest, NothingIsLostOrStaleAndEveryInvariantHolds) {
 // Each of these ends with the first violation, mostly after some seconds.
 
 TEST(StressTest, ALostMarkIsNoticed) {
-  const Output output =
-      RunProgram("--minutes=3 --seed=1 --ring_entries=0 --drop_mark=1");
+  const Output output = RunProgram(
+      "--mmu=tdp --minutes=3 --seed=1 --ring_entries=0 --drop_mark=1");
   EXPECT_EQ(output.exit_code, 1) << output.text;
   EXPECT_THAT(output.text, HasSubstr("lost dirty page"));
   EXPECT_THAT(output.text, HasSubstr("dropped on purpose"));
@@ -55,8 +55,8 @@ TEST(StressTest, ALostMarkIsNoticed) {
 }
 
 TEST(StressTest, ALostRingEntryIsNoticed) {
-  const Output output =
-      RunProgram("--minutes=3 --seed=1 --ring_entries=1024 --drop_mark=1");
+  const Output output = RunProgram(
+      "--mmu=tdp --minutes=3 --seed=1 --ring_entries=1024 --drop_mark=1");
   EXPECT_EQ(output.exit_code, 1) << output.text;
   EXPECT_THAT(output.text, HasSubstr("lost dirty page"));
   EXPECT_THAT(output.text, HasSubstr("dropped on purpose"));
@@ -64,10 +64,10 @@ TEST(StressTest, ALostRingEntryIsNoticed) {
 
 TEST(StressTest, ASkippedFlushAfterAClearIsNoticed) {
   for (const char* ring_entries : {"0", "1024"}) {
-    const Output output =
-        RunProgram(std::string("--minutes=3 --seed=1 --skip_flush=clear_dirty "
-                               "--ring_entries=") +
-                   ring_entries);
+    const Output output = RunProgram(
+        std::string("--mmu=tdp --minutes=3 --seed=1 --skip_flush=clear_dirty "
+                    "--ring_entries=") +
+        ring_entries);
     EXPECT_EQ(output.exit_code, 1) << output.text;
     EXPECT_THAT(output.text, HasSubstr("lost dirty page"));
     EXPECT_THAT(output.text, HasSubstr("skipped on purpose"));
@@ -76,16 +76,50 @@ TEST(StressTest, ASkippedFlushAfterAClearIsNoticed) {
 
 TEST(StressTest, ASkippedFlushWhenALogIsSwitchedOnIsNoticed) {
   const Output output = RunProgram(
-      "--minutes=4 --seed=1 --ring_entries=0 --skip_flush=write_protect");
+      "--mmu=tdp --minutes=4 --seed=1 --ring_entries=0 "
+      "--skip_flush=write_protect");
   EXPECT_EQ(output.exit_code, 1) << output.text;
   EXPECT_THAT(output.text, HasSubstr("lost dirty page"));
 }
 
 TEST(StressTest, ASkippedFlushWhenTheHostUnmapsIsNoticed) {
   const Output output =
-      RunProgram("--minutes=3 --seed=1 --skip_flush=notifier");
+      RunProgram("--mmu=tdp --minutes=3 --seed=1 --skip_flush=notifier");
   EXPECT_EQ(output.exit_code, 1) << output.text;
   EXPECT_THAT(output.text, HasSubstr("while the host had it"));
+}
+
+// What guests with page tables of their own map is looked after by the shadow
+// MMU, with marks and flushes of its own.
+
+TEST(StressTest, ALostMarkOfAShadowedPageIsNoticed) {
+  for (const char* mmu : {"shadow", "nested"}) {
+    const Output output = RunProgram(
+        std::string("--minutes=3 --seed=1 --ring_entries=0 --drop_mark=1 "
+                    "--mmu=") +
+        mmu);
+    EXPECT_EQ(output.exit_code, 1) << output.text;
+    EXPECT_THAT(output.text, HasSubstr("dropped on purpose"));
+  }
+}
+
+TEST(StressTest, ASkippedFlushAfterAClearIsNoticedByGuestsWithTables) {
+  for (const char* mmu : {"shadow", "nested"}) {
+    const Output output = RunProgram(
+        std::string("--minutes=3 --seed=1 --skip_flush=clear_dirty --mmu=") +
+        mmu);
+    EXPECT_EQ(output.exit_code, 1) << output.text;
+    EXPECT_THAT(output.text, HasSubstr("skipped on purpose"));
+  }
+}
+
+TEST(StressTest, ATableThatIsWrittenUnnoticedIsNoticed) {
+  for (const char* mmu : {"shadow", "nested"}) {
+    const Output output = RunProgram(
+        std::string("--minutes=3 --seed=1 --skip_unsync --mmu=") + mmu);
+    EXPECT_EQ(output.exit_code, 1) << output.text;
+    EXPECT_THAT(output.text, HasSubstr("unsync marks were skipped"));
+  }
 }
 
 }  // namespace

@@ -2,13 +2,13 @@
 
 #include <algorithm>
 #include <cerrno>
-#include <chrono>
 
 #include "absl/status/status.h"
 #include "absl/strings/str_format.h"
 #include "mmu_core/base/access.h"
 #include "mmu_core/base/error.h"
 #include "mmu_core/vm/pre_fault.h"
+#include "mmu_core/vm/shadow_vcpu.h"
 #include "mmu_core/vm/vm_state.h"
 
 namespace mmu::stress {
@@ -17,79 +17,42 @@ namespace {
 // Accesses between two looks whether to pause or stop.
 constexpr int kBatch = 64;
 
+void FlushTlbs(Vcpu& vcpu) {
+  vcpu.tlb().FlushAll();
+  if (vcpu.shadow() != nullptr) vcpu.shadow()->tlb().FlushAll();
+}
+
 }  // namespace
 
 StressedGuest::StressedGuest(Vm& vm, const GuestSpaces& spaces, uint64_t seed)
-    : vm_(vm),
-      spaces_(spaces),
-      vcpus_(static_cast<int>(vm.state().vcpus.size())) {
-  for (int i = 0; i < vcpus_; ++i) {
-    threads_.emplace_back([this, i, seed] { Run(i, seed * 64 + i); });
-  }
+    : GuestThreads(vm), spaces_(spaces), seed_(seed) {
+  Start();
 }
 
-StressedGuest::~StressedGuest() {
-  stop_.store(true);
-  Resume();
-  for (std::thread& thread : threads_) thread.join();
-}
-
-void StressedGuest::Pause() {
-  pause_.store(true);
-  std::unique_lock<std::mutex> lock(mu_);
-  changed_.wait(lock, [this] { return parked_ + ended_ == vcpus_; });
-}
-
-void StressedGuest::Resume() {
-  {
-    const std::lock_guard<std::mutex> lock(mu_);
-    pause_.store(false);
-  }
-  changed_.notify_all();
-}
-
-std::string StressedGuest::violation() const {
-  const std::lock_guard<std::mutex> lock(mu_);
-  return violation_;
-}
-
-void StressedGuest::Report(const std::string& text) {
-  const std::lock_guard<std::mutex> lock(mu_);
-  if (violation_.empty()) violation_ = text;
-}
-
-void StressedGuest::WaitWhilePaused() {
-  std::unique_lock<std::mutex> lock(mu_);
-  ++parked_;
-  changed_.notify_all();
-  changed_.wait(lock, [this] { return !pause_.load() || stop_.load(); });
-  --parked_;
-}
-
-void StressedGuest::Run(int index, uint64_t seed) {
-  std::mt19937_64 random(seed);
-  Vcpu& vcpu = *vm_.state().vcpus[index];
+void StressedGuest::Run(int index) {
+  std::mt19937_64 random(seed_ * 64 + static_cast<uint64_t>(index));
+  Vcpu& vcpu = VcpuAt(index);
   Expectations expect;
   expect.own.resize(spaces_.stable.pages());
   expect.neighbour.resize(spaces_.stable.pages());
   expect.changing.resize(spaces_.changing->all().pages());
+  const bool maps_ahead = vm().state().uses_tdp_mmu();
   bool well = true;
-  while (well && !stop_.load(std::memory_order_relaxed)) {
-    if (pause_.load()) WaitWhilePaused();
+  while (well && !stopping()) {
+    if (pausing()) WaitWhilePaused();
     vcpu.EnterGuest();
     for (int i = 0; i < kBatch && well; ++i) {
       well = Step(index, random, expect);
     }
     vcpu.ExitGuest();
-    accesses_.fetch_add(kBatch, std::memory_order_relaxed);
+    CountAccesses(kBatch);
     // What hardware and a hypervisor do now and then without being asked.
-    if (random() % 256 == 0) vcpu.tlb().FlushAll();
+    if (random() % 256 == 0) FlushTlbs(vcpu);
     if (random() % 1024 == 0) vcpu.ReleaseRoot();
-    if (well && random() % 64 == 0) well = PreFault(index, random);
+    if (well && maps_ahead && random() % 64 == 0) {
+      well = PreFault(index, random);
+    }
   }
-  const std::lock_guard<std::mutex> lock(mu_);
-  ++ended_;
-  changed_.notify_all();
 }
 
 AccessOutcome StressedGuest::Access(Vcpu& vcpu, Gpa gpa, AccessKind kind,
@@ -101,17 +64,13 @@ AccessOutcome StressedGuest::Access(Vcpu& vcpu, Gpa gpa, AccessKind kind,
     const bool forbidden = outcome == AccessOutcome::kError &&
                            DetailOf(vcpu.status()).kvm_errno == EFAULT;
     if (!ring_full && !forbidden) return outcome;
-    if (ring_full) ring_full_.fetch_add(1, std::memory_order_relaxed);
+    if (ring_full) CountRingFull();
     vcpu.ExitGuest();
     do {
-      if (pause_.load()) {
-        WaitWhilePaused();
-      } else {
-        std::this_thread::sleep_for(std::chrono::microseconds(50));
-      }
-    } while (ring_full && vcpu.dirty_ring()->SoftFull() && !stop_.load());
+      WaitALittle();
+    } while (ring_full && vcpu.dirty_ring()->SoftFull() && !stopping());
     vcpu.EnterGuest();
-    if (ring_full && stop_.load()) return outcome;
+    if (ring_full && stopping()) return outcome;
     outcome = vcpu.ContinueAccess(gpa, kind, word);
   }
 }
@@ -129,10 +88,10 @@ bool StressedGuest::PreFault(int index, std::mt19937_64& random) {
       kPageSize;
   const ChangingRegions::Stamp before = spaces_.changing->Look(region);
   const absl::Status status =
-      PreFaultMemory(vm_.state(), *vm_.state().vcpus[index], range,
-                     [this] { return pause_.load() || stop_.load(); });
+      PreFaultMemory(vm().state(), VcpuAt(index), range,
+                     [this] { return pausing() || stopping(); });
   const ChangingRegions::Stamp after = spaces_.changing->Look(region);
-  pre_faults_.fetch_add(1, std::memory_order_relaxed);
+  CountPreFault();
   const std::string reason = DetailOf(status).reason;
   if (reason == "INTERRUPTED" || reason == "DIRTY_RING_FULL") return true;
   std::string expected;
@@ -164,7 +123,7 @@ bool StressedGuest::Step(int index, std::mt19937_64& random,
 bool StressedGuest::StepChanging(int index, uint64_t dice,
                                  std::mt19937_64& random,
                                  Expectations& expect) {
-  Vcpu& vcpu = *vm_.state().vcpus[index];
+  Vcpu& vcpu = VcpuAt(index);
   const ChangingRegions& regions = *spaces_.changing;
   const uint64_t page = random() % regions.all().pages();
   const Gfn gfn = regions.all().start + page;
@@ -176,7 +135,7 @@ bool StressedGuest::StepChanging(int index, uint64_t dice,
       Access(vcpu, ToGpa(gfn) + static_cast<uint64_t>(index) * 8, kind, &word);
   const ChangingRegions::Stamp after = regions.Look(region);
   if (outcome == AccessOutcome::kEmulated) {
-    emulated_.fetch_add(1, std::memory_order_relaxed);
+    CountEmulated();
   }
   if (outcome == AccessOutcome::kError) {
     Report(absl::StrFormat("vCPU %d, gfn %#x of the changing range: %s", index,
@@ -213,12 +172,12 @@ bool StressedGuest::StepChanging(int index, uint64_t dice,
 
 bool StressedGuest::StepStable(int index, uint64_t dice,
                                std::mt19937_64& random, Expectations& expect) {
-  Vcpu& vcpu = *vm_.state().vcpus[index];
+  Vcpu& vcpu = VcpuAt(index);
   // Half of the accesses go to a sixteenth of the pages.
   uint64_t page = random() % spaces_.stable.pages();
   if (dice % 2 == 0) page /= 16;
   const Gpa base = ToGpa(spaces_.stable.start + page);
-  const int neighbour = (index + 1) % vcpus_;
+  const int neighbour = (index + 1) % vcpus();
   bool well = true;
   const auto access = [&](int word_of, AccessKind kind, uint64_t* word) {
     const AccessOutcome outcome =
@@ -247,7 +206,7 @@ bool StressedGuest::StepStable(int index, uint64_t dice,
       return CheckWord(index, page, word, expect.own[page], expect.own[page],
                        "its own");
     default:
-      if (vcpus_ == 1) return true;
+      if (vcpus() == 1) return true;
       if (!access(neighbour, AccessKind::kRead, &word)) return well;
       if (!CheckWord(index, page, word, expect.neighbour[page], UINT64_MAX,
                      "its neighbour's")) {

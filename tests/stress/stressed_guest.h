@@ -13,14 +13,8 @@
 #ifndef TESTS_STRESS_STRESSED_GUEST_H_
 #define TESTS_STRESS_STRESSED_GUEST_H_
 
-#include <array>
-#include <atomic>
-#include <condition_variable>
 #include <cstdint>
-#include <mutex>
 #include <random>
-#include <string>
-#include <thread>
 #include <vector>
 
 #include "mmu_core/base/access.h"
@@ -29,6 +23,7 @@
 #include "mmu_core/vm/vcpu.h"
 #include "mmu_core/vm/vm.h"
 #include "tests/stress/changing_regions.h"
+#include "tests/stress/guest_threads.h"
 
 namespace mmu::stress {
 
@@ -38,26 +33,12 @@ struct GuestSpaces {
   const ChangingRegions* changing = nullptr;  // slots come and go here
 };
 
-// Thread-safe.
-class StressedGuest {
+// Thread-safe as GuestThreads.
+class StressedGuest final : public GuestThreads {
  public:
-  // One thread per vCPU of `vm`, at most 64. They run at once.
+  // The vCPUs run at once.
   StressedGuest(Vm& vm, const GuestSpaces& spaces, uint64_t seed);
-  ~StressedGuest();
-  StressedGuest(const StressedGuest&) = delete;
-  StressedGuest& operator=(const StressedGuest&) = delete;
-
-  // When Pause returns every vCPU is outside of the guest. Nestable by one
-  // caller at a time only.
-  void Pause();
-  void Resume();
-
-  uint64_t access_count() const { return accesses_.load(); }
-  uint64_t emulated_count() const { return emulated_.load(); }
-  uint64_t pre_fault_count() const { return pre_faults_.load(); }
-  uint64_t ring_full_count() const { return ring_full_.load(); }
-  // The first thing that was not as it must be; empty if all is well.
-  std::string violation() const;
+  ~StressedGuest() override { Stop(); }
 
  private:
   struct Expectations {
@@ -74,7 +55,7 @@ class StressedGuest {
     uint64_t last_value = 0;
   };
 
-  void Run(int index, uint64_t seed);
+  void Run(int index) override;
   bool Step(int index, std::mt19937_64& random, Expectations& expect);
   bool StepStable(int index, uint64_t dice, std::mt19937_64& random,
                   Expectations& expect);
@@ -87,25 +68,9 @@ class StressedGuest {
   bool PreFault(int index, std::mt19937_64& random);
   bool CheckWord(int index, uint64_t page, uint64_t seen, uint64_t at_least,
                  uint64_t at_most, const char* whose);
-  void Report(const std::string& text);
-  void WaitWhilePaused();
 
-  Vm& vm_;
   const GuestSpaces spaces_;
-  const int vcpus_;
-  std::atomic<bool> stop_{false};
-  std::atomic<bool> pause_{false};
-  std::atomic<uint64_t> accesses_{0};
-  std::atomic<uint64_t> emulated_{0};
-  std::atomic<uint64_t> pre_faults_{0};
-  std::atomic<uint64_t> ring_full_{0};
-
-  mutable std::mutex mu_;
-  std::condition_variable changed_;
-  int parked_ = 0;         // guarded by mu_
-  int ended_ = 0;          // guarded by mu_
-  std::string violation_;  // guarded by mu_
-  std::vector<std::thread> threads_;
+  const uint64_t seed_;
 };
 
 }  // namespace mmu::stress

@@ -1,0 +1,69 @@
+#include "tests/stress/guest_threads.h"
+
+#include <chrono>
+
+#include "mmu_core/vm/vm_state.h"
+
+namespace mmu::stress {
+
+GuestThreads::GuestThreads(Vm& vm)
+    : vm_(vm), vcpus_(static_cast<int>(vm.state().vcpus.size())) {}
+
+void GuestThreads::Start() {
+  for (int i = 0; i < vcpus_; ++i) {
+    threads_.emplace_back([this, i] {
+      Run(i);
+      const std::lock_guard<std::mutex> lock(mu_);
+      ++ended_;
+      changed_.notify_all();
+    });
+  }
+}
+
+void GuestThreads::Stop() {
+  stop_.store(true);
+  Resume();
+  for (std::thread& thread : threads_) thread.join();
+  threads_.clear();
+}
+
+Vcpu& GuestThreads::VcpuAt(int index) { return *vm_.state().vcpus[index]; }
+
+void GuestThreads::Pause() {
+  pause_.store(true);
+  std::unique_lock<std::mutex> lock(mu_);
+  changed_.wait(lock, [this] { return parked_ + ended_ == vcpus_; });
+}
+
+void GuestThreads::Resume() {
+  {
+    const std::lock_guard<std::mutex> lock(mu_);
+    pause_.store(false);
+  }
+  changed_.notify_all();
+}
+
+std::string GuestThreads::violation() const {
+  const std::lock_guard<std::mutex> lock(mu_);
+  return violation_;
+}
+
+void GuestThreads::Report(const std::string& text) {
+  const std::lock_guard<std::mutex> lock(mu_);
+  if (violation_.empty()) violation_ = text;
+}
+
+void GuestThreads::WaitWhilePaused() {
+  std::unique_lock<std::mutex> lock(mu_);
+  ++parked_;
+  changed_.notify_all();
+  changed_.wait(lock, [this] { return !pause_.load() || stop_.load(); });
+  --parked_;
+}
+
+void GuestThreads::WaitALittle() {
+  if (pausing()) return WaitWhilePaused();
+  std::this_thread::sleep_for(std::chrono::microseconds(50));
+}
+
+}  // namespace mmu::stress

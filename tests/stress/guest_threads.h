@@ -1,0 +1,89 @@
+// The vCPU threads of a guest under stress: they run until they are stopped,
+// stand still when asked, and tell the first thing that was not as it must be.
+
+#ifndef TESTS_STRESS_GUEST_THREADS_H_
+#define TESTS_STRESS_GUEST_THREADS_H_
+
+#include <atomic>
+#include <condition_variable>
+#include <cstdint>
+#include <mutex>
+#include <string>
+#include <thread>
+#include <vector>
+
+#include "mmu_core/vm/vcpu.h"
+#include "mmu_core/vm/vm.h"
+
+namespace mmu::stress {
+
+// Thread-safe, but for Stop.
+class GuestThreads {
+ public:
+  virtual ~GuestThreads() = default;
+  GuestThreads(const GuestThreads&) = delete;
+  GuestThreads& operator=(const GuestThreads&) = delete;
+
+  // When Pause returns every vCPU is outside of the guest. Nestable by one
+  // caller at a time only.
+  void Pause();
+  void Resume();
+  // Ends the threads. Idempotent; called by the destructor of each subclass.
+  void Stop();
+
+  uint64_t access_count() const { return accesses_.load(); }
+  uint64_t emulated_count() const { return emulated_.load(); }
+  uint64_t pre_fault_count() const { return pre_faults_.load(); }
+  uint64_t ring_full_count() const { return ring_full_.load(); }
+  // The first thing that was not as it must be; empty if all is well.
+  std::string violation() const;
+
+ protected:
+  // One thread per vCPU of `vm`, at most 64, once Start is called.
+  explicit GuestThreads(Vm& vm);
+  void Start();
+
+  // What the thread of a vCPU does until stopping().
+  virtual void Run(int index) = 0;
+
+  Vm& vm() { return vm_; }
+  int vcpus() const { return vcpus_; }
+  Vcpu& VcpuAt(int index);
+  bool stopping() const { return stop_.load(std::memory_order_relaxed); }
+  bool pausing() const { return pause_.load(std::memory_order_relaxed); }
+  // The vCPU thread, outside of the guest: waits while it is to stand still.
+  void WaitWhilePaused();
+  // The same, but waits a moment if it is not.
+  void WaitALittle();
+  void Report(const std::string& text);
+
+  void CountAccesses(uint64_t n) { Add(accesses_, n); }
+  void CountEmulated() { Add(emulated_, 1); }
+  void CountPreFault() { Add(pre_faults_, 1); }
+  void CountRingFull() { Add(ring_full_, 1); }
+
+ private:
+  static void Add(std::atomic<uint64_t>& counter, uint64_t n) {
+    counter.fetch_add(n, std::memory_order_relaxed);
+  }
+
+  Vm& vm_;
+  const int vcpus_;
+  std::atomic<bool> stop_{false};
+  std::atomic<bool> pause_{false};
+  std::atomic<uint64_t> accesses_{0};
+  std::atomic<uint64_t> emulated_{0};
+  std::atomic<uint64_t> pre_faults_{0};
+  std::atomic<uint64_t> ring_full_{0};
+
+  mutable std::mutex mu_;
+  std::condition_variable changed_;
+  int parked_ = 0;         // guarded by mu_
+  int ended_ = 0;          // guarded by mu_
+  std::string violation_;  // guarded by mu_
+  std::vector<std::thread> threads_;
+};
+
+}  // namespace mmu::stress
+
+#endif  // TESTS_STRESS_GUEST_THREADS_H_

@@ -1,0 +1,264 @@
+#include "tests/stress/paged_guest.h"
+
+#include <cerrno>
+#include <functional>
+#include <utility>
+
+#include "absl/status/status.h"
+#include "absl/strings/str_format.h"
+#include "mmu_core/base/error.h"
+#include "mmu_core/base/level.h"
+#include "mmu_core/guest/guest_access.h"
+#include "mmu_core/guest/hypervisor/l2_program.h"
+#include "mmu_core/guest/kernel/kernel_program.h"
+#include "mmu_core/guest/kernel/paging_geometry.h"
+#include "mmu_core/vm/dirty_rings.h"
+#include "mmu_core/vm/guest_processor.h"
+#include "mmu_core/vm/l1_processor.h"
+#include "mmu_core/vm/shadow_vcpu.h"
+#include "mmu_core/vm/vm_state.h"
+
+namespace mmu::stress {
+namespace {
+
+// Accesses of a program between two looks whether to stop.
+constexpr int kBatch = 64;
+
+// The host will let the page be written again.
+bool IsForbidden(const absl::Status& status) {
+  return DetailOf(status).kvm_errno == EFAULT;
+}
+
+// A processor that stands still when it has to, between any two accesses of
+// the guest, and tries again what the host forbids for a while.
+using Wait = std::function<void()>;
+
+class PatientCpu final : public GuestCpu {
+ public:
+  PatientCpu(std::unique_ptr<GuestCpu> cpu, Wait before_access, Wait on_refusal)
+      : cpu_(std::move(cpu)),
+        before_access_(std::move(before_access)),
+        on_refusal_(std::move(on_refusal)) {}
+
+  Outcome Access(Gva gva, int size_bytes, AccessKind kind, Privilege privilege,
+                 uint64_t* word, GuestPageFault* fault) override {
+    for (;;) {
+      before_access_();
+      const Outcome outcome =
+          cpu_->Access(gva, size_bytes, kind, privilege, word, fault);
+      if (outcome != Outcome::kError || !IsForbidden(cpu_->status())) {
+        return outcome;
+      }
+      on_refusal_();
+    }
+  }
+  void EnablePaging(const PagingGeometry& geometry, Gpa cr3) override {
+    cpu_->EnablePaging(geometry, cr3);
+  }
+  void LoadCr3(Gpa cr3, Cr3Load how) override { cpu_->LoadCr3(cr3, how); }
+  void Invlpg(Gva gva) override { cpu_->Invlpg(gva); }
+  absl::Status status() const override { return cpu_->status(); }
+
+ private:
+  const std::unique_ptr<GuestCpu> cpu_;
+  const Wait before_access_;
+  const Wait on_refusal_;
+};
+
+class PatientL1Cpu final : public L1Cpu {
+ public:
+  PatientL1Cpu(std::unique_ptr<L1Cpu> cpu, Wait before_access, Wait on_refusal)
+      : cpu_(std::move(cpu)),
+        before_access_(std::move(before_access)),
+        on_refusal_(std::move(on_refusal)) {}
+
+  bool Access(Gpa gpa, int size_bytes, AccessKind kind,
+              uint64_t* word) override {
+    for (;;) {
+      before_access_();
+      if (cpu_->Access(gpa, size_bytes, kind, word)) return true;
+      if (!IsForbidden(cpu_->status())) return false;
+      on_refusal_();
+    }
+  }
+  void InveptSingleContext(Gpa root) override {
+    cpu_->InveptSingleContext(root);
+  }
+  void InveptGlobal() override { cpu_->InveptGlobal(); }
+  void FlushAsid() override { cpu_->FlushAsid(); }
+  void EnterL2(const NestedPaging& paging) override { cpu_->EnterL2(paging); }
+  Outcome L2Access(Gpa nested_gpa, int size_bytes, AccessKind kind,
+                   uint64_t* word, NestedExit* exit) override {
+    for (;;) {
+      before_access_();
+      const Outcome outcome =
+          cpu_->L2Access(nested_gpa, size_bytes, kind, word, exit);
+      if (outcome != Outcome::kError || !IsForbidden(cpu_->status())) {
+        return outcome;
+      }
+      on_refusal_();
+    }
+  }
+  void LeaveL2() override { cpu_->LeaveL2(); }
+  absl::Status status() const override { return cpu_->status(); }
+
+ private:
+  const std::unique_ptr<L1Cpu> cpu_;
+  const Wait before_access_;
+  const Wait on_refusal_;
+};
+
+KernelProgramOptions KernelOptions(const GuestPagingConfig& paging,
+                                   uint64_t seed) {
+  static constexpr const PagingGeometry* kGeometries[] = {
+      &PagingGeometry::k32Bit, &PagingGeometry::kPae, &PagingGeometry::k4Level,
+      &PagingGeometry::k5Level};
+  KernelProgramOptions options;
+  options.kernel.geometry = *kGeometries[static_cast<int>(paging.mode)];
+  options.kernel.large_pages =
+      paging.large_pages == GuestPagingConfig::LargePages::kYes
+          ? GuestKernelOptions::LargePages::kYes
+          : GuestKernelOptions::LargePages::kNo;
+  options.processes = paging.processes;
+  options.seed = seed;
+  options.check = ReadCheck::kYes;
+  options.accesses_per_switch = 64;
+  options.accesses_per_fork = 2048;
+  options.accesses_per_unmap = 128;
+  options.accesses_per_protect = 128;
+  return options;
+}
+
+L2ProgramOptions HypervisorOptions(const VmConfig& config, uint64_t seed) {
+  const GuestPagingConfig& paging = config.guest_paging;
+  L2ProgramOptions options;
+  options.hypervisor = {
+      .tables = config.format == EntryFormat::kEpt ? GuestTables::kEpt
+                                                   : GuestTables::kNpt,
+      .root_level = paging.mode == GuestPagingConfig::Mode::k5Level
+                        ? Level::k256T
+                        : Level::k512G,
+      .ad_bits = config.ad_bits == VmConfig::AdBits::kOn &&
+                 paging.ad_bits == GuestPagingConfig::AdBits::kOn,
+      .max_page = paging.large_pages == GuestPagingConfig::LargePages::kYes
+                      ? Level::k2M
+                      : Level::k4K,
+  };
+  options.seed = seed;
+  options.check = ReadCheck::kYes;
+  options.accesses_per_unmap = 128;
+  options.accesses_per_protect = 128;
+  options.accesses_per_remap = 128;
+  options.accesses_per_promote = 1024;
+  options.accesses_per_demote = 256;
+  options.accesses_per_take_dirty = 2048;
+  return options;
+}
+
+}  // namespace
+
+PagedGuest::PagedGuest(Vm& vm, const GpaSpace& memory, uint64_t seed)
+    : GuestThreads(vm), memory_(memory), seed_(seed) {
+  Start();
+}
+
+absl::StatusOr<PagedGuest::System> PagedGuest::Boot(Vcpu& vcpu) {
+  const VmConfig& config = vm().config();
+  const auto index = static_cast<uint32_t>(vcpu.index());
+  const uint64_t seed = seed_ * 64 + index;
+  GpaSpace memory = memory_.Share(index, static_cast<uint32_t>(vcpus()));
+  // Outside of the guest, while `wait` waits.
+  const auto outside = [&vcpu](const auto& wait) {
+    const bool was_in_guest = vcpu.gate().in_guest();
+    if (was_in_guest) vcpu.ExitGuest();
+    wait();
+    if (was_in_guest) vcpu.EnterGuest();
+  };
+  const Wait before_access = [this, outside] {
+    if (pausing()) outside([this] { WaitWhilePaused(); });
+  };
+  const Wait on_refusal = [this, outside] {
+    outside([this] { WaitALittle(); });
+  };
+  const auto await_ring_room = [this, outside, &vcpu] {
+    CountRingFull();
+    outside([this, &vcpu] {
+      while (vcpu.dirty_ring()->SoftFull()) {
+        // Nobody else empties the rings in the end.
+        if (stopping()) {
+          HarvestDirtyRings(vm().state());
+          static_cast<void>(ResetDirtyRings(
+              vm().state(), [] { return false; }, nullptr));
+        }
+        WaitALittle();
+      }
+    });
+    return true;
+  };
+
+  System system;
+  if (config.mmu == MmuMode::kNested) {
+    system.l1_processor = std::make_unique<PatientL1Cpu>(
+        std::make_unique<L1Processor>(
+            vcpu, config.root_levels == 5 ? Level::k256T : Level::k512G,
+            await_ring_room),
+        before_access, on_refusal);
+    absl::StatusOr<std::unique_ptr<L2Program>> program = L2Program::Start(
+        *system.l1_processor, memory, HypervisorOptions(config, seed));
+    if (!program.ok()) return program.status();
+    system.program = *std::move(program);
+    return system;
+  }
+  system.processor = std::make_unique<PatientCpu>(
+      std::make_unique<GuestProcessor>(vcpu, await_ring_room), before_access,
+      on_refusal);
+  absl::StatusOr<std::unique_ptr<KernelProgram>> program = KernelProgram::Start(
+      *system.processor, memory, KernelOptions(config.guest_paging, seed));
+  if (!program.ok()) return program.status();
+  system.program = *std::move(program);
+  return system;
+}
+
+void PagedGuest::Run(int index) {
+  std::mt19937_64 random(seed_ * 64 + static_cast<uint64_t>(index));
+  Vcpu& vcpu = VcpuAt(index);
+  absl::StatusOr<System> system = Boot(vcpu);
+  absl::Status status = system.status();
+  uint64_t last_value = 0;
+  while (status.ok() && !stopping()) {
+    if (pausing()) WaitWhilePaused();
+    vcpu.EnterGuest();
+    for (int i = 0; i < kBatch && status.ok(); ++i) {
+      const uint64_t dice = random();
+      uint64_t page = random() % system->program->program_pages();
+      if (dice % 2 == 0) page /= 16;
+      GuestAccess access;
+      access.address_bytes =
+          page * kPageSize +
+          (kFirstProgramWord + dice / 2 % kProgramWords) * sizeof(uint64_t);
+      access.size_bytes = sizeof(uint64_t);
+      const uint64_t kind = dice / 16 % 8;
+      access.kind = kind < 4   ? AccessKind::kWrite
+                    : kind < 7 ? AccessKind::kRead
+                               : AccessKind::kExec;
+      uint64_t word = uint64_t{0x7a5e} << 48 |
+                      static_cast<uint64_t>(index) << 40 | ++last_value;
+      status = system->program->Access(access, &word);
+    }
+    vcpu.ExitGuest();
+    CountAccesses(kBatch);
+    // What hardware and a hypervisor do now and then without being asked.
+    if (random() % 1024 == 0) {
+      vcpu.tlb().FlushAll();
+      vcpu.shadow()->tlb().FlushAll();
+    }
+    if (random() % 4096 == 0) vcpu.ReleaseRoot();
+  }
+  if (status.ok()) status = system->program->Verify();
+  if (!status.ok()) {
+    Report(
+        absl::StrFormat("the guest of vCPU %d: %s", index, status.ToString()));
+  }
+}
+
+}  // namespace mmu::stress

@@ -1,0 +1,57 @@
+// vCPUs whose guests have page tables of their own: a kernel with programs, or
+// a hypervisor with an L2 guest, one per vCPU, each in its share of the stable
+// memory. Programs check what they read (guest/virtual_workload.h), so a
+// translation that outlives the guest's own tables is seen, as is a page that
+// is not the one that was written.
+
+#ifndef TESTS_STRESS_PAGED_GUEST_H_
+#define TESTS_STRESS_PAGED_GUEST_H_
+
+#include <cstdint>
+#include <memory>
+#include <random>
+
+#include "absl/status/statusor.h"
+#include "mmu_core/base/access.h"
+#include "mmu_core/guest/gpa_space.h"
+#include "mmu_core/guest/hypervisor/l1_cpu.h"
+#include "mmu_core/guest/kernel/guest_cpu.h"
+#include "mmu_core/guest/virtual_workload.h"
+#include "mmu_core/vm/vcpu.h"
+#include "mmu_core/vm/vm.h"
+#include "tests/stress/guest_threads.h"
+
+namespace mmu::stress {
+
+// Programs write at these places of a page only, and only words that no entry
+// of a page table looks like: whoever sees one knows that a program wrote it.
+inline constexpr uint64_t kProgramWords = 2;
+inline constexpr uint64_t kFirstProgramWord = 5;
+constexpr bool IsProgramWord(uint64_t word) { return word >> 48 == 0x7a5e; }
+
+// Thread-safe as GuestThreads.
+class PagedGuest final : public GuestThreads {
+ public:
+  // `memory` has the same pages as long as this lives.
+  PagedGuest(Vm& vm, const GpaSpace& memory, uint64_t seed);
+  // Before they end, the vCPUs read all that was ever written.
+  ~PagedGuest() override { Stop(); }
+
+ private:
+  // A guest on a vCPU. What the host could not serve is tried again.
+  struct System {
+    std::unique_ptr<GuestCpu> processor;
+    std::unique_ptr<L1Cpu> l1_processor;
+    std::unique_ptr<VirtualWorkload> program;
+  };
+
+  void Run(int index) override;
+  absl::StatusOr<System> Boot(Vcpu& vcpu);
+
+  const GpaSpace memory_;
+  const uint64_t seed_;
+};
+
+}  // namespace mmu::stress
+
+#endif  // TESTS_STRESS_PAGED_GUEST_H_
