@@ -179,11 +179,11 @@ void RunSideBySide(Vm& vm, VirtualWorkload& program, FlatMemory& flat,
     ASSERT_EQ(reads, expected);
     ASSERT_EQ(AuditFindings(vm), "");
   };
-  run(2500);
+  run(1500);
   ASSERT_TRUE(vm.StartDirtyLog({}, nullptr).ok());
   for (int pass = 0; pass < 2; ++pass) {
     flat.ForgetAccesses();
-    run(1000);
+    run(800);
     uint64_t epoch = 0;
     const std::vector<uint64_t> dirty = SealAndList(vm, 0, &epoch);
     ExpectDirtyPagesExplained(dirty, flat, shape);
@@ -193,7 +193,7 @@ void RunSideBySide(Vm& vm, VirtualWorkload& program, FlatMemory& flat,
   const auto stopped =
       vm.StopDirtyLog({}, Vm::Recover::kYes, Vm::Unacked::kDiscard, nullptr);
   ASSERT_TRUE(stopped.ok()) << stopped.status();
-  run(1000);
+  run(800);
   const absl::Status all = program.Verify();
   EXPECT_TRUE(all.ok()) << all;
   ASSERT_TRUE(reference.Verify().ok());

@@ -70,7 +70,7 @@ TEST_P(L2ProgramTest, EveryReadFindsWhatL2Wrote) {
     options.pages = pages;
     const auto program = L2Program::Start(cpu, Space(), options);
     ASSERT_TRUE(program.ok()) << program.status();
-    const auto source = UniformAccesses(Space(), 8'000);
+    const auto source = UniformAccesses(Space(), 5'000);
     const absl::Status status = RunAccesses(**program, *source);
     EXPECT_TRUE(status.ok()) << status;
     const absl::Status all = (*program)->Verify();
@@ -115,7 +115,7 @@ TEST_P(L2ProgramTest, TheSeedDecidesAllThatHappens) {
     const auto program = L2Program::Start(cpu, Space(), options);
     EXPECT_TRUE(program.ok());
     Outcome outcome;
-    const auto source = UniformAccesses(Space(), 3'000);
+    const auto source = UniformAccesses(Space(), 1'500);
     EXPECT_TRUE(RunAccesses(**program, *source, &outcome.reads).ok());
     outcome.contents = (*program)->contents();
     outcome.invalidations = (*program)->hypervisor().stats().invalidations;

@@ -75,14 +75,14 @@ TEST_P(KernelProgramTest, EveryReadFindsWhatTheProcessWrote) {
     const auto program = KernelProgram::Start(cpu, Space(), options);
     ASSERT_TRUE(program.ok()) << program.status();
     EXPECT_GE((*program)->program_pages(), 40u);
-    const auto source = UniformAccesses(Space(), 8'000);
+    const auto source = UniformAccesses(Space(), 4'000);
     const absl::Status status = RunAccesses(**program, *source);
     EXPECT_TRUE(status.ok()) << status;
     const absl::Status all = (*program)->Verify();
     EXPECT_TRUE(all.ok()) << all;
     const GuestKernelStats& stats = (*program)->kernel().stats();
     EXPECT_GT(stats.copies, 20u);
-    EXPECT_GT(stats.context_switches, 100u);
+    EXPECT_GT(stats.context_switches, 50u);
     EXPECT_EQ(stats.large_splits > 0,
               GetParam().large_pages == LargePages::kYes);
     EXPECT_EQ((*program)->contents().size(), 3u);
@@ -125,7 +125,7 @@ TEST_P(KernelProgramTest, TheSeedDecidesAllThatHappens) {
     const auto program = KernelProgram::Start(cpu, Space(), options);
     EXPECT_TRUE(program.ok());
     Outcome outcome;
-    const auto source = UniformAccesses(Space(), 3'000);
+    const auto source = UniformAccesses(Space(), 1'500);
     EXPECT_TRUE(RunAccesses(**program, *source, &outcome.reads).ok());
     outcome.contents = (*program)->contents();
     outcome.invlpgs = (*program)->kernel().stats().invlpgs;
@@ -166,7 +166,7 @@ TEST(KernelProgramsTest, ReadTheSameUnderAnyPaging) {
           KernelProgram::Start(cpu, Space(2 * kMemory), options);
       ASSERT_TRUE(program.ok()) << program.status();
       std::vector<uint64_t> reads;
-      const auto source = UniformAccesses(Space(), 3'000);
+      const auto source = UniformAccesses(Space(), 1'500);
       ASSERT_TRUE(RunAccesses(**program, *source, &reads).ok());
       if (first.empty()) first = reads;
       EXPECT_EQ(reads, first) << geometry.name;
