@@ -32,18 +32,6 @@ namespace {
 
 constexpr int64_t kGib = int64_t{1} << 30;
 
-// The fields of Vm.mmu, and how much memory the guest gets unless --memory says
-// otherwise. A guest whose own tables are shadowed takes a fault for each page
-// of each of its tables, so there is less of it.
-struct MmuKind {
-  const char* name;
-  int64_t memory_bytes;
-};
-constexpr MmuKind kMmus[] = {{"tdp", 4 * kGib},
-                             {"tdp_shadow", kGib},
-                             {"shadow", kGib},
-                             {"nested", kGib}};
-
 // Which mark of a page that was copied before the daemon shall forget: the
 // first one, so that the page has the longest time to be written again.
 constexpr int kDroppedMark = 1;
@@ -59,7 +47,7 @@ struct Flags {
   std::string trace_dir = "traces";
   std::string trace = "sort.trace";
   std::string mmu = "tdp";
-  int64_t memory_bytes = 0;  // 0: as kMmus says
+  int64_t memory_bytes = 4 * kGib;
   ControllerOptions controller;
   int64_t split_pages_per_second = 400'000;
   bool no_pacing = false;
@@ -185,8 +173,7 @@ void AddFlags(CLI::App& app, Flags* flags) {
       })
       ->check(CLI::IsMember({"tdp", "tdp_shadow", "shadow", "nested"}));
   AddParsed(app, "--memory", &flags->memory_bytes, ParseBytes,
-            "guest memory: half on 2M pages, half on 1G pages (default: 4GiB, "
-            "with another --mmu than tdp 1GiB)")
+            "guest memory: half on 2M pages, half on 1G pages (default: 4GiB)")
       ->type_name("SIZE");
   app.add_option("--vcpus", controller.vcpu_count, "vCPUs (default: 2)");
   app.add_option("--rate", controller.accesses_per_second_per_vcpu,
@@ -360,11 +347,6 @@ int main(int argc, char** argv) {
     app.parse(argc, argv);
     if (flags.mmud.empty() && flags.address.empty()) {
       throw CLI::RequiredError("one of --mmud and --address");
-    }
-    for (const MmuKind& kind : kMmus) {
-      if (flags.memory_bytes == 0 && flags.mmu == kind.name) {
-        flags.memory_bytes = kind.memory_bytes;
-      }
     }
     if (flags.memory_bytes < (8 << 20) || flags.memory_bytes % (4 << 20) != 0) {
       throw CLI::ValidationError("--memory",

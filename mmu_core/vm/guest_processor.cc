@@ -1,9 +1,12 @@
 #include "mmu_core/vm/guest_processor.h"
 
+#include "absl/strings/str_format.h"
 #include "mmu_core/base/check.h"
 #include "mmu_core/base/error.h"
 #include "mmu_core/guest_paging/guest_walk.h"
 #include "mmu_core/guest_paging/pae_roots.h"
+#include "mmu_core/memory/guest_memory_access.h"
+#include "mmu_core/memory/guest_words.h"
 #include "mmu_core/vm/shadow_vcpu.h"
 
 namespace mmu {
@@ -11,6 +14,9 @@ namespace {
 
 // PDPTEs are checked for reserved bits against it.
 constexpr int kPaePhysBits = 36;
+
+// What addresses of 32 bits reach.
+constexpr uint64_t kEndWithoutPaging = uint64_t{1} << 32;
 
 }  // namespace
 
@@ -25,6 +31,9 @@ GuestCpu::Outcome GuestProcessor::Access(Gva gva, int size_bytes,
                                          AccessKind kind, Privilege privilege,
                                          uint64_t* word,
                                          GuestPageFault* fault) {
+  if ((state_.cr0 & kCr0Pg) == 0 && gva.value() >= kEndWithoutPaging) {
+    return AccessForLoader(Gpa(gva.value()), size_bytes, kind, word);
+  }
   const GuestPageAccess access = {.kind = kind, .privilege = privilege};
   GuestFault guest_fault;
   for (;;) {
@@ -44,12 +53,44 @@ GuestCpu::Outcome GuestProcessor::Access(Gva gva, int size_bytes,
         status_ = vcpu_.shadow()->status();
         return Outcome::kError;
       case ShadowOutcome::kDirtyRingFull:
-        if (await_ring_room_ != nullptr && await_ring_room_()) continue;
-        status_ = absl::CancelledError(
-            "the dirty ring is full, and nobody makes room");
-        return Outcome::kError;
+        if (!AwaitRingRoom()) return Outcome::kError;
     }
   }
+}
+
+GuestCpu::Outcome GuestProcessor::AccessForLoader(Gpa gpa, int size_bytes,
+                                                  AccessKind kind,
+                                                  uint64_t* word) {
+  const WordSize size = size_bytes == 4 ? WordSize::k4 : WordSize::k8;
+  GuestMemoryAccess& memory = vcpu_.shadow()->memory();
+  uint64_t value = 0;
+  for (;;) {
+    const DirtyRing* ring = vcpu_.dirty_ring();
+    if (ring != nullptr && ring->SoftFull()) {
+      if (!AwaitRingRoom()) return Outcome::kError;
+      continue;
+    }
+    GuestWordResult result = memory.Read(gpa, size, &value);
+    if (result == GuestWordResult::kDone && kind == AccessKind::kWrite) {
+      result = memory.CompareExchange(gpa, size, value, *word);
+      if (result == GuestWordResult::kChanged) continue;
+    }
+    if (result != GuestWordResult::kDone) {
+      status_ = absl::FailedPreconditionError(absl::StrFormat(
+          "gpa 0x%x holds nothing that a kernel could be loaded to",
+          gpa.value()));
+      return Outcome::kError;
+    }
+    if (kind != AccessKind::kWrite) *word = value;
+    return Outcome::kDone;
+  }
+}
+
+bool GuestProcessor::AwaitRingRoom() {
+  if (await_ring_room_ != nullptr && await_ring_room_()) return true;
+  status_ =
+      absl::CancelledError("the dirty ring is full, and nobody makes room");
+  return false;
 }
 
 void GuestProcessor::SetControlRegisters(const GuestPagingState& state) {

@@ -42,6 +42,12 @@ class GuestProcessor final : public GuestCpu {
 
  private:
   GuestRoot RootAt(Gpa cr3);
+  // One access above what a processor reaches without paging, 4 GiB: what is
+  // there is put there by whoever loads a kernel.
+  Outcome AccessForLoader(Gpa gpa, int size_bytes, AccessKind kind,
+                          uint64_t* word);
+  // False: the guest is to stop, as status() says.
+  bool AwaitRingRoom();
 
   Vcpu& vcpu_;
   const std::function<bool()> await_ring_room_;

@@ -186,10 +186,6 @@ absl::StatusOr<std::unique_ptr<Vm>> Vm::Create(const VmConfig& config,
   if (absl::Status s = CheckConfig(config); !s.ok()) return s;
   std::unique_ptr<Vm> vm(new Vm(
       std::make_unique<VmState>(config, TablePool::Process(), nx_parameters)));
-  if (config.shadow_page_limit != 0) {
-    absl::Status s = vm->SetShadowPageLimit(config.shadow_page_limit, nullptr);
-    if (!s.ok()) return s;
-  }
   for (size_t i = 0; i < config.memslots.size(); ++i) {
     if (absl::Status s = vm->SetMemslot(config.memslots[i]); !s.ok()) {
       ErrorDetail detail = DetailOf(s);

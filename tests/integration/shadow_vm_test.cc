@@ -1,0 +1,314 @@
+// VMs whose vCPUs run on shadow pages, through the daemon: made, run, logged,
+// copied, split, aged, looked at and deleted like any other.
+
+#include <signal.h>
+
+#include <cstdint>
+#include <map>
+#include <memory>
+#include <ostream>
+#include <set>
+#include <string>
+#include <vector>
+
+#include "absl/status/statusor.h"
+#include "absl/strings/match.h"
+#include "absl/strings/str_cat.h"
+#include "absl/time/time.h"
+#include "gtest/gtest.h"
+#include "mmud/v1/aging_service.grpc.pb.h"
+#include "mmud/v1/debug_service.grpc.pb.h"
+#include "mmud/v1/dirty_log_service.grpc.pb.h"
+#include "mmud/v1/split_service.grpc.pb.h"
+#include "mmud/v1/stats_service.grpc.pb.h"
+#include "mmud/v1/vm_service.grpc.pb.h"
+#include "tests/integration/daemon.h"
+#include "tests/integration/guest.h"
+#include "tests/integration/metrics_text.h"
+#include "tests/integration/test_client.h"
+
+namespace mmud::integration {
+namespace {
+
+constexpr int64_t kSize = 64 * kMiB;
+
+// One way to make such a VM, as text of mmud.v1.Vm.
+struct Kind {
+  const char* name;
+  const char* vm;
+};
+std::ostream& operator<<(std::ostream& os, const Kind& kind) {
+  return os << kind.name;
+}
+
+class ShadowVmTest : public ::testing::TestWithParam<Kind> {
+ protected:
+  // Makes the VM of the test: 2 vCPUs and one slot of kSize.
+  Guest Make(const std::string& id = "alpha") {
+    const std::string slot = absl::StrCat(
+        "memslots { size_bytes: ", kSize,
+        " host_page_size: PAGE_SIZE_2M backing: MEMORY_BACKING_MEMFD }");
+    const RawResult made = daemon_.client().CallText(
+        "mmud.v1.VmService/CreateVm",
+        absl::StrCat("vm_id: '", id, "' vm { vcpu_count: 2 ", slot, " ",
+                     GetParam().vm, " }"));
+    EXPECT_TRUE(made.status.ok()) << made.status.error_message();
+    return Guest(daemon_.client(), "vms/" + id);
+  }
+
+  void Delete(const Guest& guest) {
+    v1::DeleteVmRequest request;
+    request.set_name(guest.name());
+    daemon_.client().Must(&v1::VmService::Stub::DeleteVm, request);
+  }
+
+  std::map<std::string, int64_t> Stats() {
+    v1::GetMmuStatsRequest request;
+    request.set_vm("vms/alpha");
+    const auto response =
+        daemon_.client().Must(&v1::StatsService::Stub::GetMmuStats, request);
+    std::map<std::string, int64_t> stats;
+    for (const v1::MmuStatistic& statistic : response.vms(0).statistics()) {
+      stats[statistic.name()] = statistic.value();
+    }
+    return stats;
+  }
+
+  // All tables that pass `filter`, in pages of `page_size`.
+  std::vector<v1::PageTable> Tables(v1::ListPageTablesRequest filter,
+                                    int32_t page_size = 1000) {
+    filter.set_vm("vms/alpha");
+    filter.set_page_size(page_size);
+    std::vector<v1::PageTable> all;
+    do {
+      const auto page = daemon_.client().Must(
+          &v1::DebugService::Stub::ListPageTables, filter);
+      EXPECT_LE(page.tables_size(), page_size);
+      all.insert(all.end(), page.tables().begin(), page.tables().end());
+      filter.set_page_token(page.next_page_token());
+    } while (!filter.page_token().empty());
+    return all;
+  }
+
+  int64_t Young(v1::AgingMode mode) {
+    v1::AgeRangeRequest request;
+    request.set_vm("vms/alpha");
+    request.set_mode(mode);
+    return daemon_.client()
+        .Must(&v1::AgingService::Stub::AgeRange, request)
+        .young_page_count();
+  }
+
+  double Metric(const std::string& series) {
+    const absl::StatusOr<Metrics> metrics = ParseMetrics(daemon_.MetricsText());
+    EXPECT_TRUE(metrics.ok()) << metrics.status();
+    return metrics->Value(series);
+  }
+
+  Daemon daemon_;
+};
+
+TEST_P(ShadowVmTest, TheVmIsWhatWasAskedFor) {
+  const v1::Vm vm = Make().Get();
+  EXPECT_EQ(vm.has_tdp_shadow(),
+            absl::StrContains(GetParam().vm, "tdp_shadow"));
+  EXPECT_EQ(vm.has_shadow(), absl::StartsWith(GetParam().vm, "shadow {"));
+  EXPECT_EQ(vm.has_nested(), absl::StartsWith(GetParam().vm, "nested {"));
+  EXPECT_EQ(vm.has_guest_paging(), !vm.has_tdp_shadow());
+  // A fiftieth of the pages.
+  EXPECT_EQ(vm.shadow_page_limit(), kSize / kPage / 50);
+}
+
+// Rounds of seal, clear and copy while the guest writes; after the last one
+// the copy is the guest's memory.
+TEST_P(ShadowVmTest, AMigrationCopiesEveryPage) {
+  const Guest guest = Make();
+  EXPECT_EQ(guest.Audit(), "");
+  std::string copy(static_cast<size_t>(kSize), '\0');
+  guest.StartDirtyLog();
+  guest.StartRandomWrites(7);
+  const auto round = [&] {
+    const Harvest harvest = guest.Seal();
+    EXPECT_TRUE(harvest.complete) << harvest.status.error_message();
+    EXPECT_TRUE(guest.Clear(harvest.epoch, harvest.pages).status.ok());
+    guest.Copy(harvest.pages, &copy);
+    return harvest.pages.size();
+  };
+  ASSERT_TRUE(Eventually([&] { return round() > 0; }));
+  for (int i = 0; i < 5; ++i) round();
+  guest.PauseVcpus();
+  round();
+  EXPECT_EQ(round(), 0u);
+  const std::string memory = guest.ReadAll(kSize);
+  EXPECT_TRUE(memory == copy);
+  EXPECT_NE(memory.find_first_not_of('\0'), std::string::npos);
+  EXPECT_EQ(guest.Audit(), "");
+}
+
+TEST_P(ShadowVmTest, SplittingAgingAndRecoveryWorkWhileTheGuestRuns) {
+  const Guest guest = Make();
+  guest.StartRandomWrites(3);
+  const auto split =
+      daemon_.client().WaitDone(guest.StartSplit(v1::SplitHugePagesRequest()));
+  EXPECT_FALSE(split.has_error()) << split.ShortDebugString();
+  EXPECT_TRUE(
+      Eventually([&] { return Young(v1::AGING_MODE_TEST_AND_CLEAR) > 0; }));
+  guest.StartDirtyLog();
+  const Harvest harvest = guest.Seal();
+  EXPECT_TRUE(harvest.complete);
+  EXPECT_TRUE(guest.Clear(harvest.epoch, harvest.pages).status.ok());
+  v1::StopDirtyLogRequest stop;
+  stop.set_vm(guest.name());
+  stop.set_recover_huge_pages(true);
+  daemon_.client().Must(&v1::DirtyLogService::Stub::StopDirtyLog, stop);
+  guest.StopWorkload();
+  EXPECT_EQ(guest.Audit(), "");
+  Young(v1::AGING_MODE_TEST_AND_CLEAR);
+  EXPECT_EQ(Young(v1::AGING_MODE_TEST), 0);
+}
+
+TEST_P(ShadowVmTest, ShadowPagesAreCountedListedAndLimited) {
+  const Guest guest = Make();
+  guest.StartRandomWrites(3);
+  ASSERT_TRUE(Eventually([&] { return Stats()["mmu_shadow_pages"] > 0; }));
+  guest.PauseVcpus();
+  const std::map<std::string, int64_t> stats = Stats();
+  EXPECT_GE(stats.at("mmu_cache_miss"), stats.at("mmu_shadow_pages"));
+  EXPECT_EQ(Metric("mmud_shadow_pages"), stats.at("mmu_shadow_pages"));
+  EXPECT_EQ(Metric("mmud_shadow_pages_limit"), kSize / kPage / 50);
+  EXPECT_GT(Metric("mmud_page_faults_total{access=\"write\",mmu=\"shadow\","
+                   "result=\"fixed\"}"),
+            0);
+
+  v1::ListPageTablesRequest filter;
+  filter.set_kind(v1::PAGE_TABLE_KIND_SHADOW);
+  const std::vector<v1::PageTable> tables = Tables(filter);
+  EXPECT_EQ(static_cast<int64_t>(tables.size()), stats.at("mmu_shadow_pages"));
+  EXPECT_EQ(Tables(filter, 7).size(), tables.size());
+  std::set<int64_t> addresses;
+  int64_t roots = 0;
+  int64_t unsync = 0;
+  for (const v1::PageTable& table : tables) {
+    addresses.insert(table.address_bytes());
+    roots += table.root_count();
+    unsync += table.unsync() ? 1 : 0;
+    EXPECT_EQ(table.role().guest_mode(), guest.Get().has_nested());
+    EXPECT_EQ(table.role().direct() || table.role().passthrough() ||
+                  table.role().level() > 0,
+              true);
+  }
+  EXPECT_EQ(addresses.size(), tables.size());
+  EXPECT_GT(roots, 0);
+  EXPECT_EQ(unsync, stats.at("mmu_unsync"));
+  for (const v1::PageTable& table : tables) {
+    EXPECT_TRUE(table.root_count() > 0 || table.parent_count() > 0 ||
+                !guest.Get().has_tdp_shadow())
+        << table.ShortDebugString();
+    for (const v1::PageTableEntry& parent : table.parents()) {
+      EXPECT_EQ(addresses.count(parent.address_bytes()), 1u);
+    }
+  }
+  filter.set_unsync_only(true);
+  EXPECT_EQ(static_cast<int64_t>(Tables(filter).size()), unsync);
+
+  v1::SetShadowPageLimitRequest limit;
+  limit.set_vm(guest.name());
+  limit.set_shadow_page_limit(64);
+  const auto limited =
+      daemon_.client().Must(&v1::VmService::Stub::SetShadowPageLimit, limit);
+  EXPECT_GE(limited.shadow_page_limit(), 64);
+  EXPECT_LE(limited.shadow_page_count(), limited.shadow_page_limit());
+  EXPECT_EQ(guest.Get().shadow_page_limit(), limited.shadow_page_limit());
+  EXPECT_EQ(Stats()["shadow_page_limit"], limited.shadow_page_limit());
+  limit.set_shadow_page_limit(63);
+  const auto refused =
+      daemon_.client().Call(&v1::VmService::Stub::SetShadowPageLimit, limit);
+  EXPECT_EQ(refused.status.error_code(), grpc::StatusCode::INVALID_ARGUMENT);
+  EXPECT_EQ(FactsOf(refused.status).field, "shadow_page_limit");
+  limit.set_shadow_page_limit(100);
+  limit.set_etag("old");
+  EXPECT_EQ(ReasonOf(daemon_.client()
+                         .Call(&v1::VmService::Stub::SetShadowPageLimit, limit)
+                         .status),
+            "ETAG_MISMATCH");
+  EXPECT_EQ(guest.Audit(), "");
+}
+
+TEST_P(ShadowVmTest, NothingStaysBehindAVmThatIsDeleted) {
+  const Guest guest = Make();
+  guest.StartDirtyLog();
+  const std::string workload = guest.StartRandomWrites(3);
+  ASSERT_TRUE(Eventually([&] { return !guest.Seal().pages.empty(); }));
+  guest.StopWorkload();
+  daemon_.client().WaitDone(workload);
+  Delete(guest);
+  EXPECT_EQ(Metric("mmud_vms"), 0);
+  EXPECT_EQ(Metric("mmud_shadow_pages"), 0);
+  EXPECT_EQ(Metric("mmud_unsync_pages"), 0);
+  EXPECT_EQ(Metric("mmud_pages_mapped{mmu=\"shadow\",page_size=\"4k\"}"), 0);
+  // The name is free again, and the counters went on.
+  EXPECT_GT(Metric("mmud_shadow_cache_misses_total"), 0);
+  Make();
+}
+
+// Without paging a processor reaches 4 GiB; a guest with nothing there boots
+// all the same.
+TEST_P(ShadowVmTest, AGuestCanBeAboveFourGib) {
+  if (absl::StrContains(GetParam().vm, "32BIT") ||
+      absl::StrContains(GetParam().vm, "PAE")) {
+    GTEST_SKIP() << "its kernel can map 1 GiB";
+  }
+  const RawResult made = daemon_.client().CallText(
+      "mmud.v1.VmService/CreateVm",
+      absl::StrCat("vm_id: 'alpha' vm { memslots { gpa_bytes: ", 8 * kGiB,
+                   " size_bytes: ", kSize, " } ", GetParam().vm, " }"));
+  ASSERT_TRUE(made.status.ok()) << made.status.error_message();
+  const Guest guest(daemon_.client(), "vms/alpha");
+  v1::StartWorkloadRequest request;
+  request.mutable_pattern()->mutable_uniform();
+  request.mutable_pattern()->set_write_fraction(0.5);
+  request.set_access_count(100'000);
+  const auto operation = daemon_.client().WaitDone(guest.Start(request));
+  EXPECT_FALSE(operation.has_error()) << operation.ShortDebugString();
+  EXPECT_EQ(guest.Audit(), "");
+}
+
+TEST_P(ShadowVmTest, AKilledDaemonLeavesNothingInTheWay) {
+  const Guest guest = Make();
+  guest.StartRandomWrites(3);
+  ASSERT_TRUE(Eventually([&] { return Stats()["mmu_shadow_pages"] > 0; }));
+  daemon_.process().Signal(SIGKILL);
+  EXPECT_EQ(daemon_.process().Wait(absl::Seconds(10)), -SIGKILL);
+  const std::unique_ptr<Daemon> next = Daemon::OnSocketOf(daemon_);
+  EXPECT_EQ(next->client()
+                .Must(&v1::VmService::Stub::ListVms, v1::ListVmsRequest())
+                .vms_size(),
+            0);
+}
+
+INSTANTIATE_TEST_SUITE_P(
+    Kinds, ShadowVmTest,
+    ::testing::Values(
+        Kind{"TdpShadow", "tdp_shadow {}"},
+        Kind{"TdpShadowNpt", "tdp_shadow { entry_format: ENTRY_FORMAT_NPT }"},
+        Kind{"Shadow", "shadow {} guest_paging { process_count: 3 }"},
+        Kind{"ShadowLargePages",
+             "shadow {} guest_paging { large_pages: "
+             "FEATURE_ON }"},
+        Kind{"Shadow32Bit",
+             "shadow {} guest_paging { mode: "
+             "GUEST_PAGING_MODE_32BIT }"},
+        Kind{"ShadowPae",
+             "shadow {} guest_paging { mode: "
+             "GUEST_PAGING_MODE_PAE process_count: 2 }"},
+        Kind{"Nested", "nested {}"},
+        Kind{"NestedLargePages",
+             "nested {} guest_paging { large_pages: "
+             "FEATURE_ON }"},
+        Kind{"NestedNpt",
+             "nested { entry_format: ENTRY_FORMAT_NPT "
+             "page_table_levels: 5 }"}),
+    [](const ::testing::TestParamInfo<Kind>& kind) { return kind.param.name; });
+
+}  // namespace
+}  // namespace mmud::integration
