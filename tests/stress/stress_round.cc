@@ -328,11 +328,10 @@ class Round {
   void ChangeLimit(std::mt19937_64& random) {
     VmState& state = vm_->state();
     if (state.shadow == nullptr || random() % 8 != 0) return;
-    MutexLock slots(state.slots.slots_lock);
-    MmuWriteLocked lock(state.mmu_lock, LockOp::kZap);
-    state.shadow->pages().SetLimit(
-        lock, ShadowPages::kMinLimit + random() % (random() % 2 ? 64 : 2000),
-        nullptr);
+    Must("change the limit",
+         vm_->SetShadowPageLimit(ShadowPages::kMinLimit +
+                                     random() % (random() % 2 == 0 ? 64 : 2000),
+                                 nullptr));
     Count(Operation::kChangeLimit);
   }
 
@@ -668,7 +667,10 @@ void ChooseGuestPaging(std::mt19937_64& random, RoundConfig* config) {
     paging.processes =
         std::min(paging.processes, static_cast<int>(share / large));
   }
-  if (random() % 3 == 0) paging.ad_bits = GuestPagingConfig::AdBits::kOff;
+  if (random() % 3 == 0 && config->mmu == MmuMode::kNested &&
+      config->format == EntryFormat::kEpt) {
+    paging.ad_bits = GuestPagingConfig::AdBits::kOff;
+  }
   constexpr std::array<uint64_t, 5> kLimits = {0, 64, 100, 400, 2000};
   config->shadow_page_limit = kLimits[random() % kLimits.size()];
 }
