@@ -3,7 +3,8 @@
 //
 // vCPUs populate their memory, logging is switched on, then each iteration
 // dirties the memory, gets the log and, with manual protection, clears it.
-// Every step is timed. Nothing here judges a time.
+// Every step is timed. Nothing here judges a time. With -n it is L2 guests that
+// access the memory, which L1 maps for them with pages of 1 GiB.
 
 #ifndef BENCH_DIRTY_LOG_PERF_H_
 #define BENCH_DIRTY_LOG_PERF_H_
@@ -15,6 +16,7 @@
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
+#include "absl/time/time.h"
 #include "absl/types/span.h"
 #include "mmu_core/base/level.h"
 #include "mmu_core/memory/backing.h"
@@ -38,6 +40,7 @@ struct DirtyLogPerfOptions {
   uint32_t write_percent = 100;                   // -w, 0..100
   uint32_t slots = 1;                             // -x, 1..32
   bool eager_page_split = true;                   // -E turns it off
+  bool nested = false;                            // -n
 };
 
 extern const char kDirtyLogPerfHelp[];
@@ -51,6 +54,15 @@ absl::StatusOr<DirtyLogPerfOptions> ParseDirtyLogPerf(
 // be had, or if a page that was written is not in the log.
 absl::Status RunDirtyLogPerf(const DirtyLogPerfOptions& options,
                              std::ostream& out);
+
+// Of a run, to be compared with others'.
+struct DirtyLogPerfTimes {
+  absl::Duration enable;
+  absl::Duration first_dirty;  // the vCPUs' pass of iteration 1
+};
+// The same, and what it took.
+absl::StatusOr<DirtyLogPerfTimes> MeasureDirtyLogPerf(
+    const DirtyLogPerfOptions& options, std::ostream& out);
 
 }  // namespace mmu::bench
 

@@ -9,6 +9,7 @@
 #include "absl/strings/str_split.h"
 #include "absl/strings/string_view.h"
 #include "bench/dirty_log_perf.h"
+#include "bench/l2_guests.h"
 #include "bench/scenario.h"
 #include "mmu_core/base/address.h"
 #include "mmu_core/vm/vm_config.h"
@@ -28,6 +29,7 @@ const char kDirtyLogPerfHelp[] =
     "  -g          legacy GET: no manual protection, not initially set\n"
     "  -i N        iterations, 2 or more (2)\n"
     "  -m MODE     guest mode; 0, which is the only one\n"
+    "  -n          L2 guests access the memory, mapped by L1 with 1G pages\n"
     "  -o          all vCPUs share one range\n"
     "  -p SIZE     guest-physical address where the memory begins (1G)\n"
     "  -r SEED     of the choice between read and write, and of -a (1)\n"
@@ -37,8 +39,6 @@ const char kDirtyLogPerfHelp[] =
     "  -v N        vCPUs (1)\n"
     "  -w PERCENT  of the accesses that write after the populating pass (100)\n"
     "  -x N        memslots, 1 to 32, which must divide the memory (1)\n"
-    "\n"
-    "-n (nested) needs the shadow MMU and is refused.\n"
     "\n"
     "  mmu_bench --scenario dirty_log_perf -v 2 -b 1G -s "
     "anonymous_hugetlb_1gb\n";
@@ -76,6 +76,11 @@ absl::Status CheckTogether(const DirtyLogPerfOptions& options) {
         "-x", absl::StrCat(options.slots),
         absl::StrCat("a divisor of the ", pages, " pages of memory"));
   }
+  if (options.nested && options.offset_bytes < L2Guests::kTableBytes) {
+    return BadTogether("-p", absl::StrCat(options.offset_bytes),
+                       absl::StrCat("at least ", L2Guests::kTableBytes,
+                                    " with -n, for the tables of L1"));
+  }
   return absl::OkStatus();
 }
 
@@ -86,7 +91,6 @@ absl::StatusOr<DirtyLogPerfOptions> ParseDirtyLogPerf(
   DirtyLogPerfOptions o;
   bool no_split = false;
   uint64_t mode = 0;
-  bool nested = false;
   const std::vector<ScenarioOption> options = {
       FlagOption('a', &o.random_access),
       SizeOption('b', kPageSize, &o.bytes_per_vcpu),
@@ -98,7 +102,7 @@ absl::StatusOr<DirtyLogPerfOptions> ParseDirtyLogPerf(
       FlagOption('h', &o.help),
       NumberOption('i', 2, 1'000'000, &o.iterations),
       NumberOption('m', 0, 0, &mode),
-      FlagOption('n', &nested),
+      FlagOption('n', &o.nested),
       FlagOption('o', &o.overlap),
       SizeOption('p', 0, &o.offset_bytes),
       NumberOption('r', 0, INT64_MAX, &o.seed),
@@ -108,10 +112,6 @@ absl::StatusOr<DirtyLogPerfOptions> ParseDirtyLogPerf(
       NumberOption('x', 1, 32, &o.slots),
   };
   absl::Status status = ParseScenario("dirty_log_perf", args, options);
-  if (status.ok() && nested) {
-    status = absl::UnimplementedError(
-        "dirty_log_perf: -n: nested guests need the shadow MMU");
-  }
   if (status.ok()) status = CheckTogether(o);
   if (!status.ok()) return status;
   o.eager_page_split = !no_split;

@@ -62,6 +62,9 @@ TEST(DirtyLogPerfTest, NothingIsLostWithAnyOptions) {
       {"-b", "4M", "-E", "-s", "anonymous_thp", "-i", "3"},
       {"-b", "4M", "-E", "-g", "-s", "shmem", "-p", "2M", "-x", "4"},
       {"-b", "1G", "-g", "-s", "metadata_1gb", "-w", "0"},
+      {"-n", "-b", "4M", "-v", "2", "-s", "anonymous_hugetlb_2mb", "-w", "50"},
+      {"-n", "-b", "4M", "-g", "-s", "anonymous_hugetlb_2mb", "-x", "2"},
+      {"-n", "-b", "4M", "-E", "-g", "-e", "-s", "anonymous_hugetlb_2mb"},
   };
   for (const std::vector<std::string>& args : runs) {
     EXPECT_THAT(Output(args), HasSubstr("Disabling dirty logging time"));
@@ -101,7 +104,7 @@ TEST(DirtyLogPerfTest, ErrorsNameOptionValueAndRule) {
       {{"-ae"}, "-a e: must be given without a value"},
       {{"-Z", "1"}, "unknown option -Z"},
       {{"fast"}, "'fast' is not an option"},
-      {{"-n"}, "nested guests need the shadow MMU"},
+      {{"-n", "-p", "512K"}, "-p 524288: must be at least 1048576 with -n"},
   };
   for (const auto& [args, message] : bad) {
     const absl::Status status = ParseDirtyLogPerf(args).status();

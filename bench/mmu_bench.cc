@@ -21,6 +21,7 @@
 #include "bench/harness.h"
 #include "bench/memslot_perf.h"
 #include "bench/mmu_stress.h"
+#include "bench/nested_split_perf.h"
 #include "bench/rows.h"
 
 namespace mmu::bench {
@@ -42,6 +43,8 @@ constexpr char kHelp[] =
     "  --scenario NAME -h   the steps of KVM's NAME_test, for the NAMEs\n"
     "                       access_tracking_perf, dirty_log_perf,\n"
     "                       memslot_perf, mmu_stress\n"
+    "  --scenario nested_split_perf -h   what splitting ahead spares nested\n"
+    "                       guests, by how much of it they write\n"
     "  --scenario growth    1 GiB to 1 TiB, 1 to 64 vCPUs; needs 3 GiB\n";
 
 struct Options {
@@ -137,6 +140,8 @@ const std::map<std::string, std::function<int(const Arguments&)>>& Scenarios() {
           {"memslot_perf",
            With(ParseMemslotPerf, kMemslotPerfHelp, RunMemslotPerf)},
           {"mmu_stress", With(ParseMmuStress, kMmuStressHelp, RunMmuStress)},
+          {"nested_split_perf", With(ParseNestedSplitPerf, kNestedSplitPerfHelp,
+                                     RunNestedSplitPerf)},
       };
   return *scenarios;
 }

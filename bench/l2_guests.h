@@ -1,0 +1,46 @@
+// L2 guests on all vCPUs of a VM, for the scenarios: L1 maps memory at the same
+// addresses, by EPT, with pages of 1 GiB, as KVM's tests do for theirs.
+
+#ifndef BENCH_L2_GUESTS_H_
+#define BENCH_L2_GUESTS_H_
+
+#include <cstdint>
+#include <memory>
+#include <vector>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "mmu_core/base/access.h"
+#include "mmu_core/base/address.h"
+#include "mmu_core/base/gfn_range.h"
+#include "mmu_core/vm/l1_processor.h"
+#include "mmu_core/vm/vcpu.h"
+#include "mmu_core/vm/vm.h"
+
+namespace mmu::bench {
+
+class L2Guests {
+ public:
+  // Where L1 has its tables: [0, kTableBytes) of its memory.
+  static constexpr uint64_t kTableBytes = uint64_t{1} << 20;
+
+  // L1 maps all pages of 1 GiB that `range` touches, and all vCPUs enter L2
+  // with that. Fails as L1's accesses do. REQUIRES: `vm` is nested, and has
+  // memory for the tables; no vCPU runs.
+  static absl::StatusOr<std::unique_ptr<L2Guests>> Enter(Vm& vm,
+                                                         GfnRange range);
+
+  // One access by the L2 guest of the vCPU, on the vCPU's thread; an error if
+  // it is not done.
+  absl::Status Access(const Vcpu& vcpu, Gpa gpa, AccessKind kind,
+                      uint64_t* word);
+
+ private:
+  explicit L2Guests(Vm& vm);
+
+  std::vector<std::unique_ptr<L1Processor>> cpus_;  // by vCPU
+};
+
+}  // namespace mmu::bench
+
+#endif  // BENCH_L2_GUESTS_H_

@@ -1,0 +1,40 @@
+// How much eager page splitting helps the first pass of nested guests that
+// write, by the share of accesses that do: the fewer, the more, for it spares
+// the readers' faults as well (PERF-13 to PERF-16, PERF-92).
+
+#ifndef BENCH_NESTED_SPLIT_PERF_H_
+#define BENCH_NESTED_SPLIT_PERF_H_
+
+#include <cstdint>
+#include <ostream>
+#include <string>
+#include <vector>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "absl/types/span.h"
+
+namespace mmu::bench {
+
+struct NestedSplitPerfOptions {
+  bool help = false;                            // -h
+  uint64_t bytes_per_vcpu = uint64_t{1} << 30;  // -b, page-aligned
+  int repetitions = 5;                          // -i
+  int max_vcpus = 2;                            // -v
+};
+
+extern const char kNestedSplitPerfHelp[];
+
+// As ParseDirtyLogPerf.
+absl::StatusOr<NestedSplitPerfOptions> ParseNestedSplitPerf(
+    absl::Span<const std::string> args);
+
+// Runs dirty_log_perf -n -g with and without -E in turn, for 100, 50 and 5 % of
+// writes and 1, 2, 4 ... vCPUs, and prints a table of medians. Fails as those
+// runs do. Nothing here judges a time.
+absl::Status RunNestedSplitPerf(const NestedSplitPerfOptions& options,
+                                std::ostream& out);
+
+}  // namespace mmu::bench
+
+#endif  // BENCH_NESTED_SPLIT_PERF_H_
