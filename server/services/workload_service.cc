@@ -50,12 +50,11 @@ absl::StatusOr<google::protobuf::Any> Result(const WorkloadRun& run) {
   }
   const mmu::WorkloadProgress progress = run.Progress();
   if (progress.state == mmu::WorkloadProgress::State::kFailed) {
+    if (!mmu::DetailOf(progress.error).reason.empty()) return progress.error;
     switch (progress.error.code()) {
       case absl::StatusCode::kResourceExhausted:
-        return mmu::DetailOf(progress.error).reason.empty()
-                   ? ApiError(absl::StatusCode::kResourceExhausted,
-                              "TRACE_TOO_LARGE", progress.error.message())
-                   : progress.error;
+        return ApiError(absl::StatusCode::kResourceExhausted, "TRACE_TOO_LARGE",
+                        progress.error.message());
       case absl::StatusCode::kDataLoss:
         return ApiError(absl::StatusCode::kDataLoss, "TRACE_CORRUPT",
                         progress.error.message());

@@ -29,7 +29,6 @@ const std::map<std::string, std::string>& NotProvoked() {
       {"ERROR_REASON_UNSPECIFIED", "never sent"},
       {"CALL_CANCELLED", "its caller has left and cannot receive it"},
       {"INTERNAL_ERROR", "a fault of the daemon"},
-      {"GUEST_LOST", "takes a stop at the very moment of a kernel's write"},
   };
   return *kReasons;
 }
@@ -498,6 +497,23 @@ TEST_F(ErrorsTest, EveryReasonComesWithItsCodeFieldAndValue) {
   const auto no_roots = roomy.client().WaitDone(many.StartRandomWrites(1));
   EXPECT_EQ(no_roots.error().code(), grpc::StatusCode::RESOURCE_EXHAUSTED);
   seen.insert(FactsOf(no_roots.error()).reason);
+
+  // A guest's kernel that was stopped while it waited for room in its ring.
+  roomy.client().CallText("mmud.v1.VmService/CreateVm",
+                          "vm_id: 'lost' vm { shadow {} dirty_ring_entries: "
+                          "256 memslots { size_bytes: 67108864 } }");
+  const Guest lost(roomy.client(), "vms/lost");
+  lost.StartDirtyLog();
+  const std::string stuck = lost.StartRandomWrites(1);
+  EXPECT_TRUE(Eventually([&] {
+    return !absl::StrContains(roomy.MetricsText(),
+                              "\nmmud_dirty_ring_full_exits_total 0\n");
+  }));
+  lost.StopWorkload();
+  roomy.client().WaitDone(stuck);
+  const auto again = roomy.client().WaitDone(lost.StartRandomWrites(1));
+  EXPECT_EQ(again.error().code(), grpc::StatusCode::FAILED_PRECONDITION);
+  seen.insert(FactsOf(again.error()).reason);
 
   const std::string running = guest->StartRandomWrites(1);
   google::longrunning::CancelOperationRequest cancel;
