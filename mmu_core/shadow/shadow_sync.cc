@@ -49,6 +49,7 @@ bool CanSync(const GuestContext& guest, const ShadowPageState& page) {
 PageSync ShadowSync::SyncPage(const MmuWriteLocked& lock, GuestContext& guest,
                               ShadowPageState& page, MmuCost* cost) {
   if (!CanSync(guest, page)) return PageSync::kFailed;
+  RcuReadGuard rcu;  // once, not for each entry that is read
   PageSync result = PageSync::kUnchanged;
   for (int i = 0; i < kEntriesPerTable; ++i) {
     if (page.EntryAt(i).Load() == Spte::Initial()) continue;
