@@ -96,10 +96,10 @@ FaultResult ShadowFaults::MapGuest(MmuWriteLocked& lock, GuestContext& guest,
     ShadowPageState* child = ExistingChild(lock, sptep, step.table, role, cost);
     const bool is_linked = child != nullptr;
     if (!is_linked) {
-      // The table's memslot may have gone since the walk.
-      if (parts_.vm.SlotOf(role.as_id(), step.table) == nullptr) {
-        return FaultResult::kRetry;
-      }
+      // The table's memslot may have gone since the walk, or be going: then
+      // nobody would zap the page any more.
+      const Memslot* const slot = parts_.vm.SlotOf(role.as_id(), step.table);
+      if (slot == nullptr || slot->invalid()) return FaultResult::kRetry;
       child = &pages_
                    .GetOrCreate(
                        lock, step.table, role, guest.caches,

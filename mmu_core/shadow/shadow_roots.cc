@@ -39,10 +39,13 @@ Gfn TableOfRoot(const GuestContext& guest, const GuestRoot& where) {
   return guest.root_role.IsDirect() ? Gfn(0) : where.table;
 }
 
+// Whether a guest's table can be at `gfn`: there is memory, and it has
+// contents.
 bool HasSlot(ShadowVm& vm, int as_id, Gfn gfn) {
   RcuReadGuard rcu;
   const Memslot* const slot = vm.SlotOf(as_id, gfn);
-  return slot != nullptr && !slot->invalid();
+  return slot != nullptr && !slot->invalid() &&
+         (slot->backing == nullptr || slot->backing->has_contents());
 }
 
 bool MayHaveUnsync(const ShadowPageState& page) {
@@ -132,6 +135,19 @@ bool ShadowRoots::SwitchTo(const GuestContext& guest, const GuestRoot& where,
   return found;
 }
 
+bool ShadowRoots::MakeAvailable(const MmuWriteLocked& lock, MmuCost* cost) {
+  if (parts_.pages.MakeAvailable(lock, cost)) return true;
+  ZappedPages zapped;
+  for (size_t i = 1; i < roots_.size(); ++i) {
+    if (roots_[i].page != nullptr) {
+      parts_.pages.zap().PutRoot(lock, *roots_[i].page, zapped);
+    }
+    roots_[i] = {};
+  }
+  parts_.pages.zap().Commit(lock, zapped, cost);
+  return parts_.pages.MakeAvailable(lock, cost);
+}
+
 absl::Status ShadowRoots::LoadNew(GuestContext& guest, const GuestRoot& where,
                                   MmuCost* cost) {
   MMU_CHECK(table_ == nullptr);
@@ -148,7 +164,7 @@ absl::Status ShadowRoots::LoadNew(GuestContext& guest, const GuestRoot& where,
 
   {
     MmuWriteLocked lock(parts_.mmu_lock, LockOp::kFault, cost);
-    if (!parts_.pages.MakeAvailable(lock, cost)) {
+    if (!MakeAvailable(lock, cost)) {
       return MakeError(
           absl::StatusCode::kResourceExhausted,
           {"SHADOW_PAGES_EXHAUSTED", "shadow_page_limit", ENOSPC},

@@ -95,6 +95,10 @@ class ShadowRoots {
   // kept roots (SHD-45).
   void InvalidateAddress(GuestContext& guest, uint64_t address, MmuCost* cost);
 
+  // ShadowPages::MakeAvailable, for which the kept roots go if need be: what is
+  // kept for later makes room for what is needed now.
+  [[nodiscard]] bool MakeAvailable(const MmuWriteLocked& lock, MmuCost* cost);
+
   // Lets go of roots that are out of use (kFreeObsoleteRoots); of all.
   void FreeObsolete(MmuCost* cost);
   void FreeAll(MmuCost* cost);

@@ -110,6 +110,12 @@ PageSync ShadowSync::SyncOne(const MmuWriteLocked& lock, GuestContext& guest,
   RcuReadGuard rcu;
   const Memslot* const slot = parts_.vm.SlotOf(role.as_id(), entry.gfn);
   if (slot == nullptr || slot->invalid()) return Drop(lock, sptep);
+  // A page would be marked for each entry that becomes writable, though nobody
+  // writes to it; and a ring has no room for a table full of them. The first
+  // write makes the entry anew, and marks.
+  if (slot->dirty_log_enabled() && access.Has(kMayWrite)) {
+    return Drop(lock, sptep);
+  }
   const SpteFormat& format = parts_.FormatOf(page);
   const Spte spte = leafs_
                         .Make(lock, page, *slot,

@@ -55,8 +55,10 @@ ZapOutcome ShadowZap::Prepare(const MmuWriteLocked& lock, ShadowPageState& page,
     ShadowCounters::Subtract(parts_.counters.shadow.mmu_shadow_pages);
     return {.pages = others + 1, .others = others != 0};
   }
-  // It is invalid by now, so whoever is asked finds out that its root is.
-  if (!was_obsolete) parts_.tlb.Request(kFreeObsoleteRoots);
+  // It is invalid by now, so whoever is asked finds out that its root is. All
+  // flush: it may have hung below another root, too, and is on nobody's list
+  // whose commit would do that.
+  if (!was_obsolete) parts_.tlb.Request(kFreeObsoleteRoots | kTlbFlush);
   return {.pages = others, .others = others != 0};
 }
 

@@ -6,21 +6,24 @@
 
 namespace mmu {
 
-bool EmulateGuestWrite(VmState& vm, GuestWords& memory, Gpa gpa, int size_bytes,
-                       uint64_t word) {
+EmulatedWrite EmulateGuestWrite(VmState& vm, GuestWords& memory, Gpa gpa,
+                                int size_bytes, uint64_t word) {
   MMU_DCHECK(size_bytes == 4 || size_bytes == 8);
   const WordSize size = size_bytes == 4 ? WordSize::k4 : WordSize::k8;
   if (size == WordSize::k4) word &= 0xffff'ffff;
   uint64_t old = 0;
   for (;;) {
-    if (memory.Read(gpa, size, &old) != GuestWordResult::kDone) return false;
-    const GuestWordResult result = memory.CompareExchange(gpa, size, old, word);
+    GuestWordResult result = memory.Read(gpa, size, &old);
+    if (result == GuestWordResult::kDone) {
+      result = memory.CompareExchange(gpa, size, old, word);
+    }
     if (result == GuestWordResult::kDone) break;
-    if (result != GuestWordResult::kChanged) return false;
+    if (result == GuestWordResult::kNoSlot) return EmulatedWrite::kRetry;
+    if (result != GuestWordResult::kChanged) return EmulatedWrite::kCannot;
   }
   vm.shadow->pte_writes().Written(/*as_id=*/0, gpa, size_bytes, memory,
                                   /*cost=*/nullptr);
-  return true;
+  return EmulatedWrite::kDone;
 }
 
 }  // namespace mmu

@@ -13,13 +13,18 @@ namespace mmu {
 
 struct VmState;
 
+enum class EmulatedWrite : uint8_t {
+  kDone,
+  kRetry,   // the memory is going: look again
+  kCannot,  // it may not be written, or nothing can be stored there
+};
+
 // Stores the low `size_bytes` (4 or 8) of `word` at the aligned `gpa` of
 // address space 0 through `memory`, which notes it in the dirty log, and has
-// the shadow MMU drop what followed from the entry that was there. False:
-// nothing was written, the memory is gone or may not be written. Takes
-// mmu_lock.
-bool EmulateGuestWrite(VmState& vm, GuestWords& memory, Gpa gpa, int size_bytes,
-                       uint64_t word);
+// the shadow MMU drop what followed from the entry that was there. Nothing was
+// written unless it says kDone. Takes mmu_lock.
+EmulatedWrite EmulateGuestWrite(VmState& vm, GuestWords& memory, Gpa gpa,
+                                int size_bytes, uint64_t word);
 
 }  // namespace mmu
 

@@ -12,9 +12,6 @@
 namespace mmu {
 namespace {
 
-// PDPTEs are checked for reserved bits against it.
-constexpr int kPaePhysBits = 36;
-
 // What addresses of 32 bits reach.
 constexpr uint64_t kEndWithoutPaging = uint64_t{1} << 32;
 
@@ -117,8 +114,8 @@ GuestRoot GuestProcessor::RootAt(Gpa cr3) {
   const bool pae = (state_.cr0 & kCr0Pg) != 0 && (state_.cr4 & kCr4Pae) != 0 &&
                    (state_.efer & kEferLma) == 0;
   if (!pae) return root;
-  const std::optional<Pdptes> pdptes =
-      LoadPdptes(vcpu_.shadow()->memory(), cr3.value(), kPaePhysBits);
+  const std::optional<Pdptes> pdptes = LoadPdptes(
+      vcpu_.shadow()->memory(), cr3.value(), vcpu_.shadow()->max_phys_bits());
   // The instruction would fault, and the guest is lost; so it finds no memory.
   if (pdptes.has_value()) root.pdptes = *pdptes;
   return root;

@@ -9,12 +9,6 @@
 #include "mmu_core/vm/shadow_vcpu.h"
 
 namespace mmu {
-namespace {
-
-constexpr int kPaePhysBits = 36;
-
-}  // namespace
-
 L1Processor::L1Processor(Vcpu& vcpu, Level tdp_level,
                          std::function<bool()> await_ring_room)
     : vcpu_(vcpu),
@@ -33,7 +27,8 @@ bool L1Processor::AwaitRingRoom() {
 bool L1Processor::Access(Gpa gpa, int size_bytes, AccessKind kind,
                          uint64_t* word) {
   MMU_DCHECK(!in_l2_);
-  // A processor writes four bytes at once; so L1, one thread, cannot tell.
+  // Four bytes are written as a part of eight. A hypervisor with 4-byte tables
+  // runs on one vCPU, so nobody writes the other half meanwhile.
   const int shift = size_bytes == 4 ? static_cast<int>(gpa.value() & 4) * 8 : 0;
   const uint64_t mask = size_bytes == 4 ? 0xffff'ffff : ~uint64_t{0};
   uint64_t whole = *word;
@@ -81,7 +76,8 @@ void L1Processor::EnterL2(const NestedPaging& paging) {
     if (npt.role.guest_level() == 3) {
       // NPT in PAE format: its four top entries count from here on.
       const std::optional<Pdptes> pdptes =
-          LoadPdptes(shadow.memory(), paging.root.value(), kPaePhysBits);
+          LoadPdptes(shadow.memory(), paging.root.value(),
+                     vcpu_.shadow()->max_phys_bits());
       if (pdptes.has_value()) root.pdptes = *pdptes;
     }
   }

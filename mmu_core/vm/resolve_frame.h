@@ -47,11 +47,13 @@ inline bool ResolveFrame(const InvalidationGate& invalidations,
   return true;
 }
 
-// A write to a guest's table that stays protected (PF-04). The same holds.
+// A write to a guest's table that stays protected (PF-04). Not if the host
+// forbids the write anyway: that is for ResolveFrame to say. The same holds.
 inline bool IsWriteTracked(const PageFault& fault) {
   if (fault.kind != AccessKind::kWrite) return false;
   const SlotRmaps* const rmaps = fault.slot->shadow_rmaps();
-  return rmaps != nullptr && rmaps->IsWriteTracked(fault.gfn);
+  return rmaps != nullptr && rmaps->IsWriteTracked(fault.gfn) &&
+         fault.slot->IsHostWritable(fault.gfn);
 }
 
 }  // namespace mmu

@@ -139,7 +139,7 @@ class Handler {
       stale_root_ = true;
       return FaultResult::kRetry;
     }
-    if (!vm_.shadow->pages().MakeAvailable(lock, cost_)) {
+    if (!shadow_.roots().MakeAvailable(lock, cost_)) {
       outcome_.status = NoShadowPages(vm_);
       return FaultResult::kRetry;
     }

@@ -35,6 +35,12 @@ int AddressBits(const ShadowPaging& paging) {
   return kPageShift + kEntryBits * paging.root_role.level_number();
 }
 
+// What of an address is translated, and cached by.
+uint64_t Translated(uint64_t address, const ShadowPaging& paging) {
+  if (!IsLinear(paging)) return address;
+  return address & ((uint64_t{1} << AddressBits(paging)) - 1);
+}
+
 }  // namespace
 
 ShadowPaging ShadowPaging::OfGuest(const GuestPagingState& state) {
@@ -97,6 +103,7 @@ ShadowVcpu::ShadowVcpu(VmState& vm, Vcpu& vcpu)
 ShadowVcpu::~ShadowVcpu() { ReleaseRoots(); }
 
 void ShadowVcpu::SetPaging(const ShadowPaging& paging) {
+  MMU_CHECK(paging.role.base().as_id() == 0);  // it sees the normal memslots
   if (guest_.has_value() && paging.tables == paging_.tables &&
       paging.role == paging_.role && paging.root_role == paging_.root_role) {
     return;
@@ -113,6 +120,8 @@ void ShadowVcpu::SetPaging(const ShadowPaging& paging) {
                               .ring = vcpu_.dirty_ring()});
 }
 
+int ShadowVcpu::max_phys_bits() const { return CpuidOf(vm_).max_phys_bits; }
+
 void ShadowVcpu::SetRoot(const GuestRoot& root, Flush flush) {
   // The same tables again, and nothing to forget: what is cached stays.
   if (flush == Flush::kNo && roots_.table() != nullptr && root == where_) {
@@ -128,8 +137,9 @@ void ShadowVcpu::SetRoot(const GuestRoot& root, Flush flush) {
 
 void ShadowVcpu::InvalidatePage(uint64_t address) {
   vcpu_.stats().invlpg.Add();
-  roots_.InvalidateAddress(*guest_, address, nullptr);
-  tlb_.FlushGfn(Gfn(address >> kPageShift));
+  const uint64_t translated = Translated(address, paging_);
+  roots_.InvalidateAddress(*guest_, translated, nullptr);
+  tlb_.FlushGfn(Gfn(translated >> kPageShift));
 }
 
 void ShadowVcpu::InvalidateAll() {
@@ -195,11 +205,8 @@ ShadowOutcome ShadowVcpu::Access(uint64_t linear_address, int size_bytes,
       .memory = vm_.memory,
       .permissions = paging_.hardware,
   };
-  const int address_bits = AddressBits(paging_);
-  const uint64_t address =
-      IsLinear(paging_) ? linear_address & ((uint64_t{1} << address_bits) - 1)
-                        : linear_address;
-  const bool in_tables = address >> address_bits == 0;
+  const uint64_t address = Translated(linear_address, paging_);
+  const bool in_tables = address >> AddressBits(paging_) == 0;
   const Gfn page(address >> kPageShift);
   VcpuGate& gate = vcpu_.gate();
   vcpu_.stats().accesses.Add();
@@ -253,10 +260,12 @@ ShadowOutcome ShadowVcpu::Access(uint64_t linear_address, int size_bytes,
     if (outcome.result == FaultResult::kEmulate) {
       return ShadowOutcome::kEmulated;
     }
-    if (outcome.result == FaultResult::kWriteProtected &&
-        EmulateGuestWrite(vm_, memory_, outcome.gpa, size_bytes, *word)) {
+    if (outcome.result == FaultResult::kWriteProtected) {
+      const EmulatedWrite write =
+          EmulateGuestWrite(vm_, memory_, outcome.gpa, size_bytes, *word);
       vcpu_.NoteRingFill();
-      return ShadowOutcome::kDone;
+      if (write == EmulatedWrite::kDone) return ShadowOutcome::kDone;
+      if (write == EmulatedWrite::kCannot) return ShadowOutcome::kEmulated;
     }
   }
 }

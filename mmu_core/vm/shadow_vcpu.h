@@ -108,6 +108,8 @@ class ShadowVcpu {
   const GuestRoot& where() const { return where_; }
   const ShadowPaging& paging() const { return paging_; }
   GuestMemoryAccess& memory() { return memory_; }
+  // MAXPHYADDR of the guest's processor.
+  int max_phys_bits() const;
   VcpuTlb& tlb() { return tlb_; }
   const VcpuTlb& tlb() const { return tlb_; }
   // Lets go of roots that are out of use (kFreeObsoleteRoots), or of all, and

@@ -121,11 +121,13 @@ AccessOutcome Vcpu::ContinueAccess(Gpa gpa, AccessKind kind, uint64_t* word) {
       return AccessOutcome::kError;
     }
     if (*result == FaultResult::kEmulate) return AccessOutcome::kEmulated;
-    if (ABSL_PREDICT_FALSE(*result == FaultResult::kWriteProtected) &&
-        EmulateGuestWrite(vm_, shadow_->memory(), Gpa(gpa.value() & ~7ull),
-                          sizeof(uint64_t), *word)) {
+    if (ABSL_PREDICT_FALSE(*result == FaultResult::kWriteProtected)) {
+      const EmulatedWrite write =
+          EmulateGuestWrite(vm_, shadow_->memory(), Gpa(gpa.value() & ~7ull),
+                            sizeof(uint64_t), *word);
       NoteRingFill();
-      return AccessOutcome::kDone;
+      if (write == EmulatedWrite::kDone) return AccessOutcome::kDone;
+      if (write == EmulatedWrite::kCannot) return AccessOutcome::kEmulated;
     }
   }
 }

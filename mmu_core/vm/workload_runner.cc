@@ -144,10 +144,14 @@ bool WorkloadRunner::AwaitRingRoomInGuest(Vcpu& vcpu) {
   const bool was_in_guest = vcpu.gate().in_guest();
   if (was_in_guest) vcpu.ExitGuest();
   bool has_room = false;
-  while (!has_room && MayRun()) {
+  bool in_time = true;
+  while (!has_room && in_time && MayRun()) {
     MutexLock lock(mu_);
-    while (control_.load() == 0 && vcpu.dirty_ring()->SoftFull()) {
-      changed_.WaitFor(mu_, absl::ToChronoNanoseconds(absl::Hours(1)));
+    const absl::Time deadline = started_ + options_.max_duration;
+    while (control_.load() == 0 && vcpu.dirty_ring()->SoftFull() &&
+           (in_time = absl::Now() < deadline)) {
+      changed_.WaitFor(mu_, absl::ToChronoNanoseconds(std::min(
+                                deadline - absl::Now(), absl::Hours(1))));
     }
     has_room = !vcpu.dirty_ring()->SoftFull();
   }

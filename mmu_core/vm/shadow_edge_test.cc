@@ -1,0 +1,297 @@
+// Rare courses of events in VMs on shadow pages, each of which once ended
+// badly.
+
+#include <cstddef>
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <utility>
+
+#include "absl/time/time.h"
+#include "gtest/gtest.h"
+#include "mmu_core/base/level.h"
+#include "mmu_core/guest/pattern.h"
+#include "mmu_core/guest/pattern_spec.h"
+#include "mmu_core/guest_paging/control_registers.h"
+#include "mmu_core/memory/guest_memory_access.h"
+#include "mmu_core/memory/memslot_set.h"
+#include "mmu_core/sync/rcu.h"
+#include "mmu_core/tdp/tdp_test_util.h"
+#include "mmu_core/testing/vm_builder.h"
+#include "mmu_core/vm/host_notifier.h"
+#include "mmu_core/vm/l1_processor.h"
+#include "mmu_core/vm/region_hooks.h"
+#include "mmu_core/vm/shadow_vcpu.h"
+
+namespace mmu::testing {
+namespace {
+
+// Bits of a guest's entry.
+constexpr uint64_t kTable = 0x27;     // present, writable, user, accessed
+constexpr uint64_t kReadOnly = 0x65;  // present, user, accessed, dirty
+constexpr uint64_t kWritable = kReadOnly | 2;
+
+GuestPagingState LongMode() {
+  return {.cr0 = kCr0Pg | kCr0Wp, .cr4 = kCr4Pae, .efer = kEferNx | kEferLma};
+}
+
+// A guest with its tables at gfns 1 to 5: addresses below 2 MiB lead to gfns
+// from 0x1000 on, those of the next 2 MiB to the gfns from 0 on.
+class EdgeTest : public ::testing::Test {
+ protected:
+  void Make(VmConfig config, uint64_t leaf) {
+    config.mmu = MmuMode::kShadow;
+    config.format = EntryFormat::kNpt;
+    config.memslots.insert(config.memslots.begin(), Slot(0, 0, 64 * kMiB));
+    vm_ = MakeVmFrom(config);
+    for (const int top : {0, 256}) Put(1, top, Entry(2, kTable));
+    Put(2, 0, Entry(3, kTable));
+    Put(3, 0, Entry(4, kTable));
+    Put(3, 1, Entry(5, kTable));
+    for (uint64_t i = 0; i < 512; ++i) {
+      Put(4, i, Entry(0x1000 + i, leaf));
+      Put(5, i, Entry(i, kWritable));
+    }
+    Run(shadow(), LongMode(), {.table = Gfn(1)});
+  }
+  static void Run(ShadowVcpu& shadow, const GuestPagingState& state,
+                  const GuestRoot& root) {
+    shadow.SetPaging(ShadowPaging::OfGuest(state));
+    shadow.SetRoot(root, ShadowVcpu::Flush::kYes);
+  }
+  static uint64_t Entry(uint64_t gfn, uint64_t bits) {
+    return gfn << 12 | bits;
+  }
+  // Past every table: as the guest's memory was before it began.
+  uint64_t& Word(uint64_t gfn, uint64_t index) {
+    RcuReadGuard rcu;
+    const Memslot& slot = *vm_->state().slots.Active(0).FindByGfn(Gfn(gfn));
+    return reinterpret_cast<uint64_t*>(
+        slot.backing->PointerTo(slot.HvaOf(Gfn(gfn))))[index];
+  }
+  void Put(uint64_t gfn, uint64_t index, uint64_t entry) {
+    Word(gfn, index) = entry;
+  }
+  ShadowVcpu& shadow(size_t vcpu = 0) {
+    return *vm_->state().vcpus[vcpu]->shadow();
+  }
+  ShadowOutcome Access(uint64_t address, AccessKind kind, uint64_t word = 0,
+                       Privilege privilege = Privilege::kSupervisor) {
+    GuestFault fault;
+    return shadow().Access(address, 8, {.kind = kind, .privilege = privilege},
+                           &word, &fault);
+  }
+  ShadowOutcome ReadAt(uint64_t address) {
+    return Access(address, AccessKind::kRead);
+  }
+  // The guest stores an entry of the table at `gfn`.
+  ShadowOutcome Store(uint64_t gfn, uint64_t index, uint64_t entry) {
+    return Access(2 * kMiB + gfn * kPageSize + 8 * index, AccessKind::kWrite,
+                  entry);
+  }
+
+  std::unique_ptr<Vm> vm_;
+};
+
+// Covers: SHD-33
+TEST_F(EdgeTest, ASyncOfAWholeTableDoesNotFillTheDirtyRing) {
+  VmConfig config;
+  config.dirty_ring_entries = 256;
+  Make(config, kReadOnly);
+  ASSERT_TRUE(vm_->StartDirtyLog({}, nullptr).ok());
+  for (uint64_t i = 0; i < 512; ++i) {
+    ASSERT_EQ(ReadAt(i * kPageSize), ShadowOutcome::kDone);
+  }
+  for (uint64_t i = 0; i < 512; ++i) {
+    ASSERT_EQ(Store(4, i, Entry(0x1000 + i, kWritable)), ShadowOutcome::kDone);
+  }
+  const uint32_t used = vm_->state().vcpus[0]->dirty_ring()->used();
+  shadow().SetRoot({.table = Gfn(1)}, ShadowVcpu::Flush::kYes);
+  EXPECT_EQ(vm_->state().vcpus[0]->dirty_ring()->used(), used)
+      << "nobody has written to these pages";
+  // The first write is noticed.
+  ASSERT_EQ(Access(0, AccessKind::kWrite, 7), ShadowOutcome::kDone);
+  EXPECT_EQ(vm_->state().vcpus[0]->dirty_ring()->used(), used + 1);
+  EXPECT_EQ(AuditFindings(*vm_), "");
+}
+
+// Covers: SHD-45
+TEST_F(EdgeTest, InvlpgOfAnUpperHalfAddressForgetsIt) {
+  Make({}, kReadOnly);
+  for (const uint64_t base : {uint64_t{0}, 0xffff'8000'0000'0000}) {
+    ASSERT_EQ(Store(4, 0, Entry(0x1000, kReadOnly)), ShadowOutcome::kDone);
+    shadow().InvalidatePage(base);
+    EXPECT_EQ(Access(base, AccessKind::kRead, 0, Privilege::kUser),
+              ShadowOutcome::kDone);
+    constexpr uint64_t kUserBit = 4;
+    ASSERT_EQ(Store(4, 0, Entry(0x1000, kReadOnly & ~kUserBit)),
+              ShadowOutcome::kDone);
+    shadow().InvalidatePage(base);
+    EXPECT_EQ(Access(base, AccessKind::kRead, 0, Privilege::kUser),
+              ShadowOutcome::kGuestFault);
+  }
+}
+
+// Covers: PF-23, SHD-47
+TEST_F(EdgeTest, TablesThatTheHostLetsBeReadOnlyAreNotWritten) {
+  constexpr uint64_t kAccessedAndDirty = 0x60;
+  Make({}, kWritable & ~kAccessedAndDirty);
+  ASSERT_EQ(ReadAt(2 * kMiB), ShadowOutcome::kDone);
+  const Memslot& slot = SlotOf(*vm_, Gfn(0));
+  const Hva hva = slot.HvaOf(Gfn(3));
+  SetHostAccess(vm_->state(), {hva, hva + 2 * kPageSize},
+                HostAccess::kReadOnly);
+  EXPECT_EQ(ReadAt(0), ShadowOutcome::kDone);
+  EXPECT_EQ(Word(4, 0) & kAccessedAndDirty, 0u);
+  EXPECT_EQ(Store(3, 7, Entry(4, kTable)), ShadowOutcome::kError);
+  EXPECT_EQ(Word(3, 7), 0u);
+}
+
+// Covers: ROLE-24
+TEST(EdgeOfL1Test, ARootInMemoryWithoutContentsIsNone) {
+  VmConfig config;
+  config.mmu = MmuMode::kNested;
+  config.memslots = {Slot(0, 0, kMiB), Slot(1, kGiB, kMiB, Level::k4K,
+                                            BackingKind::kMetadataOnly)};
+  auto vm = MakeVmFrom(config);
+  L1Processor l1(*vm->state().vcpus[0], Level::k512G);
+  NestedPaging paging;
+  paging.root = Gpa(kGiB);
+  l1.EnterL2(paging);
+  uint64_t word = 0;
+  NestedExit exit;
+  EXPECT_EQ(l1.L2Access(Gpa(0), 8, AccessKind::kRead, &word, &exit),
+            L1Cpu::Outcome::kExit);
+  EXPECT_TRUE(l1.Access(Gpa(kGiB), 8, AccessKind::kWrite, &word));
+}
+
+// The vCPU goes on with a fault while a slot is being deleted.
+class FaultMeanwhile : public RegionHooks {
+ public:
+  FaultMeanwhile(VmState& vm, std::function<void()> fault)
+      : RegionHooks(vm, nullptr), fault_(std::move(fault)) {}
+  void FlushShadowSlot(const Memslot& slot) override {
+    RegionHooks::FlushShadowSlot(slot);
+    fault_();
+  }
+
+ private:
+  const std::function<void()> fault_;
+};
+
+// Covers: SHD-10, SLOT-25
+TEST_F(EdgeTest, NoPageIsMadeForATableInASlotThatIsBeingDeleted) {
+  constexpr uint64_t kGone = kGiB >> 12;
+  VmConfig config;
+  config.slot_zap = VmConfig::SlotZap::kSlot;
+  config.memslots = {Slot(1, kGiB, kMiB)};
+  Make(config, kWritable);
+  for (uint64_t i = 0; i < 256; ++i) {
+    Put(kGone, i, Entry(0x1000 + i, kWritable));
+  }
+  Put(3, 0, Entry(kGone, kTable));
+  ASSERT_EQ(ReadAt(2 * kMiB), ShadowOutcome::kDone);
+  VmState& state = vm_->state();
+  GuestContext& guest = shadow().guest();
+  // It has walked the guest's tables, the last of which is in the slot.
+  const GuestWalkResult walk =
+      guest.walker.Walk(guest.memory, shadow().where(), 0, {});
+  ASSERT_TRUE(walk.translated());
+  FaultMeanwhile hooks(state, [&] {
+    RcuReadGuard rcu;
+    PageFault fault;
+    fault.gfn = walk.gfn;
+    fault.slot = state.slots.Active(0).FindByGfn(walk.gfn);
+    fault.invalidate_sequence = state.invalidations.snapshot();
+    fault.pfn = fault.slot->PfnOf(fault.gfn);
+    ASSERT_TRUE(guest.caches.TopUpForFault(IndirectPages::kPossible).ok());
+    MmuWriteLocked lock(state.mmu_lock, LockOp::kFault);
+    ASSERT_FALSE(shadow().roots().IsObsolete());
+    EXPECT_EQ(state.shadow->faults().MapGuest(
+                  lock, guest, *shadow().roots().TopPage(0), fault, 0, walk,
+                  walk.access, nullptr),
+              FaultResult::kRetry);
+  });
+  {
+    MutexLock lock(state.slots.slots_lock);
+    RegionRequest request;
+    request.slot = 1;
+    request.gpa = Gpa(kGiB);
+    request.userspace_addr = state.slots.Active(0).FindById(1)->hva;
+    ASSERT_TRUE(state.slots.SetRegion(request, hooks).ok());
+  }
+  EXPECT_EQ(AuditFindings(*vm_), "");
+}
+
+// Covers: SHD-20, TLB-06
+TEST_F(EdgeTest, ARootThatIsZappedMayHangBelowAnother) {
+  VmConfig config;
+  config.vcpu_count = 2;
+  Make(config, kWritable);
+  // The page directory is a root of vCPU 1, which is in PAE mode.
+  GuestPagingState pae = LongMode();
+  pae.efer = kEferNx;
+  GuestRoot root;
+  root.pdptes[0] = Entry(3, 1);
+  Run(shadow(1), pae, root);
+  uint64_t word = 7;
+  GuestFault fault;
+  ASSERT_EQ(
+      shadow(1).Access(2 * kMiB, 8, {.kind = AccessKind::kRead}, &word, &fault),
+      ShadowOutcome::kDone);
+  ASSERT_EQ(Access(0, AccessKind::kWrite, 7), ShadowOutcome::kDone);
+  ASSERT_NE(shadow().tlb().Lookup(Gfn(0)), nullptr);
+  // Flooded, so zapped as a whole.
+  GuestMemoryAccess memory(vm_->state().slots, 0, nullptr);
+  for (uint64_t i = 0; i < 3; ++i) {
+    vm_->state().shadow->pte_writes().Written(
+        0, Gpa(3 * kPageSize + 8 * (100 + i)), 8, memory, nullptr);
+  }
+  ASSERT_EQ(vm_->Stats().mmu_flooded, 1u);
+  vm_->state().vcpus[0]->HandleRequests();
+  EXPECT_EQ(shadow().tlb().Lookup(Gfn(0)), nullptr);
+  EXPECT_EQ(AuditFindings(*vm_), "");
+}
+
+// Covers: SHD-28
+TEST_F(EdgeTest, RootsThatAreOnlyKeptMakeRoomForOneThatIsNeeded) {
+  constexpr uint64_t kVcpus = 20;
+  VmConfig config;
+  config.shadow_page_limit = 64;
+  config.vcpu_count = kVcpus;
+  Make(config, kWritable);
+  for (uint64_t i = 0; i < 4 * kVcpus; ++i) Put(100 + i, 0, Entry(2, kTable));
+  for (uint64_t round = 0; round < 4; ++round) {
+    for (uint64_t vcpu = 0; vcpu < kVcpus; ++vcpu) {
+      Run(shadow(vcpu), LongMode(),
+          {.table = Gfn(100 + round * kVcpus + vcpu)});
+      uint64_t word;
+      GuestFault fault;
+      ASSERT_EQ(
+          shadow(vcpu).Access(0, 8, {.kind = AccessKind::kRead}, &word, &fault),
+          ShadowOutcome::kDone)
+          << shadow(vcpu).status();
+    }
+  }
+  EXPECT_EQ(AuditFindings(*vm_), "");
+}
+
+TEST(EdgeOfWorkloadsTest, AWorkloadEndsInTimeThoughItsRingIsFull) {
+  VmConfig config;
+  config.mmu = MmuMode::kShadow;
+  config.format = EntryFormat::kNpt;
+  config.dirty_ring_entries = 256;
+  config.memslots = {Slot(0, 0, 64 * kMiB)};
+  auto vm = MakeVmFrom(config);
+  ASSERT_TRUE(vm->StartDirtyLog({}, nullptr).ok());
+  PatternSpec writes;
+  writes.write_fraction = 1;
+  WorkloadOptions options;
+  options.sources.push_back(MakePattern(writes, vm->GuestSpace(), 0, 1));
+  options.max_duration = absl::Milliseconds(200);
+  ASSERT_TRUE(vm->StartWorkload(std::move(options)).ok());
+  EXPECT_TRUE(vm->WaitWorkload(absl::Seconds(30)));
+}
+
+}  // namespace
+}  // namespace mmu::testing
