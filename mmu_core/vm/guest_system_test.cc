@@ -31,6 +31,9 @@ class GuestWorkloadTest : public ::testing::TestWithParam<Setting> {
     config.mmu = GetParam().mmu;
     config.format = GetParam().format;
     config.guest_paging = GetParam().paging;
+    if (config.guest_paging.mode == GuestPagingConfig::Mode::k5Level) {
+      config.root_levels = 5;
+    }
     config.vcpu_count = 2;
     config.memslots = {Slot(0, 0, uint64_t{64} << 20)};
     return config;
