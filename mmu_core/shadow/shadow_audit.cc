@@ -125,9 +125,9 @@ class Auditor {
   void CheckLeaf(const ShadowPageState& page, const SpteSlot& slot, Spte spte) {
     const Level level = page.level();
     const int index = IndexInTable(slot);
-    const std::string_view why = level > kMaxLeafLevel
-                                     ? "too large"
-                                     : parts_.FormatOf(page).WhyIllegal(spte, level);
+    const std::string_view why =
+        level > kMaxLeafLevel ? "too large"
+                              : parts_.FormatOf(page).WhyIllegal(spte, level);
     if (!why.empty()) {
       Violation(3, page, "entry %d is 0x%x: %s", index, spte.bits(),
                 std::string(why));
