@@ -17,16 +17,12 @@ ShadowLeaf ShadowLeafs::Make(const MmuWriteLocked& lock,
 
   bool write =
       access.Has(kMayWrite) && request.map_writable == HostWritable::kYes;
-  const bool was_writable =
-      request.old_spte.IsPresent() && request.old_spte.IsWritable();
-  const bool logs = slot.dirty_log_enabled();
   // What stands for a table of the gfn is unsync already if it was writable.
-  if (write && !was_writable) {
-    if (!request.synchronizing) {
-      write = gate_.MayMapWritable(lock, slot, gfn, request.prefetched);
-    } else {
-      write = !logs && gate_.MayMapWritableInSync(lock, slot, gfn);
-    }
+  if (write &&
+      !(request.old_spte.IsPresent() && request.old_spte.IsWritable())) {
+    write = request.synchronizing
+                ? gate_.MayMapWritableInSync(lock, slot, gfn)
+                : gate_.MayMapWritable(lock, slot, gfn, request.prefetched);
     leaf.write_protected = !write;
   }
 
@@ -47,9 +43,8 @@ ShadowLeaf ShadowLeafs::Make(const MmuWriteLocked& lock,
   });
   MMU_DCHECK(format.WhyIllegal(leaf.spte, level).empty());
   // One that is access-tracked lost W by that: its first write will fault.
-  if (leaf.spte.IsWritable() && logs) {
+  if (leaf.spte.IsWritable() && slot.dirty_log_enabled()) {
     MMU_CHECK(level == Level::k4K);
-    if (request.synchronizing) return leaf;  // marked when it became writable
     leaf.marked_dirty = MarkPageDirty(slot, gfn, request.ring);
   }
   return leaf;

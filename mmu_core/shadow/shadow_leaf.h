@@ -26,9 +26,6 @@ struct ShadowLeafRequest {
   Prefetched prefetched = Prefetched::kNo;
   // Made while a page is brought in step: no other page may become unsync for
   // it (SHD-35), and it was accessed even though nobody waits for it (SPTE-11).
-  // Nor does a page become dirty: a sync concerns any number of entries, and a
-  // dirty ring has room for those that one exit adds (DL-42). So where the slot
-  // logs none gets W that had it not, and its first write faults.
   bool synchronizing = false;
   // What stands there now, if it maps the same page: a writable leaf need not
   // ask again whether it may be (SPTE-14).

@@ -154,25 +154,6 @@ TEST_F(ShadowLeafTest, AWritableLeafIsDirtyInTheLogAtOnce) {
   EXPECT_FALSE(slot.dirty_bitmap->Test(702)) << "the ring has it";
 }
 
-// Covers: DL-42
-TEST_F(ShadowLeafTest, WhileInSyncNoPageBecomesDirty) {
-  const Memslot slot = LoggedSlot();
-  DirtyRing ring(256, 0);
-  ShadowLeafRequest request = Request(700);
-  request.synchronizing = true;
-  request.ring = &ring;
-  ShadowLeaf leaf = MakeLogged(page_, slot, request);
-  EXPECT_FALSE(leaf.spte.IsWritable()) << "its first write is to fault";
-  EXPECT_FALSE(leaf.marked_dirty);
-  // One that was writable was marked when it became so.
-  request.old_spte = LeafTo(page_, 700);
-  leaf = MakeLogged(page_, slot, request);
-  EXPECT_EQ(ept_.TripleOf(leaf.spte), kWritable);
-  EXPECT_FALSE(leaf.marked_dirty);
-  EXPECT_EQ(ring.used(), 0u);
-  EXPECT_EQ(ept_.TripleOf(Make(page_, request).spte), kWritable);
-}
-
 // Covers: SPTE-16, ROLE-08
 TEST_F(ShadowLeafTest, WithoutAdBitsAPrefetchIsAccessTrackedAndNotDirty) {
   const SpteFormat& format = SpteFormat::EptWithoutAd();
