@@ -110,6 +110,9 @@ struct GuestWalkResult {
   // Accessed and Dirty bits could not all be set: a table is in a read-only
   // memslot (SHD-47).
   bool ad_update_skipped = false;
+  // The host lets the leaf's table be read only, so a write could not be noted
+  // there; it must not happen, or the owner of the table would not learn of it.
+  bool dirty_update_forbidden = false;
 
   // True if the leaf was reached. The size of its page: REQUIRES: level != 0.
   bool translated() const { return kind == Kind::kTranslated; }

@@ -219,6 +219,12 @@ bool GuestWalker::SetAccessedAndDirty(GuestWords& memory,
       case GuestWordResult::kReadonly:
         result.ad_update_skipped = true;
         break;
+      case GuestWordResult::kHostReadonly:
+        result.ad_update_skipped = true;
+        if (level == result.level && access.kind == AccessKind::kWrite) {
+          result.dirty_update_forbidden = true;
+        }
+        break;
       default:
         // Changed, or its memslot is gone: another walk finds out.
         return false;

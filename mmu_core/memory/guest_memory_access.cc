@@ -80,9 +80,8 @@ GuestWordResult GuestMemoryAccess::CompareExchange(Gpa gpa, WordSize size,
   std::byte* byte;
   const GuestWordResult found = Find(gpa, &slot, &byte);
   if (found != GuestWordResult::kDone) return found;
-  if (slot->readonly() || !slot->IsHostWritable(ToGfn(gpa))) {
-    return GuestWordResult::kReadonly;
-  }
+  if (slot->readonly()) return GuestWordResult::kReadonly;
+  if (!slot->IsHostWritable(ToGfn(gpa))) return GuestWordResult::kHostReadonly;
   const bool exchanged = size == WordSize::k8
                              ? ExchangeWord<uint64_t>(byte, expected, desired)
                              : ExchangeWord<uint32_t>(byte, expected, desired);

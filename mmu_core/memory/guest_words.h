@@ -18,8 +18,9 @@ enum class WordSize : uint8_t { k4 = 4, k8 = 8 };
 enum class GuestWordResult : uint8_t {
   kDone,
   kChanged,       // compare-exchange: another value was there; nothing written
-  kReadonly,      // compare-exchange: the memslot is read-only, or the host
-                  // lets the page be read only; nothing written
+  kReadonly,      // compare-exchange: the memslot is read-only; nothing written
+  kHostReadonly,  // compare-exchange: the host lets the page be read only now;
+                  // nothing written
   kNoSlot,        // no memslot has the address, or it is being deleted or moved
   kNoContents,    // the memory is metadata only: there is nothing to read
   kUntranslated,  // the address has no translation; the implementation knows

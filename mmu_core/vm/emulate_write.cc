@@ -18,7 +18,11 @@ EmulatedWrite EmulateGuestWrite(VmState& vm, GuestWords& memory, Gpa gpa,
       result = memory.CompareExchange(gpa, size, old, word);
     }
     if (result == GuestWordResult::kDone) break;
-    if (result == GuestWordResult::kNoSlot) return EmulatedWrite::kRetry;
+    // The host forbids it since the fault: the next one says so.
+    if (result == GuestWordResult::kNoSlot ||
+        result == GuestWordResult::kHostReadonly) {
+      return EmulatedWrite::kRetry;
+    }
     if (result != GuestWordResult::kChanged) return EmulatedWrite::kCannot;
   }
   vm.shadow->pte_writes().Written(/*as_id=*/0, gpa, size_bytes, memory,

@@ -143,6 +143,9 @@ TEST_F(EdgeTest, TablesThatTheHostLetsBeReadOnlyAreNotWritten) {
                 HostAccess::kReadOnly);
   EXPECT_EQ(ReadAt(0), ShadowOutcome::kDone);
   EXPECT_EQ(Word(4, 0) & kAccessedAndDirty, 0u);
+  // But no write goes unnoticed by the guest.
+  EXPECT_EQ(Access(0, AccessKind::kWrite, 1, Privilege::kSupervisor),
+            ShadowOutcome::kError);
   EXPECT_EQ(Store(3, 7, Entry(4, kTable)), ShadowOutcome::kError);
   EXPECT_EQ(Word(3, 7), 0u);
 }

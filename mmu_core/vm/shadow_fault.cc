@@ -78,6 +78,16 @@ class Handler {
       outcome_.guest = walk_.fault;
       return false;
     }
+    if (walk_.dirty_update_forbidden) {
+      outcome_.status = MakeError(
+          absl::StatusCode::kFailedPrecondition, {"HOST_READ_ONLY", "", EFAULT},
+          absl::StrFormat(
+              "the guest writes to 0x%x, which its table would have "
+              "to note, but the host lets that be read only; make "
+              "it writable and run the vCPU again",
+              address_));
+      return false;
+    }
     fault_.gfn = walk_.gfn;
     outcome_.gpa = ToGpa(walk_.gfn) + (address_ & kPageMask);
     return true;
