@@ -87,18 +87,4 @@ bool GuestPteWrites::DropWritten(const MmuWriteLocked& lock,
   return present;
 }
 
-bool GuestPteWrites::Unprotect(const MmuWriteLocked& lock, int as_id, Gfn gfn,
-                               MmuCost* cost) {
-  ZappedPages zapped;
-  bool any = false;
-  pages_.set().ForEachWithGuestPtes(lock, gfn, [&](ShadowPageState& page) {
-    if (page.page->role.as_id() != as_id) return true;
-    pages_.zap().Prepare(lock, page, zapped);
-    any = true;
-    return true;
-  });
-  pages_.zap().Commit(lock, zapped, cost);
-  return any;
-}
-
 }  // namespace mmu

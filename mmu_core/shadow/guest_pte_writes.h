@@ -37,9 +37,6 @@ class GuestPteWrites {
   // had been written. `memory` reads the entry that is there now.
   void Written(int as_id, Gpa gpa, int bytes, GuestWords& memory,
                MmuCost* cost);
-  // SHD-44: zaps what stands for a table at `gfn`, so that it can be written.
-  // True if there was something.
-  bool Unprotect(const MmuWriteLocked& lock, int as_id, Gfn gfn, MmuCost* cost);
 
  private:
   // True if an SPTE that was present went.

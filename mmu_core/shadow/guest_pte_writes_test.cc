@@ -190,23 +190,8 @@ TEST_F(GuestPteWritesTest, PagesOfAnotherAddressSpaceStay) {
   smm.EntryAt(7).Store(Spte(6));
   Wrote(7 * 8, 8, 0);
   EXPECT_NE(smm.EntryAt(7).Load(), Spte::Initial());
-  EXPECT_FALSE(writes_.Unprotect(lock_, 0, Gfn(kTable), nullptr));
   Wrote(7 * 8, 8, 1);
   EXPECT_EQ(smm.EntryAt(7).Load(), Spte::Initial());
-}
-
-TEST_F(GuestPteWritesTest, WhatIsNoTableAnyMoreIsUnprotected) {
-  ShadowPageState& user = Page(kTable + 1, RoleAt(1));
-  Page(kTable, RoleAt(1));
-  Page(kTable, RoleAt(2));
-  ASSERT_FALSE(gate_.MayMapWritable(lock_, *vm_.SlotOf(0, Gfn(kTable)),
-                                    Gfn(kTable), Prefetched::kNo));
-  EXPECT_TRUE(writes_.Unprotect(lock_, 0, Gfn(kTable), nullptr));
-  EXPECT_TRUE(gate_.MayMapWritable(lock_, *vm_.SlotOf(0, Gfn(kTable)),
-                                   Gfn(kTable), Prefetched::kNo));
-  EXPECT_FALSE(writes_.Unprotect(lock_, 0, Gfn(kTable), nullptr))
-      << "nothing stands for it";
-  EXPECT_FALSE(user.IsInvalid());
 }
 
 // --- Nested guests: what hangs below goes, too ---

@@ -18,8 +18,11 @@ constexpr uint64_t kEndWithoutPaging = uint64_t{1} << 32;
 }  // namespace
 
 GuestProcessor::GuestProcessor(Vcpu& vcpu,
-                               std::function<bool()> await_ring_room)
-    : vcpu_(vcpu), await_ring_room_(std::move(await_ring_room)) {
+                               std::function<bool()> await_ring_room,
+                               MissingMemory missing)
+    : vcpu_(vcpu),
+      await_ring_room_(std::move(await_ring_room)),
+      missing_(missing) {
   MMU_CHECK(vcpu.shadow() != nullptr);
   SetControlRegisters({});
 }
@@ -39,7 +42,10 @@ GuestCpu::Outcome GuestProcessor::Access(Gva gva, int size_bytes,
       case ShadowOutcome::kDone:
         return Outcome::kDone;
       case ShadowOutcome::kEmulated:
-        // A device that nobody made: reads as all ones, forgets writes.
+        if (missing_ == MissingMemory::kLost) {
+          status_ = GuestMemoryIsGone(gva.value());
+          return Outcome::kError;
+        }
         if (kind != AccessKind::kWrite) *word = ~uint64_t{0};
         return Outcome::kDone;
       case ShadowOutcome::kGuestFault:

@@ -16,6 +16,7 @@
 #include "mmu_core/guest/kernel/paging_geometry.h"
 #include "mmu_core/guest_paging/control_registers.h"
 #include "mmu_core/guest_paging/guest_walker.h"
+#include "mmu_core/vm/missing_memory.h"
 #include "mmu_core/vm/vcpu.h"
 
 namespace mmu {
@@ -27,7 +28,8 @@ class GuestProcessor final : public GuestCpu {
   // outlives this. `await_ring_room` is called when the vCPU's dirty ring is
   // full; it returns true when there is room, false if the guest is to stop.
   explicit GuestProcessor(Vcpu& vcpu,
-                          std::function<bool()> await_ring_room = nullptr);
+                          std::function<bool()> await_ring_room = nullptr,
+                          MissingMemory missing = MissingMemory::kDevice);
 
   Outcome Access(Gva gva, int size_bytes, AccessKind kind, Privilege privilege,
                  uint64_t* word, GuestPageFault* fault) override;
@@ -51,6 +53,7 @@ class GuestProcessor final : public GuestCpu {
 
   Vcpu& vcpu_;
   const std::function<bool()> await_ring_room_;
+  const MissingMemory missing_;
   GuestPagingState state_;
   Gpa cr3_;
   absl::Status status_;

@@ -71,7 +71,8 @@ absl::StatusOr<std::unique_ptr<GuestSystem>> GuestSystem::Boot(
   auto guest = absl::WrapUnique(new GuestSystem());
   if (config.mmu == MmuMode::kNested) {
     guest->l1_processor_ = std::make_unique<L1Processor>(
-        vcpu, config.root_levels == 5 ? Level::k256T : Level::k512G, await);
+        vcpu, config.root_levels == 5 ? Level::k256T : Level::k512G, await,
+        MissingMemory::kLost);
     absl::StatusOr<std::unique_ptr<L2Program>> program = L2Program::Start(
         *guest->l1_processor_, memory, HypervisorOptions(config, vcpu));
     if (!program.ok()) return program.status();
@@ -79,13 +80,16 @@ absl::StatusOr<std::unique_ptr<GuestSystem>> GuestSystem::Boot(
     return guest;
   }
   const KernelProgramOptions options = KernelOptions(config, vcpu);
-  guest->processor_ = std::make_unique<GuestProcessor>(vcpu, await);
-  absl::StatusOr<std::unique_ptr<KernelProgram>> program = KernelProgram::Start(
-      *guest->processor_,
-      memory.Slice(
-          0, std::min(memory.pages(),
-                      options.kernel.geometry.max_memory_bytes >> kPageShift)),
-      options);
+  guest->processor_ =
+      std::make_unique<GuestProcessor>(vcpu, await, MissingMemory::kLost);
+  // As much as the kernel's direct map reaches.
+  uint64_t pages = 0;
+  const Gfn end = ToGfn(Gpa(options.kernel.geometry.max_memory_bytes));
+  for (const GfnRange& range : memory.ranges()) {
+    if (range.start < end) pages += std::min(range.end, end) - range.start;
+  }
+  absl::StatusOr<std::unique_ptr<KernelProgram>> program =
+      KernelProgram::Start(*guest->processor_, memory.Slice(0, pages), options);
   if (!program.ok()) return program.status();
   guest->workload_ = std::move(*program);
   return guest;

@@ -7,6 +7,7 @@
 #include <string>
 #include <utility>
 
+#include "absl/time/clock.h"
 #include "absl/time/time.h"
 #include "gtest/gtest.h"
 #include "mmu_core/base/error.h"
@@ -62,6 +63,42 @@ TEST_P(GuestWorkloadTest, RunsToItsEndAndOnceMore) {
   }
   EXPECT_GT(vm->state().shadow->pages().in_use(), 0u);
   EXPECT_EQ(AuditFindings(*vm), "");
+}
+
+// A guest whose memory goes while it runs is lost, and nothing else.
+TEST_P(GuestWorkloadTest, EndsWhenItsMemoryGoes) {
+  for (const uint64_t gone : {0, 1}) {
+    VmConfig config = Config();
+    config.memslots = {Slot(0, 0, uint64_t{32} << 20),
+                       Slot(1, uint64_t{64} << 20, uint64_t{32} << 20)};
+    auto vm = MakeVmFrom(config);
+    ASSERT_TRUE(vm->StartWorkload(Options(*vm, 0)).ok());
+    while (vm->Workload()->stats.accesses < 20000) {
+      absl::SleepFor(absl::Milliseconds(1));
+    }
+    MemslotConfig slot = config.memslots[gone];
+    slot.size_bytes = 0;
+    ASSERT_TRUE(vm->SetMemslot(slot).ok());
+    // Without tables of its own it does not mind.
+    if (GetParam().mmu != MmuMode::kTdpShadow) {
+      EXPECT_TRUE(vm->WaitWorkload(absl::Minutes(2)));
+      EXPECT_FALSE(vm->Workload()->error.ok());
+    }
+    vm->StopWorkload();
+    EXPECT_EQ(AuditFindings(*vm), "");
+  }
+}
+
+TEST(GuestSystemTest, TablesNeedMemoryWithContents) {
+  VmConfig config;
+  config.mmu = MmuMode::kNested;
+  config.memslots = {
+      Slot(0, 0, 64 << 20, Level::k4K, BackingKind::kMetadataOnly)};
+  auto vm = MakeVmFrom(config);
+  WorkloadOptions options;
+  options.sources.push_back(MakePattern({}, vm->GuestSpace(), 0, 1));
+  const absl::Status status = vm->StartWorkload(std::move(options));
+  EXPECT_EQ(DetailOf(status).reason, "NO_CONTENTS") << status;
 }
 
 constexpr GuestPagingConfig kLarge = {.large_pages =

@@ -10,10 +10,12 @@
 
 namespace mmu {
 L1Processor::L1Processor(Vcpu& vcpu, Level tdp_level,
-                         std::function<bool()> await_ring_room)
+                         std::function<bool()> await_ring_room,
+                         MissingMemory missing)
     : vcpu_(vcpu),
       tdp_level_(tdp_level),
-      await_ring_room_(std::move(await_ring_room)) {
+      await_ring_room_(std::move(await_ring_room)),
+      missing_(missing) {
   MMU_CHECK(vcpu.shadow() != nullptr);
 }
 
@@ -48,7 +50,13 @@ bool L1Processor::Access(Gpa gpa, int size_bytes, AccessKind kind,
     status_ = vcpu_.status();
     return false;
   }
-  if (outcome == AccessOutcome::kEmulated) whole = ~uint64_t{0};
+  if (outcome == AccessOutcome::kEmulated) {
+    if (missing_ == MissingMemory::kLost) {
+      status_ = GuestMemoryIsGone(gpa.value());
+      return false;
+    }
+    whole = ~uint64_t{0};
+  }
   if (kind != AccessKind::kWrite) *word = whole >> shift & mask;
   return true;
 }
@@ -101,6 +109,10 @@ L1Cpu::Outcome L1Processor::L2Access(Gpa nested_gpa, int size_bytes,
       case ShadowOutcome::kDone:
         return Outcome::kDone;
       case ShadowOutcome::kEmulated:
+        if (missing_ == MissingMemory::kLost) {
+          status_ = GuestMemoryIsGone(nested_gpa.value());
+          return Outcome::kError;
+        }
         if (kind != AccessKind::kWrite) *word = ~uint64_t{0};
         return Outcome::kDone;
       case ShadowOutcome::kGuestFault:

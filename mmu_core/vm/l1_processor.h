@@ -13,6 +13,7 @@
 #include "mmu_core/base/address.h"
 #include "mmu_core/base/level.h"
 #include "mmu_core/guest/hypervisor/l1_cpu.h"
+#include "mmu_core/vm/missing_memory.h"
 #include "mmu_core/vm/vcpu.h"
 
 namespace mmu {
@@ -24,7 +25,8 @@ class L1Processor final : public L1Cpu {
   // `tdp_level` is that of the host: as deep is a shadow of L1's NPT (ROLE-30).
   // `await_ring_room` as for GuestProcessor.
   L1Processor(Vcpu& vcpu, Level tdp_level,
-              std::function<bool()> await_ring_room = nullptr);
+              std::function<bool()> await_ring_room = nullptr,
+              MissingMemory missing = MissingMemory::kDevice);
 
   bool Access(Gpa gpa, int size_bytes, AccessKind kind,
               uint64_t* word) override;
@@ -44,6 +46,7 @@ class L1Processor final : public L1Cpu {
   Vcpu& vcpu_;
   const Level tdp_level_;
   const std::function<bool()> await_ring_room_;
+  const MissingMemory missing_;
   NestedPaging paging_;
   bool in_l2_ = false;
   bool flush_asid_ = false;

@@ -205,7 +205,7 @@ TEST_F(PmlL2Test, WhatL2WritesIsLoggedByFaultsUnderL1sGfns) {
   EXPECT_EQ(AuditFindings(*vm_), "");
 }
 
-// Covers: SHD-44
+// Covers: SHD-41
 TEST_F(L2Test, APageThatWasATableOfL1BecomesWritable) {
   WriteL2(0);
   // The page directory of nested gpa 0.

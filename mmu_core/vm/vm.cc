@@ -243,6 +243,19 @@ GpaSpace Vm::GuestSpace() const {
 }
 
 absl::Status Vm::StartWorkload(WorkloadOptions options) {
+  const MmuMode mmu = state_->config.mmu;
+  if (mmu == MmuMode::kShadow || mmu == MmuMode::kNested) {
+    RcuReadGuard rcu;
+    for (const Memslot* slot : state_->slots.Active(0).slots()) {
+      if (slot->readonly() || slot->backing->has_contents()) continue;
+      return MakeError(
+          absl::StatusCode::kFailedPrecondition, {"NO_CONTENTS", "vm", 0},
+          absl::StrFormat("slot %d has a metadata-only backing, and the guest "
+                          "keeps page tables of its own in its memory; give "
+                          "the slot memory, or the VM mmu tdp or tdp_shadow",
+                          slot->id));
+    }
+  }
   return state_->runner.Start(std::move(options), GuestSpace());
 }
 void Vm::StopWorkload() { state_->runner.Stop(); }

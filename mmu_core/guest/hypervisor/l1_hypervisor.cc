@@ -48,7 +48,7 @@ absl::Status L1Hypervisor::Boot() {
 
 absl::Status L1Hypervisor::Access(Gpa nested, AccessKind kind, uint64_t* word) {
   if (absl::Status s = CheckRange(nested, 8); !s.ok()) return s;
-  for (;;) {
+  for (int exits = 0; exits < kMaxExits; ++exits) {
     Enter();
     NestedExit exit;
     switch (cpu_.L2Access(nested, 8, kind, word, &exit)) {
@@ -63,6 +63,10 @@ absl::Status L1Hypervisor::Access(Gpa nested, AccessKind kind, uint64_t* word) {
         if (!memory_.status().ok()) return memory_.status();
     }
   }
+  return absl::InternalError(absl::StrFormat(
+      "nested gpa 0x%x exits again and again, whatever L1 does: "
+      "its tables are not in the memory that it had",
+      nested.value()));
 }
 
 void L1Hypervisor::Enter() {

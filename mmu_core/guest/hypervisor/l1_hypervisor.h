@@ -102,6 +102,9 @@ class L1Hypervisor {
   Gpa root() const { return tables_.root(); }
 
  private:
+  // Of one access: more than it takes to map what it needs.
+  static constexpr int kMaxExits = 64;
+
   class Memory final : public PhysicalMemory {
    public:
     explicit Memory(L1Cpu& cpu) : cpu_(cpu) {}

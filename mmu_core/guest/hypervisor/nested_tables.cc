@@ -26,7 +26,7 @@ bool NestedTables::Set(Gpa nested, Level level, uint64_t value) {
       Store(pte, value);
       return true;
     }
-    MMU_CHECK(!pte.present);
+    if (pte.present) return false;  // a large page is in the way
     const std::optional<Gfn> below = NewTable();
     if (!below.has_value()) return false;
     // A table restricts nothing; its leafs do.
@@ -45,7 +45,7 @@ uint64_t NestedTables::MakeLeaf(Gfn gfn, Level level, uint64_t rights) const {
 }
 
 bool NestedTables::Split(const NestedPte& pte) {
-  MMU_CHECK(pte.level > Level::k4K && pte.leaf());
+  if (pte.level == Level::k4K || !pte.leaf()) return false;
   const std::optional<Gfn> table = NewTable();
   if (!table.has_value()) return false;
   const Level below = ChildOf(pte.level);

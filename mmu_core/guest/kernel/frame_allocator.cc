@@ -43,8 +43,7 @@ std::optional<Gfn> FrameAllocator::AllocateRun(uint64_t count) {
 
 void FrameAllocator::Drop(Gfn gfn) {
   const auto it = references_.find(gfn.value());
-  MMU_CHECK(it != references_.end());
-  if (--it->second != 0) return;
+  if (it == references_.end() || --it->second != 0) return;
   references_.erase(it);
   free_.push_back(gfn);
 }

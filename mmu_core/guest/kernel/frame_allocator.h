@@ -30,9 +30,19 @@ class FrameAllocator {
   // never used before, each with one reference.
   std::optional<Gfn> AllocateRun(uint64_t count);
 
-  // REQUIRES: allocated.
-  void AddReference(Gfn gfn) { ++references_.at(gfn.value()); }
-  int references(Gfn gfn) const { return references_.at(gfn.value()); }
+  // Of a frame that was not allocated these do nothing, and it has none: what a
+  // guest reads from its tables is not to be trusted, its memory may be taken
+  // away while it runs.
+  void AddReference(Gfn gfn) {
+    if (const auto it = references_.find(gfn.value());
+        it != references_.end()) {
+      ++it->second;
+    }
+  }
+  int references(Gfn gfn) const {
+    const auto it = references_.find(gfn.value());
+    return it == references_.end() ? 0 : it->second;
+  }
   // The last reference frees it.
   void Drop(Gfn gfn);
 

@@ -151,7 +151,7 @@ absl::Status GuestKernel::Exit(int process) {
 
 absl::Status GuestKernel::Access(Gva gva, AccessKind kind, uint64_t* word) {
   if (absl::Status s = CheckUserRange(gva, 8); !s.ok()) return s;
-  for (;;) {
+  for (int faults = 0; faults < kMaxFaults; ++faults) {
     GuestPageFault fault;
     switch (cpu_.Access(gva, 8, kind, Privilege::kUser, word, &fault)) {
       case GuestCpu::Outcome::kDone:
@@ -163,6 +163,10 @@ absl::Status GuestKernel::Access(Gva gva, AccessKind kind, uint64_t* word) {
         if (!memory_.status().ok()) return memory_.status();
     }
   }
+  return absl::InternalError(
+      absl::StrFormat("gva 0x%x faults again and again, whatever the kernel "
+                      "does: its tables are not in the memory that it had",
+                      gva.value()));
 }
 
 absl::Status GuestKernel::HandleFault(const GuestPageFault& fault) {

@@ -81,6 +81,9 @@ class GuestKernel {
   const FrameAllocator& frames() const { return frames_; }
 
  private:
+  // Of one access: more than it takes to build what it needs.
+  static constexpr int kMaxFaults = 64;
+
   struct Process {
     std::unique_ptr<GuestPageTables> tables;
     // Something changed while it did not run, or its root is a new one.

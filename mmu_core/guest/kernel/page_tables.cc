@@ -25,7 +25,7 @@ bool GuestPageTables::Set(Gva gva, int level, uint64_t value) {
     int at = geometry_.levels;
     GuestPte pte = Read(table, at, geometry_.IndexOf(gva, at));
     while (at > level && pte.present()) {
-      MMU_CHECK(!pte.leaf());
+      if (pte.leaf()) return false;
       table = pte.gfn();
       --at;
       pte = Read(table, at, geometry_.IndexOf(gva, at));
@@ -50,7 +50,7 @@ void GuestPageTables::Store(const GuestPte& pte, uint64_t value) {
 }
 
 bool GuestPageTables::SplitLarge(const GuestPte& pte) {
-  MMU_CHECK(pte.level == 2 && pte.leaf());
+  if (pte.level != 2 || !pte.leaf()) return false;
   const std::optional<Gfn> table = NewTable();
   if (!table.has_value()) return false;
   for (int i = 0; i < geometry_.EntriesPerTable(); ++i) {

@@ -1,0 +1,31 @@
+// What becomes of a guest's access where there is no memory.
+
+#ifndef MMU_CORE_VM_MISSING_MEMORY_H_
+#define MMU_CORE_VM_MISSING_MEMORY_H_
+
+#include <cstdint>
+
+#include "absl/status/status.h"
+#include "absl/strings/str_format.h"
+#include "mmu_core/base/error.h"
+
+namespace mmu {
+
+enum class MissingMemory : uint8_t {
+  kDevice,  // one that nobody made: reads as all ones, forgets writes
+  kLost,    // the guest had memory there, and cannot go on without
+};
+
+// FAILED_PRECONDITION GUEST_LOST.
+inline absl::Status GuestMemoryIsGone(uint64_t address) {
+  return MakeError(
+      absl::StatusCode::kFailedPrecondition, {"GUEST_LOST", "", 0},
+      absl::StrFormat("the guest's memory behind its address 0x%x was taken "
+                      "away; a guest with page tables of its own cannot go on, "
+                      "create the VM again",
+                      address));
+}
+
+}  // namespace mmu
+
+#endif  // MMU_CORE_VM_MISSING_MEMORY_H_
