@@ -24,6 +24,14 @@
 namespace mmud::client {
 namespace {
 
+// "; tdp covered", or nothing of an MMU that the VM has not.
+std::string ViewCoverage(const char* mmu, v1::AgingCoverage coverage) {
+  if (coverage == v1::AGING_COVERAGE_UNSPECIFIED) return "";
+  return absl::StrCat(
+      "; ", mmu, " ",
+      ShortName(v1::AgingCoverage_Name(coverage), "AGING_COVERAGE_"));
+}
+
 struct AgeArguments {
   v1::AgeRangeRequest request;
   std::vector<GpaRange> ranges;
@@ -95,10 +103,10 @@ absl::Status Age(Context& context, const AgeArguments& arguments) {
           FormatShare(static_cast<double>(response->young_page_count()),
                       static_cast<double>(mapped)),
           "), ", FormatBytes(response->young_page_count() * kPageBytes),
-          "; units of ", ViewPageSize(response->granularity()), "; tdp ",
-          ShortName(v1::AgingCoverage_Name(response->tdp_coverage()),
-                    "AGING_COVERAGE_"),
-          "; cost ", ViewCost(response->cost()), "\n"));
+          "; units of ", ViewPageSize(response->granularity()),
+          ViewCoverage("tdp", response->tdp_coverage()),
+          ViewCoverage("shadow", response->shadow_coverage()), "; cost ",
+          ViewCost(response->cost()), "\n"));
 }
 
 }  // namespace

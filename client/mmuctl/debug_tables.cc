@@ -102,7 +102,8 @@ void AddDebugTables(CLI::App& group, Context& context) {
   command
       ->add_option("--gfn", arguments->gfn,
                    "only tables that concern this guest page: that stand for a "
-                   "table which the guest has there, or map it")
+                   "table which the guest has there, or are direct and cover "
+                   "it")
       ->check(CLI::Range(int64_t{0}, int64_t{1} << 50));
   AddRanges(command, "--range", &arguments->ranges,
             "the same for a range of guest memory")
@@ -126,8 +127,13 @@ void AddDebugTables(CLI::App& group, Context& context) {
       ->add_option("--max-tables", arguments->max_tables,
                    "the most tables to list (default: 1000)")
       ->check(CLI::Range(int64_t{1}, kMaxInTree));
-  command->add_flag("--tree", arguments->tree,
-                    "show what hangs where, from the roots down");
+  command
+      ->add_flag("--tree", arguments->tree,
+                 "show what hangs where, from the roots down; all of it")
+      ->excludes("--level")
+      ->excludes("--max-tables")
+      ->excludes("--gfn")
+      ->excludes("--range");
   AddBytes(command, "--root", &arguments->root,
            "show the tree below this table, by its address");
   Run(command, context, arguments, Tables);

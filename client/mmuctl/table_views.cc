@@ -73,11 +73,20 @@ class TreeView {
   }
 
  private:
+  // Of a table that nothing shown points at.
+  static const char* LabelOf(const v1::PageTable& table) {
+    if (table.parent_count() > 0) return "";
+    // A shadow page may be kept although nobody uses it now.
+    return table.root_count() > 0 || table.kind() == v1::PAGE_TABLE_KIND_TDP
+               ? "root "
+               : "unused ";
+  }
+
   void Add(const v1::PageTable& table, const std::string& place, int depth) {
     const bool first = shown_.insert(table.address_bytes()).second;
     const v1::PageTableRole& role = table.role();
     absl::StrAppend(&text_, std::string(2 * depth, ' '), place,
-                    depth == 0 ? "root " : "");
+                    depth == 0 ? LabelOf(table) : "");
     absl::StrAppend(
         &text_,
         Join({absl::StrCat("level ", role.level()),

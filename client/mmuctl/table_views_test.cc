@@ -84,9 +84,14 @@ TEST(TableViewsTest, ATreeShowsWhatHangsWhere) {
   EXPECT_EQ(ViewPageTableTree(SomeTables(), 0), tree);
   EXPECT_EQ(ViewPageTableTree(SomeTables(), 0x2000), tree);
   EXPECT_EQ(ViewPageTableTree(SomeTables(), 0x4000),
-            "root level 1, shadow 0x200000, rwux, direct, 0 entries, 0 "
-            "leafs\n");
+            "level 1, shadow 0x200000, rwux, direct, 0 entries, 0 leafs\n");
   EXPECT_EQ(ViewPageTableTree(SomeTables(), 0x9000), "");
+}
+
+TEST(TableViewsTest, WhatNobodyUsesIsNoRoot) {
+  v1::PageTable table = SomeTables()[0];
+  table.clear_root_count();
+  EXPECT_EQ(ViewPageTableTree({table}, 0).substr(0, 14), "unused level 2");
 }
 
 // Of a guest that runs, the list may name a table below itself.

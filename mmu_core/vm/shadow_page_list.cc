@@ -47,9 +47,9 @@ void CountEntries(const PageTable& table, Level level, ShadowPageInfo& info) {
   }
 }
 
-// Where the guest's table is, or what the page maps.
+// Where the guest's table is, or what a direct page maps.
 GfnRange ConcernedGfns(Gfn gfn, PageRole role) {
-  if (role.HasGuestPtes()) return GfnRange::Of(gfn, 1);
+  if (!role.IsDirect()) return GfnRange::Of(gfn, 1);
   return GfnRange::Of(gfn, PagesPer(role.level()) * kEntriesPerTable);
 }
 

@@ -142,7 +142,13 @@ absl::StatusOr<v1::AgeRangeResponse> AgingServiceImpl::Age(
     young->set_bitmap(std::move(bitmap));
   }
   response.set_granularity(ToPageSize(plan->granularity));
-  response.set_tdp_coverage(v1::AGING_COVERAGE_COVERED);
+  const mmu::MmuMode mmu = (*vm)->vm().config().mmu;
+  if (mmu == mmu::MmuMode::kTdp || mmu == mmu::MmuMode::kNested) {
+    response.set_tdp_coverage(v1::AGING_COVERAGE_COVERED);
+  }
+  if (mmu != mmu::MmuMode::kTdp) {
+    response.set_shadow_coverage(v1::AGING_COVERAGE_COVERED);
+  }
   response.set_was_fast(response.young_page_count() > 0);
   *response.mutable_cost() = ToProto(cost);
   return response;
