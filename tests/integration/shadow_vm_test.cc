@@ -170,15 +170,18 @@ TEST_P(ShadowVmTest, SplittingAgingAndRecoveryWorkWhileTheGuestRuns) {
 TEST_P(ShadowVmTest, ShadowPagesAreCountedListedAndLimited) {
   const Guest guest = Make();
   guest.StartRandomWrites(3);
-  ASSERT_TRUE(Eventually([&] { return Stats()["mmu_shadow_pages"] > 0; }));
+  const std::string write_faults =
+      "mmud_page_faults_total{access=\"write\",mmu=\"shadow\","
+      "result=\"fixed\"}";
+  // The guest boots first.
+  ASSERT_TRUE(Eventually([&] {
+    return Stats()["mmu_shadow_pages"] > 0 && Metric(write_faults) > 0;
+  }));
   guest.PauseVcpus();
   const std::map<std::string, int64_t> stats = Stats();
   EXPECT_GE(stats.at("mmu_cache_miss"), stats.at("mmu_shadow_pages"));
   EXPECT_EQ(Metric("mmud_shadow_pages"), stats.at("mmu_shadow_pages"));
   EXPECT_EQ(Metric("mmud_shadow_pages_limit"), kSize / kPage / 50);
-  EXPECT_GT(Metric("mmud_page_faults_total{access=\"write\",mmu=\"shadow\","
-                   "result=\"fixed\"}"),
-            0);
 
   v1::ListPageTablesRequest filter;
   filter.set_kind(v1::PAGE_TABLE_KIND_SHADOW);
