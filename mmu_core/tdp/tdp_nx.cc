@@ -6,8 +6,8 @@
 #include "mmu_core/base/level.h"
 #include "mmu_core/paging/shadow_page.h"
 #include "mmu_core/paging/spte.h"
+#include "mmu_core/sync/hold_clock.h"
 #include "mmu_core/sync/rcu.h"
-#include "mmu_core/sync/spin.h"
 #include "mmu_core/tdp/tdp_mmu.h"
 #include "mmu_core/tdp/yield_point.h"
 
@@ -23,7 +23,7 @@ uint64_t TdpMmu::RecoverNxHugePages(
       TlbFlushBatch batch(parts_.tlb, FlushScope::kRange,
                           FlushReason::kRecover);
       RcuReadGuard rcu;
-      const int64_t held_since = MonotonicNanos();
+      const int64_t held_since = HoldNanos();
       while (left > 0) {
         // Off the list before it is zapped: the mark only keeps faults from
         // changing the page back and forth, and is not needed for safety.
@@ -40,7 +40,7 @@ uint64_t TdpMmu::RecoverNxHugePages(
           batch.Add(replaced);
           ++zapped;
         }
-        if (lock.NeedYield() || MonotonicNanos() - held_since >=
+        if (lock.NeedYield() || HoldNanos() - held_since >=
                                     YieldPoint<MmuReadLocked>::kMaxHoldNanos) {
           break;
         }

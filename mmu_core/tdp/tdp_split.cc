@@ -8,6 +8,7 @@
 #include "mmu_core/base/check.h"
 #include "mmu_core/base/hooks.h"
 #include "mmu_core/paging/tdp_cursor.h"
+#include "mmu_core/sync/hold_clock.h"
 #include "mmu_core/sync/rcu.h"
 #include "mmu_core/tdp/tdp_mmu.h"
 #include "mmu_core/tdp/yield_point.h"
@@ -64,7 +65,7 @@ SplitOutcome TdpMmu::SplitRange(Lock& lock, int as_id, GfnRange range,
     for (TdpCursor c(root->table(), root->level(), range, ParentOf(target));
          c.Valid(); c.Next()) {
       if (deadline_nanos != 0 && c.MayYield() &&
-          MonotonicNanos() >= deadline_nanos) {
+          HoldNanos() >= deadline_nanos) {
         // The next pass starts with this entry. With several roots it may find
         // some of it split already.
         outcome.next_gfn = std::min(

@@ -13,9 +13,9 @@
 #include "mmu_core/paging/spte.h"
 #include "mmu_core/paging/table_cache.h"
 #include "mmu_core/paging/table_pool.h"
+#include "mmu_core/sync/hold_clock.h"
 #include "mmu_core/sync/mmu_lock.h"
 #include "mmu_core/sync/rcu.h"
-#include "mmu_core/sync/spin.h"
 #include "mmu_core/tdp/tdp_mmu.h"
 #include "mmu_core/tdp/tdp_test_util.h"
 #include "mmu_core/testing/vm_builder.h"
@@ -374,7 +374,7 @@ TEST(TdpSplitTest, APassThatIsOverItsTimeDoesOneStepAndSaysWhereItStopped) {
   for (int i = 1; i <= 8; ++i) {
     const SplitOutcome outcome =
         Split(*vm, {next, Gfn(8 * k2MPages)}, cache, Level::k4K,
-              /*deadline_nanos=*/MonotonicNanos());
+              /*deadline_nanos=*/HoldNanos());
     EXPECT_EQ(outcome.split_2m_count, 1) << "it always gets on";
     EXPECT_EQ(outcome.next_gfn, Gfn(i * k2MPages));
     next = outcome.next_gfn;

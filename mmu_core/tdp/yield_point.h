@@ -8,9 +8,9 @@
 
 #include "absl/base/thread_annotations.h"
 #include "mmu_core/stats/mmu_cost.h"
+#include "mmu_core/sync/hold_clock.h"
 #include "mmu_core/sync/mmu_lock.h"
 #include "mmu_core/sync/rcu.h"
-#include "mmu_core/sync/spin.h"
 #include "mmu_core/tlb/tlb_flush_batch.h"
 
 namespace mmu {
@@ -38,14 +38,14 @@ class YieldPoint {
       : lock_(lock),
         steps_per_look_(steps_per_look),
         rcu_(std::in_place),
-        held_since_(MonotonicNanos()) {}
+        held_since_(HoldNanos()) {}
 
   // Whether it is time to let go of the lock, for a walk that has something to
   // do without it anyway (WithoutLock). Counts as a step.
   bool IsDue() {
     if (lock_.NeedYield()) return true;
     return ++steps_ % steps_per_look_ == 0 &&
-           MonotonicNanos() - held_since_ >= kMaxHoldNanos;
+           HoldNanos() - held_since_ >= kMaxHoldNanos;
   }
 
   // To be called once per step. True: the lock was let go and taken again; the
@@ -81,7 +81,7 @@ class YieldPoint {
   void Leave() { rcu_.reset(); }
   void Enter() {
     rcu_.emplace();
-    held_since_ = MonotonicNanos();
+    held_since_ = HoldNanos();
   }
 
   Lock& lock_;

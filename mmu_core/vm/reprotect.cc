@@ -64,12 +64,12 @@ void ProtectHuge(VmState& vm, MmuWriteLocked& lock, const Memslot& slot,
 
 void ReprotectPace::YieldIfDue(MmuWriteLocked& lock) {
   if (++words_ % kWordsPerLook != 0) return;
-  if (!lock.NeedYield() && MonotonicNanos() - held_since_ <
-                               YieldPoint<MmuWriteLocked>::kMaxHoldNanos) {
+  if (!lock.NeedYield() &&
+      HoldNanos() - held_since_ < YieldPoint<MmuWriteLocked>::kMaxHoldNanos) {
     return;
   }
   lock.Yield();
-  held_since_ = MonotonicNanos();
+  held_since_ = HoldNanos();
 }
 
 void ReprotectWindow(VmState& vm, MmuWriteLocked& lock, const Memslot& slot,

@@ -12,8 +12,8 @@
 #include "mmu_core/dirty/epoch_log.h"
 #include "mmu_core/memory/memslot.h"
 #include "mmu_core/stats/mmu_cost.h"
+#include "mmu_core/sync/hold_clock.h"
 #include "mmu_core/sync/mmu_lock.h"
-#include "mmu_core/sync/spin.h"
 #include "mmu_core/vm/vm_state.h"
 
 namespace mmu {
@@ -44,7 +44,7 @@ class ReprotectPace {
   void YieldIfDue(MmuWriteLocked& lock);
 
  private:
-  int64_t held_since_ = MonotonicNanos();
+  int64_t held_since_ = HoldNanos();
   int words_ = 0;
 };
 

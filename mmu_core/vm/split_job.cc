@@ -9,6 +9,7 @@
 #include "mmu_core/base/error.h"
 #include "mmu_core/memory/memslot_set.h"
 #include "mmu_core/shadow/shadow_mmu.h"
+#include "mmu_core/sync/hold_clock.h"
 #include "mmu_core/sync/mmu_lock.h"
 #include "mmu_core/sync/rcu.h"
 #include "mmu_core/sync/spin.h"
@@ -187,13 +188,12 @@ Gfn SplitJob::DoStep(GfnRange chunk, Step step) {
     // split itself says so.
     vm.operation_tables.TopUp(1 + TablesFor(chunk)).IgnoreError();
     MmuReadLocked lock(vm.mmu_lock, LockOp::kSplit, &done.cost);
-    const int64_t locked = MonotonicNanos();
     if (step == Step::kContinued) {
       done.throttled[static_cast<int>(ThrottleLimit::kLockHold)] =
-          absl::Nanoseconds(locked - begin);
+          absl::Nanoseconds(MonotonicNanos() - begin);
     }
     const int64_t deadline =
-        locked + absl::ToInt64Nanoseconds(throttle.max_lock_hold);
+        HoldNanos() + absl::ToInt64Nanoseconds(throttle.max_lock_hold);
     const SplitOutcome outcome = vm.tdp.Split(
         lock, /*as_id=*/0, chunk, request_.target, SplitTrigger::kRequest,
         vm.operation_tables, deadline, &done.cost);
