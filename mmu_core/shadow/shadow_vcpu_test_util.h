@@ -368,7 +368,7 @@ class ShadowTestVcpu {
 
   HardwareTranslation Translate(uint64_t address) const {
     const PageTable* table = roots_.table();
-    AccessRights rights = kAllRights;
+    AccessRights granted = kAllRights;
     for (Level level = roots_.level();; level = ChildOf(level)) {
       const SpteSlot& slot = table->entries[static_cast<size_t>(
           IndexOf(Gfn(address >> kPageShift), level))];
@@ -379,12 +379,12 @@ class ShadowTestVcpu {
         none.spte = spte;
         return none;
       }
-      rights = rights & vm_.format.RightsOf(spte);
+      granted = granted & vm_.format.RightsOf(spte);
       if (spte.IsLeaf(level)) {
         const uint64_t within = (address >> kPageShift) & (PagesPer(level) - 1);
         return {.present = true,
                 .pfn = spte.pfn() + within,
-                .rights = rights,
+                .rights = granted,
                 .level = level,
                 .slot = &slot,
                 .spte = spte};

@@ -16,6 +16,7 @@
 #include "mmu_core/stats/labels.h"
 #include "mmu_core/sync/mmu_lock.h"
 #include "mmu_core/sync/rcu.h"
+#include "mmu_core/testing/hold_clock.h"
 #include "mmu_core/testing/vm_builder.h"
 #include "mmu_core/vm/fault_handler.h"
 #include "mmu_core/vm/vm.h"
@@ -33,6 +34,7 @@ using ::mmu::testing::Read;
 using ::mmu::testing::ReadValue;
 using ::mmu::testing::SealAndList;
 using ::mmu::testing::Slot;
+using ::mmu::testing::StillHoldClock;
 using ::mmu::testing::Touch;
 using ::mmu::testing::Write;
 using ::testing::ElementsAre;
@@ -179,6 +181,7 @@ TEST(RegionHooksTest, ADeletedSlotTakesItsLogAlong) {
 }
 
 TEST(RegionHooksTest, WhatADeletionHoldsTheLockForIsBookedUnderMemslot) {
+  const StillHoldClock clock;
   auto vm = MakeVm({Slot(0, 0, 4 * kMiB), Slot(1, kGiB, 4 * kMiB)});
   Write(*vm, 0x1000);
   const auto acquisitions = [&vm](LockMode mode) {

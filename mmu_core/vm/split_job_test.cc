@@ -15,6 +15,7 @@
 #include "mmu_core/base/error.h"
 #include "mmu_core/paging/table_pool.h"
 #include "mmu_core/sync/rcu.h"
+#include "mmu_core/testing/hold_clock.h"
 #include "mmu_core/testing/vm_builder.h"
 #include "mmu_core/vm/vm.h"
 #include "mmu_core/vm/vm_state.h"
@@ -29,6 +30,7 @@ using ::mmu::testing::MakeVm;
 using ::mmu::testing::Read;
 using ::mmu::testing::ReadValue;
 using ::mmu::testing::Slot;
+using ::mmu::testing::StillHoldClock;
 using ::mmu::testing::Write;
 
 constexpr uint64_t kMiB = uint64_t{1} << 20;
@@ -240,11 +242,11 @@ TEST(SplitJobTest, EachLimitSleepsForWhatIsMissingAndBooksIt) {
 }
 
 TEST(SplitJobTest, ALargerChunkIsDoneInFewerSteps) {
+  const StillHoldClock clock;
   const auto chunks = [](int64_t chunk_bytes) {
     auto vm = HugeVm(16);
     SplitRequest request;
     request.throttle.chunk_bytes = chunk_bytes;
-    request.throttle.max_lock_hold = absl::Seconds(10);
     EXPECT_EQ(RunSplit(*vm, request)
                   .throttled[static_cast<int>(ThrottleLimit::kLockHold)],
               absl::ZeroDuration());

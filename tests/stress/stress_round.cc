@@ -35,7 +35,6 @@
 namespace mmu::stress {
 namespace {
 
-constexpr uint64_t kMiB = uint64_t{1} << 20;
 constexpr uint64_t kGiB = uint64_t{1} << 30;
 
 // Slot 0: stable and migrated. Slot 1: stable and not, its log goes on and off.
