@@ -12,12 +12,15 @@
 #include "mmu_core/base/level.h"
 #include "mmu_core/stats/labels.h"
 #include "mmu_core/stats/mmu_cost.h"
+#include "mmu_core/testing/rounds.h"
 #include "mmu_core/tlb/flush_metrics.h"
 #include "mmu_core/tlb/vcpu_gate.h"
 #include "mmu_core/tlb/vcpu_tlb.h"
 
 namespace mmu {
 namespace {
+
+using ::mmu::testing::Rounds;
 
 constexpr int kZap = static_cast<int>(FlushReason::kZap);
 
@@ -204,7 +207,7 @@ class Guest {
 // Covers: TLB-01, TLB-11, TLB-12
 TEST(RemoteTlbTest, AfterAFlushNoAccessUsesWhatWasCachedBefore) {
   constexpr int kVcpus = 3;
-  constexpr int kRemaps = 5'000;
+  Rounds remaps(5'000);
   Guest guest;
   RemoteTlb remote;
   std::atomic<bool> stop{false};
@@ -222,38 +225,42 @@ TEST(RemoteTlbTest, AfterAFlushNoAccessUsesWhatWasCachedBefore) {
     });
   }
   while (guest.hits() == 0) std::this_thread::yield();
-  for (int i = 0; i < kRemaps; ++i) guest.Remap(remote);
+  while (remaps.Next()) guest.Remap(remote);
   stop = true;
   for (std::thread& vcpu : vcpus) vcpu.join();
   for (VcpuGate& gate : gates) remote.RemoveVcpu(&gate);
   EXPECT_EQ(guest.stale(), 0);
   EXPECT_EQ(guest.overwritten(), 0);
   const FlushMetrics metrics = remote.Snapshot();
-  EXPECT_EQ(metrics.remote_tlb_flush_requests, uint64_t{kRemaps});
+  EXPECT_EQ(metrics.remote_tlb_flush_requests,
+            static_cast<uint64_t>(remaps.done()));
   EXPECT_LE(metrics.remote_tlb_flush, metrics.remote_tlb_flush_requests);
 }
 
 // Covers: TLB-02
 TEST(RemoteTlbTest, VcpusThatFlushEachOtherDoNotWaitForEachOther) {
-  constexpr int kRounds = 1'000;
+  std::atomic<int> flushes{0};
   RemoteTlb remote;
   std::array<VcpuGate, 2> gates;
   for (VcpuGate& gate : gates) remote.AddVcpu(&gate);
   std::vector<std::thread> vcpus;
   for (VcpuGate& gate : gates) {
-    vcpus.emplace_back([&remote, &gate] {
+    vcpus.emplace_back([&remote, &flushes, &gate] {
       gate.EnterGuest();
-      for (int i = 0; i < kRounds; ++i) {
+      Rounds rounds(1'000);
+      while (rounds.Next()) {
         while (gate.BeginAccess() != 0) gate.TakeRequests();
         gate.EndAccess();
         remote.Flush(FlushScope::kVm, FlushReason::kUnsync, nullptr);
       }
       gate.ExitGuest();
+      flushes += rounds.done();
     });
   }
   for (std::thread& vcpu : vcpus) vcpu.join();
   for (VcpuGate& gate : gates) remote.RemoveVcpu(&gate);
-  EXPECT_EQ(remote.Snapshot().remote_tlb_flush_requests, 2u * kRounds);
+  EXPECT_EQ(remote.Snapshot().remote_tlb_flush_requests,
+            static_cast<uint64_t>(flushes));
 }
 
 }  // namespace

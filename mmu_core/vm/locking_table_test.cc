@@ -19,6 +19,7 @@
 #include "mmu_core/sync/mmu_lock.h"
 #include "mmu_core/sync/mutex.h"
 #include "mmu_core/tdp/tdp_test_util.h"
+#include "mmu_core/testing/hold_clock.h"
 #include "mmu_core/testing/lock_trace.h"
 #include "mmu_core/testing/vm_builder.h"
 #include "mmu_core/vm/dirty_rings.h"
@@ -107,7 +108,11 @@ std::unique_ptr<Vm> MakeVmFor(const Row& row) {
   return *std::move(vm);
 }
 
-class LockingTableTest : public ::testing::TestWithParam<Row> {};
+class LockingTableTest : public ::testing::TestWithParam<Row> {
+ private:
+  // Who yields does so for the thread that waits, not because time passes.
+  const StillHoldClock clock_;
+};
 
 // Runs the operation while a thread queues for mmu_lock in write mode as soon
 // as it works under that lock.

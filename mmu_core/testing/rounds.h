@@ -1,0 +1,42 @@
+// How often the threads of a stress meet.
+
+#ifndef MMU_CORE_TESTING_ROUNDS_H_
+#define MMU_CORE_TESTING_ROUNDS_H_
+
+#include <chrono>
+
+namespace mmu::testing {
+
+// Counts the rounds of a stress in which one thread waits for another: as many
+// as are wanted, but fewer where each of them takes long, because the thread
+// that is waited for has lost its processor to other work or to a sanitizer.
+// At least one in twenty is always done.
+// Externally synchronised: belongs to the thread that counts.
+class Rounds {
+ public:
+  explicit Rounds(int wanted) : wanted_(wanted) {}
+
+  // Whether one more round is to be done, which is then counted.
+  bool Next() {
+    if (done_ >= wanted_) return false;
+    if (done_ >= wanted_ / 20 &&
+        std::chrono::steady_clock::now() - begin_ > kEnough) {
+      return false;
+    }
+    ++done_;
+    return true;
+  }
+  int done() const { return done_; }
+
+ private:
+  static constexpr std::chrono::seconds kEnough{5};
+
+  const int wanted_;
+  const std::chrono::steady_clock::time_point begin_ =
+      std::chrono::steady_clock::now();
+  int done_ = 0;
+};
+
+}  // namespace mmu::testing
+
+#endif  // MMU_CORE_TESTING_ROUNDS_H_
