@@ -6,7 +6,7 @@
 #include <cstdint>
 #include <vector>
 
-#include "absl/time/time.h"
+#include "mmu_core/base/clock.h"
 
 namespace mmu {
 
@@ -33,7 +33,7 @@ struct DirtyLogInfo {
   uint64_t open_epoch = 0;          // the epoch that new dirty pages belong to
   uint64_t sealed_epoch = 0;        // 0 if none was sealed yet
   uint64_t unacked_page_count = 0;  // sealed pages not yet cleared
-  absl::Time sealed_at;             // of the oldest un-acked seal; else
+  MonotonicTime sealed_at;          // of the oldest un-acked seal; else
                                     // InfiniteFuture
   DirtyLogConfig config;            // as it was started
 };

@@ -36,7 +36,7 @@ void EpochLog::NumberFrom(uint64_t epoch) {
   open_epoch_ = epoch;
 }
 
-SealResult EpochLog::Seal(absl::Time now) {
+SealResult EpochLog::Seal(MonotonicTime now) {
   MutexLock lock(mu_);
   SealResult result;
   result.merged_page_count = unacked_;
@@ -52,7 +52,7 @@ SealResult EpochLog::Seal(absl::Time now) {
   unacked_ += fresh;
   result.epoch = open_epoch_++;
   result.dirty_page_count = unacked_;
-  if (unacked_ != 0 && oldest_unacked_ == absl::InfiniteFuture()) {
+  if (unacked_ != 0 && oldest_unacked_ == MonotonicTime::InfiniteFuture()) {
     oldest_unacked_ = now;
   }
   return result;
@@ -119,7 +119,7 @@ absl::StatusOr<std::vector<BitmapWord>> EpochLog::Acknowledge(
     unacked_ -= std::popcount(bits);
     taken.push_back({index, bits});
   }
-  if (unacked_ == 0) oldest_unacked_ = absl::InfiniteFuture();
+  if (unacked_ == 0) oldest_unacked_ = MonotonicTime::InfiniteFuture();
   return taken;
 }
 

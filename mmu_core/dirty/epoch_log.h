@@ -20,8 +20,8 @@
 #include "absl/base/thread_annotations.h"
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
-#include "absl/time/time.h"
 #include "absl/types/span.h"
+#include "mmu_core/base/clock.h"
 #include "mmu_core/dirty/dirty_bitmap.h"
 #include "mmu_core/dirty/dirty_log_types.h"
 #include "mmu_core/sync/mutex.h"
@@ -60,7 +60,7 @@ class EpochLog {
 
   // Moves every marked page into the sealed epoch and opens the next. Every
   // mark that returned before the call is in.
-  SealResult Seal(absl::Time now);
+  SealResult Seal(MonotonicTime now);
 
   // As Vm::ReadDirtyLog.
   absl::Status Read(uint64_t epoch, uint64_t first_page,
@@ -97,7 +97,8 @@ class EpochLog {
   uint64_t first_epoch_ ABSL_GUARDED_BY(mu_) = 1;
   uint64_t open_epoch_ ABSL_GUARDED_BY(mu_) = 1;
   uint64_t unacked_ ABSL_GUARDED_BY(mu_) = 0;
-  absl::Time oldest_unacked_ ABSL_GUARDED_BY(mu_) = absl::InfiniteFuture();
+  MonotonicTime oldest_unacked_ ABSL_GUARDED_BY(mu_) =
+      MonotonicTime::InfiniteFuture();
 };
 
 }  // namespace mmu

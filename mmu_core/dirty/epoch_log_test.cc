@@ -12,10 +12,10 @@
 #include <vector>
 
 #include "absl/status/status.h"
-#include "absl/time/time.h"
 #include "absl/types/span.h"
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
+#include "mmu_core/base/clock.h"
 #include "mmu_core/base/error.h"
 #include "mmu_core/dirty/dirty_bitmap.h"
 #include "mmu_core/dirty/dirty_log_types.h"
@@ -26,7 +26,9 @@ namespace {
 using ::testing::ElementsAre;
 using ::testing::IsEmpty;
 
-absl::Time At(int64_t seconds) { return absl::FromUnixSeconds(seconds); }
+MonotonicTime At(int64_t seconds) {
+  return MonotonicTime::FromNanos(seconds * 1'000'000'000);
+}
 
 struct Log {
   explicit Log(uint64_t npages, InitiallySet set = InitiallySet::kNo)
@@ -80,7 +82,7 @@ TEST(EpochLogTest, ANewLogHasOneOpenEpochAndNothingSealed) {
   EXPECT_EQ(info.open_epoch, 1u);
   EXPECT_EQ(info.sealed_epoch, 0u);
   EXPECT_EQ(info.unacked_page_count, 0u);
-  EXPECT_EQ(info.sealed_at, absl::InfiniteFuture());
+  EXPECT_EQ(info.sealed_at, MonotonicTime::InfiniteFuture());
   EXPECT_EQ(t.log.npages(), 100u);
   EXPECT_THAT(t.Pages(0), IsEmpty());
 }
@@ -119,7 +121,7 @@ TEST(EpochLogTest, ASealWithoutAcknowledgementsMergesWhatWasLeft) {
   EXPECT_THAT(t.Pages(2), ElementsAre(1, 2, 70, 150));
   EXPECT_EQ(t.log.Info().sealed_at, At(10)) << "the oldest is still about";
   EXPECT_THAT(t.Ack(2, {1, 2, 70, 150}), ElementsAre(1, 2, 70, 150));
-  EXPECT_EQ(t.log.Info().sealed_at, absl::InfiniteFuture());
+  EXPECT_EQ(t.log.Info().sealed_at, MonotonicTime::InfiniteFuture());
   t.open->Mark(5);
   t.log.Seal(At(30));
   EXPECT_EQ(t.log.Info().sealed_at, At(30));
@@ -131,7 +133,7 @@ TEST(EpochLogTest, AnEmptySealCountsAsAnEpoch) {
   const SealResult seal = t.log.Seal(At(2));
   EXPECT_EQ(seal.epoch, 2u);
   EXPECT_EQ(seal.dirty_page_count, 0u);
-  EXPECT_EQ(t.log.Info().sealed_at, absl::InfiniteFuture());
+  EXPECT_EQ(t.log.Info().sealed_at, MonotonicTime::InfiniteFuture());
   EXPECT_THAT(t.Pages(2), IsEmpty());
 }
 

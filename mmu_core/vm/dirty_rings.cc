@@ -5,8 +5,8 @@
 #include <memory>
 #include <vector>
 
-#include "absl/time/clock.h"
 #include "absl/types/optional.h"
+#include "mmu_core/base/clock.h"
 #include "mmu_core/base/error.h"
 #include "mmu_core/base/hooks.h"
 #include "mmu_core/dirty/dirty_bitmap.h"
@@ -84,7 +84,7 @@ void HarvestDirtyRings(VmState& vm) {
 }
 
 SealResult HarvestAndSeal(VmState& vm, EpochLog& log) {
-  if (!vm.has_dirty_rings()) return log.Seal(absl::Now());
+  if (!vm.has_dirty_rings()) return log.Seal(MonotonicTime::Now());
   // Not to be let go of in between:
   //   1. seal: harvests       2. vCPU: pushes the page
   //   3. another harvest: records the page, has not collected its entry yet
@@ -93,7 +93,7 @@ SealResult HarvestAndSeal(VmState& vm, EpochLog& log) {
   // and what the guest writes to the page after its copy is in no log.
   MutexLock lock(vm.ring_harvest_mu);
   HarvestLocked(vm);
-  return log.Seal(absl::Now());
+  return log.Seal(MonotonicTime::Now());
 }
 
 uint64_t ResetDirtyRingsLocked(VmState& vm,

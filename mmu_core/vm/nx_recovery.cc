@@ -1,11 +1,10 @@
 #include "mmu_core/vm/nx_recovery.h"
 
-#include <chrono>
-
 #include "absl/time/time.h"
 #include "mmu_core/base/clock.h"
 #include "mmu_core/memory/memslot_set.h"
 #include "mmu_core/sync/mmu_lock.h"
+#include "mmu_core/sync/timed_wait.h"
 #include "mmu_core/vm/vm_state.h"
 
 namespace mmu {
@@ -65,7 +64,7 @@ void NxRecovery::Wake() {
 }
 
 void NxRecovery::Work() {
-  int64_t last_run = Clock::Real().NowNanos();
+  MonotonicTime last_run = MonotonicTime::Now();
   for (;;) {
     uint64_t seen = 0;
     {
@@ -79,18 +78,16 @@ void NxRecovery::Work() {
     const absl::Duration period = vm_.tdp.nx_huge_pages().mitigated()
                                       ? RecoveryPeriodOf(settings)
                                       : absl::InfiniteDuration();
-    const absl::Duration left =
-        period - absl::Nanoseconds(Clock::Real().NowNanos() - last_run);
-    if (left <= absl::ZeroDuration()) {
+    const MonotonicTime next_run = last_run + period;
+    if (MonotonicTime::Now() >= next_run) {
       RecoverNxHugePages(vm_, settings.ratio);
-      last_run = Clock::Real().NowNanos();
+      last_run = MonotonicTime::Now();
       continue;
     }
     MutexLock lock(mu_);
     if (stop_) return;
     if (wakes_ != seen) continue;
-    woken_.WaitFor(mu_,
-                   absl::ToChronoNanoseconds(std::min(left, absl::Hours(24))));
+    WaitUntil(woken_, mu_, next_run);
   }
 }
 

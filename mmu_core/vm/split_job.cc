@@ -1,11 +1,9 @@
 #include "mmu_core/vm/split_job.h"
 
 #include <algorithm>
-#include <chrono>
 #include <utility>
 
 #include "absl/strings/str_format.h"
-#include "absl/time/clock.h"
 #include "mmu_core/base/error.h"
 #include "mmu_core/memory/memslot_set.h"
 #include "mmu_core/shadow/shadow_mmu.h"
@@ -13,6 +11,7 @@
 #include "mmu_core/sync/mmu_lock.h"
 #include "mmu_core/sync/rcu.h"
 #include "mmu_core/sync/spin.h"
+#include "mmu_core/sync/timed_wait.h"
 #include "mmu_core/vm/vm.h"
 #include "mmu_core/vm/vm_state.h"
 
@@ -134,7 +133,7 @@ absl::Status SplitJob::Run() {
   {
     MutexLock lock(mu_);
     progress_.state = SplitProgress::State::kRunning;
-    started_ = absl::Now();
+    started_ = MonotonicTime::Now();
   }
   const bool ascending = request_.order == SplitOrder::kAscending;
   bool going = true;
@@ -264,7 +263,7 @@ void SplitJob::Account(const SplitProgress& chunk) {
     const double left =
         static_cast<double>(progress_.total_bytes - progress_.done_bytes) /
         static_cast<double>(progress_.done_bytes);
-    progress_.eta = (absl::Now() - started_) * left;
+    progress_.eta = (MonotonicTime::Now() - started_) * left;
   }
 }
 
@@ -317,17 +316,13 @@ void SplitJob::Pace(const SplitProgress& chunk, const Throttle& throttle,
 }
 
 void SplitJob::Sleep(absl::Duration duration, ThrottleLimit limit) {
-  const absl::Time begin = absl::Now();
-  const absl::Time until = begin + duration;
+  const MonotonicTime begin = MonotonicTime::Now();
+  const MonotonicTime until = begin + duration;
   MutexLock lock(mu_);
-  while (!cancelled_ && !retuned_) {
-    const absl::Duration left = until - absl::Now();
-    if (left <= absl::ZeroDuration()) break;
-    changed_.WaitFor(mu_,
-                     absl::ToChronoNanoseconds(std::min(left, absl::Hours(1))));
+  while (!cancelled_ && !retuned_ && WaitUntil(changed_, mu_, until)) {
   }
   retuned_ = false;
-  BookThrottled(absl::Now() - begin, limit);
+  BookThrottled(MonotonicTime::Now() - begin, limit);
 }
 
 void SplitJob::BookThrottled(absl::Duration time, ThrottleLimit limit) {

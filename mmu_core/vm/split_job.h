@@ -19,6 +19,7 @@
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "absl/time/time.h"
+#include "mmu_core/base/clock.h"
 #include "mmu_core/base/gfn_range.h"
 #include "mmu_core/base/level.h"
 #include "mmu_core/stats/labels.h"
@@ -119,7 +120,7 @@ class SplitJob {
   bool cancelled_ ABSL_GUARDED_BY(mu_) = false;
   bool paused_ ABSL_GUARDED_BY(mu_) = false;
   bool retuned_ ABSL_GUARDED_BY(mu_) = false;
-  absl::Time started_ ABSL_GUARDED_BY(mu_);
+  MonotonicTime started_ ABSL_GUARDED_BY(mu_);
 };
 
 // Checks a throttle's fields; reason INVALID_THROTTLE.

@@ -9,9 +9,9 @@
 #include <thread>
 #include <vector>
 
-#include "absl/time/clock.h"
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
+#include "mmu_core/base/clock.h"
 #include "mmu_core/base/error.h"
 #include "mmu_core/paging/table_pool.h"
 #include "mmu_core/sync/rcu.h"
@@ -220,9 +220,9 @@ TEST(SplitJobTest, EachLimitSleepsForWhatIsMissingAndBooksIt) {
     auto vm = HugeVm(8);
     SplitRequest request;
     request.throttle.max_pages_per_second = 512 * 100;  // 10 ms a chunk
-    const absl::Time begin = absl::Now();
+    const MonotonicTime begin = MonotonicTime::Now();
     const SplitProgress progress = RunSplit(*vm, request);
-    EXPECT_GE(absl::Now() - begin, absl::Milliseconds(40));
+    EXPECT_GE(MonotonicTime::Now() - begin, absl::Milliseconds(40));
     EXPECT_GT(progress.throttled[static_cast<int>(ThrottleLimit::kRate)],
               absl::ZeroDuration());
     EXPECT_EQ(progress.throttled[static_cast<int>(ThrottleLimit::kPause)],

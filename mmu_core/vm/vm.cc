@@ -7,7 +7,6 @@
 #include <utility>
 
 #include "absl/strings/str_format.h"
-#include "absl/time/clock.h"
 #include "mmu_core/base/check.h"
 #include "mmu_core/base/error.h"
 #include "mmu_core/dirty/dirty_ring.h"

@@ -10,10 +10,10 @@
 #include <thread>
 #include <vector>
 
-#include "absl/time/clock.h"
 #include "absl/time/time.h"
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
+#include "mmu_core/base/clock.h"
 #include "mmu_core/guest/pattern.h"
 #include "mmu_core/guest/pattern_spec.h"
 #include "mmu_core/testing/vm_builder.h"
@@ -139,8 +139,9 @@ TEST(VmStressTest, AMigrationAmidEverythingElseLosesNoWrite) {
       {{0}, InitiallySet::kNo, SplitPolicy::kEager},
       {{0}, InitiallySet::kYes, SplitPolicy::kNone},
       {{0}, InitiallySet::kYes, SplitPolicy::kOnClear}};
-  const absl::Time end = absl::Now() + kDuration;
-  for (uint64_t round = 0; round < modes.size() || absl::Now() < end; ++round) {
+  const MonotonicTime end = MonotonicTime::Now() + kDuration;
+  for (uint64_t round = 0; round < modes.size() || MonotonicTime::Now() < end;
+       ++round) {
     SCOPED_TRACE(round);
     ASSERT_TRUE(vm->StartWorkload(Patterns(*vm, round)).ok());
     std::atomic<bool> stop{false};
@@ -173,8 +174,8 @@ TEST(VmStressTest, SlotsThatComeAndGoUnderRunningVcpusLeaveSoundTables) {
                     Slot(1, kGiB, 8 * kMiB, Level::k2M)},
                    kVcpus);
   ASSERT_TRUE(vm->StartWorkload(Patterns(*vm, 1)).ok());
-  const absl::Time end = absl::Now() + absl::Seconds(1);
-  for (int i = 0; i < 10 || absl::Now() < end; ++i) {
+  const MonotonicTime end = MonotonicTime::Now() + absl::Seconds(1);
+  for (int i = 0; i < 10 || MonotonicTime::Now() < end; ++i) {
     ASSERT_TRUE(vm->SetMemslot(Slot(1, kGiB, 0)).ok());
     ASSERT_TRUE(vm->SetMemslot(Slot(1, kGiB, 8 * kMiB, Level::k2M)).ok());
     ASSERT_TRUE(vm->SetMemslot(Slot(1, 2 * kGiB, 8 * kMiB, Level::k2M)).ok());

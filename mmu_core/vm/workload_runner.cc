@@ -1,7 +1,6 @@
 #include "mmu_core/vm/workload_runner.h"
 
 #include <algorithm>
-#include <chrono>
 #include <utility>
 
 #include "absl/strings/str_format.h"
@@ -11,6 +10,7 @@
 #include "mmu_core/guest/stamp.h"
 #include "mmu_core/stats/labels.h"
 #include "mmu_core/sync/spin.h"
+#include "mmu_core/sync/timed_wait.h"
 
 namespace mmu {
 
@@ -53,7 +53,7 @@ absl::Status WorkloadRunner::Start(WorkloadOptions options,
     parked_ = 0;
     progress_ = WorkloadProgress();
     at_start_ = SumStats();
-    started_ = absl::Now();
+    started_ = MonotonicTime::Now();
   }
   control_.fetch_and(~kStop);
   for (size_t i = 0; i < count; ++i) {
@@ -65,13 +65,13 @@ absl::Status WorkloadRunner::Start(WorkloadOptions options,
 void WorkloadRunner::Run(Vcpu& vcpu, AccessSource& source) {
   RateLimiter limiter(Clock::Real(),
                       static_cast<double>(options_.accesses_per_second));
-  const absl::Time deadline = absl::Now() + options_.max_duration;
+  const MonotonicTime deadline = MonotonicTime::Now() + options_.max_duration;
   const absl::StatusOr<GuestSystem*> guest = GuestOf(vcpu);
   absl::Status status = guest.status();
   bool more = guest.ok();
   while (more && MayRun()) {
     if (options_.max_duration != absl::InfiniteDuration() &&
-        absl::Now() >= deadline) {
+        MonotonicTime::Now() >= deadline) {
       break;
     }
     // A guest limited to a few accesses per second takes them one by one.
@@ -82,8 +82,8 @@ void WorkloadRunner::Run(Vcpu& vcpu, AccessSource& source) {
             : static_cast<int>(std::clamp<int64_t>(rate / 100, 1, kBatch));
     if (const int64_t nanos = limiter.Reserve(batch); nanos > 0) {
       // No longer than there is time left; then the loop ends above.
-      Doze(std::min(absl::Nanoseconds(nanos), deadline - absl::Now()));
-      if (absl::Now() >= deadline) continue;
+      Doze(std::min(absl::Nanoseconds(nanos), deadline - MonotonicTime::Now()));
+      if (MonotonicTime::Now() >= deadline) continue;
       if ((control_.load(std::memory_order_relaxed) & kStop) != 0) break;
     }
     vcpu.EnterGuest();
@@ -147,11 +147,9 @@ bool WorkloadRunner::AwaitRingRoomInGuest(Vcpu& vcpu) {
   bool in_time = true;
   while (!has_room && in_time && MayRun()) {
     MutexLock lock(mu_);
-    const absl::Time deadline = started_ + options_.max_duration;
+    const MonotonicTime deadline = started_ + options_.max_duration;
     while (control_.load() == 0 && vcpu.dirty_ring()->SoftFull() &&
-           (in_time = absl::Now() < deadline)) {
-      changed_.WaitFor(mu_, absl::ToChronoNanoseconds(std::min(
-                                deadline - absl::Now(), absl::Hours(1))));
+           (in_time = WaitUntil(changed_, mu_, deadline))) {
     }
     has_room = !vcpu.dirty_ring()->SoftFull();
   }
@@ -176,19 +174,16 @@ bool WorkloadRunner::MayRun() {
 }
 
 void WorkloadRunner::Doze(absl::Duration duration) {
-  const absl::Time until = absl::Now() + duration;
+  const MonotonicTime until = MonotonicTime::Now() + duration;
   MutexLock lock(mu_);
-  while (control_.load() == 0) {
-    const absl::Duration left = until - absl::Now();
-    if (left <= absl::ZeroDuration()) return;
-    changed_.WaitFor(mu_, absl::ToChronoNanoseconds(left));
+  while (control_.load() == 0 && WaitUntil(changed_, mu_, until)) {
   }
 }
 
 AccessOutcome WorkloadRunner::AwaitRingRoom(Vcpu& vcpu,
                                             const GuestAccess& access,
                                             uint64_t* word,
-                                            absl::Time deadline) {
+                                            MonotonicTime deadline) {
   const int64_t begin = MonotonicNanos();
   vcpu.ExitGuest();
   AccessOutcome outcome = AccessOutcome::kDirtyRingFull;
@@ -197,9 +192,7 @@ AccessOutcome WorkloadRunner::AwaitRingRoom(Vcpu& vcpu,
     {
       MutexLock lock(mu_);
       while (control_.load() == 0 && vcpu.dirty_ring()->SoftFull() &&
-             (in_time = absl::Now() < deadline)) {
-        changed_.WaitFor(mu_, absl::ToChronoNanoseconds(std::min(
-                                  deadline - absl::Now(), absl::Hours(1))));
+             (in_time = WaitUntil(changed_, mu_, deadline))) {
       }
     }
     if (!in_time) break;
@@ -227,7 +220,7 @@ void WorkloadRunner::Finish(const absl::Status& status) {
   // failed.
   if (!status.ok()) control_.fetch_or(kStop);
   if (--running_ == 0) {
-    progress_.running = absl::Now() - started_;
+    progress_.running = MonotonicTime::Now() - started_;
     progress_.stats = SumStats().Since(at_start_);
     progress_.state = !progress_.error.ok() ? WorkloadProgress::State::kFailed
                       : (control_.load() & kStop) != 0
@@ -254,13 +247,10 @@ void WorkloadRunner::JoinLocked() {
 }
 
 bool WorkloadRunner::Wait(absl::Duration timeout) {
-  const absl::Time until = absl::Now() + timeout;
+  const MonotonicTime until = MonotonicTime::Now() + timeout;
   MutexLock lock(mu_);
   while (running_ != 0) {
-    const absl::Duration left = until - absl::Now();
-    if (left <= absl::ZeroDuration()) return false;
-    changed_.WaitFor(mu_,
-                     absl::ToChronoNanoseconds(std::min(left, absl::Hours(1))));
+    if (!WaitUntil(changed_, mu_, until)) return false;
   }
   return true;
 }
@@ -275,7 +265,7 @@ absl::StatusOr<WorkloadProgress> WorkloadRunner::Progress() const {
   WorkloadProgress progress = progress_;
   if (running_ != 0) {
     progress.stats = SumStats().Since(at_start_);
-    progress.running = absl::Now() - started_;
+    progress.running = MonotonicTime::Now() - started_;
   }
   progress.paused = paused();
   return progress;

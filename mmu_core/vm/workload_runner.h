@@ -14,6 +14,7 @@
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "absl/time/time.h"
+#include "mmu_core/base/clock.h"
 #include "mmu_core/guest/gpa_space.h"
 #include "mmu_core/guest/guest_access.h"
 #include "mmu_core/sync/mutex.h"
@@ -72,7 +73,7 @@ class WorkloadRunner {
   // Waits until the vCPU's dirty ring has room and goes on with its access.
   // kDirtyRingFull: the workload is to stop, or `deadline` has passed.
   AccessOutcome AwaitRingRoom(Vcpu& vcpu, const GuestAccess& access,
-                              uint64_t* word, absl::Time deadline);
+                              uint64_t* word, MonotonicTime deadline);
   void WaitUntilParked() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
   void Finish(const absl::Status& status);
   void JoinLocked() ABSL_EXCLUSIVE_LOCKS_REQUIRED(control_mu_);
@@ -98,7 +99,7 @@ class WorkloadRunner {
   bool ever_started_ ABSL_GUARDED_BY(mu_) = false;
   WorkloadProgress progress_ ABSL_GUARDED_BY(mu_);
   VcpuStatsSnapshot at_start_ ABSL_GUARDED_BY(mu_);
-  absl::Time started_ ABSL_GUARDED_BY(mu_);
+  MonotonicTime started_ ABSL_GUARDED_BY(mu_);
 };
 
 }  // namespace mmu

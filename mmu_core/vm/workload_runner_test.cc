@@ -8,10 +8,10 @@
 #include <vector>
 
 #include "absl/status/status.h"
-#include "absl/time/clock.h"
 #include "absl/time/time.h"
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
+#include "mmu_core/base/clock.h"
 #include "mmu_core/base/error.h"
 #include "mmu_core/guest/access_source.h"
 #include "mmu_core/guest/stamp.h"
@@ -203,10 +203,10 @@ TEST(WorkloadRunnerTest, ATimeLimitEndsALimitedWorkloadInTheMiddleOfItsWait) {
   WorkloadOptions options = Writers(1);
   options.accesses_per_second = 1;
   options.max_duration = absl::Milliseconds(20);
-  const absl::Time begin = absl::Now();
+  const MonotonicTime begin = MonotonicTime::Now();
   ASSERT_TRUE(vm->StartWorkload(std::move(options)).ok());
   ASSERT_TRUE(vm->WaitWorkload(kLong));
-  EXPECT_LT(absl::Now() - begin, absl::Milliseconds(900));
+  EXPECT_LT(MonotonicTime::Now() - begin, absl::Milliseconds(900));
   EXPECT_EQ(vm->Workload()->state, State::kDone);
 }
 
@@ -215,11 +215,11 @@ TEST(WorkloadRunnerTest, ASlowWorkloadIsStoppedAndPausedAtOnce) {
   WorkloadOptions options = Writers(1);
   options.accesses_per_second = 1;
   ASSERT_TRUE(vm->StartWorkload(std::move(options)).ok());
-  const absl::Time begin = absl::Now();
+  const MonotonicTime begin = MonotonicTime::Now();
   vm->PauseVcpus();
   vm->ResumeVcpus();
   vm->StopWorkload();
-  EXPECT_LT(absl::Now() - begin, absl::Milliseconds(900));
+  EXPECT_LT(MonotonicTime::Now() - begin, absl::Milliseconds(900));
 }
 
 TEST(WorkloadRunnerTest, BadStartsAreRefusedAndTheRunningOneGoesOn) {
