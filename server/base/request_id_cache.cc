@@ -2,7 +2,6 @@
 
 #include <cstddef>
 #include <functional>
-#include <memory>
 #include <string>
 #include <utility>
 
@@ -12,8 +11,10 @@
 #include "absl/strings/ascii.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/string_view.h"
-#include "absl/synchronization/mutex.h"
 #include "absl/time/time.h"
+#include "mmu_core/base/clock.h"
+#include "mmu_core/sync/mutex.h"
+#include "mmu_core/sync/timed_wait.h"
 #include "server/base/errors.h"
 
 namespace mmud {
@@ -45,6 +46,10 @@ absl::Status CheckRequestId(absl::string_view request_id) {
                    "; it must be a UUID of version 4, or empty"));
 }
 
+std::string CanonicalRequestId(absl::string_view request_id) {
+  return absl::AsciiStrToLower(request_id);
+}
+
 RequestIdCache::RequestIdCache(Options options)
     : options_(std::move(options)) {}
 
@@ -56,59 +61,73 @@ absl::StatusOr<std::string> RequestIdCache::Run(
   if (absl::Status status = CheckRequestId(request_id); !status.ok()) {
     return status;
   }
-  const std::string id = absl::AsciiStrToLower(request_id);
+  const std::string id = CanonicalRequestId(request_id);
   const size_t hash = absl::Hash<absl::string_view>()(request);
-  std::shared_ptr<Entry> entry;
-  {
-    absl::MutexLock lock(&mu_);
-    ForgetOldLocked();
-    auto [it, is_first] = entries_.try_emplace(id);
-    if (!is_first) {
-      entry = it->second;
-      if (entry->request_hash != hash) {
-        return ApiError(absl::StatusCode::kAlreadyExists, "REQUEST_ID_REUSED",
-                        absl::StrCat("request_id ", Quote(request_id),
-                                     " came before with another request; make "
-                                     "up a new one for each new request"));
+  for (;;) {
+    {
+      mmu::MutexLock lock(mu_);
+      std::string answer;
+      absl::StatusOr<Found> found = FindLocked(id, hash, &answer);
+      if (found.ok() && *found == Found::kComputing) {
+        mmu::WaitUntil(turn_over_, mu_, mmu::MonotonicTime::Now() + kPoll);
+        found = FindLocked(id, hash, &answer);
       }
-      while (!entry->done) {
-        done_.WaitWithTimeout(&mu_, kPoll);
-        if (entry->done) break;
-        if (absl::Status status = keep_waiting(); !status.ok()) return status;
-      }
-      return entry->answer;
+      if (!found.ok()) return found.status();
+      if (*found == Found::kAnswer) return answer;
+      if (*found == Found::kMyTurn) break;
     }
-    entry = it->second = std::make_shared<Entry>();
-    entry->request_hash = hash;
+    if (absl::Status status = keep_waiting(); !status.ok()) return status;
   }
   absl::StatusOr<std::string> answer = compute();
-  absl::MutexLock lock(&mu_);
-  entry->answer = answer;
-  entry->done = true;
+  mmu::MutexLock lock(mu_);
   if (answer.ok()) {
-    entry->expires = options_.now() + options_.time_to_live;
+    Entry& entry = entries_.at(id);
+    entry.answer = *answer;
+    entry.done = true;
+    entry.expires = options_.now() + options_.time_to_live;
     bytes_ += answer->size() + kBytesPerEntry;
     order_.push_back(id);
     ForgetOldLocked();
   } else {
+    // Whoever waits, or comes next, finds nothing and has the turn.
     entries_.erase(id);
   }
-  done_.SignalAll();
+  turn_over_.NotifyAll();
   return answer;
 }
 
+absl::StatusOr<RequestIdCache::Found> RequestIdCache::FindLocked(
+    const std::string& id, size_t request_hash, std::string* answer) {
+  ForgetOldLocked();
+  const auto [it, is_new] = entries_.try_emplace(id);
+  Entry& entry = it->second;
+  if (is_new) {
+    entry.request_hash = request_hash;
+    return Found::kMyTurn;
+  }
+  if (entry.request_hash != request_hash) {
+    return ApiError(absl::StatusCode::kAlreadyExists, "REQUEST_ID_REUSED",
+                    absl::StrCat("request_id ", Quote(id),
+                                 " came before with another request; make up "
+                                 "a new one for each new request"));
+  }
+  if (!entry.done) return Found::kComputing;
+  *answer = entry.answer;
+  return Found::kAnswer;
+}
+
 size_t RequestIdCache::size() const {
-  absl::MutexLock lock(&mu_);
+  mmu::MutexLock lock(mu_);
   return entries_.size();
 }
 
 void RequestIdCache::ForgetOldLocked() {
-  const absl::Time now = options_.now();
+  const mmu::MonotonicTime now = options_.now();
   while (!order_.empty()) {
     const auto it = entries_.find(order_.front());
-    const Entry& oldest = *it->second;
+    const Entry& oldest = it->second;
     if (oldest.expires > now && bytes_ <= options_.max_bytes) return;
-    bytes_ -= oldest.answer->size() + kBytesPerEntry;
+    bytes_ -= oldest.answer.size() + kBytesPerEntry;
     entries_.erase(it);
     order_.pop_front();
   }

@@ -7,7 +7,6 @@
 #include <cstdint>
 #include <deque>
 #include <functional>
-#include <memory>
 #include <string>
 
 #include "absl/base/thread_annotations.h"
@@ -15,21 +14,26 @@
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "absl/strings/string_view.h"
-#include "absl/synchronization/mutex.h"
 #include "absl/time/time.h"
+#include "mmu_core/base/clock.h"
+#include "mmu_core/sync/mutex.h"
 
 namespace mmud {
 
 // OK for a UUID of version 4 in its usual form; INVALID_REQUEST_ID otherwise.
 absl::Status CheckRequestId(absl::string_view request_id);
 
+// The one way to write it: a UUID in capitals is the same UUID.
+std::string CanonicalRequestId(absl::string_view request_id);
+
 // The first call with an id computes the answer; calls with the same id and
 // the same request get that answer for ten minutes, and wait for it while it
-// is being computed. Only answers are kept: after a failed call the next one
-// with its id is tried afresh. That is safe though a call that failed may have
-// done a part of its work (a clear cancelled between two steps, a StartDirtyLog
-// given up while it splits): what was done stays done, and doing it again
-// changes nothing.
+// is being computed. Only answers are kept: a call that fails, be it for its
+// own deadline or because its caller left, fails alone. The next of those that
+// waited for it, or else the next to come, is tried afresh. That is safe though
+// a call that failed may have done a part of its work (a clear cancelled
+// between two steps, a StartDirtyLog given up while it splits): what was done
+// stays done, and doing it again changes nothing.
 //
 // Of a request only a hash is kept. It merely tells whether an id was used for
 // two different requests, which is a mistake of the caller: should the hashes
@@ -42,7 +46,9 @@ class RequestIdCache {
     // More bytes than this push the oldest answers out. Counted are the answer
     // and kBytesPerEntry.
     size_t max_bytes = size_t{64} << 20;
-    std::function<absl::Time()> now = [] { return absl::Now(); };
+    std::function<mmu::MonotonicTime()> now = [] {
+      return mmu::MonotonicTime::Now();
+    };
   };
 
   // What an answer costs besides its own bytes: its id, twice, and its place
@@ -53,9 +59,11 @@ class RequestIdCache {
   explicit RequestIdCache(Options options);
 
   // `request` is everything that makes two requests the same, the method's
-  // name included. An empty id just computes. A waiting call gives up when
-  // `keep_waiting` returns an error, and returns that. INVALID_REQUEST_ID;
-  // REQUEST_ID_REUSED if the id came with another request.
+  // name included. An empty id just computes. `compute` is called on this
+  // thread, at most once, while no other call with this id computes. A waiting
+  // call looks at `keep_waiting` now and then, gives up when that returns an
+  // error, and returns it. INVALID_REQUEST_ID; REQUEST_ID_REUSED if the id came
+  // with another request.
   absl::StatusOr<std::string> Run(
       absl::string_view request_id, absl::string_view request,
       const std::function<absl::Status()>& keep_waiting,
@@ -64,20 +72,25 @@ class RequestIdCache {
   size_t size() const;
 
  private:
+  // Answered, or somebody's turn to compute.
   struct Entry {
     size_t request_hash = 0;
     bool done = false;
-    absl::StatusOr<std::string> answer;
-    absl::Time expires;
+    std::string answer;
+    mmu::MonotonicTime expires;
   };
+  enum class Found : uint8_t { kMyTurn, kAnswer, kComputing };
 
+  // What `id` says now; an answer goes to `answer`. REQUEST_ID_REUSED.
+  absl::StatusOr<Found> FindLocked(const std::string& id, size_t request_hash,
+                                   std::string* answer)
+      ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
   void ForgetOldLocked() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
 
   const Options options_;
-  mutable absl::Mutex mu_;
-  absl::CondVar done_;
-  absl::flat_hash_map<std::string, std::shared_ptr<Entry>> entries_
-      ABSL_GUARDED_BY(mu_);
+  mutable mmu::Mutex mu_;  // leaf
+  mmu::CondVar turn_over_;
+  absl::flat_hash_map<std::string, Entry> entries_ ABSL_GUARDED_BY(mu_);
   // Finished entries, oldest first.
   std::deque<std::string> order_ ABSL_GUARDED_BY(mu_);
   size_t bytes_ ABSL_GUARDED_BY(mu_) = 0;

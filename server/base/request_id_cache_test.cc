@@ -3,13 +3,16 @@
 #include <atomic>
 #include <string>
 #include <thread>
+#include <vector>
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
+#include "absl/strings/ascii.h"
 #include "absl/strings/str_format.h"
 #include "absl/synchronization/notification.h"
 #include "absl/time/time.h"
 #include "gtest/gtest.h"
+#include "mmu_core/base/clock.h"
 #include "mmu_core/base/error.h"
 
 namespace mmud {
@@ -78,7 +81,7 @@ TEST(RequestIdCache, TriesAgainAfterAnError) {
 }
 
 TEST(RequestIdCache, ForgetsAfterTenMinutes) {
-  absl::Time now = absl::UnixEpoch();
+  mmu::MonotonicTime now;
   RequestIdCache::Options options;
   options.now = [&now] { return now; };
   RequestIdCache cache(options);
@@ -157,6 +160,97 @@ TEST(RequestIdCache, ASecondCallWaitsForTheFirst) {
   EXPECT_EQ(*second, "slow");
   EXPECT_EQ(counter.count, 0);
   first.join();
+}
+
+TEST(RequestIdCache, ACallThatWaitedForOneThatFailedComputesItself) {
+  RequestIdCache cache;
+  absl::Notification started, fail;
+  std::thread first([&] {
+    const auto answer = cache.Run(kId, "r", Keep, [&] {
+      started.Notify();
+      fail.WaitForNotification();
+      return absl::StatusOr<std::string>(
+          absl::DeadlineExceededError("of the first"));
+    });
+    EXPECT_EQ(answer.status().message(), "of the first");
+  });
+  started.WaitForNotification();
+  Counter counter;
+  EXPECT_EQ(*cache.Run(
+                kId, "r",
+                [&] {
+                  if (!fail.HasBeenNotified()) fail.Notify();
+                  return absl::OkStatus();
+                },
+                std::ref(counter)),
+            "answer1");
+  first.join();
+  // And its answer is the one that is remembered.
+  EXPECT_EQ(*cache.Run(kId, "r", Keep, std::ref(counter)), "answer1");
+}
+
+TEST(RequestIdCache, OfThoseThatWaitedOneAtATimeComputes) {
+  constexpr int kWaiters = 8;
+  RequestIdCache cache;
+  absl::Notification started, fail;
+  std::thread first([&] {
+    EXPECT_FALSE(cache
+                     .Run(kId, "r", Keep,
+                          [&] {
+                            started.Notify();
+                            fail.WaitForNotification();
+                            return absl::StatusOr<std::string>(
+                                absl::CancelledError("left"));
+                          })
+                     .ok());
+  });
+  started.WaitForNotification();
+  std::atomic<int> waiting{0};
+  std::atomic<int> computing{0};
+  std::atomic<int> computed{0};
+  std::atomic<int> failed{0};
+  std::vector<std::thread> waiters;
+  for (int i = 0; i < kWaiters; ++i) {
+    waiters.emplace_back([&] {
+      bool counted = false;
+      const auto answer = cache.Run(
+          kId, "r",
+          [&] {
+            if (!counted) ++waiting;
+            counted = true;
+            return absl::OkStatus();
+          },
+          [&]() -> absl::StatusOr<std::string> {
+            EXPECT_EQ(++computing, 1);
+            const int turn = ++computed;
+            --computing;
+            // Half of them fail, too.
+            if (turn <= kWaiters / 2) return absl::CancelledError("left");
+            return std::to_string(turn);
+          });
+      if (answer.ok()) {
+        EXPECT_EQ(*answer, std::to_string(kWaiters / 2 + 1));
+      } else {
+        ++failed;
+      }
+    });
+  }
+  while (waiting < kWaiters) std::this_thread::yield();
+  fail.Notify();
+  first.join();
+  for (std::thread& waiter : waiters) waiter.join();
+  EXPECT_EQ(computed, kWaiters / 2 + 1);
+  EXPECT_EQ(failed, kWaiters / 2);
+}
+
+TEST(RequestIdCache, AnIdInCapitalsIsTheSameId) {
+  RequestIdCache cache;
+  Counter counter;
+  ASSERT_TRUE(cache.Run(kId, "r", Keep, std::ref(counter)).ok());
+  EXPECT_EQ(
+      *cache.Run(absl::AsciiStrToUpper(kId), "r", Keep, std::ref(counter)),
+      "answer1");
+  EXPECT_EQ(CanonicalRequestId(absl::AsciiStrToUpper(kId)), kId);
 }
 
 TEST(RequestIdCache, AWaitingCallCanBeCancelled) {

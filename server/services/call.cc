@@ -36,13 +36,13 @@ absl::Status CheckStream(const grpc::ServerContext& context,
   return absl::OkStatus();
 }
 
-std::string Fingerprint(absl::string_view method,
-                        const google::protobuf::Message& request) {
+std::string FingerprintOf(absl::string_view method,
+                          const google::protobuf::Message& canonical) {
   std::string bytes = absl::StrCat(method, "\n");
   google::protobuf::io::StringOutputStream stream(&bytes);
   google::protobuf::io::CodedOutputStream coded(&stream);
   coded.SetSerializationDeterministic(true);
-  request.SerializeToCodedStream(&coded);
+  canonical.SerializeToCodedStream(&coded);
   coded.Trim();
   return bytes;
 }

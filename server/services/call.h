@@ -16,6 +16,7 @@
 #include "grpcpp/server_context.h"
 #include "grpcpp/support/status.h"
 #include "server/base/errors.h"
+#include "server/base/request_id_cache.h"
 #include "server/base/status_mapping.h"
 #include "server/services/daemon_state.h"
 
@@ -29,9 +30,18 @@ absl::Status CheckCaller(const grpc::ServerContext& context);
 absl::Status CheckStream(const grpc::ServerContext& context,
                          const DaemonState& state, const ManagedVm& vm);
 
-// Everything that makes two requests of one method the same.
-std::string Fingerprint(absl::string_view method,
-                        const google::protobuf::Message& request);
+// Everything that makes two requests of one method the same, but for how
+// their request_id is written.
+std::string FingerprintOf(absl::string_view method,
+                          const google::protobuf::Message& canonical);
+template <typename Request>
+std::string Fingerprint(absl::string_view method, const Request& request) {
+  const std::string id = CanonicalRequestId(request.request_id());
+  if (request.request_id() == id) return FingerprintOf(method, request);
+  Request canonical = request;
+  canonical.set_request_id(id);
+  return FingerprintOf(method, canonical);
+}
 
 // What a drain does to a mutation: calls that begin work are refused, calls
 // that end or acknowledge some are not.

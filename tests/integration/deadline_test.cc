@@ -1,7 +1,9 @@
 // Deadlines and callers that leave: the daemon stops working for them.
 
+#include <atomic>
 #include <chrono>
 #include <string>
+#include <thread>
 
 #include "absl/time/clock.h"
 #include "gtest/gtest.h"
@@ -97,6 +99,38 @@ TEST(DeadlineTest, CancelledStreamIsNoticed) {
   remove.set_name(guest.name());
   daemon.client().Must(&v1::VmService::Stub::DeleteVm, remove);
   EXPECT_EQ(daemon.client().Health(), "SERVING");
+}
+
+TEST(DeadlineTest, ARetryDoesNotFailWithTheAttemptBeforeIt) {
+  constexpr int64_t kPages = 32;
+  Daemon daemon;
+  const Guest guest(
+      daemon.client(), "alpha",
+      {MakeSlot(kPages * 2 * kMiB, v1::MEMORY_BACKING_METADATA_ONLY,
+                v1::PAGE_SIZE_2M)});
+  guest.ReadWords(kPages * 2 * kMiB, 2 * kMiB);
+  v1::StartDirtyLogRequest request;
+  request.set_vm(guest.name());
+  request.mutable_throttle()->mutable_min_pause()->set_nanos(50'000'000);
+  request.set_request_id("7f1b0d4e-3c52-4b6e-9f0a-0123456789ab");
+  std::atomic<bool> over{false};
+  std::thread first([&] {
+    // All pauses together last 1.6 s.
+    const auto result =
+        daemon.client().Call(&v1::DirtyLogService::Stub::StartDirtyLog, request,
+                             absl::Milliseconds(300));
+    EXPECT_EQ(result.status.error_code(), grpc::StatusCode::DEADLINE_EXCEEDED);
+    over = true;
+  });
+  EXPECT_TRUE(Eventually([&] {
+    return over || guest.Get().mapped_pages().pages_2m_count() < kPages;
+  }));
+  v1::StartDirtyLogRequest retry = request;
+  retry.set_request_id("7F1B0D4E-3C52-4B6E-9F0A-0123456789AB");
+  daemon.client().Must(&v1::DirtyLogService::Stub::StartDirtyLog, retry);
+  first.join();
+  EXPECT_EQ(guest.Get().memslots(0).dirty_log().state(),
+            v1::DIRTY_LOG_STATE_ACTIVE);
 }
 
 }  // namespace
