@@ -25,6 +25,7 @@
 #include "absl/time/clock.h"
 #include "absl/time/time.h"
 #include "google/longrunning/operations.pb.h"
+#include "mmu_core/base/clock.h"
 #include "mmu_core/paging/table_pool.h"
 #include "server/base/errors.h"
 #include "server/build_info.h"
@@ -134,9 +135,9 @@ absl::Status WritePorts(const std::string& path, int grpc_port,
 }
 
 void Drain(DaemonState& state, const RpcMetrics& rpcs, GrpcServer& server) {
-  const absl::Time start = absl::Now();
-  const absl::Time deadline = start + state.config.drain_timeout;
-  const absl::Time earliest = std::min(start + kMinDrain, deadline);
+  const mmu::MonotonicTime start = mmu::MonotonicTime::Now();
+  const mmu::MonotonicTime deadline = start + state.config.drain_timeout;
+  const mmu::MonotonicTime earliest = std::min(start + kMinDrain, deadline);
   state.drain.Begin();
   server.SetNotServing();
   for (const VmUse& vm : state.vms.All()) {
@@ -145,15 +146,15 @@ void Drain(DaemonState& state, const RpcMetrics& rpcs, GrpcServer& server) {
     }
   }
   for (const google::longrunning::Operation& operation :
-       state.operations.Drain(deadline - absl::Now())) {
+       state.operations.Drain(deadline - mmu::MonotonicTime::Now())) {
     Log(LogLevel::kInfo, "operation parked",
         {{"name", operation.name()},
          {"done", operation.done() ? "true" : "false"}});
   }
   // Shutdown would wait for idle connections, too, which a client closes only
   // when it looks at them next.
-  while (absl::Now() < earliest ||
-         (rpcs.calls_in_hand() > 0 && absl::Now() < deadline)) {
+  while (mmu::MonotonicTime::Now() < earliest ||
+         (rpcs.calls_in_hand() > 0 && mmu::MonotonicTime::Now() < deadline)) {
     absl::SleepFor(kPoll);
   }
   server.Shutdown(kGoodbye);

@@ -8,6 +8,7 @@
 #include "absl/strings/str_cat.h"
 #include "absl/synchronization/mutex.h"
 #include "absl/time/time.h"
+#include "mmu_core/base/clock.h"
 #include "server/base/errors.h"
 
 namespace mmud {
@@ -42,7 +43,7 @@ void DirtyRateHistory::Restart(const DirtySample& sample) {
 absl::StatusOr<DirtyRateResult> DirtyRateHistory::Rate(
     const DirtySample& now, absl::Duration window) const {
   absl::MutexLock lock(&mu_);
-  const absl::Time latest = now.time - window;
+  const mmu::MonotonicTime latest = now.time - window;
   const auto after = std::find_if(
       samples_.begin(), samples_.end(),
       [latest](const DirtySample& sample) { return sample.time > latest; });

@@ -11,6 +11,7 @@
 #include "absl/status/statusor.h"
 #include "absl/synchronization/mutex.h"
 #include "absl/time/time.h"
+#include "mmu_core/base/clock.h"
 
 namespace mmud {
 
@@ -22,7 +23,7 @@ struct DirtyCounts {
 
 // The counters at one time. A value.
 struct DirtySample {
-  absl::Time time;
+  mmu::MonotonicTime time;
   DirtyCounts vm;
   std::vector<DirtyCounts> vcpus;  // by index; their number never changes
 };

@@ -3,6 +3,7 @@
 #include "absl/status/status.h"
 #include "absl/time/time.h"
 #include "gtest/gtest.h"
+#include "mmu_core/base/clock.h"
 #include "mmu_core/base/error.h"
 #include "server/base/errors.h"
 
@@ -10,7 +11,7 @@ namespace mmud {
 namespace {
 
 DirtySample At(int seconds, uint64_t pages, uint64_t faults = 0) {
-  return {absl::UnixEpoch() + absl::Seconds(seconds), {pages, faults}, {}};
+  return {mmu::MonotonicTime() + absl::Seconds(seconds), {pages, faults}, {}};
 }
 
 TEST(DirtyRateHistory, UsesTheNewestSampleOldEnough) {

@@ -20,6 +20,7 @@
 #include "google/rpc/status.pb.h"
 #include "grpcpp/grpcpp.h"
 #include "gtest/gtest.h"
+#include "mmu_core/base/clock.h"
 #include "mmu_core/testing/vm_builder.h"
 #include "mmud/v1/dirty_log_service.grpc.pb.h"
 #include "mmud/v1/guest_memory_service.grpc.pb.h"
@@ -204,11 +205,11 @@ TEST_F(GrpcServerTest, AnUnclearedEpochIsSentAgainAndThenSuperseded) {
 
 TEST_F(GrpcServerTest, ALogThatNobodyHarvestsStopsItself) {
   ASSERT_TRUE(StartLog(absl::Minutes(1)).ok());
-  HousekeepOnce(state_.vms, absl::Now() + absl::Seconds(30));
+  HousekeepOnce(state_.vms, mmu::MonotonicTime::Now() + absl::Seconds(30));
   grpc::Status status;
   Harvest(Seal(), &status);
   ASSERT_TRUE(status.ok());
-  HousekeepOnce(state_.vms, absl::Now() + absl::Minutes(2));
+  HousekeepOnce(state_.vms, mmu::MonotonicTime::Now() + absl::Minutes(2));
   Harvest(Seal(), &status);
   EXPECT_EQ(Reason(status), "DIRTY_LOG_OFF");
   EXPECT_TRUE(StartLog().ok());

@@ -2,9 +2,8 @@
 
 #include <thread>
 
-#include "absl/synchronization/notification.h"
-#include "absl/time/clock.h"
 #include "absl/time/time.h"
+#include "mmu_core/base/clock.h"
 #include "server/logging.h"
 #include "server/services/dirty_log_control.h"
 #include "server/vm_registry.h"
@@ -15,17 +14,17 @@ Housekeeping::Housekeeping(VmRegistry& vms)
     : vms_(vms), thread_([this] { Run(); }) {}
 
 Housekeeping::~Housekeeping() {
-  stop_.Notify();
+  stop_.Set();
   thread_.join();
 }
 
 void Housekeeping::Run() {
-  while (!stop_.WaitForNotificationWithTimeout(absl::Seconds(1))) {
-    HousekeepOnce(vms_, absl::Now());
+  while (!stop_.WaitFor(absl::Seconds(1))) {
+    HousekeepOnce(vms_, mmu::MonotonicTime::Now());
   }
 }
 
-void HousekeepOnce(VmRegistry& vms, absl::Time now) {
+void HousekeepOnce(VmRegistry& vms, mmu::MonotonicTime now) {
   for (const VmUse& vm : vms.All()) {
     if (!vm->dirty_log_settings().has_value()) continue;
     vm->dirty_rate().Add(vm->SampleDirty(now));

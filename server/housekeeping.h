@@ -6,8 +6,8 @@
 
 #include <thread>
 
-#include "absl/synchronization/notification.h"
-#include "absl/time/time.h"
+#include "mmu_core/base/clock.h"
+#include "server/base/event.h"
 #include "server/vm_registry.h"
 
 namespace mmud {
@@ -25,12 +25,12 @@ class Housekeeping {
   void Run();
 
   VmRegistry& vms_;
-  absl::Notification stop_;
+  Event stop_;
   std::thread thread_;
 };
 
 // One round at time `now`; reads counters only, unless a log has expired.
-void HousekeepOnce(VmRegistry& vms, absl::Time now);
+void HousekeepOnce(VmRegistry& vms, mmu::MonotonicTime now);
 
 }  // namespace mmud
 

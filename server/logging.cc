@@ -10,9 +10,9 @@
 #include "absl/strings/escaping.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/string_view.h"
-#include "absl/time/clock.h"
 #include "absl/time/time.h"
 #include "nlohmann/json.hpp"
+#include "server/base/wall_time.h"
 #include "spdlog/sinks/stdout_sinks.h"
 #include "spdlog/spdlog.h"
 
@@ -41,8 +41,10 @@ spdlog::logger& Logger() {
   return *logger;
 }
 
-std::string Rfc3339(absl::Time time) {
-  return absl::FormatTime("%Y-%m-%d%ET%H:%M:%E6SZ", time, absl::UTCTimeZone());
+std::string Rfc3339(WallTime time) {
+  return absl::FormatTime("%Y-%m-%d%ET%H:%M:%E6SZ",
+                          absl::FromUnixNanos(time.unix_nanos()),
+                          absl::UTCTimeZone());
 }
 
 bool NeedsQuotes(absl::string_view value) {
@@ -73,7 +75,7 @@ void Log(LogLevel level, absl::string_view message, const LogFields& fields) {
   if (level < g_least) return;
   g_counts[static_cast<int>(level)].fetch_add(1, std::memory_order_relaxed);
   const std::string line =
-      FormatLogLine(g_format, absl::Now(), level, message, fields);
+      FormatLogLine(g_format, WallTime::Now(), level, message, fields);
   Logger().info(spdlog::string_view_t(line.data(), line.size()));
 }
 
@@ -85,7 +87,7 @@ std::array<uint64_t, kLogLevels> LogMessageCounts() {
   return counts;
 }
 
-std::string FormatLogLine(LogFormat format, absl::Time time, LogLevel level,
+std::string FormatLogLine(LogFormat format, WallTime time, LogLevel level,
                           absl::string_view message, const LogFields& fields) {
   if (format == LogFormat::kJson) {
     nlohmann::ordered_json line;

@@ -10,7 +10,7 @@
 #include <vector>
 
 #include "absl/strings/string_view.h"
-#include "absl/time/time.h"
+#include "server/base/wall_time.h"
 
 namespace mmud {
 
@@ -36,7 +36,7 @@ void Log(LogLevel level, absl::string_view message,
 std::array<uint64_t, kLogLevels> LogMessageCounts();
 
 // One line without its end, as Log writes it.
-std::string FormatLogLine(LogFormat format, absl::Time time, LogLevel level,
+std::string FormatLogLine(LogFormat format, WallTime time, LogLevel level,
                           absl::string_view message, const LogFields& fields);
 
 }  // namespace mmud

@@ -2,25 +2,25 @@
 
 #include <string>
 
-#include "absl/time/time.h"
 #include "gtest/gtest.h"
 #include "nlohmann/json.hpp"
+#include "server/base/wall_time.h"
 
 namespace mmud {
 namespace {
 
 TEST(Logging, TextLinesQuoteWhatNeedsIt) {
-  EXPECT_EQ(
-      FormatLogLine(LogFormat::kText, absl::UnixEpoch(), LogLevel::kInfo,
-                    "ready", {{"port", "42"}, {"path", "a b"}, {"empty", ""}}),
-      "1970-01-01T00:00:00.000000Z info ready port=42 path=\"a b\" "
-      "empty=\"\"");
+  EXPECT_EQ(FormatLogLine(LogFormat::kText, WallTime::FromUnixNanos(0),
+                          LogLevel::kInfo, "ready",
+                          {{"port", "42"}, {"path", "a b"}, {"empty", ""}}),
+            "1970-01-01T00:00:00.000000Z info ready port=42 path=\"a b\" "
+            "empty=\"\"");
 }
 
 TEST(Logging, JsonLinesAreOneObjectEach) {
   const std::string line =
-      FormatLogLine(LogFormat::kJson, absl::UnixEpoch(), LogLevel::kError,
-                    "bad \"thing\"\n", {{"bytes", "\xff"}});
+      FormatLogLine(LogFormat::kJson, WallTime::FromUnixNanos(0),
+                    LogLevel::kError, "bad \"thing\"\n", {{"bytes", "\xff"}});
   EXPECT_EQ(line.find('\n'), std::string::npos);
   const auto json = nlohmann::json::parse(line);
   EXPECT_EQ(json["level"], "error");

@@ -8,17 +8,18 @@
 #include <vector>
 
 #include "absl/synchronization/mutex.h"
-#include "absl/time/time.h"
 #include "absl/types/optional.h"
+#include "mmu_core/base/clock.h"
 #include "mmu_core/stats/vcpu_stats.h"
 #include "mmu_core/vm/vm.h"
 #include "mmu_core/vm/vm_config.h"
+#include "server/base/wall_time.h"
 #include "server/workload_run.h"
 
 namespace mmud {
 
 ManagedVm::ManagedVm(std::string name, std::unique_ptr<mmu::Vm> vm,
-                     absl::Time created, MetricsLabel label)
+                     WallTime created, MetricsLabel label)
     : name_(std::move(name)),
       create_time_(created),
       label_(label),
@@ -56,14 +57,14 @@ void ManagedVm::set_dirty_log_settings(
   settings_ = std::move(settings);
 }
 
-void ManagedVm::TouchDirtyLog(absl::Time now) {
+void ManagedVm::TouchDirtyLog(mmu::MonotonicTime now) {
   absl::MutexLock lock(&mu_);
   if (settings_.has_value()) {
     settings_->last_used = std::max(settings_->last_used, now);
   }
 }
 
-DirtySample ManagedVm::SampleDirty(absl::Time now) const {
+DirtySample ManagedVm::SampleDirty(mmu::MonotonicTime now) const {
   DirtySample sample;
   sample.time = now;
   for (const mmu::VcpuStatsSnapshot& vcpu : vm_->VcpuStats()) {

@@ -14,8 +14,10 @@
 #include "absl/synchronization/mutex.h"
 #include "absl/time/time.h"
 #include "absl/types/optional.h"
+#include "mmu_core/base/clock.h"
 #include "mmu_core/vm/vm.h"
 #include "mmu_core/vm/vm_config.h"
+#include "server/base/wall_time.h"
 #include "server/dirty_rate_history.h"
 
 namespace mmud {
@@ -25,10 +27,10 @@ class WorkloadRun;
 // What StartDirtyLog was told and mmu_core need not know.
 struct DirtyLogSettings {
   absl::Duration ttl = absl::InfiniteDuration();
-  absl::Time start_time;
-  absl::Time last_used;
+  WallTime start_time = WallTime::Now();
+  mmu::MonotonicTime last_used;
 
-  absl::Time expire_time() const { return last_used + ttl; }
+  mmu::MonotonicTime expires() const { return last_used + ttl; }
 };
 
 // Thread-safe. Lives as long as a VmUse of it, see vm_registry.h.
@@ -36,14 +38,14 @@ class ManagedVm {
  public:
   // `has_metrics_label`: dirty_pages_total has a series of this VM's own.
   enum class MetricsLabel : uint8_t { kOwn, kOther };
-  ManagedVm(std::string name, std::unique_ptr<mmu::Vm> vm, absl::Time created,
+  ManagedVm(std::string name, std::unique_ptr<mmu::Vm> vm, WallTime created,
             MetricsLabel label);
   ~ManagedVm();
 
   const std::string& name() const { return name_; }
   mmu::Vm& vm() { return *vm_; }
   const mmu::Vm& vm() const { return *vm_; }
-  absl::Time create_time() const { return create_time_; }
+  WallTime create_time() const { return create_time_; }
   MetricsLabel metrics_label() const { return label_; }
 
   // Calls should end soon: the VM is about to go.
@@ -68,11 +70,11 @@ class ManagedVm {
   absl::optional<DirtyLogSettings> dirty_log_settings() const;
   void set_dirty_log_settings(absl::optional<DirtyLogSettings> settings);
   // Somebody harvests: the time to live begins again.
-  void TouchDirtyLog(absl::Time now);
+  void TouchDirtyLog(mmu::MonotonicTime now);
 
   DirtyRateHistory& dirty_rate() { return dirty_rate_; }
   // The counters as they are now.
-  DirtySample SampleDirty(absl::Time now) const;
+  DirtySample SampleDirty(mmu::MonotonicTime now) const;
 
   // One split or recovery at a time: true if there was none. Then
   // EndSplit must follow.
@@ -87,7 +89,7 @@ class ManagedVm {
 
  private:
   const std::string name_;
-  const absl::Time create_time_;
+  const WallTime create_time_;
   const MetricsLabel label_;
   const std::unique_ptr<mmu::Vm> vm_;
   std::atomic<bool> deleting_{false};   // released: set before uses are waited

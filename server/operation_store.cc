@@ -11,11 +11,12 @@
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "absl/strings/str_cat.h"
-#include "absl/synchronization/mutex.h"
-#include "absl/time/clock.h"
 #include "absl/time/time.h"
 #include "google/longrunning/operations.pb.h"
 #include "google/protobuf/any.pb.h"
+#include "mmu_core/base/clock.h"
+#include "mmu_core/sync/mutex.h"
+#include "mmu_core/sync/timed_wait.h"
 #include "mmu_core/vm/split_job.h"
 #include "server/base/errors.h"
 #include "server/base/resource_names.h"
@@ -47,9 +48,9 @@ absl::StatusOr<google::longrunning::Operation> OperationStore::Start(
   JoinFinished();
   auto entry = std::make_shared<Entry>();
   entry->spec = std::move(spec);
-  entry->start_time = absl::Now();
+  entry->start_time = mmu::MonotonicTime::Now();
   {
-    absl::MutexLock lock(&mu_);
+    mmu::MutexLock lock(mu_);
     if (drain_.is_draining()) return DrainingError();
     if (running_ >= limits_.max_running) {
       return LimitExceeded(
@@ -81,7 +82,7 @@ void OperationStore::Run(const EntryPtr& entry) {
   // operation counts as done: who sees it done can delete the VM.
   OperationSpec finished;
   {
-    absl::MutexLock lock(&mu_);
+    mmu::MutexLock lock(mu_);
     finished = std::move(entry->spec);
     entry->spec = OperationSpec();
     entry->spec.method = finished.method;
@@ -91,7 +92,7 @@ void OperationStore::Run(const EntryPtr& entry) {
   }
   const OperationMethod method = finished.method;
   finished = OperationSpec();
-  absl::MutexLock lock(&mu_);
+  mmu::MutexLock lock(mu_);
   entry->outcome = std::move(outcome);
   entry->done = true;
   --running_;
@@ -99,10 +100,10 @@ void OperationStore::Run(const EntryPtr& entry) {
   --metrics.running;
   ++metrics.finished[static_cast<int>(result.status().code())];
   metrics.duration.Record(
-      absl::ToInt64Nanoseconds(absl::Now() - entry->start_time));
+      absl::ToInt64Nanoseconds(mmu::MonotonicTime::Now() - entry->start_time));
   finished_.push_back(std::move(entry->thread));
   ForgetOldLocked();
-  changed_.SignalAll();
+  changed_.NotifyAll();
 }
 
 absl::StatusOr<google::longrunning::Operation> OperationStore::Get(
@@ -116,7 +117,7 @@ std::vector<google::longrunning::Operation> OperationStore::List(
     uint64_t after, size_t limit) const {
   std::vector<EntryPtr> found;
   {
-    absl::MutexLock lock(&mu_);
+    mmu::MutexLock lock(mu_);
     for (auto it = entries_.upper_bound(after);
          it != entries_.end() && found.size() < limit; ++it) {
       found.push_back(it->second);
@@ -128,7 +129,7 @@ std::vector<google::longrunning::Operation> OperationStore::List(
 }
 
 absl::Status OperationStore::Delete(uint64_t id) {
-  absl::MutexLock lock(&mu_);
+  mmu::MutexLock lock(mu_);
   const auto it = entries_.find(id);
   if (it == entries_.end()) return OperationNotFound(OperationName(id));
   if (!it->second->done) {
@@ -145,7 +146,7 @@ absl::Status OperationStore::Delete(uint64_t id) {
 absl::Status OperationStore::Cancel(uint64_t id) {
   std::function<void()> cancel;
   {
-    absl::MutexLock lock(&mu_);
+    mmu::MutexLock lock(mu_);
     const auto it = entries_.find(id);
     if (it == entries_.end()) return OperationNotFound(OperationName(id));
     if (it->second->done) return absl::OkStatus();
@@ -160,9 +161,9 @@ absl::StatusOr<google::longrunning::Operation> OperationStore::Wait(
   absl::StatusOr<EntryPtr> entry = Find(id);
   if (!entry.ok()) return entry.status();
   while (keep_waiting()) {
-    absl::MutexLock lock(&mu_);
+    mmu::MutexLock lock(mu_);
     if ((*entry)->done) break;
-    changed_.WaitWithTimeout(&mu_, kPoll);
+    mmu::WaitUntil(changed_, mu_, mmu::MonotonicTime::Now() + kPoll);
   }
   return Describe(*entry);
 }
@@ -171,7 +172,7 @@ absl::StatusOr<std::shared_ptr<mmu::SplitJob>> OperationStore::FindSplit(
     uint64_t id) const {
   absl::StatusOr<EntryPtr> entry = Find(id);
   if (!entry.ok()) return entry.status();
-  absl::MutexLock lock(&mu_);
+  mmu::MutexLock lock(mu_);
   if ((*entry)->spec.split != nullptr) return (*entry)->spec.split;
   return WithResource(
       ApiError(absl::StatusCode::kFailedPrecondition, "OPERATION_DONE",
@@ -185,7 +186,7 @@ std::vector<google::longrunning::Operation> OperationStore::Drain(
   std::vector<EntryPtr> running;
   std::vector<std::function<void()>> cancels;
   {
-    absl::MutexLock lock(&mu_);
+    mmu::MutexLock lock(mu_);
     for (const auto& [id, entry] : entries_) {
       if (entry->done) continue;
       running.push_back(entry);
@@ -193,10 +194,10 @@ std::vector<google::longrunning::Operation> OperationStore::Drain(
     }
   }
   for (const auto& cancel : cancels) cancel();
-  const absl::Time deadline = absl::Now() + timeout;
+  const mmu::MonotonicTime deadline = mmu::MonotonicTime::Now() + timeout;
   {
-    absl::MutexLock lock(&mu_);
-    while (running_ > 0 && !changed_.WaitWithDeadline(&mu_, deadline)) {
+    mmu::MutexLock lock(mu_);
+    while (running_ > 0 && mmu::WaitUntil(changed_, mu_, deadline)) {
     }
   }
   std::vector<google::longrunning::Operation> operations;
@@ -205,14 +206,14 @@ std::vector<google::longrunning::Operation> OperationStore::Drain(
 }
 
 OperationMetrics OperationStore::Metrics() const {
-  absl::MutexLock lock(&mu_);
+  mmu::MutexLock lock(mu_);
   return metrics_;
 }
 
 OperationStore::SplitSummary OperationStore::Splits() const {
   std::vector<std::shared_ptr<mmu::SplitJob>> jobs;
   {
-    absl::MutexLock lock(&mu_);
+    mmu::MutexLock lock(mu_);
     for (const auto& [id, entry] : entries_) {
       if (entry->spec.split != nullptr) jobs.push_back(entry->spec.split);
     }
@@ -228,7 +229,7 @@ OperationStore::SplitSummary OperationStore::Splits() const {
 
 absl::StatusOr<OperationStore::EntryPtr> OperationStore::Find(
     uint64_t id) const {
-  absl::MutexLock lock(&mu_);
+  mmu::MutexLock lock(mu_);
   const auto it = entries_.find(id);
   if (it == entries_.end()) return OperationNotFound(OperationName(id));
   return it->second;
@@ -238,7 +239,7 @@ google::longrunning::Operation OperationStore::Describe(
     const EntryPtr& entry) const {
   std::function<google::protobuf::Any()> metadata;
   {
-    absl::MutexLock lock(&mu_);
+    mmu::MutexLock lock(mu_);
     if (entry->done) return entry->outcome;
     metadata = entry->spec.metadata;
   }
@@ -264,7 +265,7 @@ void OperationStore::ForgetOldLocked() {
 void OperationStore::JoinFinished() {
   std::vector<std::thread> finished;
   {
-    absl::MutexLock lock(&mu_);
+    mmu::MutexLock lock(mu_);
     finished.swap(finished_);
   }
   for (std::thread& thread : finished) thread.join();

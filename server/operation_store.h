@@ -16,10 +16,11 @@
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "absl/strings/string_view.h"
-#include "absl/synchronization/mutex.h"
 #include "absl/time/time.h"
 #include "google/longrunning/operations.pb.h"
 #include "google/protobuf/any.pb.h"
+#include "mmu_core/base/clock.h"
+#include "mmu_core/sync/mutex.h"
 #include "mmu_core/vm/split_job.h"
 #include "server/drain_state.h"
 #include "server/operation_metrics.h"
@@ -97,7 +98,7 @@ class OperationStore {
   struct Entry {
     uint64_t id = 0;
     OperationSpec spec;
-    absl::Time start_time;
+    mmu::MonotonicTime start_time;
     std::thread thread;                      // guarded by mu_
     bool done = false;                       // guarded by mu_
     google::longrunning::Operation outcome;  // once done; guarded by mu_
@@ -112,8 +113,8 @@ class OperationStore {
 
   const Limits limits_;
   const DrainState& drain_;
-  mutable absl::Mutex mu_;
-  mutable absl::CondVar changed_;
+  mutable mmu::Mutex mu_;
+  mutable mmu::CondVar changed_;
   std::map<uint64_t, EntryPtr> entries_ ABSL_GUARDED_BY(mu_);
   std::vector<std::thread> finished_ ABSL_GUARDED_BY(mu_);
   uint64_t last_id_ ABSL_GUARDED_BY(mu_) = 0;

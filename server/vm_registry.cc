@@ -12,15 +12,17 @@
 #include "absl/status/statusor.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/string_view.h"
-#include "absl/synchronization/mutex.h"
-#include "absl/time/clock.h"
 #include "absl/time/time.h"
 #include "mmu_core/base/check.h"
+#include "mmu_core/base/clock.h"
 #include "mmu_core/memory/host_memory.h"
+#include "mmu_core/sync/mutex.h"
+#include "mmu_core/sync/timed_wait.h"
 #include "mmu_core/vm/vm.h"
 #include "mmu_core/vm/vm_config.h"
 #include "mmu_core/vm/vm_stats.h"
 #include "server/base/errors.h"
+#include "server/base/wall_time.h"
 #include "server/managed_vm.h"
 #include "server/retained_totals.h"
 
@@ -50,7 +52,7 @@ void VmUse::Release() {
 }
 
 VmRegistry::~VmRegistry() {
-  absl::MutexLock lock(&mu_);
+  mmu::MutexLock lock(mu_);
   for (const auto& [name, entry] : entries_) {
     MMU_CHECK(entry.calls == 0 && entry.operations == 0);
   }
@@ -61,7 +63,7 @@ absl::StatusOr<VmUse> VmRegistry::Create(const std::string& name,
   const int64_t bytes = ContentBytes(config.memslots);
   ManagedVm::MetricsLabel label = ManagedVm::MetricsLabel::kOther;
   {
-    absl::MutexLock lock(&mu_);
+    mmu::MutexLock lock(mu_);
     if (entries_.find(name) != entries_.end()) {
       return WithResource(
           ApiError(absl::StatusCode::kAlreadyExists, "VM_EXISTS",
@@ -85,7 +87,7 @@ absl::StatusOr<VmUse> VmRegistry::Create(const std::string& name,
   }
   absl::StatusOr<std::unique_ptr<mmu::Vm>> vm =
       mmu::Vm::Create(config, nx_parameters_);
-  absl::MutexLock lock(&mu_);
+  mmu::MutexLock lock(mu_);
   if (!vm.ok()) {
     memory_bytes_ -= bytes;
     if (label == ManagedVm::MetricsLabel::kOwn) --labelled_;
@@ -94,12 +96,12 @@ absl::StatusOr<VmUse> VmRegistry::Create(const std::string& name,
   }
   Entry& entry = entries_[name];
   entry.vm =
-      std::make_shared<ManagedVm>(name, *std::move(vm), absl::Now(), label);
+      std::make_shared<ManagedVm>(name, *std::move(vm), WallTime::Now(), label);
   return UseLocked(entry, VmUse::Kind::kCall);
 }
 
 absl::StatusOr<VmUse> VmRegistry::Find(absl::string_view name) {
-  absl::MutexLock lock(&mu_);
+  mmu::MutexLock lock(mu_);
   const auto it = entries_.find(std::string(name));
   if (it == entries_.end() || it->second.vm == nullptr || it->second.deleting) {
     return VmNotFound(name);
@@ -108,13 +110,13 @@ absl::StatusOr<VmUse> VmRegistry::Find(absl::string_view name) {
 }
 
 VmUse VmRegistry::ForOperation(const VmUse& use) {
-  absl::MutexLock lock(&mu_);
+  mmu::MutexLock lock(mu_);
   return UseLocked(entries_.at(use->name()), VmUse::Kind::kOperation);
 }
 
 std::vector<VmUse> VmRegistry::List(absl::string_view after, size_t limit) {
   std::vector<VmUse> uses;
-  absl::MutexLock lock(&mu_);
+  mmu::MutexLock lock(mu_);
   for (auto it = entries_.upper_bound(std::string(after));
        it != entries_.end() && uses.size() < limit; ++it) {
     if (it->second.vm == nullptr || it->second.deleting) continue;
@@ -129,14 +131,15 @@ absl::Status VmRegistry::Delete(
     const std::function<absl::Status()>& keep_waiting) {
   std::shared_ptr<ManagedVm> vm;
   {
-    absl::MutexLock lock(&mu_);
+    mmu::MutexLock lock(mu_);
     // An operation whose work was stopped just now ends in a moment: whoever
     // stops it and deletes the VM next shall not have to know.
-    const absl::Time patience = absl::Now() + kEndingOperation;
+    const mmu::MonotonicTime patience =
+        mmu::MonotonicTime::Now() + kEndingOperation;
     auto it = entries_.find(std::string(name));
     while (it != entries_.end() && it->second.operations > 0 &&
-           absl::Now() < patience) {
-      unused_.WaitWithTimeout(&mu_, kPoll);
+           mmu::MonotonicTime::Now() < patience) {
+      mmu::WaitUntil(unused_, mu_, mmu::MonotonicTime::Now() + kPoll);
       it = entries_.find(std::string(name));
     }
     if (it == entries_.end() || it->second.vm == nullptr ||
@@ -158,7 +161,7 @@ absl::Status VmRegistry::Delete(
     // A call in hand may have become an operation in the meantime; then it
     // is waited for like a call. `entry` stays valid: only this thread erases.
     while (entry.calls > 0 || entry.operations > 0) {
-      unused_.WaitWithTimeout(&mu_, kPoll);
+      mmu::WaitUntil(unused_, mu_, mmu::MonotonicTime::Now() + kPoll);
       if (absl::Status status = keep_waiting(); !status.ok()) {
         entry.deleting = false;
         entry.vm->set_deleting(false);
@@ -177,25 +180,25 @@ absl::Status VmRegistry::Delete(
     // Its name stays taken until it is gone.
   }
   vm.reset();
-  absl::MutexLock lock(&mu_);
+  mmu::MutexLock lock(mu_);
   entries_.erase(entries_.find(std::string(name)));
   return absl::OkStatus();
 }
 
 absl::Status VmRegistry::ReserveMemory(ManagedVm& vm, int64_t bytes) {
-  absl::MutexLock lock(&mu_);
+  mmu::MutexLock lock(mu_);
   return ReserveLocked(entries_.at(vm.name()), bytes);
 }
 
 void VmRegistry::ReleaseMemory(ManagedVm& vm, int64_t bytes) {
-  absl::MutexLock lock(&mu_);
+  mmu::MutexLock lock(mu_);
   entries_.at(vm.name()).memory_bytes -= bytes;
   memory_bytes_ -= bytes;
 }
 
 VmRegistry::Scrape VmRegistry::ForScrape() {
   Scrape scrape;
-  absl::MutexLock lock(&mu_);
+  mmu::MutexLock lock(mu_);
   scrape.gone = gone_;
   for (auto& [name, entry] : entries_) {
     if (entry.vm == nullptr) continue;
@@ -210,10 +213,10 @@ VmUse VmRegistry::UseLocked(Entry& entry, VmUse::Kind kind) {
 }
 
 void VmRegistry::Unuse(const ManagedVm& vm, VmUse::Kind kind) {
-  absl::MutexLock lock(&mu_);
+  mmu::MutexLock lock(mu_);
   Entry& entry = entries_.at(vm.name());
   --(kind == VmUse::Kind::kCall ? entry.calls : entry.operations);
-  unused_.SignalAll();
+  unused_.NotifyAll();
 }
 
 absl::Status VmRegistry::ReserveLocked(Entry& entry, int64_t bytes) {

@@ -14,7 +14,7 @@
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "absl/strings/string_view.h"
-#include "absl/synchronization/mutex.h"
+#include "mmu_core/sync/mutex.h"
 #include "mmu_core/vm/nx_parameters.h"
 #include "mmu_core/vm/vm_config.h"
 #include "server/managed_vm.h"
@@ -124,8 +124,8 @@ class VmRegistry {
 
   const Limits limits_;
   mmu::NxParameters& nx_parameters_;
-  absl::Mutex mu_;
-  absl::CondVar unused_;
+  mmu::Mutex mu_;
+  mmu::CondVar unused_;
   std::map<std::string, Entry, std::less<>> entries_ ABSL_GUARDED_BY(mu_);
   int64_t memory_bytes_ ABSL_GUARDED_BY(mu_) = 0;
   int64_t labelled_ ABSL_GUARDED_BY(mu_) = 0;

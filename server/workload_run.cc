@@ -4,8 +4,10 @@
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
-#include "absl/synchronization/mutex.h"
 #include "absl/time/time.h"
+#include "mmu_core/base/clock.h"
+#include "mmu_core/sync/mutex.h"
+#include "mmu_core/sync/timed_wait.h"
 #include "mmu_core/vm/vm.h"
 #include "mmu_core/vm/workload.h"
 
@@ -25,7 +27,7 @@ void WorkloadRun::RunToEnd() {
 
 void WorkloadRun::StopNow(Stop why) {
   {
-    absl::MutexLock lock(&mu_);
+    mmu::MutexLock lock(mu_);
     if (finished_) return;
     if (stop_ == Stop::kNot) stop_ = why;
   }
@@ -33,23 +35,27 @@ void WorkloadRun::StopNow(Stop why) {
 }
 
 bool WorkloadRun::WaitFinished(absl::Duration timeout) const {
-  absl::MutexLock lock(&mu_);
-  return mu_.AwaitWithTimeout(absl::Condition(&finished_), timeout);
+  const mmu::MonotonicTime deadline = mmu::MonotonicTime::Now() + timeout;
+  mmu::MutexLock lock(mu_);
+  while (!finished_) {
+    if (!mmu::WaitUntil(ended_, mu_, deadline)) return false;
+  }
+  return true;
 }
 
 bool WorkloadRun::finished() const {
-  absl::MutexLock lock(&mu_);
+  mmu::MutexLock lock(mu_);
   return finished_;
 }
 
 WorkloadRun::Stop WorkloadRun::stop_reason() const {
-  absl::MutexLock lock(&mu_);
+  mmu::MutexLock lock(mu_);
   return stop_;
 }
 
 mmu::WorkloadProgress WorkloadRun::Progress() const {
   {
-    absl::MutexLock lock(&mu_);
+    mmu::MutexLock lock(mu_);
     if (finished_) return final_;
   }
   return Read();
@@ -61,9 +67,10 @@ mmu::WorkloadProgress WorkloadRun::Read() const {
 }
 
 void WorkloadRun::Finish(mmu::WorkloadProgress progress) {
-  absl::MutexLock lock(&mu_);
+  mmu::MutexLock lock(mu_);
   final_ = std::move(progress);
   finished_ = true;
+  ended_.NotifyAll();
 }
 
 }  // namespace mmud

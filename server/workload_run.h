@@ -7,11 +7,11 @@
 
 #include "absl/base/thread_annotations.h"
 #include "absl/status/status.h"
-#include "absl/synchronization/mutex.h"
-#include "absl/time/clock.h"
 #include "absl/time/time.h"
+#include "mmu_core/sync/mutex.h"
 #include "mmu_core/vm/vm.h"
 #include "mmu_core/vm/workload.h"
+#include "server/base/wall_time.h"
 
 namespace mmud {
 
@@ -26,7 +26,7 @@ class WorkloadRun {
   WorkloadRun(mmu::Vm& vm, int64_t total_access_count)
       : vm_(vm),
         total_access_count_(total_access_count),
-        start_time_(absl::Now()) {}
+        start_time_(WallTime::Now()) {}
 
   // Starts the vCPUs. After an error the run is finished. Call once.
   absl::Status Start(mmu::WorkloadOptions options);
@@ -44,7 +44,7 @@ class WorkloadRun {
 
   Stop stop_reason() const;
   mmu::WorkloadProgress Progress() const;
-  absl::Time start_time() const { return start_time_; }
+  WallTime start_time() const { return start_time_; }
   int64_t total_access_count() const { return total_access_count_; }
 
  private:
@@ -53,9 +53,10 @@ class WorkloadRun {
 
   mmu::Vm& vm_;
   const int64_t total_access_count_;
-  const absl::Time start_time_;
+  const WallTime start_time_;
 
-  mutable absl::Mutex mu_;
+  mutable mmu::Mutex mu_;  // leaf
+  mutable mmu::CondVar ended_;
   bool finished_ ABSL_GUARDED_BY(mu_) = false;
   Stop stop_ ABSL_GUARDED_BY(mu_) = Stop::kNot;
   mmu::WorkloadProgress final_ ABSL_GUARDED_BY(mu_);

@@ -6,10 +6,12 @@
 #include <vector>
 
 #include "absl/time/time.h"
+#include "mmu_core/base/clock.h"
 #include "mmu_core/dirty/dirty_log_types.h"
 #include "mmu_core/vm/vm.h"
 #include "mmu_core/vm/vm_stats.h"
 #include "prometheus/metric_family.h"
+#include "server/base/wall_time.h"
 #include "server/build_info.h"
 #include "server/logging.h"
 #include "server/metrics/metric_writer.h"
@@ -20,13 +22,17 @@
 namespace mmud {
 namespace {
 
+double UnixSeconds(WallTime time) {
+  return static_cast<double>(time.unix_nanos() / 1'000) * 1e-6;
+}
+
 void WriteDaemon(const DaemonState& state, MetricWriter* w) {
   w->Gauge("build_info", "Always 1; what was built is in the labels.");
   w->Add(1, {{"version", kVersion},
              {"compiler", CompilerName()},
              {"mode", BuildMode()}});
   w->Gauge("start_timestamp_seconds", "When the process started.");
-  w->Add(static_cast<double>(absl::ToUnixMicros(state.start_time)) * 1e-6);
+  w->Add(UnixSeconds(state.start_time));
   const bool draining = state.drain.is_draining();
   w->Gauge("ready", "1 while new work is taken.");
   w->Add(draining ? 0 : 1);
@@ -84,7 +90,7 @@ MmuTotals DaemonCollector::GatherMmu() const {
   totals.vm_stats = scrape.gone.vm_stats;
   totals.metrics_by_mmu = scrape.gone.by_mmu;
   totals.dirty_pages_by_vm["_other"] = scrape.gone.metrics.dirty_pages;
-  absl::Time oldest = absl::InfiniteFuture();
+  mmu::MonotonicTime oldest = mmu::MonotonicTime::InfiniteFuture();
   for (const VmUse& vm : scrape.vms) {
     const mmu::MmuMetrics metrics = vm->vm().Metrics();
     const mmu::VmStatsSnapshot stats = vm->vm().Stats();
@@ -115,9 +121,8 @@ MmuTotals DaemonCollector::GatherMmu() const {
     totals.dirty_pages_by_vm[own ? vm->name() : "_other"] +=
         metrics.dirty_pages;
   }
-  if (oldest != absl::InfiniteFuture()) {
-    totals.oldest_unacked_seconds =
-        static_cast<double>(absl::ToUnixMicros(oldest)) * 1e-6;
+  if (oldest < mmu::MonotonicTime::InfiniteFuture()) {
+    totals.oldest_unacked_seconds = UnixSeconds(WallTime::Of(oldest));
   }
   return totals;
 }

@@ -6,11 +6,11 @@
 #include <string>
 #include <vector>
 
-#include "absl/time/clock.h"
 #include "absl/time/time.h"
 #include "google/protobuf/descriptor.h"
 #include "grpcpp/support/interceptor.h"
 #include "grpcpp/support/server_interceptor.h"
+#include "mmu_core/base/clock.h"
 #include "server/metrics/metric_writer.h"
 
 namespace mmud {
@@ -21,7 +21,7 @@ constexpr char kOther[] = "other";
 class RpcInterceptor final : public grpc::experimental::Interceptor {
  public:
   explicit RpcInterceptor(RpcMetrics::Method& method)
-      : method_(method), start_(absl::Now()) {
+      : method_(method), start_(mmu::MonotonicTime::Now()) {
     method_.started.fetch_add(1, std::memory_order_relaxed);
   }
 
@@ -32,14 +32,15 @@ class RpcInterceptor final : public grpc::experimental::Interceptor {
           std::clamp(static_cast<int>(call->GetSendStatus().error_code()), 0,
                      kStatusCodes - 1);
       method_.handled[code].fetch_add(1, std::memory_order_relaxed);
-      method_.seconds.Record(absl::ToInt64Nanoseconds(absl::Now() - start_));
+      method_.seconds.Record(
+          absl::ToInt64Nanoseconds(mmu::MonotonicTime::Now() - start_));
     }
     call->Proceed();
   }
 
  private:
   RpcMetrics::Method& method_;
-  const absl::Time start_;
+  const mmu::MonotonicTime start_;
 };
 
 class RpcInterceptorFactory final

@@ -15,12 +15,17 @@
 #include "google/protobuf/message.h"
 #include "grpcpp/server_context.h"
 #include "grpcpp/support/status.h"
+#include "mmu_core/base/clock.h"
 #include "server/base/errors.h"
 #include "server/base/request_id_cache.h"
 #include "server/base/status_mapping.h"
 #include "server/services/daemon_state.h"
 
 namespace mmud {
+
+// When the caller wants an answer at the latest; InfiniteFuture if it did not
+// say. (ServerContext::deadline() is a time of the wall clock.)
+mmu::MonotonicTime DeadlineOf(const grpc::ServerContext& context);
 
 // CANCELLED or DEADLINE_EXCEEDED with CALL_CANCELLED if the caller left.
 absl::Status CheckCaller(const grpc::ServerContext& context);

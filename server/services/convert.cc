@@ -58,8 +58,8 @@ google::protobuf::Duration ToProto(absl::Duration duration) {
   return proto;
 }
 
-google::protobuf::Timestamp ToProto(absl::Time time) {
-  const int64_t nanos = absl::ToUnixNanos(time);
+google::protobuf::Timestamp ToProto(WallTime time) {
+  const int64_t nanos = time.unix_nanos();
   google::protobuf::Timestamp proto;
   proto.set_seconds(nanos / kNanosPerSecond);
   proto.set_nanos(static_cast<int32_t>(nanos % kNanosPerSecond));

@@ -23,6 +23,7 @@
 #include "mmu_core/stats/mmu_cost.h"
 #include "mmu_core/vm/throttle.h"
 #include "mmud/v1/common.pb.h"
+#include "server/base/wall_time.h"
 #include "server/managed_vm.h"
 
 namespace mmud {
@@ -38,7 +39,7 @@ inline constexpr int64_t kMaxMessageBytes = (1 << 20) - (64 << 10);
 std::string Show(const google::protobuf::Duration& proto);
 
 google::protobuf::Duration ToProto(absl::Duration duration);
-google::protobuf::Timestamp ToProto(absl::Time time);
+google::protobuf::Timestamp ToProto(WallTime time);
 // False if it is not a valid Duration message.
 bool FromProto(const google::protobuf::Duration& proto, absl::Duration* out);
 

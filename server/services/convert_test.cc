@@ -18,6 +18,7 @@
 #include "mmu_core/testing/vm_builder.h"
 #include "mmu_core/vm/throttle.h"
 #include "mmud/v1/common.pb.h"
+#include "server/base/wall_time.h"
 #include "server/managed_vm.h"
 
 namespace mmud {
@@ -126,7 +127,7 @@ class ConvertRangesTest : public ::testing::Test {
             mmu::testing::MakeVm({mmu::testing::Slot(2, 4 * kMiB, kMiB),
                                   mmu::testing::Slot(0, 0, kMiB),
                                   mmu::testing::Slot(1, kMiB, kMiB)}),
-            absl::UnixEpoch(), ManagedVm::MetricsLabel::kOwn) {}
+            WallTime::FromUnixNanos(0), ManagedVm::MetricsLabel::kOwn) {}
 
   static mmu::GfnRange Range(uint64_t gpa, uint64_t size) {
     return mmu::GfnRange::Of(mmu::ToGfn(mmu::Gpa(gpa)), size >> 12);

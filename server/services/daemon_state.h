@@ -5,11 +5,10 @@
 
 #include <cstdint>
 
-#include "absl/time/clock.h"
-#include "absl/time/time.h"
 #include "mmu_core/base/check.h"
 #include "mmu_core/vm/nx_parameters.h"
 #include "server/base/request_id_cache.h"
+#include "server/base/wall_time.h"
 #include "server/config.h"
 #include "server/drain_state.h"
 #include "server/host_cpu.h"
@@ -36,7 +35,7 @@ struct DaemonState {
 
   const Config config;
   const BuildVariant variant;
-  const absl::Time start_time = absl::Now();
+  const WallTime start_time = WallTime::Now();
   DrainState drain;
   mmu::NxParameters nx_parameters{ReadItlbMultihit()};
   VmRegistry vms{{.max_vms = config.max_vms,

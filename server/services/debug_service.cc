@@ -6,10 +6,9 @@
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
-#include "absl/time/clock.h"
-#include "absl/time/time.h"
 #include "grpcpp/server_context.h"
 #include "grpcpp/support/status.h"
+#include "mmu_core/base/clock.h"
 #include "mmu_core/stats/mmu_cost.h"
 #include "mmu_core/vm/audit.h"
 #include "mmu_core/vm/shadow_page_info.h"
@@ -43,9 +42,9 @@ grpc::Status DebugServiceImpl::RunAudit(grpc::ServerContext*,
   absl::StatusOr<VmUse> vm = FindVm(state_, request->vm(), "vm");
   if (!vm.ok()) return ToGrpcStatus(vm.status());
   mmu::MmuCost cost;
-  const absl::Time start = absl::Now();
+  const mmu::MonotonicTime start = mmu::MonotonicTime::Now();
   const mmu::AuditReport report = (*vm)->vm().Audit();
-  cost.wall = absl::Now() - start;
+  cost.wall = mmu::MonotonicTime::Now() - start;
   for (size_t i = 0; i < std::min(report.violations.size(), kMaxViolations);
        ++i) {
     response->add_violations(report.violations[i]);

@@ -12,11 +12,10 @@
 #include "absl/status/statusor.h"
 #include "absl/strings/str_cat.h"
 #include "absl/synchronization/mutex.h"
-#include "absl/synchronization/notification.h"
-#include "absl/time/clock.h"
 #include "absl/time/time.h"
 #include "absl/types/optional.h"
 #include "google/protobuf/repeated_field.h"
+#include "mmu_core/base/clock.h"
 #include "mmu_core/base/gfn_range.h"
 #include "mmu_core/dirty/dirty_log_types.h"
 #include "mmu_core/stats/labels.h"
@@ -25,7 +24,9 @@
 #include "mmu_core/vm/vm.h"
 #include "mmu_core/vm/vm_config.h"
 #include "server/base/errors.h"
+#include "server/base/event.h"
 #include "server/base/resource_names.h"
+#include "server/base/wall_time.h"
 #include "server/services/convert.h"
 #include "server/services/vm_convert.h"
 
@@ -153,14 +154,14 @@ absl::Status SplitAhead(ManagedVm& vm, const std::vector<uint32_t>& slots,
   absl::StatusOr<std::shared_ptr<mmu::SplitJob>> job =
       mmu::SplitJob::Create(vm.vm(), split);
   if (!job.ok()) return job.status();
-  absl::Notification done;
+  Event done;
   absl::Status result;
   std::thread worker([&] {
     result = (*job)->Run();
-    done.Notify();
+    done.Set();
   });
   absl::Status left;
-  while (!done.WaitForNotificationWithTimeout(absl::Milliseconds(20))) {
+  while (!done.WaitFor(absl::Milliseconds(20))) {
     if (left = keep_going(); !left.ok()) (*job)->Cancel();
   }
   worker.join();
@@ -176,7 +177,7 @@ v1::DirtyLog Describe(const ManagedVm& vm, const DirtyLogSettings& settings) {
   *log.mutable_start_time() = ToProto(settings.start_time);
   if (settings.ttl != absl::InfiniteDuration()) {
     *log.mutable_ttl() = ToProto(settings.ttl);
-    *log.mutable_expire_time() = ToProto(settings.expire_time());
+    *log.mutable_expire_time() = ToProto(WallTime::Of(settings.expires()));
   }
   std::vector<mmu::DirtyLogInfo> logs = vm.vm().DirtyLogs();
   std::sort(logs.begin(), logs.end(),
@@ -264,8 +265,9 @@ absl::StatusOr<v1::StartDirtyLogResponse> StartDirtyLog(
     return status;
   }
   const mmu::MmuMetrics metrics = vm.vm().Metrics();
-  const absl::Time now = absl::Now();
-  settings.start_time = was_off || !before ? now : before->start_time;
+  const mmu::MonotonicTime now = mmu::MonotonicTime::Now();
+  settings.start_time =
+      was_off || !before ? WallTime::Now() : before->start_time;
   settings.last_used = now;
   vm.set_dirty_log_settings(settings);
   if (was_off) vm.dirty_rate().Restart(vm.SampleDirty(now));
@@ -308,13 +310,13 @@ absl::StatusOr<v1::StopDirtyLogResponse> StopDirtyLog(
   return response;
 }
 
-bool StopIfExpired(ManagedVm& vm, absl::Time now) {
+bool StopIfExpired(ManagedVm& vm, mmu::MonotonicTime now) {
   absl::optional<DirtyLogSettings> settings = vm.dirty_log_settings();
-  if (!settings.has_value() || now < settings->expire_time()) return false;
+  if (!settings.has_value() || now < settings->expires()) return false;
   absl::MutexLock lock(&vm.dirty_log_mu());
   // Harvested or stopped meanwhile?
   settings = vm.dirty_log_settings();
-  if (!settings.has_value() || now < settings->expire_time()) return false;
+  if (!settings.has_value() || now < settings->expires()) return false;
   vm.set_dirty_log_settings(absl::nullopt);
   return vm.vm()
       .StopDirtyLog({}, mmu::Vm::Recover::kNo, mmu::Vm::Unacked::kDiscard,

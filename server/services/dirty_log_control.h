@@ -8,7 +8,7 @@
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
-#include "absl/time/time.h"
+#include "mmu_core/base/clock.h"
 #include "mmud/v1/dirty_log_service.pb.h"
 #include "server/managed_vm.h"
 
@@ -24,7 +24,7 @@ absl::StatusOr<v1::StopDirtyLogResponse> StopDirtyLog(
     const v1::StopDirtyLogRequest& request, ManagedVm& vm);
 
 // Stops the log of `vm` if its time to live is over; true if it did.
-bool StopIfExpired(ManagedVm& vm, absl::Time now);
+bool StopIfExpired(ManagedVm& vm, mmu::MonotonicTime now);
 
 // FAILED_PRECONDITION DIRTY_LOG_OFF about a slot.
 absl::Status DirtyLogOff(const ManagedVm& vm, uint32_t slot);

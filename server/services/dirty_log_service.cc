@@ -11,7 +11,6 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_split.h"
 #include "absl/strings/string_view.h"
-#include "absl/time/clock.h"
 #include "absl/time/time.h"
 #include "absl/types/optional.h"
 #include "absl/types/span.h"
@@ -19,6 +18,7 @@
 #include "grpcpp/support/status.h"
 #include "grpcpp/support/sync_stream.h"
 #include "mmu_core/base/address.h"
+#include "mmu_core/base/clock.h"
 #include "mmu_core/base/error.h"
 #include "mmu_core/dirty/dirty_log_types.h"
 #include "mmu_core/stats/mmu_cost.h"
@@ -183,7 +183,7 @@ absl::StatusOr<v1::ClearDirtyLogResponse> Clear(
   absl::StatusOr<std::vector<uint64_t>> mask =
       DecodeClearPages(request, range->pages);
   if (!mask.ok()) return mask.status();
-  vm.TouchDirtyLog(absl::Now());
+  vm.TouchDirtyLog(mmu::MonotonicTime::Now());
   mmu::ClearResult sum;
   mmu::MmuCost cost;
   if (range->pages > 0) {
@@ -277,7 +277,7 @@ grpc::Status DirtyLogServiceImpl::GetDirtyLog(
     facts = *sealed;
     read_epoch = facts.epoch;
   }
-  (*vm)->TouchDirtyLog(absl::Now());
+  (*vm)->TouchDirtyLog(mmu::MonotonicTime::Now());
 
   v1::GetDirtyLogResponse response;
   v1::DirtyLogHeader* header = response.mutable_header();
@@ -338,7 +338,7 @@ grpc::Status DirtyLogServiceImpl::GetDirtyRate(
   }
   const bool asked = !windows.empty();
   if (!asked) windows = {absl::Seconds(1), absl::Seconds(10), absl::Minutes(1)};
-  const DirtySample now = (*vm)->SampleDirty(absl::Now());
+  const DirtySample now = (*vm)->SampleDirty(mmu::MonotonicTime::Now());
   for (const absl::Duration window : windows) {
     const absl::StatusOr<DirtyRateResult> rate =
         (*vm)->dirty_rate().Rate(now, window);

@@ -11,11 +11,10 @@
 #include "absl/status/statusor.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/string_view.h"
-#include "absl/time/clock.h"
-#include "absl/time/time.h"
 #include "absl/types/optional.h"
 #include "absl/types/span.h"
 #include "mmu_core/base/address.h"
+#include "mmu_core/base/clock.h"
 #include "mmu_core/base/gfn_range.h"
 #include "mmu_core/stats/mmu_cost.h"
 #include "mmu_core/vm/vm.h"
@@ -154,11 +153,11 @@ absl::Status SendDirtyPages(
     if (absl::Status status = keep_going(); !status.ok()) return status;
     const uint64_t end = std::min(at + step_pages, plan.end_page);
     words.assign((end - at + kWordPages - 1) / kWordPages, 0);
-    const absl::Time start = absl::Now();
+    const mmu::MonotonicTime start = mmu::MonotonicTime::Now();
     absl::Status status =
         vm.vm().ReadDirtyLog(plan.slot, epoch, at, absl::MakeSpan(words));
     if (!status.ok()) return status;
-    cost.wall += absl::Now() - start;
+    cost.wall += mmu::MonotonicTime::Now() - start;
     for (v1::DirtyLogChunk& chunk : EncodeDirtyPages(
              plan.slot_start + (at << mmu::kPageShift), words, end - at,
              plan.encoding, static_cast<size_t>(plan.message_bytes))) {
@@ -173,7 +172,7 @@ absl::Status SendDirtyPages(
     int64_t dirty = 0;
     for (const uint64_t word : words) dirty += std::popcount(word);
     totals.set_dirty_page_count(totals.dirty_page_count() + dirty);
-    vm.TouchDirtyLog(absl::Now());
+    vm.TouchDirtyLog(mmu::MonotonicTime::Now());
   }
   totals.set_crc32c(crc);
   *totals.mutable_cost() = ToProto(cost);

@@ -1,7 +1,6 @@
 #include "server/services/operations_service.h"
 
 #include <algorithm>
-#include <chrono>
 #include <cstdint>
 #include <string>
 #include <vector>
@@ -10,10 +9,10 @@
 #include "absl/status/statusor.h"
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
-#include "absl/time/clock.h"
 #include "absl/time/time.h"
 #include "grpcpp/server_context.h"
 #include "grpcpp/support/status.h"
+#include "mmu_core/base/clock.h"
 #include "server/base/errors.h"
 #include "server/base/resource_names.h"
 #include "server/services/call.h"
@@ -105,7 +104,7 @@ grpc::Status OperationsServiceImpl::WaitOperation(
   const absl::StatusOr<uint64_t> id =
       ParseOperationName(request->name(), "name");
   if (!id.ok()) return ToGrpcStatus(id.status());
-  absl::Time until = absl::InfiniteFuture();
+  mmu::MonotonicTime until = DeadlineOf(*context) - kMargin;
   if (request->has_timeout()) {
     absl::Duration timeout;
     if (!FromProto(request->timeout(), &timeout) ||
@@ -113,17 +112,16 @@ grpc::Status OperationsServiceImpl::WaitOperation(
       return ToGrpcStatus(WrongValue("INVALID_REQUEST", "timeout",
                                      Show(request->timeout()), "0 or more"));
     }
-    until = absl::Now() + timeout;
-  }
-  if (context->deadline() != std::chrono::system_clock::time_point::max()) {
-    until = std::min(until, absl::FromChrono(context->deadline()) - kMargin);
+    until = std::min(until, mmu::MonotonicTime::Now() + timeout);
   }
   // Without a place to wait the present state is the answer, which the API
   // allows at any time.
   const StreamLimiter::Place place = state_.streams.TryTake();
   return Answer(state_.operations.Wait(*id,
                                        [&] {
-                                         return place && absl::Now() < until &&
+                                         return place &&
+                                                mmu::MonotonicTime::Now() <
+                                                    until &&
                                                 !context->IsCancelled();
                                        }),
                 response);

@@ -8,8 +8,6 @@
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "absl/strings/str_cat.h"
-#include "absl/time/clock.h"
-#include "absl/time/time.h"
 #include "google/longrunning/operations.pb.h"
 #include "google/protobuf/any.pb.h"
 #include "grpcpp/server_context.h"
@@ -22,6 +20,7 @@
 #include "server/base/errors.h"
 #include "server/base/etag.h"
 #include "server/base/resource_names.h"
+#include "server/base/wall_time.h"
 #include "server/recover_job.h"
 #include "server/services/call.h"
 #include "server/services/convert.h"
@@ -70,7 +69,7 @@ OperationSpec SplitSpec(std::shared_ptr<SplitTurn> turn,
     }
     return ToAny(ToResponse(progress));
   };
-  spec.metadata = [turn, job, target, start = absl::Now()] {
+  spec.metadata = [turn, job, target, start = WallTime::Now()] {
     v1::SplitMetadata metadata = ToMetadata(*job);
     metadata.set_vm(turn->vm().name());
     *metadata.mutable_start_time() = ToProto(start);
@@ -97,7 +96,7 @@ OperationSpec RecoverSpec(std::shared_ptr<SplitTurn> turn,
     *response.mutable_cost() = ToProto(progress.cost);
     return ToAny(response);
   };
-  spec.metadata = [turn, job, start = absl::Now()] {
+  spec.metadata = [turn, job, start = WallTime::Now()] {
     const RecoverJob::Progress progress = job->progress();
     v1::RecoverMetadata metadata;
     metadata.set_vm(turn->vm().name());

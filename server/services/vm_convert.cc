@@ -11,6 +11,7 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/string_view.h"
 #include "absl/time/time.h"
+#include "mmu_core/base/clock.h"
 #include "mmu_core/base/error.h"
 #include "mmu_core/base/level.h"
 #include "mmu_core/dirty/dirty_log_types.h"
@@ -22,6 +23,7 @@
 #include "server/base/errors.h"
 #include "server/base/etag.h"
 #include "server/base/resource_names.h"
+#include "server/base/wall_time.h"
 #include "server/services/convert.h"
 #include "server/services/mmu_convert.h"
 #include "server/workload_run.h"
@@ -223,8 +225,9 @@ v1::SlotDirtyLog ToProto(const mmu::DirtyLogInfo& log) {
   proto.set_open_epoch(static_cast<int64_t>(log.open_epoch));
   proto.set_sealed_epoch(static_cast<int64_t>(log.sealed_epoch));
   proto.set_unacked_page_count(static_cast<int64_t>(log.unacked_page_count));
-  if (log.sealed_at != absl::InfiniteFuture()) {
-    *proto.mutable_oldest_unacked_seal_time() = ToProto(log.sealed_at);
+  if (log.sealed_at < mmu::MonotonicTime::InfiniteFuture()) {
+    *proto.mutable_oldest_unacked_seal_time() =
+        ToProto(WallTime::Of(log.sealed_at));
   }
   return proto;
 }
@@ -248,8 +251,8 @@ std::string EtagOf(const mmu::MemslotInfo& slot) {
 std::string EtagOf(const ManagedVm& vm) {
   const mmu::VmConfig& config = vm.vm().config();
   std::string state = absl::StrCat(
-      absl::ToUnixNanos(vm.create_time()), " ", static_cast<int>(config.format),
-      " ", config.root_levels, " ", config.vcpu_count, " ",
+      vm.create_time().unix_nanos(), " ", static_cast<int>(config.format), " ",
+      config.root_levels, " ", config.vcpu_count, " ",
       config.dirty_ring_entries, " ", static_cast<int>(config.ad_bits), " ",
       static_cast<int>(config.pml), " ", static_cast<int>(config.mmio_caching),
       " ", static_cast<int>(config.mmu));

@@ -10,11 +10,10 @@
 #include "absl/status/statusor.h"
 #include "absl/strings/str_cat.h"
 #include "absl/synchronization/mutex.h"
-#include "absl/time/clock.h"
-#include "absl/time/time.h"
 #include "absl/types/optional.h"
 #include "grpcpp/server_context.h"
 #include "grpcpp/support/status.h"
+#include "mmu_core/base/clock.h"
 #include "mmu_core/base/error.h"
 #include "mmu_core/stats/mmu_cost.h"
 #include "mmu_core/vm/vm.h"
@@ -127,7 +126,7 @@ grpc::Status VmServiceImpl::DeleteVm(grpc::ServerContext* context,
             !status.ok()) {
           return status;
         }
-        const absl::Time start = absl::Now();
+        const mmu::MonotonicTime start = mmu::MonotonicTime::Now();
         absl::Status status = state_.vms.Delete(
             request->name(),
             [request](const ManagedVm& vm) {
@@ -137,7 +136,7 @@ grpc::Status VmServiceImpl::DeleteVm(grpc::ServerContext* context,
             [context] { return CheckCaller(*context); });
         if (!status.ok()) return status;
         mmu::MmuCost cost;
-        cost.wall = absl::Now() - start;
+        cost.wall = mmu::MonotonicTime::Now() - start;
         v1::DeleteVmResponse answer;
         *answer.mutable_cost() = ToProto(cost);
         return answer;
@@ -200,12 +199,12 @@ absl::StatusOr<v1::SetMemslotResponse> VmServiceImpl::Set(
     return status;
   }
   mmu::MmuCost cost;
-  const absl::Time start = absl::Now();
+  const mmu::MonotonicTime start = mmu::MonotonicTime::Now();
   if (absl::Status status = (*vm)->vm().SetMemslot(*config); !status.ok()) {
     state_.vms.ReleaseMemory(**vm, bytes);
     return InField(AgainstExisting(status), "memslot.");
   }
-  cost.wall = absl::Now() - start;
+  cost.wall = mmu::MonotonicTime::Now() - start;
   v1::SetMemslotResponse response;
   const std::vector<mmu::DirtyLogInfo> logs = (*vm)->vm().DirtyLogs();
   if (const absl::optional<mmu::MemslotInfo> after =
@@ -240,14 +239,14 @@ absl::StatusOr<v1::SetShadowPageLimitResponse> VmServiceImpl::SetLimit(
     return status;
   }
   mmu::MmuCost cost;
-  const absl::Time start = absl::Now();
+  const mmu::MonotonicTime start = mmu::MonotonicTime::Now();
   if (absl::Status status = (*vm)->vm().SetShadowPageLimit(
           static_cast<uint64_t>(request.shadow_page_limit()), &cost);
       !status.ok()) {
     if (mmu::DetailOf(status).reason != "NO_SHADOW_PAGES") return status;
     return WithResource(status, "mmud.v1.Vm", (*vm)->name());
   }
-  cost.wall = absl::Now() - start;
+  cost.wall = mmu::MonotonicTime::Now() - start;
   v1::SetShadowPageLimitResponse response;
   response.set_shadow_page_limit(ToInt32((*vm)->vm().shadow_page_limit()));
   response.set_shadow_page_count(
@@ -283,11 +282,11 @@ absl::StatusOr<v1::DeleteMemslotResponse> VmServiceImpl::Delete(
   mmu::MemslotConfig nothing = slot->config;
   nothing.size_bytes = 0;
   mmu::MmuCost cost;
-  const absl::Time start = absl::Now();
+  const mmu::MonotonicTime start = mmu::MonotonicTime::Now();
   if (absl::Status status = (*vm)->vm().SetMemslot(nothing); !status.ok()) {
     return status;
   }
-  cost.wall = absl::Now() - start;
+  cost.wall = mmu::MonotonicTime::Now() - start;
   state_.vms.ReleaseMemory(**vm, ContentBytes({slot->config}));
   v1::DeleteMemslotResponse response;
   *response.mutable_cost() = ToProto(cost);

@@ -46,6 +46,9 @@ int PortIn(const std::string& ports, absl::string_view key) {
 
 std::string MmudPath() { return Runfile("server/mmud"); }
 std::string MmuctlPath() { return Runfile("client/mmuctl/mmuctl"); }
+std::string SteppedWallClockPath() {
+  return Runfile("tests/integration/libstepped_wall_clock.so");
+}
 std::string TracesDirectory() { return Runfile("traces"); }
 
 HttpReply HttpGet(int port, const std::string& path) {

@@ -17,6 +17,8 @@ namespace mmud::integration {
 // The programs under test, in the runfiles of a test with them in its `data`.
 std::string MmudPath();
 std::string MmuctlPath();
+// What LD_PRELOAD makes a program's wall clock settable with.
+std::string SteppedWallClockPath();
 // Where the recorded traces are.
 std::string TracesDirectory();
 

@@ -1,5 +1,6 @@
 #!/usr/bin/env python3
-"""Fails if mmu_core depends on anything but Abseil, liburcu and the system.
+"""Fails if mmu_core depends on anything but Abseil, liburcu and the system, or
+if it or the server measures time by the wall clock.
 
 Looks at every #include and at every label of a BUILD file below mmu_core. What
 is not on the lists below is refused, so a new library is a decision made here.
@@ -70,6 +71,38 @@ def bad_labels(path, text):
                 yield "%s: a %s depends on %s" % (path, rule, label)
 
 
+# Reads of the wall clock, its type, and waits that Abseil times by it: see
+# mmu_core/base/clock.h and mmu_core/sync/timed_wait.h. Time that is only shown
+# to people comes from server/base/wall_time.h.
+WALL_CLOCK = re.compile(
+    r"\babsl::(?:Now|GetCurrentTimeNanos)\b|\babsl::Time\b|\bsystem_clock\b|"
+    r"\bCLOCK_REALTIME\b|\bGPR_CLOCK_REALTIME\b|\bgettimeofday\b|"
+    r"\btime\((?:nullptr|NULL|0)\)|\bTIME_UTC\b|"
+    r"\b(?:Wait|Await|WaitForNotification|Lock\w*When)With(?:Timeout|Deadline)\b")
+MAY_NAME_WALL_CLOCK = {"mmu_core/base/clock.h", "mmu_core/base/clock_test.cc",
+                       "mmu_core/sync/timed_wait.h",
+                       "server/base/wall_time.h",
+                       "server/base/wall_time_test.cc"}
+
+
+def wall_clocks(root):
+    """Returns (number of files read, where they measure by the wall clock)."""
+    found = []
+    files = 0
+    for folder in ("mmu_core", "server"):
+        for path in sorted((root / folder).rglob("*")):
+            relative = path.relative_to(root)
+            if path.suffix not in (".h", ".cc"):
+                continue
+            files += 1
+            if str(relative) in MAY_NAME_WALL_CLOCK:
+                continue
+            code = re.sub(r"//.*", "", path.read_text())
+            found += ["%s uses %s" % (relative, name)
+                      for name in WALL_CLOCK.findall(code)]
+    return files, found
+
+
 def violations(root):
     """Returns (number of files read, what is wrong with them)."""
     found = []
@@ -93,6 +126,38 @@ class LayeringTest(unittest.TestCase):
         files, found = violations(root)
         self.assertGreater(files, 10, "mmu_core not found in %s" % root)
         self.assertEqual(found, [])
+
+    def test_nothing_is_measured_by_the_wall_clock(self):
+        root = pathlib.Path(os.path.realpath("WORKSPACE")).parent
+        files, found = wall_clocks(root)
+        self.assertGreater(files, 10, "no sources found in %s" % root)
+        self.assertEqual(found, [])
+
+    def test_wall_clocks_are_found(self):
+        for line, name in (
+                ("absl::Time t = x;", "absl::Time"),
+                ("auto t = absl::Now();", "absl::Now"),
+                ("std::chrono::system_clock::now();", "system_clock"),
+                ("clock_gettime(CLOCK_REALTIME, &t);", "CLOCK_REALTIME"),
+                ("seed(time(nullptr));", "time(nullptr)"),
+                ("cv.WaitWithTimeout(&mu, d);", "WaitWithTimeout"),
+                ("mu.AwaitWithDeadline(c, t);", "AwaitWithDeadline"),
+                ("done.WaitForNotificationWithTimeout(d);",
+                 "WaitForNotificationWithTimeout")):
+            with tempfile.TemporaryDirectory() as root:
+                path = pathlib.Path(root) / "server" / "x.cc"
+                path.parent.mkdir(parents=True)
+                path.write_text(line + "\n")
+                self.assertEqual(wall_clocks(pathlib.Path(root))[1],
+                                 ["server/x.cc uses " + name])
+
+    def test_durations_and_comments_are_no_wall_clock(self):
+        with tempfile.TemporaryDirectory() as root:
+            path = pathlib.Path(root) / "mmu_core" / "x.cc"
+            path.parent.mkdir(parents=True)
+            path.write_text("absl::Duration d;  // not absl::Time\n"
+                            "changed.Wait(mu);\n")
+            self.assertEqual(wall_clocks(pathlib.Path(root))[1], [])
 
     def violations_of(self, name, text):
         with tempfile.TemporaryDirectory() as root:

@@ -1,0 +1,43 @@
+// Something that happens once, and can be waited for.
+
+#ifndef SERVER_BASE_EVENT_H_
+#define SERVER_BASE_EVENT_H_
+
+#include "absl/base/thread_annotations.h"
+#include "absl/time/time.h"
+#include "mmu_core/base/clock.h"
+#include "mmu_core/sync/mutex.h"
+#include "mmu_core/sync/timed_wait.h"
+
+namespace mmud {
+
+// absl::Notification, but for its timeouts: see mmu_core/sync/timed_wait.h.
+// Thread-safe.
+class Event {
+ public:
+  // Has happened from now on. Again: changes nothing.
+  void Set() {
+    mmu::MutexLock lock(mu_);
+    set_ = true;
+    changed_.NotifyAll();
+  }
+
+  // Waits until Set was called, at most for `timeout`: true if it was.
+  bool WaitFor(absl::Duration timeout) {
+    const mmu::MonotonicTime deadline = mmu::MonotonicTime::Now() + timeout;
+    mmu::MutexLock lock(mu_);
+    while (!set_) {
+      if (!mmu::WaitUntil(changed_, mu_, deadline)) return false;
+    }
+    return true;
+  }
+
+ private:
+  mmu::Mutex mu_;  // leaf
+  mmu::CondVar changed_;
+  bool set_ ABSL_GUARDED_BY(mu_) = false;
+};
+
+}  // namespace mmud
+
+#endif  // SERVER_BASE_EVENT_H_

@@ -1,0 +1,49 @@
+// The time of day, for people to read.
+
+#ifndef SERVER_BASE_WALL_TIME_H_
+#define SERVER_BASE_WALL_TIME_H_
+
+#include <chrono>
+#include <cstdint>
+
+#include "absl/time/time.h"
+#include "mmu_core/base/clock.h"
+
+namespace mmud {
+
+// A point of the wall clock: says when something happened, in answers, log
+// lines and metrics. It can neither be compared nor subtracted, for the clock
+// is set while the daemon runs, and what is measured with it is then wrong by
+// hours: whatever lasts, expires or has a rate is an mmu::MonotonicTime. A
+// value.
+class WallTime {
+ public:
+  // The only place where the daemon reads this clock (//tests/layering). Not
+  // absl::Now(), which follows a clock that was set only seconds later.
+  static WallTime Now() {
+    return FromUnixNanos(
+        std::chrono::duration_cast<std::chrono::nanoseconds>(
+            std::chrono::system_clock::now().time_since_epoch())
+            .count());
+  }
+  // What the clock shows at `time`, as it is set now.
+  static WallTime Of(mmu::MonotonicTime time) {
+    return FromUnixNanos(
+        Now().unix_nanos() +
+        absl::ToInt64Nanoseconds(time - mmu::MonotonicTime::Now()));
+  }
+  static constexpr WallTime FromUnixNanos(int64_t nanos) {
+    return WallTime(nanos);
+  }
+
+  constexpr int64_t unix_nanos() const { return unix_nanos_; }
+
+ private:
+  explicit constexpr WallTime(int64_t nanos) : unix_nanos_(nanos) {}
+
+  int64_t unix_nanos_;
+};
+
+}  // namespace mmud
+
+#endif  // SERVER_BASE_WALL_TIME_H_

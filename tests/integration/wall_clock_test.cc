@@ -1,0 +1,245 @@
+// Whoever sets the wall clock changes what the daemon shows, and nothing that
+// it does.
+
+#include <fcntl.h>
+#include <signal.h>
+#include <stdlib.h>
+#include <sys/mman.h>
+#include <unistd.h>
+
+#include <atomic>
+#include <cstdint>
+#include <memory>
+#include <string>
+#include <thread>
+
+#include "absl/strings/str_cat.h"
+#include "absl/time/time.h"
+#include "gtest/gtest.h"
+#include "mmud/v1/dirty_log_service.grpc.pb.h"
+#include "mmud/v1/split_service.grpc.pb.h"
+#include "mmud/v1/workload_service.grpc.pb.h"
+#include "tests/integration/daemon.h"
+#include "tests/integration/guest.h"
+#include "tests/integration/metrics_text.h"
+
+namespace mmud::integration {
+namespace {
+
+using DirtyLogStub = v1::DirtyLogService::Stub;
+using OperationsStub = google::longrunning::Operations::Stub;
+
+// Longer than a test lasts, shorter than every step.
+constexpr int64_t kLongSeconds = 8 * 60;
+
+// A daemon whose wall clock the test sets.
+class SteppedDaemon {
+ public:
+  SteppedDaemon() {
+    const std::string path = directory_.File("offset");
+    const int fd = open(path.c_str(), O_RDWR | O_CREAT | O_CLOEXEC, 0600);
+    EXPECT_EQ(ftruncate(fd, sizeof(*offset_)), 0);
+    offset_ = static_cast<std::atomic<int64_t>*>(mmap(
+        nullptr, sizeof(*offset_), PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0));
+    close(fd);
+    setenv("LD_PRELOAD", SteppedWallClockPath().c_str(), 1);
+    setenv("STEPPED_WALL_CLOCK", path.c_str(), 1);
+    daemon_ = std::make_unique<Daemon>();
+    unsetenv("LD_PRELOAD");
+    unsetenv("STEPPED_WALL_CLOCK");
+  }
+  ~SteppedDaemon() {
+    daemon_.reset();
+    munmap(offset_, sizeof(*offset_));
+  }
+
+  void Step(absl::Duration by) {
+    offset_->fetch_add(absl::ToInt64Nanoseconds(by));
+  }
+  Daemon* operator->() { return daemon_.get(); }
+  Daemon& operator*() { return *daemon_; }
+
+ private:
+  ScratchDirectory directory_;
+  std::atomic<int64_t>* offset_ = nullptr;
+  std::unique_ptr<Daemon> daemon_;
+};
+
+v1::DirtyLogState StateOfLog(const Guest& guest) {
+  return guest.Get().memslots(0).dirty_log().state();
+}
+
+// A guest with `pages` pages of 2 MiB that a split takes a step each for.
+Guest HugeGuest(const Daemon& daemon, int64_t pages) {
+  Guest guest(daemon.client(), "huge",
+              {MakeSlot(pages * 2 * kMiB, v1::MEMORY_BACKING_METADATA_ONLY,
+                        v1::PAGE_SIZE_2M)});
+  guest.ReadWords(pages * 2 * kMiB, 2 * kMiB);
+  EXPECT_EQ(guest.Get().mapped_pages().pages_2m_count(), pages);
+  return guest;
+}
+
+void AwaitBeginOfSplit(const Guest& guest, int64_t pages) {
+  EXPECT_TRUE(Eventually(
+      [&] { return guest.Get().mapped_pages().pages_2m_count() < pages; }));
+}
+
+// The parameter: by how many minutes the clock is set.
+class WallClockTest : public ::testing::TestWithParam<int> {
+ protected:
+  void Step() { daemon_.Step(absl::Minutes(GetParam())); }
+
+  SteppedDaemon daemon_;
+};
+
+TEST_P(WallClockTest, WhatIsShownFollowsIt) {
+  const Guest before(daemon_->client(), "before", {MakeSlot(kMiB)});
+  Step();
+  const Guest after(daemon_->client(), "after", {MakeSlot(kMiB)});
+  const int64_t seconds = after.Get().create_time().seconds() -
+                          before.Get().create_time().seconds();
+  EXPECT_EQ(seconds > kLongSeconds, GetParam() > 0);
+  EXPECT_EQ(seconds < -kLongSeconds, GetParam() < 0);
+}
+
+TEST_P(WallClockTest, ALogLivesAsLongAsItsTtl) {
+  // In the order in which the daemon looks at them.
+  const Guest longer(daemon_->client(), "a-longer", {MakeSlot(kMiB)});
+  const Guest shorter(daemon_->client(), "b-shorter", {MakeSlot(kMiB)});
+  v1::StartDirtyLogRequest request;
+  request.set_vm(longer.name());
+  request.mutable_ttl()->set_seconds(kLongSeconds);
+  daemon_->client().Must(&DirtyLogStub::StartDirtyLog, request);
+  request.set_vm(shorter.name());
+  request.mutable_ttl()->set_seconds(1);
+  daemon_->client().Must(&DirtyLogStub::StartDirtyLog, request);
+  Step();
+  EXPECT_TRUE(Eventually(
+      [&] { return StateOfLog(shorter) == v1::DIRTY_LOG_STATE_OFF; }));
+  EXPECT_EQ(StateOfLog(longer), v1::DIRTY_LOG_STATE_ACTIVE);
+}
+
+TEST_P(WallClockTest, AThrottledSplitKeepsItsPace) {
+  constexpr int64_t kPages = 8;
+  const Guest guest = HugeGuest(*daemon_, kPages);
+  v1::SplitHugePagesRequest request;
+  request.mutable_throttle()->mutable_min_pause()->set_nanos(50'000'000);
+  const std::string name = guest.StartSplit(request);
+  AwaitBeginOfSplit(guest, kPages);
+  Step();
+  const auto metadata =
+      Unpack<v1::SplitMetadata>(daemon_->client().WaitDone(name).metadata());
+  EXPECT_EQ(metadata.state(), v1::SPLIT_STATE_DONE);
+  EXPECT_GE(metadata.throttled().pause().seconds(), 0);
+  EXPECT_LT(metadata.throttled().pause().seconds(), kLongSeconds);
+}
+
+TEST_P(WallClockTest, AWorkloadRunsAsLongAsItMay) {
+  const Guest longer(daemon_->client(), "longer", {MakeSlot(kMiB)});
+  const Guest shorter(daemon_->client(), "shorter", {MakeSlot(kMiB)});
+  v1::StartWorkloadRequest request;
+  request.mutable_pattern()->mutable_uniform();
+  request.mutable_max_duration()->set_seconds(kLongSeconds);
+  const std::string going_on = longer.Start(request);
+  request.mutable_max_duration()->set_seconds(0);
+  request.mutable_max_duration()->set_nanos(200'000'000);
+  const std::string ending = shorter.Start(request);
+  Step();
+  EXPECT_TRUE(daemon_->client().WaitDone(ending).done());
+  const auto accesses = [&] {
+    return Unpack<v1::WorkloadMetadata>(
+               daemon_->client().GetOperation(going_on).metadata())
+        .statistics()
+        .access_count();
+  };
+  // It has looked at the time since, and goes on.
+  const int64_t then = accesses();
+  EXPECT_TRUE(Eventually([&] { return accesses() > then + 1'000; }));
+  EXPECT_FALSE(daemon_->client().GetOperation(going_on).done());
+  longer.StopWorkload();
+}
+
+TEST_P(WallClockTest, ADirtyRateIsOverTheTimeThatHasPassed) {
+  const Guest guest(daemon_->client(), "a", {MakeSlot(kMiB)});
+  guest.StartDirtyLog();
+  Step();
+  v1::GetDirtyRateRequest request;
+  request.set_vm(guest.name());
+  request.add_windows()->set_nanos(100'000'000);
+  v1::DirtyRate rate;
+  EXPECT_TRUE(Eventually([&] {
+    const auto result =
+        daemon_->client().Call(&DirtyLogStub::GetDirtyRate, request);
+    if (result.status.ok()) rate = result.response.rates(0);
+    return result.status.ok();
+  }));
+  EXPECT_LT(rate.observed().seconds(), kLongSeconds);
+}
+
+TEST_P(WallClockTest, AWaitEndsAfterItsTimeout) {
+  const Guest guest(daemon_->client(), "a", {MakeSlot(kMiB)});
+  google::longrunning::WaitOperationRequest request;
+  request.set_name(guest.StartRandomWrites(1));
+  request.mutable_timeout()->set_nanos(500'000'000);
+  std::thread caller([&] {
+    EXPECT_FALSE(
+        daemon_->client().Must(&OperationsStub::WaitOperation, request).done());
+  });
+  EXPECT_TRUE(Eventually([&] {
+    const auto metrics = ParseMetrics(daemon_->MetricsText());
+    return metrics.ok() &&
+           metrics->Sum("mmud_grpc_server_started_total",
+                        {"method=\"/google.longrunning.Operations/"
+                         "WaitOperation\""}) > 0;
+  }));
+  Step();
+  caller.join();
+  guest.StopWorkload();
+}
+
+TEST_P(WallClockTest, ACallHasTheTimeThatItsCallerGaveIt) {
+  constexpr int64_t kPages = 8;
+  const Guest guest = HugeGuest(*daemon_, kPages);
+  v1::StartDirtyLogRequest request;
+  request.set_vm(guest.name());
+  request.mutable_throttle()->mutable_min_pause()->set_nanos(50'000'000);
+  std::thread caller(
+      [&] { daemon_->client().Must(&DirtyLogStub::StartDirtyLog, request); });
+  AwaitBeginOfSplit(guest, kPages);
+  Step();
+  caller.join();
+  EXPECT_EQ(StateOfLog(guest), v1::DIRTY_LOG_STATE_ACTIVE);
+}
+
+TEST_P(WallClockTest, ARepeatedRequestIsKnown) {
+  v1::CreateVmRequest request;
+  request.set_vm_id("a");
+  request.set_request_id("7f1b0d4e-3c52-4b6e-9f0a-0123456789ab");
+  *request.mutable_vm()->add_memslots() = MakeSlot(kMiB);
+  daemon_->client().Must(&v1::VmService::Stub::CreateVm, request);
+  Step();
+  daemon_->client().Must(&v1::VmService::Stub::CreateVm, request);
+}
+
+TEST_P(WallClockTest, ADrainComesToItsEnd) {
+  const Guest guest(daemon_->client(), "a", {MakeSlot(kMiB)});
+  guest.StartRandomWrites(1);
+  daemon_->process().Signal(SIGTERM);
+  EXPECT_TRUE(Eventually([&] {
+    return !daemon_->process().running() ||
+           HttpGet(daemon_->metrics_port(), "/readyz").code != 200;
+  }));
+  Step();
+  EXPECT_EQ(daemon_->process().Wait(absl::Minutes(1)), 0);
+}
+
+INSTANTIATE_TEST_SUITE_P(Steps, WallClockTest,
+                         ::testing::Values(-120, -60, -10, 10, 60, 120),
+                         [](const ::testing::TestParamInfo<int>& step) {
+                           return absl::StrCat(
+                               step.param < 0 ? "Back" : "Forward",
+                               std::abs(step.param), "Minutes");
+                         });
+
+}  // namespace
+}  // namespace mmud::integration
