@@ -234,6 +234,48 @@ TEST_F(GrpcServerTest, ReadsWrittenAndZeroPages) {
   EXPECT_TRUE(reader->Finish().ok());
 }
 
+TEST_F(GrpcServerTest, AVmThatIsBeingDeletedIsSeenAndNotUsed) {
+  VmUse call = state_.vms.Find("vms/a").value();
+  // A deletion whose caller does not wait for it.
+  EXPECT_FALSE(state_.vms
+                   .Delete(
+                       "vms/a",
+                       [](const ManagedVm&) { return absl::OkStatus(); },
+                       [] { return absl::CancelledError("left"); })
+                   .ok());
+  v1::GetVmRequest get;
+  get.set_name("vms/a");
+  v1::GetVmResponse got;
+  {
+    grpc::ClientContext context;
+    ASSERT_TRUE(vms_->GetVm(&context, get, &got).ok());
+    EXPECT_EQ(got.vm().name(), "vms/a");
+    EXPECT_EQ(got.vm().state(), v1::VM_STATE_DELETING);
+    EXPECT_TRUE(got.vm().has_create_time());
+  }
+  v1::ListVmsResponse list;
+  {
+    grpc::ClientContext context;
+    ASSERT_TRUE(vms_->ListVms(&context, v1::ListVmsRequest(), &list).ok());
+    ASSERT_EQ(list.vms_size(), 1);
+    EXPECT_EQ(list.vms(0).DebugString(), got.vm().DebugString());
+  }
+  EXPECT_EQ(Reason(StartLog()), "VM_DELETED");
+  grpc::Status status;
+  Harvest(Seal(), &status);
+  EXPECT_EQ(Reason(status), "VM_DELETED");
+  // A deletion never turns back: this one joins it.
+  call.Release();
+  v1::DeleteVmRequest remove;
+  remove.set_name("vms/a");
+  v1::DeleteVmResponse removed;
+  grpc::ClientContext context;
+  status = vms_->DeleteVm(&context, remove, &removed);
+  EXPECT_TRUE(status.ok() || Reason(status) == "VM_NOT_FOUND");
+  grpc::ClientContext again;
+  EXPECT_EQ(Reason(vms_->GetVm(&again, get, &got)), "VM_NOT_FOUND");
+}
+
 TEST_F(GrpcServerTest, WhileDrainingOnlyNewWorkIsRefused) {
   ASSERT_TRUE(StartLog().ok());
   state_.drain.Begin();

@@ -1,10 +1,12 @@
 #include "server/vm_registry.h"
 
+#include <algorithm>
 #include <cstddef>
 #include <cstdint>
 #include <functional>
 #include <memory>
 #include <string>
+#include <thread>
 #include <utility>
 #include <vector>
 
@@ -13,6 +15,7 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/string_view.h"
 #include "absl/time/time.h"
+#include "absl/types/optional.h"
 #include "mmu_core/base/check.h"
 #include "mmu_core/base/clock.h"
 #include "mmu_core/memory/host_memory.h"
@@ -52,10 +55,19 @@ void VmUse::Release() {
 }
 
 VmRegistry::~VmRegistry() {
-  mmu::MutexLock lock(mu_);
-  for (const auto& [name, entry] : entries_) {
-    MMU_CHECK(entry.calls == 0 && entry.operations == 0);
+  {
+    mmu::MutexLock lock(mu_);
+    for (const auto& [name, entry] : entries_) {
+      MMU_CHECK(entry.calls == 0 && entry.operations == 0);
+    }
+    const auto is_being_deleted = [](const auto& named) {
+      return named.second.deletion != nullptr;
+    };
+    while (std::any_of(entries_.begin(), entries_.end(), is_being_deleted)) {
+      changed_.Wait(mu_);
+    }
   }
+  JoinFinished();
 }
 
 absl::StatusOr<VmUse> VmRegistry::Create(const std::string& name,
@@ -64,11 +76,15 @@ absl::StatusOr<VmUse> VmRegistry::Create(const std::string& name,
   ManagedVm::MetricsLabel label = ManagedVm::MetricsLabel::kOther;
   {
     mmu::MutexLock lock(mu_);
-    if (entries_.find(name) != entries_.end()) {
+    if (const auto it = entries_.find(name); it != entries_.end()) {
       return WithResource(
           ApiError(absl::StatusCode::kAlreadyExists, "VM_EXISTS",
                    absl::StrCat("there is a VM ", Quote(name),
-                                " already; choose another vm_id or delete it")),
+                                it->second.deletion != nullptr
+                                    ? ", which is being deleted; choose "
+                                      "another vm_id or wait until it is gone"
+                                    : " already; choose another vm_id or "
+                                      "delete it")),
           "mmud.v1.Vm", name);
     }
     if (static_cast<int64_t>(entries_.size()) >= limits_.max_vms) {
@@ -100,76 +116,139 @@ absl::StatusOr<VmUse> VmRegistry::Create(const std::string& name,
   return UseLocked(entry, VmUse::Kind::kCall);
 }
 
+absl::StatusOr<VmRegistry::Entry*> VmRegistry::FindLocked(
+    absl::string_view name) {
+  const auto it = entries_.find(name);
+  if (it == entries_.end()) return VmNotFound(name);
+  Entry& entry = it->second;
+  if (entry.deletion != nullptr) return VmDeleted(name);
+  if (entry.vm == nullptr) return VmNotFound(name);
+  return &entry;
+}
+
 absl::StatusOr<VmUse> VmRegistry::Find(absl::string_view name) {
   mmu::MutexLock lock(mu_);
-  const auto it = entries_.find(std::string(name));
-  if (it == entries_.end() || it->second.vm == nullptr || it->second.deleting) {
-    return VmNotFound(name);
+  const absl::StatusOr<Entry*> entry = FindLocked(name);
+  if (!entry.ok()) return entry.status();
+  return UseLocked(**entry, VmUse::Kind::kCall);
+}
+
+absl::StatusOr<VmUse> VmRegistry::ForOperation(const VmUse& use) {
+  mmu::MutexLock lock(mu_);
+  const absl::StatusOr<Entry*> entry = FindLocked(use->name());
+  if (!entry.ok()) return entry.status();
+  return UseLocked(**entry, VmUse::Kind::kOperation);
+}
+
+absl::StatusOr<VmRegistry::Sight> VmRegistry::Look(absl::string_view name) {
+  mmu::MutexLock lock(mu_);
+  const auto it = entries_.find(name);
+  if (it == entries_.end()) return VmNotFound(name);
+  absl::optional<Sight> sight = LookLocked(it->first, it->second);
+  if (!sight.has_value()) return VmNotFound(name);
+  return *std::move(sight);
+}
+
+std::vector<VmRegistry::Sight> VmRegistry::List(absl::string_view after,
+                                                size_t limit) {
+  std::vector<Sight> sights;
+  mmu::MutexLock lock(mu_);
+  for (auto it = entries_.upper_bound(after);
+       it != entries_.end() && sights.size() < limit; ++it) {
+    if (absl::optional<Sight> sight = LookLocked(it->first, it->second)) {
+      sights.push_back(*std::move(sight));
+    }
   }
-  return UseLocked(it->second, VmUse::Kind::kCall);
+  return sights;
 }
 
-VmUse VmRegistry::ForOperation(const VmUse& use) {
-  mmu::MutexLock lock(mu_);
-  return UseLocked(entries_.at(use->name()), VmUse::Kind::kOperation);
-}
-
-std::vector<VmUse> VmRegistry::List(absl::string_view after, size_t limit) {
+std::vector<VmUse> VmRegistry::All() {
   std::vector<VmUse> uses;
-  mmu::MutexLock lock(mu_);
-  for (auto it = entries_.upper_bound(std::string(after));
-       it != entries_.end() && uses.size() < limit; ++it) {
-    if (it->second.vm == nullptr || it->second.deleting) continue;
-    uses.push_back(UseLocked(it->second, VmUse::Kind::kCall));
+  for (Sight& sight : List("", SIZE_MAX)) {
+    if (sight.use) uses.push_back(std::move(sight.use));
   }
   return uses;
+}
+
+absl::optional<VmRegistry::Sight> VmRegistry::LookLocked(
+    const std::string& name, Entry& entry) {
+  if (entry.deletion != nullptr) {
+    return Sight{name, entry.deletion->create_time, VmUse()};
+  }
+  if (entry.vm == nullptr) return absl::nullopt;
+  return Sight{name, entry.vm->create_time(),
+               UseLocked(entry, VmUse::Kind::kCall)};
 }
 
 absl::Status VmRegistry::Delete(
     absl::string_view name,
     const std::function<absl::Status(const ManagedVm&)>& check,
     const std::function<absl::Status()>& keep_waiting) {
-  std::shared_ptr<ManagedVm> vm;
+  JoinFinished();
+  std::shared_ptr<Deletion> deletion;
   {
     mmu::MutexLock lock(mu_);
     // An operation whose work was stopped just now ends in a moment: whoever
     // stops it and deletes the VM next shall not have to know.
     const mmu::MonotonicTime patience =
         mmu::MonotonicTime::Now() + kEndingOperation;
-    auto it = entries_.find(std::string(name));
+    auto it = entries_.find(name);
     while (it != entries_.end() && it->second.operations > 0 &&
-           mmu::MonotonicTime::Now() < patience) {
-      mmu::WaitUntil(unused_, mu_, mmu::MonotonicTime::Now() + kPoll);
-      it = entries_.find(std::string(name));
+           mmu::WaitUntil(changed_, mu_, patience)) {
+      it = entries_.find(name);
     }
-    if (it == entries_.end() || it->second.vm == nullptr ||
-        it->second.deleting) {
-      return VmNotFound(name);
-    }
+    if (it == entries_.end()) return VmNotFound(name);
     Entry& entry = it->second;
-    if (absl::Status status = check(*entry.vm); !status.ok()) return status;
-    if (entry.operations > 0) {
-      return WithResource(
-          ApiError(
-              absl::StatusCode::kFailedPrecondition, "OPERATION_RUNNING",
-              absl::StrCat(entry.operations, " operations work on ",
-                           Quote(name), "; cancel them or wait for their end")),
-          "mmud.v1.Vm", name);
-    }
-    entry.deleting = true;
-    entry.vm->set_deleting(true);
-    // A call in hand may have become an operation in the meantime; then it
-    // is waited for like a call. `entry` stays valid: only this thread erases.
-    while (entry.calls > 0 || entry.operations > 0) {
-      mmu::WaitUntil(unused_, mu_, mmu::MonotonicTime::Now() + kPoll);
-      if (absl::Status status = keep_waiting(); !status.ok()) {
-        entry.deleting = false;
-        entry.vm->set_deleting(false);
-        return status;
+    if (entry.deletion == nullptr) {
+      if (entry.vm == nullptr) return VmNotFound(name);
+      if (absl::Status status = check(*entry.vm); !status.ok()) return status;
+      if (entry.operations > 0) {
+        return WithResource(
+            ApiError(absl::StatusCode::kFailedPrecondition, "OPERATION_RUNNING",
+                     absl::StrCat(entry.operations, " operations work on ",
+                                  Quote(name),
+                                  "; cancel them or wait for their "
+                                  "end")),
+            "mmud.v1.Vm", name);
       }
+      BeginDeletionLocked(it->first, entry);
     }
-    vm = std::move(entry.vm);
-    vm->vm().StopWorkload();
+    deletion = entry.deletion;
+  }
+  for (;;) {
+    {
+      mmu::MutexLock lock(mu_);
+      if (!deletion->done) {
+        mmu::WaitUntil(changed_, mu_, mmu::MonotonicTime::Now() + kPoll);
+      }
+      if (deletion->done) return absl::OkStatus();
+    }
+    if (absl::Status status = keep_waiting(); !status.ok()) return status;
+  }
+}
+
+void VmRegistry::BeginDeletionLocked(const std::string& name, Entry& entry) {
+  entry.deletion = std::make_shared<Deletion>(*entry.vm);
+  entry.vm->set_deleting();
+  entry.deletion->thread = std::thread([this, name] { FinishDeletion(name); });
+}
+
+void VmRegistry::FinishDeletion(const std::string& name) {
+  std::shared_ptr<ManagedVm> vm;
+  {
+    mmu::MutexLock lock(mu_);
+    vm = entries_.at(name).vm;
+  }
+  // No use is added any more, and streams look for the deletion between two
+  // messages. What is left are those whose clients do not read.
+  if (!AwaitUnused(name, kStreamsEnd)) {
+    vm->BreakStreams();
+    AwaitUnused(name, absl::InfiniteDuration());
+  }
+  vm->vm().StopWorkload();
+  {
+    mmu::MutexLock lock(mu_);
+    Entry& entry = entries_.at(name);  // erased by this thread only
     const mmu::MmuMetrics metrics = vm->vm().Metrics();
     AddCounters(metrics, &gone_.metrics);
     AddCounters(metrics,
@@ -177,12 +256,35 @@ absl::Status VmRegistry::Delete(
     AddCounters(vm->vm().Stats(), &gone_.vm_stats);
     memory_bytes_ -= entry.memory_bytes;
     if (vm->metrics_label() == ManagedVm::MetricsLabel::kOwn) --labelled_;
-    // Its name stays taken until it is gone.
+    // Its name stays taken, and its place among --max_vms, until it is gone.
+    entry.vm = nullptr;
   }
   vm.reset();
   mmu::MutexLock lock(mu_);
-  entries_.erase(entries_.find(std::string(name)));
-  return absl::OkStatus();
+  const auto it = entries_.find(name);
+  it->second.deletion->done = true;
+  finished_.push_back(std::move(it->second.deletion->thread));
+  entries_.erase(it);
+  changed_.NotifyAll();
+}
+
+bool VmRegistry::AwaitUnused(const std::string& name, absl::Duration timeout) {
+  const mmu::MonotonicTime deadline = mmu::MonotonicTime::Now() + timeout;
+  mmu::MutexLock lock(mu_);
+  const Entry& entry = entries_.at(name);
+  while (entry.calls > 0 || entry.operations > 0) {
+    if (!mmu::WaitUntil(changed_, mu_, deadline)) return false;
+  }
+  return true;
+}
+
+void VmRegistry::JoinFinished() {
+  std::vector<std::thread> finished;
+  {
+    mmu::MutexLock lock(mu_);
+    finished.swap(finished_);
+  }
+  for (std::thread& thread : finished) thread.join();
 }
 
 absl::Status VmRegistry::ReserveMemory(ManagedVm& vm, int64_t bytes) {
@@ -216,7 +318,7 @@ void VmRegistry::Unuse(const ManagedVm& vm, VmUse::Kind kind) {
   mmu::MutexLock lock(mu_);
   Entry& entry = entries_.at(vm.name());
   --(kind == VmUse::Kind::kCall ? entry.calls : entry.operations);
-  unused_.NotifyAll();
+  changed_.NotifyAll();
 }
 
 absl::Status VmRegistry::ReserveLocked(Entry& entry, int64_t bytes) {

@@ -8,15 +8,19 @@
 #include <map>
 #include <memory>
 #include <string>
+#include <thread>
 #include <vector>
 
 #include "absl/base/thread_annotations.h"
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "absl/strings/string_view.h"
+#include "absl/time/time.h"
+#include "absl/types/optional.h"
 #include "mmu_core/sync/mutex.h"
 #include "mmu_core/vm/nx_parameters.h"
 #include "mmu_core/vm/vm_config.h"
+#include "server/base/wall_time.h"
 #include "server/managed_vm.h"
 #include "server/retained_totals.h"
 
@@ -50,11 +54,15 @@ class VmUse {
   Kind kind_ = Kind::kCall;
 };
 
-// A VM's way: (being created) -> ready -> deleting -> gone. While it is being
-// created or deleted its name is taken and Find does not find it.
+// A VM's way: (being created) -> ready -> deleting -> gone, never back. While
+// it is being created or deleted its name is taken and Find does not find it.
 // Thread-safe. Outlives every VmUse.
 class VmRegistry {
  public:
+  // Streams that do not notice the deletion of their VM this long, as they wait
+  // for a client that does not read, are broken.
+  static constexpr absl::Duration kStreamsEnd = absl::Milliseconds(500);
+
   struct Limits {
     int64_t max_vms = 64;
     int64_t max_guest_memory_bytes = 0;  // with contents; 0: no limit
@@ -74,19 +82,35 @@ class VmRegistry {
   absl::StatusOr<VmUse> Create(const std::string& name,
                                const mmu::VmConfig& config);
 
-  // NOT_FOUND VM_NOT_FOUND.
+  // NOT_FOUND VM_NOT_FOUND; FAILED_PRECONDITION VM_DELETED while it is being
+  // deleted.
   absl::StatusOr<VmUse> Find(absl::string_view name);
-  // The same VM again, for an operation.
-  VmUse ForOperation(const VmUse& use);
+  // The same VM again, for an operation. VM_DELETED as above.
+  absl::StatusOr<VmUse> ForOperation(const VmUse& use);
 
+  // A VM for who only looks at it.
+  struct Sight {
+    std::string name;
+    WallTime create_time;
+    VmUse use;  // none once it is being deleted, so that looking delays nothing
+  };
+  // NOT_FOUND VM_NOT_FOUND.
+  absl::StatusOr<Sight> Look(absl::string_view name);
   // At most `limit` VMs with names after `after`, in the order of names.
-  std::vector<VmUse> List(absl::string_view after, size_t limit);
-  std::vector<VmUse> All() { return List("", SIZE_MAX); }
+  std::vector<Sight> List(absl::string_view after, size_t limit);
 
-  // Waits until no call uses the VM and destroys it. FAILED_PRECONDITION
-  // OPERATION_RUNNING while an operation does. `check` is called with the VM
-  // before anything is changed; `keep_waiting` now and then: an error of
-  // either is returned and leaves the VM as it was.
+  // All that are ready.
+  std::vector<VmUse> All();
+
+  // Deletes the VM: from now on calls find it no more, streams that it has end
+  // with VM_DELETED or are broken after kStreamsEnd, and when no call uses it
+  // it is destroyed. Returns when it is gone. `keep_waiting` is asked now and
+  // then: its error is returned, and the deletion goes on without this call.
+  // Another call for a VM that is being deleted waits for the same end.
+  //
+  // FAILED_PRECONDITION OPERATION_RUNNING while an operation works on it.
+  // `check` is called with the VM before anything is changed. An error of
+  // either leaves the VM as it was. VM_NOT_FOUND.
   absl::Status Delete(
       absl::string_view name,
       const std::function<absl::Status(const ManagedVm&)>& check,
@@ -108,14 +132,36 @@ class VmRegistry {
  private:
   friend class VmUse;
 
+  // By a thread of its own, so that its end depends on nobody who waits for it.
+  struct Deletion {
+    explicit Deletion(const ManagedVm& vm) : create_time(vm.create_time()) {}
+    const WallTime create_time;
+    bool done = false;   // guarded by mu_
+    std::thread thread;  // guarded by mu_
+  };
+
   struct Entry {
-    std::shared_ptr<ManagedVm> vm;  // null while being created
+    std::shared_ptr<ManagedVm> vm;  // null while being created or destroyed
     int64_t calls = 0;
     int64_t operations = 0;
     int64_t memory_bytes = 0;
-    bool deleting = false;
+    std::shared_ptr<Deletion> deletion;  // null: it is not being deleted
   };
 
+  // The VM that calls may use, or why there is none.
+  absl::StatusOr<Entry*> FindLocked(absl::string_view name)
+      ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
+  // Nothing while it is being created.
+  absl::optional<Sight> LookLocked(const std::string& name, Entry& entry)
+      ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
+  // Begins the deletion of `entry`, of the VM with this name.
+  void BeginDeletionLocked(const std::string& name, Entry& entry)
+      ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
+  // What its thread does.
+  void FinishDeletion(const std::string& name);
+  // Waits until no call and no operation uses the VM: true if it is so in time.
+  bool AwaitUnused(const std::string& name, absl::Duration timeout);
+  void JoinFinished();
   VmUse UseLocked(Entry& entry, VmUse::Kind kind)
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
   void Unuse(const ManagedVm& vm, VmUse::Kind kind);
@@ -125,7 +171,8 @@ class VmRegistry {
   const Limits limits_;
   mmu::NxParameters& nx_parameters_;
   mmu::Mutex mu_;
-  mmu::CondVar unused_;
+  mmu::CondVar changed_;  // a use or a deletion ended
+  std::vector<std::thread> finished_ ABSL_GUARDED_BY(mu_);  // of deletions
   std::map<std::string, Entry, std::less<>> entries_ ABSL_GUARDED_BY(mu_);
   int64_t memory_bytes_ ABSL_GUARDED_BY(mu_) = 0;
   int64_t labelled_ ABSL_GUARDED_BY(mu_) = 0;

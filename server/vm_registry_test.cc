@@ -93,10 +93,10 @@ TEST(VmRegistry, ListsInTheOrderOfNames) {
   for (const char* name : {"vms/c", "vms/a", "vms/b"}) {
     ASSERT_TRUE(vms.Create(name, Config()).ok());
   }
-  const std::vector<VmUse> first = vms.List("", 2);
+  const std::vector<VmRegistry::Sight> first = vms.List("", 2);
   ASSERT_EQ(first.size(), 2u);
-  EXPECT_EQ(first[1]->name(), "vms/b");
-  EXPECT_EQ(vms.List("vms/b", 2)[0]->name(), "vms/c");
+  EXPECT_EQ(first[1].name, "vms/b");
+  EXPECT_EQ(vms.List("vms/b", 2)[0].name, "vms/c");
 }
 
 TEST(VmRegistry, AnOperationForbidsDeletion) {
@@ -104,7 +104,7 @@ TEST(VmRegistry, AnOperationForbidsDeletion) {
   VmUse operation;
   {
     VmUse call = vms.Create("vms/a", Config()).value();
-    operation = vms.ForOperation(call);
+    operation = vms.ForOperation(call).value();
   }
   const absl::Status refused = vms.Delete("vms/a", AnyVm, Patient);
   EXPECT_EQ(Reason(refused), "OPERATION_RUNNING");
@@ -114,36 +114,121 @@ TEST(VmRegistry, AnOperationForbidsDeletion) {
   EXPECT_EQ(Reason(vms.Delete("vms/a", AnyVm, Patient)), "VM_NOT_FOUND");
 }
 
-TEST(VmRegistry, DeletionWaitsForCallsAndHidesTheVmMeanwhile) {
+// Deletes on a thread of its own.
+class Deleter {
+ public:
+  explicit Deleter(VmRegistry& vms)
+      : thread_([this, &vms] {
+          status_ = vms.Delete("vms/a", AnyVm, [this] {
+            if (!waiting_.HasBeenNotified()) waiting_.Notify();
+            return absl::OkStatus();
+          });
+        }) {}
+  // Until the deletion has begun.
+  void AwaitBegin() { waiting_.WaitForNotification(); }
+  absl::Status Join() {
+    thread_.join();
+    return status_;
+  }
+
+ private:
+  absl::Status status_;
+  absl::Notification waiting_;
+  std::thread thread_;
+};
+
+TEST(VmRegistry, DeletionWaitsForCallsAndIsVisibleMeanwhile) {
   VmRegistry vms({});
   VmUse call = vms.Create("vms/a", Config()).value();
-  absl::Notification waiting;
-  std::thread deleter([&] {
-    EXPECT_TRUE(vms.Delete("vms/a", AnyVm,
-                           [&waiting] {
-                             if (!waiting.HasBeenNotified()) waiting.Notify();
-                             return absl::OkStatus();
-                           })
-                    .ok());
-  });
-  waiting.WaitForNotification();
+  ASSERT_TRUE(vms.Create("vms/b", Config()).ok());
+  const int64_t created = call->create_time().unix_nanos();
+  Deleter deleter(vms);
+  deleter.AwaitBegin();
   EXPECT_TRUE(call->deleting());
-  EXPECT_EQ(Reason(vms.Find("vms/a").status()), "VM_NOT_FOUND");
+
+  const VmRegistry::Sight sight = vms.Look("vms/a").value();
+  EXPECT_EQ(sight.name, "vms/a");
+  EXPECT_EQ(sight.create_time.unix_nanos(), created);
+  EXPECT_FALSE(sight.use);
+  const std::vector<VmRegistry::Sight> list = vms.List("", 5);
+  ASSERT_EQ(list.size(), 2u);
+  EXPECT_EQ(list[0].name, "vms/a");
+  EXPECT_FALSE(list[0].use);
+  EXPECT_TRUE(list[1].use);
+  EXPECT_EQ(vms.All().size(), 1u);
+
+  EXPECT_EQ(Reason(vms.Find("vms/a").status()), "VM_DELETED");
+  EXPECT_EQ(Reason(vms.ForOperation(call).status()), "VM_DELETED");
   EXPECT_EQ(Reason(vms.Create("vms/a", Config()).status()), "VM_EXISTS");
   call.Release();
-  deleter.join();
+  EXPECT_TRUE(deleter.Join().ok());
+  EXPECT_EQ(Reason(vms.Look("vms/a").status()), "VM_NOT_FOUND");
   EXPECT_TRUE(vms.Create("vms/a", Config()).ok());
 }
 
-TEST(VmRegistry, ADeletionThatIsGivenUpLeavesTheVm) {
+TEST(VmRegistry, ADeletionGoesOnWithoutItsCaller) {
   VmRegistry vms({});
   VmUse call = vms.Create("vms/a", Config()).value();
   EXPECT_EQ(
       vms.Delete("vms/a", AnyVm, [] { return absl::CancelledError("left"); })
           .code(),
       absl::StatusCode::kCancelled);
-  EXPECT_FALSE(call->deleting());
-  EXPECT_TRUE(vms.Find("vms/a").ok());
+  EXPECT_TRUE(call->deleting());
+  EXPECT_EQ(Reason(vms.Find("vms/a").status()), "VM_DELETED");
+  // Another call waits for the same end.
+  Deleter deleter(vms);
+  deleter.AwaitBegin();
+  call.Release();
+  EXPECT_TRUE(deleter.Join().ok());
+  EXPECT_EQ(Reason(vms.Delete("vms/a", AnyVm, Patient)), "VM_NOT_FOUND");
+}
+
+TEST(VmRegistry, NobodyNeedsToWaitForADeletion) {
+  VmRegistry vms({});
+  VmUse call = vms.Create("vms/a", Config()).value();
+  EXPECT_FALSE(
+      vms.Delete("vms/a", AnyVm, [] { return absl::CancelledError("left"); })
+          .ok());
+  call.Release();
+  while (vms.Look("vms/a").ok()) std::this_thread::yield();
+  EXPECT_TRUE(vms.Create("vms/a", Config()).ok());
+}
+
+TEST(VmRegistry, ADeletionThatRunsAtTheEndOfAllIsWaitedFor) {
+  VmRegistry vms({});
+  VmUse call = vms.Create("vms/a", Config()).value();
+  EXPECT_FALSE(
+      vms.Delete("vms/a", AnyVm, [] { return absl::CancelledError("left"); })
+          .ok());
+  call.Release();
+}
+
+// A stream whose client does not read waits forever; here for `broken`.
+TEST(VmRegistry, ADeletionBreaksStreamsThatDoNotEnd) {
+  VmRegistry vms({});
+  ASSERT_TRUE(vms.Create("vms/a", Config()).ok());
+  absl::Notification streaming;
+  std::thread stream([&] {
+    const VmUse vm = vms.Find("vms/a").value();
+    absl::Notification broken;
+    const ManagedVm::BreakableStream breakable(*vm, [&] { broken.Notify(); });
+    streaming.Notify();
+    broken.WaitForNotification();
+  });
+  streaming.WaitForNotification();
+  EXPECT_TRUE(vms.Delete("vms/a", AnyVm, Patient).ok());
+  stream.join();
+}
+
+TEST(VmRegistry, AStreamThatComesLateIsBrokenAtOnce) {
+  VmRegistry vms({});
+  {
+    const VmUse vm = vms.Create("vms/a", Config()).value();
+    vm->BreakStreams();
+    int breaks = 0;
+    const ManagedVm::BreakableStream breakable(*vm, [&] { ++breaks; });
+    EXPECT_EQ(breaks, 1);
+  }
 }
 
 TEST(VmRegistry, AFailedCheckChangesNothing) {

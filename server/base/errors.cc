@@ -115,6 +115,15 @@ absl::Status VmNotFound(absl::string_view name) {
       "mmud.v1.Vm", name);
 }
 
+absl::Status VmDeleted(absl::string_view name) {
+  return WithResource(
+      ApiError(absl::StatusCode::kFailedPrecondition, "VM_DELETED",
+               absl::StrCat(Quote(name),
+                            " is being deleted, which cannot be undone; its "
+                            "name is free again once GetVm says VM_NOT_FOUND")),
+      "mmud.v1.Vm", name);
+}
+
 absl::Status MemslotNotFound(absl::string_view name) {
   return WithResource(
       ApiError(absl::StatusCode::kNotFound, "MEMSLOT_NOT_FOUND",

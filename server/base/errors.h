@@ -55,6 +55,7 @@ ApiErrorDetail ApiDetailOf(const absl::Status& status);
 
 // Errors that many calls share.
 absl::Status VmNotFound(absl::string_view name);
+absl::Status VmDeleted(absl::string_view name);
 absl::Status MemslotNotFound(absl::string_view name);
 absl::Status OperationNotFound(absl::string_view name);
 absl::Status DrainingError();

@@ -44,9 +44,10 @@ absl::Status CheckCaller(const grpc::ServerContext& context) {
 
 absl::Status CheckStream(const grpc::ServerContext& context,
                          const DaemonState& state, const ManagedVm& vm) {
+  // First, since a deletion also cancels calls.
+  if (vm.deleting()) return VmDeleted(vm.name());
   if (absl::Status status = CheckCaller(context); !status.ok()) return status;
   if (state.drain.is_draining()) return DrainingError();
-  if (vm.deleting()) return VmNotFound(vm.name());
   return absl::OkStatus();
 }
 

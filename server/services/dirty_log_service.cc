@@ -279,6 +279,8 @@ grpc::Status DirtyLogServiceImpl::GetDirtyLog(
   }
   (*vm)->TouchDirtyLog(mmu::MonotonicTime::Now());
 
+  const ManagedVm::BreakableStream breakable(
+      **vm, [context] { context->TryCancel(); });
   v1::GetDirtyLogResponse response;
   v1::DirtyLogHeader* header = response.mutable_header();
   header->set_epoch(static_cast<int64_t>(facts.epoch));
@@ -291,7 +293,7 @@ grpc::Status DirtyLogServiceImpl::GetDirtyLog(
   const auto write = [&](const v1::GetDirtyLogResponse& message) {
     return writer->Write(message);
   };
-  if (!write(response)) return ToGrpcStatus(CheckCaller(*context));
+  if (!write(response)) return ToGrpcStatus(keep_going());
   return ToGrpcStatus(
       SendDirtyPages(*plan, read_epoch, **vm, cost, keep_going, write));
 }

@@ -74,6 +74,8 @@ grpc::Status GuestMemoryServiceImpl::ReadPages(
     return ToGrpcStatus(status);
   }
 
+  const ManagedVm::BreakableStream breakable(
+      **vm, [context] { context->TryCancel(); });
   PageChunkBuilder builder(static_cast<size_t>(*message_bytes));
   v1::ReadPagesResponse response;
   const auto send = [&] {
@@ -94,7 +96,7 @@ grpc::Status GuestMemoryServiceImpl::ReadPages(
       if (!status.ok()) return ToGrpcStatus(status);
       for (uint64_t i = 0; i < pages; ++i) {
         if (builder.full() && !send()) {
-          return ToGrpcStatus(CheckCaller(*context));
+          return ToGrpcStatus(CheckStream(*context, state_, **vm));
         }
         builder.Add(mmu::ToGpa(at + i),
                     bytes.subspan(i * mmu::kPageSize, mmu::kPageSize));
@@ -102,7 +104,9 @@ grpc::Status GuestMemoryServiceImpl::ReadPages(
       at += pages;
     }
   }
-  if (!builder.empty() && !send()) return ToGrpcStatus(CheckCaller(*context));
+  if (!builder.empty() && !send()) {
+    return ToGrpcStatus(CheckStream(*context, state_, **vm));
+  }
   *response.mutable_trailer() = builder.totals();
   writer->Write(response);
   return grpc::Status::OK;

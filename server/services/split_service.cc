@@ -51,7 +51,12 @@ absl::StatusOr<std::shared_ptr<SplitTurn>> TakeTurn(DaemonState& state,
                               " runs already; cancel it or wait for it")),
         "mmud.v1.Vm", vm->name());
   }
-  return std::make_shared<SplitTurn>(state.vms.ForOperation(vm));
+  absl::StatusOr<VmUse> use = state.vms.ForOperation(vm);
+  if (!use.ok()) {
+    vm->EndSplit();
+    return use.status();
+  }
+  return std::make_shared<SplitTurn>(*std::move(use));
 }
 
 // A split's target survives its job.

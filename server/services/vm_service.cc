@@ -40,6 +40,15 @@ absl::Status CheckNoSplit(const ManagedVm& vm) {
       "mmud.v1.Vm", vm.name());
 }
 
+v1::Vm ToVm(const VmRegistry::Sight& vm) {
+  if (vm.use) return ToProto(*vm.use);
+  v1::Vm proto;
+  proto.set_name(vm.name);
+  proto.set_state(v1::VM_STATE_DELETING);
+  *proto.mutable_create_time() = ToProto(vm.create_time);
+  return proto;
+}
+
 // The other slot exists already: ALREADY_EXISTS, where mmu_core knows only the
 // request.
 absl::Status AgainstExisting(const absl::Status& status) {
@@ -91,9 +100,13 @@ absl::StatusOr<v1::CreateVmResponse> VmServiceImpl::Create(
 grpc::Status VmServiceImpl::GetVm(grpc::ServerContext*,
                                   const v1::GetVmRequest* request,
                                   v1::GetVmResponse* response) {
-  absl::StatusOr<VmUse> vm = FindVm(state_, request->name(), "name");
+  if (absl::Status status = CheckVmName(request->name(), "name");
+      !status.ok()) {
+    return ToGrpcStatus(status);
+  }
+  const absl::StatusOr<VmRegistry::Sight> vm = state_.vms.Look(request->name());
   if (!vm.ok()) return ToGrpcStatus(vm.status());
-  *response->mutable_vm() = ToProto(**vm);
+  *response->mutable_vm() = ToVm(*vm);
   return grpc::Status::OK;
 }
 
@@ -106,12 +119,12 @@ grpc::Status VmServiceImpl::ListVms(grpc::ServerContext*,
       ParsePageToken("vms", request->page_token());
   if (!after.ok()) return ToGrpcStatus(after.status());
   const auto limit = static_cast<size_t>(*page_size);
-  const std::vector<VmUse> vms = state_.vms.List(*after, limit + 1);
+  const std::vector<VmRegistry::Sight> vms = state_.vms.List(*after, limit + 1);
   for (size_t i = 0; i < std::min(vms.size(), limit); ++i) {
-    *response->add_vms() = ToProto(*vms[i]);
+    *response->add_vms() = ToVm(vms[i]);
   }
   if (vms.size() > limit) {
-    response->set_next_page_token(MakePageToken("vms", vms[limit - 1]->name()));
+    response->set_next_page_token(MakePageToken("vms", vms[limit - 1].name));
   }
   return grpc::Status::OK;
 }

@@ -131,6 +131,9 @@ absl::StatusOr<google::longrunning::Operation> WorkloadServiceImpl::Start(
   if (!sources.ok()) return sources.status();
   options.sources = std::move(sources->sources);
 
+  absl::StatusOr<VmUse> use = state_.vms.ForOperation(*vm);
+  if (!use.ok()) return use.status();
+  auto held = std::make_shared<VmUse>(*std::move(use));
   auto run =
       std::make_shared<WorkloadRun>((*vm)->vm(), sources->total_access_count);
   if (!(*vm)->TrySetWorkload(run)) {
@@ -143,7 +146,6 @@ absl::StatusOr<google::longrunning::Operation> WorkloadServiceImpl::Start(
   if (absl::Status status = run->Start(std::move(options)); !status.ok()) {
     return status;
   }
-  auto held = std::make_shared<VmUse>(state_.vms.ForOperation(*vm));
   OperationSpec spec;
   spec.method = OperationMethod::kStartWorkload;
   spec.run = [run, held]() -> absl::StatusOr<google::protobuf::Any> {

@@ -101,6 +101,70 @@ TEST(DeadlineTest, CancelledStreamIsNoticed) {
   EXPECT_EQ(daemon.client().Health(), "SERVING");
 }
 
+TEST(DeadlineTest, ADeletionEndsTheStreamOfAReaderThatDoesNotRead) {
+  Daemon daemon;
+  const Guest guest(daemon.client(), "alpha", {MakeSlot(64 * kMiB)});
+  guest.WritePages(64 * kMiB / kPage);
+  grpc::ClientContext context;  // without a deadline
+  v1::GuestMemoryService::Stub stub(daemon.client().channel());
+  v1::ReadPagesRequest request;
+  request.set_vm(guest.name());
+  request.add_extents()->set_size_bytes(64 * kMiB);
+  const auto reader = stub.ReadPages(&context, request);
+  v1::ReadPagesResponse response;
+  ASSERT_TRUE(reader->Read(&response));
+  // It reads no more. All of it does not fit in what is between it and the
+  // daemon, so the daemon waits for it.
+  v1::DeleteVmRequest remove;
+  remove.set_name(guest.name());
+  daemon.client().Must(&v1::VmService::Stub::DeleteVm, remove);
+  while (reader->Read(&response)) {
+  }
+  const grpc::Status status = reader->Finish();
+  EXPECT_TRUE(status.error_code() == grpc::StatusCode::CANCELLED ||
+              ReasonOf(status) == "VM_DELETED")
+      << status.error_message();
+  v1::GetVmRequest get;
+  get.set_name(guest.name());
+  EXPECT_EQ(
+      ReasonOf(daemon.client().Call(&v1::VmService::Stub::GetVm, get).status),
+      "VM_NOT_FOUND");
+}
+
+TEST(DeadlineTest, AReaderThatReadsHearsOfTheDeletion) {
+  Daemon daemon;
+  const Guest guest(daemon.client(), "alpha", {MakeSlot(64 * kMiB)});
+  guest.WritePages(64 * kMiB / kPage);
+  grpc::ClientContext context;
+  v1::GuestMemoryService::Stub stub(daemon.client().channel());
+  v1::ReadPagesRequest request;
+  request.set_vm(guest.name());
+  request.add_extents()->set_size_bytes(64 * kMiB);
+  const auto reader = stub.ReadPages(&context, request);
+  v1::ReadPagesResponse response;
+  ASSERT_TRUE(reader->Read(&response));
+  std::thread deleter([&] {
+    v1::DeleteVmRequest remove;
+    remove.set_name(guest.name());
+    daemon.client().Must(&v1::VmService::Stub::DeleteVm, remove);
+  });
+  // It holds still until the deletion has begun, and then reads what there is.
+  EXPECT_TRUE(Eventually([&] {
+    v1::GetVmRequest get;
+    get.set_name(guest.name());
+    const auto got = daemon.client().Call(&v1::VmService::Stub::GetVm, get);
+    return !got.status.ok() ||
+           got.response.vm().state() == v1::VM_STATE_DELETING;
+  }));
+  while (reader->Read(&response)) {
+  }
+  const grpc::Status status = reader->Finish();
+  deleter.join();
+  EXPECT_TRUE(ReasonOf(status) == "VM_DELETED" ||
+              status.error_code() == grpc::StatusCode::CANCELLED)
+      << status.error_message();
+}
+
 TEST(DeadlineTest, ARetryDoesNotFailWithTheAttemptBeforeIt) {
   constexpr int64_t kPages = 32;
   Daemon daemon;
