@@ -15,9 +15,12 @@
 
 #include "absl/types/span.h"
 #include "mmu_core/dirty/dirty_log_types.h"
+#include "mmu_core/testing/rounds.h"
 
 namespace mmu {
 namespace {
+
+using ::mmu::testing::Rounds;
 
 using Words = std::vector<std::pair<uint64_t, uint64_t>>;
 
@@ -320,7 +323,9 @@ TEST(DirtyBitmapStressTest, MarkThatReturnedIsFoundByTheNextTake) {
     }
   });
   uint64_t missed = 0;
-  for (uint64_t round = 1; round < 30000; ++round) {
+  Rounds rounds(30'000);
+  while (rounds.Next()) {
+    const uint64_t round = static_cast<uint64_t>(rounds.done());
     const uint64_t page = page_of(round);
     requested.store(round, std::memory_order_release);
     // Come a little later each time, to meet the other in every place.

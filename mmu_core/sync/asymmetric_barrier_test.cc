@@ -4,30 +4,36 @@
 #include <thread>
 
 #include "gtest/gtest.h"
+#include "mmu_core/testing/rounds.h"
 
 namespace mmu {
 namespace {
+
+using ::mmu::testing::Rounds;
 
 // The store-buffer litmus: each thread stores to its own variable and then
 // loads the other's; without barriers both may load the old value. A delay that
 // changes from round to round makes the two meet at every possible distance.
 // Covers: TLB-11
 TEST(AsymmetricBarrierTest, TwoThreadsNeverBothMissTheOthersStore) {
-  constexpr int kRounds = 10'000;
+  constexpr int kNoMore = -1;
   alignas(64) static std::atomic<int> x;
   alignas(64) static std::atomic<int> y;
   alignas(64) static std::atomic<int> started;
   alignas(64) static std::atomic<int> finished;
   int light_saw = 0;  // ordered by `finished`
 
-  const auto await = [](const std::atomic<int>& what, int value) {
-    for (int i = 0; what.load(std::memory_order_acquire) != value; ++i) {
+  // The value that comes after `old`.
+  const auto await = [](const std::atomic<int>& what, int old) {
+    int value = what.load(std::memory_order_acquire);
+    for (int i = 0; value == old; ++i) {
       if (i > 10'000) std::this_thread::yield();
+      value = what.load(std::memory_order_acquire);
     }
+    return value;
   };
   std::thread light([&] {
-    for (int round = 1; round <= kRounds; ++round) {
-      await(started, round);
+    for (int round = 0; (round = await(started, round)) != kNoMore;) {
       x.store(1, kBarrierOrder);
       LightBarrier();
       light_saw = y.load(kBarrierOrder);
@@ -35,7 +41,9 @@ TEST(AsymmetricBarrierTest, TwoThreadsNeverBothMissTheOthersStore) {
     }
   });
   int both_missed = 0;
-  for (int round = 1; round <= kRounds; ++round) {
+  Rounds rounds(10'000);
+  while (rounds.Next()) {
+    const int round = rounds.done();
     x.store(0, std::memory_order_relaxed);
     y.store(0, std::memory_order_relaxed);
     started.store(round, std::memory_order_seq_cst);
@@ -45,9 +53,10 @@ TEST(AsymmetricBarrierTest, TwoThreadsNeverBothMissTheOthersStore) {
     y.store(1, kBarrierOrder);
     HeavyBarrier();
     const int heavy_saw = x.load(kBarrierOrder);
-    await(finished, round);
+    await(finished, round - 1);
     if (heavy_saw == 0 && light_saw == 0) ++both_missed;
   }
+  started.store(kNoMore, std::memory_order_release);
   light.join();
   EXPECT_EQ(both_missed, 0);
 }
