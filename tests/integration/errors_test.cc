@@ -542,6 +542,29 @@ TEST_F(ErrorsTest, EveryReasonComesWithItsCodeFieldAndValue) {
   CheckForm(opt_out.status);
   seen.insert(ReasonOf(opt_out.status));
 
+  // A call that would go on for long when its VM is deleted.
+  const Guest going(roomy.client(), "going",
+                    {MakeSlot(64 * kMiB, v1::MEMORY_BACKING_METADATA_ONLY,
+                              v1::PAGE_SIZE_2M)});
+  going.ReadWords(64 * kMiB, 2 * kMiB);
+  grpc::Status deleted;
+  std::thread paced([&] {
+    deleted = roomy.client()
+                  .CallText("mmud.v1.DirtyLogService/StartDirtyLog",
+                            "vm: 'vms/going' throttle { min_pause { "
+                            "seconds: 10 } }")
+                  .status;
+  });
+  EXPECT_TRUE(Eventually(
+      [&] { return going.Get().mapped_pages().pages_4k_count() > 0; }));
+  v1::DeleteVmRequest remove;
+  remove.set_name(going.name());
+  roomy.client().Must(&v1::VmService::Stub::DeleteVm, remove);
+  paced.join();
+  EXPECT_EQ(deleted.error_code(), grpc::StatusCode::FAILED_PRECONDITION);
+  CheckForm(deleted);
+  seen.insert(ReasonOf(deleted));
+
   // A call that would go on for long when the daemon begins to drain.
   grpc::Status drained;
   std::thread caller([&] {

@@ -50,10 +50,10 @@ void DeleteVms(const Daemon& daemon) {
 }
 
 // Counted is resident memory: before there was a VM, with all VMs of the first
-// round, and at rest after the last round. Half of what the VMs needed is room
-// enough for what is kept for good, as stacks of threads and buffers of gRPC,
-// a third of it at most; an allocator that gives nothing back keeps all of it,
-// and more with each round.
+// round, and at rest after the last round. Half of what the VMs needed, some 50
+// MB, is room enough for what is kept for good, stacks of threads and buffers
+// of gRPC, which are a few; an allocator that gives nothing back keeps all of
+// it, and more with each round.
 TEST(MemoryTest, WhatDeletedVmsNeededIsGivenBack) {
   constexpr int kRounds = 6;
   Daemon daemon({"--max-vms=1000"});
