@@ -45,7 +45,8 @@ ABSL_FLAG(mmud::OptionFlag<int64_t>, max_guest_memory_bytes,
 ABSL_FLAG(mmud::OptionFlag<int64_t>, max_page_tables,
           mmud::OptionFlag(&mmud::Config::max_page_tables),
           "The most page tables, of 4 KiB each, of all VMs together. A guest "
-          "that needs more stops with MMU_PAGES_EXHAUSTED. 0 means no limit.");
+          "that needs more, when none is on its way back, stops with "
+          "MMU_PAGES_EXHAUSTED. 0 means no limit.");
 ABSL_FLAG(mmud::OptionFlag<int64_t>, max_operations,
           mmud::OptionFlag(&mmud::Config::max_operations),
           "The most operations that run at a time.");

@@ -55,6 +55,11 @@ absl::Status Stats(Context& context, const StatsArguments& arguments) {
                   ShortName(v1::StatisticKind_Name(statistic.kind()),
                             "STATISTIC_KIND_")});
   };
+  if (arguments.vm.empty()) {
+    for (const v1::MmuStatistic& statistic : response->process_statistics()) {
+      add("(all)", "", statistic);
+    }
+  }
   for (const v1::VmMmuStats& vm : response->vms()) {
     for (const v1::MmuStatistic& statistic : vm.statistics()) {
       add(vm.vm(), "all", statistic);

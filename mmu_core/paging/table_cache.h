@@ -5,10 +5,11 @@
 #define MMU_CORE_PAGING_TABLE_CACHE_H_
 
 #include "absl/status/status.h"
+#include "mmu_core/base/check.h"
 #include "mmu_core/base/error.h"
-#include "mmu_core/base/hooks.h"
 #include "mmu_core/paging/shadow_page.h"
 #include "mmu_core/paging/table_pool.h"
+#include "mmu_core/sync/refill.h"
 
 namespace mmu {
 
@@ -22,19 +23,24 @@ class TableCache {
   TableCache(const TableCache&) = delete;
   TableCache& operator=(const TableCache&) = delete;
 
-  // Fills up to `fill` tables if fewer than `min` are there. Fails if fewer
-  // than `min` can be had; what was got is kept. REQUIRES: no mmu_lock held,
-  // not in an RCU read section that a table's release waits for.
+  // Fills up to `fill` tables if fewer than `min` are there. Waits for tables
+  // that are in their grace period if there are no others; fails if fewer than
+  // `min` can be had all the same, and keeps what it got. REQUIRES:
+  // MayFillFromPool() (sync/refill.h).
   absl::Status TopUp(int min, int fill = kCapacity) {
+    MMU_DCHECK(MayFillFromPool());
     if (count_ >= min) return absl::OkStatus();
-    AtHook(HookPoint::kTopUp);
-    TablePool::Chain chain = pool_.Take(fill - count_);
-    while (chain.head != nullptr) {
-      ShadowPage* next = chain.head->next_free;
-      Put(chain.head);
-      chain.head = next;
-    }
-    if (count_ >= min) return absl::OkStatus();
+    const bool filled = FillFromPool([&] {
+      TablePool::Chain chain = pool_.Take(fill - count_);
+      while (chain.head != nullptr) {
+        ShadowPage* next = chain.head->next_free;
+        Put(chain.head);
+        chain.head = next;
+      }
+      return Refill{.enough = count_ >= min,
+                    .in_grace_period = chain.in_grace_period};
+    });
+    if (filled) return absl::OkStatus();
     return MakeError(absl::StatusCode::kResourceExhausted,
                      {"MMU_PAGES_EXHAUSTED", "", /*ENOMEM*/ 12},
                      pool_.is_at_limit()

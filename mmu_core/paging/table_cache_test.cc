@@ -1,13 +1,24 @@
 #include "mmu_core/paging/table_cache.h"
 
+#include <cstdint>
+#include <optional>
+
 #include "absl/status/status.h"
 #include "gtest/gtest.h"
 #include "mmu_core/base/error.h"
+#include "mmu_core/base/hooks.h"
 #include "mmu_core/paging/shadow_page.h"
 #include "mmu_core/paging/table_pool.h"
+#include "mmu_core/stats/labels.h"
+#include "mmu_core/sync/mmu_lock.h"
+#include "mmu_core/sync/rcu.h"
+#include "mmu_core/sync/refill.h"
+#include "mmu_core/testing/interleaving.h"
 
 namespace mmu {
 namespace {
+
+using ::mmu::testing::Interleaving;
 
 TEST(TableCacheTest, ToppingUpFillsItAndGivesBackWhatIsLeft) {
   TablePool pool;
@@ -60,6 +71,41 @@ TEST(TableCacheTest, AnExhaustedPoolFailsOnlyIfLessThanTheMinimumIsThere) {
   EXPECT_FALSE(other.TopUp(3).ok());
   EXPECT_EQ(other.count(), 2);
   EXPECT_TRUE(other.TopUp(2).ok());
+}
+
+// Covers: TDP-43
+TEST(TableCacheTest, AtTheLimitTablesInTheirGracePeriodAreWaitedFor) {
+  TablePool pool(4);
+  TableCache user(pool);
+  ASSERT_TRUE(user.TopUp(4).ok());
+  std::optional<RcuReadGuard> reader(std::in_place);
+  for (int i = 0; i < 3; ++i) TablePool::ReturnAfterGracePeriod(*user.Take());
+  TableCache cache(pool);
+  const uint64_t waits = GracePeriodWaits();
+  absl::Status status = absl::UnknownError("not yet");
+  Interleaving threads;
+  threads.Add("fault", [&] { status = cache.TopUp(2); });
+  threads.RunTo("fault", HookPoint::kGracePeriod);
+  reader.reset();
+  threads.RunToEnd("fault");
+  EXPECT_TRUE(status.ok()) << status;
+  EXPECT_EQ(cache.count(), 3);
+  EXPECT_EQ(GracePeriodWaits(), waits + 1);
+}
+
+// Covers: LCK-01
+TEST(TableCacheDeathTest, WhoeverDelaysTheFreesOrHoldsMmuLockDoesNotTopUp) {
+  TablePool pool;
+  TableCache cache(pool);
+  ASSERT_TRUE(cache.TopUp(4).ok());
+  // Also where there is enough: it is by chance.
+  {
+    RcuReadGuard rcu;
+    EXPECT_DEATH(cache.TopUp(4).IgnoreError(), "MayFillFromPool");
+  }
+  MmuLock mmu_lock;
+  MmuReadLocked lock(mmu_lock, LockOp::kFault);
+  EXPECT_DEATH(cache.TopUp(4).IgnoreError(), "MayFillFromPool");
 }
 
 }  // namespace

@@ -9,7 +9,9 @@
 
 #include "mmu_core/base/aligned_block.h"
 #include "mmu_core/base/check.h"
+#include "mmu_core/paging/shadow_page.h"
 #include "mmu_core/sync/mutex.h"
+#include "mmu_core/sync/rcu.h"
 
 namespace mmu {
 namespace {
@@ -57,6 +59,9 @@ TablePool::Chain TablePool::Take(int count) {
     ++chain.count;
     out_.fetch_add(1, std::memory_order_relaxed);
   }
+  // Under the mutex, as EndGracePeriod: a table that the limit still counted
+  // above, and that is on its way back, is counted here too.
+  chain.in_grace_period = in_grace_period_.load(std::memory_order_relaxed);
   return chain;
 }
 
@@ -69,6 +74,37 @@ void TablePool::Return(ShadowPage* head) {
     out_.fetch_sub(1, std::memory_order_relaxed);
     head = next;
   }
+}
+
+void TablePool::ReturnAfterGracePeriod(ShadowPage& page) {
+  BeginGracePeriod(page);
+  RcuDefer(
+      &page.rcu,
+      [](void* arg) { EndGracePeriod(*static_cast<ShadowPage*>(arg)); }, &page);
+}
+
+void TablePool::BeginGracePeriod(const ShadowPage& page) {
+  page.pool->in_grace_period_.fetch_add(1, std::memory_order_relaxed);
+}
+
+void TablePool::EndGracePeriod(ShadowPage& page) {
+  TablePool& pool = *page.pool;
+  MutexLock lock(pool.mu_);
+  page.next_free = pool.free_;
+  pool.free_ = &page;
+  pool.in_grace_period_.fetch_sub(1, std::memory_order_relaxed);
+  pool.out_.fetch_sub(1, std::memory_order_relaxed);
+}
+
+TablePool::Use TablePool::Snapshot() const {
+  Use use;
+  use.max_tables = max_tables_.load(std::memory_order_relaxed);
+  const uint64_t out = tables_out();
+  // The two counts may be some tables apart.
+  use.in_grace_period =
+      std::min(out, in_grace_period_.load(std::memory_order_relaxed));
+  use.in_use = out - use.in_grace_period;
+  return use;
 }
 
 void TablePool::SetMaxTables(uint64_t max_tables) {

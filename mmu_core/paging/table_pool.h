@@ -9,7 +9,13 @@
 //
 // A fresh page from the kernel costs several times what filling it costs; a
 // warm pool is what keeps that out of the fault path. Tables return to the
-// pool after an RCU grace period (TDP-30), never to the kernel.
+// pool after an RCU grace period (TDP-30), never to the kernel. So a table is
+//
+//   free              in the pool
+//   in use            in a cache, or linked
+//   in grace period   unlinked, but somebody may still walk it
+//
+// and the last two are out: the limit is on both, since both are memory.
 
 #ifndef MMU_CORE_PAGING_TABLE_POOL_H_
 #define MMU_CORE_PAGING_TABLE_POOL_H_
@@ -42,14 +48,32 @@ class TablePool {
   struct Chain {
     ShadowPage* head = nullptr;
     int count = 0;
+    // Tables of the pool that were in their grace period at that moment.
+    uint64_t in_grace_period = 0;
   };
   Chain Take(int count);
-  // Gives a chain back. Cheap; may be called from an RCU callback.
+  // Gives a chain of tables back that nobody can walk.
   void Return(ShadowPage* head);
 
-  // No more than this many tables may be out at once from now on.
+  // `page` was unlinked: it goes back to its pool after a grace period. Takes
+  // no lock and does not wait, so it may be called under mmu_lock.
+  static void ReturnAfterGracePeriod(ShadowPage& page);
+  // The same in two steps, for who has more than the table to give back then:
+  // when `page` is handed to RCU, and in the RCU callback.
+  static void BeginGracePeriod(const ShadowPage& page);
+  static void EndGracePeriod(ShadowPage& page);
+
+  // No more than this many tables may be out at once from now on; 0: no limit.
   void SetMaxTables(uint64_t max_tables);
   uint64_t tables_out() const { return out_.load(std::memory_order_relaxed); }
+
+  // A copy, taken without a lock.
+  struct Use {
+    uint64_t in_use = 0;
+    uint64_t in_grace_period = 0;
+    uint64_t max_tables = 0;  // 0: no limit
+  };
+  Use Snapshot() const;
 
   bool is_at_limit() const {
     const uint64_t max = max_tables_.load(std::memory_order_relaxed);
@@ -66,7 +90,9 @@ class TablePool {
   Mutex mu_;
   ShadowPage* free_ ABSL_GUARDED_BY(mu_) = nullptr;
   std::vector<Block*> blocks_ ABSL_GUARDED_BY(mu_);
+  // Counts; relaxed. Of those that are out, some are in their grace period.
   std::atomic<uint64_t> out_{0};
+  std::atomic<uint64_t> in_grace_period_{0};
   std::atomic<uint64_t> max_tables_;
 };
 

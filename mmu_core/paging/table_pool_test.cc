@@ -10,6 +10,7 @@
 #include "mmu_core/base/address.h"
 #include "mmu_core/paging/shadow_page.h"
 #include "mmu_core/paging/spte.h"
+#include "mmu_core/sync/rcu.h"
 
 namespace mmu {
 namespace {
@@ -58,6 +59,32 @@ TEST(TablePoolTest, ALimitIsKeptAndCanBeMoved) {
   EXPECT_EQ(many.count, 100) << "0 is no limit";
   pool.Return(again.head);
   pool.Return(many.head);
+}
+
+// Covers: TDP-30
+TEST(TablePoolTest, ATableInItsGracePeriodIsNeitherInUseNorFree) {
+  TablePool pool(3);
+  const TablePool::Chain chain = pool.Take(3);
+  ASSERT_EQ(chain.count, 3);
+  EXPECT_EQ(chain.in_grace_period, 0u);
+  ShadowPage* const kept = chain.head->next_free;
+  {
+    RcuReadGuard reader;
+    TablePool::ReturnAfterGracePeriod(*chain.head);
+    EXPECT_EQ(pool.Snapshot().in_use, 2u);
+    EXPECT_EQ(pool.Snapshot().in_grace_period, 1u);
+    EXPECT_EQ(pool.Snapshot().max_tables, 3u);
+    const TablePool::Chain none = pool.Take(1);
+    EXPECT_EQ(none.count, 0) << "it is memory all the same";
+    EXPECT_EQ(none.in_grace_period, 1u);
+  }
+  RcuBarrier();
+  EXPECT_EQ(pool.Snapshot().in_use, 2u);
+  EXPECT_EQ(pool.Snapshot().in_grace_period, 0u);
+  const TablePool::Chain again = pool.Take(1);
+  EXPECT_EQ(again.count, 1);
+  pool.Return(again.head);
+  pool.Return(kept);
 }
 
 TEST(TablePoolTest, ThreadsNeverGetTheSameTable) {

@@ -5,24 +5,28 @@
 #include "absl/status/status.h"
 #include "mmu_core/base/check.h"
 #include "mmu_core/base/error.h"
-#include "mmu_core/base/hooks.h"
 #include "mmu_core/rmap/pte_list_desc.h"
 #include "mmu_core/rmap/pte_list_pool.h"
+#include "mmu_core/sync/refill.h"
 
 namespace mmu {
 
 absl::Status PteListCache::TopUp(PteListNeed need) {
+  MMU_DCHECK(MayFillFromPool());
   if (count_ >= need.min) return absl::OkStatus();
-  AtHook(HookPoint::kTopUp);
-  const PteListPool::Chain chain = pool_.Take(need.capacity - count_);
-  PteListDesc* next = nullptr;
-  for (PteListDesc* desc = chain.head; desc != nullptr; desc = next) {
-    next = desc->next;
-    desc->next = head_;
-    head_ = desc;
-  }
-  count_ += chain.count;
-  if (count_ >= need.min) return absl::OkStatus();
+  const bool filled = FillFromPool([&] {
+    const PteListPool::Chain chain = pool_.Take(need.capacity - count_);
+    PteListDesc* next = nullptr;
+    for (PteListDesc* desc = chain.head; desc != nullptr; desc = next) {
+      next = desc->next;
+      desc->next = head_;
+      head_ = desc;
+    }
+    count_ += chain.count;
+    // Descriptors go back to their pool at once, without a grace period.
+    return Refill{.enough = count_ >= need.min, .in_grace_period = 0};
+  });
+  if (filled) return absl::OkStatus();
   return MakeError(absl::StatusCode::kResourceExhausted,
                    {"MMU_PAGES_EXHAUSTED", "", ENOMEM},
                    "no memory for reverse maps: the limit of the pool of list "

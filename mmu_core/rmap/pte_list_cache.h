@@ -36,8 +36,8 @@ class PteListCache {
   PteListCache& operator=(const PteListCache&) = delete;
 
   // Fills up to need.capacity if fewer than need.min are there. Fails if fewer
-  // than need.min can be had; what was got is kept (SHD-81). REQUIRES: no
-  // mmu_lock held.
+  // than need.min can be had; what was got is kept (SHD-81). REQUIRES:
+  // MayFillFromPool() (sync/refill.h).
   absl::Status TopUp(PteListNeed need);
 
   // REQUIRES: count() > 0. Contents are undefined.

@@ -113,9 +113,9 @@ TEST_F(RmapRaceTest, Race28ReaderWhoWaitedForARemovalFindsNothing) {
   threads.RunToEnd("zap");
   {
     // Into another list goes the descriptor that has just fallen free.
-    MmuWriteLocked lock(mmu_lock_, LockOp::kFault);
     cache_.Clear();
     ASSERT_TRUE(cache_.TopUp(kFaultPteLists).ok());
+    MmuWriteLocked lock(mmu_lock_, LockOp::kFault);
     for (int i = 2; i < 5; ++i) {
       sptes_[i].Store(PresentSpte(i));
       other.Add(lock, sptes_[i], cache_, counters_);

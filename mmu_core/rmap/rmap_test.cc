@@ -5,6 +5,7 @@
 #include <set>
 #include <vector>
 
+#include "absl/base/thread_annotations.h"
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
 #include "mmu_core/paging/spte_slot.h"
@@ -27,12 +28,21 @@ using ::testing::IsEmpty;
 
 class RmapTest : public ::testing::Test {
  protected:
-  RmapTest() { EXPECT_TRUE(cache_.TopUp(kSplitPteLists).ok()); }
+  RmapTest() { TopUp(cache_, kSplitPteLists); }
   // Nothing of an rmap is left anywhere.
   ~RmapTest() override {
     rmap_.ZapAll(
         lock_, [](SpteSlot&) {}, counters_);
     EXPECT_EQ(DescsInLists(), 0);
+  }
+
+  // Without the lock, which the test has otherwise. Not analysed: it is held
+  // again at the end.
+  void TopUp(PteListCache& cache,
+             PteListNeed need) ABSL_NO_THREAD_SAFETY_ANALYSIS {
+    lock_.Unlock();
+    EXPECT_TRUE(cache.TopUp(need).ok());
+    lock_.Relock();
   }
 
   uint64_t Add(int i) { return rmap_.Add(lock_, sptes_[i], cache_, counters_); }
@@ -236,7 +246,7 @@ TEST_F(RmapTest, TheWorstSplitTakesAllThatIsToppedUpForIt) {
   SpteSlot other[14];
   for (size_t i = 0; i < rmaps.size(); ++i) {
     PteListCache others(pool_);
-    ASSERT_TRUE(others.TopUp({.min = 1, .capacity = 1}).ok());
+    TopUp(others, {.min = 1, .capacity = 1});
     const int count = i % 2 == 0 ? 1 : 14;
     for (int k = 0; k < count; ++k) {
       rmaps[i].Add(lock_, other[k], others, counters_);

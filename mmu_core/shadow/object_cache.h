@@ -9,8 +9,8 @@
 #include "absl/status/status.h"
 #include "mmu_core/base/check.h"
 #include "mmu_core/base/error.h"
-#include "mmu_core/base/hooks.h"
 #include "mmu_core/shadow/object_pool.h"
+#include "mmu_core/sync/refill.h"
 
 namespace mmu {
 
@@ -35,19 +35,24 @@ class ObjectCache {
   ObjectCache(const ObjectCache&) = delete;
   ObjectCache& operator=(const ObjectCache&) = delete;
 
-  // Fills up to kCapacity if fewer than `min` are there. Fails if fewer than
-  // `min` can be had; what was got is kept (SHD-81). REQUIRES: no mmu_lock
-  // held.
+  // Fills up to kCapacity if fewer than `min` are there. Waits for objects that
+  // are in their grace period if there are no others; fails if fewer than `min`
+  // can be had all the same, and keeps what it got (SHD-81). REQUIRES:
+  // MayFillFromPool() (sync/refill.h).
   absl::Status TopUp(int min) {
+    MMU_DCHECK(MayFillFromPool());
     if (count_ >= min) return absl::OkStatus();
-    AtHook(HookPoint::kTopUp);
-    ObjectPool::Chain chain = pool_.Take(kCapacity - count_);
-    while (chain.head != nullptr) {
-      FreeObject* const next = chain.head->next;
-      Push(chain.head);
-      chain.head = next;
-    }
-    if (count_ >= min) return absl::OkStatus();
+    const bool filled = FillFromPool([&] {
+      ObjectPool::Chain chain = pool_.Take(kCapacity - count_);
+      while (chain.head != nullptr) {
+        FreeObject* const next = chain.head->next;
+        Push(chain.head);
+        chain.head = next;
+      }
+      return Refill{.enough = count_ >= min,
+                    .in_grace_period = chain.in_grace_period};
+    });
+    if (filled) return absl::OkStatus();
     return MakeError(absl::StatusCode::kResourceExhausted,
                      {"MMU_PAGES_EXHAUSTED", "", /*ENOMEM*/ 12},
                      "no memory for shadow pages: the pool's limit is reached; "
@@ -62,10 +67,20 @@ class ObjectCache {
     --count_;
     return new (object) T;
   }
-  // Destroys it and gives its memory back to its pool, as ObjectPool::Return.
+  // Destroys an object that nobody else can read, and gives its memory back to
+  // its pool, as ObjectPool::Return.
   static void Return(T* object) {
     object->~T();
     ObjectPool::Return(new (object) FreeObject);
+  }
+  // The same for one that others may still read: when it is handed to RCU, and
+  // in the RCU callback, which destroys it.
+  static void BeginGracePeriod(const T& object) {
+    ObjectPool::BeginGracePeriod(&object);
+  }
+  static void EndGracePeriod(T* object) {
+    object->~T();
+    ObjectPool::EndGracePeriod(new (object) FreeObject);
   }
   void Clear() {
     ObjectPool::Return(head_);

@@ -2,16 +2,22 @@
 
 #include <array>
 #include <cstdint>
+#include <optional>
 #include <set>
 #include <vector>
 
 #include "absl/status/status.h"
 #include "gtest/gtest.h"
 #include "mmu_core/base/error.h"
+#include "mmu_core/base/hooks.h"
 #include "mmu_core/shadow/object_pool.h"
+#include "mmu_core/sync/rcu.h"
+#include "mmu_core/testing/interleaving.h"
 
 namespace mmu {
 namespace {
+
+using ::mmu::testing::Interleaving;
 
 struct Object {
   Object() { ++alive; }
@@ -72,6 +78,37 @@ TEST(ObjectCacheTest, AFailedTopUpSaysSoAndKeepsWhatItGot) {
   EXPECT_TRUE(cache.TopUp(4).ok());
   pool.SetMaxObjects(0);
   EXPECT_TRUE(cache.TopUp(5).ok());
+}
+
+TEST(ObjectCacheTest, AtTheLimitObjectsInTheirGracePeriodAreWaitedFor) {
+  using Cache = ObjectCache<Object>;
+  ObjectPool pool(sizeof(Object), /*max_objects=*/2);
+  Cache user(pool);
+  ASSERT_TRUE(user.TopUp(2).ok());
+  struct Retired {
+    Object* object;
+    RcuHook rcu;
+  };
+  Retired retired = {.object = user.Take(), .rcu = {}};
+  std::optional<RcuReadGuard> reader(std::in_place);
+  Cache::BeginGracePeriod(*retired.object);
+  RcuDefer(
+      &retired.rcu,
+      [](void* arg) {
+        Cache::EndGracePeriod(static_cast<Retired*>(arg)->object);
+      },
+      &retired);
+  EXPECT_EQ(Object::alive, 1) << "somebody may still read it";
+  Cache cache(pool);
+  absl::Status status = absl::UnknownError("not yet");
+  Interleaving threads;
+  threads.Add("fault", [&] { status = cache.TopUp(1); });
+  threads.RunTo("fault", HookPoint::kGracePeriod);
+  reader.reset();
+  threads.RunToEnd("fault");
+  EXPECT_TRUE(status.ok()) << status;
+  EXPECT_EQ(cache.count(), 1);
+  EXPECT_EQ(Object::alive, 0);
 }
 
 }  // namespace

@@ -27,7 +27,7 @@ constexpr size_t RoundUpToAlignment(size_t bytes) {
 struct alignas(kAlignment) ObjectPool::Block {
   ObjectPool* pool;
 
-  static Block* Of(FreeObject* object) {
+  static Block* Of(const void* object) {
     return reinterpret_cast<Block*>(reinterpret_cast<uintptr_t>(object) &
                                     ~(kBlockBytes - 1));
   }
@@ -59,6 +59,8 @@ ObjectPool::Chain ObjectPool::Take(int count) {
     ++chain.count;
     out_.fetch_add(1, std::memory_order_relaxed);
   }
+  // Under the mutex, as in EndGracePeriod: see TablePool::Take.
+  chain.in_grace_period = in_grace_period_.load(std::memory_order_relaxed);
   return chain;
 }
 
@@ -73,6 +75,20 @@ void ObjectPool::Return(FreeObject* head) {
     pool.out_.fetch_sub(1, std::memory_order_relaxed);
     head = next;
   }
+}
+
+void ObjectPool::BeginGracePeriod(const void* object) {
+  Block::Of(object)->pool->in_grace_period_.fetch_add(
+      1, std::memory_order_relaxed);
+}
+
+void ObjectPool::EndGracePeriod(FreeObject* object) {
+  ObjectPool& pool = *Block::Of(object)->pool;
+  MutexLock lock(pool.mu_);
+  object->next = pool.free_;
+  pool.free_ = object;
+  pool.in_grace_period_.fetch_sub(1, std::memory_order_relaxed);
+  pool.out_.fetch_sub(1, std::memory_order_relaxed);
 }
 
 bool ObjectPool::Grow() {

@@ -41,12 +41,19 @@ class ObjectPool {
   struct Chain {
     FreeObject* head = nullptr;
     int count = 0;
+    // Pieces of the pool that were in their grace period at that moment.
+    uint64_t in_grace_period = 0;
   };
   Chain Take(int count);
 
-  // Gives a chain (may be null) back to the pool that all of it is from. Cheap,
-  // but takes a mutex: from an RCU callback rather than under mmu_lock.
+  // Gives a chain (may be null) of pieces that nobody uses back to the pool
+  // that all of it is from. Takes a mutex: not under mmu_lock.
   static void Return(FreeObject* head);
+
+  // The same for what others may still read: when the piece at `object` is
+  // handed to RCU, which takes no lock, and in the RCU callback.
+  static void BeginGracePeriod(const void* object);
+  static void EndGracePeriod(FreeObject* object);
 
   size_t object_bytes() const { return object_bytes_; }
   uint64_t objects_out() const { return out_.load(std::memory_order_relaxed); }
@@ -63,7 +70,9 @@ class ObjectPool {
   Mutex mu_;  // see mmu_core/LOCKING.md
   FreeObject* free_ ABSL_GUARDED_BY(mu_) = nullptr;
   std::vector<Block*> blocks_ ABSL_GUARDED_BY(mu_);
-  std::atomic<uint64_t> out_{0};  // relaxed, a count
+  // Counts; relaxed. Of those that are out, some are in their grace period.
+  std::atomic<uint64_t> out_{0};
+  std::atomic<uint64_t> in_grace_period_{0};
   std::atomic<uint64_t> max_objects_;
 };
 

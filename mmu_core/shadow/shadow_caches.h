@@ -43,8 +43,15 @@ struct ShadowCaches {
 
   // Enough for a fault, or a root and the pages below it (SHD-19).
   // RESOURCE_EXHAUSTED (ENOMEM) if that cannot be had; what was got is kept.
-  // REQUIRES, as the next: no mmu_lock held.
+  // REQUIRES, as the next: MayFillFromPool() (sync/refill.h).
   absl::Status TopUpForFault(IndirectPages indirect);
+  // Whether TopUpForFault has something to do.
+  bool NeedTopUpForFault(IndirectPages indirect) const {
+    return lists.count() < kFaultPteLists.min ||
+           tables.count() < kPagesPerFault || states.count() < kPagesPerFault ||
+           (indirect == IndirectPages::kPossible &&
+            translations.count() < kPagesPerFault);
+  }
   // Enough for the split of one huge SPTE; its child is a direct page (SHD-75).
   absl::Status TopUpForSplit();
   // Whether TopUpForSplit has something to do (SHD-74).

@@ -403,8 +403,13 @@ class ShadowTestVcpu {
   // left in `walk`. None: the guest gets a fault of its own.
   std::optional<FaultResult> Fault(uint64_t address,
                                    const GuestPageAccess& access) {
-    RcuReadGuard rcu;
     if (roots_.table() == nullptr) MMU_CHECK(Load().ok());
+    MMU_CHECK(caches_
+                  .TopUpForFault(guest_.has_guest_tables()
+                                     ? IndirectPages::kPossible
+                                     : IndirectPages::kNone)
+                  .ok());
+    RcuReadGuard rcu;
     walk = walker_.Walk(vm_.memory, where_, address, access);
     if (!walk.translated()) return std::nullopt;
     fault = {};
@@ -423,11 +428,6 @@ class ShadowTestVcpu {
     } else {
       fault.mmio = mmio;
     }
-    MMU_CHECK(caches_
-                  .TopUpForFault(guest_.has_guest_tables()
-                                     ? IndirectPages::kPossible
-                                     : IndirectPages::kNone)
-                  .ok());
     if (before_lock) before_lock();
     const Use before = CacheCounts();
     MmuWriteLocked lock(vm_.mmu_lock, LockOp::kFault);

@@ -18,17 +18,24 @@ namespace {
 // Nobody reaches the page through a table or a list any more; readers without a
 // lock that did before are in RCU sections.
 void FreeAfterGracePeriod(ShadowPage& page) {
+  using States = ObjectCache<ShadowPageState>;
+  using Translations = ObjectCache<GuestTranslations>;
+  if (page.state->translations != nullptr) {
+    Translations::BeginGracePeriod(*page.state->translations);
+  }
+  States::BeginGracePeriod(*page.state);
+  TablePool::BeginGracePeriod(page);
   RcuDefer(
       &page.rcu,
       [](void* arg) {
         auto* dead = static_cast<ShadowPage*>(arg);
         ShadowPageState* const state = dead->state;
         if (state->translations != nullptr) {
-          ObjectCache<GuestTranslations>::Return(state->translations);
+          Translations::EndGracePeriod(state->translations);
         }
-        ObjectCache<ShadowPageState>::Return(state);
+        States::EndGracePeriod(state);
         dead->state = nullptr;
-        dead->pool->Return(dead);
+        TablePool::EndGracePeriod(*dead);
       },
       &page);
 }

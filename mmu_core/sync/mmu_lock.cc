@@ -200,6 +200,8 @@ LockMetrics MmuLock::Snapshot() const {
 }
 
 #ifndef NDEBUG
+bool MmuLockHold::ThisThreadHoldsOne() { return held_lock != nullptr; }
+
 void MmuLockHold::NoteAcquired() {
   MMU_CHECK(held_lock != &lock_);
   if (held_lock == nullptr) held_lock = &lock_;

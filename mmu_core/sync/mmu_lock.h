@@ -195,6 +195,13 @@ class MmuLockHold {
   bool IsContended() const { return lock_.IsContended(); }
   bool held() const { return held_; }
   const MmuLock& lock() const { return lock_; }
+  // Whether the calling thread holds the mmu_lock of any VM. Always false in
+  // programs built with NDEBUG, which do not keep account.
+#ifdef NDEBUG
+  static bool ThisThreadHoldsOne() { return false; }
+#else
+  static bool ThisThreadHoldsOne();
+#endif
 
  private:
   void AcquiredSlot() {

@@ -173,6 +173,7 @@ void RcuDefer(void (*fn)(void*), void* arg) {
 void RcuBarrier() {
   MMU_CHECK(!InRcuReadSection());
   MMU_CHECK(registration != Registration::kWorker);
+  AtHook(HookPoint::kGracePeriod);
   urcu_memb_barrier();
   TsanAcquire();
 }

@@ -124,14 +124,7 @@ void SpteUpdater::RemoveTable(ShadowPage& page, Mode mode) {
   }
   counters_.AddTables(-1);
   AtHook(HookPoint::kFreezeToFree);
-  page.next_free = nullptr;
-  RcuDefer(
-      &page.rcu,
-      [](void* arg) {
-        auto* dead = static_cast<ShadowPage*>(arg);
-        dead->pool->Return(dead);
-      },
-      &page);
+  TablePool::ReturnAfterGracePeriod(page);
 }
 
 }  // namespace mmu

@@ -134,14 +134,9 @@ void RootList::Put(TdpRoot* root) {
     link->store(root->next_.load(std::memory_order_relaxed),
                 std::memory_order_release);
   }
+  TablePool::ReturnAfterGracePeriod(*root->page_);
   RcuDefer(
-      &root->rcu_,
-      [](void* arg) {
-        auto* dead = static_cast<TdpRoot*>(arg);
-        dead->page_->pool->Return(dead->page_);
-        delete dead;
-      },
-      root);
+      &root->rcu_, [](void* arg) { delete static_cast<TdpRoot*>(arg); }, root);
 }
 
 }  // namespace mmu

@@ -1,7 +1,5 @@
 #include "mmu_core/vm/fault_handler.h"
 
-#include <utility>
-
 #include "absl/base/optimization.h"
 #include "absl/status/status.h"
 #include "absl/time/time.h"
@@ -19,15 +17,43 @@
 namespace mmu {
 namespace {
 
+// Handles a fault by `handle`, in an RCU read section: the slot that it finds
+// there stays as it is until the section ends (SLOT-24). What maps something
+// needs tables, of which some may be on their way back to their pool; and the
+// section keeps them from getting there. So `handle` asks for them, if the vCPU
+// has too few, and is called anew once there are enough:
+//
+//   1. section: slot found, fast page fault in vain, tables wanted
+//   2. no section: tables taken from the pool, perhaps after a grace period;
+//      meanwhile the slot may change or go
+//   3. section: slot found, fast page fault, frame, mmu_lock, map
+//
+// The tables are this vCPU's alone, so they are there in 3. If `error` is not
+// OK when it returns, the result means nothing.
+template <typename Fn>
+FaultResult InRcuSectionWithTables(Vcpu& vcpu, absl::Status* error, Fn handle) {
+  for (;;) {
+    bool wants_tables = false;
+    {
+      RcuReadGuard rcu;
+      const FaultResult result = handle(&wants_tables);
+      if (ABSL_PREDICT_TRUE(!wants_tables)) return result;
+    }
+    *error = vcpu.table_cache().TopUp(TdpMmu::kTablesPerFault);
+    if (ABSL_PREDICT_FALSE(!error->ok())) return FaultResult::kRetry;
+  }
+}
+
+// Whether the vCPU has to get tables before it can map something.
+bool WantsTables(Vcpu& vcpu) {
+  return vcpu.table_cache().count() < TdpMmu::kTablesPerFault;
+}
+
 // PF-20..25 and the map itself. `cost` is null if the fault is not timed. If
-// `error` is not OK when it returns, the result means nothing.
+// `error` is not OK when it returns, the result means nothing. REQUIRES: the
+// vCPU has its tables.
 FaultResult HandleSlow(VmState& vm, Vcpu& vcpu, PageFault& fault, MmuCost* cost,
                        absl::Status* error) {
-  if (absl::Status status = vcpu.table_cache().TopUp(TdpMmu::kTablesPerFault);
-      ABSL_PREDICT_FALSE(!status.ok())) {
-    *error = std::move(status);
-    return FaultResult::kRetry;
-  }
   if (ABSL_PREDICT_FALSE(!ResolveFrame(vm.invalidations, fault, error))) {
     return FaultResult::kRetry;
   }
@@ -45,7 +71,7 @@ FaultResult HandleSlow(VmState& vm, Vcpu& vcpu, PageFault& fault, MmuCost* cost,
 // No memory at this gfn (PF-24). The next access there shall not have to find
 // that out again: the vCPU remembers it, and so does an MMIO SPTE.
 FaultResult HandleNoSlot(VmState& vm, Vcpu& vcpu, PageFault& fault,
-                         uint64_t generation, absl::Status* error) {
+                         uint64_t generation, bool* wants_tables) {
   // While a swap goes on nothing is cached (SLOT-22).
   if ((generation & kGenerationInProgress) != 0) return FaultResult::kEmulate;
   vcpu.mmio_cache().Remember(fault.gfn, generation);
@@ -54,9 +80,8 @@ FaultResult HandleNoSlot(VmState& vm, Vcpu& vcpu, PageFault& fault,
       fault.gfn.value() > vm.slots.max_gfn()) {
     return FaultResult::kEmulate;  // SPTE-45
   }
-  if (absl::Status status = vcpu.table_cache().TopUp(TdpMmu::kTablesPerFault);
-      !status.ok()) {
-    *error = std::move(status);
+  if (WantsTables(vcpu)) {
+    *wants_tables = true;
     return FaultResult::kRetry;
   }
   fault.mmio = vm.mmio.Make(fault.gfn, generation);
@@ -68,14 +93,12 @@ FaultResult HandleNoSlot(VmState& vm, Vcpu& vcpu, PageFault& fault,
 }
 
 FaultResult Handle(VmState& vm, Vcpu& vcpu, PageFault& fault, bool* fast,
-                   MmuCost* cost, absl::Status* error) {
-  // The slot stays as it is found until the section ends (SLOT-24).
-  RcuReadGuard rcu;
+                   MmuCost* cost, bool* wants_tables, absl::Status* error) {
   const MemslotSet& slots = vm.slots.Active(/*as_id=*/0);
   fault.slot = vcpu.memslot_hint().Find(slots, fault.gfn);
   AtHook(HookPoint::kSlotToFault);
   if (ABSL_PREDICT_FALSE(fault.slot == nullptr)) {
-    return HandleNoSlot(vm, vcpu, fault, slots.generation(), error);
+    return HandleNoSlot(vm, vcpu, fault, slots.generation(), wants_tables);
   }
   if (fault.slot->invalid()) return FaultResult::kRetry;  // SLOT-25
   if (fault.slot->readonly() && fault.kind == AccessKind::kWrite) {
@@ -89,6 +112,10 @@ FaultResult Handle(VmState& vm, Vcpu& vcpu, PageFault& fault, bool* fast,
   if (result != FaultResult::kInvalid) {
     *fast = true;
     return result;
+  }
+  if (ABSL_PREDICT_FALSE(WantsTables(vcpu))) {
+    *wants_tables = true;
+    return FaultResult::kRetry;
   }
   return HandleSlow(vm, vcpu, fault, cost, error);
 }
@@ -126,7 +153,10 @@ absl::StatusOr<FaultResult> HandleFault(VmState& vm, Vcpu& vcpu, Gfn gfn,
   bool fast = false;
   absl::Status error;
   const FaultResult result =
-      Handle(vm, vcpu, fault, &fast, timed ? &cost : nullptr, &error);
+      InRcuSectionWithTables(vcpu, &error, [&](bool* wants_tables) {
+        return Handle(vm, vcpu, fault, &fast, timed ? &cost : nullptr,
+                      wants_tables, &error);
+      });
   if (ABSL_PREDICT_FALSE(timed)) {
     CountFaultTime(stats, fault, fast, MonotonicNanos() - begin,
                    absl::ToInt64Nanoseconds(cost.lock_wait));
@@ -148,6 +178,11 @@ absl::StatusOr<FaultResult> HandleFault(VmState& vm, Vcpu& vcpu, Gfn gfn,
 absl::StatusOr<PrefetchResult> HandlePrefetch(VmState& vm, Vcpu& vcpu, Gfn gfn,
                                               Level* level) {
   if (absl::Status status = vcpu.EnsureRoot(); !status.ok()) return status;
+  // Before the section, as for a fault, of which this is the slow path.
+  if (absl::Status status = vcpu.table_cache().TopUp(TdpMmu::kTablesPerFault);
+      !status.ok()) {
+    return status;
+  }
   RcuReadGuard rcu;
   PageFault fault;
   fault.gfn = gfn;

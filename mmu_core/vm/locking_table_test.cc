@@ -162,6 +162,7 @@ TEST_P(LockingTableTest, HoldsWhatTheTableSays) {
     for (const LockTrace::Event& event : trace.events()) {
       if (event.point == HookPoint::kTopUp) {
         EXPECT_EQ(event.mmu_lock, LockTrace::Held::kNothing);
+        EXPECT_FALSE(event.rcu) << "it may wait for a grace period";
       }
     }
   }

@@ -577,9 +577,10 @@ TEST(RaceTest, Race31ClearBetweenDAndDrainReportsOnceMore) {
   EXPECT_EQ(Memory(*vm, kPageGpa), 8u);
 }
 
-// The vCPU's cache has no tables, so the fault must get some.
+// The vCPU's cache has no tables, so the fault must get some, and find its slot
+// again.
 // Covers: PF-04
-TEST(RaceTest, FaultFindsSlotTopsUpFindsFrameLocksMapsUnlocks) {
+TEST(RaceTest, FaultFindsSlotTopsUpFindsSlotAndFrameLocksMapsUnlocks) {
   auto vm = MakeVm({Slot(0, 0, 2 * kMiB)});
   ASSERT_TRUE(vm->StartDirtyLog({}, nullptr).ok());
   ASSERT_TRUE(vm->state().vcpus[0]->EnsureRoot().ok());
@@ -597,12 +598,12 @@ TEST(RaceTest, FaultFindsSlotTopsUpFindsFrameLocksMapsUnlocks) {
       steps.push_back(point);
     }
   }
-  EXPECT_EQ(steps,
-            (std::vector<HookPoint>{
-                HookPoint::kSlotToFault, HookPoint::kTopUp,
-                HookPoint::kFrameToLock, HookPoint::kReadLocked,
-                HookPoint::kSnapshotToExchange, HookPoint::kMarkToInstall,
-                HookPoint::kSnapshotToExchange, HookPoint::kUnlock}));
+  EXPECT_EQ(steps, (std::vector<HookPoint>{
+                       HookPoint::kSlotToFault, HookPoint::kTopUp,
+                       HookPoint::kSlotToFault, HookPoint::kFrameToLock,
+                       HookPoint::kReadLocked, HookPoint::kSnapshotToExchange,
+                       HookPoint::kMarkToInstall,
+                       HookPoint::kSnapshotToExchange, HookPoint::kUnlock}));
 }
 
 // Covers: TDP-25, TDP-42

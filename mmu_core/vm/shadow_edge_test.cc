@@ -201,13 +201,13 @@ TEST_F(EdgeTest, NoPageIsMadeForATableInASlotThatIsBeingDeleted) {
       guest.walker.Walk(guest.memory, shadow().where(), 0, {});
   ASSERT_TRUE(walk.translated());
   FaultMeanwhile hooks(state, [&] {
+    ASSERT_TRUE(guest.caches.TopUpForFault(IndirectPages::kPossible).ok());
     RcuReadGuard rcu;
     PageFault fault;
     fault.gfn = walk.gfn;
     fault.slot = state.slots.Active(0).FindByGfn(walk.gfn);
     fault.invalidate_sequence = state.invalidations.snapshot();
     fault.pfn = fault.slot->PfnOf(fault.gfn);
-    ASSERT_TRUE(guest.caches.TopUpForFault(IndirectPages::kPossible).ok());
     MmuWriteLocked lock(state.mmu_lock, LockOp::kFault);
     ASSERT_FALSE(shadow().roots().IsObsolete());
     EXPECT_EQ(state.shadow->faults().MapGuest(

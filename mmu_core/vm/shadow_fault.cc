@@ -53,6 +53,16 @@ class Handler {
   ShadowFaultOutcome Run(const ShadowWalkResult& walk) {
     fault_.present = walk.result.kind == WalkResult::Kind::kNotAllowed;
     if (!WalkGuest()) return std::move(outcome_);
+    // What is missing in the caches comes between two sections, as in
+    // vm/fault_handler.cc.
+    do {
+      InRcuSection(walk);
+    } while (wants_caches_ && TopUp());
+    return std::move(outcome_);
+  }
+
+ private:
+  void InRcuSection(const ShadowWalkResult& walk) {
     // The slot stays as it is found until the section ends (SLOT-24).
     RcuReadGuard rcu;
     const MemslotSet& slots = vm_.slots.Active(/*as_id=*/0);
@@ -60,12 +70,23 @@ class Handler {
     outcome_.result = fault_.slot == nullptr
                           ? WithoutSlot(slots.generation(), walk)
                           : WithSlot();
-    return std::move(outcome_);
   }
 
- private:
+  // False, and the outcome says so, if the caches cannot be filled.
+  bool TopUp() {
+    wants_caches_ = false;
+    outcome_.status = guest_.caches.TopUpForFault(IndirectPagesOf());
+    return outcome_.status.ok();
+  }
+
+  IndirectPages IndirectPagesOf() const {
+    return guest_.has_guest_tables() ? IndirectPages::kPossible
+                                     : IndirectPages::kNone;
+  }
+
   // The guest's own tables: false, and the outcome says so, if they do not
-  // allow the access (SHD-46).
+  // allow the access (SHD-46), or if the dirty ring is full: the vCPU's loop
+  // then waits for room before it tries again (DL-42).
   bool WalkGuest() {
     if (!guest_.has_guest_tables()) {
       fault_.gfn = Gfn(address_ >> kPageShift);
@@ -104,6 +125,7 @@ class Handler {
     fault_.mmio = vm_.mmio.Make(fault_.gfn, generation);
     // What was met says what the memslots say now (PF-35).
     if (walk.mmio == fault_.mmio) return FaultResult::kEmulate;
+    if (WantsCaches()) return FaultResult::kRetry;
     return Map();
   }
 
@@ -122,17 +144,21 @@ class Handler {
         return result;
       }
     }
+    if (WantsCaches()) return FaultResult::kRetry;
     if (!ResolveFrame(vm_.invalidations, fault_, &outcome_.status)) {
       return FaultResult::kRetry;
     }
     return Map();
   }
 
+  // Whether the caches have to be filled before anything can be mapped.
+  bool WantsCaches() {
+    wants_caches_ = guest_.caches.NeedTopUpForFault(IndirectPagesOf());
+    return wants_caches_;
+  }
+
+  // REQUIRES: the caches are filled.
   FaultResult Map() {
-    outcome_.status = guest_.caches.TopUpForFault(guest_.has_guest_tables()
-                                                      ? IndirectPages::kPossible
-                                                      : IndirectPages::kNone);
-    if (!outcome_.status.ok()) return FaultResult::kRetry;
     AtHook(HookPoint::kFrameToLock);
     MmuWriteLocked lock(vm_.mmu_lock, LockOp::kFault, cost_);
     // What was looked up without the lock may be out of date (PF-05, PF-25).
@@ -180,6 +206,7 @@ class Handler {
   PageFault fault_;
   GuestWalkResult walk_;
   bool fast_ = false;
+  bool wants_caches_ = false;
   bool stale_root_ = false;
   ShadowFaultOutcome outcome_;
 };

@@ -97,6 +97,7 @@ TEST_P(ShadowLockingTest, HoldsWhatTheTableSays) {
       if (event.point == HookPoint::kTopUp) {
         EXPECT_EQ(event.mmu_lock, LockTrace::Held::kNothing)
             << "something is allocated under mmu_lock";
+        EXPECT_FALSE(event.rcu) << "it may wait for a grace period";
       }
     }
   }

@@ -297,10 +297,12 @@ TEST_P(ShadowSlotsTest, AgeingTakesTheBitsOfBothMmus) {
 TEST_P(ShadowSlotsTest, WhatOnlyL2UsesIsYoung) {
   const uint64_t gfn = nested_.FrameOf(0);
   const GfnRange page = GfnRange::Of(Gfn(gfn), 1);
-  RcuReadGuard rcu;
-  const Memslot& slot = SlotOf(vm_, Gfn(gfn));
-  const HvaRange hvas = {slot.HvaOf(Gfn(gfn)),
-                         slot.HvaOf(Gfn(gfn)) + kPageSize};
+  HvaRange hvas;
+  {
+    RcuReadGuard rcu;
+    const Memslot& slot = SlotOf(vm_, Gfn(gfn));
+    hvas = {slot.HvaOf(Gfn(gfn)), slot.HvaOf(Gfn(gfn)) + kPageSize};
+  }
   const auto make_young = [&] {
     AgePages(nested_.state(), 0, page, AgeMode::kTestAndClear, nullptr);
     vm_.state().vcpus[0]->ReleaseRoot();  // its TLB is empty

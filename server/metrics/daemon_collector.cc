@@ -8,6 +8,8 @@
 #include "absl/time/time.h"
 #include "mmu_core/base/clock.h"
 #include "mmu_core/dirty/dirty_log_types.h"
+#include "mmu_core/paging/table_pool.h"
+#include "mmu_core/sync/refill.h"
 #include "mmu_core/vm/vm.h"
 #include "mmu_core/vm/vm_stats.h"
 #include "prometheus/metric_family.h"
@@ -90,6 +92,8 @@ MmuTotals DaemonCollector::GatherMmu() const {
   totals.vm_stats = scrape.gone.vm_stats;
   totals.metrics_by_mmu = scrape.gone.by_mmu;
   totals.dirty_pages_by_vm["_other"] = scrape.gone.metrics.dirty_pages;
+  totals.tables = mmu::TablePool::Process().Snapshot();
+  totals.table_waits = mmu::GracePeriodWaits();
   mmu::MonotonicTime oldest = mmu::MonotonicTime::InfiniteFuture();
   for (const VmUse& vm : scrape.vms) {
     const mmu::MmuMetrics metrics = vm->vm().Metrics();

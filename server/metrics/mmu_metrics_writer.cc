@@ -183,6 +183,24 @@ void WritePages(const MmuTotals& totals, MetricWriter* w) {
   }
 }
 
+void WriteTables(const MmuTotals& totals, MetricWriter* w) {
+  w->Gauge("page_tables",
+           "Page tables of all MMUs that are in use, linked or in the stock of "
+           "a vCPU, and those in their grace period: unlinked, but not free "
+           "until nobody walks them any more. max_page_tables is on both.");
+  w->Add(ToDouble(totals.tables.in_use), {{"state", "in_use"}});
+  w->Add(ToDouble(totals.tables.in_grace_period), {{"state", "grace_period"}});
+  if (totals.tables.max_tables != 0) {
+    w->Gauge("page_tables_limit", "Page tables that there may be.");
+    w->Add(ToDouble(totals.tables.max_tables));
+  }
+  w->Counter("page_table_waits_total",
+             "Times that whoever needed page tables, or what shadow pages need "
+             "besides, waited for the end of a grace period because there were "
+             "no others.");
+  w->Add(ToDouble(totals.table_waits));
+}
+
 void WriteShadowPages(const mmu::VmStatsSnapshot& stats, MetricWriter* w) {
   w->Gauge("shadow_pages", "Shadow pages in use.");
   w->Add(ToDouble(stats.mmu_shadow_pages));
@@ -319,6 +337,7 @@ void WriteMmuMetrics(const MmuTotals& totals, MetricWriter* writer) {
   WriteFlush(totals, writer);
   WriteFaults(totals, writer);
   WritePages(totals, writer);
+  WriteTables(totals, writer);
   WriteShadowPages(totals.vm_stats, writer);
   WriteSplits(totals, writer);
   WriteDirty(totals, writer);

@@ -8,6 +8,7 @@
 #include <map>
 #include <string>
 
+#include "mmu_core/paging/table_pool.h"
 #include "mmu_core/vm/vm_stats.h"
 #include "server/metrics/metric_writer.h"
 #include "server/retained_totals.h"
@@ -21,6 +22,9 @@ struct MmuTotals {
   // The same by the label `mmu`.
   std::array<mmu::MmuMetrics, kMmuLabels> metrics_by_mmu;
   std::array<mmu::VmStatsSnapshot, kMmuLabels> vm_stats_by_mmu;
+  // Of the whole process, in no VM's numbers.
+  mmu::TablePool::Use tables;
+  uint64_t table_waits = 0;
   int64_t vms = 0;
   int64_t vcpus = 0;
   int64_t logging_vms = 0;

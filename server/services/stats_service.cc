@@ -10,8 +10,10 @@
 #include "google/protobuf/repeated_field.h"
 #include "grpcpp/server_context.h"
 #include "grpcpp/support/status.h"
+#include "mmu_core/paging/table_pool.h"
 #include "mmu_core/stats/labels.h"
 #include "mmu_core/stats/vcpu_stats.h"
+#include "mmu_core/sync/refill.h"
 #include "mmu_core/vm/vm.h"
 #include "mmu_core/vm/vm_stats.h"
 #include "server/services/call.h"
@@ -94,6 +96,15 @@ void Sort(Statistics* statistics) {
             });
 }
 
+void AddProcess(Statistics* out) {
+  const mmu::TablePool::Use tables = mmu::TablePool::Process().Snapshot();
+  Now("page_tables_in_use", tables.in_use, out);
+  Now("page_tables_in_grace_period", tables.in_grace_period, out);
+  Now("page_tables_limit", tables.max_tables, out);
+  Count("page_table_waits", mmu::GracePeriodWaits(), out);
+  Sort(out);
+}
+
 enum class PerVcpu : uint8_t { kNo, kYes };
 
 void Describe(const ManagedVm& vm, PerVcpu per_vcpu, v1::VmMmuStats* out) {
@@ -127,6 +138,7 @@ grpc::Status StatsServiceImpl::GetMmuStats(
     if (!vm.ok()) return ToGrpcStatus(vm.status());
     vms.push_back(*std::move(vm));
   }
+  AddProcess(response->mutable_process_statistics());
   for (const VmUse& vm : vms) Describe(*vm, per_vcpu, response->add_vms());
   return grpc::Status::OK;
 }

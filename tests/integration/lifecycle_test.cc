@@ -1,6 +1,8 @@
 // VMs from their making to their end, names, lists, etags, repeated requests.
 
 #include <algorithm>
+#include <cstdint>
+#include <map>
 #include <set>
 #include <string>
 #include <thread>
@@ -269,6 +271,23 @@ TEST(LifecycleTest, StatisticsHaveKvmsNames) {
                            "invlpg"}) {
     EXPECT_EQ(names.count(name), 1u) << name;
   }
+}
+
+TEST(LifecycleTest, StatisticsTellTablesInUseFromThoseInTheirGracePeriod) {
+  Daemon daemon({"--max-page-tables=1000"});
+  const Guest guest(daemon.client(), "alpha", {MakeSlot(4 * kMiB)});
+  guest.WritePages(1);
+  const auto response = daemon.client().Must(
+      &v1::StatsService::Stub::GetMmuStats, v1::GetMmuStatsRequest());
+  std::map<std::string, int64_t> values;
+  for (const v1::MmuStatistic& statistic : response.process_statistics()) {
+    values[statistic.name()] = statistic.value();
+  }
+  ASSERT_EQ(values.size(), 4u);
+  EXPECT_GE(values.at("page_tables_in_use"), 4);
+  EXPECT_EQ(values.at("page_tables_in_grace_period"), 0);
+  EXPECT_EQ(values.at("page_tables_limit"), 1000);
+  EXPECT_EQ(values.at("page_table_waits"), 0);
 }
 
 TEST(LifecycleTest, BuildInfoSaysWhetherFaultsCanBeInjected) {
