@@ -28,7 +28,23 @@
 //
 // The ring never overflows: a vCPU that reached the soft limit does not enter
 // the guest until entries were taken (DL-42), and the room above the limit is
-// for what one exit can still add.
+// for what one exit can still add. In the order in which an exit adds it:
+//
+//   the CPU's own log             at most its entries; drained once, first
+//                                 (vm/vcpu.cc, DrainPml)
+//   words of the guest's tables   none at the limit: whoever writes such a word
+//   that are written for it       looks first (memory/guest_memory_access.cc),
+//                                 however often the walk starts over
+//   the page of the fault         1: a fault is handled once in an exit, and
+//                                 marks at most the one page that it maps
+//                                 (tdp/, shadow/). What is mapped besides it,
+//                                 ahead of the guest, is not mapped writable
+//                                 where the slot logs
+//   pages mapped ahead of the     none at the limit: each looks first
+//   guest on request              (vm/pre_fault.cc)
+//
+// A write of the guest that is emulated (vm/emulate_write.cc) is one of the
+// words.
 
 #ifndef MMU_CORE_DIRTY_DIRTY_RING_H_
 #define MMU_CORE_DIRTY_DIRTY_RING_H_
@@ -91,7 +107,8 @@ class DirtyRing {
     return dirty_index_.load(std::memory_order_relaxed) - reset;
   }
 
-  // vCPU: notes that it dirtied the page.
+  // vCPU: notes that it dirtied the page. REQUIRES: used() < size(), which the
+  // table above guarantees (checked).
   void Push(DirtyGfn page);
   // vCPU: it must not enter the guest until entries were taken (DL-42).
   bool SoftFull() const { return used() >= soft_limit_; }

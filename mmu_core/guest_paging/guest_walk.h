@@ -88,6 +88,9 @@ struct GuestWalkResult {
   enum class Kind : uint8_t {
     kTranslated,
     kFault,  // `fault` is set; of the rest, `top_level`, `level` and the steps
+    // The dirty ring had no room for the note that the walk has set a bit in a
+    // table: nothing is set. To be walked again when there is room.
+    kRingFull,
   } kind = Kind::kFault;
   GuestFault fault;
 

@@ -182,7 +182,15 @@ bool GuestWalker::TryWalk(GuestWords& memory, const GuestRoot& root,
     return fault(kPferrPresent | (denied_by_key ? kPferrKey : 0), rights);
   }
 
-  if (!SetAccessedAndDirty<Mode>(memory, access, result)) return false;
+  switch (SetAccessedAndDirty<Mode>(memory, access, result)) {
+    case AdUpdate::kDone:
+      break;
+    case AdUpdate::kChanged:
+      return false;
+    case AdUpdate::kRingFull:
+      result.kind = GuestWalkResult::Kind::kRingFull;
+      return true;
+  }
   const uint64_t dirty = Mode::DirtyBit(options_);
   if (access.kind != AccessKind::kWrite &&
       (result.step(level).entry & dirty) != dirty) {
@@ -200,10 +208,15 @@ bool GuestWalker::TryWalk(GuestWords& memory, const GuestRoot& root,
 //   3. here: the compare-exchange against 1 fails, and the walk starts over
 //
 // A plain write at 3 would bring back what the guest took away.
+//
+// What the walk has set by then stays set, and each bit is a page in the dirty
+// log. A guest that goes on editing makes the walk start over as often as it
+// likes; in a dirty ring that is a new entry each time. So each exchange looks
+// at the ring's soft limit first, and at the limit the walk ends.
 template <GuestPagingMode Mode>
-bool GuestWalker::SetAccessedAndDirty(GuestWords& memory,
-                                      const GuestPageAccess& access,
-                                      GuestWalkResult& result) const {
+GuestWalker::AdUpdate GuestWalker::SetAccessedAndDirty(
+    GuestWords& memory, const GuestPageAccess& access,
+    GuestWalkResult& result) const {
   for (int level = result.top_level; level >= result.level; --level) {
     GuestWalkStep& step = result.steps[static_cast<size_t>(level - 1)];
     uint64_t wanted = step.entry | Mode::AccessedBit(options_);
@@ -225,12 +238,14 @@ bool GuestWalker::SetAccessedAndDirty(GuestWords& memory,
           result.dirty_update_forbidden = true;
         }
         break;
+      case GuestWordResult::kRingFull:
+        return AdUpdate::kRingFull;
       default:
         // Changed, or its memslot is gone: another walk finds out.
-        return false;
+        return AdUpdate::kChanged;
     }
   }
-  return true;
+  return AdUpdate::kDone;
 }
 
 GuestFault GuestWalker::FaultOf(const GuestPageAccess& access, uint64_t pferr,

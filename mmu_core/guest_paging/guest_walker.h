@@ -90,9 +90,15 @@ class GuestWalker {
   template <GuestPagingMode Mode>
   bool TryWalk(GuestWords& memory, const GuestRoot& root, uint64_t address,
                const GuestPageAccess& access, GuestWalkResult& result) const;
+  enum class AdUpdate : uint8_t {
+    kDone,      // all bits are set that can be
+    kChanged,   // the guest changed an entry, start over
+    kRingFull,  // as GuestWalkResult::Kind
+  };
   template <GuestPagingMode Mode>
-  bool SetAccessedAndDirty(GuestWords& memory, const GuestPageAccess& access,
-                           GuestWalkResult& result) const;
+  AdUpdate SetAccessedAndDirty(GuestWords& memory,
+                               const GuestPageAccess& access,
+                               GuestWalkResult& result) const;
 
   // Calls fn.operator()<Mode>() with the mode of the role.
   template <typename Fn>

@@ -6,17 +6,20 @@
 #include <cstdint>
 #include <functional>
 #include <utility>
+#include <vector>
 
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
 #include "mmu_core/base/access.h"
 #include "mmu_core/base/address.h"
 #include "mmu_core/base/level.h"
+#include "mmu_core/dirty/dirty_ring.h"
 #include "mmu_core/guest_paging/control_registers.h"
 #include "mmu_core/guest_paging/cpu_role.h"
 #include "mmu_core/guest_paging/guest_entry.h"
 #include "mmu_core/guest_paging/guest_memory_test_util.h"
 #include "mmu_core/guest_paging/guest_walk.h"
+#include "mmu_core/memory/guest_memory_access.h"
 #include "mmu_core/memory/guest_words.h"
 #include "mmu_core/paging/access_rights.h"
 #include "mmu_core/testing/vm_builder.h"
@@ -419,6 +422,30 @@ TEST_F(GuestWalkerTest, AnEntryThatTheGuestChangesMeanwhileIsWalkedAgain) {
   EXPECT_EQ(CodeOf(Walker(kFourLevel).Walk(unmapping, root_, 0, kWriteAccess)),
             kPferrWrite);
   EXPECT_EQ(memory_.Get(leaf), 0u);
+}
+
+// Covers: SHD-47, DL-42
+TEST_F(GuestWalkerTest, AWalkEndsWhereItsNoteHasNoRoomInTheDirtyRing) {
+  Map(kFourLevel, 0x12345678, 1, 0x345000 | kPwu);
+  DirtyRing ring(256, /*cpu_log_entries=*/0);
+  ASSERT_TRUE(memory_.vm().StartDirtyLog({}, nullptr).ok());
+  GuestMemoryAccess words(memory_.vm().state().slots, 0, &ring);
+  while (ring.used() < ring.soft_limit() - 2) ring.Push({.slot = 0});
+  const GuestWalkResult full =
+      Walker(kFourLevel).Walk(words, root_, 0x12345678, kReadAccess);
+  EXPECT_EQ(full.kind, GuestWalkResult::Kind::kRingFull);
+  EXPECT_FALSE(full.translated());
+  EXPECT_EQ(ring.used(), ring.soft_limit());
+  // Two tables were written and noted, and need not be again.
+  ring.Collect([](DirtyGfn) {});
+  while (ring.TakeCollected().has_value()) {
+  }
+  EXPECT_TRUE(Walker(kFourLevel)
+                  .Walk(words, root_, 0x12345678, kReadAccess)
+                  .translated());
+  std::vector<uint64_t> pages;
+  ring.ForEach([&](DirtyGfn page) { pages.push_back(page.offset); });
+  EXPECT_THAT(pages, ElementsAre(3, 4));
 }
 
 // Covers: SHD-48

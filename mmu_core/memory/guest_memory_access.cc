@@ -82,6 +82,11 @@ GuestWordResult GuestMemoryAccess::CompareExchange(Gpa gpa, WordSize size,
   if (found != GuestWordResult::kDone) return found;
   if (slot->readonly()) return GuestWordResult::kReadonly;
   if (!slot->IsHostWritable(ToGfn(gpa))) return GuestWordResult::kHostReadonly;
+  // Before the word is written, since afterwards it must be noted. Only this
+  // thread fills the ring, so there is still room then.
+  if (ring_ != nullptr && slot->dirty_log_enabled() && ring_->SoftFull()) {
+    return GuestWordResult::kRingFull;
+  }
   const bool exchanged = size == WordSize::k8
                              ? ExchangeWord<uint64_t>(byte, expected, desired)
                              : ExchangeWord<uint32_t>(byte, expected, desired);

@@ -32,7 +32,9 @@ class GuestMemoryAccess final : public GuestWords {
 
   // kDone, kNoSlot, kNoContents.
   GuestWordResult Read(Gpa gpa, WordSize size, uint64_t* value) override;
-  // kDone, kChanged, kReadonly, kNoSlot, kNoContents.
+  // kDone, kChanged, kReadonly, kHostReadonly, kRingFull, kNoSlot, kNoContents.
+  // kRingFull: of a slot that logs, once the ring is at its soft limit, however
+  // often it is tried before the vCPU is back in its loop (DL-42).
   GuestWordResult CompareExchange(Gpa gpa, WordSize size, uint64_t expected,
                                   uint64_t desired) override;
 

@@ -108,6 +108,32 @@ TEST_F(GuestMemoryAccessTest, OnlyAnExchangeThatWroteMarksItsPage) {
   EXPECT_THAT(SealAndList(*vm_, 0), ElementsAre(5));
 }
 
+// Covers: DL-42
+TEST_F(GuestMemoryAccessTest, AtTheSoftLimitOfTheRingNothingIsWrittenThatLogs) {
+  std::unique_ptr<Vm> vm = MakeRingVm(
+      {Slot(3, 0, kSlotBytes), Slot(4, kSlotBytes, kSlotBytes)}, 256);
+  ASSERT_TRUE(vm->StartDirtyLog({.slots = {3}}, nullptr).ok());
+  DirtyRing* ring = vm->state().vcpus[0]->dirty_ring();
+  GuestMemoryAccess memory(vm->state().slots, 0, ring);
+  uint64_t word = 0;
+  while (!ring->SoftFull()) {
+    ASSERT_EQ(memory.CompareExchange(Gpa(0x7000), WordSize::k8, word, word + 1),
+              Result::kDone);
+    ++word;
+  }
+  for (int i = 0; i < 1000; ++i) {
+    ASSERT_EQ(memory.CompareExchange(Gpa(0x7000), WordSize::k8, word, word + 1),
+              Result::kRingFull);
+  }
+  EXPECT_EQ(ring->used(), ring->soft_limit());
+  uint64_t value = 0;
+  ASSERT_EQ(memory.Read(Gpa(0x7000), WordSize::k8, &value), Result::kDone);
+  EXPECT_EQ(value, word);
+  EXPECT_EQ(memory.CompareExchange(Gpa(kSlotBytes), WordSize::k8, 0, 1),
+            Result::kDone)
+      << "what does not log needs no room";
+}
+
 TEST_F(GuestMemoryAccessTest, WithRingsTheMarkGoesToTheVcpusRing) {
   std::unique_ptr<Vm> vm = MakeRingVm({Slot(3, 0, kSlotBytes)}, 256);
   ASSERT_TRUE(vm->StartDirtyLog({.slots = {3}}, nullptr).ok());

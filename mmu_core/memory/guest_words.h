@@ -21,6 +21,8 @@ enum class GuestWordResult : uint8_t {
   kReadonly,      // compare-exchange: the memslot is read-only; nothing written
   kHostReadonly,  // compare-exchange: the host lets the page be read only now;
                   // nothing written
+  kRingFull,      // compare-exchange: the page would have to be noted in a
+                  // dirty ring that has no room; nothing written
   kNoSlot,        // no memslot has the address, or it is being deleted or moved
   kNoContents,    // the memory is metadata only: there is nothing to read
   kUntranslated,  // the address has no translation; the implementation knows

@@ -18,9 +18,11 @@ EmulatedWrite EmulateGuestWrite(VmState& vm, GuestWords& memory, Gpa gpa,
       result = memory.CompareExchange(gpa, size, old, word);
     }
     if (result == GuestWordResult::kDone) break;
-    // The host forbids it since the fault: the next one says so.
+    // The host forbids it since the fault: the next one says so. A full ring is
+    // met before the next access.
     if (result == GuestWordResult::kNoSlot ||
-        result == GuestWordResult::kHostReadonly) {
+        result == GuestWordResult::kHostReadonly ||
+        result == GuestWordResult::kRingFull) {
       return EmulatedWrite::kRetry;
     }
     if (result != GuestWordResult::kChanged) return EmulatedWrite::kCannot;

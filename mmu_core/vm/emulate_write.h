@@ -15,7 +15,7 @@ struct VmState;
 
 enum class EmulatedWrite : uint8_t {
   kDone,
-  kRetry,   // the memory is going: look again
+  kRetry,   // the memory is going, or the dirty ring is full: look again
   kCannot,  // it may not be written, or nothing can be stored there
 };
 

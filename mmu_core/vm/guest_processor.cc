@@ -68,15 +68,14 @@ GuestCpu::Outcome GuestProcessor::AccessForLoader(Gpa gpa, int size_bytes,
   GuestMemoryAccess& memory = vcpu_.shadow()->memory();
   uint64_t value = 0;
   for (;;) {
-    const DirtyRing* ring = vcpu_.dirty_ring();
-    if (ring != nullptr && ring->SoftFull()) {
-      if (!AwaitRingRoom()) return Outcome::kError;
-      continue;
-    }
     GuestWordResult result = memory.Read(gpa, size, &value);
     if (result == GuestWordResult::kDone && kind == AccessKind::kWrite) {
       result = memory.CompareExchange(gpa, size, value, *word);
       if (result == GuestWordResult::kChanged) continue;
+      if (result == GuestWordResult::kRingFull) {
+        if (!AwaitRingRoom()) return Outcome::kError;
+        continue;
+      }
     }
     if (result != GuestWordResult::kDone) {
       status_ = absl::FailedPreconditionError(absl::StrFormat(

@@ -9,7 +9,9 @@
 
 #include "absl/time/time.h"
 #include "gtest/gtest.h"
+#include "mmu_core/base/hooks.h"
 #include "mmu_core/base/level.h"
+#include "mmu_core/dirty/dirty_ring.h"
 #include "mmu_core/guest/pattern.h"
 #include "mmu_core/guest/pattern_spec.h"
 #include "mmu_core/guest_paging/control_registers.h"
@@ -17,7 +19,9 @@
 #include "mmu_core/memory/memslot_set.h"
 #include "mmu_core/sync/rcu.h"
 #include "mmu_core/tdp/tdp_test_util.h"
+#include "mmu_core/testing/lock_trace.h"
 #include "mmu_core/testing/vm_builder.h"
+#include "mmu_core/vm/dirty_rings.h"
 #include "mmu_core/vm/host_notifier.h"
 #include "mmu_core/vm/l1_processor.h"
 #include "mmu_core/vm/region_hooks.h"
@@ -112,6 +116,73 @@ TEST_F(EdgeTest, ASyncOfAWholeTableDoesNotFillTheDirtyRing) {
   // The first write is noticed.
   ASSERT_EQ(Access(0, AccessKind::kWrite, 7), ShadowOutcome::kDone);
   EXPECT_EQ(vm_->state().vcpus[0]->dirty_ring()->used(), used + 1);
+  EXPECT_EQ(AuditFindings(*vm_), "");
+}
+
+// Another vCPU of the guest takes back every bit that the walk sets, and
+// changes the leaf, so that the walk starts over; each time around it has
+// written to three tables more.
+//
+// Covers: DL-42, SHD-47
+TEST_F(EdgeTest, AWalkThatStartsOverAgainAndAgainEndsWhereTheDirtyRingIsFull) {
+  constexpr uint64_t kFresh = 7;  // present, writable, user; not accessed
+  constexpr uint64_t kIgnored = 1 << 9;
+  VmConfig config;
+  config.dirty_ring_entries = 256;  // as small as can be
+  Make(config, kReadOnly);
+  ASSERT_TRUE(vm_->StartDirtyLog({}, nullptr).ok());
+  const DirtyRing& ring = *vm_->state().vcpus[0]->dirty_ring();
+  bool flips = true;
+  const auto make_fresh = [&](uint64_t software_bit) {
+    Put(1, 0, Entry(2, kFresh));
+    Put(2, 0, Entry(3, kFresh));
+    Put(3, 0, Entry(4, kFresh));
+    Put(4, 0, Entry(0x1000, kFresh | software_bit));
+  };
+  make_fresh(0);
+  const auto at_hook = [&](const LockTrace::Event& event) {
+    if (!flips || event.point != HookPoint::kGuestWordToMark) return;
+    make_fresh((Word(4, 0) & kIgnored) ^ kIgnored);
+  };
+  {
+    LockTrace trace(at_hook);
+    EXPECT_EQ(ReadAt(0), ShadowOutcome::kDirtyRingFull);
+  }
+  EXPECT_EQ(ring.used(), ring.soft_limit());
+  EXPECT_EQ(ReadAt(0), ShadowOutcome::kDirtyRingFull) << "nobody made room";
+
+  // With room, and a guest that lets it, the access goes through.
+  flips = false;
+  HarvestDirtyRings(vm_->state());
+  ASSERT_TRUE(ResetDirtyRings(
+                  vm_->state(), [] { return false; }, nullptr)
+                  .ok());
+  EXPECT_EQ(ring.used(), 0u);
+  EXPECT_EQ(ReadAt(0), ShadowOutcome::kDone);
+  EXPECT_EQ(AuditFindings(*vm_), "");
+}
+
+// The write is made by us, and noted; so not while there is no room for that.
+// Covers: DL-42, SHD-40
+TEST_F(EdgeTest, AWriteToATableIsNotEmulatedWhileTheDirtyRingIsFull) {
+  VmConfig config;
+  config.dirty_ring_entries = 256;
+  Make(config, kReadOnly);
+  ASSERT_EQ(ReadAt(0), ShadowOutcome::kDone);
+  // A directory has a shadow page, so its gfn stays protected.
+  ASSERT_EQ(Store(3, 7, 0), ShadowOutcome::kDone);
+  ASSERT_TRUE(vm_->StartDirtyLog({}, nullptr).ok());
+  DirtyRing& ring = *vm_->state().vcpus[0]->dirty_ring();
+  while (!ring.SoftFull()) ring.Push({.slot = 0, .offset = 9});
+  EXPECT_EQ(Store(3, 7, 0x5000), ShadowOutcome::kDirtyRingFull);
+  EXPECT_EQ(Word(3, 7), 0u);
+  EXPECT_EQ(ring.used(), ring.soft_limit());
+  HarvestDirtyRings(vm_->state());
+  ASSERT_TRUE(ResetDirtyRings(
+                  vm_->state(), [] { return false; }, nullptr)
+                  .ok());
+  EXPECT_EQ(Store(3, 7, 0x5000), ShadowOutcome::kDone);
+  EXPECT_EQ(Word(3, 7), 0x5000u);
   EXPECT_EQ(AuditFindings(*vm_), "");
 }
 

@@ -95,6 +95,7 @@ class Handler {
     }
     walk_ =
         guest_.walker.Walk(guest_.memory, shadow_.where(), address_, access_);
+    if (walk_.kind == GuestWalkResult::Kind::kRingFull) return false;
     if (!walk_.translated()) {
       outcome_.guest = walk_.fault;
       return false;
