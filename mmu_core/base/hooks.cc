@@ -53,6 +53,7 @@ std::string_view ToString(HookPoint point) {
       "kMarksToUnsync",
       "kUnsyncToWritable",
       "kProtectToRead",
+      "kHeldBackToWait",
       "kSnapshotToStore",
       "kRmapContended",
       "kTopUp",

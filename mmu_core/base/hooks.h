@@ -58,6 +58,7 @@ enum class HookPoint : uint8_t {
   kMarksToUnsync,        // ancestors marked -> page unsync (RACE-33)
   kUnsyncToWritable,     // page unsync -> writable SPTE (RACE-33)
   kProtectToRead,        // unsync page protected -> table read (RACE-34)
+  kHeldBackToWait,       // fault found to be held back -> waits (RACE-45)
   // Not between two steps but at one, for traces of locks.
   kSnapshotToStore,  // SPTE read -> store or exchange, write mode
   kRmapContended,    // the lock of an rmap has to be waited for
@@ -68,7 +69,7 @@ enum class HookPoint : uint8_t {
   kYield,            // mmu_lock is about to be dropped and taken again
   kUnlock,           // mmu_lock is about to be dropped
 };
-inline constexpr int kHookPoints = 49;
+inline constexpr int kHookPoints = 50;
 
 std::string_view ToString(HookPoint point);
 

@@ -5,6 +5,7 @@
 #include <cstdint>
 
 #include "absl/functional/function_ref.h"
+#include "absl/time/time.h"
 #include "mmu_core/base/address.h"
 #include "mmu_core/base/check.h"
 #include "mmu_core/base/gfn_range.h"
@@ -27,6 +28,7 @@ void InvalidationGate::PublishWhenIdle(absl::FunctionRef<void()> publish) {
   MutexLock lock(mu_);
   while (announced_ > 0) idle_.Wait(mu_);
   publish();
+  NotifyChanged();
 }
 
 void InvalidationGate::Begin() {
@@ -55,12 +57,19 @@ void InvalidationGate::End() {
   // progress must see the sequence it left behind.
   sequence_.fetch_add(1, std::memory_order_release);
   in_progress_.fetch_sub(1, std::memory_order_release);
+  NotifyChanged();
 }
 
-bool InvalidationGate::InRange(Gfn gfn) const {
-  const uint64_t start = range_start_.load(std::memory_order_relaxed);
-  const uint64_t end = range_end_.load(std::memory_order_relaxed);
-  return start <= gfn.value() && gfn.value() < end;
+void InvalidationGate::WaitWhile(absl::FunctionRef<bool()> held_back,
+                                 absl::Duration timeout) {
+  MutexLock lock(changed_mu_);
+  if (!held_back()) return;
+  changed_.WaitFor(changed_mu_, absl::ToChronoNanoseconds(timeout));
+}
+
+void InvalidationGate::NotifyChanged() {
+  { MutexLock lock(changed_mu_); }
+  changed_.NotifyAll();
 }
 
 }  // namespace mmu

@@ -20,6 +20,9 @@
 // is the same at Begin and at End:
 //
 //   Announce ... Begin/AddRange ... End ... Conclude
+//
+// A fault that has to start again would find the same for as long as the
+// invalidation goes on; WaitWhile is where it waits for that.
 
 #ifndef MMU_CORE_MEMORY_INVALIDATE_SEQUENCE_H_
 #define MMU_CORE_MEMORY_INVALIDATE_SEQUENCE_H_
@@ -29,6 +32,7 @@
 
 #include "absl/base/thread_annotations.h"
 #include "absl/functional/function_ref.h"
+#include "absl/time/time.h"
 #include "mmu_core/base/address.h"
 #include "mmu_core/base/gfn_range.h"
 #include "mmu_core/sync/mutex.h"
@@ -58,7 +62,9 @@ class InvalidationGate {
   // range of those before (PF-26).
   void Begin();
   // Widens the range that all invalidations in progress share to cover `gfns`
-  // (PF-26). Each Begin is followed by this before mmu_lock is dropped.
+  // (PF-26). Each Begin is followed by this before mmu_lock is dropped. What is
+  // added is whole pages of the host (vm/host_notifier.h): RetryNeeded asks
+  // about the page of the fault, and a huge leaf maps all of its host page.
   void AddRange(GfnRange gfns);
   void End();
 
@@ -74,6 +80,13 @@ class InvalidationGate {
     return MaybeInvalidating(gfn) ||
            sequence_.load(std::memory_order_acquire) != snapshot;
   }
+  // Whether some page of `gfns` must not be mapped now. mmu_lock held in any
+  // mode, and kept until the SPTE is installed, for which nothing was looked up
+  // before the lock was taken.
+  bool IsInvalidating(GfnRange gfns) const {
+    return in_progress_.load(std::memory_order_acquire) > 0 &&
+           InProgressRange().Overlaps(gfns);
+  }
   // mmu_lock held in any mode: whether an invalidation is going on, wherever.
   bool AnyInProgress() const {
     return in_progress_.load(std::memory_order_relaxed) > 0;
@@ -81,11 +94,27 @@ class InvalidationGate {
   // A guess at RetryNeeded without any lock: saves useless work and decides
   // nothing (PF-22). May be wrong either way.
   bool MaybeInvalidating(Gfn gfn) const {
-    return in_progress_.load(std::memory_order_acquire) > 0 && InRange(gfn);
+    return in_progress_.load(std::memory_order_acquire) > 0 &&
+           InProgressRange().Contains(gfn);
   }
 
+  // --- Whoever can do nothing until an invalidation ends ---
+
+  // Returns when `held_back` says no, or `timeout` is over; may return earlier.
+  // Looks again when an invalidation ends or a set of memslots is published.
+  // `held_back` is called with a lock of the gate held: it may open an RCU read
+  // section, but takes no lock. The caller holds no lock, and is neither in
+  // guest mode nor in an RCU read section: the invalidator and whoever changes
+  // memslots may wait for both.
+  void WaitWhile(absl::FunctionRef<bool()> held_back, absl::Duration timeout);
+
  private:
-  bool InRange(Gfn gfn) const;
+  GfnRange InProgressRange() const {
+    return {Gfn(range_start_.load(std::memory_order_relaxed)),
+            Gfn(range_end_.load(std::memory_order_relaxed))};
+  }
+  // After a change that WaitWhile is for.
+  void NotifyChanged();
 
   // Written under mmu_lock (write). Atomic because MaybeInvalidating and
   // snapshot read without it.
@@ -94,11 +123,17 @@ class InvalidationGate {
   std::atomic<uint64_t> range_start_ = 0;  // both 0: no range yet
   std::atomic<uint64_t> range_end_ = 0;
 
-  // Inner to slots_lock and to mmu_lock (mmu_core/LOCKING.md). Held while a set
-  // of memslots is published, which waits for nothing.
+  // Inner to slots_lock, see mmu_core/LOCKING.md. Held while a set of memslots
+  // is published, which waits for nothing.
   Mutex mu_;
   CondVar idle_;
   uint64_t announced_ ABSL_GUARDED_BY(mu_) = 0;
+
+  // A leaf, taken under mmu_lock too. Guards no member: what WaitWhile looks at
+  // is atomic or under RCU. It is held from that look to the wait, and taken
+  // between a change and its notification, so none is missed.
+  Mutex changed_mu_;
+  CondVar changed_;
 };
 
 }  // namespace mmu

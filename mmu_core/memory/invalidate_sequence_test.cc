@@ -8,6 +8,7 @@
 #include <thread>
 #include <vector>
 
+#include "absl/time/time.h"
 #include "mmu_core/base/address.h"
 #include "mmu_core/base/gfn_range.h"
 
@@ -106,6 +107,52 @@ TEST(InvalidationGateTest, LocklessGuessMissesWhatTheRealCheckFinds) {
   gate.End();
   EXPECT_FALSE(gate.MaybeInvalidating(Gfn(15)));
   EXPECT_TRUE(gate.RetryNeeded(snapshot, Gfn(15)));
+}
+
+// Covers: TDP-54
+TEST(InvalidationGateTest, ARangeIsInvalidatedIfAnyPageOfItIs) {
+  InvalidationGate gate;
+  EXPECT_FALSE(gate.IsInvalidating(Range(0, 512)));
+  gate.Begin();
+  gate.AddRange(Range(10, 11));
+  EXPECT_TRUE(gate.IsInvalidating(Range(0, 512)));
+  EXPECT_TRUE(gate.IsInvalidating(Range(10, 11)));
+  EXPECT_FALSE(gate.IsInvalidating(Range(0, 10)));
+  EXPECT_FALSE(gate.IsInvalidating(Range(512, 1024)));
+  gate.End();
+  EXPECT_FALSE(gate.IsInvalidating(Range(0, 512)));
+}
+
+// With so long a time-out a missed notification would be the test's time-out.
+TEST(InvalidationGateTest, WhoWaitsIsWokenByTheEndAndByAPublishedSet) {
+  InvalidationGate gate;
+  gate.WaitWhile([] { return false; }, absl::InfiniteDuration());
+  std::atomic<bool> waiting = false;
+  const auto wait_for = [&](auto held_back) {
+    waiting = false;
+    return std::thread([&gate, &waiting, held_back] {
+      while (held_back()) {
+        gate.WaitWhile(
+            [&] {
+              waiting = true;
+              return held_back();
+            },
+            absl::Hours(1));
+      }
+    });
+  };
+  gate.Begin();
+  gate.AddRange(Range(10, 20));
+  std::thread fault = wait_for([&] { return gate.MaybeInvalidating(Gfn(15)); });
+  while (!waiting) std::this_thread::yield();
+  gate.End();
+  fault.join();
+
+  std::atomic<bool> published = false;
+  fault = wait_for([&] { return !published; });
+  while (!waiting) std::this_thread::yield();
+  gate.PublishWhenIdle([&] { published = true; });
+  fault.join();
 }
 
 // One page whose frame the host replaces again and again; the fault installs

@@ -32,7 +32,9 @@ class ShadowRecover {
   // an entry that stands for the guest's has the size that the guest chose. The
   // next fault maps the page with its size. Flushes before it yields and once
   // at the end if it zapped anything. How many leafs it zapped. No effect on a
-  // slot without rmaps. REQUIRES: the slot does not log; slots_lock.
+  // slot without rmaps. Maps nothing, so it need not care for pages that the
+  // host is invalidating: their faults do. REQUIRES: the slot does not log;
+  // slots_lock.
   uint64_t Recover(MmuWriteLocked& lock, const Memslot& slot, GfnRange range,
                    MmuCost* cost);
 

@@ -23,8 +23,8 @@ constexpr std::array<std::string_view, 3> kFlushScopeNames = {"vm", "range",
 constexpr std::array<std::string_view, 10> kFlushReasonNames = {
     "zap",    "write_protect", "clear_dirty", "split", "recover",
     "unsync", "root",          "notifier",    "age",   "bbm"};
-constexpr std::array<std::string_view, 5> kStallCauseNames = {
-    "write_protect", "split", "lock", "flush", "ring_full"};
+constexpr std::array<std::string_view, 6> kStallCauseNames = {
+    "write_protect", "split", "lock", "flush", "ring_full", "invalidation"};
 constexpr std::array<std::string_view, 5> kSplitTriggerNames = {
     "eager", "clear", "fault", "nx", "request"};
 constexpr std::array<std::string_view, 4> kSplitFailureNames = {

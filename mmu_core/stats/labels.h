@@ -50,8 +50,10 @@ enum class StallCause : uint8_t {
   kLock,
   kFlush,
   kRingFull,
+  // Held back: the host invalidates the page, or its memslot is changing.
+  kInvalidation,
 };
-inline constexpr int kStallCauses = 5;
+inline constexpr int kStallCauses = 6;
 
 // What asked for a huge page to be split.
 enum class SplitTrigger : uint8_t { kEager, kClear, kFault, kNx, kRequest };

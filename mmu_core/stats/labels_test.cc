@@ -29,7 +29,8 @@ TEST(LabelsTest, NamesAreThoseOfTheExportedSeries) {
             (Names{"zap", "write_protect", "clear_dirty", "split", "recover",
                    "unsync", "root", "notifier", "age", "bbm"}));
   EXPECT_EQ(NamesOf<StallCause>(kStallCauses),
-            (Names{"write_protect", "split", "lock", "flush", "ring_full"}));
+            (Names{"write_protect", "split", "lock", "flush", "ring_full",
+                   "invalidation"}));
   EXPECT_EQ(NamesOf<SplitTrigger>(kSplitTriggers),
             (Names{"eager", "clear", "fault", "nx", "request"}));
   EXPECT_EQ(NamesOf<SplitFailure>(kSplitFailures),

@@ -18,6 +18,7 @@ void ForEachNumber(VcpuStatsSnapshot& a, const VcpuStatsSnapshot& b, Fn fn) {
   fn(a.pf_guest, b.pf_guest);
   fn(a.tlb_flush, b.tlb_flush);
   fn(a.invlpg, b.invlpg);
+  fn(a.pf_retried, b.pf_retried);
   fn(a.accesses, b.accesses);
   fn(a.writes, b.writes);
   fn(a.dirty_pages, b.dirty_pages);
@@ -70,6 +71,7 @@ VcpuStatsSnapshot VcpuStats::Snapshot() const {
   s.pf_fixed = sum(FaultResult::kFixed);
   s.pf_emulate = sum(FaultResult::kEmulate);
   s.pf_spurious = sum(FaultResult::kSpurious);
+  s.pf_retried = sum(FaultResult::kRetry);
   s.pf_taken = s.fault_errors;
   for (int r = 0; r < kFaultResults; ++r) {
     s.pf_taken += sum(static_cast<FaultResult>(r));

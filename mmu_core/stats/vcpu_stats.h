@@ -40,6 +40,8 @@ struct VcpuStatsSnapshot {
   uint64_t tlb_flush = 0;
   uint64_t invlpg = 0;
 
+  // Of pf_taken, those that came to nothing and that the guest tried again.
+  uint64_t pf_retried = 0;
   uint64_t accesses = 0;
   uint64_t writes = 0;
   uint64_t dirty_pages = 0;  // clean -> dirty transitions by this vCPU
@@ -61,7 +63,8 @@ struct VcpuStatsSnapshot {
 // Written by the vCPU's thread, read by anybody.
 class VcpuStats {
  public:
-  // pf_taken, pf_fixed, pf_emulate and pf_spurious are sums over `faults`.
+  // pf_taken, pf_fixed, pf_emulate, pf_spurious and pf_retried are sums over
+  // `faults`.
   OwnedCounter pf_fast, pf_mmio_spte_created, pf_guest, tlb_flush, invlpg;
   OwnedCounter accesses, writes, dirty_pages, dirty_log_faults;
   OwnedCounter ring_full_exits, fault_errors;

@@ -62,6 +62,7 @@ TEST(VcpuStatsTest, EveryFaultIsTakenAndItsResultIsCounted) {
   EXPECT_EQ(s.pf_fixed, 21u);
   EXPECT_EQ(s.pf_emulate, 300u);
   EXPECT_EQ(s.pf_spurious, 4'000u);
+  EXPECT_EQ(s.pf_retried, 50'000u);
   EXPECT_EQ(s.pf_taken, 654'321u);
 }
 

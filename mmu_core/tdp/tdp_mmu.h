@@ -156,8 +156,9 @@ class TdpMmu {
                      int64_t deadline_nanos, MmuCost* cost);
 
   // Replaces tables by the huge leafs they came from, wherever slot and host
-  // allow that (TDP-52); one flush at the end or before a yield. REQUIRES:
-  // `slot` does not log dirty pages; slots_lock.
+  // allow that (TDP-52) and the host is not invalidating a page of it: there
+  // the next fault maps what it can. One flush at the end or before a yield.
+  // REQUIRES: `slot` does not log dirty pages; slots_lock.
   RecoverOutcome Recover(MmuReadLocked& lock, const Memslot& slot,
                          GfnRange range, MmuCost* cost);
 

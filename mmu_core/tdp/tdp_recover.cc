@@ -86,10 +86,12 @@ uint64_t TdpMmu::CollapseTables(MmuReadLocked& lock, const TdpRoot& root,
     }
     if (cost != nullptr) ++cost->sptes_visited_count;
     // Upper entries that only overlap the range begin outside of it; asking
-    // a slot about a gfn that is not its own is illegal (SLOT-45).
+    // a slot about a gfn that is not its own is illegal (SLOT-45). Pages that
+    // are being invalidated stay unmapped (RACE-44).
     const bool candidate =
         c.level() == level && c.IsPresentTable() &&
         range.Contains(c.entry_range()) &&
+        !parts_.invalidations.IsInvalidating(c.entry_range()) &&
         slot.MaxMappingLevel(c.gfn(), options_.max_page_level) >= level;
     if (!candidate) {
       c.Next();
@@ -102,7 +104,15 @@ uint64_t TdpMmu::CollapseTables(MmuReadLocked& lock, const TdpRoot& root,
       continue;
     }
     // All pages below come from one host page, and no frame changes while no
-    // invalidation is pending, so any child names the huge frame (TDP-54).
+    // invalidation is pending, so any child names the huge frame (TDP-54):
+    //
+    //   1. invalidation: Begin and AddRange under mmu_lock in write mode,
+    //   unmaps
+    //      one of the pages; lets go of the lock; takes the page away
+    //   2. here: a child of another page of the block is there
+    // What 2 puts over all of them would map the page of 1 as well. The range
+    // was looked at under this hold of the lock, so 1 is over, with every child
+    // back or gone, or has not begun, and will find the huge leaf.
     Spte huge = parts_.format.MakeCollapsed(leaf.spte, level);
     if (nx_huge_pages_.mitigated()) huge = parts_.format.WithoutExecute(huge);
     const GfnRange replaced = c.entry_range();

@@ -42,27 +42,34 @@ std::vector<Concerned> GfnsOf(VmState& vm, HvaRange range) {
   return all;
 }
 
-// The same, with all of each host page that `range` cuts.
-std::vector<Concerned> GfnsOfHostPages(VmState& vm, HvaRange range) {
-  std::vector<Concerned> all;
-  ForEachSlot(vm, range, [&](const Memslot& slot, GfnRange gfns) {
-    const uint64_t pages = PagesPer(slot.backing->host_page_level());
-    // By host pages, which need not lie as guest pages do (SLOT-42).
-    const uint64_t base = slot.PfnOf(slot.base_gfn).value();
-    const uint64_t first = base + slot.PageOf(gfns.start);
-    const uint64_t end = base + (gfns.end - slot.base_gfn);
-    const uint64_t from = std::max(first / pages * pages, base) - base;
-    const uint64_t to =
-        std::min((end + pages - 1) / pages * pages - base, slot.npages);
-    all.push_back({slot, GfnRange{slot.base_gfn + from, slot.base_gfn + to}});
-  });
-  return all;
+// `gfns`, a part of the slot, with all that the slot has of each host page that
+// it cuts (RACE-24):
+//
+//   1. an invalidation: unmaps pages [4, 8)
+//   2. fault on page 0: is outside of the range, so it need not retry; finds
+//      the whole host page and maps it by one entry
+//   3. the host: takes pages [4, 8) away, or makes them read-only, which the
+//      entry of 2 knows nothing of
+//
+// Widened, the range has page 0 in it, and the fault waits.
+GfnRange ToHostPages(const Memslot& slot, GfnRange gfns) {
+  if (slot.backing == nullptr) return gfns;
+  const uint64_t pages = PagesPer(slot.backing->host_page_level());
+  // By host pages, which need not lie as guest pages do (SLOT-42).
+  const uint64_t base = slot.PfnOf(slot.base_gfn).value();
+  const uint64_t first = base + slot.PageOf(gfns.start);
+  const uint64_t end = base + (gfns.end - slot.base_gfn);
+  const uint64_t from = std::max(first / pages * pages, base) - base;
+  const uint64_t to =
+      std::min((end + pages - 1) / pages * pages - base, slot.npages);
+  return {slot.base_gfn + from, slot.base_gfn + to};
 }
 
-// Begins an invalidation and unmaps; nothing if nothing is concerned.
-void BeginAndUnmap(VmState& vm, const std::vector<Concerned>& concerned,
-                   MayYield may_yield) {
+// Begins an announced invalidation and unmaps; nothing if nothing is concerned.
+void BeginAndUnmap(VmState& vm, HvaRange range, MayYield may_yield) {
+  std::vector<Concerned> concerned = GfnsOf(vm, range);
   if (concerned.empty()) return;
+  for (Concerned& one : concerned) one.gfns = ToHostPages(one.slot, one.gfns);
   MmuWriteLocked lock(vm.mmu_lock, LockOp::kNotifier);
   vm.invalidations.Begin();
   for (const Concerned& one : concerned) vm.invalidations.AddRange(one.gfns);
@@ -92,7 +99,7 @@ bool AgeRange(VmState& vm, HvaRange range, AgeMode mode) {
 
 void InvalidateRangeStart(VmState& vm, HvaRange range, MayYield may_yield) {
   vm.invalidations.Announce();
-  BeginAndUnmap(vm, GfnsOf(vm, range), may_yield);
+  BeginAndUnmap(vm, range, may_yield);
 }
 
 void InvalidateRangeEnd(VmState& vm, HvaRange range) {
@@ -105,13 +112,7 @@ void InvalidateRangeEnd(VmState& vm, HvaRange range) {
 
 void SetHostAccess(VmState& vm, HvaRange range, HostAccess access) {
   vm.invalidations.Announce();
-  // A fault beside the range must not be mapped large meanwhile (RACE-24):
-  //   1. this: unmaps pages [4, 8)
-  //   2. fault on page 0: is outside of the range, so it need not retry; finds
-  //      the whole host page writable and maps it by one entry
-  //   3. this: makes pages [4, 8) read-only, which the entry knows nothing of
-  // So the range is widened to whole host pages, and the fault waits.
-  BeginAndUnmap(vm, GfnsOfHostPages(vm, range), MayYield::kYes);
+  BeginAndUnmap(vm, range, MayYield::kYes);
   AtHook(HookPoint::kUnmapToChange);
   ForEachSlot(vm, range, [&](const Memslot& slot, GfnRange gfns) {
     slot.backing->SetHostAccess(slot.HvaOf(gfns.start), gfns.bytes(), access);
@@ -129,7 +130,7 @@ bool ClearYoung(VmState& vm, HvaRange range) {
 
 void ZapGfnRange(VmState& vm, int as_id, GfnRange range) {
   std::vector<Concerned> concerned;
-  if (vm.shadow != nullptr) {
+  {
     RcuReadGuard rcu;
     for (const Memslot* slot : vm.slots.Active(as_id).SlotsIn(range)) {
       concerned.push_back({*slot, range.Intersect(slot->range())});
@@ -139,6 +140,10 @@ void ZapGfnRange(VmState& vm, int as_id, GfnRange range) {
   vm.invalidations.Begin();
   vm.invalidations.AddRange(range);
   for (const Concerned& one : concerned) {
+    vm.invalidations.AddRange(ToHostPages(one.slot, one.gfns));
+  }
+  for (const Concerned& one : concerned) {
+    if (vm.shadow == nullptr) break;
     vm.shadow->unmap().ZapLeafs(lock, one.slot, one.gfns, FlushReason::kZap,
                                 nullptr);
   }

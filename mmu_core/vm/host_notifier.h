@@ -5,6 +5,10 @@
 // An invalidation is a pair of calls around the host's own change. Between them
 // no SPTE for the pages exists or comes into being, and afterwards none that
 // was resolved before the pair (memory/invalidate_sequence.h).
+//
+// The host has pages of its own size: where it backs guest memory with huge
+// pages it splits one before it takes a part of it, which is an invalidation of
+// all of it. So every range here is widened to whole host pages, by this file.
 
 #ifndef MMU_CORE_VM_HOST_NOTIFIER_H_
 #define MMU_CORE_VM_HOST_NOTIFIER_H_
@@ -20,15 +24,14 @@ namespace mmu {
 
 struct VmState;
 
-// Host addresses [start, end), whole pages of the host: where it backs guest
-// memory with huge pages, it splits one, which is an invalidation of all of it,
-// before it takes part of it. A value.
+// Host addresses [start, end). A value.
 struct HvaRange {
   Hva start;
   Hva end;
 };
 
-// The host is about to take the pages of `range` away: unmaps them in every
+// The host is about to take the pages of `range` away, also those that it only
+// touches: unmaps all of the host pages that they are of, in every
 // root, also in those that are being torn down (TDP-39), and flushes before it
 // returns. Memslots do not change until the matching End. Takes mmu_lock for
 // write, but only if some slot has such pages (AGE-02); with MayYield::kNo does
@@ -38,8 +41,7 @@ void InvalidateRangeStart(VmState& vm, HvaRange range, MayYield may_yield);
 void InvalidateRangeEnd(VmState& vm, HvaRange range);
 
 // The host changes what may be done with the pages of `range`, as mprotect
-// does: an invalidation around the change. Where the host has to map a huge
-// page small for it, all of that page is unmapped. Read-only pages are mapped
+// does: an invalidation around the change. Read-only pages are mapped
 // without host-writable, and a write to one is an error of the vCPU (EFAULT,
 // PF-23). Memory of no slot is left alone. Not inside an RCU section.
 // REQUIRES: page-aligned.
@@ -52,7 +54,8 @@ bool TestYoung(VmState& vm, HvaRange range);
 bool ClearYoung(VmState& vm, HvaRange range);
 
 // Unmaps guest frames as an invalidation of its own, in the valid roots of
-// address space `as_id` (TDP-38).
+// address space `as_id` (TDP-38). While it goes on nothing is mapped in the
+// host pages that they are of either.
 void ZapGfnRange(VmState& vm, int as_id, GfnRange range);
 
 }  // namespace mmu

@@ -4,14 +4,22 @@
 #include <cerrno>
 #include <cstdint>
 #include <memory>
+#include <string>
 #include <thread>
-#include <utility>
 
 #include "gtest/gtest.h"
 #include "mmu_core/base/error.h"
+#include "mmu_core/base/hooks.h"
+#include "mmu_core/memory/invalidate_sequence.h"
+#include "mmu_core/rmap/slot_rmaps.h"
+#include "mmu_core/stats/labels.h"
+#include "mmu_core/stats/vcpu_stats.h"
+#include "mmu_core/sync/mmu_lock.h"
 #include "mmu_core/tdp/tdp_test_util.h"
 #include "mmu_core/testing/interleaving.h"
+#include "mmu_core/testing/lock_trace.h"
 #include "mmu_core/testing/vm_builder.h"
+#include "mmu_core/vm/pre_fault.h"
 
 namespace mmu::testing {
 namespace {
@@ -98,19 +106,15 @@ TEST(HostNotifierTest, OneThatMayNotYieldDoesNot) {
 TEST(HostNotifierTest, BetweenStartAndEndNothingIsMapped) {
   auto vm = MakeTwoSlots(2);
   const HvaRange range = PagesOf(*vm, 0, 0, 16);
-  std::atomic<bool> done{false};
   InvalidateRangeStart(vm->state(), range, MayYield::kYes);
-  std::thread vcpu([&] {
-    Write(*vm, 0, 7, 1);  // tries until the end
-    done.store(true);
-  });
+  Interleaving threads;
+  threads.Add("vcpu", [&] { Write(*vm, 0, 7, 1); });
+  threads.RunTo("vcpu", HookPoint::kHeldBackToWait);
   // Elsewhere the guest goes on.
   EXPECT_EQ(Write(*vm, kGiB, 8, 0), AccessOutcome::kDone);
-  while (vm->VcpuStats()[1].pf_taken < 100) std::this_thread::yield();
-  EXPECT_FALSE(done.load());
   EXPECT_FALSE(SpteOf(vm->state(), Gfn(0)).IsPresent());
   InvalidateRangeEnd(vm->state(), range);
-  vcpu.join();
+  threads.RunToEnd("vcpu");
   EXPECT_EQ(ReadValue(*vm, 0), 7u);
   EXPECT_EQ(AuditFindings(*vm), "");
 }
@@ -279,14 +283,237 @@ TEST(HostNotifierTest, AFaultBesideTheChangeDoesNotMapOverIt) {
   });
   threads.Add("fault", [&] { Write(*vm, 0, 7); });
   threads.RunTo("host", HookPoint::kUnmapToChange);
-  const uint64_t taken = vm->VcpuStats()[0].pf_taken;
-  threads.Start("fault");
-  while (vm->VcpuStats()[0].pf_taken < taken + 100) std::this_thread::yield();
+  threads.RunTo("fault", HookPoint::kHeldBackToWait);
   EXPECT_FALSE(SpteOf(vm->state(), Gfn(0)).IsPresent());
   threads.RunToEnd("host");
-  threads.WaitForEnd("fault");
+  threads.RunToEnd("fault");
   EXPECT_EQ(LevelOf(vm->state(), Gfn(0)), Level::k4K);
   EXPECT_EQ(AuditFindings(*vm), "");
+}
+
+// A guest on tables of the TDP MMU, and one on shadow pages: what holds for one
+// holds for the other.
+class HugeHostPageTest : public ::testing::TestWithParam<MmuMode> {
+ protected:
+  static constexpr uint64_t kFarAway = kGiB;
+
+  HugeHostPageTest() {
+    VmConfig config;
+    config.mmu = GetParam();
+    config.vcpu_count = 2;
+    config.memslots = {Slot(0, 0, 4 * kMiB, Level::k2M),
+                       Slot(1, kFarAway, 2 * kMiB)};
+    vm_ = MakeVmFrom(config);
+  }
+
+  // Both pages of 2 MiB are mapped by small ones, as a log leaves them behind.
+  void MapSmall() {
+    ASSERT_TRUE(vm_->StartDirtyLog({.slots = {0}}, nullptr).ok());
+    Touch(*vm_, GfnRange::Of(Gfn(0), 1024));
+    ASSERT_TRUE(
+        vm_->StopDirtyLog({}, Vm::Recover::kNo, Vm::Unacked::kDiscard, nullptr)
+            .ok());
+    ASSERT_EQ(vm_->Stats().pages_4k, 1024u);
+    ASSERT_EQ(vm_->Stats().pages_2m, 0u);
+  }
+  // Writes to `gfn` until it is done, on a thread of `threads`.
+  void AddWrite(Interleaving& threads, uint64_t gfn) {
+    threads.Add("fault", [this, gfn] { Write(*vm_, gfn * kPageSize, 7); });
+  }
+  bool IsMapped(Gfn gfn) {
+    if (GetParam() == MmuMode::kTdp) {
+      return SpteOf(vm_->state(), gfn).IsPresent();
+    }
+    SlotRmaps& rmaps = *SlotOf(*vm_, gfn).shadow_rmaps();
+    return !rmaps.Head(gfn, Level::k4K).empty() ||
+           !rmaps.Head(gfn, Level::k2M).empty();
+  }
+  uint64_t Mapped() const {
+    return vm_->Stats().pages_4k + 512 * vm_->Stats().pages_2m;
+  }
+  // The host takes page 4 away, without a word about its neighbours.
+  HvaRange OnePage() { return PagesOf(*vm_, 0, 4, 5); }
+
+  std::unique_ptr<Vm> vm_;
+};
+
+// Covers: AGE-01, PF-27, TST-50
+TEST_P(HugeHostPageTest, Race24AFaultBesideAnInvalidatedPageDoesNotMapOverIt) {
+  Write(*vm_, 0);
+  ASSERT_EQ(vm_->Stats().pages_2m, 1u);
+  InvalidateRangeStart(vm_->state(), OnePage(), MayYield::kYes);
+  EXPECT_EQ(Mapped(), 0u);
+  Interleaving threads;
+  AddWrite(threads, 0);
+  threads.RunTo("fault", HookPoint::kHeldBackToWait);
+  EXPECT_EQ(Mapped(), 0u);
+  // The other page of the host is nobody's concern.
+  Write(*vm_, 2 * kMiB, 1, /*vcpu=*/1);
+  EXPECT_EQ(vm_->Stats().pages_2m, 1u);
+  InvalidateRangeEnd(vm_->state(), OnePage());
+  threads.RunToEnd("fault");
+  EXPECT_EQ(vm_->Stats().pages_2m, 2u);
+  EXPECT_EQ(AuditFindings(*vm_), "");
+}
+
+// Covers: TDP-54, SHD-82, TST-50
+TEST_P(HugeHostPageTest, Race44RecoveryPutsNothingOverAnInvalidatedPage) {
+  MapSmall();
+  // Of one page alone, as the gate allows it: its neighbours stay mapped.
+  InvalidationGate& gate = vm_->state().invalidations;
+  {
+    MmuWriteLocked lock(vm_->state().mmu_lock, LockOp::kNotifier);
+    gate.Begin();
+    gate.AddRange(GfnRange::Of(Gfn(4), 1));
+    const GfnRange page = GfnRange::Of(Gfn(4), 1);
+    vm_->state().tdp.ZapLeafs(lock, 0, page, RootFilter::kAll,
+                              FlushReason::kNotifier, nullptr);
+    if (vm_->state().shadow != nullptr) {
+      vm_->state().shadow->unmap().ZapLeafs(lock, SlotOf(*vm_, Gfn(4)), page,
+                                            FlushReason::kNotifier, nullptr);
+    }
+  }
+  ASSERT_TRUE(vm_->RecoverHugePages({}, nullptr).ok());
+  Interleaving threads;
+  AddWrite(threads, 4);
+  threads.RunTo("fault", HookPoint::kHeldBackToWait);
+  EXPECT_FALSE(IsMapped(Gfn(4)));
+  {
+    MmuWriteLocked lock(vm_->state().mmu_lock, LockOp::kNotifier);
+    gate.End();
+  }
+  threads.RunToEnd("fault");
+  ASSERT_TRUE(vm_->RecoverHugePages({}, nullptr).ok());
+  Write(*vm_, 0);
+  Write(*vm_, 2 * kMiB);
+  EXPECT_EQ(vm_->Stats().pages_2m, 2u) << "what was left out comes later";
+  EXPECT_EQ(AuditFindings(*vm_), "");
+}
+
+// Covers: TDP-54, SHD-82
+TEST_P(HugeHostPageTest, RecoveryMapsNothingOfAHostPageThatIsBeingTaken) {
+  MapSmall();
+  InvalidateRangeStart(vm_->state(), OnePage(), MayYield::kYes);
+  ASSERT_TRUE(vm_->RecoverHugePages({}, nullptr).ok());
+  for (uint64_t gfn = 0; gfn < 512; ++gfn) ASSERT_FALSE(IsMapped(Gfn(gfn)));
+  InvalidateRangeEnd(vm_->state(), OnePage());
+  Write(*vm_, 0);
+  Write(*vm_, 2 * kMiB);
+  EXPECT_EQ(vm_->Stats().pages_2m, 2u);
+  EXPECT_EQ(AuditFindings(*vm_), "");
+}
+
+// One fault finds the page held back, and one maps it, however often other
+// invalidations and looks at the vCPU's requests wake it in between.
+// Covers: PF-25
+TEST_P(HugeHostPageTest, Race45AFaultThatIsHeldBackWaitsAndIsTriedOnce) {
+  Write(*vm_, kFarAway);
+  const VcpuStatsSnapshot before = vm_->VcpuStats()[0];
+  InvalidateRangeStart(vm_->state(), OnePage(), MayYield::kYes);
+  const HvaRange elsewhere = PagesOf(*vm_, 1, 8, 9);
+  Interleaving threads;
+  AddWrite(threads, 4);
+  threads.RunTo("fault", HookPoint::kHeldBackToWait);
+  // From here to its end, or until it stands at that hook once more.
+  threads.StartTo("fault", HookPoint::kHeldBackToWait);
+  for (int i = 0; i < 100; ++i) {
+    InvalidateRangeStart(vm_->state(), elsewhere, MayYield::kYes);
+    InvalidateRangeEnd(vm_->state(), elsewhere);
+  }
+  InvalidateRangeEnd(vm_->state(), OnePage());
+  threads.WaitForEnd("fault");
+  const VcpuStatsSnapshot since = vm_->VcpuStats()[0].Since(before);
+  EXPECT_EQ(since.pf_taken, 2u);
+  EXPECT_EQ(since.pf_retried, 1u);
+  EXPECT_EQ(since.pf_fixed, 1u);
+  EXPECT_GT(since.stall_nanos[static_cast<int>(StallCause::kInvalidation)], 0);
+}
+
+// The vCPU is outside of guest mode with no access open: nobody waits for it.
+// Covers: TLB-01, TLB-12
+TEST_P(HugeHostPageTest, AVcpuThatIsHeldBackCanBeKickedAndFlushed) {
+  InvalidateRangeStart(vm_->state(), OnePage(), MayYield::kYes);
+  Vcpu& vcpu = *vm_->state().vcpus[0];
+  Interleaving threads;
+  threads.Add("fault", [&] {
+    vcpu.EnterGuest();
+    Write(*vm_, 4 * kPageSize, 7);
+    vcpu.ExitGuest();
+  });
+  threads.RunTo("fault", HookPoint::kHeldBackToWait);
+  EXPECT_EQ(vm_->state().tlb.KickOut().vcpus_kicked, 0);
+  const uint64_t flushes = vcpu.stats().tlb_flush.Get();
+  vm_->state().tlb.Flush(FlushScope::kVm, FlushReason::kZap, nullptr);
+  // It carries the request out, finds the page held back again, and waits.
+  threads.RunTo("fault", HookPoint::kHeldBackToWait);
+  EXPECT_EQ(vcpu.stats().tlb_flush.Get(), flushes + 1);
+  InvalidateRangeEnd(vm_->state(), OnePage());
+  threads.RunToEnd("fault");
+}
+
+INSTANTIATE_TEST_SUITE_P(Mmus, HugeHostPageTest,
+                         ::testing::Values(MmuMode::kTdp, MmuMode::kTdpShadow),
+                         [](const auto& p) {
+                           return std::string(
+                               p.param == MmuMode::kTdp ? "Tdp" : "TdpShadow");
+                         });
+
+// The zap may let go of the lock in the middle.
+// Covers: TDP-38, PF-27
+TEST(HostNotifierTest, WhileFramesAreZappedNothingIsMappedBesideThem) {
+  auto vm = MakeVm({Slot(0, 0, 4 * kMiB, Level::k2M)});
+  Write(*vm, 0);
+  const InvalidationGate& gate = vm->state().invalidations;
+  int seen = 0;
+  LockTrace trace([&](const LockTrace::Event& event) {
+    if (event.point != HookPoint::kSnapshotToStore) return;
+    ++seen;
+    EXPECT_TRUE(gate.MaybeInvalidating(Gfn(0)));
+    EXPECT_TRUE(gate.MaybeInvalidating(Gfn(511)));
+    EXPECT_FALSE(gate.MaybeInvalidating(Gfn(512)));
+  });
+  ZapGfnRange(vm->state(), 0, GfnRange::Of(Gfn(4), 1));
+  EXPECT_EQ(seen, 1);
+  EXPECT_EQ(vm->Stats().pages_2m, 0u);
+}
+
+// Faults on a slot that goes away are held back until it is gone.
+// Covers: SLOT-25
+TEST(HostNotifierTest, AFaultOnASlotThatIsBeingDeletedWaitsForTheEnd) {
+  auto vm = MakeTwoSlots();
+  Interleaving threads;
+  AccessOutcome outcome = AccessOutcome::kDone;
+  threads.Add("delete",
+              [&] { EXPECT_TRUE(vm->SetMemslot(Slot(1, kGiB, 0)).ok()); });
+  threads.Add("fault", [&] { outcome = Write(*vm, kGiB + 20 * kPageSize, 7); });
+  // It is published as invalid, and whoever reads the set before is waited for.
+  threads.RunTo("delete", HookPoint::kGracePeriod);
+  threads.RunTo("fault", HookPoint::kHeldBackToWait);
+  threads.RunToEnd("delete");
+  threads.RunToEnd("fault");
+  EXPECT_EQ(outcome, AccessOutcome::kEmulated) << "no memory is there any more";
+  EXPECT_EQ(vm->VcpuStats()[0].pf_retried, 1u);
+}
+
+// Covers: PF-41
+TEST(HostNotifierTest, APreFaultThatIsHeldBackCanBeInterrupted) {
+  auto vm = MakeTwoSlots();
+  const HvaRange range = PagesOf(*vm, 0, 20, 21);
+  InvalidateRangeStart(vm->state(), range, MayYield::kYes);
+  std::atomic<bool> interrupted{false};
+  PreFaultRange pages = {.gpa = Gpa(20 * kPageSize), .size_bytes = kPageSize};
+  absl::Status status;
+  Interleaving threads;
+  threads.Add("map ahead", [&] {
+    status = PreFaultMemory(vm->state(), *vm->state().vcpus[0], pages,
+                            [&] { return interrupted.load(); });
+  });
+  threads.RunTo("map ahead", HookPoint::kHeldBackToWait);
+  interrupted.store(true);
+  threads.RunToEnd("map ahead");
+  EXPECT_EQ(DetailOf(status).reason, "INTERRUPTED");
+  EXPECT_EQ(pages.size_bytes, kPageSize);
+  InvalidateRangeEnd(vm->state(), range);
 }
 
 // Covers: AGE-16

@@ -7,8 +7,8 @@
 #include "mmu_core/base/access.h"
 #include "mmu_core/base/error.h"
 #include "mmu_core/base/level.h"
-#include "mmu_core/sync/spin.h"
 #include "mmu_core/vm/fault_handler.h"
+#include "mmu_core/vm/held_back.h"
 #include "mmu_core/vm/vcpu.h"
 #include "mmu_core/vm/vm_state.h"
 
@@ -65,7 +65,7 @@ absl::Status MapOne(VmState& vm, Vcpu& vcpu, Gfn gfn, Level* level,
       case PrefetchResult::kMapped:
         return absl::OkStatus();
       case PrefetchResult::kRetry:
-        CpuRelax();
+        AwaitRelease(vm, vcpu, gfn, interrupted);
         continue;
       case PrefetchResult::kNoMemory:
         return MakeError(

@@ -435,7 +435,7 @@ TEST(RaceTest, Race13DeleteWaitsForTheFaultThatFoundTheSlotAndZapsItsPage) {
 // there is no slot any more. It maps nothing, and nothing is taken for MMIO as
 // long as the slot is there.
 // Covers: SLOT-25, PF-20
-TEST(RaceTest, Race13FaultThatFindsTheInvalidCopyTriesAgainUntilItIsGone) {
+TEST(RaceTest, Race13FaultThatFindsTheInvalidCopyWaitsUntilItIsGone) {
   auto vm = MakeVm({Slot(0, 0, 2 * kMiB), Slot(1, kGiB, 2 * kMiB)}, 1);
   Read(*vm, kGiB);
   AccessOutcome outcome = AccessOutcome::kError;
@@ -445,8 +445,8 @@ TEST(RaceTest, Race13FaultThatFindsTheInvalidCopyTriesAgainUntilItIsGone) {
   threads.RunTo("delete", HookPoint::kWriteLocked);
   threads.RunTo("fault", HookPoint::kSlotToFault);
   const uint64_t retries = RetriesOf(*vm, 0);
-  threads.RunTo("fault", HookPoint::kSlotToFault, 3);
-  EXPECT_EQ(RetriesOf(*vm, 0), retries + 3);
+  threads.RunTo("fault", HookPoint::kHeldBackToWait);
+  EXPECT_EQ(RetriesOf(*vm, 0), retries + 1);
   EXPECT_FALSE(SpteOf(vm->state(), Gfn(kPage)).IsPresent());
   threads.Start("delete");
   threads.RunToEnd("fault");

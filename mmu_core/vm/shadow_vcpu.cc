@@ -9,6 +9,7 @@
 #include "mmu_core/guest_paging/cpu_role.h"
 #include "mmu_core/sync/rcu.h"
 #include "mmu_core/vm/emulate_write.h"
+#include "mmu_core/vm/held_back.h"
 #include "mmu_core/vm/shadow_fault.h"
 #include "mmu_core/vm/shadow_walk.h"
 #include "mmu_core/vm/vcpu.h"
@@ -259,6 +260,11 @@ ShadowOutcome ShadowVcpu::Access(uint64_t linear_address, int size_bytes,
     }
     if (outcome.result == FaultResult::kEmulate) {
       return ShadowOutcome::kEmulated;
+    }
+    if (outcome.result == FaultResult::kRetry) {
+      AwaitRelease(vm_, vcpu_, ToGfn(outcome.gpa),
+                   [&gate] { return gate.pending_requests() != 0; });
+      continue;
     }
     if (outcome.result == FaultResult::kWriteProtected) {
       const EmulatedWrite write =

@@ -16,6 +16,7 @@
 #include "mmu_core/vm/emulate_write.h"
 #include "mmu_core/vm/fault_handler.h"
 #include "mmu_core/vm/hardware_walk.h"
+#include "mmu_core/vm/held_back.h"
 #include "mmu_core/vm/shadow_vcpu.h"
 #include "mmu_core/vm/vm_state.h"
 
@@ -121,6 +122,11 @@ AccessOutcome Vcpu::ContinueAccess(Gpa gpa, AccessKind kind, uint64_t* word) {
       return AccessOutcome::kError;
     }
     if (*result == FaultResult::kEmulate) return AccessOutcome::kEmulated;
+    if (ABSL_PREDICT_FALSE(*result == FaultResult::kRetry)) {
+      AwaitRelease(vm_, *this, gfn,
+                   [this] { return gate_.pending_requests() != 0; });
+      continue;
+    }
     if (ABSL_PREDICT_FALSE(*result == FaultResult::kWriteProtected)) {
       const EmulatedWrite write =
           EmulateGuestWrite(vm_, shadow_->memory(), Gpa(gpa.value() & ~7ull),

@@ -159,8 +159,9 @@ void WriteFaults(const MmuTotals& totals, MetricWriter* w) {
   w->Add(vcpus.fault_fast, {{"path", "fast"}});
   w->Add(vcpus.fault_slow, {{"path", "slow"}});
   w->Counter("vcpu_stall_seconds_total",
-             "Time that vCPUs stood still; estimated by sampling but for flush "
-             "and ring_full.");
+             "Time that vCPUs stood still; estimated by sampling but for "
+             "flush, ring_full and invalidation: the host was taking the page "
+             "away, or its memslot was changing.");
   for (int cause = 0; cause < mmu::kStallCauses; ++cause) {
     w->Add(static_cast<double>(vcpus.stall_nanos[cause]) * 1e-9,
            {{"cause", Label<mmu::StallCause>(cause)}});

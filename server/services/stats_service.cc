@@ -55,6 +55,7 @@ void AddVcpu(const mmu::VcpuStatsSnapshot& stats, Statistics* out) {
   Count("pf_guest", stats.pf_guest, out);
   Count("tlb_flush", stats.tlb_flush, out);
   Count("invlpg", stats.invlpg, out);
+  Count("pf_retried", stats.pf_retried, out);
   Count("accesses", stats.accesses, out);
   Count("writes", stats.writes, out);
   Count("dirty_pages", stats.dirty_pages, out);

@@ -268,7 +268,9 @@ TEST(LifecycleTest, StatisticsHaveKvmsNames) {
                            "pf_mmio_spte_created",
                            "pf_guest",
                            "tlb_flush",
-                           "invlpg"}) {
+                           "invlpg",
+                           "pf_retried",
+                           "stall_invalidation"}) {
     EXPECT_EQ(names.count(name), 1u) << name;
   }
 }
