@@ -55,9 +55,11 @@ constexpr char kUsage[] =
     "over gRPC.\n\n"
     "  mmud --listen=unix:/run/mmud.sock --metrics-address=127.0.0.1:9464\n"
     "  mmud --listen-tcp=127.0.0.1:0 --port-file=/tmp/mmud.ports\n\n"
-    "SIGTERM and SIGINT drain: new work is refused, operations stop at their "
-    "next safe point, calls in hand end, the exit code is 0. In names of flags "
-    "'-' and '_' are the same.";
+    "SIGTERM, SIGINT and SIGHUP drain: new work is refused, operations stop at "
+    "their next safe point, streams and calls in hand end, the exit code is 0. "
+    "A second signal ends the daemon at once. Nothing is read anew: start it "
+    "again for another configuration. In names of flags '-' and '_' are the "
+    "same.";
 
 // Flags that may stand without a value. Theirs is an OptionFlag, and Abseil
 // takes only a plain bool without one.
@@ -90,6 +92,8 @@ sigset_t EndSignals() {
   sigemptyset(&signals);
   sigaddset(&signals, SIGTERM);
   sigaddset(&signals, SIGINT);
+  // A terminal that goes, or a unit that is told to reload.
+  sigaddset(&signals, SIGHUP);
   return signals;
 }
 
@@ -104,7 +108,14 @@ std::string WaitForSignal() {
   const sigset_t signals = EndSignals();
   int number = 0;
   sigwait(&signals, &number);
-  return number == SIGTERM ? "SIGTERM" : "SIGINT";
+  switch (number) {
+    case SIGTERM:
+      return "SIGTERM";
+    case SIGHUP:
+      return "SIGHUP";
+    default:
+      return "SIGINT";
+  }
 }
 
 // Whoever is impatient sends a second signal.
@@ -140,6 +151,8 @@ void Drain(DaemonState& state, const RpcMetrics& rpcs, GrpcServer& server) {
   const mmu::MonotonicTime earliest = std::min(start + kMinDrain, deadline);
   state.drain.Begin();
   server.SetNotServing();
+  // Also those whose peer does not read: they would take the whole time.
+  state.calls.open_streams.EndAll(DrainingError());
   for (const VmUse& vm : state.vms.All()) {
     if (const std::shared_ptr<WorkloadRun> run = vm->workload()) {
       run->StopNow(WorkloadRun::Stop::kCancelled);

@@ -49,14 +49,33 @@ ABSL_FLAG(mmud::OptionFlag<int64_t>, max_page_tables,
           "MMU_PAGES_EXHAUSTED. 0 means no limit.");
 ABSL_FLAG(mmud::OptionFlag<int64_t>, max_operations,
           mmud::OptionFlag(&mmud::Config::max_operations),
-          "The most operations that run at a time.");
+          "The most splits and recoveries that run at a time. Workloads do not "
+          "count: as many run as there are VMs.");
 ABSL_FLAG(mmud::OptionFlag<int64_t>, metrics_max_vms,
           mmud::OptionFlag(&mmud::Config::metrics_max_vms),
           "How many VMs get a `vm` label of their own; the others share "
           "\"_other\".");
 ABSL_FLAG(mmud::OptionFlag<int64_t>, max_rpc_threads,
           mmud::OptionFlag(&mmud::Config::max_rpc_threads),
-          "The most threads that serve calls.");
+          "The most threads that short calls share: reads of state and "
+          "changes that are made at once. More calls wait their turn.");
+ABSL_FLAG(mmud::OptionFlag<int64_t>, max_short_calls,
+          mmud::OptionFlag(&mmud::Config::max_short_calls),
+          "The most short calls in hand. More are refused with "
+          "LIMIT_EXCEEDED, as with the limits that follow.");
+ABSL_FLAG(mmud::OptionFlag<int64_t>, max_long_calls,
+          mmud::OptionFlag(&mmud::Config::max_long_calls),
+          "The most calls in hand that may take long: those that change a VM, "
+          "StartDirtyLog with a throttle above all. Each has a thread.");
+ABSL_FLAG(mmud::OptionFlag<int64_t>, max_streams,
+          mmud::OptionFlag(&mmud::Config::max_streams),
+          "The most streams that are open.");
+ABSL_FLAG(mmud::OptionFlag<int64_t>, max_streams_per_vm,
+          mmud::OptionFlag(&mmud::Config::max_streams_per_vm),
+          "The most streams of one VM that are open.");
+ABSL_FLAG(mmud::OptionFlag<int64_t>, max_waits,
+          mmud::OptionFlag(&mmud::Config::max_waits),
+          "The most WaitOperation calls that wait. They need no thread.");
 ABSL_FLAG(mmud::OptionFlag<absl::Duration>, drain_timeout,
           mmud::OptionFlag(&mmud::Config::drain_timeout),
           "How long SIGTERM lets calls in hand take to end.");

@@ -43,16 +43,16 @@ constexpr int kMaxSendBytes = 64 << 20;
 constexpr size_t kQuotaBytes = size_t{512} << 20;
 constexpr int kKeepaliveMs = 30'000;
 
-void SetLimits(const Config& config, grpc::ServerBuilder* builder) {
+void SetLimits(grpc::ServerBuilder* builder) {
   grpc::ResourceQuota quota("mmud");
-  quota.SetMaxThreads(static_cast<int>(config.max_rpc_threads));
   quota.Resize(kQuotaBytes);
   builder->SetResourceQuota(quota);
   builder->SetMaxReceiveMessageSize(kMaxReceiveBytes);
   builder->SetMaxSendMessageSize(kMaxSendBytes);
+  // For reflection only: all else is served by callbacks (server/rpc).
   builder->SetSyncServerOption(grpc::ServerBuilder::NUM_CQS, 1);
-  builder->SetSyncServerOption(grpc::ServerBuilder::MIN_POLLERS, 2);
-  builder->SetSyncServerOption(grpc::ServerBuilder::MAX_POLLERS, 8);
+  builder->SetSyncServerOption(grpc::ServerBuilder::MIN_POLLERS, 1);
+  builder->SetSyncServerOption(grpc::ServerBuilder::MAX_POLLERS, 2);
   // A thread that waits for calls notices the end of the server this soon.
   builder->SetSyncServerOption(grpc::ServerBuilder::CQ_TIMEOUT_MSEC, 200);
   // Otherwise a second daemon would silently share the port.
@@ -107,7 +107,7 @@ absl::StatusOr<std::unique_ptr<GrpcServer>> GrpcServer::Start(
   grpc::EnableDefaultHealthCheckService(true);
   grpc::reflection::InitProtoReflectionServerBuilderPlugin();
   grpc::ServerBuilder builder;
-  SetLimits(config, &builder);
+  SetLimits(&builder);
   if (!config.listen_tcp.empty()) {
     absl::StatusOr<ListenAddress> address = CheckTcp(config);
     if (!address.ok()) return address.status();

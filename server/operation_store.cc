@@ -2,6 +2,7 @@
 
 #include <cstdint>
 #include <functional>
+#include <map>
 #include <memory>
 #include <string>
 #include <thread>
@@ -18,14 +19,13 @@
 #include "mmu_core/sync/mutex.h"
 #include "mmu_core/sync/timed_wait.h"
 #include "mmu_core/vm/split_job.h"
+#include "server/base/budget.h"
 #include "server/base/errors.h"
 #include "server/base/resource_names.h"
 #include "server/base/status_mapping.h"
 
 namespace mmud {
 namespace {
-
-constexpr absl::Duration kPoll = absl::Milliseconds(20);
 
 OperationMethodMetrics& Of(OperationMetrics& metrics, OperationMethod method) {
   return metrics[static_cast<int>(method)];
@@ -49,15 +49,14 @@ absl::StatusOr<google::longrunning::Operation> OperationStore::Start(
   auto entry = std::make_shared<Entry>();
   entry->spec = std::move(spec);
   entry->start_time = mmu::MonotonicTime::Now();
+  if (entry->spec.method != OperationMethod::kStartWorkload) {
+    absl::StatusOr<Budget::Place> place = budget_.Take();
+    if (!place.ok()) return place.status();
+    entry->place = *std::move(place);
+  }
   {
     mmu::MutexLock lock(mu_);
     if (drain_.is_draining()) return DrainingError();
-    if (running_ >= limits_.max_running) {
-      return LimitExceeded(
-          absl::StrCat(running_,
-                       " operations run, as many as this daemon "
-                       "allows (--max_operations); wait for one"));
-    }
     entry->id = ++last_id_;
     entries_[entry->id] = entry;
     ++running_;
@@ -92,18 +91,26 @@ void OperationStore::Run(const EntryPtr& entry) {
   }
   const OperationMethod method = finished.method;
   finished = OperationSpec();
-  mmu::MutexLock lock(mu_);
-  entry->outcome = std::move(outcome);
-  entry->done = true;
-  --running_;
-  OperationMethodMetrics& metrics = Of(metrics_, method);
-  --metrics.running;
-  ++metrics.finished[static_cast<int>(result.status().code())];
-  metrics.duration.Record(
-      absl::ToInt64Nanoseconds(mmu::MonotonicTime::Now() - entry->start_time));
-  finished_.push_back(std::move(entry->thread));
-  ForgetOldLocked();
-  changed_.NotifyAll();
+  // Who sees it done can start the next one.
+  entry->place.Release();
+  std::map<uint64_t, std::function<void()>> watchers;
+  {
+    mmu::MutexLock lock(mu_);
+    entry->outcome = std::move(outcome);
+    entry->done = true;
+    --running_;
+    OperationMethodMetrics& metrics = Of(metrics_, method);
+    --metrics.running;
+    ++metrics.finished[static_cast<int>(result.status().code())];
+    metrics.duration.Record(absl::ToInt64Nanoseconds(mmu::MonotonicTime::Now() -
+                                                     entry->start_time));
+    // The destructor joins it: this exists until the thread ends.
+    finished_.push_back(std::move(entry->thread));
+    watchers.swap(entry->watchers);
+    ForgetOldLocked();
+    changed_.NotifyAll();
+  }
+  for (const auto& [ticket, done] : watchers) done();
 }
 
 absl::StatusOr<google::longrunning::Operation> OperationStore::Get(
@@ -156,16 +163,29 @@ absl::Status OperationStore::Cancel(uint64_t id) {
   return absl::OkStatus();
 }
 
-absl::StatusOr<google::longrunning::Operation> OperationStore::Wait(
-    uint64_t id, const std::function<bool()>& keep_waiting) const {
-  absl::StatusOr<EntryPtr> entry = Find(id);
-  if (!entry.ok()) return entry.status();
-  while (keep_waiting()) {
+uint64_t OperationStore::NotifyWhenDone(uint64_t id,
+                                        std::function<void()> done) {
+  {
     mmu::MutexLock lock(mu_);
-    if ((*entry)->done) break;
-    mmu::WaitUntil(changed_, mu_, mmu::MonotonicTime::Now() + kPoll);
+    const auto it = entries_.find(id);
+    if (it != entries_.end() && !it->second->done) {
+      it->second->watchers.emplace(++last_ticket_, std::move(done));
+      return last_ticket_;
+    }
   }
-  return Describe(*entry);
+  done();
+  return 0;
+}
+
+void OperationStore::Forget(uint64_t id, uint64_t ticket) {
+  std::function<void()> forgotten;  // goes without the lock
+  mmu::MutexLock lock(mu_);
+  const auto it = entries_.find(id);
+  if (it == entries_.end()) return;
+  const auto watcher = it->second->watchers.find(ticket);
+  if (watcher == it->second->watchers.end()) return;
+  forgotten = std::move(watcher->second);
+  it->second->watchers.erase(watcher);
 }
 
 absl::StatusOr<std::shared_ptr<mmu::SplitJob>> OperationStore::FindSplit(

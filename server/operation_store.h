@@ -22,6 +22,7 @@
 #include "mmu_core/base/clock.h"
 #include "mmu_core/sync/mutex.h"
 #include "mmu_core/vm/split_job.h"
+#include "server/base/budget.h"
 #include "server/drain_state.h"
 #include "server/operation_metrics.h"
 
@@ -50,17 +51,22 @@ absl::Status CancelledOperation();
 class OperationStore {
  public:
   struct Limits {
-    int64_t max_running = 64;
+    int64_t max_running = 64;  // without workloads
     size_t max_done = 1000;
   };
 
   OperationStore(const Limits& limits, const DrainState& drain)
-      : limits_(limits), drain_(drain) {}
+      : limits_(limits),
+        drain_(drain),
+        budget_("max_operations", limits.max_running, "operations run",
+                absl::Seconds(1)) {}
   // Cancels what runs and waits for it.
   ~OperationStore();
 
   // Runs `spec` on a new thread. RESOURCE_EXHAUSTED LIMIT_EXCEEDED,
   // UNAVAILABLE DRAINING; then no function of `spec` was or will be called.
+  // A workload is a guest that runs, not work of the daemon's: as many run as
+  // there are VMs, and none takes a place that a split needs.
   absl::StatusOr<google::longrunning::Operation> Start(OperationSpec spec);
 
   // NOT_FOUND OPERATION_NOT_FOUND, also for the other functions.
@@ -72,9 +78,12 @@ class OperationStore {
   absl::Status Delete(uint64_t id);
   // OK also if it is done.
   absl::Status Cancel(uint64_t id);
-  // Returns once it is done, or `keep_waiting` returns false.
-  absl::StatusOr<google::longrunning::Operation> Wait(
-      uint64_t id, const std::function<bool()>& keep_waiting) const;
+  // Calls `done` once the operation is done, or is known no more; at once if
+  // it is so already, otherwise from the operation's thread, without a lock
+  // held. Nobody waits meanwhile. The ticket is for Forget.
+  uint64_t NotifyWhenDone(uint64_t id, std::function<void()> done);
+  // `done` is not called any more, though it may be running.
+  void Forget(uint64_t id, uint64_t ticket);
   // The job of a running split. It works on a VM only as long as that VM is
   // used, but may be asked to change at any time. FAILED_PRECONDITION
   // OPERATION_DONE if the operation is finished or no split.
@@ -94,6 +103,8 @@ class OperationStore {
   };
   SplitSummary Splits() const;
 
+  BudgetUse Use() const { return budget_.Use(); }
+
  private:
   struct Entry {
     uint64_t id = 0;
@@ -102,6 +113,8 @@ class OperationStore {
     std::thread thread;                      // guarded by mu_
     bool done = false;                       // guarded by mu_
     google::longrunning::Operation outcome;  // once done; guarded by mu_
+    Budget::Place place;                     // until done
+    std::map<uint64_t, std::function<void()>> watchers;  // guarded by mu_
   };
   using EntryPtr = std::shared_ptr<Entry>;
 
@@ -113,11 +126,13 @@ class OperationStore {
 
   const Limits limits_;
   const DrainState& drain_;
+  Budget budget_;
   mutable mmu::Mutex mu_;
-  mutable mmu::CondVar changed_;
+  mmu::CondVar changed_;
   std::map<uint64_t, EntryPtr> entries_ ABSL_GUARDED_BY(mu_);
   std::vector<std::thread> finished_ ABSL_GUARDED_BY(mu_);
   uint64_t last_id_ ABSL_GUARDED_BY(mu_) = 0;
+  uint64_t last_ticket_ ABSL_GUARDED_BY(mu_) = 0;
   int64_t running_ ABSL_GUARDED_BY(mu_) = 0;
   OperationMetrics metrics_ ABSL_GUARDED_BY(mu_);
 };

@@ -3,6 +3,8 @@
 #include <atomic>
 #include <memory>
 #include <string>
+#include <utility>
+#include <vector>
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
@@ -55,12 +57,18 @@ struct Controlled {
   }
 };
 
-bool Forever() { return true; }
-
 class OperationStoreTest : public ::testing::Test {
  protected:
   google::longrunning::Operation Start(std::shared_ptr<Controlled> control) {
     return store_.Start(control->Spec(control)).value();
+  }
+
+  // Waits for the end of an operation.
+  absl::StatusOr<google::longrunning::Operation> Wait(uint64_t id) {
+    absl::Notification done;
+    store_.NotifyWhenDone(id, [&done] { done.Notify(); });
+    done.WaitForNotification();
+    return store_.Get(id);
   }
 
   DrainState drain_;
@@ -74,7 +82,7 @@ TEST_F(OperationStoreTest, GivesTheResponseWhenDone) {
   EXPECT_FALSE(started.done());
   EXPECT_EQ(started.metadata().type_url(), Number(7).type_url());
   control->Finish();
-  const auto done = store_.Wait(1, Forever).value();
+  const auto done = Wait(1).value();
   EXPECT_TRUE(done.done());
   EXPECT_EQ(done.response().value(), Number(42).value());
   EXPECT_EQ(done.metadata().value(), Number(7).value());
@@ -84,17 +92,32 @@ TEST_F(OperationStoreTest, CancelEndsItWithItsReason) {
   auto control = std::make_shared<Controlled>();
   Start(control);
   ASSERT_TRUE(store_.Cancel(1).ok());
-  const auto done = store_.Wait(1, Forever).value();
+  const auto done = Wait(1).value();
   EXPECT_EQ(done.error().code(), 1);
   EXPECT_TRUE(store_.Cancel(1).ok());
 }
 
-TEST_F(OperationStoreTest, WaitEndsWhenTheCallerLeaves) {
+TEST_F(OperationStoreTest, WhoIsForgottenIsNotCalled) {
   auto control = std::make_shared<Controlled>();
   Start(control);
-  int polls = 0;
-  EXPECT_FALSE(store_.Wait(1, [&polls] { return ++polls < 3; })->done());
+  bool forgotten_called = false;
+  const uint64_t ticket = store_.NotifyWhenDone(
+      1, [&forgotten_called] { forgotten_called = true; });
+  store_.Forget(1, ticket);
   control->Finish();
+  ASSERT_TRUE(Wait(1)->done());
+  EXPECT_FALSE(forgotten_called);
+}
+
+TEST_F(OperationStoreTest, WhoComesLateOrAsksForNothingKnownIsCalledAtOnce) {
+  auto control = std::make_shared<Controlled>();
+  Start(control);
+  control->Finish();
+  ASSERT_TRUE(Wait(1)->done());
+  int calls = 0;
+  store_.NotifyWhenDone(1, [&calls] { ++calls; });
+  store_.NotifyWhenDone(99, [&calls] { ++calls; });
+  EXPECT_EQ(calls, 2);
 }
 
 TEST_F(OperationStoreTest, RefusesMoreThanItsLimit) {
@@ -105,8 +128,29 @@ TEST_F(OperationStoreTest, RefusesMoreThanItsLimit) {
   const auto third = store_.Start(a->Spec(a));
   EXPECT_EQ(third.status().code(), absl::StatusCode::kResourceExhausted);
   EXPECT_EQ(mmu::DetailOf(third.status()).reason, "LIMIT_EXCEEDED");
+  EXPECT_EQ(store_.Use().name, "max_operations");
+  EXPECT_EQ(store_.Use().used, 2);
+  EXPECT_EQ(store_.Use().refused, 1);
+  // Who sees one done can start the next.
   a->Finish();
+  ASSERT_TRUE(Wait(1)->done());
+  auto c = std::make_shared<Controlled>();
+  Start(c);
   b->Finish();
+  c->Finish();
+}
+
+TEST_F(OperationStoreTest, WorkloadsTakeNoPlaceOfAnOperation) {
+  std::vector<std::shared_ptr<Controlled>> guests;
+  for (int i = 0; i < 5; ++i) {
+    guests.push_back(std::make_shared<Controlled>());
+    OperationSpec spec = guests.back()->Spec(guests.back());
+    spec.method = OperationMethod::kStartWorkload;
+    ASSERT_TRUE(store_.Start(std::move(spec)).ok());
+  }
+  auto split = std::make_shared<Controlled>();
+  EXPECT_TRUE(store_.Start(split->Spec(split)).ok());
+  EXPECT_EQ(store_.Use().used, 1);
 }
 
 TEST_F(OperationStoreTest, DeletesOnlyWhatIsDone) {
@@ -114,7 +158,7 @@ TEST_F(OperationStoreTest, DeletesOnlyWhatIsDone) {
   Start(control);
   EXPECT_EQ(mmu::DetailOf(store_.Delete(1)).reason, "OPERATION_RUNNING");
   control->Finish();
-  ASSERT_TRUE(store_.Wait(1, Forever).ok());
+  ASSERT_TRUE(Wait(1).ok());
   EXPECT_TRUE(store_.Delete(1).ok());
   EXPECT_EQ(mmu::DetailOf(store_.Get(1).status()).reason,
             "OPERATION_NOT_FOUND");
@@ -125,7 +169,7 @@ TEST_F(OperationStoreTest, KeepsOnlyTheNewestOfTheDone) {
     auto control = std::make_shared<Controlled>();
     control->Finish();
     Start(control);
-    ASSERT_TRUE(store_.Wait(i, Forever).ok());
+    ASSERT_TRUE(Wait(i).ok());
   }
   const auto list = store_.List(0, 10);
   ASSERT_EQ(list.size(), 2u);
@@ -142,7 +186,7 @@ TEST_F(OperationStoreTest, ReleasesWhatItHoldsBeforeItIsDone) {
   spec.metadata = [held] { return Number(0); };
   spec.cancel = [held] {};
   ASSERT_TRUE(store_.Start(std::move(spec)).ok());
-  ASSERT_TRUE(store_.Wait(1, Forever)->done());
+  ASSERT_TRUE(Wait(1)->done());
   EXPECT_EQ(held.use_count(), 1);
 }
 
@@ -164,7 +208,7 @@ TEST_F(OperationStoreTest, CountsByMethodAndCode) {
   const int split = static_cast<int>(OperationMethod::kSplitHugePages);
   EXPECT_EQ(store_.Metrics()[split].running, 1);
   ASSERT_TRUE(store_.Cancel(1).ok());
-  ASSERT_TRUE(store_.Wait(1, Forever).ok());
+  ASSERT_TRUE(Wait(1).ok());
   EXPECT_EQ(store_.Metrics()[split].running, 0);
   EXPECT_EQ(store_.Metrics()[split].finished[1], 1u);
   EXPECT_EQ(store_.Metrics()[split].duration.count, 1u);

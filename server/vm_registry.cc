@@ -88,7 +88,8 @@ absl::StatusOr<VmUse> VmRegistry::Create(const std::string& name,
           "mmud.v1.Vm", name);
     }
     if (static_cast<int64_t>(entries_.size()) >= limits_.max_vms) {
-      return LimitExceeded(absl::StrCat("this daemon has its ", limits_.max_vms,
+      return LimitExceeded("max_vms",
+                           absl::StrCat("this daemon has its ", limits_.max_vms,
                                         " VMs (--max_vms); delete one first"));
     }
     Entry entry;
@@ -324,9 +325,11 @@ void VmRegistry::Unuse(const ManagedVm& vm, VmUse::Kind kind) {
 absl::Status VmRegistry::ReserveLocked(Entry& entry, int64_t bytes) {
   const int64_t limit = limits_.max_guest_memory_bytes;
   if (limit > 0 && bytes > limit - memory_bytes_) {
-    return LimitExceeded(absl::StrCat(
-        "this needs ", bytes, " bytes of guest memory; ", limit - memory_bytes_,
-        " of ", limit, " (--max_guest_memory_bytes) are left"));
+    return LimitExceeded(
+        "max_guest_memory_bytes",
+        absl::StrCat("this needs ", bytes, " bytes of guest memory; ",
+                     limit - memory_bytes_, " of ", limit,
+                     " (--max_guest_memory_bytes) are left"));
   }
   entry.memory_bytes += bytes;
   memory_bytes_ += bytes;

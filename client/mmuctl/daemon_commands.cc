@@ -102,6 +102,11 @@ absl::Status Capabilities(Context& context,
   values.Add(
       "message",
       absl::StrCat("up to ", FormatBytes(response->max_message_bytes())));
+  for (const v1::LimitUse& limit : response->limits()) {
+    values.Add(limit.name(),
+               absl::StrCat(FormatCount(limit.used_count()), " of ",
+                            FormatCount(limit.limit_count())));
+  }
   return context.Print(*response, values.ToString());
 }
 

@@ -23,6 +23,7 @@ namespace {
 
 constexpr char kResourceUrl[] = "mmud.resource";  // "type\nname"
 constexpr char kRetryUrl[] = "mmud.retry";        // nanoseconds
+constexpr char kLimitUrl[] = "mmud.limit";        // name
 constexpr size_t kMaxQuoted = 80;
 
 }  // namespace
@@ -86,6 +87,11 @@ absl::Status InField(absl::Status status, absl::string_view prefix) {
     changed =
         WithResource(std::move(changed), api.resource_type, api.resource_name);
   }
+  for (const char* url : {kRetryUrl, kLimitUrl}) {
+    if (const absl::optional<absl::Cord> payload = status.GetPayload(url)) {
+      changed.SetPayload(url, *payload);
+    }
+  }
   return changed;
 }
 
@@ -103,6 +109,9 @@ ApiErrorDetail ApiDetailOf(const absl::Status& status) {
     if (absl::SimpleAtoi(std::string(*payload), &nanos)) {
       detail.retry_delay = absl::Nanoseconds(nanos);
     }
+  }
+  if (const absl::optional<absl::Cord> payload = status.GetPayload(kLimitUrl)) {
+    detail.limit = std::string(*payload);
   }
   return detail;
 }
@@ -147,9 +156,11 @@ absl::Status DrainingError() {
       absl::Seconds(1));
 }
 
-absl::Status LimitExceeded(absl::string_view message) {
-  return ApiError(absl::StatusCode::kResourceExhausted, "LIMIT_EXCEEDED",
-                  message);
+absl::Status LimitExceeded(absl::string_view limit, absl::string_view message) {
+  absl::Status status =
+      ApiError(absl::StatusCode::kResourceExhausted, "LIMIT_EXCEEDED", message);
+  status.SetPayload(kLimitUrl, absl::Cord(limit));
+  return status;
 }
 
 }  // namespace mmud

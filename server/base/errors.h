@@ -45,10 +45,11 @@ absl::Status WithRetryDelay(absl::Status status, absl::Duration delay);
 // names none, `prefix` without its last dot becomes the field.
 absl::Status InField(absl::Status status, absl::string_view prefix);
 
-// What the two functions above attached; empty and negative if they did not.
+// What the functions here attached; empty and negative if they did not.
 struct ApiErrorDetail {
   std::string resource_type;
   std::string resource_name;
+  std::string limit;
   absl::Duration retry_delay = -absl::InfiniteDuration();
 };
 ApiErrorDetail ApiDetailOf(const absl::Status& status);
@@ -59,7 +60,9 @@ absl::Status VmDeleted(absl::string_view name);
 absl::Status MemslotNotFound(absl::string_view name);
 absl::Status OperationNotFound(absl::string_view name);
 absl::Status DrainingError();
-absl::Status LimitExceeded(absl::string_view message);
+// RESOURCE_EXHAUSTED LIMIT_EXCEEDED. `limit` is the name of the limit, where
+// there is one the flag's; it becomes ErrorInfo.metadata["limit"].
+absl::Status LimitExceeded(absl::string_view limit, absl::string_view message);
 
 }  // namespace mmud
 

@@ -49,8 +49,8 @@ const char* DefaultReason(absl::StatusCode code) {
   }
 }
 
-void AddErrorInfo(const mmu::ErrorDetail& detail, const std::string& reason,
-                  google::rpc::Status* out) {
+void AddErrorInfo(const mmu::ErrorDetail& detail, const ApiErrorDetail& api,
+                  const std::string& reason, google::rpc::Status* out) {
   google::rpc::ErrorInfo info;
   info.set_reason(reason);
   info.set_domain(kErrorDomain);
@@ -59,6 +59,7 @@ void AddErrorInfo(const mmu::ErrorDetail& detail, const std::string& reason,
     (*info.mutable_metadata())["errno"] =
         std::string(mmu::ErrnoName(detail.kvm_errno));
   }
+  if (!api.limit.empty()) (*info.mutable_metadata())["limit"] = api.limit;
   out->add_details()->PackFrom(info);
 }
 
@@ -119,7 +120,7 @@ google::rpc::Status ToRpcStatus(const absl::Status& status) {
   google::rpc::Status out;
   out.set_code(static_cast<int>(status.code()));
   out.set_message(CleanMessage(status.message()));
-  AddErrorInfo(detail, reason, &out);
+  AddErrorInfo(detail, api, reason, &out);
   AddDetailOfCode(status.code(), detail, api, reason, &out);
   if (!api.resource_type.empty()) {
     google::rpc::ResourceInfo resource;

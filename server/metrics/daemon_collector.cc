@@ -13,6 +13,7 @@
 #include "mmu_core/vm/vm.h"
 #include "mmu_core/vm/vm_stats.h"
 #include "prometheus/metric_family.h"
+#include "server/base/budget.h"
 #include "server/base/wall_time.h"
 #include "server/build_info.h"
 #include "server/logging.h"
@@ -70,11 +71,28 @@ void WriteOperations(const OperationMetrics& operations, MetricWriter* w) {
   }
 }
 
+// What each kind of call may have at a time; api.md names the kinds.
+void WriteLimits(const std::vector<BudgetUse>& uses, MetricWriter* w) {
+  w->Gauge("limit", "The most there may be at a time, by limit.");
+  for (const BudgetUse& use : uses) {
+    w->Add(static_cast<double>(use.limit), {{"limit", use.name}});
+  }
+  w->Gauge("limit_used", "How much of a limit is in use.");
+  for (const BudgetUse& use : uses) {
+    w->Add(static_cast<double>(use.used), {{"limit", use.name}});
+  }
+  w->Counter("limit_exceeded_total", "Calls refused with LIMIT_EXCEEDED.");
+  for (const BudgetUse& use : uses) {
+    w->Add(static_cast<double>(use.refused), {{"limit", use.name}});
+  }
+}
+
 }  // namespace
 
 std::vector<prometheus::MetricFamily> DaemonCollector::Collect() const {
   MetricWriter writer;
   WriteDaemon(state_, &writer);
+  WriteLimits(state_.Budgets(), &writer);
   MmuTotals totals = GatherMmu();
   const OperationStore::SplitSummary splits = state_.operations.Splits();
   totals.splits_running = splits.running;

@@ -1,14 +1,19 @@
 #include "server/services/admin_service.h"
 
-#include "grpcpp/server_context.h"
 #include "grpcpp/support/status.h"
 #include "server/build_info.h"
 #include "server/services/convert.h"
 
 namespace mmud {
 
+AdminServiceImpl::AdminServiceImpl(DaemonState& state)
+    : RpcService("mmud.v1.AdminService", state.calls), state_(state) {
+  Short("GetBuildInfo", this, &AdminServiceImpl::GetBuildInfo);
+  CheckComplete();
+}
+
 grpc::Status AdminServiceImpl::GetBuildInfo(
-    grpc::ServerContext*, const v1::GetBuildInfoRequest*,
+    CallContext*, const v1::GetBuildInfoRequest*,
     v1::GetBuildInfoResponse* response) {
   response->set_version(kVersion);
   response->set_compiler(CompilerName());

@@ -3,21 +3,22 @@
 #ifndef SERVER_SERVICES_ADMIN_SERVICE_H_
 #define SERVER_SERVICES_ADMIN_SERVICE_H_
 
-#include "grpcpp/server_context.h"
 #include "grpcpp/support/status.h"
-#include "mmud/v1/admin_service.grpc.pb.h"
+#include "mmud/v1/admin_service.pb.h"
+#include "server/rpc/call_context.h"
+#include "server/rpc/rpc_service.h"
 #include "server/services/daemon_state.h"
 
 namespace mmud {
 
 // Thread-safe.
-class AdminServiceImpl final : public v1::AdminService::Service {
+class AdminServiceImpl final : public RpcService {
  public:
-  explicit AdminServiceImpl(DaemonState& state) : state_(state) {}
+  explicit AdminServiceImpl(DaemonState& state);
 
-  grpc::Status GetBuildInfo(grpc::ServerContext* context,
+  grpc::Status GetBuildInfo(CallContext* context,
                             const v1::GetBuildInfoRequest* request,
-                            v1::GetBuildInfoResponse* response) override;
+                            v1::GetBuildInfoResponse* response);
 
  private:
   DaemonState& state_;

@@ -9,7 +9,6 @@
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "absl/strings/str_cat.h"
-#include "grpcpp/server_context.h"
 #include "grpcpp/support/status.h"
 #include "mmu_core/aging/aging.h"
 #include "mmu_core/base/gfn_range.h"
@@ -17,6 +16,7 @@
 #include "mmu_core/stats/mmu_cost.h"
 #include "mmu_core/vm/vm.h"
 #include "server/base/errors.h"
+#include "server/rpc/call_context.h"
 #include "server/services/call.h"
 #include "server/services/convert.h"
 
@@ -103,7 +103,13 @@ void SetUnits(const mmu::AgeResult& result, uint64_t pages, uint64_t unit,
 
 }  // namespace
 
-grpc::Status AgingServiceImpl::AgeRange(grpc::ServerContext* context,
+AgingServiceImpl::AgingServiceImpl(DaemonState& state)
+    : RpcService("mmud.v1.AgingService", state.calls), state_(state) {
+  Long("AgeRange", this, &AgingServiceImpl::AgeRange);
+  CheckComplete();
+}
+
+grpc::Status AgingServiceImpl::AgeRange(CallContext* context,
                                         const v1::AgeRangeRequest* request,
                                         v1::AgeRangeResponse* response) {
   return Mutate(state_, *context, "AgeRange", WhileDraining::kAllow, *request,
@@ -111,7 +117,7 @@ grpc::Status AgingServiceImpl::AgeRange(grpc::ServerContext* context,
 }
 
 absl::StatusOr<v1::AgeRangeResponse> AgingServiceImpl::Age(
-    const grpc::ServerContext& context, const v1::AgeRangeRequest& request) {
+    const CallContext& context, const v1::AgeRangeRequest& request) {
   absl::StatusOr<VmUse> vm = FindVm(state_, request.vm(), "vm");
   if (!vm.ok()) return vm.status();
   const absl::StatusOr<AgePlan> plan = Plan(request, **vm);

@@ -10,28 +10,15 @@
 #include "google/protobuf/io/coded_stream.h"
 #include "google/protobuf/io/zero_copy_stream_impl_lite.h"
 #include "google/protobuf/message.h"
-#include "grpc/support/time.h"
-#include "grpcpp/server_context.h"
 #include "mmu_core/base/clock.h"
 #include "server/base/errors.h"
 #include "server/base/resource_names.h"
+#include "server/rpc/call_context.h"
 
 namespace mmud {
 
-mmu::MonotonicTime DeadlineOf(const grpc::ServerContext& context) {
-  // gRPC got it as a duration and keeps it by its monotonic clock, which is
-  // that of the system, as ours is.
-  const gpr_timespec deadline =
-      gpr_convert_clock_type(context.raw_deadline(), GPR_CLOCK_MONOTONIC);
-  if (gpr_time_cmp(deadline, gpr_inf_future(GPR_CLOCK_MONOTONIC)) == 0) {
-    return mmu::MonotonicTime::InfiniteFuture();
-  }
-  return mmu::MonotonicTime() + absl::Seconds(deadline.tv_sec) +
-         absl::Nanoseconds(deadline.tv_nsec);
-}
-
-absl::Status CheckCaller(const grpc::ServerContext& context) {
-  if (DeadlineOf(context) < mmu::MonotonicTime::Now()) {
+absl::Status CheckCaller(const CallContext& context) {
+  if (context.deadline() < mmu::MonotonicTime::Now()) {
     return ApiError(absl::StatusCode::kDeadlineExceeded, "CALL_CANCELLED",
                     "the deadline of the call passed");
   }
@@ -42,8 +29,8 @@ absl::Status CheckCaller(const grpc::ServerContext& context) {
   return absl::OkStatus();
 }
 
-absl::Status CheckStream(const grpc::ServerContext& context,
-                         const DaemonState& state, const ManagedVm& vm) {
+absl::Status CheckStream(const CallContext& context, const DaemonState& state,
+                         const ManagedVm& vm) {
   // First, since a deletion also cancels calls.
   if (vm.deleting()) return VmDeleted(vm.name());
   if (absl::Status status = CheckCaller(context); !status.ok()) return status;

@@ -13,27 +13,22 @@
 #include "absl/status/statusor.h"
 #include "absl/strings/string_view.h"
 #include "google/protobuf/message.h"
-#include "grpcpp/server_context.h"
 #include "grpcpp/support/status.h"
-#include "mmu_core/base/clock.h"
 #include "server/base/errors.h"
 #include "server/base/request_id_cache.h"
 #include "server/base/status_mapping.h"
+#include "server/rpc/call_context.h"
 #include "server/services/daemon_state.h"
 
 namespace mmud {
 
-// When the caller wants an answer at the latest; InfiniteFuture if it did not
-// say. (ServerContext::deadline() is a time of the wall clock.)
-mmu::MonotonicTime DeadlineOf(const grpc::ServerContext& context);
-
 // CANCELLED or DEADLINE_EXCEEDED with CALL_CANCELLED if the caller left.
-absl::Status CheckCaller(const grpc::ServerContext& context);
+absl::Status CheckCaller(const CallContext& context);
 
 // OK if a stream may go on: the caller is there, the daemon is not draining,
 // the VM is not being deleted.
-absl::Status CheckStream(const grpc::ServerContext& context,
-                         const DaemonState& state, const ManagedVm& vm);
+absl::Status CheckStream(const CallContext& context, const DaemonState& state,
+                         const ManagedVm& vm);
 
 // Everything that makes two requests of one method the same, but for how
 // their request_id is written.
@@ -55,7 +50,7 @@ enum class WhileDraining : uint8_t { kRefuse, kAllow };
 // Runs `compute`, which returns absl::StatusOr<Response>, at most once per
 // request_id.
 template <typename Request, typename Response, typename Compute>
-grpc::Status Mutate(DaemonState& state, const grpc::ServerContext& context,
+grpc::Status Mutate(DaemonState& state, const CallContext& context,
                     absl::string_view method, WhileDraining draining,
                     const Request& request, Response* response,
                     const Compute& compute) {

@@ -247,7 +247,8 @@ absl::StatusOr<std::vector<mmu::GfnRange>> ToRangesOfVm(
     const google::protobuf::RepeatedPtrField<v1::Extent>& extents,
     const ManagedVm& vm, absl::string_view field) {
   if (extents.size() > kMaxExtents) {
-    return LimitExceeded(absl::StrCat(field, " has ", extents.size(),
+    return LimitExceeded("max_extents_per_call",
+                         absl::StrCat(field, " has ", extents.size(),
                                       " entries; it may have ", kMaxExtents));
   }
   const std::vector<mmu::GfnRange> slots = SlotRanges(vm);

@@ -4,16 +4,18 @@
 #define SERVER_SERVICES_DAEMON_STATE_H_
 
 #include <cstdint>
+#include <vector>
 
 #include "mmu_core/base/check.h"
 #include "mmu_core/vm/nx_parameters.h"
+#include "server/base/budget.h"
 #include "server/base/request_id_cache.h"
 #include "server/base/wall_time.h"
 #include "server/config.h"
 #include "server/drain_state.h"
 #include "server/host_cpu.h"
 #include "server/operation_store.h"
-#include "server/stream_limiter.h"
+#include "server/rpc/call_runtime.h"
 #include "server/vm_registry.h"
 
 namespace mmud {
@@ -43,11 +45,22 @@ struct DaemonState {
                   .max_labelled_vms = config.metrics_max_vms},
                  nx_parameters};
   RequestIdCache request_ids;
-  // Half of the threads: the other half always answers short calls.
-  StreamLimiter streams{config.max_rpc_threads / 2};
+  CallRuntime calls{{.max_rpc_threads = config.max_rpc_threads,
+                     .max_short_calls = config.max_short_calls,
+                     .max_long_calls = config.max_long_calls,
+                     .max_streams = config.max_streams,
+                     .max_streams_per_vm = config.max_streams_per_vm,
+                     .max_waits = config.max_waits}};
   // Last, so that operations end before what they use.
   OperationStore operations{
       {.max_running = config.max_operations, .max_done = 1000}, drain};
+
+  // All budgets, for GetCapabilities and the metrics.
+  std::vector<BudgetUse> Budgets() const {
+    std::vector<BudgetUse> uses = calls.Uses();
+    uses.push_back(operations.Use());
+    return uses;
+  }
 };
 
 }  // namespace mmud

@@ -6,7 +6,6 @@
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
-#include "grpcpp/server_context.h"
 #include "grpcpp/support/status.h"
 #include "mmu_core/base/clock.h"
 #include "mmu_core/stats/mmu_cost.h"
@@ -15,6 +14,7 @@
 #include "mmu_core/vm/vm.h"
 #include "server/base/errors.h"
 #include "server/base/resource_names.h"
+#include "server/rpc/call_context.h"
 #include "server/services/call.h"
 #include "server/services/convert.h"
 #include "server/services/page_table_convert.h"
@@ -33,7 +33,14 @@ absl::Status CheckEnabled(const DaemonState& state) {
 
 }  // namespace
 
-grpc::Status DebugServiceImpl::RunAudit(grpc::ServerContext*,
+DebugServiceImpl::DebugServiceImpl(DaemonState& state)
+    : RpcService("mmud.v1.DebugService", state.calls), state_(state) {
+  Long("RunAudit", this, &DebugServiceImpl::RunAudit);
+  Long("ListPageTables", this, &DebugServiceImpl::ListPageTables);
+  CheckComplete();
+}
+
+grpc::Status DebugServiceImpl::RunAudit(CallContext*,
                                         const v1::RunAuditRequest* request,
                                         v1::RunAuditResponse* response) {
   if (absl::Status status = CheckEnabled(state_); !status.ok()) {
@@ -60,7 +67,7 @@ grpc::Status DebugServiceImpl::RunAudit(grpc::ServerContext*,
 }
 
 grpc::Status DebugServiceImpl::ListPageTables(
-    grpc::ServerContext*, const v1::ListPageTablesRequest* request,
+    CallContext*, const v1::ListPageTablesRequest* request,
     v1::ListPageTablesResponse* response) {
   if (absl::Status status = CheckEnabled(state_); !status.ok()) {
     return ToGrpcStatus(status);

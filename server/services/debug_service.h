@@ -3,24 +3,25 @@
 #ifndef SERVER_SERVICES_DEBUG_SERVICE_H_
 #define SERVER_SERVICES_DEBUG_SERVICE_H_
 
-#include "grpcpp/server_context.h"
 #include "grpcpp/support/status.h"
-#include "mmud/v1/debug_service.grpc.pb.h"
+#include "mmud/v1/debug_service.pb.h"
+#include "server/rpc/call_context.h"
+#include "server/rpc/rpc_service.h"
 #include "server/services/daemon_state.h"
 
 namespace mmud {
 
 // Refuses every call unless --enable_debug_service. Thread-safe.
-class DebugServiceImpl final : public v1::DebugService::Service {
+class DebugServiceImpl final : public RpcService {
  public:
-  explicit DebugServiceImpl(DaemonState& state) : state_(state) {}
+  explicit DebugServiceImpl(DaemonState& state);
 
-  grpc::Status RunAudit(grpc::ServerContext* context,
+  grpc::Status RunAudit(CallContext* context,
                         const v1::RunAuditRequest* request,
-                        v1::RunAuditResponse* response) override;
-  grpc::Status ListPageTables(grpc::ServerContext* context,
+                        v1::RunAuditResponse* response);
+  grpc::Status ListPageTables(CallContext* context,
                               const v1::ListPageTablesRequest* request,
-                              v1::ListPageTablesResponse* response) override;
+                              v1::ListPageTablesResponse* response);
 
  private:
   DaemonState& state_;

@@ -131,9 +131,10 @@ absl::StatusOr<std::vector<uint64_t>> FromBitmap(const std::string& bitmap,
 absl::StatusOr<std::vector<uint64_t>> FromExtents(
     const v1::ClearDirtyLogRequest& request, uint64_t page_count) {
   if (request.extents().extents_size() > kMaxExtents) {
-    return LimitExceeded(absl::StrCat("extents has ",
-                                      request.extents().extents_size(),
-                                      " entries; it may have ", kMaxExtents));
+    return LimitExceeded(
+        "max_extents_per_call",
+        absl::StrCat("extents has ", request.extents().extents_size(),
+                     " entries; it may have ", kMaxExtents));
   }
   const mmu::Gfn start =
       mmu::ToGfn(mmu::Gpa(static_cast<uint64_t>(request.start_gpa_bytes())));

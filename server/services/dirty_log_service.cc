@@ -2,7 +2,9 @@
 
 #include <algorithm>
 #include <cstdint>
+#include <memory>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "absl/status/status.h"
@@ -14,9 +16,7 @@
 #include "absl/time/time.h"
 #include "absl/types/optional.h"
 #include "absl/types/span.h"
-#include "grpcpp/server_context.h"
 #include "grpcpp/support/status.h"
-#include "grpcpp/support/sync_stream.h"
 #include "mmu_core/base/address.h"
 #include "mmu_core/base/clock.h"
 #include "mmu_core/base/error.h"
@@ -26,6 +26,7 @@
 #include "mmu_core/vm/vm_config.h"
 #include "server/base/errors.h"
 #include "server/base/resource_names.h"
+#include "server/rpc/call_context.h"
 #include "server/services/call.h"
 #include "server/services/convert.h"
 #include "server/services/dirty_log_codec.h"
@@ -49,8 +50,7 @@ struct EpochFacts {
 
 // Seals, at most once per request_id. The answer is kept as "epoch dirty
 // merged".
-absl::StatusOr<EpochFacts> Seal(DaemonState& state,
-                                const grpc::ServerContext& context,
+absl::StatusOr<EpochFacts> Seal(DaemonState& state, const CallContext& context,
                                 const v1::GetDirtyLogRequest& request,
                                 ManagedVm& vm, mmu::MmuCost* cost) {
   const absl::StatusOr<std::string> answer = state.request_ids.Run(
@@ -128,7 +128,7 @@ absl::StatusOr<ClearRange> ToClearRange(const v1::ClearDirtyLogRequest& request,
 
 // Clears step by step; a caller that leaves in between has cleared a part,
 // which it can safely ask for again.
-absl::Status ClearSteps(const grpc::ServerContext& context,
+absl::Status ClearSteps(const CallContext& context,
                         const v1::ClearDirtyLogRequest& request,
                         const ClearRange& range,
                         const std::vector<uint64_t>& mask, ManagedVm& vm,
@@ -156,7 +156,7 @@ absl::Status ClearSteps(const grpc::ServerContext& context,
 }
 
 absl::StatusOr<v1::ClearDirtyLogResponse> Clear(
-    const grpc::ServerContext& context, const v1::ClearDirtyLogRequest& request,
+    const CallContext& context, const v1::ClearDirtyLogRequest& request,
     ManagedVm& vm) {
   absl::StatusOr<uint32_t> slot = ToSlot(request.slot(), "slot");
   if (!slot.ok()) return slot.status();
@@ -210,8 +210,18 @@ absl::StatusOr<v1::ClearDirtyLogResponse> Clear(
 
 }  // namespace
 
+DirtyLogServiceImpl::DirtyLogServiceImpl(DaemonState& state)
+    : RpcService("mmud.v1.DirtyLogService", state.calls), state_(state) {
+  Long("StartDirtyLog", this, &DirtyLogServiceImpl::StartDirtyLog);
+  Long("StopDirtyLog", this, &DirtyLogServiceImpl::StopDirtyLog);
+  Stream("GetDirtyLog", this, &DirtyLogServiceImpl::GetDirtyLog);
+  Long("ClearDirtyLog", this, &DirtyLogServiceImpl::ClearDirtyLog);
+  Short("GetDirtyRate", this, &DirtyLogServiceImpl::GetDirtyRate);
+  CheckComplete();
+}
+
 grpc::Status DirtyLogServiceImpl::StartDirtyLog(
-    grpc::ServerContext* context, const v1::StartDirtyLogRequest* request,
+    CallContext* context, const v1::StartDirtyLogRequest* request,
     v1::StartDirtyLogResponse* response) {
   return Mutate(
       state_, *context, "StartDirtyLog", WhileDraining::kRefuse, *request,
@@ -225,7 +235,7 @@ grpc::Status DirtyLogServiceImpl::StartDirtyLog(
 }
 
 grpc::Status DirtyLogServiceImpl::StopDirtyLog(
-    grpc::ServerContext* context, const v1::StopDirtyLogRequest* request,
+    CallContext* context, const v1::StopDirtyLogRequest* request,
     v1::StopDirtyLogResponse* response) {
   return Mutate(
       state_, *context, "StopDirtyLog", WhileDraining::kAllow, *request,
@@ -236,27 +246,19 @@ grpc::Status DirtyLogServiceImpl::StopDirtyLog(
       });
 }
 
-grpc::Status DirtyLogServiceImpl::GetDirtyLog(
-    grpc::ServerContext* context, const v1::GetDirtyLogRequest* request,
-    grpc::ServerWriter<v1::GetDirtyLogResponse>* writer) {
+absl::StatusOr<MessageSource<v1::GetDirtyLogResponse>>
+DirtyLogServiceImpl::GetDirtyLog(CallContext* context,
+                                 const v1::GetDirtyLogRequest* request) {
   absl::StatusOr<VmUse> vm = FindVm(state_, request->vm(), "vm");
-  if (!vm.ok()) return ToGrpcStatus(vm.status());
-  const auto keep_going = [&] { return CheckStream(*context, state_, **vm); };
-  if (absl::Status status = keep_going(); !status.ok()) {
-    return ToGrpcStatus(status);
-  }
-  const StreamLimiter::Place place = state_.streams.TryTake();
-  if (!place) {
-    return ToGrpcStatus(LimitExceeded(
-        absl::StrCat(state_.streams.places(),
-                     " streams are open, as many as "
-                     "this daemon allows (half of --max_rpc_threads)")));
+  if (!vm.ok()) return vm.status();
+  if (absl::Status status = CheckStream(*context, state_, **vm); !status.ok()) {
+    return status;
   }
   const absl::StatusOr<DirtyLogPlan> plan = PlanDirtyLog(*request, **vm);
-  if (!plan.ok()) return ToGrpcStatus(plan.status());
+  if (!plan.ok()) return plan.status();
   const std::vector<mmu::DirtyLogInfo> logs = (*vm)->vm().DirtyLogs();
   const mmu::DirtyLogInfo* log = FindLog(logs, plan->slot);
-  if (log == nullptr) return ToGrpcStatus(DirtyLogOff(**vm, plan->slot));
+  if (log == nullptr) return DirtyLogOff(**vm, plan->slot);
 
   mmu::MmuCost cost;
   EpochFacts facts;
@@ -267,39 +269,40 @@ grpc::Status DirtyLogServiceImpl::GetDirtyLog(
     // Asks mmu_core whether that epoch can still be read.
     absl::Status status = (*vm)->vm().ReadDirtyLog(plan->slot, plan->epoch, 0,
                                                    absl::Span<uint64_t>());
-    if (!status.ok()) return ToGrpcStatus(status);
+    if (!status.ok()) return status;
     facts.epoch = read_epoch = plan->epoch;
     facts.dirty_pages = log->unacked_page_count;
   } else {
     absl::StatusOr<EpochFacts> sealed =
         Seal(state_, *context, *request, **vm, &cost);
-    if (!sealed.ok()) return ToGrpcStatus(sealed.status());
+    if (!sealed.ok()) return sealed.status();
     facts = *sealed;
     read_epoch = facts.epoch;
   }
   (*vm)->TouchDirtyLog(mmu::MonotonicTime::Now());
 
-  const ManagedVm::BreakableStream breakable(
-      **vm, [context] { context->TryCancel(); });
-  v1::GetDirtyLogResponse response;
-  v1::DirtyLogHeader* header = response.mutable_header();
-  header->set_epoch(static_cast<int64_t>(facts.epoch));
-  header->set_dirty_page_count(static_cast<int64_t>(facts.dirty_pages));
-  header->set_merged_page_count(static_cast<int64_t>(facts.merged_pages));
-  header->mutable_coverage()->set_gpa_bytes(static_cast<int64_t>(
+  v1::DirtyLogHeader header;
+  header.set_epoch(static_cast<int64_t>(facts.epoch));
+  header.set_dirty_page_count(static_cast<int64_t>(facts.dirty_pages));
+  header.set_merged_page_count(static_cast<int64_t>(facts.merged_pages));
+  header.mutable_coverage()->set_gpa_bytes(static_cast<int64_t>(
       (plan->slot_start + (plan->first_page << mmu::kPageShift)).value()));
-  header->mutable_coverage()->set_size_bytes(static_cast<int64_t>(
+  header.mutable_coverage()->set_size_bytes(static_cast<int64_t>(
       (plan->end_page - plan->first_page) << mmu::kPageShift));
-  const auto write = [&](const v1::GetDirtyLogResponse& message) {
-    return writer->Write(message);
-  };
-  if (!write(response)) return ToGrpcStatus(keep_going());
-  return ToGrpcStatus(
-      SendDirtyPages(*plan, read_epoch, **vm, cost, keep_going, write));
+  auto pages = std::make_shared<DirtyPageStream>(
+      *plan, read_epoch, std::move(header), *std::move(vm), cost,
+      [context] { context->TryCancel(); });
+  return MessageSource<v1::GetDirtyLogResponse>(
+      [this, context,
+       pages](v1::GetDirtyLogResponse* message) -> absl::StatusOr<bool> {
+        return pages->Next(
+            [&] { return CheckStream(*context, state_, pages->vm()); },
+            message);
+      });
 }
 
 grpc::Status DirtyLogServiceImpl::ClearDirtyLog(
-    grpc::ServerContext* context, const v1::ClearDirtyLogRequest* request,
+    CallContext* context, const v1::ClearDirtyLogRequest* request,
     v1::ClearDirtyLogResponse* response) {
   return Mutate(
       state_, *context, "ClearDirtyLog", WhileDraining::kAllow, *request,
@@ -311,7 +314,7 @@ grpc::Status DirtyLogServiceImpl::ClearDirtyLog(
 }
 
 grpc::Status DirtyLogServiceImpl::GetDirtyRate(
-    grpc::ServerContext*, const v1::GetDirtyRateRequest* request,
+    CallContext*, const v1::GetDirtyRateRequest* request,
     v1::GetDirtyRateResponse* response) {
   absl::StatusOr<VmUse> vm = FindVm(state_, request->vm(), "vm");
   if (!vm.ok()) return ToGrpcStatus(vm.status());

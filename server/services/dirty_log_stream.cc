@@ -139,47 +139,75 @@ absl::StatusOr<DirtyLogPlan> PlanDirtyLog(const v1::GetDirtyLogRequest& request,
   return plan;
 }
 
-absl::Status SendDirtyPages(
-    const DirtyLogPlan& plan, uint64_t epoch, ManagedVm& vm, mmu::MmuCost cost,
+DirtyPageStream::DirtyPageStream(DirtyLogPlan plan, uint64_t epoch,
+                                 v1::DirtyLogHeader header, VmUse vm,
+                                 mmu::MmuCost cost,
+                                 std::function<void()> cancel)
+    : plan_(plan),
+      epoch_(epoch),
+      header_(std::move(header)),
+      vm_(std::move(vm)),
+      breakable_(*vm_, std::move(cancel)),
+      cost_(cost),
+      at_(plan.first_page) {}
+
+absl::StatusOr<bool> DirtyPageStream::Next(
     const std::function<absl::Status()>& keep_going,
-    const std::function<bool(const v1::GetDirtyLogResponse&)>& write) {
-  v1::GetDirtyLogResponse response;
-  v1::DirtyLogTrailer totals;
-  uint32_t crc = 0;
+    v1::GetDirtyLogResponse* message) {
+  switch (part_) {
+    case Part::kHeader:
+      *message->mutable_header() = header_;
+      part_ = Part::kChunks;
+      return true;
+    case Part::kChunks: {
+      if (chunks_.empty()) {
+        if (absl::Status status = ReadPieces(keep_going); !status.ok()) {
+          return status;
+        }
+      }
+      if (!chunks_.empty()) {
+        *message->mutable_chunk() = std::move(chunks_.front());
+        chunks_.pop_front();
+        return true;
+      }
+      totals_.set_crc32c(crc_);
+      *totals_.mutable_cost() = ToProto(cost_);
+      *message->mutable_trailer() = totals_;
+      part_ = Part::kEnd;
+      return true;
+    }
+    case Part::kEnd:
+      break;
+  }
+  return false;
+}
+
+absl::Status DirtyPageStream::ReadPieces(
+    const std::function<absl::Status()>& keep_going) {
   std::vector<uint64_t> words;
-  const uint64_t step_pages =
-      static_cast<uint64_t>(plan.message_bytes) / sizeof(uint64_t) * kWordPages;
-  for (uint64_t at = plan.first_page; at < plan.end_page; at += step_pages) {
+  const uint64_t step_pages = static_cast<uint64_t>(plan_.message_bytes) /
+                              sizeof(uint64_t) * kWordPages;
+  while (chunks_.empty() && at_ < plan_.end_page) {
     if (absl::Status status = keep_going(); !status.ok()) return status;
-    const uint64_t end = std::min(at + step_pages, plan.end_page);
-    words.assign((end - at + kWordPages - 1) / kWordPages, 0);
+    const uint64_t end = std::min(at_ + step_pages, plan_.end_page);
+    words.assign((end - at_ + kWordPages - 1) / kWordPages, 0);
     const mmu::MonotonicTime start = mmu::MonotonicTime::Now();
     absl::Status status =
-        vm.vm().ReadDirtyLog(plan.slot, epoch, at, absl::MakeSpan(words));
+        vm_->vm().ReadDirtyLog(plan_.slot, epoch_, at_, absl::MakeSpan(words));
     if (!status.ok()) return status;
-    cost.wall += mmu::MonotonicTime::Now() - start;
+    cost_.wall += mmu::MonotonicTime::Now() - start;
     for (v1::DirtyLogChunk& chunk : EncodeDirtyPages(
-             plan.slot_start + (at << mmu::kPageShift), words, end - at,
-             plan.encoding, static_cast<size_t>(plan.message_bytes))) {
-      crc = PayloadCrc(chunk, crc);
-      totals.set_chunk_count(totals.chunk_count() + 1);
-      *response.mutable_chunk() = std::move(chunk);
-      if (!write(response)) {
-        return ApiError(absl::StatusCode::kCancelled, "CALL_CANCELLED",
-                        "the caller left");
-      }
+             plan_.slot_start + (at_ << mmu::kPageShift), words, end - at_,
+             plan_.encoding, static_cast<size_t>(plan_.message_bytes))) {
+      crc_ = PayloadCrc(chunk, crc_);
+      totals_.set_chunk_count(totals_.chunk_count() + 1);
+      chunks_.push_back(std::move(chunk));
     }
     int64_t dirty = 0;
     for (const uint64_t word : words) dirty += std::popcount(word);
-    totals.set_dirty_page_count(totals.dirty_page_count() + dirty);
-    vm.TouchDirtyLog(mmu::MonotonicTime::Now());
-  }
-  totals.set_crc32c(crc);
-  *totals.mutable_cost() = ToProto(cost);
-  *response.mutable_trailer() = totals;
-  if (!write(response)) {
-    return ApiError(absl::StatusCode::kCancelled, "CALL_CANCELLED",
-                    "the caller left");
+    totals_.set_dirty_page_count(totals_.dirty_page_count() + dirty);
+    vm_->TouchDirtyLog(mmu::MonotonicTime::Now());
+    at_ = end;
   }
   return absl::OkStatus();
 }

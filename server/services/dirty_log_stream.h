@@ -4,6 +4,7 @@
 #define SERVER_SERVICES_DIRTY_LOG_STREAM_H_
 
 #include <cstdint>
+#include <deque>
 #include <functional>
 
 #include "absl/status/status.h"
@@ -12,6 +13,7 @@
 #include "mmu_core/stats/mmu_cost.h"
 #include "mmud/v1/dirty_log_service.pb.h"
 #include "server/managed_vm.h"
+#include "server/vm_registry.h"
 
 namespace mmud {
 
@@ -30,13 +32,42 @@ struct DirtyLogPlan {
 absl::StatusOr<DirtyLogPlan> PlanDirtyLog(const v1::GetDirtyLogRequest& request,
                                           const ManagedVm& vm);
 
-// Sends chunks and the trailer of an epoch (0: peek). Reads a bounded piece,
-// sends it, and so on; holds nothing while `write` runs. `write` is false when
-// the caller left; `keep_going` is asked before each piece.
-absl::Status SendDirtyPages(
-    const DirtyLogPlan& plan, uint64_t epoch, ManagedVm& vm, mmu::MmuCost cost,
-    const std::function<absl::Status()>& keep_going,
-    const std::function<bool(const v1::GetDirtyLogResponse&)>& write);
+// The messages of one call: the header, the chunks and the trailer of an epoch
+// (0: peek). Reads a bounded piece of the log when the chunks of the one before
+// are taken; between two calls of Next it holds a use of the VM and no more.
+// Thread-compatible.
+class DirtyPageStream {
+ public:
+  // `cost` is what the call cost so far. `cancel` ends the call, see
+  // ManagedVm::BreakableStream.
+  DirtyPageStream(DirtyLogPlan plan, uint64_t epoch, v1::DirtyLogHeader header,
+                  VmUse vm, mmu::MmuCost cost, std::function<void()> cancel);
+
+  const ManagedVm& vm() const { return *vm_; }
+
+  // The next message, or false after the trailer. `keep_going` is asked before
+  // each piece; its error is returned.
+  absl::StatusOr<bool> Next(const std::function<absl::Status()>& keep_going,
+                            v1::GetDirtyLogResponse* message);
+
+ private:
+  enum class Part : uint8_t { kHeader, kChunks, kEnd };
+
+  // Reads pieces until one has dirty pages or all are read.
+  absl::Status ReadPieces(const std::function<absl::Status()>& keep_going);
+
+  const DirtyLogPlan plan_;
+  const uint64_t epoch_;
+  const v1::DirtyLogHeader header_;
+  const VmUse vm_;
+  const ManagedVm::BreakableStream breakable_;
+  mmu::MmuCost cost_;
+  Part part_ = Part::kHeader;
+  uint64_t at_;                           // the first page that was not read
+  std::deque<v1::DirtyLogChunk> chunks_;  // read and not sent
+  v1::DirtyLogTrailer totals_;
+  uint32_t crc_ = 0;
+};
 
 }  // namespace mmud
 

@@ -3,22 +3,24 @@
 #include <algorithm>
 #include <cstddef>
 #include <cstdint>
+#include <functional>
+#include <memory>
+#include <utility>
 #include <vector>
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "absl/strings/str_cat.h"
 #include "absl/types/span.h"
-#include "grpcpp/server_context.h"
-#include "grpcpp/support/status.h"
-#include "grpcpp/support/sync_stream.h"
 #include "mmu_core/base/address.h"
 #include "mmu_core/base/gfn_range.h"
 #include "mmu_core/vm/vm.h"
 #include "server/base/errors.h"
+#include "server/rpc/call_context.h"
 #include "server/services/call.h"
 #include "server/services/convert.h"
 #include "server/services/page_chunk_builder.h"
+#include "server/vm_registry.h"
 
 namespace mmud {
 namespace {
@@ -45,71 +47,117 @@ absl::Status CheckContents(const ManagedVm& vm,
   return absl::OkStatus();
 }
 
+// The messages of one call: chunks, then the trailer. Between two calls of
+// Next it holds a use of the VM and no more. Thread-compatible.
+class PageStream {
+ public:
+  // `cancel` ends the call, see ManagedVm::BreakableStream.
+  PageStream(std::vector<mmu::GfnRange> ranges, int64_t message_bytes, VmUse vm,
+             std::function<void()> cancel)
+      : ranges_(std::move(ranges)),
+        vm_(std::move(vm)),
+        breakable_(*vm_, std::move(cancel)),
+        builder_(static_cast<size_t>(message_bytes)),
+        buffer_(kStepPages * mmu::kPageSize) {
+    if (!ranges_.empty()) at_ = ranges_[0].start;
+  }
+
+  const ManagedVm& vm() const { return *vm_; }
+
+  // The next message, or false after the trailer. `keep_going` is asked before
+  // each step; its error is returned.
+  absl::StatusOr<bool> Next(const std::function<absl::Status()>& keep_going,
+                            v1::ReadPagesResponse* message) {
+    if (ended_) return false;
+    while (!builder_.full()) {
+      if (read_ == added_) {
+        if (range_ == ranges_.size()) break;
+        if (absl::Status status = keep_going(); !status.ok()) return status;
+        if (absl::Status status = ReadStep(); !status.ok()) return status;
+        continue;
+      }
+      builder_.Add(first_ + (added_ << mmu::kPageShift),
+                   absl::MakeConstSpan(buffer_).subspan(added_ * mmu::kPageSize,
+                                                        mmu::kPageSize));
+      ++added_;
+    }
+    if (!builder_.empty()) {
+      *message->mutable_chunk() = builder_.Take();
+      return true;
+    }
+    *message->mutable_trailer() = builder_.totals();
+    ended_ = true;
+    return true;
+  }
+
+ private:
+  // Reads the next pages into buffer_. REQUIRES: a range is left.
+  absl::Status ReadStep() {
+    const mmu::GfnRange& range = ranges_[range_];
+    const uint64_t pages = std::min(kStepPages, range.end - at_);
+    absl::Status status = vm_->vm().ReadMemory(
+        mmu::ToGpa(at_),
+        absl::MakeSpan(buffer_).subspan(0, pages * mmu::kPageSize));
+    if (!status.ok()) return status;
+    first_ = mmu::ToGpa(at_);
+    read_ = pages;
+    added_ = 0;
+    at_ += pages;
+    if (at_ == range.end && ++range_ < ranges_.size()) {
+      at_ = ranges_[range_].start;
+    }
+    return absl::OkStatus();
+  }
+
+  const std::vector<mmu::GfnRange> ranges_;
+  const VmUse vm_;
+  const ManagedVm::BreakableStream breakable_;
+  PageChunkBuilder builder_;
+  std::vector<std::byte> buffer_;
+  mmu::Gpa first_;      // of buffer_
+  uint64_t read_ = 0;   // pages in buffer_
+  uint64_t added_ = 0;  // of them in the builder
+  size_t range_ = 0;    // the one to read from,
+  mmu::Gfn at_;         // and the next page there
+  bool ended_ = false;
+};
+
 }  // namespace
 
-grpc::Status GuestMemoryServiceImpl::ReadPages(
-    grpc::ServerContext* context, const v1::ReadPagesRequest* request,
-    grpc::ServerWriter<v1::ReadPagesResponse>* writer) {
+GuestMemoryServiceImpl::GuestMemoryServiceImpl(DaemonState& state)
+    : RpcService("mmud.v1.GuestMemoryService", state.calls), state_(state) {
+  Stream("ReadPages", this, &GuestMemoryServiceImpl::ReadPages);
+  CheckComplete();
+}
+
+absl::StatusOr<MessageSource<v1::ReadPagesResponse>>
+GuestMemoryServiceImpl::ReadPages(CallContext* context,
+                                  const v1::ReadPagesRequest* request) {
   absl::StatusOr<VmUse> vm = FindVm(state_, request->vm(), "vm");
-  if (!vm.ok()) return ToGrpcStatus(vm.status());
-  const StreamLimiter::Place place = state_.streams.TryTake();
-  if (!place) {
-    return ToGrpcStatus(LimitExceeded(
-        absl::StrCat(state_.streams.places(),
-                     " streams are open, as many as "
-                     "this daemon allows (half of --max_rpc_threads)")));
-  }
+  if (!vm.ok()) return vm.status();
   if (request->extents().empty()) {
-    return ToGrpcStatus(InvalidField("INVALID_RANGE", "extents",
-                                     "extents is empty; it says what to "
-                                     "read"));
+    return InvalidField("INVALID_RANGE", "extents",
+                        "extents is empty; it says what to read");
   }
-  const absl::StatusOr<std::vector<mmu::GfnRange>> ranges =
+  absl::StatusOr<std::vector<mmu::GfnRange>> ranges =
       ToRangesOfVm(request->extents(), **vm, "extents");
-  if (!ranges.ok()) return ToGrpcStatus(ranges.status());
+  if (!ranges.ok()) return ranges.status();
   const absl::StatusOr<int64_t> message_bytes =
       ToMessageBytes(request->max_message_bytes());
-  if (!message_bytes.ok()) return ToGrpcStatus(message_bytes.status());
+  if (!message_bytes.ok()) return message_bytes.status();
   if (absl::Status status = CheckContents(**vm, *ranges); !status.ok()) {
-    return ToGrpcStatus(status);
+    return status;
   }
-
-  const ManagedVm::BreakableStream breakable(
-      **vm, [context] { context->TryCancel(); });
-  PageChunkBuilder builder(static_cast<size_t>(*message_bytes));
-  v1::ReadPagesResponse response;
-  const auto send = [&] {
-    *response.mutable_chunk() = builder.Take();
-    return writer->Write(response);
-  };
-  std::vector<std::byte> buffer(kStepPages * mmu::kPageSize);
-  for (const mmu::GfnRange& range : *ranges) {
-    for (mmu::Gfn at = range.start; at < range.end;) {
-      if (absl::Status status = CheckStream(*context, state_, **vm);
-          !status.ok()) {
-        return ToGrpcStatus(status);
-      }
-      const uint64_t pages = std::min(kStepPages, range.end - at);
-      const auto bytes =
-          absl::MakeSpan(buffer).subspan(0, pages * mmu::kPageSize);
-      absl::Status status = (*vm)->vm().ReadMemory(mmu::ToGpa(at), bytes);
-      if (!status.ok()) return ToGrpcStatus(status);
-      for (uint64_t i = 0; i < pages; ++i) {
-        if (builder.full() && !send()) {
-          return ToGrpcStatus(CheckStream(*context, state_, **vm));
-        }
-        builder.Add(mmu::ToGpa(at + i),
-                    bytes.subspan(i * mmu::kPageSize, mmu::kPageSize));
-      }
-      at += pages;
-    }
-  }
-  if (!builder.empty() && !send()) {
-    return ToGrpcStatus(CheckStream(*context, state_, **vm));
-  }
-  *response.mutable_trailer() = builder.totals();
-  writer->Write(response);
-  return grpc::Status::OK;
+  auto pages = std::make_shared<PageStream>(
+      *std::move(ranges), *message_bytes, *std::move(vm),
+      [context] { context->TryCancel(); });
+  return MessageSource<v1::ReadPagesResponse>(
+      [this, context,
+       pages](v1::ReadPagesResponse* message) -> absl::StatusOr<bool> {
+        return pages->Next(
+            [&] { return CheckStream(*context, state_, pages->vm()); },
+            message);
+      });
 }
 
 }  // namespace mmud

@@ -3,22 +3,21 @@
 #ifndef SERVER_SERVICES_GUEST_MEMORY_SERVICE_H_
 #define SERVER_SERVICES_GUEST_MEMORY_SERVICE_H_
 
-#include "grpcpp/server_context.h"
 #include "grpcpp/support/status.h"
-#include "grpcpp/support/sync_stream.h"
-#include "mmud/v1/guest_memory_service.grpc.pb.h"
+#include "mmud/v1/guest_memory_service.pb.h"
+#include "server/rpc/call_context.h"
+#include "server/rpc/rpc_service.h"
 #include "server/services/daemon_state.h"
 
 namespace mmud {
 
 // Thread-safe. Holds nothing of the VM while it sends.
-class GuestMemoryServiceImpl final : public v1::GuestMemoryService::Service {
+class GuestMemoryServiceImpl final : public RpcService {
  public:
-  explicit GuestMemoryServiceImpl(DaemonState& state) : state_(state) {}
+  explicit GuestMemoryServiceImpl(DaemonState& state);
 
-  grpc::Status ReadPages(
-      grpc::ServerContext* context, const v1::ReadPagesRequest* request,
-      grpc::ServerWriter<v1::ReadPagesResponse>* writer) override;
+  absl::StatusOr<MessageSource<v1::ReadPagesResponse>> ReadPages(
+      CallContext* context, const v1::ReadPagesRequest* request);
 
  private:
   DaemonState& state_;

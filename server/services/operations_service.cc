@@ -2,7 +2,9 @@
 
 #include <algorithm>
 #include <cstdint>
+#include <functional>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "absl/status/status.h"
@@ -10,11 +12,11 @@
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
 #include "absl/time/time.h"
-#include "grpcpp/server_context.h"
 #include "grpcpp/support/status.h"
 #include "mmu_core/base/clock.h"
 #include "server/base/errors.h"
 #include "server/base/resource_names.h"
+#include "server/rpc/call_context.h"
 #include "server/services/call.h"
 #include "server/services/convert.h"
 
@@ -26,9 +28,18 @@ constexpr absl::Duration kMargin = absl::Milliseconds(100);
 
 }  // namespace
 
+OperationsServiceImpl::OperationsServiceImpl(DaemonState& state)
+    : RpcService("google.longrunning.Operations", state.calls), state_(state) {
+  Short("ListOperations", this, &OperationsServiceImpl::ListOperations);
+  Short("GetOperation", this, &OperationsServiceImpl::GetOperation);
+  Short("DeleteOperation", this, &OperationsServiceImpl::DeleteOperation);
+  Short("CancelOperation", this, &OperationsServiceImpl::CancelOperation);
+  Wait("WaitOperation", this, &OperationsServiceImpl::WaitOperation);
+  CheckComplete();
+}
+
 grpc::Status OperationsServiceImpl::ListOperations(
-    grpc::ServerContext*,
-    const google::longrunning::ListOperationsRequest* request,
+    CallContext*, const google::longrunning::ListOperationsRequest* request,
     google::longrunning::ListOperationsResponse* response) {
   if (!request->name().empty() && request->name() != "operations") {
     return ToGrpcStatus(
@@ -68,8 +79,7 @@ grpc::Status OperationsServiceImpl::ListOperations(
 }
 
 grpc::Status OperationsServiceImpl::GetOperation(
-    grpc::ServerContext*,
-    const google::longrunning::GetOperationRequest* request,
+    CallContext*, const google::longrunning::GetOperationRequest* request,
     google::longrunning::Operation* response) {
   const absl::StatusOr<uint64_t> id =
       ParseOperationName(request->name(), "name");
@@ -78,8 +88,7 @@ grpc::Status OperationsServiceImpl::GetOperation(
 }
 
 grpc::Status OperationsServiceImpl::DeleteOperation(
-    grpc::ServerContext*,
-    const google::longrunning::DeleteOperationRequest* request,
+    CallContext*, const google::longrunning::DeleteOperationRequest* request,
     google::protobuf::Empty*) {
   const absl::StatusOr<uint64_t> id =
       ParseOperationName(request->name(), "name");
@@ -88,8 +97,7 @@ grpc::Status OperationsServiceImpl::DeleteOperation(
 }
 
 grpc::Status OperationsServiceImpl::CancelOperation(
-    grpc::ServerContext*,
-    const google::longrunning::CancelOperationRequest* request,
+    CallContext*, const google::longrunning::CancelOperationRequest* request,
     google::protobuf::Empty*) {
   const absl::StatusOr<uint64_t> id =
       ParseOperationName(request->name(), "name");
@@ -97,34 +105,43 @@ grpc::Status OperationsServiceImpl::CancelOperation(
   return ToGrpcStatus(state_.operations.Cancel(*id));
 }
 
-grpc::Status OperationsServiceImpl::WaitOperation(
-    grpc::ServerContext* context,
-    const google::longrunning::WaitOperationRequest* request,
-    google::longrunning::Operation* response) {
+absl::StatusOr<Waiting<google::longrunning::Operation>>
+OperationsServiceImpl::WaitOperation(
+    CallContext* context,
+    const google::longrunning::WaitOperationRequest* request) {
   const absl::StatusOr<uint64_t> id =
       ParseOperationName(request->name(), "name");
-  if (!id.ok()) return ToGrpcStatus(id.status());
-  mmu::MonotonicTime until = DeadlineOf(*context) - kMargin;
+  if (!id.ok()) return id.status();
+  Waiting<google::longrunning::Operation> waiting;
+  waiting.until = context->deadline() - kMargin;
   if (request->has_timeout()) {
     absl::Duration timeout;
     if (!FromProto(request->timeout(), &timeout) ||
         timeout < absl::ZeroDuration()) {
-      return ToGrpcStatus(WrongValue("INVALID_REQUEST", "timeout",
-                                     Show(request->timeout()), "0 or more"));
+      return WrongValue("INVALID_REQUEST", "timeout", Show(request->timeout()),
+                        "0 or more");
     }
-    until = std::min(until, mmu::MonotonicTime::Now() + timeout);
+    waiting.until =
+        std::min(waiting.until, mmu::MonotonicTime::Now() + timeout);
   }
-  // Without a place to wait the present state is the answer, which the API
-  // allows at any time.
-  const StreamLimiter::Place place = state_.streams.TryTake();
-  return Answer(state_.operations.Wait(*id,
-                                       [&] {
-                                         return place &&
-                                                mmu::MonotonicTime::Now() <
-                                                    until &&
-                                                !context->IsCancelled();
-                                       }),
-                response);
+  if (absl::StatusOr<google::longrunning::Operation> now =
+          state_.operations.Get(*id);
+      !now.ok()) {
+    return now.status();
+  }
+  waiting.subscribe = [this, id = *id](std::function<void()> done) {
+    const uint64_t ticket =
+        state_.operations.NotifyWhenDone(id, std::move(done));
+    return [this, id, ticket] { state_.operations.Forget(id, ticket); };
+  };
+  waiting.answer = [this, id = *id](google::longrunning::Operation* response) {
+    absl::StatusOr<google::longrunning::Operation> now =
+        state_.operations.Get(id);
+    if (!now.ok()) return now.status();
+    *response = *std::move(now);
+    return absl::OkStatus();
+  };
+  return waiting;
 }
 
 }  // namespace mmud

@@ -3,40 +3,40 @@
 #ifndef SERVER_SERVICES_OPERATIONS_SERVICE_H_
 #define SERVER_SERVICES_OPERATIONS_SERVICE_H_
 
-#include "google/longrunning/operations.grpc.pb.h"
+#include "absl/status/statusor.h"
+#include "google/longrunning/operations.pb.h"
 #include "google/protobuf/empty.pb.h"
-#include "grpcpp/server_context.h"
 #include "grpcpp/support/status.h"
+#include "server/rpc/call_context.h"
+#include "server/rpc/rpc_service.h"
 #include "server/services/daemon_state.h"
 
 namespace mmud {
 
 // Thread-safe.
-class OperationsServiceImpl final
-    : public google::longrunning::Operations::Service {
+class OperationsServiceImpl final : public RpcService {
  public:
-  explicit OperationsServiceImpl(DaemonState& state) : state_(state) {}
+  explicit OperationsServiceImpl(DaemonState& state);
 
   grpc::Status ListOperations(
-      grpc::ServerContext* context,
+      CallContext* context,
       const google::longrunning::ListOperationsRequest* request,
-      google::longrunning::ListOperationsResponse* response) override;
+      google::longrunning::ListOperationsResponse* response);
   grpc::Status GetOperation(
-      grpc::ServerContext* context,
+      CallContext* context,
       const google::longrunning::GetOperationRequest* request,
-      google::longrunning::Operation* response) override;
+      google::longrunning::Operation* response);
   grpc::Status DeleteOperation(
-      grpc::ServerContext* context,
+      CallContext* context,
       const google::longrunning::DeleteOperationRequest* request,
-      google::protobuf::Empty* response) override;
+      google::protobuf::Empty* response);
   grpc::Status CancelOperation(
-      grpc::ServerContext* context,
+      CallContext* context,
       const google::longrunning::CancelOperationRequest* request,
-      google::protobuf::Empty* response) override;
-  grpc::Status WaitOperation(
-      grpc::ServerContext* context,
-      const google::longrunning::WaitOperationRequest* request,
-      google::longrunning::Operation* response) override;
+      google::protobuf::Empty* response);
+  absl::StatusOr<Waiting<google::longrunning::Operation>> WaitOperation(
+      CallContext* context,
+      const google::longrunning::WaitOperationRequest* request);
 
  private:
   DaemonState& state_;

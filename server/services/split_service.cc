@@ -10,7 +10,6 @@
 #include "absl/strings/str_cat.h"
 #include "google/longrunning/operations.pb.h"
 #include "google/protobuf/any.pb.h"
-#include "grpcpp/server_context.h"
 #include "grpcpp/support/status.h"
 #include "mmu_core/base/gfn_range.h"
 #include "mmu_core/dirty/dirty_log_types.h"
@@ -22,6 +21,7 @@
 #include "server/base/resource_names.h"
 #include "server/base/wall_time.h"
 #include "server/recover_job.h"
+#include "server/rpc/call_context.h"
 #include "server/services/call.h"
 #include "server/services/convert.h"
 #include "server/services/split_convert.h"
@@ -142,8 +142,18 @@ absl::Status CheckNoDirtyLog(const ManagedVm& vm,
 
 }  // namespace
 
+SplitServiceImpl::SplitServiceImpl(DaemonState& state)
+    : RpcService("mmud.v1.SplitService", state.calls), state_(state) {
+  Long("SplitHugePages", this, &SplitServiceImpl::SplitHugePages);
+  Long("RecoverHugePages", this, &SplitServiceImpl::RecoverHugePages);
+  Short("UpdateSplit", this, &SplitServiceImpl::UpdateSplit);
+  Short("PauseSplit", this, &SplitServiceImpl::PauseSplit);
+  Short("ResumeSplit", this, &SplitServiceImpl::ResumeSplit);
+  CheckComplete();
+}
+
 grpc::Status SplitServiceImpl::SplitHugePages(
-    grpc::ServerContext* context, const v1::SplitHugePagesRequest* request,
+    CallContext* context, const v1::SplitHugePagesRequest* request,
     google::longrunning::Operation* response) {
   return Mutate(state_, *context, "SplitHugePages", WhileDraining::kRefuse,
                 *request, response, [&] { return Split(*request); });
@@ -172,7 +182,7 @@ absl::StatusOr<google::longrunning::Operation> SplitServiceImpl::Split(
 }
 
 grpc::Status SplitServiceImpl::RecoverHugePages(
-    grpc::ServerContext* context, const v1::RecoverHugePagesRequest* request,
+    CallContext* context, const v1::RecoverHugePagesRequest* request,
     google::longrunning::Operation* response) {
   return Mutate(state_, *context, "RecoverHugePages", WhileDraining::kRefuse,
                 *request, response, [&] { return Recover(*request); });
@@ -195,7 +205,7 @@ absl::StatusOr<google::longrunning::Operation> SplitServiceImpl::Recover(
 }
 
 grpc::Status SplitServiceImpl::UpdateSplit(
-    grpc::ServerContext* context, const v1::UpdateSplitRequest* request,
+    CallContext* context, const v1::UpdateSplitRequest* request,
     google::longrunning::Operation* response) {
   return Mutate(
       state_, *context, "UpdateSplit", WhileDraining::kAllow, *request,
@@ -224,7 +234,7 @@ grpc::Status SplitServiceImpl::UpdateSplit(
 }
 
 grpc::Status SplitServiceImpl::PauseSplit(
-    grpc::ServerContext* context, const v1::PauseSplitRequest* request,
+    CallContext* context, const v1::PauseSplitRequest* request,
     google::longrunning::Operation* response) {
   return Mutate(state_, *context, "PauseSplit", WhileDraining::kAllow, *request,
                 response,
@@ -241,7 +251,7 @@ grpc::Status SplitServiceImpl::PauseSplit(
 }
 
 grpc::Status SplitServiceImpl::ResumeSplit(
-    grpc::ServerContext* context, const v1::ResumeSplitRequest* request,
+    CallContext* context, const v1::ResumeSplitRequest* request,
     google::longrunning::Operation* response) {
   return Mutate(state_, *context, "ResumeSplit", WhileDraining::kAllow,
                 *request, response,

@@ -5,33 +5,34 @@
 
 #include "absl/status/statusor.h"
 #include "google/longrunning/operations.pb.h"
-#include "grpcpp/server_context.h"
 #include "grpcpp/support/status.h"
-#include "mmud/v1/split_service.grpc.pb.h"
+#include "mmud/v1/split_service.pb.h"
+#include "server/rpc/call_context.h"
+#include "server/rpc/rpc_service.h"
 #include "server/services/daemon_state.h"
 
 namespace mmud {
 
 // Thread-safe.
-class SplitServiceImpl final : public v1::SplitService::Service {
+class SplitServiceImpl final : public RpcService {
  public:
-  explicit SplitServiceImpl(DaemonState& state) : state_(state) {}
+  explicit SplitServiceImpl(DaemonState& state);
 
-  grpc::Status SplitHugePages(
-      grpc::ServerContext* context, const v1::SplitHugePagesRequest* request,
-      google::longrunning::Operation* response) override;
-  grpc::Status RecoverHugePages(
-      grpc::ServerContext* context, const v1::RecoverHugePagesRequest* request,
-      google::longrunning::Operation* response) override;
-  grpc::Status UpdateSplit(grpc::ServerContext* context,
+  grpc::Status SplitHugePages(CallContext* context,
+                              const v1::SplitHugePagesRequest* request,
+                              google::longrunning::Operation* response);
+  grpc::Status RecoverHugePages(CallContext* context,
+                                const v1::RecoverHugePagesRequest* request,
+                                google::longrunning::Operation* response);
+  grpc::Status UpdateSplit(CallContext* context,
                            const v1::UpdateSplitRequest* request,
-                           google::longrunning::Operation* response) override;
-  grpc::Status PauseSplit(grpc::ServerContext* context,
+                           google::longrunning::Operation* response);
+  grpc::Status PauseSplit(CallContext* context,
                           const v1::PauseSplitRequest* request,
-                          google::longrunning::Operation* response) override;
-  grpc::Status ResumeSplit(grpc::ServerContext* context,
+                          google::longrunning::Operation* response);
+  grpc::Status ResumeSplit(CallContext* context,
                            const v1::ResumeSplitRequest* request,
-                           google::longrunning::Operation* response) override;
+                           google::longrunning::Operation* response);
 
  private:
   absl::StatusOr<google::longrunning::Operation> Split(

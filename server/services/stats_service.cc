@@ -8,7 +8,6 @@
 
 #include "absl/status/statusor.h"
 #include "google/protobuf/repeated_field.h"
-#include "grpcpp/server_context.h"
 #include "grpcpp/support/status.h"
 #include "mmu_core/paging/table_pool.h"
 #include "mmu_core/stats/labels.h"
@@ -16,6 +15,7 @@
 #include "mmu_core/sync/refill.h"
 #include "mmu_core/vm/vm.h"
 #include "mmu_core/vm/vm_stats.h"
+#include "server/rpc/call_context.h"
 #include "server/services/call.h"
 
 namespace mmud {
@@ -127,8 +127,14 @@ void Describe(const ManagedVm& vm, PerVcpu per_vcpu, v1::VmMmuStats* out) {
 
 }  // namespace
 
+StatsServiceImpl::StatsServiceImpl(DaemonState& state)
+    : RpcService("mmud.v1.StatsService", state.calls), state_(state) {
+  Short("GetMmuStats", this, &StatsServiceImpl::GetMmuStats);
+  CheckComplete();
+}
+
 grpc::Status StatsServiceImpl::GetMmuStats(
-    grpc::ServerContext*, const v1::GetMmuStatsRequest* request,
+    CallContext*, const v1::GetMmuStatsRequest* request,
     v1::GetMmuStatsResponse* response) {
   const PerVcpu per_vcpu = request->per_vcpu() ? PerVcpu::kYes : PerVcpu::kNo;
   std::vector<VmUse> vms;

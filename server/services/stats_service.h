@@ -3,21 +3,22 @@
 #ifndef SERVER_SERVICES_STATS_SERVICE_H_
 #define SERVER_SERVICES_STATS_SERVICE_H_
 
-#include "grpcpp/server_context.h"
 #include "grpcpp/support/status.h"
-#include "mmud/v1/stats_service.grpc.pb.h"
+#include "mmud/v1/stats_service.pb.h"
+#include "server/rpc/call_context.h"
+#include "server/rpc/rpc_service.h"
 #include "server/services/daemon_state.h"
 
 namespace mmud {
 
 // Thread-safe.
-class StatsServiceImpl final : public v1::StatsService::Service {
+class StatsServiceImpl final : public RpcService {
  public:
-  explicit StatsServiceImpl(DaemonState& state) : state_(state) {}
+  explicit StatsServiceImpl(DaemonState& state);
 
-  grpc::Status GetMmuStats(grpc::ServerContext* context,
+  grpc::Status GetMmuStats(CallContext* context,
                            const v1::GetMmuStatsRequest* request,
-                           v1::GetMmuStatsResponse* response) override;
+                           v1::GetMmuStatsResponse* response);
 
  private:
   DaemonState& state_;

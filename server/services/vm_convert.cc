@@ -92,9 +92,10 @@ absl::StatusOr<mmu::VmConfig> ToVmConfig(const v1::Vm& proto,
   }
   config.dirty_ring_entries = static_cast<uint32_t>(proto.dirty_ring_entries());
   if (proto.memslots_size() > static_cast<int>(kMaxSlot) + 1) {
-    return LimitExceeded(absl::StrCat("a VM may have ", kMaxSlot + 1,
-                                      " memslots, not ",
-                                      proto.memslots_size()));
+    return LimitExceeded(
+        "max_memslots_per_vm",
+        absl::StrCat("a VM may have ", kMaxSlot + 1, " memslots, not ",
+                     proto.memslots_size()));
   }
   for (int i = 0; i < proto.memslots_size(); ++i) {
     absl::StatusOr<mmu::MemslotConfig> slot = ToMemslotConfig(

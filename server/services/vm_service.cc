@@ -11,16 +11,17 @@
 #include "absl/strings/str_cat.h"
 #include "absl/synchronization/mutex.h"
 #include "absl/types/optional.h"
-#include "grpcpp/server_context.h"
 #include "grpcpp/support/status.h"
 #include "mmu_core/base/clock.h"
 #include "mmu_core/base/error.h"
 #include "mmu_core/stats/mmu_cost.h"
 #include "mmu_core/vm/vm.h"
 #include "mmu_core/vm/vm_config.h"
+#include "server/base/budget.h"
 #include "server/base/errors.h"
 #include "server/base/etag.h"
 #include "server/base/resource_names.h"
+#include "server/rpc/call_context.h"
 #include "server/services/call.h"
 #include "server/services/convert.h"
 #include "server/services/mmu_convert.h"
@@ -60,7 +61,20 @@ absl::Status AgainstExisting(const absl::Status& status) {
 
 }  // namespace
 
-grpc::Status VmServiceImpl::CreateVm(grpc::ServerContext* context,
+VmServiceImpl::VmServiceImpl(DaemonState& state)
+    : RpcService("mmud.v1.VmService", state.calls), state_(state) {
+  Long("CreateVm", this, &VmServiceImpl::CreateVm);
+  Short("GetVm", this, &VmServiceImpl::GetVm);
+  Short("ListVms", this, &VmServiceImpl::ListVms);
+  Long("DeleteVm", this, &VmServiceImpl::DeleteVm);
+  Short("GetCapabilities", this, &VmServiceImpl::GetCapabilities);
+  Long("SetMemslot", this, &VmServiceImpl::SetMemslot);
+  Long("DeleteMemslot", this, &VmServiceImpl::DeleteMemslot);
+  Long("SetShadowPageLimit", this, &VmServiceImpl::SetShadowPageLimit);
+  CheckComplete();
+}
+
+grpc::Status VmServiceImpl::CreateVm(CallContext* context,
                                      const v1::CreateVmRequest* request,
                                      v1::CreateVmResponse* response) {
   return Mutate(state_, *context, "CreateVm", WhileDraining::kRefuse, *request,
@@ -97,8 +111,7 @@ absl::StatusOr<v1::CreateVmResponse> VmServiceImpl::Create(
   return response;
 }
 
-grpc::Status VmServiceImpl::GetVm(grpc::ServerContext*,
-                                  const v1::GetVmRequest* request,
+grpc::Status VmServiceImpl::GetVm(CallContext*, const v1::GetVmRequest* request,
                                   v1::GetVmResponse* response) {
   if (absl::Status status = CheckVmName(request->name(), "name");
       !status.ok()) {
@@ -110,7 +123,7 @@ grpc::Status VmServiceImpl::GetVm(grpc::ServerContext*,
   return grpc::Status::OK;
 }
 
-grpc::Status VmServiceImpl::ListVms(grpc::ServerContext*,
+grpc::Status VmServiceImpl::ListVms(CallContext*,
                                     const v1::ListVmsRequest* request,
                                     v1::ListVmsResponse* response) {
   const absl::StatusOr<int> page_size = CheckPageSize(request->page_size());
@@ -129,7 +142,7 @@ grpc::Status VmServiceImpl::ListVms(grpc::ServerContext*,
   return grpc::Status::OK;
 }
 
-grpc::Status VmServiceImpl::DeleteVm(grpc::ServerContext* context,
+grpc::Status VmServiceImpl::DeleteVm(CallContext* context,
                                      const v1::DeleteVmRequest* request,
                                      v1::DeleteVmResponse* response) {
   return Mutate(
@@ -157,7 +170,7 @@ grpc::Status VmServiceImpl::DeleteVm(grpc::ServerContext* context,
 }
 
 grpc::Status VmServiceImpl::GetCapabilities(
-    grpc::ServerContext*, const v1::GetCapabilitiesRequest*,
+    CallContext*, const v1::GetCapabilitiesRequest*,
     v1::GetCapabilitiesResponse* response) {
   response->add_entry_formats(v1::ENTRY_FORMAT_EPT);
   response->add_entry_formats(v1::ENTRY_FORMAT_NPT);
@@ -172,10 +185,17 @@ grpc::Status VmServiceImpl::GetCapabilities(
   response->set_max_memslots_per_vm_count(kMaxSlot + 1);
   response->set_max_guest_memory_bytes(state_.config.max_guest_memory_bytes);
   response->set_max_message_bytes(kMaxMessageBytes);
+  for (const BudgetUse& use : state_.Budgets()) {
+    v1::LimitUse* limit = response->add_limits();
+    limit->set_name(use.name);
+    limit->set_limit_count(use.limit);
+    limit->set_used_count(use.used);
+    limit->set_refused_count(use.refused);
+  }
   return grpc::Status::OK;
 }
 
-grpc::Status VmServiceImpl::SetMemslot(grpc::ServerContext* context,
+grpc::Status VmServiceImpl::SetMemslot(CallContext* context,
                                        const v1::SetMemslotRequest* request,
                                        v1::SetMemslotResponse* response) {
   return Mutate(state_, *context, "SetMemslot", WhileDraining::kRefuse,
@@ -231,7 +251,7 @@ absl::StatusOr<v1::SetMemslotResponse> VmServiceImpl::Set(
 }
 
 grpc::Status VmServiceImpl::SetShadowPageLimit(
-    grpc::ServerContext* context, const v1::SetShadowPageLimitRequest* request,
+    CallContext* context, const v1::SetShadowPageLimitRequest* request,
     v1::SetShadowPageLimitResponse* response) {
   return Mutate(state_, *context, "SetShadowPageLimit", WhileDraining::kRefuse,
                 *request, response, [&] { return SetLimit(*request); });
@@ -269,7 +289,7 @@ absl::StatusOr<v1::SetShadowPageLimitResponse> VmServiceImpl::SetLimit(
 }
 
 grpc::Status VmServiceImpl::DeleteMemslot(
-    grpc::ServerContext* context, const v1::DeleteMemslotRequest* request,
+    CallContext* context, const v1::DeleteMemslotRequest* request,
     v1::DeleteMemslotResponse* response) {
   return Mutate(state_, *context, "DeleteMemslot", WhileDraining::kAllow,
                 *request, response, [&] { return Delete(*request); });

@@ -4,43 +4,41 @@
 #define SERVER_SERVICES_VM_SERVICE_H_
 
 #include "absl/status/statusor.h"
-#include "grpcpp/server_context.h"
 #include "grpcpp/support/status.h"
-#include "mmud/v1/vm_service.grpc.pb.h"
+#include "mmud/v1/vm_service.pb.h"
+#include "server/rpc/call_context.h"
+#include "server/rpc/rpc_service.h"
 #include "server/services/daemon_state.h"
 
 namespace mmud {
 
 // Thread-safe.
-class VmServiceImpl final : public v1::VmService::Service {
+class VmServiceImpl final : public RpcService {
  public:
-  explicit VmServiceImpl(DaemonState& state) : state_(state) {}
+  explicit VmServiceImpl(DaemonState& state);
 
-  grpc::Status CreateVm(grpc::ServerContext* context,
+  grpc::Status CreateVm(CallContext* context,
                         const v1::CreateVmRequest* request,
-                        v1::CreateVmResponse* response) override;
-  grpc::Status GetVm(grpc::ServerContext* context,
-                     const v1::GetVmRequest* request,
-                     v1::GetVmResponse* response) override;
-  grpc::Status ListVms(grpc::ServerContext* context,
-                       const v1::ListVmsRequest* request,
-                       v1::ListVmsResponse* response) override;
-  grpc::Status DeleteVm(grpc::ServerContext* context,
+                        v1::CreateVmResponse* response);
+  grpc::Status GetVm(CallContext* context, const v1::GetVmRequest* request,
+                     v1::GetVmResponse* response);
+  grpc::Status ListVms(CallContext* context, const v1::ListVmsRequest* request,
+                       v1::ListVmsResponse* response);
+  grpc::Status DeleteVm(CallContext* context,
                         const v1::DeleteVmRequest* request,
-                        v1::DeleteVmResponse* response) override;
-  grpc::Status GetCapabilities(grpc::ServerContext* context,
+                        v1::DeleteVmResponse* response);
+  grpc::Status GetCapabilities(CallContext* context,
                                const v1::GetCapabilitiesRequest* request,
-                               v1::GetCapabilitiesResponse* response) override;
-  grpc::Status SetMemslot(grpc::ServerContext* context,
+                               v1::GetCapabilitiesResponse* response);
+  grpc::Status SetMemslot(CallContext* context,
                           const v1::SetMemslotRequest* request,
-                          v1::SetMemslotResponse* response) override;
-  grpc::Status DeleteMemslot(grpc::ServerContext* context,
+                          v1::SetMemslotResponse* response);
+  grpc::Status DeleteMemslot(CallContext* context,
                              const v1::DeleteMemslotRequest* request,
-                             v1::DeleteMemslotResponse* response) override;
-  grpc::Status SetShadowPageLimit(
-      grpc::ServerContext* context,
-      const v1::SetShadowPageLimitRequest* request,
-      v1::SetShadowPageLimitResponse* response) override;
+                             v1::DeleteMemslotResponse* response);
+  grpc::Status SetShadowPageLimit(CallContext* context,
+                                  const v1::SetShadowPageLimitRequest* request,
+                                  v1::SetShadowPageLimitResponse* response);
 
  private:
   absl::StatusOr<v1::CreateVmResponse> Create(

@@ -11,7 +11,6 @@
 #include "absl/time/time.h"
 #include "google/longrunning/operations.pb.h"
 #include "google/protobuf/any.pb.h"
-#include "grpcpp/server_context.h"
 #include "grpcpp/support/status.h"
 #include "mmu_core/base/access.h"
 #include "mmu_core/base/error.h"
@@ -19,6 +18,7 @@
 #include "mmu_core/vm/vm.h"
 #include "mmu_core/vm/workload.h"
 #include "server/base/errors.h"
+#include "server/rpc/call_context.h"
 #include "server/services/call.h"
 #include "server/services/convert.h"
 #include "server/services/vm_convert.h"
@@ -94,8 +94,17 @@ v1::WorkloadStatistics ToProto(const mmu::WorkloadProgress& progress) {
   return proto;
 }
 
+WorkloadServiceImpl::WorkloadServiceImpl(DaemonState& state)
+    : RpcService("mmud.v1.WorkloadService", state.calls), state_(state) {
+  Long("StartWorkload", this, &WorkloadServiceImpl::StartWorkload);
+  Long("StopWorkload", this, &WorkloadServiceImpl::StopWorkload);
+  Long("PauseVcpus", this, &WorkloadServiceImpl::PauseVcpus);
+  Long("ResumeVcpus", this, &WorkloadServiceImpl::ResumeVcpus);
+  CheckComplete();
+}
+
 grpc::Status WorkloadServiceImpl::StartWorkload(
-    grpc::ServerContext* context, const v1::StartWorkloadRequest* request,
+    CallContext* context, const v1::StartWorkloadRequest* request,
     google::longrunning::Operation* response) {
   return Mutate(state_, *context, "StartWorkload", WhileDraining::kRefuse,
                 *request, response, [&] { return Start(*request); });
@@ -171,7 +180,7 @@ absl::StatusOr<google::longrunning::Operation> WorkloadServiceImpl::Start(
 }
 
 grpc::Status WorkloadServiceImpl::StopWorkload(
-    grpc::ServerContext* context, const v1::StopWorkloadRequest* request,
+    CallContext* context, const v1::StopWorkloadRequest* request,
     v1::StopWorkloadResponse* response) {
   return Mutate(
       state_, *context, "StopWorkload", WhileDraining::kAllow, *request,
@@ -193,7 +202,7 @@ grpc::Status WorkloadServiceImpl::StopWorkload(
 }
 
 grpc::Status WorkloadServiceImpl::PauseVcpus(
-    grpc::ServerContext* context, const v1::PauseVcpusRequest* request,
+    CallContext* context, const v1::PauseVcpusRequest* request,
     v1::PauseVcpusResponse* response) {
   return Mutate(state_, *context, "PauseVcpus", WhileDraining::kAllow, *request,
                 response, [&]() -> absl::StatusOr<v1::PauseVcpusResponse> {
@@ -208,7 +217,7 @@ grpc::Status WorkloadServiceImpl::PauseVcpus(
 }
 
 grpc::Status WorkloadServiceImpl::ResumeVcpus(
-    grpc::ServerContext* context, const v1::ResumeVcpusRequest* request,
+    CallContext* context, const v1::ResumeVcpusRequest* request,
     v1::ResumeVcpusResponse* response) {
   return Mutate(
       state_, *context, "ResumeVcpus", WhileDraining::kAllow, *request,

@@ -5,31 +5,32 @@
 
 #include "absl/status/statusor.h"
 #include "google/longrunning/operations.pb.h"
-#include "grpcpp/server_context.h"
 #include "grpcpp/support/status.h"
 #include "mmu_core/vm/workload.h"
-#include "mmud/v1/workload_service.grpc.pb.h"
+#include "mmud/v1/workload_service.pb.h"
+#include "server/rpc/call_context.h"
+#include "server/rpc/rpc_service.h"
 #include "server/services/daemon_state.h"
 
 namespace mmud {
 
 // Thread-safe.
-class WorkloadServiceImpl final : public v1::WorkloadService::Service {
+class WorkloadServiceImpl final : public RpcService {
  public:
-  explicit WorkloadServiceImpl(DaemonState& state) : state_(state) {}
+  explicit WorkloadServiceImpl(DaemonState& state);
 
-  grpc::Status StartWorkload(grpc::ServerContext* context,
+  grpc::Status StartWorkload(CallContext* context,
                              const v1::StartWorkloadRequest* request,
-                             google::longrunning::Operation* response) override;
-  grpc::Status StopWorkload(grpc::ServerContext* context,
+                             google::longrunning::Operation* response);
+  grpc::Status StopWorkload(CallContext* context,
                             const v1::StopWorkloadRequest* request,
-                            v1::StopWorkloadResponse* response) override;
-  grpc::Status PauseVcpus(grpc::ServerContext* context,
+                            v1::StopWorkloadResponse* response);
+  grpc::Status PauseVcpus(CallContext* context,
                           const v1::PauseVcpusRequest* request,
-                          v1::PauseVcpusResponse* response) override;
-  grpc::Status ResumeVcpus(grpc::ServerContext* context,
+                          v1::PauseVcpusResponse* response);
+  grpc::Status ResumeVcpus(CallContext* context,
                            const v1::ResumeVcpusRequest* request,
-                           v1::ResumeVcpusResponse* response) override;
+                           v1::ResumeVcpusResponse* response);
 
  private:
   absl::StatusOr<google::longrunning::Operation> Start(

@@ -283,9 +283,12 @@ TEST(MalformedRequestsTest, DaemonStaysHealthyAndAnswersEachOne) {
     const bool parses = Parses(method, bytes);
     if (!parses) ++unreadable;
     if (code != grpc::StatusCode::OK) ++refused;
-    if (parses && code != grpc::StatusCode::OK &&
+    if (code != grpc::StatusCode::OK &&
         code != grpc::StatusCode::DEADLINE_EXCEEDED) {
       const ErrorFacts facts = FactsOf(result.status);
+      EXPECT_TRUE(parses || facts.reason == "INVALID_REQUEST")
+          << "request " << i << " to " << method.full_name() << ": " << code
+          << " " << facts.reason;
       EXPECT_TRUE(facts.error_infos == 1 && facts.domain == "mmud" &&
                   facts.reason != "INTERNAL_ERROR" &&
                   code != grpc::StatusCode::UNKNOWN &&

@@ -5,6 +5,7 @@
 #include <sys/stat.h>
 
 #include <atomic>
+#include <memory>
 #include <string>
 #include <thread>
 #include <utility>
@@ -58,6 +59,11 @@ TEST(DrainTest, SigtermEndsStreamsSplitsAndWorkloadsInTime) {
   EXPECT_EQ(state.status(), grpc::health::v1::HealthCheckResponse::SERVING);
 
   daemon.process().Signal(SIGTERM);
+  // It reads on: it is sent the whole status behind what was on its way.
+  std::thread reading([&] {
+    while (pages->Read(&response)) {
+    }
+  });
   ASSERT_TRUE(watch->Read(&state));
   EXPECT_EQ(state.status(), grpc::health::v1::HealthCheckResponse::NOT_SERVING);
 
@@ -78,8 +84,7 @@ TEST(DrainTest, SigtermEndsStreamsSplitsAndWorkloadsInTime) {
     EXPECT_TRUE(FactsOf(refused).has_retry_info) << method;
   }
 
-  while (pages->Read(&response)) {
-  }
+  reading.join();
   const grpc::Status ended = pages->Finish();
   EXPECT_EQ(ended.error_code(), grpc::StatusCode::UNAVAILABLE);
   EXPECT_EQ(ReasonOf(ended), "DRAINING");
@@ -138,6 +143,38 @@ TEST(DrainTest, ReadinessFollowsTheDaemonsLife) {
   EXPECT_EQ(HttpGet(daemon.metrics_port(), "/nothing").code, 404);
   EXPECT_EQ(daemon.Terminate(), 0);
   EXPECT_EQ(HttpGet(daemon.metrics_port(), "/healthz").code, 0);
+}
+
+TEST(DrainTest, PeersThatReadNothingDoNotTakeTheTimeOfTheDrain) {
+  Daemon daemon({"--drain-timeout=1h"});
+  const Guest guest(daemon.client(), "alpha", {MakeSlot(64 * kMiB)});
+  guest.WritePages(64 * kMiB / kPage);
+  v1::GuestMemoryService::Stub memory(daemon.client().channel());
+  v1::ReadPagesRequest request;
+  request.set_vm(guest.name());
+  request.add_extents()->set_size_bytes(64 * kMiB);
+  grpc::ClientContext contexts[2];
+  std::unique_ptr<grpc::ClientReader<v1::ReadPagesResponse>> streams[2];
+  v1::ReadPagesResponse response;
+  for (int i = 0; i < 2; ++i) {
+    streams[i] = memory.ReadPages(&contexts[i], request);
+    ASSERT_TRUE(streams[i]->Read(&response));
+  }
+  EXPECT_EQ(daemon.Terminate(absl::Minutes(1)), 0) << daemon.process().Err();
+  for (auto& stream : streams) {
+    while (stream->Read(&response)) {
+    }
+    EXPECT_EQ(stream->Finish().error_code(), grpc::StatusCode::UNAVAILABLE);
+  }
+}
+
+TEST(DrainTest, SighupDrainsAsSigtermDoes) {
+  Daemon daemon;
+  daemon.process().Signal(SIGHUP);
+  EXPECT_EQ(daemon.process().Wait(absl::Seconds(20)), 0)
+      << daemon.process().Err();
+  EXPECT_TRUE(absl::StrContains(daemon.process().Err(), "SIGHUP"))
+      << daemon.process().Err();
 }
 
 TEST(DrainTest, IdleDaemonEndsAtOnceAndRemovesItsSocket) {

@@ -1,6 +1,5 @@
 // Enormous requests: refused or served, never a crash.
 
-#include <memory>
 #include <string>
 #include <utility>
 #include <vector>
@@ -121,15 +120,31 @@ TEST(LimitsTest, LimitsOfTheFlagsHold) {
   EXPECT_EQ(create("a", 32), "");
   EXPECT_EQ(create("b", 32), "");
 
+  // Guests that run are no operations: a split finds its place.
   const Guest a(client, "vms/a");
+  const Guest b(client, "vms/b");
   a.StartRandomWrites(1);
+  b.StartRandomWrites(2);
+  const Guest huge(client, "huge",
+                   {MakeSlot(64 * kMiB, v1::MEMORY_BACKING_METADATA_ONLY,
+                             v1::PAGE_SIZE_2M)});
+  huge.ReadWords(64 * kMiB, 2 * kMiB);
+  v1::SplitHugePagesRequest slow;
+  slow.mutable_throttle()->set_max_pages_per_second(1);
+  const std::string split = huge.StartSplit(slow);
   const RawResult second =
-      client.CallText("mmud.v1.WorkloadService/StartWorkload",
-                      "vm: 'vms/b' pattern { uniform {} }");
+      client.CallText("mmud.v1.SplitService/SplitHugePages", "vm: 'vms/b'");
   EXPECT_EQ(ReasonOf(second.status), "LIMIT_EXCEEDED");
-  // The refused one left the VM idle.
-  EXPECT_EQ(Guest(client, "vms/b").Get().vcpu_state(), v1::VCPU_STATE_IDLE);
+  EXPECT_EQ(FactsOf(second.status).limit, "max_operations");
+  EXPECT_TRUE(FactsOf(second.status).has_retry_info);
+  client.CallText("google.longrunning.Operations/CancelOperation",
+                  "name: '" + split + "'");
+  client.WaitDone(split);
+  EXPECT_TRUE(
+      client.CallText("mmud.v1.SplitService/SplitHugePages", "vm: 'vms/b'")
+          .status.ok());
   a.StopWorkload();
+  b.StopWorkload();
 }
 
 TEST(LimitsTest, MessagesBeyondTheReceiveLimitAreRefused) {
@@ -141,44 +156,6 @@ TEST(LimitsTest, MessagesBeyondTheReceiveLimitAreRefused) {
       "mmud.v1.DirtyLogService/ClearDirtyLog", request.SerializeAsString());
   EXPECT_EQ(result.status.error_code(), grpc::StatusCode::RESOURCE_EXHAUSTED);
   EXPECT_EQ(daemon.client().Health(), "SERVING");
-}
-
-TEST(LimitsTest, ManyStreamsLeaveThreadsForOtherCalls) {
-  Daemon daemon({"--max-rpc-threads=8"});
-  const Guest guest(daemon.client(), "alpha", {MakeSlot(64 * kMiB)});
-  guest.WritePages(64 * kMiB / kPage);
-  // None of them reads: each holds its thread.
-  std::vector<std::unique_ptr<grpc::ClientContext>> contexts;
-  std::vector<std::unique_ptr<grpc::ClientReader<v1::ReadPagesResponse>>> all;
-  v1::GuestMemoryService::Stub stub(daemon.client().channel());
-  v1::ReadPagesRequest request;
-  request.set_vm(guest.name());
-  request.add_extents()->set_size_bytes(64 * kMiB);
-  int refused = 0;
-  for (int i = 0; i < 12; ++i) {
-    contexts.push_back(std::make_unique<grpc::ClientContext>());
-    SetTimeout(kCallTimeout, contexts.back().get());
-    all.push_back(stub.ReadPages(contexts.back().get(), request));
-    v1::ReadPagesResponse response;
-    if (all.back()->Read(&response)) continue;
-    EXPECT_EQ(ReasonOf(all.back()->Finish()), "LIMIT_EXCEEDED");
-    all.pop_back();
-    contexts.pop_back();
-    ++refused;
-  }
-  EXPECT_EQ(refused, 8);
-  EXPECT_EQ(guest.Get().name(), guest.name());
-  for (size_t i = 0; i < all.size(); ++i) {
-    contexts[i]->TryCancel();
-    all[i]->Finish();
-  }
-  // Their places are free again.
-  EXPECT_TRUE(Eventually([&] {
-    return daemon.client()
-        .CallText("mmud.v1.GuestMemoryService/ReadPages",
-                  "vm: 'vms/alpha' extents { size_bytes: 4096 }")
-        .status.ok();
-  }));
 }
 
 }  // namespace

@@ -66,6 +66,8 @@ ErrorFacts FactsOf(const google::rpc::Status& status) {
       facts.domain = info.domain();
       const auto field = info.metadata().find("field");
       if (field != info.metadata().end()) facts.field = field->second;
+      const auto limit = info.metadata().find("limit");
+      if (limit != info.metadata().end()) facts.limit = limit->second;
     } else if (detail.UnpackTo(&bad)) {
       if (bad.field_violations_size() > 0) {
         facts.violated_field = bad.field_violations(0).field();

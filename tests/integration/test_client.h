@@ -41,6 +41,7 @@ struct ErrorFacts {
   std::string reason;
   std::string domain;
   std::string field;           // ErrorInfo.metadata["field"]
+  std::string limit;           // ErrorInfo.metadata["limit"]
   std::string violated_field;  // BadRequest
   bool has_retry_info = false;
   std::string resource_name;

@@ -1,0 +1,40 @@
+// What an adapter may ask about the call that it serves.
+
+#ifndef SERVER_RPC_CALL_CONTEXT_H_
+#define SERVER_RPC_CALL_CONTEXT_H_
+
+#include <string>
+
+#include "grpcpp/server_context.h"
+#include "mmu_core/base/clock.h"
+#include "server/rpc/grpc_time.h"
+
+namespace mmud {
+
+// Valid until the call has been answered. Thread-safe.
+class CallContext {
+ public:
+  explicit CallContext(grpc::CallbackServerContext& context)
+      : context_(context) {}
+
+  // The caller left, or the deadline passed.
+  bool IsCancelled() const { return context_.IsCancelled(); }
+  // When the caller wants an answer at the latest; InfiniteFuture if it did
+  // not say.
+  mmu::MonotonicTime deadline() const {
+    return FromGrpcTime(context_.raw_deadline());
+  }
+  // Where the caller is: "ipv4:127.0.0.1:4711", "unix:".
+  std::string peer() const { return context_.peer(); }
+
+  // Ends the call with CANCELLED, also if it waits for the peer to read.
+  // Returns at once.
+  void TryCancel() const { context_.TryCancel(); }
+
+ private:
+  grpc::CallbackServerContext& context_;
+};
+
+}  // namespace mmud
+
+#endif  // SERVER_RPC_CALL_CONTEXT_H_

@@ -1,0 +1,71 @@
+// The budgets and the threads of all calls.
+
+#ifndef SERVER_RPC_CALL_RUNTIME_H_
+#define SERVER_RPC_CALL_RUNTIME_H_
+
+#include <cstdint>
+#include <vector>
+
+#include "absl/time/time.h"
+#include "server/base/budget.h"
+#include "server/rpc/open_streams.h"
+#include "server/rpc/worker_pool.h"
+
+namespace mmud {
+
+// Kinds of calls, each with a budget of its own:
+//
+//   short   reads of state and changes that are made at once. They share
+//           threads and wait their turn for one.
+//   long    calls that may wait for locks, guests or a throttle: whatever
+//           changes a VM. Each has a thread of its own at once, so that a
+//           StartDirtyLog of minutes takes none that GetVm needs.
+//   stream  has a thread only while it makes its next message, none while its
+//           peer does not read.
+//   wait    has no thread at all until it is answered.
+//
+// Thread-safe. Outlives all calls.
+struct CallRuntime {
+  struct Limits {
+    int64_t max_rpc_threads = 64;
+    int64_t max_short_calls = 2048;
+    int64_t max_long_calls = 256;
+    int64_t max_streams = 256;
+    int64_t max_streams_per_vm = 32;
+    int64_t max_waits = 1024;
+  };
+
+  explicit CallRuntime(const Limits& limits)
+      : short_calls("max_short_calls", limits.max_short_calls,
+                    "short calls are in hand", absl::Milliseconds(100)),
+        long_calls("max_long_calls", limits.max_long_calls,
+                   "calls that may take long are in hand", absl::Seconds(1)),
+        streams("max_streams", limits.max_streams, "streams are open",
+                absl::Seconds(1)),
+        streams_per_vm("max_streams_per_vm", limits.max_streams_per_vm,
+                       "streams are open", absl::Seconds(1)),
+        waits("max_waits", limits.max_waits, "waits for operations go on",
+              absl::Seconds(1)),
+        short_workers(limits.max_rpc_threads),
+        long_workers(limits.max_long_calls),
+        stream_workers(limits.max_streams) {}
+
+  std::vector<BudgetUse> Uses() const {
+    return {short_calls.Use(), long_calls.Use(), streams.Use(),
+            streams_per_vm.Use(), waits.Use()};
+  }
+
+  Budget short_calls;
+  Budget long_calls;
+  Budget streams;
+  Budget streams_per_vm;
+  Budget waits;
+  OpenStreams open_streams;
+  WorkerPool short_workers;
+  WorkerPool long_workers;
+  WorkerPool stream_workers;
+};
+
+}  // namespace mmud
+
+#endif  // SERVER_RPC_CALL_RUNTIME_H_

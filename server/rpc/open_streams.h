@@ -1,0 +1,73 @@
+// The streams that are open, so that they can be ended.
+
+#ifndef SERVER_RPC_OPEN_STREAMS_H_
+#define SERVER_RPC_OPEN_STREAMS_H_
+
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "absl/base/thread_annotations.h"
+#include "absl/container/flat_hash_map.h"
+#include "absl/status/status.h"
+#include "absl/strings/string_view.h"
+#include "absl/synchronization/mutex.h"
+
+namespace mmud {
+
+// A stream that somebody else may end.
+class EndableStream {
+ public:
+  virtual ~EndableStream() = default;
+  // It ends with `status` soon, also if its peer does not read. Returns at
+  // once. Thread-safe.
+  virtual void End(const absl::Status& status) = 0;
+};
+
+// Thread-safe.
+class OpenStreams {
+ public:
+  void Add(const std::shared_ptr<EndableStream>& stream, absl::string_view vm) {
+    absl::MutexLock lock(&mu_);
+    streams_[stream.get()] = {stream, std::string(vm)};
+  }
+  void Remove(const EndableStream* stream) {
+    absl::MutexLock lock(&mu_);
+    streams_.erase(stream);
+  }
+
+  // Ends the streams of one VM.
+  void EndOf(absl::string_view vm, const absl::Status& status) {
+    End([vm](const std::string& of) { return of == vm; }, status);
+  }
+  void EndAll(const absl::Status& status) {
+    End([](const std::string&) { return true; }, status);
+  }
+
+ private:
+  struct Stream {
+    std::weak_ptr<EndableStream> stream;
+    std::string vm;
+  };
+
+  template <typename Filter>
+  void End(const Filter& filter, const absl::Status& status) {
+    std::vector<std::shared_ptr<EndableStream>> ending;
+    {
+      absl::MutexLock lock(&mu_);
+      for (const auto& [key, open] : streams_) {
+        std::shared_ptr<EndableStream> stream = open.stream.lock();
+        if (stream != nullptr && filter(open.vm)) ending.push_back(stream);
+      }
+    }
+    for (const auto& stream : ending) stream->End(status);
+  }
+
+  absl::Mutex mu_;
+  absl::flat_hash_map<const EndableStream*, Stream> streams_
+      ABSL_GUARDED_BY(mu_);
+};
+
+}  // namespace mmud
+
+#endif  // SERVER_RPC_OPEN_STREAMS_H_

@@ -1,0 +1,202 @@
+#include "server/rpc/stream_call.h"
+
+#include <memory>
+#include <string>
+#include <utility>
+
+#include "absl/base/thread_annotations.h"
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "absl/strings/string_view.h"
+#include "absl/synchronization/mutex.h"
+#include "absl/time/time.h"
+#include "grpc/grpc.h"
+#include "grpcpp/alarm.h"
+#include "grpcpp/support/status.h"
+#include "mmu_core/base/clock.h"
+#include "server/base/budget.h"
+#include "server/base/errors.h"
+#include "server/base/status_mapping.h"
+#include "server/rpc/grpc_time.h"
+
+namespace mmud {
+namespace {
+
+// A peer that takes nothing for so long after its stream was ended is cut off.
+constexpr absl::Duration kLastReads = absl::Seconds(1);
+
+// States:
+//   making    a worker runs the function or the source
+//   writing   gRPC has a message until OnWriteDone, which may never come while
+//             the peer does not read; no thread belongs to the stream
+//   finished  Finish was called; OnDone follows
+// making -> writing -> making -> ... -> finished. Only what is there in
+// `making` and OnWriteDone go on to the next state, so there is one of them at
+// a time; End may come at any time and leaves a note for it.
+class StreamCall final : public grpc::ServerWriteReactor<grpc::ByteBuffer>,
+                         public EndableStream,
+                         public std::enable_shared_from_this<StreamCall> {
+ public:
+  StreamCall(CallRuntime& runtime, const StreamFunction& function,
+             grpc::CallbackServerContext* context,
+             const grpc::ByteBuffer* request)
+      : runtime_(runtime),
+        function_(function),
+        grpc_context_(*context),
+        context_(*context),
+        request_(*request) {}
+
+  void Start() {
+    self_ = shared_from_this();
+    absl::StatusOr<Budget::Place> place = runtime_.streams.Take();
+    if (!place.ok()) {
+      Finish(ToGrpcStatus(place.status()));
+      return;
+    }
+    place_ = *std::move(place);
+    runtime_.stream_workers.Post([this] { Begin(); });
+  }
+
+  void OnWriteDone(bool ok) override {
+    {
+      absl::MutexLock lock(&mu_);
+      writing_ = false;
+    }
+    if (!ok) {
+      // The call is over: the peer hears of no status, the metrics do.
+      absl::Status status = end();
+      if (status.ok()) {
+        status = ApiError(absl::StatusCode::kCancelled, "CALL_CANCELLED",
+                          "the caller left");
+      }
+      FinishWith(status);
+      return;
+    }
+    runtime_.stream_workers.Post([this] { MakeNext(); });
+  }
+
+  void OnDone() override {
+    runtime_.open_streams.Remove(this);
+    {
+      absl::MutexLock lock(&mu_);
+      done_ = true;
+    }
+    const std::shared_ptr<StreamCall> last = std::move(self_);
+  }
+
+  void End(const absl::Status& status) override {
+    absl::MutexLock lock(&mu_);
+    if (!end_.ok()) return;
+    end_ = status;
+    if (!writing_) return;
+    // The peer may still read: then it gets the whole status.
+    alarm_.Set(ToGrpcTime(mmu::MonotonicTime::Now() + kLastReads),
+               [weak = weak_from_this()](bool) {
+                 if (const auto self = weak.lock()) self->CutOff();
+               });
+  }
+
+ private:
+  void Begin() {
+    const auto take = [this](absl::string_view vm) {
+      absl::StatusOr<Budget::Place> place = runtime_.streams_per_vm.Take(vm);
+      if (!place.ok()) return place.status();
+      place_of_vm_ = *std::move(place);
+      runtime_.open_streams.Add(shared_from_this(), vm);
+      return absl::OkStatus();
+    };
+    absl::StatusOr<ByteSource> source = function_(&context_, request_, take);
+    if (!source.ok()) {
+      FinishWith(source.status());
+      return;
+    }
+    next_ = *std::move(source);
+    MakeNext();
+  }
+
+  void MakeNext() {
+    absl::Status status = end();
+    if (status.ok()) {
+      message_.Clear();
+      const absl::StatusOr<bool> made = next_(&message_);
+      if (made.ok() && *made) {
+        {
+          absl::MutexLock lock(&mu_);
+          writing_ = end_.ok();
+          status = end_;
+        }
+        if (status.ok()) {
+          StartWrite(&message_);
+          return;
+        }
+      } else {
+        status = made.status();
+      }
+    }
+    FinishWith(status);
+  }
+
+  void FinishWith(const absl::Status& status) {
+    // What the source holds of a VM, and the places, go before the answer: who
+    // has it may delete the VM or call again at once.
+    next_ = nullptr;
+    place_of_vm_.Release();
+    place_.Release();
+    Finish(ToGrpcStatus(status));  // and this may be gone
+  }
+
+  absl::Status end() {
+    absl::MutexLock lock(&mu_);
+    return end_;
+  }
+
+  // Sends the status past the messages that the peer does not take. That can
+  // carry no details. OnWriteDone(false) follows.
+  void CutOff() {
+    absl::Status status;
+    grpc_call* call = nullptr;
+    {
+      absl::MutexLock lock(&mu_);
+      if (!writing_ || done_) return;
+      status = end_;
+      call = grpc_context_.c_call();
+      grpc_call_ref(call);
+    }
+    // Without the lock: what follows may be called by this thread.
+    grpc_call_cancel_with_status(
+        call, static_cast<grpc_status_code>(status.code()),
+        std::string(status.message()).c_str(), nullptr);
+    grpc_call_unref(call);
+  }
+
+  CallRuntime& runtime_;
+  const StreamFunction& function_;
+  grpc::CallbackServerContext& grpc_context_;
+  CallContext context_;
+  const grpc::ByteBuffer& request_;
+  std::shared_ptr<StreamCall> self_;
+  // Of the state `making`, one thread at a time.
+  Budget::Place place_;
+  Budget::Place place_of_vm_;
+  ByteSource next_;
+  grpc::ByteBuffer message_;  // gRPC's while writing
+
+  absl::Mutex mu_;
+  grpc::Alarm alarm_ ABSL_GUARDED_BY(mu_);
+  absl::Status end_ ABSL_GUARDED_BY(mu_);  // how to end; OK: go on
+  bool writing_ ABSL_GUARDED_BY(mu_) = false;
+  bool done_ ABSL_GUARDED_BY(mu_) = false;
+};
+
+}  // namespace
+
+grpc::ServerWriteReactor<grpc::ByteBuffer>* StartStreamCall(
+    CallRuntime& runtime, const StreamFunction& function,
+    grpc::CallbackServerContext* context, const grpc::ByteBuffer* request) {
+  const auto call =
+      std::make_shared<StreamCall>(runtime, function, context, request);
+  call->Start();
+  return call.get();
+}
+
+}  // namespace mmud

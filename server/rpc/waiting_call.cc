@@ -1,0 +1,137 @@
+#include "server/rpc/waiting_call.h"
+
+#include <functional>
+#include <memory>
+#include <utility>
+
+#include "absl/base/thread_annotations.h"
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "absl/synchronization/mutex.h"
+#include "grpcpp/alarm.h"
+#include "grpcpp/support/status.h"
+#include "mmu_core/base/clock.h"
+#include "server/base/budget.h"
+#include "server/base/errors.h"
+#include "server/base/status_mapping.h"
+#include "server/rpc/grpc_time.h"
+
+namespace mmud {
+namespace {
+
+// States: new -> waiting -> answering -> done. What ends the waiting (it
+// happened, the alarm, the caller left) may come from several threads at once
+// and before Begin is through; whoever sets ended_ first counts, and Begin or
+// it has the answer made, whichever comes later.
+//
+// Lives until OnDone; an alarm or a subscription that comes later finds
+// nothing.
+class WaitingCall final : public grpc::ServerUnaryReactor,
+                          public std::enable_shared_from_this<WaitingCall> {
+ public:
+  WaitingCall(CallRuntime& runtime, const WaitFunction& function,
+              grpc::CallbackServerContext* context,
+              const grpc::ByteBuffer* request, grpc::ByteBuffer* response)
+      : runtime_(runtime),
+        function_(function),
+        context_(*context),
+        request_(*request),
+        response_(response) {}
+
+  void Start() {
+    self_ = shared_from_this();
+    absl::StatusOr<Budget::Place> place = runtime_.waits.Take();
+    if (!place.ok()) {
+      Finish(ToGrpcStatus(place.status()));
+      return;
+    }
+    place_ = *std::move(place);
+    runtime_.short_workers.Post([this] { Begin(); });
+  }
+
+  void OnCancel() override { EndWaiting(); }
+
+  void OnDone() override {
+    const std::shared_ptr<WaitingCall> last = std::move(self_);
+  }
+
+ private:
+  void Begin() {
+    absl::StatusOr<Waiting<grpc::ByteBuffer>> waiting =
+        function_(&context_, request_);
+    if (!waiting.ok()) {
+      place_.Release();
+      Finish(ToGrpcStatus(waiting.status()));
+      return;
+    }
+    answer_ = std::move(waiting->answer);
+    const auto end = [weak = weak_from_this()] {
+      if (const auto self = weak.lock()) self->EndWaiting();
+    };
+    unsubscribe_ = waiting->subscribe(end);
+    if (waiting->until < mmu::MonotonicTime::InfiniteFuture()) {
+      alarm_.Set(ToGrpcTime(waiting->until), [end](bool) { end(); });
+    }
+    {
+      absl::MutexLock lock(&mu_);
+      begun_ = true;
+      if (!ended_) return;
+    }
+    Answer();
+  }
+
+  void EndWaiting() {
+    {
+      absl::MutexLock lock(&mu_);
+      if (ended_) return;
+      ended_ = true;
+      if (!begun_) return;  // Begin sees it
+    }
+    // Not here: this may be a thread of gRPC's, or of an operation.
+    runtime_.short_workers.Post([this] { Answer(); });
+  }
+
+  void Answer() {
+    unsubscribe_();
+    unsubscribe_ = nullptr;
+    grpc::Status status =
+        context_.IsCancelled()
+            ? ToGrpcStatus(ApiError(absl::StatusCode::kCancelled,
+                                    "CALL_CANCELLED", "the caller left"))
+            : ToGrpcStatus(answer_(response_));
+    answer_ = nullptr;
+    place_.Release();
+    Finish(std::move(status));  // and this may be gone
+  }
+
+  CallRuntime& runtime_;
+  const WaitFunction& function_;
+  CallContext context_;
+  const grpc::ByteBuffer& request_;
+  grpc::ByteBuffer* const response_;
+  std::shared_ptr<WaitingCall> self_;
+  Budget::Place place_;
+  // Set by Begin, used by Answer, which comes after it.
+  std::function<absl::Status(grpc::ByteBuffer*)> answer_;
+  std::function<void()> unsubscribe_;
+  grpc::Alarm alarm_;
+
+  absl::Mutex mu_;
+  bool begun_ ABSL_GUARDED_BY(mu_) = false;
+  bool ended_ ABSL_GUARDED_BY(mu_) = false;
+};
+
+}  // namespace
+
+grpc::ServerUnaryReactor* StartWaitingCall(CallRuntime& runtime,
+                                           const WaitFunction& function,
+                                           grpc::CallbackServerContext* context,
+                                           const grpc::ByteBuffer* request,
+                                           grpc::ByteBuffer* response) {
+  const auto call = std::make_shared<WaitingCall>(runtime, function, context,
+                                                  request, response);
+  call->Start();
+  return call.get();
+}
+
+}  // namespace mmud

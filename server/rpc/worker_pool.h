@@ -1,0 +1,54 @@
+// Threads that do the work of calls. gRPC's own threads never wait.
+
+#ifndef SERVER_RPC_WORKER_POOL_H_
+#define SERVER_RPC_WORKER_POOL_H_
+
+#include <cstdint>
+#include <deque>
+#include <functional>
+#include <list>
+#include <thread>
+#include <vector>
+
+#include "absl/base/thread_annotations.h"
+#include "mmu_core/sync/mutex.h"
+
+namespace mmud {
+
+// Starts a thread when work comes and none is idle, up to a limit; work beyond
+// that waits its turn. A thread without work for a while ends. How much work
+// there may be is not decided here but by the budgets in call_runtime.h.
+// Thread-safe.
+class WorkerPool {
+ public:
+  explicit WorkerPool(int64_t max_threads) : max_threads_(max_threads) {}
+  // Does what is queued and waits for it.
+  ~WorkerPool();
+  WorkerPool(const WorkerPool&) = delete;
+  WorkerPool& operator=(const WorkerPool&) = delete;
+
+  // Never waits.
+  void Post(std::function<void()> work);
+
+  int64_t threads() const;
+
+ private:
+  using Threads = std::list<std::thread>;
+
+  void Run(Threads::iterator self);
+
+  const int64_t max_threads_;
+  mutable mmu::Mutex mu_;
+  mmu::CondVar changed_;
+  std::deque<std::function<void()>> queue_ ABSL_GUARDED_BY(mu_);
+  Threads threads_ ABSL_GUARDED_BY(mu_);
+  Threads ended_ ABSL_GUARDED_BY(mu_);  // to be joined
+  // Threads that wait for work. One that was woken counts until it has the
+  // lock again, so compare with the length of the queue, never with 0.
+  int64_t idle_ ABSL_GUARDED_BY(mu_) = 0;
+  bool stopping_ ABSL_GUARDED_BY(mu_) = false;
+};
+
+}  // namespace mmud
+
+#endif  // SERVER_RPC_WORKER_POOL_H_
