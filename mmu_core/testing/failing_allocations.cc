@@ -1,0 +1,149 @@
+#include "mmu_core/testing/failing_allocations.h"
+
+#include <dlfcn.h>
+#include <sys/mman.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <cstddef>
+#include <cstdint>
+#include <cstdlib>
+#include <new>
+
+#include "absl/functional/function_ref.h"
+#include "absl/status/status.h"
+
+namespace mmu::testing {
+namespace {
+
+// Of a thread. Constant-initialised: operator new is called before main.
+struct Allocations {
+  AllocationCount count;
+  uint64_t until_failure = 0;  // 0: none fails
+  bool failed = false;
+};
+constinit thread_local Allocations allocations;
+
+bool Fails(size_t bytes) {
+  Allocations& own = allocations;
+  ++own.count.calls;
+  own.count.bytes += bytes;
+  if (own.until_failure == 0 || --own.until_failure != 0) return false;
+  own.failed = true;
+  return true;
+}
+
+void* TryNew(size_t bytes) {
+  return Fails(bytes) ? nullptr : std::malloc(std::max<size_t>(bytes, 1));
+}
+
+void* TryNew(size_t bytes, std::align_val_t alignment) {
+  if (Fails(bytes)) return nullptr;
+  void* memory = nullptr;
+  const size_t at_least =
+      std::max(static_cast<size_t>(alignment), sizeof(void*));
+  return posix_memalign(&memory, at_least, std::max<size_t>(bytes, 1)) == 0
+             ? memory
+             : nullptr;
+}
+
+void* OrThrow(void* memory) {
+  if (memory == nullptr) throw std::bad_alloc();
+  return memory;
+}
+
+}  // namespace
+
+Attempt FailOneAllocation(uint64_t nth,
+                          absl::FunctionRef<absl::Status()> operation) {
+  Attempt attempt;
+  allocations.failed = false;
+  allocations.until_failure = nth;
+  attempt.status = operation();
+  allocations.until_failure = 0;
+  attempt.failed = allocations.failed;
+  return attempt;
+}
+
+AllocationCount AllocationsOfThread() { return allocations.count; }
+
+}  // namespace mmu::testing
+
+using mmu::testing::Fails;
+using mmu::testing::OrThrow;
+using mmu::testing::TryNew;
+
+// All forms, so that none comes from elsewhere and pairs with one of these.
+void* operator new(size_t n) { return OrThrow(TryNew(n)); }
+void* operator new[](size_t n) { return OrThrow(TryNew(n)); }
+void* operator new(size_t n, const std::nothrow_t&) noexcept {
+  return TryNew(n);
+}
+void* operator new[](size_t n, const std::nothrow_t&) noexcept {
+  return TryNew(n);
+}
+void* operator new(size_t n, std::align_val_t a) {
+  return OrThrow(TryNew(n, a));
+}
+void* operator new[](size_t n, std::align_val_t a) {
+  return OrThrow(TryNew(n, a));
+}
+void* operator new(size_t n, std::align_val_t a,
+                   const std::nothrow_t&) noexcept {
+  return TryNew(n, a);
+}
+void* operator new[](size_t n, std::align_val_t a,
+                     const std::nothrow_t&) noexcept {
+  return TryNew(n, a);
+}
+void operator delete(void* p) noexcept { std::free(p); }
+void operator delete[](void* p) noexcept { std::free(p); }
+void operator delete(void* p, size_t) noexcept { std::free(p); }
+void operator delete[](void* p, size_t) noexcept { std::free(p); }
+void operator delete(void* p, const std::nothrow_t&) noexcept { std::free(p); }
+void operator delete[](void* p, const std::nothrow_t&) noexcept {
+  std::free(p);
+}
+void operator delete(void* p, std::align_val_t) noexcept { std::free(p); }
+void operator delete[](void* p, std::align_val_t) noexcept { std::free(p); }
+void operator delete(void* p, size_t, std::align_val_t) noexcept {
+  std::free(p);
+}
+void operator delete[](void* p, size_t, std::align_val_t) noexcept {
+  std::free(p);
+}
+void operator delete(void* p, std::align_val_t,
+                     const std::nothrow_t&) noexcept {
+  std::free(p);
+}
+void operator delete[](void* p, std::align_val_t,
+                       const std::nothrow_t&) noexcept {
+  std::free(p);
+}
+
+// The C library's, or those of a sanitizer that stands before it.
+extern "C" {
+
+void* mmap(void* address, size_t bytes, int protection, int flags, int fd,
+           off_t offset) noexcept {
+  static const auto next =
+      reinterpret_cast<decltype(&mmap)>(dlsym(RTLD_NEXT, "mmap"));
+  constexpr size_t kPage = 4096;
+  if (Fails((bytes + kPage - 1) / kPage * kPage)) {
+    errno = ENOMEM;
+    return MAP_FAILED;
+  }
+  return next(address, bytes, protection, flags, fd, offset);
+}
+
+int memfd_create(const char* name, unsigned flags) noexcept {
+  static const auto next = reinterpret_cast<decltype(&memfd_create)>(
+      dlsym(RTLD_NEXT, "memfd_create"));
+  if (Fails(0)) {
+    errno = ENOMEM;
+    return -1;
+  }
+  return next(name, flags);
+}
+
+}  // extern "C"

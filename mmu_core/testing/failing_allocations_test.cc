@@ -1,0 +1,104 @@
+#include "mmu_core/testing/failing_allocations.h"
+
+#include <sys/mman.h>
+#include <unistd.h>
+
+#include <cerrno>
+#include <cstdint>
+#include <memory>
+#include <new>
+#include <thread>
+#include <vector>
+
+#include "absl/status/status.h"
+#include "gtest/gtest.h"
+
+namespace mmu::testing {
+namespace {
+
+struct alignas(64) CacheLine {
+  char bytes[64];
+};
+
+bool TakesMemory(uint64_t nth, absl::FunctionRef<bool()> allocate) {
+  bool enough = false;
+  const Attempt attempt = FailOneAllocation(nth, [&] {
+    try {
+      enough = allocate();
+    } catch (const std::bad_alloc&) {
+      enough = false;
+    }
+    return absl::OkStatus();
+  });
+  EXPECT_EQ(attempt.failed, !enough);
+  return enough;
+}
+
+bool Map() {
+  void* const memory =
+      mmap(nullptr, 4096, PROT_READ, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+  if (memory == MAP_FAILED) {
+    EXPECT_EQ(errno, ENOMEM);
+    return false;
+  }
+  munmap(memory, 4096);
+  return true;
+}
+
+bool MakeFile() {
+  const int fd = memfd_create("test", 0);
+  if (fd < 0) return false;
+  close(fd);
+  return true;
+}
+
+TEST(FailingAllocationsTest, EveryWayToGetMemoryFails) {
+  for (const uint64_t nth : {1, 2}) {
+    const bool enough = nth == 2;
+    EXPECT_EQ(TakesMemory(nth, [] { return bool(std::make_unique<int>()); }),
+              enough);
+    EXPECT_EQ(
+        TakesMemory(nth, [] { return bool(std::make_unique<CacheLine>()); }),
+        enough);
+    EXPECT_EQ(
+        TakesMemory(
+            nth,
+            [] { return bool(std::unique_ptr<int>(new (std::nothrow) int)); }),
+        enough);
+    EXPECT_EQ(TakesMemory(nth, [] { return std::vector<int>(7).size() == 7; }),
+              enough);
+    EXPECT_EQ(TakesMemory(nth, Map), enough);
+    EXPECT_EQ(TakesMemory(nth, MakeFile), enough);
+  }
+}
+
+TEST(FailingAllocationsTest, OneFailsAndThoseOfOtherThreadsDoNot) {
+  int made = 0;
+  const Attempt attempt = FailOneAllocation(2, [&] {
+    for (int i = 0; i < 4; ++i) {
+      made += std::unique_ptr<int>(new (std::nothrow) int) != nullptr;
+    }
+    return absl::OkStatus();
+  });
+  EXPECT_TRUE(attempt.failed);
+  EXPECT_EQ(made, 3);
+  EXPECT_TRUE(Map());
+
+  std::thread other([] { EXPECT_TRUE(Map()); });
+  EXPECT_FALSE(FailOneAllocation(1, [&] {
+                 other.join();
+                 return absl::OkStatus();
+               }).failed);
+}
+
+TEST(FailingAllocationsTest, AllocationsAreCounted) {
+  const AllocationCount before = AllocationsOfThread();
+  { const std::vector<char> memory(1000); }
+  EXPECT_TRUE(Map());
+  const AllocationCount after = AllocationsOfThread();
+  EXPECT_EQ(after.calls - before.calls, 2u);
+  EXPECT_EQ(after.bytes - before.bytes, 5096u);
+}
+
+}  // namespace
+}  // namespace mmu::testing
