@@ -8,6 +8,7 @@
 #include <cstdint>
 #include <cstring>
 #include <memory>
+#include <new>
 #include <optional>
 #include <string>
 #include <utility>
@@ -24,8 +25,6 @@
 namespace mmu {
 namespace {
 
-constexpr uint64_t kAlignment = BytesPer(Level::k1G);
-
 absl::Status InvalidSize(uint64_t size, const char* rule) {
   return MakeError(absl::StatusCode::kInvalidArgument,
                    {"INVALID_SIZE", "size_bytes", EINVAL},
@@ -40,18 +39,20 @@ absl::Status OutOfMemory(uint64_t size, const std::string& why) {
                    why, "; use a smaller size or a metadata-only backing"));
 }
 
-// Reserves `size` bytes of address space that start at a multiple of 1 GiB.
-// Null if there is no such gap.
-std::byte* ReserveAligned(uint64_t size) {
-  const uint64_t padded = size + kAlignment;
+// Reserves address space for `spec` that is congruent to its gpa modulo the
+// host's page size. Null if there is no such gap.
+std::byte* ReserveCongruent(const BackingSpec& spec) {
+  const uint64_t alignment = BytesPer(spec.host_page_level);
+  const uint64_t padded = spec.size_bytes + alignment - kPageSize;
   void* raw = mmap(nullptr, padded, PROT_NONE,
                    MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
   if (raw == MAP_FAILED) return nullptr;
   std::byte* const begin = static_cast<std::byte*>(raw);
   const uint64_t head =
-      (kAlignment - reinterpret_cast<uintptr_t>(raw) % kAlignment) % kAlignment;
+      (spec.gpa.value() - reinterpret_cast<uintptr_t>(raw)) % alignment;
+  const uint64_t tail = padded - head - spec.size_bytes;
   if (head > 0) munmap(begin, head);
-  munmap(begin + head + size, padded - head - size);
+  if (tail > 0) munmap(begin + head + spec.size_bytes, tail);
   return begin + head;
 }
 
@@ -84,6 +85,7 @@ bool MapContents(const BackingSpec& spec, std::byte* where) {
 absl::StatusOr<std::shared_ptr<Backing>> Backing::Create(
     const BackingSpec& spec, std::shared_ptr<FrameMap> frames) {
   MMU_CHECK(spec.host_page_level <= kMaxLeafLevel);
+  MMU_CHECK(IsPageAligned(spec.gpa.value()));
   const uint64_t size = spec.size_bytes;
   if (size == 0) {
     return InvalidSize(size, "a backing is not empty; give a size");
@@ -98,7 +100,7 @@ absl::StatusOr<std::shared_ptr<Backing>> Backing::Create(
   const uint64_t pages = size >> kPageShift;
   std::byte* memory = nullptr;
   if (spec.kind != BackingKind::kMetadataOnly) {
-    memory = ReserveAligned(size);
+    memory = ReserveCongruent(spec);
     if (memory == nullptr) return OutOfMemory(size, std::strerror(errno));
     if (!MapContents(spec, memory)) {
       const int saved_errno = errno;
@@ -106,17 +108,28 @@ absl::StatusOr<std::shared_ptr<Backing>> Backing::Create(
       return OutOfMemory(size, std::strerror(saved_errno));
     }
   }
-  const std::optional<Pfn> base_pfn = frames->Reserve(pages);
-  if (!base_pfn.has_value()) {
+  // Where the first page is in the gigabyte that its frame numbers begin in.
+  const uint64_t first =
+      (memory != nullptr ? reinterpret_cast<uintptr_t>(memory)
+                         : spec.gpa.value() % BytesPer(spec.host_page_level)) /
+      kPageSize % PagesPer(Level::k1G);
+  const std::optional<Pfn> gigabyte = frames->Reserve(first + pages);
+  if (!gigabyte.has_value()) {
     if (memory != nullptr) munmap(memory, size);
     return OutOfMemory(size, "the VM has used all its host frame numbers");
   }
+  const Pfn base_pfn = *gigabyte + first;
   const Hva hva(memory != nullptr
                     ? reinterpret_cast<uint64_t>(memory)
-                    : kSyntheticHvaBase + (base_pfn->value() << kPageShift));
-  if (memory != nullptr) frames->Publish(*base_pfn, pages, memory);
-  return std::shared_ptr<Backing>(
-      new Backing(spec, hva, *base_pfn, std::move(frames)));
+                    : kSyntheticHvaBase + (base_pfn.value() << kPageShift));
+  auto* const made = new (std::nothrow) Backing(spec, hva, base_pfn, frames);
+  if (made == nullptr) {
+    if (memory != nullptr) munmap(memory, size);
+    return OutOfMemory(size, std::strerror(ENOMEM));
+  }
+  std::shared_ptr<Backing> backing(made);  // owns the memory from here on
+  if (memory != nullptr) frames->Publish(base_pfn, pages, memory);
+  return backing;
 }
 
 Backing::Backing(const BackingSpec& spec, Hva hva, Pfn base_pfn,
@@ -126,7 +139,7 @@ Backing::Backing(const BackingSpec& spec, Hva hva, Pfn base_pfn,
 void Backing::SetHostAccess(Hva hva, uint64_t bytes, HostAccess access) {
   MMU_CHECK(bytes > 0 && Contains(hva, bytes));
   MMU_CHECK(IsPageAligned(hva.value()) && IsPageAligned(bytes));
-  const uint64_t first = PageOf(hva);
+  const uint64_t first = HostFrameOf(hva);
   const uint64_t end = first + (bytes >> kPageShift);
   if (access == HostAccess::kReadOnly) {
     read_only_.Add(first, end);

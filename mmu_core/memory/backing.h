@@ -4,6 +4,8 @@
 // of frame numbers of its own. hva >> 12 and pfn are congruent modulo 2^18 (the
 // pages of a 1 GiB leaf), as they would be for memory that the host maps with
 // 1 GiB pages: a guest frame congruent to one is congruent to both (SLOT-42).
+// And the guest's are congruent to them modulo the host's page size, since the
+// one who chooses the address here knows where the guest will see it.
 
 #ifndef MMU_CORE_MEMORY_BACKING_H_
 #define MMU_CORE_MEMORY_BACKING_H_
@@ -44,6 +46,11 @@ struct BackingSpec {
   // The page size that the host is taken to map this memory with: the upper
   // limit of the guest's mappings (SLOT-44). k4K, k2M or k1G.
   Level host_page_level = Level::k4K;
+  // Where the guest sees the first byte: hva and gpa are congruent modulo the
+  // host's page size. A slot that moves keeps its memory, so what it may be
+  // mapped with then depends on how far it moves. A multiple of
+  // 4096.
+  Gpa gpa = Gpa();
 };
 
 inline constexpr uint64_t kMaxBackingBytes = uint64_t{1} << 46;
@@ -75,18 +82,19 @@ class Backing {
   bool all_writable() const { return read_only_.empty(); }
   // REQUIRES: hva in this backing.
   bool IsWritable(Hva hva) const {
-    return all_writable() || !read_only_.Contains(PageOf(hva));
+    return all_writable() || !read_only_.Contains(HostFrameOf(hva));
   }
   // The largest level, at most `max`, at which the host can map the memory
   // around `hva` with one entry: writable as a whole or not at all. REQUIRES:
   // hva in this backing, max <= host_page_level().
   Level MappingLevel(Hva hva, Level max) const {
-    return read_only_.UniformLevel(PageOf(hva), max);
+    return read_only_.UniformLevel(HostFrameOf(hva), max);
   }
 
-  // First byte; 1 GiB aligned. Not dereferenceable if metadata-only.
+  // First byte, at a place in its host page as the guest's (BackingSpec::gpa).
+  // Not dereferenceable if metadata-only.
   Hva hva() const { return hva_; }
-  // First frame; a multiple of 2^18.
+  // First frame; congruent to hva() modulo 2^18 pages.
   Pfn base_pfn() const { return base_pfn_; }
 
   bool Contains(Hva hva, uint64_t bytes) const {
@@ -110,12 +118,14 @@ class Backing {
     MMU_DCHECK(Contains(hva, 1));
     return (hva - hva_) >> kPageShift;
   }
+  // The host's huge pages begin at multiples of their size.
+  static uint64_t HostFrameOf(Hva hva) { return hva.value() >> kPageShift; }
 
   const BackingSpec spec_;
   const Hva hva_;
   const Pfn base_pfn_;
   const std::shared_ptr<FrameMap> frames_;
-  ReadOnlyPages read_only_;
+  ReadOnlyPages read_only_;  // by HostFrameOf
 };
 
 }  // namespace mmu

@@ -30,29 +30,39 @@ std::optional<Pfn> FrameMap::Reserve(uint64_t pages) {
 }
 
 void FrameMap::Publish(Pfn base, uint64_t pages, std::byte* memory) {
-  MMU_CHECK(base.value() % kPagesPerEntry == 0);
   const uint64_t first_gib = base.value() / kPagesPerEntry;
-  const uint64_t end_gib = first_gib + (pages - 1) / kPagesPerEntry + 1;
+  const uint64_t end = base.value() + pages;
+  const uint64_t end_gib = (end - 1) / kPagesPerEntry + 1;
   MutexLock lock(mu_);
   MMU_CHECK(end_gib <= next_gib_);
+  // All memory that this needs, before anything is published.
   for (uint64_t gib = first_gib; gib < end_gib; ++gib) {
     std::atomic<Chunk*>& chunk = chunks_[gib / kEntriesPerChunk];
     if (chunk.load(std::memory_order_relaxed) == nullptr) {
       chunk.store(new Chunk, std::memory_order_release);
     }
+  }
+  for (uint64_t gib = first_gib; gib < end_gib; ++gib) {
     Entry& entry = EntryOf(gib);
-    const uint64_t offset = (gib - first_gib) * kPagesPerEntry;
-    entry.pages.store(std::min(pages - offset, kPagesPerEntry),
+    const uint64_t gib_base = gib * kPagesPerEntry;
+    const uint64_t from = std::max(base.value(), gib_base);
+    entry.first.store(from - gib_base, std::memory_order_relaxed);
+    entry.pages.store(std::min(end, gib_base + kPagesPerEntry) - from,
                       std::memory_order_relaxed);
-    entry.memory.store(memory + (offset << kPageShift),
+    entry.memory.store(memory + ((from - base.value()) << kPageShift),
                        std::memory_order_release);
   }
 }
 
 void FrameMap::Retire(Pfn base, uint64_t pages) {
   const uint64_t first_gib = base.value() / kPagesPerEntry;
-  const uint64_t end_gib = first_gib + (pages - 1) / kPagesPerEntry + 1;
+  const uint64_t end_gib = (base.value() + pages - 1) / kPagesPerEntry + 1;
   for (uint64_t gib = first_gib; gib < end_gib; ++gib) {
+    // If there was no memory to publish them there is nothing to take away.
+    if (chunks_[gib / kEntriesPerChunk].load(std::memory_order_acquire) ==
+        nullptr) {
+      continue;
+    }
     EntryOf(gib).memory.store(nullptr, std::memory_order_release);
   }
 }
@@ -72,11 +82,11 @@ std::byte* FrameMap::PointerTo(Pfn pfn) const {
   if (chunk == nullptr) return nullptr;
   const Entry& entry = (*chunk)[gib % kEntriesPerChunk];
   std::byte* memory = entry.memory.load(std::memory_order_acquire);
-  const uint64_t page = pfn.value() % kPagesPerEntry;
-  if (memory == nullptr ||
-      page >= entry.pages.load(std::memory_order_relaxed)) {
-    return nullptr;
-  }
+  if (memory == nullptr) return nullptr;
+  // Pages before the first wrap to large numbers.
+  const uint64_t page = pfn.value() % kPagesPerEntry -
+                        entry.first.load(std::memory_order_relaxed);
+  if (page >= entry.pages.load(std::memory_order_relaxed)) return nullptr;
   return memory + (page << kPageShift);
 }
 

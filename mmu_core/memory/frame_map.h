@@ -2,7 +2,7 @@
 //
 // Frame numbers are given out in units of 1 GiB and never twice, so the map is
 // an array with one entry per GiB, made of chunks that appear when needed. A
-// vCPU looks up a frame on each TLB fill: two loads and a comparison, no lock.
+// vCPU looks up a frame on each TLB fill: some loads and comparisons, no lock.
 
 #ifndef MMU_CORE_MEMORY_FRAME_MAP_H_
 #define MMU_CORE_MEMORY_FRAME_MAP_H_
@@ -33,7 +33,8 @@ class FrameMap {
   // REQUIRES: pages > 0.
   std::optional<Pfn> Reserve(uint64_t pages);
 
-  // Puts `memory` behind the frames [base, base + pages) of one Reserve.
+  // Puts `memory` behind the frames [base, base + pages) of one Reserve; no
+  // other frames of these gigabytes get any.
   void Publish(Pfn base, uint64_t pages, std::byte* memory);
   // Takes it away again. The frames are not given out again.
   void Retire(Pfn base, uint64_t pages);
@@ -47,9 +48,11 @@ class FrameMap {
   static constexpr uint64_t kChunks = 4096;           // 4 PiB: 52 bits
 
   struct Entry {
-    // Written before `memory` is published, then constant.
+    // Written before `memory` is published, then constant: which page of the
+    // gigabyte is the first with memory, and how many have any.
+    std::atomic<uint64_t> first = 0;
     std::atomic<uint64_t> pages = 0;
-    // Release on publication, acquire by readers.
+    // Of the first page. Release on publication, acquire by readers.
     std::atomic<std::byte*> memory = nullptr;
   };
   using Chunk = std::array<Entry, kEntriesPerChunk>;

@@ -53,6 +53,21 @@ TEST(FrameMapTest, FramesAreFoundUpToTheLastOfARange) {
   EXPECT_EQ(map.PointerTo(Pfn(~uint64_t{0})), nullptr);
 }
 
+TEST(FrameMapTest, ARangeMayBeginWithinItsFirstGib) {
+  FrameMap map;
+  const Pfn base = map.Reserve(kGib + 12).value() + 7;
+  map.Publish(base, kGib + 5, Fake(1 << 20));
+  EXPECT_EQ(map.PointerTo(base - 1), nullptr);
+  EXPECT_EQ(map.PointerTo(base), Fake(1 << 20));
+  EXPECT_EQ(map.PointerTo(base + kGib), Fake((1 << 20) + (kGib << kPageShift)));
+  EXPECT_EQ(map.PointerTo(base + kGib + 4),
+            Fake((1 << 20) + ((kGib + 4) << kPageShift)));
+  EXPECT_EQ(map.PointerTo(base + kGib + 5), nullptr);
+  map.Retire(base, kGib + 5);
+  EXPECT_EQ(map.PointerTo(base), nullptr);
+  EXPECT_EQ(map.PointerTo(base + kGib), nullptr);
+}
+
 TEST(FrameMapTest, RetiredFramesAreGoneAndNotGivenOutAgain) {
   FrameMap map;
   const Pfn base = map.Reserve(10).value();

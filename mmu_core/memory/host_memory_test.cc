@@ -43,6 +43,36 @@ TEST_P(BackingKindTest, HvaAndPfnAreCongruentModuloEveryPageSize) {
   }
 }
 
+// Covers: SLOT-42
+TEST_P(BackingKindTest, HvaAndPfnAreCongruentToTheGuestAddress) {
+  HostMemory host;
+  for (const Level level : {Level::k4K, Level::k2M, Level::k1G}) {
+    for (const uint64_t gpa :
+         {uint64_t{0}, kPageSize, kMib, kMib + kPageSize, 512 * kMib,
+          kGib - kPageSize, 5 * kGib + 3 * kMib}) {
+      const uint64_t size = kGib + 3 * kPageSize;
+      const auto backing = host.Allocate({.kind = GetParam(),
+                                          .size_bytes = size,
+                                          .host_page_level = level,
+                                          .gpa = Gpa(gpa)})
+                               .value();
+      EXPECT_EQ((backing->hva().value() - gpa) % BytesPer(level), 0u) << gpa;
+      EXPECT_EQ(((backing->hva().value() >> kPageShift) -
+                 backing->base_pfn().value()) %
+                    PagesPer(Level::k1G),
+                0u);
+      // The first and the last page have memory, or none has; no other.
+      const Pfn last = backing->base_pfn() + (size - 1) / kPageSize;
+      EXPECT_EQ(host.PointerTo(backing->base_pfn()),
+                backing->PointerTo(backing->hva()));
+      EXPECT_EQ(host.PointerTo(last),
+                backing->PointerTo(backing->hva() + (size - kPageSize)));
+      EXPECT_EQ(host.PointerTo(backing->base_pfn() - 1), nullptr);
+      EXPECT_EQ(host.PointerTo(last + 1), nullptr);
+    }
+  }
+}
+
 TEST_P(BackingKindTest, TwoBackingsShareNeitherAddressesNorFrames) {
   HostMemory host;
   const auto a = Allocate(host, GetParam(), kGib + kPageSize);

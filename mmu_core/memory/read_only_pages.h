@@ -13,7 +13,7 @@
 
 namespace mmu {
 
-// A set of pages, counted from the start of their backing. Thread-safe.
+// A set of pages, by their host frame: hva >> 12. Thread-safe.
 class ReadOnlyPages {
  public:
   ReadOnlyPages() = default;

@@ -157,7 +157,8 @@ absl::Status SetMemslotLocked(VmState& vm, const MemslotConfig& config)
     absl::StatusOr<std::shared_ptr<Backing>> backing =
         vm.memory.Allocate({.kind = config.backing,
                             .size_bytes = config.size_bytes,
-                            .host_page_level = config.host_page_level});
+                            .host_page_level = config.host_page_level,
+                            .gpa = config.gpa});
     if (!backing.ok()) return backing.status();
     request.userspace_addr = (*backing)->hva();
     request.backing = std::move(*backing);

@@ -22,6 +22,7 @@ namespace mmu {
 namespace {
 
 using ::mmu::testing::AuditFindings;
+using ::mmu::testing::LevelOf;
 using ::mmu::testing::MakeVm;
 using ::mmu::testing::MaskOf;
 using ::mmu::testing::Read;
@@ -50,6 +51,46 @@ TEST(VmTest, WrittenValuesAreReadBackOverEveryPageSize) {
   EXPECT_EQ(stats.pages_2m, 1u);
   EXPECT_EQ(stats.pages_1g, 1u);
   EXPECT_EQ(AuditFindings(*vm), "");
+}
+
+// Covers: SLOT-41, SLOT-42, SLOT-44
+TEST(VmTest, EachWholeHugePageOfASlotIsMappedAsOneWhereverTheSlotBegins) {
+  for (const BackingKind backing :
+       {BackingKind::kAnonymous, BackingKind::kMemfd,
+        BackingKind::kMetadataOnly}) {
+    auto vm =
+        MakeVm({Slot(0, kMiB, 4 * kMiB, Level::k2M, backing),
+                Slot(1, kGiB / 2, 2 * kGiB, Level::k1G, backing),
+                Slot(2, 8 * kGiB + kPageSize, kGiB, Level::k4K, backing)});
+    // What sticks out of a huge page is mapped small, as far as it goes.
+    Write(*vm, kMiB, 1);
+    Write(*vm, 5 * kMiB - kPageSize, 2);
+    Write(*vm, 2 * kMiB + kPageSize, 3);
+    EXPECT_EQ(LevelOf(vm->state(), ToGfn(Gpa(kMiB))), Level::k4K);
+    EXPECT_EQ(LevelOf(vm->state(), ToGfn(Gpa(5 * kMiB - kPageSize))),
+              Level::k4K);
+    EXPECT_EQ(LevelOf(vm->state(), ToGfn(Gpa(2 * kMiB))), Level::k2M);
+    Write(*vm, kGiB / 2, 4);
+    Write(*vm, kGiB + 5 * kMiB, 5);
+    EXPECT_EQ(LevelOf(vm->state(), ToGfn(Gpa(kGiB / 2))), Level::k2M);
+    EXPECT_EQ(LevelOf(vm->state(), ToGfn(Gpa(kGiB))), Level::k1G);
+    Write(*vm, 8 * kGiB + kPageSize, 6);
+    EXPECT_EQ(LevelOf(vm->state(), ToGfn(Gpa(8 * kGiB + kPageSize))),
+              Level::k4K);
+    if (backing != BackingKind::kMetadataOnly) {
+      EXPECT_EQ(ReadValue(*vm, kMiB), 1u);
+      EXPECT_EQ(ReadValue(*vm, 5 * kMiB - kPageSize), 2u);
+      EXPECT_EQ(ReadValue(*vm, 2 * kMiB + kPageSize), 3u);
+      EXPECT_EQ(ReadValue(*vm, kGiB / 2), 4u);
+      EXPECT_EQ(ReadValue(*vm, kGiB + 5 * kMiB), 5u);
+      EXPECT_EQ(ReadValue(*vm, 8 * kGiB + kPageSize), 6u);
+      std::vector<std::byte> page(8);
+      ASSERT_TRUE(
+          vm->ReadMemory(Gpa(kGiB + 5 * kMiB), absl::MakeSpan(page)).ok());
+      EXPECT_EQ(page[0], std::byte{5});
+    }
+    EXPECT_EQ(AuditFindings(*vm), "");
+  }
 }
 
 TEST(VmTest, ASealedPageIsClearedOnceAndFaultsAgain) {
@@ -174,7 +215,8 @@ TEST(VmErrorsTest, AnIdThatNoSlotCanHaveIsRefused) {
 
 // A request that is refused must not cost its size first.
 TEST(VmErrorsTest, ARefusedSlotTakesNoHostMemory) {
-  auto vm = MakeVm({Slot(0, 0, kMiB)});
+  // In pages of 1 GiB, whose frames are where the gpa is.
+  auto vm = MakeVm({Slot(0, 0, kMiB, Level::k1G)});
   const auto first_frame = [](Vm& of) {
     RcuReadGuard rcu;
     const Memslot* slot = of.state().slots.Active(0).FindById(1);
@@ -184,8 +226,9 @@ TEST(VmErrorsTest, ARefusedSlotTakesNoHostMemory) {
   for (const uint64_t gpa : {uint64_t{0}, uint64_t{1} << 60}) {
     EXPECT_FALSE(vm->SetMemslot(Slot(1, gpa, uint64_t{1} << 40)).ok());
   }
-  ASSERT_TRUE(vm->SetMemslot(Slot(1, kGiB, kMiB)).ok());
-  auto other = MakeVm({Slot(0, 0, kMiB), Slot(1, kGiB, kMiB)});
+  ASSERT_TRUE(vm->SetMemslot(Slot(1, kGiB, kMiB, Level::k1G)).ok());
+  auto other =
+      MakeVm({Slot(0, 0, kMiB, Level::k1G), Slot(1, kGiB, kMiB, Level::k1G)});
   EXPECT_EQ(first_frame(*vm), first_frame(*other));
 }
 
