@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <atomic>
+#include <fstream>
 #include <memory>
 #include <random>
 #include <string>
@@ -11,6 +12,7 @@
 #include "absl/strings/str_format.h"
 #include "bench/guest_tables.h"
 #include "bench/harness.h"
+#include "mmu_core/memory/region_request.h"
 #include "mmu_core/paging/table_pool.h"
 #include "mmu_core/sync/rcu.h"
 
@@ -70,6 +72,56 @@ void MemoryRow(uint64_t gib, std::ostream& out) {
              gib, split, enable, seal_and_list, clear, age, recover,
              static_cast<double>(tables * (kPageSize + sizeof(ShadowPage))) /
                  static_cast<double>(gib << 20))
+      << std::flush;
+}
+
+// What the process has in memory.
+double ResidentMiB() {
+  uint64_t total = 0;
+  uint64_t resident = 0;
+  std::ifstream("/proc/self/statm") >> total >> resident;
+  return static_cast<double>(resident * kPageSize) / (1 << 20);
+}
+
+// Slots of 64 KiB, without contents, next to each other.
+void SlotRow(uint32_t slots, std::ostream& out) {
+  constexpr uint64_t kBytes = 64 << 10;
+  VmConfig config;
+  DirtyLogConfig log;
+  for (uint32_t id = 0; id < slots; ++id) {
+    MemslotConfig slot;
+    slot.slot = id;
+    slot.gpa = Gpa(id * kBytes);
+    slot.size_bytes = kBytes;
+    slot.backing = BackingKind::kMetadataOnly;
+    config.memslots.push_back(slot);
+    log.slots.push_back(id);
+  }
+  const double before = ResidentMiB();
+  std::unique_ptr<Vm> vm;
+  const double create = Millis([&] { vm = *Vm::Create(config); });
+  const double start =
+      Millis([&] { BENCH_CHECK(vm->StartDirtyLog(log, nullptr).ok()); });
+  const double look = Millis([&] {
+    BENCH_CHECK(vm->Memslots().size() == slots);
+    BENCH_CHECK(vm->DirtyLogs().size() == slots);
+  });
+  const double seal = Millis([&] {
+    for (uint32_t id = 0; id < slots; ++id) {
+      BENCH_CHECK(vm->SealDirtyLog(id, nullptr).ok());
+    }
+  });
+  // Not 0 where the heap had some left.
+  const double memory = std::max(ResidentMiB() - before, 0.1);
+  const double stop = Millis([&] {
+    BENCH_CHECK(
+        vm->StopDirtyLog({}, Vm::Recover::kNo, Vm::Unacked::kDiscard, nullptr)
+            .ok());
+  });
+  const double destroy = Millis([&] { vm.reset(); });
+  out << absl::StrFormat(
+             "| %d | %.1f | %.1f | %.2f | %.2f | %.1f | %.1f | %.1f |\n", slots,
+             create, start, look, seal, stop, destroy, memory)
       << std::flush;
 }
 
@@ -151,6 +203,11 @@ void RunGrowth(const GrowthOptions& options, std::ostream& out) {
          "| disable, recover | tables, MiB/GiB |\n"
          "|---|---|---|---|---|---|---|---|\n";
   for (const uint64_t gib : options.sizes_gib) MemoryRow(gib, out);
+  out << "\nSlots of 64 KiB without contents; milliseconds.\n\n"
+         "| memslots | create the VM | start all logs | list slots and logs | "
+         "seal each log | stop all logs | destroy | memory, MiB |\n"
+         "|---|---|---|---|---|---|---|---|\n";
+  for (const uint32_t slots : options.slots) SlotRow(slots, out);
   out << "\nEach vCPU writes to "
       << options.pages_per_vcpu * kPageSize / (1 << 20)
       << " MiB of its own.\n\n"

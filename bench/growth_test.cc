@@ -16,7 +16,11 @@ namespace {
 // verifies that the work was done.
 TEST(GrowthTest, EveryCellIsANumber) {
   std::ostringstream out;
-  RunGrowth({.sizes_gib = {1, 2}, .vcpus = {1, 3}, .pages_per_vcpu = 512}, out);
+  RunGrowth({.sizes_gib = {1, 2},
+             .slots = {100, 200},
+             .vcpus = {1, 3},
+             .pages_per_vcpu = 512},
+            out);
   int rows = 0;
   for (const std::string& line :
        std::vector<std::string>(absl::StrSplit(out.str(), '\n'))) {
@@ -30,7 +34,7 @@ TEST(GrowthTest, EveryCellIsANumber) {
       EXPECT_TRUE(absl::SimpleAtod(words[0], &number) && number > 0) << line;
     }
   }
-  EXPECT_EQ(rows, 4);
+  EXPECT_EQ(rows, 6);
 }
 
 }  // namespace
