@@ -1,16 +1,16 @@
 #include "mmu_core/dirty/dirty_bitmap.h"
 
-#include <sys/mman.h>
-
 #include <atomic>
 #include <bit>
 #include <cstddef>
 #include <cstdint>
 #include <memory>
+#include <utility>
 
 #include "absl/types/span.h"
 #include "mmu_core/base/check.h"
 #include "mmu_core/base/hooks.h"
+#include "mmu_core/base/zeroed_memory.h"
 #include "mmu_core/dirty/dirty_log_types.h"
 
 namespace mmu {
@@ -56,44 +56,39 @@ void ForEachBit(uint64_t value, uint64_t base, Fn fn) {
 
 }  // namespace
 
-size_t DirtyBitmap::MappingBytes(uint64_t npages) {
+ZeroedMemory DirtyBitmap::Allocate(uint64_t npages) {
+  MMU_CHECK(npages > 0 && npages <= kMaxPages);
   const uint64_t words = WordsFor(npages);
   const uint64_t summary1 = WordsFor(words);
-  return (2 * words + summary1 + WordsFor(summary1)) * sizeof(uint64_t);
-}
-
-uint64_t* DirtyBitmap::Map(uint64_t npages) {
-  MMU_CHECK(npages > 0 && npages <= kMaxPages);
-  void* memory = mmap(nullptr, MappingBytes(npages), PROT_READ | PROT_WRITE,
-                      MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
-  return memory == MAP_FAILED ? nullptr : static_cast<uint64_t*>(memory);
+  return ZeroedMemory::TryAllocate((2 * words + summary1 + WordsFor(summary1)) *
+                                   sizeof(uint64_t));
 }
 
 std::shared_ptr<DirtyBitmap> DirtyBitmap::TryCreate(
     uint64_t npages, InitiallySet initially_set) {
-  uint64_t* memory = Map(npages);
-  if (memory == nullptr) return nullptr;
-  std::shared_ptr<DirtyBitmap> bitmap(new DirtyBitmap(npages, memory));
+  ZeroedMemory memory = Allocate(npages);
+  if (!memory) return nullptr;
+  std::shared_ptr<DirtyBitmap> bitmap(
+      new DirtyBitmap(npages, std::move(memory)));
   if (initially_set == InitiallySet::kYes) bitmap->SetAll();
   return bitmap;
 }
 
 DirtyBitmap::DirtyBitmap(uint64_t npages, InitiallySet initially_set)
-    : DirtyBitmap(npages, Map(npages)) {
+    : DirtyBitmap(npages, Allocate(npages)) {
   if (initially_set == InitiallySet::kYes) SetAll();
 }
 
-DirtyBitmap::DirtyBitmap(uint64_t npages, uint64_t* memory)
-    : npages_(npages),
+DirtyBitmap::DirtyBitmap(uint64_t npages, ZeroedMemory memory)
+    : memory_(std::move(memory)),
+      npages_(npages),
       word_count_(WordsFor(npages)),
       summary1_count_(WordsFor(word_count_)),
-      words_(memory),
-      summary1_(memory + 2 * word_count_),
+      words_(static_cast<uint64_t*>(memory_.get())),
+      summary1_(words_ + 2 * word_count_),
       summary2_(summary1_ + summary1_count_) {
-  MMU_CHECK(memory != nullptr);
+  MMU_CHECK(memory_);
 }
-
-DirtyBitmap::~DirtyBitmap() { munmap(words_, MappingBytes(npages_)); }
 
 // Marker and taker touch the three words of a page in opposite order:
 //

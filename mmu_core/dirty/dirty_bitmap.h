@@ -26,6 +26,7 @@
 
 #include "absl/functional/function_ref.h"
 #include "absl/types/span.h"
+#include "mmu_core/base/zeroed_memory.h"
 #include "mmu_core/dirty/dirty_log_types.h"
 
 namespace mmu {
@@ -42,9 +43,10 @@ class DirtyBitmap {
   static std::shared_ptr<DirtyBitmap> TryCreate(uint64_t npages,
                                                 InitiallySet initially_set);
 
-  // `npages` 1 to 2^31 - 1. The memory is zero pages until it is written.
+  // `npages` 1 to 2^31 - 1. Memory of a page or more is zero pages until it is
+  // written.
   DirtyBitmap(uint64_t npages, InitiallySet initially_set);
-  ~DirtyBitmap();
+  ~DirtyBitmap() = default;
   DirtyBitmap(const DirtyBitmap&) = delete;
   DirtyBitmap& operator=(const DirtyBitmap&) = delete;
 
@@ -99,13 +101,14 @@ class DirtyBitmap {
   }
 
  private:
-  DirtyBitmap(uint64_t npages, uint64_t* memory);
+  DirtyBitmap(uint64_t npages, ZeroedMemory memory);
 
-  static size_t MappingBytes(uint64_t npages);
-  static uint64_t* Map(uint64_t npages);
+  // May be none.
+  static ZeroedMemory Allocate(uint64_t npages);
   void RaiseSummaries(uint64_t i);
 
   // All immutable after construction; the words are accessed as atomics.
+  const ZeroedMemory memory_;
   const uint64_t npages_;
   const uint64_t word_count_;
   const uint64_t summary1_count_;

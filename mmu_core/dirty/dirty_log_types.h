@@ -21,10 +21,23 @@ enum class SplitPolicy : uint8_t {
   kOnClear,  // those that a clear touches (DL-26); needs InitiallySet::kYes
 };
 
+// How one slot logs.
+struct SlotLogConfig {
+  InitiallySet initially_set = InitiallySet::kNo;
+  SplitPolicy split = SplitPolicy::kNone;
+
+  friend bool operator==(const SlotLogConfig&, const SlotLogConfig&) = default;
+};
+
+// What is asked for when logging goes on.
 struct DirtyLogConfig {
   std::vector<uint32_t> slots;  // of address space 0; empty means all
   InitiallySet initially_set = InitiallySet::kNo;
   SplitPolicy split = SplitPolicy::kNone;
+
+  // What of it concerns each slot. Whoever keeps something for each slot keeps
+  // this: `slots` has as many members as there are slots.
+  operator SlotLogConfig() const { return {initially_set, split}; }
 };
 
 // A slot's log.
@@ -35,7 +48,7 @@ struct DirtyLogInfo {
   uint64_t unacked_page_count = 0;  // sealed pages not yet cleared
   MonotonicTime sealed_at;          // of the oldest un-acked seal; else
                                     // InfiniteFuture
-  DirtyLogConfig config;            // as it was started
+  SlotLogConfig config;             // as it was started
 };
 
 struct SealResult {

@@ -13,7 +13,7 @@ namespace mmu {
 
 std::shared_ptr<EpochLog> EpochLog::TryCreate(uint32_t slot,
                                               std::shared_ptr<DirtyBitmap> open,
-                                              const DirtyLogConfig& config) {
+                                              const SlotLogConfig& config) {
   if (open == nullptr) return nullptr;
   std::shared_ptr<DirtyBitmap> sealed =
       DirtyBitmap::TryCreate(open->npages(), InitiallySet::kNo);
@@ -24,16 +24,20 @@ std::shared_ptr<EpochLog> EpochLog::TryCreate(uint32_t slot,
 
 EpochLog::EpochLog(uint32_t slot, std::shared_ptr<DirtyBitmap> open,
                    std::shared_ptr<DirtyBitmap> sealed,
-                   const DirtyLogConfig& config)
+                   const SlotLogConfig& config)
     : slot_(slot),
       config_(config),
       open_(std::move(open)),
-      sealed_(std::move(sealed)) {}
+      sealed_(std::move(sealed)) {
+  MutexLock lock(mu_);
+  Tell();
+}
 
 void EpochLog::NumberFrom(uint64_t epoch) {
   MutexLock lock(mu_);
   first_epoch_ = epoch;
   open_epoch_ = epoch;
+  Tell();
 }
 
 SealResult EpochLog::Seal(MonotonicTime now) {
@@ -55,6 +59,7 @@ SealResult EpochLog::Seal(MonotonicTime now) {
   if (unacked_ != 0 && oldest_unacked_ == MonotonicTime::InfiniteFuture()) {
     oldest_unacked_ = now;
   }
+  Tell();
   return result;
 }
 
@@ -120,11 +125,11 @@ absl::StatusOr<std::vector<BitmapWord>> EpochLog::Acknowledge(
     taken.push_back({index, bits});
   }
   if (unacked_ == 0) oldest_unacked_ = MonotonicTime::InfiniteFuture();
+  Tell();
   return taken;
 }
 
-DirtyLogInfo EpochLog::Info() const {
-  MutexLock lock(mu_);
+void EpochLog::Tell() {
   DirtyLogInfo info;
   info.slot = slot_;
   info.open_epoch = open_epoch_;
@@ -132,7 +137,13 @@ DirtyLogInfo EpochLog::Info() const {
   info.unacked_page_count = unacked_;
   info.sealed_at = oldest_unacked_;
   info.config = config_;
-  return info;
+  MutexLock lock(told_mu_);
+  told_ = info;
+}
+
+DirtyLogInfo EpochLog::Info() const {
+  MutexLock lock(told_mu_);
+  return told_;
 }
 
 uint64_t EpochLog::open_epoch() const {

@@ -42,15 +42,16 @@ class EpochLog {
   // bitmap of the sealed epoch.
   static std::shared_ptr<EpochLog> TryCreate(uint32_t slot,
                                              std::shared_ptr<DirtyBitmap> open,
-                                             const DirtyLogConfig& config);
+                                             const SlotLogConfig& config);
   EpochLog(uint32_t slot, std::shared_ptr<DirtyBitmap> open,
-           std::shared_ptr<DirtyBitmap> sealed, const DirtyLogConfig& config);
+           std::shared_ptr<DirtyBitmap> sealed, const SlotLogConfig& config);
 
   // The first epoch gets the number `epoch`, at least 1, instead of 1.
   // REQUIRES: nobody else knows this log yet.
   void NumberFrom(uint64_t epoch);
 
-  const DirtyLogConfig& config() const { return config_; }
+  uint32_t slot() const { return slot_; }
+  const SlotLogConfig& config() const { return config_; }
   uint64_t npages() const { return open_->npages(); }
 
   // Marks page `page`, or the pages of `bits` in word `i`, in the open epoch,
@@ -72,7 +73,9 @@ class EpochLog {
   absl::StatusOr<std::vector<BitmapWord>> Acknowledge(
       uint64_t epoch, uint64_t first_page, absl::Span<const uint64_t> mask);
 
-  DirtyLogInfo Info() const;
+  // As of the last seal or acknowledgement that ended: waits for none.
+  DirtyLogInfo Info() const ABSL_LOCKS_EXCLUDED(told_mu_);
+  // These wait for one that is under way.
   uint64_t open_epoch() const;
   // Sealed and not acknowledged.
   uint64_t unacked_page_count() const;
@@ -88,17 +91,24 @@ class EpochLog {
     return open_epoch_ == first_epoch_ ? 0 : open_epoch_ - 1;
   }
 
+  // Has Info tell what is true now.
+  void Tell() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
+
   const uint32_t slot_;
-  const DirtyLogConfig config_;
+  const SlotLogConfig config_;
   const std::shared_ptr<DirtyBitmap> open_;
 
-  mutable Mutex mu_;  // leaf
+  mutable Mutex mu_;  // above told_mu_
   const std::shared_ptr<DirtyBitmap> sealed_ ABSL_GUARDED_BY(mu_);
   uint64_t first_epoch_ ABSL_GUARDED_BY(mu_) = 1;
   uint64_t open_epoch_ ABSL_GUARDED_BY(mu_) = 1;
   uint64_t unacked_ ABSL_GUARDED_BY(mu_) = 0;
   MonotonicTime oldest_unacked_ ABSL_GUARDED_BY(mu_) =
       MonotonicTime::InfiniteFuture();
+
+  // A seal of much memory holds mu_ for long; this one nobody does.
+  mutable Mutex told_mu_ ABSL_ACQUIRED_AFTER(mu_);  // leaf
+  DirtyLogInfo told_ ABSL_GUARDED_BY(told_mu_);
 };
 
 }  // namespace mmu

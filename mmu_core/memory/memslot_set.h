@@ -1,7 +1,9 @@
 // The memslots of one address space at one moment.
 //
 // A set is built once and then only read; a change publishes another set. It
-// is indexed by gfn, by id and by hva.
+// is indexed by gfn, by id and by hva. Sets that follow each other share nearly
+// all of their indexes (memory/slot_index.h): there can be tens of thousands of
+// slots, each added by a swap of its own.
 
 #ifndef MMU_CORE_MEMORY_MEMSLOT_SET_H_
 #define MMU_CORE_MEMORY_MEMSLOT_SET_H_
@@ -10,6 +12,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <memory>
+#include <utility>
 #include <vector>
 
 #include "absl/functional/function_ref.h"
@@ -17,6 +20,7 @@
 #include "mmu_core/base/address.h"
 #include "mmu_core/base/gfn_range.h"
 #include "mmu_core/memory/memslot.h"
+#include "mmu_core/memory/slot_index.h"
 
 namespace mmu {
 
@@ -30,28 +34,59 @@ constexpr bool GenerationMatches(uint64_t cached, uint64_t current) {
   return cached == current && (current & kGenerationInProgress) == 0;
 }
 
-// Thread-safe: immutable except the generation and, for the one who changes
-// memslots, who owns the slots. Lives as MemslotTable::Active says.
+// The orders of the indexes (memory/slot_index.h).
+struct ByGfn {
+  using Entry = std::shared_ptr<const Memslot>;
+  using Key = Gfn;
+  using Bound = int;
+  static constexpr bool kHasBound = false;
+  static Key KeyOf(const Memslot& slot) { return slot.base_gfn; }
+};
+struct ById {
+  using Entry = const Memslot*;
+  using Key = uint32_t;
+  using Bound = int;
+  static constexpr bool kHasBound = false;
+  static Key KeyOf(const Memslot& slot) { return slot.id; }
+};
+// Several slots can have the same memory.
+struct ByHva {
+  using Entry = const Memslot*;
+  using Key = std::pair<Hva, uint32_t>;
+  using Bound = Hva;
+  static constexpr bool kHasBound = true;
+  static Key KeyOf(const Memslot& slot) { return {slot.hva, slot.id}; }
+  static Hva BoundOf(const Memslot& slot) {
+    return slot.hva + (slot.npages << kPageShift);  // its end
+  }
+};
+
+// Slots in the order of their gfns.
+using SlotRange = SlotIndex<ByGfn>::Range;
+
+// Thread-safe: immutable except the generation; sets that follow each other are
+// made and destroyed by one thread at a time. Lives as MemslotTable::Active
+// says.
 class MemslotSet {
  public:
   using SlotPtr = std::shared_ptr<const Memslot>;
 
   // REQUIRES: no two slots overlap or have the same id.
-  MemslotSet(uint64_t generation, std::vector<SlotPtr> slots);
+  MemslotSet(uint64_t generation, const std::vector<SlotPtr>& slots);
   // The set that follows `before`: without the slot of `id`, if it has one, and
-  // with `slot` unless null. Takes over the ownership of the slots; `before`
-  // can still be read until ForgetReplaced. Neither sorts nor counts
-  // references: there can be tens of thousands of slots, each added by a swap
-  // of its own. REQUIRES: as above.
-  MemslotSet(MemslotSet& before, uint64_t generation, uint32_t id,
+  // with `slot`, of the same id, unless null. REQUIRES: as above.
+  MemslotSet(const MemslotSet& before, uint64_t generation, uint32_t id,
              SlotPtr slot);
-  // Nobody reads the set before any more: lets go of the slot it had besides.
-  void ForgetReplaced() { replaced_.reset(); }
+  // The set that follows `before`, with each of `slots` instead of the slot of
+  // the same id. REQUIRES: as above.
+  MemslotSet(const MemslotSet& before, uint64_t generation,
+             absl::Span<const SlotPtr> slots);
 
   uint64_t generation() const {
     return generation_.load(std::memory_order_acquire);
   }
-  // Ends a swap: the generation without bit 63. Called by MemslotTable.
+  // Begins and ends a swap: the generation with bit 63, then without. Called by
+  // MemslotTable.
   void set_generation(uint64_t generation) {
     generation_.store(generation, std::memory_order_release);
   }
@@ -61,14 +96,18 @@ class MemslotSet {
   const Memslot* FindByGfn(Gfn gfn) const;
   const Memslot* FindById(uint32_t id) const;
 
+  // The same as FindById, with ownership.
+  SlotPtr FindOwnedById(uint32_t id) const;
+
   // In the order of their gfns.
-  absl::Span<const Memslot* const> slots() const { return by_gfn_; }
-  // The same, with ownership. Not of a set that another one followed, nor while
-  // one may.
-  const std::vector<SlotPtr>& owned_slots() const { return owned_; }
+  SlotRange slots() const { return by_gfn_.all(); }
+  // The same, with ownership.
+  std::vector<SlotPtr> owned_slots() const;
+  // In the order of their ids.
+  SlotIndex<ById>::Range slots_by_id() const { return by_id_.all(); }
 
   // The slots that share gfns with `range`, in order.
-  absl::Span<const Memslot* const> SlotsIn(GfnRange range) const;
+  SlotRange SlotsIn(GfnRange range) const;
 
   // Calls `fn` for each slot whose memory overlaps [start, end), with the gfns
   // of the pages concerned. Several slots can have the same memory.
@@ -77,23 +116,15 @@ class MemslotSet {
       absl::FunctionRef<void(const Memslot& slot, GfnRange gfns)> fn) const;
 
  private:
-  // While the set is built.
+  // While the set is built. Put: instead of the slot with its id, if any.
+  void Put(SlotPtr slot);
   void Insert(SlotPtr slot);
   void Erase(uint32_t id);
-  // Of the entries of by_hva_ from `first` on.
-  void SetMaxEnds(size_t first);
 
-  struct HvaEntry {
-    const Memslot* slot;
-    Hva max_end;  // the largest end of this entry and all before it
-  };
-
-  // Immutable once built.
-  std::vector<SlotPtr> owned_;  // by gfn; handed on to the next set
-  SlotPtr replaced_;            // of the set before, until nobody reads it
-  std::vector<const Memslot*> by_gfn_;
-  std::vector<const Memslot*> by_id_;
-  std::vector<HvaEntry> by_hva_;      // by hva
+  // Immutable once built. by_gfn_ owns the slots.
+  SlotIndex<ByGfn> by_gfn_;
+  SlotIndex<ById> by_id_;
+  SlotIndex<ByHva> by_hva_;
   std::atomic<uint64_t> generation_;  // release/acquire
 };
 

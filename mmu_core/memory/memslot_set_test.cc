@@ -4,14 +4,18 @@
 
 #include <algorithm>
 #include <cstdint>
+#include <map>
 #include <memory>
+#include <random>
 #include <string>
 #include <utility>
 #include <vector>
 
+#include "absl/types/span.h"
 #include "mmu_core/base/address.h"
 #include "mmu_core/base/gfn_range.h"
 #include "mmu_core/memory/memslot.h"
+#include "mmu_core/testing/failing_allocations.h"
 
 namespace mmu {
 namespace {
@@ -165,6 +169,111 @@ TEST(MemslotSetTest, ASetThatFollowsIsTheSameAsOneBuiltAnew) {
       std::sort(expected.begin(), expected.end(), by_id);
       ASSERT_EQ(hits, expected);
     }
+  }
+}
+
+// The same with more slots than a chunk of an index holds, and with sets that
+// stay while others follow them.
+TEST(MemslotSetTest, ManySlotsAreFoundInTheSetsThatHaveThem) {
+  constexpr uint32_t kIds = 700;
+  auto set =
+      std::make_unique<MemslotSet>(0, std::vector<MemslotSet::SlotPtr>());
+  std::map<uint32_t, MemslotSet::SlotPtr> model;
+  std::mt19937 random(7);
+  const auto check = [](const MemslotSet& checked,
+                        const std::map<uint32_t, MemslotSet::SlotPtr>& slots) {
+    ASSERT_EQ(checked.slots().size(), slots.size());
+    std::vector<uint32_t> ids;
+    for (const Memslot* slot : checked.slots_by_id()) ids.push_back(slot->id);
+    std::vector<uint32_t> expected;
+    for (const auto& [id, slot] : slots) {
+      expected.push_back(id);
+      ASSERT_EQ(checked.FindById(id), slot.get());
+      ASSERT_EQ(checked.FindOwnedById(id), slot);
+      ASSERT_EQ(checked.FindByGfn(slot->base_gfn + (slot->npages - 1)),
+                slot.get());
+      const GfnRange range = slot->range();
+      ASSERT_EQ(*checked.SlotsIn(range).begin(), slot.get());
+      bool hit = false;
+      checked.ForEachInHvaRange(
+          slot->hva, slot->hva + 1, [&](const Memslot& found, GfnRange gfns) {
+            hit |= &found == slot.get() && gfns.Contains(slot->base_gfn);
+          });
+      ASSERT_TRUE(hit);
+    }
+    ASSERT_EQ(ids, expected);
+  };
+  std::unique_ptr<MemslotSet> kept;
+  std::map<uint32_t, MemslotSet::SlotPtr> kept_model;
+  for (uint64_t step = 1; step <= 6000; ++step) {
+    // Grows, shrinks to a few, grows again.
+    const uint32_t id = random() % kIds;
+    const bool grow = step < 2000 || step > 4000;
+    MemslotSet::SlotPtr slot;
+    if (random() % 10 < (grow ? 9 : 1)) {
+      slot = Slot(id, 100 * uint64_t{id} + random() % 50, 1 + random() % 50,
+                  random() % 2000);
+      model[id] = slot;
+    } else {
+      model.erase(id);
+    }
+    set = std::make_unique<MemslotSet>(*set, step, id, slot);
+    if (step % 500 == 0) check(*set, model);
+    if (HasFatalFailure()) return;
+    if (step == 2500) {
+      kept = std::make_unique<MemslotSet>(*set, step, kIds, nullptr);
+      kept_model = model;
+    }
+  }
+  check(*kept, kept_model);
+}
+
+// What one more change costs, in a set of many slots.
+testing::AllocationCount CostOfOne(uint32_t slots) {
+  std::vector<MemslotSet::SlotPtr> all;
+  for (uint32_t id = 0; id < slots; ++id) {
+    all.push_back(Slot(id, 10 * uint64_t{id}, 10, 10 * uint64_t{id}));
+  }
+  const MemslotSet set(0, all);
+  const MemslotSet::SlotPtr other = Slot(slots / 2, 5 * slots, 10, 0);
+  const testing::AllocationCount before = testing::AllocationsOfThread();
+  const MemslotSet next(set, 1, slots / 2, other);
+  const testing::AllocationCount after = testing::AllocationsOfThread();
+  EXPECT_EQ(next.FindById(slots / 2), other.get());
+  return {after.calls - before.calls, after.bytes - before.bytes};
+}
+
+TEST(MemslotSetTest, OneChangeOfManySlotsCopiesAFewOfThem) {
+  const testing::AllocationCount of_1000 = CostOfOne(1000);
+  const testing::AllocationCount of_32000 = CostOfOne(32000);
+  EXPECT_LE(of_32000.calls, 2 * of_1000.calls);
+  // Three indexes: a chunk of each, or two, and where the other chunks are. All
+  // slots would be 1 MiB.
+  EXPECT_LT(of_1000.bytes, 32u << 10);
+  EXPECT_LT(of_32000.bytes, 128u << 10);
+}
+
+// All of them in one set that follows.
+TEST(MemslotSetTest, AllSlotsCanBeReplacedAtOnce) {
+  constexpr uint32_t kSlots = 1000;
+  std::vector<MemslotSet::SlotPtr> old_slots;
+  std::vector<MemslotSet::SlotPtr> new_slots;
+  for (uint32_t id = 0; id < kSlots; ++id) {
+    old_slots.push_back(Slot(id, 10 * uint64_t{id}, 10, 10 * uint64_t{id}));
+    new_slots.push_back(Slot(id, 10 * uint64_t{id}, 10, 10 * uint64_t{id}));
+  }
+  const MemslotSet before(0, old_slots);
+  const testing::AllocationCount count = testing::AllocationsOfThread();
+  const MemslotSet after(before, 2,
+                         absl::Span<const MemslotSet::SlotPtr>(new_slots));
+  // Each slot is in three indexes; no slot has its chunks copied again.
+  EXPECT_LT(testing::AllocationsOfThread().bytes - count.bytes,
+            kSlots * 3 * 2 * sizeof(MemslotSet::SlotPtr));
+  for (uint32_t id = 0; id < kSlots; ++id) {
+    ASSERT_EQ(before.FindById(id), old_slots[id].get());
+    ASSERT_EQ(before.FindByGfn(Gfn(10 * id)), old_slots[id].get());
+    ASSERT_EQ(after.FindById(id), new_slots[id].get());
+    ASSERT_EQ(after.FindByGfn(Gfn(10 * id)), new_slots[id].get());
   }
 }
 

@@ -8,14 +8,18 @@
 #include <utility>
 #include <vector>
 
+#include "absl/functional/function_ref.h"
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "absl/strings/str_format.h"
+#include "absl/types/span.h"
 #include "mmu_core/base/address.h"
 #include "mmu_core/base/check.h"
 #include "mmu_core/base/error.h"
 #include "mmu_core/base/gfn_range.h"
+#include "mmu_core/base/with_memory.h"
 #include "mmu_core/dirty/dirty_bitmap.h"
+#include "mmu_core/memory/invalidate_sequence.h"
 #include "mmu_core/memory/lpage_info.h"
 #include "mmu_core/memory/memslot.h"
 #include "mmu_core/memory/memslot_set.h"
@@ -145,11 +149,35 @@ absl::Status MemslotTable::CheckPlace(const RegionRequest& request,
   return absl::OkStatus();
 }
 
-MemslotTable::SlotPtr MemslotTable::Prepare(const RegionRequest& request,
-                                            RegionChange change,
-                                            const Memslot* old_slot,
-                                            MemslotTableHooks& hooks) const {
-  if (hooks.AllocationFails()) return nullptr;
+bool MemslotTable::SetBitmap(std::shared_ptr<DirtyBitmap> kept,
+                             Memslot& slot) const {
+  if (options_.bitmaps == MemslotTableOptions::Bitmaps::kNo) return true;
+  slot.dirty_bitmap = kept != nullptr
+                          ? std::move(kept)
+                          : DirtyBitmap::TryCreate(slot.npages, initially_set_);
+  return slot.dirty_bitmap != nullptr;
+}
+
+MemslotTable::SlotPtr MemslotTable::WithFlags(
+    const Memslot& old_slot, uint32_t flags,
+    std::shared_ptr<DirtyBitmap> dirty_bitmap) const {
+  auto slot = std::make_shared<Memslot>(old_slot);
+  slot->flags = flags;
+  if (!slot->dirty_log_enabled()) {
+    slot->dirty_bitmap = nullptr;
+  } else if (slot->dirty_bitmap == nullptr &&
+             !SetBitmap(std::move(dirty_bitmap), *slot)) {
+    return nullptr;
+  }
+  return slot;
+}
+
+MemslotTable::SlotPtr MemslotTable::MakeSlot(const RegionRequest& request,
+                                             RegionChange change,
+                                             const Memslot* old_slot) const {
+  if (change == RegionChange::kFlagsOnly) {
+    return WithFlags(*old_slot, request.flags, request.dirty_bitmap);
+  }
   auto slot = std::make_shared<Memslot>();
   slot->id = request.id();
   slot->as_id = request.as_id();
@@ -158,35 +186,44 @@ MemslotTable::SlotPtr MemslotTable::Prepare(const RegionRequest& request,
   slot->hva = request.userspace_addr;
   slot->flags = request.flags;
   slot->backing = old_slot != nullptr ? old_slot->backing : request.backing;
-  // Which blocks may be huge depends on the base gfn.
-  slot->lpage_info = change == RegionChange::kFlagsOnly
-                         ? old_slot->lpage_info
-                         : std::make_shared<LpageInfo>(slot->base_gfn,
-                                                       slot->npages, slot->hva);
-  slot->rmaps = change == RegionChange::kFlagsOnly
-                    ? old_slot->rmaps
-                    : std::make_shared<LazySlotRmaps>(slot->range());
+  // Which blocks may be huge depends on the base gfn, and so do the rmaps.
+  slot->lpage_info =
+      std::make_shared<LpageInfo>(slot->base_gfn, slot->npages, slot->hva);
+  slot->rmaps = std::make_shared<LazySlotRmaps>(slot->range());
+  const bool keeps_bitmap =
+      old_slot != nullptr && old_slot->dirty_bitmap != nullptr;
   if (slot->dirty_log_enabled() &&
-      options_.bitmaps == MemslotTableOptions::Bitmaps::kYes) {
-    if (old_slot != nullptr && old_slot->dirty_bitmap != nullptr) {
-      slot->dirty_bitmap = old_slot->dirty_bitmap;
-    } else if (request.dirty_bitmap != nullptr) {
-      slot->dirty_bitmap = request.dirty_bitmap;
-    } else {
-      slot->dirty_bitmap = DirtyBitmap::TryCreate(slot->npages, initially_set_);
-      if (slot->dirty_bitmap == nullptr) return nullptr;
-    }
+      !SetBitmap(keeps_bitmap ? old_slot->dirty_bitmap : request.dirty_bitmap,
+                 *slot)) {
+    return nullptr;
   }
   return slot;
 }
 
-absl::Status MemslotTable::Replace(int as_id, uint32_t id, SlotPtr slot,
-                                   MemslotTableHooks& hooks) {
+bool MemslotTable::Prepare(const RegionRequest& request, RegionChange change,
+                           const Memslot* old_slot, Change& prepared) const {
+  const MemslotSet& active = Active(request.as_id());
+  if (change == RegionChange::kDelete || change == RegionChange::kMove) {
+    // It shares the rmaps of the slot, which are there if they must be.
+    auto invalid = std::make_shared<Memslot>(*old_slot);
+    invalid->flags |= kMemslotInvalid;
+    prepared.invalid_set = std::make_unique<MemslotSet>(
+        active, active.generation(), request.id(), std::move(invalid));
+  }
+  if (change != RegionChange::kDelete) {
+    prepared.new_slot = MakeSlot(request, change, old_slot);
+    if (prepared.new_slot == nullptr) return false;
+  }
+  prepared.new_set = std::make_unique<MemslotSet>(
+      active, active.generation(), request.id(), prepared.new_slot);
+  return true;
+}
+
+void MemslotTable::Publish(int as_id, std::unique_ptr<MemslotSet> next,
+                           LazySlotRmaps* rmaps, MemslotTableHooks& hooks) {
   Space& space = spaces_[static_cast<size_t>(as_id)];
   const uint64_t generation = space.owner->generation();
-  LazySlotRmaps* const rmaps = slot != nullptr ? slot->rmaps.get() : nullptr;
-  auto next = std::make_unique<MemslotSet>(
-      *space.owner, generation | kGenerationInProgress, id, std::move(slot));
+  next->set_generation(generation | kGenerationInProgress);
   const auto store = [&space, &next] {
     space.active.store(next.get(), std::memory_order_release);
   };
@@ -198,18 +235,14 @@ absl::Status MemslotTable::Replace(int as_id, uint32_t id, SlotPtr slot,
     }
   };
   if (options_.shadow_roots != nullptr && rmaps != nullptr) {
-    const absl::Status status =
-        options_.shadow_roots->PublishSlot(*rmaps, publish);
-    if (!status.ok()) return status;
+    options_.shadow_roots->PublishSlot(*rmaps, publish);
   } else {
     publish();
   }
   RcuSynchronize();
   next->set_generation(generation + spaces_.size());
   space.owner = std::move(next);  // frees the set that nobody reads any more
-  space.owner->ForgetReplaced();
   hooks.GenerationAdvanced(space.owner->generation());
-  return absl::OkStatus();
 }
 
 void MemslotTable::Account(const Memslot* old_slot, const Memslot* new_slot) {
@@ -234,37 +267,79 @@ absl::Status MemslotTable::SetRegion(const RegionRequest& request,
 
   const int as_id = request.as_id();
   // Keeps the old slot alive until the hooks have seen it.
-  SlotPtr old_slot;
-  if (change != RegionChange::kCreate) {
-    for (const SlotPtr& slot : Active(as_id).owned_slots()) {
-      if (slot->id == request.id()) old_slot = slot;
+  const SlotPtr old_slot = Active(as_id).FindOwnedById(request.id());
+  Change prepared;
+  if (!TryWithMemory([&] {
+        slots_lock.AssertHeld();
+        return Prepare(request, change, old_slot.get(), prepared);
+      })) {
+    return OutOfMemory(request);
+  }
+  // Of slots that keep their place the rmaps stay.
+  const bool has_new_rmaps =
+      change == RegionChange::kCreate || change == RegionChange::kMove;
+  LazySlotRmaps* const rmaps =
+      has_new_rmaps ? prepared.new_slot->rmaps.get() : nullptr;
+  // Last of all that can fail.
+  if (options_.shadow_roots != nullptr && rmaps != nullptr) {
+    if (!options_.shadow_roots->PrepareSlot(*rmaps).ok()) {
+      return OutOfMemory(request);
     }
   }
 
-  const bool invalidate =
-      change == RegionChange::kDelete || change == RegionChange::kMove;
-  if (invalidate) {
-    if (hooks.AllocationFails()) return OutOfMemory(request);
-    auto invalid = std::make_shared<Memslot>(*old_slot);
-    invalid->flags |= kMemslotInvalid;
-    // It shares the rmaps of the slot, which are there if they must be.
-    MMU_CHECK(Replace(as_id, request.id(), std::move(invalid), hooks).ok());
+  if (prepared.invalid_set != nullptr) {
+    Publish(as_id, std::move(prepared.invalid_set), nullptr, hooks);
     hooks.FlushShadowSlot(*old_slot);
   }
-  SlotPtr new_slot;
-  if (change != RegionChange::kDelete) {
-    new_slot = Prepare(request, change, old_slot.get(), hooks);
-  }
-  if ((change != RegionChange::kDelete && new_slot == nullptr) ||
-      !Replace(as_id, request.id(), new_slot, hooks).ok()) {
-    // SLOT-14: the slot works again, though its mappings are gone.
-    if (invalidate) {
-      MMU_CHECK(Replace(as_id, request.id(), old_slot, hooks).ok());
+  Publish(as_id, std::move(prepared.new_set), rmaps, hooks);
+  Account(old_slot.get(), prepared.new_slot.get());
+  hooks.CommitRegion(change, old_slot.get(), prepared.new_slot.get());
+  return absl::OkStatus();
+}
+
+absl::Status MemslotTable::SwitchLogging(
+    int as_id, Logging logging, absl::Span<const LoggedSlot> slots,
+    MemslotTableHooks& hooks, absl::FunctionRef<void()> when_certain) {
+  // The old ones stay alive until the hooks have seen them.
+  std::vector<SlotPtr> old_slots;
+  std::vector<SlotPtr> new_slots;
+  std::unique_ptr<MemslotSet> next;
+  const MemslotSet& active = Active(as_id);
+  const bool prepared = TryWithMemory([&] {
+    slots_lock.AssertHeld();
+    for (const LoggedSlot& wanted : slots) {
+      SlotPtr old_slot = active.FindOwnedById(wanted.id);
+      MMU_CHECK(old_slot != nullptr);
+      const uint32_t others = old_slot->flags & ~kMemslotLogDirtyPages;
+      const uint32_t flags =
+          logging == Logging::kOn ? others | kMemslotLogDirtyPages : others;
+      if (flags == old_slot->flags) continue;
+      SlotPtr slot = WithFlags(*old_slot, flags, wanted.dirty_bitmap);
+      if (slot == nullptr) return false;
+      new_slots.push_back(std::move(slot));
+      old_slots.push_back(std::move(old_slot));
     }
-    return OutOfMemory(request);
+    if (new_slots.empty()) return true;
+    next = std::make_unique<MemslotSet>(active, active.generation(),
+                                        absl::Span<const SlotPtr>(new_slots));
+    return true;
+  });
+  if (!prepared) {
+    return MakeError(
+        absl::StatusCode::kResourceExhausted,
+        {"RESOURCE_EXHAUSTED_MEMORY", "slots", ENOMEM},
+        absl::StrFormat("no memory to switch the dirty logs of %d slots; free "
+                        "some and try again",
+                        slots.size()));
   }
-  Account(old_slot.get(), new_slot.get());
-  hooks.CommitRegion(change, old_slot.get(), new_slot.get());
+  if (next == nullptr) return absl::OkStatus();
+  when_certain();
+  Publish(as_id, std::move(next), nullptr, hooks);
+  for (size_t i = 0; i < new_slots.size(); ++i) {
+    Account(old_slots[i].get(), new_slots[i].get());
+    hooks.CommitRegion(RegionChange::kFlagsOnly, old_slots[i].get(),
+                       new_slots[i].get());
+  }
   return absl::OkStatus();
 }
 

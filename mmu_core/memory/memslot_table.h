@@ -12,6 +12,9 @@
 // CREATE and FLAGS_ONLY are one swap (SLOT-26). DELETE and MOVE are two: first
 // the slot is replaced by a copy flagged invalid, on which faults retry; then
 // its mappings are zapped; then it is removed or replaced (SLOT-25).
+//
+// All memory that a change needs, for slots, sets and rmaps, is there before
+// the first of its swaps. So a change that fails has changed nothing (SLOT-14).
 
 #ifndef MMU_CORE_MEMORY_MEMSLOT_TABLE_H_
 #define MMU_CORE_MEMORY_MEMSLOT_TABLE_H_
@@ -23,8 +26,10 @@
 #include <vector>
 
 #include "absl/base/thread_annotations.h"
+#include "absl/functional/function_ref.h"
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
+#include "absl/types/span.h"
 #include "mmu_core/base/address.h"
 #include "mmu_core/base/check.h"
 #include "mmu_core/dirty/dirty_log_types.h"
@@ -57,11 +62,6 @@ class MemslotTableHooks {
   virtual void GenerationAdvanced(uint64_t generation) {
     static_cast<void>(generation);
   }
-
-  // Injects the failures of SLOT-14. Asked before each allocation that can
-  // fail: for the invalid copy (delete, move), then for the new slot (create,
-  // move, flags).
-  virtual bool AllocationFails() { return false; }
 };
 
 struct MemslotTableOptions {
@@ -105,20 +105,42 @@ class MemslotTable {
 
   // Creates, moves, re-flags or deletes a slot. The checks are made in the
   // order of SLOT-01..14 and the first failure decides; the ErrorDetail has the
-  // errno. After an error the slots are as before.
+  // errno. After an error slots, generations and mappings are as before.
   //
   //   INVALID_ARGUMENT     INVALID_SLOT, INVALID_FLAGS, UNALIGNED,
   //                        INVALID_RANGE, GPA_OUT_OF_RANGE, TOO_MANY_PAGES,
   //                        INVALID_SIZE (EINVAL), REGION_OVERLAP (EEXIST)
   //   NOT_FOUND            MEMSLOT_NOT_FOUND (EINVAL)
   //   FAILED_PRECONDITION  MEMSLOT_IMMUTABLE (EINVAL)
-  //   RESOURCE_EXHAUSTED   RESOURCE_EXHAUSTED_MEMORY (ENOMEM); a slot that was
-  //                        to be moved lost its mappings, and nothing else
+  //   RESOURCE_EXHAUSTED   RESOURCE_EXHAUSTED_MEMORY (ENOMEM)
   //   INTERNAL             ACCOUNTING (EIO)
   //
   // Waits for RCU readers and for announced invalidations: not to be called
   // inside an RCU read section or with mmu_lock held.
   absl::Status SetRegion(const RegionRequest& request, MemslotTableHooks& hooks)
+      ABSL_EXCLUSIVE_LOCKS_REQUIRED(slots_lock);
+
+  // Switches the logging of slots of `as_id` on or off: what SetRegion does for
+  // one slot with another kMemslotLogDirtyPages, for all of them in one swap,
+  // however many there are. The hooks are called slot by slot, in the order of
+  // `slots`. Those that log, or do not, already are left alone. REQUIRES: the
+  // slots exist, none is named twice.
+  //
+  // `when_certain` is called once nothing can fail any more, before the swap;
+  // not if nothing is to be switched.
+  //
+  // RESOURCE_EXHAUSTED RESOURCE_EXHAUSTED_MEMORY (ENOMEM): nothing changed.
+  // Waits as SetRegion.
+  struct LoggedSlot {
+    uint32_t id = 0;
+    // If logging goes on: the bitmap to mark in. Null: one is made.
+    std::shared_ptr<DirtyBitmap> dirty_bitmap = nullptr;
+  };
+  enum class Logging : uint8_t { kOff, kOn };
+  absl::Status SwitchLogging(int as_id, Logging logging,
+                             absl::Span<const LoggedSlot> slots,
+                             MemslotTableHooks& hooks,
+                             absl::FunctionRef<void()> when_certain)
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(slots_lock);
 
   // The checks of SetRegion alone: what it would do, or its error. Holds as
@@ -167,16 +189,33 @@ class MemslotTable {
                           const Memslot* old_slot) const
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(slots_lock);
 
-  // The slot that `request` describes, or null if memory is short (SLOT-27).
-  SlotPtr Prepare(const RegionRequest& request, RegionChange change,
-                  const Memslot* old_slot, MemslotTableHooks& hooks) const
+  // What a change needs. These return false or null if memory is not enough, or
+  // operator new throws (base/with_memory.h); they change nothing.
+  struct Change {
+    // Of a slot that is deleted or moved; else null.
+    std::unique_ptr<MemslotSet> invalid_set;
+    std::unique_ptr<MemslotSet> new_set;
+    SlotPtr new_slot;  // null if it is deleted
+  };
+  bool Prepare(const RegionRequest& request, RegionChange change,
+               const Memslot* old_slot, Change& prepared) const
+      ABSL_EXCLUSIVE_LOCKS_REQUIRED(slots_lock);
+  // The slot that `request` describes (SLOT-27).
+  SlotPtr MakeSlot(const RegionRequest& request, RegionChange change,
+                   const Memslot* old_slot) const
+      ABSL_EXCLUSIVE_LOCKS_REQUIRED(slots_lock);
+  // The slot with other flags; `dirty_bitmap` may be null.
+  SlotPtr WithFlags(const Memslot& old_slot, uint32_t flags,
+                    std::shared_ptr<DirtyBitmap> dirty_bitmap) const
+      ABSL_EXCLUSIVE_LOCKS_REQUIRED(slots_lock);
+  // Gives `slot`, which logs, the bitmap that it needs: `kept` unless null.
+  bool SetBitmap(std::shared_ptr<DirtyBitmap> kept, Memslot& slot) const
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(slots_lock);
 
-  // One swap: the active set without the slot of `id`, with `slot` unless
-  // null. Fails, and changes nothing, if there is no memory for the rmaps that
-  // `slot` must have.
-  absl::Status Replace(int as_id, uint32_t id, SlotPtr slot,
-                       MemslotTableHooks& hooks)
+  // One swap: `next` becomes the active set. `rmaps`: of a slot in it that has
+  // been given to PrepareSlot and was in no set before; else null.
+  void Publish(int as_id, std::unique_ptr<MemslotSet> next,
+               LazySlotRmaps* rmaps, MemslotTableHooks& hooks)
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(slots_lock);
   void Account(const Memslot* old_slot, const Memslot* new_slot)
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(slots_lock);

@@ -5,12 +5,15 @@
 #include <atomic>
 #include <cerrno>
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <string>
 #include <thread>
+#include <utility>
 #include <vector>
 
 #include "absl/status/status.h"
+#include "absl/strings/str_cat.h"
 #include "mmu_core/base/address.h"
 #include "mmu_core/base/error.h"
 #include "mmu_core/base/level.h"
@@ -22,8 +25,10 @@
 #include "mmu_core/memory/memslot_set.h"
 #include "mmu_core/memory/region_request.h"
 #include "mmu_core/memory/region_test_util.h"
+#include "mmu_core/rmap/lazy_slot_rmaps.h"
 #include "mmu_core/sync/mutex.h"
 #include "mmu_core/sync/rcu.h"
+#include "mmu_core/testing/failing_allocations.h"
 
 namespace mmu {
 namespace {
@@ -114,46 +119,121 @@ TEST(MemslotTableTest, ChangeOfAddressAndFlagIsAMove) {
   EXPECT_TRUE(t.Find(64)->dirty_log_enabled());
 }
 
+// Hooks that need no memory, as those of a VM.
+struct CountingHooks : MemslotTableHooks {
+  void FlushShadowSlot(const Memslot&) override { ++calls; }
+  void CommitRegion(RegionChange, const Memslot*, const Memslot*) override {
+    ++calls;
+  }
+  int calls = 0;
+};
+
+// A table with rmaps from the start, and two slots; one logs.
+struct FailingTable {
+  FailingTable() {
+    EXPECT_TRUE(Set(Region(0, 0, 600)).ok());
+    EXPECT_TRUE(Set(Region(1, 1024, 600, kLog)).ok());
+  }
+  absl::Status Set(const RegionRequest& request) {
+    MutexLock lock(table.slots_lock);
+    return table.SetRegion(request, hooks);
+  }
+  absl::Status SwitchOn() {
+    MutexLock lock(table.slots_lock);
+    return table.SwitchLogging(0, MemslotTable::Logging::kOn, both_slots, hooks,
+                               [this] { ++certain; });
+  }
+  std::string State() const {
+    std::string state;
+    const MemslotSet& set = table.Active(0);
+    for (const Memslot* slot : set.slots()) {
+      absl::StrAppend(&state, slot->id, "@", slot->base_gfn.value(), " ",
+                      slot->flags, " ", slot->dirty_bitmap != nullptr, " ",
+                      slot->shadow_rmaps() != nullptr, "; ");
+    }
+    return absl::StrCat(state, set.generation(), " ", table.total_pages(), " ",
+                        table.logging_slots(), " ", hooks.calls);
+  }
+
+  ShadowRootGate gate{ShadowRootGate::TdpMmu::kDisabled};
+  MemslotTable table{{.max_gfn = kTestMaxGfn, .shadow_roots = &gate}};
+  CountingHooks hooks;
+  const std::vector<MemslotTable::LoggedSlot> both_slots = {{0}, {1}};
+  int certain = 0;
+};
+
 // Covers: SLOT-14
-TEST(MemslotTableTest, FailedAllocationLeavesMovedSlotTranslating) {
-  for (int failing : {1, 2}) {
-    TestTable t;
-    ASSERT_TRUE(t.Set(Region(0, 0, 16)).ok());
-    const Hva hva = t.Find(5)->HvaOf(Gfn(5));
-    t.hooks.allocations_until_failure = failing;
-    const absl::Status status = t.Set(MovedTo(Region(0, 0, 16), 64));
-    EXPECT_EQ(status.code(), absl::StatusCode::kResourceExhausted);
-    EXPECT_EQ(DetailOf(status).reason, "RESOURCE_EXHAUSTED_MEMORY");
-    EXPECT_EQ(DetailOf(status).kvm_errno, ENOMEM);
-    ASSERT_NE(t.Find(5), nullptr) << failing;
-    EXPECT_FALSE(t.Find(5)->invalid());
-    EXPECT_EQ(t.Find(5)->HvaOf(Gfn(5)), hva);
-    EXPECT_EQ(t.Find(64), nullptr);
-    EXPECT_EQ(t.table.total_pages(), uint64_t{16});
-    // Nothing was invalidated if the copy for that could not be made.
-    EXPECT_EQ(t.hooks.events.size(), failing == 1 ? size_t{1} : size_t{2});
-    EXPECT_EQ(t.generation() & kGenerationInProgress, uint64_t{0});
+TEST(MemslotTableTest, WhicheverAllocationFailsNothingChanged) {
+  const std::vector<
+      std::pair<const char*, std::function<absl::Status(FailingTable&)>>>
+      changes = {
+          {"create", [](auto& t) { return t.Set(Region(2, 4096, 600, kLog)); }},
+          {"move",
+           [](auto& t) { return t.Set(MovedTo(Region(0, 0, 600), 8192)); }},
+          {"flags", [](auto& t) { return t.Set(Region(0, 0, 600, kLog)); }},
+          {"delete", [](auto& t) { return t.Set(Deleted(Region(1, 0, 600))); }},
+          {"switch", [](auto& t) { return t.SwitchOn(); }},
+      };
+  for (const auto& [name, change] : changes) {
+    SCOPED_TRACE(name);
+    uint64_t n = 1;
+    for (;; ++n) {
+      SCOPED_TRACE(n);
+      FailingTable t;
+      const std::string before = t.State();
+      const testing::Attempt attempt =
+          testing::FailOneAllocation(n, [&, &run = change] { return run(t); });
+      if (!attempt.failed) {
+        ASSERT_TRUE(attempt.status.ok()) << attempt.status;
+        break;
+      }
+      EXPECT_EQ(attempt.status.code(), absl::StatusCode::kResourceExhausted);
+      EXPECT_EQ(DetailOf(attempt.status).reason, "RESOURCE_EXHAUSTED_MEMORY");
+      EXPECT_EQ(DetailOf(attempt.status).kvm_errno, ENOMEM);
+      EXPECT_EQ(t.State(), before);
+      EXPECT_EQ(t.certain, 0);
+      EXPECT_EQ(t.table.Active(0).FindByGfn(Gfn(5))->HvaOf(Gfn(5)).value(),
+                Region(0, 0, 600).userspace_addr.value() + 5 * kPageSize);
+      EXPECT_TRUE(change(t).ok());
+      EXPECT_NE(t.State(), before);
+    }
+    EXPECT_GT(n, 5u);
   }
 }
 
-// Covers: SLOT-14
-TEST(MemslotTableTest, FailedAllocationLeavesOtherChangesUndone) {
+// Covers: SLOT-21, SLOT-29
+TEST(MemslotTableTest, TheLogsOfManySlotsAreSwitchedInOneSwap) {
   TestTable t;
-  t.hooks.allocations_until_failure = 1;
-  EXPECT_EQ(DetailOf(t.Set(Region(0, 0, 16))).kvm_errno, ENOMEM);
-  EXPECT_EQ(t.Find(0), nullptr);
-  EXPECT_EQ(t.generation(), uint64_t{0});
+  for (uint32_t id = 0; id < 5; ++id) {
+    ASSERT_TRUE(t.Set(Region(id, id * 100, 100, id == 3 ? kLog : 0)).ok());
+  }
+  t.hooks.events.clear();
+  const uint64_t before = t.generation();
+  const auto mine = std::make_shared<DirtyBitmap>(100, InitiallySet::kNo);
+  {
+    MutexLock lock(t.table.slots_lock);
+    const std::vector<MemslotTable::LoggedSlot> slots = {{4}, {3}, {0, mine}};
+    ASSERT_TRUE(
+        t.table
+            .SwitchLogging(0, MemslotTable::Logging::kOn, slots, t.hooks, [] {})
+            .ok());
+  }
+  EXPECT_EQ(t.generation(), before + 2);
+  // Slot 3 logs already.
+  EXPECT_EQ(t.hooks.events, (Events{"flags 400 400", "flags 0 0"}));
+  EXPECT_EQ(t.table.logging_slots(), 3);
+  EXPECT_EQ(t.Find(0)->dirty_bitmap, mine);
+  EXPECT_NE(t.Find(400)->dirty_bitmap, nullptr);
+  EXPECT_FALSE(t.Find(100)->dirty_log_enabled());
 
-  ASSERT_TRUE(t.Set(Region(0, 0, 16)).ok());
-  t.hooks.allocations_until_failure = 1;
-  EXPECT_EQ(DetailOf(t.Set(Region(0, 0, 16, kLog))).kvm_errno, ENOMEM);
-  EXPECT_FALSE(t.Find(0)->dirty_log_enabled());
+  MutexLock lock(t.table.slots_lock);
+  const std::vector<MemslotTable::LoggedSlot> all = {{0}, {1}, {2}, {3}, {4}};
+  ASSERT_TRUE(
+      t.table.SwitchLogging(0, MemslotTable::Logging::kOff, all, t.hooks, [] {})
+          .ok());
+  EXPECT_EQ(t.generation(), before + 4);
   EXPECT_EQ(t.table.logging_slots(), 0);
-
-  t.hooks.allocations_until_failure = 1;
-  EXPECT_EQ(DetailOf(t.Set(Deleted(Region(0, 0, 16)))).kvm_errno, ENOMEM);
-  EXPECT_FALSE(t.Find(0)->invalid());
-  EXPECT_EQ(t.table.total_pages(), uint64_t{16});
+  EXPECT_EQ(t.Find(0)->dirty_bitmap, nullptr);
 }
 
 // Covers: SLOT-22

@@ -51,12 +51,10 @@ class RecordingHooks : public MemslotTableHooks {
         new_slot == nullptr ? "-" : absl::StrCat(new_slot->base_gfn.value())));
     if (on_commit) on_commit(old_slot, new_slot);
   }
-  bool AllocationFails() override { return --allocations_until_failure == 0; }
 
   std::vector<std::string> events;
   std::function<void(const Memslot&)> on_flush;
   std::function<void(const Memslot*, const Memslot*)> on_commit;
-  int allocations_until_failure = 0;  // 1: the next one fails
 };
 
 inline constexpr uint64_t kTestMaxGfn = (uint64_t{1} << 34) - 1;  // 46 bits

@@ -8,6 +8,7 @@
 #include "absl/functional/function_ref.h"
 #include "absl/status/status.h"
 #include "absl/strings/str_format.h"
+#include "mmu_core/base/check.h"
 #include "mmu_core/base/error.h"
 #include "mmu_core/base/hooks.h"
 #include "mmu_core/rmap/slot_rmaps.h"
@@ -24,21 +25,31 @@ absl::Status ShadowRootGate::BeforeShadowRoot(
     const absl::Status status = Allocate(*slot);
     if (!status.ok()) return status;
   }
+  if (prepared_ != nullptr) {
+    const absl::Status status = Allocate(*prepared_);
+    if (!status.ok()) return status;
+  }
   AtHook(HookPoint::kRmapsToPublish);
   slots_have_rmaps_.store(true, std::memory_order_release);
   return absl::OkStatus();
 }
 
 absl::Status ShadowRootGate::PrepareSlot(LazySlotRmaps& slot) {
-  return SlotsHaveRmaps() ? Allocate(slot) : absl::OkStatus();
+  MutexLock lock(slots_arch_lock_);
+  MMU_CHECK(prepared_ == nullptr);
+  if (SlotsHaveRmaps()) {
+    if (absl::Status status = Allocate(slot); !status.ok()) return status;
+  }
+  prepared_ = &slot;
+  return absl::OkStatus();
 }
 
-absl::Status ShadowRootGate::PublishSlot(LazySlotRmaps& slot,
-                                         absl::FunctionRef<void()> publish) {
+void ShadowRootGate::PublishSlot(LazySlotRmaps& slot,
+                                 absl::FunctionRef<void()> publish) {
   MutexLock lock(slots_arch_lock_);
-  absl::Status status = PrepareSlot(slot);
-  if (status.ok()) publish();
-  return status;
+  MMU_CHECK(prepared_ == &slot);
+  publish();
+  prepared_ = nullptr;
 }
 
 absl::Status ShadowRootGate::Allocate(LazySlotRmaps& slot) {

@@ -6,23 +6,28 @@
 //
 // slots_arch_lock keeps the two apart. It is a lock of its own, because a vCPU
 // that loads a root is in an RCU section that an updater of the slots waits
-// for, under slots_lock. So an updater holds slots_arch_lock from PrepareSlot
-// to the publication of the slot, and drops it before it waits for readers
-// (SLOT-24).
+// for, under slots_lock. So an updater holds slots_arch_lock while it prepares
+// a slot and again while it publishes it, and not while it waits for readers
+// (SLOT-24), which it does in between if a slot moves.
 //
 // RACE-30: the first shadow root against a slot that is made, and against those
 // who rely on the rmaps.
 //
-//   1. Updater: slots_arch_lock. Slots have no rmaps: nor gets its new one any.
-//      Publishes it, unlocks.
-//   2. Root: slots_arch_lock. Gives rmaps to all slots that are published: the
-//      new one is among them. Says so (a store with release), unlocks.
-//   3. Updater with another slot: slots_arch_lock. Slots have rmaps, so it
-//      gives the new one its own before it publishes it.
-//   4. Anybody: sees (acquire) that slots have rmaps, looks into any published
+//   1. Updater: slots_arch_lock. Slots have no rmaps: nor gets its new one any,
+//      but it is noted as prepared. Unlocks.
+//   2. Root: slots_arch_lock. Gives rmaps to all slots that are published, and
+//      to the prepared one. Says so (a store with release), unlocks.
+//   3. Updater: slots_arch_lock. Publishes the slot, which has rmaps. Unlocks.
+//   4. Updater with another slot: slots_arch_lock. Slots have rmaps, so it
+//      gives the new one its own when it prepares it.
+//   5. Anybody: sees (acquire) that slots have rmaps, looks into any published
 //      slot, and finds them.
 //
-// Without the lock, between looking and publishing in 1, 2 would miss the slot.
+// With 2 before 1, step 4 is what happens; with 2 after 3, the slot is among
+// the published ones. Publication is under the lock, so that 2 cannot look at
+// the slots before it and at what is prepared after it. It needs no memory, so
+// it cannot fail: an updater that has begun to change slots can end it.
+//
 // Two vCPUs that load a first root: the second waits, and finds it done.
 
 #ifndef MMU_CORE_RMAP_LAZY_SLOT_RMAPS_H_
@@ -88,20 +93,22 @@ class ShadowRootGate {
   absl::Status BeforeShadowRoot(
       absl::FunctionRef<std::vector<LazySlotRmaps*>()> slots);
 
-  // To be called for a slot that is about to be published. Gives it rmaps if
-  // slots have them; the same error as above.
-  absl::Status PrepareSlot(LazySlotRmaps& slot)
-      ABSL_EXCLUSIVE_LOCKS_REQUIRED(slots_arch_lock_);
-  // The same, and has it published by `publish` under the lock, unless it
-  // fails. `publish` does not wait for RCU readers.
-  absl::Status PublishSlot(LazySlotRmaps& slot,
-                           absl::FunctionRef<void()> publish);
+  // To be called for a slot that is about to be published: when this returned
+  // OK, it has rmaps by the time they are needed. The same error as above; then
+  // the slot is not prepared. One slot at a time: REQUIRES that the one before
+  // was published. `slot` stays until it is.
+  absl::Status PrepareSlot(LazySlotRmaps& slot);
+  // Has it published by `publish`, which does not wait for RCU readers. Cannot
+  // fail. REQUIRES: PrepareSlot was called for it.
+  void PublishSlot(LazySlotRmaps& slot, absl::FunctionRef<void()> publish);
 
  private:
   absl::Status Allocate(LazySlotRmaps& slot)
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(slots_arch_lock_);
 
   Mutex slots_arch_lock_;
+  // Prepared and not published yet, or null.
+  LazySlotRmaps* prepared_ ABSL_GUARDED_BY(slots_arch_lock_) = nullptr;
   std::atomic<bool> slots_have_rmaps_;  // release/acquire; set under the lock
 };
 

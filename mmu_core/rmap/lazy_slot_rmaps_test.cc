@@ -28,21 +28,26 @@ class Slots {
  public:
   explicit Slots(ShadowRootGate& gate) : gate_(gate) {}
 
-  // As an updater does it. `before_publish` runs under slots_arch_lock.
-  template <typename Fn>
-  absl::Status Create(uint64_t npages, Fn before_publish) {
+  // As an updater does it. `prepared` runs between the two steps, without the
+  // lock; `before_publish` under slots_arch_lock.
+  template <typename Prepared, typename BeforePublish>
+  absl::Status Create(uint64_t npages, Prepared prepared,
+                      BeforePublish before_publish) {
     auto slot = std::make_unique<LazySlotRmaps>(GfnRange::Of(Gfn(0), npages));
-    MutexLock lock(gate_.slots_arch_lock());
     const absl::Status status = gate_.PrepareSlot(*slot);
     if (!status.ok()) return status;
-    before_publish();
+    prepared();
+    gate_.PublishSlot(*slot, [&, made = slot.get()] {
+      before_publish();
+      published_[count_.load()].store(made);
+      count_.fetch_add(1);
+    });
     owned_.push_back(std::move(slot));
-    published_[count_.load()].store(owned_.back().get());
-    count_.fetch_add(1);
     return absl::OkStatus();
   }
   absl::Status Create(uint64_t npages) {
-    return Create(npages, [] {});
+    return Create(
+        npages, [] {}, [] {});
   }
   absl::Status LoadRoot() {
     return gate_.BeforeShadowRoot([this] { return Published(); });
@@ -129,16 +134,40 @@ TEST(LazySlotRmapsTest, WithoutMemoryThereIsNoRootAndAnotherTryMaySucceed) {
 
   Slots slots(gate);
   EXPECT_EQ(DetailOf(slots.Create(kTooMany)).kvm_errno, ENOMEM);
+  EXPECT_TRUE(slots.Create(16).ok());
 }
 
-// The slot is looked at before the root, and published after it was asked for.
-TEST(LazySlotRmapsTest, Race30SlotThatIsBeingMadeIsNotMissedByTheRoot) {
+// The slot is prepared before the root, and published after it.
+TEST(LazySlotRmapsTest, Race30SlotThatIsPreparedIsNotMissedByTheRoot) {
   ShadowRootGate gate(TdpMmu::kEnabled);
   Slots slots(gate);
   ASSERT_TRUE(slots.Create(16).ok());
   Interleaving threads;
   threads.Add("updater", [&] {
-    ASSERT_TRUE(slots.Create(32, [] { AtHook(HookPoint::kSlotToFault); }).ok());
+    ASSERT_TRUE(slots
+                    .Create(
+                        32, [] { AtHook(HookPoint::kSlotToFault); }, [] {})
+                    .ok());
+  });
+  threads.Add("root", [&] { ASSERT_TRUE(slots.LoadRoot().ok()); });
+  threads.RunTo("updater", HookPoint::kSlotToFault);
+  threads.RunToEnd("root");
+  EXPECT_TRUE(gate.SlotsHaveRmaps());
+  threads.RunToEnd("updater");
+  EXPECT_EQ(slots.WithRmaps(), 2u);
+}
+
+// The slot is being published when the root comes.
+TEST(LazySlotRmapsTest, Race30SlotThatIsBeingPublishedIsNotMissedByTheRoot) {
+  ShadowRootGate gate(TdpMmu::kEnabled);
+  Slots slots(gate);
+  ASSERT_TRUE(slots.Create(16).ok());
+  Interleaving threads;
+  threads.Add("updater", [&] {
+    ASSERT_TRUE(slots
+                    .Create(
+                        32, [] {}, [] { AtHook(HookPoint::kSlotToFault); })
+                    .ok());
   });
   threads.Add("root", [&] { ASSERT_TRUE(slots.LoadRoot().ok()); });
   threads.RunTo("updater", HookPoint::kSlotToFault);

@@ -1,15 +1,16 @@
 #include "mmu_core/rmap/slot_rmaps.h"
 
-#include <sys/mman.h>
-
 #include <atomic>
 #include <cstddef>
 #include <cstdint>
 #include <memory>
+#include <new>
+#include <utility>
 
 #include "mmu_core/base/check.h"
 #include "mmu_core/base/gfn_range.h"
 #include "mmu_core/base/level.h"
+#include "mmu_core/base/zeroed_memory.h"
 
 namespace mmu {
 
@@ -25,24 +26,22 @@ std::unique_ptr<SlotRmaps> SlotRmaps::TryCreate(GfnRange range) {
   for (int level = 1; level <= kLevels; ++level) {
     bytes += HeadCount(range, static_cast<Level>(level)) * sizeof(RmapHead);
   }
-  // Zeroes are empty rmaps and no trackers, and cost nothing until used.
-  void* memory = mmap(nullptr, bytes, PROT_READ | PROT_WRITE,
-                      MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
-  if (memory == MAP_FAILED) return nullptr;
-  return std::unique_ptr<SlotRmaps>(new SlotRmaps(range, memory, bytes));
+  // Zeroes are empty rmaps and no trackers.
+  ZeroedMemory memory = ZeroedMemory::TryAllocate(bytes);
+  if (!memory) return nullptr;
+  return std::unique_ptr<SlotRmaps>(new (std::nothrow)
+                                        SlotRmaps(range, std::move(memory)));
 }
 
-SlotRmaps::SlotRmaps(GfnRange range, void* memory, size_t bytes)
-    : range_(range), memory_(memory), bytes_(bytes) {
-  auto* next = static_cast<RmapHead*>(memory);
+SlotRmaps::SlotRmaps(GfnRange range, ZeroedMemory memory)
+    : range_(range), memory_(std::move(memory)) {
+  auto* next = static_cast<RmapHead*>(memory_.get());
   for (int level = 1; level <= kLevels; ++level) {
     heads_[level - 1] = next;
     next += HeadCount(range, static_cast<Level>(level));
   }
   write_trackers_ = reinterpret_cast<uint16_t*>(next);
 }
-
-SlotRmaps::~SlotRmaps() { munmap(memory_, bytes_); }
 
 uint64_t SlotRmaps::head_count(Level level) const {
   return HeadCount(range_, level);

@@ -17,6 +17,7 @@
 
 #include "mmu_core/base/gfn_range.h"
 #include "mmu_core/base/level.h"
+#include "mmu_core/base/zeroed_memory.h"
 #include "mmu_core/rmap/rmap.h"
 #include "mmu_core/sync/mmu_lock.h"
 
@@ -30,13 +31,14 @@ class SlotRmaps {
   // sleep: never call it under mmu_lock (LCK-01).
   static std::unique_ptr<SlotRmaps> TryCreate(GfnRange range);
   // REQUIRES: all rmaps are empty.
-  ~SlotRmaps();
+  ~SlotRmaps() = default;
   SlotRmaps(const SlotRmaps&) = delete;
   SlotRmaps& operator=(const SlotRmaps&) = delete;
 
   GfnRange range() const { return range_; }
-  // Bytes of address space; memory stands behind what was written to.
-  size_t allocated_bytes() const { return bytes_; }
+  // Bytes of address space; from a page on, memory stands behind what was
+  // written to.
+  size_t allocated_bytes() const { return memory_.bytes(); }
   // `level` is at most k1G here and below.
   uint64_t head_count(Level level) const;
   // CHECKs that `gfn` lies in the slot. All gfns of one block of `level` have
@@ -56,13 +58,12 @@ class SlotRmaps {
  private:
   static constexpr int kLevels = ToInt(kMaxLeafLevel);
 
-  SlotRmaps(GfnRange range, void* memory, size_t bytes);
+  SlotRmaps(GfnRange range, ZeroedMemory memory);
   static uint64_t HeadCount(GfnRange range, Level level);
 
   // All immutable after construction.
   const GfnRange range_;
-  void* const memory_;
-  const size_t bytes_;
+  const ZeroedMemory memory_;
   std::array<RmapHead*, kLevels> heads_;  // of level 1 first
   uint16_t* write_trackers_;              // accessed as atomics, relaxed
 };

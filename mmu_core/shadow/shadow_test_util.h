@@ -50,7 +50,8 @@ class FakeShadowVm : public ShadowVm {
     slot->lpage_info =
         std::make_shared<LpageInfo>(range.start, range.pages(), slot->hva);
     slot->rmaps = std::make_shared<LazySlotRmaps>(range);
-    MMU_CHECK(gate_.PublishSlot(*slot->rmaps, [] {}).ok());
+    MMU_CHECK(gate_.PrepareSlot(*slot->rmaps).ok());
+    gate_.PublishSlot(*slot->rmaps, [] {});
     slots_.push_back(std::move(slot));
   }
   const Memslot* SlotOf(int as_id, Gfn gfn) override {

@@ -82,7 +82,8 @@ class ShadowTestMemory : public ShadowVm, public GuestWords {
     slot->lpage_info =
         std::make_shared<LpageInfo>(range.start, range.pages(), slot->hva);
     slot->rmaps = std::make_shared<LazySlotRmaps>(range);
-    MMU_CHECK(gate_.PublishSlot(*slot->rmaps, [] {}).ok());
+    MMU_CHECK(gate_.PrepareSlot(*slot->rmaps).ok());
+    gate_.PublishSlot(*slot->rmaps, [] {});
     slots_.push_back(std::move(slot));
     return *slots_.back();
   }

@@ -5,6 +5,7 @@
 #include <cerrno>
 #include <utility>
 
+#include "absl/container/flat_hash_set.h"
 #include "absl/strings/str_format.h"
 #include "mmu_core/base/check.h"
 #include "mmu_core/base/error.h"
@@ -17,10 +18,6 @@
 
 namespace mmu {
 namespace {
-
-bool SameSettings(const DirtyLogConfig& a, const DirtyLogConfig& b) {
-  return a.initially_set == b.initially_set && a.split == b.split;
-}
 
 absl::Status CheckSplitPolicy(const DirtyLogConfig& config) {
   const bool initially_set = config.initially_set == InitiallySet::kYes;
@@ -39,17 +36,6 @@ absl::Status CheckSplitPolicy(const DirtyLogConfig& config) {
                    {"INVALID_SPLIT_POLICY", "split", EINVAL}, problem);
 }
 
-// A flags-only change of an existing slot.
-RegionRequest WithFlags(const Memslot& slot, uint32_t flags) {
-  RegionRequest request;
-  request.slot = static_cast<uint32_t>(slot.as_id) << 16 | slot.id;
-  request.flags = flags;
-  request.gpa = ToGpa(slot.base_gfn);
-  request.size_bytes = slot.npages << kPageShift;
-  request.userspace_addr = slot.hva;
-  return request;
-}
-
 // `wanted`, or all slots of address space 0 if it is empty.
 absl::StatusOr<std::vector<const Memslot*>> SlotsOf(
     VmState& vm, const std::vector<uint32_t>& wanted)
@@ -60,12 +46,11 @@ absl::StatusOr<std::vector<const Memslot*>> SlotsOf(
     slots.assign(set.slots().begin(), set.slots().end());
     return slots;
   }
+  absl::flat_hash_set<uint32_t> seen;
   for (const uint32_t id : wanted) {
     const Memslot* slot = set.FindById(id);
     if (slot == nullptr) return NoSuchSlot(id);
-    if (std::find(slots.begin(), slots.end(), slot) == slots.end()) {
-      slots.push_back(slot);
-    }
+    if (seen.insert(id).second) slots.push_back(slot);
   }
   return slots;
 }
@@ -91,37 +76,29 @@ absl::Status CheckHasBitmaps(const VmState& vm) {
                    "this VM logs into dirty rings only; harvest those");
 }
 
-// Switches the logging of an existing slot. Its flags alone change, and no
-// memory is asked for: it cannot fail.
-void SwitchLogging(VmState& vm, const RegionRequest& request,
-                   RegionHooks& hooks)
-    ABSL_EXCLUSIVE_LOCKS_REQUIRED(vm.slots.slots_lock) {
-  const absl::Status status = vm.slots.SetRegion(request, hooks);
-  MMU_CHECK(status.ok());
-}
-
-// All that the log of a slot needs.
-struct PreparedLog {
-  std::shared_ptr<DirtyBitmap> slot_bitmap;  // null if slots have none
-  std::shared_ptr<EpochLog> log;
+// All that the logs of some slots need.
+struct PreparedLogs {
+  std::vector<MemslotTable::LoggedSlot> slots;
+  EpochLogs::Map logs;
 };
 
-absl::StatusOr<PreparedLog> PrepareLog(const VmState& vm, const Memslot& slot,
-                                       const DirtyLogConfig& config) {
+absl::Status PrepareLog(const VmState& vm, const Memslot& slot,
+                        const DirtyLogConfig& config, PreparedLogs& prepared) {
   const auto new_bitmap = [&] {
     return DirtyBitmap::TryCreate(slot.npages, config.initially_set);
   };
-  PreparedLog prepared;
+  std::shared_ptr<DirtyBitmap> slot_bitmap;  // null if slots have none
   if (SlotsHaveBitmaps(vm)) {
-    prepared.slot_bitmap =
+    slot_bitmap =
         slot.dirty_bitmap != nullptr ? slot.dirty_bitmap : new_bitmap();
-    if (prepared.slot_bitmap == nullptr) return NoMemoryForLog(slot.id);
+    if (slot_bitmap == nullptr) return NoMemoryForLog(slot.id);
   }
-  prepared.log = EpochLog::TryCreate(
-      slot.id, vm.has_dirty_rings() ? new_bitmap() : prepared.slot_bitmap,
-      config);
-  if (prepared.log == nullptr) return NoMemoryForLog(slot.id);
-  return prepared;
+  std::shared_ptr<EpochLog> log = EpochLog::TryCreate(
+      slot.id, vm.has_dirty_rings() ? new_bitmap() : slot_bitmap, config);
+  if (log == nullptr) return NoMemoryForLog(slot.id);
+  prepared.slots.push_back({slot.id, std::move(slot_bitmap)});
+  prepared.logs.emplace(slot.id, std::move(log));
+  return absl::OkStatus();
 }
 
 // Switches the logs off. All or nothing.
@@ -131,7 +108,7 @@ absl::Status StopLocked(VmState& vm, const std::vector<uint32_t>& slots,
     ABSL_EXCLUSIVE_LOCKS_REQUIRED(vm.slots.slots_lock) {
   absl::StatusOr<std::vector<const Memslot*>> found = SlotsOf(vm, slots);
   if (!found.ok()) return found.status();
-  std::vector<uint32_t> to_stop;
+  std::vector<MemslotTable::LoggedSlot> to_stop;
   for (const Memslot* slot : *found) {
     const std::shared_ptr<EpochLog> log = vm.logs.Find(slot->id);
     if (log == nullptr) {
@@ -149,21 +126,22 @@ absl::Status StopLocked(VmState& vm, const std::vector<uint32_t>& slots,
                           slot->id, unacked));
     }
     result->discarded_page_count += unacked;
-    to_stop.push_back(slot->id);
+    to_stop.push_back({slot->id});
   }
   if (slots.empty() && to_stop.empty()) {
     return MakeError(absl::StatusCode::kFailedPrecondition,
                      {"DIRTY_LOG_OFF", "slots", ENOENT},
                      "no slot of this VM logs dirty pages");
   }
-  for (const uint32_t id : to_stop) {
-    const Memslot* slot = vm.slots.Active(0).FindById(id);
-    RegionHooks hooks(vm, cost, recover);
-    SwitchLogging(vm, WithFlags(*slot, slot->flags & kMemslotReadonly), hooks);
-    vm.logs.Remove(id);
-    result->recovered_2m_count += hooks.recovered().to_2m_count;
-    result->recovered_1g_count += hooks.recovered().to_1g_count;
+  RegionHooks hooks(vm, cost, recover);
+  if (absl::Status s = vm.slots.SwitchLogging(0, MemslotTable::Logging::kOff,
+                                              to_stop, hooks, [] {});
+      !s.ok()) {
+    return s;
   }
+  for (const MemslotTable::LoggedSlot& slot : to_stop) vm.logs.Remove(slot.id);
+  result->recovered_2m_count = hooks.recovered().to_2m_count;
+  result->recovered_1g_count = hooks.recovered().to_1g_count;
   return absl::OkStatus();
 }
 
@@ -230,18 +208,30 @@ std::vector<std::shared_ptr<EpochLog>> EpochLogs::All() const {
   return all;
 }
 
-void EpochLogs::Add(uint32_t slot, std::shared_ptr<EpochLog> log) {
+bool EpochLogs::empty() const {
   MutexLock lock(mu_);
-  log->NumberFrom(next_epoch_);
-  logs_[slot] = std::move(log);
+  return logs_.empty();
+}
+
+void EpochLogs::Add(Map logs) {
+  MutexLock lock(mu_);
+  for (const auto& [slot, log] : logs) log->NumberFrom(next_epoch_);
+  logs_.merge(logs);
 }
 
 void EpochLogs::Remove(uint32_t slot) {
+  std::shared_ptr<EpochLog> log;
+  {
+    MutexLock lock(mu_);
+    const auto it = logs_.find(slot);
+    if (it == logs_.end()) return;
+    log = std::move(it->second);
+    logs_.erase(it);
+  }
+  // May wait for a seal, and those who only look for logs shall not.
+  const uint64_t next = log->open_epoch() + 1;
   MutexLock lock(mu_);
-  const auto it = logs_.find(slot);
-  if (it == logs_.end()) return;
-  next_epoch_ = std::max(next_epoch_, it->second->open_epoch() + 1);
-  logs_.erase(it);
+  next_epoch_ = std::max(next_epoch_, next);
 }
 
 void SyncCpuDirtyLogs(VmState& vm, MmuCost* cost) {
@@ -257,12 +247,12 @@ absl::Status StartDirtyLog(VmState& vm, const DirtyLogConfig& config,
   absl::StatusOr<std::vector<const Memslot*>> slots = SlotsOf(vm, config.slots);
   if (!slots.ok()) return slots.status();
   // All or nothing: look before touching anything.
-  std::vector<uint32_t> to_start;
+  std::vector<const Memslot*> to_start;
   for (const Memslot* slot : *slots) {
     const std::shared_ptr<EpochLog> log = vm.logs.Find(slot->id);
     if (log == nullptr) {
-      to_start.push_back(slot->id);
-    } else if (!SameSettings(log->config(), config)) {
+      to_start.push_back(slot);
+    } else if (log->config() != config) {
       return MakeError(
           absl::StatusCode::kAlreadyExists,
           {"DIRTY_LOG_ACTIVE", "slots", EEXIST},
@@ -272,26 +262,20 @@ absl::Status StartDirtyLog(VmState& vm, const DirtyLogConfig& config,
     }
   }
   // Memory, too, is asked for before anything is switched.
-  std::vector<PreparedLog> prepared;
-  for (const uint32_t id : to_start) {
-    absl::StatusOr<PreparedLog> one =
-        PrepareLog(vm, *vm.slots.Active(0).FindById(id), config);
-    if (!one.ok()) return one.status();
-    prepared.push_back(*std::move(one));
+  PreparedLogs prepared;
+  for (const Memslot* slot : to_start) {
+    if (absl::Status s = PrepareLog(vm, *slot, config, prepared); !s.ok()) {
+      return s;
+    }
   }
-  vm.slots.SetDirtyLogInitiallySet(config.initially_set);
-  for (size_t i = 0; i < to_start.size(); ++i) {
-    const uint32_t id = to_start[i];
-    // First of all: a harvest of rings drops what it finds no log for.
-    vm.logs.Add(id, prepared[i].log);
-    const Memslot& slot = *vm.slots.Active(0).FindById(id);
-    RegionRequest request = WithFlags(
-        slot, (slot.flags & kMemslotReadonly) | kMemslotLogDirtyPages);
-    request.dirty_bitmap = prepared[i].slot_bitmap;
-    RegionHooks hooks(vm, cost, config);
-    SwitchLogging(vm, request, hooks);
-  }
-  return absl::OkStatus();
+  RegionHooks hooks(vm, cost, config);
+  return vm.slots.SwitchLogging(
+      0, MemslotTable::Logging::kOn, prepared.slots, hooks, [&] {
+        vm.slots.slots_lock.AssertHeld();
+        vm.slots.SetDirtyLogInitiallySet(config.initially_set);
+        // Before the slots: a harvest of rings drops what it finds no log for.
+        vm.logs.Add(std::move(prepared.logs));
+      });
 }
 
 absl::StatusOr<StopResult> StopDirtyLog(VmState& vm,
@@ -422,7 +406,7 @@ absl::StatusOr<std::vector<uint64_t>> GetAndClearDirtyLog(VmState& vm,
     taken.push_back({i, bits});
   });
   const std::shared_ptr<EpochLog> log = vm.logs.Find(slot_id);
-  Reprotect(vm, *slot, log == nullptr ? DirtyLogConfig() : log->config(), taken,
+  Reprotect(vm, *slot, log == nullptr ? SlotLogConfig() : log->config(), taken,
             cost);
   return words;
 }
@@ -470,7 +454,7 @@ absl::StatusOr<ClearResult> ClearBitmap(VmState& vm, uint32_t slot_id,
     if (bits != 0) taken.push_back({index, bits});
   }
   const std::shared_ptr<EpochLog> log = vm.logs.Find(slot_id);
-  return Reprotect(vm, *slot, log == nullptr ? DirtyLogConfig() : log->config(),
+  return Reprotect(vm, *slot, log == nullptr ? SlotLogConfig() : log->config(),
                    taken, cost);
 }
 

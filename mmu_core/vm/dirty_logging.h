@@ -28,21 +28,26 @@ namespace mmu {
 
 struct VmState;
 
-// The logs by slot, of address space 0. Thread-safe.
+// The logs by slot, of address space 0. Thread-safe; Add and Remove are called
+// under slots_lock.
 class EpochLogs {
  public:
   // Null if `slot` does not log.
   std::shared_ptr<EpochLog> Find(uint32_t slot) const;
+  // In the order of their slots.
   std::vector<std::shared_ptr<EpochLog>> All() const;
+  bool empty() const;
   // An epoch's number is used once in the life of a VM: a client that sealed an
-  // epoch of a log that is gone must not clear pages of the next log.
-  void Add(uint32_t slot, std::shared_ptr<EpochLog> log);
+  // epoch of a log that is gone must not clear pages of the next log. Takes the
+  // nodes of `logs`, whose slots have none yet, and so needs no memory.
+  using Map = std::map<uint32_t, std::shared_ptr<EpochLog>>;
+  void Add(Map logs);
   void Remove(uint32_t slot);
 
  private:
-  mutable Mutex mu_;  // leaf, above EpochLog's
+  mutable Mutex mu_;  // leaf; never held during work on a log
   uint64_t next_epoch_ ABSL_GUARDED_BY(mu_) = 1;
-  std::map<uint32_t, std::shared_ptr<EpochLog>> logs_ ABSL_GUARDED_BY(mu_);
+  Map logs_ ABSL_GUARDED_BY(mu_);
 };
 
 // NOT_FOUND MEMSLOT_NOT_FOUND and FAILED_PRECONDITION DIRTY_LOG_OFF, with what

@@ -47,7 +47,21 @@ uint64_t ValidMask(const DirtyWindow& window, const Memslot& slot) {
   return pages >= 64 ? window.mask : window.mask & ((uint64_t{1} << pages) - 1);
 }
 
-void HarvestLocked(VmState& vm)
+// Moves what a companion bitmap notes into the log of its slot, if that has
+// any.
+void TakeCompanion(VmState& vm, const Memslot* slot)
+    ABSL_EXCLUSIVE_LOCKS_REQUIRED(vm.ring_harvest_mu) {
+  if (slot == nullptr || slot->dirty_bitmap == nullptr) return;
+  const std::shared_ptr<EpochLog> log = vm.logs.Find(slot->id);
+  if (log == nullptr) return;
+  DirtyBitmap& bitmap = *slot->dirty_bitmap;
+  bitmap.TakeAll(0, bitmap.word_count(), [&](uint64_t i, uint64_t bits) {
+    log->MarkOpenWord(i, bits);
+  });
+}
+
+// All rings, and the companion bitmap of `slot`, or of all slots.
+void HarvestLocked(VmState& vm, absl::optional<uint32_t> slot)
     ABSL_EXCLUSIVE_LOCKS_REQUIRED(vm.ring_harvest_mu) {
   // Neighbours in a ring mostly share a slot.
   std::shared_ptr<EpochLog> log;
@@ -65,22 +79,17 @@ void HarvestLocked(VmState& vm)
   }
   if (vm.config.companion_bitmap == VmConfig::CompanionBitmap::kNo) return;
   RcuReadGuard rcu;
-  for (const Memslot* slot : vm.slots.Active(0).slots()) {
-    const std::shared_ptr<EpochLog> companion = vm.logs.Find(slot->id);
-    if (companion == nullptr || slot->dirty_bitmap == nullptr) continue;
-    DirtyBitmap& bitmap = *slot->dirty_bitmap;
-    bitmap.TakeAll(0, bitmap.word_count(), [&](uint64_t i, uint64_t bits) {
-      companion->MarkOpenWord(i, bits);
-    });
-  }
+  const MemslotSet& set = vm.slots.Active(0);
+  if (slot.has_value()) return TakeCompanion(vm, set.FindById(*slot));
+  for (const Memslot* each : set.slots()) TakeCompanion(vm, each);
 }
 
 }  // namespace
 
-void HarvestDirtyRings(VmState& vm) {
+void HarvestDirtyRings(VmState& vm, absl::optional<uint32_t> slot) {
   if (!vm.has_dirty_rings()) return;
   MutexLock lock(vm.ring_harvest_mu);
-  HarvestLocked(vm);
+  HarvestLocked(vm, slot);
 }
 
 SealResult HarvestAndSeal(VmState& vm, EpochLog& log) {
@@ -92,7 +101,7 @@ SealResult HarvestAndSeal(VmState& vm, EpochLog& log) {
   //   5. clear of that epoch: finds no collected entry, protects nothing
   // and what the guest writes to the page after its copy is in no log.
   MutexLock lock(vm.ring_harvest_mu);
-  HarvestLocked(vm);
+  HarvestLocked(vm, log.slot());
   return log.Seal(MonotonicTime::Now());
 }
 
@@ -101,7 +110,8 @@ uint64_t ResetDirtyRingsLocked(VmState& vm,
                                MmuCost* cost) {
   uint64_t count = 0;
   for (const auto& vcpu : vm.vcpus) {
-    std::vector<DirtyWindow> windows;
+    std::vector<DirtyWindow>& windows = vm.reset_windows;
+    windows.clear();
     count += TakeWindows(*vcpu->dirty_ring(), stop_requested, &windows);
     if (windows.empty()) continue;
     AtHook(HookPoint::kTakeToProtect);
@@ -119,7 +129,7 @@ uint64_t ResetDirtyRingsLocked(VmState& vm,
           slot->as_id == 0 ? vm.logs.Find(slot->id) : nullptr;
       ClearResult result;
       ReprotectWindow(vm, lock, *slot,
-                      log != nullptr ? log->config() : DirtyLogConfig(),
+                      log != nullptr ? log->config() : SlotLogConfig(),
                       slot->base_gfn + window.offset, mask, &result, cost);
     }
   }
@@ -128,7 +138,7 @@ uint64_t ResetDirtyRingsLocked(VmState& vm,
 
 uint64_t ReclaimDirtyRingsLocked(VmState& vm, MmuCost* cost) {
   if (!vm.has_dirty_rings()) return 0;
-  HarvestDirtyRings(vm);
+  HarvestDirtyRings(vm, absl::nullopt);
   return ResetDirtyRingsLocked(
       vm, [] { return false; }, cost);
 }

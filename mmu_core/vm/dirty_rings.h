@@ -20,16 +20,19 @@
 #include "absl/base/thread_annotations.h"
 #include "absl/functional/function_ref.h"
 #include "absl/status/statusor.h"
+#include "absl/types/optional.h"
 #include "mmu_core/stats/mmu_cost.h"
 #include "mmu_core/vm/vm_state.h"
 
 namespace mmu {
 
-// Records every dirty entry of every ring, and what the companion bitmaps have
-// (DL-46), in the open epochs of the slots. Entries of slots that do not log
-// any more are dropped. Nothing to do for a VM without rings. May be called
-// with slots_lock held or not.
-void HarvestDirtyRings(VmState& vm) ABSL_LOCKS_EXCLUDED(vm.ring_harvest_mu);
+// Records every dirty entry of every ring, and what the companion bitmap of
+// `slot` has, or those of all slots (DL-46), in the open epochs of the slots.
+// Entries of slots that do not log any more are dropped. Nothing to do for a VM
+// without rings. May be called with slots_lock held or not.
+void HarvestDirtyRings(VmState& vm,
+                       absl::optional<uint32_t> slot = absl::nullopt)
+    ABSL_LOCKS_EXCLUDED(vm.ring_harvest_mu);
 
 // Harvests, then seals `log`, with no other harvest in between: so an entry
 // whose page is in the sealed epoch is collected, and a clear of that epoch

@@ -11,13 +11,14 @@
 
 namespace mmu {
 
-// One per change. Externally synchronised by slots_lock.
+// One per change, of one slot or of several together. Externally synchronised
+// by slots_lock.
 class RegionHooks : public MemslotTableHooks {
  public:
   RegionHooks(VmState& vm, MmuCost* cost) : vm_(vm), cost_(cost) {}
 
   // For a change that switches logging on or off.
-  RegionHooks(VmState& vm, MmuCost* cost, const DirtyLogConfig& log)
+  RegionHooks(VmState& vm, MmuCost* cost, const SlotLogConfig& log)
       : vm_(vm), cost_(cost), log_(log) {}
   RegionHooks(VmState& vm, MmuCost* cost, RecoverOnStop recover)
       : vm_(vm), cost_(cost), recover_(recover) {}
@@ -33,6 +34,7 @@ class RegionHooks : public MemslotTableHooks {
   // Where MMIO SPTEs cannot tell this generation from an old one, all go.
   void GenerationAdvanced(uint64_t generation) override;
 
+  // Of all slots.
   const RecoverOutcome& recovered() const { return recovered_; }
 
  private:
@@ -43,7 +45,7 @@ class RegionHooks : public MemslotTableHooks {
 
   VmState& vm_;
   MmuCost* const cost_;
-  const DirtyLogConfig log_;
+  const SlotLogConfig log_;
   const RecoverOnStop recover_ = RecoverOnStop::kNo;
   RecoverOutcome recovered_;
 };

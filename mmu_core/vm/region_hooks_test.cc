@@ -203,16 +203,13 @@ class ProbingHooks : public RegionHooks {
                            AccessKind::kWrite, /*present=*/false);
     RegionHooks::FlushShadowSlot(old_slot);
   }
-  bool AllocationFails() override { return --allocations_left_ < 0; }
 
   FaultResult result() const { return result_; }
-  void FailAfter(int allocations) { allocations_left_ = allocations; }
 
  private:
   Vm& vm_;
   const Gfn gfn_;
   FaultResult result_ = FaultResult::kContinue;
-  int allocations_left_ = 100;
 };
 
 // Covers: PF-20, SLOT-25
@@ -228,29 +225,6 @@ TEST(RegionHooksTest, AFaultOnASlotThatIsGoingAwayRetriesAndMapsNothing) {
   EXPECT_EQ(hooks.result(), FaultResult::kRetry);
   EXPECT_THAT(AllMappings(state), IsEmpty());
   EXPECT_EQ(vm->Stats().pages_4k, 0u);
-}
-
-// Covers: SLOT-14
-TEST(RegionHooksTest, AMoveThatFailsForWantOfMemoryLeavesASlotThatTranslates) {
-  for (const int allocations : {0, 1}) {
-    auto vm = MakeVm({Slot(0, 0, 4 * kMiB)});
-    Write(*vm, 0x1000, 9);
-    ProbingHooks hooks(*vm, Gfn(7));
-    hooks.FailAfter(allocations);
-    {
-      VmState& state = vm->state();
-      MutexLock lock(state.slots.slots_lock);
-      RegionRequest move = ChangeOf(state, 0, 0, 4 * kMiB);
-      move.gpa = Gpa(kGiB);
-      const absl::Status status = state.slots.SetRegion(move, hooks);
-      EXPECT_EQ(status.code(), absl::StatusCode::kResourceExhausted);
-      EXPECT_EQ(DetailOf(status).kvm_errno, ENOMEM);
-    }
-    EXPECT_EQ(ReadValue(*vm, 0x1000), 9u);
-    EXPECT_EQ(Write(*vm, 0x2000), AccessOutcome::kDone);
-    EXPECT_EQ(Read(*vm, kGiB), AccessOutcome::kEmulated);
-    EXPECT_EQ(AuditFindings(*vm), "");
-  }
 }
 
 // Covers: DL-01

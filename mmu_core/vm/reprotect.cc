@@ -73,7 +73,7 @@ void ReprotectPace::YieldIfDue(MmuWriteLocked& lock) {
 }
 
 void ReprotectWindow(VmState& vm, MmuWriteLocked& lock, const Memslot& slot,
-                     const DirtyLogConfig& config, Gfn first, uint64_t mask,
+                     const SlotLogConfig& config, Gfn first, uint64_t mask,
                      ClearResult* result, MmuCost* cost) {
   result->cleared_page_count += std::popcount(mask);
   if (config.initially_set == InitiallySet::kYes) {
@@ -94,7 +94,7 @@ void ReprotectWindow(VmState& vm, MmuWriteLocked& lock, const Memslot& slot,
 }
 
 ClearResult Reprotect(VmState& vm, const Memslot& slot,
-                      const DirtyLogConfig& config,
+                      const SlotLogConfig& config,
                       const std::vector<BitmapWord>& taken, MmuCost* cost) {
   ClearResult result;
   if (taken.empty()) return result;

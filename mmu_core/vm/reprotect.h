@@ -24,7 +24,7 @@ namespace mmu {
 // pages faults and marks, or, with PML, is noted by the processor. REQUIRES:
 // vm.slots.slots_lock.
 ClearResult Reprotect(VmState& vm, const Memslot& slot,
-                      const DirtyLogConfig& config,
+                      const SlotLogConfig& config,
                       const std::vector<BitmapWord>& taken, MmuCost* cost)
     ABSL_EXCLUSIVE_LOCKS_REQUIRED(vm.slots.slots_lock);
 
@@ -32,7 +32,7 @@ ClearResult Reprotect(VmState& vm, const Memslot& slot,
 // the pages `first + i` whose bit i is set in `mask`, not 0, all of them in
 // `slot`. Adds to `result`. The caller flushes before anybody may rely on it.
 void ReprotectWindow(VmState& vm, MmuWriteLocked& lock, const Memslot& slot,
-                     const DirtyLogConfig& config, Gfn first, uint64_t mask,
+                     const SlotLogConfig& config, Gfn first, uint64_t mask,
                      ClearResult* result, MmuCost* cost)
     ABSL_EXCLUSIVE_LOCKS_REQUIRED(vm.slots.slots_lock);
 

@@ -32,8 +32,9 @@ Vcpu::Vcpu(VmState& vm, int index)
                                              vm.cpu_dirty_log_entries())
                                        : nullptr),
       table_cache_(vm.pool) {
-  vm_.tlb.AddVcpu(&gate_);
   if (vm.shadow != nullptr) shadow_ = std::make_unique<ShadowVcpu>(vm, *this);
+  // Last: without memory for the rest there is no vCPU that could be asked.
+  vm_.tlb.AddVcpu(&gate_);
 }
 
 Vcpu::~Vcpu() { vm_.tlb.RemoveVcpu(&gate_); }

@@ -7,8 +7,10 @@
 #include <utility>
 
 #include "absl/strings/str_format.h"
+#include "absl/types/optional.h"
 #include "mmu_core/base/check.h"
 #include "mmu_core/base/error.h"
+#include "mmu_core/base/with_memory.h"
 #include "mmu_core/dirty/dirty_ring.h"
 #include "mmu_core/dirty/pml_buffer.h"
 #include "mmu_core/memory/memslot_set.h"
@@ -166,17 +168,39 @@ absl::Status SetMemslotLocked(VmState& vm, const MemslotConfig& config)
   RegionHooks hooks(vm, /*cost=*/nullptr);
   if (absl::Status s = vm.slots.SetRegion(request, hooks); !s.ok()) return s;
 
-  const auto key = std::make_pair(config.address_space, config.slot);
-  if (config.size_bytes == 0) {
-    vm.slot_configs.erase(key);
-    if (config.address_space == 0) vm.logs.Remove(config.slot);
-  } else if (const auto it = vm.slot_configs.find(key);
-             it != vm.slot_configs.end()) {
-    it->second.gpa = config.gpa;  // all else is fixed for its life (SLOT-10)
-  } else {
-    vm.slot_configs[key] = config;
+  if (config.size_bytes == 0 && config.address_space == 0) {
+    vm.logs.Remove(config.slot);
   }
   return absl::OkStatus();
+}
+
+// Everything that is changed is changed after the last thing that needs memory,
+// so whoever gets this error finds the VM as it was.
+absl::Status NoMemory(const char* field, const char* what) {
+  return MakeError(
+      absl::StatusCode::kResourceExhausted,
+      {"RESOURCE_EXHAUSTED_MEMORY", field, ENOMEM},
+      absl::StrFormat("no memory to %s; free some and try again", what));
+}
+
+MemslotInfo InfoOf(const MemslotSet& set, const Memslot& slot) {
+  MemslotInfo info;
+  info.config.slot = slot.id;
+  info.config.address_space = slot.as_id;
+  info.config.gpa = ToGpa(slot.base_gfn);
+  info.config.size_bytes = slot.npages << kPageShift;
+  info.config.backing = BackingKind::kMetadataOnly;  // if there is none at all
+  if (slot.backing != nullptr) {
+    info.config.backing = slot.backing->kind();
+    info.config.host_page_level = slot.backing->host_page_level();
+  }
+  info.config.mode = slot.readonly() ? MemslotConfig::Mode::kReadOnly
+                                     : MemslotConfig::Mode::kReadWrite;
+  // While a swap is in progress it is not the number of a set yet (SLOT-21).
+  info.generation = set.generation() & ~kGenerationInProgress;
+  info.dirty_log_enabled = slot.dirty_log_enabled();
+  info.has_contents = info.config.backing != BackingKind::kMetadataOnly;
+  return info;
 }
 
 }  // namespace
@@ -184,8 +208,14 @@ absl::Status SetMemslotLocked(VmState& vm, const MemslotConfig& config)
 absl::StatusOr<std::unique_ptr<Vm>> Vm::Create(const VmConfig& config,
                                                NxParameters& nx_parameters) {
   if (absl::Status s = CheckConfig(config); !s.ok()) return s;
-  std::unique_ptr<Vm> vm(new Vm(
-      std::make_unique<VmState>(config, TablePool::Process(), nx_parameters)));
+  std::unique_ptr<Vm> vm;
+  if (!TryWithMemory([&] {
+        vm.reset(new Vm(std::make_unique<VmState>(config, TablePool::Process(),
+                                                  nx_parameters)));
+        return true;
+      })) {
+    return NoMemory("vcpu_count", "make a VM");
+  }
   for (size_t i = 0; i < config.memslots.size(); ++i) {
     if (absl::Status s = vm->SetMemslot(config.memslots[i]); !s.ok()) {
       ErrorDetail detail = DetailOf(s);
@@ -206,7 +236,15 @@ absl::Status Vm::SetMemslot(const MemslotConfig& config) {
   uint64_t reset = 0;
   {
     MutexLock lock(vm.slots.slots_lock);
-    if (absl::Status s = SetMemslotLocked(vm, config); !s.ok()) return s;
+    absl::Status status;
+    if (!TryWithMemory([&] {
+          vm.slots.slots_lock.AssertHeld();
+          status = SetMemslotLocked(vm, config);
+          return true;
+        })) {
+      return NoMemory("size_bytes", "change a memslot");
+    }
+    if (!status.ok()) return status;
     // Stale entries, and nobody who could harvest them.
     if (config.size_bytes == 0) reset = ReclaimDirtyRingsLocked(vm, nullptr);
   }
@@ -215,20 +253,24 @@ absl::Status Vm::SetMemslot(const MemslotConfig& config) {
 }
 
 std::vector<MemslotInfo> Vm::Memslots() const {
-  VmState& vm = *state_;
-  MutexLock lock(vm.slots.slots_lock);
   std::vector<MemslotInfo> infos;
-  for (const auto& [key, config] : vm.slot_configs) {
-    const MemslotSet& set = vm.slots.Active(key.first);
-    const Memslot* slot = set.FindById(key.second);
-    MMU_CHECK(slot != nullptr);
-    infos.push_back(
-        {.config = config,
-         .generation = set.generation(),
-         .dirty_log_enabled = slot->dirty_log_enabled(),
-         .has_contents = config.backing != BackingKind::kMetadataOnly});
+  RcuReadGuard rcu;
+  for (int as_id = 0; as_id < state_->slots.address_spaces(); ++as_id) {
+    const MemslotSet& set = state_->slots.Active(as_id);
+    for (const Memslot* slot : set.slots_by_id()) {
+      infos.push_back(InfoOf(set, *slot));
+    }
   }
   return infos;
+}
+
+absl::optional<MemslotInfo> Vm::FindMemslot(int address_space,
+                                            uint32_t slot) const {
+  RcuReadGuard rcu;
+  const MemslotSet& set = state_->slots.Active(address_space);
+  const Memslot* const found = set.FindById(slot);
+  if (found == nullptr) return absl::nullopt;
+  return InfoOf(set, *found);
 }
 
 GpaSpace Vm::GuestSpace() const {
@@ -314,18 +356,33 @@ absl::Status Vm::ReadMemory(Gpa gpa, absl::Span<std::byte> out) const {
 
 absl::Status Vm::StartDirtyLog(const DirtyLogConfig& config, MmuCost* cost) {
   OpTimer timer(cost, &state_->counters.dirty_log_start);
-  return mmu::StartDirtyLog(*state_, config, timer.cost());
+  absl::Status status;
+  if (!TryWithMemory([&] {
+        status = mmu::StartDirtyLog(*state_, config, timer.cost());
+        return true;
+      })) {
+    return NoMemory("slots", "start dirty logs");
+  }
+  return status;
 }
 
 absl::StatusOr<StopResult> Vm::StopDirtyLog(const std::vector<uint32_t>& slots,
                                             Recover recover, Unacked unacked,
                                             MmuCost* cost) {
   OpTimer timer(cost, nullptr);
-  return mmu::StopDirtyLog(
-      *state_, slots,
-      recover == Recover::kYes ? RecoverOnStop::kYes : RecoverOnStop::kNo,
-      unacked == Unacked::kDiscard ? DiscardUnacked::kYes : DiscardUnacked::kNo,
-      timer.cost());
+  absl::StatusOr<StopResult> result;
+  if (!TryWithMemory([&] {
+        result = mmu::StopDirtyLog(
+            *state_, slots,
+            recover == Recover::kYes ? RecoverOnStop::kYes : RecoverOnStop::kNo,
+            unacked == Unacked::kDiscard ? DiscardUnacked::kYes
+                                         : DiscardUnacked::kNo,
+            timer.cost());
+        return true;
+      })) {
+    return NoMemory("slots", "stop dirty logs");
+  }
+  return result;
 }
 
 std::vector<DirtyLogInfo> Vm::DirtyLogs() const {
@@ -333,6 +390,14 @@ std::vector<DirtyLogInfo> Vm::DirtyLogs() const {
   for (const auto& log : state_->logs.All()) infos.push_back(log->Info());
   return infos;
 }
+
+absl::optional<DirtyLogInfo> Vm::FindDirtyLog(uint32_t slot) const {
+  const std::shared_ptr<EpochLog> log = state_->logs.Find(slot);
+  if (log == nullptr) return absl::nullopt;
+  return log->Info();
+}
+
+bool Vm::LogsDirtyPages() const { return !state_->logs.empty(); }
 
 absl::StatusOr<SealResult> Vm::SealDirtyLog(uint32_t slot, MmuCost* cost) {
   OpTimer timer(cost, &state_->counters.dirty_log_seal);
@@ -353,7 +418,7 @@ absl::Status Vm::ReadDirtyLog(uint32_t slot, uint64_t epoch,
   if (!log.ok()) return log.status();
   if (epoch == 0) {  // the open epoch is wanted
     SyncCpuDirtyLogs(*state_, /*cost=*/nullptr);
-    HarvestDirtyRings(*state_);
+    HarvestDirtyRings(*state_, slot);
   }
   return (*log)->Read(epoch, first_page, words);
 }
@@ -535,7 +600,7 @@ MmuMetrics Vm::Metrics() const {
     m.dirty_ring_used_entries += vcpu->dirty_ring()->used();
   }
   for (const auto& log : vm.logs.All()) {
-    m.unacked_epochs += log->unacked_page_count() != 0;
+    m.unacked_epochs += log->Info().unacked_page_count != 0;
   }
   m.rmap_lock_contended =
       counters.rmap_lock_contended.load(std::memory_order_relaxed);

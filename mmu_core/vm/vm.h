@@ -17,6 +17,7 @@
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "absl/time/time.h"
+#include "absl/types/optional.h"
 #include "absl/types/span.h"
 #include "mmu_core/aging/aging.h"
 #include "mmu_core/base/address.h"
@@ -62,8 +63,14 @@ class Vm {
   // Creates, moves, re-flags or (size 0) deletes a slot, as KVM's set-region
   // call; SLOT-01..14 name the errors, each with its errno. A created slot
   // gets fresh backing memory; a changed one keeps its own.
+  // RESOURCE_EXHAUSTED RESOURCE_EXHAUSTED_MEMORY: nothing changed.
   absl::Status SetMemslot(const MemslotConfig& config);
+  // The slots by address space and id; one of them. These read and take no
+  // lock: a slot that is being deleted or moved is still what it was, and one
+  // whose log is being started logs as soon as pages are noted for it.
   std::vector<MemslotInfo> Memslots() const;
+  absl::optional<MemslotInfo> FindMemslot(int address_space,
+                                          uint32_t slot) const;
   // The gpa ranges of the slots of address space 0 that a guest can write to.
   GpaSpace GuestSpace() const;
 
@@ -98,7 +105,8 @@ class Vm {
   // Switches logging on for slots that have it off; the same settings again
   // are OK and change nothing. ALREADY_EXISTS DIRTY_LOG_ACTIVE for other
   // settings, NOT_FOUND MEMSLOT_NOT_FOUND, INVALID_ARGUMENT
-  // INVALID_SPLIT_POLICY.
+  // INVALID_SPLIT_POLICY, RESOURCE_EXHAUSTED RESOURCE_EXHAUSTED_MEMORY. All or
+  // nothing: after an error no slot was switched.
   absl::Status StartDirtyLog(const DirtyLogConfig& config, MmuCost* cost);
 
   enum class Unacked : uint8_t { kRefuse, kDiscard };
@@ -108,7 +116,10 @@ class Vm {
   absl::StatusOr<StopResult> StopDirtyLog(const std::vector<uint32_t>& slots,
                                           Recover recover, Unacked unacked,
                                           MmuCost* cost);
+  // The logs in the order of their slots; one of them; whether there are any.
   std::vector<DirtyLogInfo> DirtyLogs() const;
+  absl::optional<DirtyLogInfo> FindDirtyLog(uint32_t slot) const;
+  bool LogsDirtyPages() const;
 
   // Closes the open epoch of a slot and opens the next. Clears nothing,
   // protects nothing, forgets nothing. FAILED_PRECONDITION DIRTY_LOG_OFF.

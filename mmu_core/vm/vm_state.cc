@@ -1,12 +1,16 @@
 #include "mmu_core/vm/vm_state.h"
 
 #include <algorithm>
+#include <cerrno>
 #include <cstdint>
 #include <memory>
 #include <vector>
 
 #include "absl/status/status.h"
+#include "mmu_core/base/error.h"
+#include "mmu_core/base/with_memory.h"
 #include "mmu_core/memory/memslot_set.h"
+#include "mmu_core/sync/mutex.h"
 #include "mmu_core/sync/rcu.h"
 #include "mmu_core/tlb/vcpu_gate.h"
 
@@ -91,6 +95,10 @@ VmState::VmState(const VmConfig& vm_config, TablePool& table_pool,
     MmuWriteLocked lock(mmu_lock, LockOp::kMemslot);
     shadow->pages().SetLimit(lock, vm_config.shadow_page_limit, nullptr);
   }
+  {
+    MutexLock lock(slots.slots_lock);
+    reset_windows.reserve(vm_config.dirty_ring_entries);
+  }
   for (int i = 0; i < vm_config.vcpu_count; ++i) {
     vcpus.push_back(std::make_unique<Vcpu>(*this, i));
   }
@@ -103,15 +111,24 @@ VmState::~VmState() {
 
 absl::Status VmState::PrepareForShadowRoot() {
   RcuReadGuard rcu;
-  return shadow_roots.BeforeShadowRoot([this] {
-    std::vector<LazySlotRmaps*> all;
-    for (int as_id = 0; as_id < slots.address_spaces(); ++as_id) {
-      for (const Memslot* slot : slots.Active(as_id).slots()) {
-        all.push_back(slot->rmaps.get());
+  absl::Status status;
+  const bool listed = TryWithMemory([&] {
+    status = shadow_roots.BeforeShadowRoot([this] {
+      std::vector<LazySlotRmaps*> all;
+      for (int as_id = 0; as_id < slots.address_spaces(); ++as_id) {
+        for (const Memslot* slot : slots.Active(as_id).slots()) {
+          all.push_back(slot->rmaps.get());
+        }
       }
-    }
-    return all;
+      return all;
+    });
+    return true;
   });
+  if (listed) return status;
+  return MakeError(absl::StatusCode::kResourceExhausted,
+                   {"RESOURCE_EXHAUSTED_MEMORY", "", ENOMEM},
+                   "no memory to look for the memslots of a shadow root; free "
+                   "some and try again");
 }
 
 void VmState::FastZapAll(MmuCost* cost, LockOp op) {

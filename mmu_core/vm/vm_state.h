@@ -7,14 +7,12 @@
 
 #include <atomic>
 #include <cstdint>
-#include <map>
 #include <memory>
-#include <utility>
 #include <vector>
 
 #include "absl/base/thread_annotations.h"
 #include "absl/status/status.h"
-#include "mmu_core/dirty/dirty_log_types.h"
+#include "mmu_core/dirty/dirty_window.h"
 #include "mmu_core/dirty/pml_buffer.h"
 #include "mmu_core/memory/host_memory.h"
 #include "mmu_core/memory/invalidate_sequence.h"
@@ -87,9 +85,9 @@ struct VmState {
   EpochLogs logs;
   // Whoever moves entries of the rings into the logs (vm/dirty_rings.h).
   Mutex ring_harvest_mu;
-  // How each slot was asked for, by (address space, id).
-  std::map<std::pair<int, uint32_t>, MemslotConfig> slot_configs
-      ABSL_GUARDED_BY(slots.slots_lock);
+  // What a reset of a ring works on: room for a whole ring from the start,
+  // since it must not fail for want of memory.
+  std::vector<DirtyWindow> reset_windows ABSL_GUARDED_BY(slots.slots_lock);
   // Tables for operations under slots_lock; topped up without mmu_lock.
   TableCache operation_tables ABSL_GUARDED_BY(slots.slots_lock);
 

@@ -1,0 +1,32 @@
+// What is done where operator new finds no memory.
+//
+// mmu_core throws nothing. But the standard library's containers do, where they
+// find no memory: std::bad_alloc. A change of a VM first asks for all memory
+// that it needs, and only then changes something. So whoever ends the first
+// part with this function gives the caller an error, and changed nothing.
+//
+// Memory that is not taken by operator new (mmap) is asked for by functions
+// that return null.
+
+#ifndef MMU_CORE_BASE_WITH_MEMORY_H_
+#define MMU_CORE_BASE_WITH_MEMORY_H_
+
+#include <new>
+
+namespace mmu {
+
+// Calls `prepare`, which returns whether memory was enough, and returns the
+// same; false if operator new had none. What `prepare` made until then must go
+// with its owners, as with any early return.
+template <typename Fn>
+[[nodiscard]] bool TryWithMemory(Fn&& prepare) {
+  try {
+    return prepare();
+  } catch (const std::bad_alloc&) {
+    return false;
+  }
+}
+
+}  // namespace mmu
+
+#endif  // MMU_CORE_BASE_WITH_MEMORY_H_

@@ -1,0 +1,322 @@
+// Whichever allocation of a change fails, the VM is as it was, and the same
+// change can be made when there is memory again (SLOT-14).
+
+#include <sys/resource.h>
+
+#include <cerrno>
+#include <cstdint>
+#include <cstdlib>
+#include <fstream>
+#include <functional>
+#include <memory>
+#include <ostream>
+#include <string>
+#include <vector>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "absl/strings/str_cat.h"
+#include "gtest/gtest.h"
+#include "mmu_core/base/access.h"
+#include "mmu_core/base/address.h"
+#include "mmu_core/base/error.h"
+#include "mmu_core/base/level.h"
+#include "mmu_core/guest/hypervisor/l1_hypervisor.h"
+#include "mmu_core/guest/kernel/guest_cpu.h"
+#include "mmu_core/paging/table_pool.h"
+#include "mmu_core/sync/rcu.h"
+#include "mmu_core/testing/failing_allocations.h"
+#include "mmu_core/testing/vm_builder.h"
+#include "mmu_core/vm/guest_processor.h"
+#include "mmu_core/vm/l1_processor.h"
+#include "mmu_core/vm/vm.h"
+#include "mmu_core/vm/vm_state.h"
+
+namespace mmu::testing {
+namespace {
+
+constexpr uint64_t kMiB = uint64_t{1} << 20;
+constexpr uint64_t kGiB = uint64_t{1} << 30;
+
+struct Kind {
+  const char* name;
+  MmuMode mmu = MmuMode::kTdp;
+  EntryFormat format = EntryFormat::kEpt;
+  uint32_t ring_entries = 0;
+  VmConfig::Pml pml = VmConfig::Pml::kNo;
+  VmConfig::SlotZap slot_zap = VmConfig::SlotZap::kAll;
+  enum class L2 : uint8_t { kNo, kYes } l2 = L2::kNo;  // runs already
+
+  friend std::ostream& operator<<(std::ostream& os, const Kind& kind) {
+    return os << kind.name;
+  }
+};
+
+VmConfig ConfigOf(const Kind& kind) {
+  VmConfig config;
+  config.mmu = kind.mmu;
+  config.format = kind.format;
+  config.pml = kind.pml;
+  config.slot_zap = kind.slot_zap;
+  config.dirty_ring_entries = kind.ring_entries;
+  if (kind.ring_entries != 0) {
+    config.companion_bitmap = VmConfig::CompanionBitmap::kYes;
+  }
+  config.memslots = {Slot(0, 0, 32 * kMiB, Level::k2M),
+                     Slot(1, kGiB, 4 * kMiB, Level::k2M)};
+  config.memslots.back().backing = BackingKind::kMemfd;
+  return config;
+}
+
+// A VM whose guest has written here and there.
+class Subject {
+ public:
+  explicit Subject(const Kind& kind) : vm_(MakeVmFrom(ConfigOf(kind))) {
+    switch (kind.mmu) {
+      case MmuMode::kTdp:
+      case MmuMode::kTdpShadow:
+        break;
+      case MmuMode::kShadow: {
+        // Without paging: direct shadow pages of the guest's memory.
+        GuestProcessor cpu(*vm_->state().vcpus[0]);
+        uint64_t word = 7;
+        GuestPageFault fault;
+        for (const uint64_t gpa : {uint64_t{0}, 5 * kMiB, kGiB}) {
+          EXPECT_EQ(cpu.Access(Gva(gpa), 8, AccessKind::kWrite,
+                               Privilege::kSupervisor, &word, &fault),
+                    GuestCpu::Outcome::kDone);
+        }
+        return;
+      }
+      case MmuMode::kNested:
+        if (kind.l2 == Kind::L2::kYes) RunL2();
+        break;
+    }
+    for (const uint64_t gpa : {uint64_t{0x1000}, 31 * kMiB, kGiB}) {
+      Write(*vm_, gpa, 7);
+    }
+  }
+
+  Vm& vm() { return *vm_; }
+
+  // Everything that a change of a slot, or of its log, can change.
+  std::string State() {
+    std::string state;
+    for (const MemslotInfo& slot : vm_->Memslots()) {
+      absl::StrAppend(&state, "slot ", slot.config.slot, " at ",
+                      slot.config.gpa.value(), " ", slot.config.size_bytes, " ",
+                      static_cast<int>(slot.config.backing), " ",
+                      slot.generation, " ", slot.dirty_log_enabled, "; ");
+    }
+    for (const DirtyLogInfo& log : vm_->DirtyLogs()) {
+      absl::StrAppend(&state, "log ", log.slot, " ", log.open_epoch, " ",
+                      log.unacked_page_count, "; ");
+    }
+    const VmStatsSnapshot stats = vm_->Stats();
+    absl::StrAppend(&state, stats.pages_4k, " ", stats.pages_2m, " ",
+                    stats.table_pages, " ", stats.mmu_shadow_pages, " ",
+                    stats.shadow_page_limit, " ", stats.guest_memory_bytes, " ",
+                    vm_->state().slots.logging_slots(), " ",
+                    vm_->state().logging_slots.load(), "; ");
+    for (const Mapping& mapping : AllMappings(vm_->state())) {
+      absl::StrAppend(&state, mapping.gfn, " ", ToInt(mapping.level), " ",
+                      mapping.flags, "; ");
+    }
+    return state;
+  }
+
+ private:
+  void RunL2() {
+    cpu_ = std::make_unique<L1Processor>(*vm_->state().vcpus[0], Level::k512G);
+    l1_ = std::make_unique<L1Hypervisor>(*cpu_, vm_->GuestSpace(),
+                                         L1HypervisorOptions());
+    EXPECT_TRUE(l1_->Boot().ok());
+    uint64_t word = 1;
+    EXPECT_TRUE(l1_->Access(Gpa(0), AccessKind::kWrite, &word).ok());
+  }
+
+  std::unique_ptr<Vm> vm_;
+  std::unique_ptr<L1Processor> cpu_;
+  std::unique_ptr<L1Hypervisor> l1_;
+};
+
+using Change = std::function<absl::Status(Vm&)>;
+
+// Has each allocation of `change` fail, each in a VM of its own. How many there
+// are.
+uint64_t FailEach(const Kind& kind, const Change& before,
+                  const Change& change) {
+  for (uint64_t n = 1;; ++n) {
+    SCOPED_TRACE(n);
+    Subject subject(kind);
+    Vm& vm = subject.vm();
+    EXPECT_TRUE(before(vm).ok());
+    const std::string state = subject.State();
+    const Attempt attempt = FailOneAllocation(n, [&] { return change(vm); });
+    if (attempt.failed && !attempt.status.ok()) {
+      EXPECT_EQ(attempt.status.code(), absl::StatusCode::kResourceExhausted);
+      EXPECT_EQ(DetailOf(attempt.status).reason, "RESOURCE_EXHAUSTED_MEMORY");
+      EXPECT_EQ(DetailOf(attempt.status).kvm_errno, ENOMEM);
+      EXPECT_EQ(subject.State(), state);
+      EXPECT_EQ(AuditFindings(vm), "");
+      const absl::Status again = change(vm);
+      EXPECT_TRUE(again.ok()) << again;
+    } else {
+      EXPECT_TRUE(attempt.status.ok()) << attempt.status;
+    }
+    EXPECT_NE(subject.State(), state);
+    EXPECT_EQ(AuditFindings(vm), "");
+    if (!attempt.failed) return n - 1;
+    if (::testing::Test::HasFailure()) return n;
+  }
+}
+
+class NoMemoryTest : public ::testing::TestWithParam<Kind> {};
+
+absl::Status Nothing(Vm&) { return absl::OkStatus(); }
+
+absl::Status StartEager(Vm& vm) {
+  DirtyLogConfig config;
+  config.split = SplitPolicy::kEager;
+  return vm.StartDirtyLog(config, nullptr);
+}
+
+absl::Status StopAll(Vm& vm) {
+  return vm.StopDirtyLog({}, Vm::Recover::kYes, Vm::Unacked::kDiscard, nullptr)
+      .status();
+}
+
+// Covers: SLOT-14
+TEST_P(NoMemoryTest, ASlotIsMadeAsAWholeOrNotAtAll) {
+  for (const BackingKind backing :
+       {BackingKind::kAnonymous, BackingKind::kMemfd,
+        BackingKind::kMetadataOnly}) {
+    SCOPED_TRACE(static_cast<int>(backing));
+    // Memory of its own, the slot, three indexes of a set.
+    EXPECT_GT(FailEach(GetParam(), Nothing,
+                       [backing](Vm& vm) {
+                         return vm.SetMemslot(
+                             Slot(2, 2 * kGiB, 8 * kMiB, Level::k2M, backing));
+                       }),
+              8u);
+  }
+}
+
+// Covers: SLOT-14
+TEST_P(NoMemoryTest, ASlotMovesOrStaysWithItsMappings) {
+  for (const Change& before : {Change(Nothing), Change(StartEager)}) {
+    EXPECT_GT(
+        FailEach(GetParam(), before,
+                 [](Vm& vm) {
+                   return vm.SetMemslot(Slot(1, 3 * kGiB, 4 * kMiB, Level::k2M,
+                                             BackingKind::kMemfd));
+                 }),
+        8u);
+  }
+}
+
+// Covers: SLOT-14
+TEST_P(NoMemoryTest, ASlotIsDeletedOrStaysWithItsMappings) {
+  for (const Change& before : {Change(Nothing), Change(StartEager)}) {
+    EXPECT_GT(FailEach(GetParam(), before,
+                       [](Vm& vm) { return vm.SetMemslot(Slot(1, 0, 0)); }),
+              5u);
+  }
+}
+
+// Covers: SLOT-14
+TEST_P(NoMemoryTest, AllSlotsLogOrNoneDoes) {
+  EXPECT_GT(FailEach(GetParam(), Nothing, StartEager), 10u);
+  EXPECT_GT(FailEach(GetParam(), Nothing,
+                     [](Vm& vm) {
+                       DirtyLogConfig config;
+                       config.initially_set = InitiallySet::kYes;
+                       return vm.StartDirtyLog(config, nullptr);
+                     }),
+            10u);
+  EXPECT_GT(FailEach(GetParam(), StartEager, StopAll), 5u);
+}
+
+// Covers: SLOT-14
+TEST_P(NoMemoryTest, AVmIsMadeAsAWholeOrNotAtAll) {
+  const VmConfig config = ConfigOf(GetParam());
+  RcuBarrier();
+  const uint64_t tables = TablePool::Process().tables_out();
+  for (uint64_t n = 1;; ++n) {
+    SCOPED_TRACE(n);
+    std::unique_ptr<Vm> vm;
+    const Attempt attempt = FailOneAllocation(n, [&] {
+      absl::StatusOr<std::unique_ptr<Vm>> made = Vm::Create(config);
+      if (made.ok()) vm = *std::move(made);
+      return made.status();
+    });
+    if (!attempt.failed) {
+      EXPECT_TRUE(attempt.status.ok()) << attempt.status;
+      EXPECT_GT(n, 30u);
+      break;
+    }
+    if (vm != nullptr) continue;
+    EXPECT_EQ(DetailOf(attempt.status).reason, "RESOURCE_EXHAUSTED_MEMORY");
+    RcuBarrier();
+    EXPECT_EQ(TablePool::Process().tables_out(), tables);
+    if (HasFailure()) return;
+  }
+}
+
+INSTANTIATE_TEST_SUITE_P(
+    Kinds, NoMemoryTest,
+    ::testing::Values(Kind{.name = "tdp"},
+                      Kind{.name = "tdp_slot_zap",
+                           .slot_zap = VmConfig::SlotZap::kSlot},
+                      Kind{.name = "tdp_rings", .ring_entries = 1024},
+                      Kind{.name = "tdp_pml", .pml = VmConfig::Pml::kYes},
+                      Kind{.name = "tdp_shadow", .mmu = MmuMode::kTdpShadow},
+                      Kind{.name = "shadow",
+                           .mmu = MmuMode::kShadow,
+                           .format = EntryFormat::kNpt},
+                      Kind{.name = "nested", .mmu = MmuMode::kNested},
+                      Kind{.name = "nested_with_l2",
+                           .mmu = MmuMode::kNested,
+                           .l2 = Kind::L2::kYes}),
+    [](const auto& param) { return std::string(param.param.name); });
+
+uint64_t AddressSpaceBytes() {
+  uint64_t pages = 0;
+  std::ifstream("/proc/self/statm") >> pages;
+  return pages * kPageSize;
+}
+
+// A VM of direct shadow pages, whose third slot has rmaps that the address
+// space has no room for; all else has. Exits with 0 if the VM goes on as
+// before.
+void SetASlotWithoutAddressSpace() {
+  VmConfig config;
+  config.mmu = MmuMode::kTdpShadow;
+  config.memslots = {Slot(0, 0, 4 * kMiB), Slot(1, kGiB, 4 * kMiB)};
+  std::unique_ptr<Vm> vm = MakeVmFrom(config);
+  Write(*vm, 0x1000, 9);
+  const rlimit limit = {AddressSpaceBytes() + kGiB, RLIM_INFINITY};
+  if (setrlimit(RLIMIT_AS, &limit) != 0) std::exit(2);
+  // 1 TiB: 2.5 GiB of rmaps.
+  const absl::Status status = vm->SetMemslot(Slot(
+      2, 2048 * kGiB, 1024 * kGiB, Level::k4K, BackingKind::kMetadataOnly));
+  if (DetailOf(status).reason != "RESOURCE_EXHAUSTED_MEMORY") std::exit(3);
+  if (vm->Memslots().size() != 2) std::exit(4);
+  if (ReadValue(*vm, 0x1000) != 9) std::exit(5);
+  if (Write(*vm, kGiB, 1) != AccessOutcome::kDone) std::exit(6);
+  if (!vm->SetMemslot(Slot(0, 0, 0)).ok()) std::exit(7);
+  if (!vm->SetMemslot(Slot(2, 0, kMiB)).ok()) std::exit(8);
+  if (Write(*vm, 0x1000, 1) != AccessOutcome::kDone) std::exit(9);
+  std::exit(AuditFindings(*vm).empty() ? 0 : 10);
+}
+
+// Covers: SLOT-14
+TEST(NoMemoryDeathTest, SlotsStayWhenOneMoreFindsNoRoomForItsRmaps) {
+#ifdef MMU_SANITIZED
+  GTEST_SKIP() << "sanitizers need address space of their own";
+#endif
+  EXPECT_EXIT(SetASlotWithoutAddressSpace(), ::testing::ExitedWithCode(0), "");
+}
+
+}  // namespace
+}  // namespace mmu::testing

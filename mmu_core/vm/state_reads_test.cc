@@ -1,0 +1,132 @@
+// Whoever looks at the state of a VM does not wait for work on it: the work
+// stands still here, in its middle, until everything was looked at.
+
+#include <cstdint>
+#include <memory>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "absl/status/statusor.h"
+#include "absl/strings/str_cat.h"
+#include "absl/types/optional.h"
+#include "gtest/gtest.h"
+#include "mmu_core/base/hooks.h"
+#include "mmu_core/base/level.h"
+#include "mmu_core/dirty/dirty_log_types.h"
+#include "mmu_core/testing/interleaving.h"
+#include "mmu_core/testing/vm_builder.h"
+#include "mmu_core/vm/vm.h"
+#include "mmu_core/vm/vm_config.h"
+
+namespace mmu::testing {
+namespace {
+
+constexpr uint64_t kMiB = uint64_t{1} << 20;
+constexpr uint64_t kGiB = uint64_t{1} << 30;
+
+// Asks for all that a server shows of a VM. What it says of slots and logs.
+std::string LookAt(const Vm& vm) {
+  std::string seen;
+  for (const MemslotInfo& slot : vm.Memslots()) {
+    absl::StrAppend(&seen, "slot ", slot.config.slot, " at ",
+                    slot.config.gpa.value() / kMiB, " MiB, generation ",
+                    slot.generation, slot.dirty_log_enabled ? ", logs" : "",
+                    "; ");
+    EXPECT_EQ(vm.FindMemslot(0, slot.config.slot)->generation, slot.generation);
+  }
+  for (const DirtyLogInfo& log : vm.DirtyLogs()) {
+    absl::StrAppend(&seen, "log ", log.slot, ": ", log.open_epoch, ", ",
+                    log.unacked_page_count, "; ");
+    EXPECT_TRUE(vm.FindDirtyLog(log.slot).has_value());
+  }
+  EXPECT_EQ(vm.LogsDirtyPages(), !vm.DirtyLogs().empty());
+  EXPECT_GT(vm.GuestSpace().size_bytes(), 0u);
+  EXPECT_GT(vm.Stats().guest_memory_bytes, 0);
+  EXPECT_EQ(vm.VcpuStats().size(), 1u);
+  EXPECT_EQ(vm.shadow_page_limit(), 0u);
+  EXPECT_FALSE(vm.vcpus_paused());
+  EXPECT_FALSE(vm.Workload().ok());
+  EXPECT_EQ(vm.Metrics().unacked_epochs, 0u);
+  return seen;
+}
+
+class StateReadsTest : public ::testing::Test {
+ protected:
+  StateReadsTest()
+      : vm_(MakeVm({Slot(0, 0, 4 * kMiB), Slot(1, kGiB, 4 * kMiB)})) {
+    Write(*vm_, 0x1000);
+    threads_.Add("reader", [this] { seen_ = LookAt(*vm_); });
+  }
+
+  // Has `work` stand at `point`, and somebody look meanwhile.
+  template <typename Work>
+  std::string LookDuring(Work work, HookPoint point) {
+    threads_.Add("work", work);
+    threads_.RunTo("work", point);
+    EXPECT_FALSE(threads_.HasEnded("work"));
+    threads_.RunToEnd("reader");
+    threads_.RunToEnd("work");
+    return seen_;
+  }
+
+  std::unique_ptr<Vm> vm_;
+  std::string seen_;
+  Interleaving threads_;
+};
+
+TEST_F(StateReadsTest, NobodyWaitsForADirtyLogThatIsBeingStarted) {
+  EXPECT_EQ(
+      LookDuring([this] { EXPECT_TRUE(vm_->StartDirtyLog({}, nullptr).ok()); },
+                 HookPoint::kFlagToProtect),
+      "slot 0 at 0 MiB, generation 6, logs; "
+      "slot 1 at 1024 MiB, generation 6, logs; log 0: 1, 0; log 1: 1, 0; ");
+}
+
+TEST_F(StateReadsTest, NobodyWaitsForADirtyLogThatIsBeingStopped) {
+  ASSERT_TRUE(vm_->StartDirtyLog({}, nullptr).ok());
+  EXPECT_EQ(LookDuring(
+                [this] {
+                  EXPECT_TRUE(vm_->StopDirtyLog({}, Vm::Recover::kYes,
+                                                Vm::Unacked::kDiscard, nullptr)
+                                  .ok());
+                },
+                HookPoint::kReadLocked),
+            "slot 0 at 0 MiB, generation 8; slot 1 at 1024 MiB, generation 8; "
+            "log 0: 1, 0; log 1: 1, 0; ");
+}
+
+// The slot is what it was until it is gone, and so is the generation.
+TEST_F(StateReadsTest, NobodyWaitsForASlotThatIsBeingDeletedOrMoved) {
+  EXPECT_EQ(
+      LookDuring([this] { EXPECT_TRUE(vm_->SetMemslot(Slot(1, 0, 0)).ok()); },
+                 HookPoint::kInvalidateToRequest),
+      "slot 0 at 0 MiB, generation 6; slot 1 at 1024 MiB, generation 6; ");
+}
+
+TEST_F(StateReadsTest, NobodyWaitsForAGracePeriodOfASwap) {
+  EXPECT_EQ(LookDuring(
+                [this] {
+                  EXPECT_TRUE(vm_->SetMemslot(Slot(2, kGiB / 2, kMiB)).ok());
+                },
+                HookPoint::kGracePeriod),
+            "slot 0 at 0 MiB, generation 4; slot 1 at 1024 MiB, generation 4; "
+            "slot 2 at 512 MiB, generation 4; ");
+}
+
+// What is told of the log is what was true before the seal.
+TEST_F(StateReadsTest, NobodyWaitsForASeal) {
+  ASSERT_TRUE(vm_->StartDirtyLog({}, nullptr).ok());
+  Write(*vm_, 0x1000);
+  EXPECT_EQ(
+      LookDuring([this] { EXPECT_TRUE(vm_->SealDirtyLog(0, nullptr).ok()); },
+                 HookPoint::kTakeToSealed),
+      "slot 0 at 0 MiB, generation 6, logs; "
+      "slot 1 at 1024 MiB, generation 6, logs; "
+      "log 0: 1, 0; log 1: 1, 0; ");
+  EXPECT_EQ(vm_->FindDirtyLog(0)->unacked_page_count, 1u);
+  EXPECT_EQ(vm_->FindDirtyLog(0)->open_epoch, 2u);
+}
+
+}  // namespace
+}  // namespace mmu::testing
