@@ -48,12 +48,7 @@ void ManagedVm::BreakStreams() {
 }
 
 absl::optional<mmu::MemslotInfo> ManagedVm::FindSlot(uint32_t slot) const {
-  for (const mmu::MemslotInfo& info : vm_->Memslots()) {
-    if (info.config.slot == slot && info.config.address_space == 0) {
-      return info;
-    }
-  }
-  return absl::nullopt;
+  return vm_->FindMemslot(/*address_space=*/0, slot);
 }
 
 std::vector<mmu::MemslotInfo> ManagedVm::SortedSlots() const {

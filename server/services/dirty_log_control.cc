@@ -1,6 +1,5 @@
 #include "server/services/dirty_log_control.h"
 
-#include <algorithm>
 #include <cstdint>
 #include <functional>
 #include <memory>
@@ -8,6 +7,7 @@
 #include <thread>
 #include <vector>
 
+#include "absl/container/flat_hash_set.h"
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "absl/strings/str_cat.h"
@@ -140,11 +140,11 @@ absl::Status SplitAhead(ManagedVm& vm, const std::vector<uint32_t>& slots,
                         mmu::SplitProgress* progress) {
   mmu::SplitRequest split;
   split.throttle = throttle;
+  const absl::flat_hash_set<uint32_t> wanted(slots.begin(), slots.end());
   for (const mmu::MemslotInfo& info : vm.SortedSlots()) {
     const mmu::MemslotConfig& slot = info.config;
     if (slot.address_space != 0 ||
-        (!slots.empty() &&
-         std::find(slots.begin(), slots.end(), slot.slot) == slots.end())) {
+        (!wanted.empty() && !wanted.contains(slot.slot))) {
       continue;
     }
     split.ranges.push_back(mmu::GfnRange::Of(
@@ -179,12 +179,7 @@ v1::DirtyLog Describe(const ManagedVm& vm, const DirtyLogSettings& settings) {
     *log.mutable_ttl() = ToProto(settings.ttl);
     *log.mutable_expire_time() = ToProto(WallTime::Of(settings.expires()));
   }
-  std::vector<mmu::DirtyLogInfo> logs = vm.vm().DirtyLogs();
-  std::sort(logs.begin(), logs.end(),
-            [](const mmu::DirtyLogInfo& a, const mmu::DirtyLogInfo& b) {
-              return a.slot < b.slot;
-            });
-  for (const mmu::DirtyLogInfo& info : logs) {
+  for (const mmu::DirtyLogInfo& info : vm.vm().DirtyLogs()) {
     *log.add_slots() = ToProto(info);
     log.set_initially_set(info.config.initially_set == mmu::InitiallySet::kYes);
     switch (info.config.split) {
@@ -244,13 +239,13 @@ absl::StatusOr<v1::StartDirtyLogResponse> StartDirtyLog(
 
   mmu::SplitProgress ahead;
   if (request.has_throttle() && config.split == mmu::SplitPolicy::kEager &&
-      vm.vm().DirtyLogs().empty()) {
+      !vm.vm().LogsDirtyPages()) {
     absl::Status status =
         SplitAhead(vm, config.slots, *throttle, keep_going, &ahead);
     if (!status.ok()) return status;
   }
   absl::MutexLock lock(&vm.dirty_log_mu());
-  const bool was_off = vm.vm().DirtyLogs().empty();
+  const bool was_off = !vm.vm().LogsDirtyPages();
   const absl::optional<DirtyLogSettings> before = vm.dirty_log_settings();
   if (!was_off && before.has_value() && before->ttl != settings.ttl) {
     return WithResource(
@@ -298,7 +293,7 @@ absl::StatusOr<v1::StopDirtyLogResponse> StopDirtyLog(
                                 : mmu::Vm::Unacked::kRefuse,
       &cost);
   if (!result.ok()) return result.status();
-  if (vm.vm().DirtyLogs().empty()) vm.set_dirty_log_settings(absl::nullopt);
+  if (!vm.vm().LogsDirtyPages()) vm.set_dirty_log_settings(absl::nullopt);
   v1::StopDirtyLogResponse response;
   response.set_discarded_page_count(
       static_cast<int64_t>(result->discarded_page_count));

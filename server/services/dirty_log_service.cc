@@ -164,9 +164,8 @@ absl::StatusOr<v1::ClearDirtyLogResponse> Clear(
   if (!info.has_value()) {
     return MemslotNotFound(MakeMemslotName(vm.name(), *slot));
   }
-  std::vector<mmu::DirtyLogInfo> logs = vm.vm().DirtyLogs();
-  const mmu::DirtyLogInfo* log = FindLog(logs, *slot);
-  if (log == nullptr) return DirtyLogOff(vm, *slot);
+  const absl::optional<mmu::DirtyLogInfo> log = vm.vm().FindDirtyLog(*slot);
+  if (!log.has_value()) return DirtyLogOff(vm, *slot);
   if (request.epoch() <= 0 ||
       static_cast<uint64_t>(request.epoch()) != log->sealed_epoch) {
     return BadClear(
@@ -199,8 +198,8 @@ absl::StatusOr<v1::ClearDirtyLogResponse> Clear(
       static_cast<int64_t>(sum.split_2m_count));
   response.mutable_splits()->set_split_1g_count(
       static_cast<int64_t>(sum.split_1g_count));
-  logs = vm.vm().DirtyLogs();
-  if (const mmu::DirtyLogInfo* now = FindLog(logs, *slot)) {
+  if (const absl::optional<mmu::DirtyLogInfo> now =
+          vm.vm().FindDirtyLog(*slot)) {
     response.set_unacked_page_count(
         static_cast<int64_t>(now->unacked_page_count));
   }
@@ -256,9 +255,9 @@ DirtyLogServiceImpl::GetDirtyLog(CallContext* context,
   }
   const absl::StatusOr<DirtyLogPlan> plan = PlanDirtyLog(*request, **vm);
   if (!plan.ok()) return plan.status();
-  const std::vector<mmu::DirtyLogInfo> logs = (*vm)->vm().DirtyLogs();
-  const mmu::DirtyLogInfo* log = FindLog(logs, plan->slot);
-  if (log == nullptr) return DirtyLogOff(**vm, plan->slot);
+  const absl::optional<mmu::DirtyLogInfo> log =
+      (*vm)->vm().FindDirtyLog(plan->slot);
+  if (!log.has_value()) return DirtyLogOff(**vm, plan->slot);
 
   mmu::MmuCost cost;
   EpochFacts facts;

@@ -1,5 +1,6 @@
 #include "server/services/vm_convert.h"
 
+#include <algorithm>
 #include <cerrno>
 #include <cstdint>
 #include <memory>
@@ -235,10 +236,10 @@ v1::SlotDirtyLog ToProto(const mmu::DirtyLogInfo& log) {
 
 const mmu::DirtyLogInfo* FindLog(const std::vector<mmu::DirtyLogInfo>& logs,
                                  uint32_t slot) {
-  for (const mmu::DirtyLogInfo& log : logs) {
-    if (log.slot == slot) return &log;
-  }
-  return nullptr;
+  const auto it = std::lower_bound(
+      logs.begin(), logs.end(), slot,
+      [](const mmu::DirtyLogInfo& log, uint32_t id) { return log.slot < id; });
+  return it != logs.end() && it->slot == slot ? &*it : nullptr;
 }
 
 std::string EtagOf(const mmu::MemslotInfo& slot) {

@@ -239,12 +239,13 @@ absl::StatusOr<v1::SetMemslotResponse> VmServiceImpl::Set(
   }
   cost.wall = mmu::MonotonicTime::Now() - start;
   v1::SetMemslotResponse response;
-  const std::vector<mmu::DirtyLogInfo> logs = (*vm)->vm().DirtyLogs();
+  const absl::optional<mmu::DirtyLogInfo> log =
+      (*vm)->vm().FindDirtyLog(config->slot);
   if (const absl::optional<mmu::MemslotInfo> after =
           (*vm)->FindSlot(config->slot)) {
-    *response.mutable_memslot() = ToProto(
-        *after, (*vm)->name(),
-        after->dirty_log_enabled ? FindLog(logs, config->slot) : nullptr);
+    *response.mutable_memslot() =
+        ToProto(*after, (*vm)->name(),
+                after->dirty_log_enabled && log.has_value() ? &*log : nullptr);
   }
   *response.mutable_cost() = ToProto(cost);
   return response;
