@@ -27,6 +27,7 @@ struct Config {
   int64_t max_page_tables = 0;
   int64_t max_operations = 64;
   int64_t metrics_max_vms = 32;
+  int64_t max_connections = 4096;
   int64_t max_rpc_threads = 64;
   int64_t max_short_calls = 2048;
   int64_t max_long_calls = 256;

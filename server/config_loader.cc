@@ -132,6 +132,7 @@ absl::Status ApplyFlags(Config* config) {
   apply("max_page_tables", FLAGS_max_page_tables);
   apply("max_operations", FLAGS_max_operations);
   apply("metrics_max_vms", FLAGS_metrics_max_vms);
+  apply("max_connections", FLAGS_max_connections);
   apply("max_rpc_threads", FLAGS_max_rpc_threads);
   apply("max_short_calls", FLAGS_max_short_calls);
   apply("max_long_calls", FLAGS_max_long_calls);

@@ -59,6 +59,7 @@ const std::vector<ConfigOption>& ConfigOptions() {
       {"max_page_tables", &Config::max_page_tables},
       {"max_operations", &Config::max_operations, 1, 10'000},
       {"metrics_max_vms", &Config::metrics_max_vms, 0, 10'000},
+      {"max_connections", &Config::max_connections, 1, 1'000'000},
       {"max_rpc_threads", &Config::max_rpc_threads, 1, 1024},
       {"max_short_calls", &Config::max_short_calls, 1, 100'000},
       {"max_long_calls", &Config::max_long_calls, 1, 10'000},

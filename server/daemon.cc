@@ -185,7 +185,8 @@ int Serve(const Config& config, BuildVariant variant) {
   std::unique_ptr<HttpServer> http;
   if (!config.metrics_address.empty()) {
     absl::StatusOr<std::unique_ptr<HttpServer>> started =
-        HttpServer::Start(config.metrics_address, collector, state.drain);
+        HttpServer::Start(config.metrics_address, collector,
+                          [&state] { return state.readiness.Why(); });
     if (!started.ok()) return Fail(1, started.status());
     http = *std::move(started);
   }

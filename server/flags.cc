@@ -55,6 +55,11 @@ ABSL_FLAG(mmud::OptionFlag<int64_t>, metrics_max_vms,
           mmud::OptionFlag(&mmud::Config::metrics_max_vms),
           "How many VMs get a `vm` label of their own; the others share "
           "\"_other\".");
+ABSL_FLAG(mmud::OptionFlag<int64_t>, max_connections,
+          mmud::OptionFlag(&mmud::Config::max_connections),
+          "The most connections of gRPC clients; less if the process may not "
+          "have so many open files (ulimit -n), of which a quarter is kept "
+          "for other use. Who comes later waits until one is closed.");
 ABSL_FLAG(mmud::OptionFlag<int64_t>, max_rpc_threads,
           mmud::OptionFlag(&mmud::Config::max_rpc_threads),
           "The most threads that short calls share: reads of state and "

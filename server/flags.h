@@ -22,6 +22,7 @@ ABSL_DECLARE_FLAG(mmud::OptionFlag<int64_t>, max_guest_memory_bytes);
 ABSL_DECLARE_FLAG(mmud::OptionFlag<int64_t>, max_page_tables);
 ABSL_DECLARE_FLAG(mmud::OptionFlag<int64_t>, max_operations);
 ABSL_DECLARE_FLAG(mmud::OptionFlag<int64_t>, metrics_max_vms);
+ABSL_DECLARE_FLAG(mmud::OptionFlag<int64_t>, max_connections);
 ABSL_DECLARE_FLAG(mmud::OptionFlag<int64_t>, max_rpc_threads);
 ABSL_DECLARE_FLAG(mmud::OptionFlag<int64_t>, max_short_calls);
 ABSL_DECLARE_FLAG(mmud::OptionFlag<int64_t>, max_long_calls);

@@ -1,7 +1,9 @@
 #include "server/grpc_server.h"
 
-#include <sys/stat.h>
+#include <unistd.h>
 
+#include <algorithm>
+#include <cstdint>
 #include <memory>
 #include <string>
 #include <utility>
@@ -20,8 +22,12 @@
 #include "grpcpp/grpcpp.h"
 #include "grpcpp/health_check_service_interface.h"
 #include "grpcpp/resource_quota.h"
+#include "server/connection_acceptor.h"
 #include "server/listen_address.h"
+#include "server/logging.h"
 #include "server/metrics/rpc_metrics.h"
+#include "server/open_connections.h"
+#include "server/self_probe.h"
 #include "server/services/admin_service.h"
 #include "server/services/aging_service.h"
 #include "server/services/debug_service.h"
@@ -55,8 +61,6 @@ void SetLimits(grpc::ServerBuilder* builder) {
   builder->SetSyncServerOption(grpc::ServerBuilder::MAX_POLLERS, 2);
   // A thread that waits for calls notices the end of the server this soon.
   builder->SetSyncServerOption(grpc::ServerBuilder::CQ_TIMEOUT_MSEC, 200);
-  // Otherwise a second daemon would silently share the port.
-  builder->AddChannelArgument(GRPC_ARG_ALLOW_REUSEPORT, 0);
   // A client that vanished is noticed, and one that asks often is served.
   builder->AddChannelArgument(GRPC_ARG_KEEPALIVE_TIME_MS, kKeepaliveMs);
   builder->AddChannelArgument(GRPC_ARG_KEEPALIVE_PERMIT_WITHOUT_CALLS, 1);
@@ -74,9 +78,6 @@ absl::StatusOr<ListenAddress> CheckTcp(const Config& config) {
         ", which other machines can reach, and the connection is plain text: "
         "whoever connects controls every VM. Use a loopback address, or give "
         "--allow_remote_plaintext if the network is trusted"));
-  }
-  if (absl::Status status = ProbeTcp("listen_tcp", *address); !status.ok()) {
-    return status;
   }
   return address;
 }
@@ -103,23 +104,13 @@ absl::StatusOr<std::unique_ptr<GrpcServer>> GrpcServer::Start(
   // Never undone: gRPC's own shutdown can wait 10 s for its pollers, and all
   // that it would free goes with the process.
   grpc_init();
-  auto server = absl::WrapUnique(new GrpcServer());
+  auto server = absl::WrapUnique(new GrpcServer(state));
   grpc::EnableDefaultHealthCheckService(true);
   grpc::reflection::InitProtoReflectionServerBuilderPlugin();
   grpc::ServerBuilder builder;
   SetLimits(&builder);
-  if (!config.listen_tcp.empty()) {
-    absl::StatusOr<ListenAddress> address = CheckTcp(config);
-    if (!address.ok()) return address.status();
-    builder.AddListeningPort(address->ToString(),
-                             grpc::InsecureServerCredentials(), &server->port_);
-  }
-  const std::string path(absl::StripPrefix(config.listen, "unix:"));
-  if (!path.empty()) {
-    if (absl::Status status = server->unix_path_.Claim(path); !status.ok()) {
-      return status;
-    }
-    builder.AddListeningPort(config.listen, grpc::InsecureServerCredentials());
+  if (absl::Status status = server->Listen(&builder); !status.ok()) {
+    return status;
   }
   const auto add = [&](std::unique_ptr<grpc::Service> service) {
     builder.RegisterService(service.get());
@@ -142,26 +133,84 @@ absl::StatusOr<std::unique_ptr<GrpcServer>> GrpcServer::Start(
   interceptors.push_back(MakeRpcMetricsFactory(metrics));
   builder.experimental().SetInterceptorCreators(std::move(interceptors));
 
-  // The socket file has mode 0660 from its first moment on.
-  const mode_t before = umask(0117);
   server->server_ = builder.BuildAndStart();
-  umask(before);
   if (server->server_ == nullptr) {
-    return absl::UnavailableError(absl::StrCat(
-        "cannot listen on ", config.listen,
-        config.listen.empty() || config.listen_tcp.empty() ? "" : " and ",
-        config.listen_tcp, "; see the lines above"));
+    return absl::UnavailableError("gRPC does not start; see the lines above");
   }
   auto* health = server->server_->GetHealthCheckService();
   health->SetServingStatus(true);
   for (const std::string& name : ServiceNames(config)) {
     health->SetServingStatus(name, true);
   }
+  // A quarter of the descriptors that are left is for guest memory, traces,
+  // /metrics and the probe.
+  const int64_t left = RaiseDescriptorLimit() - CountDescriptors();
+  state.connections.SetLimit(std::min(config.max_connections, left * 3 / 4));
+  server->acceptor_ = std::make_unique<ConnectionAcceptor>(
+      std::move(server->listeners_), state.connections);
+  server->probe_ = std::make_unique<SelfProbe>(
+      server->targets_, [raw = server.get()](const std::string& wrong) {
+        raw->SetListeners(wrong);
+      });
   return server;
+}
+
+absl::Status GrpcServer::Listen(grpc::ServerBuilder* builder) {
+  const Config& config = state_.config;
+  const auto add = [&](int fd, std::string target) {
+    // Shared, because a std::function must be copyable.
+    std::shared_ptr<grpc::experimental::ExternalConnectionAcceptor> acceptor =
+        builder->experimental().AddExternalConnectionAcceptor(
+            grpc::ServerBuilder::experimental_type::ExternalConnectionType::
+                FROM_FD,
+            grpc::InsecureServerCredentials());
+    listeners_.push_back({fd, [acceptor](int listen_fd, int connection_fd) {
+                            grpc::experimental::ExternalConnectionAcceptor::
+                                NewConnectionParameters parameters;
+                            parameters.listener_fd = listen_fd;
+                            parameters.fd = connection_fd;
+                            acceptor->HandleNewConnection(&parameters);
+                          }});
+    targets_.push_back(std::move(target));
+  };
+  if (!config.listen_tcp.empty()) {
+    absl::StatusOr<ListenAddress> address = CheckTcp(config);
+    if (!address.ok()) return address.status();
+    const absl::StatusOr<int> fd = ListenOnTcp("listen_tcp", &*address);
+    if (!fd.ok()) return fd.status();
+    port_ = address->port;
+    add(*fd,
+        absl::StrCat(address->is_v6 ? "ipv6:" : "ipv4:", address->ToString()));
+  }
+  const std::string path(absl::StripPrefix(config.listen, "unix:"));
+  if (!path.empty()) {
+    if (absl::Status status = unix_path_.Claim(path); !status.ok()) {
+      return status;
+    }
+    const absl::StatusOr<int> fd = ListenOnUnix(path);
+    if (!fd.ok()) return fd.status();
+    add(*fd, config.listen);
+  }
+  return absl::OkStatus();
+}
+
+void GrpcServer::SetListeners(const std::string& wrong) {
+  const std::string before = state_.readiness.Why();
+  state_.readiness.SetListeners(wrong);
+  if (state_.drain.is_draining() || wrong.empty() == before.empty()) return;
+  if (wrong.empty()) {
+    Log(LogLevel::kInfo, "the listeners answer again");
+  } else {
+    Log(LogLevel::kWarning, "not ready", {{"why", wrong}});
+  }
+  server_->GetHealthCheckService()->SetServingStatus(wrong.empty());
 }
 
 GrpcServer::~GrpcServer() {
   if (server_ != nullptr) Shutdown(absl::ZeroDuration());
+  for (const ConnectionAcceptor::Listener& listener : listeners_) {
+    close(listener.fd);
+  }
 }
 
 void GrpcServer::SetNotServing() {
@@ -169,6 +218,8 @@ void GrpcServer::SetNotServing() {
 }
 
 void GrpcServer::Shutdown(absl::Duration timeout) {
+  probe_.reset();
+  acceptor_.reset();
   server_->Shutdown(gpr_time_add(
       gpr_now(GPR_CLOCK_MONOTONIC),
       gpr_time_from_nanos(absl::ToInt64Nanoseconds(timeout), GPR_TIMESPAN)));

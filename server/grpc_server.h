@@ -7,11 +7,15 @@
 #include <string>
 #include <vector>
 
+#include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "absl/time/time.h"
 #include "grpcpp/grpcpp.h"
+#include "grpcpp/impl/service_type.h"
+#include "server/connection_acceptor.h"
 #include "server/listen_address.h"
 #include "server/metrics/rpc_metrics.h"
+#include "server/self_probe.h"
 #include "server/services/daemon_state.h"
 
 namespace mmud {
@@ -38,11 +42,21 @@ class GrpcServer {
   void Shutdown(absl::Duration timeout);
 
  private:
-  GrpcServer() = default;
+  explicit GrpcServer(DaemonState& state) : state_(state) {}
 
+  absl::Status Listen(grpc::ServerBuilder* builder);
+  // What the probe of the listeners found; "" if they answer.
+  void SetListeners(const std::string& wrong);
+
+  DaemonState& state_;
   UnixSocketPath unix_path_;
   std::vector<std::unique_ptr<grpc::Service>> services_;
   std::unique_ptr<grpc::Server> server_;
+  std::vector<ConnectionAcceptor::Listener> listeners_;  // until they serve
+  std::vector<std::string> targets_;  // as clients name the listeners
+  // Stop in this order, before the server.
+  std::unique_ptr<ConnectionAcceptor> acceptor_;
+  std::unique_ptr<SelfProbe> probe_;
   int port_ = 0;
 };
 

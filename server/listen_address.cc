@@ -3,6 +3,7 @@
 #include <arpa/inet.h>
 #include <fcntl.h>
 #include <netinet/in.h>
+#include <netinet/tcp.h>
 #include <sys/file.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
@@ -108,35 +109,52 @@ absl::StatusOr<ListenAddress> ParseListenAddress(absl::string_view option,
       "; it must be HOST:PORT with a numeric host, for example 127.0.0.1:0"));
 }
 
-absl::Status ProbeTcp(absl::string_view option, const ListenAddress& address) {
-  const SocketAddress where = ToSocketAddress(address);
-  const int fd = socket(where.get()->sa_family, SOCK_STREAM | SOCK_CLOEXEC, 0);
+absl::StatusOr<int> ListenOnTcp(absl::string_view option,
+                                ListenAddress* address) {
+  SocketAddress where = ToSocketAddress(*address);
+  const int fd = socket(where.get()->sa_family,
+                        SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
   if (fd < 0) {
     return absl::UnavailableError(absl::StrCat(
         "cannot make a socket for --", option, ": ", std::strerror(errno)));
   }
-  // Not for a second listener, only past connections that are closing.
   const int on = 1;
+  // Not for a second listener, only past connections that are closing.
   setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &on, sizeof(on));
-  const bool free =
-      bind(fd, where.get(), where.size) == 0 && listen(fd, 1) == 0;
-  const int error = errno;
-  close(fd);
-  if (free) return absl::OkStatus();
-  return absl::UnavailableError(absl::StrCat(
-      "cannot listen on --", option, "=", address.ToString(), ": ",
-      std::strerror(error),
-      error == EADDRINUSE ? "; another process uses this port" : ""));
+  // Connections inherit it.
+  setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof(on));
+  if (bind(fd, where.get(), where.size) != 0 || listen(fd, SOMAXCONN) != 0) {
+    const int error = errno;
+    close(fd);
+    return absl::UnavailableError(absl::StrCat(
+        "cannot listen on --", option, "=", address->ToString(), ": ",
+        std::strerror(error),
+        error == EADDRINUSE ? "; another process uses this port" : ""));
+  }
+  if (getsockname(fd, reinterpret_cast<sockaddr*>(&where.storage),
+                  &where.size) == 0) {
+    // The port is in the same place for both families.
+    address->port =
+        ntohs(reinterpret_cast<const sockaddr_in*>(&where.storage)->sin_port);
+  }
+  return fd;
 }
 
-void Knock(const ListenAddress& address) {
-  const SocketAddress where = ToSocketAddress(address);
-  const int fd = socket(where.get()->sa_family,
-                        SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
-  if (fd < 0) return;
-  // Whether it succeeds does not matter: the attempt is what wakes.
-  [[maybe_unused]] const int result = connect(fd, where.get(), where.size);
-  close(fd);
+absl::StatusOr<int> ListenOnUnix(const std::string& path) {
+  const int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+  sockaddr_un address = {};
+  address.sun_family = AF_UNIX;
+  std::strncpy(address.sun_path, path.c_str(), sizeof(address.sun_path) - 1);
+  const mode_t before = umask(0117);
+  const bool bound =
+      fd >= 0 && bind(fd, reinterpret_cast<const sockaddr*>(&address),
+                      sizeof(address)) == 0;
+  umask(before);
+  if (bound && listen(fd, SOMAXCONN) == 0) return fd;
+  const int error = errno;
+  if (fd >= 0) close(fd);
+  return absl::UnavailableError(absl::StrCat(
+      "cannot listen on --listen=unix:", path, ": ", std::strerror(error)));
 }
 
 UnixSocketPath::~UnixSocketPath() {

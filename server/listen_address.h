@@ -25,11 +25,14 @@ struct ListenAddress {
 absl::StatusOr<ListenAddress> ParseListenAddress(absl::string_view option,
                                                  const std::string& text);
 
-// Tries to listen and stops again. UNAVAILABLE if that fails.
-absl::Status ProbeTcp(absl::string_view option, const ListenAddress& address);
+// A socket that listens and does not block; the caller closes it. Port 0
+// becomes the one that was taken. UNAVAILABLE, naming `option`.
+absl::StatusOr<int> ListenOnTcp(absl::string_view option,
+                                ListenAddress* address);
 
-// Connects and leaves: wakes up whoever listens there.
-void Knock(const ListenAddress& address);
+// The same on a path that was claimed. The file has mode 0660 from its first
+// moment on.
+absl::StatusOr<int> ListenOnUnix(const std::string& path);
 
 // Makes the path of a Unix socket free: a socket file that nobody serves any
 // more is removed. UNAVAILABLE if somebody serves it, FAILED_PRECONDITION if

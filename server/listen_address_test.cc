@@ -84,22 +84,27 @@ TEST(ListenAddress, RefusesEverythingElse) {
   }
 }
 
-TEST(ListenAddress, AProbeNoticesAPortInUse) {
-  const Socket socket(AF_INET);
-  sockaddr_in address = {};
-  address.sin_family = AF_INET;
-  address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
-  socklen_t size = sizeof(address);
-  ASSERT_EQ(bind(socket.fd(), reinterpret_cast<sockaddr*>(&address), size), 0);
-  ASSERT_EQ(listen(socket.fd(), 1), 0);
-  ASSERT_EQ(
-      getsockname(socket.fd(), reinterpret_cast<sockaddr*>(&address), &size),
-      0);
-  ListenAddress taken = ParseListenAddress("opt", "127.0.0.1:0").value();
-  EXPECT_TRUE(ProbeTcp("opt", taken).ok());
-  taken.port = ntohs(address.sin_port);
-  EXPECT_THAT(std::string(ProbeTcp("opt", taken).message()),
+TEST(ListenAddress, OneListensOnAPortAndTheNextIsTold) {
+  ListenAddress address = ParseListenAddress("opt", "127.0.0.1:0").value();
+  const absl::StatusOr<int> first = ListenOnTcp("opt", &address);
+  ASSERT_TRUE(first.ok()) << first.status();
+  EXPECT_NE(address.port, 0);
+  EXPECT_THAT(std::string(ListenOnTcp("opt", &address).status().message()),
               HasSubstr("another process uses this port"));
+  close(*first);
+  const absl::StatusOr<int> again = ListenOnTcp("opt", &address);
+  EXPECT_TRUE(again.ok()) << again.status();
+  close(again.value_or(-1));
+}
+
+TEST_F(UnixSocketPathTest, ASocketIsMadeForOwnerAndGroup) {
+  const std::string path = PathOf("made");
+  const absl::StatusOr<int> fd = ListenOnUnix(path);
+  ASSERT_TRUE(fd.ok()) << fd.status();
+  struct stat info;
+  ASSERT_EQ(stat(path.c_str(), &info), 0);
+  EXPECT_EQ(info.st_mode & 07777, mode_t{0660});
+  close(*fd);
 }
 
 TEST_F(UnixSocketPathTest, OnlyOneCanClaimAPath) {

@@ -38,7 +38,7 @@ void WriteDaemon(const DaemonState& state, MetricWriter* w) {
   w->Add(UnixSeconds(state.start_time));
   const bool draining = state.drain.is_draining();
   w->Gauge("ready", "1 while new work is taken.");
-  w->Add(draining ? 0 : 1);
+  w->Add(state.readiness.Why().empty() ? 1 : 0);
   w->Gauge("draining", "1 while the daemon is shutting down.");
   w->Add(draining ? 1 : 0);
   w->Counter("log_messages_total", "Lines that were logged.");

@@ -14,7 +14,9 @@
 #include "server/config.h"
 #include "server/drain_state.h"
 #include "server/host_cpu.h"
+#include "server/open_connections.h"
 #include "server/operation_store.h"
+#include "server/readiness.h"
 #include "server/rpc/call_runtime.h"
 #include "server/vm_registry.h"
 
@@ -39,6 +41,8 @@ struct DaemonState {
   const BuildVariant variant;
   const WallTime start_time = WallTime::Now();
   DrainState drain;
+  Readiness readiness{drain};
+  OpenConnections connections;
   mmu::NxParameters nx_parameters{ReadItlbMultihit()};
   VmRegistry vms{{.max_vms = config.max_vms,
                   .max_guest_memory_bytes = config.max_guest_memory_bytes,
@@ -59,6 +63,7 @@ struct DaemonState {
   std::vector<BudgetUse> Budgets() const {
     std::vector<BudgetUse> uses = calls.Uses();
     uses.push_back(operations.Use());
+    uses.push_back(connections.Use());
     return uses;
   }
 };

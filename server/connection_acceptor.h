@@ -1,0 +1,46 @@
+// Accepts connections and hands them on. gRPC's own listener gives up for ever
+// when a process has no descriptor left; this one waits for one.
+
+#ifndef SERVER_CONNECTION_ACCEPTOR_H_
+#define SERVER_CONNECTION_ACCEPTOR_H_
+
+#include <functional>
+#include <thread>
+#include <vector>
+
+#include "server/open_connections.h"
+
+namespace mmud {
+
+// Works on a thread of its own from construction to destruction. While there
+// are as many connections as allowed, or no descriptor is free, new ones wait
+// in the kernel's queue.
+class ConnectionAcceptor {
+ public:
+  struct Listener {
+    int fd;  // listens and does not block; the acceptor closes it
+    // Takes over a connection: first the listener's descriptor, then its own.
+    std::function<void(int, int)> take;
+  };
+
+  // `connections` outlives this.
+  ConnectionAcceptor(std::vector<Listener> listeners,
+                     OpenConnections& connections);
+  ~ConnectionAcceptor();
+  ConnectionAcceptor(const ConnectionAcceptor&) = delete;
+  ConnectionAcceptor& operator=(const ConnectionAcceptor&) = delete;
+
+ private:
+  void Run();
+  // Accepts all that wait. False: no descriptor or no room for another.
+  bool Accept(const Listener& listener);
+
+  const std::vector<Listener> listeners_;
+  OpenConnections& connections_;
+  const int stop_fd_;  // an eventfd
+  std::thread thread_;
+};
+
+}  // namespace mmud
+
+#endif  // SERVER_CONNECTION_ACCEPTOR_H_
