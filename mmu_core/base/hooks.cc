@@ -61,8 +61,10 @@ std::string_view ToString(HookPoint point) {
       "kReadLocked",
       "kWriteLocked",
       "kYield",
-      "kUnlock"};
-  static_assert(static_cast<size_t>(HookPoint::kUnlock) + 1 == kNames.size());
+      "kUnlock",
+      "kHeavyBarrier"};
+  static_assert(static_cast<size_t>(HookPoint::kHeavyBarrier) + 1 ==
+                kNames.size());
   return kNames[static_cast<size_t>(point)];
 }
 

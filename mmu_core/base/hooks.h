@@ -68,6 +68,7 @@ enum class HookPoint : uint8_t {
   kWriteLocked,      // mmu_lock was taken in write mode
   kYield,            // mmu_lock is about to be dropped and taken again
   kUnlock,           // mmu_lock is about to be dropped
+  kHeavyBarrier,     // all threads are about to execute a barrier
 };
 inline constexpr int kHookPoints = 50;
 

@@ -7,6 +7,7 @@
 #include <atomic>
 
 #include "mmu_core/base/check.h"
+#include "mmu_core/base/hooks.h"
 
 namespace mmu {
 namespace {
@@ -25,6 +26,7 @@ const bool have_membarrier = RegisterMembarrier();
 
 #ifndef MMU_TSAN
 void HeavyBarrier() {
+  AtHook(HookPoint::kHeavyBarrier);
   if (asymmetric_barrier_internal::have_membarrier) {
     MMU_CHECK(syscall(SYS_membarrier, MEMBARRIER_CMD_PRIVATE_EXPEDITED, 0, 0) ==
               0);

@@ -79,7 +79,7 @@ static_assert(sizeof(std::atomic<uint32_t>) == sizeof(uint32_t));
 MmuLock::~MmuLock() { MMU_DCHECK(state_.load(std::memory_order_relaxed) == 0); }
 
 void MmuLock::RaiseSlotsUsed(uint32_t count) {
-  uint32_t used = slots_used_.load(std::memory_order_relaxed);
+  uint32_t used = slots_used_.load(std::memory_order_seq_cst);
   while (used < count && !slots_used_.compare_exchange_weak(
                              used, count, std::memory_order_seq_cst,
                              std::memory_order_relaxed)) {
@@ -87,6 +87,7 @@ void MmuLock::RaiseSlotsUsed(uint32_t count) {
 }
 
 int64_t MmuLock::AwaitFaults() {
+  if (slots_used_.load(std::memory_order_seq_cst) == 0) return -1;
   AtHook(HookPoint::kWriterToLook);
   HeavyBarrier();
   const uint32_t used = slots_used_.load(kBarrierAcquire);

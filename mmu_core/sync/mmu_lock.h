@@ -83,27 +83,36 @@ class ABSL_LOCKABLE MmuLock {
   //
   //   reader                          writer
   //   R1 slots_used_ covers the slot  W1 state_ |= kWriter
-  //   R2 active = 1                   W2 HeavyBarrier
-  //   R3 LightBarrier                 W3 load slots_used_, each active
-  //   R4 load state_
+  //   R2 active = 1                   W2 load slots_used_: 0? done
+  //   R3 LightBarrier                 W3 HeavyBarrier
+  //   R4 load state_                  W4 load slots_used_, each active
   //
-  // W2 puts a full barrier into the reader's instructions at some point. If
+  // W3 puts a full barrier into the reader's instructions at some point. If
   // that is before R4, R4 sees W1, and the reader steps back. Otherwise it is
-  // after R1 and R2, and W3 sees them: the writer waits until active is 0,
+  // after R1 and R2, and W4 sees them: the writer waits until active is 0,
   // which is stored with release and loaded with acquire.
+  //
+  // A VM whose faults take the lock in write mode (those of shadow pages) never
+  // uses a slot, and its writers end at W2 without the price of W3. For that
+  // R1, R4, W1 and W2 are sequentially consistent, that is, in one order on
+  // which all threads agree, and which each thread's own order is part of. If
+  // W2 finds 0, it comes before the store that raised slots_used_, whoever made
+  // it; R1, which has made or seen that store, comes later, and R4 after R1. So
+  // W1, W2, R1, R4 is their order, and R4 sees W1. To the reader this is free:
+  // on x86 such a load is like any other.
   FaultSlot* TryLockFault() {
     const uint32_t index = ThreadIndex();
     if (ABSL_PREDICT_FALSE(index >= kFaultSlots)) return nullptr;
     FaultSlot& slot = fault_slots_[index];
     if (ABSL_PREDICT_FALSE(index >=
-                           slots_used_.load(std::memory_order_relaxed))) {
+                           slots_used_.load(std::memory_order_seq_cst))) {
       RaiseSlotsUsed(index + 1);
     }
     slot.active.store(1, kBarrierOrder);
     LightBarrier();
     AtHook(HookPoint::kFaultToLook);
-    if (ABSL_PREDICT_TRUE(
-            (state_.load(kBarrierAcquire) & (kWriter | kQueued)) == 0)) {
+    if (ABSL_PREDICT_TRUE((state_.load(std::memory_order_seq_cst) &
+                           (kWriter | kQueued)) == 0)) {
       return &slot;
     }
     slot.active.store(0, std::memory_order_release);
@@ -113,7 +122,7 @@ class ABSL_LOCKABLE MmuLock {
     slot.active.store(0, std::memory_order_release);
   }
   void RaiseSlotsUsed(uint32_t count);
-  // W2 and W3. Nanoseconds waited, -1 if there was nobody to wait for. Faults
+  // W2 to W4. Nanoseconds waited, -1 if there was nobody to wait for. Faults
   // are short and wake nobody, so this polls.
   int64_t AwaitFaults();
 

@@ -2,15 +2,19 @@
 
 #include <atomic>
 #include <cstdint>
+#include <memory>
 #include <thread>
 #include <vector>
 
 #include "absl/base/thread_annotations.h"
 #include "absl/time/time.h"
 #include "gtest/gtest.h"
+#include "mmu_core/base/hooks.h"
 #include "mmu_core/stats/labels.h"
 #include "mmu_core/stats/mmu_cost.h"
+#include "mmu_core/sync/asymmetric_barrier.h"
 #include "mmu_core/sync/lock_metrics.h"
+#include "mmu_core/testing/lock_trace.h"
 
 namespace mmu {
 namespace {
@@ -50,6 +54,72 @@ TEST(MmuLockTest, WriterIsAloneAndReadersSeeWholeWrites) {
   EXPECT_EQ(a, kThreads * kRounds / 4);
   EXPECT_EQ(b, a);
   EXPECT_FALSE(lock.IsContended());
+}
+
+#ifndef MMU_TSAN  // where no barrier is one
+
+// The barrier is for faults that hold the lock in read mode without a store
+// that others must see. Where there are none, as with shadow pages, a writer
+// that meets nobody does not pay for it; from the first on it does.
+TEST(MmuLockTest, WritersPayForABarrierOnlyOnceAFaultHasHadASlot) {
+  MmuLock lock;
+  testing::LockTrace trace;
+  const auto barriers = [&] { return trace.CountOf(HookPoint::kHeavyBarrier); };
+  for (int i = 0; i < 3; ++i) MmuWriteLocked(lock, LockOp::kFault);
+  { MmuReadLocked other(lock, LockOp::kAge); }
+  MmuWriteLocked(lock, LockOp::kZap);
+  EXPECT_EQ(barriers(), 0);
+  std::thread([&] { MmuReadLocked(lock, LockOp::kFault); }).join();
+  MmuWriteLocked(lock, LockOp::kZap);
+  EXPECT_EQ(barriers(), 1);
+}
+
+#endif
+
+// The first fault of all against a writer: each announces itself and looks for
+// the other, once per lock.
+TEST(MmuLockTest, Race19TheFirstFaultAndAWriterAreNeverTogether) {
+  constexpr int kRounds = 3'000;
+  alignas(64) static std::atomic<int> started;
+  alignas(64) static std::atomic<int> finished;
+  std::unique_ptr<MmuLock> lock;  // ordered by `started` and `finished`
+  std::atomic<bool> fault_is_in{false};
+  std::atomic<bool> writer_is_in{false};
+  std::atomic<int> together{0};
+  const auto await = [](const std::atomic<int>& what, int value) {
+    for (int i = 0; what.load(std::memory_order_acquire) != value; ++i) {
+      if (i > 10'000) std::this_thread::yield();
+    }
+  };
+  const auto stay = [&](std::atomic<bool>& mine, std::atomic<bool>& other) {
+    mine = true;
+    for (int i = 0; i < 20; ++i) together += other.load();
+    mine = false;
+  };
+  std::thread faulter([&] {
+    for (int round = 1; round <= kRounds; ++round) {
+      await(started, round);
+      {
+        MmuReadLocked locked(*lock, LockOp::kFault);
+        stay(fault_is_in, writer_is_in);
+      }
+      finished.store(round, std::memory_order_release);
+    }
+  });
+  for (int round = 1; round <= kRounds; ++round) {
+    lock = std::make_unique<MmuLock>();
+    started.store(round, std::memory_order_seq_cst);
+    for (int i = 0; i < round * 7 % 512; ++i) {
+      std::atomic_signal_fence(std::memory_order_seq_cst);
+    }
+    {
+      MmuWriteLocked locked(*lock, LockOp::kZap);
+      stay(writer_is_in, fault_is_in);
+    }
+    await(finished, round);
+  }
+  faulter.join();
+  EXPECT_EQ(together, 0);
 }
 
 TEST(MmuLockTest, ReadersShare) {
