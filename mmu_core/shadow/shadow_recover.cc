@@ -1,5 +1,7 @@
 #include "mmu_core/shadow/shadow_recover.h"
 
+#include <algorithm>
+#include <array>
 #include <cstdint>
 
 #include "mmu_core/base/check.h"
@@ -11,46 +13,98 @@
 #include "mmu_core/tdp/yield_point.h"
 
 namespace mmu {
+namespace {
 
-uint64_t ShadowRecover::Recover(MmuWriteLocked& lock, const Memslot& slot,
-                                GfnRange range, MmuCost* cost) {
-  MMU_CHECK(!slot.dirty_log_enabled());
-  const SlotRmaps* const rmaps = slot.shadow_rmaps();
-  if (rmaps == nullptr) return 0;
-  uint64_t zapped = 0;
-  TlbFlushBatch batch(parts_.tlb, FlushScope::kRange, FlushReason::kRecover);
-  YieldPoint<MmuWriteLocked> yield(lock);
-  for (SlotRmapCursor c(*rmaps, range, Level::k4K, ChildOf(kMaxLeafLevel));
-       c.Valid(); c.Next()) {
-    if (!c.head().empty()) {
-      const Level allowed = slot.MaxMappingLevel(c.gfn(), max_page_level_);
-      if (allowed > c.level()) {
-        zapped += ZapSmallOf(lock, c.head(), batch, cost);
-      }
-    }
-    yield.MaybeYield(c, &batch, cost);
-  }
-  if (batch.pending()) batch.Flush(cost);
-  return zapped;
+// From `start` to the end of its GiB, or of `range` if that comes first.
+GfnRange BlockFrom(Gfn start, GfnRange range) {
+  const Gfn end = RoundDown(start, Level::k1G) + PagesPer(Level::k1G);
+  return {start, std::min(end, range.end)};
 }
 
-uint64_t ShadowRecover::ZapSmallOf(const MmuWriteLocked& lock,
-                                   const RmapHead& head, TlbFlushBatch& batch,
-                                   MmuCost* cost) {
-  uint64_t zapped = 0;
+// The largest page that can come where `page`, direct, is: that of the guest,
+// whose entry the first page above that is not direct holds; without a guest's
+// tables, what the root can hold.
+Level LargestAbove(const MmuWriteLocked& lock, const ShadowPageState& page) {
+  const ShadowPageState* at = &page;
+  while (at->page->role.IsDirect()) {
+    RmapIterator parent = at->parents.Entries(lock);
+    if (!parent.Valid()) break;
+    at = &PageHolding(parent.sptep());
+  }
+  return at->level();
+}
+
+// Counts the huge pages of one GiB.
+class BlockCount {
+ public:
+  // The huge page of `level` around `gfn`. Gfns ascend for each level.
+  void Add(Gfn gfn, Level level) {
+    Gfn& end = counted_to_[ToInt(level)];
+    if (gfn < end) return;
+    end = RoundDown(gfn, level) + PagesPer(level);
+    ++(level == Level::k2M ? block_.to_2m_count : block_.to_1g_count);
+  }
+  void MoveTo(RecoverOutcome& outcome) const {
+    outcome.to_1g_count += block_.to_1g_count;
+    if (block_.to_1g_count == 0) outcome.to_2m_count += block_.to_2m_count;
+  }
+
+ private:
+  std::array<Gfn, ToInt(kMaxLeafLevel) + 1> counted_to_;
+  RecoverOutcome block_;
+};
+
+}  // namespace
+
+RecoverOutcome ShadowRecover::Recover(MmuWriteLocked& lock, const Memslot& slot,
+                                      GfnRange range, MmuCost* cost) {
+  MMU_CHECK(!slot.dirty_log_enabled());
+  RecoverOutcome outcome;
+  const SlotRmaps* const rmaps = slot.shadow_rmaps();
+  if (rmaps == nullptr) return outcome;
+  TlbFlushBatch batch(parts_.tlb, FlushScope::kRange, FlushReason::kRecover);
+  YieldPoint<MmuWriteLocked> yield(lock);
+  for (GfnRange block = BlockFrom(range.start, range); !block.empty();
+       block = BlockFrom(block.end, range)) {
+    BlockCount count;
+    for (SlotRmapCursor c(*rmaps, block, Level::k4K, ChildOf(kMaxLeafLevel));
+         c.Valid(); c.Next()) {
+      if (!c.head().empty()) {
+        const Level allowed = slot.MaxMappingLevel(c.gfn(), max_page_level_);
+        if (allowed > c.level()) {
+          const Level becomes =
+              ZapSmallOf(lock, c.head(), allowed, batch, cost);
+          if (becomes > c.level()) count.Add(c.gfn(), becomes);
+        }
+      }
+      yield.MaybeYield(c, &batch, cost);
+    }
+    count.MoveTo(outcome);
+  }
+  if (batch.pending()) batch.Flush(cost);
+  parts_.counters.CountRecoveries(Level::k2M, outcome.to_2m_count);
+  parts_.counters.CountRecoveries(Level::k1G, outcome.to_1g_count);
+  return outcome;
+}
+
+Level ShadowRecover::ZapSmallOf(const MmuWriteLocked& lock,
+                                const RmapHead& head, Level allowed,
+                                TlbFlushBatch& batch, MmuCost* cost) {
+  Level becomes = Level::k4K;
   for (RmapIterator it = head.Entries(lock); it.Valid();) {
     if (cost != nullptr) ++cost->sptes_visited_count;
     SpteSlot& sptep = it.sptep();
-    if (!PageHolding(sptep).page->role.IsDirect()) {
+    const ShadowPageState& page = PageHolding(sptep);
+    if (!page.page->role.IsDirect()) {
       it.Next();
       continue;
     }
+    becomes = std::max(becomes, std::min(allowed, LargestAbove(lock, page)));
     batch.Add(ShadowLinks::RangeOf(sptep));
     links_.DropLeaf(lock, sptep);
-    ++zapped;
     it = head.Entries(lock);  // the rmap changed
   }
-  return zapped;
+  return becomes;
 }
 
 }  // namespace mmu

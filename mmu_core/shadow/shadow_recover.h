@@ -13,6 +13,7 @@
 #include "mmu_core/shadow/shadow_links.h"
 #include "mmu_core/stats/mmu_cost.h"
 #include "mmu_core/sync/mmu_lock.h"
+#include "mmu_core/tdp/huge_page_outcomes.h"
 #include "mmu_core/tlb/tlb_flush_batch.h"
 
 namespace mmu {
@@ -31,17 +32,19 @@ class ShadowRecover {
   // the guest, the slot and the host would allow: those of direct pages, since
   // an entry that stands for the guest's has the size that the guest chose. The
   // next fault maps the page with its size. Flushes before it yields and once
-  // at the end if it zapped anything. How many leafs it zapped. No effect on a
-  // slot without rmaps. Maps nothing, so it need not care for pages that the
-  // host is invalidating: their faults do. REQUIRES: the slot does not log;
-  // slots_lock.
-  uint64_t Recover(MmuWriteLocked& lock, const Memslot& slot, GfnRange range,
-                   MmuCost* cost);
+  // at the end if it zapped anything. Which huge pages it made way for, each
+  // counted once however many leafs went; one of 1G and not the 2M pages in it.
+  // No effect on a slot without rmaps. Maps nothing, so it need not care for
+  // pages that the host is invalidating: their faults do. REQUIRES: the slot
+  // does not log; slots_lock.
+  RecoverOutcome Recover(MmuWriteLocked& lock, const Memslot& slot,
+                         GfnRange range, MmuCost* cost);
 
  private:
-  // All leafs of direct pages in one rmap.
-  uint64_t ZapSmallOf(const MmuWriteLocked& lock, const RmapHead& head,
-                      TlbFlushBatch& batch, MmuCost* cost);
+  // Zaps all leafs of direct pages in one rmap. The largest page that can come
+  // in place of one of them, at most `allowed`; k4K if it zapped none.
+  Level ZapSmallOf(const MmuWriteLocked& lock, const RmapHead& head,
+                   Level allowed, TlbFlushBatch& batch, MmuCost* cost);
 
   const ShadowParts parts_;
   ShadowLinks& links_;

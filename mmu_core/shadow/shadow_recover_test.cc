@@ -3,6 +3,7 @@
 #include <cstdint>
 #include <memory>
 #include <thread>
+#include <utility>
 
 #include "gtest/gtest.h"
 #include "mmu_core/base/level.h"
@@ -23,6 +24,8 @@ using ::mmu::testing::ShadowFixture;
 constexpr uint64_t k2MPages = PagesPer(Level::k2M);
 constexpr uint64_t k1GPages = PagesPer(Level::k1G);
 
+using Counts = std::pair<uint64_t, uint64_t>;
+
 class ShadowRecoverTest : public ::testing::Test, protected ShadowFixture {
  protected:
   // The fixture's slot on a host that maps pages of `level`.
@@ -36,8 +39,12 @@ class ShadowRecoverTest : public ::testing::Test, protected ShadowFixture {
     slot.backing = *std::move(backing);
     return slot;
   }
-  uint64_t Recover(const Memslot& slot) {
-    return recover_.Recover(lock_, slot, slot.range(), nullptr);
+  // Huge pages of 2M, of 1G.
+  static Counts CountsOf(const RecoverOutcome& outcome) {
+    return {outcome.to_2m_count, outcome.to_1g_count};
+  }
+  Counts Recover(const Memslot& slot) {
+    return CountsOf(recover_.Recover(lock_, slot, slot.range(), nullptr));
   }
   static bool IsMapped(const ShadowPageState& page, int index) {
     return page.EntryAt(index).Load().IsPresent();
@@ -55,36 +62,67 @@ TEST_F(ShadowRecoverTest, SmallLeafsOfDirectPagesGoWhereLargerAreAllowed) {
   for (int i = 0; i < 10; ++i) Map(direct, i, 4 * k2MPages + i);
   for (int i = 0; i < 10; ++i) Map(indirect, i, 4 * k2MPages + i);
   const uint64_t flushes = Flushes();
-  EXPECT_EQ(Recover(SlotOn(Level::k2M)), 10u);
+  EXPECT_EQ(Recover(SlotOn(Level::k2M)), Counts(1, 0));
   EXPECT_EQ(Flushes(), flushes + 1);
+  EXPECT_EQ(counters_.Recoveries(Level::k2M), 1u);
   EXPECT_EQ(counters_.Leafs(Level::k4K), 10u);
   EXPECT_FALSE(IsMapped(direct, 9));
   EXPECT_TRUE(IsMapped(indirect, 9)) << "its size is the guest's choice";
   EXPECT_TRUE(IsMapped(above, 0)) << "the fault that follows replaces it";
   EXPECT_EQ(RmapCount(4 * k2MPages), 1u);
 
-  EXPECT_EQ(Recover(SlotOn(Level::k2M)), 0u);
+  EXPECT_EQ(Recover(SlotOn(Level::k2M)), Counts(0, 0));
   EXPECT_EQ(Flushes(), flushes + 1);
 }
 
 TEST_F(ShadowRecoverTest, WhatHasTheSizeThatIsAllowedStays) {
   ShadowPageState& large = Page(k1GPages, DirectRole(2));
   ShadowPageState& larger = Page(0, DirectRole(3));
+  Link(larger, 1, large);
   Map(large, 0, k1GPages);
   Map(larger, 0, 0);
-  EXPECT_EQ(Recover(SlotOn(Level::k4K)), 0u);
-  EXPECT_EQ(Recover(SlotOn(Level::k2M)), 0u);
+  EXPECT_EQ(Recover(SlotOn(Level::k4K)), Counts(0, 0));
+  EXPECT_EQ(Recover(SlotOn(Level::k2M)), Counts(0, 0));
   EXPECT_TRUE(IsMapped(large, 0));
-  EXPECT_EQ(Recover(SlotOn(Level::k1G)), 1u);
+  EXPECT_EQ(Recover(SlotOn(Level::k1G)), Counts(0, 1));
   EXPECT_FALSE(IsMapped(large, 0));
   EXPECT_TRUE(IsMapped(larger, 0)) << "no rmap of level 3 is walked";
+}
+
+// What the guest, or L1, maps by 2M does not become larger, whatever the host
+// has; what nobody can reach any more does not become anything.
+TEST_F(ShadowRecoverTest, CountsPagesOfTheSizeThatCanCome) {
+  ShadowPageState& root = Page(0, DirectRole(3));
+  ShadowPageState& middle = Page(0, DirectRole(2));
+  ShadowPageState& small = Page(0, DirectRole(1));
+  ShadowPageState& next = Page(k2MPages, DirectRole(1));
+  Link(root, 0, middle);
+  Link(middle, 0, small);
+  Link(middle, 1, next);
+  Map(small, 0, 0);
+  Map(next, 7, k2MPages + 7);
+  // A part of a guest's page of 2M, in the same GiB.
+  ShadowPageState& guest = Page(k1GPages + 5 * k2MPages, IndirectRole(2));
+  ShadowPageState& part = Page(6 * k2MPages, DirectRole(1));
+  Link(guest, 0, part);
+  Map(part, 3, 6 * k2MPages + 3);
+  // Of the next GiB.
+  ShadowPageState& other = Page(k1GPages + k2MPages, DirectRole(1));
+  Link(guest, 1, other);
+  for (int i = 0; i < 3; ++i) Map(other, i, k1GPages + k2MPages + i);
+  ShadowPageState& lost = Page(k1GPages, DirectRole(1));
+  Map(lost, 0, k1GPages);
+
+  EXPECT_EQ(Recover(SlotOn(Level::k1G)), Counts(1, 1));
+  EXPECT_EQ(counters_.Leafs(Level::k4K), 0u);
+  EXPECT_EQ(counters_.Recoveries(Level::k1G), 1u);
 }
 
 TEST_F(ShadowRecoverTest, WhereAGuestTableIsNoLargePageMayCome) {
   ShadowPageState& direct = Page(4 * k2MPages, DirectRole(1));
   Map(direct, 0, 4 * k2MPages);
   Page(4 * k2MPages + 100, IndirectRole(2));  // disallows it
-  EXPECT_EQ(Recover(SlotOn(Level::k2M)), 0u);
+  EXPECT_EQ(Recover(SlotOn(Level::k2M)), Counts(0, 0));
   EXPECT_TRUE(IsMapped(direct, 0));
 }
 
@@ -102,10 +140,9 @@ TEST_F(ShadowRecoverTest, WhatWasZappedIsFlushedBeforeOthersHaveTheLock) {
     flushes_seen = Flushes() - flushes;
   });
   while (!lock_.NeedYield()) std::this_thread::yield();
-  EXPECT_EQ(
-      recover_.Recover(lock_, slot, GfnRange::Of(Gfn(4 * k2MPages), k2MPages),
-                       nullptr),
-      2u);
+  recover_.Recover(lock_, slot, GfnRange::Of(Gfn(4 * k2MPages), k2MPages),
+                   nullptr);
+  EXPECT_EQ(counters_.Leafs(Level::k4K), 0u);
   WithoutLock([&] { waiter.join(); });
   EXPECT_EQ(leafs_seen, 1u);
   EXPECT_EQ(flushes_seen, 1u);
@@ -115,7 +152,7 @@ TEST_F(ShadowRecoverTest, WhatWasZappedIsFlushedBeforeOthersHaveTheLock) {
 TEST_F(ShadowRecoverTest, ASlotWithoutRmapsHasNothing) {
   Memslot slot = SlotOn(Level::k2M);
   slot.rmaps = nullptr;
-  EXPECT_EQ(Recover(slot), 0u);
+  EXPECT_EQ(Recover(slot), Counts(0, 0));
 }
 
 }  // namespace

@@ -21,9 +21,17 @@ struct SplitOutcome {
   Gfn next_gfn;  // the first gfn not looked at
 };
 
+// Huge pages that took the place of smaller ones, or can from the next access
+// on.
 struct RecoverOutcome {
   uint64_t to_2m_count = 0;
   uint64_t to_1g_count = 0;
+
+  RecoverOutcome& operator+=(const RecoverOutcome& other) {
+    to_2m_count += other.to_2m_count;
+    to_1g_count += other.to_1g_count;
+    return *this;
+  }
 };
 
 }  // namespace mmu

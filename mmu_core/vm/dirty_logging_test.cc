@@ -34,6 +34,7 @@ using ::mmu::testing::AllMappings;
 using ::mmu::testing::AuditFindings;
 using ::mmu::testing::LevelOf;
 using ::mmu::testing::MakeVm;
+using ::mmu::testing::MakeVmFrom;
 using ::mmu::testing::Mapping;
 using ::mmu::testing::MaskOf;
 using ::mmu::testing::PagesOf;
@@ -829,6 +830,37 @@ TEST(StopDirtyLogTest, HugePagesComeBackIfAskedFor) {
   EXPECT_EQ(vm->Stats().pages_1g, 1u);
   EXPECT_EQ(vm->Stats().pages_4k, 0u);
   EXPECT_THAT(vm->DirtyLogs(), IsEmpty());
+  EXPECT_EQ(AuditFindings(*vm), "");
+}
+
+// There what is small goes, and the next access maps it huge.
+// Covers: DL-06, SHD-82
+TEST(StopDirtyLogTest, AStageOfShadowPagesCountsTheSameHugePages) {
+  VmConfig config;
+  config.mmu = MmuMode::kTdpShadow;
+  config.memslots = {Slot(0, 0, 8 * kMiB, Level::k2M),
+                     Slot(1, kGiB, kGiB, Level::k1G)};
+  auto vm = MakeVmFrom(config);
+  ASSERT_TRUE(vm->StartDirtyLog(kPlain, nullptr).ok());
+  Touch(*vm, GfnRange::Of(Gfn(0), 2048));
+  Write(*vm, kGiB);
+  Write(*vm, kGiB + 5 * kMiB);
+  const auto stopped =
+      vm->StopDirtyLog({}, Vm::Recover::kYes, Vm::Unacked::kDiscard, nullptr);
+  ASSERT_TRUE(stopped.ok()) << stopped.status();
+  EXPECT_EQ(stopped->recovered_2m_count, 4u);
+  EXPECT_EQ(stopped->recovered_1g_count, 1u);
+  EXPECT_EQ(vm->Metrics().recoveries[0], 4u);
+  EXPECT_EQ(vm->Metrics().recoveries[1], 1u);
+  EXPECT_EQ(vm->Stats().pages_4k, 0u);
+  Write(*vm, 0);
+  Write(*vm, kGiB + 5 * kMiB);
+  EXPECT_EQ(vm->Stats().pages_2m, 1u);
+  EXPECT_EQ(vm->Stats().pages_1g, 1u);
+  EXPECT_EQ(vm->Stats().pages_4k, 0u);
+  const auto again = vm->RecoverHugePages({}, nullptr);
+  ASSERT_TRUE(again.ok()) << again.status();
+  EXPECT_EQ(again->to_2m_count + again->to_1g_count, 0u);
   EXPECT_EQ(AuditFindings(*vm), "");
 }
 

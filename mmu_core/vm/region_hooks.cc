@@ -123,13 +123,11 @@ void RegionHooks::DisableLog(const Memslot& slot) {
   if (recover_ == RecoverOnStop::kNo) return;
   if (vm_.shadow != nullptr) {
     MmuWriteLocked lock(vm_.mmu_lock, LockOp::kRecover, cost_);
-    vm_.shadow->recover().Recover(lock, slot, slot.range(), cost_);
+    recovered_ +=
+        vm_.shadow->recover().Recover(lock, slot, slot.range(), cost_);
   }
   MmuReadLocked lock(vm_.mmu_lock, LockOp::kRecover, cost_);
-  const RecoverOutcome outcome =
-      vm_.tdp.Recover(lock, slot, slot.range(), cost_);
-  recovered_.to_2m_count += outcome.to_2m_count;
-  recovered_.to_1g_count += outcome.to_1g_count;
+  recovered_ += vm_.tdp.Recover(lock, slot, slot.range(), cost_);
 }
 
 }  // namespace mmu

@@ -458,23 +458,22 @@ absl::StatusOr<Vm::Recovered> Vm::RecoverHugePages(
                                        slot->id));
     }
   }
-  Recovered recovered;
+  RecoverOutcome recovered;
   for (const auto& [slot, range] : work) {
     if (vm.shadow != nullptr) {
       MmuWriteLocked mmu(vm.mmu_lock, LockOp::kRecover, timer.cost());
-      vm.shadow->recover().Recover(mmu, *slot, range.Intersect(slot->range()),
-                                   timer.cost());
+      recovered += vm.shadow->recover().Recover(
+          mmu, *slot, range.Intersect(slot->range()), timer.cost());
     }
     MmuReadLocked mmu(vm.mmu_lock, LockOp::kRecover, timer.cost());
-    const RecoverOutcome outcome =
-        vm.tdp.Recover(mmu, *slot, range, timer.cost());
-    recovered.to_2m_count += outcome.to_2m_count;
-    recovered.to_1g_count += outcome.to_1g_count;
+    recovered += vm.tdp.Recover(mmu, *slot, range, timer.cost());
   }
-  return recovered;
+  return Recovered{.to_2m_count = recovered.to_2m_count,
+                   .to_1g_count = recovered.to_1g_count};
 }
 
-absl::StatusOr<AgeResult> Vm::Age(GfnRange range, AgeMode mode, MmuCost* cost) {
+absl::StatusOr<AgeResult> Vm::Age(GfnRange range, AgeMode mode, MmuCost* cost,
+                                  Gfn young_until) {
   OpTimer timer(cost, &state_->counters.aging);
   VmState& vm = *state_;
   {
