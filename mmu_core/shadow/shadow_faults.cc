@@ -169,6 +169,10 @@ FaultResult ShadowFaults::MapBelow(MmuWriteLocked& lock, GuestContext& guest,
       if (fault.huge_page_disallowed) {
         child->page->nx_huge_page_disallowed.store(true,
                                                    std::memory_order_relaxed);
+        // Where no huge page was possible none was given up.
+        if (level <= fault.req_level) {
+          options_.nx_huge_pages->shadow().Track(*child->page);
+        }
       }
     }
     at = child;

@@ -34,8 +34,8 @@ namespace mmu {
 class ShadowFaults {
  public:
   struct Options {
-    Level max_page_level = kMaxLeafLevel;        // of the hardware (PF-31)
-    const NxHugePages* nx_huge_pages = nullptr;  // null: no mitigation
+    Level max_page_level = kMaxLeafLevel;  // of the hardware (PF-31)
+    NxHugePages* nx_huge_pages = nullptr;  // null: no mitigation
     // Null: host memory is never invalidated.
     const InvalidationGate* invalidations = nullptr;
   };

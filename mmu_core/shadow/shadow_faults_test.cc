@@ -269,6 +269,7 @@ TEST_F(ShadowFaultsTest, ALoggedSlotIsMappedSmallAndMarkedPageByPage) {
   EXPECT_EQ(Leafs(), 1u) << "writable pages of a logged slot do not come ahead";
 }
 
+// Covers: SPTE-51, SPTE-52
 TEST_F(ShadowFaultsTest, ExecutedHugePagesStaySmallWhileMitigated) {
   vm_.nx_huge_pages.SetMitigated(true);
   ShadowTestVcpu vcpu(vm_, kFourLevelPaging);
@@ -279,12 +280,24 @@ TEST_F(ShadowFaultsTest, ExecutedHugePagesStaySmallWhileMitigated) {
   ASSERT_EQ(vcpu.Fault(kVa, kExec), FaultResult::kFixed);
   EXPECT_EQ(vcpu.Translate(kVa).level, Level::k4K);
   EXPECT_TRUE(vcpu.Translate(kVa).rights.Has(kMayExec));
-  EXPECT_EQ(vm_.nx_huge_pages.count(), 0u);
+  EXPECT_EQ(vm_.nx_huge_pages.count(), 1u);
   // A read near by does not take it back.
   constexpr uint64_t kNear = kHugeVa + 0x1ff000;
   ASSERT_EQ(vcpu.Fault(kNear, kRead), FaultResult::kFixed);
   EXPECT_EQ(vcpu.Translate(kNear).level, Level::k4K);
   EXPECT_TRUE(vcpu.Translate(kVa).present);
+  EXPECT_EQ(vm_.nx_huge_pages.count(), 1u);
+}
+
+// Where the host has small pages anyhow no huge page was given up.
+// Covers: SPTE-51
+TEST_F(SmallHostPagesTest, ExecutedPagesThatCouldNotBeHugeAreNotListed) {
+  vm_.nx_huge_pages.SetMitigated(true);
+  ShadowTestVcpu vcpu(vm_, kFourLevelPaging);
+  MapVa(vcpu, EntryTo(1024, kGuestHugePage), 2);
+  ASSERT_EQ(vcpu.Fault(kVa, kExec), FaultResult::kFixed);
+  EXPECT_EQ(vcpu.Translate(kVa).level, Level::k4K);
+  EXPECT_EQ(vm_.nx_huge_pages.count(), 0u);
 }
 
 // --- What stands in the entry already ---

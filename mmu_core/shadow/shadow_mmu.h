@@ -49,7 +49,7 @@ class ShadowMmu {
     Level max_page_level = kMaxLeafLevel;  // largest leaf the hardware has
     // CPUs log by themselves (PML), so leafs of L2 must not use D (DL-33).
     DirtyTracking nested_dirty_tracking = DirtyTracking::kOfFormat;
-    const NxHugePages* nx_huge_pages = nullptr;
+    NxHugePages* nx_huge_pages = nullptr;  // null: no mitigation
     // Null: host memory is never invalidated.
     const InvalidationGate* invalidations = nullptr;
   };
@@ -59,7 +59,10 @@ class ShadowMmu {
       : parts_(parts),
         mmu_lock_(mmu_lock),
         pools_(pools),
-        pages_(parts, options.tdp),
+        pages_(parts, options.tdp,
+               options.nx_huge_pages == nullptr
+                   ? nullptr
+                   : &options.nx_huge_pages->shadow()),
         gate_(pages_.set(), pages_.unsync()),
         leafs_(parts, gate_,
                {.nested_dirty_tracking = options.nested_dirty_tracking,

@@ -18,7 +18,8 @@
 
 namespace mmu {
 
-ShadowPages::ShadowPages(const ShadowParts& parts, TdpEnabled tdp)
+ShadowPages::ShadowPages(const ShadowParts& parts, TdpEnabled tdp,
+                         NxHugePageList* nx_huge_pages)
     : parts_(parts),
       unsync_(parts.counters),
       links_(parts, unsync_),
@@ -28,7 +29,7 @@ ShadowPages::ShadowPages(const ShadowParts& parts, TdpEnabled tdp)
             .links = links_,
             .unsync = unsync_,
             .tracking = tracking_},
-           tdp) {}
+           tdp, nx_huge_pages) {}
 
 ShadowPages::Result ShadowPages::GetOrCreate(const MmuWriteLocked& lock,
                                              Gfn gfn, PageRole role,

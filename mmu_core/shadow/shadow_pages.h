@@ -38,6 +38,7 @@
 #include "mmu_core/stats/mmu_cost.h"
 #include "mmu_core/stats/shadow_counters.h"
 #include "mmu_core/sync/mmu_lock.h"
+#include "mmu_core/tdp/nx_huge_pages.h"
 
 namespace mmu {
 
@@ -60,7 +61,9 @@ class ShadowPages {
   // The smallest limit.
   static constexpr uint64_t kMinLimit = 64;
 
-  ShadowPages(const ShadowParts& parts, TdpEnabled tdp);
+  // `nx_huge_pages` as for ShadowZap.
+  ShadowPages(const ShadowParts& parts, TdpEnabled tdp,
+              NxHugePageList* nx_huge_pages = nullptr);
   // REQUIRES: zap().ZapAll was called, and all roots were put.
   ~ShadowPages() = default;
   ShadowPages(const ShadowPages&) = delete;

@@ -3,6 +3,7 @@
 #include <cstdint>
 
 #include "mmu_core/base/check.h"
+#include "mmu_core/base/hooks.h"
 #include "mmu_core/base/level.h"
 #include "mmu_core/paging/shadow_page.h"
 #include "mmu_core/paging/table_pool.h"
@@ -10,6 +11,8 @@
 #include "mmu_core/stats/labels.h"
 #include "mmu_core/stats/shadow_counters.h"
 #include "mmu_core/sync/rcu.h"
+#include "mmu_core/sync/spin.h"
+#include "mmu_core/tdp/yield_point.h"
 #include "mmu_core/tlb/vcpu_gate.h"
 
 namespace mmu {
@@ -51,6 +54,7 @@ ZapOutcome ShadowZap::Prepare(const MmuWriteLocked& lock, ShadowPageState& page,
   }
   pages_.links.UnlinkParents(lock, page);
   pages_.unsync.ClearUnsync(lock, page);
+  if (nx_huge_pages_ != nullptr) nx_huge_pages_->Forget(*page.page);
 
   const bool was_obsolete = pages_.set.IsObsolete(page);
   if (!page.IsInvalid()) {
@@ -170,6 +174,40 @@ void ShadowZap::ZapObsolete(MmuWriteLocked& lock, MmuCost* cost) {
     batch += Prepare(lock, *page, zapped).pages;
   }
   Commit(lock, zapped, cost);
+}
+
+uint64_t ShadowZap::RecoverNxHugePages(
+    MmuWriteLocked& lock, uint64_t max_pages,
+    absl::FunctionRef<bool(const ShadowPage&)> keep, MmuCost* cost) {
+  uint64_t left = max_pages;
+  uint64_t zapped_count = 0;
+  while (left > 0) {
+    {
+      ZappedPages zapped;
+      RcuReadGuard rcu;  // for the list, and for `keep`
+      const int64_t held_since = MonotonicNanos();
+      while (left > 0) {
+        ShadowPage* const page = nx_huge_pages_->TakeOldest();
+        if (page == nullptr) {
+          left = 0;
+          break;
+        }
+        --left;
+        AtHook(HookPoint::kNxTakenToZap);
+        if (!keep(*page)) {
+          Prepare(lock, *page->state, zapped);
+          ++zapped_count;
+        }
+        if (lock.NeedYield() || MonotonicNanos() - held_since >=
+                                    YieldPoint<MmuWriteLocked>::kMaxHoldNanos) {
+          break;
+        }
+      }
+      Commit(lock, zapped, cost);
+    }
+    if (left > 0) lock.Yield();
+  }
+  return zapped_count;
 }
 
 void ShadowZap::ZapAll(const MmuWriteLocked& lock, MmuCost* cost) {

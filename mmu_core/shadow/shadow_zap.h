@@ -11,6 +11,8 @@
 
 #include <cstdint>
 
+#include "absl/functional/function_ref.h"
+#include "mmu_core/paging/shadow_page.h"
 #include "mmu_core/paging/spte_slot.h"
 #include "mmu_core/shadow/shadow_links.h"
 #include "mmu_core/shadow/shadow_page_set.h"
@@ -19,6 +21,7 @@
 #include "mmu_core/shadow/write_tracking.h"
 #include "mmu_core/stats/mmu_cost.h"
 #include "mmu_core/sync/mmu_lock.h"
+#include "mmu_core/tdp/nx_huge_pages.h"
 #include "mmu_core/tlb/tlb_flush_batch.h"
 
 namespace mmu {
@@ -60,8 +63,13 @@ class ShadowZap {
     UnsyncMarks& unsync;
     WriteTracking& tracking;
   };
-  ShadowZap(const ShadowParts& parts, const Pages& pages, TdpEnabled tdp)
-      : parts_(parts), pages_(pages), tdp_(tdp) {}
+  // `nx_huge_pages` lists pages that were executed from; null: no mitigation.
+  ShadowZap(const ShadowParts& parts, const Pages& pages, TdpEnabled tdp,
+            NxHugePageList* nx_huge_pages = nullptr)
+      : parts_(parts),
+        pages_(pages),
+        tdp_(tdp),
+        nx_huge_pages_(nx_huge_pages) {}
   ShadowZap(const ShadowZap&) = delete;
   ShadowZap& operator=(const ShadowZap&) = delete;
 
@@ -116,6 +124,15 @@ class ShadowZap {
   }
   void ZapObsolete(MmuWriteLocked& lock, MmuCost* cost);
 
+  // Zaps up to `max_pages` of the pages that are listed because the guest
+  // executes from them, the oldest first, so that huge pages can come in their
+  // place (SPTE-53); those for which `keep` says so are only taken off the
+  // list. Commits before it lets go of the lock and at the end. Returns how
+  // many were zapped. REQUIRES: there is a list.
+  uint64_t RecoverNxHugePages(MmuWriteLocked& lock, uint64_t max_pages,
+                              absl::FunctionRef<bool(const ShadowPage&)> keep,
+                              MmuCost* cost);
+
   // Zaps and commits all pages: for the VM's end. Invalid roots stay as long as
   // somebody has them.
   void ZapAll(const MmuWriteLocked& lock, MmuCost* cost);
@@ -128,6 +145,7 @@ class ShadowZap {
   const ShadowParts parts_;
   const Pages pages_;
   const TdpEnabled tdp_;
+  NxHugePageList* const nx_huge_pages_;
 };
 
 }  // namespace mmu

@@ -5,15 +5,15 @@
 
 namespace mmu {
 
-NxHugePages::~NxHugePages() { MMU_CHECK(count() == 0); }
+NxHugePageList::~NxHugePageList() { MMU_CHECK(count() == 0); }
 
-void NxHugePages::Track(ShadowPage& page) {
+void NxHugePageList::Track(ShadowPage& page) {
   MMU_DCHECK(InRcuReadSection());
   MutexLock lock(mu_);
   // Between link and here somebody may have unlinked it; then Forget has been
   // called and will not be again.
   if (!page.nx_huge_page_disallowed.load(std::memory_order_relaxed)) return;
-  MMU_DCHECK(!page.nx_listed);
+  if (page.nx_listed) return;
   page.nx_listed = true;
   page.nx_older = newest_;
   page.nx_newer = nullptr;
@@ -22,13 +22,13 @@ void NxHugePages::Track(ShadowPage& page) {
   count_.store(count() + 1, std::memory_order_relaxed);
 }
 
-void NxHugePages::ForgetMarked(ShadowPage& page) {
+void NxHugePageList::ForgetMarked(ShadowPage& page) {
   MutexLock lock(mu_);
   page.nx_huge_page_disallowed.store(false, std::memory_order_relaxed);
   if (page.nx_listed) Unlist(page);
 }
 
-ShadowPage* NxHugePages::TakeOldest() {
+ShadowPage* NxHugePageList::TakeOldest() {
   MMU_DCHECK(InRcuReadSection());
   MutexLock lock(mu_);
   ShadowPage* const page = oldest_;
@@ -38,7 +38,7 @@ ShadowPage* NxHugePages::TakeOldest() {
   return page;
 }
 
-void NxHugePages::Unlist(ShadowPage& page) {
+void NxHugePageList::Unlist(ShadowPage& page) {
   (page.nx_older != nullptr ? page.nx_older->nx_newer : oldest_) =
       page.nx_newer;
   (page.nx_newer != nullptr ? page.nx_newer->nx_older : newest_) =

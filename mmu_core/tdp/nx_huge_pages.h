@@ -22,11 +22,46 @@
 
 namespace mmu {
 
+// The listed tables of one MMU, oldest first. Thread-safe.
+class NxHugePageList {
+ public:
+  NxHugePageList() = default;
+  ~NxHugePageList();
+  NxHugePageList(const NxHugePageList&) = delete;
+  NxHugePageList& operator=(const NxHugePageList&) = delete;
+
+  // Lists `page`, which is linked and disallowed; nothing if it was unlinked
+  // since, or is listed: a shadow page may be linked more than once. REQUIRES:
+  // an RCU read section.
+  void Track(ShadowPage& page);
+  // The page is being unlinked, or zapped: takes it off the list, if it is
+  // there, and its mark away. Costs a load if it is not marked.
+  void Forget(ShadowPage& page) {
+    if (page.nx_huge_page_disallowed.load(std::memory_order_relaxed)) {
+      ForgetMarked(page);
+    }
+  }
+  // The page that was listed first, no longer listed nor disallowed; null if
+  // none is. It stays what it is until the end of the RCU read section that the
+  // caller is in. REQUIRES: an RCU read section.
+  ShadowPage* TakeOldest();
+
+  uint64_t count() const { return count_.load(std::memory_order_relaxed); }
+
+ private:
+  void ForgetMarked(ShadowPage& page);
+  void Unlist(ShadowPage& page) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
+
+  std::atomic<uint64_t> count_{0};  // written under mu_
+  Mutex mu_;                        // a leaf below mmu_lock
+  ShadowPage* oldest_ ABSL_GUARDED_BY(mu_) = nullptr;
+  ShadowPage* newest_ ABSL_GUARDED_BY(mu_) = nullptr;
+};
+
 // Thread-safe.
 class NxHugePages {
  public:
   NxHugePages() = default;
-  ~NxHugePages();
   NxHugePages(const NxHugePages&) = delete;
   NxHugePages& operator=(const NxHugePages&) = delete;
 
@@ -38,33 +73,20 @@ class NxHugePages {
     mitigated_.store(on, std::memory_order_relaxed);
   }
 
-  // Lists `page`, which is linked and disallowed; nothing if it was unlinked
-  // since. REQUIRES: an RCU read section.
-  void Track(ShadowPage& page);
-  // The page is being unlinked: takes it off the list, if it is there, and its
-  // mark away. Costs a load if it is not marked.
-  void Forget(ShadowPage& page) {
-    if (page.nx_huge_page_disallowed.load(std::memory_order_relaxed)) {
-      ForgetMarked(page);
-    }
-  }
-  // The page that was listed first, no longer listed nor disallowed; null if
-  // none is. It stays what it is until the end of the RCU read section that the
-  // caller is in. REQUIRES: an RCU read section.
-  ShadowPage* TakeOldest();
+  // A list for each MMU: the TDP MMU's is recovered under mmu_lock in read
+  // mode, the shadow MMU's in write mode.
+  NxHugePageList& tdp() { return tdp_; }
+  const NxHugePageList& tdp() const { return tdp_; }
+  NxHugePageList& shadow() { return shadow_; }
+  const NxHugePageList& shadow() const { return shadow_; }
 
-  // STAT-12, nx_lpage_splits: listed pages. A gauge (SPTE-54).
-  uint64_t count() const { return count_.load(std::memory_order_relaxed); }
+  // STAT-12, nx_lpage_splits: listed pages of both. A gauge (SPTE-54).
+  uint64_t count() const { return tdp_.count() + shadow_.count(); }
 
  private:
-  void ForgetMarked(ShadowPage& page);
-  void Unlist(ShadowPage& page) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
-
   std::atomic<bool> mitigated_{false};
-  std::atomic<uint64_t> count_{0};  // written under mu_
-  Mutex mu_;                        // a leaf below mmu_lock
-  ShadowPage* oldest_ ABSL_GUARDED_BY(mu_) = nullptr;
-  ShadowPage* newest_ ABSL_GUARDED_BY(mu_) = nullptr;
+  NxHugePageList tdp_;
+  NxHugePageList shadow_;
 };
 
 }  // namespace mmu

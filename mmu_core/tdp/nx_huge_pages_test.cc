@@ -28,7 +28,7 @@ class NxHugePagesTest : public ::testing::Test {
 
   TablePool pool_;
   TableCache cache_{pool_};
-  NxHugePages list_;
+  NxHugePageList list_;
   std::array<ShadowPage*, 3> pages_;
 };
 
@@ -55,6 +55,18 @@ TEST_F(NxHugePagesTest, AnyPageCanLeaveTheList) {
   list_.Forget(*pages_[0]);
   EXPECT_EQ(list_.TakeOldest(), pages_[2]);
   EXPECT_EQ(list_.count(), 0u);
+}
+
+// A shadow page that two executed entries lead to.
+TEST_F(NxHugePagesTest, APageThatIsLinkedAgainIsListedOnce) {
+  RcuReadGuard rcu;
+  list_.Track(*pages_[0]);
+  list_.Track(*pages_[1]);
+  list_.Track(*pages_[0]);
+  EXPECT_EQ(list_.count(), 2u);
+  EXPECT_EQ(list_.TakeOldest(), pages_[0]);
+  EXPECT_EQ(list_.TakeOldest(), pages_[1]);
+  EXPECT_EQ(list_.TakeOldest(), nullptr);
 }
 
 // 1. A fault links a marked page. 2. A zap unlinks it: Forget. 3. The fault

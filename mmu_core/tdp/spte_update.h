@@ -30,7 +30,7 @@ namespace mmu {
 class SpteUpdater {
  public:
   SpteUpdater(const SpteFormat& format, MmuCounters& counters,
-              NxHugePages& nx_huge_pages)
+              NxHugePageList& nx_huge_pages)
       : format_(format), counters_(counters), nx_huge_pages_(nx_huge_pages) {}
 
   // Changes the cursor's entry from its snapshot to `desired`. On success the
@@ -78,7 +78,7 @@ class SpteUpdater {
 
   const SpteFormat& format_;
   MmuCounters& counters_;
-  NxHugePages& nx_huge_pages_;
+  NxHugePageList& nx_huge_pages_;
 };
 
 }  // namespace mmu

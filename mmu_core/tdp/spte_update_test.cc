@@ -89,7 +89,7 @@ class SpteUpdateTest : public ::testing::Test {
   TablePool pool_;
   MmuCounters counters_;
   MmuLock lock_;
-  NxHugePages nx_huge_pages_;
+  NxHugePageList nx_huge_pages_;
   SpteUpdater updater_;
   ShadowPage* root_;
 };

@@ -98,7 +98,7 @@ void TdpMmu::TrackDisallowed(const PageFault& fault, Level level,
   // Where no huge page was possible none was given up.
   if (ABSL_PREDICT_FALSE(fault.huge_page_disallowed) &&
       level <= fault.req_level) {
-    nx_huge_pages_.Track(page);
+    nx_huge_pages_.tdp().Track(page);
   }
 }
 

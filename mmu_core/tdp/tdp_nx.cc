@@ -27,7 +27,7 @@ uint64_t TdpMmu::RecoverNxHugePages(
       while (left > 0) {
         // Off the list before it is zapped: the mark only keeps faults from
         // changing the page back and forth, and is not needed for safety.
-        ShadowPage* const page = nx_huge_pages_.TakeOldest();
+        ShadowPage* const page = nx_huge_pages_.tdp().TakeOldest();
         if (page == nullptr) {
           left = 0;
           break;

@@ -26,7 +26,7 @@ GfnRange WholeRoot(Level root_level) {
 TdpMmu::TdpMmu(const TdpParts& parts, const TdpOptions& options)
     : parts_(parts),
       options_(options),
-      updater_(parts.format, parts.counters, nx_huge_pages_) {}
+      updater_(parts.format, parts.counters, nx_huge_pages_.tdp()) {}
 
 TdpMmu::~TdpMmu() {
   {

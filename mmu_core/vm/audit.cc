@@ -193,6 +193,7 @@ class Auditor {
     report_.shadow_pages_checked = shadow.pages_checked;
     for (const ShadowPageState* page = pages.active().newest(); page != nullptr;
          page = page->older) {
+      nx_listed_shadow_ += page->page->nx_listed;
       const SpteFormat& format = parts.FormatOf(*page);
       for (int i = 0; i < kEntriesPerTable; ++i) {
         const Spte spte = page->EntryAt(i).Load();
@@ -302,10 +303,14 @@ class Auditor {
       Violation(1, "%d tables are counted, a walk finds %d",
                 vm_.counters.Tables(), report_.tables_checked);
     }
-    if (const uint64_t counted = vm_.tdp.nx_huge_pages().count();
-        counted != nx_listed_) {
-      Violation(8, "nx_lpage_splits is %d, a walk finds %d", counted,
-                nx_listed_);
+    const NxHugePages& nx = vm_.tdp.nx_huge_pages();
+    if (nx.tdp().count() != nx_listed_) {
+      Violation(8, "%d tables are listed as executed, a walk finds %d",
+                nx.tdp().count(), nx_listed_);
+    }
+    if (nx.shadow().count() != nx_listed_shadow_) {
+      Violation(8, "%d shadow pages are listed as executed, a walk finds %d",
+                nx.shadow().count(), nx_listed_shadow_);
     }
   }
 
@@ -391,6 +396,7 @@ class Auditor {
   std::set<Gfn> in_cpu_logs_;
   std::array<uint64_t, 6> leafs_{};  // by level
   uint64_t nx_listed_ = 0;
+  uint64_t nx_listed_shadow_ = 0;
   const MmuWriteLocked* lock_ = nullptr;   // while Run holds it
   const Memslot* slot_of_leaf_ = nullptr;  // of the last leaf checked
   bool slot_logs_ = false;                 // that slot does

@@ -56,6 +56,17 @@ std::ostream& operator<<(std::ostream& os, const Row& row) {
   return os << row.operation;
 }
 
+// By a new rule about what may be executed, so all that was mapped goes first.
+void ExecuteAll(Vm& vm) {
+  {
+    MutexLock lock(vm.state().slots.slots_lock);
+    vm.state().FastZapAll(nullptr, LockOp::kZap);
+  }
+  for (uint64_t gfn = 0; gfn < kPages; gfn += k2MPages) {
+    Exec(vm, ToGpa(Gfn(gfn)).value());
+  }
+}
+
 void SplitAll(Vm& vm) { Split(vm, GfnRange::Of(Gfn(0), kPages)); }
 
 DirtyLogConfig LogConfig(InitiallySet initially_set, SplitPolicy split) {
@@ -307,10 +318,7 @@ INSTANTIATE_TEST_SUITE_P(
             true, false,
             [](Vm& vm) {
               vm.state().tdp.nx_huge_pages().SetMitigated(true);
-              vm.state().tdp.FastZapAll(nullptr);
-              for (uint64_t gfn = 0; gfn < kPages; gfn += k2MPages) {
-                Exec(vm, ToGpa(Gfn(gfn)).value());
-              }
+              ExecuteAll(vm);
             },
             [](Vm& vm) { RecoverNxHugePages(vm.state(), 1); }},
         Row{"Age", HookPoint::kAgeToExchange, "none/rcu", "none", false, false,
@@ -501,6 +509,13 @@ INSTANTIATE_TEST_SUITE_P(
             "write read", true, true, LogAllAndStop,
             [](Vm& vm) { EXPECT_TRUE(vm.RecoverHugePages({}, nullptr).ok()); },
             WithShadow},
+        Row{"RecoverNxHugePagesOfTheShadowMmu", HookPoint::kNxTakenToZap,
+            "write/rcu", "write", true, false,
+            [](Vm& vm) {
+              vm.state().tdp.nx_huge_pages().SetMitigated(true);
+              ExecuteAll(vm);
+            },
+            [](Vm& vm) { RecoverNxHugePages(vm.state(), 1); }, WithShadow},
         Row{"HostUnmapsInTheShadowMmu", HookPoint::kRmapLockToChange,
             "write/rcu", "write", true, false, LogAllAndStop,
             [](Vm& vm) {

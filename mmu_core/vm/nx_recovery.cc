@@ -3,6 +3,7 @@
 #include "absl/time/time.h"
 #include "mmu_core/base/clock.h"
 #include "mmu_core/memory/memslot_set.h"
+#include "mmu_core/shadow/shadow_mmu.h"
 #include "mmu_core/sync/mmu_lock.h"
 #include "mmu_core/sync/timed_wait.h"
 #include "mmu_core/vm/vm_state.h"
@@ -11,18 +12,27 @@ namespace mmu {
 
 uint64_t RecoverNxHugePages(VmState& vm, uint32_t ratio) {
   if (ratio == 0) return 0;
-  const uint64_t listed = vm.tdp.nx_huge_pages().count();
-  const uint64_t wanted = (listed + ratio - 1) / ratio;
-  if (wanted == 0) return 0;
-  MmuReadLocked lock(vm.mmu_lock, LockOp::kRecover);
-  return vm.tdp.RecoverNxHugePages(
-      lock, wanted,
-      [&vm](const ShadowPage& page) {
-        const Memslot* slot =
-            vm.slots.Active(page.role.as_id()).FindByGfn(page.gfn);
-        return slot != nullptr && slot->dirty_log_enabled();
-      },
-      nullptr);
+  const NxHugePages& nx = vm.tdp.nx_huge_pages();
+  const auto share_of = [ratio](const NxHugePageList& list) {
+    return (list.count() + ratio - 1) / ratio;
+  };
+  // Its pages would be small anyhow.
+  const auto keep = [&vm](const ShadowPage& page) {
+    const Memslot* slot =
+        vm.slots.Active(page.role.as_id()).FindByGfn(page.gfn);
+    return slot != nullptr && slot->dirty_log_enabled();
+  };
+  uint64_t zapped = 0;
+  if (const uint64_t wanted = share_of(nx.tdp()); wanted != 0) {
+    MmuReadLocked lock(vm.mmu_lock, LockOp::kRecover);
+    zapped += vm.tdp.RecoverNxHugePages(lock, wanted, keep, nullptr);
+  }
+  if (const uint64_t wanted = share_of(nx.shadow()); wanted != 0) {
+    MmuWriteLocked lock(vm.mmu_lock, LockOp::kRecover);
+    zapped += vm.shadow->pages().zap().RecoverNxHugePages(lock, wanted, keep,
+                                                          nullptr);
+  }
+  return zapped;
 }
 
 NxRecovery::NxRecovery(VmState& vm, NxParameters& parameters)

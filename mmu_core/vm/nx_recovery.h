@@ -16,9 +16,10 @@ namespace mmu {
 
 struct VmState;
 
-// One run: one in `ratio` of the tables listed now, rounded up, oldest first;
-// tables of slots that log are only taken off the list. Returns how many were
-// zapped. Takes mmu_lock for read; yields.
+// One run: of each MMU one in `ratio` of the tables listed now, rounded up,
+// oldest first; tables of slots that log are only taken off the list. Returns
+// how many were zapped. Takes mmu_lock, for the TDP MMU in read mode, then for
+// the shadow MMU in write mode; yields.
 uint64_t RecoverNxHugePages(VmState& vm, uint32_t ratio);
 
 // A VM's side of the parameters: follows their changes and runs the worker.

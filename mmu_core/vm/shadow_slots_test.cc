@@ -15,7 +15,9 @@
 #include "mmu_core/base/level.h"
 #include "mmu_core/guest/hypervisor/l1_hypervisor.h"
 #include "mmu_core/sync/mmu_lock.h"
+#include "mmu_core/sync/mutex.h"
 #include "mmu_core/sync/rcu.h"
+#include "mmu_core/tdp/nx_huge_pages.h"
 #include "mmu_core/tdp/tdp_test_util.h"
 #include "mmu_core/testing/interleaving.h"
 #include "mmu_core/testing/lock_trace.h"
@@ -23,6 +25,7 @@
 #include "mmu_core/vm/age_pages.h"
 #include "mmu_core/vm/host_notifier.h"
 #include "mmu_core/vm/l1_processor.h"
+#include "mmu_core/vm/nx_recovery.h"
 #include "mmu_core/vm/split_job.h"
 
 namespace mmu::testing {
@@ -71,6 +74,10 @@ class NestedVm {
     uint64_t word = 0;
     EXPECT_TRUE(l1_.Access(Gpa(nested), AccessKind::kRead, &word).ok());
     return word;
+  }
+  void ExecL2(uint64_t nested) {
+    uint64_t word = 0;
+    EXPECT_TRUE(l1_.Access(Gpa(nested), AccessKind::kExec, &word).ok());
   }
   // All of L2's memory is mapped, writable.
   void WriteAllOfL2() {
@@ -271,6 +278,58 @@ TEST_P(ShadowSlotsTest, L1TakesAwayWhatWasSplit) {
   EXPECT_EQ(nested_.ReadL2(0), 0u);
   EXPECT_EQ(nested_.ReadL2(kPageSize), 0u);
   EXPECT_EQ(nested_.ReadL2(2 * kMiB), 1u);
+}
+
+// L1's page of 2 MiB, which the host could map as one, is small while L2
+// executes from it; recovery gives it back.
+// Covers: SPTE-51, SPTE-52, SPTE-53, SPTE-54
+TEST_P(ShadowSlotsTest, WhatL2ExecutesIsSmallListedAndRecovered) {
+  NxHugePages& nx = nested_.state().tdp.nx_huge_pages();
+  nx.SetMitigated(true);
+  {
+    MutexLock lock(nested_.state().slots.slots_lock);
+    nested_.state().FastZapAll(nullptr, LockOp::kZap);
+  }
+  const uint64_t gfn = nested_.FrameOf(0);
+  nested_.ReadL2(0);
+  ASSERT_EQ(nested_.ShadowLeafsOf(gfn, Level::k2M), 1u);
+  EXPECT_EQ(nx.count(), 0u);
+  nested_.ExecL2(0);
+  EXPECT_EQ(nested_.ShadowLeafsOf(gfn, Level::k4K), 1u);
+  EXPECT_EQ(nx.shadow().count(), 1u);
+  EXPECT_EQ(vm_.Stats().nx_lpage_splits, 1u);
+  nested_.ReadL2(kPageSize);
+  EXPECT_EQ(nested_.ShadowLeafsOf(gfn, Level::k2M), 0u) << "a read near by";
+  EXPECT_EQ(AuditFindings(vm_), "");
+
+  EXPECT_EQ(RecoverNxHugePages(nested_.state(), 1), 1u);
+  EXPECT_EQ(vm_.Stats().nx_lpage_splits, 0u);
+  EXPECT_EQ(nested_.ShadowLeafsOf(gfn, Level::k4K), 0u);
+  EXPECT_EQ(nested_.ReadL2(0), 1u);
+  EXPECT_EQ(nested_.ShadowLeafsOf(gfn, Level::k2M), 1u);
+}
+
+// What the log made small, L2's as well as L1's, is counted when it may be huge
+// again.
+// Covers: SHD-82
+TEST_P(ShadowSlotsTest, RecoveryCountsTheHugePagesOfBothMmus) {
+  const auto log_and_stop = [&](Vm::Recover recover) {
+    StartLog(InitiallySet::kNo, SplitPolicy::kEager);
+    return vm_.StopDirtyLog({}, recover, Vm::Unacked::kDiscard, nullptr)
+        .value();
+  };
+  Write(vm_, 40 * kMiB);  // L1, where it keeps nothing
+  const uint64_t before = vm_.Metrics().recoveries[0];
+  log_and_stop(Vm::Recover::kNo);
+  const Vm::Recovered recovered = vm_.RecoverHugePages({}, nullptr).value();
+  EXPECT_EQ(recovered.to_2m_count, kL2Bytes / (2 * kMiB) + 1);
+  EXPECT_EQ(recovered.to_1g_count, 0u);
+  EXPECT_EQ(vm_.Metrics().recoveries[0] - before, recovered.to_2m_count);
+  EXPECT_EQ(vm_.RecoverHugePages({}, nullptr)->to_2m_count, 0u);
+
+  nested_.WriteAllOfL2();
+  EXPECT_EQ(log_and_stop(Vm::Recover::kYes).recovered_2m_count,
+            recovered.to_2m_count);
 }
 
 // L1 and L2 used the page. Were the shadow MMU spared as the TDP MMU had said

@@ -3,6 +3,7 @@
 
 #include <cstdint>
 #include <memory>
+#include <string>
 #include <utility>
 
 #include "gmock/gmock.h"
@@ -29,13 +30,15 @@ constexpr uint64_t kA = uint64_t{4} << 30;
 constexpr uint64_t kB = kA + k2MiB;
 constexpr uint64_t kC = kB + k2MiB;
 
-class NxHugePagesSelftest : public ::testing::Test {
+// The second stage is made by either MMU, and the numbers are the same.
+class NxHugePagesSelftest : public ::testing::TestWithParam<MmuMode> {
  protected:
   NxHugePagesSelftest() {
     EXPECT_TRUE(parameters_.SetNxHugePages("force").ok());
   }
   void Make(VmConfig::NxHugePages nx_huge_pages) {
     VmConfig config;
+    config.mmu = GetParam();
     config.nx_huge_pages = nx_huge_pages;
     config.memslots = {Slot(0, kA, 3 * k2MiB, Level::k2M)};
     vm_ = MakeVmFrom(config, parameters_);
@@ -51,7 +54,7 @@ class NxHugePagesSelftest : public ::testing::Test {
 };
 
 // Covers: TST-11, STAT-12
-TEST_F(NxHugePagesSelftest, ExecutionSplitsAndRecoveryGivesBack) {
+TEST_P(NxHugePagesSelftest, ExecutionSplitsAndRecoveryGivesBack) {
   Make(VmConfig::NxHugePages::kAsParameters);
   EXPECT_THAT(Pages(), Pair(0, 0));
   Read(*vm_, kA);
@@ -71,8 +74,38 @@ TEST_F(NxHugePagesSelftest, ExecutionSplitsAndRecoveryGivesBack) {
   EXPECT_EQ(AuditFindings(*vm_), "");
 }
 
+// Covers: SPTE-53, SPTE-54
+TEST_P(NxHugePagesSelftest,
+       ARunTakesItsShareOldestFirstAndLoggedOnesOffTheList) {
+  Make(VmConfig::NxHugePages::kAsParameters);
+  for (const uint64_t gpa : {kA, kB, kC}) Exec(*vm_, gpa);
+  EXPECT_THAT(Pages(), Pair(0, 3));
+  EXPECT_EQ(RecoverNxHugePages(vm_->state(), 2), 2u);
+  EXPECT_THAT(Pages(), Pair(0, 1));
+  Read(*vm_, kA);
+  Read(*vm_, kC);
+  EXPECT_THAT(Pages(), Pair(1, 1)) << "C was executed last";
+  ASSERT_TRUE(vm_->StartDirtyLog({}, nullptr).ok());
+  EXPECT_EQ(RecoverNxHugePages(vm_->state(), 1), 0u);
+  EXPECT_EQ(vm_->Stats().nx_lpage_splits, 0u);
+  EXPECT_EQ(AuditFindings(*vm_), "");
+}
+
+// Covers: SPTE-54
+TEST_P(NxHugePagesSelftest, WhatIsZappedIsNotListedAnyMore) {
+  Make(VmConfig::NxHugePages::kAsParameters);
+  Exec(*vm_, kA);
+  Exec(*vm_, kB);
+  EXPECT_THAT(Pages(), Pair(0, 2));
+  ASSERT_TRUE(parameters_.SetNxHugePages("off").ok());
+  EXPECT_THAT(Pages(), Pair(0, 0));
+  Exec(*vm_, kA);
+  EXPECT_THAT(Pages(), Pair(1, 0));
+  EXPECT_EQ(AuditFindings(*vm_), "");
+}
+
 // Covers: TST-11
-TEST_F(NxHugePagesSelftest, AVmThatOptedOutStaysHuge) {
+TEST_P(NxHugePagesSelftest, AVmThatOptedOutStaysHuge) {
   Make(VmConfig::NxHugePages::kOptOut);
   Read(*vm_, kA);
   EXPECT_THAT(Pages(), Pair(1, 0));
@@ -89,6 +122,14 @@ TEST_F(NxHugePagesSelftest, AVmThatOptedOutStaysHuge) {
   Read(*vm_, kC);
   EXPECT_THAT(Pages(), Pair(3, 0));
 }
+
+INSTANTIATE_TEST_SUITE_P(Mmus, NxHugePagesSelftest,
+                         ::testing::Values(MmuMode::kTdp, MmuMode::kTdpShadow),
+                         [](const auto& p) {
+                           return p.param == MmuMode::kTdp
+                                      ? std::string("Tdp")
+                                      : std::string("TdpShadow");
+                         });
 
 }  // namespace
 }  // namespace mmu
