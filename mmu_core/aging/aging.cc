@@ -1,5 +1,6 @@
 #include "mmu_core/aging/aging.h"
 
+#include <algorithm>
 #include <bit>
 #include <cstddef>
 #include <cstdint>
@@ -29,6 +30,20 @@ void CountPages(AgeResult& result) {
     result.young_page_count += std::popcount(result.young[i]);
     result.old_page_count += std::popcount(result.mapped[i] & ~result.young[i]);
   }
+}
+
+void MarkYoung(AgeResult& result, uint64_t pages) {
+  const auto count = [&] {
+    uint64_t young = 0;
+    for (const uint64_t word : result.young) young += std::popcount(word);
+    return young;
+  };
+  const uint64_t before = count();
+  SetPages(result.young, 0, pages);
+  const uint64_t changed = count() - before;
+  result.young_page_count += changed;
+  // Less only if somebody took the huge leaf away since.
+  result.old_page_count -= std::min(result.old_page_count, changed);
 }
 
 }  // namespace mmu

@@ -6,6 +6,8 @@
 #include <cstdint>
 #include <vector>
 
+#include "mmu_core/base/address.h"
+
 namespace mmu {
 
 enum class AgeMode : uint8_t { kTest, kTestAndClear };
@@ -22,6 +24,12 @@ struct AgeResult {
   // asked, which may map one page each: then those fill in the bitmaps, and
   // CountPages says what it comes to.
   std::vector<uint64_t> mapped;
+  // The TDP MMU, whose ageing is fast, found a young page (AGE-32).
+  bool was_fast = false;
+  // Pages from the range's end to here are young with it, and were aged with
+  // it: a huge leaf that is young lies in the range only in part (AGE-17). Gfn
+  // 0 if there is none.
+  Gfn young_until;
 };
 
 // Sets the bits [first, first + count).
@@ -30,6 +38,10 @@ void SetPages(std::vector<uint64_t>& bitmap, uint64_t first, uint64_t count);
 // Makes the counts what the bitmaps say: a page is young if an MMU found it so,
 // old if some map it and none did (AGE-11). REQUIRES: both bitmaps are there.
 void CountPages(AgeResult& result);
+
+// The first `pages` pages are mapped, and young: those that were taken for old
+// are counted anew.
+void MarkYoung(AgeResult& result, uint64_t pages);
 
 }  // namespace mmu
 

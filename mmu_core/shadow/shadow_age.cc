@@ -65,7 +65,9 @@ void ShadowAge::Age(const Memslot& slot, GfnRange pages, GfnRange range,
     const Gfn end = RoundDown(c.gfn(), c.level()) + PagesPer(c.level());
     const uint64_t count = std::min(end, pages.end) - c.gfn();
     SetPages(result.mapped, c.gfn() - range.start, count);
-    if (young) SetPages(result.young, c.gfn() - range.start, count);
+    if (!young) continue;
+    SetPages(result.young, c.gfn() - range.start, count);
+    if (end > range.end) result.young_until = std::max(result.young_until, end);
   }
   if (cost != nullptr) cost->sptes_visited_count += visited;
 }

@@ -94,6 +94,9 @@ void TdpMmu::Age(int as_id, GfnRange range, AgeMode mode, AgeResult& result,
       }
       result.young_page_count += pages.pages();
       SetPages(result.young, first_bit, pages.pages());
+      if (c.entry_range().end > range.end) {
+        result.young_until = std::max(result.young_until, c.entry_range().end);
+      }
       if (mode == AgeMode::kTestAndClear) TryClear(c.slot(), spte, format);
     }
   }

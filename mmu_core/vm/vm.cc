@@ -482,7 +482,8 @@ absl::StatusOr<AgeResult> Vm::Age(GfnRange range, AgeMode mode, MmuCost* cost,
       return RangeError(range);
     }
   }
-  AgeResult result = AgePages(vm, /*as_id=*/0, range, mode, timer.cost());
+  AgeResult result =
+      AgePages(vm, /*as_id=*/0, range, mode, timer.cost(), young_until);
   vm.counters.aged_young.fetch_add(result.young_page_count,
                                    std::memory_order_relaxed);
   vm.counters.aged_old.fetch_add(result.old_page_count,

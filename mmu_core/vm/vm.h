@@ -159,8 +159,12 @@ class Vm {
   // --- Aging ---
 
   // Tests, or tests and clears, the Accessed bits of the SPTEs that map
-  // `range`. Takes no lock (AGE-13). OUT_OF_RANGE INVALID_RANGE.
-  absl::StatusOr<AgeResult> Age(GfnRange range, AgeMode mode, MmuCost* cost);
+  // `range`. To clear a part of a huge page is to clear it whole (AGE-17): for
+  // several ranges see vm/age_sweep.h, which has in `young_until` what was said
+  // of the first pages of this one with the range before. Takes no lock
+  // (AGE-13). OUT_OF_RANGE INVALID_RANGE.
+  absl::StatusOr<AgeResult> Age(GfnRange range, AgeMode mode, MmuCost* cost,
+                                Gfn young_until = Gfn(0));
 
   // --- Shadow pages ---
 

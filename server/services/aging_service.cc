@@ -1,7 +1,9 @@
 #include "server/services/aging_service.h"
 
 #include <algorithm>
+#include <cstddef>
 #include <cstdint>
+#include <numeric>
 #include <string>
 #include <utility>
 #include <vector>
@@ -14,6 +16,7 @@
 #include "mmu_core/base/gfn_range.h"
 #include "mmu_core/base/level.h"
 #include "mmu_core/stats/mmu_cost.h"
+#include "mmu_core/vm/age_sweep.h"
 #include "mmu_core/vm/vm.h"
 #include "server/base/errors.h"
 #include "server/rpc/call_context.h"
@@ -24,8 +27,6 @@ namespace mmud {
 namespace {
 
 constexpr uint64_t kMaxUnits = uint64_t{4} << 20;
-// Pages of one step: a gigabyte, so that no unit is cut.
-constexpr uint64_t kStepPages = mmu::PagesPer(mmu::Level::k1G);
 
 struct AgePlan {
   mmu::AgeMode mode = mmu::AgeMode::kTest;
@@ -83,23 +84,66 @@ absl::StatusOr<AgePlan> Plan(const v1::AgeRangeRequest& request,
   return plan;
 }
 
-// Sets the bits of the units in `bitmap`, from unit `first_unit` on, that have
-// a young page.
-void SetUnits(const mmu::AgeResult& result, uint64_t pages, uint64_t unit,
-              uint64_t first_unit, std::string* bitmap) {
-  for (uint64_t word = 0; word < result.young.size(); ++word) {
-    uint64_t bits = result.young[word];
+// Sets the bits of the units of `range` in `bitmap` that have a young page in
+// `piece`.
+void SetUnits(const mmu::AgeSweep::Piece& piece, mmu::GfnRange range,
+              uint64_t unit, std::string* bitmap) {
+  const mmu::GfnRange both = piece.pages.Intersect(range);
+  if (both.empty()) return;
+  const uint64_t first = both.start - piece.pages.start;
+  const uint64_t end = both.end - piece.pages.start;
+  for (uint64_t word = first / 64; word * 64 < end; ++word) {
+    uint64_t bits = piece.result.young[word];
     while (bits != 0) {
       const auto page =
           word * 64 + static_cast<uint64_t>(__builtin_ctzll(bits));
       bits &= bits - 1;
-      if (page >= pages) break;
-      const uint64_t index = first_unit + page / unit;
+      if (page < first) continue;
+      if (page >= end) break;
+      const uint64_t index = (piece.pages.start + page - range.start) / unit;
       (*bitmap)[index / 8] =
           static_cast<char>((*bitmap)[index / 8] | (1 << (index % 8)));
     }
   }
 }
+
+// Gives what a sweep finds to the ranges that were asked for, which may touch,
+// overlap and be in any order.
+class Distribution {
+ public:
+  Distribution(const std::vector<mmu::GfnRange>& ranges, uint64_t unit)
+      : ranges_(ranges), unit_(unit), order_(ranges.size()) {
+    for (const mmu::GfnRange& range : ranges) {
+      bitmaps_.emplace_back((range.pages() / unit + 7) / 8, '\0');
+    }
+    std::iota(order_.begin(), order_.end(), size_t{0});
+    std::sort(order_.begin(), order_.end(), [&](size_t a, size_t b) {
+      return ranges[a].start < ranges[b].start;
+    });
+  }
+
+  // Pieces come in ascending order.
+  void Add(const mmu::AgeSweep::Piece& piece) {
+    while (next_ < order_.size() &&
+           ranges_[order_[next_]].start < piece.pages.end) {
+      open_.push_back(order_[next_++]);
+    }
+    for (const size_t i : open_) {
+      SetUnits(piece, ranges_[i], unit_, &bitmaps_[i]);
+    }
+    std::erase_if(open_,
+                  [&](size_t i) { return ranges_[i].end <= piece.pages.end; });
+  }
+  std::string TakeBitmap(size_t range) { return std::move(bitmaps_[range]); }
+
+ private:
+  const std::vector<mmu::GfnRange>& ranges_;
+  const uint64_t unit_;
+  std::vector<std::string> bitmaps_;  // by range
+  std::vector<size_t> order_;         // ranges by their start
+  size_t next_ = 0;                   // in order_: the first not begun
+  std::vector<size_t> open_;          // begun, and not through
+};
 
 }  // namespace
 
@@ -125,28 +169,29 @@ absl::StatusOr<v1::AgeRangeResponse> AgingServiceImpl::Age(
   const uint64_t unit = mmu::PagesPer(plan->granularity);
   mmu::MmuCost cost;
   v1::AgeRangeResponse response;
-  for (const mmu::GfnRange& range : plan->ranges) {
-    v1::YoungBitmap* young = response.add_young();
-    *young->mutable_range() = ToExtent(range);
-    std::string bitmap((range.pages() / unit + 7) / 8, '\0');
-    for (mmu::Gfn at = range.start; at < range.end;) {
-      if (absl::Status status = CheckCaller(context); !status.ok()) {
-        return status;
-      }
-      const uint64_t pages = std::min(kStepPages, range.end - at);
-      absl::StatusOr<mmu::AgeResult> result =
-          (*vm)->vm().Age(mmu::GfnRange::Of(at, pages), plan->mode, &cost);
-      if (!result.ok()) return result.status();
-      SetUnits(*result, pages, unit, (at - range.start) / unit, &bitmap);
-      response.set_young_page_count(
-          response.young_page_count() +
-          static_cast<int64_t>(result->young_page_count));
-      response.set_old_page_count(response.old_page_count() +
-                                  static_cast<int64_t>(result->old_page_count));
-      at += pages;
+  Distribution young(plan->ranges, unit);
+  mmu::AgeSweep sweep((*vm)->vm(), plan->ranges, plan->mode);
+  bool was_fast = false;
+  uint64_t young_page_count = 0;
+  uint64_t old_page_count = 0;
+  while (!sweep.done()) {
+    if (absl::Status status = CheckCaller(context); !status.ok()) {
+      return status;
     }
-    young->set_bitmap(std::move(bitmap));
+    const absl::StatusOr<mmu::AgeSweep::Piece> piece = sweep.Next(&cost);
+    if (!piece.ok()) return piece.status();
+    young.Add(*piece);
+    was_fast |= piece->result.was_fast;
+    young_page_count += piece->result.young_page_count;
+    old_page_count += piece->result.old_page_count;
   }
+  for (size_t i = 0; i < plan->ranges.size(); ++i) {
+    v1::YoungBitmap* bitmap = response.add_young();
+    *bitmap->mutable_range() = ToExtent(plan->ranges[i]);
+    bitmap->set_bitmap(young.TakeBitmap(i));
+  }
+  response.set_young_page_count(static_cast<int64_t>(young_page_count));
+  response.set_old_page_count(static_cast<int64_t>(old_page_count));
   response.set_granularity(ToPageSize(plan->granularity));
   const mmu::MmuMode mmu = (*vm)->vm().config().mmu;
   if (mmu == mmu::MmuMode::kTdp || mmu == mmu::MmuMode::kNested) {
@@ -155,7 +200,7 @@ absl::StatusOr<v1::AgeRangeResponse> AgingServiceImpl::Age(
   if (mmu != mmu::MmuMode::kTdp) {
     response.set_shadow_coverage(v1::AGING_COVERAGE_COVERED);
   }
-  response.set_was_fast(response.young_page_count() > 0);
+  response.set_was_fast(was_fast);
   *response.mutable_cost() = ToProto(cost);
   return response;
 }

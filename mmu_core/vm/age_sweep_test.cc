@@ -1,0 +1,267 @@
+#include "mmu_core/vm/age_sweep.h"
+
+#include <algorithm>
+#include <cstdint>
+#include <memory>
+#include <random>
+#include <string>
+#include <vector>
+
+#include "gmock/gmock.h"
+#include "gtest/gtest.h"
+#include "mmu_core/base/level.h"
+#include "mmu_core/guest/hypervisor/l1_hypervisor.h"
+#include "mmu_core/testing/vm_builder.h"
+#include "mmu_core/vm/l1_processor.h"
+#include "mmu_core/vm/shadow_vcpu.h"
+
+namespace mmu::testing {
+namespace {
+
+using ::testing::ElementsAre;
+
+constexpr uint64_t kMiB = uint64_t{1} << 20;
+constexpr uint64_t kGiB = uint64_t{1} << 30;
+constexpr uint64_t k2MPages = PagesPer(Level::k2M);
+
+// What a sweep says of each range, and of all of them.
+struct Answer {
+  uint64_t young = 0;
+  uint64_t old = 0;
+  std::vector<std::vector<bool>> pages;  // young, by range
+
+  friend bool operator==(const Answer&, const Answer&) = default;
+};
+
+Answer Sweep(Vm& vm, const std::vector<GfnRange>& ranges, AgeMode mode) {
+  Answer answer;
+  for (const GfnRange range : ranges) {
+    answer.pages.emplace_back(range.pages(), false);
+  }
+  AgeSweep sweep(vm, ranges, mode);
+  Gfn last;
+  while (!sweep.done()) {
+    const AgeSweep::Piece piece = sweep.Next(nullptr).value();
+    EXPECT_GE(piece.pages.start, last) << "no page comes twice";
+    last = piece.pages.end;
+    answer.young += piece.result.young_page_count;
+    answer.old += piece.result.old_page_count;
+    for (size_t i = 0; i < ranges.size(); ++i) {
+      const GfnRange both = piece.pages.Intersect(ranges[i]);
+      if (both.empty()) continue;
+      for (Gfn gfn = both.start; gfn < both.end; gfn = gfn + 1) {
+        const uint64_t bit = gfn - piece.pages.start;
+        if ((piece.result.young[bit / 64] >> bit % 64 & 1) != 0) {
+          answer.pages[i][gfn - ranges[i].start] = true;
+        }
+      }
+    }
+  }
+  return answer;
+}
+uint64_t YoungIn(Vm& vm, const std::vector<GfnRange>& ranges, AgeMode mode) {
+  return Sweep(vm, ranges, mode).young;
+}
+
+GfnRange Mib(uint64_t start, uint64_t size) {
+  return GfnRange::Of(ToGfn(Gpa(start * kMiB)), size * kMiB / kPageSize);
+}
+
+std::unique_ptr<Vm> MakeVmOf(MmuMode mmu, EntryFormat format,
+                             VmConfig::AdBits ad_bits) {
+  VmConfig config;
+  config.mmu = mmu;
+  config.format = format;
+  config.ad_bits = ad_bits;
+  for (const Level level : {Level::k4K, Level::k2M, Level::k1G}) {
+    const auto id = static_cast<uint32_t>(ToInt(level)) - 1;
+    // Two that touch, and one that does not.
+    const uint64_t gpa = level == Level::k1G ? 4 * kGiB : id * 64 * kMiB;
+    config.memslots.push_back(Slot(id, gpa,
+                                   level == Level::k1G ? 2 * kGiB : 64 * kMiB,
+                                   level, BackingKind::kMetadataOnly));
+  }
+  return MakeVmFrom(config);
+}
+
+struct Mmu {
+  const char* name;
+  MmuMode mmu;
+  EntryFormat format = EntryFormat::kEpt;
+  VmConfig::AdBits ad_bits = VmConfig::AdBits::kOn;
+};
+
+class AgeSweepTest : public ::testing::TestWithParam<Mmu> {
+ protected:
+  std::unique_ptr<Vm> vm_ =
+      MakeVmOf(GetParam().mmu, GetParam().format, GetParam().ad_bits);
+};
+
+// Half of the first 1G page, and all of the second.
+// Covers: AGE-13, AGE-14, AGE-17
+TEST_P(AgeSweepTest, AHugePageThatIsCutIsYoungInAllThatIsAskedFor) {
+  const std::vector<GfnRange> range = {Mib(4096 + 512, 1536)};
+  Write(*vm_, 4 * kGiB);
+  Write(*vm_, 5 * kGiB);
+  EXPECT_EQ(YoungIn(*vm_, range, AgeMode::kTest), 393'216u);
+  EXPECT_EQ(YoungIn(*vm_, range, AgeMode::kTestAndClear), 393'216u);
+  EXPECT_EQ(YoungIn(*vm_, range, AgeMode::kTest), 0u);
+  // The clear of a part of a huge page is that of the page.
+  EXPECT_EQ(YoungIn(*vm_, {Mib(4096, 512)}, AgeMode::kTest), 0u);
+}
+
+// Ranges that lie in one huge page, with and without pages between them, in any
+// order, one of them twice.
+// Covers: AGE-17
+TEST_P(AgeSweepTest, RangesThatShareAHugePageAgree) {
+  const std::vector<GfnRange> ranges = {Mib(4096 + 700, 1), Mib(4096 + 3, 2),
+                                        Mib(4096 + 700, 1), Mib(4096 + 5, 1),
+                                        Mib(4096 + 600, 200)};
+  Write(*vm_, 4 * kGiB);
+  const Answer test = Sweep(*vm_, ranges, AgeMode::kTest);
+  EXPECT_EQ(test.young, 203 * kMiB / kPageSize) << "each page counts once";
+  EXPECT_EQ(test.old, 0u);
+  EXPECT_EQ(Sweep(*vm_, ranges, AgeMode::kTestAndClear), test);
+  EXPECT_EQ(YoungIn(*vm_, ranges, AgeMode::kTestAndClear), 0u);
+}
+
+// Pages beside what is asked for keep their bits, if they have bits of their
+// own.
+// Covers: AGE-17
+TEST_P(AgeSweepTest, WhatIsNotAskedForIsLeftAlone) {
+  Touch(*vm_, GfnRange::Of(Gfn(0), 16));
+  EXPECT_EQ(YoungIn(*vm_, {GfnRange::Of(Gfn(0), 4), GfnRange::Of(Gfn(8), 4)},
+                    AgeMode::kTestAndClear),
+            8u);
+  EXPECT_EQ(YoungIn(*vm_, {GfnRange::Of(Gfn(0), 16)}, AgeMode::kTest), 8u);
+}
+
+// Covers: AGE-13, AGE-14, AGE-17
+TEST_P(AgeSweepTest, TestAndClearAnswersWhatTestDoes) {
+  std::mt19937_64 random(GetParam().name[0] * 1000 + 7);
+  const std::vector<GfnRange> slots = {Mib(0, 128),
+                                       Mib(4096, 2048)};  // that touch are one
+  const auto random_gfn = [&](GfnRange in) {
+    return in.start + random() % in.pages();
+  };
+  for (int round = 0; round < 12; ++round) {
+    for (int i = 0; i < 200; ++i) {
+      const GfnRange& slot = slots[random() % 8 == 0];
+      const Gpa gpa = ToGpa(random_gfn(slot));
+      if (random() % 2 == 0) {
+        Read(*vm_, gpa.value());
+      } else {
+        Write(*vm_, gpa.value());
+      }
+    }
+    std::vector<GfnRange> ranges;
+    for (uint64_t i = random() % 6 + 1; i > 0; --i) {
+      const GfnRange slot = slots[random() % 2];
+      const Gfn a = random_gfn(slot);
+      const Gfn b = random_gfn(slot);
+      // Some begin or end with a huge page.
+      GfnRange range = {std::min(a, b), std::max(a, b) + 1};
+      if (random() % 3 == 0) {
+        range.start = RoundDown(range.start, Level::k2M);
+        range.end = RoundDown(range.end - 1, Level::k2M) + k2MPages;
+      }
+      ranges.push_back(range);
+    }
+    const Answer test = Sweep(*vm_, ranges, AgeMode::kTest);
+    ASSERT_EQ(Sweep(*vm_, ranges, AgeMode::kTestAndClear), test)
+        << "round " << round;
+    ASSERT_EQ(YoungIn(*vm_, ranges, AgeMode::kTest), 0u);
+  }
+  EXPECT_EQ(AuditFindings(*vm_), "");
+}
+
+INSTANTIATE_TEST_SUITE_P(
+    Mmus, AgeSweepTest,
+    ::testing::Values(Mmu{"Tdp", MmuMode::kTdp},
+                      Mmu{"Npt", MmuMode::kTdp, EntryFormat::kNpt},
+                      Mmu{"TdpWithoutAd", MmuMode::kTdp, EntryFormat::kEpt,
+                          VmConfig::AdBits::kOff},
+                      Mmu{"Shadow", MmuMode::kTdpShadow},
+                      Mmu{"ShadowWithoutAd", MmuMode::kTdpShadow,
+                          EntryFormat::kEpt, VmConfig::AdBits::kOff}),
+    [](const auto& p) { return std::string(p.param.name); });
+
+// L1 has its memory by 2M, L2 the same pages, some of them small.
+// Covers: AGE-11, AGE-17
+TEST(AgeSweepOfBothMmusTest, TestAndClearAnswersWhatTestDoes) {
+  VmConfig config;
+  config.mmu = MmuMode::kNested;
+  config.memslots = {Slot(0, 0, 64 * kMiB, Level::k2M)};
+  auto vm = MakeVmFrom(config);
+  L1Processor cpu(*vm->state().vcpus[0], Level::k512G);
+  L1Hypervisor l1(cpu, vm->GuestSpace(),
+                  {.tables = GuestTables::kEpt, .max_page = Level::k2M});
+  ASSERT_TRUE(l1.Boot().ok());
+  std::mt19937_64 random(11);
+  for (int round = 0; round < 40; ++round) {
+    for (int i = 0; i < 20; ++i) {
+      uint64_t word = 0;
+      const Gpa nested(random() % (8 * kMiB) & ~uint64_t{7});
+      ASSERT_TRUE(l1.Access(nested, AccessKind::kRead, &word).ok());
+      Read(*vm, random() % (64 * kMiB));
+    }
+    if (round == 20) {
+      ASSERT_TRUE(l1.Demote(Gpa(0)).ok());
+      ASSERT_TRUE(l1.Unmap(Gpa(kPageSize), kPageSize).ok());
+    }
+    std::vector<GfnRange> ranges;
+    for (int i = 0; i < 3; ++i) {
+      const uint64_t start = random() % (64 * kMiB / kPageSize - 1000);
+      ranges.push_back(GfnRange::Of(Gfn(start), random() % 999 + 1));
+    }
+    const Answer test = Sweep(*vm, ranges, AgeMode::kTest);
+    ASSERT_EQ(Sweep(*vm, ranges, AgeMode::kTestAndClear), test);
+    ASSERT_EQ(YoungIn(*vm, ranges, AgeMode::kTest), 0u);
+  }
+  EXPECT_EQ(AuditFindings(*vm), "");
+}
+
+// Only the TDP MMU ages fast: MGLRU looks around a page that it found young.
+// Covers: AGE-32
+TEST(AgeSweepOfBothMmusTest, WasFastIsWhatTheTdpMmuFoundYoung) {
+  const GfnRange page = GfnRange::Of(Gfn(0), 1);
+  for (const MmuMode mmu : {MmuMode::kTdp, MmuMode::kTdpShadow}) {
+    VmConfig config;
+    config.mmu = mmu;
+    config.memslots = {Slot(0, 0, kMiB)};
+    auto vm = MakeVmFrom(config);
+    EXPECT_FALSE(vm->Age(page, AgeMode::kTest, nullptr)->was_fast);
+    Read(*vm, 0);
+    const AgeResult result =
+        vm->Age(page, AgeMode::kTestAndClear, nullptr).value();
+    EXPECT_THAT(result.young, ElementsAre(1));
+    EXPECT_EQ(result.was_fast, mmu == MmuMode::kTdp);
+    EXPECT_FALSE(vm->Age(page, AgeMode::kTest, nullptr)->was_fast) << "old";
+  }
+
+  VmConfig config;
+  config.mmu = MmuMode::kNested;
+  config.memslots = {Slot(0, 0, 64 * kMiB)};
+  auto vm = MakeVmFrom(config);
+  L1Processor cpu(*vm->state().vcpus[0], Level::k512G);
+  L1Hypervisor l1(cpu, vm->GuestSpace(), {.tables = GuestTables::kEpt});
+  ASSERT_TRUE(l1.Boot().ok());
+  uint64_t word = 1;
+  ASSERT_TRUE(l1.Access(Gpa(0), AccessKind::kWrite, &word).ok());
+  const GfnRange l2 = GfnRange::Of(l1.FrameOf(Gpa(0)).value(), 1);
+  ASSERT_TRUE(vm->Age(l2, AgeMode::kTestAndClear, nullptr).ok());
+  // No ageing flushes, and a cached translation would hide the access.
+  Vcpu& vcpu = *vm->state().vcpus[0];
+  vcpu.tlb().FlushAll();
+  vcpu.shadow()->tlb().FlushAll();
+  ASSERT_TRUE(l1.Access(Gpa(0), AccessKind::kRead, &word).ok());
+  AgeResult result = vm->Age(l2, AgeMode::kTest, nullptr).value();
+  EXPECT_EQ(result.young_page_count, 1u);
+  EXPECT_FALSE(result.was_fast) << "young in the shadow MMU only";
+  Read(*vm, ToGpa(l2.start).value());
+  result = vm->Age(l2, AgeMode::kTest, nullptr).value();
+  EXPECT_TRUE(result.was_fast) << "one fast MMU is enough";
+}
+
+}  // namespace
+}  // namespace mmu::testing

@@ -1,0 +1,93 @@
+// AgeRange through the daemon: what a huge page that is cut by the ranges says,
+// and what was_fast means.
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "absl/strings/str_cat.h"
+#include "gtest/gtest.h"
+#include "mmud/v1/aging_service.grpc.pb.h"
+#include "tests/integration/daemon.h"
+#include "tests/integration/guest.h"
+#include "tests/integration/test_client.h"
+
+namespace mmud::integration {
+namespace {
+
+class AgingTest : public ::testing::Test {
+ protected:
+  v1::AgeRangeRequest RequestOf(const std::vector<v1::Extent>& ranges) {
+    v1::AgeRangeRequest request;
+    request.set_vm("vms/alpha");
+    for (const v1::Extent& range : ranges) *request.add_ranges() = range;
+    return request;
+  }
+  static v1::Extent Range(int64_t gpa_bytes, int64_t size_bytes) {
+    v1::Extent extent;
+    extent.set_gpa_bytes(gpa_bytes);
+    extent.set_size_bytes(size_bytes);
+    return extent;
+  }
+  v1::AgeRangeResponse Age(v1::AgeRangeRequest request, v1::AgingMode mode) {
+    request.set_mode(mode);
+    return daemon_.client().Must(&v1::AgingService::Stub::AgeRange, request);
+  }
+  // What the answers have in common if clearing changes nothing.
+  static std::string Found(const v1::AgeRangeResponse& response) {
+    std::string text = absl::StrCat(response.young_page_count(), " young, ",
+                                    response.old_page_count(), " old");
+    for (const v1::YoungBitmap& young : response.young()) {
+      absl::StrAppend(&text, "\n", young.range().ShortDebugString(), " ",
+                      young.bitmap());
+    }
+    return text;
+  }
+
+  Daemon daemon_;
+};
+
+TEST_F(AgingTest, ClearingAnswersWhatTestingDoesWhereverTheRangesCut) {
+  const Guest guest(
+      daemon_.client(), "alpha",
+      {MakeSlot(2 * kGiB, v1::MEMORY_BACKING_METADATA_ONLY, v1::PAGE_SIZE_1G)});
+  const struct {
+    std::vector<v1::Extent> ranges;
+    int64_t young;
+  } cases[] = {
+      {{Range(512 * kMiB, 1536 * kMiB)}, 393'216},
+      {{Range(kPage, 2 * kGiB - kPage)}, 524'287},
+      // In one huge page, with a hole, and in the other order.
+      {{Range(700 * kMiB, 3 * kMiB), Range(10 * kMiB, kMiB)}, 1024},
+      {{Range(0, kGiB), Range(512 * kMiB, kGiB)}, 393'216},
+  };
+  for (const auto& [ranges, young] : cases) {
+    guest.WritePages(2 * kGiB / kPage, kGiB / kPage);
+    const v1::AgeRangeRequest request = RequestOf(ranges);
+    const v1::AgeRangeResponse tested = Age(request, v1::AGING_MODE_TEST);
+    EXPECT_EQ(tested.young_page_count(), young);
+    EXPECT_TRUE(tested.was_fast());
+    EXPECT_EQ(Found(Age(request, v1::AGING_MODE_TEST_AND_CLEAR)),
+              Found(tested));
+    const v1::AgeRangeResponse after = Age(request, v1::AGING_MODE_TEST);
+    EXPECT_EQ(after.young_page_count(), 0);
+    EXPECT_FALSE(after.was_fast());
+  }
+}
+
+TEST_F(AgingTest, WhatOnlyShadowPagesMapIsNotFoundFast) {
+  daemon_.client().CallText(
+      "mmud.v1.VmService/CreateVm",
+      absl::StrCat(
+          "vm_id: 'alpha' vm { vcpu_count: 1 memslots { size_bytes: ", 4 * kMiB,
+          " backing: MEMORY_BACKING_ANONYMOUS } tdp_shadow "
+          "{} }"));
+  const Guest guest(daemon_.client(), "vms/alpha");
+  guest.WritePages(16);
+  const v1::AgeRangeResponse tested = Age(RequestOf({}), v1::AGING_MODE_TEST);
+  EXPECT_GT(tested.young_page_count(), 0);
+  EXPECT_FALSE(tested.was_fast());
+}
+
+}  // namespace
+}  // namespace mmud::integration
