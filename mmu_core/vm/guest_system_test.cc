@@ -7,6 +7,7 @@
 #include <string>
 #include <utility>
 
+#include "absl/strings/str_cat.h"
 #include "absl/time/clock.h"
 #include "absl/time/time.h"
 #include "gtest/gtest.h"
@@ -65,24 +66,46 @@ TEST_P(GuestWorkloadTest, RunsToItsEndAndOnceMore) {
   EXPECT_EQ(AuditFindings(*vm), "");
 }
 
-// A guest whose memory goes while it runs is lost, and nothing else.
+// A guest whose memory is deleted or moved while it runs is lost, whichever of
+// its pages and tables it misses first, and nothing else is.
 TEST_P(GuestWorkloadTest, EndsWhenItsMemoryGoes) {
-  for (const uint64_t gone : {0, 1}) {
+  enum class How { kDelete, kMove };
+  struct Case {
+    size_t slot;
+    How how;
+  };
+  for (const auto& [gone, how] : {Case{0, How::kDelete}, Case{1, How::kDelete},
+                                  Case{0, How::kMove}, Case{1, How::kMove}}) {
+    SCOPED_TRACE(absl::StrCat("slot ", gone,
+                              how == How::kMove ? " moves" : " is deleted"));
     VmConfig config = Config();
     config.memslots = {Slot(0, 0, uint64_t{32} << 20),
                        Slot(1, uint64_t{64} << 20, uint64_t{32} << 20)};
     auto vm = MakeVmFrom(config);
     ASSERT_TRUE(vm->StartWorkload(Options(*vm, 0)).ok());
-    while (vm->Workload()->stats.accesses < 20000) {
-      absl::SleepFor(absl::Milliseconds(1));
+    // Both have booted and run.
+    for (size_t vcpu = 0; vcpu < 2; ++vcpu) {
+      while (vm->VcpuStats()[vcpu].accesses < 10000) {
+        absl::SleepFor(absl::Milliseconds(1));
+      }
     }
     MemslotConfig slot = config.memslots[gone];
-    slot.size_bytes = 0;
+    if (how == How::kDelete) {
+      slot.size_bytes = 0;
+    } else {
+      slot.gpa = Gpa(uint64_t{256} << 20);
+    }
     ASSERT_TRUE(vm->SetMemslot(slot).ok());
     // Without tables of its own it does not mind.
     if (GetParam().mmu != MmuMode::kTdpShadow) {
       EXPECT_TRUE(vm->WaitWorkload(absl::Minutes(2)));
-      EXPECT_FALSE(vm->Workload()->error.ok());
+      EXPECT_EQ(DetailOf(vm->Workload()->error).reason, "GUEST_LOST")
+          << vm->Workload()->error;
+      // For good.
+      ASSERT_TRUE(vm->StartWorkload(Options(*vm, 0)).ok());
+      EXPECT_TRUE(vm->WaitWorkload(absl::Minutes(2)));
+      EXPECT_EQ(DetailOf(vm->Workload()->error).reason, "GUEST_LOST")
+          << vm->Workload()->error;
     }
     vm->StopWorkload();
     EXPECT_EQ(AuditFindings(*vm), "");

@@ -4,6 +4,7 @@
 #define MMU_CORE_VM_MISSING_MEMORY_H_
 
 #include <cstdint>
+#include <string>
 
 #include "absl/status/status.h"
 #include "absl/strings/str_format.h"
@@ -24,6 +25,17 @@ inline absl::Status GuestMemoryIsGone(uint64_t address) {
                       "away; a guest with page tables of its own cannot go on, "
                       "create the VM again",
                       address));
+}
+
+// The same of a guest that fails with `failure` after memory was taken away
+// from it.
+inline absl::Status GuestMemoryWasTaken(const absl::Status& failure) {
+  return MakeError(
+      absl::StatusCode::kFailedPrecondition, {"GUEST_LOST", "", 0},
+      absl::StrFormat("memory of the guest was taken away, and it could not "
+                      "make sense of what it found (%s); a guest with page "
+                      "tables of its own cannot go on, create the VM again",
+                      std::string(failure.message())));
 }
 
 }  // namespace mmu

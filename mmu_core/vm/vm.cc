@@ -165,6 +165,11 @@ absl::Status SetMemslotLocked(VmState& vm, const MemslotConfig& config)
     request.userspace_addr = (*backing)->hva();
     request.backing = std::move(*backing);
   }
+  if (config.address_space == 0 &&
+      (*change == RegionChange::kDelete || *change == RegionChange::kMove)) {
+    // Before a guest could notice.
+    vm.runner.MemoryGoes(old_slot->range());
+  }
   RegionHooks hooks(vm, /*cost=*/nullptr);
   if (absl::Status s = vm.slots.SetRegion(request, hooks); !s.ok()) return s;
 

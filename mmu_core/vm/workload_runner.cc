@@ -11,6 +11,7 @@
 #include "mmu_core/stats/labels.h"
 #include "mmu_core/sync/spin.h"
 #include "mmu_core/sync/timed_wait.h"
+#include "mmu_core/vm/missing_memory.h"
 
 namespace mmu {
 
@@ -44,10 +45,16 @@ absl::Status WorkloadRunner::Start(WorkloadOptions options,
   JoinLocked();
   options_ = std::move(options);
   guests_.resize(vcpus_.size());
-  memory_ = memory;
   const size_t count = options_.sources.size();
   {
     MutexLock lock(mu_);
+    guest_memory_.resize(vcpus_.size());
+    for (size_t i = 0; i < guests_.size(); ++i) {
+      if (guests_[i] != nullptr) continue;
+      guest_memory_[i] = {
+          .space = memory.Share(static_cast<uint32_t>(i),
+                                static_cast<uint32_t>(guests_.size()))};
+    }
     ever_started_ = true;
     running_ = static_cast<int>(count);
     parked_ = 0;
@@ -119,7 +126,25 @@ void WorkloadRunner::Run(Vcpu& vcpu, AccessSource& source) {
     }
     vcpu.ExitGuest();
   }
-  Finish(status);
+  Finish(CauseOf(vcpu, status));
+}
+
+absl::Status WorkloadRunner::CauseOf(const Vcpu& vcpu,
+                                     const absl::Status& failure) const {
+  // What has a reason is the host's doing, or is GUEST_LOST already.
+  if (failure.ok() || !DetailOf(failure).reason.empty()) return failure;
+  MutexLock lock(mu_);
+  const bool taken = guest_memory_[static_cast<size_t>(vcpu.index())].taken;
+  return taken ? GuestMemoryWasTaken(failure) : failure;
+}
+
+void WorkloadRunner::MemoryGoes(GfnRange range) {
+  MutexLock lock(mu_);
+  for (GuestMemory& memory : guest_memory_) {
+    for (const GfnRange& part : memory.space.ranges()) {
+      memory.taken |= part.Overlaps(range);
+    }
+  }
 }
 
 absl::StatusOr<GuestSystem*> WorkloadRunner::GuestOf(Vcpu& vcpu) {
@@ -128,8 +153,11 @@ absl::StatusOr<GuestSystem*> WorkloadRunner::GuestOf(Vcpu& vcpu) {
   }
   const auto index = static_cast<size_t>(vcpu.index());
   if (guests_[index] == nullptr) {
-    const GpaSpace share = memory_.Share(static_cast<uint32_t>(vcpu.index()),
-                                         static_cast<uint32_t>(vcpus_.size()));
+    GpaSpace share;
+    {
+      MutexLock lock(mu_);
+      share = guest_memory_[index].space;
+    }
     absl::StatusOr<std::unique_ptr<GuestSystem>> guest =
         GuestSystem::Boot(config_, vcpu, share,
                           [this, &vcpu] { return AwaitRingRoomInGuest(vcpu); });

@@ -15,6 +15,7 @@
 #include "absl/status/statusor.h"
 #include "absl/time/time.h"
 #include "mmu_core/base/clock.h"
+#include "mmu_core/base/gfn_range.h"
 #include "mmu_core/guest/gpa_space.h"
 #include "mmu_core/guest/guest_access.h"
 #include "mmu_core/sync/mutex.h"
@@ -52,6 +53,10 @@ class WorkloadRunner {
   void Unhold();
   // Dirty rings were emptied: vCPUs that wait for room look again.
   void DirtyRingsHaveRoom();
+  // The VM is about to take `range` away. A guest with page tables of its own
+  // whose memory it is in is lost: whatever it fails with from now on is
+  // reported as GUEST_LOST. Takes a leaf lock.
+  void MemoryGoes(GfnRange range);
 
  private:
   // Bits of control_, which vCPU threads look at between accesses.
@@ -65,6 +70,10 @@ class WorkloadRunner {
   // The guest whose programs make the accesses on `vcpu`, booted if it was not;
   // null if the vCPU makes them by itself.
   absl::StatusOr<GuestSystem*> GuestOf(Vcpu& vcpu);
+  // What the guest on `vcpu` failed with; if it has lost memory, that. A guest
+  // that finds its tables gone may say anything, depending on which part of
+  // them it comes to first.
+  absl::Status CauseOf(const Vcpu& vcpu, const absl::Status& failure) const;
   // Waits until the vCPU's dirty ring has room. False: it is to stop.
   bool AwaitRingRoomInGuest(Vcpu& vcpu);
   // Parks while paused. False: stop.
@@ -83,7 +92,10 @@ class WorkloadRunner {
   std::vector<std::unique_ptr<Vcpu>>& vcpus_;
   // By vCPU; each is its thread's. Null before the first workload.
   std::vector<std::unique_ptr<GuestSystem>> guests_;
-  GpaSpace memory_;  // of all guests together, as the first was booted
+  struct GuestMemory {
+    GpaSpace space;
+    bool taken = false;  // some of it, since the guest was booted
+  };
   std::atomic<uint32_t> control_{0};
 
   // Serialises Start, Stop, Pause and Resume. Outer of mu_.
@@ -97,6 +109,8 @@ class WorkloadRunner {
   int parked_ ABSL_GUARDED_BY(mu_) = 0;   // of these, parked
   int holds_ ABSL_GUARDED_BY(mu_) = 0;
   bool ever_started_ ABSL_GUARDED_BY(mu_) = false;
+  // By vCPU, as of the start of the workload that boots its guest.
+  std::vector<GuestMemory> guest_memory_ ABSL_GUARDED_BY(mu_);
   WorkloadProgress progress_ ABSL_GUARDED_BY(mu_);
   VcpuStatsSnapshot at_start_ ABSL_GUARDED_BY(mu_);
   MonotonicTime started_ ABSL_GUARDED_BY(mu_);
