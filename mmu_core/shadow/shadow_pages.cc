@@ -121,6 +121,15 @@ bool ShadowPages::MakeAvailable(const MmuWriteLocked& lock, MmuCost* cost) {
   return Available() > 0;
 }
 
+absl::Status ShadowPages::Exhausted() const {
+  return MakeError(
+      absl::StatusCode::kResourceExhausted,
+      {"SHADOW_PAGES_EXHAUSTED", "shadow_page_limit", ENOSPC},
+      absl::StrFormat("all of the %d shadow pages that the VM may have are "
+                      "roots in use; raise the VM's shadow_page_limit",
+                      limit()));
+}
+
 absl::Status ShadowPages::CheckLimit(uint64_t pages) {
   if (pages >= kMinLimit) return absl::OkStatus();
   return MakeError(

@@ -104,6 +104,10 @@ class ShadowPages {
   // there are takes them.
   [[nodiscard]] bool MakeAvailable(const MmuWriteLocked& lock, MmuCost* cost);
 
+  // What to tell whoever MakeAvailable refused: RESOURCE_EXHAUSTED
+  // SHADOW_PAGES_EXHAUSTED (ENOSPC). Allocates: not under mmu_lock (LCK-01).
+  absl::Status Exhausted() const;
+
   // INVALID_ARGUMENT (EINVAL) if nobody may ask for this limit (SHD-29).
   static absl::Status CheckLimit(uint64_t pages);
   // The limit that somebody asked for; from now on the slots do not matter.

@@ -2,14 +2,11 @@
 
 #include <algorithm>
 #include <atomic>
-#include <cerrno>
 #include <cstdint>
 #include <optional>
 
 #include "absl/status/status.h"
-#include "absl/strings/str_format.h"
 #include "mmu_core/base/check.h"
-#include "mmu_core/base/error.h"
 #include "mmu_core/base/hooks.h"
 #include "mmu_core/guest_paging/cpu_role.h"
 #include "mmu_core/memory/memslot.h"
@@ -153,45 +150,45 @@ absl::Status ShadowRoots::LoadNew(GuestContext& guest, const GuestRoot& where,
   MMU_CHECK(table_ == nullptr);
   const CpuRole cpu_role = guest.cpu_role();
   const PageRole role = guest.root_role;
-  const bool has_pae_roots = HasPaeRoots(cpu_role, role);
   absl::Status status = guest.caches.TopUpForFault(
       guest.has_guest_tables() ? IndirectPages::kPossible
                                : IndirectPages::kNone);
-  if (status.ok() && has_pae_roots) {
+  if (status.ok() && HasPaeRoots(cpu_role, role)) {
     status = AllocateOwnTables(1 + ScratchTables(cpu_role, role));
   }
   if (!status.ok()) return status;
 
+  bool available = false;
   {
     MmuWriteLocked lock(parts_.mmu_lock, LockOp::kFault, cost);
-    if (!MakeAvailable(lock, cost)) {
-      return MakeError(
-          absl::StatusCode::kResourceExhausted,
-          {"SHADOW_PAGES_EXHAUSTED", "shadow_page_limit", ENOSPC},
-          absl::StrFormat("all of the %d shadow pages that the VM may have are "
-                          "roots in use; raise shadow_page_limit",
-                          parts_.pages.limit()));
-    }
-    const Gfn table = TableOfRoot(guest, where);
-    const bool starts_at_table =
-        !role.IsDirect() && cpu_role.guest_level() != 3;
-    if (starts_at_table && !HasSlot(parts_.shadow.vm, role.as_id(), table)) {
-      table_ = DummyRoot();
-      level_ = role.level();
-      id_ = NextRootId();
-    } else if (has_pae_roots) {
-      LoadPaeRoots(lock, guest, where, cost);
-    } else {
-      roots_[0] = {.page = &GetRoot(lock, guest, table, role, cost),
-                   .table = table,
-                   .role = role,
-                   .id = NextRootId()};
-      MakeCurrent(roots_[0]);
-    }
+    available = MakeAvailable(lock, cost);
+    if (available) LoadFrom(lock, guest, where, cost);
   }
+  if (!available) return parts_.pages.Exhausted();
   // Pages below may be there from earlier, and out of step.
   Sync(guest, cost);
   return absl::OkStatus();
+}
+
+void ShadowRoots::LoadFrom(const MmuWriteLocked& lock, GuestContext& guest,
+                           const GuestRoot& where, MmuCost* cost) {
+  const CpuRole cpu_role = guest.cpu_role();
+  const PageRole role = guest.root_role;
+  const Gfn table = TableOfRoot(guest, where);
+  const bool starts_at_table = !role.IsDirect() && cpu_role.guest_level() != 3;
+  if (starts_at_table && !HasSlot(parts_.shadow.vm, role.as_id(), table)) {
+    table_ = DummyRoot();
+    level_ = role.level();
+    id_ = NextRootId();
+  } else if (HasPaeRoots(cpu_role, role)) {
+    LoadPaeRoots(lock, guest, where, cost);
+  } else {
+    roots_[0] = {.page = &GetRoot(lock, guest, table, role, cost),
+                 .table = table,
+                 .role = role,
+                 .id = NextRootId()};
+    MakeCurrent(roots_[0]);
+  }
 }
 
 void ShadowRoots::LoadPaeRoots(const MmuWriteLocked& lock, GuestContext& guest,

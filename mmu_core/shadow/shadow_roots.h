@@ -117,6 +117,9 @@ class ShadowRoots {
 
   absl::Status LoadNew(GuestContext& guest, const GuestRoot& where,
                        MmuCost* cost);
+  // What of it needs the lock. REQUIRES: MakeAvailable said yes.
+  void LoadFrom(const MmuWriteLocked& lock, GuestContext& guest,
+                const GuestRoot& where, MmuCost* cost);
   // Fills the array and, as needed, the scratch tables; they are there.
   void LoadPaeRoots(const MmuWriteLocked& lock, GuestContext& guest,
                     const GuestRoot& where, MmuCost* cost);

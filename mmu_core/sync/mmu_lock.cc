@@ -81,14 +81,13 @@ MmuLock::~MmuLock() { MMU_DCHECK(state_.load(std::memory_order_relaxed) == 0); }
 void MmuLock::RaiseSlotsUsed(uint32_t count) {
   uint32_t used = slots_used_.load(std::memory_order_seq_cst);
   while (used < count && !slots_used_.compare_exchange_weak(
-                             used, count, std::memory_order_seq_cst,
-                             std::memory_order_relaxed)) {
+                             used, count, std::memory_order_seq_cst)) {
   }
 }
 
 int64_t MmuLock::AwaitFaults() {
-  if (slots_used_.load(std::memory_order_seq_cst) == 0) return -1;
   AtHook(HookPoint::kWriterToLook);
+  if (slots_used_.load(std::memory_order_seq_cst) == 0) return -1;
   HeavyBarrier();
   const uint32_t used = slots_used_.load(kBarrierAcquire);
   int64_t begin = 0;
@@ -226,6 +225,9 @@ void MmuLockHold::AcquireShared() {
 #ifndef NDEBUG
   MMU_CHECK(held_lock != &lock_);  // before it would wait for itself
 #endif
+  // The metrics ask for the thread's number, and the first time that allocates:
+  // not under the lock (LCK-01).
+  ThreadIndex();
   const int64_t waited =
       mode_ == LockMode::kRead ? lock_.LockRead() : lock_.LockWrite();
   held_ = true;

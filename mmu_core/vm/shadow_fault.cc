@@ -21,16 +21,6 @@
 namespace mmu {
 namespace {
 
-absl::Status NoShadowPages(const VmState& vm) {
-  const uint64_t limit = vm.shadow->pages().limit();
-  return MakeError(
-      absl::StatusCode::kResourceExhausted,
-      {"SHADOW_PAGES_EXHAUSTED", "shadow_page_limit", ENOSPC},
-      absl::StrFormat("all %d shadow pages are in use as roots; raise the "
-                      "VM's shadow_page_limit",
-                      limit));
-}
-
 // One fault on its way; the steps are in the order in which they are called.
 class Handler {
  public:
@@ -70,6 +60,8 @@ class Handler {
     outcome_.result = fault_.slot == nullptr
                           ? WithoutSlot(slots.generation(), walk)
                           : WithSlot();
+    // Its text is allocated, so not under mmu_lock (LCK-01).
+    if (no_shadow_pages_) outcome_.status = vm_.shadow->pages().Exhausted();
   }
 
   // False, and the outcome says so, if the caches cannot be filled.
@@ -177,7 +169,7 @@ class Handler {
       return FaultResult::kRetry;
     }
     if (!shadow_.roots().MakeAvailable(lock, cost_)) {
-      outcome_.status = NoShadowPages(vm_);
+      no_shadow_pages_ = true;
       return FaultResult::kRetry;
     }
     ShadowFaults& faults = vm_.shadow->faults();
@@ -209,6 +201,7 @@ class Handler {
   bool fast_ = false;
   bool wants_caches_ = false;
   bool stale_root_ = false;
+  bool no_shadow_pages_ = false;
   ShadowFaultOutcome outcome_;
 };
 
