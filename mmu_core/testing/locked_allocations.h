@@ -1,0 +1,57 @@
+// Sees what one thread allocates while it holds an mmu_lock (LCK-01): whatever
+// testing/failing_allocations.h counts, wherever in a hold it is.
+
+#ifndef MMU_CORE_TESTING_LOCKED_ALLOCATIONS_H_
+#define MMU_CORE_TESTING_LOCKED_ALLOCATIONS_H_
+
+#include <array>
+#include <cstdint>
+#include <string>
+
+#include "mmu_core/base/hooks.h"
+
+namespace mmu::testing {
+
+// Like a LockTrace: one at a time in a process, for the thread that made it,
+// and not beside a LockTrace or an Interleaving. Itself allocates nothing while
+// the lock is held.
+class LockedAllocations {
+ public:
+  LockedAllocations();
+  ~LockedAllocations();
+  LockedAllocations(const LockedAllocations&) = delete;
+  LockedAllocations& operator=(const LockedAllocations&) = delete;
+
+  // "" if nothing was allocated under a lock; else between which hooks it was
+  // ("3 allocations in write mode between kWriteLocked and kUnlock"), a line
+  // for each pair.
+  std::string Findings() const;
+  // How often the lock was taken in each mode; so that a test can see that it
+  // looked at something.
+  uint64_t reads() const { return reads_; }
+  uint64_t writes() const { return writes_; }
+
+ private:
+  enum class Held : uint8_t { kNothing, kRead, kWrite };
+  struct Finding {
+    Held held = Held::kNothing;
+    HookPoint from = HookPoint::kStart;
+    HookPoint to = HookPoint::kStart;
+    uint64_t count = 0;
+  };
+
+  static void OnHook(HookPoint point);
+  void At(HookPoint point);
+  void Note(HookPoint to, uint64_t count);
+
+  Held held_ = Held::kNothing;
+  HookPoint last_ = HookPoint::kStart;
+  uint64_t allocations_ = 0;  // of the thread, at `last_`
+  uint64_t reads_ = 0;
+  uint64_t writes_ = 0;
+  std::array<Finding, 16> findings_;  // those that are used have a count
+};
+
+}  // namespace mmu::testing
+
+#endif  // MMU_CORE_TESTING_LOCKED_ALLOCATIONS_H_

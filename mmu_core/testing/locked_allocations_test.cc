@@ -1,0 +1,57 @@
+#include "mmu_core/testing/locked_allocations.h"
+
+#include <memory>
+
+#include "gtest/gtest.h"
+#include "mmu_core/stats/labels.h"
+#include "mmu_core/sync/mmu_lock.h"
+
+namespace mmu::testing {
+namespace {
+
+// Not optimised away.
+void Allocate() {
+  const auto memory = std::make_unique<volatile int>(1);
+  *memory = 2;
+}
+
+TEST(LockedAllocationsTest, SeesWhatIsAllocatedWhileTheLockIsHeld) {
+  MmuLock lock;
+  LockedAllocations allocations;
+  Allocate();
+  {
+    MmuWriteLocked write(lock, LockOp::kZap);
+    Allocate();
+    Allocate();
+  }
+  Allocate();
+  {
+    MmuReadLocked read(lock, LockOp::kAge);
+    Allocate();
+    read.Unlock();
+    Allocate();
+    read.Relock();
+  }
+  {
+    MmuReadLocked fault(lock, LockOp::kFault);
+    Allocate();
+  }
+  EXPECT_EQ(allocations.Findings(),
+            "2 allocations in write mode between kWriteLocked and kUnlock\n"
+            "2 allocations in read mode between kReadLocked and kUnlock\n");
+  EXPECT_EQ(allocations.reads(), 3u);
+  EXPECT_EQ(allocations.writes(), 1u);
+}
+
+TEST(LockedAllocationsTest, HasNothingToSayOfHoldsWithoutAny) {
+  MmuLock lock;
+  LockedAllocations allocations;
+  Allocate();
+  { MmuWriteLocked write(lock, LockOp::kZap); }
+  Allocate();
+  EXPECT_EQ(allocations.Findings(), "");
+  EXPECT_EQ(allocations.writes(), 1u);
+}
+
+}  // namespace
+}  // namespace mmu::testing

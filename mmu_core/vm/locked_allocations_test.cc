@@ -1,0 +1,318 @@
+// Nothing is allocated under mmu_lock (LCK-01): all that can be done to a VM,
+// with every MMU, while every allocation of the thread is counted.
+
+#include "mmu_core/testing/locked_allocations.h"
+
+#include <algorithm>
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <optional>
+#include <random>
+#include <string>
+#include <vector>
+
+#include "absl/status/status.h"
+#include "gtest/gtest.h"
+#include "mmu_core/base/error.h"
+#include "mmu_core/base/level.h"
+#include "mmu_core/guest_paging/control_registers.h"
+#include "mmu_core/guest_paging/guest_entry.h"
+#include "mmu_core/tdp/tdp_test_util.h"
+#include "mmu_core/testing/vm_builder.h"
+#include "mmu_core/vm/dirty_logging.h"
+#include "mmu_core/vm/dirty_rings.h"
+#include "mmu_core/vm/guest_system.h"
+#include "mmu_core/vm/host_notifier.h"
+#include "mmu_core/vm/nx_parameters.h"
+#include "mmu_core/vm/nx_recovery.h"
+#include "mmu_core/vm/pre_fault.h"
+#include "mmu_core/vm/shadow_vcpu.h"
+#include "mmu_core/vm/split_job.h"
+
+namespace mmu::testing {
+namespace {
+
+constexpr uint64_t kSlotBytes = 32 * kMiB;
+constexpr uint64_t kSlotPages = kSlotBytes / kPageSize;
+
+struct Kind {
+  const char* name;
+  std::function<void(VmConfig&)> configure;
+};
+
+class LockedAllocationsTest : public ::testing::TestWithParam<Kind> {
+ protected:
+  LockedAllocationsTest() {
+    VmConfig config;
+    config.vcpu_count = 2;
+    config.memslots = {Slot(0, 0, kSlotBytes, Level::k2M),
+                       Slot(1, kSlotBytes, kSlotBytes, Level::k4K)};
+    GetParam().configure(config);
+    vm_ = MakeVmFrom(config, nx_);
+    for (size_t i = 0; i < 2; ++i) {
+      if (config.mmu != MmuMode::kShadow && config.mmu != MmuMode::kNested) {
+        break;
+      }
+      guests_.push_back(GuestSystem::Boot(vm_->config(), *vm_->state().vcpus[i],
+                                          vm_->GuestSpace().Share(i, 2),
+                                          [this] {
+                                            MakeRoomInRings();
+                                            return true;
+                                          })
+                            .value());
+    }
+  }
+
+  // Accesses of all kinds, by the guest's programs or by the vCPU itself.
+  void Run(int accesses) {
+    for (int i = 0; i < accesses; ++i) {
+      constexpr AccessKind kKinds[] = {AccessKind::kRead, AccessKind::kWrite,
+                                       AccessKind::kExec};
+      const GuestAccess access = {
+          .address_bytes = random_() % (2 * kSlotBytes) & ~uint64_t{7},
+          .size_bytes = 8,
+          .kind = kKinds[random_() % 3]};
+      uint64_t word = random_();
+      const size_t vcpu = random_() % 2;
+      if (!guests_.empty()) {
+        const absl::Status status = guests_[vcpu]->Access(access, &word);
+        ASSERT_TRUE(status.ok()) << status;
+        continue;
+      }
+      while (vm_->state().vcpus[vcpu]->Access(Gpa(access.address_bytes),
+                                              access.kind, &word) ==
+             AccessOutcome::kDirtyRingFull) {
+        MakeRoomInRings();
+      }
+    }
+  }
+  void MakeRoomInRings() {
+    HarvestDirtyRings(vm_->state());
+    EXPECT_TRUE(ResetDirtyRings(
+                    vm_->state(), [] { return false; }, nullptr)
+                    .ok());
+  }
+  void SealAndClear() {
+    for (const uint32_t slot : {0u, 1u}) {
+      uint64_t epoch = 0;
+      const std::vector<uint64_t> pages = SealAndList(*vm_, slot, &epoch);
+      EXPECT_TRUE(vm_->ClearDirtyLog(slot, epoch, 0, kSlotPages,
+                                     MaskOf(kSlotPages, pages), nullptr)
+                      .ok());
+    }
+  }
+  void LogFor(InitiallySet initially_set, SplitPolicy split,
+              Vm::Recover recover) {
+    DirtyLogConfig log;
+    log.initially_set = initially_set;
+    log.split = split;
+    ASSERT_TRUE(vm_->StartDirtyLog(log, nullptr).ok());
+    Run(300);
+    SealAndClear();
+    Run(300);
+    SealAndClear();
+    ASSERT_TRUE(
+        vm_->StopDirtyLog({}, recover, Vm::Unacked::kDiscard, nullptr).ok());
+  }
+  HvaRange Hvas(uint64_t first_mib, uint64_t mib) {
+    const Memslot& slot = SlotOf(*vm_, Gfn(0));
+    return {slot.hva + first_mib * kMiB, slot.hva + (first_mib + mib) * kMiB};
+  }
+  void SplitByJob() {
+    SplitRequest request;
+    auto job = SplitJob::Create(*vm_, request);
+    ASSERT_TRUE(job.ok()) << job.status();
+    ASSERT_TRUE((*job)->Run().ok());
+  }
+
+  NxParameters nx_{ItlbMultihit::kNo};
+  std::mt19937_64 random_{7};
+  std::unique_ptr<Vm> vm_;
+  std::vector<std::unique_ptr<GuestSystem>> guests_;  // empty: none is needed
+};
+
+// Covers: LCK-01
+TEST_P(LockedAllocationsTest, NothingIsAllocatedUnderMmuLock) {
+  VmState& vm = vm_->state();
+  LockedAllocations allocations;
+  const auto check = [&](const char* what) {
+    EXPECT_EQ(allocations.Findings(), "") << "until after: " << what;
+  };
+  Run(2000);
+  check("faults");
+  LogFor(InitiallySet::kNo, SplitPolicy::kNone, Vm::Recover::kYes);
+  LogFor(InitiallySet::kNo, SplitPolicy::kEager, Vm::Recover::kNo);
+  LogFor(InitiallySet::kYes, SplitPolicy::kOnClear, Vm::Recover::kNo);
+  check("dirty logs");
+  EXPECT_TRUE(vm_->RecoverHugePages({}, nullptr).ok());
+  Run(300);
+  SplitByJob();
+  check("a split");
+  const GfnRange all = GfnRange::Of(Gfn(0), 2 * kSlotPages);
+  EXPECT_TRUE(vm_->Age(all, AgeMode::kTestAndClear, nullptr).ok());
+  Run(300);
+  check("ageing");
+
+  for (const MayYield may_yield : {MayYield::kYes, MayYield::kNo}) {
+    InvalidateRangeStart(vm, Hvas(4, 2), may_yield);
+    InvalidateRangeEnd(vm, Hvas(4, 2));
+    Run(300);
+  }
+  SetHostAccess(vm, Hvas(30, 2), HostAccess::kReadWrite);
+  TestYoung(vm, Hvas(0, 8));
+  ClearYoung(vm, Hvas(0, 8));
+  ZapGfnRange(vm, 0, all);
+  Run(300);
+  check("the host's notifications");
+
+  ASSERT_TRUE(nx_.SetNxHugePages("force").ok());
+  Run(1000);
+  RecoverNxHugePages(vm, 2);
+  Run(300);
+  ASSERT_TRUE(nx_.SetNxHugePages("off").ok());
+  Run(300);
+  check("NX huge pages");
+
+  if (vm.shadow == nullptr) {
+    PreFaultRange range = {.gpa = Gpa(0), .size_bytes = kSlotBytes, .flags = 0};
+    while (range.size_bytes > 0) {
+      ASSERT_TRUE(
+          PreFaultMemory(vm, *vm.vcpus[0], range, [] { return false; }).ok());
+    }
+  } else {
+    ASSERT_TRUE(vm_->SetShadowPageLimit(ShadowPages::kMinLimit, nullptr).ok());
+    Run(1000);
+  }
+  check("what this MMU has alone");
+
+  // A slot that comes, is used, moves and goes.
+  MemslotConfig slot = Slot(2, kGiB, 4 * kMiB);
+  ASSERT_TRUE(vm_->SetMemslot(slot).ok());
+  uint64_t word = 1;
+  if (guests_.empty()) {
+    vm.vcpus[0]->Access(Gpa(kGiB), AccessKind::kWrite, &word);
+    vm.vcpus[0]->Access(Gpa(3 * kGiB), AccessKind::kWrite, &word);  // no slot
+  }
+  slot.gpa = Gpa(2 * kGiB);
+  ASSERT_TRUE(vm_->SetMemslot(slot).ok());
+  Run(300);
+  slot.size_bytes = 0;
+  ASSERT_TRUE(vm_->SetMemslot(slot).ok());
+  Run(300);
+  check("memslots");
+
+  vm_->ListShadowPages({}, {}, 100);
+  vm_->Metrics();
+  for (const auto& vcpu : vm.vcpus) vcpu->ReleaseRoot();
+  check("the end");
+  EXPECT_GT(allocations.reads() + allocations.writes(), 100u);
+}
+
+INSTANTIATE_TEST_SUITE_P(
+    Kinds, LockedAllocationsTest,
+    ::testing::Values(
+        Kind{"Tdp", [](VmConfig&) {}},
+        Kind{"Npt", [](VmConfig& c) { c.format = EntryFormat::kNpt; }},
+        Kind{"WithoutAd",
+             [](VmConfig& c) { c.ad_bits = VmConfig::AdBits::kOff; }},
+        Kind{"Rings", [](VmConfig& c) { c.dirty_ring_entries = 256; }},
+        Kind{"Pml", [](VmConfig& c) { c.pml = VmConfig::Pml::kYes; }},
+        Kind{"SlotZap",
+             [](VmConfig& c) { c.slot_zap = VmConfig::SlotZap::kSlot; }},
+        Kind{"TdpShadow", [](VmConfig& c) { c.mmu = MmuMode::kTdpShadow; }},
+        Kind{"TdpShadowRings",
+             [](VmConfig& c) {
+               c.mmu = MmuMode::kTdpShadow;
+               c.dirty_ring_entries = 256;
+               c.slot_zap = VmConfig::SlotZap::kSlot;
+             }},
+        Kind{"Shadow",
+             [](VmConfig& c) {
+               c.mmu = MmuMode::kShadow;
+               c.format = EntryFormat::kNpt;
+               c.guest_paging.processes = 3;
+             }},
+        Kind{"ShadowPaeLarge",
+             [](VmConfig& c) {
+               c.mmu = MmuMode::kShadow;
+               c.format = EntryFormat::kNpt;
+               c.guest_paging.mode = GuestPagingConfig::Mode::kPae;
+               c.guest_paging.large_pages = GuestPagingConfig::LargePages::kYes;
+             }},
+        Kind{"NestedEpt",
+             [](VmConfig& c) {
+               c.mmu = MmuMode::kNested;
+               c.guest_paging.large_pages = GuestPagingConfig::LargePages::kYes;
+             }},
+        Kind{"NestedNptSlotZap",
+             [](VmConfig& c) {
+               c.mmu = MmuMode::kNested;
+               c.format = EntryFormat::kNpt;
+               c.slot_zap = VmConfig::SlotZap::kSlot;
+             }},
+        Kind{"NestedPml",
+             [](VmConfig& c) {
+               c.mmu = MmuMode::kNested;
+               c.pml = VmConfig::Pml::kYes;
+             }}),
+    [](const auto& p) { return std::string(p.param.name); });
+
+// As many vCPUs as there may be shadow pages, each with a root; then none is
+// left, neither for one more root nor for a page below one.
+// Covers: LCK-01, SHD-28
+TEST(LockedAllocationsOfErrorsTest,
+     TheTextOfAnErrorIsNotAllocatedUnderMmuLock) {
+  constexpr auto kVcpus = static_cast<int>(ShadowPages::kMinLimit);
+  VmConfig config;
+  config.mmu = MmuMode::kShadow;
+  config.format = EntryFormat::kNpt;
+  config.shadow_page_limit = ShadowPages::kMinLimit;
+  config.vcpu_count = kVcpus + 1;
+  config.memslots = {Slot(0, 0, kMiB)};
+  auto vm = MakeVmFrom(config);
+  const auto vcpu = [&](int i) -> ShadowVcpu& {
+    return *vm->state().vcpus[static_cast<size_t>(i)]->shadow();
+  };
+  // Tables at gfns 1 to 4, of the first vCPU; the others' are empty.
+  for (uint64_t table = 1; table <= 4; ++table) {
+    const uint64_t entry = ((table + 1) << kPageShift) | guest_entry::kPresent |
+                           guest_entry::kWritable | guest_entry::kUser;
+    ASSERT_EQ(vcpu(0).memory().CompareExchange(ToGpa(Gfn(table)), WordSize::k8,
+                                               0, entry),
+              GuestWordResult::kDone);
+  }
+  const auto load_and_read = [&](int i) {
+    GuestPagingState state;
+    state.cr0 = kCr0Pg | kCr0Wp;
+    state.cr4 = kCr4Pae;
+    state.efer = kEferLma | kEferNx;
+    ShadowVcpu& shadow = vcpu(i);
+    shadow.SetPaging(ShadowPaging::OfGuest(state));
+    shadow.SetRoot({.table = Gfn(i == 0 ? 1 : 100 + static_cast<uint64_t>(i))},
+                   ShadowVcpu::Flush::kYes);
+    uint64_t word = 0;
+    GuestFault fault;
+    return shadow.Access(0x800000, 8, {.kind = AccessKind::kRead}, &word,
+                         &fault);
+  };
+  LockedAllocations allocations;
+  for (int i = 0; i < kVcpus; ++i) {
+    // Nothing is mapped there; but now its root is in use.
+    EXPECT_EQ(load_and_read(i), ShadowOutcome::kGuestFault) << i;
+  }
+  EXPECT_EQ(allocations.Findings(), "");
+
+  EXPECT_EQ(load_and_read(kVcpus), ShadowOutcome::kError) << "no root";
+  EXPECT_EQ(DetailOf(vcpu(kVcpus).status()).reason, "SHADOW_PAGES_EXHAUSTED");
+  uint64_t word = 0;
+  GuestFault fault;
+  EXPECT_EQ(vcpu(0).Access(0, 8, {.kind = AccessKind::kRead}, &word, &fault),
+            ShadowOutcome::kError)
+      << "no page below a root";
+  EXPECT_EQ(DetailOf(vcpu(0).status()).reason, "SHADOW_PAGES_EXHAUSTED");
+  EXPECT_EQ(allocations.Findings(), "");
+}
+
+}  // namespace
+}  // namespace mmu::testing
