@@ -48,6 +48,8 @@ class Handler {
     do {
       InRcuSection(walk);
     } while (wants_caches_ && TopUp());
+    // Its text is allocated, so not under mmu_lock (LCK-01).
+    if (no_shadow_pages_) outcome_.status = vm_.shadow->pages().Exhausted();
     return std::move(outcome_);
   }
 
@@ -60,8 +62,6 @@ class Handler {
     outcome_.result = fault_.slot == nullptr
                           ? WithoutSlot(slots.generation(), walk)
                           : WithSlot();
-    // Its text is allocated, so not under mmu_lock (LCK-01).
-    if (no_shadow_pages_) outcome_.status = vm_.shadow->pages().Exhausted();
   }
 
   // False, and the outcome says so, if the caches cannot be filled.
