@@ -120,7 +120,7 @@ void SlotRow(uint32_t slots, std::ostream& out) {
   });
   const double destroy = Millis([&] { vm.reset(); });
   out << absl::StrFormat(
-             "| %d | %.1f | %.1f | %.2f | %.2f | %.1f | %.1f | %.1f |\n", slots,
+             "| %d | %.3f | %.3f | %.3f | %.3f | %.3f | %.3f | %.1f |\n", slots,
              create, start, look, seal, stop, destroy, memory)
       << std::flush;
 }
