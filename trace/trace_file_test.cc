@@ -1,7 +1,9 @@
 // The writer and the reader together: what goes into a file comes out, and a
 // damaged file is an error.
 
+#include <sys/resource.h>
 #include <sys/stat.h>
+#include <unistd.h>
 
 #include <cstddef>
 #include <cstdint>
@@ -20,6 +22,7 @@
 #include "gtest/gtest.h"
 #include "mmu_core/base/access.h"
 #include "mmu_core/base/address.h"
+#include "mmu_core/base/error.h"
 #include "mmu_core/base/gfn_range.h"
 #include "mmu_core/guest/gpa_space.h"
 #include "mmu_core/guest/guest_access.h"
@@ -225,15 +228,37 @@ TEST(TraceFileTest, ErrorStaysUntilRewind) {
   EXPECT_TRUE(reader->Next(&access).value());
 }
 
-TEST(TraceFileTest, OnlyRegularFilesAreOpened) {
-  EXPECT_TRUE(absl::IsNotFound(TraceReader::Open(PathOf("absent")).status()));
-  EXPECT_TRUE(
-      absl::IsInvalidArgument(TraceReader::Open(testing::TempDir()).status()));
-  EXPECT_TRUE(absl::IsInvalidArgument(TraceReader::Open("/dev/zero").status()));
+TEST(TraceFileTest, WhateverIsWrongWithAPathThereIsNoSuchTrace) {
+  const std::string file = PathOf("a-file");
+  std::ofstream(file) << "x";
   const std::string pipe = PathOf("pipe");
+  const std::string ring = PathOf("ring");
   std::remove(pipe.c_str());
+  std::remove(ring.c_str());
   ASSERT_EQ(mkfifo(pipe.c_str(), 0600), 0);
-  EXPECT_TRUE(absl::IsInvalidArgument(TraceReader::Open(pipe).status()));
+  ASSERT_EQ(symlink(ring.c_str(), ring.c_str()), 0);
+  for (const std::string& path :
+       {PathOf("absent"), testing::TempDir(), std::string("/dev/zero"), pipe,
+        ring, file + "/below", PathOf(std::string(255, 'a')) + "a",
+        PathOf(std::string(5000, 'a')), std::string()}) {
+    const absl::Status status = TraceReader::Open(path).status();
+    EXPECT_TRUE(absl::IsNotFound(status)) << status;
+    EXPECT_EQ(mmu::DetailOf(status).reason, "TRACE_NOT_FOUND") << status;
+    EXPECT_LT(status.message().size(), 400u) << "what is wrong stays visible";
+  }
+}
+
+TEST(TraceFileTest, ALackOfDescriptorsIsNoFaultOfTheFile) {
+  const std::string path = PathOf("a-file");
+  std::ofstream(path) << "x";
+  rlimit before = {};
+  ASSERT_EQ(getrlimit(RLIMIT_NOFILE, &before), 0);
+  const rlimit none = {0, before.rlim_max};
+  ASSERT_EQ(setrlimit(RLIMIT_NOFILE, &none), 0);
+  const absl::Status status = TraceReader::Open(path).status();
+  ASSERT_EQ(setrlimit(RLIMIT_NOFILE, &before), 0);
+  EXPECT_TRUE(absl::IsResourceExhausted(status)) << status;
+  EXPECT_EQ(mmu::DetailOf(status).reason, "LIMIT_EXCEEDED");
 }
 
 TEST(TraceFileTest, UnfinishedFileNeverAppearsUnderItsName) {

@@ -8,6 +8,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <cstdio>
+#include <cstring>
 #include <memory>
 #include <string>
 #include <utility>
@@ -18,6 +19,7 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
 #include "mmu_core/base/access.h"
+#include "mmu_core/base/error.h"
 
 namespace mmud::trace {
 namespace {
@@ -35,9 +37,47 @@ mmu::AccessKind KindOf(TraceOp op) {
   return mmu::AccessKind::kRead;
 }
 
+// A path for a message; a caller may have sent any length.
+std::string Shown(const std::string& path) {
+  constexpr size_t kMax = 256;
+  if (path.size() <= kMax) return absl::StrCat("'", path, "'");
+  return absl::StrFormat("'%s...' (%d bytes)", path.substr(0, kMax),
+                         path.size());
+}
+
+// What the file system said, by who is to blame: what this process or machine
+// is short of (RESOURCE_EXHAUSTED), the device (DATA_LOSS), or `otherwise`.
+absl::Status FileError(int error_number, absl::StatusCode otherwise,
+                       const char* reason, const std::string& what) {
+  const std::string message =
+      absl::StrCat(what, ": ", std::strerror(error_number));
+  switch (error_number) {
+    case EMFILE:
+    case ENFILE:
+      return mmu::MakeError(absl::StatusCode::kResourceExhausted,
+                            {"LIMIT_EXCEEDED", "", 0}, message);
+    case ENOMEM:
+      return mmu::MakeError(absl::StatusCode::kResourceExhausted,
+                            {"RESOURCE_EXHAUSTED_MEMORY", "", 0}, message);
+    case EIO:
+      return mmu::MakeError(absl::StatusCode::kDataLoss,
+                            {"TRACE_CORRUPT", "", 0}, message);
+    default:
+      return mmu::MakeError(otherwise, {reason, "", 0}, message);
+  }
+}
+
+// Whatever else is wrong with a path (too long, a file where a directory should
+// be, a ring of links, no right to read it): there is no trace of that name.
 absl::Status CannotOpen(const std::string& path, int error_number) {
-  return absl::ErrnoToStatus(
-      error_number, absl::StrCat("trace file '", path, "': cannot open"));
+  return FileError(error_number, absl::StatusCode::kNotFound, "TRACE_NOT_FOUND",
+                   absl::StrCat("trace file ", Shown(path), ": cannot open"));
+}
+
+// An open file that cannot be read has lost what it held.
+absl::Status CannotRead(int error_number, const char* what) {
+  return FileError(error_number, absl::StatusCode::kDataLoss, "TRACE_CORRUPT",
+                   what);
 }
 
 }  // namespace
@@ -50,8 +90,9 @@ absl::StatusOr<std::unique_ptr<TraceReader>> TraceReader::Open(
   struct stat stat = {};
   if (fstat(fd, &stat) != 0 || !S_ISREG(stat.st_mode)) {
     close(fd);
-    return absl::InvalidArgumentError(
-        absl::StrCat("trace file '", path, "': must be a regular file"));
+    return mmu::MakeError(
+        absl::StatusCode::kNotFound, {"TRACE_NOT_FOUND", "", 0},
+        absl::StrCat("trace file ", Shown(path), ": must be a regular file"));
   }
   std::FILE* const file = fdopen(fd, "rb");
   if (file == nullptr) {
@@ -76,16 +117,16 @@ absl::Status TraceReader::InFile(const absl::Status& status,
                                  uint64_t offset) const {
   const std::string place =
       offset == kNoOffset ? "" : absl::StrFormat("byte %d: ", offset);
-  return absl::Status(
-      status.code(),
-      absl::StrCat("trace file '", path_, "': ", place, status.message()));
+  return mmu::MakeError(
+      status.code(), mmu::DetailOf(status),
+      absl::StrCat("trace file ", Shown(path_), ": ", place, status.message()));
 }
 
 absl::StatusOr<std::string> TraceReader::Read(size_t size) {
   std::string bytes(size, '\0');
   const size_t got = std::fread(bytes.data(), 1, size, file_);
   if (got < size && std::ferror(file_) != 0) {
-    return absl::ErrnoToStatus(errno, "cannot read");
+    return CannotRead(errno, "cannot read");
   }
   bytes.resize(got);
   offset_ += got;
@@ -109,7 +150,7 @@ absl::Status TraceReader::ReadHeader() {
 absl::Status TraceReader::Rewind() {
   std::clearerr(file_);
   if (fseeko(file_, static_cast<off_t>(first_block_offset_), SEEK_SET) != 0) {
-    status_ = InFile(absl::ErrnoToStatus(errno, "cannot rewind"), kNoOffset);
+    status_ = InFile(CannotRead(errno, "cannot rewind"), kNoOffset);
     return status_;
   }
   offset_ = first_block_offset_;

@@ -26,8 +26,11 @@ namespace mmud::trace {
 // independent.
 class TraceReader final : public mmu::TraceStream {
  public:
-  // NOT_FOUND or what else the file system says; INVALID_ARGUMENT if it is no
-  // regular file, no trace or another version; DATA_LOSS if damaged.
+  // NOT_FOUND TRACE_NOT_FOUND if `path` leads to no regular file that may be
+  // read, whatever the file system calls that; RESOURCE_EXHAUSTED if
+  // descriptors (LIMIT_EXCEEDED) or memory (RESOURCE_EXHAUSTED_MEMORY) are
+  // short; INVALID_ARGUMENT if it is no trace or another version; DATA_LOSS if
+  // damaged, or if the device cannot read it.
   static absl::StatusOr<std::unique_ptr<TraceReader>> Open(
       const std::string& path);
   ~TraceReader() override;

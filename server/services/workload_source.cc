@@ -12,6 +12,7 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_split.h"
 #include "absl/strings/string_view.h"
+#include "mmu_core/base/error.h"
 #include "mmu_core/base/gfn_range.h"
 #include "mmu_core/guest/first_touch_map.h"
 #include "mmu_core/guest/gpa_space.h"
@@ -140,6 +141,14 @@ absl::Status TraceNotFound(absl::string_view name, absl::string_view why) {
       "mmud.v1.Trace", name);
 }
 
+// An error about what a trace file holds. One that has a reason keeps it: the
+// host may be short of something, which is no fault of the file.
+absl::Status BadTrace(const absl::Status& status) {
+  if (!mmu::DetailOf(status).reason.empty()) return status;
+  return ApiError(absl::StatusCode::kDataLoss, "TRACE_CORRUPT",
+                  status.message());
+}
+
 // Keeps a name within the trace directory.
 bool IsRelativePath(absl::string_view name) {
   if (name.empty() || name[0] == '/' || absl::StrContains(name, '\0')) {
@@ -164,12 +173,10 @@ absl::StatusOr<std::unique_ptr<trace::TraceReader>> OpenTrace(
   absl::StatusOr<std::unique_ptr<trace::TraceReader>> reader =
       trace::TraceReader::Open(absl::StrCat(trace_dir, "/", name));
   if (reader.ok()) return reader;
-  if (reader.status().code() == absl::StatusCode::kNotFound ||
-      reader.status().code() == absl::StatusCode::kPermissionDenied) {
+  if (absl::IsNotFound(reader.status())) {
     return TraceNotFound(name, reader.status().message());
   }
-  return ApiError(absl::StatusCode::kDataLoss, "TRACE_CORRUPT",
-                  reader.status().message());
+  return BadTrace(reader.status());
 }
 
 absl::StatusOr<WorkloadSources> TraceSources(
@@ -209,8 +216,7 @@ absl::StatusOr<WorkloadSources> TraceSources(
     if (i == 0) {
       // All readers read the same file: once is enough.
       if (absl::Status status = (*reader)->Verify(); !status.ok()) {
-        return ApiError(absl::StatusCode::kDataLoss, "TRACE_CORRUPT",
-                        status.message());
+        return BadTrace(status);
       }
       // Accesses that cross a page become two, so a whole run is not known
       // beforehand; a cut one is.

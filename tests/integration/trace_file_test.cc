@@ -1,5 +1,6 @@
 // Recorded programs, whole and damaged, through the daemon.
 
+#include <filesystem>
 #include <string>
 #include <vector>
 
@@ -86,6 +87,26 @@ TEST(TraceFileTest, NamesDoNotLeaveTheTraceDirectory) {
     const auto result = daemon.client().Call(
         &v1::WorkloadService::Stub::StartWorkload, request);
     EXPECT_EQ(ReasonOf(result.status), "TRACE_NOT_FOUND") << name;
+  }
+}
+
+TEST(TraceFileTest, NamesThatLeadToNoFileAreNoDamage) {
+  ScratchDirectory traces;
+  WriteFile(traces.File("file"), "x");
+  std::filesystem::create_directory(traces.File("directory"));
+  std::filesystem::create_symlink(traces.File("ring"), traces.File("ring"));
+  Daemon daemon({"--trace-dir=" + traces.path()});
+  const Guest guest(daemon.client(), "alpha", {MakeSlot(kMiB)});
+  for (const std::string& name :
+       {std::string("absent"), std::string("directory"), std::string("ring"),
+        std::string("file/below"), std::string(256, 'a'),
+        std::string(5000, 'a')}) {
+    v1::StartWorkloadRequest request = Replay(name);
+    request.set_vm(guest.name());
+    const auto result = daemon.client().Call(
+        &v1::WorkloadService::Stub::StartWorkload, request);
+    EXPECT_EQ(ReasonOf(result.status), "TRACE_NOT_FOUND") << name;
+    EXPECT_EQ(result.status.error_code(), grpc::StatusCode::NOT_FOUND) << name;
   }
 }
 
