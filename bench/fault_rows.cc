@@ -88,13 +88,13 @@ Measured FaultFast(const Effort& effort) {
 
   const auto fault = [&] {
     protect();
-    const int64_t fast_before = state.vcpus[0]->stats().pf_fast.Get();
+    const uint64_t fast_before = state.vcpus[0]->stats().Snapshot().pf_fast;
     const double nanos = Nanos([&] {
       FaultRange(*vm, 0, pages, AccessKind::kWrite, /*present=*/true);
     });
     BENCH_CHECK(bitmap->CountDirty() == pages);
-    BENCH_CHECK(state.vcpus[0]->stats().pf_fast.Get() - fast_before ==
-                static_cast<int64_t>(pages));
+    BENCH_CHECK(state.vcpus[0]->stats().Snapshot().pf_fast - fast_before ==
+                pages);
     return nanos / pages;
   };
   std::vector<std::atomic<uint64_t>> bits(pages / 64);

@@ -14,13 +14,18 @@
 namespace mmud {
 namespace {
 
+// `vcpus`: how many these counters are of.
 DirtyRates RatesOf(const DirtyCounts& from, const DirtyCounts& to,
-                   double seconds) {
+                   double seconds, size_t vcpus) {
   return {
       .pages_per_second =
           static_cast<double>(to.dirty_pages - from.dirty_pages) / seconds,
       .write_faults_per_second =
-          static_cast<double>(to.write_faults - from.write_faults) / seconds};
+          static_cast<double>(to.write_faults - from.write_faults) / seconds,
+      .ring_full_ratio = std::min(
+          1.0, static_cast<double>(to.ring_full_nanos - from.ring_full_nanos) *
+                   1e-9 / seconds /
+                   static_cast<double>(std::max<size_t>(vcpus, 1)))};
 }
 
 }  // namespace
@@ -62,9 +67,9 @@ absl::StatusOr<DirtyRateResult> DirtyRateHistory::Rate(
   DirtyRateResult result;
   result.observed = now.time - from.time;
   const double seconds = absl::ToDoubleSeconds(result.observed);
-  result.vm = RatesOf(from.vm, now.vm, seconds);
+  result.vm = RatesOf(from.vm, now.vm, seconds, now.vcpus.size());
   for (size_t i = 0; i < now.vcpus.size(); ++i) {
-    result.vcpus.push_back(RatesOf(from.vcpus[i], now.vcpus[i], seconds));
+    result.vcpus.push_back(RatesOf(from.vcpus[i], now.vcpus[i], seconds, 1));
   }
   return result;
 }

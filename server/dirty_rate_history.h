@@ -19,6 +19,8 @@ namespace mmud {
 struct DirtyCounts {
   uint64_t dirty_pages = 0;   // clean -> dirty transitions
   uint64_t write_faults = 0;  // those that the dirty log caused
+  int64_t ring_full_nanos =
+      0;  // stalls for lack of room, one that lasts included
 };
 
 // The counters at one time. A value.
@@ -32,6 +34,7 @@ struct DirtySample {
 struct DirtyRates {
   double pages_per_second = 0;
   double write_faults_per_second = 0;
+  double ring_full_ratio = 0;  // of the time of all its vCPUs
 };
 
 // A value.

@@ -43,6 +43,22 @@ TEST(DirtyRateHistory, TellsTheVcpusApart) {
   EXPECT_DOUBLE_EQ(rate->vcpus[1].write_faults_per_second, 15);
 }
 
+TEST(DirtyRateHistory, TellsForWhichPartOfTheTimeVcpusHadNoRoom) {
+  DirtyRateHistory history;
+  DirtySample sample = At(0, 0);
+  sample.vm.ring_full_nanos = 7;
+  sample.vcpus = {{.ring_full_nanos = 7}, {}};
+  history.Add(sample);
+  sample = At(4, 0);
+  sample.vm.ring_full_nanos = 3'000'000'007;
+  sample.vcpus = {{.ring_full_nanos = 3'000'000'007}, {}};
+  const auto rate = history.Rate(sample, absl::Seconds(1));
+  ASSERT_TRUE(rate.ok());
+  EXPECT_DOUBLE_EQ(rate->vm.ring_full_ratio, 3.0 / 8);
+  EXPECT_DOUBLE_EQ(rate->vcpus[0].ring_full_ratio, 0.75);
+  EXPECT_DOUBLE_EQ(rate->vcpus[1].ring_full_ratio, 0);
+}
+
 TEST(DirtyRateHistory, SaysHowLongToWaitForEnoughHistory) {
   DirtyRateHistory history;
   EXPECT_FALSE(history.Rate(At(4, 0), absl::Seconds(1)).ok());

@@ -11,6 +11,7 @@
 #include "absl/synchronization/mutex.h"
 #include "absl/types/optional.h"
 #include "mmu_core/base/clock.h"
+#include "mmu_core/stats/labels.h"
 #include "mmu_core/stats/vcpu_stats.h"
 #include "mmu_core/vm/vm.h"
 #include "mmu_core/vm/vm_config.h"
@@ -83,10 +84,14 @@ DirtySample ManagedVm::SampleDirty(mmu::MonotonicTime now) const {
   DirtySample sample;
   sample.time = now;
   for (const mmu::VcpuStatsSnapshot& vcpu : vm_->VcpuStats()) {
+    const int64_t ring_full =
+        vcpu.stall_nanos[static_cast<int>(mmu::StallCause::kRingFull)];
     sample.vcpus.push_back({.dirty_pages = vcpu.dirty_pages,
-                            .write_faults = vcpu.dirty_log_faults});
+                            .write_faults = vcpu.dirty_log_faults,
+                            .ring_full_nanos = ring_full});
     sample.vm.dirty_pages += vcpu.dirty_pages;
     sample.vm.write_faults += vcpu.dirty_log_faults;
+    sample.vm.ring_full_nanos += ring_full;
   }
   return sample;
 }

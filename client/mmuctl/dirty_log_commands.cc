@@ -221,20 +221,23 @@ absl::Status Rate(Context& context, const RateArguments& arguments) {
                {"OBSERVED", Align::kRight},
                {"PAGES/S", Align::kRight},
                {"BYTES/S", Align::kRight},
-               {"WRITE FAULTS/S", Align::kRight}});
+               {"WRITE FAULTS/S", Align::kRight},
+               {"RING FULL", Align::kRight}});
   for (const v1::DirtyRate& rate : response->rates()) {
     table.AddRow(
         {FormatTime(FromProto(rate.window())),
          FormatTime(FromProto(rate.observed())),
          FormatCount(static_cast<int64_t>(rate.unique_pages_per_second())),
          FormatBytes(static_cast<int64_t>(rate.bytes_per_second())),
-         FormatCount(static_cast<int64_t>(rate.write_faults_per_second()))});
+         FormatCount(static_cast<int64_t>(rate.write_faults_per_second())),
+         FormatShare(rate.ring_full_ratio(), 1)});
     for (const v1::VcpuDirtyRate& vcpu : rate.vcpus()) {
       table.AddRow(
           {"", absl::StrCat("vCPU ", vcpu.vcpu()),
            FormatCount(static_cast<int64_t>(vcpu.unique_pages_per_second())),
            "",
-           FormatCount(static_cast<int64_t>(vcpu.write_faults_per_second()))});
+           FormatCount(static_cast<int64_t>(vcpu.write_faults_per_second())),
+           FormatShare(vcpu.ring_full_ratio(), 1)});
     }
   }
   return context.Print(*response, table.ToString());

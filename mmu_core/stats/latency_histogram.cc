@@ -17,7 +17,9 @@ int BucketOf(int64_t nanos) {
   if (micros < 4) return static_cast<int>(micros);
   const int octave = std::bit_width(micros) - 1;
   const int quarter = static_cast<int>(micros >> (octave - 2)) & 3;
-  return std::min(4 * (octave - 1) + quarter, kFineLatencyBounds);
+  const int above_promise = micros >= kPromisedHoldNanos / 1000 ? 1 : 0;
+  return std::min(4 * (octave - 1) + quarter + above_promise,
+                  kFineLatencyBounds);
 }
 
 }  // namespace

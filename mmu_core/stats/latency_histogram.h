@@ -1,5 +1,6 @@
 // A latency histogram with the fixed buckets of every duration this project
-// exports: powers of 4 from 1 us to 4 s, and one for everything longer.
+// exports: powers of 4 from 1 us to more than an hour, 200 us, and one bucket
+// for everything longer.
 
 #ifndef MMU_CORE_STATS_LATENCY_HISTOGRAM_H_
 #define MMU_CORE_STATS_LATENCY_HISTOGRAM_H_
@@ -11,21 +12,40 @@
 
 namespace mmu {
 
-// Upper bounds in nanoseconds: 1 us * 4^i, i = 0..11 (4^11 us = 4.19 s).
-inline constexpr int kLatencyBounds = 12;
-constexpr int64_t LatencyBoundNanos(int i) { return int64_t{1000} << (2 * i); }
+// The default of max_lock_hold: whether it is kept must be seen exactly, so it
+// is a bound.
+inline constexpr int64_t kPromisedHoldNanos = 200'000;
+
+// Upper bounds in nanoseconds: 1, 4, 16, 64, 200, 256 us and on by powers of 4,
+// to 4^16 us = 71.6 min.
+inline constexpr int kLatencyBounds = 18;
+constexpr int64_t LatencyBoundNanos(int i) {
+  if (i == 4) return kPromisedHoldNanos;
+  return int64_t{1000} << (2 * (i < 4 ? i : i - 1));
+}
+// Of these, the first so many reach 4.19 s: enough for a single step.
+inline constexpr int kStepLatencyBounds = 13;
+static_assert(LatencyBoundNanos(kStepLatencyBounds - 1) == 4'194'304'000);
 
 // Inside, each of these buckets is divided, so that a quantile is known to a
 // quarter of itself. Bucket i < 4 holds the i-th microsecond (from a little
-// more than i to i + 1); from there on every power of two has four.
-inline constexpr int kFineLatencyBounds = 4 + 4 * 20;
+// more than i to i + 1); from there on every power of two has four, and one of
+// these is divided once more, at 200 us.
+inline constexpr int kFineLatencyBounds = 4 + 4 * 30 + 1;
+inline constexpr int kPromisedHoldBucket = 26;
 // Upper bounds in nanoseconds: 1, 2, 3, 4, 5, 6, 7, 8, 10, 12, 14, 16, ... us.
 constexpr int64_t FineLatencyBoundNanos(int i) {
-  const int64_t micros = i < 4 ? i + 1 : (int64_t{5} + i % 4) << (i / 4 - 1);
+  if (i == kPromisedHoldBucket) return kPromisedHoldNanos;
+  const int quarter = i < kPromisedHoldBucket ? i : i - 1;
+  const int64_t micros = quarter < 4
+                             ? quarter + 1
+                             : (int64_t{5} + quarter % 4) << (quarter / 4 - 1);
   return 1000 * micros;
 }
 static_assert(FineLatencyBoundNanos(4) == 5'000 &&
               FineLatencyBoundNanos(8) == 10'000);
+static_assert(FineLatencyBoundNanos(kPromisedHoldBucket - 1) == 192'000 &&
+              FineLatencyBoundNanos(kPromisedHoldBucket + 1) == 224'000);
 static_assert(FineLatencyBoundNanos(kFineLatencyBounds - 1) ==
               LatencyBoundNanos(kLatencyBounds - 1));
 

@@ -12,25 +12,58 @@ namespace {
 
 using Counts = decltype(LatencySnapshot().counts());
 
-TEST(LatencyHistogramTest, BoundsArePowersOfFourFromOneMicrosecond) {
-  EXPECT_EQ(LatencyBoundNanos(0), 1'000);
-  EXPECT_EQ(LatencyBoundNanos(1), 4'000);
-  EXPECT_EQ(LatencyBoundNanos(kLatencyBounds - 1), 4'194'304'000);
+TEST(LatencyHistogramTest, BoundsArePowersOfFourAndThePromiseAndReachAnHour) {
+  std::vector<int64_t> micros;
+  for (int i = 0; i < kLatencyBounds; ++i) {
+    EXPECT_EQ(LatencyBoundNanos(i) % 1000, 0);
+    micros.push_back(LatencyBoundNanos(i) / 1000);
+  }
+  EXPECT_EQ(micros, (std::vector<int64_t>{
+                        1, 4, 16, 64, 200, 256, 1'024, 4'096, 16'384, 65'536,
+                        262'144, 1'048'576, 4'194'304, 16'777'216, 67'108'864,
+                        268'435'456, 1'073'741'824, 4'294'967'296}));
+  EXPECT_GE(LatencyBoundNanos(kLatencyBounds - 1),
+            int64_t{3600} * 1'000'000'000);
+}
+
+TEST(LatencyHistogramTest, FineBoundsRiseAndHoldEveryBound) {
+  for (int i = 1; i < kFineLatencyBounds; ++i) {
+    EXPECT_GT(FineLatencyBoundNanos(i), FineLatencyBoundNanos(i - 1));
+  }
+  for (int i = 0; i < kFineLatencyBounds; ++i) {
+    LatencyHistogram at;
+    at.Record(FineLatencyBoundNanos(i));
+    EXPECT_EQ(at.Snapshot().fine[i], 1u) << i;
+    LatencyHistogram above;
+    above.Record(FineLatencyBoundNanos(i) + 1);
+    EXPECT_EQ(above.Snapshot().fine[i + 1], 1u) << i;
+  }
 }
 
 TEST(LatencyHistogramTest, ValueAtABoundFallsBelowItAndOneMoreAbove) {
+  for (int i = 0; i < kLatencyBounds; ++i) {
+    LatencyHistogram histogram;
+    histogram.Record(LatencyBoundNanos(i));
+    histogram.Record(LatencyBoundNanos(i) + 1);
+    Counts expected{};
+    expected[i] = 1;
+    expected[i + 1] = 1;
+    EXPECT_EQ(histogram.Snapshot().counts(), expected) << i;
+  }
+  LatencyHistogram zero;
+  zero.Record(0);
+  EXPECT_EQ(zero.Snapshot().counts(), Counts{1});
+}
+
+TEST(LatencyHistogramTest, ASnapshotHasCountSumAndMaximum) {
   LatencyHistogram histogram;
   histogram.Record(0);
-  histogram.Record(1'000);
   histogram.Record(1'001);
-  histogram.Record(LatencyBoundNanos(kLatencyBounds - 1));
   histogram.Record(LatencyBoundNanos(kLatencyBounds - 1) + 1);
-
   const LatencySnapshot snapshot = histogram.Snapshot();
-  EXPECT_EQ(snapshot.counts(), (Counts{2, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1, 1}));
-  EXPECT_EQ(snapshot.count, 5u);
-  EXPECT_EQ(snapshot.sum_nanos, 2'001 + 2 * 4'194'304'000 + 1);
-  EXPECT_EQ(snapshot.max_nanos, 4'194'304'001);
+  EXPECT_EQ(snapshot.count, 3u);
+  EXPECT_EQ(snapshot.sum_nanos, 1'001 + 4'294'967'296'001);
+  EXPECT_EQ(snapshot.max_nanos, 4'294'967'296'001);
 }
 
 TEST(LatencyHistogramTest, WeightCountsAsThatManyEvents) {
@@ -45,10 +78,10 @@ TEST(LatencyHistogramTest, WeightCountsAsThatManyEvents) {
 
 TEST(LatencyHistogramTest, QuantileIsAtMostAQuarterAboveTheValue) {
   EXPECT_EQ(LatencyHistogram().Snapshot().QuantileNanos(0.5), 0);
-  for (int64_t nanos = 1'001; nanos < 4'000'000'000; nanos += nanos / 7) {
+  for (int64_t nanos = 1'001; nanos < 4'000'000'000'000; nanos += nanos / 7) {
     LatencyHistogram histogram;
     histogram.Record(nanos);
-    histogram.Record(int64_t{1} << 40);
+    histogram.Record(int64_t{1} << 50);
     const int64_t median = histogram.Snapshot().QuantileNanos(0.5);
     EXPECT_GE(median, nanos);
     EXPECT_LE(median, std::max<int64_t>(nanos + nanos / 4, nanos + 1'000));
@@ -68,8 +101,8 @@ TEST(LatencyHistogramTest, QuantileCountsWeights) {
 
 TEST(LatencyHistogramTest, QuantileInTheUnboundedBucketIsTheMaximum) {
   LatencyHistogram histogram;
-  histogram.Record(9'000'000'000);
-  EXPECT_EQ(histogram.Snapshot().QuantileNanos(0.5), 9'000'000'000);
+  histogram.Record(9'000'000'000'000);
+  EXPECT_EQ(histogram.Snapshot().QuantileNanos(0.5), 9'000'000'000'000);
 }
 
 TEST(LatencyHistogramTest, SinceIsWhatCameLater) {

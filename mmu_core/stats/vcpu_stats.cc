@@ -25,13 +25,40 @@ void ForEachNumber(VcpuStatsSnapshot& a, const VcpuStatsSnapshot& b, Fn fn) {
   fn(a.dirty_log_faults, b.dirty_log_faults);
   fn(a.ring_full_exits, b.ring_full_exits);
   fn(a.fault_errors, b.fault_errors);
+  for (int k = 0; k < kAccessKinds; ++k) fn(a.errors[k], b.errors[k]);
   for (int r = 0; r < kFaultResults; ++r) {
-    for (int k = 0; k < kAccessKinds; ++k) fn(a.faults[r][k], b.faults[r][k]);
+    for (int k = 0; k < kAccessKinds; ++k) {
+      fn(a.slow_faults[r][k], b.slow_faults[r][k]);
+      fn(a.fast_faults[r][k], b.fast_faults[r][k]);
+      fn(a.faults[r][k], b.faults[r][k]);
+    }
   }
   for (int c = 0; c < kStallCauses; ++c) fn(a.stall_nanos[c], b.stall_nanos[c]);
 }
 
 }  // namespace
+
+void WaitTime::Begin() {
+  MutexLock lock(mu_);
+  waiting_ = true;
+  begin_nanos_ = clock_.NowNanos();
+}
+
+void WaitTime::End() {
+  MutexLock lock(mu_);
+  waiting_ = false;
+  ended_nanos_ += clock_.NowNanos() - begin_nanos_;
+}
+
+bool WaitTime::waiting() const {
+  MutexLock lock(mu_);
+  return waiting_;
+}
+
+int64_t WaitTime::nanos() const {
+  MutexLock lock(mu_);
+  return ended_nanos_ + (waiting_ ? clock_.NowNanos() - begin_nanos_ : 0);
+}
 
 void VcpuStatsSnapshot::Add(const VcpuStatsSnapshot& other) {
   ForEachNumber(*this, other, [](auto& a, const auto& b) { a += b; });
@@ -48,9 +75,14 @@ VcpuStatsSnapshot VcpuStatsSnapshot::Since(
   return difference;
 }
 
+int64_t VcpuStats::StallNanos() const {
+  int64_t sum = ring_full_wait.nanos();
+  for (const OwnedCounter& nanos : stall_nanos_) sum += nanos.Get();
+  return sum;
+}
+
 VcpuStatsSnapshot VcpuStats::Snapshot() const {
   VcpuStatsSnapshot s;
-  s.pf_fast = pf_fast.Get();
   s.pf_mmio_spte_created = pf_mmio_spte_created.Get();
   s.pf_guest = pf_guest.Get();
   s.tlb_flush = tlb_flush.Get();
@@ -60,9 +92,19 @@ VcpuStatsSnapshot VcpuStats::Snapshot() const {
   s.dirty_pages = dirty_pages.Get();
   s.dirty_log_faults = dirty_log_faults.Get();
   s.ring_full_exits = ring_full_exits.Get();
-  s.fault_errors = fault_errors.Get();
+  for (int k = 0; k < kAccessKinds; ++k) {
+    s.errors[k] = errors_[k].Get();
+    s.fault_errors += s.errors[k];
+  }
+  s.pf_taken = s.fault_errors;
   for (int r = 0; r < kFaultResults; ++r) {
-    for (int k = 0; k < kAccessKinds; ++k) s.faults[r][k] = faults[r][k].Get();
+    for (int k = 0; k < kAccessKinds; ++k) {
+      s.slow_faults[r][k] = slow_faults_[r][k].Get();
+      s.fast_faults[r][k] = fast_faults_[r][k].Get();
+      s.faults[r][k] = s.slow_faults[r][k] + s.fast_faults[r][k];
+      s.pf_fast += s.fast_faults[r][k];
+      s.pf_taken += s.faults[r][k];
+    }
   }
   const auto sum = [&s](FaultResult result) {
     const auto& by_kind = s.faults[static_cast<int>(result)];
@@ -72,13 +114,11 @@ VcpuStatsSnapshot VcpuStats::Snapshot() const {
   s.pf_emulate = sum(FaultResult::kEmulate);
   s.pf_spurious = sum(FaultResult::kSpurious);
   s.pf_retried = sum(FaultResult::kRetry);
-  s.pf_taken = s.fault_errors;
-  for (int r = 0; r < kFaultResults; ++r) {
-    s.pf_taken += sum(static_cast<FaultResult>(r));
-  }
   for (int c = 0; c < kStallCauses; ++c) {
-    s.stall_nanos[c] = stall_nanos[c].Get();
+    s.stall_nanos[c] = stall_nanos_[c].Get();
   }
+  s.stall_nanos[static_cast<int>(StallCause::kRingFull)] =
+      ring_full_wait.nanos();
   s.fault_fast = fault_fast.Snapshot();
   s.fault_slow = fault_slow.Snapshot();
   return s;

@@ -1,5 +1,5 @@
 // The counters of one vCPU. Only its own thread writes them, so a bump is a
-// load and a store; anybody may read them.
+// load and a store; anybody may read them, and sees a wait while it lasts.
 
 #ifndef MMU_CORE_STATS_VCPU_STATS_H_
 #define MMU_CORE_STATS_VCPU_STATS_H_
@@ -8,9 +8,12 @@
 #include <atomic>
 #include <cstdint>
 
+#include "absl/base/thread_annotations.h"
 #include "mmu_core/base/access.h"
+#include "mmu_core/base/clock.h"
 #include "mmu_core/stats/labels.h"
 #include "mmu_core/stats/latency_histogram.h"
+#include "mmu_core/sync/mutex.h"
 
 namespace mmu {
 
@@ -26,6 +29,43 @@ class OwnedCounter {
 
  private:
   std::atomic<int64_t> value_{0};
+};
+
+// The time that one thread has spent waiting for something that may never come.
+// Others see it grow while the thread waits, and never shrink: the clock is
+// read under the lock, so whoever looks later sees a later time. Begin and End
+// are for the thread that waits, the rest for anybody.
+class WaitTime {
+ public:
+  explicit WaitTime(const Clock& clock = Clock::Real()) : clock_(clock) {}
+
+  // REQUIRES: it does not wait.
+  void Begin();
+  // REQUIRES: it waits.
+  void End();
+
+  bool waiting() const;
+  // The wait that goes on included.
+  int64_t nanos() const;
+
+  // A wait for a scope.
+  class Scope {
+   public:
+    explicit Scope(WaitTime& wait) : wait_(wait) { wait_.Begin(); }
+    ~Scope() { wait_.End(); }
+    Scope(const Scope&) = delete;
+    Scope& operator=(const Scope&) = delete;
+
+   private:
+    WaitTime& wait_;
+  };
+
+ private:
+  const Clock& clock_;
+  mutable Mutex mu_;  // leaf
+  int64_t ended_nanos_ ABSL_GUARDED_BY(mu_) = 0;
+  bool waiting_ ABSL_GUARDED_BY(mu_) = false;
+  int64_t begin_nanos_ ABSL_GUARDED_BY(mu_) = 0;  // if it waits
 };
 
 // A copy. STAT-20..28 under KVM's names, then the project's own.
@@ -50,10 +90,17 @@ struct VcpuStatsSnapshot {
   uint64_t dirty_log_faults = 0;
   uint64_t ring_full_exits = 0;  // exits because of a full dirty ring
   uint64_t fault_errors = 0;
+  std::array<uint64_t, kAccessKinds> errors{};  // the same by access
+  // `faults` without those that were handled without mmu_lock, and those alone:
+  // the two and `errors` are all faults, each once.
+  std::array<std::array<uint64_t, kAccessKinds>, kFaultResults> slow_faults{};
+  std::array<std::array<uint64_t, kAccessKinds>, kFaultResults> fast_faults{};
   std::array<std::array<uint64_t, kAccessKinds>, kFaultResults> faults{};
-  std::array<int64_t, kStallCauses> stall_nanos{};  // estimated by sampling
-  LatencySnapshot fault_fast;                       // sampled
-  LatencySnapshot fault_slow;                       // sampled
+  // By StallCause. kFlush and kRingFull are exact, kRingFull with the wait that
+  // goes on; the others are estimated by sampling.
+  std::array<int64_t, kStallCauses> stall_nanos{};
+  LatencySnapshot fault_fast;  // sampled
+  LatencySnapshot fault_slow;  // sampled
 
   void Add(const VcpuStatsSnapshot& other);
   // What happened since `earlier`, a copy of the same vCPUs.
@@ -63,16 +110,39 @@ struct VcpuStatsSnapshot {
 // Written by the vCPU's thread, read by anybody.
 class VcpuStats {
  public:
-  // pf_taken, pf_fixed, pf_emulate, pf_spurious and pf_retried are sums over
-  // `faults`.
-  OwnedCounter pf_fast, pf_mmio_spte_created, pf_guest, tlb_flush, invlpg;
+  enum class FaultPath : uint8_t { kSlow, kFast };
+
+  // A fault came to an end: without mmu_lock, or else.
+  void CountFault(FaultResult result, AccessKind kind, FaultPath path) {
+    auto& faults = path == FaultPath::kFast ? fast_faults_ : slow_faults_;
+    faults[static_cast<int>(result)][static_cast<int>(kind)].Add();
+  }
+  // The host could not serve it.
+  void CountFaultError(AccessKind kind) {
+    errors_[static_cast<int>(kind)].Add();
+  }
+  // How long it stood still, but for ring_full_wait.
+  void AddStall(StallCause cause, int64_t nanos) {
+    stall_nanos_[static_cast<int>(cause)].Add(nanos);
+  }
+  // All causes together, nanoseconds.
+  int64_t StallNanos() const;
+
+  OwnedCounter pf_mmio_spte_created, pf_guest, tlb_flush, invlpg;
   OwnedCounter accesses, writes, dirty_pages, dirty_log_faults;
-  OwnedCounter ring_full_exits, fault_errors;
-  std::array<std::array<OwnedCounter, kAccessKinds>, kFaultResults> faults;
-  std::array<OwnedCounter, kStallCauses> stall_nanos;
+  OwnedCounter ring_full_exits;
+  WaitTime ring_full_wait;  // the stall of StallCause::kRingFull
   LatencyHistogram fault_fast, fault_slow;
 
   VcpuStatsSnapshot Snapshot() const;
+
+ private:
+  using FaultCounters =
+      std::array<std::array<OwnedCounter, kAccessKinds>, kFaultResults>;
+
+  FaultCounters slow_faults_, fast_faults_;
+  std::array<OwnedCounter, kAccessKinds> errors_;
+  std::array<OwnedCounter, kStallCauses> stall_nanos_;
 };
 
 }  // namespace mmu

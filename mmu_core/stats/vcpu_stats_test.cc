@@ -1,11 +1,13 @@
 #include "mmu_core/stats/vcpu_stats.h"
 
+#include <atomic>
 #include <cstdint>
 #include <thread>
 
 #include "gtest/gtest.h"
 #include "mmu_core/base/access.h"
 #include "mmu_core/stats/labels.h"
+#include "mmu_core/testing/fake_clock.h"
 
 namespace mmu {
 namespace {
@@ -13,31 +15,28 @@ namespace {
 // Adds a different number to each counter.
 void BumpAll(VcpuStats& stats, int64_t first) {
   for (OwnedCounter* counter :
-       {&stats.pf_fast, &stats.pf_mmio_spte_created, &stats.pf_guest,
-        &stats.tlb_flush, &stats.invlpg, &stats.accesses, &stats.writes,
-        &stats.dirty_pages, &stats.ring_full_exits, &stats.fault_errors}) {
+       {&stats.pf_mmio_spte_created, &stats.pf_guest, &stats.tlb_flush,
+        &stats.invlpg, &stats.accesses, &stats.writes, &stats.dirty_pages,
+        &stats.dirty_log_faults, &stats.ring_full_exits}) {
     counter->Add(first++);
   }
-  for (auto& by_kind : stats.faults) {
-    for (OwnedCounter& counter : by_kind) counter.Add(first++);
+  for (const StallCause cause : {StallCause::kWriteProtect, StallCause::kSplit,
+                                 StallCause::kLock, StallCause::kFlush}) {
+    stats.AddStall(cause, first++);
   }
-  for (OwnedCounter& counter : stats.stall_nanos) counter.Add(first++);
 }
 
 // That each number is what BumpAll(first) adds, times `times`.
 void ExpectAll(const VcpuStatsSnapshot& s, uint64_t first, uint64_t times) {
   for (const uint64_t number :
-       {s.pf_fast, s.pf_mmio_spte_created, s.pf_guest, s.tlb_flush, s.invlpg,
-        s.accesses, s.writes, s.dirty_pages, s.ring_full_exits,
-        s.fault_errors}) {
+       {s.pf_mmio_spte_created, s.pf_guest, s.tlb_flush, s.invlpg, s.accesses,
+        s.writes, s.dirty_pages, s.dirty_log_faults, s.ring_full_exits}) {
     EXPECT_EQ(number, times * first++);
   }
-  for (const auto& by_kind : s.faults) {
-    for (const uint64_t number : by_kind) EXPECT_EQ(number, times * first++);
+  for (int cause = 0; cause < 4; ++cause) {
+    EXPECT_EQ(s.stall_nanos[cause], static_cast<int64_t>(times * first++));
   }
-  for (const int64_t number : s.stall_nanos) {
-    EXPECT_EQ(number, static_cast<int64_t>(times * first++));
-  }
+  EXPECT_EQ(s.stall_nanos[static_cast<int>(StallCause::kRingFull)], 0);
 }
 
 TEST(VcpuStatsTest, ASnapshotHasEachCounterUnderItsOwnName) {
@@ -45,25 +44,44 @@ TEST(VcpuStatsTest, ASnapshotHasEachCounterUnderItsOwnName) {
   ExpectAll(stats.Snapshot(), 0, 0);
   BumpAll(stats, 1000);
   ExpectAll(stats.Snapshot(), 1000, 1);
+  EXPECT_EQ(stats.StallNanos(), 1009 + 1010 + 1011 + 1012);
 }
 
-TEST(VcpuStatsTest, EveryFaultIsTakenAndItsResultIsCounted) {
+TEST(VcpuStatsTest, EveryFaultIsTakenAndCountedInOnePlaceOnly) {
   VcpuStats stats;
-  const auto count = [&stats](FaultResult result, AccessKind kind, int64_t n) {
-    stats.faults[static_cast<int>(result)][static_cast<int>(kind)].Add(n);
+  using Path = VcpuStats::FaultPath;
+  const auto count = [&stats](FaultResult result, AccessKind kind, Path path,
+                              int n) {
+    for (int i = 0; i < n; ++i) stats.CountFault(result, kind, path);
   };
-  count(FaultResult::kFixed, AccessKind::kRead, 1);
-  count(FaultResult::kFixed, AccessKind::kWrite, 20);
-  count(FaultResult::kEmulate, AccessKind::kExec, 300);
-  count(FaultResult::kSpurious, AccessKind::kWrite, 4'000);
-  count(FaultResult::kRetry, AccessKind::kWrite, 50'000);
-  stats.fault_errors.Add(600'000);
+  count(FaultResult::kFixed, AccessKind::kRead, Path::kSlow, 1);
+  count(FaultResult::kFixed, AccessKind::kWrite, Path::kSlow, 2);
+  count(FaultResult::kFixed, AccessKind::kWrite, Path::kFast, 4);
+  count(FaultResult::kSpurious, AccessKind::kWrite, Path::kFast, 8);
+  count(FaultResult::kSpurious, AccessKind::kWrite, Path::kSlow, 16);
+  count(FaultResult::kEmulate, AccessKind::kExec, Path::kSlow, 32);
+  count(FaultResult::kRetry, AccessKind::kWrite, Path::kSlow, 64);
+  for (int i = 0; i < 128; ++i) stats.CountFaultError(AccessKind::kExec);
   const VcpuStatsSnapshot s = stats.Snapshot();
-  EXPECT_EQ(s.pf_fixed, 21u);
-  EXPECT_EQ(s.pf_emulate, 300u);
-  EXPECT_EQ(s.pf_spurious, 4'000u);
-  EXPECT_EQ(s.pf_retried, 50'000u);
-  EXPECT_EQ(s.pf_taken, 654'321u);
+  EXPECT_EQ(s.pf_fixed, 7u);
+  EXPECT_EQ(s.pf_fast, 12u);
+  EXPECT_EQ(s.pf_spurious, 24u);
+  EXPECT_EQ(s.pf_emulate, 32u);
+  EXPECT_EQ(s.pf_retried, 64u);
+  EXPECT_EQ(s.fault_errors, 128u);
+  EXPECT_EQ(s.errors[static_cast<int>(AccessKind::kExec)], 128u);
+  EXPECT_EQ(s.pf_taken, 255u);
+  uint64_t disjoint = 0;
+  for (int r = 0; r < kFaultResults; ++r) {
+    for (int k = 0; k < kAccessKinds; ++k) {
+      disjoint += s.slow_faults[r][k] + s.fast_faults[r][k];
+      EXPECT_EQ(s.faults[r][k], s.slow_faults[r][k] + s.fast_faults[r][k]);
+    }
+  }
+  EXPECT_EQ(disjoint, 127u);
+  EXPECT_EQ(s.slow_faults[static_cast<int>(FaultResult::kFixed)]
+                         [static_cast<int>(AccessKind::kWrite)],
+            2u);
 }
 
 TEST(VcpuStatsTest, SnapshotsAddUpAndTellWhatHappenedSinceAnEarlierOne) {
@@ -76,6 +94,59 @@ TEST(VcpuStatsTest, SnapshotsAddUpAndTellWhatHappenedSinceAnEarlierOne) {
   VcpuStatsSnapshot sum = earlier;
   sum.Add(stats.Snapshot());
   ExpectAll(sum, 7, 4);
+}
+
+TEST(WaitTimeTest, AWaitIsSeenWhileItLastsAndStaysAfterwards) {
+  FakeClock clock;
+  WaitTime wait(clock);
+  EXPECT_FALSE(wait.waiting());
+  EXPECT_EQ(wait.nanos(), 0);
+  wait.Begin();
+  EXPECT_TRUE(wait.waiting());
+  EXPECT_EQ(wait.nanos(), 0);
+  clock.Advance(30);
+  EXPECT_EQ(wait.nanos(), 30) << "it still waits";
+  clock.Advance(12);
+  wait.End();
+  clock.Advance(1000);
+  EXPECT_FALSE(wait.waiting());
+  EXPECT_EQ(wait.nanos(), 42);
+  {
+    const WaitTime::Scope again(wait);
+    clock.Advance(8);
+    EXPECT_EQ(wait.nanos(), 50);
+  }
+  EXPECT_EQ(wait.nanos(), 50);
+}
+
+TEST(WaitTimeTest, NobodyEverSeesItShrink) {
+  WaitTime wait;
+  std::atomic<bool> done{false};
+  std::thread owner([&] {
+    for (int i = 0; i < 20000; ++i) const WaitTime::Scope scope(wait);
+    done = true;
+  });
+  int64_t last = 0;
+  while (!done) {
+    const int64_t now = wait.nanos();
+    ASSERT_GE(now, last);
+    last = now;
+  }
+  owner.join();
+  EXPECT_GE(wait.nanos(), last);
+}
+
+TEST(VcpuStatsTest, AWaitForRoomIsAStallFromItsFirstMomentOn) {
+  VcpuStats stats;
+  const auto ring_full = [&stats] {
+    return stats.Snapshot()
+        .stall_nanos[static_cast<int>(StallCause::kRingFull)];
+  };
+  stats.ring_full_wait.Begin();
+  while (ring_full() == 0) std::this_thread::yield();
+  EXPECT_GT(stats.StallNanos(), 0);
+  stats.ring_full_wait.End();
+  EXPECT_EQ(stats.StallNanos(), ring_full());
 }
 
 TEST(VcpuStatsTest, LatenciesAreAddedAndSubtractedToo) {

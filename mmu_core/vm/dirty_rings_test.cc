@@ -450,6 +450,27 @@ TEST(DirtyRingsTest, AWorkloadWaitsForRoomAndGoesOnWithTheSameAccess) {
   EXPECT_EQ(AuditFindings(*vm), "");
 }
 
+TEST(DirtyRingsTest, AWaitForRoomIsSeenWhileItLasts) {
+  auto vm = LoggingRingVm();
+  EXPECT_EQ(vm->VcpusWaitingForRing(), 0);
+  ASSERT_TRUE(vm->StartWorkload(SweepOf(kPages)).ok());
+  // Nobody clears, so the wait does not end: a figure that is booked at its end
+  // would never be seen.
+  while (vm->VcpusWaitingForRing() == 0) std::this_thread::yield();
+  const auto stalled = [&vm] {
+    return vm->Metrics()
+        .vcpus.stall_nanos[static_cast<int>(StallCause::kRingFull)];
+  };
+  while (stalled() == 0) std::this_thread::yield();
+  const int64_t before = stalled();
+  while (stalled() == before) std::this_thread::yield();
+  EXPECT_EQ(vm->Metrics().vcpus_waiting_for_ring, 1u);
+  EXPECT_FALSE(vm->WaitWorkload(absl::ZeroDuration()));
+  vm->StopWorkload();
+  EXPECT_EQ(vm->VcpusWaitingForRing(), 0);
+  EXPECT_EQ(vm->Metrics().vcpus_waiting_for_ring, 0u);
+}
+
 TEST(DirtyRingsTest, AVcpuThatWaitsForRoomCanBePausedAndStopped) {
   auto vm = LoggingRingVm();
   ASSERT_TRUE(vm->StartWorkload(SweepOf(kPages)).ok());

@@ -126,15 +126,12 @@ void CountFaultTime(VcpuStats& stats, const PageFault& fault, bool fast,
                     int64_t nanos, int64_t lock_wait_nanos) {
   (fast ? stats.fault_fast : stats.fault_slow)
       .Record(nanos, Vcpu::kFaultSampling);
-  auto stall = [&stats](StallCause cause) -> OwnedCounter& {
-    return stats.stall_nanos[static_cast<int>(cause)];
-  };
-  stall(StallCause::kLock).Add(lock_wait_nanos * Vcpu::kFaultSampling);
+  stats.AddStall(StallCause::kLock, lock_wait_nanos * Vcpu::kFaultSampling);
   const int64_t rest = (nanos - lock_wait_nanos) * Vcpu::kFaultSampling;
   if (fault.split_huge_page) {
-    stall(StallCause::kSplit).Add(rest);
+    stats.AddStall(StallCause::kSplit, rest);
   } else if (fault.present && fault.kind == AccessKind::kWrite) {
-    stall(StallCause::kWriteProtect).Add(rest);
+    stats.AddStall(StallCause::kWriteProtect, rest);
   }
 }
 
@@ -167,11 +164,12 @@ absl::StatusOr<FaultResult> HandleFault(VmState& vm, Vcpu& vcpu, Gfn gfn,
   }
   if (fault.mmio_spte_created) stats.pf_mmio_spte_created.Add();
   if (ABSL_PREDICT_FALSE(!error.ok())) {
-    stats.fault_errors.Add();
+    stats.CountFaultError(kind);
     return error;
   }
-  stats.faults[static_cast<int>(result)][static_cast<int>(kind)].Add();
-  if (fast) stats.pf_fast.Add();
+  stats.CountFault(
+      result, kind,
+      fast ? VcpuStats::FaultPath::kFast : VcpuStats::FaultPath::kSlow);
   return result;
 }
 

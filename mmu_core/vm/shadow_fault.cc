@@ -231,7 +231,7 @@ ShadowFaultOutcome HandleShadowFault(VmState& vm, Vcpu& vcpu,
   }
   if (fault.mmio_spte_created) stats.pf_mmio_spte_created.Add();
   if (!outcome.status.ok()) {
-    stats.fault_errors.Add();
+    stats.CountFaultError(access.kind);
     return outcome;
   }
   // RETRY, which a fault of the guest is to us, counts nothing but the fault.
@@ -239,9 +239,9 @@ ShadowFaultOutcome HandleShadowFault(VmState& vm, Vcpu& vcpu,
       outcome.guest->kind == GuestFault::Kind::kPageFault) {
     stats.pf_guest.Add();
   }
-  stats.faults[static_cast<int>(outcome.result)][static_cast<int>(access.kind)]
-      .Add();
-  if (handler.fast()) stats.pf_fast.Add();
+  stats.CountFault(outcome.result, access.kind,
+                   handler.fast() ? VcpuStats::FaultPath::kFast
+                                  : VcpuStats::FaultPath::kSlow);
   return outcome;
 }
 

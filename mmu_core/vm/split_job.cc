@@ -53,11 +53,7 @@ absl::StatusOr<std::vector<GfnRange>> RangesToSplit(
 
 int64_t StallNanos(const VmState& vm) {
   int64_t sum = 0;
-  for (const auto& vcpu : vm.vcpus) {
-    for (const OwnedCounter& nanos : vcpu->stats().stall_nanos) {
-      sum += nanos.Get();
-    }
-  }
+  for (const auto& vcpu : vm.vcpus) sum += vcpu->stats().StallNanos();
   return sum;
 }
 

@@ -145,8 +145,7 @@ bool Vcpu::HandleRequests() {
     const int64_t begin = MonotonicNanos();
     tlb_.FlushAll();
     stats_.tlb_flush.Add();
-    stats_.stall_nanos[static_cast<int>(StallCause::kFlush)].Add(
-        MonotonicNanos() - begin);
+    stats_.AddStall(StallCause::kFlush, MonotonicNanos() - begin);
   }
   if ((requests & kTlbFlush) != 0 && shadow_ != nullptr) {
     shadow_->tlb().FlushAll();

@@ -316,6 +316,14 @@ void Vm::PauseVcpus() { state_->runner.Pause(); }
 void Vm::ResumeVcpus() { state_->runner.Resume(); }
 bool Vm::vcpus_paused() const { return state_->runner.paused(); }
 
+int Vm::VcpusWaitingForRing() const {
+  int waiting = 0;
+  for (const auto& vcpu : state_->vcpus) {
+    waiting += vcpu->stats().ring_full_wait.waiting() ? 1 : 0;
+  }
+  return waiting;
+}
+
 absl::Status Vm::ReadMemory(Gpa gpa, absl::Span<std::byte> out) const {
   if (gpa.value() % 8 != 0 || out.size() % 8 != 0) {
     return Invalid("UNALIGNED", "gpa_bytes",
@@ -604,6 +612,7 @@ MmuMetrics Vm::Metrics() const {
     m.dirty_ring_entries += vcpu->dirty_ring()->size();
     m.dirty_ring_used_entries += vcpu->dirty_ring()->used();
   }
+  m.vcpus_waiting_for_ring = static_cast<uint64_t>(VcpusWaitingForRing());
   for (const auto& log : vm.logs.All()) {
     m.unacked_epochs += log->Info().unacked_page_count != 0;
   }

@@ -91,6 +91,8 @@ class Vm {
   void PauseVcpus();
   void ResumeVcpus();
   bool vcpus_paused() const;
+  // How many vCPUs stand still because their dirty ring has no room (DL-42).
+  int VcpusWaitingForRing() const;
 
   // --- Contents ---
 

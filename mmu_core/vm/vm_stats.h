@@ -55,6 +55,7 @@ struct MmuMetrics {
   uint64_t unacked_epochs = 0;
   uint64_t dirty_ring_entries = 0;       // of all vCPUs
   uint64_t dirty_ring_used_entries = 0;  // of these, not free
+  uint64_t vcpus_waiting_for_ring = 0;   // right now, for room in theirs
   uint64_t aged_young = 0;
   uint64_t aged_old = 0;
   LatencySnapshot split_chunk, dirty_log_start, dirty_log_seal, dirty_log_clear,

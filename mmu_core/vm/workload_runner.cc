@@ -8,8 +8,7 @@
 #include "mmu_core/base/error.h"
 #include "mmu_core/guest/rate_limiter.h"
 #include "mmu_core/guest/stamp.h"
-#include "mmu_core/stats/labels.h"
-#include "mmu_core/sync/spin.h"
+#include "mmu_core/stats/vcpu_stats.h"
 #include "mmu_core/sync/timed_wait.h"
 #include "mmu_core/vm/missing_memory.h"
 
@@ -168,22 +167,22 @@ absl::StatusOr<GuestSystem*> WorkloadRunner::GuestOf(Vcpu& vcpu) {
 }
 
 bool WorkloadRunner::AwaitRingRoomInGuest(Vcpu& vcpu) {
-  const int64_t begin = MonotonicNanos();
   const bool was_in_guest = vcpu.gate().in_guest();
   if (was_in_guest) vcpu.ExitGuest();
   bool has_room = false;
   bool in_time = true;
-  while (!has_room && in_time && MayRun()) {
-    MutexLock lock(mu_);
-    const MonotonicTime deadline = started_ + options_.max_duration;
-    while (control_.load() == 0 && vcpu.dirty_ring()->SoftFull() &&
-           (in_time = WaitUntil(changed_, mu_, deadline))) {
+  {
+    const WaitTime::Scope waits(vcpu.stats().ring_full_wait);
+    while (!has_room && in_time && MayRun()) {
+      MutexLock lock(mu_);
+      const MonotonicTime deadline = started_ + options_.max_duration;
+      while (control_.load() == 0 && vcpu.dirty_ring()->SoftFull() &&
+             (in_time = WaitUntil(changed_, mu_, deadline))) {
+      }
+      has_room = !vcpu.dirty_ring()->SoftFull();
     }
-    has_room = !vcpu.dirty_ring()->SoftFull();
   }
   if (was_in_guest) vcpu.EnterGuest();
-  vcpu.stats().stall_nanos[static_cast<int>(StallCause::kRingFull)].Add(
-      MonotonicNanos() - begin);
   return has_room;
 }
 
@@ -212,26 +211,27 @@ AccessOutcome WorkloadRunner::AwaitRingRoom(Vcpu& vcpu,
                                             const GuestAccess& access,
                                             uint64_t* word,
                                             MonotonicTime deadline) {
-  const int64_t begin = MonotonicNanos();
   vcpu.ExitGuest();
   AccessOutcome outcome = AccessOutcome::kDirtyRingFull;
-  while (outcome == AccessOutcome::kDirtyRingFull && MayRun()) {
-    bool in_time = true;
-    {
-      MutexLock lock(mu_);
-      while (control_.load() == 0 && vcpu.dirty_ring()->SoftFull() &&
-             (in_time = WaitUntil(changed_, mu_, deadline))) {
+  {
+    const WaitTime::Scope waits(vcpu.stats().ring_full_wait);
+    while (outcome == AccessOutcome::kDirtyRingFull && MayRun()) {
+      bool in_time = true;
+      {
+        MutexLock lock(mu_);
+        while (control_.load() == 0 && vcpu.dirty_ring()->SoftFull() &&
+               (in_time = WaitUntil(changed_, mu_, deadline))) {
+        }
       }
+      if (!in_time) break;
+      if (control_.load() != 0) continue;  // parks, or ends
+      vcpu.EnterGuest();
+      outcome =
+          vcpu.ContinueAccess(Gpa(access.address_bytes), access.kind, word);
+      vcpu.ExitGuest();
     }
-    if (!in_time) break;
-    if (control_.load() != 0) continue;  // parks, or ends
-    vcpu.EnterGuest();
-    outcome = vcpu.ContinueAccess(Gpa(access.address_bytes), access.kind, word);
-    vcpu.ExitGuest();
   }
   vcpu.EnterGuest();  // as the caller left it
-  vcpu.stats().stall_nanos[static_cast<int>(StallCause::kRingFull)].Add(
-      MonotonicNanos() - begin);
   return outcome;
 }
 

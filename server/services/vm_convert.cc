@@ -194,8 +194,9 @@ v1::Vm ToProto(const ManagedVm& vm) {
 v1::VcpuState VcpuStateOf(const ManagedVm& vm) {
   if (vm.vm().vcpus_paused()) return v1::VCPU_STATE_PAUSED;
   const std::shared_ptr<WorkloadRun> run = vm.workload();
-  return run != nullptr && !run->finished() ? v1::VCPU_STATE_RUNNING
-                                            : v1::VCPU_STATE_IDLE;
+  if (run == nullptr || run->finished()) return v1::VCPU_STATE_IDLE;
+  return vm.vm().VcpusWaitingForRing() > 0 ? v1::VCPU_STATE_RING_FULL
+                                           : v1::VCPU_STATE_RUNNING;
 }
 
 v1::Memslot ToProto(const mmu::MemslotInfo& slot, absl::string_view vm_name,
