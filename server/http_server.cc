@@ -13,7 +13,6 @@
 #include <cstdint>
 #include <map>
 #include <memory>
-#include <sstream>
 #include <string>
 #include <utility>
 #include <vector>
@@ -26,9 +25,9 @@
 #include "absl/synchronization/mutex.h"
 #include "mmu_core/base/check.h"
 #include "prometheus/collectable.h"
-#include "prometheus/text_serializer.h"
 #include "server/http_request.h"
 #include "server/listen_address.h"
+#include "server/metrics/metrics_page.h"
 
 namespace mmud {
 namespace {
@@ -48,6 +47,7 @@ struct Reply {
   int code = 200;
   std::string body;
   std::string content_type = "text/plain; charset=utf-8";
+  std::string content_encoding = {};  // empty: none
 };
 
 const char* ReasonPhrase(int code) {
@@ -72,15 +72,20 @@ std::string Encode(const Reply& reply, bool head_only) {
   return absl::StrCat("HTTP/1.1 ", reply.code, " ", ReasonPhrase(reply.code),
                       "\r\nContent-Type: ", reply.content_type,
                       "\r\nContent-Length: ", reply.body.size(),
+                      reply.content_encoding.empty()
+                          ? ""
+                          : "\r\nContent-Encoding: " + reply.content_encoding,
+                      "\r\nVary: Accept-Encoding",
                       "\r\nCache-Control: no-store\r\nConnection: close"
                       "\r\n\r\n",
                       head_only ? "" : reply.body);
 }
 
-Reply Metrics(const prometheus::Collectable& metrics) {
-  std::ostringstream text;
-  prometheus::TextSerializer().Serialize(text, metrics.Collect());
-  return {200, text.str(), "text/plain; version=0.0.4; charset=utf-8"};
+Reply Metrics(const prometheus::Collectable& metrics,
+              absl::string_view accept_encoding) {
+  MetricsPage page = RenderMetrics(metrics, accept_encoding);
+  return {200, std::move(page.body), std::move(page.content_type),
+          std::move(page.content_encoding)};
 }
 
 std::string PeerOf(const sockaddr_storage& address) {
@@ -274,8 +279,9 @@ bool HttpServer::Answer(Connection& connection, const HttpRequest& request) {
   } else if (request.path == "/metrics") {
     connection.state = State::kMaking;
     connection.deadline = Clock::now() + kMakeTime;
-    makers_->Post([this, id = connection.id, head_only = connection.head_only] {
-      std::string bytes = Encode(Metrics(metrics_), head_only);
+    makers_->Post([this, id = connection.id, head_only = connection.head_only,
+                   accept = request.accept_encoding] {
+      std::string bytes = Encode(Metrics(metrics_, accept), head_only);
       {
         absl::MutexLock lock(&mu_);
         made_.emplace_back(id, std::move(bytes));

@@ -70,9 +70,10 @@ class HttpServerTest : public ::testing::Test {
     return answer;
   }
   // The whole answer to one request.
-  std::string Request(const std::string& method, const std::string& path) {
+  std::string Request(const std::string& method, const std::string& path,
+                      const std::string& headers = "") {
     const int fd = Connect();
-    Send(fd, absl::StrCat(method, " ", path, " HTTP/1.0\r\n\r\n"));
+    Send(fd, absl::StrCat(method, " ", path, " HTTP/1.0\r\n", headers, "\r\n"));
     return Receive(fd);
   }
 
@@ -87,6 +88,20 @@ TEST_F(HttpServerTest, ServesMetricsAsPrometheusText) {
   EXPECT_THAT(answer, HasSubstr("version=0.0.4"));
   EXPECT_THAT(answer, HasSubstr("# TYPE mmud_things_total counter\n"));
   EXPECT_THAT(answer, HasSubstr("mmud_things_total{kind=\"a\\\"b\"} 3\n"));
+}
+
+TEST_F(HttpServerTest, MetricsAreCompressedForWhoTakesThat) {
+  const std::string packed =
+      Request("GET", "/metrics", "Accept-Encoding: gzip\r\n");
+  EXPECT_THAT(packed, HasSubstr("\r\nContent-Encoding: gzip\r\n"));
+  EXPECT_THAT(packed, HasSubstr("\r\nVary: Accept-Encoding\r\n"));
+  EXPECT_THAT(packed, HasSubstr("\r\n\r\n\x1f\x8b"));  // gzip's first bytes
+  const std::string plain =
+      Request("GET", "/metrics", "Accept-Encoding: identity\r\n");
+  EXPECT_THAT(plain, ::testing::Not(HasSubstr("Content-Encoding")));
+  EXPECT_THAT(plain, HasSubstr("mmud_things_total"));
+  EXPECT_THAT(Request("GET", "/healthz", "Accept-Encoding: gzip\r\n"),
+              HasSubstr("\r\n\r\nok\n"));
 }
 
 TEST_F(HttpServerTest, ReadinessEndsWithTheDrainAndHealthDoesNot) {

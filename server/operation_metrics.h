@@ -27,8 +27,6 @@ const char* StatusCodeName(int code);
 struct OperationMethodMetrics {
   std::array<uint64_t, kStatusCodes> finished{};
   int64_t running = 0;
-  // Seconds are summed up by nanoseconds; the buckets are those of all
-  // durations here, and operations may well be longer than the last bound.
   mmu::LatencySnapshot duration;
 };
 

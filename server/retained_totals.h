@@ -5,7 +5,9 @@
 #define SERVER_RETAINED_TOTALS_H_
 
 #include <array>
+#include <cstdint>
 
+#include "absl/types/optional.h"
 #include "mmu_core/vm/vm_config.h"
 #include "mmu_core/vm/vm_stats.h"
 
@@ -26,6 +28,8 @@ struct RetainedTotals {
   mmu::MmuMetrics metrics;
   mmu::VmStatsSnapshot vm_stats;
   std::array<mmu::MmuMetrics, kMmuLabels> by_mmu;  // parts of `metrics`
+  // Of VMs without series of their own; absent if none of these is gone.
+  absl::optional<uint64_t> unlabelled_dirty_pages;
 };
 
 // Adds what is cumulative in the arguments.

@@ -256,7 +256,12 @@ void VmRegistry::FinishDeletion(const std::string& name) {
                 &gone_.by_mmu[static_cast<size_t>(LabelOf(vm->vm().config()))]);
     AddCounters(vm->vm().Stats(), &gone_.vm_stats);
     memory_bytes_ -= entry.memory_bytes;
-    if (vm->metrics_label() == ManagedVm::MetricsLabel::kOwn) --labelled_;
+    if (vm->metrics_label() == ManagedVm::MetricsLabel::kOwn) {
+      --labelled_;
+    } else {
+      gone_.unlabelled_dirty_pages =
+          gone_.unlabelled_dirty_pages.value_or(0) + metrics.dirty_pages;
+    }
     // Its name stays taken, and its place among --max_vms, until it is gone.
     entry.vm = nullptr;
   }

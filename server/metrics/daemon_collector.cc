@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <array>
 #include <cstdint>
+#include <utility>
 #include <vector>
 
 #include "absl/time/time.h"
@@ -18,6 +19,7 @@
 #include "server/build_info.h"
 #include "server/logging.h"
 #include "server/metrics/metric_writer.h"
+#include "server/metrics/process_metrics.h"
 #include "server/operation_metrics.h"
 #include "server/retained_totals.h"
 #include "server/vm_registry.h"
@@ -53,9 +55,15 @@ void WriteOperations(const OperationMetrics& operations, MetricWriter* w) {
   w->Counter("operations_total", "Operations that ended, by code.");
   for (int i = 0; i < kOperationMethods; ++i) {
     for (int code = 0; code < kStatusCodes; ++code) {
-      w->Add(static_cast<double>(operations[i].finished[code]),
-             {{"method", ToString(static_cast<OperationMethod>(i))},
-              {"code", StatusCodeName(code)}});
+      const auto count = static_cast<double>(operations[i].finished[code]);
+      MetricLabels labels = {
+          {"method", ToString(static_cast<OperationMethod>(i))},
+          {"code", StatusCodeName(code)}};
+      if (code == 0) {
+        w->Add(count, std::move(labels));
+      } else {
+        w->AddIfCounted(count, std::move(labels));
+      }
     }
   }
   w->Gauge("operations_running", "Operations that run.");
@@ -67,7 +75,8 @@ void WriteOperations(const OperationMetrics& operations, MetricWriter* w) {
                "Time from an operation's start to its end.");
   for (int i = 0; i < kOperationMethods; ++i) {
     w->Add(operations[i].duration,
-           {{"method", ToString(static_cast<OperationMethod>(i))}});
+           {{"method", ToString(static_cast<OperationMethod>(i))}},
+           Buckets::kWork);
   }
 }
 
@@ -100,6 +109,7 @@ std::vector<prometheus::MetricFamily> DaemonCollector::Collect() const {
   WriteMmuMetrics(totals, &writer);
   WriteOperations(state_.operations.Metrics(), &writer);
   rpcs_.Write(&writer);
+  WriteProcessMetrics(&writer);
   return writer.Take();
 }
 
@@ -109,7 +119,7 @@ MmuTotals DaemonCollector::GatherMmu() const {
   totals.metrics = scrape.gone.metrics;
   totals.vm_stats = scrape.gone.vm_stats;
   totals.metrics_by_mmu = scrape.gone.by_mmu;
-  totals.dirty_pages_by_vm["_other"] = scrape.gone.metrics.dirty_pages;
+  totals.other_dirty_pages = scrape.gone.unlabelled_dirty_pages;
   totals.tables = mmu::TablePool::Process().Snapshot();
   totals.table_waits = mmu::GracePeriodWaits();
   mmu::MonotonicTime oldest = mmu::MonotonicTime::InfiniteFuture();
@@ -121,6 +131,7 @@ MmuTotals DaemonCollector::GatherMmu() const {
     totals.metrics.unacked_epochs += metrics.unacked_epochs;
     totals.metrics.dirty_ring_entries += metrics.dirty_ring_entries;
     totals.metrics.dirty_ring_used_entries += metrics.dirty_ring_used_entries;
+    totals.metrics.vcpus_waiting_for_ring += metrics.vcpus_waiting_for_ring;
     const auto label = static_cast<size_t>(LabelOf(vm->vm().config()));
     AddCounters(metrics, &totals.metrics_by_mmu[label]);
     mmu::VmStatsSnapshot& by_mmu = totals.vm_stats_by_mmu[label];
@@ -134,14 +145,20 @@ MmuTotals DaemonCollector::GatherMmu() const {
     totals.vm_stats.guest_memory_bytes += stats.guest_memory_bytes;
     ++totals.vms;
     totals.vcpus += vm->vm().config().vcpu_count;
+    if (vm->vm().vcpus_paused()) {
+      totals.paused_vcpus += vm->vm().config().vcpu_count;
+    }
     const std::vector<mmu::DirtyLogInfo> logs = vm->vm().DirtyLogs();
     if (!logs.empty()) ++totals.logging_vms;
     for (const mmu::DirtyLogInfo& log : logs) {
       oldest = std::min(oldest, log.sealed_at);
     }
-    const bool own = vm->metrics_label() == ManagedVm::MetricsLabel::kOwn;
-    totals.dirty_pages_by_vm[own ? vm->name() : "_other"] +=
-        metrics.dirty_pages;
+    if (vm->metrics_label() == ManagedVm::MetricsLabel::kOwn) {
+      totals.vm_series.push_back({vm->name(), metrics});
+    } else {
+      totals.other_dirty_pages =
+          totals.other_dirty_pages.value_or(0) + metrics.dirty_pages;
+    }
   }
   if (oldest < mmu::MonotonicTime::InfiniteFuture()) {
     totals.oldest_unacked_seconds = UnixSeconds(WallTime::Of(oldest));

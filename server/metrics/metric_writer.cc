@@ -4,7 +4,9 @@
 #include <limits>
 #include <string>
 #include <utility>
+#include <vector>
 
+#include "absl/strings/match.h"
 #include "mmu_core/stats/latency_histogram.h"
 #include "prometheus/client_metric.h"
 #include "prometheus/metric_family.h"
@@ -15,7 +17,10 @@ namespace mmud {
 void MetricWriter::Begin(const std::string& name, prometheus::MetricType type,
                          const std::string& help) {
   prometheus::MetricFamily& family = families_.emplace_back();
-  family.name = "mmud_" + name;
+  family.name =
+      absl::StartsWith(name, "process_") || absl::StartsWith(name, "grpc_")
+          ? name
+          : "mmud_" + name;
   family.help = help;
   family.type = type;
 }
@@ -30,22 +35,35 @@ void MetricWriter::Add(double value, MetricLabels labels) {
 }
 
 void MetricWriter::Add(const mmu::LatencySnapshot& histogram,
-                       MetricLabels labels) {
+                       MetricLabels labels, Buckets buckets) {
+  if (histogram.count == 0) return;
   prometheus::ClientMetric::Histogram& out =
       NewMetric(std::move(labels)).histogram;
   const auto counts = histogram.counts();
+  const int bounds =
+      buckets == Buckets::kStep ? mmu::kStepLatencyBounds : mmu::kLatencyBounds;
   uint64_t cumulative = 0;
-  for (int i = 0; i <= mmu::kLatencyBounds; ++i) {
+  for (int i = 0; i < bounds; ++i) {
     cumulative += counts[i];
     prometheus::ClientMetric::Bucket& bucket = out.bucket.emplace_back();
     bucket.cumulative_count = cumulative;
-    bucket.upper_bound =
-        i < mmu::kLatencyBounds
-            ? static_cast<double>(mmu::LatencyBoundNanos(i)) / 1e9
-            : std::numeric_limits<double>::infinity();
+    bucket.upper_bound = static_cast<double>(mmu::LatencyBoundNanos(i)) / 1e9;
   }
+  for (int i = bounds; i <= mmu::kLatencyBounds; ++i) cumulative += counts[i];
+  prometheus::ClientMetric::Bucket& last = out.bucket.emplace_back();
+  last.cumulative_count = cumulative;
+  last.upper_bound = std::numeric_limits<double>::infinity();
   out.sample_count = cumulative;
   out.sample_sum = static_cast<double>(histogram.sum_nanos) * 1e-9;
+}
+
+std::vector<prometheus::MetricFamily> MetricWriter::Take() {
+  std::vector<prometheus::MetricFamily> families;
+  families.swap(families_);
+  std::erase_if(families, [](const prometheus::MetricFamily& family) {
+    return family.metric.empty();
+  });
+  return families;
 }
 
 prometheus::ClientMetric& MetricWriter::NewMetric(MetricLabels labels) {

@@ -3,6 +3,7 @@
 #ifndef SERVER_METRICS_METRIC_WRITER_H_
 #define SERVER_METRICS_METRIC_WRITER_H_
 
+#include <cstdint>
 #include <string>
 #include <utility>
 #include <vector>
@@ -15,10 +16,18 @@ namespace mmud {
 
 using MetricLabels = std::vector<std::pair<std::string, std::string>>;
 
-// Families in the order they are begun. Thread-compatible.
+// How far the buckets of a histogram reach.
+enum class Buckets : uint8_t {
+  kStep,  // to 4 s: a wait, a hold, a flush, a fault
+  kWork,  // to more than an hour: what a caller may wait for
+};
+
+// Families in the order they are begun; one without series is left out.
+// Thread-compatible.
 class MetricWriter {
  public:
-  // Begins a family; its name gets the prefix "mmud_".
+  // Begins a family. Its name gets the prefix "mmud_", unless it is one that
+  // others have agreed on and begins with "process_" or "grpc_".
   void Begin(const std::string& name, prometheus::MetricType type,
              const std::string& help);
   void Counter(const std::string& name, const std::string& help) {
@@ -33,9 +42,17 @@ class MetricWriter {
 
   // A series of the family begun last, of its type.
   void Add(double value, MetricLabels labels = {});
-  void Add(const mmu::LatencySnapshot& histogram, MetricLabels labels = {});
+  // The same, but nothing while the value is 0: for families with so many
+  // combinations of labels that most never occur.
+  void AddIfCounted(double value, MetricLabels labels) {
+    if (value != 0) Add(value, std::move(labels));
+  }
+  // A histogram has a dozen series and more, so it appears with its first
+  // observation.
+  void Add(const mmu::LatencySnapshot& histogram, MetricLabels labels = {},
+           Buckets buckets = Buckets::kStep);
 
-  std::vector<prometheus::MetricFamily> Take() { return std::move(families_); }
+  std::vector<prometheus::MetricFamily> Take();
 
  private:
   prometheus::ClientMetric& NewMetric(MetricLabels labels);

@@ -27,6 +27,7 @@ std::string Label(int value) {
 }
 
 double ToDouble(uint64_t value) { return static_cast<double>(value); }
+double Seconds(int64_t nanos) { return static_cast<double>(nanos) * 1e-9; }
 
 MetricLabels ModeAndOp(int mode, int op) {
   return {{"mode", Label<mmu::LockMode>(mode)}, {"op", Label<mmu::LockOp>(op)}};
@@ -88,7 +89,7 @@ void WriteFlush(const MmuTotals& totals, MetricWriter* w) {
   for (int mmu = 0; mmu < kMmuLabels; ++mmu) {
     for (int scope = 0; scope < mmu::kFlushScopes; ++scope) {
       for (int reason = 0; reason < mmu::kFlushReasons; ++reason) {
-        w->Add(
+        w->AddIfCounted(
             ToDouble(totals.metrics_by_mmu[mmu].flush.flushes[scope][reason]),
             {{"scope", Label<mmu::FlushScope>(scope)},
              {"reason", Label<mmu::FlushReason>(reason)},
@@ -116,41 +117,31 @@ void WriteFlush(const MmuTotals& totals, MetricWriter* w) {
 
 void WriteFaultCounts(const mmu::VcpuStatsSnapshot& vcpus, const char* mmu,
                       MetricWriter* w) {
-  struct Row {
-    const char* name;
-    mmu::FaultResult result;
-  };
-  constexpr Row kRows[] = {{"fixed", mmu::FaultResult::kFixed},
-                           {"spurious", mmu::FaultResult::kSpurious},
-                           {"emulate", mmu::FaultResult::kEmulate},
-                           {"retry", mmu::FaultResult::kRetry}};
-  const auto add = [w, mmu](const char* result, int access, double value) {
-    w->Add(value, {{"result", result},
-                   {"access", Label<mmu::AccessKind>(access)},
-                   {"mmu", mmu}});
-  };
-  for (const Row& row : kRows) {
-    for (int access = 0; access < mmu::kAccessKinds; ++access) {
-      add(row.name, access,
-          ToDouble(vcpus.faults[static_cast<int>(row.result)][access]));
-    }
-  }
-  // Fast faults and errors are not counted by access: a fast fault restores
-  // write access, an error is put down to a read.
+  // Each fault is in one series, so that their sum is the number of faults.
+  using Result = mmu::FaultResult;
   for (int access = 0; access < mmu::kAccessKinds; ++access) {
-    add("fast", access,
-        access == static_cast<int>(mmu::AccessKind::kWrite)
-            ? ToDouble(vcpus.pf_fast)
-            : 0);
-    add("error", access,
-        access == static_cast<int>(mmu::AccessKind::kRead)
-            ? ToDouble(vcpus.fault_errors)
-            : 0);
+    const auto all = [&vcpus, access](Result result) {
+      return vcpus.faults[static_cast<int>(result)][access];
+    };
+    const auto add = [w, mmu, access](const char* result, uint64_t value) {
+      w->Add(ToDouble(value), {{"result", result},
+                               {"access", Label<mmu::AccessKind>(access)},
+                               {"mmu", mmu}});
+    };
+    const auto fixed = static_cast<int>(Result::kFixed);
+    add("fixed", vcpus.slow_faults[fixed][access]);
+    add("fast", vcpus.fast_faults[fixed][access]);
+    add("spurious", all(Result::kSpurious));
+    add("emulate", all(Result::kEmulate) + all(Result::kWriteProtected));
+    add("retry", all(Result::kRetry));
+    add("error", vcpus.errors[access]);
   }
 }
 
 void WriteFaults(const MmuTotals& totals, MetricWriter* w) {
-  w->Counter("page_faults_total", "Page faults of vCPUs by their result.");
+  w->Counter("page_faults_total",
+             "Page faults of vCPUs, each once, by result: \"fast\" was fixed "
+             "without mmu_lock, \"fixed\" with it.");
   for (int mmu = 0; mmu < kMmuLabels; ++mmu) {
     WriteFaultCounts(totals.metrics_by_mmu[mmu].vcpus, kMmus[mmu], w);
   }
@@ -161,11 +152,15 @@ void WriteFaults(const MmuTotals& totals, MetricWriter* w) {
   w->Counter("vcpu_stall_seconds_total",
              "Time that vCPUs stood still; estimated by sampling but for "
              "flush, ring_full and invalidation: the host was taking the page "
-             "away, or its memslot was changing.");
+             "away, or its memslot was changing. ring_full grows while a vCPU "
+             "waits.");
   for (int cause = 0; cause < mmu::kStallCauses; ++cause) {
-    w->Add(static_cast<double>(vcpus.stall_nanos[cause]) * 1e-9,
+    w->Add(Seconds(vcpus.stall_nanos[cause]),
            {{"cause", Label<mmu::StallCause>(cause)}});
   }
+  w->Gauge("vcpus_waiting", "vCPUs that stand still right now, by cause.");
+  w->Add(ToDouble(totals.metrics.vcpus_waiting_for_ring),
+         {{"cause", std::string(ToString(mmu::StallCause::kRingFull))}});
 }
 
 void WritePages(const MmuTotals& totals, MetricWriter* w) {
@@ -239,10 +234,11 @@ void WriteSplits(const MmuTotals& totals, MetricWriter* w) {
   for (int mmu = 0; mmu < kMmuLabels; ++mmu) {
     for (int from = 0; from < 2; ++from) {
       for (int trigger = 0; trigger < mmu::kSplitTriggers; ++trigger) {
-        w->Add(ToDouble(totals.metrics_by_mmu[mmu].splits[from][trigger]),
-               {{"from", from == 0 ? "2m" : "1g"},
-                {"trigger", Label<mmu::SplitTrigger>(trigger)},
-                {"mmu", kMmus[mmu]}});
+        w->AddIfCounted(
+            ToDouble(totals.metrics_by_mmu[mmu].splits[from][trigger]),
+            {{"from", from == 0 ? "2m" : "1g"},
+             {"trigger", Label<mmu::SplitTrigger>(trigger)},
+             {"mmu", kMmus[mmu]}});
       }
     }
   }
@@ -285,12 +281,15 @@ void WriteDirty(const MmuTotals& totals, MetricWriter* w) {
            "Memslots with a sealed epoch that is not cleared.");
   w->Add(ToDouble(m.unacked_epochs));
   w->Gauge("dirty_log_oldest_unacked_timestamp_seconds",
-           "When the oldest epoch that is not cleared was sealed; 0 without.");
-  w->Add(totals.oldest_unacked_seconds);
-  w->Counter("dirty_pages_total", "Pages that went from clean to dirty.");
-  for (const auto& [vm, pages] : totals.dirty_pages_by_vm) {
-    w->Add(ToDouble(pages), {{"vm", vm}});
+           "When the oldest epoch that is not cleared was sealed; absent if "
+           "all are cleared.");
+  if (totals.oldest_unacked_seconds.has_value()) {
+    w->Add(*totals.oldest_unacked_seconds);
   }
+  w->Counter(
+      "dirty_log_dirtied_pages_total",
+      "Pages that went from clean to dirty, of all VMs there ever were.");
+  w->Add(ToDouble(m.dirty_pages));
   w->Counter("dirty_log_harvested_pages_total", "Pages that seals took in.");
   w->Add(ToDouble(m.harvested_pages));
   w->Counter("dirty_log_cleared_pages_total", "Pages that were cleared.");
@@ -304,11 +303,11 @@ void WriteDirty(const MmuTotals& totals, MetricWriter* w) {
            "Entries of dirty rings that are in use.");
   w->Add(ToDouble(m.dirty_ring_used_entries));
   w->Histogram("dirty_log_start_seconds", "Time to switch dirty logging on.");
-  w->Add(m.dirty_log_start);
+  w->Add(m.dirty_log_start, {}, Buckets::kWork);
   w->Histogram("dirty_log_seal_seconds", "Time to seal an epoch.");
-  w->Add(m.dirty_log_seal);
+  w->Add(m.dirty_log_seal, {}, Buckets::kWork);
   w->Histogram("dirty_log_clear_seconds", "Time to clear a part of an epoch.");
-  w->Add(m.dirty_log_clear);
+  w->Add(m.dirty_log_clear, {}, Buckets::kWork);
 }
 
 void WriteAging(const MmuTotals& totals, MetricWriter* w) {
@@ -322,7 +321,71 @@ void WriteAging(const MmuTotals& totals, MetricWriter* w) {
            {{"result", "old"}, {"lock", "none"}, {"mmu", label}});
   }
   w->Histogram("aging_seconds", "Time to age a range.");
-  w->Add(totals.metrics.aging);
+  w->Add(totals.metrics.aging, {}, Buckets::kWork);
+}
+
+double HoldSeconds(const mmu::LockMetrics& lock, int op) {
+  int64_t nanos = 0;
+  for (int mode = 0; mode < mmu::kLockModes; ++mode) {
+    nanos += lock.ops[mode][op].hold.sum_nanos;
+  }
+  return Seconds(nanos);
+}
+
+// One family of series per VM.
+template <typename Fn>
+void ForEachVm(const MmuTotals& totals, const Fn& fn) {
+  for (const VmSeries& series : totals.vm_series) {
+    fn(series.metrics, series.vm);
+  }
+}
+
+void WriteVms(const MmuTotals& totals, MetricWriter* w) {
+  using Metrics = mmu::MmuMetrics;
+  w->Counter("dirty_pages_total",
+             "Pages of a VM that exists that went from clean to dirty; "
+             "vm=\"_other\" are all VMs beyond --metrics_max_vms.");
+  ForEachVm(totals, [w](const Metrics& m, const std::string& vm) {
+    w->Add(ToDouble(m.dirty_pages), {{"vm", vm}});
+  });
+  if (totals.other_dirty_pages.has_value()) {
+    w->Add(ToDouble(*totals.other_dirty_pages), {{"vm", "_other"}});
+  }
+  w->Counter("vm_harvested_pages_total", "Pages of a VM that seals took in.");
+  ForEachVm(totals, [w](const Metrics& m, const std::string& vm) {
+    w->Add(ToDouble(m.harvested_pages), {{"vm", vm}});
+  });
+  w->Counter("vm_cleared_pages_total", "Pages of a VM that were cleared.");
+  ForEachVm(totals, [w](const Metrics& m, const std::string& vm) {
+    w->Add(ToDouble(m.cleared_pages), {{"vm", vm}});
+  });
+  w->Counter("vm_vcpu_stall_seconds_total",
+             "Time that vCPUs of a VM stood still, as "
+             "vcpu_stall_seconds_total.");
+  ForEachVm(totals, [w](const Metrics& m, const std::string& vm) {
+    for (int cause = 0; cause < mmu::kStallCauses; ++cause) {
+      w->AddIfCounted(Seconds(m.vcpus.stall_nanos[cause]),
+                      {{"vm", vm}, {"cause", Label<mmu::StallCause>(cause)}});
+    }
+  });
+  w->Counter("vm_mmu_lock_hold_seconds_total",
+             "Time for which mmu_lock of a VM was held, by operation; "
+             "op=\"fault\" is estimated by sampling.");
+  ForEachVm(totals, [w](const Metrics& m, const std::string& vm) {
+    for (int op = 0; op < mmu::kLockOps; ++op) {
+      w->AddIfCounted(HoldSeconds(m.lock, op),
+                      {{"vm", vm}, {"op", Label<mmu::LockOp>(op)}});
+    }
+  });
+  w->Counter("vm_tlb_flush_requests_total",
+             "Remote TLB flushes of a VM that were asked for.");
+  ForEachVm(totals, [w](const Metrics& m, const std::string& vm) {
+    for (int reason = 0; reason < mmu::kFlushReasons; ++reason) {
+      w->AddIfCounted(
+          ToDouble(m.flush.requests[reason]),
+          {{"vm", vm}, {"reason", Label<mmu::FlushReason>(reason)}});
+    }
+  });
 }
 
 }  // namespace
@@ -332,6 +395,8 @@ void WriteMmuMetrics(const MmuTotals& totals, MetricWriter* writer) {
   writer->Add(static_cast<double>(totals.vms));
   writer->Gauge("vcpus", "vCPUs of all virtual machines.");
   writer->Add(static_cast<double>(totals.vcpus));
+  writer->Gauge("vcpus_paused", "vCPUs of VMs that are paused.");
+  writer->Add(static_cast<double>(totals.paused_vcpus));
   writer->Gauge("guest_memory_bytes", "Size of all memslots.");
   writer->Add(static_cast<double>(totals.vm_stats.guest_memory_bytes));
   WriteLocks(totals.metrics, writer);
@@ -343,6 +408,7 @@ void WriteMmuMetrics(const MmuTotals& totals, MetricWriter* writer) {
   WriteSplits(totals, writer);
   WriteDirty(totals, writer);
   WriteAging(totals, writer);
+  WriteVms(totals, writer);
 }
 
 }  // namespace mmud

@@ -5,15 +5,23 @@
 
 #include <array>
 #include <cstdint>
-#include <map>
 #include <string>
+#include <vector>
 
+#include "absl/types/optional.h"
 #include "mmu_core/paging/table_pool.h"
 #include "mmu_core/vm/vm_stats.h"
 #include "server/metrics/metric_writer.h"
 #include "server/retained_totals.h"
 
 namespace mmud {
+
+// One VM that exists and has series of its own: what an operator asks of one
+// VM.
+struct VmSeries {
+  std::string vm;  // its name
+  mmu::MmuMetrics metrics;
+};
 
 // All VMs together, those that are gone included in what is cumulative.
 struct MmuTotals {
@@ -27,12 +35,15 @@ struct MmuTotals {
   uint64_t table_waits = 0;
   int64_t vms = 0;
   int64_t vcpus = 0;
+  int64_t paused_vcpus = 0;
   int64_t logging_vms = 0;
-  double oldest_unacked_seconds = 0;  // Unix time; 0 without any
+  absl::optional<double> oldest_unacked_seconds;  // Unix time
   int64_t splits_running = 0;
   int64_t split_remaining_bytes = 0;
-  // By the value of the label `vm`; "_other" is always there.
-  std::map<std::string, uint64_t> dirty_pages_by_vm;
+  // VMs beyond the limit on those with series of their own, gone ones of these
+  // included so that the sum never falls; absent if there were none.
+  absl::optional<uint64_t> other_dirty_pages;
+  std::vector<VmSeries> vm_series;
 };
 
 void WriteMmuMetrics(const MmuTotals& totals, MetricWriter* writer);

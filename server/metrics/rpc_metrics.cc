@@ -4,6 +4,7 @@
 #include <atomic>
 #include <memory>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "absl/time/time.h"
@@ -17,6 +18,43 @@ namespace mmud {
 namespace {
 
 constexpr char kOther[] = "other";
+
+// Of the label grpc_type.
+std::string TypeOf(const google::protobuf::MethodDescriptor& method) {
+  if (method.client_streaming()) {
+    return method.server_streaming() ? "bidi_stream" : "client_stream";
+  }
+  return method.server_streaming() ? "server_stream" : "unary";
+}
+
+std::unique_ptr<RpcMetrics::Method> MakeMethod(std::string type,
+                                               std::string service,
+                                               std::string method) {
+  auto made = std::make_unique<RpcMetrics::Method>();
+  made->labels = {{"grpc_type", std::move(type)},
+                  {"grpc_service", std::move(service)},
+                  {"grpc_method", std::move(method)}};
+  return made;
+}
+
+// Of the label grpc_code, spelt as Go does.
+constexpr const char* kCodes[kStatusCodes] = {"OK",
+                                              "Canceled",
+                                              "Unknown",
+                                              "InvalidArgument",
+                                              "DeadlineExceeded",
+                                              "NotFound",
+                                              "AlreadyExists",
+                                              "PermissionDenied",
+                                              "ResourceExhausted",
+                                              "FailedPrecondition",
+                                              "Aborted",
+                                              "OutOfRange",
+                                              "Unimplemented",
+                                              "Internal",
+                                              "Unavailable",
+                                              "DataLoss",
+                                              "Unauthenticated"};
 
 class RpcInterceptor final : public grpc::experimental::Interceptor {
  public:
@@ -65,11 +103,12 @@ RpcMetrics::RpcMetrics(const std::vector<std::string>& services) {
     const auto* service = pool->FindServiceByName(name);
     if (service == nullptr) continue;
     for (int i = 0; i < service->method_count(); ++i) {
-      methods_["/" + name + "/" + service->method(i)->name()] =
-          std::make_unique<Method>();
+      const auto* method = service->method(i);
+      methods_["/" + name + "/" + method->name()] =
+          MakeMethod(TypeOf(*method), name, method->name());
     }
   }
-  methods_[kOther] = std::make_unique<Method>();
+  methods_[kOther] = MakeMethod("unary", kOther, kOther);
 }
 
 RpcMetrics::Method& RpcMetrics::Of(const std::string& method) {
@@ -92,24 +131,29 @@ uint64_t RpcMetrics::calls_in_hand() const {
 }
 
 void RpcMetrics::Write(MetricWriter* writer) const {
+  const auto value = [](const std::atomic<uint64_t>& counter) {
+    return static_cast<double>(counter.load(std::memory_order_relaxed));
+  };
   writer->Counter("grpc_server_started_total", "Calls that came in.");
   for (const auto& [name, method] : methods_) {
-    writer->Add(
-        static_cast<double>(method->started.load(std::memory_order_relaxed)),
-        {{"method", name}});
+    writer->Add(value(method->started), method->labels);
   }
   writer->Counter("grpc_server_handled_total", "Calls that ended, by code.");
   for (const auto& [name, method] : methods_) {
     for (int code = 0; code < kStatusCodes; ++code) {
-      writer->Add(static_cast<double>(
-                      method->handled[code].load(std::memory_order_relaxed)),
-                  {{"method", name}, {"code", StatusCodeName(code)}});
+      MetricLabels labels = method->labels;
+      labels.emplace_back("grpc_code", kCodes[code]);
+      if (code == 0) {
+        writer->Add(value(method->handled[code]), std::move(labels));
+      } else {
+        writer->AddIfCounted(value(method->handled[code]), std::move(labels));
+      }
     }
   }
   writer->Histogram("grpc_server_handling_seconds",
                     "Time from a call's arrival to its status.");
   for (const auto& [name, method] : methods_) {
-    writer->Add(method->seconds.Snapshot(), {{"method", name}});
+    writer->Add(method->seconds.Snapshot(), method->labels, Buckets::kWork);
   }
 }
 

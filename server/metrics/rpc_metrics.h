@@ -22,6 +22,7 @@ namespace mmud {
 class RpcMetrics {
  public:
   struct Method {
+    MetricLabels labels;  // constant: type, service and method
     std::atomic<uint64_t> started{0};
     std::array<std::atomic<uint64_t>, kStatusCodes> handled{};
     mmu::LatencyHistogram seconds;
@@ -37,7 +38,8 @@ class RpcMetrics {
   // Calls of those methods, not of "other", that have no status yet.
   uint64_t calls_in_hand() const;
 
-  // grpc_server_started_total and so on.
+  // grpc_server_started_total and so on, with the names and labels of Go's
+  // middleware, which common dashboards read.
   void Write(MetricWriter* writer) const;
 
  private:

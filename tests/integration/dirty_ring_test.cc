@@ -83,6 +83,47 @@ TEST(DirtyRingTest, WhatADeadClientSealedComesAgain) {
   EXPECT_TRUE(guest.Seal().pages.empty());
 }
 
+TEST(DirtyRingTest, AVcpuThatWaitsForRoomIsSeenWhileItWaits) {
+  Daemon daemon;
+  const Guest guest = RingGuest(daemon, /*vcpus=*/2);
+  guest.StartDirtyLog();
+  EXPECT_EQ(Scrape(daemon).Value("mmud_vcpus_waiting{cause=\"ring_full\"}"), 0);
+  guest.StartRandomWrites(7);
+  // Nobody harvests, so both wait until this test ends.
+  ASSERT_TRUE(Eventually([&] {
+    return Scrape(daemon).Value("mmud_vcpus_waiting{cause=\"ring_full\"}") == 2;
+  }));
+  EXPECT_EQ(guest.Get().vcpu_state(), v1::VCPU_STATE_RING_FULL);
+  const std::string total =
+      "mmud_vcpu_stall_seconds_total{cause=\"ring_full\"}";
+  const std::string of_vm =
+      "mmud_vm_vcpu_stall_seconds_total{cause=\"ring_full\",vm=\"vms/alpha\"}";
+  const Metrics before = Scrape(daemon);
+  EXPECT_GT(before.Value(total), 0);
+  EXPECT_GT(before.Value(of_vm), 0);
+  const Metrics after = Scrape(daemon);
+  EXPECT_GT(after.Value(total), before.Value(total));
+  EXPECT_GT(after.Value(of_vm), before.Value(of_vm));
+
+  v1::GetDirtyRateRequest request;
+  request.set_vm(guest.name());
+  request.add_windows()->set_nanos(100'000'000);
+  request.set_per_vcpu(true);
+  v1::DirtyRate rate;
+  ASSERT_TRUE(Eventually([&] {
+    const auto result =
+        daemon.client().Call(&v1::DirtyLogService::Stub::GetDirtyRate, request);
+    if (result.status.ok()) rate = result.response.rates(0);
+    return result.status.ok() && rate.unique_pages_per_second() == 0;
+  }));
+  EXPECT_GT(rate.ring_full_ratio(), 0) << "0 pages/s are no calm guest";
+  ASSERT_EQ(rate.vcpus_size(), 2);
+  EXPECT_GT(rate.vcpus(0).ring_full_ratio(), 0);
+
+  guest.StopWorkload();
+  EXPECT_EQ(guest.Get().vcpu_state(), v1::VCPU_STATE_IDLE);
+}
+
 TEST(DirtyRingTest, AFullRingEndsWithTheLog) {
   Daemon daemon;
   const Guest guest = RingGuest(daemon, /*vcpus=*/1);
