@@ -3,6 +3,7 @@
 #include <cstdint>
 #include <cstdlib>
 #include <fstream>
+#include <map>
 #include <string>
 
 #include "absl/flags/flag.h"
@@ -163,6 +164,24 @@ TEST(Config, EveryOptionHasAFlag) {
   for (const ConfigOption& option : ConfigOptions()) {
     EXPECT_NE(absl::FindCommandLineFlag(option.name), nullptr) << option.name;
   }
+}
+
+TEST(ConfigOptions, AreShownAsTheyWouldBeGiven) {
+  Config config;
+  config.listen = "unix:/run/mmud.sock";
+  config.max_vms = 7;
+  config.drain_timeout = absl::Seconds(90);
+  config.enable_debug_service = true;
+  std::map<std::string, std::string> shown;
+  for (const ConfigOption& option : ConfigOptions()) {
+    shown[option.name] = ShowOption(option, config);
+  }
+  EXPECT_EQ(shown.size(), ConfigOptions().size());
+  EXPECT_EQ(shown["listen"], "unix:/run/mmud.sock");
+  EXPECT_EQ(shown["max_vms"], "7");
+  EXPECT_EQ(shown["drain_timeout"], "1m30s");
+  EXPECT_EQ(shown["enable_debug_service"], "true");
+  EXPECT_EQ(shown["allow_remote_plaintext"], "false");
 }
 
 }  // namespace

@@ -87,6 +87,25 @@ const std::vector<ConfigOption>& ConfigOptions() {
   return *kOptions;
 }
 
+std::string ShowOption(const ConfigOption& option, const Config& config) {
+  struct Show {
+    const Config& config;
+    std::string operator()(std::string Config::*member) const {
+      return config.*member;
+    }
+    std::string operator()(int64_t Config::*member) const {
+      return absl::StrCat(config.*member);
+    }
+    std::string operator()(bool Config::*member) const {
+      return config.*member ? "true" : "false";
+    }
+    std::string operator()(absl::Duration Config::*member) const {
+      return absl::FormatDuration(config.*member);
+    }
+  };
+  return std::visit(Show{config}, option.member);
+}
+
 absl::Status SetOption(const ConfigOption& option, std::string value,
                        Config* config) {
   const std::string shown = Quote(value);

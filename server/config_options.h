@@ -31,6 +31,9 @@ struct ConfigOption {
 
 const std::vector<ConfigOption>& ConfigOptions();
 
+// What an option is, as it would be given.
+std::string ShowOption(const ConfigOption& option, const Config& config);
+
 // Sets one option. INVALID_ARGUMENT naming option, value and rule.
 absl::Status SetOption(const ConfigOption& option, std::string value,
                        Config* config);

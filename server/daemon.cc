@@ -31,6 +31,7 @@
 #include "server/build_info.h"
 #include "server/config.h"
 #include "server/config_loader.h"
+#include "server/config_options.h"
 #include "server/grpc_server.h"
 #include "server/housekeeping.h"
 #include "server/http_server.h"
@@ -173,7 +174,18 @@ void Drain(DaemonState& state, const RpcMetrics& rpcs, GrpcServer& server) {
   server.Shutdown(kGoodbye);
 }
 
+// With what the daemon runs, whether it was told or is a default.
+void LogConfiguration(const Config& config) {
+  LogFields fields = {{"version", kVersion}};
+  for (const ConfigOption& option : ConfigOptions()) {
+    fields.emplace_back(option.name, ShowOption(option, config));
+  }
+  Log(LogLevel::kInfo, "configuration", fields);
+}
+
 int Serve(const Config& config, BuildVariant variant) {
+  const mmu::MonotonicTime start = mmu::MonotonicTime::Now();
+  LogConfiguration(config);
   mmu::TablePool::Process().SetMaxTables(
       static_cast<uint64_t>(config.max_page_tables));
   DaemonState state(config, variant);
@@ -214,7 +226,11 @@ int Serve(const Config& config, BuildVariant variant) {
   }
   server->reset();
   http.reset();
-  Log(LogLevel::kInfo, "stopped");
+  state.call_log.ReportDropped();
+  Log(LogLevel::kInfo, "stopped",
+      {{"uptime",
+        absl::FormatDuration(absl::Trunc(mmu::MonotonicTime::Now() - start,
+                                         absl::Milliseconds(1)))}});
   return 0;
 }
 

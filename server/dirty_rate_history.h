@@ -19,8 +19,8 @@ namespace mmud {
 struct DirtyCounts {
   uint64_t dirty_pages = 0;   // clean -> dirty transitions
   uint64_t write_faults = 0;  // those that the dirty log caused
-  int64_t ring_full_nanos =
-      0;  // stalls for lack of room, one that lasts included
+  // Stalls for lack of room in rings; one that goes on counts up to now.
+  int64_t ring_full_nanos = 0;
 };
 
 // The counters at one time. A value.

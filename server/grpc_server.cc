@@ -22,8 +22,10 @@
 #include "grpcpp/grpcpp.h"
 #include "grpcpp/health_check_service_interface.h"
 #include "grpcpp/resource_quota.h"
+#include "grpcpp/server_posix.h"
 #include "server/connection_acceptor.h"
 #include "server/listen_address.h"
+#include "server/log/call_log.h"
 #include "server/logging.h"
 #include "server/metrics/rpc_metrics.h"
 #include "server/open_connections.h"
@@ -131,6 +133,7 @@ absl::StatusOr<std::unique_ptr<GrpcServer>> GrpcServer::Start(
       std::unique_ptr<grpc::experimental::ServerInterceptorFactoryInterface>>
       interceptors;
   interceptors.push_back(MakeRpcMetricsFactory(metrics));
+  interceptors.push_back(MakeCallLogFactory(state.call_log));
   builder.experimental().SetInterceptorCreators(std::move(interceptors));
 
   server->server_ = builder.BuildAndStart();
@@ -189,7 +192,14 @@ absl::Status GrpcServer::Listen(grpc::ServerBuilder* builder) {
     }
     const absl::StatusOr<int> fd = ListenOnUnix(path);
     if (!fd.ok()) return fd.status();
-    add(*fd, config.listen);
+    // The peer of a call is then "fd:N", by which the kernel can be asked who
+    // connected (server/log/peer.h); with an external acceptor it would be
+    // "unix:", whoever it is.
+    listeners_.push_back({*fd, [this](int, int connection_fd) {
+                            grpc::AddInsecureChannelFromFd(server_.get(),
+                                                           connection_fd);
+                          }});
+    targets_.push_back(config.listen);
   }
   return absl::OkStatus();
 }

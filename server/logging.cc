@@ -71,8 +71,10 @@ void ConfigureLogging(absl::string_view format, absl::string_view level) {
   }
 }
 
+bool LogsLevel(LogLevel level) { return level >= g_least; }
+
 void Log(LogLevel level, absl::string_view message, const LogFields& fields) {
-  if (level < g_least) return;
+  if (!LogsLevel(level)) return;
   g_counts[static_cast<int>(level)].fetch_add(1, std::memory_order_relaxed);
   const std::string line =
       FormatLogLine(g_format, WallTime::Now(), level, message, fields);

@@ -28,6 +28,9 @@ using LogFields = std::vector<std::pair<std::string, std::string>>;
 // as in the options; REQUIRES: they are valid.
 void ConfigureLogging(absl::string_view format, absl::string_view level);
 
+// Whether lines of this level are written. Thread-safe.
+bool LogsLevel(LogLevel level);
+
 // Writes one line. Thread-safe.
 void Log(LogLevel level, absl::string_view message,
          const LogFields& fields = {});

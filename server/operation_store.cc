@@ -16,6 +16,7 @@
 #include "google/longrunning/operations.pb.h"
 #include "google/protobuf/any.pb.h"
 #include "mmu_core/base/clock.h"
+#include "mmu_core/base/error.h"
 #include "mmu_core/sync/mutex.h"
 #include "mmu_core/sync/timed_wait.h"
 #include "mmu_core/vm/split_job.h"
@@ -23,12 +24,33 @@
 #include "server/base/errors.h"
 #include "server/base/resource_names.h"
 #include "server/base/status_mapping.h"
+#include "server/log/call_facts.h"
+#include "server/logging.h"
+#include "server/operation_metrics.h"
 
 namespace mmud {
 namespace {
 
 OperationMethodMetrics& Of(OperationMetrics& metrics, OperationMethod method) {
   return metrics[static_cast<int>(method)];
+}
+
+void LogEnd(const google::longrunning::Operation& outcome,
+            OperationMethod method, const absl::Status& status,
+            absl::Duration duration) {
+  const bool expected = status.ok() || absl::IsCancelled(status);
+  LogFields fields = {
+      {"operation", outcome.name()},
+      {"method", ToString(method)},
+      {"vm", FactsOf(outcome.metadata()).vm},
+      {"code", StatusCodeName(static_cast<int>(status.code()))}};
+  if (const std::string reason = mmu::DetailOf(status).reason;
+      !reason.empty()) {
+    fields.emplace_back("reason", reason);
+  }
+  fields.emplace_back("duration", absl::FormatDuration(duration));
+  Log(expected ? LogLevel::kInfo : LogLevel::kWarning, "operation ended",
+      fields);
 }
 
 }  // namespace
@@ -93,6 +115,8 @@ void OperationStore::Run(const EntryPtr& entry) {
   finished = OperationSpec();
   // Who sees it done can start the next one.
   entry->place.Release();
+  const absl::Duration duration = mmu::MonotonicTime::Now() - entry->start_time;
+  LogEnd(outcome, method, result.status(), duration);
   std::map<uint64_t, std::function<void()>> watchers;
   {
     mmu::MutexLock lock(mu_);
@@ -102,8 +126,7 @@ void OperationStore::Run(const EntryPtr& entry) {
     OperationMethodMetrics& metrics = Of(metrics_, method);
     --metrics.running;
     ++metrics.finished[static_cast<int>(result.status().code())];
-    metrics.duration.Record(absl::ToInt64Nanoseconds(mmu::MonotonicTime::Now() -
-                                                     entry->start_time));
+    metrics.duration.Record(absl::ToInt64Nanoseconds(duration));
     // The destructor joins it: this exists until the thread ends.
     finished_.push_back(std::move(entry->thread));
     watchers.swap(entry->watchers);

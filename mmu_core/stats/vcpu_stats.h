@@ -96,8 +96,8 @@ struct VcpuStatsSnapshot {
   std::array<std::array<uint64_t, kAccessKinds>, kFaultResults> slow_faults{};
   std::array<std::array<uint64_t, kAccessKinds>, kFaultResults> fast_faults{};
   std::array<std::array<uint64_t, kAccessKinds>, kFaultResults> faults{};
-  // By StallCause. kFlush and kRingFull are exact, kRingFull with the wait that
-  // goes on; the others are estimated by sampling.
+  // By StallCause. kFlush, kInvalidation and kRingFull are exact, kRingFull
+  // with the wait that goes on; the others are estimated by sampling.
   std::array<int64_t, kStallCauses> stall_nanos{};
   LatencySnapshot fault_fast;  // sampled
   LatencySnapshot fault_slow;  // sampled

@@ -38,8 +38,7 @@ void AwaitRelease(VmState& vm, Vcpu& vcpu, Gfn gfn,
   do {
     vm.invalidations.WaitWhile([&] { return IsHeldBack(vm, gfn); }, kLook);
   } while (IsHeldBack(vm, gfn) && !wanted());
-  vcpu.stats().stall_nanos[static_cast<int>(StallCause::kInvalidation)].Add(
-      MonotonicNanos() - begin);
+  vcpu.stats().AddStall(StallCause::kInvalidation, MonotonicNanos() - begin);
 }
 
 }  // namespace mmu

@@ -49,6 +49,9 @@ void WriteDaemon(const DaemonState& state, MetricWriter* w) {
     w->Add(static_cast<double>(counts[i]),
            {{"level", LogLevelName(static_cast<LogLevel>(i))}});
   }
+  w->Counter("log_messages_dropped_total",
+             "Lines about calls that were cut because there were too many.");
+  w->Add(static_cast<double>(state.call_log.dropped()));
 }
 
 void WriteOperations(const OperationMetrics& operations, MetricWriter* w) {

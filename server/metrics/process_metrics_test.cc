@@ -6,12 +6,11 @@
 #include <map>
 #include <string>
 
-#include "absl/time/clock.h"
-#include "absl/time/time.h"
 #include "gtest/gtest.h"
 #include "prometheus/client_metric.h"
 #include "prometheus/metric_family.h"
 #include "prometheus/metric_type.h"
+#include "server/base/wall_time.h"
 #include "server/metrics/metric_writer.h"
 
 namespace mmud {
@@ -61,7 +60,7 @@ TEST(ProcessMetricsTest, FiguresAreThoseOfThisProcess) {
   EXPECT_GE(before.at("process_virtual_memory_bytes"),
             before.at("process_resident_memory_bytes"));
   EXPECT_GE(before.at("process_resident_memory_bytes"), 1 << 20);
-  const double now = absl::ToDoubleSeconds(absl::Now() - absl::UnixEpoch());
+  const double now = static_cast<double>(WallTime::Now().unix_nanos()) * 1e-9;
   EXPECT_LE(before.at("process_start_time_seconds"), now + 2);
   EXPECT_GE(before.at("process_start_time_seconds"), now - 86'400);
   const int fd = open("/dev/null", O_RDONLY | O_CLOEXEC);

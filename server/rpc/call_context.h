@@ -24,7 +24,9 @@ class CallContext {
   mmu::MonotonicTime deadline() const {
     return FromGrpcTime(context_.raw_deadline());
   }
-  // Where the caller is: "ipv4:127.0.0.1:4711", "unix:".
+  // Tells calls apart, for the log (server/log/call_log.h).
+  const grpc::ServerContextBase* id() const { return &context_; }
+  // Where the caller is: "ipv4:127.0.0.1:4711", "fd:7" (server/log/peer.h).
   std::string peer() const { return context_.peer(); }
 
   // Ends the call with CANCELLED, also if it waits for the peer to read.

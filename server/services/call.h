@@ -54,6 +54,7 @@ grpc::Status Mutate(DaemonState& state, const CallContext& context,
                     absl::string_view method, WhileDraining draining,
                     const Request& request, Response* response,
                     const Compute& compute) {
+  state.call_log.NoteRequest(context.id(), request);
   const absl::StatusOr<std::string> answer = state.request_ids.Run(
       request.request_id(),
       request.request_id().empty() ? std::string()
@@ -76,6 +77,7 @@ grpc::Status Mutate(DaemonState& state, const CallContext& context,
       });
   if (!answer.ok()) return ToGrpcStatus(answer.status());
   if (!request.request_id().empty()) response->ParseFromString(*answer);
+  state.call_log.NoteResponse(context.id(), *response);
   return grpc::Status::OK;
 }
 

@@ -14,6 +14,7 @@
 #include "server/config.h"
 #include "server/drain_state.h"
 #include "server/host_cpu.h"
+#include "server/log/call_log.h"
 #include "server/open_connections.h"
 #include "server/operation_store.h"
 #include "server/readiness.h"
@@ -49,6 +50,7 @@ struct DaemonState {
                   .max_labelled_vms = config.metrics_max_vms},
                  nx_parameters};
   RequestIdCache request_ids;
+  CallLog call_log;
   CallRuntime calls{{.max_rpc_threads = config.max_rpc_threads,
                      .max_short_calls = config.max_short_calls,
                      .max_long_calls = config.max_long_calls,

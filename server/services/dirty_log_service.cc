@@ -248,6 +248,7 @@ grpc::Status DirtyLogServiceImpl::StopDirtyLog(
 absl::StatusOr<MessageSource<v1::GetDirtyLogResponse>>
 DirtyLogServiceImpl::GetDirtyLog(CallContext* context,
                                  const v1::GetDirtyLogRequest* request) {
+  state_.call_log.NoteRequest(context->id(), *request);
   absl::StatusOr<VmUse> vm = FindVm(state_, request->vm(), "vm");
   if (!vm.ok()) return vm.status();
   if (absl::Status status = CheckStream(*context, state_, **vm); !status.ok()) {
@@ -358,12 +359,14 @@ grpc::Status DirtyLogServiceImpl::GetDirtyRate(
     proto->set_unique_pages_per_second(rate->vm.pages_per_second);
     proto->set_write_faults_per_second(rate->vm.write_faults_per_second);
     proto->set_bytes_per_second(rate->vm.pages_per_second * mmu::kPageSize);
+    proto->set_ring_full_ratio(rate->vm.ring_full_ratio);
     if (!request->per_vcpu()) continue;
     for (const DirtyRates& rates : rate->vcpus) {
       v1::VcpuDirtyRate* vcpu = proto->add_vcpus();
       vcpu->set_vcpu(proto->vcpus_size() - 1);
       vcpu->set_unique_pages_per_second(rates.pages_per_second);
       vcpu->set_write_faults_per_second(rates.write_faults_per_second);
+      vcpu->set_ring_full_ratio(rates.ring_full_ratio);
     }
   }
   return grpc::Status::OK;

@@ -88,8 +88,10 @@ grpc::Status OperationsServiceImpl::GetOperation(
 }
 
 grpc::Status OperationsServiceImpl::DeleteOperation(
-    CallContext*, const google::longrunning::DeleteOperationRequest* request,
+    CallContext* context,
+    const google::longrunning::DeleteOperationRequest* request,
     google::protobuf::Empty*) {
+  state_.call_log.NoteRequest(context->id(), *request);
   const absl::StatusOr<uint64_t> id =
       ParseOperationName(request->name(), "name");
   if (!id.ok()) return ToGrpcStatus(id.status());
@@ -97,8 +99,10 @@ grpc::Status OperationsServiceImpl::DeleteOperation(
 }
 
 grpc::Status OperationsServiceImpl::CancelOperation(
-    CallContext*, const google::longrunning::CancelOperationRequest* request,
+    CallContext* context,
+    const google::longrunning::CancelOperationRequest* request,
     google::protobuf::Empty*) {
+  state_.call_log.NoteRequest(context->id(), *request);
   const absl::StatusOr<uint64_t> id =
       ParseOperationName(request->name(), "name");
   if (!id.ok()) return ToGrpcStatus(id.status());

@@ -1,0 +1,94 @@
+#include "server/log/call_facts.h"
+
+#include <algorithm>
+#include <memory>
+#include <string>
+
+#include "absl/strings/match.h"
+#include "absl/strings/str_cat.h"
+#include "absl/strings/string_view.h"
+#include "google/longrunning/operations.pb.h"
+#include "google/protobuf/any.pb.h"
+#include "google/protobuf/descriptor.h"
+#include "google/protobuf/message.h"
+#include "mmud/v1/dirty_log_service.pb.h"
+
+namespace mmud {
+namespace {
+
+using google::protobuf::Descriptor;
+using google::protobuf::FieldDescriptor;
+using google::protobuf::Message;
+
+// Names that are valid are shorter.
+constexpr size_t kMaxBytes = 200;
+
+std::string Cut(const std::string& value) {
+  return value.size() <= kMaxBytes
+             ? value
+             : absl::StrCat(value.substr(0, kMaxBytes), "...");
+}
+
+// The string field of that name; empty if there is none.
+std::string Text(const Message& message, const char* field_name) {
+  const FieldDescriptor* const field =
+      message.GetDescriptor()->FindFieldByName(field_name);
+  if (field == nullptr || field->is_repeated() ||
+      field->cpp_type() != FieldDescriptor::CPPTYPE_STRING) {
+    return "";
+  }
+  return message.GetReflection()->GetString(message, field);
+}
+
+bool ChangesState(const Message& request) {
+  const Descriptor* const type = request.GetDescriptor();
+  if (type == v1::GetDirtyLogRequest::descriptor()) {
+    return static_cast<const v1::GetDirtyLogRequest&>(request).mode() ==
+           v1::GET_DIRTY_LOG_MODE_SEAL;
+  }
+  return type->FindFieldByName("request_id") != nullptr ||
+         type == google::longrunning::CancelOperationRequest::descriptor() ||
+         type == google::longrunning::DeleteOperationRequest::descriptor();
+}
+
+// "vms/alpha" of "vms/alpha/memslots/3".
+std::string VmPart(const std::string& name) {
+  const size_t slash = name.find('/', 4);
+  return name.substr(0, std::min(slash, name.size()));
+}
+
+}  // namespace
+
+CallFacts FactsOf(const Message& request) {
+  CallFacts facts;
+  facts.changes_state = ChangesState(request);
+  facts.request_id = Cut(Text(request, "request_id"));
+  facts.vm = Text(request, "vm");
+  if (const std::string id = Text(request, "vm_id"); !id.empty()) {
+    facts.vm = absl::StrCat("vms/", id);
+  }
+  for (const char* field : {"name", "operation"}) {
+    const std::string name = Text(request, field);
+    if (absl::StartsWith(name, "vms/")) facts.vm = VmPart(name);
+    if (absl::StartsWith(name, "operations/")) facts.operation = Cut(name);
+  }
+  facts.vm = Cut(facts.vm);
+  return facts;
+}
+
+CallFacts FactsOf(const google::protobuf::Any& any) {
+  std::string type;
+  if (!google::protobuf::Any::ParseAnyTypeUrl(any.type_url(), &type)) return {};
+  const Descriptor* const descriptor =
+      google::protobuf::DescriptorPool::generated_pool()->FindMessageTypeByName(
+          type);
+  if (descriptor == nullptr) return {};
+  const std::unique_ptr<Message> message(
+      google::protobuf::MessageFactory::generated_factory()
+          ->GetPrototype(descriptor)
+          ->New());
+  if (!message->ParseFromString(any.value())) return {};
+  return FactsOf(*message);
+}
+
+}  // namespace mmud

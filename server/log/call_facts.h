@@ -1,0 +1,36 @@
+// What the log says about a request, and what it does not.
+
+#ifndef SERVER_LOG_CALL_FACTS_H_
+#define SERVER_LOG_CALL_FACTS_H_
+
+#include <string>
+
+#include "absl/strings/string_view.h"
+#include "google/protobuf/any.pb.h"
+#include "google/protobuf/message.h"
+
+namespace mmud {
+
+// The names in a request. Nothing else of a request is ever logged: neither
+// what a guest's memory holds nor what only the caller should know. Long names
+// are cut. A value.
+struct CallFacts {
+  std::string vm;          // "vms/alpha"; empty if it names none
+  std::string operation;   // "operations/7", likewise
+  std::string request_id;  // likewise
+  bool changes_state = false;
+};
+
+// What the fields `vm`, `vm_id`, `name` and `request_id` say.
+//
+// A request that can carry a request_id changes state (the conventions of the
+// API say so); so do the cancelling and the deletion of an operation, whose
+// messages are not ours, and a harvest that seals.
+CallFacts FactsOf(const google::protobuf::Message& request);
+
+// The same of a message of a type that is linked in; empty if it is not.
+CallFacts FactsOf(const google::protobuf::Any& any);
+
+}  // namespace mmud
+
+#endif  // SERVER_LOG_CALL_FACTS_H_

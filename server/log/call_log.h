@@ -1,0 +1,97 @@
+// The log's line about each call that changed something, was refused or took
+// long.
+
+#ifndef SERVER_LOG_CALL_LOG_H_
+#define SERVER_LOG_CALL_LOG_H_
+
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <string>
+
+#include "absl/base/thread_annotations.h"
+#include "absl/container/flat_hash_map.h"
+#include "absl/strings/string_view.h"
+#include "absl/synchronization/mutex.h"
+#include "absl/time/time.h"
+#include "google/protobuf/message.h"
+#include "grpcpp/server_context.h"
+#include "grpcpp/support/server_interceptor.h"
+#include "grpcpp/support/status.h"
+#include "mmu_core/base/clock.h"
+#include "server/log/call_facts.h"
+#include "server/log/log_limiter.h"
+#include "server/logging.h"
+
+namespace mmud {
+
+// A call, as it ends. A value.
+struct CallEnd {
+  enum class Kind : uint8_t {
+    kShort,
+    kPatient,  // lasts as long as its caller likes: a stream, a wait
+  };
+
+  std::string method;  // as gRPC has it: "/mmud.v1.VmService/CreateVm"
+  Kind kind = Kind::kShort;
+  std::string peer;  // likewise: "fd:7", "ipv4:127.0.0.1:4711"
+  grpc::Status status;
+  absl::Duration duration;
+};
+
+// Writes one line at most for each call, when its status goes out:
+//
+//   changed something, or may have (OK, or given up on the way)   info
+//   our own fault or that of data (INTERNAL, UNKNOWN, DATA_LOSS)  warning
+//   refused: nothing was changed                                  debug
+//   read something, in a second or more                           info
+//
+// with method, VM, operation, request_id, outcome, duration and caller. Floods
+// are cut (log_limiter.h), and how much was cut is said. A request that was
+// repeated and answered from memory has a line of its own, with the same
+// request_id. Thread-safe.
+class CallLog {
+ public:
+  using Sink = std::function<void(LogLevel, absl::string_view message,
+                                  const LogFields& fields)>;
+
+  // `clock` outlives this.
+  explicit CallLog(Sink sink = Log, const LogLimiter::Limits& limits = {},
+                   const mmu::Clock& clock = mmu::Clock::Real())
+      : sink_(std::move(sink)), limiter_(limits, clock) {}
+
+  // What the call asks for, and what it got; before its status goes out. `call`
+  // only tells calls apart.
+  void NoteRequest(const grpc::ServerContextBase* call,
+                   const google::protobuf::Message& request);
+  void NoteResponse(const grpc::ServerContextBase* call,
+                    const google::protobuf::Message& response);
+  // REQUIRES: DescribePeer may be called with end.peer.
+  void End(const grpc::ServerContextBase* call, const CallEnd& end);
+  // The call is gone; it may have ended without a status.
+  void Forget(const grpc::ServerContextBase* call);
+
+  // Says what was cut and not yet said: the last words of a daemon.
+  void ReportDropped();
+  // Lines that were cut.
+  uint64_t dropped() const { return limiter_.dropped(); }
+
+ private:
+  CallFacts Take(const grpc::ServerContextBase* call);
+  void SayDropped(uint64_t dropped);
+
+  const Sink sink_;
+  LogLimiter limiter_;
+  absl::Mutex mu_;
+  absl::flat_hash_map<const grpc::ServerContextBase*, CallFacts> calls_
+      ABSL_GUARDED_BY(mu_);
+};
+
+// Puts an interceptor around every call that tells `log`, which outlives the
+// server, of its end.
+std::unique_ptr<grpc::experimental::ServerInterceptorFactoryInterface>
+MakeCallLogFactory(CallLog& log);
+
+}  // namespace mmud
+
+#endif  // SERVER_LOG_CALL_LOG_H_

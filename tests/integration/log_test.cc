@@ -1,0 +1,155 @@
+// The daemon's log: who changed what, and what the daemon did itself.
+
+#include <unistd.h>
+
+#include <string>
+#include <vector>
+
+#include "absl/strings/match.h"
+#include "absl/strings/numbers.h"
+#include "absl/strings/str_cat.h"
+#include "absl/strings/str_split.h"
+#include "absl/strings/string_view.h"
+#include "gtest/gtest.h"
+#include "mmud/v1/vm_service.grpc.pb.h"
+#include "tests/integration/daemon.h"
+#include "tests/integration/guest.h"
+#include "tests/integration/test_client.h"
+
+namespace mmud::integration {
+namespace {
+
+// The lines with all of these in them.
+std::vector<std::string> Lines(Daemon& daemon,
+                               const std::vector<std::string>& parts) {
+  std::vector<std::string> found;
+  for (absl::string_view line : absl::StrSplit(daemon.process().Err(), '\n')) {
+    bool has = !line.empty();
+    for (const std::string& part : parts) {
+      has = has && absl::StrContains(line, part);
+    }
+    if (has) found.emplace_back(line);
+  }
+  return found;
+}
+
+grpc::Status Create(const TestClient& client, const std::string& id,
+                    const std::string& request_id = "", int vcpus = 1) {
+  v1::CreateVmRequest request;
+  request.set_vm_id(id);
+  request.set_request_id(request_id);
+  request.mutable_vm()->set_vcpu_count(vcpus);
+  *request.mutable_vm()->add_memslots() = MakeSlot(kMiB);
+  return client.Call(&v1::VmService::Stub::CreateVm, request).status;
+}
+
+TEST(LogTest, EveryChangeIsOneLineWithItsCaller) {
+  Daemon daemon;
+  const std::string id = "6ba7b810-9dad-11d1-80b4-00c04fd430c8";
+  ASSERT_TRUE(Create(daemon.client(), "alpha", id).ok());
+  const std::vector<std::string> lines =
+      Lines(daemon, {"method=mmud.v1.VmService/CreateVm"});
+  ASSERT_EQ(lines.size(), 1u);
+  for (const std::string& part :
+       {std::string(" info call "), std::string(" vm=vms/alpha "),
+        absl::StrCat(" request_id=", id, " "), std::string(" code=OK "),
+        std::string(" duration="), absl::StrCat(" uid=", getuid()),
+        absl::StrCat(" pid=", getpid())}) {
+    EXPECT_TRUE(absl::StrContains(lines[0], part)) << part << "\n" << lines[0];
+  }
+  const Guest guest(daemon.client(), "vms/alpha");
+  guest.Get();
+  EXPECT_TRUE(Lines(daemon, {"GetVm"}).empty()) << "nothing was changed";
+  guest.WritePages(4);
+  guest.StartDirtyLog();
+  const Harvest harvest = guest.Seal();
+  guest.Clear(harvest.epoch, harvest.pages);
+  for (const char* method :
+       {"WorkloadService/StartWorkload", "DirtyLogService/StartDirtyLog",
+        "DirtyLogService/GetDirtyLog", "DirtyLogService/ClearDirtyLog"}) {
+    EXPECT_EQ(Lines(daemon, {method, "vm=vms/alpha", "code=OK"}).size(), 1u)
+        << method;
+  }
+}
+
+TEST(LogTest, AnOperationIsNamedWhereItBeginsAndWhereItEnds) {
+  Daemon daemon;
+  const Guest guest(daemon.client(), "alpha", {MakeSlot(kMiB)});
+  guest.WritePages(4);
+  const std::vector<std::string> starts =
+      Lines(daemon, {"StartWorkload", "operation=operations/"});
+  ASSERT_EQ(starts.size(), 1u);
+  const size_t at = starts[0].find("operation=");
+  const std::string operation =
+      starts[0].substr(at, starts[0].find(' ', at) - at);
+  const std::vector<std::string> ends =
+      Lines(daemon, {"operation ended", operation, "vm=vms/alpha"});
+  ASSERT_EQ(ends.size(), 1u);
+  EXPECT_TRUE(absl::StrContains(ends[0], "method=StartWorkload")) << ends[0];
+  EXPECT_TRUE(absl::StrContains(ends[0], "code=OK")) << ends[0];
+}
+
+TEST(LogTest, WhoIsRefusedIsSeenOnlyByWhoDebugs) {
+  for (const char* level : {"debug", "info"}) {
+    Daemon daemon({absl::StrCat("--log-level=", level)});
+    EXPECT_FALSE(Create(daemon.client(), "alpha", "", -1).ok());
+    EXPECT_EQ(daemon.client()
+                  .CallText("mmud.v1.VmService/GetVm", "name: 'vms/nobody'")
+                  .status.error_code(),
+              grpc::StatusCode::NOT_FOUND);
+    const bool debug = std::string(level) == "debug";
+    EXPECT_EQ(Lines(daemon, {"debug call refused", "VmService/CreateVm",
+                             "vm=vms/alpha", "reason=INVALID_VCPU_COUNT",
+                             absl::StrCat("pid=", getpid())})
+                  .size(),
+              debug ? 1u : 0u);
+    EXPECT_EQ(Lines(daemon, {"debug call refused", "VmService/GetVm",
+                             "reason=VM_NOT_FOUND"})
+                  .size(),
+              debug ? 1u : 0u);
+    EXPECT_TRUE(Lines(daemon, {" info call "}).empty());
+  }
+}
+
+TEST(LogTest, OverTcpTheCallerIsAnAddress) {
+  Daemon daemon({"--listen-tcp=127.0.0.1:0"});
+  const TestClient client(absl::StrCat("127.0.0.1:", daemon.grpc_port()));
+  ASSERT_TRUE(Create(client, "alpha").ok());
+  EXPECT_EQ(Lines(daemon, {"CreateVm", " address=127.0.0.1:"}).size(), 1u);
+}
+
+TEST(LogTest, AFloodIsCutAndItsSizeIsKnown) {
+  Daemon daemon;
+  const Guest guest(daemon.client(), "alpha", {MakeSlot(kMiB)});
+  constexpr int kCalls = 2000;
+  for (int i = 0; i < kCalls; ++i) guest.PauseVcpus();
+  ASSERT_EQ(daemon.Terminate(), 0);
+  const size_t written = Lines(daemon, {"PauseVcpus"}).size();
+  int dropped = 0;
+  for (const std::string& line : Lines(daemon, {"dropped="})) {
+    int number = 0;
+    ASSERT_TRUE(
+        absl::SimpleAtoi(line.substr(line.find("dropped=") + 8), &number));
+    dropped += number;
+  }
+  EXPECT_LT(written, size_t{kCalls});
+  EXPECT_EQ(written + static_cast<size_t>(dropped), size_t{kCalls});
+  EXPECT_EQ(Lines(daemon, {"CreateVm"}).size(), 1u);
+}
+
+TEST(LogTest, ALifeBeginsWithItsConfigurationAndEndsWithItsDrain) {
+  Daemon daemon({"--max-vms=7"});
+  ASSERT_TRUE(Create(daemon.client(), "alpha").ok());
+  ASSERT_EQ(daemon.Terminate(), 0);
+  EXPECT_EQ(
+      Lines(daemon, {" info configuration ", " max_vms=7", " max_operations=",
+                     " drain_timeout=", " log_level=info", " listen=unix:"})
+          .size(),
+      1u);
+  EXPECT_EQ(Lines(daemon, {" info serving "}).size(), 1u);
+  EXPECT_EQ(Lines(daemon, {" info draining ", "signal=SIGTERM"}).size(), 1u);
+  EXPECT_EQ(Lines(daemon, {" info stopped", " uptime="}).size(), 1u);
+}
+
+}  // namespace
+}  // namespace mmud::integration
