@@ -187,10 +187,8 @@ TEST_P(WallClockTest, AWaitEndsAfterItsTimeout) {
   });
   EXPECT_TRUE(Eventually([&] {
     const auto metrics = ParseMetrics(daemon_->MetricsText());
-    return metrics.ok() &&
-           metrics->Sum("mmud_grpc_server_started_total",
-                        {"method=\"/google.longrunning.Operations/"
-                         "WaitOperation\""}) > 0;
+    return metrics.ok() && metrics->Sum("grpc_server_started_total",
+                                        {"grpc_method=\"WaitOperation\""}) > 0;
   }));
   Step();
   caller.join();
