@@ -17,9 +17,10 @@ LIBRARIES = {"absl", "urcu"}
 TEST_LIBRARIES = {"gtest", "gtest_main", "rapidcheck", "benchmark"}
 INCLUDES = ("mmu_core/", "absl/", "urcu/", "urcu.h")
 NOT_INCLUDES = ("absl/flags/",)
-# sys/resource.h: a test may limit what memory there is.
+# sys/resource.h, fstream: a test may limit what memory there is, and ask how
+# much is used; dlfcn.h: it may stand in front of an allocator.
 TEST_INCLUDES = ("gtest/", "gmock/", "rapidcheck", "benchmark/",
-                 "sys/resource.h")
+                 "sys/resource.h", "dlfcn.h", "fstream")
 
 # Headers of the system besides C++'s own: threads, futexes, anonymous memory.
 # Those that open files are for memory/ alone, which makes memfds.
