@@ -70,7 +70,8 @@ enum class HookPoint : uint8_t {
   kUnlock,           // mmu_lock is about to be dropped
   kHeavyBarrier,     // all threads are about to execute a barrier
 };
-inline constexpr int kHookPoints = 50;
+inline constexpr int kHookPoints =
+    static_cast<int>(HookPoint::kHeavyBarrier) + 1;
 
 std::string_view ToString(HookPoint point);
 
