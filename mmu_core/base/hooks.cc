@@ -54,6 +54,8 @@ std::string_view ToString(HookPoint point) {
       "kUnsyncToWritable",
       "kProtectToRead",
       "kHeldBackToWait",
+      "kChosenToLink",
+      "kCountToSwitch",
       "kSnapshotToStore",
       "kRmapContended",
       "kTopUp",

@@ -59,6 +59,8 @@ enum class HookPoint : uint8_t {
   kUnsyncToWritable,     // page unsync -> writable SPTE (RACE-33)
   kProtectToRead,        // unsync page protected -> table read (RACE-34)
   kHeldBackToWait,       // fault found to be held back -> waits (RACE-45)
+  kChosenToLink,         // recover: leaf chosen -> huge leaf linked (RACE-11)
+  kCountToSwitch,        // log found without dirty pages -> switched off
   // Not between two steps but at one, for traces of locks.
   kSnapshotToStore,  // SPTE read -> store or exchange, write mode
   kRmapContended,    // the lock of an rmap has to be waited for

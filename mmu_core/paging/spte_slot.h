@@ -57,6 +57,10 @@ class SpteSlot {
   Spte FetchAnd(uint64_t mask) {
     return Spte(bits_.fetch_and(mask, std::memory_order_acq_rel));
   }
+  // Sets the bits of `mask`; returns the value before.
+  Spte FetchOr(uint64_t mask) {
+    return Spte(bits_.fetch_or(mask, std::memory_order_acq_rel));
+  }
 
  private:
   std::atomic<uint64_t> bits_{spte_bits::kInitial};

@@ -39,6 +39,9 @@ class FakeLock {
       : tlb_(tlb), trace_(trace) {}
 
   bool NeedYield() const { return contended; }
+  void CountWork(int64_t) {}
+  int64_t work() const { return 0; }
+  int64_t held_since() const { return 0; }
   void Yield() {
     trace_.push_back(absl::StrFormat(
         "yield after %d flushes", tlb_.Snapshot().remote_tlb_flush_requests));

@@ -15,36 +15,36 @@
 namespace mmu {
 
 bool ShadowLog::WriteProtect(MmuWriteLocked& lock, const Memslot& slot,
-                             GfnRange range, Level min_level, MmuCost* cost) {
+                             GfnRange range, Level min_level, MmuCost* cost,
+                             const HoldLimit& limit) {
   return TakeFromSlot(lock, slot, range, min_level, kMaxLeafLevel, Take::kWrite,
-                      cost);
+                      cost, limit);
 }
 
 bool ShadowLog::ClearDirty(MmuWriteLocked& lock, const Memslot& slot,
-                           GfnRange range, MmuCost* cost) {
+                           GfnRange range, MmuCost* cost,
+                           const HoldLimit& limit) {
   return TakeFromSlot(lock, slot, range, Level::k4K, Level::k4K, Take::kDirty,
-                      cost);
+                      cost, limit);
 }
 
-bool ShadowLog::WriteProtectMasked(const MmuWriteLocked& lock,
-                                   const Memslot& slot, Gfn first,
-                                   uint64_t mask, MmuCost* cost) {
+bool ShadowLog::WriteProtectMasked(MmuWriteLocked& lock, const Memslot& slot,
+                                   Gfn first, uint64_t mask, MmuCost* cost) {
   return TakeMasked(lock, slot, first, mask, Take::kWrite, cost);
 }
 
-bool ShadowLog::ClearDirtyMasked(const MmuWriteLocked& lock,
-                                 const Memslot& slot, Gfn first, uint64_t mask,
-                                 MmuCost* cost) {
+bool ShadowLog::ClearDirtyMasked(MmuWriteLocked& lock, const Memslot& slot,
+                                 Gfn first, uint64_t mask, MmuCost* cost) {
   return TakeMasked(lock, slot, first, mask, Take::kDirty, cost);
 }
 
 bool ShadowLog::TakeFromSlot(MmuWriteLocked& lock, const Memslot& slot,
                              GfnRange range, Level first, Level last, Take what,
-                             MmuCost* cost) {
+                             MmuCost* cost, const HoldLimit& limit) {
   const SlotRmaps* const rmaps = slot.shadow_rmaps();
   if (rmaps == nullptr) return false;
   bool changed = false;
-  YieldPoint<MmuWriteLocked> yield(lock);
+  YieldPoint<MmuWriteLocked> yield(lock, limit);
   for (SlotRmapCursor c(*rmaps, range, first, last); c.Valid(); c.Next()) {
     changed |= TakeFromRmap(lock, c.head(), what, cost);
     yield.MaybeYield(c, nullptr, cost);
@@ -52,12 +52,15 @@ bool ShadowLog::TakeFromSlot(MmuWriteLocked& lock, const Memslot& slot,
   return changed;
 }
 
-bool ShadowLog::TakeMasked(const MmuWriteLocked& lock, const Memslot& slot,
-                           Gfn first, uint64_t mask, Take what, MmuCost* cost) {
+bool ShadowLog::TakeMasked(MmuWriteLocked& lock, const Memslot& slot, Gfn first,
+                           uint64_t mask, Take what, MmuCost* cost) {
   const SlotRmaps* const rmaps = slot.shadow_rmaps();
   if (rmaps == nullptr) return false;
   bool changed = false;
+  HoldWatch<MmuWriteLocked> watch(lock, {});
   for (uint64_t left = mask; left != 0; left &= left - 1) {
+    // 64 rmaps may be long ones.
+    if (left != mask && watch.IsOver()) lock.Yield();
     const RmapHead& head =
         rmaps->Head(first + std::countr_zero(left), Level::k4K);
     changed |= TakeFromRmap(lock, head, what, cost);
@@ -70,6 +73,7 @@ bool ShadowLog::TakeFromRmap(const MmuWriteLocked& lock, const RmapHead& head,
   bool changed = false;
   for (RmapIterator it = head.Entries(lock); it.Valid(); it.Next()) {
     if (cost != nullptr) ++cost->sptes_visited_count;
+    lock.CountWork(1);
     const ShadowPageState& page = PageHolding(it.sptep());
     const SpteFormat& format = parts_.FormatOf(page);
     const Spte spte = it.sptep().Load();

@@ -93,6 +93,7 @@ Level ShadowRecover::ZapSmallOf(const MmuWriteLocked& lock,
   Level becomes = Level::k4K;
   for (RmapIterator it = head.Entries(lock); it.Valid();) {
     if (cost != nullptr) ++cost->sptes_visited_count;
+    lock.CountWork(1);
     SpteSlot& sptep = it.sptep();
     const ShadowPageState& page = PageHolding(sptep);
     if (!page.page->role.IsDirect()) {

@@ -1,8 +1,12 @@
 #include "mmu_core/shadow/shadow_split.h"
 
 #include <atomic>
+#include <bitset>
+#include <cstddef>
+#include <cstdint>
 
 #include "absl/status/status.h"
+#include "mmu_core/base/hooks.h"
 #include "mmu_core/paging/access_rights.h"
 #include "mmu_core/paging/page_role.h"
 #include "mmu_core/paging/spte.h"
@@ -21,21 +25,24 @@ struct ShadowSplit::Pass {
   const SplitTrigger trigger;
   ShadowCaches& caches;
   MmuCost* const cost;
-  // A split takes as long as many steps of other walks.
-  YieldPoint<MmuWriteLocked> yield{lock,
-                                   YieldPoint<MmuWriteLocked>::kLongSteps};
+  YieldPoint<MmuWriteLocked> yield;
   SplitOutcome outcome = {};
 };
 
 SplitOutcome ShadowSplit::Split(MmuWriteLocked& lock, const Memslot& slot,
                                 GfnRange range, Level target,
                                 SplitTrigger trigger, ShadowCaches& caches,
-                                MmuCost* cost) {
+                                MmuCost* cost, const HoldLimit& limit) {
   SlotRmaps* const rmaps = slot.shadow_rmaps();
   if (options_.tdp == TdpEnabled::kNo || rmaps == nullptr) {
     return {.next_gfn = range.end};
   }
-  Pass pass{lock, *rmaps, trigger, caches, cost};
+  Pass pass{.lock = lock,
+            .rmaps = *rmaps,
+            .trigger = trigger,
+            .caches = caches,
+            .cost = cost,
+            .yield = YieldPoint<MmuWriteLocked>(lock, limit)};
   pass.outcome.next_gfn = range.end;
   for (Level level = kMaxLeafLevel; level > target; level = ChildOf(level)) {
     for (SlotRmapCursor c(*rmaps, range, level, level); c.Valid(); c.Next()) {
@@ -87,6 +94,7 @@ SpteSlot* ShadowSplit::FirstSplittable(const MmuWriteLocked& lock,
                                        const RmapHead& head, MmuCost* cost) {
   for (RmapIterator it = head.Entries(lock); it.Valid(); it.Next()) {
     if (cost != nullptr) ++cost->sptes_visited_count;
+    lock.CountWork(1);
     const ShadowPageState& page = PageHolding(it.sptep());
     // A page that is torn down will lose its SPTEs. The others are not met:
     // with TDP all shadow pages are a nested guest's, above level 1 none is
@@ -120,6 +128,7 @@ void ShadowSplit::SplitSpte(Pass& pass, SpteSlot& sptep) {
                           options_.nx_huge_pages != nullptr &&
                           options_.nx_huge_pages->mitigated();
   bool maps_less = false;
+  std::bitset<kEntriesPerTable> made;
   for (int i = 0; i < kEntriesPerTable; ++i) {
     SpteSlot& entry = child.EntryAt(i);
     const Spte present = entry.Load();
@@ -135,13 +144,45 @@ void ShadowSplit::SplitSpte(Pass& pass, SpteSlot& sptep) {
     maps_less |=
         pages_.links().AddLeaf(pass.lock, entry, small, child.TranslationOf(i),
                                pass.rmaps, pass.caches.lists, pass.cost);
+    made.set(static_cast<size_t>(i));
   }
-  TlbFlushBatch flush(parts_.tlb, FlushScope::kRange, FlushReason::kSplit);
+  pass.lock.CountWork(kEntriesPerTable);
+  AtHook(HookPoint::kTableFilledToLink);
+  const GfnRange range = ShadowLinks::RangeOf(sptep);
+  KeepAssists(child, made, pages_.links().DropLeaf(pass.lock, sptep), format);
+  if (maps_less) {
+    TlbFlushBatch flush(parts_.tlb, FlushScope::kRange, FlushReason::kSplit);
+    flush.Add(range);
+    flush.Flush(pass.cost);
+  }
   pages_.links().LinkChild(pass.lock, sptep, child, pass.caches.lists,
-                           maps_less ? &flush : nullptr, pass.cost);
+                           /*flush=*/nullptr, pass.cost);
   parts_.counters.CountSplit(level, pass.trigger);
   ++(level == Level::k1G ? pass.outcome.split_1g_count
                          : pass.outcome.split_2m_count);
+}
+
+// RACE-11. The small SPTEs were made from a look at the huge one, and until
+// that was dropped, which told what it was in the end, the processor may have
+// set Accessed or Dirty in it. Nobody walks through the new link yet.
+//
+// Those that an alias had made before get Accessed alone: with Dirty, one whose
+// writes are noticed by that would be written unnoticed. Those `made` here are
+// what the huge one was, which, if its slot logs, was not writable.
+void ShadowSplit::KeepAssists(ShadowPageState& child,
+                              const std::bitset<kEntriesPerTable>& made,
+                              Spte huge, const SpteFormat& format) {
+  if (!format.has_ad()) return;
+  const uint64_t accessed = huge.bits() & format.accessed_mask();
+  const uint64_t dirty = huge.bits() & format.dirty_mask();
+  for (int i = 0; i < kEntriesPerTable; ++i) {
+    SpteSlot& entry = child.EntryAt(i);
+    const Spte spte = entry.Load();
+    if (!spte.IsPresentLeaf(child.level())) continue;
+    const uint64_t bits =
+        accessed | (made.test(static_cast<size_t>(i)) ? dirty : 0);
+    if ((spte.bits() & bits) != bits) entry.FetchOr(bits);
+  }
 }
 
 }  // namespace mmu

@@ -25,9 +25,13 @@
 #ifndef MMU_CORE_SHADOW_SHADOW_SPLIT_H_
 #define MMU_CORE_SHADOW_SHADOW_SPLIT_H_
 
+#include <bitset>
+
 #include "mmu_core/base/gfn_range.h"
 #include "mmu_core/base/level.h"
 #include "mmu_core/memory/memslot.h"
+#include "mmu_core/paging/spte.h"
+#include "mmu_core/paging/spte_format.h"
 #include "mmu_core/paging/spte_slot.h"
 #include "mmu_core/rmap/rmap.h"
 #include "mmu_core/rmap/slot_rmap_cursor.h"
@@ -37,6 +41,7 @@
 #include "mmu_core/shadow/shadow_zap.h"
 #include "mmu_core/stats/labels.h"
 #include "mmu_core/stats/mmu_cost.h"
+#include "mmu_core/sync/hold_limit.h"
 #include "mmu_core/sync/mmu_lock.h"
 #include "mmu_core/tdp/huge_page_outcomes.h"
 #include "mmu_core/tdp/nx_huge_pages.h"
@@ -60,9 +65,9 @@ class ShadowSplit {
 
   // Splits the huge leafs of nested guests that map pages of `range`, a part of
   // the slot, down to `target`: the largest first, in each level by ascending
-  // gfn, all aliases of a gfn (SHD-71). Lets go of `lock` where others wait, it
-  // was held for long, or `caches` are to be filled. No effect on a slot
-  // without rmaps.
+  // gfn, all aliases of a gfn (SHD-71). Lets go of `lock` where others wait,
+  // the hold has reached `limit`, or `caches` are to be filled. No effect on a
+  // slot without rmaps.
   //
   // Best effort: a gfn is given up where no more than ShadowPages::kMinFree
   // pages are available (SHD-73; limit_count) or the caches cannot be filled
@@ -70,7 +75,7 @@ class ShadowSplit {
   // REQUIRES: slots_lock, which keeps the slot and guards `caches` (LCK-05).
   SplitOutcome Split(MmuWriteLocked& lock, const Memslot& slot, GfnRange range,
                      Level target, SplitTrigger trigger, ShadowCaches& caches,
-                     MmuCost* cost);
+                     MmuCost* cost, const HoldLimit& limit = {});
 
  private:
   struct Pass;
@@ -81,6 +86,11 @@ class ShadowSplit {
   static SpteSlot* FirstSplittable(const MmuWriteLocked& lock,
                                    const RmapHead& head, MmuCost* cost);
   void SplitSpte(Pass& pass, SpteSlot& sptep);
+  // Gives the leafs of `child` what the processor set in the huge leaf that
+  // they replace until it was dropped as `huge`.
+  static void KeepAssists(ShadowPageState& child,
+                          const std::bitset<kEntriesPerTable>& made, Spte huge,
+                          const SpteFormat& format);
 
   const ShadowParts parts_;
   ShadowPages& pages_;

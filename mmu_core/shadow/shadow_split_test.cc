@@ -1,5 +1,6 @@
 #include "mmu_core/shadow/shadow_split.h"
 
+#include <algorithm>
 #include <cstdint>
 #include <functional>
 #include <set>
@@ -21,8 +22,10 @@
 #include "mmu_core/shadow/shadow_caches.h"
 #include "mmu_core/shadow/shadow_test_util.h"
 #include "mmu_core/stats/labels.h"
+#include "mmu_core/sync/hold_limit.h"
 #include "mmu_core/sync/mmu_lock.h"
 #include "mmu_core/tdp/nx_huge_pages.h"
+#include "mmu_core/testing/hold_clock.h"
 #include "mmu_core/testing/lock_trace.h"
 #include "mmu_core/tlb/tlb_flush_batch.h"
 #include "mmu_core/tlb/vcpu_tlb.h"
@@ -145,6 +148,66 @@ TEST_F(ShadowSplitTest, ASplitTranslatesAsBeforeAndFlushesNothing) {
     ASSERT_EQ(RmapCount(kLarge + i), 1u);
   }
   EXPECT_EQ(SplitAll().split_2m_count, 0) << "nothing is left";
+}
+
+// What the processor sets in the huge SPTE until it is gone is in the small
+// ones. Covers: SHD-77, SPTE-26
+TEST_F(ShadowSplitTest, Race11BitsSetWhileTheTableIsFilledAreInTheTable) {
+  const SpteFormat& format = SpteFormat::Ept();
+  SpteSlot& sptep = MapLarge(kLarge, 0);
+  sptep.FetchAnd(~(format.accessed_mask() | format.dirty_mask()));
+  {
+    testing::LockTrace trace([&](const testing::LockTrace::Event& event) {
+      if (event.point != HookPoint::kTableFilledToLink) return;
+      sptep.FetchOr(format.accessed_mask() | format.dirty_mask());
+    });
+    EXPECT_EQ(SplitAll().split_2m_count, 1);
+  }
+  ShadowPageState& child = ChildOfSplit(sptep);
+  for (int i = 0; i < kEntriesPerTable; ++i) {
+    const Spte small = child.EntryAt(i).Load();
+    ASSERT_TRUE(format.IsAccessed(small) && format.IsDirty(small)) << i;
+  }
+}
+
+// Of the small SPTEs that another alias had before, none gets Dirty, by whose
+// absence the next write is noticed.
+// Covers: SHD-77
+TEST_F(ShadowSplitTest, AnAliasGivesItsAccessedBitAloneToLeafsThatWereThere) {
+  const SpteFormat& format = SpteFormat::Ept();
+  SpteSlot& one = MapLarge(kLarge, 0);
+  ASSERT_EQ(SplitAll().split_2m_count, 1);
+  ShadowPageState& child = ChildOfSplit(one);
+  child.EntryAt(3).FetchAnd(~(format.accessed_mask() | format.dirty_mask()));
+  SpteSlot& alias = MapLarge(kLarge, 1);
+  ASSERT_EQ(SplitAll().split_2m_count, 1);
+  ASSERT_EQ(&ChildOfSplit(alias), &child);
+  EXPECT_TRUE(format.IsAccessed(child.EntryAt(3).Load()));
+  EXPECT_FALSE(format.IsDirty(child.EntryAt(3).Load()));
+}
+
+// Covers: SHD-71
+TEST_F(ShadowSplitTest, AHoldEndsAtItsLimitThoughNobodyWaits) {
+  for (int n = 0; n < 20; ++n) MapLarge(kLarge + n * k2MPages, n);
+  const testing::StillHoldClock clock;
+  const HoldLimit limit{.entries = 2048};
+  uint64_t most = 0;
+  uint64_t before = 0;
+  {
+    testing::LockTrace trace([&](const testing::LockTrace::Event& event) {
+      if (event.point != HookPoint::kUnlock) return;
+      const uint64_t now = counters_.Splits(Level::k2M, SplitTrigger::kEager);
+      most = std::max(most, now - before);
+      before = now;
+    });
+    EXPECT_EQ(split_
+                  .Split(lock_, slot(), slot().range(), Level::k4K,
+                         SplitTrigger::kEager, caches_, nullptr, limit)
+                  .split_2m_count,
+              20);
+  }
+  EXPECT_GE(most, 1u);
+  EXPECT_LE(most, 5u);
 }
 
 // Covers: SHD-71, SHD-77

@@ -17,6 +17,8 @@ namespace mmu {
 
 // Nanoseconds; only differences have a meaning.
 inline int64_t HoldNanos() { return MonotonicNanos(); }
+// The same, for who has just looked at the steady clock and read `now`.
+inline int64_t HoldNanosAt(int64_t now) { return now; }
 
 #else
 
@@ -34,6 +36,11 @@ inline int64_t HoldNanos() {
     return fn();
   }
   return MonotonicNanos();
+}
+// The same, for who has just looked at the steady clock and read `now`.
+inline int64_t HoldNanosAt(int64_t now) {
+  HoldClockFn const fn = hold_clock_fn.load(std::memory_order_relaxed);
+  return ABSL_PREDICT_FALSE(fn != nullptr) ? fn() : now;
 }
 
 #endif

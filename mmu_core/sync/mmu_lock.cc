@@ -13,6 +13,7 @@
 #include "absl/time/time.h"
 #include "mmu_core/base/check.h"
 #include "mmu_core/base/hooks.h"
+#include "mmu_core/sync/hold_clock.h"
 #include "mmu_core/sync/spin.h"
 
 namespace mmu {
@@ -217,7 +218,9 @@ void MmuLockHold::NoteReleased() {
 
 void MmuLockHold::StartMeasuring(uint64_t hold_weight) {
   hold_weight_ = hold_weight;
+  work_ = 0;
   held_since_ = MonotonicNanos();
+  limited_since_ = HoldNanosAt(held_since_);
 }
 
 void MmuLockHold::AcquireShared() {

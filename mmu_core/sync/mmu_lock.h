@@ -202,6 +202,9 @@ class MmuLockHold {
   }
   void Yield();
   bool IsContended() const { return lock_.IsContended(); }
+  void CountWork(int64_t entries) const { work_ += entries; }
+  int64_t work() const { return work_; }
+  int64_t held_since() const { return limited_since_; }
   bool held() const { return held_; }
   const MmuLock& lock() const { return lock_; }
   // Whether the calling thread holds the mmu_lock of any VM. Always false in
@@ -240,9 +243,11 @@ class MmuLockHold {
   const LockMode mode_;
   const LockOp op_;
   bool held_ = false;
-  MmuCost* const cost_;       // nullable
-  uint64_t hold_weight_ = 0;  // acquisitions that this hold stands for
-  int64_t held_since_ = 0;    // ns; 0: the hold time is not taken
+  MmuCost* const cost_;        // nullable
+  uint64_t hold_weight_ = 0;   // acquisitions that this hold stands for
+  int64_t held_since_ = 0;     // ns; 0: the hold time is not taken
+  int64_t limited_since_ = 0;  // HoldNanos() then
+  mutable int64_t work_ = 0;   // of this hold, if its time is taken
   MmuLock::FaultSlot* slot_ = nullptr;  // of a fault's hold, if it has one
 };
 
@@ -261,6 +266,14 @@ class ABSL_SCOPED_LOCKABLE MmuReadLocked {
 
   // True if somebody waits for the lock (TDP-20).
   bool NeedYield() const { return hold_.IsContended(); }
+  // What is done under the lock, in SPTEs that are looked at or changed:
+  // whoever does more than a fault does says so, and sync/hold_limit.h decides
+  // by it when the hold has lasted long enough.
+  void CountWork(int64_t entries) const { hold_.CountWork(entries); }
+  // That of this hold, since the lock was taken last, and when that was
+  // (HoldNanos). Not for LockOp::kFault, whose holds are short.
+  int64_t work() const { return hold_.work(); }
+  int64_t held_since() const { return hold_.held_since(); }
   // Drops the lock, lets those who wait go first, takes it again in read mode.
   // Everything read from the tables before is out of date afterwards.
   void Yield() { hold_.Yield(); }
@@ -287,6 +300,9 @@ class ABSL_SCOPED_LOCKABLE MmuWriteLocked {
   ~MmuWriteLocked() ABSL_UNLOCK_FUNCTION() = default;
 
   bool NeedYield() const { return hold_.IsContended(); }
+  void CountWork(int64_t entries) const { hold_.CountWork(entries); }
+  int64_t work() const { return hold_.work(); }
+  int64_t held_since() const { return hold_.held_since(); }
   void Yield() { hold_.Yield(); }
   void Unlock() ABSL_UNLOCK_FUNCTION() { hold_.Release(); }
   void Relock() ABSL_EXCLUSIVE_LOCK_FUNCTION() { hold_.Acquire(); }

@@ -13,7 +13,7 @@
 
 namespace mmu {
 
-bool SpteUpdater::Update(const MmuReadLocked&, TdpCursor& cursor,
+bool SpteUpdater::Update(const MmuReadLocked& lock, TdpCursor& cursor,
                          Spte desired) {
   MMU_DCHECK(InRcuReadSection());
   MMU_DCHECK(!cursor.old_spte().IsFrozen());
@@ -23,21 +23,24 @@ bool SpteUpdater::Update(const MmuReadLocked&, TdpCursor& cursor,
   const bool won = cursor.slot().CompareExchange(expected, desired);
   cursor.SetOldSpte(won ? desired : expected);
   if (!won) return false;
-  HandleChanged(cursor.gfn(), cursor.level(), old_spte, desired, Mode::kShared);
+  lock.CountWork(HandleChanged(cursor.gfn(), cursor.level(), old_spte, desired,
+                               Mode::kShared)
+                     .entries);
   return true;
 }
 
-bool SpteUpdater::UpdateOnce(const MmuReadLocked&, SpteSlot& slot, Gfn gfn,
+bool SpteUpdater::UpdateOnce(const MmuReadLocked& lock, SpteSlot& slot, Gfn gfn,
                              Level level, Spte expected, Spte desired) {
   MMU_DCHECK(InRcuReadSection());
   const Spte old_spte = expected;
   AtHook(HookPoint::kSnapshotToExchange);
   if (!slot.CompareExchange(expected, desired)) return false;
-  HandleChanged(gfn, level, old_spte, desired, Mode::kShared);
+  lock.CountWork(
+      HandleChanged(gfn, level, old_spte, desired, Mode::kShared).entries);
   return true;
 }
 
-Spte SpteUpdater::Update(const MmuWriteLocked&, TdpCursor& cursor,
+Spte SpteUpdater::Update(const MmuWriteLocked& lock, TdpCursor& cursor,
                          Spte desired) {
   MMU_DCHECK(InRcuReadSection());
   MMU_DCHECK(!cursor.old_spte().IsFrozen() && !desired.IsFrozen());
@@ -51,9 +54,66 @@ Spte SpteUpdater::Update(const MmuWriteLocked&, TdpCursor& cursor,
     cursor.slot().Store(desired);
   }
   cursor.SetOldSpte(desired);
-  HandleChanged(cursor.gfn(), cursor.level(), old_spte, desired,
-                Mode::kExclusive);
+  lock.CountWork(HandleChanged(cursor.gfn(), cursor.level(), old_spte, desired,
+                               Mode::kExclusive)
+                     .entries);
   return old_spte;
+}
+
+// RACE-11 in write mode. Nobody else changes the entry, but
+//   1. this thread reads the entry and makes `desired` from it
+//   2. the processor sets Accessed or Dirty in the entry
+//   3. this thread writes `desired`
+// and were 3 a store, what 2 set would be gone. So 3 fails, and the caller
+// begins anew with what the entry is now.
+bool SpteUpdater::TryUpdate(const MmuWriteLocked& lock, TdpCursor& cursor,
+                            Spte desired) {
+  MMU_DCHECK(InRcuReadSection());
+  MMU_DCHECK(!cursor.old_spte().IsFrozen() && !desired.IsFrozen());
+  const Spte old_spte = cursor.old_spte();
+  Spte expected = old_spte;
+  AtHook(HookPoint::kSnapshotToStore);
+  const bool won = cursor.slot().CompareExchange(expected, desired);
+  cursor.SetOldSpte(won ? desired : expected);
+  if (!won) return false;
+  lock.CountWork(HandleChanged(cursor.gfn(), cursor.level(), old_spte, desired,
+                               Mode::kExclusive)
+                     .entries);
+  return true;
+}
+
+// RACE-11 the other way round: many small leafs become one.
+//   1. this thread looks at the small leafs: none was accessed
+//   2. the processor sets Accessed in one of them
+//   3. this thread links the huge leaf, not accessed, and takes the table apart
+// The exchange that ends each small leaf returns what 2 has set; then the huge
+// leaf gets it. Whoever changed the huge leaf in between has the last word.
+bool SpteUpdater::Collapse(const MmuReadLocked& lock, TdpCursor& cursor,
+                           Spte huge) {
+  MMU_DCHECK(InRcuReadSection());
+  MMU_DCHECK(cursor.IsPresentTable());
+  const Spte table = cursor.old_spte();
+  Spte expected = table;
+  AtHook(HookPoint::kChosenToLink);
+  if (!cursor.slot().CompareExchange(expected, huge)) {
+    cursor.SetOldSpte(expected);
+    return false;
+  }
+  const Removed removed =
+      HandleChanged(cursor.gfn(), cursor.level(), table, huge, Mode::kShared);
+  lock.CountWork(removed.entries);
+  cursor.SetOldSpte(huge);
+  const bool was_used = (removed.leaf_bits & format_.accessed_mask()) != 0;
+  while (was_used && cursor.IsPresentLeaf() &&
+         !format_.IsAccessed(cursor.old_spte())) {
+    const Spte used = format_.IsAccessTracked(cursor.old_spte())
+                          ? format_.WithAccessRestored(cursor.old_spte())
+                          : format_.WithAccessed(cursor.old_spte());
+    Spte now = cursor.old_spte();
+    if (cursor.slot().CompareExchange(now, used)) now = used;
+    cursor.SetOldSpte(now);
+  }
+  return true;
 }
 
 void SpteUpdater::PrepareChild(const TdpCursor& cursor,
@@ -66,9 +126,10 @@ void SpteUpdater::PrepareChild(const TdpCursor& cursor,
   page.nx_huge_page_disallowed.store(false, std::memory_order_relaxed);
 }
 
-void SpteUpdater::HandleChanged(Gfn gfn, Level level, Spte old_spte,
-                                Spte new_spte, Mode mode) {
-  if (old_spte == new_spte) return;
+SpteUpdater::Removed SpteUpdater::HandleChanged(Gfn gfn, Level level,
+                                                Spte old_spte, Spte new_spte,
+                                                Mode mode) {
+  if (old_spte == new_spte) return {};
   const bool was_leaf = old_spte.IsPresentLeaf(level);
   const bool is_leaf = new_spte.IsPresentLeaf(level);
 
@@ -81,8 +142,9 @@ void SpteUpdater::HandleChanged(Gfn gfn, Level level, Spte old_spte,
   if (old_spte.IsPresentTable(level) && !new_spte.IsPresentTable(level)) {
     ShadowPage* page = TablePool::DescriptorOf(TableOf(old_spte));
     MMU_DCHECK(page->gfn == gfn);
-    RemoveTable(*page, mode);
+    return RemoveTable(*page, mode);
   }
+  return {.leaf_bits = was_leaf ? old_spte.bits() : 0};
 }
 
 // The table is unlinked; readers that entered before may still walk it, and in
@@ -101,8 +163,9 @@ void SpteUpdater::HandleChanged(Gfn gfn, Level level, Spte old_spte,
 // Were 3 missing, 4 would put a leaf into a table that is about to be freed,
 // and its page count would never go down. If 4 comes before 3, the exchange
 // returns the new leaf and 3's bookkeeping takes it back.
-void SpteUpdater::RemoveTable(ShadowPage& page, Mode mode) {
+SpteUpdater::Removed SpteUpdater::RemoveTable(ShadowPage& page, Mode mode) {
   const Level level = page.role.level();
+  Removed all{.entries = kEntriesPerTable};
   nx_huge_pages_.Forget(page);
   AtHook(HookPoint::kUnlinkToFreeze);
   for (int i = 0; i < kEntriesPerTable; ++i) {
@@ -119,12 +182,16 @@ void SpteUpdater::RemoveTable(ShadowPage& page, Mode mode) {
       if (!old_spte.IsPresent()) continue;
       old_spte = slot.Exchange(Spte::Frozen());
     }
-    HandleChanged(page.gfn + static_cast<uint64_t>(i) * PagesPer(level), level,
-                  old_spte, Spte::Frozen(), mode);
+    const Removed below =
+        HandleChanged(page.gfn + static_cast<uint64_t>(i) * PagesPer(level),
+                      level, old_spte, Spte::Frozen(), mode);
+    all.entries += below.entries;
+    all.leaf_bits |= below.leaf_bits;
   }
   counters_.AddTables(-1);
   AtHook(HookPoint::kFreezeToFree);
   TablePool::ReturnAfterGracePeriod(page);
+  return all;
 }
 
 }  // namespace mmu

@@ -3,10 +3,12 @@
 //
 // Under mmu_lock in read mode others change entries too, so a change is a
 // compare-exchange against the cursor's snapshot (TDP-25). Under write mode
-// only the hardware's A/D assists and the fast page fault interfere, so it is
-// a store, or an exchange where those matter (TDP-26). After either, the old
-// and the new value together say what must be counted and what must be taken
-// apart (TDP-27, TDP-28).
+// only the hardware's A/D assists and the fast page fault interfere, so what
+// ends an entry is a store, or an exchange where those matter (TDP-26); what
+// keeps anything of the snapshot in the new value is a compare-exchange here
+// too, or a bit that was set meanwhile would be lost (RACE-11). After either,
+// the old and the new value together say what must be counted and what must be
+// taken apart (TDP-27, TDP-28).
 
 #ifndef MMU_CORE_TDP_SPTE_UPDATE_H_
 #define MMU_CORE_TDP_SPTE_UPDATE_H_
@@ -45,14 +47,25 @@ class SpteUpdater {
                                 Gfn gfn, Level level, Spte expected,
                                 Spte desired);
   // In write mode it always succeeds and returns the value it replaced, which
-  // has what the processor or a fast fault added since the snapshot.
+  // has what the processor or a fast fault added since the snapshot. Not for a
+  // `desired` that was made from the snapshot.
   Spte Update(const MmuWriteLocked& lock, TdpCursor& cursor, Spte desired);
+  // For such: as in read mode. Only the processor and fast faults can make it
+  // fail, so an entry that was a leaf is one.
+  [[nodiscard]] bool TryUpdate(const MmuWriteLocked& lock, TdpCursor& cursor,
+                               Spte desired);
+  // Puts the huge leaf `huge` over the table of the cursor's entry; as Update.
+  // A page of it that was accessed until its entry was taken apart makes the
+  // huge leaf accessed (RACE-11).
+  [[nodiscard]] bool Collapse(const MmuReadLocked& lock, TdpCursor& cursor,
+                              Spte huge);
 
   // Makes `page` the child of the cursor's entry: role, gfn, parent. Its 512
   // entries are the caller's business. REQUIRES: nobody else sees `page`.
   void PrepareChild(const TdpCursor& cursor, ShadowPage& page) const;
-  // Points the cursor's entry at a prepared child; as Update. On failure the
-  // page still belongs to the caller.
+  // Points the cursor's entry at a prepared child; as Update in read mode, in
+  // either mode: the child may have been made from the snapshot. On failure
+  // the page still belongs to the caller.
   template <typename Lock>
   [[nodiscard]] bool Link(const Lock& lock, TdpCursor& cursor,
                           ShadowPage& page) {
@@ -60,21 +73,27 @@ class SpteUpdater {
     // Counted first, so that whoever takes the table apart at once finds it
     // counted.
     counters_.AddTables(1);
+    bool linked = false;
     if constexpr (std::is_same_v<Lock, MmuWriteLocked>) {
-      Update(lock, cursor, spte);
-    } else if (!Update(lock, cursor, spte)) {
-      counters_.AddTables(-1);
-      return false;
+      linked = TryUpdate(lock, cursor, spte);
+    } else {
+      linked = Update(lock, cursor, spte);
     }
-    return true;
+    if (!linked) counters_.AddTables(-1);
+    return linked;
   }
 
  private:
   enum class Mode : uint8_t { kShared, kExclusive };
 
-  void HandleChanged(Gfn gfn, Level level, Spte old_spte, Spte new_spte,
-                     Mode mode);
-  void RemoveTable(ShadowPage& page, Mode mode);
+  // What went with a table, and the tables below it.
+  struct Removed {
+    int64_t entries = 0;
+    uint64_t leaf_bits = 0;  // of all leafs, ORed
+  };
+  Removed HandleChanged(Gfn gfn, Level level, Spte old_spte, Spte new_spte,
+                        Mode mode);
+  Removed RemoveTable(ShadowPage& page, Mode mode);
 
   const SpteFormat& format_;
   MmuCounters& counters_;

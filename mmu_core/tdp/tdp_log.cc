@@ -7,6 +7,7 @@
 #include "mmu_core/base/check.h"
 #include "mmu_core/base/hooks.h"
 #include "mmu_core/paging/tdp_cursor.h"
+#include "mmu_core/sync/hold_limit.h"
 #include "mmu_core/sync/rcu.h"
 #include "mmu_core/tdp/tdp_mmu.h"
 #include "mmu_core/tdp/yield_point.h"
@@ -55,13 +56,13 @@ PageTable* SmallTableOf(const TdpRoot& root, Gfn gfn) {
 }  // namespace
 
 bool TdpMmu::TakeFromLeafs(MmuReadLocked& lock, int as_id, GfnRange range,
-                           Level min_level, uint64_t bit, MmuCost* cost) {
+                           Level min_level, uint64_t bit, MmuCost* cost,
+                           const HoldLimit& limit) {
   bool changed = false;
   int64_t visited = 0;
   for (RootRef root = roots_.First(RootFilter::kValid, as_id); root;
        root = roots_.Next(std::move(root), RootFilter::kValid, as_id)) {
-    YieldPoint<MmuReadLocked> yield(lock,
-                                    YieldPoint<MmuReadLocked>::kLongSteps);
+    YieldPoint<MmuReadLocked> yield(lock, limit);
     for (TdpCursor c(root->table(), root->level(), range, min_level); c.Valid();
          c.Next()) {
       // Yields without a flush: the caller flushes in any case before anybody
@@ -70,6 +71,7 @@ bool TdpMmu::TakeFromLeafs(MmuReadLocked& lock, int as_id, GfnRange range,
       if (c.level() == Level::k4K) {
         const int entries = c.EntriesLeft();
         changed |= TakeFromTable(&c.slot(), entries, bit);
+        lock.CountWork(entries);
         c.SkipToLastEntry();
         visited += entries;
         continue;
@@ -90,13 +92,16 @@ bool TdpMmu::TakeFromLeafs(MmuReadLocked& lock, int as_id, GfnRange range,
 }
 
 bool TdpMmu::WriteProtect(MmuReadLocked& lock, int as_id, GfnRange range,
-                          Level min_level, MmuCost* cost) {
-  return TakeFromLeafs(lock, as_id, range, min_level, spte_bits::kWrite, cost);
+                          Level min_level, MmuCost* cost,
+                          const HoldLimit& limit) {
+  return TakeFromLeafs(lock, as_id, range, min_level, spte_bits::kWrite, cost,
+                       limit);
 }
 
 bool TdpMmu::ClearDirty(MmuReadLocked& lock, int as_id, GfnRange range,
-                        MmuCost* cost) {
-  return TakeFromLeafs(lock, as_id, range, Level::k4K, dirty_bit(), cost);
+                        MmuCost* cost, const HoldLimit& limit) {
+  return TakeFromLeafs(lock, as_id, range, Level::k4K, dirty_bit(), cost,
+                       limit);
 }
 
 bool TdpMmu::WriteProtectGfn(const MmuWriteLocked& lock, int as_id, Gfn gfn,
@@ -109,11 +114,14 @@ bool TdpMmu::WriteProtectGfn(const MmuWriteLocked& lock, int as_id, Gfn gfn,
     for (TdpCursor c(root->table(), root->level(), GfnRange::Of(gfn, 1),
                      min_level);
          c.Valid(); c.Next()) {
-      if (!c.IsPresentLeaf()) continue;
-      const Spte wanted = parts_.format.WithoutMmuWrite(c.old_spte());
-      if (wanted == c.old_spte()) continue;
-      updater_.Update(lock, c, wanted);
-      changed = true;
+      while (c.IsPresentLeaf()) {
+        const Spte wanted = parts_.format.WithoutMmuWrite(c.old_spte());
+        if (wanted == c.old_spte()) break;
+        // The processor may set A and D, or a fast fault W, at any moment.
+        if (!updater_.TryUpdate(lock, c, wanted)) continue;
+        changed = true;
+        break;
+      }
     }
   }
   return changed;
@@ -129,13 +137,14 @@ bool TdpMmu::ClearDirtyMasked(const MmuWriteLocked& lock, int as_id, Gfn first,
   return TakeMasked(lock, as_id, first, mask, dirty_bit(), cost);
 }
 
-bool TdpMmu::TakeMasked(const MmuWriteLocked&, int as_id, Gfn first,
+bool TdpMmu::TakeMasked(const MmuWriteLocked& lock, int as_id, Gfn first,
                         uint64_t mask, uint64_t bit, MmuCost* cost) {
   RcuReadGuard rcu;
   bool changed = false;
   for (TdpRoot* root = roots_.FirstRcu(RootFilter::kValid, as_id);
        root != nullptr;
        root = roots_.NextRcu(root, RootFilter::kValid, as_id)) {
+    lock.CountWork(std::popcount(mask));
     PageTable* table = nullptr;
     Gfn table_gfn;  // first gfn of `table`
     for (uint64_t left = mask; left != 0; left &= left - 1) {

@@ -35,6 +35,7 @@
 #include "mmu_core/stats/labels.h"
 #include "mmu_core/stats/mmu_cost.h"
 #include "mmu_core/stats/mmu_counters.h"
+#include "mmu_core/sync/hold_limit.h"
 #include "mmu_core/sync/mmu_lock.h"
 #include "mmu_core/tdp/huge_page_outcomes.h"
 #include "mmu_core/tdp/nx_huge_pages.h"
@@ -121,12 +122,14 @@ class TdpMmu {
 
   // Takes W from every leaf of at least `min_level` in `range` (TDP-50). The
   // caller flushes before anybody may rely on it. True if anything changed.
+  // No hold of the lock is longer than `limit` says, here and below.
   bool WriteProtect(MmuReadLocked& lock, int as_id, GfnRange range,
-                    Level min_level, MmuCost* cost);
+                    Level min_level, MmuCost* cost,
+                    const HoldLimit& limit = {});
   // Takes D from every leaf in `range`, or W where there are no Dirty bits
   // (TDP-51). As above.
-  bool ClearDirty(MmuReadLocked& lock, int as_id, GfnRange range,
-                  MmuCost* cost);
+  bool ClearDirty(MmuReadLocked& lock, int as_id, GfnRange range, MmuCost* cost,
+                  const HoldLimit& limit = {});
   // Takes W, for good, from the leaf of at least `min_level` that maps `gfn`
   // in each valid root (TDP-56). True if something changed: the caller must
   // flush before it drops the lock.
@@ -150,10 +153,12 @@ class TdpMmu {
   // or without memory for a table.
   SplitOutcome Split(MmuReadLocked& lock, int as_id, GfnRange range,
                      Level target, SplitTrigger trigger, TableCache& cache,
-                     int64_t deadline_nanos, MmuCost* cost);
+                     int64_t deadline_nanos, MmuCost* cost,
+                     const HoldLimit& limit = {});
   SplitOutcome Split(MmuWriteLocked& lock, int as_id, GfnRange range,
                      Level target, SplitTrigger trigger, TableCache& cache,
-                     int64_t deadline_nanos, MmuCost* cost);
+                     int64_t deadline_nanos, MmuCost* cost,
+                     const HoldLimit& limit = {});
 
   // Replaces tables by the huge leafs they came from, wherever slot and host
   // allow that (TDP-52) and the host is not invalidating a page of it: there
@@ -195,7 +200,8 @@ class TdpMmu {
   template <typename Lock>
   SplitOutcome SplitRange(Lock& lock, int as_id, GfnRange range, Level target,
                           SplitTrigger trigger, TableCache& cache,
-                          int64_t deadline_nanos, MmuCost* cost);
+                          int64_t deadline_nanos, MmuCost* cost,
+                          const HoldLimit& limit);
   // `fault`, if given, is what needs the small pages.
   template <typename Lock>
   bool SplitLeaf(const Lock& lock, TdpCursor& cursor, TableCache& cache,
@@ -203,7 +209,8 @@ class TdpMmu {
   // Takes `bit`, which only leafs may lose, from every leaf of at least
   // `min_level` in `range` of the valid roots. True if anything changed.
   bool TakeFromLeafs(MmuReadLocked& lock, int as_id, GfnRange range,
-                     Level min_level, uint64_t bit, MmuCost* cost);
+                     Level min_level, uint64_t bit, MmuCost* cost,
+                     const HoldLimit& limit);
   bool TakeMasked(const MmuWriteLocked& lock, int as_id, Gfn first,
                   uint64_t mask, uint64_t bit, MmuCost* cost);
   // What a leaf loses so that the next write to it is noticed without a fault,

@@ -6,10 +6,9 @@
 #include "mmu_core/base/level.h"
 #include "mmu_core/paging/shadow_page.h"
 #include "mmu_core/paging/spte.h"
-#include "mmu_core/sync/hold_clock.h"
+#include "mmu_core/sync/hold_limit.h"
 #include "mmu_core/sync/rcu.h"
 #include "mmu_core/tdp/tdp_mmu.h"
-#include "mmu_core/tdp/yield_point.h"
 
 namespace mmu {
 
@@ -23,7 +22,7 @@ uint64_t TdpMmu::RecoverNxHugePages(
       TlbFlushBatch batch(parts_.tlb, FlushScope::kRange,
                           FlushReason::kRecover);
       RcuReadGuard rcu;
-      const int64_t held_since = HoldNanos();
+      HoldWatch<MmuReadLocked> watch(lock, {});
       while (left > 0) {
         // Off the list before it is zapped: the mark only keeps faults from
         // changing the page back and forth, and is not needed for safety.
@@ -40,10 +39,8 @@ uint64_t TdpMmu::RecoverNxHugePages(
           batch.Add(replaced);
           ++zapped;
         }
-        if (lock.NeedYield() || HoldNanos() - held_since >=
-                                    YieldPoint<MmuReadLocked>::kMaxHoldNanos) {
-          break;
-        }
+        lock.CountWork(1);
+        if (watch.IsDue()) break;
       }
       // Before the RCU section ends (TLB-06).
       if (batch.pending()) batch.Flush(cost);

@@ -13,23 +13,28 @@
 namespace mmu {
 namespace {
 
-struct FoundLeaf {
-  Spte spte;  // not present if there is none
-  Level level = Level::k4K;
+// What a table of entries of one level holds.
+struct TableContents {
+  // A present leaf, an accessed one if there is one: the page that covers all
+  // of them was accessed if one of them was. Not present if there is none.
+  Spte leaf;
+  bool has_tables = false;
 };
 
-// The first present leaf below the table `page`.
-FoundLeaf FirstLeafBelow(PageTable* table, Level level) {
-  for (const SpteSlot& slot : table->entries) {
+TableContents ContentsOf(const PageTable& table, Level level,
+                         const SpteFormat& format) {
+  TableContents contents;
+  for (const SpteSlot& slot : table.entries) {
     const Spte spte = slot.Load();
     if (!spte.IsPresent()) continue;
-    if (spte.IsLeaf(level)) return {spte, level};
-    if (FoundLeaf below = FirstLeafBelow(TableOf(spte), ChildOf(level));
-        below.spte.IsPresent()) {
-      return below;
+    if (!spte.IsLeaf(level)) {
+      contents.has_tables = true;
+    } else if (!contents.leaf.IsPresent() ||
+               (format.IsAccessed(spte) && !format.IsAccessed(contents.leaf))) {
+      contents.leaf = spte;
     }
   }
-  return {};
+  return contents;
 }
 
 // From `start` to the end of its GiB, or of `range` if that comes first.
@@ -42,7 +47,8 @@ GfnRange BlockFrom(Gfn start, GfnRange range) {
 
 // From small to large: were a 1G leaf put over tables of small leafs, all 513
 // of them would have to be taken apart in one hold of the lock. This way each
-// step takes one table apart.
+// step takes one table apart; tables without a leaf go one by one, too, where
+// they would be in the way of a 1G leaf.
 RecoverOutcome TdpMmu::Recover(MmuReadLocked& lock, const Memslot& slot,
                                GfnRange range, MmuCost* cost) {
   MMU_CHECK(!slot.dirty_log_enabled());
@@ -51,8 +57,7 @@ RecoverOutcome TdpMmu::Recover(MmuReadLocked& lock, const Memslot& slot,
   for (RootRef root = roots_.First(RootFilter::kValid, slot.as_id); root;
        root = roots_.Next(std::move(root), RootFilter::kValid, slot.as_id)) {
     TlbFlushBatch batch(parts_.tlb, FlushScope::kRange, FlushReason::kRecover);
-    YieldPoint<MmuReadLocked> yield(lock,
-                                    YieldPoint<MmuReadLocked>::kLongSteps);
+    YieldPoint<MmuReadLocked> yield(lock);
     for (GfnRange block = BlockFrom(wanted.start, wanted); !block.empty();
          block = BlockFrom(block.end, wanted)) {
       const auto collapse = [&](Level level) {
@@ -97,9 +102,21 @@ uint64_t TdpMmu::CollapseTables(MmuReadLocked& lock, const TdpRoot& root,
       c.Next();
       continue;
     }
-    const FoundLeaf leaf =
-        FirstLeafBelow(TableOf(c.old_spte()), ChildOf(level));
-    if (!leaf.spte.IsPresent()) {
+    const TableContents contents =
+        ContentsOf(*TableOf(c.old_spte()), ChildOf(level), parts_.format);
+    lock.CountWork(kEntriesPerTable);
+    const GfnRange replaced = c.entry_range();
+    if (contents.has_tables) {
+      // Somebody has just mapped small pages here.
+      c.Next();
+      continue;
+    }
+    if (!contents.leaf.IsPresent()) {
+      if (slot.MaxMappingLevel(c.gfn(), options_.max_page_level) > level) {
+        // What a fault puts there meanwhile goes with it, so it is flushed.
+        if (!updater_.Update(lock, c, Spte::Initial())) continue;
+        batch.Add(replaced);
+      }
       c.Next();
       continue;
     }
@@ -113,10 +130,9 @@ uint64_t TdpMmu::CollapseTables(MmuReadLocked& lock, const TdpRoot& root,
     // What 2 puts over all of them would map the page of 1 as well. The range
     // was looked at under this hold of the lock, so 1 is over, with every child
     // back or gone, or has not begun, and will find the huge leaf.
-    Spte huge = parts_.format.MakeCollapsed(leaf.spte, level);
+    Spte huge = parts_.format.MakeCollapsed(contents.leaf, level);
     if (nx_huge_pages_.mitigated()) huge = parts_.format.WithoutExecute(huge);
-    const GfnRange replaced = c.entry_range();
-    if (!updater_.Update(lock, c, huge)) continue;  // look again
+    if (!updater_.Collapse(lock, c, huge)) continue;  // look again
     batch.Add(replaced);
     ++collapsed;
     c.Next();

@@ -1,5 +1,6 @@
 // Putting huge pages back together.
 
+#include <algorithm>
 #include <cstdint>
 #include <memory>
 #include <thread>
@@ -8,14 +9,18 @@
 
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
+#include "mmu_core/base/hooks.h"
 #include "mmu_core/base/level.h"
 #include "mmu_core/guest/pattern.h"
 #include "mmu_core/paging/spte.h"
 #include "mmu_core/paging/table_pool.h"
+#include "mmu_core/sync/hold_limit.h"
 #include "mmu_core/sync/mmu_lock.h"
 #include "mmu_core/sync/rcu.h"
 #include "mmu_core/tdp/tdp_mmu.h"
 #include "mmu_core/tdp/tdp_test_util.h"
+#include "mmu_core/testing/hold_clock.h"
+#include "mmu_core/testing/lock_trace.h"
 #include "mmu_core/testing/vm_builder.h"
 #include "mmu_core/vm/vm.h"
 
@@ -92,6 +97,23 @@ TEST(TdpRecoverTest, OneMappedPageOf512IsEnough) {
   EXPECT_EQ(SpteOf(vm->state(), Gfn(512)).pfn(), frame - (700 - 512));
   EXPECT_EQ(ReadValue(*vm, 700 * kPageSize), 42u);
   EXPECT_EQ(AuditFindings(*vm), "");
+}
+
+// A huge page is young if one of its small ones was, be it not the first.
+// Covers: TDP-52, SPTE-27
+TEST(TdpRecoverTest, OneYoungPageOf512MakesTheHugeOneYoung) {
+  auto vm = MakeVm({Slot(0, 0, 4 * kMiB, Level::k2M)});
+  Touch(*vm, GfnRange::Of(Gfn(0), 1024));
+  Split(*vm, GfnRange::Of(Gfn(0), 1024));
+  ASSERT_TRUE(
+      vm->Age(GfnRange::Of(Gfn(0), 1024), AgeMode::kTestAndClear, nullptr)
+          .ok());
+  vm->state().vcpus[0]->tlb().FlushAll();
+  Read(*vm, 300 * kPageSize);
+  EXPECT_EQ(Recover(*vm, GfnRange::Of(Gfn(0), 1024)).to_2m_count, 2u);
+  EXPECT_THAT(AllMappings(vm->state()),
+              ElementsAre(Mapping{0, Level::k2M, "rwad"},
+                          Mapping{512, Level::k2M, "rwd"}));
 }
 
 // Covers: TDP-52
@@ -204,6 +226,36 @@ TEST(TdpRecoverTest, AWriterWaitsForOneTableOnly) {
   }
   waiter.reset();
   EXPECT_GE(YieldsOf(*vm, LockMode::kRead, LockOp::kRecover), yields + 1);
+  EXPECT_EQ(AuditFindings(*vm), "");
+}
+
+// Tables whose pages the host took away are in the way of a 1G page, too, and
+// there may be 511 of them.
+// Covers: TDP-52
+TEST(TdpRecoverTest, EmptyTablesBelowAGibibyteGoOneByOne) {
+  auto vm = MakeVm({Slot(0, 0, kGiB, Level::k1G, BackingKind::kMetadataOnly)});
+  Read(*vm, 0);
+  Split(*vm, GfnRange::Of(Gfn(0), k1GPages));
+  ZapLeafs(*vm, {Gfn(1), Gfn(k1GPages)});
+  ASSERT_EQ(vm->Stats().pages_4k, 1u);
+  const int64_t tables = static_cast<int64_t>(vm->Stats().table_pages);
+  int64_t most = 0;
+  int64_t before = tables;
+  RecoverOutcome outcome;
+  {
+    const testing::StillHoldClock clock;
+    testing::LockTrace trace([&](const testing::LockTrace::Event& event) {
+      if (event.point != HookPoint::kUnlock) return;
+      const auto now = static_cast<int64_t>(vm->Stats().table_pages);
+      most = std::max(most, before - now);
+      before = now;
+    });
+    outcome = Recover(*vm, GfnRange::Of(Gfn(0), k1GPages));
+  }
+  EXPECT_EQ(outcome.to_1g_count, 1u);
+  EXPECT_EQ(vm->Stats().pages_1g, 1u);
+  EXPECT_EQ(static_cast<int64_t>(vm->Stats().table_pages), tables - 513);
+  EXPECT_LE(most, HoldLimit::kMaxEntries / 512);
   EXPECT_EQ(AuditFindings(*vm), "");
 }
 

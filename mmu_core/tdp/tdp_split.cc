@@ -9,6 +9,7 @@
 #include "mmu_core/base/hooks.h"
 #include "mmu_core/paging/tdp_cursor.h"
 #include "mmu_core/sync/hold_clock.h"
+#include "mmu_core/sync/hold_limit.h"
 #include "mmu_core/sync/rcu.h"
 #include "mmu_core/tdp/tdp_mmu.h"
 #include "mmu_core/tdp/yield_point.h"
@@ -36,6 +37,7 @@ bool TdpMmu::SplitLeaf(const Lock& lock, TdpCursor& cursor, TableCache& cache,
   // Counted before it is linked: a reader may see the pages of both sizes for
   // a moment, but never too few (STAT-42).
   parts_.counters.AddLeafs(ChildOf(level), kEntriesPerTable);
+  lock.CountWork(kEntriesPerTable);
   AtHook(HookPoint::kTableFilledToLink);
   if (!updater_.Link(lock, cursor, *page)) {
     parts_.counters.AddLeafs(ChildOf(level), -kEntriesPerTable);
@@ -55,13 +57,13 @@ template <typename Lock>
 SplitOutcome TdpMmu::SplitRange(Lock& lock, int as_id, GfnRange range,
                                 Level target, SplitTrigger trigger,
                                 TableCache& cache, int64_t deadline_nanos,
-                                MmuCost* cost) {
+                                MmuCost* cost, const HoldLimit& limit) {
   SplitOutcome outcome;
   outcome.next_gfn = range.end;
   int64_t visited = 0;
   for (RootRef root = roots_.First(RootFilter::kValid, as_id); root;
        root = roots_.Next(std::move(root), RootFilter::kValid, as_id)) {
-    YieldPoint<Lock> yield(lock, YieldPoint<Lock>::kLongSteps);
+    YieldPoint<Lock> yield(lock, limit);
     for (TdpCursor c(root->table(), root->level(), range, ParentOf(target));
          c.Valid(); c.Next()) {
       if (deadline_nanos != 0 && c.MayYield() &&
@@ -111,17 +113,17 @@ SplitOutcome TdpMmu::SplitRange(Lock& lock, int as_id, GfnRange range,
 SplitOutcome TdpMmu::Split(MmuReadLocked& lock, int as_id, GfnRange range,
                            Level target, SplitTrigger trigger,
                            TableCache& cache, int64_t deadline_nanos,
-                           MmuCost* cost) {
+                           MmuCost* cost, const HoldLimit& limit) {
   return SplitRange(lock, as_id, range, target, trigger, cache, deadline_nanos,
-                    cost);
+                    cost, limit);
 }
 
 SplitOutcome TdpMmu::Split(MmuWriteLocked& lock, int as_id, GfnRange range,
                            Level target, SplitTrigger trigger,
                            TableCache& cache, int64_t deadline_nanos,
-                           MmuCost* cost) {
+                           MmuCost* cost, const HoldLimit& limit) {
   return SplitRange(lock, as_id, range, target, trigger, cache, deadline_nanos,
-                    cost);
+                    cost, limit);
 }
 
 }  // namespace mmu

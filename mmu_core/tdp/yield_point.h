@@ -8,7 +8,7 @@
 
 #include "absl/base/thread_annotations.h"
 #include "mmu_core/stats/mmu_cost.h"
-#include "mmu_core/sync/hold_clock.h"
+#include "mmu_core/sync/hold_limit.h"
 #include "mmu_core/sync/mmu_lock.h"
 #include "mmu_core/sync/rcu.h"
 #include "mmu_core/tlb/tlb_flush_batch.h"
@@ -18,34 +18,23 @@ namespace mmu {
 // Whether a long walk may let go of mmu_lock in the middle (TDP-23, TDP-24).
 enum class MayYield : uint8_t { kNo, kYes };
 
-// A walk's hold of mmu_lock and of an RCU section, and its decision when to let
-// go of both: when somebody waits for the lock, or when it was held for
-// kMaxHoldNanos, but never twice without a last-level step in between.
+// A walk's hold of mmu_lock and of an RCU section, and when it lets go of both:
+// when somebody waits for the lock, or when the hold has reached its limit
+// (sync/hold_limit.h), but never twice without a last-level step in between.
 // `Lock` is MmuReadLocked or MmuWriteLocked.
 // Externally synchronised: belongs to the walking thread.
 template <typename Lock>
 class YieldPoint {
  public:
-  // A quarter of what callers are promised (200 us): the step during which it
-  // is noticed still fits, on a slower machine too.
-  static constexpr int64_t kMaxHoldNanos = 50'000;
-  // The clock is looked at once in so many steps: a step that changes one entry
-  // is cheaper than the clock, one that fills a table is not.
-  static constexpr int kStepsPerLook = 64;
-  static constexpr int kLongSteps = 1;
-
-  explicit YieldPoint(Lock& lock, int steps_per_look = kStepsPerLook)
-      : lock_(lock),
-        steps_per_look_(steps_per_look),
-        rcu_(std::in_place),
-        held_since_(HoldNanos()) {}
+  explicit YieldPoint(Lock& lock, const HoldLimit& limit = {})
+      : lock_(lock), watch_(lock, limit), rcu_(std::in_place) {}
 
   // Whether it is time to let go of the lock, for a walk that has something to
-  // do without it anyway (WithoutLock). Counts as a step.
+  // do without it anyway (WithoutLock). Counts as a look at one entry; what is
+  // more than that, whoever does it counts at the lock.
   bool IsDue() {
-    if (lock_.NeedYield()) return true;
-    return ++steps_ % steps_per_look_ == 0 &&
-           HoldNanos() - held_since_ >= kMaxHoldNanos;
+    lock_.CountWork(1);
+    return watch_.IsDue();
   }
 
   // To be called once per step. True: the lock was let go and taken again; the
@@ -58,9 +47,9 @@ class YieldPoint {
     if (!IsDue()) return false;
     if (!cursor.MayYield()) return false;
     if (batch != nullptr && batch->pending()) batch->Flush(cost);
-    Leave();
+    rcu_.reset();
     lock_.Yield();
-    Enter();
+    rcu_.emplace();
     cursor.MarkYielded();
     return true;
   }
@@ -69,26 +58,18 @@ class YieldPoint {
   // the witness was locked by whoever made it, and is locked again at the end.
   template <typename Cursor, typename Fn>
   void WithoutLock(Cursor& cursor, Fn fn) ABSL_NO_THREAD_SAFETY_ANALYSIS {
-    Leave();
+    rcu_.reset();
     lock_.Unlock();
     fn();
     lock_.Relock();
-    Enter();
+    rcu_.emplace();
     cursor.MarkYielded();
   }
 
  private:
-  void Leave() { rcu_.reset(); }
-  void Enter() {
-    rcu_.emplace();
-    held_since_ = HoldNanos();
-  }
-
   Lock& lock_;
-  const int steps_per_look_;
+  HoldWatch<Lock> watch_;
   std::optional<RcuReadGuard> rcu_;
-  int64_t held_since_;
-  int steps_ = 0;
 };
 
 }  // namespace mmu

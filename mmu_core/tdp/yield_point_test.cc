@@ -2,6 +2,7 @@
 
 #include <atomic>
 #include <cstdint>
+#include <limits>
 #include <map>
 #include <string>
 #include <thread>
@@ -37,7 +38,12 @@ class FakeLock {
   explicit FakeLock(RemoteTlb& tlb) : tlb_(tlb) {}
 
   bool NeedYield() const { return contended; }
+  void CountWork(int64_t entries) { work_ += entries; }
+  int64_t work() const { return work_; }
+  // As if each hold had begun just now.
+  int64_t held_since() const { return std::numeric_limits<int64_t>::max() / 2; }
   void Yield() {
+    work_ = 0;
     Note("yield");
     if (!held_) Note("not held");
   }
@@ -63,6 +69,7 @@ class FakeLock {
 
   RemoteTlb& tlb_;
   bool held_ = true;
+  int64_t work_ = 0;
 };
 
 // A root with one table of 4K entries below it.
@@ -118,8 +125,7 @@ TEST_F(YieldPointTest, WithoutContentionAShortWalkKeepsTheLock) {
   FakeLock lock(tlb_);
   lock.contended = false;
   YieldPoint<FakeLock> yield(lock);
-  // Fewer steps than are made between two looks at the clock.
-  for (TdpCursor c = Walk(32); c.Valid(); c.Next()) {
+  for (TdpCursor c = Walk(512); c.Valid(); c.Next()) {
     EXPECT_FALSE(yield.MaybeYield(c, nullptr, nullptr));
   }
   EXPECT_THAT(lock.events, ElementsAre());
@@ -128,18 +134,35 @@ TEST_F(YieldPointTest, WithoutContentionAShortWalkKeepsTheLock) {
 TEST_F(YieldPointTest, WithoutContentionALongHoldEndsAllTheSame) {
   FakeLock lock(tlb_);
   lock.contended = false;
-  YieldPoint<FakeLock> yield(lock);
-  const int64_t begin = MonotonicNanos();
-  while (MonotonicNanos() - begin < YieldPoint<FakeLock>::kMaxHoldNanos) {
-  }
+  YieldPoint<FakeLock> yield(lock, {.entries = 100});
+  std::vector<int> holds;
   int steps = 0;
+  for (TdpCursor c = Walk(400); c.Valid(); c.Next()) {
+    ++steps;
+    if (!yield.MaybeYield(c, nullptr, nullptr)) continue;
+    holds.push_back(steps);
+    steps = 0;
+  }
+  // The way down from the root is a part of each.
+  EXPECT_THAT(holds, ElementsAre(100, 100, 100, 100));
+}
+
+// Covers: TDP-20
+TEST_F(YieldPointTest, WorkThatTheWalkCountsItselfShortensTheHold) {
+  FakeLock lock(tlb_);
+  lock.contended = false;
+  YieldPoint<FakeLock> yield(lock, {.entries = 1000});
+  int entries = 0;
   TdpCursor c = Walk(512);
   while (c.Valid() && !yield.MaybeYield(c, nullptr, nullptr)) {
-    ++steps;
+    if (c.level() == Level::k4K) {
+      lock.CountWork(300);
+      ++entries;
+    }
     c.Next();
   }
   EXPECT_TRUE(c.yielded());
-  EXPECT_LT(steps, YieldPoint<FakeLock>::kStepsPerLook);
+  EXPECT_EQ(entries, 4);
 }
 
 // Covers: TDP-21

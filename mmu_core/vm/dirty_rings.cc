@@ -116,7 +116,7 @@ uint64_t ResetDirtyRingsLocked(VmState& vm,
     if (windows.empty()) continue;
     AtHook(HookPoint::kTakeToProtect);
     MmuWriteLocked lock(vm.mmu_lock, LockOp::kClear, cost);
-    ReprotectPace pace;
+    ReprotectPace pace(lock);
     for (const DirtyWindow& window : windows) {
       if (AsIdOf(window.slot) >= vm.slots.address_spaces()) continue;
       const Memslot* slot =
@@ -124,7 +124,7 @@ uint64_t ResetDirtyRingsLocked(VmState& vm,
       if (slot == nullptr) continue;
       const uint64_t mask = ValidMask(window, *slot);
       if (mask == 0) continue;
-      pace.YieldIfDue(lock);
+      pace.YieldIfDue();
       const std::shared_ptr<EpochLog> log =
           slot->as_id == 0 ? vm.logs.Find(slot->id) : nullptr;
       ClearResult result;

@@ -8,6 +8,12 @@
 #include "gtest/gtest.h"
 #include "mmu_core/base/hooks.h"
 #include "mmu_core/dirty/dirty_bitmap.h"
+#include "mmu_core/paging/spte.h"
+#include "mmu_core/paging/spte_format.h"
+#include "mmu_core/paging/table_cache.h"
+#include "mmu_core/stats/labels.h"
+#include "mmu_core/sync/mmu_lock.h"
+#include "mmu_core/tdp/huge_page_outcomes.h"
 #include "mmu_core/tdp/tdp_test_util.h"
 #include "mmu_core/testing/interleaving.h"
 #include "mmu_core/testing/vm_builder.h"
@@ -382,6 +388,91 @@ TEST(RaceTest, Race11BitSetWhileTheTableIsFilledIsInTheTable) {
   EXPECT_TRUE(
       vm->state().tdp.format().IsAccessed(SpteOf(vm->state(), Gfn(kPage))));
   EXPECT_EQ(vm->Stats().pages_4k, k2MPages);
+  EXPECT_EQ(AuditFindings(*vm), "");
+}
+
+// The same under mmu_lock in write mode, as a clear splits: what keeps others
+// away keeps neither the processor away nor its Dirty bit. Covers: TDP-60,
+// TDP-66, SPTE-26, TST-50
+TEST(RaceTest, Race11BitSetDuringASplitInWriteModeIsInTheTable) {
+  auto vm = MakeVm({Slot(0, 0, 2 * kMiB, Level::k2M)}, 2);
+  const SpteFormat& format = vm->state().tdp.format();
+  Write(*vm, 0);
+  Read(*vm, 0, 1);  // both vCPUs have their root
+  EntryOf(*vm, Gfn(0), Level::k2M)
+      .FetchAnd(~(format.accessed_mask() | format.dirty_mask()));
+  TableCache cache(vm->state().pool);
+  ASSERT_TRUE(cache.TopUp(1).ok());
+  SplitOutcome outcome;
+  Interleaving threads;
+  threads.Add("split", [&] {
+    MmuWriteLocked lock(vm->state().mmu_lock, LockOp::kClear);
+    outcome = vm->state().tdp.Split(lock, 0, GfnRange::Of(Gfn(0), k2MPages),
+                                    Level::k4K, SplitTrigger::kClear, cache,
+                                    /*deadline_nanos=*/0, nullptr);
+  });
+  threads.RunTo("split", HookPoint::kTableFilledToLink);
+  vm->state().vcpus[1]->tlb().FlushAll();
+  Write(*vm, 0, 7, 1);  // the walk sets Accessed and Dirty in the huge entry
+  threads.RunToEnd("split");
+  EXPECT_EQ(outcome.raced_count, 1);
+  EXPECT_EQ(outcome.split_2m_count, 1);
+  for (const uint64_t page : {uint64_t{0}, kPage, k2MPages - 1}) {
+    const Spte spte = SpteOf(vm->state(), Gfn(page));
+    EXPECT_TRUE(format.IsAccessed(spte)) << page;
+    EXPECT_TRUE(format.IsDirty(spte)) << page;
+  }
+  EXPECT_EQ(vm->Stats().pages_4k, k2MPages);
+  EXPECT_EQ(AuditFindings(*vm), "");
+}
+
+// Covers: TDP-56, TST-50
+TEST(RaceTest, Race11BitSetDuringAProtectionForGoodStays) {
+  auto vm = MakeVm({Slot(0, 0, 2 * kMiB)}, 2);
+  const SpteFormat& format = vm->state().tdp.format();
+  Write(*vm, kPageGpa);
+  Read(*vm, kPageGpa, 1);  // both vCPUs have their root
+  // Dirty, so that the entry does not count as volatile.
+  EntryOf(*vm, Gfn(kPage), Level::k4K).FetchAnd(~format.accessed_mask());
+  bool changed = false;
+  Interleaving threads;
+  threads.Add("protect", [&] {
+    MmuWriteLocked lock(vm->state().mmu_lock, LockOp::kZap);
+    changed = vm->state().tdp.WriteProtectGfn(lock, 0, Gfn(kPage), Level::k4K);
+  });
+  threads.RunTo("protect", HookPoint::kSnapshotToStore);
+  vm->state().vcpus[1]->tlb().FlushAll();
+  Read(*vm, kPageGpa, 1);
+  threads.RunToEnd("protect");
+  EXPECT_TRUE(changed);
+  const Spte spte = SpteOf(vm->state(), Gfn(kPage));
+  EXPECT_TRUE(format.IsAccessed(spte));
+  EXPECT_FALSE(spte.IsWritable());
+  EXPECT_FALSE(format.IsMmuWritable(spte));
+}
+
+// The other way round: a small page is accessed after a recovery has looked at
+// it and before its entry is taken apart.
+// Covers: TDP-52, SPTE-27, TST-50
+TEST(RaceTest, Race11BitSetDuringARecoveryIsInTheHugeLeaf) {
+  auto vm = MakeVm({Slot(0, 0, 2 * kMiB, Level::k2M)}, 2);
+  Touch(*vm, GfnRange::Of(Gfn(0), k2MPages));
+  Split(*vm, GfnRange::Of(Gfn(0), k2MPages));
+  ASSERT_TRUE(
+      vm->Age(GfnRange::Of(Gfn(0), k2MPages), AgeMode::kTestAndClear, nullptr)
+          .ok());
+  RecoverOutcome outcome;
+  Interleaving threads;
+  threads.Add("recover",
+              [&] { outcome = Recover(*vm, GfnRange::Of(Gfn(0), k2MPages)); });
+  threads.RunTo("recover", HookPoint::kChosenToLink);
+  vm->state().vcpus[1]->tlb().FlushAll();
+  Read(*vm, kPageGpa, 1);
+  threads.RunToEnd("recover");
+  EXPECT_EQ(outcome.to_2m_count, 1u);
+  const Spte huge = SpteOf(vm->state(), Gfn(0));
+  EXPECT_EQ(LevelOf(vm->state(), Gfn(0)), Level::k2M);
+  EXPECT_TRUE(vm->state().tdp.format().IsAccessed(huge));
   EXPECT_EQ(AuditFindings(*vm), "");
 }
 

@@ -6,14 +6,13 @@
 #include "mmu_core/rmap/slot_rmaps.h"
 #include "mmu_core/shadow/shadow_mmu.h"
 #include "mmu_core/sync/mmu_lock.h"
-#include "mmu_core/tdp/yield_point.h"
 #include "mmu_core/tlb/tlb_flush_batch.h"
 #include "mmu_core/vm/vm_state.h"
 
 namespace mmu {
 namespace {
 
-constexpr int kWordsPerLook = 16;
+constexpr int kWindowsPerLook = 16;
 
 // Takes W, for good, from the huge leafs that map `gfn`. The caller flushes.
 bool WriteProtectHuge(VmState& vm, const MmuWriteLocked& lock,
@@ -62,14 +61,9 @@ void ProtectHuge(VmState& vm, MmuWriteLocked& lock, const Memslot& slot,
 
 }  // namespace
 
-void ReprotectPace::YieldIfDue(MmuWriteLocked& lock) {
-  if (++words_ % kWordsPerLook != 0) return;
-  if (!lock.NeedYield() &&
-      HoldNanos() - held_since_ < YieldPoint<MmuWriteLocked>::kMaxHoldNanos) {
-    return;
-  }
-  lock.Yield();
-  held_since_ = HoldNanos();
+void ReprotectPace::YieldIfDue() {
+  const bool look = ++windows_ % kWindowsPerLook == 0;
+  if (watch_.IsOver() || (look && lock_.NeedYield())) lock_.Yield();
 }
 
 void ReprotectWindow(VmState& vm, MmuWriteLocked& lock, const Memslot& slot,
@@ -102,9 +96,9 @@ ClearResult Reprotect(VmState& vm, const Memslot& slot,
   AtHook(HookPoint::kTakeToProtect);
   {
     MmuWriteLocked lock(vm.mmu_lock, LockOp::kClear, cost);
-    ReprotectPace pace;
+    ReprotectPace pace(lock);
     for (const BitmapWord& word : taken) {
-      pace.YieldIfDue(lock);
+      pace.YieldIfDue();
       const Gfn first = slot.base_gfn + word.index * 64;
       ReprotectWindow(vm, lock, slot, config, first, word.bits, &result, cost);
       batch.Add(GfnRange::Of(first, 64));

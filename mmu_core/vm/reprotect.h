@@ -12,7 +12,7 @@
 #include "mmu_core/dirty/epoch_log.h"
 #include "mmu_core/memory/memslot.h"
 #include "mmu_core/stats/mmu_cost.h"
-#include "mmu_core/sync/hold_clock.h"
+#include "mmu_core/sync/hold_limit.h"
 #include "mmu_core/sync/mmu_lock.h"
 #include "mmu_core/vm/vm_state.h"
 
@@ -36,16 +36,22 @@ void ReprotectWindow(VmState& vm, MmuWriteLocked& lock, const Memslot& slot,
                      ClearResult* result, MmuCost* cost)
     ABSL_EXCLUSIVE_LOCKS_REQUIRED(vm.slots.slots_lock);
 
-// Lets others have mmu_lock in the middle of many windows: writers are not let
-// in more often than a hold's length, readers hardly wait longer. One per hold,
-// made with the lock.
+// Lets others have mmu_lock in the middle of many windows: when the hold has
+// reached its limit (sync/hold_limit.h), and once in 16 windows if somebody
+// waits, so that a clear does not go from hand to hand at every window.
+// Externally synchronised: belongs to the thread of `lock`, which outlives it.
 class ReprotectPace {
  public:
-  void YieldIfDue(MmuWriteLocked& lock);
+  explicit ReprotectPace(MmuWriteLocked& lock)
+      : lock_(lock), watch_(lock, {}) {}
+
+  // To be called before each window.
+  void YieldIfDue();
 
  private:
-  int64_t held_since_ = HoldNanos();
-  int words_ = 0;
+  MmuWriteLocked& lock_;
+  HoldWatch<MmuWriteLocked> watch_;
+  int windows_ = 0;
 };
 
 }  // namespace mmu
