@@ -6,7 +6,9 @@
 #include <cstdint>
 #include <vector>
 
+#include "absl/time/time.h"
 #include "mmu_core/base/clock.h"
+#include "mmu_core/sync/hold_limit.h"
 
 namespace mmu {
 
@@ -31,9 +33,13 @@ struct SlotLogConfig {
 
 // What is asked for when logging goes on.
 struct DirtyLogConfig {
-  std::vector<uint32_t> slots;  // of address space 0; empty means all
+  // Of address space 0; empty means all that can be written, at least one.
+  std::vector<uint32_t> slots;
   InitiallySet initially_set = InitiallySet::kNo;
   SplitPolicy split = SplitPolicy::kNone;
+  // How long switching on may hold mmu_lock in one go; a wish for this call,
+  // not a setting of the log. Positive.
+  absl::Duration max_lock_hold = kDefaultMaxLockHold;
 
   // What of it concerns each slot. Whoever keeps something for each slot keeps
   // this: `slots` has as many members as there are slots.
@@ -67,7 +73,8 @@ struct ClearResult {
 struct StopResult {
   uint64_t recovered_2m_count = 0;
   uint64_t recovered_1g_count = 0;
-  uint64_t discarded_page_count = 0;  // un-acked pages thrown away on request
+  // Dirty pages, open and sealed, thrown away on request.
+  uint64_t discarded_page_count = 0;
 };
 
 }  // namespace mmu

@@ -156,4 +156,15 @@ uint64_t EpochLog::unacked_page_count() const {
   return unacked_;
 }
 
+uint64_t EpochLog::dirty_page_count() const {
+  MutexLock lock(mu_);
+  uint64_t count = unacked_;
+  open_->ForEachNonZeroWord(0, open_->word_count(),
+                            [&](uint64_t i, uint64_t value) {
+                              mu_.AssertHeld();
+                              count += std::popcount(value & ~sealed_->Word(i));
+                            });
+  return count;
+}
+
 }  // namespace mmu

@@ -79,6 +79,9 @@ class EpochLog {
   uint64_t open_epoch() const;
   // Sealed and not acknowledged.
   uint64_t unacked_page_count() const;
+  // Those, and what is in the open epoch: all that nobody has acknowledged. A
+  // page that is in both counts once.
+  uint64_t dirty_page_count() const;
   // Of either epoch; for the auditor.
   bool IsDirty(uint64_t page) const {
     MutexLock lock(mu_);  // a seal moves pages from one to the other

@@ -7,10 +7,13 @@
 
 #include "absl/container/flat_hash_set.h"
 #include "absl/strings/str_format.h"
+#include "absl/types/optional.h"
 #include "mmu_core/base/check.h"
 #include "mmu_core/base/error.h"
+#include "mmu_core/base/hooks.h"
 #include "mmu_core/dirty/dirty_bitmap.h"
 #include "mmu_core/memory/memslot_set.h"
+#include "mmu_core/sync/hold_limit.h"
 #include "mmu_core/vm/dirty_rings.h"
 #include "mmu_core/vm/region_hooks.h"
 #include "mmu_core/vm/reprotect.h"
@@ -36,7 +39,8 @@ absl::Status CheckSplitPolicy(const DirtyLogConfig& config) {
                    {"INVALID_SPLIT_POLICY", "split", EINVAL}, problem);
 }
 
-// `wanted`, or all slots of address space 0 if it is empty.
+// `wanted`, in its order without repetitions, or all slots of address space 0
+// if it is empty.
 absl::StatusOr<std::vector<const Memslot*>> SlotsOf(
     VmState& vm, const std::vector<uint32_t>& wanted)
     ABSL_EXCLUSIVE_LOCKS_REQUIRED(vm.slots.slots_lock) {
@@ -61,6 +65,13 @@ absl::Status NoMemoryForLog(uint32_t slot) {
                    absl::StrFormat("no memory for the dirty log of slot %d; "
                                    "free some and try again",
                                    slot));
+}
+
+absl::Status NothingToLog() {
+  return MakeError(absl::StatusCode::kNotFound,
+                   {"MEMSLOT_NOT_FOUND", "slots", ENOENT},
+                   "slots is empty, which means all slots that can be written, "
+                   "and this VM has none; name read-only ones to log those");
 }
 
 bool SlotsHaveBitmaps(const VmState& vm) {
@@ -101,13 +112,14 @@ absl::Status PrepareLog(const VmState& vm, const Memslot& slot,
   return absl::OkStatus();
 }
 
-// Switches the logs off. All or nothing.
-absl::Status StopLocked(VmState& vm, const std::vector<uint32_t>& slots,
-                        RecoverOnStop recover, DiscardUnacked discard,
-                        StopResult* result, MmuCost* cost)
-    ABSL_EXCLUSIVE_LOCKS_REQUIRED(vm.slots.slots_lock) {
+// The slots whose logs are to be switched off: `slots`, or all that log if it
+// is empty. All that can refuse a stop is looked at here.
+absl::StatusOr<std::vector<MemslotTable::LoggedSlot>> SlotsToStop(
+    VmState& vm, const std::vector<uint32_t>& slots, DiscardUnacked discard,
+    MmuCost* cost) ABSL_EXCLUSIVE_LOCKS_REQUIRED(vm.slots.slots_lock) {
   absl::StatusOr<std::vector<const Memslot*>> found = SlotsOf(vm, slots);
   if (!found.ok()) return found.status();
+  if (discard == DiscardUnacked::kNo) TakeInNotedPages(vm, cost);
   std::vector<MemslotTable::LoggedSlot> to_stop;
   for (const Memslot* slot : *found) {
     const std::shared_ptr<EpochLog> log = vm.logs.Find(slot->id);
@@ -115,17 +127,9 @@ absl::Status StopLocked(VmState& vm, const std::vector<uint32_t>& slots,
       if (slots.empty()) continue;  // "all" means those that log
       return DirtyLogOff(slot->id);
     }
-    const uint64_t unacked = log->unacked_page_count();
-    if (unacked != 0 && discard == DiscardUnacked::kNo) {
-      return MakeError(
-          absl::StatusCode::kFailedPrecondition,
-          {"UNACKED_EPOCH", "slots", EBUSY},
-          absl::StrFormat("slot %d has %d sealed pages that were not cleared: "
-                          "stopping would lose them; clear them, or set "
-                          "discard_unacked",
-                          slot->id, unacked));
+    if (discard == DiscardUnacked::kNo) {
+      if (absl::Status s = CheckNoUnacked(*log, "slots"); !s.ok()) return s;
     }
-    result->discarded_page_count += unacked;
     to_stop.push_back({slot->id});
   }
   if (slots.empty() && to_stop.empty()) {
@@ -133,16 +137,30 @@ absl::Status StopLocked(VmState& vm, const std::vector<uint32_t>& slots,
                      {"DIRTY_LOG_OFF", "slots", ENOENT},
                      "no slot of this VM logs dirty pages");
   }
-  RegionHooks hooks(vm, cost, recover);
+  return to_stop;
+}
+
+// Switches the logs off, all or none; returns how many dirty pages are lost by
+// that.
+absl::StatusOr<uint64_t> SwitchLogsOff(
+    VmState& vm, const std::vector<MemslotTable::LoggedSlot>& slots,
+    MmuCost* cost) ABSL_EXCLUSIVE_LOCKS_REQUIRED(vm.slots.slots_lock) {
+  // What the CPUs have noted until here belongs to the log.
+  SyncCpuDirtyLogs(vm, cost);
+  RegionHooks hooks(vm, cost);
   if (absl::Status s = vm.slots.SwitchLogging(0, MemslotTable::Logging::kOff,
-                                              to_stop, hooks, [] {});
+                                              slots, hooks, [] {});
       !s.ok()) {
     return s;
   }
-  for (const MemslotTable::LoggedSlot& slot : to_stop) vm.logs.Remove(slot.id);
-  result->recovered_2m_count = hooks.recovered().to_2m_count;
-  result->recovered_1g_count = hooks.recovered().to_1g_count;
-  return absl::OkStatus();
+  // Nobody marks any more; a harvest finds the logs as long as they are listed.
+  HarvestDirtyRings(vm);
+  uint64_t lost = 0;
+  for (const MemslotTable::LoggedSlot& slot : slots) {
+    lost += vm.logs.Find(slot.id)->dirty_page_count();
+    vm.logs.Remove(slot.id);
+  }
+  return lost;
 }
 
 bool NeverStop() { return false; }
@@ -193,6 +211,30 @@ absl::Status DirtyLogOff(uint32_t slot) {
                    absl::StrFormat("slot %d does not log dirty pages; start "
                                    "its dirty log first",
                                    slot));
+}
+
+void TakeInNotedPages(VmState& vm, MmuCost* cost) {
+  SyncCpuDirtyLogs(vm, cost);
+  HarvestDirtyRings(vm);
+}
+
+absl::Status CheckNoUnacked(const EpochLog& log, const char* field) {
+  const uint64_t dirty = log.dirty_page_count();
+  if (dirty == 0) return absl::OkStatus();
+  const DirtyLogInfo info = log.Info();
+  return MakeError(
+      absl::StatusCode::kFailedPrecondition, {"UNACKED_EPOCH", field, EBUSY},
+      absl::StrFormat("slot %d has %d dirty pages that were not cleared, %d of "
+                      "them sealed: its log cannot end without losing them; "
+                      "seal and clear them, or set discard_unacked",
+                      info.slot, dirty, info.unacked_page_count));
+}
+
+HeldVcpus::HeldVcpus(VmState& vm) : vm_(&vm) { vm.runner.Hold(); }
+
+void HeldVcpus::LetGo() {
+  if (vm_ != nullptr) vm_->runner.Unhold();
+  vm_ = nullptr;
 }
 
 std::shared_ptr<EpochLog> EpochLogs::Find(uint32_t slot) const {
@@ -246,6 +288,12 @@ absl::Status StartDirtyLog(VmState& vm, const DirtyLogConfig& config,
   MutexLock lock(vm.slots.slots_lock);
   absl::StatusOr<std::vector<const Memslot*>> slots = SlotsOf(vm, config.slots);
   if (!slots.ok()) return slots.status();
+  if (config.slots.empty()) {
+    slots->erase(std::remove_if(slots->begin(), slots->end(),
+                                [](const Memslot* s) { return s->readonly(); }),
+                 slots->end());
+    if (slots->empty()) return NothingToLog();
+  }
   // All or nothing: look before touching anything.
   std::vector<const Memslot*> to_start;
   for (const Memslot* slot : *slots) {
@@ -268,7 +316,7 @@ absl::Status StartDirtyLog(VmState& vm, const DirtyLogConfig& config,
       return s;
     }
   }
-  RegionHooks hooks(vm, cost, config);
+  RegionHooks hooks(vm, cost, config, HoldLimit::For(config.max_lock_hold));
   return vm.slots.SwitchLogging(
       0, MemslotTable::Logging::kOn, prepared.slots, hooks, [&] {
         vm.slots.slots_lock.AssertHeld();
@@ -284,11 +332,36 @@ absl::StatusOr<StopResult> StopDirtyLog(VmState& vm,
                                         DiscardUnacked discard, MmuCost* cost) {
   StopResult result;
   uint64_t reset = 0;
+  absl::optional<HeldVcpus> held;
+  if (discard == DiscardUnacked::kNo) {
+    {
+      // Mostly it is here that a stop is refused, and nobody had to stand
+      // still for it.
+      MutexLock lock(vm.slots.slots_lock);
+      const auto refused = SlotsToStop(vm, slots, discard, cost);
+      if (!refused.ok()) return refused.status();
+    }
+    // What a vCPU writes between the look and the end would be lost.
+    held.emplace(vm);
+  }
   {
     MutexLock lock(vm.slots.slots_lock);
-    absl::Status status =
-        StopLocked(vm, slots, recover, discard, &result, cost);
-    if (!status.ok()) return status;
+    const absl::StatusOr<std::vector<MemslotTable::LoggedSlot>> to_stop =
+        SlotsToStop(vm, slots, discard, cost);
+    if (!to_stop.ok()) return to_stop.status();
+    AtHook(HookPoint::kCountToSwitch);
+    const absl::StatusOr<uint64_t> lost = SwitchLogsOff(vm, *to_stop, cost);
+    if (!lost.ok()) return lost.status();
+    result.discarded_page_count = *lost;
+    if (held.has_value()) held->LetGo();
+    if (recover == RecoverOnStop::kYes) {
+      RegionHooks hooks(vm, cost);
+      for (const MemslotTable::LoggedSlot& slot : *to_stop) {
+        hooks.RecoverHugePages(*vm.slots.Active(0).FindById(slot.id));
+      }
+      result.recovered_2m_count = hooks.recovered().to_2m_count;
+      result.recovered_1g_count = hooks.recovered().to_1g_count;
+    }
     reset = ReclaimDirtyRingsLocked(vm, cost);
   }
   FinishDirtyRingReset(vm, reset, cost);

@@ -55,6 +55,31 @@ class EpochLogs {
 absl::Status NoSuchSlot(uint32_t slot);
 absl::Status DirtyLogOff(uint32_t slot);
 
+// Takes into the open epochs what rings and CPUs' logs have noted so far. Not
+// under mmu_lock. `cost` may be null.
+void TakeInNotedPages(VmState& vm, MmuCost* cost);
+
+// FAILED_PRECONDITION UNACKED_EPOCH if `log` has dirty pages that nobody has
+// cleared, in the open epoch or in a sealed one: what is about to end it would
+// lose them. `field` of the caller's request named the slot.
+absl::Status CheckNoUnacked(const EpochLog& log, const char* field);
+
+// Keeps all vCPUs out of the guest while it exists, so that no page gets dirty.
+// Not to be made under slots_lock, nor in an RCU read section.
+class HeldVcpus {
+ public:
+  explicit HeldVcpus(VmState& vm);
+  ~HeldVcpus() { LetGo(); }
+  HeldVcpus(const HeldVcpus&) = delete;
+  HeldVcpus& operator=(const HeldVcpus&) = delete;
+
+  // They may go on now.
+  void LetGo();
+
+ private:
+  VmState* vm_;  // null: let go
+};
+
 // Has all vCPUs empty their CPUs' logs: when it returns, every page written
 // before the call is marked (DL-31). Nothing to do without PML. Not under
 // mmu_lock. `cost` may be null.

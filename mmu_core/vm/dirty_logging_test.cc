@@ -10,6 +10,7 @@
 #include <cstdio>
 #include <memory>
 #include <string>
+#include <thread>
 #include <utility>
 #include <vector>
 
@@ -17,15 +18,19 @@
 #include "gtest/gtest.h"
 #include "mmu_core/base/check.h"
 #include "mmu_core/base/error.h"
+#include "mmu_core/base/hooks.h"
+#include "mmu_core/guest/pattern.h"
 #include "mmu_core/memory/memslot_set.h"
 #include "mmu_core/memory/region_request.h"
 #include "mmu_core/paging/table_pool.h"
 #include "mmu_core/stats/labels.h"
 #include "mmu_core/sync/rcu.h"
+#include "mmu_core/testing/lock_trace.h"
 #include "mmu_core/testing/vm_builder.h"
 #include "mmu_core/vm/region_hooks.h"
 #include "mmu_core/vm/vm.h"
 #include "mmu_core/vm/vm_state.h"
+#include "mmu_core/vm/workload.h"
 
 namespace mmu {
 namespace {
@@ -33,6 +38,8 @@ namespace {
 using ::mmu::testing::AllMappings;
 using ::mmu::testing::AuditFindings;
 using ::mmu::testing::LevelOf;
+using ::mmu::testing::MakePmlVm;
+using ::mmu::testing::MakeRingVm;
 using ::mmu::testing::MakeVm;
 using ::mmu::testing::MakeVmFrom;
 using ::mmu::testing::Mapping;
@@ -265,6 +272,23 @@ TEST(StartDirtyLogTest, BadRequestsSayWhyAndStartNothing) {
   IsError(vm->StartDirtyLog(kAllSet, nullptr), absl::StatusCode::kAlreadyExists,
           "DIRTY_LOG_ACTIVE", "slots", EEXIST);
   EXPECT_EQ(vm->state().slots.logging_slots(), 1);
+}
+
+TEST(StartDirtyLogTest, AllMeansThoseThatCanBeWrittenAndThereMustBeOne) {
+  MemslotConfig rom = Slot(1, kGiB, 4 * kMiB);
+  rom.mode = MemslotConfig::Mode::kReadOnly;
+  auto vm = MakeVm({rom});
+  IsError(vm->StartDirtyLog(kPlain, nullptr), absl::StatusCode::kNotFound,
+          "MEMSLOT_NOT_FOUND", "slots", ENOENT);
+  EXPECT_EQ(vm->state().slots.logging_slots(), 0);
+  ASSERT_TRUE(vm->SetMemslot(Slot(0, 0, 4 * kMiB)).ok());
+  ASSERT_TRUE(vm->StartDirtyLog(kPlain, nullptr).ok());
+  ASSERT_THAT(vm->DirtyLogs(), SizeIs(1));
+  EXPECT_EQ(vm->DirtyLogs()[0].slot, 0u);
+  DirtyLogConfig named = kPlain;
+  named.slots = {1};
+  ASSERT_TRUE(vm->StartDirtyLog(named, nullptr).ok());
+  EXPECT_THAT(vm->DirtyLogs(), SizeIs(2));
 }
 
 // --- What is logged ---
@@ -895,6 +919,111 @@ TEST(StopDirtyLogTest, UnackedPagesAreThrownAwayOnlyOnRequest) {
   EXPECT_EQ(stopped->discarded_page_count, 1u);
 }
 
+// Pages of the open epoch are as much of a loss as sealed ones, wherever they
+// are noted: in a bitmap, a ring, or a CPU's own log.
+TEST(StopDirtyLogTest, OpenPagesAreRefusedAndCountedLikeSealedOnes) {
+  const std::vector<MemslotConfig> slots = {Slot(0, 0, 4 * kMiB),
+                                            Slot(1, kGiB, 4 * kMiB)};
+  const auto expect = [](std::unique_ptr<Vm> vm, const char* kind) {
+    SCOPED_TRACE(kind);
+    ASSERT_TRUE(vm->StartDirtyLog(kPlain, nullptr).ok());
+    Write(*vm, 0x1000);
+    Write(*vm, 0x2000);
+    SealAndList(*vm, 0);
+    Write(*vm, 0x2000, 2);  // sealed as well
+    Write(*vm, 0x7000);
+    Write(*vm, kGiB);
+    EXPECT_EQ(vm->CountUnackedPages(), 4u);
+    IsError(
+        vm->StopDirtyLog({1}, Vm::Recover::kNo, Vm::Unacked::kRefuse, nullptr)
+            .status(),
+        absl::StatusCode::kFailedPrecondition, "UNACKED_EPOCH", "slots", EBUSY);
+    const absl::Status refused =
+        vm->StopDirtyLog({}, Vm::Recover::kNo, Vm::Unacked::kRefuse, nullptr)
+            .status();
+    EXPECT_THAT(std::string(refused.message()),
+                HasSubstr("slot 0 has 3 dirty pages that were not cleared, 2 "
+                          "of them sealed"));
+    EXPECT_THAT(vm->DirtyLogs(), SizeIs(2)) << "nothing has ended";
+    const auto stopped =
+        vm->StopDirtyLog({}, Vm::Recover::kNo, Vm::Unacked::kDiscard, nullptr);
+    ASSERT_TRUE(stopped.ok());
+    EXPECT_EQ(stopped->discarded_page_count, 4u);
+    EXPECT_EQ(vm->CountUnackedPages(), 0u);
+    EXPECT_EQ(AuditFindings(*vm), "");
+  };
+  expect(MakeVm(slots), "bitmap");
+  expect(MakeRingVm(slots, 256), "ring");
+  expect(MakePmlVm(slots), "pml");
+  expect(MakePmlVm(slots, 1, 1024), "pml and ring");
+}
+
+TEST(StopDirtyLogTest, ADeletionIsRefusedAndCountsAsAStopDoes) {
+  const auto expect = [](std::unique_ptr<Vm> vm) {
+    ASSERT_TRUE(vm->StartDirtyLog(kPlain, nullptr).ok());
+    Write(*vm, 0x1000);
+    SealAndList(*vm, 0);
+    Write(*vm, 0x2000);
+    IsError(vm->DeleteMemslot(0, Vm::Unacked::kRefuse).status(),
+            absl::StatusCode::kFailedPrecondition, "UNACKED_EPOCH", "name",
+            EBUSY);
+    EXPECT_EQ(vm->CountUnackedPages(), 2u);
+    const auto lost = vm->DeleteMemslot(0, Vm::Unacked::kDiscard);
+    ASSERT_TRUE(lost.ok()) << lost.status();
+    EXPECT_EQ(*lost, 2u);
+    EXPECT_THAT(vm->DirtyLogs(), IsEmpty());
+    IsError(vm->DeleteMemslot(0, Vm::Unacked::kRefuse).status(),
+            absl::StatusCode::kNotFound, "MEMSLOT_NOT_FOUND", "slot", EINVAL);
+  };
+  expect(MakeVm({Slot(0, 0, 4 * kMiB)}));
+  expect(MakeRingVm({Slot(0, 0, 4 * kMiB)}, 256));
+  auto vm = MakeVm({Slot(0, 0, 4 * kMiB), Slot(1, kGiB, 4 * kMiB)});
+  ASSERT_TRUE(vm->StartDirtyLog(kPlain, nullptr).ok());
+  Write(*vm, 0x1000);
+  const auto clean = vm->DeleteMemslot(1, Vm::Unacked::kRefuse);
+  ASSERT_TRUE(clean.ok()) << "another slot's pages are no reason";
+  EXPECT_EQ(*clean, 0u);
+}
+
+// A stop that must not lose anything looks at the log and then ends it: no vCPU
+// may write in between. Here they read, so that nothing gets dirty.
+TEST(StopDirtyLogTest, VcpusStandStillFromTheLookAtTheLogToItsEnd) {
+  auto vm = MakeVm({Slot(0, 0, 4 * kMiB)}, 2);
+  Touch(*vm, GfnRange::Of(Gfn(0), 1024));
+  ASSERT_TRUE(vm->StartDirtyLog(kPlain, nullptr).ok());
+  PatternSpec spec;
+  spec.kind = PatternSpec::Kind::kUniform;
+  spec.write_fraction = 0;
+  WorkloadOptions options;
+  for (int i = 0; i < 2; ++i) {
+    options.sources.push_back(MakePattern(spec, vm->GuestSpace(), i, 2));
+  }
+  ASSERT_TRUE(vm->StartWorkload(std::move(options)).ok());
+  const auto accesses = [&] { return vm->Metrics().vcpus.accesses; };
+  while (accesses() == 0) std::this_thread::yield();
+  bool looked = false;
+  int in_guest = 0;
+  int looks = 0;
+  {
+    testing::LockTrace trace([&](const testing::LockTrace::Event& event) {
+      looked |= event.point == HookPoint::kCountToSwitch;
+      if (!looked || event.point == HookPoint::kUnlock) return;
+      ++looks;
+      for (const auto& vcpu : vm->state().vcpus) {
+        in_guest += vcpu->gate().in_guest();
+      }
+    });
+    ASSERT_TRUE(
+        vm->StopDirtyLog({}, Vm::Recover::kNo, Vm::Unacked::kRefuse, nullptr)
+            .ok());
+  }
+  EXPECT_GT(looks, 1);
+  EXPECT_EQ(in_guest, 0);
+  const uint64_t before = accesses();
+  while (accesses() == before) std::this_thread::yield();  // they go on
+  vm->StopWorkload();
+}
+
 TEST(StopDirtyLogTest, AllMeansThoseThatLogAndSomeMust) {
   auto vm = MakeVm({Slot(0, 0, 4 * kMiB), Slot(1, kGiB, 4 * kMiB)});
   DirtyLogConfig config = kPlain;
@@ -914,7 +1043,7 @@ TEST(StopDirtyLogTest, ALogStartedAgainBeginsAnew) {
   ASSERT_TRUE(vm->StartDirtyLog(kPlain, nullptr).ok());
   Write(*vm, 0x1000);
   ASSERT_TRUE(
-      vm->StopDirtyLog({}, Vm::Recover::kNo, Vm::Unacked::kRefuse, nullptr)
+      vm->StopDirtyLog({}, Vm::Recover::kNo, Vm::Unacked::kDiscard, nullptr)
           .ok());
   ASSERT_TRUE(vm->StartDirtyLog(kPlain, nullptr).ok());
   EXPECT_THAT(SealAndList(*vm, 0), IsEmpty());

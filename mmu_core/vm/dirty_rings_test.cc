@@ -381,7 +381,7 @@ TEST(DirtyRingsTest, StoppingTheLogFreesTheRings) {
   while (Write(*vm, RingOf(*vm).used() * kPageSize) == AccessOutcome::kDone) {
   }
   ASSERT_TRUE(
-      vm->StopDirtyLog({}, Vm::Recover::kYes, Vm::Unacked::kRefuse, nullptr)
+      vm->StopDirtyLog({}, Vm::Recover::kYes, Vm::Unacked::kDiscard, nullptr)
           .ok());
   EXPECT_EQ(RingOf(*vm).used(), 0u);
   Touch(*vm, GfnRange::Of(Gfn(0), kPages));

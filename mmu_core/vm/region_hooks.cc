@@ -5,6 +5,7 @@
 #include "mmu_core/paging/mmio_spte.h"
 #include "mmu_core/shadow/shadow_mmu.h"
 #include "mmu_core/stats/labels.h"
+#include "mmu_core/sync/hold_limit.h"
 #include "mmu_core/sync/mmu_lock.h"
 #include "mmu_core/tlb/tlb_flush_batch.h"
 #include "mmu_core/tlb/vcpu_gate.h"
@@ -44,10 +45,9 @@ void RegionHooks::CommitRegion(RegionChange change, const Memslot* old_slot,
   // A new slot has no mapping yet, and a moved one none any more; a read-only
   // one cannot be written.
   if (change != RegionChange::kFlagsOnly || new_slot->readonly()) return;
-  const bool was_on = old_slot->dirty_log_enabled();
-  const bool is_on = new_slot->dirty_log_enabled();
-  if (!was_on && is_on) EnableLog(*new_slot);
-  if (was_on && !is_on) DisableLog(*new_slot);
+  if (!old_slot->dirty_log_enabled() && new_slot->dirty_log_enabled()) {
+    EnableLog(*new_slot);
+  }
 }
 
 void RegionHooks::GenerationAdvanced(uint64_t generation) {
@@ -84,17 +84,19 @@ void RegionHooks::EnableLog(const Memslot& slot) {
     if (log_.split == SplitPolicy::kEager) {
       vm_.tdp.Split(lock, slot.as_id, slot.range(), Level::k4K,
                     SplitTrigger::kEager, vm_.operation_tables,
-                    /*deadline_nanos=*/0, cost_);
+                    /*deadline_nanos=*/0, cost_, limit_);
     }
     // After the split, so that the small entries decide who must flush
     // (TDP-65). MMU-writable stays, so it may be flushed without the lock
     // (DL-03).
     if (vm_.cpu_dirty_log_entries() != 0) {
-      vm_.tdp.ClearDirty(lock, slot.as_id, slot.range(), cost_);
+      vm_.tdp.ClearDirty(lock, slot.as_id, slot.range(), cost_, limit_);
       // The processor would note one page of them.
-      vm_.tdp.WriteProtect(lock, slot.as_id, slot.range(), Level::k2M, cost_);
+      vm_.tdp.WriteProtect(lock, slot.as_id, slot.range(), Level::k2M, cost_,
+                           limit_);
     } else {
-      vm_.tdp.WriteProtect(lock, slot.as_id, slot.range(), Level::k4K, cost_);
+      vm_.tdp.WriteProtect(lock, slot.as_id, slot.range(), Level::k4K, cost_,
+                           limit_);
     }
   }
   TlbFlushBatch batch(vm_.tlb, FlushScope::kRange, FlushReason::kWriteProtect);
@@ -109,18 +111,22 @@ void RegionHooks::EnableShadowLog(const Memslot& slot) {
   MmuWriteLocked lock(vm_.mmu_lock, LockOp::kEnable, cost_);
   if (log_.split == SplitPolicy::kEager) {
     shadow.split().Split(lock, slot, slot.range(), Level::k4K,
-                         SplitTrigger::kEager, shadow.split_caches(), cost_);
+                         SplitTrigger::kEager, shadow.split_caches(), cost_,
+                         limit_);
   }
   if (vm_.cpu_dirty_log_entries() != 0) {
-    shadow.log().ClearDirty(lock, slot, slot.range(), cost_);
-    shadow.log().WriteProtect(lock, slot, slot.range(), Level::k2M, cost_);
+    shadow.log().ClearDirty(lock, slot, slot.range(), cost_, limit_);
+    shadow.log().WriteProtect(lock, slot, slot.range(), Level::k2M, cost_,
+                              limit_);
   } else {
-    shadow.log().WriteProtect(lock, slot, slot.range(), Level::k4K, cost_);
+    shadow.log().WriteProtect(lock, slot, slot.range(), Level::k4K, cost_,
+                              limit_);
   }
 }
 
-void RegionHooks::DisableLog(const Memslot& slot) {
-  if (recover_ == RecoverOnStop::kNo) return;
+void RegionHooks::RecoverHugePages(const Memslot& slot) {
+  vm_.slots.slots_lock.AssertHeld();
+  if (slot.readonly()) return;
   if (vm_.shadow != nullptr) {
     MmuWriteLocked lock(vm_.mmu_lock, LockOp::kRecover, cost_);
     recovered_ +=

@@ -6,6 +6,7 @@
 #include "mmu_core/dirty/dirty_log_types.h"
 #include "mmu_core/memory/memslot_table.h"
 #include "mmu_core/stats/mmu_cost.h"
+#include "mmu_core/sync/hold_limit.h"
 #include "mmu_core/vm/dirty_logging.h"
 #include "mmu_core/vm/vm_state.h"
 
@@ -17,23 +18,24 @@ class RegionHooks : public MemslotTableHooks {
  public:
   RegionHooks(VmState& vm, MmuCost* cost) : vm_(vm), cost_(cost) {}
 
-  // For a change that switches logging on or off.
-  RegionHooks(VmState& vm, MmuCost* cost, const SlotLogConfig& log)
-      : vm_(vm), cost_(cost), log_(log) {}
-  RegionHooks(VmState& vm, MmuCost* cost, RecoverOnStop recover)
-      : vm_(vm), cost_(cost), recover_(recover) {}
+  // For a change that switches logging on: holds of mmu_lock keep `limit`.
+  RegionHooks(VmState& vm, MmuCost* cost, const SlotLogConfig& log,
+              const HoldLimit& limit = {})
+      : vm_(vm), cost_(cost), log_(log), limit_(limit) {}
 
   // The whole VM is zapped, or the slot's leafs (SLOT-28).
   void FlushShadowSlot(const Memslot& old_slot) override;
-  // Logging went on: DL-02 or DL-04; off: DL-06. Other changes: DL-01. The
-  // CPUs' own logs go on and off with the first and the last slot that logs
-  // (DL-09).
+  // Logging went on: DL-02 or DL-04. Other changes: DL-01. The CPUs' own logs
+  // go on and off with the first and the last slot that logs (DL-09).
   void CommitRegion(RegionChange change, const Memslot* old_slot,
                     const Memslot* new_slot) override;
 
   // Where MMIO SPTEs cannot tell this generation from an old one, all go.
   void GenerationAdvanced(uint64_t generation) override;
 
+  // After logging went off: the slot's huge pages come back, in all MMUs
+  // (DL-06). No effect on a read-only slot. REQUIRES: slots_lock.
+  void RecoverHugePages(const Memslot& slot);
   // Of all slots.
   const RecoverOutcome& recovered() const { return recovered_; }
 
@@ -41,12 +43,11 @@ class RegionHooks : public MemslotTableHooks {
   void CountLoggingSlots(const Memslot* old_slot, const Memslot* new_slot);
   void EnableLog(const Memslot& slot);
   void EnableShadowLog(const Memslot& slot);
-  void DisableLog(const Memslot& slot);
 
   VmState& vm_;
   MmuCost* const cost_;
   const SlotLogConfig log_;
-  const RecoverOnStop recover_ = RecoverOnStop::kNo;
+  const HoldLimit limit_;
   RecoverOutcome recovered_;
 };
 

@@ -26,7 +26,8 @@ absl::Status BadThrottle(const char* field, const std::string& message) {
 // The parts of `wanted` that lie in memslots, in ascending order; all slots if
 // `wanted` is empty.
 absl::StatusOr<std::vector<GfnRange>> RangesToSplit(
-    const MemslotSet& set, std::vector<GfnRange> wanted) {
+    const MemslotSet& set, std::vector<GfnRange> wanted,
+    SplitRequest::Missing missing) {
   std::vector<GfnRange> ranges;
   if (wanted.empty()) {
     for (const Memslot* slot : set.slots()) ranges.push_back(slot->range());
@@ -37,7 +38,9 @@ absl::StatusOr<std::vector<GfnRange>> RangesToSplit(
   for (size_t i = 0; i < wanted.size(); ++i) {
     const GfnRange range = wanted[i];
     const bool overlaps = i > 0 && wanted[i - 1].Overlaps(range);
-    if (range.empty() || overlaps || set.SlotsIn(range).empty()) {
+    if (range.empty() || overlaps ||
+        (missing == SplitRequest::Missing::kRefuse &&
+         set.SlotsIn(range).empty())) {
       return MakeError(
           absl::StatusCode::kInvalidArgument, {"INVALID_RANGE", "ranges", 0},
           absl::StrFormat("gfns 0x%x to 0x%x: a range is not empty, overlaps "
@@ -107,8 +110,8 @@ absl::StatusOr<std::shared_ptr<SplitJob>> SplitJob::Create(
                      "target_page_size is neither 4 KiB nor 2 MiB");
   }
   RcuReadGuard rcu;
-  absl::StatusOr<std::vector<GfnRange>> ranges =
-      RangesToSplit(vm.state().slots.Active(0), request.ranges);
+  absl::StatusOr<std::vector<GfnRange>> ranges = RangesToSplit(
+      vm.state().slots.Active(0), request.ranges, request.missing);
   if (!ranges.ok()) return ranges.status();
   return std::shared_ptr<SplitJob>(
       new SplitJob(vm, request, *std::move(ranges)));
@@ -189,9 +192,10 @@ Gfn SplitJob::DoStep(GfnRange chunk, Step step) {
     }
     const int64_t deadline =
         HoldNanos() + absl::ToInt64Nanoseconds(throttle.max_lock_hold);
+    const HoldLimit limit = HoldLimit::For(throttle.max_lock_hold);
     const SplitOutcome outcome = vm.tdp.Split(
         lock, /*as_id=*/0, chunk, request_.target, SplitTrigger::kRequest,
-        vm.operation_tables, deadline, &done.cost);
+        vm.operation_tables, deadline, &done.cost, limit);
     done.split_1g_count = outcome.split_1g_count;
     done.split_2m_count = outcome.split_2m_count;
     done.skipped_by_reason[static_cast<int>(SplitFailure::kRaced)] =
@@ -207,7 +211,7 @@ Gfn SplitJob::DoStep(GfnRange chunk, Step step) {
       chunk.end = std::max(outcome.next_gfn, chunk.start + 1);
     }
     lock.Unlock();
-    SplitNested(chunk, done);
+    SplitNested(chunk, limit, done);
   }
   const int64_t nanos = MonotonicNanos() - begin;
   done.cost.wall = absl::Nanoseconds(nanos);
@@ -220,7 +224,8 @@ Gfn SplitJob::DoStep(GfnRange chunk, Step step) {
 
 // What nested guests map. Its huge pages are few, and each makes a page of the
 // shadow MMU, of which there are not many: where there is no room they stay.
-void SplitJob::SplitNested(GfnRange chunk, SplitProgress& done) {
+void SplitJob::SplitNested(GfnRange chunk, const HoldLimit& limit,
+                           SplitProgress& done) {
   VmState& vm = vm_.state();
   if (vm.shadow == nullptr) return;
   for (const Memslot* slot : vm.slots.Active(0).SlotsIn(chunk)) {
@@ -228,7 +233,7 @@ void SplitJob::SplitNested(GfnRange chunk, SplitProgress& done) {
     MmuWriteLocked lock(vm.mmu_lock, LockOp::kSplit, &done.cost);
     const SplitOutcome outcome = vm.shadow->split().Split(
         lock, *slot, chunk.Intersect(slot->range()), request_.target,
-        SplitTrigger::kRequest, vm.shadow->split_caches(), &done.cost);
+        SplitTrigger::kRequest, vm.shadow->split_caches(), &done.cost, limit);
     done.split_1g_count += outcome.split_1g_count;
     done.split_2m_count += outcome.split_2m_count;
     done.skipped_by_reason[static_cast<int>(SplitFailure::kNoMemory)] +=

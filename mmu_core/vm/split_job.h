@@ -24,6 +24,7 @@
 #include "mmu_core/base/level.h"
 #include "mmu_core/stats/labels.h"
 #include "mmu_core/stats/mmu_cost.h"
+#include "mmu_core/sync/hold_limit.h"
 #include "mmu_core/sync/mutex.h"
 #include "mmu_core/vm/throttle.h"
 
@@ -36,6 +37,8 @@ enum class SplitOrder : uint8_t { kAscending, kDescending };
 struct SplitRequest {
   std::vector<GfnRange> ranges;  // of address space 0; empty means all slots
   Level target = Level::k4K;     // k4K or k2M
+  // What to do about a range in which no memslot lies.
+  enum class Missing : uint8_t { kRefuse, kSkip } missing = Missing::kRefuse;
   SplitOrder order = SplitOrder::kAscending;
   Throttle throttle;
 };
@@ -97,7 +100,7 @@ class SplitJob {
   Gfn DoStep(GfnRange chunk, Step step);
   // The same for huge pages of nested guests (SHD-70), all of `chunk`; adds to
   // `done`. REQUIRES: slots_lock.
-  void SplitNested(GfnRange chunk, SplitProgress& done);
+  void SplitNested(GfnRange chunk, const HoldLimit& limit, SplitProgress& done);
   static int TablesFor(GfnRange chunk);
   // What holds for the next step; a change of it from now on ends its sleep.
   Throttle ThrottleForStep();

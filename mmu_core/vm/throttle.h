@@ -6,6 +6,7 @@
 #include <cstdint>
 
 #include "absl/time/time.h"
+#include "mmu_core/sync/hold_limit.h"
 
 namespace mmu {
 
@@ -14,7 +15,7 @@ struct Throttle {
   int64_t max_pages_per_second = 0;        // 4 KiB pages covered
   int64_t chunk_bytes = int64_t{2} << 20;  // work between two lock releases at
                                            // most; multiple of 2 MiB
-  absl::Duration max_lock_hold = absl::Microseconds(200);
+  absl::Duration max_lock_hold = kDefaultMaxLockHold;
   absl::Duration min_pause;  // between two chunks
   int64_t max_flushes_per_second = 0;
   double max_vcpu_stall_ratio = 0;  // stall time / wall time, 0..1

@@ -131,7 +131,21 @@ absl::StatusOr<std::shared_ptr<EpochLog>> LogOf(const VmState& vm,
   return DirtyLogOff(slot);
 }
 
-absl::Status SetMemslotLocked(VmState& vm, const MemslotConfig& config)
+// Ends the log of a slot that was deleted; how many dirty pages it had. Their
+// marks are all made: the slot's mappings are gone, and CPUs' logs were
+// drained.
+uint64_t EndLogOfDeletedSlot(VmState& vm, uint32_t slot)
+    ABSL_EXCLUSIVE_LOCKS_REQUIRED(vm.slots.slots_lock) {
+  const std::shared_ptr<EpochLog> log = vm.logs.Find(slot);
+  if (log == nullptr) return 0;
+  HarvestDirtyRings(vm);
+  vm.logs.Remove(slot);
+  return log->dirty_page_count();
+}
+
+// `lost`: dirty pages of a slot that is deleted.
+absl::Status SetMemslotLocked(VmState& vm, const MemslotConfig& config,
+                              uint64_t* lost)
     ABSL_EXCLUSIVE_LOCKS_REQUIRED(vm.slots.slots_lock) {
   if (config.slot > 0xffff || config.address_space < 0 ||
       config.address_space >= vm.slots.address_spaces()) {
@@ -174,7 +188,7 @@ absl::Status SetMemslotLocked(VmState& vm, const MemslotConfig& config)
   if (absl::Status s = vm.slots.SetRegion(request, hooks); !s.ok()) return s;
 
   if (config.size_bytes == 0 && config.address_space == 0) {
-    vm.logs.Remove(config.slot);
+    *lost = EndLogOfDeletedSlot(vm, config.slot);
   }
   return absl::OkStatus();
 }
@@ -239,12 +253,13 @@ const VmConfig& Vm::config() const { return state_->config; }
 absl::Status Vm::SetMemslot(const MemslotConfig& config) {
   VmState& vm = *state_;
   uint64_t reset = 0;
+  uint64_t lost = 0;
   {
     MutexLock lock(vm.slots.slots_lock);
     absl::Status status;
     if (!TryWithMemory([&] {
           vm.slots.slots_lock.AssertHeld();
-          status = SetMemslotLocked(vm, config);
+          status = SetMemslotLocked(vm, config, &lost);
           return true;
         })) {
       return NoMemory("size_bytes", "change a memslot");
@@ -255,6 +270,40 @@ absl::Status Vm::SetMemslot(const MemslotConfig& config) {
   }
   FinishDirtyRingReset(vm, reset, nullptr);
   return absl::OkStatus();
+}
+
+absl::StatusOr<uint64_t> Vm::DeleteMemslot(uint32_t slot, Unacked unacked) {
+  VmState& vm = *state_;
+  uint64_t reset = 0;
+  uint64_t lost = 0;
+  absl::optional<HeldVcpus> held;
+  {
+    // What a vCPU writes between the look at the log and its end would be lost.
+    if (unacked == Unacked::kRefuse) held.emplace(vm);
+    MutexLock lock(vm.slots.slots_lock);
+    const std::shared_ptr<EpochLog> log = vm.logs.Find(slot);
+    if (held.has_value() && log == nullptr) held->LetGo();
+    if (held.has_value() && log != nullptr) {
+      TakeInNotedPages(vm, /*cost=*/nullptr);
+      if (absl::Status s = CheckNoUnacked(*log, "name"); !s.ok()) return s;
+    }
+    MemslotConfig nothing;
+    nothing.slot = slot;
+    nothing.size_bytes = 0;
+    absl::Status status;
+    if (!TryWithMemory([&] {
+          vm.slots.slots_lock.AssertHeld();
+          status = SetMemslotLocked(vm, nothing, &lost);
+          return true;
+        })) {
+      return NoMemory("name", "delete a memslot");
+    }
+    if (!status.ok()) return status;
+    // Stale entries, and nobody who could harvest them.
+    reset = ReclaimDirtyRingsLocked(vm, nullptr);
+  }
+  FinishDirtyRingReset(vm, reset, nullptr);
+  return lost;
 }
 
 std::vector<MemslotInfo> Vm::Memslots() const {
@@ -411,6 +460,13 @@ absl::optional<DirtyLogInfo> Vm::FindDirtyLog(uint32_t slot) const {
 }
 
 bool Vm::LogsDirtyPages() const { return !state_->logs.empty(); }
+
+uint64_t Vm::CountUnackedPages() const {
+  TakeInNotedPages(*state_, /*cost=*/nullptr);
+  uint64_t count = 0;
+  for (const auto& log : state_->logs.All()) count += log->dirty_page_count();
+  return count;
+}
 
 absl::StatusOr<SealResult> Vm::SealDirtyLog(uint32_t slot, MmuCost* cost) {
   OpTimer timer(cost, &state_->counters.dirty_log_seal);

@@ -65,6 +65,15 @@ class Vm {
   // gets fresh backing memory; a changed one keeps its own.
   // RESOURCE_EXHAUSTED RESOURCE_EXHAUSTED_MEMORY: nothing changed.
   absl::Status SetMemslot(const MemslotConfig& config);
+
+  // What is to become of dirty pages that nobody has cleared, open or sealed,
+  // when the log that has them ends.
+  enum class Unacked : uint8_t { kRefuse, kDiscard };
+  // As SetMemslot with size 0 for a slot of address space 0, which always
+  // discards them. How many there were; FAILED_PRECONDITION UNACKED_EPOCH if
+  // there are any and `unacked` is kRefuse. Then vCPUs stand still from the
+  // look at the log to its end.
+  absl::StatusOr<uint64_t> DeleteMemslot(uint32_t slot, Unacked unacked);
   // The slots by address space and id; one of them. These read and take no
   // lock: a slot that is being deleted or moved is still what it was, and one
   // whose log is being started logs as soon as pages are noted for it.
@@ -105,23 +114,23 @@ class Vm {
   // --- Dirty logging: the epoch protocol over KVM's rules (section 8) ---
 
   // Switches logging on for slots that have it off; the same settings again
-  // are OK and change nothing. ALREADY_EXISTS DIRTY_LOG_ACTIVE for other
-  // settings, NOT_FOUND MEMSLOT_NOT_FOUND, INVALID_ARGUMENT
-  // INVALID_SPLIT_POLICY, RESOURCE_EXHAUSTED RESOURCE_EXHAUSTED_MEMORY. All or
-  // nothing: after an error no slot was switched.
+  // are OK and change nothing. Each slot has settings of its own.
+  // ALREADY_EXISTS DIRTY_LOG_ACTIVE for other settings of a slot that logs,
+  // NOT_FOUND MEMSLOT_NOT_FOUND (also if no slot is named and none can be
+  // written), INVALID_ARGUMENT INVALID_SPLIT_POLICY.
   absl::Status StartDirtyLog(const DirtyLogConfig& config, MmuCost* cost);
 
-  enum class Unacked : uint8_t { kRefuse, kDiscard };
   enum class Recover : uint8_t { kNo, kYes };
   // Switches logging off. FAILED_PRECONDITION DIRTY_LOG_OFF, UNACKED_EPOCH
-  // (sealed pages were not cleared and `unacked` is kRefuse).
+  // (dirty pages, open or sealed, were not cleared and `unacked` is kRefuse).
+  // With kRefuse vCPUs stand still from the look at the logs to their end.
   absl::StatusOr<StopResult> StopDirtyLog(const std::vector<uint32_t>& slots,
                                           Recover recover, Unacked unacked,
                                           MmuCost* cost);
   // The logs in the order of their slots; one of them; whether there are any.
   std::vector<DirtyLogInfo> DirtyLogs() const;
-  absl::optional<DirtyLogInfo> FindDirtyLog(uint32_t slot) const;
-  bool LogsDirtyPages() const;
+  // Dirty pages of all slots, open and sealed, that nobody has cleared.
+  uint64_t CountUnackedPages() const;
 
   // Closes the open epoch of a slot and opens the next. Clears nothing,
   // protects nothing, forgets nothing. FAILED_PRECONDITION DIRTY_LOG_OFF.

@@ -225,7 +225,8 @@ class Comparison {
     std::string reason;
     std::vector<ModelSlot*> slots;
     for (auto& [slot_id, slot] : model_.slots()) {
-      if (id < kSlots && slot_id != id) continue;
+      // All means those that can be written.
+      if (id < kSlots ? slot_id != id : slot.readonly) continue;
       slots.push_back(&slot);
       if (slot.log.has_value() &&
           (slot.log->config.initially_set != config.initially_set ||
@@ -233,7 +234,7 @@ class Comparison {
         reason = "DIRTY_LOG_ACTIVE";
       }
     }
-    if (id < kSlots && slots.empty()) reason = "MEMSLOT_NOT_FOUND";
+    if (slots.empty()) reason = "MEMSLOT_NOT_FOUND";
     Expect(vm_->StartDirtyLog(config, nullptr), reason);
     if (!reason.empty()) return;
     for (ModelSlot* slot : slots) model_.StartLog(*slot, config);
@@ -246,7 +247,7 @@ class Comparison {
       reason = "MEMSLOT_NOT_FOUND";
     } else if (!it->second.log.has_value()) {
       reason = "DIRTY_LOG_OFF";
-    } else if (!discard && Unacked(id) != 0) {
+    } else if (!discard && !ReadLog(id, 0).empty()) {
       reason = "UNACKED_EPOCH";
     }
     Expect(
@@ -256,13 +257,6 @@ class Comparison {
             .status(),
         reason);
     if (reason.empty()) model_.StopLog(it->second);
-  }
-
-  uint64_t Unacked(uint32_t id) const {
-    for (const DirtyLogInfo& info : vm_->DirtyLogs()) {
-      if (info.slot == id) return info.unacked_page_count;
-    }
-    return 0;
   }
 
   ModelLog* LogOf(uint32_t id) {
