@@ -457,6 +457,8 @@ absl::Status ReferenceController::Delete() {
   }
   v1::DeleteVmRequest request;
   request.set_name(vm_);
+  // The run is over, well or not: what its log still has is for nobody.
+  request.set_discard_unacked(true);
   return client_->vms().DeleteVm(request).status();
 }
 

@@ -2,6 +2,7 @@
 
 #include <thread>
 
+#include "absl/strings/str_cat.h"
 #include "absl/time/time.h"
 #include "mmu_core/base/clock.h"
 #include "server/logging.h"
@@ -28,10 +29,10 @@ void HousekeepOnce(VmRegistry& vms, mmu::MonotonicTime now) {
   for (const VmUse& vm : vms.All()) {
     if (!vm->dirty_log_settings().has_value()) continue;
     vm->dirty_rate().Add(vm->SampleDirty(now));
-    if (StopIfExpired(*vm, now)) {
+    if (const auto discarded = StopIfExpired(*vm, now)) {
       Log(LogLevel::kWarning,
           "dirty log stopped: nobody harvested it within its ttl",
-          {{"vm", vm->name()}});
+          {{"vm", vm->name()}, {"discarded_pages", absl::StrCat(*discarded)}});
     }
   }
 }

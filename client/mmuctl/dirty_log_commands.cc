@@ -96,8 +96,8 @@ absl::Status Stop(Context& context, const StopArguments& arguments) {
   if (!response.ok()) return response.status();
   return context.Print(
       *response,
-      absl::StrCat("forgot ", FormatCount(response->discarded_page_count()),
-                   " sealed pages; made ",
+      absl::StrCat("discarded ", FormatCount(response->discarded_page_count()),
+                   " dirty pages; made ",
                    FormatCount(response->recovered_2m_count()), " of 2M, ",
                    FormatCount(response->recovered_1g_count()), " of 1G; cost ",
                    ViewCost(response->cost()), "\n"));
@@ -367,13 +367,15 @@ void AddDirtyLogCommands(CLI::App& app, Context& context) {
   auto stop = std::make_shared<StopArguments>();
   CLI::App* command = AddCommand(
       *group, "stop", "Switches dirty logging off and forgets what it logged.",
-      "mmuctl dirty-log stop alpha --recover-huge-pages");
+      "mmuctl dirty-log stop alpha --recover-huge-pages\n"
+      "mmuctl dirty-log stop alpha --discard-unacked");
   AddVm(command, stop->request.mutable_vm());
   AddSlots(command, &stop->slots);
   command->add_flag("--recover-huge-pages", stop->recover,
                     "put small mappings together again");
   command->add_flag("--discard-unacked", stop->discard,
-                    "stop although sealed pages were not cleared");
+                    "stop although dirty pages, open or sealed, were not "
+                    "cleared");
   Run(command, context, stop, Stop);
 
   auto get = std::make_shared<GetArguments>();

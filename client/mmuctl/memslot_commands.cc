@@ -55,6 +55,7 @@ struct DeleteArguments {
   std::string vm;
   int32_t slot = 0;
   std::string etag;
+  bool discard = false;
 };
 
 absl::Status Delete(Context& context, const DeleteArguments& arguments) {
@@ -63,11 +64,14 @@ absl::Status Delete(Context& context, const DeleteArguments& arguments) {
   v1::DeleteMemslotRequest request;
   request.set_name(absl::StrCat(arguments.vm, "/memslots/", arguments.slot));
   request.set_etag(arguments.etag);
+  request.set_discard_unacked(arguments.discard);
   const auto response = (*client)->vms().DeleteMemslot(request);
   if (!response.ok()) return response.status();
-  return context.Print(*response,
-                       absl::StrCat("deleted ", request.name(), " (",
-                                    ViewCost(response->cost()), ")\n"));
+  return context.Print(
+      *response,
+      absl::StrCat("deleted ", request.name(), ", discarded ",
+                   FormatCount(response->discarded_page_count()),
+                   " dirty pages (", ViewCost(response->cost()), ")\n"));
 }
 
 absl::Status List(Context& context, const v1::GetVmRequest& request) {
@@ -114,6 +118,8 @@ void AddMemslotCommands(CLI::App& app, Context& context) {
   command->add_option("SLOT", deletion->slot, "id of the memslot")->required();
   command->add_option("--etag", deletion->etag,
                       "only if the slot is still as this etag says");
+  command->add_flag("--discard-unacked", deletion->discard,
+                    "delete although dirty pages were not cleared");
   Run(command, context, deletion, Delete);
 
   auto list = std::make_shared<v1::GetVmRequest>();

@@ -173,9 +173,11 @@ absl::Status Delete(Context& context, const v1::DeleteVmRequest& request) {
   if (!client.ok()) return client.status();
   const auto response = (*client)->vms().DeleteVm(request);
   if (!response.ok()) return response.status();
-  return context.Print(*response,
-                       absl::StrCat("deleted ", request.name(), " (",
-                                    ViewCost(response->cost()), ")\n"));
+  return context.Print(
+      *response,
+      absl::StrCat("deleted ", request.name(), ", discarded ",
+                   FormatCount(response->discarded_page_count()),
+                   " dirty pages (", ViewCost(response->cost()), ")\n"));
 }
 
 // Which tables the vCPUs run on, and what the guest does.
@@ -354,6 +356,10 @@ void AddVmCommands(CLI::App& app, Context& context) {
   AddVm(command, deletion->mutable_name());
   command->add_option("--etag", *deletion->mutable_etag(),
                       "only if the VM is still as this etag says");
+  command->add_flag_function(
+      "--discard-unacked",
+      [deletion](int64_t) { deletion->set_discard_unacked(true); },
+      "delete although dirty pages were not cleared");
   Run(command, context, deletion, Delete);
 }
 

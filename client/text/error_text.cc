@@ -41,8 +41,8 @@ const std::map<std::string, std::string>& Fixes() {
       {"DIRTY_LOG_OFF", "switch it on: mmuctl dirty-log start VM"},
       {"DIRTY_LOG_ACTIVE", "switch it off first: mmuctl dirty-log stop VM"},
       {"UNACKED_EPOCH",
-       "harvest first (mmuctl dirty-log harvest VM), or give "
-       "--discard-unacked"},
+       "pause the guest (mmuctl workload pause VM), harvest (mmuctl dirty-log "
+       "harvest VM) and try again, or give --discard-unacked"},
       {"EPOCH_MISMATCH",
        "only the newest sealed epoch can be cleared: mmuctl dirty-log harvest "
        "VM"},

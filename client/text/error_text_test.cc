@@ -38,20 +38,20 @@ TEST(RenderErrorTest, SaysFieldRuleReasonAndFix) {
 TEST(RenderErrorTest, SaysNothingTwice) {
   google::rpc::Status status;
   status.set_code(static_cast<int>(absl::StatusCode::kFailedPrecondition));
-  status.set_message("slot 0 has sealed pages");
+  status.set_message("slot 0 has dirty pages");
   google::rpc::ErrorInfo info;
   info.set_reason("UNACKED_EPOCH");
   (*info.mutable_metadata())["field"] = "slots";
   status.add_details()->PackFrom(info);
   google::rpc::BadRequest bad;
   bad.add_field_violations()->set_field("slots");
-  bad.mutable_field_violations(0)->set_description("slot 0 has sealed pages");
+  bad.mutable_field_violations(0)->set_description("slot 0 has dirty pages");
   const std::string expected =
-      "error: slot 0 has sealed pages\n"
+      "error: slot 0 has dirty pages\n"
       "  field:   slots\n"
       "  reason:  UNACKED_EPOCH\n"
-      "  fix:     harvest first (mmuctl dirty-log harvest VM), or give "
-      "--discard-unacked\n";
+      "  fix:     pause the guest (mmuctl workload pause VM), harvest (mmuctl "
+      "dirty-log harvest VM) and try again, or give --discard-unacked\n";
   EXPECT_EQ(RenderError(FromRpcStatus(status), ""), expected);
   status.add_details()->PackFrom(bad);
   EXPECT_EQ(RenderError(FromRpcStatus(status), ""), expected);

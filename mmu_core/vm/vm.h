@@ -129,6 +129,8 @@ class Vm {
                                           MmuCost* cost);
   // The logs in the order of their slots; one of them; whether there are any.
   std::vector<DirtyLogInfo> DirtyLogs() const;
+  absl::optional<DirtyLogInfo> FindDirtyLog(uint32_t slot) const;
+  bool LogsDirtyPages() const;
   // Dirty pages of all slots, open and sealed, that nobody has cleared.
   uint64_t CountUnackedPages() const;
 

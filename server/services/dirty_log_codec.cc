@@ -153,9 +153,14 @@ absl::StatusOr<std::vector<uint64_t>> FromExtents(
                        mmu::ToGpa(range->start).value(),
                        "; it is not within the range"));
     }
-    if (range->start < after) {
-      return InvalidField("INVALID_RANGE", field,
-                          absl::StrCat(field, " is not behind the one before"));
+    if (i > 0 && range->start <= after) {
+      return InvalidField(
+          "INVALID_RANGE", field,
+          absl::StrCat(field, " begins at ", mmu::ToGpa(range->start).value(),
+                       " and the one before ends at ",
+                       mmu::ToGpa(after).value(),
+                       "; extents ascend and do not touch: make one of two "
+                       "that do"));
     }
     after = range->end;
     uint64_t page = range->start - start;

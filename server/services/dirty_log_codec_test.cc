@@ -171,6 +171,11 @@ TEST(DirtyLogCodec, RefusesExtentsOutsideOrOutOfOrder) {
   AddExtent(&disordered, 4, 1);
   EXPECT_EQ(mmu::DetailOf(DecodeClearPages(disordered, 64).status()).reason,
             "INVALID_RANGE");
+  auto touching = Request();
+  AddExtent(&touching, 0, 4);
+  AddExtent(&touching, 4, 1);
+  EXPECT_EQ(mmu::DetailOf(DecodeClearPages(touching, 64).status()).reason,
+            "INVALID_RANGE");
   EXPECT_EQ(mmu::DetailOf(DecodeClearPages(Request(), 64).status()).reason,
             "INVALID_BITMAP");
 }

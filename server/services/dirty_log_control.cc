@@ -132,21 +132,24 @@ absl::Status CheckModes(const v1::StartDirtyLogRequest& request,
   return CheckProtection(request.protection(), vm);
 }
 
-// Splits the slots' huge pages at the pace that the caller wants, so that
-// switching on finds none left.
+// Splits the huge pages of the slots that are about to log (`slots`, or all
+// that can be written if it is empty) at the pace that the caller wants, so
+// that switching on finds none left.
 absl::Status SplitAhead(ManagedVm& vm, const std::vector<uint32_t>& slots,
                         const mmu::Throttle& throttle,
                         const std::function<absl::Status()>& keep_going,
                         mmu::SplitProgress* progress) {
   mmu::SplitRequest split;
   split.throttle = throttle;
-  const absl::flat_hash_set<uint32_t> wanted(slots.begin(), slots.end());
+  // One that is deleted meanwhile has nothing to split.
+  split.missing = mmu::SplitRequest::Missing::kSkip;
+  const absl::flat_hash_set<uint32_t> named(slots.begin(), slots.end());
   for (const mmu::MemslotInfo& info : vm.SortedSlots()) {
     const mmu::MemslotConfig& slot = info.config;
-    if (slot.address_space != 0 ||
-        (!wanted.empty() && !wanted.contains(slot.slot))) {
-      continue;
-    }
+    const bool wanted = named.empty()
+                            ? slot.mode == mmu::MemslotConfig::Mode::kReadWrite
+                            : named.contains(slot.slot);
+    if (slot.address_space != 0 || info.dirty_log_enabled || !wanted) continue;
     split.ranges.push_back(mmu::GfnRange::Of(
         mmu::ToGfn(slot.gpa), slot.size_bytes >> mmu::kPageShift));
   }
@@ -180,19 +183,14 @@ v1::DirtyLog Describe(const ManagedVm& vm, const DirtyLogSettings& settings) {
     *log.mutable_expire_time() = ToProto(WallTime::Of(settings.expires()));
   }
   for (const mmu::DirtyLogInfo& info : vm.vm().DirtyLogs()) {
-    *log.add_slots() = ToProto(info);
-    log.set_initially_set(info.config.initially_set == mmu::InitiallySet::kYes);
-    switch (info.config.split) {
-      case mmu::SplitPolicy::kNone:
-        log.set_split(v1::DIRTY_LOG_SPLIT_NONE);
-        break;
-      case mmu::SplitPolicy::kEager:
-        log.set_split(v1::DIRTY_LOG_SPLIT_EAGER);
-        break;
-      case mmu::SplitPolicy::kOnClear:
-        log.set_split(v1::DIRTY_LOG_SPLIT_ON_CLEAR);
-        break;
-    }
+    const v1::SlotDirtyLog slot = ToProto(info);
+    const bool first = log.slots().empty();
+    log.set_initially_set((first || log.initially_set()) &&
+                          slot.initially_set());
+    log.set_split(first || log.split() == slot.split()
+                      ? slot.split()
+                      : v1::DIRTY_LOG_SPLIT_UNSPECIFIED);
+    *log.add_slots() = slot;
   }
   return log;
 }
@@ -228,18 +226,10 @@ absl::StatusOr<v1::StartDirtyLogResponse> StartDirtyLog(
   absl::StatusOr<std::vector<uint32_t>> slots = ToSlots(request.slots(), vm);
   if (!slots.ok()) return slots.status();
   config.slots = *slots;
-  if (config.slots.empty()) {
-    for (const mmu::MemslotInfo& info : vm.SortedSlots()) {
-      if (info.config.address_space == 0 &&
-          info.config.mode == mmu::MemslotConfig::Mode::kReadWrite) {
-        config.slots.push_back(info.config.slot);
-      }
-    }
-  }
+  config.max_lock_hold = throttle->max_lock_hold;
 
   mmu::SplitProgress ahead;
-  if (request.has_throttle() && config.split == mmu::SplitPolicy::kEager &&
-      !vm.vm().LogsDirtyPages()) {
+  if (request.has_throttle() && config.split == mmu::SplitPolicy::kEager) {
     absl::Status status =
         SplitAhead(vm, config.slots, *throttle, keep_going, &ahead);
     if (!status.ok()) return status;
@@ -293,7 +283,7 @@ absl::StatusOr<v1::StopDirtyLogResponse> StopDirtyLog(
                                 : mmu::Vm::Unacked::kRefuse,
       &cost);
   if (!result.ok()) return result.status();
-  if (!vm.vm().LogsDirtyPages()) vm.set_dirty_log_settings(absl::nullopt);
+  ForgetSettingsIfOff(vm);
   v1::StopDirtyLogResponse response;
   response.set_discarded_page_count(
       static_cast<int64_t>(result->discarded_page_count));
@@ -305,18 +295,26 @@ absl::StatusOr<v1::StopDirtyLogResponse> StopDirtyLog(
   return response;
 }
 
-bool StopIfExpired(ManagedVm& vm, mmu::MonotonicTime now) {
+void ForgetSettingsIfOff(ManagedVm& vm) {
+  if (!vm.vm().LogsDirtyPages()) vm.set_dirty_log_settings(absl::nullopt);
+}
+
+absl::optional<uint64_t> StopIfExpired(ManagedVm& vm, mmu::MonotonicTime now) {
   absl::optional<DirtyLogSettings> settings = vm.dirty_log_settings();
-  if (!settings.has_value() || now < settings->expires()) return false;
+  if (!settings.has_value() || now < settings->expires()) {
+    return absl::nullopt;
+  }
   absl::MutexLock lock(&vm.dirty_log_mu());
   // Harvested or stopped meanwhile?
   settings = vm.dirty_log_settings();
-  if (!settings.has_value() || now < settings->expires()) return false;
+  if (!settings.has_value() || now < settings->expires()) {
+    return absl::nullopt;
+  }
   vm.set_dirty_log_settings(absl::nullopt);
-  return vm.vm()
-      .StopDirtyLog({}, mmu::Vm::Recover::kNo, mmu::Vm::Unacked::kDiscard,
-                    nullptr)
-      .ok();
+  const absl::StatusOr<mmu::StopResult> stopped = vm.vm().StopDirtyLog(
+      {}, mmu::Vm::Recover::kNo, mmu::Vm::Unacked::kDiscard, nullptr);
+  if (!stopped.ok()) return absl::nullopt;
+  return stopped->discarded_page_count;
 }
 
 absl::Status DirtyLogOff(const ManagedVm& vm, uint32_t slot) {

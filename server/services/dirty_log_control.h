@@ -6,8 +6,10 @@
 #include <cstdint>
 #include <functional>
 
+#include "absl/base/thread_annotations.h"
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
+#include "absl/types/optional.h"
 #include "mmu_core/base/clock.h"
 #include "mmud/v1/dirty_log_service.pb.h"
 #include "server/managed_vm.h"
@@ -23,8 +25,14 @@ absl::StatusOr<v1::StartDirtyLogResponse> StartDirtyLog(
 absl::StatusOr<v1::StopDirtyLogResponse> StopDirtyLog(
     const v1::StopDirtyLogRequest& request, ManagedVm& vm);
 
-// Stops the log of `vm` if its time to live is over; true if it did.
-bool StopIfExpired(ManagedVm& vm, mmu::MonotonicTime now);
+// The settings of a log last as long as a slot logs: to be called when the log
+// of a slot has ended. REQUIRES: vm.dirty_log_mu().
+void ForgetSettingsIfOff(ManagedVm& vm)
+    ABSL_EXCLUSIVE_LOCKS_REQUIRED(vm.dirty_log_mu());
+
+// Stops the log of `vm` if its time to live is over, and tells how many dirty
+// pages were discarded; nothing if it did not.
+absl::optional<uint64_t> StopIfExpired(ManagedVm& vm, mmu::MonotonicTime now);
 
 // FAILED_PRECONDITION DIRTY_LOG_OFF about a slot.
 absl::Status DirtyLogOff(const ManagedVm& vm, uint32_t slot);

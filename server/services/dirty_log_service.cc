@@ -49,7 +49,8 @@ struct EpochFacts {
 };
 
 // Seals, at most once per request_id. The answer is kept as "epoch dirty
-// merged".
+// merged". The facts are those of now: pages may have been cleared since a
+// first call of the same id.
 absl::StatusOr<EpochFacts> Seal(DaemonState& state, const CallContext& context,
                                 const v1::GetDirtyLogRequest& request,
                                 ManagedVm& vm, mmu::MmuCost* cost) {
@@ -70,6 +71,19 @@ absl::StatusOr<EpochFacts> Seal(DaemonState& state, const CallContext& context,
       !absl::SimpleAtoi(parts[1], &facts.dirty_pages) ||
       !absl::SimpleAtoi(parts[2], &facts.merged_pages)) {
     return absl::InternalError("a remembered seal is unreadable");
+  }
+  const auto slot = static_cast<uint32_t>(request.slot());
+  const absl::optional<mmu::DirtyLogInfo> log = vm.vm().FindDirtyLog(slot);
+  if (!log.has_value()) return DirtyLogOff(vm, slot);
+  // Sealed anew since: mmu_core says so.
+  if (absl::Status status =
+          vm.vm().ReadDirtyLog(slot, facts.epoch, 0, absl::Span<uint64_t>());
+      !status.ok()) {
+    return status;
+  }
+  if (log->unacked_page_count != facts.dirty_pages) {
+    facts.dirty_pages = log->unacked_page_count;
+    facts.merged_pages = 0;  // nobody knows which of them are left
   }
   return facts;
 }

@@ -75,13 +75,14 @@ absl::Status PlanResume(const v1::GetDirtyLogRequest& request,
   }
   const mmu::Gfn start =
       mmu::ToGfn(mmu::Gpa(static_cast<uint64_t>(request.start_gpa_bytes())));
+  // At the slot's end nothing is left to send but the trailer.
   if (start < slot.start + plan->first_page ||
       start > slot.start + plan->end_page ||
-      (start - slot.start) % kWordPages != 0) {
+      ((start - slot.start) % kWordPages != 0 && start != slot.end)) {
     return BadResume(absl::StrCat(
         "start_gpa_bytes is ", request.start_gpa_bytes(),
         "; it must be within the range and a multiple of 64 pages from the "
-        "slot's start"));
+        "slot's start, or the slot's end"));
   }
   plan->first_page = start - slot.start;
   return absl::OkStatus();

@@ -61,7 +61,8 @@ absl::StatusOr<mmu::SplitRequest> ToSplitRequest(
   absl::StatusOr<std::vector<mmu::GfnRange>> ranges =
       ToRangesOfVm(request.ranges(), vm, "ranges");
   if (!ranges.ok()) return ranges.status();
-  split.ranges = *std::move(ranges);
+  // None means all that there are when the job is made.
+  if (!request.ranges().empty()) split.ranges = *std::move(ranges);
   absl::StatusOr<mmu::Level> target =
       ToLevel(request.target_page_size(), mmu::Level::k4K, "target_page_size");
   if (!target.ok()) return target.status();

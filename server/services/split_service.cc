@@ -8,6 +8,7 @@
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "absl/strings/str_cat.h"
+#include "absl/synchronization/mutex.h"
 #include "google/longrunning/operations.pb.h"
 #include "google/protobuf/any.pb.h"
 #include "grpcpp/support/status.h"
@@ -200,6 +201,13 @@ absl::StatusOr<google::longrunning::Operation> SplitServiceImpl::Recover(
   }
   absl::StatusOr<std::shared_ptr<SplitTurn>> turn = TakeTurn(state_, *vm);
   if (!turn.ok()) return turn.status();
+  if (request.ranges().empty()) {
+    // All that there are: from now on no slot goes (slots do not change while a
+    // split or recovery works on them), but one may have gone just before.
+    absl::MutexLock lock(&(*vm)->slots_mu());
+    ranges = ToRangesOfVm(request.ranges(), **vm, "ranges");
+    if (!ranges.ok()) return ranges.status();
+  }
   auto job = std::make_shared<RecoverJob>((*vm)->vm(), *ranges);
   return state_.operations.Start(RecoverSpec(*std::move(turn), std::move(job)));
 }

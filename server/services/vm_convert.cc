@@ -221,6 +221,18 @@ v1::Memslot ToProto(const mmu::MemslotInfo& slot, absl::string_view vm_name,
   return proto;
 }
 
+v1::DirtyLogSplit ToProto(mmu::SplitPolicy split) {
+  switch (split) {
+    case mmu::SplitPolicy::kNone:
+      return v1::DIRTY_LOG_SPLIT_NONE;
+    case mmu::SplitPolicy::kEager:
+      return v1::DIRTY_LOG_SPLIT_EAGER;
+    case mmu::SplitPolicy::kOnClear:
+      return v1::DIRTY_LOG_SPLIT_ON_CLEAR;
+  }
+  return v1::DIRTY_LOG_SPLIT_UNSPECIFIED;
+}
+
 v1::SlotDirtyLog ToProto(const mmu::DirtyLogInfo& log) {
   v1::SlotDirtyLog proto;
   proto.set_slot(static_cast<int32_t>(log.slot));
@@ -232,6 +244,8 @@ v1::SlotDirtyLog ToProto(const mmu::DirtyLogInfo& log) {
     *proto.mutable_oldest_unacked_seal_time() =
         ToProto(WallTime::Of(log.sealed_at));
   }
+  proto.set_initially_set(log.config.initially_set == mmu::InitiallySet::kYes);
+  proto.set_split(ToProto(log.config.split));
   return proto;
 }
 

@@ -32,6 +32,7 @@ v1::VcpuState VcpuStateOf(const ManagedVm& vm);
 v1::Memslot ToProto(const mmu::MemslotInfo& slot, absl::string_view vm_name,
                     const mmu::DirtyLogInfo* log);
 v1::SlotDirtyLog ToProto(const mmu::DirtyLogInfo& log);
+v1::DirtyLogSplit ToProto(mmu::SplitPolicy split);
 
 // The log of `slot` in `logs`, which are in the order of slots; or null.
 const mmu::DirtyLogInfo* FindLog(const std::vector<mmu::DirtyLogInfo>& logs,

@@ -24,6 +24,7 @@
 #include "server/rpc/call_context.h"
 #include "server/services/call.h"
 #include "server/services/convert.h"
+#include "server/services/dirty_log_control.h"
 #include "server/services/mmu_convert.h"
 #include "server/services/vm_convert.h"
 #include "server/vm_registry.h"
@@ -153,6 +154,8 @@ grpc::Status VmServiceImpl::DeleteVm(CallContext* context,
           return status;
         }
         const mmu::MonotonicTime start = mmu::MonotonicTime::Now();
+        const absl::StatusOr<int64_t> lost = LostIfDeleted(*request);
+        if (!lost.ok()) return lost.status();
         absl::Status status = state_.vms.Delete(
             request->name(),
             [request](const ManagedVm& vm) {
@@ -165,8 +168,31 @@ grpc::Status VmServiceImpl::DeleteVm(CallContext* context,
         cost.wall = mmu::MonotonicTime::Now() - start;
         v1::DeleteVmResponse answer;
         *answer.mutable_cost() = ToProto(cost);
+        answer.set_discarded_page_count(*lost);
         return answer;
       });
+}
+
+absl::StatusOr<int64_t> VmServiceImpl::LostIfDeleted(
+    const v1::DeleteVmRequest& request) {
+  // Let go of before the deletion, which waits for all who use the VM.
+  absl::StatusOr<VmRegistry::Sight> sight = state_.vms.Look(request.name());
+  if (!sight.ok()) return sight.status();
+  if (!sight->use) return 0;  // another call deletes it, and has asked
+  const VmUse* const vm = &sight->use;
+  if (absl::Status status =
+          CheckEtag(request.etag(), EtagOf(**vm), "mmud.v1.Vm", (*vm)->name());
+      !status.ok()) {
+    return status;
+  }
+  const auto lost = static_cast<int64_t>((*vm)->vm().CountUnackedPages());
+  if (lost == 0 || request.discard_unacked()) return lost;
+  return WithResource(
+      ApiError(absl::StatusCode::kFailedPrecondition, "UNACKED_EPOCH",
+               absl::StrCat("the dirty log of ", (*vm)->name(), " has ", lost,
+                            " pages that were not cleared; seal and clear "
+                            "them, or set discard_unacked")),
+      "mmud.v1.Vm", (*vm)->name());
 }
 
 grpc::Status VmServiceImpl::GetCapabilities(
@@ -313,17 +339,22 @@ absl::StatusOr<v1::DeleteMemslotResponse> VmServiceImpl::Delete(
     return status;
   }
   if (absl::Status status = CheckNoSplit(**vm); !status.ok()) return status;
-  mmu::MemslotConfig nothing = slot->config;
-  nothing.size_bytes = 0;
   mmu::MmuCost cost;
   const mmu::MonotonicTime start = mmu::MonotonicTime::Now();
-  if (absl::Status status = (*vm)->vm().SetMemslot(nothing); !status.ok()) {
-    return status;
+  absl::StatusOr<uint64_t> lost;
+  {
+    absl::MutexLock logs(&(*vm)->dirty_log_mu());
+    lost = (*vm)->vm().DeleteMemslot(
+        name->slot, request.discard_unacked() ? mmu::Vm::Unacked::kDiscard
+                                              : mmu::Vm::Unacked::kRefuse);
+    if (lost.ok()) ForgetSettingsIfOff(**vm);
   }
+  if (!lost.ok()) return lost.status();
   cost.wall = mmu::MonotonicTime::Now() - start;
   state_.vms.ReleaseMemory(**vm, ContentBytes({slot->config}));
   v1::DeleteMemslotResponse response;
   *response.mutable_cost() = ToProto(cost);
+  response.set_discarded_page_count(static_cast<int64_t>(*lost));
   return response;
 }
 

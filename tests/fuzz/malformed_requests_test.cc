@@ -254,6 +254,7 @@ void TidyUp(const TestClient& client) {
   for (const v1::Vm& vm : vms.vms()) {
     v1::DeleteVmRequest request;
     request.set_name(vm.name());
+    request.set_discard_unacked(true);
     client.Must(&v1::VmService::Stub::DeleteVm, request);
   }
   const Guest alpha(client, "alpha", {MakeSlot(kMiB)}, 2);

@@ -5,6 +5,7 @@
 #include "absl/strings/str_cat.h"
 #include "gtest/gtest.h"
 #include "mmud/v1/dirty_log_service.grpc.pb.h"
+#include "mmud/v1/vm_service.grpc.pb.h"
 #include "tests/integration/daemon.h"
 #include "tests/integration/guest.h"
 
@@ -54,6 +55,36 @@ TEST(DirtyRateTest, OnlyFaultsOfProtectedPagesAreTheLogsAndOnlyOfTheirVcpu) {
             rate.write_faults_per_second());
   EXPECT_EQ(rate.vcpus(1).vcpu(), 1);
   EXPECT_EQ(rate.vcpus(1).unique_pages_per_second(), 0);
+}
+
+TEST(DirtyRateTest, ThereIsNoneOnceTheOnlySlotThatLogsIsGone) {
+  Daemon daemon;
+  v1::Memslot second = MakeSlot(kMiB);
+  second.set_slot(1);
+  second.set_gpa_bytes(kMiB);
+  const Guest guest(daemon.client(), "alpha", {MakeSlot(kMiB), second});
+  v1::StartDirtyLogRequest start;
+  start.set_vm(guest.name());
+  start.add_slots(1);
+  start.mutable_ttl()->set_seconds(600);
+  daemon.client().Must(&v1::DirtyLogService::Stub::StartDirtyLog, start);
+  v1::DeleteMemslotRequest remove;
+  remove.set_name(guest.name() + "/memslots/1");
+  daemon.client().Must(&v1::VmService::Stub::DeleteMemslot, remove);
+  v1::GetDirtyRateRequest request;
+  request.set_vm(guest.name());
+  EXPECT_EQ(
+      ReasonOf(daemon.client()
+                   .Call(&v1::DirtyLogService::Stub::GetDirtyRate, request)
+                   .status),
+      "DIRTY_LOG_OFF");
+  // The next log has settings of its own.
+  start.set_slots(0, 0);
+  start.clear_ttl();
+  EXPECT_FALSE(daemon.client()
+                   .Must(&v1::DirtyLogService::Stub::StartDirtyLog, start)
+                   .dirty_log()
+                   .has_ttl());
 }
 
 }  // namespace

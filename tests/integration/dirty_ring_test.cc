@@ -136,6 +136,7 @@ TEST(DirtyRingTest, AFullRingEndsWithTheLog) {
   const double faults = Scrape(daemon).Sum("mmud_page_faults_total");
   v1::StopDirtyLogRequest stop;
   stop.set_vm(guest.name());
+  stop.set_discard_unacked(true);
   daemon.client().Must(&v1::DirtyLogService::Stub::StopDirtyLog, stop);
   EXPECT_TRUE(Eventually([&] {
     return Scrape(daemon).Sum("mmud_page_faults_total") > faults;

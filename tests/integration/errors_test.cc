@@ -64,6 +64,13 @@ std::string SealOnce(const TestClient&, const Guest& guest) {
   return "";
 }
 
+// Dirty pages of the open epoch alone.
+std::string WriteOnly(const TestClient&, const Guest& guest) {
+  guest.StartDirtyLog();
+  guest.WritePages(5);
+  return "";
+}
+
 std::string SealTwice(const TestClient& client, const Guest& guest) {
   SealOnce(client, guest);
   guest.Seal();
@@ -236,6 +243,11 @@ const std::vector<Case>& Cases() {
        SealOnce},
       {"INVALID_BITMAP", kInvalid, "mmud.v1.DirtyLogService/ClearDirtyLog",
        "vm: '$0' epoch: 1 size_bytes: 262144", "bitmap", "bitmap", SealOnce},
+      {"INVALID_RANGE", kInvalid, "mmud.v1.DirtyLogService/ClearDirtyLog",
+       "vm: '$0' epoch: 1 size_bytes: 262144 extents { "
+       "extents { size_bytes: 4096 } "
+       "extents { gpa_bytes: 4096 size_bytes: 4096 } }",
+       "extents.extents[1]", "4096", SealOnce},
       {"UNALIGNED_CLEAR", kInvalid, "mmud.v1.DirtyLogService/ClearDirtyLog",
        "vm: '$0' epoch: 1 start_gpa_bytes: 4096 size_bytes: 262144 "
        "extents {}",
@@ -321,6 +333,12 @@ const std::vector<Case>& Cases() {
        "vm: '$0'", "slots", "log"},
       {"UNACKED_EPOCH", kPrecondition, "mmud.v1.DirtyLogService/StopDirtyLog",
        "vm: '$0'", "slots", "8", SealOnce},
+      {"UNACKED_EPOCH", kPrecondition, "mmud.v1.DirtyLogService/StopDirtyLog",
+       "vm: '$0'", "slots", "5", WriteOnly},
+      {"UNACKED_EPOCH", kPrecondition, "mmud.v1.VmService/DeleteMemslot",
+       "name: '$0/memslots/0'", "name", "5", WriteOnly},
+      {"UNACKED_EPOCH", kPrecondition, "mmud.v1.VmService/DeleteVm",
+       "name: '$0'", "", "5", WriteOnly},
       {"NO_CONTENTS", kPrecondition, "mmud.v1.GuestMemoryService/ReadPages",
        "vm: '$0' extents { gpa_bytes: 34359738368 size_bytes: 4096 }", "",
        "METADATA_ONLY"},
@@ -409,6 +427,7 @@ class ErrorsTest : public ::testing::Test {
     for (const v1::Vm& vm : vms.vms()) {
       v1::DeleteVmRequest request;
       request.set_name(vm.name());
+      request.set_discard_unacked(true);
       client().Must(&v1::VmService::Stub::DeleteVm, request);
     }
   }

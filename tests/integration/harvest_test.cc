@@ -217,6 +217,90 @@ TEST(HarvestTest, CopyMadeInTheOrderSealClearCopyEqualsTheGuest) {
   EXPECT_EQ(guest.Audit(), "");
 }
 
+TEST(HarvestTest, ARepeatedSealSaysHowManyPagesFollow) {
+  Daemon daemon;
+  const Guest guest(daemon.client(), "alpha", {MakeSlot(kMiB)});
+  guest.StartDirtyLog();
+  guest.WritePages(256);
+  v1::GetDirtyLogRequest request;
+  request.set_mode(v1::GET_DIRTY_LOG_MODE_SEAL);
+  request.set_request_id("3f0d7c52-7f41-4b7e-8d35-6a0c9d1e2f3b");
+  const Harvest first = guest.Read(request);
+  EXPECT_EQ(first.dirty_page_count, 256);
+  PageSet half;
+  for (int64_t page = 0; page < 128; ++page) half.insert(page);
+  ASSERT_TRUE(guest.Clear(first.epoch, half).status.ok());
+  const Harvest again = guest.Read(request);
+  EXPECT_TRUE(again.complete) << again.status.error_message();
+  EXPECT_EQ(again.epoch, first.epoch);
+  EXPECT_EQ(again.pages.size(), 128u);
+  EXPECT_EQ(again.dirty_page_count, 128);
+  EXPECT_EQ(again.merged_page_count, 0);
+  // Sealed by somebody else meanwhile: that epoch is no more.
+  guest.Seal();
+  EXPECT_EQ(ReasonOf(guest.Read(request).status), "EPOCH_SUPERSEDED");
+}
+
+// A slot of 100 pages ends in the middle of 64.
+TEST(HarvestTest, AStreamThatBrokeAtTheSlotsEndIsResumedThere) {
+  Daemon daemon;
+  const Guest guest(daemon.client(), "alpha", {MakeSlot(100 * kPage)});
+  guest.StartDirtyLog();
+  guest.WritePages(100);
+  v1::GetDirtyLogRequest request;
+  request.set_mode(v1::GET_DIRTY_LOG_MODE_SEAL);
+  request.set_epoch(guest.Seal().epoch);
+  request.set_start_gpa_bytes(100 * kPage);
+  const Harvest rest = guest.Read(request);
+  EXPECT_TRUE(rest.complete) << rest.status.error_message();
+  EXPECT_TRUE(rest.pages.empty());
+  request.set_start_gpa_bytes(99 * kPage);
+  EXPECT_EQ(ReasonOf(guest.Read(request).status), "INVALID_RESUME_OFFSET");
+}
+
+TEST(HarvestTest, EachSlotSaysWithWhichSettingsItLogs) {
+  Daemon daemon;
+  v1::Memslot second = MakeSlot(kMiB);
+  second.set_slot(1);
+  second.set_gpa_bytes(kMiB);
+  const Guest guest(daemon.client(), "alpha", {MakeSlot(kMiB), second});
+  v1::StartDirtyLogRequest request;
+  request.set_vm(guest.name());
+  request.add_slots(0);
+  const auto start = [&] {
+    return daemon.client()
+        .Must(&v1::DirtyLogService::Stub::StartDirtyLog, request)
+        .dirty_log();
+  };
+  EXPECT_EQ(start().split(), v1::DIRTY_LOG_SPLIT_EAGER);
+  request.set_slots(0, 1);
+  request.set_initially_set(true);
+  const v1::DirtyLog both = start();
+  EXPECT_FALSE(both.initially_set()) << "not of all";
+  EXPECT_EQ(both.split(), v1::DIRTY_LOG_SPLIT_UNSPECIFIED);
+  ASSERT_EQ(both.slots_size(), 2);
+  EXPECT_FALSE(both.slots(0).initially_set());
+  EXPECT_EQ(both.slots(0).split(), v1::DIRTY_LOG_SPLIT_EAGER);
+  EXPECT_TRUE(both.slots(1).initially_set());
+  EXPECT_EQ(both.slots(1).split(), v1::DIRTY_LOG_SPLIT_ON_CLEAR);
+}
+
+TEST(HarvestTest, ReadOnlySlotsAloneAreNothingToLog) {
+  Daemon daemon;
+  v1::Memslot rom = MakeSlot(kMiB);
+  rom.set_readonly(true);
+  const Guest guest(daemon.client(), "alpha", {rom});
+  v1::StartDirtyLogRequest request;
+  request.set_vm(guest.name());
+  EXPECT_EQ(
+      ReasonOf(daemon.client()
+                   .Call(&v1::DirtyLogService::Stub::StartDirtyLog, request)
+                   .status),
+      "MEMSLOT_NOT_FOUND");
+  EXPECT_EQ(guest.Get().memslots(0).dirty_log().state(),
+            v1::DIRTY_LOG_STATE_OFF);
+}
+
 TEST(HarvestTest, LogThatNobodyHarvestsStopsItself) {
   Daemon daemon;
   const Guest guest(daemon.client(), "alpha", {MakeSlot(kMiB)});

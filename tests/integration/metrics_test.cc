@@ -251,6 +251,39 @@ TEST(MetricsTest, CountersFollowWhatTheGuestAndItsClientsDo) {
   EXPECT_EQ(metrics.Sum("mmud_aging_seconds_count"), 1);
 }
 
+// Memory that is plugged in while the rest logs is split as its throttle says,
+// by the job that paces, not by the switch.
+TEST(MetricsTest, AThrottledStartIsPacedThoughAnotherSlotLogs) {
+  Daemon daemon;
+  const TestClient& client = daemon.client();
+  v1::Memslot second =
+      MakeSlot(4 * kMiB, v1::MEMORY_BACKING_ANONYMOUS, v1::PAGE_SIZE_2M);
+  second.set_slot(1);
+  second.set_gpa_bytes(4 * kMiB);
+  const Guest guest(
+      client, "alpha",
+      {MakeSlot(4 * kMiB, v1::MEMORY_BACKING_ANONYMOUS, v1::PAGE_SIZE_2M),
+       second});
+  guest.ReadWords(8 * kMiB, 2 * kMiB);
+  v1::StartDirtyLogRequest request;
+  request.set_vm(guest.name());
+  request.add_slots(0);
+  client.Must(&v1::DirtyLogService::Stub::StartDirtyLog, request);
+  request.set_slots(0, 1);
+  request.mutable_throttle()->mutable_min_pause()->set_nanos(1'000'000);
+  const auto started =
+      client.Must(&v1::DirtyLogService::Stub::StartDirtyLog, request);
+  EXPECT_EQ(started.splits().split_2m_count(), 2);
+  const auto splits = [metrics = Scrape(daemon)](const char* trigger) {
+    return metrics.Value(
+        absl::StrCat("mmud_huge_page_splits_total{from=\"2m\",mmu=\"tdp\","
+                     "trigger=\"",
+                     trigger, "\"}"));
+  };
+  EXPECT_EQ(splits("eager"), 2) << "of slot 0, without a throttle";
+  EXPECT_EQ(splits("request"), 2) << "of slot 1";
+}
+
 TEST(MetricsTest, CountersOutliveTheirVms) {
   Daemon daemon;
   const TestClient& client = daemon.client();
@@ -261,6 +294,7 @@ TEST(MetricsTest, CountersOutliveTheirVms) {
     guest.WritePages(64);
     v1::DeleteVmRequest request;
     request.set_name(guest.name());
+    request.set_discard_unacked(true);
     client.Must(&v1::VmService::Stub::DeleteVm, request);
     const Metrics metrics = Scrape(daemon);
     EXPECT_EQ(metrics.Value("mmud_vms"), 0);

@@ -59,6 +59,7 @@ class ShadowVmTest : public ::testing::TestWithParam<Kind> {
   void Delete(const Guest& guest) {
     v1::DeleteVmRequest request;
     request.set_name(guest.name());
+    request.set_discard_unacked(true);
     daemon_.client().Must(&v1::VmService::Stub::DeleteVm, request);
   }
 
@@ -160,6 +161,7 @@ TEST_P(ShadowVmTest, SplittingAgingAndRecoveryWorkWhileTheGuestRuns) {
   v1::StopDirtyLogRequest stop;
   stop.set_vm(guest.name());
   stop.set_recover_huge_pages(true);
+  stop.set_discard_unacked(true);  // the guest runs
   daemon_.client().Must(&v1::DirtyLogService::Stub::StopDirtyLog, stop);
   guest.StopWorkload();
   EXPECT_EQ(guest.Audit(), "");
