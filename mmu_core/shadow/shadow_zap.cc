@@ -10,9 +10,8 @@
 #include "mmu_core/shadow/object_cache.h"
 #include "mmu_core/stats/labels.h"
 #include "mmu_core/stats/shadow_counters.h"
+#include "mmu_core/sync/hold_limit.h"
 #include "mmu_core/sync/rcu.h"
-#include "mmu_core/sync/spin.h"
-#include "mmu_core/tdp/yield_point.h"
 #include "mmu_core/tlb/vcpu_gate.h"
 
 namespace mmu {
@@ -185,7 +184,7 @@ uint64_t ShadowZap::RecoverNxHugePages(
     {
       ZappedPages zapped;
       RcuReadGuard rcu;  // for the list, and for `keep`
-      const int64_t held_since = MonotonicNanos();
+      HoldWatch<MmuWriteLocked> watch(lock, {});
       while (left > 0) {
         ShadowPage* const page = nx_huge_pages_->TakeOldest();
         if (page == nullptr) {
@@ -198,10 +197,8 @@ uint64_t ShadowZap::RecoverNxHugePages(
           Prepare(lock, *page->state, zapped);
           ++zapped_count;
         }
-        if (lock.NeedYield() || MonotonicNanos() - held_since >=
-                                    YieldPoint<MmuWriteLocked>::kMaxHoldNanos) {
-          break;
-        }
+        lock.CountWork(kEntriesPerTable);
+        if (watch.IsDue()) break;
       }
       Commit(lock, zapped, cost);
     }

@@ -4,9 +4,8 @@
 //
 // A hold is bounded twice, and the first of the two ends it:
 //
-//   entries  what was done in it: SPTEs that were looked at or changed. The
-//   same
-//            on every machine, however busy, so it is what tests count.
+//   entries  what was done in it: SPTEs that were looked at or changed. On all
+//            machines the same, however busy, so it is what tests count.
 //   nanos    the clock, for machines on which an entry takes long.
 //
 // The entries are counted at the lock (MmuReadLocked::CountWork), so that the

@@ -39,7 +39,7 @@ uint64_t TdpMmu::RecoverNxHugePages(
           batch.Add(replaced);
           ++zapped;
         }
-        lock.CountWork(1);
+        lock.CountWork(kEntriesPerTable);
         if (watch.IsDue()) break;
       }
       // Before the RCU section ends (TLB-06).

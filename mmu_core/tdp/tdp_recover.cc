@@ -123,9 +123,8 @@ uint64_t TdpMmu::CollapseTables(MmuReadLocked& lock, const TdpRoot& root,
     // All pages below come from one host page, and no frame changes while no
     // invalidation is pending, so any child names the huge frame (TDP-54):
     //
-    //   1. invalidation: Begin and AddRange under mmu_lock in write mode,
-    //   unmaps
-    //      one of the pages; lets go of the lock; takes the page away
+    //   1. invalidation: under mmu_lock in write mode Begin, AddRange, and one
+    //      of the pages is unmapped; then, without the lock, taken away
     //   2. here: a child of another page of the block is there
     // What 2 puts over all of them would map the page of 1 as well. The range
     // was looked at under this hold of the lock, so 1 is over, with every child

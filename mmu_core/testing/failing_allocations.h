@@ -14,8 +14,7 @@
 //     const Attempt attempt =
 //         FailOneAllocation(n, [&] { return subject.Change(); });
 //     if (!attempt.failed) break;          // it makes fewer than n
-//     ...                                  // an error: nothing may have
-//     changed
+//     ...                                  // it failed: nothing is changed
 //   }
 
 #ifndef MMU_CORE_TESTING_FAILING_ALLOCATIONS_H_
