@@ -26,6 +26,7 @@ constexpr int kTablesPerBlock = kPagesPerBlock - kHeaderPages;
 
 // Overlays a 2 MiB-aligned block.
 struct TablePool::Block {
+  Block* next;  // of TablePool::blocks_
   std::array<ShadowPage, kTablesPerBlock> descriptors;
 
   PageTable* TableAt(int i) {
@@ -34,12 +35,17 @@ struct TablePool::Block {
   }
 };
 
-TablePool::TablePool(uint64_t max_tables) : max_tables_(max_tables) {}
+TablePool::TablePool(uint64_t max_tables) : max_tables_(max_tables) {
+  static_assert(sizeof(Block) <= kHeaderPages * kPageSize);
+}
 
 TablePool::~TablePool() {
   MMU_CHECK(tables_out() == 0);
   MutexLock lock(mu_);
-  for (Block* block : blocks_) munmap(block, kBlockBytes);
+  while (Block* const block = blocks_) {
+    blocks_ = block->next;
+    munmap(block, kBlockBytes);
+  }
 }
 
 TablePool& TablePool::Process() {
@@ -129,7 +135,8 @@ bool TablePool::Grow() {
     page.next_free = free_;
     free_ = &page;
   }
-  blocks_.push_back(block);
+  block->next = blocks_;
+  blocks_ = block;
   return true;
 }
 

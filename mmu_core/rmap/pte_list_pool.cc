@@ -26,6 +26,7 @@ constexpr int kDescsPerBlock =
 // Overlays an aligned block.
 struct PteListPool::Block {
   PteListPool* pool;
+  Block* next;  // of PteListPool::blocks_
   std::array<PteListDesc, kDescsPerBlock> descs;
 
   static Block* Of(PteListDesc* desc) {
@@ -41,7 +42,10 @@ PteListPool::PteListPool(uint64_t max_descs) : max_descs_(max_descs) {
 PteListPool::~PteListPool() {
   MMU_CHECK(out_.load(std::memory_order_relaxed) == 0);
   MutexLock lock(mu_);
-  for (Block* block : blocks_) munmap(block, kBlockBytes);
+  while (Block* const block = blocks_) {
+    blocks_ = block->next;
+    munmap(block, kBlockBytes);
+  }
 }
 
 PteListPool& PteListPool::Process() {
@@ -106,7 +110,7 @@ PteListPool::Stats PteListPool::Snapshot() const {
   MutexLock lock(mu_);
   return {.descs_out = out_.load(std::memory_order_relaxed),
           .descs_out_peak = out_peak_,
-          .bytes = blocks_.size() * kBlockBytes};
+          .bytes = block_count_ * kBlockBytes};
 }
 
 bool PteListPool::Grow() {
@@ -118,7 +122,9 @@ bool PteListPool::Grow() {
     block->descs[i].next = free_;
     free_ = &block->descs[i];
   }
-  blocks_.push_back(block);
+  block->next = blocks_;
+  blocks_ = block;
+  ++block_count_;
   return true;
 }
 

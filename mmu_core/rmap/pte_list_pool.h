@@ -10,7 +10,6 @@
 
 #include <atomic>
 #include <cstdint>
-#include <vector>
 
 #include "absl/base/thread_annotations.h"
 #include "mmu_core/rmap/pte_list_desc.h"
@@ -61,7 +60,9 @@ class PteListPool {
 
   mutable Mutex mu_;
   PteListDesc* free_ ABSL_GUARDED_BY(mu_) = nullptr;
-  std::vector<Block*> blocks_ ABSL_GUARDED_BY(mu_);
+  // A list within the blocks themselves: more of them need no other memory.
+  Block* blocks_ ABSL_GUARDED_BY(mu_) = nullptr;
+  uint64_t block_count_ ABSL_GUARDED_BY(mu_) = 0;
   uint64_t out_peak_ ABSL_GUARDED_BY(mu_) = 0;
   // What was given back and not taken over by free_ yet: a stack. See Return.
   std::atomic<PteListDesc*> returned_{nullptr};

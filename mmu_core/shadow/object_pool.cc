@@ -26,6 +26,7 @@ constexpr size_t RoundUpToAlignment(size_t bytes) {
 // The header of an aligned block.
 struct alignas(kAlignment) ObjectPool::Block {
   ObjectPool* pool;
+  Block* next;  // of ObjectPool::blocks_
 
   static Block* Of(const void* object) {
     return reinterpret_cast<Block*>(reinterpret_cast<uintptr_t>(object) &
@@ -42,7 +43,10 @@ ObjectPool::ObjectPool(size_t object_bytes, uint64_t max_objects)
 ObjectPool::~ObjectPool() {
   MMU_CHECK(objects_out() == 0);
   MutexLock lock(mu_);
-  for (Block* block : blocks_) munmap(block, kBlockBytes);
+  while (Block* const block = blocks_) {
+    blocks_ = block->next;
+    munmap(block, kBlockBytes);
+  }
 }
 
 ObjectPool::Chain ObjectPool::Take(int count) {
@@ -94,8 +98,9 @@ void ObjectPool::EndGracePeriod(FreeObject* object) {
 bool ObjectPool::Grow() {
   void* const memory = MapAlignedBlock(kBlockBytes);
   if (memory == nullptr) return false;
-  auto* block = new (memory) Block{this};
-  blocks_.push_back(block);
+  auto* block = new (memory) Block{this, nullptr};
+  block->next = blocks_;
+  blocks_ = block;
   auto* const bytes = static_cast<std::byte*>(memory);
   for (size_t at = sizeof(Block); at + object_bytes_ <= kBlockBytes;
        at += object_bytes_) {

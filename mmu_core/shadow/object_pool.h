@@ -12,7 +12,6 @@
 #include <atomic>
 #include <cstddef>
 #include <cstdint>
-#include <vector>
 
 #include "absl/base/thread_annotations.h"
 #include "mmu_core/sync/mutex.h"
@@ -69,7 +68,8 @@ class ObjectPool {
   const size_t object_bytes_;
   Mutex mu_;  // see mmu_core/LOCKING.md
   FreeObject* free_ ABSL_GUARDED_BY(mu_) = nullptr;
-  std::vector<Block*> blocks_ ABSL_GUARDED_BY(mu_);
+  // A list within the blocks themselves: more of them need no other memory.
+  Block* blocks_ ABSL_GUARDED_BY(mu_) = nullptr;
   // Counts; relaxed. Of those that are out, some are in their grace period.
   std::atomic<uint64_t> out_{0};
   std::atomic<uint64_t> in_grace_period_{0};

@@ -87,13 +87,10 @@ Spte ShadowLinks::ChangeLeaf(const MmuWriteLocked& lock, SpteSlot& sptep,
 Spte ShadowLinks::ClearLeaf(SpteSlot& sptep) {
   const ShadowPageState& page = PageHolding(sptep);
   const Level level = page.level();
-  Spte spte = sptep.Load();
+  // Whatever the entry has by now, the processor may add Accessed or Dirty to
+  // it until it is gone, and the caller has to know (RACE-11).
+  const Spte spte = sptep.Exchange(Spte::Initial());
   MMU_CHECK(spte.IsPresentLeaf(level));
-  if (parts_.FormatOf(page).IsVolatile(spte)) {
-    spte = sptep.Exchange(Spte::Initial());
-  } else {
-    sptep.Store(Spte::Initial());
-  }
   parts_.counters.AddLeafs(level, -1);
   return spte;
 }
