@@ -5,6 +5,8 @@ usage: docs/examples/harvest.py ADDRESS VM FILE     (after: mmuctl dirty-log sta
 
 ADDRESS is unix:/path or host:port. FILE is an image of the guest's memory: the
 byte of address A is at offset A. Run it as often as there are dirty pages.
+Read-only memslots have no log, since the guest cannot write to them; each run
+copies them whole. A writable slot that does not log is left out, and named.
 
 The order is seal, clear, copy, a batch of pages at a time. What happens when it
 dies in the middle, or a call fails: pages that were not cleared are still in
@@ -45,9 +47,10 @@ def import_messages(out):
     # google.rpc and google.longrunning lie beside the installed google.protobuf.
     import google
     google.__path__.append(out + "/google")
-    from mmud.v1 import (dirty_log_service_pb2, guest_memory_service_pb2,
-                         vm_service_pb2)
-    return vm_service_pb2, dirty_log_service_pb2, guest_memory_service_pb2
+    from mmud.v1 import (common_pb2, dirty_log_service_pb2,
+                         guest_memory_service_pb2, vm_service_pb2)
+    return (common_pb2, vm_service_pb2, dirty_log_service_pb2,
+            guest_memory_service_pb2)
 
 
 def check(good, what):
@@ -96,7 +99,7 @@ def batches_of(chunk):
 class Harvest:
     def __init__(self, address, vm, file, messages):
         self.vm = vm
-        self.vms, self.logs, self.memory = messages
+        self.common, self.vms, self.logs, self.memory = messages
         self.channel = grpc.insecure_channel(address)
         self.batch_file = pathlib.Path(file + ".batch")
         self.image = os.open(file, os.O_RDWR | os.O_CREAT, 0o600)
@@ -205,15 +208,39 @@ class Harvest:
         guest = self.unary("VmService", "GetVm",
                            self.vms.GetVmRequest(name=self.vm),
                            self.vms.GetVmResponse).vm
+        active = self.common.DIRTY_LOG_STATE_ACTIVE
+        logs = [slot.slot for slot in guest.memslots
+                if slot.dirty_log.state == active]
+        if not logs:
+            sys.exit(f"harvest.py: no memslot of {self.vm} logs dirty pages; "
+                     f"switch it on with mmuctl dirty-log start")
         for slot in guest.memslots:
-            copied = 0
-            epoch, chunks = self.seal(slot.slot)
-            for chunk in chunks:
-                for gpa, size, bitmap in batches_of(chunk):
-                    self.note_batch(extents_of(gpa, bitmap))
-                    self.clear(slot.slot, epoch, gpa, size, bitmap)
-                    copied += self.finish_batch()
-            print(f"slot {slot.slot}: epoch {epoch}, {copied} pages copied")
+            if slot.slot in logs:
+                epoch, copied = self.harvest(slot.slot)
+                print(f"slot {slot.slot}: epoch {epoch}, {copied} pages copied")
+            elif (slot.readonly and
+                  slot.backing != self.vms.MEMORY_BACKING_METADATA_ONLY):
+                copied = self.copy_whole(slot.gpa_bytes, slot.size_bytes)
+                print(f"slot {slot.slot}: read-only, {copied} pages copied")
+            else:
+                print(f"slot {slot.slot}: does not log, left out")
+
+    def harvest(self, slot):
+        """Takes the dirty pages out of the log and copies them."""
+        copied = 0
+        epoch, chunks = self.seal(slot)
+        for chunk in chunks:
+            for gpa, size, bitmap in batches_of(chunk):
+                self.note_batch(extents_of(gpa, bitmap))
+                self.clear(slot, epoch, gpa, size, bitmap)
+                copied += self.finish_batch()
+        return epoch, copied
+
+    def copy_whole(self, gpa, size):
+        """Copies memory that nobody writes to, a batch at a time."""
+        return sum(self.copy([(start, min(BATCH_PAGES * PAGE,
+                                          gpa + size - start))])
+                   for start in range(gpa, gpa + size, BATCH_PAGES * PAGE))
 
 
 def main(address, vm, file):

@@ -72,11 +72,85 @@ TEST_F(HarvestExampleTest, PagesThatADeadRunClearedAreCopiedByTheNext) {
   EXPECT_EQ(Run(guest).out, "slot 0: epoch 3, 0 pages copied\n");
 }
 
-TEST_F(HarvestExampleTest, RefusalIsOneLineWithItsReason) {
+// Where slot `id` begins, and its size.
+constexpr int64_t kSlotStride = 4 * kMiB;
+constexpr int64_t kSlotPages = kMiB / kPage;
+
+v1::Memslot SlotAt(int id, bool readonly) {
+  v1::Memslot slot = MakeSlot(kMiB);
+  slot.set_slot(id);
+  slot.set_gpa_bytes(id * kSlotStride);
+  slot.set_readonly(readonly);
+  return slot;
+}
+
+// Writes to the first pages of a slot and waits until that is done.
+void WriteTo(const TestClient& client, const Guest& guest, int slot,
+             int64_t page_count) {
+  v1::StartWorkloadRequest request;
+  request.set_access_count(page_count);
+  v1::AccessPattern& pattern = *request.mutable_pattern();
+  pattern.set_write_fraction(1);
+  pattern.mutable_sequential()->set_stride_bytes(kPage);
+  pattern.mutable_extent()->set_gpa_bytes(slot * kSlotStride);
+  pattern.mutable_extent()->set_size_bytes(page_count * kPage);
+  client.WaitDone(guest.Start(request));
+}
+
+TEST_F(HarvestExampleTest, ReadOnlySlotsAreCopiedAndHideNoOther) {
+  const Guest guest(
+      daemon_.client(), "alpha",
+      {SlotAt(0, true), SlotAt(1, false), SlotAt(2, true), SlotAt(3, false)});
+  guest.StartDirtyLog();
+  WriteTo(daemon_.client(), guest, 1, 101);
+  WriteTo(daemon_.client(), guest, 3, 103);
+  const ProgramResult result = Run(guest);
+  EXPECT_EQ(result.exit_code, 0) << result.err;
+  EXPECT_EQ(result.out,
+            "slot 0: read-only, 256 pages copied\n"
+            "slot 1: epoch 1, 101 pages copied\n"
+            "slot 2: read-only, 256 pages copied\n"
+            "slot 3: epoch 1, 103 pages copied\n");
+  std::string memory(4 * kSlotStride, '\0');
+  PageSet pages;
+  for (int64_t slot = 0; slot < 4; ++slot) {
+    for (int64_t i = 0; i < kSlotPages; ++i) {
+      pages.insert(slot * kSlotStride / kPage + i);
+    }
+  }
+  guest.Copy(pages, &memory);
+  EXPECT_TRUE(Image(4 * kSlotStride) == memory);
+}
+
+TEST_F(HarvestExampleTest, WritableSlotThatDoesNotLogIsNamed) {
+  const Guest guest(daemon_.client(), "alpha",
+                    {SlotAt(0, false), SlotAt(1, false)});
+  v1::StartDirtyLogRequest request;
+  request.set_vm(guest.name());
+  request.add_slots(1);
+  daemon_.client().Must(&v1::DirtyLogService::Stub::StartDirtyLog, request);
+  WriteTo(daemon_.client(), guest, 1, 5);
+  EXPECT_EQ(Run(guest).out,
+            "slot 0: does not log, left out\n"
+            "slot 1: epoch 1, 5 pages copied\n");
+}
+
+TEST_F(HarvestExampleTest, GuestThatDoesNotLogIsRefusedInOneLine) {
   const Guest guest(daemon_.client(), "alpha", {MakeSlot(4 * kMiB)});
   const ProgramResult result = Run(guest);
   EXPECT_EQ(result.exit_code, 1);
-  EXPECT_TRUE(absl::StartsWith(result.err, "harvest.py: FAILED_PRECONDITION: "))
+  EXPECT_EQ(result.err,
+            "harvest.py: no memslot of vms/alpha logs dirty pages; switch it "
+            "on with mmuctl dirty-log start\n");
+}
+
+TEST_F(HarvestExampleTest, RefusalIsOneLineWithItsReason) {
+  const ProgramResult result =
+      RunProgram({"/usr/bin/python3", "docs/examples/harvest.py",
+                  daemon_.address(), "nobody", image_},
+                 daemon_.directory().File("harvest"));
+  EXPECT_EQ(result.exit_code, 1);
+  EXPECT_TRUE(absl::StartsWith(result.err, "harvest.py: NOT_FOUND: "))
       << result.err;
 }
 
