@@ -125,14 +125,12 @@ SplitJob::SplitJob(Vm& vm, SplitRequest request, std::vector<GfnRange> ranges)
   for (const GfnRange range : ranges_) {
     progress_.total_bytes += static_cast<int64_t>(range.bytes());
   }
-  progress_.eta = absl::InfiniteDuration();
 }
 
 absl::Status SplitJob::Run() {
   {
     MutexLock lock(mu_);
     progress_.state = SplitProgress::State::kRunning;
-    started_ = MonotonicTime::Now();
   }
   const bool ascending = request_.order == SplitOrder::kAscending;
   bool going = true;
@@ -158,7 +156,6 @@ absl::Status SplitJob::Run() {
   MutexLock lock(mu_);
   progress_.state = cancelled_ ? SplitProgress::State::kCancelled
                                : SplitProgress::State::kDone;
-  progress_.eta = absl::ZeroDuration();
   return absl::OkStatus();
 }
 
@@ -217,8 +214,10 @@ Gfn SplitJob::DoStep(GfnRange chunk, Step step) {
   done.cost.wall = absl::Nanoseconds(nanos);
   done.done_bytes = static_cast<int64_t>(chunk.bytes());
   vm.counters.split_chunk.Record(nanos);
-  Account(done);
-  Pace(done, throttle, absl::Nanoseconds(nanos), stall_before);
+  const ThrottlePause pause =
+      PauseAfter(done, throttle, absl::Nanoseconds(nanos), stall_before);
+  Account(done, pause.length);
+  if (pause.length > absl::ZeroDuration()) Sleep(pause.length, pause.limit);
   return chunk.end;
 }
 
@@ -248,7 +247,7 @@ int SplitJob::TablesFor(GfnRange chunk) {
       chunk.pages() / PagesPer(Level::k2M), TableCache::kCapacity - 1));
 }
 
-void SplitJob::Account(const SplitProgress& chunk) {
+void SplitJob::Account(const SplitProgress& chunk, absl::Duration pause) {
   MutexLock lock(mu_);
   progress_.done_bytes += chunk.done_bytes;
   progress_.split_1g_count += chunk.split_1g_count;
@@ -260,12 +259,9 @@ void SplitJob::Account(const SplitProgress& chunk) {
     BookThrottled(chunk.throttled[i], static_cast<ThrottleLimit>(i));
   }
   progress_.cost.Add(chunk.cost);
-  if (progress_.done_bytes > 0) {
-    const double left =
-        static_cast<double>(progress_.total_bytes - progress_.done_bytes) /
-        static_cast<double>(progress_.done_bytes);
-    progress_.eta = (MonotonicTime::Now() - started_) * left;
-  }
+  // In one go with the work: whoever sees it done sees its pause too.
+  estimate_.AddStep(chunk.done_bytes, chunk.cost.wall, pause,
+                    MonotonicTime::Now());
 }
 
 bool SplitJob::WaitWhilePausedOrCancelled() {
@@ -280,8 +276,10 @@ bool SplitJob::WaitWhilePausedOrCancelled() {
 
 // The time that the chunk should have taken under each limit; the job sleeps
 // for the longest of what is missing, and books it under that limit.
-void SplitJob::Pace(const SplitProgress& chunk, const Throttle& throttle,
-                    absl::Duration chunk_wall, int64_t stall_nanos_before) {
+SplitJob::ThrottlePause SplitJob::PauseAfter(const SplitProgress& chunk,
+                                             const Throttle& throttle,
+                                             absl::Duration chunk_wall,
+                                             int64_t stall_nanos_before) const {
   absl::Duration longest = throttle.min_pause;
   ThrottleLimit limit = ThrottleLimit::kPause;
   const auto consider = [&](absl::Duration wait, ThrottleLimit by) {
@@ -313,7 +311,7 @@ void SplitJob::Pace(const SplitProgress& chunk, const Throttle& throttle,
         absl::Nanoseconds(stalled / throttle.max_vcpu_stall_ratio) - chunk_wall,
         ThrottleLimit::kStall);
   }
-  if (longest > absl::ZeroDuration()) Sleep(longest, limit);
+  return {std::max(longest, absl::ZeroDuration()), limit};
 }
 
 void SplitJob::Sleep(absl::Duration duration, ThrottleLimit limit) {
@@ -322,6 +320,9 @@ void SplitJob::Sleep(absl::Duration duration, ThrottleLimit limit) {
   MutexLock lock(mu_);
   while (!cancelled_ && !retuned_ && WaitUntil(changed_, mu_, until)) {
   }
+  estimate_.EndPause(MonotonicTime::Now());
+  // The step before was made under the old limits.
+  if (retuned_) estimate_.Reset();
   retuned_ = false;
   BookThrottled(MonotonicTime::Now() - begin, limit);
 }
@@ -354,13 +355,30 @@ absl::Status SplitJob::SetThrottle(const Throttle& throttle) {
   MutexLock lock(mu_);
   throttle_ = throttle;
   retuned_ = true;  // a long sleep under the old limits ends
+  estimate_.Reset();
   changed_.NotifyAll();
   return absl::OkStatus();
 }
 
 SplitProgress SplitJob::Progress() const {
   MutexLock lock(mu_);
-  return progress_;
+  SplitProgress progress = progress_;
+  switch (progress.state) {
+    case SplitProgress::State::kPending:
+    case SplitProgress::State::kPaused:
+      progress.eta = absl::InfiniteDuration();
+      break;
+    case SplitProgress::State::kRunning:
+      progress.eta =
+          estimate_.Remaining(progress.total_bytes - progress.done_bytes,
+                              progress.total_bytes, MonotonicTime::Now());
+      break;
+    case SplitProgress::State::kDone:
+    case SplitProgress::State::kCancelled:
+      progress.eta = absl::ZeroDuration();
+      break;
+  }
+  return progress;
 }
 
 Throttle SplitJob::ThrottleForStep() {

@@ -26,6 +26,7 @@
 #include "mmu_core/stats/mmu_cost.h"
 #include "mmu_core/sync/hold_limit.h"
 #include "mmu_core/sync/mutex.h"
+#include "mmu_core/vm/pace_estimate.h"
 #include "mmu_core/vm/throttle.h"
 
 namespace mmu {
@@ -53,7 +54,9 @@ struct SplitProgress {
   // Time lost to each limit. To kLockHold: until mmu_lock was held again after
   // it was let go of in the middle of a chunk. To the others: sleep.
   std::array<absl::Duration, kThrottleLimits> throttled{};
-  absl::Duration eta;  // InfiniteDuration while unknown
+  // Time that is left at the present pace. InfiniteDuration while unknown:
+  // until a few chunks are done, and while paused.
+  absl::Duration eta;
   MmuCost cost;
   enum class State : uint8_t {
     kPending,
@@ -104,10 +107,16 @@ class SplitJob {
   static int TablesFor(GfnRange chunk);
   // What holds for the next step; a change of it from now on ends its sleep.
   Throttle ThrottleForStep();
-  void Account(const SplitProgress& chunk);
+  // Books a step, and the pause that follows it.
+  void Account(const SplitProgress& chunk, absl::Duration pause);
   bool WaitWhilePausedOrCancelled();
-  void Pace(const SplitProgress& chunk, const Throttle& throttle,
-            absl::Duration chunk_wall, int64_t stall_nanos_before);
+  struct ThrottlePause {
+    absl::Duration length;
+    ThrottleLimit limit;
+  };
+  ThrottlePause PauseAfter(const SplitProgress& chunk, const Throttle& throttle,
+                           absl::Duration chunk_wall,
+                           int64_t stall_nanos_before) const;
   void Sleep(absl::Duration duration, ThrottleLimit limit);
   void BookThrottled(absl::Duration time, ThrottleLimit limit)
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
@@ -123,7 +132,7 @@ class SplitJob {
   bool cancelled_ ABSL_GUARDED_BY(mu_) = false;
   bool paused_ ABSL_GUARDED_BY(mu_) = false;
   bool retuned_ ABSL_GUARDED_BY(mu_) = false;
-  MonotonicTime started_ ABSL_GUARDED_BY(mu_);
+  PaceEstimate estimate_ ABSL_GUARDED_BY(mu_);
 };
 
 // Checks a throttle's fields; reason INVALID_THROTTLE.

@@ -170,6 +170,7 @@ TEST(SplitJobTest, APausedJobWaitsAndGoesOn) {
   std::thread runner([&] { EXPECT_TRUE(job->Run().ok()); });
   WaitUntil([&] { return job->Progress().state == State::kPaused; });
   EXPECT_EQ(job->Progress().done_bytes, 0);
+  EXPECT_EQ(job->Progress().eta, absl::InfiniteDuration());
   EXPECT_EQ(vm->Stats().pages_2m, 8u);
   job->Resume();
   runner.join();
@@ -199,6 +200,31 @@ TEST(SplitJobTest, ANewThrottleEndsALongSleep) {
   runner.join();
   EXPECT_EQ(job->Progress().state, State::kDone);
   EXPECT_EQ(vm->Stats().pages_4k, 8u * 512);
+}
+
+TEST(SplitJobTest, TheTimeLeftCountsPausesFromTheFirstOneOn) {
+  auto vm = HugeVm(16);
+  const std::shared_ptr<SplitJob> job = Job(*vm, Slow());
+  std::thread runner([&] { EXPECT_TRUE(job->Run().ok()); });
+  WaitUntil([&] { return job->Progress().done_bytes > 0; });
+  // Seven chunks of 512 s, whatever is left of the first one's pause.
+  EXPECT_GE(job->Progress().eta, absl::Seconds(7 * 512));
+  EXPECT_LT(job->Progress().eta, absl::Hours(3));
+  job->Cancel();
+  runner.join();
+  EXPECT_EQ(job->Progress().eta, absl::ZeroDuration());
+}
+
+TEST(SplitJobTest, TheTimeLeftIsUnknownUntilEnoughIsDone) {
+  auto vm = HugeVm(128);
+  const std::shared_ptr<SplitJob> job = Job(*vm, Slow());
+  EXPECT_EQ(job->Progress().eta, absl::InfiniteDuration());
+  std::thread runner([&] { EXPECT_TRUE(job->Run().ok()); });
+  // The first of 64 chunks.
+  WaitUntil([&] { return job->Progress().done_bytes > 0; });
+  EXPECT_EQ(job->Progress().eta, absl::InfiniteDuration());
+  job->Cancel();
+  runner.join();
 }
 
 TEST(SplitJobTest, AThrottleSetBeforehandCostsNoPause) {
