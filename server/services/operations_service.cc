@@ -19,12 +19,30 @@
 #include "server/rpc/call_context.h"
 #include "server/services/call.h"
 #include "server/services/convert.h"
+#include "server/services/operation_filter.h"
 
 namespace mmud {
 namespace {
 
 // An answer is sent this long before the caller's deadline.
 constexpr absl::Duration kMargin = absl::Milliseconds(100);
+
+// At most `limit` operations that match, with ids above `after`, ascending.
+std::vector<google::longrunning::Operation> ListMatching(
+    const OperationStore& store, const OperationFilter& filter, uint64_t after,
+    size_t limit) {
+  std::vector<google::longrunning::Operation> matching;
+  while (true) {
+    const std::vector<google::longrunning::Operation> some =
+        store.List(after, limit);
+    for (const google::longrunning::Operation& operation : some) {
+      after = ParseOperationName(operation.name(), "name").value_or(after);
+      if (filter.Matches(operation)) matching.push_back(operation);
+      if (matching.size() == limit) return matching;
+    }
+    if (some.size() < limit) return matching;
+  }
+}
 
 }  // namespace
 
@@ -47,12 +65,9 @@ grpc::Status OperationsServiceImpl::ListOperations(
                      absl::StrCat("name is ", Quote(request->name()),
                                   "; it must be \"operations\", or empty")));
   }
-  if (!request->filter().empty()) {
-    return ToGrpcStatus(InvalidField(
-        "INVALID_FILTER", "filter",
-        absl::StrCat("filter is ", Quote(request->filter()),
-                     "; filters are not supported, leave it empty")));
-  }
+  const absl::StatusOr<OperationFilter> filter =
+      OperationFilter::Parse(request->filter());
+  if (!filter.ok()) return ToGrpcStatus(filter.status());
   const absl::StatusOr<int> page_size = CheckPageSize(request->page_size());
   if (!page_size.ok()) return ToGrpcStatus(page_size.status());
   const absl::StatusOr<std::string> token =
@@ -65,7 +80,7 @@ grpc::Status OperationsServiceImpl::ListOperations(
   }
   const auto limit = static_cast<size_t>(*page_size);
   const std::vector<google::longrunning::Operation> operations =
-      state_.operations.List(after, limit + 1);
+      ListMatching(state_.operations, *filter, after, limit + 1);
   for (size_t i = 0; i < std::min(operations.size(), limit); ++i) {
     *response->add_operations() = operations[i];
   }

@@ -5,6 +5,7 @@
 #include <utility>
 #include <vector>
 
+#include "absl/cleanup/cleanup.h"
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "absl/strings/str_cat.h"
@@ -20,11 +21,11 @@
 #include "server/base/errors.h"
 #include "server/base/etag.h"
 #include "server/base/resource_names.h"
-#include "server/base/wall_time.h"
 #include "server/recover_job.h"
 #include "server/rpc/call_context.h"
 #include "server/services/call.h"
 #include "server/services/convert.h"
+#include "server/services/operation_times.h"
 #include "server/services/split_convert.h"
 
 namespace mmud {
@@ -67,7 +68,9 @@ OperationSpec SplitSpec(std::shared_ptr<SplitTurn> turn,
   OperationSpec spec;
   spec.method = OperationMethod::kSplitHugePages;
   spec.split = job;
-  spec.run = [turn, job]() -> absl::StatusOr<google::protobuf::Any> {
+  auto times = std::make_shared<OperationTimes>();
+  spec.run = [turn, job, times]() -> absl::StatusOr<google::protobuf::Any> {
+    const auto end = absl::MakeCleanup([&times] { times->End(); });
     if (absl::Status status = job->Run(); !status.ok()) return status;
     const mmu::SplitProgress progress = job->Progress();
     if (progress.state == mmu::SplitProgress::State::kCancelled) {
@@ -75,10 +78,10 @@ OperationSpec SplitSpec(std::shared_ptr<SplitTurn> turn,
     }
     return ToAny(ToResponse(progress));
   };
-  spec.metadata = [turn, job, target, start = WallTime::Now()] {
+  spec.metadata = [turn, job, target, times] {
     v1::SplitMetadata metadata = ToMetadata(*job);
     metadata.set_vm(turn->vm().name());
-    *metadata.mutable_start_time() = ToProto(start);
+    times->AddTo(&metadata);
     metadata.set_target_page_size(target);
     return ToAny(metadata);
   };
@@ -90,7 +93,9 @@ OperationSpec RecoverSpec(std::shared_ptr<SplitTurn> turn,
                           std::shared_ptr<RecoverJob> job) {
   OperationSpec spec;
   spec.method = OperationMethod::kRecoverHugePages;
-  spec.run = [turn, job]() -> absl::StatusOr<google::protobuf::Any> {
+  auto times = std::make_shared<OperationTimes>();
+  spec.run = [turn, job, times]() -> absl::StatusOr<google::protobuf::Any> {
+    const auto end = absl::MakeCleanup([&times] { times->End(); });
     if (absl::Status status = job->Run(); !status.ok()) return status;
     const RecoverJob::Progress progress = job->progress();
     if (progress.cancelled) return CancelledOperation();
@@ -102,7 +107,7 @@ OperationSpec RecoverSpec(std::shared_ptr<SplitTurn> turn,
     *response.mutable_cost() = ToProto(progress.cost);
     return ToAny(response);
   };
-  spec.metadata = [turn, job, start = WallTime::Now()] {
+  spec.metadata = [turn, job, times] {
     const RecoverJob::Progress progress = job->progress();
     v1::RecoverMetadata metadata;
     metadata.set_vm(turn->vm().name());
@@ -112,7 +117,7 @@ OperationSpec RecoverSpec(std::shared_ptr<SplitTurn> turn,
         static_cast<int64_t>(progress.recovered.to_2m_count));
     metadata.set_recovered_1g_count(
         static_cast<int64_t>(progress.recovered.to_1g_count));
-    *metadata.mutable_start_time() = ToProto(start);
+    times->AddTo(&metadata);
     *metadata.mutable_cost() = ToProto(progress.cost);
     return ToAny(metadata);
   };

@@ -21,6 +21,7 @@
 #include "server/rpc/call_context.h"
 #include "server/services/call.h"
 #include "server/services/convert.h"
+#include "server/services/operation_times.h"
 #include "server/services/vm_convert.h"
 #include "server/services/workload_source.h"
 #include "server/workload_run.h"
@@ -157,14 +158,16 @@ absl::StatusOr<google::longrunning::Operation> WorkloadServiceImpl::Start(
   }
   OperationSpec spec;
   spec.method = OperationMethod::kStartWorkload;
-  spec.run = [run, held]() -> absl::StatusOr<google::protobuf::Any> {
+  auto times = std::make_shared<OperationTimes>();
+  spec.run = [run, held, times]() -> absl::StatusOr<google::protobuf::Any> {
     run->RunToEnd();
+    times->End();
     return Result(*run);
   };
-  spec.metadata = [run, held] {
+  spec.metadata = [run, held, times] {
     v1::WorkloadMetadata metadata;
     metadata.set_vm((*held)->name());
-    *metadata.mutable_start_time() = ToProto(run->start_time());
+    times->AddTo(&metadata);
     *metadata.mutable_statistics() = ToProto(run->Progress());
     metadata.set_total_access_count(run->total_access_count());
     return ToAny(metadata);
