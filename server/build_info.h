@@ -5,9 +5,11 @@
 
 #include <string>
 
+#include "proto/mmud/v1/release.h"
+
 namespace mmud {
 
-inline constexpr char kVersion[] = "0.1.0";
+inline constexpr const char* kVersion = v1::kRelease;
 
 inline std::string CompilerName() {
 #if defined(__clang__)

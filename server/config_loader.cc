@@ -18,6 +18,7 @@
 #include "absl/strings/string_view.h"
 #include "mmu_core/base/check.h"
 #include "nlohmann/json.hpp"
+#include "proto/mmud/v1/default_address.h"
 #include "server/base/errors.h"
 #include "server/config.h"
 #include "server/config_options.h"
@@ -154,11 +155,6 @@ absl::Status ApplyFlags(Config* config) {
 }
 
 absl::Status ValidateConfig(const Config& config) {
-  if (config.listen.empty() && config.listen_tcp.empty()) {
-    return absl::InvalidArgumentError(
-        "nothing to listen on: give --listen=unix:/path or "
-        "--listen_tcp=127.0.0.1:0");
-  }
   if (!config.listen.empty() && !IsUnixAddress(config.listen)) {
     return absl::InvalidArgumentError(
         absl::StrCat("listen is ", Quote(config.listen),
@@ -184,6 +180,10 @@ absl::StatusOr<Config> LoadConfig() {
     }
   }
   if (absl::Status status = ApplyFlags(&config); !status.ok()) return status;
+  // Only where nothing was said: who wants TCP alone gets it alone.
+  if (config.listen.empty() && config.listen_tcp.empty()) {
+    config.listen = v1::kDefaultAddress;
+  }
   if (absl::Status status = ValidateConfig(config); !status.ok()) {
     return status;
   }

@@ -27,7 +27,9 @@ absl::Status ApplyFlags(Config* config);
 // The rules that involve more than one option, or the file system.
 absl::Status ValidateConfig(const Config& config);
 
-// Defaults, the file of --config if given, flags; validated.
+// Defaults, the file of --config if given, flags; validated. If all of them
+// name neither a socket nor a TCP address, `listen` is kDefaultAddress, where
+// clients look by default too.
 absl::StatusOr<Config> LoadConfig();
 
 }  // namespace mmud

@@ -12,6 +12,7 @@
 #include "absl/time/time.h"
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
+#include "proto/mmud/v1/default_address.h"
 #include "server/config.h"
 #include "server/config_options.h"
 #include "server/flags.h"
@@ -112,10 +113,18 @@ TEST(Config, ChecksFlagsByTheSameRules) {
               HasSubstr("--max_vms is 0; it must be from 1"));
 }
 
-TEST(Config, NeedsSomethingToListenOn) {
+TEST(Config, ListensWhereClientsLookUnlessTold) {
   absl::FlagSaver saver;
-  EXPECT_THAT(std::string(LoadConfig().status().message()),
-              HasSubstr("nothing to listen on"));
+  ASSERT_TRUE(LoadConfig().ok());
+  EXPECT_EQ(LoadConfig()->listen, v1::kDefaultAddress);
+  absl::SetFlag(&FLAGS_listen_tcp, std::string("127.0.0.1:0"));
+  EXPECT_EQ(LoadConfig()->listen, "") << "TCP alone was asked for";
+  absl::SetFlag(&FLAGS_listen, std::string("unix:/s"));
+  EXPECT_EQ(LoadConfig()->listen, "unix:/s");
+}
+
+TEST(Config, SocketIsAnAbsolutePath) {
+  absl::FlagSaver saver;
   absl::SetFlag(&FLAGS_listen, std::string("/run/mmud.sock"));
   EXPECT_THAT(std::string(LoadConfig().status().message()),
               HasSubstr("unix:/run/mmud.sock"));

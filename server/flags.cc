@@ -4,7 +4,9 @@
 #include <string>
 
 #include "absl/flags/flag.h"
+#include "absl/strings/str_cat.h"
 #include "absl/time/time.h"
+#include "proto/mmud/v1/default_address.h"
 #include "server/config.h"
 #include "server/option_flag.h"
 
@@ -12,9 +14,12 @@ ABSL_FLAG(std::string, config, "",
           "A JSON file with any of the options below as keys, for example "
           "{\"listen_tcp\": \"127.0.0.1:9443\", \"max_vms\": 8}. A flag given "
           "on the command line wins over the file.");
-ABSL_FLAG(mmud::OptionFlag<std::string>, listen,
-          mmud::OptionFlag(&mmud::Config::listen),
-          "Unix socket to serve gRPC on, unix:/path. Made with mode 0660.");
+ABSL_FLAG(
+    mmud::OptionFlag<std::string>, listen,
+    mmud::OptionFlag(&mmud::Config::listen),
+    absl::StrCat("Unix socket to serve gRPC on, unix:/path. Made with mode "
+                 "0660. Without it and --listen_tcp: ",
+                 mmud::v1::kDefaultAddress, ", whose folder is made."));
 ABSL_FLAG(
     mmud::OptionFlag<std::string>, listen_tcp,
     mmud::OptionFlag(&mmud::Config::listen_tcp),

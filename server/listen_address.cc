@@ -20,6 +20,7 @@
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/string_view.h"
+#include "proto/mmud/v1/default_address.h"
 #include "server/base/errors.h"
 
 namespace mmud {
@@ -168,12 +169,17 @@ absl::Status UnixSocketPath::Claim(const std::string& path) {
         "listen has a path of ", path.size(), " bytes; it may have ",
         sizeof(sockaddr_un::sun_path) - 1));
   }
+  if (absl::StrCat("unix:", path) == v1::kDefaultAddress) {
+    // Whether it is there now shows when the lock file is made.
+    mkdir(path.substr(0, path.rfind('/')).c_str(), 0755);
+  }
   const std::string lock = path + ".lock";
   lock_fd_ =
       open(lock.c_str(), O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600);
   if (lock_fd_ < 0) {
     return absl::UnavailableError(
-        absl::StrCat("cannot make ", Quote(lock), ": ", std::strerror(errno)));
+        absl::StrCat("cannot make ", Quote(lock), ": ", std::strerror(errno),
+                     "; make that folder, or choose another --listen"));
   }
   if (flock(lock_fd_, LOCK_EX | LOCK_NB) != 0) return InUse(path);
   struct stat info;

@@ -36,7 +36,9 @@ absl::StatusOr<int> ListenOnUnix(const std::string& path);
 
 // Makes the path of a Unix socket free: a socket file that nobody serves any
 // more is removed. UNAVAILABLE if somebody serves it, FAILED_PRECONDITION if
-// it is something else than a socket, INVALID_ARGUMENT if it is too long.
+// it is something else than a socket, INVALID_ARGUMENT if it is too long. The
+// folder of the default address, which is no other program's, is made if it is
+// missing.
 //
 // The lock file PATH.lock is held from then on to the end of the process, also
 // after a kill, so that of two daemons that start at the same time one fails.

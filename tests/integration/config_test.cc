@@ -96,7 +96,6 @@ TEST_F(ConfigTest, BadFlagsAreRefusedWithTheirName) {
     std::vector<std::string> flags;
     const char* says;
   } kCases[] = {
-      {{}, "nothing to listen on"},
       {{"--listen=/tmp/x"}, "listen is \"/tmp/x\""},
       {{"--listen=unix:relative"}, "absolute path"},
       {{"--listen=0.0.0.0:5555"}, "--listen_tcp"},
@@ -129,9 +128,9 @@ TEST_F(ConfigTest, SocketPathThatIsAFileIsLeftAlone) {
 TEST_F(ConfigTest, HelpExplainsEveryFlag) {
   const ProgramResult result = Run({"--help"});
   const std::string text = result.out + result.err;
-  for (const char* part :
-       {"--listen", "--listen_tcp", "--metrics_address", "--config",
-        "--trace_dir", "--drain_timeout", "SIGTERM"}) {
+  for (const char* part : {"--listen", "--listen_tcp", "--metrics_address",
+                           "--config", "--trace_dir", "--drain_timeout",
+                           "SIGTERM", "unix:/run/mmud/mmud.sock"}) {
     EXPECT_TRUE(absl::StrContains(text, part)) << part << "\n" << text;
   }
   EXPECT_TRUE(absl::StrContains(text, "default: 64;")) << text;
