@@ -2,17 +2,24 @@
 
 #include <map>
 #include <string>
+#include <utility>
 
 #include "absl/status/status.h"
 #include "absl/strings/ascii.h"
+#include "absl/strings/cord.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
+#include "absl/strings/string_view.h"
 #include "absl/time/time.h"
 #include "client/mmu_client/error_info.h"
+#include "client/text/message_json.h"
 #include "client/text/units.h"
 
 namespace mmud::client {
 namespace {
+
+// Marks a status as a usage error.
+constexpr char kUsagePayload[] = "mmud.client/usage";
 
 // What a person can do about an error, by its reason.
 const std::map<std::string, std::string>& Fixes() {
@@ -71,8 +78,8 @@ std::string FixFor(const absl::Status& status, const ErrorInfo& info,
   if (absl::IsUnavailable(status) && info.reason.empty()) {
     return absl::StrCat(
         "is mmud running", address.empty() ? "" : " at " + address,
-        "? Start it with --listen=unix:/PATH and give --address or "
-        "MMUD_ADDRESS");
+        "? Start it, with --listen=unix:/PATH if it shall be elsewhere, and "
+        "give the address with --address or MMUD_ADDRESS");
   }
   if (absl::IsDeadlineExceeded(status)) {
     return "give it more time with --timeout";
@@ -86,7 +93,14 @@ std::string FixFor(const absl::Status& status, const ErrorInfo& info,
 
 }  // namespace
 
+absl::Status UsageError(absl::string_view message) {
+  absl::Status status = absl::InvalidArgumentError(message);
+  status.SetPayload(kUsagePayload, absl::Cord());
+  return status;
+}
+
 ExitCode ExitCodeFor(const absl::Status& status) {
+  if (status.GetPayload(kUsagePayload).has_value()) return kExitUsage;
   switch (status.code()) {
     case absl::StatusCode::kOk:
       return kExitOk;
@@ -164,6 +178,29 @@ std::string RenderError(const absl::Status& status,
   }
   add("fix", FixFor(status, info, address));
   return text;
+}
+
+Json ErrorJson(const absl::Status& status, const std::string& address) {
+  const ErrorInfo info = ErrorInfoOf(status);
+  Json violations = Json::array();
+  for (const FieldViolation& violation : info.field_violations) {
+    violations.push_back(
+        {{"field", violation.field}, {"rule", violation.rule}});
+  }
+  Json error = {{"code", absl::StatusCodeToString(status.code())},
+                {"exit_code", static_cast<int>(ExitCodeFor(status))},
+                {"message", info.message},
+                {"reason", info.reason},
+                {"metadata", Json(info.metadata.empty() ? Json::object()
+                                                        : Json(info.metadata))},
+                {"field_violations", std::move(violations)},
+                {"preconditions", info.preconditions},
+                {"resource_name", info.resource_name},
+                {"retry_delay", nullptr},
+                {"fix", FixFor(status, info, address)}};
+  if (info.retry_delay)
+    error["retry_delay"] = DurationToJson(*info.retry_delay);
+  return Json{{"error", std::move(error)}};
 }
 
 }  // namespace mmud::client

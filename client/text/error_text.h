@@ -6,6 +6,8 @@
 #include <string>
 
 #include "absl/status/status.h"
+#include "absl/strings/string_view.h"
+#include "client/text/message_json.h"
 
 namespace mmud::client {
 
@@ -24,6 +26,10 @@ enum ExitCode : int {
   kExitInternal = 10,    // the daemon or the data is broken
 };
 
+// A command line that is wrong in a way that only the command sees: as a status
+// INVALID_ARGUMENT whose exit code is kExitUsage, since nothing was sent.
+absl::Status UsageError(absl::string_view message);
+
 // The code for a status.
 ExitCode ExitCodeFor(const absl::Status& status);
 
@@ -40,6 +46,18 @@ std::string ExitCodeHelp();
 //
 // `address` is where the daemon was looked for; it may be empty.
 std::string RenderError(const absl::Status& status, const std::string& address);
+
+// The same for programs, as one object:
+//
+//   {"error": {"code": "INVALID_ARGUMENT", "exit_code": 3, "message": "...",
+//     "reason": "REGION_OVERLAP", "metadata": {"errno": "EEXIST"},
+//     "field_violations": [{"field": "memslot.gpa_bytes", "rule": "..."}],
+//     "preconditions": [], "resource_name": "", "retry_delay": null,
+//     "fix": "see which memory is taken: mmuctl memslot list VM"}}
+//
+// Every key is there, and empty where there is nothing to say; `retry_delay` is
+// then null, for a delay of nothing is something else than none.
+Json ErrorJson(const absl::Status& status, const std::string& address);
 
 }  // namespace mmud::client
 

@@ -6,6 +6,7 @@
 #include "absl/status/status.h"
 #include "absl/strings/str_cat.h"
 #include "client/mmu_client/error_info.h"
+#include "client/text/message_json.h"
 #include "google/rpc/error_details.pb.h"
 #include "google/rpc/status.pb.h"
 #include "gtest/gtest.h"
@@ -61,13 +62,56 @@ TEST(RenderErrorTest, DaemonThatIsNotThereNamesTheAddress) {
   EXPECT_EQ(RenderError(absl::UnavailableError("connection refused"),
                         "unix:/run/mmud.sock"),
             "error: connection refused\n"
-            "  fix:     is mmud running at unix:/run/mmud.sock? Start it with "
-            "--listen=unix:/PATH and give --address or MMUD_ADDRESS\n");
+            "  fix:     is mmud running at unix:/run/mmud.sock? Start it, with "
+            "--listen=unix:/PATH if it shall be elsewhere, and give the "
+            "address with --address or MMUD_ADDRESS\n");
 }
 
 TEST(RenderErrorTest, ErrorWithoutDetailsIsOneLine) {
   EXPECT_EQ(RenderError(absl::InternalError("oops"), ""), "error: oops\n");
   EXPECT_EQ(RenderError(absl::InternalError(""), ""), "error: internal\n");
+}
+
+TEST(ErrorJsonTest, HoldsAllThatTheTextSays) {
+  google::rpc::Status status;
+  status.set_code(static_cast<int>(absl::StatusCode::kInvalidArgument));
+  status.set_message("slot 1 overlaps slot 0");
+  google::rpc::ErrorInfo info;
+  info.set_reason("REGION_OVERLAP");
+  info.set_domain("mmud");
+  (*info.mutable_metadata())["errno"] = "EEXIST";
+  status.add_details()->PackFrom(info);
+  google::rpc::BadRequest bad;
+  bad.add_field_violations()->set_field("memslot.gpa_bytes");
+  bad.mutable_field_violations(0)->set_description(
+      "must not lie within another slot");
+  status.add_details()->PackFrom(bad);
+  google::rpc::RetryInfo retry;
+  retry.mutable_retry_delay()->set_seconds(2);
+  status.add_details()->PackFrom(retry);
+  EXPECT_EQ(ErrorJson(FromRpcStatus(status), ""), Json::parse(R"({"error": {
+        "code": "INVALID_ARGUMENT", "exit_code": 3,
+        "message": "slot 1 overlaps slot 0", "reason": "REGION_OVERLAP",
+        "metadata": {"errno": "EEXIST"},
+        "field_violations": [{"field": "memslot.gpa_bytes",
+                              "rule": "must not lie within another slot"}],
+        "preconditions": [], "resource_name": "", "retry_delay": "2s",
+        "fix": "see which memory is taken: mmuctl vm get VM"}})"));
+}
+
+TEST(ErrorJsonTest, KeysWithNothingToSayAreThereAndEmpty) {
+  EXPECT_EQ(ErrorJson(absl::InternalError("oops"), ""),
+            Json::parse(R"({"error": {
+              "code": "INTERNAL", "exit_code": 10, "message": "oops",
+              "reason": "", "metadata": {}, "field_violations": [],
+              "preconditions": [], "resource_name": "", "retry_delay": null,
+              "fix": ""}})"));
+}
+
+TEST(ExitCodeTest, WhatWasNotSentIsAUsageError) {
+  const absl::Status status = UsageError("give one of them");
+  EXPECT_EQ(ExitCodeFor(status), kExitUsage);
+  EXPECT_EQ(RenderError(status, ""), "error: give one of them\n");
 }
 
 TEST(ExitCodeTest, CausesHaveDifferentCodes) {

@@ -4,7 +4,6 @@
 #ifndef CLIENT_TEXT_PROGRESS_H_
 #define CLIENT_TEXT_PROGRESS_H_
 
-#include <cstddef>
 #include <functional>
 #include <iosfwd>
 #include <optional>
@@ -20,12 +19,18 @@ enum class ProgressStyle { kBar, kLines, kQuiet };
 // kBar if `fd` is a terminal, else kLines.
 ProgressStyle StyleFor(int fd);
 
+// Columns of the terminal that standard error is: what the terminal says, else
+// $COLUMNS, else 80. It may change from one call to the next.
+int TerminalWidth();
+
 // Thread-compatible.
 class Progress {
  public:
-  // `title` stands before the bar. `out` outlives this object.
+  // `title` stands before the bar. `out` outlives this object. `width` is asked
+  // for the columns of the screen each time that the bar is drawn.
   Progress(std::ostream* out, ProgressStyle style, std::string title,
-           std::function<absl::Time()> now = absl::Now);
+           std::function<absl::Time()> now = absl::Now,
+           std::function<int()> width = TerminalWidth);
   // Ends the line of a bar that was not finished.
   ~Progress();
   Progress(const Progress&) = delete;
@@ -33,7 +38,9 @@ class Progress {
 
   // The share done, 0 to 1, or nothing if that is not known, and a few words.
   // A bar is drawn at most ten times a second, a line written at most every
-  // two seconds.
+  // two seconds. A bar's line is never wider than the screen, which would move
+  // it to the next line with each drawing: the bar gets shorter, then the words
+  // are cut.
   void Update(std::optional<double> share, const std::string& words);
 
   // Shows the last state for good; `share` is less than 1 if it ended early.
@@ -41,13 +48,16 @@ class Progress {
 
  private:
   void Draw(std::optional<double> share, const std::string& words);
+  std::string BarLine(std::optional<double> share,
+                      const std::string& words) const;
 
   std::ostream* const out_;
   const ProgressStyle style_;
   const std::string title_;
   const std::function<absl::Time()> now_;
+  const std::function<int()> screen_width_;
   absl::Time last_ = absl::InfinitePast();
-  size_t width_ = 0;  // of the bar's line on the screen
+  int width_ = 0;  // of the bar's line on the screen
   bool open_ = false;
 };
 
