@@ -33,6 +33,7 @@ Client::Client(std::shared_ptr<const Caller> caller)
       debug_(caller),
       admin_(caller),
       operations_(caller),
-      health_(caller) {}
+      health_(caller),
+      dynamic_(caller) {}
 
 }  // namespace mmud::client

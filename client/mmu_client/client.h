@@ -22,6 +22,7 @@
 #include "client/mmu_client/client_options.h"
 #include "client/mmu_client/debug_client.h"
 #include "client/mmu_client/dirty_log_client.h"
+#include "client/mmu_client/dynamic_client.h"
 #include "client/mmu_client/guest_memory_client.h"
 #include "client/mmu_client/health_client.h"
 #include "client/mmu_client/operations_client.h"
@@ -58,6 +59,8 @@ class Client {
   AdminClient& admin() { return admin_; }
   OperationsClient& operations() { return operations_; }
   HealthClient& health() { return health_; }
+  // Methods by name, without their compiled messages.
+  DynamicClient& dynamic() { return dynamic_; }
 
  private:
   explicit Client(std::shared_ptr<const Caller> caller);
@@ -73,6 +76,7 @@ class Client {
   AdminClient admin_;
   OperationsClient operations_;
   HealthClient health_;
+  DynamicClient dynamic_;
 };
 
 }  // namespace mmud::client

@@ -4,6 +4,7 @@
 
 #include <unistd.h>
 
+#include <climits>
 #include <memory>
 #include <string>
 #include <thread>
@@ -208,6 +209,16 @@ TEST_F(ClientTest, AwaitStopsWhenTheObserverSaysSo) {
       "operations/1", absl::Milliseconds(1),
       [](const auto&) { return absl::CancelledError("enough"); });
   EXPECT_EQ(operation.status(), absl::CancelledError("enough"));
+}
+
+TEST_F(ClientTest, AwaitEndsAtItsLimitAndTheOperationGoesOn) {
+  operations_.calls_until_done = INT_MAX;
+  const auto operation = client_->operations().Await(
+      "operations/1", absl::Hours(1),
+      [](const auto&) { return absl::OkStatus(); }, absl::Milliseconds(2));
+  EXPECT_EQ(operation.status(),
+            absl::DeadlineExceededError(
+                "operations/1 is not done after 2ms; it goes on"));
 }
 
 TEST(ClientConnectTest, DaemonThatIsNotThereIsUnavailable) {

@@ -1,5 +1,6 @@
 #include "client/mmu_client/operations_client.h"
 
+#include <algorithm>
 #include <cstdint>
 #include <memory>
 #include <string>
@@ -8,6 +9,7 @@
 #include "absl/functional/function_ref.h"
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
+#include "absl/strings/str_cat.h"
 #include "absl/time/clock.h"
 #include "absl/time/time.h"
 #include "client/mmu_client/caller.h"
@@ -94,14 +96,24 @@ absl::StatusOr<lro::Operation> OperationsClient::Wait(const std::string& name,
 
 absl::StatusOr<lro::Operation> OperationsClient::Await(
     const std::string& name, absl::Duration interval,
-    absl::FunctionRef<absl::Status(const lro::Operation&)> on_update) {
+    absl::FunctionRef<absl::Status(const lro::Operation&)> on_update,
+    absl::Duration limit) {
+  const absl::Time deadline = absl::Now() + limit;
   while (true) {
-    absl::StatusOr<lro::Operation> operation = Wait(name, interval);
+    const absl::Duration left =
+        std::max(deadline - absl::Now(), absl::ZeroDuration());
+    absl::StatusOr<lro::Operation> operation =
+        Wait(name, std::min(interval, left));
     if (!operation.ok()) return operation;
     if (absl::Status status = on_update(*operation); !status.ok()) {
       return status;
     }
     if (operation->done()) return operation;
+    if (absl::Now() >= deadline) {
+      return absl::DeadlineExceededError(
+          absl::StrCat(name, " is not done after ", absl::FormatDuration(limit),
+                       "; it goes on"));
+    }
   }
 }
 

@@ -37,13 +37,15 @@ class OperationsClient {
   absl::StatusOr<google::longrunning::Operation> Wait(const std::string& name,
                                                       absl::Duration timeout);
 
-  // Waits as long as it takes. Calls `on_update` with each state that comes,
-  // at least every `interval`, the last one included; it returns an error to
-  // stop waiting, which does not end the operation.
+  // Waits until the operation is done, but no longer than `limit`, then
+  // DEADLINE_EXCEEDED; the operation goes on. Calls `on_update` with each state
+  // that comes, at least every `interval`, the last one included; it returns an
+  // error to stop waiting, which does not end the operation either.
   absl::StatusOr<google::longrunning::Operation> Await(
       const std::string& name, absl::Duration interval,
       absl::FunctionRef<absl::Status(const google::longrunning::Operation&)>
-          on_update);
+          on_update,
+      absl::Duration limit = absl::InfiniteDuration());
 
  private:
   struct Stub;  // of gRPC

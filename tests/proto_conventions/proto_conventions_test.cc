@@ -448,5 +448,39 @@ TEST_F(ProtoConventionsTest, HealthIsWireCompatible) {
                                   "3 SERVICE_UNKNOWN"));
 }
 
+TEST_F(ProtoConventionsTest, ReflectionIsWireCompatible) {
+  const std::string package = "grpc.reflection.v1alpha.";
+  EXPECT_THAT(Layout(package + "ServerReflectionRequest"),
+              ElementsAre("host = 1: string", "file_by_filename = 3: string",
+                          "file_containing_symbol = 4: string",
+                          "file_containing_extension = 5: " + package +
+                              "ExtensionRequest",
+                          "all_extension_numbers_of_type = 6: string",
+                          "list_services = 7: string"));
+  EXPECT_THAT(Layout(package + "ExtensionRequest"),
+              ElementsAre("containing_type = 1: string",
+                          "extension_number = 2: int32"));
+  EXPECT_THAT(
+      Layout(package + "ServerReflectionResponse"),
+      ElementsAre(
+          "valid_host = 1: string",
+          "original_request = 2: " + package + "ServerReflectionRequest",
+          "file_descriptor_response = 4: " + package + "FileDescriptorResponse",
+          "all_extension_numbers_response = 5: " + package +
+              "ExtensionNumberResponse",
+          "list_services_response = 6: " + package + "ListServiceResponse",
+          "error_response = 7: " + package + "ErrorResponse"));
+  EXPECT_THAT(Layout(package + "FileDescriptorResponse"),
+              ElementsAre("file_descriptor_proto = 1: repeated bytes"));
+  EXPECT_THAT(
+      Layout(package + "ListServiceResponse"),
+      ElementsAre("service = 1: repeated " + package + "ServiceResponse"));
+  EXPECT_THAT(Layout(package + "ServiceResponse"),
+              ElementsAre("name = 1: string"));
+  EXPECT_THAT(
+      Layout(package + "ErrorResponse"),
+      ElementsAre("error_code = 1: int32", "error_message = 2: string"));
+}
+
 }  // namespace
 }  // namespace mmud
