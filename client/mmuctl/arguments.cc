@@ -19,6 +19,7 @@
 #include "client/mmu_client/page_bitmap.h"
 #include "client/mmu_client/time_conversion.h"
 #include "client/text/units.h"
+#include "client/text/wrap.h"
 
 namespace mmud::client {
 namespace {
@@ -65,8 +66,11 @@ absl::Status Assign(const absl::StatusOr<T>& parsed, T* value) {
 
 std::string Examples(const std::string& lines) {
   if (lines.empty()) return "";
-  return absl::StrCat("examples:\n  ",
-                      absl::StrReplaceAll(lines, {{"\n", "\n  "}}));
+  std::string text = "examples:";
+  for (const absl::string_view line : absl::StrSplit(lines, '\n')) {
+    absl::StrAppend(&text, "\n", WrapCommand(line, kHelpWidth, 2));
+  }
+  return text;
 }
 
 }  // namespace
@@ -163,45 +167,73 @@ CLI::Option* AddBacking(CLI::App* app, v1::MemoryBacking* backing) {
                    "what holds the contents (default: anonymous)");
 }
 
-void AddThrottle(CLI::App* app, v1::Throttle* throttle) {
-  const auto number = [app](const char* name, const char* help, auto set) {
-    app->add_option_function<int64_t>(name, set, help)
-        ->type_name("N")
+CLI::Option* AddSlot(CLI::App* app, int32_t* slot) {
+  return app->add_option("SLOT", *slot, "the memslot, by its id: 0 to 32763")
+      ->type_name("ID")
+      ->required();
+}
+
+CLI::Option* AddSlots(CLI::App* app, std::vector<int32_t>* slots) {
+  return app
+      ->add_option("SLOT", *slots,
+                   "memslots, by their ids (default: all that apply)")
+      ->type_name("ID")
+      ->expected(0, 32764);
+}
+
+void ThrottleArguments::ApplyTo(v1::Throttle* throttle) const {
+  for (const auto& change : changes_) change(throttle);
+}
+
+void AddThrottle(CLI::App* app, ThrottleArguments* throttle) {
+  // Adds an option whose text, parsed, is given to `set` with the throttle.
+  const auto add = [app, throttle](const char* name, const char* type,
+                                   const char* help, auto parse, auto set) {
+    AddParsed(app, name, type, help,
+              [throttle, parse, set](const std::string& text) {
+                const auto value = parse(text);
+                if (!value.ok()) return value.status();
+                throttle->Add([set, value = *value](v1::Throttle* to) {
+                  set(value, to);
+                });
+                return absl::OkStatus();
+              })
         ->group("throttle");
   };
-  const auto time = [app](const char* name, const char* help, auto set) {
-    AddParsed(app, name, "TIME", help, [set](const std::string& text) {
-      absl::Duration duration;
-      const absl::Status status = Assign(ParseTime(text), &duration);
-      if (status.ok()) set(ToProto(duration));
-      return status;
-    })->group("throttle");
+  const auto number = [](const std::string& text) -> absl::StatusOr<int64_t> {
+    int64_t value = 0;
+    if (absl::SimpleAtoi(text, &value)) return value;
+    return absl::InvalidArgumentError(
+        absl::StrCat("'", text, "' is not a whole number"));
   };
-  number("--max-pages-per-second", "4 KiB pages per second; 0: no limit",
-         [throttle](int64_t n) { throttle->set_max_pages_per_second(n); });
-  AddParsed(app, "--chunk", "SIZE",
-            "memory between two safe points (default: 2MiB)",
-            [throttle](const std::string& text) {
-              int64_t bytes = 0;
-              const absl::Status status = Assign(ParseBytes(text), &bytes);
-              if (status.ok()) throttle->set_chunk_bytes(bytes);
-              return status;
-            })
-      ->group("throttle");
-  time("--max-lock-hold", "longest hold of mmu_lock (default: 200us)",
-       [throttle](const auto& t) { *throttle->mutable_max_lock_hold() = t; });
-  time("--min-pause", "least pause after each chunk",
-       [throttle](const auto& t) { *throttle->mutable_min_pause() = t; });
-  number("--max-flushes-per-second", "TLB flushes per second; 0: no limit",
-         [throttle](int64_t n) { throttle->set_max_flushes_per_second(n); });
-  app->add_option_function<double>(
-         "--max-vcpu-stall-ratio",
-         [throttle](double ratio) {
-           throttle->set_max_vcpu_stall_ratio(ratio);
-         },
-         "share of vCPU time lost to stalls, 0 to 1; 0: no limit")
-      ->type_name("RATIO")
-      ->group("throttle");
+  const auto ratio = [](const std::string& text) -> absl::StatusOr<double> {
+    double value = 0;
+    if (absl::SimpleAtod(text, &value)) return value;
+    return absl::InvalidArgumentError(
+        absl::StrCat("'", text, "' is not a number"));
+  };
+  add("--max-pages-per-second", "N", "4 KiB pages per second; 0: no limit",
+      number,
+      [](int64_t n, v1::Throttle* to) { to->set_max_pages_per_second(n); });
+  add("--chunk", "SIZE", "memory between two safe points (default: 2MiB)",
+      ParseBytes,
+      [](int64_t bytes, v1::Throttle* to) { to->set_chunk_bytes(bytes); });
+  add("--max-lock-hold", "TIME", "longest hold of mmu_lock (default: 200us)",
+      ParseTime, [](absl::Duration time, v1::Throttle* to) {
+        *to->mutable_max_lock_hold() = ToProto(time);
+      });
+  add("--min-pause", "TIME", "least pause after each chunk", ParseTime,
+      [](absl::Duration time, v1::Throttle* to) {
+        *to->mutable_min_pause() = ToProto(time);
+      });
+  add("--max-flushes-per-second", "N", "TLB flushes per second; 0: no limit",
+      number,
+      [](int64_t n, v1::Throttle* to) { to->set_max_flushes_per_second(n); });
+  add("--max-vcpu-stall-ratio", "RATIO",
+      "share of vCPU time lost to stalls, 0 to 1; 0: no limit", ratio,
+      [](double value, v1::Throttle* to) {
+        to->set_max_vcpu_stall_ratio(value);
+      });
 }
 
 absl::StatusOr<v1::Memslot> ParseMemslot(absl::string_view text) {

@@ -8,9 +8,11 @@
 #define CLIENT_MMUCTL_ARGUMENTS_H_
 
 #include <cstdint>
+#include <functional>
 #include <map>
 #include <memory>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "CLI/CLI.hpp"
@@ -108,8 +110,28 @@ CLI::Option* AddPageSize(CLI::App* app, const std::string& name,
                          v1::PageSize* size, const std::string& help);
 CLI::Option* AddBacking(CLI::App* app, v1::MemoryBacking* backing);
 
+// A memslot as argument behind the VM, and several or none of them. Slots are
+// given like this in every command.
+CLI::Option* AddSlot(CLI::App* app, int32_t* slot);
+CLI::Option* AddSlots(CLI::App* app, std::vector<int32_t>* slots);
+
+// The limits of a throttle that were given, and only those: a limit of 0, which
+// means none, is given too. Thread-compatible.
+class ThrottleArguments {
+ public:
+  bool empty() const { return changes_.empty(); }
+  // Puts what was given into `throttle` and leaves the rest.
+  void ApplyTo(v1::Throttle* throttle) const;
+  void Add(std::function<void(v1::Throttle*)> change) {
+    changes_.push_back(std::move(change));
+  }
+
+ private:
+  std::vector<std::function<void(v1::Throttle*)>> changes_;
+};
+
 // --max-pages-per-second and so on.
-void AddThrottle(CLI::App* app, v1::Throttle* throttle);
+void AddThrottle(CLI::App* app, ThrottleArguments* throttle);
 
 // "SLOT:START+SIZE[:PAGE[:BACKING]]", for example "0:0+2GiB:2m:memfd".
 absl::StatusOr<v1::Memslot> ParseMemslot(absl::string_view text);

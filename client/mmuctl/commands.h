@@ -3,7 +3,10 @@
 #ifndef CLIENT_MMUCTL_COMMANDS_H_
 #define CLIENT_MMUCTL_COMMANDS_H_
 
+#include <string>
+
 #include "CLI/CLI.hpp"
+#include "absl/status/status.h"
 #include "client/mmuctl/context.h"
 
 namespace mmud::client {
@@ -23,6 +26,12 @@ void AddDebugCommands(CLI::App& app, Context& context);
 void AddDebugTables(CLI::App& group, Context& context);
 void AddOperationCommands(CLI::App& app, Context& context);
 void AddDaemonCommands(CLI::App& app, Context& context);
+void AddCallCommands(CLI::App& app, Context& context);
+// `app` is the root.
+void AddShellCommands(CLI::App& app, Context& context);
+
+// A usage error that names the commands that there are.
+absl::Status NoSuchCommand(const CLI::App& command, const std::string& word);
 
 }  // namespace mmud::client
 

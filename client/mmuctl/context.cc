@@ -1,5 +1,7 @@
 #include "client/mmuctl/context.h"
 
+#include <cstdlib>
+#include <istream>
 #include <memory>
 #include <ostream>
 #include <string>
@@ -7,19 +9,35 @@
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
+#include "absl/strings/str_cat.h"
+#include "absl/strings/string_view.h"
 #include "absl/time/time.h"
+#include "client/mmu_client/channel.h"
 #include "client/mmu_client/client.h"
 #include "client/mmu_client/client_options.h"
+#include "client/text/error_text.h"
+#include "client/text/message_json.h"
 #include "google/protobuf/message.h"
-#include "google/protobuf/util/json_util.h"
+#include "proto/mmud/v1/default_address.h"
 
 namespace mmud::client {
 
-Context::Context(std::ostream* out, std::ostream* err, ProgressStyle progress)
-    : out_(out), err_(err), progress_(progress) {}
+Context::Context(std::istream* in, std::ostream* out, std::ostream* err,
+                 ProgressStyle progress)
+    : address(v1::kDefaultAddress),
+      in_(in),
+      out_(out),
+      err_(err),
+      progress_(progress) {}
 
 absl::StatusOr<Client*> Context::client() {
   if (client_ == nullptr) {
+    // Nothing was sent yet: the command line is what is wrong.
+    if (const auto target = ParseAddress(address); !target.ok()) {
+      return UsageError(absl::StrCat(
+          "--address (or MMUD_ADDRESS): ", target.status().message(),
+          ", for example ", v1::kDefaultAddress, " or localhost:9443"));
+    }
     ClientOptions options;
     if (timeout > absl::ZeroDuration()) options.all_deadlines = timeout;
     // A person waits: give up soon when nobody answers.
@@ -32,27 +50,25 @@ absl::StatusOr<Client*> Context::client() {
   return client_.get();
 }
 
-absl::StatusOr<std::string> ToJson(const google::protobuf::Message& message) {
-  google::protobuf::util::JsonPrintOptions options;
-  options.add_whitespace = true;
-  options.always_print_primitive_fields = true;
-  options.preserve_proto_field_names = true;
-  std::string json;
-  const auto status =
-      google::protobuf::util::MessageToJsonString(message, &json, options);
-  if (!status.ok()) return absl::InternalError(status.ToString());
-  return json;
+std::string Context::CommandLine(absl::string_view rest) const {
+  const char* environment = std::getenv("MMUD_ADDRESS");
+  const absl::string_view usual =
+      environment != nullptr ? environment : v1::kDefaultAddress;
+  return address == usual
+             ? absl::StrCat("mmuctl ", rest)
+             : absl::StrCat("mmuctl --address ", address, " ", rest);
 }
 
 absl::Status Context::Print(const google::protobuf::Message& message,
                             const std::string& text) {
-  if (!json) {
-    out() << text << std::flush;
-    return absl::OkStatus();
-  }
-  absl::StatusOr<std::string> rendered = ToJson(message);
+  if (!json) return Print(Json(), text);
+  const absl::StatusOr<Json> rendered = MessageToJson(message);
   if (!rendered.ok()) return rendered.status();
-  out() << *rendered << std::flush;
+  return Print(*rendered, text);
+}
+
+absl::Status Context::Print(const Json& rendered, const std::string& text) {
+  out() << (json ? JsonText(rendered) : text) << std::flush;
   return absl::OkStatus();
 }
 

@@ -11,9 +11,11 @@
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
+#include "absl/strings/string_view.h"
 #include "absl/time/time.h"
 #include "client/mmu_client/client.h"
 #include "client/text/error_text.h"
+#include "client/text/message_json.h"
 #include "client/text/progress.h"
 #include "google/protobuf/message.h"
 
@@ -22,9 +24,10 @@ namespace mmud::client {
 // Thread-compatible.
 class Context {
  public:
-  // `out` and `err` outlive this object. `progress` is how long work is shown,
-  // on `err`.
-  Context(std::ostream* out, std::ostream* err, ProgressStyle progress);
+  // The streams outlive this object. `progress` is how long work is shown, on
+  // `err`.
+  Context(std::istream* in, std::ostream* out, std::ostream* err,
+          ProgressStyle progress);
 
   // Global flags, set while the command line is parsed.
   std::string address;
@@ -37,30 +40,33 @@ class Context {
   // For a command that went well with a bad result.
   ExitCode exit_code = kExitOk;
 
+  std::istream& in() { return *in_; }
   std::ostream& out() { return *out_; }
   std::ostream& err() { return *err_; }
 
-  // The connection, made with the first call. INVALID_ARGUMENT for a bad
+  // The connection, made with the first call. A usage error for a bad
   // --address.
   absl::StatusOr<Client*> client();
+
+  // A command line for people to copy: `mmuctl`, the --address that leads to
+  // this daemon unless the environment does, and `rest`.
+  std::string CommandLine(absl::string_view rest) const;
 
   // Writes `message` as JSON with --json, otherwise the text.
   absl::Status Print(const google::protobuf::Message& message,
                      const std::string& text);
+  absl::Status Print(const Json& json, const std::string& text);
 
   // A progress display with a title.
   std::unique_ptr<Progress> NewProgress(std::string title);
 
  private:
+  std::istream* const in_;
   std::ostream* const out_;
   std::ostream* const err_;
   const ProgressStyle progress_;
   std::unique_ptr<Client> client_;
 };
-
-// A message as JSON with the field names of the .proto files, every field
-// shown.
-absl::StatusOr<std::string> ToJson(const google::protobuf::Message& message);
 
 }  // namespace mmud::client
 

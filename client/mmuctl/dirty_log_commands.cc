@@ -4,6 +4,7 @@
 #include <memory>
 #include <optional>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "CLI/CLI.hpp"
@@ -20,15 +21,14 @@
 #include "client/mmuctl/commands.h"
 #include "client/mmuctl/context.h"
 #include "client/mmuctl/views.h"
+#include "client/text/error_text.h"
+#include "client/text/message_json.h"
 #include "client/text/table.h"
 #include "client/text/units.h"
 #include "mmud/v1/dirty_log_service.pb.h"
-#include "nlohmann/json.hpp"
 
 namespace mmud::client {
 namespace {
-
-using Json = nlohmann::ordered_json;
 
 struct StartArguments {
   v1::StartDirtyLogRequest request;
@@ -37,7 +37,7 @@ struct StartArguments {
   v1::DirtyLogMode mode = v1::DIRTY_LOG_MODE_UNSPECIFIED;
   v1::DirtyLogSplit split = v1::DIRTY_LOG_SPLIT_UNSPECIFIED;
   absl::Duration ttl = absl::ZeroDuration();
-  v1::Throttle throttle;
+  ThrottleArguments throttle;
 };
 
 std::string ViewSlots(const v1::DirtyLog& log) {
@@ -67,8 +67,8 @@ absl::Status Start(Context& context, const StartArguments& arguments) {
   if (arguments.ttl > absl::ZeroDuration()) {
     *request.mutable_ttl() = ToProto(arguments.ttl);
   }
-  if (arguments.throttle.ByteSizeLong() > 0) {
-    *request.mutable_throttle() = arguments.throttle;
+  if (!arguments.throttle.empty()) {
+    arguments.throttle.ApplyTo(request.mutable_throttle());
   }
   const auto response = (*client)->dirty_log().StartDirtyLog(request);
   if (!response.ok()) return response.status();
@@ -152,19 +152,19 @@ absl::Status Get(Context& context, const GetArguments& arguments) {
   if (status.ok()) status = stream.OnEnd();
   if (!status.ok()) return status;
   const std::vector<GpaRange> ranges = pages->Ranges();
-  if (context.json) {
-    context.out() << Json({{"epoch", stream.header()->epoch()},
-                           {"dirty_page_count", pages->page_count()},
-                           {"dirty_extents", ToJson(ranges)}})
-                         .dump(1)
-                  << "\n";
-    return absl::OkStatus();
-  }
-  context.out() << ViewRanges(ranges) << "epoch " << stream.header()->epoch()
-                << ": " << FormatCount(pages->page_count()) << " dirty pages, "
-                << FormatBytes(pages->size_bytes()) << "; cost "
-                << ViewCost(stream.trailer()->cost()) << "\n";
-  return absl::OkStatus();
+  const absl::StatusOr<Json> cost = MessageToJson(stream.trailer()->cost());
+  if (!cost.ok()) return cost.status();
+  return context.Print(
+      Json{{"slot", arguments.slot},
+           {"epoch", stream.header()->epoch()},
+           {"page_count", pages->page_count()},
+           {"size_bytes", pages->size_bytes()},
+           {"dirty_extents", ToJson(ranges)},
+           {"cost", *cost}},
+      absl::StrCat(ViewRanges(ranges), "epoch ", stream.header()->epoch(), ": ",
+                   FormatCount(pages->page_count()), " dirty pages, ",
+                   FormatBytes(pages->size_bytes()), "; cost ",
+                   ViewCost(stream.trailer()->cost()), "\n"));
 }
 
 struct ClearArguments {
@@ -212,7 +212,9 @@ absl::Status Rate(Context& context, const RateArguments& arguments) {
   v1::GetDirtyRateRequest request = arguments.request;
   for (const std::string& window : arguments.windows) {
     const absl::StatusOr<absl::Duration> time = ParseTime(window);
-    if (!time.ok()) return time.status();
+    if (!time.ok()) {
+      return UsageError(absl::StrCat("--window: ", time.status().message()));
+    }
     *request.add_windows() = ToProto(*time);
   }
   const auto response = (*client)->dirty_log().GetDirtyRate(request);
@@ -249,6 +251,28 @@ struct HarvestArguments {
   int64_t clear_range_bytes = HarvesterOptions().clear_range_bytes;
   bool ranges = false;
 };
+
+// Everything that is known of a harvest but its pages.
+absl::StatusOr<Json> HarvestJson(int32_t slot, const Harvest& harvest) {
+  const absl::StatusOr<Json> cost = MessageToJson(harvest.cost);
+  if (!cost.ok()) return cost.status();
+  return Json{{"slot", slot},
+              {"epoch", harvest.epoch},
+              {"page_count", harvest.pages.page_count()},
+              {"size_bytes", harvest.pages.size_bytes()},
+              {"sealed_page_count", harvest.sealed_page_count},
+              {"cleared_page_count", harvest.cleared_page_count},
+              {"splits",
+               {{"split_2m_count", harvest.split_2m_count},
+                {"split_1g_count", harvest.split_1g_count}}},
+              {"chunk_count", harvest.chunk_count},
+              {"clear_call_count", harvest.clear_call_count},
+              {"resume_count", harvest.resume_count},
+              {"restart_count", harvest.restart_count},
+              {"seal_time", DurationToJson(harvest.seal_time)},
+              {"clear_time", DurationToJson(harvest.clear_time)},
+              {"cost", *cost}};
+}
 
 absl::Status RunHarvest(Context& context, const HarvestArguments& arguments) {
   const absl::StatusOr<Client*> client = context.client();
@@ -297,30 +321,17 @@ absl::Status RunHarvest(Context& context, const HarvestArguments& arguments) {
                   FormatTime(FromProto(harvest->cost.max_lock_hold())),
                   FormatCount(harvest->cost.tlb_flush_count()),
                   FormatCount(harvest->cost.vcpus_kicked_count())});
-    Json entry = {{"slot", slot},
-                  {"epoch", harvest->epoch},
-                  {"page_count", harvest->pages.page_count()},
-                  {"cleared_page_count", harvest->cleared_page_count},
-                  {"tlb_flush_count", harvest->cost.tlb_flush_count()}};
+    absl::StatusOr<Json> entry = HarvestJson(slot, *harvest);
+    if (!entry.ok()) return entry.status();
     if (arguments.ranges) {
-      entry["dirty_extents"] = ToJson(harvest->pages.Ranges());
+      (*entry)["dirty_extents"] = ToJson(harvest->pages.Ranges());
       absl::StrAppend(&ranges, "\nslot ", slot, ":\n",
                       ViewRanges(harvest->pages.Ranges()));
     }
-    json.push_back(std::move(entry));
+    json.push_back(*std::move(entry));
   }
-  if (context.json) {
-    context.out() << Json({{"slots", std::move(json)}}).dump(1) << "\n";
-  } else {
-    context.out() << table.ToString() << ranges;
-  }
-  return absl::OkStatus();
-}
-
-void AddSlots(CLI::App* command, std::vector<int32_t>* slots) {
-  command->add_option("--slot", *slots, "memslots (default: all that apply)")
-      ->type_name("ID")
-      ->expected(1, 32764);
+  return context.Print(Json{{"slots", std::move(json)}},
+                       absl::StrCat(table.ToString(), ranges));
 }
 
 void AddStart(CLI::App& group, Context& context) {
@@ -329,7 +340,7 @@ void AddStart(CLI::App& group, Context& context) {
       AddCommand(group, "start", "Switches dirty logging on.",
                  "mmuctl dirty-log start alpha\n"
                  "mmuctl dirty-log start alpha --initially-set --ttl 10m\n"
-                 "mmuctl dirty-log start alpha --slot 0 1 --split none");
+                 "mmuctl dirty-log start alpha 0 1 --split none");
   AddVm(command, start->request.mutable_vm());
   AddSlots(command, &start->slots);
   command->add_flag("--initially-set", start->initially_set,
@@ -386,7 +397,7 @@ void AddDirtyLogCommands(CLI::App& app, Context& context) {
       "mmuctl dirty-log get alpha 0 --seal\n"
       "mmuctl --json dirty-log get alpha 0 --epoch 3");
   AddVm(command, get->request.mutable_vm());
-  command->add_option("SLOT", get->slot, "id of the memslot")->required();
+  AddSlot(command, &get->slot);
   CLI::Option* seal = command->add_flag(
       "--seal", get->seal, "close the open epoch and show that one");
   command->add_option("--epoch", get->epoch, "show this sealed epoch again")
@@ -403,7 +414,7 @@ void AddDirtyLogCommands(CLI::App& app, Context& context) {
       "mmuctl dirty-log clear alpha 0 --epoch 3 --range 0+1MiB\n"
       "mmuctl dirty-log clear alpha 0 --epoch 3 --range 0+1MiB --pages 8K+4K");
   AddVm(command, clear->request.mutable_vm());
-  command->add_option("SLOT", clear->slot, "id of the memslot")->required();
+  AddSlot(command, &clear->slot);
   command->add_option("--epoch", clear->epoch, "the newest sealed epoch")
       ->required();
   AddRanges(command, "--range", &clear->range,
@@ -436,7 +447,7 @@ void AddDirtyLogCommands(CLI::App& app, Context& context) {
       "Seals, receives and clears. The pages shown are to be copied now: they "
       "have left the log.",
       "mmuctl dirty-log harvest alpha\n"
-      "mmuctl --json dirty-log harvest alpha --slot 0 --ranges");
+      "mmuctl --json dirty-log harvest alpha 0 --ranges");
   AddVm(command, &harvest->vm);
   AddSlots(command, &harvest->slots);
   AddBytes(command, "--clear-range", &harvest->clear_range_bytes,

@@ -12,6 +12,6 @@ int main(int argc, char** argv) {
   // A closed pipe is an error of write(), not the end.
   signal(SIGPIPE, SIG_IGN);
   return mmud::client::RunMmuctl(
-      std::vector<std::string>(argv + 1, argv + argc), std::cout, std::cerr,
-      mmud::client::StyleFor(STDERR_FILENO));
+      std::vector<std::string>(argv + 1, argv + argc), std::cin, std::cout,
+      std::cerr, mmud::client::StyleFor(STDERR_FILENO));
 }

@@ -4,12 +4,14 @@
 #include <fstream>
 #include <memory>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "CLI/CLI.hpp"
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "absl/strings/ascii.h"
+#include "absl/strings/escaping.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
 #include "absl/strings/string_view.h"
@@ -19,8 +21,8 @@
 #include "client/mmuctl/arguments.h"
 #include "client/mmuctl/commands.h"
 #include "client/mmuctl/context.h"
+#include "client/text/message_json.h"
 #include "client/text/units.h"
-#include "mmud/v1/guest_memory_service.pb.h"
 
 namespace mmud::client {
 namespace {
@@ -54,6 +56,25 @@ class HexSink : public PageSink {
   std::ostream* const out_;
 };
 
+// Collects bytes as JSON has them, a page each, leaving out pages of zeros.
+class JsonSink : public PageSink {
+ public:
+  absl::Status OnData(int64_t gpa, absl::string_view data) override {
+    for (size_t at = 0; at < data.size(); at += kPageBytes) {
+      const absl::string_view page = data.substr(at, kPageBytes);
+      if (page.find_first_not_of('\0') == page.npos) continue;
+      pages_.push_back({{"gpa_bytes", gpa + static_cast<int64_t>(at)},
+                        {"data", absl::Base64Escape(page)}});
+    }
+    return absl::OkStatus();
+  }
+  absl::Status OnZeros(GpaRange) override { return absl::OkStatus(); }
+  const Json& pages() const { return pages_; }
+
+ private:
+  Json pages_ = Json::array();
+};
+
 // Writes bytes to a file, in which the first byte read is the first one.
 class FileSink : public PageSink {
  public:
@@ -85,7 +106,12 @@ absl::Status Read(Context& context, const ReadArguments& arguments) {
   if (!client.ok()) return client.status();
   PageReader reader(&(*client)->memory(), arguments.vm, {});
   absl::StatusOr<ReadTotals> totals;
-  if (arguments.output.empty()) {
+  Json pages = Json::array();
+  if (arguments.output.empty() && context.json) {
+    JsonSink sink;
+    totals = reader.Read(arguments.ranges, &sink);
+    pages = sink.pages();
+  } else if (arguments.output.empty()) {
     HexSink sink(&context.out());
     totals = reader.Read(arguments.ranges, &sink);
   } else {
@@ -98,12 +124,10 @@ absl::Status Read(Context& context, const ReadArguments& arguments) {
     totals = reader.Read(arguments.ranges, &sink);
   }
   if (!totals.ok()) return totals.status();
-  v1::ReadPagesTrailer trailer;
-  trailer.set_page_count(totals->page_count);
-  trailer.set_zero_page_count(totals->zero_page_count);
-  trailer.set_data_size_bytes(totals->data_size_bytes);
-  if (arguments.output.empty() && context.json) return absl::OkStatus();
-  return context.Print(trailer,
+  return context.Print(Json{{"page_count", totals->page_count},
+                            {"zero_page_count", totals->zero_page_count},
+                            {"data_size_bytes", totals->data_size_bytes},
+                            {"pages", std::move(pages)}},
                        absl::StrCat(FormatCount(totals->page_count), " pages, ",
                                     FormatCount(totals->zero_page_count),
                                     " of them all zeros\n"));
@@ -126,8 +150,10 @@ void AddMemoryCommands(CLI::App& app, Context& context) {
   AddVm(command, &arguments->vm);
   AddRanges(command, "RANGE", &arguments->ranges, "what to read, ascending")
       ->required();
-  command->add_option("-o,--output", arguments->output,
-                      "file to write the bytes to");
+  command
+      ->add_option("-o,--output", arguments->output,
+                   "file to write the bytes to")
+      ->type_name("FILE");
   Run(command, context, arguments, Read);
 }
 

@@ -12,6 +12,7 @@
 #include "client/mmuctl/commands.h"
 #include "client/mmuctl/context.h"
 #include "client/mmuctl/views.h"
+#include "client/text/units.h"
 #include "mmud/v1/vm_service.pb.h"
 
 namespace mmud::client {
@@ -98,7 +99,7 @@ void AddMemslotCommands(CLI::App& app, Context& context) {
       "mmuctl memslot set alpha 1 --gpa 4GiB --size 1GiB\n"
       "mmuctl memslot set alpha 1 --gpa 8GiB --size 1GiB   (moves it)");
   AddVm(command, &set->vm);
-  command->add_option("SLOT", set->slot, "id, 0 to 32763")->required();
+  AddSlot(command, &set->slot);
   AddBytes(command, "--gpa", &set->gpa_bytes, "first byte")->required();
   AddBytes(command, "--size", &set->size_bytes, "length")->required();
   AddPageSize(command, "--host-page-size", &set->host_page_size,
@@ -115,7 +116,7 @@ void AddMemslotCommands(CLI::App& app, Context& context) {
                        "Deletes a memslot with its contents and dirty log.",
                        "mmuctl memslot delete alpha 1");
   AddVm(command, &deletion->vm);
-  command->add_option("SLOT", deletion->slot, "id of the memslot")->required();
+  AddSlot(command, &deletion->slot);
   command->add_option("--etag", deletion->etag,
                       "only if the slot is still as this etag says");
   command->add_flag("--discard-unacked", deletion->discard,
@@ -125,6 +126,7 @@ void AddMemslotCommands(CLI::App& app, Context& context) {
   auto list = std::make_shared<v1::GetVmRequest>();
   command = AddCommand(*group, "list", "Lists the memslots of a VM.",
                        "mmuctl memslot list alpha");
+  command->alias("ls");
   AddVm(command, list->mutable_name());
   Run(command, context, list, List);
 }

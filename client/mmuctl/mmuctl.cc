@@ -1,6 +1,9 @@
 #include "client/mmuctl/mmuctl.h"
 
 #include <algorithm>
+#include <cstdlib>
+#include <istream>
+#include <memory>
 #include <ostream>
 #include <string>
 #include <utility>
@@ -9,18 +12,24 @@
 #include "CLI/CLI.hpp"
 #include "absl/status/status.h"
 #include "absl/strings/str_cat.h"
-#include "absl/strings/str_join.h"
 #include "client/mmuctl/arguments.h"
+#include "client/mmuctl/command_tree.h"
 #include "client/mmuctl/commands.h"
+#include "client/mmuctl/completion.h"
 #include "client/mmuctl/context.h"
 #include "client/text/error_text.h"
+#include "client/text/message_json.h"
+#include "client/text/wrap.h"
+#include "proto/mmud/v1/default_address.h"
+#include "proto/mmud/v1/release.h"
 
 namespace mmud::client {
 namespace {
 
-constexpr char kDefaultAddress[] = "unix:/run/mmud/mmud.sock";
-
 using AddCommands = void (*)(CLI::App&, Context&);
+
+// What the scripts of `mmuctl completion` call.
+constexpr char kComplete[] = "__complete";
 
 // In the order of --help.
 constexpr AddCommands kCommands[] = {
@@ -28,19 +37,25 @@ constexpr AddCommands kCommands[] = {
     AddWorkloadCommands, AddTraceCommands,     AddDirtyLogCommands,
     AddSplitCommands,    AddAgingCommands,     AddStatsCommands,
     AddDebugCommands,    AddOperationCommands, AddDaemonCommands,
+    AddCallCommands,     AddShellCommands,
 };
 
 void AddGlobalFlags(CLI::App& app, Context& context) {
-  context.address = kDefaultAddress;
+  app.set_version_flag("--version", absl::StrCat("mmuctl ", v1::kRelease),
+                       "print the version");
   app.add_option("-a,--address", context.address,
-                 "the daemon: unix:/path or host:port (default: "
-                 "$MMUD_ADDRESS, or " +
-                     std::string(kDefaultAddress) + ")")
-      ->envname("MMUD_ADDRESS");
-  app.add_flag("--json", context.json, "print JSON, for programs");
+                 absl::StrCat("the daemon: unix:/path or host:port (default: "
+                              "$MMUD_ADDRESS, or ",
+                              v1::kDefaultAddress, ")"))
+      ->envname("MMUD_ADDRESS")
+      ->type_name("ADDRESS");
+  app.add_flag("--json", context.json,
+               "print one JSON object, for programs; errors too, on standard "
+               "error");
   app.add_flag("-q,--quiet", context.quiet, "show no progress");
   AddTime(&app, "--timeout", &context.timeout,
-          "how long one call may take (default: 10s to 10m, by its kind)");
+          "how long one call, or waiting for an operation, may take (default: "
+          "calls 10s to 10m, by their kind; waiting as long as it lasts)");
 }
 
 // The innermost command that was named, for its usage line.
@@ -49,79 +64,107 @@ const CLI::App* Innermost(const CLI::App* app) {
   return app;
 }
 
-std::string FullName(const CLI::App* app) {
-  if (app->get_parent() == nullptr) return app->get_name();
-  return absl::StrCat(FullName(app->get_parent()), " ", app->get_name());
-}
-
 // The first word where a command was expected and none of that name exists;
 // "" if the command line went wrong in another way.
 std::string UnknownCommand(const CLI::App& app, const CLI::App& innermost) {
   if (innermost.get_require_subcommand_min() == 0) return "";
   // Words that nobody took may be left at any of the parents.
   for (const std::string& word : app.remaining(/*recurse=*/true)) {
-    if (word[0] != '-') return word;
+    if (!word.empty() && word[0] != '-') return word;
   }
   return "";
 }
 
-std::string CommandNames(const CLI::App& app) {
-  return absl::StrJoin(app.get_subcommands(nullptr), ", ",
-                       [](std::string* out, const CLI::App* command) {
-                         out->append(command->get_name());
-                       });
+// Whether --json was given, also where the command line cannot be parsed.
+bool WantsJson(const std::vector<std::string>& arguments) {
+  const auto end = std::find(arguments.begin(), arguments.end(), "--");
+  return std::find(arguments.begin(), end, "--json") != end;
+}
+
+std::string Examples() {
+  std::string text = "examples:\n";
+  for (const char* line :
+       {"mmuctl vm create alpha --vcpus 2 --memory 4GiB --host-page-size 2m",
+        "mmuctl workload start alpha --pattern zipf --rate 100000",
+        "mmuctl split start alpha --max-pages-per-second 500000 --watch",
+        "mmuctl dirty-log start alpha", "mmuctl dirty-log harvest alpha",
+        "mmuctl vm list --json"}) {
+    absl::StrAppend(&text, WrapCommand(line, kHelpWidth, 2), "\n");
+  }
+  return text;
+}
+
+void Declare(CLI::App& app, Context& context) {
+  app.formatter_fn([](const CLI::App* command, std::string,
+                      CLI::AppFormatMode) { return HelpOf(*command); });
+  app.set_help_flag("-h,--help", "show this text");
+  app.require_subcommand(1);
+  // Global flags may stand behind the command too.
+  app.fallthrough();
+  app.footer(absl::StrCat(Examples(), "\n", ExitCodeHelp()));
+  AddGlobalFlags(app, context);
+  for (const AddCommands add : kCommands) add(app, context);
+}
+
+absl::Status ParseError(const CLI::App& app, const CLI::ParseError& error) {
+  const CLI::App& innermost = *Innermost(&app);
+  const std::string unknown = UnknownCommand(app, innermost);
+  return unknown.empty() ? UsageError(error.what())
+                         : NoSuchCommand(innermost, unknown);
+}
+
+// Reports an error of the command line, or of the work: its exit code.
+int Report(Context& context, const absl::Status& status,
+           const std::string& fix) {
+  if (context.json) {
+    Json json = ErrorJson(status, context.address);
+    if (!fix.empty()) json["error"]["fix"] = fix;
+    context.err() << JsonText(json);
+  } else {
+    context.err() << RenderError(status, context.address);
+    if (!fix.empty()) context.err() << "  fix:     " << fix << "\n";
+  }
+  return ExitCodeFor(status);
 }
 
 }  // namespace
 
-int RunMmuctl(std::vector<std::string> arguments, std::ostream& out,
-              std::ostream& err, ProgressStyle progress) {
-  Context context(&out, &err, progress);
+int RunMmuctl(std::vector<std::string> arguments, std::istream& in,
+              std::ostream& out, std::ostream& err, ProgressStyle progress) {
+  Context context(&in, &out, &err, progress);
   CLI::App app(
       "Steers mmud: virtual machines, dirty logs, huge pages, aging.\n"
       "Each command has its own --help with examples.",
       "mmuctl");
-  app.require_subcommand(1);
-  // Global flags may stand behind the command too.
-  app.fallthrough();
-  app.footer(absl::StrCat(
-      "examples:\n"
-      "  export MMUD_ADDRESS=unix:/run/mmud/mmud.sock\n"
-      "  mmuctl vm create alpha --vcpus 2 --memory 4GiB --host-page-size 2m\n"
-      "  mmuctl workload start alpha --pattern zipf --rate 100000\n"
-      "  mmuctl split start alpha --max-pages-per-second 500000 --watch\n"
-      "  mmuctl dirty-log start alpha\n"
-      "  mmuctl dirty-log harvest alpha\n"
-      "  mmuctl vm list --json\n\n",
-      ExitCodeHelp()));
-  AddGlobalFlags(app, context);
-  for (const AddCommands add : kCommands) add(app, context);
+  Declare(app, context);
+  if (!arguments.empty() && arguments.front() == kComplete) {
+    const char* address = std::getenv("MMUD_ADDRESS");
+    if (address != nullptr) context.address = address;
+    arguments.erase(arguments.begin());
+    if (!arguments.empty() && arguments.front() == "--") {
+      arguments.erase(arguments.begin());
+    }
+    out << CompletionText(Complete(app, context, arguments)) << std::flush;
+    return kExitOk;
+  }
+  context.json = WantsJson(arguments);
 
   // CLI11 takes them back to front.
   std::reverse(arguments.begin(), arguments.end());
   try {
     app.parse(std::move(arguments));
   } catch (const CLI::CallForHelp& help) {
-    app.exit(help, out, err);
+    out << HelpOf(*Innermost(&app));
+    return kExitOk;
+  } catch (const CLI::CallForVersion& version) {
+    out << version.what() << "\n";
     return kExitOk;
   } catch (const CLI::ParseError& error) {
-    const CLI::App& innermost = *Innermost(&app);
-    const std::string unknown = UnknownCommand(app, innermost);
-    err << "error: ";
-    if (unknown.empty()) {
-      err << error.what();
-    } else {
-      err << FullName(&innermost) << " has no command '" << unknown
-          << "'; it has " << CommandNames(innermost);
-    }
-    err << "\n  fix:     see " << FullName(&innermost) << " --help\n";
-    return kExitUsage;
+    return Report(context, ParseError(app, error),
+                  absl::StrCat("see ", FullName(*Innermost(&app)), " --help"));
   }
   const absl::Status status = context.action();
-  if (!status.ok()) {
-    err << RenderError(status, context.address);
-    return ExitCodeFor(status);
-  }
+  if (!status.ok()) return Report(context, status, "");
   return context.exit_code;
 }
 

@@ -13,9 +13,9 @@ namespace mmud::client {
 
 // Runs one command line, without the name of the program, and returns the exit
 // code (client/text/error_text.h). Results go to `out`; progress and errors to
-// `err`.
-int RunMmuctl(std::vector<std::string> arguments, std::ostream& out,
-              std::ostream& err, ProgressStyle progress);
+// `err`; `in` is read where an argument is "-".
+int RunMmuctl(std::vector<std::string> arguments, std::istream& in,
+              std::ostream& out, std::ostream& err, ProgressStyle progress);
 
 }  // namespace mmud::client
 

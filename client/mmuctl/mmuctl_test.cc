@@ -4,22 +4,32 @@
 
 #include <unistd.h>
 
+#include <cstdlib>
 #include <memory>
+#include <set>
 #include <sstream>
 #include <string>
 #include <vector>
 
 #include "absl/strings/str_cat.h"
+#include "absl/strings/str_join.h"
+#include "absl/strings/str_split.h"
+#include "absl/strings/string_view.h"
 #include "client/text/error_text.h"
+#include "client/text/message_json.h"
 #include "client/text/progress.h"
+#include "google/longrunning/operations.grpc.pb.h"
 #include "google/rpc/error_details.pb.h"
 #include "google/rpc/status.pb.h"
 #include "grpcpp/security/server_credentials.h"
 #include "grpcpp/server.h"
 #include "grpcpp/server_builder.h"
 #include "gtest/gtest.h"
+#include "mmud/v1/split_service.grpc.pb.h"
 #include "mmud/v1/vm_service.grpc.pb.h"
 #include "mmud/v1/workload_service.grpc.pb.h"
+#include "proto/mmud/v1/default_address.h"
+#include "proto/mmud/v1/release.h"
 
 namespace mmud::client {
 namespace {
@@ -31,9 +41,10 @@ struct Result {
 };
 
 Result RunLine(std::vector<std::string> arguments) {
+  std::istringstream in;
   std::ostringstream out, err;
   const int exit_code =
-      RunMmuctl(std::move(arguments), out, err, ProgressStyle::kQuiet);
+      RunMmuctl(std::move(arguments), in, out, err, ProgressStyle::kQuiet);
   return {exit_code, out.str(), err.str()};
 }
 
@@ -42,7 +53,9 @@ bool Contains(const std::string& text, const std::string& part) {
 }
 
 class FakeDaemon final : public v1::VmService::Service,
-                         public v1::WorkloadService::Service {
+                         public v1::WorkloadService::Service,
+                         public v1::SplitService::Service,
+                         public google::longrunning::Operations::Service {
  public:
   FakeDaemon() {
     // Not in TempDir(): its path may be too long for a socket.
@@ -51,6 +64,9 @@ class FakeDaemon final : public v1::VmService::Service,
     builder.AddListeningPort(address_, grpc::InsecureServerCredentials());
     builder.RegisterService(static_cast<v1::VmService::Service*>(this));
     builder.RegisterService(static_cast<v1::WorkloadService::Service*>(this));
+    builder.RegisterService(static_cast<v1::SplitService::Service*>(this));
+    builder.RegisterService(
+        static_cast<google::longrunning::Operations::Service*>(this));
     server_ = builder.BuildAndStart();
   }
   ~FakeDaemon() override { server_->Shutdown(); }
@@ -94,6 +110,70 @@ class FakeDaemon final : public v1::VmService::Service,
     return grpc::Status::OK;
   }
 
+  // operations/1 is a workload, the others are splits with `throttle`.
+  grpc::Status GetOperation(
+      grpc::ServerContext*,
+      const google::longrunning::GetOperationRequest* request,
+      google::longrunning::Operation* operation) override {
+    operation->set_name(request->name());
+    if (request->name() == "operations/1") {
+      v1::WorkloadMetadata metadata;
+      metadata.set_vm("vms/alpha");
+      operation->mutable_metadata()->PackFrom(metadata);
+    } else {
+      v1::SplitMetadata metadata;
+      *metadata.mutable_throttle() = throttle;
+      metadata.set_etag(absl::StrCat(throttle.max_pages_per_second()));
+      operation->mutable_metadata()->PackFrom(metadata);
+    }
+    return grpc::Status::OK;
+  }
+
+  grpc::Status CancelOperation(
+      grpc::ServerContext*, const google::longrunning::CancelOperationRequest*,
+      google::protobuf::Empty*) override {
+    ++cancels;
+    return grpc::Status::OK;
+  }
+
+  grpc::Status ListOperations(
+      grpc::ServerContext*,
+      const google::longrunning::ListOperationsRequest* request,
+      google::longrunning::ListOperationsResponse* response) override {
+    filter = request->filter();
+    v1::SplitMetadata metadata;
+    metadata.set_vm("vms/alpha");
+    metadata.mutable_start_time()->set_seconds(1'795'000'000);
+    metadata.mutable_end_time()->set_seconds(1'795'000'090);
+    response->add_operations()->set_name("operations/2");
+    response->mutable_operations(0)->mutable_metadata()->PackFrom(metadata);
+    response->mutable_operations(0)->set_done(true);
+    return grpc::Status::OK;
+  }
+
+  grpc::Status UpdateSplit(grpc::ServerContext*,
+                           const v1::UpdateSplitRequest* request,
+                           google::longrunning::Operation* operation) override {
+    if (other_updates > 0) {
+      // Another client is quicker.
+      --other_updates;
+      throttle.set_max_pages_per_second(throttle.max_pages_per_second() + 1);
+    }
+    if (request->etag() != absl::StrCat(throttle.max_pages_per_second())) {
+      google::rpc::Status status;
+      status.set_code(grpc::StatusCode::ABORTED);
+      google::rpc::ErrorInfo info;
+      info.set_reason("ETAG_MISMATCH");
+      info.set_domain("mmud");
+      status.add_details()->PackFrom(info);
+      return grpc::Status(grpc::StatusCode::ABORTED, "it changed",
+                          status.SerializeAsString());
+    }
+    throttle = request->throttle();
+    operation->set_name(request->operation());
+    return grpc::Status::OK;
+  }
+
   Result Run(std::vector<std::string> arguments) {
     arguments.insert(arguments.begin(), {"--address", address_});
     return RunLine(std::move(arguments));
@@ -101,74 +181,69 @@ class FakeDaemon final : public v1::VmService::Service,
 
   v1::CreateVmRequest create;
   v1::StartWorkloadRequest start;
+  v1::Throttle throttle;
+  int other_updates = 0;
+  int cancels = 0;
+  std::string filter;
 
  private:
   std::string address_;
   std::unique_ptr<grpc::Server> server_;
 };
 
-TEST(MmuctlHelpTest, EveryLevelHasHelpWithExamples) {
-  const std::vector<std::vector<std::string>> commands = {
-      {},
-      {"vm"},
-      {"vm", "create"},
-      {"vm", "get"},
-      {"vm", "list"},
-      {"vm", "set-shadow-page-limit"},
-      {"vm", "delete"},
-      {"memslot"},
-      {"memslot", "set"},
-      {"memslot", "delete"},
-      {"memslot", "list"},
-      {"memory"},
-      {"memory", "read"},
-      {"workload"},
-      {"workload", "start"},
-      {"workload", "stop"},
-      {"workload", "pause"},
-      {"workload", "resume"},
-      {"workload", "status"},
-      {"trace"},
-      {"trace", "record"},
-      {"trace", "info"},
-      {"dirty-log"},
-      {"dirty-log", "start"},
-      {"dirty-log", "stop"},
-      {"dirty-log", "get"},
-      {"dirty-log", "clear"},
-      {"dirty-log", "rate"},
-      {"dirty-log", "harvest"},
-      {"split"},
-      {"split", "start"},
-      {"split", "update"},
-      {"split", "pause"},
-      {"split", "resume"},
-      {"split", "cancel"},
-      {"split", "watch"},
-      {"recover"},
-      {"age"},
-      {"stats"},
-      {"debug"},
-      {"debug", "audit"},
-      {"debug", "tables"},
-      {"op"},
-      {"op", "list"},
-      {"op", "get"},
-      {"op", "wait"},
-      {"op", "cancel"},
-      {"op", "delete"},
-      {"health"},
-      {"capabilities"},
-      {"build-info"}};
-  for (std::vector<std::string> command : commands) {
-    command.push_back("--help");
-    const Result result = RunLine(command);
-    const std::string name = command.front();
+// Every command and group, as words behind "mmuctl".
+std::vector<std::vector<std::string>> AllCommands() {
+  std::set<std::vector<std::string>> all = {{}};
+  const std::string table = RunLine({"help", "--all"}).out;
+  for (const absl::string_view line : absl::StrSplit(table, '\n')) {
+    std::vector<std::string> words =
+        absl::StrSplit(line.substr(0, line.find("  ")), ' ', absl::SkipEmpty());
+    if (words.size() < 2 || words[0] != "mmuctl") continue;
+    for (size_t size = 1; size < words.size(); ++size) {
+      all.insert({words.begin() + 1, words.begin() + 1 + size});
+    }
+  }
+  return {all.begin(), all.end()};
+}
+
+TEST(MmuctlHelpTest, EveryLevelHasHelpWithExamplesIn80Columns) {
+  const auto commands = AllCommands();
+  EXPECT_GT(commands.size(), 50u);
+  for (const std::vector<std::string>& command : commands) {
+    std::vector<std::string> line = command;
+    line.push_back("--help");
+    const Result result = RunLine(line);
+    const std::string name = absl::StrJoin(command, " ");
     EXPECT_EQ(result.exit_code, kExitOk) << name;
     EXPECT_TRUE(Contains(result.out, "examples:\n  ")) << name << result.out;
-    EXPECT_TRUE(Contains(result.out, "mmuctl ")) << name;
+    EXPECT_TRUE(
+        Contains(result.out,
+                 absl::StrCat("usage: mmuctl", name.empty() ? "" : " ", name)))
+        << name << result.out;
     EXPECT_EQ(result.err, "") << name;
+    for (const absl::string_view text : absl::StrSplit(result.out, '\n')) {
+      EXPECT_LE(text.size(), 80u) << name << ": " << text;
+    }
+    // `help COMMAND` is the same.
+    line = command;
+    line.insert(line.begin(), "help");
+    EXPECT_EQ(RunLine(line).out, result.out) << name;
   }
+}
+
+TEST(MmuctlHelpTest, HelpOfWhatIsNoCommandNamesThoseThereAre) {
+  const Result result = RunLine({"help", "split", "peek"});
+  EXPECT_EQ(result.exit_code, kExitUsage);
+  EXPECT_TRUE(Contains(result.err,
+                       "mmuctl split has no command 'peek'; it has "
+                       "start, update"))
+      << result.err;
+}
+
+TEST(MmuctlHelpTest, VersionIsTheReleases) {
+  const Result result = RunLine({"--version"});
+  EXPECT_EQ(result.exit_code, kExitOk);
+  EXPECT_EQ(result.out, absl::StrCat("mmuctl ", v1::kRelease, "\n"));
 }
 
 TEST(MmuctlHelpTest, TopLevelListsTheExitCodes) {
@@ -196,6 +271,7 @@ TEST(MmuctlUsageTest, WrongCommandLinesSayWhereHelpIs) {
            {"workload", "start", "a", "--pattern", "zipf", "--trace", "t"},
            {"dirty-log", "harvest", "a", "--clear-range", "4K"},
            {"split", "start", "a", "--max-lock-hold", "200"},
+           {"split", "update", "7", "--max-pages-per-second", "many"},
            {"--timeout", "soon", "vm", "list"}}) {
     const Result result = RunLine(command);
     EXPECT_EQ(result.exit_code, kExitUsage) << result.err;
@@ -253,9 +329,36 @@ TEST(MmuctlUsageTest, DaemonThatIsNotThereHasItsOwnExitCode) {
       << result.err;
 }
 
-TEST(MmuctlUsageTest, BadAddressIsRefused) {
-  EXPECT_EQ(RunLine({"--address", "nowhere", "vm", "list"}).exit_code,
-            kExitRefused);
+TEST(MmuctlUsageTest, BadAddressIsAWrongCommandLine) {
+  const Result result = RunLine({"-a", "localhost", "vm", "list"});
+  EXPECT_EQ(result.exit_code, kExitUsage);
+  EXPECT_TRUE(Contains(result.err,
+                       "address 'localhost' has no host or no port; give "
+                       "unix:/path/of/socket or host:port, for example "
+                       "unix:/run/mmud/mmud.sock or localhost:9443\n"))
+      << result.err;
+  // What needs no daemon does not mind.
+  EXPECT_EQ(RunLine({"-a", "localhost", "help"}).exit_code, kExitOk);
+}
+
+TEST(MmuctlUsageTest, LooksWhereMmudListensByDefault) {
+  if (std::getenv("MMUD_ADDRESS") != nullptr) GTEST_SKIP();
+  const Result help = RunLine({"--help"});
+  EXPECT_TRUE(Contains(help.out, v1::kDefaultAddress)) << help.out;
+}
+
+TEST(MmuctlUsageTest, ErrorsAreJsonWhereJsonWasAskedFor) {
+  for (const std::vector<std::string>& line :
+       std::vector<std::vector<std::string>>{
+           {"--json", "nonsense"}, {"vm", "get", "--json"}, {"--json"}}) {
+    const Result result = RunLine(line);
+    EXPECT_EQ(result.exit_code, kExitUsage);
+    EXPECT_EQ(result.out, "");
+    const Json json = Json::parse(result.err, nullptr, false);
+    ASSERT_TRUE(json.is_object()) << result.err;
+    EXPECT_EQ(json["error"]["exit_code"], kExitUsage);
+    EXPECT_TRUE(Contains(json["error"]["fix"], "--help")) << result.err;
+  }
 }
 
 TEST(MmuctlTest, SizesReachTheDaemonInBytes) {
@@ -317,7 +420,7 @@ TEST(MmuctlTest, WhatOrdinaryTablesCannotHaveIsRefused) {
            {"--pml", "on"}, {"--ad-bits", "off"}, {"--entry-format", "ept"}}) {
     const Result result = daemon.Run(
         {"vm", "create", "alpha", "--mmu", "shadow", option[0], option[1]});
-    EXPECT_EQ(result.exit_code, kExitRefused) << result.err;
+    EXPECT_EQ(result.exit_code, kExitUsage) << result.err;
     EXPECT_TRUE(Contains(result.err, "--mmu shadow")) << result.err;
   }
 }
@@ -379,8 +482,114 @@ TEST(MmuctlTest, JsonHasTheNamesOfTheProto) {
       daemon.Run({"vm", "create", "a", "--memory", "1G", "--json"});
   ASSERT_EQ(result.exit_code, kExitOk) << result.err;
   EXPECT_EQ(result.out[0], '{');
-  EXPECT_TRUE(Contains(result.out, "\"size_bytes\": \"1073741824\""))
+  const Json json = Json::parse(result.out, nullptr, false);
+  EXPECT_EQ(json["vm"]["memslots"][0]["size_bytes"], 1073741824) << result.out;
+}
+
+v1::Throttle SomeThrottle() {
+  v1::Throttle throttle;
+  throttle.set_max_pages_per_second(1000);
+  throttle.set_chunk_bytes(4 << 20);
+  throttle.mutable_max_lock_hold()->set_nanos(200'000);
+  throttle.mutable_min_pause()->set_seconds(1);
+  throttle.set_max_flushes_per_second(7);
+  throttle.set_max_vcpu_stall_ratio(0.25);
+  return throttle;
+}
+
+TEST(MmuctlTest, LimitsThatAreNotGivenStay) {
+  FakeDaemon daemon;
+  daemon.throttle = SomeThrottle();
+  v1::Throttle expected = SomeThrottle();
+  expected.mutable_max_lock_hold()->set_nanos(50'000);
+  Result result =
+      daemon.Run({"split", "update", "2", "--max-lock-hold", "50us"});
+  ASSERT_EQ(result.exit_code, kExitOk) << result.err;
+  EXPECT_EQ(daemon.throttle.DebugString(), expected.DebugString());
+  // 0 is given, and lifts a limit.
+  expected.set_max_flushes_per_second(0);
+  result =
+      daemon.Run({"split", "update", "2", "--max-flushes-per-second", "0"});
+  ASSERT_EQ(result.exit_code, kExitOk) << result.err;
+  EXPECT_EQ(daemon.throttle.DebugString(), expected.DebugString());
+  EXPECT_EQ(daemon.Run({"split", "update", "2"}).exit_code, kExitUsage);
+}
+
+TEST(MmuctlTest, UpdateThatLosesARaceTakesTheOthersChangeOver) {
+  FakeDaemon daemon;
+  daemon.throttle = SomeThrottle();
+  daemon.other_updates = 3;
+  const Result result =
+      daemon.Run({"split", "update", "2", "--min-pause", "5s"});
+  ASSERT_EQ(result.exit_code, kExitOk) << result.err;
+  v1::Throttle expected = SomeThrottle();
+  expected.set_max_pages_per_second(1003);
+  expected.mutable_min_pause()->set_seconds(5);
+  EXPECT_EQ(daemon.throttle.DebugString(), expected.DebugString());
+}
+
+TEST(MmuctlTest, UpdateWithAnEtagOfItsOwnIsNotTriedAgain) {
+  FakeDaemon daemon;
+  daemon.throttle = SomeThrottle();
+  const Result result = daemon.Run(
+      {"split", "update", "2", "--min-pause", "5s", "--etag", "old"});
+  EXPECT_EQ(result.exit_code, kExitConflict);
+  EXPECT_EQ(daemon.throttle.DebugString(), SomeThrottle().DebugString());
+}
+
+TEST(MmuctlTest, SplitCommandsLeaveAWorkloadAlone) {
+  FakeDaemon daemon;
+  for (const std::vector<std::string>& line :
+       std::vector<std::vector<std::string>>{
+           {"split", "watch", "1"},
+           {"split", "cancel", "1"},
+           {"split", "update", "1", "--min-pause", "1s"}}) {
+    const Result result = daemon.Run(line);
+    EXPECT_EQ(result.exit_code, kExitConflict) << result.err;
+    EXPECT_TRUE(Contains(result.err,
+                         "operations/1 is no split but a workload of "
+                         "vms/alpha; see mmuctl "))
+        << result.err;
+    EXPECT_TRUE(Contains(result.err, "op wait 1")) << result.err;
+  }
+  EXPECT_EQ(daemon.cancels, 0);
+}
+
+TEST(MmuctlTest, OperationsAreFilteredByTheDaemonAndHaveTimes) {
+  FakeDaemon daemon;
+  const Result result =
+      daemon.Run({"op", "ls", "--vm", "alpha", "--kind", "split", "--running",
+                  "--filter", "start_time > \"2026-11-21T08:00:00Z\""});
+  ASSERT_EQ(result.exit_code, kExitOk) << result.err;
+  EXPECT_EQ(daemon.filter,
+            "vm = \"vms/alpha\" AND method = SplitHugePages AND done = false "
+            "AND start_time > \"2026-11-21T08:00:00Z\"");
+  EXPECT_TRUE(Contains(result.out, "2026-11-18 11:06:40 UTC  90.0 s"))
       << result.out;
+}
+
+TEST(MmuctlTest, SlotsStandBehindTheVmInEveryCommand) {
+  for (const std::vector<std::string>& command :
+       std::vector<std::vector<std::string>>{{"memslot", "set"},
+                                             {"memslot", "delete"},
+                                             {"dirty-log", "get"},
+                                             {"dirty-log", "clear"},
+                                             {"dirty-log", "start"},
+                                             {"dirty-log", "stop"},
+                                             {"dirty-log", "harvest"}}) {
+    std::vector<std::string> line = command;
+    line.push_back("--help");
+    const std::string help = RunLine(line).out;
+    const bool several = Contains(help, "VM [SLOT...]\n");
+    EXPECT_TRUE(several || Contains(help, "VM SLOT\n")) << help;
+    EXPECT_FALSE(Contains(help, "--slot ")) << help;
+  }
+}
+
+TEST(MmuctlTest, ListsHaveAShortName) {
+  FakeDaemon daemon;
+  EXPECT_EQ(daemon.Run({"vm", "ls"}).out, daemon.Run({"vm", "list"}).out);
+  EXPECT_EQ(daemon.Run({"op", "ls"}).out, daemon.Run({"op", "list"}).out);
 }
 
 TEST(MmuctlTest, ErrorsOfTheDaemonGoToStderrWithAWayOut) {

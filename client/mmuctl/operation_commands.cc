@@ -1,12 +1,16 @@
 // mmuctl op list, get, wait, cancel, delete.
 
+#include <map>
 #include <memory>
 #include <string>
+#include <vector>
 
 #include "CLI/CLI.hpp"
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "absl/strings/str_cat.h"
+#include "absl/strings/str_join.h"
+#include "absl/time/clock.h"
 #include "client/mmu_client/client.h"
 #include "client/mmuctl/arguments.h"
 #include "client/mmuctl/commands.h"
@@ -25,10 +29,49 @@ using google::longrunning::ListOperationsRequest;
 using google::longrunning::ListOperationsResponse;
 using google::longrunning::Operation;
 
-absl::Status List(Context& context, const ListOperationsRequest& arguments) {
+struct ListArguments {
+  std::string vm;
+  std::string kind;
+  bool running = false;
+  bool done = false;
+  std::string filter;
+};
+
+// The method that starts operations of a kind.
+const std::map<std::string, std::string>& Methods() {
+  static const auto* const methods =
+      new std::map<std::string, std::string>{{"recover", "RecoverHugePages"},
+                                             {"split", "SplitHugePages"},
+                                             {"workload", "StartWorkload"}};
+  return *methods;
+}
+
+// The flags as a filter of the API.
+std::string FilterOf(const ListArguments& arguments) {
+  std::vector<std::string> terms;
+  if (!arguments.vm.empty()) {
+    terms.push_back(absl::StrCat("vm = \"", arguments.vm, "\""));
+  }
+  if (!arguments.kind.empty()) {
+    terms.push_back(absl::StrCat("method = ", arguments.kind));
+  }
+  if (arguments.running) terms.push_back("done = false");
+  if (arguments.done) terms.push_back("done = true");
+  if (!arguments.filter.empty()) terms.push_back(arguments.filter);
+  return absl::StrJoin(terms, " AND ");
+}
+
+// How long it took, or has taken so far.
+std::string ViewDuration(const OperationView& view) {
+  if (!view.start_time) return "";
+  return FormatTime(view.end_time.value_or(absl::Now()) - *view.start_time);
+}
+
+absl::Status List(Context& context, const ListArguments& arguments) {
   const absl::StatusOr<Client*> client = context.client();
   if (!client.ok()) return client.status();
-  ListOperationsRequest request = arguments;
+  ListOperationsRequest request;
+  request.set_filter(FilterOf(arguments));
   ListOperationsResponse all;
   do {
     const auto page = (*client)->operations().List(request);
@@ -39,12 +82,16 @@ absl::Status List(Context& context, const ListOperationsRequest& arguments) {
   Table table({{"NAME"},
                {"KIND"},
                {"VM"},
+               {"STARTED"},
+               {"TOOK", Align::kRight},
                {"DONE", Align::kRight},
                {"STATE"},
                {"PROGRESS"}});
   for (const Operation& operation : all.operations()) {
     const OperationView view = ViewOperation(operation);
     table.AddRow({operation.name(), view.kind, view.vm,
+                  view.start_time ? ViewTimestamp(*view.start_time) : "",
+                  ViewDuration(view),
                   view.share ? FormatShare(*view.share, 1) : "", view.state,
                   view.words});
   }
@@ -94,9 +141,29 @@ void AddOperationCommands(CLI::App& app, Context& context) {
                "mmuctl op list\n"
                "mmuctl op wait 7\n"
                "mmuctl op cancel 7");
-  auto list = std::make_shared<ListOperationsRequest>();
-  CLI::App* command =
-      AddCommand(*group, "list", "Lists the operations.", "mmuctl op list");
+  auto list = std::make_shared<ListArguments>();
+  CLI::App* command = AddCommand(
+      *group, "list", "Lists the operations, the oldest first.",
+      "mmuctl op list --running\n"
+      "mmuctl op list --vm alpha --kind split\n"
+      "mmuctl op list --filter 'start_time > \"2026-11-21T08:00:00Z\"'");
+  command->alias("ls");
+  command
+      ->add_option_function<std::string>(
+          "--vm", [list](const std::string& name) { list->vm = VmName(name); },
+          "only those of this VM")
+      ->type_name("VM");
+  AddChoice(command, "--kind", &list->kind, Methods(),
+            "only those that do this");
+  CLI::Option* running =
+      command->add_flag("--running", list->running, "only those that go on");
+  command->add_flag("--done", list->done, "only those that have ended")
+      ->excludes(running);
+  command
+      ->add_option("--filter", list->filter,
+                   "terms joined by AND, of vm, method, done and start_time, "
+                   "as in ListOperations")
+      ->type_name("TERMS");
   Run(command, context, list, List);
 
   const auto add = [&](const char* name, const char* description,

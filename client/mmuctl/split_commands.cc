@@ -8,13 +8,17 @@
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "absl/strings/str_cat.h"
+#include "absl/strings/strip.h"
 #include "client/mmu_client/client.h"
+#include "client/mmu_client/error_info.h"
+#include "client/mmu_client/operations_client.h"
 #include "client/mmu_client/page_bitmap.h"
 #include "client/mmuctl/arguments.h"
 #include "client/mmuctl/commands.h"
 #include "client/mmuctl/context.h"
 #include "client/mmuctl/views.h"
 #include "client/mmuctl/watch.h"
+#include "client/text/error_text.h"
 #include "google/longrunning/operations.pb.h"
 #include "mmud/v1/split_service.pb.h"
 
@@ -29,6 +33,7 @@ struct StartArguments {
   v1::PageSize target = v1::PAGE_SIZE_UNSPECIFIED;
   v1::SplitOrder order = v1::SPLIT_ORDER_UNSPECIFIED;
   bool validate_only = false;
+  ThrottleArguments throttle;
   bool watch = false;
 };
 
@@ -42,11 +47,13 @@ absl::Status Start(Context& context, const StartArguments& arguments) {
   request.set_target_page_size(arguments.target);
   request.set_order(arguments.order);
   request.set_validate_only(arguments.validate_only);
+  if (!arguments.throttle.empty()) {
+    arguments.throttle.ApplyTo(request.mutable_throttle());
+  }
   const auto operation = (*client)->splits().SplitHugePages(request);
   if (!operation.ok()) return operation.status();
-  if (arguments.validate_only && !context.json) {
-    context.out() << "the request is good\n";
-    return absl::OkStatus();
+  if (arguments.validate_only) {
+    return context.Print(*operation, "the request is good\n");
   }
   return ShowOperation(context, *operation,
                        arguments.watch ? Watch::kYes : Watch::kNo);
@@ -71,14 +78,68 @@ absl::Status Recover(Context& context, const RecoverArguments& arguments) {
                        arguments.watch ? Watch::kYes : Watch::kNo);
 }
 
-absl::Status Update(Context& context, const v1::UpdateSplitRequest& request) {
+// An error unless the operation is a split: what is done to one here must not
+// happen to a workload of that number.
+absl::Status CheckSplit(Context& context, const Operation& operation) {
+  const OperationView view = ViewOperation(operation);
+  if (view.kind == "split") return absl::OkStatus();
+  const std::string number(absl::StripPrefix(operation.name(), "operations/"));
+  return absl::FailedPreconditionError(absl::StrCat(
+      operation.name(), " is no split but a ", view.kind, " of ", view.vm,
+      "; see ", context.CommandLine(absl::StrCat("op wait ", number)), ", ",
+      context.CommandLine(absl::StrCat("op cancel ", number))));
+}
+
+// The state of an operation that is a split.
+absl::StatusOr<Operation> GetSplit(Context& context, Client& client,
+                                   const std::string& name) {
+  absl::StatusOr<Operation> operation = client.operations().Get(name);
+  if (!operation.ok()) return operation;
+  if (absl::Status status = CheckSplit(context, *operation); !status.ok()) {
+    return status;
+  }
+  return operation;
+}
+
+struct UpdateArguments {
+  std::string operation;
+  std::string etag;
+  ThrottleArguments throttle;
+};
+
+// How often another client may change the throttle at the same time.
+constexpr int kMaxUpdates = 16;
+
+// A limit that was not given stays. The API's update sets all of them, so the
+// others are read first, and the etag of what was read makes sure that nobody
+// changes them in between: whoever loses the race reads again.
+absl::Status Update(Context& context, const UpdateArguments& arguments) {
+  if (arguments.throttle.empty()) {
+    return UsageError(
+        "give at least one limit, for example --max-pages-per-second; those "
+        "that are not given stay");
+  }
   const absl::StatusOr<Client*> client = context.client();
   if (!client.ok()) return client.status();
-  v1::UpdateSplitRequest update = request;
-  update.mutable_throttle();  // required, also when every field is a default
-  const auto operation = (*client)->splits().UpdateSplit(update);
-  if (!operation.ok()) return operation.status();
-  return ShowOperation(context, *operation, Watch::kNo);
+  for (int i = 1;; ++i) {
+    const absl::StatusOr<Operation> split =
+        GetSplit(context, **client, arguments.operation);
+    if (!split.ok()) return split.status();
+    const auto metadata = OperationMetadata<v1::SplitMetadata>(*split);
+    if (!metadata.ok()) return metadata.status();
+    v1::UpdateSplitRequest request;
+    request.set_operation(arguments.operation);
+    *request.mutable_throttle() = metadata->throttle();
+    arguments.throttle.ApplyTo(request.mutable_throttle());
+    request.set_etag(arguments.etag.empty() ? metadata->etag()
+                                            : arguments.etag);
+    const auto operation = (*client)->splits().UpdateSplit(request);
+    if (operation.ok()) return ShowOperation(context, *operation, Watch::kNo);
+    if (ReasonOf(operation.status()) != "ETAG_MISMATCH" ||
+        !arguments.etag.empty() || i == kMaxUpdates) {
+      return operation.status();
+    }
+  }
 }
 
 absl::Status Pause(Context& context, const v1::PauseSplitRequest& request) {
@@ -100,6 +161,9 @@ absl::Status Resume(Context& context, const v1::ResumeSplitRequest& request) {
 absl::Status Cancel(Context& context, const std::string& name) {
   const absl::StatusOr<Client*> client = context.client();
   if (!client.ok()) return client.status();
+  if (const auto split = GetSplit(context, **client, name); !split.ok()) {
+    return split.status();
+  }
   if (absl::Status status = (*client)->operations().Cancel(name);
       !status.ok()) {
     return status;
@@ -113,6 +177,11 @@ absl::Status Cancel(Context& context, const std::string& name) {
 }
 
 absl::Status WatchSplit(Context& context, const std::string& name) {
+  const absl::StatusOr<Client*> client = context.client();
+  if (!client.ok()) return client.status();
+  if (const auto split = GetSplit(context, **client, name); !split.ok()) {
+    return split.status();
+  }
   return WatchOperation(context, name);
 }
 
@@ -143,19 +212,19 @@ void AddSplitCommands(CLI::App& app, Context& context) {
   command->add_flag("--validate-only", start->validate_only,
                     "only check the request");
   command->add_flag("-w,--watch", start->watch, "show progress until it ends");
-  AddThrottle(command, start->request.mutable_throttle());
+  AddThrottle(command, &start->throttle);
   Run(command, context, start, Start);
 
-  auto update = std::make_shared<v1::UpdateSplitRequest>();
+  auto update = std::make_shared<UpdateArguments>();
   command = AddCommand(
       *group, "update",
-      "Changes the pace of a running split. Limits that are not given take "
-      "their defaults.",
-      "mmuctl split update 7 --max-pages-per-second 100000");
-  AddOperation(command, update->mutable_operation());
-  command->add_option("--etag", *update->mutable_etag(),
+      "Changes the pace of a running split. Limits that are not given stay.",
+      "mmuctl split update 7 --max-pages-per-second 100000\n"
+      "mmuctl split update 7 --max-lock-hold 50us");
+  AddOperation(command, &update->operation);
+  command->add_option("--etag", update->etag,
                       "only if the split is still as this etag says");
-  AddThrottle(command, update->mutable_throttle());
+  AddThrottle(command, &update->throttle);
   Run(command, context, update, Update);
 
   auto pause = std::make_shared<v1::PauseSplitRequest>();

@@ -14,9 +14,9 @@
 #include "client/mmuctl/arguments.h"
 #include "client/mmuctl/commands.h"
 #include "client/mmuctl/context.h"
+#include "client/text/message_json.h"
 #include "client/text/table.h"
 #include "client/text/units.h"
-#include "nlohmann/json.hpp"
 #include "trace/trace_header.h"
 #include "trace/trace_reader.h"
 #include "trace/trace_recorder.h"
@@ -29,27 +29,20 @@ struct RecordArguments {
   std::vector<std::string> command;
 };
 
-void PrintInfo(Context& context, const std::string& path,
-               const trace::TraceInfo& info, uint64_t file_bytes) {
-  if (context.json) {
-    nlohmann::ordered_json json;
-    json["path"] = path;
-    json["command"] = info.command;
-    json["origin"] = info.origin;
-    json["access_count"] = info.access_count;
-    json["load_count"] = info.load_count;
-    json["store_count"] = info.store_count;
-    json["fetch_count"] = info.fetch_count;
-    json["page_count"] = info.page_count;
-    json["seen_record_count"] = info.seen_record_count;
-    json["filter_lines"] = info.filter_lines;
-    json["cut_at_limit"] = info.cut_at_limit;
-    json["file_size_bytes"] = file_bytes;
-    context.out() << json.dump(1, ' ', false,
-                               nlohmann::json::error_handler_t::replace)
-                  << "\n";
-    return;
-  }
+absl::Status PrintInfo(Context& context, const std::string& path,
+                       const trace::TraceInfo& info, uint64_t file_bytes) {
+  const Json json = {{"path", path},
+                     {"command", info.command},
+                     {"origin", info.origin},
+                     {"access_count", info.access_count},
+                     {"load_count", info.load_count},
+                     {"store_count", info.store_count},
+                     {"fetch_count", info.fetch_count},
+                     {"page_count", info.page_count},
+                     {"seen_record_count", info.seen_record_count},
+                     {"filter_line_count", info.filter_lines},
+                     {"cut_at_limit", info.cut_at_limit},
+                     {"file_size_bytes", file_bytes}};
   const auto count = [](uint64_t n) {
     return FormatCount(static_cast<int64_t>(n));
   };
@@ -74,7 +67,7 @@ void PrintInfo(Context& context, const std::string& path,
                                 " cache lines left out, ",
                                 count(info.seen_record_count), " seen"));
   values.Add("cut", info.cut_at_limit ? "at --max-accesses" : "no");
-  context.out() << values.ToString();
+  return context.Print(json, values.ToString());
 }
 
 absl::Status Record(Context& context, const RecordArguments& arguments) {
@@ -101,7 +94,11 @@ absl::Status Record(Context& context, const RecordArguments& arguments) {
       trace::RecordTrace(arguments.command, options);
   if (!summary.ok()) return summary.status();
   progress->Finish("done");
-  PrintInfo(context, options.output_path, summary->info, summary->file_bytes);
+  if (absl::Status status = PrintInfo(context, options.output_path,
+                                      summary->info, summary->file_bytes);
+      !status.ok()) {
+    return status;
+  }
   if (!summary->stopped_at_limit && summary->exit_code != 0) {
     context.err()
         << "note: the program "
@@ -124,9 +121,8 @@ absl::Status Info(Context& context, const InfoArguments& arguments) {
   if (!reader.ok()) return reader.status();
   // The header says nothing about the blocks behind it.
   if (absl::Status status = (*reader)->Verify(); !status.ok()) return status;
-  PrintInfo(context, arguments.path, (*reader)->info(),
-            (*reader)->file_bytes());
-  return absl::OkStatus();
+  return PrintInfo(context, arguments.path, (*reader)->info(),
+                   (*reader)->file_bytes());
 }
 
 }  // namespace
@@ -145,8 +141,10 @@ void AddTraceCommands(CLI::App& app, Context& context) {
       "mmuctl trace record -- sort /etc/services\n"
       "mmuctl trace record -o gzip.trace --max-accesses 5000000 -- gzip -c "
       "/usr/bin/perl > /dev/null");
-  command->add_option("-o,--output", record->options.output_path,
-                      "trace file to write (default: PROGRAM.trace, here)");
+  command
+      ->add_option("-o,--output", record->options.output_path,
+                   "trace file to write (default: PROGRAM.trace, here)")
+      ->type_name("FILE");
   command->add_option("--max-accesses", record->options.max_accesses,
                       "stop the program after so many; 0: no limit");
   command->add_option("--filter-lines", record->options.filter_lines,

@@ -92,6 +92,15 @@ void AddMmu(const v1::Vm& vm, KeyValues* values) {
   }
 }
 
+// When it began and ended, as its metadata says.
+template <typename Metadata>
+void AddTimes(const Metadata& metadata, OperationView* view) {
+  if (metadata.has_start_time()) {
+    view->start_time = FromProto(metadata.start_time());
+  }
+  if (metadata.has_end_time()) view->end_time = FromProto(metadata.end_time());
+}
+
 std::optional<double> Share(double done, double total) {
   if (total <= 0) return std::nullopt;
   // A guest that has a kernel makes more accesses than the program in it.
@@ -180,9 +189,7 @@ std::string ViewVm(const v1::Vm& vm) {
     values.Add("dirty rings", absl::StrCat(FormatCount(vm.dirty_ring_entries()),
                                            " entries per vCPU"));
   }
-  values.Add("created", absl::FormatTime("%Y-%m-%d %H:%M:%S UTC",
-                                         FromProto(vm.create_time()),
-                                         absl::UTCTimeZone()));
+  values.Add("created", ViewTimestamp(FromProto(vm.create_time())));
   values.Add("etag", vm.etag());
   return absl::StrCat(values.ToString(), "\n", ViewMemslots(vm));
 }
@@ -207,6 +214,10 @@ void AddStatistics(const v1::WorkloadStatistics& statistics,
                    ViewTime(statistics.stalls().total()), " in all"));
 }
 
+std::string ViewTimestamp(absl::Time time) {
+  return absl::FormatTime("%Y-%m-%d %H:%M:%S UTC", time, absl::UTCTimeZone());
+}
+
 OperationView ViewOperation(const google::longrunning::Operation& operation) {
   OperationView view;
   view.state = !operation.done() ? "running"
@@ -216,6 +227,7 @@ OperationView ViewOperation(const google::longrunning::Operation& operation) {
   if (v1::SplitMetadata split; operation.metadata().UnpackTo(&split)) {
     view.kind = "split";
     view.vm = split.vm();
+    AddTimes(split, &view);
     view.share = Share(static_cast<double>(split.done_bytes()),
                        static_cast<double>(split.total_bytes()));
     view.words = absl::StrCat(FormatBytes(split.done_bytes()), " of ",
@@ -233,6 +245,7 @@ OperationView ViewOperation(const google::longrunning::Operation& operation) {
              operation.metadata().UnpackTo(&recover)) {
     view.kind = "recover";
     view.vm = recover.vm();
+    AddTimes(recover, &view);
     view.share = Share(static_cast<double>(recover.done_bytes()),
                        static_cast<double>(recover.total_bytes()));
     view.words =
@@ -245,6 +258,7 @@ OperationView ViewOperation(const google::longrunning::Operation& operation) {
     const v1::WorkloadStatistics& statistics = workload.statistics();
     view.kind = "workload";
     view.vm = workload.vm();
+    AddTimes(workload, &view);
     view.share = Share(static_cast<double>(statistics.access_count()),
                        static_cast<double>(workload.total_access_count()));
     view.words = absl::StrCat(
@@ -263,6 +277,8 @@ std::string ViewOperationDetails(
   values.Add("kind", view.kind);
   values.Add("VM", view.vm);
   values.Add("state", view.state);
+  if (view.start_time) values.Add("started", ViewTimestamp(*view.start_time));
+  if (view.end_time) values.Add("ended", ViewTimestamp(*view.end_time));
   values.Add("progress", view.share ? absl::StrCat(FormatShare(*view.share, 1),
                                                    ", ", view.words)
                                     : view.words);

@@ -8,6 +8,7 @@
 #include <string>
 
 #include "absl/strings/string_view.h"
+#include "absl/time/time.h"
 #include "client/text/table.h"
 #include "google/longrunning/operations.pb.h"
 #include "mmud/v1/common.pb.h"
@@ -30,6 +31,9 @@ std::string ViewCost(const v1::MmuCost& cost);
 std::string ViewSplits(const v1::SplitCounts& splits);
 void AddStatistics(const v1::WorkloadStatistics& statistics, KeyValues* values);
 
+// "2026-11-21 08:24:37 UTC".
+std::string ViewTimestamp(absl::Time time);
+
 // What an operation does and how far it is.
 struct OperationView {
   std::string kind;  // "split", "recover", "workload"; "" if unknown
@@ -37,6 +41,8 @@ struct OperationView {
   std::optional<double> share;
   std::string words;  // for a progress bar
   std::string state;  // "running", "done", "failed: ..."
+  std::optional<absl::Time> start_time;
+  std::optional<absl::Time> end_time;  // once it is done
 };
 OperationView ViewOperation(const google::longrunning::Operation& operation);
 

@@ -16,6 +16,7 @@
 #include "client/mmuctl/commands.h"
 #include "client/mmuctl/context.h"
 #include "client/mmuctl/views.h"
+#include "client/text/error_text.h"
 #include "client/text/table.h"
 #include "client/text/units.h"
 #include "mmud/v1/vm_service.pb.h"
@@ -80,7 +81,7 @@ absl::Status SetMmu(const CreateArguments& arguments, v1::Vm* vm) {
       if (arguments.format == v1::ENTRY_FORMAT_EPT ||
           arguments.accessed_dirty_bits == v1::FEATURE_OFF ||
           arguments.pml == v1::FEATURE_ON) {
-        return absl::InvalidArgumentError(
+        return UsageError(
             "--mmu shadow has the entries of ordinary page tables, which are "
             "NPT's with Accessed and Dirty bits and without PML; leave out "
             "--entry-format, --ad-bits and --pml, or choose another --mmu");
@@ -332,6 +333,7 @@ void AddVmCommands(CLI::App& app, Context& context) {
 
   auto list = std::make_shared<v1::ListVmsRequest>();
   command = AddCommand(*vm, "list", "Lists the VMs.", "mmuctl vm list");
+  command->alias("ls");
   Run(command, context, list, List);
 
   auto limit = std::make_shared<v1::SetShadowPageLimitRequest>();

@@ -1,11 +1,17 @@
 #include "client/mmuctl/watch.h"
 
+#include <signal.h>
+#include <unistd.h>
+
+#include <cstddef>
 #include <memory>
 #include <string>
+#include <utility>
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "absl/strings/str_cat.h"
+#include "absl/strings/strip.h"
 #include "absl/time/time.h"
 #include "client/mmu_client/client.h"
 #include "client/mmu_client/error_info.h"
@@ -14,15 +20,67 @@
 #include "google/longrunning/operations.pb.h"
 
 namespace mmud::client {
+namespace {
 
 using google::longrunning::Operation;
+
+constexpr absl::Duration kInterval = absl::Milliseconds(200);
+
+// What the handler writes; set before it is installed.
+std::string* interrupt_note = nullptr;
+
+// The first Ctrl-C: says how things are and goes on. SA_RESETHAND makes the
+// second one end the process as if there were no handler. It may interrupt
+// anything, so it only writes; not to the stream of `err`, whose state the
+// interrupted code may hold.
+void OnInterrupt(int) {
+  size_t at = 0;
+  while (at < interrupt_note->size()) {
+    const ssize_t written = write(STDERR_FILENO, interrupt_note->data() + at,
+                                  interrupt_note->size() - at);
+    if (written <= 0) return;
+    at += static_cast<size_t>(written);
+  }
+}
+
+// While it exists, the first SIGINT writes `note` to standard error and the
+// second ends this process. There is one at a time.
+class InterruptNote {
+ public:
+  explicit InterruptNote(std::string note) : note_(std::move(note)) {
+    interrupt_note = &note_;
+    struct sigaction action = {};
+    action.sa_handler = OnInterrupt;
+    action.sa_flags = SA_RESETHAND | SA_RESTART;
+    sigaction(SIGINT, &action, &before_);
+  }
+  ~InterruptNote() { sigaction(SIGINT, &before_, nullptr); }
+  InterruptNote(const InterruptNote&) = delete;
+  InterruptNote& operator=(const InterruptNote&) = delete;
+
+ private:
+  std::string note_;
+  struct sigaction before_ = {};
+};
+
+}  // namespace
 
 absl::Status WatchOperation(Context& context, const std::string& name) {
   const absl::StatusOr<Client*> client = context.client();
   if (!client.ok()) return client.status();
+  const std::string number(absl::StripPrefix(name, "operations/"));
+  const std::string cancel =
+      context.CommandLine(absl::StrCat("op cancel ", number));
+  const InterruptNote note(
+      absl::StrCat("\n", name, " goes on; to end it: ", cancel,
+                   "\nCtrl-C again ends only this command\n"));
   std::unique_ptr<Progress> progress;
+  const absl::Duration limit = context.timeout > absl::ZeroDuration()
+                                   ? context.timeout
+                                   : absl::InfiniteDuration();
   const absl::StatusOr<Operation> operation = (*client)->operations().Await(
-      name, absl::Milliseconds(200), [&](const Operation& state) {
+      name, kInterval,
+      [&](const Operation& state) {
         const OperationView view = ViewOperation(state);
         if (progress == nullptr) {
           progress = context.NewProgress(
@@ -35,8 +93,16 @@ absl::Status WatchOperation(Context& context, const std::string& name) {
           progress->Update(view.share, view.words);
         }
         return absl::OkStatus();
-      });
-  if (!operation.ok()) return operation.status();
+      },
+      limit);
+  progress.reset();
+  if (!operation.ok()) {
+    if (!absl::IsDeadlineExceeded(operation.status())) {
+      return operation.status();
+    }
+    return absl::DeadlineExceededError(
+        absl::StrCat(operation.status().message(), "; to end it: ", cancel));
+  }
   if (absl::Status status =
           context.Print(*operation, ViewOperationDetails(*operation));
       !status.ok()) {

@@ -14,7 +14,9 @@ namespace mmud::client {
 enum class Watch { kNo, kYes };
 
 // Shows how far the operation is until it is done, then prints it. Its error
-// is returned. Interrupting mmuctl does not end the operation.
+// is returned. No longer than --timeout: DEADLINE_EXCEEDED. Interrupting mmuctl
+// does not end the operation: the first Ctrl-C says so, with the command that
+// does, and the second ends mmuctl.
 absl::Status WatchOperation(Context& context, const std::string& name);
 
 // For a command that started or changed an operation: prints it, or watches
