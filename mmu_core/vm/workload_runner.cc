@@ -72,7 +72,10 @@ void WorkloadRunner::Run(Vcpu& vcpu, AccessSource& source) {
   RateLimiter limiter(Clock::Real(),
                       static_cast<double>(options_.accesses_per_second));
   const MonotonicTime deadline = MonotonicTime::Now() + options_.max_duration;
-  const absl::StatusOr<GuestSystem*> guest = GuestOf(vcpu);
+  // Not before it may run: a guest that boots writes to its memory, which
+  // whoever holds the vCPUs counts on not to happen.
+  const absl::StatusOr<GuestSystem*> guest =
+      MayRun() ? GuestOf(vcpu) : absl::StatusOr<GuestSystem*>(nullptr);
   absl::Status status = guest.status();
   bool more = guest.ok();
   while (more && MayRun()) {
