@@ -49,9 +49,8 @@ VmUse& VmUse::operator=(VmUse&& other) noexcept {
 
 void VmUse::Release() {
   if (vm_ == nullptr) return;
-  const std::shared_ptr<ManagedVm> vm = std::move(vm_);
+  registry_->Unuse(std::move(vm_), kind_);
   vm_ = nullptr;
-  registry_->Unuse(*vm, kind_);
 }
 
 VmRegistry::~VmRegistry() {
@@ -250,6 +249,11 @@ void VmRegistry::FinishDeletion(const std::string& name) {
   {
     mmu::MutexLock lock(mu_);
     Entry& entry = entries_.at(name);  // erased by this thread only
+    // A scrape may use the VM until it is taken away below:
+    //   1. here: found unused; mu_ dropped for the end of the workload
+    //   2. scrape: uses every VM that an entry has
+    //   3. here: takes the VM away, then the entry, which 2 still counts in
+    while (entry.calls > 0 || entry.operations > 0) changed_.Wait(mu_);
     const mmu::MmuMetrics metrics = vm->vm().Metrics();
     AddCounters(metrics, &gone_.metrics);
     AddCounters(metrics,
@@ -320,9 +324,12 @@ VmUse VmRegistry::UseLocked(Entry& entry, VmUse::Kind kind) {
   return VmUse(this, entry.vm, kind);
 }
 
-void VmRegistry::Unuse(const ManagedVm& vm, VmUse::Kind kind) {
+void VmRegistry::Unuse(std::shared_ptr<ManagedVm> vm, VmUse::Kind kind) {
   mmu::MutexLock lock(mu_);
-  Entry& entry = entries_.at(vm.name());
+  Entry& entry = entries_.at(vm->name());
+  // Let go of before it counts as unused: the VM ends with the thread that
+  // deletes it, before its name is free.
+  vm.reset();
   --(kind == VmUse::Kind::kCall ? entry.calls : entry.operations);
   changed_.NotifyAll();
 }

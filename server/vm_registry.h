@@ -164,7 +164,7 @@ class VmRegistry {
   void JoinFinished();
   VmUse UseLocked(Entry& entry, VmUse::Kind kind)
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
-  void Unuse(const ManagedVm& vm, VmUse::Kind kind);
+  void Unuse(std::shared_ptr<ManagedVm> vm, VmUse::Kind kind);
   absl::Status ReserveLocked(Entry& entry, int64_t bytes)
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
 
