@@ -1,6 +1,7 @@
 #include "server/http_server.h"
 
-#include <arpa/inet.h>
+#include <microhttpd.h>
+#include <netdb.h>
 #include <netinet/in.h>
 #include <poll.h>
 #include <sys/eventfd.h>
@@ -11,6 +12,7 @@
 #include <cerrno>
 #include <chrono>
 #include <cstdint>
+#include <iterator>
 #include <map>
 #include <memory>
 #include <string>
@@ -20,12 +22,11 @@
 #include "absl/memory/memory.h"
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
-#include "absl/strings/str_cat.h"
 #include "absl/strings/string_view.h"
-#include "absl/synchronization/mutex.h"
 #include "mmu_core/base/check.h"
+#include "mmu_core/sync/mutex.h"
 #include "prometheus/collectable.h"
-#include "server/http_request.h"
+#include "server/http_response.h"
 #include "server/listen_address.h"
 #include "server/metrics/metrics_page.h"
 
@@ -33,112 +34,98 @@ namespace mmud {
 namespace {
 
 using std::chrono::milliseconds;
-using std::chrono::seconds;
 
-constexpr size_t kMaxHeadBytes = 16 << 10;
-constexpr seconds kReadTime{5};    // for the whole head
-constexpr seconds kMakeTime{60};   // metrics wait for the locks of VMs
-constexpr seconds kWriteTime{10};  // for the whole answer
-constexpr seconds kCloseTime{1};   // for the peer's end of the connection
+// What a connection may take, for the heads of its request and answer.
+constexpr size_t kConnectionBytes = 16 << 10;
 // How soon a descriptor that became free is noticed.
 constexpr milliseconds kWaitForDescriptor{50};
+constexpr milliseconds kLongestWait{60'000};
 
-struct Reply {
-  int code = 200;
-  std::string body;
-  std::string content_type = "text/plain; charset=utf-8";
-  std::string content_encoding = {};  // empty: none
-};
-
-const char* ReasonPhrase(int code) {
-  switch (code) {
-    case 200:
-      return "OK";
-    case 400:
-      return "Bad Request";
-    case 404:
-      return "Not Found";
-    case 405:
-      return "Method Not Allowed";
-    case 431:
-      return "Request Header Fields Too Large";
-    default:
-      return "Service Unavailable";
-  }
+std::string PeerOf(MHD_Connection* mhd) {
+  const sockaddr* address =
+      MHD_get_connection_info(mhd, MHD_CONNECTION_INFO_CLIENT_ADDRESS)
+          ->client_addr;
+  char host[NI_MAXHOST] = "";
+  getnameinfo(address,
+              address->sa_family == AF_INET6 ? sizeof(sockaddr_in6)
+                                             : sizeof(sockaddr_in),
+              host, sizeof(host), nullptr, 0, NI_NUMERICHOST);
+  return host;
 }
-
-// What goes over the wire.
-std::string Encode(const Reply& reply, bool head_only) {
-  return absl::StrCat("HTTP/1.1 ", reply.code, " ", ReasonPhrase(reply.code),
-                      "\r\nContent-Type: ", reply.content_type,
-                      "\r\nContent-Length: ", reply.body.size(),
-                      reply.content_encoding.empty()
-                          ? ""
-                          : "\r\nContent-Encoding: " + reply.content_encoding,
-                      "\r\nVary: Accept-Encoding",
-                      "\r\nCache-Control: no-store\r\nConnection: close"
-                      "\r\n\r\n",
-                      head_only ? "" : reply.body);
-}
-
-Reply Metrics(const prometheus::Collectable& metrics,
-              absl::string_view accept_encoding) {
-  MetricsPage page = RenderMetrics(metrics, accept_encoding);
-  return {200, std::move(page.body), std::move(page.content_type),
-          std::move(page.content_encoding)};
-}
-
-std::string PeerOf(const sockaddr_storage& address) {
-  char text[INET6_ADDRSTRLEN] = "";
-  if (address.ss_family == AF_INET6) {
-    inet_ntop(AF_INET6,
-              &reinterpret_cast<const sockaddr_in6*>(&address)->sin6_addr, text,
-              sizeof(text));
-  } else {
-    inet_ntop(AF_INET,
-              &reinterpret_cast<const sockaddr_in*>(&address)->sin_addr, text,
-              sizeof(text));
-  }
-  return text;
-}
-
-// Whether the call is to be tried again once poll says so.
-bool NotYet() { return errno == EAGAIN || errno == EINTR; }
 
 }  // namespace
 
 absl::StatusOr<std::unique_ptr<HttpServer>> HttpServer::Start(
     const std::string& address, const prometheus::Collectable& metrics,
-    Unready unready) {
+    Unready unready, const HttpTimes& times) {
   absl::StatusOr<ListenAddress> parsed =
       ParseListenAddress("metrics_address", address);
   if (!parsed.ok()) return parsed.status();
   const absl::StatusOr<int> fd = ListenOnTcp("metrics_address", &*parsed);
   if (!fd.ok()) return fd.status();
-  return absl::WrapUnique(
-      new HttpServer(*std::move(parsed), *fd, metrics, std::move(unready)));
+  return absl::WrapUnique(new HttpServer(*std::move(parsed), *fd, metrics,
+                                         std::move(unready), times));
 }
 
+// Connections are accepted here: without a descriptor, libmicrohttpd would
+// wait until one of its connections ends or, if it has none, spin; and it
+// closes none for another. Its own timeout counts from the last byte, so that
+// a byte now and then would hold a place for ever.
 HttpServer::HttpServer(ListenAddress address, int listen_fd,
-                       const prometheus::Collectable& metrics, Unready unready)
+                       const prometheus::Collectable& metrics, Unready unready,
+                       const HttpTimes& times)
     : address_(std::move(address)),
       listen_fd_(listen_fd),
       wake_fd_(eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK)),
       metrics_(metrics),
-      unready_(std::move(unready)) {
+      unready_(std::move(unready)),
+      times_(times) {
   MMU_CHECK(wake_fd_ >= 0);
+  const MHD_AccessHandlerCallback answer =
+      [](void* self, MHD_Connection* mhd, const char* path, const char* method,
+         const char* /*version*/, const char* /*upload*/, size_t* upload_size,
+         void** /*context*/) {
+        *upload_size = 0;  // a body is not looked at
+        auto* connection = static_cast<Connection*>(
+            MHD_get_connection_info(mhd, MHD_CONNECTION_INFO_SOCKET_CONTEXT)
+                ->socket_context);
+        return static_cast<HttpServer*>(self)->Answer(*connection, method, path)
+                   ? MHD_YES
+                   : MHD_NO;
+      };
+  const MHD_NotifyConnectionCallback notify =
+      [](void* self, MHD_Connection* mhd, void** context,
+         MHD_ConnectionNotificationCode code) {
+        auto* server = static_cast<HttpServer*>(self);
+        if (code == MHD_CONNECTION_NOTIFY_STARTED) {
+          server->Opened(mhd, context);
+        } else {
+          server->Closed(static_cast<const Connection*>(*context));
+        }
+      };
+  daemon_ = MHD_start_daemon(
+      MHD_USE_EPOLL | MHD_USE_NO_LISTEN_SOCKET | MHD_ALLOW_SUSPEND_RESUME, 0,
+      nullptr, nullptr, answer, this, MHD_OPTION_NOTIFY_CONNECTION, notify,
+      this, MHD_OPTION_CONNECTION_LIMIT,
+      static_cast<unsigned int>(kMaxConnections),
+      MHD_OPTION_CONNECTION_MEMORY_LIMIT, kConnectionBytes, MHD_OPTION_END);
+  MMU_CHECK(daemon_ != nullptr);
   thread_ = std::thread([this] { Run(); });
 }
 
 HttpServer::~HttpServer() {
   {
-    absl::MutexLock lock(&mu_);
+    mmu::MutexLock lock(mu_);
     stopping_ = true;
+    wanted_.clear();
   }
   Wake();
   thread_.join();
+  // None may be suspended when libmicrohttpd stops.
+  for (Connection& connection : connections_) End(connection);
+  MHD_run(daemon_);
+  MHD_stop_daemon(daemon_);
   makers_.reset();
-  while (!connections_.empty()) Close(connections_.begin());
   close(listen_fd_);
   close(wake_fd_);
 }
@@ -150,59 +137,42 @@ void HttpServer::Wake() {
 }
 
 void HttpServer::Run() {
+  const int mhd_fd =
+      MHD_get_daemon_info(daemon_, MHD_DAEMON_INFO_EPOLL_FD)->epoll_fd;
+  bool can_accept = true;
   for (;;) {
-    std::vector<pollfd> wanted = {
+    pollfd wanted[] = {
         {wake_fd_, POLLIN, 0},
-        {listen_fd_, static_cast<short>(can_accept_ ? POLLIN : 0), 0}};
-    Clock::time_point next = Clock::now() + seconds(60);
-    if (!can_accept_) next = Clock::now() + kWaitForDescriptor;
-    for (const Connection& connection : connections_) {
-      short events = POLLIN;
-      if (connection.state == State::kMaking) events = 0;
-      if (connection.state == State::kWriting) events = POLLOUT;
-      wanted.push_back({connection.fd, events, 0});
-      next = std::min(next, connection.deadline);
-    }
-    const auto wait = std::chrono::ceil<milliseconds>(next - Clock::now());
-    poll(wanted.data(), wanted.size(),
-         static_cast<int>(std::max<int64_t>(wait.count(), 0)));
+        {mhd_fd, POLLIN, 0},
+        {listen_fd_, static_cast<short>(can_accept ? POLLIN : 0), 0}};
+    poll(wanted, std::size(wanted), WaitMs(can_accept));
     {
-      absl::MutexLock lock(&mu_);
+      mmu::MutexLock lock(mu_);
       if (stopping_) return;
     }
-    // The connections of `wanted`, in its order; new ones come behind them.
-    size_t index = 2;
-    for (auto it = connections_.begin(); index < wanted.size(); ++index) {
-      const auto connection = it++;
-      bool going = true;
-      if (wanted[index].revents != 0) {
-        switch (connection->state) {
-          case State::kReading:
-          case State::kClosing:
-            going = Read(*connection);
-            break;
-          case State::kWriting:
-            going = Write(*connection);
-            break;
-          case State::kMaking:
-            going = false;  // the peer left
-            break;
-        }
-      }
-      if (!going || Clock::now() >= connection->deadline) Close(connection);
-    }
-    if (wanted[0].revents != 0) {
-      uint64_t count = 0;
-      [[maybe_unused]] const ssize_t size =
-          read(wake_fd_, &count, sizeof(count));
-      TakeMade();
-    }
-    can_accept_ = true;
-    Accept();
+    uint64_t count = 0;
+    [[maybe_unused]] const ssize_t size = read(wake_fd_, &count, sizeof(count));
+    TakeMade();
+    EndOverdue();
+    MHD_run(daemon_);
+    can_accept = Accept();
   }
 }
 
-void HttpServer::Accept() {
+int HttpServer::WaitMs(bool can_accept) const {
+  MHD_UNSIGNED_LONG_LONG pending = 0;  // without timeouts, only ever "now"
+  if (MHD_get_timeout(daemon_, &pending) == MHD_YES) return 0;
+  const Clock::time_point now = Clock::now();
+  Clock::time_point next =
+      now + (can_accept ? kLongestWait : kWaitForDescriptor);
+  for (const Connection& connection : connections_) {
+    if (!connection.over) next = std::min(next, connection.deadline);
+  }
+  const auto wait = std::chrono::ceil<milliseconds>(next - now);
+  return static_cast<int>(std::max<int64_t>(wait.count(), 0));
+}
+
+bool HttpServer::Accept() {
   for (;;) {
     sockaddr_storage address = {};
     socklen_t size = sizeof(address);
@@ -210,130 +180,168 @@ void HttpServer::Accept() {
                            &size, SOCK_NONBLOCK | SOCK_CLOEXEC);
     if (fd < 0) {
       if (errno == EINTR || errno == ECONNABORTED) continue;
-      if (errno == EMFILE && !connections_.empty()) {
-        MakeRoom();
-        continue;
-      }
+      if (errno == EMFILE && MakeRoom()) continue;
       // Without room for even one it is tried again later.
-      can_accept_ = errno == EAGAIN;
-      return;
+      return errno == EAGAIN;
     }
     if (connections_.size() >= kMaxConnections) MakeRoom();
-    Connection connection;
-    connection.id = ++last_id_;
-    connection.fd = fd;
-    connection.peer = PeerOf(address);
-    connection.deadline = Clock::now() + kReadTime;
-    connections_.push_back(std::move(connection));
-    if (!Read(connections_.back())) Close(std::prev(connections_.end()));
+    // Closes `fd` if it fails.
+    MHD_add_connection(daemon_, fd, reinterpret_cast<sockaddr*>(&address),
+                       size);
   }
 }
 
-void HttpServer::MakeRoom() {
+bool HttpServer::MakeRoom() {
   std::map<std::string, int> counts;
-  for (const Connection& connection : connections_) ++counts[connection.peer];
+  for (const Connection& connection : connections_) {
+    if (!connection.over) ++counts[connection.peer];
+  }
+  if (counts.empty()) return false;
   const auto most = std::max_element(
       counts.begin(), counts.end(),
       [](const auto& a, const auto& b) { return a.second < b.second; });
-  Close(std::find_if(connections_.begin(), connections_.end(),
-                     [&most](const Connection& connection) {
-                       return connection.peer == most->first;
-                     }));
-}
-
-bool HttpServer::Read(Connection& connection) {
-  char buffer[4096];
-  for (;;) {
-    const ssize_t size = recv(connection.fd, buffer, sizeof(buffer), 0);
-    if (size < 0) return NotYet();
-    if (size == 0) return false;
-    if (connection.state == State::kClosing) continue;
-    connection.bytes.append(buffer, static_cast<size_t>(size));
-    HttpRequest request;
-    switch (ParseHttpRequest(connection.bytes, &request)) {
-      case HttpParse::kDone:
-        return Answer(connection, request);
-      case HttpParse::kBad:
-        connection.bytes = Encode({400, "this is no request of HTTP/1\n"},
-                                  connection.head_only);
-        return Write(connection);
-      case HttpParse::kIncomplete:
-        if (connection.bytes.size() <= kMaxHeadBytes) break;
-        connection.bytes =
-            Encode({431, "the head is too long\n"}, connection.head_only);
-        return Write(connection);
-    }
-  }
-}
-
-bool HttpServer::Answer(Connection& connection, const HttpRequest& request) {
-  connection.head_only = request.method == "HEAD";
-  Reply reply;
-  if (request.method != "GET" && !connection.head_only) {
-    reply = {405, "only GET and HEAD are served\n"};
-  } else if (request.path == "/healthz") {
-    reply.body = "ok\n";
-  } else if (request.path == "/readyz") {
-    const std::string why = unready_();
-    reply = why.empty() ? Reply{200, "ready\n"} : Reply{503, why + "\n"};
-  } else if (request.path == "/metrics") {
-    connection.state = State::kMaking;
-    connection.deadline = Clock::now() + kMakeTime;
-    makers_->Post([this, id = connection.id, head_only = connection.head_only,
-                   accept = request.accept_encoding] {
-      std::string bytes = Encode(Metrics(metrics_, accept), head_only);
-      {
-        absl::MutexLock lock(&mu_);
-        made_.emplace_back(id, std::move(bytes));
-      }
-      Wake();
-    });
-    return true;
-  } else {
-    reply = {404, "there are /metrics, /healthz and /readyz\n"};
-  }
-  connection.bytes = Encode(reply, connection.head_only);
-  return Write(connection);
-}
-
-bool HttpServer::Write(Connection& connection) {
-  if (connection.state != State::kWriting) {
-    connection.state = State::kWriting;
-    connection.deadline = Clock::now() + kWriteTime;
-  }
-  while (connection.written < connection.bytes.size()) {
-    const ssize_t size =
-        send(connection.fd, connection.bytes.data() + connection.written,
-             connection.bytes.size() - connection.written, MSG_NOSIGNAL);
-    if (size < 0) return NotYet();
-    connection.written += static_cast<size_t>(size);
-  }
-  // Closed at once, with bytes unread, the answer could be lost on its way.
-  shutdown(connection.fd, SHUT_WR);
-  connection.state = State::kClosing;
-  connection.deadline = Clock::now() + kCloseTime;
+  End(*std::find_if(connections_.begin(), connections_.end(),
+                    [&most](const Connection& connection) {
+                      return !connection.over && connection.peer == most->first;
+                    }));
+  MHD_run(daemon_);  // closes it
   return true;
 }
 
-void HttpServer::TakeMade() {
-  std::vector<std::pair<uint64_t, std::string>> made;
-  {
-    absl::MutexLock lock(&mu_);
-    made.swap(made_);
+void HttpServer::End(Connection& connection) {
+  connection.over = true;
+  shutdown(connection.fd, SHUT_RDWR);
+  if (connection.suspended) {
+    connection.suspended = false;
+    MHD_resume_connection(connection.mhd);
   }
-  for (auto& [id, bytes] : made) {
-    const auto connection = std::find_if(
-        connections_.begin(), connections_.end(),
-        [id = id](const Connection& candidate) { return candidate.id == id; });
-    if (connection == connections_.end()) continue;
-    connection->bytes = std::move(bytes);
-    if (!Write(*connection)) Close(connection);
+  mmu::MutexLock lock(mu_);
+  wanted_.erase(connection.id);
+}
+
+void HttpServer::EndOverdue() {
+  const Clock::time_point now = Clock::now();
+  for (Connection& connection : connections_) {
+    if (!connection.over && now >= connection.deadline) End(connection);
   }
 }
 
-void HttpServer::Close(Connections::iterator connection) {
-  close(connection->fd);
-  connections_.erase(connection);
+void HttpServer::Opened(MHD_Connection* mhd, void** context) {
+  Connection connection;
+  connection.id = ++last_id_;
+  connection.mhd = mhd;
+  connection.fd =
+      MHD_get_connection_info(mhd, MHD_CONNECTION_INFO_CONNECTION_FD)
+          ->connect_fd;
+  connection.peer = PeerOf(mhd);
+  connection.deadline = Clock::now() + times_.read;
+  connections_.push_back(std::move(connection));
+  *context = &connections_.back();
+}
+
+void HttpServer::Closed(const Connection* connection) {
+  {
+    mmu::MutexLock lock(mu_);
+    wanted_.erase(connection->id);
+  }
+  connections_.remove_if([connection](const Connection& candidate) {
+    return &candidate == connection;
+  });
+}
+
+bool HttpServer::Answer(Connection& connection, absl::string_view method,
+                        absl::string_view path) {
+  if (connection.over) return false;
+  if (method != MHD_HTTP_METHOD_GET && method != MHD_HTTP_METHOD_HEAD) {
+    return Send(connection, MHD_HTTP_METHOD_NOT_ALLOWED,
+                TextResponse("only GET and HEAD are served\n"));
+  }
+  if (path == "/healthz") {
+    return Send(connection, MHD_HTTP_OK, TextResponse("ok\n"));
+  }
+  if (path == "/readyz") {
+    const std::string why = unready_();
+    return why.empty() ? Send(connection, MHD_HTTP_OK, TextResponse("ready\n"))
+                       : Send(connection, MHD_HTTP_SERVICE_UNAVAILABLE,
+                              TextResponse(why + "\n"));
+  }
+  if (path == "/metrics") return AnswerMetrics(connection);
+  return Send(connection, MHD_HTTP_NOT_FOUND,
+              TextResponse("there are /metrics, /healthz and /readyz\n"));
+}
+
+bool HttpServer::AnswerMetrics(Connection& connection) {
+  if (connection.made != nullptr) {
+    return Send(connection, MHD_HTTP_OK, connection.made);
+  }
+  // A connection that waited for bytes when it was suspended is read when it
+  // is resumed, and closed without an answer if its client sends no more. So
+  // it is suspended in the third call only: the first comes before the body of
+  // the request, the second after it, and who has no answer then is called
+  // again, waiting for nothing but us.
+  switch (++connection.calls) {
+    case 1:
+      connection.deadline = Clock::now() + times_.make;
+      StartMaking(connection);
+      return true;
+    case 2:
+      return true;
+    default:
+      connection.suspended = true;
+      MHD_suspend_connection(connection.mhd);
+      return true;
+  }
+}
+
+bool HttpServer::Send(Connection& connection, unsigned int code,
+                      const HttpResponse& what) {
+  connection.deadline = Clock::now() + times_.write;
+  return MHD_queue_response(connection.mhd, code, what.get()) == MHD_YES;
+}
+
+void HttpServer::StartMaking(const Connection& connection) {
+  const char* value = MHD_lookup_connection_value(
+      connection.mhd, MHD_HEADER_KIND, MHD_HTTP_HEADER_ACCEPT_ENCODING);
+  {
+    mmu::MutexLock lock(mu_);
+    wanted_.insert(connection.id);
+  }
+  makers_->Post([this, id = connection.id,
+                 accept_encoding = std::string(value == nullptr ? "" : value)] {
+    {
+      mmu::MutexLock lock(mu_);
+      if (wanted_.count(id) == 0) return;
+    }
+    MetricsPage page = RenderMetrics(metrics_, accept_encoding);
+    HttpResponse response = MakeHttpResponse(
+        std::move(page.body), page.content_type, page.content_encoding);
+    {
+      mmu::MutexLock lock(mu_);
+      made_.emplace_back(id, std::move(response));
+    }
+    Wake();
+  });
+}
+
+void HttpServer::TakeMade() {
+  std::vector<std::pair<uint64_t, HttpResponse>> made;
+  {
+    mmu::MutexLock lock(mu_);
+    made.swap(made_);
+  }
+  for (auto& [id, response] : made) {
+    const auto connection = std::find_if(
+        connections_.begin(), connections_.end(),
+        [id = id](const Connection& candidate) { return candidate.id == id; });
+    if (connection == connections_.end() || connection->over) continue;
+    connection->made = std::move(response);
+    if (connection->made == nullptr) {
+      End(*connection);
+    } else if (connection->suspended) {
+      connection->suspended = false;
+      MHD_resume_connection(connection->mhd);
+    }
+  }
 }
 
 }  // namespace mmud

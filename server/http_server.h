@@ -1,19 +1,22 @@
 // /metrics, /healthz and /readyz over HTTP, on one port.
 //
-// One thread serves all connections and waits for none of them, so that what
-// the clients of /metrics do (connect and say nothing, send half a request,
-// read slowly, come in hundreds) keeps nobody from hearing of the daemon's
-// health. A server with a thread per connection cannot promise that. The text
-// of /metrics is made on another thread.
+// GNU libmicrohttpd speaks HTTP; who may be connected, and for how long, is
+// decided here. One thread serves all connections and waits for none of them,
+// so that what the clients of /metrics do (connect and say nothing, send half
+// a request, read slowly, come in hundreds) keeps nobody from hearing of the
+// daemon's health. A server with a thread per connection cannot promise that.
+// The text of /metrics is made on another thread.
 
 #ifndef SERVER_HTTP_SERVER_H_
 #define SERVER_HTTP_SERVER_H_
 
 #include <chrono>
+#include <cstddef>
 #include <cstdint>
 #include <functional>
 #include <list>
 #include <memory>
+#include <set>
 #include <string>
 #include <thread>
 #include <utility>
@@ -21,13 +24,25 @@
 
 #include "absl/base/thread_annotations.h"
 #include "absl/status/statusor.h"
-#include "absl/synchronization/mutex.h"
+#include "absl/strings/string_view.h"
+#include "mmu_core/sync/mutex.h"
 #include "prometheus/collectable.h"
-#include "server/http_request.h"
+#include "server/http_response.h"
 #include "server/listen_address.h"
 #include "server/rpc/worker_pool.h"
 
+struct MHD_Connection;
+struct MHD_Daemon;
+
 namespace mmud {
+
+// How long each part of a connection may take; it is closed then, however busy
+// it is.
+struct HttpTimes {
+  std::chrono::milliseconds read{5000};     // the whole head of the request
+  std::chrono::milliseconds make{60'000};   // metrics wait for the locks of VMs
+  std::chrono::milliseconds write{10'000};  // the whole answer
+};
 
 // Serves from Start to destruction. Thread-safe.
 class HttpServer {
@@ -43,7 +58,7 @@ class HttpServer {
   // UNAVAILABLE if it cannot listen there. `metrics` outlives the server.
   static absl::StatusOr<std::unique_ptr<HttpServer>> Start(
       const std::string& address, const prometheus::Collectable& metrics,
-      Unready unready);
+      Unready unready, const HttpTimes& times = {});
   ~HttpServer();
 
   int port() const { return address_.port; }
@@ -51,50 +66,63 @@ class HttpServer {
  private:
   using Clock = std::chrono::steady_clock;
 
-  // States: reading -> (making ->) writing -> closing. Each has a deadline of
-  // its own; who misses it is closed.
-  enum class State : uint8_t { kReading, kMaking, kWriting, kClosing };
   struct Connection {
     uint64_t id;
-    int fd;
+    MHD_Connection* mhd;
+    int fd;  // libmicrohttpd closes it
     std::string peer;
-    State state = State::kReading;
     Clock::time_point deadline;
-    bool head_only = false;
-    std::string bytes;  // read so far, then what is to be written
-    size_t written = 0;
+    int calls = 0;           // of AnswerMetrics
+    bool suspended = false;  // until its metrics are made
+    bool over = false;       // shut down; libmicrohttpd is about to notice
+    HttpResponse made;
   };
-  using Connections = std::list<Connection>;  // in the order of arrival
 
   HttpServer(ListenAddress address, int listen_fd,
-             const prometheus::Collectable& metrics, Unready unready);
+             const prometheus::Collectable& metrics, Unready unready,
+             const HttpTimes& times);
 
   void Run();
   void Wake();
-  void Accept();
-  void MakeRoom();
-  // Each returns false if the connection is over.
-  bool Read(Connection& connection);
-  bool Answer(Connection& connection, const HttpRequest& request);
-  bool Write(Connection& connection);
+  // How long poll may wait, in milliseconds.
+  int WaitMs(bool can_accept) const;
+  // Accepts all that wait. False: no descriptor is free.
+  bool Accept();
+  // Closes one connection, false if there is none.
+  bool MakeRoom();
+  void End(Connection& connection);
+  void EndOverdue();
   void TakeMade();
-  void Close(Connections::iterator connection);
+
+  // What libmicrohttpd calls, in MHD_run and MHD_add_connection.
+  void Opened(MHD_Connection* mhd, void** context);
+  void Closed(const Connection* connection);
+  // Each returns false if the connection is to be closed without an answer.
+  bool Answer(Connection& connection, absl::string_view method,
+              absl::string_view path);
+  bool AnswerMetrics(Connection& connection);
+  bool Send(Connection& connection, unsigned int code,
+            const HttpResponse& what);
+  void StartMaking(const Connection& connection);
 
   const ListenAddress address_;
   const int listen_fd_;
   const int wake_fd_;  // an eventfd
   const prometheus::Collectable& metrics_;
   const Unready unready_;
+  const HttpTimes times_;
 
   // Of the thread.
-  Connections connections_;
+  MHD_Daemon* daemon_ = nullptr;
+  std::list<Connection> connections_;  // in the order of arrival
   uint64_t last_id_ = 0;
-  bool can_accept_ = true;  // false: no descriptor was free a moment ago
 
-  absl::Mutex mu_;
+  mmu::Mutex mu_;
   bool stopping_ ABSL_GUARDED_BY(mu_) = false;
-  // Answers that were made: by connection.
-  std::vector<std::pair<uint64_t, std::string>> made_ ABSL_GUARDED_BY(mu_);
+  // The connections whose metrics are to be made.
+  std::set<uint64_t> wanted_ ABSL_GUARDED_BY(mu_);
+  // Those that were made: by connection.
+  std::vector<std::pair<uint64_t, HttpResponse>> made_ ABSL_GUARDED_BY(mu_);
 
   std::unique_ptr<WorkerPool> makers_ = std::make_unique<WorkerPool>(1);
   std::thread thread_;

@@ -2,23 +2,29 @@
 
 #include <arpa/inet.h>
 #include <netinet/in.h>
+#include <poll.h>
+#include <sys/resource.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
+#include <chrono>
 #include <cstddef>
 #include <cstdint>
 #include <memory>
 #include <string>
+#include <thread>
 #include <vector>
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "absl/strings/str_cat.h"
+#include "absl/synchronization/notification.h"
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
 #include "prometheus/collectable.h"
 #include "prometheus/metric_family.h"
 #include "server/metrics/metric_writer.h"
+#include "server/open_connections.h"
 
 namespace mmud {
 namespace {
@@ -36,22 +42,54 @@ class OneCounter final : public prometheus::Collectable {
   }
 };
 
-class HttpServerTest : public ::testing::Test {
- protected:
-  HttpServerTest()
-      : server_(HttpServer::Start("127.0.0.1:0", counter_,
-                                  [this] { return why_; })) {
-    EXPECT_TRUE(server_.ok()) << server_.status();
+// More than the kernel's buffers take.
+class LargeCounter final : public prometheus::Collectable {
+ public:
+  std::vector<prometheus::MetricFamily> Collect() const override {
+    MetricWriter writer;
+    writer.Counter("things_total", std::string(8 << 20, 'h'));
+    writer.Add(3, {});
+    return writer.Take();
+  }
+};
+
+// Says when it is asked, and answers when it may.
+class SlowCounter final : public prometheus::Collectable {
+ public:
+  std::vector<prometheus::MetricFamily> Collect() const override {
+    if (!asked.HasBeenNotified()) asked.Notify();
+    may_answer.WaitForNotification();
+    return counter.Collect();
   }
 
+  OneCounter counter;
+  mutable absl::Notification asked;  // only one thread asks
+  absl::Notification may_answer;
+};
+
+void ConnectTo(const HttpServer& server, int fd) {
+  sockaddr_in address = {};
+  address.sin_family = AF_INET;
+  address.sin_port = htons(static_cast<uint16_t>(server.port()));
+  address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+  EXPECT_EQ(connect(fd, reinterpret_cast<sockaddr*>(&address), sizeof(address)),
+            0);
+}
+
+class HttpServerTest : public ::testing::Test {
+ protected:
+  HttpServerTest() { Start(counter_); }
+
+  // Instead of the one that there is.
+  void Start(const prometheus::Collectable& metrics,
+             const HttpTimes& times = {}) {
+    server_ = HttpServer::Start(
+        "127.0.0.1:0", metrics, [this] { return why_; }, times);
+    ASSERT_TRUE(server_.ok()) << server_.status();
+  }
   int Connect() {
     const int fd = socket(AF_INET, SOCK_STREAM, 0);
-    sockaddr_in address = {};
-    address.sin_family = AF_INET;
-    address.sin_port = htons(static_cast<uint16_t>((*server_)->port()));
-    address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
-    EXPECT_EQ(
-        connect(fd, reinterpret_cast<sockaddr*>(&address), sizeof(address)), 0);
+    ConnectTo(**server_, fd);
     return fd;
   }
   static void Send(int fd, const std::string& bytes) {
@@ -78,8 +116,10 @@ class HttpServerTest : public ::testing::Test {
   }
 
   OneCounter counter_;
+  SlowCounter slow_;
+  LargeCounter large_;
   std::string why_;  // not changed while a request is in hand
-  absl::StatusOr<std::unique_ptr<HttpServer>> server_;
+  absl::StatusOr<std::unique_ptr<HttpServer>> server_ = nullptr;
 };
 
 TEST_F(HttpServerTest, ServesMetricsAsPrometheusText) {
@@ -116,7 +156,8 @@ TEST_F(HttpServerTest, ReadinessEndsWithTheDrainAndHealthDoesNot) {
 TEST_F(HttpServerTest, OtherPathsDoNotExist) {
   EXPECT_THAT(Request("GET", "/"), HasSubstr(" 404 "));
   EXPECT_THAT(Request("POST", "/metrics"), HasSubstr(" 405 "));
-  EXPECT_THAT(Request("", "/metrics"), HasSubstr(" 400 "));
+  EXPECT_EQ(Request("", "/metrics"), "");
+  EXPECT_THAT(Request("GET", "/healthz?a=b"), HasSubstr(" 200 "));
 }
 
 TEST_F(HttpServerTest, HeadHasNoBody) {
@@ -141,13 +182,144 @@ TEST_F(HttpServerTest, WhoSendsHalfARequestKeepsNobodyFromAnAnswer) {
   for (const int fd : stuck) close(fd);
 }
 
-TEST_F(HttpServerTest, AHeadWithoutEndIsRefused) {
-  const int fd = Connect();
-  const std::string line(1000, 'x');
-  for (int i = 0; i < 40; ++i) {
-    send(fd, line.data(), line.size(), MSG_NOSIGNAL);
+TEST_F(HttpServerTest, TheOldestOfWhoHasMostMakesRoom) {
+  const int alone = socket(AF_INET, SOCK_STREAM, 0);
+  sockaddr_in other = {};
+  other.sin_family = AF_INET;
+  other.sin_addr.s_addr = htonl(INADDR_LOOPBACK + 1);
+  ASSERT_EQ(bind(alone, reinterpret_cast<sockaddr*>(&other), sizeof(other)), 0);
+  ConnectTo(**server_, alone);
+  Send(alone, "GET /heal");
+  std::vector<int> many;
+  for (size_t i = 0; i < HttpServer::kMaxConnections; ++i) {
+    many.push_back(Connect());
   }
-  EXPECT_THAT(Receive(fd), HasSubstr(" 431 "));
+  // Who is closed hears of it; the others keep what they have.
+  EXPECT_EQ(Receive(many[0]), "");
+  Send(alone, "thz HTTP/1.0\r\n\r\n");
+  EXPECT_THAT(Receive(alone), StartsWith("HTTP/1.1 200"));
+  for (size_t i = 1; i < many.size(); ++i) {
+    Send(many[i], "GET /healthz HTTP/1.0\r\n\r\n");
+    EXPECT_THAT(Receive(many[i]), StartsWith("HTTP/1.1 200"));
+  }
+}
+
+TEST_F(HttpServerTest, AByteNowAndThenKeepsNoPlace) {
+  Start(counter_, {.read = std::chrono::milliseconds(50)});
+  const int fd = Connect();
+  Send(fd, "GET /healthz HTTP/1.1\r\nX: ");
+  pollfd answer = {fd, POLLIN, 0};
+  // Without an end, unless the server ends it.
+  while (poll(&answer, 1, 1) == 0) send(fd, "x", 1, MSG_NOSIGNAL);
+  EXPECT_EQ(Receive(fd), "");
+}
+
+TEST_F(HttpServerTest, WhoDoesNotReadKeepsNoPlace) {
+  Start(large_, {.write = std::chrono::milliseconds(50)});
+  const int64_t before = CountDescriptors();
+  const int fd = socket(AF_INET, SOCK_STREAM, 0);
+  const int few = 4096;
+  EXPECT_EQ(setsockopt(fd, SOL_SOCKET, SO_RCVBUF, &few, sizeof(few)), 0);
+  ConnectTo(**server_, fd);
+  Send(fd, "GET /metrics HTTP/1.0\r\n\r\n");
+  // The answer has begun.
+  char first = 0;
+  EXPECT_EQ(recv(fd, &first, 1, 0), 1);
+  // The server's end of the connection is closed, which `fd` does not see.
+  while (CountDescriptors() > before + 1) poll(nullptr, 0, 1);
+  close(fd);
+}
+
+TEST_F(HttpServerTest, MetricsThatTakeTooLongAreGivenUp) {
+  Start(slow_, {.make = std::chrono::milliseconds(50)});
+  EXPECT_EQ(Request("GET", "/metrics"), "");
+  slow_.may_answer.Notify();
+}
+
+TEST_F(HttpServerTest, MakingMetricsDelaysNoHealth) {
+  Start(slow_);
+  std::vector<int> waiting;
+  for (size_t i = 0; i < 2 * HttpServer::kMaxConnections; ++i) {
+    waiting.push_back(Connect());
+    Send(waiting.back(), "GET /metrics HTTP/1.0\r\n\r\n");
+    if (i == 0) slow_.asked.WaitForNotification();
+  }
+  EXPECT_THAT(Request("GET", "/healthz"), StartsWith("HTTP/1.1 200"));
+  EXPECT_THAT(Request("GET", "/readyz"), StartsWith("HTTP/1.1 200"));
+  slow_.may_answer.Notify();
+  EXPECT_THAT(Receive(waiting.back()), HasSubstr("mmud_things_total"));
+  waiting.pop_back();
+  for (const int fd : waiting) close(fd);
+}
+
+TEST_F(HttpServerTest, EndsWhileMetricsAreMade) {
+  Start(slow_);
+  const int fd = Connect();
+  Send(fd, "GET /metrics HTTP/1.0\r\n\r\n");
+  slow_.asked.WaitForNotification();
+  std::thread client([this, fd] {
+    EXPECT_EQ(Receive(fd), "");
+    slow_.may_answer.Notify();
+  });
+  server_->reset();
+  client.join();
+}
+
+TEST_F(HttpServerTest, WhoHasSaidAllIsAnswered) {
+  Start(slow_);
+  // libmicrohttpd treats the connection that was used longest ago otherwise.
+  const int idle = Connect();
+  const int metrics = Connect();
+  Send(metrics, "GET /metrics HTTP/1.0\r\n\r\n");
+  shutdown(metrics, SHUT_WR);
+  slow_.asked.WaitForNotification();
+  const int health = Connect();
+  Send(health, "GET /healthz HTTP/1.0\r\n\r\n");
+  shutdown(health, SHUT_WR);
+  EXPECT_THAT(Receive(health), StartsWith("HTTP/1.1 200"));
+  slow_.may_answer.Notify();
+  EXPECT_THAT(Receive(metrics), HasSubstr("mmud_things_total"));
+  close(idle);
+}
+
+TEST_F(HttpServerTest, WithoutDescriptorsTheOldestMakesRoom) {
+  std::vector<int> stuck;
+  for (int i = 0; i < 10; ++i) stuck.push_back(Connect());
+  // All were accepted before this one.
+  EXPECT_THAT(Request("GET", "/healthz"), StartsWith("HTTP/1.1 200"));
+  std::vector<int> late;
+  for (int i = 0; i < 3; ++i) late.push_back(socket(AF_INET, SOCK_STREAM, 0));
+  rlimit before = {};
+  ASSERT_EQ(getrlimit(RLIMIT_NOFILE, &before), 0);
+  const int first_free = dup(0);
+  close(first_free);
+  const rlimit none_free = {static_cast<rlim_t>(first_free), before.rlim_max};
+  ASSERT_EQ(setrlimit(RLIMIT_NOFILE, &none_free), 0);
+  // Each has a place of its own; what the last request left is one at most.
+  for (const int fd : late) ConnectTo(**server_, fd);
+  while (!late.empty()) {
+    Send(late.back(), "GET /healthz HTTP/1.0\r\n\r\n");
+    EXPECT_THAT(Receive(late.back()), StartsWith("HTTP/1.1 200"));
+    late.pop_back();
+  }
+  ASSERT_EQ(setrlimit(RLIMIT_NOFILE, &before), 0);
+  for (const int fd : stuck) close(fd);
+}
+
+TEST_F(HttpServerTest, AHeadWithoutEndIsRefused) {
+  const std::string line(1000, 'x');
+  const auto send_much = [&line](int fd) {
+    for (int i = 0; i < 40; ++i) {
+      send(fd, line.data(), line.size(), MSG_NOSIGNAL);
+    }
+  };
+  const int address = Connect();
+  send_much(address);
+  EXPECT_THAT(Receive(address), HasSubstr(" 414 "));
+  const int header = Connect();
+  Send(header, "GET /healthz HTTP/1.0\r\nX: ");
+  send_much(header);
+  EXPECT_THAT(Receive(header), HasSubstr(" 431 "));
 }
 
 TEST_F(HttpServerTest, ASecondServerOnThePortIsRefused) {
