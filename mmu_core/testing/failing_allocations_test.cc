@@ -16,10 +16,6 @@
 namespace mmu::testing {
 namespace {
 
-struct alignas(64) CacheLine {
-  char bytes[64];
-};
-
 bool TakesMemory(uint64_t nth, absl::FunctionRef<bool()> allocate) {
   bool enough = false;
   const Attempt attempt = FailOneAllocation(nth, [&] {
@@ -32,6 +28,25 @@ bool TakesMemory(uint64_t nth, absl::FunctionRef<bool()> allocate) {
   });
   EXPECT_EQ(attempt.failed, !enough);
   return enough;
+}
+
+// The functions themselves: a compiler may leave out a new-expression whose
+// object nobody looks at.
+bool New() {
+  ::operator delete(::operator new(sizeof(int)));
+  return true;
+}
+
+bool NewAligned() {
+  constexpr std::align_val_t kLine{64};
+  ::operator delete(::operator new(64, kLine), kLine);
+  return true;
+}
+
+bool NewOrNull() {
+  void* const memory = ::operator new(sizeof(int), std::nothrow);
+  ::operator delete(memory);
+  return memory != nullptr;
 }
 
 bool Map() {
@@ -55,16 +70,9 @@ bool MakeFile() {
 TEST(FailingAllocationsTest, EveryWayToGetMemoryFails) {
   for (const uint64_t nth : {1, 2}) {
     const bool enough = nth == 2;
-    EXPECT_EQ(TakesMemory(nth, [] { return bool(std::make_unique<int>()); }),
-              enough);
-    EXPECT_EQ(
-        TakesMemory(nth, [] { return bool(std::make_unique<CacheLine>()); }),
-        enough);
-    EXPECT_EQ(
-        TakesMemory(
-            nth,
-            [] { return bool(std::unique_ptr<int>(new (std::nothrow) int)); }),
-        enough);
+    EXPECT_EQ(TakesMemory(nth, New), enough);
+    EXPECT_EQ(TakesMemory(nth, NewAligned), enough);
+    EXPECT_EQ(TakesMemory(nth, NewOrNull), enough);
     EXPECT_EQ(TakesMemory(nth, [] { return std::vector<int>(7).size() == 7; }),
               enough);
     EXPECT_EQ(TakesMemory(nth, Map), enough);

@@ -204,8 +204,10 @@ TEST(StartDirtyLogTest, AReadOnlySlotIsLoggedWithoutAnyWork) {
   readonly.mode = MemslotConfig::Mode::kReadOnly;
   auto vm = MakeVm({readonly});
   Read(*vm, 0);
+  DirtyLogConfig named = kEager;
+  named.slots = {0};
   MmuCost cost;
-  ASSERT_TRUE(vm->StartDirtyLog(kEager, &cost).ok());
+  ASSERT_TRUE(vm->StartDirtyLog(named, &cost).ok());
   EXPECT_EQ(cost.tlb_flush_count, 0);
   EXPECT_EQ(vm->Stats().pages_2m, 1u);
   EXPECT_THAT(SealAndList(*vm, 0), IsEmpty());

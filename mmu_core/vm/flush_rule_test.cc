@@ -319,7 +319,7 @@ TEST(FlushRulesTest, ARecoveryThatYieldsFlushesThenLeavesRcuThenUnlocks) {
   g_flushes.clear();
   {
     LockTrace trace([&](const LockTrace::Event& event) {
-      if (event.point == HookPoint::kSnapshotToExchange && waiter == nullptr) {
+      if (event.point == HookPoint::kChosenToLink && waiter == nullptr) {
         waiter = std::make_unique<std::thread>([&] {
           MmuWriteLocked lock(vm->state().mmu_lock, LockOp::kNotifier);
         });
