@@ -311,8 +311,8 @@ INSTANTIATE_TEST_SUITE_P(
                                      FlushReason::kWriteProtect, nullptr);
               }
             }},
-        Row{"RecoverHugePages", HookPoint::kSnapshotToExchange, "read/rcu",
-            "read", true, true, SplitAll,
+        Row{"RecoverHugePages", HookPoint::kChosenToLink, "read/rcu", "read",
+            true, true, SplitAll,
             [](Vm& vm) { EXPECT_TRUE(vm.RecoverHugePages({}, nullptr).ok()); }},
         Row{"RecoverNxHugePages", HookPoint::kNxTakenToZap, "read/rcu", "read",
             true, false,

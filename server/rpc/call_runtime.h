@@ -9,6 +9,7 @@
 #include "absl/time/time.h"
 #include "server/base/budget.h"
 #include "server/rpc/open_streams.h"
+#include "server/rpc/timer.h"
 #include "server/rpc/worker_pool.h"
 
 namespace mmud {
@@ -64,6 +65,7 @@ struct CallRuntime {
   WorkerPool short_workers;
   WorkerPool long_workers;
   WorkerPool stream_workers;
+  Timer timer;  // last: what it calls uses the rest
 };
 
 }  // namespace mmud

@@ -11,13 +11,11 @@
 #include "absl/synchronization/mutex.h"
 #include "absl/time/time.h"
 #include "grpc/grpc.h"
-#include "grpcpp/alarm.h"
 #include "grpcpp/support/status.h"
 #include "mmu_core/base/clock.h"
 #include "server/base/budget.h"
 #include "server/base/errors.h"
 #include "server/base/status_mapping.h"
-#include "server/rpc/grpc_time.h"
 
 namespace mmud {
 namespace {
@@ -90,10 +88,10 @@ class StreamCall final : public grpc::ServerWriteReactor<grpc::ByteBuffer>,
     end_ = status;
     if (!writing_) return;
     // The peer may still read: then it gets the whole status.
-    alarm_.Set(ToGrpcTime(mmu::MonotonicTime::Now() + kLastReads),
-               [weak = weak_from_this()](bool) {
-                 if (const auto self = weak.lock()) self->CutOff();
-               });
+    runtime_.timer.At(mmu::MonotonicTime::Now() + kLastReads,
+                      [weak = weak_from_this()] {
+                        if (const auto self = weak.lock()) self->CutOff();
+                      });
   }
 
  private:
@@ -182,7 +180,6 @@ class StreamCall final : public grpc::ServerWriteReactor<grpc::ByteBuffer>,
   grpc::ByteBuffer message_;  // gRPC's while writing
 
   absl::Mutex mu_;
-  grpc::Alarm alarm_ ABSL_GUARDED_BY(mu_);
   absl::Status end_ ABSL_GUARDED_BY(mu_);  // how to end; OK: go on
   bool writing_ ABSL_GUARDED_BY(mu_) = false;
   bool done_ ABSL_GUARDED_BY(mu_) = false;

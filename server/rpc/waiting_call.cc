@@ -8,23 +8,23 @@
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "absl/synchronization/mutex.h"
-#include "grpcpp/alarm.h"
+#include "absl/types/optional.h"
 #include "grpcpp/support/status.h"
 #include "mmu_core/base/clock.h"
 #include "server/base/budget.h"
 #include "server/base/errors.h"
 #include "server/base/status_mapping.h"
-#include "server/rpc/grpc_time.h"
+#include "server/rpc/timer.h"
 
 namespace mmud {
 namespace {
 
 // States: new -> waiting -> answering -> done. What ends the waiting (it
-// happened, the alarm, the caller left) may come from several threads at once
+// happened, its time, the caller left) may come from several threads at once
 // and before Begin is through; whoever sets ended_ first counts, and Begin or
 // it has the answer made, whichever comes later.
 //
-// Lives until OnDone; an alarm or a subscription that comes later finds
+// Lives until OnDone; a timer or a subscription that comes later finds
 // nothing.
 class WaitingCall final : public grpc::ServerUnaryReactor,
                           public std::enable_shared_from_this<WaitingCall> {
@@ -70,7 +70,7 @@ class WaitingCall final : public grpc::ServerUnaryReactor,
     };
     unsubscribe_ = waiting->subscribe(end);
     if (waiting->until < mmu::MonotonicTime::InfiniteFuture()) {
-      alarm_.Set(ToGrpcTime(waiting->until), [end](bool) { end(); });
+      timeout_ = runtime_.timer.At(waiting->until, end);
     }
     {
       absl::MutexLock lock(&mu_);
@@ -94,6 +94,7 @@ class WaitingCall final : public grpc::ServerUnaryReactor,
   void Answer() {
     unsubscribe_();
     unsubscribe_ = nullptr;
+    if (timeout_.has_value()) runtime_.timer.Cancel(*timeout_);
     grpc::Status status =
         context_.IsCancelled()
             ? ToGrpcStatus(ApiError(absl::StatusCode::kCancelled,
@@ -114,7 +115,7 @@ class WaitingCall final : public grpc::ServerUnaryReactor,
   // Set by Begin, used by Answer, which comes after it.
   std::function<absl::Status(grpc::ByteBuffer*)> answer_;
   std::function<void()> unsubscribe_;
-  grpc::Alarm alarm_;
+  absl::optional<Timer::Ticket> timeout_;
 
   absl::Mutex mu_;
   bool begun_ ABSL_GUARDED_BY(mu_) = false;
