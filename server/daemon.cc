@@ -185,7 +185,6 @@ void LogConfiguration(const Config& config) {
 
 int Serve(const Config& config, BuildVariant variant) {
   const mmu::MonotonicTime start = mmu::MonotonicTime::Now();
-  LogConfiguration(config);
   mmu::TablePool::Process().SetMaxTables(
       static_cast<uint64_t>(config.max_page_tables));
   DaemonState state(config, variant);
@@ -216,6 +215,8 @@ int Serve(const Config& config, BuildVariant variant) {
   if (metrics_port != 0) {
     fields.emplace_back("metrics_port", absl::StrCat(metrics_port));
   }
+  // Whoever cannot listen says that, and nothing else.
+  LogConfiguration(config);
   Log(LogLevel::kInfo, "serving", fields);
   {
     const Housekeeping housekeeping(state.vms);

@@ -22,8 +22,8 @@ TEST(WrapTest, LineBreaksStayAndALongWordHasALineOfItsOwn) {
 
 TEST(WrapCommandTest, BrokenLineIsStillOneCommand) {
   EXPECT_EQ(WrapCommand("mmuctl vm create alpha --vcpus 2", 20, 2),
-            "  mmuctl vm \\\n"
-            "      create alpha \\\n"
+            "  mmuctl vm create \\\n"
+            "      alpha \\\n"
             "      --vcpus 2");
   EXPECT_EQ(WrapCommand("mmuctl vm list", 80, 2), "  mmuctl vm list");
 }

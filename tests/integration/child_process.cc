@@ -98,7 +98,7 @@ std::string ChildProcess::Err() const {
 ProgramResult RunProgram(const std::vector<std::string>& arguments,
                          const std::string& output_prefix) {
   ChildProcess child(arguments, output_prefix);
-  const std::optional<int> exit_code = child.Wait(absl::Minutes(1));
+  const std::optional<int> exit_code = child.Wait(absl::Minutes(4));
   return {exit_code.value_or(-1), child.Out(), child.Err()};
 }
 

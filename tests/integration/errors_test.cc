@@ -411,9 +411,10 @@ class ErrorsTest : public ::testing::Test {
 
   // Ends what works and deletes all VMs.
   void CleanUp() const {
-    const auto operations =
-        client().Must(&google::longrunning::Operations::Stub::ListOperations,
-                      google::longrunning::ListOperationsRequest());
+    google::longrunning::ListOperationsRequest list;
+    list.set_page_size(1000);  // many are done by now
+    const auto operations = client().Must(
+        &google::longrunning::Operations::Stub::ListOperations, list);
     for (const auto& operation : operations.operations()) {
       if (operation.done()) continue;
       google::longrunning::CancelOperationRequest cancel;

@@ -45,7 +45,7 @@ grpc::Status Create(const TestClient& client, const std::string& id,
 
 TEST(LogTest, EveryChangeIsOneLineWithItsCaller) {
   Daemon daemon;
-  const std::string id = "6ba7b810-9dad-11d1-80b4-00c04fd430c8";
+  const std::string id = "3b241101-e2bb-4255-8caf-4136c566a962";
   ASSERT_TRUE(Create(daemon.client(), "alpha", id).ok());
   const std::vector<std::string> lines =
       Lines(daemon, {"method=mmud.v1.VmService/CreateVm"});
@@ -67,7 +67,8 @@ TEST(LogTest, EveryChangeIsOneLineWithItsCaller) {
   for (const char* method :
        {"WorkloadService/StartWorkload", "DirtyLogService/StartDirtyLog",
         "DirtyLogService/GetDirtyLog", "DirtyLogService/ClearDirtyLog"}) {
-    EXPECT_EQ(Lines(daemon, {method, "vm=vms/alpha", "code=OK"}).size(), 1u)
+    EXPECT_EQ(
+        Lines(daemon, {" call ", method, "vm=vms/alpha", "code=OK"}).size(), 1u)
         << method;
   }
 }
@@ -77,7 +78,7 @@ TEST(LogTest, AnOperationIsNamedWhereItBeginsAndWhereItEnds) {
   const Guest guest(daemon.client(), "alpha", {MakeSlot(kMiB)});
   guest.WritePages(4);
   const std::vector<std::string> starts =
-      Lines(daemon, {"StartWorkload", "operation=operations/"});
+      Lines(daemon, {" call ", "StartWorkload", "operation=operations/"});
   ASSERT_EQ(starts.size(), 1u);
   const size_t at = starts[0].find("operation=");
   const std::string operation =

@@ -330,6 +330,7 @@ TEST(MetricsTest, VmsBeyondTheLabelLimitShareOne) {
   for (const char* name : {"vms/vm0", "vms/vm2"}) {
     v1::DeleteVmRequest request;
     request.set_name(name);
+    request.set_discard_unacked(true);
     daemon.client().Must(&v1::VmService::Stub::DeleteVm, request);
   }
   const Metrics after = Scrape(daemon);
