@@ -50,9 +50,9 @@ int64_t ResumeAt(const GpaRange& slot, int64_t next) {
 void AddCost(const v1::MmuCost& cost, v1::MmuCost* sum) {
   *sum->mutable_wall_time() = sum->wall_time() + cost.wall_time();
   *sum->mutable_lock_wait() = sum->lock_wait() + cost.lock_wait();
-  if (sum->max_lock_hold() < cost.max_lock_hold()) {
-    *sum->mutable_max_lock_hold() = cost.max_lock_hold();
-  }
+  // Set in any case: whoever shows the sum shows all of it.
+  *sum->mutable_max_lock_hold() =
+      std::max(sum->max_lock_hold(), cost.max_lock_hold());
   sum->set_tlb_flush_count(sum->tlb_flush_count() + cost.tlb_flush_count());
   sum->set_vcpus_kicked_count(sum->vcpus_kicked_count() +
                               cost.vcpus_kicked_count());
