@@ -11,7 +11,6 @@
 #include "mmu_core/sync/mutex.h"
 #include "mmu_core/vm/vm.h"
 #include "mmu_core/vm/workload.h"
-#include "server/base/wall_time.h"
 
 namespace mmud {
 
@@ -24,9 +23,7 @@ class WorkloadRun {
 
   // `total_access_count`: of all vCPUs at the end; 0 if unknown.
   WorkloadRun(mmu::Vm& vm, int64_t total_access_count)
-      : vm_(vm),
-        total_access_count_(total_access_count),
-        start_time_(WallTime::Now()) {}
+      : vm_(vm), total_access_count_(total_access_count) {}
 
   // Starts the vCPUs. After an error the run is finished. Call once.
   absl::Status Start(mmu::WorkloadOptions options);
@@ -44,7 +41,6 @@ class WorkloadRun {
 
   Stop stop_reason() const;
   mmu::WorkloadProgress Progress() const;
-  WallTime start_time() const { return start_time_; }
   int64_t total_access_count() const { return total_access_count_; }
 
  private:
@@ -53,7 +49,6 @@ class WorkloadRun {
 
   mmu::Vm& vm_;
   const int64_t total_access_count_;
-  const WallTime start_time_;
 
   mutable mmu::Mutex mu_;  // leaf
   mutable mmu::CondVar ended_;

@@ -117,7 +117,8 @@ class Vm {
   // are OK and change nothing. Each slot has settings of its own.
   // ALREADY_EXISTS DIRTY_LOG_ACTIVE for other settings of a slot that logs,
   // NOT_FOUND MEMSLOT_NOT_FOUND (also if no slot is named and none can be
-  // written), INVALID_ARGUMENT INVALID_SPLIT_POLICY.
+  // written), INVALID_ARGUMENT INVALID_SPLIT_POLICY, RESOURCE_EXHAUSTED
+  // RESOURCE_EXHAUSTED_MEMORY: then no slot was switched.
   absl::Status StartDirtyLog(const DirtyLogConfig& config, MmuCost* cost);
 
   enum class Recover : uint8_t { kNo, kYes };
