@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <functional>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "CLI/CLI.hpp"
@@ -143,6 +144,24 @@ std::string SummaryOf(const CLI::App& command) {
   const size_t end = std::min(text.find(". "), text.find('\n'));
   return std::string(absl::StripSuffix(
       absl::StripTrailingAsciiWhitespace(text.substr(0, end)), "."));
+}
+
+std::string CommandList(const CLI::App& root) {
+  std::vector<std::pair<std::string, std::string>> rows = {{"COMMAND", "DOES"}};
+  ForEachCommand(root, [&rows](const CLI::App& command) {
+    if (!CommandsOf(command).empty()) return;
+    rows.emplace_back(FullName(command), SummaryOf(command));
+  });
+  size_t columns = 0;
+  for (const auto& [name, does] : rows)
+    columns = std::max(columns, name.size());
+  columns += 2;
+  std::string text;
+  for (const auto& [name, does] : rows) {
+    absl::StrAppend(&text, name, std::string(columns - name.size(), ' '),
+                    Wrap(does, kHelpWidth, static_cast<int>(columns)), "\n");
+  }
+  return text;
 }
 
 std::string HelpOf(const CLI::App& command) {

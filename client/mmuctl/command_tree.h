@@ -49,6 +49,10 @@ std::string UsageOf(const CLI::App& command);
 // The description up to its first full stop.
 std::string SummaryOf(const CLI::App& command);
 
+// `root` and every command below it that is no group, each with its summary, in
+// lines of at most kHelpWidth columns. A line that goes on begins with blanks.
+std::string CommandList(const CLI::App& root);
+
 // Help of one command in lines of at most kHelpWidth columns.
 std::string HelpOf(const CLI::App& command);
 

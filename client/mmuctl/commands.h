@@ -30,8 +30,10 @@ void AddCallCommands(CLI::App& app, Context& context);
 // `app` is the root.
 void AddShellCommands(CLI::App& app, Context& context);
 
-// A usage error that names the commands that there are.
+// Usage errors that name the commands that there are: `word` is none of them,
+// or none was given.
 absl::Status NoSuchCommand(const CLI::App& command, const std::string& word);
+absl::Status NoCommand(const CLI::App& group);
 
 }  // namespace mmud::client
 

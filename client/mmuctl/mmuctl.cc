@@ -64,15 +64,8 @@ const CLI::App* Innermost(const CLI::App* app) {
   return app;
 }
 
-// The first word where a command was expected and none of that name exists;
-// "" if the command line went wrong in another way.
-std::string UnknownCommand(const CLI::App& app, const CLI::App& innermost) {
-  if (innermost.get_require_subcommand_min() == 0) return "";
-  // Words that nobody took may be left at any of the parents.
-  for (const std::string& word : app.remaining(/*recurse=*/true)) {
-    if (!word.empty() && word[0] != '-') return word;
-  }
-  return "";
+bool IsOption(const std::string& word) {
+  return word.size() > 1 && word[0] == '-';
 }
 
 // Whether --json was given, also where the command line cannot be parsed.
@@ -106,11 +99,21 @@ void Declare(CLI::App& app, Context& context) {
   for (const AddCommands add : kCommands) add(app, context);
 }
 
+// Says first what stands there and should not, then what does not stand there.
 absl::Status ParseError(const CLI::App& app, const CLI::ParseError& error) {
   const CLI::App& innermost = *Innermost(&app);
-  const std::string unknown = UnknownCommand(app, innermost);
-  return unknown.empty() ? UsageError(error.what())
-                         : NoSuchCommand(innermost, unknown);
+  const bool is_group = innermost.get_require_subcommand_min() > 0;
+  // Words that nobody took may be left at any of the parents.
+  for (const std::string& word : app.remaining(/*recurse=*/true)) {
+    if (IsOption(word)) {
+      return UsageError(
+          absl::StrCat(FullName(innermost), " has no option '", word, "'"));
+    }
+    if (is_group) return NoSuchCommand(innermost, word);
+  }
+  return is_group && error.get_name() == "RequiredError"
+             ? NoCommand(innermost)
+             : UsageError(error.what());
 }
 
 // Reports an error of the command line, or of the work: its exit code.

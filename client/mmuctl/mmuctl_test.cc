@@ -231,6 +231,16 @@ TEST(MmuctlHelpTest, EveryLevelHasHelpWithExamplesIn80Columns) {
   }
 }
 
+TEST(MmuctlHelpTest, ListOfAllCommandsIsIn80Columns) {
+  const std::string list = RunLine({"help", "--all"}).out;
+  for (const absl::string_view line : absl::StrSplit(list, '\n')) {
+    EXPECT_LE(line.size(), 80u) << line;
+  }
+  EXPECT_TRUE(Contains(
+      list, "mmuctl split pause               Lets a split wait after the "))
+      << list;
+}
+
 TEST(MmuctlHelpTest, HelpOfWhatIsNoCommandNamesThoseThereAre) {
   const Result result = RunLine({"help", "split", "peek"});
   EXPECT_EQ(result.exit_code, kExitUsage);
@@ -296,12 +306,37 @@ TEST(MmuctlUsageTest, UnknownCommandIsNamedWithThoseThatExist) {
       {{"split", "list", "alpha"}, "mmuctl split has no command 'list'; it"},
       {{"nonsense"}, "mmuctl has no command 'nonsense'; it has vm, memslot,"},
       {{"--json", "vm", "show", "alpha"}, "mmuctl vm has no command 'show';"},
-      {{"vm"}, "A subcommand is required"},
+      {{"vm"},
+       "error: mmuctl vm needs one of its commands: create, get, list, "
+       "set-shadow-page-limit, delete\n"},
+      {{}, "error: mmuctl needs one of its commands: vm, memslot,"},
   };
   for (const auto& wrong : kCases) {
     const Result result = RunLine(wrong.line);
     EXPECT_EQ(result.exit_code, kExitUsage);
     EXPECT_TRUE(Contains(result.err, wrong.says)) << result.err;
+  }
+}
+
+TEST(MmuctlUsageTest, UnknownOptionIsNamedWhateverElseIsMissing) {
+  for (const std::vector<std::string>& command :
+       std::vector<std::vector<std::string>>{{"mmuctl"},
+                                             {"mmuctl", "vm"},
+                                             {"mmuctl", "vm", "get"},
+                                             {"mmuctl", "vm", "get", "a"},
+                                             {"mmuctl", "vm", "list"}}) {
+    for (const char* option : {"--nonsense", "-x", "--nonsense=1"}) {
+      std::vector<std::string> line(command.begin() + 1, command.end());
+      line.push_back(option);
+      const Result result = RunLine(line);
+      EXPECT_EQ(result.exit_code, kExitUsage);
+      const auto last = command.end() - (command.back() == "a" ? 1 : 0);
+      EXPECT_TRUE(Contains(
+          result.err,
+          absl::StrCat("error: ", absl::StrJoin(command.begin(), last, " "),
+                       " has no option '", option, "'\n")))
+          << result.err;
+    }
   }
 }
 

@@ -17,7 +17,6 @@
 #include "client/mmuctl/context.h"
 #include "client/mmuctl/man_page.h"
 #include "client/text/error_text.h"
-#include "client/text/table.h"
 
 namespace mmud::client {
 namespace {
@@ -28,6 +27,14 @@ struct HelpArguments {
   bool all = false;
 };
 
+// "create, get, list".
+std::string NamesBelow(const CLI::App& command) {
+  return absl::StrJoin(CommandsOf(command), ", ",
+                       [](std::string* out, const CLI::App* each) {
+                         out->append(each->get_name());
+                       });
+}
+
 absl::Status Help(Context& context, const HelpArguments& arguments) {
   const CLI::App* command = arguments.root;
   for (const std::string& word : arguments.words) {
@@ -35,17 +42,7 @@ absl::Status Help(Context& context, const HelpArguments& arguments) {
     if (below == nullptr) return NoSuchCommand(*command, word);
     command = below;
   }
-  if (!arguments.all) {
-    context.out() << HelpOf(*command);
-    return absl::OkStatus();
-  }
-  Table table({{"COMMAND"}, {"DOES"}});
-  ForEachCommand(*command, [&table](const CLI::App& each) {
-    if (CommandsOf(each).empty()) {
-      table.AddRow({FullName(each), SummaryOf(each)});
-    }
-  });
-  context.out() << table.ToString();
+  context.out() << (arguments.all ? CommandList(*command) : HelpOf(*command));
   return absl::OkStatus();
 }
 
@@ -59,16 +56,14 @@ absl::Status PrintScript(Context& context, const std::string& shell) {
 }  // namespace
 
 absl::Status NoSuchCommand(const CLI::App& command, const std::string& word) {
-  const std::vector<const CLI::App*> below = CommandsOf(command);
+  const std::string below = NamesBelow(command);
+  return UsageError(absl::StrCat(FullName(command), " has no command '", word,
+                                 "'", below.empty() ? "" : "; it has ", below));
+}
+
+absl::Status NoCommand(const CLI::App& group) {
   return UsageError(absl::StrCat(
-      FullName(command), " has no command '", word, "'",
-      below.empty()
-          ? ""
-          : "; it has " +
-                absl::StrJoin(below, ", ",
-                              [](std::string* out, const CLI::App* each) {
-                                out->append(each->get_name());
-                              })));
+      FullName(group), " needs one of its commands: ", NamesBelow(group)));
 }
 
 void AddShellCommands(CLI::App& app, Context& context) {

@@ -68,5 +68,7 @@ def commands():
     """Every command of mmuctl, as a list of words behind "mmuctl"."""
     text = subprocess.run([MMUCTL, "help", "--all"], check=True,
                           capture_output=True, text=True).stdout
-    # A table: the command, two blanks or more, what it does.
-    return [line.split("  ")[0].split()[1:] for line in text.splitlines()[1:]]
+    # A table: the command, two blanks or more, what it does; lines that go on
+    # begin with blanks.
+    return [line.split("  ")[0].split()[1:] for line in text.splitlines()[1:]
+            if not line.startswith(" ")]
