@@ -51,15 +51,18 @@ constexpr absl::Duration kMinDrain = absl::Milliseconds(500);
 // For the last statuses to reach their callers.
 constexpr absl::Duration kGoodbye = absl::Milliseconds(100);
 
+// In lines of 80 columns, as the flags below it; "mmud: " stands before it.
 constexpr char kUsage[] =
-    "Owns the second-stage page tables of virtual machines and serves them "
+    "Owns the second-stage page tables of virtual machines and serves them\n"
     "over gRPC.\n\n"
     "  mmud --listen=unix:/run/mmud.sock --metrics-address=127.0.0.1:9464\n"
     "  mmud --listen-tcp=127.0.0.1:0 --port-file=/tmp/mmud.ports\n\n"
-    "SIGTERM, SIGINT and SIGHUP drain: new work is refused, operations stop at "
-    "their next safe point, streams and calls in hand end, the exit code is 0. "
-    "A second signal ends the daemon at once. Nothing is read anew: start it "
-    "again for another configuration. In names of flags '-' and '_' are the "
+    "SIGTERM, SIGINT and SIGHUP drain: new work is refused, operations stop\n"
+    "at their next safe point, streams and calls in hand end, the exit code "
+    "is\n"
+    "0. A second signal ends the daemon at once. Nothing is read anew: start "
+    "it\n"
+    "again for another configuration. In names of flags '-' and '_' are the\n"
     "same.";
 
 // Flags that may stand without a value. Theirs is an OptionFlag, and Abseil

@@ -7,6 +7,8 @@
 
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
+#include "absl/strings/str_split.h"
+#include "absl/strings/string_view.h"
 #include "gtest/gtest.h"
 #include "mmud/v1/vm_service.grpc.pb.h"
 #include "tests/integration/daemon.h"
@@ -46,6 +48,14 @@ TEST_F(ConfigTest, FileSetsWhatNoFlagSets) {
                       v1::GetCapabilitiesRequest())
                 .max_vms_count(),
             6);
+}
+
+TEST_F(ConfigTest, HelpIsIn80Columns) {
+  const std::string help = Run({"--help"}).out;
+  EXPECT_TRUE(absl::StrContains(help, "--drain_timeout")) << help;
+  for (const absl::string_view line : absl::StrSplit(help, '\n')) {
+    EXPECT_LE(line.size(), 80u) << line;
+  }
 }
 
 TEST_F(ConfigTest, BadFilesAreRefusedWithTheKeyAndTheRule) {
