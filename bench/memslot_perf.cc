@@ -9,6 +9,7 @@
 #include "absl/strings/str_format.h"
 #include "bench/memslot_area.h"
 #include "bench/scenario.h"
+#include "mmu_core/base/clock.h"
 #include "mmu_core/base/level.h"
 #include "mmu_core/memory/region_request.h"
 #include "mmu_core/vm/vm_config.h"
@@ -165,13 +166,13 @@ class Run {
     }
     uint64_t n = 0;
     absl::Status status = test.prepare(area);
-    const absl::Time begin = absl::Now();
+    const MonotonicTime begin = MonotonicTime::Now();
     absl::Duration took;
     while (status.ok() && took < options_.length) {
       status = test.iterate(
           area, ++n,
           options_.debug_checks ? HostChecks::kYes : HostChecks::kNo);
-      took = absl::Now() - begin;
+      took = MonotonicTime::Now() - begin;
     }
     const absl::Status finished = test.finish(area);
     if (status.ok()) status = finished;

@@ -14,11 +14,11 @@
 
 #include "absl/status/status.h"
 #include "absl/strings/string_view.h"
-#include "absl/time/clock.h"
 #include "absl/time/time.h"
 #include "absl/types/span.h"
 #include "mmu_core/base/access.h"
 #include "mmu_core/base/address.h"
+#include "mmu_core/base/clock.h"
 #include "mmu_core/base/level.h"
 #include "mmu_core/memory/backing.h"
 #include "mmu_core/vm/vcpu.h"
@@ -31,9 +31,9 @@ std::string Seconds(absl::Duration duration);
 
 template <typename Fn>
 absl::Duration Timed(Fn fn) {
-  const absl::Time begin = absl::Now();
+  const MonotonicTime begin = MonotonicTime::Now();
   fn();
-  return absl::Now() - begin;
+  return MonotonicTime::Now() - begin;
 }
 
 // --- Options ---

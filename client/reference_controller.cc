@@ -21,6 +21,7 @@
 #include "google/longrunning/operations.pb.h"
 #include "google/protobuf/descriptor.h"
 #include "google/protobuf/message.h"
+#include "mmu_core/base/clock.h"
 #include "mmud/v1/dirty_log_service.pb.h"
 #include "mmud/v1/split_service.pb.h"
 
@@ -95,7 +96,7 @@ ReferenceController::ReferenceController(Client* client,
       reader_(&client->memory(), vm_, {}) {}
 
 absl::StatusOr<MigrationReport> ReferenceController::Run() {
-  const absl::Time start = absl::Now();
+  const mmu::MonotonicTime start = mmu::MonotonicTime::Now();
   using Step = absl::Status (ReferenceController::*)();
   constexpr Step kSteps[] = {
       &ReferenceController::CreateGuest,  &ReferenceController::Populate,
@@ -106,7 +107,7 @@ absl::StatusOr<MigrationReport> ReferenceController::Run() {
   for (const Step step : kSteps) {
     if (absl::Status status = (this->*step)(); !status.ok()) return status;
   }
-  report_.total_time = absl::Now() - start;
+  report_.total_time = mmu::MonotonicTime::Now() - start;
   return report_;
 }
 
@@ -197,7 +198,7 @@ absl::Status ReferenceController::Split() {
   absl::StatusOr<Operation> operation =
       client_->splits().SplitHugePages(request);
   if (!operation.ok()) return operation.status();
-  const absl::Time start = absl::Now();
+  const mmu::MonotonicTime start = mmu::MonotonicTime::Now();
   operation = client_->operations().Await(
       operation->name(), kPollInterval, [this](const Operation& state) {
         const auto metadata = OperationMetadata<v1::SplitMetadata>(state);
@@ -223,7 +224,7 @@ absl::Status ReferenceController::Split() {
   const auto response =
       OperationResponse<v1::SplitHugePagesResponse>(*operation);
   if (!response.ok()) return response.status();
-  report_.split_time = absl::Now() - start;
+  report_.split_time = mmu::MonotonicTime::Now() - start;
   report_.splits = response->splits();
   report_.split_cost = response->cost();
   guest = GetGuest();
@@ -247,7 +248,7 @@ absl::Status ReferenceController::StartLog() {
 
 absl::Status ReferenceController::CopyBaseline() {
   observer_->OnStep("baseline: copying all memory while the guest runs");
-  const absl::Time start = absl::Now();
+  const mmu::MonotonicTime start = mmu::MonotonicTime::Now();
   const absl::StatusOr<v1::WorkloadStatistics> statistics = Statistics();
   if (!statistics.ok()) return statistics.status();
   last_stall_ = FromProto(statistics->stalls().total());
@@ -262,7 +263,7 @@ absl::Status ReferenceController::CopyBaseline() {
 absl::Status ReferenceController::RunRounds() {
   for (int number = 1; number <= options_.max_rounds; ++number) {
     observer_->OnStep(absl::StrCat("round ", number, ": seal, clear, copy"));
-    const absl::Time start = absl::Now();
+    const mmu::MonotonicTime start = mmu::MonotonicTime::Now();
     MigrationRound round;
     round.name = absl::StrCat(number);
     if (absl::Status status = HarvestRound(&round); !status.ok()) {
@@ -284,7 +285,7 @@ absl::Status ReferenceController::RunRounds() {
 
 absl::Status ReferenceController::StopAndCopyRest() {
   observer_->OnStep("stopping the guest, last round");
-  const absl::Time start = absl::Now();
+  const mmu::MonotonicTime start = mmu::MonotonicTime::Now();
   v1::PauseVcpusRequest request;
   request.set_vm(vm_);
   if (absl::Status status = client_->workloads().PauseVcpus(request).status();
@@ -346,11 +347,11 @@ absl::Status ReferenceController::Age(v1::AgingMode mode) {
   const auto response = client_->aging().AgeRange(request);
   if (!response.ok()) return response.status();
   if (mode == v1::AGING_MODE_TEST_AND_CLEAR) {
-    aged_ = absl::Now();
+    aged_ = mmu::MonotonicTime::Now();
   } else {
     report_.young_page_count = response->young_page_count();
     report_.old_page_count = response->old_page_count();
-    report_.young_since = absl::Now() - aged_;
+    report_.young_since = mmu::MonotonicTime::Now() - aged_;
   }
   return absl::OkStatus();
 }
@@ -373,7 +374,7 @@ absl::Status ReferenceController::HarvestRound(MigrationRound* round) {
 absl::Status ReferenceController::Copy(const std::vector<GpaRange>& ranges,
                                        MigrationRound* round) {
   if (ranges.empty()) return absl::OkStatus();
-  const absl::Time start = absl::Now();
+  const mmu::MonotonicTime start = mmu::MonotonicTime::Now();
   CountingSink sink(copy_.get(), TotalBytes(ranges), observer_);
   const absl::StatusOr<ReadTotals> totals = reader_.Read(ranges, &sink);
   if (!totals.ok()) return totals.status();
@@ -383,14 +384,14 @@ absl::Status ReferenceController::Copy(const std::vector<GpaRange>& ranges,
   round->resume_count += totals->resume_count;
   round->transfer_time = TransferTime(round->sent_bytes);
   if (options_.pacing == Pacing::kLink) {
-    absl::SleepFor(round->transfer_time - (absl::Now() - start));
+    absl::SleepFor(round->transfer_time - (mmu::MonotonicTime::Now() - start));
   }
   return absl::OkStatus();
 }
 
-absl::Status ReferenceController::FinishRound(absl::Time start,
+absl::Status ReferenceController::FinishRound(mmu::MonotonicTime start,
                                               MigrationRound* round) {
-  round->wall_time = absl::Now() - start;
+  round->wall_time = mmu::MonotonicTime::Now() - start;
   const absl::StatusOr<v1::WorkloadStatistics> statistics = Statistics();
   if (!statistics.ok()) return statistics.status();
   const absl::Duration stall = FromProto(statistics->stalls().total());

@@ -36,6 +36,7 @@
 #include "client/mmu_client/harvester.h"
 #include "client/mmu_client/page_bitmap.h"
 #include "client/mmu_client/page_reader.h"
+#include "mmu_core/base/clock.h"
 #include "mmud/v1/aging_service.pb.h"
 #include "mmud/v1/vm_service.pb.h"
 #include "mmud/v1/workload_service.pb.h"
@@ -116,7 +117,7 @@ class ReferenceController {
   absl::Status HarvestRound(MigrationRound* round);
   // Copies `ranges`, counts them and waits as long as the link would take.
   absl::Status Copy(const std::vector<GpaRange>& ranges, MigrationRound* round);
-  absl::Status FinishRound(absl::Time start, MigrationRound* round);
+  absl::Status FinishRound(mmu::MonotonicTime start, MigrationRound* round);
 
   absl::StatusOr<v1::Vm> GetGuest();
   absl::StatusOr<v1::WorkloadStatistics> Statistics();
@@ -133,7 +134,7 @@ class ReferenceController {
   PageReader reader_;
   std::string workload_;  // name of the operation; "" while none runs
   absl::Duration last_stall_;
-  absl::Time aged_;
+  mmu::MonotonicTime aged_;
   bool created_ = false;
   MigrationReport report_;
 };

@@ -2,18 +2,20 @@
 
 #include "absl/functional/function_ref.h"
 #include "absl/status/status.h"
-#include "absl/time/clock.h"
 #include "absl/time/time.h"
 #include "client/mmu_client/error_info.h"
 #include "client/mmu_client/retry_policy.h"
 #include "grpcpp/channel.h"
 #include "grpcpp/client_context.h"
 #include "grpcpp/support/status.h"
+#include "mmu_core/base/clock.h"
+#include "server/rpc/grpc_time.h"
 
 namespace mmud::client {
 
-void Caller::Prepare(absl::Time deadline, grpc::ClientContext* context) const {
-  context->set_deadline(absl::ToChronoTime(deadline));
+void Caller::Prepare(mmu::MonotonicTime deadline,
+                     grpc::ClientContext* context) const {
+  context->set_deadline(ToGrpcTime(deadline));
   context->set_wait_for_ready(false);
 }
 
@@ -30,11 +32,12 @@ void Caller::Sleep(absl::Duration duration) const {
   }
   // Not a plain sleep: gRPC goes on with a connection only while some call
   // waits for it, apart from a look every 5 s.
-  channel_->WaitForConnected(absl::ToChronoTime(absl::Now() + duration));
+  channel_->WaitForConnected(ToGrpcTime(mmu::MonotonicTime::Now() + duration));
 }
 
 absl::Status Caller::WithRetry(
-    absl::Time deadline, absl::FunctionRef<grpc::Status()> attempt) const {
+    mmu::MonotonicTime deadline,
+    absl::FunctionRef<grpc::Status()> attempt) const {
   Backoff backoff(options_.retry);
   while (true) {
     const absl::Status status = FromGrpcStatus(attempt());
@@ -42,7 +45,7 @@ absl::Status Caller::WithRetry(
     const absl::Duration delay = backoff.NextDelay(status);
     // The deadline would pass during the wait: the error at hand says more
     // than DEADLINE_EXCEEDED would.
-    if (absl::Now() + delay >= deadline) return status;
+    if (mmu::MonotonicTime::Now() + delay >= deadline) return status;
     Sleep(delay);
   }
 }

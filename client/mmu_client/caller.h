@@ -12,7 +12,6 @@
 #include "absl/functional/function_ref.h"
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
-#include "absl/time/clock.h"
 #include "absl/time/time.h"
 #include "client/mmu_client/client_options.h"
 #include "client/mmu_client/error_info.h"
@@ -21,6 +20,7 @@
 #include "grpcpp/channel.h"
 #include "grpcpp/client_context.h"
 #include "grpcpp/support/status.h"
+#include "mmu_core/base/clock.h"
 
 namespace mmud::client {
 
@@ -40,14 +40,13 @@ class Caller {
   template <typename Response, typename Request, typename Attempt>
   absl::StatusOr<Response> Unary(CallKind kind, Request request,
                                  Attempt attempt) const {
-    return UnaryUntil<Response>(absl::Now() + options_.DeadlineOf(kind),
-                                std::move(request), attempt);
+    return UnaryUntil<Response>(DeadlineOf(kind), std::move(request), attempt);
   }
 
   // The same with a deadline of its own.
   template <typename Response, typename Request, typename Attempt>
-  absl::StatusOr<Response> UnaryUntil(absl::Time deadline, Request request,
-                                      Attempt attempt) const {
+  absl::StatusOr<Response> UnaryUntil(mmu::MonotonicTime deadline,
+                                      Request request, Attempt attempt) const {
     EnsureRequestId(request);
     Response response;
     const absl::Status status = WithRetry(deadline, [&] {
@@ -60,16 +59,21 @@ class Caller {
     return response;
   }
 
+  // When a call of this kind that begins now has to be over.
+  mmu::MonotonicTime DeadlineOf(CallKind kind) const {
+    return mmu::MonotonicTime::Now() + options_.DeadlineOf(kind);
+  }
+
   // Gives a context its deadline and tells gRPC not to wait for a daemon that
   // is not there: that is what retrying is for.
-  void Prepare(absl::Time deadline, grpc::ClientContext* context) const;
+  void Prepare(mmu::MonotonicTime deadline, grpc::ClientContext* context) const;
 
   // Waits before another attempt. While there is no connection it waits for
   // one, at most so long; otherwise as options().sleep says.
   void Sleep(absl::Duration duration) const;
 
  private:
-  absl::Status WithRetry(absl::Time deadline,
+  absl::Status WithRetry(mmu::MonotonicTime deadline,
                          absl::FunctionRef<grpc::Status()> attempt) const;
 
   const std::shared_ptr<grpc::Channel> channel_;

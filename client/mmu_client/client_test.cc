@@ -12,7 +12,6 @@
 #include <vector>
 
 #include "absl/status/status.h"
-#include "absl/time/clock.h"
 #include "absl/time/time.h"
 #include "client/mmu_client/error_info.h"
 #include "google/longrunning/operations.grpc.pb.h"
@@ -22,7 +21,9 @@
 #include "grpcpp/server.h"
 #include "grpcpp/server_builder.h"
 #include "gtest/gtest.h"
+#include "mmu_core/base/clock.h"
 #include "mmud/v1/vm_service.grpc.pb.h"
+#include "server/rpc/grpc_time.h"
 
 namespace mmud::client {
 namespace {
@@ -32,7 +33,7 @@ class FakeVmService final : public v1::VmService::Service {
   grpc::Status CreateVm(grpc::ServerContext* context,
                         const v1::CreateVmRequest* request,
                         v1::CreateVmResponse* response) override {
-    deadlines.push_back(absl::FromChrono(context->deadline()));
+    deadlines.push_back(FromGrpcTime(context->raw_deadline()));
     ids.push_back(request->request_id());
     if (!answers.empty()) {
       const grpc::Status answer = answers.front();
@@ -45,7 +46,7 @@ class FakeVmService final : public v1::VmService::Service {
 
   std::vector<grpc::Status> answers;
   std::vector<std::string> ids;
-  std::vector<absl::Time> deadlines;
+  std::vector<mmu::MonotonicTime> deadlines;
 };
 
 class FakeOperations final : public google::longrunning::Operations::Service {
@@ -168,12 +169,12 @@ TEST_F(ClientTest, DoesNotWaitPastTheDeadline) {
 
 TEST_F(ClientTest, EveryCallHasADeadlineThatCanBeChanged) {
   ASSERT_TRUE(Create().ok());
-  EXPECT_LT(vms_.deadlines[0], absl::Now() + absl::Minutes(6));
+  EXPECT_LT(vms_.deadlines[0], mmu::MonotonicTime::Now() + absl::Minutes(6));
   options_.all_deadlines = absl::Hours(3);
   Connect();
   ASSERT_TRUE(Create().ok());
-  EXPECT_GT(vms_.deadlines[1], absl::Now() + absl::Hours(2));
-  EXPECT_LT(vms_.deadlines[1], absl::Now() + absl::Hours(4));
+  EXPECT_GT(vms_.deadlines[1], mmu::MonotonicTime::Now() + absl::Hours(2));
+  EXPECT_LT(vms_.deadlines[1], mmu::MonotonicTime::Now() + absl::Hours(4));
 }
 
 TEST_F(ClientTest, AwaitReportsEveryStateAndReturnsTheResult) {
@@ -254,12 +255,12 @@ TEST(ClientConnectTest, CallReachesADaemonThatStartsAfterIt) {
   });
   v1::CreateVmRequest request;
   request.set_vm_id("a");
-  const absl::Time start = absl::Now();
+  const mmu::MonotonicTime start = mmu::MonotonicTime::Now();
   const auto response = (*client)->vms().CreateVm(request);
   starter.join();
   EXPECT_TRUE(response.ok()) << response.status();
   // gRPC's own look at an idle connection comes every 5 s.
-  EXPECT_LT(absl::Now() - start, absl::Seconds(4));
+  EXPECT_LT(mmu::MonotonicTime::Now() - start, absl::Seconds(4));
   server->Shutdown();
 }
 

@@ -6,7 +6,6 @@
 #include "absl/functional/function_ref.h"
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
-#include "absl/time/clock.h"
 #include "absl/time/time.h"
 #include "client/mmu_client/caller.h"
 #include "client/mmu_client/stream_call.h"
@@ -67,8 +66,7 @@ absl::Status DirtyLogClient::GetDirtyLogOnce(
     absl::FunctionRef<absl::Status(const v1::GetDirtyLogResponse&)>
         on_message) {
   grpc::ClientContext context;
-  caller_->Prepare(
-      absl::Now() + caller_->options().DeadlineOf(CallKind::kStream), &context);
+  caller_->Prepare(caller_->DeadlineOf(CallKind::kStream), &context);
   const auto reader = stub_->stub->GetDirtyLog(&context, request);
   return ReadStream<v1::GetDirtyLogResponse>(context, *reader, on_message);
 }

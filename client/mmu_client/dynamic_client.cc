@@ -12,7 +12,6 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
 #include "absl/strings/string_view.h"
-#include "absl/time/clock.h"
 #include "client/mmu_client/caller.h"
 #include "client/mmu_client/client_options.h"
 #include "client/mmu_client/raw_call.h"
@@ -135,8 +134,7 @@ absl::Status DynamicClient::Call(
   const bool streams = method.client_streaming() || method.server_streaming();
   grpc::ClientContext context;
   caller_->Prepare(
-      absl::Now() + caller_->options().DeadlineOf(streams ? CallKind::kStream
-                                                          : CallKind::kHeavy),
+      caller_->DeadlineOf(streams ? CallKind::kStream : CallKind::kHeavy),
       &context);
   google::protobuf::DynamicMessageFactory& factory = descriptions_->factory;
   const std::unique_ptr<Message> response(

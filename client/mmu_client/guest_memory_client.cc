@@ -5,7 +5,6 @@
 
 #include "absl/functional/function_ref.h"
 #include "absl/status/status.h"
-#include "absl/time/clock.h"
 #include "absl/time/time.h"
 #include "client/mmu_client/caller.h"
 #include "client/mmu_client/stream_call.h"
@@ -29,8 +28,7 @@ absl::Status GuestMemoryClient::ReadPagesOnce(
     const v1::ReadPagesRequest& request,
     absl::FunctionRef<absl::Status(const v1::ReadPagesResponse&)> on_message) {
   grpc::ClientContext context;
-  caller_->Prepare(
-      absl::Now() + caller_->options().DeadlineOf(CallKind::kStream), &context);
+  caller_->Prepare(caller_->DeadlineOf(CallKind::kStream), &context);
   const auto reader = stub_->stub->ReadPages(&context, request);
   return ReadStream<v1::ReadPagesResponse>(context, *reader, on_message);
 }

@@ -8,13 +8,13 @@
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
-#include "absl/time/clock.h"
 #include "absl/time/time.h"
 #include "client/mmu_client/dirty_log_stream.h"
 #include "client/mmu_client/error_info.h"
 #include "client/mmu_client/page_bitmap.h"
 #include "client/mmu_client/request_id.h"
 #include "google/protobuf/util/time_util.h"
+#include "mmu_core/base/clock.h"
 #include "mmud/v1/dirty_log_service.pb.h"
 
 namespace mmud::client {
@@ -118,7 +118,7 @@ absl::Status Harvester::GiveBack(int32_t slot, const PageBitmap& pages) {
 }
 
 absl::Status Harvester::Seal(int32_t slot, Harvest* harvest) {
-  const absl::Time start = absl::Now();
+  const mmu::MonotonicTime start = mmu::MonotonicTime::Now();
   v1::GetDirtyLogRequest request;
   request.set_vm(vm_);
   request.set_slot(slot);
@@ -162,13 +162,13 @@ absl::Status Harvester::Seal(int32_t slot, Harvest* harvest) {
   }
   harvest->pages = *std::move(pages);
   harvest->sealed_page_count = harvest->pages.page_count();
-  harvest->seal_time += absl::Now() - start;
+  harvest->seal_time += mmu::MonotonicTime::Now() - start;
   return absl::OkStatus();
 }
 
 absl::Status Harvester::Clear(int32_t slot, const PageBitmap& pages,
                               Harvest* harvest) {
-  const absl::Time start = absl::Now();
+  const mmu::MonotonicTime start = mmu::MonotonicTime::Now();
   const GpaRange& whole = pages.range();
   absl::Status status;
   for (int64_t offset = 0; status.ok() && offset < whole.size_bytes;
@@ -179,7 +179,7 @@ absl::Status Harvester::Clear(int32_t slot, const PageBitmap& pages,
          std::min(options_.clear_range_bytes, whole.size_bytes - offset)},
         harvest);
   }
-  harvest->clear_time += absl::Now() - start;
+  harvest->clear_time += mmu::MonotonicTime::Now() - start;
   return status;
 }
 

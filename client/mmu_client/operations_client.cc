@@ -10,12 +10,12 @@
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "absl/strings/str_cat.h"
-#include "absl/time/clock.h"
 #include "absl/time/time.h"
 #include "client/mmu_client/caller.h"
 #include "google/longrunning/operations.grpc.pb.h"
 #include "google/longrunning/operations.pb.h"
 #include "google/protobuf/empty.pb.h"
+#include "mmu_core/base/clock.h"
 
 namespace mmud::client {
 
@@ -85,10 +85,9 @@ absl::StatusOr<lro::Operation> OperationsClient::Wait(const std::string& name,
       static_cast<int32_t>(absl::ToInt64Nanoseconds(timeout)));
   // The daemon answers when the timeout ends; the deadline is for a daemon
   // that does not.
-  const absl::Time deadline = absl::Now() + absl::Seconds(seconds) + timeout +
-                              caller_->options().DeadlineOf(CallKind::kRead);
   return caller_->UnaryUntil<lro::Operation>(
-      deadline, std::move(request),
+      caller_->DeadlineOf(CallKind::kRead) + absl::Seconds(seconds) + timeout,
+      std::move(request),
       [this](auto* context, const auto& sent, auto* response) {
         return stub_->stub->WaitOperation(context, sent, response);
       });
@@ -98,10 +97,10 @@ absl::StatusOr<lro::Operation> OperationsClient::Await(
     const std::string& name, absl::Duration interval,
     absl::FunctionRef<absl::Status(const lro::Operation&)> on_update,
     absl::Duration limit) {
-  const absl::Time deadline = absl::Now() + limit;
+  const mmu::MonotonicTime deadline = mmu::MonotonicTime::Now() + limit;
   while (true) {
     const absl::Duration left =
-        std::max(deadline - absl::Now(), absl::ZeroDuration());
+        std::max(deadline - mmu::MonotonicTime::Now(), absl::ZeroDuration());
     absl::StatusOr<lro::Operation> operation =
         Wait(name, std::min(interval, left));
     if (!operation.ok()) return operation;
@@ -109,7 +108,7 @@ absl::StatusOr<lro::Operation> OperationsClient::Await(
       return status;
     }
     if (operation->done()) return operation;
-    if (absl::Now() >= deadline) {
+    if (mmu::MonotonicTime::Now() >= deadline) {
       return absl::DeadlineExceededError(
           absl::StrCat(name, " is not done after ", absl::FormatDuration(limit),
                        "; it goes on"));

@@ -9,7 +9,6 @@
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "absl/strings/str_cat.h"
-#include "absl/time/clock.h"
 #include "client/mmu_client/caller.h"
 #include "client/mmu_client/error_info.h"
 #include "google/protobuf/descriptor.pb.h"
@@ -32,8 +31,7 @@ ReflectionDatabase::~ReflectionDatabase() = default;
 absl::StatusOr<ServerReflectionResponse> ReflectionDatabase::Ask(
     const ServerReflectionRequest& request) {
   grpc::ClientContext context;
-  caller_->Prepare(absl::Now() + caller_->options().DeadlineOf(CallKind::kRead),
-                   &context);
+  caller_->Prepare(caller_->DeadlineOf(CallKind::kRead), &context);
   const auto stub = ServerReflection::NewStub(caller_->channel());
   const auto stream = stub->ServerReflectionInfo(&context);
   ServerReflectionResponse response;

@@ -8,6 +8,7 @@
 #include "absl/time/time.h"
 #include "google/protobuf/duration.pb.h"
 #include "google/protobuf/timestamp.pb.h"
+#include "server/base/wall_time.h"
 
 namespace mmud::client {
 
@@ -16,9 +17,9 @@ inline absl::Duration FromProto(const google::protobuf::Duration& duration) {
          absl::Nanoseconds(duration.nanos());
 }
 
-inline absl::Time FromProto(const google::protobuf::Timestamp& time) {
-  return absl::FromUnixSeconds(time.seconds()) +
-         absl::Nanoseconds(time.nanos());
+inline WallTime FromProto(const google::protobuf::Timestamp& time) {
+  return WallTime::FromUnixNanos(absl::ToUnixNanos(
+      absl::FromUnixSeconds(time.seconds()) + absl::Nanoseconds(time.nanos())));
 }
 
 // REQUIRES: `duration` is finite.

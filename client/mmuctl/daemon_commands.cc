@@ -7,7 +7,6 @@
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "absl/strings/str_cat.h"
-#include "absl/time/clock.h"
 #include "absl/time/time.h"
 #include "client/mmu_client/client.h"
 #include "client/mmu_client/time_conversion.h"
@@ -20,6 +19,7 @@
 #include "grpc/health/v1/health.pb.h"
 #include "mmud/v1/admin_service.pb.h"
 #include "mmud/v1/vm_service.pb.h"
+#include "server/base/wall_time.h"
 
 namespace mmud::client {
 namespace {
@@ -122,8 +122,8 @@ absl::Status BuildInfo(Context& context,
   values.Add("build mode", response->build_mode());
   values.Add("fault injection",
              response->fault_injection() ? "yes: a test build" : "no");
-  values.Add("running for",
-             FormatTime(absl::Now() - FromProto(response->start_time())));
+  values.Add("running for", ViewTimeBetween(FromProto(response->start_time()),
+                                            WallTime::Now()));
   return context.Print(*response, values.ToString());
 }
 

@@ -10,7 +10,6 @@
 #include "absl/status/statusor.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
-#include "absl/time/clock.h"
 #include "client/mmu_client/client.h"
 #include "client/mmuctl/arguments.h"
 #include "client/mmuctl/commands.h"
@@ -21,6 +20,7 @@
 #include "client/text/units.h"
 #include "google/longrunning/operations.pb.h"
 #include "google/protobuf/empty.pb.h"
+#include "server/base/wall_time.h"
 
 namespace mmud::client {
 namespace {
@@ -64,7 +64,8 @@ std::string FilterOf(const ListArguments& arguments) {
 // How long it took, or has taken so far.
 std::string ViewDuration(const OperationView& view) {
   if (!view.start_time) return "";
-  return FormatTime(view.end_time.value_or(absl::Now()) - *view.start_time);
+  return ViewTimeBetween(*view.start_time,
+                         view.end_time.value_or(WallTime::Now()));
 }
 
 absl::Status List(Context& context, const ListArguments& arguments) {

@@ -15,6 +15,7 @@
 #include "client/text/units.h"
 #include "google/longrunning/operations.pb.h"
 #include "mmud/v1/split_service.pb.h"
+#include "server/base/wall_time.h"
 
 namespace mmud::client {
 namespace {
@@ -214,8 +215,16 @@ void AddStatistics(const v1::WorkloadStatistics& statistics,
                    ViewTime(statistics.stalls().total()), " in all"));
 }
 
-std::string ViewTimestamp(absl::Time time) {
-  return absl::FormatTime("%Y-%m-%d %H:%M:%S UTC", time, absl::UTCTimeZone());
+std::string ViewTimestamp(WallTime time) {
+  return absl::FormatTime("%Y-%m-%d %H:%M:%S UTC",
+                          absl::FromUnixNanos(time.unix_nanos()),
+                          absl::UTCTimeZone());
+}
+
+std::string ViewTimeBetween(WallTime from, WallTime to) {
+  return FormatTime(
+      std::max(absl::Nanoseconds(to.unix_nanos() - from.unix_nanos()),
+               absl::ZeroDuration()));
 }
 
 OperationView ViewOperation(const google::longrunning::Operation& operation) {

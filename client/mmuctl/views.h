@@ -8,12 +8,12 @@
 #include <string>
 
 #include "absl/strings/string_view.h"
-#include "absl/time/time.h"
 #include "client/text/table.h"
 #include "google/longrunning/operations.pb.h"
 #include "mmud/v1/common.pb.h"
 #include "mmud/v1/vm_service.pb.h"
 #include "mmud/v1/workload_service.pb.h"
+#include "server/base/wall_time.h"
 
 namespace mmud::client {
 
@@ -32,7 +32,10 @@ std::string ViewSplits(const v1::SplitCounts& splits);
 void AddStatistics(const v1::WorkloadStatistics& statistics, KeyValues* values);
 
 // "2026-11-21 08:24:37 UTC".
-std::string ViewTimestamp(absl::Time time);
+std::string ViewTimestamp(WallTime time);
+// How long from `from` to `to`, "0" if that is later: the daemon's clock may be
+// ahead of ours, or was set meanwhile. Only to be shown.
+std::string ViewTimeBetween(WallTime from, WallTime to);
 
 // What an operation does and how far it is.
 struct OperationView {
@@ -41,8 +44,8 @@ struct OperationView {
   std::optional<double> share;
   std::string words;  // for a progress bar
   std::string state;  // "running", "done", "failed: ..."
-  std::optional<absl::Time> start_time;
-  std::optional<absl::Time> end_time;  // once it is done
+  std::optional<WallTime> start_time;
+  std::optional<WallTime> end_time;  // once it is done
 };
 OperationView ViewOperation(const google::longrunning::Operation& operation);
 

@@ -25,6 +25,7 @@
 #include "absl/time/clock.h"
 #include "absl/time/time.h"
 #include "client/mmu_client/client.h"
+#include "mmu_core/base/clock.h"
 
 namespace mmud::client {
 namespace {
@@ -118,7 +119,7 @@ absl::Status DaemonProcess::WaitUntilServing(absl::Duration timeout) {
   const absl::StatusOr<std::unique_ptr<Client>> client =
       Client::Connect(address(), options);
   if (!client.ok()) return client.status();
-  const absl::Time deadline = absl::Now() + timeout;
+  const mmu::MonotonicTime deadline = mmu::MonotonicTime::Now() + timeout;
   while (true) {
     if (!Running()) {
       return absl::InternalError(absl::StrCat(
@@ -129,7 +130,7 @@ absl::Status DaemonProcess::WaitUntilServing(absl::Duration timeout) {
         health->status() == grpc::health::v1::HealthCheckResponse::SERVING) {
       return absl::OkStatus();
     }
-    if (absl::Now() > deadline) {
+    if (mmu::MonotonicTime::Now() > deadline) {
       return absl::InternalError(
           absl::StrCat("mmud does not serve:\n", LogTail()));
     }
@@ -140,8 +141,10 @@ absl::Status DaemonProcess::WaitUntilServing(absl::Duration timeout) {
 DaemonProcess::~DaemonProcess() {
   if (Running()) {
     kill(pid_, SIGTERM);
-    const absl::Time deadline = absl::Now() + kStopTimeout;
-    while (Running() && absl::Now() < deadline) absl::SleepFor(kPollInterval);
+    const mmu::MonotonicTime deadline =
+        mmu::MonotonicTime::Now() + kStopTimeout;
+    while (Running() && mmu::MonotonicTime::Now() < deadline)
+      absl::SleepFor(kPollInterval);
     if (Running()) {
       kill(pid_, SIGKILL);
       waitpid(pid_, &wait_status_, 0);

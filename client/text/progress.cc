@@ -15,6 +15,7 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
 #include "absl/time/time.h"
+#include "mmu_core/base/clock.h"
 
 namespace mmud::client {
 namespace {
@@ -66,7 +67,8 @@ int TerminalWidth() {
 }
 
 Progress::Progress(std::ostream* out, ProgressStyle style, std::string title,
-                   std::function<absl::Time()> now, std::function<int()> width)
+                   std::function<mmu::MonotonicTime()> now,
+                   std::function<int()> width)
     : out_(out),
       style_(style),
       title_(std::move(title)),
@@ -80,7 +82,7 @@ Progress::~Progress() {
 void Progress::Update(std::optional<double> share, const std::string& words) {
   const absl::Duration interval =
       style_ == ProgressStyle::kBar ? kBarInterval : kLineInterval;
-  const absl::Time now = now_();
+  const mmu::MonotonicTime now = now_();
   if (now - last_ < interval) return;
   last_ = now;
   Draw(share, words);

@@ -9,8 +9,7 @@
 #include <optional>
 #include <string>
 
-#include "absl/time/clock.h"
-#include "absl/time/time.h"
+#include "mmu_core/base/clock.h"
 
 namespace mmud::client {
 
@@ -29,7 +28,7 @@ class Progress {
   // `title` stands before the bar. `out` outlives this object. `width` is asked
   // for the columns of the screen each time that the bar is drawn.
   Progress(std::ostream* out, ProgressStyle style, std::string title,
-           std::function<absl::Time()> now = absl::Now,
+           std::function<mmu::MonotonicTime()> now = mmu::MonotonicTime::Now,
            std::function<int()> width = TerminalWidth);
   // Ends the line of a bar that was not finished.
   ~Progress();
@@ -54,9 +53,9 @@ class Progress {
   std::ostream* const out_;
   const ProgressStyle style_;
   const std::string title_;
-  const std::function<absl::Time()> now_;
+  const std::function<mmu::MonotonicTime()> now_;
   const std::function<int()> screen_width_;
-  absl::Time last_ = absl::InfinitePast();
+  mmu::MonotonicTime last_ = mmu::MonotonicTime::InfinitePast();
   int width_ = 0;  // of the bar's line on the screen
   bool open_ = false;
 };

@@ -6,6 +6,7 @@
 
 #include "absl/time/time.h"
 #include "gtest/gtest.h"
+#include "mmu_core/base/clock.h"
 
 namespace mmud::client {
 namespace {
@@ -19,7 +20,7 @@ class ProgressTest : public testing::Test {
   }
 
   std::ostringstream out_;
-  absl::Time now_ = absl::UnixEpoch();
+  mmu::MonotonicTime now_;
   int columns_ = 80;
 };
 

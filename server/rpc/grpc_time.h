@@ -1,4 +1,5 @@
-// Between the daemon's time and gRPC's.
+// Between our time and gRPC's: deadlines by the monotonic clock, which whoever
+// sets the time of day does not move. For the client, the tests and the daemon.
 
 #ifndef SERVER_RPC_GRPC_TIME_H_
 #define SERVER_RPC_GRPC_TIME_H_
@@ -11,8 +12,8 @@
 
 namespace mmud {
 
-// gRPC's monotonic clock is that of the system, as ours is. REQUIRES: `time`
-// is not infinite.
+// gRPC's monotonic clock is that of the system, as ours is. A time too far for
+// gRPC is its endless future.
 inline gpr_timespec ToGrpcTime(mmu::MonotonicTime time) {
   const int64_t nanos = absl::ToInt64Nanoseconds(time - mmu::MonotonicTime());
   gpr_timespec result = gpr_time_from_nanos(nanos, GPR_TIMESPAN);

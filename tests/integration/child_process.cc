@@ -19,6 +19,7 @@
 
 #include "absl/time/clock.h"
 #include "absl/time/time.h"
+#include "mmu_core/base/clock.h"
 
 extern char** environ;
 
@@ -74,12 +75,12 @@ void ChildProcess::Signal(int number) const {
 }
 
 std::optional<int> ChildProcess::Wait(absl::Duration timeout) {
-  const absl::Time deadline = absl::Now() + timeout;
+  const mmu::MonotonicTime deadline = mmu::MonotonicTime::Now() + timeout;
   while (!exit_.has_value()) {
     int status = 0;
     if (waitpid(pid_, &status, WNOHANG) == pid_) {
       exit_ = WIFEXITED(status) ? WEXITSTATUS(status) : -WTERMSIG(status);
-    } else if (absl::Now() >= deadline) {
+    } else if (mmu::MonotonicTime::Now() >= deadline) {
       break;
     } else {
       absl::SleepFor(kPoll);

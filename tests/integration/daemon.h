@@ -8,7 +8,9 @@
 #include <string>
 #include <vector>
 
+#include "absl/time/clock.h"
 #include "absl/time/time.h"
+#include "mmu_core/base/clock.h"
 #include "tests/integration/child_process.h"
 #include "tests/integration/test_client.h"
 
@@ -70,9 +72,10 @@ class Daemon {
 // Calls `done` until it returns true; false when it does not within a minute.
 template <typename Done>
 bool Eventually(const Done& done) {
-  const absl::Time deadline = absl::Now() + absl::Minutes(1);
+  const mmu::MonotonicTime deadline =
+      mmu::MonotonicTime::Now() + absl::Minutes(1);
   while (!done()) {
-    if (absl::Now() > deadline) return false;
+    if (mmu::MonotonicTime::Now() > deadline) return false;
     absl::SleepFor(absl::Milliseconds(2));
   }
   return true;

@@ -1,6 +1,5 @@
 #include "tests/integration/test_client.h"
 
-#include <chrono>
 #include <cstdint>
 #include <memory>
 #include <string>
@@ -15,6 +14,7 @@
 #include "grpc/health/v1/health.grpc.pb.h"
 #include "grpcpp/generic/generic_stub.h"
 #include "grpcpp/support/byte_buffer.h"
+#include "mmu_core/base/clock.h"
 #include "mmud/v1/admin_service.pb.h"
 #include "mmud/v1/aging_service.pb.h"
 #include "mmud/v1/debug_service.pb.h"
@@ -24,6 +24,7 @@
 #include "mmud/v1/stats_service.pb.h"
 #include "mmud/v1/vm_service.pb.h"
 #include "mmud/v1/workload_service.pb.h"
+#include "server/rpc/grpc_time.h"
 
 namespace mmud::integration {
 namespace {
@@ -50,8 +51,7 @@ std::string ToString(const grpc::ByteBuffer& buffer) {
 }  // namespace
 
 void SetTimeout(absl::Duration timeout, grpc::ClientContext* context) {
-  context->set_deadline(std::chrono::system_clock::now() +
-                        absl::ToChronoMicroseconds(timeout));
+  context->set_deadline(ToGrpcTime(mmu::MonotonicTime::Now() + timeout));
 }
 
 ErrorFacts FactsOf(const google::rpc::Status& status) {

@@ -4,7 +4,6 @@
 #ifndef TESTS_INTEGRATION_TEST_CLIENT_H_
 #define TESTS_INTEGRATION_TEST_CLIENT_H_
 
-#include <chrono>
 #include <memory>
 #include <string>
 #include <vector>

@@ -1,5 +1,5 @@
-// Whoever sets the wall clock changes what the daemon shows, and nothing that
-// it does.
+// Whoever sets the wall clock changes what the daemon and mmuctl show, and
+// nothing that they do.
 
 #include <fcntl.h>
 #include <signal.h>
@@ -7,11 +7,13 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <atomic>
 #include <cstdint>
 #include <memory>
 #include <string>
 #include <thread>
+#include <vector>
 
 #include "absl/strings/str_cat.h"
 #include "absl/time/time.h"
@@ -32,37 +34,55 @@ using OperationsStub = google::longrunning::Operations::Stub;
 // Longer than a test lasts, shorter than every step.
 constexpr int64_t kLongSeconds = 8 * 60;
 
-// A daemon whose wall clock the test sets.
-class SteppedDaemon {
+// A wall clock that the test sets, of programs that it starts.
+class SteppedClock {
  public:
-  SteppedDaemon() {
-    const std::string path = directory_.File("offset");
-    const int fd = open(path.c_str(), O_RDWR | O_CREAT | O_CLOEXEC, 0600);
+  SteppedClock() {
+    const int fd = open(path_.c_str(), O_RDWR | O_CREAT | O_CLOEXEC, 0600);
     EXPECT_EQ(ftruncate(fd, sizeof(*offset_)), 0);
     offset_ = static_cast<std::atomic<int64_t>*>(mmap(
         nullptr, sizeof(*offset_), PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0));
     close(fd);
-    setenv("LD_PRELOAD", SteppedWallClockPath().c_str(), 1);
-    setenv("STEPPED_WALL_CLOCK", path.c_str(), 1);
-    daemon_ = std::make_unique<Daemon>();
-    unsetenv("LD_PRELOAD");
-    unsetenv("STEPPED_WALL_CLOCK");
   }
-  ~SteppedDaemon() {
-    daemon_.reset();
-    munmap(offset_, sizeof(*offset_));
-  }
+  ~SteppedClock() { munmap(offset_, sizeof(*offset_)); }
+  SteppedClock(const SteppedClock&) = delete;
+  SteppedClock& operator=(const SteppedClock&) = delete;
 
   void Step(absl::Duration by) {
     offset_->fetch_add(absl::ToInt64Nanoseconds(by));
   }
+
+  // Calls `start`, and what it starts has this clock.
+  template <typename Start>
+  auto ForWhatStarts(const Start& start) const {
+    setenv("LD_PRELOAD", SteppedWallClockPath().c_str(), 1);
+    setenv("STEPPED_WALL_CLOCK", path_.c_str(), 1);
+    auto started = start();
+    unsetenv("LD_PRELOAD");
+    unsetenv("STEPPED_WALL_CLOCK");
+    return started;
+  }
+
+ private:
+  ScratchDirectory directory_;
+  const std::string path_ = directory_.File("offset");
+  std::atomic<int64_t>* offset_ = nullptr;
+};
+
+// A daemon whose wall clock the test sets.
+class SteppedDaemon {
+ public:
+  SteppedDaemon()
+      : daemon_(
+            clock_.ForWhatStarts([] { return std::make_unique<Daemon>(); })) {}
+
+  void Step(absl::Duration by) { clock_.Step(by); }
   Daemon* operator->() { return daemon_.get(); }
   Daemon& operator*() { return *daemon_; }
 
  private:
-  ScratchDirectory directory_;
-  std::atomic<int64_t>* offset_ = nullptr;
-  std::unique_ptr<Daemon> daemon_;
+  SteppedClock clock_;
+  const std::unique_ptr<Daemon> daemon_;
 };
 
 v1::DirtyLogState StateOfLog(const Guest& guest) {
@@ -237,6 +257,53 @@ INSTANTIATE_TEST_SUITE_P(Steps, WallClockTest,
                            return absl::StrCat(
                                step.param < 0 ? "Back" : "Forward",
                                std::abs(step.param), "Minutes");
+                         });
+
+// The clock of the client is set, not that of the daemon.
+class ClientWallClockTest : public ::testing::TestWithParam<int> {
+ protected:
+  std::unique_ptr<ChildProcess> Mmuctl(const std::string& name,
+                                       std::vector<std::string> arguments) {
+    arguments.insert(arguments.begin(),
+                     {MmuctlPath(), "--address", daemon_.address()});
+    return clock_.ForWhatStarts([&] {
+      return std::make_unique<ChildProcess>(arguments,
+                                            daemon_.directory().File(name));
+    });
+  }
+
+  Daemon daemon_;
+  SteppedClock clock_;
+};
+
+TEST_P(ClientWallClockTest, AWaitEndsAfterItsTimeoutAndNotBefore) {
+  const Guest guest(daemon_.client(), "a", {MakeSlot(kMiB)});
+  const std::string name = guest.StartRandomWrites(1);
+  const auto longer = Mmuctl(
+      "longer",
+      {absl::StrCat("--timeout=", kLongSeconds, "s"), "op", "wait", name});
+  const auto shorter = Mmuctl("shorter", {"--timeout=3s", "op", "wait", name});
+  // Each has shown the first state.
+  const auto lines = [](const ChildProcess& client) {
+    const std::string text = client.Err();
+    return std::count(text.begin(), text.end(), '\n');
+  };
+  EXPECT_TRUE(
+      Eventually([&] { return lines(*longer) > 0 && lines(*shorter) > 0; }));
+  clock_.Step(absl::Minutes(GetParam()));
+  EXPECT_EQ(shorter->Wait(absl::Minutes(1)), 7) << shorter->Err();
+  // The other has looked at the time since, to show the next states.
+  const auto then = lines(*longer);
+  EXPECT_TRUE(Eventually(
+      [&] { return lines(*longer) > then + 1 || !longer->running(); }));
+  guest.StopWorkload();
+  EXPECT_EQ(longer->Wait(absl::Minutes(1)), 0) << longer->Err();
+}
+
+INSTANTIATE_TEST_SUITE_P(Steps, ClientWallClockTest, ::testing::Values(-60, 60),
+                         [](const ::testing::TestParamInfo<int>& step) {
+                           return std::string(step.param < 0 ? "Back"
+                                                             : "Forward");
                          });
 
 }  // namespace

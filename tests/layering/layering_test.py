@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
 """Fails if mmu_core depends on anything but Abseil, liburcu and the system, or
-if it or the server measures time by the wall clock.
+if anything here measures time by the wall clock.
 
 Looks at every #include and at every label of a BUILD file below mmu_core. What
 is not on the lists below is refused, so a new library is a decision made here.
@@ -74,23 +74,30 @@ def bad_labels(path, text):
 
 # Reads of the wall clock, its type, and waits that Abseil times by it: see
 # mmu_core/base/clock.h and mmu_core/sync/timed_wait.h. Time that is only shown
-# to people comes from server/base/wall_time.h.
+# to people comes from server/base/wall_time.h, deadlines of gRPC from
+# server/rpc/grpc_time.h.
+MEASURING = ("bench", "client", "mmu_core", "server", "tests", "trace")
 WALL_CLOCK = re.compile(
-    r"\babsl::(?:Now|GetCurrentTimeNanos)\b|\babsl::Time\b|\bsystem_clock\b|"
+    r"\babsl::(?:Now|GetCurrentTimeNanos|ToChronoTime)\b|\babsl::Time\b|"
+    r"\bsystem_clock\b|"
     r"\bCLOCK_REALTIME\b|\bGPR_CLOCK_REALTIME\b|\bgettimeofday\b|"
     r"\btime\((?:nullptr|NULL|0)\)|\bTIME_UTC\b|"
     r"\b(?:Wait|Await|WaitForNotification|Lock\w*When)With(?:Timeout|Deadline)\b")
 MAY_NAME_WALL_CLOCK = {"mmu_core/base/clock.h", "mmu_core/base/clock_test.cc",
                        "mmu_core/sync/timed_wait.h",
                        "server/base/wall_time.h",
-                       "server/base/wall_time_test.cc"}
+                       "server/base/wall_time_test.cc",
+                       # Reads deadlines back from gRPC, which has them so.
+                       "tests/integration/deadline_test.cc",
+                       # It is the wall clock, of a program under test.
+                       "tests/integration/stepped_wall_clock.cc"}
 
 
 def wall_clocks(root):
     """Returns (number of files read, where they measure by the wall clock)."""
     found = []
     files = 0
-    for folder in ("mmu_core", "server"):
+    for folder in MEASURING:
         for path in sorted((root / folder).rglob("*")):
             relative = path.relative_to(root)
             if path.suffix not in (".h", ".cc"):
@@ -133,12 +140,21 @@ class LayeringTest(unittest.TestCase):
         files, found = wall_clocks(root)
         self.assertGreater(files, 10, "no sources found in %s" % root)
         self.assertEqual(found, [])
+        for folder in MEASURING:
+            self.assertTrue((root / folder).is_dir(), folder)
+        for name in MAY_NAME_WALL_CLOCK:
+            self.assertTrue((root / name).is_file(), name)
 
     def test_wall_clocks_are_found(self):
+        for folder in MEASURING:
+            self.wall_clocks_are_found_in(folder)
+
+    def wall_clocks_are_found_in(self, folder):
         for line, name in (
                 ("absl::Time t = x;", "absl::Time"),
                 ("auto t = absl::Now();", "absl::Now"),
                 ("std::chrono::system_clock::now();", "system_clock"),
+                ("Wait(absl::ToChronoTime(end));", "absl::ToChronoTime"),
                 ("clock_gettime(CLOCK_REALTIME, &t);", "CLOCK_REALTIME"),
                 ("seed(time(nullptr));", "time(nullptr)"),
                 ("cv.WaitWithTimeout(&mu, d);", "WaitWithTimeout"),
@@ -146,11 +162,11 @@ class LayeringTest(unittest.TestCase):
                 ("done.WaitForNotificationWithTimeout(d);",
                  "WaitForNotificationWithTimeout")):
             with tempfile.TemporaryDirectory() as root:
-                path = pathlib.Path(root) / "server" / "x.cc"
+                path = pathlib.Path(root) / folder / "x.cc"
                 path.parent.mkdir(parents=True)
                 path.write_text(line + "\n")
                 self.assertEqual(wall_clocks(pathlib.Path(root))[1],
-                                 ["server/x.cc uses " + name])
+                                 ["%s/x.cc uses %s" % (folder, name)])
 
     def test_durations_and_comments_are_no_wall_clock(self):
         with tempfile.TemporaryDirectory() as root:

@@ -10,10 +10,10 @@
 #include <tuple>
 #include <vector>
 
-#include "absl/time/clock.h"
 #include "absl/time/time.h"
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
+#include "mmu_core/base/clock.h"
 #include "mmu_core/testing/fault_injection.h"
 #include "tests/model/operations.h"
 
@@ -72,7 +72,7 @@ absl::Duration Budget() {
 
 // Covers: STAT-41
 TEST(ModelTest, AVmBehavesAsTheModelAfterEveryStep) {
-  const absl::Time end = absl::Now() + Budget();
+  const MonotonicTime end = MonotonicTime::Now() + Budget();
   do {
     ASSERT_TRUE(rc::check(
         "VM and model agree", [](const std::vector<Operation>& operations) {
@@ -81,14 +81,14 @@ TEST(ModelTest, AVmBehavesAsTheModelAfterEveryStep) {
             if (!problem.empty()) RC_FAIL(problem);
           }
         }));
-  } while (absl::Now() < end);
+  } while (MonotonicTime::Now() < end);
 }
 
 // RapidCheck's sequences are short; these begin with slots and go on long.
 TEST(ModelTest, LongRunsOnAPopulatedVmAgreeToo) {
-  const absl::Time end = absl::Now() + Budget();
+  const MonotonicTime end = MonotonicTime::Now() + Budget();
   using Kind = Operation::Kind;
-  for (uint64_t seed = 1; absl::Now() < end; ++seed) {
+  for (uint64_t seed = 1; MonotonicTime::Now() < end; ++seed) {
     rc::Random random(seed);
     std::vector<Operation> operations = {
         {Kind::kCreate, 0, 0, 0},

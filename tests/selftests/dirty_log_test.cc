@@ -26,10 +26,10 @@
 
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
-#include "absl/time/clock.h"
 #include "absl/time/time.h"
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
+#include "mmu_core/base/clock.h"
 #include "mmu_core/guest/random.h"
 #include "mmu_core/testing/vm_builder.h"
 #include "mmu_core/vm/vm.h"
@@ -125,10 +125,10 @@ class Guest {
     const uint64_t writes = writes_.load();
     round_.store(round);
     // The guest does some work in each round, or as much as its ring takes.
-    const absl::Time until =
-        absl::Now() + absl::Milliseconds(options.interval_ms);
+    const MonotonicTime until =
+        MonotonicTime::Now() + absl::Milliseconds(options.interval_ms);
     while ((writes_.load() < writes + 500 && !ring_full_.load()) ||
-           absl::Now() < until) {
+           MonotonicTime::Now() < until) {
       std::this_thread::yield();
     }
   }

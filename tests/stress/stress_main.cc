@@ -2,6 +2,7 @@
 
 #include <cstdint>
 #include <cstdio>
+#include <random>
 #include <string>
 
 #include "absl/flags/flag.h"
@@ -9,9 +10,9 @@
 #include "absl/flags/usage.h"
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_format.h"
-#include "absl/time/clock.h"
 #include "absl/time/time.h"
 #include "absl/types/optional.h"
+#include "mmu_core/base/clock.h"
 #include "mmu_core/stats/labels.h"
 #include "mmu_core/testing/fault_injection.h"
 #include "tests/stress/stress_round.h"
@@ -19,8 +20,8 @@
 ABSL_FLAG(double, minutes, 1, "How long to go on.");
 ABSL_FLAG(double, round_seconds, 2, "How long one VM lives.");
 ABSL_FLAG(uint64_t, seed, 0,
-          "Seed of the first round; each later one has the next. 0: from the "
-          "clock.");
+          "Seed of the first round; each later one has the next. 0: a random "
+          "one.");
 ABSL_FLAG(uint64_t, drop_mark, 0,
           "In each migration lose the so-manieth mark of a page that was dirty "
           "and cleared before, to see that it is noticed. 0: none.");
@@ -110,14 +111,14 @@ void PrintSummary(int64_t rounds, const RoundResult& sum) {
 
 int Main() {
   uint64_t seed = absl::GetFlag(FLAGS_seed);
-  if (seed == 0) seed = static_cast<uint64_t>(absl::ToUnixSeconds(absl::Now()));
-  const absl::Time begin = absl::Now();
-  const absl::Time end =
+  if (seed == 0) seed = std::random_device()();
+  const MonotonicTime begin = MonotonicTime::Now();
+  const MonotonicTime end =
       begin + absl::Minutes(1) * absl::GetFlag(FLAGS_minutes);
-  absl::Time next_report = begin;
+  MonotonicTime next_report = begin;
   RoundResult sum;
   int64_t rounds = 0;
-  for (; absl::Now() < end; ++seed) {
+  for (; MonotonicTime::Now() < end; ++seed) {
     RoundConfig config;
     if (!MakeConfig(seed, &config)) return 2;
     const RoundResult result = RunRound(config);
@@ -140,14 +141,14 @@ int Main() {
       }
       return 1;
     }
-    if (absl::Now() >= next_report) {
+    if (MonotonicTime::Now() >= next_report) {
       std::printf("%s  round %ld, %s: well\n",
-                  absl::FormatDuration(
-                      absl::Trunc(absl::Now() - begin, absl::Seconds(1)))
+                  absl::FormatDuration(absl::Trunc(MonotonicTime::Now() - begin,
+                                                   absl::Seconds(1)))
                       .c_str(),
                   rounds, Describe(config).c_str());
       std::fflush(stdout);
-      next_report = absl::Now() + absl::Seconds(30);
+      next_report = MonotonicTime::Now() + absl::Seconds(30);
     }
   }
   PrintSummary(rounds, sum);

@@ -12,8 +12,8 @@
 
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
-#include "absl/time/clock.h"
 #include "mmu_core/base/check.h"
+#include "mmu_core/base/clock.h"
 #include "mmu_core/guest/gpa_space.h"
 #include "mmu_core/paging/table_pool.h"
 #include "mmu_core/rmap/slot_rmaps.h"
@@ -141,7 +141,7 @@ class Round {
   }
 
   void RunPhase(uint64_t phase) {
-    const absl::Time end = absl::Now() + config_.duration / kPhases;
+    const MonotonicTime end = MonotonicTime::Now() + config_.duration / kPhases;
     std::vector<std::thread> threads;
     using Step = void (Round::*)(std::mt19937_64&);
     uint64_t salt = 0;
@@ -150,7 +150,7 @@ class Round {
       ++salt;
       threads.emplace_back([this, salt, phase, step, end] {
         std::mt19937_64 random((config_.seed * kPhases + phase) * 16 + salt);
-        while (absl::Now() < end && well()) (this->*step)(random);
+        while (MonotonicTime::Now() < end && well()) (this->*step)(random);
       });
     }
     for (std::thread& thread : threads) thread.join();
