@@ -34,7 +34,8 @@ class Caller {
   const ClientOptions& options() const { return options_; }
 
   // Makes a unary call: `attempt(context, request, &response)`, repeated while
-  // it ends UNAVAILABLE and both the policy and the deadline allow it. All
+  // it ends with what IsRetryable allows and both the policy and the deadline
+  // allow it. All
   // attempts share one deadline and, where the request has one, one request
   // id, so that a mutation whose answer was lost is not done twice.
   template <typename Response, typename Request, typename Attempt>

@@ -156,15 +156,33 @@ TEST_F(ClientTest, WaitsAsLongAsTheDaemonAsks) {
   EXPECT_GE(sleeps_[0], absl::Seconds(3));
 }
 
+TEST_F(ClientTest, WaitsForAPlaceWhereALimitIsReached) {
+  google::rpc::Status status;
+  google::rpc::RetryInfo retry;
+  retry.mutable_retry_delay()->set_seconds(3);
+  status.add_details()->PackFrom(retry);
+  const grpc::Status full(grpc::StatusCode::RESOURCE_EXHAUSTED, "full",
+                          status.SerializeAsString());
+  vms_.answers = {full, full};
+  ASSERT_TRUE(Create().ok());
+  ASSERT_EQ(vms_.ids.size(), 3u);
+  EXPECT_EQ(vms_.ids[0], vms_.ids[2]);
+  ASSERT_EQ(sleeps_.size(), 2u);
+  EXPECT_GE(sleeps_[0], absl::Seconds(3));
+  EXPECT_GE(sleeps_[1], absl::Seconds(3));
+}
+
 TEST_F(ClientTest, DoesNotWaitPastTheDeadline) {
   google::rpc::Status status;
   google::rpc::RetryInfo retry;
   retry.mutable_retry_delay()->set_seconds(100'000);
   status.add_details()->PackFrom(retry);
-  vms_.answers = {grpc::Status(grpc::StatusCode::UNAVAILABLE, "draining",
-                               status.SerializeAsString())};
-  EXPECT_TRUE(absl::IsUnavailable(Create().status()));
-  EXPECT_TRUE(sleeps_.empty());
+  for (const grpc::StatusCode code :
+       {grpc::StatusCode::UNAVAILABLE, grpc::StatusCode::RESOURCE_EXHAUSTED}) {
+    vms_.answers = {grpc::Status(code, "later", status.SerializeAsString())};
+    EXPECT_EQ(Create().status().code(), static_cast<absl::StatusCode>(code));
+    EXPECT_TRUE(sleeps_.empty());
+  }
 }
 
 TEST_F(ClientTest, EveryCallHasADeadlineThatCanBeChanged) {

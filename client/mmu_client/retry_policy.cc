@@ -10,7 +10,9 @@
 namespace mmud::client {
 
 bool IsRetryable(const absl::Status& status) {
-  return absl::IsUnavailable(status);
+  if (absl::IsUnavailable(status)) return true;
+  return absl::IsResourceExhausted(status) &&
+         ErrorInfoOf(status).retry_delay.has_value();
 }
 
 Backoff::Backoff(const RetryPolicy& policy)

@@ -18,8 +18,10 @@ struct RetryPolicy {
   double multiplier = 2.0;
 };
 
-// True for UNAVAILABLE only: the one code that says that nothing was done, or
-// that doing it again under the same request id is harmless.
+// True for UNAVAILABLE, and for RESOURCE_EXHAUSTED with a RetryInfo, which a
+// daemon sends while more goes on than it allows: codes that say that nothing
+// was done, or that doing it again under the same request id is harmless. A
+// limit without RetryInfo, such as that on VMs, is the same in a second.
 bool IsRetryable(const absl::Status& status);
 
 // The waits between the attempts of one call. Thread-compatible.

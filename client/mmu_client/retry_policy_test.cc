@@ -11,7 +11,25 @@
 namespace mmud::client {
 namespace {
 
-TEST(RetryPolicyTest, OnlyUnavailableIsTriedAgain) {
+google::rpc::Status WithRetryInfo(absl::StatusCode code, int64_t seconds) {
+  google::rpc::Status status;
+  status.set_code(static_cast<int>(code));
+  google::rpc::RetryInfo retry;
+  *retry.mutable_retry_delay() =
+      google::protobuf::util::TimeUtil::SecondsToDuration(seconds);
+  status.add_details()->PackFrom(retry);
+  return status;
+}
+
+TEST(RetryPolicyTest, ALimitIsTriedAgainIfTheServerSaysWhen) {
+  EXPECT_TRUE(IsRetryable(
+      FromRpcStatus(WithRetryInfo(absl::StatusCode::kResourceExhausted, 1))));
+  // The delay alone is not enough: it may come with anything.
+  EXPECT_FALSE(
+      IsRetryable(FromRpcStatus(WithRetryInfo(absl::StatusCode::kAborted, 1))));
+}
+
+TEST(RetryPolicyTest, OfTheOthersOnlyUnavailableIsTriedAgain) {
   EXPECT_TRUE(IsRetryable(absl::UnavailableError("")));
   for (const absl::StatusCode code :
        {absl::StatusCode::kOk, absl::StatusCode::kCancelled,
@@ -51,14 +69,12 @@ TEST(BackoffTest, EndsAfterTheLastAttempt) {
 }
 
 TEST(BackoffTest, WaitsAtLeastAsLongAsTheServerAsks) {
-  google::rpc::Status rpc_status;
-  rpc_status.set_code(static_cast<int>(absl::StatusCode::kUnavailable));
-  google::rpc::RetryInfo retry;
-  *retry.mutable_retry_delay() =
-      google::protobuf::util::TimeUtil::SecondsToDuration(7);
-  rpc_status.add_details()->PackFrom(retry);
-  Backoff backoff{RetryPolicy()};
-  EXPECT_GE(backoff.NextDelay(FromRpcStatus(rpc_status)), absl::Seconds(7));
+  for (const absl::StatusCode code :
+       {absl::StatusCode::kUnavailable, absl::StatusCode::kResourceExhausted}) {
+    Backoff backoff{RetryPolicy()};
+    EXPECT_GE(backoff.NextDelay(FromRpcStatus(WithRetryInfo(code, 7))),
+              absl::Seconds(7));
+  }
 }
 
 }  // namespace
