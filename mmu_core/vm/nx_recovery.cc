@@ -1,7 +1,13 @@
 #include "mmu_core/vm/nx_recovery.h"
 
+#include <thread>
+#include <utility>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
 #include "absl/time/time.h"
 #include "mmu_core/base/clock.h"
+#include "mmu_core/base/thread.h"
 #include "mmu_core/memory/memslot_set.h"
 #include "mmu_core/shadow/shadow_mmu.h"
 #include "mmu_core/sync/mmu_lock.h"
@@ -39,7 +45,11 @@ NxRecovery::NxRecovery(VmState& vm, NxParameters& parameters)
     : vm_(vm),
       parameters_(parameters),
       listener_{.on_mitigation = [this](bool on) { SetMitigated(on); },
-                .on_recovery = [this] { Wake(); }} {
+                .on_recovery =
+                    [this] {
+                      EnsureWorker();
+                      Wake();
+                    }} {
   parameters_.Register(&listener_);
 }
 
@@ -61,8 +71,21 @@ void NxRecovery::SetMitigated(bool on) {
     // What is mapped now is mapped by the old rule.
     vm_.FastZapAll(nullptr, LockOp::kZap);
   }
-  if (on && !worker_.joinable()) worker_ = std::thread([this] { Work(); });
+  EnsureWorker();
   Wake();
+}
+
+absl::Status NxRecovery::status() const {
+  MutexLock lock(mu_);
+  return status_;
+}
+
+void NxRecovery::EnsureWorker() {
+  if (worker_.joinable() || !vm_.tdp.nx_huge_pages().mitigated()) return;
+  absl::StatusOr<std::thread> worker = MakeThread([this] { Work(); });
+  if (worker.ok()) worker_ = *std::move(worker);
+  MutexLock lock(mu_);
+  status_ = worker.status();
 }
 
 void NxRecovery::Wake() {

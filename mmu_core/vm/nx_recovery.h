@@ -9,6 +9,7 @@
 #include <thread>
 
 #include "absl/base/thread_annotations.h"
+#include "absl/status/status.h"
 #include "mmu_core/sync/mutex.h"
 #include "mmu_core/vm/nx_parameters.h"
 
@@ -28,6 +29,10 @@ class NxRecovery {
  public:
   // `vm` is complete and outlives this.
   NxRecovery(VmState& vm, NxParameters& parameters);
+  // Whether the worker exists if one is needed: otherwise why it could not be
+  // made (base/thread.h). What was split then stays so until the parameters
+  // change, when it is tried again.
+  absl::Status status() const;
   // Ends the worker.
   ~NxRecovery();
   NxRecovery(const NxRecovery&) = delete;
@@ -35,6 +40,8 @@ class NxRecovery {
 
  private:
   void SetMitigated(bool on);
+  // Under the lock of parameters_.
+  void EnsureWorker();
   void Wake();
   void Work();
 
@@ -42,8 +49,9 @@ class NxRecovery {
   NxParameters& parameters_;
   NxParameters::Listener listener_;
   std::thread worker_;  // started under the lock of parameters_
-  Mutex mu_;
+  mutable Mutex mu_;
   CondVar woken_;
+  absl::Status status_ ABSL_GUARDED_BY(mu_);
   bool stop_ ABSL_GUARDED_BY(mu_) = false;
   uint64_t wakes_ ABSL_GUARDED_BY(mu_) = 0;  // parameters changed so often
 };

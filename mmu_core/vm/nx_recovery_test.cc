@@ -4,10 +4,13 @@
 #include <memory>
 #include <thread>
 
+#include "absl/status/status.h"
 #include "absl/time/time.h"
 #include "gtest/gtest.h"
 #include "mmu_core/base/clock.h"
+#include "mmu_core/base/error.h"
 #include "mmu_core/base/hooks.h"
+#include "mmu_core/base/thread.h"
 #include "mmu_core/tdp/tdp_test_util.h"
 #include "mmu_core/testing/interleaving.h"
 #include "mmu_core/testing/vm_builder.h"
@@ -117,6 +120,24 @@ TEST_F(NxRecoveryTest, TheWorkerFollowsChangesOfItsPeriod) {
   while (Splits() != 0 && MonotonicTime::Now() < limit)
     std::this_thread::yield();
   EXPECT_EQ(Splits(), 0u);
+}
+
+TEST_F(NxRecoveryTest, AVmWhoseWorkerCannotBeMadeIsNotCreated) {
+  LimitThreads(0);
+  const absl::Status none = Vm::Create(vm_->config(), parameters_).status();
+  LimitThreads(-1);
+  EXPECT_EQ(DetailOf(none).reason, "THREADS_EXHAUSTED");
+}
+
+TEST_F(NxRecoveryTest, AWorkerThatCouldNotBeMadeIsMadeWithTheNextChange) {
+  NxParameters parameters{ItlbMultihit::kNo};
+  const auto vm = MakeVmFrom(vm_->config(), parameters);
+  LimitThreads(0);
+  EXPECT_TRUE(parameters.SetNxHugePages("force").ok());
+  EXPECT_FALSE(vm->state().nx_recovery.status().ok());
+  LimitThreads(-1);
+  parameters.SetRecovery({.ratio = 1, .period = absl::Hours(1)});
+  EXPECT_TRUE(vm->state().nx_recovery.status().ok());
 }
 
 TEST_F(NxRecoveryTest, AWorkerThatSleepsForAnHourEndsWithItsVm) {

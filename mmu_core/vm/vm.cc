@@ -235,6 +235,7 @@ absl::StatusOr<std::unique_ptr<Vm>> Vm::Create(const VmConfig& config,
       })) {
     return NoMemory("vcpu_count", "make a VM");
   }
+  if (absl::Status s = vm->state_->nx_recovery.status(); !s.ok()) return s;
   for (size_t i = 0; i < config.memslots.size(); ++i) {
     if (absl::Status s = vm->SetMemslot(config.memslots[i]); !s.ok()) {
       ErrorDetail detail = DetailOf(s);

@@ -85,7 +85,8 @@ class Vm {
 
   // --- What runs on the vCPUs ---
 
-  // FAILED_PRECONDITION WORKLOAD_RUNNING, INVALID_ARGUMENT INVALID_VCPU_COUNT.
+  // FAILED_PRECONDITION WORKLOAD_RUNNING, INVALID_ARGUMENT INVALID_VCPU_COUNT,
+  // UNAVAILABLE THREADS_EXHAUSTED: then no vCPU has made an access.
   absl::Status StartWorkload(WorkloadOptions options);
   // Asks all vCPUs to stop and waits until they did. OK if none runs.
   void StopWorkload();

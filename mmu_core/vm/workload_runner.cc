@@ -3,9 +3,11 @@
 #include <algorithm>
 #include <utility>
 
+#include "absl/status/statusor.h"
 #include "absl/strings/str_format.h"
 #include "mmu_core/base/clock.h"
 #include "mmu_core/base/error.h"
+#include "mmu_core/base/thread.h"
 #include "mmu_core/guest/rate_limiter.h"
 #include "mmu_core/guest/stamp.h"
 #include "mmu_core/stats/vcpu_stats.h"
@@ -60,12 +62,40 @@ absl::Status WorkloadRunner::Start(WorkloadOptions options,
     progress_ = WorkloadProgress();
     at_start_ = SumStats();
     started_ = MonotonicTime::Now();
+    // None makes an access, or boots, before all are there: where one cannot be
+    // made nothing has happened to the guest.
+    ++holds_;
+    control_.fetch_or(kHeld);
   }
   control_.fetch_and(~kStop);
+  threads_.reserve(count);
+  absl::Status made;
   for (size_t i = 0; i < count; ++i) {
-    threads_.emplace_back([this, i] { Run(*vcpus_[i], *options_.sources[i]); });
+    absl::StatusOr<std::thread> thread =
+        MakeThread([this, i] { Run(*vcpus_[i], *options_.sources[i]); });
+    if (!thread.ok()) {
+      made = thread.status();
+      GiveUpStart(count - i);
+      break;
+    }
+    threads_.push_back(*std::move(thread));
   }
-  return absl::OkStatus();
+  Unhold();
+  return made;
+}
+
+void WorkloadRunner::GiveUpStart(size_t missing) {
+  {
+    // Whoever waits for all to park waits for the missing ones, too.
+    MutexLock lock(mu_);
+    control_.fetch_or(kStop);
+    running_ -= static_cast<int>(missing);
+    changed_.NotifyAll();
+  }
+  JoinLocked();
+  control_.fetch_and(~kStop);
+  MutexLock lock(mu_);
+  progress_.state = WorkloadProgress::State::kStopped;
 }
 
 void WorkloadRunner::Run(Vcpu& vcpu, AccessSource& source) {

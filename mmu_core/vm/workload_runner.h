@@ -5,6 +5,7 @@
 #define MMU_CORE_VM_WORKLOAD_RUNNER_H_
 
 #include <atomic>
+#include <cstddef>
 #include <cstdint>
 #include <memory>
 #include <thread>
@@ -85,6 +86,8 @@ class WorkloadRunner {
                               uint64_t* word, MonotonicTime deadline);
   void WaitUntilParked() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
   void Finish(const absl::Status& status);
+  // Ends the vCPUs that began, where `missing` others found no thread.
+  void GiveUpStart(size_t missing) ABSL_EXCLUSIVE_LOCKS_REQUIRED(control_mu_);
   void JoinLocked() ABSL_EXCLUSIVE_LOCKS_REQUIRED(control_mu_);
   VcpuStatsSnapshot SumStats() const;
 

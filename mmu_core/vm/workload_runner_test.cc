@@ -13,6 +13,7 @@
 #include "gtest/gtest.h"
 #include "mmu_core/base/clock.h"
 #include "mmu_core/base/error.h"
+#include "mmu_core/base/thread.h"
 #include "mmu_core/guest/access_source.h"
 #include "mmu_core/guest/stamp.h"
 #include "mmu_core/testing/vm_builder.h"
@@ -94,6 +95,23 @@ TEST(WorkloadRunnerTest, EachVcpuRunsItsSourceToItsEnd) {
   EXPECT_EQ(StampAt(*vm, 0), MakeStamp(0, 1000));
   EXPECT_EQ(StampAt(*vm, kPageSize), MakeStamp(1, 1000));
   EXPECT_EQ(AuditFindings(*vm), "");
+}
+
+TEST(WorkloadRunnerTest, WithoutAThreadForEachVcpuNoneRuns) {
+  for (const int64_t threads : {0, 1, 2}) {
+    auto vm = SmallVm(3);
+    LimitThreads(threads);
+    const absl::Status none = vm->StartWorkload(Writers(3));
+    LimitThreads(-1);
+    EXPECT_EQ(DetailOf(none).reason, "THREADS_EXHAUSTED") << threads;
+    ASSERT_TRUE(vm->WaitWorkload(kLong));
+    EXPECT_EQ(vm->Workload()->state, State::kStopped);
+    EXPECT_EQ(Accesses(*vm), 0u) << "nothing happened to the guest";
+    ASSERT_TRUE(vm->StartWorkload(Writers(3, 10)).ok());
+    ASSERT_TRUE(vm->WaitWorkload(kLong));
+    EXPECT_EQ(vm->Workload()->state, State::kDone);
+    EXPECT_EQ(Accesses(*vm), 30u);
+  }
 }
 
 TEST(WorkloadRunnerTest, NoAccessIsUnderWayWhilePaused) {
