@@ -25,9 +25,11 @@ constexpr int kWaitForRoomMs = 50;
 }  // namespace
 
 ConnectionAcceptor::ConnectionAcceptor(std::vector<Listener> listeners,
-                                       OpenConnections& connections)
+                                       OpenConnections& connections,
+                                       LimitedLog& log)
     : listeners_(std::move(listeners)),
       connections_(connections),
+      log_(log),
       stop_fd_(eventfd(0, EFD_CLOEXEC)) {
   MMU_CHECK(stop_fd_ >= 0);
   thread_ = std::thread([this] { Run(); });
@@ -58,7 +60,8 @@ void ConnectionAcceptor::Run() {
       has_room = Accept(listener) && has_room;
     }
     if (had_room && !has_room) {
-      Log(LogLevel::kWarning,
+      log_.Write(
+          "connections", LogLevel::kWarning,
           "no room for another connection: new ones wait until one is closed",
           {{"connections", absl::StrCat(connections_.Use().used)},
            {"limit", absl::StrCat(connections_.Use().limit)}});

@@ -8,6 +8,7 @@
 #include <thread>
 #include <vector>
 
+#include "server/log/limited_log.h"
 #include "server/open_connections.h"
 
 namespace mmud {
@@ -23,9 +24,9 @@ class ConnectionAcceptor {
     std::function<void(int, int)> take;
   };
 
-  // `connections` outlives this.
+  // `connections` and `log` outlive this.
   ConnectionAcceptor(std::vector<Listener> listeners,
-                     OpenConnections& connections);
+                     OpenConnections& connections, LimitedLog& log);
   ~ConnectionAcceptor();
   ConnectionAcceptor(const ConnectionAcceptor&) = delete;
   ConnectionAcceptor& operator=(const ConnectionAcceptor&) = delete;
@@ -37,6 +38,7 @@ class ConnectionAcceptor {
 
   const std::vector<Listener> listeners_;
   OpenConnections& connections_;
+  LimitedLog& log_;
   const int stop_fd_;  // an eventfd
   std::thread thread_;
 };

@@ -230,7 +230,7 @@ int Serve(const Config& config, BuildVariant variant) {
   }
   server->reset();
   http.reset();
-  state.call_log.ReportDropped();
+  state.log.ReportDropped();
   Log(LogLevel::kInfo, "stopped",
       {{"uptime",
         absl::FormatDuration(absl::Trunc(mmu::MonotonicTime::Now() - start,

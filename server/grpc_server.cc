@@ -150,7 +150,7 @@ absl::StatusOr<std::unique_ptr<GrpcServer>> GrpcServer::Start(
   const int64_t left = RaiseDescriptorLimit() - CountDescriptors();
   state.connections.SetLimit(std::min(config.max_connections, left * 3 / 4));
   server->acceptor_ = std::make_unique<ConnectionAcceptor>(
-      std::move(server->listeners_), state.connections);
+      std::move(server->listeners_), state.connections, state.log);
   server->probe_ = std::make_unique<SelfProbe>(
       server->targets_, [raw = server.get()](const std::string& wrong) {
         raw->SetListeners(wrong);

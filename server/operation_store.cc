@@ -25,6 +25,7 @@
 #include "server/base/resource_names.h"
 #include "server/base/status_mapping.h"
 #include "server/log/call_facts.h"
+#include "server/log/limited_log.h"
 #include "server/logging.h"
 #include "server/operation_metrics.h"
 
@@ -35,22 +36,28 @@ OperationMethodMetrics& Of(OperationMetrics& metrics, OperationMethod method) {
   return metrics[static_cast<int>(method)];
 }
 
-void LogEnd(const google::longrunning::Operation& outcome,
+// Each VM has an allowance of lines for each method: whoever starts and cancels
+// work in a loop fills no disk.
+void LogEnd(LimitedLog& log, const google::longrunning::Operation& outcome,
             OperationMethod method, const absl::Status& status,
             absl::Duration duration) {
   const bool expected = status.ok() || absl::IsCancelled(status);
+  const LogLevel level = expected ? LogLevel::kInfo : LogLevel::kWarning;
+  const std::string vm = FactsOf(outcome.metadata()).vm;
   LogFields fields = {
       {"operation", outcome.name()},
       {"method", ToString(method)},
-      {"vm", FactsOf(outcome.metadata()).vm},
+      {"vm", vm},
       {"code", StatusCodeName(static_cast<int>(status.code()))}};
   if (const std::string reason = mmu::DetailOf(status).reason;
       !reason.empty()) {
     fields.emplace_back("reason", reason);
   }
   fields.emplace_back("duration", absl::FormatDuration(duration));
-  Log(expected ? LogLevel::kInfo : LogLevel::kWarning, "operation ended",
-      fields);
+  log.SayDropped();
+  log.Write(absl::StrCat("operation ", vm, " ", ToString(method), " ",
+                         LogLevelName(level)),
+            level, "operation ended", fields);
 }
 
 }  // namespace
@@ -116,7 +123,7 @@ void OperationStore::Run(const EntryPtr& entry) {
   // Who sees it done can start the next one.
   entry->place.Release();
   const absl::Duration duration = mmu::MonotonicTime::Now() - entry->start_time;
-  LogEnd(outcome, method, result.status(), duration);
+  LogEnd(log_, outcome, method, result.status(), duration);
   std::map<uint64_t, std::function<void()>> watchers;
   {
     mmu::MutexLock lock(mu_);

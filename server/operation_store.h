@@ -24,6 +24,7 @@
 #include "mmu_core/vm/split_job.h"
 #include "server/base/budget.h"
 #include "server/drain_state.h"
+#include "server/log/limited_log.h"
 #include "server/operation_metrics.h"
 
 namespace mmud {
@@ -55,9 +56,11 @@ class OperationStore {
     size_t max_done = 1000;
   };
 
-  OperationStore(const Limits& limits, const DrainState& drain)
+  // `drain` and `log` outlive this.
+  OperationStore(const Limits& limits, const DrainState& drain, LimitedLog& log)
       : limits_(limits),
         drain_(drain),
+        log_(log),
         budget_("max_operations", limits.max_running, "operations run",
                 absl::Seconds(1)) {}
   // Cancels what runs and waits for it.
@@ -126,6 +129,7 @@ class OperationStore {
 
   const Limits limits_;
   const DrainState& drain_;
+  LimitedLog& log_;
   Budget budget_;
   mutable mmu::Mutex mu_;
   mmu::CondVar changed_;

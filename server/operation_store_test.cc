@@ -17,6 +17,8 @@
 #include "gtest/gtest.h"
 #include "mmu_core/base/error.h"
 #include "server/drain_state.h"
+#include "server/log/limited_log.h"
+#include "server/logging.h"
 
 namespace mmud {
 namespace {
@@ -72,7 +74,13 @@ class OperationStoreTest : public ::testing::Test {
   }
 
   DrainState drain_;
-  OperationStore store_{{.max_running = 2, .max_done = 2}, drain_};
+  int lines_ = 0;  // under the log's lock
+  LimitedLog log_{
+      [this](LogLevel, absl::string_view message, const LogFields&) {
+        if (message == "operation ended") ++lines_;
+      },
+      {.lines_per_second = 0.001, .burst = 3}};
+  OperationStore store_{{.max_running = 2, .max_done = 2}, drain_, log_};
 };
 
 TEST_F(OperationStoreTest, GivesTheResponseWhenDone) {

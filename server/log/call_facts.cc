@@ -11,6 +11,7 @@
 #include "google/protobuf/any.pb.h"
 #include "google/protobuf/descriptor.h"
 #include "google/protobuf/message.h"
+#include "mmud/v1/aging_service.pb.h"
 #include "mmud/v1/dirty_log_service.pb.h"
 
 namespace mmud {
@@ -43,8 +44,18 @@ std::string Text(const Message& message, const char* field_name) {
 bool ChangesState(const Message& request) {
   const Descriptor* const type = request.GetDescriptor();
   if (type == v1::GetDirtyLogRequest::descriptor()) {
-    return static_cast<const v1::GetDirtyLogRequest&>(request).mode() ==
-           v1::GET_DIRTY_LOG_MODE_SEAL;
+    const auto& harvest = static_cast<const v1::GetDirtyLogRequest&>(request);
+    return harvest.mode() == v1::GET_DIRTY_LOG_MODE_SEAL &&
+           harvest.epoch() == 0;
+  }
+  if (type == v1::AgeRangeRequest::descriptor()) {
+    return static_cast<const v1::AgeRangeRequest&>(request).mode() !=
+           v1::AGING_MODE_TEST;
+  }
+  const FieldDescriptor* const only = type->FindFieldByName("validate_only");
+  if (only != nullptr && only->cpp_type() == FieldDescriptor::CPPTYPE_BOOL &&
+      request.GetReflection()->GetBool(request, only)) {
+    return false;
   }
   return type->FindFieldByName("request_id") != nullptr ||
          type == google::longrunning::CancelOperationRequest::descriptor() ||

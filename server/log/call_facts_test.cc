@@ -76,6 +76,21 @@ TEST(CallFactsTest, AHarvestChangesStateIfItSeals) {
   request.set_mode(v1::GET_DIRTY_LOG_MODE_SEAL);
   EXPECT_TRUE(FactsOf(request).changes_state);
   EXPECT_EQ(FactsOf(request).vm, "vms/a");
+  request.set_epoch(3);
+  EXPECT_FALSE(FactsOf(request).changes_state) << "it reads once more";
+}
+
+TEST(CallFactsTest, WhoOnlyWantsToKnowChangesNothing) {
+  v1::AgeRangeRequest age;
+  age.set_request_id("r");
+  age.set_mode(v1::AGING_MODE_TEST);
+  EXPECT_FALSE(FactsOf(age).changes_state);
+  age.set_mode(v1::AGING_MODE_TEST_AND_CLEAR);
+  EXPECT_TRUE(FactsOf(age).changes_state);
+  v1::SplitHugePagesRequest split;
+  EXPECT_TRUE(FactsOf(split).changes_state);
+  split.set_validate_only(true);
+  EXPECT_FALSE(FactsOf(split).changes_state);
 }
 
 TEST(CallFactsTest, TheVmIsFoundUnderEachNameThatARequestGivesIt) {

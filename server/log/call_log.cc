@@ -37,7 +37,7 @@ struct Verdict {
   const char* message = "";
 };
 
-Verdict Judge(const CallFacts& facts, const CallEnd& end) {
+Verdict Judge(const CallFacts& facts, bool part_done, const CallEnd& end) {
   switch (end.status.error_code()) {
     case grpc::StatusCode::OK:
       if (facts.changes_state) return {true, LogLevel::kInfo, "call"};
@@ -53,6 +53,7 @@ Verdict Judge(const CallFacts& facts, const CallEnd& end) {
       return {true, facts.changes_state ? LogLevel::kInfo : LogLevel::kDebug,
               "call given up"};
     default:
+      if (part_done) return {true, LogLevel::kInfo, "call broken off"};
       return {true, LogLevel::kDebug, "call refused"};
   }
 }
@@ -136,7 +137,12 @@ void CallLog::NoteRequest(const grpc::ServerContextBase* call,
                           const google::protobuf::Message& request) {
   CallFacts facts = FactsOf(request);
   absl::MutexLock lock(&mu_);
-  calls_[call] = std::move(facts);
+  calls_[call] = {.facts = std::move(facts)};
+}
+
+void CallLog::NotePartDone(const grpc::ServerContextBase* call) {
+  absl::MutexLock lock(&mu_);
+  calls_[call].part_done = true;
 }
 
 void CallLog::NoteResponse(const grpc::ServerContextBase* call,
@@ -144,16 +150,16 @@ void CallLog::NoteResponse(const grpc::ServerContextBase* call,
   CallFacts facts = FactsOf(response);
   if (facts.operation.empty()) return;
   absl::MutexLock lock(&mu_);
-  calls_[call].operation = std::move(facts.operation);
+  calls_[call].facts.operation = std::move(facts.operation);
 }
 
-CallFacts CallLog::Take(const grpc::ServerContextBase* call) {
+CallLog::Noted CallLog::Take(const grpc::ServerContextBase* call) {
   absl::MutexLock lock(&mu_);
   const auto it = calls_.find(call);
   if (it == calls_.end()) return {};
-  CallFacts facts = std::move(it->second);
+  Noted noted = std::move(it->second);
   calls_.erase(it);
-  return facts;
+  return noted;
 }
 
 void CallLog::Forget(const grpc::ServerContextBase* call) {
@@ -162,15 +168,12 @@ void CallLog::Forget(const grpc::ServerContextBase* call) {
 }
 
 void CallLog::End(const grpc::ServerContextBase* call, const CallEnd& end) {
-  const CallFacts facts = Take(call);
-  SayDropped(limiter_.TakeDropped());
-  const Verdict verdict = Judge(facts, end);
+  const Noted noted = Take(call);
+  const CallFacts& facts = noted.facts;
+  log_.SayDropped();
+  const Verdict verdict = Judge(facts, noted.part_done, end);
   if (!verdict.worth_a_line || !LogsLevel(verdict.level)) return;
   const LogFields peer = DescribePeer(end.peer);
-  if (!limiter_.Admit(absl::StrCat(CallerOf(peer), " ", end.method, " ",
-                                   LogLevelName(verdict.level)))) {
-    return;
-  }
   LogFields fields = {
       {"method", std::string(absl::StripPrefix(end.method, "/"))}};
   AddIfSaid("vm", facts.vm, &fields);
@@ -179,15 +182,9 @@ void CallLog::End(const grpc::ServerContextBase* call, const CallEnd& end) {
   AddOutcome(end.status, &fields);
   fields.emplace_back("duration", absl::FormatDuration(end.duration));
   fields.insert(fields.end(), peer.begin(), peer.end());
-  sink_(verdict.level, verdict.message, fields);
-}
-
-void CallLog::ReportDropped() { SayDropped(limiter_.TakeDroppedNow()); }
-
-void CallLog::SayDropped(uint64_t dropped) {
-  if (dropped == 0) return;
-  sink_(LogLevel::kWarning, "there were too many lines about calls",
-        {{"dropped", absl::StrCat(dropped)}});
+  log_.Write(absl::StrCat(CallerOf(peer), " ", end.method, " ",
+                          LogLevelName(verdict.level)),
+             verdict.level, verdict.message, fields);
 }
 
 std::unique_ptr<grpc::experimental::ServerInterceptorFactoryInterface>

@@ -5,7 +5,6 @@
 #define SERVER_LOG_CALL_LOG_H_
 
 #include <cstdint>
-#include <functional>
 #include <memory>
 #include <string>
 
@@ -18,10 +17,8 @@
 #include "grpcpp/server_context.h"
 #include "grpcpp/support/server_interceptor.h"
 #include "grpcpp/support/status.h"
-#include "mmu_core/base/clock.h"
 #include "server/log/call_facts.h"
-#include "server/log/log_limiter.h"
-#include "server/logging.h"
+#include "server/log/limited_log.h"
 
 namespace mmud {
 
@@ -42,23 +39,18 @@ struct CallEnd {
 // Writes one line at most for each call, when its status goes out:
 //
 //   changed something, or may have (OK, or given up on the way)   info
+//   ended with an error after part of its work was done           info
 //   our own fault or that of data (INTERNAL, UNKNOWN, DATA_LOSS)  warning
 //   refused: nothing was changed                                  debug
 //   read something, in a second or more                           info
 //
 // with method, VM, operation, request_id, outcome, duration and caller. Floods
-// are cut (log_limiter.h), and how much was cut is said. A request that was
-// repeated and answered from memory has a line of its own, with the same
-// request_id. Thread-safe.
+// are cut. A request that was repeated and answered from memory has a line of
+// its own, with the same request_id. Thread-safe.
 class CallLog {
  public:
-  using Sink = std::function<void(LogLevel, absl::string_view message,
-                                  const LogFields& fields)>;
-
-  // `clock` outlives this.
-  explicit CallLog(Sink sink = Log, const LogLimiter::Limits& limits = {},
-                   const mmu::Clock& clock = mmu::Clock::Real())
-      : sink_(std::move(sink)), limiter_(limits, clock) {}
+  // `log` outlives this.
+  explicit CallLog(LimitedLog& log) : log_(log) {}
 
   // What the call asks for, and what it got; before its status goes out. `call`
   // only tells calls apart.
@@ -66,24 +58,24 @@ class CallLog {
                    const google::protobuf::Message& request);
   void NoteResponse(const grpc::ServerContextBase* call,
                     const google::protobuf::Message& response);
+  // Part of the work is done, and stays done if the call fails from now on.
+  void NotePartDone(const grpc::ServerContextBase* call);
   // REQUIRES: DescribePeer may be called with end.peer.
   void End(const grpc::ServerContextBase* call, const CallEnd& end);
   // The call is gone; it may have ended without a status.
   void Forget(const grpc::ServerContextBase* call);
 
-  // Says what was cut and not yet said: the last words of a daemon.
-  void ReportDropped();
-  // Lines that were cut.
-  uint64_t dropped() const { return limiter_.dropped(); }
-
  private:
-  CallFacts Take(const grpc::ServerContextBase* call);
-  void SayDropped(uint64_t dropped);
+  struct Noted {
+    CallFacts facts;
+    bool part_done = false;
+  };
 
-  const Sink sink_;
-  LogLimiter limiter_;
+  Noted Take(const grpc::ServerContextBase* call);
+
+  LimitedLog& log_;
   absl::Mutex mu_;
-  absl::flat_hash_map<const grpc::ServerContextBase*, CallFacts> calls_
+  absl::flat_hash_map<const grpc::ServerContextBase*, Noted> calls_
       ABSL_GUARDED_BY(mu_);
 };
 

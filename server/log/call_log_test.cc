@@ -16,7 +16,7 @@
 #include "mmud/v1/vm_service.pb.h"
 #include "server/base/errors.h"
 #include "server/base/status_mapping.h"
-#include "server/log/log_limiter.h"
+#include "server/log/limited_log.h"
 #include "server/logging.h"
 
 namespace mmud {
@@ -54,17 +54,18 @@ class CallLogTest : public ::testing::Test {
 
   mmu::FakeClock clock_;
   std::vector<std::string> lines_;
-  CallLog log_{[this](LogLevel level, absl::string_view message,
-                      const LogFields& fields) {
-                 std::string line =
-                     absl::StrCat(LogLevelName(level), " ", message);
-                 for (const auto& [key, value] : fields) {
-                   absl::StrAppend(&line, " ", key, "=", value);
-                 }
-                 lines_.push_back(line);
-               },
-               {.lines_per_second = 1, .burst = 3},
-               clock_};
+  LimitedLog limited_{[this](LogLevel level, absl::string_view message,
+                             const LogFields& fields) {
+                        std::string line =
+                            absl::StrCat(LogLevelName(level), " ", message);
+                        for (const auto& [key, value] : fields) {
+                          absl::StrAppend(&line, " ", key, "=", value);
+                        }
+                        lines_.push_back(line);
+                      },
+                      {.lines_per_second = 1, .burst = 3},
+                      clock_};
+  CallLog log_{limited_};
 };
 
 TEST_F(CallLogTest, AChangeIsLoggedOnceWithWhoWhatAndHowItEnded) {
@@ -110,7 +111,7 @@ TEST_F(CallLogTest, ARefusedCallIsForDebuggingAndItsMessageIsNotLogged) {
   ConfigureLogging("text", "info");
   log_.End(Call(2), Ended(Refused()));
   EXPECT_THAT(Take(), IsEmpty());
-  EXPECT_EQ(log_.dropped(), 0u) << "it was not wanted, so it was not cut";
+  EXPECT_EQ(limited_.dropped(), 0u) << "it was not wanted, so it was not cut";
 }
 
 TEST_F(CallLogTest, AReadIsLoggedOnlyIfItIsSlowOrFails) {
@@ -137,6 +138,18 @@ TEST_F(CallLogTest, AChangeThatWasGivenUpMayHaveBeenMadeInPart) {
   log_.End(Call(1),
            Ended(grpc::Status(grpc::StatusCode::DEADLINE_EXCEEDED, "late")));
   EXPECT_THAT(Take(), ElementsAre(HasSubstr("info call given up ")));
+}
+
+TEST_F(CallLogTest, ACallThatFailsAfterPartOfItsWorkIsNotRefused) {
+  v1::ClearDirtyLogRequest request;
+  request.set_vm("vms/alpha");
+  log_.NoteRequest(Call(1), request);
+  log_.NotePartDone(Call(1));
+  log_.End(Call(1), Ended(ToGrpcStatus(VmDeleted("vms/alpha"))));
+  EXPECT_THAT(Take(), ElementsAre(HasSubstr("info call broken off ")));
+  log_.NoteRequest(Call(1), request);
+  log_.End(Call(1), Ended(ToGrpcStatus(VmDeleted("vms/alpha"))));
+  EXPECT_THAT(Take(), ElementsAre(HasSubstr("debug call refused ")));
 }
 
 TEST_F(CallLogTest, ACallOfWhichNothingIsKnownIsLoggedByItsMethod) {
@@ -174,19 +187,19 @@ TEST_F(CallLogTest, AFloodIsCutAndSaidToBe) {
   // Of one caller, whatever ports it uses.
   for (int i = 0; i < 10; ++i) remove(absl::StrCat("ipv4:10.0.0.1:", i));
   EXPECT_EQ(Take().size(), 3u + 1u) << "and the first report";
-  EXPECT_EQ(log_.dropped(), 7u);
+  EXPECT_EQ(limited_.dropped(), 7u);
   remove("ipv4:10.0.0.2:1");
   EXPECT_EQ(Take().size(), 1u) << "another caller is heard";
   clock_.Advance(1'000'000'000);
   remove("ipv4:10.0.0.2:1");
   EXPECT_EQ(Take()[0],
-            "warning there were too many lines about calls dropped=6");
+            "warning there were too many lines about clients dropped=6");
   for (int i = 0; i < 5; ++i) remove("ipv4:10.0.0.1:1");
   Take();
-  log_.ReportDropped();
+  limited_.ReportDropped();
   EXPECT_THAT(Take(), ElementsAre("warning there were too many lines about "
-                                  "calls dropped=4"));
-  log_.ReportDropped();
+                                  "clients dropped=4"));
+  limited_.ReportDropped();
   EXPECT_THAT(Take(), IsEmpty());
 }
 

@@ -50,8 +50,8 @@ void WriteDaemon(const DaemonState& state, MetricWriter* w) {
            {{"level", LogLevelName(static_cast<LogLevel>(i))}});
   }
   w->Counter("log_messages_dropped_total",
-             "Lines about calls that were cut because there were too many.");
-  w->Add(static_cast<double>(state.call_log.dropped()));
+             "Lines about what clients did that were cut, as too many.");
+  w->Add(static_cast<double>(state.log.dropped()));
 }
 
 void WriteOperations(const OperationMetrics& operations, MetricWriter* w) {

@@ -180,6 +180,9 @@ absl::StatusOr<v1::AgeRangeResponse> AgingServiceImpl::Age(
     }
     const absl::StatusOr<mmu::AgeSweep::Piece> piece = sweep.Next(&cost);
     if (!piece.ok()) return piece.status();
+    if (request.mode() == v1::AGING_MODE_TEST_AND_CLEAR) {
+      state_.call_log.NotePartDone(context.id());
+    }
     young.Add(*piece);
     was_fast |= piece->result.was_fast;
     young_page_count += piece->result.young_page_count;

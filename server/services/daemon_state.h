@@ -15,6 +15,7 @@
 #include "server/drain_state.h"
 #include "server/host_cpu.h"
 #include "server/log/call_log.h"
+#include "server/log/limited_log.h"
 #include "server/open_connections.h"
 #include "server/operation_store.h"
 #include "server/readiness.h"
@@ -50,7 +51,8 @@ struct DaemonState {
                   .max_labelled_vms = config.metrics_max_vms},
                  nx_parameters};
   RequestIdCache request_ids;
-  CallLog call_log;
+  LimitedLog log;
+  CallLog call_log{log};
   CallRuntime calls{{.max_rpc_threads = config.max_rpc_threads,
                      .max_short_calls = config.max_short_calls,
                      .max_long_calls = config.max_long_calls,
@@ -59,7 +61,7 @@ struct DaemonState {
                      .max_waits = config.max_waits}};
   // Last, so that operations end before what they use.
   OperationStore operations{
-      {.max_running = config.max_operations, .max_done = 1000}, drain};
+      {.max_running = config.max_operations, .max_done = 1000}, drain, log};
 
   // All budgets, for GetCapabilities and the metrics.
   std::vector<BudgetUse> Budgets() const {

@@ -61,6 +61,7 @@ absl::StatusOr<EpochFacts> Seal(DaemonState& state, const CallContext& context,
         absl::StatusOr<mmu::SealResult> sealed =
             vm.vm().SealDirtyLog(static_cast<uint32_t>(request.slot()), cost);
         if (!sealed.ok()) return sealed.status();
+        state.call_log.NotePartDone(context.id());
         return absl::StrCat(sealed->epoch, " ", sealed->dirty_page_count, " ",
                             sealed->merged_page_count);
       });
@@ -142,7 +143,7 @@ absl::StatusOr<ClearRange> ToClearRange(const v1::ClearDirtyLogRequest& request,
 
 // Clears step by step; a caller that leaves in between has cleared a part,
 // which it can safely ask for again.
-absl::Status ClearSteps(const CallContext& context,
+absl::Status ClearSteps(DaemonState& state, const CallContext& context,
                         const v1::ClearDirtyLogRequest& request,
                         const ClearRange& range,
                         const std::vector<uint64_t>& mask, ManagedVm& vm,
@@ -160,6 +161,7 @@ absl::Status ClearSteps(const CallContext& context,
                               static_cast<uint64_t>(request.epoch()),
                               range.first_page + done, pages, words, cost);
     if (!result.ok()) return result.status();
+    state.call_log.NotePartDone(context.id());
     sum->cleared_page_count += result->cleared_page_count;
     sum->already_clean_page_count += result->already_clean_page_count;
     sum->split_2m_count += result->split_2m_count;
@@ -170,8 +172,8 @@ absl::Status ClearSteps(const CallContext& context,
 }
 
 absl::StatusOr<v1::ClearDirtyLogResponse> Clear(
-    const CallContext& context, const v1::ClearDirtyLogRequest& request,
-    ManagedVm& vm) {
+    DaemonState& state, const CallContext& context,
+    const v1::ClearDirtyLogRequest& request, ManagedVm& vm) {
   absl::StatusOr<uint32_t> slot = ToSlot(request.slot(), "slot");
   if (!slot.ok()) return slot.status();
   const absl::optional<mmu::MemslotInfo> info = vm.FindSlot(*slot);
@@ -201,7 +203,7 @@ absl::StatusOr<v1::ClearDirtyLogResponse> Clear(
   mmu::MmuCost cost;
   if (range->pages > 0) {
     absl::Status status =
-        ClearSteps(context, request, *range, *mask, vm, &sum, &cost);
+        ClearSteps(state, context, request, *range, *mask, vm, &sum, &cost);
     if (!status.ok()) return status;
   }
   v1::ClearDirtyLogResponse response;
@@ -323,7 +325,7 @@ grpc::Status DirtyLogServiceImpl::ClearDirtyLog(
       response, [&]() -> absl::StatusOr<v1::ClearDirtyLogResponse> {
         absl::StatusOr<VmUse> vm = FindVm(state_, request->vm(), "vm");
         if (!vm.ok()) return vm.status();
-        return Clear(*context, *request, **vm);
+        return Clear(state_, *context, *request, **vm);
       });
 }
 

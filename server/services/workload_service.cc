@@ -108,11 +108,11 @@ grpc::Status WorkloadServiceImpl::StartWorkload(
     CallContext* context, const v1::StartWorkloadRequest* request,
     google::longrunning::Operation* response) {
   return Mutate(state_, *context, "StartWorkload", WhileDraining::kRefuse,
-                *request, response, [&] { return Start(*request); });
+                *request, response, [&] { return Start(*context, *request); });
 }
 
 absl::StatusOr<google::longrunning::Operation> WorkloadServiceImpl::Start(
-    const v1::StartWorkloadRequest& request) {
+    const CallContext& context, const v1::StartWorkloadRequest& request) {
   absl::StatusOr<VmUse> vm = FindVm(state_, request.vm(), "vm");
   if (!vm.ok()) return vm.status();
   const int vcpus = (*vm)->vm().config().vcpu_count;
@@ -176,6 +176,7 @@ absl::StatusOr<google::longrunning::Operation> WorkloadServiceImpl::Start(
   absl::StatusOr<google::longrunning::Operation> operation =
       state_.operations.Start(std::move(spec));
   if (!operation.ok()) {
+    state_.call_log.NotePartDone(context.id());
     run->StopNow(WorkloadRun::Stop::kCancelled);
     run->RunToEnd();
   }

@@ -3,6 +3,8 @@
 #include <unistd.h>
 
 #include <string>
+#include <thread>
+#include <utility>
 #include <vector>
 
 #include "absl/strings/match.h"
@@ -11,6 +13,7 @@
 #include "absl/strings/str_split.h"
 #include "absl/strings/string_view.h"
 #include "gtest/gtest.h"
+#include "mmud/v1/dirty_log_service.grpc.pb.h"
 #include "mmud/v1/vm_service.grpc.pb.h"
 #include "tests/integration/daemon.h"
 #include "tests/integration/guest.h"
@@ -110,6 +113,62 @@ TEST(LogTest, WhoIsRefusedIsSeenOnlyByWhoDebugs) {
               debug ? 1u : 0u);
     EXPECT_TRUE(Lines(daemon, {" info call "}).empty());
   }
+}
+
+TEST(LogTest, WhoOnlyLooksChangesNothing) {
+  Daemon daemon;
+  const Guest guest(daemon.client(), "alpha", {MakeSlot(kMiB)});
+  guest.WritePages(4);
+  guest.StartDirtyLog();
+  const Harvest harvest = guest.Seal();
+  ASSERT_EQ(Lines(daemon, {" call ", "GetDirtyLog"}).size(), 1u);
+  const std::string id = "request_id: '3b241101-e2bb-4255-8caf-4136c566a962' ";
+  for (const auto& [method, request] :
+       {std::pair<std::string, std::string>{
+            "mmud.v1.DirtyLogService/GetDirtyLog",
+            absl::StrCat("vm: 'vms/alpha' mode: GET_DIRTY_LOG_MODE_SEAL "
+                         "encoding: DIRTY_LOG_ENCODING_AUTO epoch: ",
+                         harvest.epoch)},
+        {"mmud.v1.AgingService/AgeRange",
+         "vm: 'vms/alpha' mode: AGING_MODE_TEST"},
+        {"mmud.v1.SplitService/SplitHugePages",
+         id + "vm: 'vms/alpha' validate_only: true"}}) {
+    const grpc::Status status =
+        daemon.client().CallText(method, request).status;
+    EXPECT_TRUE(status.ok()) << method << " " << status.error_message();
+  }
+  EXPECT_EQ(Lines(daemon, {" call ", "GetDirtyLog"}).size(), 1u);
+  EXPECT_TRUE(Lines(daemon, {"AgeRange"}).empty());
+  EXPECT_TRUE(Lines(daemon, {"SplitHugePages"}).empty());
+}
+
+TEST(LogTest, ACallThatFailsHalfwayIsSeenByAll) {
+  Daemon daemon;
+  const Guest guest(daemon.client(), "alpha",
+                    {MakeSlot(64 * kMiB, v1::MEMORY_BACKING_METADATA_ONLY,
+                              v1::PAGE_SIZE_2M)});
+  guest.ReadWords(64 * kMiB, 2 * kMiB);
+  std::thread caller([&] {
+    v1::StartDirtyLogRequest request;
+    request.set_vm(guest.name());
+    request.mutable_throttle()->set_max_pages_per_second(1);
+    const TestClient client(daemon.address());
+    EXPECT_EQ(ReasonOf(client
+                           .Call(&v1::DirtyLogService::Stub::StartDirtyLog,
+                                 request, absl::Minutes(2))
+                           .status),
+              "VM_DELETED");
+  });
+  EXPECT_TRUE(Eventually(
+      [&] { return guest.Get().mapped_pages().pages_4k_count() > 0; }));
+  EXPECT_TRUE(daemon.client()
+                  .CallText("mmud.v1.VmService/DeleteVm", "name: 'vms/alpha'")
+                  .status.ok());
+  caller.join();
+  EXPECT_EQ(Lines(daemon, {" info call broken off ", "StartDirtyLog",
+                           "reason=VM_DELETED"})
+                .size(),
+            1u);
 }
 
 TEST(LogTest, OverTcpTheCallerIsAnAddress) {
