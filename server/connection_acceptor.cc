@@ -14,6 +14,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "mmu_core/base/check.h"
+#include "mmu_core/base/thread.h"
 #include "server/logging.h"
 
 namespace mmud {
@@ -32,7 +33,7 @@ ConnectionAcceptor::ConnectionAcceptor(std::vector<Listener> listeners,
       log_(log),
       stop_fd_(eventfd(0, EFD_CLOEXEC)) {
   MMU_CHECK(stop_fd_ >= 0);
-  thread_ = std::thread([this] { Run(); });
+  thread_ = mmu::MakeThreadOrExit("connections", [this] { Run(); });
 }
 
 ConnectionAcceptor::~ConnectionAcceptor() {

@@ -26,6 +26,7 @@
 #include "absl/time/time.h"
 #include "google/longrunning/operations.pb.h"
 #include "mmu_core/base/clock.h"
+#include "mmu_core/base/thread.h"
 #include "mmu_core/paging/table_pool.h"
 #include "server/base/errors.h"
 #include "server/build_info.h"
@@ -124,11 +125,18 @@ std::string WaitForSignal() {
 
 // Whoever is impatient sends a second signal.
 void ExitOnSecondSignal() {
-  std::thread([] {
+  absl::StatusOr<std::thread> thread = mmu::MakeThread([] {
     WaitForSignal();
     Log(LogLevel::kWarning, "second signal: exiting at once");
     _exit(1);
-  }).detach();
+  });
+  if (thread.ok()) {
+    thread->detach();
+    return;
+  }
+  // Then the kernel ends it, without a word.
+  const sigset_t signals = EndSignals();
+  pthread_sigmask(SIG_UNBLOCK, &signals, nullptr);
 }
 
 // Written whole under another name first: who sees the file sees all of it.

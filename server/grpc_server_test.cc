@@ -21,6 +21,7 @@
 #include "grpcpp/grpcpp.h"
 #include "gtest/gtest.h"
 #include "mmu_core/base/clock.h"
+#include "mmu_core/base/thread.h"
 #include "mmu_core/testing/vm_builder.h"
 #include "mmud/v1/dirty_log_service.grpc.pb.h"
 #include "mmud/v1/guest_memory_service.grpc.pb.h"
@@ -142,6 +143,26 @@ TEST_F(GrpcServerTest, AVmIsDescribedWithItsDefaults) {
   EXPECT_EQ(vm_.memslots(0).name(), "vms/a/memslots/0");
   EXPECT_EQ(vm_.memslots(0).dirty_log().state(), v1::DIRTY_LOG_STATE_OFF);
   EXPECT_EQ(vm_.memory_size_bytes(), kMiB);
+}
+
+TEST_F(GrpcServerTest, WithoutAnotherThreadCallsAreRefusedAndItGoesOn) {
+  v1::GetVmRequest request;
+  request.set_name("vms/a");
+  const auto get = [&] {
+    grpc::ClientContext context;
+    v1::GetVmResponse response;
+    return vms_->GetVm(&context, request, &response);
+  };
+  mmu::LimitThreads(0);
+  const grpc::Status of_call = get();
+  grpc::Status of_stream;
+  Harvest(Seal(), &of_stream);
+  mmu::LimitThreads(-1);
+  for (const grpc::Status& status : {of_call, of_stream}) {
+    EXPECT_EQ(status.error_code(), grpc::StatusCode::UNAVAILABLE);
+    EXPECT_EQ(Reason(status), "THREADS_EXHAUSTED");
+  }
+  EXPECT_TRUE(get().ok());
 }
 
 TEST_F(GrpcServerTest, ASecondServerOnTheSocketIsRefused) {

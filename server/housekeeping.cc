@@ -5,6 +5,7 @@
 #include "absl/strings/str_cat.h"
 #include "absl/time/time.h"
 #include "mmu_core/base/clock.h"
+#include "mmu_core/base/thread.h"
 #include "server/logging.h"
 #include "server/services/dirty_log_control.h"
 #include "server/vm_registry.h"
@@ -12,7 +13,8 @@
 namespace mmud {
 
 Housekeeping::Housekeeping(VmRegistry& vms)
-    : vms_(vms), thread_([this] { Run(); }) {}
+    : vms_(vms),
+      thread_(mmu::MakeThreadOrExit("housekeeping", [this] { Run(); })) {}
 
 Housekeeping::~Housekeeping() {
   stop_.Set();

@@ -24,6 +24,7 @@
 #include "absl/status/statusor.h"
 #include "absl/strings/string_view.h"
 #include "mmu_core/base/check.h"
+#include "mmu_core/base/thread.h"
 #include "mmu_core/sync/mutex.h"
 #include "prometheus/collectable.h"
 #include "server/http_response.h"
@@ -110,7 +111,7 @@ HttpServer::HttpServer(ListenAddress address, int listen_fd,
       static_cast<unsigned int>(kMaxConnections),
       MHD_OPTION_CONNECTION_MEMORY_LIMIT, kConnectionBytes, MHD_OPTION_END);
   MMU_CHECK(daemon_ != nullptr);
-  thread_ = std::thread([this] { Run(); });
+  thread_ = mmu::MakeThreadOrExit("HTTP", [this] { Run(); });
 }
 
 HttpServer::~HttpServer() {

@@ -17,6 +17,7 @@
 #include "google/protobuf/any.pb.h"
 #include "mmu_core/base/clock.h"
 #include "mmu_core/base/error.h"
+#include "mmu_core/base/thread.h"
 #include "mmu_core/sync/mutex.h"
 #include "mmu_core/sync/timed_wait.h"
 #include "mmu_core/vm/split_job.h"
@@ -86,11 +87,16 @@ absl::StatusOr<google::longrunning::Operation> OperationStore::Start(
   {
     mmu::MutexLock lock(mu_);
     if (drain_.is_draining()) return DrainingError();
-    entry->id = ++last_id_;
+    entry->id = last_id_ + 1;
+    // It takes the lock before it looks for anything below.
+    absl::StatusOr<std::thread> thread =
+        mmu::MakeThread([this, entry] { Run(entry); });
+    if (!thread.ok()) return thread.status();
+    entry->thread = *std::move(thread);
+    ++last_id_;
     entries_[entry->id] = entry;
     ++running_;
     ++Of(metrics_, entry->spec.method).running;
-    entry->thread = std::thread([this, entry] { Run(entry); });
   }
   return Describe(entry);
 }

@@ -67,9 +67,10 @@ class OperationStore {
   ~OperationStore();
 
   // Runs `spec` on a new thread. RESOURCE_EXHAUSTED LIMIT_EXCEEDED,
-  // UNAVAILABLE DRAINING; then no function of `spec` was or will be called.
-  // A workload is a guest that runs, not work of the daemon's: as many run as
-  // there are VMs, and none takes a place that a split needs.
+  // UNAVAILABLE DRAINING or THREADS_EXHAUSTED; then no function of `spec` was
+  // or will be called. A workload is a guest that runs, not work of the
+  // daemon's: as many run as there are VMs, and none takes a place that a split
+  // needs.
   absl::StatusOr<google::longrunning::Operation> Start(OperationSpec spec);
 
   // NOT_FOUND OPERATION_NOT_FOUND, also for the other functions.

@@ -16,6 +16,7 @@
 #include "google/protobuf/duration.pb.h"
 #include "gtest/gtest.h"
 #include "mmu_core/base/error.h"
+#include "mmu_core/base/thread.h"
 #include "server/drain_state.h"
 #include "server/log/limited_log.h"
 #include "server/logging.h"
@@ -82,6 +83,30 @@ class OperationStoreTest : public ::testing::Test {
       {.lines_per_second = 0.001, .burst = 3}};
   OperationStore store_{{.max_running = 2, .max_done = 2}, drain_, log_};
 };
+
+TEST_F(OperationStoreTest, AFloodOfOperationsDoesNotFloodTheLog) {
+  for (uint64_t id = 1; id <= 20; ++id) {
+    auto control = std::make_shared<Controlled>();
+    control->Finish();
+    Start(control);
+    ASSERT_TRUE(Wait(id).ok());
+  }
+  EXPECT_EQ(lines_, 3);
+  EXPECT_EQ(log_.dropped(), 17u);
+}
+
+TEST_F(OperationStoreTest, WithoutAThreadNothingBegins) {
+  auto control = std::make_shared<Controlled>();
+  mmu::LimitThreads(0);
+  const absl::Status none = store_.Start(control->Spec(control)).status();
+  mmu::LimitThreads(-1);
+  EXPECT_EQ(mmu::DetailOf(none).reason, "THREADS_EXHAUSTED");
+  EXPECT_TRUE(store_.List(0, 10).empty());
+  EXPECT_EQ(store_.Use().used, 0);
+  EXPECT_EQ(store_.Splits().running, 0);
+  EXPECT_EQ(Start(control).name(), "operations/1");
+  control->Finish();
+}
 
 TEST_F(OperationStoreTest, GivesTheResponseWhenDone) {
   auto control = std::make_shared<Controlled>();

@@ -18,6 +18,7 @@
 #include "absl/types/optional.h"
 #include "mmu_core/base/check.h"
 #include "mmu_core/base/clock.h"
+#include "mmu_core/base/thread.h"
 #include "mmu_core/memory/host_memory.h"
 #include "mmu_core/sync/mutex.h"
 #include "mmu_core/sync/timed_wait.h"
@@ -211,7 +212,10 @@ absl::Status VmRegistry::Delete(
                                   "end")),
             "mmud.v1.Vm", name);
       }
-      BeginDeletionLocked(it->first, entry);
+      if (absl::Status status = BeginDeletionLocked(it->first, entry);
+          !status.ok()) {
+        return status;
+      }
     }
     deletion = entry.deletion;
   }
@@ -227,10 +231,17 @@ absl::Status VmRegistry::Delete(
   }
 }
 
-void VmRegistry::BeginDeletionLocked(const std::string& name, Entry& entry) {
-  entry.deletion = std::make_shared<Deletion>(*entry.vm);
+absl::Status VmRegistry::BeginDeletionLocked(const std::string& name,
+                                             Entry& entry) {
+  auto deletion = std::make_shared<Deletion>(*entry.vm);
+  // First, as there is no way back from what follows. It begins with the lock.
+  absl::StatusOr<std::thread> thread =
+      mmu::MakeThread([this, name] { FinishDeletion(name); });
+  if (!thread.ok()) return thread.status();
+  deletion->thread = *std::move(thread);
+  entry.deletion = std::move(deletion);
   entry.vm->set_deleting();
-  entry.deletion->thread = std::thread([this, name] { FinishDeletion(name); });
+  return absl::OkStatus();
 }
 
 void VmRegistry::FinishDeletion(const std::string& name) {

@@ -109,6 +109,7 @@ class VmRegistry {
   // Another call for a VM that is being deleted waits for the same end.
   //
   // FAILED_PRECONDITION OPERATION_RUNNING while an operation works on it.
+  // UNAVAILABLE THREADS_EXHAUSTED without a thread to delete it.
   // `check` is called with the VM before anything is changed. An error of
   // either leaves the VM as it was. VM_NOT_FOUND.
   absl::Status Delete(
@@ -155,7 +156,8 @@ class VmRegistry {
   absl::optional<Sight> LookLocked(const std::string& name, Entry& entry)
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
   // Begins the deletion of `entry`, of the VM with this name.
-  void BeginDeletionLocked(const std::string& name, Entry& entry)
+  // THREADS_EXHAUSTED: nothing was changed.
+  absl::Status BeginDeletionLocked(const std::string& name, Entry& entry)
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
   // What its thread does.
   void FinishDeletion(const std::string& name);

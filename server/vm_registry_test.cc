@@ -12,6 +12,7 @@
 #include "gtest/gtest.h"
 #include "mmu_core/base/error.h"
 #include "mmu_core/base/level.h"
+#include "mmu_core/base/thread.h"
 #include "mmu_core/dirty/dirty_log_types.h"
 #include "mmu_core/memory/host_memory.h"
 #include "mmu_core/testing/vm_builder.h"
@@ -62,6 +63,18 @@ TEST(VmRegistry, HoldsItsLimits) {
   EXPECT_EQ(Reason(vms.Create("vms/c", Config()).status()), "LIMIT_EXCEEDED");
   ASSERT_TRUE(vms.Delete("vms/a", AnyVm, Patient).ok());
   EXPECT_TRUE(vms.Create("vms/c", Config()).ok());
+}
+
+TEST(VmRegistry, WithoutAThreadToDeleteItAVmStaysAsItIs) {
+  VmRegistry vms({});
+  ASSERT_TRUE(vms.Create("vms/a", Config()).ok());
+  mmu::LimitThreads(0);
+  const absl::Status none = vms.Delete("vms/a", AnyVm, Patient);
+  mmu::LimitThreads(-1);
+  EXPECT_EQ(Reason(none), "THREADS_EXHAUSTED");
+  EXPECT_FALSE(vms.Find("vms/a").value()->deleting());
+  EXPECT_TRUE(vms.Delete("vms/a", AnyVm, Patient).ok());
+  EXPECT_EQ(Reason(vms.Find("vms/a").status()), "VM_NOT_FOUND");
 }
 
 TEST(VmRegistry, MetadataOnlyMemoryCostsNoBudget) {

@@ -52,7 +52,9 @@ class StreamCall final : public grpc::ServerWriteReactor<grpc::ByteBuffer>,
       return;
     }
     place_ = *std::move(place);
-    runtime_.stream_workers.Post([this] { Begin(); });
+    const absl::Status posted =
+        runtime_.stream_workers.Post([this] { Begin(); });
+    if (!posted.ok()) FinishWith(posted);
   }
 
   void OnWriteDone(bool ok) override {
@@ -70,7 +72,9 @@ class StreamCall final : public grpc::ServerWriteReactor<grpc::ByteBuffer>,
       FinishWith(status);
       return;
     }
-    runtime_.stream_workers.Post([this] { MakeNext(); });
+    const absl::Status posted =
+        runtime_.stream_workers.Post([this] { MakeNext(); });
+    if (!posted.ok()) FinishWith(posted);
   }
 
   void OnDone() override {

@@ -5,12 +5,13 @@
 #include <utility>
 
 #include "mmu_core/base/clock.h"
+#include "mmu_core/base/thread.h"
 #include "mmu_core/sync/mutex.h"
 #include "mmu_core/sync/timed_wait.h"
 
 namespace mmud {
 
-Timer::Timer() : thread_([this] { Run(); }) {}
+Timer::Timer() : thread_(mmu::MakeThreadOrExit("timers", [this] { Run(); })) {}
 
 Timer::~Timer() {
   {

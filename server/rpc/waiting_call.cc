@@ -46,7 +46,9 @@ class WaitingCall final : public grpc::ServerUnaryReactor,
       return;
     }
     place_ = *std::move(place);
-    runtime_.short_workers.Post([this] { Begin(); });
+    const absl::Status posted =
+        runtime_.short_workers.Post([this] { Begin(); });
+    if (!posted.ok()) Finish(ToGrpcStatus(posted));
   }
 
   void OnCancel() override { EndWaiting(); }
@@ -87,8 +89,10 @@ class WaitingCall final : public grpc::ServerUnaryReactor,
       ended_ = true;
       if (!begun_) return;  // Begin sees it
     }
-    // Not here: this may be a thread of gRPC's, or of an operation.
-    runtime_.short_workers.Post([this] { Answer(); });
+    // Not here if it can be helped: this may be a thread of gRPC's, of an
+    // operation or the timer's, which all have other things to do. But none of
+    // them holds a lock, and an answer waits for nothing.
+    if (!runtime_.short_workers.Post([this] { Answer(); }).ok()) Answer();
   }
 
   void Answer() {

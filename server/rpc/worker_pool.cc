@@ -5,8 +5,11 @@
 #include <thread>
 #include <utility>
 
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
 #include "absl/time/time.h"
 #include "mmu_core/base/clock.h"
+#include "mmu_core/base/thread.h"
 #include "mmu_core/sync/mutex.h"
 #include "mmu_core/sync/timed_wait.h"
 
@@ -29,21 +32,43 @@ WorkerPool::~WorkerPool() {
   for (std::thread& thread : threads) thread.join();
 }
 
-void WorkerPool::Post(std::function<void()> work) {
+absl::Status WorkerPool::Post(std::function<void()> work) {
   Threads ended;
+  absl::Status status;
+  std::function<void()> refused;  // what it holds goes without the lock
   {
     mmu::MutexLock lock(mu_);
     queue_.push_back(std::move(work));
     if (idle_ < static_cast<int64_t>(queue_.size()) &&
         static_cast<int64_t>(threads_.size()) < max_threads_) {
-      const auto self = threads_.emplace(threads_.end());
-      *self = std::thread([this, self] { Run(self); });
-    } else {
-      changed_.NotifyOne();
+      status = StartThread();
+      if (!status.ok() && !threads_.empty() &&
+          without_ == WithoutThread::kWait) {
+        status = absl::OkStatus();
+      }
+      if (!status.ok()) {
+        // Still there: nobody took it while the lock was held.
+        refused = std::move(queue_.back());
+        queue_.pop_back();
+      }
     }
+    changed_.NotifyOne();
     ended.swap(ended_);
   }
   for (std::thread& thread : ended) thread.join();
+  return status;
+}
+
+absl::Status WorkerPool::StartThread() {
+  const auto self = threads_.emplace(threads_.end());
+  absl::StatusOr<std::thread> thread =
+      mmu::MakeThread([this, self] { Run(self); });
+  if (thread.ok()) {
+    *self = *std::move(thread);
+  } else {
+    threads_.erase(self);
+  }
+  return thread.status();
 }
 
 int64_t WorkerPool::threads() const {

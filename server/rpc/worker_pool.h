@@ -11,6 +11,7 @@
 #include <vector>
 
 #include "absl/base/thread_annotations.h"
+#include "absl/status/status.h"
 #include "mmu_core/sync/mutex.h"
 
 namespace mmud {
@@ -21,23 +22,35 @@ namespace mmud {
 // Thread-safe.
 class WorkerPool {
  public:
-  explicit WorkerPool(int64_t max_threads) : max_threads_(max_threads) {}
+  // What becomes of work for which the host makes no thread, though the limit
+  // allows it.
+  enum class WithoutThread : uint8_t {
+    kWait,    // its turn, if there is any thread: work is short
+    kRefuse,  // the others may be busy for minutes
+  };
+
+  explicit WorkerPool(int64_t max_threads,
+                      WithoutThread without = WithoutThread::kWait)
+      : max_threads_(max_threads), without_(without) {}
   // Does what is queued and waits for it.
   ~WorkerPool();
   WorkerPool(const WorkerPool&) = delete;
   WorkerPool& operator=(const WorkerPool&) = delete;
 
-  // Never waits.
-  void Post(std::function<void()> work);
+  // Never waits. UNAVAILABLE THREADS_EXHAUSTED (mmu_core/base/thread.h): `work`
+  // was not and will not be done.
+  absl::Status Post(std::function<void()> work);
 
   int64_t threads() const;
 
  private:
   using Threads = std::list<std::thread>;
 
+  absl::Status StartThread() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
   void Run(Threads::iterator self);
 
   const int64_t max_threads_;
+  const WithoutThread without_;
   mutable mmu::Mutex mu_;
   mmu::CondVar changed_;
   std::deque<std::function<void()>> queue_ ABSL_GUARDED_BY(mu_);

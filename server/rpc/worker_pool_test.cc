@@ -5,6 +5,8 @@
 #include "absl/synchronization/blocking_counter.h"
 #include "absl/synchronization/notification.h"
 #include "gtest/gtest.h"
+#include "mmu_core/base/error.h"
+#include "mmu_core/base/thread.h"
 
 namespace mmud {
 namespace {
@@ -15,14 +17,15 @@ TEST(WorkerPool, StartsAThreadForWorkThatComesWhileAllOthersWait) {
   absl::Notification end;
   absl::BlockingCounter started(2);
   for (int i = 0; i < 2; ++i) {
-    pool.Post([&] {
-      started.DecrementCount();
-      end.WaitForNotification();
-    });
+    ASSERT_TRUE(pool.Post([&] {
+                      started.DecrementCount();
+                      end.WaitForNotification();
+                    })
+                    .ok());
   }
   started.Wait();
   absl::Notification done;
-  pool.Post([&done] { done.Notify(); });
+  ASSERT_TRUE(pool.Post([&done] { done.Notify(); }).ok());
   done.WaitForNotification();
   EXPECT_EQ(pool.threads(), 3);
   end.Notify();
@@ -33,13 +36,60 @@ TEST(WorkerPool, WorkBeyondItsThreadsWaitsItsTurn) {
   {
     WorkerPool pool(1);
     absl::Notification end;
-    pool.Post([&end] { end.WaitForNotification(); });
-    for (int i = 0; i < 10; ++i) pool.Post([&done] { ++done; });
+    ASSERT_TRUE(pool.Post([&end] { end.WaitForNotification(); }).ok());
+    for (int i = 0; i < 10; ++i) {
+      ASSERT_TRUE(pool.Post([&done] { ++done; }).ok());
+    }
     EXPECT_EQ(pool.threads(), 1);
     EXPECT_EQ(done, 0);
     end.Notify();
   }
   EXPECT_EQ(done, 10);
+}
+
+class WorkerPoolWithoutThreads : public ::testing::Test {
+ protected:
+  ~WorkerPoolWithoutThreads() override { mmu::LimitThreads(-1); }
+};
+
+TEST_F(WorkerPoolWithoutThreads, RefusesWorkThatNobodyCouldDo) {
+  WorkerPool pool(3);
+  mmu::LimitThreads(0);
+  bool done = false;
+  EXPECT_EQ(mmu::DetailOf(pool.Post([&done] { done = true; })).reason,
+            "THREADS_EXHAUSTED");
+  EXPECT_EQ(pool.threads(), 0);
+  mmu::LimitThreads(-1);
+  absl::Notification later;
+  EXPECT_TRUE(pool.Post([&later] { later.Notify(); }).ok());
+  later.WaitForNotification();
+  EXPECT_FALSE(done);
+}
+
+TEST_F(WorkerPoolWithoutThreads, ShortWorkWaitsForThoseThatThereAre) {
+  std::atomic<int> done{0};
+  {
+    absl::Notification end;
+    WorkerPool pool(3);
+    mmu::LimitThreads(1);
+    ASSERT_TRUE(pool.Post([&end] { end.WaitForNotification(); }).ok());
+    for (int i = 0; i < 10; ++i) {
+      ASSERT_TRUE(pool.Post([&done] { ++done; }).ok());
+    }
+    EXPECT_EQ(pool.threads(), 1);
+    end.Notify();
+  }
+  EXPECT_EQ(done, 10);
+}
+
+TEST_F(WorkerPoolWithoutThreads, LongWorkIsRefusedWhileTheOthersAreBusy) {
+  absl::Notification end;
+  WorkerPool pool(3, WorkerPool::WithoutThread::kRefuse);
+  mmu::LimitThreads(1);
+  ASSERT_TRUE(pool.Post([&end] { end.WaitForNotification(); }).ok());
+  EXPECT_EQ(mmu::DetailOf(pool.Post([] {})).reason, "THREADS_EXHAUSTED");
+  EXPECT_EQ(pool.threads(), 1);
+  end.Notify();
 }
 
 }  // namespace
