@@ -31,9 +31,11 @@ struct Config {
   int64_t max_rpc_threads = 64;
   int64_t max_short_calls = 2048;
   int64_t max_long_calls = 256;
+  int64_t max_long_calls_per_vm = 32;
   int64_t max_streams = 256;
   int64_t max_streams_per_vm = 32;
   int64_t max_waits = 1024;
+  int64_t max_reflections = 64;
   absl::Duration drain_timeout = absl::Seconds(10);
   bool enable_debug_service = false;
   std::string nx_huge_pages = "auto";

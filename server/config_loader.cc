@@ -137,9 +137,11 @@ absl::Status ApplyFlags(Config* config) {
   apply("max_rpc_threads", FLAGS_max_rpc_threads);
   apply("max_short_calls", FLAGS_max_short_calls);
   apply("max_long_calls", FLAGS_max_long_calls);
+  apply("max_long_calls_per_vm", FLAGS_max_long_calls_per_vm);
   apply("max_streams", FLAGS_max_streams);
   apply("max_streams_per_vm", FLAGS_max_streams_per_vm);
   apply("max_waits", FLAGS_max_waits);
+  apply("max_reflections", FLAGS_max_reflections);
   apply("drain_timeout", FLAGS_drain_timeout);
   apply("enable_debug_service", FLAGS_enable_debug_service);
   apply("nx_huge_pages", FLAGS_nx_huge_pages);

@@ -77,6 +77,10 @@ ABSL_FLAG(mmud::OptionFlag<int64_t>, max_long_calls,
           mmud::OptionFlag(&mmud::Config::max_long_calls),
           "The most calls in hand that may take long: those that change a VM, "
           "StartDirtyLog with a throttle above all. Each has a thread.");
+ABSL_FLAG(mmud::OptionFlag<int64_t>, max_long_calls_per_vm,
+          mmud::OptionFlag(&mmud::Config::max_long_calls_per_vm),
+          "The most of these that work on one VM. DeleteVm does not count: a "
+          "VM can be deleted whatever else is in hand.");
 ABSL_FLAG(mmud::OptionFlag<int64_t>, max_streams,
           mmud::OptionFlag(&mmud::Config::max_streams),
           "The most streams that are open.");
@@ -86,6 +90,10 @@ ABSL_FLAG(mmud::OptionFlag<int64_t>, max_streams_per_vm,
 ABSL_FLAG(mmud::OptionFlag<int64_t>, max_waits,
           mmud::OptionFlag(&mmud::Config::max_waits),
           "The most WaitOperation calls that wait. They need no thread.");
+ABSL_FLAG(mmud::OptionFlag<int64_t>, max_reflections,
+          mmud::OptionFlag(&mmud::Config::max_reflections),
+          "The most streams of server reflection that are open. They need no "
+          "thread.");
 ABSL_FLAG(mmud::OptionFlag<absl::Duration>, drain_timeout,
           mmud::OptionFlag(&mmud::Config::drain_timeout),
           "How long SIGTERM lets calls in hand take to end.");

@@ -50,6 +50,10 @@ constexpr int kMaxSendBytes = 64 << 20;
 // Memory for messages in flight.
 constexpr size_t kQuotaBytes = size_t{512} << 20;
 constexpr int kKeepaliveMs = 30'000;
+// Calls of one connection at a time; its client keeps others until one ends.
+// More than the calls that one client can sensibly have, few enough that a
+// connection that is not read cannot use up max_short_calls by itself.
+constexpr int kMaxCallsOfConnection = 1024;
 
 void SetLimits(grpc::ServerBuilder* builder) {
   grpc::ResourceQuota quota("mmud");
@@ -57,12 +61,8 @@ void SetLimits(grpc::ServerBuilder* builder) {
   builder->SetResourceQuota(quota);
   builder->SetMaxReceiveMessageSize(kMaxReceiveBytes);
   builder->SetMaxSendMessageSize(kMaxSendBytes);
-  // For reflection only: all else is served by callbacks (server/rpc).
-  builder->SetSyncServerOption(grpc::ServerBuilder::NUM_CQS, 1);
-  builder->SetSyncServerOption(grpc::ServerBuilder::MIN_POLLERS, 1);
-  builder->SetSyncServerOption(grpc::ServerBuilder::MAX_POLLERS, 2);
-  // A thread that waits for calls notices the end of the server this soon.
-  builder->SetSyncServerOption(grpc::ServerBuilder::CQ_TIMEOUT_MSEC, 200);
+  builder->AddChannelArgument(GRPC_ARG_MAX_CONCURRENT_STREAMS,
+                              kMaxCallsOfConnection);
   // A client that vanished is noticed, and one that asks often is served.
   builder->AddChannelArgument(GRPC_ARG_KEEPALIVE_TIME_MS, kKeepaliveMs);
   builder->AddChannelArgument(GRPC_ARG_KEEPALIVE_PERMIT_WITHOUT_CALLS, 1);

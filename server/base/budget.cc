@@ -31,11 +31,12 @@ absl::StatusOr<Budget::Place> Budget::Take(absl::string_view key) {
     ++refused_;
   }
   return WithRetryDelay(
-      LimitExceeded(name_,
-                    absl::StrCat(limit_, " ", what_,
-                                 key.empty() ? "" : absl::StrCat(" of ", key),
-                                 ", as many as this daemon allows (--", name_,
-                                 "); try again when one has ended")),
+      LimitExceeded(
+          name_,
+          absl::StrCat(limit_, " ", what_,
+                       key.empty() ? "" : absl::StrCat(" of ", Quote(key)),
+                       ", as many as this daemon allows (--", name_,
+                       "); try again when one has ended")),
       retry_delay_);
 }
 

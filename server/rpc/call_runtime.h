@@ -20,10 +20,13 @@ namespace mmud {
 //           threads and wait their turn for one.
 //   long    calls that may wait for locks, guests or a throttle: whatever
 //           changes a VM. Each has a thread of its own at once, so that a
-//           StartDirtyLog of minutes takes none that GetVm needs.
+//           StartDirtyLog of minutes takes none that GetVm needs, and each VM
+//           may have so many, so that one leaves room for the others.
 //   stream  has a thread only while it makes its next message, none while its
 //           peer does not read.
 //   wait    has no thread at all until it is answered.
+//   reflection
+//           asks what services there are; has no thread of ours at all.
 //
 // Thread-safe. Outlives all calls.
 struct CallRuntime {
@@ -31,9 +34,11 @@ struct CallRuntime {
     int64_t max_rpc_threads = 64;
     int64_t max_short_calls = 2048;
     int64_t max_long_calls = 256;
+    int64_t max_long_calls_per_vm = 32;
     int64_t max_streams = 256;
     int64_t max_streams_per_vm = 32;
     int64_t max_waits = 1024;
+    int64_t max_reflections = 64;
   };
 
   explicit CallRuntime(const Limits& limits)
@@ -41,26 +46,34 @@ struct CallRuntime {
                     "short calls are in hand", absl::Milliseconds(100)),
         long_calls("max_long_calls", limits.max_long_calls,
                    "calls that may take long are in hand", absl::Seconds(1)),
+        long_calls_per_vm("max_long_calls_per_vm", limits.max_long_calls_per_vm,
+                          "calls that may take long are in hand",
+                          absl::Seconds(1)),
         streams("max_streams", limits.max_streams, "streams are open",
                 absl::Seconds(1)),
         streams_per_vm("max_streams_per_vm", limits.max_streams_per_vm,
                        "streams are open", absl::Seconds(1)),
         waits("max_waits", limits.max_waits, "waits for operations go on",
               absl::Seconds(1)),
+        reflections("max_reflections", limits.max_reflections,
+                    "streams of server reflection are open", absl::Seconds(1)),
         short_workers(limits.max_rpc_threads),
-        long_workers(limits.max_long_calls),
+        long_workers(limits.max_long_calls, WorkerPool::WithoutThread::kRefuse),
         stream_workers(limits.max_streams) {}
 
   std::vector<BudgetUse> Uses() const {
-    return {short_calls.Use(), long_calls.Use(), streams.Use(),
-            streams_per_vm.Use(), waits.Use()};
+    return {short_calls.Use(), long_calls.Use(),     long_calls_per_vm.Use(),
+            streams.Use(),     streams_per_vm.Use(), waits.Use(),
+            reflections.Use()};
   }
 
   Budget short_calls;
   Budget long_calls;
+  Budget long_calls_per_vm;
   Budget streams;
   Budget streams_per_vm;
   Budget waits;
+  Budget reflections;
   OpenStreams open_streams;
   WorkerPool short_workers;
   WorkerPool long_workers;

@@ -54,6 +54,11 @@ absl::Status ParseRequest(const grpc::ByteBuffer& bytes,
 absl::Status SerializeResponse(const google::protobuf::Message& response,
                                grpc::ByteBuffer* bytes);
 
+// The VM that a call works on, as its field `vm` or the name of a memslot says;
+// empty if it says none. DeleteVm does not count: it ends what others do, so it
+// must find a place whatever they have.
+std::string WorkedOnVm(const google::protobuf::Message& request);
+
 // Makes the messages of a stream one after the other, as its peer takes them:
 // true and a message, or false once there is none left. Called by one thread
 // at a time, not always by the same. It goes before the stream's status is
@@ -75,16 +80,18 @@ class RpcService : public grpc::Service {
   void Short(absl::string_view method, Self* self,
              Function<Self, Request, Response> function) {
     AddUnary<Request, Response>(
-        method, {&runtime_.short_calls, &runtime_.short_workers},
+        method, {&runtime_.short_calls, nullptr, &runtime_.short_workers},
         Unary(self, function));
   }
 
   template <typename Self, typename Request, typename Response>
   void Long(absl::string_view method, Self* self,
             Function<Self, Request, Response> function) {
-    AddUnary<Request, Response>(method,
-                                {&runtime_.long_calls, &runtime_.long_workers},
-                                Unary(self, function));
+    AddUnary<Request, Response>(
+        method,
+        {&runtime_.long_calls, &runtime_.long_calls_per_vm,
+         &runtime_.long_workers},
+        Unary(self, function));
   }
 
   // A stream of answers; Request has a field `vm`. The function checks the
@@ -159,10 +166,16 @@ class RpcService : public grpc::Service {
   static UnaryFunction Unary(Self* self,
                              Function<Self, Request, Response> function) {
     return [self, function](CallContext* context, const grpc::ByteBuffer& bytes,
+                            const TakeVmPlace& take,
                             grpc::ByteBuffer* out) -> grpc::Status {
       Request request;
       if (absl::Status status = ParseRequest(bytes, &request); !status.ok()) {
         return ToGrpcStatus(status);
+      }
+      if (const std::string vm = WorkedOnVm(request); !vm.empty()) {
+        if (absl::Status status = take(vm); !status.ok()) {
+          return ToGrpcStatus(status);
+        }
       }
       Response response;
       grpc::Status status = (self->*function)(context, &request, &response);

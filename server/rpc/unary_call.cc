@@ -4,6 +4,7 @@
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
+#include "absl/strings/string_view.h"
 #include "server/base/errors.h"
 #include "server/base/status_mapping.h"
 
@@ -12,23 +13,27 @@ namespace {
 
 class UnaryCall final : public grpc::ServerUnaryReactor {
  public:
-  UnaryCall(const UnaryFunction& function, grpc::CallbackServerContext* context,
+  UnaryCall(UnaryKind kind, const UnaryFunction& function,
+            grpc::CallbackServerContext* context,
             const grpc::ByteBuffer* request, grpc::ByteBuffer* response)
-      : function_(function),
+      : kind_(kind),
+        function_(function),
         context_(*context),
         request_(*request),
         response_(response) {}
 
-  void Start(UnaryKind kind) {
-    absl::StatusOr<Budget::Place> place = kind.budget->Take();
+  void Start() {
+    absl::StatusOr<Budget::Place> place = kind_.budget->Take();
     if (!place.ok()) {
       Finish(ToGrpcStatus(place.status()));
       return;
     }
     place_ = *std::move(place);
-    kind.workers->Post([this] { Work(); });
+    const absl::Status posted = kind_.workers->Post([this] { Work(); });
+    if (!posted.ok()) Finish(ToGrpcStatus(posted));
   }
 
+  // The answer is sent, or nobody wants it any more.
   void OnDone() override { delete this; }
 
  private:
@@ -38,17 +43,27 @@ class UnaryCall final : public grpc::ServerUnaryReactor {
             ? ToGrpcStatus(ApiError(absl::StatusCode::kCancelled,
                                     "CALL_CANCELLED",
                                     "the caller left before its turn came"))
-            : function_(&context_, request_, response_);
-    // Before the answer: who has it may call again at once.
-    place_.Release();
-    Finish(std::move(status));  // and this is gone
+            : function_(
+                  &context_, request_,
+                  [this](absl::string_view vm) { return TakePlaceOf(vm); },
+                  response_);
+    Finish(std::move(status));  // and this may be gone
   }
 
+  absl::Status TakePlaceOf(absl::string_view vm) {
+    if (kind_.budget_of_vm == nullptr) return absl::OkStatus();
+    absl::StatusOr<Budget::Place> place = kind_.budget_of_vm->Take(vm);
+    if (place.ok()) place_of_vm_ = *std::move(place);
+    return place.status();
+  }
+
+  const UnaryKind kind_;
   const UnaryFunction& function_;
   CallContext context_;
   const grpc::ByteBuffer& request_;
   grpc::ByteBuffer* const response_;
   Budget::Place place_;
+  Budget::Place place_of_vm_;
 };
 
 }  // namespace
@@ -58,8 +73,8 @@ grpc::ServerUnaryReactor* StartUnaryCall(UnaryKind kind,
                                          grpc::CallbackServerContext* context,
                                          const grpc::ByteBuffer* request,
                                          grpc::ByteBuffer* response) {
-  auto* call = new UnaryCall(function, context, request, response);
-  call->Start(kind);
+  auto* call = new UnaryCall(kind, function, context, request, response);
+  call->Start();
   return call;
 }
 

@@ -1,10 +1,14 @@
-// One unary call whose function runs on a worker.
+// One unary call whose function runs on a worker. It keeps its places until
+// its answer has left, so that clients that do not read what they asked for
+// cannot have more answers pile up than there are places.
 
 #ifndef SERVER_RPC_UNARY_CALL_H_
 #define SERVER_RPC_UNARY_CALL_H_
 
 #include <functional>
 
+#include "absl/status/status.h"
+#include "absl/strings/string_view.h"
 #include "grpcpp/server_context.h"
 #include "grpcpp/support/byte_buffer.h"
 #include "grpcpp/support/server_callback.h"
@@ -15,13 +19,18 @@
 
 namespace mmud {
 
+// Takes a place among the calls of a VM, or LIMIT_EXCEEDED.
+using TakeVmPlace = std::function<absl::Status(absl::string_view vm)>;
+
 // From the request's bytes to the answer's.
-using UnaryFunction = std::function<grpc::Status(
-    CallContext*, const grpc::ByteBuffer&, grpc::ByteBuffer*)>;
+using UnaryFunction =
+    std::function<grpc::Status(CallContext*, const grpc::ByteBuffer&,
+                               const TakeVmPlace&, grpc::ByteBuffer*)>;
 
 // What a unary call takes while it is in hand, and who does it.
 struct UnaryKind {
   Budget* budget;
+  Budget* budget_of_vm;  // by name; null: VMs have none
   WorkerPool* workers;
 };
 

@@ -24,8 +24,8 @@ namespace {
 // and before Begin is through; whoever sets ended_ first counts, and Begin or
 // it has the answer made, whichever comes later.
 //
-// Lives until OnDone; a timer or a subscription that comes later finds
-// nothing.
+// Lives until OnDone, and keeps its place until then (unary_call.h); a timer or
+// a subscription that comes later finds nothing.
 class WaitingCall final : public grpc::ServerUnaryReactor,
                           public std::enable_shared_from_this<WaitingCall> {
  public:
@@ -62,7 +62,6 @@ class WaitingCall final : public grpc::ServerUnaryReactor,
     absl::StatusOr<Waiting<grpc::ByteBuffer>> waiting =
         function_(&context_, request_);
     if (!waiting.ok()) {
-      place_.Release();
       Finish(ToGrpcStatus(waiting.status()));
       return;
     }
@@ -105,7 +104,6 @@ class WaitingCall final : public grpc::ServerUnaryReactor,
                                     "CALL_CANCELLED", "the caller left"))
             : ToGrpcStatus(answer_(response_));
     answer_ = nullptr;
-    place_.Release();
     Finish(std::move(status));  // and this may be gone
   }
 

@@ -56,9 +56,11 @@ struct DaemonState {
   CallRuntime calls{{.max_rpc_threads = config.max_rpc_threads,
                      .max_short_calls = config.max_short_calls,
                      .max_long_calls = config.max_long_calls,
+                     .max_long_calls_per_vm = config.max_long_calls_per_vm,
                      .max_streams = config.max_streams,
                      .max_streams_per_vm = config.max_streams_per_vm,
-                     .max_waits = config.max_waits}};
+                     .max_waits = config.max_waits,
+                     .max_reflections = config.max_reflections}};
   // Last, so that operations end before what they use.
   OperationStore operations{
       {.max_running = config.max_operations, .max_done = 1000}, drain, log};

@@ -4,7 +4,7 @@
 #include <functional>
 #include <memory>
 #include <string>
-#include <thread>
+#include <utility>
 #include <vector>
 
 #include "absl/container/flat_hash_set.h"
@@ -24,9 +24,9 @@
 #include "mmu_core/vm/vm.h"
 #include "mmu_core/vm/vm_config.h"
 #include "server/base/errors.h"
-#include "server/base/event.h"
 #include "server/base/resource_names.h"
 #include "server/base/wall_time.h"
+#include "server/rpc/watch.h"
 #include "server/services/convert.h"
 #include "server/services/vm_convert.h"
 
@@ -35,6 +35,8 @@ namespace {
 
 constexpr absl::Duration kMinTtl = absl::Seconds(1);
 constexpr absl::Duration kMaxTtl = absl::Hours(7 * 24);
+// How often it is looked whether a paced call is still wanted.
+constexpr absl::Duration kLookPeriod = absl::Milliseconds(20);
 
 absl::StatusOr<std::vector<uint32_t>> ToSlots(
     const google::protobuf::RepeatedField<int32_t>& ids, const ManagedVm& vm) {
@@ -136,8 +138,7 @@ absl::Status CheckModes(const v1::StartDirtyLogRequest& request,
 // that can be written if it is empty) at the pace that the caller wants, so
 // that switching on finds none left.
 absl::Status SplitAhead(ManagedVm& vm, const std::vector<uint32_t>& slots,
-                        const mmu::Throttle& throttle,
-                        const std::function<absl::Status()>& keep_going,
+                        const mmu::Throttle& throttle, const PacedCall& call,
                         mmu::SplitProgress* progress) {
   mmu::SplitRequest split;
   split.throttle = throttle;
@@ -157,19 +158,15 @@ absl::Status SplitAhead(ManagedVm& vm, const std::vector<uint32_t>& slots,
   absl::StatusOr<std::shared_ptr<mmu::SplitJob>> job =
       mmu::SplitJob::Create(vm.vm(), split);
   if (!job.ok()) return job.status();
-  Event done;
-  absl::Status result;
-  std::thread worker([&] {
-    result = (*job)->Run();
-    done.Set();
-  });
-  absl::Status left;
-  while (!done.WaitFor(absl::Milliseconds(20))) {
-    if (left = keep_going(); !left.ok()) (*job)->Cancel();
+  absl::Status status;
+  {
+    Watch watch(call.timer, kLookPeriod, call.keep_going,
+                [&job] { (*job)->Cancel(); });
+    status = (*job)->Run();
+    if (status.ok()) status = watch.status();
   }
-  worker.join();
   *progress = (*job)->Progress();
-  return left.ok() ? result : left;
+  return status;
 }
 
 v1::DirtyLog Describe(const ManagedVm& vm, const DirtyLogSettings& settings) {
@@ -204,7 +201,7 @@ int64_t EagerSplits(const mmu::MmuMetrics& metrics, int from) {
 
 absl::StatusOr<v1::StartDirtyLogResponse> StartDirtyLog(
     const v1::StartDirtyLogRequest& request, ManagedVm& vm,
-    const std::function<absl::Status()>& keep_going) {
+    const PacedCall& call) {
   if (absl::Status status = CheckModes(request, vm); !status.ok())
     return status;
   DirtyLogSettings settings;
@@ -229,25 +226,28 @@ absl::StatusOr<v1::StartDirtyLogResponse> StartDirtyLog(
   config.max_lock_hold = throttle->max_lock_hold;
 
   mmu::SplitProgress ahead;
+  const auto after_split = [&](absl::Status error) {
+    if (ahead.split_2m_count + ahead.split_1g_count != 0) call.part_done();
+    return error;
+  };
   if (request.has_throttle() && config.split == mmu::SplitPolicy::kEager) {
-    absl::Status status =
-        SplitAhead(vm, config.slots, *throttle, keep_going, &ahead);
-    if (!status.ok()) return status;
+    absl::Status status = SplitAhead(vm, config.slots, *throttle, call, &ahead);
+    if (!status.ok()) return after_split(std::move(status));
   }
   absl::MutexLock lock(&vm.dirty_log_mu());
   const bool was_off = !vm.vm().LogsDirtyPages();
   const absl::optional<DirtyLogSettings> before = vm.dirty_log_settings();
   if (!was_off && before.has_value() && before->ttl != settings.ttl) {
-    return WithResource(
+    return after_split(WithResource(
         ApiError(absl::StatusCode::kAlreadyExists, "DIRTY_LOG_ACTIVE",
                  absl::StrCat(vm.name(), " logs already, with another ttl")),
-        "mmud.v1.Vm", vm.name());
+        "mmud.v1.Vm", vm.name()));
   }
   const mmu::MmuMetrics metrics_before = vm.vm().Metrics();
   mmu::MmuCost cost = ahead.cost;
   if (absl::Status status = vm.vm().StartDirtyLog(config, &cost);
       !status.ok()) {
-    return status;
+    return after_split(std::move(status));
   }
   const mmu::MmuMetrics metrics = vm.vm().Metrics();
   const mmu::MonotonicTime now = mmu::MonotonicTime::Now();

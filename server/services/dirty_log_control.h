@@ -13,14 +13,23 @@
 #include "mmu_core/base/clock.h"
 #include "mmud/v1/dirty_log_service.pb.h"
 #include "server/managed_vm.h"
+#include "server/rpc/timer.h"
 
 namespace mmud {
 
-// `keep_going` is asked now and then during a paced split; its error cancels
-// the call and is returned. The log is then still off.
+// What a paced split needs of who serves the call.
+struct PacedCall {
+  Timer& timer;
+  // Asked now and then, by the timer's thread; its error ends the call.
+  std::function<absl::Status()> keep_going;
+  // Called if the call fails after pages were split: those stay so.
+  std::function<void()> part_done;
+};
+
+// After an error the log is still off.
 absl::StatusOr<v1::StartDirtyLogResponse> StartDirtyLog(
     const v1::StartDirtyLogRequest& request, ManagedVm& vm,
-    const std::function<absl::Status()>& keep_going);
+    const PacedCall& call);
 
 absl::StatusOr<v1::StopDirtyLogResponse> StopDirtyLog(
     const v1::StopDirtyLogRequest& request, ManagedVm& vm);

@@ -243,9 +243,12 @@ grpc::Status DirtyLogServiceImpl::StartDirtyLog(
       response, [&]() -> absl::StatusOr<v1::StartDirtyLogResponse> {
         absl::StatusOr<VmUse> vm = FindVm(state_, request->vm(), "vm");
         if (!vm.ok()) return vm.status();
-        return mmud::StartDirtyLog(*request, **vm, [&] {
-          return CheckStream(*context, state_, **vm);
-        });
+        return mmud::StartDirtyLog(
+            *request, **vm,
+            {.timer = state_.calls.timer,
+             .keep_going = [&] { return CheckStream(*context, state_, **vm); },
+             .part_done =
+                 [&] { state_.call_log.NotePartDone(context->id()); }});
       });
 }
 

@@ -11,6 +11,8 @@
 #include "absl/strings/str_cat.h"
 #include "google/longrunning/operations.grpc.pb.h"
 #include "google/protobuf/descriptor.h"
+#include "grpc/reflection/v1alpha/reflection.grpc.pb.h"
+#include "grpcpp/generic/generic_stub.h"
 #include "grpcpp/grpcpp.h"
 #include "gtest/gtest.h"
 #include "mmud/v1/vm_service.grpc.pb.h"
@@ -87,6 +89,12 @@ v1::LimitUse UseOf(const TestClient& client, const std::string& name) {
   return {};
 }
 
+double MetricOf(const Daemon& daemon, const std::string& series) {
+  const absl::StatusOr<Metrics> metrics = ParseMetrics(daemon.MetricsText());
+  EXPECT_TRUE(metrics.ok()) << metrics.status();
+  return metrics.ok() ? metrics->Value(series) : -1;
+}
+
 // Huge pages to split, and a throttle with which that takes for ever.
 class SlowGuest {
  public:
@@ -119,7 +127,7 @@ class SlowGuest {
 };
 
 TEST(CallsTest, SlowCallsTakeNothingThatAnotherVmNeeds) {
-  Daemon daemon;
+  Daemon daemon({"--max-long-calls-per-vm=63"});
   const Guest other(daemon.client(), "other", {MakeSlot(kMiB)});
   other.WritePages(1);
   SlowGuest slow(daemon);
@@ -168,7 +176,8 @@ TEST(CallsTest, AnyNumberOfWaitsLeavesRoomForStreamsAndIsAnsweredAtTheEnd) {
     EXPECT_TRUE(call.status.ok()) << call.status.error_message();
     EXPECT_TRUE(call.response.done());
   }
-  EXPECT_EQ(UseOf(daemon.client(), "max_waits").used_count(), 0);
+  EXPECT_TRUE(Eventually(
+      [&] { return UseOf(daemon.client(), "max_waits").used_count() == 0; }));
 }
 
 TEST(CallsTest, AWaitBeyondItsLimitIsRefusedAndNotAnsweredAtOnce) {
@@ -211,12 +220,14 @@ TEST(CallsTest, AWaitBeyondItsLimitIsRefusedAndNotAnsweredAtOnce) {
 }
 
 TEST(CallsTest, ALongCallBeyondItsLimitIsRefusedAndShortOnesAreServed) {
-  Daemon daemon({"--max-long-calls=1", "--max-rpc-threads=1"});
+  Daemon daemon({"--max-long-calls=4", "--max-rpc-threads=1"});
+  const auto used = [&] {
+    return UseOf(daemon.client(), "max_long_calls").used_count();
+  };
   SlowGuest slow(daemon);
-  slow.StartDirtyLog();
-  EXPECT_TRUE(Eventually([&] {
-    return UseOf(daemon.client(), "max_long_calls").used_count() == 1;
-  }));
+  EXPECT_TRUE(Eventually([&] { return used() == 0; }));
+  for (int i = 0; i < 4; ++i) slow.StartDirtyLog();
+  EXPECT_TRUE(Eventually([&] { return used() == 4; }));
   const grpc::Status refused =
       daemon.client()
           .CallText("mmud.v1.VmService/CreateVm", "vm_id: 'new' vm {}")
@@ -226,6 +237,198 @@ TEST(CallsTest, ALongCallBeyondItsLimitIsRefusedAndShortOnesAreServed) {
   EXPECT_TRUE(FactsOf(refused).has_retry_info);
   EXPECT_TRUE(
       daemon.client().CallText("mmud.v1.VmService/ListVms", "").status.ok());
+}
+
+TEST(CallsTest, LongCallsOfOneVmLeaveRoomForThoseOfOthersAndForItsDeletion) {
+  Daemon daemon({"--max-long-calls-per-vm=24"});
+  const TestClient& client = daemon.client();
+  const auto used = [&] {
+    return UseOf(client, "max_long_calls_per_vm").used_count();
+  };
+  SlowGuest slow(daemon);
+  EXPECT_TRUE(Eventually([&] { return used() == 0; }));
+  const double threads = MetricOf(daemon, "process_threads");
+  for (int i = 0; i < 24; ++i) slow.StartDirtyLog();
+  EXPECT_TRUE(Eventually([&] { return used() == 24; }));
+  // One thread for each, beside a few that come and go.
+  EXPECT_LT(MetricOf(daemon, "process_threads"), threads + 36);
+  for (const auto& [method, request] :
+       {std::pair<std::string, std::string>{
+            "mmud.v1.DirtyLogService/StartDirtyLog", "vm: 'vms/slow'"},
+        {"mmud.v1.VmService/DeleteMemslot", "name: 'vms/slow/memslots/0'"}}) {
+    const grpc::Status refused = client.CallText(method, request).status;
+    EXPECT_EQ(ReasonOf(refused), "LIMIT_EXCEEDED") << method;
+    EXPECT_EQ(FactsOf(refused).limit, "max_long_calls_per_vm") << method;
+    EXPECT_TRUE(FactsOf(refused).has_retry_info) << method;
+  }
+  const Guest other(client, "other", {MakeSlot(kMiB)});
+  other.WritePages(1);
+  EXPECT_EQ(slow.ended(), 0);
+  EXPECT_EQ(MetricOf(daemon, "mmud_limit{limit=\"max_long_calls_per_vm\"}"),
+            24);
+  EXPECT_EQ(
+      MetricOf(daemon, "mmud_limit_used{limit=\"max_long_calls_per_vm\"}"), 24);
+  EXPECT_EQ(
+      MetricOf(daemon,
+               "mmud_limit_exceeded_total{limit=\"max_long_calls_per_vm\"}"),
+      2);
+  EXPECT_TRUE(client
+                  .CallText("mmud.v1.VmService/DeleteVm", "name: 'vms/slow'",
+                            absl::Minutes(1))
+                  .status.ok());
+  EXPECT_TRUE(Eventually([&] { return slow.ended() == 24; }));
+}
+
+// Calls whose answers come and are not read.
+class UnreadCalls {
+ public:
+  explicit UnreadCalls(const TestClient& client) : stub_(client.channel()) {}
+  ~UnreadCalls() {
+    for (Call& call : calls_) call.context.TryCancel();
+    calls_.clear();
+    queue_.Shutdown();
+    void* tag = nullptr;
+    bool ok = false;
+    while (queue_.Next(&tag, &ok)) {
+    }
+  }
+
+  void Add(const std::string& method,
+           const google::protobuf::Message& request) {
+    Call& call = calls_.emplace_back();
+    call.stream = stub_.PrepareCall(&call.context, "/" + method, &queue_);
+    call.stream->StartCall(nullptr);
+    EXPECT_TRUE(Next());
+    const grpc::Slice slice(request.SerializeAsString());
+    call.stream->WriteLast(grpc::ByteBuffer(&slice, 1), grpc::WriteOptions(),
+                           nullptr);
+    EXPECT_TRUE(Next());
+  }
+
+ private:
+  struct Call {
+    grpc::ClientContext context;
+    std::unique_ptr<grpc::GenericClientAsyncReaderWriter> stream;
+  };
+  bool Next() {
+    void* tag = nullptr;
+    bool ok = false;
+    return queue_.Next(&tag, &ok) && ok;
+  }
+
+  grpc::GenericStub stub_;
+  grpc::CompletionQueue queue_;
+  std::deque<Call> calls_;
+};
+
+TEST(CallsTest, ACallKeepsItsPlaceUntilItsAnswerHasLeft) {
+  Daemon daemon({"--max-short-calls=2"});
+  // An answer larger than what a connection carries unread.
+  v1::CreateVmRequest create;
+  create.set_vm_id("alpha");
+  for (int i = 0; i < 8000; ++i) {
+    v1::Memslot* slot = create.mutable_vm()->add_memslots();
+    *slot = MakeSlot(kPage, v1::MEMORY_BACKING_METADATA_ONLY);
+    slot->set_slot(i);
+    slot->set_gpa_bytes(i * kPage);
+  }
+  daemon.client().Must(&v1::VmService::Stub::CreateVm, create);
+  const std::string used = "mmud_limit_used{limit=\"max_short_calls\"}";
+  {
+    const TestClient other(daemon.address());
+    UnreadCalls unread(other);
+    v1::GetVmRequest get;
+    get.set_name("vms/alpha");
+    unread.Add("mmud.v1.VmService/GetVm", get);
+    unread.Add("mmud.v1.VmService/GetVm", get);
+    EXPECT_TRUE(Eventually([&] {
+      return MetricOf(daemon,
+                      "grpc_server_handled_total{grpc_code=\"OK\","
+                      "grpc_method=\"GetVm\","
+                      "grpc_service=\"mmud.v1.VmService\","
+                      "grpc_type=\"unary\"}") == 2;
+    }));
+    EXPECT_EQ(MetricOf(daemon, used), 2) << "done, and not taken";
+    const grpc::Status refused =
+        daemon.client().CallText("mmud.v1.VmService/ListVms", "").status;
+    EXPECT_EQ(FactsOf(refused).limit, "max_short_calls");
+  }
+  EXPECT_TRUE(Eventually([&] { return MetricOf(daemon, used) == 0; }));
+  EXPECT_TRUE(
+      daemon.client().CallText("mmud.v1.VmService/ListVms", "").status.ok());
+}
+
+TEST(CallsTest, AConnectionCarriesSoManyCallsAndItsClientKeepsTheOthers) {
+  constexpr int kMost = 1024;
+  Daemon daemon({"--max-waits=2000"});
+  const Guest guest(daemon.client(), "alpha", {MakeSlot(kMiB)});
+  WaitOperationRequest request;
+  request.set_name(guest.StartRandomWrites(1));
+  const TestClient other(daemon.address());
+  Operations::Stub stub(other.channel());
+  Calls<WaitOperationRequest, Operation> waits(
+      [&stub](auto* context, const auto* wait, auto* response, auto done) {
+        stub.async()->WaitOperation(context, wait, response, std::move(done));
+      });
+  for (int i = 0; i < kMost + 100; ++i) waits.Add(request);
+  const auto used = [&] {
+    return UseOf(daemon.client(), "max_waits").used_count();
+  };
+  EXPECT_TRUE(Eventually([&] { return used() >= kMost; }));
+  for (int i = 0; i < 100; ++i) EXPECT_EQ(used(), kMost);
+  EXPECT_EQ(waits.ended(), 0);
+  guest.StopWorkload();
+  waits.Join();
+  for (const auto& call : waits.all()) {
+    EXPECT_TRUE(call.status.ok()) << call.status.error_message();
+  }
+}
+
+TEST(CallsTest, StreamsOfReflectionHaveNoThreadAndALimitOfTheirOwn) {
+  using grpc::reflection::v1alpha::ServerReflection;
+  using grpc::reflection::v1alpha::ServerReflectionRequest;
+  using grpc::reflection::v1alpha::ServerReflectionResponse;
+  Daemon daemon({"--max-reflections=40"});
+  ServerReflection::Stub stub(daemon.client().channel());
+  struct Stream {
+    grpc::ClientContext context;
+    std::unique_ptr<grpc::ClientReaderWriter<ServerReflectionRequest,
+                                             ServerReflectionResponse>>
+        stream;
+  };
+  ServerReflectionRequest request;
+  request.set_list_services("");
+  ServerReflectionResponse response;
+  const double threads = MetricOf(daemon, "process_threads");
+  std::deque<Stream> streams;
+  for (int i = 0; i < 40; ++i) {
+    Stream& open = streams.emplace_back();
+    open.stream = stub.ServerReflectionInfo(&open.context);
+    // Answered, and open still.
+    ASSERT_TRUE(open.stream->Write(request));
+    ASSERT_TRUE(open.stream->Read(&response));
+    EXPECT_GT(response.list_services_response().service_size(), 10);
+  }
+  EXPECT_LT(MetricOf(daemon, "process_threads"), threads + 20);
+  EXPECT_EQ(UseOf(daemon.client(), "max_reflections").used_count(), 40);
+  grpc::ClientContext context;
+  const auto refused = stub.ServerReflectionInfo(&context);
+  EXPECT_FALSE(refused->Read(&response));
+  const grpc::Status status = refused->Finish();
+  EXPECT_EQ(ReasonOf(status), "LIMIT_EXCEEDED");
+  EXPECT_EQ(FactsOf(status).limit, "max_reflections");
+  for (Stream& open : streams) {
+    EXPECT_TRUE(open.stream->WritesDone());
+    EXPECT_TRUE(open.stream->Finish().ok());
+  }
+  EXPECT_TRUE(Eventually([&] {
+    return UseOf(daemon.client(), "max_reflections").used_count() == 0;
+  }));
+  // What is no question.
+  const std::string method =
+      "grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo";
+  EXPECT_EQ(ReasonOf(daemon.client().CallRaw(method, "\xff\xff").status),
+            "INVALID_REQUEST");
 }
 
 TEST(CallsTest, StreamsHaveALimitInAllAndOneOfEachVm) {
