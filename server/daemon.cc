@@ -162,7 +162,7 @@ void Drain(DaemonState& state, const RpcMetrics& rpcs, GrpcServer& server) {
   const mmu::MonotonicTime deadline = start + state.config.drain_timeout;
   const mmu::MonotonicTime earliest = std::min(start + kMinDrain, deadline);
   state.drain.Begin();
-  server.SetNotServing();
+  server.BeginDrain();
   // Also those whose peer does not read: they would take the whole time.
   state.calls.open_streams.EndAll(DrainingError());
   for (const VmUse& vm : state.vms.All()) {

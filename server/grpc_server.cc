@@ -145,6 +145,8 @@ absl::StatusOr<std::unique_ptr<GrpcServer>> GrpcServer::Start(
   for (const std::string& name : ServiceNames(config)) {
     health->SetServingStatus(name, true);
   }
+  server->serving_ = std::make_unique<ServingStatus>(
+      [health](bool serving) { health->SetServingStatus(serving); });
   // A quarter of the descriptors that are left is for guest memory, traces,
   // /metrics and the probe.
   const int64_t left = RaiseDescriptorLimit() - CountDescriptors();
@@ -152,9 +154,11 @@ absl::StatusOr<std::unique_ptr<GrpcServer>> GrpcServer::Start(
   server->acceptor_ = std::make_unique<ConnectionAcceptor>(
       std::move(server->listeners_), state.connections, state.log);
   server->probe_ = std::make_unique<SelfProbe>(
-      server->targets_, [raw = server.get()](const std::string& wrong) {
+      server->targets_,
+      [raw = server.get()](const std::string& wrong) {
         raw->SetListeners(wrong);
-      });
+      },
+      SelfProbe::Settings());
   return server;
 }
 
@@ -205,15 +209,13 @@ absl::Status GrpcServer::Listen(grpc::ServerBuilder* builder) {
 }
 
 void GrpcServer::SetListeners(const std::string& wrong) {
-  const std::string before = state_.readiness.Why();
   state_.readiness.SetListeners(wrong);
-  if (state_.drain.is_draining() || wrong.empty() == before.empty()) return;
+  if (!serving_->SetListeners(wrong)) return;
   if (wrong.empty()) {
     Log(LogLevel::kInfo, "the listeners answer again");
   } else {
     Log(LogLevel::kWarning, "not ready", {{"why", wrong}});
   }
-  server_->GetHealthCheckService()->SetServingStatus(wrong.empty());
 }
 
 GrpcServer::~GrpcServer() {
@@ -223,9 +225,7 @@ GrpcServer::~GrpcServer() {
   }
 }
 
-void GrpcServer::SetNotServing() {
-  server_->GetHealthCheckService()->SetServingStatus(false);
-}
+void GrpcServer::BeginDrain() { serving_->BeginDrain(); }
 
 void GrpcServer::Shutdown(absl::Duration timeout) {
   probe_.reset();

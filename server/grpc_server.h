@@ -17,6 +17,7 @@
 #include "server/metrics/rpc_metrics.h"
 #include "server/self_probe.h"
 #include "server/services/daemon_state.h"
+#include "server/serving_status.h"
 
 namespace mmud {
 
@@ -36,8 +37,8 @@ class GrpcServer {
   // The TCP port; 0 if there is none.
   int port() const { return port_; }
 
-  // Health answers NOT_SERVING for everything.
-  void SetNotServing();
+  // Health answers NOT_SERVING for everything from now on.
+  void BeginDrain();
   // Ends calls: those in hand may go on for `timeout`.
   void Shutdown(absl::Duration timeout);
 
@@ -52,6 +53,7 @@ class GrpcServer {
   UnixSocketPath unix_path_;
   std::vector<std::unique_ptr<grpc::Service>> services_;
   std::unique_ptr<grpc::Server> server_;
+  std::unique_ptr<ServingStatus> serving_;
   std::vector<ConnectionAcceptor::Listener> listeners_;  // until they serve
   std::vector<std::string> targets_;  // as clients name the listeners
   // Stop in this order, before the server.

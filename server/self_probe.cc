@@ -1,7 +1,6 @@
 #include "server/self_probe.h"
 
 #include <functional>
-#include <map>
 #include <memory>
 #include <string>
 #include <utility>
@@ -13,13 +12,12 @@
 #include "grpc/health/v1/health.grpc.pb.h"
 #include "grpcpp/grpcpp.h"
 #include "mmu_core/base/clock.h"
+#include "mmu_core/base/thread.h"
+#include "mmu_core/sync/mutex.h"
 #include "server/rpc/grpc_time.h"
 
 namespace mmud {
 namespace {
-
-constexpr absl::Duration kPeriod = absl::Seconds(2);
-constexpr absl::Duration kDeadline = absl::Seconds(2);
 
 std::shared_ptr<grpc::Channel> NewConnection(const std::string& target) {
   grpc::ChannelArguments arguments;
@@ -31,49 +29,69 @@ std::shared_ptr<grpc::Channel> NewConnection(const std::string& target) {
                                    arguments);
 }
 
-// "" if a call is answered.
-std::string Probe(const std::string& target,
-                  const std::shared_ptr<grpc::Channel>& channel) {
-  grpc::health::v1::Health::Stub stub(channel);
-  grpc::ClientContext context;
-  context.set_deadline(ToGrpcTime(mmu::MonotonicTime::Now() + kDeadline));
-  context.set_wait_for_ready(true);
-  grpc::health::v1::HealthCheckResponse response;
-  // SERVING or not: it answers.
-  const grpc::Status status =
-      stub.Check(&context, grpc::health::v1::HealthCheckRequest(), &response);
-  if (status.ok()) return "";
-  return absl::StrCat(target, " does not answer: ", status.error_message());
-}
-
 }  // namespace
 
 SelfProbe::SelfProbe(std::vector<std::string> targets,
-                     std::function<void(const std::string&)> report)
+                     std::function<void(const std::string&)> report,
+                     const Settings& settings)
     : targets_(std::move(targets)),
       report_(std::move(report)),
-      thread_([this] { Run(); }) {}
+      settings_(settings),
+      thread_(mmu::MakeThreadOrExit("the probe of the listeners",
+                                    [this] { Run(); })) {}
 
 SelfProbe::~SelfProbe() {
   stop_.Set();
+  {
+    mmu::MutexLock lock(mu_);
+    stopping_ = true;
+    if (call_ != nullptr) call_->TryCancel();
+  }
   thread_.join();
 }
 
 void SelfProbe::Run() {
-  // A connection that was not accepted yet is tried again: new ones would wait
-  // behind it and take the places that become free.
-  std::map<std::string, std::shared_ptr<grpc::Channel>> channels;
-  while (!stop_.WaitFor(kPeriod)) {
+  mmu::MonotonicTime next = mmu::MonotonicTime::Now() + settings_.period;
+  while (!stop_.WaitFor(next - mmu::MonotonicTime::Now())) {
+    next = mmu::MonotonicTime::Now() + settings_.period;
     std::string wrong;
-    for (const std::string& target : targets_) {
-      std::shared_ptr<grpc::Channel>& channel = channels[target];
-      if (channel == nullptr) channel = NewConnection(target);
-      const std::string failure = Probe(target, channel);
-      if (failure.empty()) channel = nullptr;
-      if (wrong.empty()) wrong = failure;
+    for (const std::string& name : targets_) {
+      Target& target = state_[name];
+      if (target.channel == nullptr) target.channel = NewConnection(name);
+      const std::string failure = Probe(name, target.channel);
+      if (failure.empty()) {
+        target = Target();
+        continue;
+      }
+      ++target.failures;
+      if (wrong.empty() && target.failures >= settings_.failures) {
+        wrong = failure;
+      }
     }
     report_(wrong);
   }
+}
+
+std::string SelfProbe::Probe(const std::string& target,
+                             const std::shared_ptr<grpc::Channel>& channel) {
+  grpc::health::v1::Health::Stub stub(channel);
+  grpc::ClientContext context;
+  context.set_deadline(
+      ToGrpcTime(mmu::MonotonicTime::Now() + settings_.deadline));
+  context.set_wait_for_ready(true);
+  {
+    mmu::MutexLock lock(mu_);
+    if (stopping_) return "";
+    call_ = &context;
+  }
+  grpc::health::v1::HealthCheckResponse response;
+  // SERVING or not: it answers.
+  const grpc::Status status =
+      stub.Check(&context, grpc::health::v1::HealthCheckRequest(), &response);
+  mmu::MutexLock lock(mu_);
+  call_ = nullptr;
+  if (status.ok() || stopping_) return "";
+  return absl::StrCat(target, " does not answer: ", status.error_message());
 }
 
 }  // namespace mmud

@@ -5,33 +5,70 @@
 #define SERVER_SELF_PROBE_H_
 
 #include <functional>
+#include <map>
+#include <memory>
 #include <string>
 #include <thread>
 #include <vector>
 
+#include "absl/base/thread_annotations.h"
+#include "absl/time/time.h"
+#include "mmu_core/sync/mutex.h"
 #include "server/base/event.h"
+
+namespace grpc {
+class Channel;
+class ClientContext;
+}  // namespace grpc
 
 namespace mmud {
 
 // Works on a thread of its own from construction to destruction.
 class SelfProbe {
  public:
+  struct Settings {
+    absl::Duration period = absl::Seconds(2);    // from round to round
+    absl::Duration deadline = absl::Seconds(5);  // of one call
+    // A listener is called deaf after so many calls in a row without an answer:
+    // on a busy machine one may well be late.
+    int failures = 3;
+  };
+
   // `targets`: as gRPC's clients name them. `report` hears after each round
-  // what is wrong; "" if all answer. Listeners count as answering until the
-  // first round says otherwise.
+  // what is wrong; "" if no listener is deaf.
   SelfProbe(std::vector<std::string> targets,
-            std::function<void(const std::string&)> report);
+            std::function<void(const std::string&)> report,
+            const Settings& settings);
+  // Ends a call that waits for its answer.
   ~SelfProbe();
   SelfProbe(const SelfProbe&) = delete;
   SelfProbe& operator=(const SelfProbe&) = delete;
 
  private:
+  struct Target {
+    // A connection that was not accepted yet is tried again: new ones would
+    // wait behind it and take the places that become free.
+    std::shared_ptr<grpc::Channel> channel;
+    int failures = 0;  // in a row
+  };
+
   void Run();
+  // "" if a call is answered.
+  std::string Probe(const std::string& target,
+                    const std::shared_ptr<grpc::Channel>& channel);
 
   const std::vector<std::string> targets_;
   const std::function<void(const std::string&)> report_;
+  const Settings settings_;
+  std::map<std::string, Target> state_;  // of the thread
   Event stop_;
-  std::thread thread_;
+
+  mmu::Mutex mu_;
+  bool stopping_ ABSL_GUARDED_BY(mu_) = false;
+  // The call that waits for its answer; null if there is none.
+  grpc::ClientContext* call_ ABSL_GUARDED_BY(mu_) = nullptr;
+
+  std::thread thread_;  // last: it uses all of the above
 };
 
 }  // namespace mmud

@@ -1,0 +1,53 @@
+// What the daemon's health says, and when it changes.
+
+#ifndef SERVER_SERVING_STATUS_H_
+#define SERVER_SERVING_STATUS_H_
+
+#include <functional>
+#include <string>
+#include <utility>
+
+#include "absl/base/thread_annotations.h"
+#include "absl/synchronization/mutex.h"
+
+namespace mmud {
+
+// SERVING while the listeners answer and no drain has begun; after that never
+// again. The changes are made one after the other, each together with the
+// decision for it, or a drain could be overtaken:
+//   1. probe: the listeners answer again, no drain
+//   2. drain: begins; NOT_SERVING
+//   3. probe: SERVING
+// Thread-safe.
+class ServingStatus {
+ public:
+  // `set` tells clients; called under a lock, so it must not come back here.
+  explicit ServingStatus(std::function<void(bool serving)> set)
+      : set_(std::move(set)) {}
+
+  // What is wrong with the listeners; "" if they answer, as they do at first.
+  // True if clients were told of a change.
+  bool SetListeners(const std::string& wrong) {
+    absl::MutexLock lock(&mu_);
+    if (draining_ || wrong.empty() == listeners_answer_) return false;
+    listeners_answer_ = wrong.empty();
+    set_(listeners_answer_);
+    return true;
+  }
+
+  void BeginDrain() {
+    absl::MutexLock lock(&mu_);
+    draining_ = true;
+    set_(false);
+  }
+
+ private:
+  const std::function<void(bool)> set_;
+  absl::Mutex mu_;
+  bool listeners_answer_ ABSL_GUARDED_BY(mu_) = true;
+  bool draining_ ABSL_GUARDED_BY(mu_) = false;
+};
+
+}  // namespace mmud
+
+#endif  // SERVER_SERVING_STATUS_H_
