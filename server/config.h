@@ -37,6 +37,7 @@ struct Config {
   int64_t max_waits = 1024;
   int64_t max_reflections = 64;
   absl::Duration drain_timeout = absl::Seconds(10);
+  absl::Duration min_drain = absl::Milliseconds(500);
   bool enable_debug_service = false;
   std::string nx_huge_pages = "auto";
   int64_t nx_huge_pages_recovery_ratio = 60;

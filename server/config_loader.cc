@@ -143,6 +143,7 @@ absl::Status ApplyFlags(Config* config) {
   apply("max_waits", FLAGS_max_waits);
   apply("max_reflections", FLAGS_max_reflections);
   apply("drain_timeout", FLAGS_drain_timeout);
+  apply("min_drain", FLAGS_min_drain);
   apply("enable_debug_service", FLAGS_enable_debug_service);
   apply("nx_huge_pages", FLAGS_nx_huge_pages);
   apply("nx_huge_pages_recovery_ratio", FLAGS_nx_huge_pages_recovery_ratio);

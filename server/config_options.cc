@@ -69,6 +69,7 @@ const std::vector<ConfigOption>& ConfigOptions() {
       {"max_waits", &Config::max_waits, 1, 100'000},
       {"max_reflections", &Config::max_reflections, 1, 10'000},
       {"drain_timeout", &Config::drain_timeout},
+      {"min_drain", &Config::min_drain},
       {"enable_debug_service", &Config::enable_debug_service},
       {"nx_huge_pages",
        &Config::nx_huge_pages,

@@ -47,8 +47,6 @@ namespace mmud {
 namespace {
 
 constexpr absl::Duration kPoll = absl::Milliseconds(5);
-// A drain lasts at least this long, so that callers hear why they are refused.
-constexpr absl::Duration kMinDrain = absl::Milliseconds(500);
 // For the last statuses to reach their callers.
 constexpr absl::Duration kGoodbye = absl::Milliseconds(100);
 
@@ -61,9 +59,10 @@ constexpr char kUsage[] =
     "SIGTERM, SIGINT and SIGHUP drain: new work is refused, operations stop\n"
     "at their next safe point, streams and calls in hand end, the exit code "
     "is\n"
-    "0. A second signal ends the daemon at once. Nothing is read anew: start "
-    "it\n"
-    "again for another configuration. In names of flags '-' and '_' are the\n"
+    "0. A second signal ends the daemon at once. SIGINT and SIGHUP stay\n"
+    "ignored if they are when it starts (nohup). Nothing is read anew: start\n"
+    "it again for another configuration. In names of flags '-' and '_' are "
+    "the\n"
     "same.";
 
 // Flags that may stand without a value. Theirs is an OptionFlag, and Abseil
@@ -92,13 +91,21 @@ int Fail(int code, const absl::Status& status) {
   return code;
 }
 
+// Whether whoever started this process wants it to ignore the signal, as nohup
+// does with SIGHUP, and a shell with SIGINT for what it runs in the background.
+bool IsIgnored(int number) {
+  struct sigaction action = {};
+  return sigaction(number, nullptr, &action) == 0 &&
+         (action.sa_flags & SA_SIGINFO) == 0 && action.sa_handler == SIG_IGN;
+}
+
 sigset_t EndSignals() {
   sigset_t signals;
   sigemptyset(&signals);
   sigaddset(&signals, SIGTERM);
-  sigaddset(&signals, SIGINT);
+  if (!IsIgnored(SIGINT)) sigaddset(&signals, SIGINT);
   // A terminal that goes, or a unit that is told to reload.
-  sigaddset(&signals, SIGHUP);
+  if (!IsIgnored(SIGHUP)) sigaddset(&signals, SIGHUP);
   return signals;
 }
 
@@ -160,7 +167,8 @@ absl::Status WritePorts(const std::string& path, int grpc_port,
 void Drain(DaemonState& state, const RpcMetrics& rpcs, GrpcServer& server) {
   const mmu::MonotonicTime start = mmu::MonotonicTime::Now();
   const mmu::MonotonicTime deadline = start + state.config.drain_timeout;
-  const mmu::MonotonicTime earliest = std::min(start + kMinDrain, deadline);
+  const mmu::MonotonicTime earliest =
+      std::min(start + state.config.min_drain, deadline);
   state.drain.Begin();
   server.BeginDrain();
   // Also those whose peer does not read: they would take the whole time.

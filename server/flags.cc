@@ -97,6 +97,12 @@ ABSL_FLAG(mmud::OptionFlag<int64_t>, max_reflections,
 ABSL_FLAG(mmud::OptionFlag<absl::Duration>, drain_timeout,
           mmud::OptionFlag(&mmud::Config::drain_timeout),
           "How long SIGTERM lets calls in hand take to end.");
+ABSL_FLAG(
+    mmud::OptionFlag<absl::Duration>, min_drain,
+    mmud::OptionFlag(&mmud::Config::min_drain),
+    "How long a drain lasts at least, but for --drain_timeout: until then "
+    "callers hear why they are refused, and those who watch the daemon's "
+    "health see it go.");
 ABSL_FLAG(mmud::OptionFlag<bool>, enable_debug_service,
           mmud::OptionFlag(&mmud::Config::enable_debug_service),
           "Serves mmud.v1.DebugService.");

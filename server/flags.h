@@ -32,6 +32,7 @@ ABSL_DECLARE_FLAG(mmud::OptionFlag<int64_t>, max_streams_per_vm);
 ABSL_DECLARE_FLAG(mmud::OptionFlag<int64_t>, max_waits);
 ABSL_DECLARE_FLAG(mmud::OptionFlag<int64_t>, max_reflections);
 ABSL_DECLARE_FLAG(mmud::OptionFlag<absl::Duration>, drain_timeout);
+ABSL_DECLARE_FLAG(mmud::OptionFlag<absl::Duration>, min_drain);
 ABSL_DECLARE_FLAG(mmud::OptionFlag<bool>, enable_debug_service);
 ABSL_DECLARE_FLAG(mmud::OptionFlag<std::string>, nx_huge_pages);
 ABSL_DECLARE_FLAG(mmud::OptionFlag<int64_t>, nx_huge_pages_recovery_ratio);

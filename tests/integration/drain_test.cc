@@ -23,8 +23,8 @@ namespace {
 
 using HealthStub = grpc::health::v1::Health::Stub;
 
-TEST(DrainTest, SigtermEndsStreamsSplitsAndWorkloadsInTime) {
-  Daemon daemon({"--drain-timeout=15s"});
+TEST(DrainTest, SigtermEndsStreamsSplitsAndWorkloads) {
+  Daemon daemon({"--drain-timeout=1h"});
   const TestClient& client = daemon.client();
   const Guest busy(client, "busy", {MakeSlot(64 * kMiB)}, 2);
   busy.WritePages(64 * kMiB / kPage);
@@ -48,6 +48,26 @@ TEST(DrainTest, SigtermEndsStreamsSplitsAndWorkloadsInTime) {
   v1::ReadPagesResponse response;
   ASSERT_TRUE(pages->Read(&response));
 
+  daemon.process().Signal(SIGTERM);
+  // It reads on: it is sent the whole status behind what was on its way.
+  while (pages->Read(&response)) {
+  }
+  const grpc::Status ended = pages->Finish();
+  EXPECT_EQ(ended.error_code(), grpc::StatusCode::UNAVAILABLE);
+  EXPECT_EQ(ReasonOf(ended), "DRAINING");
+  EXPECT_TRUE(FactsOf(ended).has_retry_info);
+  EXPECT_EQ(daemon.process().Wait(absl::Minutes(1)), 0)
+      << daemon.process().Err();
+  EXPECT_TRUE(absl::StrContains(daemon.process().Err(), "operation parked"));
+  EXPECT_TRUE(absl::StrContains(daemon.process().Err(), "stopped"));
+}
+
+TEST(DrainTest, NewWorkIsRefusedWithTheReasonAndASecondSignalEndsIt) {
+  // It lasts until the test is done.
+  Daemon daemon({"--drain-timeout=1h", "--min-drain=1h"});
+  const TestClient& client = daemon.client();
+  const Guest busy(client, "busy", {MakeSlot(kMiB)});
+
   // Somebody who watches the daemon's health.
   grpc::ClientContext watch_context;
   SetTimeout(kCallTimeout, &watch_context);
@@ -59,11 +79,6 @@ TEST(DrainTest, SigtermEndsStreamsSplitsAndWorkloadsInTime) {
   EXPECT_EQ(state.status(), grpc::health::v1::HealthCheckResponse::SERVING);
 
   daemon.process().Signal(SIGTERM);
-  // It reads on: it is sent the whole status behind what was on its way.
-  std::thread reading([&] {
-    while (pages->Read(&response)) {
-    }
-  });
   ASSERT_TRUE(watch->Read(&state));
   EXPECT_EQ(state.status(), grpc::health::v1::HealthCheckResponse::NOT_SERVING);
 
@@ -76,24 +91,18 @@ TEST(DrainTest, SigtermEndsStreamsSplitsAndWorkloadsInTime) {
                                             "vm_id: 'new' vm {}"},
         {"mmud.v1.WorkloadService/StartWorkload",
          "vm: 'vms/busy' pattern { uniform {} }"},
-        {"mmud.v1.SplitService/SplitHugePages", "vm: 'vms/huge'"},
+        {"mmud.v1.SplitService/SplitHugePages", "vm: 'vms/busy'"},
         {"mmud.v1.DirtyLogService/StartDirtyLog", "vm: 'vms/busy'"}}) {
     const grpc::Status refused = client.CallText(method, request).status;
     EXPECT_EQ(refused.error_code(), grpc::StatusCode::UNAVAILABLE) << method;
     EXPECT_EQ(ReasonOf(refused), "DRAINING") << method;
     EXPECT_TRUE(FactsOf(refused).has_retry_info) << method;
   }
-
-  reading.join();
-  const grpc::Status ended = pages->Finish();
-  EXPECT_EQ(ended.error_code(), grpc::StatusCode::UNAVAILABLE);
-  EXPECT_EQ(ReasonOf(ended), "DRAINING");
-  EXPECT_TRUE(FactsOf(ended).has_retry_info);
   watch_context.TryCancel();
-  EXPECT_EQ(daemon.process().Wait(absl::Seconds(15)), 0)
+  daemon.process().Signal(SIGTERM);
+  EXPECT_EQ(daemon.process().Wait(absl::Minutes(1)), 1)
       << daemon.process().Err();
-  EXPECT_TRUE(absl::StrContains(daemon.process().Err(), "operation parked"));
-  EXPECT_TRUE(absl::StrContains(daemon.process().Err(), "stopped"));
+  EXPECT_TRUE(absl::StrContains(daemon.process().Err(), "second signal"));
 }
 
 TEST(DrainTest, CallsDuringADrainHearThatItIsOne) {
@@ -175,6 +184,28 @@ TEST(DrainTest, SighupDrainsAsSigtermDoes) {
       << daemon.process().Err();
   EXPECT_TRUE(absl::StrContains(daemon.process().Err(), "SIGHUP"))
       << daemon.process().Err();
+}
+
+// As nohup starts a program, and a shell one in the background.
+TEST(DrainTest, ASignalThatWasIgnoredAtItsStartStaysSo) {
+  for (const auto& [name, number] :
+       {std::pair<std::string, int>{"HUP", SIGHUP}, {"INT", SIGINT}}) {
+    const ScratchDirectory directory;
+    const std::string ports = directory.File("ports");
+    ChildProcess daemon(
+        {"/bin/sh", "-c", "trap '' " + name + "; exec \"$@\"", "sh", MmudPath(),
+         "--listen=unix:" + directory.File("mmud.sock"),
+         "--metrics-address=127.0.0.1:0", "--port-file=" + ports},
+        directory.File("mmud"));
+    ASSERT_TRUE(Eventually([&] { return !ReadFile(ports).empty(); }))
+        << daemon.Err();
+    daemon.Signal(number);
+    // Were it not ignored, this would be the second one.
+    daemon.Signal(SIGTERM);
+    EXPECT_EQ(daemon.Wait(absl::Minutes(1)), 0) << name << daemon.Err();
+    EXPECT_TRUE(absl::StrContains(daemon.Err(), "signal=SIGTERM"))
+        << daemon.Err();
+  }
 }
 
 TEST(DrainTest, IdleDaemonEndsAtOnceAndRemovesItsSocket) {
