@@ -7,15 +7,12 @@
 
 namespace mmud {
 
-void DropHttpResponse::operator()(MHD_Response* response) const {
-  MHD_destroy_response(response);
-}
-
 HttpResponse MakeHttpResponse(std::string body, const std::string& content_type,
                               const std::string& content_encoding) {
-  HttpResponse response(MHD_create_response_from_buffer(
-      body.size(), body.data(), MHD_RESPMEM_MUST_COPY));
-  if (response == nullptr) return response;
+  MHD_Response* const made = MHD_create_response_from_buffer(
+      body.size(), body.data(), MHD_RESPMEM_MUST_COPY);
+  if (made == nullptr) return nullptr;
+  HttpResponse response(made, MHD_destroy_response);
   const auto header = [&response](const char* name, const std::string& value) {
     MHD_add_response_header(response.get(), name, value.c_str());
   };

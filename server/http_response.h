@@ -10,11 +10,9 @@ struct MHD_Response;
 
 namespace mmud {
 
-struct DropHttpResponse {
-  void operator()(MHD_Response* response) const;
-};
-// Null without memory for it; libmicrohttpd then closes the connection.
-using HttpResponse = std::unique_ptr<MHD_Response, DropHttpResponse>;
+// May be sent to any number of clients. Null without memory for it;
+// libmicrohttpd then closes the connection.
+using HttpResponse = std::shared_ptr<MHD_Response>;
 
 // Copies `body`. `content_encoding` is empty for none. Any thread may call it.
 HttpResponse MakeHttpResponse(std::string body, const std::string& content_type,

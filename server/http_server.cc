@@ -22,6 +22,7 @@
 #include "absl/memory/memory.h"
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
+#include "absl/strings/str_cat.h"
 #include "absl/strings/string_view.h"
 #include "mmu_core/base/check.h"
 #include "mmu_core/base/thread.h"
@@ -174,7 +175,9 @@ int HttpServer::WaitMs(bool can_accept) const {
 }
 
 bool HttpServer::Accept() {
-  for (;;) {
+  // No more in one go: clients that connect as fast as they are accepted would
+  // keep the thread from all else, its end included.
+  for (size_t i = 0; i < kMaxConnections; ++i) {
     sockaddr_storage address = {};
     socklen_t size = sizeof(address);
     const int fd = accept4(listen_fd_, reinterpret_cast<sockaddr*>(&address),
@@ -190,6 +193,7 @@ bool HttpServer::Accept() {
     MHD_add_connection(daemon_, fd, reinterpret_cast<sockaddr*>(&address),
                        size);
   }
+  return true;
 }
 
 bool HttpServer::MakeRoom() {
@@ -283,7 +287,10 @@ bool HttpServer::AnswerMetrics(Connection& connection) {
   switch (++connection.calls) {
     case 1:
       connection.deadline = Clock::now() + times_.make;
-      StartMaking(connection);
+      if (const absl::Status status = StartMaking(connection); !status.ok()) {
+        return Send(connection, MHD_HTTP_SERVICE_UNAVAILABLE,
+                    TextResponse(absl::StrCat(status.message(), "\n")));
+      }
       return true;
     case 2:
       return true;
@@ -300,28 +307,50 @@ bool HttpServer::Send(Connection& connection, unsigned int code,
   return MHD_queue_response(connection.mhd, code, what.get()) == MHD_YES;
 }
 
-void HttpServer::StartMaking(const Connection& connection) {
+absl::Status HttpServer::StartMaking(const Connection& connection) {
   const char* value = MHD_lookup_connection_value(
       connection.mhd, MHD_HEADER_KIND, MHD_HTTP_HEADER_ACCEPT_ENCODING);
+  const bool gzip = AcceptsGzip(value == nullptr ? "" : value);
   {
     mmu::MutexLock lock(mu_);
-    wanted_.insert(connection.id);
+    wanted_[connection.id] = gzip;
+    if (making_) return absl::OkStatus();
+    making_ = true;
   }
-  makers_->Post([this, id = connection.id,
-                 accept_encoding = std::string(value == nullptr ? "" : value)] {
+  absl::Status posted = makers_->Post([this] { Make(); });
+  if (!posted.ok()) {
+    mmu::MutexLock lock(mu_);
+    wanted_.erase(connection.id);
+    making_ = false;
+  }
+  return posted;
+}
+
+void HttpServer::Make() {
+  for (;;) {
+    std::map<uint64_t, bool> wanted;
     {
       mmu::MutexLock lock(mu_);
-      if (wanted_.count(id) == 0) return;
+      wanted.swap(wanted_);
+      making_ = !wanted.empty();
+      if (!making_) return;
     }
-    MetricsPage page = RenderMetrics(metrics_, accept_encoding);
-    HttpResponse response = MakeHttpResponse(
-        std::move(page.body), page.content_type, page.content_encoding);
+    HttpResponse responses[2];  // plain, compressed
+    for (const auto& [id, gzip] : wanted) {
+      HttpResponse& response = responses[gzip ? 1 : 0];
+      if (response != nullptr) continue;
+      MetricsPage page = RenderMetrics(metrics_, gzip ? "gzip" : "");
+      response = MakeHttpResponse(std::move(page.body), page.content_type,
+                                  page.content_encoding);
+    }
     {
       mmu::MutexLock lock(mu_);
-      made_.emplace_back(id, std::move(response));
+      for (const auto& [id, gzip] : wanted) {
+        made_.emplace_back(id, responses[gzip ? 1 : 0]);
+      }
     }
     Wake();
-  });
+  }
 }
 
 void HttpServer::TakeMade() {

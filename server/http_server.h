@@ -5,7 +5,9 @@
 // so that what the clients of /metrics do (connect and say nothing, send half
 // a request, read slowly, come in hundreds) keeps nobody from hearing of the
 // daemon's health. A server with a thread per connection cannot promise that.
-// The text of /metrics is made on another thread.
+// The text of /metrics is made on another thread, and once for all who asked
+// before it was begun: clients that ask and leave cannot have it made for them
+// one after the other.
 
 #ifndef SERVER_HTTP_SERVER_H_
 #define SERVER_HTTP_SERVER_H_
@@ -15,14 +17,15 @@
 #include <cstdint>
 #include <functional>
 #include <list>
+#include <map>
 #include <memory>
-#include <set>
 #include <string>
 #include <thread>
 #include <utility>
 #include <vector>
 
 #include "absl/base/thread_annotations.h"
+#include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "absl/strings/string_view.h"
 #include "mmu_core/sync/mutex.h"
@@ -86,7 +89,7 @@ class HttpServer {
   void Wake();
   // How long poll may wait, in milliseconds.
   int WaitMs(bool can_accept) const;
-  // Accepts all that wait. False: no descriptor is free.
+  // Accepts those that wait, so many in one go. False: no descriptor is free.
   bool Accept();
   // Closes one connection, false if there is none.
   bool MakeRoom();
@@ -103,7 +106,9 @@ class HttpServer {
   bool AnswerMetrics(Connection& connection);
   bool Send(Connection& connection, unsigned int code,
             const HttpResponse& what);
-  void StartMaking(const Connection& connection);
+  absl::Status StartMaking(const Connection& connection);
+  // Makes metrics as long as somebody wants some.
+  void Make();
 
   const ListenAddress address_;
   const int listen_fd_;
@@ -119,8 +124,9 @@ class HttpServer {
 
   mmu::Mutex mu_;
   bool stopping_ ABSL_GUARDED_BY(mu_) = false;
-  // The connections whose metrics are to be made.
-  std::set<uint64_t> wanted_ ABSL_GUARDED_BY(mu_);
+  // The connections whose metrics are to be made, and whether compressed.
+  std::map<uint64_t, bool> wanted_ ABSL_GUARDED_BY(mu_);
+  bool making_ ABSL_GUARDED_BY(mu_) = false;  // Make runs, or is about to
   // Those that were made: by connection.
   std::vector<std::pair<uint64_t, HttpResponse>> made_ ABSL_GUARDED_BY(mu_);
 

@@ -7,6 +7,7 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
+#include <atomic>
 #include <chrono>
 #include <cstddef>
 #include <cstdint>
@@ -59,21 +60,27 @@ class SlowCounter final : public prometheus::Collectable {
   std::vector<prometheus::MetricFamily> Collect() const override {
     if (!asked.HasBeenNotified()) asked.Notify();
     may_answer.WaitForNotification();
+    ++made;
     return counter.Collect();
   }
 
   OneCounter counter;
   mutable absl::Notification asked;  // only one thread asks
   absl::Notification may_answer;
+  mutable std::atomic<int> made{0};
 };
 
-void ConnectTo(const HttpServer& server, int fd) {
+bool TryConnect(int port, int fd) {
   sockaddr_in address = {};
   address.sin_family = AF_INET;
-  address.sin_port = htons(static_cast<uint16_t>(server.port()));
+  address.sin_port = htons(static_cast<uint16_t>(port));
   address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
-  EXPECT_EQ(connect(fd, reinterpret_cast<sockaddr*>(&address), sizeof(address)),
-            0);
+  return connect(fd, reinterpret_cast<sockaddr*>(&address), sizeof(address)) ==
+         0;
+}
+
+void ConnectTo(const HttpServer& server, int fd) {
+  EXPECT_TRUE(TryConnect(server.port(), fd));
 }
 
 class HttpServerTest : public ::testing::Test {
@@ -250,6 +257,49 @@ TEST_F(HttpServerTest, MakingMetricsDelaysNoHealth) {
   EXPECT_THAT(Receive(waiting.back()), HasSubstr("mmud_things_total"));
   waiting.pop_back();
   for (const int fd : waiting) close(fd);
+}
+
+TEST_F(HttpServerTest, MetricsAreMadeOnceForAllWhoWait) {
+  Start(slow_);
+  // Whoever comes while they are made needs newer ones; whether it has left
+  // by then is not seen before it is answered.
+  for (int i = 0; i < 1000; ++i) {
+    const int fd = Connect();
+    Send(fd, "GET /metrics HTTP/1.0\r\n\r\n");
+    if (i == 0) slow_.asked.WaitForNotification();
+    close(fd);
+  }
+  const int plain = Connect();
+  Send(plain, "GET /metrics HTTP/1.0\r\n\r\n");
+  const int packed = Connect();
+  Send(packed, "GET /metrics HTTP/1.0\r\nAccept-Encoding: gzip\r\n\r\n");
+  // All those before have been accepted and read.
+  EXPECT_THAT(Request("GET", "/healthz"), StartsWith("HTTP/1.1 200"));
+  slow_.may_answer.Notify();
+  EXPECT_THAT(Receive(plain), HasSubstr("mmud_things_total"));
+  EXPECT_THAT(Receive(packed), HasSubstr("Content-Encoding: gzip"));
+  EXPECT_LE(slow_.made, 1 + 2 + 2) << "two forms; each at most once too often";
+}
+
+TEST_F(HttpServerTest, EndsThoughClientsConnectFasterThanTheyAreAccepted) {
+  const int port = (*server_)->port();
+  std::atomic<bool> ended{false};
+  std::atomic<int> connected{0};
+  std::vector<std::thread> clients;
+  for (int i = 0; i < 4; ++i) {
+    clients.emplace_back([&, port] {
+      while (!ended) {
+        const int fd = socket(AF_INET, SOCK_STREAM, 0);
+        if (TryConnect(port, fd)) ++connected;
+        send(fd, "GET /metrics HTTP/1.0\r\n\r\n", 25, MSG_NOSIGNAL);
+        close(fd);
+      }
+    });
+  }
+  while (connected < 1000) std::this_thread::yield();
+  server_->reset();
+  ended = true;
+  for (std::thread& client : clients) client.join();
 }
 
 TEST_F(HttpServerTest, EndsWhileMetricsAreMade) {
