@@ -18,7 +18,6 @@
 #include "absl/time/time.h"
 #include "grpc/grpc.h"
 #include "grpc/support/time.h"
-#include "grpcpp/ext/proto_server_reflection_plugin.h"
 #include "grpcpp/grpcpp.h"
 #include "grpcpp/health_check_service_interface.h"
 #include "grpcpp/resource_quota.h"
@@ -29,6 +28,7 @@
 #include "server/logging.h"
 #include "server/metrics/rpc_metrics.h"
 #include "server/open_connections.h"
+#include "server/rpc/reflection_service.h"
 #include "server/self_probe.h"
 #include "server/services/admin_service.h"
 #include "server/services/aging_service.h"
@@ -108,7 +108,6 @@ absl::StatusOr<std::unique_ptr<GrpcServer>> GrpcServer::Start(
   grpc_init();
   auto server = absl::WrapUnique(new GrpcServer(state));
   grpc::EnableDefaultHealthCheckService(true);
-  grpc::reflection::InitProtoReflectionServerBuilderPlugin();
   grpc::ServerBuilder builder;
   SetLimits(&builder);
   if (absl::Status status = server->Listen(&builder); !status.ok()) {
@@ -129,6 +128,10 @@ absl::StatusOr<std::unique_ptr<GrpcServer>> GrpcServer::Start(
   add(std::make_unique<OperationsServiceImpl>(state));
   // Registered in any case, so that its refusal carries a reason.
   add(std::make_unique<DebugServiceImpl>(state));
+  std::vector<std::string> names = ServiceNames(config);
+  names.insert(names.end(), {"grpc.health.v1.Health",
+                             "grpc.reflection.v1alpha.ServerReflection"});
+  add(std::make_unique<ReflectionService>(std::move(names), state.calls));
   std::vector<
       std::unique_ptr<grpc::experimental::ServerInterceptorFactoryInterface>>
       interceptors;

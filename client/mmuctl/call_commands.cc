@@ -53,7 +53,7 @@ absl::Status List(Context& context, Client& client, const std::string& only) {
   for (const std::string& name : services) {
     const auto service = client.dynamic().FindService(name);
     if (!service.ok()) {
-      // Some are served without a description, as gRPC's own health service.
+      // Other daemons may serve some without a description.
       if (!only.empty() || !absl::IsNotFound(service.status())) {
         return service.status();
       }

@@ -1,6 +1,7 @@
 #!/usr/bin/env python3
-"""Fails if mmu_core depends on anything but Abseil, liburcu and the system, or
-if anything here measures time by the wall clock.
+"""Fails if mmu_core depends on anything but Abseil, liburcu and the system, if
+anything here measures time by the wall clock, or if mmu_core or the server
+makes a thread that may end the program.
 
 Looks at every #include and at every label of a BUILD file below mmu_core. What
 is not on the lists below is refused, so a new library is a decision made here.
@@ -111,6 +112,33 @@ def wall_clocks(root):
     return files, found
 
 
+# std::thread by itself ends the program where the host makes no more threads:
+# see mmu_core/base/thread.h. Tests may.
+MAKES_THREAD = re.compile(r"\bstd::j?thread\s*(?:\w+\s*)?[({]|"
+                          r"\b\w*(?:thread|worker)\w*\(\[|"
+                          r"\b\w*threads\w*\.emplace_back\(|"
+                          r"\bstd::async\b|\bpthread_create\b")
+MAY_MAKE_THREAD = {"mmu_core/base/thread.h", "mmu_core/base/thread.cc"}
+
+
+def made_threads(root):
+    """Returns (number of files read, where they make threads by themselves)."""
+    found = []
+    files = 0
+    for folder in ("mmu_core", "server"):
+        for path in sorted((root / folder).rglob("*")):
+            relative = path.relative_to(root)
+            if path.suffix not in (".h", ".cc") or "test" in str(relative):
+                continue
+            files += 1
+            if str(relative) in MAY_MAKE_THREAD:
+                continue
+            code = re.sub(r"//.*", "", path.read_text())
+            found += ["%s: %s" % (relative, match.strip())
+                      for match in MAKES_THREAD.findall(code)]
+    return files, found
+
+
 def violations(root):
     """Returns (number of files read, what is wrong with them)."""
     found = []
@@ -144,6 +172,30 @@ class LayeringTest(unittest.TestCase):
             self.assertTrue((root / folder).is_dir(), folder)
         for name in MAY_NAME_WALL_CLOCK:
             self.assertTrue((root / name).is_file(), name)
+
+    def test_who_makes_threads_can_do_without(self):
+        root = pathlib.Path(os.path.realpath("WORKSPACE")).parent
+        files, found = made_threads(root)
+        self.assertGreater(files, 10, "no sources found in %s" % root)
+        self.assertEqual(found, [])
+
+    def test_made_threads_are_found(self):
+        for line in ("thread_ = std::thread([this] { Run(); });",
+                     "std::thread worker([&] { x(); });",
+                     "std::thread worker{f};",
+                     "std::jthread worker(f);",
+                     "A::A() : thread_([this] { Run(); }) {}",
+                     "threads_.emplace_back([this] { Run(); });",
+                     "auto later = std::async(f);",
+                     "pthread_create(&t, nullptr, f, nullptr);"):
+            with tempfile.TemporaryDirectory() as root:
+                path = pathlib.Path(root) / "server" / "x.cc"
+                path.parent.mkdir(parents=True)
+                path.write_text(line)
+                self.assertEqual(len(made_threads(pathlib.Path(root))[1]), 1,
+                                 line)
+                path.write_text("std::thread thread_;  // std::thread(f)")
+                self.assertEqual(made_threads(pathlib.Path(root))[1], [])
 
     def test_wall_clocks_are_found(self):
         for folder in MEASURING:
