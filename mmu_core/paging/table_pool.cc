@@ -83,13 +83,20 @@ void TablePool::Return(ShadowPage* head) {
 }
 
 void TablePool::ReturnAfterGracePeriod(ShadowPage& page) {
+  RcuReadGuard rcu;
   BeginGracePeriod(page);
+  HandToRcu(page);
+}
+
+void TablePool::HandToRcu(ShadowPage& page) {
+  MMU_DCHECK(InRcuReadSection());
   RcuDefer(
       &page.rcu,
       [](void* arg) { EndGracePeriod(*static_cast<ShadowPage*>(arg)); }, &page);
 }
 
 void TablePool::BeginGracePeriod(const ShadowPage& page) {
+  MMU_DCHECK(InRcuReadSection());
   page.pool->in_grace_period_.fetch_add(1, std::memory_order_relaxed);
 }
 

@@ -57,9 +57,14 @@ class TablePool {
   // `page` was unlinked: it goes back to its pool after a grace period. Takes
   // no lock and does not wait, so it may be called under mmu_lock.
   static void ReturnAfterGracePeriod(ShadowPage& page);
-  // The same in two steps, for who has more than the table to give back then:
-  // when `page` is handed to RCU, and in the RCU callback.
+  // The same in two steps. Begin counts the table as in its grace period, as
+  // soon as it is unlinked, though its entries may have to be taken apart yet;
+  // HandToRcu follows within the same RCU read section, for which whoever
+  // counts on the table waits (sync/refill.h). REQUIRES: an RCU read section
+  // (checked).
   static void BeginGracePeriod(const ShadowPage& page);
+  static void HandToRcu(ShadowPage& page);
+  // What HandToRcu has RCU do, for who has more than the table to give back.
   static void EndGracePeriod(ShadowPage& page);
 
   // No more than this many tables may be out at once from now on; 0: no limit.

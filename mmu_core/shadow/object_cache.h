@@ -73,8 +73,9 @@ class ObjectCache {
     object->~T();
     ObjectPool::Return(new (object) FreeObject);
   }
-  // The same for one that others may still read: when it is handed to RCU, and
-  // in the RCU callback, which destroys it.
+  // The same for one that others may still read: before it is handed to RCU,
+  // within one RCU read section (checked), and in the RCU callback, which
+  // destroys it.
   static void BeginGracePeriod(const T& object) {
     ObjectPool::BeginGracePeriod(&object);
   }

@@ -10,6 +10,7 @@
 #include "mmu_core/base/aligned_block.h"
 #include "mmu_core/base/check.h"
 #include "mmu_core/sync/mutex.h"
+#include "mmu_core/sync/rcu.h"
 
 namespace mmu {
 namespace {
@@ -82,6 +83,7 @@ void ObjectPool::Return(FreeObject* head) {
 }
 
 void ObjectPool::BeginGracePeriod(const void* object) {
+  MMU_DCHECK(InRcuReadSection());
   Block::Of(object)->pool->in_grace_period_.fetch_add(
       1, std::memory_order_relaxed);
 }

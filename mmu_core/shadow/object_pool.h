@@ -49,8 +49,9 @@ class ObjectPool {
   // that all of it is from. Takes a mutex: not under mmu_lock.
   static void Return(FreeObject* head);
 
-  // The same for what others may still read: when the piece at `object` is
-  // handed to RCU, which takes no lock, and in the RCU callback.
+  // The same for what others may still read: before the piece at `object` is
+  // handed to RCU, within one RCU read section (checked), which takes no lock;
+  // and in the RCU callback. As for TablePool.
   static void BeginGracePeriod(const void* object);
   static void EndGracePeriod(FreeObject* object);
 

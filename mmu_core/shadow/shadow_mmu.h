@@ -37,6 +37,7 @@
 #include "mmu_core/shadow/shadow_unmap.h"
 #include "mmu_core/shadow/unsync_gate.h"
 #include "mmu_core/sync/mmu_lock.h"
+#include "mmu_core/sync/refill.h"
 #include "mmu_core/tdp/nx_huge_pages.h"
 
 namespace mmu {
@@ -82,6 +83,7 @@ class ShadowMmu {
         split_caches_(pools) {}
   // All vCPUs' roots are gone. Takes mmu_lock.
   ~ShadowMmu() {
+    const Reclaim reclaim;
     MmuWriteLocked lock(mmu_lock_, LockOp::kZap);
     pages_.zap().ZapAll(lock, nullptr);
   }

@@ -22,11 +22,13 @@ namespace {
 void FreeAfterGracePeriod(ShadowPage& page) {
   using States = ObjectCache<ShadowPageState>;
   using Translations = ObjectCache<GuestTranslations>;
+  RcuReadGuard rcu;
   if (page.state->translations != nullptr) {
     Translations::BeginGracePeriod(*page.state->translations);
   }
   States::BeginGracePeriod(*page.state);
   TablePool::BeginGracePeriod(page);
+  AtHook(HookPoint::kFreezeToFree);
   RcuDefer(
       &page.rcu,
       [](void* arg) {
@@ -61,6 +63,7 @@ ZapOutcome ShadowZap::Prepare(const MmuWriteLocked& lock, ShadowPageState& page,
     pages_.set.Deactivate(lock, page);
   }
   if (page.root_count == 0) {
+    if (!zapped.reclaim_.has_value()) zapped.reclaim_.emplace();
     zapped.list_.Add(page);
     ShadowCounters::Subtract(parts_.counters.shadow.mmu_shadow_pages);
     return {.pages = others + 1, .others = others != 0};
@@ -119,6 +122,7 @@ void ShadowZap::Commit(const MmuWriteLocked& lock, ZappedPages& zapped,
     pages_.set.Remove(lock, *page);
     FreeAfterGracePeriod(*page->page);
   }
+  zapped.reclaim_.reset();
 }
 
 void ShadowZap::Commit(const MmuWriteLocked& lock, ZappedPages& zapped,

@@ -10,6 +10,7 @@
 #define MMU_CORE_SHADOW_SHADOW_ZAP_H_
 
 #include <cstdint>
+#include <optional>
 
 #include "absl/functional/function_ref.h"
 #include "mmu_core/paging/shadow_page.h"
@@ -21,12 +22,14 @@
 #include "mmu_core/shadow/write_tracking.h"
 #include "mmu_core/stats/mmu_cost.h"
 #include "mmu_core/sync/mmu_lock.h"
+#include "mmu_core/sync/refill.h"
 #include "mmu_core/tdp/nx_huge_pages.h"
 #include "mmu_core/tlb/tlb_flush_batch.h"
 
 namespace mmu {
 
-// Pages that are zapped, and not committed yet: they must be (checked).
+// Pages that are zapped, and not committed yet: they must be (checked). Who
+// lacks pages waits for that (sync/refill.h).
 // Externally synchronised: belongs to one thread.
 class [[nodiscard]] ZappedPages {
  public:
@@ -37,6 +40,7 @@ class [[nodiscard]] ZappedPages {
  private:
   friend class ShadowZap;
   ShadowPageList list_;
+  std::optional<Reclaim> reclaim_;  // as long as there are any
 };
 
 // What a page's zap did.
@@ -118,7 +122,7 @@ class ShadowZap {
   // obsolete; the caller has all vCPUs let go of their roots under the same
   // hold of `lock`. Then ZapObsolete takes them apart, and lets go of the lock
   // in between: what it unlinks, no vCPU can reach by then. REQUIRES: both
-  // under one hold of slots_lock.
+  // under one hold of slots_lock, and one Reclaim (sync/refill.h).
   void StartGeneration(const MmuWriteLocked& lock) {
     pages_.set.StartGeneration(lock);
   }

@@ -3,34 +3,143 @@
 #include <atomic>
 #include <cstdint>
 
+#include "absl/base/thread_annotations.h"
 #include "absl/functional/function_ref.h"
+#include "absl/time/time.h"
 #include "mmu_core/base/check.h"
+#include "mmu_core/base/clock.h"
 #include "mmu_core/base/hooks.h"
 #include "mmu_core/sync/mmu_lock.h"
+#include "mmu_core/sync/mutex.h"
 #include "mmu_core/sync/rcu.h"
+#include "mmu_core/sync/timed_wait.h"
 
 namespace mmu {
 namespace {
 
 constinit std::atomic<uint64_t> grace_period_waits{0};  // relaxed, a count
 
+// Of the calling thread.
+constinit thread_local int own_reclaims = 0;
+
+// How long who waits for a reclaim waits before it looks into the pool: long
+// before its end the first pieces may be there.
+constexpr absl::Duration kLookAgain = absl::Milliseconds(1);
+
 }  // namespace
 
-bool MayFillFromPool() {
-  return !InRcuReadSection() && !MmuLockHold::ThisThreadHoldsOne();
+// Those of the process, the oldest first. Thread-safe.
+class OpenReclaims {
+ public:
+  void Add(Reclaim& reclaim) {
+    MutexLock lock(mu_);
+    reclaim.number_ = ++begun_;
+    reclaim.older_ = newest_;
+    (newest_ == nullptr ? oldest_ : newest_->newer_) = &reclaim;
+    newest_ = &reclaim;
+  }
+  void Remove(Reclaim& reclaim) {
+    {
+      MutexLock lock(mu_);
+      (reclaim.newer_ == nullptr ? newest_ : reclaim.newer_->older_) =
+          reclaim.older_;
+      (reclaim.older_ == nullptr ? oldest_ : reclaim.older_->newer_) =
+          reclaim.newer_;
+      ended_.fetch_add(1, std::memory_order_release);
+    }
+    one_ended_.NotifyAll();
+  }
+
+  uint64_t begun() const {
+    MutexLock lock(mu_);
+    return begun_;
+  }
+  // Acquires: what these counted is counted. Takes no lock, for it is asked at
+  // every refill.
+  uint64_t ended() const { return ended_.load(std::memory_order_acquire); }
+  // Whether those up to `number` are over; waits a little for that.
+  bool AwaitOver(uint64_t number) {
+    MutexLock lock(mu_);
+    const MonotonicTime deadline = MonotonicTime::Now() + kLookAgain;
+    while (!OverLocked(number) && WaitUntil(one_ended_, mu_, deadline)) {
+    }
+    return OverLocked(number);
+  }
+
+ private:
+  bool OverLocked(uint64_t number) const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_) {
+    return oldest_ == nullptr || oldest_->number_ > number;
+  }
+
+  mutable Mutex mu_;  // leaf
+  CondVar one_ended_;
+  uint64_t begun_ ABSL_GUARDED_BY(mu_) = 0;
+  std::atomic<uint64_t> ended_{0};  // written under mu_
+  Reclaim* oldest_ ABSL_GUARDED_BY(mu_) = nullptr;
+  Reclaim* newest_ ABSL_GUARDED_BY(mu_) = nullptr;
+};
+
+namespace {
+
+// Not made at its first use, which may be under mmu_lock; never destroyed.
+OpenReclaims& open_reclaims = *new OpenReclaims;
+
+}  // namespace
+
+Reclaim::Reclaim() {
+  ++own_reclaims;
+  open_reclaims.Add(*this);
 }
 
+Reclaim::~Reclaim() {
+  open_reclaims.Remove(*this);
+  --own_reclaims;
+}
+
+bool MayFillFromPool() {
+  return !InRcuReadSection() && own_reclaims == 0 &&
+         !MmuLockHold::ThisThreadHoldsOne();
+}
+
+// A piece that was on its way at the first look is in the stock or in the pool,
+// or somebody else's, when this gives up. For one that was counted as in its
+// grace period:
+//
+//   unlinks                           fills
+//   U1 enters an RCU read section
+//   U2 counts the piece
+//                                     F1 looks: too few, but some are counted
+//                                     F2 RcuSynchronize
+//   U3 hands the piece to RCU
+//   U4 leaves the section
+//                                     F3 RcuBarrier
+//                                     F4 looks again
+//
+// F1 has seen U2, so F2 waits for U4; U3 is before F3, so the piece is back
+// before F4. Were there F3 alone, U3 might come after it.
+//
+// For one that nobody has come to: its Reclaim began before it was out of
+// reach, so before F1. If that had ended by F1, the piece was counted by then.
+// If not, this finds that not as many had ended before F1 as have begun after
+// it, and does F2 to F4 again until they are over. Those that begin later are
+// nothing to it: what they take apart was in use at F1.
 bool FillFromPool(absl::FunctionRef<Refill()> take) {
   MMU_CHECK(MayFillFromPool());
   AtHook(HookPoint::kTopUp);
+  const uint64_t ended = open_reclaims.ended();
   const Refill first = take();
   if (first.enough) return true;
-  if (first.in_grace_period == 0) return false;
+  const uint64_t begun = open_reclaims.begun();
+  bool over = ended == begun;
+  if (over && first.in_grace_period == 0) return false;
   grace_period_waits.fetch_add(1, std::memory_order_relaxed);
-  // Not RcuSynchronize: the pieces are back only when what was deferred has
-  // run, which is after the grace period.
-  RcuBarrier();
-  return take().enough;
+  for (;;) {
+    RcuSynchronize();
+    RcuBarrier();
+    if (take().enough) return true;
+    if (over) return false;
+    over = open_reclaims.AwaitOver(begun);
+  }
 }
 
 uint64_t GracePeriodWaits() {

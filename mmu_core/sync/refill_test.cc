@@ -68,12 +68,135 @@ TEST(RefillTest, WhenOthersWereFasterItIsNotTriedForEver) {
   EXPECT_EQ(calls, 2);
 }
 
+// A thread takes pieces apart that nobody can reach; whoever fills its stock
+// meanwhile finds nothing in its grace period.
+TEST(RefillTest, WhatAThreadHasYetToComeToIsWaitedFor) {
+  const uint64_t waits = GracePeriodWaits();
+  std::atomic<int> in_pool{0};
+  std::atomic<int> calls{0};
+  bool filled = false;
+  std::optional<Reclaim> reclaim(std::in_place);
+  Interleaving threads;
+  threads.Add("fill", [&] {
+    filled = FillFromPool([&] {
+      ++calls;
+      return Refill{.enough = in_pool.load() != 0};
+    });
+  });
+  // It looks again and again; at each look it comes here twice.
+  threads.RunTo("fill", HookPoint::kGracePeriod, 7);
+  EXPECT_EQ(calls, 4);
+  {
+    RcuReadGuard rcu;
+    RcuDefer([](void* pool) { ++*static_cast<std::atomic<int>*>(pool); },
+             &in_pool);
+  }
+  reclaim.reset();
+  threads.RunToEnd("fill");
+  EXPECT_TRUE(filled);
+  EXPECT_EQ(GracePeriodWaits(), waits + 1) << "one wait, however long";
+}
+
+// The first pieces are there long before the thread that frees them is done.
+TEST(RefillTest, TheEndOfAReclaimIsNotWaitedForIfThereIsEnoughBefore) {
+  std::atomic<int> in_pool{0};
+  bool filled = false;
+  const Reclaim reclaim;
+  Interleaving threads;
+  threads.Add("fill", [&] {
+    filled =
+        FillFromPool([&] { return Refill{.enough = in_pool.load() != 0}; });
+  });
+  threads.RunTo("fill", HookPoint::kGracePeriod);
+  in_pool = 1;
+  threads.RunToEnd("fill");
+  EXPECT_TRUE(filled);
+}
+
+// What begins after the first look takes apart what was in use then. Were each
+// waited for, there might always be one more.
+TEST(RefillTest, ReclaimsThatBeginLaterAreNotWaitedFor) {
+  bool filled = true;
+  std::optional<Reclaim> first(std::in_place);
+  Interleaving threads;
+  threads.Add("fill", [&] { filled = FillFromPool([] { return Refill{}; }); });
+  threads.RunTo("fill", HookPoint::kGracePeriod);
+  const Reclaim second;
+  first.reset();
+  threads.RunToEnd("fill");
+  EXPECT_FALSE(filled);
+}
+
+// Reclaims end in any order.
+TEST(RefillTest, AllReclaimsThatGoOnAreWaitedFor) {
+  bool filled = true;
+  std::optional<Reclaim> oldest(std::in_place);
+  std::optional<Reclaim> middle(std::in_place);
+  std::optional<Reclaim> newest(std::in_place);
+  Interleaving threads;
+  threads.Add("fill", [&] { filled = FillFromPool([] { return Refill{}; }); });
+  threads.RunTo("fill", HookPoint::kGracePeriod);
+  middle.reset();
+  threads.RunTo("fill", HookPoint::kGracePeriod, 4);
+  oldest.reset();
+  threads.RunTo("fill", HookPoint::kGracePeriod, 4);
+  EXPECT_FALSE(threads.HasEnded("fill"));
+  newest.reset();
+  threads.RunToEnd("fill");
+  EXPECT_FALSE(filled);
+}
+
+// A piece is counted as in its grace period, and not handed to RCU yet, when
+// another thread looks and waits: it is back when that one looks again.
+TEST(RefillTest, APieceBetweenItsCountAndRcuIsWaitedFor) {
+  std::atomic<uint64_t> on_its_way{0};
+  std::atomic<int> in_pool{0};
+  struct Piece {
+    std::atomic<uint64_t>& on_its_way;
+    std::atomic<int>& in_pool;
+    RcuHook rcu;
+  };
+  Piece piece{on_its_way, in_pool, {}};
+  bool filled = false;
+  Interleaving threads;
+  threads.Add("free", [&] {
+    RcuReadGuard rcu;
+    ++on_its_way;
+    AtHook(HookPoint::kFreezeToFree);
+    RcuDefer(
+        &piece.rcu,
+        [](void* arg) {
+          auto& own = *static_cast<Piece*>(arg);
+          ++own.in_pool;
+          --own.on_its_way;
+        },
+        &piece);
+  });
+  threads.Add("fill", [&] {
+    filled = FillFromPool([&] {
+      return Refill{.enough = in_pool.load() != 0,
+                    .in_grace_period = on_its_way.load()};
+    });
+  });
+  threads.RunTo("free", HookPoint::kFreezeToFree);
+  threads.RunTo("fill", HookPoint::kGracePeriod);
+  threads.Start("fill");
+  threads.RunToEnd("free");
+  threads.WaitForEnd("fill");
+  EXPECT_TRUE(filled);
+}
+
 // Covers: LCK-01
-TEST(RefillDeathTest, NotInAnRcuSectionNorUnderMmuLock) {
+TEST(RefillDeathTest, NotInAnRcuSectionNorUnderMmuLockNorWithAReclaim) {
   const auto fill = [] { FillFromPool([] { return Refill{.enough = true}; }); };
   MmuLock mmu_lock;
   {
     RcuReadGuard rcu;
+    EXPECT_FALSE(MayFillFromPool());
+    EXPECT_DEATH(fill(), "MayFillFromPool");
+  }
+  {
+    const Reclaim reclaim;
     EXPECT_FALSE(MayFillFromPool());
     EXPECT_DEATH(fill(), "MayFillFromPool");
   }

@@ -166,6 +166,7 @@ SpteUpdater::Removed SpteUpdater::HandleChanged(Gfn gfn, Level level,
 SpteUpdater::Removed SpteUpdater::RemoveTable(ShadowPage& page, Mode mode) {
   const Level level = page.role.level();
   Removed all{.entries = kEntriesPerTable};
+  TablePool::BeginGracePeriod(page);
   nx_huge_pages_.Forget(page);
   AtHook(HookPoint::kUnlinkToFreeze);
   for (int i = 0; i < kEntriesPerTable; ++i) {
@@ -190,7 +191,7 @@ SpteUpdater::Removed SpteUpdater::RemoveTable(ShadowPage& page, Mode mode) {
   }
   counters_.AddTables(-1);
   AtHook(HookPoint::kFreezeToFree);
-  TablePool::ReturnAfterGracePeriod(page);
+  TablePool::HandToRcu(page);
   return all;
 }
 

@@ -125,6 +125,8 @@ void RootList::Put(TdpRoot* root) {
   // acq_rel: what others did to the root happened before it is freed.
   if (root->refs_.fetch_sub(1, std::memory_order_acq_rel) != 1) return;
   MMU_CHECK(root->IsInvalid());
+  RcuReadGuard rcu;
+  TablePool::BeginGracePeriod(*root->page_);
   {
     MutexLock lock(mu_);
     std::atomic<TdpRoot*>* link = &head_;
@@ -134,7 +136,7 @@ void RootList::Put(TdpRoot* root) {
     link->store(root->next_.load(std::memory_order_relaxed),
                 std::memory_order_release);
   }
-  TablePool::ReturnAfterGracePeriod(*root->page_);
+  TablePool::HandToRcu(*root->page_);
   RcuDefer(
       &root->rcu_, [](void* arg) { delete static_cast<TdpRoot*>(arg); }, root);
 }

@@ -9,6 +9,7 @@
 #include "mmu_core/paging/page_role.h"
 #include "mmu_core/paging/tdp_cursor.h"
 #include "mmu_core/sync/rcu.h"
+#include "mmu_core/sync/refill.h"
 #include "mmu_core/tdp/tdp_mmu.h"
 #include "mmu_core/tdp/yield_point.h"
 #include "mmu_core/tlb/vcpu_gate.h"
@@ -30,10 +31,11 @@ TdpMmu::TdpMmu(const TdpParts& parts, const TdpOptions& options)
 
 TdpMmu::~TdpMmu() {
   {
-    MmuWriteLocked lock(parts_.lock, LockOp::kZap);
-    roots_.InvalidateAll();
-  }
-  {
+    const Reclaim reclaim;
+    {
+      MmuWriteLocked lock(parts_.lock, LockOp::kZap);
+      roots_.InvalidateAll();
+    }
     MmuReadLocked lock(parts_.lock, LockOp::kZap);
     ZapInvalidatedRoots(lock);
   }
@@ -57,6 +59,9 @@ absl::StatusOr<RootRef> TdpMmu::LoadRoot(int as_id, TableCache& cache) {
 }
 
 void TdpMmu::FastZapAll(MmuCost* cost, LockOp op) {
+  // The zap comes to the first of the tables late, since it begins with the
+  // leafs.
+  const Reclaim reclaim;
   {
     MmuWriteLocked lock(parts_.lock, op, cost);
     roots_.InvalidateAll();

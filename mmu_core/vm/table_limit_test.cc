@@ -1,5 +1,6 @@
-// At the limit on page tables, when all that is left is in its grace period:
-// whoever needs tables waits, whatever it needs them for.
+// At the limit on page tables, when all that is left is on its way back to the
+// pool: whoever needs tables waits, whatever it needs them for, and however far
+// on its way that is.
 
 #include <cstdint>
 #include <functional>
@@ -20,6 +21,7 @@
 #include "mmu_core/sync/rcu.h"
 #include "mmu_core/sync/refill.h"
 #include "mmu_core/tdp/tdp_test_util.h"
+#include "mmu_core/testing/hold_clock.h"
 #include "mmu_core/testing/interleaving.h"
 #include "mmu_core/testing/vm_builder.h"
 #include "mmu_core/vm/pre_fault.h"
@@ -86,6 +88,34 @@ void SplitOne(Vm& vm) {
   EXPECT_EQ((*job)->Progress().split_2m_count, 1);
 }
 
+// A VM that uses tables: with the TDP MMU eight small ones for slot 0, else ten
+// for slot 1.
+std::unique_ptr<Vm> MakeVmWithTables(MmuMode mmu) {
+  VmConfig config;
+  config.mmu = mmu;
+  config.memslots = {Slot(0, 0, kHuge, Level::k2M), Slot(1, kFar, 64 * kMiB)};
+  auto vm = MakeVmFrom(config);
+  Touch(*vm, GfnRange::Of(Gfn(0), kHuge >> kPageShift));
+  if (mmu == MmuMode::kTdp) {
+    Split(*vm, GfnRange::Of(Gfn(0), kHuge >> kPageShift));
+  } else {
+    for (uint64_t i = 0; i < 10; ++i) Write(*vm, kFar + i * 2 * kMiB);
+  }
+  RcuBarrier();
+  return vm;
+}
+
+// Stocks would last for a while.
+void EmptyStocks(Vm& vm) {
+  VmState& state = vm.state();
+  state.vcpus[0]->table_cache().Clear();
+  if (ShadowVcpu* const shadow = state.vcpus[0]->shadow()) {
+    shadow->guest().caches.tables.Clear();
+  }
+  MutexLock lock(state.slots.slots_lock);
+  state.operation_tables.Clear();
+}
+
 class TableLimitTest : public ::testing::TestWithParam<Row> {
  protected:
   ~TableLimitTest() override { TablePool::Process().SetMaxTables(0); }
@@ -96,27 +126,8 @@ class TableLimitTest : public ::testing::TestWithParam<Row> {
 // Covers: TDP-30, TDP-43
 TEST_P(TableLimitTest, TablesInTheirGracePeriodAreWaitedFor) {
   const Row& row = GetParam();
-  VmConfig config;
-  config.mmu = row.mmu;
-  config.memslots = {Slot(0, 0, kHuge, Level::k2M), Slot(1, kFar, 64 * kMiB)};
-  auto vm = MakeVmFrom(config);
-  VmState& state = vm->state();
-  Touch(*vm, GfnRange::Of(Gfn(0), kHuge >> kPageShift));
-  if (row.mmu == MmuMode::kTdp) {
-    Split(*vm, GfnRange::Of(Gfn(0), kHuge >> kPageShift));
-  } else {
-    for (uint64_t i = 0; i < 10; ++i) Write(*vm, kFar + i * 2 * kMiB);
-  }
-  RcuBarrier();
-  // Stocks would last for a while.
-  state.vcpus[0]->table_cache().Clear();
-  if (ShadowVcpu* const shadow = state.vcpus[0]->shadow()) {
-    shadow->guest().caches.tables.Clear();
-  }
-  {
-    MutexLock lock(state.slots.slots_lock);
-    state.operation_tables.Clear();
-  }
+  auto vm = MakeVmWithTables(row.mmu);
+  EmptyStocks(*vm);
   TablePool& pool = TablePool::Process();
   pool.SetMaxTables(pool.tables_out());
   const uint64_t waits = GracePeriodWaits();
@@ -147,6 +158,115 @@ INSTANTIATE_TEST_SUITE_P(
         Row{"ShadowFault", MmuMode::kTdpShadow, ZapShadowPages, WriteFar},
         Row{"LoadOfAShadowRoot", MmuMode::kTdpShadow, ZapAll, WriteNear}),
     [](const auto& p) { return std::string(p.param.operation); });
+
+struct ZapRow {
+  const char* zap_and_operation;
+  MmuMode mmu;
+  // Takes more tables apart than `act` needs; at `first` it has come to none.
+  std::function<void(std::unique_ptr<Vm>&)> zap;
+  HookPoint first;
+  // Needs tables, in the VM that is zapped or in another one.
+  enum class Where { kSameVm, kOtherVm } where;
+  std::function<void(Vm&)> act;
+};
+
+std::ostream& operator<<(std::ostream& os, const ZapRow& row) {
+  return os << row.zap_and_operation;
+}
+
+void ZapAllOf(std::unique_ptr<Vm>& vm) { ZapAll(*vm); }
+void DeleteVm(std::unique_ptr<Vm>& vm) { vm.reset(); }
+void RecoverAllOf(std::unique_ptr<Vm>& vm) { RecoverAll(*vm); }
+void ZapShadowPagesOf(std::unique_ptr<Vm>& vm) { ZapShadowPages(*vm); }
+
+class TableLimitZapTest : public ::testing::TestWithParam<ZapRow> {
+ protected:
+  ~TableLimitZapTest() override { TablePool::Process().SetMaxTables(0); }
+};
+
+// No valid root uses these tables any more, or they are unlinked and nobody has
+// told RCU of them: they count as used, and whoever needs some does not give
+// up. Covers: TDP-30, TDP-43
+TEST_P(TableLimitZapTest, TablesToWhichTheZapHasYetToComeAreWaitedFor) {
+  const ZapRow& row = GetParam();
+  auto vm = MakeVmWithTables(row.mmu);
+  auto other = MakeVmWithTables(row.mmu);
+  EmptyStocks(*vm);
+  EmptyStocks(*other);
+  Vm& subject = row.where == ZapRow::Where::kSameVm ? *vm : *other;
+  TablePool& pool = TablePool::Process();
+  pool.SetMaxTables(pool.tables_out());
+  const uint64_t waits = GracePeriodWaits();
+  {
+    Interleaving threads;
+    threads.Add("zap", [&] { row.zap(vm); });
+    threads.Add("operation", [&] { row.act(subject); });
+    threads.RunTo("zap", row.first);
+    EXPECT_TRUE(pool.is_at_limit());
+    threads.RunTo("operation", HookPoint::kGracePeriod);
+    threads.Start("operation");
+    threads.RunToEnd("zap");
+    threads.WaitForEnd("operation");
+  }
+  EXPECT_EQ(GracePeriodWaits(), waits + 1);
+  EXPECT_EQ(subject.Metrics().vcpus.fault_errors, 0u);
+  pool.SetMaxTables(0);
+  EXPECT_EQ(AuditFindings(subject), "");
+}
+
+INSTANTIATE_TEST_SUITE_P(
+    Zaps, TableLimitZapTest,
+    ::testing::Values(
+        ZapRow{"FastZapAndLoadOfARoot", MmuMode::kTdp, ZapAllOf,
+               HookPoint::kSnapshotToExchange, ZapRow::Where::kSameVm,
+               WriteNear},
+        ZapRow{"FastZapAndFaultElsewhere", MmuMode::kTdp, ZapAllOf,
+               HookPoint::kSnapshotToExchange, ZapRow::Where::kOtherVm,
+               WriteFar},
+        ZapRow{"FastZapAndPreFaultElsewhere", MmuMode::kTdp, ZapAllOf,
+               HookPoint::kSnapshotToExchange, ZapRow::Where::kOtherVm,
+               PreFaultFar},
+        ZapRow{"DeletionAndFaultElsewhere", MmuMode::kTdp, DeleteVm,
+               HookPoint::kSnapshotToExchange, ZapRow::Where::kOtherVm,
+               WriteFar},
+        ZapRow{"RecoveryAndFault", MmuMode::kTdp, RecoverAllOf,
+               HookPoint::kFreezeToFree, ZapRow::Where::kSameVm, WriteFar},
+        ZapRow{"ShadowFastZapAndFaultElsewhere", MmuMode::kTdpShadow, ZapAllOf,
+               HookPoint::kSnapshotToStore, ZapRow::Where::kOtherVm, WriteFar},
+        ZapRow{"ShadowDeletionAndFaultElsewhere", MmuMode::kTdpShadow, DeleteVm,
+               HookPoint::kSnapshotToStore, ZapRow::Where::kOtherVm, WriteFar},
+        ZapRow{"ShadowZapAndFaultElsewhere", MmuMode::kTdpShadow,
+               ZapShadowPagesOf, HookPoint::kSnapshotToStore,
+               ZapRow::Where::kOtherVm, WriteFar},
+        ZapRow{"ShadowPagesOnTheirWayToRcuAndFaultElsewhere",
+               MmuMode::kTdpShadow, ZapShadowPagesOf, HookPoint::kFreezeToFree,
+               ZapRow::Where::kOtherVm, WriteFar}),
+    [](const auto& p) { return std::string(p.param.zap_and_operation); });
+
+// A zap that lets go of the lock holds up no grace period meanwhile: who needs
+// tables looks again and again, until the zap has come to some.
+// Covers: TDP-30, TDP-35
+TEST(TableLimitTest, AZapThatIsOffTheLockIsWaitedFor) {
+  auto vm = MakeVmWithTables(MmuMode::kTdp);
+  EmptyStocks(*vm);
+  TablePool& pool = TablePool::Process();
+  pool.SetMaxTables(pool.tables_out());
+  {
+    const LeapingHoldClock clock;
+    Interleaving threads;
+    threads.Add("zap", [&] { ZapAll(*vm); });
+    threads.Add("operation", [&] { WriteNear(*vm); });
+    threads.RunTo("zap", HookPoint::kYield);
+    EXPECT_EQ(pool.Snapshot().in_grace_period, 0u);
+    threads.RunTo("operation", HookPoint::kGracePeriod, 7);
+    threads.Start("operation");
+    threads.RunToEnd("zap");
+    threads.WaitForEnd("operation");
+  }
+  EXPECT_EQ(vm->Metrics().vcpus.fault_errors, 0u);
+  pool.SetMaxTables(0);
+  EXPECT_EQ(AuditFindings(*vm), "");
+}
 
 // The first zap frees what the guest needs to come back; with every round the
 // same tables go around.

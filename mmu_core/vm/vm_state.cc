@@ -12,6 +12,7 @@
 #include "mmu_core/memory/memslot_set.h"
 #include "mmu_core/sync/mutex.h"
 #include "mmu_core/sync/rcu.h"
+#include "mmu_core/sync/refill.h"
 #include "mmu_core/tlb/vcpu_gate.h"
 
 namespace mmu {
@@ -133,6 +134,7 @@ absl::Status VmState::PrepareForShadowRoot() {
 
 void VmState::FastZapAll(MmuCost* cost, LockOp op) {
   if (shadow != nullptr) {
+    const Reclaim reclaim;
     MmuWriteLocked lock(mmu_lock, op, cost);
     ShadowZap& zap = shadow->pages().zap();
     zap.StartGeneration(lock);

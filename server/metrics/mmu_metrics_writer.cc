@@ -190,10 +190,11 @@ void WriteTables(const MmuTotals& totals, MetricWriter* w) {
     w->Gauge("page_tables_limit", "Page tables that there may be.");
     w->Add(ToDouble(totals.tables.max_tables));
   }
-  w->Counter("page_table_waits_total",
-             "Times that whoever needed page tables, or what shadow pages need "
-             "besides, waited for the end of a grace period because there were "
-             "no others.");
+  w->Counter(
+      "page_table_waits_total",
+      "Times that whoever needed page tables, or what shadow pages need "
+      "besides, waited for what was about to be free (the end of a grace "
+      "period, of a zap) because there were no others.");
   w->Add(ToDouble(totals.table_waits));
 }
 
