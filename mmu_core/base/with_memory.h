@@ -12,12 +12,17 @@
 #define MMU_CORE_BASE_WITH_MEMORY_H_
 
 #include <new>
+#include <string_view>
+
+#include "absl/status/status.h"
 
 namespace mmu {
 
 // Calls `prepare`, which returns whether memory was enough, and returns the
 // same; false if operator new had none. What `prepare` made until then must go
-// with its owners, as with any early return.
+// with its owners, as with any early return. `prepare` changes nothing that
+// others see: what comes after is not part of it, and asks operator new for
+// nothing.
 template <typename Fn>
 [[nodiscard]] bool TryWithMemory(Fn&& prepare) {
   try {
@@ -26,6 +31,10 @@ template <typename Fn>
     return false;
   }
 }
+
+// What the caller is told then: RESOURCE_EXHAUSTED RESOURCE_EXHAUSTED_MEMORY
+// (ENOMEM). "no memory to `what`; free some and try again".
+absl::Status NoMemory(std::string_view field, std::string_view what);
 
 }  // namespace mmu
 

@@ -25,6 +25,7 @@
 #include "mmu_core/memory/memslot_set.h"
 #include "mmu_core/memory/region_request.h"
 #include "mmu_core/sync/rcu.h"
+#include "mmu_core/sync/thread_index.h"
 
 namespace mmu {
 namespace {
@@ -202,6 +203,8 @@ MemslotTable::SlotPtr MemslotTable::MakeSlot(const RegionRequest& request,
 
 bool MemslotTable::Prepare(const RegionRequest& request, RegionChange change,
                            const Memslot* old_slot, Change& prepared) const {
+  // For what the hooks do under mmu_lock, too.
+  ThreadIndex();
   const MemslotSet& active = Active(request.as_id());
   if (change == RegionChange::kDelete || change == RegionChange::kMove) {
     // It shares the rmaps of the slot, which are there if they must be.
@@ -287,6 +290,7 @@ absl::Status MemslotTable::SetRegion(const RegionRequest& request,
     }
   }
 
+  hooks.BeforeSwap(change, old_slot.get());
   if (prepared.invalid_set != nullptr) {
     Publish(as_id, std::move(prepared.invalid_set), nullptr, hooks);
     hooks.FlushShadowSlot(*old_slot);
@@ -307,6 +311,7 @@ absl::Status MemslotTable::SwitchLogging(
   const MemslotSet& active = Active(as_id);
   const bool prepared = TryWithMemory([&] {
     slots_lock.AssertHeld();
+    ThreadIndex();
     for (const LoggedSlot& wanted : slots) {
       SlotPtr old_slot = active.FindOwnedById(wanted.id);
       MMU_CHECK(old_slot != nullptr);
@@ -325,12 +330,9 @@ absl::Status MemslotTable::SwitchLogging(
     return true;
   });
   if (!prepared) {
-    return MakeError(
-        absl::StatusCode::kResourceExhausted,
-        {"RESOURCE_EXHAUSTED_MEMORY", "slots", ENOMEM},
-        absl::StrFormat("no memory to switch the dirty logs of %d slots; free "
-                        "some and try again",
-                        slots.size()));
+    return NoMemory(
+        "slots",
+        absl::StrFormat("switch the dirty logs of %d slots", slots.size()));
   }
   if (next == nullptr) return absl::OkStatus();
   when_certain();

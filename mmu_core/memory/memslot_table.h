@@ -48,6 +48,13 @@ class MemslotTableHooks {
  public:
   virtual ~MemslotTableHooks() = default;
 
+  // Nothing can fail any more, and nothing has changed yet that a reader sees.
+  // `old_slot` is null for kCreate.
+  virtual void BeforeSwap(RegionChange change, const Memslot* old_slot) {
+    static_cast<void>(change);
+    static_cast<void>(old_slot);
+  }
+
   // The invalid copy of `old_slot` is published and every reader sees it: zap
   // all mappings of the slot.
   virtual void FlushShadowSlot(const Memslot& old_slot) = 0;

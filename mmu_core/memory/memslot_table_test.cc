@@ -121,6 +121,7 @@ TEST(MemslotTableTest, ChangeOfAddressAndFlagIsAMove) {
 
 // Hooks that need no memory, as those of a VM.
 struct CountingHooks : MemslotTableHooks {
+  void BeforeSwap(RegionChange, const Memslot*) override { ++calls; }
   void FlushShadowSlot(const Memslot&) override { ++calls; }
   void CommitRegion(RegionChange, const Memslot*, const Memslot*) override {
     ++calls;

@@ -24,13 +24,13 @@ class TableCache {
   TableCache& operator=(const TableCache&) = delete;
 
   // Fills up to `fill` tables if fewer than `min` are there. Waits for tables
-  // that are in their grace period if there are no others; fails if fewer than
-  // `min` can be had all the same, and keeps what it got. REQUIRES:
-  // MayFillFromPool() (sync/refill.h).
-  absl::Status TopUp(int min, int fill = kCapacity) {
+  // that are on their way back to the pool if there are no others. False if
+  // fewer than `min` can be had all the same; what was got is kept. Needs no
+  // other memory. REQUIRES: MayFillFromPool() (sync/refill.h).
+  bool TryTopUp(int min, int fill = kCapacity) {
     MMU_DCHECK(MayFillFromPool());
-    if (count_ >= min) return absl::OkStatus();
-    const bool filled = FillFromPool([&] {
+    if (count_ >= min) return true;
+    return FillFromPool([&] {
       TablePool::Chain chain = pool_.Take(fill - count_);
       while (chain.head != nullptr) {
         ShadowPage* next = chain.head->next_free;
@@ -40,7 +40,11 @@ class TableCache {
       return Refill{.enough = count_ >= min,
                     .in_grace_period = chain.in_grace_period};
     });
-    if (filled) return absl::OkStatus();
+  }
+  // The same for who tells somebody: RESOURCE_EXHAUSTED MMU_PAGES_EXHAUSTED
+  // (ENOMEM), whose text is allocated.
+  absl::Status TopUp(int min, int fill = kCapacity) {
+    if (TryTopUp(min, fill)) return absl::OkStatus();
     return MakeError(absl::StatusCode::kResourceExhausted,
                      {"MMU_PAGES_EXHAUSTED", "", /*ENOMEM*/ 12},
                      pool_.is_at_limit()

@@ -11,10 +11,10 @@
 
 namespace mmu {
 
-absl::Status PteListCache::TopUp(PteListNeed need) {
+bool PteListCache::TryTopUp(PteListNeed need) {
   MMU_DCHECK(MayFillFromPool());
-  if (count_ >= need.min) return absl::OkStatus();
-  const bool filled = FillFromPool([&] {
+  if (count_ >= need.min) return true;
+  return FillFromPool([&] {
     const PteListPool::Chain chain = pool_.Take(need.capacity - count_);
     PteListDesc* next = nullptr;
     for (PteListDesc* desc = chain.head; desc != nullptr; desc = next) {
@@ -26,7 +26,10 @@ absl::Status PteListCache::TopUp(PteListNeed need) {
     // Descriptors go back to their pool at once, without a grace period.
     return Refill{.enough = count_ >= need.min, .in_grace_period = 0};
   });
-  if (filled) return absl::OkStatus();
+}
+
+absl::Status PteListCache::TopUp(PteListNeed need) {
+  if (TryTopUp(need)) return absl::OkStatus();
   return MakeError(absl::StatusCode::kResourceExhausted,
                    {"MMU_PAGES_EXHAUSTED", "", ENOMEM},
                    "no memory for reverse maps: the limit of the pool of list "

@@ -35,9 +35,12 @@ class PteListCache {
   PteListCache(const PteListCache&) = delete;
   PteListCache& operator=(const PteListCache&) = delete;
 
-  // Fills up to need.capacity if fewer than need.min are there. Fails if fewer
-  // than need.min can be had; what was got is kept (SHD-81). REQUIRES:
-  // MayFillFromPool() (sync/refill.h).
+  // Fills up to need.capacity if fewer than need.min are there. False if fewer
+  // than need.min can be had; what was got is kept (SHD-81). Needs no other
+  // memory. REQUIRES: MayFillFromPool() (sync/refill.h).
+  bool TryTopUp(PteListNeed need);
+  // The same for who tells somebody: RESOURCE_EXHAUSTED MMU_PAGES_EXHAUSTED
+  // (ENOMEM), whose text is allocated.
   absl::Status TopUp(PteListNeed need);
 
   // REQUIRES: count() > 0. Contents are undefined.

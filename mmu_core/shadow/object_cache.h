@@ -36,13 +36,13 @@ class ObjectCache {
   ObjectCache& operator=(const ObjectCache&) = delete;
 
   // Fills up to kCapacity if fewer than `min` are there. Waits for objects that
-  // are in their grace period if there are no others; fails if fewer than `min`
-  // can be had all the same, and keeps what it got (SHD-81). REQUIRES:
-  // MayFillFromPool() (sync/refill.h).
-  absl::Status TopUp(int min) {
+  // are on their way back to the pool if there are no others. False if fewer
+  // than `min` can be had all the same; what was got is kept (SHD-81). Needs no
+  // other memory. REQUIRES: MayFillFromPool() (sync/refill.h).
+  bool TryTopUp(int min) {
     MMU_DCHECK(MayFillFromPool());
-    if (count_ >= min) return absl::OkStatus();
-    const bool filled = FillFromPool([&] {
+    if (count_ >= min) return true;
+    return FillFromPool([&] {
       ObjectPool::Chain chain = pool_.Take(kCapacity - count_);
       while (chain.head != nullptr) {
         FreeObject* const next = chain.head->next;
@@ -52,7 +52,11 @@ class ObjectCache {
       return Refill{.enough = count_ >= min,
                     .in_grace_period = chain.in_grace_period};
     });
-    if (filled) return absl::OkStatus();
+  }
+  // The same for who tells somebody: RESOURCE_EXHAUSTED MMU_PAGES_EXHAUSTED
+  // (ENOMEM), whose text is allocated.
+  absl::Status TopUp(int min) {
+    if (TryTopUp(min)) return absl::OkStatus();
     return MakeError(absl::StatusCode::kResourceExhausted,
                      {"MMU_PAGES_EXHAUSTED", "", /*ENOMEM*/ 12},
                      "no memory for shadow pages: the pool's limit is reached; "

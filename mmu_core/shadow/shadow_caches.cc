@@ -24,11 +24,9 @@ absl::Status ShadowCaches::TopUpForFault(IndirectPages indirect) {
   return status;
 }
 
-absl::Status ShadowCaches::TopUpForSplit() {
-  absl::Status status = lists.TopUp(kSplitPteLists);
-  if (status.ok()) status = tables.TopUp(1);
-  if (status.ok()) status = states.TopUp(1);
-  return status;
+bool ShadowCaches::TryTopUpForSplit() {
+  return lists.TryTopUp(kSplitPteLists) && tables.TryTopUp(1) &&
+         states.TryTopUp(1);
 }
 
 }  // namespace mmu

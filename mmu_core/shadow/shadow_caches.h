@@ -53,8 +53,9 @@ struct ShadowCaches {
             translations.count() < kPagesPerFault);
   }
   // Enough for the split of one huge SPTE; its child is a direct page (SHD-75).
-  absl::Status TopUpForSplit();
-  // Whether TopUpForSplit has something to do (SHD-74).
+  // False if that cannot be had; what was got is kept. Needs no other memory.
+  bool TryTopUpForSplit();
+  // Whether TryTopUpForSplit has something to do (SHD-74).
   bool NeedTopUpForSplit() const {
     return lists.count() < kSplitPteLists.min || tables.count() == 0 ||
            states.count() == 0;

@@ -243,7 +243,7 @@ TEST_F(ShadowPagesTest, CachesAreFilledForFaultsAndForSplits) {
     EXPECT_TRUE(faults.TopUpForFault(IndirectPages::kPossible).ok());
     EXPECT_EQ(faults.translations.count(), 40);
     EXPECT_TRUE(faults.NeedTopUpForSplit());
-    EXPECT_TRUE(faults.TopUpForSplit().ok());
+    EXPECT_TRUE(faults.TryTopUpForSplit());
     EXPECT_FALSE(faults.NeedTopUpForSplit());
     EXPECT_EQ(faults.lists.count(), 553);
 

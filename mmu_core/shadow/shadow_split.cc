@@ -5,7 +5,6 @@
 #include <cstddef>
 #include <cstdint>
 
-#include "absl/status/status.h"
 #include "mmu_core/base/hooks.h"
 #include "mmu_core/paging/access_rights.h"
 #include "mmu_core/paging/page_role.h"
@@ -74,10 +73,10 @@ void ShadowSplit::SplitRmap(Pass& pass, SlotRmapCursor& cursor) {
       return;
     }
     if (pass.caches.NeedTopUpForSplit() || (may_let_go && pass.yield.IsDue())) {
-      absl::Status status;
+      bool filled = false;
       pass.yield.WithoutLock(cursor,
-                             [&] { status = pass.caches.TopUpForSplit(); });
-      if (!status.ok()) {
+                             [&] { filled = pass.caches.TryTopUpForSplit(); });
+      if (!filled) {
         parts_.counters.CountSplitFailure(SplitFailure::kNoMemory);
         ++pass.outcome.no_memory_count;
         return;

@@ -143,7 +143,7 @@ class ShadowFixture {
   }
   void TopUp() {
     WithoutLock([this] {
-      MMU_CHECK(caches_.TopUpForSplit().ok());
+      MMU_CHECK(caches_.TryTopUpForSplit());
       MMU_CHECK(caches_.TopUpForFault(IndirectPages::kPossible).ok());
     });
   }

@@ -82,9 +82,9 @@ SplitOutcome TdpMmu::SplitRange(Lock& lock, int as_id, GfnRange range,
       if (cache.count() == 0) {
         // Nothing is allocated under the lock (TDP-62). The entry is looked at
         // again afterwards.
-        absl::Status status;
-        yield.WithoutLock(c, [&] { status = cache.TopUp(1); });
-        if (!status.ok()) {
+        bool filled = false;
+        yield.WithoutLock(c, [&] { filled = cache.TryTopUp(1); });
+        if (!filled) {
           const bool at_limit = parts_.pool.is_at_limit();
           parts_.counters.CountSplitFailure(at_limit ? SplitFailure::kLimit
                                                      : SplitFailure::kNoMemory);

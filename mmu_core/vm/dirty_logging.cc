@@ -11,6 +11,7 @@
 #include "mmu_core/base/check.h"
 #include "mmu_core/base/error.h"
 #include "mmu_core/base/hooks.h"
+#include "mmu_core/base/with_memory.h"
 #include "mmu_core/dirty/dirty_bitmap.h"
 #include "mmu_core/memory/memslot_set.h"
 #include "mmu_core/sync/hold_limit.h"
@@ -60,11 +61,8 @@ absl::StatusOr<std::vector<const Memslot*>> SlotsOf(
 }
 
 absl::Status NoMemoryForLog(uint32_t slot) {
-  return MakeError(absl::StatusCode::kResourceExhausted,
-                   {"RESOURCE_EXHAUSTED_MEMORY", "slots", ENOMEM},
-                   absl::StrFormat("no memory for the dirty log of slot %d; "
-                                   "free some and try again",
-                                   slot));
+  return NoMemory("slots",
+                  absl::StrFormat("log the dirty pages of slot %d", slot));
 }
 
 absl::Status NothingToLog() {
@@ -112,9 +110,43 @@ absl::Status PrepareLog(const VmState& vm, const Memslot& slot,
   return absl::OkStatus();
 }
 
-// The slots whose logs are to be switched off: `slots`, or all that log if it
-// is empty. All that can refuse a stop is looked at here.
-absl::StatusOr<std::vector<MemslotTable::LoggedSlot>> SlotsToStop(
+// Everything that can refuse a start is looked at here, and all memory that the
+// logs need is there when this is OK. Nothing is changed.
+absl::Status PrepareStart(VmState& vm, const DirtyLogConfig& config,
+                          PreparedLogs& prepared)
+    ABSL_EXCLUSIVE_LOCKS_REQUIRED(vm.slots.slots_lock) {
+  absl::StatusOr<std::vector<const Memslot*>> slots = SlotsOf(vm, config.slots);
+  if (!slots.ok()) return slots.status();
+  if (config.slots.empty()) {
+    slots->erase(std::remove_if(slots->begin(), slots->end(),
+                                [](const Memslot* s) { return s->readonly(); }),
+                 slots->end());
+    if (slots->empty()) return NothingToLog();
+  }
+  std::vector<const Memslot*> to_start;
+  for (const Memslot* slot : *slots) {
+    const std::shared_ptr<EpochLog> log = vm.logs.Find(slot->id);
+    if (log == nullptr) {
+      to_start.push_back(slot);
+    } else if (log->config() != config) {
+      return MakeError(
+          absl::StatusCode::kAlreadyExists,
+          {"DIRTY_LOG_ACTIVE", "slots", EEXIST},
+          absl::StrFormat("slot %d logs already, with other settings; stop "
+                          "its dirty log first",
+                          slot->id));
+    }
+  }
+  for (const Memslot* slot : to_start) {
+    if (absl::Status s = PrepareLog(vm, *slot, config, prepared); !s.ok()) {
+      return s;
+    }
+  }
+  return absl::OkStatus();
+}
+
+// Of SlotsToStop, without its care for memory.
+absl::StatusOr<std::vector<MemslotTable::LoggedSlot>> FindSlotsToStop(
     VmState& vm, const std::vector<uint32_t>& slots, DiscardUnacked discard,
     MmuCost* cost) ABSL_EXCLUSIVE_LOCKS_REQUIRED(vm.slots.slots_lock) {
   absl::StatusOr<std::vector<const Memslot*>> found = SlotsOf(vm, slots);
@@ -136,6 +168,23 @@ absl::StatusOr<std::vector<MemslotTable::LoggedSlot>> SlotsToStop(
     return MakeError(absl::StatusCode::kFailedPrecondition,
                      {"DIRTY_LOG_OFF", "slots", ENOENT},
                      "no slot of this VM logs dirty pages");
+  }
+  return to_stop;
+}
+
+// The slots whose logs are to be switched off: `slots`, or all that log if it
+// is empty. Everything that can refuse a stop is looked at here, and nothing is
+// changed.
+absl::StatusOr<std::vector<MemslotTable::LoggedSlot>> SlotsToStop(
+    VmState& vm, const std::vector<uint32_t>& slots, DiscardUnacked discard,
+    MmuCost* cost) ABSL_EXCLUSIVE_LOCKS_REQUIRED(vm.slots.slots_lock) {
+  absl::StatusOr<std::vector<MemslotTable::LoggedSlot>> to_stop;
+  if (!TryWithMemory([&] {
+        vm.slots.slots_lock.AssertHeld();
+        to_stop = FindSlotsToStop(vm, slots, discard, cost);
+        return true;
+      })) {
+    return NoMemory("slots", "stop dirty logs");
   }
   return to_stop;
 }
@@ -286,36 +335,16 @@ absl::Status StartDirtyLog(VmState& vm, const DirtyLogConfig& config,
                            MmuCost* cost) {
   if (absl::Status s = CheckSplitPolicy(config); !s.ok()) return s;
   MutexLock lock(vm.slots.slots_lock);
-  absl::StatusOr<std::vector<const Memslot*>> slots = SlotsOf(vm, config.slots);
-  if (!slots.ok()) return slots.status();
-  if (config.slots.empty()) {
-    slots->erase(std::remove_if(slots->begin(), slots->end(),
-                                [](const Memslot* s) { return s->readonly(); }),
-                 slots->end());
-    if (slots->empty()) return NothingToLog();
-  }
-  // All or nothing: look before touching anything.
-  std::vector<const Memslot*> to_start;
-  for (const Memslot* slot : *slots) {
-    const std::shared_ptr<EpochLog> log = vm.logs.Find(slot->id);
-    if (log == nullptr) {
-      to_start.push_back(slot);
-    } else if (log->config() != config) {
-      return MakeError(
-          absl::StatusCode::kAlreadyExists,
-          {"DIRTY_LOG_ACTIVE", "slots", EEXIST},
-          absl::StrFormat("slot %d logs already, with other settings; stop "
-                          "its dirty log first",
-                          slot->id));
-    }
-  }
-  // Memory, too, is asked for before anything is switched.
   PreparedLogs prepared;
-  for (const Memslot* slot : to_start) {
-    if (absl::Status s = PrepareLog(vm, *slot, config, prepared); !s.ok()) {
-      return s;
-    }
+  absl::Status status;
+  if (!TryWithMemory([&] {
+        vm.slots.slots_lock.AssertHeld();
+        status = PrepareStart(vm, config, prepared);
+        return true;
+      })) {
+    return NoMemory("slots", "start dirty logs");
   }
+  if (!status.ok()) return status;
   RegionHooks hooks(vm, cost, config, HoldLimit::For(config.max_lock_hold));
   return vm.slots.SwitchLogging(
       0, MemslotTable::Logging::kOn, prepared.slots, hooks, [&] {

@@ -8,22 +8,34 @@
 #include <cstdlib>
 #include <fstream>
 #include <functional>
+#include <limits>
 #include <memory>
 #include <ostream>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "absl/strings/str_cat.h"
+#include "absl/time/time.h"
 #include "gtest/gtest.h"
 #include "mmu_core/base/access.h"
 #include "mmu_core/base/address.h"
 #include "mmu_core/base/error.h"
 #include "mmu_core/base/level.h"
+#include "mmu_core/guest/access_source.h"
+#include "mmu_core/guest/guest_access.h"
 #include "mmu_core/guest/hypervisor/l1_hypervisor.h"
 #include "mmu_core/guest/kernel/guest_cpu.h"
+#include "mmu_core/paging/shadow_page.h"
 #include "mmu_core/paging/table_pool.h"
+#include "mmu_core/rmap/pte_list_desc.h"
+#include "mmu_core/rmap/pte_list_pool.h"
+#include "mmu_core/shadow/object_pool.h"
+#include "mmu_core/shadow/shadow_caches.h"
+#include "mmu_core/shadow/shadow_mmu.h"
+#include "mmu_core/sync/mutex.h"
 #include "mmu_core/sync/rcu.h"
 #include "mmu_core/testing/failing_allocations.h"
 #include "mmu_core/testing/vm_builder.h"
@@ -31,6 +43,7 @@
 #include "mmu_core/vm/l1_processor.h"
 #include "mmu_core/vm/vm.h"
 #include "mmu_core/vm/vm_state.h"
+#include "mmu_core/vm/workload.h"
 
 namespace mmu::testing {
 namespace {
@@ -142,15 +155,72 @@ class Subject {
 
 using Change = std::function<absl::Status(Vm&)>;
 
+// What the pools that all VMs share have for a change.
+enum class Pools {
+  kWarm,     // enough, mostly
+  kCold,     // nothing: they ask the kernel for more
+  kAtLimit,  // no table, and may not have more
+};
+
+// Makes them so for its lifetime; `vm` has no stocks of its own then.
+class PoolsAs {
+ public:
+  PoolsAs(Pools pools, Vm& vm) {
+    if (pools == Pools::kWarm) return;
+    {
+      MutexLock lock(vm.state().slots.slots_lock);
+      vm.state().operation_tables.Clear();
+      if (ShadowMmu* const shadow = vm.state().shadow.get()) {
+        ShadowCaches& caches = shadow->split_caches();
+        caches.tables.Clear();
+        caches.states.Clear();
+        caches.lists.Clear();
+      }
+    }
+    RcuBarrier();
+    if (pools == Pools::kAtLimit) {
+      pool_.tables.SetMaxTables(pool_.tables.tables_out());
+      return;
+    }
+    // One that cannot grow gives what it has.
+    constexpr int kAll = std::numeric_limits<int>::max();
+    const auto without_growth = [](auto take) {
+      const Attempt attempt = FailOneAllocation(1, [&] {
+        take();
+        return absl::OkStatus();
+      });
+      EXPECT_TRUE(attempt.failed);
+    };
+    without_growth([&] { tables_ = pool_.tables.Take(kAll).head; });
+    without_growth([&] { states_ = pool_.states.Take(kAll).head; });
+    without_growth([&] { lists_ = pool_.lists.Take(kAll).head; });
+  }
+  ~PoolsAs() {
+    pool_.tables.SetMaxTables(0);
+    pool_.tables.Return(tables_);
+    ObjectPool::Return(states_);
+    PteListPool::Return(lists_);
+  }
+  PoolsAs(const PoolsAs&) = delete;
+  PoolsAs& operator=(const PoolsAs&) = delete;
+
+ private:
+  const ShadowPools pool_ = ShadowPools::Process();
+  ShadowPage* tables_ = nullptr;
+  FreeObject* states_ = nullptr;
+  PteListDesc* lists_ = nullptr;
+};
+
 // Has each allocation of `change` fail, each in a VM of its own. How many there
 // are.
-uint64_t FailEach(const Kind& kind, const Change& before,
-                  const Change& change) {
+uint64_t FailEach(const Kind& kind, const Change& before, const Change& change,
+                  Pools pools = Pools::kWarm) {
   for (uint64_t n = 1;; ++n) {
     SCOPED_TRACE(n);
     Subject subject(kind);
     Vm& vm = subject.vm();
     EXPECT_TRUE(before(vm).ok());
+    const PoolsAs those(pools, vm);
     const std::string state = subject.State();
     const Attempt attempt = FailOneAllocation(n, [&] { return change(vm); });
     if (attempt.failed && !attempt.status.ok()) {
@@ -172,6 +242,7 @@ uint64_t FailEach(const Kind& kind, const Change& before,
 }
 
 class NoMemoryTest : public ::testing::TestWithParam<Kind> {};
+class NoMemoryPoolTest : public ::testing::TestWithParam<Kind> {};
 
 absl::Status Nothing(Vm&) { return absl::OkStatus(); }
 
@@ -237,6 +308,14 @@ TEST_P(NoMemoryTest, AllSlotsLogOrNoneDoes) {
   EXPECT_GT(FailEach(GetParam(), StartEager, StopAll), 5u);
 }
 
+// What a start splits after the slots log needs tables, and says nothing to the
+// caller if there are none: it does not turn a start that was made into one
+// that was not, even if that takes memory, too. Covers: SLOT-14, SHD-81
+TEST_P(NoMemoryPoolTest, ALogThatIsStartedIsSoWhateverItsSplitFinds) {
+  EXPECT_GT(FailEach(GetParam(), Nothing, StartEager, Pools::kCold), 10u);
+  EXPECT_GT(FailEach(GetParam(), Nothing, StartEager, Pools::kAtLimit), 10u);
+}
+
 // Covers: SLOT-14
 TEST_P(NoMemoryTest, AVmIsMadeAsAWholeOrNotAtAll) {
   const VmConfig config = ConfigOf(GetParam());
@@ -279,6 +358,58 @@ INSTANTIATE_TEST_SUITE_P(
                            .mmu = MmuMode::kNested,
                            .l2 = Kind::L2::kYes}),
     [](const auto& param) { return std::string(param.param.name); });
+
+// One for each MMU that splits.
+INSTANTIATE_TEST_SUITE_P(Kinds, NoMemoryPoolTest,
+                         ::testing::Values(Kind{.name = "tdp"},
+                                           Kind{.name = "nested_with_l2",
+                                                .mmu = MmuMode::kNested,
+                                                .l2 = Kind::L2::kYes}),
+                         [](const auto& param) {
+                           return std::string(param.param.name);
+                         });
+
+// Accesses that fail, of no guest's or host's fault.
+class BrokenSource : public AccessSource {
+ public:
+  bool Next(GuestAccess*) override { return false; }
+  absl::Status status() const override {
+    return absl::DataLossError("it ends in the middle");
+  }
+};
+
+// What a workload fails with whose accesses fail so.
+std::string ReasonOfBrokenWorkload(Vm& vm) {
+  WorkloadOptions options;
+  options.sources.push_back(std::make_unique<BrokenSource>());
+  EXPECT_TRUE(vm.StartWorkload(std::move(options)).ok());
+  EXPECT_TRUE(vm.WaitWorkload(absl::Minutes(2)));
+  EXPECT_FALSE(vm.Workload()->error.ok());
+  return DetailOf(vm.Workload()->error).reason;
+}
+
+// A deletion that is refused for want of memory takes nothing away: what such a
+// guest fails with later is what it fails with. After one that is not refused,
+// all is blamed on that.
+TEST(NoMemoryGuestTest, AGuestIsNotLostToADeletionThatWasRefused) {
+  VmConfig config;
+  config.mmu = MmuMode::kShadow;
+  config.format = EntryFormat::kNpt;
+  config.memslots = {Slot(0, 0, 32 * kMiB), Slot(1, kGiB, 4 * kMiB)};
+  std::unique_ptr<Vm> vm = MakeVmFrom(config);
+  EXPECT_EQ(ReasonOfBrokenWorkload(*vm), "") << "the guest has booted";
+  uint64_t refused = 0;
+  for (uint64_t n = 1;; ++n) {
+    SCOPED_TRACE(n);
+    const Attempt attempt =
+        FailOneAllocation(n, [&] { return vm->SetMemslot(Slot(1, 0, 0)); });
+    if (attempt.status.ok()) break;
+    ++refused;
+    ASSERT_EQ(ReasonOfBrokenWorkload(*vm), "");
+  }
+  EXPECT_GT(refused, 5u);
+  EXPECT_EQ(ReasonOfBrokenWorkload(*vm), "GUEST_LOST");
+}
 
 uint64_t AddressSpaceBytes() {
   uint64_t pages = 0;

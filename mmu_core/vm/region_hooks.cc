@@ -12,6 +12,11 @@
 
 namespace mmu {
 
+void RegionHooks::BeforeSwap(RegionChange change, const Memslot* old_slot) {
+  if (change != RegionChange::kDelete && change != RegionChange::kMove) return;
+  if (old_slot->as_id == 0) vm_.runner.MemoryGoes(old_slot->range());
+}
+
 void RegionHooks::FlushShadowSlot(const Memslot& old_slot) {
   vm_.slots.slots_lock.AssertHeld();
   if (vm_.config.slot_zap == VmConfig::SlotZap::kAll) {

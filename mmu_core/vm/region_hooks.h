@@ -23,6 +23,9 @@ class RegionHooks : public MemslotTableHooks {
               const HoldLimit& limit = {})
       : vm_(vm), cost_(cost), log_(log), limit_(limit) {}
 
+  // A guest whose memory goes is told (WorkloadRunner::MemoryGoes), before it
+  // could notice.
+  void BeforeSwap(RegionChange change, const Memslot* old_slot) override;
   // The whole VM is zapped, or the slot's leafs (SLOT-28).
   void FlushShadowSlot(const Memslot& old_slot) override;
   // Logging went on: DL-02 or DL-04. Other changes: DL-01. The CPUs' own logs

@@ -181,7 +181,7 @@ Gfn SplitJob::DoStep(GfnRange chunk, Step step) {
     MutexLock slots(vm.slots.slots_lock);
     // Tables for one chunk, before the lock is taken. If there are none the
     // split itself says so.
-    vm.operation_tables.TopUp(1 + TablesFor(chunk)).IgnoreError();
+    static_cast<void>(vm.operation_tables.TryTopUp(1 + TablesFor(chunk)));
     MmuReadLocked lock(vm.mmu_lock, LockOp::kSplit, &done.cost);
     if (step == Step::kContinued) {
       done.throttled[static_cast<int>(ThrottleLimit::kLockHold)] =

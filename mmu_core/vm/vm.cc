@@ -143,9 +143,10 @@ uint64_t EndLogOfDeletedSlot(VmState& vm, uint32_t slot)
   return log->dirty_page_count();
 }
 
-// `lost`: dirty pages of a slot that is deleted.
-absl::Status SetMemslotLocked(VmState& vm, const MemslotConfig& config,
-                              uint64_t* lost)
+// The change that `config` asks for, with the memory of a slot that is to be
+// made. All rules are looked at here, and nothing is changed.
+absl::StatusOr<RegionRequest> PrepareMemslot(VmState& vm,
+                                             const MemslotConfig& config)
     ABSL_EXCLUSIVE_LOCKS_REQUIRED(vm.slots.slots_lock) {
   if (config.slot > 0xffff || config.address_space < 0 ||
       config.address_space >= vm.slots.address_spaces()) {
@@ -179,27 +180,29 @@ absl::Status SetMemslotLocked(VmState& vm, const MemslotConfig& config,
     request.userspace_addr = (*backing)->hva();
     request.backing = std::move(*backing);
   }
-  if (config.address_space == 0 &&
-      (*change == RegionChange::kDelete || *change == RegionChange::kMove)) {
-    // Before a guest could notice.
-    vm.runner.MemoryGoes(old_slot->range());
+  return request;
+}
+
+// Changes the slot, or nothing. `lost`: dirty pages of a slot that is deleted.
+absl::Status SetMemslotLocked(VmState& vm, const MemslotConfig& config,
+                              uint64_t* lost)
+    ABSL_EXCLUSIVE_LOCKS_REQUIRED(vm.slots.slots_lock) {
+  absl::StatusOr<RegionRequest> request;
+  if (!TryWithMemory([&] {
+        vm.slots.slots_lock.AssertHeld();
+        request = PrepareMemslot(vm, config);
+        return true;
+      })) {
+    return NoMemory("size_bytes", "change a memslot");
   }
+  if (!request.ok()) return request.status();
   RegionHooks hooks(vm, /*cost=*/nullptr);
-  if (absl::Status s = vm.slots.SetRegion(request, hooks); !s.ok()) return s;
+  if (absl::Status s = vm.slots.SetRegion(*request, hooks); !s.ok()) return s;
 
   if (config.size_bytes == 0 && config.address_space == 0) {
     *lost = EndLogOfDeletedSlot(vm, config.slot);
   }
   return absl::OkStatus();
-}
-
-// Everything that is changed is changed after the last thing that needs memory,
-// so whoever gets this error finds the VM as it was.
-absl::Status NoMemory(const char* field, const char* what) {
-  return MakeError(
-      absl::StatusCode::kResourceExhausted,
-      {"RESOURCE_EXHAUSTED_MEMORY", field, ENOMEM},
-      absl::StrFormat("no memory to %s; free some and try again", what));
 }
 
 MemslotInfo InfoOf(const MemslotSet& set, const Memslot& slot) {
@@ -257,15 +260,7 @@ absl::Status Vm::SetMemslot(const MemslotConfig& config) {
   uint64_t lost = 0;
   {
     MutexLock lock(vm.slots.slots_lock);
-    absl::Status status;
-    if (!TryWithMemory([&] {
-          vm.slots.slots_lock.AssertHeld();
-          status = SetMemslotLocked(vm, config, &lost);
-          return true;
-        })) {
-      return NoMemory("size_bytes", "change a memslot");
-    }
-    if (!status.ok()) return status;
+    if (absl::Status s = SetMemslotLocked(vm, config, &lost); !s.ok()) return s;
     // Stale entries, and nobody who could harvest them.
     if (config.size_bytes == 0) reset = ReclaimDirtyRingsLocked(vm, nullptr);
   }
@@ -291,15 +286,9 @@ absl::StatusOr<uint64_t> Vm::DeleteMemslot(uint32_t slot, Unacked unacked) {
     MemslotConfig nothing;
     nothing.slot = slot;
     nothing.size_bytes = 0;
-    absl::Status status;
-    if (!TryWithMemory([&] {
-          vm.slots.slots_lock.AssertHeld();
-          status = SetMemslotLocked(vm, nothing, &lost);
-          return true;
-        })) {
-      return NoMemory("name", "delete a memslot");
+    if (absl::Status s = SetMemslotLocked(vm, nothing, &lost); !s.ok()) {
+      return s;
     }
-    if (!status.ok()) return status;
     // Stale entries, and nobody who could harvest them.
     reset = ReclaimDirtyRingsLocked(vm, nullptr);
   }
@@ -419,33 +408,18 @@ absl::Status Vm::ReadMemory(Gpa gpa, absl::Span<std::byte> out) const {
 
 absl::Status Vm::StartDirtyLog(const DirtyLogConfig& config, MmuCost* cost) {
   OpTimer timer(cost, &state_->counters.dirty_log_start);
-  absl::Status status;
-  if (!TryWithMemory([&] {
-        status = mmu::StartDirtyLog(*state_, config, timer.cost());
-        return true;
-      })) {
-    return NoMemory("slots", "start dirty logs");
-  }
-  return status;
+  return mmu::StartDirtyLog(*state_, config, timer.cost());
 }
 
 absl::StatusOr<StopResult> Vm::StopDirtyLog(const std::vector<uint32_t>& slots,
                                             Recover recover, Unacked unacked,
                                             MmuCost* cost) {
   OpTimer timer(cost, nullptr);
-  absl::StatusOr<StopResult> result;
-  if (!TryWithMemory([&] {
-        result = mmu::StopDirtyLog(
-            *state_, slots,
-            recover == Recover::kYes ? RecoverOnStop::kYes : RecoverOnStop::kNo,
-            unacked == Unacked::kDiscard ? DiscardUnacked::kYes
-                                         : DiscardUnacked::kNo,
-            timer.cost());
-        return true;
-      })) {
-    return NoMemory("slots", "stop dirty logs");
-  }
-  return result;
+  return mmu::StopDirtyLog(
+      *state_, slots,
+      recover == Recover::kYes ? RecoverOnStop::kYes : RecoverOnStop::kNo,
+      unacked == Unacked::kDiscard ? DiscardUnacked::kYes : DiscardUnacked::kNo,
+      timer.cost());
 }
 
 std::vector<DirtyLogInfo> Vm::DirtyLogs() const {

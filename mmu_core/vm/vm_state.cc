@@ -1,13 +1,11 @@
 #include "mmu_core/vm/vm_state.h"
 
 #include <algorithm>
-#include <cerrno>
 #include <cstdint>
 #include <memory>
 #include <vector>
 
 #include "absl/status/status.h"
-#include "mmu_core/base/error.h"
 #include "mmu_core/base/with_memory.h"
 #include "mmu_core/memory/memslot_set.h"
 #include "mmu_core/sync/mutex.h"
@@ -126,10 +124,7 @@ absl::Status VmState::PrepareForShadowRoot() {
     return true;
   });
   if (listed) return status;
-  return MakeError(absl::StatusCode::kResourceExhausted,
-                   {"RESOURCE_EXHAUSTED_MEMORY", "", ENOMEM},
-                   "no memory to look for the memslots of a shadow root; free "
-                   "some and try again");
+  return NoMemory("", "look for the memslots of a shadow root");
 }
 
 void VmState::FastZapAll(MmuCost* cost, LockOp op) {
