@@ -3,6 +3,7 @@
 #include <cstdint>
 
 #include "mmu_core/base/check.h"
+#include "mmu_core/base/hooks.h"
 #include "mmu_core/base/level.h"
 #include "mmu_core/memory/memslot.h"
 #include "mmu_core/stats/labels.h"
@@ -88,9 +89,11 @@ Spte ShadowLinks::ClearLeaf(SpteSlot& sptep) {
   const ShadowPageState& page = PageHolding(sptep);
   const Level level = page.level();
   // Whatever the entry has by now, the processor may add Accessed or Dirty to
-  // it until it is gone, and the caller has to know (RACE-11).
+  // it until it is gone, and the caller has to know (RACE-11): what this look
+  // saw is not what the entry was in the end.
+  MMU_CHECK(sptep.Load().IsPresentLeaf(level));
+  AtHook(HookPoint::kSnapshotToStore);
   const Spte spte = sptep.Exchange(Spte::Initial());
-  MMU_CHECK(spte.IsPresentLeaf(level));
   parts_.counters.AddLeafs(level, -1);
   return spte;
 }

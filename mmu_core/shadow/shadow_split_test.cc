@@ -170,6 +170,33 @@ TEST_F(ShadowSplitTest, Race11BitsSetWhileTheTableIsFilledAreInTheTable) {
   }
 }
 
+// The last moment: the leaf that is dropped was looked at, and has D but not A,
+// when the processor uses it. What it is in the end is what the exchange that
+// ends it returns, not what the look saw.
+// Covers: SHD-77, SPTE-26, TST-50
+TEST_F(ShadowSplitTest, Race11BitSetBetweenTheLastLookAndTheDropIsInTheTable) {
+  const SpteFormat& format = SpteFormat::Ept();
+  SpteSlot& sptep = MapLarge(kLarge, 0);
+  sptep.FetchAnd(~format.accessed_mask());
+  sptep.FetchOr(format.dirty_mask());
+  int looks = 0;
+  {
+    testing::LockTrace trace([&](const testing::LockTrace::Event& event) {
+      if (event.point != HookPoint::kSnapshotToStore) return;
+      ++looks;
+      EXPECT_FALSE(format.IsAccessed(sptep.Load()));
+      sptep.FetchOr(format.accessed_mask());
+    });
+    EXPECT_EQ(SplitAll().split_2m_count, 1);
+  }
+  EXPECT_EQ(looks, 1);
+  ShadowPageState& child = ChildOfSplit(sptep);
+  for (int i = 0; i < kEntriesPerTable; ++i) {
+    const Spte small = child.EntryAt(i).Load();
+    ASSERT_TRUE(format.IsAccessed(small) && format.IsDirty(small)) << i;
+  }
+}
+
 // Of the small SPTEs that another alias had before, none gets Dirty, by whose
 // absence the next write is noticed.
 // Covers: SHD-77
