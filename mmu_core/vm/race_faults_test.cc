@@ -14,6 +14,7 @@
 #include "mmu_core/base/hooks.h"
 #include "mmu_core/paging/mmio_spte.h"
 #include "mmu_core/paging/tdp_cursor.h"
+#include "mmu_core/sync/asymmetric_barrier.h"
 #include "mmu_core/sync/mmu_lock.h"
 #include "mmu_core/sync/rcu.h"
 #include "mmu_core/tdp/tdp_test_util.h"
@@ -99,6 +100,83 @@ TEST(RaceFaultsTest, Race19FaultThatComesAfterTheWritersAnnouncementQueues) {
   EXPECT_TRUE(test.fault_is_in);
   EXPECT_FALSE(test.together);
 }
+
+#ifndef MMU_TSAN  // where no barrier is one
+
+bool HasPassed(const Interleaving& threads, const char* name, HookPoint point) {
+  const std::vector<HookPoint> trace = threads.Trace(name);
+  return std::find(trace.begin(), trace.end(), point) != trace.end();
+}
+
+// The first fault of a lock has announced itself, which no writer has seen yet
+// without the barrier: so the writer, though it meets nobody in the lock's
+// word, comes to the barrier before it looks for faults, and waits for this
+// one. Covers: LCK-04, TST-50
+TEST(RaceFaultsTest, Race19WriterThatFindsASlotInUseComesToTheBarrier) {
+  FaultAndWriter test;
+  test.threads.RunTo("fault", HookPoint::kFaultToLook);
+  test.threads.RunTo("writer", HookPoint::kHeavyBarrier);
+  EXPECT_FALSE(test.mmu_lock.IsContended()) << "it has not looked yet";
+  test.writer_may_leave = true;
+  test.threads.Start("writer");
+  while (!test.mmu_lock.IsContended()) std::this_thread::yield();
+  EXPECT_FALSE(test.writer_is_in);
+  test.threads.RunToEnd("fault");
+  test.threads.WaitForEnd("writer");
+  EXPECT_TRUE(test.fault_is_in);
+  EXPECT_FALSE(test.together);
+}
+
+// The writer has announced itself and not decided yet when the first fault
+// comes: the decision is made from what is so after the announcement.
+// Covers: LCK-04
+TEST(RaceFaultsTest, Race19WriterDecidesOnTheBarrierAfterItsAnnouncement) {
+  FaultAndWriter test;
+  test.threads.RunTo("writer", HookPoint::kWriterToLook);
+  test.threads.RunTo("fault", HookPoint::kFaultToLook);
+  test.threads.RunTo("writer", HookPoint::kHeavyBarrier);
+  test.writer_may_leave = true;
+  test.threads.Start("fault");
+  test.threads.RunToEnd("writer");
+  test.threads.WaitForEnd("fault");
+  EXPECT_TRUE(test.fault_is_in);
+  EXPECT_FALSE(test.together);
+}
+
+// The writer has found that no slot was ever used, and is in without a barrier:
+// the first fault, which uses one now, finds the writer and queues.
+// Covers: LCK-04, TST-50
+TEST(RaceFaultsTest, Race19FirstFaultFindsTheWriterThatLeftTheBarrierOut) {
+  FaultAndWriter test;
+  test.threads.RunTo("writer", HookPoint::kWriteLocked);
+  EXPECT_FALSE(HasPassed(test.threads, "writer", HookPoint::kHeavyBarrier));
+  test.threads.Start("writer");
+  while (!test.writer_is_in) std::this_thread::yield();
+  test.threads.Start("fault");
+  while (!test.mmu_lock.IsContended() && !test.fault_is_in) {
+    std::this_thread::yield();
+  }
+  EXPECT_FALSE(test.fault_is_in);
+  EXPECT_TRUE(HasPassed(test.threads, "fault", HookPoint::kFaultToLook));
+  test.writer_may_leave = true;
+  test.threads.WaitForEnd("writer");
+  test.threads.WaitForEnd("fault");
+  EXPECT_TRUE(test.fault_is_in);
+  EXPECT_FALSE(test.together);
+}
+
+// A slot that was used once may be used again at any time, without a store that
+// a writer would see: its emptiness now does not save the barrier.
+// Covers: LCK-04
+TEST(RaceFaultsTest, Race19SlotThatWasUsedOnceKeepsTheBarrierForGood) {
+  FaultAndWriter test;
+  test.threads.RunToEnd("fault");
+  test.threads.RunTo("writer", HookPoint::kHeavyBarrier);
+  test.writer_may_leave = true;
+  test.threads.RunToEnd("writer");
+}
+
+#endif
 
 // --- RACE-20 ---
 
