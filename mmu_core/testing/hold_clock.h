@@ -4,8 +4,9 @@
 //
 // A test whose expectation holds only if nobody yields makes a StillHoldClock.
 // A test of the yields makes a LeapingHoldClock. All other tests have to pass
-// with either; `bazel test --config=yields //mmu_core/...` runs them with a
-// clock that leaps.
+// with either. Those of walks that yield are run with both
+// (testing/yields.bzl); `bazel test --config=yields //mmu_core/...` runs all
+// with a clock that leaps.
 
 #ifndef MMU_CORE_TESTING_HOLD_CLOCK_H_
 #define MMU_CORE_TESTING_HOLD_CLOCK_H_
