@@ -64,9 +64,8 @@ std::string Map(const v1::YoungBitmap& young) {
   return map;
 }
 
-absl::Status Age(Context& context, const AgeArguments& arguments) {
-  const absl::StatusOr<Client*> client = context.client();
-  if (!client.ok()) return client.status();
+absl::Status Age(Context& context, Client& client,
+                 const AgeArguments& arguments) {
   v1::AgeRangeRequest request = arguments.request;
   for (const GpaRange& range : arguments.ranges) {
     *request.add_ranges() = ToExtent(range);
@@ -77,7 +76,7 @@ absl::Status Age(Context& context, const AgeArguments& arguments) {
     request.set_lock_mode(v1::AGING_LOCK_MODE_MAY_LOCK);
   }
   request.set_granularity(arguments.granularity);
-  const auto response = (*client)->aging().AgeRange(request);
+  const auto response = client.aging().AgeRange(request);
   if (!response.ok()) return response.status();
   Table table({{"GPA", Align::kRight},
                {"SIZE", Align::kRight},

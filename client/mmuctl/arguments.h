@@ -22,6 +22,7 @@
 #include "absl/strings/str_join.h"
 #include "absl/strings/string_view.h"
 #include "absl/time/time.h"
+#include "client/mmu_client/client.h"
 #include "client/mmu_client/page_bitmap.h"
 #include "client/mmuctl/context.h"
 #include "mmud/v1/common.pb.h"
@@ -47,6 +48,21 @@ void Run(CLI::App* command, Context& context,
   command->callback([&context, arguments, action] {
     context.action = [&context, arguments, action] {
       return action(context, *arguments);
+    };
+  });
+}
+
+// The same for an action that talks to the daemon: `client` is the connection,
+// and where there is none its error is what the command ends with.
+template <typename Arguments>
+void Run(CLI::App* command, Context& context,
+         std::shared_ptr<Arguments> arguments,
+         absl::Status (*action)(Context&, Client& client, const Arguments&)) {
+  command->callback([&context, arguments, action] {
+    context.action = [&context, arguments, action]() -> absl::Status {
+      const absl::StatusOr<Client*> client = context.client();
+      if (!client.ok()) return client.status();
+      return action(context, **client, *arguments);
     };
   });
 }

@@ -27,10 +27,9 @@ namespace {
 using grpc::health::v1::HealthCheckRequest;
 using grpc::health::v1::HealthCheckResponse;
 
-absl::Status Health(Context& context, const HealthCheckRequest& request) {
-  const absl::StatusOr<Client*> client = context.client();
-  if (!client.ok()) return client.status();
-  const auto response = (*client)->health().Check(request.service());
+absl::Status Health(Context& context, Client& client,
+                    const HealthCheckRequest& request) {
+  const auto response = client.health().Check(request.service());
   if (!response.ok()) return response.status();
   if (response->status() != HealthCheckResponse::SERVING) {
     context.exit_code = kExitFailed;
@@ -55,11 +54,9 @@ std::string Join(const List& values, const std::string& (*name)(int),
   return text;
 }
 
-absl::Status Capabilities(Context& context,
+absl::Status Capabilities(Context& context, Client& client,
                           const v1::GetCapabilitiesRequest& request) {
-  const absl::StatusOr<Client*> client = context.client();
-  if (!client.ok()) return client.status();
-  const auto response = (*client)->vms().GetCapabilities(request);
+  const auto response = client.vms().GetCapabilities(request);
   if (!response.ok()) return response.status();
   KeyValues values;
   values.Add("entry formats",
@@ -110,11 +107,9 @@ absl::Status Capabilities(Context& context,
   return context.Print(*response, values.ToString());
 }
 
-absl::Status BuildInfo(Context& context,
+absl::Status BuildInfo(Context& context, Client& client,
                        const v1::GetBuildInfoRequest& request) {
-  const absl::StatusOr<Client*> client = context.client();
-  if (!client.ok()) return client.status();
-  const auto response = (*client)->admin().GetBuildInfo(request);
+  const auto response = client.admin().GetBuildInfo(request);
   if (!response.ok()) return response.status();
   KeyValues values;
   values.Add("version", response->version());

@@ -18,10 +18,9 @@
 namespace mmud::client {
 namespace {
 
-absl::Status Audit(Context& context, const v1::RunAuditRequest& request) {
-  const absl::StatusOr<Client*> client = context.client();
-  if (!client.ok()) return client.status();
-  const auto response = (*client)->debug().RunAudit(request);
+absl::Status Audit(Context& context, Client& client,
+                   const v1::RunAuditRequest& request) {
+  const auto response = client.debug().RunAudit(request);
   if (!response.ok()) return response.status();
   std::string text;
   for (const std::string& violation : response->violations()) {

@@ -56,9 +56,8 @@ std::string ViewSlots(const v1::DirtyLog& log) {
   return table.ToString();
 }
 
-absl::Status Start(Context& context, const StartArguments& arguments) {
-  const absl::StatusOr<Client*> client = context.client();
-  if (!client.ok()) return client.status();
+absl::Status Start(Context& context, Client& client,
+                   const StartArguments& arguments) {
   v1::StartDirtyLogRequest request = arguments.request;
   for (const int32_t slot : arguments.slots) request.add_slots(slot);
   request.set_initially_set(arguments.initially_set);
@@ -70,7 +69,7 @@ absl::Status Start(Context& context, const StartArguments& arguments) {
   if (!arguments.throttle.empty()) {
     arguments.throttle.ApplyTo(request.mutable_throttle());
   }
-  const auto response = (*client)->dirty_log().StartDirtyLog(request);
+  const auto response = client.dirty_log().StartDirtyLog(request);
   if (!response.ok()) return response.status();
   return context.Print(*response,
                        absl::StrCat(ViewSlots(response->dirty_log()), "split ",
@@ -85,14 +84,13 @@ struct StopArguments {
   bool discard = false;
 };
 
-absl::Status Stop(Context& context, const StopArguments& arguments) {
-  const absl::StatusOr<Client*> client = context.client();
-  if (!client.ok()) return client.status();
+absl::Status Stop(Context& context, Client& client,
+                  const StopArguments& arguments) {
   v1::StopDirtyLogRequest request = arguments.request;
   for (const int32_t slot : arguments.slots) request.add_slots(slot);
   request.set_recover_huge_pages(arguments.recover);
   request.set_discard_unacked(arguments.discard);
-  const auto response = (*client)->dirty_log().StopDirtyLog(request);
+  const auto response = client.dirty_log().StopDirtyLog(request);
   if (!response.ok()) return response.status();
   return context.Print(
       *response,
@@ -131,9 +129,8 @@ struct GetArguments {
   std::vector<GpaRange> ranges;
 };
 
-absl::Status Get(Context& context, const GetArguments& arguments) {
-  const absl::StatusOr<Client*> client = context.client();
-  if (!client.ok()) return client.status();
+absl::Status Get(Context& context, Client& client,
+                 const GetArguments& arguments) {
   v1::GetDirtyLogRequest request = arguments.request;
   request.set_slot(arguments.slot);
   request.set_epoch(arguments.epoch);
@@ -145,7 +142,7 @@ absl::Status Get(Context& context, const GetArguments& arguments) {
   }
   std::optional<PageBitmap> pages;
   DirtyLogStream stream(&pages);
-  absl::Status status = (*client)->dirty_log().GetDirtyLogOnce(
+  absl::Status status = client.dirty_log().GetDirtyLogOnce(
       request, [&stream](const v1::GetDirtyLogResponse& message) {
         return stream.OnMessage(message);
       });
@@ -175,9 +172,8 @@ struct ClearArguments {
   std::vector<GpaRange> pages;
 };
 
-absl::Status Clear(Context& context, const ClearArguments& arguments) {
-  const absl::StatusOr<Client*> client = context.client();
-  if (!client.ok()) return client.status();
+absl::Status Clear(Context& context, Client& client,
+                   const ClearArguments& arguments) {
   v1::ClearDirtyLogRequest request = arguments.request;
   const GpaRange range = arguments.range.front();
   request.set_slot(arguments.slot);
@@ -189,7 +185,7 @@ absl::Status Clear(Context& context, const ClearArguments& arguments) {
        arguments.pages.empty() ? arguments.range : arguments.pages) {
     *pages.add_extents() = ToExtent(part);
   }
-  const auto response = (*client)->dirty_log().ClearDirtyLog(request);
+  const auto response = client.dirty_log().ClearDirtyLog(request);
   if (!response.ok()) return response.status();
   return context.Print(
       *response,
@@ -206,9 +202,8 @@ struct RateArguments {
   std::vector<std::string> windows;
 };
 
-absl::Status Rate(Context& context, const RateArguments& arguments) {
-  const absl::StatusOr<Client*> client = context.client();
-  if (!client.ok()) return client.status();
+absl::Status Rate(Context& context, Client& client,
+                  const RateArguments& arguments) {
   v1::GetDirtyRateRequest request = arguments.request;
   for (const std::string& window : arguments.windows) {
     const absl::StatusOr<absl::Duration> time = ParseTime(window);
@@ -217,7 +212,7 @@ absl::Status Rate(Context& context, const RateArguments& arguments) {
     }
     *request.add_windows() = ToProto(*time);
   }
-  const auto response = (*client)->dirty_log().GetDirtyRate(request);
+  const auto response = client.dirty_log().GetDirtyRate(request);
   if (!response.ok()) return response.status();
   Table table({{"WINDOW", Align::kRight},
                {"OBSERVED", Align::kRight},
@@ -274,14 +269,13 @@ absl::StatusOr<Json> HarvestJson(int32_t slot, const Harvest& harvest) {
               {"cost", *cost}};
 }
 
-absl::Status RunHarvest(Context& context, const HarvestArguments& arguments) {
-  const absl::StatusOr<Client*> client = context.client();
-  if (!client.ok()) return client.status();
+absl::Status RunHarvest(Context& context, Client& client,
+                        const HarvestArguments& arguments) {
   std::vector<int32_t> slots = arguments.slots;
   if (slots.empty()) {
     v1::GetVmRequest request;
     request.set_name(arguments.vm);
-    const auto vm = (*client)->vms().GetVm(request);
+    const auto vm = client.vms().GetVm(request);
     if (!vm.ok()) return vm.status();
     for (const v1::Memslot& slot : vm->vm().memslots()) {
       if (slot.dirty_log().state() == v1::DIRTY_LOG_STATE_ACTIVE) {
@@ -296,7 +290,7 @@ absl::Status RunHarvest(Context& context, const HarvestArguments& arguments) {
   }
   HarvesterOptions options;
   options.clear_range_bytes = arguments.clear_range_bytes;
-  Harvester harvester(&(*client)->dirty_log(), arguments.vm, options);
+  Harvester harvester(&client.dirty_log(), arguments.vm, options);
   Table table({{"SLOT", Align::kRight},
                {"EPOCH", Align::kRight},
                {"PAGES", Align::kRight},

@@ -101,10 +101,9 @@ class FileSink : public PageSink {
   const int64_t start_;
 };
 
-absl::Status Read(Context& context, const ReadArguments& arguments) {
-  const absl::StatusOr<Client*> client = context.client();
-  if (!client.ok()) return client.status();
-  PageReader reader(&(*client)->memory(), arguments.vm, {});
+absl::Status Read(Context& context, Client& client,
+                  const ReadArguments& arguments) {
+  PageReader reader(&client.memory(), arguments.vm, {});
   absl::StatusOr<ReadTotals> totals;
   Json pages = Json::array();
   if (arguments.output.empty() && context.json) {

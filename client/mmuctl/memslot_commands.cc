@@ -29,9 +29,8 @@ struct SetArguments {
   bool readonly = false;
 };
 
-absl::Status Set(Context& context, const SetArguments& arguments) {
-  const absl::StatusOr<Client*> client = context.client();
-  if (!client.ok()) return client.status();
+absl::Status Set(Context& context, Client& client,
+                 const SetArguments& arguments) {
   v1::SetMemslotRequest request;
   request.set_vm(arguments.vm);
   request.set_etag(arguments.etag);
@@ -42,7 +41,7 @@ absl::Status Set(Context& context, const SetArguments& arguments) {
   memslot.set_host_page_size(arguments.host_page_size);
   memslot.set_backing(arguments.backing);
   memslot.set_readonly(arguments.readonly);
-  const auto response = (*client)->vms().SetMemslot(request);
+  const auto response = client.vms().SetMemslot(request);
   if (!response.ok()) return response.status();
   v1::Vm view;
   *view.add_memslots() = response->memslot();
@@ -59,14 +58,13 @@ struct DeleteArguments {
   bool discard = false;
 };
 
-absl::Status Delete(Context& context, const DeleteArguments& arguments) {
-  const absl::StatusOr<Client*> client = context.client();
-  if (!client.ok()) return client.status();
+absl::Status Delete(Context& context, Client& client,
+                    const DeleteArguments& arguments) {
   v1::DeleteMemslotRequest request;
   request.set_name(absl::StrCat(arguments.vm, "/memslots/", arguments.slot));
   request.set_etag(arguments.etag);
   request.set_discard_unacked(arguments.discard);
-  const auto response = (*client)->vms().DeleteMemslot(request);
+  const auto response = client.vms().DeleteMemslot(request);
   if (!response.ok()) return response.status();
   return context.Print(
       *response,
@@ -75,10 +73,9 @@ absl::Status Delete(Context& context, const DeleteArguments& arguments) {
                    " dirty pages (", ViewCost(response->cost()), ")\n"));
 }
 
-absl::Status List(Context& context, const v1::GetVmRequest& request) {
-  const absl::StatusOr<Client*> client = context.client();
-  if (!client.ok()) return client.status();
-  const auto response = (*client)->vms().GetVm(request);
+absl::Status List(Context& context, Client& client,
+                  const v1::GetVmRequest& request) {
+  const auto response = client.vms().GetVm(request);
   if (!response.ok()) return response.status();
   return context.Print(*response, ViewMemslots(response->vm()));
 }

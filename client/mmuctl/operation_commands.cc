@@ -68,14 +68,13 @@ std::string ViewDuration(const OperationView& view) {
                          view.end_time.value_or(WallTime::Now()));
 }
 
-absl::Status List(Context& context, const ListArguments& arguments) {
-  const absl::StatusOr<Client*> client = context.client();
-  if (!client.ok()) return client.status();
+absl::Status List(Context& context, Client& client,
+                  const ListArguments& arguments) {
   ListOperationsRequest request;
   request.set_filter(FilterOf(arguments));
   ListOperationsResponse all;
   do {
-    const auto page = (*client)->operations().List(request);
+    const auto page = client.operations().List(request);
     if (!page.ok()) return page.status();
     all.mutable_operations()->MergeFrom(page->operations());
     request.set_page_token(page->next_page_token());
@@ -99,10 +98,8 @@ absl::Status List(Context& context, const ListArguments& arguments) {
   return context.Print(all, table.ToString());
 }
 
-absl::Status Get(Context& context, const std::string& name) {
-  const absl::StatusOr<Client*> client = context.client();
-  if (!client.ok()) return client.status();
-  const auto operation = (*client)->operations().Get(name);
+absl::Status Get(Context& context, Client& client, const std::string& name) {
+  const auto operation = client.operations().Get(name);
   if (!operation.ok()) return operation.status();
   return context.Print(*operation, ViewOperationDetails(*operation));
 }
@@ -111,11 +108,8 @@ absl::Status Wait(Context& context, const std::string& name) {
   return WatchOperation(context, name);
 }
 
-absl::Status Cancel(Context& context, const std::string& name) {
-  const absl::StatusOr<Client*> client = context.client();
-  if (!client.ok()) return client.status();
-  if (absl::Status status = (*client)->operations().Cancel(name);
-      !status.ok()) {
+absl::Status Cancel(Context& context, Client& client, const std::string& name) {
+  if (absl::Status status = client.operations().Cancel(name); !status.ok()) {
     return status;
   }
   return context.Print(
@@ -123,11 +117,8 @@ absl::Status Cancel(Context& context, const std::string& name) {
       absl::StrCat("asked ", name, " to stop at its next safe point\n"));
 }
 
-absl::Status Delete(Context& context, const std::string& name) {
-  const absl::StatusOr<Client*> client = context.client();
-  if (!client.ok()) return client.status();
-  if (absl::Status status = (*client)->operations().Delete(name);
-      !status.ok()) {
+absl::Status Delete(Context& context, Client& client, const std::string& name) {
+  if (absl::Status status = client.operations().Delete(name); !status.ok()) {
     return status;
   }
   return context.Print(google::protobuf::Empty(),
@@ -168,7 +159,7 @@ void AddOperationCommands(CLI::App& app, Context& context) {
   Run(command, context, list, List);
 
   const auto add = [&](const char* name, const char* description,
-                       absl::Status (*action)(Context&, const std::string&)) {
+                       const auto action) {
     auto operation = std::make_shared<std::string>();
     CLI::App* app_of_command = AddCommand(
         *group, name, description, absl::StrCat("mmuctl op ", name, " 7"));

@@ -37,9 +37,8 @@ struct StartArguments {
   bool watch = false;
 };
 
-absl::Status Start(Context& context, const StartArguments& arguments) {
-  const absl::StatusOr<Client*> client = context.client();
-  if (!client.ok()) return client.status();
+absl::Status Start(Context& context, Client& client,
+                   const StartArguments& arguments) {
   v1::SplitHugePagesRequest request = arguments.request;
   for (const GpaRange& range : arguments.ranges) {
     *request.add_ranges() = ToExtent(range);
@@ -50,7 +49,7 @@ absl::Status Start(Context& context, const StartArguments& arguments) {
   if (!arguments.throttle.empty()) {
     arguments.throttle.ApplyTo(request.mutable_throttle());
   }
-  const auto operation = (*client)->splits().SplitHugePages(request);
+  const auto operation = client.splits().SplitHugePages(request);
   if (!operation.ok()) return operation.status();
   if (arguments.validate_only) {
     return context.Print(*operation, "the request is good\n");
@@ -65,14 +64,13 @@ struct RecoverArguments {
   bool watch = false;
 };
 
-absl::Status Recover(Context& context, const RecoverArguments& arguments) {
-  const absl::StatusOr<Client*> client = context.client();
-  if (!client.ok()) return client.status();
+absl::Status Recover(Context& context, Client& client,
+                     const RecoverArguments& arguments) {
   v1::RecoverHugePagesRequest request = arguments.request;
   for (const GpaRange& range : arguments.ranges) {
     *request.add_ranges() = ToExtent(range);
   }
-  const auto operation = (*client)->splits().RecoverHugePages(request);
+  const auto operation = client.splits().RecoverHugePages(request);
   if (!operation.ok()) return operation.status();
   return ShowOperation(context, *operation,
                        arguments.watch ? Watch::kYes : Watch::kNo);
@@ -142,33 +140,28 @@ absl::Status Update(Context& context, const UpdateArguments& arguments) {
   }
 }
 
-absl::Status Pause(Context& context, const v1::PauseSplitRequest& request) {
-  const absl::StatusOr<Client*> client = context.client();
-  if (!client.ok()) return client.status();
-  const auto operation = (*client)->splits().PauseSplit(request);
+absl::Status Pause(Context& context, Client& client,
+                   const v1::PauseSplitRequest& request) {
+  const auto operation = client.splits().PauseSplit(request);
   if (!operation.ok()) return operation.status();
   return ShowOperation(context, *operation, Watch::kNo);
 }
 
-absl::Status Resume(Context& context, const v1::ResumeSplitRequest& request) {
-  const absl::StatusOr<Client*> client = context.client();
-  if (!client.ok()) return client.status();
-  const auto operation = (*client)->splits().ResumeSplit(request);
+absl::Status Resume(Context& context, Client& client,
+                    const v1::ResumeSplitRequest& request) {
+  const auto operation = client.splits().ResumeSplit(request);
   if (!operation.ok()) return operation.status();
   return ShowOperation(context, *operation, Watch::kNo);
 }
 
-absl::Status Cancel(Context& context, const std::string& name) {
-  const absl::StatusOr<Client*> client = context.client();
-  if (!client.ok()) return client.status();
-  if (const auto split = GetSplit(context, **client, name); !split.ok()) {
+absl::Status Cancel(Context& context, Client& client, const std::string& name) {
+  if (const auto split = GetSplit(context, client, name); !split.ok()) {
     return split.status();
   }
-  if (absl::Status status = (*client)->operations().Cancel(name);
-      !status.ok()) {
+  if (absl::Status status = client.operations().Cancel(name); !status.ok()) {
     return status;
   }
-  const auto operation = (*client)->operations().Get(name);
+  const auto operation = client.operations().Get(name);
   if (!operation.ok()) return operation.status();
   return context.Print(*operation, absl::StrCat("asked ", name,
                                                 " to stop at its next safe "
@@ -176,10 +169,9 @@ absl::Status Cancel(Context& context, const std::string& name) {
                                                 "split\n"));
 }
 
-absl::Status WatchSplit(Context& context, const std::string& name) {
-  const absl::StatusOr<Client*> client = context.client();
-  if (!client.ok()) return client.status();
-  if (const auto split = GetSplit(context, **client, name); !split.ok()) {
+absl::Status WatchSplit(Context& context, Client& client,
+                        const std::string& name) {
+  if (const auto split = GetSplit(context, client, name); !split.ok()) {
     return split.status();
   }
   return WatchOperation(context, name);

@@ -38,13 +38,12 @@ std::string ViewValue(const v1::MmuStatistic& statistic) {
   }
 }
 
-absl::Status Stats(Context& context, const StatsArguments& arguments) {
-  const absl::StatusOr<Client*> client = context.client();
-  if (!client.ok()) return client.status();
+absl::Status Stats(Context& context, Client& client,
+                   const StatsArguments& arguments) {
   v1::GetMmuStatsRequest request;
   request.set_vm(arguments.vm);
   request.set_per_vcpu(arguments.per_vcpu);
-  const auto response = (*client)->stats().GetMmuStats(request);
+  const auto response = client.stats().GetMmuStats(request);
   if (!response.ok()) return response.status();
   Table table(
       {{"VM"}, {"VCPU"}, {"STATISTIC"}, {"VALUE", Align::kRight}, {"KIND"}});

@@ -96,9 +96,8 @@ absl::Status SetMmu(const CreateArguments& arguments, v1::Vm* vm) {
   return absl::OkStatus();
 }
 
-absl::Status Create(Context& context, const CreateArguments& arguments) {
-  const absl::StatusOr<Client*> client = context.client();
-  if (!client.ok()) return client.status();
+absl::Status Create(Context& context, Client& client,
+                    const CreateArguments& arguments) {
   v1::CreateVmRequest request = arguments.request;
   v1::Vm& vm = *request.mutable_vm();
   vm.set_vcpu_count(arguments.vcpus);
@@ -112,26 +111,24 @@ absl::Status Create(Context& context, const CreateArguments& arguments) {
     memslot.set_host_page_size(arguments.host_page_size);
     memslot.set_backing(arguments.backing);
   }
-  const auto response = (*client)->vms().CreateVm(request);
+  const auto response = client.vms().CreateVm(request);
   if (!response.ok()) return response.status();
   return context.Print(*response, ViewVm(response->vm()));
 }
 
-absl::Status Get(Context& context, const v1::GetVmRequest& request) {
-  const absl::StatusOr<Client*> client = context.client();
-  if (!client.ok()) return client.status();
-  const auto response = (*client)->vms().GetVm(request);
+absl::Status Get(Context& context, Client& client,
+                 const v1::GetVmRequest& request) {
+  const auto response = client.vms().GetVm(request);
   if (!response.ok()) return response.status();
   return context.Print(*response, ViewVm(response->vm()));
 }
 
-absl::Status List(Context& context, const v1::ListVmsRequest& arguments) {
-  const absl::StatusOr<Client*> client = context.client();
-  if (!client.ok()) return client.status();
+absl::Status List(Context& context, Client& client,
+                  const v1::ListVmsRequest& arguments) {
   v1::ListVmsRequest request = arguments;
   v1::ListVmsResponse all;
   do {
-    const auto page = (*client)->vms().ListVms(request);
+    const auto page = client.vms().ListVms(request);
     if (!page.ok()) return page.status();
     all.mutable_vms()->MergeFrom(page->vms());
     request.set_page_token(page->next_page_token());
@@ -155,11 +152,9 @@ absl::Status List(Context& context, const v1::ListVmsRequest& arguments) {
   return context.Print(all, table.ToString());
 }
 
-absl::Status SetLimit(Context& context,
+absl::Status SetLimit(Context& context, Client& client,
                       const v1::SetShadowPageLimitRequest& request) {
-  const absl::StatusOr<Client*> client = context.client();
-  if (!client.ok()) return client.status();
-  const auto response = (*client)->vms().SetShadowPageLimit(request);
+  const auto response = client.vms().SetShadowPageLimit(request);
   if (!response.ok()) return response.status();
   return context.Print(
       *response,
@@ -169,10 +164,9 @@ absl::Status SetLimit(Context& context,
                    ViewCost(response->cost()), ")\n"));
 }
 
-absl::Status Delete(Context& context, const v1::DeleteVmRequest& request) {
-  const absl::StatusOr<Client*> client = context.client();
-  if (!client.ok()) return client.status();
-  const auto response = (*client)->vms().DeleteVm(request);
+absl::Status Delete(Context& context, Client& client,
+                    const v1::DeleteVmRequest& request) {
+  const auto response = client.vms().DeleteVm(request);
   if (!response.ok()) return response.status();
   return context.Print(
       *response,

@@ -104,10 +104,9 @@ absl::Status Start(Context& context, const StartArguments& arguments) {
                        arguments.watch ? Watch::kYes : Watch::kNo);
 }
 
-absl::Status Stop(Context& context, const v1::StopWorkloadRequest& request) {
-  const absl::StatusOr<Client*> client = context.client();
-  if (!client.ok()) return client.status();
-  const auto response = (*client)->workloads().StopWorkload(request);
+absl::Status Stop(Context& context, Client& client,
+                  const v1::StopWorkloadRequest& request) {
+  const auto response = client.workloads().StopWorkload(request);
   if (!response.ok()) return response.status();
   KeyValues values;
   AddStatistics(response->statistics(), &values);
@@ -119,18 +118,16 @@ std::string ViewState(v1::VcpuState state) {
       "vCPUs ", ShortName(v1::VcpuState_Name(state), "VCPU_STATE_"), "\n");
 }
 
-absl::Status Pause(Context& context, const v1::PauseVcpusRequest& request) {
-  const absl::StatusOr<Client*> client = context.client();
-  if (!client.ok()) return client.status();
-  const auto response = (*client)->workloads().PauseVcpus(request);
+absl::Status Pause(Context& context, Client& client,
+                   const v1::PauseVcpusRequest& request) {
+  const auto response = client.workloads().PauseVcpus(request);
   if (!response.ok()) return response.status();
   return context.Print(*response, ViewState(response->vcpu_state()));
 }
 
-absl::Status Resume(Context& context, const v1::ResumeVcpusRequest& request) {
-  const absl::StatusOr<Client*> client = context.client();
-  if (!client.ok()) return client.status();
-  const auto response = (*client)->workloads().ResumeVcpus(request);
+absl::Status Resume(Context& context, Client& client,
+                    const v1::ResumeVcpusRequest& request) {
+  const auto response = client.workloads().ResumeVcpus(request);
   if (!response.ok()) return response.status();
   return context.Print(*response, ViewState(response->vcpu_state()));
 }
@@ -140,19 +137,18 @@ struct StatusArguments {
   bool watch = false;
 };
 
-absl::Status ShowStatus(Context& context, const StatusArguments& arguments) {
-  const absl::StatusOr<Client*> client = context.client();
-  if (!client.ok()) return client.status();
+absl::Status ShowStatus(Context& context, Client& client,
+                        const StatusArguments& arguments) {
   // Asked first for the VM, so that a misspelt name is an error.
   v1::GetVmRequest vm;
   vm.set_name(arguments.vm);
-  if (const auto response = (*client)->vms().GetVm(vm); !response.ok()) {
+  if (const auto response = client.vms().GetVm(vm); !response.ok()) {
     return response.status();
   }
   google::longrunning::ListOperationsRequest request;
   google::longrunning::Operation last;
   do {
-    const auto page = (*client)->operations().List(request);
+    const auto page = client.operations().List(request);
     if (!page.ok()) return page.status();
     for (const auto& operation : page->operations()) {
       const OperationView view = ViewOperation(operation);
