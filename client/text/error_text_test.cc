@@ -14,7 +14,7 @@
 namespace mmud::client {
 namespace {
 
-TEST(RenderErrorTest, SaysFieldRuleReasonAndFix) {
+google::rpc::Status OverlapError() {
   google::rpc::Status status;
   status.set_code(static_cast<int>(absl::StatusCode::kInvalidArgument));
   status.set_message("slot 1 overlaps slot 0");
@@ -28,6 +28,11 @@ TEST(RenderErrorTest, SaysFieldRuleReasonAndFix) {
   bad.mutable_field_violations(0)->set_description(
       "must not lie within another slot");
   status.add_details()->PackFrom(bad);
+  return status;
+}
+
+TEST(RenderErrorTest, SaysFieldRuleReasonAndFix) {
+  google::rpc::Status status = OverlapError();
   EXPECT_EQ(RenderError(FromRpcStatus(status), ""),
             "error: slot 1 overlaps slot 0\n"
             "  field:   memslot.gpa_bytes\n"
@@ -73,19 +78,7 @@ TEST(RenderErrorTest, ErrorWithoutDetailsIsOneLine) {
 }
 
 TEST(ErrorJsonTest, HoldsAllThatTheTextSays) {
-  google::rpc::Status status;
-  status.set_code(static_cast<int>(absl::StatusCode::kInvalidArgument));
-  status.set_message("slot 1 overlaps slot 0");
-  google::rpc::ErrorInfo info;
-  info.set_reason("REGION_OVERLAP");
-  info.set_domain("mmud");
-  (*info.mutable_metadata())["errno"] = "EEXIST";
-  status.add_details()->PackFrom(info);
-  google::rpc::BadRequest bad;
-  bad.add_field_violations()->set_field("memslot.gpa_bytes");
-  bad.mutable_field_violations(0)->set_description(
-      "must not lie within another slot");
-  status.add_details()->PackFrom(bad);
+  google::rpc::Status status = OverlapError();
   google::rpc::RetryInfo retry;
   retry.mutable_retry_delay()->set_seconds(2);
   status.add_details()->PackFrom(retry);

@@ -10,6 +10,7 @@
 #include "absl/strings/str_join.h"
 #include "gtest/gtest.h"
 #include "mmud/v1/debug_service.grpc.pb.h"
+#include "tests/integration/daemon.h"
 
 namespace mmud::integration {
 namespace {
@@ -223,6 +224,27 @@ std::string Guest::ReadAll(int64_t size_bytes) const {
 std::string Guest::StartSplit(v1::SplitHugePagesRequest request) const {
   request.set_vm(name_);
   return client_.Must(&v1::SplitService::Stub::SplitHugePages, request).name();
+}
+
+void Guest::ExpectThatAMigrationCopiesAll(int64_t size_bytes) const {
+  std::string copy(static_cast<size_t>(size_bytes), '\0');
+  StartRandomWrites(7);
+  const auto round = [&] {
+    const Harvest harvest = Seal();
+    EXPECT_TRUE(harvest.complete) << harvest.status.error_message();
+    EXPECT_TRUE(Clear(harvest.epoch, harvest.pages).status.ok());
+    Copy(harvest.pages, &copy);
+    return harvest.pages.size();
+  };
+  EXPECT_TRUE(Eventually([&] { return round() > 0; }));
+  for (int i = 0; i < 5; ++i) round();
+  PauseVcpus();
+  round();
+  EXPECT_EQ(round(), 0u);
+  const std::string memory = ReadAll(size_bytes);
+  EXPECT_TRUE(memory == copy);
+  EXPECT_NE(memory.find_first_not_of('\0'), std::string::npos);
+  EXPECT_EQ(Audit(), "");
 }
 
 std::string Guest::Audit() const {

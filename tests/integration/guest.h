@@ -82,6 +82,12 @@ class Guest {
 
   std::string StartSplit(v1::SplitHugePagesRequest request) const;
 
+  // Migrates [0, size_bytes), whose dirty log is on, in rounds of seal, clear
+  // and copy while the guest writes at random, and pauses it for the last one.
+  // Expects that the copy is then the guest's memory, that something was
+  // written, and that all invariants hold.
+  void ExpectThatAMigrationCopiesAll(int64_t size_bytes) const;
+
   // "" if all invariants hold.
   std::string Audit() const;
 

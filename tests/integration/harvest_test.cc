@@ -197,24 +197,8 @@ TEST(HarvestTest, CopyMadeInTheOrderSealClearCopyEqualsTheGuest) {
   const Guest guest(
       daemon.client(), "alpha",
       {MakeSlot(kSize, v1::MEMORY_BACKING_MEMFD, v1::PAGE_SIZE_2M)}, 2);
-  std::string copy(static_cast<size_t>(kSize), '\0');
   guest.StartDirtyLog();
-  guest.StartRandomWrites(7);
-  const auto round = [&] {
-    const Harvest harvest = guest.Seal();
-    EXPECT_TRUE(harvest.complete) << harvest.status.error_message();
-    EXPECT_TRUE(guest.Clear(harvest.epoch, harvest.pages).status.ok());
-    guest.Copy(harvest.pages, &copy);
-    return harvest.pages.size();
-  };
-  for (int i = 0; i < 6; ++i) round();
-  guest.PauseVcpus();
-  round();
-  EXPECT_EQ(round(), 0u);
-  const std::string memory = guest.ReadAll(kSize);
-  EXPECT_TRUE(memory == copy);
-  EXPECT_NE(memory.find_first_not_of('\0'), std::string::npos);
-  EXPECT_EQ(guest.Audit(), "");
+  guest.ExpectThatAMigrationCopiesAll(kSize);
 }
 
 TEST(HarvestTest, ARepeatedSealSaysHowManyPagesFollow) {

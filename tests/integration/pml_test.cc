@@ -34,36 +34,13 @@ v1::Vm WithPml() {
   return vm;
 }
 
-// Rounds of seal, clear and copy while the guest writes; then a last one, after
-// which the copy must be the guest's memory.
-void Migrate(const Guest& guest) {
-  std::string copy(static_cast<size_t>(kSize), '\0');
-  guest.StartRandomWrites(7);
-  const auto round = [&] {
-    const Harvest harvest = guest.Seal();
-    EXPECT_TRUE(harvest.complete) << harvest.status.error_message();
-    EXPECT_TRUE(guest.Clear(harvest.epoch, harvest.pages).status.ok());
-    guest.Copy(harvest.pages, &copy);
-    return harvest.pages.size();
-  };
-  ASSERT_TRUE(Eventually([&] { return round() > 0; }));
-  for (int i = 0; i < 5; ++i) round();
-  guest.PauseVcpus();
-  round();
-  EXPECT_EQ(round(), 0u);
-  const std::string memory = guest.ReadAll(kSize);
-  EXPECT_TRUE(memory == copy);
-  EXPECT_NE(memory.find_first_not_of('\0'), std::string::npos);
-  EXPECT_EQ(guest.Audit(), "");
-}
-
 TEST(PmlTest, AMigrationThatTheProcessorLogsCopiesEveryPage) {
   Daemon daemon;
   const Guest guest = Make(daemon, WithPml());
   EXPECT_EQ(guest.Get().tdp().pml(), v1::FEATURE_ON);
   EXPECT_EQ(guest.StartDirtyLog().dirty_log().protection(),
             v1::DIRTY_LOG_PROTECTION_D_BIT);
-  Migrate(guest);
+  guest.ExpectThatAMigrationCopiesAll(kSize);
 }
 
 TEST(PmlTest, ItGoesWithRings) {
@@ -74,7 +51,7 @@ TEST(PmlTest, ItGoesWithRings) {
   const v1::DirtyLog log = guest.StartDirtyLog().dirty_log();
   EXPECT_EQ(log.mode(), v1::DIRTY_LOG_MODE_RING);
   EXPECT_EQ(log.protection(), v1::DIRTY_LOG_PROTECTION_D_BIT);
-  Migrate(guest);
+  guest.ExpectThatAMigrationCopiesAll(kSize);
 }
 
 TEST(PmlTest, WithoutDirtyBitsWritesAreLoggedByProtection) {
@@ -86,7 +63,7 @@ TEST(PmlTest, WithoutDirtyBitsWritesAreLoggedByProtection) {
   EXPECT_EQ(guest.Get().tdp().pml(), v1::FEATURE_OFF);
   EXPECT_EQ(guest.StartDirtyLog().dirty_log().protection(),
             v1::DIRTY_LOG_PROTECTION_WRITE_PROTECT);
-  Migrate(guest);
+  guest.ExpectThatAMigrationCopiesAll(kSize);
 }
 
 TEST(PmlTest, DefaultsAreFilledIn) {

@@ -120,30 +120,11 @@ TEST_P(ShadowVmTest, TheVmIsWhatWasAskedFor) {
   EXPECT_EQ(vm.shadow_page_limit(), kSize / kPage / 50);
 }
 
-// Rounds of seal, clear and copy while the guest writes; after the last one
-// the copy is the guest's memory.
 TEST_P(ShadowVmTest, AMigrationCopiesEveryPage) {
   const Guest guest = Make();
   EXPECT_EQ(guest.Audit(), "");
-  std::string copy(static_cast<size_t>(kSize), '\0');
   guest.StartDirtyLog();
-  guest.StartRandomWrites(7);
-  const auto round = [&] {
-    const Harvest harvest = guest.Seal();
-    EXPECT_TRUE(harvest.complete) << harvest.status.error_message();
-    EXPECT_TRUE(guest.Clear(harvest.epoch, harvest.pages).status.ok());
-    guest.Copy(harvest.pages, &copy);
-    return harvest.pages.size();
-  };
-  ASSERT_TRUE(Eventually([&] { return round() > 0; }));
-  for (int i = 0; i < 5; ++i) round();
-  guest.PauseVcpus();
-  round();
-  EXPECT_EQ(round(), 0u);
-  const std::string memory = guest.ReadAll(kSize);
-  EXPECT_TRUE(memory == copy);
-  EXPECT_NE(memory.find_first_not_of('\0'), std::string::npos);
-  EXPECT_EQ(guest.Audit(), "");
+  guest.ExpectThatAMigrationCopiesAll(kSize);
 }
 
 TEST_P(ShadowVmTest, SplittingAgingAndRecoveryWorkWhileTheGuestRuns) {
