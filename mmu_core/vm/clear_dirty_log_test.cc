@@ -1,0 +1,250 @@
+// Clears: the rules of their ranges, and what they split and protect.
+
+#include <cerrno>
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "gmock/gmock.h"
+#include "gtest/gtest.h"
+#include "mmu_core/memory/region_request.h"
+#include "mmu_core/testing/vm_builder.h"
+#include "mmu_core/vm/dirty_log_test_util.h"
+#include "mmu_core/vm/dirty_logging.h"
+#include "mmu_core/vm/region_hooks.h"
+#include "mmu_core/vm/vm.h"
+#include "mmu_core/vm/vm_state.h"
+
+namespace mmu {
+namespace {
+
+using ::mmu::testing::AllMappings;
+using ::mmu::testing::AuditFindings;
+using ::mmu::testing::ErrorOf;
+using ::mmu::testing::ErrorText;
+using ::mmu::testing::kAllSet;
+using ::mmu::testing::kAllSetSplit;
+using ::mmu::testing::kGiB;
+using ::mmu::testing::kMiB;
+using ::mmu::testing::kPages2M;
+using ::mmu::testing::kPlain;
+using ::mmu::testing::LevelOf;
+using ::mmu::testing::MakeVm;
+using ::mmu::testing::Mapping;
+using ::mmu::testing::MaskOf;
+using ::mmu::testing::SealAndList;
+using ::mmu::testing::Slot;
+using ::mmu::testing::SpteOf;
+using ::mmu::testing::Touch;
+using ::mmu::testing::Write;
+using ::testing::ElementsAre;
+using ::testing::SizeIs;
+
+struct RangeCase {
+  uint64_t slot_pages;
+  uint64_t first_page;
+  uint64_t page_count;
+  size_t words;
+  std::string reason;  // "" is fine
+  std::string field;
+};
+
+// Covers: DL-20, DL-21, DL-22, DL-23
+TEST(ClearRangeTest, FollowsTheRulesOfSixtyFourPages) {
+  const std::vector<RangeCase> cases = {
+      {100, 0, 100, 2, "", ""},
+      {100, 64, 36, 1, "", ""},
+      {100, 0, 64, 1, "", ""},
+      {100, 0, 36, 1, "UNALIGNED_CLEAR", "size_bytes"},
+      {100, 1, 64, 1, "UNALIGNED_CLEAR", "start_gpa_bytes"},
+      {100, 63, 0, 0, "UNALIGNED_CLEAR", "start_gpa_bytes"},
+      {100, 64, 64, 1, "INVALID_RANGE", "size_bytes"},
+      {100, 128, 0, 0, "INVALID_RANGE", "size_bytes"},
+      {100, 0, 101, 2, "INVALID_RANGE", "size_bytes"},
+      {128, 128, 0, 0, "", ""},
+      {128, 0, 0, 0, "", ""},
+      {128, 64, ~uint64_t{0}, 1, "INVALID_RANGE", "size_bytes"},
+      {128, ~uint64_t{63}, 64, 1, "INVALID_RANGE", "size_bytes"},
+      {128, 0, 128, 1, "INVALID_BITMAP", "bitmap"},
+      {128, 0, 128, 3, "INVALID_BITMAP", "bitmap"},
+      {128, 0, 0, 1, "INVALID_BITMAP", "bitmap"},
+  };
+  for (const RangeCase& c : cases) {
+    SCOPED_TRACE(::testing::Message() << c.slot_pages << " pages: "
+                                      << c.first_page << "+" << c.page_count);
+    auto vm = MakeVm({Slot(0, 0, c.slot_pages * kPageSize)});
+    ASSERT_TRUE(vm->StartDirtyLog(kPlain, nullptr).ok());
+    Touch(*vm, GfnRange::Of(Gfn(0), c.slot_pages));
+    uint64_t epoch = 0;
+    const std::vector<uint64_t> dirty = SealAndList(*vm, 0, &epoch);
+    const std::vector<uint64_t> mask(c.words, ~uint64_t{0});
+    const absl::StatusOr<ClearResult> cleared =
+        vm->ClearDirtyLog(0, epoch, c.first_page, c.page_count, mask, nullptr);
+    if (c.reason.empty()) {
+      ASSERT_TRUE(cleared.ok()) << cleared.status();
+      EXPECT_EQ(cleared->cleared_page_count, c.page_count);
+    } else {
+      EXPECT_EQ(ErrorOf(cleared.status()),
+                ErrorText(absl::StatusCode::kInvalidArgument, c.reason, c.field,
+                          EINVAL));
+      EXPECT_EQ(SealAndList(*vm, 0), dirty);
+    }
+  }
+}
+
+// Covers: DL-20
+TEST(ClearRangeTest, AnUnalignedStartIsSeenBeforeTheMissingSlot) {
+  auto vm = MakeVm({Slot(0, 0, 4 * kMiB)});
+  EXPECT_EQ(ErrorOf(vm->ClearDirtyLog(77, 1, 5, 64, {}, nullptr).status()),
+            ErrorText(absl::StatusCode::kInvalidArgument, "UNALIGNED_CLEAR",
+                      "start_gpa_bytes", EINVAL));
+  EXPECT_EQ(ErrorOf(ClearBitmap(vm->state(), 77, 5, 64, {}, nullptr).status()),
+            ErrorText(absl::StatusCode::kInvalidArgument, "UNALIGNED_CLEAR",
+                      "start_gpa_bytes", EINVAL));
+}
+
+// Covers: DL-23
+TEST(ClearRangeTest, BitZeroOfTheMaskIsTheFirstPageOfTheRange) {
+  auto vm = MakeVm({Slot(0, kGiB, 4 * kMiB)});
+  ASSERT_TRUE(vm->StartDirtyLog(kPlain, nullptr).ok());
+  Touch(*vm, GfnRange::Of(Gfn(kGiB >> kPageShift), 200));
+  uint64_t epoch = 0;
+  SealAndList(*vm, 0, &epoch);
+  ASSERT_TRUE(
+      vm->ClearDirtyLog(0, epoch, 128, 64, MaskOf(64, {3}), nullptr).ok());
+  const std::vector<uint64_t> left = SealAndList(*vm, 0);
+  EXPECT_THAT(left, SizeIs(199));
+  EXPECT_THAT(left, ::testing::Not(::testing::Contains(131)));
+}
+
+// Covers: DL-26, DL-15
+TEST(ClearSplitTest, ClearingOnePageSplitsItsHugePageAndNoOther) {
+  auto vm = MakeVm({Slot(0, 0, 4 * kMiB, Level::k2M)});
+  Write(*vm, 0);
+  Write(*vm, 2 * kMiB);
+  ASSERT_TRUE(vm->StartDirtyLog(kAllSetSplit, nullptr).ok());
+  uint64_t epoch = 0;
+  SealAndList(*vm, 0, &epoch);
+  const auto cleared =
+      vm->ClearDirtyLog(0, epoch, 64, 64, MaskOf(64, {9}), nullptr);
+  ASSERT_TRUE(cleared.ok());
+  EXPECT_EQ(cleared->split_2m_count, 1u);
+  EXPECT_EQ(cleared->split_1g_count, 0u);
+  EXPECT_EQ(LevelOf(vm->state(), Gfn(600)), Level::k2M);
+  EXPECT_TRUE(SpteOf(vm->state(), Gfn(600)).IsWritable());
+  EXPECT_EQ(vm->Stats().pages_4k, kPages2M);
+  EXPECT_FALSE(SpteOf(vm->state(), Gfn(73)).IsWritable());
+  EXPECT_TRUE(SpteOf(vm->state(), Gfn(74)).IsWritable()) << "still dirty";
+  EXPECT_EQ(AuditFindings(*vm), "");
+}
+
+// Covers: DL-26
+TEST(ClearSplitTest, AOneGigabytePageIsSplitAlongThePathOnly) {
+  auto vm = MakeVm({Slot(0, 0, kGiB, Level::k1G)});
+  Write(*vm, 0);
+  ASSERT_EQ(vm->Stats().pages_1g, 1u);
+  ASSERT_TRUE(vm->StartDirtyLog(kAllSetSplit, nullptr).ok());
+  uint64_t epoch = 0;
+  SealAndList(*vm, 0, &epoch);
+  const auto cleared =
+      vm->ClearDirtyLog(0, epoch, 0, 64, MaskOf(64, {0}), nullptr);
+  ASSERT_TRUE(cleared.ok());
+  EXPECT_EQ(cleared->split_1g_count, 1u);
+  EXPECT_EQ(cleared->split_2m_count, 1u);
+  EXPECT_EQ(vm->Stats().pages_1g, 0u);
+  EXPECT_EQ(vm->Stats().pages_2m, 511u);
+  EXPECT_EQ(vm->Stats().pages_4k, kPages2M);
+  EXPECT_EQ(AuditFindings(*vm), "");
+}
+
+// Covers: DL-15, TLB-06
+TEST(ClearSplitTest, WithoutSplittingTheHugePageIsProtectedForGood) {
+  auto vm = MakeVm({Slot(0, 0, 4 * kMiB, Level::k2M)});
+  Write(*vm, 0);
+  ASSERT_TRUE(vm->StartDirtyLog(kAllSet, nullptr).ok());
+  uint64_t epoch = 0;
+  SealAndList(*vm, 0, &epoch);
+  MmuCost cost;
+  ASSERT_TRUE(vm->ClearDirtyLog(0, epoch, 0, 64, MaskOf(64, {5}), &cost).ok());
+  // "r": neither W nor MMU-writable, so the fast fault leaves it alone.
+  EXPECT_THAT(AllMappings(vm->state()),
+              ElementsAre(Mapping{0, Level::k2M, "rad"}));
+  // Once for the lost MMU-writable bit, before the lock was dropped, and once
+  // for the small pages, afterwards.
+  EXPECT_EQ(cost.tlb_flush_count, 2);
+  Write(*vm, 6 * kPageSize);
+  EXPECT_EQ(vm->VcpuStats()[0].pf_fast, 0u);
+  EXPECT_EQ(vm->Stats().pages_4k, kPages2M);
+  Write(*vm, 5 * kPageSize);
+  EXPECT_THAT(SealAndList(*vm, 0), ::testing::Contains(5));
+  EXPECT_EQ(AuditFindings(*vm), "");
+}
+
+// The slot begins 32 pages below a 2 MiB boundary, in the guest and in the
+// host, so its words lie across the boundaries between huge pages. Covers:
+// DL-15
+TEST(ClearSplitTest, AWordAcrossTwoHugePagesProtectsBoth) {
+  auto vm = MakeVm({});
+  VmState& state = vm->state();
+  const auto backing = state.memory.Allocate({.kind = BackingKind::kAnonymous,
+                                              .size_bytes = 16 * kMiB,
+                                              .host_page_level = Level::k2M});
+  ASSERT_TRUE(backing.ok());
+  constexpr uint64_t kOffset = 2 * kMiB - 32 * kPageSize;
+  RegionRequest request;
+  request.gpa = Gpa(kOffset);
+  request.size_bytes = 8 * kMiB;
+  request.userspace_addr = (*backing)->hva() + kOffset;
+  request.backing = *backing;
+  {
+    MutexLock lock(state.slots.slots_lock);
+    RegionHooks hooks(state, nullptr);
+    ASSERT_TRUE(state.slots.SetRegion(request, hooks).ok());
+  }
+  Write(*vm, ToGpa(Gfn(1000)).value());
+  Write(*vm, ToGpa(Gfn(1040)).value());
+  ASSERT_EQ(vm->Stats().pages_2m, 2u);
+  ASSERT_TRUE(vm->StartDirtyLog(kAllSet, nullptr).ok());
+  uint64_t epoch = 0;
+  SealAndList(*vm, 0, &epoch);
+  const std::vector<uint64_t> both = {1000 - 480, 1040 - 480};
+  ASSERT_EQ(both[0] / 64, both[1] / 64) << "one word";
+  ASSERT_TRUE(
+      vm->ClearDirtyLog(0, epoch, 0, 1024, MaskOf(1024, both), nullptr).ok());
+  EXPECT_THAT(AllMappings(vm->state()),
+              ElementsAre(Mapping{512, Level::k2M, "rad"},
+                          Mapping{1024, Level::k2M, "rad"}));
+}
+
+// Covers: DL-16
+TEST(ClearSplitTest, WithoutInitiallySetAClearLeavesHugePagesAlone) {
+  auto vm = MakeVm({Slot(0, 0, 4 * kMiB, Level::k2M)});
+  Write(*vm, 0);
+  Write(*vm, 2 * kMiB);
+  ASSERT_TRUE(vm->StartDirtyLog(kPlain, nullptr).ok());
+  Write(*vm, 5 * kPageSize);
+  uint64_t epoch = 0;
+  SealAndList(*vm, 0, &epoch);
+  const std::vector<uint64_t> all(16, ~uint64_t{0});
+  const auto cleared = vm->ClearDirtyLog(0, epoch, 0, 1024, all, nullptr);
+  ASSERT_TRUE(cleared.ok());
+  EXPECT_EQ(cleared->cleared_page_count, 1u);
+  EXPECT_EQ(cleared->split_2m_count, 0u);
+  EXPECT_EQ(vm->Stats().pages_2m, 1u);
+}
+
+TEST(ClearResultTest, BitsPastTheEndOfTheSlotAreNotCounted) {
+  auto vm = MakeVm({Slot(0, 0, 10 * kPageSize)});
+  ASSERT_TRUE(vm->StartDirtyLog(kPlain, nullptr).ok());
+  Write(*vm, 0x3000);
+  uint64_t epoch = 0;
+  SealAndList(*vm, 0, &epoch);
+  const std::vector<uint64_t> all = {~uint64_t{0}};
+  const auto cleared = vm->ClearDirtyLog(0, epoch, 0, 10, all, nullptr);
+  ASSERT_TRUE(cleared.ok());
+  EXPECT_EQ(cleared->cleared_page_count, 1u);
+  EXPECT_EQ(cleared->already_clean_page_count, 9u);
+}
+
+}  // namespace
+}  // namespace mmu

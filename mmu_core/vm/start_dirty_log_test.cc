@@ -1,0 +1,259 @@
+// Switching the dirty logs of slots on: what is split, what is protected, which
+// settings are refused.
+
+#include <sys/resource.h>
+
+#include <cerrno>
+#include <cstdint>
+#include <cstdio>
+#include <string>
+#include <vector>
+
+#include "gmock/gmock.h"
+#include "gtest/gtest.h"
+#include "mmu_core/base/check.h"
+#include "mmu_core/paging/table_pool.h"
+#include "mmu_core/stats/labels.h"
+#include "mmu_core/testing/vm_builder.h"
+#include "mmu_core/vm/dirty_log_test_util.h"
+#include "mmu_core/vm/vm.h"
+#include "mmu_core/vm/vm_state.h"
+
+namespace mmu {
+namespace {
+
+using ::mmu::testing::AllMappings;
+using ::mmu::testing::AuditFindings;
+using ::mmu::testing::Config;
+using ::mmu::testing::ErrorOf;
+using ::mmu::testing::ErrorText;
+using ::mmu::testing::Flushes;
+using ::mmu::testing::kAllSet;
+using ::mmu::testing::kEager;
+using ::mmu::testing::kGiB;
+using ::mmu::testing::kMiB;
+using ::mmu::testing::kPages2M;
+using ::mmu::testing::kPlain;
+using ::mmu::testing::MakeVm;
+using ::mmu::testing::Mapping;
+using ::mmu::testing::Read;
+using ::mmu::testing::SealAndList;
+using ::mmu::testing::Slot;
+using ::mmu::testing::SpteOf;
+using ::mmu::testing::Write;
+using ::testing::ElementsAre;
+using ::testing::HasSubstr;
+using ::testing::IsEmpty;
+using ::testing::SizeIs;
+
+// As long as it lives, only so much more address space can be had.
+class AddressSpaceLimit {
+ public:
+  explicit AddressSpaceLimit(uint64_t more_bytes) {
+    MMU_CHECK(getrlimit(RLIMIT_AS, &before_) == 0);
+    unsigned long pages = 0;
+    std::FILE* file = std::fopen("/proc/self/statm", "r");
+    MMU_CHECK(file != nullptr && std::fscanf(file, "%lu", &pages) == 1);
+    std::fclose(file);
+    rlimit limit = before_;
+    limit.rlim_cur = pages * kPageSize + more_bytes;
+    MMU_CHECK(setrlimit(RLIMIT_AS, &limit) == 0);
+  }
+  ~AddressSpaceLimit() { setrlimit(RLIMIT_AS, &before_); }
+
+ private:
+  rlimit before_;
+};
+
+TEST(StartDirtyLogTest, WithoutMemoryForTheLastSlotNoneIsSwitched) {
+  // The bitmaps of each take a little over 1 GiB of addresses.
+  constexpr uint64_t kVast = kMaxMemslotPages * kPageSize;
+  constexpr auto kNothing = BackingKind::kMetadataOnly;
+  auto vm = MakeVm({Slot(0, 0, kVast, Level::k4K, kNothing),
+                    Slot(1, uint64_t{1} << 44, kVast, Level::k4K, kNothing)});
+  Write(*vm, 0x1000);
+  absl::Status status;
+  {
+    AddressSpaceLimit limit(1536 * kMiB);
+    status = vm->StartDirtyLog(kPlain, nullptr);
+  }
+  EXPECT_EQ(ErrorOf(status),
+            ErrorText(absl::StatusCode::kResourceExhausted,
+                      "RESOURCE_EXHAUSTED_MEMORY", "slots", ENOMEM));
+  EXPECT_THAT(status.message(), HasSubstr("slot 1"));
+  EXPECT_THAT(vm->DirtyLogs(), IsEmpty());
+  for (const MemslotInfo& slot : vm->Memslots()) {
+    EXPECT_FALSE(slot.dirty_log_enabled) << slot.config.slot;
+  }
+  EXPECT_TRUE(SpteOf(vm->state(), Gfn(1)).IsWritable());
+  EXPECT_EQ(Flushes(*vm), 0u);
+  EXPECT_EQ(AuditFindings(*vm), "");
+  // And it works once there is memory.
+  ASSERT_TRUE(vm->StartDirtyLog(kPlain, nullptr).ok());
+  EXPECT_THAT(vm->DirtyLogs(), SizeIs(2));
+}
+
+// Covers: DL-02, TLB-05, TDP-65
+TEST(StartDirtyLogTest, EagerSplitsThenProtectsAndFlushesOnce) {
+  auto vm = MakeVm({Slot(0, 0, 4 * kMiB, Level::k2M)});
+  Write(*vm, 0);
+  Read(*vm, 2 * kMiB);
+  MmuCost cost;
+  ASSERT_TRUE(vm->StartDirtyLog(kEager, &cost).ok());
+  EXPECT_EQ(cost.tlb_flush_count, 1);
+  EXPECT_EQ(Flushes(*vm), 1u);
+  const VmStatsSnapshot stats = vm->Stats();
+  EXPECT_EQ(stats.pages_2m, 0u);
+  EXPECT_EQ(stats.pages_4k, 2 * kPages2M);
+  for (const Mapping& m : AllMappings(vm->state())) {
+    ASSERT_EQ(m.flags.find('w'), std::string::npos) << m;
+    ASSERT_NE(m.flags.find('m'), std::string::npos) << m;
+  }
+  EXPECT_EQ(vm->Metrics().splits[0][static_cast<int>(SplitTrigger::kEager)],
+            2u);
+  EXPECT_EQ(AuditFindings(*vm), "");
+}
+
+// Covers: DL-07, DL-02, DL-16
+TEST(StartDirtyLogTest, WithoutASplitPolicyPagesStayHugeButNotWritable) {
+  auto vm = MakeVm({Slot(0, 0, 4 * kMiB, Level::k2M)});
+  Write(*vm, 0);
+  MmuCost cost;
+  ASSERT_TRUE(vm->StartDirtyLog(kPlain, &cost).ok());
+  EXPECT_THAT(AllMappings(vm->state()),
+              ElementsAre(Mapping{0, Level::k2M, "rmad"}));
+  EXPECT_EQ(cost.tlb_flush_count, 1);
+}
+
+// Covers: DL-02, TLB-05
+TEST(StartDirtyLogTest, TheFlushIsIssuedEvenIfNothingWasProtected) {
+  auto vm = MakeVm({Slot(0, 0, 4 * kMiB, Level::k2M)});
+  MmuCost cost;
+  ASSERT_TRUE(vm->StartDirtyLog(kPlain, &cost).ok());
+  EXPECT_EQ(cost.tlb_flush_count, 1);
+}
+
+// Covers: DL-04, SLOT-51
+TEST(StartDirtyLogTest, InitiallySetTouchesNothingAndReportsEveryPage) {
+  auto vm = MakeVm({Slot(0, 0, 2 * kMiB + 100 * kPageSize, Level::k2M)});
+  Write(*vm, 0);
+  const std::vector<Mapping> before = AllMappings(vm->state());
+  MmuCost cost;
+  ASSERT_TRUE(vm->StartDirtyLog(kAllSet, &cost).ok());
+  EXPECT_EQ(cost.tlb_flush_count, 0);
+  EXPECT_EQ(cost.sptes_visited_count, 0);
+  EXPECT_EQ(AllMappings(vm->state()), before);
+  EXPECT_THAT(SealAndList(*vm, 0), SizeIs(kPages2M + 100));
+  EXPECT_EQ(AuditFindings(*vm), "");
+}
+
+// Covers: DL-03, TLB-05
+TEST(StartDirtyLogTest, AStaleWritableTranslationIsNotUsedAfterwards) {
+  auto vm = MakeVm({Slot(0, 0, 4 * kMiB, Level::k2M)});
+  Write(*vm, 0x1000);
+  ASSERT_NE(vm->state().vcpus[0]->tlb().Lookup(Gfn(1)), nullptr);
+  ASSERT_TRUE(vm->StartDirtyLog(kPlain, nullptr).ok());
+  Write(*vm, 0x1000);
+  EXPECT_THAT(SealAndList(*vm, 0), ElementsAre(1));
+}
+
+// Covers: DL-01
+TEST(StartDirtyLogTest, AReadOnlySlotIsLoggedWithoutAnyWork) {
+  MemslotConfig readonly = Slot(0, 0, 4 * kMiB, Level::k2M);
+  readonly.mode = MemslotConfig::Mode::kReadOnly;
+  auto vm = MakeVm({readonly});
+  Read(*vm, 0);
+  DirtyLogConfig named = kEager;
+  named.slots = {0};
+  MmuCost cost;
+  ASSERT_TRUE(vm->StartDirtyLog(named, &cost).ok());
+  EXPECT_EQ(cost.tlb_flush_count, 0);
+  EXPECT_EQ(vm->Stats().pages_2m, 1u);
+  EXPECT_THAT(SealAndList(*vm, 0), IsEmpty());
+}
+
+// Covers: TDP-63
+TEST(StartDirtyLogTest, WithoutMemoryForTablesPagesStayHugeAndProtected) {
+  auto vm = MakeVm({Slot(0, 0, 4 * kMiB, Level::k2M)});
+  Write(*vm, 0);
+  RcuBarrier();
+  TablePool& pool = TablePool::Process();
+  pool.SetMaxTables(pool.tables_out());
+  ASSERT_TRUE(vm->StartDirtyLog(kEager, nullptr).ok());
+  pool.SetMaxTables(0);
+  EXPECT_THAT(AllMappings(vm->state()),
+              ElementsAre(Mapping{0, Level::k2M, "rmad"}));
+  Write(*vm, 0x5000);
+  EXPECT_THAT(SealAndList(*vm, 0), ElementsAre(5));
+}
+
+TEST(StartDirtyLogTest, OnlyTheSlotsNamedAreLogged) {
+  auto vm = MakeVm({Slot(0, 0, 4 * kMiB), Slot(1, kGiB, 4 * kMiB)});
+  DirtyLogConfig config = kPlain;
+  config.slots = {1};
+  ASSERT_TRUE(vm->StartDirtyLog(config, nullptr).ok());
+  EXPECT_EQ(vm->state().slots.logging_slots(), 1);
+  ASSERT_THAT(vm->DirtyLogs(), SizeIs(1));
+  EXPECT_EQ(vm->DirtyLogs()[0].slot, 1u);
+  for (const MemslotInfo& info : vm->Memslots()) {
+    EXPECT_EQ(info.dirty_log_enabled, info.config.slot == 1);
+  }
+}
+
+TEST(StartDirtyLogTest, TheSameSettingsAgainChangeNothing) {
+  auto vm = MakeVm({Slot(0, 0, 4 * kMiB)});
+  ASSERT_TRUE(vm->StartDirtyLog(kPlain, nullptr).ok());
+  Write(*vm, 0x3000);
+  MmuCost cost;
+  ASSERT_TRUE(vm->StartDirtyLog(kPlain, &cost).ok());
+  EXPECT_EQ(cost.tlb_flush_count, 0);
+  EXPECT_THAT(SealAndList(*vm, 0), ElementsAre(3));
+}
+
+TEST(StartDirtyLogTest, BadRequestsSayWhyAndStartNothing) {
+  auto vm = MakeVm({Slot(0, 0, 4 * kMiB), Slot(1, kGiB, 4 * kMiB)});
+  DirtyLogConfig unknown = kPlain;
+  unknown.slots = {0, 9};
+  EXPECT_EQ(ErrorOf(vm->StartDirtyLog(unknown, nullptr)),
+            ErrorText(absl::StatusCode::kNotFound, "MEMSLOT_NOT_FOUND", "slot",
+                      ENOENT));
+  EXPECT_EQ(ErrorOf(vm->StartDirtyLog(
+                Config(InitiallySet::kYes, SplitPolicy::kEager), nullptr)),
+            ErrorText(absl::StatusCode::kInvalidArgument,
+                      "INVALID_SPLIT_POLICY", "split", EINVAL));
+  EXPECT_EQ(ErrorOf(vm->StartDirtyLog(
+                Config(InitiallySet::kNo, SplitPolicy::kOnClear), nullptr)),
+            ErrorText(absl::StatusCode::kInvalidArgument,
+                      "INVALID_SPLIT_POLICY", "split", EINVAL));
+  EXPECT_EQ(vm->state().slots.logging_slots(), 0);
+
+  DirtyLogConfig one = kPlain;
+  one.slots = {1};
+  ASSERT_TRUE(vm->StartDirtyLog(one, nullptr).ok());
+  // Slot 0 could be started, slot 1 cannot: neither is touched.
+  EXPECT_EQ(ErrorOf(vm->StartDirtyLog(kAllSet, nullptr)),
+            ErrorText(absl::StatusCode::kAlreadyExists, "DIRTY_LOG_ACTIVE",
+                      "slots", EEXIST));
+  EXPECT_EQ(vm->state().slots.logging_slots(), 1);
+}
+
+TEST(StartDirtyLogTest, AllMeansThoseThatCanBeWrittenAndThereMustBeOne) {
+  MemslotConfig rom = Slot(1, kGiB, 4 * kMiB);
+  rom.mode = MemslotConfig::Mode::kReadOnly;
+  auto vm = MakeVm({rom});
+  EXPECT_EQ(ErrorOf(vm->StartDirtyLog(kPlain, nullptr)),
+            ErrorText(absl::StatusCode::kNotFound, "MEMSLOT_NOT_FOUND", "slots",
+                      ENOENT));
+  EXPECT_EQ(vm->state().slots.logging_slots(), 0);
+  ASSERT_TRUE(vm->SetMemslot(Slot(0, 0, 4 * kMiB)).ok());
+  ASSERT_TRUE(vm->StartDirtyLog(kPlain, nullptr).ok());
+  ASSERT_THAT(vm->DirtyLogs(), SizeIs(1));
+  EXPECT_EQ(vm->DirtyLogs()[0].slot, 0u);
+  DirtyLogConfig named = kPlain;
+  named.slots = {1};
+  ASSERT_TRUE(vm->StartDirtyLog(named, nullptr).ok());
+  EXPECT_THAT(vm->DirtyLogs(), SizeIs(2));
+}
+
+}  // namespace
+}  // namespace mmu

@@ -1,0 +1,266 @@
+// Switching dirty logs off: what becomes of huge pages, and of dirty pages that
+// nobody has cleared.
+
+#include <cerrno>
+#include <cstdint>
+#include <memory>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "gmock/gmock.h"
+#include "gtest/gtest.h"
+#include "mmu_core/base/hooks.h"
+#include "mmu_core/guest/pattern.h"
+#include "mmu_core/testing/lock_trace.h"
+#include "mmu_core/testing/vm_builder.h"
+#include "mmu_core/vm/dirty_log_test_util.h"
+#include "mmu_core/vm/vm.h"
+#include "mmu_core/vm/vm_state.h"
+#include "mmu_core/vm/workload.h"
+
+namespace mmu {
+namespace {
+
+using ::mmu::testing::AuditFindings;
+using ::mmu::testing::ErrorOf;
+using ::mmu::testing::ErrorText;
+using ::mmu::testing::kEager;
+using ::mmu::testing::kGiB;
+using ::mmu::testing::kMiB;
+using ::mmu::testing::kPages2M;
+using ::mmu::testing::kPlain;
+using ::mmu::testing::MakePmlVm;
+using ::mmu::testing::MakeRingVm;
+using ::mmu::testing::MakeVm;
+using ::mmu::testing::MakeVmFrom;
+using ::mmu::testing::SealAndList;
+using ::mmu::testing::Slot;
+using ::mmu::testing::SpteOf;
+using ::mmu::testing::Touch;
+using ::mmu::testing::Write;
+using ::testing::ElementsAre;
+using ::testing::HasSubstr;
+using ::testing::IsEmpty;
+using ::testing::SizeIs;
+
+// Covers: DL-06, TDP-52
+TEST(StopDirtyLogTest, HugePagesComeBackIfAskedFor) {
+  auto vm = MakeVm(
+      {Slot(0, 0, 8 * kMiB, Level::k2M), Slot(1, kGiB, kGiB, Level::k1G)});
+  Touch(*vm, GfnRange::Of(Gfn(0), 2048));
+  Write(*vm, kGiB);
+  ASSERT_TRUE(vm->StartDirtyLog(kEager, nullptr).ok());
+  ASSERT_EQ(vm->Stats().pages_2m, 0u);
+  const auto stopped =
+      vm->StopDirtyLog({}, Vm::Recover::kYes, Vm::Unacked::kRefuse, nullptr);
+  ASSERT_TRUE(stopped.ok()) << stopped.status();
+  EXPECT_EQ(stopped->recovered_2m_count, 4u);
+  EXPECT_EQ(stopped->recovered_1g_count, 1u);
+  EXPECT_EQ(vm->Stats().pages_2m, 4u);
+  EXPECT_EQ(vm->Stats().pages_1g, 1u);
+  EXPECT_EQ(vm->Stats().pages_4k, 0u);
+  EXPECT_THAT(vm->DirtyLogs(), IsEmpty());
+  EXPECT_EQ(AuditFindings(*vm), "");
+}
+
+// There what is small goes, and the next access maps it huge.
+// Covers: DL-06, SHD-82
+TEST(StopDirtyLogTest, AStageOfShadowPagesCountsTheSameHugePages) {
+  VmConfig config;
+  config.mmu = MmuMode::kTdpShadow;
+  config.memslots = {Slot(0, 0, 8 * kMiB, Level::k2M),
+                     Slot(1, kGiB, kGiB, Level::k1G)};
+  auto vm = MakeVmFrom(config);
+  ASSERT_TRUE(vm->StartDirtyLog(kPlain, nullptr).ok());
+  Touch(*vm, GfnRange::Of(Gfn(0), 2048));
+  Write(*vm, kGiB);
+  Write(*vm, kGiB + 5 * kMiB);
+  const auto stopped =
+      vm->StopDirtyLog({}, Vm::Recover::kYes, Vm::Unacked::kDiscard, nullptr);
+  ASSERT_TRUE(stopped.ok()) << stopped.status();
+  EXPECT_EQ(stopped->recovered_2m_count, 4u);
+  EXPECT_EQ(stopped->recovered_1g_count, 1u);
+  EXPECT_EQ(vm->Metrics().recoveries[0], 4u);
+  EXPECT_EQ(vm->Metrics().recoveries[1], 1u);
+  EXPECT_EQ(vm->Stats().pages_4k, 0u);
+  Write(*vm, 0);
+  Write(*vm, kGiB + 5 * kMiB);
+  EXPECT_EQ(vm->Stats().pages_2m, 1u);
+  EXPECT_EQ(vm->Stats().pages_1g, 1u);
+  EXPECT_EQ(vm->Stats().pages_4k, 0u);
+  const auto again = vm->RecoverHugePages({}, nullptr);
+  ASSERT_TRUE(again.ok()) << again.status();
+  EXPECT_EQ(again->to_2m_count + again->to_1g_count, 0u);
+  EXPECT_EQ(AuditFindings(*vm), "");
+}
+
+TEST(StopDirtyLogTest, OtherwisePagesStaySmallAndAreWritableAgain) {
+  auto vm = MakeVm({Slot(0, 0, 4 * kMiB, Level::k2M)});
+  Write(*vm, 0);
+  ASSERT_TRUE(vm->StartDirtyLog(kEager, nullptr).ok());
+  ASSERT_TRUE(
+      vm->StopDirtyLog({}, Vm::Recover::kNo, Vm::Unacked::kRefuse, nullptr)
+          .ok());
+  EXPECT_EQ(vm->Stats().pages_4k, kPages2M);
+  Write(*vm, 9 * kPageSize, 4);
+  EXPECT_TRUE(SpteOf(vm->state(), Gfn(9)).IsWritable());
+  EXPECT_EQ(AuditFindings(*vm), "");
+}
+
+TEST(StopDirtyLogTest, UnackedPagesAreThrownAwayOnlyOnRequest) {
+  auto vm = MakeVm({Slot(0, 0, 4 * kMiB)});
+  ASSERT_TRUE(vm->StartDirtyLog(kPlain, nullptr).ok());
+  Write(*vm, 0x1000);
+  SealAndList(*vm, 0);
+  const auto refused =
+      vm->StopDirtyLog({}, Vm::Recover::kNo, Vm::Unacked::kRefuse, nullptr);
+  EXPECT_EQ(ErrorOf(refused.status()),
+            ErrorText(absl::StatusCode::kFailedPrecondition, "UNACKED_EPOCH",
+                      "slots", EBUSY));
+  EXPECT_THAT(std::string(refused.status().message()),
+              HasSubstr("discard_unacked"));
+  EXPECT_THAT(SealAndList(*vm, 0), ElementsAre(1));
+  const auto stopped =
+      vm->StopDirtyLog({}, Vm::Recover::kNo, Vm::Unacked::kDiscard, nullptr);
+  ASSERT_TRUE(stopped.ok());
+  EXPECT_EQ(stopped->discarded_page_count, 1u);
+}
+
+// Pages of the open epoch are as much of a loss as sealed ones, wherever they
+// are noted: in a bitmap, a ring, or a CPU's own log.
+TEST(StopDirtyLogTest, OpenPagesAreRefusedAndCountedLikeSealedOnes) {
+  const std::vector<MemslotConfig> slots = {Slot(0, 0, 4 * kMiB),
+                                            Slot(1, kGiB, 4 * kMiB)};
+  const auto expect = [](std::unique_ptr<Vm> vm, const char* kind) {
+    SCOPED_TRACE(kind);
+    ASSERT_TRUE(vm->StartDirtyLog(kPlain, nullptr).ok());
+    Write(*vm, 0x1000);
+    Write(*vm, 0x2000);
+    SealAndList(*vm, 0);
+    Write(*vm, 0x2000, 2);  // sealed as well
+    Write(*vm, 0x7000);
+    Write(*vm, kGiB);
+    EXPECT_EQ(vm->CountUnackedPages(), 4u);
+    EXPECT_EQ(ErrorOf(vm->StopDirtyLog({1}, Vm::Recover::kNo,
+                                       Vm::Unacked::kRefuse, nullptr)
+                          .status()),
+              ErrorText(absl::StatusCode::kFailedPrecondition, "UNACKED_EPOCH",
+                        "slots", EBUSY));
+    const absl::Status refused =
+        vm->StopDirtyLog({}, Vm::Recover::kNo, Vm::Unacked::kRefuse, nullptr)
+            .status();
+    EXPECT_THAT(std::string(refused.message()),
+                HasSubstr("slot 0 has 3 dirty pages that were not cleared, 2 "
+                          "of them sealed"));
+    EXPECT_THAT(vm->DirtyLogs(), SizeIs(2)) << "nothing has ended";
+    const auto stopped =
+        vm->StopDirtyLog({}, Vm::Recover::kNo, Vm::Unacked::kDiscard, nullptr);
+    ASSERT_TRUE(stopped.ok());
+    EXPECT_EQ(stopped->discarded_page_count, 4u);
+    EXPECT_EQ(vm->CountUnackedPages(), 0u);
+    EXPECT_EQ(AuditFindings(*vm), "");
+  };
+  expect(MakeVm(slots), "bitmap");
+  expect(MakeRingVm(slots, 256), "ring");
+  expect(MakePmlVm(slots), "pml");
+  expect(MakePmlVm(slots, 1, 1024), "pml and ring");
+}
+
+TEST(StopDirtyLogTest, ADeletionIsRefusedAndCountsAsAStopDoes) {
+  const auto expect = [](std::unique_ptr<Vm> vm) {
+    ASSERT_TRUE(vm->StartDirtyLog(kPlain, nullptr).ok());
+    Write(*vm, 0x1000);
+    SealAndList(*vm, 0);
+    Write(*vm, 0x2000);
+    EXPECT_EQ(ErrorOf(vm->DeleteMemslot(0, Vm::Unacked::kRefuse).status()),
+              ErrorText(absl::StatusCode::kFailedPrecondition, "UNACKED_EPOCH",
+                        "name", EBUSY));
+    EXPECT_EQ(vm->CountUnackedPages(), 2u);
+    const auto lost = vm->DeleteMemslot(0, Vm::Unacked::kDiscard);
+    ASSERT_TRUE(lost.ok()) << lost.status();
+    EXPECT_EQ(*lost, 2u);
+    EXPECT_THAT(vm->DirtyLogs(), IsEmpty());
+    EXPECT_EQ(ErrorOf(vm->DeleteMemslot(0, Vm::Unacked::kRefuse).status()),
+              ErrorText(absl::StatusCode::kNotFound, "MEMSLOT_NOT_FOUND",
+                        "slot", EINVAL));
+  };
+  expect(MakeVm({Slot(0, 0, 4 * kMiB)}));
+  expect(MakeRingVm({Slot(0, 0, 4 * kMiB)}, 256));
+  auto vm = MakeVm({Slot(0, 0, 4 * kMiB), Slot(1, kGiB, 4 * kMiB)});
+  ASSERT_TRUE(vm->StartDirtyLog(kPlain, nullptr).ok());
+  Write(*vm, 0x1000);
+  const auto clean = vm->DeleteMemslot(1, Vm::Unacked::kRefuse);
+  ASSERT_TRUE(clean.ok()) << "another slot's pages are no reason";
+  EXPECT_EQ(*clean, 0u);
+}
+
+// A stop that must not lose anything looks at the log and then ends it: no vCPU
+// may write in between. Here they read, so that nothing gets dirty.
+TEST(StopDirtyLogTest, VcpusStandStillFromTheLookAtTheLogToItsEnd) {
+  auto vm = MakeVm({Slot(0, 0, 4 * kMiB)}, 2);
+  Touch(*vm, GfnRange::Of(Gfn(0), 1024));
+  ASSERT_TRUE(vm->StartDirtyLog(kPlain, nullptr).ok());
+  PatternSpec spec;
+  spec.kind = PatternSpec::Kind::kUniform;
+  spec.write_fraction = 0;
+  WorkloadOptions options;
+  for (int i = 0; i < 2; ++i) {
+    options.sources.push_back(MakePattern(spec, vm->GuestSpace(), i, 2));
+  }
+  ASSERT_TRUE(vm->StartWorkload(std::move(options)).ok());
+  const auto accesses = [&] { return vm->Metrics().vcpus.accesses; };
+  while (accesses() == 0) std::this_thread::yield();
+  bool looked = false;
+  int in_guest = 0;
+  int looks = 0;
+  {
+    testing::LockTrace trace([&](const testing::LockTrace::Event& event) {
+      looked |= event.point == HookPoint::kCountToSwitch;
+      if (!looked || event.point == HookPoint::kUnlock) return;
+      ++looks;
+      for (const auto& vcpu : vm->state().vcpus) {
+        in_guest += vcpu->gate().in_guest();
+      }
+    });
+    ASSERT_TRUE(
+        vm->StopDirtyLog({}, Vm::Recover::kNo, Vm::Unacked::kRefuse, nullptr)
+            .ok());
+  }
+  EXPECT_GT(looks, 1);
+  EXPECT_EQ(in_guest, 0);
+  const uint64_t before = accesses();
+  while (accesses() == before) std::this_thread::yield();  // they go on
+  vm->StopWorkload();
+}
+
+TEST(StopDirtyLogTest, AllMeansThoseThatLogAndSomeMust) {
+  auto vm = MakeVm({Slot(0, 0, 4 * kMiB), Slot(1, kGiB, 4 * kMiB)});
+  DirtyLogConfig config = kPlain;
+  config.slots = {1};
+  ASSERT_TRUE(vm->StartDirtyLog(config, nullptr).ok());
+  EXPECT_TRUE(
+      vm->StopDirtyLog({}, Vm::Recover::kNo, Vm::Unacked::kRefuse, nullptr)
+          .ok());
+  EXPECT_EQ(ErrorOf(vm->StopDirtyLog({}, Vm::Recover::kNo, Vm::Unacked::kRefuse,
+                                     nullptr)
+                        .status()),
+            ErrorText(absl::StatusCode::kFailedPrecondition, "DIRTY_LOG_OFF",
+                      "slots", ENOENT));
+}
+
+TEST(StopDirtyLogTest, ALogStartedAgainBeginsAnew) {
+  auto vm = MakeVm({Slot(0, 0, 4 * kMiB)});
+  ASSERT_TRUE(vm->StartDirtyLog(kPlain, nullptr).ok());
+  Write(*vm, 0x1000);
+  ASSERT_TRUE(
+      vm->StopDirtyLog({}, Vm::Recover::kNo, Vm::Unacked::kDiscard, nullptr)
+          .ok());
+  ASSERT_TRUE(vm->StartDirtyLog(kPlain, nullptr).ok());
+  EXPECT_THAT(SealAndList(*vm, 0), IsEmpty());
+  Write(*vm, 0x1000);
+  EXPECT_THAT(SealAndList(*vm, 0), ElementsAre(1));
+}
+
+}  // namespace
+}  // namespace mmu
