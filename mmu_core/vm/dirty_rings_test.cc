@@ -474,9 +474,17 @@ TEST(DirtyRingsTest, AWaitForRoomIsSeenWhileItLasts) {
 TEST(DirtyRingsTest, AVcpuThatWaitsForRoomCanBePausedAndStopped) {
   auto vm = LoggingRingVm();
   ASSERT_TRUE(vm->StartWorkload(SweepOf(kPages)).ok());
-  WaitUntilFull(*vm);
+  while (vm->VcpusWaitingForRing() == 0) std::this_thread::yield();
   vm->PauseVcpus();
+  // It stands still since it is paused, whatever its ring has room for.
+  EXPECT_EQ(vm->VcpusWaitingForRing(), 0);
+  const auto stalled = [&vm] {
+    return vm->VcpuStats()[0]
+        .stall_nanos[static_cast<int>(StallCause::kRingFull)];
+  };
+  const int64_t before = stalled();
   EXPECT_EQ(AuditFindings(*vm), "");
+  EXPECT_EQ(stalled(), before);
   vm->ResumeVcpus();
   EXPECT_FALSE(vm->WaitWorkload(absl::Milliseconds(5)));
   vm->StopWorkload();

@@ -202,21 +202,26 @@ absl::StatusOr<GuestSystem*> WorkloadRunner::GuestOf(Vcpu& vcpu) {
 bool WorkloadRunner::AwaitRingRoomInGuest(Vcpu& vcpu) {
   const bool was_in_guest = vcpu.gate().in_guest();
   if (was_in_guest) vcpu.ExitGuest();
-  bool has_room = false;
-  bool in_time = true;
+  MonotonicTime deadline;
   {
-    const WaitTime::Scope waits(vcpu.stats().ring_full_wait);
-    while (!has_room && in_time && MayRun()) {
-      MutexLock lock(mu_);
-      const MonotonicTime deadline = started_ + options_.max_duration;
-      while (control_.load() == 0 && vcpu.dirty_ring()->SoftFull() &&
-             (in_time = WaitUntil(changed_, mu_, deadline))) {
-      }
-      has_room = !vcpu.dirty_ring()->SoftFull();
-    }
+    MutexLock lock(mu_);
+    deadline = started_ + options_.max_duration;
+  }
+  bool has_room = false;
+  while (!has_room && MayRun() && AwaitRingRoomOrPark(vcpu, deadline)) {
+    has_room = !vcpu.dirty_ring()->SoftFull();
   }
   if (was_in_guest) vcpu.EnterGuest();
   return has_room;
+}
+
+bool WorkloadRunner::AwaitRingRoomOrPark(Vcpu& vcpu, MonotonicTime deadline) {
+  MutexLock lock(mu_);
+  const WaitTime::Scope waits(vcpu.stats().ring_full_wait);
+  while (control_.load() == 0 && vcpu.dirty_ring()->SoftFull()) {
+    if (!WaitUntil(changed_, mu_, deadline)) return false;
+  }
+  return true;
 }
 
 bool WorkloadRunner::MayRun() {
@@ -246,23 +251,12 @@ AccessOutcome WorkloadRunner::AwaitRingRoom(Vcpu& vcpu,
                                             MonotonicTime deadline) {
   vcpu.ExitGuest();
   AccessOutcome outcome = AccessOutcome::kDirtyRingFull;
-  {
-    const WaitTime::Scope waits(vcpu.stats().ring_full_wait);
-    while (outcome == AccessOutcome::kDirtyRingFull && MayRun()) {
-      bool in_time = true;
-      {
-        MutexLock lock(mu_);
-        while (control_.load() == 0 && vcpu.dirty_ring()->SoftFull() &&
-               (in_time = WaitUntil(changed_, mu_, deadline))) {
-        }
-      }
-      if (!in_time) break;
-      if (control_.load() != 0) continue;  // parks, or ends
-      vcpu.EnterGuest();
-      outcome =
-          vcpu.ContinueAccess(Gpa(access.address_bytes), access.kind, word);
-      vcpu.ExitGuest();
-    }
+  while (outcome == AccessOutcome::kDirtyRingFull && MayRun()) {
+    if (!AwaitRingRoomOrPark(vcpu, deadline)) break;
+    if (control_.load() != 0) continue;  // parks, or ends
+    vcpu.EnterGuest();
+    outcome = vcpu.ContinueAccess(Gpa(access.address_bytes), access.kind, word);
+    vcpu.ExitGuest();
   }
   vcpu.EnterGuest();  // as the caller left it
   return outcome;

@@ -77,6 +77,9 @@ class WorkloadRunner {
   absl::Status CauseOf(const Vcpu& vcpu, const absl::Status& failure) const;
   // Waits until the vCPU's dirty ring has room. False: it is to stop.
   bool AwaitRingRoomInGuest(Vcpu& vcpu);
+  // The wait of both: until there is room or the vCPU should park. Only this is
+  // a stall for want of room; a pause is none. False: `deadline` has passed.
+  bool AwaitRingRoomOrPark(Vcpu& vcpu, MonotonicTime deadline);
   // Parks while paused. False: stop.
   bool MayRun();
   void Doze(absl::Duration duration);
