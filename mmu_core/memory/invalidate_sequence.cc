@@ -28,7 +28,7 @@ void InvalidationGate::PublishWhenIdle(absl::FunctionRef<void()> publish) {
   MutexLock lock(mu_);
   while (announced_ > 0) idle_.Wait(mu_);
   publish();
-  NotifyChanged();
+  WakeWaiters();
 }
 
 void InvalidationGate::Begin() {
@@ -57,7 +57,7 @@ void InvalidationGate::End() {
   // progress must see the sequence it left behind.
   sequence_.fetch_add(1, std::memory_order_release);
   in_progress_.fetch_sub(1, std::memory_order_release);
-  NotifyChanged();
+  WakeWaiters();
 }
 
 void InvalidationGate::WaitWhile(absl::FunctionRef<bool()> held_back,
@@ -67,7 +67,7 @@ void InvalidationGate::WaitWhile(absl::FunctionRef<bool()> held_back,
   changed_.WaitFor(changed_mu_, absl::ToChronoNanoseconds(timeout));
 }
 
-void InvalidationGate::NotifyChanged() {
+void InvalidationGate::WakeWaiters() {
   { MutexLock lock(changed_mu_); }
   changed_.NotifyAll();
 }

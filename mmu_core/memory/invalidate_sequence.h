@@ -107,15 +107,15 @@ class InvalidationGate {
   // guest mode nor in an RCU read section: the invalidator and whoever changes
   // memslots may wait for both.
   void WaitWhile(absl::FunctionRef<bool()> held_back, absl::Duration timeout);
+  // Has all of them look again, for what else `held_back` depends on: a change
+  // of that which was made before this call is seen. Takes a leaf lock.
+  void WakeWaiters();
 
  private:
   GfnRange InProgressRange() const {
     return {Gfn(range_start_.load(std::memory_order_relaxed)),
             Gfn(range_end_.load(std::memory_order_relaxed))};
   }
-  // After a change that WaitWhile is for.
-  void NotifyChanged();
-
   // Written under mmu_lock (write). Atomic because MaybeInvalidating and
   // snapshot read without it.
   std::atomic<uint64_t> sequence_ = 0;

@@ -3,6 +3,7 @@
 #include <cstdint>
 
 #include "absl/functional/function_ref.h"
+#include "absl/status/status.h"
 #include "absl/time/time.h"
 #include "mmu_core/base/check.h"
 #include "mmu_core/base/hooks.h"
@@ -10,6 +11,7 @@
 #include "mmu_core/stats/labels.h"
 #include "mmu_core/sync/rcu.h"
 #include "mmu_core/sync/spin.h"
+#include "mmu_core/vm/parking_place.h"
 #include "mmu_core/vm/vcpu.h"
 #include "mmu_core/vm/vm_state.h"
 
@@ -17,7 +19,8 @@ namespace mmu {
 namespace {
 
 // Between two looks at what else there is to do. Nobody waits for that, so it
-// need not be short; the end of what holds the fault back is noticed at once.
+// need not be short; the end of what holds the fault back is noticed at once,
+// and so is who wants the vCPU to park (WorkloadRunner::CallToPark).
 constexpr absl::Duration kLook = absl::Milliseconds(5);
 
 bool IsHeldBack(const VmState& vm, Gfn gfn) {
@@ -29,16 +32,29 @@ bool IsHeldBack(const VmState& vm, Gfn gfn) {
 
 }  // namespace
 
-void AwaitRelease(VmState& vm, Vcpu& vcpu, Gfn gfn,
-                  absl::FunctionRef<bool()> wanted) {
+absl::Status AwaitRelease(VmState& vm, Vcpu& vcpu, Gfn gfn,
+                          absl::FunctionRef<bool()> wanted) {
   MMU_DCHECK(!vcpu.gate().in_guest() && !InRcuReadSection());
-  if (!IsHeldBack(vm, gfn) || wanted()) return;
-  const int64_t begin = MonotonicNanos();
+  if (!IsHeldBack(vm, gfn) || wanted()) return absl::OkStatus();
+  ParkingPlace* const parking = vcpu.parking();
+  const auto is_to_park = [parking] {
+    return parking != nullptr && parking->IsWanted();
+  };
   AtHook(HookPoint::kHeldBackToWait);
   do {
-    vm.invalidations.WaitWhile([&] { return IsHeldBack(vm, gfn); }, kLook);
+    if (is_to_park()) {
+      if (!parking->Park()) {
+        return absl::CancelledError(
+            "stopped while the page was held back by the host");
+      }
+      continue;
+    }
+    const int64_t begin = MonotonicNanos();
+    vm.invalidations.WaitWhile(
+        [&] { return IsHeldBack(vm, gfn) && !is_to_park(); }, kLook);
+    vcpu.stats().AddStall(StallCause::kInvalidation, MonotonicNanos() - begin);
   } while (IsHeldBack(vm, gfn) && !wanted());
-  vcpu.stats().AddStall(StallCause::kInvalidation, MonotonicNanos() - begin);
+  return absl::OkStatus();
 }
 
 }  // namespace mmu

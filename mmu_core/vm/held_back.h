@@ -4,12 +4,14 @@
 // that is right: somebody else was faster, and is done. But while the host
 // invalidates the page, or its memslot is being deleted or moved, every try
 // ends the same way. Then the vCPU waits, outside of guest mode, with nothing
-// held.
+// held, and can be paused and stopped: the host may do both before it ends the
+// invalidation.
 
 #ifndef MMU_CORE_VM_HELD_BACK_H_
 #define MMU_CORE_VM_HELD_BACK_H_
 
 #include "absl/functional/function_ref.h"
+#include "absl/status/status.h"
 #include "mmu_core/base/address.h"
 
 namespace mmu {
@@ -23,8 +25,11 @@ struct VmState;
 // is booked as a stall of `vcpu`. Called on the vCPU's thread, outside of guest
 // mode and of RCU read sections, with no lock held: so neither a flush, nor
 // who waits for vCPUs to exit, nor the invalidator waits for it.
-void AwaitRelease(VmState& vm, Vcpu& vcpu, Gfn gfn,
-                  absl::FunctionRef<bool()> wanted);
+//
+// While it waits it parks when it is asked to, and then goes on waiting; that
+// is no stall. CANCELLED: it is to stop, and the access cannot be completed.
+absl::Status AwaitRelease(VmState& vm, Vcpu& vcpu, Gfn gfn,
+                          absl::FunctionRef<bool()> wanted);
 
 }  // namespace mmu
 

@@ -65,7 +65,10 @@ absl::Status MapOne(VmState& vm, Vcpu& vcpu, Gfn gfn, Level* level,
       case PrefetchResult::kMapped:
         return absl::OkStatus();
       case PrefetchResult::kRetry:
-        AwaitRelease(vm, vcpu, gfn, interrupted);
+        if (absl::Status status = AwaitRelease(vm, vcpu, gfn, interrupted);
+            !status.ok()) {
+          return status;
+        }
         continue;
       case PrefetchResult::kNoMemory:
         return MakeError(

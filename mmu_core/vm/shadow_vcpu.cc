@@ -262,8 +262,9 @@ ShadowOutcome ShadowVcpu::Access(uint64_t linear_address, int size_bytes,
       return ShadowOutcome::kEmulated;
     }
     if (outcome.result == FaultResult::kRetry) {
-      AwaitRelease(vm_, vcpu_, ToGfn(outcome.gpa),
-                   [&gate] { return gate.pending_requests() != 0; });
+      status_ = AwaitRelease(vm_, vcpu_, ToGfn(outcome.gpa),
+                             [&gate] { return gate.pending_requests() != 0; });
+      if (!status_.ok()) return ShadowOutcome::kError;
       continue;
     }
     if (outcome.result == FaultResult::kWriteProtected) {

@@ -124,8 +124,9 @@ AccessOutcome Vcpu::ContinueAccess(Gpa gpa, AccessKind kind, uint64_t* word) {
     }
     if (*result == FaultResult::kEmulate) return AccessOutcome::kEmulated;
     if (ABSL_PREDICT_FALSE(*result == FaultResult::kRetry)) {
-      AwaitRelease(vm_, *this, gfn,
-                   [this] { return gate_.pending_requests() != 0; });
+      status_ = AwaitRelease(vm_, *this, gfn,
+                             [this] { return gate_.pending_requests() != 0; });
+      if (!status_.ok()) return AccessOutcome::kError;
       continue;
     }
     if (ABSL_PREDICT_FALSE(*result == FaultResult::kWriteProtected)) {

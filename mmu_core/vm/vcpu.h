@@ -44,6 +44,7 @@
 
 namespace mmu {
 
+class ParkingPlace;
 class ShadowVcpu;
 struct VmState;
 
@@ -52,7 +53,8 @@ enum class AccessOutcome : uint8_t {
   kEmulated,       // no memslot there, or a read-only one was written
   kDirtyRingFull,  // the vCPU may not enter the guest until its dirty ring has
                    // room (DL-42); the access waits for ContinueAccess
-  kError,          // the host could not serve it: status() tells why
+  kError,          // the host could not serve it: status() tells why;
+                   // CANCELLED: it waited, and the vCPU is to stop
 };
 
 // Access and the functions marked so are for the one thread that runs the
@@ -124,6 +126,11 @@ class Vcpu {
   // One fault in so many has its time taken and stands for all.
   bool TimesThisFault() { return ++fault_ticks_ % kFaultSampling == 0; }
   static constexpr int64_t kFaultSampling = 64;
+
+  // vCPU thread: where it stands still if an access has to wait. Null: nobody
+  // wants it to.
+  void set_parking(ParkingPlace* parking) { parking_ = parking; }
+  ParkingPlace* parking() const { return parking_; }
 
   // vCPU thread: carries out pending requests without an access. False: it may
   // not enter the guest, its dirty ring is full.
@@ -217,6 +224,7 @@ class Vcpu {
   TableCache table_cache_;
   MemslotHint memslot_hint_;
   MmioCache mmio_cache_;
+  ParkingPlace* parking_ = nullptr;
   uint32_t fault_ticks_ = 0;
   VcpuStats stats_;
   absl::Status status_;

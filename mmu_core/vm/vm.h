@@ -88,7 +88,9 @@ class Vm {
   // FAILED_PRECONDITION WORKLOAD_RUNNING, INVALID_ARGUMENT INVALID_VCPU_COUNT,
   // UNAVAILABLE THREADS_EXHAUSTED: then no vCPU has made an access.
   absl::Status StartWorkload(WorkloadOptions options);
-  // Asks all vCPUs to stop and waits until they did. OK if none runs.
+  // Asks all vCPUs to stop and waits until they did. OK if none runs. A guest
+  // with page tables of its own that has to wait in the middle of what it does,
+  // for room in its dirty ring or for the host, is lost by that (GUEST_LOST).
   void StopWorkload();
   // Waits until the workload ended by itself or was stopped, or the timeout
   // passed. True if it ended.
@@ -97,7 +99,8 @@ class Vm {
   // WORKLOAD_NOT_RUNNING if there never was one.
   absl::StatusOr<WorkloadProgress> Workload() const;
   // When PauseVcpus returns no vCPU is inside an access, and every access that
-  // was begun is complete in memory and in the dirty log. Idempotent.
+  // was begun is complete in memory and in the dirty log, or waits for a page
+  // that the host invalidates and has done nothing. Idempotent.
   void PauseVcpus();
   void ResumeVcpus();
   bool vcpus_paused() const;

@@ -88,7 +88,7 @@ VmState::VmState(const VmConfig& vm_config, TablePool& table_pool,
            .max_page_level = vm_config.max_page_level}),
       shadow(MakeShadowMmu(*this)),
       operation_tables(table_pool),
-      runner(config, vcpus),
+      runner(config, invalidations, vcpus),
       nx_recovery(*this, nx_parameters) {
   if (shadow != nullptr && vm_config.shadow_page_limit != 0) {
     MmuWriteLocked lock(mmu_lock, LockOp::kMemslot);

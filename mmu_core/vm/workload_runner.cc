@@ -15,6 +15,15 @@
 #include "mmu_core/vm/missing_memory.h"
 
 namespace mmu {
+namespace {
+
+// What an access, or the boot of a guest, failed with. CANCELLED is none: it
+// waited, for room in its dirty ring or for the host, and is to stop.
+absl::Status FailureOf(const absl::Status& status) {
+  return absl::IsCancelled(status) ? absl::OkStatus() : status;
+}
+
+}  // namespace
 
 absl::Status WorkloadRunner::Start(WorkloadOptions options,
                                    const GpaSpace& memory) {
@@ -99,15 +108,23 @@ void WorkloadRunner::GiveUpStart(size_t missing) {
 }
 
 void WorkloadRunner::Run(Vcpu& vcpu, AccessSource& source) {
+  vcpu.set_parking(this);
+  const absl::Status status = MakeAccesses(vcpu, source);
+  vcpu.set_parking(nullptr);
+  Finish(CauseOf(vcpu, status));
+}
+
+absl::Status WorkloadRunner::MakeAccesses(Vcpu& vcpu, AccessSource& source) {
   RateLimiter limiter(Clock::Real(),
                       static_cast<double>(options_.accesses_per_second));
   const MonotonicTime deadline = MonotonicTime::Now() + options_.max_duration;
   // Not before it may run: a guest that boots writes to its memory, which
   // whoever holds the vCPUs counts on not to happen.
-  const absl::StatusOr<GuestSystem*> guest =
-      MayRun() ? GuestOf(vcpu) : absl::StatusOr<GuestSystem*>(nullptr);
-  absl::Status status = guest.status();
-  bool more = guest.ok();
+  if (!MayRun()) return absl::OkStatus();
+  const absl::StatusOr<GuestSystem*> guest = GuestOf(vcpu);
+  if (!guest.ok()) return FailureOf(guest.status());
+  absl::Status status;
+  bool more = true;
   while (more && MayRun()) {
     if (options_.max_duration != absl::InfiniteDuration() &&
         MonotonicTime::Now() >= deadline) {
@@ -139,8 +156,7 @@ void WorkloadRunner::Run(Vcpu& vcpu, AccessSource& source) {
       if (*guest != nullptr) {
         status = (*guest)->Access(access, &word);
         if (status.ok()) continue;
-        // Stopped while it waited for room in its dirty ring.
-        if (absl::IsCancelled(status)) status = absl::OkStatus();
+        status = FailureOf(status);
         more = false;
         break;
       }
@@ -151,14 +167,14 @@ void WorkloadRunner::Run(Vcpu& vcpu, AccessSource& source) {
         if (outcome == AccessOutcome::kDirtyRingFull) break;
       }
       if (outcome == AccessOutcome::kError) {
-        status = vcpu.status();
+        status = FailureOf(vcpu.status());
         more = false;
         break;
       }
     }
     vcpu.ExitGuest();
   }
-  Finish(CauseOf(vcpu, status));
+  return status;
 }
 
 absl::Status WorkloadRunner::CauseOf(const Vcpu& vcpu,
@@ -273,7 +289,10 @@ void WorkloadRunner::Finish(const absl::Status& status) {
   if (!status.ok() && progress_.error.ok()) progress_.error = status;
   // One vCPU that cannot go on ends the workload: the guest as a whole has
   // failed.
-  if (!status.ok()) control_.fetch_or(kStop);
+  if (!status.ok()) {
+    control_.fetch_or(kStop);
+    CallToPark();
+  }
   if (--running_ == 0) {
     progress_.running = MonotonicTime::Now() - started_;
     progress_.stats = SumStats().Since(at_start_);
@@ -290,7 +309,7 @@ void WorkloadRunner::Stop() {
   {
     MutexLock lock(mu_);
     control_.fetch_or(kStop);
-    changed_.NotifyAll();
+    CallToPark();
   }
   JoinLocked();
   control_.fetch_and(~kStop);
@@ -351,12 +370,18 @@ void WorkloadRunner::Unhold() {
   changed_.NotifyAll();
 }
 
+void WorkloadRunner::CallToPark() {
+  changed_.NotifyAll();
+  invalidations_.WakeWaiters();
+}
+
 // A thread that is not parked is between two looks at control_, or has ended;
 // it parks (or ends) after at most one access, because each access is preceded
-// by a look. mu_ then orders everything that thread did before what the caller
-// does next. Whoever lets the threads go meanwhile ends the wait as well.
+// by a look, and by another one before it waits for the host. mu_ then orders
+// everything that thread did before what the caller does next. Whoever lets the
+// threads go meanwhile ends the wait as well.
 void WorkloadRunner::WaitUntilParked() {
-  changed_.NotifyAll();
+  CallToPark();
   while (parked_ != running_ && (control_.load() & (kPaused | kHeld)) != 0) {
     changed_.Wait(mu_);
   }

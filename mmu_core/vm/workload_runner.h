@@ -19,8 +19,10 @@
 #include "mmu_core/base/gfn_range.h"
 #include "mmu_core/guest/gpa_space.h"
 #include "mmu_core/guest/guest_access.h"
+#include "mmu_core/memory/invalidate_sequence.h"
 #include "mmu_core/sync/mutex.h"
 #include "mmu_core/vm/guest_system.h"
+#include "mmu_core/vm/parking_place.h"
 #include "mmu_core/vm/vcpu.h"
 #include "mmu_core/vm/vm_config.h"
 #include "mmu_core/vm/workload.h"
@@ -30,13 +32,13 @@ namespace mmu {
 // States: idle -> running -> ended (done, stopped or failed) -> running ...
 // Pausing is independent of them: it holds whatever runs or will run.
 // Thread-safe.
-class WorkloadRunner {
+class WorkloadRunner : private ParkingPlace {
  public:
-  // `config` is that of the VM.
-  WorkloadRunner(const VmConfig& config,
+  // `config` and `invalidations` are those of the VM.
+  WorkloadRunner(const VmConfig& config, InvalidationGate& invalidations,
                  std::vector<std::unique_ptr<Vcpu>>& vcpus)
-      : config_(config), vcpus_(vcpus) {}
-  ~WorkloadRunner() { Stop(); }
+      : config_(config), invalidations_(invalidations), vcpus_(vcpus) {}
+  ~WorkloadRunner() override { Stop(); }
   WorkloadRunner(const WorkloadRunner&) = delete;
   WorkloadRunner& operator=(const WorkloadRunner&) = delete;
 
@@ -56,7 +58,7 @@ class WorkloadRunner {
   void DirtyRingsHaveRoom();
   // The VM is about to take `range` away. A guest with page tables of its own
   // whose memory it is in is lost: whatever it fails with from now on is
-  // reported as GUEST_LOST. Takes a leaf lock.
+  // reported as GUEST_LOST. May be called under slots_lock.
   void MemoryGoes(GfnRange range);
 
  private:
@@ -67,7 +69,16 @@ class WorkloadRunner {
   // Accesses between two looks at the rate limit and the time limit.
   static constexpr int kBatch = 256;
 
+  // ParkingPlace, for vCPUs that wait in the middle of an access.
+  bool IsWanted() const override {
+    return control_.load(std::memory_order_acquire) != 0;
+  }
+  bool Park() override { return MayRun(); }
+
   void Run(Vcpu& vcpu, AccessSource& source);
+  // The accesses of `source`, until there are no more or somebody wants the
+  // vCPU to stop.
+  absl::Status MakeAccesses(Vcpu& vcpu, AccessSource& source);
   // The guest whose programs make the accesses on `vcpu`, booted if it was not;
   // null if the vCPU makes them by itself.
   absl::StatusOr<GuestSystem*> GuestOf(Vcpu& vcpu);
@@ -87,6 +98,8 @@ class WorkloadRunner {
   // kDirtyRingFull: the workload is to stop, or `deadline` has passed.
   AccessOutcome AwaitRingRoom(Vcpu& vcpu, const GuestAccess& access,
                               uint64_t* word, MonotonicTime deadline);
+  // Has all threads look at control_, also those that wait.
+  void CallToPark() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
   void WaitUntilParked() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
   void Finish(const absl::Status& status);
   // Ends the vCPUs that began, where `missing` others found no thread.
@@ -95,6 +108,7 @@ class WorkloadRunner {
   VcpuStatsSnapshot SumStats() const;
 
   const VmConfig& config_;
+  InvalidationGate& invalidations_;
   std::vector<std::unique_ptr<Vcpu>>& vcpus_;
   // By vCPU; each is its thread's. Null before the first workload.
   std::vector<std::unique_ptr<GuestSystem>> guests_;
@@ -107,7 +121,8 @@ class WorkloadRunner {
   // Serialises Start, Stop, Pause and Resume. Outer of mu_.
   Mutex control_mu_;
 
-  mutable Mutex mu_;  // leaf
+  // Inner of slots_lock, too, see mmu_core/LOCKING.md.
+  mutable Mutex mu_;
   CondVar changed_;
   WorkloadOptions options_;  // constant while threads run
   std::vector<std::thread> threads_ ABSL_GUARDED_BY(control_mu_);
