@@ -2,14 +2,17 @@
 
 #include "mmu_core/vm/guest_system.h"
 
+#include <cstddef>
 #include <cstdint>
 #include <memory>
 #include <string>
 #include <utility>
+#include <vector>
 
 #include "absl/strings/str_cat.h"
 #include "absl/time/clock.h"
 #include "absl/time/time.h"
+#include "absl/types/span.h"
 #include "gtest/gtest.h"
 #include "mmu_core/base/error.h"
 #include "mmu_core/guest/pattern.h"
@@ -64,6 +67,20 @@ TEST_P(GuestWorkloadTest, RunsToItsEndAndOnceMore) {
   }
   EXPECT_GT(vm->state().shadow->pages().in_use(), 0u);
   EXPECT_EQ(AuditFindings(*vm), "");
+}
+
+// A boot writes to the guest's memory: who holds the vCPUs counts on it that
+// nobody does.
+TEST_P(GuestWorkloadTest, BootsWhenItsVcpusMayRunAndNotBefore) {
+  auto vm = MakeVmFrom(Config());
+  vm->PauseVcpus();
+  ASSERT_TRUE(vm->StartWorkload(Options(*vm, 100)).ok());
+  vm->PauseVcpus();  // returns when both have parked
+  const std::vector<std::byte> untouched(size_t{64} << 20);
+  std::vector<std::byte> memory(untouched.size());
+  ASSERT_TRUE(vm->ReadMemory(Gpa(0), absl::MakeSpan(memory)).ok());
+  EXPECT_TRUE(memory == untouched);
+  EXPECT_EQ(vm->Metrics().vcpus.accesses, 0u);
 }
 
 // A guest whose memory is deleted or moved while it runs is lost, whichever of
