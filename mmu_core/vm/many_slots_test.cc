@@ -90,8 +90,9 @@ TEST(ManySlotsTest, ASlotCostsTheSameWhetherThereAreManyOrFew) {
     SCOPED_TRACE(ring_entries);
     const Costs few = CostsOf(1000, ring_entries);
     const Costs many = CostsOf(4000, ring_entries);
-    // A set that follows another shares its chunks, but says where they are:
-    // 24 bytes for a hundred slots.
+    // A set that follows another shares its chunks, but says where they are, a
+    // place for a hundred slots or so in each of its three indexes: SlotIndex's
+    // Place has 32 bytes by id and by gfn, 48 by host address.
     EXPECT_LT(many.create, few.create + few.create / 2);
     EXPECT_LT(many.remove, few.remove + few.remove / 2);
     EXPECT_LT(many.start, few.start + few.start / 4);
