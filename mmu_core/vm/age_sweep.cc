@@ -27,8 +27,12 @@ std::vector<GfnRange> UnionOf(std::vector<GfnRange> ranges) {
 
 }  // namespace
 
-AgeSweep::AgeSweep(Vm& vm, std::vector<GfnRange> ranges, AgeMode mode)
-    : vm_(vm), mode_(mode), ranges_(UnionOf(std::move(ranges))) {
+AgeSweep::AgeSweep(Vm& vm, std::vector<GfnRange> ranges, AgeMode mode,
+                   MissingSlots missing)
+    : vm_(vm),
+      mode_(mode),
+      missing_(missing),
+      ranges_(UnionOf(std::move(ranges))) {
   if (!done()) at_ = ranges_[0].start;
 }
 
@@ -36,7 +40,8 @@ absl::StatusOr<AgeSweep::Piece> AgeSweep::Next(MmuCost* cost) {
   MMU_CHECK(!done());
   const Gfn block_end = RoundDown(at_, Level::k1G) + PagesPer(Level::k1G);
   const GfnRange pages = {at_, std::min(block_end, ranges_[next_].end)};
-  absl::StatusOr<AgeResult> result = vm_.Age(pages, mode_, cost, young_until_);
+  absl::StatusOr<AgeResult> result =
+      vm_.Age(pages, mode_, cost, young_until_, missing_);
   if (!result.ok()) return result.status();
   young_until_ = result->young_until;
   at_ = pages.end;

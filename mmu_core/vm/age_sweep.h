@@ -16,6 +16,7 @@
 #include "mmu_core/base/address.h"
 #include "mmu_core/base/gfn_range.h"
 #include "mmu_core/stats/mmu_cost.h"
+#include "mmu_core/vm/missing_slots.h"
 #include "mmu_core/vm/vm.h"
 
 namespace mmu {
@@ -23,8 +24,10 @@ namespace mmu {
 // Thread-compatible.
 class AgeSweep {
  public:
-  // In any order; they may touch and overlap. `vm` outlives this.
-  AgeSweep(Vm& vm, std::vector<GfnRange> ranges, AgeMode mode);
+  // In any order; they may touch and overlap. `vm` outlives this. `missing`: of
+  // memslots, also those that go while the sweep goes on.
+  AgeSweep(Vm& vm, std::vector<GfnRange> ranges, AgeMode mode,
+           MissingSlots missing = MissingSlots::kRefuse);
 
   struct Piece {
     GfnRange pages;  // a GiB at most, and of one GiB
@@ -38,6 +41,7 @@ class AgeSweep {
  private:
   Vm& vm_;
   const AgeMode mode_;
+  const MissingSlots missing_;
   std::vector<GfnRange> ranges_;  // ascending; none touches another
   size_t next_ = 0;               // the first of them that is not through
   Gfn at_;                        // where in it

@@ -7,8 +7,10 @@
 #include <string>
 #include <vector>
 
+#include "absl/status/statusor.h"
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
+#include "mmu_core/base/error.h"
 #include "mmu_core/base/level.h"
 #include "mmu_core/guest/hypervisor/l1_hypervisor.h"
 #include "mmu_core/testing/vm_builder.h"
@@ -38,7 +40,7 @@ Answer Sweep(Vm& vm, const std::vector<GfnRange>& ranges, AgeMode mode) {
   for (const GfnRange range : ranges) {
     answer.pages.emplace_back(range.pages(), false);
   }
-  AgeSweep sweep(vm, ranges, mode);
+  AgeSweep sweep(vm, ranges, mode, MissingSlots::kRefuse);
   Gfn last;
   while (!sweep.done()) {
     const AgeSweep::Piece piece = sweep.Next(nullptr).value();
@@ -261,6 +263,45 @@ TEST(AgeSweepOfBothMmusTest, WasFastIsWhatTheTdpMmuFoundYoung) {
   Read(*vm, ToGpa(l2.start).value());
   result = vm->Age(l2, AgeMode::kTest, nullptr).value();
   EXPECT_TRUE(result.was_fast) << "one fast MMU is enough";
+}
+
+// All memslots of a VM, of which some go while the sweep goes on: their pages
+// are neither young nor old, and the others are what they are.
+TEST(AgeSweepSlotsTest, SlotsThatGoMeanwhileAreSkipped) {
+  VmConfig config;
+  config.slot_zap = VmConfig::SlotZap::kSlot;
+  // The first two touch, so a sweep takes them as one.
+  config.memslots = {Slot(0, 0, kMiB), Slot(1, kMiB, kMiB), Slot(2, kGiB, kMiB),
+                     Slot(3, 2 * kGiB, kMiB)};
+  for (const AgeMode mode : {AgeMode::kTest, AgeMode::kTestAndClear}) {
+    auto vm = MakeVmFrom(config);
+    std::vector<GfnRange> all;
+    for (const MemslotConfig& slot : config.memslots) {
+      all.push_back(GfnRange::Of(ToGfn(slot.gpa), kMiB / kPageSize));
+      Write(*vm, slot.gpa.value());
+    }
+    ASSERT_TRUE(vm->SetMemslot(Slot(1, 0, 0)).ok());
+    AgeSweep sweep(*vm, all, mode, MissingSlots::kSkip);
+    std::vector<uint64_t> young;
+    while (!sweep.done()) {
+      const absl::StatusOr<AgeSweep::Piece> piece = sweep.Next(nullptr);
+      ASSERT_TRUE(piece.ok()) << piece.status();
+      EXPECT_EQ(piece->result.old_page_count, 0u);
+      young.push_back(piece->result.young_page_count);
+      if (young.size() == 1) {
+        ASSERT_TRUE(vm->SetMemslot(Slot(2, 0, 0)).ok());
+      }
+    }
+    EXPECT_THAT(young, ElementsAre(1u, 0u, 1u));
+  }
+}
+
+TEST(AgeSweepSlotsTest, ARangeThatWasNamedMustBeThere) {
+  auto vm = MakeVm({Slot(0, 0, kMiB), Slot(1, kGiB, kMiB)});
+  AgeSweep sweep(*vm, {Mib(0, 1), Mib(1024, 1)}, AgeMode::kTest);
+  ASSERT_TRUE(sweep.Next(nullptr).ok());
+  ASSERT_TRUE(vm->SetMemslot(Slot(1, 0, 0)).ok());
+  EXPECT_EQ(DetailOf(sweep.Next(nullptr).status()).reason, "INVALID_RANGE");
 }
 
 }  // namespace

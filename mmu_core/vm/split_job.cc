@@ -26,8 +26,7 @@ absl::Status BadThrottle(const char* field, const std::string& message) {
 // The parts of `wanted` that lie in memslots, in ascending order; all slots if
 // `wanted` is empty.
 absl::StatusOr<std::vector<GfnRange>> RangesToSplit(
-    const MemslotSet& set, std::vector<GfnRange> wanted,
-    SplitRequest::Missing missing) {
+    const MemslotSet& set, std::vector<GfnRange> wanted, MissingSlots missing) {
   std::vector<GfnRange> ranges;
   if (wanted.empty()) {
     for (const Memslot* slot : set.slots()) ranges.push_back(slot->range());
@@ -39,8 +38,7 @@ absl::StatusOr<std::vector<GfnRange>> RangesToSplit(
     const GfnRange range = wanted[i];
     const bool overlaps = i > 0 && wanted[i - 1].Overlaps(range);
     if (range.empty() || overlaps ||
-        (missing == SplitRequest::Missing::kRefuse &&
-         set.SlotsIn(range).empty())) {
+        (missing == MissingSlots::kRefuse && set.SlotsIn(range).empty())) {
       return MakeError(
           absl::StatusCode::kInvalidArgument, {"INVALID_RANGE", "ranges", 0},
           absl::StrFormat("gfns 0x%x to 0x%x: a range is not empty, overlaps "

@@ -26,6 +26,7 @@
 #include "mmu_core/stats/mmu_cost.h"
 #include "mmu_core/sync/hold_limit.h"
 #include "mmu_core/sync/mutex.h"
+#include "mmu_core/vm/missing_slots.h"
 #include "mmu_core/vm/pace_estimate.h"
 #include "mmu_core/vm/throttle.h"
 
@@ -38,8 +39,7 @@ enum class SplitOrder : uint8_t { kAscending, kDescending };
 struct SplitRequest {
   std::vector<GfnRange> ranges;  // of address space 0; empty means all slots
   Level target = Level::k4K;     // k4K or k2M
-  // What to do about a range in which no memslot lies.
-  enum class Missing : uint8_t { kRefuse, kSkip } missing = Missing::kRefuse;
+  MissingSlots missing = MissingSlots::kRefuse;
   SplitOrder order = SplitOrder::kAscending;
   Throttle throttle;
 };

@@ -517,12 +517,13 @@ absl::StatusOr<Vm::Recovered> Vm::RecoverHugePages(
 }
 
 absl::StatusOr<AgeResult> Vm::Age(GfnRange range, AgeMode mode, MmuCost* cost,
-                                  Gfn young_until) {
+                                  Gfn young_until, MissingSlots missing) {
   OpTimer timer(cost, &state_->counters.aging);
   VmState& vm = *state_;
   {
     RcuReadGuard rcu;
-    if (range.empty() || !Covered(vm.slots.Active(0), range)) {
+    if (range.empty() || (missing == MissingSlots::kRefuse &&
+                          !Covered(vm.slots.Active(0), range))) {
       return RangeError(range);
     }
   }

@@ -27,6 +27,7 @@
 #include "mmu_core/guest/gpa_space.h"
 #include "mmu_core/stats/mmu_cost.h"
 #include "mmu_core/vm/audit.h"
+#include "mmu_core/vm/missing_slots.h"
 #include "mmu_core/vm/nx_parameters.h"
 #include "mmu_core/vm/shadow_page_info.h"
 #include "mmu_core/vm/split_job.h"
@@ -180,9 +181,11 @@ class Vm {
   // `range`. To clear a part of a huge page is to clear it whole (AGE-17): for
   // several ranges see vm/age_sweep.h, which has in `young_until` what was said
   // of the first pages of this one with the range before. Takes no lock
-  // (AGE-13). OUT_OF_RANGE INVALID_RANGE.
+  // (AGE-13). OUT_OF_RANGE INVALID_RANGE if `range` is empty, or not all in
+  // memslots and `missing` is kRefuse.
   absl::StatusOr<AgeResult> Age(GfnRange range, AgeMode mode, MmuCost* cost,
-                                Gfn young_until = Gfn(0));
+                                Gfn young_until = Gfn(0),
+                                MissingSlots missing = MissingSlots::kRefuse);
 
   // --- Shadow pages ---
 

@@ -17,6 +17,7 @@
 #include "mmu_core/base/level.h"
 #include "mmu_core/stats/mmu_cost.h"
 #include "mmu_core/vm/age_sweep.h"
+#include "mmu_core/vm/missing_slots.h"
 #include "mmu_core/vm/vm.h"
 #include "server/base/errors.h"
 #include "server/rpc/call_context.h"
@@ -32,6 +33,8 @@ struct AgePlan {
   mmu::AgeMode mode = mmu::AgeMode::kTest;
   mmu::Level granularity = mmu::Level::k4K;
   std::vector<mmu::GfnRange> ranges;
+  // Of all memslots those that go meanwhile are left out.
+  mmu::MissingSlots missing = mmu::MissingSlots::kRefuse;
 };
 
 absl::StatusOr<AgePlan> Plan(const v1::AgeRangeRequest& request,
@@ -61,6 +64,7 @@ absl::StatusOr<AgePlan> Plan(const v1::AgeRangeRequest& request,
       ToRangesOfVm(request.ranges(), vm, "ranges");
   if (!ranges.ok()) return ranges.status();
   plan.ranges = *ranges;
+  if (request.ranges().empty()) plan.missing = mmu::MissingSlots::kSkip;
   const uint64_t unit = mmu::PagesPer(plan.granularity);
   uint64_t units = 0;
   for (size_t i = 0; i < plan.ranges.size(); ++i) {
@@ -170,7 +174,7 @@ absl::StatusOr<v1::AgeRangeResponse> AgingServiceImpl::Age(
   mmu::MmuCost cost;
   v1::AgeRangeResponse response;
   Distribution young(plan->ranges, unit);
-  mmu::AgeSweep sweep((*vm)->vm(), plan->ranges, plan->mode);
+  mmu::AgeSweep sweep((*vm)->vm(), plan->ranges, plan->mode, plan->missing);
   bool was_fast = false;
   uint64_t young_page_count = 0;
   uint64_t old_page_count = 0;

@@ -143,7 +143,7 @@ absl::Status SplitAhead(ManagedVm& vm, const std::vector<uint32_t>& slots,
   mmu::SplitRequest split;
   split.throttle = throttle;
   // One that is deleted meanwhile has nothing to split.
-  split.missing = mmu::SplitRequest::Missing::kSkip;
+  split.missing = mmu::MissingSlots::kSkip;
   const absl::flat_hash_set<uint32_t> named(slots.begin(), slots.end());
   for (const mmu::MemslotInfo& info : vm.SortedSlots()) {
     const mmu::MemslotConfig& slot = info.config;
