@@ -29,9 +29,10 @@
 namespace mmud {
 namespace {
 
+// Without those that were handled without mmu_lock.
 int64_t Faults(const mmu::VcpuStatsSnapshot& stats, mmu::FaultResult result) {
   int64_t sum = 0;
-  for (const uint64_t count : stats.faults[static_cast<int>(result)]) {
+  for (const uint64_t count : stats.slow_faults[static_cast<int>(result)]) {
     sum += static_cast<int64_t>(count);
   }
   return sum;
