@@ -1,5 +1,6 @@
 #include "server/housekeeping.h"
 
+#include <string>
 #include <thread>
 
 #include "absl/strings/str_cat.h"
@@ -31,11 +32,18 @@ void HousekeepOnce(VmRegistry& vms, mmu::MonotonicTime now) {
   for (const VmUse& vm : vms.All()) {
     if (!vm->dirty_log_settings().has_value()) continue;
     vm->dirty_rate().Add(vm->SampleDirty(now));
-    if (const auto discarded = StopIfExpired(*vm, now)) {
+    const auto discarded = StopIfExpired(*vm, now);
+    if (!discarded.has_value()) continue;
+    if (!discarded->ok()) {
       Log(LogLevel::kWarning,
-          "dirty log stopped: nobody harvested it within its ttl",
-          {{"vm", vm->name()}, {"discarded_pages", absl::StrCat(*discarded)}});
+          "dirty log not stopped though its ttl is over; tried again",
+          {{"vm", vm->name()},
+           {"error", std::string(discarded->status().message())}});
+      continue;
     }
+    Log(LogLevel::kWarning,
+        "dirty log stopped: nobody harvested it within its ttl",
+        {{"vm", vm->name()}, {"discarded_pages", absl::StrCat(**discarded)}});
   }
 }
 

@@ -299,7 +299,8 @@ void ForgetSettingsIfOff(ManagedVm& vm) {
   if (!vm.vm().LogsDirtyPages()) vm.set_dirty_log_settings(absl::nullopt);
 }
 
-absl::optional<uint64_t> StopIfExpired(ManagedVm& vm, mmu::MonotonicTime now) {
+absl::optional<absl::StatusOr<uint64_t>> StopIfExpired(ManagedVm& vm,
+                                                       mmu::MonotonicTime now) {
   absl::optional<DirtyLogSettings> settings = vm.dirty_log_settings();
   if (!settings.has_value() || now < settings->expires()) {
     return absl::nullopt;
@@ -310,10 +311,10 @@ absl::optional<uint64_t> StopIfExpired(ManagedVm& vm, mmu::MonotonicTime now) {
   if (!settings.has_value() || now < settings->expires()) {
     return absl::nullopt;
   }
-  vm.set_dirty_log_settings(absl::nullopt);
   const absl::StatusOr<mmu::StopResult> stopped = vm.vm().StopDirtyLog(
       {}, mmu::Vm::Recover::kNo, mmu::Vm::Unacked::kDiscard, nullptr);
-  if (!stopped.ok()) return absl::nullopt;
+  ForgetSettingsIfOff(vm);
+  if (!stopped.ok()) return stopped.status();
   return stopped->discarded_page_count;
 }
 

@@ -40,8 +40,10 @@ void ForgetSettingsIfOff(ManagedVm& vm)
     ABSL_EXCLUSIVE_LOCKS_REQUIRED(vm.dirty_log_mu());
 
 // Stops the log of `vm` if its time to live is over, and tells how many dirty
-// pages were discarded; nothing if it did not.
-absl::optional<uint64_t> StopIfExpired(ManagedVm& vm, mmu::MonotonicTime now);
+// pages were discarded; nothing if it is not over. RESOURCE_EXHAUSTED_MEMORY:
+// the log goes on, and is over its time still: to be tried again.
+absl::optional<absl::StatusOr<uint64_t>> StopIfExpired(ManagedVm& vm,
+                                                       mmu::MonotonicTime now);
 
 // FAILED_PRECONDITION DIRTY_LOG_OFF about a slot.
 absl::Status DirtyLogOff(const ManagedVm& vm, uint32_t slot);
