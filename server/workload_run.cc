@@ -5,9 +5,7 @@
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "absl/time/time.h"
-#include "mmu_core/base/clock.h"
 #include "mmu_core/sync/mutex.h"
-#include "mmu_core/sync/timed_wait.h"
 #include "mmu_core/vm/vm.h"
 #include "mmu_core/vm/workload.h"
 
@@ -34,13 +32,9 @@ void WorkloadRun::StopNow(Stop why) {
   vm_.StopWorkload();
 }
 
-bool WorkloadRun::WaitFinished(absl::Duration timeout) const {
-  const mmu::MonotonicTime deadline = mmu::MonotonicTime::Now() + timeout;
+void WorkloadRun::AwaitFinished() const {
   mmu::MutexLock lock(mu_);
-  while (!finished_) {
-    if (!mmu::WaitUntil(ended_, mu_, deadline)) return false;
-  }
-  return true;
+  while (!finished_) ended_.Wait(mu_);
 }
 
 bool WorkloadRun::finished() const {

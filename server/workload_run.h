@@ -35,8 +35,8 @@ class WorkloadRun {
   // Ends it early and waits until the vCPUs are idle. The first reason counts.
   void StopNow(Stop why);
 
-  // Waits until RunToEnd is through or the time is over: true if it is.
-  bool WaitFinished(absl::Duration timeout) const;
+  // Waits until RunToEnd is through, which it is soon after StopNow.
+  void AwaitFinished() const;
   bool finished() const;
 
   Stop stop_reason() const;

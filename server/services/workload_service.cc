@@ -194,12 +194,10 @@ grpc::Status WorkloadServiceImpl::StopWorkload(
         if (!vm.ok()) return vm.status();
         const std::shared_ptr<WorkloadRun> run = (*vm)->workload();
         if (run == nullptr || run->finished()) return NotRunning(request->vm());
+        // To its end, whoever has left: it ends in any case, and a retry is to
+        // hear of that one, not to stop the workload after it.
         run->StopNow(WorkloadRun::Stop::kRequested);
-        while (!run->WaitFinished(absl::Milliseconds(50))) {
-          if (absl::Status status = CheckCaller(*context); !status.ok()) {
-            return status;
-          }
-        }
+        run->AwaitFinished();
         v1::StopWorkloadResponse answer;
         *answer.mutable_statistics() = ToProto(run->Progress());
         return answer;
