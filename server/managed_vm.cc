@@ -2,7 +2,6 @@
 
 #include <algorithm>
 #include <cstdint>
-#include <functional>
 #include <memory>
 #include <string>
 #include <utility>
@@ -28,25 +27,6 @@ ManagedVm::ManagedVm(std::string name, std::unique_ptr<mmu::Vm> vm,
       vm_(std::move(vm)) {}
 
 ManagedVm::~ManagedVm() = default;
-
-ManagedVm::BreakableStream::BreakableStream(ManagedVm& vm,
-                                            std::function<void()> cancel)
-    : vm_(vm), cancel_(std::move(cancel)) {
-  absl::MutexLock lock(&vm_.streams_mu_);
-  vm_.streams_.insert(this);
-  if (vm_.streams_broken_) cancel_();
-}
-
-ManagedVm::BreakableStream::~BreakableStream() {
-  absl::MutexLock lock(&vm_.streams_mu_);
-  vm_.streams_.erase(this);
-}
-
-void ManagedVm::BreakStreams() {
-  absl::MutexLock lock(&streams_mu_);
-  streams_broken_ = true;
-  for (const BreakableStream* stream : streams_) stream->cancel_();
-}
 
 absl::optional<mmu::MemslotInfo> ManagedVm::FindSlot(uint32_t slot) const {
   return vm_->FindMemslot(/*address_space=*/0, slot);

@@ -6,13 +6,11 @@
 
 #include <atomic>
 #include <cstdint>
-#include <functional>
 #include <memory>
 #include <string>
 #include <vector>
 
 #include "absl/base/thread_annotations.h"
-#include "absl/container/flat_hash_set.h"
 #include "absl/synchronization/mutex.h"
 #include "absl/time/time.h"
 #include "absl/types/optional.h"
@@ -53,24 +51,6 @@ class ManagedVm {
   // Calls should end soon: the VM is about to go. There is no way back.
   bool deleting() const { return deleting_.load(std::memory_order_acquire); }
   void set_deleting() { deleting_.store(true, std::memory_order_release); }
-
-  // While one exists the deletion of the VM can break off a call that waits for
-  // its client: with `cancel`, which may be called once, from any thread, and
-  // must not wait.
-  class BreakableStream {
-   public:
-    BreakableStream(ManagedVm& vm, std::function<void()> cancel);
-    ~BreakableStream();
-    BreakableStream(const BreakableStream&) = delete;
-    BreakableStream& operator=(const BreakableStream&) = delete;
-
-   private:
-    friend class ManagedVm;
-    ManagedVm& vm_;
-    const std::function<void()> cancel_;
-  };
-  // Cancels those that there are, and those that come.
-  void BreakStreams();
 
   // The slot of address space 0 with this id, if it exists.
   absl::optional<mmu::MemslotInfo> FindSlot(uint32_t slot) const;
@@ -115,11 +95,6 @@ class ManagedVm {
   absl::Mutex slots_mu_;
   absl::Mutex dirty_log_mu_;
   DirtyRateHistory dirty_rate_;
-
-  absl::Mutex streams_mu_;  // leaf
-  bool streams_broken_ ABSL_GUARDED_BY(streams_mu_) = false;
-  absl::flat_hash_set<const BreakableStream*> streams_
-      ABSL_GUARDED_BY(streams_mu_);
 
   mutable absl::Mutex mu_ ABSL_ACQUIRED_AFTER(slots_mu_, dirty_log_mu_);
   absl::optional<DirtyLogSettings> settings_ ABSL_GUARDED_BY(mu_);

@@ -250,11 +250,13 @@ void VmRegistry::FinishDeletion(const std::string& name) {
     mmu::MutexLock lock(mu_);
     vm = entries_.at(name).vm;
   }
-  // No use is added any more, and streams look for the deletion between two
-  // messages. What is left are those whose clients do not read.
-  if (!AwaitUnused(name, kStreamsEnd)) {
-    vm->BreakStreams();
-    AwaitUnused(name, absl::InfiniteDuration());
+  // No use is added any more. Streams let go of theirs whether their clients
+  // read or not, calls look for the deletion now and then.
+  end_streams_(name);
+  {
+    mmu::MutexLock lock(mu_);
+    const Entry& entry = entries_.at(name);
+    while (entry.calls > 0 || entry.operations > 0) changed_.Wait(mu_);
   }
   vm->vm().StopWorkload();
   {
@@ -287,16 +289,6 @@ void VmRegistry::FinishDeletion(const std::string& name) {
   finished_.push_back(std::move(it->second.deletion->thread));
   entries_.erase(it);
   changed_.NotifyAll();
-}
-
-bool VmRegistry::AwaitUnused(const std::string& name, absl::Duration timeout) {
-  const mmu::MonotonicTime deadline = mmu::MonotonicTime::Now() + timeout;
-  mmu::MutexLock lock(mu_);
-  const Entry& entry = entries_.at(name);
-  while (entry.calls > 0 || entry.operations > 0) {
-    if (!mmu::WaitUntil(changed_, mu_, deadline)) return false;
-  }
-  return true;
 }
 
 void VmRegistry::JoinFinished() {

@@ -9,13 +9,13 @@
 #include <memory>
 #include <string>
 #include <thread>
+#include <utility>
 #include <vector>
 
 #include "absl/base/thread_annotations.h"
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "absl/strings/string_view.h"
-#include "absl/time/time.h"
 #include "absl/types/optional.h"
 #include "mmu_core/sync/mutex.h"
 #include "mmu_core/vm/nx_parameters.h"
@@ -59,20 +59,25 @@ class VmUse {
 // Thread-safe. Outlives every VmUse.
 class VmRegistry {
  public:
-  // Streams that do not notice the deletion of their VM this long, as they wait
-  // for a client that does not read, are broken.
-  static constexpr absl::Duration kStreamsEnd = absl::Milliseconds(500);
-
   struct Limits {
     int64_t max_vms = 64;
     int64_t max_guest_memory_bytes = 0;  // with contents; 0: no limit
     int64_t max_labelled_vms = 32;       // with a metrics label of their own
   };
 
+  // Has the streams of a VM that is being deleted end, and let go of it, also
+  // those whose peers do not read. Called once for each deletion, by its thread
+  // and without a lock held.
+  using EndStreams = std::function<void(absl::string_view vm)>;
+
   // The VMs follow `nx_parameters`, which outlive this.
-  explicit VmRegistry(const Limits& limits, mmu::NxParameters& nx_parameters =
-                                                mmu::NxParameters::Process())
-      : limits_(limits), nx_parameters_(nx_parameters) {}
+  explicit VmRegistry(
+      const Limits& limits,
+      mmu::NxParameters& nx_parameters = mmu::NxParameters::Process(),
+      EndStreams end_streams = [](absl::string_view) {})
+      : limits_(limits),
+        nx_parameters_(nx_parameters),
+        end_streams_(std::move(end_streams)) {}
   ~VmRegistry();
 
   const Limits& limits() const { return limits_; }
@@ -102,9 +107,8 @@ class VmRegistry {
   // All that are ready.
   std::vector<VmUse> All();
 
-  // Deletes the VM: from now on calls find it no more, streams that it has end
-  // with VM_DELETED or are broken after kStreamsEnd, and when no call uses it
-  // it is destroyed. Returns when it is gone. `keep_waiting` is asked now and
+  // Deletes the VM: from now on calls find it no more, its streams end, and
+  // when no call uses it it is destroyed. Returns when it is gone. `keep_waiting` is asked now and
   // then: its error is returned, and the deletion goes on without this call.
   // Another call for a VM that is being deleted waits for the same end.
   //
@@ -161,8 +165,6 @@ class VmRegistry {
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
   // What its thread does.
   void FinishDeletion(const std::string& name);
-  // Waits until no call and no operation uses the VM: true if it is so in time.
-  bool AwaitUnused(const std::string& name, absl::Duration timeout);
   void JoinFinished();
   VmUse UseLocked(Entry& entry, VmUse::Kind kind)
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
@@ -172,6 +174,7 @@ class VmRegistry {
 
   const Limits limits_;
   mmu::NxParameters& nx_parameters_;
+  const EndStreams end_streams_;
   mmu::Mutex mu_;
   mmu::CondVar changed_;  // a use or a deletion ended
   std::vector<std::thread> finished_ ABSL_GUARDED_BY(mu_);  // of deletions

@@ -1,6 +1,7 @@
 #include "server/vm_registry.h"
 
 #include <cstdint>
+#include <map>
 #include <string>
 #include <thread>
 #include <utility>
@@ -8,6 +9,7 @@
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
+#include "absl/strings/string_view.h"
 #include "absl/synchronization/notification.h"
 #include "gtest/gtest.h"
 #include "mmu_core/base/error.h"
@@ -16,6 +18,7 @@
 #include "mmu_core/dirty/dirty_log_types.h"
 #include "mmu_core/memory/host_memory.h"
 #include "mmu_core/testing/vm_builder.h"
+#include "mmu_core/vm/nx_parameters.h"
 #include "mmu_core/vm/vm.h"
 #include "mmu_core/vm/vm_config.h"
 #include "server/managed_vm.h"
@@ -216,32 +219,18 @@ TEST(VmRegistry, ADeletionThatRunsAtTheEndOfAllIsWaitedFor) {
   call.Release();
 }
 
-// A stream whose client does not read waits forever; here for `broken`.
-TEST(VmRegistry, ADeletionBreaksStreamsThatDoNotEnd) {
-  VmRegistry vms({});
-  ASSERT_TRUE(vms.Create("vms/a", Config()).ok());
-  absl::Notification streaming;
-  std::thread stream([&] {
-    const VmUse vm = vms.Find("vms/a").value();
-    absl::Notification broken;
-    const ManagedVm::BreakableStream breakable(*vm, [&] { broken.Notify(); });
-    streaming.Notify();
-    broken.WaitForNotification();
-  });
-  streaming.WaitForNotification();
-  EXPECT_TRUE(vms.Delete("vms/a", AnyVm, Patient).ok());
-  stream.join();
-}
-
-TEST(VmRegistry, AStreamThatComesLateIsBrokenAtOnce) {
-  VmRegistry vms({});
-  {
-    const VmUse vm = vms.Create("vms/a", Config()).value();
-    vm->BreakStreams();
-    int breaks = 0;
-    const ManagedVm::BreakableStream breakable(*vm, [&] { ++breaks; });
-    EXPECT_EQ(breaks, 1);
+// A stream whose client does not read has its use until it is told to end.
+TEST(VmRegistry, ADeletionEndsTheStreamsOfItsVm) {
+  std::map<std::string, VmUse> streams;
+  VmRegistry vms({}, mmu::NxParameters::Process(),
+                 [&](absl::string_view vm) { streams.erase(std::string(vm)); });
+  for (const char* name : {"vms/a", "vms/b"}) {
+    ASSERT_TRUE(vms.Create(name, Config()).ok());
+    streams[name] = vms.Find(name).value();
   }
+  EXPECT_TRUE(vms.Delete("vms/a", AnyVm, Patient).ok());
+  EXPECT_EQ(streams.size(), 1u);
+  streams.clear();
 }
 
 TEST(VmRegistry, AFailedCheckChangesNothing) {

@@ -29,10 +29,6 @@ class CallContext {
   // Where the caller is: "ipv4:127.0.0.1:4711", "fd:7" (server/log/peer.h).
   std::string peer() const { return context_.peer(); }
 
-  // Ends the call with CANCELLED, also if it waits for the peer to read.
-  // Returns at once.
-  void TryCancel() const { context_.TryCancel(); }
-
  private:
   grpc::CallbackServerContext& context_;
 };

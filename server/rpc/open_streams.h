@@ -12,6 +12,7 @@
 #include "absl/status/status.h"
 #include "absl/strings/string_view.h"
 #include "absl/synchronization/mutex.h"
+#include "absl/time/time.h"
 
 namespace mmud {
 
@@ -19,9 +20,11 @@ namespace mmud {
 class EndableStream {
  public:
   virtual ~EndableStream() = default;
-  // It ends with `status` soon, also if its peer does not read. Returns at
-  // once. Thread-safe.
-  virtual void End(const absl::Status& status) = 0;
+  // It ends with `status`, the first that it is given, and lets go at once of
+  // the VM that it reads from if its peer does not read just now. A peer that
+  // takes nothing for `patience` from here is cut off: it hears the status's
+  // code and message, without the details. Returns at once. Thread-safe.
+  virtual void End(const absl::Status& status, absl::Duration patience) = 0;
 };
 
 // Thread-safe.
@@ -36,12 +39,15 @@ class OpenStreams {
     streams_.erase(stream);
   }
 
-  // Ends the streams of one VM.
+  // Ends the streams of one VM. When it returns, those that were begun before
+  // hold the VM only while they make a message.
   void EndOf(absl::string_view vm, const absl::Status& status) {
-    End([vm](const std::string& of) { return of == vm; }, status);
+    End([vm](const std::string& of) { return of == vm; }, status,
+        kPatienceWithOne);
   }
+  // Ends all streams, and soon: the daemon waits for their peers.
   void EndAll(const absl::Status& status) {
-    End([](const std::string&) { return true; }, status);
+    End([](const std::string&) { return true; }, status, kPatienceWithAll);
   }
 
  private:
@@ -50,8 +56,12 @@ class OpenStreams {
     std::string vm;
   };
 
+  static constexpr absl::Duration kPatienceWithOne = absl::Seconds(30);
+  static constexpr absl::Duration kPatienceWithAll = absl::Seconds(1);
+
   template <typename Filter>
-  void End(const Filter& filter, const absl::Status& status) {
+  void End(const Filter& filter, const absl::Status& status,
+           absl::Duration patience) {
     std::vector<std::shared_ptr<EndableStream>> ending;
     {
       absl::MutexLock lock(&mu_);
@@ -60,7 +70,7 @@ class OpenStreams {
         if (stream != nullptr && filter(open.vm)) ending.push_back(stream);
       }
     }
-    for (const auto& stream : ending) stream->End(status);
+    for (const auto& stream : ending) stream->End(status, patience);
   }
 
   absl::Mutex mu_;

@@ -20,9 +20,6 @@
 namespace mmud {
 namespace {
 
-// A peer that takes nothing for so long after its stream was ended is cut off.
-constexpr absl::Duration kLastReads = absl::Seconds(1);
-
 // States:
 //   making    a worker runs the function or the source
 //   writing   gRPC has a message until OnWriteDone, which may never come while
@@ -30,7 +27,9 @@ constexpr absl::Duration kLastReads = absl::Seconds(1);
 //   finished  Finish was called; OnDone follows
 // making -> writing -> making -> ... -> finished. Only what is there in
 // `making` and OnWriteDone go on to the next state, so there is one of them at
-// a time; End may come at any time and leaves a note for it.
+// a time; End may come at any time and leaves a note for it. While gRPC has a
+// message, which may last, End also takes the source away: nobody will ask it
+// any more, and what it holds of a VM is not to wait for the peer.
 class StreamCall final : public grpc::ServerWriteReactor<grpc::ByteBuffer>,
                          public EndableStream,
                          public std::enable_shared_from_this<StreamCall> {
@@ -86,13 +85,17 @@ class StreamCall final : public grpc::ServerWriteReactor<grpc::ByteBuffer>,
     const std::shared_ptr<StreamCall> last = std::move(self_);
   }
 
-  void End(const absl::Status& status) override {
+  void End(const absl::Status& status, absl::Duration patience) override {
+    // Let go of without the lock.
+    ByteSource source;
+    Budget::Place place;
     absl::MutexLock lock(&mu_);
-    if (!end_.ok()) return;
-    end_ = status;
+    if (end_.ok()) end_ = status;
     if (!writing_) return;
+    source = std::exchange(next_, nullptr);
+    place = std::move(place_of_vm_);
     // The peer may still read: then it gets the whole status.
-    runtime_.timer.At(mmu::MonotonicTime::Now() + kLastReads,
+    runtime_.timer.At(mmu::MonotonicTime::Now() + patience,
                       [weak = weak_from_this()] {
                         if (const auto self = weak.lock()) self->CutOff();
                       });
@@ -177,7 +180,8 @@ class StreamCall final : public grpc::ServerWriteReactor<grpc::ByteBuffer>,
   CallContext context_;
   const grpc::ByteBuffer& request_;
   std::shared_ptr<StreamCall> self_;
-  // Of the state `making`, one thread at a time.
+  // Of the state `making`, one thread at a time; next_ and place_of_vm_ are
+  // End's, under mu_, while writing_.
   Budget::Place place_;
   Budget::Place place_of_vm_;
   ByteSource next_;

@@ -31,7 +31,7 @@ absl::Status CheckCaller(const CallContext& context) {
 
 absl::Status CheckStream(const CallContext& context, const DaemonState& state,
                          const ManagedVm& vm) {
-  // First, since a deletion also cancels calls.
+  // First: whoever left does not mind what else is true.
   if (vm.deleting()) return VmDeleted(vm.name());
   if (absl::Status status = CheckCaller(context); !status.ok()) return status;
   if (state.drain.is_draining()) return DrainingError();

@@ -6,9 +6,11 @@
 #include <cstdint>
 #include <vector>
 
+#include "absl/strings/string_view.h"
 #include "mmu_core/base/check.h"
 #include "mmu_core/vm/nx_parameters.h"
 #include "server/base/budget.h"
+#include "server/base/errors.h"
 #include "server/base/request_id_cache.h"
 #include "server/base/wall_time.h"
 #include "server/config.h"
@@ -46,10 +48,6 @@ struct DaemonState {
   Readiness readiness{drain};
   OpenConnections connections;
   mmu::NxParameters nx_parameters{ReadItlbMultihit()};
-  VmRegistry vms{{.max_vms = config.max_vms,
-                  .max_guest_memory_bytes = config.max_guest_memory_bytes,
-                  .max_labelled_vms = config.metrics_max_vms},
-                 nx_parameters};
   RequestIdCache request_ids;
   LimitedLog log;
   CallLog call_log{log};
@@ -61,6 +59,14 @@ struct DaemonState {
                      .max_streams_per_vm = config.max_streams_per_vm,
                      .max_waits = config.max_waits,
                      .max_reflections = config.max_reflections}};
+  // Its destruction waits for deletions, which end streams and answer requests.
+  VmRegistry vms{{.max_vms = config.max_vms,
+                  .max_guest_memory_bytes = config.max_guest_memory_bytes,
+                  .max_labelled_vms = config.metrics_max_vms},
+                 nx_parameters,
+                 [this](absl::string_view vm) {
+                   calls.open_streams.EndOf(vm, VmDeleted(vm));
+                 }};
   // Last, so that operations end before what they use.
   OperationStore operations{
       {.max_running = config.max_operations, .max_done = 1000}, drain, log};

@@ -309,8 +309,7 @@ DirtyLogServiceImpl::GetDirtyLog(CallContext* context,
   header.mutable_coverage()->set_size_bytes(static_cast<int64_t>(
       (plan->end_page - plan->first_page) << mmu::kPageShift));
   auto pages = std::make_shared<DirtyPageStream>(
-      *plan, read_epoch, std::move(header), *std::move(vm), cost,
-      [context] { context->TryCancel(); });
+      *plan, read_epoch, std::move(header), *std::move(vm), cost);
   return MessageSource<v1::GetDirtyLogResponse>(
       [this, context,
        pages](v1::GetDirtyLogResponse* message) -> absl::StatusOr<bool> {

@@ -142,13 +142,11 @@ absl::StatusOr<DirtyLogPlan> PlanDirtyLog(const v1::GetDirtyLogRequest& request,
 
 DirtyPageStream::DirtyPageStream(DirtyLogPlan plan, uint64_t epoch,
                                  v1::DirtyLogHeader header, VmUse vm,
-                                 mmu::MmuCost cost,
-                                 std::function<void()> cancel)
+                                 mmu::MmuCost cost)
     : plan_(plan),
       epoch_(epoch),
       header_(std::move(header)),
       vm_(std::move(vm)),
-      breakable_(*vm_, std::move(cancel)),
       cost_(cost),
       at_(plan.first_page) {}
 

@@ -38,10 +38,9 @@ absl::StatusOr<DirtyLogPlan> PlanDirtyLog(const v1::GetDirtyLogRequest& request,
 // Thread-compatible.
 class DirtyPageStream {
  public:
-  // `cost` is what the call cost so far. `cancel` ends the call, see
-  // ManagedVm::BreakableStream.
+  // `cost` is what the call cost so far.
   DirtyPageStream(DirtyLogPlan plan, uint64_t epoch, v1::DirtyLogHeader header,
-                  VmUse vm, mmu::MmuCost cost, std::function<void()> cancel);
+                  VmUse vm, mmu::MmuCost cost);
 
   const ManagedVm& vm() const { return *vm_; }
 
@@ -60,7 +59,6 @@ class DirtyPageStream {
   const uint64_t epoch_;
   const v1::DirtyLogHeader header_;
   const VmUse vm_;
-  const ManagedVm::BreakableStream breakable_;
   mmu::MmuCost cost_;
   Part part_ = Part::kHeader;
   uint64_t at_;                           // the first page that was not read

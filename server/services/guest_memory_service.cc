@@ -51,12 +51,9 @@ absl::Status CheckContents(const ManagedVm& vm,
 // Next it holds a use of the VM and no more. Thread-compatible.
 class PageStream {
  public:
-  // `cancel` ends the call, see ManagedVm::BreakableStream.
-  PageStream(std::vector<mmu::GfnRange> ranges, int64_t message_bytes, VmUse vm,
-             std::function<void()> cancel)
+  PageStream(std::vector<mmu::GfnRange> ranges, int64_t message_bytes, VmUse vm)
       : ranges_(std::move(ranges)),
         vm_(std::move(vm)),
-        breakable_(*vm_, std::move(cancel)),
         builder_(static_cast<size_t>(message_bytes)),
         buffer_(kStepPages * mmu::kPageSize) {
     if (!ranges_.empty()) at_ = ranges_[0].start;
@@ -111,7 +108,6 @@ class PageStream {
 
   const std::vector<mmu::GfnRange> ranges_;
   const VmUse vm_;
-  const ManagedVm::BreakableStream breakable_;
   PageChunkBuilder builder_;
   std::vector<std::byte> buffer_;
   mmu::Gpa first_;      // of buffer_
@@ -148,9 +144,8 @@ GuestMemoryServiceImpl::ReadPages(CallContext* context,
   if (absl::Status status = CheckContents(**vm, *ranges); !status.ok()) {
     return status;
   }
-  auto pages = std::make_shared<PageStream>(
-      *std::move(ranges), *message_bytes, *std::move(vm),
-      [context] { context->TryCancel(); });
+  auto pages = std::make_shared<PageStream>(*std::move(ranges), *message_bytes,
+                                            *std::move(vm));
   return MessageSource<v1::ReadPagesResponse>(
       [this, context,
        pages](v1::ReadPagesResponse* message) -> absl::StatusOr<bool> {

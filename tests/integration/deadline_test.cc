@@ -2,10 +2,13 @@
 
 #include <atomic>
 #include <chrono>
+#include <cstdint>
+#include <memory>
 #include <string>
 #include <thread>
 
 #include "absl/time/clock.h"
+#include "absl/time/time.h"
 #include "gtest/gtest.h"
 #include "tests/integration/daemon.h"
 #include "tests/integration/guest.h"
@@ -14,6 +17,47 @@ namespace mmud::integration {
 namespace {
 
 constexpr absl::Duration kShort = absl::Milliseconds(50);
+
+// A ReadPages stream of more than fits in what is between it and the daemon, so
+// the daemon waits for it while it does not read.
+class StalledReader {
+ public:
+  // Without a timeout the stream has no deadline.
+  explicit StalledReader(const Guest& guest, const TestClient& client,
+                         absl::Duration timeout = absl::InfiniteDuration())
+      : stub_(client.channel()) {
+    guest.WritePages(kBytes / kPage);
+    if (timeout != absl::InfiniteDuration()) SetTimeout(timeout, &context_);
+    v1::ReadPagesRequest request;
+    request.set_vm(guest.name());
+    request.add_extents()->set_size_bytes(kBytes);
+    reader_ = stub_.ReadPages(&context_, request);
+  }
+
+  static constexpr int64_t kBytes = 64 * kMiB;
+
+  grpc::ClientContext& context() { return context_; }
+  // One message, after which the daemon makes the next ones.
+  bool ReadOne() { return reader_->Read(&response_); }
+  // What it ends with for a reader that reads again.
+  grpc::Status ReadToTheEnd() {
+    while (ReadOne()) {
+    }
+    return reader_->Finish();
+  }
+
+ private:
+  grpc::ClientContext context_;
+  v1::GuestMemoryService::Stub stub_;
+  v1::ReadPagesResponse response_;
+  std::unique_ptr<grpc::ClientReader<v1::ReadPagesResponse>> reader_;
+};
+
+v1::DeleteVmRequest DeletionOf(const Guest& guest) {
+  v1::DeleteVmRequest request;
+  request.set_name(guest.name());
+  return request;
+}
 
 TEST(DeadlineTest, WaitAnswersWithTheStateOfThenBeforeTheDeadline) {
   Daemon daemon;
@@ -39,27 +83,16 @@ TEST(DeadlineTest, WaitAnswersWithTheStateOfThenBeforeTheDeadline) {
 
 TEST(DeadlineTest, StreamBeyondItsDeadlineEndsAndFreesItsPlace) {
   Daemon daemon;
-  const Guest guest(daemon.client(), "alpha", {MakeSlot(256 * kMiB)});
-  guest.WritePages(256 * kMiB / kPage);
-  grpc::ClientContext context;
-  SetTimeout(kShort, &context);
-  v1::GuestMemoryService::Stub stub(daemon.client().channel());
-  v1::ReadPagesRequest request;
-  request.set_vm(guest.name());
-  request.add_extents()->set_size_bytes(256 * kMiB);
-  const auto reader = stub.ReadPages(&context, request);
+  const Guest guest(daemon.client(), "alpha",
+                    {MakeSlot(StalledReader::kBytes)});
+  StalledReader reader(guest, daemon.client(), kShort);
   // Nothing is read until the deadline has passed.
-  while (context.deadline() > std::chrono::system_clock::now()) {
+  while (reader.context().deadline() > std::chrono::system_clock::now()) {
     absl::SleepFor(absl::Milliseconds(5));
   }
-  v1::ReadPagesResponse response;
-  while (reader->Read(&response)) {
-  }
-  EXPECT_EQ(reader->Finish().error_code(), grpc::StatusCode::DEADLINE_EXCEEDED);
-  // A VM with a stream cannot be deleted: it ends when the stream has.
-  v1::DeleteVmRequest remove;
-  remove.set_name(guest.name());
-  daemon.client().Must(&v1::VmService::Stub::DeleteVm, remove);
+  EXPECT_EQ(reader.ReadToTheEnd().error_code(),
+            grpc::StatusCode::DEADLINE_EXCEEDED);
+  daemon.client().Must(&v1::VmService::Stub::DeleteVm, DeletionOf(guest));
 }
 
 TEST(DeadlineTest, SlowStartOfADirtyLogIsGivenUpAndLeavesItOff) {
@@ -76,77 +109,48 @@ TEST(DeadlineTest, SlowStartOfADirtyLogIsGivenUpAndLeavesItOff) {
   EXPECT_EQ(result.status.error_code(), grpc::StatusCode::DEADLINE_EXCEEDED);
   EXPECT_EQ(guest.Get().memslots(0).dirty_log().state(),
             v1::DIRTY_LOG_STATE_OFF);
-  v1::DeleteVmRequest remove;
-  remove.set_name(guest.name());
-  daemon.client().Must(&v1::VmService::Stub::DeleteVm, remove);
+  daemon.client().Must(&v1::VmService::Stub::DeleteVm, DeletionOf(guest));
 }
 
 TEST(DeadlineTest, CancelledStreamIsNoticed) {
   Daemon daemon;
-  const Guest guest(daemon.client(), "alpha", {MakeSlot(64 * kMiB)});
-  guest.WritePages(64 * kMiB / kPage);
-  grpc::ClientContext context;
-  v1::GuestMemoryService::Stub stub(daemon.client().channel());
-  v1::ReadPagesRequest request;
-  request.set_vm(guest.name());
-  request.add_extents()->set_size_bytes(64 * kMiB);
-  const auto reader = stub.ReadPages(&context, request);
-  v1::ReadPagesResponse response;
-  ASSERT_TRUE(reader->Read(&response));
-  context.TryCancel();
-  EXPECT_EQ(reader->Finish().error_code(), grpc::StatusCode::CANCELLED);
-  v1::DeleteVmRequest remove;
-  remove.set_name(guest.name());
-  daemon.client().Must(&v1::VmService::Stub::DeleteVm, remove);
+  const Guest guest(daemon.client(), "alpha",
+                    {MakeSlot(StalledReader::kBytes)});
+  StalledReader reader(guest, daemon.client());
+  ASSERT_TRUE(reader.ReadOne());
+  reader.context().TryCancel();
+  EXPECT_EQ(reader.ReadToTheEnd().error_code(), grpc::StatusCode::CANCELLED);
+  daemon.client().Must(&v1::VmService::Stub::DeleteVm, DeletionOf(guest));
   EXPECT_EQ(daemon.client().Health(), "SERVING");
 }
 
 TEST(DeadlineTest, ADeletionEndsTheStreamOfAReaderThatDoesNotRead) {
   Daemon daemon;
-  const Guest guest(daemon.client(), "alpha", {MakeSlot(64 * kMiB)});
-  guest.WritePages(64 * kMiB / kPage);
-  grpc::ClientContext context;  // without a deadline
-  v1::GuestMemoryService::Stub stub(daemon.client().channel());
-  v1::ReadPagesRequest request;
-  request.set_vm(guest.name());
-  request.add_extents()->set_size_bytes(64 * kMiB);
-  const auto reader = stub.ReadPages(&context, request);
-  v1::ReadPagesResponse response;
-  ASSERT_TRUE(reader->Read(&response));
-  // It reads no more. All of it does not fit in what is between it and the
-  // daemon, so the daemon waits for it.
-  v1::DeleteVmRequest remove;
-  remove.set_name(guest.name());
-  daemon.client().Must(&v1::VmService::Stub::DeleteVm, remove);
-  while (reader->Read(&response)) {
-  }
-  const grpc::Status status = reader->Finish();
-  EXPECT_TRUE(status.error_code() == grpc::StatusCode::CANCELLED ||
-              ReasonOf(status) == "VM_DELETED")
-      << status.error_message();
+  const Guest guest(daemon.client(), "alpha",
+                    {MakeSlot(StalledReader::kBytes)});
+  StalledReader reader(guest, daemon.client());
+  ASSERT_TRUE(reader.ReadOne());
+  // The VM goes whether it reads or not.
+  daemon.client().Must(&v1::VmService::Stub::DeleteVm, DeletionOf(guest));
   v1::GetVmRequest get;
   get.set_name(guest.name());
   EXPECT_EQ(
       ReasonOf(daemon.client().Call(&v1::VmService::Stub::GetVm, get).status),
       "VM_NOT_FOUND");
+  // And when it reads again it hears why there is no more.
+  const grpc::Status status = reader.ReadToTheEnd();
+  EXPECT_EQ(status.error_code(), grpc::StatusCode::FAILED_PRECONDITION);
+  EXPECT_EQ(ReasonOf(status), "VM_DELETED") << status.error_message();
 }
 
 TEST(DeadlineTest, AReaderThatReadsHearsOfTheDeletion) {
   Daemon daemon;
-  const Guest guest(daemon.client(), "alpha", {MakeSlot(64 * kMiB)});
-  guest.WritePages(64 * kMiB / kPage);
-  grpc::ClientContext context;
-  v1::GuestMemoryService::Stub stub(daemon.client().channel());
-  v1::ReadPagesRequest request;
-  request.set_vm(guest.name());
-  request.add_extents()->set_size_bytes(64 * kMiB);
-  const auto reader = stub.ReadPages(&context, request);
-  v1::ReadPagesResponse response;
-  ASSERT_TRUE(reader->Read(&response));
+  const Guest guest(daemon.client(), "alpha",
+                    {MakeSlot(StalledReader::kBytes)});
+  StalledReader reader(guest, daemon.client());
+  ASSERT_TRUE(reader.ReadOne());
   std::thread deleter([&] {
-    v1::DeleteVmRequest remove;
-    remove.set_name(guest.name());
-    daemon.client().Must(&v1::VmService::Stub::DeleteVm, remove);
+    daemon.client().Must(&v1::VmService::Stub::DeleteVm, DeletionOf(guest));
   });
   // It holds still until the deletion has begun, and then reads what there is.
   EXPECT_TRUE(Eventually([&] {
@@ -156,13 +160,9 @@ TEST(DeadlineTest, AReaderThatReadsHearsOfTheDeletion) {
     return !got.status.ok() ||
            got.response.vm().state() == v1::VM_STATE_DELETING;
   }));
-  while (reader->Read(&response)) {
-  }
-  const grpc::Status status = reader->Finish();
+  const grpc::Status status = reader.ReadToTheEnd();
   deleter.join();
-  EXPECT_TRUE(ReasonOf(status) == "VM_DELETED" ||
-              status.error_code() == grpc::StatusCode::CANCELLED)
-      << status.error_message();
+  EXPECT_EQ(ReasonOf(status), "VM_DELETED") << status.error_message();
 }
 
 TEST(DeadlineTest, ARetryDoesNotFailWithTheAttemptBeforeIt) {
