@@ -181,59 +181,99 @@ absl::optional<VmRegistry::Sight> VmRegistry::LookLocked(
                UseLocked(entry, VmUse::Kind::kCall)};
 }
 
-absl::Status VmRegistry::Delete(
-    absl::string_view name,
-    const std::function<absl::Status(const ManagedVm&)>& check,
-    const std::function<absl::Status()>& keep_waiting) {
+absl::StatusOr<VmRegistry::Deleted> VmRegistry::Delete(
+    absl::string_view name, const CheckDeletion& check,
+    const std::function<absl::Status()>& keep_waiting, OnDeleted on_deleted) {
   JoinFinished();
-  std::shared_ptr<Deletion> deletion;
-  {
-    mmu::MutexLock lock(mu_);
-    // An operation whose work was stopped just now ends in a moment: whoever
-    // stops it and deletes the VM next shall not have to know.
-    const mmu::MonotonicTime patience =
-        mmu::MonotonicTime::Now() + kEndingOperation;
-    auto it = entries_.find(name);
-    while (it != entries_.end() && it->second.operations > 0 &&
-           mmu::WaitUntil(changed_, mu_, patience)) {
-      it = entries_.find(name);
-    }
-    if (it == entries_.end()) return VmNotFound(name);
-    Entry& entry = it->second;
-    if (entry.deletion == nullptr) {
-      if (entry.vm == nullptr) return VmNotFound(name);
-      if (absl::Status status = check(*entry.vm); !status.ok()) return status;
-      if (entry.operations > 0) {
-        return WithResource(
-            ApiError(absl::StatusCode::kFailedPrecondition, "OPERATION_RUNNING",
-                     absl::StrCat(entry.operations, " operations work on ",
-                                  Quote(name),
-                                  "; cancel them or wait for their "
-                                  "end")),
-            "mmud.v1.Vm", name);
-      }
-      if (absl::Status status = BeginDeletionLocked(it->first, entry);
-          !status.ok()) {
-        return status;
-      }
-    }
-    deletion = entry.deletion;
-  }
+  const absl::StatusOr<std::shared_ptr<Deletion>> deletion =
+      BeginDeletion(name, check, std::move(on_deleted));
+  if (!deletion.ok()) return deletion.status();
   for (;;) {
     {
       mmu::MutexLock lock(mu_);
-      if (!deletion->done) {
+      if (!(*deletion)->done) {
         mmu::WaitUntil(changed_, mu_, mmu::MonotonicTime::Now() + kPoll);
       }
-      if (deletion->done) return absl::OkStatus();
+      if ((*deletion)->done) return (*deletion)->deleted;
     }
     if (absl::Status status = keep_waiting(); !status.ok()) return status;
   }
 }
 
+// The dirty pages of a VM are counted while it may be used, and for some time:
+//
+//   1. a workload writes; its operation works on the VM
+//   2. here: `check` counts
+//   3. the workload writes more, and ends
+//   4. here: no operation works on the VM, so the deletion begins
+//
+// What 3 wrote is in nobody's count. So 2 is done again if an operation was
+// there before it, or came since: whoever begins one takes mu_, as 4 does.
+absl::StatusOr<std::shared_ptr<VmRegistry::Deletion>> VmRegistry::BeginDeletion(
+    absl::string_view name, const CheckDeletion& check, OnDeleted on_deleted) {
+  // An operation whose work was stopped just now ends in a moment: whoever
+  // stops it and deletes the VM next shall not have to know.
+  const mmu::MonotonicTime patience =
+      mmu::MonotonicTime::Now() + kEndingOperation;
+  for (;;) {
+    VmUse use;  // so that the entry is that of the same VM all the time
+    bool is_idle = false;
+    uint64_t operations_begun = 0;
+    {
+      mmu::MutexLock lock(mu_);
+      const auto it = entries_.find(name);
+      if (it == entries_.end()) return VmNotFound(name);
+      Entry& entry = it->second;
+      if (entry.deletion != nullptr) {
+        entry.deletion->on_deleted.push_back(std::move(on_deleted));
+        return entry.deletion;
+      }
+      if (entry.vm == nullptr) return VmNotFound(name);
+      use = UseLocked(entry, VmUse::Kind::kCall);
+      is_idle = entry.operations == 0;
+      operations_begun = entry.operations_begun;
+    }
+    const absl::StatusOr<int64_t> lost = check(*use);
+    if (!lost.ok()) return lost.status();
+    mmu::MutexLock lock(mu_);
+    const auto it = entries_.find(name);
+    Entry& entry = it->second;
+    if (entry.deletion == nullptr && is_idle && entry.operations == 0 &&
+        entry.operations_begun == operations_begun) {
+      if (absl::Status status = BeginDeletionLocked(it->first, entry, *lost);
+          !status.ok()) {
+        return status;
+      }
+    } else {
+      AwaitOperationsLocked(entry, patience);
+    }
+    if (entry.deletion != nullptr) {
+      entry.deletion->on_deleted.push_back(std::move(on_deleted));
+      return entry.deletion;
+    }
+    if (entry.operations > 0) {
+      return WithResource(
+          ApiError(
+              absl::StatusCode::kFailedPrecondition, "OPERATION_RUNNING",
+              absl::StrCat(entry.operations, " operations work on ",
+                           Quote(name), "; cancel them or wait for their end")),
+          "mmud.v1.Vm", name);
+    }
+  }
+}
+
+void VmRegistry::AwaitOperationsLocked(const Entry& entry,
+                                       mmu::MonotonicTime deadline) {
+  while (entry.deletion == nullptr && entry.operations > 0 &&
+         mmu::WaitUntil(changed_, mu_, deadline)) {
+  }
+}
+
 absl::Status VmRegistry::BeginDeletionLocked(const std::string& name,
-                                             Entry& entry) {
+                                             Entry& entry,
+                                             int64_t discarded_page_count) {
   auto deletion = std::make_shared<Deletion>(*entry.vm);
+  deletion->deleted.discarded_page_count = discarded_page_count;
   // First, as there is no way back from what follows. It begins with the lock.
   absl::StatusOr<std::thread> thread =
       mmu::MakeThread([this, name] { FinishDeletion(name); });
@@ -241,6 +281,7 @@ absl::Status VmRegistry::BeginDeletionLocked(const std::string& name,
   deletion->thread = *std::move(thread);
   entry.deletion = std::move(deletion);
   entry.vm->set_deleting();
+  changed_.NotifyAll();
   return absl::OkStatus();
 }
 
@@ -283,12 +324,21 @@ void VmRegistry::FinishDeletion(const std::string& name) {
     entry.vm = nullptr;
   }
   vm.reset();
-  mmu::MutexLock lock(mu_);
-  const auto it = entries_.find(name);
-  it->second.deletion->done = true;
-  finished_.push_back(std::move(it->second.deletion->thread));
-  entries_.erase(it);
-  changed_.NotifyAll();
+  Deleted deleted;
+  std::vector<OnDeleted> on_deleted;
+  {
+    mmu::MutexLock lock(mu_);
+    const auto it = entries_.find(name);
+    Deletion& deletion = *it->second.deletion;
+    deletion.done = true;
+    deletion.deleted.wall = mmu::MonotonicTime::Now() - deletion.begin;
+    deleted = deletion.deleted;
+    on_deleted = std::move(deletion.on_deleted);
+    finished_.push_back(std::move(deletion.thread));
+    entries_.erase(it);
+    changed_.NotifyAll();
+  }
+  for (const OnDeleted& call : on_deleted) call(deleted);
 }
 
 void VmRegistry::JoinFinished() {
@@ -324,6 +374,7 @@ VmRegistry::Scrape VmRegistry::ForScrape() {
 
 VmUse VmRegistry::UseLocked(Entry& entry, VmUse::Kind kind) {
   ++(kind == VmUse::Kind::kCall ? entry.calls : entry.operations);
+  if (kind == VmUse::Kind::kOperation) ++entry.operations_begun;
   return VmUse(this, entry.vm, kind);
 }
 

@@ -16,7 +16,9 @@
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "absl/strings/string_view.h"
+#include "absl/time/time.h"
 #include "absl/types/optional.h"
+#include "mmu_core/base/clock.h"
 #include "mmu_core/sync/mutex.h"
 #include "mmu_core/vm/nx_parameters.h"
 #include "mmu_core/vm/vm_config.h"
@@ -107,19 +109,34 @@ class VmRegistry {
   // All that are ready.
   std::vector<VmUse> All();
 
+  // What a deletion has done.
+  struct Deleted {
+    int64_t discarded_page_count = 0;  // what `check` returned
+    absl::Duration wall;               // from its beginning until it was gone
+  };
+  // Whether a VM may be deleted, and how many dirty pages go with it. Called
+  // without a lock held.
+  using CheckDeletion =
+      std::function<absl::StatusOr<int64_t>(const ManagedVm&)>;
+  using OnDeleted = std::function<void(const Deleted&)>;
+
   // Deletes the VM: from now on calls find it no more, its streams end, and
-  // when no call uses it it is destroyed. Returns when it is gone. `keep_waiting` is asked now and
-  // then: its error is returned, and the deletion goes on without this call.
-  // Another call for a VM that is being deleted waits for the same end.
+  // when no call uses it it is destroyed. Returns when it is gone.
+  // `keep_waiting` is asked now and then: its error is returned, and the
+  // deletion goes on without this call, and calls `on_deleted` at its end, from
+  // its own thread and without a lock held. Another call for a VM that is being
+  // deleted waits for the same end and is told the same.
   //
   // FAILED_PRECONDITION OPERATION_RUNNING while an operation works on it.
   // UNAVAILABLE THREADS_EXHAUSTED without a thread to delete it.
-  // `check` is called with the VM before anything is changed. An error of
-  // either leaves the VM as it was. VM_NOT_FOUND.
-  absl::Status Delete(
-      absl::string_view name,
-      const std::function<absl::Status(const ManagedVm&)>& check,
-      const std::function<absl::Status()>& keep_waiting);
+  // `check` is asked before anything is changed; again, if an operation ran
+  // since. So between its answer and the beginning no guest ran, which is an
+  // operation, and what it counted is what is lost. An error of either leaves
+  // the VM as it was, and `on_deleted` is not called. VM_NOT_FOUND.
+  absl::StatusOr<Deleted> Delete(
+      absl::string_view name, const CheckDeletion& check,
+      const std::function<absl::Status()>& keep_waiting,
+      OnDeleted on_deleted = [](const Deleted&) {});
 
   // Takes part of the budget for guest memory with contents, or gives it back.
   // LIMIT_EXCEEDED.
@@ -141,14 +158,19 @@ class VmRegistry {
   struct Deletion {
     explicit Deletion(const ManagedVm& vm) : create_time(vm.create_time()) {}
     const WallTime create_time;
-    bool done = false;   // guarded by mu_
-    std::thread thread;  // guarded by mu_
+    const mmu::MonotonicTime begin = mmu::MonotonicTime::Now();
+    // Guarded by mu_.
+    bool done = false;
+    Deleted deleted;
+    std::vector<OnDeleted> on_deleted;
+    std::thread thread;
   };
 
   struct Entry {
     std::shared_ptr<ManagedVm> vm;  // null while being created or destroyed
     int64_t calls = 0;
     int64_t operations = 0;
+    uint64_t operations_begun = 0;
     int64_t memory_bytes = 0;
     std::shared_ptr<Deletion> deletion;  // null: it is not being deleted
   };
@@ -159,9 +181,17 @@ class VmRegistry {
   // Nothing while it is being created.
   absl::optional<Sight> LookLocked(const std::string& name, Entry& entry)
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
+  // The deletion of a VM, begun if it was not.
+  absl::StatusOr<std::shared_ptr<Deletion>> BeginDeletion(
+      absl::string_view name, const CheckDeletion& check, OnDeleted on_deleted);
   // Begins the deletion of `entry`, of the VM with this name.
   // THREADS_EXHAUSTED: nothing was changed.
-  absl::Status BeginDeletionLocked(const std::string& name, Entry& entry)
+  absl::Status BeginDeletionLocked(const std::string& name, Entry& entry,
+                                   int64_t discarded_page_count)
+      ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
+  // Waits until no operation works on the VM, it is being deleted, or
+  // `deadline` has passed.
+  void AwaitOperationsLocked(const Entry& entry, mmu::MonotonicTime deadline)
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
   // What its thread does.
   void FinishDeletion(const std::string& name);

@@ -34,7 +34,7 @@ mmu::VmConfig Config(uint64_t size_bytes = kMiB) {
   return config;
 }
 
-absl::Status AnyVm(const ManagedVm&) { return absl::OkStatus(); }
+absl::StatusOr<int64_t> AnyVm(const ManagedVm&) { return 0; }
 absl::Status Patient() { return absl::OkStatus(); }
 
 std::string Reason(const absl::Status& status) {
@@ -72,7 +72,7 @@ TEST(VmRegistry, WithoutAThreadToDeleteItAVmStaysAsItIs) {
   VmRegistry vms({});
   ASSERT_TRUE(vms.Create("vms/a", Config()).ok());
   mmu::LimitThreads(0);
-  const absl::Status none = vms.Delete("vms/a", AnyVm, Patient);
+  const absl::Status none = vms.Delete("vms/a", AnyVm, Patient).status();
   mmu::LimitThreads(-1);
   EXPECT_EQ(Reason(none), "THREADS_EXHAUSTED");
   EXPECT_FALSE(vms.Find("vms/a").value()->deleting());
@@ -122,12 +122,13 @@ TEST(VmRegistry, AnOperationForbidsDeletion) {
     VmUse call = vms.Create("vms/a", Config()).value();
     operation = vms.ForOperation(call).value();
   }
-  const absl::Status refused = vms.Delete("vms/a", AnyVm, Patient);
-  EXPECT_EQ(Reason(refused), "OPERATION_RUNNING");
+  EXPECT_EQ(Reason(vms.Delete("vms/a", AnyVm, Patient).status()),
+            "OPERATION_RUNNING");
   EXPECT_TRUE(vms.Find("vms/a").ok());
   operation.Release();
   EXPECT_TRUE(vms.Delete("vms/a", AnyVm, Patient).ok());
-  EXPECT_EQ(Reason(vms.Delete("vms/a", AnyVm, Patient)), "VM_NOT_FOUND");
+  EXPECT_EQ(Reason(vms.Delete("vms/a", AnyVm, Patient).status()),
+            "VM_NOT_FOUND");
 }
 
 // Deletes on a thread of its own.
@@ -135,20 +136,20 @@ class Deleter {
  public:
   explicit Deleter(VmRegistry& vms)
       : thread_([this, &vms] {
-          status_ = vms.Delete("vms/a", AnyVm, [this] {
+          deleted_ = vms.Delete("vms/a", AnyVm, [this] {
             if (!waiting_.HasBeenNotified()) waiting_.Notify();
             return absl::OkStatus();
           });
         }) {}
   // Until the deletion has begun.
   void AwaitBegin() { waiting_.WaitForNotification(); }
-  absl::Status Join() {
+  absl::StatusOr<VmRegistry::Deleted> Join() {
     thread_.join();
-    return status_;
+    return deleted_;
   }
 
  private:
-  absl::Status status_;
+  absl::StatusOr<VmRegistry::Deleted> deleted_;
   absl::Notification waiting_;
   std::thread thread_;
 };
@@ -187,6 +188,7 @@ TEST(VmRegistry, ADeletionGoesOnWithoutItsCaller) {
   VmUse call = vms.Create("vms/a", Config()).value();
   EXPECT_EQ(
       vms.Delete("vms/a", AnyVm, [] { return absl::CancelledError("left"); })
+          .status()
           .code(),
       absl::StatusCode::kCancelled);
   EXPECT_TRUE(call->deleting());
@@ -196,7 +198,8 @@ TEST(VmRegistry, ADeletionGoesOnWithoutItsCaller) {
   deleter.AwaitBegin();
   call.Release();
   EXPECT_TRUE(deleter.Join().ok());
-  EXPECT_EQ(Reason(vms.Delete("vms/a", AnyVm, Patient)), "VM_NOT_FOUND");
+  EXPECT_EQ(Reason(vms.Delete("vms/a", AnyVm, Patient).status()),
+            "VM_NOT_FOUND");
 }
 
 TEST(VmRegistry, NobodyNeedsToWaitForADeletion) {
@@ -233,13 +236,114 @@ TEST(VmRegistry, ADeletionEndsTheStreamsOfItsVm) {
   streams.clear();
 }
 
+uint64_t CountDirty(const ManagedVm& vm) { return vm.vm().CountUnackedPages(); }
+
+// What a guest writes until its operation ends is counted.
+TEST(VmRegistry, DirtyPagesAreCountedOnceNoOperationIsThere) {
+  VmRegistry vms({});
+  VmUse vm = vms.Create("vms/a", Config()).value();
+  ASSERT_TRUE(vm->vm().StartDirtyLog({}, nullptr).ok());
+  VmUse operation = vms.ForOperation(vm).value();
+  mmu::testing::Write(vm->vm(), 0);
+  int checks = 0;
+  const auto check = [&](const ManagedVm& checked) -> absl::StatusOr<int64_t> {
+    const auto count = static_cast<int64_t>(CountDirty(checked));
+    if (++checks == 1) {
+      // It has been counted, and the guest still runs; then its operation ends.
+      mmu::testing::Write(operation->vm(), mmu::kPageSize);
+      operation.Release();
+      vm.Release();
+    }
+    return count;
+  };
+  const absl::StatusOr<VmRegistry::Deleted> deleted =
+      vms.Delete("vms/a", check, Patient);
+  ASSERT_TRUE(deleted.ok());
+  EXPECT_EQ(deleted->discarded_page_count, 2);
+  EXPECT_EQ(checks, 2);
+}
+
+// The same if the operation began after the first look, and has ended since.
+TEST(VmRegistry, AnOperationBesideTheCheckMakesItCountAgain) {
+  VmRegistry vms({});
+  VmUse vm = vms.Create("vms/a", Config()).value();
+  int checks = 0;
+  const auto check = [&](const ManagedVm&) -> absl::StatusOr<int64_t> {
+    if (++checks == 1) {
+      VmUse operation = vms.ForOperation(vm).value();
+      operation.Release();
+      vm.Release();
+    } else if (checks == 2) {
+      return absl::FailedPreconditionError("dirty by now");
+    }
+    return 0;
+  };
+  EXPECT_EQ(vms.Delete("vms/a", check, Patient).status().message(),
+            "dirty by now");
+  EXPECT_TRUE(vms.Find("vms/a").ok()) << "refused: nothing has changed";
+}
+
+TEST(VmRegistry, AllWhoAskForADeletionAreToldTheSame) {
+  VmRegistry vms({});
+  VmUse call = vms.Create("vms/a", Config()).value();
+  std::vector<VmRegistry::Deleted> ends;
+  const auto at_end = [&ends](const VmRegistry::Deleted& end) {
+    ends.push_back(end);  // by the deletion's thread alone
+  };
+  // The first leaves before its end.
+  EXPECT_FALSE(
+      vms.Delete(
+             "vms/a",
+             [](const ManagedVm&) -> absl::StatusOr<int64_t> { return 7; },
+             [] { return absl::CancelledError("left"); }, at_end)
+          .ok());
+  EXPECT_TRUE(ends.empty());
+  const absl::StatusOr<VmRegistry::Deleted> second = vms.Delete(
+      "vms/a",
+      [](const ManagedVm&) -> absl::StatusOr<int64_t> {
+        ADD_FAILURE() << "the first has been asked";
+        return 0;
+      },
+      [&] {
+        call.Release();
+        return absl::OkStatus();
+      },
+      at_end);
+  ASSERT_TRUE(second.ok());
+  EXPECT_EQ(second->discarded_page_count, 7);
+  // Joins the deletion's thread.
+  EXPECT_FALSE(vms.Delete("vms/a", AnyVm, Patient).ok());
+  ASSERT_EQ(ends.size(), 2u);
+  for (const VmRegistry::Deleted& end : ends) {
+    EXPECT_EQ(end.discarded_page_count, 7);
+    EXPECT_EQ(end.wall, second->wall);
+  }
+}
+
+TEST(VmRegistry, ARefusedDeletionHasNoEnd) {
+  VmRegistry vms({});
+  ASSERT_TRUE(vms.Create("vms/a", Config()).ok());
+  const auto at_end = [](const VmRegistry::Deleted&) { ADD_FAILURE(); };
+  EXPECT_FALSE(vms.Delete(
+                      "vms/a",
+                      [](const ManagedVm&) -> absl::StatusOr<int64_t> {
+                        return absl::AbortedError("etag");
+                      },
+                      Patient, at_end)
+                   .ok());
+  EXPECT_TRUE(vms.Delete("vms/a", AnyVm, Patient).ok());
+}
+
 TEST(VmRegistry, AFailedCheckChangesNothing) {
   VmRegistry vms({});
   ASSERT_TRUE(vms.Create("vms/a", Config()).ok());
   EXPECT_EQ(vms.Delete(
                    "vms/a",
-                   [](const ManagedVm&) { return absl::AbortedError("etag"); },
+                   [](const ManagedVm&) -> absl::StatusOr<int64_t> {
+                     return absl::AbortedError("etag");
+                   },
                    Patient)
+                .status()
                 .code(),
             absl::StatusCode::kAborted);
   EXPECT_TRUE(vms.Find("vms/a").ok());

@@ -57,7 +57,15 @@ absl::StatusOr<std::string> RequestIdCache::Run(
     absl::string_view request_id, absl::string_view request,
     const std::function<absl::Status()>& keep_waiting,
     const std::function<absl::StatusOr<std::string>()>& compute) {
-  if (request_id.empty()) return compute();
+  return RunWithTurn(request_id, request, keep_waiting,
+                     [&compute](const SharedTurn&) { return compute(); });
+}
+
+absl::StatusOr<std::string> RequestIdCache::RunWithTurn(
+    absl::string_view request_id, absl::string_view request,
+    const std::function<absl::Status()>& keep_waiting,
+    const std::function<absl::StatusOr<std::string>(SharedTurn)>& compute) {
+  if (request_id.empty()) return compute(nullptr);
   if (absl::Status status = CheckRequestId(request_id); !status.ok()) {
     return status;
   }
@@ -78,22 +86,32 @@ absl::StatusOr<std::string> RequestIdCache::Run(
     }
     if (absl::Status status = keep_waiting(); !status.ok()) return status;
   }
-  absl::StatusOr<std::string> answer = compute();
-  mmu::MutexLock lock(mu_);
-  if (answer.ok()) {
-    Entry& entry = entries_.at(id);
-    entry.answer = *answer;
-    entry.done = true;
-    entry.expires = options_.now() + options_.time_to_live;
-    bytes_ += answer->size() + kBytesPerEntry;
-    order_.push_back(id);
-    ForgetOldLocked();
-  } else {
-    // Whoever waits, or comes next, finds nothing and has the turn.
-    entries_.erase(id);
-  }
-  turn_over_.NotifyAll();
+  const auto turn = std::make_shared<Turn>(*this, id);
+  absl::StatusOr<std::string> answer = compute(turn);
+  if (answer.ok()) turn->Answer(*answer);
   return answer;
+}
+
+void RequestIdCache::AnswerTurn(const std::string& id,
+                                const std::string& answer, bool* answered) {
+  mmu::MutexLock lock(mu_);
+  if (std::exchange(*answered, true)) return;
+  Entry& entry = entries_.at(id);
+  entry.answer = answer;
+  entry.done = true;
+  entry.expires = options_.now() + options_.time_to_live;
+  bytes_ += answer.size() + kBytesPerEntry;
+  order_.push_back(id);
+  ForgetOldLocked();
+  turn_over_.NotifyAll();
+}
+
+void RequestIdCache::EndTurn(const std::string& id, const bool& answered) {
+  mmu::MutexLock lock(mu_);
+  if (answered) return;
+  // Whoever waits, or comes next, finds nothing and has the turn.
+  entries_.erase(id);
+  turn_over_.NotifyAll();
 }
 
 absl::StatusOr<RequestIdCache::Found> RequestIdCache::FindLocked(

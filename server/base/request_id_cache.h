@@ -7,7 +7,9 @@
 #include <cstdint>
 #include <deque>
 #include <functional>
+#include <memory>
 #include <string>
+#include <utility>
 
 #include "absl/base/thread_annotations.h"
 #include "absl/container/flat_hash_map.h"
@@ -35,6 +37,10 @@ std::string CanonicalRequestId(absl::string_view request_id);
 // between two steps, a StartDirtyLog given up while it splits): what was done
 // stays done, and doing it again changes nothing.
 //
+// Where it does not, since the work goes on without its call, the call's turn
+// goes on as well (Turn): calls with the id wait for the end of the work, and
+// get its answer.
+//
 // Of a request only a hash is kept. It merely tells whether an id was used for
 // two different requests, which is a mistake of the caller: should the hashes
 // of these be equal, too (1 in 2^64), it is not told of its mistake and gets
@@ -58,6 +64,29 @@ class RequestIdCache {
   RequestIdCache() : RequestIdCache(Options()) {}
   explicit RequestIdCache(Options options);
 
+  // The right to compute the answer of one id. Ends without an answer when it
+  // is destroyed; then the next call has it. Thread-safe. The cache outlives
+  // it.
+  class Turn {
+   public:
+    Turn(RequestIdCache& cache, std::string id)
+        : cache_(cache), id_(std::move(id)) {}
+    ~Turn() { cache_.EndTurn(id_, answered_); }
+    Turn(const Turn&) = delete;
+    Turn& operator=(const Turn&) = delete;
+
+    // The first answer counts.
+    void Answer(const std::string& answer) {
+      cache_.AnswerTurn(id_, answer, &answered_);
+    }
+
+   private:
+    RequestIdCache& cache_;
+    const std::string id_;
+    bool answered_ = false;  // guarded by the cache's mu_
+  };
+  using SharedTurn = std::shared_ptr<Turn>;
+
   // `request` is everything that makes two requests the same, the method's
   // name included. An empty id just computes. `compute` is called on this
   // thread, at most once, while no other call with this id computes. A waiting
@@ -68,6 +97,14 @@ class RequestIdCache {
       absl::string_view request_id, absl::string_view request,
       const std::function<absl::Status()>& keep_waiting,
       const std::function<absl::StatusOr<std::string>()>& compute);
+
+  // The same for work that goes on when its call has given up: `compute` gets
+  // the turn, null if the id is empty, and leaves it with the work, which gives
+  // the answer that `compute` would have returned.
+  absl::StatusOr<std::string> RunWithTurn(
+      absl::string_view request_id, absl::string_view request,
+      const std::function<absl::Status()>& keep_waiting,
+      const std::function<absl::StatusOr<std::string>(SharedTurn)>& compute);
 
   size_t size() const;
 
@@ -86,6 +123,9 @@ class RequestIdCache {
                                    std::string* answer)
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
   void ForgetOldLocked() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
+  void AnswerTurn(const std::string& id, const std::string& answer,
+                  bool* answered);
+  void EndTurn(const std::string& id, const bool& answered);
 
   const Options options_;
   mutable mmu::Mutex mu_;  // leaf

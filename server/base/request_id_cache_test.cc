@@ -3,6 +3,7 @@
 #include <atomic>
 #include <string>
 #include <thread>
+#include <utility>
 #include <vector>
 
 #include "absl/status/status.h"
@@ -241,6 +242,81 @@ TEST(RequestIdCache, OfThoseThatWaitedOneAtATimeComputes) {
   for (std::thread& waiter : waiters) waiter.join();
   EXPECT_EQ(computed, kWaiters / 2 + 1);
   EXPECT_EQ(failed, kWaiters / 2);
+}
+
+// The work of the first call goes on when that has given up, and answers the
+// retry at its end.
+TEST(RequestIdCache, ARetryGetsTheAnswerOfWorkThatGoesOn) {
+  RequestIdCache cache;
+  RequestIdCache::SharedTurn work;
+  const auto begin = [&work](RequestIdCache::SharedTurn turn) {
+    work = std::move(turn);
+    return absl::StatusOr<std::string>(absl::DeadlineExceededError("of then"));
+  };
+  EXPECT_EQ(cache.RunWithTurn(kId, "r", Keep, begin).status().message(),
+            "of then");
+  Counter counter;
+  EXPECT_EQ(*cache.Run(
+                kId, "r",
+                [&work] {
+                  // It waits; and the first answer counts.
+                  if (work != nullptr) {
+                    work->Answer("done");
+                    work->Answer("done twice");
+                  }
+                  work = nullptr;
+                  return absl::OkStatus();
+                },
+                std::ref(counter)),
+            "done");
+  EXPECT_EQ(counter.count, 0);
+  // And to whoever comes after the end.
+  EXPECT_EQ(*cache.Run(kId, "r", Keep, std::ref(counter)), "done");
+  EXPECT_EQ(cache.size(), 1u);
+}
+
+TEST(RequestIdCache, WorkThatGoesOnAndGivesNoAnswerLeavesTheTurnToTheNext) {
+  RequestIdCache cache;
+  RequestIdCache::SharedTurn work;
+  EXPECT_FALSE(cache
+                   .RunWithTurn(kId, "r", Keep,
+                                [&work](RequestIdCache::SharedTurn turn) {
+                                  work = std::move(turn);
+                                  return absl::StatusOr<std::string>(
+                                      absl::CancelledError("left"));
+                                })
+                   .ok());
+  Counter counter;
+  EXPECT_EQ(*cache.Run(
+                kId, "r",
+                [&work] {
+                  work = nullptr;
+                  return absl::OkStatus();
+                },
+                std::ref(counter)),
+            "answer1");
+}
+
+TEST(RequestIdCache, ACallThatSawTheEndOfItsWorkHasTheSameAnswer) {
+  RequestIdCache cache;
+  const auto compute = [](const RequestIdCache::SharedTurn& turn) {
+    turn->Answer("done");
+    return absl::StatusOr<std::string>("done");
+  };
+  EXPECT_EQ(*cache.RunWithTurn(kId, "r", Keep, compute), "done");
+  Counter counter;
+  EXPECT_EQ(*cache.Run(kId, "r", Keep, std::ref(counter)), "done");
+  EXPECT_EQ(counter.count, 0);
+}
+
+TEST(RequestIdCache, WithoutAnIdThereIsNoTurn) {
+  RequestIdCache cache;
+  EXPECT_EQ(*cache.RunWithTurn("", "r", Keep,
+                               [](const RequestIdCache::SharedTurn& turn) {
+                                 EXPECT_EQ(turn, nullptr);
+                                 return absl::StatusOr<std::string>("done");
+                               }),
+            "done");
 }
 
 TEST(RequestIdCache, AnIdInCapitalsIsTheSameId) {

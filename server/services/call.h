@@ -7,6 +7,7 @@
 
 #include <cstdint>
 #include <string>
+#include <type_traits>
 #include <utility>
 
 #include "absl/status/status.h"
@@ -48,26 +49,36 @@ std::string Fingerprint(absl::string_view method, const Request& request) {
 enum class WhileDraining : uint8_t { kRefuse, kAllow };
 
 // Runs `compute`, which returns absl::StatusOr<Response>, at most once per
-// request_id.
+// request_id. It may take a RequestIdCache::SharedTurn: where what it begins
+// goes on after its caller's deadline, that gives the turn the serialised
+// response at its end. Whatever else `compute` begins has ended when it
+// returns.
 template <typename Request, typename Response, typename Compute>
 grpc::Status Mutate(DaemonState& state, const CallContext& context,
                     absl::string_view method, WhileDraining draining,
                     const Request& request, Response* response,
                     const Compute& compute) {
   state.call_log.NoteRequest(context.id(), request);
-  const absl::StatusOr<std::string> answer = state.request_ids.Run(
+  using RequestTurn = RequestIdCache::SharedTurn;
+  const absl::StatusOr<std::string> answer = state.request_ids.RunWithTurn(
       request.request_id(),
       request.request_id().empty() ? std::string()
                                    : Fingerprint(method, request),
       [&context] { return CheckCaller(context); },
-      [&]() -> absl::StatusOr<std::string> {
+      [&](RequestTurn turn) -> absl::StatusOr<std::string> {
         if (draining == WhileDraining::kRefuse && state.drain.is_draining()) {
           return DrainingError();
         }
         if (absl::Status status = CheckCaller(context); !status.ok()) {
           return status;
         }
-        absl::StatusOr<Response> computed = compute();
+        absl::StatusOr<Response> computed = [&] {
+          if constexpr (std::is_invocable_v<const Compute&, RequestTurn>) {
+            return compute(std::move(turn));
+          } else {
+            return compute();
+          }
+        }();
         if (!computed.ok()) return computed.status();
         if (request.request_id().empty()) {
           *response = *std::move(computed);

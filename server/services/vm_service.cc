@@ -42,6 +42,34 @@ absl::Status CheckNoSplit(const ManagedVm& vm) {
       "mmud.v1.Vm", vm.name());
 }
 
+// Dirty pages that nobody has cleared, if the request discards them; else
+// UNACKED_EPOCH if there are any. ETAG_MISMATCH.
+absl::StatusOr<int64_t> CheckDeletion(const v1::DeleteVmRequest& request,
+                                      const ManagedVm& vm) {
+  if (absl::Status status =
+          CheckEtag(request.etag(), EtagOf(vm), "mmud.v1.Vm", vm.name());
+      !status.ok()) {
+    return status;
+  }
+  const auto lost = static_cast<int64_t>(vm.vm().CountUnackedPages());
+  if (lost == 0 || request.discard_unacked()) return lost;
+  return WithResource(
+      ApiError(absl::StatusCode::kFailedPrecondition, "UNACKED_EPOCH",
+               absl::StrCat("the dirty log of ", vm.name(), " has ", lost,
+                            " pages that were not cleared; seal and clear "
+                            "them, or set discard_unacked")),
+      "mmud.v1.Vm", vm.name());
+}
+
+v1::DeleteVmResponse ToResponse(const VmRegistry::Deleted& deleted) {
+  mmu::MmuCost cost;
+  cost.wall = deleted.wall;
+  v1::DeleteVmResponse response;
+  *response.mutable_cost() = ToProto(cost);
+  response.set_discarded_page_count(deleted.discarded_page_count);
+  return response;
+}
+
 v1::Vm ToVm(const VmRegistry::Sight& vm) {
   if (vm.use) return ToProto(*vm.use);
   v1::Vm proto;
@@ -148,51 +176,26 @@ grpc::Status VmServiceImpl::DeleteVm(CallContext* context,
                                      v1::DeleteVmResponse* response) {
   return Mutate(
       state_, *context, "DeleteVm", WhileDraining::kAllow, *request, response,
-      [&]() -> absl::StatusOr<v1::DeleteVmResponse> {
+      [&](const RequestIdCache::SharedTurn& turn)
+          -> absl::StatusOr<v1::DeleteVmResponse> {
         if (absl::Status status = CheckVmName(request->name(), "name");
             !status.ok()) {
           return status;
         }
-        const mmu::MonotonicTime start = mmu::MonotonicTime::Now();
-        const absl::StatusOr<int64_t> lost = LostIfDeleted(*request);
-        if (!lost.ok()) return lost.status();
-        absl::Status status = state_.vms.Delete(
+        const absl::StatusOr<VmRegistry::Deleted> deleted = state_.vms.Delete(
             request->name(),
             [request](const ManagedVm& vm) {
-              return CheckEtag(request->etag(), EtagOf(vm), "mmud.v1.Vm",
-                               vm.name());
+              return CheckDeletion(*request, vm);
             },
-            [context] { return CheckCaller(*context); });
-        if (!status.ok()) return status;
-        mmu::MmuCost cost;
-        cost.wall = mmu::MonotonicTime::Now() - start;
-        v1::DeleteVmResponse answer;
-        *answer.mutable_cost() = ToProto(cost);
-        answer.set_discarded_page_count(*lost);
-        return answer;
+            [context] { return CheckCaller(*context); },
+            [turn](const VmRegistry::Deleted& end) {
+              if (turn != nullptr) {
+                turn->Answer(ToResponse(end).SerializeAsString());
+              }
+            });
+        if (!deleted.ok()) return deleted.status();
+        return ToResponse(*deleted);
       });
-}
-
-absl::StatusOr<int64_t> VmServiceImpl::LostIfDeleted(
-    const v1::DeleteVmRequest& request) {
-  // Let go of before the deletion, which waits for all who use the VM.
-  absl::StatusOr<VmRegistry::Sight> sight = state_.vms.Look(request.name());
-  if (!sight.ok()) return sight.status();
-  if (!sight->use) return 0;  // another call deletes it, and has asked
-  const VmUse* const vm = &sight->use;
-  if (absl::Status status =
-          CheckEtag(request.etag(), EtagOf(**vm), "mmud.v1.Vm", (*vm)->name());
-      !status.ok()) {
-    return status;
-  }
-  const auto lost = static_cast<int64_t>((*vm)->vm().CountUnackedPages());
-  if (lost == 0 || request.discard_unacked()) return lost;
-  return WithResource(
-      ApiError(absl::StatusCode::kFailedPrecondition, "UNACKED_EPOCH",
-               absl::StrCat("the dirty log of ", (*vm)->name(), " has ", lost,
-                            " pages that were not cleared; seal and clear "
-                            "them, or set discard_unacked")),
-      "mmud.v1.Vm", (*vm)->name());
 }
 
 grpc::Status VmServiceImpl::GetCapabilities(

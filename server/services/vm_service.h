@@ -45,9 +45,6 @@ class VmServiceImpl final : public RpcService {
  private:
   absl::StatusOr<v1::CreateVmResponse> Create(
       const v1::CreateVmRequest& request);
-  // Dirty pages that nobody has cleared, if the request discards them; else
-  // UNACKED_EPOCH if there are any.
-  absl::StatusOr<int64_t> LostIfDeleted(const v1::DeleteVmRequest& request);
   absl::StatusOr<v1::SetMemslotResponse> Set(
       const v1::SetMemslotRequest& request);
   absl::StatusOr<v1::DeleteMemslotResponse> Delete(

@@ -7,6 +7,7 @@
 #include <string>
 #include <thread>
 
+#include "absl/strings/str_format.h"
 #include "absl/time/clock.h"
 #include "absl/time/time.h"
 #include "gtest/gtest.h"
@@ -163,6 +164,69 @@ TEST(DeadlineTest, AReaderThatReadsHearsOfTheDeletion) {
   const grpc::Status status = reader.ReadToTheEnd();
   deleter.join();
   EXPECT_EQ(ReasonOf(status), "VM_DELETED") << status.error_message();
+}
+
+// Whether the first attempt has ended the VM, still does, or has not begun: the
+// retry hears the same, and does nothing to a VM of that name that was made
+// since.
+TEST(DeadlineTest, ARetriedDeletionHearsOfTheFirstAndSparesASuccessor) {
+  constexpr int64_t kDirty = 8;
+  Daemon daemon;
+  for (int round = 0; round < 10; ++round) {
+    v1::Memslot huge =
+        MakeSlot(64 * kMiB, v1::MEMORY_BACKING_METADATA_ONLY, v1::PAGE_SIZE_2M);
+    huge.set_slot(1);
+    huge.set_gpa_bytes(2 * kMiB);
+    const Guest guest(daemon.client(), "alpha", {MakeSlot(2 * kMiB), huge});
+    v1::StartDirtyLogRequest log;
+    log.set_vm(guest.name());
+    log.add_slots(0);
+    daemon.client().Must(&v1::DirtyLogService::Stub::StartDirtyLog, log);
+    guest.WritePages(kDirty);
+    guest.ReadWords(66 * kMiB, 2 * kMiB);
+    // It has the VM in hand, and looks now and then whether to go on: so long
+    // takes the deletion.
+    log.set_slots(0, 1);
+    log.mutable_throttle()->mutable_min_pause()->set_seconds(10);
+    std::thread paced([&] {
+      EXPECT_FALSE(daemon.client()
+                       .Call(&v1::DirtyLogService::Stub::StartDirtyLog, log)
+                       .status.ok());
+    });
+    EXPECT_TRUE(Eventually(
+        [&] { return guest.Get().mapped_pages().pages_2m_count() < 32; }));
+
+    v1::DeleteVmRequest request = DeletionOf(guest);
+    request.set_discard_unacked(true);
+    request.set_request_id(
+        absl::StrFormat("7f1b0d4e-3c52-4b6e-9f0a-%012x", round));
+    const auto first = daemon.client().Call(&v1::VmService::Stub::DeleteVm,
+                                            request, absl::Milliseconds(5));
+    v1::GetVmRequest get;
+    get.set_name(guest.name());
+    const auto state = [&] {
+      return daemon.client().Call(&v1::VmService::Stub::GetVm, get);
+    };
+    const auto seen = state();
+    const bool begun = !seen.status.ok() ||
+                       seen.response.vm().state() == v1::VM_STATE_DELETING;
+    if (begun) {
+      EXPECT_TRUE(Eventually([&] { return !state().status.ok(); }));
+      const Guest successor(daemon.client(), "alpha", {MakeSlot(kMiB)});
+    }
+    const auto retried =
+        daemon.client().Call(&v1::VmService::Stub::DeleteVm, request);
+    EXPECT_TRUE(retried.status.ok()) << retried.status.error_message();
+    EXPECT_EQ(retried.response.discarded_page_count(), kDirty);
+    if (first.status.ok()) {
+      EXPECT_EQ(first.response.discarded_page_count(), kDirty);
+    }
+    paced.join();
+    if (begun) {
+      EXPECT_TRUE(state().status.ok()) << "the successor is gone";
+      daemon.client().Must(&v1::VmService::Stub::DeleteVm, DeletionOf(guest));
+    }
+  }
 }
 
 TEST(DeadlineTest, ARetryDoesNotFailWithTheAttemptBeforeIt) {
