@@ -27,10 +27,12 @@ inline std::string BuildMode() {
 #else
   std::string mode = "dbg";
 #endif
-#if defined(__SANITIZE_ADDRESS__)
+#if defined(__has_feature)
+#if __has_feature(address_sanitizer)
   mode += "+asan";
-#elif defined(__SANITIZE_THREAD__)
+#elif __has_feature(thread_sanitizer)
   mode += "+tsan";
+#endif
 #endif
   return mode;
 }

@@ -40,6 +40,9 @@ namespace mmu {
 // by one thread at a time.
 template <typename Order>
 class SlotIndex {
+  struct Chunk;
+  struct Place;
+
  public:
   using Entry = typename Order::Entry;
   using Key = typename Order::Key;
@@ -74,10 +77,10 @@ class SlotIndex {
 
    private:
     friend class SlotIndex;
-    Iterator(const typename SlotIndex::Place* place, size_t at)
+    Iterator(const Place* place, size_t at)
         : place_(place), at_(at) {}
 
-    const typename SlotIndex::Place* place_ = nullptr;
+    const Place* place_ = nullptr;
     size_t at_ = 0;
   };
 
