@@ -258,12 +258,13 @@ TEST_F(GrpcServerTest, ReadsWrittenAndZeroPages) {
 TEST_F(GrpcServerTest, AVmThatIsBeingDeletedIsSeenAndNotUsed) {
   VmUse call = state_.vms.Find("vms/a").value();
   // A deletion whose caller does not wait for it.
-  EXPECT_FALSE(state_.vms
-                   .Delete(
-                       "vms/a",
-                       [](const ManagedVm&) { return absl::OkStatus(); },
-                       [] { return absl::CancelledError("left"); })
-                   .ok());
+  EXPECT_FALSE(
+      state_.vms
+          .Delete(
+              "vms/a",
+              [](const ManagedVm&) -> absl::StatusOr<int64_t> { return 0; },
+              [] { return absl::CancelledError("left"); })
+          .ok());
   v1::GetVmRequest get;
   get.set_name("vms/a");
   v1::GetVmResponse got;

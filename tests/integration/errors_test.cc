@@ -29,6 +29,7 @@ const std::map<std::string, std::string>& NotProvoked() {
       {"ERROR_REASON_UNSPECIFIED", "never sent"},
       {"CALL_CANCELLED", "its caller has left and cannot receive it"},
       {"INTERNAL_ERROR", "a fault of the daemon"},
+      {"THREADS_EXHAUSTED", "no limit on threads binds the root user"},
   };
   return *kReasons;
 }
