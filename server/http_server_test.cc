@@ -281,6 +281,36 @@ TEST_F(HttpServerTest, MetricsAreMadeOnceForAllWhoWait) {
   EXPECT_LE(slow_.made, 1 + 2 + 2) << "two forms; each at most once too often";
 }
 
+// Between one part of a burst and the next, those that were accepted are
+// served, and the server could end.
+TEST_F(HttpServerTest, ABurstIsAcceptedInParts) {
+  absl::Notification asked;
+  absl::Notification may_answer;
+  const auto server = HttpServer::Start("127.0.0.1:0", counter_, [&] {
+    if (!asked.HasBeenNotified()) asked.Notify();
+    may_answer.WaitForNotification();
+    return std::string();
+  });
+  ASSERT_TRUE(server.ok()) << server.status();
+  const auto request = [&server](const std::string& path) {
+    const int fd = socket(AF_INET, SOCK_STREAM, 0);
+    ConnectTo(**server, fd);
+    Send(fd, "GET " + path + " HTTP/1.0\r\n\r\n");
+    return fd;
+  };
+  const int first = request("/readyz");
+  asked.WaitForNotification();  // nobody accepts now
+  constexpr size_t kBurst = 4 * HttpServer::kMaxConnections;
+  std::vector<int> burst;
+  for (size_t i = 0; i < kBurst; ++i) burst.push_back(request("/healthz"));
+  may_answer.Notify();
+  size_t answered = 0;
+  for (const int fd : burst) answered += !Receive(fd).empty();
+  // Of each part some may have to make room for the next.
+  EXPECT_GT(answered, kBurst / 2);
+  Receive(first);
+}
+
 TEST_F(HttpServerTest, EndsThoughClientsConnectFasterThanTheyAreAccepted) {
   const int port = (*server_)->port();
   std::atomic<bool> ended{false};
