@@ -88,8 +88,6 @@ MAY_NAME_WALL_CLOCK = {"mmu_core/base/clock.h", "mmu_core/base/clock_test.cc",
                        "mmu_core/sync/timed_wait.h",
                        "server/base/wall_time.h",
                        "server/base/wall_time_test.cc",
-                       # Reads deadlines back from gRPC, which has them so.
-                       "tests/integration/deadline_test.cc",
                        # It is the wall clock, of a program under test.
                        "tests/integration/stepped_wall_clock.cc"}
 
