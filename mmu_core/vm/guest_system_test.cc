@@ -118,7 +118,8 @@ TEST_P(GuestWorkloadTest, EndsWhenItsMemoryGoes) {
       EXPECT_TRUE(vm->WaitWorkload(absl::Minutes(2)));
       EXPECT_EQ(DetailOf(vm->Workload()->error).reason, "GUEST_LOST")
           << vm->Workload()->error;
-      // For good.
+      // For good, though there is memory in that place again.
+      ASSERT_TRUE(vm->SetMemslot(config.memslots[gone]).ok());
       ASSERT_TRUE(vm->StartWorkload(Options(*vm, 0)).ok());
       EXPECT_TRUE(vm->WaitWorkload(absl::Minutes(2)));
       EXPECT_EQ(DetailOf(vm->Workload()->error).reason, "GUEST_LOST")
