@@ -196,8 +196,9 @@ TEST(MemslotSetTest, ManySlotsAreFoundInTheSetsThatHaveThem) {
       ASSERT_EQ(*checked.SlotsIn(range).begin(), slot.get());
       bool hit = false;
       checked.ForEachInHvaRange(
-          slot->hva, slot->hva + 1, [&](const Memslot& found, GfnRange gfns) {
-            hit |= &found == slot.get() && gfns.Contains(slot->base_gfn);
+          slot->hva, slot->hva + 1,
+          [&, &slot = *slot](const Memslot& found, GfnRange gfns) {
+            hit |= &found == &slot && gfns.Contains(slot.base_gfn);
           });
       ASSERT_TRUE(hit);
     }

@@ -116,8 +116,8 @@ TEST_P(LockHoldTest, ProtectingKeepsTheLimitThatItWasAskedFor) {
            {absl::Microseconds(10), 512}}) {
     SCOPED_TRACE(asked);
     auto vm = Make(Level::k4K);
-    const Work work = WorkOf(*vm, [&] {
-      ASSERT_TRUE(vm->StartDirtyLog(Eager(asked), nullptr).ok());
+    const Work work = WorkOf(*vm, [&, hold = asked] {
+      ASSERT_TRUE(vm->StartDirtyLog(Eager(hold), nullptr).ok());
     });
     EXPECT_EQ(work.all, static_cast<int64_t>(kPages));
     EXPECT_LE(work.most, entries + kStep);
