@@ -5,7 +5,6 @@
 
 #include <cerrno>
 #include <cstdint>
-#include <memory>
 #include <new>
 #include <thread>
 #include <vector>
@@ -30,8 +29,10 @@ bool TakesMemory(uint64_t nth, absl::FunctionRef<bool()> allocate) {
   return enough;
 }
 
-// The functions themselves: a compiler may leave out a new-expression whose
-// object nobody looks at.
+// A compiler may leave out a new-expression whose object nobody looks at. So
+// somebody does, or it is the function itself that is called.
+void Escape(const void* memory) { asm volatile("" : : "g"(memory) : "memory"); }
+
 bool New() {
   ::operator delete(::operator new(sizeof(int)));
   return true;
@@ -60,6 +61,12 @@ bool Map() {
   return true;
 }
 
+bool NewVector() {
+  const std::vector<int> memory(7);
+  Escape(memory.data());
+  return true;
+}
+
 bool MakeFile() {
   const int fd = memfd_create("test", 0);
   if (fd < 0) return false;
@@ -73,8 +80,7 @@ TEST(FailingAllocationsTest, EveryWayToGetMemoryFails) {
     EXPECT_EQ(TakesMemory(nth, New), enough);
     EXPECT_EQ(TakesMemory(nth, NewAligned), enough);
     EXPECT_EQ(TakesMemory(nth, NewOrNull), enough);
-    EXPECT_EQ(TakesMemory(nth, [] { return std::vector<int>(7).size() == 7; }),
-              enough);
+    EXPECT_EQ(TakesMemory(nth, NewVector), enough);
     EXPECT_EQ(TakesMemory(nth, Map), enough);
     EXPECT_EQ(TakesMemory(nth, MakeFile), enough);
   }
@@ -84,7 +90,7 @@ TEST(FailingAllocationsTest, OneFailsAndThoseOfOtherThreadsDoNot) {
   int made = 0;
   const Attempt attempt = FailOneAllocation(2, [&] {
     for (int i = 0; i < 4; ++i) {
-      made += std::unique_ptr<int>(new (std::nothrow) int) != nullptr;
+      made += NewOrNull();
     }
     return absl::OkStatus();
   });
@@ -101,7 +107,10 @@ TEST(FailingAllocationsTest, OneFailsAndThoseOfOtherThreadsDoNot) {
 
 TEST(FailingAllocationsTest, AllocationsAreCounted) {
   const AllocationCount before = AllocationsOfThread();
-  { const std::vector<char> memory(1000); }
+  {
+    const std::vector<char> memory(1000);
+    Escape(memory.data());
+  }
   EXPECT_TRUE(Map());
   const AllocationCount after = AllocationsOfThread();
   EXPECT_EQ(after.calls - before.calls, 2u);

@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "absl/status/status.h"
+#include "absl/status/statusor.h"
 #include "absl/types/optional.h"
 #include "google/protobuf/descriptor.h"
 #include "gtest/gtest.h"
@@ -84,11 +85,13 @@ class DaemonCollectorTest : public ::testing::Test {
   }
 
   void Delete(const std::string& name) {
-    ASSERT_TRUE(state_.vms
-                    .Delete(
-                        name, [](const ManagedVm&) { return absl::OkStatus(); },
-                        [] { return absl::OkStatus(); })
-                    .ok());
+    ASSERT_TRUE(
+        state_.vms
+            .Delete(
+                name,
+                [](const ManagedVm&) -> absl::StatusOr<int64_t> { return 0; },
+                [] { return absl::OkStatus(); })
+            .ok());
   }
 
   DaemonState state_{OneLabel()};
