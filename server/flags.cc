@@ -75,12 +75,19 @@ ABSL_FLAG(mmud::OptionFlag<int64_t>, max_short_calls,
           "LIMIT_EXCEEDED, as with the limits that follow.");
 ABSL_FLAG(mmud::OptionFlag<int64_t>, max_long_calls,
           mmud::OptionFlag(&mmud::Config::max_long_calls),
-          "The most calls in hand that may take long: those that change a VM, "
-          "StartDirtyLog with a throttle above all. Each has a thread.");
+          "The most calls in hand that may take long: those that change a VM. "
+          "Each has a thread.");
 ABSL_FLAG(mmud::OptionFlag<int64_t>, max_long_calls_per_vm,
           mmud::OptionFlag(&mmud::Config::max_long_calls_per_vm),
           "The most of these that work on one VM. DeleteVm does not count: a "
           "VM can be deleted whatever else is in hand.");
+ABSL_FLAG(mmud::OptionFlag<int64_t>, max_paced_calls,
+          mmud::OptionFlag(&mmud::Config::max_paced_calls),
+          "The most calls in hand that last as long as their throttle wants: "
+          "StartDirtyLog. Each has a thread.");
+ABSL_FLAG(mmud::OptionFlag<int64_t>, max_paced_calls_per_vm,
+          mmud::OptionFlag(&mmud::Config::max_paced_calls_per_vm),
+          "The most of these that work on one VM.");
 ABSL_FLAG(mmud::OptionFlag<int64_t>, max_streams,
           mmud::OptionFlag(&mmud::Config::max_streams),
           "The most streams that are open.");

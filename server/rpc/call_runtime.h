@@ -18,10 +18,13 @@ namespace mmud {
 //
 //   short   reads of state and changes that are made at once. They share
 //           threads and wait their turn for one.
-//   long    calls that may wait for locks, guests or a throttle: whatever
-//           changes a VM. Each has a thread of its own at once, so that a
-//           StartDirtyLog of minutes takes none that GetVm needs, and each VM
-//           may have so many, so that one leaves room for the others.
+//   long    calls that may wait for locks or guests: whatever changes a VM.
+//           Each has a thread of its own at once, so that none takes one that
+//           GetVm needs, and each VM may have so many, so that one leaves room
+//           for the others.
+//   paced   long calls that last as long as their caller's throttle wants,
+//           be it minutes. Apart, so that any number of them leaves room for
+//           what stops, pauses or acknowledges the work of the same VM.
 //   stream  has a thread only while it makes its next message, none while its
 //           peer does not read.
 //   wait    has no thread at all until it is answered.
@@ -35,6 +38,8 @@ struct CallRuntime {
     int64_t max_short_calls = 2048;
     int64_t max_long_calls = 256;
     int64_t max_long_calls_per_vm = 32;
+    int64_t max_paced_calls = 256;
+    int64_t max_paced_calls_per_vm = 32;
     int64_t max_streams = 256;
     int64_t max_streams_per_vm = 32;
     int64_t max_waits = 1024;
@@ -49,6 +54,11 @@ struct CallRuntime {
         long_calls_per_vm("max_long_calls_per_vm", limits.max_long_calls_per_vm,
                           "calls that may take long are in hand",
                           absl::Seconds(1)),
+        paced_calls("max_paced_calls", limits.max_paced_calls,
+                    "calls with a throttle are in hand", absl::Seconds(1)),
+        paced_calls_per_vm(
+            "max_paced_calls_per_vm", limits.max_paced_calls_per_vm,
+            "calls with a throttle are in hand", absl::Seconds(1)),
         streams("max_streams", limits.max_streams, "streams are open",
                 absl::Seconds(1)),
         streams_per_vm("max_streams_per_vm", limits.max_streams_per_vm,
@@ -59,17 +69,23 @@ struct CallRuntime {
                     "streams of server reflection are open", absl::Seconds(1)),
         short_workers(limits.max_rpc_threads),
         long_workers(limits.max_long_calls, WorkerPool::WithoutThread::kRefuse),
+        paced_workers(limits.max_paced_calls,
+                      WorkerPool::WithoutThread::kRefuse),
         stream_workers(limits.max_streams) {}
 
   std::vector<BudgetUse> Uses() const {
-    return {short_calls.Use(), long_calls.Use(),     long_calls_per_vm.Use(),
-            streams.Use(),     streams_per_vm.Use(), waits.Use(),
+    return {short_calls.Use(),        long_calls.Use(),
+            long_calls_per_vm.Use(),  paced_calls.Use(),
+            paced_calls_per_vm.Use(), streams.Use(),
+            streams_per_vm.Use(),     waits.Use(),
             reflections.Use()};
   }
 
   Budget short_calls;
   Budget long_calls;
   Budget long_calls_per_vm;
+  Budget paced_calls;
+  Budget paced_calls_per_vm;
   Budget streams;
   Budget streams_per_vm;
   Budget waits;
@@ -77,6 +93,7 @@ struct CallRuntime {
   OpenStreams open_streams;
   WorkerPool short_workers;
   WorkerPool long_workers;
+  WorkerPool paced_workers;
   WorkerPool stream_workers;
   Timer timer;  // last: what it calls uses the rest
 };

@@ -94,6 +94,16 @@ class RpcService : public grpc::Service {
         Unary(self, function));
   }
 
+  template <typename Self, typename Request, typename Response>
+  void Paced(absl::string_view method, Self* self,
+             Function<Self, Request, Response> function) {
+    AddUnary<Request, Response>(
+        method,
+        {&runtime_.paced_calls, &runtime_.paced_calls_per_vm,
+         &runtime_.paced_workers},
+        Unary(self, function));
+  }
+
   // A stream of answers; Request has a field `vm`. The function checks the
   // request and begins the work; what it returns makes the messages.
   template <typename Self, typename Request, typename Response>

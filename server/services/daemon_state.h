@@ -55,6 +55,8 @@ struct DaemonState {
                      .max_short_calls = config.max_short_calls,
                      .max_long_calls = config.max_long_calls,
                      .max_long_calls_per_vm = config.max_long_calls_per_vm,
+                     .max_paced_calls = config.max_paced_calls,
+                     .max_paced_calls_per_vm = config.max_paced_calls_per_vm,
                      .max_streams = config.max_streams,
                      .max_streams_per_vm = config.max_streams_per_vm,
                      .max_waits = config.max_waits,

@@ -227,7 +227,7 @@ absl::StatusOr<v1::ClearDirtyLogResponse> Clear(
 
 DirtyLogServiceImpl::DirtyLogServiceImpl(DaemonState& state)
     : RpcService("mmud.v1.DirtyLogService", state.calls), state_(state) {
-  Long("StartDirtyLog", this, &DirtyLogServiceImpl::StartDirtyLog);
+  Paced("StartDirtyLog", this, &DirtyLogServiceImpl::StartDirtyLog);
   Long("StopDirtyLog", this, &DirtyLogServiceImpl::StopDirtyLog);
   Stream("GetDirtyLog", this, &DirtyLogServiceImpl::GetDirtyLog);
   Long("ClearDirtyLog", this, &DirtyLogServiceImpl::ClearDirtyLog);

@@ -15,6 +15,7 @@
 #include "grpcpp/generic/generic_stub.h"
 #include "grpcpp/grpcpp.h"
 #include "gtest/gtest.h"
+#include "mmud/v1/debug_service.pb.h"
 #include "mmud/v1/vm_service.grpc.pb.h"
 #include "tests/integration/daemon.h"
 #include "tests/integration/guest.h"
@@ -127,13 +128,13 @@ class SlowGuest {
 };
 
 TEST(CallsTest, SlowCallsTakeNothingThatAnotherVmNeeds) {
-  Daemon daemon({"--max-long-calls-per-vm=63"});
+  Daemon daemon({"--max-paced-calls-per-vm=63"});
   const Guest other(daemon.client(), "other", {MakeSlot(kMiB)});
   other.WritePages(1);
   SlowGuest slow(daemon);
   for (int i = 0; i < 63; ++i) slow.StartDirtyLog();
   EXPECT_TRUE(Eventually([&] {
-    return UseOf(daemon.client(), "max_long_calls").used_count() == 63;
+    return UseOf(daemon.client(), "max_paced_calls").used_count() == 63;
   }));
   v1::VmService::Stub stub(daemon.client().channel());
   Calls<v1::GetVmRequest, v1::GetVmResponse> gets(
@@ -219,59 +220,70 @@ TEST(CallsTest, AWaitBeyondItsLimitIsRefusedAndNotAnsweredAtOnce) {
   guest.StopWorkload();
 }
 
-TEST(CallsTest, ALongCallBeyondItsLimitIsRefusedAndShortOnesAreServed) {
-  Daemon daemon({"--max-long-calls=4", "--max-rpc-threads=1"});
-  const auto used = [&] {
-    return UseOf(daemon.client(), "max_long_calls").used_count();
-  };
+TEST(CallsTest, APacedCallBeyondItsLimitIsRefusedAndOthersAreServed) {
+  Daemon daemon(
+      {"--max-paced-calls=4", "--max-long-calls=4", "--max-rpc-threads=1"});
+  const TestClient& client = daemon.client();
   SlowGuest slow(daemon);
-  EXPECT_TRUE(Eventually([&] { return used() == 0; }));
   for (int i = 0; i < 4; ++i) slow.StartDirtyLog();
-  EXPECT_TRUE(Eventually([&] { return used() == 4; }));
+  EXPECT_TRUE(Eventually(
+      [&] { return UseOf(client, "max_paced_calls").used_count() == 4; }));
   const grpc::Status refused =
-      daemon.client()
-          .CallText("mmud.v1.VmService/CreateVm", "vm_id: 'new' vm {}")
+      client.CallText("mmud.v1.DirtyLogService/StartDirtyLog", "vm: 'vms/slow'")
           .status;
   EXPECT_EQ(ReasonOf(refused), "LIMIT_EXCEEDED");
-  EXPECT_EQ(FactsOf(refused).limit, "max_long_calls");
+  EXPECT_EQ(FactsOf(refused).limit, "max_paced_calls");
   EXPECT_TRUE(FactsOf(refused).has_retry_info);
-  EXPECT_TRUE(
-      daemon.client().CallText("mmud.v1.VmService/ListVms", "").status.ok());
+  EXPECT_TRUE(client.CallText("mmud.v1.VmService/ListVms", "").status.ok());
+  EXPECT_TRUE(client
+                  .CallText("mmud.v1.VmService/CreateVm",
+                            "vm_id: 'new' vm { memslots { size_bytes: 4096 } }")
+                  .status.ok());
+  EXPECT_EQ(slow.ended(), 0);
 }
 
-TEST(CallsTest, LongCallsOfOneVmLeaveRoomForThoseOfOthersAndForItsDeletion) {
-  Daemon daemon({"--max-long-calls-per-vm=24"});
+TEST(CallsTest, PacedCallsOfOneVmLeaveRoomForOthersAndForWhatEndsItsWork) {
+  Daemon daemon({"--max-paced-calls-per-vm=24"});
   const TestClient& client = daemon.client();
-  const auto used = [&] {
-    return UseOf(client, "max_long_calls_per_vm").used_count();
-  };
   SlowGuest slow(daemon);
-  EXPECT_TRUE(Eventually([&] { return used() == 0; }));
+  slow.guest().StartRandomWrites(1);
   const double threads = MetricOf(daemon, "process_threads");
   for (int i = 0; i < 24; ++i) slow.StartDirtyLog();
-  EXPECT_TRUE(Eventually([&] { return used() == 24; }));
+  EXPECT_TRUE(Eventually([&] {
+    return UseOf(client, "max_paced_calls_per_vm").used_count() == 24;
+  }));
   // One thread for each, beside a few that come and go.
   EXPECT_LT(MetricOf(daemon, "process_threads"), threads + 36);
-  for (const auto& [method, request] :
-       {std::pair<std::string, std::string>{
-            "mmud.v1.DirtyLogService/StartDirtyLog", "vm: 'vms/slow'"},
-        {"mmud.v1.VmService/DeleteMemslot", "name: 'vms/slow/memslots/0'"}}) {
-    const grpc::Status refused = client.CallText(method, request).status;
-    EXPECT_EQ(ReasonOf(refused), "LIMIT_EXCEEDED") << method;
-    EXPECT_EQ(FactsOf(refused).limit, "max_long_calls_per_vm") << method;
-    EXPECT_TRUE(FactsOf(refused).has_retry_info) << method;
-  }
+  const grpc::Status refused =
+      client.CallText("mmud.v1.DirtyLogService/StartDirtyLog", "vm: 'vms/slow'")
+          .status;
+  EXPECT_EQ(ReasonOf(refused), "LIMIT_EXCEEDED");
+  EXPECT_EQ(FactsOf(refused).limit, "max_paced_calls_per_vm");
+  EXPECT_TRUE(FactsOf(refused).has_retry_info);
   const Guest other(client, "other", {MakeSlot(kMiB)});
   other.WritePages(1);
-  EXPECT_EQ(slow.ended(), 0);
-  EXPECT_EQ(MetricOf(daemon, "mmud_limit{limit=\"max_long_calls_per_vm\"}"),
+  EXPECT_EQ(MetricOf(daemon, "mmud_limit{limit=\"max_paced_calls_per_vm\"}"),
             24);
   EXPECT_EQ(
-      MetricOf(daemon, "mmud_limit_used{limit=\"max_long_calls_per_vm\"}"), 24);
+      MetricOf(daemon, "mmud_limit_used{limit=\"max_paced_calls_per_vm\"}"),
+      24);
   EXPECT_EQ(
       MetricOf(daemon,
-               "mmud_limit_exceeded_total{limit=\"max_long_calls_per_vm\"}"),
-      2);
+               "mmud_limit_exceeded_total{limit=\"max_paced_calls_per_vm\"}"),
+      1);
+  // Whatever they say of the VM's state: they are heard.
+  for (const auto& [method, request] :
+       {std::pair<std::string, std::string>{
+            "mmud.v1.WorkloadService/PauseVcpus", "vm: 'vms/slow'"},
+        {"mmud.v1.WorkloadService/ResumeVcpus", "vm: 'vms/slow'"},
+        {"mmud.v1.WorkloadService/StopWorkload", "vm: 'vms/slow'"},
+        {"mmud.v1.DirtyLogService/ClearDirtyLog", "vm: 'vms/slow'"},
+        {"mmud.v1.DirtyLogService/StopDirtyLog", "vm: 'vms/slow'"},
+        {"mmud.v1.VmService/DeleteMemslot", "name: 'vms/slow/memslots/0'"}}) {
+    EXPECT_NE(ReasonOf(client.CallText(method, request).status),
+              "LIMIT_EXCEEDED")
+        << method;
+  }
   EXPECT_TRUE(client
                   .CallText("mmud.v1.VmService/DeleteVm", "name: 'vms/slow'",
                             absl::Minutes(1))
@@ -279,10 +291,11 @@ TEST(CallsTest, LongCallsOfOneVmLeaveRoomForThoseOfOthersAndForItsDeletion) {
   EXPECT_TRUE(Eventually([&] { return slow.ended() == 24; }));
 }
 
-// Calls whose answers come and are not read.
+// Calls whose answers come and are not read, on a connection of their own that
+// takes nothing ahead of that.
 class UnreadCalls {
  public:
-  explicit UnreadCalls(const TestClient& client) : stub_(client.channel()) {}
+  explicit UnreadCalls(const Daemon& daemon) : stub_(Connect(daemon)) {}
   ~UnreadCalls() {
     for (Call& call : calls_) call.context.TryCancel();
     calls_.clear();
@@ -310,6 +323,14 @@ class UnreadCalls {
     grpc::ClientContext context;
     std::unique_ptr<grpc::GenericClientAsyncReaderWriter> stream;
   };
+  static std::shared_ptr<grpc::Channel> Connect(const Daemon& daemon) {
+    grpc::ChannelArguments arguments;
+    arguments.SetInt(GRPC_ARG_USE_LOCAL_SUBCHANNEL_POOL, 1);
+    arguments.SetInt(GRPC_ARG_HTTP2_BDP_PROBE, 0);
+    arguments.SetInt(GRPC_ARG_HTTP2_STREAM_LOOKAHEAD_BYTES, 5);
+    return grpc::CreateCustomChannel(
+        daemon.address(), grpc::InsecureChannelCredentials(), arguments);
+  }
   bool Next() {
     void* tag = nullptr;
     bool ok = false;
@@ -321,24 +342,53 @@ class UnreadCalls {
   std::deque<Call> calls_;
 };
 
+TEST(CallsTest, LongCallsHaveALimitInAllAndOneOfEachVm) {
+  Daemon daemon({"--max-long-calls=3", "--max-long-calls-per-vm=2"});
+  const TestClient& client = daemon.client();
+  const Guest alpha(client, "alpha", {MakeSlot(kMiB)});
+  const Guest beta(client, "beta", {MakeSlot(kMiB)});
+  const auto used = [&] {
+    return UseOf(client, "max_long_calls").used_count();
+  };
+  EXPECT_TRUE(Eventually([&] { return used() == 0; }));
+  const auto expect_refused = [&](const std::string& limit) {
+    const grpc::Status refused =
+        client
+            .CallText("mmud.v1.VmService/DeleteMemslot",
+                      "name: 'vms/alpha/memslots/0'")
+            .status;
+    EXPECT_EQ(ReasonOf(refused), "LIMIT_EXCEEDED");
+    EXPECT_EQ(FactsOf(refused).limit, limit);
+    EXPECT_TRUE(FactsOf(refused).has_retry_info);
+    EXPECT_EQ(
+        MetricOf(daemon, absl::StrCat("mmud_limit_exceeded_total{limit=\"",
+                                      limit, "\"}")),
+        1);
+  };
+  UnreadCalls unread(daemon);
+  v1::RunAuditRequest audit;
+  audit.set_vm(alpha.name());
+  unread.Add("mmud.v1.DebugService/RunAudit", audit);
+  unread.Add("mmud.v1.DebugService/RunAudit", audit);
+  EXPECT_TRUE(Eventually([&] {
+    return UseOf(client, "max_long_calls_per_vm").used_count() == 2;
+  }));
+  expect_refused("max_long_calls_per_vm");
+  EXPECT_EQ(beta.StartDirtyLog().dirty_log().slots_size(), 1);
+  audit.set_vm(beta.name());
+  unread.Add("mmud.v1.DebugService/RunAudit", audit);
+  EXPECT_TRUE(Eventually([&] { return used() == 3; }));
+  expect_refused("max_long_calls");
+}
+
 TEST(CallsTest, ACallKeepsItsPlaceUntilItsAnswerHasLeft) {
   Daemon daemon({"--max-short-calls=2"});
-  // An answer larger than what a connection carries unread.
-  v1::CreateVmRequest create;
-  create.set_vm_id("alpha");
-  for (int i = 0; i < 8000; ++i) {
-    v1::Memslot* slot = create.mutable_vm()->add_memslots();
-    *slot = MakeSlot(kPage, v1::MEMORY_BACKING_METADATA_ONLY);
-    slot->set_slot(i);
-    slot->set_gpa_bytes(i * kPage);
-  }
-  daemon.client().Must(&v1::VmService::Stub::CreateVm, create);
+  const Guest guest(daemon.client(), "alpha", {MakeSlot(kMiB)});
   const std::string used = "mmud_limit_used{limit=\"max_short_calls\"}";
   {
-    const TestClient other(daemon.address());
-    UnreadCalls unread(other);
+    UnreadCalls unread(daemon);
     v1::GetVmRequest get;
-    get.set_name("vms/alpha");
+    get.set_name(guest.name());
     unread.Add("mmud.v1.VmService/GetVm", get);
     unread.Add("mmud.v1.VmService/GetVm", get);
     EXPECT_TRUE(Eventually([&] {
