@@ -31,6 +31,14 @@ namespace mmud {
 //   reflection
 //           asks what services there are; has no thread of ours at all.
 //
+// All keep their places by one rule: as long as a message of theirs may wait
+// for its peer, so that clients that do not read what they asked for cannot
+// have more pile up than there are places. When just a status is left, which
+// waits for nobody, they give them back before it: a stream at its end and a
+// call that fails. An answer goes together with its status, so its place is
+// free a moment after the peer has it. A peer that does not take an answer for
+// `patience` is cut off.
+//
 // Thread-safe. Outlives all calls.
 struct CallRuntime {
   struct Limits {
@@ -44,6 +52,7 @@ struct CallRuntime {
     int64_t max_streams_per_vm = 32;
     int64_t max_waits = 1024;
     int64_t max_reflections = 64;
+    absl::Duration patience = OpenStreams::kPatienceWithOne;
   };
 
   explicit CallRuntime(const Limits& limits)
@@ -71,7 +80,8 @@ struct CallRuntime {
         long_workers(limits.max_long_calls, WorkerPool::WithoutThread::kRefuse),
         paced_workers(limits.max_paced_calls,
                       WorkerPool::WithoutThread::kRefuse),
-        stream_workers(limits.max_streams) {}
+        stream_workers(limits.max_streams),
+        patience(limits.patience) {}
 
   std::vector<BudgetUse> Uses() const {
     return {short_calls.Use(),        long_calls.Use(),
@@ -95,7 +105,8 @@ struct CallRuntime {
   WorkerPool long_workers;
   WorkerPool paced_workers;
   WorkerPool stream_workers;
-  Timer timer;  // last: what it calls uses the rest
+  const absl::Duration patience;  // with a peer that takes no answer
+  Timer timer;                    // last: what it calls uses the rest
 };
 
 }  // namespace mmud

@@ -50,13 +50,15 @@ class OpenStreams {
     End([](const std::string&) { return true; }, status, kPatienceWithAll);
   }
 
+  // With a peer that takes nothing, when nobody waits for it.
+  static constexpr absl::Duration kPatienceWithOne = absl::Seconds(30);
+
  private:
   struct Stream {
     std::weak_ptr<EndableStream> stream;
     std::string vm;
   };
 
-  static constexpr absl::Duration kPatienceWithOne = absl::Seconds(30);
   static constexpr absl::Duration kPatienceWithAll = absl::Seconds(1);
 
   template <typename Filter>

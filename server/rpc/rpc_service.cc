@@ -103,10 +103,10 @@ void RpcService::AddUnary(absl::string_view method, const Descriptor& request,
       AddPath(method, request, response),
       new grpc::internal::CallbackUnaryHandler<grpc::ByteBuffer,
                                                grpc::ByteBuffer>(
-          [kind, function = std::move(function)](
+          [this, kind, function = std::move(function)](
               grpc::CallbackServerContext* context, const grpc::ByteBuffer* in,
               grpc::ByteBuffer* out) {
-            return StartUnaryCall(kind, function, context, in, out);
+            return StartUnaryCall(runtime_, kind, function, context, in, out);
           }));
 }
 

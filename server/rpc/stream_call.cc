@@ -1,7 +1,6 @@
 #include "server/rpc/stream_call.h"
 
 #include <memory>
-#include <string>
 #include <utility>
 
 #include "absl/base/thread_annotations.h"
@@ -10,12 +9,11 @@
 #include "absl/strings/string_view.h"
 #include "absl/synchronization/mutex.h"
 #include "absl/time/time.h"
-#include "grpc/grpc.h"
 #include "grpcpp/support/status.h"
-#include "mmu_core/base/clock.h"
 #include "server/base/budget.h"
 #include "server/base/errors.h"
 #include "server/base/status_mapping.h"
+#include "server/rpc/cut_off.h"
 
 namespace mmud {
 namespace {
@@ -39,9 +37,9 @@ class StreamCall final : public grpc::ServerWriteReactor<grpc::ByteBuffer>,
              const grpc::ByteBuffer* request)
       : runtime_(runtime),
         function_(function),
-        grpc_context_(*context),
         context_(*context),
-        request_(*request) {}
+        request_(*request),
+        cut_off_(runtime.timer, *context) {}
 
   void Start() {
     self_ = shared_from_this();
@@ -78,10 +76,7 @@ class StreamCall final : public grpc::ServerWriteReactor<grpc::ByteBuffer>,
 
   void OnDone() override {
     runtime_.open_streams.Remove(this);
-    {
-      absl::MutexLock lock(&mu_);
-      done_ = true;
-    }
+    cut_off_.Ended();
     const std::shared_ptr<StreamCall> last = std::move(self_);
   }
 
@@ -94,11 +89,9 @@ class StreamCall final : public grpc::ServerWriteReactor<grpc::ByteBuffer>,
     if (!writing_) return;
     source = std::exchange(next_, nullptr);
     place = std::move(place_of_vm_);
-    // The peer may still read: then it gets the whole status.
-    runtime_.timer.At(mmu::MonotonicTime::Now() + patience,
-                      [weak = weak_from_this()] {
-                        if (const auto self = weak.lock()) self->CutOff();
-                      });
+    // The peer may still read: then it gets the whole status. If not,
+    // OnWriteDone(false) follows.
+    cut_off_.Arm(patience, end_);
   }
 
  private:
@@ -142,8 +135,8 @@ class StreamCall final : public grpc::ServerWriteReactor<grpc::ByteBuffer>,
   }
 
   void FinishWith(const absl::Status& status) {
-    // What the source holds of a VM, and the places, go before the answer: who
-    // has it may delete the VM or call again at once.
+    // What the source holds of a VM goes before the status: who has that may
+    // delete the VM at once.
     next_ = nullptr;
     place_of_vm_.Release();
     place_.Release();
@@ -155,28 +148,8 @@ class StreamCall final : public grpc::ServerWriteReactor<grpc::ByteBuffer>,
     return end_;
   }
 
-  // Sends the status past the messages that the peer does not take. That can
-  // carry no details. OnWriteDone(false) follows.
-  void CutOff() {
-    absl::Status status;
-    grpc_call* call = nullptr;
-    {
-      absl::MutexLock lock(&mu_);
-      if (!writing_ || done_) return;
-      status = end_;
-      call = grpc_context_.c_call();
-      grpc_call_ref(call);
-    }
-    // Without the lock: what follows may be called by this thread.
-    grpc_call_cancel_with_status(
-        call, static_cast<grpc_status_code>(status.code()),
-        std::string(status.message()).c_str(), nullptr);
-    grpc_call_unref(call);
-  }
-
   CallRuntime& runtime_;
   const StreamFunction& function_;
-  grpc::CallbackServerContext& grpc_context_;
   CallContext context_;
   const grpc::ByteBuffer& request_;
   std::shared_ptr<StreamCall> self_;
@@ -186,11 +159,11 @@ class StreamCall final : public grpc::ServerWriteReactor<grpc::ByteBuffer>,
   Budget::Place place_of_vm_;
   ByteSource next_;
   grpc::ByteBuffer message_;  // gRPC's while writing
+  CutOff cut_off_;
 
   absl::Mutex mu_;
   absl::Status end_ ABSL_GUARDED_BY(mu_);  // how to end; OK: go on
   bool writing_ ABSL_GUARDED_BY(mu_) = false;
-  bool done_ ABSL_GUARDED_BY(mu_) = false;
 };
 
 }  // namespace

@@ -7,20 +7,23 @@
 #include "absl/strings/string_view.h"
 #include "server/base/errors.h"
 #include "server/base/status_mapping.h"
+#include "server/rpc/cut_off.h"
 
 namespace mmud {
 namespace {
 
 class UnaryCall final : public grpc::ServerUnaryReactor {
  public:
-  UnaryCall(UnaryKind kind, const UnaryFunction& function,
+  UnaryCall(CallRuntime& runtime, UnaryKind kind, const UnaryFunction& function,
             grpc::CallbackServerContext* context,
             const grpc::ByteBuffer* request, grpc::ByteBuffer* response)
-      : kind_(kind),
+      : runtime_(runtime),
+        kind_(kind),
         function_(function),
         context_(*context),
         request_(*request),
-        response_(response) {}
+        response_(response),
+        cut_off_(runtime.timer, *context) {}
 
   void Start() {
     absl::StatusOr<Budget::Place> place = kind_.budget->Take();
@@ -30,7 +33,7 @@ class UnaryCall final : public grpc::ServerUnaryReactor {
     }
     place_ = *std::move(place);
     const absl::Status posted = kind_.workers->Post([this] { Work(); });
-    if (!posted.ok()) Finish(ToGrpcStatus(posted));
+    if (!posted.ok()) FinishWith(ToGrpcStatus(posted));
   }
 
   // The answer is sent, or nobody wants it any more.
@@ -47,6 +50,16 @@ class UnaryCall final : public grpc::ServerUnaryReactor {
                   &context_, request_,
                   [this](absl::string_view vm) { return TakePlaceOf(vm); },
                   response_);
+    FinishWith(std::move(status));
+  }
+
+  void FinishWith(grpc::Status status) {
+    if (status.ok()) {
+      cut_off_.Arm(runtime_.patience, AnswerNotTaken(runtime_.patience));
+    } else {
+      place_of_vm_.Release();
+      place_.Release();
+    }
     Finish(std::move(status));  // and this may be gone
   }
 
@@ -57,6 +70,7 @@ class UnaryCall final : public grpc::ServerUnaryReactor {
     return place.status();
   }
 
+  CallRuntime& runtime_;
   const UnaryKind kind_;
   const UnaryFunction& function_;
   CallContext context_;
@@ -64,16 +78,18 @@ class UnaryCall final : public grpc::ServerUnaryReactor {
   grpc::ByteBuffer* const response_;
   Budget::Place place_;
   Budget::Place place_of_vm_;
+  CutOff cut_off_;
 };
 
 }  // namespace
 
-grpc::ServerUnaryReactor* StartUnaryCall(UnaryKind kind,
+grpc::ServerUnaryReactor* StartUnaryCall(CallRuntime& runtime, UnaryKind kind,
                                          const UnaryFunction& function,
                                          grpc::CallbackServerContext* context,
                                          const grpc::ByteBuffer* request,
                                          grpc::ByteBuffer* response) {
-  auto* call = new UnaryCall(kind, function, context, request, response);
+  auto* call =
+      new UnaryCall(runtime, kind, function, context, request, response);
   call->Start();
   return call;
 }

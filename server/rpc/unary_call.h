@@ -1,6 +1,5 @@
-// One unary call whose function runs on a worker. It keeps its places until
-// its answer has left, so that clients that do not read what they asked for
-// cannot have more answers pile up than there are places.
+// One unary call whose function runs on a worker. How long it keeps its places:
+// call_runtime.h.
 
 #ifndef SERVER_RPC_UNARY_CALL_H_
 #define SERVER_RPC_UNARY_CALL_H_
@@ -15,6 +14,7 @@
 #include "grpcpp/support/status.h"
 #include "server/base/budget.h"
 #include "server/rpc/call_context.h"
+#include "server/rpc/call_runtime.h"
 #include "server/rpc/worker_pool.h"
 
 namespace mmud {
@@ -34,9 +34,9 @@ struct UnaryKind {
   WorkerPool* workers;
 };
 
-// Starts the call and returns what gRPC needs to follow it. `function` and
-// `kind` outlive it.
-grpc::ServerUnaryReactor* StartUnaryCall(UnaryKind kind,
+// Starts the call and returns what gRPC needs to follow it. `runtime`,
+// `function` and what `kind` names outlive it.
+grpc::ServerUnaryReactor* StartUnaryCall(CallRuntime& runtime, UnaryKind kind,
                                          const UnaryFunction& function,
                                          grpc::CallbackServerContext* context,
                                          const grpc::ByteBuffer* request,

@@ -14,6 +14,7 @@
 #include "server/base/budget.h"
 #include "server/base/errors.h"
 #include "server/base/status_mapping.h"
+#include "server/rpc/cut_off.h"
 #include "server/rpc/timer.h"
 
 namespace mmud {
@@ -24,8 +25,7 @@ namespace {
 // and before Begin is through; whoever sets ended_ first counts, and Begin or
 // it has the answer made, whichever comes later.
 //
-// Lives until OnDone, and keeps its place until then (unary_call.h); a timer or
-// a subscription that comes later finds nothing.
+// Lives until OnDone; a timer or a subscription that comes later finds nothing.
 class WaitingCall final : public grpc::ServerUnaryReactor,
                           public std::enable_shared_from_this<WaitingCall> {
  public:
@@ -36,7 +36,8 @@ class WaitingCall final : public grpc::ServerUnaryReactor,
         function_(function),
         context_(*context),
         request_(*request),
-        response_(response) {}
+        response_(response),
+        cut_off_(runtime.timer, *context) {}
 
   void Start() {
     self_ = shared_from_this();
@@ -48,12 +49,13 @@ class WaitingCall final : public grpc::ServerUnaryReactor,
     place_ = *std::move(place);
     const absl::Status posted =
         runtime_.short_workers.Post([this] { Begin(); });
-    if (!posted.ok()) Finish(ToGrpcStatus(posted));
+    if (!posted.ok()) FinishWith(ToGrpcStatus(posted));
   }
 
   void OnCancel() override { EndWaiting(); }
 
   void OnDone() override {
+    cut_off_.Ended();
     const std::shared_ptr<WaitingCall> last = std::move(self_);
   }
 
@@ -62,7 +64,7 @@ class WaitingCall final : public grpc::ServerUnaryReactor,
     absl::StatusOr<Waiting<grpc::ByteBuffer>> waiting =
         function_(&context_, request_);
     if (!waiting.ok()) {
-      Finish(ToGrpcStatus(waiting.status()));
+      FinishWith(ToGrpcStatus(waiting.status()));
       return;
     }
     answer_ = std::move(waiting->answer);
@@ -104,6 +106,15 @@ class WaitingCall final : public grpc::ServerUnaryReactor,
                                     "CALL_CANCELLED", "the caller left"))
             : ToGrpcStatus(answer_(response_));
     answer_ = nullptr;
+    FinishWith(std::move(status));
+  }
+
+  void FinishWith(grpc::Status status) {
+    if (status.ok()) {
+      cut_off_.Arm(runtime_.patience, AnswerNotTaken(runtime_.patience));
+    } else {
+      place_.Release();
+    }
     Finish(std::move(status));  // and this may be gone
   }
 
@@ -118,6 +129,7 @@ class WaitingCall final : public grpc::ServerUnaryReactor,
   std::function<absl::Status(grpc::ByteBuffer*)> answer_;
   std::function<void()> unsubscribe_;
   absl::optional<Timer::Ticket> timeout_;
+  CutOff cut_off_;
 
   absl::Mutex mu_;
   bool begun_ ABSL_GUARDED_BY(mu_) = false;
