@@ -186,7 +186,7 @@ absl::StatusOr<VmRegistry::Deleted> VmRegistry::Delete(
     const std::function<absl::Status()>& keep_waiting, OnDeleted on_deleted) {
   JoinFinished();
   const absl::StatusOr<std::shared_ptr<Deletion>> deletion =
-      BeginDeletion(name, check, std::move(on_deleted));
+      BeginDeletion(name, check, keep_waiting, std::move(on_deleted));
   if (!deletion.ok()) return deletion.status();
   for (;;) {
     {
@@ -210,7 +210,8 @@ absl::StatusOr<VmRegistry::Deleted> VmRegistry::Delete(
 // What 3 wrote is in nobody's count. So 2 is done again if an operation was
 // there before it, or came since: whoever begins one takes mu_, as 4 does.
 absl::StatusOr<std::shared_ptr<VmRegistry::Deletion>> VmRegistry::BeginDeletion(
-    absl::string_view name, const CheckDeletion& check, OnDeleted on_deleted) {
+    absl::string_view name, const CheckDeletion& check,
+    const std::function<absl::Status()>& keep_waiting, OnDeleted on_deleted) {
   // An operation whose work was stopped just now ends in a moment: whoever
   // stops it and deletes the VM next shall not have to know.
   const mmu::MonotonicTime patience =
@@ -235,30 +236,34 @@ absl::StatusOr<std::shared_ptr<VmRegistry::Deletion>> VmRegistry::BeginDeletion(
     }
     const absl::StatusOr<int64_t> lost = check(*use);
     if (!lost.ok()) return lost.status();
-    mmu::MutexLock lock(mu_);
-    const auto it = entries_.find(name);
-    Entry& entry = it->second;
-    if (entry.deletion == nullptr && is_idle && entry.operations == 0 &&
-        entry.operations_begun == operations_begun) {
-      if (absl::Status status = BeginDeletionLocked(it->first, entry, *lost);
-          !status.ok()) {
-        return status;
+    {
+      mmu::MutexLock lock(mu_);
+      const auto it = entries_.find(name);
+      Entry& entry = it->second;
+      if (entry.deletion == nullptr && is_idle && entry.operations == 0 &&
+          entry.operations_begun == operations_begun) {
+        if (absl::Status status = BeginDeletionLocked(it->first, entry, *lost);
+            !status.ok()) {
+          return status;
+        }
+      } else {
+        AwaitOperationsLocked(entry, patience);
       }
-    } else {
-      AwaitOperationsLocked(entry, patience);
+      if (entry.deletion != nullptr) {
+        entry.deletion->on_deleted.push_back(std::move(on_deleted));
+        return entry.deletion;
+      }
+      if (entry.operations > 0) {
+        return WithResource(
+            ApiError(absl::StatusCode::kFailedPrecondition, "OPERATION_RUNNING",
+                     absl::StrCat(entry.operations, " operations work on ",
+                                  Quote(name),
+                                  "; cancel them or wait for their end")),
+            "mmud.v1.Vm", name);
+      }
     }
-    if (entry.deletion != nullptr) {
-      entry.deletion->on_deleted.push_back(std::move(on_deleted));
-      return entry.deletion;
-    }
-    if (entry.operations > 0) {
-      return WithResource(
-          ApiError(
-              absl::StatusCode::kFailedPrecondition, "OPERATION_RUNNING",
-              absl::StrCat(entry.operations, " operations work on ",
-                           Quote(name), "; cancel them or wait for their end")),
-          "mmud.v1.Vm", name);
-    }
+    // Operations that come and go may have it go round as long as they like.
+    if (absl::Status status = keep_waiting(); !status.ok()) return status;
   }
 }
 

@@ -122,17 +122,17 @@ class VmRegistry {
 
   // Deletes the VM: from now on calls find it no more, its streams end, and
   // when no call uses it it is destroyed. Returns when it is gone.
-  // `keep_waiting` is asked now and then: its error is returned, and the
-  // deletion goes on without this call, and calls `on_deleted` at its end, from
-  // its own thread and without a lock held. Another call for a VM that is being
-  // deleted waits for the same end and is told the same.
+  // `keep_waiting` is asked now and then: its error is returned. A deletion
+  // that has begun goes on without this call, and calls `on_deleted` at its
+  // end, from its own thread and without a lock held. Another call for a VM
+  // that is being deleted waits for the same end and is told the same.
   //
   // FAILED_PRECONDITION OPERATION_RUNNING while an operation works on it.
   // UNAVAILABLE THREADS_EXHAUSTED without a thread to delete it.
   // `check` is asked before anything is changed; again, if an operation ran
   // since. So between its answer and the beginning no guest ran, which is an
-  // operation, and what it counted is what is lost. An error of either leaves
-  // the VM as it was, and `on_deleted` is not called. VM_NOT_FOUND.
+  // operation, and what it counted is what is lost. An error before that
+  // leaves the VM as it was, and `on_deleted` is not called. VM_NOT_FOUND.
   absl::StatusOr<Deleted> Delete(
       absl::string_view name, const CheckDeletion& check,
       const std::function<absl::Status()>& keep_waiting,
@@ -183,7 +183,8 @@ class VmRegistry {
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
   // The deletion of a VM, begun if it was not.
   absl::StatusOr<std::shared_ptr<Deletion>> BeginDeletion(
-      absl::string_view name, const CheckDeletion& check, OnDeleted on_deleted);
+      absl::string_view name, const CheckDeletion& check,
+      const std::function<absl::Status()>& keep_waiting, OnDeleted on_deleted);
   // Begins the deletion of `entry`, of the VM with this name.
   // THREADS_EXHAUSTED: nothing was changed.
   absl::Status BeginDeletionLocked(const std::string& name, Entry& entry,

@@ -283,6 +283,35 @@ TEST(VmRegistry, AnOperationBesideTheCheckMakesItCountAgain) {
   EXPECT_TRUE(vms.Find("vms/a").ok()) << "refused: nothing has changed";
 }
 
+// Operations that come and go keep a deletion from beginning only as long as
+// its caller waits.
+TEST(VmRegistry, ADeletionThatDoesNotBeginEndsWithItsCaller) {
+  VmRegistry vms({});
+  VmUse vm = vms.Create("vms/a", Config()).value();
+  int checks = 0;
+  const auto check = [&](const ManagedVm&) -> absl::StatusOr<int64_t> {
+    if (++checks == 100) return absl::InternalError("nobody asked the caller");
+    VmUse operation = vms.ForOperation(vm).value();
+    operation.Release();
+    return 0;
+  };
+  int asked = 0;
+  const absl::Status status =
+      vms.Delete(
+             "vms/a", check,
+             [&] {
+               return ++asked < 3 ? absl::OkStatus()
+                                  : absl::DeadlineExceededError("too late");
+             },
+             [](const VmRegistry::Deleted&) { ADD_FAILURE(); })
+          .status();
+  EXPECT_EQ(status.message(), "too late");
+  EXPECT_EQ(checks, 3);
+  EXPECT_TRUE(vms.Find("vms/a").ok());
+  vm.Release();
+  EXPECT_TRUE(vms.Delete("vms/a", AnyVm, Patient).ok());
+}
+
 TEST(VmRegistry, AllWhoAskForADeletionAreToldTheSame) {
   VmRegistry vms({});
   VmUse call = vms.Create("vms/a", Config()).value();
