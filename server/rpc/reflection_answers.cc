@@ -96,6 +96,8 @@ void ReflectionAnswers::AddFile(const FileDescriptor* file,
     return;
   }
   FileDescriptorResponse* files = response->mutable_file_descriptor_response();
+  // An answer without what was asked for would be none.
+  sent_.erase(file->name());
   AddWithImports(*file, files);
   // What was asked for comes first.
   std::reverse(files->mutable_file_descriptor_proto()->begin(),

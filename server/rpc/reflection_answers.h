@@ -33,7 +33,7 @@ class ReflectionAnswers {
   // The file, or NOT_FOUND if it is null; `what` says what was asked for.
   void AddFile(const google::protobuf::FileDescriptor* file,
                const std::string& what, Response* response);
-  // With what it imports, before it. Nothing is sent twice in a stream.
+  // With what it imports, before it, but for what the stream has had.
   void AddWithImports(const google::protobuf::FileDescriptor& file,
                       grpc::reflection::v1alpha::FileDescriptorResponse* files);
 
