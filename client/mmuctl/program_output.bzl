@@ -3,7 +3,7 @@
 def _program_output_impl(ctx):
     ctx.actions.run_shell(
         outputs = [ctx.outputs.out],
-        tools = [ctx.executable.program],
+        tools = [ctx.attr.program[DefaultInfo].files_to_run],
         command = '"$1" $2 > "$3"',
         arguments = [
             ctx.executable.program.path,
