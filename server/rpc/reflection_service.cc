@@ -6,14 +6,19 @@
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
+#include "absl/strings/str_cat.h"
+#include "absl/time/time.h"
 #include "grpc/reflection/v1alpha/reflection.pb.h"
 #include "grpcpp/impl/codegen/server_callback_handlers.h"
 #include "grpcpp/impl/rpc_service_method.h"
+#include "grpcpp/server_context.h"
 #include "grpcpp/support/byte_buffer.h"
 #include "grpcpp/support/server_callback.h"
 #include "server/base/budget.h"
 #include "server/base/errors.h"
 #include "server/base/status_mapping.h"
+#include "server/rpc/call_runtime.h"
+#include "server/rpc/cut_off.h"
 #include "server/rpc/reflection_answers.h"
 #include "server/rpc/rpc_service.h"
 
@@ -25,29 +30,35 @@ constexpr char kMethod[] =
 
 // Reads a question, writes its answer, reads the next: one at a time, so that
 // what is there to be sent is one answer at most. The work is a look into
-// tables, done on gRPC's thread.
+// tables, done on gRPC's thread. One that neither asks nor takes its answer for
+// the runtime's patience is cut off: OnReadDone or OnWriteDone fails.
 class ReflectionCall final
     : public grpc::ServerBidiReactor<grpc::ByteBuffer, grpc::ByteBuffer> {
  public:
-  explicit ReflectionCall(const std::vector<std::string>& services)
-      : answers_(services) {}
+  ReflectionCall(CallRuntime& runtime, const std::vector<std::string>& services,
+                 grpc::CallbackServerContext* context)
+      : runtime_(runtime),
+        answers_(services),
+        cut_off_(runtime.timer, *context) {}
 
-  void Start(Budget& budget) {
-    absl::StatusOr<Budget::Place> place = budget.Take();
+  void Start() {
+    absl::StatusOr<Budget::Place> place = runtime_.reflections.Take();
     if (!place.ok()) {
       Finish(ToGrpcStatus(place.status()));
       return;
     }
     place_ = *std::move(place);
+    Postpone();
     StartRead(&question_);
   }
 
   void OnReadDone(bool ok) override {
     if (!ok) {
       // It asks no more, or is gone.
-      Finish(grpc::Status::OK);
+      FinishWith(grpc::Status::OK);
       return;
     }
+    Postpone();
     grpc::reflection::v1alpha::ServerReflectionRequest request;
     absl::Status status = ParseRequest(question_, &request);
     if (status.ok()) {
@@ -55,7 +66,7 @@ class ReflectionCall final
       status = SerializeResponse(answers_.Answer(request), &answer_);
     }
     if (!status.ok()) {
-      Finish(ToGrpcStatus(status));
+      FinishWith(ToGrpcStatus(status));
       return;
     }
     StartWrite(&answer_);
@@ -63,10 +74,11 @@ class ReflectionCall final
 
   void OnWriteDone(bool ok) override {
     if (!ok) {
-      Finish(ToGrpcStatus(ApiError(absl::StatusCode::kCancelled,
-                                   "CALL_CANCELLED", "the caller left")));
+      FinishWith(ToGrpcStatus(ApiError(absl::StatusCode::kCancelled,
+                                       "CALL_CANCELLED", "the caller left")));
       return;
     }
+    Postpone();
     question_.Clear();
     StartRead(&question_);
   }
@@ -74,10 +86,26 @@ class ReflectionCall final
   void OnDone() override { delete this; }
 
  private:
+  void Postpone() {
+    cut_off_.Disarm();
+    cut_off_.Arm(
+        runtime_.patience,
+        absl::DeadlineExceededError(absl::StrCat(
+            "no question came and no answer was read for ",
+            absl::FormatDuration(runtime_.patience), "; open another stream")));
+  }
+
+  void FinishWith(const grpc::Status& status) {
+    place_.Release();
+    Finish(status);  // and this may be gone
+  }
+
+  CallRuntime& runtime_;
   Budget::Place place_;
   ReflectionAnswers answers_;
   grpc::ByteBuffer question_;  // gRPC's while reading
   grpc::ByteBuffer answer_;    // gRPC's while writing
+  CutOff cut_off_;
 };
 
 }  // namespace
@@ -90,9 +118,9 @@ ReflectionService::ReflectionService(std::vector<std::string> services,
   MarkMethodRawCallback(
       0, new grpc::internal::CallbackBidiHandler<grpc::ByteBuffer,
                                                  grpc::ByteBuffer>(
-             [this](grpc::CallbackServerContext*) {
-               auto* call = new ReflectionCall(services_);
-               call->Start(runtime_.reflections);
+             [this](grpc::CallbackServerContext* context) {
+               auto* call = new ReflectionCall(runtime_, services_, context);
+               call->Start();
                return call;
              }));
 }

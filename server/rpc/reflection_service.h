@@ -16,7 +16,9 @@
 namespace mmud {
 
 // Answers from the descriptors that are linked in. A stream has a place among
-// `reflections` of the runtime until it ends. Thread-safe. Outlives the server.
+// `reflections` of the runtime until it ends, and ends when its peer neither
+// asks nor takes an answer for the runtime's patience. Thread-safe. Outlives
+// the server.
 class ReflectionService final : public grpc::Service {
  public:
   // `services`: full names of those that are served, this one included.
