@@ -1,5 +1,6 @@
 #include "mmu_core/vm/held_back.h"
 
+#include <atomic>
 #include <cstdint>
 
 #include "absl/functional/function_ref.h"
@@ -21,7 +22,8 @@ namespace {
 // Between two looks at what else there is to do. Nobody waits for that, so it
 // need not be short; the end of what holds the fault back is noticed at once,
 // and so is who wants the vCPU to park (WorkloadRunner::CallToPark).
-constexpr absl::Duration kLook = absl::Milliseconds(5);
+// Relaxed: it orders nothing.
+constinit std::atomic<int64_t> look_nanos{5'000'000};
 
 bool IsHeldBack(const VmState& vm, Gfn gfn) {
   if (vm.invalidations.MaybeInvalidating(gfn)) return true;
@@ -36,11 +38,11 @@ absl::Status AwaitRelease(VmState& vm, Vcpu& vcpu, Gfn gfn,
                           absl::FunctionRef<bool()> wanted) {
   MMU_DCHECK(!vcpu.gate().in_guest() && !InRcuReadSection());
   if (!IsHeldBack(vm, gfn) || wanted()) return absl::OkStatus();
+  AtHook(HookPoint::kHeldBackToWait);
   ParkingPlace* const parking = vcpu.parking();
   const auto is_to_park = [parking] {
     return parking != nullptr && parking->IsWanted();
   };
-  AtHook(HookPoint::kHeldBackToWait);
   do {
     if (is_to_park()) {
       if (!parking->Park()) {
@@ -51,10 +53,15 @@ absl::Status AwaitRelease(VmState& vm, Vcpu& vcpu, Gfn gfn,
     }
     const int64_t begin = MonotonicNanos();
     vm.invalidations.WaitWhile(
-        [&] { return IsHeldBack(vm, gfn) && !is_to_park(); }, kLook);
+        [&] { return IsHeldBack(vm, gfn) && !is_to_park(); },
+        absl::Nanoseconds(look_nanos.load(std::memory_order_relaxed)));
     vcpu.stats().AddStall(StallCause::kInvalidation, MonotonicNanos() - begin);
   } while (IsHeldBack(vm, gfn) && !wanted());
   return absl::OkStatus();
+}
+
+void SetReleaseLook(absl::Duration every) {
+  look_nanos.store(absl::ToInt64Nanoseconds(every), std::memory_order_relaxed);
 }
 
 }  // namespace mmu

@@ -12,6 +12,7 @@
 
 #include "absl/functional/function_ref.h"
 #include "absl/status/status.h"
+#include "absl/time/time.h"
 #include "mmu_core/base/address.h"
 
 namespace mmu {
@@ -30,6 +31,10 @@ struct VmState;
 // is no stall. CANCELLED: it is to stop, and the access cannot be completed.
 absl::Status AwaitRelease(VmState& vm, Vcpu& vcpu, Gfn gfn,
                           absl::FunctionRef<bool()> wanted);
+
+// For tests: from now on `wanted` is looked at this often. With an hour a wait
+// ends only because somebody ends it. Thread-safe.
+void SetReleaseLook(absl::Duration every);
 
 }  // namespace mmu
 

@@ -28,7 +28,10 @@
 #include "mmu_core/testing/interleaving.h"
 #include "mmu_core/testing/vm_builder.h"
 #include "mmu_core/vm/host_notifier.h"
+#include "mmu_core/vm/parking_place.h"
+#include "mmu_core/vm/vcpu.h"
 #include "mmu_core/vm/vm.h"
+#include "mmu_core/vm/vm_state.h"
 #include "mmu_core/vm/workload.h"
 
 namespace mmu::testing {
@@ -52,11 +55,14 @@ class Signal {
   const std::shared_future<void> future_ = promise_.get_future().share();
 };
 
-// Stops a vCPU's thread between the look that finds its fault held back and its
-// wait.
-class StopBeforeWait {
+// Stops the thread of a vCPU whose fault is held back between its last look at
+// whether it is to park, which said no, and its wait. The look before that one
+// is made before it may have to wait at all. Outlives the vCPU's thread.
+class StopBeforeWait : public ParkingPlace {
  public:
-  StopBeforeWait() {
+  // Of vCPU 0.
+  explicit StopBeforeWait(Vm& vm) : vcpu_(*vm.state().vcpus[0]) {}
+  void Begin() {
     MMU_CHECK(current == nullptr);
     current = this;
 #ifdef NDEBUG
@@ -65,7 +71,7 @@ class StopBeforeWait {
     MMU_CHECK(hook_fn.exchange(&At) == nullptr);
 #endif
   }
-  ~StopBeforeWait() {
+  void End() {
 #ifndef NDEBUG
     hook_fn.store(nullptr);
 #endif
@@ -74,17 +80,31 @@ class StopBeforeWait {
   void AwaitArrival() { ASSERT_TRUE(arrived_.Await()); }
   void LetGo() { go_.Send(); }
 
+  // On the vCPU's thread, as that of the place it stands for.
+  bool IsWanted() const override {
+    if (real_->IsWanted()) return true;
+    if (++looks_ == 2) {
+      arrived_.Send();
+      EXPECT_TRUE(go_.Await());
+    }
+    return false;
+  }
+  bool Park() override { return real_->Park(); }
+
  private:
+  // On the vCPU's thread: the first time puts this in its place's stead.
   static void At(HookPoint point) {
     StopBeforeWait& stop = *current;
-    if (point != HookPoint::kHeldBackToWait || stop.met_.exchange(true)) return;
-    stop.arrived_.Send();
-    EXPECT_TRUE(stop.go_.Await());
+    if (point != HookPoint::kHeldBackToWait || stop.real_ != nullptr) return;
+    stop.real_ = stop.vcpu_.parking();
+    stop.vcpu_.set_parking(&stop);
   }
 
   static inline StopBeforeWait* current = nullptr;
-  std::atomic<bool> met_{false};
-  Signal arrived_;
+  Vcpu& vcpu_;
+  ParkingPlace* real_ = nullptr;  // the vCPU's thread's, like looks_
+  mutable int looks_ = 0;
+  mutable Signal arrived_;
   Signal go_;
 };
 
@@ -107,6 +127,8 @@ class Call {
 class HeldBackTest : public ::testing::TestWithParam<MmuMode> {
  protected:
   explicit HeldBackTest(int vcpus = 1) {
+    // Nothing is noticed only because a waiting vCPU looks by itself.
+    SetReleaseLook(absl::Hours(1));
     VmConfig config;
     config.mmu = GetParam();
     if (config.mmu == MmuMode::kShadow) config.format = EntryFormat::kNpt;
@@ -117,6 +139,8 @@ class HeldBackTest : public ::testing::TestWithParam<MmuMode> {
     const Memslot* slot = vm_->state().slots.Active(0).FindById(0);
     all_ = {slot->hva, slot->hva + (slot->npages << kPageShift)};
   }
+
+  ~HeldBackTest() override { SetReleaseLook(absl::Milliseconds(5)); }
 
   // The host takes all memory away, and does not say when it is done.
   void Begin() { InvalidateRangeStart(vm_->state(), all_, MayYield::kYes); }
@@ -157,16 +181,20 @@ class HeldBackTest : public ::testing::TestWithParam<MmuMode> {
 // Covers: PF-25, SLOT-23
 TEST_P(HeldBackTest, ItIsPausedAndGoesOnToBeHeldBack) {
   Begin();
+  StopBeforeWait vcpu(*vm_);
   {
     // 1. vCPU: looks, nobody wants it to park. 2. host: pauses. 3. vCPU: waits.
-    StopBeforeWait vcpu;
+    vcpu.Begin();
     ASSERT_TRUE(vm_->StartWorkload(Writes()).ok());
     vcpu.AwaitArrival();
     Call pause([this] { vm_->PauseVcpus(); });
     while (!vm_->vcpus_paused()) std::this_thread::yield();
     vcpu.LetGo();
     const bool ended = pause.EndsByItself();
+    vcpu.End();
     if (!ended) End();
+    EXPECT_TRUE(ended);
+    if (!ended) vm_.reset();  // before what its vCPU's thread looks at
     ASSERT_TRUE(ended);
   }
   // Once more, from within its wait.
