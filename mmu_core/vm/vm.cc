@@ -6,6 +6,7 @@
 #include <cerrno>
 #include <utility>
 
+#include "absl/functional/function_ref.h"
 #include "absl/strings/str_format.h"
 #include "absl/types/optional.h"
 #include "mmu_core/base/check.h"
@@ -328,7 +329,8 @@ GpaSpace Vm::GuestSpace() const {
   return *space;
 }
 
-absl::Status Vm::StartWorkload(WorkloadOptions options) {
+absl::Status Vm::StartWorkload(WorkloadOptions options,
+                               absl::FunctionRef<absl::Status()> confirm) {
   const MmuMode mmu = state_->config.mmu;
   if (mmu == MmuMode::kShadow || mmu == MmuMode::kNested) {
     RcuReadGuard rcu;
@@ -342,7 +344,7 @@ absl::Status Vm::StartWorkload(WorkloadOptions options) {
                           slot->id));
     }
   }
-  return state_->runner.Start(std::move(options), GuestSpace());
+  return state_->runner.Start(std::move(options), GuestSpace(), confirm);
 }
 void Vm::StopWorkload() { state_->runner.Stop(); }
 bool Vm::WaitWorkload(absl::Duration timeout) {

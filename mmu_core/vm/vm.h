@@ -14,6 +14,7 @@
 #include <memory>
 #include <vector>
 
+#include "absl/functional/function_ref.h"
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "absl/time/time.h"
@@ -87,8 +88,15 @@ class Vm {
   // --- What runs on the vCPUs ---
 
   // FAILED_PRECONDITION WORKLOAD_RUNNING, INVALID_ARGUMENT INVALID_VCPU_COUNT,
-  // UNAVAILABLE THREADS_EXHAUSTED: then no vCPU has made an access.
-  absl::Status StartWorkload(WorkloadOptions options);
+  // UNAVAILABLE THREADS_EXHAUSTED. When nothing but `confirm` can fail any
+  // more, and before a vCPU makes an access, it is called, and its error is
+  // returned. It must not start or stop a workload of this VM, nor wait for one
+  // to end. After an error no vCPU has made an access, and Workload() says what
+  // it said before.
+  absl::Status StartWorkload(
+      WorkloadOptions options, absl::FunctionRef<absl::Status()> confirm = [] {
+        return absl::OkStatus();
+      });
   // Asks all vCPUs to stop and waits until they did. OK if none runs. A guest
   // with page tables of its own that has to wait in the middle of what it does,
   // for room in its dirty ring or for the host, is lost by that (GUEST_LOST).

@@ -3,8 +3,10 @@
 #include <algorithm>
 #include <utility>
 
+#include "absl/functional/function_ref.h"
 #include "absl/status/statusor.h"
 #include "absl/strings/str_format.h"
+#include "absl/types/optional.h"
 #include "mmu_core/base/clock.h"
 #include "mmu_core/base/error.h"
 #include "mmu_core/base/thread.h"
@@ -26,7 +28,8 @@ absl::Status FailureOf(const absl::Status& status) {
 }  // namespace
 
 absl::Status WorkloadRunner::Start(WorkloadOptions options,
-                                   const GpaSpace& memory) {
+                                   const GpaSpace& memory,
+                                   absl::FunctionRef<absl::Status()> confirm) {
   MutexLock control(control_mu_);
   if (options.sources.empty() || options.sources.size() > vcpus_.size()) {
     return MakeError(
@@ -55,7 +58,7 @@ absl::Status WorkloadRunner::Start(WorkloadOptions options,
   JoinLocked();
   options_ = std::move(options);
   guests_.resize(vcpus_.size());
-  const size_t count = options_.sources.size();
+  absl::optional<WorkloadProgress> before;
   {
     MutexLock lock(mu_);
     guest_memory_.resize(vcpus_.size());
@@ -65,46 +68,48 @@ absl::Status WorkloadRunner::Start(WorkloadOptions options,
           .space = memory.Share(static_cast<uint32_t>(i),
                                 static_cast<uint32_t>(guests_.size()))};
     }
-    ever_started_ = true;
-    running_ = static_cast<int>(count);
+    running_ = static_cast<int>(options_.sources.size());
     parked_ = 0;
-    progress_ = WorkloadProgress();
+    before = std::exchange(progress_, WorkloadProgress());
     at_start_ = SumStats();
     started_ = MonotonicTime::Now();
-    // None makes an access, or boots, before all are there: where one cannot be
-    // made nothing has happened to the guest.
+    // None makes an access, or boots, before all are there and the start is
+    // confirmed: until then nothing has happened to the guest.
     ++holds_;
     control_.fetch_or(kHeld);
   }
   control_.fetch_and(~kStop);
+  absl::Status status = MakeThreads();
+  if (status.ok()) status = confirm();
+  if (!status.ok()) GiveUpStart(std::move(before));
+  Unhold();
+  return status;
+}
+
+absl::Status WorkloadRunner::MakeThreads() {
+  const size_t count = options_.sources.size();
   threads_.reserve(count);
-  absl::Status made;
   for (size_t i = 0; i < count; ++i) {
     absl::StatusOr<std::thread> thread =
         MakeThread([this, i] { Run(*vcpus_[i], *options_.sources[i]); });
-    if (!thread.ok()) {
-      made = thread.status();
-      GiveUpStart(count - i);
-      break;
-    }
+    if (!thread.ok()) return thread.status();
     threads_.push_back(*std::move(thread));
   }
-  Unhold();
-  return made;
+  return absl::OkStatus();
 }
 
-void WorkloadRunner::GiveUpStart(size_t missing) {
+void WorkloadRunner::GiveUpStart(absl::optional<WorkloadProgress> before) {
   {
-    // Whoever waits for all to park waits for the missing ones, too.
+    // Whoever waits for all to park waits for those without a thread, too.
     MutexLock lock(mu_);
     control_.fetch_or(kStop);
-    running_ -= static_cast<int>(missing);
+    running_ -= static_cast<int>(options_.sources.size() - threads_.size());
     changed_.NotifyAll();
   }
   JoinLocked();
   control_.fetch_and(~kStop);
   MutexLock lock(mu_);
-  progress_.state = WorkloadProgress::State::kStopped;
+  progress_ = std::move(before);
 }
 
 void WorkloadRunner::Run(Vcpu& vcpu, AccessSource& source) {
@@ -286,7 +291,8 @@ void WorkloadRunner::DirtyRingsHaveRoom() {
 
 void WorkloadRunner::Finish(const absl::Status& status) {
   MutexLock lock(mu_);
-  if (!status.ok() && progress_.error.ok()) progress_.error = status;
+  WorkloadProgress& progress = *progress_;
+  if (!status.ok() && progress.error.ok()) progress.error = status;
   // One vCPU that cannot go on ends the workload: the guest as a whole has
   // failed.
   if (!status.ok()) {
@@ -294,12 +300,12 @@ void WorkloadRunner::Finish(const absl::Status& status) {
     CallToPark();
   }
   if (--running_ == 0) {
-    progress_.running = MonotonicTime::Now() - started_;
-    progress_.stats = SumStats().Since(at_start_);
-    progress_.state = !progress_.error.ok() ? WorkloadProgress::State::kFailed
-                      : (control_.load() & kStop) != 0
-                          ? WorkloadProgress::State::kStopped
-                          : WorkloadProgress::State::kDone;
+    progress.running = MonotonicTime::Now() - started_;
+    progress.stats = SumStats().Since(at_start_);
+    progress.state = !progress.error.ok() ? WorkloadProgress::State::kFailed
+                     : (control_.load() & kStop) != 0
+                         ? WorkloadProgress::State::kStopped
+                         : WorkloadProgress::State::kDone;
   }
   changed_.NotifyAll();
 }
@@ -331,12 +337,12 @@ bool WorkloadRunner::Wait(absl::Duration timeout) {
 
 absl::StatusOr<WorkloadProgress> WorkloadRunner::Progress() const {
   MutexLock lock(mu_);
-  if (!ever_started_) {
+  if (!progress_.has_value()) {
     return MakeError(absl::StatusCode::kFailedPrecondition,
                      {"WORKLOAD_NOT_RUNNING", "", 0},
                      "no workload was ever started on this VM; start one");
   }
-  WorkloadProgress progress = progress_;
+  WorkloadProgress progress = *progress_;
   if (running_ != 0) {
     progress.stats = SumStats().Since(at_start_);
     progress.running = MonotonicTime::Now() - started_;

@@ -12,9 +12,11 @@
 #include <vector>
 
 #include "absl/base/thread_annotations.h"
+#include "absl/functional/function_ref.h"
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "absl/time/time.h"
+#include "absl/types/optional.h"
 #include "mmu_core/base/clock.h"
 #include "mmu_core/base/gfn_range.h"
 #include "mmu_core/guest/gpa_space.h"
@@ -43,7 +45,8 @@ class WorkloadRunner : private ParkingPlace {
   WorkloadRunner& operator=(const WorkloadRunner&) = delete;
 
   // As the Vm functions. `memory` is what guests have that page by themselves.
-  absl::Status Start(WorkloadOptions options, const GpaSpace& memory);
+  absl::Status Start(WorkloadOptions options, const GpaSpace& memory,
+                     absl::FunctionRef<absl::Status()> confirm);
   void Stop();
   bool Wait(absl::Duration timeout);
   absl::StatusOr<WorkloadProgress> Progress() const;
@@ -102,8 +105,12 @@ class WorkloadRunner : private ParkingPlace {
   void CallToPark() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
   void WaitUntilParked() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
   void Finish(const absl::Status& status);
-  // Ends the vCPUs that began, where `missing` others found no thread.
-  void GiveUpStart(size_t missing) ABSL_EXCLUSIVE_LOCKS_REQUIRED(control_mu_);
+  // A thread for each source. An error: there are fewer.
+  absl::Status MakeThreads() ABSL_EXCLUSIVE_LOCKS_REQUIRED(control_mu_);
+  // Ends the threads there are, none of which has made an access, and shows
+  // what was shown `before` them.
+  void GiveUpStart(absl::optional<WorkloadProgress> before)
+      ABSL_EXCLUSIVE_LOCKS_REQUIRED(control_mu_);
   void JoinLocked() ABSL_EXCLUSIVE_LOCKS_REQUIRED(control_mu_);
   VcpuStatsSnapshot SumStats() const;
 
@@ -118,7 +125,7 @@ class WorkloadRunner : private ParkingPlace {
   };
   std::atomic<uint32_t> control_{0};
 
-  // Serialises Start, Stop, Pause and Resume. Outer of mu_.
+  // Serialises Start, what confirms it included, and Stop. Outer of mu_.
   Mutex control_mu_;
 
   // Inner of slots_lock, too, see mmu_core/LOCKING.md.
@@ -129,10 +136,10 @@ class WorkloadRunner : private ParkingPlace {
   int running_ ABSL_GUARDED_BY(mu_) = 0;  // threads not yet ended
   int parked_ ABSL_GUARDED_BY(mu_) = 0;   // of these, parked
   int holds_ ABSL_GUARDED_BY(mu_) = 0;
-  bool ever_started_ ABSL_GUARDED_BY(mu_) = false;
   // By vCPU, as of the start of the workload that boots its guest.
   std::vector<GuestMemory> guest_memory_ ABSL_GUARDED_BY(mu_);
-  WorkloadProgress progress_ ABSL_GUARDED_BY(mu_);
+  // None: no workload was ever started.
+  absl::optional<WorkloadProgress> progress_ ABSL_GUARDED_BY(mu_);
   VcpuStatsSnapshot at_start_ ABSL_GUARDED_BY(mu_);
   MonotonicTime started_ ABSL_GUARDED_BY(mu_);
 };

@@ -16,6 +16,7 @@
 #include "mmu_core/base/thread.h"
 #include "mmu_core/guest/access_source.h"
 #include "mmu_core/guest/stamp.h"
+#include "mmu_core/stats/vcpu_stats.h"
 #include "mmu_core/testing/vm_builder.h"
 #include "mmu_core/vm/vm.h"
 #include "mmu_core/vm/workload.h"
@@ -77,6 +78,13 @@ uint64_t StampAt(const Vm& vm, uint64_t gpa) {
 
 uint64_t Accesses(const Vm& vm) { return vm.Workload()->stats.accesses; }
 
+// Since the VM was made.
+uint64_t AllAccesses(const Vm& vm) {
+  uint64_t sum = 0;
+  for (const VcpuStatsSnapshot& vcpu : vm.VcpuStats()) sum += vcpu.accesses;
+  return sum;
+}
+
 void WaitForAccesses(const Vm& vm, uint64_t n) {
   while (Accesses(vm) < n) std::this_thread::yield();
 }
@@ -105,13 +113,56 @@ TEST(WorkloadRunnerTest, WithoutAThreadForEachVcpuNoneRuns) {
     LimitThreads(-1);
     EXPECT_EQ(DetailOf(none).reason, "THREADS_EXHAUSTED") << threads;
     ASSERT_TRUE(vm->WaitWorkload(kLong));
-    EXPECT_EQ(vm->Workload()->state, State::kStopped);
-    EXPECT_EQ(Accesses(*vm), 0u) << "nothing happened to the guest";
+    EXPECT_EQ(DetailOf(vm->Workload().status()).reason, "WORKLOAD_NOT_RUNNING");
+    EXPECT_EQ(AllAccesses(*vm), 0u) << "nothing happened to the guest";
     ASSERT_TRUE(vm->StartWorkload(Writers(3, 10)).ok());
     ASSERT_TRUE(vm->WaitWorkload(kLong));
     EXPECT_EQ(vm->Workload()->state, State::kDone);
     EXPECT_EQ(Accesses(*vm), 30u);
+    // What the one before came to is shown on.
+    LimitThreads(threads);
+    EXPECT_FALSE(vm->StartWorkload(Writers(3)).ok());
+    LimitThreads(-1);
+    EXPECT_EQ(vm->Workload()->state, State::kDone);
+    EXPECT_EQ(Accesses(*vm), 30u);
+    EXPECT_EQ(AllAccesses(*vm), 30u);
   }
+}
+
+TEST(WorkloadRunnerTest, NothingRunsBeforeItIsConfirmed) {
+  auto vm = SmallVm();
+  const absl::Status refused = vm->StartWorkload(Writers(2), [&] {
+    EXPECT_EQ(vm->Workload()->state, State::kRunning);
+    // Stands still like a guest that is held for any other reason.
+    vm->PauseVcpus();
+    EXPECT_EQ(AllAccesses(*vm), 0u);
+    vm->ResumeVcpus();
+    return absl::UnavailableError("no");
+  });
+  EXPECT_EQ(refused, absl::UnavailableError("no"));
+  EXPECT_TRUE(vm->WaitWorkload(absl::ZeroDuration())) << "it has ended";
+  EXPECT_EQ(AllAccesses(*vm), 0u);
+  EXPECT_EQ(DetailOf(vm->Workload().status()).reason, "WORKLOAD_NOT_RUNNING");
+  ASSERT_TRUE(vm->StartWorkload(Writers(2, 10), [&] {
+                  EXPECT_EQ(AllAccesses(*vm), 0u);
+                  return absl::OkStatus();
+                }).ok());
+  ASSERT_TRUE(vm->WaitWorkload(kLong));
+  EXPECT_EQ(Accesses(*vm), 20u);
+}
+
+TEST(WorkloadRunnerTest, ABadStartIsNotEvenAskedToBeConfirmed) {
+  auto vm = SmallVm();
+  bool asked = false;
+  const auto confirm = [&] {
+    asked = true;
+    return absl::OkStatus();
+  };
+  EXPECT_FALSE(vm->StartWorkload(Writers(3), confirm).ok());
+  LimitThreads(1);
+  EXPECT_FALSE(vm->StartWorkload(Writers(2), confirm).ok());
+  LimitThreads(-1);
+  EXPECT_FALSE(asked);
 }
 
 TEST(WorkloadRunnerTest, NoAccessIsUnderWayWhilePaused) {
