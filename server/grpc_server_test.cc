@@ -10,12 +10,14 @@
 #include <cstring>
 #include <memory>
 #include <string>
+#include <thread>
 #include <vector>
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "absl/time/clock.h"
 #include "absl/time/time.h"
+#include "google/longrunning/operations.pb.h"
 #include "google/rpc/error_details.pb.h"
 #include "google/rpc/status.pb.h"
 #include "grpcpp/grpcpp.h"
@@ -26,6 +28,7 @@
 #include "mmud/v1/dirty_log_service.grpc.pb.h"
 #include "mmud/v1/guest_memory_service.grpc.pb.h"
 #include "mmud/v1/vm_service.grpc.pb.h"
+#include "mmud/v1/workload_service.grpc.pb.h"
 #include "server/config.h"
 #include "server/housekeeping.h"
 #include "server/metrics/rpc_metrics.h"
@@ -296,6 +299,38 @@ TEST_F(GrpcServerTest, AVmThatIsBeingDeletedIsSeenAndNotUsed) {
   EXPECT_TRUE(status.ok() || Reason(status) == "VM_NOT_FOUND");
   grpc::ClientContext again;
   EXPECT_EQ(Reason(vms_->GetVm(&again, get, &got)), "VM_NOT_FOUND");
+}
+
+// There is a thread for its vCPU, and none for its operation.
+TEST_F(GrpcServerTest, AGuestDoesNothingUnlessThereIsAnOperationForIt) {
+  const auto workloads = v1::WorkloadService::NewStub(channel_);
+  v1::StartWorkloadRequest request;
+  request.set_vm("vms/a");
+  request.mutable_pattern()->mutable_uniform();
+  request.mutable_pattern()->set_write_fraction(1);
+  const auto start = [&] {
+    grpc::ClientContext context;
+    google::longrunning::Operation operation;
+    return workloads->StartWorkload(&context, request, &operation);
+  };
+  VmUse vm = state_.vms.Find("vms/a").value();
+  for (int round = 0; round < 50; ++round) {
+    mmu::LimitThreads(1);
+    const grpc::Status refused = start();
+    mmu::LimitThreads(-1);
+    ASSERT_EQ(Reason(refused), "THREADS_EXHAUSTED");
+    ASSERT_EQ(vm->vm().VcpuStats()[0].accesses, 0u) << round;
+  }
+  EXPECT_TRUE(state_.operations.List(0, 10).empty());
+  const grpc::Status started = start();
+  ASSERT_TRUE(started.ok()) << started.error_message();
+  while (vm->vm().VcpuStats()[0].accesses == 0) std::this_thread::yield();
+  v1::StopWorkloadRequest stop;
+  stop.set_vm("vms/a");
+  grpc::ClientContext context;
+  v1::StopWorkloadResponse stopped;
+  EXPECT_TRUE(workloads->StopWorkload(&context, stop, &stopped).ok());
+  EXPECT_GT(stopped.statistics().access_count(), 0);
 }
 
 TEST_F(GrpcServerTest, WhileDrainingOnlyNewWorkIsRefused) {

@@ -2,6 +2,7 @@
 
 #include <utility>
 
+#include "absl/functional/function_ref.h"
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "absl/time/time.h"
@@ -11,8 +12,9 @@
 
 namespace mmud {
 
-absl::Status WorkloadRun::Start(mmu::WorkloadOptions options) {
-  const absl::Status status = vm_.StartWorkload(std::move(options));
+absl::Status WorkloadRun::Start(mmu::WorkloadOptions options,
+                                absl::FunctionRef<absl::Status()> confirm) {
+  const absl::Status status = vm_.StartWorkload(std::move(options), confirm);
   if (!status.ok()) Finish(mmu::WorkloadProgress());
   return status;
 }

@@ -6,6 +6,7 @@
 #include <cstdint>
 
 #include "absl/base/thread_annotations.h"
+#include "absl/functional/function_ref.h"
 #include "absl/status/status.h"
 #include "absl/time/time.h"
 #include "mmu_core/sync/mutex.h"
@@ -25,11 +26,13 @@ class WorkloadRun {
   WorkloadRun(mmu::Vm& vm, int64_t total_access_count)
       : vm_(vm), total_access_count_(total_access_count) {}
 
-  // Starts the vCPUs. After an error the run is finished. Call once.
-  absl::Status Start(mmu::WorkloadOptions options);
+  // Starts the vCPUs, as mmu::Vm::StartWorkload. After an error the run is
+  // finished. Call once.
+  absl::Status Start(mmu::WorkloadOptions options,
+                     absl::FunctionRef<absl::Status()> confirm);
 
   // Waits until the vCPUs are idle, takes the final figures and finishes.
-  // REQUIRES: Start was OK. Call once.
+  // REQUIRES: Start was OK, or has called `confirm`. Call once.
   void RunToEnd();
 
   // Ends it early and waits until the vCPUs are idle. The first reason counts.

@@ -109,11 +109,11 @@ grpc::Status WorkloadServiceImpl::StartWorkload(
     CallContext* context, const v1::StartWorkloadRequest* request,
     google::longrunning::Operation* response) {
   return Mutate(state_, *context, "StartWorkload", WhileDraining::kRefuse,
-                *request, response, [&] { return Start(*context, *request); });
+                *request, response, [&] { return Start(*request); });
 }
 
 absl::StatusOr<google::longrunning::Operation> WorkloadServiceImpl::Start(
-    const CallContext& context, const v1::StartWorkloadRequest& request) {
+    const v1::StartWorkloadRequest& request) {
   absl::StatusOr<VmUse> vm = FindVm(state_, request.vm(), "vm");
   if (!vm.ok()) return vm.status();
   const int vcpus = (*vm)->vm().config().vcpu_count;
@@ -154,9 +154,6 @@ absl::StatusOr<google::longrunning::Operation> WorkloadServiceImpl::Start(
                               " runs a workload already; stop it first")),
         "mmud.v1.Vm", request.vm());
   }
-  if (absl::Status status = run->Start(std::move(options)); !status.ok()) {
-    return status;
-  }
   OperationSpec spec;
   spec.method = OperationMethod::kStartWorkload;
   auto times = std::make_shared<OperationTimes>();
@@ -174,13 +171,14 @@ absl::StatusOr<google::longrunning::Operation> WorkloadServiceImpl::Start(
     return ToAny(metadata);
   };
   spec.cancel = [run, held] { run->StopNow(WorkloadRun::Stop::kCancelled); };
-  absl::StatusOr<google::longrunning::Operation> operation =
-      state_.operations.Start(std::move(spec));
-  if (!operation.ok()) {
-    state_.call_log.NotePartDone(context.id());
-    run->StopNow(WorkloadRun::Stop::kCancelled);
-    run->RunToEnd();
-  }
+  // The guest runs once there is an operation that says so, and not before:
+  // what is refused has done nothing to it.
+  absl::StatusOr<google::longrunning::Operation> operation;
+  const absl::Status started = run->Start(std::move(options), [&] {
+    operation = state_.operations.Start(std::move(spec));
+    return operation.status();
+  });
+  if (!started.ok()) return started;
   return operation;
 }
 

@@ -34,7 +34,7 @@ class WorkloadServiceImpl final : public RpcService {
 
  private:
   absl::StatusOr<google::longrunning::Operation> Start(
-      const CallContext& context, const v1::StartWorkloadRequest& request);
+      const v1::StartWorkloadRequest& request);
 
   DaemonState& state_;
 };
