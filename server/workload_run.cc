@@ -14,18 +14,25 @@ namespace mmud {
 
 absl::Status WorkloadRun::Start(mmu::WorkloadOptions options,
                                 absl::FunctionRef<absl::Status()> confirm) {
+  mmu::MutexLock control(control_mu_);
   const absl::Status status = vm_.StartWorkload(std::move(options), confirm);
-  if (!status.ok()) Finish(mmu::WorkloadProgress());
+  if (!status.ok()) {
+    Finish(mmu::WorkloadProgress());
+  } else if (stop_reason() != Stop::kNot) {
+    vm_.StopWorkload();
+  }
   return status;
 }
 
 void WorkloadRun::RunToEnd() {
   while (!vm_.WaitWorkload(absl::Seconds(1))) {
   }
+  mmu::MutexLock control(control_mu_);
   Finish(Read());
 }
 
 void WorkloadRun::StopNow(Stop why) {
+  mmu::MutexLock control(control_mu_);
   {
     mmu::MutexLock lock(mu_);
     if (finished_) return;

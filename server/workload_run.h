@@ -15,7 +15,8 @@
 
 namespace mmud {
 
-// States: new -> running (Start) -> finished (Start failed, or RunToEnd).
+// States: new -> running (Start) -> finished (Start failed, or RunToEnd). A VM
+// has no other workload before this one is finished.
 // Thread-safe. Must not outlive the VM, except for finished() and, once it is
 // finished, Progress().
 class WorkloadRun {
@@ -27,7 +28,7 @@ class WorkloadRun {
       : vm_(vm), total_access_count_(total_access_count) {}
 
   // Starts the vCPUs, as mmu::Vm::StartWorkload. After an error the run is
-  // finished. Call once.
+  // finished; if StopNow was called before, it ends at once. Call once.
   absl::Status Start(mmu::WorkloadOptions options,
                      absl::FunctionRef<absl::Status()> confirm);
 
@@ -35,7 +36,8 @@ class WorkloadRun {
   // REQUIRES: Start was OK, or has called `confirm`. Call once.
   void RunToEnd();
 
-  // Ends it early and waits until the vCPUs are idle. The first reason counts.
+  // Ends it early and waits until the vCPUs are idle. Also before Start, which
+  // then meets it. The first reason counts. Not from within `confirm`.
   void StopNow(Stop why);
 
   // Waits until RunToEnd is through, which it is soon after StopNow.
@@ -52,6 +54,12 @@ class WorkloadRun {
 
   mmu::Vm& vm_;
   const int64_t total_access_count_;
+
+  // One of Start, StopNow and the end at a time. So a stop comes before the
+  // vCPUs are started, which Start sees, or it ends them; and it never ends
+  // those of the next workload, which waits for this one to finish. Outer of
+  // the VM's locks.
+  mmu::Mutex control_mu_;
 
   mutable mmu::Mutex mu_;  // leaf
   mutable mmu::CondVar ended_;
