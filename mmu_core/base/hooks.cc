@@ -17,6 +17,7 @@ std::string_view ToString(HookPoint point) {
       "kFastFaultToExchange",
       "kExchangeToMark",
       "kMarkToInstall",
+      "kUnlinkToCount",
       "kUnlinkToFreeze",
       "kFreezeToFree",
       "kBitToSummary",

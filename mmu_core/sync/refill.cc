@@ -96,8 +96,10 @@ Reclaim::~Reclaim() {
   --own_reclaims;
 }
 
+bool Reclaim::ThisThreadHasOne() { return own_reclaims != 0; }
+
 bool MayFillFromPool() {
-  return !InRcuReadSection() && own_reclaims == 0 &&
+  return !InRcuReadSection() && !Reclaim::ThisThreadHasOne() &&
          !MmuLockHold::ThisThreadHoldsOne();
 }
 

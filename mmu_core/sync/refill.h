@@ -18,7 +18,9 @@
 namespace mmu {
 
 // A thread takes apart what nobody can reach any more, or will be able to in a
-// moment: tables under roots that it invalidates, shadow pages that it unlinks.
+// moment: tables under roots that it invalidates, tables and shadow pages that
+// it unlinks. (An obsolete root that a vCPU is on goes only when that vCPU
+// drops it, at its next access; of a vCPU that does not run it is in use.)
 // Exists from before the first of that cannot be reached until the last was
 // handed to RCU. It may let go of mmu_lock meanwhile, which takes long; whoever
 // lacks pieces waits for its end.
@@ -32,6 +34,9 @@ class Reclaim {
   ~Reclaim();
   Reclaim(const Reclaim&) = delete;
   Reclaim& operator=(const Reclaim&) = delete;
+
+  // Whether the calling thread has one: what it unlinks meanwhile is covered.
+  static bool ThisThreadHasOne();
 
  private:
   friend class OpenReclaims;

@@ -1,5 +1,7 @@
 #include "mmu_core/tdp/spte_update.h"
 
+#include <optional>
+
 #include "mmu_core/base/check.h"
 #include "mmu_core/base/hooks.h"
 #include "mmu_core/base/level.h"
@@ -10,8 +12,27 @@
 #include "mmu_core/paging/tdp_cursor.h"
 #include "mmu_core/sync/mmu_lock.h"
 #include "mmu_core/sync/rcu.h"
+#include "mmu_core/sync/refill.h"
 
 namespace mmu {
+namespace {
+
+// A change that unlinks a table: from before it until the table was handed to
+// RCU, whoever lacks tables waits.
+class MayUnlink {
+ public:
+  MayUnlink(Level level, Spte old_spte, Spte desired) {
+    if (old_spte.IsPresentTable(level) && !desired.IsPresentTable(level) &&
+        !Reclaim::ThisThreadHasOne()) {
+      reclaim_.emplace();
+    }
+  }
+
+ private:
+  std::optional<Reclaim> reclaim_;
+};
+
+}  // namespace
 
 bool SpteUpdater::Update(const MmuReadLocked& lock, TdpCursor& cursor,
                          Spte desired) {
@@ -19,6 +40,7 @@ bool SpteUpdater::Update(const MmuReadLocked& lock, TdpCursor& cursor,
   MMU_DCHECK(!cursor.old_spte().IsFrozen());
   const Spte old_spte = cursor.old_spte();
   Spte expected = old_spte;
+  const MayUnlink unlinking(cursor.level(), old_spte, desired);
   AtHook(HookPoint::kSnapshotToExchange);
   const bool won = cursor.slot().CompareExchange(expected, desired);
   cursor.SetOldSpte(won ? desired : expected);
@@ -33,6 +55,7 @@ bool SpteUpdater::UpdateOnce(const MmuReadLocked& lock, SpteSlot& slot, Gfn gfn,
                              Level level, Spte expected, Spte desired) {
   MMU_DCHECK(InRcuReadSection());
   const Spte old_spte = expected;
+  const MayUnlink unlinking(level, old_spte, desired);
   AtHook(HookPoint::kSnapshotToExchange);
   if (!slot.CompareExchange(expected, desired)) return false;
   lock.CountWork(
@@ -45,6 +68,7 @@ Spte SpteUpdater::Update(const MmuWriteLocked& lock, TdpCursor& cursor,
   MMU_DCHECK(InRcuReadSection());
   MMU_DCHECK(!cursor.old_spte().IsFrozen() && !desired.IsFrozen());
   Spte old_spte = cursor.old_spte();
+  const MayUnlink unlinking(cursor.level(), old_spte, desired);
   AtHook(HookPoint::kSnapshotToStore);
   if (cursor.IsPresentLeaf() && format_.IsVolatile(old_spte)) {
     // A D bit set or a fast fault made since the snapshot is in the value that
@@ -72,6 +96,7 @@ bool SpteUpdater::TryUpdate(const MmuWriteLocked& lock, TdpCursor& cursor,
   MMU_DCHECK(!cursor.old_spte().IsFrozen() && !desired.IsFrozen());
   const Spte old_spte = cursor.old_spte();
   Spte expected = old_spte;
+  const MayUnlink unlinking(cursor.level(), old_spte, desired);
   AtHook(HookPoint::kSnapshotToStore);
   const bool won = cursor.slot().CompareExchange(expected, desired);
   cursor.SetOldSpte(won ? desired : expected);
@@ -94,6 +119,7 @@ bool SpteUpdater::Collapse(const MmuReadLocked& lock, TdpCursor& cursor,
   MMU_DCHECK(cursor.IsPresentTable());
   const Spte table = cursor.old_spte();
   Spte expected = table;
+  const MayUnlink unlinking(cursor.level(), table, huge);
   AtHook(HookPoint::kChosenToLink);
   if (!cursor.slot().CompareExchange(expected, huge)) {
     cursor.SetOldSpte(expected);
@@ -166,6 +192,7 @@ SpteUpdater::Removed SpteUpdater::HandleChanged(Gfn gfn, Level level,
 SpteUpdater::Removed SpteUpdater::RemoveTable(ShadowPage& page, Mode mode) {
   const Level level = page.role.level();
   Removed all{.entries = kEntriesPerTable};
+  AtHook(HookPoint::kUnlinkToCount);
   TablePool::BeginGracePeriod(page);
   nx_huge_pages_.Forget(page);
   AtHook(HookPoint::kUnlinkToFreeze);

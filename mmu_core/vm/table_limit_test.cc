@@ -229,6 +229,8 @@ INSTANTIATE_TEST_SUITE_P(
         ZapRow{"DeletionAndFaultElsewhere", MmuMode::kTdp, DeleteVm,
                HookPoint::kSnapshotToExchange, ZapRow::Where::kOtherVm,
                WriteFar},
+        ZapRow{"RecoveryThatHasUnlinkedAndFault", MmuMode::kTdp, RecoverAllOf,
+               HookPoint::kUnlinkToCount, ZapRow::Where::kSameVm, WriteFar},
         ZapRow{"RecoveryAndFault", MmuMode::kTdp, RecoverAllOf,
                HookPoint::kFreezeToFree, ZapRow::Where::kSameVm, WriteFar},
         ZapRow{"ShadowFastZapAndFaultElsewhere", MmuMode::kTdpShadow, ZapAllOf,
