@@ -27,12 +27,10 @@ inline std::string BuildMode() {
 #else
   std::string mode = "dbg";
 #endif
-#if defined(__has_feature)
-#if __has_feature(address_sanitizer)
+#if defined(__SANITIZE_ADDRESS__)
   mode += "+asan";
-#elif __has_feature(thread_sanitizer)
+#elif defined(__SANITIZE_THREAD__)
   mode += "+tsan";
-#endif
 #endif
   return mode;
 }
