@@ -208,7 +208,8 @@ TEST_P(TableLimitZapTest, TablesToWhichTheZapHasYetToComeAreWaitedFor) {
     threads.RunToEnd("zap");
     threads.WaitForEnd("operation");
   }
-  EXPECT_EQ(GracePeriodWaits(), waits + 1);
+  // More than once where it needs tables twice and the zap is not through.
+  EXPECT_GT(GracePeriodWaits(), waits);
   EXPECT_EQ(subject.Metrics().vcpus.fault_errors, 0u);
   pool.SetMaxTables(0);
   EXPECT_EQ(AuditFindings(subject), "");
