@@ -14,6 +14,7 @@
 #include "absl/strings/str_cat.h"
 #include "absl/time/clock.h"
 #include "absl/time/time.h"
+#include "grpc/support/time.h"
 #include "grpcpp/generic/generic_stub.h"
 #include "grpcpp/grpcpp.h"
 #include "grpcpp/support/server_interceptor.h"
@@ -178,7 +179,8 @@ class UnreadAnswerTest : public ::testing::TestWithParam<Kind> {
   }
 
   ~UnreadAnswerTest() override {
-    if (server_ != nullptr) server_->Shutdown(std::chrono::system_clock::now());
+    if (server_ != nullptr)
+      server_->Shutdown(gpr_inf_past(GPR_CLOCK_MONOTONIC));
     queue_.Shutdown();
     while (Next()) {
     }
