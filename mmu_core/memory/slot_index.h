@@ -77,8 +77,7 @@ class SlotIndex {
 
    private:
     friend class SlotIndex;
-    Iterator(const Place* place, size_t at)
-        : place_(place), at_(at) {}
+    Iterator(const Place* place, size_t at) : place_(place), at_(at) {}
 
     const Place* place_ = nullptr;
     size_t at_ = 0;
