@@ -35,9 +35,8 @@ class Caller {
 
   // Makes a unary call: `attempt(context, request, &response)`, repeated while
   // it ends with what IsRetryable allows and both the policy and the deadline
-  // allow it. All
-  // attempts share one deadline and, where the request has one, one request
-  // id, so that a mutation whose answer was lost is not done twice.
+  // allow it. All attempts share one deadline and, where the request has one,
+  // one request id, so that a mutation whose answer was lost is not done twice.
   template <typename Response, typename Request, typename Attempt>
   absl::StatusOr<Response> Unary(CallKind kind, Request request,
                                  Attempt attempt) const {

@@ -6,8 +6,10 @@
 #include <cstdint>
 #include <vector>
 
+#include "absl/status/status.h"
 #include "absl/time/time.h"
 #include "server/base/budget.h"
+#include "server/rpc/cut_off.h"
 #include "server/rpc/open_streams.h"
 #include "server/rpc/timer.h"
 #include "server/rpc/worker_pool.h"
@@ -106,7 +108,9 @@ struct CallRuntime {
   WorkerPool paced_workers;
   WorkerPool stream_workers;
   const absl::Duration patience;  // with a peer that takes no answer
-  Timer timer;                    // last: what it calls uses the rest
+  // What that peer hears; made once, for each answer has it at hand.
+  const absl::Status answer_not_taken = AnswerNotTaken(patience);
+  Timer timer;  // last: what it calls uses the rest
 };
 
 }  // namespace mmud

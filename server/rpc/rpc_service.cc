@@ -47,22 +47,6 @@ absl::Status ParseRequest(const grpc::ByteBuffer& bytes,
                                "; encode one of this API's version"));
 }
 
-std::string WorkedOnVm(const google::protobuf::Message& request) {
-  const auto text = [&request](const char* name) -> std::string {
-    const auto* field = request.GetDescriptor()->FindFieldByName(name);
-    if (field == nullptr || field->is_repeated() ||
-        field->cpp_type() !=
-            google::protobuf::FieldDescriptor::CPPTYPE_STRING) {
-      return "";
-    }
-    return request.GetReflection()->GetString(request, field);
-  };
-  if (std::string vm = text("vm"); !vm.empty()) return vm;
-  const std::string name = text("name");
-  const size_t memslot = name.find("/memslots/");
-  return memslot == std::string::npos ? "" : name.substr(0, memslot);
-}
-
 absl::Status SerializeResponse(const google::protobuf::Message& response,
                                grpc::ByteBuffer* bytes) {
   bool own = false;

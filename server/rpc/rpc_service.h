@@ -54,11 +54,6 @@ absl::Status ParseRequest(const grpc::ByteBuffer& bytes,
 absl::Status SerializeResponse(const google::protobuf::Message& response,
                                grpc::ByteBuffer* bytes);
 
-// The VM that a call works on, as its field `vm` or the name of a memslot says;
-// empty if it says none. DeleteVm does not count: it ends what others do, so it
-// must find a place whatever they have.
-std::string WorkedOnVm(const google::protobuf::Message& request);
-
 // Makes the messages of a stream one after the other, as its peer takes them:
 // true and a message, or false once there is none left. Called by one thread
 // at a time, not always by the same. It goes before the stream's status is
@@ -182,10 +177,8 @@ class RpcService : public grpc::Service {
       if (absl::Status status = ParseRequest(bytes, &request); !status.ok()) {
         return ToGrpcStatus(status);
       }
-      if (const std::string vm = WorkedOnVm(request); !vm.empty()) {
-        if (absl::Status status = take(vm); !status.ok()) {
-          return ToGrpcStatus(status);
-        }
+      if (absl::Status status = take(request); !status.ok()) {
+        return ToGrpcStatus(status);
       }
       Response response;
       grpc::Status status = (self->*function)(context, &request, &response);

@@ -1,16 +1,37 @@
 #include "server/rpc/unary_call.h"
 
+#include <string>
 #include <utility>
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
-#include "absl/strings/string_view.h"
+#include "google/protobuf/descriptor.h"
+#include "google/protobuf/message.h"
 #include "server/base/errors.h"
 #include "server/base/status_mapping.h"
 #include "server/rpc/cut_off.h"
 
 namespace mmud {
 namespace {
+
+// The VM that a call works on, as its field `vm` or the name of a memslot says;
+// empty if it says none. DeleteVm does not count: it ends what others do, so it
+// must find a place whatever they have.
+std::string WorkedOnVm(const google::protobuf::Message& request) {
+  const auto text = [&request](const char* name) -> std::string {
+    const auto* field = request.GetDescriptor()->FindFieldByName(name);
+    if (field == nullptr || field->is_repeated() ||
+        field->cpp_type() !=
+            google::protobuf::FieldDescriptor::CPPTYPE_STRING) {
+      return "";
+    }
+    return request.GetReflection()->GetString(request, field);
+  };
+  if (std::string vm = text("vm"); !vm.empty()) return vm;
+  const std::string name = text("name");
+  const size_t memslot = name.find("/memslots/");
+  return memslot == std::string::npos ? "" : name.substr(0, memslot);
+}
 
 class UnaryCall final : public grpc::ServerUnaryReactor {
  public:
@@ -48,14 +69,16 @@ class UnaryCall final : public grpc::ServerUnaryReactor {
                                     "the caller left before its turn came"))
             : function_(
                   &context_, request_,
-                  [this](absl::string_view vm) { return TakePlaceOf(vm); },
+                  [this](const google::protobuf::Message& request) {
+                    return TakePlaceOfVm(request);
+                  },
                   response_);
     FinishWith(std::move(status));
   }
 
   void FinishWith(grpc::Status status) {
     if (status.ok()) {
-      cut_off_.Arm(runtime_.patience, AnswerNotTaken(runtime_.patience));
+      cut_off_.Arm(runtime_.patience, runtime_.answer_not_taken);
     } else {
       place_of_vm_.Release();
       place_.Release();
@@ -63,8 +86,10 @@ class UnaryCall final : public grpc::ServerUnaryReactor {
     Finish(std::move(status));  // and this may be gone
   }
 
-  absl::Status TakePlaceOf(absl::string_view vm) {
+  absl::Status TakePlaceOfVm(const google::protobuf::Message& request) {
     if (kind_.budget_of_vm == nullptr) return absl::OkStatus();
+    const std::string vm = WorkedOnVm(request);
+    if (vm.empty()) return absl::OkStatus();
     absl::StatusOr<Budget::Place> place = kind_.budget_of_vm->Take(vm);
     if (place.ok()) place_of_vm_ = *std::move(place);
     return place.status();

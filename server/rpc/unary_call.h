@@ -7,7 +7,7 @@
 #include <functional>
 
 #include "absl/status/status.h"
-#include "absl/strings/string_view.h"
+#include "google/protobuf/message.h"
 #include "grpcpp/server_context.h"
 #include "grpcpp/support/byte_buffer.h"
 #include "grpcpp/support/server_callback.h"
@@ -19,8 +19,10 @@
 
 namespace mmud {
 
-// Takes a place among the calls of a VM, or LIMIT_EXCEEDED.
-using TakeVmPlace = std::function<absl::Status(absl::string_view vm)>;
+// Takes a place among the calls of the VM that the request works on, if it
+// names one and calls of this kind have such places; or LIMIT_EXCEEDED.
+using TakeVmPlace =
+    std::function<absl::Status(const google::protobuf::Message& request)>;
 
 // From the request's bytes to the answer's.
 using UnaryFunction =

@@ -111,7 +111,7 @@ class WaitingCall final : public grpc::ServerUnaryReactor,
 
   void FinishWith(grpc::Status status) {
     if (status.ok()) {
-      cut_off_.Arm(runtime_.patience, AnswerNotTaken(runtime_.patience));
+      cut_off_.Arm(runtime_.patience, runtime_.answer_not_taken);
     } else {
       place_.Release();
     }
