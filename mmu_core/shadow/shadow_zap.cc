@@ -48,6 +48,9 @@ void FreeAfterGracePeriod(ShadowPage& page) {
 
 ZapOutcome ShadowZap::Prepare(const MmuWriteLocked& lock, ShadowPageState& page,
                               ZappedPages& zapped) {
+  // Who lacks pages knows of it from before it cannot be found. Whether it is a
+  // root does not change meanwhile.
+  if (page.root_count == 0 && !zapped.reclaim_) zapped.reclaim_.emplace();
   ShadowCounters::Add(parts_.counters.shadow.mmu_shadow_zapped);
   uint64_t others = ZapUnsyncBelow(lock, page, zapped);
   for (int i = 0; i < kEntriesPerTable; ++i) {
@@ -63,7 +66,6 @@ ZapOutcome ShadowZap::Prepare(const MmuWriteLocked& lock, ShadowPageState& page,
     pages_.set.Deactivate(lock, page);
   }
   if (page.root_count == 0) {
-    if (!zapped.reclaim_.has_value()) zapped.reclaim_.emplace();
     zapped.list_.Add(page);
     ShadowCounters::Subtract(parts_.counters.shadow.mmu_shadow_pages);
     return {.pages = others + 1, .others = others != 0};

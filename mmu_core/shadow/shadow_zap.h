@@ -40,7 +40,7 @@ class [[nodiscard]] ZappedPages {
  private:
   friend class ShadowZap;
   ShadowPageList list_;
-  std::optional<Reclaim> reclaim_;  // as long as there are any
+  std::optional<Reclaim> reclaim_;  // from the first page's Prepare on
 };
 
 // What a page's zap did.

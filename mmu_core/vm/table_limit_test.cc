@@ -64,6 +64,22 @@ void ZapShadowPages(Vm& vm) {
   EXPECT_GE(vm.state().shadow->pages().zap().ZapOldest(lock, 6, nullptr), 6u);
 }
 
+// Level 1 only, so that the first page that is zapped has leafs.
+void ZapSmallShadowPages(Vm& vm) {
+  MmuWriteLocked lock(vm.state().mmu_lock, LockOp::kZap);
+  ShadowPages& pages = vm.state().shadow->pages();
+  ZappedPages zapped;
+  ShadowPageState* page = pages.set().active().oldest();
+  while (page != nullptr) {
+    ShadowPageState* const next = page->newer;
+    if (page->level() == Level::k4K) {
+      EXPECT_FALSE(pages.zap().Prepare(lock, *page, zapped).others);
+    }
+    page = next;
+  }
+  pages.zap().Commit(lock, zapped, nullptr);
+}
+
 void WriteFar(Vm& vm) {
   EXPECT_EQ(Write(vm, kFar + 40 * kMiB, 7), AccessOutcome::kDone);
 }
@@ -178,6 +194,9 @@ void ZapAllOf(std::unique_ptr<Vm>& vm) { ZapAll(*vm); }
 void DeleteVm(std::unique_ptr<Vm>& vm) { vm.reset(); }
 void RecoverAllOf(std::unique_ptr<Vm>& vm) { RecoverAll(*vm); }
 void ZapShadowPagesOf(std::unique_ptr<Vm>& vm) { ZapShadowPages(*vm); }
+void ZapSmallShadowPagesOf(std::unique_ptr<Vm>& vm) {
+  ZapSmallShadowPages(*vm);
+}
 
 class TableLimitZapTest : public ::testing::TestWithParam<ZapRow> {
  protected:
@@ -240,6 +259,9 @@ INSTANTIATE_TEST_SUITE_P(
                HookPoint::kSnapshotToStore, ZapRow::Where::kOtherVm, WriteFar},
         ZapRow{"ShadowZapAndFaultElsewhere", MmuMode::kTdpShadow,
                ZapShadowPagesOf, HookPoint::kSnapshotToStore,
+               ZapRow::Where::kOtherVm, WriteFar},
+        ZapRow{"TheFirstShadowPageAndFaultElsewhere", MmuMode::kTdpShadow,
+               ZapSmallShadowPagesOf, HookPoint::kSnapshotToStore,
                ZapRow::Where::kOtherVm, WriteFar},
         ZapRow{"ShadowPagesOnTheirWayToRcuAndFaultElsewhere",
                MmuMode::kTdpShadow, ZapShadowPagesOf, HookPoint::kFreezeToFree,
