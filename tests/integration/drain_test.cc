@@ -14,6 +14,7 @@
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "grpc/health/v1/health.grpc.pb.h"
+#include "grpc/reflection/v1alpha/reflection.grpc.pb.h"
 #include "gtest/gtest.h"
 #include "tests/integration/daemon.h"
 #include "tests/integration/guest.h"
@@ -22,6 +23,9 @@ namespace mmud::integration {
 namespace {
 
 using HealthStub = grpc::health::v1::Health::Stub;
+using grpc::reflection::v1alpha::ServerReflection;
+using grpc::reflection::v1alpha::ServerReflectionRequest;
+using grpc::reflection::v1alpha::ServerReflectionResponse;
 
 TEST(DrainTest, SigtermEndsStreamsSplitsAndWorkloads) {
   Daemon daemon({"--drain-timeout=1h"});
@@ -175,6 +179,33 @@ TEST(DrainTest, PeersThatReadNothingDoNotTakeTheTimeOfTheDrain) {
     }
     EXPECT_EQ(stream->Finish().error_code(), grpc::StatusCode::UNAVAILABLE);
   }
+}
+
+// They have asked for nothing that is still to come.
+TEST(DrainTest, PeersThatWatchHealthOrHoldReflectionOpenAreNotWaitedFor) {
+  Daemon daemon({"--drain-timeout=1h"});
+  grpc::ClientContext health_context;
+  HealthStub health(daemon.client().channel());
+  const auto watch =
+      health.Watch(&health_context, grpc::health::v1::HealthCheckRequest());
+  grpc::health::v1::HealthCheckResponse state;
+  ASSERT_TRUE(watch->Read(&state));
+  grpc::ClientContext reflection_context;
+  ServerReflection::Stub reflection(daemon.client().channel());
+  const auto stream = reflection.ServerReflectionInfo(&reflection_context);
+  ServerReflectionRequest question;
+  question.set_list_services("");
+  ServerReflectionResponse answer;
+  ASSERT_TRUE(stream->Write(question));
+  ASSERT_TRUE(stream->Read(&answer));
+
+  // Before the reflection's patience, 30 s, ends it anyway.
+  EXPECT_EQ(daemon.Terminate(absl::Seconds(20)), 0) << daemon.process().Err();
+  EXPECT_FALSE(stream->Read(&answer));
+  EXPECT_FALSE(stream->Finish().ok());
+  while (watch->Read(&state)) {
+  }
+  EXPECT_FALSE(watch->Finish().ok());
 }
 
 TEST(DrainTest, SighupDrainsAsSigtermDoes) {
