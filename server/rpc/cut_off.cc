@@ -34,6 +34,11 @@ struct CutOff::State {
     grpc_call_unref(call);
   }
 
+  void Disarm(Timer& timer) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu) {
+    if (ticket.has_value()) timer.Cancel(*ticket);
+    ticket = absl::nullopt;
+  }
+
   absl::Mutex mu;  // before the timer's
   bool done ABSL_GUARDED_BY(mu) = false;
   absl::optional<Timer::Ticket> ticket ABSL_GUARDED_BY(mu);
@@ -59,13 +64,12 @@ void CutOff::Arm(absl::Duration patience, const absl::Status& status) {
 
 void CutOff::Disarm() {
   absl::MutexLock lock(&state_->mu);
-  if (state_->ticket.has_value()) timer_.Cancel(*state_->ticket);
-  state_->ticket = absl::nullopt;
+  state_->Disarm(timer_);
 }
 
 void CutOff::Ended() {
-  Disarm();
   absl::MutexLock lock(&state_->mu);
+  state_->Disarm(timer_);
   state_->done = true;
 }
 
