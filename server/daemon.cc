@@ -28,6 +28,7 @@
 #include "mmu_core/base/clock.h"
 #include "mmu_core/base/thread.h"
 #include "mmu_core/paging/table_pool.h"
+#include "mmu_core/sync/rcu.h"
 #include "server/base/errors.h"
 #include "server/build_info.h"
 #include "server/config.h"
@@ -204,6 +205,9 @@ void LogConfiguration(const Config& config) {
 
 int Serve(const Config& config, BuildVariant variant) {
   const mmu::MonotonicTime start = mmu::MonotonicTime::Now();
+  // Without the thread that this makes there is no daemon. Later it would end
+  // one that has guests.
+  mmu::RcuRegisterThread();
   mmu::TablePool::Process().SetMaxTables(
       static_cast<uint64_t>(config.max_page_tables));
   DaemonState state(config, variant);

@@ -228,9 +228,10 @@ void MmuLockHold::AcquireShared() {
 #ifndef NDEBUG
   MMU_CHECK(held_lock != &lock_);  // before it would wait for itself
 #endif
-  // The metrics ask for the thread's number, and the first time that allocates:
-  // not under the lock (LCK-01).
+  // The metrics ask for the thread's number, and the holder may open an RCU
+  // read section. The first time both allocate: not under the lock (LCK-01).
   ThreadIndex();
+  RcuRegisterThread();
   const int64_t waited =
       mode_ == LockMode::kRead ? lock_.LockRead() : lock_.LockWrite();
   held_ = true;

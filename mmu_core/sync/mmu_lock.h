@@ -30,6 +30,7 @@
 #include "mmu_core/sync/asymmetric_barrier.h"
 #include "mmu_core/sync/lock_metrics.h"
 #include "mmu_core/sync/mutex.h"
+#include "mmu_core/sync/rcu.h"
 #include "mmu_core/sync/thread_index.h"
 
 namespace mmu {
@@ -101,6 +102,7 @@ class ABSL_LOCKABLE MmuLock {
   // W1, W2, R1, R4 is their order, and R4 sees W1. To the reader this is free:
   // on x86 such a load is like any other.
   FaultSlot* TryLockFault() {
+    RcuRegisterThread();  // as AcquireShared
     const uint32_t index = ThreadIndex();
     if (ABSL_PREDICT_FALSE(index >= kFaultSlots)) return nullptr;
     FaultSlot& slot = fault_slots_[index];

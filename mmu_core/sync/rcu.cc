@@ -71,21 +71,10 @@ struct Unregisterer {
   }
 };
 
-void Register() {
-  urcu_memb_register_thread();
-  if (registration == Registration::kEnding) {
-    registration = Registration::kTemporary;
-    return;
-  }
-  static thread_local Unregisterer unregisterer;
-  static_cast<void>(&unregisterer);
-  registration = Registration::kLasting;
-}
-
 void EnsureRegistered() {
   if (registration == Registration::kNone ||
       registration == Registration::kEnding) {
-    Register();
+    rcu_internal::Register();
   }
 }
 
@@ -134,6 +123,22 @@ void RunOwnedCall(void* arg) {
 namespace rcu_internal {
 
 constinit thread_local int read_depth = 0;
+constinit thread_local bool was_registered = false;
+
+void Register() {
+  was_registered = true;
+  if (registration == Registration::kWorker) return;
+  urcu_memb_register_thread();
+  if (registration == Registration::kEnding) {
+    registration = Registration::kTemporary;
+    return;
+  }
+  // The worker that all threads share, made by the first.
+  urcu_memb_get_default_call_rcu_data();
+  static thread_local Unregisterer unregisterer;
+  static_cast<void>(&unregisterer);
+  registration = Registration::kLasting;
+}
 
 void EnterOutermost() {
   EnsureRegistered();

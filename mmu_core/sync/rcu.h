@@ -15,9 +15,21 @@ namespace mmu {
 namespace rcu_internal {
 // Nesting depth of this thread's read sections.
 extern constinit thread_local int read_depth;
+// False until the thread registers for the first time. constinit: no guard on
+// the fast path.
+extern constinit thread_local bool was_registered;
+void Register();
 void EnterOutermost();
 void LeaveOutermost();
 }  // namespace rcu_internal
+
+// Registers the calling thread, unless it was. The first time allocates, and
+// the first of the process makes liburcu's worker thread, without which liburcu
+// ends the process: so a program does this when it starts, and whoever takes
+// mmu_lock does it before (LCK-01).
+inline void RcuRegisterThread() {
+  if (!rcu_internal::was_registered) rcu_internal::Register();
+}
 
 // True while the calling thread is inside a read section.
 inline bool InRcuReadSection() { return rcu_internal::read_depth != 0; }

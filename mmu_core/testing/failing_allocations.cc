@@ -24,17 +24,30 @@ struct Allocations {
 };
 constinit thread_local Allocations allocations;
 
+void Count(size_t bytes) {
+  ++allocations.count.calls;
+  allocations.count.bytes += bytes;
+}
+
 bool Fails(size_t bytes) {
   Allocations& own = allocations;
-  ++own.count.calls;
-  own.count.bytes += bytes;
+  Count(bytes);
   if (own.until_failure == 0 || --own.until_failure != 0) return false;
   own.failed = true;
   return true;
 }
 
+// Those that nobody counts again.
+#ifdef MMU_SANITIZED
+void* Malloc(size_t bytes) { return std::malloc(bytes); }
+#else
+extern "C" void* __libc_malloc(size_t bytes);
+extern "C" void* __libc_calloc(size_t count, size_t bytes);
+void* Malloc(size_t bytes) { return __libc_malloc(bytes); }
+#endif
+
 void* TryNew(size_t bytes) {
-  return Fails(bytes) ? nullptr : std::malloc(std::max<size_t>(bytes, 1));
+  return Fails(bytes) ? nullptr : Malloc(std::max<size_t>(bytes, 1));
 }
 
 void* TryNew(size_t bytes, std::align_val_t alignment) {
@@ -123,6 +136,17 @@ void operator delete[](void* p, std::align_val_t,
 
 // The C library's, or those of a sanitizer that stands before it.
 extern "C" {
+
+#ifndef MMU_SANITIZED
+void* malloc(size_t bytes) noexcept {
+  mmu::testing::Count(bytes);
+  return mmu::testing::__libc_malloc(bytes);
+}
+void* calloc(size_t count, size_t bytes) noexcept {
+  mmu::testing::Count(count * bytes);
+  return mmu::testing::__libc_calloc(count, bytes);
+}
+#endif
 
 void* mmap(void* address, size_t bytes, int protection, int flags, int fd,
            off_t offset) noexcept {

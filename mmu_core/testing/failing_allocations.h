@@ -4,8 +4,10 @@
 // and delete, and it stands before the C library's mmap and memfd_create. So
 // every allocation that mmu_core makes is reached, also those of code that is
 // yet to be written: objects and containers (operator new), tables,
-// descriptors, bitmaps, rmaps and guest memory (mmap, memfd_create). What other
-// libraries take by malloc is not, nor are threads.
+// descriptors, bitmaps, rmaps and guest memory (mmap, memfd_create). What the C
+// library and others take by malloc and calloc is counted, but does not fail:
+// they would not stand it. (Not counted under a sanitizer, whose functions
+// those are.)
 //
 // A test that a change is all or nothing, whichever allocation fails:
 //
@@ -40,8 +42,8 @@ struct Attempt {
 Attempt FailOneAllocation(uint64_t nth,
                           absl::FunctionRef<absl::Status()> operation);
 
-// What this thread allocated since it began, in all of these ways; mmap takes
-// whole pages.
+// What this thread allocated since it began, in all of these ways, each once;
+// mmap takes whole pages.
 struct AllocationCount {
   uint64_t calls = 0;
   uint64_t bytes = 0;

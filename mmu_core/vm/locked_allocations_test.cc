@@ -10,6 +10,7 @@
 #include <optional>
 #include <random>
 #include <string>
+#include <thread>
 #include <vector>
 
 #include "absl/status/status.h"
@@ -207,6 +208,38 @@ TEST_P(LockedAllocationsTest, NothingIsAllocatedUnderMmuLock) {
   for (const auto& vcpu : vm.vcpus) vcpu->ReleaseRoot();
   check("the end");
   EXPECT_GT(allocations.reads() + allocations.writes(), 100u);
+}
+
+// The first thing that a thread does takes the lock: nothing of what threads
+// get once is left to be allocated then. Covers: LCK-01
+TEST_P(LockedAllocationsTest, ANewThreadAllocatesNothingUnderItEither) {
+  VmState& vm = vm_->state();
+  int took_the_lock = 0;
+  const auto check = [&](const char* what, const std::function<void()>& fn) {
+    std::thread([&] {
+      LockedAllocations allocations;
+      fn();
+      EXPECT_EQ(allocations.Findings(), "") << what;
+      took_the_lock += allocations.reads() + allocations.writes() > 0;
+    }).join();
+  };
+  check("a fault, after a root was loaded", [&] { Run(100); });
+  check("a zap of all", [&] {
+    MutexLock lock(vm.slots.slots_lock);
+    vm.FastZapAll(nullptr, LockOp::kZap);
+  });
+  check("a root", [&] { Run(100); });
+  ASSERT_TRUE(nx_.SetNxHugePages("force").ok());
+  Run(1000);
+  check("an NX recovery", [&] { RecoverNxHugePages(vm, 2); });
+  check("a recovery",
+        [&] { EXPECT_TRUE(vm_->RecoverHugePages({}, nullptr).ok()); });
+  check("the host's notification", [&] {
+    InvalidateRangeStart(vm, Hvas(4, 2), MayYield::kYes);
+    InvalidateRangeEnd(vm, Hvas(4, 2));
+  });
+  // All, but for an NX recovery where there is nothing to recover.
+  EXPECT_GE(took_the_lock, 5);
 }
 
 INSTANTIATE_TEST_SUITE_P(

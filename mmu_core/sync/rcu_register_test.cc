@@ -1,0 +1,35 @@
+// What a thread, and a process, get from RCU once. One test in a program of its
+// own: it is about the first thread that registers.
+
+#include <cstdint>
+
+#include "gtest/gtest.h"
+#include "mmu_core/sync/rcu.h"
+#include "mmu_core/testing/failing_allocations.h"
+
+namespace mmu {
+namespace {
+
+// Covers: LCK-01
+TEST(RcuRegisterTest, WhoIsRegisteredAllocatesNothingMore) {
+  static RcuHook hook;
+  static bool called = false;
+  const uint64_t begin = testing::AllocationsOfThread().calls;
+  RcuRegisterThread();
+  const uint64_t registered = testing::AllocationsOfThread().calls;
+#ifndef MMU_SANITIZED
+  EXPECT_GT(registered, begin) << "else this sees nothing";
+#endif
+  {
+    RcuReadGuard rcu;
+    RcuDefer(
+        &hook, [](void* flag) { *static_cast<bool*>(flag) = true; }, &called);
+  }
+  RcuRegisterThread();
+  EXPECT_EQ(testing::AllocationsOfThread().calls, registered);
+  RcuBarrier();
+  EXPECT_TRUE(called);
+}
+
+}  // namespace
+}  // namespace mmu
