@@ -230,15 +230,17 @@ void MemslotTable::Publish(int as_id, std::unique_ptr<MemslotSet> next,
   const auto store = [&space, &next] {
     space.active.store(next.get(), std::memory_order_release);
   };
-  const auto publish = [this, &store] {
-    if (options_.invalidations != nullptr) {
-      options_.invalidations->PublishWhenIdle(store);
+  const auto publish = [this, &store, rmaps] {
+    if (options_.shadow_roots != nullptr && rmaps != nullptr) {
+      options_.shadow_roots->PublishSlot(*rmaps, store);
     } else {
       store();
     }
   };
-  if (options_.shadow_roots != nullptr && rmaps != nullptr) {
-    options_.shadow_roots->PublishSlot(*rmaps, publish);
+  // An invalidation may stay open for long. So slots_arch_lock, for which a
+  // vCPU may wait in an RCU section, is taken after the wait for it.
+  if (options_.invalidations != nullptr) {
+    options_.invalidations->PublishWhenIdle(publish);
   } else {
     publish();
   }

@@ -98,7 +98,8 @@ class ShadowRootGate {
   // the slot is not prepared. One slot at a time: REQUIRES that the one before
   // was published. `slot` stays until it is.
   absl::Status PrepareSlot(LazySlotRmaps& slot);
-  // Has it published by `publish`, which does not wait for RCU readers. Cannot
+  // Has it published by `publish`, which waits for nobody: a vCPU that loads
+  // its first shadow root waits for slots_arch_lock in an RCU section. Cannot
   // fail. REQUIRES: PrepareSlot was called for it.
   void PublishSlot(LazySlotRmaps& slot, absl::FunctionRef<void()> publish);
 

@@ -14,6 +14,7 @@
 #include <utility>
 
 #include "absl/status/status.h"
+#include "absl/time/clock.h"
 #include "absl/time/time.h"
 #include "gtest/gtest.h"
 #include "mmu_core/base/check.h"
@@ -337,6 +338,34 @@ INSTANTIATE_TEST_SUITE_P(Mmus, HeldBackBesideAnotherTest,
                            return std::string(
                                p.param == MmuMode::kTdp ? "Tdp" : "TdpShadow");
                          });
+
+// A slot that is made waits for the invalidation's end; a vCPU that loads its
+// VM's first shadow root meanwhile, in an RCU section, waits for neither.
+// Covers: SLOT-23, SHD-13
+TEST(HeldBackRootTest, AFirstShadowRootDoesNotWaitForASlotThatWaits) {
+  VmConfig config;
+  config.mmu = MmuMode::kNested;
+  config.memslots = {Slot(0, 0, uint64_t{64} << 20)};
+  const std::unique_ptr<Vm> vm = MakeVmFrom(config);
+  HvaRange all;
+  {
+    RcuReadGuard rcu;
+    const Memslot* slot = vm->state().slots.Active(0).FindById(0);
+    all = {slot->hva, slot->hva + (slot->npages << kPageShift)};
+  }
+  InvalidateRangeStart(vm->state(), all, MayYield::kYes);
+  Call change([&] {
+    EXPECT_TRUE(vm->SetMemslot(Slot(1, uint64_t{1} << 30, 1 << 20)).ok());
+  });
+  // Time to come to its wait. Should it not be there, the rest is easy.
+  absl::SleepFor(absl::Milliseconds(100));
+  {
+    Call root([&] { EXPECT_TRUE(vm->state().PrepareForShadowRoot().ok()); });
+    EXPECT_TRUE(root.EndsByItself());
+    InvalidateRangeEnd(vm->state(), all);
+  }
+  EXPECT_TRUE(change.EndsByItself());
+}
 
 }  // namespace
 }  // namespace mmu::testing
