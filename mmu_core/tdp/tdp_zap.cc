@@ -2,10 +2,14 @@
 
 #include <array>
 #include <memory>
+#include <new>
 #include <utility>
 
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
 #include "mmu_core/base/check.h"
 #include "mmu_core/base/hooks.h"
+#include "mmu_core/base/with_memory.h"
 #include "mmu_core/paging/page_role.h"
 #include "mmu_core/paging/tdp_cursor.h"
 #include "mmu_core/sync/rcu.h"
@@ -45,9 +49,10 @@ TdpMmu::~TdpMmu() {
 
 absl::StatusOr<RootRef> TdpMmu::LoadRoot(int as_id, TableCache& cache) {
   if (absl::Status status = cache.TopUp(1); !status.ok()) return status;
+  std::unique_ptr<TdpRoot> spare(new (std::nothrow) TdpRoot);
+  if (spare == nullptr) return NoMemory("", "load a root");
   ShadowPage* page = cache.Take();
   page->table->FillUnpublished(Spte::Initial());
-  auto spare = std::make_unique<TdpRoot>();
   RootRef root;
   {
     MmuReadLocked lock(parts_.lock, LockOp::kFault);

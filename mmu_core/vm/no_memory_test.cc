@@ -241,6 +241,28 @@ uint64_t FailEach(const Kind& kind, const Change& before, const Change& change,
   }
 }
 
+// Has each allocation of `change` fail that is refused, for `reason`, if none
+// does. How many there are.
+uint64_t FailEachOfARefusal(const Kind& kind, const Change& before,
+                            const Change& change, const char* reason) {
+  for (uint64_t n = 1;; ++n) {
+    SCOPED_TRACE(n);
+    Subject subject(kind);
+    Vm& vm = subject.vm();
+    EXPECT_TRUE(before(vm).ok());
+    const std::string state = subject.State();
+    const Attempt attempt = FailOneAllocation(n, [&] { return change(vm); });
+    const std::string told = DetailOf(attempt.status).reason;
+    EXPECT_TRUE(told == reason ||
+                (attempt.failed && told == "RESOURCE_EXHAUSTED_MEMORY"))
+        << attempt.status;
+    EXPECT_EQ(subject.State(), state);
+    EXPECT_EQ(AuditFindings(vm), "");
+    if (!attempt.failed) return n - 1;
+    if (::testing::Test::HasFailure()) return n;
+  }
+}
+
 class NoMemoryTest : public ::testing::TestWithParam<Kind> {};
 class NoMemoryPoolTest : public ::testing::TestWithParam<Kind> {};
 
@@ -295,6 +317,52 @@ TEST_P(NoMemoryTest, ASlotIsDeletedOrStaysWithItsMappings) {
   }
 }
 
+// A log with pages that nobody has; rings and the CPUs' logs have entries.
+absl::Status StartAndWrite(Vm& vm) {
+  DirtyLogConfig config;
+  config.initially_set = InitiallySet::kYes;
+  absl::Status status = vm.StartDirtyLog(config, nullptr);
+  if (vm.config().mmu == MmuMode::kTdp ||
+      vm.config().mmu == MmuMode::kTdpShadow) {
+    for (uint64_t page = 0; page < 8; ++page) {
+      Write(vm, kGiB + page * kPageSize, 9);
+    }
+  }
+  return status;
+}
+
+// Covers: SLOT-14
+TEST_P(NoMemoryTest, ARefusalOfAnEndNeedsNoMemoryOrSaysSo) {
+  EXPECT_GT(FailEachOfARefusal(
+                GetParam(), StartAndWrite,
+                [](Vm& vm) {
+                  return vm.DeleteMemslot(1, Vm::Unacked::kRefuse).status();
+                },
+                "UNACKED_EPOCH"),
+            0u);
+  EXPECT_GT(FailEachOfARefusal(
+                GetParam(), StartAndWrite,
+                [](Vm& vm) {
+                  return vm
+                      .StopDirtyLog({}, Vm::Recover::kNo, Vm::Unacked::kRefuse,
+                                    nullptr)
+                      .status();
+                },
+                "UNACKED_EPOCH"),
+            0u);
+}
+
+// Covers: SLOT-14
+TEST_P(NoMemoryTest, AnEndThatDiscardsIsOneOrIsNot) {
+  EXPECT_GT(
+      FailEach(GetParam(), StartAndWrite,
+               [](Vm& vm) {
+                 return vm.DeleteMemslot(1, Vm::Unacked::kDiscard).status();
+               }),
+      5u);
+  EXPECT_GT(FailEach(GetParam(), StartAndWrite, StopAll), 5u);
+}
+
 // Covers: SLOT-14
 TEST_P(NoMemoryTest, AllSlotsLogOrNoneDoes) {
   EXPECT_GT(FailEach(GetParam(), Nothing, StartEager), 10u);
@@ -314,6 +382,53 @@ TEST_P(NoMemoryTest, AllSlotsLogOrNoneDoes) {
 TEST_P(NoMemoryPoolTest, ALogThatIsStartedIsSoWhateverItsSplitFinds) {
   EXPECT_GT(FailEach(GetParam(), Nothing, StartEager, Pools::kCold), 10u);
   EXPECT_GT(FailEach(GetParam(), Nothing, StartEager, Pools::kAtLimit), 10u);
+}
+
+TEST_P(NoMemoryPoolTest, HugePagesAreRecoveredOrTheCallIsRefused) {
+  EXPECT_GT(
+      FailEach(
+          GetParam(),
+          [](Vm& vm) {
+            const absl::Status status = StartEager(vm);
+            if (!status.ok()) return status;
+            return vm
+                .StopDirtyLog({}, Vm::Recover::kNo, Vm::Unacked::kDiscard,
+                              nullptr)
+                .status();
+          },
+          [](Vm& vm) { return vm.RecoverHugePages({}, nullptr).status(); }),
+      0u);
+}
+
+// A vCPU that has to make its root anew finds no memory for it: its access
+// fails and says why, and the next one has a root.
+TEST(NoMemoryVcpuTest, ARootIsLoadedOrTheAccessSaysWhyNot) {
+  std::unique_ptr<Vm> vm = MakeVmFrom(ConfigOf({.name = "tdp"}));
+  EXPECT_EQ(Write(*vm, 0, 7), AccessOutcome::kDone);
+  uint64_t refused = 0;
+  for (uint64_t n = 1;; ++n) {
+    SCOPED_TRACE(n);
+    {
+      MutexLock lock(vm->state().slots.slots_lock);
+      vm->state().FastZapAll(nullptr, LockOp::kZap);
+    }
+    AccessOutcome outcome = AccessOutcome::kDone;
+    const Attempt attempt = FailOneAllocation(n, [&] {
+      outcome = Write(*vm, 0, 7);
+      return absl::OkStatus();
+    });
+    if (outcome != AccessOutcome::kDone) {
+      ++refused;
+      EXPECT_TRUE(attempt.failed);
+      EXPECT_EQ(outcome, AccessOutcome::kError);
+      EXPECT_EQ(DetailOf(vm->state().vcpus[0]->status()).reason,
+                "RESOURCE_EXHAUSTED_MEMORY");
+    }
+    EXPECT_EQ(Write(*vm, 0, 7), AccessOutcome::kDone);
+    EXPECT_EQ(AuditFindings(*vm), "");
+    if (!attempt.failed || HasFailure()) break;
+  }
+  EXPECT_GT(refused, 0u);
 }
 
 // Covers: SLOT-14

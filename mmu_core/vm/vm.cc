@@ -226,6 +226,33 @@ MemslotInfo InfoOf(const MemslotSet& set, const Memslot& slot) {
   return info;
 }
 
+using SlotRanges = std::vector<std::pair<const Memslot*, GfnRange>>;
+
+// What to recover for `ranges`, all slots if it is empty; or why not.
+absl::StatusOr<SlotRanges> RangesToRecover(
+    const MemslotSet& set, const std::vector<GfnRange>& ranges) {
+  SlotRanges work;
+  if (ranges.empty()) {
+    for (const Memslot* slot : set.slots())
+      work.push_back({slot, slot->range()});
+  }
+  for (const GfnRange range : ranges) {
+    if (range.empty() || !Covered(set, range)) return RangeError(range);
+    for (const Memslot* slot : set.SlotsIn(range))
+      work.push_back({slot, range});
+  }
+  for (const auto& [slot, range] : work) {
+    if (slot->dirty_log_enabled()) {
+      return MakeError(absl::StatusCode::kFailedPrecondition,
+                       {"DIRTY_LOG_ACTIVE", "ranges", EBUSY},
+                       absl::StrFormat("slot %d logs dirty pages, which needs "
+                                       "small pages; stop its dirty log first",
+                                       slot->id));
+    }
+  }
+  return work;
+}
+
 }  // namespace
 
 absl::StatusOr<std::unique_ptr<Vm>> Vm::Create(const VmConfig& config,
@@ -281,8 +308,16 @@ absl::StatusOr<uint64_t> Vm::DeleteMemslot(uint32_t slot, Unacked unacked) {
     const std::shared_ptr<EpochLog> log = vm.logs.Find(slot);
     if (held.has_value() && log == nullptr) held->LetGo();
     if (held.has_value() && log != nullptr) {
-      TakeInNotedPages(vm, /*cost=*/nullptr);
-      if (absl::Status s = CheckNoUnacked(*log, "name"); !s.ok()) return s;
+      absl::Status unacked_pages;
+      if (!TryWithMemory([&] {
+            vm.slots.slots_lock.AssertHeld();
+            TakeInNotedPages(vm, /*cost=*/nullptr);
+            unacked_pages = CheckNoUnacked(*log, "name");
+            return true;
+          })) {
+        return NoMemory("name", "look at the log of a memslot");
+      }
+      if (!unacked_pages.ok()) return unacked_pages;
     }
     MemslotConfig nothing;
     nothing.slot = slot;
@@ -484,28 +519,16 @@ absl::StatusOr<Vm::Recovered> Vm::RecoverHugePages(
   OpTimer timer(cost, nullptr);
   VmState& vm = *state_;
   MutexLock lock(vm.slots.slots_lock);
-  const MemslotSet& set = vm.slots.Active(0);
-  std::vector<std::pair<const Memslot*, GfnRange>> work;
-  if (ranges.empty()) {
-    for (const Memslot* slot : set.slots())
-      work.push_back({slot, slot->range()});
+  absl::StatusOr<SlotRanges> work;
+  if (!TryWithMemory([&] {
+        work = RangesToRecover(vm.slots.Active(0), ranges);
+        return true;
+      })) {
+    return NoMemory("ranges", "recover huge pages");
   }
-  for (const GfnRange range : ranges) {
-    if (range.empty() || !Covered(set, range)) return RangeError(range);
-    for (const Memslot* slot : set.SlotsIn(range))
-      work.push_back({slot, range});
-  }
-  for (const auto& [slot, range] : work) {
-    if (slot->dirty_log_enabled()) {
-      return MakeError(absl::StatusCode::kFailedPrecondition,
-                       {"DIRTY_LOG_ACTIVE", "ranges", EBUSY},
-                       absl::StrFormat("slot %d logs dirty pages, which needs "
-                                       "small pages; stop its dirty log first",
-                                       slot->id));
-    }
-  }
+  if (!work.ok()) return work.status();
   RecoverOutcome recovered;
-  for (const auto& [slot, range] : work) {
+  for (const auto& [slot, range] : *work) {
     if (vm.shadow != nullptr) {
       MmuWriteLocked mmu(vm.mmu_lock, LockOp::kRecover, timer.cost());
       recovered += vm.shadow->recover().Recover(
