@@ -363,14 +363,16 @@ absl::StatusOr<StopResult> StopDirtyLog(VmState& vm,
   uint64_t reset = 0;
   absl::optional<HeldVcpus> held;
   if (discard == DiscardUnacked::kNo) {
-    {
-      // Mostly it is here that a stop is refused, and nobody had to stand
-      // still for it.
-      MutexLock lock(vm.slots.slots_lock);
-      const auto refused = SlotsToStop(vm, slots, discard, cost);
-      if (!refused.ok()) return refused.status();
-    }
-    // What a vCPU writes between the look and the end would be lost.
+    // Mostly it is here that a stop is refused, and nobody had to stand still
+    // for it.
+    MutexLock lock(vm.slots.slots_lock);
+    const auto refused = SlotsToStop(vm, slots, discard, cost);
+    if (!refused.ok()) return refused.status();
+  }
+  // What a vCPU writes between the look and the end would be lost. Who discards
+  // wants it counted: a CPU's own log tells of a page when it is taken in, and
+  // after the end there is no log that would count it.
+  if (discard == DiscardUnacked::kNo || vm.config.pml == VmConfig::Pml::kYes) {
     held.emplace(vm);
   }
   {
