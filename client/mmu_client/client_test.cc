@@ -4,6 +4,7 @@
 
 #include <unistd.h>
 
+#include <algorithm>
 #include <climits>
 #include <memory>
 #include <string>
@@ -250,14 +251,15 @@ TEST(ClientConnectTest, DaemonThatIsNotThereIsUnavailable) {
   EXPECT_TRUE(absl::IsUnavailable((*client)->vms().ListVms({}).status()));
 }
 
-TEST(ClientConnectTest, CallReachesADaemonThatStartsAfterIt) {
+// How long it takes until a call is answered whose daemon starts after it.
+absl::Duration TimeToReachALateDaemon() {
   const std::string address =
       "unix:/tmp/client_test." + std::to_string(getpid()) + ".sock";
   ClientOptions options;
   options.retry.max_attempts = 1'000;
   options.retry.max_backoff = absl::Milliseconds(100);
   const auto client = Client::Connect(address, options);
-  ASSERT_TRUE(client.ok());
+  EXPECT_TRUE(client.ok());
   FakeVmService vms;
   std::unique_ptr<grpc::Server> server;
   std::thread starter([&] {
@@ -275,11 +277,21 @@ TEST(ClientConnectTest, CallReachesADaemonThatStartsAfterIt) {
   request.set_vm_id("a");
   const mmu::MonotonicTime start = mmu::MonotonicTime::Now();
   const auto response = (*client)->vms().CreateVm(request);
+  const absl::Duration time = mmu::MonotonicTime::Now() - start;
   starter.join();
   EXPECT_TRUE(response.ok()) << response.status();
-  // gRPC's own look at an idle connection comes every 5 s.
-  EXPECT_LT(mmu::MonotonicTime::Now() - start, absl::Seconds(4));
   server->Shutdown();
+  return time;
+}
+
+TEST(ClientConnectTest, CallReachesADaemonThatStartsAfterIt) {
+  // gRPC's own look at an idle connection comes every 5 s, never earlier. A
+  // busy machine makes some tries slow, but not each.
+  absl::Duration least = absl::InfiniteDuration();
+  for (int tries = 0; tries < 5 && least >= absl::Seconds(4); ++tries) {
+    least = std::min(least, TimeToReachALateDaemon());
+  }
+  EXPECT_LT(least, absl::Seconds(4));
 }
 
 TEST(ClientConnectTest, BadAddressIsRefused) {

@@ -122,10 +122,10 @@ void WorkloadRunner::Run(Vcpu& vcpu, AccessSource& source) {
 absl::Status WorkloadRunner::MakeAccesses(Vcpu& vcpu, AccessSource& source) {
   RateLimiter limiter(Clock::Real(),
                       static_cast<double>(options_.accesses_per_second));
-  const MonotonicTime deadline = MonotonicTime::Now() + options_.max_duration;
   // Not before it may run: a guest that boots writes to its memory, which
   // whoever holds the vCPUs counts on not to happen.
   if (!MayRun()) return absl::OkStatus();
+  const MonotonicTime deadline = MonotonicTime::Now() + options_.max_duration;
   const absl::StatusOr<GuestSystem*> guest = GuestOf(vcpu);
   if (!guest.ok()) return FailureOf(guest.status());
   absl::Status status;

@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "absl/status/status.h"
+#include "absl/time/clock.h"
 #include "absl/time/time.h"
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
@@ -253,42 +254,50 @@ TEST(WorkloadRunnerTest, ASourceThatFailsEndsTheWorkloadOfAllVcpus) {
 
 TEST(WorkloadRunnerTest, ARateLimitHolds) {
   auto vm = SmallVm(1);
-  WorkloadOptions options = Writers(1);
+  WorkloadOptions options = Writers(1, 100);
   options.accesses_per_second = 1000;
-  options.max_duration = absl::Milliseconds(100);
   ASSERT_TRUE(vm->StartWorkload(std::move(options)).ok());
   ASSERT_TRUE(vm->WaitWorkload(kLong));
   const auto progress = vm->Workload();
   EXPECT_EQ(progress->state, State::kDone);
-  EXPECT_GE(progress->running, absl::Milliseconds(100));
-  // The burst of 10 ms and one batch of 10 come on top.
-  const double seconds = absl::ToDoubleSeconds(progress->running);
-  EXPECT_LE(progress->stats.accesses, 1000 * (seconds + 0.01) + 10);
-  EXPECT_GT(progress->stats.accesses, 0u);
+  EXPECT_EQ(progress->stats.accesses, 100u);
+  // All but the burst of 10 ms and one batch of 10. It may take longer: the
+  // machine has other things to do.
+  EXPECT_GE(progress->running, absl::Milliseconds(80));
 }
+
+// So often that a second for each, which is what each waits for, would show on
+// the busiest machine.
+constexpr int kManyTimes = 40;
+constexpr absl::Duration kWithoutWaits = absl::Seconds(20);
 
 TEST(WorkloadRunnerTest, ATimeLimitEndsALimitedWorkloadInTheMiddleOfItsWait) {
   auto vm = SmallVm(1);
-  WorkloadOptions options = Writers(1);
-  options.accesses_per_second = 1;
-  options.max_duration = absl::Milliseconds(20);
   const MonotonicTime begin = MonotonicTime::Now();
-  ASSERT_TRUE(vm->StartWorkload(std::move(options)).ok());
-  ASSERT_TRUE(vm->WaitWorkload(kLong));
-  EXPECT_LT(MonotonicTime::Now() - begin, absl::Milliseconds(900));
-  EXPECT_EQ(vm->Workload()->state, State::kDone);
+  for (int i = 0; i < kManyTimes; ++i) {
+    WorkloadOptions options = Writers(1);
+    options.accesses_per_second = 1;
+    options.max_duration = absl::Milliseconds(10);
+    ASSERT_TRUE(vm->StartWorkload(std::move(options)).ok());
+    ASSERT_TRUE(vm->WaitWorkload(kLong));
+    EXPECT_EQ(vm->Workload()->state, State::kDone);
+  }
+  EXPECT_LT(MonotonicTime::Now() - begin, kWithoutWaits);
 }
 
 TEST(WorkloadRunnerTest, ASlowWorkloadIsStoppedAndPausedAtOnce) {
   auto vm = SmallVm(1);
-  WorkloadOptions options = Writers(1);
-  options.accesses_per_second = 1;
-  ASSERT_TRUE(vm->StartWorkload(std::move(options)).ok());
   const MonotonicTime begin = MonotonicTime::Now();
-  vm->PauseVcpus();
-  vm->ResumeVcpus();
-  vm->StopWorkload();
-  EXPECT_LT(MonotonicTime::Now() - begin, absl::Milliseconds(900));
+  for (int i = 0; i < kManyTimes; ++i) {
+    WorkloadOptions options = Writers(1);
+    options.accesses_per_second = 1;
+    ASSERT_TRUE(vm->StartWorkload(std::move(options)).ok());
+    absl::SleepFor(absl::Milliseconds(2));  // now it waits, mostly
+    vm->PauseVcpus();
+    vm->ResumeVcpus();
+    vm->StopWorkload();
+  }
+  EXPECT_LT(MonotonicTime::Now() - begin, kWithoutWaits);
 }
 
 TEST(WorkloadRunnerTest, BadStartsAreRefusedAndTheRunningOneGoesOn) {

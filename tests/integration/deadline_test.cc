@@ -66,11 +66,20 @@ TEST(DeadlineTest, WaitAnswersWithTheStateOfThenBeforeTheDeadline) {
   const std::string name = guest.StartRandomWrites(1);
   google::longrunning::WaitOperationRequest request;
   request.set_name(name);
-  const auto result = daemon.client().Call(
-      &google::longrunning::Operations::Stub::WaitOperation, request,
-      absl::Milliseconds(500));
-  EXPECT_TRUE(result.status.ok()) << result.status.error_message();
-  EXPECT_FALSE(result.response.done());
+  // The answer is on its way a little before the deadline. On a busy machine it
+  // comes too late at times, but not when there is time enough.
+  bool answered = false;
+  for (int tries = 0; tries < 6 && !answered; ++tries) {
+    const auto result = daemon.client().Call(
+        &google::longrunning::Operations::Stub::WaitOperation, request,
+        absl::Milliseconds(500 << tries));
+    answered = result.status.ok();
+    EXPECT_FALSE(result.response.done());
+    EXPECT_TRUE(answered || result.status.error_code() ==
+                                grpc::StatusCode::DEADLINE_EXCEEDED)
+        << result.status.error_message();
+  }
+  EXPECT_TRUE(answered);
   // `timeout` ends it too; else it would last as long as the operation.
   request.mutable_timeout()->set_nanos(1'000'000);
   const auto quick = daemon.client().Must(
