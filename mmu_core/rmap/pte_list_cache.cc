@@ -32,8 +32,8 @@ absl::Status PteListCache::TopUp(PteListNeed need) {
   if (TryTopUp(need)) return absl::OkStatus();
   return MakeError(absl::StatusCode::kResourceExhausted,
                    {"MMU_PAGES_EXHAUSTED", "", ENOMEM},
-                   "no memory for reverse maps: the limit of the pool of list "
-                   "descriptors is reached; delete a VM or raise the limit");
+                   "the host has no memory for another reverse map; delete a "
+                   "VM");
 }
 
 PteListDesc* PteListCache::Take() {

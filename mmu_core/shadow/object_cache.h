@@ -59,8 +59,8 @@ class ObjectCache {
     if (TryTopUp(min)) return absl::OkStatus();
     return MakeError(absl::StatusCode::kResourceExhausted,
                      {"MMU_PAGES_EXHAUSTED", "", /*ENOMEM*/ 12},
-                     "no memory for shadow pages: the pool's limit is reached; "
-                     "delete a VM or raise the limit");
+                     "the host has no memory for another shadow page; delete "
+                     "a VM");
   }
 
   // A new T. REQUIRES: count() > 0 (checked).
