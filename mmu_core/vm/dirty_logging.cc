@@ -6,6 +6,7 @@
 #include <utility>
 
 #include "absl/container/flat_hash_set.h"
+#include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
 #include "absl/types/optional.h"
 #include "mmu_core/base/check.h"
@@ -132,9 +133,9 @@ absl::Status PrepareStart(VmState& vm, const DirtyLogConfig& config,
       return MakeError(
           absl::StatusCode::kAlreadyExists,
           {"DIRTY_LOG_ACTIVE", "slots", EEXIST},
-          absl::StrFormat("slot %d logs already, with other settings; stop "
-                          "its dirty log first",
-                          slot->id));
+          absl::StrCat("slot ", slot->id,
+                       " logs already, with other settings; stop its dirty "
+                       "log first"));
     }
   }
   for (const Memslot* slot : to_start) {
@@ -249,17 +250,16 @@ absl::Status ClearLocked(VmState& vm, uint32_t slot_id, uint64_t epoch,
 absl::Status NoSuchSlot(uint32_t slot) {
   return MakeError(absl::StatusCode::kNotFound,
                    {"MEMSLOT_NOT_FOUND", "slot", ENOENT},
-                   absl::StrFormat("there is no slot %d; see the VM's list of "
-                                   "memslots",
-                                   slot));
+                   absl::StrCat("there is no slot ", slot,
+                                "; see the VM's list of memslots"));
 }
 
 absl::Status DirtyLogOff(uint32_t slot) {
   return MakeError(absl::StatusCode::kFailedPrecondition,
                    {"DIRTY_LOG_OFF", "slot", ENOENT},
-                   absl::StrFormat("slot %d does not log dirty pages; start "
-                                   "its dirty log first",
-                                   slot));
+                   absl::StrCat("slot ", slot,
+                                " does not log dirty pages; start its dirty "
+                                "log first"));
 }
 
 void TakeInNotedPages(VmState& vm, MmuCost* cost) {
@@ -273,10 +273,11 @@ absl::Status CheckNoUnacked(const EpochLog& log, const char* field) {
   const DirtyLogInfo info = log.Info();
   return MakeError(
       absl::StatusCode::kFailedPrecondition, {"UNACKED_EPOCH", field, EBUSY},
-      absl::StrFormat("slot %d has %d dirty pages that were not cleared, %d of "
-                      "them sealed: its log cannot end without losing them; "
-                      "seal and clear them, or set discard_unacked",
-                      info.slot, dirty, info.unacked_page_count));
+      absl::StrCat("slot ", info.slot, " has ", dirty,
+                   " dirty pages that were not cleared, ",
+                   info.unacked_page_count,
+                   " of them sealed: its log cannot end without losing them; "
+                   "seal and clear them, or set discard_unacked"));
 }
 
 HeldVcpus::HeldVcpus(VmState& vm) : vm_(&vm) { vm.runner.Hold(); }

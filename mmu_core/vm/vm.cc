@@ -7,6 +7,7 @@
 #include <utility>
 
 #include "absl/functional/function_ref.h"
+#include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
 #include "absl/types/optional.h"
 #include "mmu_core/base/check.h"
@@ -108,9 +109,10 @@ RegionRequest RequestFor(const MemslotConfig& config) {
 absl::Status RangeError(GfnRange range) {
   return MakeError(
       absl::StatusCode::kOutOfRange, {"INVALID_RANGE", "range", EINVAL},
-      absl::StrFormat("gfns 0x%x to 0x%x are not all inside memslots; see the "
-                      "VM's list of memslots",
-                      range.start.value(), range.end.value()));
+      absl::StrCat("gfns 0x", absl::Hex(range.start.value()), " to 0x",
+                   absl::Hex(range.end.value()),
+                   " are not all inside memslots; see the VM's list of "
+                   "memslots"));
 }
 
 // Whether each gfn of `range` lies in a slot of `set`.
@@ -245,9 +247,9 @@ absl::StatusOr<SlotRanges> RangesToRecover(
     if (slot->dirty_log_enabled()) {
       return MakeError(absl::StatusCode::kFailedPrecondition,
                        {"DIRTY_LOG_ACTIVE", "ranges", EBUSY},
-                       absl::StrFormat("slot %d logs dirty pages, which needs "
-                                       "small pages; stop its dirty log first",
-                                       slot->id));
+                       absl::StrCat("slot ", slot->id,
+                                    " logs dirty pages, which needs small "
+                                    "pages; stop its dirty log first"));
     }
   }
   return work;
