@@ -349,8 +349,18 @@ void SplitJob::Resume() {
 }
 
 absl::Status SplitJob::SetThrottle(const Throttle& throttle) {
-  if (absl::Status s = ValidateThrottle(throttle); !s.ok()) return s;
+  return ChangeThrottle([&throttle](Throttle* all) {
+    *all = throttle;
+    return absl::OkStatus();
+  });
+}
+
+absl::Status SplitJob::ChangeThrottle(
+    absl::FunctionRef<absl::Status(Throttle*)> change) {
   MutexLock lock(mu_);
+  Throttle throttle = throttle_;
+  if (absl::Status s = change(&throttle); !s.ok()) return s;
+  if (absl::Status s = ValidateThrottle(throttle); !s.ok()) return s;
   throttle_ = throttle;
   retuned_ = true;  // a long sleep under the old limits ends
   estimate_.Reset();

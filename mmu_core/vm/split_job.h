@@ -16,6 +16,7 @@
 #include <vector>
 
 #include "absl/base/thread_annotations.h"
+#include "absl/functional/function_ref.h"
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "absl/time/time.h"
@@ -83,8 +84,13 @@ class SplitJob {
   void Cancel();
   void Pause();
   void Resume();
-  // Takes effect at the next chunk.
+  // Takes effect at the next chunk. INVALID_THROTTLE.
   absl::Status SetThrottle(const Throttle& throttle);
+  // The same with what `change` makes of the present throttle, in one step with
+  // its look at it; nothing if that returns an error, which this returns then.
+  // `change` calls nothing of this job.
+  absl::Status ChangeThrottle(
+      absl::FunctionRef<absl::Status(Throttle*)> change);
 
   SplitProgress Progress() const;
   Throttle throttle() const;

@@ -202,6 +202,45 @@ TEST(SplitJobTest, ANewThrottleEndsALongSleep) {
   EXPECT_EQ(vm->Stats().pages_4k, 8u * 512);
 }
 
+// Whoever looks at the throttle to change it has the last word until it is
+// changed: the second sees what the first made.
+TEST(SplitJobTest, AChangeOfTheThrottleIsOneStepWithTheLookAtIt) {
+  auto vm = HugeVm(4);
+  const std::shared_ptr<SplitJob> job = Job(*vm, {});
+  std::atomic<bool> second_begins{false};
+  std::thread second;
+  const absl::Status first = job->ChangeThrottle([&](Throttle* throttle) {
+    second = std::thread([&] {
+      second_begins = true;
+      EXPECT_TRUE(job->ChangeThrottle([](Throttle* seen) {
+                       EXPECT_EQ(seen->max_pages_per_second, 7);
+                       seen->min_pause = absl::Milliseconds(1);
+                       return absl::OkStatus();
+                     })
+                      .ok());
+    });
+    while (!second_begins) std::this_thread::yield();
+    throttle->max_pages_per_second = 7;
+    return absl::OkStatus();
+  });
+  second.join();
+  EXPECT_TRUE(first.ok());
+  EXPECT_EQ(job->throttle().max_pages_per_second, 7);
+  EXPECT_EQ(job->throttle().min_pause, absl::Milliseconds(1));
+  // An error, of the change or of what it makes, leaves it as it is.
+  EXPECT_EQ(job->ChangeThrottle([](Throttle* throttle) {
+    throttle->max_pages_per_second = 8;
+    return absl::AbortedError("no");
+  }),
+            absl::AbortedError("no"));
+  EXPECT_FALSE(job->ChangeThrottle([](Throttle* throttle) {
+                    throttle->max_pages_per_second = -1;
+                    return absl::OkStatus();
+                  })
+                   .ok());
+  EXPECT_EQ(job->throttle().max_pages_per_second, 7);
+}
+
 TEST(SplitJobTest, TheTimeLeftCountsPausesFromTheFirstOneOn) {
   auto vm = HugeVm(16);
   const std::shared_ptr<SplitJob> job = Job(*vm, Slow());

@@ -236,11 +236,16 @@ grpc::Status SplitServiceImpl::UpdateSplit(
         const absl::StatusOr<std::shared_ptr<mmu::SplitJob>> job =
             state_.operations.FindSplit(*id);
         if (!job.ok()) return job.status();
-        absl::Status status =
-            CheckEtag(request->etag(), EtagOf((*job)->throttle()),
-                      "google.longrunning.Operation", request->operation());
-        if (!status.ok()) return status;
-        status = (*job)->SetThrottle(*throttle);
+        // The look at the etag and the change are one step: of two callers who
+        // saw the same throttle, one is told that it has changed.
+        const absl::Status status =
+            (*job)->ChangeThrottle([&](mmu::Throttle* current) {
+              absl::Status same = CheckEtag(request->etag(), EtagOf(*current),
+                                            "google.longrunning.Operation",
+                                            request->operation());
+              if (same.ok()) *current = *throttle;
+              return same;
+            });
         if (!status.ok()) return status;
         return state_.operations.Get(*id);
       });
