@@ -96,6 +96,10 @@ class Harvester {
   // next Run of the slot.
   absl::Status GiveBack(int32_t slot, const PageBitmap& pages);
 
+  // Pages that may have left the log and that no Run has returned yet, by slot:
+  // for a caller that will not call Run again.
+  const std::map<int32_t, PageBitmap>& owed() const { return owed_; }
+
  private:
   // Seals and receives; sets epoch and pages of `harvest`.
   absl::Status Seal(int32_t slot, Harvest* harvest);

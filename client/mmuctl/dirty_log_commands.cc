@@ -8,9 +8,11 @@
 #include <vector>
 
 #include "CLI/CLI.hpp"
+#include "absl/algorithm/container.h"
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "absl/strings/str_cat.h"
+#include "absl/strings/strip.h"
 #include "absl/time/time.h"
 #include "client/mmu_client/client.h"
 #include "client/mmu_client/dirty_log_stream.h"
@@ -269,63 +271,130 @@ absl::StatusOr<Json> HarvestJson(int32_t slot, const Harvest& harvest) {
               {"cost", *cost}};
 }
 
-absl::Status RunHarvest(Context& context, Client& client,
-                        const HarvestArguments& arguments) {
-  std::vector<int32_t> slots = arguments.slots;
-  if (slots.empty()) {
-    v1::GetVmRequest request;
-    request.set_name(arguments.vm);
-    const auto vm = client.vms().GetVm(request);
-    if (!vm.ok()) return vm.status();
-    for (const v1::Memslot& slot : vm->vm().memslots()) {
-      if (slot.dirty_log().state() == v1::DIRTY_LOG_STATE_ACTIVE) {
-        slots.push_back(slot.slot());
-      }
-    }
-    if (slots.empty()) {
-      return absl::FailedPreconditionError(absl::StrCat(
-          "no memslot of ", arguments.vm,
-          " logs dirty pages; switch it on with mmuctl dirty-log start"));
+// The slots to harvest, those that were named or all that log. All of them log:
+// a slot that does not is found before anything leaves the log of another.
+absl::StatusOr<std::vector<int32_t>> SlotsToHarvest(
+    Client& client, const HarvestArguments& arguments) {
+  v1::GetVmRequest request;
+  request.set_name(arguments.vm);
+  const auto vm = client.vms().GetVm(request);
+  if (!vm.ok()) return vm.status();
+  std::vector<int32_t> logging;
+  for (const v1::Memslot& slot : vm->vm().memslots()) {
+    if (slot.dirty_log().state() == v1::DIRTY_LOG_STATE_ACTIVE) {
+      logging.push_back(slot.slot());
     }
   }
+  for (const int32_t slot : arguments.slots) {
+    if (absl::c_linear_search(logging, slot)) continue;
+    return absl::FailedPreconditionError(absl::StrCat(
+        "memslot ", slot, " of ", arguments.vm,
+        " does not log dirty pages; no slot was harvested; see mmuctl vm get ",
+        absl::StripPrefix(arguments.vm, "vms/")));
+  }
+  if (!arguments.slots.empty()) return arguments.slots;
+  if (logging.empty()) {
+    return absl::FailedPreconditionError(absl::StrCat(
+        "no memslot of ", arguments.vm,
+        " logs dirty pages; switch it on with mmuctl dirty-log start"));
+  }
+  return logging;
+}
+
+// What a harvest came to, as far as it came.
+class HarvestReport {
+ public:
+  explicit HarvestReport(bool ranges)
+      : table_({{"SLOT", Align::kRight},
+                {"EPOCH", Align::kRight},
+                {"PAGES", Align::kRight},
+                {"SIZE", Align::kRight},
+                {"SEAL", Align::kRight},
+                {"CLEAR", Align::kRight},
+                {"LOCK WAIT", Align::kRight},
+                {"MAX HOLD", Align::kRight},
+                {"FLUSHES", Align::kRight},
+                {"KICKS", Align::kRight}}),
+        with_ranges_(ranges) {}
+
+  absl::Status Add(int32_t slot, const Harvest& harvest) {
+    table_.AddRow({absl::StrCat(slot), absl::StrCat(harvest.epoch),
+                   FormatCount(harvest.pages.page_count()),
+                   FormatBytes(harvest.pages.size_bytes()),
+                   FormatTime(harvest.seal_time),
+                   FormatTime(harvest.clear_time),
+                   FormatTime(FromProto(harvest.cost.lock_wait())),
+                   FormatTime(FromProto(harvest.cost.max_lock_hold())),
+                   FormatCount(harvest.cost.tlb_flush_count()),
+                   FormatCount(harvest.cost.vcpus_kicked_count())});
+    absl::StatusOr<Json> entry = HarvestJson(slot, harvest);
+    if (!entry.ok()) return entry.status();
+    AddRanges(slot, harvest.pages, &*entry);
+    slots_.push_back(*std::move(entry));
+    return absl::OkStatus();
+  }
+
+  // Pages that an unfinished harvest of the slot may have taken out of the log.
+  void AddUnfinished(int32_t slot, const PageBitmap& pages) {
+    table_.AddRow({absl::StrCat(slot), "unfinished",
+                   FormatCount(pages.page_count()),
+                   FormatBytes(pages.size_bytes())});
+    Json entry = {{"slot", slot},
+                  {"page_count", pages.page_count()},
+                  {"size_bytes", pages.size_bytes()}};
+    AddRanges(slot, pages, &entry);
+    unfinished_.push_back(std::move(entry));
+  }
+
+  absl::Status Print(Context& context) {
+    Json json = {{"slots", std::move(slots_)}};
+    if (!unfinished_.empty()) json["unfinished"] = std::move(unfinished_);
+    return context.Print(json, absl::StrCat(table_.ToString(), ranges_));
+  }
+
+ private:
+  void AddRanges(int32_t slot, const PageBitmap& pages, Json* entry) {
+    if (!with_ranges_) return;
+    (*entry)["dirty_extents"] = ToJson(pages.Ranges());
+    absl::StrAppend(&ranges_, "\nslot ", slot, ":\n",
+                    ViewRanges(pages.Ranges()));
+  }
+
+  Table table_;
+  const bool with_ranges_;
+  std::string ranges_;
+  Json slots_ = Json::array();
+  Json unfinished_ = Json::array();
+};
+
+// What has left the log is shown, also if the harvest does not come to its end:
+// nobody else will ever hear of these pages.
+absl::Status RunHarvest(Context& context, Client& client,
+                        const HarvestArguments& arguments) {
+  const absl::StatusOr<std::vector<int32_t>> slots =
+      SlotsToHarvest(client, arguments);
+  if (!slots.ok()) return slots.status();
   HarvesterOptions options;
   options.clear_range_bytes = arguments.clear_range_bytes;
   Harvester harvester(&client.dirty_log(), arguments.vm, options);
-  Table table({{"SLOT", Align::kRight},
-               {"EPOCH", Align::kRight},
-               {"PAGES", Align::kRight},
-               {"SIZE", Align::kRight},
-               {"SEAL", Align::kRight},
-               {"CLEAR", Align::kRight},
-               {"LOCK WAIT", Align::kRight},
-               {"MAX HOLD", Align::kRight},
-               {"FLUSHES", Align::kRight},
-               {"KICKS", Align::kRight}});
-  Json json = Json::array();
-  std::string ranges;
-  for (const int32_t slot : slots) {
+  HarvestReport report(arguments.ranges);
+  absl::Status status;
+  bool any = false;
+  for (const int32_t slot : *slots) {
     const absl::StatusOr<Harvest> harvest = harvester.Run(slot);
-    if (!harvest.ok()) return harvest.status();
-    table.AddRow({absl::StrCat(slot), absl::StrCat(harvest->epoch),
-                  FormatCount(harvest->pages.page_count()),
-                  FormatBytes(harvest->pages.size_bytes()),
-                  FormatTime(harvest->seal_time),
-                  FormatTime(harvest->clear_time),
-                  FormatTime(FromProto(harvest->cost.lock_wait())),
-                  FormatTime(FromProto(harvest->cost.max_lock_hold())),
-                  FormatCount(harvest->cost.tlb_flush_count()),
-                  FormatCount(harvest->cost.vcpus_kicked_count())});
-    absl::StatusOr<Json> entry = HarvestJson(slot, *harvest);
-    if (!entry.ok()) return entry.status();
-    if (arguments.ranges) {
-      (*entry)["dirty_extents"] = ToJson(harvest->pages.Ranges());
-      absl::StrAppend(&ranges, "\nslot ", slot, ":\n",
-                      ViewRanges(harvest->pages.Ranges()));
-    }
-    json.push_back(*std::move(entry));
+    status = harvest.ok() ? report.Add(slot, *harvest) : harvest.status();
+    if (!status.ok()) break;
+    any = true;
   }
-  return context.Print(Json{{"slots", std::move(json)}},
-                       absl::StrCat(table.ToString(), ranges));
+  for (const auto& [slot, pages] : harvester.owed()) {
+    report.AddUnfinished(slot, pages);
+    any = true;
+  }
+  if (any) {
+    absl::Status printed = report.Print(context);
+    if (status.ok()) status = std::move(printed);
+  }
+  return status;
 }
 
 void AddStart(CLI::App& group, Context& context) {
