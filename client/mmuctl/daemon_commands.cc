@@ -117,8 +117,7 @@ absl::Status BuildInfo(Context& context, Client& client,
   values.Add("build mode", response->build_mode());
   values.Add("fault injection",
              response->fault_injection() ? "yes: a test build" : "no");
-  values.Add("running for", ViewTimeBetween(FromProto(response->start_time()),
-                                            WallTime::Now()));
+  values.Add("running for", FormatTime(FromProto(response->uptime())));
   return context.Print(*response, values.ToString());
 }
 

@@ -144,7 +144,7 @@ class FakeDaemon final : public v1::VmService::Service,
     v1::SplitMetadata metadata;
     metadata.set_vm("vms/alpha");
     metadata.mutable_start_time()->set_seconds(1'795'000'000);
-    metadata.mutable_end_time()->set_seconds(1'795'000'090);
+    metadata.mutable_running_time()->set_seconds(90);
     response->add_operations()->set_name("operations/2");
     response->mutable_operations(0)->mutable_metadata()->PackFrom(metadata);
     response->mutable_operations(0)->set_done(true);

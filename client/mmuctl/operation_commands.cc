@@ -63,9 +63,7 @@ std::string FilterOf(const ListArguments& arguments) {
 
 // How long it took, or has taken so far.
 std::string ViewDuration(const OperationView& view) {
-  if (!view.start_time) return "";
-  return ViewTimeBetween(*view.start_time,
-                         view.end_time.value_or(WallTime::Now()));
+  return view.running_time ? FormatTime(*view.running_time) : "";
 }
 
 absl::Status List(Context& context, Client& client,

@@ -99,7 +99,9 @@ void AddTimes(const Metadata& metadata, OperationView* view) {
   if (metadata.has_start_time()) {
     view->start_time = FromProto(metadata.start_time());
   }
-  if (metadata.has_end_time()) view->end_time = FromProto(metadata.end_time());
+  if (metadata.has_running_time()) {
+    view->running_time = FromProto(metadata.running_time());
+  }
 }
 
 std::optional<double> Share(double done, double total) {
@@ -221,12 +223,6 @@ std::string ViewTimestamp(WallTime time) {
                           absl::UTCTimeZone());
 }
 
-std::string ViewTimeBetween(WallTime from, WallTime to) {
-  return FormatTime(
-      std::max(absl::Nanoseconds(to.unix_nanos() - from.unix_nanos()),
-               absl::ZeroDuration()));
-}
-
 OperationView ViewOperation(const google::longrunning::Operation& operation) {
   OperationView view;
   view.state = !operation.done() ? "running"
@@ -287,7 +283,10 @@ std::string ViewOperationDetails(
   values.Add("VM", view.vm);
   values.Add("state", view.state);
   if (view.start_time) values.Add("started", ViewTimestamp(*view.start_time));
-  if (view.end_time) values.Add("ended", ViewTimestamp(*view.end_time));
+  if (view.running_time) {
+    values.Add(operation.done() ? "took" : "running for",
+               FormatTime(*view.running_time));
+  }
   values.Add("progress", view.share ? absl::StrCat(FormatShare(*view.share, 1),
                                                    ", ", view.words)
                                     : view.words);

@@ -33,9 +33,6 @@ void AddStatistics(const v1::WorkloadStatistics& statistics, KeyValues* values);
 
 // "2026-11-21 08:24:37 UTC".
 std::string ViewTimestamp(WallTime time);
-// How long from `from` to `to`, "0" if that is later: the daemon's clock may be
-// ahead of ours, or was set meanwhile. Only to be shown.
-std::string ViewTimeBetween(WallTime from, WallTime to);
 
 // What an operation does and how far it is.
 struct OperationView {
@@ -45,7 +42,8 @@ struct OperationView {
   std::string words;  // for a progress bar
   std::string state;  // "running", "done", "failed: ..."
   std::optional<WallTime> start_time;
-  std::optional<WallTime> end_time;  // once it is done
+  // How long it has taken so far, or took.
+  std::optional<absl::Duration> running_time;
 };
 OperationView ViewOperation(const google::longrunning::Operation& operation);
 

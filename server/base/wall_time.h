@@ -32,6 +32,10 @@ class WallTime {
         Now().unix_nanos() +
         absl::ToInt64Nanoseconds(time - mmu::MonotonicTime::Now()));
   }
+  // What the clock would show `time` after this, were it not set meanwhile.
+  WallTime Later(absl::Duration time) const {
+    return WallTime(unix_nanos_ + absl::ToInt64Nanoseconds(time));
+  }
   static constexpr WallTime FromUnixNanos(int64_t nanos) {
     return WallTime(nanos);
   }

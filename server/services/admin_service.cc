@@ -21,6 +21,8 @@ grpc::Status AdminServiceImpl::GetBuildInfo(
   response->set_fault_injection(state_.variant ==
                                 BuildVariant::kFaultInjection);
   *response->mutable_start_time() = ToProto(state_.start_time);
+  *response->mutable_uptime() =
+      ToProto(mmu::MonotonicTime::Now() - state_.begin);
   return grpc::Status::OK;
 }
 

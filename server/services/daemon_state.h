@@ -44,6 +44,7 @@ struct DaemonState {
   const Config config;
   const BuildVariant variant;
   const WallTime start_time = WallTime::Now();
+  const mmu::MonotonicTime begin = mmu::MonotonicTime::Now();
   DrainState drain;
   Readiness readiness{drain};
   OpenConnections connections;

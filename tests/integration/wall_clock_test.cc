@@ -18,6 +18,7 @@
 #include "absl/strings/str_cat.h"
 #include "absl/time/time.h"
 #include "gtest/gtest.h"
+#include "mmud/v1/admin_service.grpc.pb.h"
 #include "mmud/v1/dirty_log_service.grpc.pb.h"
 #include "mmud/v1/split_service.grpc.pb.h"
 #include "mmud/v1/workload_service.grpc.pb.h"
@@ -120,6 +121,28 @@ TEST_P(WallClockTest, WhatIsShownFollowsIt) {
                           before.Get().create_time().seconds();
   EXPECT_EQ(seconds > kLongSeconds, GetParam() > 0);
   EXPECT_EQ(seconds < -kLongSeconds, GetParam() < 0);
+}
+
+TEST_P(WallClockTest, WhatSomethingTookIsNoDifferenceOfIt) {
+  constexpr int64_t kPages = 8;
+  const Guest guest = HugeGuest(*daemon_, kPages);
+  v1::SplitHugePagesRequest request;
+  request.mutable_throttle()->mutable_min_pause()->set_nanos(50'000'000);
+  const std::string name = guest.StartSplit(request);
+  AwaitBeginOfSplit(guest, kPages);
+  Step();
+  const auto metadata =
+      Unpack<v1::SplitMetadata>(daemon_->client().WaitDone(name).metadata());
+  EXPECT_GE(metadata.running_time().seconds(), 0);
+  EXPECT_LT(metadata.running_time().seconds(), kLongSeconds);
+  const int64_t shown =
+      metadata.end_time().seconds() - metadata.start_time().seconds();
+  EXPECT_LE(shown - metadata.running_time().seconds(), 1);
+  EXPECT_GE(shown - metadata.running_time().seconds(), 0);
+  const auto build = daemon_->client().Must(
+      &v1::AdminService::Stub::GetBuildInfo, v1::GetBuildInfoRequest());
+  EXPECT_GE(build.uptime().seconds(), 0);
+  EXPECT_LT(build.uptime().seconds(), kLongSeconds);
 }
 
 TEST_P(WallClockTest, ALogLivesAsLongAsItsTtl) {

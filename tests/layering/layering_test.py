@@ -83,6 +83,7 @@ WALL_CLOCK = re.compile(
     r"\bsystem_clock\b|"
     r"\bCLOCK_REALTIME\b|\bGPR_CLOCK_REALTIME\b|\bgettimeofday\b|"
     r"\btime\((?:nullptr|NULL|0)\)|\bTIME_UTC\b|"
+    r"\bunix_nanos\(\)\s*[-+<>]|"
     r"\b(?:Wait|Await|WaitForNotification|Lock\w*When)With(?:Timeout|Deadline)\b")
 MAY_NAME_WALL_CLOCK = {"mmu_core/base/clock.h", "mmu_core/base/clock_test.cc",
                        "mmu_core/sync/timed_wait.h",
@@ -207,6 +208,7 @@ class LayeringTest(unittest.TestCase):
                 ("Wait(absl::ToChronoTime(end));", "absl::ToChronoTime"),
                 ("clock_gettime(CLOCK_REALTIME, &t);", "CLOCK_REALTIME"),
                 ("seed(time(nullptr));", "time(nullptr)"),
+                ("to.unix_nanos() - from.unix_nanos();", "unix_nanos() -"),
                 ("cv.WaitWithTimeout(&mu, d);", "WaitWithTimeout"),
                 ("mu.AwaitWithDeadline(c, t);", "AwaitWithDeadline"),
                 ("done.WaitForNotificationWithTimeout(d);",
