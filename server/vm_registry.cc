@@ -297,7 +297,7 @@ void VmRegistry::FinishDeletion(const std::string& name) {
     vm = entries_.at(name).vm;
   }
   // No use is added any more. Streams let go of theirs whether their clients
-  // read or not, calls look for the deletion now and then.
+  // read or not, calls that work step by step look for it at each.
   end_streams_(name);
   {
     mmu::MutexLock lock(mu_);

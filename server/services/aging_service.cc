@@ -179,7 +179,7 @@ absl::StatusOr<v1::AgeRangeResponse> AgingServiceImpl::Age(
   uint64_t young_page_count = 0;
   uint64_t old_page_count = 0;
   while (!sweep.done()) {
-    if (absl::Status status = CheckCaller(context); !status.ok()) {
+    if (absl::Status status = CheckVmCall(context, **vm); !status.ok()) {
       return status;
     }
     const absl::StatusOr<mmu::AgeSweep::Piece> piece = sweep.Next(&cost);

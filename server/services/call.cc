@@ -29,11 +29,17 @@ absl::Status CheckCaller(const CallContext& context) {
   return absl::OkStatus();
 }
 
-absl::Status CheckStream(const CallContext& context, const DaemonState& state,
-                         const ManagedVm& vm) {
+absl::Status CheckVmCall(const CallContext& context, const ManagedVm& vm) {
   // First: whoever left does not mind what else is true.
   if (vm.deleting()) return VmDeleted(vm.name());
-  if (absl::Status status = CheckCaller(context); !status.ok()) return status;
+  return CheckCaller(context);
+}
+
+absl::Status CheckStream(const CallContext& context, const DaemonState& state,
+                         const ManagedVm& vm) {
+  if (absl::Status status = CheckVmCall(context, vm); !status.ok()) {
+    return status;
+  }
   if (state.drain.is_draining()) return DrainingError();
   return absl::OkStatus();
 }

@@ -26,8 +26,11 @@ namespace mmud {
 // CANCELLED or DEADLINE_EXCEEDED with CALL_CANCELLED if the caller left.
 absl::Status CheckCaller(const CallContext& context);
 
-// OK if a stream may go on: the caller is there, the daemon is not draining,
-// the VM is not being deleted.
+// The same of a call that works on `vm` for a while, step by step: also
+// VM_DELETED once that is being deleted. A deletion waits for it.
+absl::Status CheckVmCall(const CallContext& context, const ManagedVm& vm);
+
+// OK if a stream may go on: as CheckVmCall, and the daemon is not draining.
 absl::Status CheckStream(const CallContext& context, const DaemonState& state,
                          const ManagedVm& vm);
 

@@ -150,7 +150,7 @@ absl::Status ClearSteps(DaemonState& state, const CallContext& context,
                         mmu::ClearResult* sum, mmu::MmuCost* cost) {
   uint64_t done = 0;
   do {
-    if (absl::Status status = CheckCaller(context); !status.ok()) {
+    if (absl::Status status = CheckVmCall(context, vm); !status.ok()) {
       return status;
     }
     const uint64_t pages = std::min(kClearStepPages, range.pages - done);

@@ -80,16 +80,6 @@ class Calls {
   std::deque<Call> calls_;
 };
 
-v1::LimitUse UseOf(const TestClient& client, const std::string& name) {
-  const v1::GetCapabilitiesResponse capabilities = client.Must(
-      &v1::VmService::Stub::GetCapabilities, v1::GetCapabilitiesRequest());
-  for (const v1::LimitUse& use : capabilities.limits()) {
-    if (use.name() == name) return use;
-  }
-  ADD_FAILURE() << "no limit " << name;
-  return {};
-}
-
 double MetricOf(const Daemon& daemon, const std::string& series) {
   const absl::StatusOr<Metrics> metrics = ParseMetrics(daemon.MetricsText());
   EXPECT_TRUE(metrics.ok()) << metrics.status();

@@ -237,6 +237,48 @@ TEST(DeadlineTest, ARetriedDeletionHearsOfTheFirstAndSparesASuccessor) {
   }
 }
 
+// A call that works for long looks, at each of its steps, whether its VM goes.
+TEST(DeadlineTest, ADeletionEndsALongClear) {
+  constexpr int64_t kTiB = int64_t{1} << 40;
+  Daemon daemon;
+  const Guest guest(daemon.client(), "alpha",
+                    {MakeSlot(4 * kTiB, v1::MEMORY_BACKING_METADATA_ONLY)});
+  v1::StartDirtyLogRequest log;
+  log.set_vm(guest.name());
+  log.set_initially_set(true);
+  daemon.client().Must(&v1::DirtyLogService::Stub::StartDirtyLog, log);
+  // The first pages of the slot; the seal is of all.
+  v1::GetDirtyLogRequest seal;
+  seal.set_vm(guest.name());
+  seal.set_mode(v1::GET_DIRTY_LOG_MODE_SEAL);
+  seal.mutable_range()->set_size_bytes(64 * kPage);
+  grpc::ClientContext context;
+  const auto stream = v1::DirtyLogService::Stub(daemon.client().channel())
+                          .GetDirtyLog(&context, seal);
+  v1::GetDirtyLogResponse message;
+  while (stream->Read(&message)) {
+  }
+  ASSERT_TRUE(stream->Finish().ok());
+  std::thread clear([&] {
+    v1::ClearDirtyLogRequest request;
+    request.set_vm(guest.name());
+    request.set_epoch(1);
+    request.set_size_bytes(4 * kTiB);
+    request.mutable_extents()->add_extents()->set_size_bytes(4 * kTiB);
+    const auto result = daemon.client().Call(
+        &v1::DirtyLogService::Stub::ClearDirtyLog, request, absl::Minutes(2));
+    EXPECT_EQ(ReasonOf(result.status), "VM_DELETED")
+        << result.status.error_message();
+  });
+  EXPECT_TRUE(Eventually([&] {
+    return UseOf(daemon.client(), "max_long_calls").used_count() == 1;
+  }));
+  v1::DeleteVmRequest request = DeletionOf(guest);
+  request.set_discard_unacked(true);
+  daemon.client().Must(&v1::VmService::Stub::DeleteVm, request);
+  clear.join();
+}
+
 TEST(DeadlineTest, ARetryDoesNotFailWithTheAttemptBeforeIt) {
   constexpr int64_t kPages = 32;
   Daemon daemon;

@@ -22,7 +22,6 @@
 #include "mmud/v1/guest_memory_service.pb.h"
 #include "mmud/v1/split_service.pb.h"
 #include "mmud/v1/stats_service.pb.h"
-#include "mmud/v1/vm_service.pb.h"
 #include "mmud/v1/workload_service.pb.h"
 #include "server/rpc/grpc_time.h"
 
@@ -175,6 +174,16 @@ google::longrunning::Operation TestClient::GetOperation(
   google::longrunning::GetOperationRequest request;
   request.set_name(name);
   return Must(&google::longrunning::Operations::Stub::GetOperation, request);
+}
+
+v1::LimitUse UseOf(const TestClient& client, const std::string& name) {
+  const v1::GetCapabilitiesResponse capabilities = client.Must(
+      &v1::VmService::Stub::GetCapabilities, v1::GetCapabilitiesRequest());
+  for (const v1::LimitUse& use : capabilities.limits()) {
+    if (use.name() == name) return use;
+  }
+  ADD_FAILURE() << "no limit " << name;
+  return {};
 }
 
 }  // namespace mmud::integration

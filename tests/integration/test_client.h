@@ -15,6 +15,7 @@
 #include "google/rpc/status.pb.h"
 #include "grpcpp/grpcpp.h"
 #include "gtest/gtest.h"
+#include "mmud/v1/vm_service.grpc.pb.h"
 
 namespace mmud::integration {
 
@@ -110,6 +111,9 @@ Message Unpack(const google::protobuf::Any& any) {
   EXPECT_TRUE(any.UnpackTo(&message)) << any.type_url();
   return message;
 }
+
+// What GetCapabilities says about a limit.
+v1::LimitUse UseOf(const TestClient& client, const std::string& name);
 
 }  // namespace mmud::integration
 
