@@ -64,7 +64,8 @@ void ConnectionAcceptor::Run() {
       log_.Write(
           "connections", LogLevel::kWarning,
           "no room for another connection: new ones wait until one is closed",
-          {{"connections", absl::StrCat(connections_.Use().used)},
+          {{"reason", why_no_room_},
+           {"connections", absl::StrCat(connections_.Use().used)},
            {"limit", absl::StrCat(connections_.Use().limit)}});
     }
     had_room = has_room;
@@ -73,7 +74,10 @@ void ConnectionAcceptor::Run() {
 
 bool ConnectionAcceptor::Accept(const Listener& listener) {
   for (;;) {
-    if (connections_.full()) return false;
+    if (connections_.full()) {
+      why_no_room_ = "as many as may be are open";
+      return false;
+    }
     const int fd =
         accept4(listener.fd, nullptr, nullptr, SOCK_NONBLOCK | SOCK_CLOEXEC);
     if (fd >= 0) {
@@ -89,6 +93,7 @@ bool ConnectionAcceptor::Accept(const Listener& listener) {
         continue;
       default:
         // Mostly EMFILE: whatever it is, it is tried again after a while.
+        why_no_room_ = absl::StrCat("accept4: ", std::strerror(errno));
         return false;
     }
   }

@@ -39,7 +39,8 @@ class ConnectionAcceptor {
   const std::vector<Listener> listeners_;
   OpenConnections& connections_;
   LimitedLog& log_;
-  const int stop_fd_;  // an eventfd
+  const int stop_fd_;        // an eventfd
+  std::string why_no_room_;  // the thread's; of the last Accept that said so
   std::thread thread_;
 };
 

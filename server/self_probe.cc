@@ -31,6 +31,14 @@ std::shared_ptr<grpc::Channel> NewConnection(const std::string& target) {
 
 }  // namespace
 
+struct SelfProbe::Call {
+  std::shared_ptr<grpc::Channel> channel;
+  grpc::ClientContext context;
+  grpc::health::v1::HealthCheckRequest request;
+  grpc::health::v1::HealthCheckResponse response;
+  grpc::Status status;
+};
+
 SelfProbe::SelfProbe(std::vector<std::string> targets,
                      std::function<void(const std::string&)> report,
                      const Settings& settings)
@@ -45,7 +53,7 @@ SelfProbe::~SelfProbe() {
   {
     mmu::MutexLock lock(mu_);
     stopping_ = true;
-    if (call_ != nullptr) call_->TryCancel();
+    for (const auto& call : calls_) call->context.TryCancel();
   }
   thread_.join();
 }
@@ -54,44 +62,63 @@ void SelfProbe::Run() {
   mmu::MonotonicTime next = mmu::MonotonicTime::Now() + settings_.period;
   while (!stop_.WaitFor(next - mmu::MonotonicTime::Now())) {
     next = mmu::MonotonicTime::Now() + settings_.period;
+    const std::vector<std::string> failures = Probe();
     std::string wrong;
-    for (const std::string& name : targets_) {
-      Target& target = state_[name];
-      if (target.channel == nullptr) target.channel = NewConnection(name);
-      const std::string failure = Probe(name, target.channel);
-      if (failure.empty()) {
+    for (size_t i = 0; i < failures.size(); ++i) {
+      Target& target = state_[targets_[i]];
+      if (failures[i].empty()) {
         target = Target();
         continue;
       }
       ++target.failures;
       if (wrong.empty() && target.failures >= settings_.failures) {
-        wrong = failure;
+        wrong = failures[i];
       }
     }
     report_(wrong);
   }
 }
 
-std::string SelfProbe::Probe(const std::string& target,
-                             const std::shared_ptr<grpc::Channel>& channel) {
-  grpc::health::v1::Health::Stub stub(channel);
-  grpc::ClientContext context;
-  context.set_deadline(
-      ToGrpcTime(mmu::MonotonicTime::Now() + settings_.deadline));
-  context.set_wait_for_ready(true);
+std::vector<std::string> SelfProbe::Probe() {
+  std::vector<Call*> calls;
   {
     mmu::MutexLock lock(mu_);
-    if (stopping_) return "";
-    call_ = &context;
+    if (stopping_) return {};
+    for (const std::string& name : targets_) {
+      Target& target = state_[name];
+      if (target.channel == nullptr) target.channel = NewConnection(name);
+      calls_.push_back(std::make_unique<Call>());
+      calls.push_back(calls_.back().get());
+      calls.back()->channel = target.channel;
+    }
+    unanswered_ = calls.size();
   }
-  grpc::health::v1::HealthCheckResponse response;
-  // SERVING or not: it answers.
-  const grpc::Status status =
-      stub.Check(&context, grpc::health::v1::HealthCheckRequest(), &response);
+  for (Call* call : calls) {
+    call->context.set_deadline(
+        ToGrpcTime(mmu::MonotonicTime::Now() + settings_.deadline));
+    call->context.set_wait_for_ready(true);
+    grpc::health::v1::Health::Stub stub(call->channel);
+    stub.async()->Check(&call->context, &call->request, &call->response,
+                        [this, call](grpc::Status status) {
+                          mmu::MutexLock lock(mu_);
+                          call->status = std::move(status);
+                          --unanswered_;
+                          answered_.NotifyAll();
+                        });
+  }
   mmu::MutexLock lock(mu_);
-  call_ = nullptr;
-  if (status.ok() || stopping_) return "";
-  return absl::StrCat(target, " does not answer: ", status.error_message());
+  while (unanswered_ > 0) answered_.Wait(mu_);
+  std::vector<std::string> failures;
+  for (size_t i = 0; i < calls.size(); ++i) {
+    // SERVING or not: it answers.
+    const grpc::Status& status = calls[i]->status;
+    failures.push_back(status.ok() || stopping_
+                           ? ""
+                           : absl::StrCat(targets_[i], " does not answer: ",
+                                          status.error_message()));
+  }
+  calls_.clear();
+  return failures;
 }
 
 }  // namespace mmud

@@ -4,6 +4,7 @@
 #ifndef SERVER_SELF_PROBE_H_
 #define SERVER_SELF_PROBE_H_
 
+#include <cstddef>
 #include <functional>
 #include <map>
 #include <memory>
@@ -18,7 +19,6 @@
 
 namespace grpc {
 class Channel;
-class ClientContext;
 }  // namespace grpc
 
 namespace mmud {
@@ -52,10 +52,13 @@ class SelfProbe {
     int failures = 0;  // in a row
   };
 
+  struct Call;
+
   void Run();
-  // "" if a call is answered.
-  std::string Probe(const std::string& target,
-                    const std::shared_ptr<grpc::Channel>& channel);
+  // Calls all targets at once, so that one that is deaf does not delay what is
+  // known of the others. What is wrong with each, in their order; "" if its
+  // call was answered.
+  std::vector<std::string> Probe();
 
   const std::vector<std::string> targets_;
   const std::function<void(const std::string&)> report_;
@@ -65,8 +68,10 @@ class SelfProbe {
 
   mmu::Mutex mu_;
   bool stopping_ ABSL_GUARDED_BY(mu_) = false;
-  // The call that waits for its answer; null if there is none.
-  grpc::ClientContext* call_ ABSL_GUARDED_BY(mu_) = nullptr;
+  mmu::CondVar answered_;
+  // Those of a round; each is there until all are answered.
+  std::vector<std::unique_ptr<Call>> calls_ ABSL_GUARDED_BY(mu_);
+  size_t unanswered_ ABSL_GUARDED_BY(mu_) = 0;
 
   std::thread thread_;  // last: it uses all of the above
 };

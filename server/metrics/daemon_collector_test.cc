@@ -160,6 +160,12 @@ TEST_F(DaemonCollectorTest, TheOldestEpochIsThereWhileOneIsNotCleared) {
   const auto sealed = Collect();
   ASSERT_EQ(sealed.count(name), 1u);
   EXPECT_GT(sealed.at(name).metric[0].gauge.value, 1e9);
+  const uint64_t first_page = 1;
+  ASSERT_TRUE(vm->vm()
+                  .ClearDirtyLog(0, 1, 0, 64,
+                                 absl::MakeConstSpan(&first_page, 1), nullptr)
+                  .ok());
+  EXPECT_EQ(Collect().count(name), 0u);
 }
 
 TEST_F(DaemonCollectorTest, AFaultIsCountedOnce) {

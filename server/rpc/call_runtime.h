@@ -39,7 +39,8 @@ namespace mmud {
 // waits for nobody, they give them back before it: a stream at its end and a
 // call that fails. An answer goes together with its status, so its place is
 // free a moment after the peer has it. A peer that does not take an answer for
-// `patience` is cut off.
+// `patience` is cut off; a stream's only once somebody else ends the stream:
+// a controller may read slowly, and has its place as long.
 //
 // Thread-safe. Outlives all calls.
 struct CallRuntime {

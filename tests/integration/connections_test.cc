@@ -48,6 +48,13 @@ class SilentConnections {
             sizeof(address));
     send(fds_.back(), first_bytes.data(), first_bytes.size(), MSG_NOSIGNAL);
   }
+  // None was answered, nor closed by the other side.
+  bool AllAreOpen() const {
+    return std::all_of(fds_.begin(), fds_.end(), [](int fd) {
+      char byte = 0;
+      return recv(fd, &byte, 1, MSG_PEEK | MSG_DONTWAIT) < 0 && errno == EAGAIN;
+    });
+  }
   void CloseOne() {
     close(fds_.back());
     fds_.pop_back();
@@ -139,6 +146,17 @@ TEST(ConnectionsTest, HalfOpenHttpRequestsDoNotHideTheHealth) {
   EXPECT_EQ(HttpGet(daemon.metrics_port(), "/healthz").code, 200);
   EXPECT_EQ(HttpGet(daemon.metrics_port(), "/readyz").code, 200);
   EXPECT_NE(daemon.MetricsText(), "");
+}
+
+TEST(ConnectionsTest, HealthIsAnsweredBeforeThePatienceWithOthersEnds) {
+  Daemon daemon;
+  SilentConnections half_open;
+  for (int i = 0; i < 8; ++i) {
+    half_open.ToPort(daemon.metrics_port(), "GET /metrics HTTP/1.1\r\nHo");
+  }
+  EXPECT_EQ(HttpGet(daemon.metrics_port(), "/healthz").code, 200);
+  EXPECT_EQ(HttpGet(daemon.metrics_port(), "/readyz").code, 200);
+  EXPECT_TRUE(half_open.AllAreOpen());
 }
 
 }  // namespace
