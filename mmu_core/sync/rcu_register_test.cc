@@ -14,7 +14,7 @@ namespace {
 TEST(RcuRegisterTest, WhoIsRegisteredAllocatesNothingMore) {
   static RcuHook hook;
   static bool called = false;
-  const uint64_t begin = testing::AllocationsOfThread().calls;
+  [[maybe_unused]] const uint64_t begin = testing::AllocationsOfThread().calls;
   RcuRegisterThread();
   const uint64_t registered = testing::AllocationsOfThread().calls;
 #ifndef MMU_SANITIZED
