@@ -74,7 +74,8 @@ absl::Status Context::Print(const Json& rendered, const std::string& text) {
 
 std::unique_ptr<Progress> Context::NewProgress(std::string title) {
   return std::make_unique<Progress>(
-      err_, quiet ? ProgressStyle::kQuiet : progress_, std::move(title));
+      err_, quiet || json ? ProgressStyle::kQuiet : progress_,
+      std::move(title));
 }
 
 }  // namespace mmud::client

@@ -57,7 +57,8 @@ class Context {
                      const std::string& text);
   absl::Status Print(const Json& json, const std::string& text);
 
-  // A progress display with a title.
+  // A progress display with a title; not with --json, where standard error has
+  // an error's object or nothing.
   std::unique_ptr<Progress> NewProgress(std::string title);
 
  private:

@@ -58,7 +58,7 @@ std::string Terms(const std::vector<const CLI::Option*>& options) {
 
 std::string ManPage(const CLI::App& root) {
   std::string page = absl::StrCat(
-      "'\\\" Made by mmuctl man.\n.TH MMUCTL 1 \"\" \"mmuctl ", v1::kRelease,
+      ".\\\" Made by mmuctl man.\n.TH MMUCTL 1 \"\" \"mmuctl ", v1::kRelease,
       "\" \"mmud\"\n", Heading(".SH", "NAME"),
       "mmuctl \\- steers the daemon mmud\n", Heading(".SH", "SYNOPSIS"),
       Escape(UsageOf(root)), "\n", Heading(".SH", "DESCRIPTION"),

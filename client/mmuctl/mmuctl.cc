@@ -111,9 +111,14 @@ absl::Status ParseError(const CLI::App& app, const CLI::ParseError& error) {
     }
     if (is_group) return NoSuchCommand(innermost, word);
   }
-  return is_group && error.get_name() == "RequiredError"
-             ? NoCommand(innermost)
-             : UsageError(error.what());
+  if (is_group && error.get_name() == "RequiredError") {
+    return NoCommand(innermost);
+  }
+  // Whatever takes other words than numbers reads them by itself.
+  if (error.get_name() == "ConversionError") {
+    return UsageError(absl::StrCat(error.what(), ", which is no number"));
+  }
+  return UsageError(error.what());
 }
 
 // Reports an error of the command line, or of the work: its exit code.

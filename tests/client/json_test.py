@@ -174,6 +174,32 @@ class JsonTest(unittest.TestCase):
                     self.assertEqual(error["reason"], reason)
                     self.assertTrue(error["message"])
 
+    def test_what_is_watched_leaves_standard_error_to_the_error(self):
+        with Daemon() as daemon:
+            daemon.must("vm", "create", "a", "--memory", "64MiB",
+                        "--host-page-size", "2m", "--backing", "metadata-only")
+            daemon.must("workload", "start", "a", "--pattern", "sequential",
+                        "--count", "20000")
+            daemon.must("op", "wait", "1")
+            daemon.must("split", "start", "a", "--min-pause", "1h")
+            for line in ("--timeout 1s op wait 2", "--timeout 1s split watch 2"):
+                result = daemon.run("--json", *line.split())
+                self.assertEqual((result.returncode, result.stdout), (7, ""))
+                error = self.one_object(line, result.stderr)["error"]
+                self.assertEqual(error["code"], "DEADLINE_EXCEEDED")
+
+    def test_a_harvest_takes_nothing_that_it_does_not_show(self):
+        with Daemon() as daemon:
+            daemon.must("vm", "create", "a", "--memslot", "0:0+4MiB",
+                        "1:1GiB+4MiB")
+            daemon.must("dirty-log", "start", "a", "0", "--initially-set")
+            result = daemon.run("--json", "dirty-log", "harvest", "a", "0", "1")
+            self.assertEqual(result.returncode, 5, result.stderr)
+            self.assertIn("memslot 1", result.stderr)
+            slots = json.loads(daemon.must(
+                "--json", "dirty-log", "harvest", "a", "0", "--ranges"))["slots"]
+            self.assertEqual(slots[0]["page_count"], 1024)
+
 
 if __name__ == "__main__":
     unittest.main()
