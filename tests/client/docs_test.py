@@ -19,7 +19,8 @@ import unittest
 
 from daemon import MMUCTL, ROOT, commands
 
-PAGES = ["README.md", "docs/api.md", "docs/mmuctl.md"]
+PAGES = ["README.md", "docs/api.md", "docs/mmuctl.md",
+         "docs/other-languages.md"]
 
 # What bazel makes, and where a page says that it is.
 BUILT = {"bazel-bin/server/mmud": "server/mmud",
@@ -150,6 +151,9 @@ class DocsTest(unittest.TestCase):
 
     def test_the_commands_of_the_page_about_mmuctl(self):
         self.assertGreater(self.run_page("docs/mmuctl.md"), 10)
+
+    def test_the_commands_of_the_page_about_other_languages(self):
+        self.assertGreater(self.run_page("docs/other-languages.md"), 10)
 
     def test_commands_in_sentences_exist(self):
         known = [" ".join(words) for words in commands()]
