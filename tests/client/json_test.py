@@ -181,7 +181,7 @@ class JsonTest(unittest.TestCase):
             daemon.must("workload", "start", "a", "--pattern", "sequential",
                         "--count", "20000")
             daemon.must("op", "wait", "1")
-            daemon.must("split", "start", "a", "--min-pause", "1h")
+            daemon.must("split", "start", "a", "--min-pause", "10s")
             for line in ("--timeout 1s op wait 2", "--timeout 1s split watch 2"):
                 result = daemon.run("--json", *line.split())
                 self.assertEqual((result.returncode, result.stdout), (7, ""))
