@@ -4,6 +4,7 @@
 #include <sys/mman.h>
 
 #include <algorithm>
+#include <atomic>
 #include <cerrno>
 #include <cstddef>
 #include <cstdint>
@@ -58,6 +59,19 @@ void* TryNew(size_t bytes, std::align_val_t alignment) {
   return posix_memalign(&memory, at_least, std::max<size_t>(bytes, 1)) == 0
              ? memory
              : nullptr;
+}
+
+// The next function of that name. No function-local static, whose guard is
+// another function that a sanitizer stands before. Relaxed: whoever looks it up
+// finds the same.
+template <typename Function>
+Function Next(std::atomic<Function>& known, const char* name) {
+  Function next = known.load(std::memory_order_relaxed);
+  if (next == nullptr) {
+    next = reinterpret_cast<Function>(dlsym(RTLD_NEXT, name));
+    known.store(next, std::memory_order_relaxed);
+  }
+  return next;
 }
 
 void* OrThrow(void* memory) {
@@ -150,8 +164,8 @@ void* calloc(size_t count, size_t bytes) noexcept {
 
 void* mmap(void* address, size_t bytes, int protection, int flags, int fd,
            off_t offset) noexcept {
-  static const auto next =
-      reinterpret_cast<decltype(&mmap)>(dlsym(RTLD_NEXT, "mmap"));
+  static constinit std::atomic<decltype(&mmap)> known{nullptr};
+  const auto next = mmu::testing::Next(known, "mmap");
   constexpr size_t kPage = 4096;
   if (Fails((bytes + kPage - 1) / kPage * kPage)) {
     errno = ENOMEM;
@@ -161,8 +175,8 @@ void* mmap(void* address, size_t bytes, int protection, int flags, int fd,
 }
 
 int memfd_create(const char* name, unsigned flags) noexcept {
-  static const auto next = reinterpret_cast<decltype(&memfd_create)>(
-      dlsym(RTLD_NEXT, "memfd_create"));
+  static constinit std::atomic<decltype(&memfd_create)> known{nullptr};
+  const auto next = mmu::testing::Next(known, "memfd_create");
   if (Fails(0)) {
     errno = ENOMEM;
     return -1;
