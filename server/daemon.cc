@@ -242,7 +242,7 @@ int Serve(const Config& config, BuildVariant variant) {
   LogConfiguration(config);
   Log(LogLevel::kInfo, "serving", fields);
   {
-    const Housekeeping housekeeping(state.vms);
+    const Housekeeping housekeeping(state.vms, state.abandoned_logs);
     const std::string signal = WaitForSignal();
     Log(LogLevel::kInfo, "draining", {{"signal", signal}});
     ExitOnSecondSignal();

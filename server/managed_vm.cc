@@ -10,21 +10,26 @@
 #include "absl/synchronization/mutex.h"
 #include "absl/types/optional.h"
 #include "mmu_core/base/clock.h"
+#include "mmu_core/dirty/dirty_log_state.h"
 #include "mmu_core/stats/labels.h"
 #include "mmu_core/stats/vcpu_stats.h"
 #include "mmu_core/vm/vm.h"
 #include "mmu_core/vm/vm_config.h"
+#include "server/base/labels.h"
+#include "server/base/uuid.h"
 #include "server/base/wall_time.h"
 #include "server/workload_run.h"
 
 namespace mmud {
 
 ManagedVm::ManagedVm(std::string name, std::unique_ptr<mmu::Vm> vm,
-                     WallTime created, MetricsLabel label)
+                     WallTime created, MetricsLabel label, Labels labels)
     : name_(std::move(name)),
+      uid_(NewUuid()),
       create_time_(created),
       label_(label),
-      vm_(std::move(vm)) {}
+      vm_(std::move(vm)),
+      labels_(std::move(labels)) {}
 
 ManagedVm::~ManagedVm() = default;
 
@@ -36,28 +41,33 @@ std::vector<mmu::MemslotInfo> ManagedVm::SortedSlots() const {
   std::vector<mmu::MemslotInfo> slots = vm_->Memslots();
   std::sort(slots.begin(), slots.end(),
             [](const mmu::MemslotInfo& a, const mmu::MemslotInfo& b) {
-              return std::make_pair(a.config.address_space, a.config.gpa) <
-                     std::make_pair(b.config.address_space, b.config.gpa);
+              return a.config.gpa < b.config.gpa;
             });
   return slots;
 }
 
-absl::optional<DirtyLogSettings> ManagedVm::dirty_log_settings() const {
+absl::optional<DirtyLogBeginning> ManagedVm::dirty_log_beginning(
+    const mmu::LogId& id) const {
   absl::MutexLock lock(&mu_);
-  return settings_;
-}
-
-void ManagedVm::set_dirty_log_settings(
-    absl::optional<DirtyLogSettings> settings) {
-  absl::MutexLock lock(&mu_);
-  settings_ = std::move(settings);
-}
-
-void ManagedVm::TouchDirtyLog(mmu::MonotonicTime now) {
-  absl::MutexLock lock(&mu_);
-  if (settings_.has_value()) {
-    settings_->last_used = std::max(settings_->last_used, now);
+  if (!log_beginning_.has_value() || !(log_beginning_->id == id)) {
+    return absl::nullopt;
   }
+  return log_beginning_;
+}
+
+void ManagedVm::set_dirty_log_beginning(DirtyLogBeginning beginning) {
+  absl::MutexLock lock(&mu_);
+  log_beginning_ = std::move(beginning);
+}
+
+Labels ManagedVm::labels() const {
+  absl::MutexLock lock(&mu_);
+  return labels_;
+}
+
+void ManagedVm::set_labels(Labels labels) {
+  absl::MutexLock lock(&mu_);
+  labels_ = std::move(labels);
 }
 
 DirtySample ManagedVm::SampleDirty(mmu::MonotonicTime now) const {

@@ -10,6 +10,8 @@ const char* ToString(OperationMethod method) {
       return "SplitHugePages";
     case OperationMethod::kRecoverHugePages:
       return "RecoverHugePages";
+    case OperationMethod::kStartDirtyLog:
+      return "StartDirtyLog";
   }
   return "invalid";
 }

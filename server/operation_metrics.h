@@ -15,8 +15,9 @@ enum class OperationMethod : uint8_t {
   kStartWorkload,
   kSplitHugePages,
   kRecoverHugePages,
+  kStartDirtyLog,
 };
-inline constexpr int kOperationMethods = 3;
+inline constexpr int kOperationMethods = 4;
 const char* ToString(OperationMethod method);
 
 inline constexpr int kStatusCodes = 17;  // of gRPC

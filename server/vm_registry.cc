@@ -19,13 +19,16 @@
 #include "mmu_core/base/check.h"
 #include "mmu_core/base/clock.h"
 #include "mmu_core/base/thread.h"
+#include "mmu_core/dirty/dirty_log_state.h"
 #include "mmu_core/memory/host_memory.h"
 #include "mmu_core/sync/mutex.h"
 #include "mmu_core/sync/timed_wait.h"
 #include "mmu_core/vm/vm.h"
 #include "mmu_core/vm/vm_config.h"
 #include "mmu_core/vm/vm_stats.h"
+#include "server/base/budget.h"
 #include "server/base/errors.h"
+#include "server/base/labels.h"
 #include "server/base/wall_time.h"
 #include "server/managed_vm.h"
 #include "server/retained_totals.h"
@@ -71,7 +74,8 @@ VmRegistry::~VmRegistry() {
 }
 
 absl::StatusOr<VmUse> VmRegistry::Create(const std::string& name,
-                                         const mmu::VmConfig& config) {
+                                         const mmu::VmConfig& config,
+                                         Labels labels) {
   const int64_t bytes = ContentBytes(config.memslots);
   ManagedVm::MetricsLabel label = ManagedVm::MetricsLabel::kOther;
   {
@@ -88,6 +92,7 @@ absl::StatusOr<VmUse> VmRegistry::Create(const std::string& name,
           "mmud.v1.Vm", name);
     }
     if (static_cast<int64_t>(entries_.size()) >= limits_.max_vms) {
+      ++refused_vms_;
       return LimitExceeded("max_vms",
                            absl::StrCat("this daemon has its ", limits_.max_vms,
                                         " VMs (--max_vms); delete one first"));
@@ -112,8 +117,8 @@ absl::StatusOr<VmUse> VmRegistry::Create(const std::string& name,
     return InField(vm.status(), "vm.");
   }
   Entry& entry = entries_[name];
-  entry.vm =
-      std::make_shared<ManagedVm>(name, *std::move(vm), WallTime::Now(), label);
+  entry.vm = std::make_shared<ManagedVm>(name, *std::move(vm), WallTime::Now(),
+                                         label, std::move(labels));
   return UseLocked(entry, VmUse::Kind::kCall);
 }
 
@@ -174,10 +179,11 @@ std::vector<VmUse> VmRegistry::All() {
 absl::optional<VmRegistry::Sight> VmRegistry::LookLocked(
     const std::string& name, Entry& entry) {
   if (entry.deletion != nullptr) {
-    return Sight{name, entry.deletion->create_time, VmUse()};
+    return Sight{name, entry.deletion->uid, entry.deletion->create_time,
+                 VmUse()};
   }
   if (entry.vm == nullptr) return absl::nullopt;
-  return Sight{name, entry.vm->create_time(),
+  return Sight{name, entry.vm->uid(), entry.vm->create_time(),
                UseLocked(entry, VmUse::Kind::kCall)};
 }
 
@@ -234,7 +240,7 @@ absl::StatusOr<std::shared_ptr<VmRegistry::Deletion>> VmRegistry::BeginDeletion(
       is_idle = entry.operations == 0;
       operations_begun = entry.operations_begun;
     }
-    const absl::StatusOr<int64_t> lost = check(*use);
+    const absl::StatusOr<mmu::UndeliveredCounts> lost = check(*use);
     if (!lost.ok()) return lost.status();
     {
       mmu::MutexLock lock(mu_);
@@ -274,11 +280,11 @@ void VmRegistry::AwaitOperationsLocked(const Entry& entry,
   }
 }
 
-absl::Status VmRegistry::BeginDeletionLocked(const std::string& name,
-                                             Entry& entry,
-                                             int64_t discarded_page_count) {
+absl::Status VmRegistry::BeginDeletionLocked(
+    const std::string& name, Entry& entry,
+    const mmu::UndeliveredCounts& discarded) {
   auto deletion = std::make_shared<Deletion>(*entry.vm);
-  deletion->deleted.discarded_page_count = discarded_page_count;
+  deletion->deleted.discarded = discarded;
   // First, as there is no way back from what follows. It begins with the lock.
   absl::StatusOr<std::thread> thread =
       mmu::MakeThread([this, name] { FinishDeletion(name); });
@@ -366,6 +372,18 @@ void VmRegistry::ReleaseMemory(ManagedVm& vm, int64_t bytes) {
   memory_bytes_ -= bytes;
 }
 
+std::vector<BudgetUse> VmRegistry::Uses() {
+  mmu::MutexLock lock(mu_);
+  return {{.name = "max_vms",
+           .limit = limits_.max_vms,
+           .used = static_cast<int64_t>(entries_.size()),
+           .refused = refused_vms_},
+          {.name = "max_guest_memory_bytes",
+           .limit = limits_.max_guest_memory_bytes,
+           .used = memory_bytes_,
+           .refused = refused_memory_}};
+}
+
 VmRegistry::Scrape VmRegistry::ForScrape() {
   Scrape scrape;
   mmu::MutexLock lock(mu_);
@@ -396,6 +414,7 @@ void VmRegistry::Unuse(std::shared_ptr<ManagedVm> vm, VmUse::Kind kind) {
 absl::Status VmRegistry::ReserveLocked(Entry& entry, int64_t bytes) {
   const int64_t limit = limits_.max_guest_memory_bytes;
   if (limit > 0 && bytes > limit - memory_bytes_) {
+    ++refused_memory_;
     return LimitExceeded(
         "max_guest_memory_bytes",
         absl::StrCat("this needs ", bytes, " bytes of guest memory; ",

@@ -19,9 +19,12 @@
 #include "absl/time/time.h"
 #include "absl/types/optional.h"
 #include "mmu_core/base/clock.h"
+#include "mmu_core/dirty/dirty_log_state.h"
 #include "mmu_core/sync/mutex.h"
 #include "mmu_core/vm/nx_parameters.h"
 #include "mmu_core/vm/vm_config.h"
+#include "server/base/budget.h"
+#include "server/base/labels.h"
 #include "server/base/wall_time.h"
 #include "server/managed_vm.h"
 #include "server/retained_totals.h"
@@ -87,7 +90,7 @@ class VmRegistry {
   // ALREADY_EXISTS VM_EXISTS, RESOURCE_EXHAUSTED LIMIT_EXCEEDED, and the
   // errors of mmu::Vm::Create. `name` is a valid VM name.
   absl::StatusOr<VmUse> Create(const std::string& name,
-                               const mmu::VmConfig& config);
+                               const mmu::VmConfig& config, Labels labels = {});
 
   // NOT_FOUND VM_NOT_FOUND; FAILED_PRECONDITION VM_DELETED while it is being
   // deleted.
@@ -98,6 +101,7 @@ class VmRegistry {
   // A VM for who only looks at it.
   struct Sight {
     std::string name;
+    std::string uid;
     WallTime create_time;
     VmUse use;  // none once it is being deleted, so that looking delays nothing
   };
@@ -111,13 +115,13 @@ class VmRegistry {
 
   // What a deletion has done.
   struct Deleted {
-    int64_t discarded_page_count = 0;  // what `check` returned
+    mmu::UndeliveredCounts discarded;  // what `check` returned
     absl::Duration wall;               // from its beginning until it was gone
   };
-  // Whether a VM may be deleted, and how many dirty pages go with it. Called
+  // Whether a VM may be deleted, and what of its dirty log goes with it. Called
   // without a lock held.
   using CheckDeletion =
-      std::function<absl::StatusOr<int64_t>(const ManagedVm&)>;
+      std::function<absl::StatusOr<mmu::UndeliveredCounts>(const ManagedVm&)>;
   using OnDeleted = std::function<void(const Deleted&)>;
 
   // Deletes the VM: from now on calls find it no more, its streams end, and
@@ -143,6 +147,9 @@ class VmRegistry {
   absl::Status ReserveMemory(ManagedVm& vm, int64_t bytes);
   void ReleaseMemory(ManagedVm& vm, int64_t bytes);
 
+  // What is used of max_vms and of max_guest_memory_bytes.
+  std::vector<BudgetUse> Uses();
+
   // All VMs there are, those being deleted included, and the totals of those
   // that are gone: each VM is in exactly one of the two.
   struct Scrape {
@@ -156,7 +163,9 @@ class VmRegistry {
 
   // By a thread of its own, so that its end depends on nobody who waits for it.
   struct Deletion {
-    explicit Deletion(const ManagedVm& vm) : create_time(vm.create_time()) {}
+    explicit Deletion(const ManagedVm& vm)
+        : uid(vm.uid()), create_time(vm.create_time()) {}
+    const std::string uid;
     const WallTime create_time;
     const mmu::MonotonicTime begin = mmu::MonotonicTime::Now();
     // Guarded by mu_.
@@ -188,7 +197,7 @@ class VmRegistry {
   // Begins the deletion of `entry`, of the VM with this name.
   // THREADS_EXHAUSTED: nothing was changed.
   absl::Status BeginDeletionLocked(const std::string& name, Entry& entry,
-                                   int64_t discarded_page_count)
+                                   const mmu::UndeliveredCounts& discarded)
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
   // Waits until no operation works on the VM, it is being deleted, or
   // `deadline` has passed.
@@ -211,6 +220,8 @@ class VmRegistry {
   std::vector<std::thread> finished_ ABSL_GUARDED_BY(mu_);  // of deletions
   std::map<std::string, Entry, std::less<>> entries_ ABSL_GUARDED_BY(mu_);
   int64_t memory_bytes_ ABSL_GUARDED_BY(mu_) = 0;
+  int64_t refused_vms_ ABSL_GUARDED_BY(mu_) = 0;
+  int64_t refused_memory_ ABSL_GUARDED_BY(mu_) = 0;
   int64_t labelled_ ABSL_GUARDED_BY(mu_) = 0;
   RetainedTotals gone_ ABSL_GUARDED_BY(mu_);
 };

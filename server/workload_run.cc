@@ -6,9 +6,11 @@
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "absl/time/time.h"
+#include "absl/types/optional.h"
 #include "mmu_core/sync/mutex.h"
 #include "mmu_core/vm/vm.h"
 #include "mmu_core/vm/workload.h"
+#include "server/base/wall_time.h"
 
 namespace mmud {
 
@@ -51,6 +53,11 @@ bool WorkloadRun::finished() const {
   return finished_;
 }
 
+absl::optional<WallTime> WorkloadRun::end_time() const {
+  mmu::MutexLock lock(mu_);
+  return end_time_;
+}
+
 WorkloadRun::Stop WorkloadRun::stop_reason() const {
   mmu::MutexLock lock(mu_);
   return stop_;
@@ -72,6 +79,7 @@ mmu::WorkloadProgress WorkloadRun::Read() const {
 void WorkloadRun::Finish(mmu::WorkloadProgress progress) {
   mmu::MutexLock lock(mu_);
   final_ = std::move(progress);
+  end_time_ = WallTime::Now();
   finished_ = true;
   ended_.NotifyAll();
 }

@@ -9,9 +9,11 @@
 #include "absl/functional/function_ref.h"
 #include "absl/status/status.h"
 #include "absl/time/time.h"
+#include "absl/types/optional.h"
 #include "mmu_core/sync/mutex.h"
 #include "mmu_core/vm/vm.h"
 #include "mmu_core/vm/workload.h"
+#include "server/base/wall_time.h"
 
 namespace mmud {
 
@@ -44,6 +46,8 @@ class WorkloadRun {
   void AwaitFinished() const;
   bool finished() const;
 
+  // None before it is finished.
+  absl::optional<WallTime> end_time() const;
   Stop stop_reason() const;
   mmu::WorkloadProgress Progress() const;
   int64_t total_access_count() const { return total_access_count_; }
@@ -64,6 +68,7 @@ class WorkloadRun {
   mutable mmu::Mutex mu_;  // leaf
   mutable mmu::CondVar ended_;
   bool finished_ ABSL_GUARDED_BY(mu_) = false;
+  absl::optional<WallTime> end_time_ ABSL_GUARDED_BY(mu_);
   Stop stop_ ABSL_GUARDED_BY(mu_) = Stop::kNot;
   mmu::WorkloadProgress final_ ABSL_GUARDED_BY(mu_);
 };

@@ -39,22 +39,4 @@ absl::StatusOr<v1::StopWorkloadResponse> WorkloadClient::StopWorkload(
       });
 }
 
-absl::StatusOr<v1::PauseVcpusResponse> WorkloadClient::PauseVcpus(
-    v1::PauseVcpusRequest request) {
-  return caller_->Unary<v1::PauseVcpusResponse>(
-      CallKind::kMutation, std::move(request),
-      [this](auto* context, const auto& sent, auto* response) {
-        return stub_->stub->PauseVcpus(context, sent, response);
-      });
-}
-
-absl::StatusOr<v1::ResumeVcpusResponse> WorkloadClient::ResumeVcpus(
-    v1::ResumeVcpusRequest request) {
-  return caller_->Unary<v1::ResumeVcpusResponse>(
-      CallKind::kMutation, std::move(request),
-      [this](auto* context, const auto& sent, auto* response) {
-        return stub_->stub->ResumeVcpus(context, sent, response);
-      });
-}
-
 }  // namespace mmud::client

@@ -14,7 +14,7 @@ namespace mmud::client {
 
 class Caller;
 
-// Starts, pauses and ends the work of vCPUs.
+// Starts and ends the work of vCPUs.
 // Thread-safe.
 class WorkloadClient {
  public:
@@ -27,10 +27,6 @@ class WorkloadClient {
       v1::StartWorkloadRequest request);
   absl::StatusOr<v1::StopWorkloadResponse> StopWorkload(
       v1::StopWorkloadRequest request);
-  absl::StatusOr<v1::PauseVcpusResponse> PauseVcpus(
-      v1::PauseVcpusRequest request);
-  absl::StatusOr<v1::ResumeVcpusResponse> ResumeVcpus(
-      v1::ResumeVcpusRequest request);
 
  private:
   struct Stub;  // of gRPC

@@ -65,12 +65,13 @@ class InterruptNote {
 
 }  // namespace
 
-absl::Status WatchOperation(Context& context, const std::string& name) {
+absl::StatusOr<Operation> AwaitOperation(Context& context,
+                                         const std::string& name) {
   const absl::StatusOr<Client*> client = context.client();
   if (!client.ok()) return client.status();
-  const std::string number(absl::StripPrefix(name, "operations/"));
+  const std::string id(absl::StripPrefix(name, "operations/"));
   const std::string cancel =
-      context.CommandLine(absl::StrCat("op cancel ", number));
+      context.CommandLine(absl::StrCat("op cancel ", id));
   const InterruptNote note(
       absl::StrCat("\n", name, " goes on; to end it: ", cancel,
                    "\nCtrl-C again ends only this command\n"));
@@ -103,6 +104,12 @@ absl::Status WatchOperation(Context& context, const std::string& name) {
     return absl::DeadlineExceededError(
         absl::StrCat(operation.status().message(), "; to end it: ", cancel));
   }
+  return operation;
+}
+
+absl::Status WatchOperation(Context& context, const std::string& name) {
+  const absl::StatusOr<Operation> operation = AwaitOperation(context, name);
+  if (!operation.ok()) return operation.status();
   if (absl::Status status =
           context.Print(*operation, ViewOperationDetails(*operation));
       !status.ok()) {

@@ -6,6 +6,7 @@
 #include <string>
 
 #include "absl/status/status.h"
+#include "absl/status/statusor.h"
 #include "client/mmuctl/context.h"
 #include "google/longrunning/operations.pb.h"
 
@@ -13,10 +14,14 @@ namespace mmud::client {
 
 enum class Watch { kNo, kYes };
 
-// Shows how far the operation is until it is done, then prints it. Its error
-// is returned. No longer than --timeout: DEADLINE_EXCEEDED. Interrupting mmuctl
-// does not end the operation: the first Ctrl-C says so, with the command that
-// does, and the second ends mmuctl.
+// Shows how far the operation is until it is done, and returns it, failed or
+// not. No longer than --timeout: DEADLINE_EXCEEDED. Interrupting mmuctl does
+// not end the operation: the first Ctrl-C says so, with the command that does,
+// and the second ends mmuctl.
+absl::StatusOr<google::longrunning::Operation> AwaitOperation(
+    Context& context, const std::string& name);
+
+// The same, and prints it then. Its error is returned.
 absl::Status WatchOperation(Context& context, const std::string& name);
 
 // For a command that started or changed an operation: prints it, or watches

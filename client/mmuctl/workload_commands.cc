@@ -1,4 +1,4 @@
-// mmuctl workload start, stop, pause, resume, status.
+// mmuctl workload start, stop, status.
 
 #include <cstdint>
 #include <map>
@@ -111,25 +111,6 @@ absl::Status Stop(Context& context, Client& client,
   KeyValues values;
   AddStatistics(response->statistics(), &values);
   return context.Print(*response, values.ToString());
-}
-
-std::string ViewState(v1::VcpuState state) {
-  return absl::StrCat(
-      "vCPUs ", ShortName(v1::VcpuState_Name(state), "VCPU_STATE_"), "\n");
-}
-
-absl::Status Pause(Context& context, Client& client,
-                   const v1::PauseVcpusRequest& request) {
-  const auto response = client.workloads().PauseVcpus(request);
-  if (!response.ok()) return response.status();
-  return context.Print(*response, ViewState(response->vcpu_state()));
-}
-
-absl::Status Resume(Context& context, Client& client,
-                    const v1::ResumeVcpusRequest& request) {
-  const auto response = client.workloads().ResumeVcpus(request);
-  if (!response.ok()) return response.status();
-  return context.Print(*response, ViewState(response->vcpu_state()));
 }
 
 struct StatusArguments {
@@ -253,10 +234,9 @@ void AddStart(CLI::App& group, Context& context) {
 
 void AddWorkloadCommands(CLI::App& app, Context& context) {
   CLI::App* group = AddGroup(
-      app, "workload", "Starts, shows, pauses and ends what vCPUs run.",
+      app, "workload", "Starts, shows and ends what vCPUs run.",
       "mmuctl workload start alpha --trace sort.trace --repeat 100 --watch\n"
       "mmuctl workload status alpha\n"
-      "mmuctl workload pause alpha\n"
       "mmuctl workload stop alpha");
   AddStart(*group, context);
 
@@ -266,20 +246,6 @@ void AddWorkloadCommands(CLI::App& app, Context& context) {
                  "mmuctl workload stop alpha");
   AddVm(command, stop->mutable_vm());
   Run(command, context, stop, Stop);
-
-  auto pause = std::make_shared<v1::PauseVcpusRequest>();
-  command = AddCommand(
-      *group, "pause",
-      "Pauses the vCPUs: from the answer on they touch no guest memory.",
-      "mmuctl workload pause alpha");
-  AddVm(command, pause->mutable_vm());
-  Run(command, context, pause, Pause);
-
-  auto resume = std::make_shared<v1::ResumeVcpusRequest>();
-  command = AddCommand(*group, "resume", "Lets paused vCPUs go on.",
-                       "mmuctl workload resume alpha");
-  AddVm(command, resume->mutable_vm());
-  Run(command, context, resume, Resume);
 
   auto status = std::make_shared<StatusArguments>();
   command = AddCommand(*group, "status",

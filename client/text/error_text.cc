@@ -46,15 +46,32 @@ const std::map<std::string, std::string>& Fixes() {
        "find the damage with mmuctl trace info FILE, and copy or record the "
        "file again"},
       {"DIRTY_LOG_OFF", "switch it on: mmuctl dirty-log start VM"},
-      {"DIRTY_LOG_ACTIVE", "switch it off first: mmuctl dirty-log stop VM"},
-      {"UNACKED_EPOCH",
-       "pause the guest (mmuctl workload pause VM), harvest (mmuctl dirty-log "
-       "harvest VM) and try again, or give --discard-unacked"},
+      {"DIRTY_LOG_ACTIVE",
+       "see whose it is: mmuctl dirty-log get VM; go on with one of yours: "
+       "mmuctl dirty-log acquire VM; or switch it off: mmuctl dirty-log stop "
+       "VM"},
+      {"DIRTY_LOG_STARTING", "wait for it: mmuctl op list"},
+      {"UNDELIVERED_PAGES",
+       "pause the guest (mmuctl vm pause VM), harvest (mmuctl dirty-log "
+       "harvest VM), copy, acknowledge (mmuctl dirty-log ack VM) and try "
+       "again, or say that the pages are not wanted"},
+      {"LOG_OWNED",
+       "to look is free: mmuctl dirty-log peek VM; to take the log over: "
+       "mmuctl dirty-log acquire VM, with --force while the owner's lease "
+       "lasts"},
+      {"LOG_FENCED",
+       "somebody else has taken the log over: stop copying; to look is free: "
+       "mmuctl dirty-log peek VM; to take it back: mmuctl dirty-log acquire "
+       "VM"},
+      {"LOG_CHANGED",
+       "it is another log now: mmuctl dirty-log get VM; one of yours: mmuctl "
+       "dirty-log acquire VM"},
       {"EPOCH_MISMATCH",
        "only the newest sealed epoch can be cleared: mmuctl dirty-log harvest "
        "VM"},
-      {"EPOCH_SUPERSEDED", "another client sealed; harvest again"},
-      {"EPOCH_UNKNOWN", "seal first: mmuctl dirty-log get VM --seal"},
+      {"EPOCH_SUPERSEDED",
+       "it is part of a newer one: mmuctl dirty-log read VM"},
+      {"EPOCH_UNKNOWN", "see its epochs: mmuctl dirty-log get VM"},
       {"ETAG_MISMATCH",
        "it changed meanwhile: look at it again and take its new etag"},
       {"SPLIT_RUNNING",

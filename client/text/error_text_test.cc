@@ -46,7 +46,7 @@ TEST(RenderErrorTest, SaysNothingTwice) {
   status.set_code(static_cast<int>(absl::StatusCode::kFailedPrecondition));
   status.set_message("slot 0 has dirty pages");
   google::rpc::ErrorInfo info;
-  info.set_reason("UNACKED_EPOCH");
+  info.set_reason("UNDELIVERED_PAGES");
   (*info.mutable_metadata())["field"] = "slots";
   status.add_details()->PackFrom(info);
   google::rpc::BadRequest bad;
@@ -55,9 +55,10 @@ TEST(RenderErrorTest, SaysNothingTwice) {
   const std::string expected =
       "error: slot 0 has dirty pages\n"
       "  field:   slots\n"
-      "  reason:  UNACKED_EPOCH\n"
-      "  fix:     pause the guest (mmuctl workload pause VM), harvest (mmuctl "
-      "dirty-log harvest VM) and try again, or give --discard-unacked\n";
+      "  reason:  UNDELIVERED_PAGES\n"
+      "  fix:     pause the guest (mmuctl vm pause VM), harvest (mmuctl "
+      "dirty-log harvest VM), copy, acknowledge (mmuctl dirty-log ack VM) and "
+      "try again, or say that the pages are not wanted\n";
   EXPECT_EQ(RenderError(FromRpcStatus(status), ""), expected);
   status.add_details()->PackFrom(bad);
   EXPECT_EQ(RenderError(FromRpcStatus(status), ""), expected);

@@ -14,6 +14,7 @@
 #include "absl/strings/string_view.h"
 #include "absl/strings/strip.h"
 #include "server/base/errors.h"
+#include "server/base/uuid.h"
 
 namespace mmud {
 namespace {
@@ -83,18 +84,18 @@ std::string MakeMemslotName(absl::string_view vm_name, uint32_t slot) {
   return absl::StrCat(vm_name, "/memslots/", slot);
 }
 
-absl::StatusOr<uint64_t> ParseOperationName(absl::string_view name,
-                                            absl::string_view field) {
-  absl::string_view id = name;
-  uint64_t number = 0;
-  if (absl::ConsumePrefix(&id, "operations/") && ParseCanonical(id, &number)) {
-    return number;
+absl::StatusOr<std::string> ParseOperationName(absl::string_view name,
+                                               absl::string_view field) {
+  absl::string_view uuid = name;
+  if (absl::ConsumePrefix(&uuid, "operations/") && IsUuid(uuid)) {
+    return absl::StrCat("operations/", CanonicalUuid(uuid));
   }
-  return BadName(field, name, "operations/{number}, for example operations/1");
+  return BadName(field, name,
+                 "operations/{uuid}, as the call that started it returned it");
 }
 
-std::string OperationName(uint64_t id) {
-  return absl::StrCat("operations/", id);
+std::string NewOperationName() {
+  return absl::StrCat("operations/", NewUuid());
 }
 
 std::string MakePageToken(absl::string_view list, absl::string_view last_key) {

@@ -60,24 +60,33 @@ TEST(CallFactsTest, EveryMethodThatChangesStateIsKnown) {
   }
   EXPECT_THAT(
       changes,
-      ElementsAre("AgeRange", "CancelOperation", "ClearDirtyLog", "CreateVm",
+      ElementsAre("AcknowledgePages", "AcquireDirtyLog", "AgeRange",
+                  "CancelOperation", "ClearDirtyLog", "CreateVm",
                   "DeleteMemslot", "DeleteOperation", "DeleteVm", "PauseSplit",
                   "PauseVcpus", "RecoverHugePages", "ResumeSplit",
-                  "ResumeVcpus", "SetMemslot", "SetShadowPageLimit",
-                  "SplitHugePages", "StartDirtyLog", "StartWorkload",
-                  "StopDirtyLog", "StopWorkload", "UpdateSplit"));
+                  "ResumeVcpus", "SealDirtyLog", "SetMemslot", "SplitHugePages",
+                  "StartDirtyLog", "StartWorkload", "StopDirtyLog",
+                  "StopWorkload", "UpdateSplit", "UpdateVm"));
 }
 
-TEST(CallFactsTest, AHarvestChangesStateIfItSeals) {
-  v1::GetDirtyLogRequest request;
+TEST(CallFactsTest, AStreamThatHarvestsChangesStateAndOneThatReadsDoesNot) {
+  v1::HarvestOpen harvest;
+  harvest.set_vm("vms/a");
+  EXPECT_TRUE(FactsOf(harvest).changes_state);
+  EXPECT_EQ(FactsOf(harvest).vm, "vms/a");
+  v1::ReadDirtyPagesRequest read;
+  read.set_vm("vms/a");
+  EXPECT_FALSE(FactsOf(read).changes_state);
+  EXPECT_EQ(FactsOf(read).vm, "vms/a");
+}
+
+TEST(CallFactsTest, AnOwnersTokenIsNoFact) {
+  v1::SealDirtyLogRequest request;
   request.set_vm("vms/a");
-  request.set_mode(v1::GET_DIRTY_LOG_MODE_PEEK);
-  EXPECT_FALSE(FactsOf(request).changes_state);
-  request.set_mode(v1::GET_DIRTY_LOG_MODE_SEAL);
-  EXPECT_TRUE(FactsOf(request).changes_state);
-  EXPECT_EQ(FactsOf(request).vm, "vms/a");
-  request.set_epoch(3);
-  EXPECT_FALSE(FactsOf(request).changes_state) << "it reads once more";
+  request.set_owner_token("a secret of sixteen bytes");
+  const CallFacts facts = FactsOf(request);
+  EXPECT_EQ(facts.vm, "vms/a");
+  EXPECT_EQ(facts.operation + facts.request_id, "");
 }
 
 TEST(CallFactsTest, WhoOnlyWantsToKnowChangesNothing) {
@@ -98,6 +107,9 @@ TEST(CallFactsTest, TheVmIsFoundUnderEachNameThatARequestGivesIt) {
   create.set_vm_id("alpha");
   create.mutable_vm()->set_name("vms/other");
   EXPECT_EQ(FactsOf(create).vm, "vms/alpha");
+  v1::UpdateVmRequest update;
+  update.mutable_vm()->set_name("vms/alpha");
+  EXPECT_EQ(FactsOf(update).vm, "vms/alpha");
   v1::DeleteVmRequest remove;
   remove.set_name("vms/alpha");
   EXPECT_EQ(FactsOf(remove).vm, "vms/alpha");

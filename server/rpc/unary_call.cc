@@ -14,21 +14,38 @@
 namespace mmud {
 namespace {
 
-// The VM that a call works on, as its field `vm` or the name of a memslot says;
-// empty if it says none. DeleteVm does not count: it ends what others do, so it
+using google::protobuf::FieldDescriptor;
+
+// The field of that name and type; null if there is none.
+const FieldDescriptor* FieldOf(const google::protobuf::Message& message,
+                               const char* name,
+                               FieldDescriptor::CppType type) {
+  const FieldDescriptor* field = message.GetDescriptor()->FindFieldByName(name);
+  return field == nullptr || field->is_repeated() || field->cpp_type() != type
+             ? nullptr
+             : field;
+}
+
+std::string TextOf(const google::protobuf::Message& message, const char* name) {
+  const FieldDescriptor* field =
+      FieldOf(message, name, FieldDescriptor::CPPTYPE_STRING);
+  return field == nullptr ? ""
+                          : message.GetReflection()->GetString(message, field);
+}
+
+// The VM that a call works on, as its field `vm` (a name, or the VM as it shall
+// be) or the name of a memslot says; empty if it says none. CreateVm works on
+// none that there is. DeleteVm does not count: it ends what others do, so it
 // must find a place whatever they have.
 std::string WorkedOnVm(const google::protobuf::Message& request) {
-  const auto text = [&request](const char* name) -> std::string {
-    const auto* field = request.GetDescriptor()->FindFieldByName(name);
-    if (field == nullptr || field->is_repeated() ||
-        field->cpp_type() !=
-            google::protobuf::FieldDescriptor::CPPTYPE_STRING) {
-      return "";
-    }
-    return request.GetReflection()->GetString(request, field);
-  };
-  if (std::string vm = text("vm"); !vm.empty()) return vm;
-  const std::string name = text("name");
+  if (std::string vm = TextOf(request, "vm"); !vm.empty()) return vm;
+  if (request.GetDescriptor()->FindFieldByName("vm_id") != nullptr) return "";
+  const FieldDescriptor* vm =
+      FieldOf(request, "vm", FieldDescriptor::CPPTYPE_MESSAGE);
+  if (vm != nullptr) {
+    return TextOf(request.GetReflection()->GetMessage(request, vm), "name");
+  }
+  const std::string name = TextOf(request, "name");
   const size_t memslot = name.find("/memslots/");
   return memslot == std::string::npos ? "" : name.substr(0, memslot);
 }

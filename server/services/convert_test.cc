@@ -73,6 +73,25 @@ TEST(Convert, AnEmptyThrottleHasTheDefaults) {
   ASSERT_TRUE(throttle.ok());
   EXPECT_EQ(throttle->chunk_bytes, int64_t{2} << 20);
   EXPECT_EQ(throttle->max_lock_hold, absl::Microseconds(200));
+  // What is not given stays, also what is 0 there; what is given, 0 too,
+  // counts.
+  const mmu::Throttle present{.max_pages_per_second = 7,
+                              .chunk_bytes = int64_t{4} << 20,
+                              .max_lock_hold = absl::Milliseconds(1),
+                              .min_pause = absl::Seconds(1),
+                              .max_flushes_per_second = 9,
+                              .max_vcpu_stall_ratio = 0.5};
+  v1::Throttle change;
+  change.set_max_pages_per_second(0);
+  change.set_max_vcpu_stall_ratio(0.25);
+  const auto changed = ToThrottle(change, "throttle", present);
+  ASSERT_TRUE(changed.ok());
+  EXPECT_EQ(changed->max_pages_per_second, 0);
+  EXPECT_EQ(changed->chunk_bytes, present.chunk_bytes);
+  EXPECT_EQ(changed->max_lock_hold, present.max_lock_hold);
+  EXPECT_EQ(changed->min_pause, present.min_pause);
+  EXPECT_EQ(changed->max_flushes_per_second, 9);
+  EXPECT_EQ(changed->max_vcpu_stall_ratio, 0.25);
   const auto again = ToThrottle(ToProto(*throttle), "throttle");
   ASSERT_TRUE(again.ok());
   EXPECT_EQ(again->chunk_bytes, throttle->chunk_bytes);

@@ -31,7 +31,7 @@ constexpr uint64_t kStepPages = 64;
 absl::Status CheckContents(const ManagedVm& vm,
                            const std::vector<mmu::GfnRange>& ranges) {
   for (const mmu::MemslotInfo& slot : vm.SortedSlots()) {
-    if (slot.has_contents || slot.config.address_space != 0) continue;
+    if (slot.has_contents) continue;
     const mmu::GfnRange of_slot = mmu::GfnRange::Of(
         mmu::ToGfn(slot.config.gpa), slot.config.size_bytes >> mmu::kPageShift);
     for (const mmu::GfnRange& range : ranges) {

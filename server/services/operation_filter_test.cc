@@ -20,7 +20,9 @@ Operation Make(const std::string& name, const std::string& vm, int64_t seconds,
                bool done) {
   Metadata metadata;
   metadata.set_vm(vm);
+  metadata.set_vm_uid("uid-of-" + name);
   metadata.mutable_start_time()->set_seconds(seconds);
+  if (done) metadata.mutable_end_time()->set_seconds(seconds + 10);
   Operation operation;
   operation.set_name(name);
   operation.set_done(done);
@@ -50,6 +52,8 @@ TEST(OperationFilterTest, ListsWhatEveryTermHoldsFor) {
   EXPECT_EQ(Matching("vm = \"vms/a\""), "ws");
   EXPECT_EQ(Matching("vm=vms/a"), "ws");
   EXPECT_EQ(Matching("vm != vms/a"), "rt");
+  EXPECT_EQ(Matching("vm_uid = uid-of-s"), "s");
+  EXPECT_EQ(Matching("vm = vms/a AND vm_uid != uid-of-s"), "w");
   EXPECT_EQ(Matching("method = SplitHugePages"), "st");
   EXPECT_EQ(Matching("method = RecoverHugePages"), "r");
   EXPECT_EQ(Matching("method = StartWorkload"), "w");
@@ -72,10 +76,21 @@ TEST(OperationFilterTest, TimesAreCompared) {
   EXPECT_EQ(Matching("start_time>=" + time), "srt");
 }
 
+TEST(OperationFilterTest, WhatGoesOnHasNoEnd) {
+  // 2010 s after the epoch.
+  const std::string time = "\"1970-01-01T00:33:30Z\"";
+  EXPECT_EQ(Matching("end_time = " + time), "s");
+  EXPECT_EQ(Matching("end_time < " + time), "");
+  EXPECT_EQ(Matching("end_time > \"1970-01-01T00:00:00Z\""), "s");
+  EXPECT_EQ(Matching("end_time != " + time), "wrt");
+}
+
 TEST(OperationFilterTest, UnknownMetadataHasNothingToCompare) {
   Operation operation;
-  for (const char* filter : {"vm = vms/a", "method = SplitHugePages",
-                             "start_time > \"1970-01-01T00:33:20Z\""}) {
+  for (const char* filter :
+       {"vm = vms/a", "vm_uid = x", "method = SplitHugePages",
+        "end_time > \"1970-01-01T00:33:20Z\"",
+        "start_time > \"1970-01-01T00:33:20Z\""}) {
     EXPECT_FALSE(OperationFilter::Parse(filter)->Matches(operation)) << filter;
   }
   EXPECT_TRUE(OperationFilter::Parse("done = false")->Matches(operation));

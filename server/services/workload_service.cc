@@ -22,7 +22,6 @@
 #include "server/services/call.h"
 #include "server/services/convert.h"
 #include "server/services/operation_times.h"
-#include "server/services/vm_convert.h"
 #include "server/services/workload_source.h"
 #include "server/workload_run.h"
 
@@ -100,8 +99,6 @@ WorkloadServiceImpl::WorkloadServiceImpl(DaemonState& state)
     : RpcService("mmud.v1.WorkloadService", state.calls), state_(state) {
   Long("StartWorkload", this, &WorkloadServiceImpl::StartWorkload);
   Long("StopWorkload", this, &WorkloadServiceImpl::StopWorkload);
-  Long("PauseVcpus", this, &WorkloadServiceImpl::PauseVcpus);
-  Long("ResumeVcpus", this, &WorkloadServiceImpl::ResumeVcpus);
   CheckComplete();
 }
 
@@ -165,6 +162,7 @@ absl::StatusOr<google::longrunning::Operation> WorkloadServiceImpl::Start(
   spec.metadata = [run, held, times] {
     v1::WorkloadMetadata metadata;
     metadata.set_vm((*held)->name());
+    metadata.set_vm_uid((*held)->uid());
     times->AddTo(&metadata);
     *metadata.mutable_statistics() = ToProto(run->Progress());
     metadata.set_total_access_count(run->total_access_count());
@@ -198,36 +196,6 @@ grpc::Status WorkloadServiceImpl::StopWorkload(
         run->AwaitFinished();
         v1::StopWorkloadResponse answer;
         *answer.mutable_statistics() = ToProto(run->Progress());
-        return answer;
-      });
-}
-
-grpc::Status WorkloadServiceImpl::PauseVcpus(
-    CallContext* context, const v1::PauseVcpusRequest* request,
-    v1::PauseVcpusResponse* response) {
-  return Mutate(state_, *context, "PauseVcpus", WhileDraining::kAllow, *request,
-                response, [&]() -> absl::StatusOr<v1::PauseVcpusResponse> {
-                  absl::StatusOr<VmUse> vm =
-                      FindVm(state_, request->vm(), "vm");
-                  if (!vm.ok()) return vm.status();
-                  (*vm)->vm().PauseVcpus();
-                  v1::PauseVcpusResponse answer;
-                  answer.set_vcpu_state(v1::VCPU_STATE_PAUSED);
-                  return answer;
-                });
-}
-
-grpc::Status WorkloadServiceImpl::ResumeVcpus(
-    CallContext* context, const v1::ResumeVcpusRequest* request,
-    v1::ResumeVcpusResponse* response) {
-  return Mutate(
-      state_, *context, "ResumeVcpus", WhileDraining::kAllow, *request,
-      response, [&]() -> absl::StatusOr<v1::ResumeVcpusResponse> {
-        absl::StatusOr<VmUse> vm = FindVm(state_, request->vm(), "vm");
-        if (!vm.ok()) return vm.status();
-        (*vm)->vm().ResumeVcpus();
-        v1::ResumeVcpusResponse answer;
-        answer.set_vcpu_state(VcpuStateOf(**vm));
         return answer;
       });
 }

@@ -25,12 +25,6 @@ class WorkloadServiceImpl final : public RpcService {
   grpc::Status StopWorkload(CallContext* context,
                             const v1::StopWorkloadRequest* request,
                             v1::StopWorkloadResponse* response);
-  grpc::Status PauseVcpus(CallContext* context,
-                          const v1::PauseVcpusRequest* request,
-                          v1::PauseVcpusResponse* response);
-  grpc::Status ResumeVcpus(CallContext* context,
-                           const v1::ResumeVcpusRequest* request,
-                           v1::ResumeVcpusResponse* response);
 
  private:
   absl::StatusOr<google::longrunning::Operation> Start(

@@ -64,7 +64,7 @@ def start_split(daemon, pages_per_second):
                 "--host-page-size", "2m")
     daemon.must("workload", "start", "alpha", "--pattern", "sequential",
                 "--write-fraction", "1", "--count", "16384")
-    daemon.must("op", "wait", "1")
+    daemon.must("op", "wait", "alpha")
     name = json.loads(daemon.must(
         "--json", "split", "start", "alpha", "--max-pages-per-second",
         str(pages_per_second)))["name"]

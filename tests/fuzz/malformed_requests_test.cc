@@ -94,17 +94,19 @@ int64_t AnyNumber(Random& random) {
 
 // A string that may mean something, or nothing.
 std::string AnyString(const FieldDescriptor& field, Random& random) {
-  const std::string kSome[] = {"vms/alpha",
-                               "vms/alpha/memslots/0",
-                               "operations/1",
-                               "alpha",
-                               "",
-                               "vms/",
-                               "../../etc/passwd",
-                               "sort.trace",
-                               "vms/\xff",
-                               std::string(5000, 'a'),
-                               "0b7c6a4e-53a8-4f0c-9d7e-1f2a3b4c5d6e"};
+  const std::string kSome[] = {
+      "vms/alpha",
+      "vms/alpha/memslots/0",
+      "operations/1",
+      "operations/3f0d7c52-7f41-4b7e-8d35-6a0c9d1e2f3b",
+      "alpha",
+      "",
+      "vms/",
+      "../../etc/passwd",
+      "sort.trace",
+      "vms/\xff",
+      std::string(5000, 'a'),
+      "0b7c6a4e-53a8-4f0c-9d7e-1f2a3b4c5d6e"};
   std::string text = kSome[Below(random, std::size(kSome))];
   if (Below(random, 4) == 0) {
     text.assign(Below(random, 40), static_cast<char>('!' + Below(random, 90)));
@@ -254,7 +256,7 @@ void TidyUp(const TestClient& client) {
   for (const v1::Vm& vm : vms.vms()) {
     v1::DeleteVmRequest request;
     request.set_name(vm.name());
-    request.set_discard_unacked(true);
+    request.set_force(true);
     client.Must(&v1::VmService::Stub::DeleteVm, request);
   }
   const Guest alpha(client, "alpha", {MakeSlot(kMiB)}, 2);

@@ -104,23 +104,6 @@ TEST(DeadlineTest, StreamBeyondItsDeadlineEndsAndFreesItsPlace) {
   daemon.client().Must(&v1::VmService::Stub::DeleteVm, DeletionOf(guest));
 }
 
-TEST(DeadlineTest, SlowStartOfADirtyLogIsGivenUpAndLeavesItOff) {
-  Daemon daemon;
-  const Guest guest(daemon.client(), "alpha",
-                    {MakeSlot(64 * kMiB, v1::MEMORY_BACKING_METADATA_ONLY,
-                              v1::PAGE_SIZE_2M)});
-  guest.ReadWords(64 * kMiB, 2 * kMiB);
-  v1::StartDirtyLogRequest request;
-  request.set_vm(guest.name());
-  request.mutable_throttle()->mutable_min_pause()->set_seconds(10);
-  const auto result = daemon.client().Call(
-      &v1::DirtyLogService::Stub::StartDirtyLog, request, kShort);
-  EXPECT_EQ(result.status.error_code(), grpc::StatusCode::DEADLINE_EXCEEDED);
-  EXPECT_EQ(guest.Get().memslots(0).dirty_log().state(),
-            v1::DIRTY_LOG_STATE_OFF);
-  daemon.client().Must(&v1::VmService::Stub::DeleteVm, DeletionOf(guest));
-}
-
 TEST(DeadlineTest, CancelledStreamIsNoticed) {
   Daemon daemon;
   const Guest guest(daemon.client(), "alpha",
@@ -181,31 +164,12 @@ TEST(DeadlineTest, ARetriedDeletionHearsOfTheFirstAndSparesASuccessor) {
   constexpr int64_t kDirty = 8;
   Daemon daemon;
   for (int round = 0; round < 10; ++round) {
-    v1::Memslot huge =
-        MakeSlot(64 * kMiB, v1::MEMORY_BACKING_METADATA_ONLY, v1::PAGE_SIZE_2M);
-    huge.set_slot(1);
-    huge.set_gpa_bytes(2 * kMiB);
-    const Guest guest(daemon.client(), "alpha", {MakeSlot(2 * kMiB), huge});
-    v1::StartDirtyLogRequest log;
-    log.set_vm(guest.name());
-    log.add_slots(0);
-    daemon.client().Must(&v1::DirtyLogService::Stub::StartDirtyLog, log);
+    const Guest guest(daemon.client(), "alpha", {MakeSlot(2 * kMiB)});
+    guest.StartDirtyLog();
     guest.WritePages(kDirty);
-    guest.ReadWords(66 * kMiB, 2 * kMiB);
-    // It has the VM in hand, and looks now and then whether to go on: so long
-    // takes the deletion.
-    log.set_slots(0, 1);
-    log.mutable_throttle()->mutable_min_pause()->set_seconds(10);
-    std::thread paced([&] {
-      EXPECT_FALSE(daemon.client()
-                       .Call(&v1::DirtyLogService::Stub::StartDirtyLog, log)
-                       .status.ok());
-    });
-    EXPECT_TRUE(Eventually(
-        [&] { return guest.Get().mapped_pages().pages_2m_count() < 32; }));
 
     v1::DeleteVmRequest request = DeletionOf(guest);
-    request.set_discard_unacked(true);
+    request.set_force(true);
     request.set_request_id(
         absl::StrFormat("7f1b0d4e-3c52-4b6e-9f0a-%012x", round));
     const auto first = daemon.client().Call(&v1::VmService::Stub::DeleteVm,
@@ -225,11 +189,10 @@ TEST(DeadlineTest, ARetriedDeletionHearsOfTheFirstAndSparesASuccessor) {
     const auto retried =
         daemon.client().Call(&v1::VmService::Stub::DeleteVm, request);
     EXPECT_TRUE(retried.status.ok()) << retried.status.error_message();
-    EXPECT_EQ(retried.response.discarded_page_count(), kDirty);
+    EXPECT_EQ(retried.response.discarded().open_page_count(), kDirty);
     if (first.status.ok()) {
-      EXPECT_EQ(first.response.discarded_page_count(), kDirty);
+      EXPECT_EQ(first.response.discarded().open_page_count(), kDirty);
     }
-    paced.join();
     if (begun) {
       EXPECT_TRUE(state().status.ok()) << "the successor is gone";
       daemon.client().Must(&v1::VmService::Stub::DeleteVm, DeletionOf(guest));
@@ -244,27 +207,23 @@ TEST(DeadlineTest, ADeletionEndsALongClear) {
   const Guest guest(daemon.client(), "alpha",
                     {MakeSlot(4 * kTiB, v1::MEMORY_BACKING_METADATA_ONLY)});
   v1::StartDirtyLogRequest log;
-  log.set_vm(guest.name());
   log.set_initially_set(true);
-  daemon.client().Must(&v1::DirtyLogService::Stub::StartDirtyLog, log);
-  // The first pages of the slot; the seal is of all.
-  v1::GetDirtyLogRequest seal;
+  guest.StartDirtyLog(log);
+  v1::SealDirtyLogRequest seal;
   seal.set_vm(guest.name());
-  seal.set_mode(v1::GET_DIRTY_LOG_MODE_SEAL);
-  seal.mutable_range()->set_size_bytes(64 * kPage);
-  grpc::ClientContext context;
-  const auto stream = v1::DirtyLogService::Stub(daemon.client().channel())
-                          .GetDirtyLog(&context, seal);
-  v1::GetDirtyLogResponse message;
-  while (stream->Read(&message)) {
-  }
-  ASSERT_TRUE(stream->Finish().ok());
+  seal.set_owner_token(kOwnerToken);
+  const int64_t epoch =
+      daemon.client()
+          .Must(&v1::DirtyLogService::Stub::SealDirtyLog, seal)
+          .epoch();
   std::thread clear([&] {
     v1::ClearDirtyLogRequest request;
     request.set_vm(guest.name());
-    request.set_epoch(1);
-    request.set_size_bytes(4 * kTiB);
-    request.mutable_extents()->add_extents()->set_size_bytes(4 * kTiB);
+    request.set_owner_token(kOwnerToken);
+    request.set_epoch(epoch);
+    v1::SlotPages* pages = request.mutable_pages();
+    pages->set_size_bytes(4 * kTiB);
+    pages->mutable_extents()->add_extents()->set_size_bytes(4 * kTiB);
     const auto result = daemon.client().Call(
         &v1::DirtyLogService::Stub::ClearDirtyLog, request, absl::Minutes(2));
     EXPECT_EQ(ReasonOf(result.status), "VM_DELETED")
@@ -274,39 +233,32 @@ TEST(DeadlineTest, ADeletionEndsALongClear) {
     return UseOf(daemon.client(), "max_long_calls").used_count() == 1;
   }));
   v1::DeleteVmRequest request = DeletionOf(guest);
-  request.set_discard_unacked(true);
+  request.set_force(true);
   daemon.client().Must(&v1::VmService::Stub::DeleteVm, request);
   clear.join();
 }
 
-TEST(DeadlineTest, ARetryDoesNotFailWithTheAttemptBeforeIt) {
-  constexpr int64_t kPages = 32;
+TEST(DeadlineTest, ARetriedStartOfADirtyLogIsTheSameOperation) {
   Daemon daemon;
-  const Guest guest(
-      daemon.client(), "alpha",
-      {MakeSlot(kPages * 2 * kMiB, v1::MEMORY_BACKING_METADATA_ONLY,
-                v1::PAGE_SIZE_2M)});
-  guest.ReadWords(kPages * 2 * kMiB, 2 * kMiB);
+  const Guest guest(daemon.client(), "alpha", {MakeSlot(kMiB)});
   v1::StartDirtyLogRequest request;
   request.set_vm(guest.name());
-  request.mutable_throttle()->mutable_min_pause()->set_nanos(50'000'000);
+  request.set_owner(kOwner);
+  request.set_owner_token(kOwnerToken);
   request.set_request_id("7f1b0d4e-3c52-4b6e-9f0a-0123456789ab");
-  std::atomic<bool> over{false};
-  std::thread first([&] {
-    // All pauses together last 1.6 s.
-    const auto result =
-        daemon.client().Call(&v1::DirtyLogService::Stub::StartDirtyLog, request,
-                             absl::Milliseconds(300));
-    EXPECT_EQ(result.status.error_code(), grpc::StatusCode::DEADLINE_EXCEEDED);
-    over = true;
-  });
-  EXPECT_TRUE(Eventually([&] {
-    return over || guest.Get().mapped_pages().pages_2m_count() < kPages;
-  }));
-  v1::StartDirtyLogRequest retry = request;
-  retry.set_request_id("7F1B0D4E-3C52-4B6E-9F0A-0123456789AB");
-  daemon.client().Must(&v1::DirtyLogService::Stub::StartDirtyLog, retry);
-  first.join();
+  const auto start = [&] {
+    return daemon.client().Call(&v1::DirtyLogService::Stub::StartDirtyLog,
+                                request);
+  };
+  const auto first = start();
+  ASSERT_TRUE(first.status.ok()) << first.status.error_message();
+  request.set_request_id("7F1B0D4E-3C52-4B6E-9F0A-0123456789AB");
+  EXPECT_EQ(start().response.name(), first.response.name());
+  // With another token it is another request: nobody learns of an answer by
+  // its id alone.
+  request.set_owner_token("a token of somebody else");
+  EXPECT_EQ(ReasonOf(start().status), "REQUEST_ID_REUSED");
+  daemon.client().WaitDone(first.response.name());
   EXPECT_EQ(guest.Get().memslots(0).dirty_log().state(),
             v1::DIRTY_LOG_STATE_ACTIVE);
 }

@@ -92,7 +92,7 @@ TEST(DrainTest, NewWorkIsRefusedWithTheReasonAndASecondSignalEndsIt) {
   EXPECT_TRUE(absl::StrContains(daemon.MetricsText(), "\nmmud_draining 1\n"));
   for (const auto& [method, request] :
        {std::pair<std::string, std::string>{"mmud.v1.VmService/CreateVm",
-                                            "vm_id: 'new' vm {}"},
+                                            "vm_id: 'new' vm { tdp {} }"},
         {"mmud.v1.WorkloadService/StartWorkload",
          "vm: 'vms/busy' pattern { uniform {} }"},
         {"mmud.v1.SplitService/SplitHugePages", "vm: 'vms/busy'"},
@@ -117,9 +117,9 @@ TEST(DrainTest, CallsDuringADrainHearThatItIsOne) {
     callers.emplace_back([&, i] {
       const TestClient client(daemon.address());
       for (int n = 0;; ++n) {
-        const RawResult result =
-            client.CallText("mmud.v1.VmService/CreateVm",
-                            absl::StrCat("vm_id: 'vm-", i, "-", n, "' vm {}"));
+        const RawResult result = client.CallText(
+            "mmud.v1.VmService/CreateVm",
+            absl::StrCat("vm_id: 'vm-", i, "-", n, "' vm { tdp {} }"));
         if (result.status.ok()) {
           ++served;
           client.CallText("mmud.v1.VmService/DeleteVm",

@@ -58,11 +58,11 @@ std::string Log(const TestClient&, const Guest& guest) {
   return "";
 }
 
+// These return the id of the log.
 std::string SealOnce(const TestClient&, const Guest& guest) {
   guest.StartDirtyLog();
   guest.WritePages(8);
-  guest.Seal();
-  return "";
+  return guest.Seal().log_id;
 }
 
 // Dirty pages of the open epoch alone.
@@ -73,8 +73,46 @@ std::string WriteOnly(const TestClient&, const Guest& guest) {
 }
 
 std::string SealTwice(const TestClient& client, const Guest& guest) {
-  SealOnce(client, guest);
+  const std::string log_id = SealOnce(client, guest);
   guest.Seal();
+  return log_id;
+}
+
+// Pages of four epochs are in flight, and one is sealed; the fifth.
+std::string FillFlights(const TestClient& client, const Guest& guest) {
+  guest.StartDirtyLog();
+  v1::SealDirtyLogRequest seal;
+  seal.set_vm(guest.name());
+  seal.set_owner_token(kOwnerToken);
+  for (int i = 0; i < 5; ++i) {
+    guest.WritePages(i + 1);
+    const int64_t epoch =
+        client.Must(&v1::DirtyLogService::Stub::SealDirtyLog, seal).epoch();
+    if (i < 4) EXPECT_TRUE(guest.Clear(epoch, {i}).status.ok());
+  }
+  return "";
+}
+
+// Somebody else has acquired the log.
+std::string TakeOver(const TestClient& client, const Guest& guest) {
+  guest.StartDirtyLog();
+  v1::AcquireDirtyLogRequest acquire;
+  acquire.set_vm(guest.name());
+  acquire.set_owner("the next");
+  acquire.set_owner_token("token of the next owner");
+  acquire.set_force(true);
+  client.Must(&v1::DirtyLogService::Stub::AcquireDirtyLog, acquire);
+  return "";
+}
+
+// A start that takes for ever is at work.
+std::string StartSlowly(const TestClient& client, const Guest& guest) {
+  v1::StartDirtyLogRequest request;
+  request.set_vm(guest.name());
+  request.set_owner(kOwner);
+  request.set_owner_token(kOwnerToken);
+  request.mutable_throttle()->mutable_min_pause()->set_seconds(10);
+  client.Must(&v1::DirtyLogService::Stub::StartDirtyLog, request);
   return "";
 }
 
@@ -98,10 +136,10 @@ std::string UseRequestId(const TestClient& client, const Guest& guest) {
   v1::PauseVcpusRequest request;
   request.set_vm(guest.name());
   request.set_request_id(kUuid);
-  client.Must(&v1::WorkloadService::Stub::PauseVcpus, request);
+  client.Must(&v1::VmService::Stub::PauseVcpus, request);
   v1::ResumeVcpusRequest resume;
   resume.set_vm(guest.name());
-  client.Must(&v1::WorkloadService::Stub::ResumeVcpus, resume);
+  client.Must(&v1::VmService::Stub::ResumeVcpus, resume);
   return "";
 }
 
@@ -110,12 +148,12 @@ const std::vector<Case>& Cases() {
       {"INVALID_NAME", kInvalid, "mmud.v1.VmService/GetVm", "name: 'Alpha'",
        "name", "\"Alpha\""},
       {"INVALID_NAME", kInvalid, "mmud.v1.VmService/CreateVm",
-       "vm_id: '-a' vm {}", "vm_id", "\"-a\""},
+       "vm_id: '-a' vm { tdp {} }", "vm_id", "\"-a\""},
       {"INVALID_NAME", kInvalid, "mmud.v1.VmService/DeleteMemslot",
        "name: '$0/memslots/01'", "name", "/memslots/01\""},
       {"INVALID_NAME", kInvalid, "google.longrunning.Operations/GetOperation",
        "name: 'operations/x'", "name", "\"operations/x\""},
-      {"INVALID_REQUEST_ID", kInvalid, "mmud.v1.WorkloadService/PauseVcpus",
+      {"INVALID_REQUEST_ID", kInvalid, "mmud.v1.VmService/PauseVcpus",
        "vm: '$0' request_id: 'seven'", "request_id", "\"seven\""},
       {"INVALID_PAGE_SIZE", kInvalid, "mmud.v1.VmService/ListVms",
        "page_size: -3", "page_size", "-3"},
@@ -123,6 +161,20 @@ const std::vector<Case>& Cases() {
        "vm: '$0' target_page_size: PAGE_SIZE_1G", "target_page_size", "1G"},
       {"INVALID_PAGE_TOKEN", kInvalid, "mmud.v1.VmService/ListVms",
        "page_token: 'xyz'", "page_token", "\"xyz\""},
+      {"INVALID_PAGE_TOKEN", kInvalid, "mmud.v1.VmService/ListMemslots",
+       "vm: '$0' page_token: 'xyz'", "page_token", "\"xyz\""},
+      {"INVALID_PAGE_TOKEN", kInvalid, "mmud.v1.StatsService/GetMmuStats",
+       "vm: '$0' page_token: 'xyz'", "page_token", "\"xyz\""},
+      {"INVALID_PAGE_TOKEN", kInvalid, "mmud.v1.StatsService/GetMmuStats",
+       "page_token: 'xyz'", "page_token", "\"xyz\""},
+      {"INVALID_PAGE_SIZE", kInvalid, "mmud.v1.StatsService/GetMmuStats",
+       "page_size: -3", "page_size", "-3"},
+      {"INVALID_PAGE_SIZE", kInvalid, "mmud.v1.VmService/ListMemslots",
+       "vm: '$0' page_size: -3", "page_size", "-3"},
+      {"INVALID_ENUM_VALUE", kInvalid, "mmud.v1.VmService/GetVm",
+       "name: '$0' view: 9", "view", "9"},
+      {"INVALID_ENUM_VALUE", kInvalid, "mmud.v1.VmService/ListVms", "view: 9",
+       "view", "9"},
       {"INVALID_PAGE_TOKEN", kInvalid, "mmud.v1.DebugService/ListPageTables",
        "vm: '$0' page_token: 'xyz'", "page_token", "\"xyz\""},
       {"INVALID_FILTER", kInvalid,
@@ -142,16 +194,30 @@ const std::vector<Case>& Cases() {
        "memslot.gpa_bytes", "-4096"},
       {"INVALID_RANGE", kInvalid, "mmud.v1.DebugService/ListPageTables",
        "vm: '$0' level: 6", "level", "6"},
-      {"INVALID_RANGE", kInvalid, "mmud.v1.VmService/SetShadowPageLimit",
-       "vm: '$0' shadow_page_limit: -5", "shadow_page_limit", "-5"},
+      {"INVALID_RANGE", kInvalid, "mmud.v1.VmService/UpdateVm",
+       "vm { name: '$0' shadow_page_limit: -5 } "
+       "update_mask { paths: 'shadow_page_limit' }",
+       "vm.shadow_page_limit", "-5"},
+      {"INVALID_UPDATE_MASK", kInvalid, "mmud.v1.VmService/UpdateVm",
+       "vm { name: '$0' shadow_page_limit: 100 }", "update_mask", "empty"},
+      {"INVALID_UPDATE_MASK", kInvalid, "mmud.v1.VmService/UpdateVm",
+       "vm { name: '$0' } update_mask { paths: 'labels' paths: 'vcpu_count' }",
+       "update_mask", "\"vcpu_count\""},
+      {"INVALID_LABEL", kInvalid, "mmud.v1.VmService/UpdateVm",
+       "vm { name: '$0' labels { key: 'Team' value: 'x' } } "
+       "update_mask { paths: 'labels' }",
+       "vm.labels", "\"Team\""},
+      {"INVALID_LABEL", kInvalid, "mmud.v1.VmService/CreateVm",
+       "vm_id: 'other' vm { tdp {} labels { key: 'team' value: 'a b' } }",
+       "vm.labels[team]", "\"a b\""},
+      {"INVALID_NAME", kInvalid, "mmud.v1.VmService/UpdateVm",
+       "update_mask { paths: 'labels' }", "vm.name", "vms/alpha"},
       {"INVALID_SLOT", kInvalid, "mmud.v1.VmService/SetMemslot",
        "vm: '$0' memslot { slot: 32764 size_bytes: 4096 }", "memslot.slot",
        "32764"},
-      {"INVALID_ADDRESS_SPACE", kInvalid, "mmud.v1.VmService/SetMemslot",
-       "vm: '$0' memslot { slot: 1 address_space: 1 size_bytes: 4096 }",
-       "memslot.address_space", "is 1"},
       {"TOO_MANY_PAGES", kInvalid, "mmud.v1.VmService/CreateVm",
-       "vm_id: 'other' vm { memslots { size_bytes: 109950062860075008 } }",
+       "vm_id: 'other' vm { tdp {} memslots { size_bytes: 109950062860075008 } "
+       "}",
        "vm.memslots[0].size_bytes", "109950062860075008"},
       {"TOO_MANY_PAGES", kInvalid, "mmud.v1.VmService/SetMemslot",
        "vm: '$0' memslot { slot: 1 gpa_bytes: 1073741824 "
@@ -161,13 +227,15 @@ const std::vector<Case>& Cases() {
        "vm: '$0' memslot { slot: 1 gpa_bytes: 4096 size_bytes: 4096 }",
        "memslot.gpa_bytes", "slot 0"},
       {"REGION_OVERLAP", kInvalid, "mmud.v1.VmService/CreateVm",
-       "vm_id: 'other' vm { memslots { size_bytes: 8192 } "
+       "vm_id: 'other' vm { tdp {} memslots { size_bytes: 8192 } "
        "memslots { slot: 1 gpa_bytes: 4096 size_bytes: 4096 } }",
        "vm.memslots[1].gpa_bytes", "slot 0"},
       {"INVALID_VCPU_COUNT", kInvalid, "mmud.v1.VmService/CreateVm",
-       "vm_id: 'other' vm { vcpu_count: 257 }", "vm.vcpu_count", "257"},
+       "vm_id: 'other' vm { tdp {} vcpu_count: 257 }", "vm.vcpu_count", "257"},
       {"INVALID_VCPU_COUNT", kInvalid, "mmud.v1.WorkloadService/StartWorkload",
        "vm: '$0' vcpu_count: 3 pattern { uniform {} }", "vcpu_count", "3"},
+      {"INVALID_MMU_OPTION", kInvalid, "mmud.v1.VmService/CreateVm",
+       "vm_id: 'other' vm {}", "vm.mmu", "not set"},
       {"INVALID_MMU_OPTION", kInvalid, "mmud.v1.VmService/CreateVm",
        "vm_id: 'other' vm { tdp { page_table_levels: 3 } }",
        "vm.tdp.page_table_levels", "is 3"},
@@ -215,8 +283,8 @@ const std::vector<Case>& Cases() {
        "vm_id: 'other' vm { shadow {} shadow_page_limit: -1 }",
        "vm.shadow_page_limit", "is -1"},
       {"INVALID_MMU_OPTION", kInvalid, "mmud.v1.VmService/CreateVm",
-       "vm_id: 'other' vm { shadow_page_limit: 1000 }", "vm.shadow_page_limit",
-       "is 1000"},
+       "vm_id: 'other' vm { tdp {} shadow_page_limit: 1000 }",
+       "vm.shadow_page_limit", "is 1000"},
       {"INVALID_PATTERN", kInvalid, "mmud.v1.WorkloadService/StartWorkload",
        "vm: '$0' pattern { uniform {} write_fraction: 1.5 }", "pattern", "1.5"},
       {"INVALID_PATTERN", kInvalid, "mmud.v1.WorkloadService/StartWorkload",
@@ -229,40 +297,84 @@ const std::vector<Case>& Cases() {
        "vm: '$0' throttle { chunk_bytes: 4096 }", "throttle.chunk_bytes",
        "4096"},
       {"INVALID_THROTTLE", kInvalid, "mmud.v1.SplitService/SplitHugePages",
+       "vm: '$0' throttle { chunk_bytes: 0 }", "throttle.chunk_bytes", "is 0"},
+      {"INVALID_THROTTLE", kInvalid, "mmud.v1.SplitService/RecoverHugePages",
+       "vm: '$0' throttle { max_pages_per_second: -1 }",
+       "throttle.max_pages_per_second", "-1"},
+      {"INVALID_THROTTLE", kInvalid, "mmud.v1.SplitService/UpdateSplit",
+       "operation: '$1' throttle { max_flushes_per_second: -1 }",
+       "throttle.max_flushes_per_second", "-1", RunSplit},
+      {"INVALID_THROTTLE", kInvalid, "mmud.v1.SplitService/SplitHugePages",
        "vm: '$0' throttle { max_vcpu_stall_ratio: 1.5 }",
        "throttle.max_vcpu_stall_ratio", "1.5"},
       {"INVALID_DIRTY_LOG_MODE", kInvalid,
-       "mmud.v1.DirtyLogService/GetDirtyLog", "vm: '$0'", "mode", "0"},
+       "mmud.v1.DirtyLogService/StartDirtyLog",
+       "vm: '$0' owner: 'a test' owner_token: 'integration test\\'s token' "
+       "mode: DIRTY_LOG_MODE_RING",
+       "mode", "RING"},
       {"INVALID_SPLIT_POLICY", kInvalid,
        "mmud.v1.DirtyLogService/StartDirtyLog",
-       "vm: '$0' initially_set: true split: DIRTY_LOG_SPLIT_EAGER", "split",
-       "EAGER"},
+       "vm: '$0' owner: 'a test' owner_token: 'integration test\\'s token' "
+       "initially_set: true split: DIRTY_LOG_SPLIT_EAGER",
+       "split", "EAGER"},
       {"INVALID_TTL", kInvalid, "mmud.v1.DirtyLogService/StartDirtyLog",
-       "vm: '$0' ttl { nanos: 5000000 }", "ttl", "5ms"},
+       "vm: '$0' owner: 'a test' owner_token: 'integration test\\'s token' ttl "
+       "{ nanos: 5000000 }",
+       "ttl", "5ms"},
+      {"INVALID_LEASE", kInvalid, "mmud.v1.DirtyLogService/StartDirtyLog",
+       "vm: '$0' owner: 'a test' owner_token: 'integration test\\'s token' "
+       "lease { seconds: 3601 }",
+       "lease", "1h0m1s"},
+      {"INVALID_OWNER", kInvalid, "mmud.v1.DirtyLogService/StartDirtyLog",
+       "vm: '$0' owner_token: 'integration test\\'s token' ", "owner", "128"},
+      {"INVALID_OWNER_TOKEN", kInvalid, "mmud.v1.DirtyLogService/StartDirtyLog",
+       "vm: '$0' owner: 'a test' owner_token: 'short'", "owner_token",
+       "5 bytes"},
+      {"INVALID_OWNER_TOKEN", kInvalid, "mmud.v1.DirtyLogService/SealDirtyLog",
+       "vm: '$0' ", "owner_token", "0 bytes", Log},
+      {"INVALID_LOG_ID", kInvalid, "mmud.v1.DirtyLogService/SealDirtyLog",
+       "vm: '$0' owner_token: 'integration test\\'s token' log_id: 'ABC'",
+       "log_id", "ABC", Log},
+      {"INVALID_LOG_ID", kInvalid, "mmud.v1.DirtyLogService/ReadDirtyPages",
+       "vm: '$0' epoch: 1", "log_id", "epoch", SealOnce},
       {"INVALID_BITMAP", kInvalid, "mmud.v1.DirtyLogService/ClearDirtyLog",
-       "vm: '$0' epoch: 1 size_bytes: 262144 bitmap: 'abc'", "bitmap", "3",
-       SealOnce},
+       "vm: '$0' owner_token: 'integration test\\'s token' epoch: 1 pages { "
+       "size_bytes: 262144 bitmap: 'abc' }",
+       "pages.bitmap", "3", SealOnce},
       {"INVALID_BITMAP", kInvalid, "mmud.v1.DirtyLogService/ClearDirtyLog",
-       "vm: '$0' epoch: 1 size_bytes: 262144", "bitmap", "bitmap", SealOnce},
+       "vm: '$0' owner_token: 'integration test\\'s token' epoch: 1 pages { "
+       "size_bytes: 262144 }",
+       "pages", "bitmap", SealOnce},
       {"INVALID_RANGE", kInvalid, "mmud.v1.DirtyLogService/ClearDirtyLog",
-       "vm: '$0' epoch: 1 size_bytes: 262144 extents { "
-       "extents { size_bytes: 4096 } "
-       "extents { gpa_bytes: 4096 size_bytes: 4096 } }",
-       "extents.extents[1]", "4096", SealOnce},
+       "vm: '$0' owner_token: 'integration test\\'s token' epoch: 1 pages { "
+       "size_bytes: 262144 extents { extents { size_bytes: 4096 } extents { "
+       "gpa_bytes: 4096 size_bytes: 4096 } } }",
+       "pages.extents.extents[1]", "4096", SealOnce},
       {"UNALIGNED_CLEAR", kInvalid, "mmud.v1.DirtyLogService/ClearDirtyLog",
-       "vm: '$0' epoch: 1 start_gpa_bytes: 4096 size_bytes: 262144 "
-       "extents {}",
-       "start_gpa_bytes", "4096", SealOnce},
-      {"INVALID_RESUME_OFFSET", kInvalid, "mmud.v1.DirtyLogService/GetDirtyLog",
-       "vm: '$0' mode: GET_DIRTY_LOG_MODE_SEAL start_gpa_bytes: 262144",
-       "start_gpa_bytes", "262144", Log},
-      {"INVALID_RESUME_OFFSET", kInvalid, "mmud.v1.DirtyLogService/GetDirtyLog",
-       "vm: '$0' mode: GET_DIRTY_LOG_MODE_SEAL epoch: 1 "
-       "start_gpa_bytes: 12288",
-       "start_gpa_bytes", "12288", SealOnce},
+       "vm: '$0' owner_token: 'integration test\\'s token' epoch: 1 pages { "
+       "start_gpa_bytes: 4096 size_bytes: 262144 extents {} }",
+       "pages.start_gpa_bytes", "4096", SealOnce},
+      {"UNALIGNED_CLEAR", kInvalid, "mmud.v1.DirtyLogService/AcknowledgePages",
+       "vm: '$0' owner_token: 'integration test\\'s token' epoch: 1 pages { "
+       "size_bytes: 4096 extents {} }",
+       "pages.size_bytes", "4096", SealOnce},
+      {"INVALID_SLOT", kInvalid, "mmud.v1.DirtyLogService/ReadDirtyPages",
+       "vm: '$0' slots: 2 slots: 0", "slots[1]", "ascend", Log},
+      {"INVALID_RESUME_OFFSET", kInvalid,
+       "mmud.v1.DirtyLogService/ReadDirtyPages",
+       "vm: '$0' start { gpa_bytes: 262144 }", "start", "epoch", Log},
+      {"INVALID_RESUME_OFFSET", kInvalid,
+       "mmud.v1.DirtyLogService/ReadDirtyPages",
+       "vm: '$0' log_id: '$1' epoch: 1 start { gpa_bytes: 12288 }",
+       "start.gpa_bytes", "12288", SealOnce},
       {"INVALID_MESSAGE_SIZE", kInvalid, "mmud.v1.GuestMemoryService/ReadPages",
        "vm: '$0' extents { size_bytes: 4096 } max_message_bytes: 100",
        "max_message_bytes", "100"},
+      {"INVALID_DURATION", kInvalid, "mmud.v1.VmService/PauseVcpus",
+       "vm: '$0' max_duration { seconds: 3600 nanos: 1 }", "max_duration",
+       "1h0"},
+      {"INVALID_DURATION", kInvalid, "mmud.v1.VmService/PauseVcpus",
+       "vm: '$0' max_duration {}", "max_duration", "is 0"},
       {"INVALID_WINDOW", kInvalid, "mmud.v1.DirtyLogService/GetDirtyRate",
        "vm: '$0' windows { nanos: 1000000 }", "windows[0]", "1ms", Log},
       {"INVALID_AGING_MODE", kInvalid, "mmud.v1.AgingService/AgeRange",
@@ -281,9 +393,8 @@ const std::vector<Case>& Cases() {
        "vm.guest_paging.mode", "9"},
       {"INVALID_ENUM_VALUE", kInvalid, "mmud.v1.DebugService/ListPageTables",
        "vm: '$0' kind: 9", "kind", "9"},
-      {"INVALID_ENUM_VALUE", kInvalid, "mmud.v1.DirtyLogService/GetDirtyLog",
-       "vm: '$0' mode: GET_DIRTY_LOG_MODE_PEEK encoding: 7", "encoding", "7",
-       Log},
+      {"INVALID_ENUM_VALUE", kInvalid, "mmud.v1.DirtyLogService/ReadDirtyPages",
+       "vm: '$0' encoding: 7", "encoding", "7", Log},
       {"MEMSLOT_IMMUTABLE", kPrecondition, "mmud.v1.VmService/SetMemslot",
        "vm: '$0' memslot { size_bytes: 8192 }", "memslot.size_bytes", "slot 0"},
       {"INVALID_REQUEST", kInvalid, "mmud.v1.VmService/CreateVm",
@@ -292,28 +403,38 @@ const std::vector<Case>& Cases() {
        "name: 'vms/nobody'", "", "\"vms/nobody\""},
       {"MEMSLOT_NOT_FOUND", kNotFound, "mmud.v1.VmService/DeleteMemslot",
        "name: '$0/memslots/7'", "", "memslots/7\""},
+      {"MEMSLOT_NOT_FOUND", kNotFound, "mmud.v1.VmService/GetMemslot",
+       "name: '$0/memslots/7'", "", "memslots/7\""},
       {"OPERATION_NOT_FOUND", kNotFound,
        "google.longrunning.Operations/CancelOperation",
-       "name: 'operations/99999'", "", "operations/99999"},
+       "name: 'operations/3f0d7c52-7f41-4b7e-8d35-6a0c9d1e2f3b'", "", kUuid},
       {"TRACE_NOT_FOUND", kNotFound, "mmud.v1.WorkloadService/StartWorkload",
        "vm: '$0' trace { trace_name: 'no.trace' }", "", "\"no.trace\""},
       {"TRACE_NOT_FOUND", kNotFound, "mmud.v1.WorkloadService/StartWorkload",
        "vm: '$0' trace { trace_name: '../traces/sort.trace' }", "", "'..'"},
-      {"EPOCH_UNKNOWN", kNotFound, "mmud.v1.DirtyLogService/GetDirtyLog",
-       "vm: '$0' mode: GET_DIRTY_LOG_MODE_SEAL epoch: 9", "epoch", "9",
-       SealOnce},
+      {"EPOCH_UNKNOWN", kNotFound, "mmud.v1.DirtyLogService/ReadDirtyPages",
+       "vm: '$0' log_id: '$1' epoch: 9", "epoch", "9", SealOnce},
+      {"EPOCH_UNKNOWN", kNotFound, "mmud.v1.DirtyLogService/SealDirtyLog",
+       "vm: '$0' owner_token: 'integration test\\'s token' acknowledged_epoch: "
+       "9",
+       "acknowledged_epoch", "9", SealOnce},
+      {"EPOCH_UNKNOWN", kNotFound, "mmud.v1.DirtyLogService/AcknowledgePages",
+       "vm: '$0' owner_token: 'integration test\\'s token' epoch: 9", "epoch",
+       "9", SealOnce},
       {"GPA_OUT_OF_RANGE", grpc::StatusCode::OUT_OF_RANGE,
        "mmud.v1.GuestMemoryService/ReadPages",
        "vm: '$0' extents { gpa_bytes: 1073741824 size_bytes: 4096 }",
        "extents[0]", "1073741824"},
       {"VM_EXISTS", kExists, "mmud.v1.VmService/CreateVm",
-       "vm_id: 'case' vm {}", "", "\"vms/case\""},
+       "vm_id: 'case' vm { tdp {} }", "", "\"vms/case\""},
       {"DIRTY_LOG_ACTIVE", kExists, "mmud.v1.DirtyLogService/StartDirtyLog",
-       "vm: '$0' split: DIRTY_LOG_SPLIT_NONE", "slots", "settings", Log},
+       "vm: '$0' owner: 'a test' owner_token: 'integration test\\'s token' "
+       "split: DIRTY_LOG_SPLIT_NONE",
+       "vm", "settings", Log},
       {"DIRTY_LOG_ACTIVE", kPrecondition,
        "mmud.v1.SplitService/RecoverHugePages", "vm: '$0'", "", "memslots/0",
        Log},
-      {"REQUEST_ID_REUSED", kExists, "mmud.v1.WorkloadService/ResumeVcpus",
+      {"REQUEST_ID_REUSED", kExists, "mmud.v1.VmService/ResumeVcpus",
        "vm: '$0' request_id: '3f0d7c52-7f41-4b7e-8d35-6a0c9d1e2f3b'", "", kUuid,
        UseRequestId},
       {"OPERATION_RUNNING", kPrecondition, "mmud.v1.VmService/DeleteVm",
@@ -329,41 +450,83 @@ const std::vector<Case>& Cases() {
       {"WORKLOAD_NOT_RUNNING", kPrecondition,
        "mmud.v1.WorkloadService/StopWorkload", "vm: '$0'", "", "vms/case"},
       {"DIRTY_LOG_OFF", kPrecondition, "mmud.v1.DirtyLogService/GetDirtyLog",
-       "vm: '$0' mode: GET_DIRTY_LOG_MODE_SEAL", "", "memslots/0"},
+       "vm: '$0' ", "", "vms/case"},
+      {"DIRTY_LOG_OFF", kPrecondition, "mmud.v1.DirtyLogService/ReadDirtyPages",
+       "vm: '$0' ", "", "vms/case"},
       {"DIRTY_LOG_OFF", kPrecondition, "mmud.v1.DirtyLogService/StopDirtyLog",
-       "vm: '$0'", "slots", "log"},
-      {"UNACKED_EPOCH", kPrecondition, "mmud.v1.DirtyLogService/StopDirtyLog",
-       "vm: '$0'", "slots", "8", SealOnce},
-      {"UNACKED_EPOCH", kPrecondition, "mmud.v1.DirtyLogService/StopDirtyLog",
-       "vm: '$0'", "slots", "5", WriteOnly},
-      {"UNACKED_EPOCH", kPrecondition, "mmud.v1.VmService/DeleteMemslot",
-       "name: '$0/memslots/0'", "name", "5", WriteOnly},
-      {"UNACKED_EPOCH", kPrecondition, "mmud.v1.VmService/DeleteVm",
-       "name: '$0'", "", "5", WriteOnly},
+       "vm: '$0' owner_token: 'integration test\\'s token' ", "vm", "log"},
+      {"DIRTY_LOG_OFF", kPrecondition, "mmud.v1.DirtyLogService/SealDirtyLog",
+       "vm: '$0' owner_token: 'integration test\\'s token' ", "vm", "log"},
+      {"UNDELIVERED_PAGES", kPrecondition,
+       "mmud.v1.DirtyLogService/StopDirtyLog",
+       "vm: '$0' owner_token: 'integration test\\'s token' ",
+       "discard_undelivered", "8 sealed", SealOnce},
+      {"UNDELIVERED_PAGES", kPrecondition,
+       "mmud.v1.DirtyLogService/StopDirtyLog", "vm: '$0' force: true",
+       "discard_undelivered", "5 open", WriteOnly},
+      {"UNDELIVERED_PAGES", kPrecondition, "mmud.v1.VmService/DeleteMemslot",
+       "name: '$0/memslots/0'", "discard_undelivered", "5 open", WriteOnly},
+      {"UNDELIVERED_PAGES", kPrecondition, "mmud.v1.VmService/DeleteVm",
+       "name: '$0'", "force", "5 open", WriteOnly},
+      {"LOG_OWNED", kPrecondition, "mmud.v1.DirtyLogService/SealDirtyLog",
+       "vm: '$0' owner_token: 'a token of somebody else'", "owner_token",
+       "an integration test", Log},
+      {"LOG_OWNED", kPrecondition, "mmud.v1.DirtyLogService/AcquireDirtyLog",
+       "vm: '$0' owner: 'me' owner_token: 'a token of somebody else'",
+       "owner_token", "force", Log},
+      {"LOG_FENCED", kPrecondition, "mmud.v1.DirtyLogService/ClearDirtyLog",
+       "vm: '$0' owner_token: 'integration test\\'s token' epoch: 1 pages { "
+       "extents {} }",
+       "owner_token", "the next", TakeOver},
+      {"LOG_FENCED", kPrecondition, "mmud.v1.DirtyLogService/AcquireDirtyLog",
+       "vm: '$0' owner: 'a test' owner_token: 'integration test\\'s token' "
+       "force: true",
+       "owner_token", "the next", TakeOver},
       {"NO_CONTENTS", kPrecondition, "mmud.v1.GuestMemoryService/ReadPages",
        "vm: '$0' extents { gpa_bytes: 34359738368 size_bytes: 4096 }", "",
        "METADATA_ONLY"},
-      {"NO_SHADOW_PAGES", kPrecondition, "mmud.v1.VmService/SetShadowPageLimit",
-       "vm: '$0' shadow_page_limit: 1000", "", "tdp_shadow"},
+      {"NO_SHADOW_PAGES", kPrecondition, "mmud.v1.VmService/UpdateVm",
+       "vm { name: '$0' shadow_page_limit: 1000 } "
+       "update_mask { paths: 'shadow_page_limit' }",
+       "", "tdp_shadow"},
       {"SPLIT_RUNNING", kAborted, "mmud.v1.SplitService/SplitHugePages",
        "vm: '$0'", "", "vms/case", RunSplit},
       {"EPOCH_MISMATCH", kAborted, "mmud.v1.DirtyLogService/ClearDirtyLog",
-       "vm: '$0' epoch: 5 extents {}", "epoch", "5", SealOnce},
-      {"EPOCH_SUPERSEDED", kAborted, "mmud.v1.DirtyLogService/GetDirtyLog",
-       "vm: '$0' mode: GET_DIRTY_LOG_MODE_SEAL epoch: 1", "epoch", "1",
-       SealTwice},
+       "vm: '$0' owner_token: 'integration test\\'s token' epoch: 5 pages { "
+       "extents {} }",
+       "epoch", "5", SealOnce},
+      {"EPOCH_SUPERSEDED", kAborted, "mmud.v1.DirtyLogService/ReadDirtyPages",
+       "vm: '$0' log_id: '$1' epoch: 1", "epoch", "1", SealTwice},
+      {"LOG_CHANGED", kAborted, "mmud.v1.DirtyLogService/SealDirtyLog",
+       "vm: '$0' owner_token: 'integration test\\'s token' log_id: "
+       "'00000000000000000000000000000001'",
+       "log_id", "begin anew", Log},
+      {"DIRTY_LOG_STARTING", kAborted, "mmud.v1.DirtyLogService/StartDirtyLog",
+       "vm: '$0' owner: 'a test' owner_token: 'integration test\\'s token' ",
+       "", "vms/case", StartSlowly},
       {"ETAG_MISMATCH", kAborted, "mmud.v1.VmService/DeleteVm",
        "name: '$0' etag: 'old'", "", "\"old\""},
+      {"ETAG_MISMATCH", kAborted, "mmud.v1.VmService/UpdateVm",
+       "vm { name: '$0' } update_mask { paths: 'labels' } etag: 'old'", "",
+       "\"old\""},
+      {"ETAG_MISMATCH", kAborted, "mmud.v1.VmService/SetMemslot",
+       "vm: '$0' memslot { size_bytes: 8388608 } etag: 'old'", "", "\"old\""},
+      {"ETAG_MISMATCH", kAborted, "mmud.v1.VmService/DeleteMemslot",
+       "name: '$0/memslots/0' etag: 'old'", "", "\"old\""},
       {"RESOURCE_EXHAUSTED_MEMORY", kExhausted, "mmud.v1.VmService/SetMemslot",
        "vm: '$0' memslot { slot: 1 gpa_bytes: 8796093022208 "
        "size_bytes: 4398046511104 }",
        "memslot.size_bytes", "4398046511104"},
       {"LIMIT_EXCEEDED", kExhausted, "mmud.v1.VmService/CreateVm",
-       "vm_id: 'third' vm {}", "", "2 VMs",
+       "vm_id: 'third' vm { tdp {} }", "", "2 VMs",
        [](const TestClient& client, const Guest&) {
          const Guest second(client, "second", {});
          return std::string();
        }},
+      {"LIMIT_EXCEEDED", kExhausted, "mmud.v1.DirtyLogService/ClearDirtyLog",
+       "vm: '$0' owner_token: 'integration test\\'s token' epoch: 5 pages { "
+       "size_bytes: 262144 extents { extents { size_bytes: 262144 } } }",
+       "epoch", "acknowledge", FillFlights},
       {"INSUFFICIENT_HISTORY", grpc::StatusCode::UNAVAILABLE,
        "mmud.v1.DirtyLogService/GetDirtyRate",
        "vm: '$0' windows { seconds: 300 }", "", "5m", Log},
@@ -429,7 +592,7 @@ class ErrorsTest : public ::testing::Test {
     for (const v1::Vm& vm : vms.vms()) {
       v1::DeleteVmRequest request;
       request.set_name(vm.name());
-      request.set_discard_unacked(true);
+      request.set_force(true);
       client().Must(&v1::VmService::Stub::DeleteVm, request);
     }
   }
@@ -563,42 +726,38 @@ TEST_F(ErrorsTest, EveryReasonComesWithItsCodeFieldAndValue) {
   CheckForm(opt_out.status);
   seen.insert(ReasonOf(opt_out.status));
 
-  // A call that would go on for long when its VM is deleted.
-  const Guest going(roomy.client(), "going",
-                    {MakeSlot(64 * kMiB, v1::MEMORY_BACKING_METADATA_ONLY,
-                              v1::PAGE_SIZE_2M)});
-  going.ReadWords(64 * kMiB, 2 * kMiB);
-  grpc::Status deleted;
-  std::thread paced([&] {
-    deleted = roomy.client()
-                  .CallText("mmud.v1.DirtyLogService/StartDirtyLog",
-                            "vm: 'vms/going' throttle { min_pause { "
-                            "seconds: 10 } }")
-                  .status;
+  // A stream that waits for its peer when its VM is deleted, and when the
+  // daemon begins to drain.
+  const auto harvest = [](const TestClient& of, const std::string& vm,
+                          const std::function<void()>& end) {
+    grpc::ClientContext context;
+    SetTimeout(kCallTimeout, &context);
+    v1::DirtyLogService::Stub stub(of.channel());
+    const auto stream = stub.HarvestDirtyLog(&context);
+    v1::HarvestDirtyLogRequest request;
+    request.mutable_open()->set_vm(vm);
+    request.mutable_open()->set_owner_token(kOwnerToken);
+    EXPECT_TRUE(stream->Write(request));
+    v1::HarvestDirtyLogResponse response;
+    EXPECT_TRUE(stream->Read(&response));
+    end();
+    EXPECT_FALSE(stream->Read(&response));
+    return stream->Finish();
+  };
+  const Guest going(roomy.client(), "going", {MakeSlot(kMiB)});
+  going.StartDirtyLog();
+  const grpc::Status deleted = harvest(roomy.client(), going.name(), [&] {
+    v1::DeleteVmRequest remove;
+    remove.set_name(going.name());
+    roomy.client().Must(&v1::VmService::Stub::DeleteVm, remove);
   });
-  EXPECT_TRUE(Eventually(
-      [&] { return going.Get().mapped_pages().pages_4k_count() > 0; }));
-  v1::DeleteVmRequest remove;
-  remove.set_name(going.name());
-  roomy.client().Must(&v1::VmService::Stub::DeleteVm, remove);
-  paced.join();
   EXPECT_EQ(deleted.error_code(), grpc::StatusCode::FAILED_PRECONDITION);
   CheckForm(deleted);
   seen.insert(ReasonOf(deleted));
 
-  // A call that would go on for long when the daemon begins to drain.
-  grpc::Status drained;
-  std::thread caller([&] {
-    drained = other.client()
-                  .CallText("mmud.v1.DirtyLogService/StartDirtyLog",
-                            "vm: 'vms/slow' throttle { min_pause { "
-                            "seconds: 10 } }")
-                  .status;
-  });
-  EXPECT_TRUE(Eventually(
-      [&] { return slow.Get().mapped_pages().pages_4k_count() > 0; }));
-  EXPECT_EQ(other.Terminate(), 0);
-  caller.join();
+  slow.StartDirtyLog();
+  const grpc::Status drained = harvest(
+      other.client(), slow.name(), [&] { EXPECT_EQ(other.Terminate(), 0); });
   EXPECT_EQ(drained.error_code(), grpc::StatusCode::UNAVAILABLE);
   CheckForm(drained);
   seen.insert(ReasonOf(drained));

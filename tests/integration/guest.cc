@@ -64,6 +64,7 @@ Guest::Guest(const TestClient& client, const std::string& id,
     : client_(client), name_("vms/" + id) {
   v1::CreateVmRequest request;
   request.set_vm_id(id);
+  request.mutable_vm()->mutable_tdp();
   request.mutable_vm()->set_vcpu_count(vcpu_count);
   for (const v1::Memslot& slot : slots) {
     *request.mutable_vm()->add_memslots() = slot;
@@ -122,40 +123,67 @@ void Guest::StopWorkload() const {
 void Guest::PauseVcpus() const {
   v1::PauseVcpusRequest request;
   request.set_vm(name_);
-  client_.Must(&v1::WorkloadService::Stub::PauseVcpus, request);
+  request.mutable_max_duration()->set_seconds(3600);
+  client_.Must(&v1::VmService::Stub::PauseVcpus, request);
 }
 
-v1::StartDirtyLogResponse Guest::StartDirtyLog() const {
-  v1::StartDirtyLogRequest request;
+v1::StartDirtyLogResponse Guest::StartDirtyLog(
+    v1::StartDirtyLogRequest request) const {
   request.set_vm(name_);
-  return client_.Must(&v1::DirtyLogService::Stub::StartDirtyLog, request);
+  if (request.owner().empty()) request.set_owner(kOwner);
+  if (request.owner_token().empty()) request.set_owner_token(kOwnerToken);
+  const google::longrunning::Operation operation = client_.WaitDone(
+      client_.Must(&v1::DirtyLogService::Stub::StartDirtyLog, request).name());
+  v1::StartDirtyLogResponse response;
+  EXPECT_TRUE(operation.response().UnpackTo(&response))
+      << operation.ShortDebugString();
+  return response;
+}
+
+v1::DirtyLog Guest::GetDirtyLog() const {
+  v1::GetDirtyLogRequest request;
+  request.set_vm(name_);
+  return client_.Must(&v1::DirtyLogService::Stub::GetDirtyLog, request)
+      .dirty_log();
 }
 
 Harvest Guest::Seal() const {
-  v1::GetDirtyLogRequest request;
-  request.set_mode(v1::GET_DIRTY_LOG_MODE_SEAL);
-  return Read(request);
+  v1::SealDirtyLogRequest seal;
+  seal.set_vm(name_);
+  seal.set_owner_token(kOwnerToken);
+  seal.set_acknowledged_epoch(GetDirtyLog().sealed_epoch());
+  const v1::SealDirtyLogResponse sealed =
+      client_.Must(&v1::DirtyLogService::Stub::SealDirtyLog, seal);
+  v1::ReadDirtyPagesRequest read;
+  read.set_log_id(sealed.log_id());
+  read.set_epoch(sealed.epoch());
+  Harvest harvest = Read(read);
+  for (const v1::SealedSlot& slot : sealed.slots()) {
+    harvest.fresh_page_count += slot.fresh_page_count();
+    harvest.merged_page_count += slot.merged_page_count();
+  }
+  return harvest;
 }
 
-Harvest Guest::Read(const v1::GetDirtyLogRequest& request,
+Harvest Guest::Read(const v1::ReadDirtyPagesRequest& request,
                     const std::function<bool()>& more) const {
-  v1::GetDirtyLogRequest named = request;
+  v1::ReadDirtyPagesRequest named = request;
   named.set_vm(name_);
   grpc::ClientContext context;
   SetTimeout(kCallTimeout, &context);
   v1::DirtyLogService::Stub stub(client_.channel());
-  const auto reader = stub.GetDirtyLog(&context, named);
+  const auto reader = stub.ReadDirtyPages(&context, named);
   Harvest harvest;
-  v1::GetDirtyLogResponse response;
+  v1::ReadDirtyPagesResponse response;
   while (reader->Read(&response)) {
     if (response.has_header()) {
+      harvest.log_id = response.header().log_id();
       harvest.epoch = response.header().epoch();
-      harvest.dirty_page_count = response.header().dirty_page_count();
-      harvest.merged_page_count = response.header().merged_page_count();
     } else if (response.has_chunk()) {
       const v1::DirtyLogChunk& chunk = response.chunk();
       ++harvest.chunks;
-      harvest.resume_gpa_bytes = chunk.gpa_bytes() + chunk.size_bytes();
+      harvest.next.set_slot(chunk.slot());
+      harvest.next.set_gpa_bytes(chunk.gpa_bytes() + chunk.size_bytes());
       AddPages(chunk, &harvest.pages);
     } else {
       harvest.complete = response.trailer().chunk_count() == harvest.chunks &&
@@ -173,12 +201,23 @@ Result<v1::ClearDirtyLogResponse> Guest::Clear(int64_t epoch,
   const v1::Vm vm = Get();
   v1::ClearDirtyLogRequest request;
   request.set_vm(name_);
+  request.set_owner_token(kOwnerToken);
   request.set_epoch(epoch);
-  request.set_start_gpa_bytes(vm.memslots(0).gpa_bytes());
-  request.set_size_bytes(vm.memslots(0).size_bytes());
-  v1::ExtentList* extents = request.mutable_extents();
+  v1::SlotPages* named = request.mutable_pages();
+  named->set_slot(vm.memslots(0).slot());
+  named->set_start_gpa_bytes(vm.memslots(0).gpa_bytes());
+  named->set_size_bytes(vm.memslots(0).size_bytes());
+  v1::ExtentList* extents = named->mutable_extents();
   AddExtents(pages, [extents] { return extents->add_extents(); });
   return client_.Call(&v1::DirtyLogService::Stub::ClearDirtyLog, request);
+}
+
+Result<v1::AcknowledgePagesResponse> Guest::Acknowledge(int64_t epoch) const {
+  v1::AcknowledgePagesRequest request;
+  request.set_vm(name_);
+  request.set_owner_token(kOwnerToken);
+  request.set_epoch(epoch);
+  return client_.Call(&v1::DirtyLogService::Stub::AcknowledgePages, request);
 }
 
 void Guest::Copy(const PageSet& pages, std::string* copy) const {
@@ -234,6 +273,7 @@ void Guest::ExpectThatAMigrationCopiesAll(int64_t size_bytes) const {
     EXPECT_TRUE(harvest.complete) << harvest.status.error_message();
     EXPECT_TRUE(Clear(harvest.epoch, harvest.pages).status.ok());
     Copy(harvest.pages, &copy);
+    EXPECT_TRUE(Acknowledge(harvest.epoch).status.ok());
     return harvest.pages.size();
   };
   EXPECT_TRUE(Eventually([&] { return round() > 0; }));

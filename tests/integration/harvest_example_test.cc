@@ -4,7 +4,6 @@
 #include <string>
 
 #include "absl/strings/match.h"
-#include "absl/strings/str_cat.h"
 #include "gtest/gtest.h"
 #include "mmud/v1/dirty_log_service.grpc.pb.h"
 #include "tests/integration/daemon.h"
@@ -31,45 +30,77 @@ class HarvestExampleTest : public ::testing::Test {
   const std::string image_ = daemon_.directory().File("image");
 };
 
+TEST_F(HarvestExampleTest, FirstRunCopiesAllOfMemory) {
+  const Guest guest(daemon_.client(), "alpha", {MakeSlot(4 * kMiB)});
+  guest.WritePages(500);
+  const ProgramResult result = Run(guest);
+  EXPECT_EQ(result.exit_code, 0) << result.err;
+  EXPECT_EQ(result.out, "slot 0: epoch 1, 1024 pages copied\n");
+  EXPECT_TRUE(Image(4 * kMiB) == guest.ReadAll(4 * kMiB));
+}
+
 TEST_F(HarvestExampleTest, MoreDirtyPagesThanOneReadTakesAreAllCopied) {
   // Every second page is dirty: no two of them make one extent.
   constexpr int64_t kPages = 140'000;
   const Guest guest(daemon_.client(), "alpha", {MakeSlot(kPages * kPage)});
-  guest.StartDirtyLog();
+  EXPECT_EQ(Run(guest).out, "slot 0: epoch 1, 140000 pages copied\n");
   guest.WritePages(kPages, 2);
   const ProgramResult result = Run(guest);
   EXPECT_EQ(result.exit_code, 0) << result.err;
-  EXPECT_EQ(result.out, "slot 0: epoch 1, 70000 pages copied\n");
+  EXPECT_EQ(result.out, "slot 0: epoch 2, 70000 pages copied\n");
   EXPECT_TRUE(Image(kPages * kPage) == guest.ReadAll(kPages * kPage));
-  EXPECT_TRUE(guest.Seal().pages.empty());
 }
 
 TEST_F(HarvestExampleTest, WhatIsWrittenLaterIsInTheNextRun) {
   const Guest guest(daemon_.client(), "alpha", {MakeSlot(4 * kMiB)});
-  guest.StartDirtyLog();
-  guest.WritePages(1000);
-  EXPECT_EQ(Run(guest).out, "slot 0: epoch 1, 1000 pages copied\n");
+  ASSERT_EQ(Run(guest).exit_code, 0);
   guest.WritePages(1024, 4);
   EXPECT_EQ(Run(guest).out, "slot 0: epoch 2, 256 pages copied\n");
+  EXPECT_EQ(Run(guest).out, "slot 0: epoch 3, 0 pages copied\n");
   EXPECT_TRUE(Image(4 * kMiB) == guest.ReadAll(4 * kMiB));
 }
 
 TEST_F(HarvestExampleTest, PagesThatADeadRunClearedAreCopiedByTheNext) {
   const Guest guest(daemon_.client(), "alpha", {MakeSlot(4 * kMiB)});
-  guest.StartDirtyLog();
+  ASSERT_EQ(Run(guest).exit_code, 0);
   guest.WritePages(100);
   // As a run does that dies after a clear and before the copy.
-  const Harvest harvest = guest.Seal();
-  ASSERT_EQ(harvest.pages.size(), 100u);
-  WriteFile(image_ + ".batch", absl::StrCat("[[0, ", 100 * kPage, "]]"));
-  ASSERT_TRUE(guest.Clear(harvest.epoch, harvest.pages).status.ok());
-  const ProgramResult result = Run(guest);
-  EXPECT_EQ(result.out,
-            "of a run before: 100 pages copied\n"
-            "slot 0: epoch 2, 0 pages copied\n")
-      << result.err;
+  const std::string token = ReadFile(image_ + ".token");
+  v1::SealDirtyLogRequest seal;
+  seal.set_vm(guest.name());
+  seal.set_owner_token(token);
+  const v1::SealDirtyLogResponse sealed =
+      daemon_.client().Must(&v1::DirtyLogService::Stub::SealDirtyLog, seal);
+  v1::ClearDirtyLogRequest clear;
+  clear.set_vm(guest.name());
+  clear.set_owner_token(token);
+  clear.set_epoch(sealed.epoch());
+  clear.mutable_pages()->set_size_bytes(128 * kPage);
+  v1::Extent& extent = *clear.mutable_pages()->mutable_extents()->add_extents();
+  extent.set_size_bytes(100 * kPage);
+  EXPECT_EQ(daemon_.client()
+                .Must(&v1::DirtyLogService::Stub::ClearDirtyLog, clear)
+                .cleared_page_count(),
+            100);
+  EXPECT_EQ(Run(guest).out, "slot 0: epoch 3, 100 pages copied\n");
   EXPECT_TRUE(Image(4 * kMiB) == guest.ReadAll(4 * kMiB));
-  EXPECT_EQ(Run(guest).out, "slot 0: epoch 3, 0 pages copied\n");
+}
+
+TEST_F(HarvestExampleTest, LogOfSomebodyElseIsLeftToThem) {
+  const Guest guest(daemon_.client(), "alpha", {MakeSlot(4 * kMiB)});
+  v1::StartDirtyLogRequest request;
+  request.set_vm(guest.name());
+  request.set_owner("a migration");
+  request.set_owner_token("sixteen bytes or more");
+  daemon_.client().WaitDone(
+      daemon_.client()
+          .Must(&v1::DirtyLogService::Stub::StartDirtyLog, request)
+          .name());
+  const ProgramResult result = Run(guest);
+  EXPECT_EQ(result.exit_code, 1);
+  EXPECT_TRUE(absl::StartsWith(result.err, "harvest.py: FAILED_PRECONDITION: "))
+      << result.err;
+  EXPECT_TRUE(absl::StrContains(result.err, "a migration")) << result.err;
 }
 
 // Where slot `id` begins, and its size.
@@ -101,16 +132,16 @@ TEST_F(HarvestExampleTest, ReadOnlySlotsAreCopiedAndHideNoOther) {
   const Guest guest(
       daemon_.client(), "alpha",
       {SlotAt(0, true), SlotAt(1, false), SlotAt(2, true), SlotAt(3, false)});
-  guest.StartDirtyLog();
+  ASSERT_EQ(Run(guest).exit_code, 0);
   WriteTo(daemon_.client(), guest, 1, 101);
   WriteTo(daemon_.client(), guest, 3, 103);
   const ProgramResult result = Run(guest);
   EXPECT_EQ(result.exit_code, 0) << result.err;
   EXPECT_EQ(result.out,
             "slot 0: read-only, 256 pages copied\n"
-            "slot 1: epoch 1, 101 pages copied\n"
+            "slot 1: epoch 2, 101 pages copied\n"
             "slot 2: read-only, 256 pages copied\n"
-            "slot 3: epoch 1, 103 pages copied\n");
+            "slot 3: epoch 2, 103 pages copied\n");
   std::string memory(4 * kSlotStride, '\0');
   PageSet pages;
   for (int64_t slot = 0; slot < 4; ++slot) {
@@ -120,28 +151,6 @@ TEST_F(HarvestExampleTest, ReadOnlySlotsAreCopiedAndHideNoOther) {
   }
   guest.Copy(pages, &memory);
   EXPECT_TRUE(Image(4 * kSlotStride) == memory);
-}
-
-TEST_F(HarvestExampleTest, WritableSlotThatDoesNotLogIsNamed) {
-  const Guest guest(daemon_.client(), "alpha",
-                    {SlotAt(0, false), SlotAt(1, false)});
-  v1::StartDirtyLogRequest request;
-  request.set_vm(guest.name());
-  request.add_slots(1);
-  daemon_.client().Must(&v1::DirtyLogService::Stub::StartDirtyLog, request);
-  WriteTo(daemon_.client(), guest, 1, 5);
-  EXPECT_EQ(Run(guest).out,
-            "slot 0: does not log, left out\n"
-            "slot 1: epoch 1, 5 pages copied\n");
-}
-
-TEST_F(HarvestExampleTest, GuestThatDoesNotLogIsRefusedInOneLine) {
-  const Guest guest(daemon_.client(), "alpha", {MakeSlot(4 * kMiB)});
-  const ProgramResult result = Run(guest);
-  EXPECT_EQ(result.exit_code, 1);
-  EXPECT_EQ(result.err,
-            "harvest.py: no memslot of vms/alpha logs dirty pages; switch it "
-            "on with mmuctl dirty-log start\n");
 }
 
 TEST_F(HarvestExampleTest, RefusalIsOneLineWithItsReason) {

@@ -109,7 +109,7 @@ TEST(LimitsTest, LimitsOfTheFlagsHold) {
     return ReasonOf(
         client
             .CallText("mmud.v1.VmService/CreateVm",
-                      absl::StrCat("vm_id: '", id, "' vm { memslots { ",
+                      absl::StrCat("vm_id: '", id, "' vm { tdp {} memslots { ",
                                    "size_bytes: ", mebibytes * kMiB, " } }"))
             .status);
   };
@@ -151,7 +151,7 @@ TEST(LimitsTest, MessagesBeyondTheReceiveLimitAreRefused) {
   Daemon daemon;
   v1::ClearDirtyLogRequest request;
   request.set_vm("vms/alpha");
-  request.set_bitmap(std::string(65 << 20, '\xff'));
+  request.mutable_pages()->set_bitmap(std::string(65 << 20, '\xff'));
   const RawResult result = daemon.client().CallRaw(
       "mmud.v1.DirtyLogService/ClearDirtyLog", request.SerializeAsString());
   EXPECT_EQ(result.status.error_code(), grpc::StatusCode::RESOURCE_EXHAUSTED);

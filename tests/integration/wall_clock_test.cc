@@ -150,12 +150,10 @@ TEST_P(WallClockTest, ALogLivesAsLongAsItsTtl) {
   const Guest longer(daemon_->client(), "a-longer", {MakeSlot(kMiB)});
   const Guest shorter(daemon_->client(), "b-shorter", {MakeSlot(kMiB)});
   v1::StartDirtyLogRequest request;
-  request.set_vm(longer.name());
   request.mutable_ttl()->set_seconds(kLongSeconds);
-  daemon_->client().Must(&DirtyLogStub::StartDirtyLog, request);
-  request.set_vm(shorter.name());
+  longer.StartDirtyLog(request);
   request.mutable_ttl()->set_seconds(1);
-  daemon_->client().Must(&DirtyLogStub::StartDirtyLog, request);
+  shorter.StartDirtyLog(request);
   Step();
   EXPECT_TRUE(Eventually(
       [&] { return StateOfLog(shorter) == v1::DIRTY_LOG_STATE_OFF; }));
@@ -238,24 +236,51 @@ TEST_P(WallClockTest, AWaitEndsAfterItsTimeout) {
   guest.StopWorkload();
 }
 
-TEST_P(WallClockTest, ACallHasTheTimeThatItsCallerGaveIt) {
+TEST_P(WallClockTest, AStartOfALogIsPacedAsItsThrottleSays) {
   constexpr int64_t kPages = 8;
   const Guest guest = HugeGuest(*daemon_, kPages);
   v1::StartDirtyLogRequest request;
-  request.set_vm(guest.name());
   request.mutable_throttle()->mutable_min_pause()->set_nanos(50'000'000);
-  std::thread caller(
-      [&] { daemon_->client().Must(&DirtyLogStub::StartDirtyLog, request); });
+  std::thread caller([&] { guest.StartDirtyLog(request); });
   AwaitBeginOfSplit(guest, kPages);
   Step();
   caller.join();
   EXPECT_EQ(StateOfLog(guest), v1::DIRTY_LOG_STATE_ACTIVE);
 }
 
+// A clock that is set gives nobody the log of an owner that is there.
+TEST_P(WallClockTest, ALeaseLastsAsLongAsItSays) {
+  const Guest guest(daemon_->client(), "a", {MakeSlot(kMiB)});
+  v1::StartDirtyLogRequest start;
+  start.mutable_lease()->set_seconds(kLongSeconds);
+  guest.StartDirtyLog(start);
+  Step();
+  v1::AcquireDirtyLogRequest acquire;
+  acquire.set_vm(guest.name());
+  acquire.set_owner("another");
+  acquire.set_owner_token("a token of another owner");
+  EXPECT_EQ(ReasonOf(daemon_->client()
+                         .Call(&DirtyLogStub::AcquireDirtyLog, acquire)
+                         .status),
+            "LOG_OWNED");
+  acquire.set_force(true);
+  acquire.mutable_lease()->set_seconds(1);
+  daemon_->client().Must(&DirtyLogStub::AcquireDirtyLog, acquire);
+  Step();
+  acquire.set_force(false);
+  acquire.set_owner_token("a token of a third owner");
+  EXPECT_TRUE(Eventually([&] {
+    return daemon_->client()
+        .Call(&DirtyLogStub::AcquireDirtyLog, acquire)
+        .status.ok();
+  }));
+}
+
 TEST_P(WallClockTest, ARepeatedRequestIsKnown) {
   v1::CreateVmRequest request;
   request.set_vm_id("a");
   request.set_request_id("7f1b0d4e-3c52-4b6e-9f0a-0123456789ab");
+  request.mutable_vm()->mutable_tdp();
   *request.mutable_vm()->add_memslots() = MakeSlot(kMiB);
   daemon_->client().Must(&v1::VmService::Stub::CreateVm, request);
   Step();

@@ -10,6 +10,7 @@
 #include "mmu_core/memory/memslot_set.h"
 #include "mmu_core/paging/tdp_cursor.h"
 #include "mmu_core/sync/rcu.h"
+#include "mmu_core/testing/dirty_log.h"
 #include "mmu_core/testing/vm_builder.h"
 #include "mmu_core/vm/split_job.h"
 #include "mmu_core/vm/vm.h"
@@ -95,10 +96,10 @@ class Comparison {
         Start(op.a % (kSlots + 1), kModes[op.b % kModes.size()]);
         break;
       case Kind::kStop:
-        Stop(op.a % kSlots, op.b % 2 == 1, op.c % 2 == 1);
+        Stop(op.b % 2 == 1, op.c % 2 == 1);
         break;
       case Kind::kSeal:
-        Seal(op.a % kSlots);
+        Seal();
         break;
       case Kind::kPeek:
         Peek(op.a % kSlots);
@@ -196,14 +197,15 @@ class Comparison {
     const bool overlaps = Overlaps(id, slot.base_page, slot.pages);
     Expect(vm_->SetMemslot(ConfigOf(id, slot)),
            overlaps ? "REGION_OVERLAP" : "");
-    if (!overlaps) model_.slots()[id] = slot;
+    if (overlaps) return;
+    model_.slots()[id] = slot;
+    if (!slot.readonly) model_.JoinLog(model_.slots()[id]);
   }
 
   void Delete(uint32_t id) {
     const auto it = model_.slots().find(id);
     const bool exists = it != model_.slots().end();
     if (exists) {
-      model_.StopLog(it->second);
       model_.slots().erase(it);
     }
     Expect(vm_->SetMemslot(Slot(id, 0, 0)), exists ? "" : "MEMSLOT_NOT_FOUND");
@@ -217,46 +219,59 @@ class Comparison {
     const bool overlaps = Overlaps(id, moved.base_page, moved.pages);
     Expect(vm_->SetMemslot(ConfigOf(id, moved)),
            overlaps ? "REGION_OVERLAP" : "");
-    if (!overlaps) it->second.base_page = moved.base_page;
+    if (overlaps) return;
+    const bool moves = it->second.base_page != moved.base_page;
+    it->second.base_page = moved.base_page;
+    if (moves && it->second.log.has_value()) {
+      it->second.log->first_epoch = model_.log()->epoch;
+    }
   }
 
   void Start(uint32_t id, DirtyLogConfig config) {
     if (id < kSlots) config.slots = {id};
-    std::string reason;
     std::vector<ModelSlot*> slots;
     for (auto& [slot_id, slot] : model_.slots()) {
       // All means those that can be written.
       if (id < kSlots ? slot_id != id : slot.readonly) continue;
       slots.push_back(&slot);
-      if (slot.log.has_value() &&
-          (slot.log->config.initially_set != config.initially_set ||
-           slot.log->config.split != config.split)) {
+    }
+    std::string reason;
+    if (model_.log().has_value()) {
+      const DirtyLogConfig& started = model_.log()->config;
+      if (started.slots != config.slots ||
+          started.initially_set != config.initially_set ||
+          started.split != config.split) {
         reason = "DIRTY_LOG_ACTIVE";
       }
+    } else if (slots.empty()) {
+      reason = "MEMSLOT_NOT_FOUND";
     }
-    if (slots.empty()) reason = "MEMSLOT_NOT_FOUND";
-    Expect(vm_->StartDirtyLog(config, nullptr), reason);
-    if (!reason.empty()) return;
-    for (ModelSlot* slot : slots) model_.StartLog(*slot, config);
+    Expect(StartLog(*vm_, config, nullptr), reason);
+    if (reason.empty() && !model_.log().has_value()) {
+      model_.StartLog(slots, config);
+    }
   }
 
-  void Stop(uint32_t id, bool recover, bool discard) {
-    const auto it = model_.slots().find(id);
+  void Stop(bool recover, bool discard) {
     std::string reason;
-    if (it == model_.slots().end()) {
-      reason = "MEMSLOT_NOT_FOUND";
-    } else if (!it->second.log.has_value()) {
+    if (!model_.log().has_value()) {
       reason = "DIRTY_LOG_OFF";
-    } else if (!discard && !ReadLog(id, 0).empty()) {
-      reason = "UNACKED_EPOCH";
+    } else if (!discard && SomethingIsDirty()) {
+      reason = "UNDELIVERED_PAGES";
     }
     Expect(
-        vm_->StopDirtyLog(
-               {id}, recover ? Vm::Recover::kYes : Vm::Recover::kNo,
-               discard ? Vm::Unacked::kDiscard : Vm::Unacked::kRefuse, nullptr)
+        StopLog(*vm_, recover ? RecoverOnStop::kYes : RecoverOnStop::kNo,
+                discard ? Undelivered::kDiscard : Undelivered::kRefuse, nullptr)
             .status(),
         reason);
-    if (reason.empty()) model_.StopLog(it->second);
+    if (reason.empty()) model_.StopLog();
+  }
+
+  bool SomethingIsDirty() {
+    for (const auto& [id, slot] : model_.slots()) {
+      if (slot.log.has_value() && !Listed(id, 0).empty()) return true;
+    }
+    return false;
   }
 
   ModelLog* LogOf(uint32_t id) {
@@ -267,34 +282,40 @@ class Comparison {
     return &*it->second.log;
   }
 
-  std::set<uint64_t> ReadLog(uint32_t id, uint64_t epoch) {
+  std::set<uint64_t> Listed(uint32_t id, uint64_t epoch) {
     std::vector<uint64_t> words((model_.slots()[id].pages + 63) / 64);
-    Expect(vm_->ReadDirtyLog(id, epoch, 0, absl::MakeSpan(words)), "");
+    Expect(ReadLog(*vm_, id, epoch, 0, absl::MakeSpan(words)), "");
     const std::vector<uint64_t> pages = PagesOf(words);
     return {pages.begin(), pages.end()};
   }
 
-  void Seal(uint32_t id) {
-    ModelLog* log = LogOf(id);
-    const absl::StatusOr<SealResult> seal = vm_->SealDirtyLog(id, nullptr);
-    if (log == nullptr) {
-      Expect(seal.status(), model_.slots().count(id) != 0
-                                ? "DIRTY_LOG_OFF"
-                                : "MEMSLOT_NOT_FOUND");
-      return;
-    }
-    Expect(seal.status(), "");
-    ReferenceModel::Seal(*log);
+  void Seal() {
+    const absl::StatusOr<SealOutcome> seal =
+        vm_->SealDirtyLog(TestCall(), /*acknowledged_epoch=*/0, nullptr);
+    Expect(seal.status(), model_.log().has_value() ? "" : "DIRTY_LOG_OFF");
     if (!seal.ok()) return;
-    const std::set<uint64_t> sealed = ReadLog(id, seal->epoch);
-    if (seal->epoch + 1 != log->epoch) Differs("epoch %d", seal->epoch);
-    if (sealed.size() != seal->dirty_page_count) {
-      Differs("%d pages sealed, %d listed", seal->dirty_page_count,
-              sealed.size());
+    if (seal->epoch != model_.log()->epoch) Differs("epoch %d", seal->epoch);
+    model_.Seal();
+    size_t logged = 0;
+    for (auto& [id, slot] : model_.slots()) {
+      if (!slot.log.has_value()) continue;
+      if (logged >= seal->slots.size() || seal->slots[logged].slot != id) {
+        Differs("slot %d was not sealed", id);
+        return;
+      }
+      CheckSealed(id, seal->slots[logged++], *slot.log);
     }
-    CheckBounds(sealed, log->must_sealed, log->may_sealed);
+  }
+
+  void CheckSealed(uint32_t id, const SlotSeal& seal, ModelLog& log) {
+    const std::set<uint64_t> sealed = Listed(id, model_.log()->epoch - 1);
+    const uint64_t counted = seal.fresh_page_count + seal.merged_page_count;
+    if (sealed.size() != counted) {
+      Differs("%d pages sealed, %d listed", counted, sealed.size());
+    }
+    CheckBounds(sealed, log.must_sealed, log.may_sealed);
     // Exactly what was reported is what is left to be cleared.
-    log->may_sealed = sealed;
+    log.may_sealed = sealed;
   }
 
   void CheckBounds(const std::set<uint64_t>& got,
@@ -321,17 +342,20 @@ class Comparison {
     must.insert(log->must_open.begin(), log->must_open.end());
     std::set<uint64_t> may = log->may_sealed;
     may.insert(log->may_open.begin(), log->may_open.end());
-    CheckBounds(ReadLog(id, 0), must, may);
+    CheckBounds(Listed(id, 0), must, may);
   }
 
   void Clear(uint32_t id, uint32_t first, uint32_t selector) {
     ModelLog* log = LogOf(id);
-    if (log == nullptr || log->epoch == log->first_epoch) return;
+    if (log == nullptr) return;
+    const uint64_t epoch = model_.log()->epoch - 1;
+    const bool sealed = log->first_epoch <= epoch;
     const uint64_t pages = model_.slots()[id].pages;
     const uint64_t first_page = first % (pages / 64 + 1) * 64;
     const uint64_t count = pages - first_page;
     std::vector<uint64_t> mask((count + 63) / 64);
-    const std::set<uint64_t> before = ReadLog(id, log->epoch - 1);
+    std::set<uint64_t> before;
+    if (sealed) before = Listed(id, epoch);
     std::vector<uint64_t> expected;
     for (uint64_t i = 0; i < count; ++i) {
       // All, every other, every third, ... page.
@@ -339,9 +363,9 @@ class Comparison {
       mask[i / 64] |= uint64_t{1} << (i % 64);
       if (before.count(first_page + i) != 0) expected.push_back(first_page + i);
     }
-    const absl::StatusOr<ClearResult> cleared = vm_->ClearDirtyLog(
-        id, log->epoch - 1, first_page, count, mask, nullptr);
-    Expect(cleared.status(), "");
+    const absl::StatusOr<ClearResult> cleared =
+        ClearAndDeliver(*vm_, id, epoch, first_page, count, mask, nullptr);
+    Expect(cleared.status(), sealed ? "" : "EPOCH_MISMATCH");
     if (cleared.ok() && cleared->cleared_page_count != expected.size()) {
       Differs("%d pages cleared, %d were set", cleared->cleared_page_count,
               expected.size());
@@ -445,7 +469,7 @@ class Comparison {
       const bool writable = m.flags.find('w') != std::string::npos;
       if (writable && slot->readonly) Differs("page %d is read-only", m.gfn);
       if (writable && m.level > Level::k4K && slot->log.has_value() &&
-          slot->log->config.initially_set == InitiallySet::kNo) {
+          model_.log()->config.initially_set == InitiallySet::kNo) {
         Differs("page %d is huge and writable in a logged slot", m.gfn);
       }
     }

@@ -7,7 +7,6 @@
 #ifndef TESTS_MODEL_REFERENCE_MODEL_H_
 #define TESTS_MODEL_REFERENCE_MODEL_H_
 
-#include <algorithm>
 #include <cstdint>
 #include <map>
 #include <optional>
@@ -20,13 +19,18 @@ namespace mmu::testing {
 
 // The log of one slot. Pages are numbered within the slot.
 struct ModelLog {
-  DirtyLogConfig config;
-  uint64_t first_epoch = 1;  // nothing is sealed before it
-  uint64_t epoch = 1;        // the open one
+  // The first epoch of which it can be cleared: nothing is sealed before it.
+  uint64_t first_epoch = 1;
   // Written since the last seal, or before it and not cleared.
   std::set<uint64_t> must_open, must_sealed;
   // The same, and whatever else may be reported.
   std::set<uint64_t> may_open, may_sealed;
+};
+
+// The log of the VM.
+struct ModelVmLog {
+  DirtyLogConfig config;
+  uint64_t epoch = 1;  // the open one
 };
 
 struct ModelSlot {
@@ -72,31 +76,35 @@ class ReferenceModel {
     slot.log->may_open.insert(page);
   }
 
-  void StartLog(ModelSlot& slot, const DirtyLogConfig& config) {
-    if (slot.log.has_value()) return;
-    slot.log.emplace();
-    slot.log->first_epoch = next_epoch_;
-    slot.log->epoch = next_epoch_;
-    slot.log->config = config;
-    if (config.initially_set == InitiallySet::kYes) {
-      for (uint64_t page = 0; page < slot.pages; ++page) {
-        slot.log->must_open.insert(page);
-        slot.log->may_open.insert(page);
-      }
+  const std::optional<ModelVmLog>& log() const { return log_; }
+
+  void StartLog(const std::vector<ModelSlot*>& slots,
+                const DirtyLogConfig& config) {
+    log_ = {config, next_epoch_};
+    for (ModelSlot* slot : slots) {
+      Log(*slot, config.initially_set == InitiallySet::kYes);
     }
   }
-  // The number of an epoch, also of one that was never sealed, is used once.
-  void StopLog(ModelSlot& slot) {
-    if (!slot.log.has_value()) return;
-    next_epoch_ = std::max(next_epoch_, slot.log->epoch + 1);
-    slot.log.reset();
+  // A slot that was made just now.
+  void JoinLog(ModelSlot& slot) {
+    if (log_.has_value()) Log(slot, /*all_dirty=*/true);
   }
-  static void Seal(ModelLog& log) {
-    ++log.epoch;
-    log.must_sealed.merge(log.must_open);
-    log.must_open.clear();
-    log.may_sealed.merge(log.may_open);
-    log.may_open.clear();
+  // The number of an epoch, also of one that was never sealed, is used once.
+  void StopLog() {
+    next_epoch_ = log_->epoch + 1;
+    log_.reset();
+    for (auto& [id, slot] : slots_) slot.log.reset();
+  }
+  void Seal() {
+    ++log_->epoch;
+    for (auto& [id, slot] : slots_) {
+      if (!slot.log.has_value()) continue;
+      ModelLog& log = *slot.log;
+      log.must_sealed.merge(log.must_open);
+      log.must_open.clear();
+      log.may_sealed.merge(log.may_open);
+      log.may_open.clear();
+    }
   }
   // `pages` were reported as cleared.
   static void Cleared(ModelLog& log, const std::vector<uint64_t>& pages) {
@@ -107,7 +115,18 @@ class ReferenceModel {
   }
 
  private:
+  void Log(ModelSlot& slot, bool all_dirty) {
+    slot.log.emplace();
+    slot.log->first_epoch = log_->epoch;
+    if (!all_dirty) return;
+    for (uint64_t page = 0; page < slot.pages; ++page) {
+      slot.log->must_open.insert(page);
+      slot.log->may_open.insert(page);
+    }
+  }
+
   std::map<uint32_t, ModelSlot> slots_;
+  std::optional<ModelVmLog> log_;
   uint64_t next_epoch_ = 1;  // of the next log's first
 };
 
