@@ -204,7 +204,6 @@ void LogConfiguration(const Config& config) {
 }
 
 int Serve(const Config& config, BuildVariant variant) {
-  const mmu::MonotonicTime start = mmu::MonotonicTime::Now();
   // Without the thread that this makes there is no daemon. Later it would end
   // one that has guests.
   mmu::RcuRegisterThread();
@@ -253,8 +252,8 @@ int Serve(const Config& config, BuildVariant variant) {
   state.log.ReportDropped();
   Log(LogLevel::kInfo, "stopped",
       {{"uptime",
-        absl::FormatDuration(absl::Trunc(mmu::MonotonicTime::Now() - start,
-                                         absl::Milliseconds(1)))}});
+        absl::FormatDuration(absl::Trunc(
+            mmu::MonotonicTime::Now() - state.begin, absl::Milliseconds(1)))}});
   return 0;
 }
 

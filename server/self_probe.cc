@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "absl/strings/str_cat.h"
+#include "absl/synchronization/blocking_counter.h"
 #include "absl/time/time.h"
 #include "grpc/grpc.h"
 #include "grpc/health/v1/health.grpc.pb.h"
@@ -91,23 +92,21 @@ std::vector<std::string> SelfProbe::Probe() {
       calls.push_back(calls_.back().get());
       calls.back()->channel = target.channel;
     }
-    unanswered_ = calls.size();
   }
+  absl::BlockingCounter unanswered(static_cast<int>(calls.size()));
   for (Call* call : calls) {
     call->context.set_deadline(
         ToGrpcTime(mmu::MonotonicTime::Now() + settings_.deadline));
     call->context.set_wait_for_ready(true);
     grpc::health::v1::Health::Stub stub(call->channel);
     stub.async()->Check(&call->context, &call->request, &call->response,
-                        [this, call](grpc::Status status) {
-                          mmu::MutexLock lock(mu_);
+                        [call, &unanswered](grpc::Status status) {
                           call->status = std::move(status);
-                          --unanswered_;
-                          answered_.NotifyAll();
+                          unanswered.DecrementCount();
                         });
   }
+  unanswered.Wait();
   mmu::MutexLock lock(mu_);
-  while (unanswered_ > 0) answered_.Wait(mu_);
   std::vector<std::string> failures;
   for (size_t i = 0; i < calls.size(); ++i) {
     // SERVING or not: it answers.

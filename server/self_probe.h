@@ -4,7 +4,6 @@
 #ifndef SERVER_SELF_PROBE_H_
 #define SERVER_SELF_PROBE_H_
 
-#include <cstddef>
 #include <functional>
 #include <map>
 #include <memory>
@@ -68,10 +67,8 @@ class SelfProbe {
 
   mmu::Mutex mu_;
   bool stopping_ ABSL_GUARDED_BY(mu_) = false;
-  mmu::CondVar answered_;
   // Those of a round; each is there until all are answered.
   std::vector<std::unique_ptr<Call>> calls_ ABSL_GUARDED_BY(mu_);
-  size_t unanswered_ ABSL_GUARDED_BY(mu_) = 0;
 
   std::thread thread_;  // last: it uses all of the above
 };

@@ -346,6 +346,8 @@ class HarvestReport {
     unfinished_.push_back(std::move(entry));
   }
 
+  bool empty() const { return slots_.empty() && unfinished_.empty(); }
+
   absl::Status Print(Context& context) {
     Json json = {{"slots", std::move(slots_)}};
     if (!unfinished_.empty()) json["unfinished"] = std::move(unfinished_);
@@ -379,21 +381,15 @@ absl::Status RunHarvest(Context& context, Client& client,
   Harvester harvester(&client.dirty_log(), arguments.vm, options);
   HarvestReport report(arguments.ranges);
   absl::Status status;
-  bool any = false;
   for (const int32_t slot : *slots) {
     const absl::StatusOr<Harvest> harvest = harvester.Run(slot);
     status = harvest.ok() ? report.Add(slot, *harvest) : harvest.status();
     if (!status.ok()) break;
-    any = true;
   }
   for (const auto& [slot, pages] : harvester.owed()) {
     report.AddUnfinished(slot, pages);
-    any = true;
   }
-  if (any) {
-    absl::Status printed = report.Print(context);
-    if (status.ok()) status = std::move(printed);
-  }
+  if (!report.empty()) status.Update(report.Print(context));
   return status;
 }
 

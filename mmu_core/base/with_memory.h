@@ -13,6 +13,7 @@
 
 #include <new>
 #include <string_view>
+#include <type_traits>
 
 #include "absl/status/status.h"
 
@@ -36,6 +37,19 @@ template <typename Fn>
 // What the caller is told then: RESOURCE_EXHAUSTED RESOURCE_EXHAUSTED_MEMORY
 // (ENOMEM). "no memory to `what`; free some and try again".
 absl::Status NoMemory(std::string_view field, std::string_view what);
+
+// The same as TryWithMemory for a `prepare` that returns a Status or StatusOr:
+// returns that, or NoMemory(field, what) if operator new had none.
+template <typename Fn>
+[[nodiscard]] std::invoke_result_t<Fn> WithMemory(std::string_view field,
+                                                  std::string_view what,
+                                                  Fn&& prepare) {
+  try {
+    return prepare();
+  } catch (const std::bad_alloc&) {
+    return NoMemory(field, what);
+  }
+}
 
 }  // namespace mmu
 

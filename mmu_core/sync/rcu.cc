@@ -52,16 +52,8 @@ void TsanRelease() {}
 void TsanAcquire() {}
 #endif
 
-enum class Registration {
-  kNone,
-  kLasting,    // until the thread ends
-  kWorker,     // liburcu's own worker, registered by liburcu
-  kTemporary,  // the thread is ending: for one call only
-  kEnding,     // the thread is ending, not registered
-};
-
-// constinit: no guard on the fast path.
-constinit thread_local Registration registration = Registration::kNone;
+using rcu_internal::registration;
+using rcu_internal::Registration;
 
 // Unregisters at the end of the thread.
 struct Unregisterer {
@@ -123,11 +115,9 @@ void RunOwnedCall(void* arg) {
 namespace rcu_internal {
 
 constinit thread_local int read_depth = 0;
-constinit thread_local bool was_registered = false;
+constinit thread_local Registration registration = Registration::kNone;
 
 void Register() {
-  was_registered = true;
-  if (registration == Registration::kWorker) return;
   urcu_memb_register_thread();
   if (registration == Registration::kEnding) {
     registration = Registration::kTemporary;

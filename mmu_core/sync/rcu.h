@@ -15,9 +15,16 @@ namespace mmu {
 namespace rcu_internal {
 // Nesting depth of this thread's read sections.
 extern constinit thread_local int read_depth;
-// False until the thread registers for the first time. constinit: no guard on
-// the fast path.
-extern constinit thread_local bool was_registered;
+// How the calling thread stands with liburcu.
+enum class Registration {
+  kNone,
+  kLasting,    // until the thread ends
+  kWorker,     // liburcu's own worker, registered by liburcu
+  kTemporary,  // the thread is ending: for one call only
+  kEnding,     // the thread is ending, not registered
+};
+// constinit: no guard on the fast path.
+extern constinit thread_local Registration registration;
 void Register();
 void EnterOutermost();
 void LeaveOutermost();
@@ -28,7 +35,9 @@ void LeaveOutermost();
 // ends the process: so a program does this when it starts, and whoever takes
 // mmu_lock does it before (LCK-01).
 inline void RcuRegisterThread() {
-  if (!rcu_internal::was_registered) rcu_internal::Register();
+  if (rcu_internal::registration == rcu_internal::Registration::kNone) {
+    rcu_internal::Register();
+  }
 }
 
 // True while the calling thread is inside a read section.

@@ -179,15 +179,10 @@ absl::StatusOr<std::vector<MemslotTable::LoggedSlot>> FindSlotsToStop(
 absl::StatusOr<std::vector<MemslotTable::LoggedSlot>> SlotsToStop(
     VmState& vm, const std::vector<uint32_t>& slots, DiscardUnacked discard,
     MmuCost* cost) ABSL_EXCLUSIVE_LOCKS_REQUIRED(vm.slots.slots_lock) {
-  absl::StatusOr<std::vector<MemslotTable::LoggedSlot>> to_stop;
-  if (!TryWithMemory([&] {
-        vm.slots.slots_lock.AssertHeld();
-        to_stop = FindSlotsToStop(vm, slots, discard, cost);
-        return true;
-      })) {
-    return NoMemory("slots", "stop dirty logs");
-  }
-  return to_stop;
+  return WithMemory("slots", "stop dirty logs", [&] {
+    vm.slots.slots_lock.AssertHeld();
+    return FindSlotsToStop(vm, slots, discard, cost);
+  });
 }
 
 // Switches the logs off, all or none; returns how many dirty pages are lost by
@@ -337,14 +332,10 @@ absl::Status StartDirtyLog(VmState& vm, const DirtyLogConfig& config,
   if (absl::Status s = CheckSplitPolicy(config); !s.ok()) return s;
   MutexLock lock(vm.slots.slots_lock);
   PreparedLogs prepared;
-  absl::Status status;
-  if (!TryWithMemory([&] {
-        vm.slots.slots_lock.AssertHeld();
-        status = PrepareStart(vm, config, prepared);
-        return true;
-      })) {
-    return NoMemory("slots", "start dirty logs");
-  }
+  absl::Status status = WithMemory("slots", "start dirty logs", [&] {
+    vm.slots.slots_lock.AssertHeld();
+    return PrepareStart(vm, config, prepared);
+  });
   if (!status.ok()) return status;
   RegionHooks hooks(vm, cost, config, HoldLimit::For(config.max_lock_hold));
   return vm.slots.SwitchLogging(

@@ -125,6 +125,12 @@ class Call {
   std::thread thread_;
 };
 
+HvaRange HvasOfSlot0(const Vm& vm) {
+  RcuReadGuard rcu;
+  const Memslot* slot = vm.state().slots.Active(0).FindById(0);
+  return {slot->hva, slot->hva + (slot->npages << kPageShift)};
+}
+
 class HeldBackTest : public ::testing::TestWithParam<MmuMode> {
  protected:
   explicit HeldBackTest(int vcpus = 1) {
@@ -136,9 +142,7 @@ class HeldBackTest : public ::testing::TestWithParam<MmuMode> {
     config.vcpu_count = vcpus;
     config.memslots = {Slot(0, 0, uint64_t{64} << 20)};
     vm_ = MakeVmFrom(config);
-    RcuReadGuard rcu;
-    const Memslot* slot = vm_->state().slots.Active(0).FindById(0);
-    all_ = {slot->hva, slot->hva + (slot->npages << kPageShift)};
+    all_ = HvasOfSlot0(*vm_);
   }
 
   ~HeldBackTest() override { SetReleaseLook(absl::Milliseconds(5)); }
@@ -347,12 +351,7 @@ TEST(HeldBackRootTest, AFirstShadowRootDoesNotWaitForASlotThatWaits) {
   config.mmu = MmuMode::kNested;
   config.memslots = {Slot(0, 0, uint64_t{64} << 20)};
   const std::unique_ptr<Vm> vm = MakeVmFrom(config);
-  HvaRange all;
-  {
-    RcuReadGuard rcu;
-    const Memslot* slot = vm->state().slots.Active(0).FindById(0);
-    all = {slot->hva, slot->hva + (slot->npages << kPageShift)};
-  }
+  const HvaRange all = HvasOfSlot0(*vm);
   InvalidateRangeStart(vm->state(), all, MayYield::kYes);
   Call change([&] {
     EXPECT_TRUE(vm->SetMemslot(Slot(1, uint64_t{1} << 30, 1 << 20)).ok());

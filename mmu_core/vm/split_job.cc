@@ -348,13 +348,6 @@ void SplitJob::Resume() {
   changed_.NotifyAll();
 }
 
-absl::Status SplitJob::SetThrottle(const Throttle& throttle) {
-  return ChangeThrottle([&throttle](Throttle* all) {
-    *all = throttle;
-    return absl::OkStatus();
-  });
-}
-
 absl::Status SplitJob::ChangeThrottle(
     absl::FunctionRef<absl::Status(Throttle*)> change) {
   MutexLock lock(mu_);

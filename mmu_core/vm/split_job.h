@@ -84,11 +84,10 @@ class SplitJob {
   void Cancel();
   void Pause();
   void Resume();
-  // Takes effect at the next chunk. INVALID_THROTTLE.
-  absl::Status SetThrottle(const Throttle& throttle);
-  // The same with what `change` makes of the present throttle, in one step with
-  // its look at it; nothing if that returns an error, which this returns then.
-  // `change` calls nothing of this job.
+  // Sets what `change` makes of the present throttle, in one step with its look
+  // at it; nothing if that returns an error, which this returns then. Takes
+  // effect at the next chunk. INVALID_THROTTLE. `change` calls nothing of this
+  // job.
   absl::Status ChangeThrottle(
       absl::FunctionRef<absl::Status(Throttle*)> change);
 

@@ -190,14 +190,11 @@ absl::StatusOr<RegionRequest> PrepareMemslot(VmState& vm,
 absl::Status SetMemslotLocked(VmState& vm, const MemslotConfig& config,
                               uint64_t* lost)
     ABSL_EXCLUSIVE_LOCKS_REQUIRED(vm.slots.slots_lock) {
-  absl::StatusOr<RegionRequest> request;
-  if (!TryWithMemory([&] {
+  const absl::StatusOr<RegionRequest> request =
+      WithMemory("size_bytes", "change a memslot", [&] {
         vm.slots.slots_lock.AssertHeld();
-        request = PrepareMemslot(vm, config);
-        return true;
-      })) {
-    return NoMemory("size_bytes", "change a memslot");
-  }
+        return PrepareMemslot(vm, config);
+      });
   if (!request.ok()) return request.status();
   RegionHooks hooks(vm, /*cost=*/nullptr);
   if (absl::Status s = vm.slots.SetRegion(*request, hooks); !s.ok()) return s;
@@ -310,16 +307,13 @@ absl::StatusOr<uint64_t> Vm::DeleteMemslot(uint32_t slot, Unacked unacked) {
     const std::shared_ptr<EpochLog> log = vm.logs.Find(slot);
     if (held.has_value() && log == nullptr) held->LetGo();
     if (held.has_value() && log != nullptr) {
-      absl::Status unacked_pages;
-      if (!TryWithMemory([&] {
+      absl::Status status =
+          WithMemory("name", "look at the log of a memslot", [&] {
             vm.slots.slots_lock.AssertHeld();
             TakeInNotedPages(vm, /*cost=*/nullptr);
-            unacked_pages = CheckNoUnacked(*log, "name");
-            return true;
-          })) {
-        return NoMemory("name", "look at the log of a memslot");
-      }
-      if (!unacked_pages.ok()) return unacked_pages;
+            return CheckNoUnacked(*log, "name");
+          });
+      if (!status.ok()) return status;
     }
     MemslotConfig nothing;
     nothing.slot = slot;
@@ -521,13 +515,9 @@ absl::StatusOr<Vm::Recovered> Vm::RecoverHugePages(
   OpTimer timer(cost, nullptr);
   VmState& vm = *state_;
   MutexLock lock(vm.slots.slots_lock);
-  absl::StatusOr<SlotRanges> work;
-  if (!TryWithMemory([&] {
-        work = RangesToRecover(vm.slots.Active(0), ranges);
-        return true;
-      })) {
-    return NoMemory("ranges", "recover huge pages");
-  }
+  const absl::StatusOr<SlotRanges> work =
+      WithMemory("ranges", "recover huge pages",
+                 [&] { return RangesToRecover(vm.slots.Active(0), ranges); });
   if (!work.ok()) return work.status();
   RecoverOutcome recovered;
   for (const auto& [slot, range] : *work) {

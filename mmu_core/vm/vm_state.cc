@@ -110,9 +110,8 @@ VmState::~VmState() {
 
 absl::Status VmState::PrepareForShadowRoot() {
   RcuReadGuard rcu;
-  absl::Status status;
-  const bool listed = TryWithMemory([&] {
-    status = shadow_roots.BeforeShadowRoot([this] {
+  return WithMemory("", "look for the memslots of a shadow root", [&] {
+    return shadow_roots.BeforeShadowRoot([this] {
       std::vector<LazySlotRmaps*> all;
       for (int as_id = 0; as_id < slots.address_spaces(); ++as_id) {
         for (const Memslot* slot : slots.Active(as_id).slots()) {
@@ -121,10 +120,7 @@ absl::Status VmState::PrepareForShadowRoot() {
       }
       return all;
     });
-    return true;
   });
-  if (listed) return status;
-  return NoMemory("", "look for the memslots of a shadow root");
 }
 
 void VmState::FastZapAll(MmuCost* cost, LockOp op) {

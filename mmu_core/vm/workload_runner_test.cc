@@ -272,15 +272,17 @@ constexpr int kManyTimes = 40;
 constexpr absl::Duration kWithoutWaits = absl::Seconds(20);
 
 TEST(WorkloadRunnerTest, ATimeLimitEndsALimitedWorkloadInTheMiddleOfItsWait) {
+  constexpr absl::Duration kDuration = absl::Milliseconds(10);
   auto vm = SmallVm(1);
   const MonotonicTime begin = MonotonicTime::Now();
   for (int i = 0; i < kManyTimes; ++i) {
     WorkloadOptions options = Writers(1);
     options.accesses_per_second = 1;
-    options.max_duration = absl::Milliseconds(10);
+    options.max_duration = kDuration;
     ASSERT_TRUE(vm->StartWorkload(std::move(options)).ok());
     ASSERT_TRUE(vm->WaitWorkload(kLong));
     EXPECT_EQ(vm->Workload()->state, State::kDone);
+    EXPECT_GE(vm->Workload()->running, kDuration);
   }
   EXPECT_LT(MonotonicTime::Now() - begin, kWithoutWaits);
 }

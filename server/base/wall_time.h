@@ -28,9 +28,7 @@ class WallTime {
   }
   // What the clock shows at `time`, as it is set now.
   static WallTime Of(mmu::MonotonicTime time) {
-    return FromUnixNanos(
-        Now().unix_nanos() +
-        absl::ToInt64Nanoseconds(time - mmu::MonotonicTime::Now()));
+    return Now().Later(time - mmu::MonotonicTime::Now());
   }
   // What the clock would show `time` after this, were it not set meanwhile.
   WallTime Later(absl::Duration time) const {

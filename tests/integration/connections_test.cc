@@ -109,15 +109,7 @@ TEST(ConnectionsTest, OutOfDescriptorsOnceIsNotDeafForEver) {
 TEST(ConnectionsTest, WhoComesBeyondTheLimitWaitsForAPlace) {
   Daemon daemon({"--max-connections=3"});
   const std::string socket = daemon.directory().File("mmud.sock");
-  const auto use = [&] {
-    v1::LimitUse connections;
-    const auto capabilities = daemon.client().Must(
-        &v1::VmService::Stub::GetCapabilities, v1::GetCapabilitiesRequest());
-    for (const v1::LimitUse& limit : capabilities.limits()) {
-      if (limit.name() == "max_connections") connections = limit;
-    }
-    return connections;
-  };
+  const auto use = [&] { return UseOf(daemon.client(), "max_connections"); };
   EXPECT_EQ(use().limit_count(), 3);
   // With the client's own, and while the probe's comes and goes.
   SilentConnections silent;

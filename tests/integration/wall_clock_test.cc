@@ -110,6 +110,19 @@ class WallClockTest : public ::testing::TestWithParam<int> {
  protected:
   void Step() { daemon_.Step(absl::Minutes(GetParam())); }
 
+  // The end of a throttled split during which the clock was set.
+  v1::SplitMetadata SplitThroughAStep() {
+    constexpr int64_t kPages = 8;
+    const Guest guest = HugeGuest(*daemon_, kPages);
+    v1::SplitHugePagesRequest request;
+    request.mutable_throttle()->mutable_min_pause()->set_nanos(50'000'000);
+    const std::string name = guest.StartSplit(request);
+    AwaitBeginOfSplit(guest, kPages);
+    Step();
+    return Unpack<v1::SplitMetadata>(
+        daemon_->client().WaitDone(name).metadata());
+  }
+
   SteppedDaemon daemon_;
 };
 
@@ -124,15 +137,7 @@ TEST_P(WallClockTest, WhatIsShownFollowsIt) {
 }
 
 TEST_P(WallClockTest, WhatSomethingTookIsNoDifferenceOfIt) {
-  constexpr int64_t kPages = 8;
-  const Guest guest = HugeGuest(*daemon_, kPages);
-  v1::SplitHugePagesRequest request;
-  request.mutable_throttle()->mutable_min_pause()->set_nanos(50'000'000);
-  const std::string name = guest.StartSplit(request);
-  AwaitBeginOfSplit(guest, kPages);
-  Step();
-  const auto metadata =
-      Unpack<v1::SplitMetadata>(daemon_->client().WaitDone(name).metadata());
+  const v1::SplitMetadata metadata = SplitThroughAStep();
   EXPECT_GE(metadata.running_time().seconds(), 0);
   EXPECT_LT(metadata.running_time().seconds(), kLongSeconds);
   const int64_t shown =
@@ -163,15 +168,7 @@ TEST_P(WallClockTest, ALogLivesAsLongAsItsTtl) {
 }
 
 TEST_P(WallClockTest, AThrottledSplitKeepsItsPace) {
-  constexpr int64_t kPages = 8;
-  const Guest guest = HugeGuest(*daemon_, kPages);
-  v1::SplitHugePagesRequest request;
-  request.mutable_throttle()->mutable_min_pause()->set_nanos(50'000'000);
-  const std::string name = guest.StartSplit(request);
-  AwaitBeginOfSplit(guest, kPages);
-  Step();
-  const auto metadata =
-      Unpack<v1::SplitMetadata>(daemon_->client().WaitDone(name).metadata());
+  const v1::SplitMetadata metadata = SplitThroughAStep();
   EXPECT_EQ(metadata.state(), v1::SPLIT_STATE_DONE);
   EXPECT_GE(metadata.throttled().pause().seconds(), 0);
   EXPECT_LT(metadata.throttled().pause().seconds(), kLongSeconds);
