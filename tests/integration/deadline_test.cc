@@ -13,6 +13,7 @@
 #include "mmu_core/base/clock.h"
 #include "tests/integration/daemon.h"
 #include "tests/integration/guest.h"
+#include "tests/integration/metrics_text.h"
 
 namespace mmud::integration {
 namespace {
@@ -270,8 +271,10 @@ TEST(DeadlineTest, ADeletionEndsALongClear) {
     EXPECT_EQ(ReasonOf(result.status), "VM_DELETED")
         << result.status.error_message();
   });
-  EXPECT_TRUE(Eventually([&] {
-    return UseOf(daemon.client(), "max_long_calls").used_count() == 1;
+  EXPECT_TRUE(Eventually([&] {  // it is in the middle of it
+    const auto metrics = ParseMetrics(daemon.MetricsText());
+    return metrics.ok() &&
+           metrics->Value("mmud_dirty_log_cleared_pages_total") > 0;
   }));
   v1::DeleteVmRequest request = DeletionOf(guest);
   request.set_discard_unacked(true);
