@@ -16,8 +16,8 @@
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
-#include "absl/strings/str_format.h"
 #include "mmu_core/base/error.h"
+#include "mmu_core/base/format.h"
 
 namespace mmu {
 namespace {
@@ -37,10 +37,10 @@ bool TakeThread() {
 absl::Status NoThread(const std::string& why) {
   return MakeError(
       absl::StatusCode::kUnavailable, {"THREADS_EXHAUSTED", "", EAGAIN},
-      absl::StrFormat("the host makes no more threads for this process (%s); "
-                      "raise its limit on processes (ulimit -u, pids.max), or "
-                      "try again when other work has ended",
-                      why));
+      Format("the host makes no more threads for this process (%s); "
+             "raise its limit on processes (ulimit -u, pids.max), or "
+             "try again when other work has ended",
+             why));
 }
 
 }  // namespace

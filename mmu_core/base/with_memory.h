@@ -23,8 +23,7 @@ namespace mmu {
 // same; false if operator new had none. What `prepare` made until then must go
 // with its owners, as with any early return. `prepare` changes nothing that
 // others see: what comes after is not part of it, and asks operator new for
-// nothing. Texts in it are made by absl::StrCat: absl::StrFormat ends the
-// program where it finds no memory.
+// nothing. Texts in it are made by absl::StrCat or by Format (base/format.h).
 template <typename Fn>
 [[nodiscard]] bool TryWithMemory(Fn&& prepare) {
   try {

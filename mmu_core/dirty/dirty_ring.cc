@@ -3,9 +3,9 @@
 #include <bit>
 #include <cerrno>
 
-#include "absl/strings/str_format.h"
 #include "mmu_core/base/check.h"
 #include "mmu_core/base/error.h"
+#include "mmu_core/base/format.h"
 #include "mmu_core/base/hooks.h"
 
 namespace mmu {
@@ -23,7 +23,7 @@ absl::Status DirtyRing::CheckBytes(uint64_t bytes, uint32_t cpu_log_entries) {
     return MakeError(
         absl::StatusCode::kInvalidArgument,
         {"INVALID_MMU_OPTION", "dirty_ring_entries", EINVAL},
-        absl::StrFormat(
+        Format(
             "a dirty ring of %d bytes (%d entries): the size is a power of "
             "two, at least %d entries, and more than the %d that one exit can "
             "fill",
@@ -32,9 +32,9 @@ absl::Status DirtyRing::CheckBytes(uint64_t bytes, uint32_t cpu_log_entries) {
   if (bytes > kMaxEntries * kEntryBytes) {
     return MakeError(absl::StatusCode::kInvalidArgument,
                      {"INVALID_MMU_OPTION", "dirty_ring_entries", E2BIG},
-                     absl::StrFormat("a dirty ring of %d entries: it has at "
-                                     "most %d",
-                                     bytes / kEntryBytes, kMaxEntries));
+                     Format("a dirty ring of %d entries: it has at "
+                            "most %d",
+                            bytes / kEntryBytes, kMaxEntries));
   }
   return absl::OkStatus();
 }

@@ -5,8 +5,8 @@
 #include <memory>
 #include <utility>
 
-#include "absl/strings/str_format.h"
 #include "mmu_core/base/error.h"
+#include "mmu_core/base/format.h"
 #include "mmu_core/base/hooks.h"
 
 namespace mmu {
@@ -70,25 +70,24 @@ absl::Status EpochLog::Read(uint64_t epoch, uint64_t first_page,
       words.size() > word_count - first_page / 64) {
     return MakeError(
         absl::StatusCode::kOutOfRange, {"INVALID_RANGE", "range", 0},
-        absl::StrFormat("pages %d to %d: slot %d has %d pages, and a range "
-                        "begins at a multiple of 64; ask within the slot",
-                        first_page, first_page + 64 * words.size(), slot_,
-                        npages()));
+        Format("pages %d to %d: slot %d has %d pages, and a range "
+               "begins at a multiple of 64; ask within the slot",
+               first_page, first_page + 64 * words.size(), slot_, npages()));
   }
   MutexLock lock(mu_);
   if (epoch != 0 && epoch != SealedEpoch()) {
     if (epoch >= open_epoch_ || SealedEpoch() == 0) {
       return MakeError(
           absl::StatusCode::kNotFound, {"EPOCH_UNKNOWN", "epoch", 0},
-          absl::StrFormat("epoch %d of slot %d was never sealed: the open one "
-                          "is %d; seal first",
-                          epoch, slot_, open_epoch_));
+          Format("epoch %d of slot %d was never sealed: the open one "
+                 "is %d; seal first",
+                 epoch, slot_, open_epoch_));
     }
     return MakeError(
         absl::StatusCode::kAborted, {"EPOCH_SUPERSEDED", "epoch", 0},
-        absl::StrFormat("epoch %d of slot %d was sealed again and is part of "
-                        "epoch %d now; read that one",
-                        epoch, slot_, open_epoch_ - 1));
+        Format("epoch %d of slot %d was sealed again and is part of "
+               "epoch %d now; read that one",
+               epoch, slot_, open_epoch_ - 1));
   }
   std::fill(words.begin(), words.end(), 0);
   sealed_->OrInto(first_page / 64, words);
@@ -103,18 +102,17 @@ absl::StatusOr<std::vector<BitmapWord>> EpochLog::Acknowledge(
   if (SealedEpoch() == 0) {
     return MakeError(
         absl::StatusCode::kAborted, {"EPOCH_MISMATCH", "epoch", 0},
-        absl::StrFormat(
-            "epoch %d of slot %d cannot be cleared: none was sealed "
-            "since its log was started; seal first",
-            epoch, slot_));
+        Format("epoch %d of slot %d cannot be cleared: none was sealed "
+               "since its log was started; seal first",
+               epoch, slot_));
   }
   if (epoch != SealedEpoch()) {
     return MakeError(
         absl::StatusCode::kAborted, {"EPOCH_MISMATCH", "epoch", 0},
-        absl::StrFormat("epoch %d of slot %d cannot be cleared: the last "
-                        "sealed epoch is %d; read that one and clear what it "
-                        "lists",
-                        epoch, slot_, SealedEpoch()));
+        Format("epoch %d of slot %d cannot be cleared: the last "
+               "sealed epoch is %d; read that one and clear what it "
+               "lists",
+               epoch, slot_, SealedEpoch()));
   }
   for (size_t i = 0; i < mask.size(); ++i) {
     if (mask[i] == 0) continue;

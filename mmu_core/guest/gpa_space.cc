@@ -9,8 +9,8 @@
 #include "absl/numeric/int128.h"
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
-#include "absl/strings/str_format.h"
 #include "mmu_core/base/check.h"
+#include "mmu_core/base/format.h"
 
 namespace mmu {
 namespace {
@@ -28,13 +28,13 @@ absl::StatusOr<GpaSpace> GpaSpace::Create(std::vector<GfnRange> ranges) {
   for (size_t i = 0; i < sorted.size(); ++i) {
     const GfnRange range = sorted[i];
     if (range.empty() || range.end > Gfn(kMaxGfn)) {
-      return absl::InvalidArgumentError(absl::StrFormat(
+      return absl::InvalidArgumentError(Format(
           "guest memory range [gfn %#x, %#x) must hold at least one page and "
           "end at or below gfn %#x",
           range.start.value(), range.end.value(), kMaxGfn));
     }
     if (i > 0 && sorted[i - 1].end > range.start) {
-      return absl::InvalidArgumentError(absl::StrFormat(
+      return absl::InvalidArgumentError(Format(
           "guest memory ranges [gfn %#x, %#x) and [gfn %#x, %#x) overlap: "
           "each page may be listed once",
           sorted[i - 1].start.value(), sorted[i - 1].end.value(),

@@ -2,8 +2,8 @@
 
 #include <string>
 
-#include "absl/strings/str_format.h"
 #include "mmu_core/base/address.h"
+#include "mmu_core/base/format.h"
 
 namespace mmu {
 
@@ -23,8 +23,8 @@ absl::Status ReferenceMemory::Check(std::string_view reader,
   const uint64_t expected = Expected(address_bytes);
   if (word == expected) return absl::OkStatus();
   return absl::DataLossError(
-      absl::StrFormat("%s reads 0x%x at 0x%x, where 0x%x was written",
-                      std::string(reader), word, address_bytes, expected));
+      Format("%s reads 0x%x at 0x%x, where 0x%x was written",
+             std::string(reader), word, address_bytes, expected));
 }
 
 }  // namespace mmu

@@ -8,9 +8,9 @@
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
-#include "absl/strings/str_format.h"
 #include "mmu_core/base/address.h"
 #include "mmu_core/base/check.h"
+#include "mmu_core/base/format.h"
 
 namespace mmu {
 
@@ -73,7 +73,7 @@ bool TraceReplaySource::NextOfProgram(GuestAccess* access) {
   }
   if (!more.ok()) return End(more.status());
   if (access->size_bytes == 0 || access->size_bytes > kPageSize) {
-    return End(absl::DataLossError(absl::StrFormat(
+    return End(absl::DataLossError(Format(
         "the trace holds an access of %d bytes at program address %#x: must "
         "be 1 to %d",
         access->size_bytes, access->address_bytes, kPageSize)));
@@ -101,7 +101,7 @@ bool TraceReplaySource::BeginNextRun() {
 bool TraceReplaySource::Translate(uint64_t program_address, uint64_t* gpa) {
   const std::optional<Gfn> gfn = map_->Map(program_address >> kPageShift);
   if (!gfn.has_value()) {
-    return End(absl::ResourceExhaustedError(absl::StrFormat(
+    return End(absl::ResourceExhaustedError(Format(
         "the traced program touches more than the %d guest pages (%d bytes) "
         "of this vCPU's share: give the VM more memory or use fewer vCPUs",
         map_->share().pages(), map_->share().size_bytes())));

@@ -124,7 +124,7 @@ class InvalidationGate {
   std::atomic<uint64_t> range_end_ = 0;
 
   // Inner to slots_lock, see mmu_core/LOCKING.md. Held while a set of memslots
-  // is published, which waits for nothing.
+  // is published, which waits for slots_arch_lock and no longer.
   Mutex mu_;
   CondVar idle_;
   uint64_t announced_ ABSL_GUARDED_BY(mu_) = 0;

@@ -11,11 +11,11 @@
 #include "absl/functional/function_ref.h"
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
-#include "absl/strings/str_format.h"
 #include "absl/types/span.h"
 #include "mmu_core/base/address.h"
 #include "mmu_core/base/check.h"
 #include "mmu_core/base/error.h"
+#include "mmu_core/base/format.h"
 #include "mmu_core/base/gfn_range.h"
 #include "mmu_core/base/with_memory.h"
 #include "mmu_core/dirty/dirty_bitmap.h"
@@ -31,12 +31,11 @@ namespace mmu {
 namespace {
 
 absl::Status OutOfMemory(const RegionRequest& request) {
-  return MakeError(
-      absl::StatusCode::kResourceExhausted,
-      {"RESOURCE_EXHAUSTED_MEMORY", "size_bytes", ENOMEM},
-      absl::StrFormat("no memory for the bookkeeping of slot %d with "
-                      "size_bytes %d; free memory or use a smaller slot",
-                      request.id(), request.size_bytes));
+  return MakeError(absl::StatusCode::kResourceExhausted,
+                   {"RESOURCE_EXHAUSTED_MEMORY", "size_bytes", ENOMEM},
+                   Format("no memory for the bookkeeping of slot %d with "
+                          "size_bytes %d; free memory or use a smaller slot",
+                          request.id(), request.size_bytes));
 }
 
 absl::Status Immutable(const RegionRequest& request, const char* field,
@@ -44,9 +43,9 @@ absl::Status Immutable(const RegionRequest& request, const char* field,
   return MakeError(
       absl::StatusCode::kFailedPrecondition,
       {"MEMSLOT_IMMUTABLE", field, EINVAL},
-      absl::StrFormat("slot %d exists and its %s cannot change; delete it and "
-                      "create it again",
-                      request.id(), what));
+      Format("slot %d exists and its %s cannot change; delete it and "
+             "create it again",
+             request.id(), what));
 }
 
 // SLOT-10.
@@ -86,17 +85,17 @@ absl::StatusOr<RegionChange> MemslotTable::CheckRegion(
     if (old_slot == nullptr) {
       return MakeError(
           absl::StatusCode::kNotFound, {"MEMSLOT_NOT_FOUND", "slot", EINVAL},
-          absl::StrFormat("slot %d of address space %d does not exist, and "
-                          "size_bytes 0 deletes a slot; name an existing slot "
-                          "or give a size",
-                          request.id(), request.as_id()));
+          Format("slot %d of address space %d does not exist, and "
+                 "size_bytes 0 deletes a slot; name an existing slot "
+                 "or give a size",
+                 request.id(), request.as_id()));
     }
     if (total < old_slot->npages) {
       return MakeError(
           absl::StatusCode::kInternal, {"ACCOUNTING", "", EIO},
-          absl::StrFormat("slot %d has %d pages, but the VM counts only %d in "
-                          "all; recreate the VM",
-                          request.id(), old_slot->npages, total));
+          Format("slot %d has %d pages, but the VM counts only %d in "
+                 "all; recreate the VM",
+                 request.id(), old_slot->npages, total));
     }
     return RegionChange::kDelete;
   }
@@ -105,10 +104,10 @@ absl::StatusOr<RegionChange> MemslotTable::CheckRegion(
     if (total + request.npages() < total) {  // SLOT-09
       return RegionError(
           "INVALID_SIZE", "size_bytes", EINVAL,
-          absl::StrFormat("size_bytes is %d, but with the %d pages of the "
-                          "other slots the VM's total must not exceed 64 bits; "
-                          "use a smaller size",
-                          request.size_bytes, total));
+          Format("size_bytes is %d, but with the %d pages of the "
+                 "other slots the VM's total must not exceed 64 bits; "
+                 "use a smaller size",
+                 request.size_bytes, total));
     }
     absl::Status place = CheckPlace(request, old_slot);
     if (!place.ok()) return place;
@@ -133,19 +132,19 @@ absl::Status MemslotTable::CheckPlace(const RegionRequest& request,
     if (slot == old_slot) continue;  // SLOT-12
     return RegionError(
         "REGION_OVERLAP", "gpa_bytes", EEXIST,
-        absl::StrFormat("gpa_bytes is 0x%x with size_bytes %d, but must not "
-                        "overlap slot %d at gpa_bytes 0x%x with size_bytes %d; "
-                        "choose a free range",
-                        request.gpa.value(), request.size_bytes, slot->id,
-                        ToGpa(slot->base_gfn).value(), slot->range().bytes()));
+        Format("gpa_bytes is 0x%x with size_bytes %d, but must not "
+               "overlap slot %d at gpa_bytes 0x%x with size_bytes %d; "
+               "choose a free range",
+               request.gpa.value(), request.size_bytes, slot->id,
+               ToGpa(slot->base_gfn).value(), slot->range().bytes()));
   }
   if (range.end.value() - 1 > options_.max_gfn) {  // SLOT-13
     return RegionError(
         "GPA_OUT_OF_RANGE", "gpa_bytes", EINVAL,
-        absl::StrFormat("gpa_bytes is 0x%x with size_bytes %d, but the last "
-                        "page must not lie above 0x%x; use a lower address",
-                        request.gpa.value(), request.size_bytes,
-                        ToGpa(Gfn(options_.max_gfn)).value()));
+        Format("gpa_bytes is 0x%x with size_bytes %d, but the last "
+               "page must not lie above 0x%x; use a lower address",
+               request.gpa.value(), request.size_bytes,
+               ToGpa(Gfn(options_.max_gfn)).value()));
   }
   return absl::OkStatus();
 }
@@ -332,9 +331,8 @@ absl::Status MemslotTable::SwitchLogging(
     return true;
   });
   if (!prepared) {
-    return NoMemory(
-        "slots",
-        absl::StrFormat("switch the dirty logs of %d slots", slots.size()));
+    return NoMemory("slots",
+                    Format("switch the dirty logs of %d slots", slots.size()));
   }
   if (next == nullptr) return absl::OkStatus();
   when_certain();

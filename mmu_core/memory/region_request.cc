@@ -5,9 +5,9 @@
 #include <string>
 
 #include "absl/status/status.h"
-#include "absl/strings/str_format.h"
 #include "mmu_core/base/address.h"
 #include "mmu_core/base/error.h"
+#include "mmu_core/base/format.h"
 #include "mmu_core/memory/backing.h"
 #include "mmu_core/memory/memslot.h"
 
@@ -22,27 +22,27 @@ absl::Status CheckUserRange(const RegionRequest& request) {
   if (!IsPageAligned(hva)) {
     return RegionError(
         "UNALIGNED", "userspace_addr", EINVAL,
-        absl::StrFormat("userspace_addr is 0x%x, but must be a multiple of "
-                        "4096; align it",
-                        hva));
+        Format("userspace_addr is 0x%x, but must be a multiple of "
+               "4096; align it",
+               hva));
   }
   if (hva > kUserAddressEnd || size > kUserAddressEnd - hva) {
     return RegionError(
         "INVALID_RANGE", "userspace_addr", EINVAL,
-        absl::StrFormat("userspace_addr is 0x%x, but with size_bytes %d it "
-                        "must end at or below 0x%x; use an untagged user "
-                        "address",
-                        hva, size, kUserAddressEnd));
+        Format("userspace_addr is 0x%x, but with size_bytes %d it "
+               "must end at or below 0x%x; use an untagged user "
+               "address",
+               hva, size, kUserAddressEnd));
   }
   if (size > 0 && request.backing != nullptr &&
       !request.backing->Contains(request.userspace_addr, size)) {
     return RegionError(
         "INVALID_RANGE", "userspace_addr", EINVAL,
-        absl::StrFormat("userspace_addr is 0x%x, but with size_bytes %d it "
-                        "must lie in its backing of %d bytes at 0x%x; use a "
-                        "part of the backing",
-                        hva, size, request.backing->size_bytes(),
-                        request.backing->hva().value()));
+        Format("userspace_addr is 0x%x, but with size_bytes %d it "
+               "must lie in its backing of %d bytes at 0x%x; use a "
+               "part of the backing",
+               hva, size, request.backing->size_bytes(),
+               request.backing->hva().value()));
   }
   return absl::OkStatus();
 }
@@ -60,29 +60,29 @@ absl::Status CheckRegionRequest(const RegionRequest& request,
   if (request.id() >= kUserMemslots) {  // SLOT-01
     return RegionError(
         "INVALID_SLOT", "slot", EINVAL,
-        absl::StrFormat("slot has id %d, but ids end at %d; use a smaller id",
-                        request.id(), kUserMemslots - 1));
+        Format("slot has id %d, but ids end at %d; use a smaller id",
+               request.id(), kUserMemslots - 1));
   }
   if ((request.flags & ~kLegalFlags) != 0) {  // SLOT-02
     return RegionError(
         "INVALID_FLAGS", "flags", EINVAL,
-        absl::StrFormat("flags is 0x%x, but only 0x1 (log dirty pages) and 0x2 "
-                        "(read-only) exist; clear the other bits",
-                        request.flags));
+        Format("flags is 0x%x, but only 0x1 (log dirty pages) and 0x2 "
+               "(read-only) exist; clear the other bits",
+               request.flags));
   }
   if (!IsPageAligned(request.size_bytes)) {  // SLOT-03
     return RegionError(
         "UNALIGNED", "size_bytes", EINVAL,
-        absl::StrFormat("size_bytes is %d, but must be a multiple of 4096; "
-                        "round it",
-                        request.size_bytes));
+        Format("size_bytes is %d, but must be a multiple of 4096; "
+               "round it",
+               request.size_bytes));
   }
   if (!IsPageAligned(request.gpa.value())) {  // SLOT-03
     return RegionError(
         "UNALIGNED", "gpa_bytes", EINVAL,
-        absl::StrFormat("gpa_bytes is 0x%x, but must be a multiple of 4096; "
-                        "align it",
-                        request.gpa.value()));
+        Format("gpa_bytes is 0x%x, but must be a multiple of 4096; "
+               "align it",
+               request.gpa.value()));
   }
   // SLOT-04
   if (absl::Status status = CheckUserRange(request); !status.ok()) {
@@ -91,25 +91,24 @@ absl::Status CheckRegionRequest(const RegionRequest& request,
   if (request.as_id() >= address_spaces) {  // SLOT-05
     return RegionError(
         "INVALID_SLOT", "slot", EINVAL,
-        absl::StrFormat("slot has address space %d in its high 16 bits, but "
-                        "the VM has %d; use a smaller one",
-                        request.as_id(), address_spaces));
+        Format("slot has address space %d in its high 16 bits, but "
+               "the VM has %d; use a smaller one",
+               request.as_id(), address_spaces));
   }
   const uint64_t gpa = request.gpa.value();
   if (gpa + request.size_bytes < gpa) {  // SLOT-06
     return RegionError(
         "GPA_OUT_OF_RANGE", "gpa_bytes", EINVAL,
-        absl::StrFormat("gpa_bytes is 0x%x, but adding size_bytes %d must not "
-                        "exceed 64 bits; use a lower address",
-                        gpa, request.size_bytes));
+        Format("gpa_bytes is 0x%x, but adding size_bytes %d must not "
+               "exceed 64 bits; use a lower address",
+               gpa, request.size_bytes));
   }
   if (request.npages() > kMaxMemslotPages) {  // SLOT-07
     return RegionError(
         "TOO_MANY_PAGES", "size_bytes", EINVAL,
-        absl::StrFormat("size_bytes is %d, that is %d pages, but a slot has at "
-                        "most %d; use several slots",
-                        request.size_bytes, request.npages(),
-                        kMaxMemslotPages));
+        Format("size_bytes is %d, that is %d pages, but a slot has at "
+               "most %d; use several slots",
+               request.size_bytes, request.npages(), kMaxMemslotPages));
   }
   return absl::OkStatus();
 }

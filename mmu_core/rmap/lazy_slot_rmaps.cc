@@ -7,9 +7,9 @@
 
 #include "absl/functional/function_ref.h"
 #include "absl/status/status.h"
-#include "absl/strings/str_format.h"
 #include "mmu_core/base/check.h"
 #include "mmu_core/base/error.h"
+#include "mmu_core/base/format.h"
 #include "mmu_core/base/hooks.h"
 #include "mmu_core/rmap/slot_rmaps.h"
 #include "mmu_core/sync/mutex.h"
@@ -56,12 +56,11 @@ absl::Status ShadowRootGate::Allocate(LazySlotRmaps& slot) {
   if (slot.get() != nullptr) return absl::OkStatus();
   std::unique_ptr<SlotRmaps> rmaps = SlotRmaps::TryCreate(slot.range_);
   if (rmaps == nullptr) {
-    return MakeError(
-        absl::StatusCode::kResourceExhausted,
-        {"RESOURCE_EXHAUSTED_MEMORY", "size_bytes", ENOMEM},
-        absl::StrFormat("no memory for the reverse maps of a slot with "
-                        "size_bytes %d; free memory or use a smaller slot",
-                        slot.range_.bytes()));
+    return MakeError(absl::StatusCode::kResourceExhausted,
+                     {"RESOURCE_EXHAUSTED_MEMORY", "size_bytes", ENOMEM},
+                     Format("no memory for the reverse maps of a slot with "
+                            "size_bytes %d; free memory or use a smaller slot",
+                            slot.range_.bytes()));
   }
   slot.rmaps_.store(rmaps.release(), std::memory_order_release);
   return absl::OkStatus();

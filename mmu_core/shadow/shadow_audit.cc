@@ -8,7 +8,7 @@
 #include <tuple>
 #include <utility>
 
-#include "absl/strings/str_format.h"
+#include "mmu_core/base/format.h"
 #include "mmu_core/base/level.h"
 #include "mmu_core/memory/memslot.h"
 #include "mmu_core/paging/page_role.h"
@@ -48,9 +48,9 @@ class Auditor {
   void Violation(int invariant, const ShadowPageState& page,
                  const absl::FormatSpec<Args...>& format, const Args&... args) {
     report_.violations.push_back(
-        absl::StrFormat("INV-%d: page of gfn 0x%x level %d: ", invariant,
-                        page.gfn().value(), ToInt(page.level())) +
-        absl::StrFormat(format, args...));
+        Format("INV-%d: page of gfn 0x%x level %d: ", invariant,
+               page.gfn().value(), ToInt(page.level())) +
+        Format(format, args...));
   }
 
   void NotePage(const ShadowPageState& page) {
@@ -203,8 +203,8 @@ class Auditor {
           slot == nullptr ? -1 : slot->shadow_rmaps()->WriteTrackers(gfn);
       if (counted == count) continue;
       report_.violations.push_back(
-          absl::StrFormat("INV-4: gfn 0x%x has %d write trackers, but %d pages",
-                          gfn.value(), counted, count));
+          Format("INV-4: gfn 0x%x has %d write trackers, but %d pages",
+                 gfn.value(), counted, count));
     }
   }
 
@@ -212,14 +212,14 @@ class Auditor {
     const ShadowCounters& counters = parts_.counters.shadow;
     const uint64_t unsync = ShadowCounters::Get(counters.mmu_unsync);
     if (unsync != unsync_) {
-      report_.violations.push_back(absl::StrFormat(
+      report_.violations.push_back(Format(
           "INV-6: mmu_unsync is %d, but %d pages are unsync", unsync, unsync_));
     }
     const uint64_t in_use = ShadowCounters::Get(counters.mmu_shadow_pages);
     if (in_use < report_.pages_checked) {
       report_.violations.push_back(
-          absl::StrFormat("INV-6: mmu_shadow_pages is %d, but %d are active",
-                          in_use, report_.pages_checked));
+          Format("INV-6: mmu_shadow_pages is %d, but %d are active", in_use,
+                 report_.pages_checked));
     }
   }
 

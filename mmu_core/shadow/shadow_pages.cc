@@ -6,9 +6,9 @@
 #include <cstdint>
 
 #include "absl/status/status.h"
-#include "absl/strings/str_format.h"
 #include "mmu_core/base/check.h"
 #include "mmu_core/base/error.h"
+#include "mmu_core/base/format.h"
 #include "mmu_core/base/gfn_range.h"
 #include "mmu_core/base/level.h"
 #include "mmu_core/paging/shadow_page.h"
@@ -122,12 +122,11 @@ bool ShadowPages::MakeAvailable(const MmuWriteLocked& lock, MmuCost* cost) {
 }
 
 absl::Status ShadowPages::Exhausted() const {
-  return MakeError(
-      absl::StatusCode::kResourceExhausted,
-      {"SHADOW_PAGES_EXHAUSTED", "shadow_page_limit", ENOSPC},
-      absl::StrFormat("all of the %d shadow pages that the VM may have are "
-                      "roots in use; raise the VM's shadow_page_limit",
-                      limit()));
+  return MakeError(absl::StatusCode::kResourceExhausted,
+                   {"SHADOW_PAGES_EXHAUSTED", "shadow_page_limit", ENOSPC},
+                   Format("all of the %d shadow pages that the VM may have are "
+                          "roots in use; raise the VM's shadow_page_limit",
+                          limit()));
 }
 
 absl::Status ShadowPages::CheckLimit(uint64_t pages) {
@@ -135,9 +134,9 @@ absl::Status ShadowPages::CheckLimit(uint64_t pages) {
   return MakeError(
       absl::StatusCode::kInvalidArgument,
       {"INVALID_RANGE", "shadow_page_limit", EINVAL},
-      absl::StrFormat("shadow_page_limit is %d, but must be at least %d; use a "
-                      "larger number",
-                      pages, kMinLimit));
+      Format("shadow_page_limit is %d, but must be at least %d; use a "
+             "larger number",
+             pages, kMinLimit));
 }
 
 void ShadowPages::SetLimit(MmuWriteLocked& lock, uint64_t pages,

@@ -7,7 +7,7 @@
 #include <string_view>
 #include <utility>
 
-#include "absl/strings/str_format.h"
+#include "mmu_core/base/format.h"
 #include "mmu_core/memory/memslot_set.h"
 #include "mmu_core/paging/shadow_page.h"
 #include "mmu_core/paging/tdp_cursor.h"
@@ -60,8 +60,8 @@ class Auditor {
   void Violation(int invariant, const absl::FormatSpec<Args...>& format,
                  const Args&... args) {
     if (report_.violations.size() >= kMaxViolations) return;
-    report_.violations.push_back(absl::StrFormat("INV-%d: ", invariant) +
-                                 absl::StrFormat(format, args...));
+    report_.violations.push_back(Format("INV-%d: ", invariant) +
+                                 Format(format, args...));
   }
 
   // What is in a CPU's log is as good as marked; and a CPU that should log

@@ -7,10 +7,10 @@
 
 #include "absl/container/flat_hash_set.h"
 #include "absl/strings/str_cat.h"
-#include "absl/strings/str_format.h"
 #include "absl/types/optional.h"
 #include "mmu_core/base/check.h"
 #include "mmu_core/base/error.h"
+#include "mmu_core/base/format.h"
 #include "mmu_core/base/hooks.h"
 #include "mmu_core/base/with_memory.h"
 #include "mmu_core/dirty/dirty_bitmap.h"
@@ -62,8 +62,7 @@ absl::StatusOr<std::vector<const Memslot*>> SlotsOf(
 }
 
 absl::Status NoMemoryForLog(uint32_t slot) {
-  return NoMemory("slots",
-                  absl::StrFormat("log the dirty pages of slot %d", slot));
+  return NoMemory("slots", Format("log the dirty pages of slot %d", slot));
 }
 
 absl::Status NothingToLog() {
@@ -397,7 +396,7 @@ absl::Status CheckClearRange(uint64_t slot_pages, uint64_t first_page,
                             const char* rule) {
     return MakeError(absl::StatusCode::kInvalidArgument,
                      {"UNALIGNED_CLEAR", field, EINVAL},
-                     absl::StrFormat("%s is page %d: %s", field, value, rule));
+                     Format("%s is page %d: %s", field, value, rule));
   };
   if (first_page % 64 != 0) {
     return unaligned("start_gpa_bytes", first_page,
@@ -409,8 +408,8 @@ absl::Status CheckClearRange(uint64_t slot_pages, uint64_t first_page,
     return MakeError(
         absl::StatusCode::kInvalidArgument,
         {"INVALID_RANGE", "size_bytes", EINVAL},
-        absl::StrFormat("pages %d to %d: the slot has %d; ask within the slot",
-                        first_page, first_page + page_count, slot_pages));
+        Format("pages %d to %d: the slot has %d; ask within the slot",
+               first_page, first_page + page_count, slot_pages));
   }
   if (page_count % 64 != 0 && first_page + page_count != slot_pages) {
     return unaligned("size_bytes", page_count,
@@ -421,8 +420,8 @@ absl::Status CheckClearRange(uint64_t slot_pages, uint64_t first_page,
     return MakeError(
         absl::StatusCode::kInvalidArgument,
         {"INVALID_BITMAP", "bitmap", EINVAL},
-        absl::StrFormat("the bitmap has %d words of 64 bits: %d pages need %d",
-                        mask_words, page_count, (page_count + 63) / 64));
+        Format("the bitmap has %d words of 64 bits: %d pages need %d",
+               mask_words, page_count, (page_count + 63) / 64));
   }
   return absl::OkStatus();
 }
@@ -474,9 +473,9 @@ absl::Status EnableManualProtect(VmState& vm, uint64_t bits, uint32_t flags) {
       bits == kManualProtectInitiallySet) {
     return MakeError(absl::StatusCode::kInvalidArgument,
                      {"INVALID_DIRTY_LOG_MODE", "bits", EINVAL},
-                     absl::StrFormat("bits 0x%x with flags 0x%x: bits are 0, 1 "
-                                     "or 3 and flags 0",
-                                     bits, flags));
+                     Format("bits 0x%x with flags 0x%x: bits are 0, 1 "
+                            "or 3 and flags 0",
+                            bits, flags));
   }
   MutexLock lock(vm.slots.slots_lock);
   vm.slots.SetDirtyLogInitiallySet(bits == kBoth ? InitiallySet::kYes

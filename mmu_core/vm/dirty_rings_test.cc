@@ -10,9 +10,11 @@
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
+#include "absl/time/clock.h"
 #include "absl/time/time.h"
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
+#include "mmu_core/base/clock.h"
 #include "mmu_core/base/error.h"
 #include "mmu_core/base/hooks.h"
 #include "mmu_core/dirty/dirty_ring.h"
@@ -494,6 +496,30 @@ TEST(DirtyRingsTest, AVcpuThatWaitsForRoomCanBePausedAndStopped) {
   timed.max_duration = absl::Milliseconds(20);
   ASSERT_TRUE(vm->StartWorkload(std::move(timed)).ok());
   EXPECT_TRUE(vm->WaitWorkload(kLong)) << "its time is over";
+}
+
+// Also of guests with tables of their own, which wait for room elsewhere.
+TEST(DirtyRingsTest, ATimeLimitBeginsWhenThePausedVcpusGoOn) {
+  constexpr absl::Duration kLimit = absl::Milliseconds(200);
+  for (const MmuMode mmu : {MmuMode::kTdp, MmuMode::kShadow}) {
+    VmConfig config;
+    config.mmu = mmu;
+    config.format = EntryFormat::kNpt;
+    config.dirty_ring_entries = kEntries;
+    config.memslots = {Slot(0, 0, 32 * kMiB)};
+    auto vm = testing::MakeVmFrom(config);
+    ASSERT_TRUE(vm->StartDirtyLog({.split = SplitPolicy::kNone}, nullptr).ok());
+    vm->PauseVcpus();
+    WorkloadOptions timed = SweepOf(32 * kMiB / kPageSize);
+    timed.max_duration = kLimit;
+    ASSERT_TRUE(vm->StartWorkload(std::move(timed)).ok());
+    absl::SleepFor(2 * kLimit);
+    const MonotonicTime begin = MonotonicTime::Now();
+    vm->ResumeVcpus();
+    ASSERT_TRUE(vm->WaitWorkload(kLong));
+    EXPECT_GE(MonotonicTime::Now() - begin, kLimit);
+    EXPECT_GT(vm->VcpuStats()[0].ring_full_exits, 0u);
+  }
 }
 
 TEST(DirtyRingsTest, StoppingTheLogLetsAWaitingVcpuGoOn) {

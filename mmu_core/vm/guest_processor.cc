@@ -1,8 +1,8 @@
 #include "mmu_core/vm/guest_processor.h"
 
-#include "absl/strings/str_format.h"
 #include "mmu_core/base/check.h"
 #include "mmu_core/base/error.h"
+#include "mmu_core/base/format.h"
 #include "mmu_core/guest_paging/guest_walk.h"
 #include "mmu_core/guest_paging/pae_roots.h"
 #include "mmu_core/memory/guest_memory_access.h"
@@ -78,9 +78,9 @@ GuestCpu::Outcome GuestProcessor::AccessForLoader(Gpa gpa, int size_bytes,
       }
     }
     if (result != GuestWordResult::kDone) {
-      status_ = absl::FailedPreconditionError(absl::StrFormat(
-          "gpa 0x%x holds nothing that a kernel could be loaded to",
-          gpa.value()));
+      status_ = absl::FailedPreconditionError(
+          Format("gpa 0x%x holds nothing that a kernel could be loaded to",
+                 gpa.value()));
       return Outcome::kError;
     }
     if (kind != AccessKind::kWrite) *word = value;

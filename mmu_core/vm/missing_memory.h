@@ -7,8 +7,8 @@
 #include <string>
 
 #include "absl/status/status.h"
-#include "absl/strings/str_format.h"
 #include "mmu_core/base/error.h"
+#include "mmu_core/base/format.h"
 
 namespace mmu {
 
@@ -21,10 +21,10 @@ enum class MissingMemory : uint8_t {
 inline absl::Status GuestMemoryIsGone(uint64_t address) {
   return MakeError(
       absl::StatusCode::kFailedPrecondition, {"GUEST_LOST", "", 0},
-      absl::StrFormat("the guest's memory behind its address 0x%x was taken "
-                      "away; a guest with page tables of its own cannot go on, "
-                      "create the VM again",
-                      address));
+      Format("the guest's memory behind its address 0x%x was taken "
+             "away; a guest with page tables of its own cannot go on, "
+             "create the VM again",
+             address));
 }
 
 // The same of a guest that fails with `failure` after memory was taken away
@@ -32,10 +32,10 @@ inline absl::Status GuestMemoryIsGone(uint64_t address) {
 inline absl::Status GuestMemoryWasTaken(const absl::Status& failure) {
   return MakeError(
       absl::StatusCode::kFailedPrecondition, {"GUEST_LOST", "", 0},
-      absl::StrFormat("memory of the guest was taken away, and it could not "
-                      "make sense of what it found (%s); a guest with page "
-                      "tables of its own cannot go on, create the VM again",
-                      std::string(failure.message())));
+      Format("memory of the guest was taken away, and it could not "
+             "make sense of what it found (%s); a guest with page "
+             "tables of its own cannot go on, create the VM again",
+             std::string(failure.message())));
 }
 
 }  // namespace mmu

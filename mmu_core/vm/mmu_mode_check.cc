@@ -4,8 +4,8 @@
 #include <string>
 
 #include "absl/status/status.h"
-#include "absl/strings/str_format.h"
 #include "mmu_core/base/error.h"
+#include "mmu_core/base/format.h"
 #include "mmu_core/shadow/shadow_pages.h"
 #include "mmu_core/vm/vm_config.h"
 
@@ -21,18 +21,17 @@ absl::Status CheckLimit(const VmConfig& config) {
   if (config.shadow_page_limit == 0) return absl::OkStatus();
   if (config.mmu == MmuMode::kTdp) {
     return Invalid("shadow_page_limit",
-                   absl::StrFormat("shadow_page_limit is %d, but a VM with tdp "
-                                   "has no shadow pages; leave it out, or "
-                                   "choose tdp_shadow, shadow or nested",
-                                   config.shadow_page_limit));
+                   Format("shadow_page_limit is %d, but a VM with tdp "
+                          "has no shadow pages; leave it out, or "
+                          "choose tdp_shadow, shadow or nested",
+                          config.shadow_page_limit));
   }
   if (config.shadow_page_limit < ShadowPages::kMinLimit) {
-    return Invalid(
-        "shadow_page_limit",
-        absl::StrFormat("shadow_page_limit is %d; it must be at "
-                        "least %d, or 0 for a fiftieth of the VM's "
-                        "pages",
-                        config.shadow_page_limit, ShadowPages::kMinLimit));
+    return Invalid("shadow_page_limit",
+                   Format("shadow_page_limit is %d; it must be at "
+                          "least %d, or 0 for a fiftieth of the VM's "
+                          "pages",
+                          config.shadow_page_limit, ShadowPages::kMinLimit));
   }
   return absl::OkStatus();
 }
@@ -42,26 +41,25 @@ absl::Status CheckGuestPaging(const VmConfig& config) {
   const GuestPagingConfig& paging = config.guest_paging;
   if (config.mmu == MmuMode::kNested && paging.mode != Mode::k4Level &&
       paging.mode != Mode::k5Level) {
-    return Invalid(
-        "guest_paging.mode",
-        absl::StrFormat("guest_paging.mode is %s, but tables that "
-                        "L1 makes for L2 must have 4 or 5 levels; "
-                        "choose 4LEVEL or 5LEVEL",
-                        paging.mode == Mode::kPae ? "PAE" : "32BIT"));
+    return Invalid("guest_paging.mode",
+                   Format("guest_paging.mode is %s, but tables that "
+                          "L1 makes for L2 must have 4 or 5 levels; "
+                          "choose 4LEVEL or 5LEVEL",
+                          paging.mode == Mode::kPae ? "PAE" : "32BIT"));
   }
   if (paging.mode == Mode::k5Level && config.root_levels != 5) {
     return Invalid("guest_paging.mode",
-                   absl::StrFormat("guest_paging.mode is 5LEVEL, but the "
-                                   "processor walks %d levels; "
-                                   "page_table_levels must be 5, or the mode "
-                                   "4LEVEL",
-                                   config.root_levels));
+                   Format("guest_paging.mode is 5LEVEL, but the "
+                          "processor walks %d levels; "
+                          "page_table_levels must be 5, or the mode "
+                          "4LEVEL",
+                          config.root_levels));
   }
   if (paging.processes < 1 || paging.processes > kMaxGuestProcesses) {
     return Invalid("guest_paging.process_count",
-                   absl::StrFormat("guest_paging.process_count is %d; it must "
-                                   "be from 1 to %d",
-                                   paging.processes, kMaxGuestProcesses));
+                   Format("guest_paging.process_count is %d; it must "
+                          "be from 1 to %d",
+                          paging.processes, kMaxGuestProcesses));
   }
   if (paging.ad_bits == GuestPagingConfig::AdBits::kOff &&
       (config.mmu != MmuMode::kNested || config.format != EntryFormat::kEpt)) {

@@ -4,9 +4,9 @@
 #include <cerrno>
 #include <optional>
 
-#include "absl/strings/str_format.h"
 #include "mmu_core/base/check.h"
 #include "mmu_core/base/error.h"
+#include "mmu_core/base/format.h"
 
 namespace mmu {
 namespace {
@@ -51,17 +51,17 @@ absl::Status NxParameters::SetNxHugePages(std::string_view value) {
     return MakeError(
         absl::StatusCode::kInvalidArgument,
         {"INVALID_NX_HUGE_PAGES", "nx_huge_pages", EINVAL},
-        absl::StrFormat("nx_huge_pages is \"%s\"; it must be off, force, auto, "
-                        "never, or one of 0, n, N, 1, y, Y, on",
-                        std::string(value)));
+        Format("nx_huge_pages is \"%s\"; it must be off, force, auto, "
+               "never, or one of 0, n, N, 1, y, Y, on",
+               std::string(value)));
   }
   if (value == "never") {
     if (!vms_.empty()) {
       return MakeError(absl::StatusCode::kFailedPrecondition,
                        {"VM_EXISTS_ALREADY", "nx_huge_pages", EBUSY},
-                       absl::StrFormat("nx_huge_pages can become never only "
-                                       "while there is no VM; there are %d",
-                                       vms_.size()));
+                       Format("nx_huge_pages can become never only "
+                              "while there is no VM; there are %d",
+                              vms_.size()));
     }
     never_ = true;
   }

@@ -3,9 +3,9 @@
 #include <algorithm>
 #include <cerrno>
 
-#include "absl/strings/str_format.h"
 #include "mmu_core/base/access.h"
 #include "mmu_core/base/error.h"
+#include "mmu_core/base/format.h"
 #include "mmu_core/base/level.h"
 #include "mmu_core/vm/fault_handler.h"
 #include "mmu_core/vm/held_back.h"
@@ -22,21 +22,19 @@ absl::Status Check(const PreFaultRange& range) {
                      {reason, field, EINVAL}, message);
   };
   if (range.flags != 0) {
-    return invalid(
-        "INVALID_FLAGS", "flags",
-        absl::StrFormat("flags 0x%x: none is defined; give 0", range.flags));
+    return invalid("INVALID_FLAGS", "flags",
+                   Format("flags 0x%x: none is defined; give 0", range.flags));
   }
   if (range.gpa.value() % kPageSize != 0 || range.size_bytes % kPageSize != 0) {
-    return invalid(
-        "UNALIGNED", "gpa",
-        absl::StrFormat("gpa 0x%x, %d bytes: both must be multiples of 4096",
-                        range.gpa.value(), range.size_bytes));
+    return invalid("UNALIGNED", "gpa",
+                   Format("gpa 0x%x, %d bytes: both must be multiples of 4096",
+                          range.gpa.value(), range.size_bytes));
   }
   if (range.gpa.value() + range.size_bytes <= range.gpa.value()) {
     return invalid("INVALID_RANGE", "size_bytes",
-                   absl::StrFormat("gpa 0x%x, %d bytes: the range must not be "
-                                   "empty or wrap",
-                                   range.gpa.value(), range.size_bytes));
+                   Format("gpa 0x%x, %d bytes: the range must not be "
+                          "empty or wrap",
+                          range.gpa.value(), range.size_bytes));
   }
   return absl::OkStatus();
 }
@@ -73,15 +71,15 @@ absl::Status MapOne(VmState& vm, Vcpu& vcpu, Gfn gfn, Level* level,
       case PrefetchResult::kNoMemory:
         return MakeError(
             absl::StatusCode::kNotFound, {"NO_MEMORY_THERE", "gpa", ENOENT},
-            absl::StrFormat("gpa 0x%x: no memslot is there; see the VM's list "
-                            "of memslots",
-                            ToGpa(gfn).value()));
+            Format("gpa 0x%x: no memslot is there; see the VM's list "
+                   "of memslots",
+                   ToGpa(gfn).value()));
       case PrefetchResult::kSlotChanging:
         return MakeError(
             absl::StatusCode::kAborted, {"MEMSLOT_CHANGING", "gpa", EAGAIN},
-            absl::StrFormat("gpa 0x%x: its memslot is being deleted or moved; "
-                            "try again",
-                            ToGpa(gfn).value()));
+            Format("gpa 0x%x: its memslot is being deleted or moved; "
+                   "try again",
+                   ToGpa(gfn).value()));
     }
   }
 }

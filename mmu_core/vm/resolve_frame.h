@@ -7,10 +7,10 @@
 
 #include "absl/base/optimization.h"
 #include "absl/status/status.h"
-#include "absl/strings/str_format.h"
 #include "mmu_core/base/access.h"
 #include "mmu_core/base/address.h"
 #include "mmu_core/base/error.h"
+#include "mmu_core/base/format.h"
 #include "mmu_core/memory/invalidate_sequence.h"
 #include "mmu_core/rmap/slot_rmaps.h"
 #include "mmu_core/tdp/page_fault.h"
@@ -36,10 +36,10 @@ inline bool ResolveFrame(const InvalidationGate& invalidations,
     if (fault.kind == AccessKind::kWrite) {
       *error = MakeError(
           absl::StatusCode::kFailedPrecondition, {"HOST_READ_ONLY", "", EFAULT},
-          absl::StrFormat("the guest writes to gpa 0x%x, but the host lets "
-                          "that page be read only; make it writable and run "
-                          "the vCPU again",
-                          ToGpa(fault.gfn).value()));
+          Format("the guest writes to gpa 0x%x, but the host lets "
+                 "that page be read only; make it writable and run "
+                 "the vCPU again",
+                 ToGpa(fault.gfn).value()));
       return false;
     }
     fault.map_writable = HostWritable::kNo;

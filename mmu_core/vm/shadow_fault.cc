@@ -3,9 +3,9 @@
 #include <cerrno>
 #include <utility>
 
-#include "absl/strings/str_format.h"
 #include "absl/time/time.h"
 #include "mmu_core/base/error.h"
+#include "mmu_core/base/format.h"
 #include "mmu_core/base/hooks.h"
 #include "mmu_core/memory/memslot_set.h"
 #include "mmu_core/shadow/shadow_mmu.h"
@@ -95,11 +95,10 @@ class Handler {
     if (walk_.dirty_update_forbidden) {
       outcome_.status = MakeError(
           absl::StatusCode::kFailedPrecondition, {"HOST_READ_ONLY", "", EFAULT},
-          absl::StrFormat(
-              "the guest writes to 0x%x, which its table would have "
-              "to note, but the host lets that be read only; make "
-              "it writable and run the vCPU again",
-              address_));
+          Format("the guest writes to 0x%x, which its table would have "
+                 "to note, but the host lets that be read only; make "
+                 "it writable and run the vCPU again",
+                 address_));
       return false;
     }
     fault_.gfn = walk_.gfn;

@@ -3,8 +3,8 @@
 #include <algorithm>
 #include <utility>
 
-#include "absl/strings/str_format.h"
 #include "mmu_core/base/error.h"
+#include "mmu_core/base/format.h"
 #include "mmu_core/memory/memslot_set.h"
 #include "mmu_core/shadow/shadow_mmu.h"
 #include "mmu_core/sync/hold_clock.h"
@@ -41,9 +41,9 @@ absl::StatusOr<std::vector<GfnRange>> RangesToSplit(
         (missing == MissingSlots::kRefuse && set.SlotsIn(range).empty())) {
       return MakeError(
           absl::StatusCode::kInvalidArgument, {"INVALID_RANGE", "ranges", 0},
-          absl::StrFormat("gfns 0x%x to 0x%x: a range is not empty, overlaps "
-                          "no other and touches a memslot",
-                          range.start.value(), range.end.value()));
+          Format("gfns 0x%x to 0x%x: a range is not empty, overlaps "
+                 "no other and touches a memslot",
+                 range.start.value(), range.end.value()));
     }
     for (const Memslot* slot : set.SlotsIn(range)) {
       ranges.push_back(range.Intersect(slot->range()));
@@ -64,16 +64,16 @@ absl::Status ValidateThrottle(const Throttle& throttle) {
   if (throttle.max_pages_per_second < 0) {
     return BadThrottle(
         "max_pages_per_second",
-        absl::StrFormat("max_pages_per_second is %d; it is 0 (no limit) or "
-                        "positive",
-                        throttle.max_pages_per_second));
+        Format("max_pages_per_second is %d; it is 0 (no limit) or "
+               "positive",
+               throttle.max_pages_per_second));
   }
   const auto two_mib = static_cast<int64_t>(BytesPer(Level::k2M));
   if (throttle.chunk_bytes <= 0 || throttle.chunk_bytes % two_mib != 0) {
     return BadThrottle("chunk_bytes",
-                       absl::StrFormat("chunk_bytes is %d; it is a positive "
-                                       "multiple of 2 MiB (%d)",
-                                       throttle.chunk_bytes, two_mib));
+                       Format("chunk_bytes is %d; it is a positive "
+                              "multiple of 2 MiB (%d)",
+                              throttle.chunk_bytes, two_mib));
   }
   if (throttle.max_lock_hold <= absl::ZeroDuration()) {
     return BadThrottle("max_lock_hold",
@@ -85,16 +85,16 @@ absl::Status ValidateThrottle(const Throttle& throttle) {
   if (throttle.max_flushes_per_second < 0) {
     return BadThrottle(
         "max_flushes_per_second",
-        absl::StrFormat("max_flushes_per_second is %d; it is 0 (no limit) or "
-                        "positive",
-                        throttle.max_flushes_per_second));
+        Format("max_flushes_per_second is %d; it is 0 (no limit) or "
+               "positive",
+               throttle.max_flushes_per_second));
   }
   if (!(throttle.max_vcpu_stall_ratio >= 0 &&
         throttle.max_vcpu_stall_ratio <= 1)) {
     return BadThrottle(
         "max_vcpu_stall_ratio",
-        absl::StrFormat("max_vcpu_stall_ratio is %g; it is 0 (no limit) to 1",
-                        throttle.max_vcpu_stall_ratio));
+        Format("max_vcpu_stall_ratio is %g; it is 0 (no limit) to 1",
+               throttle.max_vcpu_stall_ratio));
   }
   return absl::OkStatus();
 }

@@ -5,9 +5,9 @@
 #include <memory>
 #include <utility>
 
-#include "absl/strings/str_format.h"
 #include "mmu_core/base/check.h"
 #include "mmu_core/base/error.h"
+#include "mmu_core/base/format.h"
 #include "mmu_core/dirty/mark_dirty.h"
 #include "mmu_core/memory/memslot_set.h"
 #include "mmu_core/stats/labels.h"
@@ -63,9 +63,9 @@ AccessOutcome Vcpu::AccessShadow(Gpa gpa, AccessKind kind, uint64_t* word) {
   }
   status_ = MakeError(
       absl::StatusCode::kFailedPrecondition, {"GUEST_PAGE_FAULT", "", EFAULT},
-      absl::StrFormat("the guest's own tables do not allow an access to 0x%x; "
-                      "access it through the guest's kernel",
-                      gpa.value()));
+      Format("the guest's own tables do not allow an access to 0x%x; "
+             "access it through the guest's kernel",
+             gpa.value()));
   return AccessOutcome::kError;
 }
 

@@ -8,10 +8,10 @@
 
 #include "absl/functional/function_ref.h"
 #include "absl/strings/str_cat.h"
-#include "absl/strings/str_format.h"
 #include "absl/types/optional.h"
 #include "mmu_core/base/check.h"
 #include "mmu_core/base/error.h"
+#include "mmu_core/base/format.h"
 #include "mmu_core/base/with_memory.h"
 #include "mmu_core/dirty/dirty_ring.h"
 #include "mmu_core/dirty/pml_buffer.h"
@@ -62,19 +62,19 @@ absl::Status CheckConfig(const VmConfig& config) {
   }
   if (const int bits = HostAddressBits(config); bits < 36 || bits > 52) {
     return Invalid("INVALID_MMU_OPTION", "host_address_bits",
-                   absl::StrFormat("%d physical address bits of the host: "
-                                   "there are 36 to 52",
-                                   config.host_address_bits));
+                   Format("%d physical address bits of the host: "
+                          "there are 36 to 52",
+                          config.host_address_bits));
   }
   if (config.vcpu_count < 1 || config.vcpu_count > kMaxVcpus) {
     return Invalid("INVALID_VCPU_COUNT", "vcpu_count",
-                   absl::StrFormat("vcpu_count is %d; it is 1 to %d",
-                                   config.vcpu_count, kMaxVcpus));
+                   Format("vcpu_count is %d; it is 1 to %d", config.vcpu_count,
+                          kMaxVcpus));
   }
   if (config.root_levels != 4 && config.root_levels != 5) {
     return Invalid(
         "INVALID_MMU_OPTION", "root_levels",
-        absl::StrFormat("root_levels is %d; it is 4 or 5", config.root_levels));
+        Format("root_levels is %d; it is 4 or 5", config.root_levels));
   }
   if (config.max_page_level > kMaxLeafLevel) {
     return Invalid("INVALID_MMU_OPTION", "max_page_size",
@@ -153,12 +153,11 @@ absl::StatusOr<RegionRequest> PrepareMemslot(VmState& vm,
     ABSL_EXCLUSIVE_LOCKS_REQUIRED(vm.slots.slots_lock) {
   if (config.slot > 0xffff || config.address_space < 0 ||
       config.address_space >= vm.slots.address_spaces()) {
-    return Invalid(
-        "INVALID_SLOT", "slot",
-        absl::StrFormat("slot %d of address space %d: slots are 0 "
-                        "to %d, address spaces 0 to %d",
-                        config.slot, config.address_space, kUserMemslots - 1,
-                        vm.slots.address_spaces() - 1));
+    return Invalid("INVALID_SLOT", "slot",
+                   Format("slot %d of address space %d: slots are 0 "
+                          "to %d, address spaces 0 to %d",
+                          config.slot, config.address_space, kUserMemslots - 1,
+                          vm.slots.address_spaces() - 1));
   }
   RegionRequest request = RequestFor(config);
   const Memslot* old_slot =
@@ -269,7 +268,7 @@ absl::StatusOr<std::unique_ptr<Vm>> Vm::Create(const VmConfig& config,
   for (size_t i = 0; i < config.memslots.size(); ++i) {
     if (absl::Status s = vm->SetMemslot(config.memslots[i]); !s.ok()) {
       ErrorDetail detail = DetailOf(s);
-      detail.field = absl::StrFormat("memslots[%d].%s", i, detail.field);
+      detail.field = Format("memslots[%d].%s", i, detail.field);
       return MakeError(s.code(), detail, std::string(s.message()));
     }
   }
@@ -369,10 +368,10 @@ absl::Status Vm::StartWorkload(WorkloadOptions options,
       if (slot->readonly() || slot->backing->has_contents()) continue;
       return MakeError(
           absl::StatusCode::kFailedPrecondition, {"NO_CONTENTS", "vm", 0},
-          absl::StrFormat("slot %d has a metadata-only backing, and the guest "
-                          "keeps page tables of its own in its memory; give "
-                          "the slot memory, or the VM mmu tdp or tdp_shadow",
-                          slot->id));
+          Format("slot %d has a metadata-only backing, and the guest "
+                 "keeps page tables of its own in its memory; give "
+                 "the slot memory, or the VM mmu tdp or tdp_shadow",
+                 slot->id));
     }
   }
   return state_->runner.Start(std::move(options), GuestSpace(), confirm);
@@ -399,9 +398,9 @@ int Vm::VcpusWaitingForRing() const {
 absl::Status Vm::ReadMemory(Gpa gpa, absl::Span<std::byte> out) const {
   if (gpa.value() % 8 != 0 || out.size() % 8 != 0) {
     return Invalid("UNALIGNED", "gpa_bytes",
-                   absl::StrFormat("gpa 0x%x, %d bytes: both are multiples of "
-                                   "8",
-                                   gpa.value(), out.size()));
+                   Format("gpa 0x%x, %d bytes: both are multiples of "
+                          "8",
+                          gpa.value(), out.size()));
   }
   // The section keeps the slots and so their memory (SLOT-24).
   RcuReadGuard rcu;
@@ -413,16 +412,16 @@ absl::Status Vm::ReadMemory(Gpa gpa, absl::Span<std::byte> out) const {
     if (slot == nullptr) {
       return MakeError(
           absl::StatusCode::kOutOfRange, {"GPA_OUT_OF_RANGE", "extents", 0},
-          absl::StrFormat("gpa 0x%x is in no memslot; read only what the VM's "
-                          "memslots cover",
-                          at.value()));
+          Format("gpa 0x%x is in no memslot; read only what the VM's "
+                 "memslots cover",
+                 at.value()));
     }
     if (!slot->backing->has_contents()) {
       return MakeError(absl::StatusCode::kFailedPrecondition,
                        {"NO_CONTENTS", "extents", 0},
-                       absl::StrFormat("slot %d has a metadata-only backing: "
-                                       "its pages have no contents",
-                                       slot->id));
+                       Format("slot %d has a metadata-only backing: "
+                              "its pages have no contents",
+                              slot->id));
     }
     const uint64_t in_slot = at - ToGpa(slot->base_gfn);
     const size_t bytes = std::min<uint64_t>(

@@ -18,6 +18,7 @@ struct WorkloadOptions {
   // sources[i] runs on vCPU i; there are at most as many as the VM has vCPUs.
   std::vector<std::unique_ptr<AccessSource>> sources;
   int64_t accesses_per_second = 0;  // per vCPU; 0 means as fast as it goes
+  // Of each vCPU, from when it may run first; a pause after that counts.
   absl::Duration max_duration = absl::InfiniteDuration();
 };
 

@@ -5,10 +5,10 @@
 
 #include "absl/functional/function_ref.h"
 #include "absl/status/statusor.h"
-#include "absl/strings/str_format.h"
 #include "absl/types/optional.h"
 #include "mmu_core/base/clock.h"
 #include "mmu_core/base/error.h"
+#include "mmu_core/base/format.h"
 #include "mmu_core/base/thread.h"
 #include "mmu_core/guest/rate_limiter.h"
 #include "mmu_core/guest/stamp.h"
@@ -35,16 +35,16 @@ absl::Status WorkloadRunner::Start(WorkloadOptions options,
     return MakeError(
         absl::StatusCode::kInvalidArgument,
         {"INVALID_VCPU_COUNT", "vcpu_count", 0},
-        absl::StrFormat("a workload for %d vCPUs: this VM has %d; ask for 1 to "
-                        "%d",
-                        options.sources.size(), vcpus_.size(), vcpus_.size()));
+        Format("a workload for %d vCPUs: this VM has %d; ask for 1 to "
+               "%d",
+               options.sources.size(), vcpus_.size(), vcpus_.size()));
   }
   if (options.accesses_per_second < 0) {
     return MakeError(absl::StatusCode::kInvalidArgument,
                      {"INVALID_PATTERN", "accesses_per_second", 0},
-                     absl::StrFormat("accesses_per_second is %d; it is 0 (no "
-                                     "limit) or positive",
-                                     options.accesses_per_second));
+                     Format("accesses_per_second is %d; it is 0 (no "
+                            "limit) or positive",
+                            options.accesses_per_second));
   }
   {
     MutexLock lock(mu_);
@@ -58,6 +58,7 @@ absl::Status WorkloadRunner::Start(WorkloadOptions options,
   JoinLocked();
   options_ = std::move(options);
   guests_.resize(vcpus_.size());
+  deadlines_.resize(vcpus_.size());
   absl::optional<WorkloadProgress> before;
   {
     MutexLock lock(mu_);
@@ -126,6 +127,7 @@ absl::Status WorkloadRunner::MakeAccesses(Vcpu& vcpu, AccessSource& source) {
   // whoever holds the vCPUs counts on not to happen.
   if (!MayRun()) return absl::OkStatus();
   const MonotonicTime deadline = MonotonicTime::Now() + options_.max_duration;
+  deadlines_[static_cast<size_t>(vcpu.index())] = deadline;
   const absl::StatusOr<GuestSystem*> guest = GuestOf(vcpu);
   if (!guest.ok()) return FailureOf(guest.status());
   absl::Status status;
@@ -223,11 +225,7 @@ absl::StatusOr<GuestSystem*> WorkloadRunner::GuestOf(Vcpu& vcpu) {
 bool WorkloadRunner::AwaitRingRoomInGuest(Vcpu& vcpu) {
   const bool was_in_guest = vcpu.gate().in_guest();
   if (was_in_guest) vcpu.ExitGuest();
-  MonotonicTime deadline;
-  {
-    MutexLock lock(mu_);
-    deadline = started_ + options_.max_duration;
-  }
+  const MonotonicTime deadline = deadlines_[static_cast<size_t>(vcpu.index())];
   bool has_room = false;
   while (!has_room && MayRun() && AwaitRingRoomOrPark(vcpu, deadline)) {
     has_room = !vcpu.dirty_ring()->SoftFull();

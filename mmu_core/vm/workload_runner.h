@@ -119,6 +119,8 @@ class WorkloadRunner : private ParkingPlace {
   std::vector<std::unique_ptr<Vcpu>>& vcpus_;
   // By vCPU; each is its thread's. Null before the first workload.
   std::vector<std::unique_ptr<GuestSystem>> guests_;
+  // By vCPU; each is its thread's: when its accesses end at the latest.
+  std::vector<MonotonicTime> deadlines_;
   struct GuestMemory {
     GpaSpace space;
     bool taken = false;  // some of it, since the guest was booted

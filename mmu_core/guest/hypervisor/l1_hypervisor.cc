@@ -4,8 +4,8 @@
 #include <string>
 #include <utility>
 
-#include "absl/strings/str_format.h"
 #include "mmu_core/base/check.h"
+#include "mmu_core/base/format.h"
 #include "mmu_core/guest_paging/control_registers.h"
 #include "mmu_core/guest_paging/guest_entry.h"
 #include "mmu_core/guest_paging/guest_walk.h"
@@ -63,10 +63,10 @@ absl::Status L1Hypervisor::Access(Gpa nested, AccessKind kind, uint64_t* word) {
         if (!memory_.status().ok()) return memory_.status();
     }
   }
-  return absl::InternalError(absl::StrFormat(
-      "nested gpa 0x%x exits again and again, whatever L1 does: "
-      "its tables are not in the memory that it had",
-      nested.value()));
+  return absl::InternalError(
+      Format("nested gpa 0x%x exits again and again, whatever L1 does: "
+             "its tables are not in the memory that it had",
+             nested.value()));
 }
 
 void L1Hypervisor::Enter() {
@@ -103,7 +103,7 @@ absl::Status L1Hypervisor::HandleExit(const NestedExit& exit, AccessKind kind) {
   if (exit.fault.kind == GuestFault::Kind::kEptMisconfiguration ||
       (exit.fault.kind == GuestFault::Kind::kNestedPageFault &&
        (exit.fault.code & kPferrReserved) != 0)) {
-    return absl::InternalError(absl::StrFormat(
+    return absl::InternalError(Format(
         "the processor takes the entry 0x%x for nested gpa 0x%x for a bad one",
         pte.value, exit.nested_gpa.value()));
   }
@@ -129,9 +129,9 @@ absl::Status L1Hypervisor::HandleExit(const NestedExit& exit, AccessKind kind) {
       break;
   }
   if (!allowed) {
-    return absl::PermissionDeniedError(absl::StrFormat(
-        "L2's %s at nested gpa 0x%x: the entry 0x%x does not grant it",
-        std::string(ToString(kind)), exit.nested_gpa.value(), value));
+    return absl::PermissionDeniedError(
+        Format("L2's %s at nested gpa 0x%x: the entry 0x%x does not grant it",
+               std::string(ToString(kind)), exit.nested_gpa.value(), value));
   }
   // What the processor remembered was older, and is forgotten now.
   return absl::OkStatus();
@@ -244,8 +244,8 @@ absl::Status L1Hypervisor::Remap(Gpa nested) {
   if (!pte.ok()) return pte.status();
   if (!pte->present) return absl::OkStatus();
   if (frames_.references(pte->gfn()) > 1) {
-    return absl::FailedPreconditionError(absl::StrFormat(
-        "the page at nested gpa 0x%x is aliased", nested.value()));
+    return absl::FailedPreconditionError(
+        Format("the page at nested gpa 0x%x is aliased", nested.value()));
   }
   const std::optional<FrameAllocator::Frame> frame = frames_.Allocate();
   if (!frame.has_value()) return Exhausted();
@@ -265,8 +265,8 @@ absl::Status L1Hypervisor::Alias(Gpa from, Gpa to) {
   if (!pte.ok()) return pte.status();
   if (!pte->present || tables_.Find(to).present) {
     return absl::FailedPreconditionError(
-        absl::StrFormat("nested gpa 0x%x has to be mapped and 0x%x not",
-                        from.value(), to.value()));
+        Format("nested gpa 0x%x has to be mapped and 0x%x not", from.value(),
+               to.value()));
   }
   const uint64_t clean = ~(format_.accessed | format_.dirty);
   if (!tables_.Set(to, Level::k4K, pte->value & clean)) return Exhausted();
@@ -279,7 +279,7 @@ absl::Status L1Hypervisor::Promote(Gpa nested) {
   Leave();
   const NestedPte link = tables_.Find(nested, Level::k2M);
   if (link.level != Level::k2M || !link.present || link.leaf()) {
-    return absl::FailedPreconditionError(absl::StrFormat(
+    return absl::FailedPreconditionError(Format(
         "there are no small pages around nested gpa 0x%x", nested.value()));
   }
   // What they grant, if those that are tracked are taken for writable, as one
@@ -298,7 +298,7 @@ absl::Status L1Hypervisor::Promote(Gpa nested) {
     }
     if (rights.value_or(granted) != granted ||
         (pte.present && frames_.references(pte.gfn()) > 1)) {
-      return absl::FailedPreconditionError(absl::StrFormat(
+      return absl::FailedPreconditionError(Format(
           "the pages around nested gpa 0x%x are not alike", nested.value()));
     }
     rights = granted;
@@ -328,8 +328,8 @@ absl::Status L1Hypervisor::Demote(Gpa nested) {
   Leave();
   const NestedPte pte = tables_.Find(nested);
   if (!pte.present || pte.level == Level::k4K) {
-    return absl::FailedPreconditionError(absl::StrFormat(
-        "there is no large page at nested gpa 0x%x", nested.value()));
+    return absl::FailedPreconditionError(
+        Format("there is no large page at nested gpa 0x%x", nested.value()));
   }
   if (!Split(pte)) return Exhausted();
   return memory_.status();
@@ -360,8 +360,8 @@ absl::StatusOr<Gfn> L1Hypervisor::FrameOf(Gpa nested) {
   const NestedPte pte = tables_.Find(nested);
   if (!memory_.status().ok()) return memory_.status();
   if (!pte.present) {
-    return absl::NotFoundError(absl::StrFormat(
-        "nothing is mapped at nested gpa 0x%x", nested.value()));
+    return absl::NotFoundError(
+        Format("nothing is mapped at nested gpa 0x%x", nested.value()));
   }
   return pte.gfn() + (ToGfn(nested) - RoundDown(ToGfn(nested), pte.level));
 }
@@ -382,9 +382,9 @@ absl::Status L1Hypervisor::CheckRange(Gpa nested, uint64_t bytes) const {
        (IsPageAligned(nested.value()) && IsPageAligned(bytes)))) {
     return absl::OkStatus();
   }
-  return absl::InvalidArgumentError(absl::StrFormat(
-      "nested gpa 0x%x, %d bytes: L2 has whole pages below 0x%x",
-      nested.value(), bytes, end));
+  return absl::InvalidArgumentError(
+      Format("nested gpa 0x%x, %d bytes: L2 has whole pages below 0x%x",
+             nested.value(), bytes, end));
 }
 
 uint64_t L1Hypervisor::BitsOf(Rights rights) const {

@@ -4,8 +4,8 @@
 #include <vector>
 
 #include "absl/memory/memory.h"
-#include "absl/strings/str_format.h"
 #include "mmu_core/base/access.h"
+#include "mmu_core/base/format.h"
 #include "mmu_core/base/level.h"
 
 namespace mmu {
@@ -37,7 +37,7 @@ absl::StatusOr<std::unique_ptr<L2Program>> L2Program::Start(
   const uint64_t fits = FittingPages(memory, Level::k2M);
   const uint64_t wanted = std::max(options.pages, uint64_t{kEntriesPerTable});
   if (fits < wanted || wanted % kEntriesPerTable != 0) {
-    return absl::InvalidArgumentError(absl::StrFormat(
+    return absl::InvalidArgumentError(Format(
         "an L2 guest of %d pages in %d pages of L1: %d can be had; a multiple "
         "of %d, and not 0",
         wanted, memory.pages(), fits, kEntriesPerTable));
@@ -135,7 +135,7 @@ absl::Status L2Program::TakeDirty() {
   if (!dirty.ok()) return dirty.status();
   for (const Gfn gfn : written_) {
     if (!std::binary_search(dirty->begin(), dirty->end(), gfn)) {
-      return absl::DataLossError(absl::StrFormat(
+      return absl::DataLossError(Format(
           "L2 wrote to nested gfn 0x%x, and L1's dirty log does not have it",
           gfn.value()));
     }

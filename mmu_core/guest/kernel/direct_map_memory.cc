@@ -2,7 +2,7 @@
 
 #include <string>
 
-#include "absl/strings/str_format.h"
+#include "mmu_core/base/format.h"
 
 namespace mmu {
 
@@ -14,7 +14,7 @@ absl::Status DirectMapMemory::Access(Gpa gpa, int size_bytes, AccessKind kind,
     case GuestCpu::Outcome::kDone:
       break;
     case GuestCpu::Outcome::kFault:
-      return absl::InternalError(absl::StrFormat(
+      return absl::InternalError(Format(
           "the guest kernel's %s of its own memory at gpa 0x%x faulted: #PF "
           "error code 0x%x at 0x%x",
           std::string(ToString(kind)), gpa.value(), fault.error_code,

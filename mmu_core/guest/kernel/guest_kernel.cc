@@ -4,8 +4,8 @@
 #include <optional>
 #include <utility>
 
-#include "absl/strings/str_format.h"
 #include "mmu_core/base/check.h"
+#include "mmu_core/base/format.h"
 #include "mmu_core/guest_paging/guest_walk.h"
 
 namespace mmu {
@@ -29,7 +29,7 @@ absl::Status GuestKernel::Boot() {
     end = std::max(end, ToGpa(range.end).value());
   }
   if (end == 0 || end > options_.geometry.max_memory_bytes) {
-    return absl::InvalidArgumentError(absl::StrFormat(
+    return absl::InvalidArgumentError(Format(
         "the guest's memory ends at 0x%x; with %s paging its kernel needs some "
         "and can map 0x%x bytes",
         end, std::string(options_.geometry.name),
@@ -122,7 +122,7 @@ absl::Status GuestKernel::SwitchTo(int process, Cr3Load how) {
   const auto it = processes_.find(process);
   if (it == processes_.end()) {
     return absl::InvalidArgumentError(
-        absl::StrFormat("there is no process %d", process));
+        Format("there is no process %d", process));
   }
   Process& next = it->second;
   if (std::exchange(next.must_flush, false)) how = Cr3Load::kFlush;
@@ -136,10 +136,10 @@ absl::Status GuestKernel::SwitchTo(int process, Cr3Load how) {
 absl::Status GuestKernel::Exit(int process) {
   const auto it = processes_.find(process);
   if (it == processes_.end() || process == running_) {
-    return absl::InvalidArgumentError(absl::StrFormat(
-        "process %d %s", process,
-        process == running_ ? "is running; switch to another first"
-                            : "does not exist"));
+    return absl::InvalidArgumentError(
+        Format("process %d %s", process,
+               process == running_ ? "is running; switch to another first"
+                                   : "does not exist"));
   }
   GuestPageTables& tables = *it->second.tables;
   tables.ForEachLeaf(options_.geometry.user_end,
@@ -164,9 +164,9 @@ absl::Status GuestKernel::Access(Gva gva, AccessKind kind, uint64_t* word) {
     }
   }
   return absl::InternalError(
-      absl::StrFormat("gva 0x%x faults again and again, whatever the kernel "
-                      "does: its tables are not in the memory that it had",
-                      gva.value()));
+      Format("gva 0x%x faults again and again, whatever the kernel "
+             "does: its tables are not in the memory that it had",
+             gva.value()));
 }
 
 absl::Status GuestKernel::HandleFault(const GuestPageFault& fault) {
@@ -179,9 +179,9 @@ absl::Status GuestKernel::HandleFault(const GuestPageFault& fault) {
     return status;
   }
   if ((fault.error_code & kPferrReserved) != 0) {
-    return absl::InternalError(absl::StrFormat(
-        "the processor takes the entry 0x%x for gva 0x%x for a bad one",
-        pte.value, fault.address.value()));
+    return absl::InternalError(
+        Format("the processor takes the entry 0x%x for gva 0x%x for a bad one",
+               pte.value, fault.address.value()));
   }
   if ((fault.error_code & kPferrWrite) != 0) {
     if ((pte.value & gpte::kCopyOnWrite) != 0) {
@@ -189,8 +189,8 @@ absl::Status GuestKernel::HandleFault(const GuestPageFault& fault) {
     }
     if ((pte.value & gpte::kWrite) == 0) {
       return absl::PermissionDeniedError(
-          absl::StrFormat("process %d writes to read-only memory at 0x%x",
-                          running_, fault.address.value()));
+          Format("process %d writes to read-only memory at 0x%x", running_,
+                 fault.address.value()));
     }
   }
   // The entry allows it: what the TLB had was older. A kernel returns and lets
@@ -308,8 +308,8 @@ absl::Status GuestKernel::CheckUserRange(Gva gva, uint64_t bytes) const {
     return absl::OkStatus();
   }
   return absl::InvalidArgumentError(
-      absl::StrFormat("0x%x, %d bytes: programs have whole pages below 0x%x",
-                      gva.value(), bytes, end));
+      Format("0x%x, %d bytes: programs have whole pages below 0x%x",
+             gva.value(), bytes, end));
 }
 
 void GuestKernel::DropLeaf(const GuestPte& pte) {

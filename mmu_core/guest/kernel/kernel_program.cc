@@ -5,7 +5,7 @@
 #include <string>
 
 #include "absl/memory/memory.h"
-#include "absl/strings/str_format.h"
+#include "mmu_core/base/format.h"
 
 namespace mmu {
 namespace {
@@ -53,9 +53,7 @@ uint64_t FittingPages(const KernelProgramOptions& options,
   return fits;
 }
 
-std::string NameOf(int process) {
-  return absl::StrFormat("process %d", process);
-}
+std::string NameOf(int process) { return Format("process %d", process); }
 
 }  // namespace
 
@@ -65,11 +63,11 @@ absl::StatusOr<std::unique_ptr<KernelProgram>> KernelProgram::Start(
   constexpr uint64_t kFewest = 16;
   if (options.processes < 1 || options.processes > 64) {
     return absl::InvalidArgumentError(
-        absl::StrFormat("%d processes: must be 1 to 64", options.processes));
+        Format("%d processes: must be 1 to 64", options.processes));
   }
   const uint64_t fits = FittingPages(options, memory);
   if (fits < std::max(options.pages, kFewest)) {
-    return absl::InvalidArgumentError(absl::StrFormat(
+    return absl::InvalidArgumentError(Format(
         "%d processes of %d pages do not fit into %d pages of guest memory, %d "
         "pages each do: give the guest more memory or have less processes",
         options.processes, std::max(options.pages, kFewest), memory.pages(),
