@@ -264,7 +264,11 @@ void MemslotTable::Account(const Memslot* old_slot, const Memslot* new_slot) {
 
 absl::Status MemslotTable::SetRegion(const RegionRequest& request,
                                      MemslotTableHooks& hooks) {
-  const absl::StatusOr<RegionChange> checked = CheckRegion(request);
+  const absl::StatusOr<RegionChange> checked =
+      WithMemory("size_bytes", "change a memslot", [&] {
+        slots_lock.AssertHeld();
+        return CheckRegion(request);
+      });
   if (!checked.ok()) return checked.status();
   const RegionChange change = *checked;
   if (change == RegionChange::kNone) return absl::OkStatus();

@@ -328,11 +328,11 @@ void SyncCpuDirtyLogs(VmState& vm, MmuCost* cost) {
 
 absl::Status StartDirtyLog(VmState& vm, const DirtyLogConfig& config,
                            MmuCost* cost) {
-  if (absl::Status s = CheckSplitPolicy(config); !s.ok()) return s;
   MutexLock lock(vm.slots.slots_lock);
   PreparedLogs prepared;
   absl::Status status = WithMemory("slots", "start dirty logs", [&] {
     vm.slots.slots_lock.AssertHeld();
+    if (absl::Status s = CheckSplitPolicy(config); !s.ok()) return s;
     return PrepareStart(vm, config, prepared);
   });
   if (!status.ok()) return status;

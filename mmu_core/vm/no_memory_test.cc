@@ -393,14 +393,17 @@ TEST_P(NoMemoryTest, ARefusalOfAChangeNeedsNoMemoryOrSaysSo) {
       StartEager,
       [](Vm& vm) { return vm.RecoverHugePages({}, nullptr).status(); },
       "DIRTY_LOG_ACTIVE");
+  const auto start = [](const DirtyLogConfig& log) {
+    return [log](Vm& vm) { return vm.StartDirtyLog(log, nullptr); };
+  };
+  refused(Nothing, start({.slots = {77}}), "MEMSLOT_NOT_FOUND");
+  refused(Nothing, start({.split = SplitPolicy::kOnClear}),
+          "INVALID_SPLIT_POLICY");
+  VmConfig config = ConfigOf(GetParam());
+  config.memslots.push_back(onto_another);
   refused(
-      Nothing,
-      [](Vm& vm) {
-        DirtyLogConfig config;
-        config.slots = {77};
-        return vm.StartDirtyLog(config, nullptr);
-      },
-      "MEMSLOT_NOT_FOUND");
+      Nothing, [config](Vm&) { return Vm::Create(config).status(); },
+      "REGION_OVERLAP");
 }
 
 // Covers: SLOT-14

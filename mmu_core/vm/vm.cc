@@ -255,24 +255,21 @@ absl::StatusOr<SlotRanges> RangesToRecover(
 
 absl::StatusOr<std::unique_ptr<Vm>> Vm::Create(const VmConfig& config,
                                                NxParameters& nx_parameters) {
-  if (absl::Status s = CheckConfig(config); !s.ok()) return s;
-  std::unique_ptr<Vm> vm;
-  if (!TryWithMemory([&] {
-        vm.reset(new Vm(std::make_unique<VmState>(config, TablePool::Process(),
-                                                  nx_parameters)));
-        return true;
-      })) {
-    return NoMemory("vcpu_count", "make a VM");
-  }
-  if (absl::Status s = vm->state_->nx_recovery.status(); !s.ok()) return s;
-  for (size_t i = 0; i < config.memslots.size(); ++i) {
-    if (absl::Status s = vm->SetMemslot(config.memslots[i]); !s.ok()) {
-      ErrorDetail detail = DetailOf(s);
-      detail.field = Format("memslots[%d].%s", i, detail.field);
-      return MakeError(s.code(), detail, std::string(s.message()));
+  const auto make = [&]() -> absl::StatusOr<std::unique_ptr<Vm>> {
+    if (absl::Status s = CheckConfig(config); !s.ok()) return s;
+    std::unique_ptr<Vm> vm(new Vm(std::make_unique<VmState>(
+        config, TablePool::Process(), nx_parameters)));
+    if (absl::Status s = vm->state_->nx_recovery.status(); !s.ok()) return s;
+    for (size_t i = 0; i < config.memslots.size(); ++i) {
+      if (absl::Status s = vm->SetMemslot(config.memslots[i]); !s.ok()) {
+        ErrorDetail detail = DetailOf(s);
+        detail.field = Format("memslots[%d].%s", i, detail.field);
+        return MakeError(s.code(), detail, std::string(s.message()));
+      }
     }
-  }
-  return vm;
+    return vm;
+  };
+  return WithMemory("vcpu_count", "make a VM", make);
 }
 
 Vm::Vm(std::unique_ptr<VmState> state) : state_(std::move(state)) {}
