@@ -508,7 +508,7 @@ TEST(DirtyRingsTest, ATimeLimitBeginsWhenThePausedVcpusGoOn) {
     config.dirty_ring_entries = kEntries;
     config.memslots = {Slot(0, 0, 32 * kMiB)};
     auto vm = testing::MakeVmFrom(config);
-    ASSERT_TRUE(vm->StartDirtyLog({.split = SplitPolicy::kNone}, nullptr).ok());
+    ASSERT_TRUE(vm->StartDirtyLog({}, nullptr).ok());
     vm->PauseVcpus();
     WorkloadOptions timed = SweepOf(32 * kMiB / kPageSize);
     timed.max_duration = kLimit;

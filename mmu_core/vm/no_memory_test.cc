@@ -396,9 +396,12 @@ TEST_P(NoMemoryTest, ARefusalOfAChangeNeedsNoMemoryOrSaysSo) {
   const auto start = [](const DirtyLogConfig& log) {
     return [log](Vm& vm) { return vm.StartDirtyLog(log, nullptr); };
   };
-  refused(Nothing, start({.slots = {77}}), "MEMSLOT_NOT_FOUND");
-  refused(Nothing, start({.split = SplitPolicy::kOnClear}),
-          "INVALID_SPLIT_POLICY");
+  DirtyLogConfig of_none;
+  of_none.slots = {77};
+  refused(Nothing, start(of_none), "MEMSLOT_NOT_FOUND");
+  DirtyLogConfig on_clear;
+  on_clear.split = SplitPolicy::kOnClear;
+  refused(Nothing, start(on_clear), "INVALID_SPLIT_POLICY");
   VmConfig config = ConfigOf(GetParam());
   config.memslots.push_back(onto_another);
   refused(
