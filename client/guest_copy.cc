@@ -1,11 +1,16 @@
 #include "client/guest_copy.h"
 
+#include <fcntl.h>
+#include <sys/file.h>
 #include <sys/mman.h>
+#include <sys/stat.h>
+#include <unistd.h>
 
 #include <cerrno>
 #include <cstdint>
 #include <cstring>
 #include <memory>
+#include <string>
 #include <utility>
 #include <vector>
 
@@ -27,25 +32,64 @@ absl::Status OutOfRange(GpaRange range) {
 
 absl::StatusOr<std::unique_ptr<GuestCopy>> GuestCopy::Create(
     std::vector<GpaRange> ranges) {
-  std::unique_ptr<GuestCopy> copy(new GuestCopy(std::move(ranges)));
-  for (const GpaRange& range : copy->ranges_) {
+  std::unique_ptr<GuestCopy> copy(new GuestCopy(std::move(ranges), -1));
+  if (absl::Status status = copy->Map(); !status.ok()) return status;
+  return copy;
+}
+
+absl::StatusOr<std::unique_ptr<GuestCopy>> GuestCopy::OpenFile(
+    std::vector<GpaRange> ranges, const std::string& path) {
+  const int file = open(path.c_str(), O_RDWR | O_CREAT | O_CLOEXEC, 0600);
+  if (file < 0) {
+    return absl::FailedPreconditionError(absl::StrFormat(
+        "the copy %s cannot be opened: %s", path, std::strerror(errno)));
+  }
+  // Closes the file from here on.
+  std::unique_ptr<GuestCopy> copy(new GuestCopy(std::move(ranges), file));
+  if (flock(file, LOCK_EX | LOCK_NB) != 0) {
+    return absl::FailedPreconditionError(absl::StrFormat(
+        "the copy %s is another process's: %s; end that one first", path,
+        std::strerror(errno)));
+  }
+  struct stat status = {};
+  if (fstat(file, &status) != 0 ||
+      (status.st_size == 0 && ftruncate(file, copy->size_bytes()) != 0)) {
+    return absl::ResourceExhaustedError(absl::StrFormat(
+        "the copy %s cannot be made: %s", path, std::strerror(errno)));
+  }
+  if (status.st_size != 0 && status.st_size != copy->size_bytes()) {
+    return absl::FailedPreconditionError(absl::StrFormat(
+        "the copy %s has %d bytes and the guest %d: it is of another guest",
+        path, status.st_size, copy->size_bytes()));
+  }
+  if (absl::Status mapped = copy->Map(); !mapped.ok()) return mapped;
+  return copy;
+}
+
+absl::Status GuestCopy::Map() {
+  int64_t offset = 0;
+  for (const GpaRange& range : ranges_) {
     void* const memory =
-        mmap(nullptr, range.size_bytes, PROT_READ | PROT_WRITE,
-             MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+        file_ < 0 ? mmap(nullptr, range.size_bytes, PROT_READ | PROT_WRITE,
+                         MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0)
+                  : mmap(nullptr, range.size_bytes, PROT_READ | PROT_WRITE,
+                         MAP_SHARED, file_, offset);
     if (memory == MAP_FAILED) {
       return absl::ResourceExhaustedError(
           absl::StrFormat("no memory for a copy of %d bytes: %s",
                           range.size_bytes, std::strerror(errno)));
     }
-    copy->memory_.push_back(static_cast<char*>(memory));
+    memory_.push_back(static_cast<char*>(memory));
+    offset += range.size_bytes;
   }
-  return copy;
+  return absl::OkStatus();
 }
 
 GuestCopy::~GuestCopy() {
   for (size_t i = 0; i < memory_.size(); ++i) {
     munmap(memory_[i], ranges_[i].size_bytes);
   }
+  if (file_ >= 0) close(file_);
 }
 
 char* GuestCopy::Find(GpaRange range) const {
@@ -71,7 +115,8 @@ absl::Status GuestCopy::OnZeros(GpaRange range) {
   if (place == nullptr) return OutOfRange(range);
   // Gives pages that were written before back to the system; they read as
   // zeros again.
-  if (madvise(place, range.size_bytes, MADV_DONTNEED) != 0) {
+  if (madvise(place, range.size_bytes,
+              file_ < 0 ? MADV_DONTNEED : MADV_REMOVE) != 0) {
     std::memset(place, 0, range.size_bytes);
   }
   return absl::OkStatus();

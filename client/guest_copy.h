@@ -5,6 +5,7 @@
 
 #include <cstdint>
 #include <memory>
+#include <string>
 #include <utility>
 #include <vector>
 
@@ -17,13 +18,20 @@
 namespace mmud::client {
 
 // Memory that starts as zeros and takes room only where something else was
-// written. Thread-compatible.
+// written; of this process, or a file that outlives it. Thread-compatible.
 class GuestCopy final : public PageSink {
  public:
   // REQUIRES: `ranges` do not overlap. RESOURCE_EXHAUSTED if the system has no
   // address space for them.
   static absl::StatusOr<std::unique_ptr<GuestCopy>> Create(
       std::vector<GpaRange> ranges);
+  // The ranges one after another in the file at `path`, which is made if it is
+  // not there, and otherwise kept as somebody else has left it. One process
+  // has it open at a time: FAILED_PRECONDITION while another one does, which
+  // keeps a controller that was thought dead from writing beside the next. The
+  // same for a file of another size.
+  static absl::StatusOr<std::unique_ptr<GuestCopy>> OpenFile(
+      std::vector<GpaRange> ranges, const std::string& path);
   ~GuestCopy() override;
   GuestCopy(const GuestCopy&) = delete;
   GuestCopy& operator=(const GuestCopy&) = delete;
@@ -39,13 +47,16 @@ class GuestCopy final : public PageSink {
   int64_t size_bytes() const { return TotalBytes(ranges_); }
 
  private:
-  explicit GuestCopy(std::vector<GpaRange> ranges)
-      : ranges_(std::move(ranges)) {}
+  GuestCopy(std::vector<GpaRange> ranges, int file)
+      : ranges_(std::move(ranges)), file_(file) {}
+
+  absl::Status Map();
 
   // Null if `range` does not lie within one of the ranges.
   char* Find(GpaRange range) const;
 
   const std::vector<GpaRange> ranges_;
+  const int file_;             // -1: none
   std::vector<char*> memory_;  // of ranges_, in their order
 };
 

@@ -23,6 +23,7 @@
 #include "grpcpp/server_builder.h"
 #include "gtest/gtest.h"
 #include "mmu_core/base/clock.h"
+#include "mmud/lab/v1/workload_service.grpc.pb.h"
 #include "mmud/v1/vm_service.grpc.pb.h"
 #include "server/rpc/grpc_time.h"
 
@@ -74,12 +75,29 @@ class FakeOperations final : public google::longrunning::Operations::Service {
   bool fail = false;
 };
 
+class FakeWorkloads final : public lab::v1::WorkloadService::Service {
+ public:
+  grpc::Status GetWorkload(grpc::ServerContext*,
+                           const lab::v1::GetWorkloadRequest* request,
+                           lab::v1::GetWorkloadResponse* response) override {
+    lab::v1::Workload& workload = *response->mutable_workload();
+    workload.set_name(request->name());
+    workload.set_state(--calls_until_end > 0 ? lab::v1::WORKLOAD_STATE_RUNNING
+                                             : end);
+    return grpc::Status::OK;
+  }
+
+  int calls_until_end = 7;
+  lab::v1::WorkloadState end = lab::v1::WORKLOAD_STATE_COMPLETED;
+};
+
 class ClientTest : public testing::Test {
  protected:
   ClientTest() {
     grpc::ServerBuilder builder;
     builder.RegisterService(&vms_);
     builder.RegisterService(&operations_);
+    builder.RegisterService(&workloads_);
     server_ = builder.BuildAndStart();
     options_.sleep = [this](absl::Duration delay) { sleeps_.push_back(delay); };
     Connect();
@@ -99,6 +117,7 @@ class ClientTest : public testing::Test {
 
   FakeVmService vms_;
   FakeOperations operations_;
+  FakeWorkloads workloads_;
   std::unique_ptr<grpc::Server> server_;
   ClientOptions options_;
   std::vector<absl::Duration> sleeps_;
@@ -239,6 +258,54 @@ TEST_F(ClientTest, AwaitEndsAtItsLimitAndTheOperationGoesOn) {
   EXPECT_EQ(operation.status(),
             absl::DeadlineExceededError(
                 "operations/1 is not done after 2ms; it goes on"));
+}
+
+TEST_F(ClientTest, AwaitEndLooksLessOftenTheLongerAWorkloadRuns) {
+  int updates = 0;
+  const auto workload = client_->workloads().AwaitEnd(
+      "vms/a/workloads/1", [&](const lab::v1::Workload& state) {
+        ++updates;
+        EXPECT_EQ(state.name(), "vms/a/workloads/1");
+        return absl::OkStatus();
+      });
+  ASSERT_TRUE(workload.ok()) << workload.status();
+  EXPECT_EQ(workload->state(), lab::v1::WORKLOAD_STATE_COMPLETED);
+  EXPECT_EQ(updates, 7);
+  const std::vector<absl::Duration> expected = {
+      absl::Milliseconds(50),  absl::Milliseconds(100),
+      absl::Milliseconds(200), absl::Milliseconds(400),
+      absl::Milliseconds(500), absl::Milliseconds(500)};
+  EXPECT_EQ(sleeps_, expected);
+}
+
+TEST_F(ClientTest, AwaitEndReturnsAFailureAsAnEnd) {
+  workloads_.calls_until_end = 1;
+  workloads_.end = lab::v1::WORKLOAD_STATE_FAILED;
+  const auto workload = client_->workloads().AwaitEnd(
+      "vms/a/workloads/1", [](const auto&) { return absl::OkStatus(); });
+  ASSERT_TRUE(workload.ok()) << workload.status();
+  EXPECT_EQ(workload->state(), lab::v1::WORKLOAD_STATE_FAILED);
+}
+
+TEST_F(ClientTest, AwaitEndStopsWhenTheObserverSaysSoOrAtItsLimit) {
+  workloads_.calls_until_end = INT_MAX;
+  EXPECT_EQ(
+      client_->workloads()
+          .AwaitEnd("vms/a/workloads/1",
+                    [](const auto&) { return absl::CancelledError("enough"); })
+          .status(),
+      absl::CancelledError("enough"));
+  EXPECT_EQ(
+      client_->workloads()
+          .AwaitEnd(
+              "vms/a/workloads/1", [](const auto&) { return absl::OkStatus(); },
+              absl::Milliseconds(2))
+          .status(),
+      absl::DeadlineExceededError(
+          "vms/a/workloads/1 has not ended after 2ms; it goes on"));
+  for (const absl::Duration sleep : sleeps_) {
+    EXPECT_LE(sleep, absl::Milliseconds(2)) << "past the limit";
+  }
 }
 
 TEST(ClientConnectTest, DaemonThatIsNotThereIsUnavailable) {

@@ -8,6 +8,7 @@
 #include <iosfwd>
 #include <memory>
 #include <string>
+#include <vector>
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
@@ -35,8 +36,12 @@ class Context {
   bool quiet = false;
   absl::Duration timeout = absl::ZeroDuration();  // zero: the defaults
 
-  // What the command line asks for; called after all of it was parsed.
+  // What the command line asks for; called after all of it was parsed, and
+  // after `before_action`.
   std::function<absl::Status()> action;
+  // Arguments that only the daemon can make out. The first error is the
+  // command's.
+  std::vector<std::function<absl::Status()>> before_action;
   // For a command that went well with a bad result.
   ExitCode exit_code = kExitOk;
 

@@ -121,6 +121,13 @@ absl::Status ParseError(const CLI::App& app, const CLI::ParseError& error) {
   return UsageError(error.what());
 }
 
+absl::Status Act(Context& context) {
+  for (const auto& before : context.before_action) {
+    if (absl::Status status = before(); !status.ok()) return status;
+  }
+  return context.action();
+}
+
 // Reports an error of the command line, or of the work: its exit code.
 int Report(Context& context, const absl::Status& status,
            const std::string& fix) {
@@ -171,7 +178,7 @@ int RunMmuctl(std::vector<std::string> arguments, std::istream& in,
     return Report(context, ParseError(app, error),
                   absl::StrCat("see ", FullName(*Innermost(&app)), " --help"));
   }
-  const absl::Status status = context.action();
+  const absl::Status status = Act(context);
   if (!status.ok()) return Report(context, status, "");
   return context.exit_code;
 }

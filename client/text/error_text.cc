@@ -34,9 +34,11 @@ const std::map<std::string, std::string>& Fixes() {
       {"UNALIGNED", "use multiples of 4KiB"},
       {"UNALIGNED_CLEAR", "use multiples of 64 pages (256KiB)"},
       {"GPA_OUT_OF_RANGE", "see what memory there is: mmuctl vm get VM"},
+      {"WORKLOAD_NOT_FOUND", "see which there are: mmuctl workload list"},
       {"OPERATION_NOT_FOUND", "see which there are: mmuctl op list"},
       {"OPERATION_RUNNING",
-       "wait for it or cancel it: mmuctl op list; mmuctl op cancel NAME"},
+       "wait for it or cancel it: mmuctl op list; mmuctl op cancel NAME; a "
+       "guest that runs: mmuctl workload stop VM"},
       {"OPERATION_DONE", "read its result: mmuctl op get NAME"},
       {"WORKLOAD_RUNNING", "end it first: mmuctl workload stop VM"},
       {"WORKLOAD_NOT_RUNNING", "start one: mmuctl workload start VM ..."},
@@ -45,16 +47,35 @@ const std::map<std::string, std::string>& Fixes() {
       {"TRACE_CORRUPT",
        "find the damage with mmuctl trace info FILE, and copy or record the "
        "file again"},
-      {"DIRTY_LOG_OFF", "switch it on: mmuctl dirty-log start VM"},
-      {"DIRTY_LOG_ACTIVE", "switch it off first: mmuctl dirty-log stop VM"},
-      {"UNACKED_EPOCH",
-       "pause the guest (mmuctl workload pause VM), harvest (mmuctl dirty-log "
-       "harvest VM) and try again, or give --discard-unacked"},
+      {"DIRTY_LOG_OFF",
+       "see which memslots are logged: mmuctl dirty-log get VM; switch logging "
+       "on: mmuctl dirty-log start VM"},
+      {"DIRTY_LOG_ACTIVE",
+       "see whose it is: mmuctl dirty-log get VM; go on with one of yours: "
+       "mmuctl dirty-log acquire VM; or switch it off: mmuctl dirty-log stop "
+       "VM"},
+      {"DIRTY_LOG_STARTING", "wait for it: mmuctl op list"},
+      {"UNDELIVERED_PAGES",
+       "pause the guest (mmuctl vm pause VM), harvest (mmuctl dirty-log "
+       "harvest VM), copy, acknowledge (mmuctl dirty-log ack VM) and try "
+       "again, or with --discard lose them"},
+      {"LOG_OWNED",
+       "to look is free: mmuctl dirty-log peek VM; to take the log over: "
+       "mmuctl dirty-log acquire VM, with --force while the owner's lease "
+       "lasts"},
+      {"LOG_FENCED",
+       "somebody else has taken the log over: stop copying; to look is free: "
+       "mmuctl dirty-log peek VM; to take it back: mmuctl dirty-log acquire "
+       "VM, with --force while the owner's lease lasts"},
+      {"LOG_CHANGED",
+       "it is another log now: mmuctl dirty-log get VM; one of yours: mmuctl "
+       "dirty-log acquire VM"},
       {"EPOCH_MISMATCH",
        "only the newest sealed epoch can be cleared: mmuctl dirty-log harvest "
        "VM"},
-      {"EPOCH_SUPERSEDED", "another client sealed; harvest again"},
-      {"EPOCH_UNKNOWN", "seal first: mmuctl dirty-log get VM --seal"},
+      {"EPOCH_SUPERSEDED",
+       "it is part of a newer one: mmuctl dirty-log read VM"},
+      {"EPOCH_UNKNOWN", "see its epochs: mmuctl dirty-log get VM"},
       {"ETAG_MISMATCH",
        "it changed meanwhile: look at it again and take its new etag"},
       {"SPLIT_RUNNING",
@@ -72,6 +93,13 @@ const std::map<std::string, std::string>& Fixes() {
 
 std::string FixFor(const absl::Status& status, const ErrorInfo& info,
                    const std::string& address) {
+  // Not one of the daemon's limits, but of the log's.
+  if (const auto limit = info.metadata.find("limit");
+      info.reason == "LIMIT_EXCEEDED" && limit != info.metadata.end() &&
+      limit->second == "epochs_in_flight") {
+    return "acknowledge what was copied: mmuctl dirty-log ack VM; or have all "
+           "of it sealed again: mmuctl dirty-log acquire VM --force";
+  }
   if (const auto it = Fixes().find(info.reason); it != Fixes().end()) {
     return it->second;
   }
@@ -133,7 +161,7 @@ std::string ExitCodeHelp() {
          "program)\n"
          "   2  wrong command line; nothing was sent\n"
          "   3  the daemon refused a value\n"
-         "   4  no such VM, memslot, operation, trace or file\n"
+         "   4  no such VM, memslot, workload, operation, trace or file\n"
          "   5  not in this state: exists already, still running, superseded\n"
          "   6  no daemon at that address, or it is shutting down\n"
          "   7  the deadline passed\n"

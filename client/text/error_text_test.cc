@@ -46,7 +46,7 @@ TEST(RenderErrorTest, SaysNothingTwice) {
   status.set_code(static_cast<int>(absl::StatusCode::kFailedPrecondition));
   status.set_message("slot 0 has dirty pages");
   google::rpc::ErrorInfo info;
-  info.set_reason("UNACKED_EPOCH");
+  info.set_reason("UNDELIVERED_PAGES");
   (*info.mutable_metadata())["field"] = "slots";
   status.add_details()->PackFrom(info);
   google::rpc::BadRequest bad;
@@ -55,12 +55,39 @@ TEST(RenderErrorTest, SaysNothingTwice) {
   const std::string expected =
       "error: slot 0 has dirty pages\n"
       "  field:   slots\n"
-      "  reason:  UNACKED_EPOCH\n"
-      "  fix:     pause the guest (mmuctl workload pause VM), harvest (mmuctl "
-      "dirty-log harvest VM) and try again, or give --discard-unacked\n";
+      "  reason:  UNDELIVERED_PAGES\n"
+      "  fix:     pause the guest (mmuctl vm pause VM), harvest (mmuctl "
+      "dirty-log harvest VM), copy, acknowledge (mmuctl dirty-log ack VM) and "
+      "try again, or with --discard lose them\n";
   EXPECT_EQ(RenderError(FromRpcStatus(status), ""), expected);
   status.add_details()->PackFrom(bad);
   EXPECT_EQ(RenderError(FromRpcStatus(status), ""), expected);
+}
+
+TEST(RenderErrorTest, TooManyEpochsInFlightAreAcknowledged) {
+  google::rpc::Status status;
+  status.set_code(static_cast<int>(absl::StatusCode::kResourceExhausted));
+  status.set_message("pages of four other epochs are in flight");
+  google::rpc::ErrorInfo info;
+  info.set_reason("LIMIT_EXCEEDED");
+  status.add_details()->PackFrom(info);
+  EXPECT_NE(RenderError(FromRpcStatus(status), "").find("mmuctl capabilities"),
+            std::string::npos);
+  (*info.mutable_metadata())["limit"] = "epochs_in_flight";
+  status.mutable_details(0)->PackFrom(info);
+  EXPECT_NE(RenderError(FromRpcStatus(status), "").find("dirty-log ack VM"),
+            std::string::npos);
+}
+
+TEST(RenderErrorTest, LogThatWasTakenOverComesBackByForceWhileALeaseLasts) {
+  google::rpc::Status status;
+  status.set_code(static_cast<int>(absl::StatusCode::kFailedPrecondition));
+  status.set_message("somebody else acquired it");
+  google::rpc::ErrorInfo info;
+  info.set_reason("LOG_FENCED");
+  status.add_details()->PackFrom(info);
+  EXPECT_NE(RenderError(FromRpcStatus(status), "").find("with --force"),
+            std::string::npos);
 }
 
 TEST(RenderErrorTest, DaemonThatIsNotThereNamesTheAddress) {

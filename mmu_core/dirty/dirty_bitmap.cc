@@ -36,12 +36,11 @@ constexpr uint64_t MaskOf(uint64_t i, uint64_t first, uint64_t end) {
   return mask;
 }
 
-// Sets a bit unless it is set. Either way the caller has then acquired from
-// whoever cleared it last.
+// Sets a bit unless it is set. The order is explained at Mark.
 void Raise(uint64_t* words, uint64_t n) {
   AtomicWord word(words[n / kWordBits]);
-  if ((word.load(std::memory_order_acquire) & BitOf(n)) == 0) {
-    word.fetch_or(BitOf(n), std::memory_order_acq_rel);
+  if ((word.load(std::memory_order_seq_cst) & BitOf(n)) == 0) {
+    word.fetch_or(BitOf(n), std::memory_order_seq_cst);
   }
 }
 
@@ -93,14 +92,23 @@ DirtyBitmap::DirtyBitmap(uint64_t npages, ZeroedMemory memory)
 // Marker and taker touch the three words of a page in opposite order:
 //
 //   marker: set live bit,     raise summary 1, raise summary 2
-//   taker:  clear summary 2,  clear summary 1, take live word
+//   taker:  clear summary 2,  clear summary 1, read live word,
+//           hand on what it read, clear that much of the live word
 //
-// Say the marker's live bit comes after the taker's exchange of that word. The
-// marker then acquires from the exchange, so it sees both summaries cleared (or
-// raised again since) and raises them. Had the live bit come before the
-// exchange, the taker would have taken it, or, if summary 1 did not show it
-// yet, the marker raises summary 1 after the taker cleared it, and by the same
-// argument summary 2. No order loses the mark.
+// These are two store buffers: each side writes, then reads what the other
+// wrote. So all of it is sequentially consistent (on x86 the loads cost what
+// others cost, and the rest are locked instructions anyway). Say the taker's
+// read misses the marker's bit. Then the read comes before the bit, and the
+// marker finds both summaries cleared, or raised again since, and raises them;
+// the taker clears of the live word only what it has read, so the bit stays.
+// If the read has the bit, it is taken. If the taker does not come to the word,
+// because a summary did not show it yet, then the marker raises that summary
+// after the taker cleared it, and by the same argument summary 2. No order
+// loses the mark.
+//
+// Between the read and the clear the bits are in both places: where they were
+// handed to, and here (INV-10). A marker that finds its bit set in between is
+// as one that came before the taker.
 //
 // A marker that finds the bit already set must raise the summaries too:
 //   1. A sets the live bit and is put to sleep before it raises anything.
@@ -169,7 +177,7 @@ uint64_t DirtyBitmap::TakeWord(uint64_t i) {
   MMU_DCHECK(i < word_count_);
   // The summary first, as in TakeAll.
   AtomicWord(summary1_[i / kWordBits])
-      .fetch_and(~BitOf(i), std::memory_order_acq_rel);
+      .fetch_and(~BitOf(i), std::memory_order_seq_cst);
   return AtomicWord(words_[i]).exchange(0, std::memory_order_seq_cst);
 }
 
@@ -227,18 +235,20 @@ void DirtyBitmap::TakeAll(uint64_t first_word, uint64_t end_word, WordFn fn) {
       // moment nobody may overlook the words that stay behind.
       if (whole_group) {
         AtomicWord(summary2_[s])
-            .fetch_and(~BitOf(group), std::memory_order_acq_rel);
+            .fetch_and(~BitOf(group), std::memory_order_seq_cst);
       }
       const uint64_t mask = MaskOf(group, first_word, end_word);
       const uint64_t dirty_words =
           AtomicWord(summary1_[group])
-              .fetch_and(~mask, std::memory_order_acq_rel) &
+              .fetch_and(~mask, std::memory_order_seq_cst) &
           mask;
       AtHook(HookPoint::kSummaryToTake);
       ForEachBit(dirty_words, group_begin, [&](uint64_t i) {
-        const uint64_t taken =
-            AtomicWord(words_[i]).exchange(0, std::memory_order_seq_cst);
-        if (taken != 0) fn(i, taken);
+        AtomicWord word(words_[i]);
+        const uint64_t seen = word.load(std::memory_order_seq_cst);
+        if (seen == 0) return;
+        fn(i, seen);
+        word.fetch_and(~seen, std::memory_order_seq_cst);
       });
     });
   }

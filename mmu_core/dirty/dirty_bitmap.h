@@ -31,8 +31,16 @@
 
 namespace mmu {
 
-// Thread-safe, except SetAll() and scratch(). Any number of threads may mark
-// while others read or take; each set bit is taken exactly once.
+// A word of a bitmap: bit i is page 64 * index + i of the slot. A value.
+struct BitmapWord {
+  uint64_t index = 0;
+  uint64_t bits = 0;
+
+  friend bool operator==(const BitmapWord&, const BitmapWord&) = default;
+};
+
+// Thread-safe, except SetAll(), TakeAll() and scratch(). Any number of threads
+// may mark while others read and one takes; each set bit is taken exactly once.
 //
 // A thread that finds its page already marked does not write to the bitmap.
 // It is then the TLB flush between "taken" and "copied" that makes the page's
@@ -86,9 +94,11 @@ class DirtyBitmap {
   void ForEachNonZeroWord(uint64_t first_word, uint64_t end_word,
                           WordFn fn) const;
 
-  // Clears the words of [first_word, end_word) and calls `fn` for each that
-  // was not zero, in order. Takes every mark that returned before and leaves
-  // whatever it did not take findable.
+  // Calls `fn` for each word of [first_word, end_word) that is not zero, in
+  // order, and clears what `fn` was given once that has returned: until then
+  // the pages are here, too (INV-10 of slot_log.h). Takes every mark that
+  // returned before and leaves whatever it did not take findable. One thread at
+  // a time; no other may clear bits of these words meanwhile.
   void TakeAll(uint64_t first_word, uint64_t end_word, WordFn fn);
 
   // Ors the live words from `first_word` on into `out`.

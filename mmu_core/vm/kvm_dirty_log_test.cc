@@ -1,5 +1,7 @@
 // KVM's own calls on a slot's bitmap, beside the epochs.
 
+#include "mmu_core/vm/kvm_dirty_log.h"
+
 #include <cerrno>
 #include <cstdint>
 #include <utility>
@@ -10,9 +12,9 @@
 #include "mmu_core/base/error.h"
 #include "mmu_core/memory/memslot_set.h"
 #include "mmu_core/memory/region_request.h"
+#include "mmu_core/testing/dirty_log.h"
 #include "mmu_core/testing/vm_builder.h"
 #include "mmu_core/vm/dirty_log_test_util.h"
-#include "mmu_core/vm/dirty_logging.h"
 #include "mmu_core/vm/region_hooks.h"
 #include "mmu_core/vm/vm.h"
 #include "mmu_core/vm/vm_state.h"
@@ -32,6 +34,7 @@ using ::mmu::testing::MaskOf;
 using ::mmu::testing::PagesOf;
 using ::mmu::testing::Slot;
 using ::mmu::testing::SpteOf;
+using ::mmu::testing::StartLog;
 using ::mmu::testing::Write;
 using ::testing::ElementsAre;
 using ::testing::IsEmpty;
@@ -40,7 +43,7 @@ using ::testing::SizeIs;
 // Covers: DL-10, DL-11, DL-12
 TEST(KvmCallsTest, LegacyGetTakesProtectsAndFlushes) {
   auto vm = MakeVm({Slot(0, 0, 4 * kMiB)});
-  ASSERT_TRUE(vm->StartDirtyLog(kPlain, nullptr).ok());
+  ASSERT_TRUE(StartLog(*vm, kPlain, nullptr).ok());
   Write(*vm, 0x3000, 1);
   MmuCost cost;
   auto words = GetAndClearDirtyLog(vm->state(), 0, &cost);
@@ -59,7 +62,7 @@ TEST(KvmCallsTest, LegacyGetTakesProtectsAndFlushes) {
 // Covers: DL-13, DL-25
 TEST(KvmCallsTest, ManualGetCopiesAndOnlyClearClears) {
   auto vm = MakeVm({Slot(0, 0, 4 * kMiB)});
-  ASSERT_TRUE(vm->StartDirtyLog(kPlain, nullptr).ok());
+  ASSERT_TRUE(StartLog(*vm, kPlain, nullptr).ok());
   Write(*vm, 0x3000);
   Write(*vm, 0x4000);
   const uint64_t flushes = Flushes(*vm);
@@ -80,10 +83,10 @@ TEST(KvmCallsTest, InitiallySetHoldsForSlotsEnabledLaterOnly) {
   auto vm = MakeVm({Slot(0, 0, 64 * kPageSize), Slot(1, kGiB, 64 * kPageSize)});
   DirtyLogConfig first = kPlain;
   first.slots = {0};
-  ASSERT_TRUE(vm->StartDirtyLog(first, nullptr).ok());
+  ASSERT_TRUE(StartLog(*vm, first, nullptr).ok());
   DirtyLogConfig second = kAllSet;
   second.slots = {1};
-  ASSERT_TRUE(vm->StartDirtyLog(second, nullptr).ok());
+  ASSERT_TRUE(StartLog(*vm, second, nullptr).ok());
   EXPECT_THAT(PagesOf(*CopyDirtyLog(vm->state(), 0)), IsEmpty());
   EXPECT_THAT(PagesOf(*CopyDirtyLog(vm->state(), 1)), SizeIs(64));
 }

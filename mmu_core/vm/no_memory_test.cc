@@ -38,6 +38,7 @@
 #include "mmu_core/shadow/shadow_mmu.h"
 #include "mmu_core/sync/mutex.h"
 #include "mmu_core/sync/rcu.h"
+#include "mmu_core/testing/dirty_log.h"
 #include "mmu_core/testing/failing_allocations.h"
 #include "mmu_core/testing/vm_builder.h"
 #include "mmu_core/vm/guest_processor.h"
@@ -122,9 +123,12 @@ class Subject {
                       static_cast<int>(slot.config.backing), " ",
                       slot.generation, " ", slot.dirty_log_enabled, "; ");
     }
-    for (const DirtyLogInfo& log : vm_->DirtyLogs()) {
-      absl::StrAppend(&state, "log ", log.slot, " ", log.open_epoch, " ",
-                      log.unacked_page_count, "; ");
+    if (const auto log = vm_->FindDirtyLog(); log.has_value()) {
+      absl::StrAppend(&state, "log ", log->state.open_epoch, "; ");
+      for (const SlotLogState& slot : log->state.slots) {
+        absl::StrAppend(&state, "slot ", slot.slot, " ", slot.sealed_page_count,
+                        " ", slot.in_flight_page_count, "; ");
+      }
     }
     const VmStatsSnapshot stats = vm_->Stats();
     absl::StrAppend(&state, stats.pages_4k, " ", stats.pages_2m, " ",
@@ -286,11 +290,11 @@ absl::Status Nothing(Vm&) { return absl::OkStatus(); }
 absl::Status StartEager(Vm& vm) {
   DirtyLogConfig config;
   config.split = SplitPolicy::kEager;
-  return vm.StartDirtyLog(config, nullptr);
+  return StartLog(vm, config, nullptr);
 }
 
 absl::Status StopAll(Vm& vm) {
-  return vm.StopDirtyLog({}, Vm::Recover::kYes, Vm::Unacked::kDiscard, nullptr)
+  return StopLog(vm, RecoverOnStop::kYes, Undelivered::kDiscard, nullptr)
       .status();
 }
 
@@ -336,7 +340,7 @@ TEST_P(NoMemoryTest, ASlotIsDeletedOrStaysWithItsMappings) {
 absl::Status StartAndWrite(Vm& vm) {
   DirtyLogConfig config;
   config.initially_set = InitiallySet::kYes;
-  absl::Status status = vm.StartDirtyLog(config, nullptr);
+  absl::Status status = StartLog(vm, config);
   if (vm.config().mmu == MmuMode::kTdp ||
       vm.config().mmu == MmuMode::kTdpShadow) {
     for (uint64_t page = 0; page < 8; ++page) {
@@ -351,19 +355,17 @@ TEST_P(NoMemoryTest, ARefusalOfAnEndNeedsNoMemoryOrSaysSo) {
   EXPECT_GT(FailEachOfARefusal(
                 GetParam(), StartAndWrite,
                 [](Vm& vm) {
-                  return vm.DeleteMemslot(1, Vm::Unacked::kRefuse).status();
+                  return vm.DeleteMemslot(1, Undelivered::kRefuse).status();
                 },
-                "UNACKED_EPOCH"),
+                "UNDELIVERED_PAGES"),
             0u);
   EXPECT_GT(FailEachOfARefusal(
                 GetParam(), StartAndWrite,
                 [](Vm& vm) {
-                  return vm
-                      .StopDirtyLog({}, Vm::Recover::kNo, Vm::Unacked::kRefuse,
-                                    nullptr)
+                  return StopLog(vm, RecoverOnStop::kNo, Undelivered::kRefuse)
                       .status();
                 },
-                "UNACKED_EPOCH"),
+                "UNDELIVERED_PAGES"),
             0u);
 }
 
@@ -394,7 +396,9 @@ TEST_P(NoMemoryTest, ARefusalOfAChangeNeedsNoMemoryOrSaysSo) {
       [](Vm& vm) { return vm.RecoverHugePages({}, nullptr).status(); },
       "DIRTY_LOG_ACTIVE");
   const auto start = [](const DirtyLogConfig& log) {
-    return [log](Vm& vm) { return vm.StartDirtyLog(log, nullptr); };
+    return [of = TestStart(log)](Vm& vm) {
+      return vm.StartDirtyLog(of, nullptr).status();
+    };
   };
   DirtyLogConfig of_none;
   of_none.slots = {77};
@@ -407,6 +411,15 @@ TEST_P(NoMemoryTest, ARefusalOfAChangeNeedsNoMemoryOrSaysSo) {
   refused(
       Nothing, [config](Vm&) { return Vm::Create(config).status(); },
       "REGION_OVERLAP");
+  refused(StartEager, start({}), "DIRTY_LOG_ACTIVE");
+  refused(
+      StartEager,
+      [](Vm& vm) {
+        LogCall call = TestCall();
+        call.key.bytes[0] ^= 1;
+        return vm.SealDirtyLog(call, 0, nullptr).status();
+      },
+      "LOG_OWNED");
 }
 
 // Covers: SLOT-14
@@ -414,7 +427,7 @@ TEST_P(NoMemoryTest, AnEndThatDiscardsIsOneOrIsNot) {
   EXPECT_GT(
       FailEach(GetParam(), StartAndWrite,
                [](Vm& vm) {
-                 return vm.DeleteMemslot(1, Vm::Unacked::kDiscard).status();
+                 return vm.DeleteMemslot(1, Undelivered::kDiscard).status();
                }),
       5u);
   EXPECT_GT(FailEach(GetParam(), StartAndWrite, StopAll), 5u);
@@ -427,7 +440,7 @@ TEST_P(NoMemoryTest, AllSlotsLogOrNoneDoes) {
                      [](Vm& vm) {
                        DirtyLogConfig config;
                        config.initially_set = InitiallySet::kYes;
-                       return vm.StartDirtyLog(config, nullptr);
+                       return StartLog(vm, config, nullptr);
                      }),
             10u);
   EXPECT_GT(FailEach(GetParam(), StartEager, StopAll), 5u);
@@ -448,9 +461,7 @@ TEST_P(NoMemoryPoolTest, HugePagesAreRecoveredOrTheCallIsRefused) {
           [](Vm& vm) {
             const absl::Status status = StartEager(vm);
             if (!status.ok()) return status;
-            return vm
-                .StopDirtyLog({}, Vm::Recover::kNo, Vm::Unacked::kDiscard,
-                              nullptr)
+            return StopLog(vm, RecoverOnStop::kNo, Undelivered::kDiscard)
                 .status();
           },
           [](Vm& vm) { return vm.RecoverHugePages({}, nullptr).status(); }),

@@ -140,6 +140,15 @@ absl::Status MemslotNotFound(absl::string_view name) {
       "mmud.v1.Memslot", name);
 }
 
+absl::Status WorkloadNotFound(absl::string_view name) {
+  return WithResource(
+      ApiError(absl::StatusCode::kNotFound, "WORKLOAD_NOT_FOUND",
+               absl::StrCat("there is no workload ", Quote(name),
+                            "; a VM keeps the one that runs or ran last, which "
+                            "ListWorkloads shows")),
+      "mmud.lab.v1.Workload", name);
+}
+
 absl::Status OperationNotFound(absl::string_view name) {
   return WithResource(
       ApiError(absl::StatusCode::kNotFound, "OPERATION_NOT_FOUND",

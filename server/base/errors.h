@@ -58,6 +58,7 @@ ApiErrorDetail ApiDetailOf(const absl::Status& status);
 absl::Status VmNotFound(absl::string_view name);
 absl::Status VmDeleted(absl::string_view name);
 absl::Status MemslotNotFound(absl::string_view name);
+absl::Status WorkloadNotFound(absl::string_view name);
 absl::Status OperationNotFound(absl::string_view name);
 absl::Status DrainingError();
 // RESOURCE_EXHAUSTED LIMIT_EXCEEDED. `limit` is the name of the limit, where

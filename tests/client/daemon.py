@@ -46,7 +46,9 @@ class Daemon:
         shutil.rmtree(self.folder)
 
     def environment(self):
+        # Owner tokens of dirty logs go where the daemon's own files are.
         return dict(os.environ, MMUD_ADDRESS=self.address,
+                    XDG_RUNTIME_DIR=str(self.folder),
                     PATH=f"{MMUCTL.parent}:{os.environ['PATH']}")
 
     def run(self, *words, stdin=""):

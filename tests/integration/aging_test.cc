@@ -83,7 +83,8 @@ TEST_F(AgingTest, WhatOnlyShadowPagesMapIsNotFoundFast) {
   daemon_.client().CallText(
       "mmud.v1.VmService/CreateVm",
       absl::StrCat(
-          "vm_id: 'alpha' vm { vcpu_count: 1 memslots { size_bytes: ", 4 * kMiB,
+          "vm_id: 'alpha' vm { tdp {} vcpu_count: 1 memslots { size_bytes: ",
+          4 * kMiB,
           " backing: MEMORY_BACKING_ANONYMOUS } tdp_shadow "
           "{} }"));
   const Guest guest(daemon_.client(), "vms/alpha");
