@@ -373,8 +373,8 @@ TEST_P(NoMemoryTest, ARefusalOfAnEndNeedsNoMemoryOrSaysSo) {
 TEST_P(NoMemoryTest, ARefusalOfAChangeNeedsNoMemoryOrSaysSo) {
   const MemslotConfig onto_another =
       Slot(2, 2 * kMiB, 4 * kMiB, Level::k2M, BackingKind::kMetadataOnly);
-  MemslotConfig moved = Slot(1, 2 * kMiB, 4 * kMiB, Level::k2M);
-  moved.backing = BackingKind::kMemfd;
+  const MemslotConfig moved =
+      Slot(1, 2 * kMiB, 4 * kMiB, Level::k2M, BackingKind::kMemfd);
   const MemslotConfig larger =
       Slot(1, kGiB, 8 * kMiB, Level::k2M, BackingKind::kMemfd);
   const auto refused = [&](const Change& before, const Change& change,
