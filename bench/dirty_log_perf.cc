@@ -15,12 +15,16 @@
 #include "bench/scenario.h"
 #include "mmu_core/base/access.h"
 #include "mmu_core/base/gfn_range.h"
-#include "mmu_core/vm/dirty_logging.h"
+#include "mmu_core/testing/dirty_log.h"
+#include "mmu_core/vm/kvm_dirty_log.h"
 #include "mmu_core/vm/vm.h"
 #include "mmu_core/vm/vm_state.h"
 
 namespace mmu::bench {
 namespace {
+
+using ::mmu::testing::StartLog;
+using ::mmu::testing::StopLog;
 
 // The vCPUs' accesses, and which pages they wrote in the last pass.
 class Guest {
@@ -143,8 +147,7 @@ class Run {
 
     absl::Status status;
     const DirtyLogConfig config = LogConfig();
-    times_.enable =
-        Timed([&] { status = vm_->StartDirtyLog(config, nullptr); });
+    times_.enable = Timed([&] { status = StartLog(*vm_, config, nullptr); });
     Print("Enabling dirty logging time: ", times_.enable);
     if (!status.ok()) return status;
     out_ << "\n";
@@ -160,8 +163,8 @@ class Run {
 
     if (options_.run_while_disabling) guest.StartFreeRun();
     Print("Disabling dirty logging time: ", Timed([&] {
-            status = vm_->StopDirtyLog({}, Vm::Recover::kYes,
-                                       Vm::Unacked::kDiscard, nullptr)
+            status = StopLog(*vm_, RecoverOnStop::kYes, Undelivered::kDiscard,
+                             nullptr)
                          .status();
           }));
     if (options_.run_while_disabling) guest.FinishFreeRun();

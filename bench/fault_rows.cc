@@ -12,9 +12,12 @@
 #include "mmu_core/dirty/dirty_bitmap.h"
 #include "mmu_core/memory/memslot_set.h"
 #include "mmu_core/sync/mutex.h"
+#include "mmu_core/testing/dirty_log.h"
 
 namespace mmu::bench {
 namespace {
+
+using ::mmu::testing::StartLog;
 
 void ZapAll(VmState& vm, uint64_t pages) {
   MmuWriteLocked lock(vm.mmu_lock, LockOp::kZap);
@@ -73,7 +76,7 @@ Measured FaultFast(const Effort& effort) {
   VmState& state = vm->state();
   ZapAll(state, pages);
   FaultRange(*vm, 0, pages, AccessKind::kWrite, /*present=*/false);
-  BENCH_CHECK(vm->StartDirtyLog({}, nullptr).ok());
+  BENCH_CHECK(StartLog(*vm, {}, nullptr).ok());
   DirtyBitmap* bitmap = nullptr;
   {
     MutexLock lock(state.slots.slots_lock);

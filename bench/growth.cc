@@ -15,9 +15,16 @@
 #include "mmu_core/memory/region_request.h"
 #include "mmu_core/paging/table_pool.h"
 #include "mmu_core/sync/rcu.h"
+#include "mmu_core/testing/dirty_log.h"
 
 namespace mmu::bench {
 namespace {
+
+using ::mmu::testing::ClearAndDeliver;
+using ::mmu::testing::ReadLog;
+using ::mmu::testing::SealLog;
+using ::mmu::testing::StartLog;
+using ::mmu::testing::StopLog;
 
 constexpr uint64_t kGiBPages = PagesPer(Level::k1G);
 
@@ -41,20 +48,19 @@ void MemoryRow(uint64_t gib, std::ostream& out) {
   const double split = Millis([&] { MapSmall(*vm, pages); });
   const uint64_t tables = TablePool::Process().tables_out() - tables_before;
   const double enable =
-      Millis([&] { BENCH_CHECK(vm->StartDirtyLog({}, nullptr).ok()); });
+      Millis([&] { BENCH_CHECK(StartLog(*vm, {}, nullptr).ok()); });
   const uint64_t dirtied = DirtyOnePercent(*vm, pages);
   std::vector<uint64_t> words(pages / 64);
-  absl::StatusOr<SealResult> seal;
+  absl::StatusOr<testing::SealedSlot> seal;
   const double seal_and_list = Millis([&] {
-    seal = vm->SealDirtyLog(0, nullptr);
+    seal = SealLog(*vm, 0, nullptr);
     BENCH_CHECK(seal.ok());
-    BENCH_CHECK(
-        vm->ReadDirtyLog(0, seal->epoch, 0, absl::MakeSpan(words)).ok());
+    BENCH_CHECK(ReadLog(*vm, 0, seal->epoch, 0, absl::MakeSpan(words)).ok());
   });
   BENCH_CHECK(seal->dirty_page_count == dirtied);
   const double clear = Millis([&] {
     BENCH_CHECK(
-        vm->ClearDirtyLog(0, seal->epoch, 0, pages, words, nullptr).ok());
+        ClearAndDeliver(*vm, 0, seal->epoch, 0, pages, words, nullptr).ok());
   });
   const double age = Millis([&] {
     BENCH_CHECK(
@@ -63,8 +69,7 @@ void MemoryRow(uint64_t gib, std::ostream& out) {
   });
   const double recover = Millis([&] {
     BENCH_CHECK(
-        vm->StopDirtyLog({}, Vm::Recover::kYes, Vm::Unacked::kDiscard, nullptr)
-            .ok());
+        StopLog(*vm, RecoverOnStop::kYes, Undelivered::kDiscard, nullptr).ok());
   });
   BENCH_CHECK(vm->Stats().pages_1g == gib);
   out << absl::StrFormat(
@@ -101,22 +106,18 @@ void SlotRow(uint32_t slots, std::ostream& out) {
   std::unique_ptr<Vm> vm;
   const double create = Millis([&] { vm = *Vm::Create(config); });
   const double start =
-      Millis([&] { BENCH_CHECK(vm->StartDirtyLog(log, nullptr).ok()); });
+      Millis([&] { BENCH_CHECK(StartLog(*vm, log, nullptr).ok()); });
   const double look = Millis([&] {
     BENCH_CHECK(vm->Memslots().size() == slots);
-    BENCH_CHECK(vm->DirtyLogs().size() == slots);
+    BENCH_CHECK(vm->FindDirtyLog()->state.slots.size() == slots);
   });
-  const double seal = Millis([&] {
-    for (uint32_t id = 0; id < slots; ++id) {
-      BENCH_CHECK(vm->SealDirtyLog(id, nullptr).ok());
-    }
-  });
+  const double seal =
+      Millis([&] { BENCH_CHECK(SealLog(*vm, 0, nullptr).ok()); });
   // Not 0 where the heap had some left.
   const double memory = std::max(ResidentMiB() - before, 0.1);
   const double stop = Millis([&] {
     BENCH_CHECK(
-        vm->StopDirtyLog({}, Vm::Recover::kNo, Vm::Unacked::kDiscard, nullptr)
-            .ok());
+        StopLog(*vm, RecoverOnStop::kNo, Undelivered::kDiscard, nullptr).ok());
   });
   const double destroy = Millis([&] { vm.reset(); });
   out << absl::StrFormat(
@@ -169,7 +170,7 @@ void VcpuRow(int vcpus, uint64_t pages_each, std::ostream& out) {
   std::atomic<bool> stop{false};
   double enable = 0;
   std::thread operation([&] {
-    enable = Millis([&] { BENCH_CHECK(vm->StartDirtyLog({}, nullptr).ok()); });
+    enable = Millis([&] { BENCH_CHECK(StartLog(*vm, {}, nullptr).ok()); });
     stop.store(true);
   });
   Together(vcpus, [&](int i) {
@@ -178,15 +179,17 @@ void VcpuRow(int vcpus, uint64_t pages_each, std::ostream& out) {
   });
   operation.join();
 
-  BENCH_CHECK(vm->SealDirtyLog(0, nullptr).ok());
-  const auto unacked = [&] { return vm->DirtyLogs()[0].unacked_page_count; };
+  BENCH_CHECK(SealLog(*vm, 0, nullptr).ok());
+  const auto unacked = [&] {
+    return vm->FindDirtyLog()->state.slots[0].sealed_page_count;
+  };
   std::vector<uint64_t> all(pages / 64, ~uint64_t{0});
-  BENCH_CHECK(vm->ClearDirtyLog(0, vm->DirtyLogs()[0].sealed_epoch, 0, pages,
-                                all, nullptr)
+  BENCH_CHECK(ClearAndDeliver(*vm, 0, vm->FindDirtyLog()->state.sealed_epoch, 0,
+                              pages, all, nullptr)
                   .ok());
   BENCH_CHECK(unacked() == 0);
   const double dirty = Together(vcpus, pass);
-  BENCH_CHECK(vm->SealDirtyLog(0, nullptr).ok());
+  BENCH_CHECK(SealLog(*vm, 0, nullptr).ok());
   BENCH_CHECK(unacked() == pages);
   const double total = static_cast<double>(pages);
   out << absl::StrFormat("| %d | %.2f | %.2f | %.2f |\n", vcpus,

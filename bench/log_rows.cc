@@ -9,9 +9,14 @@
 #include "bench/rows.h"
 #include "benchmark/benchmark.h"
 #include "mmu_core/paging/spte_format.h"
+#include "mmu_core/testing/dirty_log.h"
 
 namespace mmu::bench {
 namespace {
+
+using ::mmu::testing::ClearLog;
+using ::mmu::testing::SealLog;
+using ::mmu::testing::StartLog;
 
 constexpr uint64_t kPages = PagesPer(Level::k1G);
 
@@ -65,7 +70,7 @@ Measured ClearDirty(const Effort& effort, uint64_t one_in) {
   const std::unique_ptr<Vm> vm = MakeVm(kPages << kPageShift, Level::k1G);
   MapSmall(*vm, kPages);
   VmState& state = vm->state();
-  BENCH_CHECK(vm->StartDirtyLog({}, nullptr).ok());
+  BENCH_CHECK(StartLog(*vm, {}, nullptr).ok());
   const std::vector<PageTable*> tables = SmallTables(*vm, kPages);
   BENCH_CHECK(CountSptes(tables, IsWritable) == 0);
   const TdpRoot& root = *RootOf(*vm);
@@ -83,15 +88,16 @@ Measured ClearDirty(const Effort& effort, uint64_t one_in) {
     for (const uint64_t page : dirty) {
       FaultRange(*vm, page, 1, AccessKind::kWrite, /*present=*/true);
     }
-    const absl::StatusOr<SealResult> seal = vm->SealDirtyLog(0, nullptr);
+    const absl::StatusOr<testing::SealedSlot> seal = SealLog(*vm, 0, nullptr);
     BENCH_CHECK(seal.ok() && seal->dirty_page_count == dirty.size());
     BENCH_CHECK(CountSptes(tables, IsWritable) == dirty.size());
     uint64_t cleared = 0;
     const double nanos = Nanos([&] {
-      cleared = vm->ClearDirtyLog(0, seal->epoch, 0, kPages, mask, nullptr)
+      cleared = ClearLog(*vm, 0, seal->epoch, 0, kPages, mask, nullptr)
                     ->cleared_page_count;
     });
     BENCH_CHECK(cleared == dirty.size());
+    BENCH_CHECK(vm->AcknowledgePages(testing::TestCall(), seal->epoch).ok());
     BENCH_CHECK(CountSptes(tables, IsWritable) == 0);
     return nanos / dirty.size();
   };

@@ -11,9 +11,12 @@
 #include "mmu_core/memory/memslot_set.h"
 #include "mmu_core/sync/mutex.h"
 #include "mmu_core/sync/rcu.h"
+#include "mmu_core/testing/dirty_log.h"
 
 namespace mmu::bench {
 namespace {
+
+using ::mmu::testing::StartLog;
 
 // Counted, not timed: every table taken from the pool, those in reserve too,
 // with its descriptor; the open and the sealed bitmap with their scratch
@@ -26,7 +29,7 @@ Measured Memory(const Effort& effort) {
   const uint64_t before = TablePool::Process().tables_out();
   const std::unique_ptr<Vm> vm = MakeVm(pages << kPageShift, Level::k1G);
   MapSmall(*vm, pages);
-  BENCH_CHECK(vm->StartDirtyLog({}, nullptr).ok());
+  BENCH_CHECK(StartLog(*vm, {}, nullptr).ok());
   VmState& state = vm->state();
   const uint64_t tables = state.pool.tables_out() - before;
   BENCH_CHECK(tables >= gib * 513);

@@ -22,10 +22,17 @@
 #include "mmu_core/stats/mmu_cost.h"
 #include "mmu_core/sync/lock_metrics.h"
 #include "mmu_core/sync/spin.h"
+#include "mmu_core/testing/dirty_log.h"
 #include "mmu_core/vm/split_job.h"
 
 namespace mmu::bench {
 namespace {
+
+using ::mmu::testing::ClearAndDeliver;
+using ::mmu::testing::ReadLog;
+using ::mmu::testing::SealLog;
+using ::mmu::testing::StartLog;
+using ::mmu::testing::StopLog;
 
 constexpr int64_t kHoldLimitNanos = 200'000;
 
@@ -113,21 +120,20 @@ void Round(Vm& vm, uint64_t pages) {
   BENCH_CHECK(ThrottledSplit(vm, 0)->Run().ok());
   DirtyLogConfig config;
   config.split = SplitPolicy::kEager;
-  BENCH_CHECK(vm.StartDirtyLog(config, nullptr).ok());
+  BENCH_CHECK(StartLog(vm, config, nullptr).ok());
   for (int i = 0; i < 3; ++i) {
-    const absl::StatusOr<SealResult> seal = vm.SealDirtyLog(0, nullptr);
+    const absl::StatusOr<testing::SealedSlot> seal = SealLog(vm, 0, nullptr);
     BENCH_CHECK(seal.ok());
     std::vector<uint64_t> words(pages / 64);
-    BENCH_CHECK(vm.ReadDirtyLog(0, seal->epoch, 0, absl::MakeSpan(words)).ok());
+    BENCH_CHECK(ReadLog(vm, 0, seal->epoch, 0, absl::MakeSpan(words)).ok());
     BENCH_CHECK(
-        vm.ClearDirtyLog(0, seal->epoch, 0, pages, words, nullptr).ok());
+        ClearAndDeliver(vm, 0, seal->epoch, 0, pages, words, nullptr).ok());
     BENCH_CHECK(
         vm.Age(GfnRange::Of(Gfn(0), pages), AgeMode::kTestAndClear, nullptr)
             .ok());
   }
   BENCH_CHECK(
-      vm.StopDirtyLog({}, Vm::Recover::kYes, Vm::Unacked::kDiscard, nullptr)
-          .ok());
+      StopLog(vm, RecoverOnStop::kYes, Undelivered::kDiscard, nullptr).ok());
 }
 
 // Everything but the faults themselves, which are far more and far shorter.
@@ -202,12 +208,12 @@ Measured StallDuringEnable(const Effort& effort) {
       [](Vm& vm) {
         DirtyLogConfig config;
         config.split = SplitPolicy::kEager;
-        BENCH_CHECK(vm.StartDirtyLog(config, nullptr).ok());
+        BENCH_CHECK(StartLog(vm, config, nullptr).ok());
       },
       [](Vm& vm) {
-        BENCH_CHECK(vm.StopDirtyLog({}, Vm::Recover::kYes,
-                                    Vm::Unacked::kDiscard, nullptr)
-                        .ok());
+        BENCH_CHECK(
+            StopLog(vm, RecoverOnStop::kYes, Undelivered::kDiscard, nullptr)
+                .ok());
       });
 }
 

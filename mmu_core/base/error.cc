@@ -11,6 +11,8 @@
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_split.h"
+#include "absl/strings/string_view.h"
+#include "absl/strings/strip.h"
 #include "absl/types/optional.h"
 
 namespace mmu {
@@ -18,6 +20,9 @@ namespace {
 
 // The payload is "reason\nfield\nerrno": none of the three contains a newline.
 constexpr char kPayloadUrl[] = "mmu.error_detail";
+// Followed by the name: a payload of its own for each member of the metadata,
+// whose text may contain anything.
+constexpr absl::string_view kMetadataUrl = "mmu.error_metadata/";
 
 }  // namespace
 
@@ -27,6 +32,9 @@ absl::Status MakeError(absl::StatusCode code, const ErrorDetail& detail,
   status.SetPayload(kPayloadUrl,
                     absl::Cord(absl::StrCat(detail.reason, "\n", detail.field,
                                             "\n", detail.kvm_errno)));
+  for (const auto& [name, text] : detail.metadata) {
+    status.SetPayload(absl::StrCat(kMetadataUrl, name), absl::Cord(text));
+  }
   return status;
 }
 
@@ -42,6 +50,11 @@ ErrorDetail DetailOf(const absl::Status& status) {
   detail.reason = parts[0];
   detail.field = parts[1];
   detail.kvm_errno = number;
+  status.ForEachPayload(
+      [&detail](absl::string_view url, const absl::Cord& text) {
+        if (!absl::ConsumePrefix(&url, kMetadataUrl)) return;
+        detail.metadata.emplace(std::string(url), std::string(text));
+      });
   return detail;
 }
 

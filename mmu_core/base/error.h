@@ -8,6 +8,7 @@
 #ifndef MMU_CORE_BASE_ERROR_H_
 #define MMU_CORE_BASE_ERROR_H_
 
+#include <map>
 #include <string>
 #include <string_view>
 
@@ -20,6 +21,9 @@ struct ErrorDetail {
   std::string reason;  // e.g. "REGION_OVERLAP"; empty if the status has none
   std::string field;   // e.g. "gpa_bytes"; empty if no single field is to blame
   int kvm_errno = 0;   // e.g. EEXIST
+  // What the message says in words, by name: "owner", "open_page_count". Any
+  // text; empty where the three above say it all.
+  std::map<std::string, std::string> metadata = {};
 };
 
 // Makes a status that carries `detail`.

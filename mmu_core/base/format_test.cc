@@ -1,7 +1,5 @@
 #include "mmu_core/base/format.h"
 
-#include <cstddef>
-#include <new>
 #include <string>
 
 #include "absl/status/status.h"

@@ -33,7 +33,7 @@ std::string_view ToString(HookPoint point) {
       "kEntryToAnd",
       "kWalkToTable",
       "kAnnounceToLook",
-      "kTakeToSealed",
+      "kJoinToLeave",
       "kEntryToFlags",
       "kRecordToCollected",
       "kFreeToIndex",

@@ -38,7 +38,7 @@ enum class HookPoint : uint8_t {
   kEntryToAnd,           // W seen -> AND, whole tables (RACE-14)
   kWalkToTable,          // hardware walk: pointer read -> table read (RACE-4)
   kAnnounceToLook,       // access announced -> requests looked at (RACE-5)
-  kTakeToSealed,         // in no bitmap: taken -> sealed (RACE-7)
+  kJoinToLeave,          // page in its new set -> out of its old one (RACE-7)
   kEntryToFlags,         // ring entry written -> flagged as dirty (RACE-16)
   kRecordToCollected,    // page recorded -> entry collected (RACE-16)
   kFreeToIndex,          // ring entry freed -> reset index moved (RACE-16)

@@ -36,15 +36,6 @@ constexpr uint64_t MaskOf(uint64_t i, uint64_t first, uint64_t end) {
   return mask;
 }
 
-// Sets a bit unless it is set. Either way the caller has then acquired from
-// whoever cleared it last.
-void Raise(uint64_t* words, uint64_t n) {
-  AtomicWord word(words[n / kWordBits]);
-  if ((word.load(std::memory_order_acquire) & BitOf(n)) == 0) {
-    word.fetch_or(BitOf(n), std::memory_order_acq_rel);
-  }
-}
-
 // Calls fn(index of the set bit) from low to high.
 template <typename Fn>
 void ForEachBit(uint64_t value, uint64_t base, Fn fn) {
@@ -64,23 +55,26 @@ ZeroedMemory DirtyBitmap::Allocate(uint64_t npages) {
                                    sizeof(uint64_t));
 }
 
-std::shared_ptr<DirtyBitmap> DirtyBitmap::TryCreate(
-    uint64_t npages, InitiallySet initially_set) {
+std::shared_ptr<DirtyBitmap> DirtyBitmap::TryCreate(uint64_t npages,
+                                                    InitiallySet initially_set,
+                                                    BitmapWriters writers) {
   ZeroedMemory memory = Allocate(npages);
   if (!memory) return nullptr;
   std::shared_ptr<DirtyBitmap> bitmap(
-      new DirtyBitmap(npages, std::move(memory)));
+      new DirtyBitmap(npages, writers, std::move(memory)));
   if (initially_set == InitiallySet::kYes) bitmap->SetAll();
   return bitmap;
 }
 
 DirtyBitmap::DirtyBitmap(uint64_t npages, InitiallySet initially_set)
-    : DirtyBitmap(npages, Allocate(npages)) {
+    : DirtyBitmap(npages, BitmapWriters::kMany, Allocate(npages)) {
   if (initially_set == InitiallySet::kYes) SetAll();
 }
 
-DirtyBitmap::DirtyBitmap(uint64_t npages, ZeroedMemory memory)
+DirtyBitmap::DirtyBitmap(uint64_t npages, BitmapWriters writers,
+                         ZeroedMemory memory)
     : memory_(std::move(memory)),
+      writers_(writers),
       npages_(npages),
       word_count_(WordsFor(npages)),
       summary1_count_(WordsFor(word_count_)),
@@ -90,17 +84,50 @@ DirtyBitmap::DirtyBitmap(uint64_t npages, ZeroedMemory memory)
   MMU_CHECK(memory_);
 }
 
+// With one writer at a time the lock that says so orders all of it. Released
+// all the same: the bits of a page come into the set that it moves to before
+// they leave the other, also for who looks at the memory of a process that died
+// in between.
+uint64_t DirtyBitmap::Or(uint64_t& word, uint64_t bits) {
+  AtomicWord atomic(word);
+  if (writers_ == BitmapWriters::kMany) {
+    return atomic.fetch_or(bits, std::memory_order_seq_cst);
+  }
+  const uint64_t before = atomic.load(std::memory_order_relaxed);
+  atomic.store(before | bits, std::memory_order_release);
+  return before;
+}
+
+uint64_t DirtyBitmap::AndNot(uint64_t& word, uint64_t bits) {
+  AtomicWord atomic(word);
+  if (writers_ == BitmapWriters::kMany) {
+    return atomic.fetch_and(~bits, std::memory_order_seq_cst);
+  }
+  const uint64_t before = atomic.load(std::memory_order_relaxed);
+  atomic.store(before & ~bits, std::memory_order_release);
+  return before;
+}
+
 // Marker and taker touch the three words of a page in opposite order:
 //
 //   marker: set live bit,     raise summary 1, raise summary 2
-//   taker:  clear summary 2,  clear summary 1, take live word
+//   taker:  clear summary 2,  clear summary 1, read live word,
+//           hand on what it read, clear that much of the live word
 //
-// Say the marker's live bit comes after the taker's exchange of that word. The
-// marker then acquires from the exchange, so it sees both summaries cleared (or
-// raised again since) and raises them. Had the live bit come before the
-// exchange, the taker would have taken it, or, if summary 1 did not show it
-// yet, the marker raises summary 1 after the taker cleared it, and by the same
-// argument summary 2. No order loses the mark.
+// These are two store buffers: each side writes, then reads what the other
+// wrote. So all of it is sequentially consistent (on x86 the loads cost what
+// others cost, and the rest are locked instructions anyway). Say the taker's
+// read misses the marker's bit. Then the read comes before the bit, and the
+// marker finds both summaries cleared, or raised again since, and raises them;
+// the taker clears of the live word only what it has read, so the bit stays.
+// If the read has the bit, it is taken. If the taker does not come to the word,
+// because a summary did not show it yet, then the marker raises that summary
+// after the taker cleared it, and by the same argument summary 2. No order
+// loses the mark.
+//
+// Between the read and the clear the bits are in both places: where they were
+// handed to, and here (INV-10). A marker that finds its bit set in between is
+// as one that came before the taker.
 //
 // A marker that finds the bit already set must raise the summaries too:
 //   1. A sets the live bit and is put to sleep before it raises anything.
@@ -119,24 +146,33 @@ bool DirtyBitmap::Mark(uint64_t page) {
   // takes the mark and then finds the SPTE not writable, must not both be
   // right. On x86 this costs nothing over a weaker order.
   if ((word.load(std::memory_order_seq_cst) & bit) == 0) {
-    was_clean = (word.fetch_or(bit, std::memory_order_seq_cst) & bit) == 0;
+    was_clean = (Or(words_[i], bit) & bit) == 0;
   }
   AtHook(HookPoint::kBitToSummary);
   RaiseSummaries(i);
   return was_clean;
 }
 
-void DirtyBitmap::MarkWord(uint64_t i, uint64_t bits) {
+uint64_t DirtyBitmap::MarkWord(uint64_t i, uint64_t bits) {
   MMU_DCHECK(i < word_count_);
   MMU_DCHECK((bits & ~MaskOf(i, 0, npages_)) == 0);
-  if (bits == 0) return;
-  AtomicWord(words_[i]).fetch_or(bits, std::memory_order_seq_cst);
+  if (bits == 0) return 0;
+  const uint64_t before = Or(words_[i], bits);
   RaiseSummaries(i);
+  return bits & ~before;
 }
 
 void DirtyBitmap::RaiseSummaries(uint64_t i) {
   Raise(summary1_, i);
   Raise(summary2_, i / kWordBits);
+}
+
+// Sets a bit unless it is set. The order is explained at Mark.
+void DirtyBitmap::Raise(uint64_t* words, uint64_t n) {
+  uint64_t& word = words[n / kWordBits];
+  if ((AtomicWord(word).load(std::memory_order_seq_cst) & BitOf(n)) == 0) {
+    Or(word, BitOf(n));
+  }
 }
 
 bool DirtyBitmap::Test(uint64_t page) const {
@@ -168,15 +204,13 @@ uint64_t DirtyBitmap::Word(uint64_t i) const {
 uint64_t DirtyBitmap::TakeWord(uint64_t i) {
   MMU_DCHECK(i < word_count_);
   // The summary first, as in TakeAll.
-  AtomicWord(summary1_[i / kWordBits])
-      .fetch_and(~BitOf(i), std::memory_order_acq_rel);
+  AndNot(summary1_[i / kWordBits], BitOf(i));
   return AtomicWord(words_[i]).exchange(0, std::memory_order_seq_cst);
 }
 
 uint64_t DirtyBitmap::ClearBits(uint64_t i, uint64_t mask) {
   MMU_DCHECK(i < word_count_);
-  return AtomicWord(words_[i]).fetch_and(~mask, std::memory_order_seq_cst) &
-         mask;
+  return AndNot(words_[i], mask) & mask;
 }
 
 uint64_t DirtyBitmap::CountDirty() const {
@@ -225,20 +259,15 @@ void DirtyBitmap::TakeAll(uint64_t first_word, uint64_t end_word, WordFn fn) {
           (group_begin + kWordBits <= end_word || end_word == word_count_);
       // Of a group that is taken only in part, summary 2 stays set: even for a
       // moment nobody may overlook the words that stay behind.
-      if (whole_group) {
-        AtomicWord(summary2_[s])
-            .fetch_and(~BitOf(group), std::memory_order_acq_rel);
-      }
+      if (whole_group) AndNot(summary2_[s], BitOf(group));
       const uint64_t mask = MaskOf(group, first_word, end_word);
-      const uint64_t dirty_words =
-          AtomicWord(summary1_[group])
-              .fetch_and(~mask, std::memory_order_acq_rel) &
-          mask;
+      const uint64_t dirty_words = AndNot(summary1_[group], mask) & mask;
       AtHook(HookPoint::kSummaryToTake);
       ForEachBit(dirty_words, group_begin, [&](uint64_t i) {
-        const uint64_t taken =
-            AtomicWord(words_[i]).exchange(0, std::memory_order_seq_cst);
-        if (taken != 0) fn(i, taken);
+        const uint64_t seen = Word(i);
+        if (seen == 0) return;
+        fn(i, seen);
+        AndNot(words_[i], seen);
       });
     });
   }

@@ -31,8 +31,22 @@
 
 namespace mmu {
 
-// Thread-safe, except SetAll() and scratch(). Any number of threads may mark
-// while others read or take; each set bit is taken exactly once.
+// A word of a bitmap: bit i is page 64 * index + i of the slot. A value.
+struct BitmapWord {
+  uint64_t index = 0;
+  uint64_t bits = 0;
+
+  friend bool operator==(const BitmapWord&, const BitmapWord&) = default;
+};
+
+// Who changes a bitmap: many threads at the same time, or one at a time because
+// a lock says so, which saves locked instructions. Then whoever reads holds
+// that lock, too.
+enum class BitmapWriters : uint8_t { kMany, kOneAtATime };
+
+// With many writers thread-safe, except SetAll(), TakeAll() and scratch(): any
+// number of threads may mark while others read and one takes; each set bit is
+// taken exactly once. With one at a time externally synchronised.
 //
 // A thread that finds its page already marked does not write to the bitmap.
 // It is then the TLB flush between "taken" and "copied" that makes the page's
@@ -40,8 +54,9 @@ namespace mmu {
 class DirtyBitmap {
  public:
   // As the constructor, but null if the host has no memory for it.
-  static std::shared_ptr<DirtyBitmap> TryCreate(uint64_t npages,
-                                                InitiallySet initially_set);
+  static std::shared_ptr<DirtyBitmap> TryCreate(
+      uint64_t npages, InitiallySet initially_set,
+      BitmapWriters writers = BitmapWriters::kMany);
 
   // `npages` 1 to 2^31 - 1. Memory of a page or more is zero pages until it is
   // written.
@@ -61,8 +76,9 @@ class DirtyBitmap {
   // Sets the bit of `page` (relative to the slot, < npages()). Returns true if
   // this call changed it from clean to dirty.
   bool Mark(uint64_t page);
-  // Marks the pages of `bits` in word `i`: puts back what was taken.
-  void MarkWord(uint64_t i, uint64_t bits);
+  // Marks the pages of `bits` in word `i`, and returns those that this call
+  // changed from clean to dirty.
+  uint64_t MarkWord(uint64_t i, uint64_t bits);
   bool Test(uint64_t page) const;
 
   // Sets the first npages() bits and leaves the padding clear (SLOT-51). Not
@@ -86,9 +102,11 @@ class DirtyBitmap {
   void ForEachNonZeroWord(uint64_t first_word, uint64_t end_word,
                           WordFn fn) const;
 
-  // Clears the words of [first_word, end_word) and calls `fn` for each that
-  // was not zero, in order. Takes every mark that returned before and leaves
-  // whatever it did not take findable.
+  // Calls `fn` for each word of [first_word, end_word) that is not zero, in
+  // order, and clears what `fn` was given once that has returned: until then
+  // the pages are here, too (INV-10 of slot_log.h). Takes every mark that
+  // returned before and leaves whatever it did not take findable. One thread at
+  // a time; no other may clear bits of these words meanwhile.
   void TakeAll(uint64_t first_word, uint64_t end_word, WordFn fn);
 
   // Ors the live words from `first_word` on into `out`.
@@ -101,14 +119,19 @@ class DirtyBitmap {
   }
 
  private:
-  DirtyBitmap(uint64_t npages, ZeroedMemory memory);
+  DirtyBitmap(uint64_t npages, BitmapWriters writers, ZeroedMemory memory);
 
   // May be none.
   static ZeroedMemory Allocate(uint64_t npages);
   void RaiseSummaries(uint64_t i);
+  void Raise(uint64_t* words, uint64_t n);
+  // These set and clear bits of one word, and return what it was before.
+  uint64_t Or(uint64_t& word, uint64_t bits);
+  uint64_t AndNot(uint64_t& word, uint64_t bits);
 
   // All immutable after construction; the words are accessed as atomics.
   const ZeroedMemory memory_;
+  const BitmapWriters writers_;
   const uint64_t npages_;
   const uint64_t word_count_;
   const uint64_t summary1_count_;

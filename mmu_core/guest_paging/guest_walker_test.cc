@@ -22,6 +22,7 @@
 #include "mmu_core/memory/guest_memory_access.h"
 #include "mmu_core/memory/guest_words.h"
 #include "mmu_core/paging/access_rights.h"
+#include "mmu_core/testing/dirty_log.h"
 #include "mmu_core/testing/vm_builder.h"
 #include "mmu_core/vm/vm.h"
 
@@ -350,16 +351,15 @@ TEST_F(GuestWalkerTest, OnlyAnAllowedAccessSetsAccessedAndOnlyAWriteDirty) {
 // Covers: SHD-47
 TEST_F(GuestWalkerTest, TablesThatAWalkChangedAreInTheDirtyLog) {
   Map(kFourLevel, 0x12345678, 1, 0x345000 | kPwu);
-  ASSERT_TRUE(memory_.vm().StartDirtyLog({}, nullptr).ok());
+  ASSERT_TRUE(StartLog(memory_.vm(), {}, nullptr).ok());
   Walk(kFourLevel, 0x12345678);
   EXPECT_THAT(SealAndList(memory_.vm(), 0), ElementsAre(1, 2, 3, 4));
   Walk(kFourLevel, 0x12345678);
   uint64_t epoch = 0;
   SealAndList(memory_.vm(), 0, &epoch);
-  ASSERT_TRUE(
-      memory_.vm()
-          .ClearDirtyLog(0, epoch, 0, 1024, MaskOf(1024, {1, 2, 3, 4}), nullptr)
-          .ok());
+  ASSERT_TRUE(ClearAndDeliver(memory_.vm(), 0, epoch, 0, 1024,
+                              MaskOf(1024, {1, 2, 3, 4}), nullptr)
+                  .ok());
   Walk(kFourLevel, 0x12345678);
   EXPECT_THAT(SealAndList(memory_.vm(), 0), IsEmpty()) << "nothing to set";
   Walk(kFourLevel, 0x12345678, kWriteAccess);
@@ -428,7 +428,7 @@ TEST_F(GuestWalkerTest, AnEntryThatTheGuestChangesMeanwhileIsWalkedAgain) {
 TEST_F(GuestWalkerTest, AWalkEndsWhereItsNoteHasNoRoomInTheDirtyRing) {
   Map(kFourLevel, 0x12345678, 1, 0x345000 | kPwu);
   DirtyRing ring(256, /*cpu_log_entries=*/0);
-  ASSERT_TRUE(memory_.vm().StartDirtyLog({}, nullptr).ok());
+  ASSERT_TRUE(StartLog(memory_.vm(), {}, nullptr).ok());
   GuestMemoryAccess words(memory_.vm().state().slots, 0, &ring);
   while (ring.used() < ring.soft_limit() - 2) ring.Push({.slot = 0});
   const GuestWalkResult full =

@@ -12,6 +12,7 @@
 #include "mmu_core/dirty/dirty_ring.h"
 #include "mmu_core/memory/backing.h"
 #include "mmu_core/memory/guest_words.h"
+#include "mmu_core/testing/dirty_log.h"
 #include "mmu_core/testing/interleaving.h"
 #include "mmu_core/testing/vm_builder.h"
 #include "mmu_core/vm/vm.h"
@@ -96,7 +97,7 @@ TEST_F(GuestMemoryAccessTest, ASlotThatIsGoneIsFoundNoMore) {
 }
 
 TEST_F(GuestMemoryAccessTest, OnlyAnExchangeThatWroteMarksItsPage) {
-  ASSERT_TRUE(vm_->StartDirtyLog({.slots = {0}}, nullptr).ok());
+  ASSERT_TRUE(StartLog(*vm_, {.slots = {0}}, nullptr).ok());
   GuestMemoryAccess memory(vm_->state().slots, 0, nullptr);
   uint64_t value = 0;
   ASSERT_EQ(memory.Read(Gpa(0x1000), WordSize::k8, &value), Result::kDone);
@@ -112,7 +113,7 @@ TEST_F(GuestMemoryAccessTest, OnlyAnExchangeThatWroteMarksItsPage) {
 TEST_F(GuestMemoryAccessTest, AtTheSoftLimitOfTheRingNothingIsWrittenThatLogs) {
   std::unique_ptr<Vm> vm = MakeRingVm(
       {Slot(3, 0, kSlotBytes), Slot(4, kSlotBytes, kSlotBytes)}, 256);
-  ASSERT_TRUE(vm->StartDirtyLog({.slots = {3}}, nullptr).ok());
+  ASSERT_TRUE(StartLog(*vm, {.slots = {3}}, nullptr).ok());
   DirtyRing* ring = vm->state().vcpus[0]->dirty_ring();
   GuestMemoryAccess memory(vm->state().slots, 0, ring);
   uint64_t word = 0;
@@ -136,7 +137,7 @@ TEST_F(GuestMemoryAccessTest, AtTheSoftLimitOfTheRingNothingIsWrittenThatLogs) {
 
 TEST_F(GuestMemoryAccessTest, WithRingsTheMarkGoesToTheVcpusRing) {
   std::unique_ptr<Vm> vm = MakeRingVm({Slot(3, 0, kSlotBytes)}, 256);
-  ASSERT_TRUE(vm->StartDirtyLog({.slots = {3}}, nullptr).ok());
+  ASSERT_TRUE(StartLog(*vm, {.slots = {3}}, nullptr).ok());
   DirtyRing* ring = vm->state().vcpus[0]->dirty_ring();
   GuestMemoryAccess memory(vm->state().slots, 0, ring);
   ASSERT_EQ(memory.CompareExchange(Gpa(0x7000), WordSize::k4, 0, 2),
@@ -149,7 +150,7 @@ TEST_F(GuestMemoryAccessTest, WithRingsTheMarkGoesToTheVcpusRing) {
 // A copy of the page was made, and its epoch cleared, while the word was there
 // but not marked: the mark comes in the next epoch.
 TEST_F(GuestMemoryAccessTest, Race26AClearBetweenWriteAndMarkLosesNothing) {
-  ASSERT_TRUE(vm_->StartDirtyLog({.slots = {0}}, nullptr).ok());
+  ASSERT_TRUE(StartLog(*vm_, {.slots = {0}}, nullptr).ok());
   Write(*vm_, 0x5000, 1);
   Interleaving threads;
   threads.Add("walk", [&] {
@@ -162,7 +163,8 @@ TEST_F(GuestMemoryAccessTest, Race26AClearBetweenWriteAndMarkLosesNothing) {
     uint64_t epoch = 0;
     EXPECT_THAT(SealAndList(*vm_, 0, &epoch), ElementsAre(5));
     EXPECT_TRUE(
-        vm_->ClearDirtyLog(0, epoch, 0, 256, MaskOf(256, {5}), nullptr).ok());
+        ClearAndDeliver(*vm_, 0, epoch, 0, 256, MaskOf(256, {5}), nullptr)
+            .ok());
     copied = ReadValue(*vm_, 0x5000);
   });
   threads.RunTo("walk", HookPoint::kGuestWordToMark);

@@ -135,19 +135,24 @@ next:
   atomic { drain(me) }
 }
 
+/* Reads the live word, adds what it saw to the sealed one, and then clears that
+ * of the live word: a page that was not seen stays. */
+inline take() {
+  if
+  :: live -> sealed = true; live = false
+  :: else -> skip
+  fi
+}
+
 inline seal() {
 #ifdef TAKE_FIRST
   if
-  :: summary ->
-    atomic { sealed = sealed || live; live = false };
-    summary = false
+  :: summary -> take(); summary = false
   :: else -> skip
   fi
 #else
   if
-  :: summary ->
-    summary = false;
-    atomic { sealed = sealed || live; live = false }
+  :: summary -> summary = false; take()
   :: else -> skip
   fi
 #endif

@@ -57,13 +57,14 @@ class BlockCount {
 }  // namespace
 
 RecoverOutcome ShadowRecover::Recover(MmuWriteLocked& lock, const Memslot& slot,
-                                      GfnRange range, MmuCost* cost) {
+                                      GfnRange range, MmuCost* cost,
+                                      const HoldLimit& limit) {
   MMU_CHECK(!slot.dirty_log_enabled());
   RecoverOutcome outcome;
   const SlotRmaps* const rmaps = slot.shadow_rmaps();
   if (rmaps == nullptr) return outcome;
   TlbFlushBatch batch(parts_.tlb, FlushScope::kRange, FlushReason::kRecover);
-  YieldPoint<MmuWriteLocked> yield(lock);
+  YieldPoint<MmuWriteLocked> yield(lock, limit);
   for (GfnRange block = BlockFrom(range.start, range); !block.empty();
        block = BlockFrom(block.end, range)) {
     BlockCount count;

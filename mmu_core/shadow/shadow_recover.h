@@ -12,6 +12,7 @@
 #include "mmu_core/rmap/rmap.h"
 #include "mmu_core/shadow/shadow_links.h"
 #include "mmu_core/stats/mmu_cost.h"
+#include "mmu_core/sync/hold_limit.h"
 #include "mmu_core/sync/mmu_lock.h"
 #include "mmu_core/tdp/huge_page_outcomes.h"
 #include "mmu_core/tlb/tlb_flush_batch.h"
@@ -38,7 +39,8 @@ class ShadowRecover {
   // pages that the host is invalidating: their faults do. REQUIRES: the slot
   // does not log; slots_lock.
   RecoverOutcome Recover(MmuWriteLocked& lock, const Memslot& slot,
-                         GfnRange range, MmuCost* cost);
+                         GfnRange range, MmuCost* cost,
+                         const HoldLimit& limit = {});
 
  private:
   // Zaps all leafs of direct pages in one rmap. The largest page that can come

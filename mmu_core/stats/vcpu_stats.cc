@@ -55,6 +55,12 @@ bool WaitTime::waiting() const {
   return waiting_;
 }
 
+absl::optional<MonotonicTime> WaitTime::since() const {
+  MutexLock lock(mu_);
+  if (!waiting_) return absl::nullopt;
+  return MonotonicTime::FromNanos(begin_nanos_);
+}
+
 int64_t WaitTime::nanos() const {
   MutexLock lock(mu_);
   return ended_nanos_ + (waiting_ ? clock_.NowNanos() - begin_nanos_ : 0);

@@ -9,6 +9,7 @@
 #include <cstdint>
 
 #include "absl/base/thread_annotations.h"
+#include "absl/types/optional.h"
 #include "mmu_core/base/access.h"
 #include "mmu_core/base/clock.h"
 #include "mmu_core/stats/labels.h"
@@ -45,6 +46,8 @@ class WaitTime {
   void End();
 
   bool waiting() const;
+  // Since when it waits; none if it does not.
+  absl::optional<MonotonicTime> since() const;
   // The wait that goes on included.
   int64_t nanos() const;
 

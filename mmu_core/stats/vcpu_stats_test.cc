@@ -100,16 +100,21 @@ TEST(WaitTimeTest, AWaitIsSeenWhileItLastsAndStaysAfterwards) {
   FakeClock clock;
   WaitTime wait(clock);
   EXPECT_FALSE(wait.waiting());
+  EXPECT_FALSE(wait.since().has_value());
   EXPECT_EQ(wait.nanos(), 0);
   wait.Begin();
   EXPECT_TRUE(wait.waiting());
+  const MonotonicTime begin = MonotonicTime::FromNanos(clock.NowNanos());
+  EXPECT_EQ(wait.since(), begin);
   EXPECT_EQ(wait.nanos(), 0);
   clock.Advance(30);
   EXPECT_EQ(wait.nanos(), 30) << "it still waits";
   clock.Advance(12);
+  EXPECT_EQ(wait.since(), begin);
   wait.End();
   clock.Advance(1000);
   EXPECT_FALSE(wait.waiting());
+  EXPECT_FALSE(wait.since().has_value());
   EXPECT_EQ(wait.nanos(), 42);
   {
     const WaitTime::Scope again(wait);

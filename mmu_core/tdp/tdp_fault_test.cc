@@ -16,6 +16,7 @@
 #include "mmu_core/sync/rcu.h"
 #include "mmu_core/tdp/tdp_mmu.h"
 #include "mmu_core/tdp/tdp_test_util.h"
+#include "mmu_core/testing/dirty_log.h"
 #include "mmu_core/testing/vm_builder.h"
 #include "mmu_core/vm/vm.h"
 
@@ -24,6 +25,7 @@ namespace {
 
 using ::mmu::testing::AllMappings;
 using ::mmu::testing::AuditFindings;
+using ::mmu::testing::ClearAndDeliver;
 using ::mmu::testing::EntryOf;
 using ::mmu::testing::FaultOn;
 using ::mmu::testing::FlushesOf;
@@ -41,6 +43,8 @@ using ::mmu::testing::SealAndList;
 using ::mmu::testing::Slot;
 using ::mmu::testing::SlotOf;
 using ::mmu::testing::SpteOf;
+using ::mmu::testing::StartLog;
+using ::mmu::testing::StopLog;
 using ::mmu::testing::Touch;
 using ::mmu::testing::Write;
 using ::mmu::testing::WriteProtect;
@@ -138,11 +142,10 @@ TEST(TdpFaultTest, AFaultThatMeetsAFrozenEntryRetriesWithoutATable) {
 // Covers: TDP-44
 TEST(TdpFaultTest, AHugeLeafInPlaceOfATableFlushesItsRangeOnce) {
   auto vm = MakeVm({Slot(0, 0, 4 * kMiB, Level::k2M)});
-  ASSERT_TRUE(vm->StartDirtyLog({}, nullptr).ok());
+  ASSERT_TRUE(StartLog(*vm, {}, nullptr).ok());
   Touch(*vm, GfnRange::Of(Gfn(0), 512));
   ASSERT_TRUE(
-      vm->StopDirtyLog({}, Vm::Recover::kNo, Vm::Unacked::kDiscard, nullptr)
-          .ok());
+      StopLog(*vm, RecoverOnStop::kNo, Undelivered::kDiscard, nullptr).ok());
   EXPECT_EQ(vm->Stats().pages_4k, 512u);
   const TlbEntry* cached = vm->state().vcpus[0]->tlb().Lookup(Gfn(7));
   ASSERT_NE(cached, nullptr);
@@ -205,7 +208,7 @@ TEST(TdpFaultTest, WideningALeafNeedsNoFlush) {
 // Covers: SPTE-16, DL-18
 TEST(TdpFaultTest, AReadOfALoggedPageMapsItWritableAndMarksItOnce) {
   auto vm = MakeVm({Slot(0, 0, 4 * kMiB, Level::k2M)});
-  ASSERT_TRUE(vm->StartDirtyLog({}, nullptr).ok());
+  ASSERT_TRUE(StartLog(*vm, {}, nullptr).ok());
   TableCache cache(vm->state().pool);
   auto root = vm->state().tdp.LoadRoot(0, cache);
   PageFault fault = FaultOn(*vm, Gfn(9), AccessKind::kRead);
@@ -217,7 +220,7 @@ TEST(TdpFaultTest, AReadOfALoggedPageMapsItWritableAndMarksItOnce) {
   uint64_t epoch = 0;
   EXPECT_THAT(SealAndList(*vm, 0, &epoch), ElementsAre(9));
   ASSERT_TRUE(
-      vm->ClearDirtyLog(0, epoch, 0, 1024, MaskOf(1024, {9}), nullptr).ok());
+      ClearAndDeliver(*vm, 0, epoch, 0, 1024, MaskOf(1024, {9}), nullptr).ok());
   // Protected now; reads do not mark it again.
   Read(*vm, 9 * kPageSize);
   EXPECT_THAT(SealAndList(*vm, 0), IsEmpty());
@@ -232,7 +235,7 @@ TEST(TdpFaultTest, ReadsOfPagesThatWereSplitAheadNeverMark) {
   Touch(*vm, GfnRange::Of(Gfn(0), 512));
   DirtyLogConfig config;
   config.split = SplitPolicy::kEager;
-  ASSERT_TRUE(vm->StartDirtyLog(config, nullptr).ok());
+  ASSERT_TRUE(StartLog(*vm, config, nullptr).ok());
   Touch(*vm, GfnRange::Of(Gfn(0), 512), AccessKind::kRead);
   EXPECT_THAT(SealAndList(*vm, 0), IsEmpty());
   EXPECT_EQ(AuditFindings(*vm), "");
@@ -242,7 +245,7 @@ TEST(TdpFaultTest, ReadsOfPagesThatWereSplitAheadNeverMark) {
 TEST(TdpFaultTest, AWriteToAProtectedHugePageSplitsItAndKeepsTheSiblings) {
   auto vm = MakeVm({Slot(0, 0, 4 * kMiB, Level::k2M)});
   Touch(*vm, GfnRange::Of(Gfn(0), 1024));
-  ASSERT_TRUE(vm->StartDirtyLog({}, nullptr).ok());
+  ASSERT_TRUE(StartLog(*vm, {}, nullptr).ok());
   EXPECT_THAT(AllMappings(vm->state()),
               ElementsAre(Mapping{0, Level::k2M, "rmad"},
                           Mapping{512, Level::k2M, "rmad"}));
@@ -285,7 +288,7 @@ TEST(FastFaultTest, OnlyWritesToPresentEntriesAreTried) {
 TEST(FastFaultTest, ItNeedsNoLock) {
   auto vm = MakeVm({Slot(0, 0, 4 * kMiB)});
   Write(*vm, 0);
-  ASSERT_TRUE(vm->StartDirtyLog({}, nullptr).ok());
+  ASSERT_TRUE(StartLog(*vm, {}, nullptr).ok());
   const uint64_t locks = FaultLocks(*vm);
   MmuWriteLocked lock(vm->state().mmu_lock, LockOp::kZap);
   EXPECT_EQ(Write(*vm, 0), AccessOutcome::kDone)
@@ -340,7 +343,7 @@ TEST(FastFaultTest, AHugePageIsMadeWritableOnlyWhereNobodyLogs) {
   EXPECT_EQ(FastFault(*vm, 3), FaultResult::kFixed);
   EXPECT_THAT(AllMappings(vm->state()),
               ElementsAre(Mapping{0, Level::k2M, "rwad"}));
-  ASSERT_TRUE(vm->StartDirtyLog({}, nullptr).ok());
+  ASSERT_TRUE(StartLog(*vm, {}, nullptr).ok());
   EXPECT_EQ(FastFault(*vm, 3), FaultResult::kInvalid)
       << "only one page of it would be marked";
   EXPECT_THAT(AllMappings(vm->state()),
@@ -352,7 +355,7 @@ TEST(FastFaultTest, AHugePageIsMadeWritableOnlyWhereNobodyLogs) {
 TEST(FastFaultTest, GivingWriteBackMarksThePageAndLeavesDToTheProcessor) {
   auto vm = MakeVm({Slot(0, 0, 4 * kMiB)});
   Write(*vm, 5 * kPageSize);
-  ASSERT_TRUE(vm->StartDirtyLog({}, nullptr).ok());
+  ASSERT_TRUE(StartLog(*vm, {}, nullptr).ok());
   {
     MmuReadLocked lock(vm->state().mmu_lock, LockOp::kEnable);
     vm->state().tdp.ClearDirty(lock, 0, GfnRange::Of(Gfn(5), 1), nullptr);
@@ -408,7 +411,7 @@ TEST(FastFaultTest, ItIsCountedAsFastAndByItsResultAndFlushesNobody) {
   auto vm = MakeVm({Slot(0, 0, 4 * kMiB)}, 2);
   Touch(*vm, GfnRange::Of(Gfn(0), 2));
   Touch(*vm, GfnRange::Of(Gfn(0), 2), AccessKind::kRead, 1);
-  ASSERT_TRUE(vm->StartDirtyLog({}, nullptr).ok());
+  ASSERT_TRUE(StartLog(*vm, {}, nullptr).ok());
   // vCPU 1 has the protected entry cached, vCPU 0 makes it writable.
   Read(*vm, 0, 1);
   const uint64_t flushes = FlushesOf(*vm);

@@ -165,7 +165,8 @@ class TdpMmu {
   // the next fault maps what it can. One flush at the end or before a yield.
   // REQUIRES: `slot` does not log dirty pages; slots_lock.
   RecoverOutcome Recover(MmuReadLocked& lock, const Memslot& slot,
-                         GfnRange range, MmuCost* cost);
+                         GfnRange range, MmuCost* cost,
+                         const HoldLimit& limit = {});
 
   // --- The NX huge page mitigation (tdp_nx.cc) ---
 

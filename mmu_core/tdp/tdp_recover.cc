@@ -50,14 +50,15 @@ GfnRange BlockFrom(Gfn start, GfnRange range) {
 // step takes one table apart; tables without a leaf go one by one, too, where
 // they would be in the way of a 1G leaf.
 RecoverOutcome TdpMmu::Recover(MmuReadLocked& lock, const Memslot& slot,
-                               GfnRange range, MmuCost* cost) {
+                               GfnRange range, MmuCost* cost,
+                               const HoldLimit& limit) {
   MMU_CHECK(!slot.dirty_log_enabled());
   RecoverOutcome outcome;
   const GfnRange wanted = range.Intersect(slot.range());
   for (RootRef root = roots_.First(RootFilter::kValid, slot.as_id); root;
        root = roots_.Next(std::move(root), RootFilter::kValid, slot.as_id)) {
     TlbFlushBatch batch(parts_.tlb, FlushScope::kRange, FlushReason::kRecover);
-    YieldPoint<MmuReadLocked> yield(lock);
+    YieldPoint<MmuReadLocked> yield(lock, limit);
     for (GfnRange block = BlockFrom(wanted.start, wanted); !block.empty();
          block = BlockFrom(block.end, wanted)) {
       const auto collapse = [&](Level level) {

@@ -23,6 +23,7 @@
 #include "mmu_core/tdp/tdp_mmu.h"
 #include "mmu_core/tdp/tdp_root.h"
 #include "mmu_core/tdp/tdp_test_util.h"
+#include "mmu_core/testing/dirty_log.h"
 #include "mmu_core/testing/hold_clock.h"
 #include "mmu_core/testing/interleaving.h"
 #include "mmu_core/testing/lock_trace.h"
@@ -49,6 +50,8 @@ using ::mmu::testing::Slot;
 using ::mmu::testing::SlotOf;
 using ::mmu::testing::Split;
 using ::mmu::testing::SpteOf;
+using ::mmu::testing::StartLog;
+using ::mmu::testing::StopLog;
 using ::mmu::testing::Touch;
 using ::mmu::testing::Waiter;
 using ::mmu::testing::Write;
@@ -89,12 +92,11 @@ TEST(TdpRecoverTest, SplitPagesBecomeHugeAgainWithOneFlush) {
 // Covers: TDP-54, TDP-52
 TEST(TdpRecoverTest, OneMappedPageOf512IsEnough) {
   auto vm = MakeVm({Slot(0, 0, 6 * kMiB, Level::k2M)});
-  ASSERT_TRUE(vm->StartDirtyLog({}, nullptr).ok());
+  ASSERT_TRUE(StartLog(*vm, {}, nullptr).ok());
   Write(*vm, 700 * kPageSize, 42);
   const Pfn frame = SpteOf(vm->state(), Gfn(700)).pfn();
   ASSERT_TRUE(
-      vm->StopDirtyLog({}, Vm::Recover::kNo, Vm::Unacked::kDiscard, nullptr)
-          .ok());
+      StopLog(*vm, RecoverOnStop::kNo, Undelivered::kDiscard, nullptr).ok());
   EXPECT_EQ(vm->Stats().pages_4k, 1u);
   EXPECT_EQ(Recover(*vm, GfnRange::Of(Gfn(0), 1536)).to_2m_count, 1u);
   EXPECT_THAT(AllMappings(vm->state()),
@@ -181,7 +183,7 @@ TEST(TdpRecoverDeathTest, ALoggedSlotIsNeverRecovered) {
   EXPECT_DEATH(
       {
         auto vm = MakeVm({Slot(0, 0, 4 * kMiB, Level::k2M)});
-        MMU_CHECK(vm->StartDirtyLog({}, nullptr).ok());
+        MMU_CHECK(StartLog(*vm, {}, nullptr).ok());
         Recover(*vm, GfnRange::Of(Gfn(0), 1024));
       },
       "dirty_log_enabled");

@@ -18,6 +18,7 @@
 #include "mmu_core/sync/rcu.h"
 #include "mmu_core/tdp/tdp_mmu.h"
 #include "mmu_core/tdp/tdp_test_util.h"
+#include "mmu_core/testing/dirty_log.h"
 #include "mmu_core/testing/vm_builder.h"
 #include "mmu_core/vm/vm.h"
 
@@ -26,6 +27,7 @@ namespace {
 
 using ::mmu::testing::AllMappings;
 using ::mmu::testing::AuditFindings;
+using ::mmu::testing::ClearAndDeliver;
 using ::mmu::testing::FlushesOf;
 using ::mmu::testing::k1GPages;
 using ::mmu::testing::k2MPages;
@@ -43,6 +45,7 @@ using ::mmu::testing::SealAndList;
 using ::mmu::testing::Slot;
 using ::mmu::testing::Split;
 using ::mmu::testing::SpteOf;
+using ::mmu::testing::StartLog;
 using ::mmu::testing::Touch;
 using ::mmu::testing::Waiter;
 using ::mmu::testing::Write;
@@ -194,7 +197,7 @@ TEST(TdpSplitTest, LoggingStartsWithoutMemoryAndTheRestStaysHugeAndProtected) {
   config.split = SplitPolicy::kEager;
   {
     NoMoreTables limit;
-    EXPECT_TRUE(vm->StartDirtyLog(config, nullptr).ok());
+    EXPECT_TRUE(StartLog(*vm, config, nullptr).ok());
   }
   std::vector<Mapping> expected;
   for (uint64_t gfn = 0; gfn < 8 * k2MPages; gfn += k2MPages) {
@@ -315,7 +318,7 @@ TEST(TdpSplitTest, EnablingSplitsInReadModeAndClearingInWriteMode) {
   Touch(*eager, GfnRange::Of(Gfn(0), 1024));
   DirtyLogConfig config;
   config.split = SplitPolicy::kEager;
-  ASSERT_TRUE(eager->StartDirtyLog(config, nullptr).ok());
+  ASSERT_TRUE(StartLog(*eager, config, nullptr).ok());
   EXPECT_EQ(eager->Stats().pages_4k, 1024u);
   EXPECT_GE(locks(*eager, LockMode::kRead, LockOp::kEnable), 1u);
   EXPECT_EQ(locks(*eager, LockMode::kWrite, LockOp::kEnable), 0u);
@@ -325,12 +328,12 @@ TEST(TdpSplitTest, EnablingSplitsInReadModeAndClearingInWriteMode) {
   Touch(*on_clear, GfnRange::Of(Gfn(0), 1024));
   config.split = SplitPolicy::kOnClear;
   config.initially_set = InitiallySet::kYes;
-  ASSERT_TRUE(on_clear->StartDirtyLog(config, nullptr).ok());
+  ASSERT_TRUE(StartLog(*on_clear, config, nullptr).ok());
   uint64_t epoch = 0;
   SealAndList(*on_clear, 0, &epoch);
   EXPECT_EQ(on_clear->Stats().pages_4k, 0u);
   const auto cleared =
-      on_clear->ClearDirtyLog(0, epoch, 0, 1024, MaskOf(1024, {5}), nullptr);
+      ClearAndDeliver(*on_clear, 0, epoch, 0, 1024, MaskOf(1024, {5}), nullptr);
   ASSERT_TRUE(cleared.ok());
   EXPECT_EQ(cleared->split_2m_count, 1u);
   EXPECT_EQ(on_clear->Stats().pages_4k, 512u);

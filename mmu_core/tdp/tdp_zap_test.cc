@@ -19,6 +19,7 @@
 #include "mmu_core/sync/mmu_lock.h"
 #include "mmu_core/tdp/tdp_mmu.h"
 #include "mmu_core/tdp/tdp_test_util.h"
+#include "mmu_core/testing/dirty_log.h"
 #include "mmu_core/testing/vm_builder.h"
 #include "mmu_core/tlb/vcpu_gate.h"
 #include "mmu_core/vm/vm.h"
@@ -28,6 +29,7 @@ namespace {
 
 using ::mmu::testing::AllMappings;
 using ::mmu::testing::AuditFindings;
+using ::mmu::testing::ClearAndDeliver;
 using ::mmu::testing::EntryIn;
 using ::mmu::testing::FlushesOf;
 using ::mmu::testing::k2MPages;
@@ -39,6 +41,7 @@ using ::mmu::testing::MaskOf;
 using ::mmu::testing::Read;
 using ::mmu::testing::SealAndList;
 using ::mmu::testing::Slot;
+using ::mmu::testing::StartLog;
 using ::mmu::testing::Touch;
 using ::mmu::testing::Waiter;
 using ::mmu::testing::Write;
@@ -128,12 +131,12 @@ TEST(TdpZapTest, AZapThatYieldsFlushesFirst) {
 // Covers: TDP-31
 TEST(TdpZapTest, ZappingADirtyEntryMarksNoPage) {
   auto vm = MakeVm({Slot(0, 0, 6 * kMiB)});
-  ASSERT_TRUE(vm->StartDirtyLog({}, nullptr).ok());
+  ASSERT_TRUE(StartLog(*vm, {}, nullptr).ok());
   Write(*vm, 5 * kPageSize);
   uint64_t epoch = 0;
   EXPECT_THAT(SealAndList(*vm, 0, &epoch), ElementsAre(5));
   ASSERT_TRUE(
-      vm->ClearDirtyLog(0, epoch, 0, 1536, MaskOf(1536, {5}), nullptr).ok());
+      ClearAndDeliver(*vm, 0, epoch, 0, 1536, MaskOf(1536, {5}), nullptr).ok());
   // Protected, and D still set in the entry.
   EXPECT_THAT(AllMappings(vm->state()),
               ElementsAre(Mapping{5, Level::k4K, "rmad"}));

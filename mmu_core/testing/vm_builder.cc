@@ -160,19 +160,6 @@ std::vector<uint64_t> PagesOf(absl::Span<const uint64_t> words) {
   return pages;
 }
 
-std::vector<uint64_t> SealAndList(Vm& vm, uint32_t slot, uint64_t* epoch) {
-  const absl::StatusOr<SealResult> seal =
-      vm.SealDirtyLog(slot, /*cost=*/nullptr);
-  MMU_CHECK(seal.ok());
-  if (epoch != nullptr) *epoch = seal->epoch;
-  const std::shared_ptr<EpochLog> log = vm.state().logs.Find(slot);
-  std::vector<uint64_t> words((log->npages() + 63) / 64);
-  MMU_CHECK(vm.ReadDirtyLog(slot, seal->epoch, 0, absl::MakeSpan(words)).ok());
-  std::vector<uint64_t> pages = PagesOf(words);
-  MMU_CHECK(pages.size() == seal->dirty_page_count);
-  return pages;
-}
-
 std::vector<uint64_t> MaskOf(uint64_t npages,
                              const std::vector<uint64_t>& pages) {
   std::vector<uint64_t> words((npages + 63) / 64);

@@ -71,9 +71,6 @@ void Touch(Vm& vm, GfnRange range, AccessKind kind = AccessKind::kWrite,
 
 // Pages whose bit is set, as page numbers of the slot.
 std::vector<uint64_t> PagesOf(absl::Span<const uint64_t> words);
-// Seals slot `slot` and lists its un-acked pages; the epoch in `epoch`.
-std::vector<uint64_t> SealAndList(Vm& vm, uint32_t slot,
-                                  uint64_t* epoch = nullptr);
 // A bitmap over the whole slot with these pages set.
 std::vector<uint64_t> MaskOf(uint64_t npages,
                              const std::vector<uint64_t>& pages);

@@ -6,6 +6,7 @@
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
 #include "mmu_core/tdp/tdp_test_util.h"
+#include "mmu_core/testing/dirty_log.h"
 #include "mmu_core/testing/vm_builder.h"
 
 namespace mmu::testing {
@@ -56,7 +57,7 @@ TEST(AccessTrackingTest, TheAuditorFindsATlbThatWritesACleanAgedPage) {
   auto vm = MakeVmWithoutAd();
   Write(*vm, 0, 7);
   const TlbEntry stale = *vm->state().vcpus[0]->tlb().Lookup(Gfn(0));
-  ASSERT_TRUE(vm->StartDirtyLog({}, nullptr).ok());
+  ASSERT_TRUE(StartLog(*vm, {}, nullptr).ok());
   Write(*vm, kPageSize);  // flushed, and in the guest again
   Age(*vm);
   vm->state().vcpus[0]->tlb().Insert(stale);
@@ -98,7 +99,7 @@ TEST(AccessTrackingTest, ReadAfterAgeingIsNotDirtyAndAWriteIs) {
   auto vm = MakeVmWithoutAd();
   Write(*vm, 0);
   Write(*vm, kPageSize);
-  ASSERT_TRUE(vm->StartDirtyLog({}, nullptr).ok());
+  ASSERT_TRUE(StartLog(*vm, {}, nullptr).ok());
   Age(*vm);
   ForgetTlb(*vm);
   Read(*vm, 0);

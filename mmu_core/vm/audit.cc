@@ -266,11 +266,13 @@ class Auditor {
   }
 
   // A writable page of a logged slot must be in the log already: its next write
-  // will not be noticed. With initially_set a huge one may be writable as long
-  // as none of its pages was cleared.
+  // will not be noticed. To be in flight is not enough: it is being copied, and
+  // a write since its clear made it open (INV-10). With initially_set a huge
+  // one may be writable as long as none of its pages was cleared.
   void CheckLogged(const Memslot& slot, GfnRange pages, Level level) {
-    const std::shared_ptr<EpochLog> log =
-        slot.as_id == 0 ? vm_.logs.Find(slot.id) : nullptr;
+    const std::shared_ptr<VmDirtyLog> log =
+        slot.as_id == 0 ? vm_.dirty_log.Get() : nullptr;
+    const bool in_log = log != nullptr && log->log.Find(slot.id) != nullptr;
     for (Gfn gfn = pages.start; gfn < pages.end; gfn += 1) {
       const uint64_t page = slot.PageOf(gfn);
       if (in_rings_.contains(
@@ -278,7 +280,7 @@ class Auditor {
         continue;
       }
       if (slot.as_id == 0 && in_cpu_logs_.contains(gfn)) continue;
-      const bool dirty = log != nullptr ? log->IsDirty(page)
+      const bool dirty = in_log ? log->log.IsToBeCleared(slot.id, page)
                          : slot.dirty_bitmap != nullptr
                              ? slot.dirty_bitmap->Test(page)
                              : false;
@@ -291,6 +293,10 @@ class Auditor {
   }
 
   void CheckCounts() {
+    const std::shared_ptr<VmDirtyLog> log = vm_.dirty_log.Get();
+    if (log != nullptr && !log->log.CountsAgree()) {
+      Violation(10, "the counts of the dirty log are not those of its sets");
+    }
     for (const Level level : {Level::k4K, Level::k2M, Level::k1G}) {
       const uint64_t counted = vm_.counters.Leafs(level);
       if (counted != leafs_[ToInt(level)]) {

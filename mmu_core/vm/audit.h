@@ -11,10 +11,11 @@
 //          that slot, host and hardware allow; it is host-writable only if the
 //          host lets the page be written; no leaf lies outside all slots.
 //   INV-5  A writable 4K SPTE of a logged slot belongs to a page whose dirty
-//          bit is set (open or sealed) or which a ring or a CPU's log names, or
-//          a TLB flush is owed; with PML also one without D, which the CPU will
-//          note, and then every CPU's log is on. No huge SPTE of a slot that
-//          was write-protected is writable while it logs.
+//          bit is set (open or sealed; in flight is not enough) or which a ring
+//          or a CPU's log names, or a TLB flush is owed; with PML also one
+//          without D, which the CPU will note, and then every CPU's log is on.
+//          No huge SPTE of a slot that was write-protected is writable while it
+//          logs.
 //   INV-6  A TLB entry that survives the last flush agrees with the tables:
 //          same frame, writable only if the SPTE is, or was until it was aged
 //          without A/D bits, dirty only if the SPTE is, and not of a clean page
@@ -27,6 +28,9 @@
 //   INV-9  The invariants of the shadow MMU hold (shadow/shadow_audit.h). Its
 //          leafs are counted in INV-2, obey INV-4, 5 and 8, and what a vCPU has
 //          cached of its shadow root INV-6.
+//   INV-10 No page of the dirty log is lost (dirty/slot_log.h). To be seen at a
+//          standstill: INV-5, and that the log's counts are those of its sets
+//          and no page is in flight in two epochs.
 
 #ifndef MMU_CORE_VM_AUDIT_H_
 #define MMU_CORE_VM_AUDIT_H_

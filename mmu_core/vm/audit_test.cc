@@ -17,6 +17,7 @@
 #include "mmu_core/paging/tdp_cursor.h"
 #include "mmu_core/sync/mmu_lock.h"
 #include "mmu_core/sync/rcu.h"
+#include "mmu_core/testing/dirty_log.h"
 #include "mmu_core/testing/vm_builder.h"
 #include "mmu_core/vm/vm.h"
 #include "mmu_core/vm/vm_state.h"
@@ -25,13 +26,17 @@ namespace mmu {
 namespace {
 
 using ::mmu::testing::AuditFindings;
+using ::mmu::testing::ClearAndDeliver;
+using ::mmu::testing::ClearLog;
 using ::mmu::testing::MakeVm;
 using ::mmu::testing::MaskOf;
 using ::mmu::testing::Read;
 using ::mmu::testing::SealAndList;
 using ::mmu::testing::Slot;
+using ::mmu::testing::StartLog;
 using ::mmu::testing::Touch;
 using ::mmu::testing::Write;
+using ::testing::Contains;
 using ::testing::ElementsAre;
 using ::testing::HasSubstr;
 using ::testing::IsEmpty;
@@ -193,23 +198,46 @@ TEST_F(AuditTest, Inv4NoticesAHostWritablePageThatTheHostLetsBeReadOnly) {
 }
 
 TEST_F(AuditTest, Inv5NoticesAWritablePageThatIsNotInTheLog) {
-  ASSERT_TRUE(vm_->StartDirtyLog({}, nullptr).ok());
+  ASSERT_TRUE(StartLog(*vm_, {}, nullptr).ok());
   Write(*vm_, 3 * kPageSize);
   uint64_t epoch = 0;
   ASSERT_THAT(SealAndList(*vm_, 0, &epoch), ElementsAre(3));
   EXPECT_EQ(AuditFindings(*vm_), "") << "sealed is dirty";
   ASSERT_TRUE(
-      vm_->ClearDirtyLog(0, epoch, 0, 64, MaskOf(64, {3}), nullptr).ok());
+      ClearAndDeliver(*vm_, 0, epoch, 0, 64, MaskOf(64, {3}), nullptr).ok());
   SpteSlot& slot = Entry(Gfn(3), Level::k4K);
   Patch patch(slot, format().WithWrite(slot.Load()));
   EXPECT_THAT(Broken(), ElementsAre("INV-5"));
 }
 
 TEST_F(AuditTest, Inv5NoticesAWritableHugePageWithACleanPageInIt) {
-  ASSERT_TRUE(vm_->StartDirtyLog({}, nullptr).ok());
+  ASSERT_TRUE(StartLog(*vm_, {}, nullptr).ok());
   SpteSlot& slot = Entry(Gfn(2048), Level::k2M);
   Patch patch(slot, format().WithWrite(slot.Load()));
   EXPECT_THAT(Broken(), ElementsAre("INV-5"));
+}
+
+// It is being copied, and what is written now would be in no copy.
+TEST_F(AuditTest, Inv5NoticesAWritablePageThatIsInFlightOnly) {
+  ASSERT_TRUE(StartLog(*vm_).ok());
+  Write(*vm_, 3 * kPageSize);
+  uint64_t epoch = 0;
+  ASSERT_THAT(SealAndList(*vm_, 0, &epoch), ElementsAre(3));
+  ASSERT_TRUE(ClearLog(*vm_, 0, epoch, 0, 64, MaskOf(64, {3})).ok());
+  SpteSlot& slot = Entry(Gfn(3), Level::k4K);
+  Patch patch(slot, format().WithWrite(slot.Load()));
+  EXPECT_THAT(Broken(), ElementsAre("INV-5"));
+}
+
+TEST_F(AuditTest, Inv10NoticesAPageThatMovedBehindTheLogsBack) {
+  ASSERT_TRUE(StartLog(*vm_).ok());
+  Write(*vm_, 3 * kPageSize);
+  SealAndList(*vm_, 0);
+  EXPECT_THAT(Broken(), IsEmpty());
+  const std::vector<uint64_t> mask = MaskOf(64, {3});
+  state().dirty_log.FindSlot(0)->Clear(/*flight=*/2, 0, mask);
+  EXPECT_THAT(Broken(), Contains("INV-10"));
+  state().dirty_log.FindSlot(0)->Return();
 }
 
 TEST_F(AuditTest, Inv6NoticesARightThatTheTablesDoNotGive) {

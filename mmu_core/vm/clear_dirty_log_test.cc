@@ -8,9 +8,10 @@
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
 #include "mmu_core/memory/region_request.h"
+#include "mmu_core/testing/dirty_log.h"
 #include "mmu_core/testing/vm_builder.h"
 #include "mmu_core/vm/dirty_log_test_util.h"
-#include "mmu_core/vm/dirty_logging.h"
+#include "mmu_core/vm/kvm_dirty_log.h"
 #include "mmu_core/vm/region_hooks.h"
 #include "mmu_core/vm/vm.h"
 #include "mmu_core/vm/vm_state.h"
@@ -20,6 +21,7 @@ namespace {
 
 using ::mmu::testing::AllMappings;
 using ::mmu::testing::AuditFindings;
+using ::mmu::testing::ClearAndDeliver;
 using ::mmu::testing::ErrorOf;
 using ::mmu::testing::ErrorText;
 using ::mmu::testing::kAllSet;
@@ -35,6 +37,7 @@ using ::mmu::testing::MaskOf;
 using ::mmu::testing::SealAndList;
 using ::mmu::testing::Slot;
 using ::mmu::testing::SpteOf;
+using ::mmu::testing::StartLog;
 using ::mmu::testing::Touch;
 using ::mmu::testing::Write;
 using ::testing::ElementsAre;
@@ -73,13 +76,13 @@ TEST(ClearRangeTest, FollowsTheRulesOfSixtyFourPages) {
     SCOPED_TRACE(::testing::Message() << c.slot_pages << " pages: "
                                       << c.first_page << "+" << c.page_count);
     auto vm = MakeVm({Slot(0, 0, c.slot_pages * kPageSize)});
-    ASSERT_TRUE(vm->StartDirtyLog(kPlain, nullptr).ok());
+    ASSERT_TRUE(StartLog(*vm, kPlain, nullptr).ok());
     Touch(*vm, GfnRange::Of(Gfn(0), c.slot_pages));
     uint64_t epoch = 0;
     const std::vector<uint64_t> dirty = SealAndList(*vm, 0, &epoch);
     const std::vector<uint64_t> mask(c.words, ~uint64_t{0});
-    const absl::StatusOr<ClearResult> cleared =
-        vm->ClearDirtyLog(0, epoch, c.first_page, c.page_count, mask, nullptr);
+    const absl::StatusOr<ClearResult> cleared = ClearAndDeliver(
+        *vm, 0, epoch, c.first_page, c.page_count, mask, nullptr);
     if (c.reason.empty()) {
       ASSERT_TRUE(cleared.ok()) << cleared.status();
       EXPECT_EQ(cleared->cleared_page_count, c.page_count);
@@ -95,7 +98,8 @@ TEST(ClearRangeTest, FollowsTheRulesOfSixtyFourPages) {
 // Covers: DL-20
 TEST(ClearRangeTest, AnUnalignedStartIsSeenBeforeTheMissingSlot) {
   auto vm = MakeVm({Slot(0, 0, 4 * kMiB)});
-  EXPECT_EQ(ErrorOf(vm->ClearDirtyLog(77, 1, 5, 64, {}, nullptr).status()),
+  ASSERT_TRUE(StartLog(*vm).ok());
+  EXPECT_EQ(ErrorOf(ClearAndDeliver(*vm, 77, 1, 5, 64, {}, nullptr).status()),
             ErrorText(absl::StatusCode::kInvalidArgument, "UNALIGNED_CLEAR",
                       "start_gpa_bytes", EINVAL));
   EXPECT_EQ(ErrorOf(ClearBitmap(vm->state(), 77, 5, 64, {}, nullptr).status()),
@@ -106,12 +110,12 @@ TEST(ClearRangeTest, AnUnalignedStartIsSeenBeforeTheMissingSlot) {
 // Covers: DL-23
 TEST(ClearRangeTest, BitZeroOfTheMaskIsTheFirstPageOfTheRange) {
   auto vm = MakeVm({Slot(0, kGiB, 4 * kMiB)});
-  ASSERT_TRUE(vm->StartDirtyLog(kPlain, nullptr).ok());
+  ASSERT_TRUE(StartLog(*vm, kPlain, nullptr).ok());
   Touch(*vm, GfnRange::Of(Gfn(kGiB >> kPageShift), 200));
   uint64_t epoch = 0;
   SealAndList(*vm, 0, &epoch);
   ASSERT_TRUE(
-      vm->ClearDirtyLog(0, epoch, 128, 64, MaskOf(64, {3}), nullptr).ok());
+      ClearAndDeliver(*vm, 0, epoch, 128, 64, MaskOf(64, {3}), nullptr).ok());
   const std::vector<uint64_t> left = SealAndList(*vm, 0);
   EXPECT_THAT(left, SizeIs(199));
   EXPECT_THAT(left, ::testing::Not(::testing::Contains(131)));
@@ -122,11 +126,11 @@ TEST(ClearSplitTest, ClearingOnePageSplitsItsHugePageAndNoOther) {
   auto vm = MakeVm({Slot(0, 0, 4 * kMiB, Level::k2M)});
   Write(*vm, 0);
   Write(*vm, 2 * kMiB);
-  ASSERT_TRUE(vm->StartDirtyLog(kAllSetSplit, nullptr).ok());
+  ASSERT_TRUE(StartLog(*vm, kAllSetSplit, nullptr).ok());
   uint64_t epoch = 0;
   SealAndList(*vm, 0, &epoch);
   const auto cleared =
-      vm->ClearDirtyLog(0, epoch, 64, 64, MaskOf(64, {9}), nullptr);
+      ClearAndDeliver(*vm, 0, epoch, 64, 64, MaskOf(64, {9}), nullptr);
   ASSERT_TRUE(cleared.ok());
   EXPECT_EQ(cleared->split_2m_count, 1u);
   EXPECT_EQ(cleared->split_1g_count, 0u);
@@ -143,11 +147,11 @@ TEST(ClearSplitTest, AOneGigabytePageIsSplitAlongThePathOnly) {
   auto vm = MakeVm({Slot(0, 0, kGiB, Level::k1G)});
   Write(*vm, 0);
   ASSERT_EQ(vm->Stats().pages_1g, 1u);
-  ASSERT_TRUE(vm->StartDirtyLog(kAllSetSplit, nullptr).ok());
+  ASSERT_TRUE(StartLog(*vm, kAllSetSplit, nullptr).ok());
   uint64_t epoch = 0;
   SealAndList(*vm, 0, &epoch);
   const auto cleared =
-      vm->ClearDirtyLog(0, epoch, 0, 64, MaskOf(64, {0}), nullptr);
+      ClearAndDeliver(*vm, 0, epoch, 0, 64, MaskOf(64, {0}), nullptr);
   ASSERT_TRUE(cleared.ok());
   EXPECT_EQ(cleared->split_1g_count, 1u);
   EXPECT_EQ(cleared->split_2m_count, 1u);
@@ -161,11 +165,12 @@ TEST(ClearSplitTest, AOneGigabytePageIsSplitAlongThePathOnly) {
 TEST(ClearSplitTest, WithoutSplittingTheHugePageIsProtectedForGood) {
   auto vm = MakeVm({Slot(0, 0, 4 * kMiB, Level::k2M)});
   Write(*vm, 0);
-  ASSERT_TRUE(vm->StartDirtyLog(kAllSet, nullptr).ok());
+  ASSERT_TRUE(StartLog(*vm, kAllSet, nullptr).ok());
   uint64_t epoch = 0;
   SealAndList(*vm, 0, &epoch);
   MmuCost cost;
-  ASSERT_TRUE(vm->ClearDirtyLog(0, epoch, 0, 64, MaskOf(64, {5}), &cost).ok());
+  ASSERT_TRUE(
+      ClearAndDeliver(*vm, 0, epoch, 0, 64, MaskOf(64, {5}), &cost).ok());
   // "r": neither W nor MMU-writable, so the fast fault leaves it alone.
   EXPECT_THAT(AllMappings(vm->state()),
               ElementsAre(Mapping{0, Level::k2M, "rad"}));
@@ -204,13 +209,14 @@ TEST(ClearSplitTest, AWordAcrossTwoHugePagesProtectsBoth) {
   Write(*vm, ToGpa(Gfn(1000)).value());
   Write(*vm, ToGpa(Gfn(1040)).value());
   ASSERT_EQ(vm->Stats().pages_2m, 2u);
-  ASSERT_TRUE(vm->StartDirtyLog(kAllSet, nullptr).ok());
+  ASSERT_TRUE(StartLog(*vm, kAllSet, nullptr).ok());
   uint64_t epoch = 0;
   SealAndList(*vm, 0, &epoch);
   const std::vector<uint64_t> both = {1000 - 480, 1040 - 480};
   ASSERT_EQ(both[0] / 64, both[1] / 64) << "one word";
   ASSERT_TRUE(
-      vm->ClearDirtyLog(0, epoch, 0, 1024, MaskOf(1024, both), nullptr).ok());
+      ClearAndDeliver(*vm, 0, epoch, 0, 1024, MaskOf(1024, both), nullptr)
+          .ok());
   EXPECT_THAT(AllMappings(vm->state()),
               ElementsAre(Mapping{512, Level::k2M, "rad"},
                           Mapping{1024, Level::k2M, "rad"}));
@@ -221,12 +227,12 @@ TEST(ClearSplitTest, WithoutInitiallySetAClearLeavesHugePagesAlone) {
   auto vm = MakeVm({Slot(0, 0, 4 * kMiB, Level::k2M)});
   Write(*vm, 0);
   Write(*vm, 2 * kMiB);
-  ASSERT_TRUE(vm->StartDirtyLog(kPlain, nullptr).ok());
+  ASSERT_TRUE(StartLog(*vm, kPlain, nullptr).ok());
   Write(*vm, 5 * kPageSize);
   uint64_t epoch = 0;
   SealAndList(*vm, 0, &epoch);
   const std::vector<uint64_t> all(16, ~uint64_t{0});
-  const auto cleared = vm->ClearDirtyLog(0, epoch, 0, 1024, all, nullptr);
+  const auto cleared = ClearAndDeliver(*vm, 0, epoch, 0, 1024, all, nullptr);
   ASSERT_TRUE(cleared.ok());
   EXPECT_EQ(cleared->cleared_page_count, 1u);
   EXPECT_EQ(cleared->split_2m_count, 0u);
@@ -235,12 +241,12 @@ TEST(ClearSplitTest, WithoutInitiallySetAClearLeavesHugePagesAlone) {
 
 TEST(ClearResultTest, BitsPastTheEndOfTheSlotAreNotCounted) {
   auto vm = MakeVm({Slot(0, 0, 10 * kPageSize)});
-  ASSERT_TRUE(vm->StartDirtyLog(kPlain, nullptr).ok());
+  ASSERT_TRUE(StartLog(*vm, kPlain, nullptr).ok());
   Write(*vm, 0x3000);
   uint64_t epoch = 0;
   SealAndList(*vm, 0, &epoch);
   const std::vector<uint64_t> all = {~uint64_t{0}};
-  const auto cleared = vm->ClearDirtyLog(0, epoch, 0, 10, all, nullptr);
+  const auto cleared = ClearAndDeliver(*vm, 0, epoch, 0, 10, all, nullptr);
   ASSERT_TRUE(cleared.ok());
   EXPECT_EQ(cleared->cleared_page_count, 1u);
   EXPECT_EQ(cleared->already_clean_page_count, 9u);

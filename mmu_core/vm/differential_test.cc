@@ -39,6 +39,7 @@
 #include "mmu_core/guest/virtual_workload.h"
 #include "mmu_core/guest/virtual_workload_test_util.h"
 #include "mmu_core/guest_paging/guest_entry.h"
+#include "mmu_core/testing/dirty_log.h"
 #include "mmu_core/testing/vm_builder.h"
 #include "mmu_core/vm/guest_processor.h"
 #include "mmu_core/vm/l1_processor.h"
@@ -110,7 +111,7 @@ void ExpectSameMemory(Vm& vm, const FlatMemory& flat, uint64_t ignored) {
 
 void ClearLog(Vm& vm, uint64_t epoch, const std::vector<uint64_t>& pages) {
   const auto cleared =
-      vm.ClearDirtyLog(0, epoch, 0, kPages, MaskOf(kPages, pages), nullptr);
+      ClearAndDeliver(vm, 0, epoch, 0, kPages, MaskOf(kPages, pages), nullptr);
   ASSERT_TRUE(cleared.ok()) << cleared.status();
 }
 
@@ -180,7 +181,7 @@ void RunSideBySide(Vm& vm, VirtualWorkload& program, FlatMemory& flat,
     ASSERT_EQ(AuditFindings(vm), "");
   };
   run(1500);
-  ASSERT_TRUE(vm.StartDirtyLog({}, nullptr).ok());
+  ASSERT_TRUE(StartLog(vm, {}, nullptr).ok());
   for (int pass = 0; pass < 2; ++pass) {
     flat.ForgetAccesses();
     run(800);
@@ -191,7 +192,7 @@ void RunSideBySide(Vm& vm, VirtualWorkload& program, FlatMemory& flat,
     ASSERT_EQ(AuditFindings(vm), "");
   }
   const auto stopped =
-      vm.StopDirtyLog({}, Vm::Recover::kYes, Vm::Unacked::kDiscard, nullptr);
+      StopLog(vm, RecoverOnStop::kYes, Undelivered::kDiscard, nullptr);
   ASSERT_TRUE(stopped.ok()) << stopped.status();
   run(800);
   const absl::Status all = program.Verify();
@@ -395,7 +396,7 @@ TEST_P(SecondStageTest, ShadowPagesTranslateAndLogAsTheTdpMmu) {
   EXPECT_EQ(shadow->Stats().pages_4k, tdp->Stats().pages_4k);
   EXPECT_EQ(shadow->Stats().pages_2m, tdp->Stats().pages_2m);
   for (Vm* vm : {tdp.get(), shadow.get()}) {
-    ASSERT_TRUE(vm->StartDirtyLog({}, nullptr).ok());
+    ASSERT_TRUE(StartLog(*vm, {}, nullptr).ok());
   }
   on_shadow.TakeAccessedPages();
   for (int pass = 0; pass < 2; ++pass) {

@@ -1,9 +1,10 @@
 #include "mmu_core/vm/dirty_logging.h"
 
 #include <algorithm>
-#include <bit>
 #include <cerrno>
+#include <memory>
 #include <utility>
+#include <vector>
 
 #include "absl/container/flat_hash_set.h"
 #include "absl/strings/str_cat.h"
@@ -16,6 +17,7 @@
 #include "mmu_core/dirty/dirty_bitmap.h"
 #include "mmu_core/memory/memslot_set.h"
 #include "mmu_core/sync/hold_limit.h"
+#include "mmu_core/sync/rcu.h"
 #include "mmu_core/vm/dirty_rings.h"
 #include "mmu_core/vm/region_hooks.h"
 #include "mmu_core/vm/reprotect.h"
@@ -72,49 +74,36 @@ absl::Status NothingToLog() {
                    "and this VM has none; name read-only ones to log those");
 }
 
-bool SlotsHaveBitmaps(const VmState& vm) {
-  return !vm.has_dirty_rings() ||
-         vm.config.companion_bitmap == VmConfig::CompanionBitmap::kYes;
-}
-
-// KVM's own calls are for bitmaps (DL-25).
-absl::Status CheckHasBitmaps(const VmState& vm) {
-  if (SlotsHaveBitmaps(vm)) return absl::OkStatus();
-  return MakeError(absl::StatusCode::kFailedPrecondition,
-                   {"INVALID_DIRTY_LOG_MODE", "slot", ENXIO},
-                   "this VM logs into dirty rings only; harvest those");
-}
-
 // All that the logs of some slots need.
 struct PreparedLogs {
   std::vector<MemslotTable::LoggedSlot> slots;
-  EpochLogs::Map logs;
+  std::shared_ptr<VmDirtyLog> log;
+  DirtyLogView view;  // what the caller is told of it
 };
 
-absl::Status PrepareLog(const VmState& vm, const Memslot& slot,
-                        const DirtyLogConfig& config, PreparedLogs& prepared) {
-  const auto new_bitmap = [&] {
-    return DirtyBitmap::TryCreate(slot.npages, config.initially_set);
-  };
-  std::shared_ptr<DirtyBitmap> slot_bitmap;  // null if slots have none
-  if (SlotsHaveBitmaps(vm)) {
-    slot_bitmap =
-        slot.dirty_bitmap != nullptr ? slot.dirty_bitmap : new_bitmap();
-    if (slot_bitmap == nullptr) return NoMemoryForLog(slot.id);
+// The sets of a slot, and the bitmap that the slot itself shall have: the open
+// set, or with rings a companion, or none.
+absl::StatusOr<NewSlotLog> NewSets(const VmState& vm, uint32_t slot,
+                                   uint64_t npages, InitiallySet open) {
+  NewSlotLog made;
+  std::shared_ptr<DirtyBitmap> open_set = DirtyBitmap::TryCreate(npages, open);
+  if (!vm.has_dirty_rings()) {
+    made.slot_bitmap = open_set;
+  } else if (vm.slots_have_bitmaps()) {
+    made.slot_bitmap = DirtyBitmap::TryCreate(npages, open);
+    if (made.slot_bitmap == nullptr) return NoMemoryForLog(slot);
   }
-  std::shared_ptr<EpochLog> log = EpochLog::TryCreate(
-      slot.id, vm.has_dirty_rings() ? new_bitmap() : slot_bitmap, config);
-  if (log == nullptr) return NoMemoryForLog(slot.id);
-  prepared.slots.push_back({slot.id, std::move(slot_bitmap)});
-  prepared.logs.emplace(slot.id, std::move(log));
-  return absl::OkStatus();
+  made.log = SlotLog::TryCreate(slot, std::move(open_set));
+  if (made.log == nullptr) return NoMemoryForLog(slot);
+  return made;
 }
 
 // Everything that can refuse a start is looked at here, and all memory that the
-// logs need is there when this is OK. Nothing is changed.
-absl::Status PrepareStart(VmState& vm, const DirtyLogConfig& config,
+// log needs is there when this is OK. Nothing is changed.
+absl::Status PrepareStart(VmState& vm, const DirtyLogStart& start,
                           PreparedLogs& prepared)
     ABSL_EXCLUSIVE_LOCKS_REQUIRED(vm.slots.slots_lock) {
+  const DirtyLogConfig& config = start.config;
   absl::StatusOr<std::vector<const Memslot*>> slots = SlotsOf(vm, config.slots);
   if (!slots.ok()) return slots.status();
   if (config.slots.empty()) {
@@ -123,123 +112,256 @@ absl::Status PrepareStart(VmState& vm, const DirtyLogConfig& config,
                  slots->end());
     if (slots->empty()) return NothingToLog();
   }
-  std::vector<const Memslot*> to_start;
+  DirtyLog::Slots logs;
   for (const Memslot* slot : *slots) {
-    const std::shared_ptr<EpochLog> log = vm.logs.Find(slot->id);
-    if (log == nullptr) {
-      to_start.push_back(slot);
-    } else if (log->config() != config) {
-      return MakeError(
-          absl::StatusCode::kAlreadyExists,
-          {"DIRTY_LOG_ACTIVE", "slots", EEXIST},
-          absl::StrCat("slot ", slot->id,
-                       " logs already, with other settings; stop its dirty "
-                       "log first"));
-    }
+    absl::StatusOr<NewSlotLog> made =
+        NewSets(vm, slot->id, slot->npages, config.initially_set);
+    if (!made.ok()) return made.status();
+    prepared.slots.push_back({slot->id, std::move(made->slot_bitmap)});
+    logs.emplace(slot->id, std::move(made->log));
   }
-  for (const Memslot* slot : to_start) {
-    if (absl::Status s = PrepareLog(vm, *slot, config, prepared); !s.ok()) {
-      return s;
-    }
-  }
+  prepared.log = std::make_shared<VmDirtyLog>(start, vm.dirty_log.next_epoch(),
+                                              std::move(logs));
+  prepared.view = prepared.log->View();
   return absl::OkStatus();
 }
 
-// Of SlotsToStop, without its care for memory.
-absl::StatusOr<std::vector<MemslotTable::LoggedSlot>> FindSlotsToStop(
-    VmState& vm, const std::vector<uint32_t>& slots, DiscardUnacked discard,
-    MmuCost* cost) ABSL_EXCLUSIVE_LOCKS_REQUIRED(vm.slots.slots_lock) {
-  absl::StatusOr<std::vector<const Memslot*>> found = SlotsOf(vm, slots);
-  if (!found.ok()) return found.status();
-  if (discard == DiscardUnacked::kNo) TakeInNotedPages(vm, cost);
-  std::vector<MemslotTable::LoggedSlot> to_stop;
-  for (const Memslot* slot : *found) {
-    const std::shared_ptr<EpochLog> log = vm.logs.Find(slot->id);
-    if (log == nullptr) {
-      if (slots.empty()) continue;  // "all" means those that log
-      return DirtyLogOff(slot->id);
-    }
-    if (discard == DiscardUnacked::kNo) {
-      if (absl::Status s = CheckNoUnacked(*log, "slots"); !s.ok()) return s;
-    }
-    to_stop.push_back({slot->id});
-  }
-  if (slots.empty() && to_stop.empty()) {
-    return MakeError(absl::StatusCode::kFailedPrecondition,
-                     {"DIRTY_LOG_OFF", "slots", ENOENT},
-                     "no slot of this VM logs dirty pages");
-  }
-  return to_stop;
+bool SameSettings(const VmDirtyLog& log, const DirtyLogStart& start) {
+  const DirtyLogConfig& a = log.config;
+  const DirtyLogConfig& b = start.config;
+  return a.slots == b.slots && a.initially_set == b.initially_set &&
+         a.split == b.split && a.new_memslots == b.new_memslots &&
+         log.ttl == start.ttl;
 }
 
-// The slots whose logs are to be switched off: `slots`, or all that log if it
-// is empty. Everything that can refuse a stop is looked at here, and nothing is
-// changed.
-absl::StatusOr<std::vector<MemslotTable::LoggedSlot>> SlotsToStop(
-    VmState& vm, const std::vector<uint32_t>& slots, DiscardUnacked discard,
-    MmuCost* cost) ABSL_EXCLUSIVE_LOCKS_REQUIRED(vm.slots.slots_lock) {
-  return WithMemory("slots", "stop dirty logs", [&] {
+// A start while there is a log: repeated, or refused.
+absl::StatusOr<DirtyLogView> StartAgain(VmDirtyLog& log,
+                                        const DirtyLogStart& start) {
+  const bool same_owner =
+      log.log.Admit({.key = start.claim.key, .now = start.now}).ok();
+  DirtyLogView view = log.View();
+  if (same_owner && SameSettings(log, start)) return view;
+  return MakeError(
+      absl::StatusCode::kAlreadyExists,
+      {"DIRTY_LOG_ACTIVE", "vm", EEXIST, {{"owner", view.state.owner}}},
+      Format("this VM has a dirty log, %s of %s%s; stop it first, or "
+             "acquire it",
+             view.state.id.ToString(), view.state.owner,
+             same_owner ? ", with other settings" : ""));
+}
+
+absl::StatusOr<std::shared_ptr<VmDirtyLog>> LogOf(const VmState& vm) {
+  std::shared_ptr<VmDirtyLog> log = vm.dirty_log.GetOn();
+  if (log == nullptr) return DirtyLogOff();
+  return log;
+}
+
+// As DirtyLog::Admit, whose errors need memory.
+absl::Status Admit(VmDirtyLog& log, const LogCall& call) {
+  return WithMemory("vm", "look at the dirty log",
+                    [&] { return log.log.Admit(call); });
+}
+
+// NOT_FOUND MEMSLOT_NOT_FOUND.
+absl::Status CheckExists(const VmState& vm, uint32_t slot) {
+  RcuReadGuard rcu;
+  return vm.slots.Active(0).FindById(slot) != nullptr ? absl::OkStatus()
+                                                      : NoSuchSlot(slot);
+}
+
+// Of CheckStop, without its care for memory.
+absl::StatusOr<std::shared_ptr<VmDirtyLog>> FindLogToStop(
+    VmState& vm, const DirtyLogStop& stop, MmuCost* cost)
+    ABSL_EXCLUSIVE_LOCKS_REQUIRED(vm.slots.slots_lock) {
+  absl::StatusOr<std::shared_ptr<VmDirtyLog>> found = LogOf(vm);
+  if (!found.ok()) return found;
+  DirtyLog& log = (*found)->log;
+  if (absl::Status s = log.CheckId(stop.log_id); !s.ok()) return s;
+  if (stop.by.has_value()) {
+    if (absl::Status s = log.Admit(*stop.by); !s.ok()) return s;
+  }
+  if (stop.undelivered == Undelivered::kRefuse) {
+    TakeInNotedPages(vm, cost);
+    const UndeliveredCounts counts = log.CountUndelivered();
+    if (!counts.none()) return UndeliveredPages(counts, "the VM");
+  }
+  return found;
+}
+
+// The log that is to be stopped. Everything that can refuse a stop is looked at
+// here, and nothing is changed.
+absl::StatusOr<std::shared_ptr<VmDirtyLog>> CheckStop(VmState& vm,
+                                                      const DirtyLogStop& stop,
+                                                      MmuCost* cost)
+    ABSL_EXCLUSIVE_LOCKS_REQUIRED(vm.slots.slots_lock) {
+  return WithMemory("vm", "stop the dirty log", [&] {
     vm.slots.slots_lock.AssertHeld();
-    return FindSlotsToStop(vm, slots, discard, cost);
+    return FindLogToStop(vm, stop, cost);
   });
 }
 
-// Switches the logs off, all or none; returns how many dirty pages are lost by
-// that.
-absl::StatusOr<uint64_t> SwitchLogsOff(
-    VmState& vm, const std::vector<MemslotTable::LoggedSlot>& slots,
-    MmuCost* cost) ABSL_EXCLUSIVE_LOCKS_REQUIRED(vm.slots.slots_lock) {
+// Switches the log off; returns what is lost by that.
+absl::StatusOr<UndeliveredCounts> SwitchLogOff(
+    VmState& vm, DirtyLog& log,
+    const std::vector<MemslotTable::LoggedSlot>& slots, MmuCost* cost)
+    ABSL_EXCLUSIVE_LOCKS_REQUIRED(vm.slots.slots_lock) {
   // What the CPUs have noted until here belongs to the log.
   SyncCpuDirtyLogs(vm, cost);
   RegionHooks hooks(vm, cost);
-  if (absl::Status s = vm.slots.SwitchLogging(0, MemslotTable::Logging::kOff,
-                                              slots, hooks, [] {});
+  if (absl::Status s =
+          vm.slots.SwitchLogging(0, MemslotTable::Logging::kOff, slots, hooks,
+                                 [&log] { log.Close(); });
       !s.ok()) {
     return s;
   }
-  // Nobody marks any more; a harvest finds the logs as long as they are listed.
+  // Nobody marks any more; a harvest finds the log as long as it is there.
   HarvestDirtyRings(vm);
-  uint64_t lost = 0;
+  UndeliveredCounts lost;
   for (const MemslotTable::LoggedSlot& slot : slots) {
-    lost += vm.logs.Find(slot.id)->dirty_page_count();
-    vm.logs.Remove(slot.id);
+    lost += log.CountUndelivered(slot.id);
   }
+  vm.dirty_log.End();
   return lost;
+}
+
+absl::StatusOr<StopResult> StopLocked(VmState& vm, DirtyLog& log,
+                                      RecoverOnStop recover,
+                                      absl::optional<HeldVcpus>& held,
+                                      MmuCost* cost)
+    ABSL_EXCLUSIVE_LOCKS_REQUIRED(vm.slots.slots_lock) {
+  std::vector<MemslotTable::LoggedSlot> slots;
+  if (!TryWithMemory([&] {
+        for (const std::shared_ptr<SlotLog>& slot : log.AllSlots()) {
+          slots.push_back({slot->slot()});
+        }
+        return true;
+      })) {
+    return NoMemory("vm", "stop the dirty log");
+  }
+  AtHook(HookPoint::kCountToSwitch);
+  const absl::StatusOr<UndeliveredCounts> lost =
+      SwitchLogOff(vm, log, slots, cost);
+  if (!lost.ok()) return lost.status();
+  StopResult result;
+  result.discarded = *lost;
+  if (held.has_value()) held->LetGo();
+  if (recover == RecoverOnStop::kYes) {
+    RegionHooks hooks(vm, cost);
+    for (const MemslotTable::LoggedSlot& slot : slots) {
+      hooks.RecoverHugePages(*vm.slots.Active(0).FindById(slot.id));
+    }
+    result.recovered_2m_count = hooks.recovered().to_2m_count;
+    result.recovered_1g_count = hooks.recovered().to_1g_count;
+  }
+  return result;
 }
 
 bool NeverStop() { return false; }
 
-// Acknowledges, and re-protects what no reset of a ring does.
-absl::Status ClearLocked(VmState& vm, uint32_t slot_id, uint64_t epoch,
-                         uint64_t first_page, uint64_t page_count,
-                         absl::Span<const uint64_t> mask, ClearResult* result,
-                         MmuCost* cost)
+// The slot, and that the range is one of it.
+absl::StatusOr<const Memslot*> SlotForRange(VmState& vm, uint32_t slot_id,
+                                            uint64_t first_page,
+                                            uint64_t page_count,
+                                            size_t mask_words)
     ABSL_EXCLUSIVE_LOCKS_REQUIRED(vm.slots.slots_lock) {
-  const Memslot* slot = vm.slots.Active(0).FindById(slot_id);
-  if (slot == nullptr) return NoSuchSlot(slot_id);
-  const std::shared_ptr<EpochLog> log = vm.logs.Find(slot_id);
-  if (log == nullptr) return DirtyLogOff(slot_id);
-  if (absl::Status s =
-          CheckClearRange(slot->npages, first_page, page_count, mask.size());
+  // Before the slot is even looked up (DL-20).
+  if (absl::Status s = CheckClearRange(0, first_page, page_count, mask_words);
       !s.ok()) {
     return s;
   }
-  absl::StatusOr<std::vector<BitmapWord>> taken =
-      log->Acknowledge(epoch, first_page, mask);
-  if (!taken.ok()) return taken.status();
-  if (vm.has_dirty_rings() &&
-      log->config().initially_set == InitiallySet::kNo) {
-    // Whatever is writable has an entry in a ring; the reset protects it.
-    for (const BitmapWord& word : *taken) {
-      result->cleared_page_count += std::popcount(word.bits);
-    }
-    return absl::OkStatus();
+  const Memslot* slot = vm.slots.Active(0).FindById(slot_id);
+  if (slot == nullptr) return NoSuchSlot(slot_id);
+  if (absl::Status s =
+          CheckClearRange(slot->npages, first_page, page_count, mask_words);
+      !s.ok()) {
+    return s;
   }
-  *result = Reprotect(vm, *slot, log->config(), *taken, cost);
-  return absl::OkStatus();
+  return slot;
+}
+
+// Takes into flight, and re-protects what no reset of a ring does.
+absl::StatusOr<ClearResult> ClearLocked(VmState& vm, VmDirtyLog& log,
+                                        const LogCall& call, uint32_t slot_id,
+                                        uint64_t epoch, uint64_t first_page,
+                                        uint64_t page_count,
+                                        absl::Span<const uint64_t> mask,
+                                        MmuCost* cost)
+    ABSL_EXCLUSIVE_LOCKS_REQUIRED(vm.slots.slots_lock) {
+  if (absl::Status s = Admit(log, call); !s.ok()) return s;
+  const absl::StatusOr<const Memslot*> slot =
+      WithMemory("pages", "clear dirty pages", [&] {
+        vm.slots.slots_lock.AssertHeld();
+        return SlotForRange(vm, slot_id, first_page, page_count, mask.size());
+      });
+  if (!slot.ok()) return slot.status();
+  const absl::StatusOr<DirtyLog::Flight> flight =
+      WithMemory("pages", "clear dirty pages", [&] {
+        return log.log.TakeIntoFlight(call, slot_id, epoch, first_page, mask);
+      });
+  if (!flight.ok()) return flight.status();
+  ClearResult result;
+  // With rings, whatever is writable has an entry in one; the reset protects
+  // it.
+  if (!vm.has_dirty_rings() || log.config.initially_set == InitiallySet::kYes) {
+    result = Reprotect(vm, **slot, log.config, flight->moved, cost);
+  }
+  result.cleared_page_count = flight->moved_page_count;
+  result.already_in_flight_page_count = flight->already_in_flight_page_count;
+  result.still_sealed_page_count = flight->still_sealed_page_count;
+  result.already_clean_page_count = flight->already_clean_page_count;
+  return result;
 }
 
 }  // namespace
+
+DirtyLogView VmDirtyLog::View() const {
+  DirtyLogView view;
+  view.state = log.State();
+  view.config = config;
+  view.ttl = ttl;
+  view.ttl_end = view.state.last_owner_call + ttl;
+  return view;
+}
+
+std::shared_ptr<VmDirtyLog> CurrentDirtyLog::Get() const {
+  MutexLock lock(mu_);
+  return log_;
+}
+
+std::shared_ptr<VmDirtyLog> CurrentDirtyLog::GetOn() const {
+  std::shared_ptr<VmDirtyLog> log = Get();
+  return log != nullptr && log->log.is_on() ? log : nullptr;
+}
+
+std::shared_ptr<SlotLog> CurrentDirtyLog::FindSlot(uint32_t slot) const {
+  const std::shared_ptr<VmDirtyLog> log = Get();
+  return log == nullptr ? nullptr : log->log.Find(slot);
+}
+
+SlotLogConfig CurrentDirtyLog::ConfigOfSlots() const {
+  const std::shared_ptr<VmDirtyLog> log = Get();
+  return log == nullptr ? SlotLogConfig() : SlotLogConfig(log->config);
+}
+
+uint64_t CurrentDirtyLog::next_epoch() const {
+  MutexLock lock(mu_);
+  return next_epoch_;
+}
+
+void CurrentDirtyLog::Begin(std::shared_ptr<VmDirtyLog> log) {
+  MutexLock lock(mu_);
+  log_ = std::move(log);
+}
+
+void CurrentDirtyLog::End() {
+  const std::shared_ptr<VmDirtyLog> log = Get();
+  if (log == nullptr) return;
+  // May wait for a seal, and those who only look for the log shall not.
+  const uint64_t next = log->log.open_epoch() + 1;
+  MutexLock lock(mu_);
+  log_ = nullptr;
+  next_epoch_ = next;
+}
 
 absl::Status NoSuchSlot(uint32_t slot) {
   return MakeError(absl::StatusCode::kNotFound,
@@ -248,30 +370,9 @@ absl::Status NoSuchSlot(uint32_t slot) {
                                 "; see the VM's list of memslots"));
 }
 
-absl::Status DirtyLogOff(uint32_t slot) {
-  return MakeError(absl::StatusCode::kFailedPrecondition,
-                   {"DIRTY_LOG_OFF", "slot", ENOENT},
-                   absl::StrCat("slot ", slot,
-                                " does not log dirty pages; start its dirty "
-                                "log first"));
-}
-
 void TakeInNotedPages(VmState& vm, MmuCost* cost) {
   SyncCpuDirtyLogs(vm, cost);
   HarvestDirtyRings(vm);
-}
-
-absl::Status CheckNoUnacked(const EpochLog& log, const char* field) {
-  const uint64_t dirty = log.dirty_page_count();
-  if (dirty == 0) return absl::OkStatus();
-  const DirtyLogInfo info = log.Info();
-  return MakeError(
-      absl::StatusCode::kFailedPrecondition, {"UNACKED_EPOCH", field, EBUSY},
-      absl::StrCat("slot ", info.slot, " has ", dirty,
-                   " dirty pages that were not cleared, ",
-                   info.unacked_page_count,
-                   " of them sealed: its log cannot end without losing them; "
-                   "seal and clear them, or set discard_unacked"));
 }
 
 HeldVcpus::HeldVcpus(VmState& vm) : vm_(&vm) { vm.runner.Hold(); }
@@ -281,113 +382,218 @@ void HeldVcpus::LetGo() {
   vm_ = nullptr;
 }
 
-std::shared_ptr<EpochLog> EpochLogs::Find(uint32_t slot) const {
-  MutexLock lock(mu_);
-  const auto it = logs_.find(slot);
-  return it == logs_.end() ? nullptr : it->second;
-}
-
-std::vector<std::shared_ptr<EpochLog>> EpochLogs::All() const {
-  MutexLock lock(mu_);
-  std::vector<std::shared_ptr<EpochLog>> all;
-  for (const auto& [slot, log] : logs_) all.push_back(log);
-  return all;
-}
-
-bool EpochLogs::empty() const {
-  MutexLock lock(mu_);
-  return logs_.empty();
-}
-
-void EpochLogs::Add(Map logs) {
-  MutexLock lock(mu_);
-  for (const auto& [slot, log] : logs) log->NumberFrom(next_epoch_);
-  logs_.merge(logs);
-}
-
-void EpochLogs::Remove(uint32_t slot) {
-  std::shared_ptr<EpochLog> log;
-  {
-    MutexLock lock(mu_);
-    const auto it = logs_.find(slot);
-    if (it == logs_.end()) return;
-    log = std::move(it->second);
-    logs_.erase(it);
-  }
-  // May wait for a seal, and those who only look for logs shall not.
-  const uint64_t next = log->open_epoch() + 1;
-  MutexLock lock(mu_);
-  next_epoch_ = std::max(next_epoch_, next);
-}
-
 void SyncCpuDirtyLogs(VmState& vm, MmuCost* cost) {
   if (vm.cpu_dirty_log_entries() == 0 || vm.logging_slots.load() == 0) return;
   const FlushResult kicked = vm.tlb.KickOut();
   if (cost != nullptr) cost->vcpus_kicked_count += kicked.vcpus_kicked;
 }
 
-absl::Status StartDirtyLog(VmState& vm, const DirtyLogConfig& config,
-                           MmuCost* cost) {
+absl::StatusOr<DirtyLogView> StartDirtyLog(VmState& vm,
+                                           const DirtyLogStart& start,
+                                           MmuCost* cost) {
+  const DirtyLogConfig& config = start.config;
   MutexLock lock(vm.slots.slots_lock);
+  const std::shared_ptr<VmDirtyLog> log = vm.dirty_log.Get();
+  absl::StatusOr<DirtyLogView> again;
   PreparedLogs prepared;
-  absl::Status status = WithMemory("slots", "start dirty logs", [&] {
+  absl::Status status = WithMemory("slots", "start the dirty log", [&] {
     vm.slots.slots_lock.AssertHeld();
     if (absl::Status s = CheckSplitPolicy(config); !s.ok()) return s;
-    return PrepareStart(vm, config, prepared);
+    if (log == nullptr) return PrepareStart(vm, start, prepared);
+    again = StartAgain(*log, start);
+    return absl::OkStatus();
   });
   if (!status.ok()) return status;
+  if (log != nullptr) return again;
   RegionHooks hooks(vm, cost, config, HoldLimit::For(config.max_lock_hold));
-  return vm.slots.SwitchLogging(
-      0, MemslotTable::Logging::kOn, prepared.slots, hooks, [&] {
+  if (absl::Status s = vm.slots.SwitchLogging(
+          0, MemslotTable::Logging::kOn, prepared.slots, hooks,
+          [&] {
+            vm.slots.slots_lock.AssertHeld();
+            vm.slots.SetDirtyLogInitiallySet(config.initially_set);
+            // Before the slots: a harvest of rings drops what it finds no log
+            // for.
+            vm.dirty_log.Begin(prepared.log);
+          });
+      !s.ok()) {
+    return s;
+  }
+  // Everything is protected, or its next write is noted otherwise. That may
+  // have taken longer than the owner's lease.
+  DirtyLog& started = prepared.log->log;
+  started.Open(MonotonicTime::Now());
+  DirtyLogView& view = prepared.view;
+  view.state.last_owner_call = started.last_owner_call();
+  view.state.lease_end = view.state.last_owner_call + view.state.lease;
+  view.ttl_end = view.state.last_owner_call + view.ttl;
+  return std::move(view);
+}
+
+absl::StatusOr<absl::optional<DirtyLogView>> CheckDirtyLogStart(
+    const VmState& vm, const DirtyLogStart& start) {
+  const std::shared_ptr<VmDirtyLog> log = vm.dirty_log.GetOn();
+  if (log == nullptr) return absl::optional<DirtyLogView>();
+  absl::StatusOr<DirtyLogView> again = WithMemory(
+      "vm", "look at the dirty log", [&] { return StartAgain(*log, start); });
+  if (!again.ok()) return again.status();
+  return absl::optional<DirtyLogView>(*std::move(again));
+}
+
+absl::StatusOr<DirtyLogView> AcquireDirtyLog(VmState& vm, const LogClaim& claim,
+                                             absl::optional<LogId> log_id,
+                                             LogOwner::Force force,
+                                             MonotonicTime now,
+                                             LogOwner::Acquired* acquired) {
+  // So that no stop that was admitted before ends the log of a new owner.
+  MutexLock lock(vm.slots.slots_lock);
+  const absl::StatusOr<std::shared_ptr<VmDirtyLog>> log = LogOf(vm);
+  if (!log.ok()) return log.status();
+  // But for the state it is the same afterwards, when nothing may fail.
+  DirtyLogView view;
+  const absl::StatusOr<LogOwner::Acquired> how =
+      WithMemory("vm", "hand the dirty log over", [&] {
+        view = (*log)->View();
+        return (*log)->log.Acquire(claim, log_id, force, now, &view.state);
+      });
+  if (!how.ok()) return how.status();
+  if (acquired != nullptr) *acquired = *how;
+  view.ttl_end = view.state.last_owner_call + view.ttl;
+  return std::move(view);
+}
+
+absl::StatusOr<SealOutcome> SealDirtyLog(VmState& vm, const LogCall& call,
+                                         uint64_t acknowledged_epoch,
+                                         MmuCost* cost) {
+  const absl::StatusOr<std::shared_ptr<VmDirtyLog>> log = LogOf(vm);
+  if (!log.ok()) return log.status();
+  // Whoever is refused makes no vCPU exit.
+  if (absl::Status s = Admit(**log, call); !s.ok()) return s;
+  SyncCpuDirtyLogs(vm, cost);
+  return WithMemory("vm", "seal the dirty log", [&] {
+    return HarvestAndSeal(vm, (*log)->log, call, acknowledged_epoch);
+  });
+}
+
+absl::Status ReadDirtyLog(VmState& vm, absl::optional<LogId> log_id,
+                          uint32_t slot, uint64_t epoch, uint64_t first_page,
+                          absl::Span<uint64_t> words) {
+  const absl::StatusOr<std::shared_ptr<VmDirtyLog>> log = LogOf(vm);
+  if (!log.ok()) return log.status();
+  if (absl::Status s = CheckExists(vm, slot); !s.ok()) return s;
+  return (*log)->log.Read(log_id, slot, epoch, first_page, words);
+}
+
+absl::Status ReadInFlight(const VmState& vm, absl::optional<LogId> log_id,
+                          uint32_t slot, uint64_t epoch, uint64_t first_page,
+                          absl::Span<uint64_t> words) {
+  const absl::StatusOr<std::shared_ptr<VmDirtyLog>> log = LogOf(vm);
+  if (!log.ok()) return log.status();
+  if (absl::Status s = CheckExists(vm, slot); !s.ok()) return s;
+  return (*log)->log.ReadInFlight(log_id, slot, epoch, first_page, words);
+}
+
+absl::Status CheckDirtyLogEpoch(const VmState& vm, absl::optional<LogId> log_id,
+                                uint64_t epoch, LogPages pages) {
+  const absl::StatusOr<std::shared_ptr<VmDirtyLog>> log = LogOf(vm);
+  if (!log.ok()) return log.status();
+  return (*log)->log.CheckEpoch(log_id, epoch, pages);
+}
+
+absl::StatusOr<AcknowledgeResult> AcknowledgePages(VmState& vm,
+                                                   const LogCall& call,
+                                                   uint64_t epoch) {
+  const absl::StatusOr<std::shared_ptr<VmDirtyLog>> log = LogOf(vm);
+  if (!log.ok()) return log.status();
+  return WithMemory("vm", "acknowledge pages",
+                    [&] { return (*log)->log.Acknowledge(call, epoch); });
+}
+
+absl::StatusOr<AcknowledgeResult> AcknowledgePages(
+    VmState& vm, const LogCall& call, uint64_t epoch, uint32_t slot,
+    uint64_t first_page, uint64_t page_count, absl::Span<const uint64_t> mask) {
+  // So that the slot stays as long as the range is one of it.
+  MutexLock lock(vm.slots.slots_lock);
+  const absl::StatusOr<std::shared_ptr<VmDirtyLog>> log = LogOf(vm);
+  if (!log.ok()) return log.status();
+  if (absl::Status s = Admit(**log, call); !s.ok()) return s;
+  return WithMemory(
+      "pages", "acknowledge pages", [&]() -> absl::StatusOr<AcknowledgeResult> {
         vm.slots.slots_lock.AssertHeld();
-        vm.slots.SetDirtyLogInitiallySet(config.initially_set);
-        // Before the slots: a harvest of rings drops what it finds no log for.
-        vm.logs.Add(std::move(prepared.logs));
+        const absl::StatusOr<const Memslot*> found =
+            SlotForRange(vm, slot, first_page, page_count, mask.size());
+        if (!found.ok()) return found.status();
+        return (*log)->log.AcknowledgePages(call, epoch, slot, first_page,
+                                            mask);
       });
 }
 
-absl::StatusOr<StopResult> StopDirtyLog(VmState& vm,
-                                        const std::vector<uint32_t>& slots,
-                                        RecoverOnStop recover,
-                                        DiscardUnacked discard, MmuCost* cost) {
-  StopResult result;
+absl::StatusOr<StopResult> StopDirtyLog(VmState& vm, const DirtyLogStop& stop,
+                                        MmuCost* cost) {
+  absl::StatusOr<StopResult> result;
   uint64_t reset = 0;
   absl::optional<HeldVcpus> held;
-  if (discard == DiscardUnacked::kNo) {
+  if (stop.undelivered == Undelivered::kRefuse) {
     // Mostly it is here that a stop is refused, and nobody had to stand still
     // for it.
     MutexLock lock(vm.slots.slots_lock);
-    const auto refused = SlotsToStop(vm, slots, discard, cost);
+    const auto refused = CheckStop(vm, stop, cost);
     if (!refused.ok()) return refused.status();
   }
   // What a vCPU writes between the look and the end would be lost. Who discards
   // wants it counted: a CPU's own log tells of a page when it is taken in, and
   // after the end there is no log that would count it.
-  if (discard == DiscardUnacked::kNo || vm.config.pml == VmConfig::Pml::kYes) {
+  if (stop.undelivered == Undelivered::kRefuse ||
+      vm.config.pml == VmConfig::Pml::kYes) {
     held.emplace(vm);
   }
   {
     MutexLock lock(vm.slots.slots_lock);
-    const absl::StatusOr<std::vector<MemslotTable::LoggedSlot>> to_stop =
-        SlotsToStop(vm, slots, discard, cost);
-    if (!to_stop.ok()) return to_stop.status();
-    AtHook(HookPoint::kCountToSwitch);
-    const absl::StatusOr<uint64_t> lost = SwitchLogsOff(vm, *to_stop, cost);
-    if (!lost.ok()) return lost.status();
-    result.discarded_page_count = *lost;
-    if (held.has_value()) held->LetGo();
-    if (recover == RecoverOnStop::kYes) {
-      RegionHooks hooks(vm, cost);
-      for (const MemslotTable::LoggedSlot& slot : *to_stop) {
-        hooks.RecoverHugePages(*vm.slots.Active(0).FindById(slot.id));
-      }
-      result.recovered_2m_count = hooks.recovered().to_2m_count;
-      result.recovered_1g_count = hooks.recovered().to_1g_count;
-    }
+    const absl::StatusOr<std::shared_ptr<VmDirtyLog>> log =
+        CheckStop(vm, stop, cost);
+    if (!log.ok()) return log.status();
+    result = StopLocked(vm, (*log)->log, stop.recover, held, cost);
+    if (!result.ok()) return result;
     reset = ReclaimDirtyRingsLocked(vm, cost);
   }
   FinishDirtyRingReset(vm, reset, cost);
   return result;
+}
+
+absl::optional<StopResult> StopAbandonedDirtyLog(VmState& vm, MonotonicTime now,
+                                                 DirtyLogView* view,
+                                                 MmuCost* cost) {
+  // Mostly there is nothing to do, and nobody has to stand still for it.
+  const auto is_over = [&](const VmDirtyLog* log) {
+    if (log == nullptr) return false;
+    *view = log->View();
+    return now >= view->ttl_end;
+  };
+  if (!is_over(vm.dirty_log.Get().get())) return absl::nullopt;
+  absl::StatusOr<StopResult> result;
+  uint64_t reset = 0;
+  absl::optional<HeldVcpus> held;
+  // As in StopDirtyLog.
+  if (vm.config.pml == VmConfig::Pml::kYes) held.emplace(vm);
+  {
+    MutexLock lock(vm.slots.slots_lock);
+    const std::shared_ptr<VmDirtyLog> log = vm.dirty_log.Get();
+    if (!is_over(log.get())) return absl::nullopt;
+    result = StopLocked(vm, log->log, RecoverOnStop::kNo, held, cost);
+    if (!result.ok()) return absl::nullopt;  // no memory; the next time
+    reset = ReclaimDirtyRingsLocked(vm, cost);
+  }
+  FinishDirtyRingReset(vm, reset, cost);
+  return *result;
+}
+
+absl::StatusOr<NewSlotLog> PrepareNewSlotLog(const VmState& vm, uint32_t slot,
+                                             uint64_t npages) {
+  const std::shared_ptr<VmDirtyLog> log = vm.dirty_log.Get();
+  if (log == nullptr ||
+      log->config.new_memslots == DirtyLogConfig::NewMemslots::kLeave) {
+    return NewSlotLog();
+  }
+  return NewSets(vm, slot, npages, InitiallySet::kYes);
 }
 
 absl::Status CheckClearRange(uint64_t slot_pages, uint64_t first_page,
@@ -426,23 +632,22 @@ absl::Status CheckClearRange(uint64_t slot_pages, uint64_t first_page,
   return absl::OkStatus();
 }
 
-absl::StatusOr<ClearResult> ClearDirtyLog(VmState& vm, uint32_t slot_id,
-                                          uint64_t epoch, uint64_t first_page,
+absl::StatusOr<ClearResult> ClearDirtyLog(VmState& vm, const LogCall& call,
+                                          uint32_t slot_id, uint64_t epoch,
+                                          uint64_t first_page,
                                           uint64_t page_count,
                                           absl::Span<const uint64_t> mask,
                                           MmuCost* cost) {
-  if (absl::Status s = CheckClearRange(0, first_page, page_count, mask.size());
-      !s.ok()) {
-    return s;  // before the slot is even looked up (DL-20)
-  }
-  ClearResult result;
+  absl::StatusOr<ClearResult> result;
   uint64_t owed = 0;
   {
     MutexLock lock(vm.slots.slots_lock);
-    absl::Status status = ClearLocked(vm, slot_id, epoch, first_page,
-                                      page_count, mask, &result, cost);
-    if (!status.ok()) return status;
-    // Also the pages of other slots: they stay in their epochs.
+    const absl::StatusOr<std::shared_ptr<VmDirtyLog>> log = LogOf(vm);
+    if (!log.ok()) return log.status();
+    result = ClearLocked(vm, **log, call, slot_id, epoch, first_page,
+                         page_count, mask, cost);
+    if (!result.ok()) return result;
+    // Also the pages of other slots: they stay in their sets.
     if (vm.has_dirty_rings()) {
       owed = ResetDirtyRingsLocked(vm, NeverStop, cost);
       // Another clear may have reset the entries of these pages a moment ago,
@@ -450,107 +655,15 @@ absl::StatusOr<ClearResult> ClearDirtyLog(VmState& vm, uint32_t slot_id,
       //   1. A frees and protects page X of this slot, drops slots_lock
       //   2. B (this) finds no entry to free    3. B returns, X is copied
       //   4. a vCPU writes X through its TLB    5. A flushes
-      // and the write of 4 would be in no log. So who acknowledges flushes.
-      owed += result.cleared_page_count;
+      // and the write of 4 would be in no log. So who clears flushes, also if
+      // it finds X in flight already: B may be A's call, repeated.
+      owed += result->cleared_page_count + result->already_in_flight_page_count;
     }
   }
   FinishDirtyRingReset(vm, owed, cost);
-  for (size_t i = 0; i < mask.size(); ++i) {
-    // Bits past the end of the range are nobody's pages.
-    const uint64_t left = page_count - 64 * i;
-    const uint64_t real = left >= 64 ? ~uint64_t{0} : (uint64_t{1} << left) - 1;
-    result.already_clean_page_count += std::popcount(mask[i] & real);
-  }
-  result.already_clean_page_count -= result.cleared_page_count;
-  vm.counters.cleared_pages.fetch_add(result.cleared_page_count,
+  vm.counters.cleared_pages.fetch_add(result->cleared_page_count,
                                       std::memory_order_relaxed);
   return result;
-}
-
-absl::Status EnableManualProtect(VmState& vm, uint64_t bits, uint32_t flags) {
-  constexpr uint64_t kBoth = kManualProtectEnable | kManualProtectInitiallySet;
-  if (flags != 0 || (bits & ~kBoth) != 0 ||
-      bits == kManualProtectInitiallySet) {
-    return MakeError(absl::StatusCode::kInvalidArgument,
-                     {"INVALID_DIRTY_LOG_MODE", "bits", EINVAL},
-                     Format("bits 0x%x with flags 0x%x: bits are 0, 1 "
-                            "or 3 and flags 0",
-                            bits, flags));
-  }
-  MutexLock lock(vm.slots.slots_lock);
-  vm.slots.SetDirtyLogInitiallySet(bits == kBoth ? InitiallySet::kYes
-                                                 : InitiallySet::kNo);
-  return absl::OkStatus();
-}
-
-absl::StatusOr<std::vector<uint64_t>> GetAndClearDirtyLog(VmState& vm,
-                                                          uint32_t slot_id,
-                                                          MmuCost* cost) {
-  if (absl::Status s = CheckHasBitmaps(vm); !s.ok()) return s;
-  MutexLock lock(vm.slots.slots_lock);
-  const Memslot* slot = vm.slots.Active(0).FindById(slot_id);
-  if (slot == nullptr || slot->dirty_bitmap == nullptr) {
-    return NoSuchSlot(slot_id);
-  }
-  SyncCpuDirtyLogs(vm, cost);
-  DirtyBitmap& bitmap = *slot->dirty_bitmap;
-  std::vector<uint64_t> words(bitmap.word_count());
-  std::vector<BitmapWord> taken;
-  bitmap.TakeAll(0, bitmap.word_count(), [&](uint64_t i, uint64_t bits) {
-    words[i] = bits;
-    taken.push_back({i, bits});
-  });
-  const std::shared_ptr<EpochLog> log = vm.logs.Find(slot_id);
-  Reprotect(vm, *slot, log == nullptr ? SlotLogConfig() : log->config(), taken,
-            cost);
-  return words;
-}
-
-absl::StatusOr<std::vector<uint64_t>> CopyDirtyLog(VmState& vm,
-                                                   uint32_t slot_id) {
-  if (absl::Status s = CheckHasBitmaps(vm); !s.ok()) return s;
-  MutexLock lock(vm.slots.slots_lock);
-  const Memslot* slot = vm.slots.Active(0).FindById(slot_id);
-  if (slot == nullptr || slot->dirty_bitmap == nullptr) {
-    return NoSuchSlot(slot_id);
-  }
-  SyncCpuDirtyLogs(vm, /*cost=*/nullptr);
-  std::vector<uint64_t> words(slot->dirty_bitmap->word_count());
-  slot->dirty_bitmap->OrInto(0, absl::MakeSpan(words));
-  return words;
-}
-
-absl::StatusOr<ClearResult> ClearBitmap(VmState& vm, uint32_t slot_id,
-                                        uint64_t first_page,
-                                        uint64_t page_count,
-                                        absl::Span<const uint64_t> mask,
-                                        MmuCost* cost) {
-  if (absl::Status s = CheckHasBitmaps(vm); !s.ok()) return s;
-  if (absl::Status s = CheckClearRange(0, first_page, page_count, mask.size());
-      !s.ok()) {
-    return s;
-  }
-  MutexLock lock(vm.slots.slots_lock);
-  const Memslot* slot = vm.slots.Active(0).FindById(slot_id);
-  if (slot == nullptr || slot->dirty_bitmap == nullptr) {
-    return NoSuchSlot(slot_id);
-  }
-  if (absl::Status s =
-          CheckClearRange(slot->npages, first_page, page_count, mask.size());
-      !s.ok()) {
-    return s;
-  }
-  SyncCpuDirtyLogs(vm, cost);
-  std::vector<BitmapWord> taken;
-  for (size_t i = 0; i < mask.size(); ++i) {
-    if (mask[i] == 0) continue;
-    const uint64_t index = first_page / 64 + i;
-    const uint64_t bits = slot->dirty_bitmap->ClearBits(index, mask[i]);
-    if (bits != 0) taken.push_back({index, bits});
-  }
-  const std::shared_ptr<EpochLog> log = vm.logs.Find(slot_id);
-  return Reprotect(vm, *slot, log == nullptr ? SlotLogConfig() : log->config(),
-                   taken, cost);
 }
 
 }  // namespace mmu

@@ -1,68 +1,99 @@
-// Dirty logging of a VM's slots: switching it on and off, re-protecting what
-// was taken from a log (section 8 of the behaviour reference), and keeping
-// each slot's epochs.
+// The dirty log of a VM: switching it on and off, and re-protecting what its
+// owner clears (section 8 of the behaviour reference).
 //
 // Order on the way in (DL-02): split, protect, flush. Order on the way out of
 // a clear (DL-10, DL-12): take bits, protect, flush, return; the copy comes
-// after. What the bits do between seal and clear: dirty/epoch_log.h.
+// after. Who may do what, and where pages are: dirty/dirty_log.h.
 
 #ifndef MMU_CORE_VM_DIRTY_LOGGING_H_
 #define MMU_CORE_VM_DIRTY_LOGGING_H_
 
 #include <cstdint>
-#include <map>
 #include <memory>
-#include <vector>
+#include <utility>
 
 #include "absl/base/thread_annotations.h"
+#include "absl/status/status.h"
 #include "absl/status/statusor.h"
+#include "absl/time/time.h"
+#include "absl/types/optional.h"
 #include "absl/types/span.h"
+#include "mmu_core/base/clock.h"
+#include "mmu_core/dirty/dirty_bitmap.h"
+#include "mmu_core/dirty/dirty_log.h"
+#include "mmu_core/dirty/dirty_log_state.h"
 #include "mmu_core/dirty/dirty_log_types.h"
-#include "mmu_core/dirty/epoch_log.h"
+#include "mmu_core/dirty/log_owner.h"
+#include "mmu_core/dirty/slot_log.h"
 #include "mmu_core/memory/memslot.h"
 #include "mmu_core/paging/table_cache.h"
 #include "mmu_core/stats/mmu_cost.h"
 #include "mmu_core/sync/mutex.h"
+#include "mmu_core/vm/dirty_log_calls.h"
 
 namespace mmu {
 
 struct VmState;
 
-// The logs by slot, of address space 0. Thread-safe; Add and Remove are called
-// under slots_lock.
-class EpochLogs {
+// A VM's log with what it was started with.
+struct VmDirtyLog {
+  VmDirtyLog(const DirtyLogStart& start, uint64_t first_epoch,
+             DirtyLog::Slots slots)
+      : config(start.config),
+        ttl(start.ttl),
+        log(start.id, first_epoch, start.claim, std::move(slots), start.now,
+            DirtyLog::Begin::kClosed) {}
+
+  DirtyLogView View() const;
+  // Needs no memory.
+  MonotonicTime ttl_end() const { return log.last_owner_call() + ttl; }
+
+  const DirtyLogConfig config;
+  const absl::Duration ttl;
+  DirtyLog log;
+};
+
+// The VM's log, or none. Thread-safe; Begin and End are called under
+// slots_lock.
+class CurrentDirtyLog {
  public:
-  // Null if `slot` does not log.
-  std::shared_ptr<EpochLog> Find(uint32_t slot) const;
-  // In the order of their slots.
-  std::vector<std::shared_ptr<EpochLog>> All() const;
-  bool empty() const;
+  // Null if there is none. Also one that is being switched on or off.
+  std::shared_ptr<VmDirtyLog> Get() const;
+  // Null if there is none that is on.
+  std::shared_ptr<VmDirtyLog> GetOn() const;
+  // Null if there is none, or the slot, of address space 0, is not in it.
+  std::shared_ptr<SlotLog> FindSlot(uint32_t slot) const;
+  // As the slots that log were told to; the default without a log.
+  SlotLogConfig ConfigOfSlots() const;
   // An epoch's number is used once in the life of a VM: a client that sealed an
-  // epoch of a log that is gone must not clear pages of the next log. Takes the
-  // nodes of `logs`, whose slots have none yet, and so needs no memory.
-  using Map = std::map<uint32_t, std::shared_ptr<EpochLog>>;
-  void Add(Map logs);
-  void Remove(uint32_t slot);
+  // epoch of a log that is gone must not clear pages of the next log.
+  uint64_t next_epoch() const;
+  void Begin(std::shared_ptr<VmDirtyLog> log);
+  void End();
 
  private:
   mutable Mutex mu_;  // leaf; never held during work on a log
   uint64_t next_epoch_ ABSL_GUARDED_BY(mu_) = 1;
-  Map logs_ ABSL_GUARDED_BY(mu_);
+  std::shared_ptr<VmDirtyLog> log_ ABSL_GUARDED_BY(mu_);
 };
 
-// NOT_FOUND MEMSLOT_NOT_FOUND and FAILED_PRECONDITION DIRTY_LOG_OFF, with what
-// to do about it.
+// NOT_FOUND MEMSLOT_NOT_FOUND.
 absl::Status NoSuchSlot(uint32_t slot);
-absl::Status DirtyLogOff(uint32_t slot);
 
 // Takes into the open epochs what rings and CPUs' logs have noted so far. Not
 // under mmu_lock. `cost` may be null.
 void TakeInNotedPages(VmState& vm, MmuCost* cost);
 
-// FAILED_PRECONDITION UNACKED_EPOCH if `log` has dirty pages that nobody has
-// cleared, in the open epoch or in a sealed one: what is about to end it would
-// lose them. `field` of the caller's request named the slot.
-absl::Status CheckNoUnacked(const EpochLog& log, const char* field);
+// The sets of a slot that is about to be made, with all of its pages open, if
+// the VM has a log that new slots join; also the bitmap for the slot, null if
+// slots have none. Changes nothing. RESOURCE_EXHAUSTED
+// RESOURCE_EXHAUSTED_MEMORY.
+struct NewSlotLog {
+  std::shared_ptr<SlotLog> log;  // null: the slot does not log
+  std::shared_ptr<DirtyBitmap> slot_bitmap;
+};
+absl::StatusOr<NewSlotLog> PrepareNewSlotLog(const VmState& vm, uint32_t slot,
+                                             uint64_t npages);
 
 // Keeps all vCPUs out of the guest while it exists, so that no page gets dirty.
 // Not to be made under slots_lock, nor in an RCU read section.
@@ -87,46 +118,45 @@ void SyncCpuDirtyLogs(VmState& vm, MmuCost* cost);
 
 // The functions below are the bodies of the Vm functions of the same names.
 
-absl::Status StartDirtyLog(VmState& vm, const DirtyLogConfig& config,
-                           MmuCost* cost);
-enum class DiscardUnacked : uint8_t { kNo, kYes };
-enum class RecoverOnStop : uint8_t { kNo, kYes };
-absl::StatusOr<StopResult> StopDirtyLog(VmState& vm,
-                                        const std::vector<uint32_t>& slots,
-                                        RecoverOnStop recover,
-                                        DiscardUnacked discard, MmuCost* cost);
-absl::StatusOr<ClearResult> ClearDirtyLog(VmState& vm, uint32_t slot,
-                                          uint64_t epoch, uint64_t first_page,
+absl::StatusOr<DirtyLogView> StartDirtyLog(VmState& vm,
+                                           const DirtyLogStart& start,
+                                           MmuCost* cost);
+absl::StatusOr<absl::optional<DirtyLogView>> CheckDirtyLogStart(
+    const VmState& vm, const DirtyLogStart& start);
+absl::StatusOr<DirtyLogView> AcquireDirtyLog(VmState& vm, const LogClaim& claim,
+                                             absl::optional<LogId> log_id,
+                                             LogOwner::Force force,
+                                             MonotonicTime now,
+                                             LogOwner::Acquired* acquired);
+absl::StatusOr<SealOutcome> SealDirtyLog(VmState& vm, const LogCall& call,
+                                         uint64_t acknowledged_epoch,
+                                         MmuCost* cost);
+absl::Status ReadDirtyLog(VmState& vm, absl::optional<LogId> log_id,
+                          uint32_t slot, uint64_t epoch, uint64_t first_page,
+                          absl::Span<uint64_t> words);
+absl::Status ReadInFlight(const VmState& vm, absl::optional<LogId> log_id,
+                          uint32_t slot, uint64_t epoch, uint64_t first_page,
+                          absl::Span<uint64_t> words);
+absl::Status CheckDirtyLogEpoch(const VmState& vm, absl::optional<LogId> log_id,
+                                uint64_t epoch, LogPages pages);
+absl::StatusOr<ClearResult> ClearDirtyLog(VmState& vm, const LogCall& call,
+                                          uint32_t slot, uint64_t epoch,
+                                          uint64_t first_page,
                                           uint64_t page_count,
                                           absl::Span<const uint64_t> mask,
                                           MmuCost* cost);
-
-// --- KVM's own calls, for those who drive a slot's bitmap without epochs ---
-
-// Manual protection (DL-14): bit 0 switches it on, bit 1 makes bitmaps start
-// all dirty and needs bit 0. Replaces the value before, for slots whose log is
-// switched on later. `flags` is 0. INVALID_ARGUMENT INVALID_DIRTY_LOG_MODE
-// (EINVAL) for anything else. StartDirtyLog has its own say for its slots.
-inline constexpr uint64_t kManualProtectEnable = 1;
-inline constexpr uint64_t kManualProtectInitiallySet = 2;
-absl::Status EnableManualProtect(VmState& vm, uint64_t bits, uint32_t flags);
-
-// Legacy GET (DL-10..12): takes the bitmap, re-protects what was in it, flushes
-// if that was anything, returns it. NOT_FOUND ENOENT without a log.
-// Not for a slot whose epochs are in use: it would take their open pages. These
-// three: FAILED_PRECONDITION ENXIO if the VM logs into rings only (DL-25).
-absl::StatusOr<std::vector<uint64_t>> GetAndClearDirtyLog(VmState& vm,
-                                                          uint32_t slot,
-                                                          MmuCost* cost);
-// Manual-protect GET (DL-13): copies, changes nothing.
-absl::StatusOr<std::vector<uint64_t>> CopyDirtyLog(VmState& vm, uint32_t slot);
-// CLEAR (DL-20..26): of the pages asked for, those set are cleared in the
-// bitmap and re-protected. `npages` is the slot's; see ClearDirtyLog.
-absl::StatusOr<ClearResult> ClearBitmap(VmState& vm, uint32_t slot,
-                                        uint64_t first_page,
-                                        uint64_t page_count,
-                                        absl::Span<const uint64_t> mask,
+absl::StatusOr<AcknowledgeResult> AcknowledgePages(VmState& vm,
+                                                   const LogCall& call,
+                                                   uint64_t epoch);
+absl::StatusOr<AcknowledgeResult> AcknowledgePages(
+    VmState& vm, const LogCall& call, uint64_t epoch, uint32_t slot,
+    uint64_t first_page, uint64_t page_count, absl::Span<const uint64_t> mask);
+absl::StatusOr<StopResult> StopDirtyLog(VmState& vm, const DirtyLogStop& stop,
                                         MmuCost* cost);
+// Nothing if there was no log, or its ttl is not over. `view`: it, as it was.
+absl::optional<StopResult> StopAbandonedDirtyLog(VmState& vm, MonotonicTime now,
+                                                 DirtyLogView* view,
+                                                 MmuCost* cost);
 
 // The rules of a clear's range (DL-20..23). `slot_pages` 0: no such slot, of
 // which DL-20 comes first.

@@ -7,6 +7,7 @@
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
 #include "mmu_core/stats/labels.h"
+#include "mmu_core/testing/dirty_log.h"
 #include "mmu_core/testing/vm_builder.h"
 #include "mmu_core/vm/dirty_log_test_util.h"
 #include "mmu_core/vm/vm.h"
@@ -15,6 +16,7 @@
 namespace mmu {
 namespace {
 
+using ::mmu::testing::ClearAndDeliver;
 using ::mmu::testing::kEager;
 using ::mmu::testing::kGiB;
 using ::mmu::testing::kMiB;
@@ -26,6 +28,7 @@ using ::mmu::testing::Read;
 using ::mmu::testing::SealAndList;
 using ::mmu::testing::Slot;
 using ::mmu::testing::SpteOf;
+using ::mmu::testing::StartLog;
 using ::mmu::testing::Touch;
 using ::mmu::testing::Write;
 using ::testing::ElementsAre;
@@ -35,7 +38,7 @@ using ::testing::IsEmpty;
 TEST(DirtyLoggingTest, AWriteToAProtectedHugePageSplitsItInPlace) {
   auto vm = MakeVm({Slot(0, 0, 4 * kMiB, Level::k2M)});
   Write(*vm, 0);
-  ASSERT_TRUE(vm->StartDirtyLog(kPlain, nullptr).ok());
+  ASSERT_TRUE(StartLog(*vm, kPlain, nullptr).ok());
   Write(*vm, 7 * kPageSize);
   const VmStatsSnapshot stats = vm->Stats();
   EXPECT_EQ(stats.pages_2m, 0u);
@@ -53,12 +56,12 @@ TEST(DirtyLoggingTest, AWriteToAProtectedHugePageSplitsItInPlace) {
 // Covers: DL-18
 TEST(DirtyLoggingTest, AReadThatMapsAPageMarksItOnceAndLaterReadsDoNot) {
   auto vm = MakeVm({Slot(0, 0, 4 * kMiB)});
-  ASSERT_TRUE(vm->StartDirtyLog(kPlain, nullptr).ok());
+  ASSERT_TRUE(StartLog(*vm, kPlain, nullptr).ok());
   Read(*vm, 0x3000);
   uint64_t epoch = 0;
   EXPECT_THAT(SealAndList(*vm, 0, &epoch), ElementsAre(3));
   ASSERT_TRUE(
-      vm->ClearDirtyLog(0, epoch, 0, 1024, MaskOf(1024, {3}), nullptr).ok());
+      ClearAndDeliver(*vm, 0, epoch, 0, 1024, MaskOf(1024, {3}), nullptr).ok());
   Read(*vm, 0x3000);
   EXPECT_THAT(SealAndList(*vm, 0), IsEmpty());
 }
@@ -67,7 +70,7 @@ TEST(DirtyLoggingTest, AReadThatMapsAPageMarksItOnceAndLaterReadsDoNot) {
 TEST(DirtyLoggingTest, AReadOfAPageThatWasSplitEagerlyNeverMarks) {
   auto vm = MakeVm({Slot(0, 0, 4 * kMiB, Level::k2M)});
   Write(*vm, 0);
-  ASSERT_TRUE(vm->StartDirtyLog(kEager, nullptr).ok());
+  ASSERT_TRUE(StartLog(*vm, kEager, nullptr).ok());
   Touch(*vm, GfnRange::Of(Gfn(0), kPages2M), AccessKind::kRead);
   EXPECT_THAT(SealAndList(*vm, 0), IsEmpty());
 }
@@ -77,7 +80,7 @@ TEST(DirtyLoggingTest, OnlyALoggedSlotMarksAndByItsOwnPageNumbers) {
   auto vm = MakeVm({Slot(0, 0, 4 * kMiB), Slot(1, kGiB, 4 * kMiB)});
   DirtyLogConfig config = kPlain;
   config.slots = {1};
-  ASSERT_TRUE(vm->StartDirtyLog(config, nullptr).ok());
+  ASSERT_TRUE(StartLog(*vm, config, nullptr).ok());
   Write(*vm, 0x5000);
   Write(*vm, kGiB + 0x9000);
   EXPECT_THAT(SealAndList(*vm, 1), ElementsAre(9));
@@ -88,7 +91,7 @@ TEST(DirtyLoggingTest, OnlyALoggedSlotMarksAndByItsOwnPageNumbers) {
 TEST(DirtyLoggingTest, AFastFaultMarksThePageAndLeavesTheDirtyBitToHardware) {
   auto vm = MakeVm({Slot(0, 0, 4 * kMiB)});
   Write(*vm, 0x3000);
-  ASSERT_TRUE(vm->StartDirtyLog(kPlain, nullptr).ok());
+  ASSERT_TRUE(StartLog(*vm, kPlain, nullptr).ok());
   Write(*vm, 0x3000);
   EXPECT_EQ(vm->VcpuStats()[0].pf_fast, 1u);
   EXPECT_THAT(SealAndList(*vm, 0), ElementsAre(3));

@@ -6,12 +6,13 @@
 #include <vector>
 
 #include "absl/types/optional.h"
-#include "mmu_core/base/clock.h"
 #include "mmu_core/base/error.h"
 #include "mmu_core/base/hooks.h"
 #include "mmu_core/dirty/dirty_bitmap.h"
+#include "mmu_core/dirty/dirty_log_types.h"
 #include "mmu_core/dirty/dirty_ring.h"
 #include "mmu_core/dirty/dirty_window.h"
+#include "mmu_core/dirty/slot_log.h"
 #include "mmu_core/memory/memslot_set.h"
 #include "mmu_core/sync/mmu_lock.h"
 #include "mmu_core/sync/rcu.h"
@@ -52,7 +53,7 @@ uint64_t ValidMask(const DirtyWindow& window, const Memslot& slot) {
 void TakeCompanion(VmState& vm, const Memslot* slot)
     ABSL_EXCLUSIVE_LOCKS_REQUIRED(vm.ring_harvest_mu) {
   if (slot == nullptr || slot->dirty_bitmap == nullptr) return;
-  const std::shared_ptr<EpochLog> log = vm.logs.Find(slot->id);
+  const std::shared_ptr<SlotLog> log = vm.dirty_log.FindSlot(slot->id);
   if (log == nullptr) return;
   DirtyBitmap& bitmap = *slot->dirty_bitmap;
   bitmap.TakeAll(0, bitmap.word_count(), [&](uint64_t i, uint64_t bits) {
@@ -64,13 +65,14 @@ void TakeCompanion(VmState& vm, const Memslot* slot)
 void HarvestLocked(VmState& vm, absl::optional<uint32_t> slot)
     ABSL_EXCLUSIVE_LOCKS_REQUIRED(vm.ring_harvest_mu) {
   // Neighbours in a ring mostly share a slot.
-  std::shared_ptr<EpochLog> log;
+  std::shared_ptr<SlotLog> log;
   uint32_t log_of = ~uint32_t{0};
   for (const auto& vcpu : vm.vcpus) {
     vcpu->dirty_ring()->Collect([&](DirtyGfn page) {
       if (page.slot != log_of) {
         log_of = page.slot;
-        log = AsIdOf(page.slot) == 0 ? vm.logs.Find(IdOf(page.slot)) : nullptr;
+        log = AsIdOf(page.slot) == 0 ? vm.dirty_log.FindSlot(IdOf(page.slot))
+                                     : nullptr;
       }
       if (log != nullptr && page.offset < log->npages()) {
         log->MarkOpen(page.offset);
@@ -92,8 +94,10 @@ void HarvestDirtyRings(VmState& vm, absl::optional<uint32_t> slot) {
   HarvestLocked(vm, slot);
 }
 
-SealResult HarvestAndSeal(VmState& vm, EpochLog& log) {
-  if (!vm.has_dirty_rings()) return log.Seal(MonotonicTime::Now());
+absl::StatusOr<SealOutcome> HarvestAndSeal(VmState& vm, DirtyLog& log,
+                                           const LogCall& call,
+                                           uint64_t acknowledged_epoch) {
+  if (!vm.has_dirty_rings()) return log.Seal(call, acknowledged_epoch);
   // Not to be let go of in between:
   //   1. seal: harvests       2. vCPU: pushes the page
   //   3. another harvest: records the page, has not collected its entry yet
@@ -101,13 +105,14 @@ SealResult HarvestAndSeal(VmState& vm, EpochLog& log) {
   //   5. clear of that epoch: finds no collected entry, protects nothing
   // and what the guest writes to the page after its copy is in no log.
   MutexLock lock(vm.ring_harvest_mu);
-  HarvestLocked(vm, log.slot());
-  return log.Seal(MonotonicTime::Now());
+  HarvestLocked(vm, absl::nullopt);
+  return log.Seal(call, acknowledged_epoch);
 }
 
 uint64_t ResetDirtyRingsLocked(VmState& vm,
                                absl::FunctionRef<bool()> stop_requested,
                                MmuCost* cost) {
+  const SlotLogConfig config = vm.dirty_log.ConfigOfSlots();
   uint64_t count = 0;
   for (const auto& vcpu : vm.vcpus) {
     std::vector<DirtyWindow>& windows = vm.reset_windows;
@@ -125,12 +130,9 @@ uint64_t ResetDirtyRingsLocked(VmState& vm,
       const uint64_t mask = ValidMask(window, *slot);
       if (mask == 0) continue;
       pace.YieldIfDue();
-      const std::shared_ptr<EpochLog> log =
-          slot->as_id == 0 ? vm.logs.Find(slot->id) : nullptr;
       ClearResult result;
-      ReprotectWindow(vm, lock, *slot,
-                      log != nullptr ? log->config() : SlotLogConfig(),
-                      slot->base_gfn + window.offset, mask, &result, cost);
+      ReprotectWindow(vm, lock, *slot, config, slot->base_gfn + window.offset,
+                      mask, &result, cost);
     }
   }
   return count;

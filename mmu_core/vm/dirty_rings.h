@@ -21,6 +21,8 @@
 #include "absl/functional/function_ref.h"
 #include "absl/status/statusor.h"
 #include "absl/types/optional.h"
+#include "mmu_core/dirty/dirty_log.h"
+#include "mmu_core/dirty/dirty_log_state.h"
 #include "mmu_core/stats/mmu_cost.h"
 #include "mmu_core/vm/vm_state.h"
 
@@ -34,10 +36,12 @@ void HarvestDirtyRings(VmState& vm,
                        absl::optional<uint32_t> slot = absl::nullopt)
     ABSL_LOCKS_EXCLUDED(vm.ring_harvest_mu);
 
-// Harvests, then seals `log`, with no other harvest in between: so an entry
-// whose page is in the sealed epoch is collected, and a clear of that epoch
-// finds it (RACE-25). Without rings just seals.
-SealResult HarvestAndSeal(VmState& vm, EpochLog& log)
+// Harvests, then seals `log`, as DirtyLog::Seal, with no other harvest in
+// between: so an entry whose page is in the sealed epoch is collected, and a
+// clear of that epoch finds it (RACE-25). Without rings just seals.
+absl::StatusOr<SealOutcome> HarvestAndSeal(VmState& vm, DirtyLog& log,
+                                           const LogCall& call,
+                                           uint64_t acknowledged_epoch)
     ABSL_LOCKS_EXCLUDED(vm.ring_harvest_mu);
 
 // RESET (DL-43): frees the collected entries of all rings, each ring in order

@@ -22,8 +22,10 @@
 #include "mmu_core/guest/access_source.h"
 #include "mmu_core/stats/labels.h"
 #include "mmu_core/sync/rcu.h"
+#include "mmu_core/testing/dirty_log.h"
 #include "mmu_core/testing/interleaving.h"
 #include "mmu_core/testing/vm_builder.h"
+#include "mmu_core/vm/kvm_dirty_log.h"
 #include "mmu_core/vm/vm.h"
 #include "mmu_core/vm/workload.h"
 
@@ -31,15 +33,19 @@ namespace mmu {
 namespace {
 
 using ::mmu::testing::AuditFindings;
+using ::mmu::testing::ClearAndDeliver;
 using ::mmu::testing::LevelOf;
 using ::mmu::testing::MakeRingVm;
 using ::mmu::testing::MakeVm;
 using ::mmu::testing::MaskOf;
 using ::mmu::testing::PagesOf;
 using ::mmu::testing::Read;
+using ::mmu::testing::ReadLog;
 using ::mmu::testing::SealAndList;
 using ::mmu::testing::Slot;
 using ::mmu::testing::SpteOf;
+using ::mmu::testing::StartLog;
+using ::mmu::testing::StopLog;
 using ::mmu::testing::Touch;
 using ::mmu::testing::Write;
 using ::testing::ElementsAre;
@@ -59,7 +65,7 @@ std::unique_ptr<Vm> RingVm(int vcpus = 1) {
 
 std::unique_ptr<Vm> LoggingRingVm(int vcpus = 1) {
   std::unique_ptr<Vm> vm = RingVm(vcpus);
-  EXPECT_TRUE(vm->StartDirtyLog({}, nullptr).ok());
+  EXPECT_TRUE(StartLog(*vm, {}, nullptr).ok());
   return vm;
 }
 
@@ -87,7 +93,7 @@ bool IsWritable(Vm& vm, uint64_t gfn) {
 
 void ClearAll(Vm& vm, uint64_t epoch, const std::vector<uint64_t>& pages) {
   const auto result =
-      vm.ClearDirtyLog(0, epoch, 0, kPages, MaskOf(kPages, pages), nullptr);
+      ClearAndDeliver(vm, 0, epoch, 0, kPages, MaskOf(kPages, pages), nullptr);
   ASSERT_TRUE(result.ok()) << result.status();
   EXPECT_EQ(result->cleared_page_count, pages.size());
 }
@@ -130,7 +136,7 @@ TEST(DirtyRingsTest, ALoggedSlotHasNoBitmapAndIsMappedSmall) {
   EXPECT_EQ(RingOf(*vm).used(), 0u) << "nothing logs";
   DirtyLogConfig config;
   config.slots = {7};
-  ASSERT_TRUE(vm->StartDirtyLog(config, nullptr).ok());
+  ASSERT_TRUE(StartLog(*vm, config, nullptr).ok());
   {
     RcuReadGuard rcu;
     const Memslot* slot = vm->state().slots.Active(0).FindById(7);
@@ -279,21 +285,20 @@ TEST(DirtyRingsTest, ASealHarvestsAndAClearResets) {
 // and must flush all the same before it returns.
 TEST(DirtyRingsTest, Race22AClearFlushesForTheResetOfAnother) {
   auto vm = MakeRingVm({Slot(0, 0, kMiB), Slot(1, kMiB, kMiB)}, kEntries);
-  ASSERT_TRUE(vm->StartDirtyLog({}, nullptr).ok());
+  ASSERT_TRUE(StartLog(*vm, {}, nullptr).ok());
   constexpr uint64_t kPagesOfSlot = kMiB / kPageSize;
   Write(*vm, kPageSize);
   Write(*vm, kMiB + 5 * kPageSize);
-  uint64_t epoch_0 = 0, epoch_1 = 0;
-  SealAndList(*vm, 0, &epoch_0);
-  ASSERT_THAT(SealAndList(*vm, 1, &epoch_1), ElementsAre(5));
-  const auto clear = [&](uint32_t slot, uint64_t epoch, uint64_t page) {
-    EXPECT_TRUE(vm->ClearDirtyLog(slot, epoch, 0, kPagesOfSlot,
-                                  MaskOf(kPagesOfSlot, {page}), nullptr)
+  uint64_t epoch = 0;
+  ASSERT_THAT(SealAndList(*vm, 1, &epoch), ElementsAre(5));
+  const auto clear = [&](uint32_t slot, uint64_t page) {
+    EXPECT_TRUE(ClearAndDeliver(*vm, slot, epoch, 0, kPagesOfSlot,
+                                MaskOf(kPagesOfSlot, {page}), nullptr)
                     .ok());
   };
   testing::Interleaving threads;
-  threads.Add("a", [&] { clear(0, epoch_0, 1); });
-  threads.Add("b", [&] { clear(1, epoch_1, 5); });
+  threads.Add("a", [&] { clear(0, 1); });
+  threads.Add("b", [&] { clear(1, 5); });
   threads.RunTo("a", HookPoint::kProtectToFlush);
   EXPECT_EQ(RingOf(*vm).used(), 0u) << "both entries are free";
   threads.RunToEnd("b");
@@ -310,7 +315,7 @@ TEST(DirtyRingsTest, APeekShowsWhatIsStillInTheRings) {
   Write(*vm, 9 * kPageSize, 1, 1);
   std::vector<uint64_t> words(kPages / 64);
   for (int i = 0; i < 2; ++i) {
-    ASSERT_TRUE(vm->ReadDirtyLog(0, 0, 0, absl::MakeSpan(words)).ok());
+    ASSERT_TRUE(ReadLog(*vm, 0, 0, 0, absl::MakeSpan(words)).ok());
     EXPECT_THAT(PagesOf(words), ElementsAre(5, 9));
   }
   EXPECT_THAT(SealAndList(*vm, 0), ElementsAre(5, 9));
@@ -366,7 +371,7 @@ TEST(DirtyRingsTest, TheCompanionBitmapHasWritesThatNoVcpuMade) {
   auto created = Vm::Create(config);
   ASSERT_TRUE(created.ok()) << created.status();
   Vm& vm = **created;
-  ASSERT_TRUE(vm.StartDirtyLog({}, nullptr).ok());
+  ASSERT_TRUE(StartLog(vm, {}, nullptr).ok());
   Write(vm, 3 * kPageSize);
   {
     RcuReadGuard rcu;
@@ -383,8 +388,7 @@ TEST(DirtyRingsTest, StoppingTheLogFreesTheRings) {
   while (Write(*vm, RingOf(*vm).used() * kPageSize) == AccessOutcome::kDone) {
   }
   ASSERT_TRUE(
-      vm->StopDirtyLog({}, Vm::Recover::kYes, Vm::Unacked::kDiscard, nullptr)
-          .ok());
+      StopLog(*vm, RecoverOnStop::kYes, Undelivered::kDiscard, nullptr).ok());
   EXPECT_EQ(RingOf(*vm).used(), 0u);
   Touch(*vm, GfnRange::Of(Gfn(0), kPages));
   EXPECT_EQ(RingOf(*vm).used(), 0u);
@@ -397,8 +401,9 @@ TEST(DirtyRingsTest, EntriesOfADeletedSlotDoNotComeBackWithItsId) {
   MemslotConfig slot = Slot(0, 0, 0);
   ASSERT_TRUE(vm->SetMemslot(slot).ok());
   EXPECT_EQ(RingOf(*vm).used(), 0u);
+  ASSERT_TRUE(StopLog(*vm).ok());
   ASSERT_TRUE(vm->SetMemslot(Slot(0, 0, kPages * kPageSize)).ok());
-  ASSERT_TRUE(vm->StartDirtyLog({}, nullptr).ok());
+  ASSERT_TRUE(StartLog(*vm, {}, nullptr).ok());
   EXPECT_THAT(SealAndList(*vm, 0), IsEmpty());
 }
 
@@ -455,6 +460,8 @@ TEST(DirtyRingsTest, AWorkloadWaitsForRoomAndGoesOnWithTheSameAccess) {
 TEST(DirtyRingsTest, AWaitForRoomIsSeenWhileItLasts) {
   auto vm = LoggingRingVm();
   EXPECT_EQ(vm->VcpusWaitingForRing(), 0);
+  EXPECT_FALSE(vm->WaitingForRingSince().has_value());
+  const MonotonicTime start = MonotonicTime::Now();
   ASSERT_TRUE(vm->StartWorkload(SweepOf(kPages)).ok());
   // Nobody clears, so the wait does not end: a figure that is booked at its end
   // would never be seen.
@@ -466,10 +473,15 @@ TEST(DirtyRingsTest, AWaitForRoomIsSeenWhileItLasts) {
   while (stalled() == 0) std::this_thread::yield();
   const int64_t before = stalled();
   while (stalled() == before) std::this_thread::yield();
+  const absl::optional<MonotonicTime> since = vm->WaitingForRingSince();
+  ASSERT_TRUE(since.has_value());
+  EXPECT_GT(*since, start);
+  EXPECT_EQ(vm->WaitingForRingSince(), since);
   EXPECT_EQ(vm->Metrics().vcpus_waiting_for_ring, 1u);
   EXPECT_FALSE(vm->WaitWorkload(absl::ZeroDuration()));
   vm->StopWorkload();
   EXPECT_EQ(vm->VcpusWaitingForRing(), 0);
+  EXPECT_FALSE(vm->WaitingForRingSince().has_value());
   EXPECT_EQ(vm->Metrics().vcpus_waiting_for_ring, 0u);
 }
 
@@ -508,7 +520,7 @@ TEST(DirtyRingsTest, ATimeLimitBeginsWhenThePausedVcpusGoOn) {
     config.dirty_ring_entries = kEntries;
     config.memslots = {Slot(0, 0, 32 * kMiB)};
     auto vm = testing::MakeVmFrom(config);
-    ASSERT_TRUE(vm->StartDirtyLog({}, nullptr).ok());
+    ASSERT_TRUE(testing::StartLog(*vm).ok());
     vm->PauseVcpus();
     WorkloadOptions timed = SweepOf(32 * kMiB / kPageSize);
     timed.max_duration = kLimit;
@@ -527,8 +539,7 @@ TEST(DirtyRingsTest, StoppingTheLogLetsAWaitingVcpuGoOn) {
   ASSERT_TRUE(vm->StartWorkload(SweepOf(2 * kPages)).ok());
   WaitUntilFull(*vm);
   ASSERT_TRUE(
-      vm->StopDirtyLog({}, Vm::Recover::kNo, Vm::Unacked::kDiscard, nullptr)
-          .ok());
+      StopLog(*vm, RecoverOnStop::kNo, Undelivered::kDiscard, nullptr).ok());
   EXPECT_TRUE(vm->WaitWorkload(kLong));
   EXPECT_EQ(vm->Workload()->stats.writes, 2 * kPages);
 }

@@ -11,6 +11,7 @@
 #include "gtest/gtest.h"
 #include "mmu_core/paging/table_pool.h"
 #include "mmu_core/sync/mmu_lock.h"
+#include "mmu_core/testing/dirty_log.h"
 #include "mmu_core/testing/vm_builder.h"
 #include "mmu_core/vm/vcpu.h"
 #include "mmu_core/vm/vm.h"
@@ -27,6 +28,7 @@ using ::mmu::testing::Mapping;
 using ::mmu::testing::Read;
 using ::mmu::testing::Slot;
 using ::mmu::testing::SpteOf;
+using ::mmu::testing::StartLog;
 using ::mmu::testing::Touch;
 using ::mmu::testing::Write;
 using ::testing::ElementsAre;
@@ -179,7 +181,7 @@ TEST(FaultHandlerTest, APageIsMappedAsLargeAsSlotHostAndAlignmentAllow) {
 // Covers: PF-30, SLOT-54
 TEST(FaultHandlerTest, ALoggedSlotIsMappedSmall) {
   auto vm = MakeVm({Slot(0, 0, 4 * kMiB, Level::k2M)});
-  ASSERT_TRUE(vm->StartDirtyLog({}, nullptr).ok());
+  ASSERT_TRUE(StartLog(*vm, {}, nullptr).ok());
   Touch(*vm, GfnRange::Of(Gfn(510), 4));
   EXPECT_EQ(vm->Stats().pages_4k, 4u);
   EXPECT_EQ(vm->Stats().pages_2m, 0u);

@@ -15,15 +15,20 @@
 #include "mmu_core/sync/mmu_lock.h"
 #include "mmu_core/sync/rcu.h"
 #include "mmu_core/tdp/tdp_test_util.h"
+#include "mmu_core/testing/dirty_log.h"
 #include "mmu_core/testing/lock_trace.h"
 #include "mmu_core/testing/vm_builder.h"
 #include "mmu_core/tlb/tlb_flush_batch.h"
 #include "mmu_core/vm/dirty_rings.h"
 #include "mmu_core/vm/host_notifier.h"
+#include "mmu_core/vm/kvm_dirty_log.h"
 #include "mmu_core/vm/nx_recovery.h"
 
 namespace mmu {
 namespace {
+
+using ::mmu::testing::ClearAndDeliver;
+using ::mmu::testing::SealAndList;
 
 // What ShouldSkipFlush does and saw.
 bool g_skip_flushes = false;
@@ -102,7 +107,7 @@ void StartLog(Vm& vm, InitiallySet initially_set = InitiallySet::kNo) {
   DirtyLogConfig config;
   config.initially_set = initially_set;
   config.split = SplitPolicy::kNone;
-  EXPECT_TRUE(vm.StartDirtyLog(config, nullptr).ok());
+  EXPECT_TRUE(testing::StartLog(vm, config, nullptr).ok());
 }
 
 // Page 5 is written, logged and in the TLB.
@@ -115,8 +120,8 @@ void WriteUnderLog(Vm& vm) {
 void ClearAll(Vm& vm) {
   uint64_t epoch = 0;
   const std::vector<uint64_t> pages = SealAndList(vm, 0, &epoch);
-  EXPECT_TRUE(vm.ClearDirtyLog(0, epoch, 0, kSlotPages,
-                               MaskOf(kSlotPages, pages), nullptr)
+  EXPECT_TRUE(ClearAndDeliver(vm, 0, epoch, 0, kSlotPages,
+                              MaskOf(kSlotPages, pages), nullptr)
                   .ok());
 }
 

@@ -41,6 +41,8 @@ class GuestSystem {
   // One access of a workload; see VirtualWorkload. Once it failed the guest is
   // lost: in the middle of what it did.
   absl::Status Access(const GuestAccess& access, uint64_t* word);
+  // What it failed with, in the middle of what it did; OK while it can go on.
+  const absl::Status& lost() const { return lost_; }
   // Reads all that was ever written, if the guest checks reads.
   absl::Status Verify() { return workload_->Verify(); }
 

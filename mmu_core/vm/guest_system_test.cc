@@ -118,6 +118,9 @@ TEST_P(GuestWorkloadTest, EndsWhenItsMemoryGoes) {
       EXPECT_TRUE(vm->WaitWorkload(absl::Minutes(2)));
       EXPECT_EQ(DetailOf(vm->Workload()->error).reason, "GUEST_LOST")
           << vm->Workload()->error;
+      const absl::optional<GuestLoss> loss = vm->guest_loss();
+      ASSERT_TRUE(loss.has_value());
+      EXPECT_FALSE(loss->message.empty());
       // For good, though there is memory in that place again.
       ASSERT_TRUE(vm->SetMemslot(config.memslots[gone]).ok());
       ASSERT_TRUE(vm->StartWorkload(Options(*vm, 0)).ok());

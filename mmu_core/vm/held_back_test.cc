@@ -26,6 +26,7 @@
 #include "mmu_core/memory/memslot_set.h"
 #include "mmu_core/stats/labels.h"
 #include "mmu_core/sync/rcu.h"
+#include "mmu_core/testing/dirty_log.h"
 #include "mmu_core/testing/interleaving.h"
 #include "mmu_core/testing/vm_builder.h"
 #include "mmu_core/vm/host_notifier.h"
@@ -267,14 +268,13 @@ class HeldBackLogTest : public HeldBackTest {};
 // A log ends with a new set of memslots, which waits for the invalidation
 // (SLOT-23); whether it may end is known before.
 TEST_P(HeldBackLogTest, WhoEndsALogGetsToItsLookAtThePages) {
-  ASSERT_TRUE(vm_->StartDirtyLog({.slots = {0}}, nullptr).ok());
+  ASSERT_TRUE(StartLog(*vm_, {.slots = {0}}, nullptr).ok());
   StartHeldBack();
   Interleaving threads;
   absl::Status stopped;
   threads.Add("stop", [&] {
-    stopped =
-        vm_->StopDirtyLog({}, Vm::Recover::kNo, Vm::Unacked::kRefuse, nullptr)
-            .status();
+    stopped = StopLog(*vm_, RecoverOnStop::kNo, Undelivered::kRefuse, nullptr)
+                  .status();
   });
   threads.RunTo("stop", HookPoint::kCountToSwitch);
   End();
@@ -284,13 +284,13 @@ TEST_P(HeldBackLogTest, WhoEndsALogGetsToItsLookAtThePages) {
 }
 
 TEST_P(HeldBackLogTest, ADeletionThatWouldLosePagesIsRefused) {
-  ASSERT_TRUE(vm_->StartDirtyLog({.slots = {0}}, nullptr).ok());
+  ASSERT_TRUE(StartLog(*vm_, {.slots = {0}}, nullptr).ok());
   Write(*vm_, 5 * kPageSize);
   StartHeldBack();
   absl::Status refused;
   ASSERT_TRUE(EndsBeforeTheHost(
-      [&] { refused = vm_->DeleteMemslot(0, Vm::Unacked::kRefuse).status(); }));
-  EXPECT_EQ(DetailOf(refused).reason, "UNACKED_EPOCH");
+      [&] { refused = vm_->DeleteMemslot(0, Undelivered::kRefuse).status(); }));
+  EXPECT_EQ(DetailOf(refused).reason, "UNDELIVERED_PAGES");
   End();
   ASSERT_TRUE(vm_->WaitWorkload(kLong));
 }

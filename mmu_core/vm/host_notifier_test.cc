@@ -16,6 +16,7 @@
 #include "mmu_core/stats/vcpu_stats.h"
 #include "mmu_core/sync/mmu_lock.h"
 #include "mmu_core/tdp/tdp_test_util.h"
+#include "mmu_core/testing/dirty_log.h"
 #include "mmu_core/testing/interleaving.h"
 #include "mmu_core/testing/lock_trace.h"
 #include "mmu_core/testing/vm_builder.h"
@@ -242,12 +243,11 @@ TEST(HostNotifierTest, ReadOnlyMemoryStaysSoInADirtyLogAndWhenItMoves) {
   Read(*vm, 0);
   DirtyLogConfig log;
   log.split = SplitPolicy::kEager;
-  ASSERT_TRUE(vm->StartDirtyLog(log, nullptr).ok());
+  ASSERT_TRUE(StartLog(*vm, log, nullptr).ok());
   EXPECT_EQ(ErrnoOfWrite(*vm, 0, 7), EFAULT);
   EXPECT_TRUE(SealAndList(*vm, 0).empty());
   ASSERT_TRUE(
-      vm->StopDirtyLog({}, Vm::Recover::kYes, Vm::Unacked::kRefuse, nullptr)
-          .ok());
+      StopLog(*vm, RecoverOnStop::kYes, Undelivered::kRefuse, nullptr).ok());
   EXPECT_EQ(LevelOf(vm->state(), Gfn(0)), Level::k2M);
   EXPECT_EQ(ErrnoOfWrite(*vm, 0, 7), EFAULT);
   ASSERT_TRUE(vm->SetMemslot(Slot(0, kGiB, 4 * kMiB, Level::k2M)).ok());
@@ -308,11 +308,10 @@ class HugeHostPageTest : public ::testing::TestWithParam<MmuMode> {
 
   // Both pages of 2 MiB are mapped by small ones, as a log leaves them behind.
   void MapSmall() {
-    ASSERT_TRUE(vm_->StartDirtyLog({.slots = {0}}, nullptr).ok());
+    ASSERT_TRUE(StartLog(*vm_, {.slots = {0}}, nullptr).ok());
     Touch(*vm_, GfnRange::Of(Gfn(0), 1024));
     ASSERT_TRUE(
-        vm_->StopDirtyLog({}, Vm::Recover::kNo, Vm::Unacked::kDiscard, nullptr)
-            .ok());
+        StopLog(*vm_, RecoverOnStop::kNo, Undelivered::kDiscard, nullptr).ok());
     ASSERT_EQ(vm_->Stats().pages_4k, 1024u);
     ASSERT_EQ(vm_->Stats().pages_2m, 0u);
   }

@@ -1,5 +1,7 @@
 // KVM's own calls on a slot's bitmap, beside the epochs.
 
+#include "mmu_core/vm/kvm_dirty_log.h"
+
 #include <cerrno>
 #include <cstdint>
 #include <utility>
@@ -10,9 +12,9 @@
 #include "mmu_core/base/error.h"
 #include "mmu_core/memory/memslot_set.h"
 #include "mmu_core/memory/region_request.h"
+#include "mmu_core/testing/dirty_log.h"
 #include "mmu_core/testing/vm_builder.h"
 #include "mmu_core/vm/dirty_log_test_util.h"
-#include "mmu_core/vm/dirty_logging.h"
 #include "mmu_core/vm/region_hooks.h"
 #include "mmu_core/vm/vm.h"
 #include "mmu_core/vm/vm_state.h"
@@ -23,7 +25,6 @@ namespace {
 using ::mmu::testing::ErrorOf;
 using ::mmu::testing::ErrorText;
 using ::mmu::testing::Flushes;
-using ::mmu::testing::kAllSet;
 using ::mmu::testing::kGiB;
 using ::mmu::testing::kMiB;
 using ::mmu::testing::kPlain;
@@ -32,15 +33,15 @@ using ::mmu::testing::MaskOf;
 using ::mmu::testing::PagesOf;
 using ::mmu::testing::Slot;
 using ::mmu::testing::SpteOf;
+using ::mmu::testing::StartLog;
 using ::mmu::testing::Write;
 using ::testing::ElementsAre;
 using ::testing::IsEmpty;
-using ::testing::SizeIs;
 
 // Covers: DL-10, DL-11, DL-12
 TEST(KvmCallsTest, LegacyGetTakesProtectsAndFlushes) {
   auto vm = MakeVm({Slot(0, 0, 4 * kMiB)});
-  ASSERT_TRUE(vm->StartDirtyLog(kPlain, nullptr).ok());
+  ASSERT_TRUE(StartLog(*vm, kPlain, nullptr).ok());
   Write(*vm, 0x3000, 1);
   MmuCost cost;
   auto words = GetAndClearDirtyLog(vm->state(), 0, &cost);
@@ -59,7 +60,7 @@ TEST(KvmCallsTest, LegacyGetTakesProtectsAndFlushes) {
 // Covers: DL-13, DL-25
 TEST(KvmCallsTest, ManualGetCopiesAndOnlyClearClears) {
   auto vm = MakeVm({Slot(0, 0, 4 * kMiB)});
-  ASSERT_TRUE(vm->StartDirtyLog(kPlain, nullptr).ok());
+  ASSERT_TRUE(StartLog(*vm, kPlain, nullptr).ok());
   Write(*vm, 0x3000);
   Write(*vm, 0x4000);
   const uint64_t flushes = Flushes(*vm);
@@ -76,20 +77,7 @@ TEST(KvmCallsTest, ManualGetCopiesAndOnlyClearClears) {
 }
 
 // Covers: DL-14
-TEST(KvmCallsTest, InitiallySetHoldsForSlotsEnabledLaterOnly) {
-  auto vm = MakeVm({Slot(0, 0, 64 * kPageSize), Slot(1, kGiB, 64 * kPageSize)});
-  DirtyLogConfig first = kPlain;
-  first.slots = {0};
-  ASSERT_TRUE(vm->StartDirtyLog(first, nullptr).ok());
-  DirtyLogConfig second = kAllSet;
-  second.slots = {1};
-  ASSERT_TRUE(vm->StartDirtyLog(second, nullptr).ok());
-  EXPECT_THAT(PagesOf(*CopyDirtyLog(vm->state(), 0)), IsEmpty());
-  EXPECT_THAT(PagesOf(*CopyDirtyLog(vm->state(), 1)), SizeIs(64));
-}
-
-// Covers: DL-14
-TEST(KvmCallsTest, ManualProtectTakesItsTwoBitsAndReplacesTheValueBefore) {
+TEST(KvmCallsTest, ManualProtectTakesItsTwoBitsAndHoldsForSlotsEnabledLater) {
   auto vm = MakeVm({Slot(0, 0, 64 * kPageSize), Slot(1, kGiB, 64 * kPageSize),
                     Slot(2, 2 * kGiB, 64 * kPageSize)});
   VmState& state = vm->state();
@@ -99,7 +87,11 @@ TEST(KvmCallsTest, ManualProtectTakesItsTwoBitsAndReplacesTheValueBefore) {
               ErrorText(absl::StatusCode::kInvalidArgument,
                         "INVALID_DIRTY_LOG_MODE", "bits", EINVAL));
   }
-  const auto dirty_after_enable = [&](uint32_t id) {
+  const auto dirty = [&](uint32_t id) {
+    MutexLock lock(state.slots.slots_lock);
+    return state.slots.Active(0).FindById(id)->dirty_bitmap->CountDirty();
+  };
+  const auto enable = [&](uint32_t id) {
     MutexLock lock(state.slots.slots_lock);
     const Memslot& slot = *state.slots.Active(0).FindById(id);
     RegionRequest request;
@@ -110,15 +102,19 @@ TEST(KvmCallsTest, ManualProtectTakesItsTwoBitsAndReplacesTheValueBefore) {
     request.userspace_addr = slot.hva;
     RegionHooks hooks(state, nullptr);
     EXPECT_TRUE(state.slots.SetRegion(request, hooks).ok());
-    return state.slots.Active(0).FindById(id)->dirty_bitmap->CountDirty();
   };
   ASSERT_TRUE(EnableManualProtect(state, 3, 0).ok());
-  EXPECT_EQ(dirty_after_enable(0), 64u);
+  enable(0);
+  EXPECT_EQ(dirty(0), 64u);
   ASSERT_TRUE(EnableManualProtect(state, 1, 0).ok());
-  EXPECT_EQ(dirty_after_enable(1), 0u);
+  enable(1);
+  EXPECT_EQ(dirty(1), 0u);
   ASSERT_TRUE(EnableManualProtect(state, 3, 0).ok());
+  EXPECT_EQ(dirty(1), 0u) << "it was enabled before";
   ASSERT_TRUE(EnableManualProtect(state, 0, 0).ok());
-  EXPECT_EQ(dirty_after_enable(2), 0u);
+  EXPECT_EQ(dirty(0), 64u);
+  enable(2);
+  EXPECT_EQ(dirty(2), 0u);
 }
 
 TEST(KvmCallsTest, WithoutALogThereIsNothingToGet) {

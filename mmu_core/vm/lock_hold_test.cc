@@ -18,6 +18,7 @@
 #include "mmu_core/base/level.h"
 #include "mmu_core/dirty/dirty_log_types.h"
 #include "mmu_core/sync/hold_limit.h"
+#include "mmu_core/testing/dirty_log.h"
 #include "mmu_core/testing/hold_clock.h"
 #include "mmu_core/testing/lock_trace.h"
 #include "mmu_core/testing/vm_builder.h"
@@ -29,12 +30,15 @@ namespace mmu {
 namespace {
 
 using ::mmu::testing::AuditFindings;
+using ::mmu::testing::ClearAndDeliver;
 using ::mmu::testing::LockTrace;
 using ::mmu::testing::MakeVmFrom;
 using ::mmu::testing::MaskOf;
 using ::mmu::testing::SealAndList;
 using ::mmu::testing::Slot;
+using ::mmu::testing::StartLog;
 using ::mmu::testing::StillHoldClock;
+using ::mmu::testing::StopLog;
 using ::mmu::testing::Touch;
 
 constexpr uint64_t kTables = 40;
@@ -117,7 +121,7 @@ TEST_P(LockHoldTest, ProtectingKeepsTheLimitThatItWasAskedFor) {
     SCOPED_TRACE(asked);
     auto vm = Make(Level::k4K);
     const Work work = WorkOf(*vm, [&, hold = asked] {
-      ASSERT_TRUE(vm->StartDirtyLog(Eager(hold), nullptr).ok());
+      ASSERT_TRUE(StartLog(*vm, Eager(hold), nullptr).ok());
     });
     EXPECT_EQ(work.all, static_cast<int64_t>(kPages));
     EXPECT_LE(work.most, entries + kStep);
@@ -131,8 +135,7 @@ TEST_P(LockHoldTest, SplittingAndProtectingShareALimit) {
   if (!splits()) return;
   auto vm = Make(Level::k2M);
   const Work work = WorkOf(*vm, [&] {
-    ASSERT_TRUE(
-        vm->StartDirtyLog(Eager(absl::Microseconds(100)), nullptr).ok());
+    ASSERT_TRUE(StartLog(*vm, Eager(absl::Microseconds(100)), nullptr).ok());
   });
   EXPECT_EQ(work.all, static_cast<int64_t>(2 * kPages)) << "split, protected";
   EXPECT_LE(work.most, 4096 + kStep);
@@ -162,13 +165,14 @@ TEST_P(LockHoldTest, AClearKeepsTheLimitWithAndWithoutSplitting) {
     DirtyLogConfig log;
     log.initially_set = InitiallySet::kYes;
     log.split = SplitPolicy::kOnClear;
-    ASSERT_TRUE(vm->StartDirtyLog(log, nullptr).ok());
+    ASSERT_TRUE(StartLog(*vm, log, nullptr).ok());
     uint64_t epoch = 0;
     const std::vector<uint64_t> pages = SealAndList(*vm, 0, &epoch);
     ASSERT_EQ(pages.size(), kPages);
     const std::vector<uint64_t> mask = MaskOf(kPages, pages);
     const Work work = WorkOf(*vm, [&] {
-      ASSERT_TRUE(vm->ClearDirtyLog(0, epoch, 0, kPages, mask, nullptr).ok());
+      ASSERT_TRUE(
+          ClearAndDeliver(*vm, 0, epoch, 0, kPages, mask, nullptr).ok());
     });
     EXPECT_EQ(work.all,
               static_cast<int64_t>(host == Level::k4K ? kPages : 2 * kPages));
@@ -181,12 +185,11 @@ TEST_P(LockHoldTest, AClearKeepsTheLimitWithAndWithoutSplitting) {
 TEST_P(LockHoldTest, ARecoveryKeepsTheLimit) {
   auto vm = Make(Level::k2M);
   DirtyLogConfig log = Eager(kDefaultMaxLockHold);
-  ASSERT_TRUE(vm->StartDirtyLog(log, nullptr).ok());
+  ASSERT_TRUE(StartLog(*vm, log, nullptr).ok());
   Touch(*vm, kAll);
   ASSERT_EQ(vm->Stats().pages_4k, kPages);
   ASSERT_TRUE(
-      vm->StopDirtyLog({}, Vm::Recover::kNo, Vm::Unacked::kDiscard, nullptr)
-          .ok());
+      StopLog(*vm, RecoverOnStop::kNo, Undelivered::kDiscard, nullptr).ok());
   const Work work =
       WorkOf(*vm, [&] { ASSERT_TRUE(vm->RecoverHugePages({}, nullptr).ok()); });
   EXPECT_GE(work.all, static_cast<int64_t>(kPages));

@@ -20,6 +20,7 @@
 #include "mmu_core/guest_paging/control_registers.h"
 #include "mmu_core/guest_paging/guest_entry.h"
 #include "mmu_core/tdp/tdp_test_util.h"
+#include "mmu_core/testing/dirty_log.h"
 #include "mmu_core/testing/vm_builder.h"
 #include "mmu_core/vm/dirty_logging.h"
 #include "mmu_core/vm/dirty_rings.h"
@@ -98,23 +99,22 @@ class LockedAllocationsTest : public ::testing::TestWithParam<Kind> {
     for (const uint32_t slot : {0u, 1u}) {
       uint64_t epoch = 0;
       const std::vector<uint64_t> pages = SealAndList(*vm_, slot, &epoch);
-      EXPECT_TRUE(vm_->ClearDirtyLog(slot, epoch, 0, kSlotPages,
-                                     MaskOf(kSlotPages, pages), nullptr)
+      EXPECT_TRUE(ClearAndDeliver(*vm_, slot, epoch, 0, kSlotPages,
+                                  MaskOf(kSlotPages, pages), nullptr)
                       .ok());
     }
   }
   void LogFor(InitiallySet initially_set, SplitPolicy split,
-              Vm::Recover recover) {
+              RecoverOnStop recover) {
     DirtyLogConfig log;
     log.initially_set = initially_set;
     log.split = split;
-    ASSERT_TRUE(vm_->StartDirtyLog(log, nullptr).ok());
+    ASSERT_TRUE(StartLog(*vm_, log, nullptr).ok());
     Run(300);
     SealAndClear();
     Run(300);
     SealAndClear();
-    ASSERT_TRUE(
-        vm_->StopDirtyLog({}, recover, Vm::Unacked::kDiscard, nullptr).ok());
+    ASSERT_TRUE(StopLog(*vm_, recover, Undelivered::kDiscard, nullptr).ok());
   }
   HvaRange Hvas(uint64_t first_mib, uint64_t mib) {
     const Memslot& slot = SlotOf(*vm_, Gfn(0));
@@ -142,9 +142,9 @@ TEST_P(LockedAllocationsTest, NothingIsAllocatedUnderMmuLock) {
   };
   Run(2000);
   check("faults");
-  LogFor(InitiallySet::kNo, SplitPolicy::kNone, Vm::Recover::kYes);
-  LogFor(InitiallySet::kNo, SplitPolicy::kEager, Vm::Recover::kNo);
-  LogFor(InitiallySet::kYes, SplitPolicy::kOnClear, Vm::Recover::kNo);
+  LogFor(InitiallySet::kNo, SplitPolicy::kNone, RecoverOnStop::kYes);
+  LogFor(InitiallySet::kNo, SplitPolicy::kEager, RecoverOnStop::kNo);
+  LogFor(InitiallySet::kYes, SplitPolicy::kOnClear, RecoverOnStop::kNo);
   check("dirty logs");
   EXPECT_TRUE(vm_->RecoverHugePages({}, nullptr).ok());
   Run(300);

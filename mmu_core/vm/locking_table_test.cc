@@ -19,12 +19,14 @@
 #include "mmu_core/sync/mmu_lock.h"
 #include "mmu_core/sync/mutex.h"
 #include "mmu_core/tdp/tdp_test_util.h"
+#include "mmu_core/testing/dirty_log.h"
 #include "mmu_core/testing/hold_clock.h"
 #include "mmu_core/testing/lock_trace.h"
 #include "mmu_core/testing/vm_builder.h"
 #include "mmu_core/vm/dirty_rings.h"
 #include "mmu_core/vm/hardware_walk.h"
 #include "mmu_core/vm/host_notifier.h"
+#include "mmu_core/vm/kvm_dirty_log.h"
 #include "mmu_core/vm/nx_recovery.h"
 #include "mmu_core/vm/pre_fault.h"
 #include "mmu_core/vm/split_job.h"
@@ -77,14 +79,15 @@ DirtyLogConfig LogConfig(InitiallySet initially_set, SplitPolicy split) {
 }
 
 void StartLog(Vm& vm, InitiallySet initially_set, SplitPolicy split) {
-  EXPECT_TRUE(vm.StartDirtyLog(LogConfig(initially_set, split), nullptr).ok());
+  EXPECT_TRUE(
+      testing::StartLog(vm, LogConfig(initially_set, split), nullptr).ok());
 }
 
 void ClearAll(Vm& vm) {
   uint64_t epoch = 0;
   const std::vector<uint64_t> pages = SealAndList(vm, 0, &epoch);
   EXPECT_TRUE(
-      vm.ClearDirtyLog(0, epoch, 0, kPages, MaskOf(kPages, pages), nullptr)
+      ClearAndDeliver(vm, 0, epoch, 0, kPages, MaskOf(kPages, pages), nullptr)
           .ok());
 }
 
@@ -334,7 +337,7 @@ INSTANTIATE_TEST_SUITE_P(
               StartLog(vm, InitiallySet::kNo, SplitPolicy::kNone);
               Write(vm, 0);
             },
-            [](Vm& vm) { EXPECT_TRUE(vm.SealDirtyLog(0, nullptr).ok()); }},
+            [](Vm& vm) { EXPECT_TRUE(SealLog(vm, 0, nullptr).ok()); }},
         Row{"Audit", HookPoint::kWriteLocked, "write/-", "write", false, true,
             Nothing, [](Vm& vm) { EXPECT_EQ(AuditFindings(vm), ""); }}),
     [](const auto& row) { return std::string(row.param.operation); });
@@ -392,7 +395,7 @@ INSTANTIATE_TEST_SUITE_P(
                }},
            Row{"HarvestDirtyRings", HookPoint::kRecordToCollected, "none/-",
                "none", false, false, DirtyAll,
-               [](Vm& vm) { EXPECT_TRUE(vm.SealDirtyLog(0, nullptr).ok()); },
+               [](Vm& vm) { EXPECT_TRUE(SealLog(vm, 0, nullptr).ok()); },
                WithRings},
            Row{"HarvestCompanionBitmaps", HookPoint::kSummaryToTake, "none/rcu",
                "none", false, false,
@@ -407,21 +410,21 @@ INSTANTIATE_TEST_SUITE_P(
                true, true,
                [](Vm& vm) {
                  DirtyAll(vm);
-                 EXPECT_TRUE(vm.SealDirtyLog(0, nullptr).ok());
+                 EXPECT_TRUE(SealLog(vm, 0, nullptr).ok());
                },
                ResetRings, WithRings},
            Row{"FlushAfterAReset", HookPoint::kProtectToFlush, "none/-",
                "write", false, false,
                [](Vm& vm) {
                  DirtyAll(vm);
-                 EXPECT_TRUE(vm.SealDirtyLog(0, nullptr).ok());
+                 EXPECT_TRUE(SealLog(vm, 0, nullptr).ok());
                },
                ResetRings, WithRings},
            Row{"StopALogWithRings", HookPoint::kRecordToCollected, "none/-",
                "write", false, true, DirtyAll,
                [](Vm& vm) {
-                 EXPECT_TRUE(vm.StopDirtyLog({}, Vm::Recover::kNo,
-                                             Vm::Unacked::kDiscard, nullptr)
+                 EXPECT_TRUE(StopLog(vm, RecoverOnStop::kNo,
+                                     Undelivered::kDiscard, nullptr)
                                  .ok());
                },
                WithRings}),
@@ -487,8 +490,7 @@ void LogAllAndStop(Vm& vm) {
   StartLog(vm, InitiallySet::kNo, SplitPolicy::kNone);
   Touch(vm, GfnRange::Of(Gfn(0), kPages));
   EXPECT_TRUE(
-      vm.StopDirtyLog({}, Vm::Recover::kNo, Vm::Unacked::kDiscard, nullptr)
-          .ok());
+      StopLog(vm, RecoverOnStop::kNo, Undelivered::kDiscard, nullptr).ok());
 }
 
 INSTANTIATE_TEST_SUITE_P(

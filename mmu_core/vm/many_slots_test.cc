@@ -12,6 +12,7 @@
 #include "mmu_core/base/level.h"
 #include "mmu_core/dirty/dirty_log_types.h"
 #include "mmu_core/memory/backing.h"
+#include "mmu_core/testing/dirty_log.h"
 #include "mmu_core/testing/failing_allocations.h"
 #include "mmu_core/testing/vm_builder.h"
 #include "mmu_core/vm/vm.h"
@@ -55,24 +56,23 @@ Costs CostsOf(uint32_t slots, uint32_t ring_entries) {
   std::unique_ptr<Vm> vm;
   costs.create = BytesOf([&] { vm = MakeVmFrom(config); }) / slots;
   costs.start =
-      BytesOf([&] { EXPECT_TRUE(vm->StartDirtyLog(log, nullptr).ok()); }) /
-      slots;
+      BytesOf([&] { EXPECT_TRUE(StartLog(*vm, log, nullptr).ok()); }) / slots;
   costs.look = BytesOf([&] {
                  EXPECT_EQ(vm->Memslots().size(), slots);
-                 EXPECT_EQ(vm->DirtyLogs().size(), slots);
+                 EXPECT_EQ(vm->FindDirtyLog()->state.slots.size(), slots);
                }) /
                slots;
   costs.harvest = BytesOf([&] {
+                    EXPECT_TRUE(SealLog(*vm).ok());
                     for (uint32_t id = 0; id < slots; ++id) {
                       EXPECT_TRUE(vm->FindMemslot(0, id).has_value());
-                      EXPECT_TRUE(vm->SealDirtyLog(id, nullptr).ok());
-                      EXPECT_EQ(vm->FindDirtyLog(id)->sealed_epoch, 1u);
+                      EXPECT_NE(vm->state().dirty_log.FindSlot(id), nullptr);
                     }
                   }) /
                   slots;
   costs.stop = BytesOf([&] {
-                 EXPECT_TRUE(vm->StopDirtyLog(log.slots, Vm::Recover::kNo,
-                                              Vm::Unacked::kRefuse, nullptr)
+                 EXPECT_TRUE(StopLog(*vm, RecoverOnStop::kNo,
+                                     Undelivered::kRefuse, nullptr)
                                  .ok());
                }) /
                slots;
@@ -116,11 +116,10 @@ TEST(ManySlotsTest, LogsOfAllSlotsAreSwitchedTogether) {
   }
   auto vm = MakeVm(std::move(slots));
   const uint64_t before = vm->FindMemslot(0, 0)->generation;
-  ASSERT_TRUE(vm->StartDirtyLog({}, nullptr).ok());
+  ASSERT_TRUE(StartLog(*vm, {}, nullptr).ok());
   EXPECT_EQ(vm->FindMemslot(0, 0)->generation, before + 2);
   ASSERT_TRUE(
-      vm->StopDirtyLog({}, Vm::Recover::kNo, Vm::Unacked::kRefuse, nullptr)
-          .ok());
+      StopLog(*vm, RecoverOnStop::kNo, Undelivered::kRefuse, nullptr).ok());
   EXPECT_EQ(vm->FindMemslot(0, 0)->generation, before + 4);
   EXPECT_EQ(AuditFindings(*vm), "");
 }

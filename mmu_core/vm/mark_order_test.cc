@@ -11,6 +11,7 @@
 #include "mmu_core/base/address.h"
 #include "mmu_core/dirty/mark_dirty.h"
 #include "mmu_core/memory/memslot.h"
+#include "mmu_core/testing/dirty_log.h"
 #include "mmu_core/testing/vm_builder.h"
 #include "mmu_core/vm/vm.h"
 #include "mmu_core/vm/vm_state.h"
@@ -21,6 +22,7 @@ namespace {
 using ::mmu::testing::MakeVm;
 using ::mmu::testing::SealAndList;
 using ::mmu::testing::Slot;
+using ::mmu::testing::StartLog;
 using ::mmu::testing::Write;
 using ::testing::ElementsAre;
 
@@ -44,7 +46,7 @@ class MarkOrderTest : public ::testing::Test {
 // Covers: PF-15
 TEST_F(MarkOrderTest, AFastFaultMarksOnlyWhenThePageCanBeWritten) {
   Write(*vm_, 0x3000);
-  ASSERT_TRUE(vm_->StartDirtyLog({}, nullptr).ok());
+  ASSERT_TRUE(StartLog(*vm_, {}, nullptr).ok());
   Write(*vm_, 0x3000);
   ASSERT_EQ(vm_->VcpuStats()[0].pf_fast, 1u);
   EXPECT_EQ(g_writable_at_mark, true);
@@ -53,7 +55,7 @@ TEST_F(MarkOrderTest, AFastFaultMarksOnlyWhenThePageCanBeWritten) {
 
 // Covers: SPTE-16
 TEST_F(MarkOrderTest, ASlowFaultMarksBeforeThePageCanBeWritten) {
-  ASSERT_TRUE(vm_->StartDirtyLog({}, nullptr).ok());
+  ASSERT_TRUE(StartLog(*vm_, {}, nullptr).ok());
   Write(*vm_, 0x3000);
   EXPECT_EQ(vm_->VcpuStats()[0].pf_fast, 0u);
   EXPECT_EQ(g_writable_at_mark, false);

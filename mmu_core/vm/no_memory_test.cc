@@ -20,11 +20,14 @@
 #include "absl/status/statusor.h"
 #include "absl/strings/str_cat.h"
 #include "absl/time/time.h"
+#include "absl/types/optional.h"
 #include "gtest/gtest.h"
 #include "mmu_core/base/access.h"
 #include "mmu_core/base/address.h"
 #include "mmu_core/base/error.h"
 #include "mmu_core/base/level.h"
+#include "mmu_core/dirty/dirty_log.h"
+#include "mmu_core/dirty/log_owner.h"
 #include "mmu_core/guest/access_source.h"
 #include "mmu_core/guest/guest_access.h"
 #include "mmu_core/guest/hypervisor/l1_hypervisor.h"
@@ -38,8 +41,10 @@
 #include "mmu_core/shadow/shadow_mmu.h"
 #include "mmu_core/sync/mutex.h"
 #include "mmu_core/sync/rcu.h"
+#include "mmu_core/testing/dirty_log.h"
 #include "mmu_core/testing/failing_allocations.h"
 #include "mmu_core/testing/vm_builder.h"
+#include "mmu_core/vm/dirty_log_calls.h"
 #include "mmu_core/vm/guest_processor.h"
 #include "mmu_core/vm/l1_processor.h"
 #include "mmu_core/vm/vm.h"
@@ -122,9 +127,16 @@ class Subject {
                       static_cast<int>(slot.config.backing), " ",
                       slot.generation, " ", slot.dirty_log_enabled, "; ");
     }
-    for (const DirtyLogInfo& log : vm_->DirtyLogs()) {
-      absl::StrAppend(&state, "log ", log.slot, " ", log.open_epoch, " ",
-                      log.unacked_page_count, "; ");
+    if (const auto log = vm_->FindDirtyLog(); log.has_value()) {
+      absl::StrAppend(
+          &state, "log ", log->state.open_epoch, " of ", log->state.owner,
+          " since ",
+          absl::FormatDuration(log->state.owner_since - log->state.start),
+          ", in flight ", log->state.epochs_in_flight.size(), "; ");
+      for (const SlotLogState& slot : log->state.slots) {
+        absl::StrAppend(&state, "slot ", slot.slot, " ", slot.sealed_page_count,
+                        " ", slot.in_flight_page_count, "; ");
+      }
     }
     const VmStatsSnapshot stats = vm_->Stats();
     absl::StrAppend(&state, stats.pages_4k, " ", stats.pages_2m, " ",
@@ -286,11 +298,11 @@ absl::Status Nothing(Vm&) { return absl::OkStatus(); }
 absl::Status StartEager(Vm& vm) {
   DirtyLogConfig config;
   config.split = SplitPolicy::kEager;
-  return vm.StartDirtyLog(config, nullptr);
+  return StartLog(vm, config, nullptr);
 }
 
 absl::Status StopAll(Vm& vm) {
-  return vm.StopDirtyLog({}, Vm::Recover::kYes, Vm::Unacked::kDiscard, nullptr)
+  return StopLog(vm, RecoverOnStop::kYes, Undelivered::kDiscard, nullptr)
       .status();
 }
 
@@ -336,7 +348,7 @@ TEST_P(NoMemoryTest, ASlotIsDeletedOrStaysWithItsMappings) {
 absl::Status StartAndWrite(Vm& vm) {
   DirtyLogConfig config;
   config.initially_set = InitiallySet::kYes;
-  absl::Status status = vm.StartDirtyLog(config, nullptr);
+  absl::Status status = StartLog(vm, config);
   if (vm.config().mmu == MmuMode::kTdp ||
       vm.config().mmu == MmuMode::kTdpShadow) {
     for (uint64_t page = 0; page < 8; ++page) {
@@ -351,20 +363,55 @@ TEST_P(NoMemoryTest, ARefusalOfAnEndNeedsNoMemoryOrSaysSo) {
   EXPECT_GT(FailEachOfARefusal(
                 GetParam(), StartAndWrite,
                 [](Vm& vm) {
-                  return vm.DeleteMemslot(1, Vm::Unacked::kRefuse).status();
+                  return vm.DeleteMemslot(1, Undelivered::kRefuse).status();
                 },
-                "UNACKED_EPOCH"),
+                "UNDELIVERED_PAGES"),
             0u);
   EXPECT_GT(FailEachOfARefusal(
                 GetParam(), StartAndWrite,
                 [](Vm& vm) {
-                  return vm
-                      .StopDirtyLog({}, Vm::Recover::kNo, Vm::Unacked::kRefuse,
-                                    nullptr)
+                  return StopLog(vm, RecoverOnStop::kNo, Undelivered::kRefuse)
                       .status();
                 },
-                "UNACKED_EPOCH"),
+                "UNDELIVERED_PAGES"),
             0u);
+}
+
+// A log with pages in flight and pages that were sealed and not cleared.
+absl::Status StartAndClear(Vm& vm) {
+  absl::Status status = StartAndWrite(vm);
+  if (!status.ok()) return status;
+  const absl::StatusOr<SealedSlot> seal = SealLog(vm, 1);
+  if (!seal.ok()) return seal.status();
+  const std::vector<uint64_t> first_pages = {0xf};
+  return ClearLog(vm, 1, seal->epoch, 0, 64, first_pages).status();
+}
+
+// Who is told that it does not own the log does not, and whoever did does
+// still: a takeover is over before its answer, which names the owner at length,
+// asks for memory.
+// Covers: SLOT-14
+TEST_P(NoMemoryTest, ALogIsHandedOverOrStaysWithItsOwner) {
+  LogClaim claim = TestClaim();
+  claim.key.bytes[0] ^= 1;
+  claim.owner = std::string(200, 'b');
+  EXPECT_GT(FailEach(GetParam(), StartAndClear,
+                     [&](Vm& vm) {
+                       const absl::StatusOr<DirtyLogView> log =
+                           vm.AcquireDirtyLog(claim, absl::nullopt,
+                                              LogOwner::Force::kYes,
+                                              TestCall().now);
+                       DirtyLog& now = vm.state().dirty_log.Get()->log;
+                       if (log.ok()) {
+                         EXPECT_EQ(log->state.owner, claim.owner);
+                         EXPECT_EQ(log->state.epochs_in_flight.size(), 0u);
+                       } else {
+                         EXPECT_TRUE(now.Admit(TestCall()).ok());
+                         EXPECT_EQ(now.CountUndelivered(1).in_flight, 4u);
+                       }
+                       return log.status();
+                     }),
+            4u);
 }
 
 // Whatever a refusal says, it finds the memory to say so, or says that it has
@@ -394,7 +441,9 @@ TEST_P(NoMemoryTest, ARefusalOfAChangeNeedsNoMemoryOrSaysSo) {
       [](Vm& vm) { return vm.RecoverHugePages({}, nullptr).status(); },
       "DIRTY_LOG_ACTIVE");
   const auto start = [](const DirtyLogConfig& log) {
-    return [log](Vm& vm) { return vm.StartDirtyLog(log, nullptr); };
+    return [of = TestStart(log)](Vm& vm) {
+      return vm.StartDirtyLog(of, nullptr).status();
+    };
   };
   DirtyLogConfig of_none;
   of_none.slots = {77};
@@ -407,6 +456,15 @@ TEST_P(NoMemoryTest, ARefusalOfAChangeNeedsNoMemoryOrSaysSo) {
   refused(
       Nothing, [config](Vm&) { return Vm::Create(config).status(); },
       "REGION_OVERLAP");
+  refused(StartEager, start({}), "DIRTY_LOG_ACTIVE");
+  refused(
+      StartEager,
+      [](Vm& vm) {
+        LogCall call = TestCall();
+        call.key.bytes[0] ^= 1;
+        return vm.SealDirtyLog(call, 0, nullptr).status();
+      },
+      "LOG_OWNED");
 }
 
 // Covers: SLOT-14
@@ -414,7 +472,7 @@ TEST_P(NoMemoryTest, AnEndThatDiscardsIsOneOrIsNot) {
   EXPECT_GT(
       FailEach(GetParam(), StartAndWrite,
                [](Vm& vm) {
-                 return vm.DeleteMemslot(1, Vm::Unacked::kDiscard).status();
+                 return vm.DeleteMemslot(1, Undelivered::kDiscard).status();
                }),
       5u);
   EXPECT_GT(FailEach(GetParam(), StartAndWrite, StopAll), 5u);
@@ -427,7 +485,7 @@ TEST_P(NoMemoryTest, AllSlotsLogOrNoneDoes) {
                      [](Vm& vm) {
                        DirtyLogConfig config;
                        config.initially_set = InitiallySet::kYes;
-                       return vm.StartDirtyLog(config, nullptr);
+                       return StartLog(vm, config, nullptr);
                      }),
             10u);
   EXPECT_GT(FailEach(GetParam(), StartEager, StopAll), 5u);
@@ -448,9 +506,7 @@ TEST_P(NoMemoryPoolTest, HugePagesAreRecoveredOrTheCallIsRefused) {
           [](Vm& vm) {
             const absl::Status status = StartEager(vm);
             if (!status.ok()) return status;
-            return vm
-                .StopDirtyLog({}, Vm::Recover::kNo, Vm::Unacked::kDiscard,
-                              nullptr)
+            return StopLog(vm, RecoverOnStop::kNo, Undelivered::kDiscard)
                 .status();
           },
           [](Vm& vm) { return vm.RecoverHugePages({}, nullptr).status(); }),

@@ -12,6 +12,7 @@
 #include "mmu_core/base/hooks.h"
 #include "mmu_core/base/thread.h"
 #include "mmu_core/tdp/tdp_test_util.h"
+#include "mmu_core/testing/dirty_log.h"
 #include "mmu_core/testing/interleaving.h"
 #include "mmu_core/testing/vm_builder.h"
 #include "mmu_core/vm/nx_parameters.h"
@@ -76,7 +77,7 @@ TEST_F(NxRecoveryTest, TablesOfALoggedSlotAreUnlistedAndStay) {
   ExecuteFrom(0, 8);
   DirtyLogConfig log;
   log.slots = {0};
-  ASSERT_TRUE(vm_->StartDirtyLog(log, nullptr).ok());
+  ASSERT_TRUE(StartLog(*vm_, log, nullptr).ok());
   EXPECT_EQ(RecoverNxHugePages(vm_->state(), 1), 4u);
   EXPECT_EQ(Splits(), 0u);
   EXPECT_EQ(LevelAt(0), Level::k4K);

@@ -15,14 +15,16 @@
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
 #include "mmu_core/base/error.h"
+#include "mmu_core/dirty/dirty_log_state.h"
 #include "mmu_core/dirty/dirty_ring.h"
 #include "mmu_core/dirty/pml_buffer.h"
 #include "mmu_core/stats/labels.h"
 #include "mmu_core/tdp/tdp_test_util.h"
+#include "mmu_core/testing/dirty_log.h"
 #include "mmu_core/testing/vm_builder.h"
 #include "mmu_core/tlb/vcpu_gate.h"
-#include "mmu_core/vm/dirty_logging.h"
 #include "mmu_core/vm/dirty_rings.h"
+#include "mmu_core/vm/kvm_dirty_log.h"
 #include "mmu_core/vm/vm.h"
 
 namespace mmu::testing {
@@ -39,17 +41,18 @@ Vcpu& VcpuOf(Vm& vm, int vcpu = 0) { return *vm.state().vcpus[vcpu]; }
 int Buffered(Vm& vm, int vcpu = 0) { return VcpuOf(vm, vcpu).pml()->count(); }
 uint64_t FaultsOf(const Vm& vm) { return vm.VcpuStats()[0].pf_taken; }
 
-// What the open epoch of slot 0 has, asked without making any vCPU exit.
+// What is open or sealed of slot 0, asked without making any vCPU exit.
 std::vector<uint64_t> Marked(Vm& vm) {
-  const std::shared_ptr<EpochLog> log = vm.state().logs.Find(0);
-  std::vector<uint64_t> words((log->npages() + 63) / 64);
-  EXPECT_TRUE(log->Read(/*epoch=*/0, 0, absl::MakeSpan(words)).ok());
+  const std::shared_ptr<SlotLog> log = vm.state().dirty_log.FindSlot(0);
+  std::vector<uint64_t> words(log->word_count());
+  log->OrOpenInto(0, absl::MakeSpan(words));
+  log->OrSealedInto(0, absl::MakeSpan(words));
   return PagesOf(words);
 }
 
 std::unique_ptr<Vm> Logging(std::unique_ptr<Vm> vm,
                             const DirtyLogConfig& config = {}) {
-  EXPECT_TRUE(vm->StartDirtyLog(config, nullptr).ok());
+  EXPECT_TRUE(StartLog(*vm, config, nullptr).ok());
   return vm;
 }
 
@@ -64,7 +67,7 @@ ClearResult SealAndClear(Vm& vm) {
   uint64_t epoch = 0;
   const std::vector<uint64_t> pages = SealAndList(vm, 0, &epoch);
   const absl::StatusOr<ClearResult> result =
-      vm.ClearDirtyLog(0, epoch, 0, kPages, MaskOf(kPages, pages), nullptr);
+      ClearAndDeliver(vm, 0, epoch, 0, kPages, MaskOf(kPages, pages), nullptr);
   EXPECT_TRUE(result.ok()) << result.status();
   return *result;
 }
@@ -142,7 +145,7 @@ TEST_P(PmlMatrixTest, WithoutPmlWritesAreLoggedThroughW) {
   EXPECT_EQ(vm.state().cpu_dirty_log_entries(),
             static_cast<uint32_t>(GetParam().entries));
   Write(vm, 0x3000);
-  ASSERT_TRUE(vm.StartDirtyLog({}, nullptr).ok());
+  ASSERT_TRUE(StartLog(vm, {}, nullptr).ok());
   const SpteFormat& format = vm.state().tdp.format();
   const auto check = [&](const char* when) {
     const Spte spte = SpteOf(vm.state(), Gfn(3));
@@ -158,7 +161,7 @@ TEST_P(PmlMatrixTest, WithoutPmlWritesAreLoggedThroughW) {
   uint64_t epoch = 0;
   EXPECT_THAT(SealAndList(vm, 0, &epoch), ElementsAre(3));
   ASSERT_TRUE(
-      vm.ClearDirtyLog(0, epoch, 0, 512, MaskOf(512, {3}), nullptr).ok());
+      ClearAndDeliver(vm, 0, epoch, 0, 512, MaskOf(512, {3}), nullptr).ok());
   check("after the clear");
   EXPECT_EQ(AuditFindings(vm), "");
 }
@@ -241,7 +244,7 @@ INSTANTIATE_TEST_SUITE_P(
         Get{"Peek",
             [](Vm& vm) {
               std::vector<uint64_t> words(kPages / 64);
-              EXPECT_TRUE(vm.ReadDirtyLog(0, 0, 0, absl::MakeSpan(words)).ok());
+              EXPECT_TRUE(ReadLog(vm, 0, 0, 0, absl::MakeSpan(words)).ok());
               return PagesOf(words);
             }},
         Get{"LegacyGet",
@@ -273,12 +276,26 @@ TEST_P(PmlGetTest, ItMakesRunningVcpusExitAndThenSeesWhatTheyWrote) {
 TEST(PmlTest, ASealCountsTheVcpusItMadeExit) {
   auto vm = LoggingVm(8);
   MmuCost cost;
-  ASSERT_TRUE(vm->SealDirtyLog(0, &cost).ok());
+  ASSERT_TRUE(SealLog(*vm, 0, &cost).ok());
   EXPECT_EQ(cost.vcpus_kicked_count, 0) << "none runs";
   RunningGuest guest(*vm, 5, 2);
-  ASSERT_TRUE(vm->SealDirtyLog(0, &cost).ok());
+  ASSERT_TRUE(SealLog(*vm, 0, &cost).ok());
   EXPECT_EQ(cost.vcpus_kicked_count, 1);
   EXPECT_EQ(cost.tlb_flush_count, 0);
+}
+
+TEST(PmlTest, ACountOfAllSlotsMakesAVcpuExitOnce) {
+  auto vm = MakePmlVm({Slot(0, 0, 2 * kMiB), Slot(1, kGiB, 2 * kMiB)}, 2);
+  Touch(*vm, GfnRange::Of(Gfn(0), 8));
+  ASSERT_TRUE(StartLog(*vm).ok());
+  MmuCost cost;
+  RunningGuest guest(*vm, 5, 2);
+  const std::vector<SlotUndelivered> counts = vm->CountUndeliveredBySlot(&cost);
+  ASSERT_EQ(counts.size(), 2u);
+  EXPECT_EQ(counts[0].slot, 0u);
+  EXPECT_EQ(counts[0].counts.open, 1u);
+  EXPECT_EQ(counts[1].counts.open, 0u);
+  EXPECT_EQ(cost.vcpus_kicked_count, 1);
 }
 
 // --- On and off ---
@@ -299,22 +316,17 @@ TEST(PmlTest, TheFirstAndTheLastSlotThatLogsSwitchAllCpus) {
 
   DirtyLogConfig config;
   config.slots = {0};
-  ASSERT_TRUE(vm->StartDirtyLog(config, nullptr).ok());
+  ASSERT_TRUE(StartLog(*vm, config, nullptr).ok());
   EXPECT_TRUE(asked(0) && asked(1)) << "0 -> 1";
   EXPECT_TRUE(on(0) && on(1));
-  config.slots = {1};
-  ASSERT_TRUE(vm->StartDirtyLog(config, nullptr).ok());
+  ASSERT_TRUE(vm->SetMemslot(Slot(2, 2 * kGiB, 2 * kMiB)).ok());
   EXPECT_FALSE(asked(0) || asked(1)) << "1 -> 2";
 
-  const auto stop = [&](uint32_t slot) {
-    ASSERT_TRUE(vm->StopDirtyLog({slot}, Vm::Recover::kNo,
-                                 Vm::Unacked::kDiscard, nullptr)
-                    .ok());
-  };
-  stop(0);
+  ASSERT_TRUE(vm->DeleteMemslot(2, Undelivered::kDiscard).ok());
   EXPECT_FALSE(asked(0) || asked(1)) << "2 -> 1";
   EXPECT_TRUE(on(0) && on(1));
-  stop(1);
+  ASSERT_TRUE(
+      StopLog(*vm, RecoverOnStop::kNo, Undelivered::kDiscard, nullptr).ok());
   EXPECT_TRUE(asked(0) && asked(1)) << "1 -> 0";
   EXPECT_FALSE(on(0) || on(1));
   EXPECT_EQ(AuditFindings(*vm), "");
@@ -325,7 +337,7 @@ TEST(PmlTest, ASlotThatIsDeletedCountsNoMore) {
   auto vm = MakePmlVm({Slot(0, 0, 2 * kMiB), Slot(1, kGiB, 2 * kMiB)});
   DirtyLogConfig config;
   config.slots = {1};
-  ASSERT_TRUE(vm->StartDirtyLog(config, nullptr).ok());
+  ASSERT_TRUE(StartLog(*vm, config, nullptr).ok());
   Read(*vm, 0);
   EXPECT_TRUE(VcpuOf(*vm).cpu_dirty_log_on());
   ASSERT_TRUE(vm->SetMemslot(Slot(1, kGiB, 0)).ok());
@@ -336,8 +348,7 @@ TEST(PmlTest, ASlotThatIsDeletedCountsNoMore) {
 TEST(PmlTest, WhileNoSlotLogsNothingIsNoted) {
   auto vm = LoggingVm(4);
   ASSERT_TRUE(
-      vm->StopDirtyLog({}, Vm::Recover::kNo, Vm::Unacked::kDiscard, nullptr)
-          .ok());
+      StopLog(*vm, RecoverOnStop::kNo, Undelivered::kDiscard, nullptr).ok());
   VcpuOf(*vm).EnterGuest();
   Write(*vm, 0x1000);
   EXPECT_EQ(AllMappings(vm->state())[1], (Mapping{1, Level::k4K, "rwad"}));
@@ -352,11 +363,10 @@ TEST(PmlTest, PagesOfSlotsThatDoNotLogAreDropped) {
   config.slots = {1};
   vm = Logging(std::move(vm), config);
   // So that slot 1's pages lose D, and slot 0 is the one that logs.
+  ASSERT_TRUE(
+      StopLog(*vm, RecoverOnStop::kNo, Undelivered::kDiscard, nullptr).ok());
   config.slots = {0};
   vm = Logging(std::move(vm), config);
-  ASSERT_TRUE(
-      vm->StopDirtyLog({1}, Vm::Recover::kNo, Vm::Unacked::kDiscard, nullptr)
-          .ok());
   VcpuOf(*vm).EnterGuest();
   Write(*vm, kGiB);
   EXPECT_EQ(Buffered(*vm), 1);
@@ -378,7 +388,7 @@ TEST(PmlTest, StartTakesDFromAllLeafsAndWFromHugeOnes) {
   DirtyLogConfig config;
   config.slots = {0, 1};
   config.split = SplitPolicy::kNone;
-  ASSERT_TRUE(vm->StartDirtyLog(config, nullptr).ok());
+  ASSERT_TRUE(StartLog(*vm, config, nullptr).ok());
   EXPECT_EQ(FlushesOf(*vm), flushes + 2) << "one for each slot";
   EXPECT_THAT(AllMappings(vm->state()),
               ElementsAre(Mapping{1, Level::k4K, "rwa"},
@@ -459,7 +469,7 @@ TEST(PmlTest, AHugePageOfAnInitiallySetLogIsProtectedByItsFirstClear) {
   uint64_t epoch = 0;
   EXPECT_THAT(SealAndList(*vm, 0, &epoch), SizeIs(kPages));
   ASSERT_TRUE(
-      vm->ClearDirtyLog(0, epoch, 0, 64, MaskOf(64, {3}), nullptr).ok());
+      ClearAndDeliver(*vm, 0, epoch, 0, 64, MaskOf(64, {3}), nullptr).ok());
   EXPECT_THAT(AllMappings(vm->state()),
               ElementsAre(Mapping{0, Level::k2M, "rad"},
                           Mapping{512, Level::k2M, "rwad"}));

@@ -10,6 +10,7 @@
 #include "gtest/gtest.h"
 #include "mmu_core/base/error.h"
 #include "mmu_core/tdp/tdp_test_util.h"
+#include "mmu_core/testing/dirty_log.h"
 #include "mmu_core/testing/vm_builder.h"
 
 namespace mmu::testing {
@@ -54,7 +55,7 @@ TEST(PreFaultTest, AHugePageIsOneStep) {
 // Covers: DL-42
 TEST(PreFaultTest, EndsWhereTheDirtyRingIsFull) {
   auto vm = MakeRingVm({Slot(0, 0, 2 * kMiB)}, 256);
-  ASSERT_TRUE(vm->StartDirtyLog({}, nullptr).ok());
+  ASSERT_TRUE(StartLog(*vm, {}, nullptr).ok());
   PreFaultRange range = {.gpa = Gpa(0), .size_bytes = 2 * kMiB};
   EXPECT_TRUE(PreFault(*vm, range).ok());
   const DirtyRing& ring = *vm->state().vcpus[0]->dirty_ring();
@@ -69,7 +70,7 @@ TEST(PreFaultTest, EndsWhereTheDirtyRingIsFull) {
   uint64_t epoch = 0;
   const auto pages = SealAndList(*vm, 0, &epoch);
   EXPECT_TRUE(
-      vm->ClearDirtyLog(0, epoch, 0, 512, MaskOf(512, pages), nullptr).ok());
+      ClearAndDeliver(*vm, 0, epoch, 0, 512, MaskOf(512, pages), nullptr).ok());
   EXPECT_TRUE(PreFault(*vm, range).ok());
   EXPECT_EQ(AuditFindings(*vm), "");
 }

@@ -18,6 +18,7 @@
 #include "mmu_core/sync/mmu_lock.h"
 #include "mmu_core/sync/rcu.h"
 #include "mmu_core/tdp/tdp_test_util.h"
+#include "mmu_core/testing/dirty_log.h"
 #include "mmu_core/testing/interleaving.h"
 #include "mmu_core/testing/vm_builder.h"
 #include "mmu_core/vm/race_test_util.h"
@@ -188,7 +189,7 @@ std::unique_ptr<Vm> MakeLoggingVmWithoutAd() {
   absl::StatusOr<std::unique_ptr<Vm>> vm = Vm::Create(config);
   EXPECT_TRUE(vm.ok()) << vm.status();
   Touch(**vm, GfnRange::Of(Gfn(kPage), 1));
-  EXPECT_TRUE((*vm)->StartDirtyLog({}, nullptr).ok());
+  EXPECT_TRUE(StartLog(**vm).ok());
   return *std::move(vm);
 }
 

@@ -15,6 +15,7 @@
 #include "mmu_core/sync/mmu_lock.h"
 #include "mmu_core/tdp/huge_page_outcomes.h"
 #include "mmu_core/tdp/tdp_test_util.h"
+#include "mmu_core/testing/dirty_log.h"
 #include "mmu_core/testing/interleaving.h"
 #include "mmu_core/testing/vm_builder.h"
 #include "mmu_core/vm/hardware_walk.h"
@@ -30,7 +31,7 @@ constexpr uint64_t kPageGpa = kPage * kPageSize;
 std::unique_ptr<Vm> MakeLoggingVm(int vcpus = 2) {
   auto vm = MakeVm({Slot(0, 0, 2 * kMiB)}, vcpus);
   Touch(*vm, GfnRange::Of(Gfn(kPage), 1));
-  EXPECT_TRUE(vm->StartDirtyLog({}, nullptr).ok());
+  EXPECT_TRUE(StartLog(*vm, {}, nullptr).ok());
   return vm;
 }
 
@@ -81,9 +82,9 @@ TEST(RaceTest, Race1ClearBetweenExchangeAndMarkReportsOnceMore) {
   threads.Add("fault", [&] { Write(*vm, kPageGpa, 7); });
   threads.Add("clear", [&] {
     const uint64_t npages = 2 * kMiB / kPageSize;
-    EXPECT_TRUE(
-        vm->ClearDirtyLog(0, epoch, 0, npages, MaskOf(npages, {kPage}), nullptr)
-            .ok());
+    EXPECT_TRUE(ClearAndDeliver(*vm, 0, epoch, 0, npages,
+                                MaskOf(npages, {kPage}), nullptr)
+                    .ok());
   });
   threads.RunTo("fault", HookPoint::kExchangeToMark);
   EXPECT_TRUE(SpteOf(vm->state(), Gfn(kPage)).IsWritable());
@@ -281,17 +282,17 @@ TEST(RaceTest, Race5FlushWaitsForTheWalkThatIsGoingOn) {
 }
 
 // Covers: TST-50
-TEST(RaceTest, Race7PeekDuringASealSeesThePageThatIsInNeitherBitmap) {
+TEST(RaceTest, Race7PeekDuringASealSeesThePageThatMoves) {
   auto vm = MakeLoggingVm();
   Write(*vm, kPageGpa, 1);
   std::vector<uint64_t> words(8);
   Interleaving threads;
-  threads.Add("seal", [&] { EXPECT_TRUE(vm->SealDirtyLog(0, nullptr).ok()); });
+  threads.Add("seal", [&] { EXPECT_TRUE(SealLog(*vm, 0, nullptr).ok()); });
   threads.Add("peek", [&] {
-    EXPECT_TRUE(vm->ReadDirtyLog(0, 0, 0, absl::MakeSpan(words)).ok());
+    EXPECT_TRUE(ReadLog(*vm, 0, 0, 0, absl::MakeSpan(words)).ok());
   });
-  threads.RunTo("seal", HookPoint::kTakeToSealed);
-  threads.Start("peek");  // waits for EpochLog::mu_, or has looked already
+  threads.RunTo("seal", HookPoint::kJoinToLeave);
+  threads.Start("peek");  // waits for DirtyLog::mu_, or has looked already
   threads.RunToEnd("seal");
   threads.WaitForEnd("peek");
   EXPECT_TRUE(Contains(PagesOf(words), kPage));
@@ -608,7 +609,7 @@ TEST(RaceTest, FastFaultGivesUpAfterItsFifthLostExchange) {
 std::unique_ptr<Vm> MakeCpuLoggingVm() {
   auto vm = MakePmlVm({Slot(0, 0, 2 * kMiB)});
   Touch(*vm, GfnRange::Of(Gfn(kPage), 1));
-  EXPECT_TRUE(vm->StartDirtyLog({}, nullptr).ok());
+  EXPECT_TRUE(StartLog(*vm, {}, nullptr).ok());
   return vm;
 }
 
@@ -657,9 +658,9 @@ TEST(RaceTest, Race31ClearBetweenDAndDrainReportsOnceMore) {
   Write(*vm, kPageGpa, 7);
   ASSERT_EQ(vcpu.pml()->count(), 1);
   const uint64_t npages = 2 * kMiB / kPageSize;
-  ASSERT_TRUE(
-      vm->ClearDirtyLog(0, epoch, 0, npages, MaskOf(npages, {kPage}), nullptr)
-          .ok());
+  ASSERT_TRUE(ClearAndDeliver(*vm, 0, epoch, 0, npages, MaskOf(npages, {kPage}),
+                              nullptr)
+                  .ok());
   EXPECT_EQ(AuditFindings(*vm), "");
   Write(*vm, kPageGpa, 8);
   EXPECT_EQ(vcpu.pml()->count(), 1) << "drained by the flush, and noted again";
@@ -673,7 +674,7 @@ TEST(RaceTest, Race31ClearBetweenDAndDrainReportsOnceMore) {
 // Covers: PF-04
 TEST(RaceTest, FaultFindsSlotTopsUpFindsSlotAndFrameLocksMapsUnlocks) {
   auto vm = MakeVm({Slot(0, 0, 2 * kMiB)});
-  ASSERT_TRUE(vm->StartDirtyLog({}, nullptr).ok());
+  ASSERT_TRUE(StartLog(*vm, {}, nullptr).ok());
   ASSERT_TRUE(vm->state().vcpus[0]->EnsureRoot().ok());
   vm->state().vcpus[0]->table_cache().Clear();
   Interleaving threads;

@@ -12,6 +12,7 @@
 #include "mmu_core/base/access.h"
 #include "mmu_core/base/address.h"
 #include "mmu_core/base/check.h"
+#include "mmu_core/testing/dirty_log.h"
 #include "mmu_core/testing/vm_builder.h"
 #include "mmu_core/vm/vm.h"
 
@@ -22,9 +23,9 @@ namespace mmu::testing {
 inline std::vector<uint64_t> Harvest(Vm& vm, uint32_t slot, uint64_t npages) {
   uint64_t epoch = 0;
   const std::vector<uint64_t> pages = SealAndList(vm, slot, &epoch);
-  MMU_CHECK(
-      vm.ClearDirtyLog(slot, epoch, 0, npages, MaskOf(npages, pages), nullptr)
-          .ok());
+  MMU_CHECK(ClearAndDeliver(vm, slot, epoch, 0, npages, MaskOf(npages, pages),
+                            nullptr)
+                .ok());
   return pages;
 }
 

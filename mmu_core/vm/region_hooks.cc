@@ -13,6 +13,13 @@
 namespace mmu {
 
 void RegionHooks::BeforeSwap(RegionChange change, const Memslot* old_slot) {
+  if (change == RegionChange::kCreate && joining_.has_value()) {
+    // Before the slot: a harvest of rings drops what it finds no log for
+    // (RACE-18). Nobody clears it before it is there: slots_lock.
+    const std::shared_ptr<VmDirtyLog> log = vm_.dirty_log.Get();
+    log->log.Join(*std::move(joining_));
+    joining_.reset();
+  }
   if (change != RegionChange::kDelete && change != RegionChange::kMove) return;
   if (old_slot->as_id == 0) vm_.runner.MemoryGoes(old_slot->range());
 }
@@ -46,6 +53,10 @@ void RegionHooks::CommitRegion(RegionChange change, const Memslot* old_slot,
   if (vm_.shadow != nullptr && (old_slot == nullptr || new_slot == nullptr)) {
     MmuWriteLocked lock(vm_.mmu_lock, LockOp::kMemslot, cost_);
     vm_.shadow->pages().SetLimitForSlots(lock, vm_.slots.total_pages(), cost_);
+  }
+  if (change == RegionChange::kMove && new_slot->as_id == 0) {
+    const std::shared_ptr<VmDirtyLog> log = vm_.dirty_log.Get();
+    if (log != nullptr) log->log.Moved(new_slot->id);
   }
   // A new slot has no mapping yet, and a moved one none any more; a read-only
   // one cannot be written.

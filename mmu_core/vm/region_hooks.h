@@ -3,6 +3,10 @@
 #ifndef MMU_CORE_VM_REGION_HOOKS_H_
 #define MMU_CORE_VM_REGION_HOOKS_H_
 
+#include <utility>
+
+#include "absl/types/optional.h"
+#include "mmu_core/dirty/dirty_log.h"
 #include "mmu_core/dirty/dirty_log_types.h"
 #include "mmu_core/memory/memslot_table.h"
 #include "mmu_core/stats/mmu_cost.h"
@@ -22,6 +26,9 @@ class RegionHooks : public MemslotTableHooks {
   RegionHooks(VmState& vm, MmuCost* cost, const SlotLogConfig& log,
               const HoldLimit& limit = {})
       : vm_(vm), cost_(cost), log_(log), limit_(limit) {}
+
+  // A slot that is made joins the dirty log with these sets. Before the change.
+  void JoinLog(DirtyLog::JoiningSlot slot) { joining_ = std::move(slot); }
 
   // A guest whose memory goes is told (WorkloadRunner::MemoryGoes), before it
   // could notice.
@@ -51,6 +58,7 @@ class RegionHooks : public MemslotTableHooks {
   MmuCost* const cost_;
   const SlotLogConfig log_;
   const HoldLimit limit_;
+  absl::optional<DirtyLog::JoiningSlot> joining_;
   RecoverOutcome recovered_;
 };
 

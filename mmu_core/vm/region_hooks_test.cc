@@ -16,6 +16,7 @@
 #include "mmu_core/stats/labels.h"
 #include "mmu_core/sync/mmu_lock.h"
 #include "mmu_core/sync/rcu.h"
+#include "mmu_core/testing/dirty_log.h"
 #include "mmu_core/testing/hold_clock.h"
 #include "mmu_core/testing/vm_builder.h"
 #include "mmu_core/vm/fault_handler.h"
@@ -27,14 +28,22 @@ namespace {
 
 using ::mmu::testing::AllMappings;
 using ::mmu::testing::AuditFindings;
+using ::mmu::testing::ClearAndDeliver;
+using ::mmu::testing::ClearLog;
 using ::mmu::testing::LevelOf;
+using ::mmu::testing::MakePmlVm;
+using ::mmu::testing::MakeRingVm;
 using ::mmu::testing::MakeVm;
 using ::mmu::testing::Mapping;
+using ::mmu::testing::MaskOf;
 using ::mmu::testing::Read;
 using ::mmu::testing::ReadValue;
 using ::mmu::testing::SealAndList;
 using ::mmu::testing::Slot;
+using ::mmu::testing::StartLog;
 using ::mmu::testing::StillHoldClock;
+using ::mmu::testing::StopLog;
+using ::mmu::testing::TestCall;
 using ::mmu::testing::Touch;
 using ::mmu::testing::Write;
 using ::testing::ElementsAre;
@@ -151,7 +160,7 @@ TEST(RegionHooksTest, AMoveOffTheHugePageGridForbidsHugePages) {
 // Covers: SLOT-27
 TEST(RegionHooksTest, ALogSurvivesTheMoveOfItsSlot) {
   auto vm = MakeVm({Slot(0, 0, 4 * kMiB)});
-  ASSERT_TRUE(vm->StartDirtyLog({}, nullptr).ok());
+  ASSERT_TRUE(StartLog(*vm, {}, nullptr).ok());
   Write(*vm, 0x3000);
   ASSERT_TRUE(vm->SetMemslot(Slot(0, kGiB, 4 * kMiB)).ok());
   EXPECT_TRUE(vm->Memslots()[0].dirty_log_enabled);
@@ -165,19 +174,82 @@ TEST(RegionHooksTest, SwitchingALogKeepsTheMappings) {
   auto vm = MakeVm({Slot(0, 0, 4 * kMiB)});
   Touch(*vm, GfnRange::Of(Gfn(0), 3));
   const uint64_t generation = Generation(*vm);
-  ASSERT_TRUE(vm->StartDirtyLog({}, nullptr).ok());
+  ASSERT_TRUE(StartLog(*vm, {}, nullptr).ok());
   EXPECT_EQ(Generation(*vm), generation + 2);
   EXPECT_EQ(vm->Stats().pages_4k, 3u);
 }
 
-TEST(RegionHooksTest, ADeletedSlotTakesItsLogAlong) {
+TEST(RegionHooksTest, ADeletedSlotTakesItsPagesAlong) {
   auto vm = MakeVm({Slot(0, 0, 4 * kMiB), Slot(1, kGiB, 4 * kMiB)});
-  ASSERT_TRUE(vm->StartDirtyLog({}, nullptr).ok());
+  ASSERT_TRUE(StartLog(*vm).ok());
   ASSERT_TRUE(vm->SetMemslot(Slot(1, kGiB, 0)).ok());
-  EXPECT_EQ(vm->DirtyLogs().size(), 1u);
-  ASSERT_TRUE(vm->SetMemslot(Slot(1, kGiB, 4 * kMiB)).ok());
-  EXPECT_EQ(DetailOf(vm->SealDirtyLog(1, nullptr).status()).reason,
-            "DIRTY_LOG_OFF");
+  EXPECT_EQ(vm->FindDirtyLog()->state.slots.size(), 1u);
+  EXPECT_EQ(vm->state().dirty_log.FindSlot(1), nullptr);
+}
+
+// Whatever is in the new memory, nobody has it yet.
+TEST(RegionHooksTest, ASlotThatIsMadeWhileTheVmLogsJoinsWithAllOfItsPages) {
+  const auto expect = [](std::unique_ptr<Vm> vm, const char* kind) {
+    SCOPED_TRACE(kind);
+    ASSERT_TRUE(StartLog(*vm).ok());
+    Write(*vm, 0x3000);
+    uint64_t before = 0;
+    SealAndList(*vm, 0, &before);
+    ASSERT_TRUE(vm->SetMemslot(Slot(1, kGiB, 64 * kPageSize)).ok());
+    EXPECT_TRUE(vm->FindMemslot(0, 1)->dirty_log_enabled);
+    EXPECT_EQ(vm->CountUndelivered(),
+              (UndeliveredCounts{.open = 64, .sealed = 1}));
+    EXPECT_EQ(
+        DetailOf(ClearLog(*vm, 1, before, 0, 64, MaskOf(64, {0})).status())
+            .reason,
+        "EPOCH_MISMATCH");
+    uint64_t epoch = 0;
+    const std::vector<uint64_t> all = SealAndList(*vm, 1, &epoch);
+    EXPECT_EQ(all.size(), 64u);
+    ASSERT_TRUE(ClearAndDeliver(*vm, 1, epoch, 0, 64, MaskOf(64, all)).ok());
+    Write(*vm, kGiB + 0x5000);
+    EXPECT_THAT(SealAndList(*vm, 1), ElementsAre(5));
+    EXPECT_EQ(AuditFindings(*vm), "");
+  };
+  expect(MakeVm({Slot(0, 0, 4 * kMiB)}), "bitmap");
+  expect(MakeRingVm({Slot(0, 0, 4 * kMiB)}, 256), "ring");
+  expect(MakePmlVm({Slot(0, 0, 4 * kMiB)}), "pml");
+}
+
+TEST(RegionHooksTest, ASlotStaysOutOfALogThatWantsNoneOrIfItCannotBeWritten) {
+  auto vm = MakeVm({Slot(0, 0, 4 * kMiB)});
+  MemslotConfig rom = Slot(2, 2 * kGiB, kMiB);
+  rom.mode = MemslotConfig::Mode::kReadOnly;
+  ASSERT_TRUE(StartLog(*vm).ok());
+  ASSERT_TRUE(vm->SetMemslot(rom).ok());
+  EXPECT_FALSE(vm->FindMemslot(0, 2)->dirty_log_enabled);
+  ASSERT_TRUE(StopLog(*vm).ok());
+  DirtyLogConfig config;
+  config.new_memslots = DirtyLogConfig::NewMemslots::kLeave;
+  ASSERT_TRUE(StartLog(*vm, config).ok());
+  ASSERT_TRUE(vm->SetMemslot(Slot(1, kGiB, kMiB)).ok());
+  EXPECT_FALSE(vm->FindMemslot(0, 1)->dirty_log_enabled);
+  EXPECT_EQ(vm->FindDirtyLog()->state.slots.size(), 1u);
+}
+
+// What is in flight of it was copied from where it was.
+TEST(RegionHooksTest, AMoveSealsAgainWhatIsInFlightAndEndsTheEpochForItsSlot) {
+  auto vm = MakeVm({Slot(0, 0, 4 * kMiB)});
+  ASSERT_TRUE(StartLog(*vm).ok());
+  Write(*vm, 0x3000);
+  Write(*vm, 0x4000);
+  uint64_t epoch = 0;
+  SealAndList(*vm, 0, &epoch);
+  ASSERT_TRUE(ClearLog(*vm, 0, epoch, 0, 64, MaskOf(64, {3})).ok());
+  ASSERT_TRUE(vm->SetMemslot(Slot(0, kGiB, 4 * kMiB)).ok());
+  EXPECT_EQ(vm->CountUndelivered(), UndeliveredCounts{.sealed = 2});
+  EXPECT_EQ(
+      DetailOf(ClearLog(*vm, 0, epoch, 0, 64, MaskOf(64, {4})).status()).reason,
+      "EPOCH_MISMATCH");
+  EXPECT_EQ(vm->AcknowledgePages(TestCall(), epoch)->acknowledged_page_count,
+            0u);
+  EXPECT_THAT(SealAndList(*vm, 0), ElementsAre(3, 4));
+  EXPECT_EQ(AuditFindings(*vm), "");
 }
 
 TEST(RegionHooksTest, WhatADeletionHoldsTheLockForIsBookedUnderMemslot) {

@@ -19,6 +19,7 @@
 #include "mmu_core/memory/memslot_set.h"
 #include "mmu_core/sync/rcu.h"
 #include "mmu_core/tdp/tdp_test_util.h"
+#include "mmu_core/testing/dirty_log.h"
 #include "mmu_core/testing/lock_trace.h"
 #include "mmu_core/testing/vm_builder.h"
 #include "mmu_core/vm/dirty_rings.h"
@@ -102,7 +103,7 @@ TEST_F(EdgeTest, ASyncOfAWholeTableDoesNotFillTheDirtyRing) {
   VmConfig config;
   config.dirty_ring_entries = 256;
   Make(config, kReadOnly);
-  ASSERT_TRUE(vm_->StartDirtyLog({}, nullptr).ok());
+  ASSERT_TRUE(StartLog(*vm_, {}, nullptr).ok());
   for (uint64_t i = 0; i < 512; ++i) {
     ASSERT_EQ(ReadAt(i * kPageSize), ShadowOutcome::kDone);
   }
@@ -130,7 +131,7 @@ TEST_F(EdgeTest, AWalkThatStartsOverAgainAndAgainEndsWhereTheDirtyRingIsFull) {
   VmConfig config;
   config.dirty_ring_entries = 256;  // as small as can be
   Make(config, kReadOnly);
-  ASSERT_TRUE(vm_->StartDirtyLog({}, nullptr).ok());
+  ASSERT_TRUE(StartLog(*vm_, {}, nullptr).ok());
   const DirtyRing& ring = *vm_->state().vcpus[0]->dirty_ring();
   bool flips = true;
   const auto make_fresh = [&](uint64_t software_bit) {
@@ -171,7 +172,7 @@ TEST_F(EdgeTest, AWriteToATableIsNotEmulatedWhileTheDirtyRingIsFull) {
   ASSERT_EQ(ReadAt(0), ShadowOutcome::kDone);
   // A directory has a shadow page, so its gfn stays protected.
   ASSERT_EQ(Store(3, 7, 0), ShadowOutcome::kDone);
-  ASSERT_TRUE(vm_->StartDirtyLog({}, nullptr).ok());
+  ASSERT_TRUE(StartLog(*vm_, {}, nullptr).ok());
   DirtyRing& ring = *vm_->state().vcpus[0]->dirty_ring();
   while (!ring.SoftFull()) ring.Push({.slot = 0, .offset = 9});
   EXPECT_EQ(Store(3, 7, 0x5000), ShadowOutcome::kDirtyRingFull);
@@ -357,7 +358,7 @@ TEST(EdgeOfWorkloadsTest, AWorkloadEndsInTimeThoughItsRingIsFull) {
   config.dirty_ring_entries = 256;
   config.memslots = {Slot(0, 0, 64 * kMiB)};
   auto vm = MakeVmFrom(config);
-  ASSERT_TRUE(vm->StartDirtyLog({}, nullptr).ok());
+  ASSERT_TRUE(StartLog(*vm, {}, nullptr).ok());
   PatternSpec writes;
   writes.write_fraction = 1;
   WorkloadOptions options;

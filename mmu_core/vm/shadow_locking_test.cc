@@ -14,6 +14,7 @@
 #include "mmu_core/base/level.h"
 #include "mmu_core/guest/hypervisor/l1_hypervisor.h"
 #include "mmu_core/tdp/tdp_test_util.h"
+#include "mmu_core/testing/dirty_log.h"
 #include "mmu_core/testing/lock_trace.h"
 #include "mmu_core/testing/vm_builder.h"
 #include "mmu_core/vm/host_notifier.h"
@@ -162,15 +163,12 @@ INSTANTIATE_TEST_SUITE_P(
               InvalidateRangeEnd(g.vm().state(), g.Hvas());
             }},
         Row{"EnableLog", "write read", Nothing,
-            [](Guest& g) {
-              EXPECT_TRUE(g.vm().StartDirtyLog({}, nullptr).ok());
-            }},
+            [](Guest& g) { EXPECT_TRUE(StartLog(g.vm(), {}, nullptr).ok()); }},
         Row{"RecoverHugePages", "write read",
             [](Guest& g) {
-              EXPECT_TRUE(g.vm().StartDirtyLog({}, nullptr).ok());
-              EXPECT_TRUE(g.vm()
-                              .StopDirtyLog({}, Vm::Recover::kNo,
-                                            Vm::Unacked::kDiscard, nullptr)
+              EXPECT_TRUE(StartLog(g.vm(), {}, nullptr).ok());
+              EXPECT_TRUE(StopLog(g.vm(), RecoverOnStop::kNo,
+                                  Undelivered::kDiscard, nullptr)
                               .ok());
             },
             [](Guest& g) {

@@ -19,6 +19,7 @@
 #include "mmu_core/sync/rcu.h"
 #include "mmu_core/tdp/nx_huge_pages.h"
 #include "mmu_core/tdp/tdp_test_util.h"
+#include "mmu_core/testing/dirty_log.h"
 #include "mmu_core/testing/interleaving.h"
 #include "mmu_core/testing/lock_trace.h"
 #include "mmu_core/testing/vm_builder.h"
@@ -124,7 +125,7 @@ class ShadowSlotsTest : public ::testing::TestWithParam<Host> {
     DirtyLogConfig config;
     config.initially_set = initially_set;
     config.split = split;
-    ASSERT_TRUE(vm_.StartDirtyLog(config, nullptr).ok());
+    ASSERT_TRUE(testing::StartLog(vm_, config, nullptr).ok());
   }
   // All that is dirty is sealed and cleared.
   void ClearAll() {
@@ -132,7 +133,7 @@ class ShadowSlotsTest : public ::testing::TestWithParam<Host> {
     const std::vector<uint64_t> pages = SealAndList(vm_, 0, &epoch);
     const uint64_t count = kBytes >> kPageShift;
     ASSERT_TRUE(
-        vm_.ClearDirtyLog(0, epoch, 0, count, MaskOf(count, pages), nullptr)
+        ClearAndDeliver(vm_, 0, epoch, 0, count, MaskOf(count, pages), nullptr)
             .ok());
   }
   // L2 writes to the page, and whether the log knows.
@@ -180,8 +181,7 @@ TEST_P(ShadowSlotsTest, TheFirstClearSplitsOrProtectsWhatL2MapsHuge) {
     EXPECT_TRUE(WriteIsLogged(2 * kMiB));
     EXPECT_TRUE(WriteIsLogged(kL2Bytes - kPageSize));
     ASSERT_TRUE(
-        vm_.StopDirtyLog({}, Vm::Recover::kYes, Vm::Unacked::kDiscard, nullptr)
-            .ok());
+        StopLog(vm_, RecoverOnStop::kYes, Undelivered::kDiscard, nullptr).ok());
   }
 }
 
@@ -215,8 +215,7 @@ TEST_P(ShadowSlotsTest, WithTheEndOfALogL2FaultsItsHugePagesBackIn) {
   const uint64_t gfn = nested_.FrameOf(0);
   StartLog(InitiallySet::kNo, SplitPolicy::kEager);
   ASSERT_TRUE(
-      vm_.StopDirtyLog({}, Vm::Recover::kYes, Vm::Unacked::kDiscard, nullptr)
-          .ok());
+      StopLog(vm_, RecoverOnStop::kYes, Undelivered::kDiscard, nullptr).ok());
   EXPECT_EQ(nested_.ShadowLeafsOf(gfn, Level::k4K), 0u);
   nested_.WriteAllOfL2();
   EXPECT_EQ(nested_.ShadowLeafsOf(gfn, Level::k2M), 1u);
@@ -226,8 +225,7 @@ TEST_P(ShadowSlotsTest, RecoveringOnRequestIncludesL2) {
   const uint64_t gfn = nested_.FrameOf(0);
   StartLog(InitiallySet::kNo, SplitPolicy::kEager);
   ASSERT_TRUE(
-      vm_.StopDirtyLog({}, Vm::Recover::kNo, Vm::Unacked::kDiscard, nullptr)
-          .ok());
+      StopLog(vm_, RecoverOnStop::kNo, Undelivered::kDiscard, nullptr).ok());
   EXPECT_EQ(nested_.ShadowLeafsOf(gfn, Level::k4K), 1u);
   ASSERT_TRUE(vm_.RecoverHugePages({}, nullptr).ok());
   EXPECT_EQ(nested_.ShadowLeafsOf(gfn, Level::k4K), 0u);
@@ -313,14 +311,13 @@ TEST_P(ShadowSlotsTest, WhatL2ExecutesIsSmallListedAndRecovered) {
 // again.
 // Covers: SHD-82
 TEST_P(ShadowSlotsTest, RecoveryCountsTheHugePagesOfBothMmus) {
-  const auto log_and_stop = [&](Vm::Recover recover) {
+  const auto log_and_stop = [&](RecoverOnStop recover) {
     StartLog(InitiallySet::kNo, SplitPolicy::kEager);
-    return vm_.StopDirtyLog({}, recover, Vm::Unacked::kDiscard, nullptr)
-        .value();
+    return StopLog(vm_, recover, Undelivered::kDiscard, nullptr).value();
   };
   Write(vm_, 40 * kMiB);  // L1, where it keeps nothing
   const uint64_t before = vm_.Metrics().recoveries[0];
-  log_and_stop(Vm::Recover::kNo);
+  log_and_stop(RecoverOnStop::kNo);
   const Vm::Recovered recovered = vm_.RecoverHugePages({}, nullptr).value();
   EXPECT_EQ(recovered.to_2m_count, kL2Bytes / (2 * kMiB) + 1);
   EXPECT_EQ(recovered.to_1g_count, 0u);
@@ -328,7 +325,7 @@ TEST_P(ShadowSlotsTest, RecoveryCountsTheHugePagesOfBothMmus) {
   EXPECT_EQ(vm_.RecoverHugePages({}, nullptr)->to_2m_count, 0u);
 
   nested_.WriteAllOfL2();
-  EXPECT_EQ(log_and_stop(Vm::Recover::kYes).recovered_2m_count,
+  EXPECT_EQ(log_and_stop(RecoverOnStop::kYes).recovered_2m_count,
             recovered.to_2m_count);
 }
 

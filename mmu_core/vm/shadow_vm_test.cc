@@ -17,6 +17,7 @@
 #include "mmu_core/rmap/slot_rmaps.h"
 #include "mmu_core/sync/rcu.h"
 #include "mmu_core/tdp/tdp_test_util.h"
+#include "mmu_core/testing/dirty_log.h"
 #include "mmu_core/testing/vm_builder.h"
 #include "mmu_core/vm/guest_processor.h"
 #include "mmu_core/vm/l1_processor.h"
@@ -136,7 +137,7 @@ TEST(ShadowVmTest, TablesOfTheTdpMmuDoNotCountForTheLimit) {
 // Covers: PF-11
 TEST_F(L2Test, AWriteProtectFaultOfL2IsNeverFast) {
   WriteL2(0);
-  ASSERT_TRUE(vm_->StartDirtyLog({}, nullptr).ok());
+  ASSERT_TRUE(StartLog(*vm_, {}, nullptr).ok());
   const auto before = vm_->VcpuStats()[0];
   WriteL2(0);
   const auto after = vm_->VcpuStats()[0];
@@ -149,7 +150,7 @@ TEST_F(L2Test, AWriteProtectFaultOfL2IsNeverFast) {
 TEST(ShadowVmTest, OneOfADirectShadowMmuIs) {
   auto vm = MakeVmFrom(Config(MmuMode::kTdpShadow, kMiB));
   Write(*vm, 0);
-  ASSERT_TRUE(vm->StartDirtyLog({}, nullptr).ok());
+  ASSERT_TRUE(StartLog(*vm, {}, nullptr).ok());
   const uint64_t before = vm->VcpuStats()[0].pf_fast;
   Write(*vm, 0);
   EXPECT_EQ(vm->VcpuStats()[0].pf_fast, before + 1);
@@ -178,7 +179,7 @@ TEST(ShadowVmTest, TheProcessorDoesNotLogWhatShadowPagesMap) {
 // Covers: DL-33
 TEST_F(PmlL2Test, WhatL2WritesIsLoggedByFaultsUnderL1sGfns) {
   WriteL2(0x5000);
-  ASSERT_TRUE(vm_->StartDirtyLog({}, nullptr).ok());
+  ASSERT_TRUE(StartLog(*vm_, {}, nullptr).ok());
   uint64_t epoch = 0;
   SealAndList(*vm_, 0, &epoch);
   const uint64_t faults = vm_->VcpuStats()[0].pf_fixed;

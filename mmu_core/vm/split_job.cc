@@ -3,6 +3,8 @@
 #include <algorithm>
 #include <utility>
 
+#include "absl/functional/function_ref.h"
+#include "absl/status/statusor.h"
 #include "mmu_core/base/error.h"
 #include "mmu_core/base/format.h"
 #include "mmu_core/memory/memslot_set.h"
@@ -12,6 +14,7 @@
 #include "mmu_core/sync/rcu.h"
 #include "mmu_core/sync/spin.h"
 #include "mmu_core/sync/timed_wait.h"
+#include "mmu_core/vm/throttle_pause.h"
 #include "mmu_core/vm/vm.h"
 #include "mmu_core/vm/vm_state.h"
 
@@ -213,7 +216,12 @@ Gfn SplitJob::DoStep(GfnRange chunk, Step step) {
   done.done_bytes = static_cast<int64_t>(chunk.bytes());
   vm.counters.split_chunk.Record(nanos);
   const ThrottlePause pause =
-      PauseAfter(done, throttle, absl::Nanoseconds(nanos), stall_before);
+      PauseAfter({.bytes = done.done_bytes,
+                  .tlb_flushes = done.cost.tlb_flush_count,
+                  .wall = absl::Nanoseconds(nanos),
+                  .stalled = absl::Nanoseconds(StallNanos(vm) - stall_before) /
+                             static_cast<int64_t>(vm.vcpus.size())},
+                 throttle);
   Account(done, pause.length);
   if (pause.length > absl::ZeroDuration()) Sleep(pause.length, pause.limit);
   return chunk.end;
@@ -270,46 +278,6 @@ bool SplitJob::WaitWhilePausedOrCancelled() {
   }
   progress_.state = SplitProgress::State::kRunning;
   return !cancelled_;
-}
-
-// The time that the chunk should have taken under each limit; the job sleeps
-// for the longest of what is missing, and books it under that limit.
-SplitJob::ThrottlePause SplitJob::PauseAfter(const SplitProgress& chunk,
-                                             const Throttle& throttle,
-                                             absl::Duration chunk_wall,
-                                             int64_t stall_nanos_before) const {
-  absl::Duration longest = throttle.min_pause;
-  ThrottleLimit limit = ThrottleLimit::kPause;
-  const auto consider = [&](absl::Duration wait, ThrottleLimit by) {
-    if (wait > longest) {
-      longest = wait;
-      limit = by;
-    }
-  };
-  if (throttle.max_pages_per_second > 0) {
-    const double pages = static_cast<double>(chunk.done_bytes >> kPageShift);
-    consider(absl::Seconds(pages /
-                           static_cast<double>(throttle.max_pages_per_second)) -
-                 chunk_wall,
-             ThrottleLimit::kRate);
-  }
-  if (throttle.max_flushes_per_second > 0) {
-    consider(
-        absl::Seconds(static_cast<double>(chunk.cost.tlb_flush_count) /
-                      static_cast<double>(throttle.max_flushes_per_second)) -
-            chunk_wall,
-        ThrottleLimit::kFlush);
-  }
-  if (throttle.max_vcpu_stall_ratio > 0) {
-    const VmState& vm = vm_.state();
-    const auto stalled =
-        static_cast<double>(StallNanos(vm) - stall_nanos_before) /
-        static_cast<double>(vm.vcpus.size());
-    consider(
-        absl::Nanoseconds(stalled / throttle.max_vcpu_stall_ratio) - chunk_wall,
-        ThrottleLimit::kStall);
-  }
-  return {std::max(longest, absl::ZeroDuration()), limit};
 }
 
 void SplitJob::Sleep(absl::Duration duration, ThrottleLimit limit) {

@@ -115,13 +115,6 @@ class SplitJob {
   // Books a step, and the pause that follows it.
   void Account(const SplitProgress& chunk, absl::Duration pause);
   bool WaitWhilePausedOrCancelled();
-  struct ThrottlePause {
-    absl::Duration length;
-    ThrottleLimit limit;
-  };
-  ThrottlePause PauseAfter(const SplitProgress& chunk, const Throttle& throttle,
-                           absl::Duration chunk_wall,
-                           int64_t stall_nanos_before) const;
   void Sleep(absl::Duration duration, ThrottleLimit limit);
   void BookThrottled(absl::Duration time, ThrottleLimit limit)
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);

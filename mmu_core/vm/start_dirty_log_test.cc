@@ -14,6 +14,7 @@
 #include "mmu_core/base/check.h"
 #include "mmu_core/paging/table_pool.h"
 #include "mmu_core/stats/labels.h"
+#include "mmu_core/testing/dirty_log.h"
 #include "mmu_core/testing/vm_builder.h"
 #include "mmu_core/vm/dirty_log_test_util.h"
 #include "mmu_core/vm/vm.h"
@@ -40,6 +41,9 @@ using ::mmu::testing::Read;
 using ::mmu::testing::SealAndList;
 using ::mmu::testing::Slot;
 using ::mmu::testing::SpteOf;
+using ::mmu::testing::StartLog;
+using ::mmu::testing::StopLog;
+using ::mmu::testing::TestStart;
 using ::mmu::testing::Write;
 using ::testing::ElementsAre;
 using ::testing::HasSubstr;
@@ -66,7 +70,7 @@ class AddressSpaceLimit {
 };
 
 TEST(StartDirtyLogTest, WithoutMemoryForTheLastSlotNoneIsSwitched) {
-  // The bitmaps of each take a little over 1 GiB of addresses.
+  // The sets of each take a little over 3 GiB of addresses.
   constexpr uint64_t kVast = kMaxMemslotPages * kPageSize;
   constexpr auto kNothing = BackingKind::kMetadataOnly;
   auto vm = MakeVm({Slot(0, 0, kVast, Level::k4K, kNothing),
@@ -74,14 +78,14 @@ TEST(StartDirtyLogTest, WithoutMemoryForTheLastSlotNoneIsSwitched) {
   Write(*vm, 0x1000);
   absl::Status status;
   {
-    AddressSpaceLimit limit(1536 * kMiB);
-    status = vm->StartDirtyLog(kPlain, nullptr);
+    AddressSpaceLimit limit(4608 * kMiB);
+    status = StartLog(*vm, kPlain, nullptr);
   }
   EXPECT_EQ(ErrorOf(status),
             ErrorText(absl::StatusCode::kResourceExhausted,
                       "RESOURCE_EXHAUSTED_MEMORY", "slots", ENOMEM));
   EXPECT_THAT(status.message(), HasSubstr("slot 1"));
-  EXPECT_THAT(vm->DirtyLogs(), IsEmpty());
+  EXPECT_FALSE(vm->LogsDirtyPages());
   for (const MemslotInfo& slot : vm->Memslots()) {
     EXPECT_FALSE(slot.dirty_log_enabled) << slot.config.slot;
   }
@@ -89,8 +93,8 @@ TEST(StartDirtyLogTest, WithoutMemoryForTheLastSlotNoneIsSwitched) {
   EXPECT_EQ(Flushes(*vm), 0u);
   EXPECT_EQ(AuditFindings(*vm), "");
   // And it works once there is memory.
-  ASSERT_TRUE(vm->StartDirtyLog(kPlain, nullptr).ok());
-  EXPECT_THAT(vm->DirtyLogs(), SizeIs(2));
+  ASSERT_TRUE(StartLog(*vm, kPlain, nullptr).ok());
+  EXPECT_THAT(vm->FindDirtyLog()->state.slots, SizeIs(2));
 }
 
 // Covers: DL-02, TLB-05, TDP-65
@@ -99,7 +103,7 @@ TEST(StartDirtyLogTest, EagerSplitsThenProtectsAndFlushesOnce) {
   Write(*vm, 0);
   Read(*vm, 2 * kMiB);
   MmuCost cost;
-  ASSERT_TRUE(vm->StartDirtyLog(kEager, &cost).ok());
+  ASSERT_TRUE(StartLog(*vm, kEager, &cost).ok());
   EXPECT_EQ(cost.tlb_flush_count, 1);
   EXPECT_EQ(Flushes(*vm), 1u);
   const VmStatsSnapshot stats = vm->Stats();
@@ -119,7 +123,7 @@ TEST(StartDirtyLogTest, WithoutASplitPolicyPagesStayHugeButNotWritable) {
   auto vm = MakeVm({Slot(0, 0, 4 * kMiB, Level::k2M)});
   Write(*vm, 0);
   MmuCost cost;
-  ASSERT_TRUE(vm->StartDirtyLog(kPlain, &cost).ok());
+  ASSERT_TRUE(StartLog(*vm, kPlain, &cost).ok());
   EXPECT_THAT(AllMappings(vm->state()),
               ElementsAre(Mapping{0, Level::k2M, "rmad"}));
   EXPECT_EQ(cost.tlb_flush_count, 1);
@@ -129,7 +133,7 @@ TEST(StartDirtyLogTest, WithoutASplitPolicyPagesStayHugeButNotWritable) {
 TEST(StartDirtyLogTest, TheFlushIsIssuedEvenIfNothingWasProtected) {
   auto vm = MakeVm({Slot(0, 0, 4 * kMiB, Level::k2M)});
   MmuCost cost;
-  ASSERT_TRUE(vm->StartDirtyLog(kPlain, &cost).ok());
+  ASSERT_TRUE(StartLog(*vm, kPlain, &cost).ok());
   EXPECT_EQ(cost.tlb_flush_count, 1);
 }
 
@@ -139,7 +143,7 @@ TEST(StartDirtyLogTest, InitiallySetTouchesNothingAndReportsEveryPage) {
   Write(*vm, 0);
   const std::vector<Mapping> before = AllMappings(vm->state());
   MmuCost cost;
-  ASSERT_TRUE(vm->StartDirtyLog(kAllSet, &cost).ok());
+  ASSERT_TRUE(StartLog(*vm, kAllSet, &cost).ok());
   EXPECT_EQ(cost.tlb_flush_count, 0);
   EXPECT_EQ(cost.sptes_visited_count, 0);
   EXPECT_EQ(AllMappings(vm->state()), before);
@@ -152,7 +156,7 @@ TEST(StartDirtyLogTest, AStaleWritableTranslationIsNotUsedAfterwards) {
   auto vm = MakeVm({Slot(0, 0, 4 * kMiB, Level::k2M)});
   Write(*vm, 0x1000);
   ASSERT_NE(vm->state().vcpus[0]->tlb().Lookup(Gfn(1)), nullptr);
-  ASSERT_TRUE(vm->StartDirtyLog(kPlain, nullptr).ok());
+  ASSERT_TRUE(StartLog(*vm, kPlain, nullptr).ok());
   Write(*vm, 0x1000);
   EXPECT_THAT(SealAndList(*vm, 0), ElementsAre(1));
 }
@@ -166,7 +170,7 @@ TEST(StartDirtyLogTest, AReadOnlySlotIsLoggedWithoutAnyWork) {
   DirtyLogConfig named = kEager;
   named.slots = {0};
   MmuCost cost;
-  ASSERT_TRUE(vm->StartDirtyLog(named, &cost).ok());
+  ASSERT_TRUE(StartLog(*vm, named, &cost).ok());
   EXPECT_EQ(cost.tlb_flush_count, 0);
   EXPECT_EQ(vm->Stats().pages_2m, 1u);
   EXPECT_THAT(SealAndList(*vm, 0), IsEmpty());
@@ -179,7 +183,7 @@ TEST(StartDirtyLogTest, WithoutMemoryForTablesPagesStayHugeAndProtected) {
   RcuBarrier();
   TablePool& pool = TablePool::Process();
   pool.SetMaxTables(pool.tables_out());
-  ASSERT_TRUE(vm->StartDirtyLog(kEager, nullptr).ok());
+  ASSERT_TRUE(StartLog(*vm, kEager, nullptr).ok());
   pool.SetMaxTables(0);
   EXPECT_THAT(AllMappings(vm->state()),
               ElementsAre(Mapping{0, Level::k2M, "rmad"}));
@@ -191,10 +195,10 @@ TEST(StartDirtyLogTest, OnlyTheSlotsNamedAreLogged) {
   auto vm = MakeVm({Slot(0, 0, 4 * kMiB), Slot(1, kGiB, 4 * kMiB)});
   DirtyLogConfig config = kPlain;
   config.slots = {1};
-  ASSERT_TRUE(vm->StartDirtyLog(config, nullptr).ok());
+  ASSERT_TRUE(StartLog(*vm, config, nullptr).ok());
   EXPECT_EQ(vm->state().slots.logging_slots(), 1);
-  ASSERT_THAT(vm->DirtyLogs(), SizeIs(1));
-  EXPECT_EQ(vm->DirtyLogs()[0].slot, 1u);
+  ASSERT_THAT(vm->FindDirtyLog()->state.slots, SizeIs(1));
+  EXPECT_EQ(vm->FindDirtyLog()->state.slots[0].slot, 1u);
   for (const MemslotInfo& info : vm->Memslots()) {
     EXPECT_EQ(info.dirty_log_enabled, info.config.slot == 1);
   }
@@ -202,10 +206,10 @@ TEST(StartDirtyLogTest, OnlyTheSlotsNamedAreLogged) {
 
 TEST(StartDirtyLogTest, TheSameSettingsAgainChangeNothing) {
   auto vm = MakeVm({Slot(0, 0, 4 * kMiB)});
-  ASSERT_TRUE(vm->StartDirtyLog(kPlain, nullptr).ok());
+  ASSERT_TRUE(StartLog(*vm, kPlain, nullptr).ok());
   Write(*vm, 0x3000);
   MmuCost cost;
-  ASSERT_TRUE(vm->StartDirtyLog(kPlain, &cost).ok());
+  ASSERT_TRUE(StartLog(*vm, kPlain, &cost).ok());
   EXPECT_EQ(cost.tlb_flush_count, 0);
   EXPECT_THAT(SealAndList(*vm, 0), ElementsAre(3));
 }
@@ -214,26 +218,34 @@ TEST(StartDirtyLogTest, BadRequestsSayWhyAndStartNothing) {
   auto vm = MakeVm({Slot(0, 0, 4 * kMiB), Slot(1, kGiB, 4 * kMiB)});
   DirtyLogConfig unknown = kPlain;
   unknown.slots = {0, 9};
-  EXPECT_EQ(ErrorOf(vm->StartDirtyLog(unknown, nullptr)),
+  EXPECT_EQ(ErrorOf(StartLog(*vm, unknown, nullptr)),
             ErrorText(absl::StatusCode::kNotFound, "MEMSLOT_NOT_FOUND", "slot",
                       ENOENT));
-  EXPECT_EQ(ErrorOf(vm->StartDirtyLog(
-                Config(InitiallySet::kYes, SplitPolicy::kEager), nullptr)),
+  EXPECT_EQ(ErrorOf(StartLog(
+                *vm, Config(InitiallySet::kYes, SplitPolicy::kEager), nullptr)),
             ErrorText(absl::StatusCode::kInvalidArgument,
                       "INVALID_SPLIT_POLICY", "split", EINVAL));
-  EXPECT_EQ(ErrorOf(vm->StartDirtyLog(
-                Config(InitiallySet::kNo, SplitPolicy::kOnClear), nullptr)),
-            ErrorText(absl::StatusCode::kInvalidArgument,
-                      "INVALID_SPLIT_POLICY", "split", EINVAL));
+  EXPECT_EQ(
+      ErrorOf(StartLog(*vm, Config(InitiallySet::kNo, SplitPolicy::kOnClear),
+                       nullptr)),
+      ErrorText(absl::StatusCode::kInvalidArgument, "INVALID_SPLIT_POLICY",
+                "split", EINVAL));
   EXPECT_EQ(vm->state().slots.logging_slots(), 0);
 
   DirtyLogConfig one = kPlain;
   one.slots = {1};
-  ASSERT_TRUE(vm->StartDirtyLog(one, nullptr).ok());
-  // Slot 0 could be started, slot 1 cannot: neither is touched.
-  EXPECT_EQ(ErrorOf(vm->StartDirtyLog(kAllSet, nullptr)),
-            ErrorText(absl::StatusCode::kAlreadyExists, "DIRTY_LOG_ACTIVE",
-                      "slots", EEXIST));
+  ASSERT_TRUE(StartLog(*vm, one, nullptr).ok());
+  // The same owner with other settings, and with other slots; another owner.
+  DirtyLogStart others = TestStart(one);
+  others.claim.key.bytes[0] = 'o';
+  others.claim.owner = "other";
+  for (const absl::Status& status :
+       {StartLog(*vm, kAllSet), StartLog(*vm, kPlain),
+        vm->StartDirtyLog(others, nullptr).status()}) {
+    EXPECT_EQ(ErrorOf(status), ErrorText(absl::StatusCode::kAlreadyExists,
+                                         "DIRTY_LOG_ACTIVE", "vm", EEXIST));
+    EXPECT_EQ(DetailOf(status).metadata.at("owner"), "test");
+  }
   EXPECT_EQ(vm->state().slots.logging_slots(), 1);
 }
 
@@ -241,18 +253,19 @@ TEST(StartDirtyLogTest, AllMeansThoseThatCanBeWrittenAndThereMustBeOne) {
   MemslotConfig rom = Slot(1, kGiB, 4 * kMiB);
   rom.mode = MemslotConfig::Mode::kReadOnly;
   auto vm = MakeVm({rom});
-  EXPECT_EQ(ErrorOf(vm->StartDirtyLog(kPlain, nullptr)),
+  EXPECT_EQ(ErrorOf(StartLog(*vm, kPlain, nullptr)),
             ErrorText(absl::StatusCode::kNotFound, "MEMSLOT_NOT_FOUND", "slots",
                       ENOENT));
   EXPECT_EQ(vm->state().slots.logging_slots(), 0);
   ASSERT_TRUE(vm->SetMemslot(Slot(0, 0, 4 * kMiB)).ok());
-  ASSERT_TRUE(vm->StartDirtyLog(kPlain, nullptr).ok());
-  ASSERT_THAT(vm->DirtyLogs(), SizeIs(1));
-  EXPECT_EQ(vm->DirtyLogs()[0].slot, 0u);
+  ASSERT_TRUE(StartLog(*vm, kPlain, nullptr).ok());
+  ASSERT_THAT(vm->FindDirtyLog()->state.slots, SizeIs(1));
+  EXPECT_EQ(vm->FindDirtyLog()->state.slots[0].slot, 0u);
+  ASSERT_TRUE(StopLog(*vm).ok());
   DirtyLogConfig named = kPlain;
-  named.slots = {1};
-  ASSERT_TRUE(vm->StartDirtyLog(named, nullptr).ok());
-  EXPECT_THAT(vm->DirtyLogs(), SizeIs(2));
+  named.slots = {0, 1};
+  ASSERT_TRUE(StartLog(*vm, named, nullptr).ok());
+  EXPECT_THAT(vm->FindDirtyLog()->state.slots, SizeIs(2));
 }
 
 }  // namespace

@@ -14,6 +14,7 @@
 #include "mmu_core/base/hooks.h"
 #include "mmu_core/base/level.h"
 #include "mmu_core/dirty/dirty_log_types.h"
+#include "mmu_core/testing/dirty_log.h"
 #include "mmu_core/testing/interleaving.h"
 #include "mmu_core/testing/vm_builder.h"
 #include "mmu_core/vm/vm.h"
@@ -35,19 +36,22 @@ std::string LookAt(const Vm& vm) {
                     "; ");
     EXPECT_EQ(vm.FindMemslot(0, slot.config.slot)->generation, slot.generation);
   }
-  for (const DirtyLogInfo& log : vm.DirtyLogs()) {
-    absl::StrAppend(&seen, "log ", log.slot, ": ", log.open_epoch, ", ",
-                    log.unacked_page_count, "; ");
-    EXPECT_TRUE(vm.FindDirtyLog(log.slot).has_value());
+  const absl::optional<DirtyLogView> log = vm.FindDirtyLog();
+  EXPECT_EQ(vm.LogsDirtyPages(), log.has_value());
+  if (log.has_value()) {
+    absl::StrAppend(&seen, "log: ", log->state.open_epoch, "; ");
+    for (const SlotLogState& slot : log->state.slots) {
+      absl::StrAppend(&seen, "sealed of ", slot.slot, ": ",
+                      slot.sealed_page_count, "; ");
+    }
   }
-  EXPECT_EQ(vm.LogsDirtyPages(), !vm.DirtyLogs().empty());
   EXPECT_GT(vm.GuestSpace().size_bytes(), 0u);
   EXPECT_GT(vm.Stats().guest_memory_bytes, 0);
   EXPECT_EQ(vm.VcpuStats().size(), 1u);
   EXPECT_EQ(vm.shadow_page_limit(), 0u);
   EXPECT_FALSE(vm.vcpus_paused());
   EXPECT_FALSE(vm.Workload().ok());
-  EXPECT_EQ(vm.Metrics().unacked_epochs, 0u);
+  EXPECT_EQ(vm.Metrics().undelivered_slots, 0u);
   return seen;
 }
 
@@ -77,19 +81,19 @@ class StateReadsTest : public ::testing::Test {
 
 TEST_F(StateReadsTest, NobodyWaitsForADirtyLogThatIsBeingStarted) {
   EXPECT_EQ(
-      LookDuring([this] { EXPECT_TRUE(vm_->StartDirtyLog({}, nullptr).ok()); },
+      LookDuring([this] { EXPECT_TRUE(StartLog(*vm_, {}, nullptr).ok()); },
                  HookPoint::kFlagToProtect),
       "slot 0 at 0 MiB, generation 6, logs; "
-      "slot 1 at 1024 MiB, generation 6, logs; log 0: 1, 0; log 1: 1, 0; ");
+      "slot 1 at 1024 MiB, generation 6, logs; ");
 }
 
 TEST_F(StateReadsTest, NobodyWaitsForADirtyLogThatIsBeingStopped) {
-  ASSERT_TRUE(vm_->StartDirtyLog({}, nullptr).ok());
+  ASSERT_TRUE(StartLog(*vm_, {}, nullptr).ok());
   EXPECT_EQ(
       LookDuring(
           [this] {
-            EXPECT_TRUE(vm_->StopDirtyLog({}, Vm::Recover::kYes,
-                                          Vm::Unacked::kDiscard, nullptr)
+            EXPECT_TRUE(StopLog(*vm_, RecoverOnStop::kYes,
+                                Undelivered::kDiscard, nullptr)
                             .ok());
           },
           HookPoint::kReadLocked),
@@ -116,16 +120,16 @@ TEST_F(StateReadsTest, NobodyWaitsForAGracePeriodOfASwap) {
 
 // What is told of the log is what was true before the seal.
 TEST_F(StateReadsTest, NobodyWaitsForASeal) {
-  ASSERT_TRUE(vm_->StartDirtyLog({}, nullptr).ok());
+  ASSERT_TRUE(StartLog(*vm_, {}, nullptr).ok());
   Write(*vm_, 0x1000);
-  EXPECT_EQ(
-      LookDuring([this] { EXPECT_TRUE(vm_->SealDirtyLog(0, nullptr).ok()); },
-                 HookPoint::kTakeToSealed),
-      "slot 0 at 0 MiB, generation 6, logs; "
-      "slot 1 at 1024 MiB, generation 6, logs; "
-      "log 0: 1, 0; log 1: 1, 0; ");
-  EXPECT_EQ(vm_->FindDirtyLog(0)->unacked_page_count, 1u);
-  EXPECT_EQ(vm_->FindDirtyLog(0)->open_epoch, 2u);
+  EXPECT_EQ(LookDuring([this] { EXPECT_TRUE(SealLog(*vm_, 0, nullptr).ok()); },
+                       HookPoint::kJoinToLeave),
+            "slot 0 at 0 MiB, generation 6, logs; "
+            "slot 1 at 1024 MiB, generation 6, logs; "
+            "log: 1; sealed of 0: 0; sealed of 1: 0; ");
+  const DirtyLogState state = vm_->FindDirtyLog()->state;
+  EXPECT_EQ(state.slots[0].sealed_page_count, 1u);
+  EXPECT_EQ(state.open_epoch, 2u);
 }
 
 }  // namespace

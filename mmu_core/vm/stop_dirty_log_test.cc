@@ -1,17 +1,29 @@
 // Switching dirty logs off: what becomes of huge pages, and of dirty pages that
 // nobody has cleared.
 
+#include <atomic>
 #include <cerrno>
+#include <chrono>
 #include <cstdint>
+#include <future>
 #include <memory>
 #include <string>
+#include <thread>
 #include <utility>
 #include <vector>
 
+#include "absl/status/status.h"
+#include "absl/time/time.h"
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
+#include "mmu_core/base/clock.h"
+#include "mmu_core/base/error.h"
 #include "mmu_core/base/hooks.h"
+#include "mmu_core/guest/access_source.h"
+#include "mmu_core/guest/gpa_space.h"
+#include "mmu_core/guest/guest_access.h"
 #include "mmu_core/guest/pattern.h"
+#include "mmu_core/testing/dirty_log.h"
 #include "mmu_core/testing/lock_trace.h"
 #include "mmu_core/testing/vm_builder.h"
 #include "mmu_core/vm/dirty_log_test_util.h"
@@ -23,6 +35,7 @@ namespace mmu {
 namespace {
 
 using ::mmu::testing::AuditFindings;
+using ::mmu::testing::ClearLog;
 using ::mmu::testing::ErrorOf;
 using ::mmu::testing::ErrorText;
 using ::mmu::testing::kEager;
@@ -34,9 +47,12 @@ using ::mmu::testing::MakePmlVm;
 using ::mmu::testing::MakeRingVm;
 using ::mmu::testing::MakeVm;
 using ::mmu::testing::MakeVmFrom;
+using ::mmu::testing::MaskOf;
 using ::mmu::testing::SealAndList;
 using ::mmu::testing::Slot;
 using ::mmu::testing::SpteOf;
+using ::mmu::testing::StartLog;
+using ::mmu::testing::StopLog;
 using ::mmu::testing::Touch;
 using ::mmu::testing::Write;
 using ::testing::ElementsAre;
@@ -50,17 +66,17 @@ TEST(StopDirtyLogTest, HugePagesComeBackIfAskedFor) {
       {Slot(0, 0, 8 * kMiB, Level::k2M), Slot(1, kGiB, kGiB, Level::k1G)});
   Touch(*vm, GfnRange::Of(Gfn(0), 2048));
   Write(*vm, kGiB);
-  ASSERT_TRUE(vm->StartDirtyLog(kEager, nullptr).ok());
+  ASSERT_TRUE(StartLog(*vm, kEager, nullptr).ok());
   ASSERT_EQ(vm->Stats().pages_2m, 0u);
   const auto stopped =
-      vm->StopDirtyLog({}, Vm::Recover::kYes, Vm::Unacked::kRefuse, nullptr);
+      StopLog(*vm, RecoverOnStop::kYes, Undelivered::kRefuse, nullptr);
   ASSERT_TRUE(stopped.ok()) << stopped.status();
   EXPECT_EQ(stopped->recovered_2m_count, 4u);
   EXPECT_EQ(stopped->recovered_1g_count, 1u);
   EXPECT_EQ(vm->Stats().pages_2m, 4u);
   EXPECT_EQ(vm->Stats().pages_1g, 1u);
   EXPECT_EQ(vm->Stats().pages_4k, 0u);
-  EXPECT_THAT(vm->DirtyLogs(), IsEmpty());
+  EXPECT_FALSE(vm->LogsDirtyPages());
   EXPECT_EQ(AuditFindings(*vm), "");
 }
 
@@ -72,12 +88,12 @@ TEST(StopDirtyLogTest, AStageOfShadowPagesCountsTheSameHugePages) {
   config.memslots = {Slot(0, 0, 8 * kMiB, Level::k2M),
                      Slot(1, kGiB, kGiB, Level::k1G)};
   auto vm = MakeVmFrom(config);
-  ASSERT_TRUE(vm->StartDirtyLog(kPlain, nullptr).ok());
+  ASSERT_TRUE(StartLog(*vm, kPlain, nullptr).ok());
   Touch(*vm, GfnRange::Of(Gfn(0), 2048));
   Write(*vm, kGiB);
   Write(*vm, kGiB + 5 * kMiB);
   const auto stopped =
-      vm->StopDirtyLog({}, Vm::Recover::kYes, Vm::Unacked::kDiscard, nullptr);
+      StopLog(*vm, RecoverOnStop::kYes, Undelivered::kDiscard, nullptr);
   ASSERT_TRUE(stopped.ok()) << stopped.status();
   EXPECT_EQ(stopped->recovered_2m_count, 4u);
   EXPECT_EQ(stopped->recovered_1g_count, 1u);
@@ -98,33 +114,32 @@ TEST(StopDirtyLogTest, AStageOfShadowPagesCountsTheSameHugePages) {
 TEST(StopDirtyLogTest, OtherwisePagesStaySmallAndAreWritableAgain) {
   auto vm = MakeVm({Slot(0, 0, 4 * kMiB, Level::k2M)});
   Write(*vm, 0);
-  ASSERT_TRUE(vm->StartDirtyLog(kEager, nullptr).ok());
+  ASSERT_TRUE(StartLog(*vm, kEager, nullptr).ok());
   ASSERT_TRUE(
-      vm->StopDirtyLog({}, Vm::Recover::kNo, Vm::Unacked::kRefuse, nullptr)
-          .ok());
+      StopLog(*vm, RecoverOnStop::kNo, Undelivered::kRefuse, nullptr).ok());
   EXPECT_EQ(vm->Stats().pages_4k, kPages2M);
   Write(*vm, 9 * kPageSize, 4);
   EXPECT_TRUE(SpteOf(vm->state(), Gfn(9)).IsWritable());
   EXPECT_EQ(AuditFindings(*vm), "");
 }
 
-TEST(StopDirtyLogTest, UnackedPagesAreThrownAwayOnlyOnRequest) {
+TEST(StopDirtyLogTest, UndeliveredPagesAreThrownAwayOnlyOnRequest) {
   auto vm = MakeVm({Slot(0, 0, 4 * kMiB)});
-  ASSERT_TRUE(vm->StartDirtyLog(kPlain, nullptr).ok());
+  ASSERT_TRUE(StartLog(*vm, kPlain, nullptr).ok());
   Write(*vm, 0x1000);
   SealAndList(*vm, 0);
   const auto refused =
-      vm->StopDirtyLog({}, Vm::Recover::kNo, Vm::Unacked::kRefuse, nullptr);
+      StopLog(*vm, RecoverOnStop::kNo, Undelivered::kRefuse, nullptr);
   EXPECT_EQ(ErrorOf(refused.status()),
-            ErrorText(absl::StatusCode::kFailedPrecondition, "UNACKED_EPOCH",
-                      "slots", EBUSY));
+            ErrorText(absl::StatusCode::kFailedPrecondition,
+                      "UNDELIVERED_PAGES", "discard_undelivered", EBUSY));
   EXPECT_THAT(std::string(refused.status().message()),
-              HasSubstr("discard_unacked"));
+              HasSubstr("discard_undelivered"));
   EXPECT_THAT(SealAndList(*vm, 0), ElementsAre(1));
   const auto stopped =
-      vm->StopDirtyLog({}, Vm::Recover::kNo, Vm::Unacked::kDiscard, nullptr);
+      StopLog(*vm, RecoverOnStop::kNo, Undelivered::kDiscard, nullptr);
   ASSERT_TRUE(stopped.ok());
-  EXPECT_EQ(stopped->discarded_page_count, 1u);
+  EXPECT_EQ(stopped->discarded, UndeliveredCounts{.sealed = 1});
 }
 
 // Pages of the open epoch are as much of a loss as sealed ones, wherever they
@@ -134,31 +149,33 @@ TEST(StopDirtyLogTest, OpenPagesAreRefusedAndCountedLikeSealedOnes) {
                                             Slot(1, kGiB, 4 * kMiB)};
   const auto expect = [](std::unique_ptr<Vm> vm, const char* kind) {
     SCOPED_TRACE(kind);
-    ASSERT_TRUE(vm->StartDirtyLog(kPlain, nullptr).ok());
-    Write(*vm, 0x1000);
-    Write(*vm, 0x2000);
-    SealAndList(*vm, 0);
-    Write(*vm, 0x2000, 2);  // sealed as well
+    ASSERT_TRUE(StartLog(*vm, kPlain, nullptr).ok());
+    Touch(*vm, GfnRange::Of(Gfn(1), 3));
+    uint64_t epoch = 0;
+    SealAndList(*vm, 0, &epoch);
+    ASSERT_TRUE(ClearLog(*vm, 0, epoch, 0, 64, MaskOf(64, {1})).ok());
+    Write(*vm, 0x1000, 2);  // in flight as well
     Write(*vm, 0x7000);
     Write(*vm, kGiB);
-    EXPECT_EQ(vm->CountUnackedPages(), 4u);
-    EXPECT_EQ(ErrorOf(vm->StopDirtyLog({1}, Vm::Recover::kNo,
-                                       Vm::Unacked::kRefuse, nullptr)
-                          .status()),
-              ErrorText(absl::StatusCode::kFailedPrecondition, "UNACKED_EPOCH",
-                        "slots", EBUSY));
+    const UndeliveredCounts counts = {.open = 3, .sealed = 2, .in_flight = 1};
+    EXPECT_EQ(vm->CountUndelivered(), counts);
+    EXPECT_EQ(
+        ErrorOf(StopLog(*vm, RecoverOnStop::kNo, Undelivered::kRefuse, nullptr)
+                    .status()),
+        ErrorText(absl::StatusCode::kFailedPrecondition, "UNDELIVERED_PAGES",
+                  "discard_undelivered", EBUSY));
     const absl::Status refused =
-        vm->StopDirtyLog({}, Vm::Recover::kNo, Vm::Unacked::kRefuse, nullptr)
+        StopLog(*vm, RecoverOnStop::kNo, Undelivered::kRefuse, nullptr)
             .status();
     EXPECT_THAT(std::string(refused.message()),
-                HasSubstr("slot 0 has 3 dirty pages that were not cleared, 2 "
-                          "of them sealed"));
-    EXPECT_THAT(vm->DirtyLogs(), SizeIs(2)) << "nothing has ended";
+                HasSubstr("3 open, 2 sealed, 1 in flight"));
+    EXPECT_THAT(vm->FindDirtyLog()->state.slots, SizeIs(2))
+        << "nothing has ended";
     const auto stopped =
-        vm->StopDirtyLog({}, Vm::Recover::kNo, Vm::Unacked::kDiscard, nullptr);
+        StopLog(*vm, RecoverOnStop::kNo, Undelivered::kDiscard, nullptr);
     ASSERT_TRUE(stopped.ok());
-    EXPECT_EQ(stopped->discarded_page_count, 4u);
-    EXPECT_EQ(vm->CountUnackedPages(), 0u);
+    EXPECT_EQ(stopped->discarded, counts);
+    EXPECT_TRUE(vm->CountUndelivered().none());
     EXPECT_EQ(AuditFindings(*vm), "");
   };
   expect(MakeVm(slots), "bitmap");
@@ -169,30 +186,31 @@ TEST(StopDirtyLogTest, OpenPagesAreRefusedAndCountedLikeSealedOnes) {
 
 TEST(StopDirtyLogTest, ADeletionIsRefusedAndCountsAsAStopDoes) {
   const auto expect = [](std::unique_ptr<Vm> vm) {
-    ASSERT_TRUE(vm->StartDirtyLog(kPlain, nullptr).ok());
+    ASSERT_TRUE(StartLog(*vm, kPlain, nullptr).ok());
     Write(*vm, 0x1000);
     SealAndList(*vm, 0);
     Write(*vm, 0x2000);
-    EXPECT_EQ(ErrorOf(vm->DeleteMemslot(0, Vm::Unacked::kRefuse).status()),
-              ErrorText(absl::StatusCode::kFailedPrecondition, "UNACKED_EPOCH",
-                        "name", EBUSY));
-    EXPECT_EQ(vm->CountUnackedPages(), 2u);
-    const auto lost = vm->DeleteMemslot(0, Vm::Unacked::kDiscard);
+    EXPECT_EQ(ErrorOf(vm->DeleteMemslot(0, Undelivered::kRefuse).status()),
+              ErrorText(absl::StatusCode::kFailedPrecondition,
+                        "UNDELIVERED_PAGES", "discard_undelivered", EBUSY));
+    const UndeliveredCounts counts = {.open = 1, .sealed = 1};
+    EXPECT_EQ(vm->CountUndelivered(), counts);
+    const auto lost = vm->DeleteMemslot(0, Undelivered::kDiscard);
     ASSERT_TRUE(lost.ok()) << lost.status();
-    EXPECT_EQ(*lost, 2u);
-    EXPECT_THAT(vm->DirtyLogs(), IsEmpty());
-    EXPECT_EQ(ErrorOf(vm->DeleteMemslot(0, Vm::Unacked::kRefuse).status()),
+    EXPECT_EQ(*lost, counts);
+    EXPECT_THAT(vm->FindDirtyLog()->state.slots, IsEmpty());
+    EXPECT_EQ(ErrorOf(vm->DeleteMemslot(0, Undelivered::kRefuse).status()),
               ErrorText(absl::StatusCode::kNotFound, "MEMSLOT_NOT_FOUND",
                         "slot", EINVAL));
   };
   expect(MakeVm({Slot(0, 0, 4 * kMiB)}));
   expect(MakeRingVm({Slot(0, 0, 4 * kMiB)}, 256));
   auto vm = MakeVm({Slot(0, 0, 4 * kMiB), Slot(1, kGiB, 4 * kMiB)});
-  ASSERT_TRUE(vm->StartDirtyLog(kPlain, nullptr).ok());
+  ASSERT_TRUE(StartLog(*vm, kPlain, nullptr).ok());
   Write(*vm, 0x1000);
-  const auto clean = vm->DeleteMemslot(1, Vm::Unacked::kRefuse);
+  const auto clean = vm->DeleteMemslot(1, Undelivered::kRefuse);
   ASSERT_TRUE(clean.ok()) << "another slot's pages are no reason";
-  EXPECT_EQ(*clean, 0u);
+  EXPECT_TRUE(clean->none());
 }
 
 // A stop that must not lose anything looks at the log and then ends it: no vCPU
@@ -200,7 +218,7 @@ TEST(StopDirtyLogTest, ADeletionIsRefusedAndCountsAsAStopDoes) {
 struct StandStill {
   const char* name;
   VmConfig::Pml pml;
-  Vm::Unacked unacked;
+  Undelivered undelivered;
 };
 
 class StandStillTest : public ::testing::TestWithParam<StandStill> {};
@@ -212,7 +230,7 @@ TEST_P(StandStillTest, VcpusStandStillFromTheLookAtTheLogToItsEnd) {
   config.memslots = {Slot(0, 0, 4 * kMiB)};
   auto vm = testing::MakeVmFrom(config);
   Touch(*vm, GfnRange::Of(Gfn(0), 1024));
-  ASSERT_TRUE(vm->StartDirtyLog(kPlain, nullptr).ok());
+  ASSERT_TRUE(StartLog(*vm, kPlain, nullptr).ok());
   PatternSpec spec;
   spec.kind = PatternSpec::Kind::kUniform;
   spec.write_fraction = 0;
@@ -241,8 +259,7 @@ TEST_P(StandStillTest, VcpusStandStillFromTheLookAtTheLogToItsEnd) {
       }
     });
     ASSERT_TRUE(
-        vm->StopDirtyLog({}, Vm::Recover::kNo, GetParam().unacked, nullptr)
-            .ok());
+        StopLog(*vm, RecoverOnStop::kNo, GetParam().undelivered, nullptr).ok());
   }
   EXPECT_GT(looks, 10'000);
   EXPECT_EQ(in_guest, 0);
@@ -256,36 +273,132 @@ TEST_P(StandStillTest, VcpusStandStillFromTheLookAtTheLogToItsEnd) {
 INSTANTIATE_TEST_SUITE_P(
     Stops, StandStillTest,
     ::testing::Values(StandStill{"ThatRefuses", VmConfig::Pml::kNo,
-                                 Vm::Unacked::kRefuse},
+                                 Undelivered::kRefuse},
                       StandStill{"ThatRefusesWithPml", VmConfig::Pml::kYes,
-                                 Vm::Unacked::kRefuse},
+                                 Undelivered::kRefuse},
                       StandStill{"ThatDiscardsWithPml", VmConfig::Pml::kYes,
-                                 Vm::Unacked::kDiscard}),
+                                 Undelivered::kDiscard}),
     [](const auto& p) { return std::string(p.param.name); });
 
-TEST(StopDirtyLogTest, AllMeansThoseThatLogAndSomeMust) {
+// A vCPU that stays in the guest until it is told to end: whoever holds the
+// vCPUs waits for it.
+class Stuck : public AccessSource {
+ public:
+  explicit Stuck(std::shared_future<void> end) : end_(std::move(end)) {}
+  bool Next(GuestAccess*) override {
+    there_.store(true);
+    end_.wait();
+    return false;
+  }
+  void AwaitThere() const {
+    while (!there_.load()) std::this_thread::yield();
+  }
+
+ private:
+  const std::shared_future<void> end_;
+  std::atomic<bool> there_ = false;
+};
+
+TEST(DeleteLoggedSlotTest, ADeletionThatIsRefusedHoldsNoVcpu) {
+  auto vm = MakeVm({Slot(0, 0, 4 * kMiB), Slot(1, kGiB, 4 * kMiB)});
+  ASSERT_TRUE(StartLog(*vm, kPlain, nullptr).ok());
+  Write(*vm, kGiB);
+  std::promise<void> end;
+  auto source = std::make_unique<Stuck>(end.get_future().share());
+  const Stuck& stuck = *source;
+  WorkloadOptions options;
+  options.sources.push_back(std::move(source));
+  ASSERT_TRUE(vm->StartWorkload(std::move(options)).ok());
+  stuck.AwaitThere();
+  std::future<absl::Status> refused = std::async(std::launch::async, [&] {
+    return vm->DeleteMemslot(1, Undelivered::kRefuse).status();
+  });
+  EXPECT_EQ(refused.wait_for(std::chrono::seconds(20)),
+            std::future_status::ready)
+      << "it waits for the vCPU";
+  end.set_value();
+  EXPECT_EQ(DetailOf(refused.get()).reason, "UNDELIVERED_PAGES");
+  EXPECT_TRUE(vm->WaitWorkload(absl::Minutes(1)));
+}
+
+enum class Logs { kNo, kYes };
+class DeleteSlotBesideVcpusTest : public ::testing::TestWithParam<Logs> {};
+
+// One that succeeds holds them if the slot logs, and only then. They read
+// another slot.
+TEST_P(DeleteSlotBesideVcpusTest, VcpusStandStillOnlyIfTheSlotLogs) {
+  const bool logs = GetParam() == Logs::kYes;
+  auto vm = MakeVm({Slot(0, 0, 4 * kMiB), Slot(1, kGiB, 4 * kMiB)});
+  Touch(*vm, GfnRange::Of(Gfn(0), 1024));
+  DirtyLogConfig config = kPlain;
+  config.slots = {logs ? 1u : 0u};
+  ASSERT_TRUE(StartLog(*vm, config, nullptr).ok());
+  PatternSpec spec;
+  spec.kind = PatternSpec::Kind::kUniform;
+  spec.write_fraction = 0;
+  WorkloadOptions options;
+  options.sources.push_back(MakePattern(
+      spec, GpaSpace::Create({GfnRange::Of(Gfn(0), 1024)}).value(), 0, 1));
+  ASSERT_TRUE(vm->StartWorkload(std::move(options)).ok());
+  const auto& vcpu = *vm->state().vcpus[0];
+  const auto accesses = [&] { return vcpu.stats().Snapshot().accesses; };
+  while (accesses() == 0) std::this_thread::yield();
+  int looks = 0;
+  bool in_guest = false;
+  bool went_on = false;
+  {
+    testing::LockTrace trace([&](const testing::LockTrace::Event&) {
+      // Before anything that the vCPU has to wait for.
+      if (++looks > 1) return;
+      const uint64_t before = accesses();
+      const MonotonicTime end =
+          MonotonicTime::Now() +
+          (logs ? absl::Milliseconds(50) : absl::Seconds(20));
+      while (!went_on && MonotonicTime::Now() < end) {
+        in_guest |= vcpu.gate().in_guest();
+        went_on = accesses() != before;
+        std::this_thread::yield();
+      }
+    });
+    const auto deleted = vm->DeleteMemslot(1, Undelivered::kRefuse);
+    ASSERT_TRUE(deleted.ok()) << deleted.status();
+  }
+  EXPECT_GT(looks, 0);
+  EXPECT_EQ(went_on, !logs);
+  if (logs) EXPECT_FALSE(in_guest);
+  EXPECT_FALSE(vm->FindMemslot(0, 1).has_value());
+  vm->StopWorkload();
+}
+
+INSTANTIATE_TEST_SUITE_P(Slots, DeleteSlotBesideVcpusTest,
+                         ::testing::Values(Logs::kNo, Logs::kYes),
+                         [](const auto& p) {
+                           return std::string(p.param == Logs::kYes
+                                                  ? "ThatLogs"
+                                                  : "WithoutALog");
+                         });
+
+TEST(StopDirtyLogTest, AVmWithoutALogHasNoneToStop) {
   auto vm = MakeVm({Slot(0, 0, 4 * kMiB), Slot(1, kGiB, 4 * kMiB)});
   DirtyLogConfig config = kPlain;
   config.slots = {1};
-  ASSERT_TRUE(vm->StartDirtyLog(config, nullptr).ok());
+  ASSERT_TRUE(StartLog(*vm, config, nullptr).ok());
   EXPECT_TRUE(
-      vm->StopDirtyLog({}, Vm::Recover::kNo, Vm::Unacked::kRefuse, nullptr)
-          .ok());
-  EXPECT_EQ(ErrorOf(vm->StopDirtyLog({}, Vm::Recover::kNo, Vm::Unacked::kRefuse,
-                                     nullptr)
-                        .status()),
-            ErrorText(absl::StatusCode::kFailedPrecondition, "DIRTY_LOG_OFF",
-                      "slots", ENOENT));
+      StopLog(*vm, RecoverOnStop::kNo, Undelivered::kRefuse, nullptr).ok());
+  EXPECT_EQ(
+      ErrorOf(StopLog(*vm, RecoverOnStop::kNo, Undelivered::kRefuse, nullptr)
+                  .status()),
+      ErrorText(absl::StatusCode::kFailedPrecondition, "DIRTY_LOG_OFF", "vm",
+                ENOENT));
 }
 
 TEST(StopDirtyLogTest, ALogStartedAgainBeginsAnew) {
   auto vm = MakeVm({Slot(0, 0, 4 * kMiB)});
-  ASSERT_TRUE(vm->StartDirtyLog(kPlain, nullptr).ok());
+  ASSERT_TRUE(StartLog(*vm, kPlain, nullptr).ok());
   Write(*vm, 0x1000);
   ASSERT_TRUE(
-      vm->StopDirtyLog({}, Vm::Recover::kNo, Vm::Unacked::kDiscard, nullptr)
-          .ok());
-  ASSERT_TRUE(vm->StartDirtyLog(kPlain, nullptr).ok());
+      StopLog(*vm, RecoverOnStop::kNo, Undelivered::kDiscard, nullptr).ok());
+  ASSERT_TRUE(StartLog(*vm, kPlain, nullptr).ok());
   EXPECT_THAT(SealAndList(*vm, 0), IsEmpty());
   Write(*vm, 0x1000);
   EXPECT_THAT(SealAndList(*vm, 0), ElementsAre(1));

@@ -14,6 +14,7 @@
 #include "mmu_core/paging/tdp_cursor.h"
 #include "mmu_core/stats/labels.h"
 #include "mmu_core/sync/rcu.h"
+#include "mmu_core/testing/dirty_log.h"
 #include "mmu_core/testing/vm_builder.h"
 #include "mmu_core/vm/vm.h"
 #include "mmu_core/vm/vm_state.h"
@@ -29,6 +30,7 @@ using ::mmu::testing::Read;
 using ::mmu::testing::ReadValue;
 using ::mmu::testing::Slot;
 using ::mmu::testing::SpteOf;
+using ::mmu::testing::StartLog;
 using ::mmu::testing::Touch;
 using ::mmu::testing::Write;
 using ::testing::ElementsAre;
@@ -164,7 +166,7 @@ TEST(VcpuTest, OnlyFaultsThatTheLogCausedAreCountedAsItsOwn) {
   for (const uint64_t gpa : {0x1000, 0x2000, 0x101000}) Write(*vm, gpa);
   DirtyLogConfig config;
   config.slots = {0};
-  ASSERT_TRUE(vm->StartDirtyLog(config, nullptr).ok());
+  ASSERT_TRUE(StartLog(*vm, config, nullptr).ok());
   EXPECT_EQ(StatsOf(*vm).dirty_log_faults, 0u);
   Write(*vm, 0x1000);
   Write(*vm, 0x2000);

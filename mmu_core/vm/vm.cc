@@ -125,31 +125,21 @@ bool Covered(const MemslotSet& set, GfnRange range) {
   return next >= range.end;
 }
 
-absl::StatusOr<std::shared_ptr<EpochLog>> LogOf(const VmState& vm,
-                                                uint32_t slot) {
-  std::shared_ptr<EpochLog> log = vm.logs.Find(slot);
-  if (log != nullptr) return log;
-  RcuReadGuard rcu;
-  if (vm.slots.Active(0).FindById(slot) == nullptr) return NoSuchSlot(slot);
-  return DirtyLogOff(slot);
-}
-
-// Ends the log of a slot that was deleted; how many dirty pages it had. Their
-// marks are all made: the slot's mappings are gone, and CPUs' logs were
-// drained.
-uint64_t EndLogOfDeletedSlot(VmState& vm, uint32_t slot)
+// Takes the log of a slot that was deleted away; what it had. The marks are all
+// made: the slot's mappings are gone, and CPUs' logs were drained.
+UndeliveredCounts EndLogOfDeletedSlot(VmState& vm, uint32_t slot)
     ABSL_EXCLUSIVE_LOCKS_REQUIRED(vm.slots.slots_lock) {
-  const std::shared_ptr<EpochLog> log = vm.logs.Find(slot);
-  if (log == nullptr) return 0;
+  const std::shared_ptr<VmDirtyLog> log = vm.dirty_log.Get();
+  if (log == nullptr) return {};
   HarvestDirtyRings(vm);
-  vm.logs.Remove(slot);
-  return log->dirty_page_count();
+  return log->log.Leave(slot);
 }
 
 // The change that `config` asks for, with the memory of a slot that is to be
 // made. All rules are looked at here, and nothing is changed.
 absl::StatusOr<RegionRequest> PrepareMemslot(VmState& vm,
-                                             const MemslotConfig& config)
+                                             const MemslotConfig& config,
+                                             RegionHooks& hooks)
     ABSL_EXCLUSIVE_LOCKS_REQUIRED(vm.slots.slots_lock) {
   if (config.slot > 0xffff || config.address_space < 0 ||
       config.address_space >= vm.slots.address_spaces()) {
@@ -181,21 +171,33 @@ absl::StatusOr<RegionRequest> PrepareMemslot(VmState& vm,
     if (!backing.ok()) return backing.status();
     request.userspace_addr = (*backing)->hva();
     request.backing = std::move(*backing);
+    if (config.address_space == 0 &&
+        config.mode == MemslotConfig::Mode::kReadWrite) {
+      absl::StatusOr<NewSlotLog> made =
+          PrepareNewSlotLog(vm, config.slot, request.npages());
+      if (!made.ok()) return made.status();
+      if (made->log != nullptr) {
+        request.flags |= kMemslotLogDirtyPages;
+        request.dirty_bitmap = std::move(made->slot_bitmap);
+        hooks.JoinLog(DirtyLog::JoiningSlot(std::move(made->log)));
+      }
+    }
   }
   return request;
 }
 
-// Changes the slot, or nothing. `lost`: dirty pages of a slot that is deleted.
+// Changes the slot, or nothing. `lost`: what the log had of one that is
+// deleted.
 absl::Status SetMemslotLocked(VmState& vm, const MemslotConfig& config,
-                              uint64_t* lost)
+                              UndeliveredCounts* lost)
     ABSL_EXCLUSIVE_LOCKS_REQUIRED(vm.slots.slots_lock) {
+  RegionHooks hooks(vm, /*cost=*/nullptr);
   const absl::StatusOr<RegionRequest> request =
       WithMemory("size_bytes", "change a memslot", [&] {
         vm.slots.slots_lock.AssertHeld();
-        return PrepareMemslot(vm, config);
+        return PrepareMemslot(vm, config, hooks);
       });
   if (!request.ok()) return request.status();
-  RegionHooks hooks(vm, /*cost=*/nullptr);
   if (absl::Status s = vm.slots.SetRegion(*request, hooks); !s.ok()) return s;
 
   if (config.size_bytes == 0 && config.address_space == 0) {
@@ -251,6 +253,30 @@ absl::StatusOr<SlotRanges> RangesToRecover(
   return work;
 }
 
+// Whether the slot logs, which it may end to do: all of it is delivered.
+// FAILED_ PRECONDITION UNDELIVERED_PAGES if not. Changes nothing.
+absl::StatusOr<bool> CheckDelivered(VmState& vm, uint32_t slot)
+    ABSL_EXCLUSIVE_LOCKS_REQUIRED(vm.slots.slots_lock) {
+  const std::shared_ptr<VmDirtyLog> log = vm.dirty_log.Get();
+  if (log == nullptr || log->log.Find(slot) == nullptr) return false;
+  const absl::Status status =
+      WithMemory("name", "look at the log of a memslot", [&] {
+        vm.slots.slots_lock.AssertHeld();
+        TakeInNotedPages(vm, /*cost=*/nullptr);
+        const UndeliveredCounts counts = log->log.CountUndelivered(slot);
+        if (counts.none()) return absl::OkStatus();
+        return UndeliveredPages(counts, absl::StrCat("slot ", slot));
+      });
+  if (!status.ok()) return status;
+  return true;
+}
+
+// What became of a deletion that was not refused.
+enum class Deleted : uint8_t {
+  kYes,
+  kOnlyIfHeld,  // not yet: the vCPUs are to stand still meanwhile
+};
+
 }  // namespace
 
 absl::StatusOr<std::unique_ptr<Vm>> Vm::Create(const VmConfig& config,
@@ -280,7 +306,7 @@ const VmConfig& Vm::config() const { return state_->config; }
 absl::Status Vm::SetMemslot(const MemslotConfig& config) {
   VmState& vm = *state_;
   uint64_t reset = 0;
-  uint64_t lost = 0;
+  UndeliveredCounts lost;
   {
     MutexLock lock(vm.slots.slots_lock);
     if (absl::Status s = SetMemslotLocked(vm, config, &lost); !s.ok()) return s;
@@ -291,25 +317,20 @@ absl::Status Vm::SetMemslot(const MemslotConfig& config) {
   return absl::OkStatus();
 }
 
-absl::StatusOr<uint64_t> Vm::DeleteMemslot(uint32_t slot, Unacked unacked) {
+absl::StatusOr<UndeliveredCounts> Vm::DeleteMemslot(uint32_t slot,
+                                                    Undelivered undelivered) {
   VmState& vm = *state_;
   uint64_t reset = 0;
-  uint64_t lost = 0;
+  UndeliveredCounts lost;
   absl::optional<HeldVcpus> held;
-  {
-    // What a vCPU writes between the look at the log and its end would be lost.
-    if (unacked == Unacked::kRefuse) held.emplace(vm);
+  const auto try_to_delete = [&]() -> absl::StatusOr<Deleted> {
     MutexLock lock(vm.slots.slots_lock);
-    const std::shared_ptr<EpochLog> log = vm.logs.Find(slot);
-    if (held.has_value() && log == nullptr) held->LetGo();
-    if (held.has_value() && log != nullptr) {
-      absl::Status status =
-          WithMemory("name", "look at the log of a memslot", [&] {
-            vm.slots.slots_lock.AssertHeld();
-            TakeInNotedPages(vm, /*cost=*/nullptr);
-            return CheckNoUnacked(*log, "name");
-          });
-      if (!status.ok()) return status;
+    if (undelivered == Undelivered::kRefuse) {
+      const absl::StatusOr<bool> logs = CheckDelivered(vm, slot);
+      if (!logs.ok()) return logs.status();
+      // What a vCPU writes between the look and the end would be lost.
+      if (*logs && !held.has_value()) return Deleted::kOnlyIfHeld;
+      if (!*logs) held.reset();
     }
     MemslotConfig nothing;
     nothing.slot = slot;
@@ -319,7 +340,16 @@ absl::StatusOr<uint64_t> Vm::DeleteMemslot(uint32_t slot, Unacked unacked) {
     }
     // Stale entries, and nobody who could harvest them.
     reset = ReclaimDirtyRingsLocked(vm, nullptr);
+    return Deleted::kYes;
+  };
+  // Mostly a deletion is refused here, or the slot does not log, and nobody has
+  // to stand still for it.
+  absl::StatusOr<Deleted> deleted = try_to_delete();
+  if (deleted.ok() && *deleted == Deleted::kOnlyIfHeld) {
+    held.emplace(vm);
+    deleted = try_to_delete();
   }
+  if (!deleted.ok()) return deleted.status();
   FinishDirtyRingReset(vm, reset, nullptr);
   return lost;
 }
@@ -392,6 +422,20 @@ int Vm::VcpusWaitingForRing() const {
   return waiting;
 }
 
+absl::optional<MonotonicTime> Vm::WaitingForRingSince() const {
+  absl::optional<MonotonicTime> first;
+  for (const auto& vcpu : state_->vcpus) {
+    const absl::optional<MonotonicTime> since =
+        vcpu->stats().ring_full_wait.since();
+    if (since.has_value()) first = std::min(*since, first.value_or(*since));
+  }
+  return first;
+}
+
+absl::optional<GuestLoss> Vm::guest_loss() const {
+  return state_->runner.guest_loss();
+}
+
 absl::Status Vm::ReadMemory(Gpa gpa, absl::Span<std::byte> out) const {
   if (gpa.value() % 8 != 0 || out.size() % 8 != 0) {
     return Invalid("UNALIGNED", "gpa_bytes",
@@ -435,80 +479,161 @@ absl::Status Vm::ReadMemory(Gpa gpa, absl::Span<std::byte> out) const {
   return absl::OkStatus();
 }
 
-absl::Status Vm::StartDirtyLog(const DirtyLogConfig& config, MmuCost* cost) {
+absl::StatusOr<DirtyLogView> Vm::StartDirtyLog(const DirtyLogStart& start,
+                                               MmuCost* cost) {
   OpTimer timer(cost, &state_->counters.dirty_log_start);
-  return mmu::StartDirtyLog(*state_, config, timer.cost());
+  return mmu::StartDirtyLog(*state_, start, timer.cost());
 }
 
-absl::StatusOr<StopResult> Vm::StopDirtyLog(const std::vector<uint32_t>& slots,
-                                            Recover recover, Unacked unacked,
+absl::StatusOr<absl::optional<DirtyLogView>> Vm::CheckDirtyLogStart(
+    const DirtyLogStart& start) const {
+  return mmu::CheckDirtyLogStart(*state_, start);
+}
+
+absl::optional<DirtyLogView> Vm::FindDirtyLog() const {
+  const std::shared_ptr<VmDirtyLog> log = state_->dirty_log.GetOn();
+  if (log == nullptr) return absl::nullopt;
+  return log->View();
+}
+
+bool Vm::LogsDirtyPages() const { return state_->dirty_log.GetOn() != nullptr; }
+
+absl::optional<DirtyLogState> Vm::FindDirtyLogSummary() const {
+  const std::shared_ptr<VmDirtyLog> log = state_->dirty_log.GetOn();
+  if (log == nullptr) return absl::nullopt;
+  return log->log.Summary();
+}
+
+absl::optional<SlotLogView> Vm::FindSlotLog(uint32_t slot) const {
+  const std::shared_ptr<VmDirtyLog> log = state_->dirty_log.GetOn();
+  if (log == nullptr) return absl::nullopt;
+  const absl::optional<SlotLogState> state = log->log.FindSlotState(slot);
+  if (!state.has_value()) return absl::nullopt;
+  return SlotLogView{*state, log->config};
+}
+
+absl::optional<MonotonicTime> Vm::FindDirtyLogEnd() const {
+  const std::shared_ptr<VmDirtyLog> log = state_->dirty_log.GetOn();
+  if (log == nullptr) return absl::nullopt;
+  return log->ttl_end();
+}
+
+absl::StatusOr<DirtyLogView> Vm::AcquireDirtyLog(const LogClaim& claim,
+                                                 absl::optional<LogId> log_id,
+                                                 LogOwner::Force force,
+                                                 MonotonicTime now,
+                                                 LogOwner::Acquired* acquired) {
+  return mmu::AcquireDirtyLog(*state_, claim, log_id, force, now, acquired);
+}
+
+absl::StatusOr<DirtyLogView> Vm::RenewDirtyLogLease(const LogCall& call) {
+  const std::shared_ptr<VmDirtyLog> log = state_->dirty_log.GetOn();
+  if (log == nullptr) return DirtyLogOff();
+  if (absl::Status s = log->log.Admit(call); !s.ok()) return s;
+  return log->View();
+}
+
+absl::StatusOr<SealOutcome> Vm::SealDirtyLog(const LogCall& call,
+                                             uint64_t acknowledged_epoch,
+                                             MmuCost* cost) {
+  OpTimer timer(cost, &state_->counters.dirty_log_seal);
+  absl::StatusOr<SealOutcome> outcome =
+      mmu::SealDirtyLog(*state_, call, acknowledged_epoch, timer.cost());
+  if (!outcome.ok()) return outcome;
+  uint64_t fresh = 0;
+  for (const SlotSeal& slot : outcome->slots) fresh += slot.fresh_page_count;
+  state_->counters.harvested_pages.fetch_add(fresh, std::memory_order_relaxed);
+  return outcome;
+}
+
+absl::Status Vm::ReadDirtyLog(absl::optional<LogId> log_id, uint32_t slot,
+                              uint64_t epoch, uint64_t first_page,
+                              absl::Span<uint64_t> words) const {
+  return mmu::ReadDirtyLog(*state_, log_id, slot, epoch, first_page, words);
+}
+
+void Vm::TakeInNotedPages() const {
+  if (!LogsDirtyPages()) return;
+  mmu::TakeInNotedPages(*state_, /*cost=*/nullptr);
+}
+
+absl::Status Vm::ReadInFlight(absl::optional<LogId> log_id, uint32_t slot,
+                              uint64_t epoch, uint64_t first_page,
+                              absl::Span<uint64_t> words) const {
+  return mmu::ReadInFlight(*state_, log_id, slot, epoch, first_page, words);
+}
+
+absl::Status Vm::CheckDirtyLogEpoch(absl::optional<LogId> log_id,
+                                    uint64_t epoch, LogPages pages) const {
+  return mmu::CheckDirtyLogEpoch(*state_, log_id, epoch, pages);
+}
+
+absl::StatusOr<ClearResult> Vm::ClearDirtyLog(
+    const LogCall& call, uint32_t slot, uint64_t epoch, uint64_t first_page,
+    uint64_t page_count, absl::Span<const uint64_t> mask, MmuCost* cost) {
+  OpTimer timer(cost, &state_->counters.dirty_log_clear);
+  return mmu::ClearDirtyLog(*state_, call, slot, epoch, first_page, page_count,
+                            mask, timer.cost());
+}
+
+absl::StatusOr<AcknowledgeResult> Vm::AcknowledgePages(const LogCall& call,
+                                                       uint64_t epoch) {
+  return mmu::AcknowledgePages(*state_, call, epoch);
+}
+
+absl::StatusOr<AcknowledgeResult> Vm::AcknowledgePages(
+    const LogCall& call, uint64_t epoch, uint32_t slot, uint64_t first_page,
+    uint64_t page_count, absl::Span<const uint64_t> mask) {
+  return mmu::AcknowledgePages(*state_, call, epoch, slot, first_page,
+                               page_count, mask);
+}
+
+absl::StatusOr<StopResult> Vm::StopDirtyLog(const DirtyLogStop& stop,
                                             MmuCost* cost) {
   OpTimer timer(cost, nullptr);
-  return mmu::StopDirtyLog(
-      *state_, slots,
-      recover == Recover::kYes ? RecoverOnStop::kYes : RecoverOnStop::kNo,
-      unacked == Unacked::kDiscard ? DiscardUnacked::kYes : DiscardUnacked::kNo,
-      timer.cost());
+  return mmu::StopDirtyLog(*state_, stop, timer.cost());
 }
 
-std::vector<DirtyLogInfo> Vm::DirtyLogs() const {
-  std::vector<DirtyLogInfo> infos;
-  for (const auto& log : state_->logs.All()) infos.push_back(log->Info());
-  return infos;
+absl::optional<Vm::Abandoned> Vm::StopAbandonedDirtyLog(MonotonicTime now,
+                                                        MmuCost* cost) {
+  // Before the log is copied with all of its slots: this is asked often.
+  const absl::optional<MonotonicTime> end = FindDirtyLogEnd();
+  if (!end.has_value() || now < *end) return absl::nullopt;
+  OpTimer timer(cost, nullptr);
+  Abandoned abandoned;
+  const absl::optional<StopResult> stopped =
+      mmu::StopAbandonedDirtyLog(*state_, now, &abandoned.log, timer.cost());
+  if (!stopped.has_value()) return absl::nullopt;
+  abandoned.stopped = *stopped;
+  return abandoned;
 }
 
-absl::optional<DirtyLogInfo> Vm::FindDirtyLog(uint32_t slot) const {
-  const std::shared_ptr<EpochLog> log = state_->logs.Find(slot);
-  if (log == nullptr) return absl::nullopt;
-  return log->Info();
+UndeliveredCounts Vm::CountUndelivered() const {
+  const std::shared_ptr<VmDirtyLog> log = state_->dirty_log.Get();
+  if (log == nullptr) return {};
+  mmu::TakeInNotedPages(*state_, /*cost=*/nullptr);
+  return log->log.CountUndelivered();
 }
 
-bool Vm::LogsDirtyPages() const { return !state_->logs.empty(); }
-
-uint64_t Vm::CountUnackedPages() const {
-  TakeInNotedPages(*state_, /*cost=*/nullptr);
-  uint64_t count = 0;
-  for (const auto& log : state_->logs.All()) count += log->dirty_page_count();
-  return count;
+absl::optional<UndeliveredCounts> Vm::CountUndelivered(uint32_t slot) const {
+  const std::shared_ptr<VmDirtyLog> log = state_->dirty_log.Get();
+  if (log == nullptr || log->log.Find(slot) == nullptr) return absl::nullopt;
+  mmu::TakeInNotedPages(*state_, /*cost=*/nullptr);
+  return log->log.CountUndelivered(slot);
 }
 
-absl::StatusOr<SealResult> Vm::SealDirtyLog(uint32_t slot, MmuCost* cost) {
-  OpTimer timer(cost, &state_->counters.dirty_log_seal);
-  const absl::StatusOr<std::shared_ptr<EpochLog>> log = LogOf(*state_, slot);
-  if (!log.ok()) return log.status();
-  SyncCpuDirtyLogs(*state_, timer.cost());
-  const SealResult result = HarvestAndSeal(*state_, **log);
-  state_->counters.harvested_pages.fetch_add(
-      result.dirty_page_count - result.merged_page_count,
-      std::memory_order_relaxed);
-  return result;
-}
-
-absl::Status Vm::ReadDirtyLog(uint32_t slot, uint64_t epoch,
-                              uint64_t first_page,
-                              absl::Span<uint64_t> words) const {
-  const absl::StatusOr<std::shared_ptr<EpochLog>> log = LogOf(*state_, slot);
-  if (!log.ok()) return log.status();
-  if (epoch == 0) {  // the open epoch is wanted
-    SyncCpuDirtyLogs(*state_, /*cost=*/nullptr);
-    HarvestDirtyRings(*state_, slot);
-  }
-  return (*log)->Read(epoch, first_page, words);
-}
-
-absl::StatusOr<ClearResult> Vm::ClearDirtyLog(uint32_t slot, uint64_t epoch,
-                                              uint64_t first_page,
-                                              uint64_t page_count,
-                                              absl::Span<const uint64_t> mask,
-                                              MmuCost* cost) {
-  OpTimer timer(cost, &state_->counters.dirty_log_clear);
-  return mmu::ClearDirtyLog(*state_, slot, epoch, first_page, page_count, mask,
-                            timer.cost());
+std::vector<SlotUndelivered> Vm::CountUndeliveredBySlot(MmuCost* cost) const {
+  const std::shared_ptr<VmDirtyLog> log = state_->dirty_log.Get();
+  if (log == nullptr) return {};
+  mmu::TakeInNotedPages(*state_, cost);
+  return log->log.CountUndeliveredBySlot();
 }
 
 absl::StatusOr<Vm::Recovered> Vm::RecoverHugePages(
-    const std::vector<GfnRange>& ranges, MmuCost* cost) {
+    const std::vector<GfnRange>& ranges, MmuCost* cost,
+    absl::Duration max_lock_hold) {
   OpTimer timer(cost, nullptr);
+  const HoldLimit limit = HoldLimit::For(max_lock_hold);
   VmState& vm = *state_;
   MutexLock lock(vm.slots.slots_lock);
   const absl::StatusOr<SlotRanges> work =
@@ -520,10 +645,10 @@ absl::StatusOr<Vm::Recovered> Vm::RecoverHugePages(
     if (vm.shadow != nullptr) {
       MmuWriteLocked mmu(vm.mmu_lock, LockOp::kRecover, timer.cost());
       recovered += vm.shadow->recover().Recover(
-          mmu, *slot, range.Intersect(slot->range()), timer.cost());
+          mmu, *slot, range.Intersect(slot->range()), timer.cost(), limit);
     }
     MmuReadLocked mmu(vm.mmu_lock, LockOp::kRecover, timer.cost());
-    recovered += vm.tdp.Recover(mmu, *slot, range, timer.cost());
+    recovered += vm.tdp.Recover(mmu, *slot, range, timer.cost(), limit);
   }
   return Recovered{.to_2m_count = recovered.to_2m_count,
                    .to_1g_count = recovered.to_1g_count};
@@ -658,8 +783,11 @@ MmuMetrics Vm::Metrics() const {
     m.dirty_ring_used_entries += vcpu->dirty_ring()->used();
   }
   m.vcpus_waiting_for_ring = static_cast<uint64_t>(VcpusWaitingForRing());
-  for (const auto& log : vm.logs.All()) {
-    m.unacked_epochs += log->Info().unacked_page_count != 0;
+  if (const auto log = vm.dirty_log.Get()) {
+    for (const SlotLogState& slot : log->log.State().slots) {
+      m.undelivered_slots +=
+          slot.sealed_page_count != 0 || slot.in_flight_page_count != 0;
+    }
   }
   m.rmap_lock_contended =
       counters.rmap_lock_contended.load(std::memory_order_relaxed);

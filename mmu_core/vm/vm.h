@@ -22,12 +22,16 @@
 #include "absl/types/span.h"
 #include "mmu_core/aging/aging.h"
 #include "mmu_core/base/address.h"
+#include "mmu_core/base/clock.h"
 #include "mmu_core/base/gfn_range.h"
 #include "mmu_core/base/level.h"
-#include "mmu_core/dirty/dirty_log_types.h"
+#include "mmu_core/dirty/dirty_log_state.h"
+#include "mmu_core/dirty/log_owner.h"
 #include "mmu_core/guest/gpa_space.h"
 #include "mmu_core/stats/mmu_cost.h"
+#include "mmu_core/sync/hold_limit.h"
 #include "mmu_core/vm/audit.h"
+#include "mmu_core/vm/dirty_log_calls.h"
 #include "mmu_core/vm/missing_slots.h"
 #include "mmu_core/vm/nx_parameters.h"
 #include "mmu_core/vm/shadow_page_info.h"
@@ -64,18 +68,20 @@ class Vm {
 
   // Creates, moves, re-flags or (size 0) deletes a slot, as KVM's set-region
   // call; SLOT-01..14 name the errors, each with its errno. A created slot
-  // gets fresh backing memory; a changed one keeps its own.
+  // gets fresh backing memory; a changed one keeps its own. While the VM logs,
+  // a slot of address space 0 that is made and can be written joins the log,
+  // if that was started so, with all of its pages dirty; one that is moved has
+  // its pages in the log where they were in the slot, and what was in flight of
+  // it is sealed again.
   // RESOURCE_EXHAUSTED RESOURCE_EXHAUSTED_MEMORY: nothing changed.
   absl::Status SetMemslot(const MemslotConfig& config);
 
-  // What is to become of dirty pages that nobody has cleared, open or sealed,
-  // when the log that has them ends.
-  enum class Unacked : uint8_t { kRefuse, kDiscard };
   // As SetMemslot with size 0 for a slot of address space 0, which always
-  // discards them. How many there were; FAILED_PRECONDITION UNACKED_EPOCH if
-  // there are any and `unacked` is kRefuse. Then vCPUs stand still from the
-  // look at the log to its end.
-  absl::StatusOr<uint64_t> DeleteMemslot(uint32_t slot, Unacked unacked);
+  // discards what the dirty log has of it. How much that was. With kRefuse
+  // FAILED_PRECONDITION UNDELIVERED_PAGES (as StopDirtyLog) if there is any,
+  // and vCPUs stand still from the look at the log to the slot's end.
+  absl::StatusOr<UndeliveredCounts> DeleteMemslot(uint32_t slot,
+                                                  Undelivered undelivered);
   // The slots by address space and id; one of them. These read and take no
   // lock: a slot that is being deleted or moved is still what it was, and one
   // whose log is being started logs as soon as pages are noted for it.
@@ -113,8 +119,13 @@ class Vm {
   void PauseVcpus();
   void ResumeVcpus();
   bool vcpus_paused() const;
-  // How many vCPUs stand still because their dirty ring has no room (DL-42).
+  // How many vCPUs stand still because their dirty ring has no room (DL-42),
+  // and since when the first of them does; none if none does.
   int VcpusWaitingForRing() const;
+  absl::optional<MonotonicTime> WaitingForRingSince() const;
+  // The guest with page tables of its own that was lost, if one was: stopped,
+  // or failed, in the middle of what it did. For good.
+  absl::optional<GuestLoss> guest_loss() const;
 
   // --- Contents ---
 
@@ -124,64 +135,176 @@ class Vm {
   // NO_CONTENTS for a metadata-only slot.
   absl::Status ReadMemory(Gpa gpa, absl::Span<std::byte> out) const;
 
-  // --- Dirty logging: the epoch protocol over KVM's rules (section 8) ---
+  // --- The dirty log (section 8; the protocol: dirty/dirty_log.h) ---
+  //
+  // A VM has one log or none. Every call that takes a LogCall is its owner's,
+  // renews its lease, and before anything else may fail with
+  //   FAILED_PRECONDITION DIRTY_LOG_OFF  the VM has no log
+  //   ABORTED             LOG_CHANGED    call.log_id is another log's
+  //   FAILED_PRECONDITION LOG_FENCED     by a former owner
+  //   FAILED_PRECONDITION LOG_OWNED      by anybody else who is not the owner
+  // The last two have the metadata "owner", "owned_for_seconds" and
+  // "lease_remaining_seconds". After an error nothing has changed but the
+  // lease.
 
-  // Switches logging on for slots that have it off; the same settings again
-  // are OK and change nothing. Each slot has settings of its own.
-  // ALREADY_EXISTS DIRTY_LOG_ACTIVE for other settings of a slot that logs,
-  // NOT_FOUND MEMSLOT_NOT_FOUND (also if no slot is named and none can be
-  // written), INVALID_ARGUMENT INVALID_SPLIT_POLICY, RESOURCE_EXHAUSTED
-  // RESOURCE_EXHAUSTED_MEMORY: then no slot was switched.
-  absl::Status StartDirtyLog(const DirtyLogConfig& config, MmuCost* cost);
+  // Starts a log: of the slots that are named, or of all that can be written.
+  // Its first epoch is one that no earlier log of this VM had. The owner's key
+  // again with the same config and ttl is a repeated call: it is told of the
+  // log that it has, whose id and lease stay what they are.
+  //   ALREADY_EXISTS    DIRTY_LOG_ACTIVE  there is a log, of another owner or
+  //                                       with other settings (metadata
+  //                                       "owner")
+  //   NOT_FOUND         MEMSLOT_NOT_FOUND also if no slot is named and none can
+  //                                       be written
+  //   INVALID_ARGUMENT  INVALID_SPLIT_POLICY
+  //   RESOURCE_EXHAUSTED RESOURCE_EXHAUSTED_MEMORY
+  absl::StatusOr<DirtyLogView> StartDirtyLog(const DirtyLogStart& start,
+                                             MmuCost* cost);
+  // What such a start would meet: nothing if there is no log; the log if it is
+  // the caller's own, with the same settings, and then the lease is renewed.
+  // Starts none. DIRTY_LOG_ACTIVE and RESOURCE_EXHAUSTED_MEMORY as above.
+  absl::StatusOr<absl::optional<DirtyLogView>> CheckDirtyLogStart(
+      const DirtyLogStart& start) const;
 
-  enum class Recover : uint8_t { kNo, kYes };
-  // Switches logging off. FAILED_PRECONDITION DIRTY_LOG_OFF, UNACKED_EPOCH
-  // (dirty pages, open or sealed, were not cleared and `unacked` is kRefuse).
-  // With kRefuse vCPUs stand still from the look at the logs to their end.
-  absl::StatusOr<StopResult> StopDirtyLog(const std::vector<uint32_t>& slots,
-                                          Recover recover, Unacked unacked,
-                                          MmuCost* cost);
-  // The logs in the order of their slots; one of them; whether there are any.
-  std::vector<DirtyLogInfo> DirtyLogs() const;
-  absl::optional<DirtyLogInfo> FindDirtyLog(uint32_t slot) const;
+  // The log as it is; whether there is one. These wait for nobody.
+  absl::optional<DirtyLogView> FindDirtyLog() const;
   bool LogsDirtyPages() const;
-  // Dirty pages of all slots, open and sealed, that nobody has cleared.
-  uint64_t CountUnackedPages() const;
+  // Parts of it, for those who need no more: all that is not of one slot
+  // (`slots` is empty); one slot of address space 0, if it is logged; when its
+  // ttl is over, InfiniteFuture if it has none.
+  absl::optional<DirtyLogState> FindDirtyLogSummary() const;
+  absl::optional<SlotLogView> FindSlotLog(uint32_t slot) const;
+  absl::optional<MonotonicTime> FindDirtyLogEnd() const;
 
-  // Closes the open epoch of a slot and opens the next. Clears nothing,
-  // protects nothing, forgets nothing. FAILED_PRECONDITION DIRTY_LOG_OFF.
-  absl::StatusOr<SealResult> SealDirtyLog(uint32_t slot, MmuCost* cost);
+  // Hands the log to `claim`. A new owner finds sealed what was in flight. The
+  // same key again changes nothing but the owner's name and lease. A former key
+  // is never an owner's again. `now` is that of MonotonicTime.
+  //   FAILED_PRECONDITION DIRTY_LOG_OFF
+  //   ABORTED             LOG_CHANGED  `log_id` is given and another log's
+  //   FAILED_PRECONDITION LOG_OWNED    the lease of the owner lasts, no force
+  //   FAILED_PRECONDITION LOG_FENCED   the key was an owner's before
+  // `acquired`, which may be null, tells whether somebody else owned it.
+  absl::StatusOr<DirtyLogView> AcquireDirtyLog(
+      const LogClaim& claim, absl::optional<LogId> log_id,
+      LogOwner::Force force, MonotonicTime now,
+      LogOwner::Acquired* acquired = nullptr);
+
+  // Renews the lease, which every other call of the owner's does too. The log.
+  absl::StatusOr<DirtyLogView> RenewDirtyLogLease(const LogCall& call);
+
+  // Acknowledges the epochs up to `acknowledged_epoch` (0: none), then closes
+  // the open epoch of all slots and opens the next. Protects and forgets
+  // nothing.
+  //   NOT_FOUND EPOCH_UNKNOWN  the epoch to acknowledge was never sealed; then
+  //                            nothing was
+  absl::StatusOr<SealOutcome> SealDirtyLog(const LogCall& call,
+                                           uint64_t acknowledged_epoch,
+                                           MmuCost* cost);
 
   // Copies one bit per page, from page `first_page` of the slot (a multiple of
-  // 64) into `words`, as many words as given. `epoch` 0 peeks: open and sealed
-  // pages. Otherwise the un-acked pages of that sealed epoch: ABORTED
-  // EPOCH_SUPERSEDED once a later one was sealed, NOT_FOUND EPOCH_UNKNOWN if
-  // it was never sealed. OUT_OF_RANGE INVALID_RANGE past the slot's end.
-  absl::Status ReadDirtyLog(uint32_t slot, uint64_t epoch, uint64_t first_page,
+  // 64) into `words`, as many words as given. `epoch` 0 peeks: every page that
+  // is not delivered, open, sealed or in flight. Otherwise the pages of that
+  // sealed epoch that were not cleared. Anybody may read: it changes nothing
+  // that another call sees, and renews no lease. What vCPUs have noted
+  // elsewhere is in a peek if TakeInNotedPages was called after they noted it.
+  //   FAILED_PRECONDITION DIRTY_LOG_OFF     no log, or not of this slot
+  //   NOT_FOUND           MEMSLOT_NOT_FOUND
+  //   ABORTED             LOG_CHANGED       `log_id` is given and another log's
+  //   NOT_FOUND           EPOCH_UNKNOWN     never sealed in this log
+  //   ABORTED             EPOCH_SUPERSEDED  a later one was sealed, or the slot
+  //                                         was moved or made since
+  //   OUT_OF_RANGE        INVALID_RANGE     past the slot's end
+  absl::Status ReadDirtyLog(absl::optional<LogId> log_id, uint32_t slot,
+                            uint64_t epoch, uint64_t first_page,
                             absl::Span<uint64_t> words) const;
+  // The same of the pages that are in flight in `epoch`, which may be any that
+  // was sealed.
+  absl::Status ReadInFlight(absl::optional<LogId> log_id, uint32_t slot,
+                            uint64_t epoch, uint64_t first_page,
+                            absl::Span<uint64_t> words) const;
+  // What ReadDirtyLog (kSealed) and ReadInFlight say of the log and the epoch,
+  // whatever the slot: also if no slot is logged any more.
+  absl::Status CheckDirtyLogEpoch(absl::optional<LogId> log_id, uint64_t epoch,
+                                  LogPages pages) const;
+  // Takes into the open epoch what dirty rings and CPUs' logs have noted. Makes
+  // vCPUs exit with PML. Nothing to do without a log.
+  void TakeInNotedPages() const;
 
-  // Acknowledges and re-protects the pages of [first_page, first_page +
-  // page_count) whose bit is set in `mask` (bit 0 is first_page) and in the
-  // sealed epoch; flushes TLBs before it returns. ABORTED EPOCH_MISMATCH
-  // unless `epoch` is the last sealed one; INVALID_ARGUMENT UNALIGNED_CLEAR,
-  // INVALID_RANGE, INVALID_BITMAP (DL-20..23).
-  absl::StatusOr<ClearResult> ClearDirtyLog(uint32_t slot, uint64_t epoch,
-                                            uint64_t first_page,
+  // Of the pages of [first_page, first_page + page_count) whose bit is set in
+  // `mask` (bit 0 is first_page), those that are sealed: protects them, flushes
+  // TLBs and takes them into flight. When it returns, also for a repeated call,
+  // none of the pages in flight can be written unseen. Idempotent.
+  //   INVALID_ARGUMENT    UNALIGNED_CLEAR, INVALID_RANGE, INVALID_BITMAP
+  //                                         (DL-20..23)
+  //   NOT_FOUND           MEMSLOT_NOT_FOUND
+  //   FAILED_PRECONDITION DIRTY_LOG_OFF     also: the slot is not in the log
+  //   ABORTED             EPOCH_MISMATCH    `epoch` is not the last sealed one,
+  //                                         or the slot was moved or made since
+  //   RESOURCE_EXHAUSTED  LIMIT_EXCEEDED    four other epochs are in flight
+  //                                         (metadata "limit"); acknowledge
+  absl::StatusOr<ClearResult> ClearDirtyLog(const LogCall& call, uint32_t slot,
+                                            uint64_t epoch, uint64_t first_page,
                                             uint64_t page_count,
                                             absl::Span<const uint64_t> mask,
                                             MmuCost* cost);
 
+  // Delivered: all that is in flight of epochs up to `epoch`; or of one slot
+  // the pages that `mask` names, as in ClearDirtyLog, whose rules for the range
+  // hold here too. A page that was cleared again in a later epoch stays in
+  // flight. Idempotent: what is not in flight counts for nothing.
+  //   NOT_FOUND EPOCH_UNKNOWN  `epoch` was never sealed in this log
+  // and of a slot as ClearDirtyLog: the range, MEMSLOT_NOT_FOUND,
+  // DIRTY_LOG_OFF.
+  absl::StatusOr<AcknowledgeResult> AcknowledgePages(const LogCall& call,
+                                                     uint64_t epoch);
+  absl::StatusOr<AcknowledgeResult> AcknowledgePages(
+      const LogCall& call, uint64_t epoch, uint32_t slot, uint64_t first_page,
+      uint64_t page_count, absl::Span<const uint64_t> mask);
+
+  // Ends the log. With Undelivered::kRefuse vCPUs stand still from the look at
+  // the log to its end. By force (stop.by is empty) it fails with none of
+  // LOG_FENCED and LOG_OWNED:
+  //   FAILED_PRECONDITION DIRTY_LOG_OFF
+  //   LOG_CHANGED, LOG_FENCED, LOG_OWNED    as above
+  //   FAILED_PRECONDITION UNDELIVERED_PAGES pages are open, sealed or in flight
+  //                                         and would be lost; metadata
+  //                                         "open_page_count",
+  //                                         "sealed_page_count",
+  //                                         "in_flight_page_count"
+  absl::StatusOr<StopResult> StopDirtyLog(const DirtyLogStop& stop,
+                                          MmuCost* cost);
+  // Stops the log, and discards what it has, if its ttl is over at `now`.
+  // Nothing (and not an error) if it is not, or there is no log. The result has
+  // the log as it was.
+  struct Abandoned {
+    DirtyLogView log;
+    StopResult stopped;
+  };
+  absl::optional<Abandoned> StopAbandonedDirtyLog(MonotonicTime now,
+                                                  MmuCost* cost);
+
+  // What would be lost if the log ended now; zeros without one. Takes in what
+  // vCPUs have noted.
+  UndeliveredCounts CountUndelivered() const;
+  // The same of one slot; nothing if it is not logged.
+  absl::optional<UndeliveredCounts> CountUndelivered(uint32_t slot) const;
+  // The same of each slot that is logged, in the order of their ids. What vCPUs
+  // have noted is taken in once for all of them. `cost` may be null.
+  std::vector<SlotUndelivered> CountUndeliveredBySlot(MmuCost* cost) const;
+
   // --- Huge pages ---
 
   // See SplitJob for a paced split. One huge page recovery pass over `ranges`
-  // (empty: all slots): FAILED_PRECONDITION DIRTY_LOG_ACTIVE if a slot in it
-  // logs (TDP-52).
+  // (empty: all slots), which holds mmu_lock for `max_lock_hold` at a time,
+  // plus the work on one page table: FAILED_PRECONDITION DIRTY_LOG_ACTIVE if a
+  // slot in it logs (TDP-52).
   struct Recovered {
     uint64_t to_2m_count = 0;
     uint64_t to_1g_count = 0;
   };
   absl::StatusOr<Recovered> RecoverHugePages(
-      const std::vector<GfnRange>& ranges, MmuCost* cost);
+      const std::vector<GfnRange>& ranges, MmuCost* cost,
+      absl::Duration max_lock_hold = kDefaultMaxLockHold);
 
   // --- Aging ---
 

@@ -46,6 +46,12 @@ struct VmState {
   // Dirty pages go to the vCPUs' rings.
   bool has_dirty_rings() const { return config.dirty_ring_entries != 0; }
 
+  // Memslots that log have a bitmap (DL-25).
+  bool slots_have_bitmaps() const {
+    return !has_dirty_rings() ||
+           config.companion_bitmap == VmConfig::CompanionBitmap::kYes;
+  }
+
   // Entries of each vCPU's own log of dirty pages. 0: there is none, and
   // logging takes W instead of D (DL-32).
   uint32_t cpu_dirty_log_entries() const {
@@ -82,7 +88,7 @@ struct VmState {
   // Slots that log. Changed under slots_lock; vCPUs read it when they are asked
   // to (kUpdateCpuDirtyLog), which orders it.
   std::atomic<int> logging_slots{0};
-  EpochLogs logs;
+  CurrentDirtyLog dirty_log;
   // Whoever moves entries of the rings into the logs (vm/dirty_rings.h).
   Mutex ring_harvest_mu;
   // What a reset of a ring works on: room for a whole ring from the start,

@@ -52,7 +52,8 @@ struct MmuMetrics {
   uint64_t dirty_pages = 0;
   uint64_t harvested_pages = 0;
   uint64_t cleared_pages = 0;
-  uint64_t unacked_epochs = 0;
+  // With pages that are sealed or in flight.
+  uint64_t undelivered_slots = 0;
   uint64_t dirty_ring_entries = 0;       // of all vCPUs
   uint64_t dirty_ring_used_entries = 0;  // of these, not free
   uint64_t vcpus_waiting_for_ring = 0;   // right now, for room in theirs

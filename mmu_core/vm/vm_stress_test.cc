@@ -16,6 +16,7 @@
 #include "mmu_core/base/clock.h"
 #include "mmu_core/guest/pattern.h"
 #include "mmu_core/guest/pattern_spec.h"
+#include "mmu_core/testing/dirty_log.h"
 #include "mmu_core/testing/vm_builder.h"
 #include "mmu_core/vm/split_job.h"
 #include "mmu_core/vm/vm.h"
@@ -24,10 +25,13 @@ namespace mmu {
 namespace {
 
 using ::mmu::testing::AuditFindings;
+using ::mmu::testing::ClearAndDeliver;
 using ::mmu::testing::MakeVm;
 using ::mmu::testing::MaskOf;
 using ::mmu::testing::SealAndList;
 using ::mmu::testing::Slot;
+using ::mmu::testing::StartLog;
+using ::mmu::testing::StopLog;
 
 constexpr uint64_t kMiB = uint64_t{1} << 20;
 constexpr uint64_t kGiB = uint64_t{1} << 30;
@@ -83,7 +87,7 @@ void HarvestRound(Vm& vm, Copy& copy) {
   uint64_t epoch = 0;
   const std::vector<uint64_t> pages = SealAndList(vm, 0, &epoch);
   ASSERT_TRUE(
-      vm.ClearDirtyLog(0, epoch, 0, kPages, MaskOf(kPages, pages), nullptr)
+      ClearAndDeliver(vm, 0, epoch, 0, kPages, MaskOf(kPages, pages), nullptr)
           .ok());
   for (const uint64_t page : pages) copy.Take(page);
 }
@@ -148,7 +152,7 @@ TEST(VmStressTest, AMigrationAmidEverythingElseLosesNoWrite) {
     std::thread disturber([&] { Disturb(*vm, round, stop); });
 
     Copy copy(*vm);
-    ASSERT_TRUE(vm->StartDirtyLog(modes[round % modes.size()], nullptr).ok());
+    ASSERT_TRUE(StartLog(*vm, modes[round % modes.size()], nullptr).ok());
     copy.TakeAll();
     for (int i = 0; i < 8; ++i) HarvestRound(*vm, copy);
 
@@ -159,9 +163,8 @@ TEST(VmStressTest, AMigrationAmidEverythingElseLosesNoWrite) {
     EXPECT_EQ(copy.FirstDifference(), kPages);
     EXPECT_EQ(AuditFindings(*vm), "");
     ASSERT_TRUE(
-        vm->StopDirtyLog({0},
-                         round % 3 == 0 ? Vm::Recover::kNo : Vm::Recover::kYes,
-                         Vm::Unacked::kRefuse, nullptr)
+        StopLog(*vm, round % 3 == 0 ? RecoverOnStop::kNo : RecoverOnStop::kYes,
+                Undelivered::kRefuse, nullptr)
             .ok());
     ASSERT_EQ(AuditFindings(*vm), "");
     if (::testing::Test::HasFailure()) return;

@@ -14,6 +14,7 @@
 #include "mmu_core/paging/table_pool.h"
 #include "mmu_core/sync/mmu_lock.h"
 #include "mmu_core/sync/rcu.h"
+#include "mmu_core/testing/dirty_log.h"
 #include "mmu_core/testing/hold_clock.h"
 #include "mmu_core/testing/vm_builder.h"
 #include "mmu_core/vm/vm_state.h"
@@ -22,6 +23,7 @@ namespace mmu {
 namespace {
 
 using ::mmu::testing::AuditFindings;
+using ::mmu::testing::ClearAndDeliver;
 using ::mmu::testing::LevelOf;
 using ::mmu::testing::MakeVm;
 using ::mmu::testing::MaskOf;
@@ -29,7 +31,9 @@ using ::mmu::testing::Read;
 using ::mmu::testing::ReadValue;
 using ::mmu::testing::SealAndList;
 using ::mmu::testing::Slot;
+using ::mmu::testing::StartLog;
 using ::mmu::testing::StillHoldClock;
+using ::mmu::testing::StopLog;
 using ::mmu::testing::Touch;
 using ::mmu::testing::Write;
 using ::testing::ElementsAre;
@@ -96,7 +100,7 @@ TEST(VmTest, EachWholeHugePageOfASlotIsMappedAsOneWhereverTheSlotBegins) {
 TEST(VmTest, ASealedPageIsClearedOnceAndFaultsAgain) {
   auto vm = MakeVm({Slot(0, 0, 4 * kMiB, Level::k2M)});
   Touch(*vm, GfnRange::Of(Gfn(0), 1024));
-  ASSERT_TRUE(vm->StartDirtyLog({}, nullptr).ok());
+  ASSERT_TRUE(StartLog(*vm, {}, nullptr).ok());
   EXPECT_THAT(SealAndList(*vm, 0), IsEmpty());
 
   Write(*vm, 5 * kPageSize);
@@ -106,7 +110,7 @@ TEST(VmTest, ASealedPageIsClearedOnceAndFaultsAgain) {
 
   MmuCost cost;
   const auto mask = MaskOf(1024, {5, 700, 701});
-  auto cleared = vm->ClearDirtyLog(0, epoch, 0, 1024, mask, &cost);
+  auto cleared = ClearAndDeliver(*vm, 0, epoch, 0, 1024, mask, &cost);
   ASSERT_TRUE(cleared.ok()) << cleared.status();
   EXPECT_EQ(cleared->cleared_page_count, 2u);
   EXPECT_EQ(cleared->already_clean_page_count, 1u);
@@ -128,7 +132,7 @@ TEST(VmTest, TwoVcpusRunAPatternWhileItsPagesAreHarvested) {
   for (int i = 0; i < 2; ++i) {
     options.sources.push_back(MakePattern(spec, vm->GuestSpace(), i, 2));
   }
-  ASSERT_TRUE(vm->StartDirtyLog({}, nullptr).ok());
+  ASSERT_TRUE(StartLog(*vm, {}, nullptr).ok());
   ASSERT_TRUE(vm->StartWorkload(std::move(options)).ok());
   uint64_t harvested = 0;
   while (!vm->WaitWorkload(absl::Milliseconds(2))) {
@@ -136,7 +140,7 @@ TEST(VmTest, TwoVcpusRunAPatternWhileItsPagesAreHarvested) {
     const auto pages = SealAndList(*vm, 0, &epoch);
     harvested += pages.size();
     const auto mask = MaskOf(16384, pages);
-    ASSERT_TRUE(vm->ClearDirtyLog(0, epoch, 0, 16384, mask, nullptr).ok());
+    ASSERT_TRUE(ClearAndDeliver(*vm, 0, epoch, 0, 16384, mask, nullptr).ok());
   }
   EXPECT_EQ(AuditFindings(*vm), "");
   const auto progress = vm->Workload();
@@ -295,7 +299,7 @@ TEST(VmErrorsTest, PagesOfALoggedSlotAreNotRecovered) {
   DirtyLogConfig config;
   config.slots = {1};
   config.split = SplitPolicy::kEager;
-  ASSERT_TRUE(vm->StartDirtyLog(config, nullptr).ok());
+  ASSERT_TRUE(StartLog(*vm, config, nullptr).ok());
   ExpectError(vm->RecoverHugePages({}, nullptr).status(),
               absl::StatusCode::kFailedPrecondition, "DIRTY_LOG_ACTIVE",
               "ranges", EBUSY);
@@ -309,12 +313,11 @@ TEST(VmErrorsTest, PagesOfALoggedSlotAreNotRecovered) {
 TEST(VmTest, OneSmallPageIsRecoveredToAWholeHugeOneWithOneFlush) {
   const StillHoldClock clock;
   auto vm = MakeVm({Slot(0, 0, 12 * kMiB, Level::k2M)});
-  ASSERT_TRUE(vm->StartDirtyLog({}, nullptr).ok());
+  ASSERT_TRUE(StartLog(*vm, {}, nullptr).ok());
   // One small page in each of 6 huge ones: less work than ends a hold.
   for (uint64_t at = 0; at < 12; at += 2) Write(*vm, at * kMiB + 0x5000, at);
   ASSERT_TRUE(
-      vm->StopDirtyLog({}, Vm::Recover::kNo, Vm::Unacked::kDiscard, nullptr)
-          .ok());
+      StopLog(*vm, RecoverOnStop::kNo, Undelivered::kDiscard, nullptr).ok());
   ASSERT_EQ(vm->Stats().pages_4k, 6u);
   MmuCost cost;
   const auto recovered = vm->RecoverHugePages({}, &cost);

@@ -5,10 +5,12 @@
 
 #include <cstdint>
 #include <memory>
+#include <string>
 #include <vector>
 
 #include "absl/status/status.h"
 #include "absl/time/time.h"
+#include "mmu_core/base/clock.h"
 #include "mmu_core/guest/access_source.h"
 #include "mmu_core/stats/vcpu_stats.h"
 
@@ -29,6 +31,14 @@ struct WorkloadProgress {
   absl::Duration running;   // wall time since the start, pauses included
   absl::Status error;       // why kFailed
   bool paused = false;
+};
+
+// A guest with page tables of its own that cannot go on: its VM must be made
+// again. A value.
+struct GuestLoss {
+  int vcpu = 0;  // the first one that was lost
+  MonotonicTime since;
+  std::string message;  // what the guest failed with
 };
 
 }  // namespace mmu

@@ -1,6 +1,7 @@
 #include "mmu_core/vm/workload_runner.h"
 
 #include <algorithm>
+#include <string>
 #include <utility>
 
 #include "absl/functional/function_ref.h"
@@ -117,7 +118,23 @@ void WorkloadRunner::Run(Vcpu& vcpu, AccessSource& source) {
   vcpu.set_parking(this);
   const absl::Status status = MakeAccesses(vcpu, source);
   vcpu.set_parking(nullptr);
+  NoteLoss(vcpu);
   Finish(CauseOf(vcpu, status));
+}
+
+void WorkloadRunner::NoteLoss(const Vcpu& vcpu) {
+  const auto& guest = guests_[static_cast<size_t>(vcpu.index())];
+  if (guest == nullptr || guest->lost().ok()) return;
+  MutexLock lock(mu_);
+  if (guest_loss_.has_value()) return;
+  guest_loss_ = GuestLoss{.vcpu = vcpu.index(),
+                          .since = MonotonicTime::Now(),
+                          .message = std::string(guest->lost().message())};
+}
+
+absl::optional<GuestLoss> WorkloadRunner::guest_loss() const {
+  MutexLock lock(mu_);
+  return guest_loss_;
 }
 
 absl::Status WorkloadRunner::MakeAccesses(Vcpu& vcpu, AccessSource& source) {

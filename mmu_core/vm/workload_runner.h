@@ -50,6 +50,8 @@ class WorkloadRunner : private ParkingPlace {
   void Stop();
   bool Wait(absl::Duration timeout);
   absl::StatusOr<WorkloadProgress> Progress() const;
+  // The first guest that was lost, if one was.
+  absl::optional<GuestLoss> guest_loss() const;
   void Pause();
   void Resume();
   bool paused() const { return (control_.load() & kPaused) != 0; }
@@ -89,6 +91,9 @@ class WorkloadRunner : private ParkingPlace {
   // that finds its tables gone may say anything, depending on which part of
   // them it comes to first.
   absl::Status CauseOf(const Vcpu& vcpu, const absl::Status& failure) const;
+  // Notes that the guest on `vcpu` is lost, if it is. Called by its thread when
+  // it makes no more accesses.
+  void NoteLoss(const Vcpu& vcpu);
   // Waits until the vCPU's dirty ring has room. False: it is to stop.
   bool AwaitRingRoomInGuest(Vcpu& vcpu);
   // The wait of both: until there is room or the vCPU should park. Only this is
@@ -142,6 +147,7 @@ class WorkloadRunner : private ParkingPlace {
   std::vector<GuestMemory> guest_memory_ ABSL_GUARDED_BY(mu_);
   // None: no workload was ever started.
   absl::optional<WorkloadProgress> progress_ ABSL_GUARDED_BY(mu_);
+  absl::optional<GuestLoss> guest_loss_ ABSL_GUARDED_BY(mu_);
   VcpuStatsSnapshot at_start_ ABSL_GUARDED_BY(mu_);
   MonotonicTime started_ ABSL_GUARDED_BY(mu_);
 };

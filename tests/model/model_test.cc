@@ -26,23 +26,13 @@ struct Arbitrary<mmu::testing::Operation> {
     using Kind = Operation::Kind;
     // Accesses are what finds things; slots come and go rarely.
     const auto kind = gen::weightedElement<Kind>({
-        {10, Kind::kRead},
-        {16, Kind::kWrite},
-        {2, Kind::kExec},
-        {6, Kind::kSweep},
-        {6, Kind::kCreate},
-        {1, Kind::kDelete},
-        {2, Kind::kMove},
-        {5, Kind::kStart},
-        {2, Kind::kStop},
-        {8, Kind::kSeal},
-        {3, Kind::kPeek},
-        {8, Kind::kClear},
-        {3, Kind::kSplit},
-        {2, Kind::kRecover},
-        {3, Kind::kAge},
-        {2, Kind::kDropTlb},
-        {1, Kind::kZapAll},
+        {10, Kind::kRead},    {16, Kind::kWrite},      {2, Kind::kExec},
+        {6, Kind::kSweep},    {6, Kind::kCreate},      {1, Kind::kDelete},
+        {2, Kind::kMove},     {5, Kind::kStart},       {2, Kind::kStop},
+        {8, Kind::kSeal},     {3, Kind::kPeek},        {8, Kind::kClear},
+        {6, Kind::kCopy},     {5, Kind::kAcknowledge}, {5, Kind::kAckPages},
+        {1, Kind::kTakeOver}, {3, Kind::kSplit},       {2, Kind::kRecover},
+        {3, Kind::kAge},      {2, Kind::kDropTlb},     {1, Kind::kZapAll},
     });
     // Pages near the beginning of a place, where slots are.
     const auto page = gen::map(gen::tuple(gen::inRange<uint32_t>(0, 5),
@@ -122,6 +112,50 @@ TEST(ModelTest, ALostMarkIsNoticedAndTheSequenceIsPrinted) {
   EXPECT_THAT(problem, ::testing::HasSubstr("gfn 0x7 of slot 0 is writable"));
   EXPECT_THAT(problem,
               ::testing::HasSubstr("    {Operation::Kind::kClear, 0, 0, 0},"));
+}
+
+// An owner whose copies have not arrived says that they have.
+TEST(ModelTest, AnAcknowledgementWithoutACopyIsNoticed) {
+  using Kind = Operation::Kind;
+  const std::vector<Operation> operations = {
+      {Kind::kCreate, 0, 0, 0}, {Kind::kStart, 0, 0, 0},
+      {Kind::kWrite, 7, 0, 0},  {Kind::kSeal, 0, 0, 0},
+      {Kind::kClear, 0, 0, 0},  {Kind::kAcknowledge, 0, 0, 0}};
+  EXPECT_EQ(RunOperations(operations, 1), "");
+  EXPECT_THAT(RunOperations(operations, 1, VmConfig::Pml::kNo,
+                            Mistake::kAcknowledgesBeforeItCopies),
+              ::testing::HasSubstr("page 7 of slot 0 is delivered"));
+}
+
+// The same of pages by their names.
+TEST(ModelTest, AnAcknowledgementOfPagesWithoutACopyIsNoticed) {
+  using Kind = Operation::Kind;
+  const std::vector<Operation> operations = {
+      {Kind::kCreate, 0, 0, 0}, {Kind::kStart, 0, 0, 0},
+      {Kind::kWrite, 7, 0, 0},  {Kind::kSeal, 0, 0, 0},
+      {Kind::kClear, 0, 0, 0},  {Kind::kAckPages, 0, 0, 4}};
+  EXPECT_EQ(RunOperations(operations, 1), "");
+  EXPECT_THAT(RunOperations(operations, 1, VmConfig::Pml::kNo,
+                            Mistake::kAcknowledgesBeforeItCopies),
+              ::testing::HasSubstr("page 7 of slot 0 is delivered"));
+}
+
+// What a dead owner has cleared and not copied is the next one's.
+TEST(ModelTest, AnOwnerThatDiesBetweenClearAndCopyLosesNothing) {
+  using Kind = Operation::Kind;
+  EXPECT_EQ(RunOperations({{Kind::kCreate, 0, 0, 0},
+                           {Kind::kStart, 0, 0, 0},
+                           {Kind::kWrite, 7, 0, 0},
+                           {Kind::kSeal, 0, 0, 0},
+                           {Kind::kClear, 0, 0, 0},
+                           {Kind::kTakeOver, 0, 1, 0},
+                           {Kind::kSeal, 0, 0, 0},
+                           {Kind::kClear, 0, 0, 0},
+                           {Kind::kCopy, 0, 0, 0},
+                           {Kind::kAcknowledge, 0, 0, 0},
+                           {Kind::kStop, 0, 0, 0}},
+                          1),
+            "");
 }
 
 }  // namespace

@@ -2,15 +2,24 @@
 
 #include <algorithm>
 #include <array>
+#include <cstddef>
 #include <memory>
 
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
+#include "absl/types/optional.h"
+#include "absl/types/span.h"
+#include "mmu_core/base/clock.h"
 #include "mmu_core/base/error.h"
+#include "mmu_core/dirty/dirty_log_state.h"
+#include "mmu_core/dirty/log_owner.h"
+#include "mmu_core/dirty/slot_log.h"
 #include "mmu_core/memory/memslot_set.h"
 #include "mmu_core/paging/tdp_cursor.h"
 #include "mmu_core/sync/rcu.h"
+#include "mmu_core/testing/dirty_log.h"
 #include "mmu_core/testing/vm_builder.h"
+#include "mmu_core/vm/dirty_log_calls.h"
 #include "mmu_core/vm/split_job.h"
 #include "mmu_core/vm/vm.h"
 #include "mmu_core/vm/vm_state.h"
@@ -48,9 +57,10 @@ const std::array<DirtyLogConfig, 5> kModes = {{
 }};
 
 constexpr std::array<const char*, Operation::kKinds> kNames = {
-    "kRead",  "kWrite",   "kExec", "kSweep",   "kCreate", "kDelete",
-    "kMove",  "kStart",   "kStop", "kSeal",    "kPeek",   "kClear",
-    "kSplit", "kRecover", "kAge",  "kDropTlb", "kZapAll"};
+    "kRead", "kWrite",       "kExec",     "kSweep",    "kCreate", "kDelete",
+    "kMove", "kStart",       "kStop",     "kSeal",     "kPeek",   "kClear",
+    "kCopy", "kAcknowledge", "kAckPages", "kTakeOver", "kSplit",  "kRecover",
+    "kAge",  "kDropTlb",     "kZapAll"};
 
 bool Subset(const std::set<uint64_t>& a, const std::set<uint64_t>& b) {
   return std::includes(b.begin(), b.end(), a.begin(), a.end());
@@ -58,8 +68,9 @@ bool Subset(const std::set<uint64_t>& a, const std::set<uint64_t>& b) {
 
 class Comparison {
  public:
-  Comparison(int vcpus, VmConfig::Pml pml)
+  Comparison(int vcpus, VmConfig::Pml pml, Mistake mistake)
       : vcpus_(vcpus),
+        mistake_(mistake),
         vm_(pml == VmConfig::Pml::kYes ? MakePmlVm({}, vcpus)
                                        : MakeVm({}, vcpus)) {}
 
@@ -95,16 +106,28 @@ class Comparison {
         Start(op.a % (kSlots + 1), kModes[op.b % kModes.size()]);
         break;
       case Kind::kStop:
-        Stop(op.a % kSlots, op.b % 2 == 1, op.c % 2 == 1);
+        Stop(op.b % 2 == 1, op.c % 2 == 1);
         break;
       case Kind::kSeal:
-        Seal(op.a % kSlots);
+        Seal(op.b % 2 == 1);
         break;
       case Kind::kPeek:
         Peek(op.a % kSlots);
         break;
       case Kind::kClear:
         Clear(op.a % kSlots, op.b, op.c);
+        break;
+      case Kind::kCopy:
+        Copy(op.a % kSlots);
+        break;
+      case Kind::kAcknowledge:
+        Acknowledge(op.a);
+        break;
+      case Kind::kAckPages:
+        AcknowledgePages(op.a, op.b % kSlots, op.c);
+        break;
+      case Kind::kTakeOver:
+        TakeOver(op.b % 2 == 1);
         break;
       case Kind::kSplit:
         Split(op.a % kWorld, op.b, op.c);
@@ -126,6 +149,7 @@ class Comparison {
     }
     if (problem_.empty()) CheckTables();
     if (problem_.empty()) problem_ = AuditFindings(*vm_);
+    if (problem_.empty()) CheckCopies();
     return problem_;
   }
 
@@ -161,9 +185,9 @@ class Comparison {
     if (!slot->readonly) ReferenceModel::Touched(*slot, in_slot);
     if (write) {
       ReferenceModel::Written(*slot, in_slot, value);
-    } else if (word != slot->contents[in_slot]) {
-      Differs("page %d reads %d, last written was %d", page, word,
-              slot->contents[in_slot]);
+    } else if (const uint64_t written = slot->WordOf(in_slot);
+               word != written) {
+      Differs("page %d reads %d, last written was %d", page, word, written);
     }
   }
 
@@ -196,14 +220,15 @@ class Comparison {
     const bool overlaps = Overlaps(id, slot.base_page, slot.pages);
     Expect(vm_->SetMemslot(ConfigOf(id, slot)),
            overlaps ? "REGION_OVERLAP" : "");
-    if (!overlaps) model_.slots()[id] = slot;
+    if (overlaps) return;
+    model_.slots()[id] = slot;
+    if (!slot.readonly) model_.JoinLog(model_.slots()[id]);
   }
 
   void Delete(uint32_t id) {
     const auto it = model_.slots().find(id);
     const bool exists = it != model_.slots().end();
     if (exists) {
-      model_.StopLog(it->second);
       model_.slots().erase(it);
     }
     Expect(vm_->SetMemslot(Slot(id, 0, 0)), exists ? "" : "MEMSLOT_NOT_FOUND");
@@ -217,46 +242,63 @@ class Comparison {
     const bool overlaps = Overlaps(id, moved.base_page, moved.pages);
     Expect(vm_->SetMemslot(ConfigOf(id, moved)),
            overlaps ? "REGION_OVERLAP" : "");
-    if (!overlaps) it->second.base_page = moved.base_page;
+    if (overlaps) return;
+    const bool moves = it->second.base_page != moved.base_page;
+    it->second.base_page = moved.base_page;
+    if (moves && it->second.log.has_value()) {
+      it->second.log->first_epoch = model_.log()->epoch;
+      ReferenceModel::Return(*it->second.log);
+    }
   }
 
   void Start(uint32_t id, DirtyLogConfig config) {
     if (id < kSlots) config.slots = {id};
-    std::string reason;
     std::vector<ModelSlot*> slots;
     for (auto& [slot_id, slot] : model_.slots()) {
       // All means those that can be written.
       if (id < kSlots ? slot_id != id : slot.readonly) continue;
       slots.push_back(&slot);
-      if (slot.log.has_value() &&
-          (slot.log->config.initially_set != config.initially_set ||
-           slot.log->config.split != config.split)) {
+    }
+    std::string reason;
+    if (model_.log().has_value()) {
+      const DirtyLogConfig& started = model_.log()->config;
+      if (started.slots != config.slots ||
+          started.initially_set != config.initially_set ||
+          started.split != config.split) {
         reason = "DIRTY_LOG_ACTIVE";
       }
+    } else if (slots.empty()) {
+      reason = "MEMSLOT_NOT_FOUND";
     }
-    if (slots.empty()) reason = "MEMSLOT_NOT_FOUND";
-    Expect(vm_->StartDirtyLog(config, nullptr), reason);
-    if (!reason.empty()) return;
-    for (ModelSlot* slot : slots) model_.StartLog(*slot, config);
+    DirtyLogStart start = TestStart(config);
+    start.claim = Claim();
+    start.now = now_;
+    Expect(vm_->StartDirtyLog(start, nullptr).status(), reason);
+    if (reason.empty() && !model_.log().has_value()) {
+      model_.StartLog(slots, config);
+    }
   }
 
-  void Stop(uint32_t id, bool recover, bool discard) {
-    const auto it = model_.slots().find(id);
+  void Stop(bool recover, bool discard) {
     std::string reason;
-    if (it == model_.slots().end()) {
-      reason = "MEMSLOT_NOT_FOUND";
-    } else if (!it->second.log.has_value()) {
+    if (!model_.log().has_value()) {
       reason = "DIRTY_LOG_OFF";
-    } else if (!discard && !ReadLog(id, 0).empty()) {
-      reason = "UNACKED_EPOCH";
+    } else if (!discard && SomethingIsDirty()) {
+      reason = "UNDELIVERED_PAGES";
     }
-    Expect(
-        vm_->StopDirtyLog(
-               {id}, recover ? Vm::Recover::kYes : Vm::Recover::kNo,
-               discard ? Vm::Unacked::kDiscard : Vm::Unacked::kRefuse, nullptr)
-            .status(),
-        reason);
-    if (reason.empty()) model_.StopLog(it->second);
+    const DirtyLogStop stop = {
+        .by = Call(),
+        .undelivered = discard ? Undelivered::kDiscard : Undelivered::kRefuse,
+        .recover = recover ? RecoverOnStop::kYes : RecoverOnStop::kNo};
+    Expect(vm_->StopDirtyLog(stop, nullptr).status(), reason);
+    if (reason.empty()) model_.StopLog();
+  }
+
+  bool SomethingIsDirty() {
+    for (const auto& [id, slot] : model_.slots()) {
+      if (slot.log.has_value() && !Listed(id, 0).empty()) return true;
+    }
+    return false;
   }
 
   ModelLog* LogOf(uint32_t id) {
@@ -267,34 +309,55 @@ class Comparison {
     return &*it->second.log;
   }
 
-  std::set<uint64_t> ReadLog(uint32_t id, uint64_t epoch) {
+  std::set<uint64_t> Listed(uint32_t id, uint64_t epoch) {
     std::vector<uint64_t> words((model_.slots()[id].pages + 63) / 64);
-    Expect(vm_->ReadDirtyLog(id, epoch, 0, absl::MakeSpan(words)), "");
+    Expect(ReadLog(*vm_, id, epoch, 0, absl::MakeSpan(words)), "");
     const std::vector<uint64_t> pages = PagesOf(words);
     return {pages.begin(), pages.end()};
   }
 
-  void Seal(uint32_t id) {
-    ModelLog* log = LogOf(id);
-    const absl::StatusOr<SealResult> seal = vm_->SealDirtyLog(id, nullptr);
-    if (log == nullptr) {
-      Expect(seal.status(), model_.slots().count(id) != 0
-                                ? "DIRTY_LOG_OFF"
-                                : "MEMSLOT_NOT_FOUND");
-      return;
-    }
-    Expect(seal.status(), "");
-    ReferenceModel::Seal(*log);
+  // The newest epoch that was sealed in this log; 0: none, or no log.
+  uint64_t SealedEpoch() const {
+    const std::optional<ModelVmLog>& log = model_.log();
+    return log.has_value() && log->epoch > log->first_epoch ? log->epoch - 1
+                                                            : 0;
+  }
+
+  void Seal(bool acknowledges) {
+    const uint64_t acknowledged =
+        acknowledges && model_.MayAcknowledge(SealedEpoch()) ? SealedEpoch()
+                                                             : 0;
+    const absl::StatusOr<SealOutcome> seal =
+        vm_->SealDirtyLog(Call(), acknowledged, nullptr);
+    Expect(seal.status(), model_.log().has_value() ? "" : "DIRTY_LOG_OFF");
     if (!seal.ok()) return;
-    const std::set<uint64_t> sealed = ReadLog(id, seal->epoch);
-    if (seal->epoch + 1 != log->epoch) Differs("epoch %d", seal->epoch);
-    if (sealed.size() != seal->dirty_page_count) {
-      Differs("%d pages sealed, %d listed", seal->dirty_page_count,
-              sealed.size());
+    if (seal->epoch != model_.log()->epoch) Differs("epoch %d", seal->epoch);
+    const uint64_t delivered = model_.Acknowledge(acknowledged);
+    if (seal->acknowledged_page_count != delivered) {
+      Differs("%d pages delivered, %d were in flight",
+              seal->acknowledged_page_count, delivered);
     }
-    CheckBounds(sealed, log->must_sealed, log->may_sealed);
+    model_.Seal();
+    size_t logged = 0;
+    for (auto& [id, slot] : model_.slots()) {
+      if (!slot.log.has_value()) continue;
+      if (logged >= seal->slots.size() || seal->slots[logged].slot != id) {
+        Differs("slot %d was not sealed", id);
+        return;
+      }
+      CheckSealed(id, seal->slots[logged++], *slot.log);
+    }
+  }
+
+  void CheckSealed(uint32_t id, const SlotSeal& seal, ModelLog& log) {
+    const std::set<uint64_t> sealed = Listed(id, model_.log()->epoch - 1);
+    const uint64_t counted = seal.fresh_page_count + seal.merged_page_count;
+    if (sealed.size() != counted) {
+      Differs("%d pages sealed, %d listed", counted, sealed.size());
+    }
+    CheckBounds(sealed, log.must_sealed, log.may_sealed);
     // Exactly what was reported is what is left to be cleared.
-    log->may_sealed = sealed;
+    log.may_sealed = sealed;
   }
 
   void CheckBounds(const std::set<uint64_t>& got,
@@ -321,17 +384,24 @@ class Comparison {
     must.insert(log->must_open.begin(), log->must_open.end());
     std::set<uint64_t> may = log->may_sealed;
     may.insert(log->may_open.begin(), log->may_open.end());
-    CheckBounds(ReadLog(id, 0), must, may);
+    for (const auto& [page, epoch] : log->in_flight) {
+      must.insert(page);
+      may.insert(page);
+    }
+    CheckBounds(Listed(id, 0), must, may);
   }
 
   void Clear(uint32_t id, uint32_t first, uint32_t selector) {
     ModelLog* log = LogOf(id);
-    if (log == nullptr || log->epoch == log->first_epoch) return;
+    if (log == nullptr) return;
+    const uint64_t epoch = model_.log()->epoch - 1;
+    const bool sealed = log->first_epoch <= epoch;
     const uint64_t pages = model_.slots()[id].pages;
     const uint64_t first_page = first % (pages / 64 + 1) * 64;
     const uint64_t count = pages - first_page;
     std::vector<uint64_t> mask((count + 63) / 64);
-    const std::set<uint64_t> before = ReadLog(id, log->epoch - 1);
+    std::set<uint64_t> before;
+    if (sealed) before = Listed(id, epoch);
     std::vector<uint64_t> expected;
     for (uint64_t i = 0; i < count; ++i) {
       // All, every other, every third, ... page.
@@ -339,16 +409,149 @@ class Comparison {
       mask[i / 64] |= uint64_t{1} << (i % 64);
       if (before.count(first_page + i) != 0) expected.push_back(first_page + i);
     }
-    const absl::StatusOr<ClearResult> cleared = vm_->ClearDirtyLog(
-        id, log->epoch - 1, first_page, count, mask, nullptr);
-    Expect(cleared.status(), "");
-    if (cleared.ok() && cleared->cleared_page_count != expected.size()) {
+    std::string reason;
+    if (!sealed) {
+      reason = "EPOCH_MISMATCH";
+    } else if (model_.OtherEpochsInFlight(epoch) == kMaxEpochsInFlight) {
+      reason = "LIMIT_EXCEEDED";
+    }
+    const absl::StatusOr<ClearResult> cleared =
+        vm_->ClearDirtyLog(Call(), id, epoch, first_page, count, mask, nullptr);
+    Expect(cleared.status(), reason);
+    if (!cleared.ok()) return;
+    if (cleared->cleared_page_count != expected.size()) {
       Differs("%d pages cleared, %d were set", cleared->cleared_page_count,
               expected.size());
     }
-    ReferenceModel::Cleared(*log, expected);
+    ReferenceModel::Cleared(*log, expected, epoch);
     for (const uint64_t page : expected) {
       CheckProtected(model_.slots()[id].base_page + page);
+    }
+  }
+
+  // The owner's copies of what it has cleared arrive.
+  void Copy(uint32_t id) {
+    ModelLog* log = LogOf(id);
+    if (log == nullptr) return;
+    ModelSlot& slot = model_.slots()[id];
+    for (const uint64_t page : log->uncopied) {
+      uint64_t word = 0;
+      Expect(vm_->ReadMemory(ToGpa(Gfn(slot.base_page + page)),
+                             absl::MakeSpan(reinterpret_cast<std::byte*>(&word),
+                                            sizeof(word))),
+             "");
+      slot.copy[page] = word;
+    }
+    log->uncopied.clear();
+  }
+
+  // The one so many before the newest that was sealed; 0: none was.
+  uint64_t EpochBefore(uint32_t before) const {
+    const uint64_t newest = SealedEpoch();
+    if (newest == 0) return 0;
+    return std::max(newest - std::min<uint64_t>(before % 4, newest),
+                    model_.log()->first_epoch);
+  }
+
+  void Acknowledge(uint32_t before) {
+    const uint64_t epoch = EpochBefore(before);
+    if (epoch == 0) return;
+    if (mistake_ == Mistake::kNone && !model_.MayAcknowledge(epoch)) return;
+    const absl::StatusOr<AcknowledgeResult> result =
+        vm_->AcknowledgePages(Call(), epoch);
+    Expect(result.status(), "");
+    if (!result.ok()) return;
+    const uint64_t delivered = model_.Acknowledge(epoch);
+    if (result->acknowledged_page_count != delivered) {
+      Differs("%d pages delivered, %d were in flight",
+              result->acknowledged_page_count, delivered);
+    }
+  }
+
+  // Of the pages that were copied, all or every other, every third, ..., also
+  // those that were cleared later or never: the log tells them apart.
+  void AcknowledgePages(uint32_t before, uint32_t id, uint32_t selector) {
+    const uint64_t epoch = EpochBefore(before);
+    ModelLog* log = LogOf(id);
+    if (epoch == 0 || log == nullptr) return;
+    const uint64_t pages = model_.slots()[id].pages;
+    const uint64_t first_page = selector % 7 == 0 ? pages / 128 * 64 : 0;
+    const uint64_t count = pages - first_page;
+    std::vector<uint64_t> mask((count + 63) / 64);
+    AcknowledgeResult expected;
+    for (uint64_t i = 0; i < count; ++i) {
+      const uint64_t page = first_page + i;
+      if (i % (selector % 4 + 1) != 0) continue;
+      if (mistake_ == Mistake::kNone && log->uncopied.count(page) != 0)
+        continue;
+      mask[i / 64] |= uint64_t{1} << (i % 64);
+      if (ReferenceModel::AcknowledgePage(*log, page, epoch)) {
+        ++expected.acknowledged_page_count;
+      } else if (log->in_flight.count(page) != 0) {
+        ++expected.later_page_count;
+      } else {
+        ++expected.not_in_flight_page_count;
+      }
+    }
+    const absl::StatusOr<AcknowledgeResult> result =
+        vm_->AcknowledgePages(Call(), epoch, id, first_page, count, mask);
+    Expect(result.status(), "");
+    if (!result.ok()) return;
+    if (result->acknowledged_page_count != expected.acknowledged_page_count ||
+        result->later_page_count != expected.later_page_count ||
+        result->not_in_flight_page_count != expected.not_in_flight_page_count) {
+      Differs("%d pages delivered, %d later, %d not in flight; not %d, %d, %d",
+              result->acknowledged_page_count, result->later_page_count,
+              result->not_in_flight_page_count,
+              expected.acknowledged_page_count, expected.later_page_count,
+              expected.not_in_flight_page_count);
+    }
+  }
+
+  // What the dead owner knew is forgotten, and its key is no longer good.
+  void TakeOver(bool by_force) {
+    if (!model_.log().has_value()) return;
+    const LogCall former = Call();
+    // The lease began when the start was over, which took a moment.
+    if (!by_force) now_ += 2 * Claim().lease;
+    ++owner_;
+    Expect(vm_->AcquireDirtyLog(
+                  Claim(), absl::nullopt,
+                  by_force ? LogOwner::Force::kYes : LogOwner::Force::kNo, now_,
+                  nullptr)
+               .status(),
+           "");
+    Expect(vm_->SealDirtyLog(former, 0, nullptr).status(), "LOG_FENCED");
+    for (auto& [id, slot] : model_.slots()) {
+      if (slot.log.has_value()) ReferenceModel::Return(*slot.log);
+    }
+  }
+
+  LogClaim Claim() const {
+    return {.key = {.bytes = {static_cast<uint8_t>(owner_),
+                              static_cast<uint8_t>(owner_ >> 8)}},
+            .owner = absl::StrCat("owner ", owner_)};
+  }
+  LogCall Call() const { return {.key = Claim().key, .now = now_}; }
+
+  // A page that the destination has otherwise than the guest is in the log.
+  void CheckCopies() {
+    for (auto& [id, slot] : model_.slots()) {
+      if (!slot.log.has_value()) continue;
+      std::vector<uint64_t> differing;
+      for (const auto& [page, word] : slot.contents) {
+        const auto copy = slot.copy.find(page);
+        if (copy == slot.copy.end() || copy->second != word) {
+          differing.push_back(page);
+        }
+      }
+      if (differing.empty()) continue;
+      const std::set<uint64_t> undelivered = Listed(id, 0);
+      for (const uint64_t page : differing) {
+        if (undelivered.count(page) != 0) continue;
+        Differs("page %d of slot %d is delivered, and its copy is an old one",
+                page, id);
+      }
     }
   }
 
@@ -445,7 +648,7 @@ class Comparison {
       const bool writable = m.flags.find('w') != std::string::npos;
       if (writable && slot->readonly) Differs("page %d is read-only", m.gfn);
       if (writable && m.level > Level::k4K && slot->log.has_value() &&
-          slot->log->config.initially_set == InitiallySet::kNo) {
+          model_.log()->config.initially_set == InitiallySet::kNo) {
         Differs("page %d is huge and writable in a logged slot", m.gfn);
       }
     }
@@ -457,9 +660,12 @@ class Comparison {
   }
 
   const int vcpus_;
+  const Mistake mistake_;
   std::unique_ptr<Vm> vm_;
   ReferenceModel model_;
   uint64_t stamp_ = 0;
+  uint32_t owner_ = 1;
+  MonotonicTime now_ = MonotonicTime::Now();
   std::string problem_;
 };
 
@@ -475,8 +681,8 @@ std::ostream& operator<<(std::ostream& os, const Operation& op) {
 }
 
 std::string RunOperations(const std::vector<Operation>& operations, int vcpus,
-                          VmConfig::Pml pml) {
-  Comparison comparison(vcpus, pml);
+                          VmConfig::Pml pml, Mistake mistake) {
+  Comparison comparison(vcpus, pml, mistake);
   for (size_t i = 0; i < operations.size(); ++i) {
     const std::string problem = comparison.Step(operations[i]);
     if (problem.empty()) continue;

@@ -17,25 +17,29 @@ namespace mmu::testing {
 // what there is, so every operation is legal input in every state.
 struct Operation {
   enum class Kind : uint8_t {
-    kRead,     // page a by vCPU b
-    kWrite,    // page a by vCPU b
-    kExec,     // page a by vCPU b
-    kSweep,    // 40 writes from page a by vCPU b
-    kCreate,   // slot a at place b with shape c
-    kDelete,   // slot a
-    kMove,     // slot a to place b
-    kStart,    // logging of slot a (all, if it is too large), mode b
-    kStop,     // logging of slot a; recover if b is odd, discard if c is
-    kSeal,     // slot a
-    kPeek,     // slot a
-    kClear,    // of slot a, the words from b, the bits that c selects
-    kSplit,    // from page a on, order b, chunk c
-    kRecover,  // slot a (all, if it is too large)
-    kAge,      // 300 pages from a; clears if b is odd
-    kDropTlb,  // of vCPU a, an entry chosen by b
+    kRead,         // page a by vCPU b
+    kWrite,        // page a by vCPU b
+    kExec,         // page a by vCPU b
+    kSweep,        // 40 writes from page a by vCPU b
+    kCreate,       // slot a at place b with shape c
+    kDelete,       // slot a
+    kMove,         // slot a to place b
+    kStart,        // logging of slot a (all, if it is too large), mode b
+    kStop,         // logging of slot a; recover if b is odd, discard if c is
+    kSeal,         // all slots; carries an acknowledgement if b is odd
+    kPeek,         // slot a
+    kClear,        // of slot a, the words from b, the bits that c selects
+    kCopy,         // what was cleared of slot a, to the destination
+    kAcknowledge,  // the epochs up to the one a before the last, if it may
+    kAckPages,     // the same of slot b, some that were copied, c selects
+    kTakeOver,     // the owner dies, and another follows; by force if b is odd
+    kSplit,        // from page a on, order b, chunk c
+    kRecover,      // slot a (all, if it is too large)
+    kAge,          // 300 pages from a; clears if b is odd
+    kDropTlb,      // of vCPU a, an entry chosen by b
     kZapAll,
   };
-  static constexpr int kKinds = 17;
+  static constexpr int kKinds = 21;
 
   Kind kind = Kind::kRead;
   uint32_t a = 0;
@@ -46,12 +50,16 @@ struct Operation {
 std::string ToString(const Operation& op);
 std::ostream& operator<<(std::ostream& os, const Operation& op);
 
+// What the owner of the log does wrong.
+enum class Mistake { kNone, kAcknowledgesBeforeItCopies };
+
 // Runs the operations on a fresh VM with `vcpus` vCPUs, which log by themselves
-// or not, and its model, and compares both after each. Returns "" or what
-// differs, after which step, and the sequence up to there as C++ that can
-// become a test.
+// or not, and its model, and compares both after each; also what the owners of
+// the log have copied with what the guest has. Returns "" or what differs,
+// after which step, and the sequence up to there as C++ that can become a test.
 std::string RunOperations(const std::vector<Operation>& operations, int vcpus,
-                          VmConfig::Pml pml = VmConfig::Pml::kNo);
+                          VmConfig::Pml pml = VmConfig::Pml::kNo,
+                          Mistake mistake = Mistake::kNone);
 
 }  // namespace mmu::testing
 

@@ -7,7 +7,7 @@
 #ifndef TESTS_MODEL_REFERENCE_MODEL_H_
 #define TESTS_MODEL_REFERENCE_MODEL_H_
 
-#include <algorithm>
+#include <cstddef>
 #include <cstdint>
 #include <map>
 #include <optional>
@@ -20,13 +20,23 @@ namespace mmu::testing {
 
 // The log of one slot. Pages are numbered within the slot.
 struct ModelLog {
-  DirtyLogConfig config;
-  uint64_t first_epoch = 1;  // nothing is sealed before it
-  uint64_t epoch = 1;        // the open one
+  // The first epoch of which it can be cleared: nothing is sealed before it.
+  uint64_t first_epoch = 1;
   // Written since the last seal, or before it and not cleared.
   std::set<uint64_t> must_open, must_sealed;
   // The same, and whatever else may be reported.
   std::set<uint64_t> may_open, may_sealed;
+  // Cleared and not acknowledged, with the epoch of the clear. Exact.
+  std::map<uint64_t, uint64_t> in_flight;
+  // Of those, what the owner has still to copy.
+  std::set<uint64_t> uncopied;
+};
+
+// The log of the VM.
+struct ModelVmLog {
+  DirtyLogConfig config;
+  uint64_t first_epoch = 1;
+  uint64_t epoch = 1;  // the open one
 };
 
 struct ModelSlot {
@@ -35,7 +45,13 @@ struct ModelSlot {
   int host_level = 1;
   bool readonly = false;
   std::map<uint64_t, uint64_t> contents;  // first word of a page, if not 0
+  std::map<uint64_t, uint64_t> copy;      // the same, at the destination
   std::optional<ModelLog> log;
+
+  uint64_t WordOf(uint64_t page) const {
+    const auto found = contents.find(page);
+    return found == contents.end() ? 0 : found->second;
+  }
 };
 
 // Thread-compatible.
@@ -72,42 +88,114 @@ class ReferenceModel {
     slot.log->may_open.insert(page);
   }
 
-  void StartLog(ModelSlot& slot, const DirtyLogConfig& config) {
-    if (slot.log.has_value()) return;
-    slot.log.emplace();
-    slot.log->first_epoch = next_epoch_;
-    slot.log->epoch = next_epoch_;
-    slot.log->config = config;
-    if (config.initially_set == InitiallySet::kYes) {
-      for (uint64_t page = 0; page < slot.pages; ++page) {
-        slot.log->must_open.insert(page);
-        slot.log->may_open.insert(page);
-      }
+  const std::optional<ModelVmLog>& log() const { return log_; }
+
+  void StartLog(const std::vector<ModelSlot*>& slots,
+                const DirtyLogConfig& config) {
+    log_ = {config, next_epoch_, next_epoch_};
+    for (ModelSlot* slot : slots) {
+      Log(*slot, config.initially_set == InitiallySet::kYes);
     }
   }
+  // A slot that was made just now.
+  void JoinLog(ModelSlot& slot) {
+    if (log_.has_value()) Log(slot, /*all_dirty=*/true);
+  }
   // The number of an epoch, also of one that was never sealed, is used once.
-  void StopLog(ModelSlot& slot) {
-    if (!slot.log.has_value()) return;
-    next_epoch_ = std::max(next_epoch_, slot.log->epoch + 1);
-    slot.log.reset();
+  void StopLog() {
+    next_epoch_ = log_->epoch + 1;
+    log_.reset();
+    for (auto& [id, slot] : slots_) slot.log.reset();
   }
-  static void Seal(ModelLog& log) {
-    ++log.epoch;
-    log.must_sealed.merge(log.must_open);
-    log.must_open.clear();
-    log.may_sealed.merge(log.may_open);
-    log.may_open.clear();
+  void Seal() {
+    ++log_->epoch;
+    for (auto& [id, slot] : slots_) {
+      if (!slot.log.has_value()) continue;
+      ModelLog& log = *slot.log;
+      log.must_sealed.merge(log.must_open);
+      log.must_open.clear();
+      log.may_sealed.merge(log.may_open);
+      log.may_open.clear();
+    }
   }
-  // `pages` were reported as cleared.
-  static void Cleared(ModelLog& log, const std::vector<uint64_t>& pages) {
+  // `pages` were reported as cleared in `epoch`.
+  static void Cleared(ModelLog& log, const std::vector<uint64_t>& pages,
+                      uint64_t epoch) {
     for (const uint64_t page : pages) {
       log.must_sealed.erase(page);
       log.may_sealed.erase(page);
+      log.in_flight[page] = epoch;
+      log.uncopied.insert(page);
     }
+  }
+  // All that was cleared up to `epoch` is delivered. Returns how many pages
+  // were in flight.
+  uint64_t Acknowledge(uint64_t epoch) {
+    uint64_t delivered = 0;
+    for (auto& [id, slot] : slots_) {
+      if (!slot.log.has_value()) continue;
+      delivered += std::erase_if(
+          slot.log->in_flight,
+          [epoch](const auto& page) { return page.second <= epoch; });
+    }
+    return delivered;
+  }
+  // Of one slot, `page` is delivered if it was cleared up to `epoch`. Whether
+  // it was.
+  static bool AcknowledgePage(ModelLog& log, uint64_t page, uint64_t epoch) {
+    const auto found = log.in_flight.find(page);
+    if (found == log.in_flight.end() || found->second > epoch) return false;
+    log.in_flight.erase(found);
+    return true;
+  }
+  // Whether the owner has copied all that it would acknowledge.
+  bool MayAcknowledge(uint64_t epoch) const {
+    for (const auto& [id, slot] : slots_) {
+      if (!slot.log.has_value()) continue;
+      for (const auto& [page, cleared] : slot.log->in_flight) {
+        if (cleared <= epoch && slot.log->uncopied.count(page) != 0) {
+          return false;
+        }
+      }
+    }
+    return true;
+  }
+  // What is in flight is sealed again, and its owner forgets it.
+  static void Return(ModelLog& log) {
+    for (const auto& [page, epoch] : log.in_flight) {
+      log.must_sealed.insert(page);
+      log.may_sealed.insert(page);
+    }
+    log.in_flight.clear();
+    log.uncopied.clear();
+  }
+  // Epochs with pages in flight, but for `epoch`.
+  size_t OtherEpochsInFlight(uint64_t epoch) const {
+    std::set<uint64_t> epochs;
+    for (const auto& [id, slot] : slots_) {
+      if (!slot.log.has_value()) continue;
+      for (const auto& [page, cleared] : slot.log->in_flight) {
+        if (cleared != epoch) epochs.insert(cleared);
+      }
+    }
+    return epochs.size();
   }
 
  private:
+  void Log(ModelSlot& slot, bool all_dirty) {
+    // What was written before is copied beforehand.
+    slot.copy = slot.contents;
+    slot.log.emplace();
+    slot.log->first_epoch = log_->epoch;
+    if (!all_dirty) return;
+    for (uint64_t page = 0; page < slot.pages; ++page) {
+      slot.log->must_open.insert(page);
+      slot.log->may_open.insert(page);
+    }
+  }
+
   std::map<uint32_t, ModelSlot> slots_;
+  std::optional<ModelVmLog> log_;
   uint64_t next_epoch_ = 1;  // of the next log's first
 };
 

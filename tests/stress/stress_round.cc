@@ -20,6 +20,7 @@
 #include "mmu_core/shadow/shadow_pages.h"
 #include "mmu_core/sync/mutex.h"
 #include "mmu_core/sync/rcu.h"
+#include "mmu_core/testing/dirty_log.h"
 #include "mmu_core/testing/fault_injection.h"
 #include "mmu_core/vm/dirty_rings.h"
 #include "mmu_core/vm/host_notifier.h"
@@ -34,6 +35,8 @@
 
 namespace mmu::stress {
 namespace {
+
+using ::mmu::testing::ReadLog;
 
 constexpr uint64_t kGiB = uint64_t{1} << 30;
 
@@ -165,7 +168,13 @@ class Round {
     if (config_.drop_mark != 0) testing::ArmDropOneMark(config_.drop_mark);
     if (config_.skip_unsync) testing::ArmSkipOneUnsync(1);
     DirtyLogConfig config;
-    config.slots = {0};
+    // By itself half of the time: the flush for slot 1 would make up for one
+    // that slot 0 lacks.
+    if (random() % 2 == 0) {
+      config.slots = {0};
+    } else {
+      config.slots = {0, 1};
+    }
     config.initially_set =
         random() % 2 == 0 ? InitiallySet::kYes : InitiallySet::kNo;
     config.split =
@@ -173,20 +182,27 @@ class Round {
             ? (random() % 2 == 0 ? SplitPolicy::kOnClear : SplitPolicy::kNone)
             : (random() % 2 == 0 ? SplitPolicy::kEager : SplitPolicy::kNone);
     SkipFlushOf(FlushReason::kWriteProtect);
-    if (!Must("start the log", vm_->StartDirtyLog(config, nullptr))) return;
+    DirtyLogStart start = testing::TestStart(config);
+    start.claim.key = Owner().key;
+    start.now = MonotonicTime::Now();
+    if (!Must("start the log", vm_->StartDirtyLog(start, nullptr).status())) {
+      return;
+    }
     std::vector<std::byte> copy(kMigratedPages * kPageSize);
     for (uint64_t page = 0; page < kMigratedPages; ++page) Copy(page, copy);
     const int rounds = 1 + static_cast<int>(random() % 6);
-    for (int i = 0; i < rounds && !failed(); ++i) Harvest(copy);
+    for (int i = 0; i < rounds && !failed(); ++i) Harvest(copy, random);
     {
       PausedGuest paused(*this);
-      Harvest(copy);
+      Harvest(copy, random);
       Compare(copy);
     }
     Must("stop the log",
-         vm_->StopDirtyLog(
-                {0}, random() % 2 == 0 ? Vm::Recover::kYes : Vm::Recover::kNo,
-                Vm::Unacked::kDiscard, nullptr)
+         vm_->StopDirtyLog({.by = Owner(),
+                            .undelivered = Undelivered::kDiscard,
+                            .recover = random() % 2 == 0 ? RecoverOnStop::kYes
+                                                         : RecoverOnStop::kNo},
+                           nullptr)
              .status());
     Count(Operation::kMigrate);
   }
@@ -196,25 +212,84 @@ class Round {
     if (config_.skip_flush == reason) testing::ArmSkipOneFlush(reason, 1);
   }
 
-  void Harvest(std::vector<std::byte>& copy) {
-    const absl::StatusOr<SealResult> seal = vm_->SealDirtyLog(0, nullptr);
-    if (!Must("seal", seal.status())) return;
-    std::vector<uint64_t> words(kMigratedPages / 64);
-    if (!Must("read the log",
-              vm_->ReadDirtyLog(0, seal->epoch, 0, absl::MakeSpan(words)))) {
-      return;
+  LogCall Owner() const {
+    const uint32_t key = owner_.load(std::memory_order_relaxed);
+    LogCall call;
+    call.now = MonotonicTime::Now();
+    for (int i = 0; i < 4; ++i) {
+      call.key.bytes[i] = static_cast<uint8_t>(key >> (8 * i));
     }
-    SkipFlushOf(FlushReason::kClearDirty);
-    if (!Must("clear the log",
-              vm_->ClearDirtyLog(0, seal->epoch, 0, kMigratedPages, words,
-                                 nullptr)
-                  .status())) {
-      return;
-    }
-    for (uint64_t page = 0; page < kMigratedPages; ++page) {
-      if ((words[page / 64] >> (page % 64) & 1) != 0) Copy(page, copy);
-    }
+    return call;
+  }
+
+  // Once in a while the owner dies between its clear and its copy, and another
+  // takes over and harvests.
+  void Harvest(std::vector<std::byte>& copy, std::mt19937_64& random) {
+    bool dies = random() % 4 == 0;
+    do {
+      const absl::StatusOr<SealOutcome> seal =
+          vm_->SealDirtyLog(Owner(), /*acknowledged_epoch=*/0, nullptr);
+      if (!Must("seal", seal.status())) return;
+      std::vector<uint64_t> words(kMigratedPages / 64);
+      if (!Must("read the log",
+                ReadLog(*vm_, 0, seal->epoch, 0, absl::MakeSpan(words)))) {
+        return;
+      }
+      SkipFlushOf(FlushReason::kClearDirty);
+      if (!Must("clear the log",
+                vm_->ClearDirtyLog(Owner(), 0, seal->epoch, 0, kMigratedPages,
+                                   words, nullptr)
+                    .status())) {
+        return;
+      }
+      if (dies) {
+        LogClaim claim = testing::TestClaim();
+        owner_.fetch_add(1, std::memory_order_relaxed);
+        claim.key = Owner().key;
+        if (!Must("take over the log",
+                  vm_->AcquireDirtyLog(claim, absl::nullopt,
+                                       LogOwner::Force::kYes,
+                                       MonotonicTime::Now())
+                      .status())) {
+          return;
+        }
+        continue;
+      }
+      for (uint64_t page = 0; page < kMigratedPages; ++page) {
+        if ((words[page / 64] >> (page % 64) & 1) != 0) Copy(page, copy);
+      }
+      if (!Acknowledge(seal->epoch, words, random)) return;
+    } while (std::exchange(dies, false));
     Count(Operation::kHarvest);
+  }
+
+  // The pages of `words`, which were copied: by their epoch, or by up to three
+  // masks of them.
+  bool Acknowledge(uint64_t epoch, const std::vector<uint64_t>& words,
+                   std::mt19937_64& random) {
+    if (random() % 2 == 0) {
+      return Must("acknowledge",
+                  vm_->AcknowledgePages(Owner(), epoch).status());
+    }
+    std::vector<uint64_t> left = words;
+    const uint64_t masks = 2 + random() % 2;
+    for (uint64_t i = 1; i <= masks; ++i) {
+      std::vector<uint64_t> mask = left;
+      for (size_t word = 0; word < mask.size(); ++word) {
+        if (i != masks) mask[word] &= random();
+        left[word] &= ~mask[word];
+      }
+      if (!Must("acknowledge pages", vm_->AcknowledgePages(Owner(), epoch, 0, 0,
+                                                           kMigratedPages, mask)
+                                         .status())) {
+        return false;
+      }
+    }
+    // What ClearOther has in flight; nothing if slot 1 does not log.
+    static_cast<void>(vm_->AcknowledgePages(
+        Owner(), epoch, 1, 0, kOtherPages,
+        std::vector<uint64_t>(kOtherPages / 64, ~uint64_t{0})));
+    return true;
   }
 
   void Copy(uint64_t page, std::vector<std::byte>& copy) {
@@ -462,27 +537,31 @@ class Round {
     Count(Operation::kChangeNx);
   }
 
+  // Whoever does not own the log may look, and changes nothing.
   void LogOther(std::mt19937_64& random) {
-    // Whether it is on is known to nobody for sure: both threads do this.
-    DirtyLogConfig config;
-    config.slots = {1};
-    config.split = random() % 2 == 0 ? SplitPolicy::kEager : SplitPolicy::kNone;
-    if (random() % 2 == 0) {
-      static_cast<void>(vm_->StartDirtyLog(config, nullptr));
-    } else {
-      static_cast<void>(vm_->StopDirtyLog(
-          {1}, random() % 2 == 0 ? Vm::Recover::kYes : Vm::Recover::kNo,
-          Vm::Unacked::kDiscard, nullptr));
-    }
+    // An owner's key has only zeros where this one does not.
+    const LogCall stranger = {.key = {.bytes = {0, 0, 0, 0, 'x'}},
+                              .now = MonotonicTime::Now()};
+    const absl::Status refused =
+        random() % 2 == 0
+            ? vm_->SealDirtyLog(stranger, 0, nullptr).status()
+            : vm_->StopDirtyLog(
+                     {.by = stranger, .undelivered = Undelivered::kDiscard},
+                     nullptr)
+                  .status();
+    if (refused.ok()) Fail("a stranger changed the log");
+    std::vector<uint64_t> words(kMigratedPages / 64);
+    static_cast<void>(ReadLog(*vm_, 0, 0, 0, absl::MakeSpan(words)));
     Count(Operation::kLogOther);
   }
 
+  // The owner clears a slot that is not migrated, beside its own harvest.
   void ClearOther() {
-    const absl::StatusOr<SealResult> seal = vm_->SealDirtyLog(1, nullptr);
-    if (!seal.ok()) return;
+    const absl::optional<DirtyLogView> log = vm_->FindDirtyLog();
+    if (!log.has_value()) return;
     const std::vector<uint64_t> all(kOtherPages / 64, ~uint64_t{0});
-    static_cast<void>(
-        vm_->ClearDirtyLog(1, seal->epoch, 0, kOtherPages, all, nullptr));
+    static_cast<void>(vm_->ClearDirtyLog(Owner(), 1, log->state.sealed_epoch, 0,
+                                         kOtherPages, all, nullptr));
     Count(Operation::kClearOther);
   }
 
@@ -568,6 +647,8 @@ class Round {
 
   const RoundConfig config_;
   NxParameters nx_{ItlbMultihit::kYes};
+  // The number of the owner of the log; each takeover makes the next.
+  std::atomic<uint32_t> owner_ = 1;
   std::unique_ptr<Vm> vm_;
   GuestThreads* guest_ = nullptr;
   ChangingRegions regions_{kChangingStart};

@@ -1,0 +1,824 @@
+#include "mmu_core/dirty/dirty_log.h"
+
+#include <atomic>
+#include <bit>
+#include <cstdint>
+#include <map>
+#include <memory>
+#include <string>
+#include <thread>
+#include <vector>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "absl/types/optional.h"
+#include "absl/types/span.h"
+#include "gmock/gmock.h"
+#include "gtest/gtest.h"
+#include "mmu_core/base/clock.h"
+#include "mmu_core/base/error.h"
+#include "mmu_core/base/hooks.h"
+#include "mmu_core/dirty/dirty_bitmap.h"
+#include "mmu_core/dirty/dirty_log_state.h"
+#include "mmu_core/dirty/dirty_log_types.h"
+#include "mmu_core/dirty/log_owner.h"
+#include "mmu_core/dirty/slot_log.h"
+#include "mmu_core/testing/interleaving.h"
+
+namespace mmu {
+namespace {
+
+using ::testing::ElementsAre;
+using ::testing::HasSubstr;
+using testing::Interleaving;
+using ::testing::IsEmpty;
+using ::testing::Pair;
+using ::testing::UnorderedElementsAre;
+
+using Pages = std::vector<uint64_t>;
+using Force = LogOwner::Force;
+
+constexpr LogId kId = {.high = 0xab, .low = 0xcd};
+constexpr LogId kOtherId = {.high = 1, .low = 2};
+constexpr uint64_t kSlotPages = 200;
+constexpr UndeliveredCounts kNothing;
+
+MonotonicTime At(int64_t seconds) {
+  return MonotonicTime::FromNanos(seconds * 1'000'000'000);
+}
+
+OwnerKey Key(uint32_t n) {
+  return {.bytes = {static_cast<uint8_t>(n), static_cast<uint8_t>(n >> 8)}};
+}
+
+LogClaim Claim(uint32_t n, std::string owner) {
+  return {.key = Key(n), .owner = std::move(owner)};
+}
+
+std::string ReasonOf(const absl::Status& status) {
+  return DetailOf(status).reason;
+}
+
+// A log of the slots 0 and 3, owned by alice, whose key is 1.
+class DirtyLogTest : public ::testing::Test {
+ protected:
+  std::shared_ptr<SlotLog> NewSlot(uint32_t slot,
+                                   InitiallySet set = InitiallySet::kNo) {
+    open_[slot] = std::make_shared<DirtyBitmap>(kSlotPages, set);
+    return SlotLog::TryCreate(slot, open_[slot]);
+  }
+  DirtyLog::Slots NewSlots() {
+    DirtyLog::Slots slots;
+    for (const uint32_t slot : {0, 3}) slots.emplace(slot, NewSlot(slot));
+    return slots;
+  }
+
+  // A call with key `n`.
+  LogCall By(uint32_t n) const { return {.key = Key(n), .now = now_}; }
+
+  static std::vector<uint64_t> Mask(const Pages& pages) {
+    std::vector<uint64_t> mask((kSlotPages + 63) / 64);
+    for (const uint64_t page : pages) {
+      mask[page / 64] |= uint64_t{1} << page % 64;
+    }
+    return mask;
+  }
+
+  void Mark(uint32_t slot, const Pages& pages) {
+    for (const uint64_t page : pages) open_.at(slot)->Mark(page);
+  }
+  SealOutcome Seal(uint64_t acknowledged = 0, uint32_t by = 1) {
+    const absl::StatusOr<SealOutcome> outcome = log_.Seal(By(by), acknowledged);
+    EXPECT_TRUE(outcome.ok()) << outcome.status();
+    return outcome.value_or(SealOutcome());
+  }
+  absl::StatusOr<DirtyLog::Flight> Clear(uint32_t slot, uint64_t epoch,
+                                         const Pages& pages, uint32_t by = 1) {
+    return log_.TakeIntoFlight(By(by), slot, epoch, 0, Mask(pages));
+  }
+  absl::StatusOr<AcknowledgeResult> Acknowledge(uint64_t epoch,
+                                                uint32_t by = 1) {
+    return log_.Acknowledge(By(by), epoch);
+  }
+  absl::StatusOr<AcknowledgeResult> AcknowledgePages(uint64_t epoch,
+                                                     uint32_t slot,
+                                                     const Pages& pages) {
+    return log_.AcknowledgePages(By(1), epoch, slot, 0, Mask(pages));
+  }
+  absl::Status TryRead(uint32_t slot, uint64_t epoch) {
+    std::vector<uint64_t> words((kSlotPages + 63) / 64);
+    return log_.Read(absl::nullopt, slot, epoch, 0, absl::MakeSpan(words));
+  }
+  Pages Read(uint32_t slot, uint64_t epoch) {
+    std::vector<uint64_t> words((kSlotPages + 63) / 64, ~uint64_t{0});
+    const absl::Status status =
+        log_.Read(kId, slot, epoch, 0, absl::MakeSpan(words));
+    EXPECT_TRUE(status.ok()) << status;
+    return PagesOf(words);
+  }
+  Pages ReadInFlight(uint32_t slot, uint64_t epoch) {
+    std::vector<uint64_t> words((kSlotPages + 63) / 64, ~uint64_t{0});
+    const absl::Status status =
+        log_.ReadInFlight(kId, slot, epoch, 0, absl::MakeSpan(words));
+    EXPECT_TRUE(status.ok()) << status;
+    return PagesOf(words);
+  }
+  static Pages PagesOf(const std::vector<uint64_t>& words) {
+    Pages pages;
+    for (uint64_t i = 0; i < words.size(); ++i) {
+      for (uint64_t bits = words[i]; bits != 0; bits &= bits - 1) {
+        pages.push_back(64 * i + static_cast<uint64_t>(std::countr_zero(bits)));
+      }
+    }
+    return pages;
+  }
+  absl::Status Acquire(uint32_t n, std::string owner, Force force) {
+    return log_.Acquire(Claim(n, std::move(owner)), kId, force, now_).status();
+  }
+
+  MonotonicTime now_ = At(100);
+  std::map<uint32_t, std::shared_ptr<DirtyBitmap>> open_;
+  DirtyLog log_{kId, /*first_epoch=*/5, Claim(1, "alice"), NewSlots(), now_};
+};
+
+TEST_F(DirtyLogTest, ANewLogSaysWhoOwnsItAndHasNothingSealed) {
+  const DirtyLogState state = log_.State();
+  EXPECT_EQ(state.id, kId);
+  EXPECT_EQ(state.owner, "alice");
+  EXPECT_EQ(state.lease, absl::Seconds(30));
+  EXPECT_EQ(state.lease_end, At(130));
+  EXPECT_EQ(state.start, At(100));
+  EXPECT_EQ(state.open_epoch, 5u);
+  EXPECT_EQ(state.sealed_epoch, 0u);
+  EXPECT_THAT(state.epochs_in_flight, IsEmpty());
+  EXPECT_EQ(state.undelivered_since, MonotonicTime::InfiniteFuture());
+  EXPECT_THAT(state.slots,
+              ElementsAre(SlotLogState{.slot = 0, .first_epoch = 5},
+                          SlotLogState{.slot = 3, .first_epoch = 5}));
+  EXPECT_EQ(log_.CountUndelivered(), kNothing);
+}
+
+TEST_F(DirtyLogTest, OneRoundOfASender) {
+  Mark(0, {1, 70});
+  Mark(3, {199});
+  const SealOutcome seal = Seal();
+  EXPECT_EQ(seal.epoch, 5u);
+  EXPECT_THAT(seal.slots,
+              ElementsAre(SlotSeal{.slot = 0, .fresh_page_count = 2},
+                          SlotSeal{.slot = 3, .fresh_page_count = 1}));
+  EXPECT_THAT(Read(0, 5), ElementsAre(1, 70));
+
+  const auto flight = Clear(0, 5, {1, 2, 70});
+  ASSERT_TRUE(flight.ok()) << flight.status();
+  EXPECT_THAT(flight->moved, ElementsAre(BitmapWord{0, 2}, BitmapWord{1, 64}));
+  EXPECT_EQ(flight->moved_page_count, 2u);
+  EXPECT_EQ(flight->still_sealed_page_count, 0u);
+  EXPECT_THAT(Read(0, 5), IsEmpty()) << "cleared";
+  EXPECT_THAT(Read(0, 0), ElementsAre(1, 70)) << "and not delivered";
+  EXPECT_EQ(log_.CountUndelivered(),
+            (UndeliveredCounts{.sealed = 1, .in_flight = 2}));
+
+  Mark(0, {70});
+  EXPECT_EQ(log_.CountUndelivered(0),
+            (UndeliveredCounts{.open = 1, .in_flight = 2}));
+  const SealOutcome next = Seal(/*acknowledged=*/5);
+  EXPECT_EQ(next.epoch, 6u);
+  EXPECT_EQ(next.acknowledged_page_count, 2u);
+  EXPECT_THAT(next.slots,
+              ElementsAre(SlotSeal{.slot = 0, .fresh_page_count = 1},
+                          SlotSeal{.slot = 3, .merged_page_count = 1}));
+  EXPECT_THAT(Read(0, 0), ElementsAre(70)) << "1 was delivered";
+  EXPECT_FALSE(log_.IsUndelivered(0, 1));
+  EXPECT_TRUE(log_.IsUndelivered(0, 70));
+}
+
+TEST_F(DirtyLogTest, StateTellsWhatIsWhereAndSinceWhen) {
+  Mark(0, {1, 70});
+  now_ = At(110);
+  Seal();
+  now_ = At(111);
+  ASSERT_TRUE(Clear(0, 5, {70}).ok());
+  DirtyLogState state = log_.State();
+  EXPECT_EQ(state.open_epoch, 6u);
+  EXPECT_EQ(state.sealed_epoch, 5u);
+  EXPECT_EQ(state.last_owner_call, At(111));
+  EXPECT_EQ(state.lease_end, At(141));
+  EXPECT_EQ(state.undelivered_since, At(110));
+  EXPECT_THAT(state.epochs_in_flight, ElementsAre(5));
+  EXPECT_EQ(state.slots[0], (SlotLogState{.slot = 0,
+                                          .first_epoch = 5,
+                                          .sealed_page_count = 1,
+                                          .in_flight_page_count = 1}));
+  ASSERT_TRUE(Clear(0, 5, {1}).ok());
+  ASSERT_TRUE(Acknowledge(5).ok());
+  state = log_.State();
+  EXPECT_THAT(state.epochs_in_flight, IsEmpty());
+  EXPECT_EQ(state.undelivered_since, MonotonicTime::InfiniteFuture());
+  now_ = At(120);
+  Seal();
+  EXPECT_EQ(log_.State().undelivered_since, MonotonicTime::InfiniteFuture())
+      << "nothing was dirty";
+}
+
+// A sender that goes on without a break, and acknowledges each epoch with the
+// next seal.
+TEST_F(DirtyLogTest, CarriedAcknowledgementsAdvanceTheOldestSeal) {
+  Mark(0, {1, 2});
+  Seal();
+  for (int64_t round = 1; round <= 6; ++round) {
+    const uint64_t epoch = log_.State().sealed_epoch;
+    ASSERT_TRUE(Clear(0, epoch, Read(0, epoch)).ok());
+    Mark(0, {1, static_cast<uint64_t>(10 + round)});
+    now_ = At(100 + 10 * round);
+    EXPECT_EQ(Seal(epoch).acknowledged_page_count, 2u);
+    EXPECT_EQ(log_.State().undelivered_since, now_);
+  }
+}
+
+// One that acknowledges an epoch while the next one is in flight; the guest
+// writes the same pages all the time, so that each clear takes them from the
+// epoch before.
+TEST_F(DirtyLogTest, AcknowledgementsInTheMiddleAdvanceTheOldestSeal) {
+  for (int64_t round = 0; round <= 6; ++round) {
+    Mark(0, {1, 2});
+    now_ = At(100 + 10 * round);
+    const uint64_t epoch = Seal().epoch;
+    ASSERT_TRUE(Clear(0, epoch, {1, 2}).ok());
+    if (round == 0) continue;
+    EXPECT_EQ(log_.State().undelivered_since, At(90 + 10 * round))
+        << "was never acknowledged, though cleared again";
+    ASSERT_TRUE(Acknowledge(epoch - 1).ok());
+    EXPECT_EQ(log_.State().undelivered_since, now_);
+  }
+  // Without acknowledgements it stays, however many epochs come.
+  for (int64_t round = 1; round <= 10; ++round) {
+    Mark(0, {1, 2});
+    now_ = At(160 + 10 * round);
+    ASSERT_TRUE(Clear(0, Seal().epoch, {1, 2}).ok());
+    EXPECT_EQ(log_.State().undelivered_since, At(160));
+  }
+  ASSERT_TRUE(Acknowledge(log_.State().sealed_epoch).ok());
+  EXPECT_EQ(log_.State().undelivered_since, MonotonicTime::InfiniteFuture());
+}
+
+TEST_F(DirtyLogTest, AcknowledgementsOfPagesAdvanceTheOldestSeal) {
+  for (int64_t round = 0; round <= 6; ++round) {
+    Mark(0, {1, static_cast<uint64_t>(10 + round)});
+    now_ = At(100 + 10 * round);
+    const uint64_t epoch = Seal().epoch;
+    ASSERT_TRUE(Clear(0, epoch, Read(0, epoch)).ok());
+    if (round == 0) continue;
+    EXPECT_EQ(log_.State().undelivered_since, At(90 + 10 * round));
+    ASSERT_TRUE(
+        AcknowledgePages(epoch - 1, 0, ReadInFlight(0, epoch - 1)).ok());
+    EXPECT_EQ(log_.State().undelivered_since, now_);
+  }
+}
+
+// All of epoch 5 was cleared again in 6: it was not delivered meanwhile.
+TEST_F(DirtyLogTest, WhatWasClearedAgainWaitsSinceItsFirstSeal) {
+  for (const int64_t second : {110, 120}) {
+    Mark(0, {1, 2});
+    now_ = At(second);
+    ASSERT_TRUE(Clear(0, Seal().epoch, {1, 2}).ok());
+  }
+  EXPECT_EQ(log_.State().undelivered_since, At(110));
+  ASSERT_TRUE(Acquire(2, "bob", Force::kYes).ok());
+  EXPECT_EQ(log_.State().undelivered_since, At(110)) << "nor by a takeover";
+}
+
+TEST_F(DirtyLogTest, WhatWasClearedAgainIsDeliveredWithItsLaterEpoch) {
+  for (const int64_t second : {110, 120}) {
+    Mark(0, {1, 2});
+    now_ = At(second);
+    ASSERT_TRUE(Clear(0, Seal().epoch, {1, 2}).ok());
+  }
+  Mark(3, {7});
+  now_ = At(130);
+  ASSERT_TRUE(Clear(3, Seal().epoch, {7}).ok());
+  ASSERT_TRUE(AcknowledgePages(6, 0, {1}).ok());
+  EXPECT_EQ(log_.State().undelivered_since, At(110)) << "of 2";
+  ASSERT_TRUE(AcknowledgePages(6, 0, {2}).ok());
+  EXPECT_EQ(log_.State().undelivered_since, At(130));
+}
+
+TEST_F(DirtyLogTest, WhatIsMergedOrReturnedKeepsTheTimeOfItsSeal) {
+  Mark(0, {1, 2});
+  Mark(3, {7});
+  now_ = At(110);
+  Seal();
+  ASSERT_TRUE(Clear(0, 5, {1}).ok());
+  Mark(0, {3});
+  now_ = At(120);
+  Seal();  // 2 and 7 are merged
+  ASSERT_TRUE(Acknowledge(5).ok());
+  EXPECT_EQ(log_.State().undelivered_since, At(110)) << "of 2";
+  ASSERT_TRUE(Clear(0, 6, {2, 3}).ok());
+  ASSERT_TRUE(Clear(3, 6, {7}).ok());
+  EXPECT_EQ(log_.State().undelivered_since, At(110));
+  Mark(0, {4});
+  now_ = At(130);
+  Seal();
+  ASSERT_TRUE(Acquire(2, "bob", Force::kYes).ok());
+  EXPECT_EQ(log_.State().undelivered_since, At(110)) << "sealed again";
+  Mark(0, {5});
+  now_ = At(140);
+  Seal(0, /*by=*/2);
+  EXPECT_EQ(log_.State().undelivered_since, At(110));
+  ASSERT_TRUE(Clear(0, 8, {2, 3, 4, 5}, /*by=*/2).ok());
+  ASSERT_TRUE(Clear(3, 8, {7}, /*by=*/2).ok());
+  log_.Moved(3);
+  ASSERT_TRUE(Acknowledge(8, /*by=*/2).ok());
+  EXPECT_EQ(log_.State().undelivered_since, At(110)) << "of 7";
+  EXPECT_EQ(log_.Leave(3), UndeliveredCounts{.sealed = 1});
+  EXPECT_EQ(log_.State().undelivered_since, MonotonicTime::InfiniteFuture());
+}
+
+TEST_F(DirtyLogTest, AnAcquisitionTellsTheStateAfterIt) {
+  Mark(0, {1});
+  Seal();
+  ASSERT_TRUE(Clear(0, 5, {1}).ok());
+  DirtyLogState state;
+  ASSERT_TRUE(log_.Acquire(Claim(2, std::string(200, 'b')), kId, Force::kYes,
+                           At(105), &state)
+                  .ok());
+  EXPECT_EQ(state.owner, std::string(200, 'b'));
+  EXPECT_EQ(state.owner_since, At(105));
+  EXPECT_THAT(state.epochs_in_flight, IsEmpty());
+  EXPECT_EQ(state.slots, log_.State().slots);
+  EXPECT_EQ(state.slots[0].sealed_page_count, 1u);
+  EXPECT_EQ(log_.State().owner, std::string(200, 'b'));
+}
+
+TEST_F(DirtyLogTest, PartsOfTheStateAreWhatItTells) {
+  Mark(3, {1, 70});
+  now_ = At(110);
+  Seal();
+  ASSERT_TRUE(Clear(3, 5, {70}).ok());
+  Mark(0, {2});
+  const DirtyLogState summary = log_.Summary();
+  EXPECT_THAT(summary.slots, IsEmpty());
+  EXPECT_EQ(summary.owner, "alice");
+  EXPECT_EQ(summary.sealed_epoch, 5u);
+  EXPECT_EQ(summary.lease_end, At(140));
+  EXPECT_EQ(log_.last_owner_call(), At(110));
+  const std::vector<SlotLogState> slots = log_.State().slots;
+  EXPECT_EQ(log_.FindSlotState(0), slots[0]);
+  EXPECT_EQ(log_.FindSlotState(3), slots[1]);
+  EXPECT_EQ(log_.FindSlotState(3)->sealed_page_count, 1u);
+  EXPECT_EQ(log_.FindSlotState(1), absl::nullopt);
+  EXPECT_THAT(log_.CountUndeliveredBySlot(),
+              ElementsAre(SlotUndelivered{0, {.open = 1}},
+                          SlotUndelivered{3, {.sealed = 1, .in_flight = 1}}));
+}
+
+TEST_F(DirtyLogTest, ClearAndAcknowledgeMayBeRepeated) {
+  Mark(0, {1, 70});
+  Seal();
+  ASSERT_TRUE(Clear(0, 5, {1, 70}).ok());
+  const auto again = Clear(0, 5, {1, 70});
+  ASSERT_TRUE(again.ok()) << again.status();
+  EXPECT_EQ(again->moved_page_count, 0u);
+  EXPECT_EQ(again->already_in_flight_page_count, 2u);
+  EXPECT_EQ(Acknowledge(5)->acknowledged_page_count, 2u);
+  const auto twice = Acknowledge(5);
+  ASSERT_TRUE(twice.ok()) << twice.status();
+  EXPECT_EQ(twice->acknowledged_page_count, 0u);
+  EXPECT_EQ(twice->still_in_flight_page_count, 0u);
+}
+
+TEST_F(DirtyLogTest, NamedPagesAreAcknowledgedAndTheOthersToldApart) {
+  Mark(0, {1, 2, 3});
+  Seal();
+  ASSERT_TRUE(Clear(0, 5, {1, 2}).ok());
+  Mark(0, {2});
+  Seal();
+  ASSERT_TRUE(Clear(0, 6, {2}).ok());
+  // 1 is in flight since epoch 5, 2 again since 6, 3 is sealed, 4 is clean.
+  const auto result = AcknowledgePages(5, 0, {1, 2, 3, 4});
+  ASSERT_TRUE(result.ok()) << result.status();
+  EXPECT_EQ(result->acknowledged_page_count, 1u);
+  EXPECT_EQ(result->later_page_count, 1u);
+  EXPECT_EQ(result->not_in_flight_page_count, 2u);
+  EXPECT_EQ(result->still_in_flight_page_count, 1u);
+  EXPECT_THAT(Read(0, 0), ElementsAre(2, 3));
+  EXPECT_EQ(AcknowledgePages(6, 0, {2})->acknowledged_page_count, 1u);
+  EXPECT_EQ(ReasonOf(AcknowledgePages(5, 1, {1}).status()), "DIRTY_LOG_OFF");
+}
+
+TEST_F(DirtyLogTest, AcknowledgingAnEpochLeavesWhatWasClearedAgainLater) {
+  Mark(0, {1, 2});
+  Seal();
+  ASSERT_TRUE(Clear(0, 5, {1, 2}).ok());
+  Mark(0, {2});
+  Seal();
+  ASSERT_TRUE(Clear(0, 6, {2}).ok());
+  EXPECT_THAT(log_.State().epochs_in_flight, ElementsAre(5, 6));
+  const auto result = Acknowledge(5);
+  EXPECT_EQ(result->acknowledged_page_count, 1u);
+  EXPECT_EQ(result->still_in_flight_page_count, 1u);
+  EXPECT_THAT(Read(0, 0), ElementsAre(2));
+  EXPECT_EQ(Acknowledge(6)->acknowledged_page_count, 1u);
+}
+
+TEST_F(DirtyLogTest, AnEpochIsAcknowledgedWithAllBeforeIt) {
+  for (const uint64_t page : {1, 2, 3}) {
+    Mark(0, {page});
+    ASSERT_TRUE(Clear(0, Seal().epoch, {page}).ok());
+  }
+  EXPECT_EQ(Acknowledge(6)->acknowledged_page_count, 2u);
+  EXPECT_THAT(log_.State().epochs_in_flight, ElementsAre(7));
+}
+
+TEST_F(DirtyLogTest, OnlySealedEpochsOfThisLogCanBeAcknowledged) {
+  Mark(0, {1});
+  Seal();
+  ASSERT_TRUE(Clear(0, 5, {1}).ok());
+  EXPECT_EQ(Acknowledge(6).status().code(), absl::StatusCode::kNotFound);
+  EXPECT_EQ(ReasonOf(Acknowledge(6).status()), "EPOCH_UNKNOWN");
+  EXPECT_EQ(ReasonOf(Acknowledge(4).status()), "EPOCH_UNKNOWN")
+      << "of an earlier log";
+  EXPECT_EQ(ReasonOf(AcknowledgePages(4, 0, {1}).status()), "EPOCH_UNKNOWN");
+  const absl::Status status = log_.Seal(By(1), 9).status();
+  EXPECT_EQ(ReasonOf(status), "EPOCH_UNKNOWN");
+  EXPECT_EQ(DetailOf(status).field, "acknowledged_epoch");
+  EXPECT_EQ(log_.open_epoch(), 6u) << "nothing was sealed";
+  EXPECT_THAT(Read(0, 0), ElementsAre(1));
+}
+
+TEST_F(DirtyLogTest, OnlyTheLastSealedEpochCanBeCleared) {
+  EXPECT_EQ(ReasonOf(Clear(0, 5, {1}).status()), "EPOCH_MISMATCH");
+  Mark(0, {1});
+  Seal();
+  Seal();
+  for (const uint64_t epoch : {4, 5, 7}) {
+    const absl::Status status = Clear(0, epoch, {1}).status();
+    EXPECT_EQ(status.code(), absl::StatusCode::kAborted);
+    EXPECT_EQ(ReasonOf(status), "EPOCH_MISMATCH") << epoch;
+  }
+  EXPECT_EQ(Clear(0, 6, {1})->moved_page_count, 1u);
+  EXPECT_EQ(ReasonOf(Clear(1, 6, {1}).status()), "DIRTY_LOG_OFF");
+}
+
+TEST_F(DirtyLogTest, AReadTellsUnknownEpochsFromSupersededOnes) {
+  EXPECT_EQ(ReasonOf(TryRead(0, 5)), "EPOCH_UNKNOWN");
+  Seal();
+  Seal();
+  EXPECT_EQ(ReasonOf(TryRead(0, 4)), "EPOCH_UNKNOWN") << "an earlier log's";
+  EXPECT_EQ(ReasonOf(TryRead(0, 5)), "EPOCH_SUPERSEDED");
+  EXPECT_TRUE(TryRead(0, 6).ok());
+  EXPECT_EQ(ReasonOf(TryRead(0, 7)), "EPOCH_UNKNOWN");
+  EXPECT_EQ(ReasonOf(TryRead(1, 6)), "DIRTY_LOG_OFF");
+  uint64_t word = 42;
+  EXPECT_EQ(ReasonOf(log_.Read(kOtherId, 0, 6, 0, absl::MakeSpan(&word, 1))),
+            "LOG_CHANGED");
+  EXPECT_EQ(ReasonOf(log_.Read(kId, 0, 6, 256, absl::MakeSpan(&word, 1))),
+            "INVALID_RANGE");
+  EXPECT_EQ(ReasonOf(log_.Read(kId, 0, 6, 32, absl::MakeSpan(&word, 1))),
+            "INVALID_RANGE");
+  EXPECT_EQ(word, 42u) << "nothing was written";
+}
+
+TEST_F(DirtyLogTest, WhatIsInFlightIsReadByItsEpoch) {
+  Mark(0, {1, 2});
+  Mark(3, {9});
+  Seal();
+  ASSERT_TRUE(Clear(0, 5, {1, 2}).ok());
+  ASSERT_TRUE(Clear(3, 5, {9}).ok());
+  Mark(0, {2});
+  Seal();
+  ASSERT_TRUE(Clear(0, 6, {2}).ok());
+  EXPECT_THAT(ReadInFlight(0, 5), ElementsAre(1)) << "2 was cleared again";
+  EXPECT_THAT(ReadInFlight(3, 5), ElementsAre(9));
+  EXPECT_THAT(ReadInFlight(0, 6), ElementsAre(2));
+  EXPECT_THAT(ReadInFlight(3, 6), IsEmpty());
+  ASSERT_TRUE(Acknowledge(5).ok());
+  EXPECT_THAT(ReadInFlight(0, 5), IsEmpty());
+  EXPECT_THAT(ReadInFlight(3, 5), IsEmpty());
+  EXPECT_THAT(ReadInFlight(0, 6), ElementsAre(2));
+  uint64_t word = 42;
+  const auto reason = [&](LogId id, uint32_t slot, uint64_t epoch,
+                          uint64_t first_page) {
+    return ReasonOf(log_.ReadInFlight(id, slot, epoch, first_page,
+                                      absl::MakeSpan(&word, 1)));
+  };
+  EXPECT_EQ(reason(kOtherId, 0, 6, 0), "LOG_CHANGED");
+  EXPECT_EQ(reason(kId, 1, 6, 0), "DIRTY_LOG_OFF");
+  EXPECT_EQ(reason(kId, 0, 4, 0), "EPOCH_UNKNOWN");
+  EXPECT_EQ(reason(kId, 0, 7, 0), "EPOCH_UNKNOWN");
+  EXPECT_EQ(reason(kId, 0, 6, 32), "INVALID_RANGE");
+  EXPECT_EQ(word, 42u) << "nothing was written";
+}
+
+// Also of a log that has no slot left to ask about.
+TEST_F(DirtyLogTest, ALogKnowsItsEpochsWithoutASlot) {
+  Seal();
+  log_.Leave(0);
+  log_.Leave(3);
+  ASSERT_THAT(log_.AllSlots(), IsEmpty());
+  const auto reason = [&](LogId id, uint64_t epoch, LogPages pages) {
+    return ReasonOf(log_.CheckEpoch(id, epoch, pages));
+  };
+  for (const LogPages pages : {LogPages::kSealed, LogPages::kInFlight}) {
+    EXPECT_EQ(reason(kId, 5, pages), "");
+    EXPECT_EQ(reason(kOtherId, 5, pages), "LOG_CHANGED");
+    EXPECT_EQ(reason(kId, 4, pages), "EPOCH_UNKNOWN") << "an earlier log's";
+    EXPECT_EQ(reason(kId, 6, pages), "EPOCH_UNKNOWN") << "not sealed yet";
+  }
+  EXPECT_EQ(reason(kId, 0, LogPages::kSealed), "") << "a peek";
+  EXPECT_EQ(reason(kId, 0, LogPages::kInFlight), "EPOCH_UNKNOWN");
+  Seal();
+  EXPECT_EQ(reason(kId, 5, LogPages::kSealed), "EPOCH_SUPERSEDED");
+  EXPECT_EQ(reason(kId, 5, LogPages::kInFlight), "");
+  log_.Close();
+  EXPECT_EQ(reason(kId, 6, LogPages::kSealed), "DIRTY_LOG_OFF");
+}
+
+// Before the memory is protected, and after nobody marks any more, a page that
+// is written is in no set.
+TEST_F(DirtyLogTest, OnlyALogThatIsOnIsSealedReadClearedAndAcknowledged) {
+  Mark(0, {1, 2});
+  Seal();
+  ASSERT_TRUE(Clear(0, 5, {1}).ok());
+  const auto expect_off = [&](DirtyLog& log) {
+    EXPECT_FALSE(log.is_on());
+    const LogCall call = By(1);
+    const std::vector<uint64_t> mask(1, 2);
+    uint64_t word = 42;
+    for (const absl::Status& status :
+         {log.Admit(call), log.Seal(call, 0).status(),
+          log.Read(absl::nullopt, 0, 0, 0, absl::MakeSpan(&word, 1)),
+          log.ReadInFlight(absl::nullopt, 0, 5, 0, absl::MakeSpan(&word, 1)),
+          log.TakeIntoFlight(call, 0, 5, 0, mask).status(),
+          log.Acknowledge(call, 5).status(),
+          log.AcknowledgePages(call, 5, 0, 0, mask).status(),
+          log.Acquire(Claim(2, "bob"), absl::nullopt, Force::kYes, now_)
+              .status()}) {
+      EXPECT_EQ(ReasonOf(status), "DIRTY_LOG_OFF") << status;
+    }
+    EXPECT_EQ(word, 42u);
+  };
+  EXPECT_TRUE(log_.is_on());
+  log_.Close();
+  expect_off(log_);
+  EXPECT_EQ(log_.CountUndelivered(),
+            (UndeliveredCounts{.sealed = 1, .in_flight = 1}))
+      << "what is lost can be counted";
+  DirtyLog beginning(kOtherId, 9, Claim(1, "alice"), NewSlots(), now_,
+                     DirtyLog::Begin::kClosed);
+  expect_off(beginning);
+  now_ = At(150);
+  beginning.Open(now_);
+  EXPECT_EQ(beginning.last_owner_call(), At(150));
+  EXPECT_EQ(beginning.State().lease_end, At(180)) << "it could not call before";
+  EXPECT_TRUE(beginning.is_on());
+  EXPECT_TRUE(beginning.Seal(By(1), 0).ok());
+}
+
+TEST_F(DirtyLogTest, AReadRenewsNoLease) {
+  now_ = At(120);
+  Read(0, 0);
+  EXPECT_EQ(log_.State().lease_end, At(130));
+  ASSERT_TRUE(log_.Admit(By(1)).ok());
+  EXPECT_EQ(log_.State().lease_end, At(150));
+}
+
+TEST_F(DirtyLogTest, AtMostFourEpochsAreInFlight) {
+  for (uint64_t page = 0; page < kMaxEpochsInFlight; ++page) {
+    Mark(0, {page});
+    ASSERT_TRUE(Clear(0, Seal().epoch, {page}).ok());
+  }
+  Mark(0, {100});
+  Mark(3, {100});
+  const uint64_t epoch = Seal().epoch;
+  const absl::Status status = Clear(3, epoch, {100}).status();
+  EXPECT_EQ(status.code(), absl::StatusCode::kResourceExhausted);
+  EXPECT_EQ(ReasonOf(status), "LIMIT_EXCEEDED");
+  EXPECT_THAT(std::string(status.message()), HasSubstr("acknowledge epoch 5"));
+  EXPECT_THAT(Read(3, epoch), ElementsAre(100));
+  ASSERT_TRUE(Acknowledge(5).ok());
+  EXPECT_TRUE(Clear(3, epoch, {100}).ok());
+  EXPECT_TRUE(Clear(0, epoch, {100}).ok()) << "the epoch has its place now";
+}
+
+TEST_F(DirtyLogTest, StrangersAndOtherLogsAreRefusedEverywhere) {
+  Mark(0, {1});
+  Seal();
+  const auto reasons = [&](const LogCall& call) {
+    return std::vector<std::string>{
+        ReasonOf(log_.Admit(call)), ReasonOf(log_.Seal(call, 0).status()),
+        ReasonOf(log_.TakeIntoFlight(call, 0, 5, 0, Mask({1})).status()),
+        ReasonOf(log_.Acknowledge(call, 5).status()),
+        ReasonOf(log_.AcknowledgePages(call, 5, 0, 0, Mask({1})).status())};
+  };
+  EXPECT_THAT(reasons(By(2)), ::testing::Each("LOG_OWNED"));
+  LogCall other = By(1);
+  other.log_id = kOtherId;
+  EXPECT_THAT(reasons(other), ::testing::Each("LOG_CHANGED"));
+  ASSERT_TRUE(Acquire(2, "bob", Force::kYes).ok());
+  EXPECT_THAT(reasons(By(1)), ::testing::Each("LOG_FENCED"));
+  EXPECT_EQ(log_.open_epoch(), 6u);
+  EXPECT_THAT(Read(0, 5), ElementsAre(1));
+}
+
+TEST_F(DirtyLogTest, ATakeoverSealsAgainWhatWasInFlight) {
+  Mark(0, {1, 2, 3});
+  Mark(3, {4});
+  Seal();
+  ASSERT_TRUE(Clear(0, 5, {1, 2}).ok());
+  ASSERT_TRUE(Clear(3, 5, {4}).ok());
+  Mark(0, {9});
+  EXPECT_EQ(ReasonOf(Acquire(2, "bob", Force::kNo)), "LOG_OWNED");
+  now_ = At(131);
+  ASSERT_TRUE(Acquire(2, "bob", Force::kNo).ok());
+  EXPECT_THAT(Read(0, 5), ElementsAre(1, 2, 3));
+  EXPECT_THAT(Read(3, 5), ElementsAre(4));
+  EXPECT_THAT(Read(0, 0), ElementsAre(1, 2, 3, 9));
+  EXPECT_EQ(log_.CountUndelivered(),
+            (UndeliveredCounts{.open = 1, .sealed = 4}));
+  EXPECT_EQ(ReasonOf(Acknowledge(5, /*by=*/1).status()), "LOG_FENCED");
+  EXPECT_EQ(Acknowledge(5, /*by=*/2)->acknowledged_page_count, 0u);
+  EXPECT_EQ(Clear(0, 5, {1, 2, 3}, /*by=*/2)->moved_page_count, 3u);
+  EXPECT_EQ(log_.State().owner, "bob");
+  EXPECT_EQ(log_.State().owner_since, At(131));
+}
+
+TEST_F(DirtyLogTest, AcquiringAgainWithTheSameKeyTakesNothingOver) {
+  Mark(0, {1});
+  Seal();
+  ASSERT_TRUE(Acquire(2, "bob", Force::kYes).ok());
+  ASSERT_TRUE(Clear(0, 5, {1}, /*by=*/2).ok());
+  ASSERT_TRUE(Acquire(2, "bob", Force::kNo).ok());
+  EXPECT_EQ(log_.CountUndelivered(), UndeliveredCounts{.in_flight = 1});
+  EXPECT_EQ(
+      ReasonOf(
+          log_.Acquire(Claim(3, "eve"), kOtherId, Force::kYes, now_).status()),
+      "LOG_CHANGED");
+}
+
+// The lease runs out between a clear and its acknowledgement; nobody came.
+TEST_F(DirtyLogTest, AnOwnerThatIsLateGoesOnIfNobodyTookOver) {
+  Mark(0, {1});
+  Seal();
+  ASSERT_TRUE(Clear(0, 5, {1}).ok());
+  now_ = At(1000);
+  EXPECT_EQ(Acknowledge(5)->acknowledged_page_count, 1u);
+  EXPECT_EQ(log_.State().lease_end, At(1030));
+}
+
+TEST_F(DirtyLogTest, ASlotThatJoinsIsSealedWithTheOthers) {
+  Seal();
+  log_.Join(DirtyLog::JoiningSlot(NewSlot(1, InitiallySet::kYes)));
+  EXPECT_EQ(log_.CountUndelivered(1), UndeliveredCounts{.open = kSlotPages});
+  EXPECT_EQ(ReasonOf(Clear(1, 5, {0}).status()), "EPOCH_MISMATCH")
+      << "it was not there yet";
+  EXPECT_EQ(ReasonOf(TryRead(1, 5)), "EPOCH_SUPERSEDED");
+  EXPECT_THAT(Seal().slots,
+              ElementsAre(SlotSeal{.slot = 0},
+                          SlotSeal{.slot = 1, .fresh_page_count = kSlotPages},
+                          SlotSeal{.slot = 3}));
+  EXPECT_TRUE(Clear(1, 6, {0}).ok());
+  const DirtyLogState state = log_.State();
+  EXPECT_EQ(state.start, At(100));
+  EXPECT_FALSE(state.slots[0].joined);
+  EXPECT_TRUE(state.slots[1].joined);
+  EXPECT_FALSE(state.slots[2].joined);
+}
+
+TEST_F(DirtyLogTest, ASlotThatLeavesTakesItsPagesAlongAndCountsThem) {
+  Mark(0, {1});
+  Mark(3, {1, 2, 3});
+  Seal();
+  ASSERT_TRUE(Clear(3, 5, {1}).ok());
+  Mark(3, {7});
+  EXPECT_EQ(log_.Leave(3),
+            (UndeliveredCounts{.open = 1, .sealed = 2, .in_flight = 1}));
+  EXPECT_EQ(log_.Leave(3), kNothing);
+  EXPECT_EQ(log_.Find(3), nullptr);
+  EXPECT_EQ(log_.CountUndelivered(), UndeliveredCounts{.sealed = 1});
+  EXPECT_THAT(log_.State().epochs_in_flight, IsEmpty());
+  EXPECT_EQ(ReasonOf(Clear(3, 5, {2}).status()), "DIRTY_LOG_OFF");
+  EXPECT_EQ(Acknowledge(5)->acknowledged_page_count, 0u);
+  ASSERT_TRUE(Clear(0, 5, {1}).ok());
+  EXPECT_EQ(Acknowledge(5)->still_in_flight_page_count, 0u);
+  EXPECT_EQ(log_.State().undelivered_since, MonotonicTime::InfiniteFuture());
+}
+
+TEST_F(DirtyLogTest, ASlotThatMovedIsToBeSealedAgain) {
+  Mark(0, {1, 2, 3});
+  Mark(3, {8});
+  Seal();
+  ASSERT_TRUE(Clear(0, 5, {1}).ok());
+  Mark(0, {4});
+  log_.Moved(0);
+  EXPECT_EQ(log_.CountUndelivered(0),
+            (UndeliveredCounts{.open = 1, .sealed = 3}));
+  EXPECT_EQ(ReasonOf(Clear(0, 5, {2}).status()), "EPOCH_MISMATCH");
+  EXPECT_EQ(ReasonOf(TryRead(0, 5)), "EPOCH_SUPERSEDED");
+  EXPECT_EQ(Acknowledge(5)->acknowledged_page_count, 0u)
+      << "what was copied came from another place";
+  EXPECT_TRUE(Clear(3, 5, {8}).ok()) << "the other slot is where it was";
+  Seal();
+  EXPECT_THAT(Read(0, 6), ElementsAre(1, 2, 3, 4));
+  EXPECT_EQ(Clear(0, 6, {1, 2, 3, 4})->moved_page_count, 4u);
+  log_.Moved(9);  // not logged
+}
+
+TEST_F(DirtyLogTest, TheErrorOfAnEndCountsWhatWouldBeLost) {
+  const absl::Status status =
+      UndeliveredPages({.open = 1, .sealed = 2, .in_flight = 3}, "slot 3");
+  EXPECT_EQ(status.code(), absl::StatusCode::kFailedPrecondition);
+  EXPECT_EQ(ReasonOf(status), "UNDELIVERED_PAGES");
+  EXPECT_THAT(DetailOf(status).metadata,
+              UnorderedElementsAre(Pair("open_page_count", "1"),
+                                   Pair("sealed_page_count", "2"),
+                                   Pair("in_flight_page_count", "3")));
+  EXPECT_THAT(std::string(status.message()), HasSubstr("slot 3"));
+}
+
+// State, and the log of a slot, are there for those who look while a seal of
+// much memory goes on (RACE-7: a peek waits for it).
+TEST_F(DirtyLogTest, LookingWaitsForNoSeal) {
+  Mark(0, {1});
+  Pages peeked;
+  Interleaving threads;
+  threads.Add("seal", [&] { Seal(); });
+  threads.Add("peek", [&] { peeked = Read(0, 0); });
+  threads.RunTo("seal", HookPoint::kJoinToLeave);
+  EXPECT_EQ(log_.State().open_epoch, 5u);
+  EXPECT_NE(log_.Find(0), nullptr);
+  threads.Start("peek");
+  threads.RunToEnd("seal");
+  threads.WaitForEnd("peek");
+  EXPECT_THAT(peeked, ElementsAre(1));
+  EXPECT_EQ(log_.State().open_epoch, 6u);
+}
+
+// A takeover that comes while the former owner seals waits for it: the seal is
+// answered, its pages are the new owner's.
+TEST_F(DirtyLogTest, ATakeoverBesideASealLosesNothing) {
+  Mark(0, {1});
+  Interleaving threads;
+  absl::Status sealed;
+  threads.Add("seal", [&] { sealed = log_.Seal(By(1), 0).status(); });
+  threads.Add("bob", [&] { EXPECT_TRUE(Acquire(2, "bob", Force::kYes).ok()); });
+  threads.RunTo("seal", HookPoint::kJoinToLeave);
+  threads.Start("bob");
+  threads.RunToEnd("seal");
+  threads.WaitForEnd("bob");
+  EXPECT_TRUE(sealed.ok()) << sealed;
+  EXPECT_THAT(Read(0, 5), ElementsAre(1));
+  EXPECT_EQ(ReasonOf(log_.Seal(By(1), 0).status()), "LOG_FENCED");
+}
+
+// vCPUs that mark, an owner that seals, clears and acknowledges, and others
+// that take over: each mark is delivered after it was made, or still there.
+TEST_F(DirtyLogTest, MarksBesideEveryMoveAreNeverLost) {
+  std::vector<std::atomic<uint64_t>> written(kSlotPages);  // versions
+  std::vector<uint64_t> delivered(kSlotPages);
+  std::atomic<bool> stop = false;
+  std::vector<std::thread> vcpus;
+  for (uint64_t v = 0; v < 2; ++v) {
+    vcpus.emplace_back([&, v] {
+      for (uint64_t n = v; !stop.load(std::memory_order_relaxed); n += 2) {
+        const uint64_t page = n * 37 % kSlotPages;
+        // Writes, then marks: nothing protects pages here, so a copy before the
+        // mark has what the mark is about, or the page stays open.
+        written[page].fetch_add(1);
+        open_.at(0)->Mark(page);
+      }
+    });
+  }
+  uint32_t key = 1;
+  const auto one_round = [&](int round) {
+    const uint64_t epoch = Seal(0, key).epoch;
+    std::vector<uint64_t> mask((kSlotPages + 63) / 64);
+    ASSERT_TRUE(log_.Read(kId, 0, epoch, 0, absl::MakeSpan(mask)).ok());
+    const auto flight = log_.TakeIntoFlight(By(key), 0, epoch, 0, mask);
+    ASSERT_TRUE(flight.ok()) << flight.status();
+    if (round % 5 == 4) {  // dies: what it copied is lost
+      ++key;
+      ASSERT_TRUE(Acquire(key, "next", Force::kYes).ok());
+      return;
+    }
+    for (const BitmapWord& word : flight->moved) {
+      for (uint64_t bits = word.bits; bits != 0; bits &= bits - 1) {
+        const uint64_t page =
+            64 * word.index + static_cast<uint64_t>(std::countr_zero(bits));
+        delivered[page] = written[page].load();
+      }
+    }
+    ASSERT_TRUE(Acknowledge(epoch, key).ok());
+  };
+  for (int round = 0; round < 2000 && !HasFailure(); ++round) one_round(round);
+  stop = true;
+  for (std::thread& vcpu : vcpus) vcpu.join();
+  for (uint64_t page = 0; page < kSlotPages; ++page) {
+    EXPECT_TRUE(log_.IsUndelivered(0, page) ||
+                delivered[page] == written[page].load())
+        << page;
+  }
+}
+
+}  // namespace
+}  // namespace mmu

@@ -1,0 +1,106 @@
+#include "mmu_core/dirty/log_owner.h"
+
+#include <algorithm>
+#include <cerrno>
+#include <string>
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+#include "mmu_core/base/check.h"
+#include "mmu_core/base/error.h"
+#include "mmu_core/base/format.h"
+
+namespace mmu {
+namespace {
+
+// For people and for metadata: a tenth is exact enough.
+std::string SecondsText(absl::Duration duration) {
+  return Format("%.1f", absl::ToDoubleSeconds(duration));
+}
+
+}  // namespace
+
+LogOwner::LogOwner(const LogClaim& claim, MonotonicTime now)
+    : claim_(claim), since_(now), last_call_(now) {
+  MMU_CHECK(claim.lease > absl::ZeroDuration());
+}
+
+void LogOwner::Renew(MonotonicTime now) {
+  last_call_ = std::max(last_call_, now);
+}
+
+bool LogOwner::IsFormer(const OwnerKey& key) const {
+  return std::find(former_keys_.begin(), former_keys_.end(), key) !=
+         former_keys_.end();
+}
+
+absl::Status LogOwner::Fenced(MonotonicTime now) const {
+  return MakeError(
+      absl::StatusCode::kFailedPrecondition,
+      {"LOG_FENCED",
+       "owner_token",
+       0,
+       {{"owner", claim_.owner},
+        {"owned_for_seconds", SecondsText(now - since_)},
+        {"lease_remaining_seconds",
+         SecondsText(std::max(lease_end() - now, absl::ZeroDuration()))}}},
+      Format("owner_token was that of an owner of this dirty log; %s "
+             "acquired it %ss ago, and has every page that was not "
+             "acknowledged until then; stop, or acquire the log with "
+             "a new token",
+             claim_.owner, SecondsText(now - since_)));
+}
+
+absl::Status LogOwner::Owned(MonotonicTime now) const {
+  const absl::Duration left = lease_end() - now;
+  const std::string lease =
+      left > absl::ZeroDuration()
+          ? absl::StrCat("its lease lasts for another ", SecondsText(left),
+                         "s: ask it, wait for the end, or acquire the log with "
+                         "force")
+          : std::string("its lease has run out: acquire the log");
+  return MakeError(
+      absl::StatusCode::kFailedPrecondition,
+      {"LOG_OWNED",
+       "owner_token",
+       0,
+       {{"owner", claim_.owner},
+        {"owned_for_seconds", SecondsText(now - since_)},
+        {"lease_remaining_seconds",
+         SecondsText(std::max(left, absl::ZeroDuration()))}}},
+      Format("owner_token is not that of the owner: %s has owned this "
+             "dirty log for %ss, and %s",
+             claim_.owner, SecondsText(now - since_), lease));
+}
+
+absl::Status LogOwner::Admit(const OwnerKey& key, MonotonicTime now) {
+  if (Is(key)) {
+    Renew(now);
+    return absl::OkStatus();
+  }
+  return IsFormer(key) ? Fenced(now) : Owned(now);
+}
+
+absl::StatusOr<LogOwner::Acquired> LogOwner::Acquire(const LogClaim& claim,
+                                                     Force force,
+                                                     MonotonicTime now) {
+  MMU_CHECK(claim.lease > absl::ZeroDuration());
+  if (Is(claim.key)) {
+    LogClaim renewed = claim;
+    claim_ = std::move(renewed);
+    Renew(now);
+    return Acquired::kAlready;
+  }
+  if (IsFormer(claim.key)) return Fenced(now);
+  if (force == Force::kNo && now < lease_end()) return Owned(now);
+  LogClaim next = claim;
+  former_keys_.push_back(claim_.key);
+  // Nothing below needs memory.
+  if (former_keys_.size() > kMaxFormerKeys) former_keys_.pop_front();
+  claim_ = std::move(next);
+  since_ = std::max(since_, now);
+  Renew(now);
+  return Acquired::kNewly;
+}
+
+}  // namespace mmu

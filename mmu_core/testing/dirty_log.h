@@ -1,0 +1,62 @@
+// The dirty log of tests that are not about its owner: it has one, which makes
+// every call in time.
+
+#ifndef MMU_CORE_TESTING_DIRTY_LOG_H_
+#define MMU_CORE_TESTING_DIRTY_LOG_H_
+
+#include <cstdint>
+#include <vector>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "absl/types/span.h"
+#include "mmu_core/dirty/dirty_log_state.h"
+#include "mmu_core/dirty/dirty_log_types.h"
+#include "mmu_core/dirty/log_owner.h"
+#include "mmu_core/stats/mmu_cost.h"
+#include "mmu_core/vm/dirty_log_calls.h"
+#include "mmu_core/vm/vm.h"
+
+namespace mmu::testing {
+
+// The owner's claim, a call of its, and what starts its log. Each start has an
+// id of its own.
+LogClaim TestClaim();
+LogCall TestCall();
+DirtyLogStart TestStart(const DirtyLogConfig& config);
+
+// What Vm's functions of these names do, on behalf of that owner.
+absl::Status StartLog(Vm& vm, const DirtyLogConfig& config = {},
+                      MmuCost* cost = nullptr);
+absl::StatusOr<StopResult> StopLog(
+    Vm& vm, RecoverOnStop recover = RecoverOnStop::kNo,
+    Undelivered undelivered = Undelivered::kDiscard, MmuCost* cost = nullptr);
+absl::Status ReadLog(Vm& vm, uint32_t slot, uint64_t epoch, uint64_t first_page,
+                     absl::Span<uint64_t> words);
+absl::StatusOr<ClearResult> ClearLog(Vm& vm, uint32_t slot, uint64_t epoch,
+                                     uint64_t first_page, uint64_t page_count,
+                                     absl::Span<const uint64_t> mask,
+                                     MmuCost* cost = nullptr);
+// The same, and the pages are acknowledged at once: as a sender whose copies
+// need no time.
+absl::StatusOr<ClearResult> ClearAndDeliver(Vm& vm, uint32_t slot,
+                                            uint64_t epoch, uint64_t first_page,
+                                            uint64_t page_count,
+                                            absl::Span<const uint64_t> mask,
+                                            MmuCost* cost = nullptr);
+
+// Seals all slots; what was sealed of `slot`.
+struct SealedSlot {
+  uint64_t epoch = 0;
+  uint64_t dirty_page_count = 0;   // fresh and merged
+  uint64_t merged_page_count = 0;  // of these, left over from earlier seals
+};
+absl::StatusOr<SealedSlot> SealLog(Vm& vm, uint32_t slot = 0,
+                                   MmuCost* cost = nullptr);
+// Seals all slots and lists what is sealed of one; the epoch in `epoch`.
+std::vector<uint64_t> SealAndList(Vm& vm, uint32_t slot,
+                                  uint64_t* epoch = nullptr);
+
+}  // namespace mmu::testing
+
+#endif  // MMU_CORE_TESTING_DIRTY_LOG_H_
