@@ -32,8 +32,6 @@ struct Config {
   int64_t max_short_calls = 2048;
   int64_t max_long_calls = 256;
   int64_t max_long_calls_per_vm = 32;
-  int64_t max_paced_calls = 256;
-  int64_t max_paced_calls_per_vm = 32;
   int64_t max_streams = 256;
   int64_t max_streams_per_vm = 32;
   int64_t max_waits = 1024;

@@ -138,8 +138,6 @@ absl::Status ApplyFlags(Config* config) {
   apply("max_short_calls", FLAGS_max_short_calls);
   apply("max_long_calls", FLAGS_max_long_calls);
   apply("max_long_calls_per_vm", FLAGS_max_long_calls_per_vm);
-  apply("max_paced_calls", FLAGS_max_paced_calls);
-  apply("max_paced_calls_per_vm", FLAGS_max_paced_calls_per_vm);
   apply("max_streams", FLAGS_max_streams);
   apply("max_streams_per_vm", FLAGS_max_streams_per_vm);
   apply("max_waits", FLAGS_max_waits);

@@ -64,8 +64,6 @@ const std::vector<ConfigOption>& ConfigOptions() {
       {"max_short_calls", &Config::max_short_calls, 1, 100'000},
       {"max_long_calls", &Config::max_long_calls, 1, 10'000},
       {"max_long_calls_per_vm", &Config::max_long_calls_per_vm, 1, 10'000},
-      {"max_paced_calls", &Config::max_paced_calls, 1, 10'000},
-      {"max_paced_calls_per_vm", &Config::max_paced_calls_per_vm, 1, 10'000},
       {"max_streams", &Config::max_streams, 1, 10'000},
       {"max_streams_per_vm", &Config::max_streams_per_vm, 1, 10'000},
       {"max_waits", &Config::max_waits, 1, 100'000},

@@ -41,8 +41,6 @@
 #include "server/metrics/daemon_collector.h"
 #include "server/metrics/rpc_metrics.h"
 #include "server/services/daemon_state.h"
-#include "server/vm_registry.h"
-#include "server/workload_run.h"
 
 namespace mmud {
 namespace {
@@ -57,14 +55,12 @@ constexpr char kUsage[] =
     "over gRPC.\n\n"
     "  mmud --listen=unix:/run/mmud.sock --metrics-address=127.0.0.1:9464\n"
     "  mmud --listen-tcp=127.0.0.1:0 --port-file=/tmp/mmud.ports\n\n"
-    "SIGTERM, SIGINT and SIGHUP drain: new work is refused, operations stop\n"
-    "at their next safe point, streams and calls in hand end, the exit code "
-    "is\n"
-    "0. A second signal ends the daemon at once. SIGINT and SIGHUP stay\n"
-    "ignored if they are when it starts (nohup). Nothing is read anew: start\n"
-    "it again for another configuration. In names of flags '-' and '_' are "
-    "the\n"
-    "same.";
+    "SIGTERM, SIGINT and SIGHUP drain: new work is refused, guests stop,\n"
+    "operations stop at their next safe point, streams and calls in hand end,\n"
+    "the exit code is 0. A second signal ends the daemon at once. SIGINT and\n"
+    "SIGHUP stay ignored if they are when it starts (nohup). Nothing is read\n"
+    "anew: start it again for another configuration. In names of flags '-'\n"
+    "and '_' are the same.";
 
 // Flags that may stand without a value. Theirs is an OptionFlag, and Abseil
 // takes only a plain bool without one.
@@ -174,11 +170,7 @@ void Drain(DaemonState& state, const RpcMetrics& rpcs, GrpcServer& server) {
   server.BeginDrain();
   // Also those whose peer does not read: they would take the whole time.
   state.calls.open_streams.EndAll(DrainingError());
-  for (const VmUse& vm : state.vms.All()) {
-    if (const std::shared_ptr<WorkloadRun> run = vm->workload()) {
-      run->StopNow(WorkloadRun::Stop::kCancelled);
-    }
-  }
+  state.workloads.StopAll();
   for (const google::longrunning::Operation& operation :
        state.operations.Drain(deadline - mmu::MonotonicTime::Now())) {
     Log(LogLevel::kInfo, "operation parked",
@@ -241,7 +233,7 @@ int Serve(const Config& config, BuildVariant variant) {
   LogConfiguration(config);
   Log(LogLevel::kInfo, "serving", fields);
   {
-    const Housekeeping housekeeping(state.vms);
+    const Housekeeping housekeeping(state.vms, state.abandoned_logs);
     const std::string signal = WaitForSignal();
     Log(LogLevel::kInfo, "draining", {{"signal", signal}});
     ExitOnSecondSignal();

@@ -56,7 +56,7 @@ absl::StatusOr<DirtyRateResult> DirtyRateHistory::Rate(
     const absl::Duration missing =
         samples_.empty() ? window : samples_.front().time - latest;
     return WithRetryDelay(
-        ApiError(absl::StatusCode::kUnavailable, "INSUFFICIENT_HISTORY",
+        ApiError(absl::StatusCode::kFailedPrecondition, "INSUFFICIENT_HISTORY",
                  absl::StrCat("there is not yet a history of ",
                               absl::FormatDuration(window), "; try again in ",
                               absl::FormatDuration(

@@ -56,7 +56,7 @@ class DirtyRateHistory {
   void Restart(const DirtySample& sample);
 
   // The rate from the newest sample at least `window` before `now` up to
-  // `now`. UNAVAILABLE INSUFFICIENT_HISTORY with the time to wait.
+  // `now`. FAILED_PRECONDITION INSUFFICIENT_HISTORY with the time to wait.
   absl::StatusOr<DirtyRateResult> Rate(const DirtySample& now,
                                        absl::Duration window) const;
 

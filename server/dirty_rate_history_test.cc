@@ -64,7 +64,7 @@ TEST(DirtyRateHistory, SaysHowLongToWaitForEnoughHistory) {
   EXPECT_FALSE(history.Rate(At(4, 0), absl::Seconds(1)).ok());
   history.Add(At(2, 0));
   const auto rate = history.Rate(At(4, 0), absl::Seconds(10));
-  EXPECT_EQ(rate.status().code(), absl::StatusCode::kUnavailable);
+  EXPECT_EQ(rate.status().code(), absl::StatusCode::kFailedPrecondition);
   EXPECT_EQ(mmu::DetailOf(rate.status()).reason, "INSUFFICIENT_HISTORY");
   EXPECT_EQ(ApiDetailOf(rate.status()).retry_delay, absl::Seconds(8));
 }

@@ -54,8 +54,8 @@ ABSL_FLAG(mmud::OptionFlag<int64_t>, max_page_tables,
           "MMU_PAGES_EXHAUSTED. 0 means no limit.");
 ABSL_FLAG(mmud::OptionFlag<int64_t>, max_operations,
           mmud::OptionFlag(&mmud::Config::max_operations),
-          "The most splits and recoveries that run at a time. Workloads do not "
-          "count: as many run as there are VMs.");
+          "The most splits, recoveries and starts of dirty logs that run at a "
+          "time. Workloads do not count: as many run as there are VMs.");
 ABSL_FLAG(mmud::OptionFlag<int64_t>, metrics_max_vms,
           mmud::OptionFlag(&mmud::Config::metrics_max_vms),
           "How many VMs get a `vm` label of their own; the others share "
@@ -81,13 +81,6 @@ ABSL_FLAG(mmud::OptionFlag<int64_t>, max_long_calls_per_vm,
           mmud::OptionFlag(&mmud::Config::max_long_calls_per_vm),
           "The most of these that work on one VM. DeleteVm does not count: a "
           "VM can be deleted whatever else is in hand.");
-ABSL_FLAG(mmud::OptionFlag<int64_t>, max_paced_calls,
-          mmud::OptionFlag(&mmud::Config::max_paced_calls),
-          "The most calls in hand that last as long as their throttle wants: "
-          "StartDirtyLog. Each has a thread.");
-ABSL_FLAG(mmud::OptionFlag<int64_t>, max_paced_calls_per_vm,
-          mmud::OptionFlag(&mmud::Config::max_paced_calls_per_vm),
-          "The most of these that work on one VM.");
 ABSL_FLAG(mmud::OptionFlag<int64_t>, max_streams,
           mmud::OptionFlag(&mmud::Config::max_streams),
           "The most streams that are open.");

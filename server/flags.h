@@ -27,8 +27,6 @@ ABSL_DECLARE_FLAG(mmud::OptionFlag<int64_t>, max_rpc_threads);
 ABSL_DECLARE_FLAG(mmud::OptionFlag<int64_t>, max_short_calls);
 ABSL_DECLARE_FLAG(mmud::OptionFlag<int64_t>, max_long_calls);
 ABSL_DECLARE_FLAG(mmud::OptionFlag<int64_t>, max_long_calls_per_vm);
-ABSL_DECLARE_FLAG(mmud::OptionFlag<int64_t>, max_paced_calls);
-ABSL_DECLARE_FLAG(mmud::OptionFlag<int64_t>, max_paced_calls_per_vm);
 ABSL_DECLARE_FLAG(mmud::OptionFlag<int64_t>, max_streams);
 ABSL_DECLARE_FLAG(mmud::OptionFlag<int64_t>, max_streams_per_vm);
 ABSL_DECLARE_FLAG(mmud::OptionFlag<int64_t>, max_waits);

@@ -88,7 +88,7 @@ absl::StatusOr<ListenAddress> CheckTcp(const Config& config) {
 
 std::vector<std::string> ServiceNames(const Config& config) {
   std::vector<std::string> names = {"mmud.v1.VmService",
-                                    "mmud.v1.WorkloadService",
+                                    "mmud.lab.v1.WorkloadService",
                                     "mmud.v1.DirtyLogService",
                                     "mmud.v1.GuestMemoryService",
                                     "mmud.v1.SplitService",

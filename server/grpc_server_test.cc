@@ -17,18 +17,19 @@
 #include "absl/status/statusor.h"
 #include "absl/time/clock.h"
 #include "absl/time/time.h"
-#include "google/longrunning/operations.pb.h"
+#include "google/longrunning/operations.grpc.pb.h"
 #include "google/rpc/error_details.pb.h"
 #include "google/rpc/status.pb.h"
 #include "grpcpp/grpcpp.h"
 #include "gtest/gtest.h"
 #include "mmu_core/base/clock.h"
 #include "mmu_core/base/thread.h"
+#include "mmu_core/dirty/dirty_log_state.h"
 #include "mmu_core/testing/vm_builder.h"
+#include "mmud/lab/v1/workload_service.grpc.pb.h"
 #include "mmud/v1/dirty_log_service.grpc.pb.h"
 #include "mmud/v1/guest_memory_service.grpc.pb.h"
 #include "mmud/v1/vm_service.grpc.pb.h"
-#include "mmud/v1/workload_service.grpc.pb.h"
 #include "server/config.h"
 #include "server/housekeeping.h"
 #include "server/metrics/rpc_metrics.h"
@@ -38,6 +39,7 @@ namespace mmud {
 namespace {
 
 constexpr int64_t kMiB = 1 << 20;
+constexpr char kToken[] = "a secret of the test's";
 
 // A directory with a short name: the path of a socket may have 107 bytes.
 class SocketDirectory {
@@ -86,6 +88,7 @@ class GrpcServerTest : public ::testing::Test {
     EXPECT_TRUE(server_.ok()) << server_.status();
     v1::CreateVmRequest request;
     request.set_vm_id("a");
+    request.mutable_vm()->mutable_tdp();
     v1::Memslot* slot = request.mutable_vm()->add_memslots();
     slot->set_gpa_bytes(kMiB);
     slot->set_size_bytes(kMiB);
@@ -95,13 +98,32 @@ class GrpcServerTest : public ::testing::Test {
     vm_ = response.vm();
   }
 
+  // Returns when the log is on, or why it is not.
   grpc::Status StartLog(absl::Duration ttl = absl::Hours(1)) {
     v1::StartDirtyLogRequest request;
     request.set_vm("vms/a");
+    request.set_owner("a test");
+    request.set_owner_token(kToken);
     request.mutable_ttl()->set_seconds(absl::ToInt64Seconds(ttl));
+    google::longrunning::Operation operation;
+    {
+      grpc::ClientContext context;
+      grpc::Status status = logs_->StartDirtyLog(&context, request, &operation);
+      if (!status.ok()) return status;
+    }
+    google::longrunning::WaitOperationRequest wait;
+    wait.set_name(operation.name());
     grpc::ClientContext context;
-    v1::StartDirtyLogResponse response;
-    return logs_->StartDirtyLog(&context, request, &response);
+    return google::longrunning::Operations::NewStub(channel_)->WaitOperation(
+        &context, wait, &operation);
+  }
+
+  grpc::Status Seal(v1::SealDirtyLogResponse* response) {
+    v1::SealDirtyLogRequest request;
+    request.set_vm("vms/a");
+    request.set_owner_token(kToken);
+    grpc::ClientContext context;
+    return logs_->SealDirtyLog(&context, request, response);
   }
 
   void Write(uint64_t page) {
@@ -109,22 +131,24 @@ class GrpcServerTest : public ::testing::Test {
     mmu::testing::Write(vm->vm(), kMiB + (page << 12), 7);
   }
 
-  // All messages of one GetDirtyLog.
-  std::vector<v1::GetDirtyLogResponse> Harvest(
-      const v1::GetDirtyLogRequest& request, grpc::Status* status) {
+  // All messages of one ReadDirtyPages.
+  std::vector<v1::ReadDirtyPagesResponse> Read(
+      v1::ReadDirtyPagesRequest request, grpc::Status* status) {
+    request.set_vm("vms/a");
     grpc::ClientContext context;
-    const auto reader = logs_->GetDirtyLog(&context, request);
-    std::vector<v1::GetDirtyLogResponse> messages;
-    v1::GetDirtyLogResponse message;
+    const auto reader = logs_->ReadDirtyPages(&context, request);
+    std::vector<v1::ReadDirtyPagesResponse> messages;
+    v1::ReadDirtyPagesResponse message;
     while (reader->Read(&message)) messages.push_back(message);
     *status = reader->Finish();
     return messages;
   }
 
-  static v1::GetDirtyLogRequest Seal() {
-    v1::GetDirtyLogRequest request;
-    request.set_vm("vms/a");
-    request.set_mode(v1::GET_DIRTY_LOG_MODE_SEAL);
+  // What was sealed.
+  static v1::ReadDirtyPagesRequest Of(const v1::SealDirtyLogResponse& sealed) {
+    v1::ReadDirtyPagesRequest request;
+    request.set_log_id(sealed.log_id());
+    request.set_epoch(sealed.epoch());
     return request;
   }
 
@@ -159,7 +183,7 @@ TEST_F(GrpcServerTest, WithoutAnotherThreadCallsAreRefusedAndItGoesOn) {
   mmu::LimitThreads(0);
   const grpc::Status of_call = get();
   grpc::Status of_stream;
-  Harvest(Seal(), &of_stream);
+  Read(v1::ReadDirtyPagesRequest(), &of_stream);
   mmu::LimitThreads(-1);
   for (const grpc::Status& status : {of_call, of_stream}) {
     EXPECT_EQ(status.error_code(), grpc::StatusCode::UNAVAILABLE);
@@ -175,68 +199,271 @@ TEST_F(GrpcServerTest, ASecondServerOnTheSocketIsRefused) {
             absl::StatusCode::kUnavailable);
 }
 
-TEST_F(GrpcServerTest, SealClearAndSealAgain) {
+TEST_F(GrpcServerTest, SealClearAcknowledgeAndSealAgain) {
   ASSERT_TRUE(StartLog().ok());
   Write(3);
   Write(4);
+  v1::SealDirtyLogResponse sealed;
+  ASSERT_TRUE(Seal(&sealed).ok());
+  EXPECT_EQ(sealed.epoch(), 1);
+  EXPECT_EQ(sealed.slots(0).fresh_page_count(), 2);
   grpc::Status status;
-  const auto messages = Harvest(Seal(), &status);
+  const auto messages = Read(Of(sealed), &status);
   ASSERT_TRUE(status.ok()) << status.error_message();
   ASSERT_EQ(messages.size(), 3u);
   EXPECT_EQ(messages[0].header().epoch(), 1);
-  EXPECT_EQ(messages[0].header().dirty_page_count(), 2);
+  EXPECT_EQ(messages[0].header().coverage(0).size_bytes(), kMiB);
   const v1::DirtyLogChunk& chunk = messages[1].chunk();
   EXPECT_EQ(messages[2].trailer().dirty_page_count(), 2);
   EXPECT_EQ(messages[2].trailer().crc32c(), chunk.crc32c());
 
   v1::ClearDirtyLogRequest clear;
   clear.set_vm("vms/a");
+  clear.set_owner_token(kToken);
   clear.set_epoch(1);
-  clear.set_start_gpa_bytes(kMiB);
-  clear.set_size_bytes(kMiB);
-  v1::Extent* extent = clear.mutable_extents()->add_extents();
+  v1::SlotPages* pages = clear.mutable_pages();
+  pages->set_start_gpa_bytes(kMiB);
+  pages->set_size_bytes(kMiB);
+  v1::Extent* extent = pages->mutable_extents()->add_extents();
   extent->set_gpa_bytes(kMiB + (3 << 12));
   extent->set_size_bytes(2 << 12);
   v1::ClearDirtyLogResponse cleared;
-  grpc::ClientContext context;
-  ASSERT_TRUE(logs_->ClearDirtyLog(&context, clear, &cleared).ok());
+  {
+    grpc::ClientContext context;
+    ASSERT_TRUE(logs_->ClearDirtyLog(&context, clear, &cleared).ok());
+  }
   EXPECT_EQ(cleared.cleared_page_count(), 2);
-  EXPECT_EQ(cleared.unacked_page_count(), 0);
+  EXPECT_EQ(cleared.still_sealed_page_count(), 0);
 
   Write(4);
-  const auto next = Harvest(Seal(), &status);
-  ASSERT_TRUE(status.ok());
-  EXPECT_EQ(next[0].header().epoch(), 2);
-  EXPECT_EQ(next.back().trailer().dirty_page_count(), 1);
+  v1::AcknowledgePagesRequest acknowledge;
+  acknowledge.set_vm("vms/a");
+  acknowledge.set_owner_token(kToken);
+  acknowledge.set_epoch(1);
+  v1::AcknowledgePagesResponse acknowledged;
+  {
+    grpc::ClientContext context;
+    ASSERT_TRUE(
+        logs_->AcknowledgePages(&context, acknowledge, &acknowledged).ok());
+  }
+  EXPECT_EQ(acknowledged.acknowledged_page_count(), 2);
+  EXPECT_EQ(acknowledged.still_in_flight_page_count(), 0);
+  ASSERT_TRUE(Seal(&sealed).ok());
+  EXPECT_EQ(sealed.epoch(), 2);
+  EXPECT_EQ(sealed.slots(0).fresh_page_count(), 1);
 }
 
 TEST_F(GrpcServerTest, AnUnclearedEpochIsSentAgainAndThenSuperseded) {
   ASSERT_TRUE(StartLog().ok());
   Write(3);
+  v1::SealDirtyLogResponse first;
+  ASSERT_TRUE(Seal(&first).ok());
   grpc::Status status;
-  Harvest(Seal(), &status);
-  v1::GetDirtyLogRequest again = Seal();
-  again.set_epoch(1);
-  EXPECT_EQ(Harvest(again, &status).back().trailer().dirty_page_count(), 1);
-  const auto merged = Harvest(Seal(), &status);
-  EXPECT_EQ(merged[0].header().merged_page_count(), 1);
-  Harvest(again, &status);
+  v1::ReadDirtyPagesRequest again = Of(first);
+  EXPECT_EQ(Read(again, &status).back().trailer().dirty_page_count(), 1);
+  v1::SealDirtyLogResponse second;
+  ASSERT_TRUE(Seal(&second).ok());
+  EXPECT_EQ(second.slots(0).merged_page_count(), 1);
+  Read(again, &status);
   EXPECT_EQ(Reason(status), "EPOCH_SUPERSEDED");
   again.set_epoch(9);
-  Harvest(again, &status);
+  Read(again, &status);
   EXPECT_EQ(Reason(status), "EPOCH_UNKNOWN");
+  again.set_log_id(std::string(32, 'a'));
+  Read(again, &status);
+  EXPECT_EQ(Reason(status), "LOG_CHANGED");
 }
 
-TEST_F(GrpcServerTest, ALogThatNobodyHarvestsStopsItself) {
+TEST_F(GrpcServerTest, ALogWhoseOnlySlotIsGoneTellsAStrangeLogOrEpoch) {
+  ASSERT_TRUE(StartLog().ok());
+  v1::SealDirtyLogResponse sealed;
+  ASSERT_TRUE(Seal(&sealed).ok());
+  {
+    v1::DeleteMemslotRequest request;
+    request.set_name("vms/a/memslots/0");
+    request.set_discard_undelivered(true);
+    v1::DeleteMemslotResponse response;
+    grpc::ClientContext context;
+    ASSERT_TRUE(vms_->DeleteMemslot(&context, request, &response).ok());
+  }
+  // Of ReadDirtyPages, and of ReadPages of what is in flight.
+  const auto reasons = [this](const std::string& log_id, int64_t epoch) {
+    v1::ReadDirtyPagesRequest dirty;
+    dirty.set_log_id(log_id);
+    dirty.set_epoch(epoch);
+    grpc::Status status;
+    Read(dirty, &status);
+    v1::ReadPagesRequest pages;
+    pages.set_vm("vms/a");
+    pages.mutable_in_flight()->set_log_id(log_id);
+    pages.mutable_in_flight()->set_epoch(epoch);
+    grpc::ClientContext context;
+    const auto reader = memory_->ReadPages(&context, pages);
+    v1::ReadPagesResponse message;
+    while (reader->Read(&message)) {
+    }
+    return std::vector<std::string>{Reason(status), Reason(reader->Finish())};
+  };
+  using Reasons = std::vector<std::string>;
+  const std::string other = "00000000000000000000000000000001";
+  EXPECT_EQ(reasons(sealed.log_id(), 1), Reasons({"", ""}));
+  EXPECT_EQ(reasons(sealed.log_id(), 77),
+            Reasons({"EPOCH_UNKNOWN", "EPOCH_UNKNOWN"}));
+  EXPECT_EQ(reasons(sealed.log_id(), -1),
+            Reasons({"EPOCH_UNKNOWN", "EPOCH_UNKNOWN"}));
+  EXPECT_EQ(reasons(other, 77), Reasons({"LOG_CHANGED", "LOG_CHANGED"}));
+  ASSERT_TRUE(Seal(&sealed).ok());
+  EXPECT_EQ(reasons(sealed.log_id(), 1), Reasons({"EPOCH_SUPERSEDED", ""}));
+}
+
+TEST_F(GrpcServerTest, ALogWhoseOwnerMakesNoCallStopsItself) {
   ASSERT_TRUE(StartLog(absl::Minutes(1)).ok());
-  HousekeepOnce(state_.vms, mmu::MonotonicTime::Now() + absl::Seconds(30));
-  grpc::Status status;
-  Harvest(Seal(), &status);
-  ASSERT_TRUE(status.ok());
-  HousekeepOnce(state_.vms, mmu::MonotonicTime::Now() + absl::Minutes(2));
-  Harvest(Seal(), &status);
-  EXPECT_EQ(Reason(status), "DIRTY_LOG_OFF");
+  Write(3);
+  HousekeepOnce(state_.vms, state_.abandoned_logs,
+                mmu::MonotonicTime::Now() + absl::Seconds(30));
+  v1::SealDirtyLogResponse sealed;
+  ASSERT_TRUE(Seal(&sealed).ok());
+  HousekeepOnce(state_.vms, state_.abandoned_logs,
+                mmu::MonotonicTime::Now() + absl::Minutes(2));
+  EXPECT_EQ(Reason(Seal(&sealed)), "DIRTY_LOG_OFF");
+  EXPECT_EQ(state_.abandoned_logs.logs(), 1u);
+  EXPECT_EQ(state_.abandoned_logs.discarded_pages(), 1u);
   EXPECT_TRUE(StartLog().ok());
+}
+
+// One stream does what four calls do.
+TEST_F(GrpcServerTest, AHarvestSealsClearsAndAcknowledges) {
+  ASSERT_TRUE(StartLog().ok());
+  for (uint64_t page = 0; page < 256; ++page) Write(page);
+  grpc::ClientContext context;
+  const auto stream = logs_->HarvestDirtyLog(&context);
+  v1::HarvestDirtyLogRequest open;
+  open.mutable_open()->set_vm("vms/a");
+  open.mutable_open()->set_owner_token(kToken);
+  open.mutable_open()->set_window_chunk_count(1);
+  ASSERT_TRUE(stream->Write(open));
+  v1::HarvestDirtyLogResponse answer;
+  ASSERT_TRUE(stream->Read(&answer));
+  EXPECT_EQ(answer.opened().vm(), "vms/a");
+  v1::HarvestDirtyLogRequest seal;
+  seal.mutable_seal();
+  ASSERT_TRUE(stream->Write(seal));
+  ASSERT_TRUE(stream->Read(&answer));
+  EXPECT_EQ(answer.sealed().epoch(), 1);
+  ASSERT_TRUE(stream->Read(&answer));
+  ASSERT_EQ(answer.chunk().number(), 1);
+  ASSERT_TRUE(stream->Read(&answer)) << "the window is full, and all is sent";
+  EXPECT_EQ(answer.trailer().dirty_page_count(), 256);
+  v1::HarvestDirtyLogRequest clear;
+  clear.mutable_clear()->set_number(1);
+  ASSERT_TRUE(stream->Write(clear));
+  ASSERT_TRUE(stream->Read(&answer));
+  EXPECT_EQ(answer.cleared().result().cleared_page_count(), 256);
+  EXPECT_EQ(answer.cleared().result().already_clean_page_count(), 0);
+  v1::HarvestDirtyLogRequest acknowledge;
+  acknowledge.mutable_acknowledge()->set_epoch(1);
+  ASSERT_TRUE(stream->Write(acknowledge));
+  ASSERT_TRUE(stream->Read(&answer));
+  EXPECT_EQ(answer.acknowledged().acknowledged_page_count(), 256);
+  // Each chunk once.
+  ASSERT_TRUE(stream->Write(clear));
+  EXPECT_FALSE(stream->Read(&answer));
+  EXPECT_EQ(Reason(stream->Finish()), "EPOCH_MISMATCH");
+}
+
+// The daemon listens again when it has sent what it may, so a chunk that is not
+// held back comes before the answer to the clear.
+TEST_F(GrpcServerTest, AHarvestHoldsBackChunksThatAreNotCleared) {
+  constexpr uint64_t kPages = 1024;
+  constexpr int64_t kChunks = 4;  // of 160 extents at most
+  v1::SetMemslotRequest set;
+  set.set_vm("vms/a");
+  set.mutable_memslot()->set_slot(1);
+  set.mutable_memslot()->set_gpa_bytes(2 * kMiB);
+  set.mutable_memslot()->set_size_bytes(int64_t{kPages} << 12);
+  v1::SetMemslotResponse slot;
+  {
+    grpc::ClientContext context;
+    ASSERT_TRUE(vms_->SetMemslot(&context, set, &slot).ok());
+  }
+  ASSERT_TRUE(StartLog().ok());
+  for (uint64_t page = 0; page < kPages; page += 2) Write(256 + page);
+  grpc::ClientContext context;
+  const auto stream = logs_->HarvestDirtyLog(&context);
+  v1::HarvestDirtyLogRequest open;
+  open.mutable_open()->set_vm("vms/a");
+  open.mutable_open()->set_owner_token(kToken);
+  open.mutable_open()->set_window_chunk_count(1);
+  open.mutable_open()->set_max_message_bytes(4096);
+  open.mutable_open()->set_encoding(v1::DIRTY_LOG_ENCODING_EXTENTS);
+  ASSERT_TRUE(stream->Write(open));
+  v1::HarvestDirtyLogRequest seal;
+  seal.mutable_seal();
+  ASSERT_TRUE(stream->Write(seal));
+  v1::HarvestDirtyLogResponse answer;
+  ASSERT_TRUE(stream->Read(&answer));
+  EXPECT_TRUE(answer.has_opened());
+  ASSERT_TRUE(stream->Read(&answer));
+  EXPECT_TRUE(answer.has_sealed());
+  for (int64_t number = 1; number <= kChunks; ++number) {
+    ASSERT_TRUE(stream->Read(&answer));
+    ASSERT_EQ(answer.chunk().number(), number);
+    if (number == kChunks) {
+      ASSERT_TRUE(stream->Read(&answer));
+      ASSERT_EQ(answer.trailer().chunk_count(), kChunks);
+    }
+    v1::HarvestDirtyLogRequest clear;
+    clear.mutable_clear()->set_number(number);
+    ASSERT_TRUE(stream->Write(clear));
+    ASSERT_TRUE(stream->Read(&answer));
+    ASSERT_EQ(answer.cleared().number(), number) << answer.ShortDebugString();
+  }
+}
+
+// The peer is only listened to, and the stream holds the VM until it is told.
+TEST_F(GrpcServerTest, AHarvestThatWaitsForItsClientEndsWithItsVm) {
+  ASSERT_TRUE(StartLog().ok());
+  grpc::ClientContext context;
+  const auto stream = logs_->HarvestDirtyLog(&context);
+  v1::HarvestDirtyLogRequest open;
+  open.mutable_open()->set_vm("vms/a");
+  open.mutable_open()->set_owner_token(kToken);
+  ASSERT_TRUE(stream->Write(open));
+  v1::HarvestDirtyLogResponse answer;
+  ASSERT_TRUE(stream->Read(&answer));
+  v1::DeleteVmRequest remove;
+  remove.set_name("vms/a");
+  remove.set_force(true);
+  v1::DeleteVmResponse removed;
+  grpc::ClientContext other;
+  EXPECT_TRUE(vms_->DeleteVm(&other, remove, &removed).ok());
+  EXPECT_FALSE(stream->Read(&answer));
+  EXPECT_EQ(Reason(stream->Finish()), "VM_DELETED");
+}
+
+TEST_F(GrpcServerTest, AHarvestBeginsByBeingOpened) {
+  ASSERT_TRUE(StartLog().ok());
+  const auto reason_of = [this](const v1::HarvestDirtyLogRequest& request) {
+    grpc::ClientContext context;
+    const auto stream = logs_->HarvestDirtyLog(&context);
+    stream->Write(request);
+    v1::HarvestDirtyLogResponse answer;
+    EXPECT_FALSE(stream->Read(&answer));
+    return Reason(stream->Finish());
+  };
+  v1::HarvestDirtyLogRequest request;
+  EXPECT_EQ(reason_of(request), "INVALID_REQUEST");
+  request.mutable_seal();
+  EXPECT_EQ(reason_of(request), "INVALID_REQUEST");
+  request.mutable_open()->set_vm("vms/a");
+  EXPECT_EQ(reason_of(request), "INVALID_OWNER_TOKEN");
+  request.mutable_open()->set_owner_token("a secret of a stranger");
+  EXPECT_EQ(reason_of(request), "LOG_OWNED");
+  request.mutable_open()->set_owner_token(kToken);
+  request.mutable_open()->set_window_chunk_count(65);
+  EXPECT_EQ(reason_of(request), "INVALID_RANGE");
+  request.mutable_open()->set_vm("vms/b");
+  EXPECT_EQ(reason_of(request), "VM_NOT_FOUND");
 }
 
 TEST_F(GrpcServerTest, ReadsWrittenAndZeroPages) {
@@ -265,7 +492,9 @@ TEST_F(GrpcServerTest, AVmThatIsBeingDeletedIsSeenAndNotUsed) {
       state_.vms
           .Delete(
               "vms/a",
-              [](const ManagedVm&) -> absl::StatusOr<int64_t> { return 0; },
+              [](const ManagedVm&) -> absl::StatusOr<mmu::UndeliveredCounts> {
+                return mmu::UndeliveredCounts();
+              },
               [] { return absl::CancelledError("left"); })
           .ok());
   v1::GetVmRequest get;
@@ -287,7 +516,7 @@ TEST_F(GrpcServerTest, AVmThatIsBeingDeletedIsSeenAndNotUsed) {
   }
   EXPECT_EQ(Reason(StartLog()), "VM_DELETED");
   grpc::Status status;
-  Harvest(Seal(), &status);
+  Read(v1::ReadDirtyPagesRequest(), &status);
   EXPECT_EQ(Reason(status), "VM_DELETED");
   // A deletion never turns back: this one joins it.
   call.Release();
@@ -301,17 +530,23 @@ TEST_F(GrpcServerTest, AVmThatIsBeingDeletedIsSeenAndNotUsed) {
   EXPECT_EQ(Reason(vms_->GetVm(&again, get, &got)), "VM_NOT_FOUND");
 }
 
-// There is a thread for its vCPU, and none for its operation.
-TEST_F(GrpcServerTest, AGuestDoesNothingUnlessThereIsAnOperationForIt) {
-  const auto workloads = v1::WorkloadService::NewStub(channel_);
-  v1::StartWorkloadRequest request;
+// There is a thread for its vCPU, and none that waits for its end.
+TEST_F(GrpcServerTest, AGuestDoesNothingUnlessThereIsAThreadForItsEnd) {
+  const auto workloads = lab::v1::WorkloadService::NewStub(channel_);
+  lab::v1::StartWorkloadRequest request;
   request.set_vm("vms/a");
-  request.mutable_pattern()->mutable_uniform();
-  request.mutable_pattern()->set_write_fraction(1);
+  lab::v1::AccessPattern* pattern =
+      request.mutable_workload()->mutable_pattern();
+  pattern->mutable_uniform();
+  pattern->set_write_fraction(1);
+  lab::v1::Workload workload;
   const auto start = [&] {
     grpc::ClientContext context;
-    google::longrunning::Operation operation;
-    return workloads->StartWorkload(&context, request, &operation);
+    lab::v1::StartWorkloadResponse response;
+    const grpc::Status status =
+        workloads->StartWorkload(&context, request, &response);
+    workload = response.workload();
+    return status;
   };
   VmUse vm = state_.vms.Find("vms/a").value();
   for (int round = 0; round < 50; ++round) {
@@ -321,23 +556,26 @@ TEST_F(GrpcServerTest, AGuestDoesNothingUnlessThereIsAnOperationForIt) {
     ASSERT_EQ(Reason(refused), "THREADS_EXHAUSTED");
     ASSERT_EQ(vm->vm().VcpuStats()[0].accesses, 0u) << round;
   }
-  EXPECT_TRUE(state_.operations.List(0, 10).empty());
+  EXPECT_EQ(vm->workload(), nullptr);
+  EXPECT_EQ(state_.workloads.Metrics().failed, 0u);
   const grpc::Status started = start();
   ASSERT_TRUE(started.ok()) << started.error_message();
   while (vm->vm().VcpuStats()[0].accesses == 0) std::this_thread::yield();
-  v1::StopWorkloadRequest stop;
-  stop.set_vm("vms/a");
+  EXPECT_EQ(workload.state(), lab::v1::WORKLOAD_STATE_RUNNING);
+  lab::v1::StopWorkloadRequest stop;
+  stop.set_name(workload.name());
   grpc::ClientContext context;
-  v1::StopWorkloadResponse stopped;
+  lab::v1::StopWorkloadResponse stopped;
   EXPECT_TRUE(workloads->StopWorkload(&context, stop, &stopped).ok());
-  EXPECT_GT(stopped.statistics().access_count(), 0);
+  EXPECT_EQ(stopped.workload().state(), lab::v1::WORKLOAD_STATE_STOPPED);
+  EXPECT_GT(stopped.workload().statistics().access_count(), 0);
 }
 
 TEST_F(GrpcServerTest, WhileDrainingOnlyNewWorkIsRefused) {
   ASSERT_TRUE(StartLog().ok());
   state_.drain.Begin();
   grpc::Status status;
-  Harvest(Seal(), &status);
+  Read(v1::ReadDirtyPagesRequest(), &status);
   EXPECT_EQ(status.error_code(), grpc::StatusCode::UNAVAILABLE);
   EXPECT_EQ(Reason(status), "DRAINING");
   EXPECT_EQ(Reason(StartLog()), "DRAINING");

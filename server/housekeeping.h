@@ -1,5 +1,5 @@
 // What the daemon does by itself: samples dirty counters for GetDirtyRate and
-// stops dirty logs that nobody harvests.
+// stops dirty logs whose owners make no call.
 
 #ifndef SERVER_HOUSEKEEPING_H_
 #define SERVER_HOUSEKEEPING_H_
@@ -7,6 +7,7 @@
 #include <thread>
 
 #include "mmu_core/base/clock.h"
+#include "server/abandoned_logs.h"
 #include "server/base/event.h"
 #include "server/vm_registry.h"
 
@@ -15,8 +16,8 @@ namespace mmud {
 // Works on a thread of its own from construction to destruction.
 class Housekeeping {
  public:
-  // `vms` outlives this.
-  explicit Housekeeping(VmRegistry& vms);
+  // Both outlive this.
+  Housekeeping(VmRegistry& vms, AbandonedLogs& abandoned);
   ~Housekeeping();
   Housekeeping(const Housekeeping&) = delete;
   Housekeeping& operator=(const Housekeeping&) = delete;
@@ -25,12 +26,14 @@ class Housekeeping {
   void Run();
 
   VmRegistry& vms_;
+  AbandonedLogs& abandoned_;
   Event stop_;
   std::thread thread_;
 };
 
 // One round at time `now`; reads counters only, unless a log has expired.
-void HousekeepOnce(VmRegistry& vms, mmu::MonotonicTime now);
+void HousekeepOnce(VmRegistry& vms, AbandonedLogs& abandoned,
+                   mmu::MonotonicTime now);
 
 }  // namespace mmud
 

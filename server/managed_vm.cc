@@ -14,17 +14,21 @@
 #include "mmu_core/stats/vcpu_stats.h"
 #include "mmu_core/vm/vm.h"
 #include "mmu_core/vm/vm_config.h"
+#include "server/base/labels.h"
+#include "server/base/uuid.h"
 #include "server/base/wall_time.h"
 #include "server/workload_run.h"
 
 namespace mmud {
 
 ManagedVm::ManagedVm(std::string name, std::unique_ptr<mmu::Vm> vm,
-                     WallTime created, MetricsLabel label)
+                     WallTime created, MetricsLabel label, Labels labels)
     : name_(std::move(name)),
+      uid_(NewUuid()),
       create_time_(created),
       label_(label),
-      vm_(std::move(vm)) {}
+      vm_(std::move(vm)),
+      labels_(std::move(labels)) {}
 
 ManagedVm::~ManagedVm() = default;
 
@@ -36,28 +40,19 @@ std::vector<mmu::MemslotInfo> ManagedVm::SortedSlots() const {
   std::vector<mmu::MemslotInfo> slots = vm_->Memslots();
   std::sort(slots.begin(), slots.end(),
             [](const mmu::MemslotInfo& a, const mmu::MemslotInfo& b) {
-              return std::make_pair(a.config.address_space, a.config.gpa) <
-                     std::make_pair(b.config.address_space, b.config.gpa);
+              return a.config.gpa < b.config.gpa;
             });
   return slots;
 }
 
-absl::optional<DirtyLogSettings> ManagedVm::dirty_log_settings() const {
+Labels ManagedVm::labels() const {
   absl::MutexLock lock(&mu_);
-  return settings_;
+  return labels_;
 }
 
-void ManagedVm::set_dirty_log_settings(
-    absl::optional<DirtyLogSettings> settings) {
+void ManagedVm::set_labels(Labels labels) {
   absl::MutexLock lock(&mu_);
-  settings_ = std::move(settings);
-}
-
-void ManagedVm::TouchDirtyLog(mmu::MonotonicTime now) {
-  absl::MutexLock lock(&mu_);
-  if (settings_.has_value()) {
-    settings_->last_used = std::max(settings_->last_used, now);
-  }
+  labels_ = std::move(labels);
 }
 
 DirtySample ManagedVm::SampleDirty(mmu::MonotonicTime now) const {
@@ -81,11 +76,23 @@ std::shared_ptr<WorkloadRun> ManagedVm::workload() const {
   return workload_;
 }
 
-bool ManagedVm::TrySetWorkload(std::shared_ptr<WorkloadRun> run) {
+bool ManagedVm::TryBeginWorkload() {
   absl::MutexLock lock(&mu_);
-  if (workload_ != nullptr && !workload_->finished()) return false;
-  workload_ = std::move(run);
+  const bool runs = workload_ != nullptr && !workload_->finished();
+  if (runs || starting_workload_) return false;
+  starting_workload_ = true;
   return true;
+}
+
+void ManagedVm::SetWorkload(std::shared_ptr<WorkloadRun> run) {
+  absl::MutexLock lock(&mu_);
+  workload_ = std::move(run);
+  starting_workload_ = false;
+}
+
+void ManagedVm::GiveUpWorkload() {
+  absl::MutexLock lock(&mu_);
+  starting_workload_ = false;
 }
 
 }  // namespace mmud

@@ -17,21 +17,14 @@
 #include "mmu_core/base/clock.h"
 #include "mmu_core/vm/vm.h"
 #include "mmu_core/vm/vm_config.h"
+#include "server/base/labels.h"
 #include "server/base/wall_time.h"
 #include "server/dirty_rate_history.h"
+#include "server/vcpu_pause.h"
 
 namespace mmud {
 
 class WorkloadRun;
-
-// What StartDirtyLog was told and mmu_core need not know.
-struct DirtyLogSettings {
-  absl::Duration ttl = absl::InfiniteDuration();
-  WallTime start_time = WallTime::Now();
-  mmu::MonotonicTime last_used;
-
-  mmu::MonotonicTime expires() const { return last_used + ttl; }
-};
 
 // Thread-safe. Lives as long as a VmUse of it, see vm_registry.h.
 class ManagedVm {
@@ -39,10 +32,12 @@ class ManagedVm {
   // `has_metrics_label`: dirty_pages_total has a series of this VM's own.
   enum class MetricsLabel : uint8_t { kOwn, kOther };
   ManagedVm(std::string name, std::unique_ptr<mmu::Vm> vm, WallTime created,
-            MetricsLabel label);
+            MetricsLabel label, Labels labels = {});
   ~ManagedVm();
 
   const std::string& name() const { return name_; }
+  // No other VM has it, whenever it is made.
+  const std::string& uid() const { return uid_; }
   mmu::Vm& vm() { return *vm_; }
   const mmu::Vm& vm() const { return *vm_; }
   WallTime create_time() const { return create_time_; }
@@ -52,23 +47,23 @@ class ManagedVm {
   bool deleting() const { return deleting_.load(std::memory_order_acquire); }
   void set_deleting() { deleting_.store(true, std::memory_order_release); }
 
-  // The slot of address space 0 with this id, if it exists.
+  // The slot with this id, if it exists.
   absl::optional<mmu::MemslotInfo> FindSlot(uint32_t slot) const;
-  // Slots of all address spaces, ascending by address.
+  // The slots, ascending by address.
   std::vector<mmu::MemslotInfo> SortedSlots() const;
 
-  // Changes of slots are made under this lock, so that an etag that was
-  // checked is still true when the change is made.
+  // Changes of slots and of other settings are made under this lock, so that an
+  // etag that was checked is still true when the change is made.
   absl::Mutex& slots_mu() ABSL_LOCK_RETURNED(slots_mu_) { return slots_mu_; }
 
-  // Starting and stopping the dirty log happens under this lock.
-  absl::Mutex& dirty_log_mu() ABSL_LOCK_RETURNED(dirty_log_mu_) {
-    return dirty_log_mu_;
-  }
-  absl::optional<DirtyLogSettings> dirty_log_settings() const;
-  void set_dirty_log_settings(absl::optional<DirtyLogSettings> settings);
-  // Somebody harvests: the time to live begins again.
-  void TouchDirtyLog(mmu::MonotonicTime now);
+  // Checked by whoever sets them. Changes need slots_mu().
+  Labels labels() const;
+  void set_labels(Labels labels) ABSL_EXCLUSIVE_LOCKS_REQUIRED(slots_mu_);
+
+  // One start of a dirty log at a time: true if there was none. Then
+  // EndDirtyLogStart must follow.
+  bool TryBeginDirtyLogStart() { return !starting_log_.exchange(true); }
+  void EndDirtyLogStart() { starting_log_.store(false); }
 
   DirtyRateHistory& dirty_rate() { return dirty_rate_; }
   // The counters as they are now.
@@ -80,25 +75,37 @@ class ManagedVm {
   void EndSplit() { splitting_.store(false); }
   bool is_splitting() const { return splitting_.load(); }
 
+  // The pause of its vCPUs. Whoever extends it has the PauseKeeper watch it.
+  VcpuPause& pause() { return pause_; }
+  const VcpuPause& pause() const { return pause_; }
+
   // The workload that runs or ran last; null if none did.
   std::shared_ptr<WorkloadRun> workload() const;
-  // Makes `run` the workload unless one is still running: then false.
-  bool TrySetWorkload(std::shared_ptr<WorkloadRun> run);
+  // One workload at a time: true if none runs or is being started. Then
+  // SetWorkload or GiveUpWorkload must follow.
+  bool TryBeginWorkload();
+  // The one that is being started is the workload from now on.
+  void SetWorkload(std::shared_ptr<WorkloadRun> run);
+  // None is started: the workload is what it was.
+  void GiveUpWorkload();
 
  private:
   const std::string name_;
+  const std::string uid_;
   const WallTime create_time_;
   const MetricsLabel label_;
   const std::unique_ptr<mmu::Vm> vm_;
+  VcpuPause pause_{*vm_};
   std::atomic<bool> deleting_{false};   // released: set before uses are waited
   std::atomic<bool> splitting_{false};  // sequentially consistent flag
+  std::atomic<bool> starting_log_{false};  // likewise
   absl::Mutex slots_mu_;
-  absl::Mutex dirty_log_mu_;
   DirtyRateHistory dirty_rate_;
 
-  mutable absl::Mutex mu_ ABSL_ACQUIRED_AFTER(slots_mu_, dirty_log_mu_);
-  absl::optional<DirtyLogSettings> settings_ ABSL_GUARDED_BY(mu_);
+  mutable absl::Mutex mu_ ABSL_ACQUIRED_AFTER(slots_mu_);
   std::shared_ptr<WorkloadRun> workload_ ABSL_GUARDED_BY(mu_);
+  bool starting_workload_ ABSL_GUARDED_BY(mu_) = false;
+  Labels labels_ ABSL_GUARDED_BY(mu_);
 };
 
 }  // namespace mmud

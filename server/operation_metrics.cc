@@ -4,12 +4,12 @@ namespace mmud {
 
 const char* ToString(OperationMethod method) {
   switch (method) {
-    case OperationMethod::kStartWorkload:
-      return "StartWorkload";
     case OperationMethod::kSplitHugePages:
       return "SplitHugePages";
     case OperationMethod::kRecoverHugePages:
       return "RecoverHugePages";
+    case OperationMethod::kStartDirtyLog:
+      return "StartDirtyLog";
   }
   return "invalid";
 }

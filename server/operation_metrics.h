@@ -12,9 +12,9 @@ namespace mmud {
 
 // The methods that return an operation.
 enum class OperationMethod : uint8_t {
-  kStartWorkload,
   kSplitHugePages,
   kRecoverHugePages,
+  kStartDirtyLog,
 };
 inline constexpr int kOperationMethods = 3;
 const char* ToString(OperationMethod method);

@@ -23,7 +23,6 @@
 #include "mmu_core/vm/split_job.h"
 #include "server/base/budget.h"
 #include "server/base/errors.h"
-#include "server/base/resource_names.h"
 #include "server/base/status_mapping.h"
 #include "server/log/call_facts.h"
 #include "server/log/limited_log.h"
@@ -79,22 +78,19 @@ absl::StatusOr<google::longrunning::Operation> OperationStore::Start(
   auto entry = std::make_shared<Entry>();
   entry->spec = std::move(spec);
   entry->start_time = mmu::MonotonicTime::Now();
-  if (entry->spec.method != OperationMethod::kStartWorkload) {
-    absl::StatusOr<Budget::Place> place = budget_.Take();
-    if (!place.ok()) return place.status();
-    entry->place = *std::move(place);
-  }
+  absl::StatusOr<Budget::Place> place = budget_.Take();
+  if (!place.ok()) return place.status();
+  entry->budget = *std::move(place);
   {
     mmu::MutexLock lock(mu_);
     if (drain_.is_draining()) return DrainingError();
-    entry->id = last_id_ + 1;
     // It takes the lock before it looks for anything below.
     absl::StatusOr<std::thread> thread =
         mmu::MakeThread([this, entry] { Run(entry); });
     if (!thread.ok()) return thread.status();
     entry->thread = *std::move(thread);
-    ++last_id_;
-    entries_[entry->id] = entry;
+    entries_[++last_place_] = entry;
+    places_[entry->name] = last_place_;
     ++running_;
     ++Of(metrics_, entry->spec.method).running;
   }
@@ -104,7 +100,7 @@ absl::StatusOr<google::longrunning::Operation> OperationStore::Start(
 void OperationStore::Run(const EntryPtr& entry) {
   const absl::StatusOr<google::protobuf::Any> result = entry->spec.run();
   google::longrunning::Operation outcome;
-  outcome.set_name(OperationName(entry->id));
+  outcome.set_name(entry->name);
   *outcome.mutable_metadata() = entry->spec.metadata();
   outcome.set_done(true);
   if (result.ok()) {
@@ -127,7 +123,7 @@ void OperationStore::Run(const EntryPtr& entry) {
   const OperationMethod method = finished.method;
   finished = OperationSpec();
   // Who sees it done can start the next one.
-  entry->place.Release();
+  entry->budget.Release();
   const absl::Duration duration = mmu::MonotonicTime::Now() - entry->start_time;
   LogEnd(log_, outcome, method, result.status(), duration);
   std::map<uint64_t, std::function<void()>> watchers;
@@ -150,62 +146,64 @@ void OperationStore::Run(const EntryPtr& entry) {
 }
 
 absl::StatusOr<google::longrunning::Operation> OperationStore::Get(
-    uint64_t id) const {
-  absl::StatusOr<EntryPtr> entry = Find(id);
+    const std::string& name) const {
+  absl::StatusOr<EntryPtr> entry = Find(name);
   if (!entry.ok()) return entry.status();
   return Describe(*entry);
 }
 
-std::vector<google::longrunning::Operation> OperationStore::List(
-    uint64_t after, size_t limit) const {
-  std::vector<EntryPtr> found;
+std::vector<OperationStore::Listed> OperationStore::List(uint64_t after,
+                                                         size_t limit) const {
+  std::vector<std::pair<uint64_t, EntryPtr>> found;
   {
     mmu::MutexLock lock(mu_);
     for (auto it = entries_.upper_bound(after);
          it != entries_.end() && found.size() < limit; ++it) {
-      found.push_back(it->second);
+      found.emplace_back(it->first, it->second);
     }
   }
-  std::vector<google::longrunning::Operation> operations;
-  for (const EntryPtr& entry : found) operations.push_back(Describe(entry));
-  return operations;
+  std::vector<Listed> listed;
+  for (const auto& [place, entry] : found) {
+    listed.push_back({place, Describe(entry)});
+  }
+  return listed;
 }
 
-absl::Status OperationStore::Delete(uint64_t id) {
+absl::Status OperationStore::Delete(const std::string& name) {
   mmu::MutexLock lock(mu_);
-  const auto it = entries_.find(id);
-  if (it == entries_.end()) return OperationNotFound(OperationName(id));
-  if (!it->second->done) {
+  const EntryPtr entry = FindLocked(name);
+  if (entry == nullptr) return OperationNotFound(name);
+  if (!entry->done) {
     return WithResource(
         ApiError(absl::StatusCode::kFailedPrecondition, "OPERATION_RUNNING",
-                 absl::StrCat(OperationName(id),
-                              " runs; cancel it or wait for its end")),
-        "google.longrunning.Operation", OperationName(id));
+                 absl::StrCat(name, " runs; cancel it or wait for its end")),
+        "google.longrunning.Operation", name);
   }
-  entries_.erase(it);
+  entries_.erase(places_.at(name));
+  places_.erase(name);
   return absl::OkStatus();
 }
 
-absl::Status OperationStore::Cancel(uint64_t id) {
+absl::Status OperationStore::Cancel(const std::string& name) {
   std::function<void()> cancel;
   {
     mmu::MutexLock lock(mu_);
-    const auto it = entries_.find(id);
-    if (it == entries_.end()) return OperationNotFound(OperationName(id));
-    if (it->second->done) return absl::OkStatus();
-    cancel = it->second->spec.cancel;
+    const EntryPtr entry = FindLocked(name);
+    if (entry == nullptr) return OperationNotFound(name);
+    if (entry->done) return absl::OkStatus();
+    cancel = entry->spec.cancel;
   }
   cancel();
   return absl::OkStatus();
 }
 
-uint64_t OperationStore::NotifyWhenDone(uint64_t id,
+uint64_t OperationStore::NotifyWhenDone(const std::string& name,
                                         std::function<void()> done) {
   {
     mmu::MutexLock lock(mu_);
-    const auto it = entries_.find(id);
-    if (it != entries_.end() && !it->second->done) {
-      it->second->watchers.emplace(++last_ticket_, std::move(done));
+    const EntryPtr entry = FindLocked(name);
+    if (entry != nullptr && !entry->done) {
+      entry->watchers.emplace(++last_ticket_, std::move(done));
       return last_ticket_;
     }
   }
@@ -213,28 +211,28 @@ uint64_t OperationStore::NotifyWhenDone(uint64_t id,
   return 0;
 }
 
-void OperationStore::Forget(uint64_t id, uint64_t ticket) {
+void OperationStore::Forget(const std::string& name, uint64_t ticket) {
   std::function<void()> forgotten;  // goes without the lock
   mmu::MutexLock lock(mu_);
-  const auto it = entries_.find(id);
-  if (it == entries_.end()) return;
-  const auto watcher = it->second->watchers.find(ticket);
-  if (watcher == it->second->watchers.end()) return;
+  const EntryPtr entry = FindLocked(name);
+  if (entry == nullptr) return;
+  const auto watcher = entry->watchers.find(ticket);
+  if (watcher == entry->watchers.end()) return;
   forgotten = std::move(watcher->second);
-  it->second->watchers.erase(watcher);
+  entry->watchers.erase(watcher);
 }
 
 absl::StatusOr<std::shared_ptr<mmu::SplitJob>> OperationStore::FindSplit(
-    uint64_t id) const {
-  absl::StatusOr<EntryPtr> entry = Find(id);
+    const std::string& name) const {
+  absl::StatusOr<EntryPtr> entry = Find(name);
   if (!entry.ok()) return entry.status();
   mmu::MutexLock lock(mu_);
   if ((*entry)->spec.split != nullptr) return (*entry)->spec.split;
   return WithResource(
-      ApiError(absl::StatusCode::kFailedPrecondition, "OPERATION_DONE",
-               absl::StrCat(OperationName(id),
-                            " is finished, or is not a split of huge pages")),
-      "google.longrunning.Operation", OperationName(id));
+      ApiError(
+          absl::StatusCode::kFailedPrecondition, "OPERATION_DONE",
+          absl::StrCat(name, " is finished, or is not a split of huge pages")),
+      "google.longrunning.Operation", name);
 }
 
 std::vector<google::longrunning::Operation> OperationStore::Drain(
@@ -243,7 +241,7 @@ std::vector<google::longrunning::Operation> OperationStore::Drain(
   std::vector<std::function<void()>> cancels;
   {
     mmu::MutexLock lock(mu_);
-    for (const auto& [id, entry] : entries_) {
+    for (const auto& [place, entry] : entries_) {
       if (entry->done) continue;
       running.push_back(entry);
       cancels.push_back(entry->spec.cancel);
@@ -270,7 +268,7 @@ OperationStore::SplitSummary OperationStore::Splits() const {
   std::vector<std::shared_ptr<mmu::SplitJob>> jobs;
   {
     mmu::MutexLock lock(mu_);
-    for (const auto& [id, entry] : entries_) {
+    for (const auto& [place, entry] : entries_) {
       if (entry->spec.split != nullptr) jobs.push_back(entry->spec.split);
     }
   }
@@ -284,11 +282,17 @@ OperationStore::SplitSummary OperationStore::Splits() const {
 }
 
 absl::StatusOr<OperationStore::EntryPtr> OperationStore::Find(
-    uint64_t id) const {
+    const std::string& name) const {
   mmu::MutexLock lock(mu_);
-  const auto it = entries_.find(id);
-  if (it == entries_.end()) return OperationNotFound(OperationName(id));
-  return it->second;
+  EntryPtr entry = FindLocked(name);
+  if (entry == nullptr) return OperationNotFound(name);
+  return entry;
+}
+
+OperationStore::EntryPtr OperationStore::FindLocked(
+    const std::string& name) const {
+  const auto place = places_.find(name);
+  return place == places_.end() ? nullptr : entries_.at(place->second);
 }
 
 google::longrunning::Operation OperationStore::Describe(
@@ -300,7 +304,7 @@ google::longrunning::Operation OperationStore::Describe(
     metadata = entry->spec.metadata;
   }
   google::longrunning::Operation operation;
-  operation.set_name(OperationName(entry->id));
+  operation.set_name(entry->name);
   *operation.mutable_metadata() = metadata();
   return operation;
 }
@@ -310,6 +314,7 @@ void OperationStore::ForgetOldLocked() {
   for (auto it = entries_.begin();
        it != entries_.end() && done > limits_.max_done;) {
     if (it->second->done) {
+      places_.erase(it->second->name);
       it = entries_.erase(it);
       --done;
     } else {

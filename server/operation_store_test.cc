@@ -2,6 +2,7 @@
 
 #include <atomic>
 #include <memory>
+#include <set>
 #include <string>
 #include <utility>
 #include <vector>
@@ -17,6 +18,7 @@
 #include "gtest/gtest.h"
 #include "mmu_core/base/error.h"
 #include "mmu_core/base/thread.h"
+#include "server/base/resource_names.h"
 #include "server/drain_state.h"
 #include "server/log/limited_log.h"
 #include "server/logging.h"
@@ -67,11 +69,12 @@ class OperationStoreTest : public ::testing::Test {
   }
 
   // Waits for the end of an operation.
-  absl::StatusOr<google::longrunning::Operation> Wait(uint64_t id) {
+  absl::StatusOr<google::longrunning::Operation> Wait(
+      const google::longrunning::Operation& operation) {
     absl::Notification done;
-    store_.NotifyWhenDone(id, [&done] { done.Notify(); });
+    store_.NotifyWhenDone(operation.name(), [&done] { done.Notify(); });
     done.WaitForNotification();
-    return store_.Get(id);
+    return store_.Get(operation.name());
   }
 
   DrainState drain_;
@@ -85,11 +88,10 @@ class OperationStoreTest : public ::testing::Test {
 };
 
 TEST_F(OperationStoreTest, AFloodOfOperationsDoesNotFloodTheLog) {
-  for (uint64_t id = 1; id <= 20; ++id) {
+  for (int i = 0; i < 20; ++i) {
     auto control = std::make_shared<Controlled>();
     control->Finish();
-    Start(control);
-    ASSERT_TRUE(Wait(id).ok());
+    ASSERT_TRUE(Wait(Start(control)).ok());
   }
   EXPECT_EQ(lines_, 3);
   EXPECT_EQ(log_.dropped(), 17u);
@@ -104,18 +106,34 @@ TEST_F(OperationStoreTest, WithoutAThreadNothingBegins) {
   EXPECT_TRUE(store_.List(0, 10).empty());
   EXPECT_EQ(store_.Use().used, 0);
   EXPECT_EQ(store_.Splits().running, 0);
-  EXPECT_EQ(Start(control).name(), "operations/1");
+  Start(control);
+  EXPECT_EQ(store_.List(0, 10).size(), 1u);
+  control->Finish();
+}
+
+TEST_F(OperationStoreTest, NoTwoHaveTheSameNameAlsoInAnotherStore) {
+  OperationStore after_restart({.max_running = 2, .max_done = 2}, drain_, log_);
+  auto control = std::make_shared<Controlled>();
+  std::set<std::string> names = {Start(control).name()};
+  names.insert(Start(control).name());
+  const auto other = after_restart.Start(control->Spec(control)).value();
+  names.insert(other.name());
+  EXPECT_EQ(names.size(), 3u);
+  for (const std::string& name : names) {
+    EXPECT_EQ(ParseOperationName(name, "name").value(), name);
+  }
+  EXPECT_EQ(mmu::DetailOf(store_.Get(other.name()).status()).reason,
+            "OPERATION_NOT_FOUND");
   control->Finish();
 }
 
 TEST_F(OperationStoreTest, GivesTheResponseWhenDone) {
   auto control = std::make_shared<Controlled>();
   const auto started = Start(control);
-  EXPECT_EQ(started.name(), "operations/1");
   EXPECT_FALSE(started.done());
   EXPECT_EQ(started.metadata().type_url(), Number(7).type_url());
   control->Finish();
-  const auto done = Wait(1).value();
+  const auto done = Wait(started).value();
   EXPECT_TRUE(done.done());
   EXPECT_EQ(done.response().value(), Number(42).value());
   EXPECT_EQ(done.metadata().value(), Number(7).value());
@@ -123,40 +141,40 @@ TEST_F(OperationStoreTest, GivesTheResponseWhenDone) {
 
 TEST_F(OperationStoreTest, CancelEndsItWithItsReason) {
   auto control = std::make_shared<Controlled>();
-  Start(control);
-  ASSERT_TRUE(store_.Cancel(1).ok());
-  const auto done = Wait(1).value();
+  const auto started = Start(control);
+  ASSERT_TRUE(store_.Cancel(started.name()).ok());
+  const auto done = Wait(started).value();
   EXPECT_EQ(done.error().code(), 1);
-  EXPECT_TRUE(store_.Cancel(1).ok());
+  EXPECT_TRUE(store_.Cancel(started.name()).ok());
 }
 
 TEST_F(OperationStoreTest, WhoIsForgottenIsNotCalled) {
   auto control = std::make_shared<Controlled>();
-  Start(control);
+  const auto started = Start(control);
   bool forgotten_called = false;
   const uint64_t ticket = store_.NotifyWhenDone(
-      1, [&forgotten_called] { forgotten_called = true; });
-  store_.Forget(1, ticket);
+      started.name(), [&forgotten_called] { forgotten_called = true; });
+  store_.Forget(started.name(), ticket);
   control->Finish();
-  ASSERT_TRUE(Wait(1)->done());
+  ASSERT_TRUE(Wait(started)->done());
   EXPECT_FALSE(forgotten_called);
 }
 
 TEST_F(OperationStoreTest, WhoComesLateOrAsksForNothingKnownIsCalledAtOnce) {
   auto control = std::make_shared<Controlled>();
-  Start(control);
+  const auto started = Start(control);
   control->Finish();
-  ASSERT_TRUE(Wait(1)->done());
+  ASSERT_TRUE(Wait(started)->done());
   int calls = 0;
-  store_.NotifyWhenDone(1, [&calls] { ++calls; });
-  store_.NotifyWhenDone(99, [&calls] { ++calls; });
+  store_.NotifyWhenDone(started.name(), [&calls] { ++calls; });
+  store_.NotifyWhenDone(NewOperationName(), [&calls] { ++calls; });
   EXPECT_EQ(calls, 2);
 }
 
 TEST_F(OperationStoreTest, RefusesMoreThanItsLimit) {
   auto a = std::make_shared<Controlled>();
   auto b = std::make_shared<Controlled>();
-  Start(a);
+  const auto first = Start(a);
   Start(b);
   const auto third = store_.Start(a->Spec(a));
   EXPECT_EQ(third.status().code(), absl::StatusCode::kResourceExhausted);
@@ -166,48 +184,42 @@ TEST_F(OperationStoreTest, RefusesMoreThanItsLimit) {
   EXPECT_EQ(store_.Use().refused, 1);
   // Who sees one done can start the next.
   a->Finish();
-  ASSERT_TRUE(Wait(1)->done());
+  ASSERT_TRUE(Wait(first)->done());
   auto c = std::make_shared<Controlled>();
   Start(c);
   b->Finish();
   c->Finish();
 }
 
-TEST_F(OperationStoreTest, WorkloadsTakeNoPlaceOfAnOperation) {
-  std::vector<std::shared_ptr<Controlled>> guests;
-  for (int i = 0; i < 5; ++i) {
-    guests.push_back(std::make_shared<Controlled>());
-    OperationSpec spec = guests.back()->Spec(guests.back());
-    spec.method = OperationMethod::kStartWorkload;
-    ASSERT_TRUE(store_.Start(std::move(spec)).ok());
-  }
-  auto split = std::make_shared<Controlled>();
-  EXPECT_TRUE(store_.Start(split->Spec(split)).ok());
-  EXPECT_EQ(store_.Use().used, 1);
-}
-
 TEST_F(OperationStoreTest, DeletesOnlyWhatIsDone) {
   auto control = std::make_shared<Controlled>();
-  Start(control);
-  EXPECT_EQ(mmu::DetailOf(store_.Delete(1)).reason, "OPERATION_RUNNING");
+  const auto started = Start(control);
+  EXPECT_EQ(mmu::DetailOf(store_.Delete(started.name())).reason,
+            "OPERATION_RUNNING");
   control->Finish();
-  ASSERT_TRUE(Wait(1).ok());
-  EXPECT_TRUE(store_.Delete(1).ok());
-  EXPECT_EQ(mmu::DetailOf(store_.Get(1).status()).reason,
+  ASSERT_TRUE(Wait(started).ok());
+  EXPECT_TRUE(store_.Delete(started.name()).ok());
+  EXPECT_EQ(mmu::DetailOf(store_.Get(started.name()).status()).reason,
             "OPERATION_NOT_FOUND");
+  EXPECT_TRUE(store_.List(0, 10).empty());
 }
 
 TEST_F(OperationStoreTest, KeepsOnlyTheNewestOfTheDone) {
-  for (int i = 1; i <= 4; ++i) {
+  std::vector<std::string> names;
+  for (int i = 0; i < 4; ++i) {
     auto control = std::make_shared<Controlled>();
     control->Finish();
-    Start(control);
-    ASSERT_TRUE(Wait(i).ok());
+    const auto started = Start(control);
+    names.push_back(started.name());
+    ASSERT_TRUE(Wait(started).ok());
   }
   const auto list = store_.List(0, 10);
   ASSERT_EQ(list.size(), 2u);
-  EXPECT_EQ(list[0].name(), "operations/3");
-  EXPECT_EQ(store_.List(3, 10).size(), 1u);
+  EXPECT_EQ(list[0].operation.name(), names[2]);
+  EXPECT_EQ(list[1].operation.name(), names[3]);
+  EXPECT_EQ(store_.List(list[0].place, 10).size(), 1u);
+  EXPECT_EQ(mmu::DetailOf(store_.Get(names[0]).status()).reason,
+            "OPERATION_NOT_FOUND");
 }
 
 TEST_F(OperationStoreTest, ReleasesWhatItHoldsBeforeItIsDone) {
@@ -218,8 +230,8 @@ TEST_F(OperationStoreTest, ReleasesWhatItHoldsBeforeItIsDone) {
   };
   spec.metadata = [held] { return Number(0); };
   spec.cancel = [held] {};
-  ASSERT_TRUE(store_.Start(std::move(spec)).ok());
-  ASSERT_TRUE(Wait(1)->done());
+  const auto started = store_.Start(std::move(spec)).value();
+  ASSERT_TRUE(Wait(started)->done());
   EXPECT_EQ(held.use_count(), 1);
 }
 
@@ -237,11 +249,11 @@ TEST_F(OperationStoreTest, DrainCancelsAndReportsAndRefuses) {
 
 TEST_F(OperationStoreTest, CountsByMethodAndCode) {
   auto control = std::make_shared<Controlled>();
-  Start(control);
+  const auto started = Start(control);
   const int split = static_cast<int>(OperationMethod::kSplitHugePages);
   EXPECT_EQ(store_.Metrics()[split].running, 1);
-  ASSERT_TRUE(store_.Cancel(1).ok());
-  ASSERT_TRUE(Wait(1).ok());
+  ASSERT_TRUE(store_.Cancel(started.name()).ok());
+  ASSERT_TRUE(Wait(started).ok());
   EXPECT_EQ(store_.Metrics()[split].running, 0);
   EXPECT_EQ(store_.Metrics()[split].finished[1], 1u);
   EXPECT_EQ(store_.Metrics()[split].duration.count, 1u);

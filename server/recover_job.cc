@@ -6,56 +6,193 @@
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
-#include "absl/synchronization/mutex.h"
+#include "absl/time/time.h"
 #include "mmu_core/base/address.h"
+#include "mmu_core/base/clock.h"
 #include "mmu_core/base/gfn_range.h"
 #include "mmu_core/base/level.h"
 #include "mmu_core/stats/mmu_cost.h"
+#include "mmu_core/stats/vcpu_stats.h"
+#include "mmu_core/sync/mutex.h"
+#include "mmu_core/sync/timed_wait.h"
+#include "mmu_core/vm/throttle.h"
+#include "mmu_core/vm/throttle_pause.h"
 #include "mmu_core/vm/vm.h"
+#include "mmu_core/vm/vm_config.h"
 
 namespace mmud {
+namespace {
 
-RecoverJob::RecoverJob(mmu::Vm& vm, const std::vector<mmu::GfnRange>& ranges)
-    : vm_(vm), pieces_(CutAtGigabytes(ranges)) {
-  for (const mmu::GfnRange& piece : pieces_) {
-    progress_.total_bytes += static_cast<int64_t>(piece.bytes());
+mmu::GfnRange RangeOf(const mmu::MemslotInfo& slot) {
+  return mmu::GfnRange::Of(mmu::ToGfn(slot.config.gpa),
+                           slot.config.size_bytes >> mmu::kPageShift);
+}
+
+// Ascending, and none touches another.
+std::vector<mmu::GfnRange> Merged(std::vector<mmu::GfnRange> ranges) {
+  std::sort(ranges.begin(), ranges.end(),
+            [](const auto& a, const auto& b) { return a.start < b.start; });
+  std::vector<mmu::GfnRange> merged;
+  for (const mmu::GfnRange& range : ranges) {
+    if (!merged.empty() && range.start <= merged.back().end) {
+      merged.back().end = std::max(merged.back().end, range.end);
+    } else {
+      merged.push_back(range);
+    }
+  }
+  return merged;
+}
+
+std::vector<mmu::MemslotInfo> SortedSlots(const mmu::Vm& vm) {
+  std::vector<mmu::MemslotInfo> slots = vm.Memslots();
+  std::sort(slots.begin(), slots.end(), [](const auto& a, const auto& b) {
+    return a.config.gpa < b.config.gpa;
+  });
+  return slots;
+}
+
+// Whether there may be pauses.
+bool Paces(const mmu::Throttle& throttle) {
+  return throttle.max_pages_per_second > 0 ||
+         throttle.min_pause > absl::ZeroDuration() ||
+         throttle.max_flushes_per_second > 0 ||
+         throttle.max_vcpu_stall_ratio > 0;
+}
+
+}  // namespace
+
+void RecoverJob::AddPieces(const mmu::GfnRange& range, uint64_t pages,
+                           Piece::Part part, std::vector<Piece>* pieces) {
+  for (const mmu::GfnRange& piece : CutAt({range}, pages)) {
+    pieces->push_back({piece, static_cast<int64_t>(piece.bytes()), part});
   }
 }
 
+std::vector<RecoverJob::Piece> RecoverJob::PiecesOf(
+    const mmu::Vm& vm, const std::vector<mmu::GfnRange>& ranges,
+    const mmu::Throttle& throttle) {
+  const uint64_t gib = mmu::PagesPer(mmu::Level::k1G);
+  const uint64_t small =
+      static_cast<uint64_t>(throttle.chunk_bytes) >> mmu::kPageShift;
+  std::vector<Piece> pieces;
+  const std::vector<mmu::GfnRange> merged = Merged(ranges);
+  auto range = merged.begin();
+  for (const mmu::MemslotInfo& slot : SortedSlots(vm)) {
+    const mmu::GfnRange of_slot = RangeOf(slot);
+    const bool may_be_1g =
+        std::min(slot.config.host_page_level, vm.config().max_page_level) >=
+        mmu::Level::k1G;
+    // Where nobody waits, smaller ones would only cost more flushes.
+    const uint64_t chunk = may_be_1g && !Paces(throttle) ? gib : small;
+    while (range != merged.end() && range->end <= of_slot.start) ++range;
+    // The last of them may reach into the next slot.
+    for (auto in_slot = range;
+         in_slot != merged.end() && in_slot->start < of_slot.end; ++in_slot) {
+      const mmu::GfnRange part = in_slot->Intersect(of_slot);
+      if (!may_be_1g) {
+        AddPieces(part, chunk, Piece::Part::kAlone, &pieces);
+        continue;
+      }
+      for (const mmu::GfnRange& block : CutAt({part}, gib)) {
+        const bool in_parts = block.pages() == gib && chunk < gib;
+        AddPieces(block, chunk,
+                  in_parts ? Piece::Part::kOfGib : Piece::Part::kAlone,
+                  &pieces);
+        // Its memory was counted with its parts.
+        if (in_parts) pieces.push_back({block, 0, Piece::Part::kGib});
+      }
+    }
+  }
+  return pieces;
+}
+
+RecoverJob::RecoverJob(mmu::Vm& vm, const std::vector<mmu::GfnRange>& ranges,
+                       const mmu::Throttle& throttle)
+    : vm_(vm), throttle_(throttle), pieces_(PiecesOf(vm, ranges, throttle)) {
+  for (const Piece& piece : pieces_) progress_.total_bytes += piece.bytes;
+}
+
 absl::Status RecoverJob::Run() {
-  for (const mmu::GfnRange& piece : pieces_) {
-    if (progress().cancelled) return absl::OkStatus();
+  // Pages of 2 MiB, which do not count if their GiB becomes one page.
+  uint64_t of_gib = 0;
+  for (size_t i = 0; i < pieces_.size(); ++i) {
+    const Piece& piece = pieces_[i];
+    {
+      mmu::MutexLock lock(mu_);
+      if (stop_) {
+        progress_.cancelled = true;
+        progress_.recovered.to_2m_count += of_gib;
+        return absl::OkStatus();
+      }
+    }
     mmu::MmuCost cost;
+    const int64_t stalled = StallNanos();
     const absl::StatusOr<mmu::Vm::Recovered> recovered =
-        vm_.RecoverHugePages({piece}, &cost);
+        vm_.RecoverHugePages({piece.range}, &cost, throttle_.max_lock_hold);
     if (!recovered.ok()) return recovered.status();
-    absl::MutexLock lock(&mu_);
-    progress_.recovered.to_2m_count += recovered->to_2m_count;
-    progress_.recovered.to_1g_count += recovered->to_1g_count;
-    progress_.done_bytes += static_cast<int64_t>(piece.bytes());
-    progress_.cost.Add(cost);
+    const mmu::ThrottlePause pause =
+        mmu::PauseAfter({.bytes = piece.bytes,
+                         .tlb_flushes = cost.tlb_flush_count,
+                         .wall = cost.wall,
+                         .stalled = absl::Nanoseconds(StallNanos() - stalled) /
+                                    vm_.config().vcpu_count},
+                        throttle_);
+    {
+      mmu::MutexLock lock(mu_);
+      progress_.done_bytes += piece.bytes;
+      progress_.cost.Add(cost);
+      progress_.recovered.to_1g_count += recovered->to_1g_count;
+      of_gib += recovered->to_2m_count;
+      if (piece.part != Piece::Part::kOfGib) {
+        const bool is_one_page =
+            piece.part == Piece::Part::kGib && recovered->to_1g_count > 0;
+        if (!is_one_page) progress_.recovered.to_2m_count += of_gib;
+        of_gib = 0;
+      }
+    }
+    // Behind the last one nothing waits for the pause.
+    if (i + 1 < pieces_.size()) Sleep(pause);
   }
   return absl::OkStatus();
 }
 
+int64_t RecoverJob::StallNanos() const {
+  // Only asked for where it counts: it looks at every vCPU.
+  if (throttle_.max_vcpu_stall_ratio == 0) return 0;
+  int64_t sum = 0;
+  for (const mmu::VcpuStatsSnapshot& vcpu : vm_.VcpuStats()) {
+    for (const int64_t nanos : vcpu.stall_nanos) sum += nanos;
+  }
+  return sum;
+}
+
+void RecoverJob::Sleep(const mmu::ThrottlePause& pause) {
+  if (pause.length <= absl::ZeroDuration()) return;
+  const mmu::MonotonicTime begin = mmu::MonotonicTime::Now();
+  mmu::MutexLock lock(mu_);
+  while (!stop_ && mmu::WaitUntil(stopped_, mu_, begin + pause.length)) {
+  }
+  progress_.throttled[static_cast<size_t>(pause.limit)] +=
+      mmu::MonotonicTime::Now() - begin;
+}
+
 void RecoverJob::Cancel() {
-  absl::MutexLock lock(&mu_);
-  // A job that is through is no longer cancelled.
-  if (progress_.done_bytes < progress_.total_bytes) progress_.cancelled = true;
+  mmu::MutexLock lock(mu_);
+  stop_ = true;
+  stopped_.NotifyAll();
 }
 
 RecoverJob::Progress RecoverJob::progress() const {
-  absl::MutexLock lock(&mu_);
+  mmu::MutexLock lock(mu_);
   return progress_;
 }
 
-std::vector<mmu::GfnRange> CutAtGigabytes(
-    const std::vector<mmu::GfnRange>& ranges) {
+std::vector<mmu::GfnRange> CutAt(const std::vector<mmu::GfnRange>& ranges,
+                                 uint64_t pages) {
   std::vector<mmu::GfnRange> pieces;
   for (const mmu::GfnRange& range : ranges) {
     for (mmu::Gfn at = range.start; at < range.end;) {
-      const mmu::Gfn next =
-          mmu::RoundDown(at, mmu::Level::k1G) + mmu::PagesPer(mmu::Level::k1G);
+      const mmu::Gfn next((at.value() / pages + 1) * pages);
       pieces.push_back({at, std::min(next, range.end)});
       at = next;
     }

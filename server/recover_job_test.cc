@@ -2,15 +2,19 @@
 
 #include <cstdint>
 #include <memory>
+#include <thread>
 #include <vector>
 
+#include "absl/time/time.h"
 #include "gtest/gtest.h"
 #include "mmu_core/base/address.h"
 #include "mmu_core/base/gfn_range.h"
 #include "mmu_core/base/level.h"
-#include "mmu_core/dirty/dirty_log_types.h"
+#include "mmu_core/memory/host_memory.h"
+#include "mmu_core/testing/dirty_log.h"
 #include "mmu_core/testing/vm_builder.h"
 #include "mmu_core/vm/split_job.h"
+#include "mmu_core/vm/throttle.h"
 #include "mmu_core/vm/vm.h"
 
 namespace mmud {
@@ -19,10 +23,11 @@ namespace {
 constexpr uint64_t kMiB = 1 << 20;
 constexpr uint64_t kGiBPages = 1 << 18;
 
-TEST(RecoverJob, CutsAtGigabytes) {
+TEST(RecoverJob, CutsAtMultiples) {
   const std::vector<mmu::GfnRange> pieces =
-      CutAtGigabytes({{mmu::Gfn(5), mmu::Gfn(7)},
-                      {mmu::Gfn(kGiBPages - 1), mmu::Gfn(2 * kGiBPages + 1)}});
+      CutAt({{mmu::Gfn(5), mmu::Gfn(7)},
+             {mmu::Gfn(kGiBPages - 1), mmu::Gfn(2 * kGiBPages + 1)}},
+            kGiBPages);
   EXPECT_EQ(pieces,
             (std::vector<mmu::GfnRange>{
                 {mmu::Gfn(5), mmu::Gfn(7)},
@@ -58,6 +63,114 @@ TEST_F(RecoverJobTest, PutsHugePagesTogether) {
   EXPECT_FALSE(progress.cancelled);
 }
 
+TEST_F(RecoverJobTest, ItsThrottlePacesItChunkByChunk) {
+  mmu::Throttle throttle;
+  throttle.min_pause = absl::Milliseconds(3);
+  RecoverJob job(*vm_, all_, throttle);
+  ASSERT_TRUE(job.Run().ok());
+  EXPECT_EQ(job.progress().recovered.to_2m_count, 4u);
+  const auto throttled = [&job](mmu::ThrottleLimit limit) {
+    return job.progress().throttled[static_cast<size_t>(limit)];
+  };
+  // One pause between each two of the four chunks of 2 MiB.
+  EXPECT_GE(throttled(mmu::ThrottleLimit::kPause), absl::Milliseconds(9));
+  EXPECT_EQ(throttled(mmu::ThrottleLimit::kRate), absl::ZeroDuration());
+}
+
+TEST_F(RecoverJobTest, CancellingEndsALongPause) {
+  mmu::Throttle throttle;
+  throttle.max_pages_per_second = 1;  // 512 s a chunk
+  RecoverJob job(*vm_, all_, throttle);
+  std::thread runner([&job] { EXPECT_TRUE(job.Run().ok()); });
+  while (job.progress().done_bytes == 0) std::this_thread::yield();
+  job.Cancel();
+  runner.join();
+  EXPECT_TRUE(job.progress().cancelled);
+  EXPECT_EQ(vm_->Stats().pages_2m, 1u);
+}
+
+// A pause of 512 s that nobody could end, since all was done.
+TEST_F(RecoverJobTest, BehindTheLastPieceNothingIsWaitedFor) {
+  mmu::Throttle throttle;
+  throttle.max_pages_per_second = 1;
+  RecoverJob job(*vm_, {mmu::GfnRange::Of(mmu::Gfn(0), 512)}, throttle);
+  ASSERT_TRUE(job.Run().ok());
+  EXPECT_EQ(job.progress().recovered.to_2m_count, 1u);
+  EXPECT_FALSE(job.progress().cancelled);
+  for (const absl::Duration waited : job.progress().throttled) {
+    EXPECT_EQ(waited, absl::ZeroDuration());
+  }
+}
+
+TEST_F(RecoverJobTest, WhereRangesOverlapMemoryCountsOnce) {
+  RecoverJob job(*vm_, {mmu::GfnRange::Of(mmu::Gfn(1024), 1024), all_[0],
+                        mmu::GfnRange::Of(mmu::Gfn(0), 512)});
+  EXPECT_EQ(job.progress().total_bytes, static_cast<int64_t>(8 * kMiB));
+  ASSERT_TRUE(job.Run().ok());
+  EXPECT_EQ(job.progress().done_bytes, static_cast<int64_t>(8 * kMiB));
+  EXPECT_EQ(job.progress().recovered.to_2m_count, 4u);
+}
+
+TEST(RecoverJob, OneRangeReachesOverSlotsAndASlotOverRanges) {
+  const auto vm = mmu::testing::MakeVm(
+      {mmu::testing::Slot(0, 4 * kMiB, 4 * kMiB, mmu::Level::k2M),
+       mmu::testing::Slot(1, 0, 4 * kMiB, mmu::Level::k2M),
+       mmu::testing::Slot(2, 16 * kMiB, 8 * kMiB, mmu::Level::k2M)});
+  for (uint64_t mib = 0; mib < 24; mib += 2) {
+    if (mib < 8 || mib >= 16) mmu::testing::Write(*vm, mib * kMiB);
+  }
+  ASSERT_TRUE(mmu::SplitJob::Create(*vm, {}).value()->Run().ok());
+  const auto range = [](uint64_t mib, uint64_t size_mib) {
+    return mmu::GfnRange::Of(mmu::Gfn(mib * 256), size_mib * 256);
+  };
+  RecoverJob job(*vm, {range(22, 2), range(16, 2), range(2, 6)});
+  EXPECT_EQ(job.progress().total_bytes, static_cast<int64_t>(10 * kMiB));
+  ASSERT_TRUE(job.Run().ok());
+  EXPECT_EQ(job.progress().recovered.to_2m_count, 5u);
+  EXPECT_EQ(vm->Stats().pages_2m, 5u);
+}
+
+TEST(RecoverJob, AlsoWhatCanBecome1GIsPacedByChunks) {
+  constexpr uint64_t kGiB = uint64_t{1} << 30;
+  const auto vm = mmu::testing::MakeVm({mmu::testing::Slot(
+      0, kGiB, 2 * kGiB, mmu::Level::k1G, mmu::BackingKind::kMetadataOnly)});
+  mmu::testing::Write(*vm, kGiB);
+  ASSERT_TRUE(mmu::SplitJob::Create(*vm, {}).value()->Run().ok());
+  EXPECT_EQ(vm->Stats().pages_1g, 0u);
+  mmu::Throttle throttle;
+  throttle.chunk_bytes = static_cast<int64_t>(256 * kMiB);
+  throttle.min_pause = absl::Milliseconds(3);
+  RecoverJob job(*vm, {mmu::GfnRange::Of(mmu::Gfn(kGiB / 4096), 2 * kGiBPages)},
+                 throttle);
+  ASSERT_TRUE(job.Run().ok());
+  const RecoverJob::Progress progress = job.progress();
+  EXPECT_EQ(progress.recovered.to_1g_count, 1u);
+  EXPECT_EQ(progress.recovered.to_2m_count, 0u) << "they are part of it";
+  EXPECT_EQ(vm->Stats().pages_1g, 1u);
+  EXPECT_EQ(progress.total_bytes, static_cast<int64_t>(2 * kGiB));
+  EXPECT_EQ(progress.done_bytes, progress.total_bytes);
+  // Four chunks and the whole of each GiB, and no pause behind the last.
+  EXPECT_GE(progress.throttled[static_cast<size_t>(mmu::ThrottleLimit::kPause)],
+            absl::Milliseconds(27));
+}
+
+TEST(RecoverJob, WhatCanBecome1GIsNotCutSmaller) {
+  const auto vm = mmu::testing::MakeVm(
+      {mmu::testing::Slot(0, 0, 8 * kMiB, mmu::Level::k2M),
+       mmu::testing::Slot(1, uint64_t{1} << 30, uint64_t{2} << 30,
+                          mmu::Level::k1G, mmu::BackingKind::kMetadataOnly)});
+  const uint64_t start = uint64_t{1} << 30;
+  mmu::testing::Write(*vm, start);
+  ASSERT_TRUE(mmu::SplitJob::Create(*vm, {}).value()->Run().ok());
+  EXPECT_EQ(vm->Stats().pages_1g, 0u);
+  RecoverJob job(*vm,
+                 {mmu::GfnRange::Of(mmu::Gfn(0), 8 * kMiB / 4096),
+                  mmu::GfnRange::Of(mmu::Gfn(start / 4096), 2 * kGiBPages)});
+  ASSERT_TRUE(job.Run().ok());
+  EXPECT_EQ(job.progress().recovered.to_1g_count, 1u);
+  EXPECT_EQ(vm->Stats().pages_1g, 1u);
+}
+
 TEST_F(RecoverJobTest, ACancelledJobDoesNoMore) {
   RecoverJob job(*vm_, all_);
   job.Cancel();
@@ -74,7 +187,7 @@ TEST_F(RecoverJobTest, CancellingAFinishedJobChangesNothing) {
 }
 
 TEST_F(RecoverJobTest, ALoggedSlotIsAnError) {
-  ASSERT_TRUE(vm_->StartDirtyLog(mmu::DirtyLogConfig(), nullptr).ok());
+  ASSERT_TRUE(mmu::testing::StartLog(*vm_).ok());
   EXPECT_FALSE(RecoverJob(*vm_, all_).Run().ok());
 }
 

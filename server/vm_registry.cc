@@ -19,13 +19,16 @@
 #include "mmu_core/base/check.h"
 #include "mmu_core/base/clock.h"
 #include "mmu_core/base/thread.h"
+#include "mmu_core/dirty/dirty_log_state.h"
 #include "mmu_core/memory/host_memory.h"
 #include "mmu_core/sync/mutex.h"
 #include "mmu_core/sync/timed_wait.h"
 #include "mmu_core/vm/vm.h"
 #include "mmu_core/vm/vm_config.h"
 #include "mmu_core/vm/vm_stats.h"
+#include "server/base/budget.h"
 #include "server/base/errors.h"
+#include "server/base/labels.h"
 #include "server/base/wall_time.h"
 #include "server/managed_vm.h"
 #include "server/retained_totals.h"
@@ -35,6 +38,23 @@ namespace {
 
 constexpr absl::Duration kPoll = absl::Milliseconds(20);
 constexpr absl::Duration kEndingOperation = absl::Milliseconds(200);
+
+// Why a VM cannot be deleted now: one of the two at least is there.
+absl::Status AtWork(absl::string_view name, int64_t operations,
+                    bool guest_runs) {
+  std::string message;
+  if (guest_runs) {
+    absl::StrAppend(&message, Quote(name), " runs a workload; stop it first");
+  }
+  if (operations > 0) {
+    absl::StrAppend(&message, guest_runs ? ". " : "", operations,
+                    " operations work on ", Quote(name),
+                    "; cancel them or wait for their end");
+  }
+  return WithResource(ApiError(absl::StatusCode::kFailedPrecondition,
+                               "OPERATION_RUNNING", message),
+                      "mmud.v1.Vm", name);
+}
 
 }  // namespace
 
@@ -58,7 +78,7 @@ VmRegistry::~VmRegistry() {
   {
     mmu::MutexLock lock(mu_);
     for (const auto& [name, entry] : entries_) {
-      MMU_CHECK(entry.calls == 0 && entry.operations == 0);
+      MMU_CHECK(!entry.used());
     }
     const auto is_being_deleted = [](const auto& named) {
       return named.second.deletion != nullptr;
@@ -71,7 +91,8 @@ VmRegistry::~VmRegistry() {
 }
 
 absl::StatusOr<VmUse> VmRegistry::Create(const std::string& name,
-                                         const mmu::VmConfig& config) {
+                                         const mmu::VmConfig& config,
+                                         Labels labels) {
   const int64_t bytes = ContentBytes(config.memslots);
   ManagedVm::MetricsLabel label = ManagedVm::MetricsLabel::kOther;
   {
@@ -88,6 +109,7 @@ absl::StatusOr<VmUse> VmRegistry::Create(const std::string& name,
           "mmud.v1.Vm", name);
     }
     if (static_cast<int64_t>(entries_.size()) >= limits_.max_vms) {
+      ++refused_vms_;
       return LimitExceeded("max_vms",
                            absl::StrCat("this daemon has its ", limits_.max_vms,
                                         " VMs (--max_vms); delete one first"));
@@ -112,8 +134,8 @@ absl::StatusOr<VmUse> VmRegistry::Create(const std::string& name,
     return InField(vm.status(), "vm.");
   }
   Entry& entry = entries_[name];
-  entry.vm =
-      std::make_shared<ManagedVm>(name, *std::move(vm), WallTime::Now(), label);
+  entry.vm = std::make_shared<ManagedVm>(name, *std::move(vm), WallTime::Now(),
+                                         label, std::move(labels));
   return UseLocked(entry, VmUse::Kind::kCall);
 }
 
@@ -135,10 +157,22 @@ absl::StatusOr<VmUse> VmRegistry::Find(absl::string_view name) {
 }
 
 absl::StatusOr<VmUse> VmRegistry::ForOperation(const VmUse& use) {
+  return UseAgain(use, VmUse::Kind::kOperation);
+}
+
+absl::StatusOr<VmUse> VmRegistry::ForGuest(const VmUse& use) {
+  return UseAgain(use, VmUse::Kind::kGuest);
+}
+
+absl::StatusOr<VmUse> VmRegistry::ForChange(const VmUse& use) {
+  return UseAgain(use, VmUse::Kind::kChange);
+}
+
+absl::StatusOr<VmUse> VmRegistry::UseAgain(const VmUse& use, VmUse::Kind kind) {
   mmu::MutexLock lock(mu_);
   const absl::StatusOr<Entry*> entry = FindLocked(use->name());
   if (!entry.ok()) return entry.status();
-  return UseLocked(**entry, VmUse::Kind::kOperation);
+  return UseLocked(**entry, kind);
 }
 
 absl::StatusOr<VmRegistry::Sight> VmRegistry::Look(absl::string_view name) {
@@ -154,6 +188,8 @@ std::vector<VmRegistry::Sight> VmRegistry::List(absl::string_view after,
                                                 size_t limit) {
   std::vector<Sight> sights;
   mmu::MutexLock lock(mu_);
+  // First: a use that finds no place in it would take mu_ to be let go of.
+  sights.reserve(std::min(limit, entries_.size()));
   for (auto it = entries_.upper_bound(after);
        it != entries_.end() && sights.size() < limit; ++it) {
     if (absl::optional<Sight> sight = LookLocked(it->first, it->second)) {
@@ -174,10 +210,11 @@ std::vector<VmUse> VmRegistry::All() {
 absl::optional<VmRegistry::Sight> VmRegistry::LookLocked(
     const std::string& name, Entry& entry) {
   if (entry.deletion != nullptr) {
-    return Sight{name, entry.deletion->create_time, VmUse()};
+    return Sight{name, entry.deletion->uid, entry.deletion->create_time,
+                 VmUse()};
   }
   if (entry.vm == nullptr) return absl::nullopt;
-  return Sight{name, entry.vm->create_time(),
+  return Sight{name, entry.vm->uid(), entry.vm->create_time(),
                UseLocked(entry, VmUse::Kind::kCall)};
 }
 
@@ -202,13 +239,14 @@ absl::StatusOr<VmRegistry::Deleted> VmRegistry::Delete(
 
 // The dirty pages of a VM are counted while it may be used, and for some time:
 //
-//   1. a workload writes; its operation works on the VM
+//   1. the guest runs, and writes
 //   2. here: `check` counts
-//   3. the workload writes more, and ends
-//   4. here: no operation works on the VM, so the deletion begins
+//   3. the guest writes more, and its workload ends
+//   4. here: no guest runs, so the deletion begins
 //
-// What 3 wrote is in nobody's count. So 2 is done again if an operation was
-// there before it, or came since: whoever begins one takes mu_, as 4 does.
+// What 3 wrote is in nobody's count. So 2 is done again if a guest ran before
+// it, or began since: whoever lets it run takes mu_, as 4 does. The same for
+// operations and changes, which may change what `check` looks at.
 absl::StatusOr<std::shared_ptr<VmRegistry::Deletion>> VmRegistry::BeginDeletion(
     absl::string_view name, const CheckDeletion& check,
     const std::function<absl::Status()>& keep_waiting, OnDeleted on_deleted) {
@@ -219,7 +257,7 @@ absl::StatusOr<std::shared_ptr<VmRegistry::Deletion>> VmRegistry::BeginDeletion(
   for (;;) {
     VmUse use;  // so that the entry is that of the same VM all the time
     bool is_idle = false;
-    uint64_t operations_begun = 0;
+    uint64_t work_begun = 0;
     {
       mmu::MutexLock lock(mu_);
       const auto it = entries_.find(name);
@@ -231,54 +269,53 @@ absl::StatusOr<std::shared_ptr<VmRegistry::Deletion>> VmRegistry::BeginDeletion(
       }
       if (entry.vm == nullptr) return VmNotFound(name);
       use = UseLocked(entry, VmUse::Kind::kCall);
-      is_idle = entry.operations == 0;
-      operations_begun = entry.operations_begun;
+      is_idle = entry.idle();
+      work_begun = entry.work_begun;
     }
-    const absl::StatusOr<int64_t> lost = check(*use);
+    const absl::StatusOr<mmu::UndeliveredCounts> lost = check(*use);
     if (!lost.ok()) return lost.status();
     {
       mmu::MutexLock lock(mu_);
       const auto it = entries_.find(name);
       Entry& entry = it->second;
-      if (entry.deletion == nullptr && is_idle && entry.operations == 0 &&
-          entry.operations_begun == operations_begun) {
+      if (entry.deletion == nullptr && is_idle && entry.idle() &&
+          entry.work_begun == work_begun) {
         if (absl::Status status = BeginDeletionLocked(it->first, entry, *lost);
             !status.ok()) {
           return status;
         }
       } else {
-        AwaitOperationsLocked(entry, patience);
+        AwaitIdleLocked(entry, patience);
       }
       if (entry.deletion != nullptr) {
         entry.deletion->on_deleted.push_back(std::move(on_deleted));
         return entry.deletion;
       }
-      if (entry.operations > 0) {
-        return WithResource(
-            ApiError(absl::StatusCode::kFailedPrecondition, "OPERATION_RUNNING",
-                     absl::StrCat(entry.operations, " operations work on ",
-                                  Quote(name),
-                                  "; cancel them or wait for their end")),
-            "mmud.v1.Vm", name);
+      if (entry.works()) {
+        return AtWork(name, entry.operations, entry.guests > 0);
       }
     }
-    // Operations that come and go may have it go round as long as they like.
+    // Operations and changes that come and go may have it go round as long as
+    // they like.
     if (absl::Status status = keep_waiting(); !status.ok()) return status;
   }
 }
 
-void VmRegistry::AwaitOperationsLocked(const Entry& entry,
-                                       mmu::MonotonicTime deadline) {
-  while (entry.deletion == nullptr && entry.operations > 0 &&
+void VmRegistry::AwaitIdleLocked(const Entry& entry,
+                                 mmu::MonotonicTime deadline) {
+  while (entry.deletion == nullptr && entry.works() &&
          mmu::WaitUntil(changed_, mu_, deadline)) {
+  }
+  if (entry.deletion == nullptr && entry.changes > 0 && !entry.works()) {
+    mmu::WaitUntil(changed_, mu_, mmu::MonotonicTime::Now() + kPoll);
   }
 }
 
-absl::Status VmRegistry::BeginDeletionLocked(const std::string& name,
-                                             Entry& entry,
-                                             int64_t discarded_page_count) {
+absl::Status VmRegistry::BeginDeletionLocked(
+    const std::string& name, Entry& entry,
+    const mmu::UndeliveredCounts& discarded) {
   auto deletion = std::make_shared<Deletion>(*entry.vm);
-  deletion->deleted.discarded_page_count = discarded_page_count;
+  deletion->deleted.discarded = discarded;
   // First, as there is no way back from what follows. It begins with the lock.
   absl::StatusOr<std::thread> thread =
       mmu::MakeThread([this, name] { FinishDeletion(name); });
@@ -302,7 +339,7 @@ void VmRegistry::FinishDeletion(const std::string& name) {
   {
     mmu::MutexLock lock(mu_);
     const Entry& entry = entries_.at(name);
-    while (entry.calls > 0 || entry.operations > 0) changed_.Wait(mu_);
+    while (entry.used()) changed_.Wait(mu_);
   }
   vm->vm().StopWorkload();
   {
@@ -312,7 +349,7 @@ void VmRegistry::FinishDeletion(const std::string& name) {
     //   1. here: found unused; mu_ dropped for the end of the workload
     //   2. scrape: uses every VM that an entry has
     //   3. here: takes the VM away, then the entry, which 2 still counts in
-    while (entry.calls > 0 || entry.operations > 0) changed_.Wait(mu_);
+    while (entry.used()) changed_.Wait(mu_);
     const mmu::MmuMetrics metrics = vm->vm().Metrics();
     AddCounters(metrics, &gone_.metrics);
     AddCounters(metrics,
@@ -366,10 +403,23 @@ void VmRegistry::ReleaseMemory(ManagedVm& vm, int64_t bytes) {
   memory_bytes_ -= bytes;
 }
 
+std::vector<BudgetUse> VmRegistry::Uses() {
+  mmu::MutexLock lock(mu_);
+  return {{.name = "max_vms",
+           .limit = limits_.max_vms,
+           .used = static_cast<int64_t>(entries_.size()),
+           .refused = refused_vms_},
+          {.name = "max_guest_memory_bytes",
+           .limit = limits_.max_guest_memory_bytes,
+           .used = memory_bytes_,
+           .refused = refused_memory_}};
+}
+
 VmRegistry::Scrape VmRegistry::ForScrape() {
   Scrape scrape;
   mmu::MutexLock lock(mu_);
   scrape.gone = gone_;
+  scrape.vms.reserve(entries_.size());  // as in List
   for (auto& [name, entry] : entries_) {
     if (entry.vm == nullptr) continue;
     scrape.vms.push_back(UseLocked(entry, VmUse::Kind::kCall));
@@ -378,8 +428,8 @@ VmRegistry::Scrape VmRegistry::ForScrape() {
 }
 
 VmUse VmRegistry::UseLocked(Entry& entry, VmUse::Kind kind) {
-  ++(kind == VmUse::Kind::kCall ? entry.calls : entry.operations);
-  if (kind == VmUse::Kind::kOperation) ++entry.operations_begun;
+  ++entry.UsesOf(kind);
+  if (kind != VmUse::Kind::kCall) ++entry.work_begun;
   return VmUse(this, entry.vm, kind);
 }
 
@@ -389,13 +439,14 @@ void VmRegistry::Unuse(std::shared_ptr<ManagedVm> vm, VmUse::Kind kind) {
   // Let go of before it counts as unused: the VM ends with the thread that
   // deletes it, before its name is free.
   vm.reset();
-  --(kind == VmUse::Kind::kCall ? entry.calls : entry.operations);
+  --entry.UsesOf(kind);
   changed_.NotifyAll();
 }
 
 absl::Status VmRegistry::ReserveLocked(Entry& entry, int64_t bytes) {
   const int64_t limit = limits_.max_guest_memory_bytes;
   if (limit > 0 && bytes > limit - memory_bytes_) {
+    ++refused_memory_;
     return LimitExceeded(
         "max_guest_memory_bytes",
         absl::StrCat("this needs ", bytes, " bytes of guest memory; ",

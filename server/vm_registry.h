@@ -19,9 +19,12 @@
 #include "absl/time/time.h"
 #include "absl/types/optional.h"
 #include "mmu_core/base/clock.h"
+#include "mmu_core/dirty/dirty_log_state.h"
 #include "mmu_core/sync/mutex.h"
 #include "mmu_core/vm/nx_parameters.h"
 #include "mmu_core/vm/vm_config.h"
+#include "server/base/budget.h"
+#include "server/base/labels.h"
 #include "server/base/wall_time.h"
 #include "server/managed_vm.h"
 #include "server/retained_totals.h"
@@ -46,8 +49,9 @@ class VmUse {
 
  private:
   friend class VmRegistry;
-  // A call is waited for when its VM is deleted; an operation forbids that.
-  enum class Kind : uint8_t { kCall, kOperation };
+  // A call is waited for when its VM is deleted, a change before the deletion
+  // begins; an operation forbids that, and so does a guest that runs.
+  enum class Kind : uint8_t { kCall, kChange, kOperation, kGuest };
   VmUse(VmRegistry* registry, std::shared_ptr<ManagedVm> vm, Kind kind)
       : registry_(registry), vm_(std::move(vm)), kind_(kind) {}
 
@@ -87,17 +91,23 @@ class VmRegistry {
   // ALREADY_EXISTS VM_EXISTS, RESOURCE_EXHAUSTED LIMIT_EXCEEDED, and the
   // errors of mmu::Vm::Create. `name` is a valid VM name.
   absl::StatusOr<VmUse> Create(const std::string& name,
-                               const mmu::VmConfig& config);
+                               const mmu::VmConfig& config, Labels labels = {});
 
   // NOT_FOUND VM_NOT_FOUND; FAILED_PRECONDITION VM_DELETED while it is being
   // deleted.
   absl::StatusOr<VmUse> Find(absl::string_view name);
-  // The same VM again, for an operation. VM_DELETED as above.
+  // The same VM again, for an operation, or for the time that its guest runs.
+  // VM_DELETED as above.
   absl::StatusOr<VmUse> ForOperation(const VmUse& use);
+  absl::StatusOr<VmUse> ForGuest(const VmUse& use);
+  // The same for a call, while it changes what the `check` of a deletion looks
+  // at: etags, and what the slots and the dirty log have. VM_DELETED as above.
+  absl::StatusOr<VmUse> ForChange(const VmUse& use);
 
   // A VM for who only looks at it.
   struct Sight {
     std::string name;
+    std::string uid;
     WallTime create_time;
     VmUse use;  // none once it is being deleted, so that looking delays nothing
   };
@@ -111,13 +121,13 @@ class VmRegistry {
 
   // What a deletion has done.
   struct Deleted {
-    int64_t discarded_page_count = 0;  // what `check` returned
+    mmu::UndeliveredCounts discarded;  // what `check` returned
     absl::Duration wall;               // from its beginning until it was gone
   };
-  // Whether a VM may be deleted, and how many dirty pages go with it. Called
+  // Whether a VM may be deleted, and what of its dirty log goes with it. Called
   // without a lock held.
   using CheckDeletion =
-      std::function<absl::StatusOr<int64_t>(const ManagedVm&)>;
+      std::function<absl::StatusOr<mmu::UndeliveredCounts>(const ManagedVm&)>;
   using OnDeleted = std::function<void(const Deleted&)>;
 
   // Deletes the VM: from now on calls find it no more, its streams end, and
@@ -127,12 +137,13 @@ class VmRegistry {
   // end, from its own thread and without a lock held. Another call for a VM
   // that is being deleted waits for the same end and is told the same.
   //
-  // FAILED_PRECONDITION OPERATION_RUNNING while an operation works on it.
-  // UNAVAILABLE THREADS_EXHAUSTED without a thread to delete it.
-  // `check` is asked before anything is changed; again, if an operation ran
-  // since. So between its answer and the beginning no guest ran, which is an
-  // operation, and what it counted is what is lost. An error before that
-  // leaves the VM as it was, and `on_deleted` is not called. VM_NOT_FOUND.
+  // FAILED_PRECONDITION OPERATION_RUNNING while an operation works on it or its
+  // guest runs. UNAVAILABLE THREADS_EXHAUSTED without a thread to delete it.
+  // `check` is asked before anything is changed; again, if an operation or the
+  // guest ran since, or a change was made (ForChange). So between its answer
+  // and the beginning nothing that it looked at changed, and what it counted is
+  // what is lost. An error before that leaves the VM as it
+  // was, and `on_deleted` is not called. VM_NOT_FOUND.
   absl::StatusOr<Deleted> Delete(
       absl::string_view name, const CheckDeletion& check,
       const std::function<absl::Status()>& keep_waiting,
@@ -142,6 +153,9 @@ class VmRegistry {
   // LIMIT_EXCEEDED.
   absl::Status ReserveMemory(ManagedVm& vm, int64_t bytes);
   void ReleaseMemory(ManagedVm& vm, int64_t bytes);
+
+  // What is used of max_vms and of max_guest_memory_bytes.
+  std::vector<BudgetUse> Uses();
 
   // All VMs there are, those being deleted included, and the totals of those
   // that are gone: each VM is in exactly one of the two.
@@ -156,7 +170,9 @@ class VmRegistry {
 
   // By a thread of its own, so that its end depends on nobody who waits for it.
   struct Deletion {
-    explicit Deletion(const ManagedVm& vm) : create_time(vm.create_time()) {}
+    explicit Deletion(const ManagedVm& vm)
+        : uid(vm.uid()), create_time(vm.create_time()) {}
+    const std::string uid;
     const WallTime create_time;
     const mmu::MonotonicTime begin = mmu::MonotonicTime::Now();
     // Guarded by mu_.
@@ -168,9 +184,30 @@ class VmRegistry {
 
   struct Entry {
     std::shared_ptr<ManagedVm> vm;  // null while being created or destroyed
+    // Uses.
     int64_t calls = 0;
+    int64_t changes = 0;
     int64_t operations = 0;
-    uint64_t operations_begun = 0;
+    int64_t guests = 0;       // while its guest runs, or is to begin
+    uint64_t work_begun = 0;  // of changes, operations and guests, ever
+
+    bool works() const { return operations + guests > 0; }
+    bool idle() const { return changes == 0 && !works(); }
+    bool used() const { return calls > 0 || !idle(); }
+    int64_t& UsesOf(VmUse::Kind kind) {
+      switch (kind) {
+        case VmUse::Kind::kCall:
+          return calls;
+        case VmUse::Kind::kChange:
+          return changes;
+        case VmUse::Kind::kOperation:
+          return operations;
+        case VmUse::Kind::kGuest:
+          break;
+      }
+      return guests;
+    }
+
     int64_t memory_bytes = 0;
     std::shared_ptr<Deletion> deletion;  // null: it is not being deleted
   };
@@ -188,15 +225,17 @@ class VmRegistry {
   // Begins the deletion of `entry`, of the VM with this name.
   // THREADS_EXHAUSTED: nothing was changed.
   absl::Status BeginDeletionLocked(const std::string& name, Entry& entry,
-                                   int64_t discarded_page_count)
+                                   const mmu::UndeliveredCounts& discarded)
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
-  // Waits until no operation works on the VM, it is being deleted, or
-  // `deadline` has passed.
-  void AwaitOperationsLocked(const Entry& entry, mmu::MonotonicTime deadline)
+  // Waits until no operation works on the VM and no guest runs, it is being
+  // deleted, or `deadline` has passed; then a moment for changes in hand.
+  void AwaitIdleLocked(const Entry& entry, mmu::MonotonicTime deadline)
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
   // What its thread does.
   void FinishDeletion(const std::string& name);
   void JoinFinished();
+  // The same VM again.
+  absl::StatusOr<VmUse> UseAgain(const VmUse& use, VmUse::Kind kind);
   VmUse UseLocked(Entry& entry, VmUse::Kind kind)
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
   void Unuse(std::shared_ptr<ManagedVm> vm, VmUse::Kind kind);
@@ -211,6 +250,8 @@ class VmRegistry {
   std::vector<std::thread> finished_ ABSL_GUARDED_BY(mu_);  // of deletions
   std::map<std::string, Entry, std::less<>> entries_ ABSL_GUARDED_BY(mu_);
   int64_t memory_bytes_ ABSL_GUARDED_BY(mu_) = 0;
+  int64_t refused_vms_ ABSL_GUARDED_BY(mu_) = 0;
+  int64_t refused_memory_ ABSL_GUARDED_BY(mu_) = 0;
   int64_t labelled_ ABSL_GUARDED_BY(mu_) = 0;
   RetainedTotals gone_ ABSL_GUARDED_BY(mu_);
 };

@@ -1,7 +1,9 @@
 #include "server/vm_registry.h"
 
 #include <cstdint>
+#include <functional>
 #include <map>
+#include <new>
 #include <string>
 #include <thread>
 #include <utility>
@@ -15,12 +17,15 @@
 #include "mmu_core/base/error.h"
 #include "mmu_core/base/level.h"
 #include "mmu_core/base/thread.h"
-#include "mmu_core/dirty/dirty_log_types.h"
+#include "mmu_core/dirty/dirty_log_state.h"
 #include "mmu_core/memory/host_memory.h"
+#include "mmu_core/testing/dirty_log.h"
+#include "mmu_core/testing/failing_allocations.h"
 #include "mmu_core/testing/vm_builder.h"
 #include "mmu_core/vm/nx_parameters.h"
 #include "mmu_core/vm/vm.h"
 #include "mmu_core/vm/vm_config.h"
+#include "server/base/budget.h"
 #include "server/managed_vm.h"
 
 namespace mmud {
@@ -34,7 +39,9 @@ mmu::VmConfig Config(uint64_t size_bytes = kMiB) {
   return config;
 }
 
-absl::StatusOr<int64_t> AnyVm(const ManagedVm&) { return 0; }
+using Undelivered = mmu::UndeliveredCounts;
+
+absl::StatusOr<Undelivered> AnyVm(const ManagedVm&) { return Undelivered(); }
 absl::Status Patient() { return absl::OkStatus(); }
 
 std::string Reason(const absl::Status& status) {
@@ -115,6 +122,41 @@ TEST(VmRegistry, ListsInTheOrderOfNames) {
   EXPECT_EQ(vms.List("vms/b", 2)[0].name, "vms/c");
 }
 
+// Whichever allocation fails, no use stays behind, and none is let go of under
+// the lock that this takes: the call would never return.
+TEST(VmRegistry, ALookThatFindsNoMemoryLeavesNothingBehind) {
+  VmRegistry vms({});
+  for (const char* name : {"vms/a", "vms/b", "vms/c"}) {
+    ASSERT_TRUE(vms.Create(name, Config()).ok());
+  }
+  const std::map<std::string, std::function<void()>> looks = {
+      {"Look", [&] { vms.Look("vms/b").IgnoreError(); }},
+      {"Find", [&] { vms.Find("vms/b").IgnoreError(); }},
+      {"List", [&] { vms.List("vms/a", 2); }},
+      {"All", [&] { vms.All(); }},
+      {"ForScrape", [&] { vms.ForScrape(); }}};
+  for (const auto& [name, look] : looks) {
+    SCOPED_TRACE(name);
+    uint64_t n = 1;
+    const auto fails = [&, &look = look] {
+      return mmu::testing::FailOneAllocation(n,
+                                             [&] {
+                                               try {
+                                                 look();
+                                               } catch (const std::bad_alloc&) {
+                                               }
+                                               return absl::OkStatus();
+                                             })
+          .failed;
+    };
+    while (fails()) ++n;
+    if (name != "Find") EXPECT_GT(n, 1u);
+  }
+  for (const char* name : {"vms/a", "vms/b", "vms/c"}) {
+    EXPECT_TRUE(vms.Delete(name, AnyVm, Patient).ok());
+  }
+}
+
 TEST(VmRegistry, AnOperationForbidsDeletion) {
   VmRegistry vms({});
   VmUse operation;
@@ -129,6 +171,20 @@ TEST(VmRegistry, AnOperationForbidsDeletion) {
   EXPECT_TRUE(vms.Delete("vms/a", AnyVm, Patient).ok());
   EXPECT_EQ(Reason(vms.Delete("vms/a", AnyVm, Patient).status()),
             "VM_NOT_FOUND");
+}
+
+TEST(VmRegistry, AGuestThatRunsForbidsDeletion) {
+  VmRegistry vms({});
+  VmUse guest;
+  {
+    VmUse call = vms.Create("vms/a", Config()).value();
+    guest = vms.ForGuest(call).value();
+  }
+  const absl::Status refused = vms.Delete("vms/a", AnyVm, Patient).status();
+  EXPECT_EQ(Reason(refused), "OPERATION_RUNNING");
+  EXPECT_EQ(refused.message(), "\"vms/a\" runs a workload; stop it first");
+  guest.Release();
+  EXPECT_TRUE(vms.Delete("vms/a", AnyVm, Patient).ok());
 }
 
 // Deletes on a thread of its own.
@@ -236,22 +292,21 @@ TEST(VmRegistry, ADeletionEndsTheStreamsOfItsVm) {
   streams.clear();
 }
 
-uint64_t CountDirty(const ManagedVm& vm) { return vm.vm().CountUnackedPages(); }
-
-// What a guest writes until its operation ends is counted.
-TEST(VmRegistry, DirtyPagesAreCountedOnceNoOperationIsThere) {
+// What a guest writes until it stops is counted.
+TEST(VmRegistry, DirtyPagesAreCountedOnceNoGuestRuns) {
   VmRegistry vms({});
   VmUse vm = vms.Create("vms/a", Config()).value();
-  ASSERT_TRUE(vm->vm().StartDirtyLog({}, nullptr).ok());
-  VmUse operation = vms.ForOperation(vm).value();
+  ASSERT_TRUE(mmu::testing::StartLog(vm->vm()).ok());
+  VmUse guest = vms.ForGuest(vm).value();
   mmu::testing::Write(vm->vm(), 0);
   int checks = 0;
-  const auto check = [&](const ManagedVm& checked) -> absl::StatusOr<int64_t> {
-    const auto count = static_cast<int64_t>(CountDirty(checked));
+  const auto check =
+      [&](const ManagedVm& checked) -> absl::StatusOr<Undelivered> {
+    const mmu::UndeliveredCounts count = checked.vm().CountUndelivered();
     if (++checks == 1) {
-      // It has been counted, and the guest still runs; then its operation ends.
-      mmu::testing::Write(operation->vm(), mmu::kPageSize);
-      operation.Release();
+      // It has been counted, and the guest still runs; then it stops.
+      mmu::testing::Write(guest->vm(), mmu::kPageSize);
+      guest.Release();
       vm.Release();
     }
     return count;
@@ -259,7 +314,7 @@ TEST(VmRegistry, DirtyPagesAreCountedOnceNoOperationIsThere) {
   const absl::StatusOr<VmRegistry::Deleted> deleted =
       vms.Delete("vms/a", check, Patient);
   ASSERT_TRUE(deleted.ok());
-  EXPECT_EQ(deleted->discarded_page_count, 2);
+  EXPECT_EQ(deleted->discarded.open, 2u);
   EXPECT_EQ(checks, 2);
 }
 
@@ -268,7 +323,7 @@ TEST(VmRegistry, AnOperationBesideTheCheckMakesItCountAgain) {
   VmRegistry vms({});
   VmUse vm = vms.Create("vms/a", Config()).value();
   int checks = 0;
-  const auto check = [&](const ManagedVm&) -> absl::StatusOr<int64_t> {
+  const auto check = [&](const ManagedVm&) -> absl::StatusOr<Undelivered> {
     if (++checks == 1) {
       VmUse operation = vms.ForOperation(vm).value();
       operation.Release();
@@ -276,11 +331,65 @@ TEST(VmRegistry, AnOperationBesideTheCheckMakesItCountAgain) {
     } else if (checks == 2) {
       return absl::FailedPreconditionError("dirty by now");
     }
-    return 0;
+    return Undelivered();
   };
   EXPECT_EQ(vms.Delete("vms/a", check, Patient).status().message(),
             "dirty by now");
   EXPECT_TRUE(vms.Find("vms/a").ok()) << "refused: nothing has changed";
+}
+
+// A change of a slot or of labels, say: what the check saw is not true any
+// more.
+TEST(VmRegistry, AChangeBesideTheCheckMakesItCountAgain) {
+  VmRegistry vms({});
+  VmUse vm = vms.Create("vms/a", Config()).value();
+  int checks = 0;
+  const auto check = [&](const ManagedVm&) -> absl::StatusOr<Undelivered> {
+    if (++checks > 1) return Undelivered{.open = 3};
+    VmUse change = vms.ForChange(vm).value();
+    change.Release();
+    vm.Release();
+    return Undelivered();
+  };
+  const absl::StatusOr<VmRegistry::Deleted> deleted =
+      vms.Delete("vms/a", check, Patient);
+  ASSERT_TRUE(deleted.ok()) << deleted.status();
+  EXPECT_EQ(checks, 2);
+  EXPECT_EQ(deleted->discarded.open, 3u);
+}
+
+TEST(VmRegistry, ADeletionBeginsOnceNoChangeIsInHand) {
+  VmRegistry vms({});
+  VmUse vm = vms.Create("vms/a", Config()).value();
+  VmUse change = vms.ForChange(vm).value();
+  vm.Release();
+  int64_t pages = 0;
+  int asked = 0;
+  const absl::StatusOr<VmRegistry::Deleted> deleted = vms.Delete(
+      "vms/a",
+      [&](const ManagedVm&) -> absl::StatusOr<Undelivered> {
+        return Undelivered{.open = static_cast<uint64_t>(pages)};
+      },
+      [&] {
+        if (++asked == 2) {
+          EXPECT_TRUE(vms.Find("vms/a").ok()) << "not begun";
+          pages = 5;
+          change.Release();
+        }
+        return absl::OkStatus();
+      });
+  ASSERT_TRUE(deleted.ok()) << deleted.status();
+  EXPECT_EQ(deleted->discarded.open, 5u);
+}
+
+TEST(VmRegistry, WhatIsBeingDeletedIsNotChanged) {
+  VmRegistry vms({});
+  VmUse vm = vms.Create("vms/a", Config()).value();
+  EXPECT_FALSE(
+      vms.Delete("vms/a", AnyVm, [] { return absl::CancelledError("left"); })
+          .ok());
+  EXPECT_EQ(Reason(vms.ForChange(vm).status()), "VM_DELETED");
+  vm.Release();
 }
 
 // Operations that come and go keep a deletion from beginning only as long as
@@ -289,11 +398,11 @@ TEST(VmRegistry, ADeletionThatDoesNotBeginEndsWithItsCaller) {
   VmRegistry vms({});
   VmUse vm = vms.Create("vms/a", Config()).value();
   int checks = 0;
-  const auto check = [&](const ManagedVm&) -> absl::StatusOr<int64_t> {
+  const auto check = [&](const ManagedVm&) -> absl::StatusOr<Undelivered> {
     if (++checks == 100) return absl::InternalError("nobody asked the caller");
     VmUse operation = vms.ForOperation(vm).value();
     operation.Release();
-    return 0;
+    return Undelivered();
   };
   int asked = 0;
   const absl::Status status =
@@ -320,18 +429,19 @@ TEST(VmRegistry, AllWhoAskForADeletionAreToldTheSame) {
     ends.push_back(end);  // by the deletion's thread alone
   };
   // The first leaves before its end.
-  EXPECT_FALSE(
-      vms.Delete(
-             "vms/a",
-             [](const ManagedVm&) -> absl::StatusOr<int64_t> { return 7; },
-             [] { return absl::CancelledError("left"); }, at_end)
-          .ok());
+  EXPECT_FALSE(vms.Delete(
+                      "vms/a",
+                      [](const ManagedVm&) -> absl::StatusOr<Undelivered> {
+                        return Undelivered{.open = 7};
+                      },
+                      [] { return absl::CancelledError("left"); }, at_end)
+                   .ok());
   EXPECT_TRUE(ends.empty());
   const absl::StatusOr<VmRegistry::Deleted> second = vms.Delete(
       "vms/a",
-      [](const ManagedVm&) -> absl::StatusOr<int64_t> {
+      [](const ManagedVm&) -> absl::StatusOr<Undelivered> {
         ADD_FAILURE() << "the first has been asked";
-        return 0;
+        return Undelivered();
       },
       [&] {
         call.Release();
@@ -339,12 +449,12 @@ TEST(VmRegistry, AllWhoAskForADeletionAreToldTheSame) {
       },
       at_end);
   ASSERT_TRUE(second.ok());
-  EXPECT_EQ(second->discarded_page_count, 7);
+  EXPECT_EQ(second->discarded.open, 7u);
   // Joins the deletion's thread.
   EXPECT_FALSE(vms.Delete("vms/a", AnyVm, Patient).ok());
   ASSERT_EQ(ends.size(), 2u);
   for (const VmRegistry::Deleted& end : ends) {
-    EXPECT_EQ(end.discarded_page_count, 7);
+    EXPECT_EQ(end.discarded.open, 7u);
     EXPECT_EQ(end.wall, second->wall);
   }
 }
@@ -355,7 +465,7 @@ TEST(VmRegistry, ARefusedDeletionHasNoEnd) {
   const auto at_end = [](const VmRegistry::Deleted&) { ADD_FAILURE(); };
   EXPECT_FALSE(vms.Delete(
                       "vms/a",
-                      [](const ManagedVm&) -> absl::StatusOr<int64_t> {
+                      [](const ManagedVm&) -> absl::StatusOr<Undelivered> {
                         return absl::AbortedError("etag");
                       },
                       Patient, at_end)
@@ -368,7 +478,7 @@ TEST(VmRegistry, AFailedCheckChangesNothing) {
   ASSERT_TRUE(vms.Create("vms/a", Config()).ok());
   EXPECT_EQ(vms.Delete(
                    "vms/a",
-                   [](const ManagedVm&) -> absl::StatusOr<int64_t> {
+                   [](const ManagedVm&) -> absl::StatusOr<Undelivered> {
                      return absl::AbortedError("etag");
                    },
                    Patient)
@@ -390,8 +500,7 @@ TEST(VmRegistry, CountersOfDeletedVmsAreKept) {
   };
   {
     VmUse vm = vms.Create("vms/a", Config()).value();
-    mmu::DirtyLogConfig log;
-    ASSERT_TRUE(vm->vm().StartDirtyLog(log, nullptr).ok());
+    ASSERT_TRUE(mmu::testing::StartLog(vm->vm()).ok());
     acquisitions = sum(vm->vm().Metrics());
     ASSERT_GT(acquisitions, 0u);
   }
@@ -410,6 +519,27 @@ TEST(VmRegistry, MetricsLabelsAreHandedOutAgain) {
   ASSERT_TRUE(vms.Delete("vms/a", AnyVm, Patient).ok());
   EXPECT_EQ(vms.Create("vms/c", Config()).value()->metrics_label(),
             ManagedVm::MetricsLabel::kOwn);
+}
+
+TEST(VmRegistryLimitsTest, WhatIsUsedOfEachIsTold) {
+  VmRegistry vms({.max_vms = 2, .max_guest_memory_bytes = 3 << 20});
+  mmu::VmConfig config;
+  config.memslots.push_back({.slot = 0, .size_bytes = 2 << 20});
+  ASSERT_TRUE(vms.Create("vms/a", config).ok());
+  EXPECT_FALSE(vms.Create("vms/b", config).ok());  // too much memory
+  ASSERT_TRUE(vms.Create("vms/b", mmu::VmConfig()).ok());
+  EXPECT_FALSE(vms.Create("vms/c", mmu::VmConfig()).ok());
+  EXPECT_FALSE(vms.Create("vms/d", mmu::VmConfig()).ok());
+  const std::vector<BudgetUse> uses = vms.Uses();
+  ASSERT_EQ(uses.size(), 2u);
+  EXPECT_EQ(uses[0].name, "max_vms");
+  EXPECT_EQ(uses[0].limit, 2);
+  EXPECT_EQ(uses[0].used, 2);
+  EXPECT_EQ(uses[0].refused, 2);
+  EXPECT_EQ(uses[1].name, "max_guest_memory_bytes");
+  EXPECT_EQ(uses[1].limit, 3 << 20);
+  EXPECT_EQ(uses[1].used, 2 << 20);
+  EXPECT_EQ(uses[1].refused, 1);
 }
 
 }  // namespace

@@ -21,9 +21,9 @@ namespace mmud {
 // What GetCapabilities and the metrics say about a budget.
 struct BudgetUse {
   std::string name;
-  int64_t limit = 0;
+  int64_t limit = 0;    // 0: there is none
   int64_t used = 0;     // of a budget per key: by the key that uses most
-  int64_t refused = 0;  // since the start
+  int64_t refused = 0;  // calls, since the start
 };
 
 // Thread-safe. Outlives its places.

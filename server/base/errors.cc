@@ -74,12 +74,16 @@ absl::Status WithRetryDelay(absl::Status status, absl::Duration delay) {
 }
 
 absl::Status InField(absl::Status status, absl::string_view prefix) {
+  const std::string field = mmu::DetailOf(status).field;
+  return OfField(std::move(status),
+                 field.empty() ? std::string(absl::StripSuffix(prefix, "."))
+                               : absl::StrCat(prefix, field));
+}
+
+absl::Status OfField(absl::Status status, absl::string_view field) {
   if (status.ok()) return status;
   mmu::ErrorDetail detail = mmu::DetailOf(status);
-  const std::string field = detail.field.empty()
-                                ? std::string(absl::StripSuffix(prefix, "."))
-                                : absl::StrCat(prefix, detail.field);
-  detail.field = field;
+  detail.field = std::string(field);
   absl::Status changed =
       mmu::MakeError(status.code(), detail, std::string(status.message()));
   const ApiErrorDetail api = ApiDetailOf(status);
@@ -138,6 +142,15 @@ absl::Status MemslotNotFound(absl::string_view name) {
       ApiError(absl::StatusCode::kNotFound, "MEMSLOT_NOT_FOUND",
                absl::StrCat("there is no memslot ", Quote(name))),
       "mmud.v1.Memslot", name);
+}
+
+absl::Status WorkloadNotFound(absl::string_view name) {
+  return WithResource(
+      ApiError(absl::StatusCode::kNotFound, "WORKLOAD_NOT_FOUND",
+               absl::StrCat("there is no workload ", Quote(name),
+                            "; a VM keeps the one that runs or ran last, which "
+                            "ListWorkloads shows")),
+      "mmud.lab.v1.Workload", name);
 }
 
 absl::Status OperationNotFound(absl::string_view name) {

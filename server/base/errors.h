@@ -45,6 +45,9 @@ absl::Status WithRetryDelay(absl::Status status, absl::Duration delay);
 // names none, `prefix` without its last dot becomes the field.
 absl::Status InField(absl::Status status, absl::string_view prefix);
 
+// The same error, about `field` and not about the one that it names.
+absl::Status OfField(absl::Status status, absl::string_view field);
+
 // What the functions here attached; empty and negative if they did not.
 struct ApiErrorDetail {
   std::string resource_type;
@@ -58,6 +61,7 @@ ApiErrorDetail ApiDetailOf(const absl::Status& status);
 absl::Status VmNotFound(absl::string_view name);
 absl::Status VmDeleted(absl::string_view name);
 absl::Status MemslotNotFound(absl::string_view name);
+absl::Status WorkloadNotFound(absl::string_view name);
 absl::Status OperationNotFound(absl::string_view name);
 absl::Status DrainingError();
 // RESOURCE_EXHAUSTED LIMIT_EXCEEDED. `limit` is the name of the limit, where

@@ -8,7 +8,6 @@
 #include "absl/hash/hash.h"
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
-#include "absl/strings/ascii.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/string_view.h"
 #include "absl/time/time.h"
@@ -16,38 +15,21 @@
 #include "mmu_core/sync/mutex.h"
 #include "mmu_core/sync/timed_wait.h"
 #include "server/base/errors.h"
+#include "server/base/uuid.h"
 
 namespace mmud {
 namespace {
 
 constexpr absl::Duration kPoll = absl::Milliseconds(50);
 
-bool IsUuid4(absl::string_view id) {
-  if (id.size() != 36) return false;
-  for (size_t i = 0; i < id.size(); ++i) {
-    const bool dash = i == 8 || i == 13 || i == 18 || i == 23;
-    if (dash ? id[i] != '-'
-             : !absl::ascii_isxdigit(static_cast<unsigned char>(id[i]))) {
-      return false;
-    }
-  }
-  const char variant = absl::ascii_tolower(id[19]);
-  return id[14] == '4' &&
-         (variant == '8' || variant == '9' || variant == 'a' || variant == 'b');
-}
-
 }  // namespace
 
 absl::Status CheckRequestId(absl::string_view request_id) {
-  if (IsUuid4(request_id)) return absl::OkStatus();
+  if (IsUuid(request_id)) return absl::OkStatus();
   return InvalidField(
       "INVALID_REQUEST_ID", "request_id",
       absl::StrCat("request_id is ", Quote(request_id),
                    "; it must be a UUID of version 4, or empty"));
-}
-
-std::string CanonicalRequestId(absl::string_view request_id) {
-  return absl::AsciiStrToLower(request_id);
 }
 
 RequestIdCache::RequestIdCache(Options options)
@@ -69,7 +51,7 @@ absl::StatusOr<std::string> RequestIdCache::RunWithTurn(
   if (absl::Status status = CheckRequestId(request_id); !status.ok()) {
     return status;
   }
-  const std::string id = CanonicalRequestId(request_id);
+  const std::string id = CanonicalUuid(request_id);
   const size_t hash = absl::Hash<absl::string_view>()(request);
   for (;;) {
     {

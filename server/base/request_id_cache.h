@@ -25,9 +25,6 @@ namespace mmud {
 // OK for a UUID of version 4 in its usual form; INVALID_REQUEST_ID otherwise.
 absl::Status CheckRequestId(absl::string_view request_id);
 
-// The one way to write it: a UUID in capitals is the same UUID.
-std::string CanonicalRequestId(absl::string_view request_id);
-
 // The first call with an id computes the answer; calls with the same id and
 // the same request get that answer for ten minutes, and wait for it while it
 // is being computed. Only answers are kept: a call that fails, be it for its

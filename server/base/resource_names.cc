@@ -14,6 +14,7 @@
 #include "absl/strings/string_view.h"
 #include "absl/strings/strip.h"
 #include "server/base/errors.h"
+#include "server/base/uuid.h"
 
 namespace mmud {
 namespace {
@@ -21,6 +22,7 @@ namespace {
 constexpr size_t kMaxIdLength = 63;
 constexpr int kDefaultPageSize = 100;
 constexpr int kMaxPageSize = 1000;
+constexpr absl::string_view kWorkloads = "/workloads/";
 
 bool IsVmId(absl::string_view id) {
   if (id.empty() || id.size() > kMaxIdLength) return false;
@@ -83,18 +85,37 @@ std::string MakeMemslotName(absl::string_view vm_name, uint32_t slot) {
   return absl::StrCat(vm_name, "/memslots/", slot);
 }
 
-absl::StatusOr<uint64_t> ParseOperationName(absl::string_view name,
-                                            absl::string_view field) {
-  absl::string_view id = name;
-  uint64_t number = 0;
-  if (absl::ConsumePrefix(&id, "operations/") && ParseCanonical(id, &number)) {
-    return number;
+absl::StatusOr<WorkloadName> ParseWorkloadName(absl::string_view name,
+                                               absl::string_view field) {
+  const size_t at = name.find(kWorkloads);
+  if (at != absl::string_view::npos) {
+    const absl::string_view vm = name.substr(0, at);
+    const absl::string_view uuid = name.substr(at + kWorkloads.size());
+    if (CheckVmName(vm, field).ok() && IsUuid(uuid)) {
+      return WorkloadName{std::string(vm),
+                          absl::StrCat(vm, kWorkloads, CanonicalUuid(uuid))};
+    }
   }
-  return BadName(field, name, "operations/{number}, for example operations/1");
+  return BadName(field, name,
+                 "vms/{vm}/workloads/{uuid}, as StartWorkload returned it");
 }
 
-std::string OperationName(uint64_t id) {
-  return absl::StrCat("operations/", id);
+std::string NewWorkloadName(absl::string_view vm_name) {
+  return absl::StrCat(vm_name, kWorkloads, NewUuid());
+}
+
+absl::StatusOr<std::string> ParseOperationName(absl::string_view name,
+                                               absl::string_view field) {
+  absl::string_view uuid = name;
+  if (absl::ConsumePrefix(&uuid, "operations/") && IsUuid(uuid)) {
+    return absl::StrCat("operations/", CanonicalUuid(uuid));
+  }
+  return BadName(field, name,
+                 "operations/{uuid}, as the call that started it returned it");
+}
+
+std::string NewOperationName() {
+  return absl::StrCat("operations/", NewUuid());
 }
 
 std::string MakePageToken(absl::string_view list, absl::string_view last_key) {

@@ -1,5 +1,6 @@
 // Names of resources: `vms/{vm}`, `vms/{vm}/memslots/{slot}`,
-// `operations/{operation}`, and the tokens of paged lists.
+// `vms/{vm}/workloads/{uuid}`, `operations/{uuid}`, and the tokens of paged
+// lists.
 
 #ifndef SERVER_BASE_RESOURCE_NAMES_H_
 #define SERVER_BASE_RESOURCE_NAMES_H_
@@ -29,10 +30,21 @@ absl::StatusOr<MemslotName> ParseMemslotName(absl::string_view name,
                                              absl::string_view field);
 std::string MakeMemslotName(absl::string_view vm_name, uint32_t slot);
 
-// INVALID_NAME unless it is `operations/{number}`.
-absl::StatusOr<uint64_t> ParseOperationName(absl::string_view name,
-                                            absl::string_view field);
-std::string OperationName(uint64_t id);
+struct WorkloadName {
+  std::string vm;    // the VM's name
+  std::string name;  // as this daemon writes it
+};
+absl::StatusOr<WorkloadName> ParseWorkloadName(absl::string_view name,
+                                               absl::string_view field);
+// Of a workload that begins: no other ever has it.
+std::string NewWorkloadName(absl::string_view vm_name);
+
+// The name as this daemon writes it. INVALID_NAME unless it is
+// `operations/{uuid}`.
+absl::StatusOr<std::string> ParseOperationName(absl::string_view name,
+                                               absl::string_view field);
+// Of an operation that begins: no other ever has it.
+std::string NewOperationName();
 
 // Where a list goes on: an opaque token around the last key that was sent.
 // `list` tells the lists apart. INVALID_PAGE_TOKEN.

@@ -2,6 +2,7 @@
 
 #include <string>
 
+#include "absl/status/status.h"
 #include "gtest/gtest.h"
 #include "mmu_core/base/error.h"
 
@@ -32,7 +33,8 @@ TEST(ResourceNames, ParsesWhatItMakes) {
   ASSERT_TRUE(slot.ok());
   EXPECT_EQ(slot->vm, "vms/a");
   EXPECT_EQ(slot->slot, 32763u);
-  EXPECT_EQ(ParseOperationName(OperationName(17), "name").value(), 17u);
+  const std::string name = NewOperationName();
+  EXPECT_EQ(ParseOperationName(name, "name").value(), name);
 }
 
 TEST(ResourceNames, RejectsNumbersInAnyOtherForm) {
@@ -40,9 +42,40 @@ TEST(ResourceNames, RejectsNumbersInAnyOtherForm) {
                            "vms/a/memslots/-1", "vms/a/memslots/"}) {
     EXPECT_FALSE(ParseMemslotName(name, "name").ok()) << name;
   }
-  for (const char* name : {"operations/", "operations/+1", "operations/1 ",
-                           "operations/99999999999999999999"}) {
-    EXPECT_FALSE(ParseOperationName(name, "name").ok()) << name;
+}
+
+TEST(ResourceNames, OperationsHaveUuidsInSmallLettersOrCapitals) {
+  EXPECT_NE(NewOperationName(), NewOperationName());
+  EXPECT_EQ(ParseOperationName(
+                "operations/6F9619FF-8B86-4D01-B42D-00CF4FC964FF", "name")
+                .value(),
+            "operations/6f9619ff-8b86-4d01-b42d-00cf4fc964ff");
+  for (const char* name :
+       {"operations/", "operations/1", "6f9619ff-8b86-4d01-b42d-00cf4fc964ff",
+        "operations/6f9619ff-8b86-4d01-b42d-00cf4fc964ff/"}) {
+    const absl::Status status = ParseOperationName(name, "operation").status();
+    EXPECT_EQ(mmu::DetailOf(status).reason, "INVALID_NAME") << name;
+    EXPECT_EQ(mmu::DetailOf(status).field, "operation") << name;
+  }
+}
+
+TEST(ResourceNames, WorkloadsHaveAVmAndAUuid) {
+  const std::string made = NewWorkloadName("vms/a");
+  EXPECT_NE(made, NewWorkloadName("vms/a"));
+  EXPECT_EQ(ParseWorkloadName(made, "name")->vm, "vms/a");
+  EXPECT_EQ(ParseWorkloadName(made, "name")->name, made);
+  EXPECT_EQ(ParseWorkloadName(
+                "vms/a/workloads/6F9619FF-8B86-4D01-B42D-00CF4FC964FF", "name")
+                ->name,
+            "vms/a/workloads/6f9619ff-8b86-4d01-b42d-00cf4fc964ff");
+  for (const char* name :
+       {"", "vms/a", "vms/a/workloads/", "vms/a/workloads/1",
+        "vms//workloads/6f9619ff-8b86-4d01-b42d-00cf4fc964ff",
+        "workloads/6f9619ff-8b86-4d01-b42d-00cf4fc964ff",
+        "vms/a/workloads/6f9619ff-8b86-4d01-b42d-00cf4fc964ff/"}) {
+    const absl::Status status = ParseWorkloadName(name, "name").status();
+    EXPECT_EQ(mmu::DetailOf(status).reason, "INVALID_NAME") << name;
+    EXPECT_EQ(mmu::DetailOf(status).field, "name") << name;
   }
 }
 

@@ -59,6 +59,9 @@ void AddErrorInfo(const mmu::ErrorDetail& detail, const ApiErrorDetail& api,
     (*info.mutable_metadata())["errno"] =
         std::string(mmu::ErrnoName(detail.kvm_errno));
   }
+  for (const auto& [name, value] : detail.metadata) {
+    (*info.mutable_metadata())[name] = CleanMessage(value);
+  }
   if (!api.limit.empty()) (*info.mutable_metadata())["limit"] = api.limit;
   out->add_details()->PackFrom(info);
 }

@@ -41,13 +41,19 @@ std::string Text(const Message& message, const char* field_name) {
   return message.GetReflection()->GetString(message, field);
 }
 
+// What a message field `vm` is named: that of an update.
+std::string NameOfVmMessage(const Message& request) {
+  const FieldDescriptor* const field =
+      request.GetDescriptor()->FindFieldByName("vm");
+  if (field == nullptr || field->is_repeated() ||
+      field->cpp_type() != FieldDescriptor::CPPTYPE_MESSAGE) {
+    return "";
+  }
+  return Text(request.GetReflection()->GetMessage(request, field), "name");
+}
+
 bool ChangesState(const Message& request) {
   const Descriptor* const type = request.GetDescriptor();
-  if (type == v1::GetDirtyLogRequest::descriptor()) {
-    const auto& harvest = static_cast<const v1::GetDirtyLogRequest&>(request);
-    return harvest.mode() == v1::GET_DIRTY_LOG_MODE_SEAL &&
-           harvest.epoch() == 0;
-  }
   if (type == v1::AgeRangeRequest::descriptor()) {
     return static_cast<const v1::AgeRangeRequest&>(request).mode() !=
            v1::AGING_MODE_TEST;
@@ -58,6 +64,7 @@ bool ChangesState(const Message& request) {
     return false;
   }
   return type->FindFieldByName("request_id") != nullptr ||
+         type == v1::HarvestOpen::descriptor() ||
          type == google::longrunning::CancelOperationRequest::descriptor() ||
          type == google::longrunning::DeleteOperationRequest::descriptor();
 }
@@ -75,6 +82,7 @@ CallFacts FactsOf(const Message& request) {
   facts.changes_state = ChangesState(request);
   facts.request_id = Cut(Text(request, "request_id"));
   facts.vm = Text(request, "vm");
+  if (facts.vm.empty()) facts.vm = NameOfVmMessage(request);
   if (const std::string id = Text(request, "vm_id"); !id.empty()) {
     facts.vm = absl::StrCat("vms/", id);
   }

@@ -21,13 +21,13 @@ struct CallFacts {
   bool changes_state = false;
 };
 
-// What the fields `vm`, `vm_id`, `name` and `request_id` say.
+// What the fields `vm` (a name, or a message with one), `vm_id`, `name` and
+// `request_id` say.
 //
 // A request that can carry a request_id changes state (the conventions of the
 // API say so), unless it only wants to know: validate_only, or aging that does
 // not clear. So do the cancelling and the deletion of an operation, whose
-// messages are not ours, and a harvest that seals an epoch rather than reads
-// one again.
+// messages are not ours, and a stream that harvests.
 CallFacts FactsOf(const google::protobuf::Message& request);
 
 // The same of a message of a type that is linked in; empty if it is not.

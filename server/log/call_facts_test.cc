@@ -11,6 +11,7 @@
 #include "google/protobuf/descriptor.h"
 #include "google/protobuf/message.h"
 #include "gtest/gtest.h"
+#include "mmud/lab/v1/workload_service.pb.h"
 #include "mmud/v1/admin_service.pb.h"
 #include "mmud/v1/aging_service.pb.h"
 #include "mmud/v1/debug_service.pb.h"
@@ -19,7 +20,6 @@
 #include "mmud/v1/split_service.pb.h"
 #include "mmud/v1/stats_service.pb.h"
 #include "mmud/v1/vm_service.pb.h"
-#include "mmud/v1/workload_service.pb.h"
 
 namespace mmud {
 namespace {
@@ -54,30 +54,39 @@ TEST(CallFactsTest, EveryMethodThatChangesStateIsKnown) {
         v1::SplitHugePagesRequest::descriptor()->file(),
         v1::GetMmuStatsRequest::descriptor()->file(),
         v1::GetVmRequest::descriptor()->file(),
-        v1::StartWorkloadRequest::descriptor()->file(),
+        lab::v1::StartWorkloadRequest::descriptor()->file(),
         google::longrunning::Operation::descriptor()->file()}) {
     AddChanges(file, &changes);
   }
   EXPECT_THAT(
       changes,
-      ElementsAre("AgeRange", "CancelOperation", "ClearDirtyLog", "CreateVm",
+      ElementsAre("AcknowledgePages", "AcquireDirtyLog", "AgeRange",
+                  "CancelOperation", "ClearDirtyLog", "CreateVm",
                   "DeleteMemslot", "DeleteOperation", "DeleteVm", "PauseSplit",
                   "PauseVcpus", "RecoverHugePages", "ResumeSplit",
-                  "ResumeVcpus", "SetMemslot", "SetShadowPageLimit",
-                  "SplitHugePages", "StartDirtyLog", "StartWorkload",
-                  "StopDirtyLog", "StopWorkload", "UpdateSplit"));
+                  "ResumeVcpus", "SealDirtyLog", "SetMemslot", "SplitHugePages",
+                  "StartDirtyLog", "StartWorkload", "StopDirtyLog",
+                  "StopWorkload", "UpdateSplit", "UpdateVm"));
 }
 
-TEST(CallFactsTest, AHarvestChangesStateIfItSeals) {
-  v1::GetDirtyLogRequest request;
+TEST(CallFactsTest, AStreamThatHarvestsChangesStateAndOneThatReadsDoesNot) {
+  v1::HarvestOpen harvest;
+  harvest.set_vm("vms/a");
+  EXPECT_TRUE(FactsOf(harvest).changes_state);
+  EXPECT_EQ(FactsOf(harvest).vm, "vms/a");
+  v1::ReadDirtyPagesRequest read;
+  read.set_vm("vms/a");
+  EXPECT_FALSE(FactsOf(read).changes_state);
+  EXPECT_EQ(FactsOf(read).vm, "vms/a");
+}
+
+TEST(CallFactsTest, AnOwnersTokenIsNoFact) {
+  v1::SealDirtyLogRequest request;
   request.set_vm("vms/a");
-  request.set_mode(v1::GET_DIRTY_LOG_MODE_PEEK);
-  EXPECT_FALSE(FactsOf(request).changes_state);
-  request.set_mode(v1::GET_DIRTY_LOG_MODE_SEAL);
-  EXPECT_TRUE(FactsOf(request).changes_state);
-  EXPECT_EQ(FactsOf(request).vm, "vms/a");
-  request.set_epoch(3);
-  EXPECT_FALSE(FactsOf(request).changes_state) << "it reads once more";
+  request.set_owner_token("a secret of sixteen bytes");
+  const CallFacts facts = FactsOf(request);
+  EXPECT_EQ(facts.vm, "vms/a");
+  EXPECT_EQ(facts.operation + facts.request_id, "");
 }
 
 TEST(CallFactsTest, WhoOnlyWantsToKnowChangesNothing) {
@@ -98,17 +107,23 @@ TEST(CallFactsTest, TheVmIsFoundUnderEachNameThatARequestGivesIt) {
   create.set_vm_id("alpha");
   create.mutable_vm()->set_name("vms/other");
   EXPECT_EQ(FactsOf(create).vm, "vms/alpha");
+  v1::UpdateVmRequest update;
+  update.mutable_vm()->set_name("vms/alpha");
+  EXPECT_EQ(FactsOf(update).vm, "vms/alpha");
   v1::DeleteVmRequest remove;
   remove.set_name("vms/alpha");
   EXPECT_EQ(FactsOf(remove).vm, "vms/alpha");
   v1::DeleteMemslotRequest slot;
   slot.set_name("vms/alpha/memslots/3");
   EXPECT_EQ(FactsOf(slot).vm, "vms/alpha");
-  v1::StartWorkloadRequest start;
+  lab::v1::StartWorkloadRequest start;
   start.set_vm("vms/alpha");
   start.set_request_id("r");
   EXPECT_EQ(FactsOf(start).vm, "vms/alpha");
   EXPECT_EQ(FactsOf(start).request_id, "r");
+  lab::v1::StopWorkloadRequest stop;
+  stop.set_name("vms/alpha/workloads/6f9619ff-8b86-4d01-b42d-00cf4fc964ff");
+  EXPECT_EQ(FactsOf(stop).vm, "vms/alpha");
   v1::PauseSplitRequest pause;
   pause.set_operation("operations/7");
   EXPECT_EQ(FactsOf(pause).operation, "operations/7");
@@ -129,7 +144,7 @@ TEST(CallFactsTest, WhateverIsSentOnlySoMuchIsKept) {
 }
 
 TEST(CallFactsTest, ProgressOfAnOperationNamesItsVm) {
-  v1::WorkloadMetadata metadata;
+  v1::SplitMetadata metadata;
   metadata.set_vm("vms/alpha");
   google::protobuf::Any any;
   any.PackFrom(metadata);

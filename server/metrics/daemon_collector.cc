@@ -7,10 +7,12 @@
 #include <vector>
 
 #include "absl/time/time.h"
+#include "absl/types/optional.h"
 #include "mmu_core/base/clock.h"
-#include "mmu_core/dirty/dirty_log_types.h"
+#include "mmu_core/dirty/dirty_log_state.h"
 #include "mmu_core/paging/table_pool.h"
 #include "mmu_core/sync/refill.h"
+#include "mmu_core/vm/dirty_log_calls.h"
 #include "mmu_core/vm/vm.h"
 #include "mmu_core/vm/vm_stats.h"
 #include "prometheus/metric_family.h"
@@ -23,6 +25,8 @@
 #include "server/operation_metrics.h"
 #include "server/retained_totals.h"
 #include "server/vm_registry.h"
+#include "server/workload_run.h"
+#include "server/workload_store.h"
 
 namespace mmud {
 namespace {
@@ -83,9 +87,21 @@ void WriteOperations(const OperationMetrics& operations, MetricWriter* w) {
   }
 }
 
+void WriteWorkloads(const WorkloadMetrics& workloads, MetricWriter* w) {
+  w->Gauge("workloads_running", "Workloads that run.");
+  w->Add(static_cast<double>(workloads.running));
+  w->Counter("workloads_ended_total", "Workloads that ended, by how.");
+  for (const auto& [state, count] :
+       {std::pair(WorkloadRun::State::kCompleted, workloads.completed),
+        std::pair(WorkloadRun::State::kStopped, workloads.stopped),
+        std::pair(WorkloadRun::State::kFailed, workloads.failed)}) {
+    w->Add(static_cast<double>(count), {{"state", ToString(state)}});
+  }
+}
+
 // What each kind of call may have at a time; api.md names the kinds.
 void WriteLimits(const std::vector<BudgetUse>& uses, MetricWriter* w) {
-  w->Gauge("limit", "The most there may be at a time, by limit.");
+  w->Gauge("limit", "The most there may be at a time, by limit; 0: no limit.");
   for (const BudgetUse& use : uses) {
     w->Add(static_cast<double>(use.limit), {{"limit", use.name}});
   }
@@ -99,17 +115,30 @@ void WriteLimits(const std::vector<BudgetUse>& uses, MetricWriter* w) {
   }
 }
 
+void AddLog(const mmu::DirtyLogState& log, MmuTotals* totals) {
+  ++totals->logging_vms;
+  if (log.lease_end <= mmu::MonotonicTime::Now()) ++totals->expired_leases;
+  totals->epochs_in_flight += log.epochs_in_flight.size();
+  for (const mmu::SlotLogState& slot : log.slots) {
+    totals->sealed_pages += slot.sealed_page_count;
+    totals->in_flight_pages += slot.in_flight_page_count;
+  }
+}
+
 }  // namespace
 
 std::vector<prometheus::MetricFamily> DaemonCollector::Collect() const {
   MetricWriter writer;
   WriteDaemon(state_, &writer);
-  WriteLimits(state_.Budgets(), &writer);
+  WriteLimits(state_.Limits(), &writer);
   MmuTotals totals = GatherMmu();
   const OperationStore::SplitSummary splits = state_.operations.Splits();
   totals.splits_running = splits.running;
   totals.split_remaining_bytes = splits.remaining_bytes;
+  totals.abandoned_logs = state_.abandoned_logs.logs();
+  totals.abandoned_pages = state_.abandoned_logs.discarded_pages();
   WriteMmuMetrics(totals, &writer);
+  WriteWorkloads(state_.workloads.Metrics(), &writer);
   WriteOperations(state_.operations.Metrics(), &writer);
   rpcs_.Write(&writer);
   WriteProcessMetrics(&writer);
@@ -131,7 +160,7 @@ MmuTotals DaemonCollector::GatherMmu() const {
     const mmu::VmStatsSnapshot stats = vm->vm().Stats();
     AddCounters(metrics, &totals.metrics);
     AddCounters(stats, &totals.vm_stats);
-    totals.metrics.unacked_epochs += metrics.unacked_epochs;
+    totals.metrics.undelivered_slots += metrics.undelivered_slots;
     totals.metrics.dirty_ring_entries += metrics.dirty_ring_entries;
     totals.metrics.dirty_ring_used_entries += metrics.dirty_ring_used_entries;
     totals.metrics.vcpus_waiting_for_ring += metrics.vcpus_waiting_for_ring;
@@ -151,10 +180,9 @@ MmuTotals DaemonCollector::GatherMmu() const {
     if (vm->vm().vcpus_paused()) {
       totals.paused_vcpus += vm->vm().config().vcpu_count;
     }
-    const std::vector<mmu::DirtyLogInfo> logs = vm->vm().DirtyLogs();
-    if (!logs.empty()) ++totals.logging_vms;
-    for (const mmu::DirtyLogInfo& log : logs) {
-      oldest = std::min(oldest, log.sealed_at);
+    if (const absl::optional<mmu::DirtyLogView> log = vm->vm().FindDirtyLog()) {
+      AddLog(log->state, &totals);
+      oldest = std::min(oldest, log->state.undelivered_since);
     }
     if (vm->metrics_label() == ManagedVm::MetricsLabel::kOwn) {
       totals.vm_series.push_back({vm->name(), metrics});
@@ -164,7 +192,7 @@ MmuTotals DaemonCollector::GatherMmu() const {
     }
   }
   if (oldest < mmu::MonotonicTime::InfiniteFuture()) {
-    totals.oldest_unacked_seconds = UnixSeconds(WallTime::Of(oldest));
+    totals.oldest_undelivered_seconds = UnixSeconds(WallTime::Of(oldest));
   }
   return totals;
 }

@@ -11,10 +11,12 @@
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "absl/types/optional.h"
+#include "absl/types/span.h"
 #include "google/protobuf/descriptor.h"
 #include "gtest/gtest.h"
-#include "mmu_core/dirty/dirty_log_types.h"
+#include "mmu_core/dirty/dirty_log_state.h"
 #include "mmu_core/stats/vcpu_stats.h"
+#include "mmu_core/testing/dirty_log.h"
 #include "mmu_core/testing/vm_builder.h"
 #include "mmu_core/vm/vm.h"
 #include "mmu_core/vm/vm_config.h"
@@ -48,7 +50,7 @@ class DaemonCollectorTest : public ::testing::Test {
 
   // Writes to so many pages of a VM that logs.
   static void Dirty(mmu::Vm& vm, uint64_t pages) {
-    ASSERT_TRUE(vm.StartDirtyLog(mmu::DirtyLogConfig(), nullptr).ok());
+    ASSERT_TRUE(mmu::testing::StartLog(vm).ok());
     for (uint64_t i = 0; i < pages; ++i) mmu::testing::Write(vm, i << 12);
   }
 
@@ -89,7 +91,9 @@ class DaemonCollectorTest : public ::testing::Test {
         state_.vms
             .Delete(
                 name,
-                [](const ManagedVm&) -> absl::StatusOr<int64_t> { return 0; },
+                [](const ManagedVm&) -> absl::StatusOr<mmu::UndeliveredCounts> {
+                  return mmu::UndeliveredCounts();
+                },
                 [] { return absl::OkStatus(); })
             .ok());
   }
@@ -123,6 +127,8 @@ TEST_F(DaemonCollectorTest, KnownSeriesAreThereBeforeAnythingHappened) {
       {"mmud_huge_page_split_failures_total", 4},
       {"mmud_split_throttled_seconds_total", 5},
       {"mmud_dirty_log_dirtied_pages_total", 1},
+      {"mmud_workloads_running", 1},
+      {"mmud_workloads_ended_total", 3},
       {"mmud_operations_total", 3},
       {"mmud_ready", 1},
       {"mmud_build_info", 1},
@@ -144,28 +150,56 @@ TEST_F(DaemonCollectorTest, WhatHasNoValueIsAbsent) {
     EXPECT_FALSE(family.metric.empty()) << name;
   }
   for (const char* name :
-       {"mmud_dirty_log_oldest_unacked_timestamp_seconds",
+       {"mmud_dirty_log_oldest_undelivered_timestamp_seconds",
         "mmud_dirty_pages_total", "mmud_vm_vcpu_stall_seconds_total",
         "mmud_tlb_flushes_total", "mmud_huge_page_splits_total"}) {
     EXPECT_EQ(families.count(name), 0u) << name;
   }
 }
 
-TEST_F(DaemonCollectorTest, TheOldestEpochIsThereWhileOneIsNotCleared) {
+TEST_F(DaemonCollectorTest, TheOldestSealIsThereWhileItsPagesAreNotDelivered) {
   const VmUse vm = MakeVm("vms/a");
   Dirty(vm->vm(), 1);
-  const std::string name = "mmud_dirty_log_oldest_unacked_timestamp_seconds";
+  const std::string name =
+      "mmud_dirty_log_oldest_undelivered_timestamp_seconds";
   EXPECT_EQ(Collect().count(name), 0u);
-  ASSERT_TRUE(vm->vm().SealDirtyLog(0, nullptr).ok());
+  ASSERT_TRUE(mmu::testing::SealLog(vm->vm()).ok());
   const auto sealed = Collect();
   ASSERT_EQ(sealed.count(name), 1u);
   EXPECT_GT(sealed.at(name).metric[0].gauge.value, 1e9);
-  const uint64_t first_page = 1;
-  ASSERT_TRUE(vm->vm()
-                  .ClearDirtyLog(0, 1, 0, 64,
-                                 absl::MakeConstSpan(&first_page, 1), nullptr)
-                  .ok());
-  EXPECT_EQ(Collect().count(name), 0u);
+  const auto value = [](const auto& families, const std::string& gauge) {
+    return families.at(gauge).metric[0].gauge.value;
+  };
+  EXPECT_EQ(value(sealed, "mmud_dirty_log_sealed_pages"), 1);
+  EXPECT_EQ(value(sealed, "mmud_dirty_log_in_flight_pages"), 0);
+  const uint64_t all = ~uint64_t{0};
+  ASSERT_TRUE(
+      mmu::testing::ClearLog(vm->vm(), 0, 1, 0, 64, absl::MakeSpan(&all, 1))
+          .ok());
+  const auto cleared = Collect();
+  EXPECT_EQ(cleared.count(name), 1u);
+  EXPECT_EQ(value(cleared, "mmud_dirty_log_sealed_pages"), 0);
+  EXPECT_EQ(value(cleared, "mmud_dirty_log_in_flight_pages"), 1);
+  EXPECT_EQ(value(cleared, "mmud_dirty_log_epochs_in_flight"), 1);
+  EXPECT_EQ(value(cleared, "mmud_dirty_log_undelivered_memslots"), 1);
+}
+
+TEST_F(DaemonCollectorTest, LogsThatNobodyOwnsAnyMoreAreCounted) {
+  const auto value = [this](const std::string& name, auto kind) {
+    const prometheus::MetricFamily family = Collect().at(name);
+    return (family.metric[0].*kind).value;
+  };
+  EXPECT_EQ(
+      value("mmud_dirty_log_expired_leases", &prometheus::ClientMetric::gauge),
+      0);
+  state_.abandoned_logs.Count(5);
+  state_.abandoned_logs.Count(2);
+  EXPECT_EQ(value("mmud_dirty_logs_abandoned_total",
+                  &prometheus::ClientMetric::counter),
+            2);
+  EXPECT_EQ(value("mmud_dirty_logs_abandoned_pages_total",
+                  &prometheus::ClientMetric::counter),
+            7);
 }
 
 TEST_F(DaemonCollectorTest, AFaultIsCountedOnce) {
@@ -276,7 +310,7 @@ TEST_F(DaemonCollectorTest, ADeletedVmsPagesGoIntoNoOtherSeries) {
 TEST_F(DaemonCollectorTest, AVmThatExistsTellsWhatItCosts) {
   const VmUse vm = MakeVm("vms/a");
   Dirty(vm->vm(), 3);
-  ASSERT_TRUE(vm->vm().SealDirtyLog(0, nullptr).ok());
+  ASSERT_TRUE(mmu::testing::SealLog(vm->vm()).ok());
   const auto families = Collect();
   EXPECT_EQ(Value(families.at("mmud_vm_harvested_pages_total"), "vms/a"), 3);
   EXPECT_EQ(Value(families.at("mmud_vm_cleared_pages_total"), "vms/a"), 0);

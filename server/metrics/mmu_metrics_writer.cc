@@ -278,22 +278,42 @@ void WriteDirty(const MmuTotals& totals, MetricWriter* w) {
   const mmu::MmuMetrics& m = totals.metrics;
   w->Gauge("dirty_log_enabled_vms", "VMs that log dirty pages.");
   w->Add(static_cast<double>(totals.logging_vms));
-  w->Gauge("dirty_log_unacked_epochs",
-           "Memslots with a sealed epoch that is not cleared.");
-  w->Add(ToDouble(m.unacked_epochs));
-  w->Gauge("dirty_log_oldest_unacked_timestamp_seconds",
-           "When the oldest epoch that is not cleared was sealed; absent if "
-           "all are cleared.");
-  if (totals.oldest_unacked_seconds.has_value()) {
-    w->Add(*totals.oldest_unacked_seconds);
+  w->Gauge("dirty_log_expired_leases",
+           "VMs whose dirty log's owner has made no call for its lease: "
+           "anybody may acquire it.");
+  w->Add(static_cast<double>(totals.expired_leases));
+  w->Gauge("dirty_log_sealed_pages", "Pages that are sealed and not cleared.");
+  w->Add(ToDouble(totals.sealed_pages));
+  w->Gauge("dirty_log_in_flight_pages",
+           "Pages that were cleared and not acknowledged.");
+  w->Add(ToDouble(totals.in_flight_pages));
+  w->Gauge("dirty_log_epochs_in_flight",
+           "Epochs of which pages are in flight, at most four in each VM.");
+  w->Add(ToDouble(totals.epochs_in_flight));
+  w->Gauge("dirty_log_undelivered_memslots",
+           "Memslots with pages that are sealed or in flight.");
+  w->Add(ToDouble(m.undelivered_slots));
+  w->Gauge("dirty_log_oldest_undelivered_timestamp_seconds",
+           "When the oldest seal was made of which pages are still sealed or "
+           "in flight; absent without any.");
+  if (totals.oldest_undelivered_seconds.has_value()) {
+    w->Add(*totals.oldest_undelivered_seconds);
   }
+  w->Counter("dirty_logs_abandoned_total",
+             "Dirty logs that ended because their owners made no call for "
+             "their time to live.");
+  w->Add(ToDouble(totals.abandoned_logs));
+  w->Counter("dirty_logs_abandoned_pages_total",
+             "Pages that were lost by that: written, and not acknowledged.");
+  w->Add(ToDouble(totals.abandoned_pages));
   w->Counter(
       "dirty_log_dirtied_pages_total",
       "Pages that went from clean to dirty, of all VMs there ever were.");
   w->Add(ToDouble(m.dirty_pages));
   w->Counter("dirty_log_harvested_pages_total", "Pages that seals took in.");
   w->Add(ToDouble(m.harvested_pages));
-  w->Counter("dirty_log_cleared_pages_total", "Pages that were cleared.");
+  w->Counter("dirty_log_cleared_pages_total",
+             "Pages that clears took into flight.");
   w->Add(ToDouble(m.cleared_pages));
   w->Counter("dirty_ring_full_exits_total",
              "Exits of vCPUs because their dirty ring was full.");

@@ -37,7 +37,15 @@ struct MmuTotals {
   int64_t vcpus = 0;
   int64_t paused_vcpus = 0;
   int64_t logging_vms = 0;
-  absl::optional<double> oldest_unacked_seconds;  // Unix time
+  // Of all dirty logs there are.
+  uint64_t sealed_pages = 0;
+  uint64_t in_flight_pages = 0;
+  uint64_t epochs_in_flight = 0;
+  int64_t expired_leases = 0;
+  absl::optional<double> oldest_undelivered_seconds;  // Unix time
+  // Since the daemon began.
+  uint64_t abandoned_logs = 0;
+  uint64_t abandoned_pages = 0;
   int64_t splits_running = 0;
   int64_t split_remaining_bytes = 0;
   // VMs beyond the limit on those with series of their own, gone ones of these

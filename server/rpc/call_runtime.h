@@ -24,9 +24,6 @@ namespace mmud {
 //           Each has a thread of its own at once, so that none takes one that
 //           GetVm needs, and each VM may have so many, so that one leaves room
 //           for the others.
-//   paced   long calls that last as long as their caller's throttle wants,
-//           be it minutes. Apart, so that any number of them leaves room for
-//           what stops, pauses or acknowledges the work of the same VM.
 //   stream  has a thread only while it makes its next message, none while its
 //           peer does not read.
 //   wait    has no thread at all until it is answered.
@@ -40,22 +37,26 @@ namespace mmud {
 // call that fails. An answer goes together with its status, so its place is
 // free a moment after the peer has it. A peer that does not take an answer for
 // `patience` is cut off; a stream's only once somebody else ends the stream:
-// a controller may read slowly, and has its place as long.
+// a controller may read slowly, and has its place as long. A conversation whose
+// peer says nothing at all ends after `first_message_patience`.
 //
 // Thread-safe. Outlives all calls.
 struct CallRuntime {
+  // With a peer that opens a conversation and says nothing. Until it does,
+  // nobody knows which VM the stream is of, and it takes no place there.
+  static constexpr absl::Duration kFirstMessagePatience = absl::Seconds(10);
+
   struct Limits {
     int64_t max_rpc_threads = 64;
     int64_t max_short_calls = 2048;
     int64_t max_long_calls = 256;
     int64_t max_long_calls_per_vm = 32;
-    int64_t max_paced_calls = 256;
-    int64_t max_paced_calls_per_vm = 32;
     int64_t max_streams = 256;
     int64_t max_streams_per_vm = 32;
     int64_t max_waits = 1024;
     int64_t max_reflections = 64;
     absl::Duration patience = OpenStreams::kPatienceWithOne;
+    absl::Duration first_message_patience = kFirstMessagePatience;
   };
 
   explicit CallRuntime(const Limits& limits)
@@ -66,11 +67,6 @@ struct CallRuntime {
         long_calls_per_vm("max_long_calls_per_vm", limits.max_long_calls_per_vm,
                           "calls that may take long are in hand",
                           absl::Seconds(1)),
-        paced_calls("max_paced_calls", limits.max_paced_calls,
-                    "calls with a throttle are in hand", absl::Seconds(1)),
-        paced_calls_per_vm(
-            "max_paced_calls_per_vm", limits.max_paced_calls_per_vm,
-            "calls with a throttle are in hand", absl::Seconds(1)),
         streams("max_streams", limits.max_streams, "streams are open",
                 absl::Seconds(1)),
         streams_per_vm("max_streams_per_vm", limits.max_streams_per_vm,
@@ -81,24 +77,19 @@ struct CallRuntime {
                     "streams of server reflection are open", absl::Seconds(1)),
         short_workers(limits.max_rpc_threads),
         long_workers(limits.max_long_calls, WorkerPool::WithoutThread::kRefuse),
-        paced_workers(limits.max_paced_calls,
-                      WorkerPool::WithoutThread::kRefuse),
         stream_workers(limits.max_streams),
-        patience(limits.patience) {}
+        patience(limits.patience),
+        first_message_patience(limits.first_message_patience) {}
 
   std::vector<BudgetUse> Uses() const {
-    return {short_calls.Use(),        long_calls.Use(),
-            long_calls_per_vm.Use(),  paced_calls.Use(),
-            paced_calls_per_vm.Use(), streams.Use(),
-            streams_per_vm.Use(),     waits.Use(),
+    return {short_calls.Use(), long_calls.Use(),     long_calls_per_vm.Use(),
+            streams.Use(),     streams_per_vm.Use(), waits.Use(),
             reflections.Use()};
   }
 
   Budget short_calls;
   Budget long_calls;
   Budget long_calls_per_vm;
-  Budget paced_calls;
-  Budget paced_calls_per_vm;
   Budget streams;
   Budget streams_per_vm;
   Budget waits;
@@ -106,9 +97,9 @@ struct CallRuntime {
   OpenStreams open_streams;
   WorkerPool short_workers;
   WorkerPool long_workers;
-  WorkerPool paced_workers;
   WorkerPool stream_workers;
   const absl::Duration patience;  // with a peer that takes no answer
+  const absl::Duration first_message_patience;
   // What that peer hears; made once, for each answer has it at hand.
   const absl::Status answer_not_taken = AnswerNotTaken(patience);
   Timer timer;  // last: what it calls uses the rest

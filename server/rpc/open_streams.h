@@ -30,6 +30,7 @@ class EndableStream {
 // Thread-safe.
 class OpenStreams {
  public:
+  // `vm` is empty until it is known; then this is called again.
   void Add(const std::shared_ptr<EndableStream>& stream, absl::string_view vm) {
     absl::MutexLock lock(&mu_);
     streams_[stream.get()] = {stream, std::string(vm)};

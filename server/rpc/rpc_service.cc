@@ -29,6 +29,15 @@ const google::protobuf::ServiceDescriptor& FindService(absl::string_view name) {
   return *service;
 }
 
+grpc::internal::RpcMethod::RpcType TypeOf(
+    const google::protobuf::MethodDescriptor& method) {
+  if (method.client_streaming()) {
+    return grpc::internal::RpcMethod::BIDI_STREAMING;
+  }
+  return method.server_streaming() ? grpc::internal::RpcMethod::SERVER_STREAMING
+                                   : grpc::internal::RpcMethod::NORMAL_RPC;
+}
+
 }  // namespace
 
 absl::Status ParseRequest(const grpc::ByteBuffer& bytes,
@@ -69,14 +78,10 @@ int RpcService::AddPath(absl::string_view method, const Descriptor& request,
   MMU_CHECK(descriptor != nullptr);
   MMU_CHECK(descriptor->input_type() == &request);
   MMU_CHECK(descriptor->output_type() == &response);
-  MMU_CHECK(!descriptor->client_streaming());
+  MMU_CHECK(!descriptor->client_streaming() || descriptor->server_streaming());
   paths_.push_back(absl::StrCat("/", descriptor_.full_name(), "/", method));
-  AddMethod(new grpc::internal::RpcServiceMethod(
-      paths_.back().c_str(),
-      descriptor->server_streaming()
-          ? grpc::internal::RpcMethod::SERVER_STREAMING
-          : grpc::internal::RpcMethod::NORMAL_RPC,
-      nullptr));
+  AddMethod(new grpc::internal::RpcServiceMethod(paths_.back().c_str(),
+                                                 TypeOf(*descriptor), nullptr));
   return static_cast<int>(paths_.size()) - 1;
 }
 
@@ -105,6 +110,18 @@ void RpcService::AddStream(absl::string_view method, const Descriptor& request,
               grpc::CallbackServerContext* context,
               const grpc::ByteBuffer* in) {
             return StartStreamCall(runtime_, function, context, in);
+          }));
+}
+
+void RpcService::AddBidi(absl::string_view method, const Descriptor& request,
+                         const Descriptor& response, BidiFunction function) {
+  MarkMethodRawCallback(
+      AddPath(method, request, response),
+      new grpc::internal::CallbackBidiHandler<grpc::ByteBuffer,
+                                              grpc::ByteBuffer>(
+          [this, function = std::move(function)](
+              grpc::CallbackServerContext* context) {
+            return StartBidiCall(runtime_, function, context);
           }));
 }
 

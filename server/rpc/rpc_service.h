@@ -27,6 +27,7 @@
 
 #include <deque>
 #include <functional>
+#include <memory>
 #include <string>
 #include <utility>
 
@@ -39,6 +40,7 @@
 #include "grpcpp/support/byte_buffer.h"
 #include "grpcpp/support/status.h"
 #include "server/base/status_mapping.h"
+#include "server/rpc/bidi_call.h"
 #include "server/rpc/call_context.h"
 #include "server/rpc/call_runtime.h"
 #include "server/rpc/stream_call.h"
@@ -60,6 +62,15 @@ absl::Status SerializeResponse(const google::protobuf::Message& response,
 // sent, and with it what it holds of a VM.
 template <typename Message>
 using MessageSource = std::function<absl::StatusOr<bool>(Message*)>;
+
+// ByteConversation with messages instead of their bytes.
+template <typename Request, typename Response>
+class Conversation {
+ public:
+  virtual ~Conversation() = default;
+  virtual absl::Status Take(const Request& request) = 0;
+  virtual absl::StatusOr<bool> Next(Response* response) = 0;
+};
 
 // Thread-safe. Outlives the server.
 class RpcService : public grpc::Service {
@@ -86,16 +97,6 @@ class RpcService : public grpc::Service {
         method,
         {&runtime_.long_calls, &runtime_.long_calls_per_vm,
          &runtime_.long_workers},
-        Unary(self, function));
-  }
-
-  template <typename Self, typename Request, typename Response>
-  void Paced(absl::string_view method, Self* self,
-             Function<Self, Request, Response> function) {
-    AddUnary<Request, Response>(
-        method,
-        {&runtime_.paced_calls, &runtime_.paced_calls_per_vm,
-         &runtime_.paced_workers},
         Unary(self, function));
   }
 
@@ -133,6 +134,19 @@ class RpcService : public grpc::Service {
         });
   }
 
+  // A conversation, which `function` begins.
+  template <typename Self, typename Request, typename Response>
+  void Bidi(absl::string_view method, Self* self,
+            std::unique_ptr<Conversation<Request, Response>> (Self::*function)(
+                CallContext*, TakeStreamPlace)) {
+    AddBidi(method, *Request::descriptor(), *Response::descriptor(),
+            [self, function](CallContext* context, TakeStreamPlace take)
+                -> std::unique_ptr<ByteConversation> {
+              return std::make_unique<Encoded<Request, Response>>(
+                  (self->*function)(context, std::move(take)));
+            });
+  }
+
   // A call that is answered when something has happened.
   template <typename Self, typename Request, typename Response>
   void Wait(absl::string_view method, Self* self,
@@ -167,6 +181,29 @@ class RpcService : public grpc::Service {
   void CheckComplete() const;
 
  private:
+  template <typename Request, typename Response>
+  class Encoded final : public ByteConversation {
+   public:
+    explicit Encoded(std::unique_ptr<Conversation<Request, Response>> inner)
+        : inner_(std::move(inner)) {}
+    absl::Status Take(const grpc::ByteBuffer& message) override {
+      Request request;
+      absl::Status status = ParseRequest(message, &request);
+      return status.ok() ? inner_->Take(request) : status;
+    }
+    absl::StatusOr<bool> Next(grpc::ByteBuffer* answer) override {
+      Response response;
+      const absl::StatusOr<bool> made = inner_->Next(&response);
+      if (!made.ok() || !*made) return made;
+      absl::Status status = SerializeResponse(response, answer);
+      if (!status.ok()) return status;
+      return true;
+    }
+
+   private:
+    const std::unique_ptr<Conversation<Request, Response>> inner_;
+  };
+
   template <typename Self, typename Request, typename Response>
   static UnaryFunction Unary(Self* self,
                              Function<Self, Request, Response> function) {
@@ -200,6 +237,8 @@ class RpcService : public grpc::Service {
                 UnaryFunction function);
   void AddStream(absl::string_view method, const Descriptor& request,
                  const Descriptor& response, StreamFunction function);
+  void AddBidi(absl::string_view method, const Descriptor& request,
+               const Descriptor& response, BidiFunction function);
   void AddWait(absl::string_view method, const Descriptor& request,
                const Descriptor& response, WaitFunction function);
   // Registers the path of a method and gives its index.

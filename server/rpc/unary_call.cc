@@ -5,33 +5,14 @@
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
-#include "google/protobuf/descriptor.h"
 #include "google/protobuf/message.h"
 #include "server/base/errors.h"
 #include "server/base/status_mapping.h"
 #include "server/rpc/cut_off.h"
+#include "server/rpc/worked_on_vm.h"
 
 namespace mmud {
 namespace {
-
-// The VM that a call works on, as its field `vm` or the name of a memslot says;
-// empty if it says none. DeleteVm does not count: it ends what others do, so it
-// must find a place whatever they have.
-std::string WorkedOnVm(const google::protobuf::Message& request) {
-  const auto text = [&request](const char* name) -> std::string {
-    const auto* field = request.GetDescriptor()->FindFieldByName(name);
-    if (field == nullptr || field->is_repeated() ||
-        field->cpp_type() !=
-            google::protobuf::FieldDescriptor::CPPTYPE_STRING) {
-      return "";
-    }
-    return request.GetReflection()->GetString(request, field);
-  };
-  if (std::string vm = text("vm"); !vm.empty()) return vm;
-  const std::string name = text("name");
-  const size_t memslot = name.find("/memslots/");
-  return memslot == std::string::npos ? "" : name.substr(0, memslot);
-}
 
 class UnaryCall final : public grpc::ServerUnaryReactor {
  public:

@@ -23,6 +23,7 @@ grpc::Status AdminServiceImpl::GetBuildInfo(
   *response->mutable_start_time() = ToProto(state_.start_time);
   *response->mutable_uptime() =
       ToProto(mmu::MonotonicTime::Now() - state_.begin);
+  response->set_boot_id(state_.boot_id);
   return grpc::Status::OK;
 }
 

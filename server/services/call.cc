@@ -1,5 +1,6 @@
 #include "server/services/call.h"
 
+#include <memory>
 #include <string>
 
 #include "absl/status/status.h"
@@ -7,15 +8,35 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/string_view.h"
 #include "absl/time/time.h"
+#include "google/protobuf/descriptor.h"
 #include "google/protobuf/io/coded_stream.h"
 #include "google/protobuf/io/zero_copy_stream_impl_lite.h"
 #include "google/protobuf/message.h"
 #include "mmu_core/base/clock.h"
+#include "mmu_core/dirty/log_owner.h"
 #include "server/base/errors.h"
+#include "server/base/owner_token.h"
 #include "server/base/resource_names.h"
 #include "server/rpc/call_context.h"
 
 namespace mmud {
+namespace {
+
+using google::protobuf::FieldDescriptor;
+
+// Puts the hash of an owner's token, if the message has one, in its place.
+void HideOwnerToken(google::protobuf::Message* message) {
+  const FieldDescriptor* const field =
+      message->GetDescriptor()->FindFieldByName("owner_token");
+  if (field == nullptr) return;
+  const google::protobuf::Reflection* const reflection =
+      message->GetReflection();
+  const mmu::OwnerKey key = Sha256(reflection->GetString(*message, field));
+  reflection->SetString(message, field,
+                        std::string(key.bytes.begin(), key.bytes.end()));
+}
+
+}  // namespace
 
 absl::Status CheckCaller(const CallContext& context) {
   if (context.deadline() < mmu::MonotonicTime::Now()) {
@@ -45,12 +66,15 @@ absl::Status CheckStream(const CallContext& context, const DaemonState& state,
 }
 
 std::string FingerprintOf(absl::string_view method,
-                          const google::protobuf::Message& canonical) {
+                          const google::protobuf::Message& request) {
+  const std::unique_ptr<google::protobuf::Message> canonical(request.New());
+  canonical->CopyFrom(request);
+  HideOwnerToken(canonical.get());
   std::string bytes = absl::StrCat(method, "\n");
   google::protobuf::io::StringOutputStream stream(&bytes);
   google::protobuf::io::CodedOutputStream coded(&stream);
   coded.SetSerializationDeterministic(true);
-  canonical.SerializeToCodedStream(&coded);
+  canonical->SerializeToCodedStream(&coded);
   coded.Trim();
   return bytes;
 }

@@ -18,6 +18,7 @@
 #include "server/base/errors.h"
 #include "server/base/request_id_cache.h"
 #include "server/base/status_mapping.h"
+#include "server/base/uuid.h"
 #include "server/rpc/call_context.h"
 #include "server/services/daemon_state.h"
 
@@ -35,12 +36,12 @@ absl::Status CheckStream(const CallContext& context, const DaemonState& state,
                          const ManagedVm& vm);
 
 // Everything that makes two requests of one method the same, but for how
-// their request_id is written.
+// their request_id is written. Of an owner's token it has the hash.
 std::string FingerprintOf(absl::string_view method,
-                          const google::protobuf::Message& canonical);
+                          const google::protobuf::Message& request);
 template <typename Request>
 std::string Fingerprint(absl::string_view method, const Request& request) {
-  const std::string id = CanonicalRequestId(request.request_id());
+  const std::string id = CanonicalUuid(request.request_id());
   if (request.request_id() == id) return FingerprintOf(method, request);
   Request canonical = request;
   canonical.set_request_id(id);

@@ -154,16 +154,19 @@ v1::Throttle ToProto(const mmu::Throttle& throttle) {
 }
 
 absl::StatusOr<mmu::Throttle> ToThrottle(const v1::Throttle& proto,
-                                         absl::string_view field) {
+                                         absl::string_view field,
+                                         const mmu::Throttle& base) {
   constexpr int64_t kUnit = int64_t{2} << 20;
   constexpr int64_t kMaxChunk = int64_t{1} << 30;
-  mmu::Throttle throttle;
-  if (proto.max_pages_per_second() < 0) {
-    return BadThrottle(field, "max_pages_per_second",
-                       proto.max_pages_per_second(), "0 or more");
+  mmu::Throttle throttle = base;
+  if (proto.has_max_pages_per_second()) {
+    if (proto.max_pages_per_second() < 0) {
+      return BadThrottle(field, "max_pages_per_second",
+                         proto.max_pages_per_second(), "0 or more");
+    }
+    throttle.max_pages_per_second = proto.max_pages_per_second();
   }
-  throttle.max_pages_per_second = proto.max_pages_per_second();
-  if (proto.chunk_bytes() != 0) {
+  if (proto.has_chunk_bytes()) {
     if (proto.chunk_bytes() < kUnit || proto.chunk_bytes() > kMaxChunk ||
         proto.chunk_bytes() % kUnit != 0) {
       return BadThrottle(field, "chunk_bytes", proto.chunk_bytes(),
@@ -183,18 +186,22 @@ absl::StatusOr<mmu::Throttle> ToThrottle(const v1::Throttle& proto,
         "min_pause", &throttle.min_pause);
     if (!status.ok()) return status;
   }
-  if (proto.max_flushes_per_second() < 0) {
-    return BadThrottle(field, "max_flushes_per_second",
-                       proto.max_flushes_per_second(), "0 or more");
+  if (proto.has_max_flushes_per_second()) {
+    if (proto.max_flushes_per_second() < 0) {
+      return BadThrottle(field, "max_flushes_per_second",
+                         proto.max_flushes_per_second(), "0 or more");
+    }
+    throttle.max_flushes_per_second = proto.max_flushes_per_second();
   }
-  throttle.max_flushes_per_second = proto.max_flushes_per_second();
-  // Written so that NaN fails.
-  if (!(proto.max_vcpu_stall_ratio() >= 0 &&
-        proto.max_vcpu_stall_ratio() <= 1)) {
-    return BadThrottle(field, "max_vcpu_stall_ratio",
-                       proto.max_vcpu_stall_ratio(), "from 0 to 1");
+  if (proto.has_max_vcpu_stall_ratio()) {
+    // Written so that NaN fails.
+    if (!(proto.max_vcpu_stall_ratio() >= 0 &&
+          proto.max_vcpu_stall_ratio() <= 1)) {
+      return BadThrottle(field, "max_vcpu_stall_ratio",
+                         proto.max_vcpu_stall_ratio(), "from 0 to 1");
+    }
+    throttle.max_vcpu_stall_ratio = proto.max_vcpu_stall_ratio();
   }
-  throttle.max_vcpu_stall_ratio = proto.max_vcpu_stall_ratio();
   if (absl::Status status = mmu::ValidateThrottle(throttle); !status.ok()) {
     return InField(status, absl::StrCat(field, "."));
   }
@@ -255,7 +262,6 @@ absl::StatusOr<std::vector<mmu::GfnRange>> ToRangesOfVm(
   std::vector<mmu::GfnRange> ranges;
   if (extents.empty()) {
     for (const mmu::MemslotInfo& slot : vm.SortedSlots()) {
-      if (slot.config.address_space != 0) continue;
       ranges.push_back(
           mmu::GfnRange::Of(mmu::ToGfn(slot.config.gpa),
                             slot.config.size_bytes >> mmu::kPageShift));
@@ -278,7 +284,6 @@ absl::StatusOr<std::vector<mmu::GfnRange>> ToRangesOfVm(
 std::vector<mmu::GfnRange> SlotRanges(const ManagedVm& vm) {
   std::vector<mmu::GfnRange> ranges;
   for (const mmu::MemslotInfo& slot : vm.SortedSlots()) {
-    if (slot.config.address_space != 0) continue;
     const mmu::GfnRange range = mmu::GfnRange::Of(
         mmu::ToGfn(slot.config.gpa), slot.config.size_bytes >> mmu::kPageShift);
     if (!ranges.empty() && ranges.back().end == range.start) {
@@ -288,6 +293,26 @@ std::vector<mmu::GfnRange> SlotRanges(const ManagedVm& vm) {
     }
   }
   return ranges;
+}
+
+const mmu::MemslotInfo* FirstSlotIn(const std::vector<mmu::MemslotInfo>& slots,
+                                    const std::vector<mmu::GfnRange>& ranges) {
+  const mmu::MemslotInfo* first = nullptr;
+  const auto range_of = [](const mmu::MemslotInfo& slot) {
+    return mmu::GfnRange::Of(mmu::ToGfn(slot.config.gpa),
+                             slot.config.size_bytes >> mmu::kPageShift);
+  };
+  for (const mmu::GfnRange& range : ranges) {
+    const auto found = std::partition_point(
+        slots.begin(), slots.end(), [&](const mmu::MemslotInfo& slot) {
+          return range_of(slot).end <= range.start;
+        });
+    if (found == slots.end() || !range.Overlaps(range_of(*found))) continue;
+    if (first == nullptr || found->config.gpa < first->config.gpa) {
+      first = &*found;
+    }
+  }
+  return first;
 }
 
 absl::Status CheckInsideSlots(mmu::GfnRange range,

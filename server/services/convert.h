@@ -22,6 +22,7 @@
 #include "mmu_core/stats/latency_histogram.h"
 #include "mmu_core/stats/mmu_cost.h"
 #include "mmu_core/vm/throttle.h"
+#include "mmu_core/vm/vm.h"
 #include "mmud/v1/common.pb.h"
 #include "server/base/wall_time.h"
 #include "server/managed_vm.h"
@@ -34,6 +35,9 @@ inline constexpr int kMaxExtents = 65536;
 inline constexpr int64_t kDefaultMessageBytes = 256 << 10;
 inline constexpr int64_t kMinMessageBytes = 4096;
 inline constexpr int64_t kMaxMessageBytes = (1 << 20) - (64 << 10);
+// A page of a list that has reached this ends, whatever page_size says: clients
+// of gRPC receive 4 MiB.
+inline constexpr size_t kMaxPageBytes = 1 << 20;
 
 // For messages: "1.5s", or its fields if it is no valid duration.
 std::string Show(const google::protobuf::Duration& proto);
@@ -52,24 +56,28 @@ absl::StatusOr<mmu::Level> ToLevel(v1::PageSize size, mmu::Level unset,
                                    absl::string_view field);
 
 v1::Throttle ToProto(const mmu::Throttle& throttle);
-// Defaults filled in; INVALID_THROTTLE.
+// `base` with what `proto` gives: the defaults for work that is started, the
+// present throttle for an update. INVALID_THROTTLE.
 absl::StatusOr<mmu::Throttle> ToThrottle(const v1::Throttle& proto,
-                                         absl::string_view field);
+                                         absl::string_view field,
+                                         const mmu::Throttle& base = {});
 
 v1::Extent ToExtent(mmu::GfnRange range);
 // UNALIGNED, INVALID_RANGE, INVALID_SIZE.
 absl::StatusOr<mmu::GfnRange> ToRange(const v1::Extent& extent,
                                       absl::string_view field);
-// Several ranges inside the memslots of `vm` (address space 0), in the order
-// given; none given means every memslot, ascending. Also GPA_OUT_OF_RANGE,
-// LIMIT_EXCEEDED.
+// Several ranges inside the memslots of `vm`, in the order given; none given
+// means every memslot, ascending. Also GPA_OUT_OF_RANGE, LIMIT_EXCEEDED.
 absl::StatusOr<std::vector<mmu::GfnRange>> ToRangesOfVm(
     const google::protobuf::RepeatedPtrField<v1::Extent>& extents,
     const ManagedVm& vm, absl::string_view field);
 
-// The ranges of all memslots of address space 0, ascending, adjacent ones
-// joined.
+// The ranges of all memslots, ascending, adjacent ones joined.
 std::vector<mmu::GfnRange> SlotRanges(const ManagedVm& vm);
+// Of `slots`, which ascend by address, the first with memory in one of
+// `ranges`; null if none has.
+const mmu::MemslotInfo* FirstSlotIn(const std::vector<mmu::MemslotInfo>& slots,
+                                    const std::vector<mmu::GfnRange>& ranges);
 // GPA_OUT_OF_RANGE unless `range` lies within `slots`, as SlotRanges returns
 // them.
 absl::Status CheckInsideSlots(mmu::GfnRange range,

@@ -17,6 +17,7 @@
 #include "mmu_core/base/level.h"
 #include "mmu_core/testing/vm_builder.h"
 #include "mmu_core/vm/throttle.h"
+#include "mmu_core/vm/vm.h"
 #include "mmud/v1/common.pb.h"
 #include "server/base/wall_time.h"
 #include "server/managed_vm.h"
@@ -73,6 +74,25 @@ TEST(Convert, AnEmptyThrottleHasTheDefaults) {
   ASSERT_TRUE(throttle.ok());
   EXPECT_EQ(throttle->chunk_bytes, int64_t{2} << 20);
   EXPECT_EQ(throttle->max_lock_hold, absl::Microseconds(200));
+  // What is not given stays, also what is 0 there; what is given, 0 too,
+  // counts.
+  const mmu::Throttle present{.max_pages_per_second = 7,
+                              .chunk_bytes = int64_t{4} << 20,
+                              .max_lock_hold = absl::Milliseconds(1),
+                              .min_pause = absl::Seconds(1),
+                              .max_flushes_per_second = 9,
+                              .max_vcpu_stall_ratio = 0.5};
+  v1::Throttle change;
+  change.set_max_pages_per_second(0);
+  change.set_max_vcpu_stall_ratio(0.25);
+  const auto changed = ToThrottle(change, "throttle", present);
+  ASSERT_TRUE(changed.ok());
+  EXPECT_EQ(changed->max_pages_per_second, 0);
+  EXPECT_EQ(changed->chunk_bytes, present.chunk_bytes);
+  EXPECT_EQ(changed->max_lock_hold, present.max_lock_hold);
+  EXPECT_EQ(changed->min_pause, present.min_pause);
+  EXPECT_EQ(changed->max_flushes_per_second, 9);
+  EXPECT_EQ(changed->max_vcpu_stall_ratio, 0.25);
   const auto again = ToThrottle(ToProto(*throttle), "throttle");
   ASSERT_TRUE(again.ok());
   EXPECT_EQ(again->chunk_bytes, throttle->chunk_bytes);
@@ -180,6 +200,30 @@ TEST(Convert, PageSizesThatDoNotExistAreRefused) {
       Reason(
           ToLevel(static_cast<v1::PageSize>(9), mmu::Level::k4K, "f").status()),
       "INVALID_PAGE_SIZE");
+}
+
+TEST(Convert, FindsTheFirstSlotThatRangesTouch) {
+  const auto info = [](uint32_t slot, uint64_t first, uint64_t pages) {
+    mmu::MemslotInfo of;
+    of.config = mmu::testing::Slot(slot, first * 4096, pages * 4096);
+    return of;
+  };
+  const std::vector<mmu::MemslotInfo> slots = {info(5, 10, 10), info(1, 20, 5),
+                                               info(7, 40, 10)};
+  const auto first = [&](const std::vector<mmu::GfnRange>& ranges) {
+    const mmu::MemslotInfo* const slot = FirstSlotIn(slots, ranges);
+    return slot == nullptr ? -1 : static_cast<int>(slot->config.slot);
+  };
+  const auto range = [](uint64_t start, uint64_t end) {
+    return mmu::GfnRange{mmu::Gfn(start), mmu::Gfn(end)};
+  };
+  EXPECT_EQ(first({}), -1);
+  EXPECT_EQ(first({range(0, 10), range(25, 40), range(50, 60)}), -1);
+  EXPECT_EQ(first({range(0, 11)}), 5);
+  EXPECT_EQ(first({range(20, 21)}), 1);
+  EXPECT_EQ(first({range(49, 60), range(24, 25)}), 1) << "by address";
+  EXPECT_EQ(first({range(30, 41)}), 7);
+  EXPECT_EQ(first({range(0, 100)}), 5);
 }
 
 }  // namespace

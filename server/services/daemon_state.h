@@ -4,14 +4,19 @@
 #define SERVER_SERVICES_DAEMON_STATE_H_
 
 #include <cstdint>
+#include <string>
+#include <utility>
 #include <vector>
 
 #include "absl/strings/string_view.h"
 #include "mmu_core/base/check.h"
+#include "mmu_core/paging/table_pool.h"
 #include "mmu_core/vm/nx_parameters.h"
+#include "server/abandoned_logs.h"
 #include "server/base/budget.h"
 #include "server/base/errors.h"
 #include "server/base/request_id_cache.h"
+#include "server/base/uuid.h"
 #include "server/base/wall_time.h"
 #include "server/config.h"
 #include "server/drain_state.h"
@@ -20,17 +25,19 @@
 #include "server/log/limited_log.h"
 #include "server/open_connections.h"
 #include "server/operation_store.h"
+#include "server/pause_keeper.h"
 #include "server/readiness.h"
 #include "server/rpc/call_runtime.h"
 #include "server/vm_registry.h"
+#include "server/workload_store.h"
 
 namespace mmud {
 
 // Whether faults can be injected (test builds only).
 enum class BuildVariant : uint8_t { kRelease, kFaultInjection };
 
-// The parts are thread-safe; `config`, `variant` and `start_time` are const.
-// Outlives every call.
+// The parts are thread-safe; `config`, `variant`, `start_time` and `boot_id`
+// are const. Outlives every call.
 struct DaemonState {
   explicit DaemonState(const Config& c, BuildVariant v = BuildVariant::kRelease)
       : config(c), variant(v) {
@@ -45,6 +52,7 @@ struct DaemonState {
   const BuildVariant variant;
   const WallTime start_time = WallTime::Now();
   const mmu::MonotonicTime begin = mmu::MonotonicTime::Now();
+  const std::string boot_id = NewUuid();
   DrainState drain;
   Readiness readiness{drain};
   OpenConnections connections;
@@ -52,12 +60,11 @@ struct DaemonState {
   RequestIdCache request_ids;
   LimitedLog log;
   CallLog call_log{log};
+  AbandonedLogs abandoned_logs;
   CallRuntime calls{{.max_rpc_threads = config.max_rpc_threads,
                      .max_short_calls = config.max_short_calls,
                      .max_long_calls = config.max_long_calls,
                      .max_long_calls_per_vm = config.max_long_calls_per_vm,
-                     .max_paced_calls = config.max_paced_calls,
-                     .max_paced_calls_per_vm = config.max_paced_calls_per_vm,
                      .max_streams = config.max_streams,
                      .max_streams_per_vm = config.max_streams_per_vm,
                      .max_waits = config.max_waits,
@@ -70,13 +77,22 @@ struct DaemonState {
                  [this](absl::string_view vm) {
                    calls.open_streams.EndOf(vm, VmDeleted(vm));
                  }};
-  // Last, so that operations end before what they use.
+  PauseKeeper pauses{vms, log};
+  // Last, so that workloads and operations end before what they use.
+  WorkloadStore workloads{vms, drain, log};
   OperationStore operations{
       {.max_running = config.max_operations, .max_done = 1000}, drain, log};
 
-  // All budgets, for GetCapabilities and the metrics.
-  std::vector<BudgetUse> Budgets() const {
-    std::vector<BudgetUse> uses = calls.Uses();
+  // All limits and what is used of them, for GetCapabilities and the metrics.
+  std::vector<BudgetUse> Limits() {
+    std::vector<BudgetUse> uses = vms.Uses();
+    const mmu::TablePool::Use tables = mmu::TablePool::Process().Snapshot();
+    // Refuses no call: a guest that finds none stops.
+    uses.push_back(
+        {.name = "max_page_tables",
+         .limit = static_cast<int64_t>(tables.max_tables),
+         .used = static_cast<int64_t>(tables.in_use + tables.in_grace_period)});
+    for (BudgetUse& use : calls.Uses()) uses.push_back(std::move(use));
     uses.push_back(operations.Use());
     uses.push_back(connections.Use());
     return uses;

@@ -1,9 +1,7 @@
 #include "server/services/dirty_log_control.h"
 
 #include <cstdint>
-#include <functional>
 #include <memory>
-#include <string>
 #include <utility>
 #include <vector>
 
@@ -14,44 +12,30 @@
 #include "absl/synchronization/mutex.h"
 #include "absl/time/time.h"
 #include "absl/types/optional.h"
-#include "google/protobuf/repeated_field.h"
 #include "mmu_core/base/clock.h"
 #include "mmu_core/base/gfn_range.h"
+#include "mmu_core/dirty/dirty_log_state.h"
 #include "mmu_core/dirty/dirty_log_types.h"
+#include "mmu_core/dirty/log_owner.h"
 #include "mmu_core/stats/labels.h"
 #include "mmu_core/stats/mmu_cost.h"
+#include "mmu_core/vm/dirty_log_calls.h"
 #include "mmu_core/vm/split_job.h"
+#include "mmu_core/vm/throttle.h"
 #include "mmu_core/vm/vm.h"
 #include "mmu_core/vm/vm_config.h"
+#include "mmu_core/vm/vm_stats.h"
 #include "server/base/errors.h"
-#include "server/base/resource_names.h"
-#include "server/base/wall_time.h"
-#include "server/rpc/watch.h"
+#include "server/operation_store.h"
 #include "server/services/convert.h"
-#include "server/services/vm_convert.h"
+#include "server/services/dirty_log_convert.h"
+#include "server/services/dirty_log_stream.h"
 
 namespace mmud {
 namespace {
 
 constexpr absl::Duration kMinTtl = absl::Seconds(1);
 constexpr absl::Duration kMaxTtl = absl::Hours(7 * 24);
-// How often it is looked whether a paced call is still wanted.
-constexpr absl::Duration kLookPeriod = absl::Milliseconds(20);
-
-absl::StatusOr<std::vector<uint32_t>> ToSlots(
-    const google::protobuf::RepeatedField<int32_t>& ids, const ManagedVm& vm) {
-  std::vector<uint32_t> slots;
-  for (int i = 0; i < ids.size(); ++i) {
-    absl::StatusOr<uint32_t> slot =
-        ToSlot(ids[i], absl::StrCat("slots[", i, "]"));
-    if (!slot.ok()) return slot.status();
-    if (!vm.FindSlot(*slot).has_value()) {
-      return MemslotNotFound(MakeMemslotName(vm.name(), *slot));
-    }
-    slots.push_back(*slot);
-  }
-  return slots;
-}
 
 absl::StatusOr<mmu::SplitPolicy> ToPolicy(v1::DirtyLogSplit split,
                                           bool initially_set) {
@@ -74,17 +58,6 @@ absl::StatusOr<mmu::SplitPolicy> ToPolicy(v1::DirtyLogSplit split,
   return WrongValue(
       "INVALID_SPLIT_POLICY", "split", initially_set ? "EAGER" : "ON_CLEAR",
       "ON_CLEAR or NONE when initially_set, and EAGER or NONE otherwise");
-}
-
-v1::DirtyLogMode ModeOf(const ManagedVm& vm) {
-  return vm.vm().config().dirty_ring_entries != 0 ? v1::DIRTY_LOG_MODE_RING
-                                                  : v1::DIRTY_LOG_MODE_BITMAP;
-}
-
-v1::DirtyLogProtection ProtectionOf(const ManagedVm& vm) {
-  return vm.vm().config().pml == mmu::VmConfig::Pml::kYes
-             ? v1::DIRTY_LOG_PROTECTION_D_BIT
-             : v1::DIRTY_LOG_PROTECTION_WRITE_PROTECT;
 }
 
 absl::Status CheckProtection(v1::DirtyLogProtection protection,
@@ -134,62 +107,29 @@ absl::Status CheckModes(const v1::StartDirtyLogRequest& request,
   return CheckProtection(request.protection(), vm);
 }
 
-// Splits the huge pages of the slots that are about to log (`slots`, or all
-// that can be written if it is empty) at the pace that the caller wants, so
-// that switching on finds none left.
-absl::Status SplitAhead(ManagedVm& vm, const std::vector<uint32_t>& slots,
-                        const mmu::Throttle& throttle, const PacedCall& call,
-                        mmu::SplitProgress* progress) {
-  mmu::SplitRequest split;
-  split.throttle = throttle;
-  // One that is deleted meanwhile has nothing to split.
-  split.missing = mmu::MissingSlots::kSkip;
+// What is to be split before the slots log: the ranges of `slots`, or of all
+// that can be written if it is empty. MEMSLOT_NOT_FOUND if there are none.
+absl::StatusOr<std::vector<mmu::GfnRange>> RangesToLog(
+    const ManagedVm& vm, const std::vector<uint32_t>& slots) {
   const absl::flat_hash_set<uint32_t> named(slots.begin(), slots.end());
+  std::vector<mmu::GfnRange> ranges;
   for (const mmu::MemslotInfo& info : vm.SortedSlots()) {
     const mmu::MemslotConfig& slot = info.config;
     const bool wanted = named.empty()
                             ? slot.mode == mmu::MemslotConfig::Mode::kReadWrite
                             : named.contains(slot.slot);
-    if (slot.address_space != 0 || info.dirty_log_enabled || !wanted) continue;
-    split.ranges.push_back(mmu::GfnRange::Of(
-        mmu::ToGfn(slot.gpa), slot.size_bytes >> mmu::kPageShift));
+    if (slot.address_space != 0 || !wanted) continue;
+    ranges.push_back(mmu::GfnRange::Of(mmu::ToGfn(slot.gpa),
+                                       slot.size_bytes >> mmu::kPageShift));
   }
-  if (split.ranges.empty()) return absl::OkStatus();
-  absl::StatusOr<std::shared_ptr<mmu::SplitJob>> job =
-      mmu::SplitJob::Create(vm.vm(), split);
-  if (!job.ok()) return job.status();
-  absl::Status status;
-  {
-    Watch watch(call.timer, kLookPeriod, call.keep_going,
-                [&job] { (*job)->Cancel(); });
-    status = (*job)->Run();
-    if (status.ok()) status = watch.status();
-  }
-  *progress = (*job)->Progress();
-  return status;
-}
-
-v1::DirtyLog Describe(const ManagedVm& vm, const DirtyLogSettings& settings) {
-  v1::DirtyLog log;
-  log.set_vm(vm.name());
-  log.set_mode(ModeOf(vm));
-  log.set_protection(ProtectionOf(vm));
-  *log.mutable_start_time() = ToProto(settings.start_time);
-  if (settings.ttl != absl::InfiniteDuration()) {
-    *log.mutable_ttl() = ToProto(settings.ttl);
-    *log.mutable_expire_time() = ToProto(WallTime::Of(settings.expires()));
-  }
-  for (const mmu::DirtyLogInfo& info : vm.vm().DirtyLogs()) {
-    const v1::SlotDirtyLog slot = ToProto(info);
-    const bool first = log.slots().empty();
-    log.set_initially_set((first || log.initially_set()) &&
-                          slot.initially_set());
-    log.set_split(first || log.split() == slot.split()
-                      ? slot.split()
-                      : v1::DIRTY_LOG_SPLIT_UNSPECIFIED);
-    *log.add_slots() = slot;
-  }
-  return log;
+  if (!ranges.empty()) return ranges;
+  return WithResource(
+      ApiError(absl::StatusCode::kNotFound, "MEMSLOT_NOT_FOUND",
+               absl::StrCat("slots is empty, which means all memslots that can "
+                            "be written, and ",
+                            vm.name(),
+                            " has none; name read-only ones to log those")),
+      "mmud.v1.Vm", vm.name());
 }
 
 int64_t EagerSplits(const mmu::MmuMetrics& metrics, int from) {
@@ -197,133 +137,193 @@ int64_t EagerSplits(const mmu::MmuMetrics& metrics, int from) {
       metrics.splits[from][static_cast<int>(mmu::SplitTrigger::kEager)]);
 }
 
+v1::SplitCounts SplitsSince(const mmu::MmuMetrics& before,
+                            const mmu::MmuMetrics& now,
+                            const mmu::SplitProgress& ahead) {
+  v1::SplitCounts counts;
+  counts.set_split_2m_count(EagerSplits(now, 0) - EagerSplits(before, 0) +
+                            ahead.split_2m_count);
+  counts.set_split_1g_count(EagerSplits(now, 1) - EagerSplits(before, 1) +
+                            ahead.split_1g_count);
+  return counts;
+}
+
 }  // namespace
 
-absl::StatusOr<v1::StartDirtyLogResponse> StartDirtyLog(
-    const v1::StartDirtyLogRequest& request, ManagedVm& vm,
-    const PacedCall& call) {
-  if (absl::Status status = CheckModes(request, vm); !status.ok())
-    return status;
-  DirtyLogSettings settings;
-  if (request.has_ttl() && (!FromProto(request.ttl(), &settings.ttl) ||
-                            settings.ttl < kMinTtl || settings.ttl > kMaxTtl)) {
+absl::StatusOr<std::shared_ptr<DirtyLogStartJob>> DirtyLogStartJob::Create(
+    const v1::StartDirtyLogRequest& request, ManagedVm& vm) {
+  mmu::DirtyLogStart start;
+  absl::StatusOr<mmu::LogClaim> claim =
+      ToLogClaim(request.owner(), request.owner_token(),
+                 request.has_lease() ? &request.lease() : nullptr);
+  if (!claim.ok()) return claim.status();
+  start.id = NewLogId();
+  start.claim = *std::move(claim);
+  if (request.has_ttl() && (!FromProto(request.ttl(), &start.ttl) ||
+                            start.ttl < kMinTtl || start.ttl > kMaxTtl)) {
     return WrongValue("INVALID_TTL", "ttl", Show(request.ttl()),
                       "from 1 s to 7 days, or unset");
   }
-  mmu::DirtyLogConfig config;
+  if (absl::Status status = CheckModes(request, vm); !status.ok()) {
+    return status;
+  }
+  mmu::DirtyLogConfig& config = start.config;
   config.initially_set = request.initially_set() ? mmu::InitiallySet::kYes
                                                  : mmu::InitiallySet::kNo;
-  absl::StatusOr<mmu::SplitPolicy> policy =
+  const absl::StatusOr<mmu::SplitPolicy> policy =
       ToPolicy(request.split(), request.initially_set());
   if (!policy.ok()) return policy.status();
   config.split = *policy;
-  absl::StatusOr<mmu::Throttle> throttle =
+  if (request.has_log_new_memslots() && !request.log_new_memslots()) {
+    config.new_memslots = mmu::DirtyLogConfig::NewMemslots::kLeave;
+  }
+  const absl::StatusOr<mmu::Throttle> throttle =
       ToThrottle(request.throttle(), "throttle");
   if (!throttle.ok()) return throttle.status();
-  absl::StatusOr<std::vector<uint32_t>> slots = ToSlots(request.slots(), vm);
-  if (!slots.ok()) return slots.status();
-  config.slots = *slots;
   config.max_lock_hold = throttle->max_lock_hold;
+  absl::StatusOr<std::vector<uint32_t>> slots = ToSlotIds(request.slots(), vm);
+  if (!slots.ok()) return slots.status();
+  config.slots = *std::move(slots);
+  absl::StatusOr<std::vector<mmu::GfnRange>> ranges =
+      RangesToLog(vm, config.slots);
+  if (!ranges.ok()) return ranges.status();
+  start.now = mmu::MonotonicTime::Now();
+  const absl::StatusOr<absl::optional<mmu::DirtyLogView>> log =
+      vm.vm().CheckDirtyLogStart(start);
+  if (!log.ok()) return WithResource(log.status(), "mmud.v1.Vm", vm.name());
+  std::shared_ptr<mmu::SplitJob> split;
+  // Who starts once more what it has started has nothing to split.
+  if (!log->has_value() && request.has_throttle() &&
+      config.split == mmu::SplitPolicy::kEager) {
+    mmu::SplitRequest ahead;
+    ahead.ranges = *std::move(ranges);
+    ahead.throttle = *throttle;
+    // One that is deleted meanwhile has nothing to split.
+    ahead.missing = mmu::MissingSlots::kSkip;
+    absl::StatusOr<std::shared_ptr<mmu::SplitJob>> job =
+        mmu::SplitJob::Create(vm.vm(), ahead);
+    if (!job.ok()) return job.status();
+    split = *std::move(job);
+  }
+  return std::shared_ptr<DirtyLogStartJob>(
+      new DirtyLogStartJob(vm, std::move(start), std::move(split)));
+}
 
+absl::StatusOr<mmu::DirtyLogView> DirtyLogStartJob::StartNow(
+    const mmu::DirtyLogStart& start, ManagedVm& vm, mmu::MmuCost* cost) {
+  absl::StatusOr<mmu::DirtyLogView> log = vm.vm().StartDirtyLog(start, cost);
+  if (!log.ok()) {
+    return WithResource(log.status(), "mmud.v1.Vm", vm.name());
+  }
+  if (log->state.id == start.id) {
+    vm.dirty_rate().Restart(vm.SampleDirty(mmu::MonotonicTime::Now()));
+  }
+  return log;
+}
+
+absl::StatusOr<v1::StartDirtyLogResponse> DirtyLogStartJob::Run() {
+  absl::StatusOr<v1::StartDirtyLogResponse> response = Work();
+  absl::MutexLock lock(&mu_);
+  state_ = response.ok() ? v1::START_DIRTY_LOG_STATE_DONE
+                         : v1::START_DIRTY_LOG_STATE_GIVEN_UP;
+  return response;
+}
+
+absl::StatusOr<v1::StartDirtyLogResponse> DirtyLogStartJob::Work() {
   mmu::SplitProgress ahead;
-  const auto after_split = [&](absl::Status error) {
-    if (ahead.split_2m_count + ahead.split_1g_count != 0) call.part_done();
-    return error;
-  };
-  if (request.has_throttle() && config.split == mmu::SplitPolicy::kEager) {
-    absl::Status status = SplitAhead(vm, config.slots, *throttle, call, &ahead);
-    if (!status.ok()) return after_split(std::move(status));
+  if (split_ != nullptr) {
+    if (absl::Status status = split_->Run(); !status.ok()) return status;
+    ahead = split_->Progress();
   }
-  absl::MutexLock lock(&vm.dirty_log_mu());
-  const bool was_off = !vm.vm().LogsDirtyPages();
-  const absl::optional<DirtyLogSettings> before = vm.dirty_log_settings();
-  if (!was_off && before.has_value() && before->ttl != settings.ttl) {
-    return after_split(WithResource(
-        ApiError(absl::StatusCode::kAlreadyExists, "DIRTY_LOG_ACTIVE",
-                 absl::StrCat(vm.name(), " logs already, with another ttl")),
-        "mmud.v1.Vm", vm.name()));
+  if (cancelled()) return CancelledOperation();
+  {
+    absl::MutexLock lock(&mu_);
+    state_ = v1::START_DIRTY_LOG_STATE_PROTECTING;
   }
-  const mmu::MmuMetrics metrics_before = vm.vm().Metrics();
+  start_.now = mmu::MonotonicTime::Now();
+  const mmu::MmuMetrics before = vm_.vm().Metrics();
   mmu::MmuCost cost = ahead.cost;
-  if (absl::Status status = vm.vm().StartDirtyLog(config, &cost);
-      !status.ok()) {
-    return after_split(std::move(status));
+  const absl::StatusOr<mmu::DirtyLogView> log = StartNow(start_, vm_, &cost);
+  v1::SplitCounts splits = SplitsSince(before, vm_.vm().Metrics(), ahead);
+  {
+    absl::MutexLock lock(&mu_);
+    splits_ = splits;
+    cost_ = cost;
   }
-  const mmu::MmuMetrics metrics = vm.vm().Metrics();
-  const mmu::MonotonicTime now = mmu::MonotonicTime::Now();
-  settings.start_time =
-      was_off || !before ? WallTime::Now() : before->start_time;
-  settings.last_used = now;
-  vm.set_dirty_log_settings(settings);
-  if (was_off) vm.dirty_rate().Restart(vm.SampleDirty(now));
-
+  if (!log.ok()) return log.status();
   v1::StartDirtyLogResponse response;
-  *response.mutable_dirty_log() = Describe(vm, settings);
-  response.mutable_splits()->set_split_2m_count(EagerSplits(metrics, 0) -
-                                                EagerSplits(metrics_before, 0) +
-                                                ahead.split_2m_count);
-  response.mutable_splits()->set_split_1g_count(EagerSplits(metrics, 1) -
-                                                EagerSplits(metrics_before, 1) +
-                                                ahead.split_1g_count);
+  *response.mutable_dirty_log() = ToProto(vm_, *log);
+  *response.mutable_splits() = std::move(splits);
   *response.mutable_cost() = ToProto(cost);
   return response;
 }
 
+void DirtyLogStartJob::Cancel() {
+  {
+    absl::MutexLock lock(&mu_);
+    cancelled_ = true;
+  }
+  if (split_ != nullptr) split_->Cancel();
+}
+
+bool DirtyLogStartJob::cancelled() const {
+  absl::MutexLock lock(&mu_);
+  return cancelled_;
+}
+
+v1::StartDirtyLogMetadata DirtyLogStartJob::Metadata() const {
+  v1::StartDirtyLogMetadata metadata;
+  metadata.set_vm(vm_.name());
+  metadata.set_vm_uid(vm_.uid());
+  metadata.set_owner(start_.claim.owner);
+  mmu::SplitProgress ahead;
+  if (split_ != nullptr) ahead = split_->Progress();
+  metadata.set_total_bytes(ahead.total_bytes);
+  metadata.set_done_bytes(ahead.done_bytes);
+  absl::MutexLock lock(&mu_);
+  metadata.set_state(state_);
+  if (splits_.has_value()) {
+    *metadata.mutable_splits() = *splits_;
+    *metadata.mutable_cost() = ToProto(cost_);
+  } else {
+    metadata.mutable_splits()->set_split_2m_count(ahead.split_2m_count);
+    metadata.mutable_splits()->set_split_1g_count(ahead.split_1g_count);
+    *metadata.mutable_cost() = ToProto(ahead.cost);
+  }
+  return metadata;
+}
+
 absl::StatusOr<v1::StopDirtyLogResponse> StopDirtyLog(
     const v1::StopDirtyLogRequest& request, ManagedVm& vm) {
-  absl::StatusOr<std::vector<uint32_t>> slots = ToSlots(request.slots(), vm);
-  if (!slots.ok()) return slots.status();
+  mmu::DirtyLogStop stop;
+  if (request.force()) {
+    const absl::StatusOr<absl::optional<mmu::LogId>> id =
+        ToLogId(request.log_id());
+    if (!id.ok()) return id.status();
+    stop.log_id = *id;
+  } else {
+    const absl::StatusOr<mmu::LogCall> call = ToLogCall(request);
+    if (!call.ok()) return call.status();
+    stop.by = *call;
+  }
+  stop.undelivered = request.discard_undelivered() ? mmu::Undelivered::kDiscard
+                                                   : mmu::Undelivered::kRefuse;
+  stop.recover = request.recover_huge_pages() ? mmu::RecoverOnStop::kYes
+                                              : mmu::RecoverOnStop::kNo;
   mmu::MmuCost cost;
-  absl::MutexLock lock(&vm.dirty_log_mu());
-  absl::StatusOr<mmu::StopResult> result = vm.vm().StopDirtyLog(
-      *slots,
-      request.recover_huge_pages() ? mmu::Vm::Recover::kYes
-                                   : mmu::Vm::Recover::kNo,
-      request.discard_unacked() ? mmu::Vm::Unacked::kDiscard
-                                : mmu::Vm::Unacked::kRefuse,
-      &cost);
-  if (!result.ok()) return result.status();
-  ForgetSettingsIfOff(vm);
+  const absl::StatusOr<mmu::StopResult> result =
+      vm.vm().StopDirtyLog(stop, &cost);
+  if (!result.ok()) {
+    return WithResource(result.status(), "mmud.v1.Vm", vm.name());
+  }
   v1::StopDirtyLogResponse response;
-  response.set_discarded_page_count(
-      static_cast<int64_t>(result->discarded_page_count));
+  *response.mutable_discarded() = ToProto(result->discarded);
   response.set_recovered_2m_count(
       static_cast<int64_t>(result->recovered_2m_count));
   response.set_recovered_1g_count(
       static_cast<int64_t>(result->recovered_1g_count));
   *response.mutable_cost() = ToProto(cost);
   return response;
-}
-
-void ForgetSettingsIfOff(ManagedVm& vm) {
-  if (!vm.vm().LogsDirtyPages()) vm.set_dirty_log_settings(absl::nullopt);
-}
-
-absl::optional<absl::StatusOr<uint64_t>> StopIfExpired(ManagedVm& vm,
-                                                       mmu::MonotonicTime now) {
-  absl::optional<DirtyLogSettings> settings = vm.dirty_log_settings();
-  if (!settings.has_value() || now < settings->expires()) {
-    return absl::nullopt;
-  }
-  absl::MutexLock lock(&vm.dirty_log_mu());
-  // Harvested or stopped meanwhile?
-  settings = vm.dirty_log_settings();
-  if (!settings.has_value() || now < settings->expires()) {
-    return absl::nullopt;
-  }
-  const absl::StatusOr<mmu::StopResult> stopped = vm.vm().StopDirtyLog(
-      {}, mmu::Vm::Recover::kNo, mmu::Vm::Unacked::kDiscard, nullptr);
-  ForgetSettingsIfOff(vm);
-  if (!stopped.ok()) return stopped.status();
-  return stopped->discarded_page_count;
-}
-
-absl::Status DirtyLogOff(const ManagedVm& vm, uint32_t slot) {
-  const std::string name = MakeMemslotName(vm.name(), slot);
-  return WithResource(
-      ApiError(absl::StatusCode::kFailedPrecondition, "DIRTY_LOG_OFF",
-               absl::StrCat(name, " does not log; call StartDirtyLog first")),
-      "mmud.v1.Memslot", name);
 }
 
 }  // namespace mmud

@@ -1,52 +1,71 @@
-// Switching a VM's dirty log on and off, and the log that nobody harvests.
+// Switching a VM's dirty log on and off.
 
 #ifndef SERVER_SERVICES_DIRTY_LOG_CONTROL_H_
 #define SERVER_SERVICES_DIRTY_LOG_CONTROL_H_
 
-#include <cstdint>
-#include <functional>
+#include <memory>
+#include <utility>
 
 #include "absl/base/thread_annotations.h"
-#include "absl/status/status.h"
 #include "absl/status/statusor.h"
+#include "absl/synchronization/mutex.h"
 #include "absl/types/optional.h"
-#include "mmu_core/base/clock.h"
+#include "mmu_core/stats/mmu_cost.h"
+#include "mmu_core/vm/dirty_log_calls.h"
+#include "mmu_core/vm/split_job.h"
+#include "mmud/v1/common.pb.h"
 #include "mmud/v1/dirty_log_service.pb.h"
 #include "server/managed_vm.h"
-#include "server/rpc/timer.h"
 
 namespace mmud {
 
-// What a paced split needs of who serves the call.
-struct PacedCall {
-  Timer& timer;
-  // Asked now and then, by the timer's thread; its error ends the call.
-  std::function<absl::Status()> keep_going;
-  // Called if the call fails after pages were split: those stay so.
-  std::function<void()> part_done;
-};
+// The work of the operation that StartDirtyLog returns: splits huge pages at
+// the pace that the caller wants, so that switching on finds none left, and
+// switches on. Thread-safe. Must not outlive its VM.
+class DirtyLogStartJob {
+ public:
+  // Whatever can be refused before the work begins is: what is wrong with the
+  // request, MEMSLOT_NOT_FOUND, DIRTY_LOG_ACTIVE. Starts nothing. Where the log
+  // is the caller's own already nothing is split.
+  static absl::StatusOr<std::shared_ptr<DirtyLogStartJob>> Create(
+      const v1::StartDirtyLogRequest& request, ManagedVm& vm);
 
-// After an error the log is still off.
-absl::StatusOr<v1::StartDirtyLogResponse> StartDirtyLog(
-    const v1::StartDirtyLogRequest& request, ManagedVm& vm,
-    const PacedCall& call);
+  // Call once. After an error, also after Cancel, there is no log of this job.
+  absl::StatusOr<v1::StartDirtyLogResponse> Run();
+  // Ends a split at its next chunk. What is being switched on stays on.
+  void Cancel();
+
+  // Everything but the times.
+  v1::StartDirtyLogMetadata Metadata() const;
+
+ private:
+  DirtyLogStartJob(ManagedVm& vm, mmu::DirtyLogStart start,
+                   std::shared_ptr<mmu::SplitJob> split)
+      : vm_(vm),
+        start_(std::move(start)),
+        split_(std::move(split)),
+        state_(split_ == nullptr ? v1::START_DIRTY_LOG_STATE_PROTECTING
+                                 : v1::START_DIRTY_LOG_STATE_SPLITTING) {}
+
+  static absl::StatusOr<mmu::DirtyLogView> StartNow(
+      const mmu::DirtyLogStart& start, ManagedVm& vm, mmu::MmuCost* cost);
+  absl::StatusOr<v1::StartDirtyLogResponse> Work();
+  bool cancelled() const;
+
+  ManagedVm& vm_;
+  mmu::DirtyLogStart start_;                    // its time is Run's
+  const std::shared_ptr<mmu::SplitJob> split_;  // null: no split ahead
+
+  mutable absl::Mutex mu_;
+  bool cancelled_ ABSL_GUARDED_BY(mu_) = false;
+  v1::StartDirtyLogState state_ ABSL_GUARDED_BY(mu_);
+  // Once it was tried to switch on.
+  absl::optional<v1::SplitCounts> splits_ ABSL_GUARDED_BY(mu_);
+  mmu::MmuCost cost_ ABSL_GUARDED_BY(mu_);
+};
 
 absl::StatusOr<v1::StopDirtyLogResponse> StopDirtyLog(
     const v1::StopDirtyLogRequest& request, ManagedVm& vm);
-
-// The settings of a log last as long as a slot logs: to be called when the log
-// of a slot has ended. REQUIRES: vm.dirty_log_mu().
-void ForgetSettingsIfOff(ManagedVm& vm)
-    ABSL_EXCLUSIVE_LOCKS_REQUIRED(vm.dirty_log_mu());
-
-// Stops the log of `vm` if its time to live is over, and tells how many dirty
-// pages were discarded; nothing if it is not over. RESOURCE_EXHAUSTED_MEMORY:
-// the log goes on, and is over its time still: to be tried again.
-absl::optional<absl::StatusOr<uint64_t>> StopIfExpired(ManagedVm& vm,
-                                                       mmu::MonotonicTime now);
-
-// FAILED_PRECONDITION DIRTY_LOG_OFF about a slot.
-absl::Status DirtyLogOff(const ManagedVm& vm, uint32_t slot);
 
 }  // namespace mmud
 

@@ -1,272 +1,248 @@
 #include "server/services/dirty_log_service.h"
 
-#include <algorithm>
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <string>
 #include <utility>
 #include <vector>
 
+#include "absl/cleanup/cleanup.h"
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
-#include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
-#include "absl/strings/str_split.h"
-#include "absl/strings/string_view.h"
 #include "absl/time/time.h"
 #include "absl/types/optional.h"
-#include "absl/types/span.h"
+#include "google/longrunning/operations.pb.h"
+#include "google/protobuf/any.pb.h"
 #include "grpcpp/support/status.h"
 #include "mmu_core/base/address.h"
 #include "mmu_core/base/clock.h"
-#include "mmu_core/base/error.h"
-#include "mmu_core/dirty/dirty_log_types.h"
-#include "mmu_core/stats/mmu_cost.h"
+#include "mmu_core/dirty/dirty_log_state.h"
+#include "mmu_core/dirty/log_owner.h"
+#include "mmu_core/vm/dirty_log_calls.h"
 #include "mmu_core/vm/vm.h"
-#include "mmu_core/vm/vm_config.h"
 #include "server/base/errors.h"
-#include "server/base/resource_names.h"
+#include "server/operation_store.h"
 #include "server/rpc/call_context.h"
 #include "server/services/call.h"
 #include "server/services/convert.h"
+#include "server/services/dirty_log_calls.h"
 #include "server/services/dirty_log_codec.h"
 #include "server/services/dirty_log_control.h"
+#include "server/services/dirty_log_convert.h"
 #include "server/services/dirty_log_stream.h"
-#include "server/services/vm_convert.h"
+#include "server/services/harvest_stream.h"
+#include "server/services/operation_times.h"
 
 namespace mmud {
 namespace {
 
-// Pages that one step of a clear covers: 256 MiB of guest memory.
-constexpr uint64_t kClearStepPages = 1 << 16;
 constexpr int kMaxWindows = 16;
 
-// What the header says about an epoch.
-struct EpochFacts {
-  uint64_t epoch = 0;
-  uint64_t dirty_pages = 0;
-  uint64_t merged_pages = 0;
+// The use of a VM by its one start of a dirty log.
+class StartTurn {
+ public:
+  explicit StartTurn(VmUse vm) : vm_(std::move(vm)) {}
+  ~StartTurn() { vm_->EndDirtyLogStart(); }
+  StartTurn(const StartTurn&) = delete;
+  StartTurn& operator=(const StartTurn&) = delete;
+  ManagedVm& vm() const { return *vm_; }
+
+ private:
+  const VmUse vm_;
 };
 
-// Seals, at most once per request_id. The answer is kept as "epoch dirty
-// merged". The facts are those of now: pages may have been cleared since a
-// first call of the same id.
-absl::StatusOr<EpochFacts> Seal(DaemonState& state, const CallContext& context,
-                                const v1::GetDirtyLogRequest& request,
-                                ManagedVm& vm, mmu::MmuCost* cost) {
-  const absl::StatusOr<std::string> answer = state.request_ids.Run(
-      request.request_id(), Fingerprint("GetDirtyLog", request),
-      [&context] { return CheckCaller(context); },
-      [&]() -> absl::StatusOr<std::string> {
-        absl::StatusOr<mmu::SealResult> sealed =
-            vm.vm().SealDirtyLog(static_cast<uint32_t>(request.slot()), cost);
-        if (!sealed.ok()) return sealed.status();
-        state.call_log.NotePartDone(context.id());
-        return absl::StrCat(sealed->epoch, " ", sealed->dirty_page_count, " ",
-                            sealed->merged_page_count);
-      });
-  if (!answer.ok()) return answer.status();
-  EpochFacts facts;
-  const std::vector<std::string> parts = absl::StrSplit(*answer, ' ');
-  if (parts.size() != 3 || !absl::SimpleAtoi(parts[0], &facts.epoch) ||
-      !absl::SimpleAtoi(parts[1], &facts.dirty_pages) ||
-      !absl::SimpleAtoi(parts[2], &facts.merged_pages)) {
-    return absl::InternalError("a remembered seal is unreadable");
+absl::StatusOr<std::shared_ptr<StartTurn>> TakeTurn(DaemonState& state,
+                                                    const VmUse& vm) {
+  if (!vm->TryBeginDirtyLogStart()) {
+    return WithResource(
+        ApiError(
+            absl::StatusCode::kAborted, "DIRTY_LOG_STARTING",
+            absl::StrCat("another StartDirtyLog is at work on ", vm->name(),
+                         "; wait for its operation or cancel "
+                         "it")),
+        "mmud.v1.Vm", vm->name());
   }
-  const auto slot = static_cast<uint32_t>(request.slot());
-  const absl::optional<mmu::DirtyLogInfo> log = vm.vm().FindDirtyLog(slot);
-  if (!log.has_value()) return DirtyLogOff(vm, slot);
-  // Sealed anew since: mmu_core says so.
-  if (absl::Status status =
-          vm.vm().ReadDirtyLog(slot, facts.epoch, 0, absl::Span<uint64_t>());
-      !status.ok()) {
-    return status;
+  absl::StatusOr<VmUse> use = state.vms.ForOperation(vm);
+  if (!use.ok()) {
+    vm->EndDirtyLogStart();
+    return use.status();
   }
-  if (log->unacked_page_count != facts.dirty_pages) {
-    facts.dirty_pages = log->unacked_page_count;
-    facts.merged_pages = 0;  // nobody knows which of them are left
-  }
-  return facts;
+  return std::make_shared<StartTurn>(*std::move(use));
 }
 
-absl::Status BadClear(absl::StatusCode code, const char* reason,
-                      const char* field, absl::string_view message) {
-  mmu::ErrorDetail detail;
-  detail.reason = reason;
-  detail.field = field;
-  return mmu::MakeError(code, detail, std::string(message));
+OperationSpec StartSpec(std::shared_ptr<StartTurn> turn,
+                        std::shared_ptr<DirtyLogStartJob> job) {
+  OperationSpec spec;
+  spec.method = OperationMethod::kStartDirtyLog;
+  auto times = std::make_shared<OperationTimes>();
+  spec.run = [turn, job, times]() -> absl::StatusOr<google::protobuf::Any> {
+    const auto end = absl::MakeCleanup([&times] { times->End(); });
+    const absl::StatusOr<v1::StartDirtyLogResponse> started = job->Run();
+    if (!started.ok()) return started.status();
+    return ToAny(*started);
+  };
+  spec.metadata = [turn, job, times] {
+    v1::StartDirtyLogMetadata metadata = job->Metadata();
+    times->AddTo(&metadata);
+    return ToAny(metadata);
+  };
+  spec.cancel = [turn, job] { job->Cancel(); };
+  return spec;
 }
 
-// The range of a clear in pages from the slot's start.
-struct ClearRange {
-  uint64_t first_page = 0;
-  uint64_t pages = 0;
-};
-
-absl::StatusOr<ClearRange> ToClearRange(const v1::ClearDirtyLogRequest& request,
-                                        const mmu::MemslotConfig& slot) {
-  constexpr auto kInvalid = absl::StatusCode::kInvalidArgument;
-  const int64_t start = request.start_gpa_bytes();
-  const int64_t size = request.size_bytes();
-  if (start < 0 || size < 0) {
-    return BadClear(
-        kInvalid, start < 0 ? "INVALID_RANGE" : "INVALID_SIZE",
-        start < 0 ? "start_gpa_bytes" : "size_bytes",
-        absl::StrCat("start_gpa_bytes is ", start, " and size_bytes is ", size,
-                     "; neither must be negative"));
-  }
-  const uint64_t slot_start = slot.gpa.value();
-  const auto from = static_cast<uint64_t>(start);
-  const auto bytes = static_cast<uint64_t>(size);
-  if (from < slot_start || from - slot_start > slot.size_bytes ||
-      bytes > slot.size_bytes - (from - slot_start)) {
-    return BadClear(absl::StatusCode::kOutOfRange, "GPA_OUT_OF_RANGE",
-                    "start_gpa_bytes",
-                    absl::StrCat("the range of ", bytes, " bytes from ", from,
-                                 " is not within the slot of ", slot.size_bytes,
-                                 " bytes from ", slot_start));
-  }
-  constexpr uint64_t kUnit = 64 * mmu::kPageSize;
-  const uint64_t offset = from - slot_start;
-  if (offset % kUnit != 0 ||
-      (bytes % kUnit != 0 && offset + bytes != slot.size_bytes)) {
-    return BadClear(
-        kInvalid, "UNALIGNED_CLEAR",
-        offset % kUnit != 0 ? "start_gpa_bytes" : "size_bytes",
-        absl::StrCat("start_gpa_bytes is ", from, " and size_bytes is ", bytes,
-                     "; the range must begin on a multiple of 64 pages from "
-                     "the slot's start, and end on one or at the slot's "
-                     "end"));
-  }
-  return ClearRange{offset >> mmu::kPageShift, bytes >> mmu::kPageShift};
-}
-
-// Clears step by step; a caller that leaves in between has cleared a part,
-// which it can safely ask for again.
-absl::Status ClearSteps(DaemonState& state, const CallContext& context,
-                        const v1::ClearDirtyLogRequest& request,
-                        const ClearRange& range,
-                        const std::vector<uint64_t>& mask, ManagedVm& vm,
-                        mmu::ClearResult* sum, mmu::MmuCost* cost) {
-  uint64_t done = 0;
-  do {
-    if (absl::Status status = CheckVmCall(context, vm); !status.ok()) {
-      return status;
-    }
-    const uint64_t pages = std::min(kClearStepPages, range.pages - done);
-    const auto words =
-        absl::MakeConstSpan(mask).subspan(done / 64, (pages + 63) / 64);
-    absl::StatusOr<mmu::ClearResult> result =
-        vm.vm().ClearDirtyLog(static_cast<uint32_t>(request.slot()),
-                              static_cast<uint64_t>(request.epoch()),
-                              range.first_page + done, pages, words, cost);
-    if (!result.ok()) return result.status();
-    state.call_log.NotePartDone(context.id());
-    sum->cleared_page_count += result->cleared_page_count;
-    sum->already_clean_page_count += result->already_clean_page_count;
-    sum->split_2m_count += result->split_2m_count;
-    sum->split_1g_count += result->split_1g_count;
-    done += pages;
-  } while (done < range.pages);
-  return absl::OkStatus();
-}
-
-absl::StatusOr<v1::ClearDirtyLogResponse> Clear(
-    DaemonState& state, const CallContext& context,
-    const v1::ClearDirtyLogRequest& request, ManagedVm& vm) {
-  absl::StatusOr<uint32_t> slot = ToSlot(request.slot(), "slot");
-  if (!slot.ok()) return slot.status();
-  const absl::optional<mmu::MemslotInfo> info = vm.FindSlot(*slot);
-  if (!info.has_value()) {
-    return MemslotNotFound(MakeMemslotName(vm.name(), *slot));
-  }
-  const absl::optional<mmu::DirtyLogInfo> log = vm.vm().FindDirtyLog(*slot);
-  if (!log.has_value()) return DirtyLogOff(vm, *slot);
-  if (request.epoch() <= 0 ||
-      static_cast<uint64_t>(request.epoch()) != log->sealed_epoch) {
-    return BadClear(
-        absl::StatusCode::kAborted, "EPOCH_MISMATCH", "epoch",
-        absl::StrCat("epoch is ", request.epoch(), "; ",
-                     log->sealed_epoch == 0
-                         ? "no epoch of this slot is sealed yet: seal one with "
-                           "GetDirtyLog, and clear what it lists"
-                         : absl::StrCat("the newest sealed epoch is ",
-                                        log->sealed_epoch)));
-  }
-  absl::StatusOr<ClearRange> range = ToClearRange(request, info->config);
-  if (!range.ok()) return range.status();
-  absl::StatusOr<std::vector<uint64_t>> mask =
-      DecodeClearPages(request, range->pages);
-  if (!mask.ok()) return mask.status();
-  vm.TouchDirtyLog(mmu::MonotonicTime::Now());
-  mmu::ClearResult sum;
-  mmu::MmuCost cost;
-  if (range->pages > 0) {
-    absl::Status status =
-        ClearSteps(state, context, request, *range, *mask, vm, &sum, &cost);
-    if (!status.ok()) return status;
-  }
-  v1::ClearDirtyLogResponse response;
-  response.set_cleared_page_count(static_cast<int64_t>(sum.cleared_page_count));
-  response.set_already_clean_page_count(
-      static_cast<int64_t>(sum.already_clean_page_count));
-  response.mutable_splits()->set_split_2m_count(
-      static_cast<int64_t>(sum.split_2m_count));
-  response.mutable_splits()->set_split_1g_count(
-      static_cast<int64_t>(sum.split_1g_count));
-  if (const absl::optional<mmu::DirtyLogInfo> now =
-          vm.vm().FindDirtyLog(*slot)) {
-    response.set_unacked_page_count(
-        static_cast<int64_t>(now->unacked_page_count));
-  }
-  *response.mutable_cost() = ToProto(cost);
+absl::StatusOr<v1::AcquireDirtyLogResponse> Acquire(
+    const v1::AcquireDirtyLogRequest& request, ManagedVm& vm) {
+  const absl::StatusOr<mmu::LogClaim> claim =
+      ToLogClaim(request.owner(), request.owner_token(),
+                 request.has_lease() ? &request.lease() : nullptr);
+  if (!claim.ok()) return claim.status();
+  const absl::StatusOr<absl::optional<mmu::LogId>> id =
+      ToLogId(request.log_id());
+  if (!id.ok()) return id.status();
+  mmu::LogOwner::Acquired acquired = mmu::LogOwner::Acquired::kNewly;
+  const absl::StatusOr<mmu::DirtyLogView> log = vm.vm().AcquireDirtyLog(
+      *claim, *id,
+      request.force() ? mmu::LogOwner::Force::kYes : mmu::LogOwner::Force::kNo,
+      mmu::MonotonicTime::Now(), &acquired);
+  if (!log.ok()) return WithResource(log.status(), "mmud.v1.Vm", vm.name());
+  v1::AcquireDirtyLogResponse response;
+  *response.mutable_dirty_log() = ToProto(vm, *log);
+  response.set_already_owned(acquired == mmu::LogOwner::Acquired::kAlready);
   return response;
 }
+
+// The messages of one ReadDirtyPages: header, chunks, trailer.
+class PageStream {
+ public:
+  PageStream(VmUse vm, const DirtyLogPlan& plan)
+      : vm_(std::move(vm)), header_(HeaderOf(plan)), chunks_(plan) {}
+
+  const ManagedVm& vm() const { return *vm_; }
+
+  absl::StatusOr<bool> Next(const std::function<absl::Status()>& keep_going,
+                            v1::ReadDirtyPagesResponse* message) {
+    switch (part_) {
+      case Part::kHeader:
+        *message->mutable_header() = header_;
+        part_ = Part::kChunks;
+        return true;
+      case Part::kChunks: {
+        absl::StatusOr<absl::optional<v1::DirtyLogChunk>> chunk =
+            chunks_.Next(*vm_, keep_going);
+        if (!chunk.ok()) return chunk.status();
+        if (chunk->has_value()) {
+          *message->mutable_chunk() = **std::move(chunk);
+          return true;
+        }
+        *message->mutable_trailer() = chunks_.Trailer();
+        part_ = Part::kEnd;
+        return true;
+      }
+      case Part::kEnd:
+        break;
+    }
+    return false;
+  }
+
+ private:
+  enum class Part : uint8_t { kHeader, kChunks, kEnd };
+
+  const VmUse vm_;
+  const v1::DirtyLogHeader header_;
+  DirtyPageChunks chunks_;
+  Part part_ = Part::kHeader;
+};
 
 }  // namespace
 
 DirtyLogServiceImpl::DirtyLogServiceImpl(DaemonState& state)
     : RpcService("mmud.v1.DirtyLogService", state.calls), state_(state) {
-  Paced("StartDirtyLog", this, &DirtyLogServiceImpl::StartDirtyLog);
-  Long("StopDirtyLog", this, &DirtyLogServiceImpl::StopDirtyLog);
-  Stream("GetDirtyLog", this, &DirtyLogServiceImpl::GetDirtyLog);
+  Long("StartDirtyLog", this, &DirtyLogServiceImpl::StartDirtyLog);
+  // Long: a count of open pages waits for a seal.
+  Long("GetDirtyLog", this, &DirtyLogServiceImpl::GetDirtyLog);
+  Long("AcquireDirtyLog", this, &DirtyLogServiceImpl::AcquireDirtyLog);
+  Long("SealDirtyLog", this, &DirtyLogServiceImpl::SealDirtyLog);
+  Stream("ReadDirtyPages", this, &DirtyLogServiceImpl::ReadDirtyPages);
   Long("ClearDirtyLog", this, &DirtyLogServiceImpl::ClearDirtyLog);
+  Long("AcknowledgePages", this, &DirtyLogServiceImpl::AcknowledgePages);
+  Long("StopDirtyLog", this, &DirtyLogServiceImpl::StopDirtyLog);
+  Bidi("HarvestDirtyLog", this, &DirtyLogServiceImpl::HarvestDirtyLog);
   Short("GetDirtyRate", this, &DirtyLogServiceImpl::GetDirtyRate);
   CheckComplete();
 }
 
 grpc::Status DirtyLogServiceImpl::StartDirtyLog(
     CallContext* context, const v1::StartDirtyLogRequest* request,
-    v1::StartDirtyLogResponse* response) {
+    google::longrunning::Operation* response) {
   return Mutate(
       state_, *context, "StartDirtyLog", WhileDraining::kRefuse, *request,
-      response, [&]() -> absl::StatusOr<v1::StartDirtyLogResponse> {
-        absl::StatusOr<VmUse> vm = FindVm(state_, request->vm(), "vm");
+      response, [&]() -> absl::StatusOr<google::longrunning::Operation> {
+        const absl::StatusOr<VmUse> vm = FindVm(state_, request->vm(), "vm");
         if (!vm.ok()) return vm.status();
-        return mmud::StartDirtyLog(
-            *request, **vm,
-            {.timer = state_.calls.timer,
-             .keep_going = [&] { return CheckStream(*context, state_, **vm); },
-             .part_done =
-                 [&] { state_.call_log.NotePartDone(context->id()); }});
+        absl::StatusOr<std::shared_ptr<StartTurn>> turn = TakeTurn(state_, *vm);
+        if (!turn.ok()) return turn.status();
+        absl::StatusOr<std::shared_ptr<DirtyLogStartJob>> job =
+            DirtyLogStartJob::Create(*request, (*turn)->vm());
+        if (!job.ok()) return job.status();
+        return state_.operations.Start(
+            StartSpec(*std::move(turn), *std::move(job)));
       });
 }
 
-grpc::Status DirtyLogServiceImpl::StopDirtyLog(
-    CallContext* context, const v1::StopDirtyLogRequest* request,
-    v1::StopDirtyLogResponse* response) {
+grpc::Status DirtyLogServiceImpl::GetDirtyLog(
+    CallContext*, const v1::GetDirtyLogRequest* request,
+    v1::GetDirtyLogResponse* response) {
+  const absl::StatusOr<VmUse> vm = FindVm(state_, request->vm(), "vm");
+  if (!vm.ok()) return ToGrpcStatus(vm.status());
+  const absl::optional<mmu::DirtyLogView> log = (*vm)->vm().FindDirtyLog();
+  if (!log.has_value()) return ToGrpcStatus(DirtyLogOff(**vm));
+  *response->mutable_dirty_log() = ToProto(**vm, *log);
+  if (!request->count_open_pages()) return grpc::Status::OK;
+  const std::vector<mmu::SlotUndelivered> counts =
+      (*vm)->vm().CountUndeliveredBySlot(/*cost=*/nullptr);
+  auto counted = counts.begin();  // both in the order of the slots' ids
+  for (v1::SlotDirtyLog& slot :
+       *response->mutable_dirty_log()->mutable_slots()) {
+    const auto id = static_cast<uint32_t>(slot.slot());
+    while (counted != counts.end() && counted->slot < id) ++counted;
+    // Of one that has left the log meanwhile there is nothing to count.
+    if (counted == counts.end() || counted->slot != id) continue;
+    slot.set_open_page_count(static_cast<int64_t>(counted->counts.open));
+  }
+  return grpc::Status::OK;
+}
+
+grpc::Status DirtyLogServiceImpl::AcquireDirtyLog(
+    CallContext* context, const v1::AcquireDirtyLogRequest* request,
+    v1::AcquireDirtyLogResponse* response) {
   return Mutate(
-      state_, *context, "StopDirtyLog", WhileDraining::kAllow, *request,
-      response, [&]() -> absl::StatusOr<v1::StopDirtyLogResponse> {
-        absl::StatusOr<VmUse> vm = FindVm(state_, request->vm(), "vm");
+      state_, *context, "AcquireDirtyLog", WhileDraining::kAllow, *request,
+      response, [&]() -> absl::StatusOr<v1::AcquireDirtyLogResponse> {
+        const absl::StatusOr<VmUse> vm = FindVm(state_, request->vm(), "vm");
         if (!vm.ok()) return vm.status();
-        return mmud::StopDirtyLog(*request, **vm);
+        return Acquire(*request, **vm);
       });
 }
 
-absl::StatusOr<MessageSource<v1::GetDirtyLogResponse>>
-DirtyLogServiceImpl::GetDirtyLog(CallContext* context,
-                                 const v1::GetDirtyLogRequest* request) {
+grpc::Status DirtyLogServiceImpl::SealDirtyLog(
+    CallContext* context, const v1::SealDirtyLogRequest* request,
+    v1::SealDirtyLogResponse* response) {
+  return Mutate(
+      state_, *context, "SealDirtyLog", WhileDraining::kAllow, *request,
+      response, [&]() -> absl::StatusOr<v1::SealDirtyLogResponse> {
+        const absl::StatusOr<VmUse> vm = FindVm(state_, request->vm(), "vm");
+        if (!vm.ok()) return vm.status();
+        const absl::StatusOr<mmu::LogCall> call = ToLogCall(*request);
+        if (!call.ok()) return call.status();
+        return Seal(**vm, *call, request->acknowledged_epoch());
+      });
+}
+
+absl::StatusOr<MessageSource<v1::ReadDirtyPagesResponse>>
+DirtyLogServiceImpl::ReadDirtyPages(CallContext* context,
+                                    const v1::ReadDirtyPagesRequest* request) {
   state_.call_log.NoteRequest(context->id(), *request);
   absl::StatusOr<VmUse> vm = FindVm(state_, request->vm(), "vm");
   if (!vm.ok()) return vm.status();
@@ -275,44 +251,10 @@ DirtyLogServiceImpl::GetDirtyLog(CallContext* context,
   }
   const absl::StatusOr<DirtyLogPlan> plan = PlanDirtyLog(*request, **vm);
   if (!plan.ok()) return plan.status();
-  const absl::optional<mmu::DirtyLogInfo> log =
-      (*vm)->vm().FindDirtyLog(plan->slot);
-  if (!log.has_value()) return DirtyLogOff(**vm, plan->slot);
-
-  mmu::MmuCost cost;
-  EpochFacts facts;
-  uint64_t read_epoch = 0;
-  if (plan->mode == v1::GET_DIRTY_LOG_MODE_PEEK) {
-    facts.epoch = log->open_epoch;
-  } else if (plan->epoch != 0) {
-    // Asks mmu_core whether that epoch can still be read.
-    absl::Status status = (*vm)->vm().ReadDirtyLog(plan->slot, plan->epoch, 0,
-                                                   absl::Span<uint64_t>());
-    if (!status.ok()) return status;
-    facts.epoch = read_epoch = plan->epoch;
-    facts.dirty_pages = log->unacked_page_count;
-  } else {
-    absl::StatusOr<EpochFacts> sealed =
-        Seal(state_, *context, *request, **vm, &cost);
-    if (!sealed.ok()) return sealed.status();
-    facts = *sealed;
-    read_epoch = facts.epoch;
-  }
-  (*vm)->TouchDirtyLog(mmu::MonotonicTime::Now());
-
-  v1::DirtyLogHeader header;
-  header.set_epoch(static_cast<int64_t>(facts.epoch));
-  header.set_dirty_page_count(static_cast<int64_t>(facts.dirty_pages));
-  header.set_merged_page_count(static_cast<int64_t>(facts.merged_pages));
-  header.mutable_coverage()->set_gpa_bytes(static_cast<int64_t>(
-      (plan->slot_start + (plan->first_page << mmu::kPageShift)).value()));
-  header.mutable_coverage()->set_size_bytes(static_cast<int64_t>(
-      (plan->end_page - plan->first_page) << mmu::kPageShift));
-  auto pages = std::make_shared<DirtyPageStream>(
-      *plan, read_epoch, std::move(header), *std::move(vm), cost);
-  return MessageSource<v1::GetDirtyLogResponse>(
+  auto pages = std::make_shared<PageStream>(*std::move(vm), *plan);
+  return MessageSource<v1::ReadDirtyPagesResponse>(
       [this, context,
-       pages](v1::GetDirtyLogResponse* message) -> absl::StatusOr<bool> {
+       pages](v1::ReadDirtyPagesResponse* message) -> absl::StatusOr<bool> {
         return pages->Next(
             [&] { return CheckStream(*context, state_, pages->vm()); },
             message);
@@ -325,10 +267,61 @@ grpc::Status DirtyLogServiceImpl::ClearDirtyLog(
   return Mutate(
       state_, *context, "ClearDirtyLog", WhileDraining::kAllow, *request,
       response, [&]() -> absl::StatusOr<v1::ClearDirtyLogResponse> {
-        absl::StatusOr<VmUse> vm = FindVm(state_, request->vm(), "vm");
+        const absl::StatusOr<VmUse> vm = FindVm(state_, request->vm(), "vm");
         if (!vm.ok()) return vm.status();
-        return Clear(state_, *context, *request, **vm);
+        const absl::StatusOr<mmu::LogCall> call = ToLogCall(*request);
+        if (!call.ok()) return call.status();
+        const absl::StatusOr<NamedPages> pages =
+            FindPages(request->pages(), **vm);
+        if (!pages.ok()) return pages.status();
+        return Clear(
+            **vm, *call, request->epoch(), *pages,
+            {.keep_going = [&] { return CheckVmCall(*context, **vm); },
+             .part_done =
+                 [&] { state_.call_log.NotePartDone(context->id()); }});
       });
+}
+
+grpc::Status DirtyLogServiceImpl::AcknowledgePages(
+    CallContext* context, const v1::AcknowledgePagesRequest* request,
+    v1::AcknowledgePagesResponse* response) {
+  return Mutate(
+      state_, *context, "AcknowledgePages", WhileDraining::kAllow, *request,
+      response, [&]() -> absl::StatusOr<v1::AcknowledgePagesResponse> {
+        const absl::StatusOr<VmUse> vm = FindVm(state_, request->vm(), "vm");
+        if (!vm.ok()) return vm.status();
+        const absl::StatusOr<mmu::LogCall> call = ToLogCall(*request);
+        if (!call.ok()) return call.status();
+        if (!request->has_pages()) {
+          return Acknowledge(**vm, *call, request->epoch(), nullptr);
+        }
+        const absl::StatusOr<NamedPages> pages =
+            FindPages(request->pages(), **vm);
+        if (!pages.ok()) return pages.status();
+        return Acknowledge(**vm, *call, request->epoch(), &*pages);
+      });
+}
+
+grpc::Status DirtyLogServiceImpl::StopDirtyLog(
+    CallContext* context, const v1::StopDirtyLogRequest* request,
+    v1::StopDirtyLogResponse* response) {
+  return Mutate(
+      state_, *context, "StopDirtyLog", WhileDraining::kAllow, *request,
+      response, [&]() -> absl::StatusOr<v1::StopDirtyLogResponse> {
+        const absl::StatusOr<VmUse> vm = FindVm(state_, request->vm(), "vm");
+        if (!vm.ok()) return vm.status();
+        // What it discards is not counted by a deletion as well.
+        const absl::StatusOr<VmUse> change = state_.vms.ForChange(*vm);
+        if (!change.ok()) return change.status();
+        return mmud::StopDirtyLog(*request, **vm);
+      });
+}
+
+std::unique_ptr<
+    Conversation<v1::HarvestDirtyLogRequest, v1::HarvestDirtyLogResponse>>
+DirtyLogServiceImpl::HarvestDirtyLog(CallContext* context,
+                                     TakeStreamPlace take) {
+  return std::make_unique<HarvestStream>(state_, *context, std::move(take));
 }
 
 grpc::Status DirtyLogServiceImpl::GetDirtyRate(
@@ -336,12 +329,7 @@ grpc::Status DirtyLogServiceImpl::GetDirtyRate(
     v1::GetDirtyRateResponse* response) {
   absl::StatusOr<VmUse> vm = FindVm(state_, request->vm(), "vm");
   if (!vm.ok()) return ToGrpcStatus(vm.status());
-  if (!(*vm)->dirty_log_settings().has_value()) {
-    return ToGrpcStatus(WithResource(
-        ApiError(absl::StatusCode::kFailedPrecondition, "DIRTY_LOG_OFF",
-                 absl::StrCat(request->vm(), " does not log")),
-        "mmud.v1.Vm", request->vm()));
-  }
+  if (!(*vm)->vm().LogsDirtyPages()) return ToGrpcStatus(DirtyLogOff(**vm));
   if (request->windows_size() > kMaxWindows) {
     return ToGrpcStatus(
         InvalidField("INVALID_WINDOW", "windows",

@@ -1,7 +1,6 @@
 #include "server/services/dirty_log_stream.h"
 
 #include <algorithm>
-#include <bit>
 #include <cstdint>
 #include <functional>
 #include <utility>
@@ -13,41 +12,60 @@
 #include "absl/strings/string_view.h"
 #include "absl/types/optional.h"
 #include "absl/types/span.h"
+#include "google/protobuf/repeated_field.h"
 #include "mmu_core/base/address.h"
 #include "mmu_core/base/clock.h"
+#include "mmu_core/base/error.h"
 #include "mmu_core/base/gfn_range.h"
+#include "mmu_core/dirty/dirty_log_state.h"
 #include "mmu_core/stats/mmu_cost.h"
+#include "mmu_core/vm/dirty_log_calls.h"
 #include "mmu_core/vm/vm.h"
 #include "mmu_core/vm/vm_config.h"
 #include "server/base/errors.h"
 #include "server/base/resource_names.h"
 #include "server/services/convert.h"
+#include "server/services/dirty_log_calls.h"
 #include "server/services/dirty_log_codec.h"
+#include "server/services/dirty_log_convert.h"
 
 namespace mmud {
 namespace {
 
 constexpr uint64_t kWordPages = 64;
 
-absl::Status BadResume(absl::string_view message) {
-  return InvalidField("INVALID_RESUME_OFFSET", "start_gpa_bytes", message);
+mmu::GfnRange RangeOf(const SlotPlan& slot) {
+  return mmu::GfnRange::Of(mmu::ToGfn(slot.slot_start), slot.slot_pages);
 }
 
-// The wanted range in pages from the slot's start.
-absl::Status PlanRange(const v1::GetDirtyLogRequest& request,
-                       mmu::GfnRange slot, DirtyLogPlan* plan) {
-  plan->end_page = slot.pages();
+// Whether the slot is in the epoch, which mmu_core knows.
+absl::Status CheckReadable(const ManagedVm& vm, const mmu::LogId& log_id,
+                           uint64_t epoch, uint32_t slot) {
+  return vm.vm().ReadDirtyLog(log_id, slot, epoch, 0, absl::Span<uint64_t>());
+}
+
+// Narrows the one slot of the plan to the wanted range.
+absl::Status PlanRange(const v1::ReadDirtyPagesRequest& request,
+                       DirtyLogPlan* plan) {
   if (!request.has_range()) return absl::OkStatus();
+  if (request.slots_size() != 1) {
+    return InvalidField(
+        "INVALID_RANGE", "range",
+        absl::StrCat("range is set and slots has ", request.slots_size(),
+                     " entries; name the one slot that it belongs to"));
+  }
   absl::StatusOr<mmu::GfnRange> range = ToRange(request.range(), "range");
   if (!range.ok()) return range.status();
-  if (absl::Status status = CheckInsideSlots(*range, {slot}, "range");
+  SlotPlan& slot = plan->slots[0];
+  const mmu::GfnRange whole = RangeOf(slot);
+  if (absl::Status status = CheckInsideSlots(*range, {whole}, "range");
       !status.ok()) {
     return status;
   }
-  plan->first_page = range->start - slot.start;
-  plan->end_page = range->end - slot.start;
-  if (plan->first_page % kWordPages != 0 ||
-      (plan->end_page % kWordPages != 0 && plan->end_page != slot.pages())) {
+  slot.first_page = range->start - whole.start;
+  slot.end_page = range->end - whole.start;
+  if (slot.first_page % kWordPages != 0 ||
+      (slot.end_page % kWordPages != 0 && slot.end_page != slot.slot_pages)) {
     return InvalidField(
         "INVALID_RANGE", "range",
         absl::StrCat("range is ", request.range().size_bytes(), " bytes from ",
@@ -58,156 +76,263 @@ absl::Status PlanRange(const v1::GetDirtyLogRequest& request,
   return absl::OkStatus();
 }
 
-absl::Status PlanResume(const v1::GetDirtyLogRequest& request,
-                        mmu::GfnRange slot, DirtyLogPlan* plan) {
-  if (request.start_gpa_bytes() == 0) return absl::OkStatus();
+absl::Status BadResume(absl::string_view field, absl::string_view message) {
+  return InvalidField("INVALID_RESUME_OFFSET", field, message);
+}
+
+// Leaves out what is before the place where the stream goes on.
+absl::Status PlanResume(const v1::ReadDirtyPagesRequest& request,
+                        DirtyLogPlan* plan) {
+  if (!request.has_start()) return absl::OkStatus();
   if (plan->epoch == 0) {
-    return BadResume(absl::StrCat("start_gpa_bytes is ",
-                                  request.start_gpa_bytes(),
-                                  ", which needs epoch: only a sealed epoch "
-                                  "can be resumed"));
+    return BadResume("start",
+                     "start is set and epoch is 0; only a sealed epoch can be "
+                     "resumed");
   }
-  if (request.start_gpa_bytes() < 0 || request.start_gpa_bytes() % 4096 != 0) {
-    return BadResume(absl::StrCat("start_gpa_bytes is ",
-                                  request.start_gpa_bytes(),
-                                  "; it must be a multiple of 64 pages from "
-                                  "the slot's start"));
+  const v1::DirtyLogPosition& start = request.start();
+  const auto slot = std::find_if(
+      plan->slots.begin(), plan->slots.end(), [&start](const SlotPlan& of) {
+        return static_cast<int64_t>(of.slot) == start.slot();
+      });
+  if (slot == plan->slots.end()) {
+    return BadResume("start.slot",
+                     absl::StrCat("start.slot is ", start.slot(),
+                                  "; it must be a memslot that this stream "
+                                  "sends"));
   }
-  const mmu::Gfn start =
-      mmu::ToGfn(mmu::Gpa(static_cast<uint64_t>(request.start_gpa_bytes())));
-  // At the slot's end nothing is left to send but the trailer.
-  if (start < slot.start + plan->first_page ||
-      start > slot.start + plan->end_page ||
-      ((start - slot.start) % kWordPages != 0 && start != slot.end)) {
-    return BadResume(absl::StrCat(
-        "start_gpa_bytes is ", request.start_gpa_bytes(),
-        "; it must be within the range and a multiple of 64 pages from the "
-        "slot's start, or the slot's end"));
+  // At the end of what is sent of the slot the next slot follows.
+  const auto slot_start = static_cast<int64_t>(slot->slot_start.value());
+  // Compared first: the difference of any two numbers may be none.
+  const bool is_before = start.gpa_bytes() < slot_start;
+  const uint64_t bytes =
+      is_before ? 0 : static_cast<uint64_t>(start.gpa_bytes() - slot_start);
+  const uint64_t page = bytes >> mmu::kPageShift;
+  if (is_before || bytes % mmu::kPageSize != 0 || page < slot->first_page ||
+      page > slot->end_page ||
+      (page % kWordPages != 0 && page != slot->slot_pages)) {
+    return BadResume(
+        "start.gpa_bytes",
+        absl::StrCat("start.gpa_bytes is ", start.gpa_bytes(),
+                     "; it must be within what is sent of slot ", start.slot(),
+                     ", and a multiple of 64 pages from the slot's start or "
+                     "the slot's end"));
   }
-  plan->first_page = start - slot.start;
+  for (auto earlier = plan->slots.begin(); earlier != slot; ++earlier) {
+    earlier->first_page = earlier->end_page;
+  }
+  slot->first_page = page;
   return absl::OkStatus();
+}
+
+absl::Status SlotOff(const ManagedVm& vm, uint32_t slot) {
+  const std::string name = MakeMemslotName(vm.name(), slot);
+  return WithResource(
+      ApiError(absl::StatusCode::kFailedPrecondition, "DIRTY_LOG_OFF",
+               absl::StrCat(name,
+                            " is not in the dirty log; GetDirtyLog lists "
+                            "the memslots that are")),
+      "mmud.v1.Memslot", name);
 }
 
 }  // namespace
 
-absl::StatusOr<DirtyLogPlan> PlanDirtyLog(const v1::GetDirtyLogRequest& request,
-                                          const ManagedVm& vm) {
-  DirtyLogPlan plan;
-  absl::StatusOr<uint32_t> slot = ToSlot(request.slot(), "slot");
-  if (!slot.ok()) return slot.status();
-  plan.slot = *slot;
-  const absl::optional<mmu::MemslotInfo> info = vm.FindSlot(plan.slot);
-  if (!info.has_value()) {
-    return MemslotNotFound(MakeMemslotName(vm.name(), plan.slot));
+absl::StatusOr<std::vector<uint32_t>> ToSlotIds(
+    const google::protobuf::RepeatedField<int32_t>& ids, const ManagedVm& vm) {
+  std::vector<uint32_t> slots;
+  for (int i = 0; i < ids.size(); ++i) {
+    const std::string field = absl::StrCat("slots[", i, "]");
+    const absl::StatusOr<uint32_t> slot = ToSlot(ids[i], field);
+    if (!slot.ok()) return slot.status();
+    if (!slots.empty() && *slot <= slots.back()) {
+      return WrongValue("INVALID_SLOT", field, ids[i],
+                        absl::StrCat("above the one before, ", slots.back(),
+                                     ": the ids ascend"));
+    }
+    if (!vm.FindSlot(*slot).has_value()) {
+      return MemslotNotFound(MakeMemslotName(vm.name(), *slot));
+    }
+    slots.push_back(*slot);
   }
-  plan.slot_start = info->config.gpa;
-  if (request.mode() != v1::GET_DIRTY_LOG_MODE_PEEK &&
-      request.mode() != v1::GET_DIRTY_LOG_MODE_SEAL) {
-    return WrongValue("INVALID_DIRTY_LOG_MODE", "mode",
-                      static_cast<int>(request.mode()), "PEEK or SEAL");
-  }
-  plan.mode = request.mode();
-  if (request.epoch() < 0 ||
-      (request.epoch() != 0 && plan.mode == v1::GET_DIRTY_LOG_MODE_PEEK)) {
-    return WrongValue("INVALID_DIRTY_LOG_MODE", "epoch", request.epoch(),
-                      "0 with PEEK, and 0 or a sealed epoch with SEAL");
-  }
-  plan.epoch = static_cast<uint64_t>(request.epoch());
-  switch (request.encoding()) {
+  return slots;
+}
+
+absl::StatusOr<v1::DirtyLogEncoding> ToEncoding(v1::DirtyLogEncoding encoding) {
+  switch (encoding) {
     case v1::DIRTY_LOG_ENCODING_UNSPECIFIED:
     case v1::DIRTY_LOG_ENCODING_AUTO:
-      break;
+      return v1::DIRTY_LOG_ENCODING_AUTO;
     case v1::DIRTY_LOG_ENCODING_BITMAP:
     case v1::DIRTY_LOG_ENCODING_EXTENTS:
-      plan.encoding = request.encoding();
-      break;
+      return encoding;
     default:
       return WrongValue("INVALID_ENUM_VALUE", "encoding",
-                        static_cast<int>(request.encoding()),
-                        "AUTO, BITMAP or EXTENTS");
+                        static_cast<int>(encoding), "AUTO, BITMAP or EXTENTS");
   }
-  absl::StatusOr<int64_t> bytes = ToMessageBytes(request.max_message_bytes());
+}
+
+absl::StatusOr<std::vector<SlotPlan>> PlanSlots(
+    const ManagedVm& vm, const mmu::DirtyLogView& log, uint64_t epoch,
+    const std::vector<uint32_t>& ids) {
+  std::vector<SlotPlan> plans;
+  auto wanted = ids.begin();
+  for (const mmu::SlotLogState& slot : log.state.slots) {
+    if (!ids.empty()) {
+      if (wanted == ids.end() || *wanted > slot.slot) continue;
+      if (*wanted < slot.slot) return SlotOff(vm, *wanted);
+      ++wanted;
+    } else if (epoch != 0 && slot.first_epoch > epoch) {
+      continue;
+    }
+    const absl::optional<mmu::MemslotInfo> info = vm.FindSlot(slot.slot);
+    if (!info.has_value()) {  // deleted since
+      if (ids.empty()) continue;
+      return MemslotNotFound(MakeMemslotName(vm.name(), slot.slot));
+    }
+    SlotPlan plan;
+    plan.slot = slot.slot;
+    plan.slot_start = info->config.gpa;
+    plan.slot_pages = info->config.size_bytes >> mmu::kPageShift;
+    plan.end_page = plan.slot_pages;
+    plans.push_back(plan);
+  }
+  if (wanted != ids.end()) return SlotOff(vm, *wanted);
+  return plans;
+}
+
+absl::StatusOr<DirtyLogPlan> PlanDirtyLog(
+    const v1::ReadDirtyPagesRequest& request, const ManagedVm& vm) {
+  DirtyLogPlan plan;
+  const absl::StatusOr<absl::optional<mmu::LogId>> log_id =
+      ToLogId(request.log_id());
+  if (!log_id.ok()) return log_id.status();
+  const absl::StatusOr<uint64_t> epoch = ToEpoch(request.epoch(), "epoch");
+  if (!epoch.ok()) return epoch.status();
+  plan.epoch = *epoch;
+  if (plan.epoch != 0 && !log_id->has_value()) {
+    return InvalidField(
+        "INVALID_LOG_ID", "log_id",
+        absl::StrCat("log_id is empty and epoch is ", request.epoch(),
+                     "; name the log whose epoch it is"));
+  }
+  const absl::StatusOr<v1::DirtyLogEncoding> encoding =
+      ToEncoding(request.encoding());
+  if (!encoding.ok()) return encoding.status();
+  plan.encoding = *encoding;
+  const absl::StatusOr<int64_t> bytes =
+      ToMessageBytes(request.max_message_bytes());
   if (!bytes.ok()) return bytes.status();
   plan.message_bytes = *bytes;
-  const mmu::GfnRange range = mmu::GfnRange::Of(
-      mmu::ToGfn(info->config.gpa), info->config.size_bytes >> mmu::kPageShift);
-  if (absl::Status status = PlanRange(request, range, &plan); !status.ok()) {
+  const absl::StatusOr<std::vector<uint32_t>> ids =
+      ToSlotIds(request.slots(), vm);
+  if (!ids.ok()) return ids.status();
+  const absl::optional<mmu::DirtyLogView> log = vm.vm().FindDirtyLog();
+  if (!log.has_value()) return DirtyLogOff(vm);
+  plan.log_id = log_id->value_or(log->state.id);
+  if (absl::Status status = vm.vm().CheckDirtyLogEpoch(plan.log_id, plan.epoch,
+                                                       mmu::LogPages::kSealed);
+      !status.ok()) {
     return status;
   }
-  if (absl::Status status = PlanResume(request, range, &plan); !status.ok()) {
+  absl::StatusOr<std::vector<SlotPlan>> slots =
+      PlanSlots(vm, *log, plan.epoch, *ids);
+  if (!slots.ok()) return slots.status();
+  plan.slots = *std::move(slots);
+  // Once for the stream: with page-modification logging all vCPUs exit for it.
+  if (plan.epoch == 0) vm.vm().TakeInNotedPages();
+  for (const SlotPlan& slot : plan.slots) {
+    if (absl::Status status =
+            CheckReadable(vm, plan.log_id, plan.epoch, slot.slot);
+        !status.ok()) {
+      return status;
+    }
+  }
+  if (absl::Status status = PlanRange(request, &plan); !status.ok()) {
+    return status;
+  }
+  if (absl::Status status = PlanResume(request, &plan); !status.ok()) {
     return status;
   }
   return plan;
 }
 
-DirtyPageStream::DirtyPageStream(DirtyLogPlan plan, uint64_t epoch,
-                                 v1::DirtyLogHeader header, VmUse vm,
-                                 mmu::MmuCost cost)
-    : plan_(plan),
-      epoch_(epoch),
-      header_(std::move(header)),
-      vm_(std::move(vm)),
-      cost_(cost),
-      at_(plan.first_page) {}
-
-absl::StatusOr<bool> DirtyPageStream::Next(
-    const std::function<absl::Status()>& keep_going,
-    v1::GetDirtyLogResponse* message) {
-  switch (part_) {
-    case Part::kHeader:
-      *message->mutable_header() = header_;
-      part_ = Part::kChunks;
-      return true;
-    case Part::kChunks: {
-      if (chunks_.empty()) {
-        if (absl::Status status = ReadPieces(keep_going); !status.ok()) {
-          return status;
-        }
-      }
-      if (!chunks_.empty()) {
-        *message->mutable_chunk() = std::move(chunks_.front());
-        chunks_.pop_front();
-        return true;
-      }
-      totals_.set_crc32c(crc_);
-      *totals_.mutable_cost() = ToProto(cost_);
-      *message->mutable_trailer() = totals_;
-      part_ = Part::kEnd;
-      return true;
-    }
-    case Part::kEnd:
-      break;
+v1::DirtyLogHeader HeaderOf(const DirtyLogPlan& plan) {
+  v1::DirtyLogHeader header;
+  header.set_log_id(plan.log_id.ToString());
+  header.set_epoch(static_cast<int64_t>(plan.epoch));
+  for (const SlotPlan& slot : plan.slots) {
+    v1::SlotCoverage* coverage = header.add_coverage();
+    coverage->set_slot(static_cast<int32_t>(slot.slot));
+    coverage->set_gpa_bytes(static_cast<int64_t>(
+        (slot.slot_start + (slot.first_page << mmu::kPageShift)).value()));
+    coverage->set_size_bytes(static_cast<int64_t>(
+        (slot.end_page - slot.first_page) << mmu::kPageShift));
   }
-  return false;
+  return header;
 }
 
-absl::Status DirtyPageStream::ReadPieces(
-    const std::function<absl::Status()>& keep_going) {
-  std::vector<uint64_t> words;
+DirtyPageChunks::DirtyPageChunks(DirtyLogPlan plan) : plan_(std::move(plan)) {
+  if (!plan_.slots.empty()) at_ = plan_.slots[0].first_page;
+}
+
+absl::StatusOr<absl::optional<v1::DirtyLogChunk>> DirtyPageChunks::Next(
+    const ManagedVm& vm, const std::function<absl::Status()>& keep_going) {
+  while (piece_.has_value() || slot_ < plan_.slots.size()) {
+    if (absl::Status status = keep_going(); !status.ok()) return status;
+    if (piece_.has_value()) {
+      absl::optional<v1::DirtyLogChunk> chunk = piece_->Next();
+      if (chunk.has_value()) {
+        totals_.set_crc32c(PayloadCrc(*chunk, totals_.crc32c()));
+        totals_.set_chunk_count(totals_.chunk_count() + 1);
+        totals_.set_dirty_page_count(totals_.dirty_page_count() +
+                                     CountPages(*chunk));
+        return chunk;
+      }
+      piece_.reset();
+    } else if (at_ < plan_.slots[slot_].end_page) {
+      if (absl::Status status = ReadPiece(vm); !status.ok()) return status;
+    } else if (++slot_ < plan_.slots.size()) {
+      at_ = plan_.slots[slot_].first_page;
+    }
+  }
+  return absl::optional<v1::DirtyLogChunk>();
+}
+
+v1::DirtyLogTrailer DirtyPageChunks::Trailer() const {
+  v1::DirtyLogTrailer trailer = totals_;
+  *trailer.mutable_cost() = ToProto(cost_);
+  return trailer;
+}
+
+absl::Status DirtyPageChunks::ReadPiece(const ManagedVm& vm) {
+  const SlotPlan& slot = plan_.slots[slot_];
   const uint64_t step_pages = static_cast<uint64_t>(plan_.message_bytes) /
                               sizeof(uint64_t) * kWordPages;
-  while (chunks_.empty() && at_ < plan_.end_page) {
-    if (absl::Status status = keep_going(); !status.ok()) return status;
-    const uint64_t end = std::min(at_ + step_pages, plan_.end_page);
-    words.assign((end - at_ + kWordPages - 1) / kWordPages, 0);
-    const mmu::MonotonicTime start = mmu::MonotonicTime::Now();
-    absl::Status status =
-        vm_->vm().ReadDirtyLog(plan_.slot, epoch_, at_, absl::MakeSpan(words));
-    if (!status.ok()) return status;
-    cost_.wall += mmu::MonotonicTime::Now() - start;
-    for (v1::DirtyLogChunk& chunk : EncodeDirtyPages(
-             plan_.slot_start + (at_ << mmu::kPageShift), words, end - at_,
-             plan_.encoding, static_cast<size_t>(plan_.message_bytes))) {
-      crc_ = PayloadCrc(chunk, crc_);
-      totals_.set_chunk_count(totals_.chunk_count() + 1);
-      chunks_.push_back(std::move(chunk));
-    }
-    int64_t dirty = 0;
-    for (const uint64_t word : words) dirty += std::popcount(word);
-    totals_.set_dirty_page_count(totals_.dirty_page_count() + dirty);
-    vm_->TouchDirtyLog(mmu::MonotonicTime::Now());
-    at_ = end;
+  const uint64_t end = std::min(at_ + step_pages, slot.end_page);
+  const uint64_t from = std::exchange(at_, end);
+  const absl::optional<mmu::MemslotInfo> now = vm.FindSlot(slot.slot);
+  const bool is_there =
+      now.has_value() && now->config.gpa == slot.slot_start &&
+      now->config.size_bytes >> mmu::kPageShift == slot.slot_pages;
+  // One that is elsewhere is not in the epoch any more, which mmu_core says. A
+  // peek leaves it out as one that is gone.
+  if (!now.has_value() || (!is_there && plan_.epoch == 0)) {
+    at_ = slot.end_page;
+    return absl::OkStatus();
   }
+  std::vector<uint64_t> words((end - from + kWordPages - 1) / kWordPages, 0);
+  const mmu::MonotonicTime start = mmu::MonotonicTime::Now();
+  absl::Status status = vm.vm().ReadDirtyLog(
+      plan_.log_id, slot.slot, plan_.epoch, from, absl::MakeSpan(words));
+  cost_.wall += mmu::MonotonicTime::Now() - start;
+  if (!status.ok()) {
+    // Deleted since the look above.
+    if (mmu::DetailOf(status).reason != "MEMSLOT_NOT_FOUND") return status;
+    at_ = slot.end_page;
+    return absl::OkStatus();
+  }
+  piece_.emplace(slot.slot, slot.slot_start + (from << mmu::kPageShift),
+                 std::move(words), end - from, plan_.encoding,
+                 static_cast<size_t>(plan_.message_bytes));
   return absl::OkStatus();
 }
 

@@ -1,70 +1,95 @@
-// One GetDirtyLog call: what to send, then sending it.
+// One stream of dirty pages: what to send, then sending it.
 
 #ifndef SERVER_SERVICES_DIRTY_LOG_STREAM_H_
 #define SERVER_SERVICES_DIRTY_LOG_STREAM_H_
 
+#include <cstddef>
 #include <cstdint>
-#include <deque>
 #include <functional>
+#include <vector>
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
+#include "absl/types/optional.h"
+#include "google/protobuf/repeated_field.h"
 #include "mmu_core/base/address.h"
+#include "mmu_core/dirty/dirty_log_state.h"
 #include "mmu_core/stats/mmu_cost.h"
+#include "mmu_core/vm/dirty_log_calls.h"
 #include "mmud/v1/dirty_log_service.pb.h"
 #include "server/managed_vm.h"
-#include "server/vm_registry.h"
+#include "server/services/dirty_log_codec.h"
 
 namespace mmud {
 
-// The checked request. Pages count from the slot's start.
-struct DirtyLogPlan {
+// The part of a memslot that a stream sends. Pages count from the slot's start.
+struct SlotPlan {
   uint32_t slot = 0;
   mmu::Gpa slot_start;
+  uint64_t slot_pages = 0;
   uint64_t first_page = 0;  // a multiple of 64
   uint64_t end_page = 0;
-  v1::GetDirtyLogMode mode = v1::GET_DIRTY_LOG_MODE_PEEK;
-  uint64_t epoch = 0;  // to send once more; 0: seal or peek
+};
+
+// What a stream sends: checked.
+struct DirtyLogPlan {
+  mmu::LogId log_id;
+  uint64_t epoch = 0;           // 0: peek
+  std::vector<SlotPlan> slots;  // ascending by id
   v1::DirtyLogEncoding encoding = v1::DIRTY_LOG_ENCODING_AUTO;
   int64_t message_bytes = 0;
 };
 
-absl::StatusOr<DirtyLogPlan> PlanDirtyLog(const v1::GetDirtyLogRequest& request,
-                                          const ManagedVm& vm);
+// The ids of memslots in a request, which ascend; empty if it names none.
+// INVALID_SLOT, MEMSLOT_NOT_FOUND.
+absl::StatusOr<std::vector<uint32_t>> ToSlotIds(
+    const google::protobuf::RepeatedField<int32_t>& ids, const ManagedVm& vm);
 
-// The messages of one call: the header, the chunks and the trailer of an epoch
-// (0: peek). Reads a bounded piece of the log when the chunks of the one before
-// are taken; between two calls of Next it holds a use of the VM and no more.
+// INVALID_ENUM_VALUE.
+absl::StatusOr<v1::DirtyLogEncoding> ToEncoding(v1::DirtyLogEncoding encoding);
+
+// Whole slots: those of `ids` that `epoch` of `log` has pages of (0: all that
+// log), or all of these if it is empty. Of a slot that is named: DIRTY_LOG_OFF
+// if it does not log, MEMSLOT_NOT_FOUND if it is gone; others that are gone are
+// left out.
+absl::StatusOr<std::vector<SlotPlan>> PlanSlots(
+    const ManagedVm& vm, const mmu::DirtyLogView& log, uint64_t epoch,
+    const std::vector<uint32_t>& ids);
+
+// DIRTY_LOG_OFF, LOG_CHANGED, EPOCH_UNKNOWN and EPOCH_SUPERSEDED, and what is
+// wrong with the request.
+absl::StatusOr<DirtyLogPlan> PlanDirtyLog(
+    const v1::ReadDirtyPagesRequest& request, const ManagedVm& vm);
+
+v1::DirtyLogHeader HeaderOf(const DirtyLogPlan& plan);
+
+// The chunks of one plan, and their totals. Between two calls it holds nothing
+// of the VM, and one piece of the log: no more bytes of it than a message may
+// have, so at most kMaxMessageBytes (convert.h), however many chunks they come
+// to. These are made one by one, when they are asked for.
 // Thread-compatible.
-class DirtyPageStream {
+class DirtyPageChunks {
  public:
-  // `cost` is what the call cost so far.
-  DirtyPageStream(DirtyLogPlan plan, uint64_t epoch, v1::DirtyLogHeader header,
-                  VmUse vm, mmu::MmuCost cost);
+  explicit DirtyPageChunks(DirtyLogPlan plan);
 
-  const ManagedVm& vm() const { return *vm_; }
+  // The next chunk, or nothing behind the last one. `keep_going` is asked
+  // before each piece and each chunk; its error is returned. LOG_CHANGED,
+  // EPOCH_SUPERSEDED, DIRTY_LOG_OFF.
+  absl::StatusOr<absl::optional<v1::DirtyLogChunk>> Next(
+      const ManagedVm& vm, const std::function<absl::Status()>& keep_going);
 
-  // The next message, or false after the trailer. `keep_going` is asked before
-  // each piece; its error is returned.
-  absl::StatusOr<bool> Next(const std::function<absl::Status()>& keep_going,
-                            v1::GetDirtyLogResponse* message);
+  // Of the chunks so far.
+  v1::DirtyLogTrailer Trailer() const;
 
  private:
-  enum class Part : uint8_t { kHeader, kChunks, kEnd };
-
-  // Reads pieces until one has dirty pages or all are read.
-  absl::Status ReadPieces(const std::function<absl::Status()>& keep_going);
+  absl::Status ReadPiece(const ManagedVm& vm);
 
   const DirtyLogPlan plan_;
-  const uint64_t epoch_;
-  const v1::DirtyLogHeader header_;
-  const VmUse vm_;
-  mmu::MmuCost cost_;
-  Part part_ = Part::kHeader;
-  uint64_t at_;                           // the first page that was not read
-  std::deque<v1::DirtyLogChunk> chunks_;  // read and not sent
+  size_t slot_ = 0;                         // index into plan_.slots
+  uint64_t at_ = 0;                         // its first page that was not read
+  absl::optional<DirtyPageEncoder> piece_;  // read and not all sent
   v1::DirtyLogTrailer totals_;
-  uint32_t crc_ = 0;
+  mmu::MmuCost cost_;
 };
 
 }  // namespace mmud

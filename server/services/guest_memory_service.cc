@@ -19,6 +19,7 @@
 #include "server/rpc/call_context.h"
 #include "server/services/call.h"
 #include "server/services/convert.h"
+#include "server/services/in_flight_ranges.h"
 #include "server/services/page_chunk_builder.h"
 #include "server/vm_registry.h"
 
@@ -30,34 +31,31 @@ constexpr uint64_t kStepPages = 64;
 
 absl::Status CheckContents(const ManagedVm& vm,
                            const std::vector<mmu::GfnRange>& ranges) {
-  for (const mmu::MemslotInfo& slot : vm.SortedSlots()) {
-    if (slot.has_contents || slot.config.address_space != 0) continue;
-    const mmu::GfnRange of_slot = mmu::GfnRange::Of(
-        mmu::ToGfn(slot.config.gpa), slot.config.size_bytes >> mmu::kPageShift);
-    for (const mmu::GfnRange& range : ranges) {
-      if (!range.Overlaps(of_slot)) continue;
-      return WithResource(
-          ApiError(absl::StatusCode::kFailedPrecondition, "NO_CONTENTS",
-                   absl::StrCat("slot ", slot.config.slot,
-                                " has no contents: its backing is "
-                                "METADATA_ONLY")),
-          "mmud.v1.Vm", vm.name());
-    }
-  }
-  return absl::OkStatus();
+  std::vector<mmu::MemslotInfo> empty = vm.SortedSlots();
+  std::erase_if(empty, [](const auto& slot) { return slot.has_contents; });
+  const mmu::MemslotInfo* const slot = FirstSlotIn(empty, ranges);
+  if (slot == nullptr) return absl::OkStatus();
+  return WithResource(
+      ApiError(absl::StatusCode::kFailedPrecondition, "NO_CONTENTS",
+               absl::StrCat("slot ", slot->config.slot,
+                            " has no contents: its backing is "
+                            "METADATA_ONLY")),
+      "mmud.v1.Vm", vm.name());
 }
+
+// What is to be read next; nothing at the end.
+using NextRanges =
+    std::function<absl::StatusOr<std::vector<mmu::GfnRange>>(const ManagedVm&)>;
 
 // The messages of one call: chunks, then the trailer. Between two calls of
 // Next it holds a use of the VM and no more. Thread-compatible.
 class PageStream {
  public:
-  PageStream(std::vector<mmu::GfnRange> ranges, int64_t message_bytes, VmUse vm)
-      : ranges_(std::move(ranges)),
+  PageStream(NextRanges next_ranges, int64_t message_bytes, VmUse vm)
+      : next_ranges_(std::move(next_ranges)),
         vm_(std::move(vm)),
         builder_(static_cast<size_t>(message_bytes)),
-        buffer_(kStepPages * mmu::kPageSize) {
-    if (!ranges_.empty()) at_ = ranges_[0].start;
-  }
+        buffer_(kStepPages * mmu::kPageSize) {}
 
   const ManagedVm& vm() const { return *vm_; }
 
@@ -68,9 +66,10 @@ class PageStream {
     if (ended_) return false;
     while (!builder_.full()) {
       if (read_ == added_) {
-        if (range_ == ranges_.size()) break;
         if (absl::Status status = keep_going(); !status.ok()) return status;
-        if (absl::Status status = ReadStep(); !status.ok()) return status;
+        const absl::StatusOr<bool> read = ReadStep();
+        if (!read.ok()) return read.status();
+        if (!*read) break;
         continue;
       }
       builder_.Add(first_ + (added_ << mmu::kPageShift),
@@ -88,8 +87,16 @@ class PageStream {
   }
 
  private:
-  // Reads the next pages into buffer_. REQUIRES: a range is left.
-  absl::Status ReadStep() {
+  // Reads the next pages into buffer_; false if there are none.
+  absl::StatusOr<bool> ReadStep() {
+    if (range_ == ranges_.size()) {
+      absl::StatusOr<std::vector<mmu::GfnRange>> next = next_ranges_(*vm_);
+      if (!next.ok()) return next.status();
+      ranges_ = *std::move(next);
+      range_ = 0;
+      if (ranges_.empty()) return false;
+      at_ = ranges_[0].start;
+    }
     const mmu::GfnRange& range = ranges_[range_];
     const uint64_t pages = std::min(kStepPages, range.end - at_);
     absl::Status status = vm_->vm().ReadMemory(
@@ -103,10 +110,11 @@ class PageStream {
     if (at_ == range.end && ++range_ < ranges_.size()) {
       at_ = ranges_[range_].start;
     }
-    return absl::OkStatus();
+    return true;
   }
 
-  const std::vector<mmu::GfnRange> ranges_;
+  const NextRanges next_ranges_;
+  std::vector<mmu::GfnRange> ranges_;  // what it gave last
   const VmUse vm_;
   PageChunkBuilder builder_;
   std::vector<std::byte> buffer_;
@@ -117,6 +125,47 @@ class PageStream {
   mmu::Gfn at_;         // and the next page there
   bool ended_ = false;
 };
+
+// Of a list of extents.
+absl::StatusOr<NextRanges> ReadExtents(const v1::ReadPagesRequest& request,
+                                       const ManagedVm& vm) {
+  absl::StatusOr<std::vector<mmu::GfnRange>> ranges =
+      ToRangesOfVm(request.extents(), vm, "extents");
+  if (!ranges.ok()) return ranges.status();
+  if (absl::Status status = CheckContents(vm, *ranges); !status.ok()) {
+    return status;
+  }
+  return NextRanges([left = *std::move(ranges)](const ManagedVm&) mutable {
+    return std::exchange(left, {});
+  });
+}
+
+// Of what an epoch has in flight.
+absl::StatusOr<NextRanges> ReadInFlight(const v1::PagesInFlight& request,
+                                        const ManagedVm& vm) {
+  absl::StatusOr<InFlightRanges> ranges = InFlightRanges::Create(request, vm);
+  if (!ranges.ok()) return ranges.status();
+  if (absl::Status status = CheckContents(vm, ranges->Within()); !status.ok()) {
+    return status;
+  }
+  return NextRanges([all = *std::move(ranges)](const ManagedVm& of) mutable {
+    return all.Next(of);
+  });
+}
+
+absl::StatusOr<NextRanges> RangesOf(const v1::ReadPagesRequest& request,
+                                    const ManagedVm& vm) {
+  if (request.extents().empty() != request.has_in_flight()) {
+    return InvalidField("INVALID_RANGE", "extents",
+                        request.has_in_flight()
+                            ? "extents and in_flight are both set; one of them "
+                              "says what to read"
+                            : "extents is empty and in_flight is not set; one "
+                              "of them says what to read");
+  }
+  return request.has_in_flight() ? ReadInFlight(request.in_flight(), vm)
+                                 : ReadExtents(request, vm);
+}
 
 }  // namespace
 
@@ -131,19 +180,11 @@ GuestMemoryServiceImpl::ReadPages(CallContext* context,
                                   const v1::ReadPagesRequest* request) {
   absl::StatusOr<VmUse> vm = FindVm(state_, request->vm(), "vm");
   if (!vm.ok()) return vm.status();
-  if (request->extents().empty()) {
-    return InvalidField("INVALID_RANGE", "extents",
-                        "extents is empty; it says what to read");
-  }
-  absl::StatusOr<std::vector<mmu::GfnRange>> ranges =
-      ToRangesOfVm(request->extents(), **vm, "extents");
-  if (!ranges.ok()) return ranges.status();
   const absl::StatusOr<int64_t> message_bytes =
       ToMessageBytes(request->max_message_bytes());
   if (!message_bytes.ok()) return message_bytes.status();
-  if (absl::Status status = CheckContents(**vm, *ranges); !status.ok()) {
-    return status;
-  }
+  absl::StatusOr<NextRanges> ranges = RangesOf(*request, **vm);
+  if (!ranges.ok()) return ranges.status();
   auto pages = std::make_shared<PageStream>(*std::move(ranges), *message_bytes,
                                             *std::move(vm));
   return MessageSource<v1::ReadPagesResponse>(

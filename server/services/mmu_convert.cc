@@ -180,7 +180,7 @@ absl::Status ApplyChosen(const v1::Vm& vm, const std::string& path,
                          mmu::VmConfig* config) {
   switch (vm.mmu_case()) {
     case v1::Vm::MMU_NOT_SET:
-      return absl::OkStatus();
+      break;
     case v1::Vm::kTdp:
       return ApplyTdp(vm.tdp(), path, config);
     case v1::Vm::kTdpShadow:
@@ -194,7 +194,10 @@ absl::Status ApplyChosen(const v1::Vm& vm, const std::string& path,
       config->format = mmu::EntryFormat::kNpt;
       return ApplyCommon(vm.shadow(), path, config);
   }
-  return absl::OkStatus();
+  return BadOption(path, absl::StrCat(path,
+                                      " is not set, or to a kind that this "
+                                      "daemon does not know; it must be tdp, "
+                                      "tdp_shadow, shadow or nested"));
 }
 
 v1::GuestPagingMode ToProto(mmu::GuestPagingConfig::Mode mode) {
@@ -286,7 +289,7 @@ std::string MmuName(const v1::Vm& vm) {
   const google::protobuf::FieldDescriptor* chosen =
       vm.GetReflection()->GetOneofFieldDescriptor(
           vm, vm.GetDescriptor()->FindOneofByName("mmu"));
-  return chosen == nullptr ? "tdp" : chosen->name();
+  return chosen == nullptr ? "mmu" : chosen->name();
 }
 
 }  // namespace mmud

@@ -24,7 +24,7 @@ absl::Status ApplyMmu(const v1::Vm& vm, absl::string_view field,
 // changes.
 void FillMmu(const mmu::VmConfig& config, v1::Vm* vm);
 
-// The name of the field of `vm.mmu` that is set; "tdp" if none is.
+// The name of the field of `vm.mmu` that is set; "mmu" if none is.
 std::string MmuName(const v1::Vm& vm);
 
 }  // namespace mmud

@@ -38,7 +38,6 @@ std::string WhyNot(const std::string& text) {
 }
 
 TEST(MmuConvertTest, EachMmuBecomesItsMode) {
-  EXPECT_EQ(MustApply("").mmu, mmu::MmuMode::kTdp);
   EXPECT_EQ(MustApply("tdp {}").mmu, mmu::MmuMode::kTdp);
   EXPECT_EQ(MustApply("tdp_shadow {}").mmu, mmu::MmuMode::kTdpShadow);
   EXPECT_EQ(MustApply("shadow {}").mmu, mmu::MmuMode::kShadow);
@@ -65,6 +64,17 @@ TEST(MmuConvertTest, OptionsAreThoseOfTheMmuThatWasChosen) {
   EXPECT_EQ(shadow.nx_huge_pages, mmu::VmConfig::NxHugePages::kOptOut);
 }
 
+TEST(MmuConvertTest, TheKindOfMmuIsSaid) {
+  EXPECT_EQ(WhyNot(""), "INVALID_MMU_OPTION vm.mmu");
+  EXPECT_EQ(WhyNot("guest_paging {} shadow_page_limit: 100"),
+            "INVALID_MMU_OPTION vm.mmu");
+  // A field of the oneof that a later daemon knows is no field to this one.
+  v1::Vm newer;
+  ASSERT_TRUE(newer.ParseFromString(std::string("\xa2\x06\x00", 3)));
+  mmu::VmConfig config;
+  EXPECT_EQ(mmu::DetailOf(ApplyMmu(newer, "vm", &config)).field, "vm.mmu");
+}
+
 TEST(MmuConvertTest, ErrorsNameTheFieldOfTheMmuThatWasChosen) {
   EXPECT_EQ(WhyNot("tdp_shadow { page_table_levels: 3 }"),
             "INVALID_MMU_OPTION vm.tdp_shadow.page_table_levels");
@@ -81,7 +91,7 @@ TEST(MmuConvertTest, ErrorsNameTheFieldOfTheMmuThatWasChosen) {
 }
 
 TEST(MmuConvertTest, GuestPagingIsForThoseWhoseTablesAreLookedAt) {
-  for (const char* mmu : {"", "tdp {}", "tdp_shadow {}"}) {
+  for (const char* mmu : {"tdp {}", "tdp_shadow {}"}) {
     EXPECT_EQ(WhyNot(std::string(mmu) + " guest_paging {}"),
               "INVALID_MMU_OPTION vm.guest_paging");
   }

@@ -14,8 +14,8 @@
 #include "google/longrunning/operations.pb.h"
 #include "google/protobuf/timestamp.pb.h"
 #include "google/protobuf/util/time_util.h"
+#include "mmud/v1/dirty_log_service.pb.h"
 #include "mmud/v1/split_service.pb.h"
-#include "mmud/v1/workload_service.pb.h"
 #include "server/base/errors.h"
 
 namespace mmud {
@@ -35,16 +35,18 @@ Instant ToInstant(const google::protobuf::Timestamp& time) {
 // What a filter can ask for.
 struct OperationFilter::Facts {
   std::string vm;
+  std::string vm_uid;
   std::string method;
   bool done = false;
   std::optional<Instant> start_time;
+  std::optional<Instant> end_time;
 };
 
 namespace {
 
 constexpr absl::string_view kRule =
-    "it must be terms joined by AND: vm, method or done with = or !=, or "
-    "start_time with =, !=, <, <=, > or >= and a time as in "
+    "it must be terms joined by AND: vm, vm_uid, method or done with = or "
+    "!=, or start_time or end_time with =, !=, <, <=, > or >= and a time as in "
     "\"2026-11-21T08:00:00Z\"; for example vm = \"vms/alpha\" AND done = "
     "false";
 
@@ -95,15 +97,18 @@ bool Holds(const T& left, const std::string& relation, const T& right) {
   return left >= right;
 }
 
-template <typename Metadata>
+template <typename Metadata, typename Facts>
 bool Unpack(const google::protobuf::Any& any, const char* method,
-            std::string* vm, std::string* method_name,
-            std::optional<Instant>* start_time) {
+            Facts* facts) {
   Metadata metadata;
   if (!any.UnpackTo(&metadata)) return false;
-  *vm = metadata.vm();
-  *method_name = method;
-  *start_time = ToInstant(metadata.start_time());
+  facts->vm = metadata.vm();
+  facts->vm_uid = metadata.vm_uid();
+  facts->method = method;
+  facts->start_time = ToInstant(metadata.start_time());
+  if (metadata.has_end_time()) {
+    facts->end_time = ToInstant(metadata.end_time());
+  }
   return true;
 }
 
@@ -118,28 +123,29 @@ absl::StatusOr<OperationFilter::Term> OperationFilter::ParseTerm(
     return Bad(absl::StrCat(Quote(relation), " behind ", Quote(field),
                             " compares nothing"));
   }
-  if (field == "start_time") {
+  if (field == "start_time" || field == "end_time") {
+    const auto fact =
+        field == "start_time" ? &Facts::start_time : &Facts::end_time;
     google::protobuf::Timestamp timestamp;
     if (!google::protobuf::util::TimeUtil::FromString(value, &timestamp)) {
       return Bad(absl::StrCat(Quote(value), " is no time"));
     }
-    return Term([relation, time = ToInstant(timestamp)](const Facts& facts) {
-      return facts.start_time ? Holds(*facts.start_time, relation, time)
-                              : relation == "!=";
-    });
+    return Term(
+        [relation, fact, time = ToInstant(timestamp)](const Facts& facts) {
+          return facts.*fact ? Holds(*(facts.*fact), relation, time)
+                             : relation == "!=";
+        });
   }
   if (!equality) {
     return Bad(
         absl::StrCat(Quote(relation), " does not go with ", Quote(field)));
   }
-  if (field == "vm") {
-    return Term([relation, value](const Facts& facts) {
-      return Holds(facts.vm, relation, value);
-    });
-  }
-  if (field == "method") {
-    return Term([relation, value](const Facts& facts) {
-      return Holds(facts.method, relation, value);
+  for (const auto& [name, fact] :
+       {std::pair("vm", &Facts::vm), std::pair("vm_uid", &Facts::vm_uid),
+        std::pair("method", &Facts::method)}) {
+    if (field != name) continue;
+    return Term([relation, value, wanted = fact](const Facts& facts) {
+      return Holds(facts.*wanted, relation, value);
     });
   }
   if (field == "done") {
@@ -183,12 +189,9 @@ bool OperationFilter::Matches(
   facts.done = operation.done();
   const google::protobuf::Any& any = operation.metadata();
   static_cast<void>(
-      Unpack<v1::SplitMetadata>(any, "SplitHugePages", &facts.vm, &facts.method,
-                                &facts.start_time) ||
-      Unpack<v1::RecoverMetadata>(any, "RecoverHugePages", &facts.vm,
-                                  &facts.method, &facts.start_time) ||
-      Unpack<v1::WorkloadMetadata>(any, "StartWorkload", &facts.vm,
-                                   &facts.method, &facts.start_time));
+      Unpack<v1::SplitMetadata>(any, "SplitHugePages", &facts) ||
+      Unpack<v1::RecoverMetadata>(any, "RecoverHugePages", &facts) ||
+      Unpack<v1::StartDirtyLogMetadata>(any, "StartDirtyLog", &facts));
   for (const Term& term : terms_) {
     if (!term(facts)) return false;
   }

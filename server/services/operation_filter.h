@@ -21,13 +21,15 @@ namespace mmud {
 class OperationFilter {
  public:
   // Terms joined by AND, each `field operator value`. Fields and their
-  // operators: vm, method and done with = and !=, start_time with <, <=, >, >=,
-  // = and !=. A value is a word, or text in double quotes. Empty: all
-  // operations. INVALID_FILTER that names the term and the rule.
+  // operators: vm, vm_uid, method and done with = and !=, start_time and
+  // end_time with <, <=, >, >=, = and !=. A value is a word, or text in double
+  // quotes. Empty: all operations. INVALID_FILTER that names the term and the
+  // rule.
   static absl::StatusOr<OperationFilter> Parse(absl::string_view text);
 
   // Whether every term holds. An operation whose metadata is of an unknown kind
-  // has no vm, method and start_time, and only != holds for those.
+  // has no vm, vm_uid, method and times, and one that goes on has no end_time;
+  // only != holds for those.
   bool Matches(const google::longrunning::Operation& operation) const;
 
  private:

@@ -7,8 +7,8 @@
 #include "google/longrunning/operations.pb.h"
 #include "gtest/gtest.h"
 #include "mmu_core/base/error.h"
+#include "mmud/v1/dirty_log_service.pb.h"
 #include "mmud/v1/split_service.pb.h"
-#include "mmud/v1/workload_service.pb.h"
 
 namespace mmud {
 namespace {
@@ -20,7 +20,9 @@ Operation Make(const std::string& name, const std::string& vm, int64_t seconds,
                bool done) {
   Metadata metadata;
   metadata.set_vm(vm);
+  metadata.set_vm_uid("uid-of-" + name);
   metadata.mutable_start_time()->set_seconds(seconds);
+  if (done) metadata.mutable_end_time()->set_seconds(seconds + 10);
   Operation operation;
   operation.set_name(name);
   operation.set_done(done);
@@ -31,7 +33,7 @@ Operation Make(const std::string& name, const std::string& vm, int64_t seconds,
 // The names of those that match, of four operations.
 std::string Matching(const std::string& filter) {
   const std::vector<Operation> all = {
-      Make<v1::WorkloadMetadata>("w", "vms/a", 1000, false),
+      Make<v1::StartDirtyLogMetadata>("d", "vms/a", 1000, false),
       Make<v1::SplitMetadata>("s", "vms/a", 2000, true),
       Make<v1::RecoverMetadata>("r", "vms/b", 3000, false),
       Make<v1::SplitMetadata>("t", "vms/b", 4000, false)};
@@ -45,17 +47,19 @@ std::string Matching(const std::string& filter) {
 }
 
 TEST(OperationFilterTest, ListsWhatEveryTermHoldsFor) {
-  EXPECT_EQ(Matching(""), "wsrt");
-  EXPECT_EQ(Matching("  "), "wsrt");
-  EXPECT_EQ(Matching("vm = \"vms/a\""), "ws");
-  EXPECT_EQ(Matching("vm=vms/a"), "ws");
+  EXPECT_EQ(Matching(""), "dsrt");
+  EXPECT_EQ(Matching("  "), "dsrt");
+  EXPECT_EQ(Matching("vm = \"vms/a\""), "ds");
+  EXPECT_EQ(Matching("vm=vms/a"), "ds");
   EXPECT_EQ(Matching("vm != vms/a"), "rt");
+  EXPECT_EQ(Matching("vm_uid = uid-of-s"), "s");
+  EXPECT_EQ(Matching("vm = vms/a AND vm_uid != uid-of-s"), "d");
   EXPECT_EQ(Matching("method = SplitHugePages"), "st");
   EXPECT_EQ(Matching("method = RecoverHugePages"), "r");
-  EXPECT_EQ(Matching("method = StartWorkload"), "w");
+  EXPECT_EQ(Matching("method = StartDirtyLog"), "d");
   EXPECT_EQ(Matching("method = Nothing"), "");
   EXPECT_EQ(Matching("done = true"), "s");
-  EXPECT_EQ(Matching("done != true"), "wrt");
+  EXPECT_EQ(Matching("done != true"), "drt");
   EXPECT_EQ(Matching("method = SplitHugePages AND done = false"), "t");
   EXPECT_EQ(Matching("vm=vms/b AND done=false AND method!=SplitHugePages"),
             "r");
@@ -65,17 +69,28 @@ TEST(OperationFilterTest, TimesAreCompared) {
   // 2000 s after the epoch.
   const std::string time = "\"1970-01-01T00:33:20Z\"";
   EXPECT_EQ(Matching("start_time = " + time), "s");
-  EXPECT_EQ(Matching("start_time != " + time), "wrt");
-  EXPECT_EQ(Matching("start_time < " + time), "w");
-  EXPECT_EQ(Matching("start_time <= " + time), "ws");
+  EXPECT_EQ(Matching("start_time != " + time), "drt");
+  EXPECT_EQ(Matching("start_time < " + time), "d");
+  EXPECT_EQ(Matching("start_time <= " + time), "ds");
   EXPECT_EQ(Matching("start_time > " + time), "rt");
   EXPECT_EQ(Matching("start_time>=" + time), "srt");
 }
 
+TEST(OperationFilterTest, WhatGoesOnHasNoEnd) {
+  // 2010 s after the epoch.
+  const std::string time = "\"1970-01-01T00:33:30Z\"";
+  EXPECT_EQ(Matching("end_time = " + time), "s");
+  EXPECT_EQ(Matching("end_time < " + time), "");
+  EXPECT_EQ(Matching("end_time > \"1970-01-01T00:00:00Z\""), "s");
+  EXPECT_EQ(Matching("end_time != " + time), "drt");
+}
+
 TEST(OperationFilterTest, UnknownMetadataHasNothingToCompare) {
   Operation operation;
-  for (const char* filter : {"vm = vms/a", "method = SplitHugePages",
-                             "start_time > \"1970-01-01T00:33:20Z\""}) {
+  for (const char* filter :
+       {"vm = vms/a", "vm_uid = x", "method = SplitHugePages",
+        "end_time > \"1970-01-01T00:33:20Z\"",
+        "start_time > \"1970-01-01T00:33:20Z\""}) {
     EXPECT_FALSE(OperationFilter::Parse(filter)->Matches(operation)) << filter;
   }
   EXPECT_TRUE(OperationFilter::Parse("done = false")->Matches(operation));

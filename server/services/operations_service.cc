@@ -27,20 +27,22 @@ namespace {
 // An answer is sent this long before the caller's deadline.
 constexpr absl::Duration kMargin = absl::Milliseconds(100);
 
-// At most `limit` operations that match, with ids above `after`, ascending.
-std::vector<google::longrunning::Operation> ListMatching(
-    const OperationStore& store, const OperationFilter& filter, uint64_t after,
-    size_t limit) {
-  std::vector<google::longrunning::Operation> matching;
+// At most `limit` operations that match, with places behind `after`, ascending.
+std::vector<OperationStore::Listed> ListMatching(const OperationStore& store,
+                                                 const OperationFilter& filter,
+                                                 uint64_t after, size_t limit) {
+  std::vector<OperationStore::Listed> matching;
   while (true) {
-    const std::vector<google::longrunning::Operation> some =
-        store.List(after, limit);
-    for (const google::longrunning::Operation& operation : some) {
-      after = ParseOperationName(operation.name(), "name").value_or(after);
-      if (filter.Matches(operation)) matching.push_back(operation);
+    std::vector<OperationStore::Listed> some = store.List(after, limit);
+    const bool is_end = some.size() < limit;
+    for (OperationStore::Listed& listed : some) {
+      after = listed.place;
+      if (filter.Matches(listed.operation)) {
+        matching.push_back(std::move(listed));
+      }
       if (matching.size() == limit) return matching;
     }
-    if (some.size() < limit) return matching;
+    if (is_end) return matching;
   }
 }
 
@@ -70,25 +72,25 @@ grpc::Status OperationsServiceImpl::ListOperations(
   if (!filter.ok()) return ToGrpcStatus(filter.status());
   const absl::StatusOr<int> page_size = CheckPageSize(request->page_size());
   if (!page_size.ok()) return ToGrpcStatus(page_size.status());
+  // A place means nothing to another process of the daemon.
+  const std::string list = absl::StrCat("operations of ", state_.boot_id);
   const absl::StatusOr<std::string> token =
-      ParsePageToken("operations", request->page_token());
+      ParsePageToken(list, request->page_token());
   if (!token.ok()) return ToGrpcStatus(token.status());
   uint64_t after = 0;
   if (!token->empty() && !absl::SimpleAtoi(*token, &after)) {
     return ToGrpcStatus(
-        ParsePageToken("operations", request->page_token() + "!").status());
+        ParsePageToken(list, request->page_token() + "!").status());
   }
   const auto limit = static_cast<size_t>(*page_size);
-  const std::vector<google::longrunning::Operation> operations =
+  const std::vector<OperationStore::Listed> listed =
       ListMatching(state_.operations, *filter, after, limit + 1);
-  for (size_t i = 0; i < std::min(operations.size(), limit); ++i) {
-    *response->add_operations() = operations[i];
+  for (size_t i = 0; i < std::min(listed.size(), limit); ++i) {
+    *response->add_operations() = listed[i].operation;
   }
-  if (operations.size() > limit) {
-    const absl::StatusOr<uint64_t> last =
-        ParseOperationName(operations[limit - 1].name(), "name");
+  if (listed.size() > limit) {
     response->set_next_page_token(
-        MakePageToken("operations", absl::StrCat(last.value_or(0))));
+        MakePageToken(list, absl::StrCat(listed[limit - 1].place)));
   }
   return grpc::Status::OK;
 }
@@ -96,10 +98,10 @@ grpc::Status OperationsServiceImpl::ListOperations(
 grpc::Status OperationsServiceImpl::GetOperation(
     CallContext*, const google::longrunning::GetOperationRequest* request,
     google::longrunning::Operation* response) {
-  const absl::StatusOr<uint64_t> id =
+  const absl::StatusOr<std::string> name =
       ParseOperationName(request->name(), "name");
-  if (!id.ok()) return ToGrpcStatus(id.status());
-  return Answer(state_.operations.Get(*id), response);
+  if (!name.ok()) return ToGrpcStatus(name.status());
+  return Answer(state_.operations.Get(*name), response);
 }
 
 grpc::Status OperationsServiceImpl::DeleteOperation(
@@ -107,10 +109,10 @@ grpc::Status OperationsServiceImpl::DeleteOperation(
     const google::longrunning::DeleteOperationRequest* request,
     google::protobuf::Empty*) {
   state_.call_log.NoteRequest(context->id(), *request);
-  const absl::StatusOr<uint64_t> id =
+  const absl::StatusOr<std::string> name =
       ParseOperationName(request->name(), "name");
-  if (!id.ok()) return ToGrpcStatus(id.status());
-  return ToGrpcStatus(state_.operations.Delete(*id));
+  if (!name.ok()) return ToGrpcStatus(name.status());
+  return ToGrpcStatus(state_.operations.Delete(*name));
 }
 
 grpc::Status OperationsServiceImpl::CancelOperation(
@@ -118,19 +120,19 @@ grpc::Status OperationsServiceImpl::CancelOperation(
     const google::longrunning::CancelOperationRequest* request,
     google::protobuf::Empty*) {
   state_.call_log.NoteRequest(context->id(), *request);
-  const absl::StatusOr<uint64_t> id =
+  const absl::StatusOr<std::string> name =
       ParseOperationName(request->name(), "name");
-  if (!id.ok()) return ToGrpcStatus(id.status());
-  return ToGrpcStatus(state_.operations.Cancel(*id));
+  if (!name.ok()) return ToGrpcStatus(name.status());
+  return ToGrpcStatus(state_.operations.Cancel(*name));
 }
 
 absl::StatusOr<Waiting<google::longrunning::Operation>>
 OperationsServiceImpl::WaitOperation(
     CallContext* context,
     const google::longrunning::WaitOperationRequest* request) {
-  const absl::StatusOr<uint64_t> id =
+  const absl::StatusOr<std::string> name =
       ParseOperationName(request->name(), "name");
-  if (!id.ok()) return id.status();
+  if (!name.ok()) return name.status();
   Waiting<google::longrunning::Operation> waiting;
   waiting.until = context->deadline() - kMargin;
   if (request->has_timeout()) {
@@ -144,18 +146,19 @@ OperationsServiceImpl::WaitOperation(
         std::min(waiting.until, mmu::MonotonicTime::Now() + timeout);
   }
   if (absl::StatusOr<google::longrunning::Operation> now =
-          state_.operations.Get(*id);
+          state_.operations.Get(*name);
       !now.ok()) {
     return now.status();
   }
-  waiting.subscribe = [this, id = *id](std::function<void()> done) {
+  waiting.subscribe = [this, name = *name](std::function<void()> done) {
     const uint64_t ticket =
-        state_.operations.NotifyWhenDone(id, std::move(done));
-    return [this, id, ticket] { state_.operations.Forget(id, ticket); };
+        state_.operations.NotifyWhenDone(name, std::move(done));
+    return [this, name, ticket] { state_.operations.Forget(name, ticket); };
   };
-  waiting.answer = [this, id = *id](google::longrunning::Operation* response) {
+  waiting.answer = [this,
+                    name = *name](google::longrunning::Operation* response) {
     absl::StatusOr<google::longrunning::Operation> now =
-        state_.operations.Get(id);
+        state_.operations.Get(name);
     if (!now.ok()) return now.status();
     *response = *std::move(now);
     return absl::OkStatus();

@@ -39,7 +39,6 @@ v1::PageTableRole ToProto(mmu::PageRole role) {
   proto.set_guest_mode(role.guest_mode());
   proto.set_passthrough(role.IsPassthrough());
   proto.set_cr4_smep(role.cr4_smep());
-  proto.set_address_space(role.as_id());
   return proto;
 }
 

@@ -64,7 +64,7 @@ TEST(PageTableConvertTest, EveryFieldIsShown) {
       "role { level: 2 has_4_byte_gpte: true quadrant: 3 direct: true "
       "access: 'r-u-' invalid: true efer_nx: true cr0_wp: true "
       "smap_andnot_wp: true ad_disabled: true guest_mode: true "
-      "passthrough: true cr4_smep: true address_space: 1 } root_count: 4 "
+      "passthrough: true cr4_smep: true } root_count: 4 "
       "unsync: true unsync_child_count: 5 write_flood_count: 2 "
       "parent_count: 2 parents { address_bytes: 32768 index: 7 } "
       "parents { address_bytes: 36864 index: 511 } present_entry_count: 9 "

@@ -1,5 +1,7 @@
 #include "server/services/split_convert.h"
 
+#include <array>
+#include <cstddef>
 #include <string>
 #include <utility>
 #include <vector>
@@ -91,6 +93,20 @@ absl::StatusOr<mmu::SplitRequest> ToSplitRequest(
   return split;
 }
 
+v1::ThrottledTime ToProto(
+    const std::array<absl::Duration, mmu::kThrottleLimits>& throttled) {
+  const auto of = [&throttled](mmu::ThrottleLimit limit) {
+    return ToProto(throttled[static_cast<size_t>(limit)]);
+  };
+  v1::ThrottledTime time;
+  *time.mutable_rate() = of(mmu::ThrottleLimit::kRate);
+  *time.mutable_lock_hold() = of(mmu::ThrottleLimit::kLockHold);
+  *time.mutable_flush() = of(mmu::ThrottleLimit::kFlush);
+  *time.mutable_stall() = of(mmu::ThrottleLimit::kStall);
+  *time.mutable_pause() = of(mmu::ThrottleLimit::kPause);
+  return time;
+}
+
 v1::SplitMetadata ToMetadata(const mmu::SplitJob& job) {
   const mmu::SplitProgress progress = job.Progress();
   const mmu::Throttle throttle = job.throttle();
@@ -101,15 +117,7 @@ v1::SplitMetadata ToMetadata(const mmu::SplitJob& job) {
   *metadata.mutable_splits() = ToCounts(progress);
   *metadata.mutable_skips() = ToSkips(progress);
   *metadata.mutable_throttle() = ToProto(throttle);
-  const auto throttled = [&progress](mmu::ThrottleLimit limit) {
-    return ToProto(progress.throttled[static_cast<int>(limit)]);
-  };
-  v1::ThrottledTime* time = metadata.mutable_throttled();
-  *time->mutable_rate() = throttled(mmu::ThrottleLimit::kRate);
-  *time->mutable_lock_hold() = throttled(mmu::ThrottleLimit::kLockHold);
-  *time->mutable_flush() = throttled(mmu::ThrottleLimit::kFlush);
-  *time->mutable_stall() = throttled(mmu::ThrottleLimit::kStall);
-  *time->mutable_pause() = throttled(mmu::ThrottleLimit::kPause);
+  *metadata.mutable_throttled() = ToProto(progress.throttled);
   if (progress.eta != absl::InfiniteDuration()) {
     *metadata.mutable_remaining_time() = ToProto(progress.eta);
   }

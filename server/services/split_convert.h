@@ -3,9 +3,11 @@
 #ifndef SERVER_SERVICES_SPLIT_CONVERT_H_
 #define SERVER_SERVICES_SPLIT_CONVERT_H_
 
+#include <array>
 #include <string>
 
 #include "absl/status/statusor.h"
+#include "absl/time/time.h"
 #include "mmu_core/vm/split_job.h"
 #include "mmu_core/vm/throttle.h"
 #include "mmud/v1/split_service.pb.h"
@@ -16,6 +18,9 @@ namespace mmud {
 // Everything but `vm`, `validate_only` and `request_id`.
 absl::StatusOr<mmu::SplitRequest> ToSplitRequest(
     const v1::SplitHugePagesRequest& request, const ManagedVm& vm);
+
+v1::ThrottledTime ToProto(
+    const std::array<absl::Duration, mmu::kThrottleLimits>& throttled);
 
 // The parts of SplitMetadata that come from the job; not `vm`, `start_time`
 // and `target_page_size`.

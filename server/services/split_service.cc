@@ -81,6 +81,7 @@ OperationSpec SplitSpec(std::shared_ptr<SplitTurn> turn,
   spec.metadata = [turn, job, target, times] {
     v1::SplitMetadata metadata = ToMetadata(*job);
     metadata.set_vm(turn->vm().name());
+    metadata.set_vm_uid(turn->vm().uid());
     times->AddTo(&metadata);
     metadata.set_target_page_size(target);
     return ToAny(metadata);
@@ -111,6 +112,7 @@ OperationSpec RecoverSpec(std::shared_ptr<SplitTurn> turn,
     const RecoverJob::Progress progress = job->progress();
     v1::RecoverMetadata metadata;
     metadata.set_vm(turn->vm().name());
+    metadata.set_vm_uid(turn->vm().uid());
     metadata.set_total_bytes(progress.total_bytes);
     metadata.set_done_bytes(progress.done_bytes);
     metadata.set_recovered_2m_count(
@@ -118,6 +120,10 @@ OperationSpec RecoverSpec(std::shared_ptr<SplitTurn> turn,
     metadata.set_recovered_1g_count(
         static_cast<int64_t>(progress.recovered.to_1g_count));
     times->AddTo(&metadata);
+    *metadata.mutable_throttle() = ToProto(job->throttle());
+    *metadata.mutable_throttled() = ToProto(progress.throttled);
+    // Waits for the lock are no sleep, and in the cost.
+    metadata.mutable_throttled()->clear_lock_hold();
     *metadata.mutable_cost() = ToProto(progress.cost);
     return ToAny(metadata);
   };
@@ -128,22 +134,18 @@ OperationSpec RecoverSpec(std::shared_ptr<SplitTurn> turn,
 // DIRTY_LOG_ACTIVE if a slot inside `ranges` logs.
 absl::Status CheckNoDirtyLog(const ManagedVm& vm,
                              const std::vector<mmu::GfnRange>& ranges) {
-  for (const mmu::MemslotInfo& slot : vm.SortedSlots()) {
-    if (!slot.dirty_log_enabled) continue;
-    const mmu::GfnRange of_slot = mmu::GfnRange::Of(
-        mmu::ToGfn(slot.config.gpa), slot.config.size_bytes >> mmu::kPageShift);
-    for (const mmu::GfnRange& range : ranges) {
-      if (!range.Overlaps(of_slot)) continue;
-      const std::string name = MakeMemslotName(vm.name(), slot.config.slot);
-      return WithResource(
-          ApiError(absl::StatusCode::kFailedPrecondition, "DIRTY_LOG_ACTIVE",
-                   absl::StrCat(name,
-                                " logs dirty pages; huge pages can be "
-                                "recovered after StopDirtyLog")),
-          "mmud.v1.Memslot", name);
-    }
-  }
-  return absl::OkStatus();
+  std::vector<mmu::MemslotInfo> logging = vm.SortedSlots();
+  std::erase_if(logging,
+                [](const auto& slot) { return !slot.dirty_log_enabled; });
+  const mmu::MemslotInfo* const slot = FirstSlotIn(logging, ranges);
+  if (slot == nullptr) return absl::OkStatus();
+  const std::string name = MakeMemslotName(vm.name(), slot->config.slot);
+  return WithResource(
+      ApiError(absl::StatusCode::kFailedPrecondition, "DIRTY_LOG_ACTIVE",
+               absl::StrCat(name,
+                            " logs dirty pages; huge pages can be "
+                            "recovered after StopDirtyLog")),
+      "mmud.v1.Memslot", name);
 }
 
 }  // namespace
@@ -201,6 +203,9 @@ absl::StatusOr<google::longrunning::Operation> SplitServiceImpl::Recover(
   absl::StatusOr<std::vector<mmu::GfnRange>> ranges =
       ToRangesOfVm(request.ranges(), **vm, "ranges");
   if (!ranges.ok()) return ranges.status();
+  const absl::StatusOr<mmu::Throttle> throttle =
+      ToThrottle(request.throttle(), "throttle");
+  if (!throttle.ok()) return throttle.status();
   if (absl::Status status = CheckNoDirtyLog(**vm, *ranges); !status.ok()) {
     return status;
   }
@@ -213,7 +218,7 @@ absl::StatusOr<google::longrunning::Operation> SplitServiceImpl::Recover(
     ranges = ToRangesOfVm(request.ranges(), **vm, "ranges");
     if (!ranges.ok()) return ranges.status();
   }
-  auto job = std::make_shared<RecoverJob>((*vm)->vm(), *ranges);
+  auto job = std::make_shared<RecoverJob>((*vm)->vm(), *ranges, *throttle);
   return state_.operations.Start(RecoverSpec(*std::move(turn), std::move(job)));
 }
 
@@ -223,18 +228,15 @@ grpc::Status SplitServiceImpl::UpdateSplit(
   return Mutate(
       state_, *context, "UpdateSplit", WhileDraining::kAllow, *request,
       response, [&]() -> absl::StatusOr<google::longrunning::Operation> {
-        const absl::StatusOr<uint64_t> id =
+        const absl::StatusOr<std::string> name =
             ParseOperationName(request->operation(), "operation");
-        if (!id.ok()) return id.status();
+        if (!name.ok()) return name.status();
         if (!request->has_throttle()) {
           return InvalidField("INVALID_THROTTLE", "throttle",
                               "throttle is not set; it is what to change");
         }
-        const absl::StatusOr<mmu::Throttle> throttle =
-            ToThrottle(request->throttle(), "throttle");
-        if (!throttle.ok()) return throttle.status();
         const absl::StatusOr<std::shared_ptr<mmu::SplitJob>> job =
-            state_.operations.FindSplit(*id);
+            state_.operations.FindSplit(*name);
         if (!job.ok()) return job.status();
         // The look at the etag and the change are one step: of two callers who
         // saw the same throttle, one is told that it has changed.
@@ -243,11 +245,14 @@ grpc::Status SplitServiceImpl::UpdateSplit(
               absl::Status same = CheckEtag(request->etag(), EtagOf(*current),
                                             "google.longrunning.Operation",
                                             request->operation());
-              if (same.ok()) *current = *throttle;
-              return same;
+              if (!same.ok()) return same;
+              const absl::StatusOr<mmu::Throttle> changed =
+                  ToThrottle(request->throttle(), "throttle", *current);
+              if (changed.ok()) *current = *changed;
+              return changed.status();
             });
         if (!status.ok()) return status;
-        return state_.operations.Get(*id);
+        return state_.operations.Get(*name);
       });
 }
 
@@ -257,14 +262,14 @@ grpc::Status SplitServiceImpl::PauseSplit(
   return Mutate(state_, *context, "PauseSplit", WhileDraining::kAllow, *request,
                 response,
                 [&]() -> absl::StatusOr<google::longrunning::Operation> {
-                  const absl::StatusOr<uint64_t> id =
+                  const absl::StatusOr<std::string> name =
                       ParseOperationName(request->operation(), "operation");
-                  if (!id.ok()) return id.status();
+                  if (!name.ok()) return name.status();
                   const absl::StatusOr<std::shared_ptr<mmu::SplitJob>> job =
-                      state_.operations.FindSplit(*id);
+                      state_.operations.FindSplit(*name);
                   if (!job.ok()) return job.status();
                   (*job)->Pause();
-                  return state_.operations.Get(*id);
+                  return state_.operations.Get(*name);
                 });
 }
 
@@ -274,14 +279,14 @@ grpc::Status SplitServiceImpl::ResumeSplit(
   return Mutate(state_, *context, "ResumeSplit", WhileDraining::kAllow,
                 *request, response,
                 [&]() -> absl::StatusOr<google::longrunning::Operation> {
-                  const absl::StatusOr<uint64_t> id =
+                  const absl::StatusOr<std::string> name =
                       ParseOperationName(request->operation(), "operation");
-                  if (!id.ok()) return id.status();
+                  if (!name.ok()) return name.status();
                   const absl::StatusOr<std::shared_ptr<mmu::SplitJob>> job =
-                      state_.operations.FindSplit(*id);
+                      state_.operations.FindSplit(*name);
                   if (!job.ok()) return job.status();
                   (*job)->Resume();
-                  return state_.operations.Get(*id);
+                  return state_.operations.Get(*name);
                 });
 }
 

@@ -1,12 +1,14 @@
 #include "server/services/stats_service.h"
 
 #include <algorithm>
+#include <cstddef>
 #include <cstdint>
 #include <string>
 #include <utility>
 #include <vector>
 
 #include "absl/status/statusor.h"
+#include "absl/strings/str_cat.h"
 #include "google/protobuf/repeated_field.h"
 #include "grpcpp/support/status.h"
 #include "mmu_core/paging/table_pool.h"
@@ -15,8 +17,12 @@
 #include "mmu_core/sync/refill.h"
 #include "mmu_core/vm/vm.h"
 #include "mmu_core/vm/vm_stats.h"
+#include "server/base/errors.h"
+#include "server/base/resource_names.h"
 #include "server/rpc/call_context.h"
 #include "server/services/call.h"
+#include "server/services/convert.h"
+#include "server/vm_registry.h"
 
 namespace mmud {
 namespace {
@@ -137,16 +143,39 @@ grpc::Status StatsServiceImpl::GetMmuStats(
     CallContext*, const v1::GetMmuStatsRequest* request,
     v1::GetMmuStatsResponse* response) {
   const PerVcpu per_vcpu = request->per_vcpu() ? PerVcpu::kYes : PerVcpu::kNo;
-  std::vector<VmUse> vms;
-  if (request->vm().empty()) {
-    vms = state_.vms.All();
-  } else {
-    absl::StatusOr<VmUse> vm = FindVm(state_, request->vm(), "vm");
+  const absl::StatusOr<int> page_size = CheckPageSize(request->page_size());
+  if (!page_size.ok()) return ToGrpcStatus(page_size.status());
+  if (!request->vm().empty()) {
+    const absl::StatusOr<VmUse> vm = FindVm(state_, request->vm(), "vm");
     if (!vm.ok()) return ToGrpcStatus(vm.status());
-    vms.push_back(*std::move(vm));
+    if (!request->page_token().empty()) {
+      return ToGrpcStatus(InvalidField(
+          "INVALID_PAGE_TOKEN", "page_token",
+          absl::StrCat("page_token is ", Quote(request->page_token()),
+                       " though vm is set; one VM is one page: leave one of "
+                       "them empty")));
+    }
+    Describe(**vm, per_vcpu, response->add_vms());
+    AddProcess(response->mutable_process_statistics());
+    return grpc::Status::OK;
+  }
+  const absl::StatusOr<std::string> after =
+      ParsePageToken("stats", request->page_token());
+  if (!after.ok()) return ToGrpcStatus(after.status());
+  const auto limit = static_cast<size_t>(*page_size);
+  const std::vector<VmRegistry::Sight> vms = state_.vms.List(*after, limit + 1);
+  size_t seen = 0;
+  for (size_t bytes = 0;
+       seen < std::min(vms.size(), limit) && bytes < kMaxPageBytes; ++seen) {
+    if (!vms[seen].use) continue;  // it is being deleted
+    v1::VmMmuStats& stats = *response->add_vms();
+    Describe(*vms[seen].use, per_vcpu, &stats);
+    bytes += stats.ByteSizeLong();
+  }
+  if (seen < vms.size()) {
+    response->set_next_page_token(MakePageToken("stats", vms[seen - 1].name));
   }
   AddProcess(response->mutable_process_statistics());
-  for (const VmUse& vm : vms) Describe(*vm, per_vcpu, response->add_vms());
   return grpc::Status::OK;
 }
 

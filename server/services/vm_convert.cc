@@ -1,10 +1,10 @@
 #include "server/services/vm_convert.h"
 
-#include <algorithm>
 #include <cerrno>
 #include <cstdint>
 #include <memory>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "absl/status/status.h"
@@ -12,21 +12,24 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/string_view.h"
 #include "absl/time/time.h"
+#include "absl/types/optional.h"
 #include "mmu_core/base/clock.h"
 #include "mmu_core/base/error.h"
 #include "mmu_core/base/level.h"
-#include "mmu_core/dirty/dirty_log_types.h"
 #include "mmu_core/memory/host_memory.h"
 #include "mmu_core/memory/region_request.h"
+#include "mmu_core/vm/dirty_log_calls.h"
 #include "mmu_core/vm/vm.h"
 #include "mmu_core/vm/vm_config.h"
 #include "mmu_core/vm/vm_stats.h"
 #include "server/base/errors.h"
 #include "server/base/etag.h"
 #include "server/base/resource_names.h"
-#include "server/base/wall_time.h"
 #include "server/services/convert.h"
+#include "server/services/dirty_log_convert.h"
 #include "server/services/mmu_convert.h"
+#include "server/services/vm_conditions.h"
+#include "server/vcpu_pause.h"
 #include "server/workload_run.h"
 
 namespace mmud {
@@ -124,12 +127,6 @@ absl::StatusOr<mmu::MemslotConfig> ToMemslotConfig(const v1::Memslot& proto,
                                      "; it must be empty or ",
                                      MakeMemslotName(vm_name, config.slot)));
   }
-  if (proto.address_space() != 0) {
-    return InvalidField(
-        "INVALID_ADDRESS_SPACE", path("address_space"),
-        absl::StrCat(path("address_space"), " is ", proto.address_space(),
-                     "; only address space 0 exists"));
-  }
   v1::Extent extent;
   extent.set_gpa_bytes(proto.gpa_bytes());
   extent.set_size_bytes(proto.size_bytes());
@@ -162,21 +159,38 @@ absl::StatusOr<mmu::MemslotConfig> ToMemslotConfig(const v1::Memslot& proto,
   return config;
 }
 
-v1::Vm ToProto(const ManagedVm& vm) {
+absl::StatusOr<v1::VmView> ToView(v1::VmView view, v1::VmView unset) {
+  switch (view) {
+    case v1::VM_VIEW_UNSPECIFIED:
+      return unset;
+    case v1::VM_VIEW_BASIC:
+    case v1::VM_VIEW_FULL:
+      return view;
+    default:
+      return WrongValue("INVALID_ENUM_VALUE", "view", static_cast<int>(view),
+                        "BASIC or FULL");
+  }
+}
+
+v1::Vm ToProto(const ManagedVm& vm, v1::VmView view) {
   const mmu::VmConfig& config = vm.vm().config();
   v1::Vm proto;
   proto.set_name(vm.name());
+  proto.set_uid(vm.uid());
   FillMmu(config, &proto);
   proto.set_shadow_page_limit(ToInt32(vm.vm().shadow_page_limit()));
   proto.set_vcpu_count(config.vcpu_count);
   proto.set_dirty_ring_entries(static_cast<int32_t>(config.dirty_ring_entries));
-  const std::vector<mmu::DirtyLogInfo> logs = vm.vm().DirtyLogs();
   int64_t memory = 0;
   for (const mmu::MemslotInfo& slot : vm.SortedSlots()) {
-    *proto.add_memslots() = ToProto(
-        slot, vm.name(),
-        slot.dirty_log_enabled ? FindLog(logs, slot.config.slot) : nullptr);
     memory += static_cast<int64_t>(slot.config.size_bytes);
+    if (view == v1::VM_VIEW_FULL) {
+      *proto.add_memslots() =
+          ToProto(slot, vm.name(), vm.vm().FindSlotLog(slot.config.slot));
+    }
+  }
+  for (const auto& [key, value] : vm.labels()) {
+    (*proto.mutable_labels())[key] = value;
   }
   proto.set_state(vm.deleting() ? v1::VM_STATE_DELETING : v1::VM_STATE_READY);
   proto.set_memory_size_bytes(memory);
@@ -186,8 +200,21 @@ v1::Vm ToProto(const ManagedVm& vm) {
   pages->set_pages_2m_count(static_cast<int64_t>(stats.pages_2m));
   pages->set_pages_1g_count(static_cast<int64_t>(stats.pages_1g));
   proto.set_vcpu_state(VcpuStateOf(vm));
+  if (const absl::optional<VcpuPause::State> pause = vm.pause().Get()) {
+    *proto.mutable_pause() = ToProto(*pause);
+  }
+  for (v1::VmCondition& condition : ConditionsOf(vm)) {
+    *proto.add_conditions() = std::move(condition);
+  }
   *proto.mutable_create_time() = ToProto(vm.create_time());
   proto.set_etag(EtagOf(vm));
+  return proto;
+}
+
+v1::VcpuPause ToProto(const VcpuPause::State& pause) {
+  v1::VcpuPause proto;
+  *proto.mutable_since() = ToProto(pause.shown_since);
+  *proto.mutable_expire_time() = ToProto(WallTime::Of(pause.expires));
   return proto;
 }
 
@@ -200,79 +227,38 @@ v1::VcpuState VcpuStateOf(const ManagedVm& vm) {
 }
 
 v1::Memslot ToProto(const mmu::MemslotInfo& slot, absl::string_view vm_name,
-                    const mmu::DirtyLogInfo* log) {
+                    const absl::optional<mmu::SlotLogView>& log) {
   v1::Memslot proto;
   proto.set_name(MakeMemslotName(vm_name, slot.config.slot));
   proto.set_slot(static_cast<int32_t>(slot.config.slot));
-  proto.set_address_space(slot.config.address_space);
   proto.set_gpa_bytes(static_cast<int64_t>(slot.config.gpa.value()));
   proto.set_size_bytes(static_cast<int64_t>(slot.config.size_bytes));
   proto.set_backing(ToProto(slot.config.backing));
   proto.set_host_page_size(ToPageSize(slot.config.host_page_level));
   proto.set_readonly(slot.config.mode == mmu::MemslotConfig::Mode::kReadOnly);
-  if (log != nullptr) {
-    *proto.mutable_dirty_log() = ToProto(*log);
-  } else {
-    proto.mutable_dirty_log()->set_slot(proto.slot());
-    proto.mutable_dirty_log()->set_state(v1::DIRTY_LOG_STATE_OFF);
-  }
+  const bool logs = log.has_value() && slot.config.address_space == 0;
+  *proto.mutable_dirty_log() =
+      logs ? ToProto(*log) : NoDirtyLogOf(slot.config.slot);
   proto.set_generation(static_cast<int64_t>(slot.generation));
   proto.set_etag(EtagOf(slot));
   return proto;
 }
 
-v1::DirtyLogSplit ToProto(mmu::SplitPolicy split) {
-  switch (split) {
-    case mmu::SplitPolicy::kNone:
-      return v1::DIRTY_LOG_SPLIT_NONE;
-    case mmu::SplitPolicy::kEager:
-      return v1::DIRTY_LOG_SPLIT_EAGER;
-    case mmu::SplitPolicy::kOnClear:
-      return v1::DIRTY_LOG_SPLIT_ON_CLEAR;
-  }
-  return v1::DIRTY_LOG_SPLIT_UNSPECIFIED;
-}
-
-v1::SlotDirtyLog ToProto(const mmu::DirtyLogInfo& log) {
-  v1::SlotDirtyLog proto;
-  proto.set_slot(static_cast<int32_t>(log.slot));
-  proto.set_state(v1::DIRTY_LOG_STATE_ACTIVE);
-  proto.set_open_epoch(static_cast<int64_t>(log.open_epoch));
-  proto.set_sealed_epoch(static_cast<int64_t>(log.sealed_epoch));
-  proto.set_unacked_page_count(static_cast<int64_t>(log.unacked_page_count));
-  if (log.sealed_at < mmu::MonotonicTime::InfiniteFuture()) {
-    *proto.mutable_oldest_unacked_seal_time() =
-        ToProto(WallTime::Of(log.sealed_at));
-  }
-  proto.set_initially_set(log.config.initially_set == mmu::InitiallySet::kYes);
-  proto.set_split(ToProto(log.config.split));
-  return proto;
-}
-
-const mmu::DirtyLogInfo* FindLog(const std::vector<mmu::DirtyLogInfo>& logs,
-                                 uint32_t slot) {
-  const auto it = std::lower_bound(
-      logs.begin(), logs.end(), slot,
-      [](const mmu::DirtyLogInfo& log, uint32_t id) { return log.slot < id; });
-  return it != logs.end() && it->slot == slot ? &*it : nullptr;
-}
-
 std::string EtagOf(const mmu::MemslotInfo& slot) {
   const mmu::MemslotConfig& config = slot.config;
   return MakeEtag(absl::StrCat(
-      config.slot, " ", config.address_space, " ", config.gpa.value(), " ",
-      config.size_bytes, " ", static_cast<int>(config.backing), " ",
-      mmu::ToInt(config.host_page_level), " ", static_cast<int>(config.mode)));
+      config.slot, " ", config.gpa.value(), " ", config.size_bytes, " ",
+      static_cast<int>(config.backing), " ", mmu::ToInt(config.host_page_level),
+      " ", static_cast<int>(config.mode)));
 }
 
 std::string EtagOf(const ManagedVm& vm) {
   const mmu::VmConfig& config = vm.vm().config();
   std::string state = absl::StrCat(
-      vm.create_time().unix_nanos(), " ", static_cast<int>(config.format), " ",
-      config.root_levels, " ", config.vcpu_count, " ",
-      config.dirty_ring_entries, " ", static_cast<int>(config.ad_bits), " ",
-      static_cast<int>(config.pml), " ", static_cast<int>(config.mmio_caching),
-      " ", static_cast<int>(config.mmu));
+      vm.uid(), " ", static_cast<int>(config.format), " ", config.root_levels,
+      " ", config.vcpu_count, " ", config.dirty_ring_entries, " ",
+      static_cast<int>(config.ad_bits), " ", static_cast<int>(config.pml), " ",
+      static_cast<int>(config.mmio_caching), " ", static_cast<int>(config.mmu));
   if (config.mmu != mmu::MmuMode::kTdp) {
     const mmu::GuestPagingConfig& paging = config.guest_paging;
     absl::StrAppend(&state, " ", vm.vm().shadow_page_limit(), " ",
@@ -282,6 +268,10 @@ std::string EtagOf(const ManagedVm& vm) {
   }
   for (const mmu::MemslotInfo& slot : vm.SortedSlots()) {
     absl::StrAppend(&state, " ", EtagOf(slot));
+  }
+  // Neither can be in a key or a value.
+  for (const auto& [key, value] : vm.labels()) {
+    absl::StrAppend(&state, " ", key, "=", value);
   }
   return MakeEtag(state);
 }

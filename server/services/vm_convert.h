@@ -3,17 +3,17 @@
 #ifndef SERVER_SERVICES_VM_CONVERT_H_
 #define SERVER_SERVICES_VM_CONVERT_H_
 
-#include <cstdint>
 #include <string>
-#include <vector>
 
 #include "absl/status/statusor.h"
 #include "absl/strings/string_view.h"
-#include "mmu_core/dirty/dirty_log_types.h"
+#include "absl/types/optional.h"
+#include "mmu_core/vm/dirty_log_calls.h"
 #include "mmu_core/vm/vm_config.h"
 #include "mmud/v1/common.pb.h"
 #include "mmud/v1/vm_service.pb.h"
 #include "server/managed_vm.h"
+#include "server/vcpu_pause.h"
 
 namespace mmud {
 
@@ -26,17 +26,15 @@ absl::StatusOr<mmu::MemslotConfig> ToMemslotConfig(const v1::Memslot& proto,
                                                    absl::string_view vm_name,
                                                    absl::string_view field);
 
-v1::Vm ToProto(const ManagedVm& vm);
+// VM_VIEW_BASIC: without its memslots.
+v1::Vm ToProto(const ManagedVm& vm, v1::VmView view);
+// `unset` for VM_VIEW_UNSPECIFIED. INVALID_ENUM_VALUE.
+absl::StatusOr<v1::VmView> ToView(v1::VmView view, v1::VmView unset);
 v1::VcpuState VcpuStateOf(const ManagedVm& vm);
-// `log` may be null: the slot does not log.
+v1::VcpuPause ToProto(const VcpuPause::State& pause);
+// `log`: what the VM's dirty log has of the slot, if it is logged.
 v1::Memslot ToProto(const mmu::MemslotInfo& slot, absl::string_view vm_name,
-                    const mmu::DirtyLogInfo* log);
-v1::SlotDirtyLog ToProto(const mmu::DirtyLogInfo& log);
-v1::DirtyLogSplit ToProto(mmu::SplitPolicy split);
-
-// The log of `slot` in `logs`, which are in the order of slots; or null.
-const mmu::DirtyLogInfo* FindLog(const std::vector<mmu::DirtyLogInfo>& logs,
-                                 uint32_t slot);
+                    const absl::optional<mmu::SlotLogView>& log);
 
 std::string EtagOf(const mmu::MemslotInfo& slot);
 std::string EtagOf(const ManagedVm& vm);

@@ -2,35 +2,50 @@
 
 #include <algorithm>
 #include <cerrno>
+#include <cstddef>
+#include <cstdint>
 #include <string>
 #include <utility>
 #include <vector>
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
+#include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
+#include "absl/strings/string_view.h"
 #include "absl/synchronization/mutex.h"
+#include "absl/time/time.h"
 #include "absl/types/optional.h"
+#include "google/protobuf/field_mask.pb.h"
 #include "grpcpp/support/status.h"
 #include "mmu_core/base/clock.h"
 #include "mmu_core/base/error.h"
+#include "mmu_core/dirty/dirty_log.h"
+#include "mmu_core/dirty/dirty_log_state.h"
 #include "mmu_core/stats/mmu_cost.h"
+#include "mmu_core/vm/dirty_log_calls.h"
 #include "mmu_core/vm/vm.h"
 #include "mmu_core/vm/vm_config.h"
 #include "server/base/budget.h"
 #include "server/base/errors.h"
 #include "server/base/etag.h"
+#include "server/base/labels.h"
 #include "server/base/resource_names.h"
 #include "server/rpc/call_context.h"
 #include "server/services/call.h"
 #include "server/services/convert.h"
-#include "server/services/dirty_log_control.h"
+#include "server/services/dirty_log_convert.h"
 #include "server/services/mmu_convert.h"
 #include "server/services/vm_convert.h"
+#include "server/vcpu_pause.h"
 #include "server/vm_registry.h"
 
 namespace mmud {
 namespace {
+
+// Of the vCPUs, and the longest there is.
+constexpr absl::Duration kDefaultPause = absl::Seconds(10);
+constexpr absl::Duration kMaxPause = absl::Hours(1);
 
 // A split or recovery goes through the slots: they must stay as they are.
 absl::Status CheckNoSplit(const ManagedVm& vm) {
@@ -42,23 +57,19 @@ absl::Status CheckNoSplit(const ManagedVm& vm) {
       "mmud.v1.Vm", vm.name());
 }
 
-// Dirty pages that nobody has cleared, if the request discards them; else
-// UNACKED_EPOCH if there are any. ETAG_MISMATCH.
-absl::StatusOr<int64_t> CheckDeletion(const v1::DeleteVmRequest& request,
-                                      const ManagedVm& vm) {
+// The pages of its dirty log that were not acknowledged, if the request
+// discards them; else UNDELIVERED_PAGES if there are any. ETAG_MISMATCH.
+absl::StatusOr<mmu::UndeliveredCounts> CheckDeletion(
+    const v1::DeleteVmRequest& request, const ManagedVm& vm) {
   if (absl::Status status =
           CheckEtag(request.etag(), EtagOf(vm), "mmud.v1.Vm", vm.name());
       !status.ok()) {
     return status;
   }
-  const auto lost = static_cast<int64_t>(vm.vm().CountUnackedPages());
-  if (lost == 0 || request.discard_unacked()) return lost;
-  return WithResource(
-      ApiError(absl::StatusCode::kFailedPrecondition, "UNACKED_EPOCH",
-               absl::StrCat("the dirty log of ", vm.name(), " has ", lost,
-                            " pages that were not cleared; seal and clear "
-                            "them, or set discard_unacked")),
-      "mmud.v1.Vm", vm.name());
+  const mmu::UndeliveredCounts lost = vm.vm().CountUndelivered();
+  if (lost.none() || request.force()) return lost;
+  return WithResource(mmu::UndeliveredPages(lost, vm.name(), "force"),
+                      "mmud.v1.Vm", vm.name());
 }
 
 v1::DeleteVmResponse ToResponse(const VmRegistry::Deleted& deleted) {
@@ -66,17 +77,58 @@ v1::DeleteVmResponse ToResponse(const VmRegistry::Deleted& deleted) {
   cost.wall = deleted.wall;
   v1::DeleteVmResponse response;
   *response.mutable_cost() = ToProto(cost);
-  response.set_discarded_page_count(deleted.discarded_page_count);
+  *response.mutable_discarded() = ToProto(deleted.discarded);
   return response;
 }
 
-v1::Vm ToVm(const VmRegistry::Sight& vm) {
-  if (vm.use) return ToProto(*vm.use);
+v1::Vm ToVm(const VmRegistry::Sight& vm, v1::VmView view) {
+  if (vm.use) return ToProto(*vm.use, view);
   v1::Vm proto;
   proto.set_name(vm.name);
+  proto.set_uid(vm.uid);
   proto.set_state(v1::VM_STATE_DELETING);
   *proto.mutable_create_time() = ToProto(vm.create_time);
   return proto;
+}
+
+// What an update is to change.
+struct VmUpdate {
+  absl::optional<Labels> labels;
+  absl::optional<uint64_t> shadow_page_limit;
+};
+
+// INVALID_UPDATE_MASK, and the errors of the fields that it names.
+absl::StatusOr<VmUpdate> ToUpdate(const v1::UpdateVmRequest& request) {
+  constexpr absl::string_view kRule =
+      "it must name fields to change, of labels and shadow_page_limit";
+  const auto& paths = request.update_mask().paths();
+  if (paths.empty()) {
+    return InvalidField("INVALID_UPDATE_MASK", "update_mask",
+                        absl::StrCat("update_mask is empty; ", kRule));
+  }
+  VmUpdate update;
+  for (const std::string& path : paths) {
+    if (path == "labels") {
+      Labels labels(request.vm().labels().begin(), request.vm().labels().end());
+      if (absl::Status status = CheckLabels(labels, "vm.labels");
+          !status.ok()) {
+        return status;
+      }
+      update.labels = std::move(labels);
+    } else if (path == "shadow_page_limit") {
+      const int32_t limit = request.vm().shadow_page_limit();
+      if (limit < 0) {
+        return WrongValue("INVALID_RANGE", "vm.shadow_page_limit", limit,
+                          "at least 64");
+      }
+      update.shadow_page_limit = static_cast<uint64_t>(limit);
+    } else {
+      return InvalidField(
+          "INVALID_UPDATE_MASK", "update_mask",
+          absl::StrCat("update_mask has ", Quote(path), "; ", kRule));
+    }
+  }
+  return update;
 }
 
 // The other slot exists already: ALREADY_EXISTS, where mmu_core knows only the
@@ -95,11 +147,15 @@ VmServiceImpl::VmServiceImpl(DaemonState& state)
   Long("CreateVm", this, &VmServiceImpl::CreateVm);
   Short("GetVm", this, &VmServiceImpl::GetVm);
   Short("ListVms", this, &VmServiceImpl::ListVms);
+  Long("UpdateVm", this, &VmServiceImpl::UpdateVm);
   Long("DeleteVm", this, &VmServiceImpl::DeleteVm);
+  Long("PauseVcpus", this, &VmServiceImpl::PauseVcpus);
+  Long("ResumeVcpus", this, &VmServiceImpl::ResumeVcpus);
   Short("GetCapabilities", this, &VmServiceImpl::GetCapabilities);
   Long("SetMemslot", this, &VmServiceImpl::SetMemslot);
+  Short("GetMemslot", this, &VmServiceImpl::GetMemslot);
+  Short("ListMemslots", this, &VmServiceImpl::ListMemslots);
   Long("DeleteMemslot", this, &VmServiceImpl::DeleteMemslot);
-  Long("SetShadowPageLimit", this, &VmServiceImpl::SetShadowPageLimit);
   CheckComplete();
 }
 
@@ -133,10 +189,15 @@ absl::StatusOr<v1::CreateVmResponse> VmServiceImpl::Create(
                      " is true, and this daemon does not let VMs opt out; "
                      "start it with --allow_nx_huge_pages_opt_out"));
   }
-  absl::StatusOr<VmUse> vm = state_.vms.Create(name, *config);
+  Labels labels(request.vm().labels().begin(), request.vm().labels().end());
+  if (absl::Status status = CheckLabels(labels, "vm.labels"); !status.ok()) {
+    return status;
+  }
+  absl::StatusOr<VmUse> vm =
+      state_.vms.Create(name, *config, std::move(labels));
   if (!vm.ok()) return vm.status();
   v1::CreateVmResponse response;
-  *response.mutable_vm() = ToProto(**vm);
+  *response.mutable_vm() = ToProto(**vm, v1::VM_VIEW_FULL);
   return response;
 }
 
@@ -146,9 +207,12 @@ grpc::Status VmServiceImpl::GetVm(CallContext*, const v1::GetVmRequest* request,
       !status.ok()) {
     return ToGrpcStatus(status);
   }
+  const absl::StatusOr<v1::VmView> view =
+      ToView(request->view(), v1::VM_VIEW_FULL);
+  if (!view.ok()) return ToGrpcStatus(view.status());
   const absl::StatusOr<VmRegistry::Sight> vm = state_.vms.Look(request->name());
   if (!vm.ok()) return ToGrpcStatus(vm.status());
-  *response->mutable_vm() = ToVm(*vm);
+  *response->mutable_vm() = ToVm(*vm, *view);
   return grpc::Status::OK;
 }
 
@@ -160,15 +224,62 @@ grpc::Status VmServiceImpl::ListVms(CallContext*,
   const absl::StatusOr<std::string> after =
       ParsePageToken("vms", request->page_token());
   if (!after.ok()) return ToGrpcStatus(after.status());
+  const absl::StatusOr<v1::VmView> view =
+      ToView(request->view(), v1::VM_VIEW_BASIC);
+  if (!view.ok()) return ToGrpcStatus(view.status());
   const auto limit = static_cast<size_t>(*page_size);
   const std::vector<VmRegistry::Sight> vms = state_.vms.List(*after, limit + 1);
-  for (size_t i = 0; i < std::min(vms.size(), limit); ++i) {
-    *response->add_vms() = ToVm(vms[i]);
+  size_t shown = 0;
+  for (size_t bytes = 0;
+       shown < std::min(vms.size(), limit) && bytes < kMaxPageBytes; ++shown) {
+    v1::Vm& vm = *response->add_vms();
+    vm = ToVm(vms[shown], *view);
+    bytes += vm.ByteSizeLong();
   }
-  if (vms.size() > limit) {
-    response->set_next_page_token(MakePageToken("vms", vms[limit - 1].name));
+  if (shown < vms.size()) {
+    response->set_next_page_token(MakePageToken("vms", vms[shown - 1].name));
   }
   return grpc::Status::OK;
+}
+
+grpc::Status VmServiceImpl::UpdateVm(CallContext* context,
+                                     const v1::UpdateVmRequest* request,
+                                     v1::UpdateVmResponse* response) {
+  return Mutate(state_, *context, "UpdateVm", WhileDraining::kRefuse, *request,
+                response, [&] { return Update(*request); });
+}
+
+absl::StatusOr<v1::UpdateVmResponse> VmServiceImpl::Update(
+    const v1::UpdateVmRequest& request) {
+  absl::StatusOr<VmUse> vm = FindVm(state_, request.vm().name(), "vm.name");
+  if (!vm.ok()) return vm.status();
+  absl::StatusOr<VmUpdate> update = ToUpdate(request);
+  if (!update.ok()) return update.status();
+  const absl::StatusOr<VmUse> change = state_.vms.ForChange(*vm);
+  if (!change.ok()) return change.status();
+  absl::MutexLock lock(&(*vm)->slots_mu());
+  if (absl::Status status =
+          CheckEtag(request.etag(), EtagOf(**vm), "mmud.v1.Vm", (*vm)->name());
+      !status.ok()) {
+    return status;
+  }
+  mmu::MmuCost cost;
+  const mmu::MonotonicTime start = mmu::MonotonicTime::Now();
+  if (update->shadow_page_limit.has_value()) {
+    absl::Status status =
+        (*vm)->vm().SetShadowPageLimit(*update->shadow_page_limit, &cost);
+    if (mmu::DetailOf(status).reason == "NO_SHADOW_PAGES") {
+      return WithResource(status, "mmud.v1.Vm", (*vm)->name());
+    }
+    if (!status.ok()) return InField(status, "vm.");
+  }
+  // Cannot fail: so all was changed, or nothing.
+  if (update->labels.has_value()) (*vm)->set_labels(*std::move(update->labels));
+  cost.wall = mmu::MonotonicTime::Now() - start;
+  v1::UpdateVmResponse response;
+  *response.mutable_vm() = ToProto(**vm, v1::VM_VIEW_BASIC);
+  *response.mutable_cost() = ToProto(cost);
+  return response;
 }
 
 grpc::Status VmServiceImpl::DeleteVm(CallContext* context,
@@ -198,6 +309,45 @@ grpc::Status VmServiceImpl::DeleteVm(CallContext* context,
       });
 }
 
+grpc::Status VmServiceImpl::PauseVcpus(CallContext* context,
+                                       const v1::PauseVcpusRequest* request,
+                                       v1::PauseVcpusResponse* response) {
+  return Mutate(
+      state_, *context, "PauseVcpus", WhileDraining::kAllow, *request, response,
+      [&]() -> absl::StatusOr<v1::PauseVcpusResponse> {
+        absl::StatusOr<VmUse> vm = FindVm(state_, request->vm(), "vm");
+        if (!vm.ok()) return vm.status();
+        absl::Duration duration = kDefaultPause;
+        if (request->has_max_duration() &&
+            (!FromProto(request->max_duration(), &duration) ||
+             duration <= absl::ZeroDuration() || duration > kMaxPause)) {
+          return WrongValue("INVALID_DURATION", "max_duration",
+                            Show(request->max_duration()),
+                            "more than 0 and at most 1h");
+        }
+        const VcpuPause::State pause = (*vm)->pause().Extend(duration);
+        state_.pauses.Watch(pause.expires);
+        v1::PauseVcpusResponse answer;
+        *answer.mutable_pause() = ToProto(pause);
+        return answer;
+      });
+}
+
+grpc::Status VmServiceImpl::ResumeVcpus(CallContext* context,
+                                        const v1::ResumeVcpusRequest* request,
+                                        v1::ResumeVcpusResponse* response) {
+  return Mutate(
+      state_, *context, "ResumeVcpus", WhileDraining::kAllow, *request,
+      response, [&]() -> absl::StatusOr<v1::ResumeVcpusResponse> {
+        absl::StatusOr<VmUse> vm = FindVm(state_, request->vm(), "vm");
+        if (!vm.ok()) return vm.status();
+        (*vm)->pause().End();
+        v1::ResumeVcpusResponse answer;
+        answer.set_vcpu_state(VcpuStateOf(**vm));
+        return answer;
+      });
+}
+
 grpc::Status VmServiceImpl::GetCapabilities(
     CallContext*, const v1::GetCapabilitiesRequest*,
     v1::GetCapabilitiesResponse* response) {
@@ -214,7 +364,7 @@ grpc::Status VmServiceImpl::GetCapabilities(
   response->set_max_memslots_per_vm_count(kMaxSlot + 1);
   response->set_max_guest_memory_bytes(state_.config.max_guest_memory_bytes);
   response->set_max_message_bytes(kMaxMessageBytes);
-  for (const BudgetUse& use : state_.Budgets()) {
+  for (const BudgetUse& use : state_.Limits()) {
     v1::LimitUse* limit = response->add_limits();
     limit->set_name(use.name);
     limit->set_limit_count(use.limit);
@@ -243,6 +393,8 @@ absl::StatusOr<v1::SetMemslotResponse> VmServiceImpl::Set(
       ToMemslotConfig(request.memslot(), (*vm)->name(), "memslot");
   if (!config.ok()) return config.status();
   const std::string name = MakeMemslotName((*vm)->name(), config->slot);
+  const absl::StatusOr<VmUse> change = state_.vms.ForChange(*vm);
+  if (!change.ok()) return change.status();
 
   absl::MutexLock lock(&(*vm)->slots_mu());
   const absl::optional<mmu::MemslotInfo> before = (*vm)->FindSlot(config->slot);
@@ -268,54 +420,62 @@ absl::StatusOr<v1::SetMemslotResponse> VmServiceImpl::Set(
   }
   cost.wall = mmu::MonotonicTime::Now() - start;
   v1::SetMemslotResponse response;
-  const absl::optional<mmu::DirtyLogInfo> log =
-      (*vm)->vm().FindDirtyLog(config->slot);
   if (const absl::optional<mmu::MemslotInfo> after =
           (*vm)->FindSlot(config->slot)) {
     *response.mutable_memslot() =
-        ToProto(*after, (*vm)->name(),
-                after->dirty_log_enabled && log.has_value() ? &*log : nullptr);
+        ToProto(*after, (*vm)->name(), (*vm)->vm().FindSlotLog(config->slot));
   }
   *response.mutable_cost() = ToProto(cost);
   return response;
 }
 
-grpc::Status VmServiceImpl::SetShadowPageLimit(
-    CallContext* context, const v1::SetShadowPageLimitRequest* request,
-    v1::SetShadowPageLimitResponse* response) {
-  return Mutate(state_, *context, "SetShadowPageLimit", WhileDraining::kRefuse,
-                *request, response, [&] { return SetLimit(*request); });
+grpc::Status VmServiceImpl::GetMemslot(CallContext*,
+                                       const v1::GetMemslotRequest* request,
+                                       v1::GetMemslotResponse* response) {
+  const absl::StatusOr<MemslotName> name =
+      ParseMemslotName(request->name(), "name");
+  if (!name.ok()) return ToGrpcStatus(name.status());
+  const absl::StatusOr<VmUse> vm = state_.vms.Find(name->vm);
+  if (!vm.ok()) return ToGrpcStatus(vm.status());
+  const absl::optional<mmu::MemslotInfo> slot = (*vm)->FindSlot(name->slot);
+  if (!slot.has_value()) return ToGrpcStatus(MemslotNotFound(request->name()));
+  *response->mutable_memslot() =
+      ToProto(*slot, (*vm)->name(), (*vm)->vm().FindSlotLog(name->slot));
+  return grpc::Status::OK;
 }
 
-absl::StatusOr<v1::SetShadowPageLimitResponse> VmServiceImpl::SetLimit(
-    const v1::SetShadowPageLimitRequest& request) {
-  absl::StatusOr<VmUse> vm = FindVm(state_, request.vm(), "vm");
-  if (!vm.ok()) return vm.status();
-  if (request.shadow_page_limit() < 0) {
-    return WrongValue("INVALID_RANGE", "shadow_page_limit",
-                      request.shadow_page_limit(), "at least 64");
+grpc::Status VmServiceImpl::ListMemslots(CallContext*,
+                                         const v1::ListMemslotsRequest* request,
+                                         v1::ListMemslotsResponse* response) {
+  const absl::StatusOr<VmUse> vm = FindVm(state_, request->vm(), "vm");
+  if (!vm.ok()) return ToGrpcStatus(vm.status());
+  const absl::StatusOr<int> page_size = CheckPageSize(request->page_size());
+  if (!page_size.ok()) return ToGrpcStatus(page_size.status());
+  // A token of another VM, also of one that had the name before, is none.
+  const std::string list = absl::StrCat("memslots of ", (*vm)->uid());
+  const absl::StatusOr<std::string> token =
+      ParsePageToken(list, request->page_token());
+  if (!token.ok()) return ToGrpcStatus(token.status());
+  uint32_t after = 0;
+  if (!token->empty() && !absl::SimpleAtoi(*token, &after)) {
+    return ToGrpcStatus(
+        ParsePageToken(list, request->page_token() + "!").status());
   }
-  absl::MutexLock lock(&(*vm)->slots_mu());
-  if (absl::Status status =
-          CheckEtag(request.etag(), EtagOf(**vm), "mmud.v1.Vm", (*vm)->name());
-      !status.ok()) {
-    return status;
+  std::vector<mmu::MemslotInfo> slots = (*vm)->vm().Memslots();
+  std::sort(slots.begin(), slots.end(), [](const auto& a, const auto& b) {
+    return a.config.slot < b.config.slot;
+  });
+  for (const mmu::MemslotInfo& slot : slots) {
+    if (!token->empty() && slot.config.slot <= after) continue;
+    if (response->memslots_size() == *page_size) {
+      response->set_next_page_token(MakePageToken(
+          list, absl::StrCat(response->memslots(*page_size - 1).slot())));
+      break;
+    }
+    *response->add_memslots() =
+        ToProto(slot, (*vm)->name(), (*vm)->vm().FindSlotLog(slot.config.slot));
   }
-  mmu::MmuCost cost;
-  const mmu::MonotonicTime start = mmu::MonotonicTime::Now();
-  if (absl::Status status = (*vm)->vm().SetShadowPageLimit(
-          static_cast<uint64_t>(request.shadow_page_limit()), &cost);
-      !status.ok()) {
-    if (mmu::DetailOf(status).reason != "NO_SHADOW_PAGES") return status;
-    return WithResource(status, "mmud.v1.Vm", (*vm)->name());
-  }
-  cost.wall = mmu::MonotonicTime::Now() - start;
-  v1::SetShadowPageLimitResponse response;
-  response.set_shadow_page_limit(ToInt32((*vm)->vm().shadow_page_limit()));
-  response.set_shadow_page_count(
-      static_cast<int64_t>((*vm)->vm().Stats().mmu_shadow_pages));
-  *response.mutable_cost() = ToProto(cost);
-  return response;
+  return grpc::Status::OK;
 }
 
 grpc::Status VmServiceImpl::DeleteMemslot(
@@ -332,6 +492,8 @@ absl::StatusOr<v1::DeleteMemslotResponse> VmServiceImpl::Delete(
   if (!name.ok()) return name.status();
   absl::StatusOr<VmUse> vm = state_.vms.Find(name->vm);
   if (!vm.ok()) return vm.status();
+  const absl::StatusOr<VmUse> change = state_.vms.ForChange(*vm);
+  if (!change.ok()) return change.status();
 
   absl::MutexLock lock(&(*vm)->slots_mu());
   const absl::optional<mmu::MemslotInfo> slot = (*vm)->FindSlot(name->slot);
@@ -344,20 +506,17 @@ absl::StatusOr<v1::DeleteMemslotResponse> VmServiceImpl::Delete(
   if (absl::Status status = CheckNoSplit(**vm); !status.ok()) return status;
   mmu::MmuCost cost;
   const mmu::MonotonicTime start = mmu::MonotonicTime::Now();
-  absl::StatusOr<uint64_t> lost;
-  {
-    absl::MutexLock logs(&(*vm)->dirty_log_mu());
-    lost = (*vm)->vm().DeleteMemslot(
-        name->slot, request.discard_unacked() ? mmu::Vm::Unacked::kDiscard
-                                              : mmu::Vm::Unacked::kRefuse);
-    if (lost.ok()) ForgetSettingsIfOff(**vm);
+  const absl::StatusOr<mmu::UndeliveredCounts> lost = (*vm)->vm().DeleteMemslot(
+      name->slot, request.discard_undelivered() ? mmu::Undelivered::kDiscard
+                                                : mmu::Undelivered::kRefuse);
+  if (!lost.ok()) {
+    return WithResource(lost.status(), "mmud.v1.Memslot", request.name());
   }
-  if (!lost.ok()) return lost.status();
   cost.wall = mmu::MonotonicTime::Now() - start;
   state_.vms.ReleaseMemory(**vm, ContentBytes({slot->config}));
   v1::DeleteMemslotResponse response;
   *response.mutable_cost() = ToProto(cost);
-  response.set_discarded_page_count(static_cast<int64_t>(*lost));
+  *response.mutable_discarded() = ToProto(*lost);
   return response;
 }
 

@@ -1,235 +1,214 @@
 #include "server/services/workload_service.h"
 
+#include <cstddef>
 #include <cstdint>
 #include <memory>
 #include <string>
 #include <utility>
+#include <vector>
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "absl/strings/str_cat.h"
 #include "absl/time/time.h"
-#include "google/longrunning/operations.pb.h"
-#include "google/protobuf/any.pb.h"
 #include "grpcpp/support/status.h"
-#include "mmu_core/base/access.h"
-#include "mmu_core/base/error.h"
-#include "mmu_core/stats/latency_histogram.h"
 #include "mmu_core/vm/vm.h"
 #include "mmu_core/vm/workload.h"
 #include "server/base/errors.h"
+#include "server/base/resource_names.h"
 #include "server/rpc/call_context.h"
 #include "server/services/call.h"
 #include "server/services/convert.h"
-#include "server/services/operation_times.h"
-#include "server/services/vm_convert.h"
+#include "server/services/workload_convert.h"
 #include "server/services/workload_source.h"
+#include "server/vm_registry.h"
 #include "server/workload_run.h"
 
 namespace mmud {
 namespace {
 
-// Without those that were handled without mmu_lock.
-int64_t Faults(const mmu::VcpuStatsSnapshot& stats, mmu::FaultResult result) {
-  int64_t sum = 0;
-  for (const uint64_t count : stats.slow_faults[static_cast<int>(result)]) {
-    sum += static_cast<int64_t>(count);
-  }
-  return sum;
-}
+constexpr char kList[] = "workloads";
 
-absl::Status NotRunning(const std::string& vm) {
+absl::Status NotRunning(const std::string& name) {
   return WithResource(
       ApiError(absl::StatusCode::kFailedPrecondition, "WORKLOAD_NOT_RUNNING",
-               absl::StrCat(vm, " runs no workload")),
-      "mmud.v1.Vm", vm);
+               absl::StrCat(name, " has ended; GetWorkload tells how")),
+      "mmud.lab.v1.Workload", name);
 }
 
-// What the operation ends with.
-absl::StatusOr<google::protobuf::Any> Result(const WorkloadRun& run) {
-  if (run.stop_reason() == WorkloadRun::Stop::kCancelled) {
-    return CancelledOperation();
+// What of a workload does not depend on its program. INVALID_VCPU_COUNT,
+// INVALID_PATTERN.
+absl::Status ApplyLimits(const lab::v1::Workload& workload, int vcpus,
+                         mmu::WorkloadOptions* options) {
+  if (workload.vcpu_count() < 0 || workload.vcpu_count() > vcpus) {
+    return WrongValue("INVALID_VCPU_COUNT", "workload.vcpu_count",
+                      workload.vcpu_count(),
+                      absl::StrCat("from 1 to ", vcpus, ", or 0 for all"));
   }
-  const mmu::WorkloadProgress progress = run.Progress();
-  if (progress.state == mmu::WorkloadProgress::State::kFailed) {
-    if (!mmu::DetailOf(progress.error).reason.empty()) return progress.error;
-    switch (progress.error.code()) {
-      case absl::StatusCode::kResourceExhausted:
-        return ApiError(absl::StatusCode::kResourceExhausted, "TRACE_TOO_LARGE",
-                        progress.error.message());
-      case absl::StatusCode::kDataLoss:
-        return ApiError(absl::StatusCode::kDataLoss, "TRACE_CORRUPT",
-                        progress.error.message());
-      case absl::StatusCode::kFailedPrecondition:
-        return ApiError(absl::StatusCode::kFailedPrecondition,
-                        "TRACE_TOO_LARGE", progress.error.message());
-      default:
-        return progress.error;
-    }
+  if (workload.max_accesses_per_second() < 0) {
+    return WrongValue("INVALID_PATTERN", "workload.max_accesses_per_second",
+                      workload.max_accesses_per_second(), "0 or more");
   }
-  v1::StartWorkloadResponse response;
-  *response.mutable_statistics() = ToProto(progress);
-  response.set_end(run.stop_reason() == WorkloadRun::Stop::kRequested
-                       ? v1::WORKLOAD_END_STOPPED
-                       : v1::WORKLOAD_END_COMPLETED);
-  return ToAny(response);
+  options->accesses_per_second = workload.max_accesses_per_second();
+  if (workload.has_max_duration() &&
+      (!FromProto(workload.max_duration(), &options->max_duration) ||
+       options->max_duration <= absl::ZeroDuration())) {
+    return WrongValue("INVALID_PATTERN", "workload.max_duration",
+                      Show(workload.max_duration()), "positive, or unset");
+  }
+  return absl::OkStatus();
 }
 
 }  // namespace
 
-v1::WorkloadStatistics ToProto(const mmu::WorkloadProgress& progress) {
-  const mmu::VcpuStatsSnapshot& stats = progress.stats;
-  v1::WorkloadStatistics proto;
-  proto.set_access_count(static_cast<int64_t>(stats.accesses));
-  proto.set_write_count(static_cast<int64_t>(stats.writes));
-  v1::FaultCounts* faults = proto.mutable_faults();
-  faults->set_fixed_count(Faults(stats, mmu::FaultResult::kFixed));
-  faults->set_fast_count(static_cast<int64_t>(stats.pf_fast));
-  faults->set_spurious_count(Faults(stats, mmu::FaultResult::kSpurious));
-  faults->set_emulate_count(Faults(stats, mmu::FaultResult::kEmulate));
-  faults->set_retry_count(Faults(stats, mmu::FaultResult::kRetry));
-  faults->set_error_count(static_cast<int64_t>(stats.fault_errors));
-  mmu::LatencySnapshot stalls = stats.fault_fast;
-  stalls.Add(stats.fault_slow);
-  *proto.mutable_stalls() = ToProto(stalls);
-  *proto.mutable_running_time() = ToProto(progress.running);
-  return proto;
-}
-
 WorkloadServiceImpl::WorkloadServiceImpl(DaemonState& state)
-    : RpcService("mmud.v1.WorkloadService", state.calls), state_(state) {
+    : RpcService("mmud.lab.v1.WorkloadService", state.calls), state_(state) {
   Long("StartWorkload", this, &WorkloadServiceImpl::StartWorkload);
+  Short("GetWorkload", this, &WorkloadServiceImpl::GetWorkload);
+  Short("ListWorkloads", this, &WorkloadServiceImpl::ListWorkloads);
   Long("StopWorkload", this, &WorkloadServiceImpl::StopWorkload);
-  Long("PauseVcpus", this, &WorkloadServiceImpl::PauseVcpus);
-  Long("ResumeVcpus", this, &WorkloadServiceImpl::ResumeVcpus);
   CheckComplete();
 }
 
 grpc::Status WorkloadServiceImpl::StartWorkload(
-    CallContext* context, const v1::StartWorkloadRequest* request,
-    google::longrunning::Operation* response) {
+    CallContext* context, const lab::v1::StartWorkloadRequest* request,
+    lab::v1::StartWorkloadResponse* response) {
   return Mutate(state_, *context, "StartWorkload", WhileDraining::kRefuse,
                 *request, response, [&] { return Start(*request); });
 }
 
-absl::StatusOr<google::longrunning::Operation> WorkloadServiceImpl::Start(
-    const v1::StartWorkloadRequest& request) {
+absl::StatusOr<lab::v1::StartWorkloadResponse> WorkloadServiceImpl::Start(
+    const lab::v1::StartWorkloadRequest& request) {
   absl::StatusOr<VmUse> vm = FindVm(state_, request.vm(), "vm");
   if (!vm.ok()) return vm.status();
+  if (!request.has_workload()) {
+    return InvalidField("INVALID_REQUEST", "workload",
+                        "workload is not set; it says what to run");
+  }
+  const lab::v1::Workload& asked = request.workload();
   const int vcpus = (*vm)->vm().config().vcpu_count;
-  if (request.vcpu_count() < 0 || request.vcpu_count() > vcpus) {
-    return InvalidField(
-        "INVALID_VCPU_COUNT", "vcpu_count",
-        absl::StrCat("vcpu_count is ", request.vcpu_count(),
-                     "; it must be from 1 to ", vcpus, ", or 0 for all"));
-  }
-  const uint32_t count = static_cast<uint32_t>(
-      request.vcpu_count() == 0 ? vcpus : request.vcpu_count());
   mmu::WorkloadOptions options;
-  if (request.max_accesses_per_second() < 0) {
-    return WrongValue("INVALID_PATTERN", "max_accesses_per_second",
-                      request.max_accesses_per_second(), "0 or more");
+  if (absl::Status status = ApplyLimits(asked, vcpus, &options); !status.ok()) {
+    return status;
   }
-  options.accesses_per_second = request.max_accesses_per_second();
-  if (request.has_max_duration() &&
-      (!FromProto(request.max_duration(), &options.max_duration) ||
-       options.max_duration <= absl::ZeroDuration())) {
-    return WrongValue("INVALID_PATTERN", "max_duration",
-                      Show(request.max_duration()), "positive, or unset");
-  }
-  absl::StatusOr<WorkloadSources> sources =
-      MakeSources(request, count, **vm, state_.config.trace_dir);
+  const int count = asked.vcpu_count() == 0 ? vcpus : asked.vcpu_count();
+  absl::StatusOr<WorkloadSources> sources = MakeSources(
+      asked, static_cast<uint32_t>(count), **vm, state_.config.trace_dir);
   if (!sources.ok()) return sources.status();
   options.sources = std::move(sources->sources);
 
-  absl::StatusOr<VmUse> use = state_.vms.ForOperation(*vm);
-  if (!use.ok()) return use.status();
-  auto held = std::make_shared<VmUse>(*std::move(use));
-  auto run =
-      std::make_shared<WorkloadRun>((*vm)->vm(), sources->total_access_count);
-  if (!(*vm)->TrySetWorkload(run)) {
-    return WithResource(
-        ApiError(absl::StatusCode::kFailedPrecondition, "WORKLOAD_RUNNING",
-                 absl::StrCat(request.vm(),
-                              " runs a workload already; stop it first")),
-        "mmud.v1.Vm", request.vm());
+  // Whatever the request says besides is not kept.
+  lab::v1::Workload description = asked;
+  description.DiscardUnknownFields();
+  description.clear_error();
+  description.clear_end_time();
+  description.set_name(NewWorkloadName((*vm)->name()));
+  description.set_vm_uid((*vm)->uid());
+  description.set_vcpu_count(count);
+  description.set_total_access_count(sources->total_access_count);
+  const absl::StatusOr<std::shared_ptr<WorkloadRun>> run =
+      state_.workloads.Start(*vm, std::move(description), std::move(options));
+  if (!run.ok()) return run.status();
+  lab::v1::StartWorkloadResponse response;
+  *response.mutable_workload() = ToProto(**run);
+  return response;
+}
+
+absl::StatusOr<WorkloadServiceImpl::Found> WorkloadServiceImpl::Find(
+    const std::string& name) {
+  const absl::StatusOr<WorkloadName> parsed = ParseWorkloadName(name, "name");
+  if (!parsed.ok()) return parsed.status();
+  absl::StatusOr<VmUse> vm = state_.vms.Find(parsed->vm);
+  if (absl::IsNotFound(vm.status())) return WorkloadNotFound(parsed->name);
+  if (!vm.ok()) return vm.status();
+  std::shared_ptr<WorkloadRun> run = (*vm)->workload();
+  if (run == nullptr || run->description().name() != parsed->name) {
+    return WorkloadNotFound(parsed->name);
   }
-  OperationSpec spec;
-  spec.method = OperationMethod::kStartWorkload;
-  auto times = std::make_shared<OperationTimes>();
-  spec.run = [run, held, times]() -> absl::StatusOr<google::protobuf::Any> {
-    run->RunToEnd();
-    times->End();
-    return Result(*run);
-  };
-  spec.metadata = [run, held, times] {
-    v1::WorkloadMetadata metadata;
-    metadata.set_vm((*held)->name());
-    times->AddTo(&metadata);
-    *metadata.mutable_statistics() = ToProto(run->Progress());
-    metadata.set_total_access_count(run->total_access_count());
-    return ToAny(metadata);
-  };
-  spec.cancel = [run, held] { run->StopNow(WorkloadRun::Stop::kCancelled); };
-  // The guest runs once there is an operation that says so, and not before:
-  // what is refused has done nothing to it.
-  absl::StatusOr<google::longrunning::Operation> operation;
-  const absl::Status started = run->Start(std::move(options), [&] {
-    operation = state_.operations.Start(std::move(spec));
-    return operation.status();
-  });
-  if (!started.ok()) return started;
-  return operation;
+  return Found{*std::move(vm), std::move(run)};
+}
+
+grpc::Status WorkloadServiceImpl::GetWorkload(
+    CallContext*, const lab::v1::GetWorkloadRequest* request,
+    lab::v1::GetWorkloadResponse* response) {
+  const absl::StatusOr<Found> found = Find(request->name());
+  if (!found.ok()) return ToGrpcStatus(found.status());
+  *response->mutable_workload() = ToProto(*found->run);
+  return grpc::Status::OK;
+}
+
+grpc::Status WorkloadServiceImpl::ListWorkloads(
+    CallContext*, const lab::v1::ListWorkloadsRequest* request,
+    lab::v1::ListWorkloadsResponse* response) {
+  return Answer(List(*request), response);
+}
+
+absl::StatusOr<lab::v1::ListWorkloadsResponse> WorkloadServiceImpl::List(
+    const lab::v1::ListWorkloadsRequest& request) {
+  const absl::StatusOr<int> page_size = CheckPageSize(request.page_size());
+  if (!page_size.ok()) return page_size.status();
+  lab::v1::ListWorkloadsResponse response;
+  if (!request.vm().empty()) {
+    const absl::StatusOr<VmUse> vm = FindVm(state_, request.vm(), "vm");
+    if (!vm.ok()) return vm.status();
+    if (!request.page_token().empty()) {
+      return InvalidField(
+          "INVALID_PAGE_TOKEN", "page_token",
+          absl::StrCat("page_token is ", Quote(request.page_token()),
+                       " though vm is set; one VM is one page: leave one of "
+                       "them empty"));
+    }
+    if (const std::shared_ptr<WorkloadRun> run = (*vm)->workload()) {
+      *response.add_workloads() = ToProto(*run);
+    }
+    return response;
+  }
+  absl::StatusOr<std::string> after =
+      ParsePageToken(kList, request.page_token());
+  if (!after.ok()) return after.status();
+  const auto limit = static_cast<size_t>(*page_size);
+  size_t bytes = 0;
+  std::string last;  // the VM of the last one that is shown
+  for (;;) {
+    const std::vector<VmRegistry::Sight> vms = state_.vms.List(*after, limit);
+    for (const VmRegistry::Sight& vm : vms) {
+      if (!vm.use) continue;  // it is being deleted
+      const std::shared_ptr<WorkloadRun> run = vm.use->workload();
+      if (run == nullptr) continue;
+      if (response.workloads_size() == *page_size || bytes >= kMaxPageBytes) {
+        response.set_next_page_token(MakePageToken(kList, last));
+        return response;
+      }
+      lab::v1::Workload& workload = *response.add_workloads();
+      workload = ToProto(*run);
+      bytes += workload.ByteSizeLong();
+      last = vm.name;
+    }
+    if (vms.size() < limit) return response;
+    *after = vms.back().name;
+  }
 }
 
 grpc::Status WorkloadServiceImpl::StopWorkload(
-    CallContext* context, const v1::StopWorkloadRequest* request,
-    v1::StopWorkloadResponse* response) {
-  return Mutate(
-      state_, *context, "StopWorkload", WhileDraining::kAllow, *request,
-      response, [&]() -> absl::StatusOr<v1::StopWorkloadResponse> {
-        absl::StatusOr<VmUse> vm = FindVm(state_, request->vm(), "vm");
-        if (!vm.ok()) return vm.status();
-        const std::shared_ptr<WorkloadRun> run = (*vm)->workload();
-        if (run == nullptr || run->finished()) return NotRunning(request->vm());
-        // To its end, whoever has left: it ends in any case, and a retry is to
-        // hear of that one, not to stop the workload after it.
-        run->StopNow(WorkloadRun::Stop::kRequested);
-        run->AwaitFinished();
-        v1::StopWorkloadResponse answer;
-        *answer.mutable_statistics() = ToProto(run->Progress());
-        return answer;
-      });
+    CallContext* context, const lab::v1::StopWorkloadRequest* request,
+    lab::v1::StopWorkloadResponse* response) {
+  return Mutate(state_, *context, "StopWorkload", WhileDraining::kAllow,
+                *request, response, [&] { return Stop(request->name()); });
 }
 
-grpc::Status WorkloadServiceImpl::PauseVcpus(
-    CallContext* context, const v1::PauseVcpusRequest* request,
-    v1::PauseVcpusResponse* response) {
-  return Mutate(state_, *context, "PauseVcpus", WhileDraining::kAllow, *request,
-                response, [&]() -> absl::StatusOr<v1::PauseVcpusResponse> {
-                  absl::StatusOr<VmUse> vm =
-                      FindVm(state_, request->vm(), "vm");
-                  if (!vm.ok()) return vm.status();
-                  (*vm)->vm().PauseVcpus();
-                  v1::PauseVcpusResponse answer;
-                  answer.set_vcpu_state(v1::VCPU_STATE_PAUSED);
-                  return answer;
-                });
-}
-
-grpc::Status WorkloadServiceImpl::ResumeVcpus(
-    CallContext* context, const v1::ResumeVcpusRequest* request,
-    v1::ResumeVcpusResponse* response) {
-  return Mutate(
-      state_, *context, "ResumeVcpus", WhileDraining::kAllow, *request,
-      response, [&]() -> absl::StatusOr<v1::ResumeVcpusResponse> {
-        absl::StatusOr<VmUse> vm = FindVm(state_, request->vm(), "vm");
-        if (!vm.ok()) return vm.status();
-        (*vm)->vm().ResumeVcpus();
-        v1::ResumeVcpusResponse answer;
-        answer.set_vcpu_state(VcpuStateOf(**vm));
-        return answer;
-      });
+absl::StatusOr<lab::v1::StopWorkloadResponse> WorkloadServiceImpl::Stop(
+    const std::string& name) {
+  const absl::StatusOr<Found> found = Find(name);
+  if (!found.ok()) return found.status();
+  WorkloadRun& run = *found->run;
+  if (run.finished()) return NotRunning(run.description().name());
+  // To its end, whoever has left: it ends in any case, and a retry is to hear
+  // of that end.
+  run.StopNow();
+  run.AwaitFinished();
+  lab::v1::StopWorkloadResponse response;
+  *response.mutable_workload() = ToProto(run);
+  return response;
 }
 
 }  // namespace mmud

@@ -1,16 +1,19 @@
-// mmud.v1.WorkloadService over mmu::Vm and OperationStore.
+// mmud.lab.v1.WorkloadService over WorkloadStore and the VMs' workloads.
 
 #ifndef SERVER_SERVICES_WORKLOAD_SERVICE_H_
 #define SERVER_SERVICES_WORKLOAD_SERVICE_H_
 
+#include <memory>
+#include <string>
+
 #include "absl/status/statusor.h"
-#include "google/longrunning/operations.pb.h"
 #include "grpcpp/support/status.h"
-#include "mmu_core/vm/workload.h"
-#include "mmud/v1/workload_service.pb.h"
+#include "mmud/lab/v1/workload_service.pb.h"
 #include "server/rpc/call_context.h"
 #include "server/rpc/rpc_service.h"
 #include "server/services/daemon_state.h"
+#include "server/vm_registry.h"
+#include "server/workload_run.h"
 
 namespace mmud {
 
@@ -20,26 +23,35 @@ class WorkloadServiceImpl final : public RpcService {
   explicit WorkloadServiceImpl(DaemonState& state);
 
   grpc::Status StartWorkload(CallContext* context,
-                             const v1::StartWorkloadRequest* request,
-                             google::longrunning::Operation* response);
+                             const lab::v1::StartWorkloadRequest* request,
+                             lab::v1::StartWorkloadResponse* response);
+  grpc::Status GetWorkload(CallContext* context,
+                           const lab::v1::GetWorkloadRequest* request,
+                           lab::v1::GetWorkloadResponse* response);
+  grpc::Status ListWorkloads(CallContext* context,
+                             const lab::v1::ListWorkloadsRequest* request,
+                             lab::v1::ListWorkloadsResponse* response);
   grpc::Status StopWorkload(CallContext* context,
-                            const v1::StopWorkloadRequest* request,
-                            v1::StopWorkloadResponse* response);
-  grpc::Status PauseVcpus(CallContext* context,
-                          const v1::PauseVcpusRequest* request,
-                          v1::PauseVcpusResponse* response);
-  grpc::Status ResumeVcpus(CallContext* context,
-                           const v1::ResumeVcpusRequest* request,
-                           v1::ResumeVcpusResponse* response);
+                            const lab::v1::StopWorkloadRequest* request,
+                            lab::v1::StopWorkloadResponse* response);
 
  private:
-  absl::StatusOr<google::longrunning::Operation> Start(
-      const v1::StartWorkloadRequest& request);
+  // The workload of a name. What it says is true while its VM is used.
+  struct Found {
+    VmUse vm;
+    std::shared_ptr<WorkloadRun> run;
+  };
+  // INVALID_NAME, WORKLOAD_NOT_FOUND, VM_DELETED.
+  absl::StatusOr<Found> Find(const std::string& name);
+
+  absl::StatusOr<lab::v1::StartWorkloadResponse> Start(
+      const lab::v1::StartWorkloadRequest& request);
+  absl::StatusOr<lab::v1::ListWorkloadsResponse> List(
+      const lab::v1::ListWorkloadsRequest& request);
+  absl::StatusOr<lab::v1::StopWorkloadResponse> Stop(const std::string& name);
 
   DaemonState& state_;
 };
-
-v1::WorkloadStatistics ToProto(const mmu::WorkloadProgress& progress);
 
 }  // namespace mmud
 

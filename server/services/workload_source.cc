@@ -20,6 +20,7 @@
 #include "mmu_core/guest/pattern_spec.h"
 #include "mmu_core/guest/trace_replay.h"
 #include "mmu_core/vm/vm.h"
+#include "mmud/v1/common.pb.h"
 #include "server/base/errors.h"
 #include "server/services/convert.h"
 #include "trace/trace_reader.h"
@@ -61,15 +62,16 @@ int64_t Total(int64_t access_count, uint32_t vcpu_count) {
   return total;
 }
 
-absl::StatusOr<mmu::PatternSpec> ToSpec(const v1::AccessPattern& pattern) {
+absl::StatusOr<mmu::PatternSpec> ToSpec(const lab::v1::AccessPattern& pattern) {
   mmu::PatternSpec spec;
   spec.write_fraction = pattern.write_fraction();
   spec.exec_fraction = pattern.exec_fraction();
   switch (pattern.kind_case()) {
-    case v1::AccessPattern::kSequential:
+    case lab::v1::AccessPattern::kSequential:
       spec.kind = mmu::PatternSpec::Kind::kSequential;
       if (pattern.sequential().stride_bytes() < 0) {
-        return WrongValue("INVALID_PATTERN", "pattern.sequential.stride_bytes",
+        return WrongValue("INVALID_PATTERN",
+                          "workload.pattern.sequential.stride_bytes",
                           pattern.sequential().stride_bytes(), "0 or more");
       }
       if (pattern.sequential().stride_bytes() != 0) {
@@ -77,60 +79,62 @@ absl::StatusOr<mmu::PatternSpec> ToSpec(const v1::AccessPattern& pattern) {
             static_cast<uint64_t>(pattern.sequential().stride_bytes());
       }
       return spec;
-    case v1::AccessPattern::kUniform:
+    case lab::v1::AccessPattern::kUniform:
       spec.kind = mmu::PatternSpec::Kind::kUniform;
       return spec;
-    case v1::AccessPattern::kZipf:
+    case lab::v1::AccessPattern::kZipf:
       spec.kind = mmu::PatternSpec::Kind::kZipf;
       if (pattern.zipf().exponent() != 0) {
         spec.zipf_exponent = pattern.zipf().exponent();
       }
       return spec;
-    case v1::AccessPattern::kHotCold: {
-      const v1::HotColdPattern& hot = pattern.hot_cold();
+    case lab::v1::AccessPattern::kHotCold: {
+      const lab::v1::HotColdPattern& hot = pattern.hot_cold();
       spec.kind = mmu::PatternSpec::Kind::kHotCold;
       if (hot.hot_fraction() != 0) spec.hot_fraction = hot.hot_fraction();
       if (hot.hot_access_fraction() != 0) {
         spec.hot_access_fraction = hot.hot_access_fraction();
       }
       if (hot.drift_pages_per_million_accesses() < 0) {
-        return WrongValue("INVALID_PATTERN",
-                          "pattern.hot_cold.drift_pages_per_million_accesses",
-                          hot.drift_pages_per_million_accesses(), "0 or more");
+        return WrongValue(
+            "INVALID_PATTERN",
+            "workload.pattern.hot_cold.drift_pages_per_million_accesses",
+            hot.drift_pages_per_million_accesses(), "0 or more");
       }
       spec.drift_pages_per_million_accesses =
           static_cast<uint64_t>(hot.drift_pages_per_million_accesses());
       return spec;
     }
-    case v1::AccessPattern::KIND_NOT_SET:
+    case lab::v1::AccessPattern::KIND_NOT_SET:
       break;
   }
-  return BadPattern("pattern",
-                    "pattern names no kind; set one of "
+  return BadPattern("workload.pattern",
+                    "workload.pattern names no kind; set one of "
                     "sequential, uniform, zipf or hot_cold");
 }
 
 absl::StatusOr<WorkloadSources> PatternSources(
-    const v1::StartWorkloadRequest& request, uint32_t vcpu_count,
+    const lab::v1::Workload& workload, uint32_t vcpu_count,
     const ManagedVm& vm) {
-  absl::StatusOr<mmu::PatternSpec> spec = ToSpec(request.pattern());
+  absl::StatusOr<mmu::PatternSpec> spec = ToSpec(workload.pattern());
   if (!spec.ok()) return spec.status();
-  spec->seed = static_cast<uint64_t>(request.seed());
-  spec->access_count = static_cast<uint64_t>(request.access_count());
+  spec->seed = static_cast<uint64_t>(workload.seed());
+  spec->access_count = static_cast<uint64_t>(workload.access_count());
   absl::StatusOr<mmu::GpaSpace> space =
-      SpaceOf(request.pattern().has_extent(), request.pattern().extent(), vm,
-              "pattern.extent");
+      SpaceOf(workload.pattern().has_extent(), workload.pattern().extent(), vm,
+              "workload.pattern.extent");
   if (!space.ok()) return space.status();
   if (absl::Status status =
           mmu::Validate(*spec, space->size_bytes(), vcpu_count);
       !status.ok()) {
-    return BadPattern("pattern", absl::StrCat("pattern: ", status.message()));
+    return BadPattern("workload.pattern",
+                      absl::StrCat("workload.pattern: ", status.message()));
   }
   WorkloadSources made;
   for (uint32_t i = 0; i < vcpu_count; ++i) {
     made.sources.push_back(mmu::MakePattern(*spec, *space, i, vcpu_count));
   }
-  made.total_access_count = Total(request.access_count(), vcpu_count);
+  made.total_access_count = Total(workload.access_count(), vcpu_count);
   return made;
 }
 
@@ -179,34 +183,35 @@ absl::StatusOr<std::unique_ptr<trace::TraceReader>> OpenTrace(
   return BadTrace(reader.status());
 }
 
-absl::StatusOr<WorkloadSources> TraceSources(
-    const v1::StartWorkloadRequest& request, uint32_t vcpu_count,
-    const ManagedVm& vm, const std::string& trace_dir) {
-  const v1::TraceReplay& trace = request.trace();
+absl::StatusOr<WorkloadSources> TraceSources(const lab::v1::Workload& workload,
+                                             uint32_t vcpu_count,
+                                             const ManagedVm& vm,
+                                             const std::string& trace_dir) {
+  const lab::v1::TraceReplay& trace = workload.trace();
   if (trace.repeat_count() < 0) {
-    return WrongValue("INVALID_PATTERN", "trace.repeat_count",
+    return WrongValue("INVALID_PATTERN", "workload.trace.repeat_count",
                       trace.repeat_count(), "0 or more");
   }
   mmu::TraceReplayOptions options;
   options.repeat_count = trace.repeat_count() == 0
                              ? 1
                              : static_cast<uint64_t>(trace.repeat_count());
-  options.access_count = static_cast<uint64_t>(request.access_count());
-  options.seed = static_cast<uint64_t>(request.seed());
+  options.access_count = static_cast<uint64_t>(workload.access_count());
+  options.seed = static_cast<uint64_t>(workload.seed());
   switch (trace.placement()) {
-    case v1::PAGE_PLACEMENT_UNSPECIFIED:
-    case v1::PAGE_PLACEMENT_CONTIGUOUS:
+    case lab::v1::PAGE_PLACEMENT_UNSPECIFIED:
+    case lab::v1::PAGE_PLACEMENT_CONTIGUOUS:
       break;
-    case v1::PAGE_PLACEMENT_SCATTERED:
+    case lab::v1::PAGE_PLACEMENT_SCATTERED:
       options.placement = mmu::PagePlacement::kScattered;
       break;
     default:
-      return WrongValue("INVALID_ENUM_VALUE", "trace.placement",
+      return WrongValue("INVALID_ENUM_VALUE", "workload.trace.placement",
                         static_cast<int>(trace.placement()),
                         "CONTIGUOUS or SCATTERED");
   }
   absl::StatusOr<mmu::GpaSpace> space =
-      SpaceOf(trace.has_extent(), trace.extent(), vm, "trace.extent");
+      SpaceOf(trace.has_extent(), trace.extent(), vm, "workload.trace.extent");
   if (!space.ok()) return space.status();
   WorkloadSources made;
   for (uint32_t i = 0; i < vcpu_count; ++i) {
@@ -220,7 +225,7 @@ absl::StatusOr<WorkloadSources> TraceSources(
       }
       // Accesses that cross a page become two, so a whole run is not known
       // beforehand; a cut one is.
-      made.total_access_count = Total(request.access_count(), vcpu_count);
+      made.total_access_count = Total(workload.access_count(), vcpu_count);
     }
     made.sources.push_back(std::make_unique<mmu::TraceReplaySource>(
         *std::move(reader), space->Share(i, vcpu_count), options));
@@ -230,23 +235,25 @@ absl::StatusOr<WorkloadSources> TraceSources(
 
 }  // namespace
 
-absl::StatusOr<WorkloadSources> MakeSources(
-    const v1::StartWorkloadRequest& request, uint32_t vcpu_count,
-    const ManagedVm& vm, const std::string& trace_dir) {
-  if (request.access_count() < 0) {
-    return WrongValue("INVALID_PATTERN", "access_count", request.access_count(),
-                      "0 or more");
+absl::StatusOr<WorkloadSources> MakeSources(const lab::v1::Workload& workload,
+                                            uint32_t vcpu_count,
+                                            const ManagedVm& vm,
+                                            const std::string& trace_dir) {
+  if (workload.access_count() < 0) {
+    return WrongValue("INVALID_PATTERN", "workload.access_count",
+                      workload.access_count(), "0 or more");
   }
-  switch (request.program_case()) {
-    case v1::StartWorkloadRequest::kPattern:
-      return PatternSources(request, vcpu_count, vm);
-    case v1::StartWorkloadRequest::kTrace:
-      return TraceSources(request, vcpu_count, vm, trace_dir);
-    case v1::StartWorkloadRequest::PROGRAM_NOT_SET:
+  switch (workload.program_case()) {
+    case lab::v1::Workload::kPattern:
+      return PatternSources(workload, vcpu_count, vm);
+    case lab::v1::Workload::kTrace:
+      return TraceSources(workload, vcpu_count, vm, trace_dir);
+    case lab::v1::Workload::PROGRAM_NOT_SET:
       break;
   }
-  return BadPattern("pattern",
-                    "the request names no program; set pattern or trace");
+  return BadPattern("workload.pattern",
+                    "workload names no program; set workload.pattern or "
+                    "workload.trace");
 }
 
 }  // namespace mmud

@@ -1,4 +1,4 @@
-// From the program of a StartWorkloadRequest to what runs on the vCPUs.
+// From the program of a Workload to what runs on the vCPUs.
 
 #ifndef SERVER_SERVICES_WORKLOAD_SOURCE_H_
 #define SERVER_SERVICES_WORKLOAD_SOURCE_H_
@@ -10,7 +10,7 @@
 
 #include "absl/status/statusor.h"
 #include "mmu_core/guest/access_source.h"
-#include "mmud/v1/workload_service.pb.h"
+#include "mmud/lab/v1/workload_service.pb.h"
 #include "server/managed_vm.h"
 
 namespace mmud {
@@ -21,11 +21,13 @@ struct WorkloadSources {
   int64_t total_access_count = 0;
 };
 
-// `vcpu_count` is what the request's 0 was resolved to. INVALID_PATTERN,
-// TRACE_NOT_FOUND, TRACE_CORRUPT, UNALIGNED, INVALID_RANGE, GPA_OUT_OF_RANGE.
-absl::StatusOr<WorkloadSources> MakeSources(
-    const v1::StartWorkloadRequest& request, uint32_t vcpu_count,
-    const ManagedVm& vm, const std::string& trace_dir);
+// Of a request's field `workload`. `vcpu_count` is what its 0 was resolved to.
+// INVALID_PATTERN, TRACE_NOT_FOUND, TRACE_CORRUPT, UNALIGNED, INVALID_RANGE,
+// GPA_OUT_OF_RANGE.
+absl::StatusOr<WorkloadSources> MakeSources(const lab::v1::Workload& workload,
+                                            uint32_t vcpu_count,
+                                            const ManagedVm& vm,
+                                            const std::string& trace_dir);
 
 }  // namespace mmud
 

@@ -1,0 +1,26 @@
+// Random UUIDs: the ids of requests, VMs, operations, workloads and daemons.
+
+#ifndef SERVER_BASE_UUID_H_
+#define SERVER_BASE_UUID_H_
+
+#include <string>
+
+#include "absl/strings/string_view.h"
+
+namespace mmud {
+
+// A new UUID of version 4 from the system's randomness, in small letters, for
+// example "6f9619ff-8b86-4d01-b42d-00cf4fc964ff". No two are the same, in
+// whatever process they were made. Thread-safe.
+std::string NewUuid();
+
+// Whether `text` is a UUID of version 4 in its usual form, in small letters or
+// capitals.
+bool IsUuid(absl::string_view text);
+
+// The one way to write it: a UUID in capitals is the same UUID.
+std::string CanonicalUuid(absl::string_view uuid);
+
+}  // namespace mmud
+
+#endif  // SERVER_BASE_UUID_H_

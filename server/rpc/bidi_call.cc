@@ -1,0 +1,271 @@
+#include "server/rpc/bidi_call.h"
+
+#include <cstdint>
+#include <memory>
+#include <utility>
+
+#include "absl/base/thread_annotations.h"
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "absl/strings/str_cat.h"
+#include "absl/strings/string_view.h"
+#include "absl/synchronization/mutex.h"
+#include "absl/time/time.h"
+#include "grpcpp/support/status.h"
+#include "mmu_core/base/clock.h"
+#include "server/base/budget.h"
+#include "server/base/errors.h"
+#include "server/base/status_mapping.h"
+#include "server/rpc/cut_off.h"
+#include "server/rpc/timer.h"
+
+namespace mmud {
+namespace {
+
+// States:
+//   reading   gRPC waits for the peer's next message, until OnReadDone; no
+//             thread belongs to the stream
+//   making    a worker takes a message or makes an answer
+//   writing   gRPC has an answer until OnWriteDone, which may never come while
+//             the peer does not read; no thread belongs to the stream
+//   finished  Finish was called; OnDone follows
+// reading -> making -> writing -> making -> ... -> reading -> ... -> finished.
+// As in a StreamCall, only what is there in `making` and what gRPC calls go on
+// to the next state. End may come at any time: it leaves a note for `making`,
+// and otherwise takes the conversation away, since nobody will ask it any more.
+// A peer that is only listened to is told at once; one that has an answer to
+// take gets so much time for it.
+class BidiCall final
+    : public grpc::ServerBidiReactor<grpc::ByteBuffer, grpc::ByteBuffer>,
+      public EndableStream,
+      public std::enable_shared_from_this<BidiCall> {
+ public:
+  BidiCall(CallRuntime& runtime, grpc::CallbackServerContext* context)
+      : runtime_(runtime),
+        context_(*context),
+        cut_off_(runtime.timer, *context) {}
+
+  void Start(const BidiFunction& function) {
+    self_ = shared_from_this();
+    // Before it has a place, so that a drain ends each that has one, also if
+    // its peer says nothing.
+    runtime_.open_streams.Add(self_, "");
+    absl::StatusOr<Budget::Place> place = runtime_.streams.Take();
+    if (!place.ok()) {
+      FinishWith(place.status());
+      return;
+    }
+    place_ = *std::move(place);
+    conversation_ =
+        function(&context_, [this](absl::string_view vm) { return Take(vm); });
+    end_of_silence_ = runtime_.timer.At(
+        mmu::MonotonicTime::Now() + runtime_.first_message_patience,
+        [call = weak_from_this()] {
+          if (const auto self = call.lock()) self->EndSilent();
+        });
+    Listen();
+  }
+
+  void OnReadDone(bool ok) override {
+    {
+      absl::MutexLock lock(&mu_);
+      if (state_ == State::kFinished) return;
+      state_ = State::kMaking;
+      was_heard_ = true;
+    }
+    runtime_.timer.Cancel(end_of_silence_);
+    if (!ok) {
+      // It has said all, or is gone.
+      FinishWith(context_.IsCancelled() ? Gone() : absl::OkStatus());
+      return;
+    }
+    Post([this] { TakeMessage(); });
+  }
+
+  void OnWriteDone(bool ok) override {
+    absl::Status end;
+    {
+      absl::MutexLock lock(&mu_);
+      state_ = State::kMaking;
+      end = end_;
+    }
+    if (!ok) {
+      // The call is over: the peer hears of no status, the metrics do.
+      FinishWith(end.ok() ? Gone() : end);
+      return;
+    }
+    Post([this] { MakeNext(); });
+  }
+
+  void OnDone() override {
+    runtime_.open_streams.Remove(this);
+    runtime_.timer.Cancel(end_of_silence_);
+    cut_off_.Ended();
+    const std::shared_ptr<BidiCall> last = std::move(self_);
+  }
+
+  void End(const absl::Status& status, absl::Duration patience) override {
+    // Let go of without the lock.
+    std::unique_ptr<ByteConversation> conversation;
+    Budget::Place place;
+    bool is_listening = false;
+    {
+      absl::MutexLock lock(&mu_);
+      if (end_.ok()) end_ = status;
+      if (state_ != State::kReading && state_ != State::kWriting) return;
+      conversation = std::move(conversation_);
+      place = std::move(place_of_vm_);
+      is_listening = state_ == State::kReading;
+      if (is_listening) {
+        state_ = State::kFinished;
+      } else {
+        // The peer may still read: then it gets the whole status. If not,
+        // OnWriteDone(false) follows.
+        cut_off_.Arm(patience, end_);
+      }
+    }
+    if (!is_listening) return;
+    conversation = nullptr;
+    place.Release();
+    place_.Release();
+    // What gRPC waits for fails by that, and OnReadDone does nothing.
+    Finish(ToGrpcStatus(status));
+  }
+
+ private:
+  enum class State : uint8_t { kReading, kMaking, kWriting, kFinished };
+
+  static absl::Status Gone() {
+    return ApiError(absl::StatusCode::kCancelled, "CALL_CANCELLED",
+                    "the caller left");
+  }
+
+  // Of a peer that has sent nothing so far.
+  void EndSilent() {
+    {
+      absl::MutexLock lock(&mu_);
+      if (was_heard_) return;
+    }
+    End(ApiError(
+            absl::StatusCode::kDeadlineExceeded, "CALL_CANCELLED",
+            absl::StrCat("no message came for ",
+                         absl::FormatDuration(runtime_.first_message_patience),
+                         "; open another stream and send its first message at "
+                         "once")),
+        runtime_.patience);
+  }
+
+  absl::Status Take(absl::string_view vm) {
+    absl::StatusOr<Budget::Place> place = runtime_.streams_per_vm.Take(vm);
+    if (!place.ok()) return place.status();
+    place_of_vm_ = *std::move(place);
+    runtime_.open_streams.Add(shared_from_this(), vm);
+    return absl::OkStatus();
+  }
+
+  template <typename Work>
+  void Post(Work work) {
+    const absl::Status posted = runtime_.stream_workers.Post(std::move(work));
+    if (!posted.ok()) FinishWith(posted);
+  }
+
+  void TakeMessage() {
+    absl::Status status = end();
+    if (status.ok()) status = conversation_->Take(message_);
+    if (!status.ok()) {
+      FinishWith(status);
+      return;
+    }
+    MakeNext();
+  }
+
+  void MakeNext() {
+    absl::Status status = end();
+    if (status.ok()) {
+      answer_.Clear();
+      const absl::StatusOr<bool> made = conversation_->Next(&answer_);
+      if (made.ok() && !*made) {
+        Listen();
+        return;
+      }
+      if (made.ok()) {
+        {
+          absl::MutexLock lock(&mu_);
+          if (end_.ok()) state_ = State::kWriting;
+          status = end_;
+        }
+        if (status.ok()) {
+          StartWrite(&answer_);
+          return;
+        }
+      } else {
+        status = made.status();
+      }
+    }
+    FinishWith(status);
+  }
+
+  void Listen() {
+    absl::Status status;
+    {
+      // Held while the read is begun, so that End finishes nothing that is
+      // about to be read. gRPC calls OnReadDone from a thread of its own.
+      absl::MutexLock lock(&mu_);
+      status = end_;
+      if (status.ok()) {
+        state_ = State::kReading;
+        message_.Clear();
+        StartRead(&message_);
+      }
+    }
+    if (!status.ok()) FinishWith(status);
+  }
+
+  void FinishWith(const absl::Status& status) {
+    // What the conversation holds of a VM goes before the status: who has that
+    // may delete the VM at once.
+    conversation_ = nullptr;
+    place_of_vm_.Release();
+    place_.Release();
+    {
+      absl::MutexLock lock(&mu_);
+      state_ = State::kFinished;
+    }
+    Finish(ToGrpcStatus(status));  // and this may be gone
+  }
+
+  absl::Status end() {
+    absl::MutexLock lock(&mu_);
+    return end_;
+  }
+
+  CallRuntime& runtime_;
+  CallContext context_;
+  std::shared_ptr<BidiCall> self_;
+  // Of the state `making`, one thread at a time; conversation_ and
+  // place_of_vm_ are End's, under mu_, in `reading` and `writing`.
+  Budget::Place place_;
+  Budget::Place place_of_vm_;
+  std::unique_ptr<ByteConversation> conversation_;
+  grpc::ByteBuffer message_;  // gRPC's while reading
+  grpc::ByteBuffer answer_;   // gRPC's while writing
+  CutOff cut_off_;
+  Timer::Ticket end_of_silence_;  // written before the first read
+
+  absl::Mutex mu_;
+  absl::Status end_ ABSL_GUARDED_BY(mu_);  // how to end; OK: go on
+  State state_ ABSL_GUARDED_BY(mu_) = State::kMaking;
+  bool was_heard_ ABSL_GUARDED_BY(mu_) = false;  // a read has ended
+};
+
+}  // namespace
+
+grpc::ServerBidiReactor<grpc::ByteBuffer, grpc::ByteBuffer>* StartBidiCall(
+    CallRuntime& runtime, const BidiFunction& function,
+    grpc::CallbackServerContext* context) {
+  const auto call = std::make_shared<BidiCall>(runtime, context);
+  call->Start(function);
+  return call.get();
+}
+
+}  // namespace mmud

@@ -1,0 +1,258 @@
+#include "server/services/harvest_stream.h"
+
+#include <algorithm>
+#include <cstdint>
+#include <memory>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "absl/strings/str_cat.h"
+#include "absl/strings/string_view.h"
+#include "absl/types/optional.h"
+#include "mmu_core/base/address.h"
+#include "mmu_core/base/check.h"
+#include "mmu_core/base/clock.h"
+#include "mmu_core/base/error.h"
+#include "mmu_core/dirty/dirty_log_state.h"
+#include "mmu_core/vm/dirty_log_calls.h"
+#include "mmu_core/vm/vm.h"
+#include "mmu_core/vm/vm_config.h"
+#include "server/base/errors.h"
+#include "server/base/resource_names.h"
+#include "server/services/call.h"
+#include "server/services/convert.h"
+#include "server/services/dirty_log_calls.h"
+#include "server/services/dirty_log_codec.h"
+#include "server/services/dirty_log_convert.h"
+
+namespace mmud {
+namespace {
+
+constexpr int64_t kDefaultWindow = 8;
+constexpr int64_t kMaxWindow = 64;
+
+// The error of a call that a message stands for. Who makes it, and of which
+// log, `open` has said; anything else that it names is what `rest` stands for.
+absl::Status InMessage(const absl::Status& status, absl::string_view rest) {
+  const std::string field = mmu::DetailOf(status).field;
+  if (field.empty()) return status;
+  if (field == "vm" || field == "owner_token" || field == "log_id") {
+    return InField(status, "open.");
+  }
+  return OfField(status, rest);
+}
+
+}  // namespace
+
+absl::Status HarvestStream::KeepGoing() const {
+  return CheckStream(context_, state_, *vm_);
+}
+
+mmu::LogCall HarvestStream::Call() const {
+  mmu::LogCall call = call_;
+  call.now = mmu::MonotonicTime::Now();
+  return call;
+}
+
+absl::Status HarvestStream::Take(const v1::HarvestDirtyLogRequest& request) {
+  using Part = v1::HarvestDirtyLogRequest;
+  if (static_cast<bool>(vm_) != (request.part_case() != Part::kOpen)) {
+    return InvalidField("INVALID_REQUEST", "open",
+                        vm_ ? "open is set a second time; a stream harvests "
+                              "one log: open another stream"
+                            : "the first message is not open; it says which "
+                              "log is to be harvested");
+  }
+  if (vm_) {
+    if (absl::Status status = KeepGoing(); !status.ok()) return status;
+  }
+  switch (request.part_case()) {
+    case Part::kOpen:
+      return Open(request.open());
+    case Part::kSeal:
+      return SealLog(request.seal());
+    case Part::kClear:
+      return ClearChunk(request.clear());
+    case Part::kAcknowledge:
+      return AcknowledgeEpoch(request.acknowledge());
+    case Part::PART_NOT_SET:
+      break;
+  }
+  return InvalidField("INVALID_REQUEST", "seal",
+                      "the message says nothing; set seal, clear or "
+                      "acknowledge");
+}
+
+absl::Status HarvestStream::Open(const v1::HarvestOpen& open) {
+  state_.call_log.NoteRequest(context_.id(), open);
+  if (absl::Status status = take_(open.vm()); !status.ok()) return status;
+  absl::StatusOr<VmUse> vm = FindVm(state_, open.vm(), "open.vm");
+  if (!vm.ok()) return vm.status();
+  if (absl::Status status = CheckStream(context_, state_, **vm); !status.ok()) {
+    return status;
+  }
+  const absl::StatusOr<mmu::LogCall> call = ToLogCall(open);
+  if (!call.ok()) return InField(call.status(), "open.");
+  const absl::StatusOr<v1::DirtyLogEncoding> encoding =
+      ToEncoding(open.encoding());
+  if (!encoding.ok()) return InField(encoding.status(), "open.");
+  const absl::StatusOr<int64_t> bytes =
+      ToMessageBytes(open.max_message_bytes());
+  if (!bytes.ok()) return InField(bytes.status(), "open.");
+  if (open.window_chunk_count() < 0 || open.window_chunk_count() > kMaxWindow) {
+    return WrongValue("INVALID_RANGE", "open.window_chunk_count",
+                      open.window_chunk_count(),
+                      absl::StrCat("from 1 to ", kMaxWindow,
+                                   ", or 0, which is ", kDefaultWindow));
+  }
+  absl::StatusOr<std::vector<uint32_t>> slots = ToSlotIds(open.slots(), **vm);
+  if (!slots.ok()) return InField(slots.status(), "open.");
+  const absl::StatusOr<mmu::DirtyLogView> log =
+      (*vm)->vm().RenewDirtyLogLease(*call);
+  if (!log.ok()) {
+    return InField(WithResource(log.status(), "mmud.v1.Vm", open.vm()),
+                   "open.");
+  }
+  if (absl::Status status = PlanSlots(**vm, *log, 0, *slots).status();
+      !status.ok()) {
+    return status;
+  }
+  call_ = *call;
+  // Another log of the same owner's is another harvest.
+  call_.log_id = log->state.id;
+  slots_ = *std::move(slots);
+  encoding_ = *encoding;
+  message_bytes_ = *bytes;
+  window_ = static_cast<size_t>(open.window_chunk_count() == 0
+                                    ? kDefaultWindow
+                                    : open.window_chunk_count());
+  *answers_.emplace_back().mutable_opened() = ToProto(**vm, *log);
+  vm_ = *std::move(vm);
+  return absl::OkStatus();
+}
+
+absl::Status HarvestStream::SealLog(const v1::HarvestSeal& seal) {
+  absl::StatusOr<v1::SealDirtyLogResponse> sealed =
+      Seal(*vm_, Call(), seal.acknowledged_epoch());
+  if (!sealed.ok())
+    return InMessage(sealed.status(), "seal.acknowledged_epoch");
+  state_.call_log.NotePartDone(context_.id());
+  epoch_ = sealed->epoch();
+  sent_.clear();
+  ahead_.reset();
+  *answers_.emplace_back().mutable_sealed() = *std::move(sealed);
+  const absl::optional<mmu::DirtyLogView> log = vm_->vm().FindDirtyLog();
+  if (!log.has_value()) return DirtyLogOff(*vm_);
+  DirtyLogPlan plan;
+  plan.log_id = *call_.log_id;
+  plan.epoch = static_cast<uint64_t>(epoch_);
+  plan.encoding = encoding_;
+  plan.message_bytes = message_bytes_;
+  absl::StatusOr<std::vector<SlotPlan>> slots =
+      PlanSlots(*vm_, *log, plan.epoch, slots_);
+  if (!slots.ok()) return slots.status();
+  plan.slots = *std::move(slots);
+  sealed_slots_ = plan.slots;
+  chunks_ = std::make_unique<DirtyPageChunks>(std::move(plan));
+  return absl::OkStatus();
+}
+
+absl::Status HarvestStream::ClearChunk(const v1::HarvestClear& clear) {
+  const auto chunk = sent_.find(clear.number());
+  if (chunk == sent_.end()) {
+    return mmu::MakeError(
+        absl::StatusCode::kAborted, {"EPOCH_MISMATCH", "clear.number"},
+        absl::StrCat("clear.number is ", clear.number(),
+                     "; it must be a chunk of this stream's newest seal, which "
+                     "is cleared once"));
+  }
+  const SentChunk sent = chunk->second;
+  const absl::optional<mmu::MemslotInfo> slot = vm_->FindSlot(sent.slot);
+  if (!slot.has_value()) {
+    return MemslotNotFound(MakeMemslotName(vm_->name(), sent.slot));
+  }
+  // Of one that was only moved the epoch has no pages, which mmu_core says.
+  if (slot->config.size_bytes >> mmu::kPageShift != sent.slot_pages) {
+    return mmu::MakeError(
+        absl::StatusCode::kAborted, {"EPOCH_MISMATCH", "clear.number"},
+        absl::StrCat("clear.number is ", clear.number(), ", and memslot ",
+                     sent.slot,
+                     " was made anew since that chunk was sent; seal again"));
+  }
+  NamedPages pages;
+  pages.slot = sent.slot;
+  pages.first_page = sent.first_page;
+  pages.page_count = sent.page_count;
+  pages.mask.assign((sent.page_count + 63) / 64, ~uint64_t{0});
+  absl::StatusOr<v1::ClearDirtyLogResponse> cleared = Clear(
+      *vm_, Call(), epoch_, pages,
+      {.keep_going = [this] { return KeepGoing(); },
+       .part_done = [this] { state_.call_log.NotePartDone(context_.id()); }});
+  if (!cleared.ok()) return InMessage(cleared.status(), "clear.number");
+  // The mask has the clean pages of the range, too; of the chunk's own count.
+  cleared->set_already_clean_page_count(
+      sent.dirty_count - cleared->cleared_page_count() -
+      cleared->already_in_flight_page_count());
+  sent_.erase(chunk);
+  v1::HarvestCleared* answer = answers_.emplace_back().mutable_cleared();
+  answer->set_number(clear.number());
+  *answer->mutable_result() = *std::move(cleared);
+  return absl::OkStatus();
+}
+
+absl::Status HarvestStream::AcknowledgeEpoch(
+    const v1::HarvestAcknowledge& acknowledge) {
+  absl::StatusOr<v1::AcknowledgePagesResponse> result =
+      Acknowledge(*vm_, Call(), acknowledge.epoch(), nullptr);
+  if (!result.ok()) return InMessage(result.status(), "acknowledge.epoch");
+  state_.call_log.NotePartDone(context_.id());
+  *answers_.emplace_back().mutable_acknowledged() = *std::move(result);
+  return absl::OkStatus();
+}
+
+absl::StatusOr<bool> HarvestStream::Next(
+    v1::HarvestDirtyLogResponse* response) {
+  if (!answers_.empty()) {
+    *response = std::move(answers_.front());
+    answers_.pop_front();
+    return true;
+  }
+  if (chunks_ == nullptr) return false;
+  // Looked at though the window may be full: behind the last chunk the trailer
+  // does not wait for a clear.
+  if (!ahead_.has_value()) {
+    absl::StatusOr<absl::optional<v1::DirtyLogChunk>> chunk =
+        chunks_->Next(*vm_, [this] { return KeepGoing(); });
+    if (!chunk.ok()) return chunk.status();
+    ahead_ = *std::move(chunk);
+  }
+  if (!ahead_.has_value()) {
+    *response->mutable_trailer() = chunks_->Trailer();
+    chunks_ = nullptr;
+    return true;
+  }
+  if (sent_.size() >= window_) return false;
+  SentChunk sent;
+  sent.slot = static_cast<uint32_t>(ahead_->slot());
+  const auto slot = std::find_if(
+      sealed_slots_.begin(), sealed_slots_.end(),
+      [&sent](const SlotPlan& of) { return of.slot == sent.slot; });
+  MMU_CHECK(slot != sealed_slots_.end());
+  sent.slot_pages = slot->slot_pages;
+  sent.first_page = (mmu::Gpa(static_cast<uint64_t>(ahead_->gpa_bytes())) -
+                     slot->slot_start) >>
+                    mmu::kPageShift;
+  sent.page_count =
+      static_cast<uint64_t>(ahead_->size_bytes()) >> mmu::kPageShift;
+  sent.dirty_count = CountPages(*ahead_);
+  sent_[++last_number_] = sent;
+  response->mutable_chunk()->set_number(last_number_);
+  *response->mutable_chunk()->mutable_pages() = *std::move(ahead_);
+  ahead_.reset();
+  return true;
+}
+
+}  // namespace mmud
