@@ -22,6 +22,7 @@ std::string ViewTime(const google::protobuf::Duration& duration) {
 
 std::string RoundTable(const MigrationReport& report) {
   Table table({{"ROUND"},
+               {"EPOCH", Align::kRight},
                {"DIRTY PAGES", Align::kRight},
                {"SENT", Align::kRight},
                {"TIME", Align::kRight},
@@ -32,17 +33,18 @@ std::string RoundTable(const MigrationReport& report) {
                {"FLUSHES", Align::kRight},
                {"KICKS", Align::kRight},
                {"VCPU STALL", Align::kRight},
-               {"LEFT", Align::kRight}});
+               {"LEFT", Align::kRight},
+               {"IN FLIGHT", Align::kRight}});
   for (const MigrationRound& round : report.rounds) {
     table.AddRow(
-        {round.name, FormatCount(round.page_count),
+        {round.name, absl::StrCat(round.epoch), FormatCount(round.page_count),
          FormatBytes(round.sent_bytes), FormatTime(round.wall_time),
          FormatTime(round.harvest_time), FormatTime(round.transfer_time),
          ViewTime(round.cost.lock_wait()), ViewTime(round.cost.max_lock_hold()),
          FormatCount(round.cost.tlb_flush_count()),
          FormatCount(round.cost.vcpus_kicked_count()),
-         FormatTime(round.vcpu_stall),
-         FormatCount(round.remaining_page_count)});
+         FormatTime(round.vcpu_stall), FormatCount(round.remaining_page_count),
+         FormatCount(round.in_flight_page_count)});
   }
   return table.ToString();
 }
@@ -112,10 +114,13 @@ Json ToJson(const v1::MmuCost& cost) {
 
 Json ToJson(const MigrationRound& round) {
   return {{"name", round.name},
+          {"epoch", round.epoch},
           {"page_count", round.page_count},
           {"zero_page_count", round.zero_page_count},
           {"sent_bytes", round.sent_bytes},
+          {"acknowledged_page_count", round.acknowledged_page_count},
           {"remaining_page_count", round.remaining_page_count},
+          {"in_flight_page_count", round.in_flight_page_count},
           {"wall_seconds", absl::ToDoubleSeconds(round.wall_time)},
           {"harvest_seconds", absl::ToDoubleSeconds(round.harvest_time)},
           {"transfer_seconds", absl::ToDoubleSeconds(round.transfer_time)},
@@ -156,6 +161,12 @@ std::string ToText(const MigrationReport& report) {
                 FormatTime(report.split_throttled), "; max hold ",
                 ViewTime(report.split_cost.max_lock_hold()), ", ",
                 FormatCount(report.split_cost.tlb_flush_count()), " flushes"));
+  guest.Add("dirty log",
+            absl::StrCat(
+                report.log_id, ", owned by ", report.owner,
+                report.former_owner.empty()
+                    ? ""
+                    : absl::StrCat(", taken over from ", report.former_owner)));
   guest.Add("log on",
             absl::StrCat(ViewTime(report.start_cost.wall_time()), ", max hold ",
                          ViewTime(report.start_cost.max_lock_hold()), ", ",
@@ -199,7 +210,7 @@ std::string Verdict(const MigrationReport& report) {
 
 std::string ToJson(const MigrationReport& report) {
   Json json;
-  json["schema"] = "mmud.migration_report/1";
+  json["schema"] = "mmud.migration_report/2";
   json["vm"] = report.vm;
   json["mmu"] = report.mmu;
   json["trace"] = report.trace;
@@ -217,6 +228,9 @@ std::string ToJson(const MigrationReport& report) {
       {"wall_seconds", absl::ToDoubleSeconds(report.split_time)},
       {"throttled_seconds", absl::ToDoubleSeconds(report.split_throttled)},
       {"cost", ToJson(report.split_cost)}};
+  json["dirty_log"] = {{"log_id", report.log_id},
+                       {"owner", report.owner},
+                       {"former_owner", report.former_owner}};
   json["start_dirty_log"] = {{"cost", ToJson(report.start_cost)}};
   json["rounds"] = Json::array();
   for (const MigrationRound& round : report.rounds) {

@@ -15,11 +15,14 @@ namespace mmud::client {
 
 // One pass over pages: the baseline, a round, or the last one. A value.
 struct MigrationRound {
-  std::string name;                  // "baseline", "1", "2", ..., "final"
-  int64_t page_count = 0;            // pages copied
-  int64_t zero_page_count = 0;       // among them, sent as marks
-  int64_t sent_bytes = 0;            // contents on the wire
-  int64_t remaining_page_count = 0;  // dirty when the round was over
+  std::string name;                     // "baseline", "1", "2", ..., "final"
+  int64_t epoch = 0;                    // of the dirty log, that it harvested
+  int64_t page_count = 0;               // pages copied
+  int64_t zero_page_count = 0;          // among them, sent as marks
+  int64_t sent_bytes = 0;               // contents on the wire
+  int64_t acknowledged_page_count = 0;  // of earlier rounds, by its seal
+  int64_t remaining_page_count = 0;  // open or sealed when the round was over
+  int64_t in_flight_page_count = 0;  // copied, not acknowledged by then
   absl::Duration wall_time;          // harvest, copy, and waiting for the link
   absl::Duration harvest_time;       // seal and clear
   absl::Duration transfer_time;      // sent_bytes at the bandwidth
@@ -37,6 +40,10 @@ struct MigrationReport {
   int32_t vcpu_count = 0;
   int64_t bandwidth_bytes_per_second = 0;
   absl::Duration downtime_target;
+
+  std::string log_id;  // of the dirty log
+  std::string owner;
+  std::string former_owner;  // "" unless the log was taken over
 
   v1::PageCounts pages_before;  // before the split
   v1::PageCounts pages_after_split;
@@ -77,7 +84,7 @@ std::string ToText(const MigrationReport& report);
 std::string Verdict(const MigrationReport& report);
 
 // One JSON object; times in seconds, sizes in bytes, as the names say. Its
-// field "schema" is "mmud.migration_report/1".
+// field "schema" is "mmud.migration_report/2".
 std::string ToJson(const MigrationReport& report);
 
 }  // namespace mmud::client

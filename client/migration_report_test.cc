@@ -16,6 +16,8 @@ MigrationReport Example() {
   MigrationReport report;
   report.vm = "vms/quickstart";
   report.trace = "sort.trace";
+  report.log_id = "0123456789abcdef0123456789abcdef";
+  report.owner = "the first";
   report.memory_bytes = int64_t{4} << 30;
   report.vcpu_count = 2;
   report.bandwidth_bytes_per_second = 125'000'000;
@@ -24,7 +26,9 @@ MigrationReport Example() {
   report.converged = true;
   MigrationRound round;
   round.name = "baseline";
+  round.epoch = 1;
   round.page_count = 1'048'576;
+  round.in_flight_page_count = 1024;
   round.cost.set_tlb_flush_count(3);
   round.wall_time = absl::Milliseconds(1500);
   report.rounds = {round};
@@ -63,9 +67,23 @@ TEST(MigrationReportTest, MemoryThatWasNotAllComparedIsNotEqual) {
 
 TEST(MigrationReportTest, TextHasEveryRoundAndTheMetrics) {
   const std::string text = ToText(Example());
-  EXPECT_NE(text.find("baseline    1,048,576"), std::string::npos) << text;
+  EXPECT_NE(text.find("baseline      1    1,048,576"), std::string::npos)
+      << text;
+  EXPECT_NE(text.find("1,024\n"), std::string::npos) << "in flight: " << text;
   EXPECT_NE(text.find("http://127.0.0.1:9090/metrics"), std::string::npos);
   EXPECT_NE(text.find("converged"), std::string::npos);
+}
+
+TEST(MigrationReportTest, OwnerIsNamedAndWhomTheLogWasTakenFrom) {
+  MigrationReport report = Example();
+  EXPECT_NE(ToText(report).find(
+                "0123456789abcdef0123456789abcdef, owned by the first\n"),
+            std::string::npos);
+  report.former_owner = "the dead one";
+  EXPECT_NE(ToText(report).find("the first, taken over from the dead one\n"),
+            std::string::npos);
+  EXPECT_EQ(Json::parse(ToJson(report))["dirty_log"]["former_owner"],
+            "the dead one");
 }
 
 TEST(MigrationReportTest, AnMmuThatIsNotTheUsualOneIsNamed) {
@@ -78,20 +96,36 @@ TEST(MigrationReportTest, AnMmuThatIsNotTheUsualOneIsNamed) {
 
 TEST(MigrationReportTest, JsonHasAllFieldsWithTheirTypes) {
   const Json json = Json::parse(ToJson(Example()));
-  EXPECT_EQ(json.at("schema"), "mmud.migration_report/1");
+  EXPECT_EQ(json.at("schema"), "mmud.migration_report/2");
   std::vector<std::string> keys;
   for (const auto& [key, value] : json.items()) keys.push_back(key);
-  EXPECT_EQ(keys, (std::vector<std::string>{
-                      "aging", "bandwidth_bytes_per_second", "comparison",
-                      "converged", "downtime_target_seconds",
-                      "estimated_downtime_seconds", "guest", "mapped_pages",
-                      "memory_bytes", "metrics_address", "mmu", "rounds",
-                      "schema", "split", "start_dirty_log", "total_seconds",
-                      "trace", "vcpu_count", "vm"}));
+  EXPECT_EQ(keys, (std::vector<std::string>{"aging",
+                                            "bandwidth_bytes_per_second",
+                                            "comparison",
+                                            "converged",
+                                            "dirty_log",
+                                            "downtime_target_seconds",
+                                            "estimated_downtime_seconds",
+                                            "guest",
+                                            "mapped_pages",
+                                            "memory_bytes",
+                                            "metrics_address",
+                                            "mmu",
+                                            "rounds",
+                                            "schema",
+                                            "split",
+                                            "start_dirty_log",
+                                            "total_seconds",
+                                            "trace",
+                                            "vcpu_count",
+                                            "vm"}));
   EXPECT_EQ(json["memory_bytes"], int64_t{4} << 30);
   EXPECT_EQ(json["mapped_pages"]["before_split"]["pages_1g_count"], 2);
   ASSERT_EQ(json["rounds"].size(), 1u);
   EXPECT_EQ(json["rounds"][0]["wall_seconds"], 1.5);
+  EXPECT_EQ(json["rounds"][0]["epoch"], 1);
+  EXPECT_EQ(json["rounds"][0]["in_flight_page_count"], 1024);
+  EXPECT_EQ(json["dirty_log"]["owner"], "the first");
   EXPECT_EQ(json["rounds"][0]["cost"]["tlb_flush_count"], 3);
   EXPECT_EQ(json["comparison"]["equal"], true);
   EXPECT_TRUE(json["comparison"]["differences"].empty());

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <string>
 #include <utility>
@@ -15,7 +16,9 @@
 #include "absl/time/time.h"
 #include "client/guest_comparison.h"
 #include "client/guest_copy.h"
+#include "client/mmu_client/error_info.h"
 #include "client/mmu_client/operations_client.h"
+#include "client/mmu_client/owner_token.h"
 #include "client/mmu_client/time_conversion.h"
 #include "client/text/units.h"
 #include "google/longrunning/operations.pb.h"
@@ -31,19 +34,32 @@ namespace {
 using google::longrunning::Operation;
 
 constexpr absl::Duration kPollInterval = absl::Milliseconds(100);
+// More than any one step takes that counts on the guest's standing still.
+constexpr absl::Duration kMaxPause = absl::Minutes(10);
+
+// Contents that may be on their way to the destination.
+constexpr int64_t kLinkBytes = 8 << 20;
 
 // Hands pages on and reports how many of them came.
 class CountingSink final : public PageSink {
  public:
+  // `before_each` is called before pages are handed on; its error ends the
+  // read.
   CountingSink(PageSink* next, int64_t total_bytes,
-               ControllerObserver* observer)
-      : next_(next), total_bytes_(total_bytes), observer_(observer) {}
+               ControllerObserver* observer,
+               std::function<absl::Status()> before_each)
+      : next_(next),
+        total_bytes_(total_bytes),
+        observer_(observer),
+        before_each_(std::move(before_each)) {}
 
   absl::Status OnData(int64_t gpa_bytes, absl::string_view data) override {
+    if (absl::Status status = before_each_(); !status.ok()) return status;
     Count(static_cast<int64_t>(data.size()));
     return next_->OnData(gpa_bytes, data);
   }
   absl::Status OnZeros(GpaRange range) override {
+    if (absl::Status status = before_each_(); !status.ok()) return status;
     Count(range.size_bytes);
     return next_->OnZeros(range);
   }
@@ -60,6 +76,7 @@ class CountingSink final : public PageSink {
   PageSink* const next_;
   const int64_t total_bytes_;
   ControllerObserver* const observer_;
+  const std::function<absl::Status()> before_each_;
   int64_t done_bytes_ = 0;
 };
 
@@ -92,19 +109,28 @@ ReferenceController::ReferenceController(Client* client,
       options_(std::move(options)),
       observer_(observer),
       vm_(absl::StrCat("vms/", options_.vm_id)),
-      harvester_(&client->dirty_log(), vm_, {}),
       reader_(&client->memory(), vm_, {}) {}
 
 absl::StatusOr<MigrationReport> ReferenceController::Run() {
+  return RunSteps(
+      {&ReferenceController::CreateGuest, &ReferenceController::Populate,
+       &ReferenceController::StartProgram, &ReferenceController::Split,
+       &ReferenceController::StartLog, &ReferenceController::CopyBaseline,
+       &ReferenceController::RunRounds, &ReferenceController::StopAndCopyRest,
+       &ReferenceController::StopLog, &ReferenceController::Compare});
+}
+
+absl::StatusOr<MigrationReport> ReferenceController::TakeOver() {
+  return RunSteps(
+      {&ReferenceController::FindGuest, &ReferenceController::TakeLog,
+       &ReferenceController::RunRounds, &ReferenceController::StopAndCopyRest,
+       &ReferenceController::StopLog, &ReferenceController::Compare});
+}
+
+absl::StatusOr<MigrationReport> ReferenceController::RunSteps(
+    const std::vector<Step>& steps) {
   const mmu::MonotonicTime start = mmu::MonotonicTime::Now();
-  using Step = absl::Status (ReferenceController::*)();
-  constexpr Step kSteps[] = {
-      &ReferenceController::CreateGuest,  &ReferenceController::Populate,
-      &ReferenceController::StartProgram, &ReferenceController::Split,
-      &ReferenceController::StartLog,     &ReferenceController::CopyBaseline,
-      &ReferenceController::RunRounds,    &ReferenceController::StopAndCopyRest,
-      &ReferenceController::StopLog,      &ReferenceController::Compare};
-  for (const Step step : kSteps) {
+  for (const Step step : steps) {
     if (absl::Status status = (this->*step)(); !status.ok()) return status;
   }
   report_.total_time = mmu::MonotonicTime::Now() - start;
@@ -123,18 +149,33 @@ absl::Status ReferenceController::CreateGuest() {
   const auto response = client_->vms().CreateVm(request);
   if (!response.ok()) return response.status();
   created_ = true;
-  for (const v1::Memslot& slot : response->vm().memslots()) {
+  return SetGuest(response->vm());
+}
+
+absl::Status ReferenceController::FindGuest() {
+  observer_->OnStep(absl::StrCat("finding ", vm_, " and its copy"));
+  const absl::StatusOr<v1::Vm> guest = GetGuest();
+  if (!guest.ok()) return guest.status();
+  return SetGuest(*guest);
+}
+
+absl::Status ReferenceController::SetGuest(const v1::Vm& guest) {
+  for (const v1::Memslot& slot : guest.memslots()) {
     slots_.push_back({slot.slot(), {slot.gpa_bytes(), slot.size_bytes()}});
+    if (slot.readonly()) unlogged_.push_back(slots_.back().range);
   }
   absl::StatusOr<std::unique_ptr<GuestCopy>> copy =
-      GuestCopy::Create(RangesOf(slots_));
+      options_.destination.empty()
+          ? GuestCopy::Create(RangesOf(slots_))
+          : GuestCopy::OpenFile(RangesOf(slots_), options_.destination);
   if (!copy.ok()) return copy.status();
   copy_ = *std::move(copy);
+  link_ = std::make_unique<PageQueue>(copy_.get(), kLinkBytes);
   report_.vm = vm_;
-  report_.mmu = MmuName(response->vm());
+  report_.mmu = MmuName(guest);
   report_.trace = options_.trace_name;
   report_.memory_bytes = copy_->size_bytes();
-  report_.vcpu_count = options_.vcpu_count;
+  report_.vcpu_count = guest.vcpu_count();
   report_.bandwidth_bytes_per_second = options_.bandwidth_bytes_per_second;
   report_.downtime_target = options_.downtime_target;
   return absl::OkStatus();
@@ -143,46 +184,44 @@ absl::Status ReferenceController::CreateGuest() {
 absl::Status ReferenceController::Populate() {
   observer_->OnStep(absl::StrCat("the guest writes to all of its ",
                                  FormatBytes(report_.memory_bytes), " once"));
-  v1::StartWorkloadRequest request;
+  lab::v1::StartWorkloadRequest request;
   request.set_vm(vm_);
-  request.set_vcpu_count(1);
-  request.mutable_pattern()->set_write_fraction(1);
-  request.mutable_pattern()->mutable_sequential()->set_stride_bytes(
+  lab::v1::Workload& workload = *request.mutable_workload();
+  workload.set_vcpu_count(1);
+  workload.mutable_pattern()->set_write_fraction(1);
+  workload.mutable_pattern()->mutable_sequential()->set_stride_bytes(
       options_.populate_stride_bytes);
-  request.set_access_count(report_.memory_bytes /
-                           options_.populate_stride_bytes);
-  absl::StatusOr<Operation> operation =
-      client_->workloads().StartWorkload(request);
-  if (!operation.ok()) return operation.status();
-  operation = client_->operations().Await(
-      operation->name(), kPollInterval, [this](const Operation& state) {
-        const auto metadata = OperationMetadata<v1::WorkloadMetadata>(state);
-        if (metadata.ok() && metadata->total_access_count() > 0) {
-          observer_->OnProgress(
-              static_cast<double>(metadata->statistics().access_count()) /
-                  static_cast<double>(metadata->total_access_count()),
-              absl::StrCat(FormatCount(metadata->statistics().access_count()),
-                           " writes"));
-        }
+  workload.set_access_count(report_.memory_bytes /
+                            options_.populate_stride_bytes);
+  const auto started = client_->workloads().StartWorkload(request);
+  if (!started.ok()) return started.status();
+  const absl::StatusOr<lab::v1::Workload> ended = client_->workloads().AwaitEnd(
+      started->workload().name(), [this](const lab::v1::Workload& state) {
+        const int64_t writes = state.statistics().access_count();
+        observer_->OnProgress(
+            static_cast<double>(writes) /
+                static_cast<double>(state.total_access_count()),
+            absl::StrCat(FormatCount(writes), " writes"));
         return absl::OkStatus();
       });
-  if (!operation.ok()) return operation.status();
-  return OperationResponse<v1::StartWorkloadResponse>(*operation).status();
+  if (!ended.ok()) return ended.status();
+  return FromRpcStatus(ended->error());
 }
 
 absl::Status ReferenceController::StartProgram() {
   observer_->OnStep(absl::StrCat(options_.vcpu_count, " vCPUs run ",
                                  options_.trace_name, " again and again"));
-  v1::StartWorkloadRequest request;
+  lab::v1::StartWorkloadRequest request;
   request.set_vm(vm_);
-  request.set_seed(options_.seed);
-  request.set_max_accesses_per_second(options_.accesses_per_second_per_vcpu);
-  request.mutable_trace()->set_trace_name(options_.trace_name);
+  lab::v1::Workload& workload = *request.mutable_workload();
+  workload.set_seed(options_.seed);
+  workload.set_max_accesses_per_second(options_.accesses_per_second_per_vcpu);
+  workload.mutable_trace()->set_trace_name(options_.trace_name);
   // More often than any run lasts: it is stopped.
-  request.mutable_trace()->set_repeat_count(1'000'000);
-  const auto operation = client_->workloads().StartWorkload(request);
-  if (!operation.ok()) return operation.status();
-  workload_ = operation->name();
+  workload.mutable_trace()->set_repeat_count(1'000'000);
+  const auto started = client_->workloads().StartWorkload(request);
+  if (!started.ok()) return started.status();
+  workload_ = started->workload().name();
   return absl::OkStatus();
 }
 
@@ -234,29 +273,141 @@ absl::Status ReferenceController::Split() {
 }
 
 absl::Status ReferenceController::StartLog() {
-  observer_->OnStep("switching the dirty log on");
+  observer_->OnStep("switching the dirty log on, with every page dirty");
   v1::StartDirtyLogRequest request;
   request.set_vm(vm_);
-  // What the guest mapped huge since the split is split now; there is little.
-  request.set_split(v1::DIRTY_LOG_SPLIT_EAGER);
-  const auto response = client_->dirty_log().StartDirtyLog(request);
+  request.set_owner(options_.owner);
+  // Made and kept before the call: a retry has the same one, and so has the
+  // next controller if this one never sees the answer.
+  request.set_owner_token(NewOwnerToken());
+  const std::vector<std::string>& former = copy_->owner_tokens();
+  if (absl::Status status = copy_->KeepOwnerToken(
+          request.owner_token(), former.empty() ? "" : former.front());
+      !status.ok()) {
+    return status;
+  }
+  *request.mutable_lease() = ToProto(options_.lease);
+  // So the first harvest is the baseline, and whoever takes the log over finds
+  // in it whatever of the baseline has not arrived. What the guest mapped huge
+  // since the split is split by the clear that reaches it.
+  request.set_initially_set(true);
+  absl::StatusOr<Operation> operation =
+      client_->dirty_log().StartDirtyLog(request);
+  if (ReasonOf(operation.status()) == "DIRTY_LOG_ACTIVE") {
+    return absl::FailedPreconditionError(absl::StrCat(
+        vm_, " has a dirty log of ",
+        ErrorInfoOf(operation.status()).metadata["owner"], ", which is not of ",
+        options_.destination.empty() ? "this copy" : options_.destination,
+        "; what it has delivered is somewhere else: take it over with its own "
+        "destination and the .token file beside that, or stop it (mmuctl "
+        "dirty-log stop --force)"));
+  }
+  if (!operation.ok()) return operation.status();
+  if (!operation->done()) {
+    operation = client_->operations().Await(
+        operation->name(), kPollInterval,
+        [](const Operation&) { return absl::OkStatus(); });
+    if (!operation.ok()) return operation.status();
+  }
+  const auto response =
+      OperationResponse<v1::StartDirtyLogResponse>(*operation);
   if (!response.ok()) return response.status();
   report_.start_cost = response->cost();
+  SetLog(response->dirty_log(), request.owner_token());
   // From here on young pages are those used during the migration.
   return Age(v1::AGING_MODE_TEST_AND_CLEAR);
+}
+
+absl::Status ReferenceController::TakeLog() {
+  observer_->OnStep("taking the dirty log over");
+  for (const std::string& token : copy_->owner_tokens()) {
+    // Nobody but the owner can seal, and a seal forgets nothing.
+    v1::SealDirtyLogRequest seal;
+    seal.set_vm(vm_);
+    seal.set_owner_token(token);
+    const auto sealed = client_->dirty_log().SealDirtyLog(seal);
+    if (sealed.ok()) return AcquireLog(sealed->log_id(), token);
+    const std::string reason = ReasonOf(sealed.status());
+    if (reason != "LOG_OWNED" && reason != "LOG_FENCED" &&
+        reason != "DIRTY_LOG_OFF") {
+      return sealed.status();
+    }
+  }
+  // The other one had not started it, or had stopped it and could not say
+  // whether all was well: everything once more. Refused if there is a log.
+  return StartLog();
+}
+
+absl::Status ReferenceController::AcquireLog(const std::string& log_id,
+                                             const std::string& former) {
+  v1::GetDirtyLogRequest get;
+  get.set_vm(vm_);
+  const auto log = client_->dirty_log().GetDirtyLog(get);
+  if (!log.ok()) return log.status();
+  report_.former_owner = log->dirty_log().owner();
+  v1::AcquireDirtyLogRequest request;
+  request.set_vm(vm_);
+  request.set_owner(options_.owner);
+  request.set_owner_token(NewOwnerToken());
+  if (absl::Status status =
+          copy_->KeepOwnerToken(request.owner_token(), former);
+      !status.ok()) {
+    return status;
+  }
+  request.set_log_id(log_id);
+  *request.mutable_lease() = ToProto(options_.lease);
+  // The destination is ours already, so the former owner cannot write to it.
+  request.set_force(true);
+  const auto response = client_->dirty_log().AcquireDirtyLog(request);
+  if (!response.ok()) return response.status();
+  SetLog(response->dirty_log(), request.owner_token());
+  return Age(v1::AGING_MODE_TEST_AND_CLEAR);
+}
+
+void ReferenceController::SetLog(const v1::DirtyLog& log,
+                                 std::string owner_token) {
+  owner_token_ = std::move(owner_token);
+  renewed_ = mmu::MonotonicTime::Now();
+  report_.log_id = log.log_id();
+  report_.owner = log.owner();
+  HarvesterOptions options;
+  options.log_id = log.log_id();
+  harvester_ = std::make_unique<Harvester>(&client_->dirty_log(), vm_,
+                                           owner_token_, std::move(options));
+}
+
+absl::Status ReferenceController::RenewLease() {
+  const mmu::MonotonicTime now = mmu::MonotonicTime::Now();
+  if (now - renewed_ < options_.lease / 3) return absl::OkStatus();
+  renewed_ = now;
+  v1::AcquireDirtyLogRequest request;
+  request.set_vm(vm_);
+  request.set_owner(options_.owner);
+  request.set_owner_token(owner_token_);
+  request.set_log_id(report_.log_id);
+  *request.mutable_lease() = ToProto(options_.lease);
+  return client_->dirty_log().AcquireDirtyLog(request).status();
+}
+
+absl::Status ReferenceController::Wait(absl::Duration duration) {
+  const mmu::MonotonicTime end = mmu::MonotonicTime::Now() + duration;
+  while (true) {
+    const absl::Duration left = end - mmu::MonotonicTime::Now();
+    if (left <= absl::ZeroDuration()) return absl::OkStatus();
+    absl::SleepFor(std::min(left, options_.lease / 6));
+    if (absl::Status status = RenewLease(); !status.ok()) return status;
+  }
 }
 
 absl::Status ReferenceController::CopyBaseline() {
   observer_->OnStep("baseline: copying all memory while the guest runs");
   const mmu::MonotonicTime start = mmu::MonotonicTime::Now();
-  const absl::StatusOr<v1::WorkloadStatistics> statistics = Statistics();
+  const absl::StatusOr<lab::v1::WorkloadStatistics> statistics = Statistics();
   if (!statistics.ok()) return statistics.status();
   last_stall_ = FromProto(statistics->stalls().total());
   MigrationRound round;
   round.name = "baseline";
-  if (absl::Status status = Copy(RangesOf(slots_), &round); !status.ok()) {
-    return status;
-  }
+  if (absl::Status status = HarvestRound(&round); !status.ok()) return status;
   return FinishRound(start, &round);
 }
 
@@ -286,22 +437,20 @@ absl::Status ReferenceController::RunRounds() {
 absl::Status ReferenceController::StopAndCopyRest() {
   observer_->OnStep("stopping the guest, last round");
   const mmu::MonotonicTime start = mmu::MonotonicTime::Now();
-  v1::PauseVcpusRequest request;
-  request.set_vm(vm_);
-  if (absl::Status status = client_->workloads().PauseVcpus(request).status();
-      !status.ok()) {
-    return status;
-  }
+  if (absl::Status status = KeepPaused(); !status.ok()) return status;
   MigrationRound round;
   round.name = "final";
   if (absl::Status status = HarvestRound(&round); !status.ok()) return status;
+  if (absl::Status status = harvester_->Acknowledge(); !status.ok()) {
+    return status;
+  }
   report_.estimated_downtime = round.harvest_time + round.transfer_time;
   if (absl::Status status = FinishRound(start, &round); !status.ok()) {
     return status;
   }
-  const absl::StatusOr<v1::WorkloadStatistics> statistics = Statistics();
+  const absl::StatusOr<lab::v1::WorkloadStatistics> statistics = Statistics();
   if (!statistics.ok()) return statistics.status();
-  const v1::FaultCounts& faults = statistics->faults();
+  const lab::v1::FaultCounts& faults = statistics->faults();
   report_.access_count = statistics->access_count();
   report_.write_count = statistics->write_count();
   report_.fault_count = faults.fixed_count() + faults.fast_count() +
@@ -310,11 +459,39 @@ absl::Status ReferenceController::StopAndCopyRest() {
   return absl::OkStatus();
 }
 
+// The pause ends by itself if this controller dies. While it lives it says so
+// again before each step that counts on the guest's standing still, and sees
+// whether it ever went on since the first time.
+absl::Status ReferenceController::KeepPaused() {
+  v1::PauseVcpusRequest request;
+  request.set_vm(vm_);
+  *request.mutable_max_duration() = ToProto(kMaxPause);
+  const auto response = client_->vms().PauseVcpus(request);
+  if (!response.ok()) return response.status();
+  if (!paused_since_.has_value()) {
+    paused_since_ = response->pause().since();
+    return absl::OkStatus();
+  }
+  // It stays the same while the pause lasts.
+  const google::protobuf::Timestamp& since = response->pause().since();
+  if (since.seconds() == paused_since_->seconds() &&
+      since.nanos() == paused_since_->nanos()) {
+    return absl::OkStatus();
+  }
+  return absl::AbortedError(
+      absl::StrCat(vm_,
+                   " went on since it was paused for the last round: "
+                   "what was copied is not its memory any more"));
+}
+
 absl::Status ReferenceController::StopLog() {
   observer_->OnStep("switching the dirty log off, recovering huge pages");
   v1::StopDirtyLogRequest request;
   request.set_vm(vm_);
+  request.set_owner_token(owner_token_);
+  request.set_log_id(report_.log_id);
   request.set_recover_huge_pages(true);
+  if (absl::Status status = KeepPaused(); !status.ok()) return status;
   if (absl::Status status = client_->dirty_log().StopDirtyLog(request).status();
       !status.ok()) {
     return status;
@@ -328,11 +505,13 @@ absl::Status ReferenceController::StopLog() {
 absl::Status ReferenceController::Compare() {
   observer_->OnStep("comparing guest memory with the copy, byte by byte");
   GuestComparison comparison(copy_.get(), slots_);
-  CountingSink sink(&comparison, report_.memory_bytes, observer_);
+  CountingSink sink(&comparison, report_.memory_bytes, observer_,
+                    [] { return absl::OkStatus(); });
   if (absl::Status status = reader_.Read(RangesOf(slots_), &sink).status();
       !status.ok()) {
     return status;
   }
+  if (absl::Status status = KeepPaused(); !status.ok()) return status;
   report_.compared_bytes = comparison.compared_bytes();
   report_.equal = comparison.equal();
   report_.different_page_count = comparison.different_page_count();
@@ -357,25 +536,34 @@ absl::Status ReferenceController::Age(v1::AgingMode mode) {
 }
 
 absl::Status ReferenceController::HarvestRound(MigrationRound* round) {
-  std::vector<GpaRange> ranges;
-  for (const SlotRange& slot : slots_) {
-    const absl::StatusOr<Harvest> harvest = harvester_.Run(slot.slot);
-    if (!harvest.ok()) return harvest.status();
-    for (const GpaRange& range : harvest->pages.Ranges()) {
-      ranges.push_back(range);
-    }
-    round->harvest_time += harvest->seal_time + harvest->clear_time;
-    round->resume_count += harvest->resume_count;
-    AddCost(harvest->cost, &round->cost);
-  }
-  return Copy(ranges, round);
+  renewed_ = mmu::MonotonicTime::Now();
+  const absl::StatusOr<Harvest> harvest = harvester_->Run();
+  if (!harvest.ok()) return harvest.status();
+  observer_->OnPages(ControllerObserver::Pages::kInFlight);
+  round->epoch = harvest->epoch;
+  round->acknowledged_page_count = harvest->acknowledged_page_count;
+  round->harvest_time += harvest->seal_time + harvest->clear_time;
+  round->resume_count += harvest->resume_count;
+  AddCost(harvest->cost, &round->cost);
+  std::vector<GpaRange> ranges = harvest->Ranges();
+  // No log has what the guest cannot write to; it is copied once.
+  ranges.insert(ranges.end(), unlogged_.begin(), unlogged_.end());
+  std::sort(ranges.begin(), ranges.end(),
+            [](const GpaRange& a, const GpaRange& b) {
+              return a.gpa_bytes < b.gpa_bytes;
+            });
+  if (absl::Status status = Copy(ranges, round); !status.ok()) return status;
+  unlogged_.clear();
+  observer_->OnPages(ControllerObserver::Pages::kArrived);
+  return harvester_->Delivered(harvest->epoch);
 }
 
 absl::Status ReferenceController::Copy(const std::vector<GpaRange>& ranges,
                                        MigrationRound* round) {
   if (ranges.empty()) return absl::OkStatus();
   const mmu::MonotonicTime start = mmu::MonotonicTime::Now();
-  CountingSink sink(copy_.get(), TotalBytes(ranges), observer_);
+  CountingSink sink(link_.get(), TotalBytes(ranges), observer_,
+                    [this] { return RenewLease(); });
   const absl::StatusOr<ReadTotals> totals = reader_.Read(ranges, &sink);
   if (!totals.ok()) return totals.status();
   round->page_count += totals->page_count;
@@ -383,24 +571,30 @@ absl::Status ReferenceController::Copy(const std::vector<GpaRange>& ranges,
   round->sent_bytes += totals->data_size_bytes;
   round->resume_count += totals->resume_count;
   round->transfer_time = TransferTime(round->sent_bytes);
+  observer_->OnPages(ControllerObserver::Pages::kRead);
   if (options_.pacing == Pacing::kLink) {
-    absl::SleepFor(round->transfer_time - (mmu::MonotonicTime::Now() - start));
+    if (absl::Status status =
+            Wait(round->transfer_time - (mmu::MonotonicTime::Now() - start));
+        !status.ok()) {
+      return status;
+    }
   }
-  return absl::OkStatus();
+  return link_->Flush();
 }
 
 absl::Status ReferenceController::FinishRound(mmu::MonotonicTime start,
                                               MigrationRound* round) {
   round->wall_time = mmu::MonotonicTime::Now() - start;
-  const absl::StatusOr<v1::WorkloadStatistics> statistics = Statistics();
+  const absl::StatusOr<lab::v1::WorkloadStatistics> statistics = Statistics();
   if (!statistics.ok()) return statistics.status();
   const absl::Duration stall = FromProto(statistics->stalls().total());
   round->vcpu_stall = stall - std::exchange(last_stall_, stall);
-  for (const SlotRange& slot : slots_) {
-    const absl::StatusOr<int64_t> pages = harvester_.CountDirtyPages(slot.slot);
-    if (!pages.ok()) return pages.status();
-    round->remaining_page_count += *pages;
-  }
+  const absl::StatusOr<v1::UndeliveredPages> counts =
+      harvester_->CountUndelivered();
+  if (!counts.ok()) return counts.status();
+  round->remaining_page_count =
+      counts->open_page_count() + counts->sealed_page_count();
+  round->in_flight_page_count = counts->in_flight_page_count();
   report_.rounds.push_back(*round);
   observer_->OnRound(*round);
   return absl::OkStatus();
@@ -414,20 +608,17 @@ absl::StatusOr<v1::Vm> ReferenceController::GetGuest() {
   return response->vm();
 }
 
-absl::StatusOr<v1::WorkloadStatistics> ReferenceController::Statistics() {
-  const absl::StatusOr<Operation> operation =
-      client_->operations().Get(workload_);
-  if (!operation.ok()) return operation.status();
-  if (operation->done()) {
-    // It was to outlast the run, so it failed.
-    const auto response =
-        OperationResponse<v1::StartWorkloadResponse>(*operation);
-    if (!response.ok()) return response.status();
-    return response->statistics();
-  }
-  const auto metadata = OperationMetadata<v1::WorkloadMetadata>(*operation);
-  if (!metadata.ok()) return metadata.status();
-  return metadata->statistics();
+absl::StatusOr<lab::v1::WorkloadStatistics> ReferenceController::Statistics() {
+  // A guest that was taken over runs somebody else's program.
+  if (workload_.empty()) return lab::v1::WorkloadStatistics();
+  lab::v1::GetWorkloadRequest request;
+  request.set_name(workload_);
+  const auto response = client_->workloads().GetWorkload(request);
+  if (!response.ok()) return response.status();
+  // It was to outlast the run, so one that has ended may have failed.
+  absl::Status status = FromRpcStatus(response->workload().error());
+  if (!status.ok()) return status;
+  return response->workload().statistics();
 }
 
 absl::Duration ReferenceController::TransferTime(int64_t bytes) const {
@@ -439,27 +630,22 @@ absl::Duration ReferenceController::TransferTime(int64_t bytes) const {
 absl::Status ReferenceController::Resume() {
   v1::ResumeVcpusRequest request;
   request.set_vm(vm_);
-  return client_->workloads().ResumeVcpus(request).status();
+  paused_since_.reset();
+  return client_->vms().ResumeVcpus(request).status();
 }
 
 absl::Status ReferenceController::Delete() {
   if (!created_) return absl::OkStatus();
   if (!workload_.empty()) {
-    v1::StopWorkloadRequest stop;
-    stop.set_vm(vm_);
+    lab::v1::StopWorkloadRequest stop;
+    stop.set_name(workload_);
     // It may have ended by itself.
     client_->workloads().StopWorkload(stop).status().IgnoreError();
-    // The vCPUs are idle now; the operation ends a moment later, and a guest
-    // with a running operation cannot be deleted.
-    client_->operations()
-        .Wait(workload_, absl::Seconds(10))
-        .status()
-        .IgnoreError();
   }
   v1::DeleteVmRequest request;
   request.set_name(vm_);
   // The run is over, well or not: what its log still has is for nobody.
-  request.set_discard_unacked(true);
+  request.set_force(true);
   return client_->vms().DeleteVm(request).status();
 }
 

@@ -2,8 +2,6 @@
 
 #include "client/mmu_client/client.h"
 
-#include <unistd.h>
-
 #include <algorithm>
 #include <climits>
 #include <memory>
@@ -15,6 +13,7 @@
 #include "absl/status/status.h"
 #include "absl/time/time.h"
 #include "client/mmu_client/error_info.h"
+#include "client/mmu_client/test_socket.h"
 #include "google/longrunning/operations.grpc.pb.h"
 #include "google/rpc/error_details.pb.h"
 #include "google/rpc/status.pb.h"
@@ -23,6 +22,7 @@
 #include "grpcpp/server_builder.h"
 #include "gtest/gtest.h"
 #include "mmu_core/base/clock.h"
+#include "mmud/lab/v1/workload_service.grpc.pb.h"
 #include "mmud/v1/vm_service.grpc.pb.h"
 #include "server/rpc/grpc_time.h"
 
@@ -74,12 +74,29 @@ class FakeOperations final : public google::longrunning::Operations::Service {
   bool fail = false;
 };
 
+class FakeWorkloads final : public lab::v1::WorkloadService::Service {
+ public:
+  grpc::Status GetWorkload(grpc::ServerContext*,
+                           const lab::v1::GetWorkloadRequest* request,
+                           lab::v1::GetWorkloadResponse* response) override {
+    lab::v1::Workload& workload = *response->mutable_workload();
+    workload.set_name(request->name());
+    workload.set_state(--calls_until_end > 0 ? lab::v1::WORKLOAD_STATE_RUNNING
+                                             : end);
+    return grpc::Status::OK;
+  }
+
+  int calls_until_end = 7;
+  lab::v1::WorkloadState end = lab::v1::WORKLOAD_STATE_COMPLETED;
+};
+
 class ClientTest : public testing::Test {
  protected:
   ClientTest() {
     grpc::ServerBuilder builder;
     builder.RegisterService(&vms_);
     builder.RegisterService(&operations_);
+    builder.RegisterService(&workloads_);
     server_ = builder.BuildAndStart();
     options_.sleep = [this](absl::Duration delay) { sleeps_.push_back(delay); };
     Connect();
@@ -99,6 +116,7 @@ class ClientTest : public testing::Test {
 
   FakeVmService vms_;
   FakeOperations operations_;
+  FakeWorkloads workloads_;
   std::unique_ptr<grpc::Server> server_;
   ClientOptions options_;
   std::vector<absl::Duration> sleeps_;
@@ -241,20 +259,65 @@ TEST_F(ClientTest, AwaitEndsAtItsLimitAndTheOperationGoesOn) {
                 "operations/1 is not done after 2ms; it goes on"));
 }
 
+TEST_F(ClientTest, AwaitEndLooksLessOftenTheLongerAWorkloadRuns) {
+  int updates = 0;
+  const auto workload = client_->workloads().AwaitEnd(
+      "vms/a/workloads/1", [&](const lab::v1::Workload& state) {
+        ++updates;
+        EXPECT_EQ(state.name(), "vms/a/workloads/1");
+        return absl::OkStatus();
+      });
+  ASSERT_TRUE(workload.ok()) << workload.status();
+  EXPECT_EQ(workload->state(), lab::v1::WORKLOAD_STATE_COMPLETED);
+  EXPECT_EQ(updates, 7);
+  const std::vector<absl::Duration> expected = {
+      absl::Milliseconds(50),  absl::Milliseconds(100),
+      absl::Milliseconds(200), absl::Milliseconds(400),
+      absl::Milliseconds(500), absl::Milliseconds(500)};
+  EXPECT_EQ(sleeps_, expected);
+}
+
+TEST_F(ClientTest, AwaitEndReturnsAFailureAsAnEnd) {
+  workloads_.calls_until_end = 1;
+  workloads_.end = lab::v1::WORKLOAD_STATE_FAILED;
+  const auto workload = client_->workloads().AwaitEnd(
+      "vms/a/workloads/1", [](const auto&) { return absl::OkStatus(); });
+  ASSERT_TRUE(workload.ok()) << workload.status();
+  EXPECT_EQ(workload->state(), lab::v1::WORKLOAD_STATE_FAILED);
+}
+
+TEST_F(ClientTest, AwaitEndStopsWhenTheObserverSaysSoOrAtItsLimit) {
+  workloads_.calls_until_end = INT_MAX;
+  EXPECT_EQ(
+      client_->workloads()
+          .AwaitEnd("vms/a/workloads/1",
+                    [](const auto&) { return absl::CancelledError("enough"); })
+          .status(),
+      absl::CancelledError("enough"));
+  EXPECT_EQ(
+      client_->workloads()
+          .AwaitEnd(
+              "vms/a/workloads/1", [](const auto&) { return absl::OkStatus(); },
+              absl::Milliseconds(2))
+          .status(),
+      absl::DeadlineExceededError(
+          "vms/a/workloads/1 has not ended after 2ms; it goes on"));
+  for (const absl::Duration sleep : sleeps_) {
+    EXPECT_LE(sleep, absl::Milliseconds(2)) << "past the limit";
+  }
+}
+
 TEST(ClientConnectTest, DaemonThatIsNotThereIsUnavailable) {
   ClientOptions options;
   options.retry.max_attempts = 1;
-  const auto client = Client::Connect(
-      "unix:/tmp/client_test." + std::to_string(getpid()) + ".nobody.sock",
-      options);
+  const auto client = Client::Connect(NewTestAddress(), options);
   ASSERT_TRUE(client.ok());
   EXPECT_TRUE(absl::IsUnavailable((*client)->vms().ListVms({}).status()));
 }
 
 // How long it takes until a call is answered whose daemon starts after it.
 absl::Duration TimeToReachALateDaemon() {
-  const std::string address =
-      "unix:/tmp/client_test." + std::to_string(getpid()) + ".sock";
+  const std::string address = NewTestAddress();
   ClientOptions options;
   options.retry.max_attempts = 1'000;
   options.retry.max_backoff = absl::Milliseconds(100);

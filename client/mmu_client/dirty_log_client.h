@@ -1,6 +1,6 @@
 // DirtyLogService, typed. What each call does and which errors it has is said
 // in proto/mmud/v1/dirty_log_service.proto. To harvest with nothing lost use
-// Harvester (harvester.h) instead of GetDirtyLog and ClearDirtyLog.
+// Harvester (harvester.h) instead of sealing, reading and clearing.
 
 #ifndef CLIENT_MMU_CLIENT_DIRTY_LOG_CLIENT_H_
 #define CLIENT_MMU_CLIENT_DIRTY_LOG_CLIENT_H_
@@ -11,6 +11,8 @@
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "absl/time/time.h"
+#include "client/mmu_client/harvest_stream.h"
+#include "google/longrunning/operations.pb.h"
 #include "mmud/v1/dirty_log_service.pb.h"
 
 namespace mmud::client {
@@ -25,21 +27,35 @@ class DirtyLogClient {
   DirtyLogClient(const DirtyLogClient&) = delete;
   DirtyLogClient& operator=(const DirtyLogClient&) = delete;
 
-  absl::StatusOr<v1::StartDirtyLogResponse> StartDirtyLog(
+  // An operation with a StartDirtyLogResponse.
+  absl::StatusOr<google::longrunning::Operation> StartDirtyLog(
       v1::StartDirtyLogRequest request);
-  absl::StatusOr<v1::StopDirtyLogResponse> StopDirtyLog(
-      v1::StopDirtyLogRequest request);
+  absl::StatusOr<v1::GetDirtyLogResponse> GetDirtyLog(
+      v1::GetDirtyLogRequest request);
+  absl::StatusOr<v1::AcquireDirtyLogResponse> AcquireDirtyLog(
+      v1::AcquireDirtyLogRequest request);
+  absl::StatusOr<v1::SealDirtyLogResponse> SealDirtyLog(
+      v1::SealDirtyLogRequest request);
   absl::StatusOr<v1::ClearDirtyLogResponse> ClearDirtyLog(
       v1::ClearDirtyLogRequest request);
+  absl::StatusOr<v1::AcknowledgePagesResponse> AcknowledgePages(
+      v1::AcknowledgePagesRequest request);
+  absl::StatusOr<v1::StopDirtyLogResponse> StopDirtyLog(
+      v1::StopDirtyLogRequest request);
   absl::StatusOr<v1::GetDirtyRateResponse> GetDirtyRate(
       v1::GetDirtyRateRequest request);
 
   // One attempt: calls `on_message` with each message as it comes. An error
   // that it returns ends the stream and is returned.
-  absl::Status GetDirtyLogOnce(
-      const v1::GetDirtyLogRequest& request,
-      absl::FunctionRef<absl::Status(const v1::GetDirtyLogResponse&)>
+  absl::Status ReadDirtyPagesOnce(
+      const v1::ReadDirtyPagesRequest& request,
+      absl::FunctionRef<absl::Status(const v1::ReadDirtyPagesResponse&)>
           on_message);
+
+  // A stream of HarvestDirtyLog that is open. One attempt. It has no deadline:
+  // it ends with the daemon, the connection or the caller.
+  absl::StatusOr<std::unique_ptr<HarvestStream>> OpenHarvest(
+      const v1::HarvestOpen& open);
 
   // Waits between two attempts, as the options of the connection say.
   void Sleep(absl::Duration duration) const;

@@ -2,7 +2,6 @@
 
 #include <bit>
 #include <cstdint>
-#include <optional>
 #include <string>
 
 #include "absl/status/status.h"
@@ -33,36 +32,51 @@ std::string ChunkPayload(const v1::DirtyLogChunk& chunk) {
   return payload;
 }
 
-absl::Status DirtyLogStream::OnMessage(const v1::GetDirtyLogResponse& message) {
+absl::Status DirtyLogStream::OnMessage(
+    const v1::ReadDirtyPagesResponse& message) {
   if (trailer_) {
     return absl::DataLossError("a message follows the trailer");
   }
   switch (message.part_case()) {
-    case v1::GetDirtyLogResponse::kHeader:
+    case v1::ReadDirtyPagesResponse::kHeader:
       return OnHeader(message.header());
-    case v1::GetDirtyLogResponse::kChunk:
+    case v1::ReadDirtyPagesResponse::kChunk:
       return OnChunk(message.chunk());
-    case v1::GetDirtyLogResponse::kTrailer:
+    case v1::ReadDirtyPagesResponse::kTrailer:
       return OnTrailer(message.trailer());
-    case v1::GetDirtyLogResponse::PART_NOT_SET:
+    case v1::ReadDirtyPagesResponse::PART_NOT_SET:
       break;
   }
   return absl::DataLossError("a message of the dirty log is empty");
 }
 
+void DirtyLogStream::StartAt(const v1::SlotCoverage& coverage) {
+  next_.emplace();
+  next_->set_slot(coverage.slot());
+  next_->set_gpa_bytes(coverage.gpa_bytes());
+}
+
 absl::Status DirtyLogStream::OnHeader(const v1::DirtyLogHeader& header) {
   if (header_) return absl::DataLossError("the dirty log has two headers");
-  const GpaRange coverage = {header.coverage().gpa_bytes(),
-                             header.coverage().size_bytes()};
-  if (!*pages_) {
-    pages_->emplace(coverage);
-    if ((*pages_)->range() != coverage) {
-      pages_->reset();
-      return absl::DataLossError("the dirty log covers an impossible range");
+  int64_t last_slot = -1;
+  for (const v1::SlotCoverage& part : header.coverage()) {
+    if (part.slot() <= last_slot) {
+      return absl::DataLossError(absl::StrFormat(
+          "the dirty log names slot %d after slot %d", part.slot(), last_slot));
+    }
+    last_slot = part.slot();
+    const GpaRange range = {part.gpa_bytes(), part.size_bytes()};
+    if (PageBitmap(range).range() != range) {
+      return absl::DataLossError(absl::StrFormat(
+          "the dirty log covers an impossible range of slot %d", part.slot()));
     }
   }
+  for (const v1::SlotCoverage& part : header.coverage()) {
+    pages_->try_emplace(part.slot(),
+                        GpaRange{part.gpa_bytes(), part.size_bytes()});
+  }
   header_ = header;
-  next_gpa_bytes_ = coverage.gpa_bytes;
+  if (header.coverage_size() > 0) StartAt(header.coverage(0));
   return absl::OkStatus();
 }
 
@@ -71,17 +85,27 @@ absl::Status DirtyLogStream::OnChunk(const v1::DirtyLogChunk& chunk) {
   const std::string payload = ChunkPayload(chunk);
   if (const uint32_t crc = Crc32c(payload); crc != chunk.crc32c()) {
     return absl::DataLossError(absl::StrFormat(
-        "checksum of the dirty log at gpa %#x is %08x instead of %08x",
-        chunk.gpa_bytes(), crc, chunk.crc32c()));
+        "checksum of the dirty log of slot %d at gpa %#x is %08x instead of "
+        "%08x",
+        chunk.slot(), chunk.gpa_bytes(), crc, chunk.crc32c()));
   }
-  if (chunk.gpa_bytes() < next_gpa_bytes_) {
+  const auto pages = pages_->find(chunk.slot());
+  if (!next_ || pages == pages_->end()) {
     return absl::DataLossError(absl::StrFormat(
-        "the dirty log goes back to gpa %#x", chunk.gpa_bytes()));
+        "the dirty log has a chunk of slot %d, which it does not cover",
+        chunk.slot()));
+  }
+  if (chunk.slot() < next_->slot() ||
+      (chunk.slot() == next_->slot() &&
+       chunk.gpa_bytes() < next_->gpa_bytes())) {
+    return absl::DataLossError(
+        absl::StrFormat("the dirty log goes back to gpa %#x of slot %d",
+                        chunk.gpa_bytes(), chunk.slot()));
   }
   const GpaRange part = {chunk.gpa_bytes(), chunk.size_bytes()};
   int64_t count = 0;
   if (chunk.has_bitmap()) {
-    if (absl::Status status = (*pages_)->AddBitmap(part, chunk.bitmap());
+    if (absl::Status status = pages->second.AddBitmap(part, chunk.bitmap());
         !status.ok()) {
       return absl::DataLossError(status.message());
     }
@@ -96,7 +120,7 @@ absl::Status DirtyLogStream::OnChunk(const v1::DirtyLogChunk& chunk) {
         return absl::DataLossError(absl::StrFormat(
             "extent at gpa %#x lies outside its chunk", range.gpa_bytes));
       }
-      if (absl::Status status = (*pages_)->Add(range); !status.ok()) {
+      if (absl::Status status = pages->second.Add(range); !status.ok()) {
         return absl::DataLossError(status.message());
       }
       end = range.end_bytes();
@@ -106,7 +130,8 @@ absl::Status DirtyLogStream::OnChunk(const v1::DirtyLogChunk& chunk) {
   crc_ = ExtendCrc32c(crc_, payload);
   dirty_page_count_ += count;
   ++chunk_count_;
-  next_gpa_bytes_ = part.end_bytes();
+  next_->set_slot(chunk.slot());
+  next_->set_gpa_bytes(part.end_bytes());
   return absl::OkStatus();
 }
 
@@ -116,7 +141,7 @@ absl::Status DirtyLogStream::OnTrailer(const v1::DirtyLogTrailer& trailer) {
       trailer.dirty_page_count() != dirty_page_count_ ||
       trailer.crc32c() != crc_) {
     // Some chunk is missing, so nothing of this stream counts as arrived.
-    next_gpa_bytes_ = header_->coverage().gpa_bytes();
+    if (next_) StartAt(header_->coverage(0));
     return absl::DataLossError(absl::StrFormat(
         "the dirty log has %d chunks with %d pages, checksum %08x, but its "
         "trailer says %d, %d, %08x",

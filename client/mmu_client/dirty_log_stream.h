@@ -1,9 +1,11 @@
-// Checks one stream of GetDirtyLog message by message and collects its pages.
+// Checks one stream of ReadDirtyPages message by message and collects its
+// pages.
 
 #ifndef CLIENT_MMU_CLIENT_DIRTY_LOG_STREAM_H_
 #define CLIENT_MMU_CLIENT_DIRTY_LOG_STREAM_H_
 
 #include <cstdint>
+#include <map>
 #include <optional>
 #include <string>
 
@@ -13,16 +15,19 @@
 
 namespace mmud::client {
 
+// Dirty pages by the id of their memslot.
+using SlotBitmaps = std::map<int32_t, PageBitmap>;
+
 // Verifies order, checksums and totals. A stream that breaks one of them is
 // DATA_LOSS: what came before is good, the rest must be asked for again.
 // Thread-compatible.
 class DirtyLogStream {
  public:
-  // Adds the pages to `*pages`, which gets the range of the header if it is
-  // empty as yet. `pages` outlives this object.
-  explicit DirtyLogStream(std::optional<PageBitmap>* pages) : pages_(pages) {}
+  // Adds the pages to `*pages`, in which each slot gets the range of the header
+  // unless it has one. `pages` outlives this object.
+  explicit DirtyLogStream(SlotBitmaps* pages) : pages_(pages) {}
 
-  absl::Status OnMessage(const v1::GetDirtyLogResponse& message);
+  absl::Status OnMessage(const v1::ReadDirtyPagesResponse& message);
 
   // To be called at the end. DATA_LOSS if the trailer did not come.
   absl::Status OnEnd() const;
@@ -31,9 +36,9 @@ class DirtyLogStream {
   const std::optional<v1::DirtyLogHeader>& header() const { return header_; }
   // Set once a good trailer came.
   const std::optional<v1::DirtyLogTrailer>& trailer() const { return trailer_; }
-  // Everything before this address has arrived; start of the header's coverage
-  // while no chunk came. REQUIRES: header().
-  int64_t next_gpa_bytes() const { return next_gpa_bytes_; }
+  // Where the stream has come to: earlier slots, and its slot before it, have
+  // arrived. Unset before the header, and if it covers no slot.
+  const std::optional<v1::DirtyLogPosition>& next() const { return next_; }
   // Good chunks.
   int64_t chunk_count() const { return chunk_count_; }
 
@@ -41,11 +46,12 @@ class DirtyLogStream {
   absl::Status OnHeader(const v1::DirtyLogHeader& header);
   absl::Status OnChunk(const v1::DirtyLogChunk& chunk);
   absl::Status OnTrailer(const v1::DirtyLogTrailer& trailer);
+  void StartAt(const v1::SlotCoverage& coverage);
 
-  std::optional<PageBitmap>* const pages_;
+  SlotBitmaps* const pages_;
   std::optional<v1::DirtyLogHeader> header_;
   std::optional<v1::DirtyLogTrailer> trailer_;
-  int64_t next_gpa_bytes_ = 0;
+  std::optional<v1::DirtyLogPosition> next_;
   int64_t chunk_count_ = 0;
   int64_t dirty_page_count_ = 0;
   uint32_t crc_ = 0;

@@ -1,6 +1,11 @@
-// An in-process daemon with one VM of one memslot, for tests of the client:
-// real gRPC, a real dirty log with epochs, and streams that break where a test
-// wants them to.
+// An in-process daemon with one VM, for tests of the client: real gRPC, a dirty
+// log with an owner, epochs and pages in flight, and streams and calls that
+// break where a test wants them to.
+//
+// The guest writes as behind an MMU: a page that a clear has protected is
+// marked by its next write, and then it is writable and marked no more. So a
+// client that copies before it clears, or acknowledges what it did not copy,
+// ends with other contents.
 
 #ifndef CLIENT_MMU_CLIENT_FAKE_GUEST_H_
 #define CLIENT_MMU_CLIENT_FAKE_GUEST_H_
@@ -8,7 +13,9 @@
 #include <cstdint>
 #include <deque>
 #include <functional>
+#include <map>
 #include <memory>
+#include <set>
 #include <string>
 #include <vector>
 
@@ -18,8 +25,10 @@
 #include "client/mmu_client/page_bitmap.h"
 #include "grpcpp/server.h"
 #include "grpcpp/support/status.h"
+#include "mmud/v1/aging_service.grpc.pb.h"
 #include "mmud/v1/dirty_log_service.grpc.pb.h"
 #include "mmud/v1/guest_memory_service.grpc.pb.h"
+#include "mmud/v1/vm_service.grpc.pb.h"
 
 namespace mmud::client {
 
@@ -28,7 +37,7 @@ struct StreamFault {
   enum class Kind {
     kNone,
     kUnavailableAfter,  // UNAVAILABLE after `chunks` chunks
-    kBeforeHeader,      // UNAVAILABLE at once, though the call did its work
+    kBeforeHeader,      // UNAVAILABLE at once
     kCorruptChunk,      // chunk number `chunks` has a wrong checksum
     kNoTrailer,         // ends OK without its trailer
     kWrongTrailer,      // its totals are wrong
@@ -37,80 +46,204 @@ struct StreamFault {
   int chunks = 0;
 };
 
+// Unary calls that can go wrong.
+enum class FakeCall { kAcquire, kSeal, kClear, kAcknowledge, kStop };
+
+// How one unary call goes wrong: OK does nothing special; an error is returned
+// after the work was done if `done`, else without doing it. If `ended_early`
+// the work counts as a part of what was asked for: no retry gets its answer.
+struct CallFault {
+  grpc::Status status;
+  bool done = false;
+  bool ended_early = false;
+};
+
 // Thread-safe.
 class FakeGuest final : public v1::DirtyLogService::Service,
-                        public v1::GuestMemoryService::Service {
+                        public v1::GuestMemoryService::Service,
+                        public v1::VmService::Service,
+                        public v1::AgingService::Service {
  public:
   static constexpr char kVm[] = "vms/fake";
   static constexpr int32_t kSlot = 3;
+  static constexpr int32_t kOtherSlot = 5;
   static constexpr int64_t kGpa = 0x100000000;
+  // Of the log that there is from the start.
+  static constexpr char kOwner[] = "first owner";
+  static constexpr char kToken[] = "the first owner's secret";
 
-  // Memory of zeros, clean. Streams send `pages_per_chunk` pages in a chunk, a
-  // multiple of 64.
-  FakeGuest(int64_t page_count, int64_t pages_per_chunk);
+  // Memory of zeros, all logged, clean. Streams send `pages_per_chunk` pages in
+  // a chunk, a multiple of 64. Pages are counted from kGpa on; those of the
+  // other slot, if it has any, follow.
+  FakeGuest(int64_t page_count, int64_t pages_per_chunk,
+            int64_t other_page_count = 0);
   ~FakeGuest() override;
 
+  // Where it listens, for programs.
+  const std::string& address() const { return address_; }
   // A client that talks to this guest and never really waits.
   std::unique_ptr<Client> NewClient();
 
-  // The guest writes to a page: changes its bytes and marks it dirty.
+  // The guest writes to a page: changes its bytes and marks it dirty if it is
+  // not writable yet. Nothing while its vCPUs are paused.
   void Write(int64_t page);
   // The guest writes, but the dirty log misses it.
   void WriteUnseen(int64_t page);
 
-  // Faults of the next streams, in order; then all goes well.
+  // Faults of the next streams and calls, in order; then all goes well.
   void BreakDirtyLog(std::vector<StreamFault> faults);
   void BreakPages(std::vector<StreamFault> faults);
-  // Statuses of the next clears: OK does nothing special; an error is returned
-  // after the work was done if `done`, else without doing it.
-  struct ClearFault {
-    grpc::Status status;
-    bool done = false;
-  };
-  void BreakClears(std::vector<ClearFault> faults);
-  // Called by GetDirtyLog and ClearDirtyLog when they begin, without a lock.
+  void BreakCalls(FakeCall call, std::vector<CallFault> faults);
+  // Called by each call that moves or reads pages or pauses the vCPUs when it
+  // begins, without a lock.
   void OnCall(std::function<void()> hook);
 
-  // Seals as another client would.
+  // The owner's lease runs out.
+  void ExpireLease();
+  // Moves the first slot to the address it has: what is in flight is sealed
+  // again, and no epoch that was sealed before can be cleared of it.
+  void MoveSlot();
+  // Seals with the owner's token, as the same owner would.
   void SealByOther();
+  // Logging is off.
+  void StopLog();
+  // The VM is gone with its log, as after a restart of the daemon.
+  void RemoveVm();
+  // Lets the vCPUs go on.
+  void Resume();
 
   std::string MemoryCopy() const;
-  int64_t dirty_page_count() const;
-  int64_t unacked_page_count() const;
+  int64_t open_page_count() const;
+  int64_t sealed_page_count() const;
+  int64_t in_flight_page_count() const;
   int64_t sealed_epoch() const;
+  std::string log_id() const;
+  std::string owner() const;
   std::vector<v1::ClearDirtyLogRequest> clears() const;
-  std::vector<v1::GetDirtyLogRequest> gets() const;
+  std::vector<v1::ReadDirtyPagesRequest> reads() const;
+  std::vector<v1::SealDirtyLogRequest> seals() const;
+  // Of all harvests so far, the most chunks that were sent and not cleared.
+  int64_t widest_window() const;
 
-  grpc::Status GetDirtyLog(
-      grpc::ServerContext* context, const v1::GetDirtyLogRequest* request,
-      grpc::ServerWriter<v1::GetDirtyLogResponse>* writer) override;
+  grpc::Status StartDirtyLog(grpc::ServerContext* context,
+                             const v1::StartDirtyLogRequest* request,
+                             google::longrunning::Operation* response) override;
+  grpc::Status GetDirtyLog(grpc::ServerContext* context,
+                           const v1::GetDirtyLogRequest* request,
+                           v1::GetDirtyLogResponse* response) override;
+  grpc::Status AcquireDirtyLog(grpc::ServerContext* context,
+                               const v1::AcquireDirtyLogRequest* request,
+                               v1::AcquireDirtyLogResponse* response) override;
+  grpc::Status SealDirtyLog(grpc::ServerContext* context,
+                            const v1::SealDirtyLogRequest* request,
+                            v1::SealDirtyLogResponse* response) override;
+  grpc::Status ReadDirtyPages(
+      grpc::ServerContext* context, const v1::ReadDirtyPagesRequest* request,
+      grpc::ServerWriter<v1::ReadDirtyPagesResponse>* writer) override;
   grpc::Status ClearDirtyLog(grpc::ServerContext* context,
                              const v1::ClearDirtyLogRequest* request,
                              v1::ClearDirtyLogResponse* response) override;
+  grpc::Status HarvestDirtyLog(
+      grpc::ServerContext* context,
+      grpc::ServerReaderWriter<v1::HarvestDirtyLogResponse,
+                               v1::HarvestDirtyLogRequest>* stream) override;
+  grpc::Status AcknowledgePages(
+      grpc::ServerContext* context, const v1::AcknowledgePagesRequest* request,
+      v1::AcknowledgePagesResponse* response) override;
+  grpc::Status StopDirtyLog(grpc::ServerContext* context,
+                            const v1::StopDirtyLogRequest* request,
+                            v1::StopDirtyLogResponse* response) override;
+  grpc::Status GetVm(grpc::ServerContext* context,
+                     const v1::GetVmRequest* request,
+                     v1::GetVmResponse* response) override;
+  grpc::Status DeleteVm(grpc::ServerContext* context,
+                        const v1::DeleteVmRequest* request,
+                        v1::DeleteVmResponse* response) override;
+  grpc::Status PauseVcpus(grpc::ServerContext* context,
+                          const v1::PauseVcpusRequest* request,
+                          v1::PauseVcpusResponse* response) override;
+  grpc::Status AgeRange(grpc::ServerContext* context,
+                        const v1::AgeRangeRequest* request,
+                        v1::AgeRangeResponse* response) override;
   grpc::Status ReadPages(
       grpc::ServerContext* context, const v1::ReadPagesRequest* request,
       grpc::ServerWriter<v1::ReadPagesResponse>* writer) override;
 
  private:
-  void SealLocked() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  struct Slot {
+    int32_t id = 0;
+    int64_t first_page = 0;
+    int64_t page_count = 0;
+    int64_t first_epoch = 1;  // older ones cannot be cleared of it
+    int64_t gpa_bytes() const { return kGpa + first_page * kPageBytes; }
+  };
+  struct Page {
+    bool writable = false;
+    bool open = false;
+    bool sealed = false;
+    int64_t in_flight = 0;  // the epoch in which it was cleared; 0: it was not
+  };
 
-  const int64_t page_count_;
+  void CallHook() ABSL_LOCKS_EXCLUDED(mutex_);
+  void WriteLocked(int64_t page) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  // Each page is `fresh` then.
+  void StartLocked(const std::string& owner, const std::string& token,
+                   Page fresh) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  grpc::Status CheckLocked(const std::string& log_id) const
+      ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  grpc::Status AdmitLocked(const std::string& token, const std::string& log_id)
+      ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  grpc::Status RefuseLocked(const std::string& reason) const
+      ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  void FillLocked(bool count_open, v1::DirtyLog* log) const
+      ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  void SealLocked(v1::SealDirtyLogResponse* response)
+      ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  int64_t AcknowledgeLocked(int64_t epoch)
+      ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  Slot* FindLocked(int32_t slot) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  grpc::Status ClearLocked(int64_t epoch, const v1::SlotPages& pages,
+                           v1::ClearDirtyLogResponse* response)
+      ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  // What is sealed, a chunk for each part of a slot that has some.
+  std::deque<v1::DirtyLogChunk> ChunksLocked()
+      ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  // The pages that are named, or why they are not well named.
+  grpc::Status PagesLocked(const v1::SlotPages& named,
+                           std::vector<int64_t>* pages)
+      ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  // Makes a call once per request id, with the next fault of its kind.
+  template <typename Request, typename Response, typename Work>
+  grpc::Status Once(FakeCall call, const Request& request, Response* response,
+                    Work work) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+
   const int64_t pages_per_chunk_;
+  const std::string address_;
 
   mutable absl::Mutex mutex_;
   std::string memory_ ABSL_GUARDED_BY(mutex_);
-  std::vector<bool> open_ ABSL_GUARDED_BY(mutex_);
-  std::vector<bool> sealed_ ABSL_GUARDED_BY(mutex_);
+  std::vector<Slot> slots_ ABSL_GUARDED_BY(mutex_);
+  std::vector<Page> pages_ ABSL_GUARDED_BY(mutex_);
+  bool has_vm_ ABSL_GUARDED_BY(mutex_) = true;
+  bool is_paused_ ABSL_GUARDED_BY(mutex_) = false;
+  bool log_is_on_ ABSL_GUARDED_BY(mutex_) = false;
+  int64_t log_count_ ABSL_GUARDED_BY(mutex_) = 0;  // the log's number
+  std::string owner_ ABSL_GUARDED_BY(mutex_);
+  std::string token_ ABSL_GUARDED_BY(mutex_);
+  std::set<std::string> former_tokens_ ABSL_GUARDED_BY(mutex_);
+  bool lease_lasts_ ABSL_GUARDED_BY(mutex_) = true;
   int64_t epoch_ ABSL_GUARDED_BY(mutex_) = 0;  // newest sealed
   uint64_t stamp_ ABSL_GUARDED_BY(mutex_) = 0;
-  std::string seal_id_ ABSL_GUARDED_BY(mutex_);
-  int64_t seal_id_epoch_ ABSL_GUARDED_BY(mutex_) = 0;
+  std::map<std::string, std::string> answers_ ABSL_GUARDED_BY(mutex_);
   std::deque<StreamFault> log_faults_ ABSL_GUARDED_BY(mutex_);
   std::deque<StreamFault> page_faults_ ABSL_GUARDED_BY(mutex_);
-  std::deque<ClearFault> clear_faults_ ABSL_GUARDED_BY(mutex_);
+  std::map<FakeCall, std::deque<CallFault>> call_faults_
+      ABSL_GUARDED_BY(mutex_);
   std::function<void()> hook_ ABSL_GUARDED_BY(mutex_);
   std::vector<v1::ClearDirtyLogRequest> clears_ ABSL_GUARDED_BY(mutex_);
-  std::vector<v1::GetDirtyLogRequest> gets_ ABSL_GUARDED_BY(mutex_);
+  std::vector<v1::ReadDirtyPagesRequest> reads_ ABSL_GUARDED_BY(mutex_);
+  std::vector<v1::SealDirtyLogRequest> seals_ ABSL_GUARDED_BY(mutex_);
+  int64_t widest_window_ ABSL_GUARDED_BY(mutex_) = 0;
 
   std::unique_ptr<grpc::Server> server_;
 };

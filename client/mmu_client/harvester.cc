@@ -2,12 +2,13 @@
 
 #include <algorithm>
 #include <cstdint>
-#include <optional>
 #include <string>
 #include <utility>
+#include <vector>
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
+#include "absl/strings/str_format.h"
 #include "absl/time/time.h"
 #include "client/mmu_client/dirty_log_stream.h"
 #include "client/mmu_client/error_info.h"
@@ -30,19 +31,37 @@ bool IsBrokenStream(const absl::Status& status) {
   return IsRetryable(status) || absl::IsDataLoss(status);
 }
 
-// Someone else sealed after us.
+// A slot was moved, deleted or made since the seal: its pages are in the next
+// epoch. With INVALID_RESUME_OFFSET it was the one in which a stream broke.
 bool IsOvertaken(const absl::Status& status) {
-  if (!absl::IsAborted(status)) return false;
   const std::string reason = ReasonOf(status);
-  return reason == "EPOCH_SUPERSEDED" || reason == "EPOCH_MISMATCH";
+  return reason == "EPOCH_SUPERSEDED" || reason == "EPOCH_MISMATCH" ||
+         reason == "MEMSLOT_NOT_FOUND" || reason == "DIRTY_LOG_OFF" ||
+         reason == "INVALID_RESUME_OFFSET";
 }
 
-// Where to ask for the rest of an epoch after everything before `next` came.
-// At the very end only the trailer is missing: the last 64 pages once more.
-int64_t ResumeAt(const GpaRange& slot, int64_t next) {
-  const int64_t offset =
-      std::min(next - slot.gpa_bytes, slot.size_bytes - kPageBytes);
-  return slot.gpa_bytes + offset / kWordBytes * kWordBytes;
+// Pages of as many epochs as may be are in flight. Nothing was cleared.
+bool NeedsAcknowledgement(const absl::Status& status) {
+  const ErrorInfo info = ErrorInfoOf(status);
+  const auto limit = info.metadata.find("limit");
+  return info.reason == "LIMIT_EXCEEDED" && limit != info.metadata.end() &&
+         limit->second == "epochs_in_flight";
+}
+
+// Further on in the stream.
+bool IsBehind(const v1::DirtyLogPosition& a, const v1::DirtyLogPosition& b) {
+  return a.slot() != b.slot() ? a.slot() > b.slot()
+                              : a.gpa_bytes() > b.gpa_bytes();
+}
+
+// Where to ask for the rest of an epoch after everything before `next` came: a
+// multiple of 64 pages, or the slot's end.
+v1::DirtyLogPosition ResumeAt(const GpaRange& slot, v1::DirtyLogPosition next) {
+  const int64_t offset = next.gpa_bytes() - slot.gpa_bytes;
+  if (offset < slot.size_bytes) {
+    next.set_gpa_bytes(slot.gpa_bytes + offset / kWordBytes * kWordBytes);
+  }
+  return next;
 }
 
 }  // namespace
@@ -60,24 +79,47 @@ void AddCost(const v1::MmuCost& cost, v1::MmuCost* sum) {
                                cost.sptes_visited_count());
 }
 
-Harvester::Harvester(DirtyLogClient* client, std::string vm,
-                     HarvesterOptions options)
-    : client_(client), vm_(std::move(vm)), options_(std::move(options)) {}
+int64_t Harvest::page_count() const {
+  int64_t count = 0;
+  for (const auto& [slot, bitmap] : pages) count += bitmap.page_count();
+  return count;
+}
 
-absl::StatusOr<Harvest> Harvester::Run(int32_t slot) {
+std::vector<GpaRange> Harvest::Ranges() const {
+  std::vector<GpaRange> ranges;
+  for (const auto& [slot, bitmap] : pages) {
+    const std::vector<GpaRange> more = bitmap.Ranges();
+    ranges.insert(ranges.end(), more.begin(), more.end());
+  }
+  std::sort(ranges.begin(), ranges.end(),
+            [](const GpaRange& a, const GpaRange& b) {
+              return a.gpa_bytes < b.gpa_bytes;
+            });
+  return ranges;
+}
+
+Harvester::Harvester(DirtyLogClient* client, std::string vm,
+                     std::string owner_token, HarvesterOptions options)
+    : client_(client),
+      vm_(std::move(vm)),
+      owner_token_(std::move(owner_token)),
+      options_(std::move(options)),
+      log_id_(options_.log_id) {}
+
+absl::StatusOr<Harvest> Harvester::Run() {
   Harvest harvest;
+  if (absl::Status status = RepeatClear(&harvest); !status.ok()) return status;
   while (true) {
-    absl::Status status = Seal(slot, &harvest);
-    if (status.ok()) {
-      // From the first clear on these pages are ours to deliver.
-      const PageBitmap received = harvest.pages;
-      status = GiveBack(slot, received);
-      if (!status.ok()) return status;
-      status = Clear(slot, received, &harvest);
-    }
-    if (status.ok()) {
-      harvest.pages = std::move(owed_.at(slot));
-      owed_.erase(slot);
+    const int64_t owed_before = owed_from_;
+    absl::Status status = Seal(&harvest);
+    if (!status.ok()) return status;
+    SlotBitmaps received;
+    status = Receive(&harvest, &received);
+    if (status.ok()) status = Clear(received, &harvest);
+    // With too many epochs in flight nothing more can be cleared, so what is
+    // owed of them is copied and acknowledged first.
+    if (status.ok() || (NeedsAcknowledgement(status) && !owed_.empty())) {
+      HandOut(received, owed_before, &harvest);
       return harvest;
     }
     if (!IsOvertaken(status) ||
@@ -88,114 +130,245 @@ absl::StatusOr<Harvest> Harvester::Run(int32_t slot) {
   }
 }
 
-absl::StatusOr<int64_t> Harvester::CountDirtyPages(int32_t slot) {
-  v1::GetDirtyLogRequest request;
-  request.set_vm(vm_);
-  request.set_slot(slot);
-  request.set_mode(v1::GET_DIRTY_LOG_MODE_PEEK);
-  Backoff backoff(options_.retry);
-  while (true) {
-    std::optional<PageBitmap> pages;
-    DirtyLogStream stream(&pages);
-    absl::Status status = client_->GetDirtyLogOnce(
-        request, [&stream](const v1::GetDirtyLogResponse& message) {
-          return stream.OnMessage(message);
-        });
-    if (status.ok()) status = stream.OnEnd();
-    if (status.ok()) return pages->page_count();
-    if (!IsBrokenStream(status) || !backoff.MayRetry()) return status;
-    client_->Sleep(backoff.NextDelay(status));
+void Harvester::HandOut(const SlotBitmaps& received, int64_t owed_before,
+                        Harvest* harvest) {
+  harvest->pages.clear();
+  for (const auto& [slot, pages] : received) {
+    const auto owed = owed_.find(slot);
+    // Of a slot that has another range now, or is not in the epoch, nothing is
+    // in flight any more: being moved or deleted took its pages along.
+    if (owed != owed_.end() && owed->second.range() == pages.range()) {
+      harvest->pages.emplace(slot, std::move(owed->second));
+    } else {
+      harvest->pages.emplace(slot, pages.range());
+    }
   }
+  owed_.clear();
+  owed_from_ = kNone;
+  harvest->oldest_epoch = std::min(owed_before, harvest->epoch);
+  if (harvest->oldest_epoch < harvest->epoch) {
+    split_from_ = std::min(split_from_, harvest->oldest_epoch);
+    split_until_ = harvest->epoch;
+  }
+  handed_out_epoch_ = harvest->epoch;
 }
 
-absl::Status Harvester::GiveBack(int32_t slot, const PageBitmap& pages) {
-  const auto [it, is_new] = owed_.try_emplace(slot, pages);
-  if (is_new) return absl::OkStatus();
-  if (absl::Status status = it->second.Merge(pages); !status.ok()) {
-    return absl::FailedPreconditionError(status.message());
+absl::Status Harvester::Delivered(int64_t epoch) {
+  if (epoch <= 0 || epoch > handed_out_epoch_) {
+    return absl::FailedPreconditionError(absl::StrFormat(
+        "pages of epoch %d were not handed out; the last ones are of epoch %d",
+        epoch, handed_out_epoch_));
   }
+  if (epoch >= owed_from_ || (epoch >= split_from_ && epoch < split_until_)) {
+    return absl::FailedPreconditionError(absl::StrFormat(
+        "pages of epoch %d, or of one before, come with a later harvest; copy "
+        "those and acknowledge that one",
+        epoch));
+  }
+  if (epoch >= split_until_) {
+    split_from_ = kNone;
+    split_until_ = 0;
+  }
+  delivered_epoch_ = std::max(delivered_epoch_, epoch);
   return absl::OkStatus();
 }
 
-absl::Status Harvester::Seal(int32_t slot, Harvest* harvest) {
-  const mmu::MonotonicTime start = mmu::MonotonicTime::Now();
+absl::Status Harvester::Acknowledge() {
+  if (delivered_epoch_ == 0) return absl::OkStatus();
+  v1::AcknowledgePagesRequest request;
+  request.set_vm(vm_);
+  request.set_owner_token(owner_token_);
+  request.set_log_id(log_id_);
+  request.set_epoch(delivered_epoch_);
+  const auto response = client_->AcknowledgePages(std::move(request));
+  if (!response.ok()) return response.status();
+  delivered_epoch_ = 0;
+  return absl::OkStatus();
+}
+
+void Harvester::GiveBack(const Harvest& harvest) {
+  for (const auto& [slot, pages] : harvest.pages) {
+    if (!pages.empty()) Owe(slot, pages, harvest.oldest_epoch);
+  }
+}
+
+absl::StatusOr<v1::UndeliveredPages> Harvester::CountUndelivered() {
   v1::GetDirtyLogRequest request;
   request.set_vm(vm_);
-  request.set_slot(slot);
-  request.set_mode(v1::GET_DIRTY_LOG_MODE_SEAL);
-  request.set_max_message_bytes(options_.max_message_bytes);
-  // One id for all attempts until the epoch is known, so that an attempt whose
-  // answer was lost has not sealed an epoch of its own.
-  request.set_request_id(NewRequestId());
+  request.set_count_open_pages(true);
+  const auto response = client_->GetDirtyLog(std::move(request));
+  if (!response.ok()) return response.status();
+  const std::vector<int32_t>& slots = options_.slots;
+  v1::UndeliveredPages sum;
+  for (const v1::SlotDirtyLog& slot : response->dirty_log().slots()) {
+    if (!slots.empty() &&
+        std::find(slots.begin(), slots.end(), slot.slot()) == slots.end()) {
+      continue;
+    }
+    sum.set_open_page_count(sum.open_page_count() + slot.open_page_count());
+    sum.set_sealed_page_count(sum.sealed_page_count() +
+                              slot.sealed_page_count());
+    sum.set_in_flight_page_count(sum.in_flight_page_count() +
+                                 slot.in_flight_page_count());
+  }
+  return sum;
+}
 
-  std::optional<PageBitmap> pages;
+void Harvester::Owe(int32_t slot, const PageBitmap& pages, int64_t epoch) {
+  owed_from_ = std::min(owed_from_, epoch);
+  const auto [it, is_new] = owed_.try_emplace(slot, pages);
+  // With another range the slot was moved since, see HandOut.
+  if (!is_new && !it->second.Merge(pages).ok()) it->second = pages;
+}
+
+absl::Status Harvester::RepeatClear(Harvest* harvest) {
+  if (unanswered_.vm().empty()) return absl::OkStatus();
+  const absl::Status status = SendClear(harvest);
+  return status.ok() ? status : ForgetRefusedClear(status);
+}
+
+absl::Status Harvester::ForgetRefusedClear(const absl::Status& refusal) {
+  if (NeedsAcknowledgement(refusal)) {
+    // Nothing of its epoch is in flight, so no attempt took anything.
+    unanswered_.Clear();
+    return absl::OkStatus();
+  }
+  if (!IsOvertaken(refusal)) return refusal;
+  // Its slot was moved or deleted: nothing of it is in flight any more, even if
+  // an attempt without an answer took some. Unless the epoch is another, which
+  // only a seal makes it.
+  v1::GetDirtyLogRequest request;
+  request.set_vm(vm_);
+  const auto log = client_->GetDirtyLog(std::move(request));
+  if (!log.ok()) return log.status();
+  if (log->dirty_log().log_id() == log_id_ &&
+      log->dirty_log().sealed_epoch() != unanswered_.epoch()) {
+    return absl::AbortedError(absl::StrFormat(
+        "epoch %d was sealed with this owner's token while a clear of epoch %d "
+        "was not answered: its pages may be in flight and writable; acquire "
+        "the log with a new token",
+        log->dirty_log().sealed_epoch(), unanswered_.epoch()));
+  }
+  unanswered_.Clear();
+  return absl::OkStatus();
+}
+
+absl::Status Harvester::Seal(Harvest* harvest) {
+  const mmu::MonotonicTime start = mmu::MonotonicTime::Now();
+  v1::SealDirtyLogRequest request;
+  request.set_vm(vm_);
+  request.set_owner_token(owner_token_);
+  request.set_log_id(log_id_);
+  request.set_acknowledged_epoch(delivered_epoch_);
+  const auto response = client_->SealDirtyLog(std::move(request));
+  harvest->seal_time += mmu::MonotonicTime::Now() - start;
+  if (!response.ok()) return response.status();
+  delivered_epoch_ = 0;
+  log_id_ = response->log_id();
+  harvest->log_id = log_id_;
+  harvest->epoch = response->epoch();
+  harvest->acknowledged_page_count += response->acknowledged_page_count();
+  harvest->fresh_page_count = 0;
+  harvest->merged_page_count = 0;
+  for (const v1::SealedSlot& slot : response->slots()) {
+    harvest->fresh_page_count += slot.fresh_page_count();
+    harvest->merged_page_count += slot.merged_page_count();
+  }
+  AddCost(response->cost(), &harvest->cost);
+  return absl::OkStatus();
+}
+
+absl::Status Harvester::MayGoOn() const {
+  return options_.may_go_on ? options_.may_go_on() : absl::OkStatus();
+}
+
+absl::Status Harvester::Receive(Harvest* harvest, SlotBitmaps* pages) {
+  const mmu::MonotonicTime start = mmu::MonotonicTime::Now();
+  v1::ReadDirtyPagesRequest request;
+  request.set_vm(vm_);
+  request.set_log_id(log_id_);
+  request.set_epoch(harvest->epoch);
+  request.mutable_slots()->Assign(options_.slots.begin(), options_.slots.end());
+  request.set_max_message_bytes(options_.max_message_bytes);
+
   Backoff backoff(options_.retry);
-  int64_t furthest = 0;  // how far any stream came
+  v1::DirtyLogPosition furthest;  // how far any stream came
+  furthest.set_slot(-1);
   while (true) {
-    DirtyLogStream stream(&pages);
-    absl::Status status = client_->GetDirtyLogOnce(
-        request, [&stream](const v1::GetDirtyLogResponse& message) {
-          return stream.OnMessage(message);
+    DirtyLogStream stream(pages);
+    absl::Status status = client_->ReadDirtyPagesOnce(
+        request, [&](const v1::ReadDirtyPagesResponse& message) {
+          const absl::Status may = MayGoOn();
+          return may.ok() ? stream.OnMessage(message) : may;
         });
     if (status.ok()) status = stream.OnEnd();
     harvest->chunk_count += stream.chunk_count();
     if (status.ok()) {
-      harvest->epoch = stream.header()->epoch();
       AddCost(stream.trailer()->cost(), &harvest->cost);
-      break;
+      harvest->seal_time += mmu::MonotonicTime::Now() - start;
+      return absl::OkStatus();
     }
     if (!IsBrokenStream(status)) return status;
-    if (stream.chunk_count() > 0 && stream.next_gpa_bytes() > furthest) {
-      furthest = stream.next_gpa_bytes();
+    if (stream.chunk_count() > 0 && IsBehind(*stream.next(), furthest)) {
+      furthest = *stream.next();
       backoff.Reset();
     }
     if (!backoff.MayRetry()) return status;
-    if (stream.header()) {
-      // The epoch is known: from now on name it, and go on where it broke.
-      request.set_epoch(stream.header()->epoch());
-      request.set_start_gpa_bytes(
-          ResumeAt(pages->range(), stream.next_gpa_bytes()));
-      request.clear_request_id();
+    if (stream.next()) {
+      *request.mutable_start() =
+          ResumeAt(pages->at(stream.next()->slot()).range(), *stream.next());
       ++harvest->resume_count;
     }
     client_->Sleep(backoff.NextDelay(status));
   }
-  harvest->pages = *std::move(pages);
-  harvest->sealed_page_count = harvest->pages.page_count();
-  harvest->seal_time += mmu::MonotonicTime::Now() - start;
-  return absl::OkStatus();
 }
 
-absl::Status Harvester::Clear(int32_t slot, const PageBitmap& pages,
-                              Harvest* harvest) {
+absl::Status Harvester::Clear(const SlotBitmaps& pages, Harvest* harvest) {
   const mmu::MonotonicTime start = mmu::MonotonicTime::Now();
-  const GpaRange& whole = pages.range();
   absl::Status status;
-  for (int64_t offset = 0; status.ok() && offset < whole.size_bytes;
-       offset += options_.clear_range_bytes) {
-    status = ClearRange(
-        slot, pages,
-        {whole.gpa_bytes + offset,
-         std::min(options_.clear_range_bytes, whole.size_bytes - offset)},
-        harvest);
+  for (const auto& [slot, bitmap] : pages) {
+    const GpaRange& whole = bitmap.range();
+    for (int64_t offset = 0; status.ok() && offset < whole.size_bytes;
+         offset += options_.clear_range_bytes) {
+      const GpaRange range = {
+          whole.gpa_bytes + offset,
+          std::min(options_.clear_range_bytes, whole.size_bytes - offset)};
+      if (bitmap.CountIn(range) == 0) continue;
+      status = MayGoOn();
+      if (!status.ok()) break;
+      unanswered_.set_vm(vm_);
+      unanswered_.set_owner_token(owner_token_);
+      unanswered_.set_log_id(log_id_);
+      unanswered_.set_epoch(harvest->epoch);
+      unanswered_.mutable_pages()->set_slot(slot);
+      unanswered_.mutable_pages()->set_start_gpa_bytes(range.gpa_bytes);
+      unanswered_.mutable_pages()->set_size_bytes(range.size_bytes);
+      unanswered_.mutable_pages()->set_bitmap(bitmap.Bitmap(range));
+      unanswered_.set_request_id(NewRequestId());
+      unanswered_slot_ = whole;
+      status = SendClear(harvest);
+    }
   }
   harvest->clear_time += mmu::MonotonicTime::Now() - start;
-  return status;
+  if (status.ok()) return status;
+  const absl::Status unforgotten = ForgetRefusedClear(status);
+  return unforgotten.ok() ? status : unforgotten;
 }
 
-absl::Status Harvester::ClearRange(int32_t slot, const PageBitmap& pages,
-                                   GpaRange range, Harvest* harvest) {
-  if (pages.CountIn(range) == 0) return absl::OkStatus();
-  v1::ClearDirtyLogRequest request;
-  request.set_vm(vm_);
-  request.set_slot(slot);
-  request.set_epoch(harvest->epoch);
-  request.set_start_gpa_bytes(range.gpa_bytes);
-  request.set_size_bytes(range.size_bytes);
-  request.set_bitmap(pages.Bitmap(range));
-  absl::StatusOr<v1::ClearDirtyLogResponse> response =
-      client_->ClearDirtyLog(std::move(request));
+absl::Status Harvester::SendClear(Harvest* harvest) {
+  const absl::StatusOr<v1::ClearDirtyLogResponse> response =
+      client_->ClearDirtyLog(unanswered_);
   if (!response.ok()) return response.status();
+  // From here on these pages are ours to deliver.
+  const v1::SlotPages& sent = unanswered_.pages();
+  PageBitmap cleared(unanswered_slot_);
+  if (absl::Status status = cleared.AddBitmap(
+          {sent.start_gpa_bytes(), sent.size_bytes()}, sent.bitmap());
+      !status.ok()) {
+    return absl::InternalError(status.message());
+  }
+  Owe(sent.slot(), cleared, unanswered_.epoch());
+  unanswered_.Clear();
   harvest->cleared_page_count += response->cleared_page_count();
   harvest->split_2m_count += response->splits().split_2m_count();
   harvest->split_1g_count += response->splits().split_1g_count();

@@ -46,12 +46,39 @@ absl::StatusOr<v1::ListVmsResponse> VmClient::ListVms(
       });
 }
 
+absl::StatusOr<v1::UpdateVmResponse> VmClient::UpdateVm(
+    v1::UpdateVmRequest request) {
+  return caller_->Unary<v1::UpdateVmResponse>(
+      CallKind::kHeavy, std::move(request),
+      [this](auto* context, const auto& sent, auto* response) {
+        return stub_->stub->UpdateVm(context, sent, response);
+      });
+}
+
 absl::StatusOr<v1::DeleteVmResponse> VmClient::DeleteVm(
     v1::DeleteVmRequest request) {
   return caller_->Unary<v1::DeleteVmResponse>(
       CallKind::kHeavy, std::move(request),
       [this](auto* context, const auto& sent, auto* response) {
         return stub_->stub->DeleteVm(context, sent, response);
+      });
+}
+
+absl::StatusOr<v1::PauseVcpusResponse> VmClient::PauseVcpus(
+    v1::PauseVcpusRequest request) {
+  return caller_->Unary<v1::PauseVcpusResponse>(
+      CallKind::kMutation, std::move(request),
+      [this](auto* context, const auto& sent, auto* response) {
+        return stub_->stub->PauseVcpus(context, sent, response);
+      });
+}
+
+absl::StatusOr<v1::ResumeVcpusResponse> VmClient::ResumeVcpus(
+    v1::ResumeVcpusRequest request) {
+  return caller_->Unary<v1::ResumeVcpusResponse>(
+      CallKind::kMutation, std::move(request),
+      [this](auto* context, const auto& sent, auto* response) {
+        return stub_->stub->ResumeVcpus(context, sent, response);
       });
 }
 
@@ -73,21 +100,30 @@ absl::StatusOr<v1::SetMemslotResponse> VmClient::SetMemslot(
       });
 }
 
+absl::StatusOr<v1::GetMemslotResponse> VmClient::GetMemslot(
+    v1::GetMemslotRequest request) {
+  return caller_->Unary<v1::GetMemslotResponse>(
+      CallKind::kRead, std::move(request),
+      [this](auto* context, const auto& sent, auto* response) {
+        return stub_->stub->GetMemslot(context, sent, response);
+      });
+}
+
+absl::StatusOr<v1::ListMemslotsResponse> VmClient::ListMemslots(
+    v1::ListMemslotsRequest request) {
+  return caller_->Unary<v1::ListMemslotsResponse>(
+      CallKind::kRead, std::move(request),
+      [this](auto* context, const auto& sent, auto* response) {
+        return stub_->stub->ListMemslots(context, sent, response);
+      });
+}
+
 absl::StatusOr<v1::DeleteMemslotResponse> VmClient::DeleteMemslot(
     v1::DeleteMemslotRequest request) {
   return caller_->Unary<v1::DeleteMemslotResponse>(
       CallKind::kHeavy, std::move(request),
       [this](auto* context, const auto& sent, auto* response) {
         return stub_->stub->DeleteMemslot(context, sent, response);
-      });
-}
-
-absl::StatusOr<v1::SetShadowPageLimitResponse> VmClient::SetShadowPageLimit(
-    v1::SetShadowPageLimitRequest request) {
-  return caller_->Unary<v1::SetShadowPageLimitResponse>(
-      CallKind::kHeavy, std::move(request),
-      [this](auto* context, const auto& sent, auto* response) {
-        return stub_->stub->SetShadowPageLimit(context, sent, response);
       });
 }
 

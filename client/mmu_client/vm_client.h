@@ -13,7 +13,7 @@ namespace mmud::client {
 
 class Caller;
 
-// Makes, shows and deletes VMs and their memslots.
+// Makes, shows, pauses and deletes VMs and their memslots.
 // Thread-safe.
 class VmClient {
  public:
@@ -25,15 +25,22 @@ class VmClient {
   absl::StatusOr<v1::CreateVmResponse> CreateVm(v1::CreateVmRequest request);
   absl::StatusOr<v1::GetVmResponse> GetVm(v1::GetVmRequest request);
   absl::StatusOr<v1::ListVmsResponse> ListVms(v1::ListVmsRequest request);
+  absl::StatusOr<v1::UpdateVmResponse> UpdateVm(v1::UpdateVmRequest request);
   absl::StatusOr<v1::DeleteVmResponse> DeleteVm(v1::DeleteVmRequest request);
+  absl::StatusOr<v1::PauseVcpusResponse> PauseVcpus(
+      v1::PauseVcpusRequest request);
+  absl::StatusOr<v1::ResumeVcpusResponse> ResumeVcpus(
+      v1::ResumeVcpusRequest request);
   absl::StatusOr<v1::GetCapabilitiesResponse> GetCapabilities(
       v1::GetCapabilitiesRequest request);
   absl::StatusOr<v1::SetMemslotResponse> SetMemslot(
       v1::SetMemslotRequest request);
+  absl::StatusOr<v1::GetMemslotResponse> GetMemslot(
+      v1::GetMemslotRequest request);
+  absl::StatusOr<v1::ListMemslotsResponse> ListMemslots(
+      v1::ListMemslotsRequest request);
   absl::StatusOr<v1::DeleteMemslotResponse> DeleteMemslot(
       v1::DeleteMemslotRequest request);
-  absl::StatusOr<v1::SetShadowPageLimitResponse> SetShadowPageLimit(
-      v1::SetShadowPageLimitRequest request);
 
  private:
   struct Stub;  // of gRPC

@@ -1,20 +1,23 @@
-// WorkloadService, typed. What each call does and which errors it has is said
-// in proto/mmud/v1/workload_service.proto.
+// mmud.lab.v1.WorkloadService, typed. What each call does and which errors it
+// has is said in proto/mmud/lab/v1/workload_service.proto.
 
 #ifndef CLIENT_MMU_CLIENT_WORKLOAD_CLIENT_H_
 #define CLIENT_MMU_CLIENT_WORKLOAD_CLIENT_H_
 
 #include <memory>
+#include <string>
 
+#include "absl/functional/function_ref.h"
+#include "absl/status/status.h"
 #include "absl/status/statusor.h"
-#include "google/longrunning/operations.pb.h"
-#include "mmud/v1/workload_service.pb.h"
+#include "absl/time/time.h"
+#include "mmud/lab/v1/workload_service.pb.h"
 
 namespace mmud::client {
 
 class Caller;
 
-// Starts, pauses and ends the work of vCPUs.
+// Starts, shows and ends the work of vCPUs.
 // Thread-safe.
 class WorkloadClient {
  public:
@@ -23,14 +26,24 @@ class WorkloadClient {
   WorkloadClient(const WorkloadClient&) = delete;
   WorkloadClient& operator=(const WorkloadClient&) = delete;
 
-  absl::StatusOr<google::longrunning::Operation> StartWorkload(
-      v1::StartWorkloadRequest request);
-  absl::StatusOr<v1::StopWorkloadResponse> StopWorkload(
-      v1::StopWorkloadRequest request);
-  absl::StatusOr<v1::PauseVcpusResponse> PauseVcpus(
-      v1::PauseVcpusRequest request);
-  absl::StatusOr<v1::ResumeVcpusResponse> ResumeVcpus(
-      v1::ResumeVcpusRequest request);
+  absl::StatusOr<lab::v1::StartWorkloadResponse> StartWorkload(
+      lab::v1::StartWorkloadRequest request);
+  absl::StatusOr<lab::v1::GetWorkloadResponse> GetWorkload(
+      lab::v1::GetWorkloadRequest request);
+  absl::StatusOr<lab::v1::ListWorkloadsResponse> ListWorkloads(
+      lab::v1::ListWorkloadsRequest request);
+  absl::StatusOr<lab::v1::StopWorkloadResponse> StopWorkload(
+      lab::v1::StopWorkloadRequest request);
+
+  // Waits until the workload has ended, but no longer than `limit`, then
+  // DEADLINE_EXCEEDED; the workload goes on. Returns how it ended: one that
+  // failed is no error of this call. Looks at it every 50 ms, later every
+  // 500 ms, and calls `on_update` with what it sees, the end included; that
+  // returns an error to stop waiting, which does not end the workload either.
+  absl::StatusOr<lab::v1::Workload> AwaitEnd(
+      const std::string& name,
+      absl::FunctionRef<absl::Status(const lab::v1::Workload&)> on_update,
+      absl::Duration limit = absl::InfiniteDuration());
 
  private:
   struct Stub;  // of gRPC

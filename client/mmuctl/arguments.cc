@@ -100,24 +100,10 @@ std::string VmName(absl::string_view text) {
                                       : absl::StrCat("vms/", text);
 }
 
-std::string OperationName(absl::string_view text) {
-  return absl::StrContains(text, "/") ? std::string(text)
-                                      : absl::StrCat("operations/", text);
-}
-
 CLI::Option* AddVm(CLI::App* app, std::string* vm) {
   return AddParsed(app, "VM", "NAME", "the VM: alpha or vms/alpha",
                    [vm](const std::string& text) {
                      *vm = VmName(text);
-                     return absl::OkStatus();
-                   })
-      ->required();
-}
-
-CLI::Option* AddOperation(CLI::App* app, std::string* operation) {
-  return AddParsed(app, "OPERATION", "NAME", "the operation: 7 or operations/7",
-                   [operation](const std::string& text) {
-                     *operation = OperationName(text);
                      return absl::OkStatus();
                    })
       ->required();

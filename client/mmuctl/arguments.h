@@ -69,8 +69,6 @@ void Run(CLI::App* command, Context& context,
 
 // The VM as first argument; "alpha" becomes "vms/alpha".
 CLI::Option* AddVm(CLI::App* app, std::string* vm);
-// An operation as first argument; "7" becomes "operations/7".
-CLI::Option* AddOperation(CLI::App* app, std::string* operation);
 
 CLI::Option* AddBytes(CLI::App* app, const std::string& name, int64_t* bytes,
                       const std::string& help);
@@ -154,7 +152,6 @@ absl::StatusOr<v1::Memslot> ParseMemslot(absl::string_view text);
 
 // "vms/alpha" for "alpha" and for "vms/alpha".
 std::string VmName(absl::string_view text);
-std::string OperationName(absl::string_view text);
 
 v1::Extent ToExtent(const GpaRange& range);
 

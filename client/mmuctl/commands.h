@@ -18,6 +18,8 @@ void AddMemoryCommands(CLI::App& app, Context& context);
 void AddWorkloadCommands(CLI::App& app, Context& context);
 void AddTraceCommands(CLI::App& app, Context& context);
 void AddDirtyLogCommands(CLI::App& app, Context& context);
+// Those of them that move or show pages, to the group `dirty-log`.
+void AddDirtyPageCommands(CLI::App& group, Context& context);
 void AddSplitCommands(CLI::App& app, Context& context);
 void AddAgingCommands(CLI::App& app, Context& context);
 void AddStatsCommands(CLI::App& app, Context& context);

@@ -133,14 +133,18 @@ void AddVms(Client& client, std::vector<Candidate>* candidates) {
 
 void AddSlotsOf(Client& client, const std::string& vm,
                 std::vector<Candidate>* candidates) {
-  v1::GetVmRequest request;
-  request.set_name(VmName(vm));
-  const auto response = client.vms().GetVm(request);
-  if (!response.ok()) return;
-  for (const v1::Memslot& slot : response->vm().memslots()) {
-    candidates->push_back({absl::StrCat(slot.slot()),
-                           slot.readonly() ? "read-only" : "read-write"});
-  }
+  v1::ListMemslotsRequest request;
+  request.set_vm(VmName(vm));
+  request.set_page_size(1000);
+  do {
+    const auto page = client.vms().ListMemslots(request);
+    if (!page.ok()) return;
+    for (const v1::Memslot& slot : page->memslots()) {
+      candidates->push_back({absl::StrCat(slot.slot()),
+                             slot.readonly() ? "read-only" : "read-write"});
+    }
+    request.set_page_token(page->next_page_token());
+  } while (!request.page_token().empty());
 }
 
 void AddOperations(Client& client, std::vector<Candidate>* candidates) {

@@ -1,6 +1,8 @@
 #include "client/mmuctl/context.h"
 
+#include <cerrno>
 #include <cstdlib>
+#include <cstring>
 #include <istream>
 #include <memory>
 #include <ostream>
@@ -68,8 +70,14 @@ absl::Status Context::Print(const google::protobuf::Message& message,
 }
 
 absl::Status Context::Print(const Json& rendered, const std::string& text) {
+  errno = 0;
   out() << (json ? JsonText(rendered) : text) << std::flush;
-  return absl::OkStatus();
+  if (out().good()) return absl::OkStatus();
+  const int error = errno;
+  return absl::DataLossError(
+      absl::StrCat("cannot write to standard output",
+                   error != 0 ? absl::StrCat(": ", std::strerror(error)) : "",
+                   "; let it go to a file or a program that takes all of it"));
 }
 
 std::unique_ptr<Progress> Context::NewProgress(std::string title) {

@@ -8,6 +8,7 @@
 #include <iosfwd>
 #include <memory>
 #include <string>
+#include <vector>
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
@@ -35,10 +36,17 @@ class Context {
   bool quiet = false;
   absl::Duration timeout = absl::ZeroDuration();  // zero: the defaults
 
-  // What the command line asks for; called after all of it was parsed.
+  // What the command line asks for; called after all of it was parsed, and
+  // after `before_action`.
   std::function<absl::Status()> action;
+  // Arguments that only the daemon can make out. The first error is the
+  // command's.
+  std::vector<std::function<absl::Status()>> before_action;
   // For a command that went well with a bad result.
   ExitCode exit_code = kExitOk;
+  // The signal for which a command that failed ended early; 0: for none. Its
+  // exit code is the one that a shell has for this.
+  int signal = 0;
 
   std::istream& in() { return *in_; }
   std::ostream& out() { return *out_; }
@@ -52,7 +60,8 @@ class Context {
   // this daemon unless the environment does, and `rest`.
   std::string CommandLine(absl::string_view rest) const;
 
-  // Writes `message` as JSON with --json, otherwise the text.
+  // Writes `message` as JSON with --json, otherwise the text. An error if it
+  // cannot be written.
   absl::Status Print(const google::protobuf::Message& message,
                      const std::string& text);
   absl::Status Print(const Json& json, const std::string& text);

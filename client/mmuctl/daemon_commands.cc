@@ -1,11 +1,13 @@
 // mmuctl health, capabilities, build-info.
 
+#include <cstdint>
 #include <memory>
 #include <string>
 
 #include "CLI/CLI.hpp"
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
+#include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "absl/time/time.h"
 #include "client/mmu_client/client.h"
@@ -100,9 +102,14 @@ absl::Status Capabilities(Context& context, Client& client,
       "message",
       absl::StrCat("up to ", FormatBytes(response->max_message_bytes())));
   for (const v1::LimitUse& limit : response->limits()) {
-    values.Add(limit.name(),
-               absl::StrCat(FormatCount(limit.used_count()), " of ",
-                            FormatCount(limit.limit_count())));
+    const auto format = [&limit](int64_t count) {
+      return absl::EndsWith(limit.name(), "_bytes") ? FormatBytes(count)
+                                                    : FormatCount(count);
+    };
+    values.Add(limit.name(), absl::StrCat(format(limit.used_count()), " of ",
+                                          limit.limit_count() == 0
+                                              ? "no limit"
+                                              : format(limit.limit_count())));
   }
   return context.Print(*response, values.ToString());
 }
@@ -118,6 +125,7 @@ absl::Status BuildInfo(Context& context, Client& client,
   values.Add("fault injection",
              response->fault_injection() ? "yes: a test build" : "no");
   values.Add("running for", FormatTime(FromProto(response->uptime())));
+  values.Add("boot id", response->boot_id());
   return context.Print(*response, values.ToString());
 }
 

@@ -1,4 +1,4 @@
-// mmuctl memslot set, delete, list.
+// mmuctl memslot set, delete, get, list.
 
 #include <memory>
 #include <string>
@@ -13,10 +13,17 @@
 #include "client/mmuctl/context.h"
 #include "client/mmuctl/views.h"
 #include "client/text/units.h"
+#include "google/protobuf/repeated_field.h"
 #include "mmud/v1/vm_service.pb.h"
 
 namespace mmud::client {
 namespace {
+
+std::string ViewSlot(const v1::Memslot& memslot) {
+  google::protobuf::RepeatedPtrField<v1::Memslot> one;
+  *one.Add() = memslot;
+  return absl::StrCat(ViewMemslots(one), "etag ", memslot.etag());
+}
 
 struct SetArguments {
   std::string vm;
@@ -43,12 +50,9 @@ absl::Status Set(Context& context, Client& client,
   memslot.set_readonly(arguments.readonly);
   const auto response = client.vms().SetMemslot(request);
   if (!response.ok()) return response.status();
-  v1::Vm view;
-  *view.add_memslots() = response->memslot();
-  return context.Print(
-      *response,
-      absl::StrCat(ViewMemslots(view), "etag ", response->memslot().etag(),
-                   ", cost ", ViewCost(response->cost()), "\n"));
+  return context.Print(*response,
+                       absl::StrCat(ViewSlot(response->memslot()), ", cost ",
+                                    ViewCost(response->cost()), "\n"));
 }
 
 struct DeleteArguments {
@@ -63,28 +67,49 @@ absl::Status Delete(Context& context, Client& client,
   v1::DeleteMemslotRequest request;
   request.set_name(absl::StrCat(arguments.vm, "/memslots/", arguments.slot));
   request.set_etag(arguments.etag);
-  request.set_discard_unacked(arguments.discard);
+  request.set_discard_undelivered(arguments.discard);
   const auto response = client.vms().DeleteMemslot(request);
   if (!response.ok()) return response.status();
   return context.Print(
-      *response,
-      absl::StrCat("deleted ", request.name(), ", discarded ",
-                   FormatCount(response->discarded_page_count()),
-                   " dirty pages (", ViewCost(response->cost()), ")\n"));
+      *response, absl::StrCat("deleted ", request.name(), ", discarded ",
+                              ViewUndelivered(response->discarded()), " (",
+                              ViewCost(response->cost()), ")\n"));
+}
+
+struct GetArguments {
+  std::string vm;
+  int32_t slot = 0;
+};
+
+absl::Status Get(Context& context, Client& client,
+                 const GetArguments& arguments) {
+  v1::GetMemslotRequest request;
+  request.set_name(absl::StrCat(arguments.vm, "/memslots/", arguments.slot));
+  const auto response = client.vms().GetMemslot(request);
+  if (!response.ok()) return response.status();
+  return context.Print(*response,
+                       absl::StrCat(ViewSlot(response->memslot()), "\n"));
 }
 
 absl::Status List(Context& context, Client& client,
-                  const v1::GetVmRequest& request) {
-  const auto response = client.vms().GetVm(request);
-  if (!response.ok()) return response.status();
-  return context.Print(*response, ViewMemslots(response->vm()));
+                  const v1::ListMemslotsRequest& arguments) {
+  v1::ListMemslotsRequest request = arguments;
+  request.set_page_size(1000);
+  v1::ListMemslotsResponse all;
+  do {
+    const auto page = client.vms().ListMemslots(request);
+    if (!page.ok()) return page.status();
+    all.mutable_memslots()->MergeFrom(page->memslots());
+    request.set_page_token(page->next_page_token());
+  } while (!request.page_token().empty());
+  return context.Print(all, ViewMemslots(all.memslots()));
 }
 
 }  // namespace
 
 void AddMemslotCommands(CLI::App& app, Context& context) {
   CLI::App* group =
-      AddGroup(app, "memslot", "Sets, deletes and lists a VM's memory.",
+      AddGroup(app, "memslot", "Sets, deletes and shows a VM's memory.",
                "mmuctl memslot set alpha 1 --gpa 4GiB --size 1GiB "
                "--host-page-size 1g\n"
                "mmuctl memslot delete alpha 1");
@@ -116,15 +141,22 @@ void AddMemslotCommands(CLI::App& app, Context& context) {
   AddSlot(command, &deletion->slot);
   command->add_option("--etag", deletion->etag,
                       "only if the slot is still as this etag says");
-  command->add_flag("--discard-unacked", deletion->discard,
-                    "delete although dirty pages were not cleared");
+  command->add_flag("--discard", deletion->discard,
+                    "delete although dirty pages were not acknowledged");
   Run(command, context, deletion, Delete);
 
-  auto list = std::make_shared<v1::GetVmRequest>();
+  auto get = std::make_shared<GetArguments>();
+  command = AddCommand(*group, "get", "Shows one memslot of a VM.",
+                       "mmuctl memslot get alpha 1");
+  AddVm(command, &get->vm);
+  AddSlot(command, &get->slot);
+  Run(command, context, get, Get);
+
+  auto list = std::make_shared<v1::ListMemslotsRequest>();
   command = AddCommand(*group, "list", "Lists the memslots of a VM.",
                        "mmuctl memslot list alpha");
   command->alias("ls");
-  AddVm(command, list->mutable_name());
+  AddVm(command, list->mutable_vm());
   Run(command, context, list, List);
 }
 

@@ -121,18 +121,28 @@ absl::Status ParseError(const CLI::App& app, const CLI::ParseError& error) {
   return UsageError(error.what());
 }
 
+absl::Status Act(Context& context) {
+  for (const auto& before : context.before_action) {
+    if (absl::Status status = before(); !status.ok()) return status;
+  }
+  return context.action();
+}
+
 // Reports an error of the command line, or of the work: its exit code.
 int Report(Context& context, const absl::Status& status,
            const std::string& fix) {
+  const int exit_code =
+      context.signal != 0 ? 128 + context.signal : ExitCodeFor(status);
   if (context.json) {
     Json json = ErrorJson(status, context.address);
+    json["error"]["exit_code"] = exit_code;
     if (!fix.empty()) json["error"]["fix"] = fix;
     context.err() << JsonText(json);
   } else {
     context.err() << RenderError(status, context.address);
     if (!fix.empty()) context.err() << "  fix:     " << fix << "\n";
   }
-  return ExitCodeFor(status);
+  return exit_code;
 }
 
 }  // namespace
@@ -171,7 +181,7 @@ int RunMmuctl(std::vector<std::string> arguments, std::istream& in,
     return Report(context, ParseError(app, error),
                   absl::StrCat("see ", FullName(*Innermost(&app)), " --help"));
   }
-  const absl::Status status = context.action();
+  const absl::Status status = Act(context);
   if (!status.ok()) return Report(context, status, "");
   return context.exit_code;
 }

@@ -2,7 +2,7 @@
 
 #include "client/mmuctl/mmuctl.h"
 
-#include <unistd.h>
+#include <signal.h>
 
 #include <cstdlib>
 #include <memory>
@@ -15,6 +15,7 @@
 #include "absl/strings/str_join.h"
 #include "absl/strings/str_split.h"
 #include "absl/strings/string_view.h"
+#include "client/mmu_client/test_socket.h"
 #include "client/text/error_text.h"
 #include "client/text/message_json.h"
 #include "client/text/progress.h"
@@ -25,9 +26,9 @@
 #include "grpcpp/server.h"
 #include "grpcpp/server_builder.h"
 #include "gtest/gtest.h"
+#include "mmud/lab/v1/workload_service.grpc.pb.h"
 #include "mmud/v1/split_service.grpc.pb.h"
 #include "mmud/v1/vm_service.grpc.pb.h"
-#include "mmud/v1/workload_service.grpc.pb.h"
 #include "proto/mmud/v1/default_address.h"
 #include "proto/mmud/v1/release.h"
 
@@ -52,18 +53,47 @@ bool Contains(const std::string& text, const std::string& part) {
   return text.find(part) != std::string::npos;
 }
 
+// Operations of a FakeDaemon.
+constexpr char kRecovery[] = "operations/1f9619ff-8b86-4d01-b42d-00cf4fc964ff";
+constexpr char kSplit[] = "operations/2f9619ff-8b86-4d01-b42d-00cf4fc964ff";
+constexpr char kOlderSplit[] =
+    "operations/2a9619ff-8b86-4d01-b42d-00cf4fc964ff";
+
+// One that runs.
+lab::v1::Workload WorkloadOf(const std::string& vm) {
+  lab::v1::Workload workload;
+  workload.set_name(vm + "/workloads/3f9619ff-8b86-4d01-b42d-00cf4fc964ff");
+  workload.set_state(lab::v1::WORKLOAD_STATE_RUNNING);
+  workload.mutable_start_time()->set_seconds(1'795'000'000);
+  workload.mutable_running_time()->set_seconds(90);
+  workload.mutable_statistics()->set_access_count(250);
+  workload.set_total_access_count(1000);
+  return workload;
+}
+
+grpc::Status EtagMismatch() {
+  google::rpc::Status status;
+  status.set_code(grpc::StatusCode::ABORTED);
+  google::rpc::ErrorInfo info;
+  info.set_reason("ETAG_MISMATCH");
+  info.set_domain("mmud");
+  status.add_details()->PackFrom(info);
+  return grpc::Status(grpc::StatusCode::ABORTED, "it changed",
+                      status.SerializeAsString());
+}
+
 class FakeDaemon final : public v1::VmService::Service,
-                         public v1::WorkloadService::Service,
+                         public lab::v1::WorkloadService::Service,
                          public v1::SplitService::Service,
                          public google::longrunning::Operations::Service {
  public:
   FakeDaemon() {
-    // Not in TempDir(): its path may be too long for a socket.
-    address_ = absl::StrCat("unix:/tmp/mmuctl_test.", getpid(), ".sock");
+    address_ = NewTestAddress();
     grpc::ServerBuilder builder;
     builder.AddListeningPort(address_, grpc::InsecureServerCredentials());
     builder.RegisterService(static_cast<v1::VmService::Service*>(this));
-    builder.RegisterService(static_cast<v1::WorkloadService::Service*>(this));
+    builder.RegisterService(
+        static_cast<lab::v1::WorkloadService::Service*>(this));
     builder.RegisterService(static_cast<v1::SplitService::Service*>(this));
     builder.RegisterService(
         static_cast<google::longrunning::Operations::Service*>(this));
@@ -80,8 +110,13 @@ class FakeDaemon final : public v1::VmService::Service,
     return grpc::Status::OK;
   }
 
+  // There is vms/labelled and no other.
   grpc::Status GetVm(grpc::ServerContext*, const v1::GetVmRequest* request,
-                     v1::GetVmResponse*) override {
+                     v1::GetVmResponse* response) override {
+    if (request->name() == labelled.name()) {
+      *response->mutable_vm() = labelled;
+      return grpc::Status::OK;
+    }
     google::rpc::Status status;
     status.set_code(grpc::StatusCode::NOT_FOUND);
     google::rpc::ErrorInfo info;
@@ -91,6 +126,32 @@ class FakeDaemon final : public v1::VmService::Service,
     return grpc::Status(grpc::StatusCode::NOT_FOUND,
                         request->name() + " does not exist",
                         status.SerializeAsString());
+  }
+
+  grpc::Status UpdateVm(grpc::ServerContext*,
+                        const v1::UpdateVmRequest* request,
+                        v1::UpdateVmResponse* response) override {
+    if (other_updates > 0) {
+      // Another client is quicker.
+      --other_updates;
+      labelled.set_etag(labelled.etag() + "+");
+      (*labelled.mutable_labels())["other"] += "x";
+    }
+    if (!request->etag().empty() && request->etag() != labelled.etag()) {
+      return EtagMismatch();
+    }
+    update = *request;
+    *response->mutable_vm() = request->vm();
+    return grpc::Status::OK;
+  }
+
+  grpc::Status ListMemslots(grpc::ServerContext*,
+                            const v1::ListMemslotsRequest* request,
+                            v1::ListMemslotsResponse* response) override {
+    // Two pages of one slot each.
+    response->add_memslots()->set_slot(request->page_token().empty() ? 3 : 7);
+    if (request->page_token().empty()) response->set_next_page_token("more");
+    return grpc::Status::OK;
   }
 
   grpc::Status ListVms(grpc::ServerContext*, const v1::ListVmsRequest* request,
@@ -103,36 +164,88 @@ class FakeDaemon final : public v1::VmService::Service,
   }
 
   grpc::Status StartWorkload(
-      grpc::ServerContext*, const v1::StartWorkloadRequest* request,
-      google::longrunning::Operation* operation) override {
+      grpc::ServerContext*, const lab::v1::StartWorkloadRequest* request,
+      lab::v1::StartWorkloadResponse* response) override {
     start = *request;
-    operation->set_name("operations/1");
+    *response->mutable_workload() = WorkloadOf("vms/alpha");
     return grpc::Status::OK;
   }
 
-  // operations/1 is a workload, the others are splits with `throttle`.
+  // It has ended by now.
+  grpc::Status GetWorkload(grpc::ServerContext*,
+                           const lab::v1::GetWorkloadRequest* request,
+                           lab::v1::GetWorkloadResponse* response) override {
+    lab::v1::Workload& workload = *response->mutable_workload();
+    workload = WorkloadOf("vms/alpha");
+    EXPECT_EQ(request->name(), workload.name());
+    workload.set_state(failure.code() == 0 ? lab::v1::WORKLOAD_STATE_COMPLETED
+                                           : lab::v1::WORKLOAD_STATE_FAILED);
+    if (failure.code() != 0) *workload.mutable_error() = failure;
+    workload.mutable_end_time()->set_seconds(1'795'000'090);
+    return grpc::Status::OK;
+  }
+
+  // Two pages of one workload each; of one VM alone, vms/idle has none.
+  grpc::Status ListWorkloads(
+      grpc::ServerContext*, const lab::v1::ListWorkloadsRequest* request,
+      lab::v1::ListWorkloadsResponse* response) override {
+    if (!request->vm().empty()) {
+      if (request->vm() == "vms/idle") return grpc::Status::OK;
+      *response->add_workloads() = WorkloadOf(request->vm());
+      return grpc::Status::OK;
+    }
+    *response->add_workloads() =
+        WorkloadOf(request->page_token().empty() ? "vms/a" : "vms/b");
+    if (request->page_token().empty()) response->set_next_page_token("more");
+    return grpc::Status::OK;
+  }
+
+  grpc::Status StopWorkload(grpc::ServerContext*,
+                            const lab::v1::StopWorkloadRequest* request,
+                            lab::v1::StopWorkloadResponse* response) override {
+    stopped = request->name();
+    *response->mutable_workload() = WorkloadOf("vms/alpha");
+    response->mutable_workload()->set_state(lab::v1::WORKLOAD_STATE_STOPPED);
+    return grpc::Status::OK;
+  }
+
+  // kRecovery is one, the others are splits.
   grpc::Status GetOperation(
       grpc::ServerContext*,
       const google::longrunning::GetOperationRequest* request,
       google::longrunning::Operation* operation) override {
     operation->set_name(request->name());
-    if (request->name() == "operations/1") {
-      v1::WorkloadMetadata metadata;
+    if (request->name() == kRecovery) {
+      v1::RecoverMetadata metadata;
       metadata.set_vm("vms/alpha");
       operation->mutable_metadata()->PackFrom(metadata);
     } else {
       v1::SplitMetadata metadata;
-      *metadata.mutable_throttle() = throttle;
-      metadata.set_etag(absl::StrCat(throttle.max_pages_per_second()));
       operation->mutable_metadata()->PackFrom(metadata);
     }
     return grpc::Status::OK;
   }
 
+  // Done at once.
+  grpc::Status WaitOperation(
+      grpc::ServerContext*,
+      const google::longrunning::WaitOperationRequest* request,
+      google::longrunning::Operation* operation) override {
+    sigaction(SIGINT, nullptr, &interrupt_while_watched);
+    operation->set_name(request->name());
+    operation->set_done(true);
+    v1::SplitMetadata metadata;
+    operation->mutable_metadata()->PackFrom(metadata);
+    operation->mutable_response()->PackFrom(metadata);
+    return grpc::Status::OK;
+  }
+
   grpc::Status CancelOperation(
-      grpc::ServerContext*, const google::longrunning::CancelOperationRequest*,
+      grpc::ServerContext*,
+      const google::longrunning::CancelOperationRequest* request,
       google::protobuf::Empty*) override {
     ++cancels;
+    cancelled = request->name();
     return grpc::Status::OK;
   }
 
@@ -141,34 +254,27 @@ class FakeDaemon final : public v1::VmService::Service,
       const google::longrunning::ListOperationsRequest* request,
       google::longrunning::ListOperationsResponse* response) override {
     filter = request->filter();
+    v1::RecoverMetadata recovery;
+    recovery.set_vm("vms/beta");
+    response->add_operations()->set_name(kRecovery);
+    response->mutable_operations(0)->mutable_metadata()->PackFrom(recovery);
     v1::SplitMetadata metadata;
     metadata.set_vm("vms/alpha");
     metadata.mutable_start_time()->set_seconds(1'795'000'000);
     metadata.mutable_running_time()->set_seconds(90);
-    response->add_operations()->set_name("operations/2");
-    response->mutable_operations(0)->mutable_metadata()->PackFrom(metadata);
-    response->mutable_operations(0)->set_done(true);
+    for (const char* name : {kSplit, kOlderSplit}) {
+      google::longrunning::Operation& split = *response->add_operations();
+      split.set_name(name);
+      split.mutable_metadata()->PackFrom(metadata);
+      split.set_done(name == kOlderSplit);
+    }
     return grpc::Status::OK;
   }
 
   grpc::Status UpdateSplit(grpc::ServerContext*,
                            const v1::UpdateSplitRequest* request,
                            google::longrunning::Operation* operation) override {
-    if (other_updates > 0) {
-      // Another client is quicker.
-      --other_updates;
-      throttle.set_max_pages_per_second(throttle.max_pages_per_second() + 1);
-    }
-    if (request->etag() != absl::StrCat(throttle.max_pages_per_second())) {
-      google::rpc::Status status;
-      status.set_code(grpc::StatusCode::ABORTED);
-      google::rpc::ErrorInfo info;
-      info.set_reason("ETAG_MISMATCH");
-      info.set_domain("mmud");
-      status.add_details()->PackFrom(info);
-      return grpc::Status(grpc::StatusCode::ABORTED, "it changed",
-                          status.SerializeAsString());
-    }
+    if (!request->etag().empty()) return EtagMismatch();
     throttle = request->throttle();
     operation->set_name(request->operation());
     return grpc::Status::OK;
@@ -180,11 +286,17 @@ class FakeDaemon final : public v1::VmService::Service,
   }
 
   v1::CreateVmRequest create;
-  v1::StartWorkloadRequest start;
+  v1::UpdateVmRequest update;
+  v1::Vm labelled;
+  lab::v1::StartWorkloadRequest start;
+  google::rpc::Status failure;  // of the workload
+  std::string stopped;
   v1::Throttle throttle;
   int other_updates = 0;
   int cancels = 0;
+  std::string cancelled;
   std::string filter;
+  struct sigaction interrupt_while_watched = {};
 
  private:
   std::string address_;
@@ -236,9 +348,15 @@ TEST(MmuctlHelpTest, ListOfAllCommandsIsIn80Columns) {
   for (const absl::string_view line : absl::StrSplit(list, '\n')) {
     EXPECT_LE(line.size(), 80u) << line;
   }
-  EXPECT_TRUE(Contains(
-      list, "mmuctl split pause               Lets a split wait after the "))
+  EXPECT_TRUE(
+      Contains(list, "mmuctl split pause        Lets a split wait after the "))
       << list;
+}
+
+TEST(MmuctlHelpTest, DiscardIsAboutPagesThatWereNotAcknowledged) {
+  const std::string help = RunLine({"memslot", "delete", "--help"}).out;
+  EXPECT_TRUE(Contains(help, "acknowledged")) << help;
+  EXPECT_FALSE(Contains(help, "cleared")) << help;
 }
 
 TEST(MmuctlHelpTest, HelpOfWhatIsNoCommandNamesThoseThereAre) {
@@ -274,14 +392,14 @@ TEST(MmuctlUsageTest, WrongCommandLinesSayWhereHelpIs) {
            {"vm", "create", "a", "--memslot", "0:nothing"},
            {"vm", "create", "a", "--mmu", "tdb"},
            {"vm", "create", "a", "--guest-paging", "3level"},
-           {"vm", "set-shadow-page-limit", "a"},
+           {"vm", "update", "a", "--label", "owner"},
            {"debug", "tables", "a", "--level", "6"},
            {"debug", "tables", "a", "--gfn", "1", "--range", "0+4K"},
            {"workload", "start", "a"},
            {"workload", "start", "a", "--pattern", "zipf", "--trace", "t"},
            {"dirty-log", "harvest", "a", "--clear-range", "4K"},
            {"split", "start", "a", "--max-lock-hold", "200"},
-           {"split", "update", "7", "--max-pages-per-second", "many"},
+           {"split", "update", "a", "--max-pages-per-second", "many"},
            {"--timeout", "soon", "vm", "list"}}) {
     const Result result = RunLine(command);
     EXPECT_EQ(result.exit_code, kExitUsage) << result.err;
@@ -300,15 +418,15 @@ TEST(MmuctlUsageTest, UnknownCommandIsNamedWithThoseThatExist) {
     std::vector<std::string> line;
     const char* says;
   } kCases[] = {
-      {{"dirty-log", "peek"},
-       "error: mmuctl dirty-log has no command 'peek'; it has start, stop, "
-       "get, clear, rate, harvest\n"},
+      {{"dirty-log", "list"},
+       "error: mmuctl dirty-log has no command 'list'; it has start, get, "
+       "acquire, seal, read, peek, clear, ack, harvest, stop, rate\n"},
       {{"split", "list", "alpha"}, "mmuctl split has no command 'list'; it"},
       {{"nonsense"}, "mmuctl has no command 'nonsense'; it has vm, memslot,"},
       {{"--json", "vm", "show", "alpha"}, "mmuctl vm has no command 'show';"},
       {{"vm"},
        "error: mmuctl vm needs one of its commands: create, get, list, "
-       "set-shadow-page-limit, delete\n"},
+       "update, pause, resume, delete\n"},
       {{}, "error: mmuctl needs one of its commands: vm, memslot,"},
   };
   for (const auto& wrong : kCases) {
@@ -497,10 +615,57 @@ TEST(MmuctlTest, PatternsAreFilledIn) {
        "--write-fraction", "0.5", "--rate", "1000", "--duration", "30s"});
   ASSERT_EQ(result.exit_code, kExitOk) << result.err;
   EXPECT_EQ(daemon.start.vm(), "vms/alpha");
-  EXPECT_EQ(daemon.start.pattern().zipf().exponent(), 1.2);
-  EXPECT_EQ(daemon.start.pattern().write_fraction(), 0.5);
-  EXPECT_EQ(daemon.start.max_accesses_per_second(), 1000);
-  EXPECT_EQ(daemon.start.max_duration().seconds(), 30);
+  const lab::v1::Workload& workload = daemon.start.workload();
+  EXPECT_EQ(workload.pattern().zipf().exponent(), 1.2);
+  EXPECT_EQ(workload.pattern().write_fraction(), 0.5);
+  EXPECT_EQ(workload.max_accesses_per_second(), 1000);
+  EXPECT_EQ(workload.max_duration().seconds(), 30);
+}
+
+TEST(MmuctlTest, AWorkloadIsNamedByItsVm) {
+  FakeDaemon daemon;
+  Result result = daemon.Run({"workload", "status", "beta"});
+  ASSERT_EQ(result.exit_code, kExitOk) << result.err;
+  EXPECT_TRUE(Contains(result.out, "vms/beta/workloads/3f9619ff-"))
+      << result.out;
+  EXPECT_TRUE(Contains(result.out, "running\n")) << result.out;
+  EXPECT_TRUE(Contains(result.out, "25.0%")) << result.out;
+  result = daemon.Run({"workload", "stop", "beta"});
+  ASSERT_EQ(result.exit_code, kExitOk) << result.err;
+  EXPECT_EQ(daemon.stopped, WorkloadOf("vms/beta").name());
+  EXPECT_TRUE(Contains(result.out, "stopped\n")) << result.out;
+  daemon.stopped.clear();
+
+  result = daemon.Run({"workload", "status", "idle"});
+  EXPECT_EQ(result.exit_code, kExitNotFound);
+  EXPECT_TRUE(Contains(result.err, "vms/idle has no workload")) << result.err;
+  result = daemon.Run({"workload", "stop", "idle"});
+  EXPECT_EQ(result.exit_code, kExitConflict);
+  EXPECT_TRUE(Contains(result.err, "WORKLOAD_NOT_RUNNING")) << result.err;
+  EXPECT_EQ(daemon.stopped, "");
+}
+
+TEST(MmuctlTest, AWatchedWorkloadIsPrintedAtItsEndWithItsError) {
+  FakeDaemon daemon;
+  const std::vector<std::string> line = {"workload",  "start",   "alpha",
+                                         "--pattern", "uniform", "--watch"};
+  Result result = daemon.Run(line);
+  ASSERT_EQ(result.exit_code, kExitOk) << result.err;
+  EXPECT_TRUE(Contains(result.out, "completed\n")) << result.out;
+  EXPECT_TRUE(Contains(result.out, "100.0%")) << result.out;
+  daemon.failure.set_code(grpc::StatusCode::RESOURCE_EXHAUSTED);
+  daemon.failure.set_message("too few pages");
+  result = daemon.Run(line);
+  EXPECT_EQ(result.exit_code, kExitExhausted);
+  EXPECT_TRUE(Contains(result.out, "failed: too few pages\n")) << result.out;
+  EXPECT_TRUE(Contains(result.err, "error: too few pages")) << result.err;
+  // Who does not watch sees what there is now.
+  result = daemon.Run(
+      {"workload", "start", "alpha", "--pattern", "uniform", "--json"});
+  ASSERT_EQ(result.exit_code, kExitOk) << result.err;
+  const Json json = Json::parse(result.out, nullptr, false);
+  EXPECT_EQ(json["name"], WorkloadOf("vms/alpha").name()) << result.out;
+  EXPECT_EQ(json["state"], "WORKLOAD_STATE_RUNNING") << result.out;
 }
 
 TEST(MmuctlTest, ListsAreReadToTheirLastPage) {
@@ -509,6 +674,46 @@ TEST(MmuctlTest, ListsAreReadToTheirLastPage) {
   ASSERT_EQ(result.exit_code, kExitOk) << result.err;
   EXPECT_TRUE(Contains(result.out, "vms/a"));
   EXPECT_TRUE(Contains(result.out, "vms/b"));
+  const Result slots = daemon.Run({"memslot", "list", "a"});
+  EXPECT_TRUE(Contains(slots.out, "\n   3 ")) << slots.out;
+  EXPECT_TRUE(Contains(slots.out, "\n   7 ")) << slots.out;
+  const Result workloads = daemon.Run({"workload", "list"});
+  EXPECT_TRUE(Contains(workloads.out, "vms/a  2026-11-18 11:06:40 UTC  90.0 s"))
+      << workloads.out;
+  EXPECT_TRUE(Contains(workloads.out, "vms/b ")) << workloads.out;
+}
+
+TEST(MmuctlTest, LabelsThatAreNotNamedStay) {
+  FakeDaemon daemon;
+  daemon.labelled.set_name("vms/labelled");
+  daemon.labelled.set_etag("1");
+  (*daemon.labelled.mutable_labels())["keep"] = "k";
+  (*daemon.labelled.mutable_labels())["old"] = "o";
+  daemon.other_updates = 2;
+  const Result result =
+      daemon.Run({"vm", "update", "labelled", "--label", "new=n=1", "keep=K",
+                  "--remove-label", "old", "--shadow-page-limit", "100"});
+  ASSERT_EQ(result.exit_code, kExitOk) << result.err;
+  const v1::Vm& vm = daemon.update.vm();
+  EXPECT_EQ(vm.labels_size(), 3);
+  EXPECT_EQ(vm.labels().at("keep"), "K");
+  EXPECT_EQ(vm.labels().at("new"), "n=1");
+  EXPECT_EQ(vm.labels().at("other"), "xx");
+  EXPECT_EQ(vm.shadow_page_limit(), 100);
+  EXPECT_EQ(daemon.update.etag(), "1++");
+  EXPECT_EQ(absl::StrJoin(daemon.update.update_mask().paths(), " "),
+            "shadow_page_limit labels");
+  EXPECT_EQ(daemon.Run({"vm", "update", "labelled"}).exit_code, kExitUsage);
+}
+
+TEST(MmuctlTest, ALimitAloneIsSentWithoutALook) {
+  FakeDaemon daemon;
+  const Result result =
+      daemon.Run({"vm", "update", "alpha", "--shadow-page-limit", "64"});
+  ASSERT_EQ(result.exit_code, kExitOk) << result.err;
+  EXPECT_EQ(absl::StrJoin(daemon.update.update_mask().paths(), " "),
+            "shadow_page_limit");
+  EXPECT_EQ(daemon.update.etag(), "");
 }
 
 TEST(MmuctlTest, JsonHasTheNamesOfTheProto) {
@@ -521,58 +726,33 @@ TEST(MmuctlTest, JsonHasTheNamesOfTheProto) {
   EXPECT_EQ(json["vm"]["memslots"][0]["size_bytes"], 1073741824) << result.out;
 }
 
-v1::Throttle SomeThrottle() {
-  v1::Throttle throttle;
-  throttle.set_max_pages_per_second(1000);
-  throttle.set_chunk_bytes(4 << 20);
-  throttle.mutable_max_lock_hold()->set_nanos(200'000);
-  throttle.mutable_min_pause()->set_seconds(1);
-  throttle.set_max_flushes_per_second(7);
-  throttle.set_max_vcpu_stall_ratio(0.25);
-  return throttle;
-}
-
-TEST(MmuctlTest, LimitsThatAreNotGivenStay) {
+TEST(MmuctlTest, LimitsThatAreNotGivenAreNotSent) {
   FakeDaemon daemon;
-  daemon.throttle = SomeThrottle();
-  v1::Throttle expected = SomeThrottle();
+  v1::Throttle expected;
   expected.mutable_max_lock_hold()->set_nanos(50'000);
   Result result =
-      daemon.Run({"split", "update", "2", "--max-lock-hold", "50us"});
+      daemon.Run({"split", "update", "2f", "--max-lock-hold", "50us"});
   ASSERT_EQ(result.exit_code, kExitOk) << result.err;
   EXPECT_EQ(daemon.throttle.DebugString(), expected.DebugString());
   // 0 is given, and lifts a limit.
+  expected.Clear();
   expected.set_max_flushes_per_second(0);
   result =
-      daemon.Run({"split", "update", "2", "--max-flushes-per-second", "0"});
+      daemon.Run({"split", "update", "2f", "--max-flushes-per-second", "0"});
   ASSERT_EQ(result.exit_code, kExitOk) << result.err;
   EXPECT_EQ(daemon.throttle.DebugString(), expected.DebugString());
-  EXPECT_EQ(daemon.Run({"split", "update", "2"}).exit_code, kExitUsage);
+  EXPECT_EQ(daemon.Run({"split", "update", "2f"}).exit_code, kExitUsage);
 }
 
-TEST(MmuctlTest, UpdateThatLosesARaceTakesTheOthersChangeOver) {
+TEST(MmuctlTest, AnEtagOfTheUsersIsSent) {
   FakeDaemon daemon;
-  daemon.throttle = SomeThrottle();
-  daemon.other_updates = 3;
-  const Result result =
-      daemon.Run({"split", "update", "2", "--min-pause", "5s"});
-  ASSERT_EQ(result.exit_code, kExitOk) << result.err;
-  v1::Throttle expected = SomeThrottle();
-  expected.set_max_pages_per_second(1003);
-  expected.mutable_min_pause()->set_seconds(5);
-  EXPECT_EQ(daemon.throttle.DebugString(), expected.DebugString());
-}
-
-TEST(MmuctlTest, UpdateWithAnEtagOfItsOwnIsNotTriedAgain) {
-  FakeDaemon daemon;
-  daemon.throttle = SomeThrottle();
   const Result result = daemon.Run(
-      {"split", "update", "2", "--min-pause", "5s", "--etag", "old"});
+      {"split", "update", "2f", "--min-pause", "5s", "--etag", "old"});
   EXPECT_EQ(result.exit_code, kExitConflict);
-  EXPECT_EQ(daemon.throttle.DebugString(), SomeThrottle().DebugString());
+  EXPECT_FALSE(daemon.throttle.has_min_pause());
 }
 
-TEST(MmuctlTest, SplitCommandsLeaveAWorkloadAlone) {
+TEST(MmuctlTest, SplitCommandsLeaveARecoveryAlone) {
   FakeDaemon daemon;
   for (const std::vector<std::string>& line :
        std::vector<std::vector<std::string>>{
@@ -581,13 +761,47 @@ TEST(MmuctlTest, SplitCommandsLeaveAWorkloadAlone) {
            {"split", "update", "1", "--min-pause", "1s"}}) {
     const Result result = daemon.Run(line);
     EXPECT_EQ(result.exit_code, kExitConflict) << result.err;
-    EXPECT_TRUE(Contains(result.err,
-                         "operations/1 is no split but a workload of "
-                         "vms/alpha; see mmuctl "))
+    EXPECT_TRUE(
+        Contains(result.err, absl::StrCat(kRecovery,
+                                          " is no split but a recover of "
+                                          "vms/alpha; see mmuctl ")))
         << result.err;
-    EXPECT_TRUE(Contains(result.err, "op wait 1")) << result.err;
+    EXPECT_TRUE(Contains(result.err, "op wait 1f9619ff")) << result.err;
   }
   EXPECT_EQ(daemon.cancels, 0);
+}
+
+TEST(MmuctlTest, AnOperationIsNamedByItsBeginningOrItsVm) {
+  FakeDaemon daemon;
+  const struct {
+    const char* text;
+    const char* name;
+  } kCases[] = {
+      {"2f96", kSplit},
+      {"2F96", kSplit},
+      {"operations/1", kRecovery},
+      // It runs, and the newer one does not.
+      {"alpha", kSplit},
+      {"vms/beta", kRecovery},
+      // What is whole is for the daemon to know.
+      {"3f9619ff-8b86-4d01-b42d-00cf4fc964ff",
+       "operations/3f9619ff-8b86-4d01-b42d-00cf4fc964ff"},
+  };
+  for (const auto& given : kCases) {
+    daemon.cancelled.clear();
+    const Result result = daemon.Run({"op", "cancel", given.text});
+    EXPECT_EQ(result.exit_code, kExitOk) << result.err;
+    EXPECT_EQ(daemon.cancelled, given.name) << given.text;
+  }
+  daemon.cancelled.clear();
+  const Result several = daemon.Run({"op", "cancel", "2"});
+  EXPECT_EQ(several.exit_code, kExitRefused) << several.err;
+  EXPECT_TRUE(Contains(several.err, kSplit)) << several.err;
+  EXPECT_TRUE(Contains(several.err, kOlderSplit)) << several.err;
+  const Result none = daemon.Run({"op", "cancel", "gamma"});
+  EXPECT_EQ(none.exit_code, kExitNotFound) << none.err;
+  EXPECT_TRUE(Contains(none.err, "vms/gamma; see which there are")) << none.err;
+  EXPECT_EQ(daemon.cancelled, "");
 }
 
 TEST(MmuctlTest, OperationsAreFilteredByTheDaemonAndHaveTimes) {
@@ -606,17 +820,20 @@ TEST(MmuctlTest, OperationsAreFilteredByTheDaemonAndHaveTimes) {
 TEST(MmuctlTest, SlotsStandBehindTheVmInEveryCommand) {
   for (const std::vector<std::string>& command :
        std::vector<std::vector<std::string>>{{"memslot", "set"},
+                                             {"memslot", "get"},
                                              {"memslot", "delete"},
-                                             {"dirty-log", "get"},
+                                             {"dirty-log", "ack"},
                                              {"dirty-log", "clear"},
+                                             {"dirty-log", "peek"},
+                                             {"dirty-log", "read"},
                                              {"dirty-log", "start"},
-                                             {"dirty-log", "stop"},
                                              {"dirty-log", "harvest"}}) {
     std::vector<std::string> line = command;
     line.push_back("--help");
     const std::string help = RunLine(line).out;
-    const bool several = Contains(help, "VM [SLOT...]\n");
-    EXPECT_TRUE(several || Contains(help, "VM SLOT\n")) << help;
+    EXPECT_TRUE(Contains(help, "VM SLOT\n") || Contains(help, "VM [SLOT]\n") ||
+                Contains(help, "VM [SLOT...]\n"))
+        << help;
     EXPECT_FALSE(Contains(help, "--slot ")) << help;
   }
 }
@@ -625,6 +842,8 @@ TEST(MmuctlTest, ListsHaveAShortName) {
   FakeDaemon daemon;
   EXPECT_EQ(daemon.Run({"vm", "ls"}).out, daemon.Run({"vm", "list"}).out);
   EXPECT_EQ(daemon.Run({"op", "ls"}).out, daemon.Run({"op", "list"}).out);
+  EXPECT_EQ(daemon.Run({"workload", "ls"}).out,
+            daemon.Run({"workload", "list"}).out);
 }
 
 TEST(MmuctlTest, ErrorsOfTheDaemonGoToStderrWithAWayOut) {
@@ -641,6 +860,22 @@ TEST(MmuctlTest, ErrorsOfTheDaemonGoToStderrWithAWayOut) {
 TEST(MmuctlTest, TraceFileThatIsNotThereNeedsNoDaemon) {
   EXPECT_EQ(RunLine({"trace", "info", "/nonexistent/x.trace"}).exit_code,
             kExitNotFound);
+}
+
+TEST(WatchTest, CtrlCIsLeftAloneWhereStandardErrorIsForAnErrorOnly) {
+  FakeDaemon daemon;
+  struct sigaction before = {};
+  sigaction(SIGINT, nullptr, &before);
+  for (const char* flag : {"--json", "--quiet"}) {
+    const Result result = daemon.Run({flag, "op", "wait", kSplit + 11});
+    EXPECT_EQ(result.exit_code, kExitOk) << result.err;
+    EXPECT_EQ(result.err, "");
+    EXPECT_EQ(daemon.interrupt_while_watched.sa_handler, before.sa_handler)
+        << flag;
+  }
+  const Result result = daemon.Run({"op", "wait", kSplit + 11});
+  EXPECT_EQ(result.exit_code, kExitOk) << result.err;
+  EXPECT_NE(daemon.interrupt_while_watched.sa_handler, before.sa_handler);
 }
 
 }  // namespace

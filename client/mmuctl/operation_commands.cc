@@ -14,6 +14,7 @@
 #include "client/mmuctl/arguments.h"
 #include "client/mmuctl/commands.h"
 #include "client/mmuctl/context.h"
+#include "client/mmuctl/operation_argument.h"
 #include "client/mmuctl/views.h"
 #include "client/mmuctl/watch.h"
 #include "client/text/table.h"
@@ -40,9 +41,9 @@ struct ListArguments {
 // The method that starts operations of a kind.
 const std::map<std::string, std::string>& Methods() {
   static const auto* const methods =
-      new std::map<std::string, std::string>{{"recover", "RecoverHugePages"},
-                                             {"split", "SplitHugePages"},
-                                             {"workload", "StartWorkload"}};
+      new std::map<std::string, std::string>{{"dirty-log", "StartDirtyLog"},
+                                             {"recover", "RecoverHugePages"},
+                                             {"split", "SplitHugePages"}};
   return *methods;
 }
 
@@ -77,7 +78,7 @@ absl::Status List(Context& context, Client& client,
     all.mutable_operations()->MergeFrom(page->operations());
     request.set_page_token(page->next_page_token());
   } while (!request.page_token().empty());
-  Table table({{"NAME"},
+  Table table({{"ID"},
                {"KIND"},
                {"VM"},
                {"STARTED"},
@@ -87,7 +88,7 @@ absl::Status List(Context& context, Client& client,
                {"PROGRESS"}});
   for (const Operation& operation : all.operations()) {
     const OperationView view = ViewOperation(operation);
-    table.AddRow({operation.name(), view.kind, view.vm,
+    table.AddRow({ShortOperationId(operation.name()), view.kind, view.vm,
                   view.start_time ? ViewTimestamp(*view.start_time) : "",
                   ViewDuration(view),
                   view.share ? FormatShare(*view.share, 1) : "", view.state,
@@ -129,8 +130,8 @@ void AddOperationCommands(CLI::App& app, Context& context) {
   CLI::App* group =
       AddGroup(app, "op", "Shows, waits for and ends long-running operations.",
                "mmuctl op list\n"
-               "mmuctl op wait 7\n"
-               "mmuctl op cancel 7");
+               "mmuctl op wait alpha\n"
+               "mmuctl op cancel 6f9619ff");
   auto list = std::make_shared<ListArguments>();
   CLI::App* command = AddCommand(
       *group, "list", "Lists the operations, the oldest first.",
@@ -150,18 +151,21 @@ void AddOperationCommands(CLI::App& app, Context& context) {
   command->add_flag("--done", list->done, "only those that have ended")
       ->excludes(running);
   command
-      ->add_option("--filter", list->filter,
-                   "terms joined by AND, of vm, method, done and start_time, "
-                   "as in ListOperations")
+      ->add_option(
+          "--filter", list->filter,
+          "terms joined by AND, of vm, vm_uid, method, done, start_time "
+          "and end_time, as in ListOperations")
       ->type_name("TERMS");
   Run(command, context, list, List);
 
   const auto add = [&](const char* name, const char* description,
                        const auto action) {
     auto operation = std::make_shared<std::string>();
-    CLI::App* app_of_command = AddCommand(
-        *group, name, description, absl::StrCat("mmuctl op ", name, " 7"));
-    AddOperation(app_of_command, operation.get());
+    CLI::App* app_of_command =
+        AddCommand(*group, name, description,
+                   absl::StrCat("mmuctl op ", name, " 6f9619ff\n", "mmuctl op ",
+                                name, " alpha"));
+    AddOperation(app_of_command, context, operation.get());
     Run(app_of_command, context, operation, action);
   };
   add("get", "Shows one operation and its result.", Get);

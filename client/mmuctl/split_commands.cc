@@ -8,17 +8,14 @@
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "absl/strings/str_cat.h"
-#include "absl/strings/strip.h"
 #include "client/mmu_client/client.h"
-#include "client/mmu_client/error_info.h"
-#include "client/mmu_client/operations_client.h"
 #include "client/mmu_client/page_bitmap.h"
 #include "client/mmuctl/arguments.h"
 #include "client/mmuctl/commands.h"
 #include "client/mmuctl/context.h"
+#include "client/mmuctl/operation_argument.h"
 #include "client/mmuctl/views.h"
 #include "client/mmuctl/watch.h"
-#include "client/text/error_text.h"
 #include "google/longrunning/operations.pb.h"
 #include "mmud/v1/split_service.pb.h"
 
@@ -61,6 +58,7 @@ absl::Status Start(Context& context, Client& client,
 struct RecoverArguments {
   v1::RecoverHugePagesRequest request;
   std::vector<GpaRange> ranges;
+  ThrottleArguments throttle;
   bool watch = false;
 };
 
@@ -70,6 +68,9 @@ absl::Status Recover(Context& context, Client& client,
   for (const GpaRange& range : arguments.ranges) {
     *request.add_ranges() = ToExtent(range);
   }
+  if (!arguments.throttle.empty()) {
+    arguments.throttle.ApplyTo(request.mutable_throttle());
+  }
   const auto operation = client.splits().RecoverHugePages(request);
   if (!operation.ok()) return operation.status();
   return ShowOperation(context, *operation,
@@ -77,15 +78,15 @@ absl::Status Recover(Context& context, Client& client,
 }
 
 // An error unless the operation is a split: what is done to one here must not
-// happen to a workload of that number.
+// happen to another operation.
 absl::Status CheckSplit(Context& context, const Operation& operation) {
   const OperationView view = ViewOperation(operation);
   if (view.kind == "split") return absl::OkStatus();
-  const std::string number(absl::StripPrefix(operation.name(), "operations/"));
+  const std::string id = ShortOperationId(operation.name());
   return absl::FailedPreconditionError(absl::StrCat(
       operation.name(), " is no split but a ", view.kind, " of ", view.vm,
-      "; see ", context.CommandLine(absl::StrCat("op wait ", number)), ", ",
-      context.CommandLine(absl::StrCat("op cancel ", number))));
+      "; see ", context.CommandLine(absl::StrCat("op wait ", id)), ", ",
+      context.CommandLine(absl::StrCat("op cancel ", id))));
 }
 
 // The state of an operation that is a split.
@@ -105,39 +106,19 @@ struct UpdateArguments {
   ThrottleArguments throttle;
 };
 
-// How often another client may change the throttle at the same time.
-constexpr int kMaxUpdates = 16;
-
-// A limit that was not given stays. The API's update sets all of them, so the
-// others are read first, and the etag of what was read makes sure that nobody
-// changes them in between: whoever loses the race reads again.
-absl::Status Update(Context& context, const UpdateArguments& arguments) {
-  if (arguments.throttle.empty()) {
-    return UsageError(
-        "give at least one limit, for example --max-pages-per-second; those "
-        "that are not given stay");
+absl::Status Update(Context& context, Client& client,
+                    const UpdateArguments& arguments) {
+  if (const auto split = GetSplit(context, client, arguments.operation);
+      !split.ok()) {
+    return split.status();
   }
-  const absl::StatusOr<Client*> client = context.client();
-  if (!client.ok()) return client.status();
-  for (int i = 1;; ++i) {
-    const absl::StatusOr<Operation> split =
-        GetSplit(context, **client, arguments.operation);
-    if (!split.ok()) return split.status();
-    const auto metadata = OperationMetadata<v1::SplitMetadata>(*split);
-    if (!metadata.ok()) return metadata.status();
-    v1::UpdateSplitRequest request;
-    request.set_operation(arguments.operation);
-    *request.mutable_throttle() = metadata->throttle();
-    arguments.throttle.ApplyTo(request.mutable_throttle());
-    request.set_etag(arguments.etag.empty() ? metadata->etag()
-                                            : arguments.etag);
-    const auto operation = (*client)->splits().UpdateSplit(request);
-    if (operation.ok()) return ShowOperation(context, *operation, Watch::kNo);
-    if (ReasonOf(operation.status()) != "ETAG_MISMATCH" ||
-        !arguments.etag.empty() || i == kMaxUpdates) {
-      return operation.status();
-    }
-  }
+  v1::UpdateSplitRequest request;
+  request.set_operation(arguments.operation);
+  request.set_etag(arguments.etag);
+  arguments.throttle.ApplyTo(request.mutable_throttle());
+  const auto operation = client.splits().UpdateSplit(request);
+  if (!operation.ok()) return operation.status();
+  return ShowOperation(context, *operation, Watch::kNo);
 }
 
 absl::Status Pause(Context& context, Client& client,
@@ -183,8 +164,8 @@ void AddSplitCommands(CLI::App& app, Context& context) {
   CLI::App* group = AddGroup(
       app, "split", "Splits huge mappings at a pace that can be changed.",
       "mmuctl split start alpha --max-pages-per-second 500000 --watch\n"
-      "mmuctl split update 7 --max-pages-per-second 100000\n"
-      "mmuctl split pause 7; mmuctl split resume 7; mmuctl split cancel 7");
+      "mmuctl split update alpha --max-pages-per-second 100000\n"
+      "mmuctl split pause alpha; mmuctl split resume alpha");
 
   auto start = std::make_shared<StartArguments>();
   CLI::App* command =
@@ -211,38 +192,49 @@ void AddSplitCommands(CLI::App& app, Context& context) {
   command = AddCommand(
       *group, "update",
       "Changes the pace of a running split. Limits that are not given stay.",
-      "mmuctl split update 7 --max-pages-per-second 100000\n"
-      "mmuctl split update 7 --max-lock-hold 50us");
-  AddOperation(command, &update->operation);
+      "mmuctl split update alpha --max-pages-per-second 100000\n"
+      "mmuctl split update alpha --max-lock-hold 50us");
+  AddOperation(command, context, &update->operation);
   command->add_option("--etag", update->etag,
                       "only if the split is still as this etag says");
   AddThrottle(command, &update->throttle);
-  Run(command, context, update, Update);
+  command->callback([&context, update] {
+    // Before the daemon is asked which operation it is.
+    if (update->throttle.empty()) {
+      throw CLI::RequiredError(
+          "at least one limit, for example --max-pages-per-second,");
+    }
+    context.action = [&context, update]() -> absl::Status {
+      const absl::StatusOr<Client*> client = context.client();
+      if (!client.ok()) return client.status();
+      return Update(context, **client, *update);
+    };
+  });
 
   auto pause = std::make_shared<v1::PauseSplitRequest>();
   command =
       AddCommand(*group, "pause", "Lets a split wait after the chunk in hand.",
-                 "mmuctl split pause 7");
-  AddOperation(command, pause->mutable_operation());
+                 "mmuctl split pause alpha");
+  AddOperation(command, context, pause->mutable_operation());
   Run(command, context, pause, Pause);
 
   auto resume = std::make_shared<v1::ResumeSplitRequest>();
   command = AddCommand(*group, "resume", "Lets a paused split go on.",
-                       "mmuctl split resume 7");
-  AddOperation(command, resume->mutable_operation());
+                       "mmuctl split resume alpha");
+  AddOperation(command, context, resume->mutable_operation());
   Run(command, context, resume, Resume);
 
   auto cancel = std::make_shared<std::string>();
   command = AddCommand(*group, "cancel",
                        "Ends a split early; what it split stays split.",
-                       "mmuctl split cancel 7");
-  AddOperation(command, cancel.get());
+                       "mmuctl split cancel alpha");
+  AddOperation(command, context, cancel.get());
   Run(command, context, cancel, Cancel);
 
   auto watch = std::make_shared<std::string>();
   command = AddCommand(*group, "watch", "Shows progress until a split ends.",
-                       "mmuctl split watch 7");
-  AddOperation(command, watch.get());
+                       "mmuctl split watch alpha");
+  AddOperation(command, context, watch.get());
   Run(command, context, watch, WatchSplit);
 
   auto recover = std::make_shared<RecoverArguments>();
@@ -251,12 +243,13 @@ void AddSplitCommands(CLI::App& app, Context& context) {
       "Puts small mappings together to huge ones again, where no dirty log is "
       "on.",
       "mmuctl recover alpha --watch\n"
-      "mmuctl recover alpha --range 0+2GiB");
+      "mmuctl recover alpha --range 0+2GiB --max-pages-per-second 500000");
   AddVm(command, recover->request.mutable_vm());
   AddRanges(command, "--range", &recover->ranges,
             "the memory to work on (default: all of it)");
   command->add_flag("-w,--watch", recover->watch,
                     "show progress until it ends");
+  AddThrottle(command, &recover->throttle);
   Run(command, context, recover, Recover);
 }
 

@@ -43,8 +43,14 @@ absl::Status Stats(Context& context, Client& client,
   v1::GetMmuStatsRequest request;
   request.set_vm(arguments.vm);
   request.set_per_vcpu(arguments.per_vcpu);
-  const auto response = client.stats().GetMmuStats(request);
-  if (!response.ok()) return response.status();
+  v1::GetMmuStatsResponse all;
+  do {
+    const auto page = client.stats().GetMmuStats(request);
+    if (!page.ok()) return page.status();
+    all.mutable_vms()->MergeFrom(page->vms());
+    *all.mutable_process_statistics() = page->process_statistics();
+    request.set_page_token(page->next_page_token());
+  } while (!request.page_token().empty());
   Table table(
       {{"VM"}, {"VCPU"}, {"STATISTIC"}, {"VALUE", Align::kRight}, {"KIND"}});
   const auto add = [&](const std::string& vm, const std::string& vcpu,
@@ -55,11 +61,11 @@ absl::Status Stats(Context& context, Client& client,
                             "STATISTIC_KIND_")});
   };
   if (arguments.vm.empty()) {
-    for (const v1::MmuStatistic& statistic : response->process_statistics()) {
+    for (const v1::MmuStatistic& statistic : all.process_statistics()) {
       add("(all)", "", statistic);
     }
   }
-  for (const v1::VmMmuStats& vm : response->vms()) {
+  for (const v1::VmMmuStats& vm : all.vms()) {
     for (const v1::MmuStatistic& statistic : vm.statistics()) {
       add(vm.vm(), "all", statistic);
     }
@@ -69,7 +75,7 @@ absl::Status Stats(Context& context, Client& client,
       }
     }
   }
-  return context.Print(*response, table.ToString());
+  return context.Print(all, table.ToString());
 }
 
 }  // namespace

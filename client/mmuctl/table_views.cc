@@ -122,9 +122,7 @@ std::string ViewRole(const v1::PageTableRole& role) {
            : "",
        role.efer_nx() ? "nx" : "", role.cr0_wp() ? "wp" : "",
        role.smap_andnot_wp() ? "smap-andnot-wp" : "",
-       role.cr4_smep() ? "smep" : "", role.ad_disabled() ? "ad-disabled" : "",
-       role.address_space() != 0 ? absl::StrCat("as-", role.address_space())
-                                 : ""},
+       role.cr4_smep() ? "smep" : "", role.ad_disabled() ? "ad-disabled" : ""},
       " ");
 }
 

@@ -44,11 +44,10 @@ TEST(TableViewsTest, ARoleIsSpeltOut) {
       ViewRole(Parse("role { level: 1 has_4_byte_gpte: true quadrant: 2 "
                      "direct: true access: 'rwux' invalid: true efer_nx: true "
                      "cr0_wp: true smap_andnot_wp: true ad_disabled: true "
-                     "guest_mode: true passthrough: true cr4_smep: true "
-                     "address_space: 1 }")
+                     "guest_mode: true passthrough: true cr4_smep: true }")
                    .role()),
       "direct passthrough l2 4-byte quadrant-2 nx wp smap-andnot-wp smep "
-      "ad-disabled as-1");
+      "ad-disabled");
 }
 
 TEST(TableViewsTest, ATableIsALine) {

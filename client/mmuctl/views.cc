@@ -1,11 +1,13 @@
 #include "client/mmuctl/views.h"
 
 #include <algorithm>
+#include <map>
 #include <string>
 
 #include "absl/status/status.h"
 #include "absl/strings/ascii.h"
 #include "absl/strings/str_cat.h"
+#include "absl/strings/str_join.h"
 #include "absl/strings/string_view.h"
 #include "absl/strings/strip.h"
 #include "absl/time/time.h"
@@ -14,6 +16,7 @@
 #include "client/text/table.h"
 #include "client/text/units.h"
 #include "google/longrunning/operations.pb.h"
+#include "mmud/v1/dirty_log_service.pb.h"
 #include "mmud/v1/split_service.pb.h"
 #include "server/base/wall_time.h"
 
@@ -93,6 +96,13 @@ void AddMmu(const v1::Vm& vm, KeyValues* values) {
   }
 }
 
+// "a=b, c=d", in the order of the keys.
+std::string ViewLabels(const v1::Vm& vm) {
+  const std::map<std::string, std::string> sorted(vm.labels().begin(),
+                                                  vm.labels().end());
+  return absl::StrJoin(sorted, ", ", absl::PairFormatter("="));
+}
+
 // When it began and ended, as its metadata says.
 template <typename Metadata>
 void AddTimes(const Metadata& metadata, OperationView* view) {
@@ -102,12 +112,6 @@ void AddTimes(const Metadata& metadata, OperationView* view) {
   if (metadata.has_running_time()) {
     view->running_time = FromProto(metadata.running_time());
   }
-}
-
-std::optional<double> Share(double done, double total) {
-  if (total <= 0) return std::nullopt;
-  // A guest that has a kernel makes more accesses than the program in it.
-  return std::min(done / total, 1.0);
 }
 
 }  // namespace
@@ -120,6 +124,13 @@ std::string ShortName(absl::string_view name, absl::string_view prefix) {
 std::string ViewPageSize(v1::PageSize size) {
   return absl::AsciiStrToUpper(
       ShortName(v1::PageSize_Name(size), "PAGE_SIZE_"));
+}
+
+std::string ViewUndelivered(const v1::UndeliveredPages& pages) {
+  return absl::StrCat(FormatCount(pages.open_page_count()), " open, ",
+                      FormatCount(pages.sealed_page_count()), " sealed and ",
+                      FormatCount(pages.in_flight_page_count()),
+                      " pages in flight");
 }
 
 std::string ViewCost(const v1::MmuCost& cost) {
@@ -136,7 +147,8 @@ std::string ViewSplits(const v1::SplitCounts& splits) {
                       FormatCount(splits.split_1g_count()), " of 1G");
 }
 
-std::string ViewMemslots(const v1::Vm& vm) {
+std::string ViewMemslots(
+    const google::protobuf::RepeatedPtrField<v1::Memslot>& memslots) {
   Table table({{"SLOT", Align::kRight},
                {"GPA", Align::kRight},
                {"SIZE", Align::kRight},
@@ -144,12 +156,13 @@ std::string ViewMemslots(const v1::Vm& vm) {
                {"BACKING"},
                {"ACCESS"},
                {"DIRTY LOG"}});
-  for (const v1::Memslot& slot : vm.memslots()) {
+  for (const v1::Memslot& slot : memslots) {
     std::string log = "off";
     if (slot.dirty_log().state() == v1::DIRTY_LOG_STATE_ACTIVE) {
-      log = absl::StrCat("epoch ", slot.dirty_log().open_epoch(), ", ",
-                         FormatCount(slot.dirty_log().unacked_page_count()),
-                         " sealed pages");
+      log = absl::StrCat(
+          "on, ", FormatCount(slot.dirty_log().sealed_page_count()),
+          " sealed, ", FormatCount(slot.dirty_log().in_flight_page_count()),
+          " in flight");
     }
     table.AddRow(
         {absl::StrCat(slot.slot()), FormatGpa(slot.gpa_bytes()),
@@ -173,14 +186,31 @@ std::string MmuName(const v1::Vm& vm) {
   }
 }
 
+std::string ViewPause(const v1::VcpuPause& pause) {
+  return absl::StrCat("paused since ", ViewTimestamp(FromProto(pause.since())),
+                      ", until ",
+                      ViewTimestamp(FromProto(pause.expire_time())));
+}
+
 std::string ViewVm(const v1::Vm& vm) {
   KeyValues values;
   values.Add("name", vm.name());
+  values.Add("uid", vm.uid());
   values.Add("state", ShortName(v1::VmState_Name(vm.state()), "VM_STATE_"));
   values.Add("vCPUs",
              absl::StrCat(vm.vcpu_count(), ", ",
-                          ShortName(v1::VcpuState_Name(vm.vcpu_state()),
-                                    "VCPU_STATE_")));
+                          vm.has_pause()
+                              ? ViewPause(vm.pause())
+                              : ShortName(v1::VcpuState_Name(vm.vcpu_state()),
+                                          "VCPU_STATE_")));
+  for (const v1::VmCondition& condition : vm.conditions()) {
+    values.Add(
+        "condition",
+        absl::StrCat(ShortName(v1::VmConditionType_Name(condition.type()),
+                               "VM_CONDITION_TYPE_"),
+                     " since ", ViewTimestamp(FromProto(condition.since())),
+                     ": ", condition.message()));
+  }
   values.Add("memory", FormatBytes(vm.memory_size_bytes()));
   values.Add(
       "mapped",
@@ -194,27 +224,15 @@ std::string ViewVm(const v1::Vm& vm) {
   }
   values.Add("created", ViewTimestamp(FromProto(vm.create_time())));
   values.Add("etag", vm.etag());
-  return absl::StrCat(values.ToString(), "\n", ViewMemslots(vm));
+  if (!vm.labels().empty()) values.Add("labels", ViewLabels(vm));
+  if (vm.memslots().empty()) return values.ToString();
+  return absl::StrCat(values.ToString(), "\n", ViewMemslots(vm.memslots()));
 }
 
-void AddStatistics(const v1::WorkloadStatistics& statistics,
-                   KeyValues* values) {
-  const v1::FaultCounts& faults = statistics.faults();
-  values->Add("accesses",
-              absl::StrCat(FormatCount(statistics.access_count()), ", ",
-                           FormatCount(statistics.write_count()), " writes"));
-  values->Add("running time", ViewTime(statistics.running_time()));
-  values->Add("faults",
-              absl::StrCat(FormatCount(faults.fixed_count()), " fixed, ",
-                           FormatCount(faults.fast_count()), " fast, ",
-                           FormatCount(faults.spurious_count()), " spurious, ",
-                           FormatCount(faults.retry_count()), " retried, ",
-                           FormatCount(faults.emulate_count()), " emulated, ",
-                           FormatCount(faults.error_count()), " errors"));
-  values->Add(
-      "stalls",
-      absl::StrCat(FormatCount(statistics.stalls().observation_count()), ", ",
-                   ViewTime(statistics.stalls().total()), " in all"));
+std::optional<double> ShareOf(double done, double total) {
+  if (total <= 0) return std::nullopt;
+  // A guest that has a kernel makes more accesses than the program in it.
+  return std::min(done / total, 1.0);
 }
 
 std::string ViewTimestamp(WallTime time) {
@@ -233,8 +251,8 @@ OperationView ViewOperation(const google::longrunning::Operation& operation) {
     view.kind = "split";
     view.vm = split.vm();
     AddTimes(split, &view);
-    view.share = Share(static_cast<double>(split.done_bytes()),
-                       static_cast<double>(split.total_bytes()));
+    view.share = ShareOf(static_cast<double>(split.done_bytes()),
+                         static_cast<double>(split.total_bytes()));
     view.words = absl::StrCat(FormatBytes(split.done_bytes()), " of ",
                               FormatBytes(split.total_bytes()), ", split ",
                               ViewSplits(split.splits()));
@@ -251,25 +269,26 @@ OperationView ViewOperation(const google::longrunning::Operation& operation) {
     view.kind = "recover";
     view.vm = recover.vm();
     AddTimes(recover, &view);
-    view.share = Share(static_cast<double>(recover.done_bytes()),
-                       static_cast<double>(recover.total_bytes()));
+    view.share = ShareOf(static_cast<double>(recover.done_bytes()),
+                         static_cast<double>(recover.total_bytes()));
     view.words =
         absl::StrCat(FormatBytes(recover.done_bytes()), " of ",
                      FormatBytes(recover.total_bytes()), ", made ",
                      FormatCount(recover.recovered_2m_count()), " of 2M, ",
                      FormatCount(recover.recovered_1g_count()), " of 1G");
-  } else if (v1::WorkloadMetadata workload;
-             operation.metadata().UnpackTo(&workload)) {
-    const v1::WorkloadStatistics& statistics = workload.statistics();
-    view.kind = "workload";
-    view.vm = workload.vm();
-    AddTimes(workload, &view);
-    view.share = Share(static_cast<double>(statistics.access_count()),
-                       static_cast<double>(workload.total_access_count()));
-    view.words = absl::StrCat(
-        FormatCount(statistics.access_count()), " accesses, ",
-        FormatCount(statistics.write_count()), " writes, ",
-        FormatCount(statistics.stalls().observation_count()), " stalls");
+  } else if (v1::StartDirtyLogMetadata log;
+             operation.metadata().UnpackTo(&log)) {
+    view.kind = "dirty-log";
+    view.vm = log.vm();
+    AddTimes(log, &view);
+    view.share = ShareOf(static_cast<double>(log.done_bytes()),
+                         static_cast<double>(log.total_bytes()));
+    view.words =
+        absl::StrCat("for ", log.owner(), ", split ", ViewSplits(log.splits()));
+    if (!operation.done()) {
+      view.state = ShortName(v1::StartDirtyLogState_Name(log.state()),
+                             "START_DIRTY_LOG_STATE_");
+    }
   }
   return view;
 }
@@ -298,15 +317,11 @@ std::string ViewOperationDetails(
     values.Add("etag", split.etag());
   } else if (v1::RecoverMetadata recover;
              operation.metadata().UnpackTo(&recover)) {
+    values.Add("throttled", ViewThrottled(recover.throttled()));
     values.Add("cost", ViewCost(recover.cost()));
-  } else if (v1::WorkloadMetadata workload;
-             operation.metadata().UnpackTo(&workload)) {
-    AddStatistics(workload.statistics(), &values);
-  }
-  if (v1::StartWorkloadResponse response;
-      operation.response().UnpackTo(&response)) {
-    values.Add("end", ShortName(v1::WorkloadEnd_Name(response.end()),
-                                "WORKLOAD_END_"));
+  } else if (v1::StartDirtyLogMetadata log;
+             operation.metadata().UnpackTo(&log)) {
+    values.Add("cost", ViewCost(log.cost()));
   }
   return values.ToString();
 }

@@ -8,11 +8,10 @@
 #include <string>
 
 #include "absl/strings/string_view.h"
-#include "client/text/table.h"
 #include "google/longrunning/operations.pb.h"
+#include "google/protobuf/repeated_field.h"
 #include "mmud/v1/common.pb.h"
 #include "mmud/v1/vm_service.pb.h"
-#include "mmud/v1/workload_service.pb.h"
 #include "server/base/wall_time.h"
 
 namespace mmud::client {
@@ -24,19 +23,27 @@ std::string ViewPageSize(v1::PageSize size);
 // "tdp", "tdp-shadow", "shadow" or "nested".
 std::string MmuName(const v1::Vm& vm);
 std::string ViewVm(const v1::Vm& vm);
-std::string ViewMemslots(const v1::Vm& vm);
+std::string ViewMemslots(
+    const google::protobuf::RepeatedPtrField<v1::Memslot>& memslots);
+// "paused since 2026-11-21 08:24:37 UTC, until 2026-11-21 08:24:47 UTC".
+std::string ViewPause(const v1::VcpuPause& pause);
 // "1.2 ms, lock wait 3 us, max hold 40 us, 2 flushes, 2 kicks, 512 SPTEs".
 std::string ViewCost(const v1::MmuCost& cost);
+// "3 open, 2 sealed and 1 pages in flight".
+std::string ViewUndelivered(const v1::UndeliveredPages& pages);
 // "1,024 of 2M, 2 of 1G".
 std::string ViewSplits(const v1::SplitCounts& splits);
-void AddStatistics(const v1::WorkloadStatistics& statistics, KeyValues* values);
+
+// The share of `total` that is done, at most 1; nothing if `total` is not
+// known.
+std::optional<double> ShareOf(double done, double total);
 
 // "2026-11-21 08:24:37 UTC".
 std::string ViewTimestamp(WallTime time);
 
 // What an operation does and how far it is.
 struct OperationView {
-  std::string kind;  // "split", "recover", "workload"; "" if unknown
+  std::string kind;  // "split", "recover", "dirty-log"; "" if unknown
   std::string vm;
   std::optional<double> share;
   std::string words;  // for a progress bar

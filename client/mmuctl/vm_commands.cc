@@ -1,5 +1,6 @@
-// mmuctl vm create, get, list, set-shadow-page-limit, delete.
+// mmuctl vm create, get, list, update, pause, resume, delete.
 
+#include <cstddef>
 #include <cstdint>
 #include <map>
 #include <memory>
@@ -11,10 +12,14 @@
 #include "absl/status/statusor.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/strip.h"
+#include "absl/time/time.h"
 #include "client/mmu_client/client.h"
+#include "client/mmu_client/error_info.h"
+#include "client/mmu_client/time_conversion.h"
 #include "client/mmuctl/arguments.h"
 #include "client/mmuctl/commands.h"
 #include "client/mmuctl/context.h"
+#include "client/mmuctl/owned_log.h"
 #include "client/mmuctl/views.h"
 #include "client/text/error_text.h"
 #include "client/text/table.h"
@@ -23,6 +28,8 @@
 
 namespace mmud::client {
 namespace {
+
+using Labels = std::map<std::string, std::string>;
 
 // The fields of Vm.mmu.
 enum class MmuChoice { kTdp, kTdpShadow, kShadow, kNested };
@@ -33,6 +40,7 @@ struct CreateArguments {
   v1::GuestPaging guest_paging;
   bool has_guest_paging = false;
   int32_t shadow_page_limit = 0;
+  Labels labels;
   int32_t vcpus = 1;
   int64_t memory_bytes = 0;
   v1::PageSize host_page_size = v1::PAGE_SIZE_UNSPECIFIED;
@@ -47,6 +55,28 @@ struct CreateArguments {
   v1::Feature pml = v1::FEATURE_UNSPECIFIED;
   v1::Feature mmio_caching = v1::FEATURE_UNSPECIFIED;
 };
+
+// --label KEY=VALUE, several times.
+void AddLabels(CLI::App* command, Labels* labels) {
+  command
+      ->add_option_function<std::vector<std::string>>(
+          "--label",
+          [labels](const std::vector<std::string>& texts) {
+            for (const std::string& text : texts) {
+              const size_t equals = text.find('=');
+              if (equals == std::string::npos) {
+                throw CLI::ValidationError(
+                    "--label", absl::StrCat("'", text,
+                                            "' has no '='; give KEY=VALUE, for "
+                                            "example owner=tests"));
+              }
+              (*labels)[text.substr(0, equals)] = text.substr(equals + 1);
+            }
+          },
+          "labels, for people to remember what the VM is")
+      ->type_name("KEY=VALUE")
+      ->expected(1, 64);
+}
 
 // What TdpMmu and ShadowMmu have in common.
 template <typename Mmu>
@@ -102,6 +132,9 @@ absl::Status Create(Context& context, Client& client,
   v1::Vm& vm = *request.mutable_vm();
   vm.set_vcpu_count(arguments.vcpus);
   vm.set_dirty_ring_entries(arguments.dirty_ring_entries);
+  for (const auto& [key, value] : arguments.labels) {
+    (*vm.mutable_labels())[key] = value;
+  }
   if (absl::Status status = SetMmu(arguments, &vm); !status.ok()) {
     return status;
   }
@@ -134,6 +167,7 @@ absl::Status List(Context& context, Client& client,
     request.set_page_token(page->next_page_token());
   } while (!request.page_token().empty());
   Table table({{"NAME"},
+               {"STATE"},
                {"MMU"},
                {"VCPUS", Align::kRight},
                {"VCPU STATE"},
@@ -142,7 +176,9 @@ absl::Status List(Context& context, Client& client,
                {"2M", Align::kRight},
                {"1G", Align::kRight}});
   for (const v1::Vm& vm : all.vms()) {
-    table.AddRow({vm.name(), MmuName(vm), absl::StrCat(vm.vcpu_count()),
+    table.AddRow({vm.name(),
+                  ShortName(v1::VmState_Name(vm.state()), "VM_STATE_"),
+                  MmuName(vm), absl::StrCat(vm.vcpu_count()),
                   ShortName(v1::VcpuState_Name(vm.vcpu_state()), "VCPU_STATE_"),
                   FormatBytes(vm.memory_size_bytes()),
                   FormatCount(vm.mapped_pages().pages_4k_count()),
@@ -152,27 +188,112 @@ absl::Status List(Context& context, Client& client,
   return context.Print(all, table.ToString());
 }
 
-absl::Status SetLimit(Context& context, Client& client,
-                      const v1::SetShadowPageLimitRequest& request) {
-  const auto response = client.vms().SetShadowPageLimit(request);
+struct UpdateArguments {
+  std::string vm;
+  int32_t shadow_page_limit = 0;
+  bool has_shadow_page_limit = false;
+  Labels labels;
+  std::vector<std::string> removed_labels;
+  std::string etag;
+};
+
+// How often another client may change the VM at the same time.
+constexpr int kMaxUpdates = 16;
+
+// The API replaces all labels. Those that are not named stay, so they are read
+// first, and the etag of what was read makes sure that nobody changes them in
+// between: whoever loses the race reads again.
+absl::Status FillLabels(Client& client, const UpdateArguments& arguments,
+                        v1::UpdateVmRequest* request) {
+  v1::GetVmRequest get;
+  get.set_name(arguments.vm);
+  get.set_view(v1::VM_VIEW_BASIC);
+  const auto vm = client.vms().GetVm(get);
+  if (!vm.ok()) return vm.status();
+  *request->mutable_vm()->mutable_labels() = vm->vm().labels();
+  auto& labels = *request->mutable_vm()->mutable_labels();
+  for (const auto& [key, value] : arguments.labels) labels[key] = value;
+  for (const std::string& key : arguments.removed_labels) labels.erase(key);
+  if (arguments.etag.empty()) request->set_etag(vm->vm().etag());
+  return absl::OkStatus();
+}
+
+absl::Status Update(Context& context, Client& client,
+                    const UpdateArguments& arguments) {
+  const bool has_labels =
+      !arguments.labels.empty() || !arguments.removed_labels.empty();
+  if (!has_labels && !arguments.has_shadow_page_limit) {
+    return UsageError(
+        "give what to change: --label, --remove-label or "
+        "--shadow-page-limit; the rest stays");
+  }
+  for (int i = 1;; ++i) {
+    v1::UpdateVmRequest request;
+    request.mutable_vm()->set_name(arguments.vm);
+    request.set_etag(arguments.etag);
+    if (arguments.has_shadow_page_limit) {
+      request.mutable_update_mask()->add_paths("shadow_page_limit");
+      request.mutable_vm()->set_shadow_page_limit(arguments.shadow_page_limit);
+    }
+    if (has_labels) {
+      request.mutable_update_mask()->add_paths("labels");
+      if (absl::Status status = FillLabels(client, arguments, &request);
+          !status.ok()) {
+        return status;
+      }
+    }
+    const auto response = client.vms().UpdateVm(request);
+    if (response.ok()) {
+      return context.Print(*response,
+                           absl::StrCat("updated ", arguments.vm, ", etag ",
+                                        response->vm().etag(), " (",
+                                        ViewCost(response->cost()), ")\n"));
+    }
+    if (ReasonOf(response.status()) != "ETAG_MISMATCH" ||
+        !arguments.etag.empty() || i == kMaxUpdates) {
+      return response.status();
+    }
+  }
+}
+
+struct PauseArguments {
+  v1::PauseVcpusRequest request;
+  absl::Duration duration = absl::ZeroDuration();
+};
+
+absl::Status Pause(Context& context, Client& client,
+                   const PauseArguments& arguments) {
+  v1::PauseVcpusRequest request = arguments.request;
+  if (arguments.duration > absl::ZeroDuration()) {
+    *request.mutable_max_duration() = ToProto(arguments.duration);
+  }
+  const auto response = client.vms().PauseVcpus(request);
+  if (!response.ok()) return response.status();
+  return context.Print(
+      *response, absl::StrCat("vCPUs ", ViewPause(response->pause()), "\n"));
+}
+
+absl::Status Resume(Context& context, Client& client,
+                    const v1::ResumeVcpusRequest& request) {
+  const auto response = client.vms().ResumeVcpus(request);
   if (!response.ok()) return response.status();
   return context.Print(
       *response,
-      absl::StrCat("at most ", FormatCount(response->shadow_page_limit()),
-                   " shadow pages, there are ",
-                   FormatCount(response->shadow_page_count()), " (",
-                   ViewCost(response->cost()), ")\n"));
+      absl::StrCat(
+          "vCPUs ",
+          ShortName(v1::VcpuState_Name(response->vcpu_state()), "VCPU_STATE_"),
+          "\n"));
 }
 
 absl::Status Delete(Context& context, Client& client,
                     const v1::DeleteVmRequest& request) {
   const auto response = client.vms().DeleteVm(request);
+  ForgetDeletedVm(context, request.name(), response.status());
   if (!response.ok()) return response.status();
   return context.Print(
-      *response,
-      absl::StrCat("deleted ", request.name(), ", discarded ",
-                   FormatCount(response->discarded_page_count()),
-                   " dirty pages (", ViewCost(response->cost()), ")\n"));
+      *response, absl::StrCat("deleted ", request.name(), ", discarded ",
+                              ViewUndelivered(response->discarded()), " (",
+                              ViewCost(response->cost()), ")\n"));
 }
 
 // Which tables the vCPUs run on, and what the guest does.
@@ -306,13 +427,42 @@ void AddCreate(CLI::App& vm, Context& context) {
           "themselves (default: off)");
   feature("--mmio-caching", &arguments->mmio_caching,
           "remember where there is no memory (default: on)");
+  AddLabels(command, &arguments->labels);
   Run(command, context, arguments, Create);
+}
+
+void AddUpdate(CLI::App& vm, Context& context) {
+  auto arguments = std::make_shared<UpdateArguments>();
+  CLI::App* command = AddCommand(
+      vm, "update",
+      "Changes labels of a VM, or how many shadow pages it may have. What is "
+      "not given stays.",
+      "mmuctl vm update alpha --label owner=tests --remove-label old\n"
+      "mmuctl vm update alpha --shadow-page-limit 1000");
+  AddVm(command, &arguments->vm);
+  AddLabels(command, &arguments->labels);
+  command
+      ->add_option("--remove-label", arguments->removed_labels,
+                   "labels to take away, by their keys")
+      ->type_name("KEY")
+      ->expected(1, 64);
+  command->add_option_function<int32_t>(
+      "--shadow-page-limit",
+      [arguments](int32_t pages) {
+        arguments->has_shadow_page_limit = true;
+        arguments->shadow_page_limit = pages;
+      },
+      "the most shadow pages from now on, at least 64; the oldest go if there "
+      "are more");
+  command->add_option("--etag", arguments->etag,
+                      "only if the VM is still as this etag says");
+  Run(command, context, arguments, Update);
 }
 
 }  // namespace
 
 void AddVmCommands(CLI::App& app, Context& context) {
-  CLI::App* vm = AddGroup(app, "vm", "Makes, shows and deletes VMs.",
+  CLI::App* vm = AddGroup(app, "vm", "Makes, shows, pauses and deletes VMs.",
                           "mmuctl vm create alpha --vcpus 2 --memory 4GiB\n"
                           "mmuctl vm list\n"
                           "mmuctl --json vm get alpha\n"
@@ -330,21 +480,25 @@ void AddVmCommands(CLI::App& app, Context& context) {
   command->alias("ls");
   Run(command, context, list, List);
 
-  auto limit = std::make_shared<v1::SetShadowPageLimitRequest>();
-  command = AddCommand(*vm, "set-shadow-page-limit",
-                       "Changes how many shadow pages a VM may have, at least "
-                       "64; the oldest go if there are more.",
-                       "mmuctl vm set-shadow-page-limit alpha 1000");
-  AddVm(command, limit->mutable_vm());
-  command
-      ->add_option_function<int32_t>(
-          "PAGES",
-          [limit](int32_t pages) { limit->set_shadow_page_limit(pages); },
-          "the most shadow pages from now on")
-      ->required();
-  command->add_option("--etag", *limit->mutable_etag(),
-                      "only if the VM is still as this etag says");
-  Run(command, context, limit, SetLimit);
+  AddUpdate(*vm, context);
+
+  auto pause = std::make_shared<PauseArguments>();
+  command = AddCommand(
+      *vm, "pause",
+      "Pauses the vCPUs: from the answer on they touch no guest memory, until "
+      "they are resumed or the time is over. Pausing again extends it.",
+      "mmuctl vm pause alpha\n"
+      "mmuctl vm pause alpha --for 5m");
+  AddVm(command, pause->request.mutable_vm());
+  AddTime(command, "--for", &pause->duration,
+          "how long at most, up to 1h (default: 10s)");
+  Run(command, context, pause, Pause);
+
+  auto resume = std::make_shared<v1::ResumeVcpusRequest>();
+  command = AddCommand(*vm, "resume", "Lets paused vCPUs go on.",
+                       "mmuctl vm resume alpha");
+  AddVm(command, resume->mutable_vm());
+  Run(command, context, resume, Resume);
 
   auto deletion = std::make_shared<v1::DeleteVmRequest>();
   command = AddCommand(*vm, "delete", "Deletes a VM and frees its memory.",
@@ -353,9 +507,8 @@ void AddVmCommands(CLI::App& app, Context& context) {
   command->add_option("--etag", *deletion->mutable_etag(),
                       "only if the VM is still as this etag says");
   command->add_flag_function(
-      "--discard-unacked",
-      [deletion](int64_t) { deletion->set_discard_unacked(true); },
-      "delete although dirty pages were not cleared");
+      "--force", [deletion](int64_t) { deletion->set_force(true); },
+      "delete although its dirty log has pages that were not acknowledged");
   Run(command, context, deletion, Delete);
 }
 

@@ -1,13 +1,11 @@
 #include "client/mmuctl/watch.h"
 
-#include <signal.h>
-#include <unistd.h>
-
-#include <cstddef>
 #include <memory>
+#include <optional>
 #include <string>
 #include <utility>
 
+#include "absl/functional/function_ref.h"
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "absl/strings/str_cat.h"
@@ -16,7 +14,9 @@
 #include "client/mmu_client/client.h"
 #include "client/mmu_client/error_info.h"
 #include "client/mmuctl/context.h"
+#include "client/mmuctl/interrupt.h"
 #include "client/mmuctl/views.h"
+#include "client/text/progress.h"
 #include "google/longrunning/operations.pb.h"
 
 namespace mmud::client {
@@ -26,83 +26,72 @@ using google::longrunning::Operation;
 
 constexpr absl::Duration kInterval = absl::Milliseconds(200);
 
-// What the handler writes; set before it is installed.
-std::string* interrupt_note = nullptr;
-
-// The first Ctrl-C: says how things are and goes on. SA_RESETHAND makes the
-// second one end the process as if there were no handler. It may interrupt
-// anything, so it only writes; not to the stream of `err`, whose state the
-// interrupted code may hold.
-void OnInterrupt(int) {
-  size_t at = 0;
-  while (at < interrupt_note->size()) {
-    const ssize_t written = write(STDERR_FILENO, interrupt_note->data() + at,
-                                  interrupt_note->size() - at);
-    if (written <= 0) return;
-    at += static_cast<size_t>(written);
-  }
-}
-
-// While it exists, the first SIGINT writes `note` to standard error and the
-// second ends this process. There is one at a time.
-class InterruptNote {
- public:
-  explicit InterruptNote(std::string note) : note_(std::move(note)) {
-    interrupt_note = &note_;
-    struct sigaction action = {};
-    action.sa_handler = OnInterrupt;
-    action.sa_flags = SA_RESETHAND | SA_RESTART;
-    sigaction(SIGINT, &action, &before_);
-  }
-  ~InterruptNote() { sigaction(SIGINT, &before_, nullptr); }
-  InterruptNote(const InterruptNote&) = delete;
-  InterruptNote& operator=(const InterruptNote&) = delete;
-
- private:
-  std::string note_;
-  struct sigaction before_ = {};
-};
-
 }  // namespace
 
-absl::Status WatchOperation(Context& context, const std::string& name) {
-  const absl::StatusOr<Client*> client = context.client();
-  if (!client.ok()) return client.status();
-  const std::string number(absl::StripPrefix(name, "operations/"));
-  const std::string cancel =
-      context.CommandLine(absl::StrCat("op cancel ", number));
-  const InterruptNote note(
-      absl::StrCat("\n", name, " goes on; to end it: ", cancel,
-                   "\nCtrl-C again ends only this command\n"));
+absl::Status WatchWork(
+    Context& context, const std::string& name, const std::string& end_command,
+    absl::FunctionRef<absl::Status(absl::Duration limit, ShowWork show)>
+        await) {
+  const std::string end = context.CommandLine(end_command);
+  std::optional<InterruptNote> note;
+  if (!context.json && !context.quiet) {
+    note.emplace(absl::StrCat("\n", name, " goes on; to end it: ", end,
+                              "\nCtrl-C again ends only this command\n"));
+  }
   std::unique_ptr<Progress> progress;
   const absl::Duration limit = context.timeout > absl::ZeroDuration()
                                    ? context.timeout
                                    : absl::InfiniteDuration();
-  const absl::StatusOr<Operation> operation = (*client)->operations().Await(
-      name, kInterval,
-      [&](const Operation& state) {
-        const OperationView view = ViewOperation(state);
-        if (progress == nullptr) {
-          progress = context.NewProgress(
-              absl::StrCat(view.kind.empty() ? name : view.kind));
-        }
-        if (state.done()) {
-          progress->Finish(absl::StrCat(view.state, ", ", view.words),
-                           state.has_error() ? view.share : 1.0);
-        } else {
-          progress->Update(view.share, view.words);
-        }
-        return absl::OkStatus();
-      },
-      limit);
-  progress.reset();
-  if (!operation.ok()) {
-    if (!absl::IsDeadlineExceeded(operation.status())) {
-      return operation.status();
+  const absl::Status status = await(limit, [&](const WorkState& state) {
+    if (progress == nullptr) progress = context.NewProgress(state.title);
+    if (state.ended) {
+      progress->Finish(state.words, state.share);
+    } else {
+      progress->Update(state.share, state.words);
     }
-    return absl::DeadlineExceededError(
-        absl::StrCat(operation.status().message(), "; to end it: ", cancel));
-  }
+  });
+  progress.reset();
+  if (!absl::IsDeadlineExceeded(status)) return status;
+  return absl::DeadlineExceededError(
+      absl::StrCat(status.message(), "; to end it: ", end));
+}
+
+absl::StatusOr<Operation> AwaitOperation(Context& context,
+                                         const std::string& name) {
+  const absl::StatusOr<Client*> client = context.client();
+  if (!client.ok()) return client.status();
+  Operation operation;
+  const absl::Status status = WatchWork(
+      context, name,
+      absl::StrCat("op cancel ", absl::StripPrefix(name, "operations/")),
+      [&](absl::Duration limit, ShowWork show) {
+        const absl::StatusOr<Operation> awaited = (*client)->operations().Await(
+            name, kInterval,
+            [&](const Operation& state) {
+              const OperationView view = ViewOperation(state);
+              const std::string title = view.kind.empty() ? name : view.kind;
+              if (state.done()) {
+                show({.title = title,
+                      .share = state.has_error() ? view.share : 1.0,
+                      .words = absl::StrCat(view.state, ", ", view.words),
+                      .ended = true});
+              } else {
+                show(
+                    {.title = title, .share = view.share, .words = view.words});
+              }
+              return absl::OkStatus();
+            },
+            limit);
+        if (awaited.ok()) operation = *awaited;
+        return awaited.status();
+      });
+  if (!status.ok()) return status;
+  return operation;
+}
+
+absl::Status WatchOperation(Context& context, const std::string& name) {
+  const absl::StatusOr<Operation> operation = AwaitOperation(context, name);
+  if (!operation.ok()) return operation.status();
   if (absl::Status status =
           context.Print(*operation, ViewOperationDetails(*operation));
       !status.ok()) {

@@ -1,11 +1,15 @@
-// Waiting for an operation with a progress display.
+// Waiting for work with a progress display.
 
 #ifndef CLIENT_MMUCTL_WATCH_H_
 #define CLIENT_MMUCTL_WATCH_H_
 
+#include <optional>
 #include <string>
 
+#include "absl/functional/function_ref.h"
 #include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "absl/time/time.h"
 #include "client/mmuctl/context.h"
 #include "google/longrunning/operations.pb.h"
 
@@ -13,10 +17,32 @@ namespace mmud::client {
 
 enum class Watch { kNo, kYes };
 
-// Shows how far the operation is until it is done, then prints it. Its error
-// is returned. No longer than --timeout: DEADLINE_EXCEEDED. Interrupting mmuctl
-// does not end the operation: the first Ctrl-C says so, with the command that
-// does, and the second ends mmuctl.
+// How far work is that is waited for. A value.
+struct WorkState {
+  std::string title;            // "split"; the first one counts
+  std::optional<double> share;  // if it is known
+  std::string words;
+  bool ended = false;
+};
+using ShowWork = absl::FunctionRef<void(const WorkState& state)>;
+
+// Shows how far work is until it has ended. `await` waits for that, but no
+// longer than it is told, then DEADLINE_EXCEEDED, and shows each state that it
+// sees. Interrupting mmuctl does not end the work: the first Ctrl-C says so,
+// with `end_command` ("op cancel ...") that does, and the second ends mmuctl.
+// With --json or --quiet, where standard error has an error or nothing, the
+// first one ends mmuctl.
+// Returns the error of `await`; where its time was over, which --timeout says,
+// that also names `end_command`.
+absl::Status WatchWork(
+    Context& context, const std::string& name, const std::string& end_command,
+    absl::FunctionRef<absl::Status(absl::Duration limit, ShowWork show)> await);
+
+// Watches the operation until it is done, and returns it, failed or not.
+absl::StatusOr<google::longrunning::Operation> AwaitOperation(
+    Context& context, const std::string& name);
+
+// The same, and prints it then. Its error is returned.
 absl::Status WatchOperation(Context& context, const std::string& name);
 
 // For a command that started or changed an operation: prints it, or watches

@@ -1,4 +1,4 @@
-// mmuctl workload start, stop, pause, resume, status.
+// mmuctl workload start, list, status, stop.
 
 #include <cstdint>
 #include <map>
@@ -10,18 +10,20 @@
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "absl/strings/str_cat.h"
+#include "absl/strings/strip.h"
 #include "absl/time/time.h"
 #include "client/mmu_client/client.h"
+#include "client/mmu_client/error_info.h"
 #include "client/mmu_client/page_bitmap.h"
 #include "client/mmu_client/time_conversion.h"
 #include "client/mmuctl/arguments.h"
 #include "client/mmuctl/commands.h"
 #include "client/mmuctl/context.h"
-#include "client/mmuctl/views.h"
 #include "client/mmuctl/watch.h"
-#include "client/text/table.h"
-#include "google/longrunning/operations.pb.h"
-#include "mmud/v1/workload_service.pb.h"
+#include "client/mmuctl/workload_views.h"
+#include "google/rpc/error_details.pb.h"
+#include "google/rpc/status.pb.h"
+#include "mmud/lab/v1/workload_service.pb.h"
 
 namespace mmud::client {
 namespace {
@@ -29,7 +31,7 @@ namespace {
 enum class Pattern { kNone, kSequential, kUniform, kZipf, kHotCold };
 
 struct StartArguments {
-  v1::StartWorkloadRequest request;
+  std::string vm;
   Pattern pattern = Pattern::kNone;
   std::vector<GpaRange> ranges;
   absl::Duration duration = absl::ZeroDuration();
@@ -45,11 +47,12 @@ struct StartArguments {
   int64_t drift = 0;
   std::string trace;
   int64_t repeat = 0;
-  v1::PagePlacement placement = v1::PAGE_PLACEMENT_UNSPECIFIED;
+  lab::v1::PagePlacement placement = lab::v1::PAGE_PLACEMENT_UNSPECIFIED;
   bool watch = false;
 };
 
-void FillPattern(const StartArguments& arguments, v1::AccessPattern* pattern) {
+void FillPattern(const StartArguments& arguments,
+                 lab::v1::AccessPattern* pattern) {
   pattern->set_write_fraction(arguments.write_fraction);
   switch (arguments.pattern) {
     case Pattern::kNone:
@@ -64,7 +67,7 @@ void FillPattern(const StartArguments& arguments, v1::AccessPattern* pattern) {
       pattern->mutable_zipf()->set_exponent(arguments.exponent);
       break;
     case Pattern::kHotCold: {
-      v1::HotColdPattern& hot_cold = *pattern->mutable_hot_cold();
+      lab::v1::HotColdPattern& hot_cold = *pattern->mutable_hot_cold();
       hot_cold.set_hot_fraction(arguments.hot_fraction);
       hot_cold.set_hot_access_fraction(arguments.hot_access_fraction);
       hot_cold.set_drift_pages_per_million_accesses(arguments.drift);
@@ -76,21 +79,68 @@ void FillPattern(const StartArguments& arguments, v1::AccessPattern* pattern) {
   }
 }
 
+// Shows how far the workload is until it has ended, and prints it then. Its
+// error is returned.
+absl::Status WatchWorkload(Context& context, Client& client,
+                           const lab::v1::Workload& started) {
+  const std::string& name = started.name();
+  lab::v1::Workload workload;
+  const absl::Status status = WatchWork(
+      context, name,
+      absl::StrCat("workload stop ",
+                   absl::StripPrefix(ViewWorkload(started).vm, "vms/")),
+      [&](absl::Duration limit, ShowWork show) {
+        const auto ended = client.workloads().AwaitEnd(
+            name,
+            [&](const lab::v1::Workload& state) {
+              const WorkloadView view = ViewWorkload(state);
+              const bool has_ended =
+                  state.state() != lab::v1::WORKLOAD_STATE_RUNNING;
+              show({.title = "workload",
+                    .share = view.share,
+                    .words = has_ended
+                                 ? absl::StrCat(view.state, ", ", view.words)
+                                 : view.words,
+                    .ended = has_ended});
+              return absl::OkStatus();
+            },
+            limit);
+        if (ended.ok()) workload = *ended;
+        return ended.status();
+      });
+  if (!status.ok()) return status;
+  if (absl::Status printed =
+          context.Print(workload, ViewWorkloadDetails(workload));
+      !printed.ok()) {
+    return printed;
+  }
+  return FromRpcStatus(workload.error());
+}
+
+// Prints it, or watches it.
+absl::Status ShowWorkload(Context& context, Client& client,
+                          const lab::v1::Workload& workload, Watch watch) {
+  if (watch == Watch::kYes) return WatchWorkload(context, client, workload);
+  return context.Print(workload, ViewWorkloadDetails(workload));
+}
+
 absl::Status Start(Context& context, const StartArguments& arguments) {
   const absl::StatusOr<Client*> client = context.client();
   if (!client.ok()) return client.status();
-  v1::StartWorkloadRequest request = arguments.request;
-  request.set_vcpu_count(arguments.vcpus);
-  request.set_max_accesses_per_second(arguments.rate);
-  request.set_access_count(arguments.count);
-  request.set_seed(arguments.seed);
+  lab::v1::StartWorkloadRequest request;
+  request.set_vm(arguments.vm);
+  lab::v1::Workload& workload = *request.mutable_workload();
+  workload.set_vcpu_count(arguments.vcpus);
+  workload.set_max_accesses_per_second(arguments.rate);
+  workload.set_access_count(arguments.count);
+  workload.set_seed(arguments.seed);
   if (arguments.duration > absl::ZeroDuration()) {
-    *request.mutable_max_duration() = ToProto(arguments.duration);
+    *workload.mutable_max_duration() = ToProto(arguments.duration);
   }
   if (arguments.trace.empty()) {
-    FillPattern(arguments, request.mutable_pattern());
+    FillPattern(arguments, workload.mutable_pattern());
   } else {
-    v1::TraceReplay& trace = *request.mutable_trace();
+    lab::v1::TraceReplay& trace = *workload.mutable_trace();
     trace.set_trace_name(arguments.trace);
     trace.set_repeat_count(arguments.repeat);
     trace.set_placement(arguments.placement);
@@ -98,38 +148,34 @@ absl::Status Start(Context& context, const StartArguments& arguments) {
       *trace.mutable_extent() = ToExtent(arguments.ranges.front());
     }
   }
-  const auto operation = (*client)->workloads().StartWorkload(request);
-  if (!operation.ok()) return operation.status();
-  return ShowOperation(context, *operation,
-                       arguments.watch ? Watch::kYes : Watch::kNo);
+  const auto started = (*client)->workloads().StartWorkload(request);
+  if (!started.ok()) return started.status();
+  return ShowWorkload(context, **client, started->workload(),
+                      arguments.watch ? Watch::kYes : Watch::kNo);
 }
 
-absl::Status Stop(Context& context, Client& client,
-                  const v1::StopWorkloadRequest& request) {
-  const auto response = client.workloads().StopWorkload(request);
-  if (!response.ok()) return response.status();
-  KeyValues values;
-  AddStatistics(response->statistics(), &values);
-  return context.Print(*response, values.ToString());
+absl::Status List(Context& context, Client& client,
+                  const lab::v1::ListWorkloadsRequest& first) {
+  lab::v1::ListWorkloadsRequest request = first;
+  lab::v1::ListWorkloadsResponse all;
+  do {
+    const auto page = client.workloads().ListWorkloads(request);
+    if (!page.ok()) return page.status();
+    all.mutable_workloads()->MergeFrom(page->workloads());
+    request.set_page_token(page->next_page_token());
+  } while (!request.page_token().empty());
+  return context.Print(all, ViewWorkloads(all));
 }
 
-std::string ViewState(v1::VcpuState state) {
-  return absl::StrCat(
-      "vCPUs ", ShortName(v1::VcpuState_Name(state), "VCPU_STATE_"), "\n");
-}
-
-absl::Status Pause(Context& context, Client& client,
-                   const v1::PauseVcpusRequest& request) {
-  const auto response = client.workloads().PauseVcpus(request);
-  if (!response.ok()) return response.status();
-  return context.Print(*response, ViewState(response->vcpu_state()));
-}
-
-absl::Status Resume(Context& context, Client& client,
-                    const v1::ResumeVcpusRequest& request) {
-  const auto response = client.workloads().ResumeVcpus(request);
-  if (!response.ok()) return response.status();
-  return context.Print(*response, ViewState(response->vcpu_state()));
+// The workload that `vm` has; without a name if it has none. VM_NOT_FOUND.
+absl::StatusOr<lab::v1::Workload> WorkloadOf(Client& client,
+                                             const std::string& vm) {
+  lab::v1::ListWorkloadsRequest request;
+  request.set_vm(vm);
+  const auto list = client.workloads().ListWorkloads(request);
+  if (!list.ok()) return list.status();
+  if (list->workloads().empty()) return lab::v1::Workload();
+  return list->workloads(0);
 }
 
 struct StatusArguments {
@@ -139,34 +185,40 @@ struct StatusArguments {
 
 absl::Status ShowStatus(Context& context, Client& client,
                         const StatusArguments& arguments) {
-  // Asked first for the VM, so that a misspelt name is an error.
-  v1::GetVmRequest vm;
-  vm.set_name(arguments.vm);
-  if (const auto response = client.vms().GetVm(vm); !response.ok()) {
-    return response.status();
-  }
-  google::longrunning::ListOperationsRequest request;
-  google::longrunning::Operation last;
-  do {
-    const auto page = client.operations().List(request);
-    if (!page.ok()) return page.status();
-    for (const auto& operation : page->operations()) {
-      const OperationView view = ViewOperation(operation);
-      if (view.kind == "workload" && view.vm == arguments.vm &&
-          (last.name().empty() || last.done() || !operation.done())) {
-        last = operation;
-      }
-    }
-    request.set_page_token(page->next_page_token());
-  } while (!request.page_token().empty());
-  if (last.name().empty()) {
+  const absl::StatusOr<lab::v1::Workload> workload =
+      WorkloadOf(client, arguments.vm);
+  if (!workload.ok()) return workload.status();
+  if (workload->name().empty()) {
     return absl::NotFoundError(
         absl::StrCat(arguments.vm,
                      " has no workload; start one with mmuctl "
                      "workload start"));
   }
-  return ShowOperation(context, last,
-                       arguments.watch ? Watch::kYes : Watch::kNo);
+  return ShowWorkload(context, client, *workload,
+                      arguments.watch ? Watch::kYes : Watch::kNo);
+}
+
+// As the daemon says it of one that has ended.
+absl::Status NeverRan(const std::string& vm) {
+  google::rpc::Status status;
+  status.set_code(static_cast<int>(absl::StatusCode::kFailedPrecondition));
+  status.set_message(absl::StrCat(vm, " has run no workload"));
+  google::rpc::ErrorInfo info;
+  info.set_reason("WORKLOAD_NOT_RUNNING");
+  info.set_domain("mmud");
+  status.add_details()->PackFrom(info);
+  return FromRpcStatus(status);
+}
+
+absl::Status Stop(Context& context, Client& client, const std::string& vm) {
+  const absl::StatusOr<lab::v1::Workload> workload = WorkloadOf(client, vm);
+  if (!workload.ok()) return workload.status();
+  if (workload->name().empty()) return NeverRan(vm);
+  lab::v1::StopWorkloadRequest request;
+  request.set_name(workload->name());
+  const auto stopped = client.workloads().StopWorkload(request);
+  if (!stopped.ok()) return stopped.status();
+  return ShowWorkload(context, client, stopped->workload(), Watch::kNo);
 }
 
 void AddStart(CLI::App& group, Context& context) {
@@ -179,7 +231,7 @@ void AddStart(CLI::App& group, Context& context) {
       "--rate 100000 --duration 30s\n"
       "mmuctl workload start alpha --pattern sequential --range 0+1GiB "
       "--write-fraction 1 --count 262144");
-  AddVm(command, a->request.mutable_vm());
+  AddVm(command, &a->vm);
   CLI::Option* pattern = AddChoice(command, "--pattern", &a->pattern,
                                    {{"sequential", Pattern::kSequential},
                                     {"uniform", Pattern::kUniform},
@@ -236,8 +288,8 @@ void AddStart(CLI::App& group, Context& context) {
       ->needs(trace)
       ->group("for --trace");
   AddChoice(command, "--placement", &a->placement,
-            {{"contiguous", v1::PAGE_PLACEMENT_CONTIGUOUS},
-             {"scattered", v1::PAGE_PLACEMENT_SCATTERED}},
+            {{"contiguous", lab::v1::PAGE_PLACEMENT_CONTIGUOUS},
+             {"scattered", lab::v1::PAGE_PLACEMENT_SCATTERED}},
             "where first touches go (default: contiguous)")
       ->needs(trace)
       ->group("for --trace");
@@ -253,33 +305,25 @@ void AddStart(CLI::App& group, Context& context) {
 
 void AddWorkloadCommands(CLI::App& app, Context& context) {
   CLI::App* group = AddGroup(
-      app, "workload", "Starts, shows, pauses and ends what vCPUs run.",
+      app, "workload", "Starts, shows and ends what vCPUs run.",
       "mmuctl workload start alpha --trace sort.trace --repeat 100 --watch\n"
+      "mmuctl workload list\n"
       "mmuctl workload status alpha\n"
-      "mmuctl workload pause alpha\n"
       "mmuctl workload stop alpha");
   AddStart(*group, context);
 
-  auto stop = std::make_shared<v1::StopWorkloadRequest>();
-  CLI::App* command =
-      AddCommand(*group, "stop", "Ends the workload of a VM early.",
-                 "mmuctl workload stop alpha");
-  AddVm(command, stop->mutable_vm());
+  CLI::App* command = AddCommand(
+      *group, "list", "Lists the running or the last workload of each VM.",
+      "mmuctl workload list");
+  command->alias("ls");
+  Run(command, context, std::make_shared<lab::v1::ListWorkloadsRequest>(),
+      List);
+
+  auto stop = std::make_shared<std::string>();
+  command = AddCommand(*group, "stop", "Ends the workload of a VM early.",
+                       "mmuctl workload stop alpha");
+  AddVm(command, stop.get());
   Run(command, context, stop, Stop);
-
-  auto pause = std::make_shared<v1::PauseVcpusRequest>();
-  command = AddCommand(
-      *group, "pause",
-      "Pauses the vCPUs: from the answer on they touch no guest memory.",
-      "mmuctl workload pause alpha");
-  AddVm(command, pause->mutable_vm());
-  Run(command, context, pause, Pause);
-
-  auto resume = std::make_shared<v1::ResumeVcpusRequest>();
-  command = AddCommand(*group, "resume", "Lets paused vCPUs go on.",
-                       "mmuctl workload resume alpha");
-  AddVm(command, resume->mutable_vm());
-  Run(command, context, resume, Resume);
 
   auto status = std::make_shared<StatusArguments>();
   command = AddCommand(*group, "status",

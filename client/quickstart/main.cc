@@ -82,7 +82,8 @@ class Narrator final : public ControllerObserver {
     std::cout << "   " << FormatCount(round.page_count) << " pages, "
               << FormatBytes(round.sent_bytes) << " in "
               << FormatTime(round.wall_time) << "; "
-              << FormatCount(round.remaining_page_count) << " dirty meanwhile"
+              << FormatCount(round.remaining_page_count) << " dirty meanwhile, "
+              << FormatCount(round.in_flight_page_count) << " in flight"
               << std::endl;
   }
 
@@ -220,6 +221,7 @@ void PrintServing(const std::string& address, const std::string& metrics,
             << "  bazel-bin/client/mmuctl/mmuctl vm get " << vm << "\n"
             << "  bazel-bin/client/mmuctl/mmuctl workload status " << vm << "\n"
             << "  bazel-bin/client/mmuctl/mmuctl dirty-log start " << vm << "\n"
+            << "  bazel-bin/client/mmuctl/mmuctl dirty-log peek " << vm << "\n"
             << "  bazel-bin/client/mmuctl/mmuctl dirty-log harvest " << vm
             << "\n"
             << "  bazel-bin/client/mmuctl/mmuctl --help\n";
@@ -266,6 +268,7 @@ int Run(Flags flags) {
   flags.controller.vm = MakeVm(flags.mmu);
   flags.controller.memslots = MakeMemslots(flags.memory_bytes);
   flags.controller.trace_name = flags.trace;
+  flags.controller.owner = absl::StrCat("quickstart, pid ", getpid());
   v1::Throttle& throttle = flags.controller.split_throttle;
   throttle.set_max_pages_per_second(flags.split_pages_per_second);
   if (flags.no_pacing) flags.controller.pacing = Pacing::kNone;

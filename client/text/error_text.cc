@@ -1,5 +1,6 @@
 #include "client/text/error_text.h"
 
+#include <algorithm>
 #include <map>
 #include <string>
 #include <utility>
@@ -9,7 +10,9 @@
 #include "absl/strings/cord.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
+#include "absl/strings/str_replace.h"
 #include "absl/strings/string_view.h"
+#include "absl/strings/strip.h"
 #include "absl/time/time.h"
 #include "client/mmu_client/error_info.h"
 #include "client/text/message_json.h"
@@ -21,40 +24,66 @@ namespace {
 // Marks a status as a usage error.
 constexpr char kUsagePayload[] = "mmud.client/usage";
 
+// Stands for the VM in a fix.
+constexpr char kVm[] = "{VM}";
+
 // What a person can do about an error, by its reason.
 const std::map<std::string, std::string>& Fixes() {
   static const auto* const fixes = new std::map<std::string, std::string>{
       {"VM_NOT_FOUND", "see which VMs there are: mmuctl vm list"},
       {"VM_EXISTS",
-       "take another name, or delete it first: mmuctl vm delete NAME"},
-      {"MEMSLOT_NOT_FOUND", "see its memslots: mmuctl vm get VM"},
-      {"REGION_OVERLAP", "see which memory is taken: mmuctl vm get VM"},
+       "take another name, or delete it first: mmuctl vm delete {VM}"},
+      {"MEMSLOT_NOT_FOUND", "see its memslots: mmuctl vm get {VM}"},
+      {"REGION_OVERLAP", "see which memory is taken: mmuctl vm get {VM}"},
       {"MEMSLOT_IMMUTABLE",
-       "delete the memslot and make it anew: mmuctl memslot delete VM SLOT"},
+       "delete the memslot and make it anew: mmuctl memslot delete {VM} SLOT"},
       {"UNALIGNED", "use multiples of 4KiB"},
       {"UNALIGNED_CLEAR", "use multiples of 64 pages (256KiB)"},
-      {"GPA_OUT_OF_RANGE", "see what memory there is: mmuctl vm get VM"},
+      {"GPA_OUT_OF_RANGE", "see what memory there is: mmuctl vm get {VM}"},
+      {"WORKLOAD_NOT_FOUND", "see which there are: mmuctl workload list"},
       {"OPERATION_NOT_FOUND", "see which there are: mmuctl op list"},
       {"OPERATION_RUNNING",
-       "wait for it or cancel it: mmuctl op list; mmuctl op cancel NAME"},
+       "wait for it or cancel it: mmuctl op list; mmuctl op cancel NAME; a "
+       "guest that runs: mmuctl workload stop {VM}"},
       {"OPERATION_DONE", "read its result: mmuctl op get NAME"},
-      {"WORKLOAD_RUNNING", "end it first: mmuctl workload stop VM"},
-      {"WORKLOAD_NOT_RUNNING", "start one: mmuctl workload start VM ..."},
+      {"WORKLOAD_RUNNING", "end it first: mmuctl workload stop {VM}"},
+      {"WORKLOAD_NOT_RUNNING", "start one: mmuctl workload start {VM} ..."},
       {"TRACE_NOT_FOUND",
        "put the file into the daemon's --trace-dir; names are relative to it"},
       {"TRACE_CORRUPT",
        "find the damage with mmuctl trace info FILE, and copy or record the "
        "file again"},
-      {"DIRTY_LOG_OFF", "switch it on: mmuctl dirty-log start VM"},
-      {"DIRTY_LOG_ACTIVE", "switch it off first: mmuctl dirty-log stop VM"},
-      {"UNACKED_EPOCH",
-       "pause the guest (mmuctl workload pause VM), harvest (mmuctl dirty-log "
-       "harvest VM) and try again, or give --discard-unacked"},
+      {"DIRTY_LOG_OFF",
+       "see which memslots are logged: mmuctl dirty-log get {VM}; whether a "
+       "start is at work: mmuctl op list --vm {VM}; switch logging on: mmuctl "
+       "dirty-log start {VM}"},
+      {"DIRTY_LOG_ACTIVE",
+       "see whose it is: mmuctl dirty-log get {VM}; go on with one of yours: "
+       "mmuctl dirty-log acquire {VM}; or switch it off: mmuctl dirty-log stop "
+       "{VM}"},
+      {"DIRTY_LOG_STARTING", "wait for it: mmuctl op list --vm {VM}"},
+      {"UNDELIVERED_PAGES",
+       "who has the log's owner token pauses the guest (mmuctl vm pause {VM}), "
+       "harvests (mmuctl dirty-log harvest {VM}), copies, acknowledges (mmuctl "
+       "dirty-log ack {VM}) and tries again; who has none, or wants no pages, "
+       "gives them up with --discard (vm delete: --force)"},
+      {"LOG_OWNED",
+       "to look is free: mmuctl dirty-log peek {VM}; to take the log over: "
+       "mmuctl dirty-log acquire {VM}, with --force while the owner's lease "
+       "lasts"},
+      {"LOG_FENCED",
+       "somebody else has taken the log over: stop copying; to look is free: "
+       "mmuctl dirty-log peek {VM}; to take it back: mmuctl dirty-log acquire "
+       "{VM}, with --force while the owner's lease lasts"},
+      {"LOG_CHANGED",
+       "it is another log now: mmuctl dirty-log get {VM}; one of yours: mmuctl "
+       "dirty-log acquire {VM}"},
       {"EPOCH_MISMATCH",
        "only the newest sealed epoch can be cleared: mmuctl dirty-log harvest "
-       "VM"},
-      {"EPOCH_SUPERSEDED", "another client sealed; harvest again"},
-      {"EPOCH_UNKNOWN", "seal first: mmuctl dirty-log get VM --seal"},
+       "{VM}"},
+      {"EPOCH_SUPERSEDED",
+       "it is part of a newer one: mmuctl dirty-log read {VM}"},
+      {"EPOCH_UNKNOWN", "see its epochs: mmuctl dirty-log get {VM}"},
       {"ETAG_MISMATCH",
        "it changed meanwhile: look at it again and take its new etag"},
       {"SPLIT_RUNNING",
@@ -70,8 +99,29 @@ const std::map<std::string, std::string>& Fixes() {
   return *fixes;
 }
 
-std::string FixFor(const absl::Status& status, const ErrorInfo& info,
-                   const std::string& address) {
+// The id of the VM that the error is about, or of whose part it is; "VM" where
+// it names none.
+std::string VmOf(const ErrorInfo& info) {
+  absl::string_view id = info.resource_name;
+  if (!absl::ConsumePrefix(&id, "vms/")) return "VM";
+  id = id.substr(0, id.find('/'));
+  const bool is_id =
+      !id.empty() && std::all_of(id.begin(), id.end(), [](unsigned char c) {
+        return absl::ascii_islower(c) || absl::ascii_isdigit(c) || c == '-';
+      });
+  return is_id ? std::string(id) : "VM";
+}
+
+// A fix as in the table, with its placeholder.
+std::string FixText(const absl::Status& status, const ErrorInfo& info,
+                    const std::string& address) {
+  // Not one of the daemon's limits, but of the log's.
+  if (const auto limit = info.metadata.find("limit");
+      info.reason == "LIMIT_EXCEEDED" && limit != info.metadata.end() &&
+      limit->second == "epochs_in_flight") {
+    return "acknowledge what was copied: mmuctl dirty-log ack {VM}; or have "
+           "all of it sealed again: mmuctl dirty-log acquire {VM} --force";
+  }
   if (const auto it = Fixes().find(info.reason); it != Fixes().end()) {
     return it->second;
   }
@@ -89,6 +139,12 @@ std::string FixFor(const absl::Status& status, const ErrorInfo& info,
            "--enable-debug-service";
   }
   return "";
+}
+
+std::string FixFor(const absl::Status& status, const ErrorInfo& info,
+                   const std::string& address) {
+  return absl::StrReplaceAll(FixText(status, info, address),
+                             {{kVm, VmOf(info)}});
 }
 
 }  // namespace
@@ -133,7 +189,7 @@ std::string ExitCodeHelp() {
          "program)\n"
          "   2  wrong command line; nothing was sent\n"
          "   3  the daemon refused a value\n"
-         "   4  no such VM, memslot, operation, trace or file\n"
+         "   4  no such VM, memslot, workload, operation, trace or file\n"
          "   5  not in this state: exists already, still running, superseded\n"
          "   6  no daemon at that address, or it is shutting down\n"
          "   7  the deadline passed\n"

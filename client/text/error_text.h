@@ -17,7 +17,7 @@ enum ExitCode : int {
   kExitFailed = 1,       // the work was done and its result is bad
   kExitUsage = 2,        // the command line is wrong; nothing was sent
   kExitRefused = 3,      // the daemon refused a value of the request
-  kExitNotFound = 4,     // no such VM, memslot, operation, trace or file
+  kExitNotFound = 4,     // no such VM, memslot, workload, operation or file
   kExitConflict = 5,     // not in this state: exists, running, superseded
   kExitUnavailable = 6,  // no daemon there, or it is shutting down
   kExitTimeout = 7,      // the deadline passed
@@ -42,8 +42,9 @@ std::string ExitCodeHelp();
 //     field:  memslot.gpa_bytes
 //     rule:   must not lie within another slot
 //     reason: REGION_OVERLAP (errno=EEXIST)
-//     fix:    see which memory is taken: mmuctl memslot list VM
+//     fix:    see which memory is taken: mmuctl vm get VM
 //
+// A fix has the VM's id where the error names the VM, and otherwise "VM".
 // `address` is where the daemon was looked for; it may be empty.
 std::string RenderError(const absl::Status& status, const std::string& address);
 
@@ -53,7 +54,7 @@ std::string RenderError(const absl::Status& status, const std::string& address);
 //     "reason": "REGION_OVERLAP", "metadata": {"errno": "EEXIST"},
 //     "field_violations": [{"field": "memslot.gpa_bytes", "rule": "..."}],
 //     "preconditions": [], "resource_name": "", "retry_delay": null,
-//     "fix": "see which memory is taken: mmuctl memslot list VM"}}
+//     "fix": "see which memory is taken: mmuctl vm get VM"}}
 //
 // Every key is there, and empty where there is nothing to say; `retry_delay` is
 // then null, for a delay of nothing is something else than none.

@@ -46,7 +46,7 @@ TEST(RenderErrorTest, SaysNothingTwice) {
   status.set_code(static_cast<int>(absl::StatusCode::kFailedPrecondition));
   status.set_message("slot 0 has dirty pages");
   google::rpc::ErrorInfo info;
-  info.set_reason("UNACKED_EPOCH");
+  info.set_reason("UNDELIVERED_PAGES");
   (*info.mutable_metadata())["field"] = "slots";
   status.add_details()->PackFrom(info);
   google::rpc::BadRequest bad;
@@ -55,12 +55,81 @@ TEST(RenderErrorTest, SaysNothingTwice) {
   const std::string expected =
       "error: slot 0 has dirty pages\n"
       "  field:   slots\n"
-      "  reason:  UNACKED_EPOCH\n"
-      "  fix:     pause the guest (mmuctl workload pause VM), harvest (mmuctl "
-      "dirty-log harvest VM) and try again, or give --discard-unacked\n";
+      "  reason:  UNDELIVERED_PAGES\n"
+      "  fix:     who has the log's owner token pauses the guest (mmuctl vm "
+      "pause VM), harvests (mmuctl dirty-log harvest VM), copies, acknowledges "
+      "(mmuctl dirty-log ack VM) and tries again; who has none, or wants no "
+      "pages, gives them up with --discard (vm delete: --force)\n";
   EXPECT_EQ(RenderError(FromRpcStatus(status), ""), expected);
   status.add_details()->PackFrom(bad);
   EXPECT_EQ(RenderError(FromRpcStatus(status), ""), expected);
+}
+
+// The fix of an error of this reason about this resource.
+std::string FixOf(const std::string& reason, const std::string& resource) {
+  google::rpc::Status status;
+  status.set_code(static_cast<int>(absl::StatusCode::kFailedPrecondition));
+  status.set_message("no");
+  google::rpc::ErrorInfo info;
+  info.set_reason(reason);
+  status.add_details()->PackFrom(info);
+  google::rpc::ResourceInfo about;
+  about.set_resource_name(resource);
+  status.add_details()->PackFrom(about);
+  return ErrorJson(FromRpcStatus(status), "")["error"]["fix"];
+}
+
+TEST(RenderErrorTest, FixNamesTheVmThatTheErrorNames) {
+  EXPECT_EQ(FixOf("MEMSLOT_NOT_FOUND", "vms/alpha/memslots/9"),
+            "see its memslots: mmuctl vm get alpha");
+  EXPECT_EQ(FixOf("DIRTY_LOG_OFF", "vms/a-1"),
+            "see which memslots are logged: mmuctl dirty-log get a-1; "
+            "whether a start is at work: mmuctl op list --vm a-1; switch "
+            "logging on: mmuctl dirty-log start a-1");
+  for (const char* resource :
+       {"", "vms/", "vms//memslots/1", "operations/alpha", "alpha", "vms/a;b",
+        "vms/'a'"}) {
+    EXPECT_EQ(FixOf("MEMSLOT_NOT_FOUND", resource),
+              "see its memslots: mmuctl vm get VM")
+        << resource;
+  }
+}
+
+TEST(RenderErrorTest, NoFixHasAPlaceholderLeft) {
+  for (const char* reason :
+       {"VM_EXISTS", "WORKLOAD_RUNNING", "DIRTY_LOG_ACTIVE", "LOG_OWNED",
+        "LOG_FENCED", "LOG_CHANGED", "EPOCH_MISMATCH", "UNDELIVERED_PAGES"}) {
+    const std::string fix = FixOf(reason, "vms/alpha");
+    EXPECT_NE(fix.find(" alpha"), std::string::npos) << fix;
+    EXPECT_EQ(fix.find("VM"), std::string::npos) << fix;
+    EXPECT_EQ(fix.find('{'), std::string::npos) << fix;
+  }
+}
+
+TEST(RenderErrorTest, TooManyEpochsInFlightAreAcknowledged) {
+  google::rpc::Status status;
+  status.set_code(static_cast<int>(absl::StatusCode::kResourceExhausted));
+  status.set_message("pages of four other epochs are in flight");
+  google::rpc::ErrorInfo info;
+  info.set_reason("LIMIT_EXCEEDED");
+  status.add_details()->PackFrom(info);
+  EXPECT_NE(RenderError(FromRpcStatus(status), "").find("mmuctl capabilities"),
+            std::string::npos);
+  (*info.mutable_metadata())["limit"] = "epochs_in_flight";
+  status.mutable_details(0)->PackFrom(info);
+  EXPECT_NE(RenderError(FromRpcStatus(status), "").find("dirty-log ack VM"),
+            std::string::npos);
+}
+
+TEST(RenderErrorTest, LogThatWasTakenOverComesBackByForceWhileALeaseLasts) {
+  google::rpc::Status status;
+  status.set_code(static_cast<int>(absl::StatusCode::kFailedPrecondition));
+  status.set_message("somebody else acquired it");
+  google::rpc::ErrorInfo info;
+  info.set_reason("LOG_FENCED");
+  status.add_details()->PackFrom(info);
+  EXPECT_NE(RenderError(FromRpcStatus(status), "").find("with --force"),
+            std::string::npos);
 }
 
 TEST(RenderErrorTest, DaemonThatIsNotThereNamesTheAddress) {

@@ -1,0 +1,24 @@
+// A socket for a server of a test.
+
+#ifndef CLIENT_MMU_CLIENT_TEST_SOCKET_H_
+#define CLIENT_MMU_CLIENT_TEST_SOCKET_H_
+
+#include <random>
+#include <string>
+
+#include "absl/strings/str_format.h"
+
+namespace mmud::client {
+
+// An address that nobody else has: a process number is not enough, since tests
+// that run in sandboxes of their own may have the same and share /tmp. Not in a
+// test's own folder, whose path may be too long for a socket.
+inline std::string NewTestAddress() {
+  std::random_device random;
+  return absl::StrFormat("unix:/tmp/mmud_test.%08x%08x.sock", random(),
+                         random());
+}
+
+}  // namespace mmud::client
+
+#endif  // CLIENT_MMU_CLIENT_TEST_SOCKET_H_
