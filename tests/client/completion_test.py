@@ -1,6 +1,7 @@
 #!/usr/bin/python3
 """What completion offers, and that bash takes it; the manual page."""
 
+import json
 import os
 import subprocess
 import unittest
@@ -55,9 +56,9 @@ class CompletionTest(unittest.TestCase):
             daemon.must("vm", "create", "alpha", "--memory", "1MiB")
             daemon.must("vm", "create", "beta", "--memslot", "0:0+1MiB",
                         "7:1GiB+1MiB")
-            daemon.must("workload", "start", "alpha", "--pattern", "uniform",
-                        "--count", "1")
-            daemon.must("op", "wait", "1")
+            daemon.must("split", "start", "alpha", "--watch")
+            operation = json.loads(daemon.must(
+                "--json", "op", "list"))["operations"][0]["name"]
             self.assertEqual(
                 complete("vm", "get", "", environment=environment),
                 ["alpha", "beta"])
@@ -68,7 +69,8 @@ class CompletionTest(unittest.TestCase):
                 complete("dirty-log", "start", "beta", "0", "",
                          environment=environment), ["0", "7"])
             self.assertEqual(
-                complete("op", "get", "", environment=environment), ["1"])
+                complete("op", "get", "", environment=environment),
+                [operation.split("/")[1]])
             self.assertIn(
                 "mmud.v1.VmService/GetVm",
                 complete("call", "mmud.v1.Vm", environment=environment))

@@ -46,18 +46,20 @@ class Daemon:
         shutil.rmtree(self.folder)
 
     def environment(self):
+        # Owner tokens of dirty logs go where the daemon's own files are.
         return dict(os.environ, MMUD_ADDRESS=self.address,
+                    XDG_RUNTIME_DIR=str(self.folder),
                     PATH=f"{MMUCTL.parent}:{os.environ['PATH']}")
 
-    def run(self, *words, stdin=""):
-        """Runs mmuctl to its end."""
-        return subprocess.run([MMUCTL, *words], env=self.environment(),
-                              input=stdin, capture_output=True, text=True,
-                              timeout=120)
+    def run(self, *words, stdin="", **variables):
+        """Runs mmuctl to its end, with these variables besides."""
+        return subprocess.run([MMUCTL, *words],
+                              env=self.environment() | variables, input=stdin,
+                              capture_output=True, text=True, timeout=120)
 
-    def must(self, *words, stdin=""):
+    def must(self, *words, stdin="", **variables):
         """What mmuctl prints, where it must succeed."""
-        result = self.run(*words, stdin=stdin)
+        result = self.run(*words, stdin=stdin, **variables)
         if result.returncode != 0:
             raise AssertionError(f"mmuctl {words}: {result.returncode}\n"
                                  f"{result.stdout}{result.stderr}")

@@ -20,11 +20,17 @@ import unittest
 from daemon import MMUCTL, ROOT, commands
 
 PAGES = ["README.md", "docs/api.md", "docs/mmuctl.md",
-         "docs/other-languages.md"]
+         "docs/other-languages.md",
+         "docs/writing-a-migration-controller.md"]
+
+# What a listing of a language is a part of; tests run these programs.
+SOURCES = {"cpp": "docs/examples/migrate.cc",
+           "python": "docs/examples/harvest.py"}
 
 # What bazel makes, and where a page says that it is.
 BUILT = {"bazel-bin/server/mmud": "server/mmud",
          "bazel-bin/client/mmuctl": "client/mmuctl",
+         "bazel-bin/docs/examples/migrate": "docs/examples/migrate",
          "traces": "traces", "docs": "docs", "proto": "proto"}
 
 UNIT = r"(?: ?(?:[KMGT]iB|B|ns|us|ms|s|m)\b)?"
@@ -151,6 +157,22 @@ class DocsTest(unittest.TestCase):
 
     def test_the_commands_of_the_page_about_mmuctl(self):
         self.assertGreater(self.run_page("docs/mmuctl.md"), 10)
+
+    def test_the_commands_of_the_page_about_controllers(self):
+        self.assertGreater(
+            self.run_page("docs/writing-a-migration-controller.md"), 5)
+
+    def test_listings_are_parts_of_the_examples(self):
+        listings = 0
+        for page in PAGES:
+            for language, lines, number in blocks_of((ROOT / page).read_text()):
+                if language not in SOURCES:
+                    continue
+                listings += 1
+                source = (ROOT / SOURCES[language]).read_text()
+                self.assertIn("\n" + "\n".join(lines) + "\n", "\n" + source,
+                              f"{page}:{number} is not in {SOURCES[language]}")
+        self.assertGreater(listings, 7)
 
     def test_the_commands_of_the_page_about_other_languages(self):
         self.assertGreater(self.run_page("docs/other-languages.md"), 10)

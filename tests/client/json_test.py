@@ -13,19 +13,21 @@ TEXTS = {"etag", "message", "fix", "declaration", "version", "build_mode",
 FREE = {"metadata"}
 
 # One line for each command that takes --json and a daemon, in an order that
-# works; {split} and {workload} are names of operations.
+# works; {split} is the name of an operation.
 LINES = """
 vm create alpha --memory 64MiB --host-page-size 2m
 vm create beta --memory 4MiB --mmu shadow
 vm get alpha
 vm list
-vm set-shadow-page-limit beta 100
+vm update beta --shadow-page-limit 100 --label owner=tests
 memslot set alpha 1 --gpa 1GiB --size 1MiB --readonly
 memslot list alpha
+memslot get alpha 1
 workload start alpha --pattern uniform --write-fraction 1
 workload status alpha
-workload pause alpha
-workload resume alpha
+workload list
+vm pause alpha --for 1m
+vm resume alpha
 split start alpha --max-pages-per-second 1
 split update {split} --max-lock-hold 50us
 split pause {split}
@@ -34,19 +36,26 @@ split cancel {split}
 op get {split}
 op list
 workload stop alpha
-op cancel {workload}
 workload start alpha --pattern uniform --write-fraction 1 --count 1000
-op wait {workload}
+workload status alpha --watch
+split start alpha --max-pages-per-second 1
+op cancel {split}
+split start alpha
+op wait {split}
 dirty-log start alpha
 workload start alpha --pattern uniform --write-fraction 1
-dirty-log get alpha 0
+dirty-log get alpha --count-open
+dirty-log peek alpha 0 --ranges
 dirty-log harvest alpha
-dirty-log harvest alpha 0 --ranges
+dirty-log ack alpha
+dirty-log harvest alpha 0 --ranges --ack
 dirty-log rate alpha
 workload stop alpha
-dirty-log get alpha 0 --seal
+dirty-log seal alpha
+dirty-log read alpha 0
 dirty-log clear alpha 0 --epoch 3 --range 0+64MiB
-dirty-log stop alpha
+dirty-log acquire alpha
+dirty-log stop alpha --discard
 recover alpha --watch
 age alpha
 stats alpha --per-vcpu
@@ -123,9 +132,9 @@ class JsonTest(unittest.TestCase):
                         pass
                 value = self.one_object(
                     line, daemon.must("--json", *line.split()))
-                if line.startswith(("split start", "workload start")):
-                    names[line.split()[0]] = value["name"]
-                if line.startswith("split cancel"):
+                if line.startswith("split start"):
+                    names["split"] = value["name"]
+                if " cancel " in line:
                     daemon.run("op", "wait", names["split"])
                 seen.add(line)
         for key, types in self.types.items():
@@ -141,15 +150,15 @@ class JsonTest(unittest.TestCase):
         with Daemon() as daemon:
             daemon.must("vm", "create", "a", "--memory", "4MiB")
             daemon.must("dirty-log", "start", "a")
-            slot = json.loads(
-                daemon.must("--json", "dirty-log", "harvest", "a"))["slots"][0]
+            harvest = json.loads(
+                daemon.must("--json", "dirty-log", "harvest", "a"))
         for key in ("seal_time", "clear_time"):
-            self.assertRegex(slot[key], r"^[0-9.]+s$")
+            self.assertRegex(harvest[key], r"^[0-9.]+s$")
         for key in ("lock_wait", "max_lock_hold", "wall_time"):
-            self.assertRegex(slot["cost"][key], r"^[0-9.]+s$")
+            self.assertRegex(harvest["cost"][key], r"^[0-9.]+s$")
         for key in ("tlb_flush_count", "vcpus_kicked_count",
                     "sptes_visited_count"):
-            self.assertIsInstance(slot["cost"][key], int)
+            self.assertIsInstance(harvest["cost"][key], int)
 
     def test_errors_are_objects_on_standard_error(self):
         lines = {"vm get nobody": (4, "VM_NOT_FOUND"),
@@ -161,7 +170,9 @@ class JsonTest(unittest.TestCase):
                  "-a localhost vm list": (2, ""),
                  "-a unix:/nonexistent/s --timeout 1s vm list": (6, ""),
                  "trace info /nonexistent": (4, ""),
-                 "op wait 99": (4, "OPERATION_NOT_FOUND")}
+                 "op wait 99": (4, ""),
+                 "op wait 3f0d7c52-7f41-4b7e-8d35-6a0c9d1e2f3b":
+                 (4, "OPERATION_NOT_FOUND")}
         with Daemon() as daemon:
             for line, (code, reason) in lines.items():
                 for words in (["--json", *line.split()],
@@ -179,10 +190,11 @@ class JsonTest(unittest.TestCase):
             daemon.must("vm", "create", "a", "--memory", "64MiB",
                         "--host-page-size", "2m", "--backing", "metadata-only")
             daemon.must("workload", "start", "a", "--pattern", "sequential",
-                        "--count", "20000")
-            daemon.must("op", "wait", "1")
+                        "--count", "20000", "--watch")
             daemon.must("split", "start", "a", "--min-pause", "10s")
-            for line in ("--timeout 1s op wait 2", "--timeout 1s split watch 2"):
+            daemon.must("workload", "start", "a", "--pattern", "uniform")
+            for line in ("--timeout 1s op wait a", "--timeout 1s split watch a",
+                         "--timeout 1s workload status a --watch"):
                 result = daemon.run("--json", *line.split())
                 self.assertEqual((result.returncode, result.stdout), (7, ""))
                 error = self.one_object(line, result.stderr)["error"]
@@ -195,7 +207,7 @@ class JsonTest(unittest.TestCase):
             daemon.must("dirty-log", "start", "a", "0", "--initially-set")
             result = daemon.run("--json", "dirty-log", "harvest", "a", "0", "1")
             self.assertEqual(result.returncode, 5, result.stderr)
-            self.assertIn("memslot 1", result.stderr)
+            self.assertIn("vms/a/memslots/1", result.stderr)
             slots = json.loads(daemon.must(
                 "--json", "dirty-log", "harvest", "a", "0", "--ranges"))["slots"]
             self.assertEqual(slots[0]["page_count"], 1024)

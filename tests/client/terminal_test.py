@@ -63,8 +63,7 @@ def start_split(daemon, pages_per_second):
     daemon.must("vm", "create", "alpha", "--memory", "64MiB",
                 "--host-page-size", "2m")
     daemon.must("workload", "start", "alpha", "--pattern", "sequential",
-                "--write-fraction", "1", "--count", "16384")
-    daemon.must("op", "wait", "1")
+                "--write-fraction", "1", "--count", "16384", "--watch")
     name = json.loads(daemon.must(
         "--json", "split", "start", "alpha", "--max-pages-per-second",
         str(pages_per_second)))["name"]
@@ -102,6 +101,25 @@ class TerminalTest(unittest.TestCase):
             # The command does what was said, and the watcher sees it.
             daemon.must("op", "cancel", number)
             self.assertEqual(terminal.finish(), 8, terminal.text)
+
+    def test_a_watched_workload_goes_on_after_ctrl_c_as_an_operation_does(self):
+        with Daemon() as daemon:
+            daemon.must("vm", "create", "alpha", "--memory", "1MiB")
+            terminal = Terminal(daemon, 80, "workload", "start", "alpha",
+                                "--pattern", "uniform", "--watch")
+            terminal.read_until("accesses")
+            terminal.ctrl_c()
+            text = terminal.read_until("Ctrl-C again")
+            self.assertRegex(text, r"vms/alpha/workloads/[-0-9a-f]{36} goes "
+                             r"on; to end it: mmuctl workload stop alpha\b")
+            self.assertIsNone(terminal.process.poll())
+            state = json.loads(daemon.must("--json", "workload", "status",
+                                           "alpha"))
+            self.assertEqual(state["state"], "WORKLOAD_STATE_RUNNING")
+            # The command does what was said, and the watcher sees it.
+            daemon.must("workload", "stop", "alpha")
+            self.assertEqual(terminal.finish(), 0, terminal.text)
+            self.assertIn("stopped", terminal.text)
 
     def test_a_second_ctrl_c_ends_the_client_alone(self):
         with Daemon() as daemon:
@@ -145,6 +163,17 @@ class TerminalTest(unittest.TestCase):
                 self.assertIn(f"mmuctl op cancel {number}", result.stderr)
             state = json.loads(daemon.must("--json", "op", "get", number))
             self.assertFalse(state["done"])
+
+    def test_watching_a_workload_ends_with_the_timeout_and_it_goes_on(self):
+        with Daemon() as daemon:
+            daemon.must("vm", "create", "alpha", "--memory", "1MiB")
+            daemon.must("workload", "start", "alpha", "--pattern", "uniform")
+            result = daemon.run("--timeout", "1s", "workload", "status",
+                                "alpha", "--watch")
+            self.assertEqual(result.returncode, 7, result.stderr)
+            self.assertIn("has not ended after 1s; it goes on", result.stderr)
+            self.assertIn("mmuctl workload stop alpha", result.stderr)
+            daemon.must("workload", "stop", "alpha")
 
 
 if __name__ == "__main__":

@@ -28,6 +28,11 @@ using google::longrunning::Operation;
 using google::longrunning::Operations;
 using google::longrunning::WaitOperationRequest;
 
+// For an operation that goes on until it is cancelled.
+v1::Memslot HugeSlot() {
+  return MakeSlot(4 * kMiB, v1::MEMORY_BACKING_ANONYMOUS, v1::PAGE_SIZE_2M);
+}
+
 // Calls in flight that need no thread of the test. All have ended when this
 // goes.
 template <typename Request, typename Response>
@@ -86,70 +91,11 @@ double MetricOf(const Daemon& daemon, const std::string& series) {
   return metrics.ok() ? metrics->Value(series) : -1;
 }
 
-// Huge pages to split, and a throttle with which that takes for ever.
-class SlowGuest {
- public:
-  explicit SlowGuest(const Daemon& daemon)
-      : guest_(daemon.client(), "slow",
-               {MakeSlot(64 * kMiB, v1::MEMORY_BACKING_METADATA_ONLY,
-                         v1::PAGE_SIZE_2M)}),
-        stub_(daemon.client().channel()),
-        starts_([this](auto* context, const auto* request, auto* response,
-                       auto done) {
-          stub_.async()->StartDirtyLog(context, request, response,
-                                       std::move(done));
-        }) {
-    guest_.ReadWords(64 * kMiB, 2 * kMiB);
-  }
-
-  void StartDirtyLog() {
-    v1::StartDirtyLogRequest request;
-    request.set_vm(guest_.name());
-    request.mutable_throttle()->set_max_pages_per_second(1);
-    starts_.Add(request);
-  }
-  const Guest& guest() const { return guest_; }
-  int ended() const { return starts_.ended(); }
-
- private:
-  const Guest guest_;
-  v1::DirtyLogService::Stub stub_;
-  Calls<v1::StartDirtyLogRequest, v1::StartDirtyLogResponse> starts_;
-};
-
-TEST(CallsTest, SlowCallsTakeNothingThatAnotherVmNeeds) {
-  Daemon daemon({"--max-paced-calls-per-vm=63"});
-  const Guest other(daemon.client(), "other", {MakeSlot(kMiB)});
-  other.WritePages(1);
-  SlowGuest slow(daemon);
-  for (int i = 0; i < 63; ++i) slow.StartDirtyLog();
-  EXPECT_TRUE(Eventually([&] {
-    return UseOf(daemon.client(), "max_paced_calls").used_count() == 63;
-  }));
-  v1::VmService::Stub stub(daemon.client().channel());
-  Calls<v1::GetVmRequest, v1::GetVmResponse> gets(
-      [&stub](auto* context, const auto* request, auto* response, auto done) {
-        stub.async()->GetVm(context, request, response, std::move(done));
-      });
-  v1::GetVmRequest get;
-  get.set_name(other.name());
-  for (int i = 0; i < 1000; ++i) gets.Add(get);
-  gets.Join();
-  for (const auto& call : gets.all()) {
-    ASSERT_TRUE(call.status.ok()) << call.status.error_message();
-  }
-  // Changes and streams go on, too.
-  const Guest third(daemon.client(), "third", {MakeSlot(kMiB)});
-  EXPECT_EQ(other.ReadAll(kPage).size(), static_cast<size_t>(kPage));
-  EXPECT_EQ(slow.ended(), 0);
-}
-
 TEST(CallsTest, AnyNumberOfWaitsLeavesRoomForStreamsAndIsAnsweredAtTheEnd) {
   Daemon daemon;
-  const Guest guest(daemon.client(), "alpha", {MakeSlot(kMiB)});
-  guest.WritePages(1);
+  const Guest guest(daemon.client(), "alpha", {HugeSlot()});
   WaitOperationRequest request;
-  request.set_name(guest.StartRandomWrites(1));
+  request.set_name(guest.StartLongOperation());
   Operations::Stub stub(daemon.client().channel());
   Calls<WaitOperationRequest, Operation> waits(
       [&stub](auto* context, const auto* wait, auto* response, auto done) {
@@ -161,7 +107,7 @@ TEST(CallsTest, AnyNumberOfWaitsLeavesRoomForStreamsAndIsAnsweredAtTheEnd) {
   EXPECT_EQ(waits.ended(), 0);
   EXPECT_EQ(UseOf(daemon.client(), "max_streams").used_count(), 0);
   EXPECT_EQ(guest.ReadAll(kPage).size(), static_cast<size_t>(kPage));
-  guest.StopWorkload();
+  daemon.client().Cancel(request.name());
   waits.Join();
   for (const auto& call : waits.all()) {
     EXPECT_TRUE(call.status.ok()) << call.status.error_message();
@@ -173,9 +119,9 @@ TEST(CallsTest, AnyNumberOfWaitsLeavesRoomForStreamsAndIsAnsweredAtTheEnd) {
 
 TEST(CallsTest, AWaitBeyondItsLimitIsRefusedAndNotAnsweredAtOnce) {
   Daemon daemon({"--max-waits=2"});
-  const Guest guest(daemon.client(), "alpha", {MakeSlot(kMiB)});
+  const Guest guest(daemon.client(), "alpha", {HugeSlot()});
   WaitOperationRequest request;
-  request.set_name(guest.StartRandomWrites(1));
+  request.set_name(guest.StartLongOperation());
   Operations::Stub stub(daemon.client().channel());
   {
     Calls<WaitOperationRequest, Operation> waits(
@@ -207,78 +153,50 @@ TEST(CallsTest, AWaitBeyondItsLimitIsRefusedAndNotAnsweredAtOnce) {
   EXPECT_EQ(metrics->Value("mmud_limit_used{limit=\"max_waits\"}"), 0);
   EXPECT_EQ(metrics->Value("mmud_limit_exceeded_total{limit=\"max_waits\"}"),
             1);
-  guest.StopWorkload();
+  daemon.client().Cancel(request.name());
 }
 
-TEST(CallsTest, APacedCallBeyondItsLimitIsRefusedAndOthersAreServed) {
-  Daemon daemon(
-      {"--max-paced-calls=4", "--max-long-calls=4", "--max-rpc-threads=1"});
+// However slow its throttle makes it, a start takes no call and no thread of
+// those that calls have.
+TEST(CallsTest, AThrottledStartOfADirtyLogIsAnOperation) {
+  Daemon daemon({"--max-long-calls=1"});
   const TestClient& client = daemon.client();
-  SlowGuest slow(daemon);
-  for (int i = 0; i < 4; ++i) slow.StartDirtyLog();
-  EXPECT_TRUE(Eventually(
-      [&] { return UseOf(client, "max_paced_calls").used_count() == 4; }));
-  const grpc::Status refused =
-      client.CallText("mmud.v1.DirtyLogService/StartDirtyLog", "vm: 'vms/slow'")
-          .status;
-  EXPECT_EQ(ReasonOf(refused), "LIMIT_EXCEEDED");
-  EXPECT_EQ(FactsOf(refused).limit, "max_paced_calls");
-  EXPECT_TRUE(FactsOf(refused).has_retry_info);
-  EXPECT_TRUE(client.CallText("mmud.v1.VmService/ListVms", "").status.ok());
-  EXPECT_TRUE(client
-                  .CallText("mmud.v1.VmService/CreateVm",
-                            "vm_id: 'new' vm { memslots { size_bytes: 4096 } }")
-                  .status.ok());
-  EXPECT_EQ(slow.ended(), 0);
-}
-
-TEST(CallsTest, PacedCallsOfOneVmLeaveRoomForOthersAndForWhatEndsItsWork) {
-  Daemon daemon({"--max-paced-calls-per-vm=24"});
-  const TestClient& client = daemon.client();
-  SlowGuest slow(daemon);
-  slow.guest().StartRandomWrites(1);
-  const double threads = MetricOf(daemon, "process_threads");
-  for (int i = 0; i < 24; ++i) slow.StartDirtyLog();
+  const Guest guest(client, "slow",
+                    {MakeSlot(64 * kMiB, v1::MEMORY_BACKING_METADATA_ONLY,
+                              v1::PAGE_SIZE_2M)});
+  guest.ReadWords(64 * kMiB, 2 * kMiB);
+  v1::StartDirtyLogRequest request;
+  request.set_vm(guest.name());
+  request.set_owner(kOwner);
+  request.set_owner_token(kOwnerToken);
+  request.mutable_throttle()->set_max_pages_per_second(1);
+  const std::string name =
+      client.Must(&v1::DirtyLogService::Stub::StartDirtyLog, request).name();
   EXPECT_TRUE(Eventually([&] {
-    return UseOf(client, "max_paced_calls_per_vm").used_count() == 24;
+    return Unpack<v1::StartDirtyLogMetadata>(
+               client.GetOperation(name).metadata())
+               .done_bytes() > 0;
   }));
-  // One thread for each, beside a few that come and go.
-  EXPECT_LT(MetricOf(daemon, "process_threads"), threads + 36);
-  const grpc::Status refused =
-      client.CallText("mmud.v1.DirtyLogService/StartDirtyLog", "vm: 'vms/slow'")
-          .status;
-  EXPECT_EQ(ReasonOf(refused), "LIMIT_EXCEEDED");
-  EXPECT_EQ(FactsOf(refused).limit, "max_paced_calls_per_vm");
-  EXPECT_TRUE(FactsOf(refused).has_retry_info);
-  const Guest other(client, "other", {MakeSlot(kMiB)});
-  other.WritePages(1);
-  EXPECT_EQ(MetricOf(daemon, "mmud_limit{limit=\"max_paced_calls_per_vm\"}"),
-            24);
+  const auto metadata =
+      Unpack<v1::StartDirtyLogMetadata>(client.GetOperation(name).metadata());
+  EXPECT_EQ(metadata.vm(), guest.name());
+  EXPECT_EQ(metadata.owner(), kOwner);
+  EXPECT_EQ(metadata.state(), v1::START_DIRTY_LOG_STATE_SPLITTING);
+  EXPECT_EQ(metadata.total_bytes(), 64 * kMiB);
+  EXPECT_EQ(metadata.ShortDebugString().find(kOwnerToken), std::string::npos);
   EXPECT_EQ(
-      MetricOf(daemon, "mmud_limit_used{limit=\"max_paced_calls_per_vm\"}"),
-      24);
-  EXPECT_EQ(
-      MetricOf(daemon,
-               "mmud_limit_exceeded_total{limit=\"max_paced_calls_per_vm\"}"),
-      1);
-  // Whatever they say of the VM's state: they are heard.
-  for (const auto& [method, request] :
-       {std::pair<std::string, std::string>{
-            "mmud.v1.WorkloadService/PauseVcpus", "vm: 'vms/slow'"},
-        {"mmud.v1.WorkloadService/ResumeVcpus", "vm: 'vms/slow'"},
-        {"mmud.v1.WorkloadService/StopWorkload", "vm: 'vms/slow'"},
-        {"mmud.v1.DirtyLogService/ClearDirtyLog", "vm: 'vms/slow'"},
-        {"mmud.v1.DirtyLogService/StopDirtyLog", "vm: 'vms/slow'"},
-        {"mmud.v1.VmService/DeleteMemslot", "name: 'vms/slow/memslots/0'"}}) {
-    EXPECT_NE(ReasonOf(client.CallText(method, request).status),
-              "LIMIT_EXCEEDED")
-        << method;
-  }
-  EXPECT_TRUE(client
-                  .CallText("mmud.v1.VmService/DeleteVm", "name: 'vms/slow'",
-                            absl::Minutes(1))
-                  .status.ok());
-  EXPECT_TRUE(Eventually([&] { return slow.ended() == 24; }));
+      ReasonOf(client.Call(&v1::DirtyLogService::Stub::StartDirtyLog, request)
+                   .status),
+      "DIRTY_LOG_STARTING");
+  google::longrunning::CancelOperationRequest cancel;
+  cancel.set_name(name);
+  client.Must(&google::longrunning::Operations::Stub::CancelOperation, cancel);
+  const auto cancelled = client.WaitDone(name);
+  EXPECT_EQ(cancelled.error().code(), grpc::StatusCode::CANCELLED);
+  EXPECT_EQ(guest.Get().memslots(0).dirty_log().state(),
+            v1::DIRTY_LOG_STATE_OFF);
+  request.clear_throttle();
+  guest.StartDirtyLog(request);
 }
 
 // Calls whose answers come and are not read, on a connection of their own that
@@ -401,9 +319,9 @@ TEST(CallsTest, ACallKeepsItsPlaceUntilItsAnswerHasLeft) {
 TEST(CallsTest, AConnectionCarriesSoManyCallsAndItsClientKeepsTheOthers) {
   constexpr int kMost = 1024;
   Daemon daemon({"--max-waits=2000"});
-  const Guest guest(daemon.client(), "alpha", {MakeSlot(kMiB)});
+  const Guest guest(daemon.client(), "alpha", {HugeSlot()});
   WaitOperationRequest request;
-  request.set_name(guest.StartRandomWrites(1));
+  request.set_name(guest.StartLongOperation());
   const TestClient other(daemon.address());
   Operations::Stub stub(other.channel());
   Calls<WaitOperationRequest, Operation> waits(
@@ -417,7 +335,7 @@ TEST(CallsTest, AConnectionCarriesSoManyCallsAndItsClientKeepsTheOthers) {
   EXPECT_TRUE(Eventually([&] { return used() >= kMost; }));
   for (int i = 0; i < 100; ++i) EXPECT_EQ(used(), kMost);
   EXPECT_EQ(waits.ended(), 0);
-  guest.StopWorkload();
+  daemon.client().Cancel(request.name());
   waits.Join();
   for (const auto& call : waits.all()) {
     EXPECT_TRUE(call.status.ok()) << call.status.error_message();
@@ -525,7 +443,7 @@ TEST(CallsTest, BytesThatAreNoRequestAreRefusedByEveryMethod) {
   const auto* pool = google::protobuf::DescriptorPool::generated_pool();
   int methods = 0;
   for (const char* name :
-       {"mmud.v1.VmService", "mmud.v1.WorkloadService",
+       {"mmud.v1.VmService", "mmud.lab.v1.WorkloadService",
         "mmud.v1.DirtyLogService", "mmud.v1.GuestMemoryService",
         "mmud.v1.SplitService", "mmud.v1.AgingService", "mmud.v1.StatsService",
         "mmud.v1.AdminService", "mmud.v1.DebugService",

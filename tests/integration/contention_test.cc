@@ -51,14 +51,13 @@ TEST(ContentionTest, MetricsTellWhoHeldWhoWaitedAndWhatItCostTheGuest) {
                     {HugeSlot(), SmallPagesBehind(kNewBytes)}, 2);
   guest.ReadWords(kGuestGiB * kGiB, kGiB);
   v1::StartDirtyLogRequest log;
-  log.set_vm(guest.name());
   log.add_slots(0);
   log.set_initially_set(true);
   log.set_split(v1::DIRTY_LOG_SPLIT_ON_CLEAR);
-  client.Must(&v1::DirtyLogService::Stub::StartDirtyLog, log);
+  guest.StartDirtyLog(log);
   const int64_t epoch = guest.Seal().epoch;
 
-  v1::StartWorkloadRequest writes;
+  lab::v1::Workload writes;
   writes.mutable_pattern()->mutable_sequential();
   writes.mutable_pattern()->set_write_fraction(1);
   writes.mutable_pattern()->mutable_extent()->set_gpa_bytes(kGuestGiB * kGiB);
@@ -69,9 +68,11 @@ TEST(ContentionTest, MetricsTellWhoHeldWhoWaitedAndWhatItCostTheGuest) {
       [&] { return guest.Get().mapped_pages().pages_4k_count() > 1000; }));
   v1::ClearDirtyLogRequest clear;
   clear.set_vm(guest.name());
+  clear.set_owner_token(kOwnerToken);
   clear.set_epoch(epoch);
-  clear.set_size_bytes(kGuestGiB * kGiB);
-  clear.mutable_extents()->add_extents()->set_size_bytes(kGuestGiB * kGiB);
+  v1::SlotPages* pages = clear.mutable_pages();
+  pages->set_size_bytes(kGuestGiB * kGiB);
+  pages->mutable_extents()->add_extents()->set_size_bytes(kGuestGiB * kGiB);
   const auto cleared =
       client.Must(&v1::DirtyLogService::Stub::ClearDirtyLog, clear);
   EXPECT_EQ(cleared.splits().split_1g_count(), kGuestGiB);

@@ -9,6 +9,7 @@
 #include "absl/strings/str_format.h"
 #include "absl/time/clock.h"
 #include "absl/time/time.h"
+#include "google/protobuf/timestamp.pb.h"
 #include "gtest/gtest.h"
 #include "mmu_core/base/clock.h"
 #include "tests/integration/daemon.h"
@@ -63,8 +64,10 @@ v1::DeleteVmRequest DeletionOf(const Guest& guest) {
 
 TEST(DeadlineTest, WaitAnswersWithTheStateOfThenBeforeTheDeadline) {
   Daemon daemon;
-  const Guest guest(daemon.client(), "alpha", {MakeSlot(kMiB)});
-  const std::string name = guest.StartRandomWrites(1);
+  const Guest guest(
+      daemon.client(), "alpha",
+      {MakeSlot(4 * kMiB, v1::MEMORY_BACKING_ANONYMOUS, v1::PAGE_SIZE_2M)});
+  const std::string name = guest.StartLongOperation();
   google::longrunning::WaitOperationRequest request;
   request.set_name(name);
   // The answer is on its way a little before the deadline. On a busy machine it
@@ -86,7 +89,7 @@ TEST(DeadlineTest, WaitAnswersWithTheStateOfThenBeforeTheDeadline) {
   const auto quick = daemon.client().Must(
       &google::longrunning::Operations::Stub::WaitOperation, request);
   EXPECT_FALSE(quick.done());
-  guest.StopWorkload();
+  daemon.client().Cancel(name);
   EXPECT_TRUE(daemon.client().WaitDone(name).done());
 }
 
@@ -102,23 +105,6 @@ TEST(DeadlineTest, StreamBeyondItsDeadlineEndsAndFreesItsPlace) {
   }
   EXPECT_EQ(reader.ReadToTheEnd().error_code(),
             grpc::StatusCode::DEADLINE_EXCEEDED);
-  daemon.client().Must(&v1::VmService::Stub::DeleteVm, DeletionOf(guest));
-}
-
-TEST(DeadlineTest, SlowStartOfADirtyLogIsGivenUpAndLeavesItOff) {
-  Daemon daemon;
-  const Guest guest(daemon.client(), "alpha",
-                    {MakeSlot(64 * kMiB, v1::MEMORY_BACKING_METADATA_ONLY,
-                              v1::PAGE_SIZE_2M)});
-  guest.ReadWords(64 * kMiB, 2 * kMiB);
-  v1::StartDirtyLogRequest request;
-  request.set_vm(guest.name());
-  request.mutable_throttle()->mutable_min_pause()->set_seconds(10);
-  const auto result = daemon.client().Call(
-      &v1::DirtyLogService::Stub::StartDirtyLog, request, kShort);
-  EXPECT_EQ(result.status.error_code(), grpc::StatusCode::DEADLINE_EXCEEDED);
-  EXPECT_EQ(guest.Get().memslots(0).dirty_log().state(),
-            v1::DIRTY_LOG_STATE_OFF);
   daemon.client().Must(&v1::VmService::Stub::DeleteVm, DeletionOf(guest));
 }
 
@@ -182,31 +168,12 @@ TEST(DeadlineTest, ARetriedDeletionHearsOfTheFirstAndSparesASuccessor) {
   constexpr int64_t kDirty = 8;
   Daemon daemon;
   for (int round = 0; round < 10; ++round) {
-    v1::Memslot huge =
-        MakeSlot(64 * kMiB, v1::MEMORY_BACKING_METADATA_ONLY, v1::PAGE_SIZE_2M);
-    huge.set_slot(1);
-    huge.set_gpa_bytes(2 * kMiB);
-    const Guest guest(daemon.client(), "alpha", {MakeSlot(2 * kMiB), huge});
-    v1::StartDirtyLogRequest log;
-    log.set_vm(guest.name());
-    log.add_slots(0);
-    daemon.client().Must(&v1::DirtyLogService::Stub::StartDirtyLog, log);
+    const Guest guest(daemon.client(), "alpha", {MakeSlot(2 * kMiB)});
+    guest.StartDirtyLog();
     guest.WritePages(kDirty);
-    guest.ReadWords(66 * kMiB, 2 * kMiB);
-    // It has the VM in hand, and looks now and then whether to go on: so long
-    // takes the deletion.
-    log.set_slots(0, 1);
-    log.mutable_throttle()->mutable_min_pause()->set_seconds(10);
-    std::thread paced([&] {
-      EXPECT_FALSE(daemon.client()
-                       .Call(&v1::DirtyLogService::Stub::StartDirtyLog, log)
-                       .status.ok());
-    });
-    EXPECT_TRUE(Eventually(
-        [&] { return guest.Get().mapped_pages().pages_2m_count() < 32; }));
 
     v1::DeleteVmRequest request = DeletionOf(guest);
-    request.set_discard_unacked(true);
+    request.set_force(true);
     request.set_request_id(
         absl::StrFormat("7f1b0d4e-3c52-4b6e-9f0a-%012x", round));
     const auto first = daemon.client().Call(&v1::VmService::Stub::DeleteVm,
@@ -226,11 +193,10 @@ TEST(DeadlineTest, ARetriedDeletionHearsOfTheFirstAndSparesASuccessor) {
     const auto retried =
         daemon.client().Call(&v1::VmService::Stub::DeleteVm, request);
     EXPECT_TRUE(retried.status.ok()) << retried.status.error_message();
-    EXPECT_EQ(retried.response.discarded_page_count(), kDirty);
+    EXPECT_EQ(retried.response.discarded().open_page_count(), kDirty);
     if (first.status.ok()) {
-      EXPECT_EQ(first.response.discarded_page_count(), kDirty);
+      EXPECT_EQ(first.response.discarded().open_page_count(), kDirty);
     }
-    paced.join();
     if (begun) {
       EXPECT_TRUE(state().status.ok()) << "the successor is gone";
       daemon.client().Must(&v1::VmService::Stub::DeleteVm, DeletionOf(guest));
@@ -238,78 +204,148 @@ TEST(DeadlineTest, ARetriedDeletionHearsOfTheFirstAndSparesASuccessor) {
   }
 }
 
+// A clear of 4 TiB, all of it sealed, that is in the middle of its work.
+class LongClear {
+ public:
+  static constexpr int64_t kBytes = int64_t{4} << 40;
+
+  explicit LongClear(const v1::StartDirtyLogRequest& start = {}) {
+    v1::StartDirtyLogRequest log = start;
+    log.set_initially_set(true);
+    guest_.StartDirtyLog(log);
+    v1::SealDirtyLogRequest seal;
+    seal.set_vm(guest_.name());
+    seal.set_owner_token(kOwnerToken);
+    request_.set_epoch(daemon_.client()
+                           .Must(&v1::DirtyLogService::Stub::SealDirtyLog, seal)
+                           .epoch());
+    request_.set_vm(guest_.name());
+    request_.set_owner_token(kOwnerToken);
+    v1::SlotPages* pages = request_.mutable_pages();
+    pages->set_size_bytes(kBytes);
+    pages->mutable_extents()->add_extents()->set_size_bytes(kBytes);
+  }
+  ~LongClear() { Join(); }
+
+  // To be called once. Returns in the middle of it.
+  void Begin() {
+    thread_ = std::thread([this] {
+      status_ = daemon_.client()
+                    .Call(&v1::DirtyLogService::Stub::ClearDirtyLog, request_,
+                          absl::Minutes(2))
+                    .status;
+      done_ = true;
+    });
+    EXPECT_TRUE(Eventually([this] {
+      const auto metrics = ParseMetrics(daemon_.MetricsText());
+      return metrics.ok() &&
+             metrics->Value("mmud_dirty_log_cleared_pages_total") > 0;
+    }));
+  }
+  bool done() const { return done_; }
+  // How it ended.
+  const grpc::Status& Join() {
+    if (thread_.joinable()) thread_.join();
+    return status_;
+  }
+
+  const TestClient& client() const { return daemon_.client(); }
+  const Guest& guest() const { return guest_; }
+  grpc::Status Acquire(bool force) const {
+    v1::AcquireDirtyLogRequest request;
+    request.set_vm(guest_.name());
+    request.set_owner("the next");
+    request.set_owner_token("token of the next owner");
+    request.set_force(force);
+    return client()
+        .Call(&v1::DirtyLogService::Stub::AcquireDirtyLog, request)
+        .status;
+  }
+
+ private:
+  Daemon daemon_;
+  const Guest guest_{daemon_.client(),
+                     "alpha",
+                     {MakeSlot(kBytes, v1::MEMORY_BACKING_METADATA_ONLY)}};
+  v1::ClearDirtyLogRequest request_;
+  std::thread thread_;
+  grpc::Status status_;  // once the thread has ended
+  std::atomic<bool> done_{false};
+};
+
 // A call that works for long looks, at each of its steps, whether its VM goes.
 TEST(DeadlineTest, ADeletionEndsALongClear) {
-  constexpr int64_t kTiB = int64_t{1} << 40;
-  Daemon daemon;
-  const Guest guest(daemon.client(), "alpha",
-                    {MakeSlot(4 * kTiB, v1::MEMORY_BACKING_METADATA_ONLY)});
-  v1::StartDirtyLogRequest log;
-  log.set_vm(guest.name());
-  log.set_initially_set(true);
-  daemon.client().Must(&v1::DirtyLogService::Stub::StartDirtyLog, log);
-  // The first pages of the slot; the seal is of all.
-  v1::GetDirtyLogRequest seal;
-  seal.set_vm(guest.name());
-  seal.set_mode(v1::GET_DIRTY_LOG_MODE_SEAL);
-  seal.mutable_range()->set_size_bytes(64 * kPage);
-  grpc::ClientContext context;
-  const auto stream = v1::DirtyLogService::Stub(daemon.client().channel())
-                          .GetDirtyLog(&context, seal);
-  v1::GetDirtyLogResponse message;
-  while (stream->Read(&message)) {
-  }
-  ASSERT_TRUE(stream->Finish().ok());
-  std::thread clear([&] {
-    v1::ClearDirtyLogRequest request;
-    request.set_vm(guest.name());
-    request.set_epoch(1);
-    request.set_size_bytes(4 * kTiB);
-    request.mutable_extents()->add_extents()->set_size_bytes(4 * kTiB);
-    const auto result = daemon.client().Call(
-        &v1::DirtyLogService::Stub::ClearDirtyLog, request, absl::Minutes(2));
-    EXPECT_EQ(ReasonOf(result.status), "VM_DELETED")
-        << result.status.error_message();
-  });
-  EXPECT_TRUE(Eventually([&] {  // it is in the middle of it
-    const auto metrics = ParseMetrics(daemon.MetricsText());
-    return metrics.ok() &&
-           metrics->Value("mmud_dirty_log_cleared_pages_total") > 0;
-  }));
-  v1::DeleteVmRequest request = DeletionOf(guest);
-  request.set_discard_unacked(true);
-  daemon.client().Must(&v1::VmService::Stub::DeleteVm, request);
-  clear.join();
+  LongClear clear;
+  clear.Begin();
+  v1::DeleteVmRequest request = DeletionOf(clear.guest());
+  request.set_force(true);
+  clear.client().Must(&v1::VmService::Stub::DeleteVm, request);
+  EXPECT_EQ(ReasonOf(clear.Join()), "VM_DELETED")
+      << clear.Join().error_message();
 }
 
-TEST(DeadlineTest, ARetryDoesNotFailWithTheAttemptBeforeIt) {
-  constexpr int64_t kPages = 32;
+// Each of its steps renews the lease, so none runs out under it.
+TEST(DeadlineTest, ALeaseLastsAsLongAsAClear) {
+  v1::StartDirtyLogRequest start;
+  start.mutable_lease()->set_seconds(2);
+  LongClear clear(start);
+  absl::SleepFor(absl::Milliseconds(2100));  // the lease is over
+  clear.Begin();
+  const auto lease_end = [&] {
+    const google::protobuf::Timestamp end =
+        clear.guest().GetDirtyLog().lease_expire_time();
+    return absl::Seconds(end.seconds()) + absl::Nanoseconds(end.nanos());
+  };
+  const absl::Duration first = lease_end();
+  absl::Duration last = first;
+  while (true) {
+    const grpc::Status acquired = clear.Acquire(/*force=*/false);
+    last = lease_end();
+    if (clear.done()) break;
+    ASSERT_EQ(ReasonOf(acquired), "LOG_OWNED") << acquired.error_message();
+  }
+  EXPECT_TRUE(clear.Join().ok()) << clear.Join().error_message();
+  EXPECT_GT(last - first, absl::Milliseconds(20));
+  const v1::DirtyLog log = clear.guest().GetDirtyLog();
+  EXPECT_EQ(log.owner(), kOwner);
+  EXPECT_EQ(log.slots(0).sealed_page_count(), 0);
+  EXPECT_EQ(log.slots(0).in_flight_page_count(), LongClear::kBytes / kPage);
+}
+
+TEST(DeadlineTest, ATakeoverEndsALongClearAndSealsAgainWhatItTook) {
+  LongClear clear;
+  clear.Begin();
+  const grpc::Status acquired = clear.Acquire(/*force=*/true);
+  EXPECT_TRUE(acquired.ok()) << acquired.error_message();
+  EXPECT_EQ(ReasonOf(clear.Join()), "LOG_FENCED")
+      << clear.Join().error_message();
+  const v1::DirtyLog log = clear.guest().GetDirtyLog();
+  EXPECT_EQ(log.owner(), "the next");
+  EXPECT_EQ(log.slots(0).sealed_page_count(), LongClear::kBytes / kPage);
+  EXPECT_EQ(log.slots(0).in_flight_page_count(), 0);
+}
+
+TEST(DeadlineTest, ARetriedStartOfADirtyLogIsTheSameOperation) {
   Daemon daemon;
-  const Guest guest(
-      daemon.client(), "alpha",
-      {MakeSlot(kPages * 2 * kMiB, v1::MEMORY_BACKING_METADATA_ONLY,
-                v1::PAGE_SIZE_2M)});
-  guest.ReadWords(kPages * 2 * kMiB, 2 * kMiB);
+  const Guest guest(daemon.client(), "alpha", {MakeSlot(kMiB)});
   v1::StartDirtyLogRequest request;
   request.set_vm(guest.name());
-  request.mutable_throttle()->mutable_min_pause()->set_nanos(50'000'000);
+  request.set_owner(kOwner);
+  request.set_owner_token(kOwnerToken);
   request.set_request_id("7f1b0d4e-3c52-4b6e-9f0a-0123456789ab");
-  std::atomic<bool> over{false};
-  std::thread first([&] {
-    // All pauses together last 1.6 s.
-    const auto result =
-        daemon.client().Call(&v1::DirtyLogService::Stub::StartDirtyLog, request,
-                             absl::Milliseconds(300));
-    EXPECT_EQ(result.status.error_code(), grpc::StatusCode::DEADLINE_EXCEEDED);
-    over = true;
-  });
-  EXPECT_TRUE(Eventually([&] {
-    return over || guest.Get().mapped_pages().pages_2m_count() < kPages;
-  }));
-  v1::StartDirtyLogRequest retry = request;
-  retry.set_request_id("7F1B0D4E-3C52-4B6E-9F0A-0123456789AB");
-  daemon.client().Must(&v1::DirtyLogService::Stub::StartDirtyLog, retry);
-  first.join();
+  const auto start = [&] {
+    return daemon.client().Call(&v1::DirtyLogService::Stub::StartDirtyLog,
+                                request);
+  };
+  const auto first = start();
+  ASSERT_TRUE(first.status.ok()) << first.status.error_message();
+  request.set_request_id("7F1B0D4E-3C52-4B6E-9F0A-0123456789AB");
+  EXPECT_EQ(start().response.name(), first.response.name());
+  // With another token it is another request: nobody learns of an answer by
+  // its id alone.
+  request.set_owner_token("a token of somebody else");
+  EXPECT_EQ(ReasonOf(start().status), "REQUEST_ID_REUSED");
+  daemon.client().WaitDone(first.response.name());
   EXPECT_EQ(guest.Get().memslots(0).dirty_log().state(),
             v1::DIRTY_LOG_STATE_ACTIVE);
 }

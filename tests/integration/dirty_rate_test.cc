@@ -57,20 +57,16 @@ TEST(DirtyRateTest, OnlyFaultsOfProtectedPagesAreTheLogsAndOnlyOfTheirVcpu) {
   EXPECT_EQ(rate.vcpus(1).unique_pages_per_second(), 0);
 }
 
-TEST(DirtyRateTest, ThereIsNoneOnceTheOnlySlotThatLogsIsGone) {
+TEST(DirtyRateTest, ThereIsNoneOnceTheLogIsStopped) {
   Daemon daemon;
-  v1::Memslot second = MakeSlot(kMiB);
-  second.set_slot(1);
-  second.set_gpa_bytes(kMiB);
-  const Guest guest(daemon.client(), "alpha", {MakeSlot(kMiB), second});
+  const Guest guest(daemon.client(), "alpha", {MakeSlot(kMiB)});
   v1::StartDirtyLogRequest start;
-  start.set_vm(guest.name());
-  start.add_slots(1);
   start.mutable_ttl()->set_seconds(600);
-  daemon.client().Must(&v1::DirtyLogService::Stub::StartDirtyLog, start);
-  v1::DeleteMemslotRequest remove;
-  remove.set_name(guest.name() + "/memslots/1");
-  daemon.client().Must(&v1::VmService::Stub::DeleteMemslot, remove);
+  const std::string first = guest.StartDirtyLog(start).dirty_log().log_id();
+  v1::StopDirtyLogRequest stop;
+  stop.set_vm(guest.name());
+  stop.set_owner_token(kOwnerToken);
+  daemon.client().Must(&v1::DirtyLogService::Stub::StopDirtyLog, stop);
   v1::GetDirtyRateRequest request;
   request.set_vm(guest.name());
   EXPECT_EQ(
@@ -78,13 +74,10 @@ TEST(DirtyRateTest, ThereIsNoneOnceTheOnlySlotThatLogsIsGone) {
                    .Call(&v1::DirtyLogService::Stub::GetDirtyRate, request)
                    .status),
       "DIRTY_LOG_OFF");
-  // The next log has settings of its own.
-  start.set_slots(0, 0);
-  start.clear_ttl();
-  EXPECT_FALSE(daemon.client()
-                   .Must(&v1::DirtyLogService::Stub::StartDirtyLog, start)
-                   .dirty_log()
-                   .has_ttl());
+  // The next log has an id and settings of its own.
+  const v1::DirtyLog next = guest.StartDirtyLog().dirty_log();
+  EXPECT_FALSE(next.has_ttl());
+  EXPECT_NE(next.log_id(), first);
 }
 
 }  // namespace

@@ -27,6 +27,7 @@ Metrics Scrape(const Daemon& daemon) {
 Guest RingGuest(Daemon& daemon, int vcpus) {
   v1::CreateVmRequest request;
   request.set_vm_id("alpha");
+  request.mutable_vm()->mutable_tdp();
   request.mutable_vm()->set_vcpu_count(vcpus);
   request.mutable_vm()->set_dirty_ring_entries(kEntries);
   *request.mutable_vm()->add_memslots() =
@@ -71,9 +72,10 @@ TEST(DirtyRingTest, WhatADeadClientSealedComesAgain) {
   const Guest guest = RingGuest(daemon, /*vcpus=*/1);
   guest.StartDirtyLog();
   guest.WritePages(100);
-  v1::GetDirtyLogRequest seal;
-  seal.set_mode(v1::GET_DIRTY_LOG_MODE_SEAL);
-  guest.Read(seal, [] { return false; });
+  v1::SealDirtyLogRequest seal;
+  seal.set_vm(guest.name());
+  seal.set_owner_token(kOwnerToken);
+  daemon.client().Must(&v1::DirtyLogService::Stub::SealDirtyLog, seal);
   EXPECT_EQ(Scrape(daemon).Value("mmud_dirty_ring_used_entries"), 100);
   const Harvest again = guest.Seal();
   EXPECT_EQ(again.merged_page_count, 100);
@@ -136,7 +138,8 @@ TEST(DirtyRingTest, AFullRingEndsWithTheLog) {
   const double faults = Scrape(daemon).Sum("mmud_page_faults_total");
   v1::StopDirtyLogRequest stop;
   stop.set_vm(guest.name());
-  stop.set_discard_unacked(true);
+  stop.set_owner_token(kOwnerToken);
+  stop.set_discard_undelivered(true);
   daemon.client().Must(&v1::DirtyLogService::Stub::StopDirtyLog, stop);
   EXPECT_TRUE(Eventually([&] {
     return Scrape(daemon).Sum("mmud_page_faults_total") > faults;
@@ -151,6 +154,8 @@ TEST(DirtyRingTest, ModeAndSizeMustFitTheVm) {
   const auto start = [&](const Guest& guest, v1::DirtyLogMode mode) {
     v1::StartDirtyLogRequest request;
     request.set_vm(guest.name());
+    request.set_owner(kOwner);
+    request.set_owner_token(kOwnerToken);
     request.set_mode(mode);
     return ReasonOf(
         daemon.client()
@@ -164,6 +169,7 @@ TEST(DirtyRingTest, ModeAndSizeMustFitTheVm) {
   for (const int entries : {-1, 100, 128, 1 << 17}) {
     v1::CreateVmRequest request;
     request.set_vm_id("gamma");
+    request.mutable_vm()->mutable_tdp();
     request.mutable_vm()->set_dirty_ring_entries(entries);
     EXPECT_EQ(ReasonOf(daemon.client()
                            .Call(&v1::VmService::Stub::CreateVm, request)

@@ -16,8 +16,10 @@
 #include "grpc/health/v1/health.grpc.pb.h"
 #include "grpc/reflection/v1alpha/reflection.grpc.pb.h"
 #include "gtest/gtest.h"
+#include "mmud/v1/dirty_log_service.grpc.pb.h"
 #include "tests/integration/daemon.h"
 #include "tests/integration/guest.h"
+#include "tests/integration/test_client.h"
 
 namespace mmud::integration {
 namespace {
@@ -32,7 +34,7 @@ TEST(DrainTest, SigtermEndsStreamsSplitsAndWorkloads) {
   const TestClient& client = daemon.client();
   const Guest busy(client, "busy", {MakeSlot(64 * kMiB)}, 2);
   busy.WritePages(64 * kMiB / kPage);
-  busy.StartRandomWrites(1);
+  const std::string workload = busy.StartRandomWrites(1);
   const Guest huge(
       client, "huge",
       {MakeSlot(kGiB, v1::MEMORY_BACKING_METADATA_ONLY, v1::PAGE_SIZE_1G)});
@@ -62,8 +64,12 @@ TEST(DrainTest, SigtermEndsStreamsSplitsAndWorkloads) {
   EXPECT_TRUE(FactsOf(ended).has_retry_info);
   EXPECT_EQ(daemon.process().Wait(absl::Minutes(1)), 0)
       << daemon.process().Err();
-  EXPECT_TRUE(absl::StrContains(daemon.process().Err(), "operation parked"));
-  EXPECT_TRUE(absl::StrContains(daemon.process().Err(), "stopped"));
+  const std::string log = daemon.process().Err();
+  EXPECT_TRUE(absl::StrContains(log, "operation parked")) << log;
+  const size_t end = log.find("workload ended workload=" + workload +
+                              " vm=vms/busy state=stopped ");
+  EXPECT_NE(end, log.npos) << log;
+  EXPECT_LT(end, log.find("info stopped uptime=")) << log;
 }
 
 TEST(DrainTest, NewWorkIsRefusedWithTheReasonAndASecondSignalEndsIt) {
@@ -92,9 +98,9 @@ TEST(DrainTest, NewWorkIsRefusedWithTheReasonAndASecondSignalEndsIt) {
   EXPECT_TRUE(absl::StrContains(daemon.MetricsText(), "\nmmud_draining 1\n"));
   for (const auto& [method, request] :
        {std::pair<std::string, std::string>{"mmud.v1.VmService/CreateVm",
-                                            "vm_id: 'new' vm {}"},
-        {"mmud.v1.WorkloadService/StartWorkload",
-         "vm: 'vms/busy' pattern { uniform {} }"},
+                                            "vm_id: 'new' vm { tdp {} }"},
+        {"mmud.lab.v1.WorkloadService/StartWorkload",
+         "vm: 'vms/busy' workload { pattern { uniform {} } }"},
         {"mmud.v1.SplitService/SplitHugePages", "vm: 'vms/busy'"},
         {"mmud.v1.DirtyLogService/StartDirtyLog", "vm: 'vms/busy'"}}) {
     const grpc::Status refused = client.CallText(method, request).status;
@@ -117,9 +123,9 @@ TEST(DrainTest, CallsDuringADrainHearThatItIsOne) {
     callers.emplace_back([&, i] {
       const TestClient client(daemon.address());
       for (int n = 0;; ++n) {
-        const RawResult result =
-            client.CallText("mmud.v1.VmService/CreateVm",
-                            absl::StrCat("vm_id: 'vm-", i, "-", n, "' vm {}"));
+        const RawResult result = client.CallText(
+            "mmud.v1.VmService/CreateVm",
+            absl::StrCat("vm_id: 'vm-", i, "-", n, "' vm { tdp {} }"));
         if (result.status.ok()) {
           ++served;
           client.CallText("mmud.v1.VmService/DeleteVm",
@@ -179,6 +185,20 @@ TEST(DrainTest, PeersThatReadNothingDoNotTakeTheTimeOfTheDrain) {
     }
     EXPECT_EQ(stream->Finish().error_code(), grpc::StatusCode::UNAVAILABLE);
   }
+}
+
+TEST(DrainTest, AHarvestThatWasNeverOpenedDoesNotTakeTheTimeOfTheDrain) {
+  Daemon daemon({"--drain-timeout=1h"});
+  v1::DirtyLogService::Stub logs(daemon.client().channel());
+  grpc::ClientContext context;
+  const auto stream = logs.HarvestDirtyLog(&context);
+  ASSERT_TRUE(Eventually(
+      [&] { return UseOf(daemon.client(), "max_streams").used_count() == 1; }));
+  // Its own end would come after 10 s.
+  EXPECT_EQ(daemon.Terminate(absl::Seconds(9)), 0) << daemon.process().Err();
+  v1::HarvestDirtyLogResponse response;
+  EXPECT_FALSE(stream->Read(&response));
+  EXPECT_EQ(stream->Finish().error_code(), grpc::StatusCode::UNAVAILABLE);
 }
 
 // They have asked for nothing that is still to come.

@@ -34,8 +34,19 @@ const std::map<std::string, std::string>& NotProvoked() {
   return *kReasons;
 }
 
+// Limits on what goes on at a time, of which there is room again without
+// anybody's doing.
+const std::set<std::string>& Budgets() {
+  static const auto* const kBudgets =
+      new std::set<std::string>{"max_operations", "max_short_calls",
+                                "max_long_calls", "max_long_calls_per_vm",
+                                "max_streams",    "max_streams_per_vm",
+                                "max_waits",      "max_reflections"};
+  return *kBudgets;
+}
+
 // One call that must fail. "$0" in the request stands for the VM of the case,
-// "$1" for the operation that `prepare` returned.
+// "$1" for what `prepare` returned, for example the name of an operation.
 struct Case {
   const char* reason;
   grpc::StatusCode code;
@@ -58,11 +69,11 @@ std::string Log(const TestClient&, const Guest& guest) {
   return "";
 }
 
+// These return the id of the log.
 std::string SealOnce(const TestClient&, const Guest& guest) {
   guest.StartDirtyLog();
   guest.WritePages(8);
-  guest.Seal();
-  return "";
+  return guest.Seal().log_id;
 }
 
 // Dirty pages of the open epoch alone.
@@ -73,13 +84,57 @@ std::string WriteOnly(const TestClient&, const Guest& guest) {
 }
 
 std::string SealTwice(const TestClient& client, const Guest& guest) {
-  SealOnce(client, guest);
+  const std::string log_id = SealOnce(client, guest);
   guest.Seal();
+  return log_id;
+}
+
+// Pages of four epochs are in flight, and one is sealed; the fifth.
+std::string FillFlights(const TestClient& client, const Guest& guest) {
+  guest.StartDirtyLog();
+  v1::SealDirtyLogRequest seal;
+  seal.set_vm(guest.name());
+  seal.set_owner_token(kOwnerToken);
+  for (int i = 0; i < 5; ++i) {
+    guest.WritePages(i + 1);
+    const int64_t epoch =
+        client.Must(&v1::DirtyLogService::Stub::SealDirtyLog, seal).epoch();
+    if (i < 4) EXPECT_TRUE(guest.Clear(epoch, {i}).status.ok());
+  }
   return "";
 }
 
+// Somebody else has acquired the log.
+std::string TakeOver(const TestClient& client, const Guest& guest) {
+  guest.StartDirtyLog();
+  v1::AcquireDirtyLogRequest acquire;
+  acquire.set_vm(guest.name());
+  acquire.set_owner("the next");
+  acquire.set_owner_token("token of the next owner");
+  acquire.set_force(true);
+  client.Must(&v1::DirtyLogService::Stub::AcquireDirtyLog, acquire);
+  return "";
+}
+
+// A start that takes for ever is at work.
+std::string StartSlowly(const TestClient& client, const Guest& guest) {
+  v1::StartDirtyLogRequest request;
+  request.set_vm(guest.name());
+  request.set_owner(kOwner);
+  request.set_owner_token(kOwnerToken);
+  request.mutable_throttle()->mutable_min_pause()->set_seconds(10);
+  client.Must(&v1::DirtyLogService::Stub::StartDirtyLog, request);
+  return "";
+}
+
+// These return the name of the workload.
 std::string RunWorkload(const TestClient&, const Guest& guest) {
   return guest.StartRandomWrites(1);
+}
+
+std::string EndWorkload(const TestClient&, const Guest& guest) {
+  guest.WritePages(1);
+  return guest.LastWorkload().name();
 }
 
 std::string RunSplit(const TestClient&, const Guest& guest) {
@@ -98,10 +153,10 @@ std::string UseRequestId(const TestClient& client, const Guest& guest) {
   v1::PauseVcpusRequest request;
   request.set_vm(guest.name());
   request.set_request_id(kUuid);
-  client.Must(&v1::WorkloadService::Stub::PauseVcpus, request);
+  client.Must(&v1::VmService::Stub::PauseVcpus, request);
   v1::ResumeVcpusRequest resume;
   resume.set_vm(guest.name());
-  client.Must(&v1::WorkloadService::Stub::ResumeVcpus, resume);
+  client.Must(&v1::VmService::Stub::ResumeVcpus, resume);
   return "";
 }
 
@@ -110,12 +165,18 @@ const std::vector<Case>& Cases() {
       {"INVALID_NAME", kInvalid, "mmud.v1.VmService/GetVm", "name: 'Alpha'",
        "name", "\"Alpha\""},
       {"INVALID_NAME", kInvalid, "mmud.v1.VmService/CreateVm",
-       "vm_id: '-a' vm {}", "vm_id", "\"-a\""},
+       "vm_id: '-a' vm { tdp {} }", "vm_id", "\"-a\""},
       {"INVALID_NAME", kInvalid, "mmud.v1.VmService/DeleteMemslot",
        "name: '$0/memslots/01'", "name", "/memslots/01\""},
       {"INVALID_NAME", kInvalid, "google.longrunning.Operations/GetOperation",
        "name: 'operations/x'", "name", "\"operations/x\""},
-      {"INVALID_REQUEST_ID", kInvalid, "mmud.v1.WorkloadService/PauseVcpus",
+      {"INVALID_NAME", kInvalid, "mmud.lab.v1.WorkloadService/GetWorkload",
+       "name: '$0/workloads/7'", "name", "/workloads/7\""},
+      {"INVALID_NAME", kInvalid, "mmud.lab.v1.WorkloadService/StopWorkload",
+       "name: '$0'", "name", "vms/{vm}/workloads/{uuid}"},
+      {"INVALID_NAME", kInvalid, "mmud.lab.v1.WorkloadService/ListWorkloads",
+       "vm: 'Alpha'", "vm", "\"Alpha\""},
+      {"INVALID_REQUEST_ID", kInvalid, "mmud.v1.VmService/PauseVcpus",
        "vm: '$0' request_id: 'seven'", "request_id", "\"seven\""},
       {"INVALID_PAGE_SIZE", kInvalid, "mmud.v1.VmService/ListVms",
        "page_size: -3", "page_size", "-3"},
@@ -123,6 +184,29 @@ const std::vector<Case>& Cases() {
        "vm: '$0' target_page_size: PAGE_SIZE_1G", "target_page_size", "1G"},
       {"INVALID_PAGE_TOKEN", kInvalid, "mmud.v1.VmService/ListVms",
        "page_token: 'xyz'", "page_token", "\"xyz\""},
+      {"INVALID_PAGE_TOKEN", kInvalid, "mmud.v1.VmService/ListMemslots",
+       "vm: '$0' page_token: 'xyz'", "page_token", "\"xyz\""},
+      {"INVALID_PAGE_TOKEN", kInvalid, "mmud.v1.StatsService/GetMmuStats",
+       "vm: '$0' page_token: 'xyz'", "page_token", "\"xyz\""},
+      {"INVALID_PAGE_TOKEN", kInvalid, "mmud.v1.StatsService/GetMmuStats",
+       "page_token: 'xyz'", "page_token", "\"xyz\""},
+      {"INVALID_PAGE_SIZE", kInvalid, "mmud.v1.StatsService/GetMmuStats",
+       "page_size: -3", "page_size", "-3"},
+      {"INVALID_PAGE_SIZE", kInvalid, "mmud.v1.VmService/ListMemslots",
+       "vm: '$0' page_size: -3", "page_size", "-3"},
+      {"INVALID_PAGE_SIZE", kInvalid,
+       "mmud.lab.v1.WorkloadService/ListWorkloads", "page_size: -3",
+       "page_size", "-3"},
+      {"INVALID_PAGE_TOKEN", kInvalid,
+       "mmud.lab.v1.WorkloadService/ListWorkloads", "page_token: 'xyz'",
+       "page_token", "\"xyz\""},
+      {"INVALID_PAGE_TOKEN", kInvalid,
+       "mmud.lab.v1.WorkloadService/ListWorkloads",
+       "vm: '$0' page_token: 'xyz'", "page_token", "\"xyz\""},
+      {"INVALID_ENUM_VALUE", kInvalid, "mmud.v1.VmService/GetVm",
+       "name: '$0' view: 9", "view", "9"},
+      {"INVALID_ENUM_VALUE", kInvalid, "mmud.v1.VmService/ListVms", "view: 9",
+       "view", "9"},
       {"INVALID_PAGE_TOKEN", kInvalid, "mmud.v1.DebugService/ListPageTables",
        "vm: '$0' page_token: 'xyz'", "page_token", "\"xyz\""},
       {"INVALID_FILTER", kInvalid,
@@ -142,16 +226,30 @@ const std::vector<Case>& Cases() {
        "memslot.gpa_bytes", "-4096"},
       {"INVALID_RANGE", kInvalid, "mmud.v1.DebugService/ListPageTables",
        "vm: '$0' level: 6", "level", "6"},
-      {"INVALID_RANGE", kInvalid, "mmud.v1.VmService/SetShadowPageLimit",
-       "vm: '$0' shadow_page_limit: -5", "shadow_page_limit", "-5"},
+      {"INVALID_RANGE", kInvalid, "mmud.v1.VmService/UpdateVm",
+       "vm { name: '$0' shadow_page_limit: -5 } "
+       "update_mask { paths: 'shadow_page_limit' }",
+       "vm.shadow_page_limit", "-5"},
+      {"INVALID_UPDATE_MASK", kInvalid, "mmud.v1.VmService/UpdateVm",
+       "vm { name: '$0' shadow_page_limit: 100 }", "update_mask", "empty"},
+      {"INVALID_UPDATE_MASK", kInvalid, "mmud.v1.VmService/UpdateVm",
+       "vm { name: '$0' } update_mask { paths: 'labels' paths: 'vcpu_count' }",
+       "update_mask", "\"vcpu_count\""},
+      {"INVALID_LABEL", kInvalid, "mmud.v1.VmService/UpdateVm",
+       "vm { name: '$0' labels { key: 'Team' value: 'x' } } "
+       "update_mask { paths: 'labels' }",
+       "vm.labels", "\"Team\""},
+      {"INVALID_LABEL", kInvalid, "mmud.v1.VmService/CreateVm",
+       "vm_id: 'other' vm { tdp {} labels { key: 'team' value: 'a b' } }",
+       "vm.labels[team]", "\"a b\""},
+      {"INVALID_NAME", kInvalid, "mmud.v1.VmService/UpdateVm",
+       "update_mask { paths: 'labels' }", "vm.name", "vms/alpha"},
       {"INVALID_SLOT", kInvalid, "mmud.v1.VmService/SetMemslot",
        "vm: '$0' memslot { slot: 32764 size_bytes: 4096 }", "memslot.slot",
        "32764"},
-      {"INVALID_ADDRESS_SPACE", kInvalid, "mmud.v1.VmService/SetMemslot",
-       "vm: '$0' memslot { slot: 1 address_space: 1 size_bytes: 4096 }",
-       "memslot.address_space", "is 1"},
       {"TOO_MANY_PAGES", kInvalid, "mmud.v1.VmService/CreateVm",
-       "vm_id: 'other' vm { memslots { size_bytes: 109950062860075008 } }",
+       "vm_id: 'other' vm { tdp {} memslots { size_bytes: 109950062860075008 } "
+       "}",
        "vm.memslots[0].size_bytes", "109950062860075008"},
       {"TOO_MANY_PAGES", kInvalid, "mmud.v1.VmService/SetMemslot",
        "vm: '$0' memslot { slot: 1 gpa_bytes: 1073741824 "
@@ -161,13 +259,17 @@ const std::vector<Case>& Cases() {
        "vm: '$0' memslot { slot: 1 gpa_bytes: 4096 size_bytes: 4096 }",
        "memslot.gpa_bytes", "slot 0"},
       {"REGION_OVERLAP", kInvalid, "mmud.v1.VmService/CreateVm",
-       "vm_id: 'other' vm { memslots { size_bytes: 8192 } "
+       "vm_id: 'other' vm { tdp {} memslots { size_bytes: 8192 } "
        "memslots { slot: 1 gpa_bytes: 4096 size_bytes: 4096 } }",
        "vm.memslots[1].gpa_bytes", "slot 0"},
       {"INVALID_VCPU_COUNT", kInvalid, "mmud.v1.VmService/CreateVm",
-       "vm_id: 'other' vm { vcpu_count: 257 }", "vm.vcpu_count", "257"},
-      {"INVALID_VCPU_COUNT", kInvalid, "mmud.v1.WorkloadService/StartWorkload",
-       "vm: '$0' vcpu_count: 3 pattern { uniform {} }", "vcpu_count", "3"},
+       "vm_id: 'other' vm { tdp {} vcpu_count: 257 }", "vm.vcpu_count", "257"},
+      {"INVALID_VCPU_COUNT", kInvalid,
+       "mmud.lab.v1.WorkloadService/StartWorkload",
+       "vm: '$0' workload { vcpu_count: 3 pattern { uniform {} } }",
+       "workload.vcpu_count", "3"},
+      {"INVALID_MMU_OPTION", kInvalid, "mmud.v1.VmService/CreateVm",
+       "vm_id: 'other' vm {}", "vm.mmu", "not set"},
       {"INVALID_MMU_OPTION", kInvalid, "mmud.v1.VmService/CreateVm",
        "vm_id: 'other' vm { tdp { page_table_levels: 3 } }",
        "vm.tdp.page_table_levels", "is 3"},
@@ -215,54 +317,107 @@ const std::vector<Case>& Cases() {
        "vm_id: 'other' vm { shadow {} shadow_page_limit: -1 }",
        "vm.shadow_page_limit", "is -1"},
       {"INVALID_MMU_OPTION", kInvalid, "mmud.v1.VmService/CreateVm",
-       "vm_id: 'other' vm { shadow_page_limit: 1000 }", "vm.shadow_page_limit",
-       "is 1000"},
-      {"INVALID_PATTERN", kInvalid, "mmud.v1.WorkloadService/StartWorkload",
-       "vm: '$0' pattern { uniform {} write_fraction: 1.5 }", "pattern", "1.5"},
-      {"INVALID_PATTERN", kInvalid, "mmud.v1.WorkloadService/StartWorkload",
-       "vm: '$0' pattern { uniform {} } access_count: -2", "access_count",
-       "-2"},
-      {"INVALID_PATTERN", kInvalid, "mmud.v1.WorkloadService/StartWorkload",
-       "vm: '$0' pattern { uniform {} } max_accesses_per_second: -7",
-       "max_accesses_per_second", "-7"},
+       "vm_id: 'other' vm { tdp {} shadow_page_limit: 1000 }",
+       "vm.shadow_page_limit", "is 1000"},
+      {"INVALID_PATTERN", kInvalid, "mmud.lab.v1.WorkloadService/StartWorkload",
+       "vm: '$0' workload { pattern { uniform {} write_fraction: 1.5 } }",
+       "workload.pattern", "1.5"},
+      {"INVALID_PATTERN", kInvalid, "mmud.lab.v1.WorkloadService/StartWorkload",
+       "vm: '$0' workload { pattern {} }", "workload.pattern", "sequential"},
+      {"INVALID_PATTERN", kInvalid, "mmud.lab.v1.WorkloadService/StartWorkload",
+       "vm: '$0' workload {}", "workload.pattern", "workload.trace"},
+      {"INVALID_PATTERN", kInvalid, "mmud.lab.v1.WorkloadService/StartWorkload",
+       "vm: '$0' workload { pattern { uniform {} } access_count: -2 }",
+       "workload.access_count", "-2"},
+      {"INVALID_PATTERN", kInvalid, "mmud.lab.v1.WorkloadService/StartWorkload",
+       "vm: '$0' workload { pattern { uniform {} } "
+       "max_accesses_per_second: -7 }",
+       "workload.max_accesses_per_second", "-7"},
+      {"INVALID_PATTERN", kInvalid, "mmud.lab.v1.WorkloadService/StartWorkload",
+       "vm: '$0' workload { pattern { uniform {} } max_duration {} }",
+       "workload.max_duration", "is 0"},
       {"INVALID_THROTTLE", kInvalid, "mmud.v1.SplitService/SplitHugePages",
        "vm: '$0' throttle { chunk_bytes: 4096 }", "throttle.chunk_bytes",
        "4096"},
       {"INVALID_THROTTLE", kInvalid, "mmud.v1.SplitService/SplitHugePages",
+       "vm: '$0' throttle { chunk_bytes: 0 }", "throttle.chunk_bytes", "is 0"},
+      {"INVALID_THROTTLE", kInvalid, "mmud.v1.SplitService/RecoverHugePages",
+       "vm: '$0' throttle { max_pages_per_second: -1 }",
+       "throttle.max_pages_per_second", "-1"},
+      {"INVALID_THROTTLE", kInvalid, "mmud.v1.SplitService/UpdateSplit",
+       "operation: '$1' throttle { max_flushes_per_second: -1 }",
+       "throttle.max_flushes_per_second", "-1", RunSplit},
+      {"INVALID_THROTTLE", kInvalid, "mmud.v1.SplitService/SplitHugePages",
        "vm: '$0' throttle { max_vcpu_stall_ratio: 1.5 }",
        "throttle.max_vcpu_stall_ratio", "1.5"},
       {"INVALID_DIRTY_LOG_MODE", kInvalid,
-       "mmud.v1.DirtyLogService/GetDirtyLog", "vm: '$0'", "mode", "0"},
+       "mmud.v1.DirtyLogService/StartDirtyLog",
+       "vm: '$0' owner: 'a test' owner_token: 'integration test\\'s token' "
+       "mode: DIRTY_LOG_MODE_RING",
+       "mode", "RING"},
       {"INVALID_SPLIT_POLICY", kInvalid,
        "mmud.v1.DirtyLogService/StartDirtyLog",
-       "vm: '$0' initially_set: true split: DIRTY_LOG_SPLIT_EAGER", "split",
-       "EAGER"},
+       "vm: '$0' owner: 'a test' owner_token: 'integration test\\'s token' "
+       "initially_set: true split: DIRTY_LOG_SPLIT_EAGER",
+       "split", "EAGER"},
       {"INVALID_TTL", kInvalid, "mmud.v1.DirtyLogService/StartDirtyLog",
-       "vm: '$0' ttl { nanos: 5000000 }", "ttl", "5ms"},
+       "vm: '$0' owner: 'a test' owner_token: 'integration test\\'s token' ttl "
+       "{ nanos: 5000000 }",
+       "ttl", "5ms"},
+      {"INVALID_LEASE", kInvalid, "mmud.v1.DirtyLogService/StartDirtyLog",
+       "vm: '$0' owner: 'a test' owner_token: 'integration test\\'s token' "
+       "lease { seconds: 3601 }",
+       "lease", "1h1s"},
+      {"INVALID_OWNER", kInvalid, "mmud.v1.DirtyLogService/StartDirtyLog",
+       "vm: '$0' owner_token: 'integration test\\'s token' ", "owner", "128"},
+      {"INVALID_OWNER_TOKEN", kInvalid, "mmud.v1.DirtyLogService/StartDirtyLog",
+       "vm: '$0' owner: 'a test' owner_token: 'short'", "owner_token",
+       "5 bytes"},
+      {"INVALID_OWNER_TOKEN", kInvalid, "mmud.v1.DirtyLogService/SealDirtyLog",
+       "vm: '$0' ", "owner_token", "0 bytes", Log},
+      {"INVALID_LOG_ID", kInvalid, "mmud.v1.DirtyLogService/SealDirtyLog",
+       "vm: '$0' owner_token: 'integration test\\'s token' log_id: 'ABC'",
+       "log_id", "ABC", Log},
+      {"INVALID_LOG_ID", kInvalid, "mmud.v1.DirtyLogService/ReadDirtyPages",
+       "vm: '$0' epoch: 1", "log_id", "epoch", SealOnce},
       {"INVALID_BITMAP", kInvalid, "mmud.v1.DirtyLogService/ClearDirtyLog",
-       "vm: '$0' epoch: 1 size_bytes: 262144 bitmap: 'abc'", "bitmap", "3",
-       SealOnce},
+       "vm: '$0' owner_token: 'integration test\\'s token' epoch: 1 pages { "
+       "size_bytes: 262144 bitmap: 'abc' }",
+       "pages.bitmap", "3", SealOnce},
       {"INVALID_BITMAP", kInvalid, "mmud.v1.DirtyLogService/ClearDirtyLog",
-       "vm: '$0' epoch: 1 size_bytes: 262144", "bitmap", "bitmap", SealOnce},
+       "vm: '$0' owner_token: 'integration test\\'s token' epoch: 1 pages { "
+       "size_bytes: 262144 }",
+       "pages", "bitmap", SealOnce},
       {"INVALID_RANGE", kInvalid, "mmud.v1.DirtyLogService/ClearDirtyLog",
-       "vm: '$0' epoch: 1 size_bytes: 262144 extents { "
-       "extents { size_bytes: 4096 } "
-       "extents { gpa_bytes: 4096 size_bytes: 4096 } }",
-       "extents.extents[1]", "4096", SealOnce},
+       "vm: '$0' owner_token: 'integration test\\'s token' epoch: 1 pages { "
+       "size_bytes: 262144 extents { extents { size_bytes: 4096 } extents { "
+       "gpa_bytes: 4096 size_bytes: 4096 } } }",
+       "pages.extents.extents[1]", "4096", SealOnce},
       {"UNALIGNED_CLEAR", kInvalid, "mmud.v1.DirtyLogService/ClearDirtyLog",
-       "vm: '$0' epoch: 1 start_gpa_bytes: 4096 size_bytes: 262144 "
-       "extents {}",
-       "start_gpa_bytes", "4096", SealOnce},
-      {"INVALID_RESUME_OFFSET", kInvalid, "mmud.v1.DirtyLogService/GetDirtyLog",
-       "vm: '$0' mode: GET_DIRTY_LOG_MODE_SEAL start_gpa_bytes: 262144",
-       "start_gpa_bytes", "262144", Log},
-      {"INVALID_RESUME_OFFSET", kInvalid, "mmud.v1.DirtyLogService/GetDirtyLog",
-       "vm: '$0' mode: GET_DIRTY_LOG_MODE_SEAL epoch: 1 "
-       "start_gpa_bytes: 12288",
-       "start_gpa_bytes", "12288", SealOnce},
+       "vm: '$0' owner_token: 'integration test\\'s token' epoch: 1 pages { "
+       "start_gpa_bytes: 4096 size_bytes: 262144 extents {} }",
+       "pages.start_gpa_bytes", "4096", SealOnce},
+      {"UNALIGNED_CLEAR", kInvalid, "mmud.v1.DirtyLogService/AcknowledgePages",
+       "vm: '$0' owner_token: 'integration test\\'s token' epoch: 1 pages { "
+       "size_bytes: 4096 extents {} }",
+       "pages.size_bytes", "4096", SealOnce},
+      {"INVALID_SLOT", kInvalid, "mmud.v1.DirtyLogService/ReadDirtyPages",
+       "vm: '$0' slots: 2 slots: 0", "slots[1]", "ascend", Log},
+      {"INVALID_RESUME_OFFSET", kInvalid,
+       "mmud.v1.DirtyLogService/ReadDirtyPages",
+       "vm: '$0' start { gpa_bytes: 262144 }", "start", "epoch", Log},
+      {"INVALID_RESUME_OFFSET", kInvalid,
+       "mmud.v1.DirtyLogService/ReadDirtyPages",
+       "vm: '$0' log_id: '$1' epoch: 1 start { gpa_bytes: 12288 }",
+       "start.gpa_bytes", "12288", SealOnce},
       {"INVALID_MESSAGE_SIZE", kInvalid, "mmud.v1.GuestMemoryService/ReadPages",
        "vm: '$0' extents { size_bytes: 4096 } max_message_bytes: 100",
        "max_message_bytes", "100"},
+      {"INVALID_DURATION", kInvalid, "mmud.v1.VmService/PauseVcpus",
+       "vm: '$0' max_duration { seconds: 3600 nanos: 1 }", "max_duration",
+       "1h0"},
+      {"INVALID_DURATION", kInvalid, "mmud.v1.VmService/PauseVcpus",
+       "vm: '$0' max_duration {}", "max_duration", "is 0"},
       {"INVALID_WINDOW", kInvalid, "mmud.v1.DirtyLogService/GetDirtyRate",
        "vm: '$0' windows { nanos: 1000000 }", "windows[0]", "1ms", Log},
       {"INVALID_AGING_MODE", kInvalid, "mmud.v1.AgingService/AgeRange",
@@ -281,95 +436,193 @@ const std::vector<Case>& Cases() {
        "vm.guest_paging.mode", "9"},
       {"INVALID_ENUM_VALUE", kInvalid, "mmud.v1.DebugService/ListPageTables",
        "vm: '$0' kind: 9", "kind", "9"},
-      {"INVALID_ENUM_VALUE", kInvalid, "mmud.v1.DirtyLogService/GetDirtyLog",
-       "vm: '$0' mode: GET_DIRTY_LOG_MODE_PEEK encoding: 7", "encoding", "7",
-       Log},
+      {"INVALID_ENUM_VALUE", kInvalid, "mmud.v1.DirtyLogService/ReadDirtyPages",
+       "vm: '$0' encoding: 7", "encoding", "7", Log},
+      {"INVALID_ENUM_VALUE", kInvalid,
+       "mmud.lab.v1.WorkloadService/StartWorkload",
+       "vm: '$0' workload { trace { trace_name: 'sort.trace' placement: 9 } }",
+       "workload.trace.placement", "9"},
       {"MEMSLOT_IMMUTABLE", kPrecondition, "mmud.v1.VmService/SetMemslot",
        "vm: '$0' memslot { size_bytes: 8192 }", "memslot.size_bytes", "slot 0"},
       {"INVALID_REQUEST", kInvalid, "mmud.v1.VmService/CreateVm",
        "vm_id: 'other'", "vm", "vm"},
+      {"INVALID_REQUEST", kInvalid, "mmud.lab.v1.WorkloadService/StartWorkload",
+       "vm: '$0'", "workload", "not set"},
       {"VM_NOT_FOUND", kNotFound, "mmud.v1.VmService/GetVm",
        "name: 'vms/nobody'", "", "\"vms/nobody\""},
+      {"VM_NOT_FOUND", kNotFound, "mmud.lab.v1.WorkloadService/ListWorkloads",
+       "vm: 'vms/nobody'", "", "\"vms/nobody\""},
+      {"WORKLOAD_NOT_FOUND", kNotFound,
+       "mmud.lab.v1.WorkloadService/GetWorkload",
+       "name: '$0/workloads/3f0d7c52-7f41-4b7e-8d35-6a0c9d1e2f3b'", "", kUuid},
+      {"WORKLOAD_NOT_FOUND", kNotFound,
+       "mmud.lab.v1.WorkloadService/StopWorkload",
+       "name: 'vms/nobody/workloads/3f0d7c52-7f41-4b7e-8d35-6a0c9d1e2f3b'", "",
+       kUuid},
       {"MEMSLOT_NOT_FOUND", kNotFound, "mmud.v1.VmService/DeleteMemslot",
+       "name: '$0/memslots/7'", "", "memslots/7\""},
+      {"MEMSLOT_NOT_FOUND", kNotFound, "mmud.v1.VmService/GetMemslot",
        "name: '$0/memslots/7'", "", "memslots/7\""},
       {"OPERATION_NOT_FOUND", kNotFound,
        "google.longrunning.Operations/CancelOperation",
-       "name: 'operations/99999'", "", "operations/99999"},
-      {"TRACE_NOT_FOUND", kNotFound, "mmud.v1.WorkloadService/StartWorkload",
-       "vm: '$0' trace { trace_name: 'no.trace' }", "", "\"no.trace\""},
-      {"TRACE_NOT_FOUND", kNotFound, "mmud.v1.WorkloadService/StartWorkload",
-       "vm: '$0' trace { trace_name: '../traces/sort.trace' }", "", "'..'"},
-      {"EPOCH_UNKNOWN", kNotFound, "mmud.v1.DirtyLogService/GetDirtyLog",
-       "vm: '$0' mode: GET_DIRTY_LOG_MODE_SEAL epoch: 9", "epoch", "9",
+       "name: 'operations/3f0d7c52-7f41-4b7e-8d35-6a0c9d1e2f3b'", "", kUuid},
+      {"TRACE_NOT_FOUND", kNotFound,
+       "mmud.lab.v1.WorkloadService/StartWorkload",
+       "vm: '$0' workload { trace { trace_name: 'no.trace' } }", "",
+       "\"no.trace\""},
+      {"TRACE_NOT_FOUND", kNotFound,
+       "mmud.lab.v1.WorkloadService/StartWorkload",
+       "vm: '$0' workload { trace { trace_name: '../traces/sort.trace' } }", "",
+       "'..'"},
+      {"EPOCH_UNKNOWN", kNotFound, "mmud.v1.DirtyLogService/ReadDirtyPages",
+       "vm: '$0' log_id: '$1' epoch: 9", "epoch", "9", SealOnce},
+      {"EPOCH_UNKNOWN", kNotFound, "mmud.v1.DirtyLogService/SealDirtyLog",
+       "vm: '$0' owner_token: 'integration test\\'s token' acknowledged_epoch: "
+       "9",
+       "acknowledged_epoch", "9", SealOnce},
+      {"EPOCH_UNKNOWN", kNotFound, "mmud.v1.DirtyLogService/AcknowledgePages",
+       "vm: '$0' owner_token: 'integration test\\'s token' epoch: 9", "epoch",
+       "9", SealOnce},
+      {"EPOCH_UNKNOWN", kNotFound, "mmud.v1.DirtyLogService/ReadDirtyPages",
+       "vm: '$0' log_id: '$1' epoch: -1", "epoch", "-1", SealOnce},
+      {"EPOCH_UNKNOWN", kNotFound, "mmud.v1.DirtyLogService/SealDirtyLog",
+       "vm: '$0' owner_token: 'integration test\\'s token' acknowledged_epoch: "
+       "-1",
+       "acknowledged_epoch", "-1", SealOnce},
+      {"EPOCH_UNKNOWN", kNotFound, "mmud.v1.DirtyLogService/AcknowledgePages",
+       "vm: '$0' owner_token: 'integration test\\'s token' epoch: -1", "epoch",
+       "-1", SealOnce},
+      {"EPOCH_UNKNOWN", kNotFound, "mmud.v1.GuestMemoryService/ReadPages",
+       "vm: '$0' in_flight { log_id: '$1' epoch: -1 }", "in_flight.epoch", "-1",
        SealOnce},
+      {"EPOCH_UNKNOWN", kNotFound, "mmud.v1.GuestMemoryService/ReadPages",
+       "vm: '$0' in_flight { log_id: '$1' epoch: 9 }", "in_flight.epoch", "9",
+       SealOnce},
+      {"INVALID_LOG_ID", kInvalid, "mmud.v1.GuestMemoryService/ReadPages",
+       "vm: '$0' in_flight { epoch: 1 }", "in_flight.log_id", "empty"},
+      {"DIRTY_LOG_OFF", kPrecondition, "mmud.v1.GuestMemoryService/ReadPages",
+       "vm: '$0' in_flight { "
+       "log_id: '0123456789abcdef0123456789abcdef' epoch: 1 }",
+       "", "vms/case"},
+      {"INVALID_RANGE", kInvalid, "mmud.v1.GuestMemoryService/ReadPages",
+       "vm: '$0'", "extents", "in_flight"},
       {"GPA_OUT_OF_RANGE", grpc::StatusCode::OUT_OF_RANGE,
        "mmud.v1.GuestMemoryService/ReadPages",
        "vm: '$0' extents { gpa_bytes: 1073741824 size_bytes: 4096 }",
        "extents[0]", "1073741824"},
       {"VM_EXISTS", kExists, "mmud.v1.VmService/CreateVm",
-       "vm_id: 'case' vm {}", "", "\"vms/case\""},
+       "vm_id: 'case' vm { tdp {} }", "", "\"vms/case\""},
       {"DIRTY_LOG_ACTIVE", kExists, "mmud.v1.DirtyLogService/StartDirtyLog",
-       "vm: '$0' split: DIRTY_LOG_SPLIT_NONE", "slots", "settings", Log},
+       "vm: '$0' owner: 'a test' owner_token: 'integration test\\'s token' "
+       "split: DIRTY_LOG_SPLIT_NONE",
+       "vm", "settings", Log},
       {"DIRTY_LOG_ACTIVE", kPrecondition,
        "mmud.v1.SplitService/RecoverHugePages", "vm: '$0'", "", "memslots/0",
        Log},
-      {"REQUEST_ID_REUSED", kExists, "mmud.v1.WorkloadService/ResumeVcpus",
+      {"REQUEST_ID_REUSED", kExists, "mmud.v1.VmService/ResumeVcpus",
        "vm: '$0' request_id: '3f0d7c52-7f41-4b7e-8d35-6a0c9d1e2f3b'", "", kUuid,
        UseRequestId},
       {"OPERATION_RUNNING", kPrecondition, "mmud.v1.VmService/DeleteVm",
-       "name: '$0'", "", "\"vms/case\"", RunWorkload},
+       "name: '$0'", "", "\"vms/case\" runs a workload", RunWorkload},
+      {"OPERATION_RUNNING", kPrecondition, "mmud.v1.VmService/DeleteVm",
+       "name: '$0'", "", "operations work on \"vms/case\"", RunSplit},
       {"OPERATION_RUNNING", kPrecondition,
        "google.longrunning.Operations/DeleteOperation", "name: '$1'", "",
-       "operations/", RunWorkload},
+       "operations/", RunSplit},
       {"OPERATION_DONE", kPrecondition, "mmud.v1.SplitService/PauseSplit",
        "operation: '$1'", "", "operations/", FinishSplit},
       {"WORKLOAD_RUNNING", kPrecondition,
-       "mmud.v1.WorkloadService/StartWorkload",
-       "vm: '$0' pattern { uniform {} }", "", "vms/case", RunWorkload},
+       "mmud.lab.v1.WorkloadService/StartWorkload",
+       "vm: '$0' workload { pattern { uniform {} } }", "", "vms/case",
+       RunWorkload},
       {"WORKLOAD_NOT_RUNNING", kPrecondition,
-       "mmud.v1.WorkloadService/StopWorkload", "vm: '$0'", "", "vms/case"},
+       "mmud.lab.v1.WorkloadService/StopWorkload", "name: '$1'", "",
+       "vms/case/workloads/", EndWorkload},
       {"DIRTY_LOG_OFF", kPrecondition, "mmud.v1.DirtyLogService/GetDirtyLog",
-       "vm: '$0' mode: GET_DIRTY_LOG_MODE_SEAL", "", "memslots/0"},
+       "vm: '$0' ", "", "vms/case"},
+      {"DIRTY_LOG_OFF", kPrecondition, "mmud.v1.DirtyLogService/ReadDirtyPages",
+       "vm: '$0' ", "", "vms/case"},
       {"DIRTY_LOG_OFF", kPrecondition, "mmud.v1.DirtyLogService/StopDirtyLog",
-       "vm: '$0'", "slots", "log"},
-      {"UNACKED_EPOCH", kPrecondition, "mmud.v1.DirtyLogService/StopDirtyLog",
-       "vm: '$0'", "slots", "8", SealOnce},
-      {"UNACKED_EPOCH", kPrecondition, "mmud.v1.DirtyLogService/StopDirtyLog",
-       "vm: '$0'", "slots", "5", WriteOnly},
-      {"UNACKED_EPOCH", kPrecondition, "mmud.v1.VmService/DeleteMemslot",
-       "name: '$0/memslots/0'", "name", "5", WriteOnly},
-      {"UNACKED_EPOCH", kPrecondition, "mmud.v1.VmService/DeleteVm",
-       "name: '$0'", "", "5", WriteOnly},
+       "vm: '$0' owner_token: 'integration test\\'s token' ", "vm", "log"},
+      {"DIRTY_LOG_OFF", kPrecondition, "mmud.v1.DirtyLogService/SealDirtyLog",
+       "vm: '$0' owner_token: 'integration test\\'s token' ", "vm", "log"},
+      {"UNDELIVERED_PAGES", kPrecondition,
+       "mmud.v1.DirtyLogService/StopDirtyLog",
+       "vm: '$0' owner_token: 'integration test\\'s token' ",
+       "discard_undelivered", "8 sealed", SealOnce},
+      {"UNDELIVERED_PAGES", kPrecondition,
+       "mmud.v1.DirtyLogService/StopDirtyLog", "vm: '$0' force: true",
+       "discard_undelivered", "5 open", WriteOnly},
+      {"UNDELIVERED_PAGES", kPrecondition, "mmud.v1.VmService/DeleteMemslot",
+       "name: '$0/memslots/0'", "discard_undelivered", "5 open", WriteOnly},
+      {"UNDELIVERED_PAGES", kPrecondition, "mmud.v1.VmService/DeleteVm",
+       "name: '$0'", "force", "5 open", WriteOnly},
+      {"LOG_OWNED", kPrecondition, "mmud.v1.DirtyLogService/SealDirtyLog",
+       "vm: '$0' owner_token: 'a token of somebody else'", "owner_token",
+       "an integration test", Log},
+      {"LOG_OWNED", kPrecondition, "mmud.v1.DirtyLogService/AcquireDirtyLog",
+       "vm: '$0' owner: 'me' owner_token: 'a token of somebody else'",
+       "owner_token", "force", Log},
+      {"LOG_FENCED", kPrecondition, "mmud.v1.DirtyLogService/ClearDirtyLog",
+       "vm: '$0' owner_token: 'integration test\\'s token' epoch: 1 pages { "
+       "extents {} }",
+       "owner_token", "the next", TakeOver},
+      {"LOG_FENCED", kPrecondition, "mmud.v1.DirtyLogService/AcquireDirtyLog",
+       "vm: '$0' owner: 'a test' owner_token: 'integration test\\'s token' "
+       "force: true",
+       "owner_token", "the next", TakeOver},
       {"NO_CONTENTS", kPrecondition, "mmud.v1.GuestMemoryService/ReadPages",
        "vm: '$0' extents { gpa_bytes: 34359738368 size_bytes: 4096 }", "",
        "METADATA_ONLY"},
-      {"NO_SHADOW_PAGES", kPrecondition, "mmud.v1.VmService/SetShadowPageLimit",
-       "vm: '$0' shadow_page_limit: 1000", "", "tdp_shadow"},
+      {"NO_SHADOW_PAGES", kPrecondition, "mmud.v1.VmService/UpdateVm",
+       "vm { name: '$0' shadow_page_limit: 1000 } "
+       "update_mask { paths: 'shadow_page_limit' }",
+       "", "tdp_shadow"},
       {"SPLIT_RUNNING", kAborted, "mmud.v1.SplitService/SplitHugePages",
        "vm: '$0'", "", "vms/case", RunSplit},
       {"EPOCH_MISMATCH", kAborted, "mmud.v1.DirtyLogService/ClearDirtyLog",
-       "vm: '$0' epoch: 5 extents {}", "epoch", "5", SealOnce},
-      {"EPOCH_SUPERSEDED", kAborted, "mmud.v1.DirtyLogService/GetDirtyLog",
-       "vm: '$0' mode: GET_DIRTY_LOG_MODE_SEAL epoch: 1", "epoch", "1",
-       SealTwice},
+       "vm: '$0' owner_token: 'integration test\\'s token' epoch: 5 pages { "
+       "extents {} }",
+       "epoch", "5", SealOnce},
+      {"EPOCH_SUPERSEDED", kAborted, "mmud.v1.DirtyLogService/ReadDirtyPages",
+       "vm: '$0' log_id: '$1' epoch: 1", "epoch", "1", SealTwice},
+      {"LOG_CHANGED", kAborted, "mmud.v1.DirtyLogService/SealDirtyLog",
+       "vm: '$0' owner_token: 'integration test\\'s token' log_id: "
+       "'00000000000000000000000000000001'",
+       "log_id", "begin anew", Log},
+      {"DIRTY_LOG_STARTING", kAborted, "mmud.v1.DirtyLogService/StartDirtyLog",
+       "vm: '$0' owner: 'a test' owner_token: 'integration test\\'s token' ",
+       "", "vms/case", StartSlowly},
       {"ETAG_MISMATCH", kAborted, "mmud.v1.VmService/DeleteVm",
        "name: '$0' etag: 'old'", "", "\"old\""},
+      {"ETAG_MISMATCH", kAborted, "mmud.v1.VmService/UpdateVm",
+       "vm { name: '$0' } update_mask { paths: 'labels' } etag: 'old'", "",
+       "\"old\""},
+      {"ETAG_MISMATCH", kAborted, "mmud.v1.VmService/SetMemslot",
+       "vm: '$0' memslot { size_bytes: 8388608 } etag: 'old'", "", "\"old\""},
+      {"ETAG_MISMATCH", kAborted, "mmud.v1.VmService/DeleteMemslot",
+       "name: '$0/memslots/0' etag: 'old'", "", "\"old\""},
       {"RESOURCE_EXHAUSTED_MEMORY", kExhausted, "mmud.v1.VmService/SetMemslot",
        "vm: '$0' memslot { slot: 1 gpa_bytes: 8796093022208 "
        "size_bytes: 4398046511104 }",
        "memslot.size_bytes", "4398046511104"},
       {"LIMIT_EXCEEDED", kExhausted, "mmud.v1.VmService/CreateVm",
-       "vm_id: 'third' vm {}", "", "2 VMs",
+       "vm_id: 'third' vm { tdp {} }", "", "2 VMs",
        [](const TestClient& client, const Guest&) {
          const Guest second(client, "second", {});
          return std::string();
        }},
-      {"INSUFFICIENT_HISTORY", grpc::StatusCode::UNAVAILABLE,
+      {"LIMIT_EXCEEDED", kExhausted, "mmud.v1.DirtyLogService/ClearDirtyLog",
+       "vm: '$0' owner_token: 'integration test\\'s token' epoch: 5 pages { "
+       "size_bytes: 262144 extents { extents { size_bytes: 262144 } } }",
+       "epoch", "acknowledge", FillFlights},
+      {"INSUFFICIENT_HISTORY", kPrecondition,
        "mmud.v1.DirtyLogService/GetDirtyRate",
        "vm: '$0' windows { seconds: 300 }", "", "5m", Log},
       {"TRACE_CORRUPT", grpc::StatusCode::DATA_LOSS,
-       "mmud.v1.WorkloadService/StartWorkload",
-       "vm: '$0' trace { trace_name: 'bad.trace' }", "", "bad.trace"},
+       "mmud.lab.v1.WorkloadService/StartWorkload",
+       "vm: '$0' workload { trace { trace_name: 'bad.trace' } }", "",
+       "bad.trace"},
   };
   return *kCases;
 }
@@ -418,18 +671,24 @@ class ErrorsTest : public ::testing::Test {
         &google::longrunning::Operations::Stub::ListOperations, list);
     for (const auto& operation : operations.operations()) {
       if (operation.done()) continue;
-      google::longrunning::CancelOperationRequest cancel;
-      cancel.set_name(operation.name());
-      client().Must(&google::longrunning::Operations::Stub::CancelOperation,
-                    cancel);
+      client().Cancel(operation.name());
       client().WaitDone(operation.name());
+    }
+    const auto workloads =
+        client().Must(&lab::v1::WorkloadService::Stub::ListWorkloads,
+                      lab::v1::ListWorkloadsRequest());
+    for (const lab::v1::Workload& workload : workloads.workloads()) {
+      if (workload.state() != lab::v1::WORKLOAD_STATE_RUNNING) continue;
+      lab::v1::StopWorkloadRequest stop;
+      stop.set_name(workload.name());
+      client().Must(&lab::v1::WorkloadService::Stub::StopWorkload, stop);
     }
     const auto vms =
         client().Must(&v1::VmService::Stub::ListVms, v1::ListVmsRequest());
     for (const v1::Vm& vm : vms.vms()) {
       v1::DeleteVmRequest request;
       request.set_name(vm.name());
-      request.set_discard_unacked(true);
+      request.set_force(true);
       client().Must(&v1::VmService::Stub::DeleteVm, request);
     }
   }
@@ -452,8 +711,12 @@ class ErrorsTest : public ::testing::Test {
     if (status.error_code() == kNotFound && facts.field.empty()) {
       EXPECT_FALSE(facts.resource_name.empty());
     }
+    // What passes with time says when to try again.
     EXPECT_EQ(facts.has_retry_info,
-              status.error_code() == grpc::StatusCode::UNAVAILABLE);
+              status.error_code() == grpc::StatusCode::UNAVAILABLE ||
+                  facts.reason == "INSUFFICIENT_HISTORY" ||
+                  (facts.reason == "LIMIT_EXCEEDED" &&
+                   Budgets().count(facts.limit) > 0));
   }
 
   ScratchDirectory traces_;
@@ -464,11 +727,11 @@ TEST_F(ErrorsTest, EveryReasonComesWithItsCodeFieldAndValue) {
   std::set<std::string> seen;
   for (const Case& wrong : Cases()) {
     const std::unique_ptr<Guest> guest = NewGuest();
-    const std::string operation =
+    const std::string prepared =
         wrong.prepare == nullptr ? "" : wrong.prepare(client(), *guest);
     const std::string before = guest->Get().etag();
     const std::string text =
-        absl::Substitute(wrong.request, guest->name(), operation);
+        absl::Substitute(wrong.request, guest->name(), prepared);
     SCOPED_TRACE(
         absl::StrCat(wrong.reason, ": ", wrong.method, " {", text, "}"));
     const RawResult result = client().CallText(wrong.method, text);
@@ -486,12 +749,13 @@ TEST_F(ErrorsTest, EveryReasonComesWithItsCodeFieldAndValue) {
     CleanUp();
   }
 
-  // Reasons with which an operation ends, and those of other daemons.
+  // Reasons with which a workload or an operation ends, and those of other
+  // daemons.
   const std::unique_ptr<Guest> guest = NewGuest();
-  v1::StartWorkloadRequest request;
-  request.mutable_trace()->set_trace_name("sort.trace");
-  request.mutable_trace()->mutable_extent()->set_size_bytes(16 * kPage);
-  const auto too_large = client().WaitDone(guest->Start(request));
+  lab::v1::Workload workload;
+  workload.mutable_trace()->set_trace_name("sort.trace");
+  workload.mutable_trace()->mutable_extent()->set_size_bytes(16 * kPage);
+  const lab::v1::Workload too_large = guest->RunToEnd(workload);
   EXPECT_EQ(too_large.error().code(), grpc::StatusCode::RESOURCE_EXHAUSTED);
   EXPECT_EQ(FactsOf(too_large.error()).domain, "mmud");
   seen.insert(FactsOf(too_large.error()).reason);
@@ -500,10 +764,10 @@ TEST_F(ErrorsTest, EveryReasonComesWithItsCodeFieldAndValue) {
   Daemon few_tables({"--max-page-tables=100"});
   const Guest vast(few_tables.client(), "vast",
                    {MakeSlot(64 * kGiB, v1::MEMORY_BACKING_METADATA_ONLY)});
-  request.Clear();
-  request.set_access_count(1000);
-  request.mutable_pattern()->mutable_sequential()->set_stride_bytes(2 * kMiB);
-  const auto no_tables = few_tables.client().WaitDone(vast.Start(request));
+  workload.Clear();
+  workload.set_access_count(1000);
+  workload.mutable_pattern()->mutable_sequential()->set_stride_bytes(2 * kMiB);
+  const lab::v1::Workload no_tables = vast.RunToEnd(workload);
   EXPECT_EQ(no_tables.error().code(), grpc::StatusCode::RESOURCE_EXHAUSTED);
   seen.insert(FactsOf(no_tables.error()).reason);
   EXPECT_EQ(vast.Audit(), "");
@@ -515,7 +779,7 @@ TEST_F(ErrorsTest, EveryReasonComesWithItsCodeFieldAndValue) {
       "vm_id: 'many' vm { vcpu_count: 100 shadow {} shadow_page_limit: 64 "
       "memslots { size_bytes: 268435456 } }");
   const Guest many(roomy.client(), "vms/many");
-  const auto no_roots = roomy.client().WaitDone(many.StartRandomWrites(1));
+  const lab::v1::Workload no_roots = many.AwaitEnd(many.StartRandomWrites(1));
   EXPECT_EQ(no_roots.error().code(), grpc::StatusCode::RESOURCE_EXHAUSTED);
   seen.insert(FactsOf(no_roots.error()).reason);
 
@@ -525,22 +789,18 @@ TEST_F(ErrorsTest, EveryReasonComesWithItsCodeFieldAndValue) {
                           "256 memslots { size_bytes: 67108864 } }");
   const Guest lost(roomy.client(), "vms/lost");
   lost.StartDirtyLog();
-  const std::string stuck = lost.StartRandomWrites(1);
+  lost.StartRandomWrites(1);
   EXPECT_TRUE(Eventually([&] {
     return !absl::StrContains(roomy.MetricsText(),
                               "\nmmud_dirty_ring_full_exits_total 0\n");
   }));
   lost.StopWorkload();
-  roomy.client().WaitDone(stuck);
-  const auto again = roomy.client().WaitDone(lost.StartRandomWrites(1));
+  const lab::v1::Workload again = lost.AwaitEnd(lost.StartRandomWrites(1));
   EXPECT_EQ(again.error().code(), grpc::StatusCode::FAILED_PRECONDITION);
   seen.insert(FactsOf(again.error()).reason);
 
-  const std::string running = guest->StartRandomWrites(1);
-  google::longrunning::CancelOperationRequest cancel;
-  cancel.set_name(running);
-  client().Must(&google::longrunning::Operations::Stub::CancelOperation,
-                cancel);
+  const std::string running = RunSplit(client(), *guest);
+  client().Cancel(running);
   const auto cancelled = client().WaitDone(running);
   EXPECT_EQ(cancelled.error().code(), grpc::StatusCode::CANCELLED);
   seen.insert(FactsOf(cancelled.error()).reason);
@@ -563,42 +823,38 @@ TEST_F(ErrorsTest, EveryReasonComesWithItsCodeFieldAndValue) {
   CheckForm(opt_out.status);
   seen.insert(ReasonOf(opt_out.status));
 
-  // A call that would go on for long when its VM is deleted.
-  const Guest going(roomy.client(), "going",
-                    {MakeSlot(64 * kMiB, v1::MEMORY_BACKING_METADATA_ONLY,
-                              v1::PAGE_SIZE_2M)});
-  going.ReadWords(64 * kMiB, 2 * kMiB);
-  grpc::Status deleted;
-  std::thread paced([&] {
-    deleted = roomy.client()
-                  .CallText("mmud.v1.DirtyLogService/StartDirtyLog",
-                            "vm: 'vms/going' throttle { min_pause { "
-                            "seconds: 10 } }")
-                  .status;
+  // A stream that waits for its peer when its VM is deleted, and when the
+  // daemon begins to drain.
+  const auto harvest = [](const TestClient& of, const std::string& vm,
+                          const std::function<void()>& end) {
+    grpc::ClientContext context;
+    SetTimeout(kCallTimeout, &context);
+    v1::DirtyLogService::Stub stub(of.channel());
+    const auto stream = stub.HarvestDirtyLog(&context);
+    v1::HarvestDirtyLogRequest request;
+    request.mutable_open()->set_vm(vm);
+    request.mutable_open()->set_owner_token(kOwnerToken);
+    EXPECT_TRUE(stream->Write(request));
+    v1::HarvestDirtyLogResponse response;
+    EXPECT_TRUE(stream->Read(&response));
+    end();
+    EXPECT_FALSE(stream->Read(&response));
+    return stream->Finish();
+  };
+  const Guest going(roomy.client(), "going", {MakeSlot(kMiB)});
+  going.StartDirtyLog();
+  const grpc::Status deleted = harvest(roomy.client(), going.name(), [&] {
+    v1::DeleteVmRequest remove;
+    remove.set_name(going.name());
+    roomy.client().Must(&v1::VmService::Stub::DeleteVm, remove);
   });
-  EXPECT_TRUE(Eventually(
-      [&] { return going.Get().mapped_pages().pages_4k_count() > 0; }));
-  v1::DeleteVmRequest remove;
-  remove.set_name(going.name());
-  roomy.client().Must(&v1::VmService::Stub::DeleteVm, remove);
-  paced.join();
   EXPECT_EQ(deleted.error_code(), grpc::StatusCode::FAILED_PRECONDITION);
   CheckForm(deleted);
   seen.insert(ReasonOf(deleted));
 
-  // A call that would go on for long when the daemon begins to drain.
-  grpc::Status drained;
-  std::thread caller([&] {
-    drained = other.client()
-                  .CallText("mmud.v1.DirtyLogService/StartDirtyLog",
-                            "vm: 'vms/slow' throttle { min_pause { "
-                            "seconds: 10 } }")
-                  .status;
-  });
-  EXPECT_TRUE(Eventually(
-      [&] { return slow.Get().mapped_pages().pages_4k_count() > 0; }));
-  EXPECT_EQ(other.Terminate(), 0);
-  caller.join();
+  slow.StartDirtyLog();
+  const grpc::Status drained = harvest(
+      other.client(), slow.name(), [&] { EXPECT_EQ(other.Terminate(), 0); });
   EXPECT_EQ(drained.error_code(), grpc::StatusCode::UNAVAILABLE);
   CheckForm(drained);
   seen.insert(ReasonOf(drained));

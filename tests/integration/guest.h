@@ -9,11 +9,11 @@
 #include <string>
 #include <vector>
 
+#include "mmud/lab/v1/workload_service.grpc.pb.h"
 #include "mmud/v1/dirty_log_service.grpc.pb.h"
 #include "mmud/v1/guest_memory_service.grpc.pb.h"
 #include "mmud/v1/split_service.grpc.pb.h"
 #include "mmud/v1/vm_service.grpc.pb.h"
-#include "mmud/v1/workload_service.grpc.pb.h"
 #include "tests/integration/test_client.h"
 
 namespace mmud::integration {
@@ -30,17 +30,22 @@ v1::Memslot MakeSlot(int64_t size_bytes,
 // Pages of 4 KiB by number, address / 4096.
 using PageSet = std::set<int64_t>;
 
-// What one GetDirtyLog stream brought.
+// What one seal, and one stream of ReadDirtyPages, brought.
 struct Harvest {
   grpc::Status status;
   bool complete = false;  // the trailer came, and its totals fit
-  int64_t epoch = 0;
-  int64_t dirty_page_count = 0;   // header
-  int64_t merged_page_count = 0;  // header
-  int64_t resume_gpa_bytes = 0;   // end of the last chunk
+  std::string log_id;
+  int64_t epoch = 0;              // 0: a peek
+  int64_t fresh_page_count = 0;   // of the seal, all slots together
+  int64_t merged_page_count = 0;  // of the seal
+  v1::DirtyLogPosition next;      // end of the last chunk
   int chunks = 0;
   PageSet pages;
 };
+
+// The owner of logs that a Guest starts, and its token.
+inline constexpr char kOwner[] = "an integration test";
+inline constexpr char kOwnerToken[] = "integration test's token";
 
 // One VM. The destructor leaves it to the daemon. Thread-safe.
 class Guest {
@@ -55,8 +60,16 @@ class Guest {
   const std::string& name() const { return name_; }
   v1::Vm Get() const;
 
-  // Starts a workload and returns its operation's name.
-  std::string Start(v1::StartWorkloadRequest request) const;
+  // Starts a workload and returns its name.
+  std::string Start(const lab::v1::Workload& workload) const;
+  // Waits until this workload has ended, and returns it.
+  lab::v1::Workload AwaitEnd(const std::string& workload) const;
+  // The same of one that is started.
+  lab::v1::Workload RunToEnd(const lab::v1::Workload& workload) const {
+    return AwaitEnd(Start(workload));
+  }
+  // The workload that runs or ran last; without a name if none did.
+  lab::v1::Workload LastWorkload() const;
   // Writes one word to every page of [0, page_count) that is a multiple of
   // `step` pages, and waits until that is done. One vCPU.
   void WritePages(int64_t page_count, int64_t step = 1) const;
@@ -64,28 +77,45 @@ class Guest {
   void ReadWords(int64_t size_bytes, int64_t stride_bytes) const;
   // Writes and reads at random on all vCPUs until StopWorkload.
   std::string StartRandomWrites(int64_t seed) const;
-  void StopWorkload() const;
+  // Writes some 300 pages in a second. For tests of what is lost: a page that
+  // a log has lost is hardly ever written again before somebody looks, where a
+  // guest at full speed would put it right.
+  std::string StartFewWrites(int64_t seed) const;
+  // Stops the one that runs, and returns it.
+  lab::v1::Workload StopWorkload() const;
+  // For an hour.
   void PauseVcpus() const;
 
-  v1::StartDirtyLogResponse StartDirtyLog() const;
-  // Seals and reads it all.
+  // Starts the log as kOwner, and waits until it is on.
+  v1::StartDirtyLogResponse StartDirtyLog(
+      v1::StartDirtyLogRequest request = {}) const;
+  v1::DirtyLog GetDirtyLog() const;
+  // Acknowledges what was cleared in earlier epochs, seals and reads all slots.
+  // The last three are done with kOwnerToken.
   Harvest Seal() const;
   // Any stream. `more` is asked after each message: false breaks the stream.
   Harvest Read(
-      const v1::GetDirtyLogRequest& request,
+      const v1::ReadDirtyPagesRequest& request,
       const std::function<bool()>& more = [] { return true; }) const;
+  // All that is not acknowledged.
+  Harvest Peek() const { return Read({}); }
+  // Of the first slot.
   Result<v1::ClearDirtyLogResponse> Clear(int64_t epoch,
                                           const PageSet& pages) const;
+  Result<v1::AcknowledgePagesResponse> Acknowledge(int64_t epoch) const;
   // Copies pages into `copy`, which stands for memory from address 0 on.
   void Copy(const PageSet& pages, std::string* copy) const;
   std::string ReadAll(int64_t size_bytes) const;
 
   std::string StartSplit(v1::SplitHugePagesRequest request) const;
+  // An operation that goes on until it is cancelled: a split whose first pause
+  // outlasts a test. REQUIRES: a slot of several pages of 2 MiB.
+  std::string StartLongOperation() const;
 
-  // Migrates [0, size_bytes), whose dirty log is on, in rounds of seal, clear
-  // and copy while the guest writes at random, and pauses it for the last one.
-  // Expects that the copy is then the guest's memory, that something was
-  // written, and that all invariants hold.
+  // Migrates [0, size_bytes), whose dirty log is on, in rounds of seal, clear,
+  // copy and acknowledge while the guest writes at random, and pauses it for
+  // the last one. Expects that the copy is then the guest's memory, that
+  // something was written, and that all invariants hold.
   void ExpectThatAMigrationCopiesAll(int64_t size_bytes) const;
 
   // "" if all invariants hold.

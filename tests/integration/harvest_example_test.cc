@@ -1,12 +1,23 @@
 // docs/examples/harvest.py, run as its readers would.
 
+#include <fcntl.h>
+#include <signal.h>
+#include <sys/file.h>
+#include <unistd.h>
+
+#include <cstddef>
 #include <cstdint>
+#include <filesystem>
+#include <optional>
+#include <random>
 #include <string>
 
 #include "absl/strings/match.h"
-#include "absl/strings/str_cat.h"
+#include "absl/time/clock.h"
+#include "absl/time/time.h"
 #include "gtest/gtest.h"
 #include "mmud/v1/dirty_log_service.grpc.pb.h"
+#include "tests/integration/child_process.h"
 #include "tests/integration/daemon.h"
 #include "tests/integration/guest.h"
 
@@ -15,10 +26,29 @@ namespace {
 
 class HarvestExampleTest : public ::testing::Test {
  protected:
-  ProgramResult Run(const Guest& guest) {
+  ProgramResult Run(const Guest& guest) const { return Run(guest, image_); }
+  ProgramResult Run(const Guest& guest, const std::string& image) const {
     return RunProgram({"/usr/bin/python3", "docs/examples/harvest.py",
-                       daemon_.address(), guest.name(), image_},
+                       daemon_.address(), guest.name(), image},
                       daemon_.directory().File("harvest"));
+  }
+  // A run that a test kills; what it leaves goes with the daemon's directory.
+  ChildProcess Start(const Guest& guest) const {
+    return ChildProcess({"/usr/bin/env", "TMPDIR=" + daemon_.directory().path(),
+                         "/usr/bin/python3", "docs/examples/harvest.py",
+                         daemon_.address(), guest.name(), image_},
+                        daemon_.directory().File("harvest"));
+  }
+  void ExpectRefusal(const ProgramResult& result, const Guest& guest,
+                     const std::string& owner) const {
+    EXPECT_EQ(result.exit_code, 1) << result.out;
+    EXPECT_TRUE(absl::StartsWith(
+        result.err,
+        "harvest.py: vms/alpha has a dirty log that is not FILE's, "
+        "of " +
+            owner))
+        << result.err;
+    EXPECT_EQ(guest.GetDirtyLog().owner(), owner);
   }
   // The image at [0, size_bytes), as zeros behind its end.
   std::string Image(int64_t size_bytes) const {
@@ -29,47 +59,199 @@ class HarvestExampleTest : public ::testing::Test {
 
   Daemon daemon_;
   const std::string image_ = daemon_.directory().File("image");
+  const std::string tokens_ = image_ + ".token";
 };
+
+// Of one token.
+constexpr size_t kTokenBytes = 32;
+
+TEST_F(HarvestExampleTest, FirstRunCopiesAllOfMemory) {
+  const Guest guest(daemon_.client(), "alpha", {MakeSlot(4 * kMiB)});
+  guest.WritePages(500);
+  const ProgramResult result = Run(guest);
+  EXPECT_EQ(result.exit_code, 0) << result.err;
+  EXPECT_EQ(result.out, "slot 0: epoch 1, 1024 pages copied\n");
+  EXPECT_TRUE(Image(4 * kMiB) == guest.ReadAll(4 * kMiB));
+}
 
 TEST_F(HarvestExampleTest, MoreDirtyPagesThanOneReadTakesAreAllCopied) {
   // Every second page is dirty: no two of them make one extent.
   constexpr int64_t kPages = 140'000;
   const Guest guest(daemon_.client(), "alpha", {MakeSlot(kPages * kPage)});
-  guest.StartDirtyLog();
+  EXPECT_EQ(Run(guest).out, "slot 0: epoch 1, 140000 pages copied\n");
   guest.WritePages(kPages, 2);
   const ProgramResult result = Run(guest);
   EXPECT_EQ(result.exit_code, 0) << result.err;
-  EXPECT_EQ(result.out, "slot 0: epoch 1, 70000 pages copied\n");
+  EXPECT_EQ(result.out, "slot 0: epoch 3, 70000 pages copied\n");
   EXPECT_TRUE(Image(kPages * kPage) == guest.ReadAll(kPages * kPage));
-  EXPECT_TRUE(guest.Seal().pages.empty());
 }
 
 TEST_F(HarvestExampleTest, WhatIsWrittenLaterIsInTheNextRun) {
   const Guest guest(daemon_.client(), "alpha", {MakeSlot(4 * kMiB)});
-  guest.StartDirtyLog();
-  guest.WritePages(1000);
-  EXPECT_EQ(Run(guest).out, "slot 0: epoch 1, 1000 pages copied\n");
+  ASSERT_EQ(Run(guest).exit_code, 0);
   guest.WritePages(1024, 4);
-  EXPECT_EQ(Run(guest).out, "slot 0: epoch 2, 256 pages copied\n");
+  EXPECT_EQ(Run(guest).out, "slot 0: epoch 3, 256 pages copied\n");
+  EXPECT_EQ(Run(guest).out, "slot 0: epoch 5, 0 pages copied\n");
   EXPECT_TRUE(Image(4 * kMiB) == guest.ReadAll(4 * kMiB));
 }
 
 TEST_F(HarvestExampleTest, PagesThatADeadRunClearedAreCopiedByTheNext) {
   const Guest guest(daemon_.client(), "alpha", {MakeSlot(4 * kMiB)});
-  guest.StartDirtyLog();
+  ASSERT_EQ(Run(guest).exit_code, 0);
   guest.WritePages(100);
   // As a run does that dies after a clear and before the copy.
-  const Harvest harvest = guest.Seal();
-  ASSERT_EQ(harvest.pages.size(), 100u);
-  WriteFile(image_ + ".batch", absl::StrCat("[[0, ", 100 * kPage, "]]"));
-  ASSERT_TRUE(guest.Clear(harvest.epoch, harvest.pages).status.ok());
-  const ProgramResult result = Run(guest);
-  EXPECT_EQ(result.out,
-            "of a run before: 100 pages copied\n"
-            "slot 0: epoch 2, 0 pages copied\n")
-      << result.err;
+  const std::string token = ReadFile(tokens_).substr(0, kTokenBytes);
+  v1::SealDirtyLogRequest seal;
+  seal.set_vm(guest.name());
+  seal.set_owner_token(token);
+  const v1::SealDirtyLogResponse sealed =
+      daemon_.client().Must(&v1::DirtyLogService::Stub::SealDirtyLog, seal);
+  v1::ClearDirtyLogRequest clear;
+  clear.set_vm(guest.name());
+  clear.set_owner_token(token);
+  clear.set_epoch(sealed.epoch());
+  clear.mutable_pages()->set_size_bytes(128 * kPage);
+  v1::Extent& extent = *clear.mutable_pages()->mutable_extents()->add_extents();
+  extent.set_size_bytes(100 * kPage);
+  EXPECT_EQ(daemon_.client()
+                .Must(&v1::DirtyLogService::Stub::ClearDirtyLog, clear)
+                .cleared_page_count(),
+            100);
+  EXPECT_EQ(Run(guest).out, "slot 0: epoch 4, 100 pages copied\n");
   EXPECT_TRUE(Image(4 * kMiB) == guest.ReadAll(4 * kMiB));
+}
+
+TEST_F(HarvestExampleTest, RunsThatAreKilledLoseNothing) {
+  constexpr int64_t kMemoryBytes = 64 * kMiB;
+  const Guest guest(daemon_.client(), "alpha", {MakeSlot(kMemoryBytes)}, 2);
+  guest.StartFewWrites(1);
+  std::mt19937 random(1);
+  int killed = 0;
+  for (int i = 0; i < 8; ++i) {
+    const std::string tokens = ReadFile(tokens_);
+    ChildProcess harvest = Start(guest);
+    // Before that it only reads protos.
+    ASSERT_TRUE(Eventually(
+        [&] { return ReadFile(tokens_) != tokens || !harvest.running(); }));
+    absl::SleepFor(absl::Milliseconds(random() % 300));
+    harvest.Signal(SIGKILL);
+    const std::optional<int> exit = harvest.Wait(absl::Seconds(60));
+    ASSERT_TRUE(exit == -SIGKILL || exit == 0) << harvest.Err();
+    if (exit == -SIGKILL) ++killed;
+  }
+  EXPECT_GT(killed, 2);
+  guest.PauseVcpus();
+  const ProgramResult last = Run(guest);
+  EXPECT_EQ(last.exit_code, 0) << last.err;
+  EXPECT_TRUE(Image(kMemoryBytes) == guest.ReadAll(kMemoryBytes));
+}
+
+TEST_F(HarvestExampleTest, RunThatDiedBeforeItAcquiredIsFollowedByAnother) {
+  const Guest guest(daemon_.client(), "alpha", {MakeSlot(4 * kMiB)});
+  ASSERT_EQ(Run(guest).exit_code, 0);
+  guest.WritePages(100);
+  // The new token is written down, and the owner is the one before.
+  WriteFile(tokens_, std::string(kTokenBytes, 'n') +
+                         ReadFile(tokens_).substr(0, kTokenBytes));
+  EXPECT_EQ(Run(guest).out, "slot 0: epoch 3, 100 pages copied\n");
+  EXPECT_TRUE(Image(4 * kMiB) == guest.ReadAll(4 * kMiB));
+}
+
+TEST_F(HarvestExampleTest, OneRunAtATimeHasTheImage) {
+  const Guest guest(daemon_.client(), "alpha", {MakeSlot(4 * kMiB)});
+  ASSERT_EQ(Run(guest).exit_code, 0);
+  const std::string tokens = ReadFile(tokens_);
+  const int image = open(image_.c_str(), O_RDWR | O_CLOEXEC);
+  ASSERT_EQ(flock(image, LOCK_EX | LOCK_NB), 0);
+  const ProgramResult second = Run(guest);
+  EXPECT_EQ(second.exit_code, 1) << second.out;
+  EXPECT_TRUE(absl::StartsWith(second.err, "harvest.py: another run writes "))
+      << second.err;
+  EXPECT_TRUE(ReadFile(tokens_) == tokens);
+  close(image);
   EXPECT_EQ(Run(guest).out, "slot 0: epoch 3, 0 pages copied\n");
+}
+
+TEST_F(HarvestExampleTest, LogOfSomebodyElseIsLeftToThem) {
+  const Guest guest(daemon_.client(), "alpha", {MakeSlot(4 * kMiB)});
+  v1::StartDirtyLogRequest start;
+  start.mutable_lease()->set_seconds(1);
+  guest.StartDirtyLog(start);
+  ExpectRefusal(Run(guest), guest, kOwner);
+  // Nor is it taken once the lease has run out.
+  absl::SleepFor(absl::Milliseconds(1500));
+  ExpectRefusal(Run(guest), guest, kOwner);
+}
+
+TEST_F(HarvestExampleTest, LogThatSomebodyTookOverIsLeftToThem) {
+  const Guest guest(daemon_.client(), "alpha", {MakeSlot(4 * kMiB)});
+  ASSERT_EQ(Run(guest).exit_code, 0);
+  v1::AcquireDirtyLogRequest acquire;
+  acquire.set_vm(guest.name());
+  acquire.set_owner("a rescuer");
+  acquire.set_owner_token(kOwnerToken);
+  acquire.set_force(true);
+  daemon_.client().Must(&v1::DirtyLogService::Stub::AcquireDirtyLog, acquire);
+  ExpectRefusal(Run(guest), guest, "a rescuer");
+}
+
+TEST_F(HarvestExampleTest, LogOfAnotherFileIsLeftToThatFile) {
+  const Guest guest(daemon_.client(), "alpha", {MakeSlot(4 * kMiB)});
+  ASSERT_EQ(Run(guest).exit_code, 0);
+  ExpectRefusal(Run(guest, image_ + "2"), guest, "harvest.py");
+  EXPECT_EQ(Run(guest).out, "slot 0: epoch 3, 0 pages copied\n");
+}
+
+TEST_F(HarvestExampleTest, LogWhoseFileIsGoneIsOfNoUse) {
+  const Guest guest(daemon_.client(), "alpha", {MakeSlot(4 * kMiB)});
+  ASSERT_EQ(Run(guest).exit_code, 0);
+  ASSERT_TRUE(std::filesystem::remove(image_));
+  ExpectRefusal(Run(guest), guest, "harvest.py");
+  ExpectRefusal(Run(guest), guest, "harvest.py");  // there is a FILE now
+}
+
+TEST_F(HarvestExampleTest, LogWhoseFileIsEmptyIsOfNoUse) {
+  const Guest guest(daemon_.client(), "alpha", {MakeSlot(4 * kMiB)});
+  ASSERT_EQ(Run(guest).exit_code, 0);
+  // As a run leaves it that died when it had made FILE.
+  std::filesystem::resize_file(image_, 0);
+  ExpectRefusal(Run(guest), guest, "harvest.py");
+  ExpectRefusal(Run(guest), guest, "harvest.py");  // FILE has a size now
+}
+
+TEST_F(HarvestExampleTest, TokensOfARunThatHasTheFileAreKept) {
+  const Guest guest(daemon_.client(), "alpha", {MakeSlot(4 * kMiB)});
+  // It has made FILE, locked it and written its token down, and no more.
+  const int image = open(image_.c_str(), O_RDWR | O_CREAT | O_CLOEXEC, 0600);
+  ASSERT_EQ(flock(image, LOCK_EX | LOCK_NB), 0);
+  WriteFile(tokens_, "its tokens");
+  const ProgramResult second = Run(guest);
+  EXPECT_EQ(second.exit_code, 1) << second.out;
+  EXPECT_TRUE(absl::StartsWith(second.err, "harvest.py: another run writes "))
+      << second.err;
+  EXPECT_EQ(ReadFile(tokens_), "its tokens");
+  close(image);
+}
+
+TEST_F(HarvestExampleTest, TokensAreKeptWhenTheFileCannotBeHad) {
+  const Guest guest(daemon_.client(), "alpha", {MakeSlot(4 * kMiB)});
+  // It is not there for who looks, and cannot be made: as when another run
+  // makes it in between, this one never has it.
+  std::filesystem::create_symlink(
+      daemon_.directory().File("no-such-folder/image"), image_);
+  WriteFile(tokens_, "tokens");
+  const ProgramResult result = Run(guest);
+  EXPECT_EQ(result.exit_code, 1) << result.out;
+  EXPECT_TRUE(absl::StrContains(result.err, "No such file or directory"))
+      << result.err;
+  EXPECT_EQ(ReadFile(tokens_), "tokens");
+}
+
+TEST_F(HarvestExampleTest, LogWhoseTokensAreGoneIsOfNoUse) {
+  const Guest guest(daemon_.client(), "alpha", {MakeSlot(4 * kMiB)});
+  ASSERT_EQ(Run(guest).exit_code, 0);
+  ASSERT_TRUE(std::filesystem::remove(tokens_));
+  ExpectRefusal(Run(guest), guest, "harvest.py");
 }
 
 // Where slot `id` begins, and its size.
@@ -85,32 +267,31 @@ v1::Memslot SlotAt(int id, bool readonly) {
 }
 
 // Writes to the first pages of a slot and waits until that is done.
-void WriteTo(const TestClient& client, const Guest& guest, int slot,
-             int64_t page_count) {
-  v1::StartWorkloadRequest request;
-  request.set_access_count(page_count);
-  v1::AccessPattern& pattern = *request.mutable_pattern();
+void WriteTo(const Guest& guest, int slot, int64_t page_count) {
+  lab::v1::Workload workload;
+  workload.set_access_count(page_count);
+  lab::v1::AccessPattern& pattern = *workload.mutable_pattern();
   pattern.set_write_fraction(1);
   pattern.mutable_sequential()->set_stride_bytes(kPage);
   pattern.mutable_extent()->set_gpa_bytes(slot * kSlotStride);
   pattern.mutable_extent()->set_size_bytes(page_count * kPage);
-  client.WaitDone(guest.Start(request));
+  guest.RunToEnd(workload);
 }
 
 TEST_F(HarvestExampleTest, ReadOnlySlotsAreCopiedAndHideNoOther) {
   const Guest guest(
       daemon_.client(), "alpha",
       {SlotAt(0, true), SlotAt(1, false), SlotAt(2, true), SlotAt(3, false)});
-  guest.StartDirtyLog();
-  WriteTo(daemon_.client(), guest, 1, 101);
-  WriteTo(daemon_.client(), guest, 3, 103);
+  ASSERT_EQ(Run(guest).exit_code, 0);
+  WriteTo(guest, 1, 101);
+  WriteTo(guest, 3, 103);
   const ProgramResult result = Run(guest);
   EXPECT_EQ(result.exit_code, 0) << result.err;
   EXPECT_EQ(result.out,
             "slot 0: read-only, 256 pages copied\n"
-            "slot 1: epoch 1, 101 pages copied\n"
+            "slot 1: epoch 3, 101 pages copied\n"
             "slot 2: read-only, 256 pages copied\n"
-            "slot 3: epoch 1, 103 pages copied\n");
+            "slot 3: epoch 3, 103 pages copied\n");
   std::string memory(4 * kSlotStride, '\0');
   PageSet pages;
   for (int64_t slot = 0; slot < 4; ++slot) {
@@ -120,28 +301,6 @@ TEST_F(HarvestExampleTest, ReadOnlySlotsAreCopiedAndHideNoOther) {
   }
   guest.Copy(pages, &memory);
   EXPECT_TRUE(Image(4 * kSlotStride) == memory);
-}
-
-TEST_F(HarvestExampleTest, WritableSlotThatDoesNotLogIsNamed) {
-  const Guest guest(daemon_.client(), "alpha",
-                    {SlotAt(0, false), SlotAt(1, false)});
-  v1::StartDirtyLogRequest request;
-  request.set_vm(guest.name());
-  request.add_slots(1);
-  daemon_.client().Must(&v1::DirtyLogService::Stub::StartDirtyLog, request);
-  WriteTo(daemon_.client(), guest, 1, 5);
-  EXPECT_EQ(Run(guest).out,
-            "slot 0: does not log, left out\n"
-            "slot 1: epoch 1, 5 pages copied\n");
-}
-
-TEST_F(HarvestExampleTest, GuestThatDoesNotLogIsRefusedInOneLine) {
-  const Guest guest(daemon_.client(), "alpha", {MakeSlot(4 * kMiB)});
-  const ProgramResult result = Run(guest);
-  EXPECT_EQ(result.exit_code, 1);
-  EXPECT_EQ(result.err,
-            "harvest.py: no memslot of vms/alpha logs dirty pages; switch it "
-            "on with mmuctl dirty-log start\n");
 }
 
 TEST_F(HarvestExampleTest, RefusalIsOneLineWithItsReason) {

@@ -1,12 +1,11 @@
-// Dirty pages are never lost: not with a broken stream, a dead client, two
-// clients, nor while the guest writes.
+// Dirty pages are never lost: not with a broken stream, a dead client, a
+// stranger, nor while the guest writes.
 
 #include <signal.h>
 
 #include <atomic>
 #include <string>
 #include <thread>
-#include <vector>
 
 #include "gtest/gtest.h"
 #include "tests/integration/daemon.h"
@@ -31,10 +30,11 @@ Guest StripedGuest(const Daemon& daemon) {
   return guest;
 }
 
-v1::GetDirtyLogRequest SmallChunks(int64_t epoch = 0) {
-  v1::GetDirtyLogRequest request;
-  request.set_mode(v1::GET_DIRTY_LOG_MODE_SEAL);
-  request.set_epoch(epoch);
+// The sealed epoch of `harvest` once more, in small chunks.
+v1::ReadDirtyPagesRequest SmallChunks(const Harvest& harvest) {
+  v1::ReadDirtyPagesRequest request;
+  request.set_log_id(harvest.log_id);
+  request.set_epoch(harvest.epoch);
   request.set_encoding(v1::DIRTY_LOG_ENCODING_EXTENTS);
   request.set_max_message_bytes(4096);
   return request;
@@ -43,60 +43,62 @@ v1::GetDirtyLogRequest SmallChunks(int64_t epoch = 0) {
 TEST(HarvestTest, StreamHasEveryWrittenPageOnceAndNoOther) {
   Daemon daemon;
   const Guest guest = StripedGuest(daemon);
-  const Harvest harvest = guest.Read(SmallChunks());
+  const Harvest sealed = guest.Seal();
+  EXPECT_EQ(sealed.fresh_page_count, kPages / 2);
+  const Harvest harvest = guest.Read(SmallChunks(sealed));
   EXPECT_TRUE(harvest.status.ok());
   EXPECT_TRUE(harvest.complete);
   EXPECT_GT(harvest.chunks, 20);
-  EXPECT_EQ(harvest.dirty_page_count, kPages / 2);
   EXPECT_EQ(harvest.pages, EverySecondPage());
 }
 
-TEST(HarvestTest, PeekChangesNothing) {
+TEST(HarvestTest, PeekChangesNothingAndHasAllThatIsNotAcknowledged) {
   Daemon daemon;
   const Guest guest = StripedGuest(daemon);
-  v1::GetDirtyLogRequest peek;
-  peek.set_mode(v1::GET_DIRTY_LOG_MODE_PEEK);
-  const Harvest first = guest.Read(peek);
-  const Harvest second = guest.Read(peek);
+  const Harvest first = guest.Peek();
   EXPECT_EQ(first.pages, EverySecondPage());
-  EXPECT_EQ(second.pages, first.pages);
-  EXPECT_EQ(second.epoch, 1);
-  EXPECT_EQ(guest.Get().memslots(0).dirty_log().sealed_epoch(), 0);
+  EXPECT_EQ(guest.GetDirtyLog().sealed_epoch(), 0);
+  const Harvest sealed = guest.Seal();
+  EXPECT_EQ(guest.Peek().pages, first.pages);
+  ASSERT_TRUE(guest.Clear(sealed.epoch, sealed.pages).status.ok());
+  EXPECT_EQ(guest.Peek().pages, first.pages) << "in flight";
+  ASSERT_TRUE(guest.Acknowledge(sealed.epoch).status.ok());
+  EXPECT_TRUE(guest.Peek().pages.empty());
 }
 
 TEST(HarvestTest, BrokenStreamGoesOnWhereItBroke) {
   Daemon daemon;
   const Guest guest = StripedGuest(daemon);
+  const Harvest sealed = guest.Seal();
   int messages = 0;
   const Harvest broken =
-      guest.Read(SmallChunks(), [&] { return ++messages < 5; });
+      guest.Read(SmallChunks(sealed), [&] { return ++messages < 5; });
   EXPECT_EQ(broken.status.error_code(), grpc::StatusCode::CANCELLED);
   EXPECT_FALSE(broken.complete);
   ASSERT_LT(broken.pages.size(), static_cast<size_t>(kPages / 2));
 
-  // Another connection, which knows epoch and offset. Chunks begin on any
-  // page; the resume offset on a multiple of 64, at or before it.
+  // Another connection, which knows log, epoch and place.
   const TestClient client(daemon.address());
   const Guest same(client, guest.name());
-  v1::GetDirtyLogRequest request = SmallChunks(broken.epoch);
-  request.set_start_gpa_bytes(broken.resume_gpa_bytes / (64 * kPage) *
-                              (64 * kPage));
+  v1::ReadDirtyPagesRequest request = SmallChunks(sealed);
+  *request.mutable_start() = broken.next;
   const Harvest rest = same.Read(request);
   EXPECT_TRUE(rest.complete) << rest.status.error_message();
-  EXPECT_GE(*rest.pages.begin() * kPage, request.start_gpa_bytes());
+  EXPECT_GE(*rest.pages.begin() * kPage, broken.next.gpa_bytes());
   PageSet all = broken.pages;
   all.insert(rest.pages.begin(), rest.pages.end());
   EXPECT_EQ(all, EverySecondPage());
-  EXPECT_EQ(same.Get().memslots(0).dirty_log().open_epoch(), 2);
+  EXPECT_EQ(same.GetDirtyLog().open_epoch(), 2);
 }
 
-TEST(HarvestTest, NextSealTakesInWhatABrokenStreamLeft) {
+TEST(HarvestTest, NextSealTakesInWhatWasNotCleared) {
   Daemon daemon;
   const Guest guest = StripedGuest(daemon);
-  guest.Read(SmallChunks(), [] { return false; });
+  guest.Read(SmallChunks(guest.Seal()), [] { return false; });
   guest.WritePages(2);  // page 1 is new
   const Harvest next = guest.Seal();
   EXPECT_EQ(next.epoch, 2);
+  EXPECT_EQ(next.fresh_page_count, 1);
   EXPECT_EQ(next.merged_page_count, kPages / 2);
   PageSet expected = EverySecondPage();
   expected.insert(1);
@@ -114,8 +116,7 @@ TEST(HarvestTest, ClientKilledInMidStreamLosesNothing) {
     client.Signal(SIGKILL);
     EXPECT_EQ(client.Wait(absl::Seconds(10)), -SIGKILL);
   }
-  EXPECT_EQ(guest.Get().memslots(0).dirty_log().unacked_page_count(),
-            kPages / 2);
+  EXPECT_EQ(guest.GetDirtyLog().slots(0).sealed_page_count(), kPages / 2);
   const Harvest harvest = guest.Seal();
   EXPECT_TRUE(harvest.complete);
   EXPECT_EQ(harvest.pages, EverySecondPage());
@@ -133,12 +134,12 @@ TEST(HarvestTest, OnlyPagesThatWereClearedLeaveTheLog) {
   }
   const auto cleared = guest.Clear(first.epoch, half);
   EXPECT_EQ(cleared.response.cleared_page_count(), kPages / 4);
-  EXPECT_EQ(cleared.response.unacked_page_count(), kPages / 4);
+  EXPECT_EQ(cleared.response.still_sealed_page_count(), kPages / 4);
   // The same once more changes nothing.
   const auto again = guest.Clear(first.epoch, half);
   EXPECT_EQ(again.response.cleared_page_count(), 0);
-  EXPECT_EQ(again.response.already_clean_page_count(), kPages / 4);
-  EXPECT_EQ(guest.Read(SmallChunks(first.epoch)).pages, rest);
+  EXPECT_EQ(again.response.already_in_flight_page_count(), kPages / 4);
+  EXPECT_EQ(guest.Read(SmallChunks(first)).pages, rest);
   // A page that is written after its clear is dirty in the next epoch.
   guest.WritePages(1);
   PageSet expected = rest;
@@ -146,52 +147,61 @@ TEST(HarvestTest, OnlyPagesThatWereClearedLeaveTheLog) {
   EXPECT_EQ(guest.Seal().pages, expected);
 }
 
-TEST(HarvestTest, TwoClientsTogetherSeeEveryWrite) {
+// An operator who harvests during a migration is told whose the log is.
+TEST(HarvestTest, SomebodyElseCannotTakePagesFromTheOwner) {
   Daemon daemon;
-  const Guest guest(daemon.client(), "alpha", {MakeSlot(kPages * kPage)}, 2);
+  constexpr int64_t kSize = 32 * kMiB;
+  const Guest guest(daemon.client(), "alpha", {MakeSlot(kSize)}, 2);
   guest.StartDirtyLog();
-  std::atomic<bool> written{false};
-  std::vector<PageSet> cleared(2);
-  std::vector<std::thread> clients;
-  std::atomic<int> rounds{0};
-  for (PageSet& mine : cleared) {
-    clients.emplace_back([&] {
-      const TestClient client(daemon.address());
-      const Guest same(client, guest.name());
-      bool last = false;
-      while (!last) {
-        last = written.load();
-        const Harvest harvest = same.Seal();
-        // The other one may seal at any time; what is refused stays dirty.
-        if (!harvest.complete) {
-          EXPECT_EQ(ReasonOf(harvest.status), "EPOCH_SUPERSEDED");
-          last = false;
-          continue;
-        }
-        const auto result = same.Clear(harvest.epoch, harvest.pages);
-        if (!result.status.ok()) {
-          EXPECT_EQ(ReasonOf(result.status), "EPOCH_MISMATCH");
-          last = false;
-          continue;
-        }
-        mine.insert(harvest.pages.begin(), harvest.pages.end());
-        ++rounds;
-      }
-    });
-  }
-  for (int64_t i = 1; i <= 16; ++i) guest.WritePages(kPages / 16 * i);
-  written = true;
-  for (std::thread& client : clients) client.join();
-  PageSet all = cleared[0];
-  all.insert(cleared[1].begin(), cleared[1].end());
-  const Harvest rest = guest.Seal();
-  all.insert(rest.pages.begin(), rest.pages.end());
-  EXPECT_EQ(static_cast<int64_t>(all.size()), kPages);
-  EXPECT_GE(rounds.load(), 2);
-  EXPECT_EQ(guest.Audit(), "");
+  std::atomic<bool> over{false};
+  std::atomic<int> refused{0};
+  std::thread stranger([&] {
+    const TestClient client(daemon.address());
+    v1::SealDirtyLogRequest request;
+    request.set_vm(guest.name());
+    request.set_owner_token("a token of somebody else");
+    while (!over) {
+      const auto result =
+          client.Call(&v1::DirtyLogService::Stub::SealDirtyLog, request);
+      EXPECT_EQ(ReasonOf(result.status), "LOG_OWNED");
+      ++refused;
+    }
+  });
+  guest.ExpectThatAMigrationCopiesAll(kSize);
+  over = true;
+  stranger.join();
+  EXPECT_GT(refused.load(), 0);
 }
 
-TEST(HarvestTest, CopyMadeInTheOrderSealClearCopyEqualsTheGuest) {
+// A client that dies between clear and copy: the next owner gets its pages.
+TEST(HarvestTest, TakeoverSealsAgainWhatWasInFlight) {
+  Daemon daemon;
+  const Guest guest = StripedGuest(daemon);
+  const Harvest dead = guest.Seal();
+  ASSERT_TRUE(guest.Clear(dead.epoch, dead.pages).status.ok());
+  v1::AcquireDirtyLogRequest acquire;
+  acquire.set_vm(guest.name());
+  acquire.set_owner("the next");
+  acquire.set_owner_token("token of the next owner");
+  const auto refused = daemon.client().Call(
+      &v1::DirtyLogService::Stub::AcquireDirtyLog, acquire);
+  EXPECT_EQ(ReasonOf(refused.status), "LOG_OWNED");
+  acquire.set_force(true);
+  const auto acquired = daemon.client().Must(
+      &v1::DirtyLogService::Stub::AcquireDirtyLog, acquire);
+  EXPECT_EQ(acquired.dirty_log().owner(), "the next");
+  EXPECT_EQ(acquired.dirty_log().slots(0).sealed_page_count(), kPages / 2);
+  EXPECT_EQ(ReasonOf(guest.Clear(dead.epoch, dead.pages).status), "LOG_FENCED");
+  v1::SealDirtyLogRequest seal;
+  seal.set_vm(guest.name());
+  seal.set_owner_token(acquire.owner_token());
+  const auto sealed =
+      daemon.client().Must(&v1::DirtyLogService::Stub::SealDirtyLog, seal);
+  EXPECT_EQ(sealed.slots(0).merged_page_count(), kPages / 2);
+  EXPECT_EQ(guest.Peek().pages, EverySecondPage());
+}
+
+TEST(HarvestTest, CopyMadeInTheOrderOfTheProtocolEqualsTheGuest) {
   Daemon daemon;
   constexpr int64_t kSize = 32 * kMiB;
   const Guest guest(
@@ -201,28 +211,25 @@ TEST(HarvestTest, CopyMadeInTheOrderSealClearCopyEqualsTheGuest) {
   guest.ExpectThatAMigrationCopiesAll(kSize);
 }
 
-TEST(HarvestTest, ARepeatedSealSaysHowManyPagesFollow) {
+TEST(HarvestTest, ARepeatedSealReturnsTheSameEpoch) {
   Daemon daemon;
   const Guest guest(daemon.client(), "alpha", {MakeSlot(kMiB)});
   guest.StartDirtyLog();
   guest.WritePages(256);
-  v1::GetDirtyLogRequest request;
-  request.set_mode(v1::GET_DIRTY_LOG_MODE_SEAL);
+  v1::SealDirtyLogRequest request;
+  request.set_vm(guest.name());
+  request.set_owner_token(kOwnerToken);
   request.set_request_id("3f0d7c52-7f41-4b7e-8d35-6a0c9d1e2f3b");
-  const Harvest first = guest.Read(request);
-  EXPECT_EQ(first.dirty_page_count, 256);
-  PageSet half;
-  for (int64_t page = 0; page < 128; ++page) half.insert(page);
-  ASSERT_TRUE(guest.Clear(first.epoch, half).status.ok());
-  const Harvest again = guest.Read(request);
-  EXPECT_TRUE(again.complete) << again.status.error_message();
-  EXPECT_EQ(again.epoch, first.epoch);
-  EXPECT_EQ(again.pages.size(), 128u);
-  EXPECT_EQ(again.dirty_page_count, 128);
-  EXPECT_EQ(again.merged_page_count, 0);
-  // Sealed by somebody else meanwhile: that epoch is no more.
-  guest.Seal();
-  EXPECT_EQ(ReasonOf(guest.Read(request).status), "EPOCH_SUPERSEDED");
+  const auto seal = [&] {
+    return daemon.client().Must(&v1::DirtyLogService::Stub::SealDirtyLog,
+                                request);
+  };
+  const v1::SealDirtyLogResponse first = seal();
+  EXPECT_EQ(first.slots(0).fresh_page_count(), 256);
+  const v1::SealDirtyLogResponse again = seal();
+  EXPECT_EQ(again.epoch(), first.epoch());
+  EXPECT_EQ(again.slots(0).fresh_page_count(), 256);
+  EXPECT_EQ(guest.GetDirtyLog().sealed_epoch(), first.epoch());
 }
 
 // A slot of 100 pages ends in the middle of 64.
@@ -231,42 +238,47 @@ TEST(HarvestTest, AStreamThatBrokeAtTheSlotsEndIsResumedThere) {
   const Guest guest(daemon.client(), "alpha", {MakeSlot(100 * kPage)});
   guest.StartDirtyLog();
   guest.WritePages(100);
-  v1::GetDirtyLogRequest request;
-  request.set_mode(v1::GET_DIRTY_LOG_MODE_SEAL);
-  request.set_epoch(guest.Seal().epoch);
-  request.set_start_gpa_bytes(100 * kPage);
+  v1::ReadDirtyPagesRequest request = SmallChunks(guest.Seal());
+  request.mutable_start()->set_gpa_bytes(100 * kPage);
   const Harvest rest = guest.Read(request);
   EXPECT_TRUE(rest.complete) << rest.status.error_message();
   EXPECT_TRUE(rest.pages.empty());
-  request.set_start_gpa_bytes(99 * kPage);
+  request.mutable_start()->set_gpa_bytes(99 * kPage);
   EXPECT_EQ(ReasonOf(guest.Read(request).status), "INVALID_RESUME_OFFSET");
 }
 
-TEST(HarvestTest, EachSlotSaysWithWhichSettingsItLogs) {
+TEST(HarvestTest, SlotThatIsMadeLaterJoinsWithAllOfItsPages) {
   Daemon daemon;
-  v1::Memslot second = MakeSlot(kMiB);
-  second.set_slot(1);
-  second.set_gpa_bytes(kMiB);
-  const Guest guest(daemon.client(), "alpha", {MakeSlot(kMiB), second});
+  const Guest guest(daemon.client(), "alpha", {MakeSlot(kMiB)});
+  EXPECT_EQ(guest.StartDirtyLog().dirty_log().split(),
+            v1::DIRTY_LOG_SPLIT_EAGER);
+  guest.Seal();
+  v1::SetMemslotRequest request;
+  request.set_vm(guest.name());
+  *request.mutable_memslot() = MakeSlot(kMiB);
+  request.mutable_memslot()->set_slot(1);
+  request.mutable_memslot()->set_gpa_bytes(kMiB);
+  daemon.client().Must(&v1::VmService::Stub::SetMemslot, request);
+  const v1::DirtyLog log = guest.GetDirtyLog();
+  ASSERT_EQ(log.slots_size(), 2);
+  EXPECT_FALSE(log.slots(0).initially_set());
+  EXPECT_TRUE(log.slots(1).initially_set());
+  EXPECT_EQ(log.slots(1).first_epoch(), 2);
+  EXPECT_EQ(guest.Seal().fresh_page_count, 256);
+}
+
+TEST(HarvestTest, SecondLogOfAVmIsRefusedAndNamesTheOwner) {
+  Daemon daemon;
+  const Guest guest(daemon.client(), "alpha", {MakeSlot(kMiB)});
+  guest.StartDirtyLog();
   v1::StartDirtyLogRequest request;
   request.set_vm(guest.name());
-  request.add_slots(0);
-  const auto start = [&] {
-    return daemon.client()
-        .Must(&v1::DirtyLogService::Stub::StartDirtyLog, request)
-        .dirty_log();
-  };
-  EXPECT_EQ(start().split(), v1::DIRTY_LOG_SPLIT_EAGER);
-  request.set_slots(0, 1);
-  request.set_initially_set(true);
-  const v1::DirtyLog both = start();
-  EXPECT_FALSE(both.initially_set()) << "not of all";
-  EXPECT_EQ(both.split(), v1::DIRTY_LOG_SPLIT_UNSPECIFIED);
-  ASSERT_EQ(both.slots_size(), 2);
-  EXPECT_FALSE(both.slots(0).initially_set());
-  EXPECT_EQ(both.slots(0).split(), v1::DIRTY_LOG_SPLIT_EAGER);
-  EXPECT_TRUE(both.slots(1).initially_set());
-  EXPECT_EQ(both.slots(1).split(), v1::DIRTY_LOG_SPLIT_ON_CLEAR);
+  request.set_owner("another");
+  request.set_owner_token("sixteen bytes or more");
+  const auto result =
+      daemon.client().Call(&v1::DirtyLogService::Stub::StartDirtyLog, request);
+  EXPECT_EQ(ReasonOf(result.status), "DIRTY_LOG_ACTIVE");
+  EXPECT_NE(result.status.error_message().find(kOwner), std::string::npos);
 }
 
 TEST(HarvestTest, ReadOnlySlotsAloneAreNothingToLog) {
@@ -276,6 +288,8 @@ TEST(HarvestTest, ReadOnlySlotsAloneAreNothingToLog) {
   const Guest guest(daemon.client(), "alpha", {rom});
   v1::StartDirtyLogRequest request;
   request.set_vm(guest.name());
+  request.set_owner(kOwner);
+  request.set_owner_token(kOwnerToken);
   EXPECT_EQ(
       ReasonOf(daemon.client()
                    .Call(&v1::DirtyLogService::Stub::StartDirtyLog, request)
@@ -289,11 +303,8 @@ TEST(HarvestTest, LogThatNobodyHarvestsStopsItself) {
   Daemon daemon;
   const Guest guest(daemon.client(), "alpha", {MakeSlot(kMiB)});
   v1::StartDirtyLogRequest request;
-  request.set_vm(guest.name());
   request.mutable_ttl()->set_seconds(1);
-  const auto started =
-      daemon.client().Must(&v1::DirtyLogService::Stub::StartDirtyLog, request);
-  EXPECT_EQ(started.dirty_log().ttl().seconds(), 1);
+  EXPECT_EQ(guest.StartDirtyLog(request).dirty_log().ttl().seconds(), 1);
   EXPECT_TRUE(Eventually([&] {
     return guest.Get().memslots(0).dirty_log().state() ==
            v1::DIRTY_LOG_STATE_OFF;

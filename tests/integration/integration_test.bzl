@@ -11,6 +11,7 @@ def integration_test(name, data = [], deps = [], tags = []):
         deps = deps + [
             "//proto/google/longrunning:longrunning_cc_proto",
             "//proto/google/rpc:rpc_cc_proto",
+            "//proto/mmud/lab/v1:mmud_lab_cc_proto",
             "//proto/mmud/v1:mmud_cc_proto",
             "//tests/integration:child_process",
             "//tests/integration:daemon",

@@ -6,6 +6,7 @@
 #include <set>
 #include <string>
 #include <thread>
+#include <utility>
 #include <vector>
 
 #include "absl/strings/str_cat.h"
@@ -26,6 +27,7 @@ constexpr char kUuid[] = "0b7c6a4e-53a8-4f0c-9d7e-1f2a3b4c5d6e";
 v1::CreateVmRequest CreateRequest(const std::string& id) {
   v1::CreateVmRequest request;
   request.set_vm_id(id);
+  request.mutable_vm()->mutable_tdp();
   *request.mutable_vm()->add_memslots() = MakeSlot(16 * kMiB);
   return request;
 }
@@ -196,23 +198,6 @@ TEST(LifecycleTest, ConcurrentRepetitionsOfOneRequestMakeOneVm) {
   EXPECT_FALSE(answers[0].empty());
 }
 
-TEST(LifecycleTest, RepeatedSealSealsOnce) {
-  Daemon daemon;
-  const Guest guest(daemon.client(), "alpha", {MakeSlot(4 * kMiB)});
-  guest.StartDirtyLog();
-  guest.WritePages(10);
-  v1::GetDirtyLogRequest request;
-  request.set_mode(v1::GET_DIRTY_LOG_MODE_SEAL);
-  request.set_request_id(kUuid);
-  const Harvest first = guest.Read(request);
-  const Harvest second = guest.Read(request);
-  EXPECT_TRUE(first.complete && second.complete);
-  EXPECT_EQ(first.epoch, 1);
-  EXPECT_EQ(second.epoch, 1);
-  EXPECT_EQ(second.pages, first.pages);
-  EXPECT_EQ(guest.Get().memslots(0).dirty_log().open_epoch(), 2);
-}
-
 TEST(LifecycleTest, CapabilitiesTellTheLimitsOfTheFlags) {
   Daemon daemon({"--max-vms=3", "--max-guest-memory-bytes=67108864"});
   const auto capabilities = daemon.client().Must(&VmStub::GetCapabilities,
@@ -224,6 +209,19 @@ TEST(LifecycleTest, CapabilitiesTellTheLimitsOfTheFlags) {
   EXPECT_EQ(capabilities.entry_formats_size(), 2);
   EXPECT_EQ(capabilities.page_sizes_size(), 3);
   EXPECT_EQ(capabilities.backings_size(), 3);
+  // Each has its use.
+  const Guest guest(daemon.client(), "alpha", {MakeSlot(kMiB)});
+  guest.WritePages(1);
+  std::map<std::string, std::pair<int64_t, int64_t>> uses;
+  const auto with_a_vm = daemon.client().Must(&VmStub::GetCapabilities,
+                                              v1::GetCapabilitiesRequest());
+  for (const v1::LimitUse& limit : with_a_vm.limits()) {
+    uses[limit.name()] = {limit.used_count(), limit.limit_count()};
+  }
+  EXPECT_EQ(uses.at("max_vms"), std::make_pair(int64_t{1}, int64_t{3}));
+  EXPECT_EQ(uses.at("max_guest_memory_bytes"), std::make_pair(kMiB, 64 * kMiB));
+  EXPECT_GE(uses.at("max_page_tables").first, 4);
+  EXPECT_EQ(uses.at("max_page_tables").second, 0);
   EXPECT_GT(capabilities.max_message_bytes(), 0);
   EXPECT_LE(capabilities.max_message_bytes(), kMiB);
 }

@@ -1,7 +1,6 @@
 // Enormous requests: refused or served, never a crash.
 
 #include <string>
-#include <utility>
 #include <vector>
 
 #include "absl/strings/str_cat.h"
@@ -29,7 +28,12 @@ TEST(LimitsTest, AbsurdSizesAndAddressesAreRefused) {
   Daemon daemon;
   const Guest guest(daemon.client(), "alpha", {MakeSlot(kMiB)});
   const std::string kMax = "9223372036854771712";  // 2^63 - 4096
-  const std::vector<std::pair<std::string, std::string>> kCalls = {
+  struct AbsurdCall {
+    std::string method;
+    std::string request;
+    std::string reason = "";  // where another field could be refused as well
+  };
+  const std::vector<AbsurdCall> kCalls = {
       {"mmud.v1.VmService/SetMemslot",
        "vm: 'vms/alpha' memslot { slot: 1 size_bytes: " + kMax + " }"},
       {"mmud.v1.VmService/SetMemslot",
@@ -51,22 +55,37 @@ TEST(LimitsTest, AbsurdSizesAndAddressesAreRefused) {
        "vm: 'vms/alpha' mode: AGING_MODE_TEST ranges { size_bytes: " + kMax +
            " }"},
       {"mmud.v1.DirtyLogService/StartDirtyLog",
-       "vm: 'vms/alpha' ttl { seconds: " + kMax + " }"},
-      {"mmud.v1.WorkloadService/StartWorkload",
-       "vm: 'vms/alpha' pattern { uniform {} extent { size_bytes: " + kMax +
-           " } }"},
-      {"mmud.v1.WorkloadService/StartWorkload",
-       "vm: 'vms/alpha' pattern { sequential { stride_bytes: " + kMax +
-           " } } vcpu_count: 2147483647"},
+       "vm: 'vms/alpha' owner: 'a' owner_token: '0123456789abcdef' ttl { "
+       "seconds: " +
+           kMax + " }",
+       "INVALID_TTL"},
+      {"mmud.v1.DirtyLogService/StartDirtyLog",
+       "vm: 'vms/alpha' owner: 'a' owner_token: '0123456789abcdef' lease { "
+       "seconds: " +
+           kMax + " }",
+       "INVALID_LEASE"},
+      {"mmud.lab.v1.WorkloadService/StartWorkload",
+       "vm: 'vms/alpha' workload { pattern { uniform {} extent { size_bytes: " +
+           kMax + " } } }"},
+      {"mmud.lab.v1.WorkloadService/StartWorkload",
+       "vm: 'vms/alpha' workload { pattern { sequential { stride_bytes: " +
+           kMax + " } } vcpu_count: 2147483647 }"},
       {"google.longrunning.Operations/WaitOperation",
-       "name: 'operations/18446744073709551616'"},
+       "name: 'operations/3f0d7c52-7f41-4b7e-8d35-6a0c9d1e2f3b' timeout { "
+       "seconds: -" +
+           kMax + " }",
+       "INVALID_REQUEST"},
       {"mmud.v1.VmService/ListVms", "page_size: -2147483648"},
   };
-  for (const auto& [method, request] : kCalls) {
+  for (const auto& [method, request, reason] : kCalls) {
     const RawResult result = daemon.client().CallText(method, request);
     EXPECT_FALSE(result.status.ok()) << method << " " << request;
     EXPECT_EQ(FactsOf(result.status).domain, "mmud")
         << method << " " << request << " " << result.status.error_message();
+    if (!reason.empty()) {
+      EXPECT_EQ(FactsOf(result.status).reason, reason)
+          << method << " " << request << " " << result.status.error_message();
+    }
   }
   EXPECT_EQ(guest.Get().memslots_size(), 1);
 }
@@ -109,7 +128,7 @@ TEST(LimitsTest, LimitsOfTheFlagsHold) {
     return ReasonOf(
         client
             .CallText("mmud.v1.VmService/CreateVm",
-                      absl::StrCat("vm_id: '", id, "' vm { memslots { ",
+                      absl::StrCat("vm_id: '", id, "' vm { tdp {} memslots { ",
                                    "size_bytes: ", mebibytes * kMiB, " } }"))
             .status);
   };
@@ -151,7 +170,7 @@ TEST(LimitsTest, MessagesBeyondTheReceiveLimitAreRefused) {
   Daemon daemon;
   v1::ClearDirtyLogRequest request;
   request.set_vm("vms/alpha");
-  request.set_bitmap(std::string(65 << 20, '\xff'));
+  request.mutable_pages()->set_bitmap(std::string(65 << 20, '\xff'));
   const RawResult result = daemon.client().CallRaw(
       "mmud.v1.DirtyLogService/ClearDirtyLog", request.SerializeAsString());
   EXPECT_EQ(result.status.error_code(), grpc::StatusCode::RESOURCE_EXHAUSTED);

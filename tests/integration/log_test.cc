@@ -41,6 +41,7 @@ grpc::Status Create(const TestClient& client, const std::string& id,
   v1::CreateVmRequest request;
   request.set_vm_id(id);
   request.set_request_id(request_id);
+  request.mutable_vm()->mutable_tdp();
   request.mutable_vm()->set_vcpu_count(vcpus);
   *request.mutable_vm()->add_memslots() = MakeSlot(kMiB);
   return client.Call(&v1::VmService::Stub::CreateVm, request).status;
@@ -68,8 +69,9 @@ TEST(LogTest, EveryChangeIsOneLineWithItsCaller) {
   const Harvest harvest = guest.Seal();
   guest.Clear(harvest.epoch, harvest.pages);
   for (const char* method :
-       {"WorkloadService/StartWorkload", "DirtyLogService/StartDirtyLog",
-        "DirtyLogService/GetDirtyLog", "DirtyLogService/ClearDirtyLog"}) {
+       {"mmud.lab.v1.WorkloadService/StartWorkload",
+        "DirtyLogService/StartDirtyLog", "DirtyLogService/SealDirtyLog",
+        "DirtyLogService/ClearDirtyLog"}) {
     EXPECT_EQ(
         Lines(daemon, {" call ", method, "vm=vms/alpha", "code=OK"}).size(), 1u)
         << method;
@@ -79,9 +81,9 @@ TEST(LogTest, EveryChangeIsOneLineWithItsCaller) {
 TEST(LogTest, AnOperationIsNamedWhereItBeginsAndWhereItEnds) {
   Daemon daemon;
   const Guest guest(daemon.client(), "alpha", {MakeSlot(kMiB)});
-  guest.WritePages(4);
+  guest.StartDirtyLog();
   const std::vector<std::string> starts =
-      Lines(daemon, {" call ", "StartWorkload", "operation=operations/"});
+      Lines(daemon, {" call ", "StartDirtyLog", "operation=operations/"});
   ASSERT_EQ(starts.size(), 1u);
   const size_t at = starts[0].find("operation=");
   const std::string operation =
@@ -89,8 +91,27 @@ TEST(LogTest, AnOperationIsNamedWhereItBeginsAndWhereItEnds) {
   const std::vector<std::string> ends =
       Lines(daemon, {"operation ended", operation, "vm=vms/alpha"});
   ASSERT_EQ(ends.size(), 1u);
-  EXPECT_TRUE(absl::StrContains(ends[0], "method=StartWorkload")) << ends[0];
+  EXPECT_TRUE(absl::StrContains(ends[0], "method=StartDirtyLog")) << ends[0];
   EXPECT_TRUE(absl::StrContains(ends[0], "code=OK")) << ends[0];
+}
+
+TEST(LogTest, TheEndOfAWorkloadHasALine) {
+  Daemon daemon;
+  const Guest guest(daemon.client(), "alpha", {MakeSlot(kMiB)});
+  guest.WritePages(4);
+  EXPECT_EQ(Lines(daemon, {" info workload ended workload=" +
+                               guest.LastWorkload().name(),
+                           " vm=vms/alpha state=completed duration="})
+                .size(),
+            1u);
+  lab::v1::Workload too_large;
+  too_large.mutable_trace()->set_trace_name("sort.trace");
+  too_large.mutable_trace()->mutable_extent()->set_size_bytes(16 * kPage);
+  guest.RunToEnd(too_large);
+  EXPECT_EQ(Lines(daemon, {" warning workload ended ", "state=failed",
+                           "reason=TRACE_TOO_LARGE"})
+                .size(),
+            1u);
 }
 
 TEST(LogTest, WhoIsRefusedIsSeenOnlyByWhoDebugs) {
@@ -120,15 +141,13 @@ TEST(LogTest, WhoOnlyLooksChangesNothing) {
   const Guest guest(daemon.client(), "alpha", {MakeSlot(kMiB)});
   guest.WritePages(4);
   guest.StartDirtyLog();
-  const Harvest harvest = guest.Seal();
-  ASSERT_EQ(Lines(daemon, {" call ", "GetDirtyLog"}).size(), 1u);
+  EXPECT_TRUE(guest.Seal().complete);
+  EXPECT_TRUE(guest.Peek().complete);
   const std::string id = "request_id: '3b241101-e2bb-4255-8caf-4136c566a962' ";
   for (const auto& [method, request] :
        {std::pair<std::string, std::string>{
             "mmud.v1.DirtyLogService/GetDirtyLog",
-            absl::StrCat("vm: 'vms/alpha' mode: GET_DIRTY_LOG_MODE_SEAL "
-                         "encoding: DIRTY_LOG_ENCODING_AUTO epoch: ",
-                         harvest.epoch)},
+            "vm: 'vms/alpha' count_open_pages: true"},
         {"mmud.v1.AgingService/AgeRange",
          "vm: 'vms/alpha' mode: AGING_MODE_TEST"},
         {"mmud.v1.SplitService/SplitHugePages",
@@ -137,35 +156,75 @@ TEST(LogTest, WhoOnlyLooksChangesNothing) {
         daemon.client().CallText(method, request).status;
     EXPECT_TRUE(status.ok()) << method << " " << status.error_message();
   }
-  EXPECT_EQ(Lines(daemon, {" call ", "GetDirtyLog"}).size(), 1u);
+  EXPECT_TRUE(Lines(daemon, {"GetDirtyLog"}).empty());
+  EXPECT_TRUE(Lines(daemon, {"ReadDirtyPages"}).empty());
   EXPECT_TRUE(Lines(daemon, {"AgeRange"}).empty());
   EXPECT_TRUE(Lines(daemon, {"SplitHugePages"}).empty());
 }
 
+// Neither where a call succeeds, nor where it is refused, nor at debug level.
+TEST(LogTest, NoLineContainsAnOwnersToken) {
+  Daemon daemon({"--log-level=debug"});
+  const Guest guest(daemon.client(), "alpha", {MakeSlot(kMiB)});
+  guest.StartDirtyLog();
+  guest.WritePages(4);
+  const Harvest harvest = guest.Seal();
+  guest.Clear(harvest.epoch, harvest.pages);
+  guest.Clear(harvest.epoch + 7, harvest.pages);
+  guest.Acknowledge(harvest.epoch);
+  constexpr char kStranger[] = "a token of somebody else";
+  v1::SealDirtyLogRequest request;
+  request.set_vm(guest.name());
+  request.set_owner_token(kStranger);
+  EXPECT_EQ(
+      ReasonOf(daemon.client()
+                   .Call(&v1::DirtyLogService::Stub::SealDirtyLog, request)
+                   .status),
+      "LOG_OWNED");
+  EXPECT_FALSE(Lines(daemon, {"reason=LOG_OWNED"}).empty());
+  EXPECT_TRUE(Lines(daemon, {kStranger}).empty());
+  EXPECT_TRUE(Lines(daemon, {kOwnerToken}).empty());
+}
+
+// A clear has taken a part into flight when its VM is deleted.
 TEST(LogTest, ACallThatFailsHalfwayIsSeenByAll) {
+  constexpr int64_t kTiB = int64_t{1} << 40;
   Daemon daemon;
   const Guest guest(daemon.client(), "alpha",
-                    {MakeSlot(64 * kMiB, v1::MEMORY_BACKING_METADATA_ONLY,
-                              v1::PAGE_SIZE_2M)});
-  guest.ReadWords(64 * kMiB, 2 * kMiB);
+                    {MakeSlot(4 * kTiB, v1::MEMORY_BACKING_METADATA_ONLY)});
+  v1::StartDirtyLogRequest log;
+  log.set_initially_set(true);
+  guest.StartDirtyLog(log);
+  v1::SealDirtyLogRequest seal;
+  seal.set_vm(guest.name());
+  seal.set_owner_token(kOwnerToken);
+  const int64_t epoch =
+      daemon.client()
+          .Must(&v1::DirtyLogService::Stub::SealDirtyLog, seal)
+          .epoch();
   std::thread caller([&] {
-    v1::StartDirtyLogRequest request;
+    v1::ClearDirtyLogRequest request;
     request.set_vm(guest.name());
-    request.mutable_throttle()->set_max_pages_per_second(1);
+    request.set_owner_token(kOwnerToken);
+    request.set_epoch(epoch);
+    v1::SlotPages* pages = request.mutable_pages();
+    pages->set_size_bytes(4 * kTiB);
+    pages->mutable_extents()->add_extents()->set_size_bytes(4 * kTiB);
     const TestClient client(daemon.address());
     EXPECT_EQ(ReasonOf(client
-                           .Call(&v1::DirtyLogService::Stub::StartDirtyLog,
+                           .Call(&v1::DirtyLogService::Stub::ClearDirtyLog,
                                  request, absl::Minutes(2))
                            .status),
               "VM_DELETED");
   });
   EXPECT_TRUE(Eventually(
-      [&] { return guest.Get().mapped_pages().pages_4k_count() > 0; }));
-  EXPECT_TRUE(daemon.client()
-                  .CallText("mmud.v1.VmService/DeleteVm", "name: 'vms/alpha'")
-                  .status.ok());
+      [&] { return guest.GetDirtyLog().slots(0).in_flight_page_count() > 0; }));
+  v1::DeleteVmRequest remove;
+  remove.set_name(guest.name());
+  remove.set_force(true);
+  daemon.client().Must(&v1::VmService::Stub::DeleteVm, remove);
   caller.join();
-  EXPECT_EQ(Lines(daemon, {" info call broken off ", "StartDirtyLog",
+  EXPECT_EQ(Lines(daemon, {" info call broken off ", "ClearDirtyLog",
                            "reason=VM_DELETED"})
                 .size(),
             1u);

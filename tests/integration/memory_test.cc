@@ -41,11 +41,10 @@ void MakeVms(const Daemon& daemon, int vms) {
   ForEachVm(vms, [&](const std::string& id) {
     v1::CreateVmRequest request;
     request.set_vm_id(id);
+    request.mutable_vm()->mutable_tdp();
     *request.mutable_vm()->add_memslots() = MakeSlot(kMiB);
     daemon.client().Must(&v1::VmService::Stub::CreateVm, request);
-    v1::StartDirtyLogRequest log;
-    log.set_vm("vms/" + id);
-    daemon.client().Must(&v1::DirtyLogService::Stub::StartDirtyLog, log);
+    Guest(daemon.client(), "vms/" + id).StartDirtyLog();
   });
 }
 

@@ -47,9 +47,9 @@ TEST(MetricsTest, AnIdleDaemonHasFewSeriesAndNoEmptyHistogram) {
   for (const auto& [family, type] : metrics.types) {
     EXPECT_NE(type, "histogram") << family;
   }
-  EXPECT_EQ(
-      metrics.types.count("mmud_dirty_log_oldest_unacked_timestamp_seconds"),
-      0u);
+  EXPECT_EQ(metrics.types.count(
+                "mmud_dirty_log_oldest_undelivered_timestamp_seconds"),
+            0u);
   EXPECT_GT(metrics.Value("process_resident_memory_bytes"), 1e6);
   EXPECT_GT(metrics.Value("process_open_fds"), 3);
   EXPECT_NEAR(metrics.Value("process_start_time_seconds"),
@@ -123,7 +123,13 @@ TEST(MetricsTest, KnownSeriesAreThereFromTheStart) {
            "mmud_split_operations_running",
            "mmud_huge_page_recoveries_total{to=\"2m\"}",
            "mmud_dirty_log_enabled_vms",
-           "mmud_dirty_log_unacked_epochs",
+           "mmud_dirty_log_undelivered_memslots",
+           "mmud_dirty_log_sealed_pages",
+           "mmud_dirty_log_in_flight_pages",
+           "mmud_dirty_log_epochs_in_flight",
+           "mmud_dirty_log_expired_leases",
+           "mmud_dirty_logs_abandoned_total",
+           "mmud_dirty_logs_abandoned_pages_total",
            "mmud_dirty_log_harvested_pages_total",
            "mmud_dirty_log_cleared_pages_total",
            "mmud_dirty_ring_full_exits_total",
@@ -133,13 +139,15 @@ TEST(MetricsTest, KnownSeriesAreThereFromTheStart) {
            "mmud_aging_pages_total{lock=\"none\",mmu=\"tdp\","
            "result=\"young\"}",
            "mmud_operations_total{code=\"OK\",method=\"SplitHugePages\"}",
-           "mmud_operations_running{method=\"StartWorkload\"}",
+           "mmud_operations_running{method=\"SplitHugePages\"}",
+           "mmud_workloads_running",
+           "mmud_workloads_ended_total{state=\"failed\"}",
            "mmud_vcpus_paused",
            "mmud_vcpus_waiting{cause=\"ring_full\"}",
            "mmud_dirty_log_dirtied_pages_total",
            "grpc_server_handled_total{grpc_code=\"OK\",grpc_method=\"GetVm\","
            "grpc_service=\"mmud.v1.VmService\",grpc_type=\"unary\"}",
-           "grpc_server_started_total{grpc_method=\"GetDirtyLog\","
+           "grpc_server_started_total{grpc_method=\"ReadDirtyPages\","
            "grpc_service=\"mmud.v1.DirtyLogService\","
            "grpc_type=\"server_stream\"}",
        }) {
@@ -198,8 +206,7 @@ TEST(MetricsTest, CountersFollowWhatTheGuestAndItsClientsDo) {
             2);
   EXPECT_EQ(metrics.Value("mmud_pages_mapped{mmu=\"tdp\",page_size=\"2m\"}"),
             2);
-  EXPECT_EQ(metrics.Sum("mmud_operations_total",
-                        {"code=\"OK\"", "method=\"StartWorkload\""}),
+  EXPECT_EQ(metrics.Value("mmud_workloads_ended_total{state=\"completed\"}"),
             1);
 
   guest.StartDirtyLog();
@@ -225,13 +232,20 @@ TEST(MetricsTest, CountersFollowWhatTheGuestAndItsClientsDo) {
   const Harvest harvest = guest.Seal();
   metrics = Scrape(daemon);
   EXPECT_EQ(metrics.Value("mmud_dirty_log_harvested_pages_total"), 100);
-  EXPECT_EQ(metrics.Value("mmud_dirty_log_unacked_epochs"), 1);
-  EXPECT_GT(metrics.Value("mmud_dirty_log_oldest_unacked_timestamp_seconds"),
-            1e9);
+  EXPECT_EQ(metrics.Value("mmud_dirty_log_sealed_pages"), 100);
+  EXPECT_GT(
+      metrics.Value("mmud_dirty_log_oldest_undelivered_timestamp_seconds"),
+      1e9);
   guest.Clear(harvest.epoch, harvest.pages);
   metrics = Scrape(daemon);
   EXPECT_EQ(metrics.Value("mmud_dirty_log_cleared_pages_total"), 100);
-  EXPECT_EQ(metrics.Value("mmud_dirty_log_unacked_epochs"), 0);
+  EXPECT_EQ(metrics.Value("mmud_dirty_log_sealed_pages"), 0);
+  EXPECT_EQ(metrics.Value("mmud_dirty_log_in_flight_pages"), 100);
+  EXPECT_EQ(metrics.Value("mmud_dirty_log_epochs_in_flight"), 1);
+  guest.Acknowledge(harvest.epoch);
+  metrics = Scrape(daemon);
+  EXPECT_EQ(metrics.Value("mmud_dirty_log_in_flight_pages"), 0);
+  EXPECT_EQ(metrics.Value("mmud_dirty_log_undelivered_memslots"), 0);
   EXPECT_EQ(metrics.Sum("mmud_dirty_log_seal_seconds_count"), 1);
 
   EXPECT_EQ(
@@ -251,37 +265,24 @@ TEST(MetricsTest, CountersFollowWhatTheGuestAndItsClientsDo) {
   EXPECT_EQ(metrics.Sum("mmud_aging_seconds_count"), 1);
 }
 
-// Memory that is plugged in while the rest logs is split as its throttle says,
-// by the job that paces, not by the switch.
-TEST(MetricsTest, AThrottledStartIsPacedThoughAnotherSlotLogs) {
+// By the job that paces, not by the switch.
+TEST(MetricsTest, AThrottledStartIsPaced) {
   Daemon daemon;
-  const TestClient& client = daemon.client();
-  v1::Memslot second =
-      MakeSlot(4 * kMiB, v1::MEMORY_BACKING_ANONYMOUS, v1::PAGE_SIZE_2M);
-  second.set_slot(1);
-  second.set_gpa_bytes(4 * kMiB);
   const Guest guest(
-      client, "alpha",
-      {MakeSlot(4 * kMiB, v1::MEMORY_BACKING_ANONYMOUS, v1::PAGE_SIZE_2M),
-       second});
-  guest.ReadWords(8 * kMiB, 2 * kMiB);
+      daemon.client(), "alpha",
+      {MakeSlot(4 * kMiB, v1::MEMORY_BACKING_ANONYMOUS, v1::PAGE_SIZE_2M)});
+  guest.ReadWords(4 * kMiB, 2 * kMiB);
   v1::StartDirtyLogRequest request;
-  request.set_vm(guest.name());
-  request.add_slots(0);
-  client.Must(&v1::DirtyLogService::Stub::StartDirtyLog, request);
-  request.set_slots(0, 1);
   request.mutable_throttle()->mutable_min_pause()->set_nanos(1'000'000);
-  const auto started =
-      client.Must(&v1::DirtyLogService::Stub::StartDirtyLog, request);
-  EXPECT_EQ(started.splits().split_2m_count(), 2);
+  EXPECT_EQ(guest.StartDirtyLog(request).splits().split_2m_count(), 2);
   const auto splits = [metrics = Scrape(daemon)](const char* trigger) {
     return metrics.Value(
         absl::StrCat("mmud_huge_page_splits_total{from=\"2m\",mmu=\"tdp\","
                      "trigger=\"",
                      trigger, "\"}"));
   };
-  EXPECT_EQ(splits("eager"), 2) << "of slot 0, without a throttle";
-  EXPECT_EQ(splits("request"), 2) << "of slot 1";
+  EXPECT_EQ(splits("request"), 2);
+  EXPECT_EQ(splits("eager"), 0);
 }
 
 TEST(MetricsTest, CountersOutliveTheirVms) {
@@ -294,7 +295,7 @@ TEST(MetricsTest, CountersOutliveTheirVms) {
     guest.WritePages(64);
     v1::DeleteVmRequest request;
     request.set_name(guest.name());
-    request.set_discard_unacked(true);
+    request.set_force(true);
     client.Must(&v1::VmService::Stub::DeleteVm, request);
     const Metrics metrics = Scrape(daemon);
     EXPECT_EQ(metrics.Value("mmud_vms"), 0);
@@ -330,7 +331,7 @@ TEST(MetricsTest, VmsBeyondTheLabelLimitShareOne) {
   for (const char* name : {"vms/vm0", "vms/vm2"}) {
     v1::DeleteVmRequest request;
     request.set_name(name);
-    request.set_discard_unacked(true);
+    request.set_force(true);
     daemon.client().Must(&v1::VmService::Stub::DeleteVm, request);
   }
   const Metrics after = Scrape(daemon);

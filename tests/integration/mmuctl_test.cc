@@ -22,7 +22,8 @@ class MmuctlTest : public ::testing::Test {
   // Runs `mmuctl LINE` with the daemon's address in the environment.
   ProgramResult Run(const std::string& line) {
     std::vector<std::string> arguments = {
-        "/usr/bin/env", "MMUD_ADDRESS=" + daemon_.address(), MmuctlPath()};
+        "/usr/bin/env", "MMUD_ADDRESS=" + daemon_.address(),
+        "XDG_RUNTIME_DIR=" + daemon_.directory().path(), MmuctlPath()};
     for (const auto& word : absl::StrSplit(line, ' ', absl::SkipEmpty())) {
       arguments.emplace_back(word);
     }
@@ -54,11 +55,10 @@ TEST_F(MmuctlTest, MigrationByHandWorksFromMakingToDeleting) {
       "vms/alpha"));
   Must(
       "workload start alpha --pattern sequential --write-fraction 1 "
-      "--count 8192");
-  Must("op wait 1");
+      "--count 8192 --watch");
   const Json split = MustJson("split start alpha");
   const std::string operation = At(split, "/name");
-  Must("op wait " + operation.substr(operation.find('/') + 1));
+  Must("op wait " + operation.substr(operation.find('/') + 1, 8));
   const Json vm = MustJson("vm get alpha");
   EXPECT_EQ(vm["vm"]["mapped_pages"]["pages_2m_count"], 0);
   EXPECT_EQ(vm["vm"]["mapped_pages"]["pages_4k_count"], 16384);
@@ -66,18 +66,19 @@ TEST_F(MmuctlTest, MigrationByHandWorksFromMakingToDeleting) {
   Must("dirty-log start alpha");
   Must(
       "workload start alpha --pattern uniform --write-fraction 0.5 "
-      "--count 1000");
-  Must("op wait 3");
-  EXPECT_TRUE(MustJson("dirty-log get alpha 0").is_object());
+      "--count 1000 --watch");
+  EXPECT_TRUE(MustJson("dirty-log peek alpha 0").is_object());
   EXPECT_FALSE(MustJson("dirty-log harvest alpha").empty());
-  Must("workload pause alpha");
+  EXPECT_TRUE(absl::StrContains(Must("dirty-log ack alpha"),
+                                "; 0 are still in flight"));
+  Must("vm pause alpha --for 1h");
   EXPECT_EQ(At(MustJson("vm get alpha"), "/vm/vcpu_state"),
             "VCPU_STATE_PAUSED");
-  Must("workload resume alpha");
+  Must("vm resume alpha");
   EXPECT_FALSE(MustJson("age alpha --clear").empty());
   EXPECT_FALSE(MustJson("stats alpha --per-vcpu").empty());
   EXPECT_FALSE(MustJson("op list").empty());
-  Must("dirty-log stop alpha");
+  Must("dirty-log stop alpha --discard");
   Must("debug audit alpha");
   EXPECT_TRUE(absl::StrContains(Must("debug tables alpha --level 4"), " tdp "));
   EXPECT_TRUE(
@@ -114,8 +115,8 @@ TEST_F(MmuctlTest, TraceInfoReadsTheFileToItsEnd) {
 TEST_F(MmuctlTest, TablesAreForPeopleAndJsonIsForPrograms) {
   const Guest guest(daemon_.client(), "alpha", {MakeSlot(kMiB)});
   for (const char* line :
-       {"vm list", "vm get alpha", "memslot list alpha", "stats", "op list",
-        "capabilities", "build-info", "health"}) {
+       {"vm list", "vm get alpha", "memslot list alpha", "workload list",
+        "stats", "op list", "capabilities", "build-info", "health"}) {
     const std::string table = Must(line);
     EXPECT_FALSE(table.empty()) << line;
     EXPECT_NE(table[0], '{') << line;
@@ -141,7 +142,8 @@ TEST_F(MmuctlTest, ErrorsHaveAnExitCodeAReasonAndAWayOut) {
       {"vm create beta --memory 4TiB", 9, "--max_guest_memory_bytes"},
       {"workload stop alpha", 5, "WORKLOAD_NOT_RUNNING"},
       {"workload start alpha --trace no.trace", 4, "TRACE_NOT_FOUND"},
-      {"op get 77", 4, "OPERATION_NOT_FOUND"},
+      {"op get 77", 4, "no operation begins with '77'"},
+      {"op get 3f0d7c52-7f41-4b7e-8d35-6a0c9d1e2f3b", 4, "OPERATION_NOT_FOUND"},
       {"memory read alpha 1GiB+4KiB", 3, "GPA_OUT_OF_RANGE"},
       {"vm", 2, "mmuctl vm --help"},
       {"vm create beta --memory 3XB", 2, "--help"},
@@ -163,8 +165,7 @@ TEST_F(MmuctlTest, ClearBeforeAnySealIsToldThatNothingIsSealed) {
   const ProgramResult result =
       Run("dirty-log clear alpha 0 --epoch 1 --range 0+1MiB");
   EXPECT_EQ(result.exit_code, 5) << result.err;
-  EXPECT_TRUE(absl::StrContains(result.err, "no epoch of this slot is sealed"))
-      << result.err;
+  EXPECT_TRUE(absl::StrContains(result.err, "seal first")) << result.err;
   EXPECT_FALSE(absl::StrContains(result.err, "another client")) << result.err;
 }
 

@@ -5,9 +5,9 @@
 
 #include "absl/status/statusor.h"
 #include "gtest/gtest.h"
+#include "mmud/lab/v1/workload_service.grpc.pb.h"
 #include "mmud/v1/stats_service.grpc.pb.h"
 #include "mmud/v1/vm_service.grpc.pb.h"
-#include "mmud/v1/workload_service.grpc.pb.h"
 #include "tests/integration/daemon.h"
 #include "tests/integration/guest.h"
 #include "tests/integration/metrics_text.h"
@@ -41,13 +41,14 @@ int64_t Stat(const Daemon& daemon, const std::string& name) {
 
 // Executes from every page once.
 void Execute(const Daemon& daemon) {
-  v1::StartWorkloadRequest request;
-  request.mutable_pattern()->mutable_sequential()->set_stride_bytes(kPage);
-  request.mutable_pattern()->set_exec_fraction(1);
-  request.set_access_count(kSize / kPage);
-  const auto operation = daemon.client().WaitDone(
-      Guest(daemon.client(), "vms/alpha").Start(request));
-  EXPECT_FALSE(operation.has_error()) << operation.ShortDebugString();
+  lab::v1::Workload workload;
+  workload.mutable_pattern()->mutable_sequential()->set_stride_bytes(kPage);
+  workload.mutable_pattern()->set_exec_fraction(1);
+  workload.set_access_count(kSize / kPage);
+  const lab::v1::Workload end =
+      Guest(daemon.client(), "vms/alpha").RunToEnd(workload);
+  EXPECT_EQ(end.state(), lab::v1::WORKLOAD_STATE_COMPLETED)
+      << end.ShortDebugString();
 }
 
 double NxSplits(const Daemon& daemon) {

@@ -84,6 +84,8 @@ TEST(PmlTest, TheProtectionAskedForMustBeTheVms) {
   const auto start = [&](const Guest& guest, v1::DirtyLogProtection wanted) {
     v1::StartDirtyLogRequest request;
     request.set_vm(guest.name());
+    request.set_owner(kOwner);
+    request.set_owner_token(kOwnerToken);
     request.set_protection(wanted);
     return ReasonOf(
         daemon.client()

@@ -59,7 +59,7 @@ class ShadowVmTest : public ::testing::TestWithParam<Kind> {
   void Delete(const Guest& guest) {
     v1::DeleteVmRequest request;
     request.set_name(guest.name());
-    request.set_discard_unacked(true);
+    request.set_force(true);
     daemon_.client().Must(&v1::VmService::Stub::DeleteVm, request);
   }
 
@@ -142,7 +142,8 @@ TEST_P(ShadowVmTest, SplittingAgingAndRecoveryWorkWhileTheGuestRuns) {
   v1::StopDirtyLogRequest stop;
   stop.set_vm(guest.name());
   stop.set_recover_huge_pages(true);
-  stop.set_discard_unacked(true);  // the guest runs
+  stop.set_owner_token(kOwnerToken);
+  stop.set_discard_undelivered(true);  // the guest runs
   daemon_.client().Must(&v1::DirtyLogService::Stub::StopDirtyLog, stop);
   guest.StopWorkload();
   EXPECT_EQ(guest.Audit(), "");
@@ -197,36 +198,36 @@ TEST_P(ShadowVmTest, ShadowPagesAreCountedListedAndLimited) {
   filter.set_unsync_only(true);
   EXPECT_EQ(static_cast<int64_t>(Tables(filter).size()), unsync);
 
-  v1::SetShadowPageLimitRequest limit;
-  limit.set_vm(guest.name());
-  limit.set_shadow_page_limit(64);
-  const auto limited =
-      daemon_.client().Must(&v1::VmService::Stub::SetShadowPageLimit, limit);
+  v1::UpdateVmRequest update;
+  update.mutable_vm()->set_name(guest.name());
+  update.mutable_vm()->set_shadow_page_limit(64);
+  update.mutable_update_mask()->add_paths("shadow_page_limit");
+  const v1::Vm limited =
+      daemon_.client().Must(&v1::VmService::Stub::UpdateVm, update).vm();
   EXPECT_GE(limited.shadow_page_limit(), 64);
-  EXPECT_LE(limited.shadow_page_count(), limited.shadow_page_limit());
   EXPECT_EQ(guest.Get().shadow_page_limit(), limited.shadow_page_limit());
-  EXPECT_EQ(Stats()["shadow_page_limit"], limited.shadow_page_limit());
-  limit.set_shadow_page_limit(63);
+  const std::map<std::string, int64_t> with_limit = Stats();
+  EXPECT_EQ(with_limit.at("shadow_page_limit"), limited.shadow_page_limit());
+  EXPECT_LE(with_limit.at("mmu_shadow_pages"), limited.shadow_page_limit());
+  // What is refused changes nothing of what else is asked for.
+  update.mutable_vm()->set_shadow_page_limit(63);
+  update.mutable_update_mask()->add_paths("labels");
+  (*update.mutable_vm()->mutable_labels())["a"] = "b";
   const auto refused =
-      daemon_.client().Call(&v1::VmService::Stub::SetShadowPageLimit, limit);
+      daemon_.client().Call(&v1::VmService::Stub::UpdateVm, update);
   EXPECT_EQ(refused.status.error_code(), grpc::StatusCode::INVALID_ARGUMENT);
-  EXPECT_EQ(FactsOf(refused.status).field, "shadow_page_limit");
-  limit.set_shadow_page_limit(100);
-  limit.set_etag("old");
-  EXPECT_EQ(ReasonOf(daemon_.client()
-                         .Call(&v1::VmService::Stub::SetShadowPageLimit, limit)
-                         .status),
-            "ETAG_MISMATCH");
+  EXPECT_EQ(FactsOf(refused.status).field, "vm.shadow_page_limit");
+  EXPECT_EQ(guest.Get().labels_size(), 0);
+  EXPECT_EQ(guest.Get().etag(), limited.etag());
   EXPECT_EQ(guest.Audit(), "");
 }
 
 TEST_P(ShadowVmTest, NothingStaysBehindAVmThatIsDeleted) {
   const Guest guest = Make();
   guest.StartDirtyLog();
-  const std::string workload = guest.StartRandomWrites(3);
+  guest.StartRandomWrites(3);
   ASSERT_TRUE(Eventually([&] { return !guest.Seal().pages.empty(); }));
   guest.StopWorkload();
-  daemon_.client().WaitDone(workload);
   Delete(guest);
   EXPECT_EQ(Metric("mmud_vms"), 0);
   EXPECT_EQ(Metric("mmud_shadow_pages"), 0);
@@ -250,12 +251,13 @@ TEST_P(ShadowVmTest, AGuestCanBeAboveFourGib) {
                    " size_bytes: ", kSize, " } ", GetParam().vm, " }"));
   ASSERT_TRUE(made.status.ok()) << made.status.error_message();
   const Guest guest(daemon_.client(), "vms/alpha");
-  v1::StartWorkloadRequest request;
-  request.mutable_pattern()->mutable_uniform();
-  request.mutable_pattern()->set_write_fraction(0.5);
-  request.set_access_count(100'000);
-  const auto operation = daemon_.client().WaitDone(guest.Start(request));
-  EXPECT_FALSE(operation.has_error()) << operation.ShortDebugString();
+  lab::v1::Workload workload;
+  workload.mutable_pattern()->mutable_uniform();
+  workload.mutable_pattern()->set_write_fraction(0.5);
+  workload.set_access_count(100'000);
+  const lab::v1::Workload end = guest.RunToEnd(workload);
+  EXPECT_EQ(end.state(), lab::v1::WORKLOAD_STATE_COMPLETED)
+      << end.ShortDebugString();
   EXPECT_EQ(guest.Audit(), "");
 }
 

@@ -114,8 +114,17 @@ TEST(SplitTest, PausedSplitStandsStillAndGoesOnAtItsNewPace) {
   const auto updated = Unpack<v1::SplitMetadata>(
       client.Must(&SplitStub::UpdateSplit, update).metadata());
   EXPECT_NE(updated.etag(), paused.etag());
-  EXPECT_EQ(updated.throttle().max_pages_per_second(), 0);
+  // What was not given stays.
+  EXPECT_EQ(updated.throttle().max_pages_per_second(), 50'000);
   EXPECT_EQ(updated.throttle().chunk_bytes(), 64 * kMiB);
+  // 0 is given, and lifts the limit.
+  update.Clear();
+  update.set_operation(name);
+  update.mutable_throttle()->set_max_pages_per_second(0);
+  const auto unlimited = Unpack<v1::SplitMetadata>(
+      client.Must(&SplitStub::UpdateSplit, update).metadata());
+  EXPECT_EQ(unlimited.throttle().max_pages_per_second(), 0);
+  EXPECT_EQ(unlimited.throttle().chunk_bytes(), 64 * kMiB);
   // Still paused: the etag matched, nothing else changed.
   EXPECT_EQ(updated.done_bytes(), paused.done_bytes());
 
@@ -130,6 +139,29 @@ TEST(SplitTest, PausedSplitStandsStillAndGoesOnAtItsNewPace) {
   EXPECT_GT(metadata.throttled().rate().seconds() * 1'000'000'000 +
                 metadata.throttled().rate().nanos(),
             0);
+}
+
+TEST(SplitTest, ARecoveryIsPacedByItsThrottle) {
+  Daemon daemon;
+  const TestClient& client = daemon.client();
+  const Guest guest(
+      daemon.client(), "alpha",
+      {MakeSlot(8 * kMiB, v1::MEMORY_BACKING_ANONYMOUS, v1::PAGE_SIZE_2M)});
+  guest.WritePages(2048);
+  client.WaitDone(guest.StartSplit(v1::SplitHugePagesRequest()));
+  v1::RecoverHugePagesRequest request;
+  request.set_vm(guest.name());
+  request.mutable_ranges()->Add()->set_size_bytes(6 * kMiB);
+  request.mutable_throttle()->mutable_min_pause()->set_nanos(20'000'000);
+  const auto done = client.WaitDone(
+      client.Must(&SplitStub::RecoverHugePages, request).name());
+  const auto metadata = Unpack<v1::RecoverMetadata>(done.metadata());
+  EXPECT_EQ(metadata.recovered_2m_count(), 3);
+  EXPECT_EQ(metadata.throttle().min_pause().nanos(), 20'000'000);
+  EXPECT_EQ(metadata.throttle().chunk_bytes(), 2 * kMiB);
+  // One pause between each two of three chunks.
+  EXPECT_GE(metadata.throttled().pause().nanos(), 40'000'000);
+  EXPECT_EQ(guest.Get().mapped_pages().pages_2m_count(), 3);
 }
 
 TEST(SplitTest, CancelledSplitKeepsItsWork) {

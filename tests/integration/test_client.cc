@@ -15,6 +15,7 @@
 #include "grpcpp/generic/generic_stub.h"
 #include "grpcpp/support/byte_buffer.h"
 #include "mmu_core/base/clock.h"
+#include "mmud/lab/v1/workload_service.pb.h"
 #include "mmud/v1/admin_service.pb.h"
 #include "mmud/v1/aging_service.pb.h"
 #include "mmud/v1/debug_service.pb.h"
@@ -22,7 +23,6 @@
 #include "mmud/v1/guest_memory_service.pb.h"
 #include "mmud/v1/split_service.pb.h"
 #include "mmud/v1/stats_service.pb.h"
-#include "mmud/v1/workload_service.pb.h"
 #include "server/rpc/grpc_time.h"
 
 namespace mmud::integration {
@@ -30,11 +30,15 @@ namespace {
 
 // Every file of the API: each is linked, so that CallText finds its methods.
 [[maybe_unused]] const google::protobuf::Descriptor* const kOneOfEachFile[] = {
-    v1::GetBuildInfoRequest::descriptor(), v1::AgeRangeRequest::descriptor(),
-    v1::RunAuditRequest::descriptor(),     v1::GetDirtyLogRequest::descriptor(),
-    v1::ReadPagesRequest::descriptor(),    v1::UpdateSplitRequest::descriptor(),
-    v1::GetMmuStatsRequest::descriptor(),  v1::GetVmRequest::descriptor(),
-    v1::StopWorkloadRequest::descriptor(),
+    v1::GetBuildInfoRequest::descriptor(),
+    v1::AgeRangeRequest::descriptor(),
+    v1::RunAuditRequest::descriptor(),
+    v1::GetDirtyLogRequest::descriptor(),
+    v1::ReadPagesRequest::descriptor(),
+    v1::UpdateSplitRequest::descriptor(),
+    v1::GetMmuStatsRequest::descriptor(),
+    v1::GetVmRequest::descriptor(),
+    lab::v1::StopWorkloadRequest::descriptor(),
 };
 
 std::string ToString(const grpc::ByteBuffer& buffer) {
@@ -103,6 +107,12 @@ TestClient::TestClient(const std::string& address) {
 RawResult TestClient::CallRaw(const std::string& method,
                               const std::string& request,
                               absl::Duration timeout) const {
+  return CallRawStream(method, {request}, timeout);
+}
+
+RawResult TestClient::CallRawStream(const std::string& method,
+                                    const std::vector<std::string>& requests,
+                                    absl::Duration timeout) const {
   grpc::ClientContext context;
   SetTimeout(timeout, &context);
   grpc::GenericStub stub(channel_);
@@ -114,9 +124,14 @@ RawResult TestClient::CallRaw(const std::string& method,
   RawResult result;
   call->StartCall(nullptr);
   queue.Next(&tag, &ok);
-  if (ok) {
-    const grpc::Slice slice(request);
-    call->WriteLast(grpc::ByteBuffer(&slice, 1), grpc::WriteOptions(), nullptr);
+  for (size_t i = 0; ok && i < requests.size(); ++i) {
+    const grpc::Slice slice(requests[i]);
+    const grpc::ByteBuffer message(&slice, 1);
+    if (i + 1 < requests.size()) {
+      call->Write(message, nullptr);
+    } else {
+      call->WriteLast(message, grpc::WriteOptions(), nullptr);
+    }
     queue.Next(&tag, &ok);
   }
   while (ok) {
@@ -174,6 +189,12 @@ google::longrunning::Operation TestClient::GetOperation(
   google::longrunning::GetOperationRequest request;
   request.set_name(name);
   return Must(&google::longrunning::Operations::Stub::GetOperation, request);
+}
+
+void TestClient::Cancel(const std::string& name) const {
+  google::longrunning::CancelOperationRequest request;
+  request.set_name(name);
+  Must(&google::longrunning::Operations::Stub::CancelOperation, request);
 }
 
 v1::LimitUse UseOf(const TestClient& client, const std::string& name) {

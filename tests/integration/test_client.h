@@ -87,6 +87,11 @@ class TestClient {
   // Calls "package.Service/Method" with any bytes.
   RawResult CallRaw(const std::string& method, const std::string& request,
                     absl::Duration timeout = kCallTimeout) const;
+  // The same with several messages, all sent before an answer is read; then the
+  // caller's end of the stream is closed.
+  RawResult CallRawStream(const std::string& method,
+                          const std::vector<std::string>& requests,
+                          absl::Duration timeout = kCallTimeout) const;
   // The same with a request in text form.
   RawResult CallText(const std::string& method, const std::string& request,
                      absl::Duration timeout = kCallTimeout) const;
@@ -97,6 +102,8 @@ class TestClient {
   // Waits until the operation is done and returns it.
   google::longrunning::Operation WaitDone(const std::string& name) const;
   google::longrunning::Operation GetOperation(const std::string& name) const;
+  // Asks the operation to stop.
+  void Cancel(const std::string& name) const;
 
   const std::shared_ptr<grpc::Channel>& channel() const { return channel_; }
 

@@ -13,25 +13,32 @@
 namespace mmud::integration {
 namespace {
 
-v1::StartWorkloadRequest Replay(const std::string& trace) {
-  v1::StartWorkloadRequest request;
-  request.mutable_trace()->set_trace_name(trace);
-  return request;
+lab::v1::Workload Replay(const std::string& trace) {
+  lab::v1::Workload workload;
+  workload.mutable_trace()->set_trace_name(trace);
+  return workload;
+}
+
+// Why it is not started.
+grpc::Status Refused(const TestClient& client, const Guest& guest,
+                     const std::string& trace) {
+  lab::v1::StartWorkloadRequest request;
+  request.set_vm(guest.name());
+  *request.mutable_workload() = Replay(trace);
+  return client.Call(&lab::v1::WorkloadService::Stub::StartWorkload, request)
+      .status;
 }
 
 TEST(TraceFileTest, RecordedProgramRunsToItsEnd) {
   Daemon daemon;
   const Guest guest(daemon.client(), "alpha", {MakeSlot(256 * kMiB)}, 2);
-  const auto operation =
-      daemon.client().WaitDone(guest.Start(Replay("sort.trace")));
-  ASSERT_FALSE(operation.has_error()) << operation.error().message();
-  const auto response = Unpack<v1::StartWorkloadResponse>(operation.response());
-  EXPECT_EQ(response.end(), v1::WORKLOAD_END_COMPLETED);
-  EXPECT_GT(response.statistics().write_count(), 1000);
-  EXPECT_GT(response.statistics().access_count(),
-            response.statistics().write_count());
+  const lab::v1::Workload end = guest.RunToEnd(Replay("sort.trace"));
+  EXPECT_EQ(end.state(), lab::v1::WORKLOAD_STATE_COMPLETED)
+      << end.error().message();
+  EXPECT_GT(end.statistics().write_count(), 1000);
+  EXPECT_GT(end.statistics().access_count(), end.statistics().write_count());
   EXPECT_EQ(guest.Get().mapped_pages().pages_4k_count(),
-            response.statistics().faults().fixed_count());
+            end.statistics().faults().fixed_count());
   EXPECT_EQ(guest.Audit(), "");
 }
 
@@ -59,14 +66,11 @@ TEST(TraceFileTest, DamagedFilesAreRefusedAndChangeNothing) {
   Daemon daemon({"--trace-dir=" + traces.path()});
   const Guest guest(daemon.client(), "alpha", {MakeSlot(64 * kMiB)});
   for (const std::string& name : names) {
-    v1::StartWorkloadRequest request = Replay(name);
-    request.set_vm(guest.name());
-    const auto result = daemon.client().Call(
-        &v1::WorkloadService::Stub::StartWorkload, request);
-    EXPECT_EQ(ReasonOf(result.status), "TRACE_CORRUPT") << name;
-    EXPECT_EQ(result.status.error_code(), grpc::StatusCode::DATA_LOSS) << name;
-    EXPECT_TRUE(absl::StrContains(result.status.error_message(), name))
-        << result.status.error_message();
+    const grpc::Status refused = Refused(daemon.client(), guest, name);
+    EXPECT_EQ(ReasonOf(refused), "TRACE_CORRUPT") << name;
+    EXPECT_EQ(refused.error_code(), grpc::StatusCode::DATA_LOSS) << name;
+    EXPECT_TRUE(absl::StrContains(refused.error_message(), name))
+        << refused.error_message();
   }
   EXPECT_EQ(guest.Get().vcpu_state(), v1::VCPU_STATE_IDLE);
   EXPECT_EQ(guest.Get().mapped_pages().pages_4k_count(), 0);
@@ -82,11 +86,8 @@ TEST(TraceFileTest, NamesDoNotLeaveTheTraceDirectory) {
        {std::string("../WORKSPACE"), outer.File("secret"), std::string(""),
         std::string("./sort.trace"), std::string("a//b"),
         std::string("sort.trace\0x", 12)}) {
-    v1::StartWorkloadRequest request = Replay(name);
-    request.set_vm(guest.name());
-    const auto result = daemon.client().Call(
-        &v1::WorkloadService::Stub::StartWorkload, request);
-    EXPECT_EQ(ReasonOf(result.status), "TRACE_NOT_FOUND") << name;
+    const grpc::Status refused = Refused(daemon.client(), guest, name);
+    EXPECT_EQ(ReasonOf(refused), "TRACE_NOT_FOUND") << name;
   }
 }
 
@@ -101,21 +102,18 @@ TEST(TraceFileTest, NamesThatLeadToNoFileAreNoDamage) {
        {std::string("absent"), std::string("directory"), std::string("ring"),
         std::string("file/below"), std::string(256, 'a'),
         std::string(5000, 'a')}) {
-    v1::StartWorkloadRequest request = Replay(name);
-    request.set_vm(guest.name());
-    const auto result = daemon.client().Call(
-        &v1::WorkloadService::Stub::StartWorkload, request);
-    EXPECT_EQ(ReasonOf(result.status), "TRACE_NOT_FOUND") << name;
-    EXPECT_EQ(result.status.error_code(), grpc::StatusCode::NOT_FOUND) << name;
+    const grpc::Status refused = Refused(daemon.client(), guest, name);
+    EXPECT_EQ(ReasonOf(refused), "TRACE_NOT_FOUND") << name;
+    EXPECT_EQ(refused.error_code(), grpc::StatusCode::NOT_FOUND) << name;
   }
 }
 
 TEST(TraceFileTest, TraceThatDoesNotFitEndsWithItsReason) {
   Daemon daemon;
   const Guest guest(daemon.client(), "alpha", {MakeSlot(16 * kPage)});
-  const auto operation =
-      daemon.client().WaitDone(guest.Start(Replay("sort.trace")));
-  EXPECT_EQ(FactsOf(operation.error()).reason, "TRACE_TOO_LARGE");
+  const lab::v1::Workload end = guest.RunToEnd(Replay("sort.trace"));
+  EXPECT_EQ(end.state(), lab::v1::WORKLOAD_STATE_FAILED);
+  EXPECT_EQ(FactsOf(end.error()).reason, "TRACE_TOO_LARGE");
   EXPECT_EQ(guest.Get().vcpu_state(), v1::VCPU_STATE_IDLE);
   EXPECT_EQ(guest.Audit(), "");
 }

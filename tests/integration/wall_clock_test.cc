@@ -21,7 +21,6 @@
 #include "mmud/v1/admin_service.grpc.pb.h"
 #include "mmud/v1/dirty_log_service.grpc.pb.h"
 #include "mmud/v1/split_service.grpc.pb.h"
-#include "mmud/v1/workload_service.grpc.pb.h"
 #include "tests/integration/daemon.h"
 #include "tests/integration/guest.h"
 #include "tests/integration/metrics_text.h"
@@ -155,12 +154,10 @@ TEST_P(WallClockTest, ALogLivesAsLongAsItsTtl) {
   const Guest longer(daemon_->client(), "a-longer", {MakeSlot(kMiB)});
   const Guest shorter(daemon_->client(), "b-shorter", {MakeSlot(kMiB)});
   v1::StartDirtyLogRequest request;
-  request.set_vm(longer.name());
   request.mutable_ttl()->set_seconds(kLongSeconds);
-  daemon_->client().Must(&DirtyLogStub::StartDirtyLog, request);
-  request.set_vm(shorter.name());
+  longer.StartDirtyLog(request);
   request.mutable_ttl()->set_seconds(1);
-  daemon_->client().Must(&DirtyLogStub::StartDirtyLog, request);
+  shorter.StartDirtyLog(request);
   Step();
   EXPECT_TRUE(Eventually(
       [&] { return StateOfLog(shorter) == v1::DIRTY_LOG_STATE_OFF; }));
@@ -177,26 +174,28 @@ TEST_P(WallClockTest, AThrottledSplitKeepsItsPace) {
 TEST_P(WallClockTest, AWorkloadRunsAsLongAsItMay) {
   const Guest longer(daemon_->client(), "longer", {MakeSlot(kMiB)});
   const Guest shorter(daemon_->client(), "shorter", {MakeSlot(kMiB)});
-  v1::StartWorkloadRequest request;
-  request.mutable_pattern()->mutable_uniform();
-  request.mutable_max_duration()->set_seconds(kLongSeconds);
-  const std::string going_on = longer.Start(request);
-  request.mutable_max_duration()->set_seconds(0);
-  request.mutable_max_duration()->set_nanos(200'000'000);
-  const std::string ending = shorter.Start(request);
+  lab::v1::Workload workload;
+  workload.mutable_pattern()->mutable_uniform();
+  workload.mutable_max_duration()->set_seconds(kLongSeconds);
+  longer.Start(workload);
+  workload.mutable_max_duration()->set_seconds(0);
+  workload.mutable_max_duration()->set_nanos(200'000'000);
+  const std::string ending = shorter.Start(workload);
   Step();
-  EXPECT_TRUE(daemon_->client().WaitDone(ending).done());
+  const lab::v1::Workload end = shorter.AwaitEnd(ending);
+  EXPECT_EQ(end.state(), lab::v1::WORKLOAD_STATE_COMPLETED);
+  EXPECT_GE(end.running_time().seconds(), 0);
+  EXPECT_LT(end.running_time().seconds(), kLongSeconds);
+  const int64_t shown = end.end_time().seconds() - end.start_time().seconds();
+  EXPECT_LE(shown - end.running_time().seconds(), 1);
+  EXPECT_GE(shown - end.running_time().seconds(), 0);
   const auto accesses = [&] {
-    return Unpack<v1::WorkloadMetadata>(
-               daemon_->client().GetOperation(going_on).metadata())
-        .statistics()
-        .access_count();
+    return longer.LastWorkload().statistics().access_count();
   };
   // It has looked at the time since, and goes on.
   const int64_t then = accesses();
   EXPECT_TRUE(Eventually([&] { return accesses() > then + 1'000; }));
-  EXPECT_FALSE(daemon_->client().GetOperation(going_on).done());
-  longer.StopWorkload();
+  EXPECT_EQ(longer.StopWorkload().state(), lab::v1::WORKLOAD_STATE_STOPPED);
 }
 
 TEST_P(WallClockTest, ADirtyRateIsOverTheTimeThatHasPassed) {
@@ -217,9 +216,11 @@ TEST_P(WallClockTest, ADirtyRateIsOverTheTimeThatHasPassed) {
 }
 
 TEST_P(WallClockTest, AWaitEndsAfterItsTimeout) {
-  const Guest guest(daemon_->client(), "a", {MakeSlot(kMiB)});
+  const Guest guest(
+      daemon_->client(), "a",
+      {MakeSlot(4 * kMiB, v1::MEMORY_BACKING_ANONYMOUS, v1::PAGE_SIZE_2M)});
   google::longrunning::WaitOperationRequest request;
-  request.set_name(guest.StartRandomWrites(1));
+  request.set_name(guest.StartLongOperation());
   request.mutable_timeout()->set_nanos(500'000'000);
   std::thread caller([&] {
     EXPECT_FALSE(
@@ -232,27 +233,54 @@ TEST_P(WallClockTest, AWaitEndsAfterItsTimeout) {
   }));
   Step();
   caller.join();
-  guest.StopWorkload();
+  daemon_->client().Cancel(request.name());
 }
 
-TEST_P(WallClockTest, ACallHasTheTimeThatItsCallerGaveIt) {
+TEST_P(WallClockTest, AStartOfALogIsPacedAsItsThrottleSays) {
   constexpr int64_t kPages = 8;
   const Guest guest = HugeGuest(*daemon_, kPages);
   v1::StartDirtyLogRequest request;
-  request.set_vm(guest.name());
   request.mutable_throttle()->mutable_min_pause()->set_nanos(50'000'000);
-  std::thread caller(
-      [&] { daemon_->client().Must(&DirtyLogStub::StartDirtyLog, request); });
+  std::thread caller([&] { guest.StartDirtyLog(request); });
   AwaitBeginOfSplit(guest, kPages);
   Step();
   caller.join();
   EXPECT_EQ(StateOfLog(guest), v1::DIRTY_LOG_STATE_ACTIVE);
 }
 
+// A clock that is set gives nobody the log of an owner that is there.
+TEST_P(WallClockTest, ALeaseLastsAsLongAsItSays) {
+  const Guest guest(daemon_->client(), "a", {MakeSlot(kMiB)});
+  v1::StartDirtyLogRequest start;
+  start.mutable_lease()->set_seconds(kLongSeconds);
+  guest.StartDirtyLog(start);
+  Step();
+  v1::AcquireDirtyLogRequest acquire;
+  acquire.set_vm(guest.name());
+  acquire.set_owner("another");
+  acquire.set_owner_token("a token of another owner");
+  EXPECT_EQ(ReasonOf(daemon_->client()
+                         .Call(&DirtyLogStub::AcquireDirtyLog, acquire)
+                         .status),
+            "LOG_OWNED");
+  acquire.set_force(true);
+  acquire.mutable_lease()->set_seconds(1);
+  daemon_->client().Must(&DirtyLogStub::AcquireDirtyLog, acquire);
+  Step();
+  acquire.set_force(false);
+  acquire.set_owner_token("a token of a third owner");
+  EXPECT_TRUE(Eventually([&] {
+    return daemon_->client()
+        .Call(&DirtyLogStub::AcquireDirtyLog, acquire)
+        .status.ok();
+  }));
+}
+
 TEST_P(WallClockTest, ARepeatedRequestIsKnown) {
   v1::CreateVmRequest request;
   request.set_vm_id("a");
   request.set_request_id("7f1b0d4e-3c52-4b6e-9f0a-0123456789ab");
+  request.mutable_vm()->mutable_tdp();
   *request.mutable_vm()->add_memslots() = MakeSlot(kMiB);
   daemon_->client().Must(&v1::VmService::Stub::CreateVm, request);
   Step();
@@ -297,8 +325,10 @@ class ClientWallClockTest : public ::testing::TestWithParam<int> {
 };
 
 TEST_P(ClientWallClockTest, AWaitEndsAfterItsTimeoutAndNotBefore) {
-  const Guest guest(daemon_.client(), "a", {MakeSlot(kMiB)});
-  const std::string name = guest.StartRandomWrites(1);
+  const Guest guest(
+      daemon_.client(), "a",
+      {MakeSlot(4 * kMiB, v1::MEMORY_BACKING_ANONYMOUS, v1::PAGE_SIZE_2M)});
+  const std::string name = guest.StartLongOperation();
   const auto longer = Mmuctl(
       "longer",
       {absl::StrCat("--timeout=", kLongSeconds, "s"), "op", "wait", name});
@@ -316,6 +346,25 @@ TEST_P(ClientWallClockTest, AWaitEndsAfterItsTimeoutAndNotBefore) {
   const auto then = lines(*longer);
   EXPECT_TRUE(Eventually(
       [&] { return lines(*longer) > then + 1 || !longer->running(); }));
+  daemon_.client().Cancel(name);
+  EXPECT_EQ(longer->Wait(absl::Minutes(1)), 8) << longer->Err();
+}
+
+TEST_P(ClientWallClockTest, AWatchedWorkloadIsWaitedForAsLongAsItIsSaid) {
+  const Guest guest(daemon_.client(), "a", {MakeSlot(kMiB)});
+  guest.StartRandomWrites(1);
+  const auto longer =
+      Mmuctl("longer", {absl::StrCat("--timeout=", kLongSeconds, "s"),
+                        "workload", "status", "a", "--watch"});
+  const auto shorter =
+      Mmuctl("shorter", {"--timeout=3s", "workload", "status", "a", "--watch"});
+  const auto shows = [](const ChildProcess& client) {
+    return !client.Err().empty();
+  };
+  EXPECT_TRUE(Eventually([&] { return shows(*longer) && shows(*shorter); }));
+  clock_.Step(absl::Minutes(GetParam()));
+  EXPECT_EQ(shorter->Wait(absl::Minutes(1)), 7) << shorter->Err();
+  EXPECT_TRUE(longer->running()) << longer->Err();
   guest.StopWorkload();
   EXPECT_EQ(longer->Wait(absl::Minutes(1)), 0) << longer->Err();
 }

@@ -7,6 +7,7 @@
 
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
+#include "mmu_core/testing/dirty_log.h"
 #include "mmu_core/testing/vm_builder.h"
 #include "mmu_core/vm/vm.h"
 #include "tests/selftests/log_harvester.h"
@@ -21,6 +22,8 @@ using ::mmu::testing::MakePmlVm;
 using ::mmu::testing::MakeRingVm;
 using ::mmu::testing::MakeVm;
 using ::mmu::testing::Slot;
+using ::mmu::testing::StartLog;
+using ::mmu::testing::StopLog;
 using ::mmu::testing::UsesRing;
 using ::mmu::testing::Write;
 using ::testing::TestWithParam;
@@ -100,7 +103,7 @@ TEST_P(PageSplittingTest, PagesAreHugeThenSmallThenHugeAgain) {
     config.initially_set = InitiallySet::kYes;
     config.split = SplitPolicy::kOnClear;
   }
-  ASSERT_TRUE(vm->StartDirtyLog(config, nullptr).ok());
+  ASSERT_TRUE(StartLog(*vm, config, nullptr).ok());
   if (state == InitialState::kInitiallySet) {
     EXPECT_EQ(CountsOf(*vm), populated) << "enabling touches nothing";
   } else {
@@ -117,8 +120,7 @@ TEST_P(PageSplittingTest, PagesAreHugeThenSmallThenHugeAgain) {
   }
 
   ASSERT_TRUE(
-      vm->StopDirtyLog({}, Vm::Recover::kYes, Vm::Unacked::kRefuse, nullptr)
-          .ok());
+      StopLog(*vm, RecoverOnStop::kYes, Undelivered::kRefuse, nullptr).ok());
   Populate(*vm, 64 * kPageSize);
   EXPECT_EQ(CountsOf(*vm).medium, populated.medium);
   EXPECT_EQ(CountsOf(*vm).large, populated.large);

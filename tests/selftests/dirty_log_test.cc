@@ -14,6 +14,8 @@
 //
 // Each mode is run with and without page-modification logging.
 
+#include "mmu_core/testing/dirty_log.h"
+
 #include <atomic>
 #include <cstdint>
 #include <iostream>
@@ -45,6 +47,7 @@ using ::mmu::testing::MakePmlVm;
 using ::mmu::testing::MakeRingVm;
 using ::mmu::testing::MakeVm;
 using ::mmu::testing::Slot;
+using ::mmu::testing::StartLog;
 using ::mmu::testing::Touch;
 using ::mmu::testing::UsesRing;
 using ::mmu::testing::Write;
@@ -210,7 +213,7 @@ TEST_P(DirtyLogTest, EveryWriteIsReportedAndNothingElse) {
   for (uint64_t page = 0; page < kPages; ++page) {
     Write(*vm, options.start_gpa + page * kPageSize + 8, 0);
   }
-  ASSERT_TRUE(vm->StartDirtyLog(ConfigOf(split), nullptr).ok());
+  ASSERT_TRUE(StartLog(*vm, ConfigOf(split), nullptr).ok());
   // With initially_set everything is dirty once.
   std::vector<uint64_t> first = Harvest(*vm, 0, mode);
   EXPECT_EQ(first.size(), split == SplitPolicy::kOnClear ? kPages : 0u);

@@ -4,9 +4,11 @@
 
 #include "mmu_core/base/check.h"
 #include "mmu_core/dirty/dirty_ring.h"
+#include "mmu_core/testing/dirty_log.h"
 #include "mmu_core/testing/vm_builder.h"
 #include "mmu_core/vm/dirty_logging.h"
 #include "mmu_core/vm/dirty_rings.h"
+#include "mmu_core/vm/kvm_dirty_log.h"
 #include "mmu_core/vm/vm_state.h"
 
 namespace mmu::testing {
@@ -38,7 +40,7 @@ std::vector<uint64_t> Harvest(Vm& vm, uint32_t slot, LogMode mode) {
       const auto words = CopyDirtyLog(vm.state(), slot);
       MMU_CHECK(words.ok());
       const std::vector<uint64_t> pages = PagesOf(*words);
-      const uint64_t npages = vm.state().logs.Find(slot)->npages();
+      const uint64_t npages = vm.state().dirty_log.FindSlot(slot)->npages();
       const auto cleared =
           ClearBitmap(vm.state(), slot, 0, npages, *words, nullptr);
       MMU_CHECK(cleared.ok());
@@ -65,9 +67,9 @@ std::vector<uint64_t> Harvest(Vm& vm, uint32_t slot, LogMode mode) {
     case LogMode::kRingEpochs: {
       uint64_t epoch = 0;
       const std::vector<uint64_t> pages = SealAndList(vm, slot, &epoch);
-      const uint64_t npages = vm.state().logs.Find(slot)->npages();
-      const auto cleared = vm.ClearDirtyLog(slot, epoch, 0, npages,
-                                            MaskOf(npages, pages), nullptr);
+      const uint64_t npages = vm.state().dirty_log.FindSlot(slot)->npages();
+      const auto cleared = ClearAndDeliver(vm, slot, epoch, 0, npages,
+                                           MaskOf(npages, pages), nullptr);
       MMU_CHECK(cleared.ok());
       MMU_CHECK(cleared->cleared_page_count == pages.size());
       return pages;

@@ -13,6 +13,7 @@
 #include "mmu_core/base/gfn_range.h"
 #include "mmu_core/guest/hypervisor/l1_hypervisor.h"
 #include "mmu_core/guest/kernel/page_tables.h"
+#include "mmu_core/testing/dirty_log.h"
 #include "mmu_core/testing/vm_builder.h"
 #include "mmu_core/vm/host_notifier.h"
 #include "mmu_core/vm/l1_processor.h"
@@ -24,11 +25,13 @@ namespace mmu {
 namespace {
 
 using ::mmu::testing::AuditFindings;
+using ::mmu::testing::ClearAndDeliver;
 using ::mmu::testing::MakeVmFrom;
 using ::mmu::testing::MaskOf;
 using ::mmu::testing::PagingGuest;
 using ::mmu::testing::SealAndList;
 using ::mmu::testing::Slot;
+using ::mmu::testing::StartLog;
 using ::testing::Contains;
 using ::testing::ElementsAre;
 using ::testing::IsEmpty;
@@ -48,8 +51,8 @@ std::unique_ptr<Vm> MakeGuest(MmuMode mode, EntryFormat format) {
 std::vector<uint64_t> TakeLog(Vm& vm) {
   uint64_t epoch = 0;
   const std::vector<uint64_t> dirty = SealAndList(vm, 0, &epoch);
-  EXPECT_TRUE(vm.ClearDirtyLog(0, epoch, 0, kMemory / kPageSize,
-                               MaskOf(kMemory / kPageSize, dirty), nullptr)
+  EXPECT_TRUE(ClearAndDeliver(vm, 0, epoch, 0, kMemory / kPageSize,
+                              MaskOf(kMemory / kPageSize, dirty), nullptr)
                   .ok());
   EXPECT_EQ(AuditFindings(vm), "");
   return dirty;
@@ -86,7 +89,7 @@ class NestedDirtyLogTest : public ::testing::TestWithParam<Tables> {
     return frame.value_or(Gfn(0)).value();
   }
   void StartLog() {
-    ASSERT_TRUE(vm_->StartDirtyLog({}, nullptr).ok());
+    ASSERT_TRUE(testing::StartLog(*vm_, {}, nullptr).ok());
     TakeLog(*vm_);
   }
 
@@ -173,7 +176,7 @@ TEST(ShadowDirtyLogTest, WritesAppearAtThePageWhateverTheirAddress) {
     guest.Map(gva, page, gpte::kPresent | gpte::kWrite | gpte::kUser);
     ASSERT_FALSE(guest.Write(gva).has_value());
   }
-  ASSERT_TRUE(vm->StartDirtyLog({}, nullptr).ok());
+  ASSERT_TRUE(StartLog(*vm, {}, nullptr).ok());
   TakeLog(*vm);
   for (int pass = 0; pass < 2; ++pass) {
     for (const Gva gva : gvas) {

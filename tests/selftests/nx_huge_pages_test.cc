@@ -8,6 +8,7 @@
 
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
+#include "mmu_core/testing/dirty_log.h"
 #include "mmu_core/testing/vm_builder.h"
 #include "mmu_core/vm/nx_parameters.h"
 #include "mmu_core/vm/nx_recovery.h"
@@ -22,6 +23,7 @@ using ::mmu::testing::Exec;
 using ::mmu::testing::MakeVmFrom;
 using ::mmu::testing::Read;
 using ::mmu::testing::Slot;
+using ::mmu::testing::StartLog;
 using ::testing::Pair;
 
 // Three regions that could each be a 2M page.
@@ -85,7 +87,7 @@ TEST_P(NxHugePagesSelftest,
   Read(*vm_, kA);
   Read(*vm_, kC);
   EXPECT_THAT(Pages(), Pair(1, 1)) << "C was executed last";
-  ASSERT_TRUE(vm_->StartDirtyLog({}, nullptr).ok());
+  ASSERT_TRUE(StartLog(*vm_, {}, nullptr).ok());
   EXPECT_EQ(RecoverNxHugePages(vm_->state(), 1), 0u);
   EXPECT_EQ(vm_->Stats().nx_lpage_splits, 0u);
   EXPECT_EQ(AuditFindings(*vm_), "");

@@ -13,6 +13,7 @@
 #include "absl/types/span.h"
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
+#include "mmu_core/testing/dirty_log.h"
 #include "mmu_core/testing/vm_builder.h"
 #include "mmu_core/vm/vm.h"
 #include "mmu_core/vm/vm_state.h"
@@ -24,6 +25,8 @@ using ::mmu::testing::AuditFindings;
 using ::mmu::testing::MakeVm;
 using ::mmu::testing::SealAndList;
 using ::mmu::testing::Slot;
+using ::mmu::testing::StartLog;
+using ::mmu::testing::StopLog;
 using ::testing::SizeIs;
 using ::testing::TestWithParam;
 using ::testing::Values;
@@ -108,14 +111,13 @@ TEST_P(PageTableTest, MappingsAreCreatedUpdatedAndAdjustedOverTheSameContents) {
   RunPhase(1);
   ExpectMappedBy(GetParam());
 
-  ASSERT_TRUE(vm_->StartDirtyLog({}, nullptr).ok());
+  ASSERT_TRUE(StartLog(*vm_, {}, nullptr).ok());
   RunPhase(2);
   ExpectMappedBy(Level::k4K);
   EXPECT_THAT(SealAndList(*vm_, 0), SizeIs(kPages)) << "each page was written";
 
   ASSERT_TRUE(
-      vm_->StopDirtyLog({}, Vm::Recover::kYes, Vm::Unacked::kDiscard, nullptr)
-          .ok());
+      StopLog(*vm_, RecoverOnStop::kYes, Undelivered::kDiscard, nullptr).ok());
   RunPhase(3);
   ExpectMappedBy(GetParam());
 }
@@ -148,11 +150,10 @@ TEST_P(PageTableTest, ContentsStayWhilePhasesChangeUnderTheGuest) {
   eager.split = SplitPolicy::kEager;
   for (int i = 0; i < 10; ++i) {
     ASSERT_TRUE(
-        vm_->StartDirtyLog(i % 2 == 0 ? eager : DirtyLogConfig(), nullptr)
-            .ok());
+        StartLog(*vm_, i % 2 == 0 ? eager : DirtyLogConfig(), nullptr).ok());
     std::this_thread::yield();
     ASSERT_TRUE(
-        vm_->StopDirtyLog({}, Vm::Recover::kYes, Vm::Unacked::kDiscard, nullptr)
+        StopLog(*vm_, RecoverOnStop::kYes, Undelivered::kDiscard, nullptr)
             .ok());
   }
   stop.store(true);
