@@ -1,29 +1,35 @@
 #!/usr/bin/python3
-"""Copies the dirty pages of a logged guest into a file, and loses none.
+"""Copies the dirty pages of a guest into a file, and loses none.
 
-usage: docs/examples/harvest.py ADDRESS VM FILE     (after: mmuctl dirty-log start VM)
+usage: docs/examples/harvest.py ADDRESS VM FILE
 
 ADDRESS is unix:/path or host:port. FILE is an image of the guest's memory: the
-byte of address A is at offset A. Run it as often as there are dirty pages.
-Read-only memslots have no log, since the guest cannot write to them; each run
-copies them whole. A writable slot that does not log is left out, and named.
+byte of address A is at offset A. The first run switches the guest's dirty log
+on, with every page dirty, and copies them all; run it again as often as there
+are dirty pages. Read-only memslots have no log, since the guest cannot write to
+them; each run copies them whole.
 
-The order is seal, clear, copy, a batch of pages at a time. What happens when it
-dies in the middle, or a call fails: pages that were not cleared are still in
-the log. Those of the batch in hand were perhaps cleared and not yet copied; so
-FILE.batch names them before they are cleared, and the next run with the same
-FILE begins by copying them.
+The order is seal, read, clear, copy, acknowledge. When it dies in the middle,
+or a call fails, what was not acknowledged is still in the log, and the next run
+takes the log over from this one, which seals all of it again. It takes over
+from an earlier run with the same FILE and from nobody else: what another owner
+has acknowledged is not in FILE. FILE.token, readable by its owner only, has the
+tokens by which the daemon knows such a run. Without it, or if FILE is gone or
+empty, the log is to be stopped, and the next run begins anew. One run at a time
+has FILE.
 
 Needs protoc and Debian's python3-grpcio, python3-protobuf and python3-crcmod.
 The generated messages go to a temporary folder.
 """
 
-import json
+import fcntl
 import os
 import pathlib
+import secrets
 import subprocess
 import sys
 import tempfile
+import time
 import uuid
 
 import crcmod.predefined
@@ -31,6 +37,11 @@ import grpc
 
 PROTO = pathlib.Path(__file__).resolve().parents[2] / "proto"
 PAGE = 4096
+OWNER = "harvest.py"
+TOKEN = 32
+# No call renews the lease while pages are copied, so it is longer than a batch
+# takes. It keeps the log from others, not from the next run.
+LEASE = {"seconds": 300}
 # Pages cleared and copied at a time. One ReadPages takes at most 65536 extents,
 # and a batch never has more extents than pages.
 BATCH_PAGES = 65536
@@ -47,10 +58,12 @@ def import_messages(out):
     # google.rpc and google.longrunning lie beside the installed google.protobuf.
     import google
     google.__path__.append(out + "/google")
-    from mmud.v1 import (common_pb2, dirty_log_service_pb2,
-                         guest_memory_service_pb2, vm_service_pb2)
-    return (common_pb2, vm_service_pb2, dirty_log_service_pb2,
-            guest_memory_service_pb2)
+    from google.longrunning import operations_pb2
+    from google.rpc import error_details_pb2, status_pb2
+    from mmud.v1 import (dirty_log_service_pb2, guest_memory_service_pb2,
+                         vm_service_pb2)
+    return (vm_service_pb2, dirty_log_service_pb2, guest_memory_service_pb2,
+            operations_pb2, status_pb2, error_details_pb2)
 
 
 def check(good, what):
@@ -99,39 +112,140 @@ def batches_of(chunk):
 class Harvest:
     def __init__(self, address, vm, file, messages):
         self.vm = vm
-        self.common, self.vms, self.logs, self.memory = messages
+        (self.vms, self.logs, self.memory, self.operations, self.status,
+         self.details) = messages
         self.channel = grpc.insecure_channel(address)
-        self.batch_file = pathlib.Path(file + ".batch")
+        self.token = b""
+        self.open_file(file)
+
+    def open_file(self, file):
+        """Opens FILE and FILE.token, and keeps other runs from both."""
         self.image = os.open(file, os.O_RDWR | os.O_CREAT, 0o600)
+        try:
+            fcntl.flock(self.image, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            sys.exit(f"harvest.py: another run writes {file}; wait for its end")
+        # Only now: until then they may be those of a run that has FILE.
+        self.tokens = os.open(file + ".token", os.O_RDWR | os.O_CREAT, 0o600)
+        if os.fstat(self.image).st_size == 0:
+            # What an earlier run copied is gone, so the log that knows the rest
+            # is of no use. FILE stays empty until the tokens are gone: a run
+            # that dies in between leaves no token beside what looks like a
+            # copy.
+            os.ftruncate(self.tokens, 0)
+            os.fsync(self.tokens)
+            os.ftruncate(self.image, PAGE)
 
     def unary(self, service, method, request, response):
         call = self.channel.unary_unary(
-            f"/mmud.v1.{service}/{method}",
+            f"/{service}/{method}",
             request_serializer=type(request).SerializeToString,
             response_deserializer=response.FromString)
         return call(request, timeout=60)
 
     def stream(self, service, method, request, response):
         call = self.channel.unary_stream(
-            f"/mmud.v1.{service}/{method}",
+            f"/{service}/{method}",
             request_serializer=type(request).SerializeToString,
             response_deserializer=response.FromString)
         return call(request, timeout=600)
 
-    def seal(self, slot):
-        """Closes the epoch: its number, and chunks with a bitmap each. Nothing
-        is forgotten by that, so a stream that breaks costs nothing."""
-        epoch, chunks, crc, trailer = 0, [], 0, None
+    def log(self, method, **fields):
+        """A call of DirtyLogService for this VM."""
+        request = getattr(self.logs, method + "Request")(vm=self.vm, **fields)
+        if "request_id" in request.DESCRIPTOR.fields_by_name:
+            request.request_id = str(uuid.uuid4())
+        response = (self.operations.Operation if method == "StartDirtyLog"
+                    else getattr(self.logs, method + "Response"))
+        return self.unary("mmud.v1.DirtyLogService", method, request, response)
+
+    def info_of(self, error):
+        """The ErrorInfo of a call that failed; an empty one if it has none."""
+        info = self.details.ErrorInfo()
+        for key, value in error.trailing_metadata() or ():
+            if key != "grpc-status-details-bin":
+                continue
+            for detail in self.status.Status.FromString(value).details:
+                if detail.Unpack(info):
+                    return info
+        return info
+
+    def last_tokens(self):
+        """The token of the last run, and that of the owner which it took the
+        log from: wherever that run died, one of the two is the owner's."""
+        both = os.pread(self.tokens, 2 * TOKEN, 0)
+        return [both[:TOKEN], both[TOKEN:]] if len(both) == 2 * TOKEN else []
+
+    def new_token(self, former):
+        """Makes the secret of the next ownership, and keeps it before it is
+        used: an answer that is lost takes no token along."""
+        self.token = secrets.token_bytes(TOKEN)
+        both = self.token + (former or self.token)
+        check(os.pwrite(self.tokens, both, 0) == len(both),
+              "FILE.token could not be written")
+        os.fsync(self.tokens)
+
+    def take_the_log(self):
+        """Becomes the owner of the log, under a new token, if an earlier run
+        with FILE owns it: what that had in flight is sealed again. Without a
+        log, starts one."""
+        for token in self.last_tokens():
+            try:
+                # Nobody but the owner can seal, and a seal forgets nothing.
+                log_id = self.log("SealDirtyLog", owner_token=token).log_id
+            except grpc.RpcError as error:
+                if self.info_of(error).reason not in (
+                        "LOG_OWNED", "LOG_FENCED", "DIRTY_LOG_OFF"):
+                    raise
+                continue
+            self.new_token(token)
+            self.log("AcquireDirtyLog", owner=OWNER, owner_token=self.token,
+                     log_id=log_id, lease=LEASE, force=True)
+            return
+        self.start_the_log()
+
+    def start_the_log(self):
+        """With every page dirty, so that the first run copies all of them."""
+        self.new_token(b"".join(self.last_tokens()[:1]))
+        try:
+            operation = self.log("StartDirtyLog", owner=OWNER, lease=LEASE,
+                                 owner_token=self.token, initially_set=True)
+        except grpc.RpcError as error:
+            info = self.info_of(error)
+            if info.reason != "DIRTY_LOG_ACTIVE":
+                raise
+            sys.exit(f"harvest.py: {self.vm} has a dirty log that is not "
+                     f"FILE's, of {info.metadata['owner']}; what it has "
+                     "delivered is not in FILE: run with the FILE of that log "
+                     "and the FILE.token beside it, or stop it (mmuctl "
+                     "dirty-log stop --force)")
+        while not operation.done:
+            time.sleep(0.1)
+            operation = self.unary(
+                "google.longrunning.Operations", "GetOperation",
+                self.operations.GetOperationRequest(name=operation.name),
+                self.operations.Operation)
+        check(not operation.HasField("error"),
+              f"the dirty log did not start: {operation.error.message}")
+
+    def seal(self):
+        """Closes the epoch of all slots: the log's id and the epoch. Nothing is
+        forgotten by that, nor protected."""
+        sealed = self.log("SealDirtyLog", owner_token=self.token)
+        return sealed.log_id, sealed.epoch
+
+    def read(self, log_id, epoch):
+        """The sealed pages: the slots, and chunks with a bitmap each. Changes
+        nothing, so a stream that breaks costs nothing."""
+        slots, chunks, crc, trailer = [], [], 0, None
         for part in self.stream(
-                "DirtyLogService", "GetDirtyLog",
-                self.logs.GetDirtyLogRequest(
-                    vm=self.vm, slot=slot,
-                    mode=self.logs.GET_DIRTY_LOG_MODE_SEAL,
-                    encoding=self.logs.DIRTY_LOG_ENCODING_BITMAP,
-                    request_id=str(uuid.uuid4())),
-                self.logs.GetDirtyLogResponse):
+                "mmud.v1.DirtyLogService", "ReadDirtyPages",
+                self.logs.ReadDirtyPagesRequest(
+                    vm=self.vm, log_id=log_id, epoch=epoch,
+                    encoding=self.logs.DIRTY_LOG_ENCODING_BITMAP),
+                self.logs.ReadDirtyPagesResponse):
             if part.HasField("header"):
-                epoch = part.header.epoch
+                slots = [covered.slot for covered in part.header.coverage]
             elif part.HasField("chunk"):
                 check(crc32c(part.chunk.bitmap) == part.chunk.crc32c,
                       "a part of the dirty log was damaged on its way")
@@ -141,16 +255,18 @@ class Harvest:
                 trailer = part.trailer
         check(trailer is not None and trailer.chunk_count == len(chunks) and
               trailer.crc32c == crc, "the dirty log did not arrive whole")
-        return epoch, chunks
+        return slots, chunks
 
-    def clear(self, slot, epoch, gpa, size, bitmap):
-        """Takes pages out of the log. From here on their next write is seen."""
-        self.unary("DirtyLogService", "ClearDirtyLog",
-                   self.logs.ClearDirtyLogRequest(
-                       vm=self.vm, slot=slot, epoch=epoch, start_gpa_bytes=gpa,
-                       size_bytes=size, bitmap=bitmap,
-                       request_id=str(uuid.uuid4())),
-                   self.logs.ClearDirtyLogResponse)
+    def clear(self, epoch, slot, gpa, size, bitmap):
+        """Takes pages into flight. From here on their next write is seen."""
+        self.log("ClearDirtyLog", owner_token=self.token, epoch=epoch,
+                 pages=self.logs.SlotPages(slot=slot, start_gpa_bytes=gpa,
+                                           size_bytes=size, bitmap=bitmap))
+
+    def acknowledge(self, epoch):
+        """The copies have arrived: the log may forget their pages."""
+        os.fsync(self.image)
+        self.log("AcknowledgePages", owner_token=self.token, epoch=epoch)
 
     def copy(self, extents):
         """Copies pages that were cleared before: the number of pages."""
@@ -158,8 +274,8 @@ class Harvest:
         for gpa, size in extents:
             request.extents.add(gpa_bytes=gpa, size_bytes=size)
         pages, chunks, crc, trailer = 0, 0, 0, None
-        for part in self.stream("GuestMemoryService", "ReadPages", request,
-                                self.memory.ReadPagesResponse):
+        for part in self.stream("mmud.v1.GuestMemoryService", "ReadPages",
+                                request, self.memory.ReadPagesResponse):
             if part.HasField("trailer"):
                 trailer = part.trailer
                 continue
@@ -187,54 +303,35 @@ class Harvest:
         check(os.pwrite(self.image, data, gpa) == len(data),
               "the file could not be written")
 
-    def note_batch(self, extents):
-        """So that the next run knows, should this one die."""
-        part = self.batch_file.with_suffix(".part")
-        part.write_text(json.dumps(extents))
-        part.rename(self.batch_file)
-
-    def finish_batch(self):
-        """Copies the batch that was noted, if there is one."""
-        if not self.batch_file.exists():
-            return 0
-        pages = self.copy(json.loads(self.batch_file.read_text()))
-        self.batch_file.unlink()
-        return pages
-
-    def run(self):
-        left_over = self.finish_batch()
-        if left_over:
-            print(f"of a run before: {left_over} pages copied")
-        guest = self.unary("VmService", "GetVm",
-                           self.vms.GetVmRequest(name=self.vm),
-                           self.vms.GetVmResponse).vm
-        active = self.common.DIRTY_LOG_STATE_ACTIVE
-        logs = [slot.slot for slot in guest.memslots
-                if slot.dirty_log.state == active]
-        if not logs:
-            sys.exit(f"harvest.py: no memslot of {self.vm} logs dirty pages; "
-                     f"switch it on with mmuctl dirty-log start")
-        for slot in guest.memslots:
-            if slot.slot in logs:
-                epoch, copied = self.harvest(slot.slot)
-                print(f"slot {slot.slot}: epoch {epoch}, {copied} pages copied")
-            elif (slot.readonly and
-                  slot.backing != self.vms.MEMORY_BACKING_METADATA_ONLY):
-                copied = self.copy_whole(slot.gpa_bytes, slot.size_bytes)
-                print(f"slot {slot.slot}: read-only, {copied} pages copied")
-            else:
-                print(f"slot {slot.slot}: does not log, left out")
-
-    def harvest(self, slot):
-        """Takes the dirty pages out of the log and copies them."""
-        copied = 0
-        epoch, chunks = self.seal(slot)
+    def harvest(self):
+        """Takes the dirty pages out of the log and copies them: the epoch, and
+        how many there were of each slot."""
+        log_id, epoch = self.seal()
+        slots, chunks = self.read(log_id, epoch)
+        copied = dict.fromkeys(slots, 0)
         for chunk in chunks:
             for gpa, size, bitmap in batches_of(chunk):
-                self.note_batch(extents_of(gpa, bitmap))
-                self.clear(slot, epoch, gpa, size, bitmap)
-                copied += self.finish_batch()
+                self.clear(epoch, chunk.slot, gpa, size, bitmap)
+                copied[chunk.slot] += self.copy(extents_of(gpa, bitmap))
+        self.acknowledge(epoch)
         return epoch, copied
+
+    def run(self):
+        guest = self.unary("mmud.v1.VmService", "GetVm",
+                           self.vms.GetVmRequest(name=self.vm),
+                           self.vms.GetVmResponse).vm
+        self.take_the_log()
+        epoch, copied = self.harvest()
+        for slot in guest.memslots:
+            if slot.slot in copied:
+                print(f"slot {slot.slot}: epoch {epoch}, "
+                      f"{copied[slot.slot]} pages copied")
+            elif (slot.readonly and
+                  slot.backing != self.vms.MEMORY_BACKING_METADATA_ONLY):
+                pages = self.copy_whole(slot.gpa_bytes, slot.size_bytes)
+                print(f"slot {slot.slot}: read-only, {pages} pages copied")
+            else:
+                print(f"slot {slot.slot}: does not log, left out")
 
     def copy_whole(self, gpa, size):
         """Copies memory that nobody writes to, a batch at a time."""
