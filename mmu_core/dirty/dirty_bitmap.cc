@@ -84,30 +84,6 @@ DirtyBitmap::DirtyBitmap(uint64_t npages, BitmapWriters writers,
   MMU_CHECK(memory_);
 }
 
-// With one writer at a time the lock that says so orders all of it. Released
-// all the same: the bits of a page come into the set that it moves to before
-// they leave the other, also for who looks at the memory of a process that died
-// in between.
-uint64_t DirtyBitmap::Or(uint64_t& word, uint64_t bits) {
-  AtomicWord atomic(word);
-  if (writers_ == BitmapWriters::kMany) {
-    return atomic.fetch_or(bits, std::memory_order_seq_cst);
-  }
-  const uint64_t before = atomic.load(std::memory_order_relaxed);
-  atomic.store(before | bits, std::memory_order_release);
-  return before;
-}
-
-uint64_t DirtyBitmap::AndNot(uint64_t& word, uint64_t bits) {
-  AtomicWord atomic(word);
-  if (writers_ == BitmapWriters::kMany) {
-    return atomic.fetch_and(~bits, std::memory_order_seq_cst);
-  }
-  const uint64_t before = atomic.load(std::memory_order_relaxed);
-  atomic.store(before & ~bits, std::memory_order_release);
-  return before;
-}
-
 // Marker and taker touch the three words of a page in opposite order:
 //
 //   marker: set live bit,     raise summary 1, raise summary 2
@@ -153,28 +129,6 @@ bool DirtyBitmap::Mark(uint64_t page) {
   return was_clean;
 }
 
-uint64_t DirtyBitmap::MarkWord(uint64_t i, uint64_t bits) {
-  MMU_DCHECK(i < word_count_);
-  MMU_DCHECK((bits & ~MaskOf(i, 0, npages_)) == 0);
-  if (bits == 0) return 0;
-  const uint64_t before = Or(words_[i], bits);
-  RaiseSummaries(i);
-  return bits & ~before;
-}
-
-void DirtyBitmap::RaiseSummaries(uint64_t i) {
-  Raise(summary1_, i);
-  Raise(summary2_, i / kWordBits);
-}
-
-// Sets a bit unless it is set. The order is explained at Mark.
-void DirtyBitmap::Raise(uint64_t* words, uint64_t n) {
-  uint64_t& word = words[n / kWordBits];
-  if ((AtomicWord(word).load(std::memory_order_seq_cst) & BitOf(n)) == 0) {
-    Or(word, BitOf(n));
-  }
-}
-
 bool DirtyBitmap::Test(uint64_t page) const {
   MMU_DCHECK(page < npages_);
   return (Word(page / kWordBits) & BitOf(page)) != 0;
@@ -196,21 +150,11 @@ void DirtyBitmap::SetAll() {
   }
 }
 
-uint64_t DirtyBitmap::Word(uint64_t i) const {
-  MMU_DCHECK(i < word_count_);
-  return AtomicWord(words_[i]).load(std::memory_order_seq_cst);
-}
-
 uint64_t DirtyBitmap::TakeWord(uint64_t i) {
   MMU_DCHECK(i < word_count_);
   // The summary first, as in TakeAll.
   AndNot(summary1_[i / kWordBits], BitOf(i));
   return AtomicWord(words_[i]).exchange(0, std::memory_order_seq_cst);
-}
-
-uint64_t DirtyBitmap::ClearBits(uint64_t i, uint64_t mask) {
-  MMU_DCHECK(i < word_count_);
-  return AndNot(words_[i], mask) & mask;
 }
 
 uint64_t DirtyBitmap::CountDirty() const {

@@ -20,12 +20,14 @@
 #ifndef MMU_CORE_DIRTY_DIRTY_BITMAP_H_
 #define MMU_CORE_DIRTY_DIRTY_BITMAP_H_
 
+#include <atomic>
 #include <cstddef>
 #include <cstdint>
 #include <memory>
 
 #include "absl/functional/function_ref.h"
 #include "absl/types/span.h"
+#include "mmu_core/base/check.h"
 #include "mmu_core/base/zeroed_memory.h"
 #include "mmu_core/dirty/dirty_log_types.h"
 
@@ -139,6 +141,67 @@ class DirtyBitmap {
   uint64_t* const summary1_;
   uint64_t* const summary2_;
 };
+
+// Implementation details follow.
+
+// With one writer at a time the lock that says so orders all of it. Released
+// all the same: the bits of a page come into the set that it moves to before
+// they leave the other, also for who looks at the memory of a process that died
+// in between.
+inline uint64_t DirtyBitmap::Or(uint64_t& word, uint64_t bits) {
+  std::atomic_ref<uint64_t> atomic(word);
+  if (writers_ == BitmapWriters::kMany) {
+    return atomic.fetch_or(bits, std::memory_order_seq_cst);
+  }
+  const uint64_t before = atomic.load(std::memory_order_relaxed);
+  atomic.store(before | bits, std::memory_order_release);
+  return before;
+}
+
+inline uint64_t DirtyBitmap::AndNot(uint64_t& word, uint64_t bits) {
+  std::atomic_ref<uint64_t> atomic(word);
+  if (writers_ == BitmapWriters::kMany) {
+    return atomic.fetch_and(~bits, std::memory_order_seq_cst);
+  }
+  const uint64_t before = atomic.load(std::memory_order_relaxed);
+  atomic.store(before & ~bits, std::memory_order_release);
+  return before;
+}
+
+inline uint64_t DirtyBitmap::MarkWord(uint64_t i, uint64_t bits) {
+  MMU_DCHECK(i < word_count_);
+  MMU_DCHECK(i + 1 < word_count_ || npages_ % 64 == 0 ||
+             bits >> (npages_ % 64) == 0);
+  if (bits == 0) return 0;
+  const uint64_t before = Or(words_[i], bits);
+  RaiseSummaries(i);
+  return bits & ~before;
+}
+
+inline void DirtyBitmap::RaiseSummaries(uint64_t i) {
+  Raise(summary1_, i);
+  Raise(summary2_, i / 64);
+}
+
+// Sets a bit unless it is set. The order is explained at Mark.
+inline void DirtyBitmap::Raise(uint64_t* words, uint64_t n) {
+  uint64_t& word = words[n / 64];
+  const uint64_t bit = uint64_t{1} << (n % 64);
+  if ((std::atomic_ref<uint64_t>(word).load(std::memory_order_seq_cst) & bit) ==
+      0) {
+    Or(word, bit);
+  }
+}
+
+inline uint64_t DirtyBitmap::Word(uint64_t i) const {
+  MMU_DCHECK(i < word_count_);
+  return std::atomic_ref<uint64_t>(words_[i]).load(std::memory_order_seq_cst);
+}
+
+inline uint64_t DirtyBitmap::ClearBits(uint64_t i, uint64_t mask) {
+  MMU_DCHECK(i < word_count_);
+  return AndNot(words_[i], mask) & mask;
+}
 
 }  // namespace mmu
 

@@ -479,8 +479,13 @@ absl::Status ReadDirtyLog(VmState& vm, absl::optional<LogId> log_id,
                           absl::Span<uint64_t> words) {
   const absl::StatusOr<std::shared_ptr<VmDirtyLog>> log = LogOf(vm);
   if (!log.ok()) return log.status();
-  if (absl::Status s = CheckExists(vm, slot); !s.ok()) return s;
-  return (*log)->log.Read(log_id, slot, epoch, first_page, words);
+  // Every slot that is logged exists.
+  absl::Status s = (*log)->log.Read(log_id, slot, epoch, first_page, words);
+  if (s.ok()) return s;
+  if (absl::Status missing = CheckExists(vm, slot); !missing.ok()) {
+    return missing;
+  }
+  return s;
 }
 
 absl::Status ReadInFlight(const VmState& vm, absl::optional<LogId> log_id,
