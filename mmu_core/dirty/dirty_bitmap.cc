@@ -117,8 +117,8 @@ bool DirtyBitmap::Mark(uint64_t page) {
   const uint64_t bit = BitOf(page);
   AtomicWord word(words_[i]);
   bool was_clean = false;
-  // Sequentially consistent, with the taker's exchange: a marker that makes an
-  // SPTE writable and then finds its page marked already, and a taker that
+  // Sequentially consistent, with the taker's read and AND: a marker that makes
+  // an SPTE writable and then finds its page marked already, and a taker that
   // takes the mark and then finds the SPTE not writable, must not both be
   // right. On x86 this costs nothing over a weaker order.
   if ((word.load(std::memory_order_seq_cst) & bit) == 0) {

@@ -234,6 +234,11 @@ absl::StatusOr<std::shared_ptr<SlotLog>> DirtyLog::LogOf(uint32_t slot) const {
 }
 
 absl::Status DirtyLog::CheckSealed(uint64_t epoch, const char* field) const {
+  if (epoch == 0) {
+    return EpochUnknown(epoch, field,
+                        "name the epoch that a seal returned; the state of the "
+                        "log has the last");
+  }
   if (epoch >= open_epoch_) {
     return EpochUnknown(
         epoch, field,

@@ -183,7 +183,8 @@ class DirtyLog {
   //                                      was sealed before the slot joined or
   //                                      moved
   //   RESOURCE_EXHAUSTED LIMIT_EXCEEDED  pages of kMaxEpochsInFlight others are
-  //                                      in flight
+  //                                      in flight, whether any would move or
+  //                                      not
   //   FAILED_PRECONDITION DIRTY_LOG_OFF  the slot is not logged
   struct Flight {
     std::vector<BitmapWord> moved;

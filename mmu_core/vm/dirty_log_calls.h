@@ -51,7 +51,7 @@ enum class RecoverOnStop : uint8_t { kNo, kYes };
 // Who stops a log, and how.
 struct DirtyLogStop {
   // The owner's call. Without one the log is stopped by force, whoever owns it.
-  absl::optional<LogCall> by;
+  absl::optional<LogCall> by = absl::nullopt;
   // The log that is meant by force; without it, whatever log there is.
   absl::optional<LogId> log_id = absl::nullopt;
   Undelivered undelivered = Undelivered::kRefuse;

@@ -458,7 +458,7 @@ absl::StatusOr<DirtyLogView> AcquireDirtyLog(VmState& vm, const LogClaim& claim,
   if (!how.ok()) return how.status();
   if (acquired != nullptr) *acquired = *how;
   view.ttl_end = view.state.last_owner_call + view.ttl;
-  return std::move(view);
+  return view;
 }
 
 absl::StatusOr<SealOutcome> SealDirtyLog(VmState& vm, const LogCall& call,

@@ -16,7 +16,7 @@ struct Throttle {
   int64_t chunk_bytes = int64_t{2} << 20;  // work between two lock releases at
                                            // most; multiple of 2 MiB
   absl::Duration max_lock_hold = kDefaultMaxLockHold;
-  absl::Duration min_pause;  // between two chunks
+  absl::Duration min_pause = absl::ZeroDuration();  // between two chunks
   int64_t max_flushes_per_second = 0;
   double max_vcpu_stall_ratio = 0;  // stall time / wall time, 0..1
 };

@@ -254,7 +254,7 @@ absl::StatusOr<SlotRanges> RangesToRecover(
 }
 
 // Whether the slot logs, which it may end to do: all of it is delivered.
-// FAILED_ PRECONDITION UNDELIVERED_PAGES if not. Changes nothing.
+// FAILED_PRECONDITION UNDELIVERED_PAGES if not. Changes nothing.
 absl::StatusOr<bool> CheckDelivered(VmState& vm, uint32_t slot)
     ABSL_EXCLUSIVE_LOCKS_REQUIRED(vm.slots.slots_lock) {
   const std::shared_ptr<VmDirtyLog> log = vm.dirty_log.Get();
