@@ -55,7 +55,7 @@ absl::StatusOr<v1::SealDirtyLogResponse> Seal(ManagedVm& vm,
                                               int64_t acknowledged_epoch) {
   const absl::StatusOr<uint64_t> acknowledged =
       ToEpoch(acknowledged_epoch, "acknowledged_epoch");
-  if (!acknowledged.ok()) return acknowledged.status();
+  if (!acknowledged.ok()) return About(vm, acknowledged.status());
   mmu::MmuCost cost;
   const absl::StatusOr<mmu::SealOutcome> sealed =
       vm.vm().SealDirtyLog(call, *acknowledged, &cost);
@@ -79,8 +79,15 @@ absl::StatusOr<v1::ClearDirtyLogResponse> Clear(ManagedVm& vm,
                                                 int64_t epoch,
                                                 const NamedPages& pages,
                                                 const ClearCalls& calls) {
-  // No sealed epoch has such a number: mmu_core says EPOCH_MISMATCH.
-  const uint64_t number = epoch < 0 ? 0 : static_cast<uint64_t>(epoch);
+  if (epoch < 0) {
+    return About(
+        vm,
+        mmu::MakeError(absl::StatusCode::kAborted, {"EPOCH_MISMATCH", "epoch"},
+                       absl::StrCat("epoch ", epoch,
+                                    " cannot be cleared: it must be the last "
+                                    "sealed one; GetDirtyLog shows it")));
+  }
+  const uint64_t number = static_cast<uint64_t>(epoch);
   mmu::ClearResult sum;
   mmu::MmuCost cost;
   uint64_t done = 0;
@@ -120,7 +127,7 @@ absl::StatusOr<v1::AcknowledgePagesResponse> Acknowledge(
     ManagedVm& vm, const mmu::LogCall& call, int64_t epoch,
     const NamedPages* pages) {
   const absl::StatusOr<uint64_t> number = ToEpoch(epoch, "epoch");
-  if (!number.ok()) return number.status();
+  if (!number.ok()) return About(vm, number.status());
   const absl::StatusOr<mmu::AcknowledgeResult> result =
       pages == nullptr ? vm.vm().AcknowledgePages(call, *number)
                        : vm.vm().AcknowledgePages(

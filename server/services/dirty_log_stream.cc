@@ -206,7 +206,9 @@ absl::StatusOr<DirtyLogPlan> PlanDirtyLog(
       ToLogId(request.log_id());
   if (!log_id.ok()) return log_id.status();
   const absl::StatusOr<uint64_t> epoch = ToEpoch(request.epoch(), "epoch");
-  if (!epoch.ok()) return epoch.status();
+  if (!epoch.ok()) {
+    return WithResource(epoch.status(), "mmud.v1.Vm", vm.name());
+  }
   plan.epoch = *epoch;
   if (plan.epoch != 0 && !log_id->has_value()) {
     return InvalidField(

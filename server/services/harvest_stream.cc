@@ -192,10 +192,14 @@ absl::Status HarvestStream::ClearChunk(const v1::HarvestClear& clear) {
       {.keep_going = [this] { return KeepGoing(); },
        .part_done = [this] { state_.call_log.NotePartDone(context_.id()); }});
   if (!cleared.ok()) return InMessage(cleared.status(), "clear.number");
-  // The mask has the clean pages of the range, too; of the chunk's own count.
-  cleared->set_already_clean_page_count(
-      sent.dirty_count - cleared->cleared_page_count() -
-      cleared->already_in_flight_page_count());
+  // The mask has all pages of the range. Those of the chunk that were not
+  // cleared now were cleared by another call, and are in flight unless they
+  // were acknowledged since; in the range there may be more of both.
+  const int64_t others = sent.dirty_count - cleared->cleared_page_count();
+  const int64_t in_flight =
+      std::min(others, cleared->already_in_flight_page_count());
+  cleared->set_already_in_flight_page_count(in_flight);
+  cleared->set_already_clean_page_count(others - in_flight);
   sent_.erase(chunk);
   v1::HarvestCleared* answer = answers_.emplace_back().mutable_cleared();
   answer->set_number(clear.number());

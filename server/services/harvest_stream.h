@@ -28,7 +28,9 @@ namespace mmud {
 // that a stream costs little however wide its window is. What is sealed of an
 // epoch only ever shrinks by clears: so the pages of a chunk are those that are
 // sealed in its range, until a clear of another call takes some, a seal ends
-// the epoch, or the slot moves; both of the latter are EPOCH_MISMATCH.
+// the epoch, or the slot moves; both of the latter are EPOCH_MISMATCH. A
+// takeover seals pages again, in the same epoch: it fences the stream's owner,
+// and so the stream.
 class HarvestStream final : public Conversation<v1::HarvestDirtyLogRequest,
                                                 v1::HarvestDirtyLogResponse> {
  public:

@@ -44,7 +44,9 @@ absl::StatusOr<InFlightRanges> InFlightRanges::Create(
   }
   const absl::StatusOr<uint64_t> epoch =
       ToEpoch(request.epoch(), "in_flight.epoch");
-  if (!epoch.ok()) return epoch.status();
+  if (!epoch.ok()) {
+    return WithResource(epoch.status(), "mmud.v1.Vm", vm.name());
+  }
   absl::optional<mmu::GfnRange> only;
   if (request.has_range()) {
     const absl::StatusOr<mmu::GfnRange> range =

@@ -196,6 +196,33 @@ TEST_F(HarvestStreamTest, NoChunkComesBeforeThereIsRoomInTheWindow) {
             kPages / 2);
 }
 
+// The stream reads 128 MiB of this guest at a time, a chunk each; so another
+// call can take a page before its chunk is made.
+TEST(HarvestStreamCountsTest, APageThatAnotherCallTookIsNotCountedForAChunk) {
+  Daemon daemon;
+  constexpr int64_t kSize = 512 * kMiB;
+  constexpr int64_t kTaken = 300 * kMiB / kPage;
+  const Guest guest(daemon.client(), "alpha",
+                    {MakeSlot(kSize, v1::MEMORY_BACKING_METADATA_ONLY)});
+  guest.StartDirtyLog();
+  guest.WritePages(kSize / kPage, kMiB / kPage);
+  Conversation stream(daemon.client());
+  ASSERT_TRUE(stream.Open(guest.name(), kOwnerToken, 1).has_opened());
+  ASSERT_EQ(stream.Seal().sealed().epoch(), 1);
+  ASSERT_EQ(stream.Hear().chunk().number(), 1);
+  ASSERT_TRUE(guest.Clear(1, {kTaken}).status.ok());
+  for (int64_t number = 1; number <= 2; ++number) {
+    ASSERT_EQ(stream.Clear(number).cleared().number(), number);
+    const Response next = stream.Hear();
+    ASSERT_EQ(next.chunk().number(), number + 1);
+    ASSERT_EQ(PagesOf(next.chunk().pages()).count(kTaken), 0u);
+  }
+  const v1::ClearDirtyLogResponse third = stream.Clear(3).cleared().result();
+  EXPECT_EQ(third.cleared_page_count(), 127);
+  EXPECT_EQ(third.already_in_flight_page_count(), 0);
+  EXPECT_EQ(third.already_clean_page_count(), 0);
+}
+
 TEST_F(HarvestStreamTest, ASecondSealSendsAllAgainAndEndsTheOldChunks) {
   Conversation stream(daemon_.client());
   ASSERT_TRUE(stream.Open(vm(), kOwnerToken, 1).has_opened());
