@@ -62,6 +62,8 @@ TEST(MmuBenchTest, EveryRowIsMeasuredBesideItsLimit) {
                                              "seal_runs_0.1pct",
                                              "seal_runs_1pct",
                                              "seal_runs_10pct",
+                                             "acknowledge_sparse_1pct",
+                                             "acknowledge_runs_1pct",
                                              "age_scan",
                                              "memory",
                                              "fault_parallel",

@@ -38,9 +38,14 @@ CountBits(absl::Span<const uint64_t> words) {
   return count;
 }
 
-// Seals and reads a log of `pages` pages, of which about one in `one_in` is
-// dirty, in aligned runs of `run`; against counting the bits of one bitmap.
-Measured SealAndList(const Effort& effort, uint64_t one_in, uint64_t run) {
+// What is timed of an epoch.
+enum class Step : uint8_t { kSealAndRead, kAcknowledge };
+
+// Has an epoch of a log of 64 GiB, of whose pages about one in `one_in` is
+// dirty, in aligned runs of `run`, from its seal to its acknowledgement. One
+// step of it against counting the bits of one bitmap.
+Measured OfAnEpoch(const Effort& effort, Step step, uint64_t one_in,
+                   uint64_t run) {
   const uint64_t pages = effort.Scale(64 * PagesPer(Level::k1G));
   const std::unique_ptr<Vm> vm = MakeVm(pages << kPageShift, Level::k4K);
   VmState& state = vm->state();
@@ -66,10 +71,10 @@ Measured SealAndList(const Effort& effort, uint64_t one_in, uint64_t run) {
     benchmark::DoNotOptimize(chunk.data());
     benchmark::ClobberMemory();
   };
-  const auto seal = [&] {
+  const auto epoch = [&] {
     for (uint64_t i = 0; i < words.size(); ++i) bitmap->MarkWord(i, words[i]);
     testing::SealedSlot result;
-    const double nanos = Nanos([&] {
+    const double seal_nanos = Nanos([&] {
       result = *SealLog(*vm, 0, nullptr);
       for (uint64_t page = 0; page < pages; page += PagesPer(Level::k1G)) {
         read(result.epoch, page);
@@ -81,19 +86,24 @@ Measured SealAndList(const Effort& effort, uint64_t one_in, uint64_t run) {
       BENCH_CHECK(
           std::equal(chunk.begin(), chunk.end(), words.begin() + page / 64));
     }
-    // Puts the log back; nothing is mapped, so there is nothing to protect.
+    // Nothing is mapped, so there is nothing to protect.
     BENCH_CHECK(
         vm->state()
             .dirty_log.Get()
             ->log.TakeIntoFlight(testing::TestCall(), 0, result.epoch, 0, words)
             .ok());
-    BENCH_CHECK(vm->AcknowledgePages(testing::TestCall(), result.epoch).ok());
+    uint64_t delivered = 0;
+    const double acknowledge_nanos = Nanos([&] {
+      delivered = vm->AcknowledgePages(testing::TestCall(), result.epoch)
+                      ->acknowledged_page_count;
+    });
+    BENCH_CHECK(delivered == dirty);
     // The pages in flight have a set of their own, which no seal touches: it
     // shall not be what the caches are full of when the next seal is timed.
     for (uint64_t page = 0; page < pages; page += PagesPer(Level::k1G)) {
       read(result.epoch, page);
     }
-    return nanos / 1e6;
+    return (step == Step::kSealAndRead ? seal_nanos : acknowledge_nanos) / 1e6;
   };
   const auto popcount = [&] {
     uint64_t count = 0;
@@ -104,14 +114,14 @@ Measured SealAndList(const Effort& effort, uint64_t one_in, uint64_t run) {
     BENCH_CHECK(count == dirty);
     return nanos / 1e6;
   };
-  const Pair pair = Alternate(effort, seal, popcount);
+  const Pair pair = Alternate(effort, epoch, popcount);
   return {.unit = "ms", .value = pair.value, .limit = pair.limit};
 }
 
-Benchmark SealRow(const char* name, double goal, uint64_t one_in,
-                  uint64_t run) {
-  return {name, goal, Goal::kAtMost, [one_in, run](const Effort& effort) {
-            return SealAndList(effort, one_in, run);
+Benchmark EpochRow(const char* name, Step step, double goal, uint64_t one_in,
+                   uint64_t run) {
+  return {name, goal, Goal::kAtMost, [=](const Effort& effort) {
+            return OfAnEpoch(effort, step, one_in, run);
           }};
 }
 
@@ -120,12 +130,16 @@ Benchmark SealRow(const char* name, double goal, uint64_t one_in,
 // Pages strewn at random are the worst case: at 1 % already half of all words
 // have a bit. Real guests dirty neighbours, as in the rows with runs.
 std::vector<Benchmark> SealRows() {
-  return {SealRow("seal_sparse_0.1pct", 0.2, 1000, 1),
-          SealRow("seal_sparse_1pct", 1, 100, 1),
-          SealRow("seal_sparse_10pct", 1, 10, 1),
-          SealRow("seal_runs_0.1pct", 0.2, 1000, 64),
-          SealRow("seal_runs_1pct", 1, 100, 64),
-          SealRow("seal_runs_10pct", 1, 10, 64)};
+  constexpr Step kSeal = Step::kSealAndRead;
+  constexpr Step kAcknowledge = Step::kAcknowledge;
+  return {EpochRow("seal_sparse_0.1pct", kSeal, 0.2, 1000, 1),
+          EpochRow("seal_sparse_1pct", kSeal, 1, 100, 1),
+          EpochRow("seal_sparse_10pct", kSeal, 1, 10, 1),
+          EpochRow("seal_runs_0.1pct", kSeal, 0.2, 1000, 64),
+          EpochRow("seal_runs_1pct", kSeal, 1, 100, 64),
+          EpochRow("seal_runs_10pct", kSeal, 1, 10, 64),
+          EpochRow("acknowledge_sparse_1pct", kAcknowledge, 10, 100, 1),
+          EpochRow("acknowledge_runs_1pct", kAcknowledge, 1, 100, 64)};
 }
 
 }  // namespace mmu::bench
