@@ -109,6 +109,16 @@ absl::Status GuestCopy::KeepOwnerToken(const std::string& token,
       "the tokens of the copy cannot be written: %s", std::strerror(errno)));
 }
 
+absl::Status GuestCopy::DropOwnerTokens() {
+  owner_tokens_.clear();
+  if (token_file_ < 0 ||
+      (ftruncate(token_file_, 0) == 0 && fsync(token_file_) == 0)) {
+    return absl::OkStatus();
+  }
+  return absl::InternalError(absl::StrFormat(
+      "the tokens of the copy cannot be dropped: %s", std::strerror(errno)));
+}
+
 absl::Status GuestCopy::Map() {
   int64_t offset = 0;
   for (const GpaRange& range : ranges_) {

@@ -45,13 +45,15 @@ class GuestCopy final : public PageSink {
 
   // The token of the last owner, and that of the owner which it took the log
   // from: wherever the last one died, one of the two is the owner's. None for a
-  // copy that is new.
+  // copy that is new, or whose log was stopped.
   const std::vector<std::string>& owner_tokens() const { return owner_tokens_; }
   // Keeps `token`, with `former` beside it unless that is empty. To be called
   // before anybody uses `token`: an answer that is lost takes no token along.
   // REQUIRES: both are of kOwnerTokenBytes.
   absl::Status KeepOwnerToken(const std::string& token,
                               const std::string& former);
+  // Forgets them, once their log is stopped.
+  absl::Status DropOwnerTokens();
 
   // The bytes of `range`; nothing if it does not lie within one of the ranges.
   absl::string_view Bytes(GpaRange range) const;

@@ -107,6 +107,16 @@ TEST_F(GuestCopyTest, TokensOfAFileThatIsGoneOrEmptyAreDropped) {
   }
 }
 
+TEST_F(GuestCopyTest, TokensThatAreDroppedAreInNoFile) {
+  const auto copy = GuestCopy::OpenFile({kLow}, path_);
+  ASSERT_TRUE(copy.ok()) << copy.status();
+  ASSERT_TRUE(
+      (*copy)->KeepOwnerToken(std::string(kOwnerTokenBytes, '1'), "").ok());
+  ASSERT_TRUE((*copy)->DropOwnerTokens().ok());
+  EXPECT_TRUE((*copy)->owner_tokens().empty());
+  EXPECT_EQ(std::filesystem::file_size(path_ + ".token"), 0u);
+}
+
 TEST_F(GuestCopyTest, TokensOfAFileThatIsAnothersAreKept) {
   const auto copy = GuestCopy::OpenFile({kLow}, path_);
   ASSERT_TRUE(copy.ok()) << copy.status();

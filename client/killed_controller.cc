@@ -42,15 +42,18 @@ class Killer final : public ControllerObserver {
   int count_;
 };
 
+int Fail(const absl::Status& status) {
+  std::cerr << absl::StatusCodeToString(status.code()) << ": "
+            << status.message() << "\n";
+  return EXIT_FAILURE;
+}
+
 int Run(char** argv) {
   int count = 0;
   if (!absl::SimpleAtoi(argv[5], &count)) return EXIT_FAILURE;
   const absl::StatusOr<std::unique_ptr<Client>> client =
       Client::Connect(argv[1]);
-  if (!client.ok()) {
-    std::cerr << client.status() << "\n";
-    return EXIT_FAILURE;
-  }
+  if (!client.ok()) return Fail(client.status());
   ControllerOptions options;
   options.vm_id = argv[2];
   options.destination = argv[3];
@@ -59,10 +62,7 @@ int Run(char** argv) {
   Killer killer(argv[4], count);
   ReferenceController controller(client->get(), options, &killer);
   const absl::StatusOr<MigrationReport> report = controller.TakeOver();
-  if (!report.ok()) {
-    std::cerr << report.status() << "\n";
-    return EXIT_FAILURE;
-  }
+  if (!report.ok()) return Fail(report.status());
   std::cerr << Verdict(*report);
   return report->equal ? EXIT_SUCCESS : EXIT_FAILURE;
 }

@@ -278,14 +278,15 @@ absl::Status ReferenceController::StartLog() {
   request.set_vm(vm_);
   request.set_owner(options_.owner);
   // Made and kept before the call: a retry has the same one, and so has the
-  // next controller if this one never sees the answer.
-  request.set_owner_token(NewOwnerToken());
-  const std::vector<std::string>& former = copy_->owner_tokens();
-  if (absl::Status status = copy_->KeepOwnerToken(
-          request.owner_token(), former.empty() ? "" : former.front());
-      !status.ok()) {
-    return status;
+  // next controller if this one never sees the answer. It starts by the same
+  // token, since the start of this one may still be at work.
+  if (copy_->owner_tokens().empty()) {
+    if (absl::Status status = copy_->KeepOwnerToken(NewOwnerToken(), "");
+        !status.ok()) {
+      return status;
+    }
   }
+  request.set_owner_token(copy_->owner_tokens().front());
   *request.mutable_lease() = ToProto(options_.lease);
   // So the first harvest is the baseline, and whoever takes the log over finds
   // in it whatever of the baseline has not arrived. What the guest mapped huge
@@ -494,6 +495,10 @@ absl::Status ReferenceController::StopLog() {
   if (absl::Status status = KeepPaused(); !status.ok()) return status;
   if (absl::Status status = client_->dirty_log().StopDirtyLog(request).status();
       !status.ok()) {
+    return status;
+  }
+  // The next log has nothing to do with these tokens.
+  if (absl::Status status = copy_->DropOwnerTokens(); !status.ok()) {
     return status;
   }
   const absl::StatusOr<v1::Vm> guest = GetGuest();

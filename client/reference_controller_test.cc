@@ -274,6 +274,43 @@ TEST_F(ReferenceControllerTest, OneThatDiedBeforeItAcquiredIsFollowed) {
   EXPECT_EQ(report->former_owner, "the dead one");
 }
 
+TEST_F(ReferenceControllerTest, OneThatDiedWhileItStartedTheLogIsFollowed) {
+  const std::unique_ptr<Client> client = guest_.NewClient();
+  const std::string token = NewOwnerToken();
+  MakeDestination(token);
+  guest_.BeginStart("the dead one", token);
+  ControllerOptions options;
+  options.vm_id = "fake";
+  options.destination = destination_;
+  options.pacing = Pacing::kNone;
+  ControllerObserver observer;
+  // However many come before the start is done, none loses its token.
+  for (int i = 0; i < 2; ++i) {
+    ReferenceController early(client.get(), options, &observer);
+    const absl::Status status = early.TakeOver().status();
+    EXPECT_EQ(ReasonOf(status), "DIRTY_LOG_STARTING") << status;
+  }
+  guest_.FinishStart();
+  ReferenceController next(client.get(), options, &observer);
+  const absl::StatusOr<MigrationReport> report = next.TakeOver();
+  ASSERT_TRUE(report.ok()) << report.status();
+  EXPECT_TRUE(report->equal);
+  EXPECT_EQ(report->former_owner, "the dead one");
+}
+
+TEST_F(ReferenceControllerTest, TokensOfALogThatIsStoppedAreDropped) {
+  const std::unique_ptr<Client> client = guest_.NewClient();
+  ControllerOptions options;
+  options.vm_id = "fake";
+  options.destination = destination_;
+  options.pacing = Pacing::kNone;
+  ControllerObserver observer;
+  ReferenceController controller(client.get(), options, &observer);
+  const absl::StatusOr<MigrationReport> report = controller.TakeOver();
+  ASSERT_TRUE(report.ok()) << report.status();
+  EXPECT_EQ(std::filesystem::file_size(destination_ + ".token"), 0u);
+}
+
 // Takes the log over in the middle of another's copy.
 class Thief final : public ControllerObserver {
  public:

@@ -198,6 +198,22 @@ void FakeGuest::StopLog() {
   log_is_on_ = false;
 }
 
+void FakeGuest::BeginStart(const std::string& owner, const std::string& token) {
+  absl::MutexLock lock(&mutex_);
+  log_is_on_ = false;
+  starting_.set_owner(owner);
+  starting_.set_owner_token(token);
+}
+
+void FakeGuest::FinishStart() {
+  absl::MutexLock lock(&mutex_);
+  Page fresh;
+  fresh.writable = true;
+  fresh.open = true;
+  StartLocked(starting_.owner(), starting_.owner_token(), fresh);
+  starting_.Clear();
+}
+
 void FakeGuest::RemoveVm() {
   absl::MutexLock lock(&mutex_);
   has_vm_ = false;
@@ -350,14 +366,18 @@ grpc::Status FakeGuest::StartDirtyLog(
     google::longrunning::Operation* operation) {
   absl::MutexLock lock(&mutex_);
   if (!has_vm_) return Refused(grpc::StatusCode::NOT_FOUND, "VM_NOT_FOUND");
-  if (log_is_on_) {
+  if (!starting_.owner_token().empty()) return Aborted("DIRTY_LOG_STARTING");
+  if (log_is_on_ && request->owner_token() != token_) {
     return Refused(grpc::StatusCode::ALREADY_EXISTS, "DIRTY_LOG_ACTIVE",
                    {{"owner", owner_}});
   }
-  Page fresh;
-  fresh.writable = request->initially_set();
-  fresh.open = request->initially_set();
-  StartLocked(request->owner(), request->owner_token(), fresh);
+  // The owner's start, made again, gets the log there is.
+  if (!log_is_on_) {
+    Page fresh;
+    fresh.writable = request->initially_set();
+    fresh.open = request->initially_set();
+    StartLocked(request->owner(), request->owner_token(), fresh);
+  }
   v1::StartDirtyLogResponse response;
   FillLocked(false, response.mutable_dirty_log());
   operation->set_name("operations/start");
@@ -746,7 +766,7 @@ grpc::Status FakeGuest::AcknowledgePages(
         !status.ok()) {
       return status;
     }
-    if (request->epoch() > epoch_) {
+    if (request->epoch() <= 0 || request->epoch() > epoch_) {
       return Refused(grpc::StatusCode::NOT_FOUND, "EPOCH_UNKNOWN");
     }
     if (!request->has_pages()) {

@@ -27,6 +27,7 @@
 #include "grpcpp/support/status.h"
 #include "mmud/v1/aging_service.grpc.pb.h"
 #include "mmud/v1/dirty_log_service.grpc.pb.h"
+#include "mmud/v1/dirty_log_service.pb.h"
 #include "mmud/v1/guest_memory_service.grpc.pb.h"
 #include "mmud/v1/vm_service.grpc.pb.h"
 
@@ -107,6 +108,10 @@ class FakeGuest final : public v1::DirtyLogService::Service,
   void SealByOther();
   // Logging is off.
   void StopLog();
+  // A start of the log is at work, which refuses others until it is finished.
+  void BeginStart(const std::string& owner, const std::string& token);
+  // It is finished: its log is there, with every page dirty.
+  void FinishStart();
   // The VM is gone with its log, as after a restart of the daemon.
   void RemoveVm();
   // Lets the vCPUs go on.
@@ -227,6 +232,8 @@ class FakeGuest final : public v1::DirtyLogService::Service,
   bool has_vm_ ABSL_GUARDED_BY(mutex_) = true;
   bool is_paused_ ABSL_GUARDED_BY(mutex_) = false;
   bool log_is_on_ ABSL_GUARDED_BY(mutex_) = false;
+  // The start that is at work; one without a token is none.
+  v1::StartDirtyLogRequest starting_ ABSL_GUARDED_BY(mutex_);
   int64_t log_count_ ABSL_GUARDED_BY(mutex_) = 0;  // the log's number
   std::string owner_ ABSL_GUARDED_BY(mutex_);
   std::string token_ ABSL_GUARDED_BY(mutex_);

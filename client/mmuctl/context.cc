@@ -53,12 +53,15 @@ absl::StatusOr<Client*> Context::client() {
 }
 
 std::string Context::CommandLine(absl::string_view rest) const {
+  return absl::StrCat(CommandStart(), " ", rest);
+}
+
+std::string Context::CommandStart() const {
   const char* environment = std::getenv("MMUD_ADDRESS");
   const absl::string_view usual =
       environment != nullptr ? environment : v1::kDefaultAddress;
-  return address == usual
-             ? absl::StrCat("mmuctl ", rest)
-             : absl::StrCat("mmuctl --address ", address, " ", rest);
+  return address == usual ? "mmuctl"
+                          : absl::StrCat("mmuctl --address ", address);
 }
 
 absl::Status Context::Print(const google::protobuf::Message& message,

@@ -59,6 +59,8 @@ class Context {
   // A command line for people to copy: `mmuctl`, the --address that leads to
   // this daemon unless the environment does, and `rest`.
   std::string CommandLine(absl::string_view rest) const;
+  // The beginning of such a line, without `rest`.
+  std::string CommandStart() const;
 
   // Writes `message` as JSON with --json, otherwise the text. An error if it
   // cannot be written.

@@ -121,7 +121,8 @@ void FillIn(const v1::DirtyLog& log, v1::AcquireDirtyLogRequest* request) {
 // is not the owner's any more.
 absl::StatusOr<std::optional<v1::AcquireDirtyLogResponse>> Renew(
     Context& context, Client& client, v1::AcquireDirtyLogRequest request) {
-  const absl::StatusOr<OwnerStore> store = OwnerStore::FromEnvironment();
+  const absl::StatusOr<OwnerStore> store =
+      OwnerStore::FromEnvironment(context.CommandStart());
   if (!store.ok()) return store.status();
   const absl::StatusOr<std::optional<StoredOwner>> kept =
       store->Load(context.address, request.vm());

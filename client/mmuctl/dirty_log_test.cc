@@ -544,7 +544,13 @@ TEST_F(DirtyLogCommandsTest, HarvestWithoutATokenNamesTheOwnerAndTakesNothing) {
   EXPECT_TRUE(Contains(result.err, "belongs to 'first owner' since 2026-"))
       << result.err;
   EXPECT_TRUE(Contains(result.err, "LOG_OWNED")) << result.err;
-  EXPECT_TRUE(Contains(result.err, "mmuctl dirty-log peek fake")) << result.err;
+  const std::string mmuctl =
+      absl::StrCat("mmuctl --address ", guest_.address(), " dirty-log ");
+  EXPECT_TRUE(Contains(result.err,
+                       absl::StrCat("fix:     to look is free: ", mmuctl,
+                                    "peek fake; to take the log over: ", mmuctl,
+                                    "acquire fake, with --force")))
+      << result.err;
   EXPECT_EQ(guest_.open_page_count(), 1);
   EXPECT_EQ(guest_.sealed_epoch(), 0);
 }
@@ -582,6 +588,21 @@ TEST_F(DirtyLogCommandsTest, StepsOfAHarvestOneByOne) {
             "acknowledged 1 pages; 0 are still in flight\n");
   EXPECT_TRUE(Contains(Must("dirty-log seal fake --ack 1"), "epoch 2"));
   EXPECT_EQ(guest_.sealed_page_count(), 1);
+}
+
+TEST_F(DirtyLogCommandsTest, EpochZeroIsNotTheNewestOne) {
+  Start();
+  guest_.Write(7);
+  Must("dirty-log harvest fake");
+  const Result ack = Run("dirty-log ack fake --epoch 0");
+  EXPECT_EQ(ack.exit_code, kExitNotFound) << ack.out;
+  EXPECT_TRUE(Contains(ack.err, "EPOCH_UNKNOWN")) << ack.err;
+  EXPECT_EQ(guest_.in_flight_page_count(), 1);
+  const Result read = Run("dirty-log read fake --epoch 0");
+  EXPECT_EQ(read.exit_code, kExitUsage) << read.out;
+  EXPECT_TRUE(Contains(read.err, "--epoch is 0; it must be")) << read.err;
+  EXPECT_EQ(Must("dirty-log ack fake"),
+            "acknowledged 1 pages; 0 are still in flight\n");
 }
 
 TEST_F(DirtyLogCommandsTest, AcquireTakesOverAnExpiredLeaseAndAForcedOne) {

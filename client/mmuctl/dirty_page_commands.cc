@@ -193,7 +193,7 @@ std::string ViewPages(const SlotBitmaps& slots, bool ranges) {
 struct ReadArguments {
   std::string vm;
   std::vector<int32_t> slots;
-  int64_t epoch = 0;  // of `read`: 0 is the newest sealed one
+  std::optional<int64_t> epoch;  // of `read`: none is the newest sealed one
   std::vector<GpaRange> range;
   bool ranges = false;
 };
@@ -241,12 +241,18 @@ absl::Status Peek(Context& context, Client& client,
 
 absl::Status Read(Context& context, Client& client,
                   const ReadArguments& arguments) {
+  // The daemon takes 0 for a look at all that is dirty, which is `peek`.
+  if (arguments.epoch == 0) {
+    return UsageError(absl::StrCat(
+        "--epoch is 0; it must be the number of the newest sealed epoch; to "
+        "look at what is dirty: ",
+        LogCommand(context, "peek", arguments.vm)));
+  }
   const absl::StatusOr<v1::DirtyLog> log = GetLog(client, arguments.vm);
   if (!log.ok()) return log.status();
   v1::ReadDirtyPagesRequest request;
   request.set_log_id(log->log_id());
-  request.set_epoch(arguments.epoch > 0 ? arguments.epoch
-                                        : log->sealed_epoch());
+  request.set_epoch(arguments.epoch.value_or(log->sealed_epoch()));
   if (request.epoch() == 0) {
     return absl::FailedPreconditionError(
         absl::StrCat("no epoch of the dirty log of ", arguments.vm,
@@ -331,8 +337,8 @@ absl::Status NothingSealed(const Context& context, const std::string& vm) {
 
 struct AckArguments {
   std::string vm;
-  std::vector<int32_t> slot;  // none or one
-  int64_t epoch = 0;          // 0: the newest sealed one
+  std::vector<int32_t> slot;     // none or one
+  std::optional<int64_t> epoch;  // none: the newest sealed one
   std::vector<GpaRange> range;
   std::vector<GpaRange> pages;
 };
@@ -344,7 +350,7 @@ absl::Status Ack(Context& context, Client& client,
   }
   v1::AcknowledgePagesRequest request;
   request.set_vm(arguments.vm);
-  request.set_epoch(arguments.epoch);
+  request.set_epoch(arguments.epoch.value_or(0));
   if (!arguments.slot.empty()) {
     *request.mutable_pages() = NamePages(
         arguments.slot.front(), arguments.range.front(), arguments.pages);
@@ -355,7 +361,7 @@ absl::Status Ack(Context& context, Client& client,
   const absl::StatusOr<StoredOwner> owner = AsOwner(
       context, client, arguments.vm,
       [&](const StoredOwner& stored) -> absl::Status {
-        if (arguments.epoch == 0) {
+        if (!arguments.epoch) {
           const absl::StatusOr<v1::DirtyLog> log = GetLog(client, arguments.vm);
           if (!log.ok()) return log.status();
           if (log->sealed_epoch() == 0) {

@@ -133,13 +133,14 @@ int Report(Context& context, const absl::Status& status,
            const std::string& fix) {
   const int exit_code =
       context.signal != 0 ? 128 + context.signal : ExitCodeFor(status);
+  const std::string mmuctl = context.CommandStart();
   if (context.json) {
-    Json json = ErrorJson(status, context.address);
+    Json json = ErrorJson(status, context.address, mmuctl);
     json["error"]["exit_code"] = exit_code;
     if (!fix.empty()) json["error"]["fix"] = fix;
     context.err() << JsonText(json);
   } else {
-    context.err() << RenderError(status, context.address);
+    context.err() << RenderError(status, context.address, mmuctl);
     if (!fix.empty()) context.err() << "  fix:     " << fix << "\n";
   }
   return exit_code;

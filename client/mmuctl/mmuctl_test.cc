@@ -284,6 +284,7 @@ class FakeDaemon final : public v1::VmService::Service,
     arguments.insert(arguments.begin(), {"--address", address_});
     return RunLine(std::move(arguments));
   }
+  const std::string& address() const { return address_; }
 
   v1::CreateVmRequest create;
   v1::UpdateVmRequest update;
@@ -851,10 +852,12 @@ TEST(MmuctlTest, ErrorsOfTheDaemonGoToStderrWithAWayOut) {
   const Result result = daemon.Run({"vm", "get", "alpha"});
   EXPECT_EQ(result.exit_code, kExitNotFound);
   EXPECT_EQ(result.out, "");
-  EXPECT_EQ(result.err,
-            "error: vms/alpha does not exist\n"
-            "  reason:  VM_NOT_FOUND\n"
-            "  fix:     see which VMs there are: mmuctl vm list\n");
+  EXPECT_EQ(
+      result.err,
+      absl::StrCat("error: vms/alpha does not exist\n"
+                   "  reason:  VM_NOT_FOUND\n"
+                   "  fix:     see which VMs there are: mmuctl --address ",
+                   daemon.address(), " vm list\n"));
 }
 
 TEST(MmuctlTest, TraceFileThatIsNotThereNeedsNoDaemon) {

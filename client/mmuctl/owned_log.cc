@@ -68,6 +68,11 @@ absl::Status WithOwner(const Context& context, Client& client,
   return OwnedBy(context, *log, vm, why, ErrorInfoOf(status).metadata);
 }
 
+// Where this person's tokens are.
+absl::StatusOr<OwnerStore> OpenStore(const Context& context) {
+  return OwnerStore::FromEnvironment(context.CommandStart());
+}
+
 bool IsVmName(absl::string_view name) {
   return absl::ConsumePrefix(&name, "vms/") && !name.empty() &&
          name.size() <= 63 && name.front() != '-' && name.back() != '-' &&
@@ -147,7 +152,7 @@ std::string DefaultOwner() {
 absl::StatusOr<OwnerLock> LockOwner(const Context& context,
                                     const std::string& vm) {
   if (!IsVmName(vm)) return InvalidName(vm);
-  const absl::StatusOr<OwnerStore> store = OwnerStore::FromEnvironment();
+  const absl::StatusOr<OwnerStore> store = OpenStore(context);
   if (!store.ok()) return store.status();
   return store->Lock(context.address, vm);
 }
@@ -155,7 +160,7 @@ absl::StatusOr<OwnerLock> LockOwner(const Context& context,
 absl::StatusOr<StoredOwner> AsOwner(
     const Context& context, Client& client, const std::string& vm,
     absl::FunctionRef<absl::Status(const StoredOwner& owner)> call) {
-  const absl::StatusOr<OwnerStore> store = OwnerStore::FromEnvironment();
+  const absl::StatusOr<OwnerStore> store = OpenStore(context);
   if (!store.ok()) return store.status();
   const auto kept = store->Load(context.address, vm);
   if (!kept.ok()) return kept.status();
@@ -202,7 +207,7 @@ absl::StatusOr<StoredOwner> AsOwner(
 }
 
 absl::Status ForgetOwner(const Context& context, const std::string& vm) {
-  const absl::StatusOr<OwnerStore> store = OwnerStore::FromEnvironment();
+  const absl::StatusOr<OwnerStore> store = OpenStore(context);
   if (!store.ok()) return store.status();
   absl::Status status = store->Remove(context.address, vm);
   status.Update(store->RemoveCandidate(context.address, vm));
@@ -218,7 +223,7 @@ absl::Status ForgetIfGone(const Context& context, Client& client,
   if (!vm_is_gone && reason != "DIRTY_LOG_OFF" && reason != "LOG_CHANGED") {
     return status;
   }
-  const absl::StatusOr<OwnerStore> store = OwnerStore::FromEnvironment();
+  const absl::StatusOr<OwnerStore> store = OpenStore(context);
   if (!store.ok()) return status;
   // That a file stays does no harm; the error at hand says more.
   store->Remove(context.address, vm).IgnoreError();
@@ -243,7 +248,7 @@ void ForgetDeletedVm(const Context& context, const std::string& vm,
 absl::StatusOr<Candidate> NewCandidate(const Context& context,
                                        const std::string& vm,
                                        const std::string& owner, Reuse reuse) {
-  const absl::StatusOr<OwnerStore> store = OwnerStore::FromEnvironment();
+  const absl::StatusOr<OwnerStore> store = OpenStore(context);
   if (!store.ok()) return store.status();
   const auto earlier = store->LoadCandidate(context.address, vm);
   if (!earlier.ok()) return earlier.status();
@@ -266,7 +271,7 @@ absl::StatusOr<Candidate> NewCandidate(const Context& context,
 
 absl::Status KeepCandidate(const Context& context, const std::string& vm,
                            StoredOwner candidate, const std::string& log_id) {
-  const absl::StatusOr<OwnerStore> store = OwnerStore::FromEnvironment();
+  const absl::StatusOr<OwnerStore> store = OpenStore(context);
   if (!store.ok()) return store.status();
   candidate.log_id = log_id;
   if (absl::Status status = store->Save(context.address, vm, candidate);
@@ -279,7 +284,7 @@ absl::Status KeepCandidate(const Context& context, const std::string& vm,
 absl::Status RefuseCandidate(const Context& context, Client& client,
                              const std::string& vm, const Candidate& candidate,
                              const absl::Status& status) {
-  const absl::StatusOr<OwnerStore> store = OwnerStore::FromEnvironment();
+  const absl::StatusOr<OwnerStore> store = OpenStore(context);
   if (store.ok() && !candidate.reused && !LeavesOpen(status)) {
     // That the file stays does no harm; the error at hand says more.
     store->RemoveCandidate(context.address, vm).IgnoreError();

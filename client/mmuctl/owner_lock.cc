@@ -36,6 +36,12 @@ absl::Status Failed(const std::string& path) {
                      "; let the folder be yours to write, or set "
                      "XDG_RUNTIME_DIR to one that is"));
   }
+  if (error == ENOSPC || error == EDQUOT) {
+    return absl::FailedPreconditionError(
+        absl::StrCat(message,
+                     "; free some space there, or set XDG_RUNTIME_DIR to a "
+                     "folder of yours that has some"));
+  }
   return absl::InternalError(message);
 }
 

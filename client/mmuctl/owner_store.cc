@@ -59,7 +59,7 @@ class File {
 };
 
 // What the system says of a file: FAILED_PRECONDITION if the file or the folder
-// has to be another, or its permissions.
+// has to be another, or its permissions, or needs room.
 absl::Status Failed(absl::string_view what, const std::string& path) {
   const int error = errno;
   const std::string message =
@@ -77,15 +77,23 @@ absl::Status Failed(absl::string_view what, const std::string& path) {
           message,
           "; let it be yours to read and write, or set XDG_RUNTIME_DIR to a "
           "folder of yours"));
+    case ENOSPC:
+    case EDQUOT:
+      return absl::FailedPreconditionError(
+          absl::StrCat(message,
+                       "; free some space there, or set XDG_RUNTIME_DIR to a "
+                       "folder of yours that has some"));
     default:
       return absl::InternalError(message);
   }
 }
 
 // An error unless `status` is of what is this person's alone; `mode` is what it
-// is to have and `vm` whose token is there, for the fix.
+// is to have, `vm` whose token is there and `mmuctl` how mmuctl is called, for
+// the fix.
 absl::Status CheckPrivate(const struct stat& status, const std::string& path,
-                          absl::string_view mode, absl::string_view vm) {
+                          absl::string_view mode, absl::string_view vm,
+                          absl::string_view mmuctl) {
   if (status.st_uid != geteuid()) {
     return absl::FailedPreconditionError(absl::StrFormat(
         "%s belongs to user %d, not to you: owner tokens are not kept there; "
@@ -96,8 +104,8 @@ absl::Status CheckPrivate(const struct stat& status, const std::string& path,
     return absl::FailedPreconditionError(absl::StrFormat(
         "%s is open to others (mode %04o), so its owner token may be no secret "
         "any more; run chmod %s %s, and if somebody else may have read it, "
-        "mmuctl dirty-log acquire %s --force",
-        path, status.st_mode & 07777, mode, path,
+        "%s dirty-log acquire %s --force",
+        path, status.st_mode & 07777, mode, path, mmuctl,
         absl::StripPrefix(vm, "vms/")));
   }
   return absl::OkStatus();
@@ -139,20 +147,18 @@ absl::Status MakeFolder(const std::string& path) {
 }
 
 // How the log of `vm` is acquired once the file of its token is gone.
-std::string AcquireHint(absl::string_view vm) {
-  return absl::StrCat(
-      "delete it, and acquire the log again: mmuctl dirty-log "
-      "acquire ",
-      absl::StripPrefix(vm, "vms/"),
-      ", with --force while the owner's lease lasts");
+std::string AcquireHint(absl::string_view vm, absl::string_view mmuctl) {
+  return absl::StrCat("delete it, and acquire the log again: ", mmuctl,
+                      " dirty-log acquire ", absl::StripPrefix(vm, "vms/"),
+                      ", with --force while the owner's lease lasts");
 }
 
 absl::Status Damaged(const std::string& path, absl::string_view vm,
-                     absl::string_view problem) {
+                     absl::string_view mmuctl, absl::string_view problem) {
   return absl::DataLossError(absl::StrCat(path, " ", problem,
                                           ": it holds no owner token of "
                                           "mmuctl; ",
-                                          AcquireHint(vm)));
+                                          AcquireHint(vm, mmuctl)));
 }
 
 // One path from the root on for all spellings of a path: without "//", "." and
@@ -215,17 +221,18 @@ Place HomePlace() {
 
 }  // namespace
 
-absl::StatusOr<OwnerStore> OwnerStore::FromEnvironment() {
+absl::StatusOr<OwnerStore> OwnerStore::FromEnvironment(
+    const std::string& mmuctl) {
   Place runtime = RuntimePlace();
   if (runtime.status.ok()) runtime.status = MakeFolder(runtime.folder);
-  if (runtime.status.ok()) return OwnerStore(runtime.folder);
+  if (runtime.status.ok()) return OwnerStore(runtime.folder, mmuctl);
   Place home = HomePlace();
   if (home.status.ok()) {
     home.status =
         MakeFolder(std::string(absl::StripSuffix(home.folder, "/mmuctl")));
   }
   if (home.status.ok()) home.status = MakeFolder(home.folder);
-  if (home.status.ok()) return OwnerStore(home.folder);
+  if (home.status.ok()) return OwnerStore(home.folder, mmuctl);
   return absl::FailedPreconditionError(absl::StrCat(
       "there is no place for the owner token of a dirty log: ",
       runtime.status.message(), ", and ", home.status.message(),
@@ -240,8 +247,8 @@ std::vector<OwnerStore> OwnerStore::AllOfEnvironment() {
   return stores;
 }
 
-OwnerStore::OwnerStore(std::string directory)
-    : directory_(std::move(directory)) {}
+OwnerStore::OwnerStore(std::string directory, std::string mmuctl)
+    : directory_(std::move(directory)), mmuctl_(std::move(mmuctl)) {}
 
 std::string OwnerStore::PathOf(absl::string_view address,
                                absl::string_view vm) const {
@@ -273,7 +280,7 @@ absl::Status OwnerStore::CheckDirectory() const {
         directory_, S_ISLNK(status.st_mode) ? " is a symlink" : " is no folder",
         ": owner tokens are kept there, in a folder of your own; delete it"));
   }
-  return CheckPrivate(status, directory_, "0700", "VM");
+  return CheckPrivate(status, directory_, "0700", "VM", mmuctl_);
 }
 
 absl::StatusOr<std::optional<StoredOwner>> OwnerStore::LoadFile(
@@ -288,14 +295,14 @@ absl::StatusOr<std::optional<StoredOwner>> OwnerStore::LoadFile(
           path,
           " is a symlink, which is not followed: whoever made it may know the "
           "token that it leads to; ",
-          AcquireHint(vm)));
+          AcquireHint(vm, mmuctl_)));
     }
     return Failed("read", path);
   }
   struct stat status = {};
   if (fstat(file.get(), &status) != 0) return Failed("look at", path);
-  if (!S_ISREG(status.st_mode)) return Damaged(path, vm, "is no file");
-  if (absl::Status check = CheckPrivate(status, path, "0600", vm);
+  if (!S_ISREG(status.st_mode)) return Damaged(path, vm, mmuctl_, "is no file");
+  if (absl::Status check = CheckPrivate(status, path, "0600", vm, mmuctl_);
       !check.ok()) {
     return check;
   }
@@ -316,12 +323,12 @@ absl::StatusOr<std::optional<StoredOwner>> OwnerStore::LoadFile(
   const std::string hex = field("owner_token");
   if (field("schema") != kSchema || hex.empty() || hex.size() % 2 != 0 ||
       hex.find_first_not_of("0123456789abcdef") != hex.npos) {
-    return Damaged(path, vm, "is damaged");
+    return Damaged(path, vm, mmuctl_, "is damaged");
   }
   token = absl::HexStringToBytes(hex);
   if (field("address") != KeyOf(address) || field("vm") != vm) {
     return Damaged(
-        path, vm,
+        path, vm, mmuctl_,
         absl::StrCat("is of ", field("vm"), " at ", field("address")));
   }
   return StoredOwner{field("log_id"), field("owner"), token};

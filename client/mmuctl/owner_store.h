@@ -28,18 +28,20 @@ struct StoredOwner {
 };
 
 // Thread-compatible. Errors name the file and the fix: FAILED_PRECONDITION for
-// wrong permissions or an unreadable file, DATA_LOSS for one that is none of
-// these, INTERNAL if the system fails.
+// wrong permissions, an unreadable file or a full file system, DATA_LOSS for
+// one that is none of these, INTERNAL if the system fails.
 class OwnerStore {
  public:
   // In the folder that the environment names, which is made.
   // FAILED_PRECONDITION with both reasons if it cannot be made where
-  // XDG_RUNTIME_DIR says nor where HOME says.
-  static absl::StatusOr<OwnerStore> FromEnvironment();
+  // XDG_RUNTIME_DIR says nor where HOME says. `mmuctl` begins the command lines
+  // of a fix.
+  static absl::StatusOr<OwnerStore> FromEnvironment(
+      const std::string& mmuctl = "mmuctl");
   // All that FromEnvironment may ever have chosen with this environment. Makes
   // nothing.
   static std::vector<OwnerStore> AllOfEnvironment();
-  explicit OwnerStore(std::string directory);
+  explicit OwnerStore(std::string directory, std::string mmuctl = "mmuctl");
 
   // The log of this VM of the daemon at `address`; nothing if none is kept.
   absl::StatusOr<std::optional<StoredOwner>> Load(absl::string_view address,
@@ -84,6 +86,7 @@ class OwnerStore {
   absl::Status CheckDirectory() const;
 
   std::string directory_;
+  std::string mmuctl_;
 };
 
 }  // namespace mmud::client

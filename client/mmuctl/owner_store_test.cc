@@ -108,6 +108,23 @@ TEST_F(OwnerStoreTest, FileThatOthersCanReadIsRefusedWithTheFix) {
       << status;
 }
 
+TEST_F(OwnerStoreTest, FixLeadsToTheDaemon) {
+  const OwnerStore store(Directory(), "mmuctl --address unix:/a");
+  ASSERT_TRUE(store.Save(kAddress, kVm, owner_).ok());
+  const std::string path = store.PathOf(kAddress, kVm);
+  ASSERT_EQ(chmod(path.c_str(), 0640), 0);
+  const absl::Status open = store.Load(kAddress, kVm).status();
+  EXPECT_TRUE(Contains(
+      open, "mmuctl --address unix:/a dirty-log acquire alpha --force"))
+      << open;
+  ASSERT_EQ(chmod(path.c_str(), 0600), 0);
+  std::ofstream(path, std::ios::trunc) << "{";
+  const absl::Status damaged = store.Load(kAddress, kVm).status();
+  EXPECT_TRUE(Contains(
+      damaged, "mmuctl --address unix:/a dirty-log acquire alpha, with"))
+      << damaged;
+}
+
 TEST_F(OwnerStoreTest, DirectoryThatOthersCanReadIsRefusedWithTheFix) {
   ASSERT_TRUE(store_->Save(kAddress, kVm, owner_).ok());
   ASSERT_EQ(chmod(Directory().c_str(), 0755), 0);

@@ -26,6 +26,8 @@ constexpr char kUsagePayload[] = "mmud.client/usage";
 
 // Stands for the VM in a fix.
 constexpr char kVm[] = "{VM}";
+// Begins each command line in a fix.
+constexpr char kMmuctl[] = "mmuctl ";
 
 // What a person can do about an error, by its reason.
 const std::map<std::string, std::string>& Fixes() {
@@ -63,9 +65,11 @@ const std::map<std::string, std::string>& Fixes() {
        "{VM}"},
       {"DIRTY_LOG_STARTING", "wait for it: mmuctl op list --vm {VM}"},
       {"UNDELIVERED_PAGES",
-       "who has the log's owner token pauses the guest (mmuctl vm pause {VM}), "
-       "harvests (mmuctl dirty-log harvest {VM}), copies, acknowledges (mmuctl "
-       "dirty-log ack {VM}) and tries again; who has none, or wants no pages, "
+       "pages in flight that nobody copied come back first: mmuctl dirty-log "
+       "acquire {VM} --force, of one's own log too; then who has the log's "
+       "owner token pauses the guest (mmuctl vm pause {VM}), harvests (mmuctl "
+       "dirty-log harvest {VM}), copies, acknowledges (mmuctl dirty-log ack "
+       "{VM}) and tries again; who has none, or wants no pages, "
        "gives them up with --discard (vm delete: --force)"},
       {"LOG_OWNED",
        "to look is free: mmuctl dirty-log peek {VM}; to take the log over: "
@@ -112,9 +116,9 @@ std::string VmOf(const ErrorInfo& info) {
   return is_id ? std::string(id) : "VM";
 }
 
-// A fix as in the table, with its placeholder.
-std::string FixText(const absl::Status& status, const ErrorInfo& info,
-                    const std::string& address) {
+// A fix for the error's reason as in the table, with its placeholders; "" if
+// there is none.
+std::string FixOfReason(const ErrorInfo& info) {
   // Not one of the daemon's limits, but of the log's.
   if (const auto limit = info.metadata.find("limit");
       info.reason == "LIMIT_EXCEEDED" && limit != info.metadata.end() &&
@@ -122,8 +126,16 @@ std::string FixText(const absl::Status& status, const ErrorInfo& info,
     return "acknowledge what was copied: mmuctl dirty-log ack {VM}; or have "
            "all of it sealed again: mmuctl dirty-log acquire {VM} --force";
   }
-  if (const auto it = Fixes().find(info.reason); it != Fixes().end()) {
-    return it->second;
+  const auto it = Fixes().find(info.reason);
+  return it != Fixes().end() ? it->second : "";
+}
+
+std::string FixFor(const absl::Status& status, const ErrorInfo& info,
+                   const std::string& address, const std::string& mmuctl) {
+  const std::string fix = FixOfReason(info);
+  if (!fix.empty()) {
+    return absl::StrReplaceAll(
+        fix, {{kMmuctl, absl::StrCat(mmuctl, " ")}, {kVm, VmOf(info)}});
   }
   if (absl::IsUnavailable(status) && info.reason.empty()) {
     return absl::StrCat(
@@ -139,12 +151,6 @@ std::string FixText(const absl::Status& status, const ErrorInfo& info,
            "--enable-debug-service";
   }
   return "";
-}
-
-std::string FixFor(const absl::Status& status, const ErrorInfo& info,
-                   const std::string& address) {
-  return absl::StrReplaceAll(FixText(status, info, address),
-                             {{kVm, VmOf(info)}});
 }
 
 }  // namespace
@@ -198,8 +204,8 @@ std::string ExitCodeHelp() {
          "  10  internal error, or damaged data\n";
 }
 
-std::string RenderError(const absl::Status& status,
-                        const std::string& address) {
+std::string RenderError(const absl::Status& status, const std::string& address,
+                        const std::string& mmuctl) {
   const ErrorInfo info = ErrorInfoOf(status);
   std::string text = absl::StrCat(
       "error: ",
@@ -232,11 +238,12 @@ std::string RenderError(const absl::Status& status,
   if (info.retry_delay) {
     add("retry", absl::StrCat("in ", FormatTime(*info.retry_delay)));
   }
-  add("fix", FixFor(status, info, address));
+  add("fix", FixFor(status, info, address, mmuctl));
   return text;
 }
 
-Json ErrorJson(const absl::Status& status, const std::string& address) {
+Json ErrorJson(const absl::Status& status, const std::string& address,
+               const std::string& mmuctl) {
   const ErrorInfo info = ErrorInfoOf(status);
   Json violations = Json::array();
   for (const FieldViolation& violation : info.field_violations) {
@@ -253,7 +260,7 @@ Json ErrorJson(const absl::Status& status, const std::string& address) {
                 {"preconditions", info.preconditions},
                 {"resource_name", info.resource_name},
                 {"retry_delay", nullptr},
-                {"fix", FixFor(status, info, address)}};
+                {"fix", FixFor(status, info, address, mmuctl)}};
   if (info.retry_delay)
     error["retry_delay"] = DurationToJson(*info.retry_delay);
   return Json{{"error", std::move(error)}};

@@ -45,8 +45,10 @@ std::string ExitCodeHelp();
 //     fix:    see which memory is taken: mmuctl vm get VM
 //
 // A fix has the VM's id where the error names the VM, and otherwise "VM".
-// `address` is where the daemon was looked for; it may be empty.
-std::string RenderError(const absl::Status& status, const std::string& address);
+// `address` is where the daemon was looked for; it may be empty. The command
+// lines of a fix begin with `mmuctl`, which says how that daemon is reached.
+std::string RenderError(const absl::Status& status, const std::string& address,
+                        const std::string& mmuctl = "mmuctl");
 
 // The same for programs, as one object:
 //
@@ -58,7 +60,8 @@ std::string RenderError(const absl::Status& status, const std::string& address);
 //
 // Every key is there, and empty where there is nothing to say; `retry_delay` is
 // then null, for a delay of nothing is something else than none.
-Json ErrorJson(const absl::Status& status, const std::string& address);
+Json ErrorJson(const absl::Status& status, const std::string& address,
+               const std::string& mmuctl = "mmuctl");
 
 }  // namespace mmud::client
 

@@ -56,8 +56,10 @@ TEST(RenderErrorTest, SaysNothingTwice) {
       "error: slot 0 has dirty pages\n"
       "  field:   slots\n"
       "  reason:  UNDELIVERED_PAGES\n"
-      "  fix:     who has the log's owner token pauses the guest (mmuctl vm "
-      "pause VM), harvests (mmuctl dirty-log harvest VM), copies, acknowledges "
+      "  fix:     pages in flight that nobody copied come back first: mmuctl "
+      "dirty-log acquire VM --force, of one's own log too; then who has the "
+      "log's owner token pauses the guest (mmuctl vm pause VM), harvests "
+      "(mmuctl dirty-log harvest VM), copies, acknowledges "
       "(mmuctl dirty-log ack VM) and tries again; who has none, or wants no "
       "pages, gives them up with --discard (vm delete: --force)\n";
   EXPECT_EQ(RenderError(FromRpcStatus(status), ""), expected);
@@ -93,6 +95,24 @@ TEST(RenderErrorTest, FixNamesTheVmThatTheErrorNames) {
               "see its memslots: mmuctl vm get VM")
         << resource;
   }
+}
+
+TEST(RenderErrorTest, EachCommandOfAFixLeadsToTheDaemon) {
+  google::rpc::Status status = OverlapError();
+  google::rpc::ErrorInfo info;
+  info.set_reason("LOG_OWNED");
+  status.mutable_details(0)->PackFrom(info);
+  const absl::Status error = FromRpcStatus(status);
+  const std::string fix =
+      "to look is free: mmuctl --address unix:/a dirty-log peek VM; to take "
+      "the log over: mmuctl --address unix:/a dirty-log acquire VM, with "
+      "--force while the owner's lease lasts";
+  EXPECT_NE(RenderError(error, "unix:/a", "mmuctl --address unix:/a")
+                .find(absl::StrCat("  fix:     ", fix, "\n")),
+            std::string::npos);
+  EXPECT_EQ(
+      ErrorJson(error, "unix:/a", "mmuctl --address unix:/a")["error"]["fix"],
+      fix);
 }
 
 TEST(RenderErrorTest, NoFixHasAPlaceholderLeft) {

@@ -205,8 +205,13 @@ class Harvest:
         self.start_the_log()
 
     def start_the_log(self):
-        """With every page dirty, so that the first run copies all of them."""
-        self.new_token(b"".join(self.last_tokens()[:1]))
+        """With every page dirty, so that the first run copies all of them. By
+        the token that is kept if there is one: a run that died may have a start
+        at work by it, whose log is nobody else's then."""
+        if self.last_tokens():
+            self.token = self.last_tokens()[0]
+        else:
+            self.new_token(b"")
         try:
             operation = self.log("StartDirtyLog", owner=OWNER, lease=LEASE,
                                  owner_token=self.token, initially_set=True)

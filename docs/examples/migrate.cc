@@ -164,11 +164,13 @@ absl::StatusOr<std::string> TakeOver(Client& client, const std::string& vm,
   return token;
 }
 
-// Starts a log. Returns the token of its owner.
+// Starts a log, by the token that is kept if there is one: a run that died may
+// have a start at work by it, whose log is nobody else's then. Returns the
+// token of its owner.
 absl::StatusOr<std::string> StartLog(Client& client, const std::string& vm,
                                      Tokens& tokens) {
   const absl::StatusOr<std::string> token =
-      tokens.New(tokens.last().empty() ? "" : tokens.last().front());
+      tokens.last().empty() ? tokens.New("") : tokens.last().front();
   if (!token.ok()) return token;
   v1::StartDirtyLogRequest start;
   start.set_vm(vm);
@@ -278,7 +280,9 @@ absl::Status Migrate(Client& client, const std::string& vm,
   v1::StopDirtyLogRequest stop;
   stop.set_vm(vm);
   stop.set_owner_token(*token);
-  return client.dirty_log().StopDirtyLog(stop).status();
+  status = client.dirty_log().StopDirtyLog(stop).status();
+  // The next log has nothing to do with these tokens.
+  return status.ok() ? tokens.Drop() : status;
 }
 
 }  // namespace
@@ -292,7 +296,8 @@ int main(int argc, char** argv) {
   const absl::Status status =
       client.ok() ? Migrate(**client, argv[2], argv[3]) : client.status();
   if (!status.ok()) {
-    std::cerr << "migrate: " << status << "\n";
+    std::cerr << "migrate: " << absl::StatusCodeToString(status.code()) << ": "
+              << status.message() << "\n";
     return 1;
   }
   std::cout << argv[2] << " is copied, and paused for " << kPauseSeconds / 60

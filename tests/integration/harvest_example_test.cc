@@ -303,6 +303,38 @@ TEST_F(HarvestExampleTest, ReadOnlySlotsAreCopiedAndHideNoOther) {
   EXPECT_TRUE(Image(4 * kSlotStride) == memory);
 }
 
+TEST_F(HarvestExampleTest, TokenOfALogThatIsStartingIsKept) {
+  const Guest guest(
+      daemon_.client(), "beta",
+      {MakeSlot(64 * kMiB, v1::MEMORY_BACKING_ANONYMOUS, v1::PAGE_SIZE_2M)});
+  guest.ReadWords(64 * kMiB, 2 * kMiB);
+  const std::string token(32, 't');
+  WriteFile(image_, "what is copied");
+  WriteFile(tokens_, token + token);
+  v1::StartDirtyLogRequest start;
+  start.set_vm(guest.name());
+  start.set_owner("the dead one");
+  start.set_owner_token(token);
+  // It lasts until it is cancelled.
+  start.mutable_throttle()->set_max_pages_per_second(1);
+  const std::string operation =
+      daemon_.client()
+          .Must(&v1::DirtyLogService::Stub::StartDirtyLog, start)
+          .name();
+  for (int i = 0; i < 2; ++i) {
+    const ProgramResult early = Run(guest);
+    EXPECT_EQ(early.exit_code, 1) << early.out;
+    EXPECT_TRUE(absl::StartsWith(early.err, "harvest.py: ABORTED: "))
+        << early.err;
+    EXPECT_EQ(ReadFile(tokens_), token + token);
+  }
+  daemon_.client().Cancel(operation);
+  daemon_.client().WaitDone(operation);
+  const ProgramResult next = Run(guest);
+  EXPECT_EQ(next.exit_code, 0) << next.err;
+  EXPECT_TRUE(Image(64 * kMiB) == guest.ReadAll(64 * kMiB));
+}
+
 TEST_F(HarvestExampleTest, RefusalIsOneLineWithItsReason) {
   const ProgramResult result =
       RunProgram({"/usr/bin/python3", "docs/examples/harvest.py",

@@ -191,6 +191,59 @@ TEST_F(MigrateExampleTest, TokensAreKeptWhenTheFileCannotBeHad) {
   EXPECT_EQ(ReadFile(tokens_), "tokens");
 }
 
+TEST_F(MigrateExampleTest, RefusalIsOneLineWithItsReason) {
+  ChildProcess migrate(
+      {"docs/examples/migrate", daemon_.address(), "vms/nobody", image_},
+      daemon_.directory().File("migrate"));
+  EXPECT_EQ(migrate.Wait(absl::Seconds(60)), 1) << migrate.Out();
+  EXPECT_TRUE(absl::StartsWith(migrate.Err(), "migrate: NOT_FOUND: "))
+      << migrate.Err();
+  EXPECT_FALSE(absl::StrContains(migrate.Err(), "type.googleapis.com"))
+      << migrate.Err();
+}
+
+TEST_F(MigrateExampleTest, TokenOfALogThatIsStartingIsKept) {
+  const Guest guest(
+      daemon_.client(), "beta",
+      {MakeSlot(16 * kMiB, v1::MEMORY_BACKING_ANONYMOUS, v1::PAGE_SIZE_2M)});
+  guest.ReadWords(16 * kMiB, 2 * kMiB);
+  const std::string token(32, 't');
+  WriteFile(image_, "what is copied");
+  WriteFile(tokens_, token + token);
+  v1::StartDirtyLogRequest start;
+  start.set_vm(guest.name());
+  start.set_owner("the dead one");
+  start.set_owner_token(token);
+  // It lasts until it is cancelled.
+  start.mutable_throttle()->set_max_pages_per_second(1);
+  const std::string operation =
+      daemon_.client()
+          .Must(&v1::DirtyLogService::Stub::StartDirtyLog, start)
+          .name();
+  for (int i = 0; i < 2; ++i) {
+    ChildProcess early(
+        {"docs/examples/migrate", daemon_.address(), guest.name(), image_},
+        daemon_.directory().File("migrate"));
+    EXPECT_EQ(early.Wait(absl::Seconds(60)), 1) << early.Out();
+    EXPECT_TRUE(absl::StartsWith(early.Err(), "migrate: ABORTED: "))
+        << early.Err();
+    EXPECT_EQ(ReadFile(tokens_), token + token);
+  }
+  daemon_.client().Cancel(operation);
+  daemon_.client().WaitDone(operation);
+  ChildProcess next(
+      {"docs/examples/migrate", daemon_.address(), guest.name(), image_},
+      daemon_.directory().File("migrate"));
+  EXPECT_EQ(next.Wait(absl::Seconds(60)), 0) << next.Err();
+  EXPECT_TRUE(Image() == guest.ReadAll(16 * kMiB));
+}
+
+TEST_F(MigrateExampleTest, TokensOfALogThatIsStoppedAreDropped) {
+  ChildProcess migrate = Start();
+  EXPECT_EQ(migrate.Wait(absl::Seconds(60)), 0) << migrate.Err();
+  EXPECT_EQ(ReadFile(tokens_), "");
+}
+
 TEST_F(MigrateExampleTest, LogIsKeptFromOthersWhilePagesAreCopied) {
   guest_.StartRandomWrites(1);
   RunUntilItOwnsTheLog();
