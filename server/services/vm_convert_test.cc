@@ -60,7 +60,8 @@ TEST(VmConvertTest, AVmIsShownWhileItsDirtyLogIsBeingStarted) {
 
 TEST(VmConvertTest, ABasicViewHasAllButTheSlots) {
   mmu::VmConfig config;
-  config.memslots.push_back({.slot = 0, .size_bytes = 1 << 20});
+  config.memslots.push_back(
+      {.slot = 0, .gpa = mmu::Gpa(0), .size_bytes = 1 << 20});
   ManagedVm vm("vms/shown", *mmu::Vm::Create(config),
                WallTime::FromUnixNanos(0), ManagedVm::MetricsLabel::kOwn,
                {{"owner", "tests"}});
