@@ -99,7 +99,9 @@ std::string FillFlights(const TestClient& client, const Guest& guest) {
     guest.WritePages(i + 1);
     const int64_t epoch =
         client.Must(&v1::DirtyLogService::Stub::SealDirtyLog, seal).epoch();
-    if (i < 4) EXPECT_TRUE(guest.Clear(epoch, {i}).status.ok());
+    if (i < 4) {
+      EXPECT_TRUE(guest.Clear(epoch, {i}).status.ok());
+    }
   }
   return "";
 }
