@@ -228,13 +228,8 @@ absl::Status Stop(Context& context, Client& client,
   if (request.force()) {
     response = client.dirty_log().StopDirtyLog(request);
   } else {
-    const absl::StatusOr<StoredOwner> owner =
-        AsOwner(context, client, request.vm(), [&](const StoredOwner& stored) {
-          request.set_owner_token(stored.token);
-          request.set_log_id(stored.log_id);
-          response = client.dirty_log().StopDirtyLog(request);
-          return response.status();
-        });
+    const absl::StatusOr<StoredOwner> owner = CallAsOwner(
+        context, client, request, &DirtyLogClient::StopDirtyLog, &response);
     if (!owner.ok()) return owner.status();
   }
   if (!response.ok()) {

@@ -119,13 +119,8 @@ absl::Status Seal(Context& context, Client& client,
   const absl::StatusOr<OwnerLock> lock = LockOwner(context, request.vm());
   if (!lock.ok()) return lock.status();
   absl::StatusOr<v1::SealDirtyLogResponse> response;
-  const absl::StatusOr<StoredOwner> owner =
-      AsOwner(context, client, request.vm(), [&](const StoredOwner& stored) {
-        request.set_owner_token(stored.token);
-        request.set_log_id(stored.log_id);
-        response = client.dirty_log().SealDirtyLog(request);
-        return response.status();
-      });
+  const absl::StatusOr<StoredOwner> owner = CallAsOwner(
+      context, client, request, &DirtyLogClient::SealDirtyLog, &response);
   if (!owner.ok()) return owner.status();
   Table table({{"SLOT", Align::kRight},
                {"FRESH", Align::kRight},
@@ -297,13 +292,8 @@ absl::Status Clear(Context& context, Client& client,
   const absl::StatusOr<OwnerLock> lock = LockOwner(context, request.vm());
   if (!lock.ok()) return lock.status();
   absl::StatusOr<v1::ClearDirtyLogResponse> response;
-  const absl::StatusOr<StoredOwner> owner =
-      AsOwner(context, client, request.vm(), [&](const StoredOwner& stored) {
-        request.set_owner_token(stored.token);
-        request.set_log_id(stored.log_id);
-        response = client.dirty_log().ClearDirtyLog(request);
-        return response.status();
-      });
+  const absl::StatusOr<StoredOwner> owner = CallAsOwner(
+      context, client, request, &DirtyLogClient::ClearDirtyLog, &response);
   if (!owner.ok()) return owner.status();
   const std::optional<int64_t> earlier = CountEarlier(
       client, request.vm(), owner->log_id, response->cleared_page_count());

@@ -10,6 +10,7 @@
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "client/mmu_client/client.h"
+#include "client/mmu_client/dirty_log_client.h"
 #include "client/mmuctl/context.h"
 #include "client/mmuctl/owner_lock.h"
 #include "client/mmuctl/owner_store.h"
@@ -40,6 +41,22 @@ absl::StatusOr<OwnerLock> LockOwner(const Context& context,
 absl::StatusOr<StoredOwner> AsOwner(
     const Context& context, Client& client, const std::string& vm,
     absl::FunctionRef<absl::Status(const StoredOwner& owner)> call);
+
+// The same for a call that is one of the service: `method` gets `request`,
+// which names the VM, with the owner's token and the log's id. The answer is in
+// `response`. REQUIRES: LockOwner.
+template <typename Request, typename Response>
+absl::StatusOr<StoredOwner> CallAsOwner(
+    const Context& context, Client& client, Request& request,
+    absl::StatusOr<Response> (DirtyLogClient::*method)(Request),
+    absl::StatusOr<Response>* response) {
+  return AsOwner(context, client, request.vm(), [&](const StoredOwner& owner) {
+    request.set_owner_token(owner.token);
+    request.set_log_id(owner.log_id);
+    *response = (client.dirty_log().*method)(request);
+    return response->status();
+  });
+}
 
 // Forgets all tokens of the VM's log, which is gone. REQUIRES: LockOwner.
 absl::Status ForgetOwner(const Context& context, const std::string& vm);
