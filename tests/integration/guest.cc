@@ -159,6 +159,14 @@ void Guest::PauseVcpus() const {
   client_.Must(&v1::VmService::Stub::PauseVcpus, request);
 }
 
+std::string Guest::BeginDirtyLog(v1::StartDirtyLogRequest request) const {
+  ReadWords(Get().memory_size_bytes(), 2 * kMiB);
+  request.set_vm(name_);
+  request.mutable_throttle()->set_max_pages_per_second(1);
+  return client_.Must(&v1::DirtyLogService::Stub::StartDirtyLog, request)
+      .name();
+}
+
 v1::StartDirtyLogResponse Guest::StartDirtyLog(
     v1::StartDirtyLogRequest request) const {
   request.set_vm(name_);

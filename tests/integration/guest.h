@@ -89,6 +89,10 @@ class Guest {
   // Starts the log as kOwner, and waits until it is on.
   v1::StartDirtyLogResponse StartDirtyLog(
       v1::StartDirtyLogRequest request = {}) const;
+  // Begins to start the log, which lasts until it is cancelled: its split waits
+  // for a throttle. The guest's memory is to have huge pages. The name of the
+  // operation.
+  std::string BeginDirtyLog(v1::StartDirtyLogRequest request) const;
   v1::DirtyLog GetDirtyLog() const;
   // Acknowledges what was cleared in earlier epochs, seals and reads all slots.
   // The last three are done with kOwnerToken.

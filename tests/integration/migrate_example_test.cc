@@ -206,20 +206,13 @@ TEST_F(MigrateExampleTest, TokenOfALogThatIsStartingIsKept) {
   const Guest guest(
       daemon_.client(), "beta",
       {MakeSlot(16 * kMiB, v1::MEMORY_BACKING_ANONYMOUS, v1::PAGE_SIZE_2M)});
-  guest.ReadWords(16 * kMiB, 2 * kMiB);
   const std::string token(32, 't');
   WriteFile(image_, "what is copied");
   WriteFile(tokens_, token + token);
   v1::StartDirtyLogRequest start;
-  start.set_vm(guest.name());
   start.set_owner("the dead one");
   start.set_owner_token(token);
-  // It lasts until it is cancelled.
-  start.mutable_throttle()->set_max_pages_per_second(1);
-  const std::string operation =
-      daemon_.client()
-          .Must(&v1::DirtyLogService::Stub::StartDirtyLog, start)
-          .name();
+  const std::string operation = guest.BeginDirtyLog(start);
   for (int i = 0; i < 2; ++i) {
     ChildProcess early(
         {"docs/examples/migrate", daemon_.address(), guest.name(), image_},
