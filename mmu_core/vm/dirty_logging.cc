@@ -162,10 +162,14 @@ absl::Status Admit(VmDirtyLog& log, const LogCall& call) {
                     [&] { return log.log.Admit(call); });
 }
 
-// NOT_FOUND MEMSLOT_NOT_FOUND.
-absl::Status CheckExists(const VmState& vm, uint32_t slot) {
+// `status`, of a look at the log of `slot`. If that was refused and the VM has
+// no such slot: NOT_FOUND MEMSLOT_NOT_FOUND. (Every slot that is logged
+// exists.)
+absl::Status OrNoSuchSlot(const VmState& vm, uint32_t slot,
+                          absl::Status status) {
+  if (status.ok()) return status;
   RcuReadGuard rcu;
-  return vm.slots.Active(0).FindById(slot) != nullptr ? absl::OkStatus()
+  return vm.slots.Active(0).FindById(slot) != nullptr ? status
                                                       : NoSuchSlot(slot);
 }
 
@@ -479,13 +483,8 @@ absl::Status ReadDirtyLog(VmState& vm, absl::optional<LogId> log_id,
                           absl::Span<uint64_t> words) {
   const absl::StatusOr<std::shared_ptr<VmDirtyLog>> log = LogOf(vm);
   if (!log.ok()) return log.status();
-  // Every slot that is logged exists.
-  absl::Status s = (*log)->log.Read(log_id, slot, epoch, first_page, words);
-  if (s.ok()) return s;
-  if (absl::Status missing = CheckExists(vm, slot); !missing.ok()) {
-    return missing;
-  }
-  return s;
+  return OrNoSuchSlot(vm, slot,
+                      (*log)->log.Read(log_id, slot, epoch, first_page, words));
 }
 
 absl::Status ReadInFlight(const VmState& vm, absl::optional<LogId> log_id,
@@ -493,8 +492,9 @@ absl::Status ReadInFlight(const VmState& vm, absl::optional<LogId> log_id,
                           absl::Span<uint64_t> words) {
   const absl::StatusOr<std::shared_ptr<VmDirtyLog>> log = LogOf(vm);
   if (!log.ok()) return log.status();
-  if (absl::Status s = CheckExists(vm, slot); !s.ok()) return s;
-  return (*log)->log.ReadInFlight(log_id, slot, epoch, first_page, words);
+  return OrNoSuchSlot(
+      vm, slot,
+      (*log)->log.ReadInFlight(log_id, slot, epoch, first_page, words));
 }
 
 absl::Status CheckDirtyLogEpoch(const VmState& vm, absl::optional<LogId> log_id,
