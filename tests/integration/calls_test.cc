@@ -164,7 +164,13 @@ TEST(CallsTest, AThrottledStartOfADirtyLogIsAnOperation) {
   const Guest guest(client, "slow",
                     {MakeSlot(64 * kMiB, v1::MEMORY_BACKING_METADATA_ONLY,
                               v1::PAGE_SIZE_2M)});
+  // A call has its place until a moment after its answer.
+  const auto no_call_is_in_hand = [&client] {
+    return UseOf(client, "max_long_calls").used_count() == 0;
+  };
+  EXPECT_TRUE(Eventually(no_call_is_in_hand));
   guest.ReadWords(64 * kMiB, 2 * kMiB);
+  EXPECT_TRUE(Eventually(no_call_is_in_hand));
   v1::StartDirtyLogRequest request;
   request.set_vm(guest.name());
   request.set_owner(kOwner);
@@ -177,6 +183,7 @@ TEST(CallsTest, AThrottledStartOfADirtyLogIsAnOperation) {
                client.GetOperation(name).metadata())
                .done_bytes() > 0;
   }));
+  EXPECT_TRUE(Eventually(no_call_is_in_hand)) << "and the start is at work";
   const auto metadata =
       Unpack<v1::StartDirtyLogMetadata>(client.GetOperation(name).metadata());
   EXPECT_EQ(metadata.vm(), guest.name());
@@ -195,6 +202,7 @@ TEST(CallsTest, AThrottledStartOfADirtyLogIsAnOperation) {
   EXPECT_EQ(cancelled.error().code(), grpc::StatusCode::CANCELLED);
   EXPECT_EQ(guest.Get().memslots(0).dirty_log().state(),
             v1::DIRTY_LOG_STATE_OFF);
+  EXPECT_TRUE(Eventually(no_call_is_in_hand));
   request.clear_throttle();
   guest.StartDirtyLog(request);
 }
