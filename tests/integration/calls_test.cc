@@ -291,6 +291,7 @@ TEST(CallsTest, LongCallsHaveALimitInAllAndOneOfEachVm) {
   }));
   expect_refused("max_long_calls_per_vm");
   EXPECT_EQ(beta.StartDirtyLog().dirty_log().slots_size(), 1);
+  EXPECT_TRUE(Eventually([&] { return used() == 2; }));
   audit.set_vm(beta.name());
   unread.Add("mmud.v1.DebugService/RunAudit", audit);
   EXPECT_TRUE(Eventually([&] { return used() == 3; }));
