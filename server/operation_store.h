@@ -21,7 +21,7 @@
 #include "google/longrunning/operations.pb.h"
 #include "google/protobuf/any.pb.h"
 #include "mmu_core/base/clock.h"
-#include "mmu_core/sync/mutex.h"
+#include "mmu_core/base/mutex.h"
 #include "mmu_core/vm/split_job.h"
 #include "server/base/budget.h"
 #include "server/base/resource_names.h"

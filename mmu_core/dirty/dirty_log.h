@@ -40,10 +40,10 @@
 #include "absl/types/optional.h"
 #include "absl/types/span.h"
 #include "mmu_core/base/clock.h"
+#include "mmu_core/base/mutex.h"
 #include "mmu_core/dirty/dirty_log_state.h"
 #include "mmu_core/dirty/log_owner.h"
 #include "mmu_core/dirty/slot_log.h"
-#include "mmu_core/sync/mutex.h"
 
 namespace mmu {
 

@@ -35,7 +35,7 @@
 #include "absl/time/time.h"
 #include "mmu_core/base/address.h"
 #include "mmu_core/base/gfn_range.h"
-#include "mmu_core/sync/mutex.h"
+#include "mmu_core/base/mutex.h"
 
 namespace mmu {
 

@@ -60,7 +60,7 @@ class UnsyncGate : public WriteGate {
 };
 
 // A seam for tests that must see what a lost mark leads to, as that of
-// dirty/mark_dirty.h. True: let the gfn be mapped writable, and leave the page
+// memory/mark_dirty.h. True: let the gfn be mapped writable, and leave the page
 // as it is.
 __attribute__((weak)) bool ShouldSkipUnsync();
 

@@ -11,7 +11,7 @@
 #include "mmu_core/base/check.h"
 #include "mmu_core/base/hooks.h"
 #include "mmu_core/base/level.h"
-#include "mmu_core/dirty/mark_dirty.h"
+#include "mmu_core/memory/mark_dirty.h"
 #include "mmu_core/paging/spte.h"
 #include "mmu_core/paging/spte_format.h"
 #include "mmu_core/paging/spte_slot.h"

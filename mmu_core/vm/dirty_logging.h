@@ -19,6 +19,7 @@
 #include "absl/types/optional.h"
 #include "absl/types/span.h"
 #include "mmu_core/base/clock.h"
+#include "mmu_core/base/mutex.h"
 #include "mmu_core/dirty/dirty_bitmap.h"
 #include "mmu_core/dirty/dirty_log.h"
 #include "mmu_core/dirty/dirty_log_state.h"
@@ -28,7 +29,6 @@
 #include "mmu_core/memory/memslot.h"
 #include "mmu_core/paging/table_cache.h"
 #include "mmu_core/stats/mmu_cost.h"
-#include "mmu_core/sync/mutex.h"
 #include "mmu_core/vm/dirty_log_calls.h"
 
 namespace mmu {

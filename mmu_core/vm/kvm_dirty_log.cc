@@ -4,9 +4,9 @@
 
 #include "mmu_core/base/error.h"
 #include "mmu_core/base/format.h"
+#include "mmu_core/base/mutex.h"
 #include "mmu_core/dirty/dirty_bitmap.h"
 #include "mmu_core/memory/memslot_set.h"
-#include "mmu_core/sync/mutex.h"
 #include "mmu_core/vm/dirty_logging.h"
 #include "mmu_core/vm/reprotect.h"
 #include "mmu_core/vm/vm_state.h"

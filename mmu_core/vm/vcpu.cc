@@ -8,7 +8,7 @@
 #include "mmu_core/base/check.h"
 #include "mmu_core/base/error.h"
 #include "mmu_core/base/format.h"
-#include "mmu_core/dirty/mark_dirty.h"
+#include "mmu_core/memory/mark_dirty.h"
 #include "mmu_core/memory/memslot_set.h"
 #include "mmu_core/stats/labels.h"
 #include "mmu_core/sync/rcu.h"

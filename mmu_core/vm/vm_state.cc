@@ -6,9 +6,9 @@
 #include <vector>
 
 #include "absl/status/status.h"
+#include "mmu_core/base/mutex.h"
 #include "mmu_core/base/with_memory.h"
 #include "mmu_core/memory/memslot_set.h"
-#include "mmu_core/sync/mutex.h"
 #include "mmu_core/sync/rcu.h"
 #include "mmu_core/sync/refill.h"
 #include "mmu_core/tlb/vcpu_gate.h"

@@ -12,6 +12,7 @@
 
 #include "absl/base/thread_annotations.h"
 #include "absl/status/status.h"
+#include "mmu_core/base/mutex.h"
 #include "mmu_core/dirty/dirty_window.h"
 #include "mmu_core/dirty/pml_buffer.h"
 #include "mmu_core/memory/host_memory.h"
@@ -24,7 +25,6 @@
 #include "mmu_core/shadow/shadow_mmu.h"
 #include "mmu_core/stats/mmu_counters.h"
 #include "mmu_core/sync/mmu_lock.h"
-#include "mmu_core/sync/mutex.h"
 #include "mmu_core/tdp/tdp_mmu.h"
 #include "mmu_core/tlb/remote_flush.h"
 #include "mmu_core/vm/dirty_logging.h"

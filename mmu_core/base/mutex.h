@@ -6,8 +6,8 @@
 // Nothing here may be held while waiting for mmu_lock, except where
 // mmu_core/LOCKING.md says so.
 
-#ifndef MMU_CORE_SYNC_MUTEX_H_
-#define MMU_CORE_SYNC_MUTEX_H_
+#ifndef MMU_CORE_BASE_MUTEX_H_
+#define MMU_CORE_BASE_MUTEX_H_
 
 #include <condition_variable>
 #include <mutex>
@@ -77,4 +77,4 @@ class CondVar {
 
 }  // namespace mmu
 
-#endif  // MMU_CORE_SYNC_MUTEX_H_
+#endif  // MMU_CORE_BASE_MUTEX_H_

@@ -1,14 +1,14 @@
 // A counter that many threads may bump at once without sharing a cache line.
 
-#ifndef MMU_CORE_SYNC_SHARDED_COUNTER_H_
-#define MMU_CORE_SYNC_SHARDED_COUNTER_H_
+#ifndef MMU_CORE_STATS_SHARDED_COUNTER_H_
+#define MMU_CORE_STATS_SHARDED_COUNTER_H_
 
 #include <array>
 #include <atomic>
 #include <cstdint>
 
 #include "absl/base/optimization.h"
-#include "mmu_core/sync/thread_index.h"
+#include "mmu_core/base/thread_index.h"
 
 namespace mmu {
 
@@ -63,4 +63,4 @@ class ShardedCounter {
 
 }  // namespace mmu
 
-#endif  // MMU_CORE_SYNC_SHARDED_COUNTER_H_
+#endif  // MMU_CORE_STATS_SHARDED_COUNTER_H_

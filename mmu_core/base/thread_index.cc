@@ -1,10 +1,10 @@
-#include "mmu_core/sync/thread_index.h"
+#include "mmu_core/base/thread_index.h"
 
 #include <cstdint>
 #include <vector>
 
 #include "absl/base/thread_annotations.h"
-#include "mmu_core/sync/mutex.h"
+#include "mmu_core/base/mutex.h"
 
 namespace mmu::thread_index_internal {
 

@@ -1,11 +1,11 @@
-#include "mmu_core/sync/sharded_counter.h"
+#include "mmu_core/stats/sharded_counter.h"
 
 #include <cstdint>
 #include <thread>
 #include <vector>
 
 #include "gtest/gtest.h"
-#include "mmu_core/sync/thread_index.h"
+#include "mmu_core/base/thread_index.h"
 
 namespace mmu {
 namespace {

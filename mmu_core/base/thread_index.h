@@ -1,7 +1,7 @@
 // A small number for each thread, for data that each thread has a part of.
 
-#ifndef MMU_CORE_SYNC_THREAD_INDEX_H_
-#define MMU_CORE_SYNC_THREAD_INDEX_H_
+#ifndef MMU_CORE_BASE_THREAD_INDEX_H_
+#define MMU_CORE_BASE_THREAD_INDEX_H_
 
 #include <cstdint>
 
@@ -28,4 +28,4 @@ inline uint32_t ThreadIndex() {
 
 }  // namespace mmu
 
-#endif  // MMU_CORE_SYNC_THREAD_INDEX_H_
+#endif  // MMU_CORE_BASE_THREAD_INDEX_H_

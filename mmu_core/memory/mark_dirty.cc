@@ -1,4 +1,4 @@
-#include "mmu_core/dirty/mark_dirty.h"
+#include "mmu_core/memory/mark_dirty.h"
 
 #include <cstdint>
 

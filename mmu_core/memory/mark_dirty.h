@@ -1,7 +1,7 @@
 // Noting in a slot's dirty log that a page was, or may from now on be, written.
 
-#ifndef MMU_CORE_DIRTY_MARK_DIRTY_H_
-#define MMU_CORE_DIRTY_MARK_DIRTY_H_
+#ifndef MMU_CORE_MEMORY_MARK_DIRTY_H_
+#define MMU_CORE_MEMORY_MARK_DIRTY_H_
 
 #include "mmu_core/base/address.h"
 #include "mmu_core/dirty/dirty_ring.h"
@@ -25,4 +25,4 @@ __attribute__((weak)) bool ShouldDropDirtyMark(const Memslot& slot, Gfn gfn);
 
 }  // namespace mmu
 
-#endif  // MMU_CORE_DIRTY_MARK_DIRTY_H_
+#endif  // MMU_CORE_MEMORY_MARK_DIRTY_H_
