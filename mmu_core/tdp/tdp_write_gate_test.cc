@@ -10,6 +10,7 @@
 #include "mmu_core/base/level.h"
 #include "mmu_core/dirty/dirty_bitmap.h"
 #include "mmu_core/memory/memslot.h"
+#include "mmu_core/mmu/write_gate.h"
 #include "mmu_core/paging/spte.h"
 #include "mmu_core/paging/spte_format.h"
 #include "mmu_core/paging/table_cache.h"
@@ -17,7 +18,6 @@
 #include "mmu_core/sync/mmu_lock.h"
 #include "mmu_core/tdp/tdp_mmu.h"
 #include "mmu_core/tdp/tdp_test_util.h"
-#include "mmu_core/tdp/write_gate.h"
 #include "mmu_core/testing/vm_builder.h"
 #include "mmu_core/vm/vm.h"
 

@@ -9,8 +9,8 @@
 #include "mmu_core/base/access.h"
 #include "mmu_core/base/address.h"
 #include "mmu_core/base/level.h"
+#include "mmu_core/mmu/page_fault.h"
 #include "mmu_core/stats/vcpu_stats.h"
-#include "mmu_core/tdp/page_fault.h"
 
 namespace mmu {
 

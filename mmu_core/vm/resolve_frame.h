@@ -12,8 +12,8 @@
 #include "mmu_core/base/error.h"
 #include "mmu_core/base/format.h"
 #include "mmu_core/memory/invalidate_sequence.h"
+#include "mmu_core/mmu/page_fault.h"
 #include "mmu_core/rmap/slot_rmaps.h"
-#include "mmu_core/tdp/page_fault.h"
 
 namespace mmu {
 

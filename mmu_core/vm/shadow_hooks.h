@@ -5,10 +5,10 @@
 
 #include "mmu_core/base/address.h"
 #include "mmu_core/memory/memslot.h"
+#include "mmu_core/mmu/write_gate.h"
 #include "mmu_core/paging/spte_format.h"
 #include "mmu_core/shadow/shadow_vm.h"
 #include "mmu_core/sync/mmu_lock.h"
-#include "mmu_core/tdp/write_gate.h"
 
 namespace mmu {
 

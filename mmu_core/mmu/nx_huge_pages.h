@@ -10,8 +10,8 @@
 //
 // (SPTE-50..54, TDP-40.)
 
-#ifndef MMU_CORE_TDP_NX_HUGE_PAGES_H_
-#define MMU_CORE_TDP_NX_HUGE_PAGES_H_
+#ifndef MMU_CORE_MMU_NX_HUGE_PAGES_H_
+#define MMU_CORE_MMU_NX_HUGE_PAGES_H_
 
 #include <atomic>
 #include <cstdint>
@@ -91,4 +91,4 @@ class NxHugePages {
 
 }  // namespace mmu
 
-#endif  // MMU_CORE_TDP_NX_HUGE_PAGES_H_
+#endif  // MMU_CORE_MMU_NX_HUGE_PAGES_H_

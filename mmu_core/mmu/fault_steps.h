@@ -1,8 +1,8 @@
 // What faults of the TDP MMU and of the shadow MMU have in common: the choice
 // of a level (PF-30, PF-32), and the fast page fault (PF-10..18).
 
-#ifndef MMU_CORE_TDP_FAULT_STEPS_H_
-#define MMU_CORE_TDP_FAULT_STEPS_H_
+#ifndef MMU_CORE_MMU_FAULT_STEPS_H_
+#define MMU_CORE_MMU_FAULT_STEPS_H_
 
 #include <cstdint>
 
@@ -12,12 +12,12 @@
 #include "mmu_core/base/hooks.h"
 #include "mmu_core/base/level.h"
 #include "mmu_core/memory/mark_dirty.h"
+#include "mmu_core/mmu/nx_huge_pages.h"
+#include "mmu_core/mmu/page_fault.h"
 #include "mmu_core/paging/spte.h"
 #include "mmu_core/paging/spte_format.h"
 #include "mmu_core/paging/spte_slot.h"
 #include "mmu_core/sync/rcu.h"
-#include "mmu_core/tdp/nx_huge_pages.h"
-#include "mmu_core/tdp/page_fault.h"
 
 namespace mmu {
 
@@ -110,4 +110,4 @@ FaultResult FastPageFault(const SpteFormat& format, PageFault& fault,
 
 }  // namespace mmu
 
-#endif  // MMU_CORE_TDP_FAULT_STEPS_H_
+#endif  // MMU_CORE_MMU_FAULT_STEPS_H_

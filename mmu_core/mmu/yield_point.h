@@ -1,7 +1,7 @@
 // Letting others have mmu_lock in the middle of a long walk (TDP-20..22).
 
-#ifndef MMU_CORE_TDP_YIELD_POINT_H_
-#define MMU_CORE_TDP_YIELD_POINT_H_
+#ifndef MMU_CORE_MMU_YIELD_POINT_H_
+#define MMU_CORE_MMU_YIELD_POINT_H_
 
 #include <cstdint>
 #include <optional>
@@ -74,4 +74,4 @@ class YieldPoint {
 
 }  // namespace mmu
 
-#endif  // MMU_CORE_TDP_YIELD_POINT_H_
+#endif  // MMU_CORE_MMU_YIELD_POINT_H_

@@ -1,7 +1,7 @@
 // Whether a gfn may be mapped writable, as far as shadow pages are concerned.
 
-#ifndef MMU_CORE_TDP_WRITE_GATE_H_
-#define MMU_CORE_TDP_WRITE_GATE_H_
+#ifndef MMU_CORE_MMU_WRITE_GATE_H_
+#define MMU_CORE_MMU_WRITE_GATE_H_
 
 #include "mmu_core/base/address.h"
 #include "mmu_core/memory/memslot.h"
@@ -28,4 +28,4 @@ class WriteGate {
 
 }  // namespace mmu
 
-#endif  // MMU_CORE_TDP_WRITE_GATE_H_
+#endif  // MMU_CORE_MMU_WRITE_GATE_H_

@@ -1,4 +1,4 @@
-#include "mmu_core/tdp/nx_huge_pages.h"
+#include "mmu_core/mmu/nx_huge_pages.h"
 
 #include <array>
 

@@ -1,8 +1,8 @@
 // One page fault on its way through the handler: what the vCPU wanted, what
 // the memslots say about it, and at which level it shall be mapped.
 
-#ifndef MMU_CORE_TDP_PAGE_FAULT_H_
-#define MMU_CORE_TDP_PAGE_FAULT_H_
+#ifndef MMU_CORE_MMU_PAGE_FAULT_H_
+#define MMU_CORE_MMU_PAGE_FAULT_H_
 
 #include <cstdint>
 
@@ -54,4 +54,4 @@ struct PageFault {
 
 }  // namespace mmu
 
-#endif  // MMU_CORE_TDP_PAGE_FAULT_H_
+#endif  // MMU_CORE_MMU_PAGE_FAULT_H_

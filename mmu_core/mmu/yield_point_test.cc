@@ -1,4 +1,4 @@
-#include "mmu_core/tdp/yield_point.h"
+#include "mmu_core/mmu/yield_point.h"
 
 #include <atomic>
 #include <cstdint>

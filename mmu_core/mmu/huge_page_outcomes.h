@@ -1,7 +1,7 @@
 // What passes over huge pages did, in the TDP MMU and in the shadow MMU.
 
-#ifndef MMU_CORE_TDP_HUGE_PAGE_OUTCOMES_H_
-#define MMU_CORE_TDP_HUGE_PAGE_OUTCOMES_H_
+#ifndef MMU_CORE_MMU_HUGE_PAGE_OUTCOMES_H_
+#define MMU_CORE_MMU_HUGE_PAGE_OUTCOMES_H_
 
 #include <cstdint>
 
@@ -36,4 +36,4 @@ struct RecoverOutcome {
 
 }  // namespace mmu
 
-#endif  // MMU_CORE_TDP_HUGE_PAGE_OUTCOMES_H_
+#endif  // MMU_CORE_MMU_HUGE_PAGE_OUTCOMES_H_
