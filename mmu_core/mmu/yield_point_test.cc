@@ -20,7 +20,7 @@
 #include "mmu_core/stats/mmu_cost.h"
 #include "mmu_core/sync/mmu_lock.h"
 #include "mmu_core/sync/rcu.h"
-#include "mmu_core/tdp/tdp_test_util.h"
+#include "mmu_core/testing/tdp_test_util.h"
 #include "mmu_core/tlb/remote_flush.h"
 #include "mmu_core/tlb/tlb_flush_batch.h"
 #include "mmu_core/tlb/vcpu_gate.h"

@@ -15,10 +15,10 @@
 #include "mmu_core/stats/labels.h"
 #include "mmu_core/stats/vcpu_stats.h"
 #include "mmu_core/sync/mmu_lock.h"
-#include "mmu_core/tdp/tdp_test_util.h"
 #include "mmu_core/testing/dirty_log.h"
 #include "mmu_core/testing/interleaving.h"
 #include "mmu_core/testing/lock_trace.h"
+#include "mmu_core/testing/tdp_test_util.h"
 #include "mmu_core/testing/vm_builder.h"
 #include "mmu_core/vm/pre_fault.h"
 

@@ -9,7 +9,7 @@
 #include "mmu_core/paging/mmio_spte.h"
 #include "mmu_core/paging/tdp_cursor.h"
 #include "mmu_core/sync/rcu.h"
-#include "mmu_core/tdp/tdp_test_util.h"
+#include "mmu_core/testing/tdp_test_util.h"
 #include "mmu_core/testing/vm_builder.h"
 #include "mmu_core/vm/fault_handler.h"
 

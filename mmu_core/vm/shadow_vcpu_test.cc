@@ -12,7 +12,7 @@
 #include "mmu_core/guest/hypervisor/l1_hypervisor.h"
 #include "mmu_core/guest/kernel/guest_kernel.h"
 #include "mmu_core/guest/kernel/paging_geometry.h"
-#include "mmu_core/tdp/tdp_test_util.h"
+#include "mmu_core/testing/tdp_test_util.h"
 #include "mmu_core/testing/vm_builder.h"
 #include "mmu_core/vm/guest_processor.h"
 #include "mmu_core/vm/l1_processor.h"

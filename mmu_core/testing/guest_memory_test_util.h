@@ -1,7 +1,7 @@
 // Guest memory in which a test writes tables, entry by entry.
 
-#ifndef MMU_CORE_GUEST_PAGING_GUEST_MEMORY_TEST_UTIL_H_
-#define MMU_CORE_GUEST_PAGING_GUEST_MEMORY_TEST_UTIL_H_
+#ifndef MMU_CORE_TESTING_GUEST_MEMORY_TEST_UTIL_H_
+#define MMU_CORE_TESTING_GUEST_MEMORY_TEST_UTIL_H_
 
 #include <cstdint>
 #include <cstring>
@@ -64,4 +64,4 @@ class GuestMemory {
 
 }  // namespace mmu::testing
 
-#endif  // MMU_CORE_GUEST_PAGING_GUEST_MEMORY_TEST_UTIL_H_
+#endif  // MMU_CORE_TESTING_GUEST_MEMORY_TEST_UTIL_H_

@@ -1,7 +1,7 @@
 // What tests of dirty logs of whole slots share.
 
-#ifndef MMU_CORE_VM_DIRTY_LOG_TEST_UTIL_H_
-#define MMU_CORE_VM_DIRTY_LOG_TEST_UTIL_H_
+#ifndef MMU_CORE_TESTING_DIRTY_LOG_TEST_UTIL_H_
+#define MMU_CORE_TESTING_DIRTY_LOG_TEST_UTIL_H_
 
 #include <cstdint>
 #include <string>
@@ -52,4 +52,4 @@ inline uint64_t Flushes(const Vm& vm) {
 
 }  // namespace mmu::testing
 
-#endif  // MMU_CORE_VM_DIRTY_LOG_TEST_UTIL_H_
+#endif  // MMU_CORE_TESTING_DIRTY_LOG_TEST_UTIL_H_

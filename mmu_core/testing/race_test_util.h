@@ -1,7 +1,7 @@
 // What the tests of races have in common.
 
-#ifndef MMU_CORE_VM_RACE_TEST_UTIL_H_
-#define MMU_CORE_VM_RACE_TEST_UTIL_H_
+#ifndef MMU_CORE_TESTING_RACE_TEST_UTIL_H_
+#define MMU_CORE_TESTING_RACE_TEST_UTIL_H_
 
 #include <algorithm>
 #include <cstddef>
@@ -51,4 +51,4 @@ inline uint64_t RetriesOf(const Vm& vm, int vcpu) {
 
 }  // namespace mmu::testing
 
-#endif  // MMU_CORE_VM_RACE_TEST_UTIL_H_
+#endif  // MMU_CORE_TESTING_RACE_TEST_UTIL_H_

@@ -1,7 +1,7 @@
 // What tests of the TDP MMU do to a VM below its public functions.
 
-#ifndef MMU_CORE_TDP_TDP_TEST_UTIL_H_
-#define MMU_CORE_TDP_TDP_TEST_UTIL_H_
+#ifndef MMU_CORE_TESTING_TDP_TEST_UTIL_H_
+#define MMU_CORE_TESTING_TDP_TEST_UTIL_H_
 
 #include <atomic>
 #include <cstdint>
@@ -181,4 +181,4 @@ class Waiter {
 
 }  // namespace mmu::testing
 
-#endif  // MMU_CORE_TDP_TDP_TEST_UTIL_H_
+#endif  // MMU_CORE_TESTING_TDP_TEST_UTIL_H_
