@@ -21,10 +21,6 @@ struct Throttle {
   double max_vcpu_stall_ratio = 0;  // stall time / wall time, 0..1
 };
 
-// Which limit made an operation wait.
-enum class ThrottleLimit : uint8_t { kRate, kLockHold, kFlush, kStall, kPause };
-inline constexpr int kThrottleLimits = 5;
-
 }  // namespace mmu
 
 #endif  // MMU_CORE_VM_THROTTLE_H_

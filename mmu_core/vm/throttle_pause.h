@@ -6,6 +6,7 @@
 #include <cstdint>
 
 #include "absl/time/time.h"
+#include "mmu_core/stats/labels.h"
 #include "mmu_core/vm/throttle.h"
 
 namespace mmu {

@@ -61,7 +61,7 @@ struct MmuMetrics {
   uint64_t aged_old = 0;
   LatencySnapshot split_chunk, dirty_log_start, dirty_log_seal, dirty_log_clear,
       aging;
-  std::array<absl::Duration, 5> split_throttled{};  // by ThrottleLimit
+  std::array<absl::Duration, kThrottleLimits> split_throttled{};
   VcpuStatsSnapshot vcpus;  // summed; has the fault latencies
 };
 
