@@ -9,12 +9,12 @@
 #include "absl/base/thread_annotations.h"
 #include "mmu_core/base/address.h"
 #include "mmu_core/dirty/dirty_bitmap.h"
+#include "mmu_core/dirty/dirty_log_calls.h"
 #include "mmu_core/dirty/dirty_log_types.h"
 #include "mmu_core/memory/memslot.h"
 #include "mmu_core/stats/mmu_cost.h"
 #include "mmu_core/sync/hold_limit.h"
 #include "mmu_core/sync/mmu_lock.h"
-#include "mmu_core/vm/dirty_log_calls.h"
 #include "mmu_core/vm/vm_state.h"
 
 namespace mmu {

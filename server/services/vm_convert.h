@@ -8,7 +8,7 @@
 #include "absl/status/statusor.h"
 #include "absl/strings/string_view.h"
 #include "absl/types/optional.h"
-#include "mmu_core/vm/dirty_log_calls.h"
+#include "mmu_core/dirty/dirty_log_calls.h"
 #include "mmu_core/vm/vm_config.h"
 #include "mmud/v1/common.pb.h"
 #include "mmud/v1/vm_service.pb.h"

@@ -1,8 +1,8 @@
 // What is said and heard in the calls of a VM's dirty log (Vm, vm/vm.h). What
 // the log itself says is in dirty/dirty_log_state.h.
 
-#ifndef MMU_CORE_VM_DIRTY_LOG_CALLS_H_
-#define MMU_CORE_VM_DIRTY_LOG_CALLS_H_
+#ifndef MMU_CORE_DIRTY_DIRTY_LOG_CALLS_H_
+#define MMU_CORE_DIRTY_DIRTY_LOG_CALLS_H_
 
 #include <cstdint>
 
@@ -77,4 +77,4 @@ struct StopResult {
 
 }  // namespace mmu
 
-#endif  // MMU_CORE_VM_DIRTY_LOG_CALLS_H_
+#endif  // MMU_CORE_DIRTY_DIRTY_LOG_CALLS_H_
