@@ -10,7 +10,7 @@
 #include "mmu_core/guest_paging/control_registers.h"
 #include "mmu_core/memory/memslot_set.h"
 #include "mmu_core/sync/rcu.h"
-#include "mmu_core/vm/shadow_fault.h"
+#include "mmu_core/vm/vcpu/shadow_fault.h"
 
 namespace mmu::bench {
 namespace {

@@ -20,7 +20,7 @@
 #include "mmu_core/base/mutex.h"
 #include "mmu_core/base/thread.h"
 #include "mmu_core/sync/timed_wait.h"
-#include "mmu_core/vm/split_job.h"
+#include "mmu_core/vm/jobs/split_job.h"
 #include "server/base/budget.h"
 #include "server/base/errors.h"
 #include "server/base/status_mapping.h"

@@ -22,7 +22,7 @@
 #include "google/protobuf/any.pb.h"
 #include "mmu_core/base/clock.h"
 #include "mmu_core/base/mutex.h"
-#include "mmu_core/vm/split_job.h"
+#include "mmu_core/vm/jobs/split_job.h"
 #include "server/base/budget.h"
 #include "server/base/resource_names.h"
 #include "server/drain_state.h"

@@ -8,8 +8,8 @@
 #include "absl/time/time.h"
 #include "mmu_core/base/error.h"
 #include "mmu_core/base/mutex.h"
+#include "mmu_core/vm/run/workload.h"
 #include "mmu_core/vm/vm.h"
-#include "mmu_core/vm/workload.h"
 #include "server/base/errors.h"
 
 namespace mmud {

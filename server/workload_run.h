@@ -13,8 +13,8 @@
 #include "absl/types/optional.h"
 #include "mmu_core/base/mutex.h"
 #include "mmu_core/stats/vcpu_stats.h"
+#include "mmu_core/vm/run/workload.h"
 #include "mmu_core/vm/vm.h"
-#include "mmu_core/vm/workload.h"
 #include "mmud/lab/v1/workload_service.pb.h"
 #include "server/base/wall_time.h"
 

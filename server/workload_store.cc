@@ -13,7 +13,7 @@
 #include "mmu_core/base/error.h"
 #include "mmu_core/base/mutex.h"
 #include "mmu_core/base/thread.h"
-#include "mmu_core/vm/workload.h"
+#include "mmu_core/vm/run/workload.h"
 #include "server/base/errors.h"
 #include "server/drain_state.h"
 #include "server/log/limited_log.h"

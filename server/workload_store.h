@@ -12,7 +12,7 @@
 #include "absl/container/flat_hash_set.h"
 #include "absl/status/statusor.h"
 #include "mmu_core/base/mutex.h"
-#include "mmu_core/vm/workload.h"
+#include "mmu_core/vm/run/workload.h"
 #include "mmud/lab/v1/workload_service.pb.h"
 #include "server/drain_state.h"
 #include "server/log/limited_log.h"

@@ -19,7 +19,7 @@
 //     acquires the log. A copy that arrives late would overwrite a newer one,
 //     and nothing here can tell.
 //
-// This class knows no SPTE and no memslot: vm/dirty_logging.h protects.
+// This class knows no SPTE and no memslot: vm/logging/log_clear.h protects.
 
 #ifndef MMU_CORE_DIRTY_DIRTY_LOG_H_
 #define MMU_CORE_DIRTY_DIRTY_LOG_H_

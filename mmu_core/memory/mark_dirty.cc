@@ -3,6 +3,7 @@
 #include <cstdint>
 
 #include "mmu_core/base/address.h"
+#include "mmu_core/base/slot_number.h"
 #include "mmu_core/dirty/dirty_bitmap.h"
 #include "mmu_core/dirty/dirty_ring.h"
 #include "mmu_core/memory/memslot.h"
@@ -16,7 +17,7 @@ bool MarkPageDirty(const Memslot& slot, Gfn gfn, DirtyRing* ring) {
     if (ShouldDropDirtyMark != nullptr && ShouldDropDirtyMark(slot, gfn)) {
       return false;
     }
-    ring->Push({static_cast<uint32_t>(slot.as_id) << 16 | slot.id, page});
+    ring->Push({PackSlot(slot.as_id, slot.id), page});
     return true;
   }
   DirtyBitmap* bitmap = slot.dirty_bitmap.get();

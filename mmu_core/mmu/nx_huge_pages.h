@@ -6,7 +6,7 @@
 // executable, and a fetch from one puts small pages in its place. The table
 // that holds them is *disallowed* to become a huge page again, or reads and
 // fetches would change it back and forth; it is also *listed*, oldest first, so
-// that recovery can give the huge page another try (vm/nx_recovery.h).
+// that recovery can give the huge page another try (vm/jobs/nx_recovery.h).
 //
 // (SPTE-50..54, TDP-40.)
 

@@ -14,7 +14,7 @@
 //   shadow_unmap.h       a memslot or a range of gfns, by reverse maps
 //   shadow_audit.h       what is always true
 //
-// The life of a fault through all that: vm/shadow_vcpu.h.
+// The life of a fault through all that: vm/vcpu/shadow_vcpu.h.
 
 #ifndef MMU_CORE_SHADOW_SHADOW_MMU_H_
 #define MMU_CORE_SHADOW_SHADOW_MMU_H_

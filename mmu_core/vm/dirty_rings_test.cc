@@ -1,4 +1,4 @@
-#include "mmu_core/vm/dirty_rings.h"
+#include "mmu_core/vm/logging/dirty_rings.h"
 
 #include <cerrno>
 #include <cstdint>
@@ -25,9 +25,9 @@
 #include "mmu_core/testing/dirty_log.h"
 #include "mmu_core/testing/interleaving.h"
 #include "mmu_core/testing/vm_builder.h"
-#include "mmu_core/vm/kvm_dirty_log.h"
+#include "mmu_core/vm/logging/kvm_dirty_log.h"
+#include "mmu_core/vm/run/workload.h"
 #include "mmu_core/vm/vm.h"
-#include "mmu_core/vm/workload.h"
 
 namespace mmu {
 namespace {

@@ -11,7 +11,7 @@
 #include "mmu_core/sync/rcu.h"
 #include "mmu_core/testing/tdp_test_util.h"
 #include "mmu_core/testing/vm_builder.h"
-#include "mmu_core/vm/fault_handler.h"
+#include "mmu_core/vm/vcpu/fault_handler.h"
 
 namespace mmu::testing {
 namespace {

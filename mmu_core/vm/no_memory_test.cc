@@ -45,11 +45,11 @@
 #include "mmu_core/testing/dirty_log.h"
 #include "mmu_core/testing/failing_allocations.h"
 #include "mmu_core/testing/vm_builder.h"
-#include "mmu_core/vm/guest_processor.h"
-#include "mmu_core/vm/l1_processor.h"
+#include "mmu_core/vm/run/guest_processor.h"
+#include "mmu_core/vm/run/l1_processor.h"
+#include "mmu_core/vm/run/workload.h"
 #include "mmu_core/vm/vm.h"
 #include "mmu_core/vm/vm_state.h"
-#include "mmu_core/vm/workload.h"
 
 namespace mmu::testing {
 namespace {

@@ -1,4 +1,4 @@
-#include "mmu_core/vm/nx_recovery.h"
+#include "mmu_core/vm/jobs/nx_recovery.h"
 
 #include <chrono>
 #include <memory>
@@ -15,7 +15,7 @@
 #include "mmu_core/testing/interleaving.h"
 #include "mmu_core/testing/tdp_test_util.h"
 #include "mmu_core/testing/vm_builder.h"
-#include "mmu_core/vm/nx_parameters.h"
+#include "mmu_core/vm/core/nx_parameters.h"
 #include "mmu_core/vm/vm.h"
 #include "mmu_core/vm/vm_state.h"
 

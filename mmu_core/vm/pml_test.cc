@@ -23,8 +23,8 @@
 #include "mmu_core/testing/tdp_test_util.h"
 #include "mmu_core/testing/vm_builder.h"
 #include "mmu_core/tlb/vcpu_gate.h"
-#include "mmu_core/vm/dirty_rings.h"
-#include "mmu_core/vm/kvm_dirty_log.h"
+#include "mmu_core/vm/logging/dirty_rings.h"
+#include "mmu_core/vm/logging/kvm_dirty_log.h"
 #include "mmu_core/vm/vm.h"
 
 namespace mmu::testing {

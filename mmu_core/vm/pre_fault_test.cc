@@ -1,4 +1,4 @@
-#include "mmu_core/vm/pre_fault.h"
+#include "mmu_core/vm/vcpu/pre_fault.h"
 
 #include <atomic>
 #include <cerrno>

@@ -19,7 +19,7 @@
 #include "mmu_core/testing/race_test_util.h"
 #include "mmu_core/testing/tdp_test_util.h"
 #include "mmu_core/testing/vm_builder.h"
-#include "mmu_core/vm/hardware_walk.h"
+#include "mmu_core/vm/vcpu/hardware_walk.h"
 
 namespace mmu::testing {
 namespace {

@@ -11,7 +11,7 @@
 #include "mmu_core/stats/labels.h"
 #include "mmu_core/sync/lock_metrics.h"
 #include "mmu_core/tlb/flush_metrics.h"
-#include "mmu_core/vm/vm_stats.h"
+#include "mmu_core/vm/inspect/vm_stats.h"
 #include "server/metrics/metric_writer.h"
 #include "server/retained_totals.h"
 

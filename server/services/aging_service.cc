@@ -16,8 +16,8 @@
 #include "mmu_core/base/gfn_range.h"
 #include "mmu_core/base/level.h"
 #include "mmu_core/stats/mmu_cost.h"
-#include "mmu_core/vm/age_sweep.h"
-#include "mmu_core/vm/missing_slots.h"
+#include "mmu_core/vm/core/missing_slots.h"
+#include "mmu_core/vm/jobs/age_sweep.h"
 #include "mmu_core/vm/vm.h"
 #include "server/base/errors.h"
 #include "server/rpc/call_context.h"
@@ -174,7 +174,8 @@ absl::StatusOr<v1::AgeRangeResponse> AgingServiceImpl::Age(
   mmu::MmuCost cost;
   v1::AgeRangeResponse response;
   Distribution young(plan->ranges, unit);
-  mmu::AgeSweep sweep((*vm)->vm(), plan->ranges, plan->mode, plan->missing);
+  mmu::AgeSweep sweep =
+      (*vm)->vm().MakeAgeSweep(plan->ranges, plan->mode, plan->missing);
   bool was_fast = false;
   uint64_t young_page_count = 0;
   uint64_t old_page_count = 0;

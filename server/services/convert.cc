@@ -16,8 +16,8 @@
 #include "mmu_core/base/error.h"
 #include "mmu_core/base/gfn_range.h"
 #include "mmu_core/base/level.h"
-#include "mmu_core/vm/split_job.h"
-#include "mmu_core/vm/vm_config.h"
+#include "mmu_core/vm/core/vm_config.h"
+#include "mmu_core/vm/jobs/split_job.h"
 #include "server/base/errors.h"
 #include "server/base/resource_names.h"
 

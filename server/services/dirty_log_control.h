@@ -12,7 +12,7 @@
 #include "absl/types/optional.h"
 #include "mmu_core/dirty/dirty_log_calls.h"
 #include "mmu_core/stats/mmu_cost.h"
-#include "mmu_core/vm/split_job.h"
+#include "mmu_core/vm/jobs/split_job.h"
 #include "mmud/v1/common.pb.h"
 #include "mmud/v1/dirty_log_service.pb.h"
 #include "server/managed_vm.h"

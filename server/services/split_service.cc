@@ -15,13 +15,13 @@
 #include "grpcpp/support/status.h"
 #include "mmu_core/base/gfn_range.h"
 #include "mmu_core/dirty/dirty_log_types.h"
-#include "mmu_core/vm/split_job.h"
-#include "mmu_core/vm/throttle.h"
+#include "mmu_core/vm/jobs/recover_job.h"
+#include "mmu_core/vm/jobs/split_job.h"
+#include "mmu_core/vm/jobs/throttle.h"
 #include "mmu_core/vm/vm.h"
 #include "server/base/errors.h"
 #include "server/base/etag.h"
 #include "server/base/resource_names.h"
-#include "server/recover_job.h"
 #include "server/rpc/call_context.h"
 #include "server/services/call.h"
 #include "server/services/convert.h"
@@ -91,14 +91,14 @@ OperationSpec SplitSpec(std::shared_ptr<SplitTurn> turn,
 }
 
 OperationSpec RecoverSpec(std::shared_ptr<SplitTurn> turn,
-                          std::shared_ptr<RecoverJob> job) {
+                          std::shared_ptr<mmu::RecoverJob> job) {
   OperationSpec spec;
   spec.method = OperationMethod::kRecoverHugePages;
   auto times = std::make_shared<OperationTimes>();
   spec.run = [turn, job, times]() -> absl::StatusOr<google::protobuf::Any> {
     const auto end = absl::MakeCleanup([&times] { times->End(); });
     if (absl::Status status = job->Run(); !status.ok()) return status;
-    const RecoverJob::Progress progress = job->progress();
+    const mmu::RecoverJob::Progress progress = job->progress();
     if (progress.cancelled) return CancelledOperation();
     v1::RecoverHugePagesResponse response;
     response.set_recovered_2m_count(
@@ -109,7 +109,7 @@ OperationSpec RecoverSpec(std::shared_ptr<SplitTurn> turn,
     return ToAny(response);
   };
   spec.metadata = [turn, job, times] {
-    const RecoverJob::Progress progress = job->progress();
+    const mmu::RecoverJob::Progress progress = job->progress();
     v1::RecoverMetadata metadata;
     metadata.set_vm(turn->vm().name());
     metadata.set_vm_uid(turn->vm().uid());
@@ -174,7 +174,7 @@ absl::StatusOr<google::longrunning::Operation> SplitServiceImpl::Split(
   absl::StatusOr<mmu::SplitRequest> split = ToSplitRequest(request, **vm);
   if (!split.ok()) return split.status();
   absl::StatusOr<std::shared_ptr<mmu::SplitJob>> job =
-      mmu::SplitJob::Create((*vm)->vm(), *split);
+      (*vm)->vm().MakeSplitJob(*split);
   if (!job.ok()) return job.status();
   if (request.validate_only()) {
     google::longrunning::Operation valid;
@@ -218,7 +218,7 @@ absl::StatusOr<google::longrunning::Operation> SplitServiceImpl::Recover(
     ranges = ToRangesOfVm(request.ranges(), **vm, "ranges");
     if (!ranges.ok()) return ranges.status();
   }
-  auto job = std::make_shared<RecoverJob>((*vm)->vm(), *ranges, *throttle);
+  auto job = (*vm)->vm().MakeRecoverJob(*ranges, *throttle);
   return state_.operations.Start(RecoverSpec(*std::move(turn), std::move(job)));
 }
 

@@ -9,7 +9,7 @@
 #include "absl/strings/string_view.h"
 #include "absl/types/optional.h"
 #include "mmu_core/dirty/dirty_log_calls.h"
-#include "mmu_core/vm/vm_config.h"
+#include "mmu_core/vm/core/vm_config.h"
 #include "mmud/v1/common.pb.h"
 #include "mmud/v1/vm_service.pb.h"
 #include "server/managed_vm.h"
