@@ -64,6 +64,8 @@ def bad_includes(path, text):
 def bad_labels(path, text):
     text = re.sub(r"#.*", "", text)
     for rule, body in RULE.findall(text):
+        if rule in ("package", "package_group"):
+            continue  # They say who may see what.
         for label in LABEL.findall(body):
             if label.startswith("//visibility:") or label.endswith(
                     (":__pkg__", ":__subpackages__")):
@@ -269,6 +271,13 @@ class LayeringTest(unittest.TestCase):
                     'cc_library(\n    name = "vm",\n    deps = ["%s"],\n)\n' %
                     label),
                 ["mmu_core/vm/BUILD.bazel: a cc_library depends on " + label])
+
+    def test_who_may_see_a_target_is_no_dependency(self):
+        self.assertEqual(
+            self.violations_of(
+                "BUILD.bazel",
+                'package_group(\n    name = "internals",\n'
+                '    packages = ["//bench/..."],\n)\n'), [])
 
     def test_tests_may_use_test_libraries(self):
         self.assertEqual(
