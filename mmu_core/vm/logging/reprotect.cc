@@ -2,6 +2,7 @@
 
 #include <bit>
 
+#include "mmu_core/base/bits.h"
 #include "mmu_core/base/hooks.h"
 #include "mmu_core/rmap/slot_rmaps.h"
 #include "mmu_core/shadow/shadow_mmu.h"
@@ -69,7 +70,7 @@ void ReprotectPace::YieldIfDue() {
 void ReprotectWindow(VmCore& vm, MmuWriteLocked& lock, const Memslot& slot,
                      const SlotLogConfig& config, Gfn first, uint64_t mask,
                      ClearResult* result, MmuCost* cost) {
-  result->cleared_page_count += std::popcount(mask);
+  result->cleared_page_count += CountBits(mask);
   if (config.initially_set == InitiallySet::kYes) {
     ProtectHuge(vm, lock, slot, config.split, first + std::countr_zero(mask),
                 first + (63 - std::countl_zero(mask)), result, cost);
