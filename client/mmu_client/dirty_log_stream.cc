@@ -5,10 +5,10 @@
 
 #include "absl/status/status.h"
 #include "absl/strings/str_format.h"
-#include "client/mmu_client/crc32c.h"
 #include "client/mmu_client/page_bitmap.h"
 #include "mmu_core/base/bits.h"
 #include "mmud/v1/dirty_log_service.pb.h"
+#include "wire/crc32c.h"
 
 namespace mmud::client {
 namespace {

@@ -9,9 +9,9 @@
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "absl/strings/str_format.h"
-#include "client/mmu_client/crc32c.h"
 #include "client/mmu_client/dirty_log_stream.h"
 #include "mmud/v1/dirty_log_service.pb.h"
+#include "wire/crc32c.h"
 
 namespace mmud::client {
 namespace {

@@ -10,11 +10,11 @@
 #include "absl/status/statusor.h"
 #include "absl/strings/str_format.h"
 #include "absl/strings/string_view.h"
-#include "client/mmu_client/crc32c.h"
 #include "client/mmu_client/page_bitmap.h"
 #include "client/mmu_client/range_set.h"
 #include "client/mmu_client/retry_policy.h"
 #include "mmud/v1/guest_memory_service.pb.h"
+#include "wire/crc32c.h"
 
 namespace mmud::client {
 namespace {

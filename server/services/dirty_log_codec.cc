@@ -19,9 +19,9 @@
 #include "mmu_core/base/gfn_range.h"
 #include "mmu_core/vm/core/vm_config.h"
 #include "mmud/v1/common.pb.h"
-#include "server/base/crc32c.h"
 #include "server/base/errors.h"
 #include "server/services/convert.h"
+#include "wire/crc32c.h"
 
 namespace mmud {
 namespace {
@@ -263,12 +263,13 @@ int64_t CountPages(const v1::DirtyLogChunk& chunk) {
 
 uint32_t PayloadCrc(const v1::DirtyLogChunk& chunk, uint32_t before) {
   if (chunk.has_bitmap()) {
-    return Crc32c(chunk.bitmap().data(), chunk.bitmap().size(), before);
+    return ExtendCrc32c(before, chunk.bitmap());
   }
   uint32_t crc = before;
   for (const v1::Extent& extent : chunk.extents().extents()) {
     const int64_t numbers[2] = {extent.gpa_bytes(), extent.size_bytes()};
-    crc = Crc32c(numbers, sizeof(numbers), crc);
+    crc = ExtendCrc32c(
+        crc, {reinterpret_cast<const char*>(numbers), sizeof(numbers)});
   }
   return crc;
 }

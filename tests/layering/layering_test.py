@@ -85,7 +85,8 @@ def bad_labels(path, text):
 # mmu_core/base/clock.h and mmu_core/sync/timed_wait.h. Time that is only shown
 # to people comes from server/base/wall_time.h, deadlines of gRPC from
 # server/rpc/grpc_time.h.
-MEASURING = ("bench", "client", "mmu_core", "server", "tests", "trace")
+MEASURING = ("bench", "client", "mmu_core", "server", "tests", "trace",
+             "wire")
 WALL_CLOCK = re.compile(
     r"\babsl::(?:Now|GetCurrentTimeNanos|ToChronoTime)\b|\babsl::Time\b|"
     r"\bsystem_clock\b|"
