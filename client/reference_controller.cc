@@ -297,10 +297,11 @@ absl::Status ReferenceController::StartLog() {
   if (ReasonOf(operation.status()) == "DIRTY_LOG_ACTIVE") {
     return absl::FailedPreconditionError(absl::StrCat(
         vm_, " has a dirty log of ",
-        ErrorInfoOf(operation.status()).metadata["owner"], ", which is not of ",
+        ErrorInfoOf(operation.status()).metadata["owner"],
+        ", which does not belong to ",
         options_.destination.empty() ? "this copy" : options_.destination,
-        "; what it has delivered is somewhere else: take it over with its own "
-        "destination and the .token file beside that, or stop it (mmuctl "
+        "; its delivered pages are at another destination: take it over with "
+        "that destination and the .token file beside it, or stop it (mmuctl "
         "dirty-log stop --force)"));
   }
   if (!operation.ok()) return operation.status();

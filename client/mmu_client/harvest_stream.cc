@@ -17,7 +17,8 @@ namespace mmud::client {
 namespace {
 
 absl::Status Unexpected() {
-  return absl::DataLossError("the harvest brings a message that is not due");
+  return absl::DataLossError(
+      "the stream of the harvest has an unexpected message");
 }
 
 }  // namespace

@@ -33,12 +33,12 @@ class PageStream {
   absl::Status OnMessage(const v1::ReadPagesResponse& message) {
     if (message.has_trailer()) return OnTrailer(message.trailer());
     if (message.has_chunk() && !done_) return OnChunk(message.chunk());
-    return absl::DataLossError("a message of the pages is out of place");
+    return absl::DataLossError("the stream of pages has an unexpected message");
   }
 
   absl::Status OnEnd() const {
     if (done_) return absl::OkStatus();
-    return absl::DataLossError("the pages ended before their trailer");
+    return absl::DataLossError("the stream of pages ended before its trailer");
   }
 
   int64_t chunk_count() const { return chunk_count_; }
@@ -94,7 +94,8 @@ class PageStream {
           trailer.chunk_count()));
     }
     if (!missing_->empty()) {
-      return absl::DataLossError("the pages ended before all had come");
+      return absl::DataLossError(
+          "the stream of pages ended before all pages had come");
     }
     done_ = true;
     return absl::OkStatus();

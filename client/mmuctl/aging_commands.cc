@@ -108,23 +108,24 @@ absl::Status Age(Context& context, Client& client,
 
 void AddAgingCommands(CLI::App& app, Context& context) {
   auto arguments = std::make_shared<AgeArguments>();
-  CLI::App* command = AddCommand(
-      app, "age",
-      "Tells which memory was accessed since it was last aged, and with "
-      "--clear ages it.",
-      "mmuctl age alpha\n"
-      "mmuctl age alpha --clear --map\n"
-      "mmuctl --json age alpha --range 0+1GiB --granularity 2m");
+  CLI::App* command =
+      AddCommand(app, "age",
+                 "Shows the memory that was accessed since it was last aged, "
+                 "and with --clear ages it.",
+                 "mmuctl age alpha\n"
+                 "mmuctl age alpha --clear --map\n"
+                 "mmuctl --json age alpha --range 0+1GiB --granularity 2m");
   AddVm(command, arguments->request.mutable_vm());
   AddRanges(command, "--range", &arguments->ranges,
-            "the memory to look at (default: all of it)");
-  command->add_flag("--clear", arguments->clear,
-                    "make it old, so that the next call sees new accesses");
+            "the memory to examine (default: all of it)");
+  command->add_flag(
+      "--clear", arguments->clear,
+      "age the memory, so that the next call shows only new accesses");
   command->add_flag("--may-lock", arguments->may_lock,
-                    "let MMUs that need a lock take it");
+                    "also examine MMUs that need mmu_lock for this");
   AddPageSize(command, "--granularity", &arguments->granularity,
-              "what one unit of the answer is (default: 4k)");
-  command->add_flag("--map", arguments->map, "draw where the young memory is");
+              "unit of the answer (default: 4k)");
+  command->add_flag("--map", arguments->map, "draw a map of the young memory");
   Run(command, context, arguments, Age);
 }
 

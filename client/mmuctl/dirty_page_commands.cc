@@ -87,7 +87,7 @@ std::string ViewEarlier(const Context& context, const std::string& vm,
                         std::optional<int64_t> count) {
   if (!count) {
     return absl::StrCat(
-        "note: how many pages are in flight from before is not known: ",
+        "note: the number of pages in flight from before is unknown: ",
         LogCommand(context, "get", vm), "\n");
   }
   if (*count == 0) return "";
@@ -238,10 +238,10 @@ absl::Status Read(Context& context, Client& client,
                   const ReadArguments& arguments) {
   // The daemon takes 0 for a look at all that is dirty, which is `peek`.
   if (arguments.epoch == 0) {
-    return UsageError(absl::StrCat(
-        "--epoch is 0; it must be the number of the newest sealed epoch; to "
-        "look at what is dirty: ",
-        LogCommand(context, "peek", arguments.vm)));
+    return UsageError(
+        absl::StrCat("--epoch is 0; it must be the number of the newest sealed "
+                     "epoch; to see the dirty pages: ",
+                     LogCommand(context, "peek", arguments.vm)));
   }
   const absl::StatusOr<v1::DirtyLog> log = GetLog(client, arguments.vm);
   if (!log.ok()) return log.status();
@@ -249,12 +249,11 @@ absl::Status Read(Context& context, Client& client,
   request.set_log_id(log->log_id());
   request.set_epoch(arguments.epoch.value_or(log->sealed_epoch()));
   if (request.epoch() == 0) {
-    return absl::FailedPreconditionError(
-        absl::StrCat("no epoch of the dirty log of ", arguments.vm,
-                     " is sealed yet; to seal one: ",
-                     LogCommand(context, "seal", arguments.vm),
-                     "; to look at what is dirty: ",
-                     LogCommand(context, "peek", arguments.vm)));
+    return absl::FailedPreconditionError(absl::StrCat(
+        "no epoch of the dirty log of ", arguments.vm,
+        " is sealed yet; to seal one: ",
+        LogCommand(context, "seal", arguments.vm), "; to see the dirty pages: ",
+        LogCommand(context, "peek", arguments.vm)));
   }
   const std::string places =
       absl::StrCat("are sealed in epoch ", request.epoch());
@@ -504,7 +503,8 @@ absl::Status AcknowledgeHarvest(Context& context, Client& client,
 std::string HarvestNote(const Context& context, const std::string& vm) {
   if (context.json || context.quiet) return "";
   return absl::StrCat(
-      "\nends after the call at hand; Ctrl-C again ends it at once, and then "
+      "\n"
+      "ends after the present call; Ctrl-C again ends it at once, and then "
       "pages may be in flight that were not shown; to seal them again: ",
       SealAgainCommand(context, vm), "\n");
 }
@@ -600,7 +600,8 @@ void AddDirtyPageCommands(CLI::App& group, Context& context) {
   AddVm(command, seal->mutable_vm());
   command->add_option_function<int64_t>(
       "--ack", [seal](int64_t epoch) { seal->set_acknowledged_epoch(epoch); },
-      "acknowledge what is in flight of the epochs up to this one first");
+      "before the seal, acknowledge the pages in flight of all epochs up to "
+      "this one");
   Run(command, context, seal, Seal);
 
   auto read = std::make_shared<ReadArguments>();
@@ -612,24 +613,24 @@ void AddDirtyPageCommands(CLI::App& group, Context& context) {
       "mmuctl --json dirty-log read alpha 0 --epoch 3 --ranges");
   AddReading(command, read.get());
   command->add_option("--epoch", read->epoch,
-                      "fail unless this is the newest sealed one");
+                      "fail unless this is the newest sealed epoch");
   Run(command, context, read, Read);
 
   auto peek = std::make_shared<ReadArguments>();
-  command = AddCommand(
-      group, "peek",
-      "Shows every page that is not acknowledged, be it open, sealed or in "
-      "flight. Changes nothing and needs no token.",
-      "mmuctl dirty-log peek alpha\n"
-      "mmuctl dirty-log peek alpha 0 --range 0+1MiB --ranges");
+  command =
+      AddCommand(group, "peek",
+                 "Shows all pages that are not acknowledged: open, sealed and "
+                 "in flight. Changes nothing and needs no token.",
+                 "mmuctl dirty-log peek alpha\n"
+                 "mmuctl dirty-log peek alpha 0 --range 0+1MiB --ranges");
   AddReading(command, peek.get());
   Run(command, context, peek, Peek);
 
   auto clear = std::make_shared<ClearArguments>();
   command = AddCommand(
       group, "clear",
-      "Takes sealed pages into flight: their next write will be seen, and they "
-      "are to be copied now.",
+      "Takes sealed pages into flight: their next write is logged, and they "
+      "must be copied now.",
       "mmuctl dirty-log clear alpha 0 --epoch 3 --range 0+1MiB\n"
       "mmuctl dirty-log clear alpha 0 --epoch 3 --range 0+1MiB --pages 8K+4K");
   AddVm(command, clear->request.mutable_vm());
@@ -647,17 +648,18 @@ void AddDirtyPageCommands(CLI::App& group, Context& context) {
   auto ack = std::make_shared<AckArguments>();
   command = AddCommand(
       group, "ack",
-      "Acknowledges pages in flight: their copies have arrived, and the log "
-      "forgets them.",
+      "Acknowledges pages in flight: their copies have arrived, and the pages "
+      "leave the log.",
       "mmuctl dirty-log ack alpha --epoch 3\n"
       "mmuctl dirty-log ack alpha 0 --epoch 3 --range 0+1MiB --pages 8K+4K");
   AddVm(command, &ack->vm);
   AddSlots(command, &ack->slot)
       ->expected(0, 1)
       ->description("one memslot, by its id (default: all)");
-  command->add_option("--epoch", ack->epoch,
-                      "of this epoch and those before (default: the newest "
-                      "sealed one, so all that is in flight)");
+  command->add_option(
+      "--epoch", ack->epoch,
+      "acknowledge pages of this epoch and earlier ones (default: the newest "
+      "sealed epoch, so all pages in flight)");
   AddRanges(command, "--range", &ack->range,
             "only this part of the slot; ends on multiples of 64 pages")
       ->expected(1);
@@ -666,13 +668,12 @@ void AddDirtyPageCommands(CLI::App& group, Context& context) {
   Run(command, context, ack, Ack);
 
   auto harvest = std::make_shared<HarvestArguments>();
-  command = AddCommand(
-      group, "harvest",
-      "Seals, reads and clears. The pages shown are in flight: they are to be "
-      "copied now, and acknowledged.",
-      "mmuctl dirty-log harvest alpha\n"
-      "mmuctl dirty-log harvest alpha --ack\n"
-      "mmuctl --json dirty-log harvest alpha 0 --ranges");
+  command = AddCommand(group, "harvest",
+                       "Seals, reads and clears. The pages shown are in "
+                       "flight: copy them now, then acknowledge them.",
+                       "mmuctl dirty-log harvest alpha\n"
+                       "mmuctl dirty-log harvest alpha --ack\n"
+                       "mmuctl --json dirty-log harvest alpha 0 --ranges");
   AddVm(command, &harvest->vm);
   AddSlots(command, &harvest->slots);
   AddBytes(command, "--clear-range", &harvest->clear_range_bytes,
@@ -686,7 +687,7 @@ void AddDirtyPageCommands(CLI::App& group, Context& context) {
       });
   command->add_flag("--ranges", harvest->ranges, "list the pages");
   command->add_flag("--ack", harvest->ack,
-                    "acknowledge them at once: nobody wants their copies");
+                    "acknowledge the pages at once, without a copy");
   Run(command, context, harvest, RunHarvest);
 }
 

@@ -50,12 +50,12 @@ void AddGlobalFlags(CLI::App& app, Context& context) {
       ->envname("MMUD_ADDRESS")
       ->type_name("ADDRESS");
   app.add_flag("--json", context.json,
-               "print one JSON object, for programs; errors too, on standard "
-               "error");
+               "print one JSON object, for programs; errors are JSON too, on "
+               "standard error");
   app.add_flag("-q,--quiet", context.quiet, "show no progress");
   AddTime(&app, "--timeout", &context.timeout,
-          "how long one call, or waiting for an operation, may take (default: "
-          "calls 10s to 10m, by their kind; waiting as long as it lasts)");
+          "limit on one call, or on waiting for an operation (default: calls "
+          "10s to 10m, depending on their kind; waits have no limit)");
 }
 
 // The innermost command that was named, for its usage line.
@@ -116,7 +116,7 @@ absl::Status ParseError(const CLI::App& app, const CLI::ParseError& error) {
   }
   // Whatever takes other words than numbers reads them by itself.
   if (error.get_name() == "ConversionError") {
-    return UsageError(absl::StrCat(error.what(), ", which is no number"));
+    return UsageError(absl::StrCat(error.what(), ", which is not a number"));
   }
   return UsageError(error.what());
 }

@@ -42,7 +42,7 @@ absl::Status OwnedBy(const Context& context, const v1::DirtyLog& log,
       "the dirty log of ", vm, " belongs to '", log.owner(), "' since ",
       ViewTimestamp(FromProto(log.owner_since_time())), ", its lease ends ",
       ViewTimestamp(FromProto(log.lease_expire_time())), why,
-      "; to look needs no token: ",
+      "; to see its pages without a token: ",
       context.CommandLine(
           absl::StrCat("dirty-log peek ", absl::StripPrefix(vm, "vms/")))));
   google::rpc::ErrorInfo info;
@@ -196,9 +196,9 @@ absl::StatusOr<StoredOwner> AsOwner(
   if (refusal.ok()) {
     const absl::StatusOr<v1::DirtyLog> log = GetLog(client, vm);
     if (!log.ok()) return log.status();
-    return OwnedBy(context, *log, vm,
-                   absl::StrCat(", and no owner token of it is kept in ", path),
-                   {});
+    return OwnedBy(
+        context, *log, vm,
+        absl::StrCat(", and there is no owner token of it in ", path), {});
   }
   if (ReasonOf(refusal) != "LOG_OWNED") return refusal;
   return WithOwner(

@@ -42,7 +42,7 @@ std::string ExitCodeHelp();
 //     field:  memslot.gpa_bytes
 //     rule:   must not lie within another slot
 //     reason: REGION_OVERLAP (errno=EEXIST)
-//     fix:    see which memory is taken: mmuctl vm get VM
+//     fix:    show the VM's memslots: mmuctl vm get VM
 //
 // A fix has the VM's id where the error names the VM, and otherwise "VM".
 // `address` is where the daemon was looked for; it may be empty. The command
@@ -56,7 +56,7 @@ std::string RenderError(const absl::Status& status, const std::string& address,
 //     "reason": "REGION_OVERLAP", "metadata": {"errno": "EEXIST"},
 //     "field_violations": [{"field": "memslot.gpa_bytes", "rule": "..."}],
 //     "preconditions": [], "resource_name": "", "retry_delay": null,
-//     "fix": "see which memory is taken: mmuctl vm get VM"}}
+//     "fix": "show the VM's memslots: mmuctl vm get VM"}}
 //
 // Every key is there, and empty where there is nothing to say; `retry_delay` is
 // then null, for a delay of nothing is something else than none.
