@@ -34,7 +34,7 @@ const std::map<std::string, std::string>& Fixes() {
   static const auto* const fixes = new std::map<std::string, std::string>{
       {"VM_NOT_FOUND", "list the VMs: mmuctl vm list"},
       {"VM_EXISTS",
-       "use another name, or delete the VM first: mmuctl vm delete {VM}"},
+       "use another name, or delete {VM} first: mmuctl vm delete {VM}"},
       {"MEMSLOT_NOT_FOUND", "show the VM's memslots: mmuctl vm get {VM}"},
       {"REGION_OVERLAP", "show the VM's memslots: mmuctl vm get {VM}"},
       {"MEMSLOT_IMMUTABLE",
@@ -83,8 +83,8 @@ const std::map<std::string, std::string>& Fixes() {
        "without a token: mmuctl dirty-log peek {VM}; take the log back: mmuctl "
        "dirty-log acquire {VM}, with --force while the owner's lease lasts"},
       {"LOG_CHANGED",
-       "the VM has another log now: mmuctl dirty-log get {VM}; if it is yours: "
-       "mmuctl dirty-log acquire {VM}"},
+       "show the present log: mmuctl dirty-log get {VM}; if it is yours, "
+       "acquire it: mmuctl dirty-log acquire {VM}"},
       {"EPOCH_MISMATCH",
        "only the newest sealed epoch can be cleared: mmuctl dirty-log harvest "
        "{VM}"},
