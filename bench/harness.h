@@ -51,7 +51,7 @@ struct Effort {
   uint64_t Scale(uint64_t full) const { return quick ? full / 16 : full; }
 };
 
-// The name of a row, and the goal for value / limit.
+// A row: its name, the goal for value / limit, and its measurement.
 struct Benchmark {
   std::string name;
   double goal;

@@ -91,7 +91,7 @@ class VcpuThreads {
   using Body = std::function<absl::Status(Vcpu& vcpu)>;
 
   explicit VcpuThreads(Vm& vm);
-  // REQUIRES: nobody runs.
+  // REQUIRES: no thread runs.
   ~VcpuThreads();
   VcpuThreads(const VcpuThreads&) = delete;
   VcpuThreads& operator=(const VcpuThreads&) = delete;
@@ -99,7 +99,7 @@ class VcpuThreads {
   // Makes all threads run `body` and waits for the last. Returns the time this
   // took.
   absl::Duration Run(Body body);
-  // The same in two steps. REQUIRES: nobody runs.
+  // The same in two steps. REQUIRES: no thread runs.
   void Start(Body body);
   void Wait();
 
@@ -112,7 +112,7 @@ class VcpuThreads {
   Vm& vm_;
   mutable std::mutex mu_;
   std::condition_variable changed_;
-  Body body_;         // under mu_; constant while somebody runs
+  Body body_;         // under mu_; constant while a thread runs
   uint64_t run_ = 0;  // under mu_, as all below
   size_t done_ = 0;
   bool quit_ = false;
