@@ -76,7 +76,7 @@ absl::Status Start(Context& context, Client& client,
       client.dirty_log().StartDirtyLog(request);
   if (operation.ok() && !operation->done()) {
     operation = AwaitOperation(context, operation->name());
-    // It goes on, so the token may yet be the owner's.
+    // The start goes on, so the token may still become the owner's.
     if (!operation.ok()) return operation.status();
   }
   const absl::StatusOr<v1::StartDirtyLogResponse> response =
@@ -110,15 +110,15 @@ struct AcquireArguments {
   absl::Duration lease = absl::ZeroDuration();
 };
 
-// What the log's owner acquires it with unless the request says it: a call
-// without a lease would make it 30 s.
+// The lease with which the owner acquires the log unless the request has one: a
+// call without a lease would set it to 30 s.
 void FillIn(const v1::DirtyLog& log, v1::AcquireDirtyLogRequest* request) {
   if (request->owner().empty()) request->set_owner(log.owner());
   if (!request->has_lease()) *request->mutable_lease() = log.lease();
 }
 
-// Renews the lease with the token that is kept. Nothing if there is none, or it
-// is not the owner's any more.
+// Renews the lease with the stored token. Returns nothing if there is no token,
+// or if it is no longer the owner's.
 absl::StatusOr<std::optional<v1::AcquireDirtyLogResponse>> Renew(
     Context& context, Client& client, v1::AcquireDirtyLogRequest request) {
   const absl::StatusOr<OwnerStore> store =
@@ -158,7 +158,7 @@ absl::StatusOr<v1::AcquireDirtyLogResponse> TakeOver(
   request.set_owner(candidate->owner.owner);
   request.set_owner_token(candidate->owner.token);
   if (candidate->reused) {
-    // It may be the owner already.
+    // The candidate may already be the owner.
     const absl::StatusOr<v1::DirtyLog> log = GetLog(client, request.vm());
     if (log.ok() && log->owner() == request.owner()) FillIn(*log, &request);
   }
@@ -170,7 +170,7 @@ absl::StatusOr<v1::AcquireDirtyLogResponse> TakeOver(
     if (!kept.ok()) return kept;
     return response;
   }
-  // It was the owner's, and never can be again.
+  // The token was the owner's, and can never be the owner's again.
   if (candidate->reused && ReasonOf(response.status()) == "LOG_FENCED") {
     return TakeOver(context, client, std::move(request), Reuse::kNo);
   }
@@ -201,8 +201,8 @@ absl::Status Acquire(Context& context, Client& client,
     if (!renewed.ok()) return renewed.status();
     if (renewed->has_value()) return PrintAcquired(context, **renewed);
   }
-  // A forced takeover seals again what was in flight, which it does for a new
-  // token only.
+  // A forced takeover seals the pages in flight again; the daemon does this
+  // only for a new token.
   const auto response =
       TakeOver(context, client, std::move(request),
                arguments.request.force() ? Reuse::kNo : Reuse::kYes);
@@ -210,8 +210,7 @@ absl::Status Acquire(Context& context, Client& client,
   return PrintAcquired(context, *response);
 }
 
-// Why there is no lock: no token can be kept, in whatever way the folder is
-// unfit.
+// The reason for the missing lock: no token can be stored in the folder.
 bool IsWithoutStore(const absl::Status& status) {
   return !absl::IsInvalidArgument(status) && !absl::IsAborted(status);
 }
@@ -220,7 +219,8 @@ absl::Status Stop(Context& context, Client& client,
                   const v1::StopDirtyLogRequest& arguments) {
   v1::StopDirtyLogRequest request = arguments;
   const absl::StatusOr<OwnerLock> lock = LockOwner(context, request.vm());
-  // By force needs no token, so also where none can be kept.
+  // Stopping by force needs no token, so it works even if no token can be
+  // stored.
   if (!lock.ok() && !(request.force() && IsWithoutStore(lock.status()))) {
     return lock.status();
   }

@@ -107,7 +107,8 @@ absl::Status SetMmu(const CreateArguments& arguments, v1::Vm* vm) {
       SetTdp(arguments, vm->mutable_nested());
       break;
     case MmuChoice::kShadow:
-      // There is nothing to choose: these have the bits of ordinary tables.
+      // The format cannot be chosen: shadow pages have the bits of ordinary
+      // page tables.
       if (arguments.format == v1::ENTRY_FORMAT_EPT ||
           arguments.accessed_dirty_bits == v1::FEATURE_OFF ||
           arguments.pml == v1::FEATURE_ON) {
@@ -197,12 +198,13 @@ struct UpdateArguments {
   std::string etag;
 };
 
-// How often another client may change the VM at the same time.
+// Number of attempts if other clients change the VM at the same time.
 constexpr int kMaxUpdates = 16;
 
-// The API replaces all labels. Those that are not named stay, so they are read
-// first, and the etag of what was read makes sure that nobody changes them in
-// between: whoever loses the race reads again.
+// The API replaces all labels, but labels that are not named must stay. So the
+// labels are read first, and the etag of that answer ensures that no other
+// client changes them in between. If the etag does not match, the labels are
+// read again.
 absl::Status FillLabels(Client& client, const UpdateArguments& arguments,
                         v1::UpdateVmRequest* request) {
   v1::GetVmRequest get;
@@ -296,7 +298,7 @@ absl::Status Delete(Context& context, Client& client,
                               ViewCost(response->cost()), ")\n"));
 }
 
-// Which tables the vCPUs run on, and what the guest does.
+// Options for the kind of MMU and for the guest's page tables.
 void AddMmu(CLI::App* command,
             const std::shared_ptr<CreateArguments>& arguments) {
   AddChoice(command, "--mmu", &arguments->mmu,

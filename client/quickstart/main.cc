@@ -1,4 +1,4 @@
-// The main job from beginning to end, with a report. See --help.
+// Prepares a migration from beginning to end, with a report. See --help.
 
 #include <signal.h>
 #include <unistd.h>
@@ -32,10 +32,11 @@ namespace {
 
 constexpr int64_t kGib = int64_t{1} << 30;
 
-// Which mark of a page that was copied before the daemon shall forget: an early
-// one, so that the page has a long time to be written again. A page whose mark
-// was lost does no harm if nobody ever writes to it again, for example one with
-// page tables of the guest, so then the job is done again with another mark.
+// The number of the dirty mark that the daemon loses, among marks of pages that
+// were copied before: an early one, so that the page has a long time to be
+// written again. If the guest never writes to the page again, for example
+// because it has the guest's page tables, the lost mark does no harm, and the
+// run is repeated with another mark.
 constexpr int kDroppedMarks[] = {1, 40, 100, 200, 400, 800};
 
 struct Flags {
@@ -67,7 +68,8 @@ class Narrator final : public ControllerObserver {
   void OnStep(const std::string& step) override {
     progress_.reset();
     std::cout << "-- " << step << std::endl;
-    // A line now and then would only interrupt the report: a bar or nothing.
+    // Without a terminal no progress is shown, since lines of progress would
+    // interrupt the report.
     if (style_ == ProgressStyle::kBar) {
       progress_ = std::make_unique<Progress>(&std::cerr, style_, "  ");
     }
