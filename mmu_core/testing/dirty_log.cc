@@ -8,6 +8,7 @@
 #include "mmu_core/base/clock.h"
 #include "mmu_core/base/error.h"
 #include "mmu_core/dirty/slot_log.h"
+#include "mmu_core/vm/core/noted_pages.h"
 #include "mmu_core/vm/vm_state.h"
 
 namespace mmu::testing {

@@ -22,6 +22,7 @@
 #include "mmu_core/testing/dirty_log.h"
 #include "mmu_core/testing/tdp_test_util.h"
 #include "mmu_core/testing/vm_builder.h"
+#include "mmu_core/vm/core/noted_pages.h"
 #include "mmu_core/vm/core/nx_parameters.h"
 #include "mmu_core/vm/jobs/nx_recovery.h"
 #include "mmu_core/vm/jobs/split_job.h"

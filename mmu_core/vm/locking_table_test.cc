@@ -23,6 +23,7 @@
 #include "mmu_core/testing/lock_trace.h"
 #include "mmu_core/testing/tdp_test_util.h"
 #include "mmu_core/testing/vm_builder.h"
+#include "mmu_core/vm/core/noted_pages.h"
 #include "mmu_core/vm/jobs/nx_recovery.h"
 #include "mmu_core/vm/jobs/split_job.h"
 #include "mmu_core/vm/logging/dirty_rings.h"

@@ -17,6 +17,7 @@
 #include "mmu_core/testing/race_test_util.h"
 #include "mmu_core/testing/tdp_test_util.h"
 #include "mmu_core/testing/vm_builder.h"
+#include "mmu_core/vm/core/noted_pages.h"
 #include "mmu_core/vm/logging/dirty_rings.h"
 
 namespace mmu::testing {

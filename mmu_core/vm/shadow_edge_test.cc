@@ -22,6 +22,7 @@
 #include "mmu_core/testing/lock_trace.h"
 #include "mmu_core/testing/tdp_test_util.h"
 #include "mmu_core/testing/vm_builder.h"
+#include "mmu_core/vm/core/noted_pages.h"
 #include "mmu_core/vm/logging/dirty_rings.h"
 #include "mmu_core/vm/run/l1_processor.h"
 #include "mmu_core/vm/slots/host_notifier.h"

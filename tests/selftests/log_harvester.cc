@@ -6,6 +6,7 @@
 #include "mmu_core/dirty/dirty_ring.h"
 #include "mmu_core/testing/dirty_log.h"
 #include "mmu_core/testing/vm_builder.h"
+#include "mmu_core/vm/core/noted_pages.h"
 #include "mmu_core/vm/logging/dirty_rings.h"
 #include "mmu_core/vm/logging/kvm_dirty_log.h"
 #include "mmu_core/vm/logging/log_stop.h"

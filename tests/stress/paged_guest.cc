@@ -12,6 +12,7 @@
 #include "mmu_core/guest/hypervisor/l2_program.h"
 #include "mmu_core/guest/kernel/kernel_program.h"
 #include "mmu_core/guest/kernel/paging_geometry.h"
+#include "mmu_core/vm/core/noted_pages.h"
 #include "mmu_core/vm/logging/dirty_rings.h"
 #include "mmu_core/vm/run/guest_processor.h"
 #include "mmu_core/vm/run/l1_processor.h"

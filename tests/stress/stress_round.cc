@@ -22,6 +22,7 @@
 #include "mmu_core/sync/rcu.h"
 #include "mmu_core/testing/dirty_log.h"
 #include "mmu_core/testing/fault_injection.h"
+#include "mmu_core/vm/core/noted_pages.h"
 #include "mmu_core/vm/core/nx_parameters.h"
 #include "mmu_core/vm/jobs/split_job.h"
 #include "mmu_core/vm/logging/dirty_rings.h"
