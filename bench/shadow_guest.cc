@@ -135,13 +135,13 @@ void ShadowGuest::Start() {
 void ShadowGuest::Access(uint64_t address, AccessKind kind, uint64_t word) {
   GuestFault fault;
   BENCH_CHECK(shadow().Access(address, 8, AccessOf(kind), &word, &fault) ==
-              ShadowOutcome::kDone);
+              AccessOutcome::kDone);
 }
 
 void ShadowGuest::Fault(uint64_t address, AccessKind kind) {
   const ShadowFaultOutcome outcome =
       HandleShadowFault(state(), *state().vcpus[0], shadow(), address,
-                        AccessOf(kind), ShadowWalkResult());
+                        AccessOf(kind), WalkResult());
   BENCH_CHECK(outcome.result == FaultResult::kFixed);
 }
 

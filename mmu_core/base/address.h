@@ -8,6 +8,8 @@
 // The kinds (mmu-behaviour section 1):
 //   Gva      guest-virtual address: what the guest's own tables translate
 //   Gpa/Gfn  guest-physical address / guest frame number (gpa >> 12)
+//   PageNumber  4 KiB page of what a vCPU translates: a guest-physical frame
+//            on a second stage, a guest-virtual page on shadow pages
 //   Hva      virtual address in this process that backs a memslot
 //   Hpa/Pfn  host-physical address / host frame number. This process does not
 //            know real physical addresses; `HostMemory` gives every backing a
@@ -72,12 +74,18 @@ class TypedU64 {
 using Gva = TypedU64<struct GvaTag>;
 using Gpa = TypedU64<struct GpaTag>;
 using Gfn = TypedU64<struct GfnTag>;
+using PageNumber = TypedU64<struct PageNumberTag>;
 using Hva = TypedU64<struct HvaTag>;
 using Hpa = TypedU64<struct HpaTag>;
 using Pfn = TypedU64<struct PfnTag>;
 
 constexpr Gfn ToGfn(Gpa gpa) { return Gfn(gpa.value() >> kPageShift); }
 constexpr Gpa ToGpa(Gfn gfn) { return Gpa(gfn.value() << kPageShift); }
+// What a vCPU that runs on a second stage translates is a gfn.
+constexpr PageNumber ToPageNumber(Gfn gfn) { return PageNumber(gfn.value()); }
+constexpr PageNumber PageNumberOf(uint64_t address) {
+  return PageNumber(address >> kPageShift);
+}
 constexpr Pfn ToPfn(Hpa hpa) { return Pfn(hpa.value() >> kPageShift); }
 constexpr Hpa ToHpa(Pfn pfn) { return Hpa(pfn.value() << kPageShift); }
 

@@ -57,6 +57,17 @@ constexpr bool IsAligned(Gfn gfn, Level level) {
   return IsAligned<X86Geometry>(gfn, level);
 }
 
+// The same for the page that a vCPU translates, whatever its address is one of.
+constexpr int IndexOf(PageNumber page, Level level) {
+  return IndexOf(Gfn(page.value()), level);
+}
+constexpr PageNumber RoundDown(PageNumber page, Level level) {
+  return PageNumber(RoundDown(Gfn(page.value()), level).value());
+}
+constexpr bool IsAligned(PageNumber page, Level level) {
+  return RoundDown(page, level) == page;
+}
+
 // "4k", "2m", "1g", "512g", "256t": the words used in statistics.
 constexpr std::string_view PageSizeName(Level level) {
   switch (level) {

@@ -473,7 +473,7 @@ class PartlySplitAliasTest : public ShadowSplitTest {
   ShadowPageState& PageHolding0() { return Page(10, NestedRole(3)); }
   // The TLB of a vCPU that has used the alias.
   void Cache(uint64_t gfn, Level level) {
-    vcpu_tlb_.Insert({.base_gfn = RoundDown(Gfn(gfn), level),
+    vcpu_tlb_.Insert({.base_page = RoundDown(PageNumber(gfn), level),
                       .pfn = Pfn(RoundDown(Gfn(gfn), level).value()),
                       .level = level});
   }
@@ -502,7 +502,7 @@ TEST_F(PartlySplitAliasTest, TheTableOfAnotherAliasForcesAFlushBeforeTheLink) {
   EXPECT_EQ(&ChildOfSplit(sptep), child_);
   // No SPTE maps the page, so nobody will flush for it any more: no TLB has it.
   EXPECT_EQ(RmapCount(unmapped), 0u);
-  EXPECT_EQ(vcpu_tlb_.Lookup(Gfn(unmapped)), nullptr);
+  EXPECT_EQ(vcpu_tlb_.Lookup(PageNumber(unmapped)), nullptr);
   EXPECT_EQ(&ChildOfSplit(child_->EntryAt(3)), table_) << "left as it is";
   EXPECT_EQ(Leafs(Level::k2M), 511u);
 }
@@ -546,14 +546,15 @@ TEST_F(ShadowSplitTest, AnRmapThatGetsTooLongIsFlushedWithTheHugePage) {
     vcpu_tlb.FlushAll();
     // A vCPU that runs meanwhile walks the tables again.
     if (IsHuge(sptep)) {
-      vcpu_tlb.Insert(
-          {.base_gfn = Gfn(kLarge), .pfn = Pfn(kLarge), .level = Level::k2M});
+      vcpu_tlb.Insert({.base_page = PageNumber(kLarge),
+                       .pfn = Pfn(kLarge),
+                       .level = Level::k2M});
     }
   };
   EXPECT_EQ(SplitAll().split_2m_count, 1);
   EXPECT_THAT(huge_at_flush, ElementsAre(true, false));
   EXPECT_EQ(RmapCount(kLarge + 5), 0u);
-  EXPECT_EQ(vcpu_tlb.Lookup(Gfn(kLarge + 5)), nullptr);
+  EXPECT_EQ(vcpu_tlb.Lookup(PageNumber(kLarge + 5)), nullptr);
 }
 
 TEST_F(ShadowSplitTest, SmallPagesAreExecutableWhereTheMitigationMadeLargeNot) {

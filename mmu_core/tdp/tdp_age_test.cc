@@ -110,7 +110,7 @@ TEST(TdpAgeTest, APageThatIsUsedThroughTheTlbLooksIdle) {
   Write(*vm, 0);
   EXPECT_EQ(Age(*vm, 0, 1).young_page_count, 1u);
   Vcpu& vcpu = *vm->state().vcpus[0];
-  ASSERT_NE(vcpu.tlb().Lookup(Gfn(0)), nullptr) << "still cached";
+  ASSERT_NE(vcpu.tlb().Lookup(PageNumber(0)), nullptr) << "still cached";
   Write(*vm, 0, 2);
   Read(*vm, 0);
   EXPECT_EQ(Age(*vm, 0, 1).young_page_count, 0u) << "a false negative";

@@ -147,7 +147,7 @@ TEST(TdpFaultTest, AHugeLeafInPlaceOfATableFlushesItsRangeOnce) {
   ASSERT_TRUE(
       StopLog(*vm, RecoverOnStop::kNo, Undelivered::kDiscard, nullptr).ok());
   EXPECT_EQ(vm->Stats().pages_4k, 512u);
-  const TlbEntry* cached = vm->state().vcpus[0]->tlb().Lookup(Gfn(7));
+  const TlbEntry* cached = vm->state().vcpus[0]->tlb().Lookup(PageNumber(7));
   ASSERT_NE(cached, nullptr);
   EXPECT_EQ(cached->level, Level::k4K);
 
@@ -166,7 +166,8 @@ TEST(TdpFaultTest, AHugeLeafInPlaceOfATableFlushesItsRangeOnce) {
   EXPECT_EQ(vm->Stats().table_pages, 2u);
   // The stale small translations are not used again.
   Read(*vm, 7 * kPageSize);
-  EXPECT_EQ(vm->state().vcpus[0]->tlb().Lookup(Gfn(7))->level, Level::k2M);
+  EXPECT_EQ(vm->state().vcpus[0]->tlb().Lookup(PageNumber(7))->level,
+            Level::k2M);
   EXPECT_EQ(AuditFindings(*vm), "");
 }
 
@@ -423,7 +424,7 @@ TEST(FastFaultTest, ItIsCountedAsFastAndByItsResultAndFlushesNobody) {
   EXPECT_EQ(since0.pf_fixed, 1u);
   EXPECT_EQ(since0.pf_spurious, 0u);
   EXPECT_EQ(since0.dirty_pages, 1u);
-  EXPECT_EQ(vm->state().vcpus[1]->tlb().Lookup(Gfn(0))->writable, false)
+  EXPECT_EQ(vm->state().vcpus[1]->tlb().Lookup(PageNumber(0))->writable, false)
       << "stale, and harmless";
   // The stale entry costs vCPU 1 a walk, which finds the entry writable.
   const VcpuStatsSnapshot before1 = vm->VcpuStats()[1];

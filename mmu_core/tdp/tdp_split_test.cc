@@ -88,7 +88,8 @@ TEST(TdpSplitTest, AHugePageBecomes512SmallOnesThatTranslateTheSame) {
   expected.push_back({512, Level::k2M, "rwad"});
   EXPECT_EQ(AllMappings(vm->state()), expected);
   // The vCPU goes on with the huge entry it has, and that is right.
-  EXPECT_EQ(vm->state().vcpus[0]->tlb().Lookup(Gfn(7))->level, Level::k2M);
+  EXPECT_EQ(vm->state().vcpus[0]->tlb().Lookup(PageNumber(7))->level,
+            Level::k2M);
   EXPECT_EQ(ReadValue(*vm, 7 * kPageSize), 8u);
   vm->state().vcpus[0]->tlb().FlushAll();
   EXPECT_EQ(ReadValue(*vm, 7 * kPageSize), 8u);

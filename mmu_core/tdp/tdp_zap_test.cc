@@ -99,7 +99,7 @@ TEST(TdpZapTest, AfterAZapTheVcpuDoesNotUseWhatItHadCached) {
   auto vm = MakeVm({Slot(0, 0, 6 * kMiB)});
   Write(*vm, 0);
   Vcpu& vcpu = *vm->state().vcpus[0];
-  ASSERT_NE(vcpu.tlb().Lookup(Gfn(0)), nullptr);
+  ASSERT_NE(vcpu.tlb().Lookup(PageNumber(0)), nullptr);
   ZapLeafs(*vm, GfnRange::Of(Gfn(0), 1));
   const uint64_t faults = vm->VcpuStats()[0].pf_taken;
   Read(*vm, 0);

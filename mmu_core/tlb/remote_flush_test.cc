@@ -166,11 +166,11 @@ class Guest {
     }
     // Read first: whoever sees a floor started after the flush returned.
     const uint64_t floor = floor_.load(std::memory_order_acquire);
-    const TlbEntry* entry = tlb.Lookup(Gfn(0));
+    const TlbEntry* entry = tlb.Lookup(PageNumber(0));
     if (entry == nullptr) {
       const uint64_t generation = mapping_.load(std::memory_order_acquire);
-      tlb.Insert(TlbEntry{.base_gfn = Gfn(0), .pfn = Pfn(generation)});
-      entry = tlb.Lookup(Gfn(0));
+      tlb.Insert(TlbEntry{.base_page = PageNumber(0), .pfn = Pfn(generation)});
+      entry = tlb.Lookup(PageNumber(0));
     } else {
       hits_.fetch_add(1, std::memory_order_relaxed);
     }

@@ -16,10 +16,10 @@ VcpuTlb::VcpuTlb() : slots_(std::make_unique<Slot[]>(kSlots)) {
 
 void VcpuTlb::Insert(const TlbEntry& entry) {
   MMU_DCHECK(entry.level <= kMaxLeafLevel);
-  MMU_DCHECK(IsAligned(entry.base_gfn, entry.level));
-  MMU_DCHECK(entry.base_gfn.value() >> kGfnBits == 0);
-  Slot& slot = slots_[IndexOfSlot(entry.base_gfn, entry.level)];
-  slot.tag = TagOf(entry.base_gfn, entry.level);
+  MMU_DCHECK(IsAligned(entry.base_page, entry.level));
+  MMU_DCHECK(entry.base_page.value() >> kPageNumberBits == 0);
+  Slot& slot = slots_[IndexOfSlot(entry.base_page, entry.level)];
+  slot.tag = TagOf(entry.base_page, entry.level);
   slot.entry = entry;
 }
 
@@ -30,10 +30,10 @@ void VcpuTlb::FlushAll() {
   epoch_ = 1;
 }
 
-void VcpuTlb::FlushGfn(Gfn gfn) {
+void VcpuTlb::FlushPage(PageNumber page) {
   for (const Level level : {Level::k4K, Level::k2M, Level::k1G}) {
-    Slot& slot = slots_[IndexOfSlot(gfn, level)];
-    if (slot.tag == TagOf(gfn, level)) slot.tag = 0;
+    Slot& slot = slots_[IndexOfSlot(page, level)];
+    if (slot.tag == TagOf(page, level)) slot.tag = 0;
   }
 }
 

@@ -18,9 +18,8 @@ namespace mmu {
 
 // One cached translation, at the mapping's own size. A value.
 struct TlbEntry {
-  Gfn base_gfn;  // aligned to `level`; of what the vCPU translates: a
-                 // guest-physical frame, or a guest's virtual page
-  Pfn pfn;       // of the page's first frame
+  PageNumber base_page;  // the first that it translates; aligned to `level`
+  Pfn pfn;               // of the page's first frame
   // First byte of the mapped page in this process; null if the backing keeps
   // no contents.
   std::byte* host = nullptr;
@@ -43,38 +42,38 @@ class VcpuTlb {
   static constexpr int kEntries2M = 256;
   static constexpr int kEntries1G = 16;
   // Page numbers must be below 2^45 (57 bits of virtual address).
-  static constexpr int kGfnBits = 57 - kPageShift;
+  static constexpr int kPageNumberBits = 57 - kPageShift;
 
   VcpuTlb();
   VcpuTlb(const VcpuTlb&) = delete;
   VcpuTlb& operator=(const VcpuTlb&) = delete;
 
-  // The entry that translates `gfn`, the smallest page first, or null. Valid
+  // The entry that translates `page`, the smallest page first, or null. Valid
   // until the next non-const call.
-  const TlbEntry* Lookup(Gfn gfn) const {
-    if (const Slot& s = SlotOf(gfn, Level::k4K);
-        ABSL_PREDICT_TRUE(s.tag == TagOf(gfn, Level::k4K))) {
+  const TlbEntry* Lookup(PageNumber page) const {
+    if (const Slot& s = SlotOf(page, Level::k4K);
+        ABSL_PREDICT_TRUE(s.tag == TagOf(page, Level::k4K))) {
       return &s.entry;
     }
-    if (const Slot& s = SlotOf(gfn, Level::k2M);
-        s.tag == TagOf(gfn, Level::k2M)) {
+    if (const Slot& s = SlotOf(page, Level::k2M);
+        s.tag == TagOf(page, Level::k2M)) {
       return &s.entry;
     }
-    if (const Slot& s = SlotOf(gfn, Level::k1G);
-        s.tag == TagOf(gfn, Level::k1G)) {
+    if (const Slot& s = SlotOf(page, Level::k1G);
+        s.tag == TagOf(page, Level::k1G)) {
       return &s.entry;
     }
     return nullptr;
   }
 
-  // REQUIRES: entry.level <= k1G and entry.base_gfn is aligned to it.
+  // REQUIRES: entry.level <= k1G and entry.base_page is aligned to it.
   void Insert(const TlbEntry& entry);
 
   // Drops everything; takes constant time.
   void FlushAll();
-  // Drops what translates `gfn`, whatever the size (the flush of its own
+  // Drops what translates `page`, whatever the size (the flush of its own
   // translation that a vCPU does after a fault, PF-18).
-  void FlushGfn(Gfn gfn);
+  void FlushPage(PageNumber page);
   // Drops at most one entry, chosen by `random`: a TLB may forget at will.
   void DropRandom(uint64_t random);
 
@@ -88,7 +87,7 @@ class VcpuTlb {
 
  private:
   static constexpr int kSlots = kEntries4K + kEntries2M + kEntries1G;
-  static constexpr int kEpochBits = 64 - kGfnBits;
+  static constexpr int kEpochBits = 64 - kPageNumberBits;
 
   // One cache line. The tag is the page number at the entry's size and the
   // epoch of the insertion, so one comparison answers "same page, and not
@@ -108,16 +107,16 @@ class VcpuTlb {
            : level == Level::k2M ? kEntries2M
                                  : kEntries1G;
   }
-  static int IndexOfSlot(Gfn gfn, Level level) {
+  static int IndexOfSlot(PageNumber page, Level level) {
     return FirstSlot(level) +
-           static_cast<int>((gfn.value() >> PagesShift(level)) &
+           static_cast<int>((page.value() >> PagesShift(level)) &
                             (EntriesOf(level) - 1));
   }
-  const Slot& SlotOf(Gfn gfn, Level level) const {
-    return slots_[IndexOfSlot(gfn, level)];
+  const Slot& SlotOf(PageNumber page, Level level) const {
+    return slots_[IndexOfSlot(page, level)];
   }
-  uint64_t TagOf(Gfn gfn, Level level) const {
-    return (gfn.value() >> PagesShift(level)) << kEpochBits | epoch_;
+  uint64_t TagOf(PageNumber page, Level level) const {
+    return (page.value() >> PagesShift(level)) << kEpochBits | epoch_;
   }
   bool IsLive(const Slot& slot) const {
     return (slot.tag & ((uint64_t{1} << kEpochBits) - 1)) == epoch_;

@@ -11,12 +11,13 @@ namespace mmu {
 namespace {
 
 TlbEntry Entry(uint64_t gfn, Level level, uint64_t pfn) {
-  return TlbEntry{.base_gfn = Gfn(gfn), .pfn = Pfn(pfn), .level = level};
+  return TlbEntry{
+      .base_page = PageNumber(gfn), .pfn = Pfn(pfn), .level = level};
 }
 
 // The pfn of the entry that translates `gfn`; 0 if there is none.
 uint64_t PfnOf(const VcpuTlb& tlb, uint64_t gfn) {
-  const TlbEntry* entry = tlb.Lookup(Gfn(gfn));
+  const TlbEntry* entry = tlb.Lookup(PageNumber(gfn));
   return entry == nullptr ? 0 : entry->pfn.value();
 }
 
@@ -28,15 +29,15 @@ int CountOf(const VcpuTlb& tlb) {
 
 TEST(VcpuTlbTest, NewTlbTranslatesNothing) {
   VcpuTlb tlb;
-  EXPECT_EQ(tlb.Lookup(Gfn(0)), nullptr);
-  EXPECT_EQ(tlb.Lookup(Gfn(0x1234)), nullptr);
+  EXPECT_EQ(tlb.Lookup(PageNumber(0)), nullptr);
+  EXPECT_EQ(tlb.Lookup(PageNumber(0x1234)), nullptr);
   EXPECT_EQ(CountOf(tlb), 0);
 }
 
 TEST(VcpuTlbTest, EntryIsKeptAsInserted) {
   VcpuTlb tlb;
   std::byte page;
-  tlb.Insert(TlbEntry{.base_gfn = Gfn(5),
+  tlb.Insert(TlbEntry{.base_page = PageNumber(5),
                       .pfn = Pfn(7),
                       .host = &page,
                       .root_id = 9,
@@ -44,9 +45,9 @@ TEST(VcpuTlbTest, EntryIsKeptAsInserted) {
                       .writable = true,
                       .executable = false,
                       .dirty_set = true});
-  const TlbEntry* entry = tlb.Lookup(Gfn(5));
+  const TlbEntry* entry = tlb.Lookup(PageNumber(5));
   ASSERT_NE(entry, nullptr);
-  EXPECT_EQ(entry->base_gfn, Gfn(5));
+  EXPECT_EQ(entry->base_page, PageNumber(5));
   EXPECT_EQ(entry->pfn, Pfn(7));
   EXPECT_EQ(entry->host, &page);
   EXPECT_EQ(entry->root_id, 9u);
@@ -94,7 +95,7 @@ TEST(VcpuTlbTest, PagesThatShareASlotAreNotConfused) {
 
 TEST(VcpuTlbTest, HighestFrameNumberIsTranslated) {
   VcpuTlb tlb;
-  const uint64_t last = (uint64_t{1} << VcpuTlb::kGfnBits) - 1;
+  const uint64_t last = (uint64_t{1} << VcpuTlb::kPageNumberBits) - 1;
   tlb.Insert(Entry(last, Level::k4K, 1));
   EXPECT_EQ(PfnOf(tlb, last), 1u);
   EXPECT_EQ(PfnOf(tlb, last - VcpuTlb::kEntries4K), 0u);
@@ -120,10 +121,10 @@ TEST(VcpuTlbTest, StaleEntriesStayUntilTheFlushAndGoWithIt) {
 TEST(VcpuTlbTest, NoEntryComesBackHoweverManyFlushesPass) {
   VcpuTlb tlb;
   tlb.Insert(Entry(1, Level::k4K, 1));
-  const int kAllEpochs = 1 << (64 - VcpuTlb::kGfnBits);
+  const int kAllEpochs = 1 << (64 - VcpuTlb::kPageNumberBits);
   for (int i = 0; i < kAllEpochs + 2; ++i) {
     tlb.FlushAll();
-    ASSERT_EQ(tlb.Lookup(Gfn(1)), nullptr) << i;
+    ASSERT_EQ(tlb.Lookup(PageNumber(1)), nullptr) << i;
   }
 }
 
@@ -134,7 +135,7 @@ TEST(VcpuTlbTest, FlushOfOneFrameDropsItInEverySize) {
   tlb.Insert(Entry(0, Level::k2M, 3));
   tlb.Insert(Entry(512, Level::k2M, 4));
   tlb.Insert(Entry(0, Level::k1G, 5));
-  tlb.FlushGfn(Gfn(3));
+  tlb.FlushPage(PageNumber(3));
   EXPECT_EQ(PfnOf(tlb, 3), 0u);
   EXPECT_EQ(PfnOf(tlb, 4), 2u);
   EXPECT_EQ(PfnOf(tlb, 512), 4u);

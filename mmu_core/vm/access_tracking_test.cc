@@ -48,7 +48,7 @@ TEST(AccessTrackingTest, AgedPageLosesItsPermissionsAndStaysCounted) {
   EXPECT_EQ(vm->Stats().pages_4k, 1u);
   EXPECT_EQ(YoungPages(*vm, AgeMode::kTest), 0u);
   // Ageing does not flush (AGE-16): that the TLB may still write is legal.
-  EXPECT_TRUE(vm->state().vcpus[0]->tlb().Lookup(Gfn(0))->writable);
+  EXPECT_TRUE(vm->state().vcpus[0]->tlb().Lookup(PageNumber(0))->writable);
   EXPECT_EQ(AuditFindings(*vm), "");
 }
 
@@ -56,7 +56,7 @@ TEST(AccessTrackingTest, AgedPageLosesItsPermissionsAndStaysCounted) {
 TEST(AccessTrackingTest, TheAuditorFindsATlbThatWritesACleanAgedPage) {
   auto vm = MakeVmWithoutAd();
   Write(*vm, 0, 7);
-  const TlbEntry stale = *vm->state().vcpus[0]->tlb().Lookup(Gfn(0));
+  const TlbEntry stale = *vm->state().vcpus[0]->tlb().Lookup(PageNumber(0));
   ASSERT_TRUE(StartLog(*vm, {}, nullptr).ok());
   Write(*vm, kPageSize);  // flushed, and in the guest again
   Age(*vm);

@@ -262,7 +262,7 @@ TEST_F(AuditTest, Inv6NoticesATranslationThatNothingMaps) {
 }
 
 TEST_F(AuditTest, Inv6NoticesATranslationToAnotherFrame) {
-  TlbEntry entry = *vcpu().tlb().Lookup(Gfn(3));
+  TlbEntry entry = *vcpu().tlb().Lookup(PageNumber(3));
   entry.pfn += 1;
   vcpu().tlb().Insert(entry);
   EXPECT_THAT(Broken(), ElementsAre("INV-6"));

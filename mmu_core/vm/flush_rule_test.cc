@@ -99,7 +99,7 @@ bool ReadNeedsNoFault(Vm& vm) {
 // The translation that vCPU 0 uses is of the small page that is gone.
 bool UsesSmallTranslation(Vm& vm) {
   Read(vm, kPageGpa);
-  const TlbEntry* entry = vm.state().vcpus[0]->tlb().Lookup(Gfn(kPage));
+  const TlbEntry* entry = vm.state().vcpus[0]->tlb().Lookup(PageNumber(kPage));
   return entry != nullptr && entry->level == Level::k4K;
 }
 
@@ -134,7 +134,7 @@ class FlushRuleTest : public ::testing::TestWithParam<Rule> {
     auto vm =
         MakeVm({Slot(0, 0, kSlotPages * kPageSize, rule.host_page_level)}, 2);
     rule.prepare(*vm);
-    EXPECT_NE(vm->state().vcpus[0]->tlb().Lookup(Gfn(kPage)), nullptr);
+    EXPECT_NE(vm->state().vcpus[0]->tlb().Lookup(PageNumber(kPage)), nullptr);
     g_flushes.clear();
     LockTrace trace;
     g_trace = &trace;
@@ -285,7 +285,7 @@ bool StaleAtTheYield(bool skip) {
   auto vm = MakeVm({Slot(0, 0, kSlotPages * kPageSize)});
   Touch(*vm, GfnRange::Of(Gfn(0), 8));
   Vcpu& vcpu = *vm->state().vcpus[0];
-  EXPECT_NE(vcpu.tlb().Lookup(Gfn(0)), nullptr);
+  EXPECT_NE(vcpu.tlb().Lookup(PageNumber(0)), nullptr);
   std::optional<bool> stale;
   std::unique_ptr<Waiter> waiter;
   g_skip_flushes = skip;
@@ -293,7 +293,7 @@ bool StaleAtTheYield(bool skip) {
     LockTrace trace([&](const LockTrace::Event& event) {
       if (event.point != HookPoint::kYield || stale.has_value()) return;
       vcpu.HandleRequests();
-      stale = vcpu.tlb().Lookup(Gfn(0)) != nullptr;
+      stale = vcpu.tlb().Lookup(PageNumber(0)) != nullptr;
     });
     MmuWriteLocked lock(vm->state().mmu_lock, LockOp::kZap);
     waiter = std::make_unique<Waiter>(vm->state().mmu_lock, lock);

@@ -134,7 +134,7 @@ TEST_P(HardwareWalkTest, TheEntryHasTheSizeAndFrameOfTheMapping) {
   const WalkResult walk = Walk(*vm, Gfn(512 + 77), AccessKind::kExec);
   ASSERT_EQ(walk.kind, WalkResult::Kind::kTranslated);
   EXPECT_EQ(walk.entry.level, Level::k2M);
-  EXPECT_EQ(walk.entry.base_gfn, Gfn(512));
+  EXPECT_EQ(walk.entry.base_page, PageNumber(512));
   EXPECT_TRUE(walk.entry.executable);
   const Spte spte = SpteOf(vm->state(), Gfn(512 + 77));
   EXPECT_EQ(walk.entry.pfn, spte.pfn());

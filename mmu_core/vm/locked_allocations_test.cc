@@ -333,16 +333,16 @@ TEST(LockedAllocationsOfErrorsTest,
   LockedAllocations allocations;
   for (int i = 0; i < kVcpus; ++i) {
     // Nothing is mapped there; but now its root is in use.
-    EXPECT_EQ(load_and_read(i), ShadowOutcome::kGuestFault) << i;
+    EXPECT_EQ(load_and_read(i), AccessOutcome::kGuestFault) << i;
   }
   EXPECT_EQ(allocations.Findings(), "");
 
-  EXPECT_EQ(load_and_read(kVcpus), ShadowOutcome::kError) << "no root";
+  EXPECT_EQ(load_and_read(kVcpus), AccessOutcome::kError) << "no root";
   EXPECT_EQ(DetailOf(vcpu(kVcpus).status()).reason, "SHADOW_PAGES_EXHAUSTED");
   uint64_t word = 0;
   GuestFault fault;
   EXPECT_EQ(vcpu(0).Access(0, 8, {.kind = AccessKind::kRead}, &word, &fault),
-            ShadowOutcome::kError)
+            AccessOutcome::kError)
       << "no page below a root";
   EXPECT_EQ(DetailOf(vcpu(0).status()).reason, "SHADOW_PAGES_EXHAUSTED");
   EXPECT_EQ(allocations.Findings(), "");

@@ -439,7 +439,7 @@ TEST(PmlTest, ACachedDirtyBitDoesNotSurviveTheClear) {
   Write(*vm, 0x5000);
   uint64_t epoch = 0;
   SealAndList(*vm, 0, &epoch);
-  ASSERT_TRUE(vcpu.tlb().Lookup(Gfn(5))->dirty_set);
+  ASSERT_TRUE(vcpu.tlb().Lookup(PageNumber(5))->dirty_set);
   {
     MmuWriteLocked lock(vm->state().mmu_lock, LockOp::kClear);
     EXPECT_TRUE(vm->state().tdp.ClearDirtyMasked(lock, 0, Gfn(0),

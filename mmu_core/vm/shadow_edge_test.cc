@@ -81,17 +81,17 @@ class EdgeTest : public ::testing::Test {
   ShadowVcpu& shadow(size_t vcpu = 0) {
     return *vm_->state().vcpus[vcpu]->shadow();
   }
-  ShadowOutcome Access(uint64_t address, AccessKind kind, uint64_t word = 0,
+  AccessOutcome Access(uint64_t address, AccessKind kind, uint64_t word = 0,
                        Privilege privilege = Privilege::kSupervisor) {
     GuestFault fault;
     return shadow().Access(address, 8, {.kind = kind, .privilege = privilege},
                            &word, &fault);
   }
-  ShadowOutcome ReadAt(uint64_t address) {
+  AccessOutcome ReadAt(uint64_t address) {
     return Access(address, AccessKind::kRead);
   }
   // The guest stores an entry of the table at `gfn`.
-  ShadowOutcome Store(uint64_t gfn, uint64_t index, uint64_t entry) {
+  AccessOutcome Store(uint64_t gfn, uint64_t index, uint64_t entry) {
     return Access(2 * kMiB + gfn * kPageSize + 8 * index, AccessKind::kWrite,
                   entry);
   }
@@ -106,17 +106,17 @@ TEST_F(EdgeTest, ASyncOfAWholeTableDoesNotFillTheDirtyRing) {
   Make(config, kReadOnly);
   ASSERT_TRUE(StartLog(*vm_, {}, nullptr).ok());
   for (uint64_t i = 0; i < 512; ++i) {
-    ASSERT_EQ(ReadAt(i * kPageSize), ShadowOutcome::kDone);
+    ASSERT_EQ(ReadAt(i * kPageSize), AccessOutcome::kDone);
   }
   for (uint64_t i = 0; i < 512; ++i) {
-    ASSERT_EQ(Store(4, i, Entry(0x1000 + i, kWritable)), ShadowOutcome::kDone);
+    ASSERT_EQ(Store(4, i, Entry(0x1000 + i, kWritable)), AccessOutcome::kDone);
   }
   const uint32_t used = vm_->state().vcpus[0]->dirty_ring()->used();
   shadow().SetRoot({.table = Gfn(1)}, ShadowVcpu::Flush::kYes);
   EXPECT_EQ(vm_->state().vcpus[0]->dirty_ring()->used(), used)
       << "nobody has written to these pages";
   // The first write is noticed.
-  ASSERT_EQ(Access(0, AccessKind::kWrite, 7), ShadowOutcome::kDone);
+  ASSERT_EQ(Access(0, AccessKind::kWrite, 7), AccessOutcome::kDone);
   EXPECT_EQ(vm_->state().vcpus[0]->dirty_ring()->used(), used + 1);
   EXPECT_EQ(AuditFindings(*vm_), "");
 }
@@ -148,10 +148,10 @@ TEST_F(EdgeTest, AWalkThatStartsOverAgainAndAgainEndsWhereTheDirtyRingIsFull) {
   };
   {
     LockTrace trace(at_hook);
-    EXPECT_EQ(ReadAt(0), ShadowOutcome::kDirtyRingFull);
+    EXPECT_EQ(ReadAt(0), AccessOutcome::kDirtyRingFull);
   }
   EXPECT_EQ(ring.used(), ring.soft_limit());
-  EXPECT_EQ(ReadAt(0), ShadowOutcome::kDirtyRingFull) << "nobody made room";
+  EXPECT_EQ(ReadAt(0), AccessOutcome::kDirtyRingFull) << "nobody made room";
 
   // With room, and a guest that lets it, the access goes through.
   flips = false;
@@ -160,7 +160,7 @@ TEST_F(EdgeTest, AWalkThatStartsOverAgainAndAgainEndsWhereTheDirtyRingIsFull) {
                   vm_->state(), [] { return false; }, nullptr)
                   .ok());
   EXPECT_EQ(ring.used(), 0u);
-  EXPECT_EQ(ReadAt(0), ShadowOutcome::kDone);
+  EXPECT_EQ(ReadAt(0), AccessOutcome::kDone);
   EXPECT_EQ(AuditFindings(*vm_), "");
 }
 
@@ -170,20 +170,20 @@ TEST_F(EdgeTest, AWriteToATableIsNotEmulatedWhileTheDirtyRingIsFull) {
   VmConfig config;
   config.dirty_ring_entries = 256;
   Make(config, kReadOnly);
-  ASSERT_EQ(ReadAt(0), ShadowOutcome::kDone);
+  ASSERT_EQ(ReadAt(0), AccessOutcome::kDone);
   // A directory has a shadow page, so its gfn stays protected.
-  ASSERT_EQ(Store(3, 7, 0), ShadowOutcome::kDone);
+  ASSERT_EQ(Store(3, 7, 0), AccessOutcome::kDone);
   ASSERT_TRUE(StartLog(*vm_, {}, nullptr).ok());
   DirtyRing& ring = *vm_->state().vcpus[0]->dirty_ring();
   while (!ring.SoftFull()) ring.Push({.slot = 0, .offset = 9});
-  EXPECT_EQ(Store(3, 7, 0x5000), ShadowOutcome::kDirtyRingFull);
+  EXPECT_EQ(Store(3, 7, 0x5000), AccessOutcome::kDirtyRingFull);
   EXPECT_EQ(Word(3, 7), 0u);
   EXPECT_EQ(ring.used(), ring.soft_limit());
   HarvestDirtyRings(vm_->state());
   ASSERT_TRUE(ResetDirtyRings(
                   vm_->state(), [] { return false; }, nullptr)
                   .ok());
-  EXPECT_EQ(Store(3, 7, 0x5000), ShadowOutcome::kDone);
+  EXPECT_EQ(Store(3, 7, 0x5000), AccessOutcome::kDone);
   EXPECT_EQ(Word(3, 7), 0x5000u);
   EXPECT_EQ(AuditFindings(*vm_), "");
 }
@@ -192,16 +192,16 @@ TEST_F(EdgeTest, AWriteToATableIsNotEmulatedWhileTheDirtyRingIsFull) {
 TEST_F(EdgeTest, InvlpgOfAnUpperHalfAddressForgetsIt) {
   Make({}, kReadOnly);
   for (const uint64_t base : {uint64_t{0}, 0xffff'8000'0000'0000}) {
-    ASSERT_EQ(Store(4, 0, Entry(0x1000, kReadOnly)), ShadowOutcome::kDone);
+    ASSERT_EQ(Store(4, 0, Entry(0x1000, kReadOnly)), AccessOutcome::kDone);
     shadow().InvalidatePage(base);
     EXPECT_EQ(Access(base, AccessKind::kRead, 0, Privilege::kUser),
-              ShadowOutcome::kDone);
+              AccessOutcome::kDone);
     constexpr uint64_t kUserBit = 4;
     ASSERT_EQ(Store(4, 0, Entry(0x1000, kReadOnly & ~kUserBit)),
-              ShadowOutcome::kDone);
+              AccessOutcome::kDone);
     shadow().InvalidatePage(base);
     EXPECT_EQ(Access(base, AccessKind::kRead, 0, Privilege::kUser),
-              ShadowOutcome::kGuestFault);
+              AccessOutcome::kGuestFault);
   }
 }
 
@@ -209,17 +209,17 @@ TEST_F(EdgeTest, InvlpgOfAnUpperHalfAddressForgetsIt) {
 TEST_F(EdgeTest, TablesThatTheHostLetsBeReadOnlyAreNotWritten) {
   constexpr uint64_t kAccessedAndDirty = 0x60;
   Make({}, kWritable & ~kAccessedAndDirty);
-  ASSERT_EQ(ReadAt(2 * kMiB), ShadowOutcome::kDone);
+  ASSERT_EQ(ReadAt(2 * kMiB), AccessOutcome::kDone);
   const Memslot& slot = SlotOf(*vm_, Gfn(0));
   const Hva hva = slot.HvaOf(Gfn(3));
   SetHostAccess(vm_->state(), {hva, hva + 2 * kPageSize},
                 HostAccess::kReadOnly);
-  EXPECT_EQ(ReadAt(0), ShadowOutcome::kDone);
+  EXPECT_EQ(ReadAt(0), AccessOutcome::kDone);
   EXPECT_EQ(Word(4, 0) & kAccessedAndDirty, 0u);
   // But no write goes unnoticed by the guest.
   EXPECT_EQ(Access(0, AccessKind::kWrite, 1, Privilege::kSupervisor),
-            ShadowOutcome::kError);
-  EXPECT_EQ(Store(3, 7, Entry(4, kTable)), ShadowOutcome::kError);
+            AccessOutcome::kError);
+  EXPECT_EQ(Store(3, 7, Entry(4, kTable)), AccessOutcome::kError);
   EXPECT_EQ(Word(3, 7), 0u);
 }
 
@@ -266,7 +266,7 @@ TEST_F(EdgeTest, NoPageIsMadeForATableInASlotThatIsBeingDeleted) {
     Put(kGone, i, Entry(0x1000 + i, kWritable));
   }
   Put(3, 0, Entry(kGone, kTable));
-  ASSERT_EQ(ReadAt(2 * kMiB), ShadowOutcome::kDone);
+  ASSERT_EQ(ReadAt(2 * kMiB), AccessOutcome::kDone);
   VmState& state = vm_->state();
   GuestContext& guest = shadow().guest();
   // It has walked the guest's tables, the last of which is in the slot.
@@ -314,9 +314,9 @@ TEST_F(EdgeTest, ARootThatIsZappedMayHangBelowAnother) {
   GuestFault fault;
   ASSERT_EQ(
       shadow(1).Access(2 * kMiB, 8, {.kind = AccessKind::kRead}, &word, &fault),
-      ShadowOutcome::kDone);
-  ASSERT_EQ(Access(0, AccessKind::kWrite, 7), ShadowOutcome::kDone);
-  ASSERT_NE(shadow().tlb().Lookup(Gfn(0)), nullptr);
+      AccessOutcome::kDone);
+  ASSERT_EQ(Access(0, AccessKind::kWrite, 7), AccessOutcome::kDone);
+  ASSERT_NE(shadow().tlb().Lookup(PageNumber(0)), nullptr);
   // Flooded, so zapped as a whole.
   GuestMemoryAccess memory(vm_->state().slots, 0, nullptr);
   for (uint64_t i = 0; i < 3; ++i) {
@@ -325,7 +325,7 @@ TEST_F(EdgeTest, ARootThatIsZappedMayHangBelowAnother) {
   }
   ASSERT_EQ(vm_->Stats().mmu_flooded, 1u);
   vm_->state().vcpus[0]->HandleRequests();
-  EXPECT_EQ(shadow().tlb().Lookup(Gfn(0)), nullptr);
+  EXPECT_EQ(shadow().tlb().Lookup(PageNumber(0)), nullptr);
   EXPECT_EQ(AuditFindings(*vm_), "");
 }
 
@@ -345,7 +345,7 @@ TEST_F(EdgeTest, RootsThatAreOnlyKeptMakeRoomForOneThatIsNeeded) {
       GuestFault fault;
       ASSERT_EQ(
           shadow(vcpu).Access(0, 8, {.kind = AccessKind::kRead}, &word, &fault),
-          ShadowOutcome::kDone)
+          AccessOutcome::kDone)
           << shadow(vcpu).status();
     }
   }

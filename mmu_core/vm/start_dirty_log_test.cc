@@ -155,7 +155,7 @@ TEST(StartDirtyLogTest, InitiallySetTouchesNothingAndReportsEveryPage) {
 TEST(StartDirtyLogTest, AStaleWritableTranslationIsNotUsedAfterwards) {
   auto vm = MakeVm({Slot(0, 0, 4 * kMiB, Level::k2M)});
   Write(*vm, 0x1000);
-  ASSERT_NE(vm->state().vcpus[0]->tlb().Lookup(Gfn(1)), nullptr);
+  ASSERT_NE(vm->state().vcpus[0]->tlb().Lookup(PageNumber(1)), nullptr);
   ASSERT_TRUE(StartLog(*vm, kPlain, nullptr).ok());
   Write(*vm, 0x1000);
   EXPECT_THAT(SealAndList(*vm, 0), ElementsAre(1));

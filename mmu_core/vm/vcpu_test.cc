@@ -193,14 +193,14 @@ TEST(VcpuTest, ANewRootStartsWithAnEmptyTlb) {
   auto vm = MakeVm({Slot(0, 0, kMiB)});
   Write(*vm, 0x1000);
   Vcpu& vcpu = *vm->state().vcpus[0];
-  ASSERT_NE(vcpu.tlb().Lookup(Gfn(1)), nullptr);
+  ASSERT_NE(vcpu.tlb().Lookup(PageNumber(1)), nullptr);
   const uint64_t old_root = vcpu.root()->id();
   ASSERT_TRUE(vm->SetMemslot(Slot(7, 64 * kMiB, kMiB)).ok());
   ASSERT_TRUE(vm->SetMemslot(Slot(7, 64 * kMiB, 0)).ok());  // zaps all
   Read(*vm, 0x2000);
   EXPECT_NE(vcpu.root()->id(), old_root);
-  EXPECT_EQ(vcpu.tlb().Lookup(Gfn(1)), nullptr);
-  EXPECT_NE(vcpu.tlb().Lookup(Gfn(2)), nullptr);
+  EXPECT_EQ(vcpu.tlb().Lookup(PageNumber(1)), nullptr);
+  EXPECT_NE(vcpu.tlb().Lookup(PageNumber(2)), nullptr);
   const FlushMetrics flush = vm->Metrics().flush;
   EXPECT_EQ(flush.flushes[static_cast<int>(FlushScope::kVcpu)]
                          [static_cast<int>(FlushReason::kRoot)],

@@ -137,14 +137,14 @@ class Auditor final : public AuditSink {
     vcpu.shadow()->tlb().ForEach([&](const TlbEntry& entry) {
       if (roots.table() == nullptr || entry.root_id != roots.id()) return;
       ++report_.tlb_entries_checked;
-      const Gfn end = entry.base_gfn + PagesPer(entry.level);
-      for (Gfn page = entry.base_gfn; page < end;
+      const PageNumber end = entry.base_page + PagesPer(entry.level);
+      for (PageNumber page = entry.base_page; page < end;
            page = RoundDown(page, leaf_level_) + PagesPer(leaf_level_)) {
         const Spte spte = ShadowLeafFor(roots, page);
         const bool maps_same =
             spte.IsPresent() &&
             spte.pfn() + (page - RoundDown(page, leaf_level_)) ==
-                entry.pfn + (page - entry.base_gfn);
+                entry.pfn + (page - entry.base_page);
         if (!maps_same) {
           Violation(6, "vCPU %d translates page 0x%x as its tables do not",
                     vcpu.index(), page.value());
@@ -160,7 +160,7 @@ class Auditor final : public AuditSink {
     });
   }
 
-  Spte ShadowLeafFor(const ShadowRoots& roots, Gfn page) {
+  Spte ShadowLeafFor(const ShadowRoots& roots, PageNumber page) {
     const PageTable* table = roots.table();
     leaf_level_ = roots.level();
     for (;;) {
@@ -229,10 +229,11 @@ class Auditor final : public AuditSink {
     }
     vcpu.tlb().ForEach([&](const TlbEntry& entry) {
       ++report_.tlb_entries_checked;
-      const Gfn end = entry.base_gfn + PagesPer(entry.level);
+      const Gfn base(entry.base_page.value());
+      const Gfn end = base + PagesPer(entry.level);
       // The tables may have become smaller than the entry; then all of them
       // together must say what the entry says.
-      for (Gfn gfn = entry.base_gfn; gfn < end;
+      for (Gfn gfn = base; gfn < end;
            gfn = RoundDown(gfn, leaf_level_) + PagesPer(leaf_level_)) {
         if (!AgreesAt(vcpu, entry, gfn)) return;
       }
@@ -247,7 +248,7 @@ class Auditor final : public AuditSink {
       return false;
     }
     const Pfn in_tables = spte.pfn() + (gfn - RoundDown(gfn, leaf_level_));
-    const Pfn in_tlb = entry.pfn + (gfn - entry.base_gfn);
+    const Pfn in_tlb = entry.pfn + (ToPageNumber(gfn) - entry.base_page);
     if (in_tables != in_tlb) {
       Violation(6,
                 "vCPU %d translates gfn 0x%x to frame 0x%x, the tables to "

@@ -39,23 +39,23 @@ GuestCpu::Outcome GuestProcessor::Access(Gva gva, int size_bytes,
   for (;;) {
     switch (vcpu_.shadow()->Access(gva.value(), size_bytes, access, word,
                                    &guest_fault)) {
-      case ShadowOutcome::kDone:
+      case AccessOutcome::kDone:
         return Outcome::kDone;
-      case ShadowOutcome::kEmulated:
+      case AccessOutcome::kEmulated:
         if (missing_ == MissingMemory::kLost) {
           status_ = GuestMemoryIsGone(gva.value());
           return Outcome::kError;
         }
         if (kind != AccessKind::kWrite) *word = ~uint64_t{0};
         return Outcome::kDone;
-      case ShadowOutcome::kGuestFault:
+      case AccessOutcome::kGuestFault:
         MMU_CHECK(guest_fault.kind == GuestFault::Kind::kPageFault);
         *fault = {.address = gva, .error_code = guest_fault.code};
         return Outcome::kFault;
-      case ShadowOutcome::kError:
+      case AccessOutcome::kError:
         status_ = vcpu_.shadow()->status();
         return Outcome::kError;
-      case ShadowOutcome::kDirtyRingFull:
+      case AccessOutcome::kDirtyRingFull:
         if (!AwaitRingRoom()) return Outcome::kError;
     }
   }

@@ -106,23 +106,23 @@ L1Cpu::Outcome L1Processor::L2Access(Gpa nested_gpa, int size_bytes,
   for (;;) {
     switch (vcpu_.shadow()->Access(nested_gpa.value(), size_bytes, access, word,
                                    &fault)) {
-      case ShadowOutcome::kDone:
+      case AccessOutcome::kDone:
         return Outcome::kDone;
-      case ShadowOutcome::kEmulated:
+      case AccessOutcome::kEmulated:
         if (missing_ == MissingMemory::kLost) {
           status_ = GuestMemoryIsGone(nested_gpa.value());
           return Outcome::kError;
         }
         if (kind != AccessKind::kWrite) *word = ~uint64_t{0};
         return Outcome::kDone;
-      case ShadowOutcome::kGuestFault:
+      case AccessOutcome::kGuestFault:
         in_l2_ = false;
         *exit = {.nested_gpa = nested_gpa, .fault = fault};
         return Outcome::kExit;
-      case ShadowOutcome::kError:
+      case AccessOutcome::kError:
         status_ = vcpu_.shadow()->status();
         return Outcome::kError;
-      case ShadowOutcome::kDirtyRingFull:
+      case AccessOutcome::kDirtyRingFull:
         if (!AwaitRingRoom()) return Outcome::kError;
         break;
     }

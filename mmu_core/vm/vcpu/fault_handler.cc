@@ -2,15 +2,14 @@
 
 #include "absl/base/optimization.h"
 #include "absl/status/status.h"
-#include "absl/time/time.h"
 #include "mmu_core/base/check.h"
 #include "mmu_core/base/hooks.h"
 #include "mmu_core/memory/memslot_set.h"
 #include "mmu_core/paging/tdp_cursor.h"
 #include "mmu_core/stats/mmu_cost.h"
 #include "mmu_core/sync/rcu.h"
-#include "mmu_core/sync/spin.h"
 #include "mmu_core/vm/core/vm_core.h"
+#include "mmu_core/vm/vcpu/fault_accounting.h"
 #include "mmu_core/vm/vcpu/resolve_frame.h"
 #include "mmu_core/vm/vcpu/vcpu.h"
 
@@ -122,26 +121,9 @@ FaultResult Handle(VmCore& vm, Vcpu& vcpu, PageFault& fault, bool* fast,
 
 }  // namespace
 
-void CountFaultTime(VcpuStats& stats, const PageFault& fault, bool fast,
-                    int64_t nanos, int64_t lock_wait_nanos) {
-  (fast ? stats.fault_fast : stats.fault_slow)
-      .Record(nanos, Vcpu::kFaultSampling);
-  stats.AddStall(StallCause::kLock, lock_wait_nanos * Vcpu::kFaultSampling);
-  const int64_t rest = (nanos - lock_wait_nanos) * Vcpu::kFaultSampling;
-  if (fault.split_huge_page) {
-    stats.AddStall(StallCause::kSplit, rest);
-  } else if (fault.present && fault.kind == AccessKind::kWrite) {
-    stats.AddStall(StallCause::kWriteProtect, rest);
-  }
-}
-
 absl::StatusOr<FaultResult> HandleFault(VmCore& vm, Vcpu& vcpu, Gfn gfn,
                                         AccessKind kind, bool present) {
-  VcpuStats& stats = vcpu.stats();
-  const bool timed = vcpu.TimesThisFault();
-
-  MmuCost cost;
-  const int64_t begin = timed ? MonotonicNanos() : 0;
+  FaultAccounting accounting(vcpu.stats(), vcpu.fault_ticks());
   PageFault fault;
   fault.gfn = gfn;
   fault.kind = kind;
@@ -151,25 +133,14 @@ absl::StatusOr<FaultResult> HandleFault(VmCore& vm, Vcpu& vcpu, Gfn gfn,
   absl::Status error;
   const FaultResult result =
       InRcuSectionWithTables(vcpu, &error, [&](bool* wants_tables) {
-        return Handle(vm, vcpu, fault, &fast, timed ? &cost : nullptr,
-                      wants_tables, &error);
+        return Handle(vm, vcpu, fault, &fast, accounting.cost(), wants_tables,
+                      &error);
       });
-  if (ABSL_PREDICT_FALSE(timed)) {
-    CountFaultTime(stats, fault, fast, MonotonicNanos() - begin,
-                   absl::ToInt64Nanoseconds(cost.lock_wait));
-  }
-  if (fault.marked_dirty) {
-    stats.dirty_pages.Add();
-    if (present && kind == AccessKind::kWrite) stats.dirty_log_faults.Add();
-  }
-  if (fault.mmio_spte_created) stats.pf_mmio_spte_created.Add();
-  if (ABSL_PREDICT_FALSE(!error.ok())) {
-    stats.CountFaultError(kind);
-    return error;
-  }
-  stats.CountFault(
-      result, kind,
-      fast ? VcpuStats::FaultPath::kFast : VcpuStats::FaultPath::kSlow);
+  using Outcome = FaultAccounting::Outcome;
+  accounting.Finish(
+      fault, fast ? VcpuStats::FaultPath::kFast : VcpuStats::FaultPath::kSlow,
+      error.ok() ? Outcome::kHandled : Outcome::kError, result);
+  if (ABSL_PREDICT_FALSE(!error.ok())) return error;
   return result;
 }
 

@@ -26,11 +26,6 @@ struct VmCore;
 absl::StatusOr<FaultResult> HandleFault(VmCore& vm, Vcpu& vcpu, Gfn gfn,
                                         AccessKind kind, bool present);
 
-// Accounts for a fault that took `nanos`, of which it waited for mmu_lock for
-// `lock_wait_nanos`; it stands for Vcpu::kFaultSampling of its kind.
-void CountFaultTime(VcpuStats& stats, const PageFault& fault, bool fast,
-                    int64_t nanos, int64_t lock_wait_nanos);
-
 enum class PrefetchResult : uint8_t {
   kMapped,        // by this call or before
   kRetry,         // something changed meanwhile: ask again

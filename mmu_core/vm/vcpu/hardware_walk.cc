@@ -1,73 +1,54 @@
 #include "mmu_core/vm/vcpu/hardware_walk.h"
 
 #include "mmu_core/base/hooks.h"
-#include "mmu_core/paging/tdp_cursor.h"
-#include "mmu_core/sync/rcu.h"
+#include "mmu_core/paging/spte.h"
+#include "mmu_core/tlb/vcpu_tlb.h"
 
 namespace mmu {
+namespace {
+
+// A second stage: an entry on the way only has to be there, and the leaf says
+// what may be done.
+class SecondStagePolicy {
+ public:
+  SecondStagePolicy(const SpteFormat& format, AccessKind kind, PmlBuffer* pml)
+      : format_(format), kind_(kind), pml_(pml) {}
+
+  void Begin() {}
+  bool Enter(Spte spte) { return format_.Allows(spte, AccessKind::kRead); }
+  bool Permits(Spte leaf) const { return format_.Allows(leaf, kind_); }
+  AccessKind kind() const { return kind_; }
+  bool HasRoomInLog() const { return pml_ == nullptr || !pml_->full(); }
+  void NoteInLog(PageNumber page) {
+    if (pml_ == nullptr) return;
+    // The guest's write comes after it, so whoever clears D meanwhile makes the
+    // page be noted once more than needed.
+    pml_->Log(ToGpa(Gfn(page.value())));
+    AtHook(HookPoint::kLogToDrain);
+  }
+  void SetRights(Spte leaf, TlbEntry& entry) const {
+    entry.writable = leaf.IsWritable();
+    entry.executable = format_.IsExecutable(leaf);
+  }
+
+ private:
+  const SpteFormat& format_;
+  const AccessKind kind_;
+  PmlBuffer* const pml_;
+};
+
+}  // namespace
 
 WalkResult HardwareWalk(const SpteFormat& format, const MmioFormat& mmio,
                         const HostMemory& memory, const TdpRoot& root, Gfn gfn,
                         AccessKind kind, PmlBuffer* pml) {
-  WalkResult result;
-  // Not for the model's sake (a table is freed only after the TLB flush, which
-  // waits for access sections) but for roots that are freed without one.
-  RcuReadGuard rcu;
-  for (;;) {
-    PageTable* table = root.table();
-    Level level = root.level();
-    SpteSlot* slot;
-    Spte spte;
-    for (;;) {
-      slot = &table->entries[IndexOf(gfn, level)];
-      spte = slot->Load();
-      // Reserved bits come before permissions.
-      if (!spte.IsPresent() && mmio.IsMmio(spte)) {
-        result.kind = WalkResult::Kind::kReserved;
-        return result;
-      }
-      if (!format.Allows(spte, AccessKind::kRead)) return result;
-      if (spte.IsLeaf(level)) break;
-      table = TableOf(spte);
-      level = ChildOf(level);
-      AtHook(HookPoint::kWalkToTable);
-    }
-    if (!format.Allows(spte, kind)) {
-      result.kind = WalkResult::Kind::kNotAllowed;
-      return result;
-    }
-    Spte assisted = spte;
-    if (format.has_ad()) {
-      assisted = format.WithAccessed(spte);
-      if (kind == AccessKind::kWrite) assisted = format.WithDirty(assisted);
-    }
-    const bool sets_dirty = format.IsDirty(assisted) && !format.IsDirty(spte);
-    if (sets_dirty && pml != nullptr && pml->full()) {
-      result.kind = WalkResult::Kind::kLogFull;
-      return result;
-    }
-    if (assisted != spte && !slot->CompareExchange(spte, assisted)) continue;
-    if (sets_dirty && pml != nullptr) {
-      // The guest's write comes after it, so whoever clears D meanwhile makes
-      // the page be noted once more than needed.
-      pml->Log(ToGpa(gfn));
-      AtHook(HookPoint::kLogToDrain);
-    }
-
-    result.kind = WalkResult::Kind::kTranslated;
-    result.entry = {
-        .base_gfn = RoundDown(gfn, level),
-        .pfn = assisted.pfn(),
-        .host = memory.PointerTo(assisted.pfn()),
-        .root_id = root.id(),
-        .level = level,
-        .writable = assisted.IsWritable(),
-        .executable = format.IsExecutable(assisted),
-        // Without Dirty bits there is none to set on a write.
-        .dirty_set = !format.has_ad() || format.IsDirty(assisted),
-    };
-    return result;
-  }
+  return WalkTables({.format = format,
+                     .mmio = mmio,
+                     .memory = memory,
+                     .top = root.table(),
+                     .level = root.level(),
+                     .root_id = root.id()},
+                    ToPageNumber(gfn), SecondStagePolicy(format, kind, pml));
 }
 
 }  // namespace mmu

@@ -89,7 +89,7 @@ absl::Status MapOne(VmCore& vm, Vcpu& vcpu, Gfn gfn, Level* level,
 absl::Status PreFaultMemory(VmCore& vm, Vcpu& vcpu, PreFaultRange& range,
                             absl::FunctionRef<bool()> interrupted) {
   if (absl::Status status = Check(range); !status.ok()) return status;
-  if (!vm.uses_tdp_mmu()) {
+  if (!vcpu.runs_on_tdp()) {
     return MakeError(absl::StatusCode::kFailedPrecondition,
                      {"NO_TDP_MMU", "", EOPNOTSUPP},
                      "this VM's guest does not run on the TDP MMU; only there "

@@ -3,7 +3,6 @@
 #include <cerrno>
 #include <utility>
 
-#include "absl/time/time.h"
 #include "mmu_core/base/error.h"
 #include "mmu_core/base/format.h"
 #include "mmu_core/base/hooks.h"
@@ -11,9 +10,8 @@
 #include "mmu_core/mmu/page_fault.h"
 #include "mmu_core/shadow/shadow_mmu.h"
 #include "mmu_core/sync/rcu.h"
-#include "mmu_core/sync/spin.h"
 #include "mmu_core/vm/core/vm_core.h"
-#include "mmu_core/vm/vcpu/fault_handler.h"
+#include "mmu_core/vm/vcpu/fault_accounting.h"
 #include "mmu_core/vm/vcpu/resolve_frame.h"
 #include "mmu_core/vm/vcpu/shadow_vcpu.h"
 #include "mmu_core/vm/vcpu/vcpu.h"
@@ -40,8 +38,8 @@ class Handler {
   const PageFault& fault() const { return fault_; }
   bool fast() const { return fast_; }
 
-  ShadowFaultOutcome Run(const ShadowWalkResult& walk) {
-    fault_.present = walk.result.kind == WalkResult::Kind::kNotAllowed;
+  ShadowFaultOutcome Run(const WalkResult& walk) {
+    fault_.present = walk.kind == WalkResult::Kind::kNotAllowed;
     if (!WalkGuest()) return std::move(outcome_);
     // What is missing in the caches comes between two sections, as in
     // vm/vcpu/fault_handler.cc.
@@ -54,7 +52,7 @@ class Handler {
   }
 
  private:
-  void InRcuSection(const ShadowWalkResult& walk) {
+  void InRcuSection(const WalkResult& walk) {
     // The slot stays as it is found until the section ends (SLOT-24).
     RcuReadGuard rcu;
     const MemslotSet& slots = vm_.slots.Active(/*as_id=*/0);
@@ -106,7 +104,7 @@ class Handler {
     return true;
   }
 
-  FaultResult WithoutSlot(uint64_t generation, const ShadowWalkResult& walk) {
+  FaultResult WithoutSlot(uint64_t generation, const WalkResult& walk) {
     // While a swap goes on nothing is cached (SLOT-22).
     if ((generation & kGenerationInProgress) != 0 ||
         vm_.config.mmio_caching == VmConfig::MmioCaching::kNo ||
@@ -209,38 +207,22 @@ class Handler {
 ShadowFaultOutcome HandleShadowFault(VmCore& vm, Vcpu& vcpu, ShadowVcpu& shadow,
                                      uint64_t address,
                                      const GuestPageAccess& access,
-                                     const ShadowWalkResult& walk) {
-  VcpuStats& stats = vcpu.stats();
-  const bool timed = vcpu.TimesThisFault();
-  MmuCost cost;
-  const int64_t begin = timed ? MonotonicNanos() : 0;
-  Handler handler(vm, vcpu, shadow, address, access, timed ? &cost : nullptr);
+                                     const WalkResult& walk) {
+  FaultAccounting accounting(vcpu.stats(), vcpu.fault_ticks());
+  Handler handler(vm, vcpu, shadow, address, access, accounting.cost());
   ShadowFaultOutcome outcome = handler.Run(walk);
   if (handler.stale_root()) shadow.ReleaseRoots();
-  const PageFault& fault = handler.fault();
-  if (timed) {
-    CountFaultTime(stats, fault, handler.fast(), MonotonicNanos() - begin,
-                   absl::ToInt64Nanoseconds(cost.lock_wait));
-  }
-  if (fault.marked_dirty) {
-    stats.dirty_pages.Add();
-    if (fault.present && fault.kind == AccessKind::kWrite) {
-      stats.dirty_log_faults.Add();
-    }
-  }
-  if (fault.mmio_spte_created) stats.pf_mmio_spte_created.Add();
-  if (!outcome.status.ok()) {
-    stats.CountFaultError(access.kind);
-    return outcome;
-  }
+  using Outcome = FaultAccounting::Outcome;
+  accounting.Finish(handler.fault(),
+                    handler.fast() ? VcpuStats::FaultPath::kFast
+                                   : VcpuStats::FaultPath::kSlow,
+                    outcome.status.ok() ? Outcome::kHandled : Outcome::kError,
+                    outcome.result);
   // RETRY, which a fault of the guest is to us, counts nothing but the fault.
-  if (outcome.guest.has_value() &&
+  if (outcome.status.ok() && outcome.guest.has_value() &&
       outcome.guest->kind == GuestFault::Kind::kPageFault) {
-    stats.pf_guest.Add();
+    vcpu.stats().pf_guest.Add();
   }
-  stats.CountFault(outcome.result, access.kind,
-                   handler.fast() ? VcpuStats::FaultPath::kFast
-                                  : VcpuStats::FaultPath::kSlow);
   return outcome;
 }
 

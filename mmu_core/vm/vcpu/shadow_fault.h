@@ -11,7 +11,7 @@
 #include "mmu_core/base/access.h"
 #include "mmu_core/base/address.h"
 #include "mmu_core/guest_paging/guest_walk.h"
-#include "mmu_core/vm/vcpu/shadow_walk.h"
+#include "mmu_core/vm/vcpu/table_walk.h"
 
 namespace mmu {
 
@@ -37,7 +37,7 @@ struct ShadowFaultOutcome {
 ShadowFaultOutcome HandleShadowFault(VmCore& vm, Vcpu& vcpu, ShadowVcpu& shadow,
                                      uint64_t address,
                                      const GuestPageAccess& access,
-                                     const ShadowWalkResult& walk);
+                                     const WalkResult& walk);
 
 }  // namespace mmu
 

@@ -9,8 +9,7 @@
 #include "mmu_core/guest_paging/cpu_role.h"
 #include "mmu_core/sync/rcu.h"
 #include "mmu_core/vm/core/vm_core.h"
-#include "mmu_core/vm/vcpu/emulate_write.h"
-#include "mmu_core/vm/vcpu/held_back.h"
+#include "mmu_core/vm/vcpu/access_loop.h"
 #include "mmu_core/vm/vcpu/shadow_fault.h"
 #include "mmu_core/vm/vcpu/shadow_walk.h"
 #include "mmu_core/vm/vcpu/vcpu.h"
@@ -140,7 +139,7 @@ void ShadowVcpu::InvalidatePage(uint64_t address) {
   vcpu_.stats().invlpg.Add();
   const uint64_t translated = Translated(address, paging_);
   roots_.InvalidateAddress(*guest_, translated, nullptr);
-  tlb_.FlushGfn(Gfn(translated >> kPageShift));
+  tlb_.FlushPage(PageNumberOf(translated));
 }
 
 void ShadowVcpu::InvalidateAll() {
@@ -175,7 +174,7 @@ void ShadowVcpu::Perform(const TlbEntry& entry, uint64_t address,
   }
   // Word-wise relaxed atomics, as in Vcpu::Perform.
   std::byte* const at =
-      entry.host + (address - (entry.base_gfn.value() << kPageShift));
+      entry.host + (address - (entry.base_page.value() << kPageShift));
   if (size_bytes == 8) {
     std::atomic_ref<uint64_t> memory(*reinterpret_cast<uint64_t*>(at));
     if (kind == AccessKind::kWrite) {
@@ -193,88 +192,93 @@ void ShadowVcpu::Perform(const TlbEntry& entry, uint64_t address,
   }
 }
 
-ShadowOutcome ShadowVcpu::Access(uint64_t linear_address, int size_bytes,
+// An access of a vCPU that runs on shadow pages.
+class ShadowVcpu::ShadowAccess {
+ public:
+  ShadowAccess(ShadowVcpu& shadow, uint64_t linear_address, int size_bytes,
+               const GuestPageAccess& access, uint64_t* word, GuestFault* fault)
+      : shadow_(shadow),
+        parts_{.format = shadow.paging_.root_role.ad_disabled()
+                             ? shadow.vm_.shadow->parts().format_without_ad
+                             : shadow.vm_.shadow->parts().format,
+               .mmio = shadow.vm_.mmio,
+               .memory = shadow.vm_.memory,
+               .permissions = shadow.paging_.hardware},
+        address_(Translated(linear_address, shadow.paging_)),
+        in_tables_(address_ >> AddressBits(shadow.paging_) == 0),
+        size_bytes_(size_bytes),
+        access_(access),
+        word_(word),
+        guest_fault_(fault) {}
+
+  const TlbEntry* Lookup() {
+    const TlbEntry* entry = in_tables_ ? shadow_.tlb_.Lookup(page()) : nullptr;
+    return entry != nullptr && shadow_.CanUse(*entry, access_) ? entry
+                                                               : nullptr;
+  }
+  void Perform(const TlbEntry& entry) {
+    ShadowVcpu::Perform(entry, address_, size_bytes_, access_.kind, word_);
+  }
+  bool HasRoot() const {
+    return shadow_.roots_.table() != nullptr && !shadow_.roots_.IsObsolete();
+  }
+  absl::Status LoadRoot() { return shadow_.LoadRoot(); }
+  WalkResult Walk() {
+    if (!in_tables_) return {};
+    return ShadowWalk(parts_, shadow_.roots_, page(), access_);
+  }
+  void Insert(const TlbEntry& entry) { shadow_.tlb_.Insert(entry); }
+  void AfterWalk() {}
+
+  FaultStep Fault(const WalkResult& walk) {
+    // As on the TDP MMU: the fault makes the processor forget.
+    if (walk.kind == WalkResult::Kind::kNotAllowed) {
+      shadow_.tlb_.FlushPage(page());
+    }
+    ShadowFaultOutcome outcome = HandleShadowFault(
+        shadow_.vm_, shadow_.vcpu_, shadow_, address_, access_, walk);
+    gpa_ = outcome.gpa;
+    if (!outcome.status.ok()) {
+      SetStatus(std::move(outcome.status));
+      return FaultStep::kError;
+    }
+    if (outcome.guest.has_value()) {
+      *guest_fault_ = *outcome.guest;
+      shadow_.tlb_.FlushPage(page());
+      return FaultStep::kGuestFault;
+    }
+    return StepAfter(outcome.result);
+  }
+  Gpa gpa() const { return gpa_; }
+  GuestWords& memory() { return shadow_.memory_; }
+  int size_bytes() const { return size_bytes_; }
+  uint64_t word() const { return *word_; }
+  void SetStatus(absl::Status status) { shadow_.status_ = std::move(status); }
+
+ private:
+  PageNumber page() const { return PageNumberOf(address_); }
+
+  ShadowVcpu& shadow_;
+  const ShadowWalkParts parts_;
+  const uint64_t address_;
+  const bool in_tables_;
+  const int size_bytes_;
+  const GuestPageAccess access_;
+  uint64_t* const word_;
+  GuestFault* const guest_fault_;
+  Gpa gpa_;  // that the address translates to; of the last fault
+};
+
+AccessOutcome ShadowVcpu::Access(uint64_t address, int size_bytes,
                                  const GuestPageAccess& access, uint64_t* word,
                                  GuestFault* fault) {
   MMU_DCHECK((size_bytes == 4 || size_bytes == 8) &&
-             linear_address % static_cast<uint64_t>(size_bytes) == 0);
-  const ShadowWalkParts parts = {
-      .format = paging_.root_role.ad_disabled()
-                    ? vm_.shadow->parts().format_without_ad
-                    : vm_.shadow->parts().format,
-      .mmio = vm_.mmio,
-      .memory = vm_.memory,
-      .permissions = paging_.hardware,
-  };
-  const uint64_t address = Translated(linear_address, paging_);
-  const bool in_tables = address >> AddressBits(paging_) == 0;
-  const Gfn page(address >> kPageShift);
-  VcpuGate& gate = vcpu_.gate();
+             address % static_cast<uint64_t>(size_bytes) == 0);
   vcpu_.stats().accesses.Add();
   if (access.kind == AccessKind::kWrite) vcpu_.stats().writes.Add();
-  for (;;) {
-    if (gate.BeginAccess() != 0) {
-      const Vcpu::Exit exit(vcpu_);
-      if (!vcpu_.HandleRequests()) return ShadowOutcome::kDirtyRingFull;
-      continue;
-    }
-    if (const TlbEntry* entry = in_tables ? tlb_.Lookup(page) : nullptr;
-        entry != nullptr && CanUse(*entry, access)) {
-      Perform(*entry, address, size_bytes, access.kind, word);
-      gate.EndAccess();
-      return ShadowOutcome::kDone;
-    }
-    if (roots_.table() == nullptr || roots_.IsObsolete()) {
-      gate.EndAccess();
-      const Vcpu::Exit exit(vcpu_);
-      if (status_ = LoadRoot(); !status_.ok()) return ShadowOutcome::kError;
-      continue;
-    }
-    const ShadowWalkResult walk =
-        in_tables ? ShadowWalk(parts, roots_, address, access)
-                  : ShadowWalkResult();
-    if (walk.result.kind == WalkResult::Kind::kTranslated) {
-      tlb_.Insert(walk.result.entry);
-      Perform(walk.result.entry, address, size_bytes, access.kind, word);
-      gate.EndAccess();
-      return ShadowOutcome::kDone;
-    }
-    gate.EndAccess();
-
-    const Vcpu::Exit exit(vcpu_);
-    // As in Vcpu::ContinueAccess: the fault makes the processor forget.
-    if (walk.result.kind == WalkResult::Kind::kNotAllowed) {
-      tlb_.FlushGfn(page);
-    }
-    ShadowFaultOutcome outcome =
-        HandleShadowFault(vm_, vcpu_, *this, address, access, walk);
-    vcpu_.NoteRingFill();
-    if (!outcome.status.ok()) {
-      status_ = std::move(outcome.status);
-      return ShadowOutcome::kError;
-    }
-    if (outcome.guest.has_value()) {
-      *fault = *outcome.guest;
-      tlb_.FlushGfn(page);
-      return ShadowOutcome::kGuestFault;
-    }
-    if (outcome.result == FaultResult::kEmulate) {
-      return ShadowOutcome::kEmulated;
-    }
-    if (outcome.result == FaultResult::kRetry) {
-      status_ = AwaitRelease(vm_, vcpu_, ToGfn(outcome.gpa),
-                             [&gate] { return gate.pending_requests() != 0; });
-      if (!status_.ok()) return ShadowOutcome::kError;
-      continue;
-    }
-    if (outcome.result == FaultResult::kWriteProtected) {
-      const EmulatedWrite write =
-          EmulateGuestWrite(vm_, memory_, outcome.gpa, size_bytes, *word);
-      vcpu_.NoteRingFill();
-      if (write == EmulatedWrite::kDone) return ShadowOutcome::kDone;
-      if (write == EmulatedWrite::kCannot) return ShadowOutcome::kEmulated;
-    }
-  }
+  return RunAccess(
+      vm_, vcpu_,
+      ShadowAccess(*this, address, size_bytes, access, word, fault));
 }
 
 }  // namespace mmu

@@ -2,19 +2,16 @@
 // in which they were made, and the loop that turns an access into a
 // translation.
 //
-// The life of one access by a guest's virtual address, or by an address of L2:
-//
-//   1. As in vm/vcpu/vcpu.h: an access section, the TLB, else ShadowWalk over
-//   the
-//      shadow tables. If they allow it: done.
-//   2. Otherwise the vCPU exits. HandleShadowFault (vm/vcpu/shadow_fault.h)
-//   first
-//      walks the guest's own tables. What these do not allow is the guest's
-//      business: the access comes back as kGuestFault, for its kernel, or L1.
-//   3. What they do allow, the shadow MMU maps: memslot, frame, mmu_lock for
-//      write, ShadowFaults (shadow/shadow_faults.h). Then from 1 again.
-//   4. A write to a table of the guest that stays write-protected is carried
-//      out here, by way of emulation, and the shadow MMU told (SHD-40).
+// The life of one access by a guest's virtual address, or by an address of L2,
+// is that of access_loop.h. The walk is ShadowWalk over the shadow tables. A
+// fault is HandleShadowFault (shadow_fault.h), which first walks the guest's
+// own tables:
+//   - What these do not allow is the guest's business: the access comes back as
+//     kGuestFault, for its kernel, or L1.
+//   - What they do allow, the shadow MMU maps: memslot, frame, mmu_lock for
+//     write, ShadowFaults (shadow/shadow_faults.h).
+//   - A write to a table of the guest that stays write-protected is carried out
+//     by way of emulation, and the shadow MMU told (SHD-40).
 //
 // A vCPU has one if its VM has a shadow MMU. Like it, it belongs to the vCPU's
 // thread.
@@ -36,10 +33,10 @@
 #include "mmu_core/shadow/shadow_caches.h"
 #include "mmu_core/shadow/shadow_roots.h"
 #include "mmu_core/tlb/vcpu_tlb.h"
+#include "mmu_core/vm/vcpu/vcpu.h"
 
 namespace mmu {
 
-class Vcpu;
 struct VmCore;
 
 // How a vCPU pages, in all that the shadow MMU has to know. A value.
@@ -58,14 +55,6 @@ struct ShadowPaging {
   static ShadowPaging OfNpt(const GuestPagingState& l1, Level tdp_level);
   // A second stage made of direct shadow pages, of the VM's own format.
   static ShadowPaging OfTdp(const VmCore& vm);
-};
-
-enum class ShadowOutcome : uint8_t {
-  kDone,
-  kEmulated,       // no memory there, or a read-only slot was written
-  kGuestFault,     // the guest's own tables do not allow it
-  kDirtyRingFull,  // as AccessOutcome; the same access again goes on
-  kError,          // status() tells why
 };
 
 // Externally synchronised: belongs to the vCPU's thread, outside of accesses.
@@ -96,7 +85,7 @@ class ShadowVcpu {
   // One access to the `size_bytes` (4 or 8) at the aligned `address`: a write
   // stores the low bytes of `*word`, others put what is there into it. On
   // kGuestFault nothing happened, and `*fault` is what the guest is told.
-  ShadowOutcome Access(uint64_t address, int size_bytes,
+  AccessOutcome Access(uint64_t address, int size_bytes,
                        const GuestPageAccess& access, uint64_t* word,
                        GuestFault* fault);
   const absl::Status& status() const { return status_; }
@@ -120,6 +109,8 @@ class ShadowVcpu {
   void ReleaseRoots();
 
  private:
+  class ShadowAccess;  // the AccessEngine (access_loop.h)
+
   absl::Status LoadRoot();
   bool CanUse(const TlbEntry& entry, const GuestPageAccess& access) const {
     return !paging_.hardware.Denies(access, entry.rights) &&

@@ -5,16 +5,14 @@
 #ifndef MMU_CORE_VM_VCPU_SHADOW_WALK_H_
 #define MMU_CORE_VM_VCPU_SHADOW_WALK_H_
 
-#include <cstdint>
-
+#include "mmu_core/base/address.h"
 #include "mmu_core/guest_paging/guest_walk.h"
 #include "mmu_core/guest_paging/permission_table.h"
 #include "mmu_core/memory/host_memory.h"
 #include "mmu_core/paging/mmio_spte.h"
-#include "mmu_core/paging/spte.h"
 #include "mmu_core/paging/spte_format.h"
 #include "mmu_core/shadow/shadow_roots.h"
-#include "mmu_core/vm/vcpu/hardware_walk.h"
+#include "mmu_core/vm/vcpu/table_walk.h"
 
 namespace mmu {
 
@@ -27,18 +25,10 @@ struct ShadowWalkParts {
   const PermissionTable& permissions;
 };
 
-// What a walk found. A value.
-struct ShadowWalkResult {
-  WalkResult result;
-  Spte mmio;  // of kReserved
-};
-
-// Walks `roots` for `address`, sets A and D as HardwareWalk does.
-// result.entry.base_gfn is the virtual page number. REQUIRES: an open access
-// section of the vCPU; roots.table() is not null.
-ShadowWalkResult ShadowWalk(const ShadowWalkParts& parts,
-                            const ShadowRoots& roots, uint64_t address,
-                            const GuestPageAccess& access);
+// WalkTables of `roots` for the page. REQUIRES: as WalkTables; roots.table() is
+// not null.
+WalkResult ShadowWalk(const ShadowWalkParts& parts, const ShadowRoots& roots,
+                      PageNumber page, const GuestPageAccess& access);
 
 }  // namespace mmu
 

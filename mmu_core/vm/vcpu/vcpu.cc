@@ -14,10 +14,9 @@
 #include "mmu_core/sync/rcu.h"
 #include "mmu_core/sync/spin.h"
 #include "mmu_core/vm/core/vm_core.h"
-#include "mmu_core/vm/vcpu/emulate_write.h"
+#include "mmu_core/vm/vcpu/access_loop.h"
 #include "mmu_core/vm/vcpu/fault_handler.h"
 #include "mmu_core/vm/vcpu/hardware_walk.h"
-#include "mmu_core/vm/vcpu/held_back.h"
 #include "mmu_core/vm/vcpu/shadow_vcpu.h"
 
 namespace mmu {
@@ -25,6 +24,11 @@ namespace mmu {
 Vcpu::Vcpu(VmCore& vm, int index)
     : vm_(vm),
       index_(index),
+      runs_on_tdp_(vm.uses_tdp_mmu()),
+      second_stage_privilege_(vm.config.format == EntryFormat::kNpt &&
+                                      vm.config.mmu == MmuMode::kTdpShadow
+                                  ? Privilege::kUser
+                                  : Privilege::kSupervisor),
       pml_(vm.cpu_dirty_log_entries() != 0 ? std::make_unique<PmlBuffer>()
                                            : nullptr),
       dirty_ring_(vm.has_dirty_rings() ? std::make_unique<DirtyRing>(
@@ -42,27 +46,13 @@ Vcpu::Vcpu(VmCore& vm, int index)
 Vcpu::~Vcpu() { vm_.tlb.RemoveVcpu(&gate_); }
 
 AccessOutcome Vcpu::AccessShadow(Gpa gpa, AccessKind kind, uint64_t* word) {
-  const GuestPageAccess access = {
-      .kind = kind,
-      .privilege = vm_.config.format == EntryFormat::kNpt &&
-                           vm_.config.mmu == MmuMode::kTdpShadow
-                       ? Privilege::kUser
-                       : Privilege::kSupervisor};
+  const GuestPageAccess access = {.kind = kind,
+                                  .privilege = second_stage_privilege_};
   GuestFault fault;
-  switch (
-      shadow_->Access(gpa.value() & ~uint64_t{7}, 8, access, word, &fault)) {
-    case ShadowOutcome::kDone:
-      return AccessOutcome::kDone;
-    case ShadowOutcome::kEmulated:
-      return AccessOutcome::kEmulated;
-    case ShadowOutcome::kDirtyRingFull:
-      return AccessOutcome::kDirtyRingFull;
-    case ShadowOutcome::kError:
-      status_ = shadow_->status();
-      return AccessOutcome::kError;
-    case ShadowOutcome::kGuestFault:
-      break;
-  }
+  const AccessOutcome outcome =
+      shadow_->Access(gpa.value() & ~uint64_t{7}, 8, access, word, &fault);
+  if (outcome == AccessOutcome::kError) status_ = shadow_->status();
+  if (outcome != AccessOutcome::kGuestFault) return outcome;
   status_ = MakeError(
       absl::StatusCode::kFailedPrecondition, {"GUEST_PAGE_FAULT", "", EFAULT},
       Format("the guest's own tables do not allow an access to 0x%x; "
@@ -71,75 +61,73 @@ AccessOutcome Vcpu::AccessShadow(Gpa gpa, AccessKind kind, uint64_t* word) {
   return AccessOutcome::kError;
 }
 
-AccessOutcome Vcpu::ContinueAccess(Gpa gpa, AccessKind kind, uint64_t* word) {
-  if (ABSL_PREDICT_FALSE(!vm_.uses_tdp_mmu())) {
-    return AccessShadow(gpa, kind, word);
-  }
-  const Gfn gfn = ToGfn(gpa);
-  for (;;) {
-    if (gate_.BeginAccess() != 0) {
-      const Exit exit(*this);
-      if (!HandleRequests()) return AccessOutcome::kDirtyRingFull;
-      continue;
-    }
-    if (const TlbEntry* entry = tlb_.Lookup(gfn);
-        entry != nullptr && CanUse(*entry, kind)) {
-      Perform(*entry, gpa, kind, word);
-      gate_.EndAccess();
-      return AccessOutcome::kDone;
-    }
-    if (!root_ || root_->IsInvalid()) {
-      gate_.EndAccess();
-      const Exit exit(*this);
-      if (status_ = LoadRoot(); !status_.ok()) return AccessOutcome::kError;
-      continue;
-    }
-    const WalkResult walk =
-        HardwareWalk(vm_.tdp.format(), vm_.mmio, vm_.memory, *root_, gfn, kind,
-                     cpu_dirty_log_on_ ? pml_.get() : nullptr);
-    if (walk.kind == WalkResult::Kind::kTranslated) {
-      tlb_.Insert(walk.entry);
-      Perform(walk.entry, gpa, kind, word);
-      gate_.EndAccess();
-      if (pml_ != nullptr && !gate_.in_guest()) DrainCpuDirtyLog();
-      return AccessOutcome::kDone;
-    }
-    gate_.EndAccess();
+// An access of a vCPU that runs on the TDP MMU.
+class Vcpu::TdpAccess {
+ public:
+  TdpAccess(Vcpu& vcpu, Gpa gpa, AccessKind kind, uint64_t* word)
+      : vcpu_(vcpu), gpa_(gpa), kind_(kind), word_(word) {}
 
-    const Exit exit(*this);
-    if (walk.kind == WalkResult::Kind::kLogFull) continue;  // it has room now
+  const TlbEntry* Lookup() {
+    const TlbEntry* entry = vcpu_.tlb_.Lookup(page());
+    return entry != nullptr && vcpu_.CanUse(*entry, kind_) ? entry : nullptr;
+  }
+  void Perform(const TlbEntry& entry) {
+    Vcpu::Perform(entry, gpa_, kind_, word_);
+  }
+  bool HasRoot() const { return vcpu_.root_ && !vcpu_.root_->IsInvalid(); }
+  absl::Status LoadRoot() { return vcpu_.LoadRoot(); }
+  WalkResult Walk() {
+    VmCore& vm = vcpu_.vm_;
+    return HardwareWalk(vm.tdp.format(), vm.mmio, vm.memory, *vcpu_.root_,
+                        gfn(), kind_,
+                        vcpu_.cpu_dirty_log_on_ ? vcpu_.pml_.get() : nullptr);
+  }
+  void Insert(const TlbEntry& entry) { vcpu_.tlb_.Insert(entry); }
+  void AfterWalk() {
+    if (vcpu_.pml_ != nullptr && !vcpu_.gate_.in_guest()) {
+      vcpu_.DrainCpuDirtyLog();
+    }
+  }
+
+  FaultStep Fault(const WalkResult& walk) {
+    // The exit has made room.
+    if (walk.kind == WalkResult::Kind::kLogFull) return FaultStep::kTryAgain;
     if (walk.kind == WalkResult::Kind::kReserved) {
-      const FaultResult mmio = HandleMmioFault(vm_, *this, gfn);
-      if (mmio == FaultResult::kEmulate) return AccessOutcome::kEmulated;
-      if (mmio != FaultResult::kInvalid) continue;
+      const FaultResult mmio = HandleMmioFault(vcpu_.vm_, vcpu_, gfn());
+      if (mmio == FaultResult::kEmulate) return FaultStep::kEmulate;
+      if (mmio != FaultResult::kInvalid) return FaultStep::kTryAgain;
     }
     const bool present = walk.kind == WalkResult::Kind::kNotAllowed;
     // The fault itself makes the processor forget what it knew of this page;
     // that is why granting more needs no remote flush (PF-18).
-    if (present) tlb_.FlushGfn(gfn);
+    if (present) vcpu_.tlb_.FlushPage(page());
     const absl::StatusOr<FaultResult> result =
-        HandleFault(vm_, *this, gfn, kind, present);
-    NoteRingFill();
-    if (!result.ok()) {
-      status_ = result.status();
-      return AccessOutcome::kError;
+        HandleFault(vcpu_.vm_, vcpu_, gfn(), kind_, present);
+    if (ABSL_PREDICT_FALSE(!result.ok())) {
+      SetStatus(result.status());
+      return FaultStep::kError;
     }
-    if (*result == FaultResult::kEmulate) return AccessOutcome::kEmulated;
-    if (ABSL_PREDICT_FALSE(*result == FaultResult::kRetry)) {
-      status_ = AwaitRelease(vm_, *this, gfn,
-                             [this] { return gate_.pending_requests() != 0; });
-      if (!status_.ok()) return AccessOutcome::kError;
-      continue;
-    }
-    if (ABSL_PREDICT_FALSE(*result == FaultResult::kWriteProtected)) {
-      const EmulatedWrite write =
-          EmulateGuestWrite(vm_, shadow_->memory(), Gpa(gpa.value() & ~7ull),
-                            sizeof(uint64_t), *word);
-      NoteRingFill();
-      if (write == EmulatedWrite::kDone) return AccessOutcome::kDone;
-      if (write == EmulatedWrite::kCannot) return AccessOutcome::kEmulated;
-    }
+    return StepAfter(*result);
   }
+  Gpa gpa() const { return Gpa(gpa_.value() & ~uint64_t{7}); }
+  GuestWords& memory() { return vcpu_.shadow_->memory(); }
+  int size_bytes() const { return sizeof(uint64_t); }
+  uint64_t word() const { return *word_; }
+  void SetStatus(absl::Status status) { vcpu_.status_ = std::move(status); }
+
+ private:
+  Gfn gfn() const { return ToGfn(gpa_); }
+  PageNumber page() const { return ToPageNumber(gfn()); }
+
+  Vcpu& vcpu_;
+  const Gpa gpa_;
+  const AccessKind kind_;
+  uint64_t* const word_;
+};
+
+AccessOutcome Vcpu::ContinueAccess(Gpa gpa, AccessKind kind, uint64_t* word) {
+  if (ABSL_PREDICT_FALSE(!runs_on_tdp_)) return AccessShadow(gpa, kind, word);
+  return RunAccess(vm_, *this, TdpAccess(*this, gpa, kind, word));
 }
 
 bool Vcpu::HandleRequests() {

@@ -1,18 +1,10 @@
 // A virtual CPU: its TLB, its root, and the loop that turns a guest's access
 // into a translation, faulting as often as it takes.
 //
-// The life of one access, and of the fault it may cause:
-//
-//   1. Access opens an access section (tlb/vcpu_gate.h). A pending request
-//      (flush, new root) is carried out first.
-//   2. The TLB has a translation that allows the access: the bytes are read or
-//      written, the section closes. Done.
-//   3. Otherwise HardwareWalk walks the tables. If they allow it, the
-//      translation goes into the TLB, and on with 2.
-//   4. Otherwise the section closes, the vCPU exits (leaves guest mode), and
-//      HandleFault (vm/vcpu/fault_handler.h) looks for the memslot, tries the
-//      fast page fault, resolves the frame, takes mmu_lock for read and has the
-//      TDP MMU map it. Then from 1 again.
+// The life of one access, and of the fault it may cause: access_loop.h. On the
+// TDP MMU the walk is HardwareWalk, and HandleFault (fault_handler.h) looks for
+// the memslot, tries the fast page fault, resolves the frame, takes mmu_lock
+// for read and has the TDP MMU map it. On shadow pages: shadow_vcpu.h.
 //
 // A vCPU with page-modification logging has a buffer (dirty/pml_buffer.h) that
 // its walks fill while some slot logs. It belongs to the vCPU's thread, which
@@ -34,6 +26,7 @@
 #include "mmu_core/base/address.h"
 #include "mmu_core/dirty/dirty_ring.h"
 #include "mmu_core/dirty/pml_buffer.h"
+#include "mmu_core/guest_paging/guest_walk.h"
 #include "mmu_core/memory/memslot_hint.h"
 #include "mmu_core/paging/table_cache.h"
 #include "mmu_core/stats/vcpu_stats.h"
@@ -51,6 +44,7 @@ struct VmCore;
 enum class AccessOutcome : uint8_t {
   kDone,           // the guest's memory was read or written
   kEmulated,       // no memslot there, or a read-only one was written
+  kGuestFault,     // the guest's own tables do not allow it (ShadowVcpu only)
   kDirtyRingFull,  // the vCPU may not enter the guest until its dirty ring has
                    // room (DL-42); the access waits for ContinueAccess
   kError,          // the host could not serve it: status() tells why;
@@ -83,7 +77,7 @@ class Vcpu {
     if (kind == AccessKind::kWrite) stats_.writes.Add();
     // Nearly all accesses end here: no request, and the TLB knows the page.
     if (ABSL_PREDICT_TRUE(gate_.BeginAccess() == 0)) {
-      if (const TlbEntry* entry = tlb_.Lookup(ToGfn(gpa));
+      if (const TlbEntry* entry = tlb_.Lookup(ToPageNumber(ToGfn(gpa)));
           entry != nullptr && CanUse(*entry, kind)) {
         Perform(*entry, gpa, kind, word);
         gate_.EndAccess();
@@ -123,9 +117,8 @@ class Vcpu {
   TableCache& table_cache() { return table_cache_; }
   MemslotHint& memslot_hint() { return memslot_hint_; }
   MmioCache& mmio_cache() { return mmio_cache_; }
-  // One fault in so many has its time taken and stands for all.
-  bool TimesThisFault() { return ++fault_ticks_ % kFaultSampling == 0; }
-  static constexpr int64_t kFaultSampling = 64;
+  // Faults that it has begun (FaultAccounting).
+  uint32_t& fault_ticks() { return fault_ticks_; }
 
   // vCPU thread: where it stands still if an access has to wait. Null: nobody
   // wants it to.
@@ -172,7 +165,12 @@ class Vcpu {
     }
   }
 
+  // The guest's own accesses go through the TDP MMU.
+  bool runs_on_tdp() const { return runs_on_tdp_; }
+
  private:
+  class TdpAccess;  // the AccessEngine of this vCPU (access_loop.h)
+
   // The access of a VM whose second stage is made of shadow pages.
   AccessOutcome AccessShadow(Gpa gpa, AccessKind kind, uint64_t* word);
 
@@ -203,7 +201,8 @@ class Vcpu {
       if (kind != AccessKind::kWrite) *word = 0;
       return;
     }
-    const uint64_t offset = gpa - ToGpa(entry.base_gfn);
+    const uint64_t offset =
+        gpa.value() - (entry.base_page.value() << kPageShift);
     std::atomic_ref<uint64_t> memory(
         *reinterpret_cast<uint64_t*>(entry.host + (offset & ~uint64_t{7})));
     if (kind == AccessKind::kWrite) {
@@ -215,6 +214,10 @@ class Vcpu {
 
   VmCore& vm_;
   const int index_;
+  const bool runs_on_tdp_;
+  // Of accesses to a second stage made of shadow pages: to the processor all
+  // are a user's with NPT.
+  const Privilege second_stage_privilege_;
   VcpuGate gate_;
   VcpuTlb tlb_;
   RootRef root_;

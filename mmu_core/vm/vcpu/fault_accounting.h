@@ -1,0 +1,65 @@
+// What every fault of a vCPU leaves in its counters, whichever MMU handles it.
+
+#ifndef MMU_CORE_VM_VCPU_FAULT_ACCOUNTING_H_
+#define MMU_CORE_VM_VCPU_FAULT_ACCOUNTING_H_
+
+#include <cstdint>
+
+#include "absl/base/optimization.h"
+#include "mmu_core/base/access.h"
+#include "mmu_core/mmu/page_fault.h"
+#include "mmu_core/stats/mmu_cost.h"
+#include "mmu_core/stats/vcpu_stats.h"
+#include "mmu_core/sync/spin.h"
+
+namespace mmu {
+
+// Made when a fault begins, finished when it is over. One fault in kSampling is
+// timed and stands for all.
+// Externally synchronised: belongs to the vCPU's thread.
+class FaultAccounting {
+ public:
+  static constexpr int64_t kSampling = 64;
+  enum class Outcome : uint8_t { kHandled, kError };
+
+  // `ticks`: the faults that the vCPU has begun, this one not included.
+  FaultAccounting(VcpuStats& stats, uint32_t& ticks)
+      : stats_(stats),
+        timed_(++ticks % kSampling == 0),
+        begin_(timed_ ? MonotonicNanos() : 0) {}
+  FaultAccounting(const FaultAccounting&) = delete;
+  FaultAccounting& operator=(const FaultAccounting&) = delete;
+
+  // For what the handler calls; null if this fault is not timed.
+  MmuCost* cost() { return timed_ ? &cost_ : nullptr; }
+
+  // `result` means nothing with kError.
+  void Finish(const PageFault& fault, VcpuStats::FaultPath path,
+              Outcome outcome, FaultResult result) {
+    if (ABSL_PREDICT_FALSE(timed_)) CountTime(fault, path);
+    if (fault.marked_dirty) {
+      stats_.dirty_pages.Add();
+      if (fault.present && fault.kind == AccessKind::kWrite) {
+        stats_.dirty_log_faults.Add();
+      }
+    }
+    if (fault.mmio_spte_created) stats_.pf_mmio_spte_created.Add();
+    if (ABSL_PREDICT_FALSE(outcome == Outcome::kError)) {
+      stats_.CountFaultError(fault.kind);
+    } else {
+      stats_.CountFault(result, fault.kind, path);
+    }
+  }
+
+ private:
+  void CountTime(const PageFault& fault, VcpuStats::FaultPath path);
+
+  VcpuStats& stats_;
+  const bool timed_;
+  const int64_t begin_;
+  MmuCost cost_;
+};
+
+}  // namespace mmu
+
+#endif  // MMU_CORE_VM_VCPU_FAULT_ACCOUNTING_H_
