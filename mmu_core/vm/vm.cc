@@ -34,6 +34,15 @@
 #include "mmu_core/vm/vm_state.h"
 
 namespace mmu {
+namespace {
+
+// For a caller that only looks. What an MMU cannot tell now is missing in what
+// the caller sees; a seal, a stop and a deletion report the error.
+void LookAtNotedPages(VmCore& vm, MmuCost* cost) {
+  static_cast<void>(TakeInNotedPages(vm, cost));
+}
+
+}  // namespace
 
 absl::StatusOr<std::unique_ptr<Vm>> Vm::Create(const VmConfig& config,
                                                NxParameters& nx_parameters) {
@@ -196,7 +205,7 @@ absl::Status Vm::ReadDirtyLog(absl::optional<LogId> log_id, uint32_t slot,
 
 void Vm::TakeInNotedPages() const {
   if (!LogsDirtyPages()) return;
-  mmu::TakeInNotedPages(*state_, /*cost=*/nullptr);
+  LookAtNotedPages(*state_, /*cost=*/nullptr);
 }
 
 absl::Status Vm::ReadInFlight(absl::optional<LogId> log_id, uint32_t slot,
@@ -253,21 +262,21 @@ absl::optional<Vm::Abandoned> Vm::StopAbandonedDirtyLog(MonotonicTime now,
 UndeliveredCounts Vm::CountUndelivered() const {
   const std::shared_ptr<VmDirtyLog> log = state_->dirty_log.Get();
   if (log == nullptr) return {};
-  mmu::TakeInNotedPages(*state_, /*cost=*/nullptr);
+  LookAtNotedPages(*state_, /*cost=*/nullptr);
   return log->log.CountUndelivered();
 }
 
 absl::optional<UndeliveredCounts> Vm::CountUndelivered(uint32_t slot) const {
   const std::shared_ptr<VmDirtyLog> log = state_->dirty_log.Get();
   if (log == nullptr || log->log.Find(slot) == nullptr) return absl::nullopt;
-  mmu::TakeInNotedPages(*state_, /*cost=*/nullptr);
+  LookAtNotedPages(*state_, /*cost=*/nullptr);
   return log->log.CountUndelivered(slot);
 }
 
 std::vector<SlotUndelivered> Vm::CountUndeliveredBySlot(MmuCost* cost) const {
   const std::shared_ptr<VmDirtyLog> log = state_->dirty_log.Get();
   if (log == nullptr) return {};
-  mmu::TakeInNotedPages(*state_, cost);
+  LookAtNotedPages(*state_, cost);
   return log->log.CountUndeliveredBySlot();
 }
 

@@ -84,9 +84,10 @@ absl::StatusOr<SealOutcome> HarvestAndSeal(VmCore& vm, DirtyLog& log,
   return log.Seal(call, acknowledged_epoch);
 }
 
-void TakeInNotedPages(VmCore& vm, MmuCost* cost) {
+absl::Status TakeInNotedPages(VmCore& vm, MmuCost* cost) {
   SyncCpuDirtyLogs(vm, cost);
   HarvestDirtyRings(vm);
+  return vm.mmus.CollectDirty(cost);
 }
 
 }  // namespace mmu

@@ -8,6 +8,7 @@
 #include <cstdint>
 
 #include "absl/base/thread_annotations.h"
+#include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "absl/types/optional.h"
 #include "mmu_core/dirty/dirty_log.h"
@@ -38,9 +39,10 @@ absl::StatusOr<SealOutcome> HarvestAndSeal(VmCore& vm, DirtyLog& log,
                                            uint64_t acknowledged_epoch)
     ABSL_LOCKS_EXCLUDED(vm.ring_harvest_mu);
 
-// Takes into the open epochs what rings and CPUs' logs have noted so far. Not
-// under mmu_lock. `cost` may be null.
-void TakeInNotedPages(VmCore& vm, MmuCost* cost);
+// Takes into the open epochs what rings, CPUs' logs and MMUs have noted so far
+// (Mmu::CollectDirty, whose error is returned). Not under mmu_lock. `cost` may
+// be null.
+absl::Status TakeInNotedPages(VmCore& vm, MmuCost* cost);
 
 }  // namespace mmu
 

@@ -43,6 +43,7 @@ absl::StatusOr<SealOutcome> SealDirtyLog(VmCore& vm, const LogCall& call,
   // Whoever is refused makes no vCPU exit.
   if (absl::Status s = Admit(**log, call); !s.ok()) return s;
   SyncCpuDirtyLogs(vm, cost);
+  if (absl::Status s = vm.mmus.CollectDirty(cost); !s.ok()) return s;
   return WithMemory("vm", "seal the dirty log", [&] {
     return HarvestAndSeal(vm, (*log)->log, call, acknowledged_epoch);
   });

@@ -33,7 +33,7 @@ absl::StatusOr<std::shared_ptr<VmDirtyLog>> FindLogToStop(
     if (absl::Status s = log.Admit(*stop.by); !s.ok()) return s;
   }
   if (stop.undelivered == Undelivered::kRefuse) {
-    TakeInNotedPages(vm, cost);
+    if (absl::Status s = TakeInNotedPages(vm, cost); !s.ok()) return s;
     const UndeliveredCounts counts = log.CountUndelivered();
     if (!counts.none()) return UndeliveredPages(counts, "the VM");
   }
@@ -57,8 +57,10 @@ absl::StatusOr<UndeliveredCounts> SwitchLogOff(
     VmCore& vm, DirtyLog& log,
     const std::vector<MemslotTable::LoggedSlot>& slots, MmuCost* cost)
     ABSL_EXCLUSIVE_LOCKS_REQUIRED(vm.slots.slots_lock) {
-  // What the CPUs have noted until here belongs to the log.
+  // What was noted until here belongs to the log. An MMU that cannot tell is no
+  // reason not to stop: who refuses to lose pages was told in CheckStop.
   SyncCpuDirtyLogs(vm, cost);
+  static_cast<void>(vm.mmus.CollectDirty(cost));
   RegionHooks hooks(vm, cost);
   if (absl::Status s =
           vm.slots.SwitchLogging(0, MemslotTable::Logging::kOff, slots, hooks,

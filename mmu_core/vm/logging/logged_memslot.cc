@@ -26,7 +26,9 @@ absl::StatusOr<bool> CheckDelivered(VmCore& vm, uint32_t slot)
   const absl::Status status =
       WithMemory("name", "look at the log of a memslot", [&] {
         vm.slots.slots_lock.AssertHeld();
-        TakeInNotedPages(vm, /*cost=*/nullptr);
+        if (absl::Status s = TakeInNotedPages(vm, /*cost=*/nullptr); !s.ok()) {
+          return s;
+        }
         const UndeliveredCounts counts = log->log.CountUndelivered(slot);
         if (counts.none()) return absl::OkStatus();
         return UndeliveredPages(counts, absl::StrCat("slot ", slot));

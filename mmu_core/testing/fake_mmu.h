@@ -1,0 +1,97 @@
+// An MMU that writes down what it is asked, for tests of who asks which MMU,
+// in which order, under which lock.
+
+#ifndef MMU_CORE_TESTING_FAKE_MMU_H_
+#define MMU_CORE_TESTING_FAKE_MMU_H_
+
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "absl/functional/function_ref.h"
+#include "absl/status/status.h"
+#include "mmu_core/mmu/mmu.h"
+
+namespace mmu::testing {
+
+// The calls of all MMUs of a VM. Externally synchronised.
+struct MmuCalls {
+  // "name.Function" and, in brackets, how the calling thread held mmu_lock:
+  // "tdp.Reprotect[write]". A repeated call is written down once.
+  std::vector<std::string> calls;
+  // How the thread holds mmu_lock now: "none", "read", "write".
+  std::function<std::string()> held;
+
+  void Add(const std::string& name, const std::string& function);
+};
+
+// Passes all calls on to `real`, or, without one, has no mappings and nothing
+// to do. Thread-safe as `real` is, and `calls` is.
+class FakeMmu final : public Mmu {
+ public:
+  FakeMmu(std::string name, MmuCalls& calls,
+          std::unique_ptr<Mmu> real = nullptr)
+      : name_(std::move(name)), calls_(calls), real_(std::move(real)) {}
+
+  // What CollectDirty returns without a real MMU.
+  void set_collect_status(absl::Status status) {
+    collect_status_ = std::move(status);
+  }
+
+  MmuKind kind() const override {
+    // One that is not in the list of kinds.
+    return real_ != nullptr ? real_->kind() : static_cast<MmuKind>(kMmuKinds);
+  }
+  bool MayMap(const Memslot& slot) const override {
+    return real_ == nullptr || real_->MayMap(slot);
+  }
+  bool MayBeInUse() const override {
+    return real_ == nullptr || real_->MayBeInUse();
+  }
+  bool AgesFast() const override {
+    return real_ != nullptr && real_->AgesFast();
+  }
+
+  SplitOutcome EnableLog(const Memslot& slot, const LogPlan& plan,
+                         MmuCost* cost) override;
+  SplitOutcome Split(const Memslot& slot, GfnRange range, const SplitPlan& plan,
+                     MmuCost* cost) override;
+  RecoverOutcome Recover(const Memslot& slot, GfnRange range, MmuCost* cost,
+                         const HoldLimit& limit) override;
+  void FastZapAll(LockOp op, MmuCost* cost) override;
+  uint64_t RecoverNxHugePages(uint32_t ratio,
+                              absl::FunctionRef<bool(const ShadowPage&)> keep,
+                              MmuCost* cost) override;
+  void SlotsChanged(uint64_t pages, MmuCost* cost) override;
+  bool ZapLeafs(MmuWriteLocked& lock, const Memslot& slot, GfnRange range,
+                FlushReason reason, MayYield may_yield, MmuCost* cost) override;
+  void ForgetSlot(MmuWriteLocked& lock, const Memslot& slot,
+                  MmuCost* cost) override;
+  SplitOutcome SplitForClear(MmuWriteLocked& lock, const Memslot& slot,
+                             GfnRange range, Level target,
+                             MmuCost* cost) override;
+  void Reprotect(MmuWriteLocked& lock, const Memslot& slot, Gfn first,
+                 uint64_t mask, NoticeBy notice_by, MmuCost* cost) override;
+  bool WriteProtectGfn(const MmuWriteLocked& lock, const Memslot& slot, Gfn gfn,
+                       Level min_level) override;
+  absl::Status CollectDirty(MmuCost* cost) override;
+  void Age(const MemslotSet& slots, int as_id, GfnRange range, AgeMode mode,
+           AgeResult& result, MmuCost* cost) const override;
+  bool List(ShadowPageLister& listing) const override;
+  void Audit(const MmuWriteLocked& lock, AuditSink& sink) const override;
+
+ private:
+  void Note(const std::string& function) const { calls_.Add(name_, function); }
+
+  const std::string name_;
+  MmuCalls& calls_;
+  const std::unique_ptr<Mmu> real_;
+  absl::Status collect_status_;
+};
+
+}  // namespace mmu::testing
+
+#endif  // MMU_CORE_TESTING_FAKE_MMU_H_

@@ -1,0 +1,333 @@
+// Which MMUs each operation of a VM asks, in which order, and how the thread
+// holds mmu_lock when it asks: for VMs with each set of MMUs, and for one with
+// an MMU that the VM's code has never heard of. The modes in which the MMUs
+// take the lock themselves are in locking_table_test.cc and
+// shadow_locking_test.cc.
+
+#include "mmu_core/vm/core/mmu_set.h"
+
+#include <algorithm>
+#include <functional>
+#include <memory>
+#include <ostream>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "absl/status/status.h"
+#include "gmock/gmock.h"
+#include "gtest/gtest.h"
+#include "mmu_core/base/address.h"
+#include "mmu_core/base/format.h"
+#include "mmu_core/base/gfn_range.h"
+#include "mmu_core/base/level.h"
+#include "mmu_core/testing/dirty_log.h"
+#include "mmu_core/testing/fake_mmu.h"
+#include "mmu_core/testing/lock_trace.h"
+#include "mmu_core/testing/tdp_test_util.h"
+#include "mmu_core/testing/vm_builder.h"
+#include "mmu_core/vm/jobs/nx_recovery.h"
+#include "mmu_core/vm/jobs/split_job.h"
+#include "mmu_core/vm/slots/host_notifier.h"
+#include "mmu_core/vm/vm.h"
+#include "mmu_core/vm/vm_state.h"
+
+namespace mmu::testing {
+namespace {
+
+using ::testing::ElementsAreArray;
+
+constexpr uint64_t kSlotBytes = 8 * kMiB;
+
+// A VM, by its MMUs in the order in which they were added.
+struct Mmus {
+  const char* name;
+  MmuMode mode;
+  std::vector<std::string> all;
+  std::vector<std::string> in_use;  // those that are asked for young pages
+  bool has_fake = false;
+};
+std::ostream& operator<<(std::ostream& os, const Mmus& mmus) {
+  return os << mmus.name;
+}
+
+enum class Order : uint8_t { kFirstAddedFirst, kLastAddedFirst };
+
+// One function that an operation calls of each MMU.
+struct Call {
+  const char* function;
+  Order order;
+  const char* held;  // how the operation holds mmu_lock meanwhile
+};
+
+struct Operation {
+  const char* name;
+  std::function<void(Vm&)> prepare;
+  std::function<void(Vm&)> run;
+  std::vector<Call> calls;
+};
+
+void Nothing(Vm&) {}
+
+DirtyLogConfig LogConfig(InitiallySet initially_set, SplitPolicy split) {
+  DirtyLogConfig config;
+  config.slots = {0};
+  config.initially_set = initially_set;
+  config.split = split;
+  return config;
+}
+
+void ClearFirstPage(Vm& vm) {
+  const SealedSlot sealed = SealLog(vm).value();
+  std::vector<uint64_t> mask(kSlotBytes / kPageSize / 64);
+  mask[0] = 1;
+  EXPECT_TRUE(
+      ClearLog(vm, 0, sealed.epoch, 0, kSlotBytes / kPageSize, mask).ok());
+}
+
+HvaRange FirstPage(Vm& vm) {
+  const Memslot& slot = SlotOf(vm, Gfn(0));
+  return {slot.hva, slot.hva + kPageSize};
+}
+
+const std::vector<Operation>& Operations() {
+  constexpr Order kFirst = Order::kFirstAddedFirst;
+  constexpr Order kLast = Order::kLastAddedFirst;
+  static const auto* const operations = new std::vector<Operation>{
+      {"EnableLog",
+       Nothing,
+       [](Vm& vm) {
+         EXPECT_TRUE(
+             StartLog(vm, LogConfig(InitiallySet::kNo, SplitPolicy::kEager))
+                 .ok());
+       },
+       {{"EnableLog", kLast, "none"}}},
+      {"Seal",
+       [](Vm& vm) { EXPECT_TRUE(StartLog(vm).ok()); },
+       [](Vm& vm) { EXPECT_TRUE(SealLog(vm).ok()); },
+       {{"CollectDirty", kFirst, "none"}}},
+      {"Clear",
+       [](Vm& vm) {
+         EXPECT_TRUE(StartLog(vm).ok());
+         Write(vm, 0);
+       },
+       ClearFirstPage,
+       {{"CollectDirty", kFirst, "none"}, {"Reprotect", kFirst, "write"}}},
+      {"ClearOfAHugePage",
+       [](Vm& vm) {
+         EXPECT_TRUE(
+             StartLog(vm, LogConfig(InitiallySet::kYes, SplitPolicy::kOnClear))
+                 .ok());
+       },
+       ClearFirstPage,
+       {{"CollectDirty", kFirst, "none"},
+        {"SplitForClear", kLast, "write"},
+        {"WriteProtectGfn", kFirst, "write"},
+        {"Reprotect", kFirst, "write"}}},
+      {"StopAndRecover",
+       [](Vm& vm) {
+         EXPECT_TRUE(
+             StartLog(vm, LogConfig(InitiallySet::kNo, SplitPolicy::kNone))
+                 .ok());
+       },
+       [](Vm& vm) { EXPECT_TRUE(StopLog(vm, RecoverOnStop::kYes).ok()); },
+       {{"CollectDirty", kFirst, "none"}, {"Recover", kLast, "none"}}},
+      {"RecoverHugePages",
+       Nothing,
+       [](Vm& vm) { EXPECT_TRUE(vm.RecoverHugePages({}, nullptr).ok()); },
+       {{"Recover", kLast, "none"}}},
+      {"SplitJob",
+       Nothing,
+       [](Vm& vm) {
+         SplitRequest request;
+         request.ranges = {GfnRange::Of(Gfn(0), 512)};
+         EXPECT_TRUE(vm.MakeSplitJob(request).value()->Run().ok());
+       },
+       {{"Split", kFirst, "none"}}},
+      {"MakeASlot",
+       Nothing,
+       [](Vm& vm) {
+         EXPECT_TRUE(vm.SetMemslot(Slot(5, 64 * kMiB, kMiB)).ok());
+       },
+       {{"SlotsChanged", kFirst, "none"}}},
+      {"DeleteASlotAndAllMappings",
+       Nothing,
+       [](Vm& vm) {
+         EXPECT_TRUE(vm.DeleteMemslot(1, Undelivered::kDiscard).ok());
+       },
+       {{"FastZapAll", kLast, "none"}, {"SlotsChanged", kFirst, "none"}}},
+      {"HostTakesPagesAway",
+       Nothing,
+       [](Vm& vm) {
+         InvalidateRangeStart(vm.state(), FirstPage(vm), MayYield::kYes);
+         InvalidateRangeEnd(vm.state(), FirstPage(vm));
+       },
+       {{"ZapLeafs", kLast, "write"}}},
+      {"ZapGfnRange",
+       Nothing,
+       [](Vm& vm) { ZapGfnRange(vm.state(), 0, GfnRange::Of(Gfn(3), 2)); },
+       {{"ZapLeafs", kLast, "write"}}},
+      {"RecoverNxHugePages",
+       Nothing,
+       [](Vm& vm) { RecoverNxHugePages(vm.state(), 1); },
+       {{"RecoverNxHugePages", kFirst, "none"}}},
+      {"List",
+       Nothing,
+       [](Vm& vm) { vm.ListShadowPages({}, {}, 100); },
+       {{"List", kFirst, "none"}}},
+      {"Audit",
+       Nothing,
+       [](Vm& vm) { EXPECT_EQ(AuditFindings(vm), ""); },
+       {{"Audit", kFirst, "write"}}},
+  };
+  return *operations;
+}
+
+// Has the MMUs of `vm` write their calls down.
+void Record(Vm& vm, const Mmus& mmus, MmuCalls& calls) {
+  MmuSet& set = vm.state().mmus;
+  size_t next = 0;
+  set.WrapForTest([&](std::unique_ptr<Mmu> real) {
+    return std::make_unique<FakeMmu>(mmus.all[next++], calls, std::move(real));
+  });
+  if (mmus.has_fake) {
+    set.Add(std::make_unique<FakeMmu>(mmus.all[next++], calls));
+  }
+  EXPECT_EQ(next, mmus.all.size());
+}
+
+std::unique_ptr<Vm> MakeVmWith(
+    MmuMode mode, VmConfig::SlotZap zap = VmConfig::SlotZap::kAll) {
+  VmConfig config;
+  config.mmu = mode;
+  config.slot_zap = zap;
+  config.memslots = {Slot(0, 0, kSlotBytes, Level::k2M),
+                     Slot(1, 32 * kMiB, kMiB)};
+  std::unique_ptr<Vm> vm = MakeVmFrom(config);
+  // The shadow MMU may map the slots from its first root on.
+  if (vm->state().shadow != nullptr) {
+    EXPECT_TRUE(vm->state().PrepareForShadowRoot().ok());
+  }
+  return vm;
+}
+
+std::vector<std::string> Expected(const std::vector<std::string>& mmus,
+                                  const std::vector<Call>& calls) {
+  std::vector<std::string> expected;
+  for (const Call& call : calls) {
+    std::vector<std::string> names = mmus;
+    if (call.order == Order::kLastAddedFirst) {
+      std::reverse(names.begin(), names.end());
+    }
+    for (const std::string& name : names) {
+      expected.push_back(Format("%s.%s[%s]", name, call.function, call.held));
+    }
+  }
+  return expected;
+}
+
+class MmuSetTest : public ::testing::TestWithParam<Mmus> {
+ protected:
+  // The calls of `run`.
+  std::vector<std::string> CallsOf(Vm& vm, const std::function<void()>& run) {
+    MmuCalls calls;
+    Record(vm, GetParam(), calls);
+    LockTrace trace;
+    calls.held = [&trace]() -> std::string {
+      switch (trace.mmu_lock()) {
+        case LockTrace::Held::kNothing:
+          return "none";
+        case LockTrace::Held::kRead:
+          return "read";
+        case LockTrace::Held::kWrite:
+          return "write";
+      }
+      return "?";
+    };
+    run();
+    calls.held = nullptr;
+    std::vector<std::string> result = calls.calls;
+    // The MMUs refer to `calls`, and the VM's end calls them no more.
+    return result;
+  }
+};
+
+// Covers: LCK-02
+TEST_P(MmuSetTest, EachOperationAsksEachMmuInItsOrder) {
+  for (const Operation& operation : Operations()) {
+    SCOPED_TRACE(operation.name);
+    const std::unique_ptr<Vm> vm = MakeVmWith(GetParam().mode);
+    operation.prepare(*vm);
+    EXPECT_THAT(CallsOf(*vm, [&] { operation.run(*vm); }),
+                ElementsAreArray(Expected(GetParam().all, operation.calls)));
+  }
+}
+
+TEST_P(MmuSetTest, ASlotThatGoesAloneIsForgottenByAllUnderOneHold) {
+  const std::unique_ptr<Vm> vm =
+      MakeVmWith(GetParam().mode, VmConfig::SlotZap::kSlot);
+  EXPECT_THAT(
+      CallsOf(*vm,
+              [&] {
+                EXPECT_TRUE(vm->DeleteMemslot(1, Undelivered::kDiscard).ok());
+              }),
+      ElementsAreArray(
+          Expected(GetParam().all,
+                   {{"ForgetSlot", Order::kLastAddedFirst, "write"},
+                    {"SlotsChanged", Order::kFirstAddedFirst, "none"}})));
+}
+
+// Covers: AGE-10
+TEST_P(MmuSetTest, OnlyWhatMayBeInUseIsAged) {
+  const std::unique_ptr<Vm> vm = MakeVmWith(GetParam().mode);
+  EXPECT_THAT(
+      CallsOf(*vm,
+              [&] {
+                EXPECT_TRUE(
+                    vm->Age(GfnRange::Of(Gfn(0), 64), AgeMode::kTest, nullptr)
+                        .ok());
+              }),
+      ElementsAreArray(Expected(GetParam().in_use,
+                                {{"Age", Order::kFirstAddedFirst, "none"}})));
+}
+
+INSTANTIATE_TEST_SUITE_P(
+    Sets, MmuSetTest,
+    ::testing::Values(
+        Mmus{"Tdp", MmuMode::kTdp, {"tdp"}, {"tdp"}},
+        Mmus{"Shadow", MmuMode::kTdpShadow, {"shadow"}, {"shadow"}},
+        // No L2 has run: the shadow MMU has nothing that could be young.
+        Mmus{"Both", MmuMode::kNested, {"tdp", "shadow"}, {"tdp"}},
+        Mmus{"Another", MmuMode::kTdp, {"tdp", "fake"}, {"tdp", "fake"}, true}),
+    [](const auto& p) { return std::string(p.param.name); });
+
+// A VM with the TDP MMU and one more.
+class ThirdMmuTest : public ::testing::Test {
+ protected:
+  ThirdMmuTest() : vm_(MakeVmWith(MmuMode::kTdp)) {
+    auto fake = std::make_unique<FakeMmu>("fake", calls_);
+    fake_ = fake.get();
+    vm_->state().mmus.Add(std::move(fake));
+  }
+
+  MmuCalls calls_;
+  const std::unique_ptr<Vm> vm_;
+  FakeMmu* fake_;
+};
+
+TEST_F(ThirdMmuTest, WhatItCannotTellEndsASealAndAStopThatRefusesLoss) {
+  ASSERT_TRUE(StartLog(*vm_).ok());
+  ASSERT_TRUE(SealLog(*vm_).ok());
+  fake_->set_collect_status(absl::UnavailableError("the process is gone"));
+  EXPECT_EQ(SealLog(*vm_).status().code(), absl::StatusCode::kUnavailable);
+  EXPECT_EQ(
+      StopLog(*vm_, RecoverOnStop::kNo, Undelivered::kRefuse).status().code(),
+      absl::StatusCode::kUnavailable);
+  EXPECT_TRUE(vm_->LogsDirtyPages());
+  // By force it ends all the same.
+  EXPECT_TRUE(StopLog(*vm_, RecoverOnStop::kNo, Undelivered::kDiscard).ok());
+  EXPECT_FALSE(vm_->LogsDirtyPages());
+}
+
+}  // namespace
+}  // namespace mmu::testing

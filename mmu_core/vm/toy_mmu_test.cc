@@ -1,0 +1,239 @@
+// A sketch of a third MMU: a flat map of pages, added to a VM by one call. It
+// shows that a VM's dirty logging, memslots, notifier, ageing and audit need no
+// edit for an MMU that they have never heard of.
+
+#include <atomic>
+#include <map>
+#include <memory>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "gmock/gmock.h"
+#include "gtest/gtest.h"
+#include "mmu_core/base/address.h"
+#include "mmu_core/base/gfn_range.h"
+#include "mmu_core/base/level.h"
+#include "mmu_core/memory/mark_dirty.h"
+#include "mmu_core/memory/memslot_set.h"
+#include "mmu_core/mmu/mmu.h"
+#include "mmu_core/sync/mmu_lock.h"
+#include "mmu_core/sync/rcu.h"
+#include "mmu_core/testing/dirty_log.h"
+#include "mmu_core/testing/tdp_test_util.h"
+#include "mmu_core/testing/vm_builder.h"
+#include "mmu_core/vm/core/vm_core.h"
+#include "mmu_core/vm/slots/host_notifier.h"
+#include "mmu_core/vm/vm.h"
+#include "mmu_core/vm/vm_state.h"
+
+namespace mmu::testing {
+namespace {
+
+using ::testing::ElementsAre;
+using ::testing::IsEmpty;
+
+// Maps pages of 4 KiB of address space 0 in a std::map. Externally synchronised
+// by mmu_lock, whose holders are named at Mmu.
+class ToyMmu final : public Mmu {
+ public:
+  explicit ToyMmu(VmCore& vm) : vm_(vm) {}
+
+  // What its vCPU does: writes to the page, with a fault if it may not.
+  // False: there is no memory.
+  bool Write(Gfn gfn) {
+    RcuReadGuard rcu;
+    const Memslot* const slot = vm_.slots.Active(0).FindByGfn(gfn);
+    if (slot == nullptr || slot->invalid()) return false;
+    MmuWriteLocked lock(vm_.mmu_lock, LockOp::kFault);
+    Page& page = pages_[gfn];
+    if (!page.writable) MarkPageDirty(*slot, gfn, /*ring=*/nullptr);
+    page.writable = true;
+    page.accessed = true;
+    return true;
+  }
+  // A write that nobody but this MMU notices.
+  void WriteUnseen(Gfn gfn) { unseen_.push_back(gfn); }
+  size_t page_count() const { return pages_.size(); }
+
+  MmuKind kind() const override { return static_cast<MmuKind>(kMmuKinds); }
+  bool MayMap(const Memslot& slot) const override { return slot.as_id == 0; }
+  bool MayBeInUse() const override { return true; }
+  bool AgesFast() const override { return false; }
+
+  SplitOutcome EnableLog(const Memslot& slot, const LogPlan&,
+                         MmuCost* cost) override {
+    MmuWriteLocked lock(vm_.mmu_lock, LockOp::kEnable, cost);
+    ForEachIn(slot.range(), [](Page& page) { page.writable = false; });
+    return {};
+  }
+  SplitOutcome Split(const Memslot&, GfnRange range, const SplitPlan&,
+                     MmuCost*) override {
+    SplitOutcome nothing;  // all of its pages are small
+    nothing.next_gfn = range.end;
+    return nothing;
+  }
+  RecoverOutcome Recover(const Memslot&, GfnRange, MmuCost*,
+                         const HoldLimit&) override {
+    return {};
+  }
+  void FastZapAll(LockOp op, MmuCost* cost) override {
+    MmuWriteLocked lock(vm_.mmu_lock, op, cost);
+    pages_.clear();
+  }
+  uint64_t RecoverNxHugePages(uint32_t,
+                              absl::FunctionRef<bool(const ShadowPage&)>,
+                              MmuCost*) override {
+    return 0;
+  }
+  void SlotsChanged(uint64_t, MmuCost*) override {}
+  bool ZapLeafs(MmuWriteLocked&, const Memslot&, GfnRange range, FlushReason,
+                MayYield, MmuCost*) override {
+    const auto first = pages_.lower_bound(range.start);
+    const auto end = pages_.lower_bound(range.end);
+    const bool any = first != end;
+    pages_.erase(first, end);
+    return any;
+  }
+  void ForgetSlot(MmuWriteLocked& lock, const Memslot& slot,
+                  MmuCost* cost) override {
+    ZapLeafs(lock, slot, slot.range(), FlushReason::kZap, MayYield::kYes, cost);
+  }
+  SplitOutcome SplitForClear(MmuWriteLocked&, const Memslot&, GfnRange, Level,
+                             MmuCost*) override {
+    return {};
+  }
+  void Reprotect(MmuWriteLocked&, const Memslot&, Gfn first, uint64_t mask,
+                 NoticeBy, MmuCost*) override {
+    for (uint64_t i = 0; i < 64; ++i) {
+      if ((mask >> i & 1) == 0) continue;
+      ForEachIn(GfnRange::Of(first + i, 1),
+                [](Page& page) { page.writable = false; });
+    }
+  }
+  bool WriteProtectGfn(const MmuWriteLocked&, const Memslot&, Gfn,
+                       Level min_level) override {
+    return min_level > Level::k4K ? false : true;
+  }
+  absl::Status CollectDirty(MmuCost*) override {
+    RcuReadGuard rcu;
+    for (const Gfn gfn : std::exchange(unseen_, {})) {
+      MarkPageDirty(*vm_.slots.Active(0).FindByGfn(gfn), gfn, nullptr);
+    }
+    return absl::OkStatus();
+  }
+  void Age(const MemslotSet&, int, GfnRange range, AgeMode mode,
+           AgeResult& result, MmuCost*) const override {
+    for (auto& [gfn, page] : pages_) {
+      if (!range.Contains(gfn)) continue;
+      const uint64_t bit = gfn - range.start;
+      result.mapped[bit / 64] |= uint64_t{1} << (bit % 64);
+      if (page.accessed) result.young[bit / 64] |= uint64_t{1} << (bit % 64);
+      if (mode == AgeMode::kTestAndClear) page.accessed = false;
+    }
+  }
+  bool List(ShadowPageLister&) const override { return true; }  // no tables
+  void Audit(const MmuWriteLocked&, AuditSink& sink) const override {
+    for (const auto& [gfn, page] : pages_) {
+      if (vm_.slots.Active(0).FindByGfn(gfn) == nullptr) {
+        sink.Violation(4, "the toy maps gfn 0x%x of no slot", gfn.value());
+      }
+    }
+  }
+
+ private:
+  struct Page {
+    bool writable = false;
+    mutable bool accessed = false;
+  };
+
+  template <typename Fn>
+  void ForEachIn(GfnRange range, Fn fn) {
+    for (auto at = pages_.lower_bound(range.start);
+         at != pages_.end() && at->first < range.end; ++at) {
+      fn(at->second);
+    }
+  }
+
+  VmCore& vm_;
+  std::map<Gfn, Page> pages_;
+  std::vector<Gfn> unseen_;
+};
+
+class ToyMmuTest : public ::testing::Test {
+ protected:
+  ToyMmuTest() : vm_(MakeVm({Slot(0, 0, kMiB), Slot(1, 16 * kMiB, kMiB)})) {
+    auto toy = std::make_unique<ToyMmu>(vm_->state());
+    toy_ = toy.get();
+    vm_->state().mmus.Add(std::move(toy));  // the one row
+  }
+  ~ToyMmuTest() override { EXPECT_EQ(AuditFindings(*vm_), ""); }
+
+  // Clears and acknowledges page `page` of slot 0 in `epoch`.
+  void ClearPage(uint64_t epoch, uint64_t page) {
+    EXPECT_TRUE(ClearAndDeliver(*vm_, 0, epoch, 0, kMiB / kPageSize,
+                                MaskOf(kMiB / kPageSize, {page}))
+                    .ok());
+  }
+
+  const std::unique_ptr<Vm> vm_;
+  ToyMmu* toy_;
+};
+
+TEST_F(ToyMmuTest, ItsWritesAreLoggedAndLoggedAgainAfterAClear) {
+  ASSERT_TRUE(toy_->Write(Gfn(3)));
+  ASSERT_TRUE(StartLog(*vm_).ok());
+  ASSERT_TRUE(toy_->Write(Gfn(3)));
+  uint64_t epoch = 0;
+  EXPECT_THAT(SealAndList(*vm_, 0, &epoch), ElementsAre(3));
+  ClearPage(epoch, 3);
+  EXPECT_THAT(SealAndList(*vm_, 0, &epoch), IsEmpty());
+  ASSERT_TRUE(toy_->Write(Gfn(3)));
+  Write(*vm_, 5 * kPageSize);  // through the TDP MMU
+  EXPECT_THAT(SealAndList(*vm_, 0, &epoch), ElementsAre(3, 5));
+}
+
+TEST_F(ToyMmuTest, WhatOnlyItKnowsIsInTheNextSeal) {
+  ASSERT_TRUE(StartLog(*vm_).ok());
+  toy_->WriteUnseen(Gfn(7));
+  EXPECT_THAT(SealAndList(*vm_, 0), ElementsAre(7));
+}
+
+TEST_F(ToyMmuTest, AStopThatRefusesLossFindsWhatOnlyItKnows) {
+  ASSERT_TRUE(StartLog(*vm_).ok());
+  toy_->WriteUnseen(Gfn(7));
+  EXPECT_FALSE(StopLog(*vm_, RecoverOnStop::kNo, Undelivered::kRefuse).ok());
+}
+
+TEST_F(ToyMmuTest, TheHostTakesPagesFromIt) {
+  ASSERT_TRUE(toy_->Write(Gfn(3)));
+  ASSERT_TRUE(toy_->Write(Gfn(4)));
+  const Hva hva = SlotOf(*vm_, Gfn(0)).HvaOf(Gfn(3));
+  InvalidateRangeStart(vm_->state(), {hva, hva + kPageSize}, MayYield::kYes);
+  EXPECT_EQ(toy_->page_count(), 1u);
+  InvalidateRangeEnd(vm_->state(), {hva, hva + kPageSize});
+}
+
+TEST_F(ToyMmuTest, ASlotThatGoesIsMappedNoMore) {
+  ASSERT_TRUE(toy_->Write(ToGfn(Gpa(16 * kMiB))));
+  ASSERT_TRUE(vm_->DeleteMemslot(1, Undelivered::kDiscard).ok());
+  EXPECT_EQ(toy_->page_count(), 0u);
+  EXPECT_FALSE(toy_->Write(ToGfn(Gpa(16 * kMiB))));
+}
+
+TEST_F(ToyMmuTest, APageIsYoungIfOneOfTheMmusSaysSo) {
+  ASSERT_TRUE(toy_->Write(Gfn(3)));
+  Read(*vm_, 5 * kPageSize);
+  const GfnRange range = GfnRange::Of(Gfn(0), 64);
+  AgeResult aged = vm_->Age(range, AgeMode::kTestAndClear, nullptr).value();
+  EXPECT_EQ(aged.young[0], uint64_t{1} << 3 | uint64_t{1} << 5);
+  EXPECT_TRUE(aged.was_fast) << "the TDP MMU, which ages fast, found one";
+  ASSERT_TRUE(toy_->Write(Gfn(3)));
+  aged = vm_->Age(range, AgeMode::kTest, nullptr).value();
+  EXPECT_EQ(aged.young[0], uint64_t{1} << 3);
+  EXPECT_EQ(aged.old_page_count, 1u);
+  EXPECT_FALSE(aged.was_fast);
+}
+
+}  // namespace
+}  // namespace mmu::testing
