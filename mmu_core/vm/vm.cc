@@ -7,17 +7,12 @@
 #include "absl/types/optional.h"
 #include "mmu_core/base/error.h"
 #include "mmu_core/base/format.h"
-#include "mmu_core/base/mutex.h"
 #include "mmu_core/base/with_memory.h"
 #include "mmu_core/dirty/current_dirty_log.h"
-#include "mmu_core/memory/backing.h"
-#include "mmu_core/memory/memslot_set.h"
 #include "mmu_core/memory/read_guest_memory.h"
-#include "mmu_core/shadow/shadow_mmu.h"
-#include "mmu_core/shadow/shadow_pages.h"
-#include "mmu_core/sync/rcu.h"
 #include "mmu_core/vm/core/noted_pages.h"
 #include "mmu_core/vm/core/op_timer.h"
+#include "mmu_core/vm/core/shadow_page_limit.h"
 #include "mmu_core/vm/core/vm_config_check.h"
 #include "mmu_core/vm/inspect/audit.h"
 #include "mmu_core/vm/inspect/memslot_list.h"
@@ -31,6 +26,7 @@
 #include "mmu_core/vm/logging/log_start.h"
 #include "mmu_core/vm/logging/log_stop.h"
 #include "mmu_core/vm/logging/logged_memslot.h"
+#include "mmu_core/vm/run/guest_system.h"
 #include "mmu_core/vm/vm_state.h"
 
 namespace mmu {
@@ -68,6 +64,8 @@ Vm::~Vm() = default;
 
 const VmConfig& Vm::config() const { return state_->config; }
 
+std::vector<MmuKind> Vm::MmuKinds() const { return state_->mmus.Kinds(); }
+
 absl::Status Vm::SetMemslot(const MemslotConfig& config) {
   return mmu::SetMemslot(*state_, config);
 }
@@ -88,19 +86,7 @@ GpaSpace Vm::GuestSpace() const { return mmu::GuestSpace(*state_); }
 
 absl::Status Vm::StartWorkload(WorkloadOptions options,
                                absl::FunctionRef<absl::Status()> confirm) {
-  const MmuMode mmu = state_->config.mmu;
-  if (mmu == MmuMode::kShadow || mmu == MmuMode::kNested) {
-    RcuReadGuard rcu;
-    for (const Memslot* slot : state_->slots.Active(0).slots()) {
-      if (slot->readonly() || slot->backing->has_contents()) continue;
-      return MakeError(
-          absl::StatusCode::kFailedPrecondition, {"NO_CONTENTS", "vm", 0},
-          Format("slot %d has a metadata-only backing, and the guest "
-                 "keeps page tables of its own in its memory; give "
-                 "the slot memory, or the VM mmu tdp or tdp_shadow",
-                 slot->id));
-    }
-  }
+  if (absl::Status s = CheckGuestMemory(*state_); !s.ok()) return s;
   return state_->runner.Start(std::move(options), GuestSpace(), confirm);
 }
 void Vm::StopWorkload() { state_->runner.Stop(); }
@@ -309,19 +295,7 @@ AgeSweep Vm::MakeAgeSweep(std::vector<GfnRange> ranges, AgeMode mode,
 uint64_t Vm::shadow_page_limit() const { return ShadowPageLimit(*state_); }
 
 absl::Status Vm::SetShadowPageLimit(uint64_t pages, MmuCost* cost) {
-  VmState& vm = *state_;
-  if (vm.shadow == nullptr) {
-    return MakeError(absl::StatusCode::kFailedPrecondition,
-                     {"NO_SHADOW_PAGES", "", 0},
-                     "this VM runs on the TDP MMU alone and has no shadow "
-                     "pages to limit; make one with tdp_shadow, shadow or "
-                     "nested");
-  }
-  if (absl::Status s = ShadowPages::CheckLimit(pages); !s.ok()) return s;
-  MutexLock slots(vm.slots.slots_lock);
-  MmuWriteLocked lock(vm.mmu_lock, LockOp::kZap, cost);
-  vm.shadow->pages().SetLimit(lock, pages, cost);
-  return absl::OkStatus();
+  return mmu::SetShadowPageLimit(*state_, pages, cost);
 }
 
 ShadowPageListing Vm::ListShadowPages(const ShadowPageFilter& filter,

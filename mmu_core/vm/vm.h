@@ -31,6 +31,7 @@
 #include "mmu_core/guest/gpa_space.h"
 #include "mmu_core/mmu/huge_page_outcomes.h"
 #include "mmu_core/mmu/shadow_page_info.h"
+#include "mmu_core/stats/labels.h"
 #include "mmu_core/stats/mmu_cost.h"
 #include "mmu_core/sync/hold_limit.h"
 #include "mmu_core/vm/core/missing_slots.h"
@@ -67,6 +68,8 @@ class Vm {
   Vm& operator=(const Vm&) = delete;
 
   const VmConfig& config() const;  // as created; memslots() has today's slots
+  // The MMUs that the VM has, the one that its guest runs on first.
+  std::vector<MmuKind> MmuKinds() const;
 
   // --- Memslots (section 2 of the behaviour reference) ---
 

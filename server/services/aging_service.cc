@@ -16,6 +16,7 @@
 #include "mmu_core/base/bits.h"
 #include "mmu_core/base/gfn_range.h"
 #include "mmu_core/base/level.h"
+#include "mmu_core/stats/labels.h"
 #include "mmu_core/stats/mmu_cost.h"
 #include "mmu_core/vm/core/missing_slots.h"
 #include "mmu_core/vm/jobs/age_sweep.h"
@@ -199,12 +200,15 @@ absl::StatusOr<v1::AgeRangeResponse> AgingServiceImpl::Age(
   response.set_young_page_count(static_cast<int64_t>(young_page_count));
   response.set_old_page_count(static_cast<int64_t>(old_page_count));
   response.set_granularity(ToPageSize(plan->granularity));
-  const mmu::MmuMode mmu = (*vm)->vm().config().mmu;
-  if (mmu == mmu::MmuMode::kTdp || mmu == mmu::MmuMode::kNested) {
-    response.set_tdp_coverage(v1::AGING_COVERAGE_COVERED);
-  }
-  if (mmu != mmu::MmuMode::kTdp) {
-    response.set_shadow_coverage(v1::AGING_COVERAGE_COVERED);
+  for (const mmu::MmuKind kind : (*vm)->vm().MmuKinds()) {
+    switch (kind) {
+      case mmu::MmuKind::kTdp:
+        response.set_tdp_coverage(v1::AGING_COVERAGE_COVERED);
+        break;
+      case mmu::MmuKind::kShadow:
+        response.set_shadow_coverage(v1::AGING_COVERAGE_COVERED);
+        break;
+    }
   }
   response.set_was_fast(was_fast);
   *response.mutable_cost() = ToProto(cost);

@@ -1,7 +1,8 @@
 #!/usr/bin/env python3
 """Fails if mmu_core is more open than it has to be: if a target is public and
 not listed below, or public without a user outside; if a program depends on
-mmu_core/testing; if VmState is named outside of the few places listed below.
+mmu_core/testing; if VmState, or the mode of a VM's MMUs, is named outside of the
+few places listed below.
 """
 
 import os
@@ -96,6 +97,35 @@ MAY_NAME_VM_STATE = {"mmu_core/vm/vm.cc", "mmu_core/vm/vm.h",
 FOLDERS_MAY_NAME_VM_STATE = ("bench/", "mmu_core/testing/", "tests/")
 
 
+# What a VM's mode means is said in vm_config.h and checked where a configuration
+# is; MMUs, vCPUs and guests are made by it. In the middle of an operation nobody
+# asks for it: MmuSet has the MMUs.
+MMU_MODE = re.compile(r"\bMmuMode::")
+MAY_NAME_MMU_MODE = {"mmu_core/vm/core/mmu_mode_check.cc",
+                     "mmu_core/vm/core/vm_config.h",
+                     "mmu_core/vm/core/vm_config_check.cc",
+                     "mmu_core/vm/core/vm_core.cc",
+                     "mmu_core/vm/run/guest_system.cc",
+                     "mmu_core/vm/vcpu/shadow_vcpu.cc",
+                     "mmu_core/vm/vcpu/vcpu.cc"}
+
+
+def names_of_mmu_mode(root):
+    """Returns (number of files read, files of mmu_core that name a mode)."""
+    found = []
+    files = 0
+    for path in sorted((root / "mmu_core").rglob("*")):
+        name = str(path.relative_to(root))
+        if (path.suffix not in (".h", ".cc") or "testing" in path.parts or
+                path.stem.endswith(("_test", "_test_util"))):
+            continue
+        files += 1
+        code = re.sub(r"//.*", "", path.read_text())
+        if MMU_MODE.search(code) and name not in MAY_NAME_MMU_MODE:
+            found.append("%s asks for the MMU mode" % name)
+    return files, found
+
+
 def top_folder(target):
     return target.package.split("/")[0]
 
@@ -172,6 +202,24 @@ class VisibilityTest(unittest.TestCase):
         self.assertEqual(found, [])
         for name in MAY_NAME_VM_STATE:
             self.assertTrue((root / name).is_file(), name)
+
+    def test_no_operation_asks_for_the_mode(self):
+        root = pathlib.Path(os.path.realpath("WORKSPACE")).parent
+        files, found = names_of_mmu_mode(root)
+        self.assertGreater(files, 200, "no sources found in %s" % root)
+        self.assertEqual(found, [])
+        for name in MAY_NAME_MMU_MODE:
+            self.assertIn("MmuMode::", (root / name).read_text(), name)
+
+    def test_a_question_for_the_mode_is_found(self):
+        with tempfile.TemporaryDirectory() as root:
+            path = pathlib.Path(root) / "mmu_core" / "vm" / "x.cc"
+            path.parent.mkdir(parents=True)
+            path.write_text("if (config.mmu == MmuMode::kTdp) {}\n")
+            self.assertEqual(names_of_mmu_mode(pathlib.Path(root)),
+                             (1, ["mmu_core/vm/x.cc asks for the MMU mode"]))
+            path.write_text("// not MmuMode::kTdp\n")
+            self.assertEqual(names_of_mmu_mode(pathlib.Path(root)), (1, []))
 
     def in_tree(self, files, look):
         with tempfile.TemporaryDirectory() as root:

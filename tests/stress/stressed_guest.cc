@@ -7,6 +7,7 @@
 #include "absl/strings/str_format.h"
 #include "mmu_core/base/access.h"
 #include "mmu_core/base/error.h"
+#include "mmu_core/vm/core/vm_config.h"
 #include "mmu_core/vm/vcpu/pre_fault.h"
 #include "mmu_core/vm/vcpu/shadow_vcpu.h"
 #include "mmu_core/vm/vm_state.h"
@@ -36,7 +37,7 @@ void StressedGuest::Run(int index) {
   expect.own.resize(spaces_.stable.pages());
   expect.neighbour.resize(spaces_.stable.pages());
   expect.changing.resize(spaces_.changing->all().pages());
-  const bool maps_ahead = vm().state().uses_tdp_mmu();
+  const bool maps_ahead = RunsOnTdp(vm().config());
   bool well = true;
   while (well && !stopping()) {
     if (pausing()) WaitWhilePaused();

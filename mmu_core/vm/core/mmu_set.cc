@@ -31,6 +31,12 @@ void MmuSet::WrapForTest(
   for (std::unique_ptr<Mmu>& mmu : mmus_) mmu = wrap(std::move(mmu));
 }
 
+std::vector<MmuKind> MmuSet::Kinds() const {
+  std::vector<MmuKind> kinds;
+  for (const auto& mmu : mmus_) kinds.push_back(mmu->kind());
+  return kinds;
+}
+
 bool MmuSet::MayMap(const Memslot& slot) const {
   return std::any_of(mmus_.begin(), mmus_.end(),
                      [&](const auto& mmu) { return mmu->MayMap(slot); });

@@ -58,6 +58,9 @@ class MmuSet {
   void WrapForTest(
       const std::function<std::unique_ptr<Mmu>(std::unique_ptr<Mmu>)>& wrap);
 
+  // In the order in which they were added.
+  std::vector<MmuKind> Kinds() const;
+
   // Whether some MMU may map the slot.
   bool MayMap(const Memslot& slot) const;
 

@@ -117,6 +117,19 @@ constexpr int HostAddressBits(const VmConfig& config) {
   return config.root_levels == 5 ? 52 : 46;
 }
 
+// The vCPUs' own accesses go through the TDP MMU.
+constexpr bool RunsOnTdp(const VmConfig& config) {
+  return config.mmu == MmuMode::kTdp || config.mmu == MmuMode::kNested;
+}
+// Guests have page tables of their own in their memory, which are shadowed.
+constexpr bool GuestHasTables(const VmConfig& config) {
+  return config.mmu == MmuMode::kShadow || config.mmu == MmuMode::kNested;
+}
+// The VM may have shadow pages.
+constexpr bool HasShadowPages(const VmConfig& config) {
+  return config.mmu != MmuMode::kTdp;
+}
+
 // The level of a root of the second stage: 4 or 5 levels of tables.
 constexpr Level RootLevel(const VmConfig& config) {
   return config.root_levels == 5 ? Level::k256T : Level::k512G;

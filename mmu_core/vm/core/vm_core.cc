@@ -33,7 +33,7 @@ const SpteFormat& FormatOf(const VmConfig& config) {
 }
 
 std::unique_ptr<ShadowMmu> MakeShadowMmu(VmCore& vm) {
-  if (vm.config.mmu == MmuMode::kTdp) return nullptr;
+  if (!HasShadowPages(vm.config)) return nullptr;
   const SpteFormat& format = FormatOf(vm.config);
   return std::make_unique<ShadowMmu>(
       ShadowParts{.format = format,
@@ -60,18 +60,18 @@ std::unique_ptr<ShadowMmu> MakeShadowMmu(VmCore& vm) {
 VmCore::VmCore(const VmConfig& vm_config, TablePool& table_pool)
     : config(vm_config),
       pool(table_pool),
-      shadow_roots(uses_tdp_mmu() ? ShadowRootGate::TdpMmu::kEnabled
-                                  : ShadowRootGate::TdpMmu::kDisabled),
-      slots({.max_gfn = MaxGfn(vm_config),
-             .address_spaces = 2,
-             .invalidations = &invalidations,
-             .shadow_roots =
-                 vm_config.mmu == MmuMode::kTdp ? nullptr : &shadow_roots,
-             .bitmaps = vm_config.dirty_ring_entries == 0 ||
-                                vm_config.companion_bitmap ==
-                                    VmConfig::CompanionBitmap::kYes
-                            ? MemslotTableOptions::Bitmaps::kYes
-                            : MemslotTableOptions::Bitmaps::kNo}),
+      shadow_roots(RunsOnTdp(vm_config) ? ShadowRootGate::TdpMmu::kEnabled
+                                        : ShadowRootGate::TdpMmu::kDisabled),
+      slots(
+          {.max_gfn = MaxGfn(vm_config),
+           .address_spaces = 2,
+           .invalidations = &invalidations,
+           .shadow_roots = HasShadowPages(vm_config) ? &shadow_roots : nullptr,
+           .bitmaps = vm_config.dirty_ring_entries == 0 ||
+                              vm_config.companion_bitmap ==
+                                  VmConfig::CompanionBitmap::kYes
+                          ? MemslotTableOptions::Bitmaps::kYes
+                          : MemslotTableOptions::Bitmaps::kNo}),
       mmio(vm_config.format == EntryFormat::kEpt ? MmioFormat::Kind::kEpt
                                                  : MmioFormat::Kind::kNpt,
            HostAddressBits(vm_config)),
@@ -89,7 +89,7 @@ VmCore::VmCore(const VmConfig& vm_config, TablePool& table_pool)
       shadow(MakeShadowMmu(*this)),
       operation_tables(table_pool) {
   // The only place that says which MMUs a VM has.
-  if (uses_tdp_mmu()) {
+  if (RunsOnTdp(vm_config)) {
     mmus.Add(std::make_unique<TdpSlotOps>(
         TdpSlotOps::Parts{.tdp = tdp,
                           .mmu_lock = mmu_lock,
@@ -104,8 +104,8 @@ VmCore::VmCore(const VmConfig& vm_config, TablePool& table_pool)
         .slots_lock = slots.slots_lock,
         .tlb = tlb,
         .nx_huge_pages = tdp.nx_huge_pages().shadow(),
-        .guest = uses_tdp_mmu() ? ShadowSlotOps::Guest::kOnTdp
-                                : ShadowSlotOps::Guest::kOnShadow}));
+        .guest = RunsOnTdp(vm_config) ? ShadowSlotOps::Guest::kOnTdp
+                                      : ShadowSlotOps::Guest::kOnShadow}));
   }
   if (shadow != nullptr && vm_config.shadow_page_limit != 0) {
     MmuWriteLocked lock(mmu_lock, LockOp::kMemslot);

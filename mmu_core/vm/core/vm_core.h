@@ -59,10 +59,6 @@ struct VmCore {
     return config.pml == VmConfig::Pml::kYes ? PmlBuffer::kEntries : 0;
   }
 
-  // The guest, or L1, runs on the TDP MMU.
-  bool uses_tdp_mmu() const {
-    return config.mmu == MmuMode::kTdp || config.mmu == MmuMode::kNested;
-  }
   // Without it neither L2 nor a guest's own tables can be run. Gives all slots
   // rmaps if they have none yet (SHD-13); RESOURCE_EXHAUSTED if there is no
   // memory for that. To be called before a shadow root is loaded, without

@@ -8,17 +8,13 @@
 #include "mmu_core/dirty/current_dirty_log.h"
 #include "mmu_core/dirty/dirty_log_state.h"
 #include "mmu_core/dirty/dirty_ring.h"
-#include "mmu_core/shadow/shadow_mmu.h"
 #include "mmu_core/stats/labels.h"
 #include "mmu_core/stats/mmu_counters.h"
 #include "mmu_core/stats/shadow_counters.h"
 #include "mmu_core/tlb/flush_metrics.h"
+#include "mmu_core/vm/core/shadow_page_limit.h"
 
 namespace mmu {
-
-uint64_t ShadowPageLimit(const VmCore& vm) {
-  return vm.shadow == nullptr ? 0 : vm.shadow->pages().limit();
-}
 
 VmStatsSnapshot StatsOf(const VmCore& vm) {
   const FlushMetrics flush = vm.tlb.Snapshot();

@@ -20,7 +20,6 @@ std::vector<VcpuStatsSnapshot> VcpuStatsOf(const VmCore& vm);
 MmuMetrics MetricsOf(const VmCore& vm);
 
 // The Vm functions of the same names.
-uint64_t ShadowPageLimit(const VmCore& vm);
 int VcpusWaitingForRing(const VmCore& vm);
 absl::optional<MonotonicTime> WaitingForRingSince(const VmCore& vm);
 

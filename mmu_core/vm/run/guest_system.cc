@@ -6,10 +6,15 @@
 #include "absl/status/status.h"
 #include "absl/strings/str_cat.h"
 #include "mmu_core/base/error.h"
+#include "mmu_core/base/format.h"
 #include "mmu_core/base/level.h"
 #include "mmu_core/guest/hypervisor/l2_program.h"
 #include "mmu_core/guest/kernel/kernel_program.h"
 #include "mmu_core/guest/kernel/paging_geometry.h"
+#include "mmu_core/memory/backing.h"
+#include "mmu_core/memory/memslot.h"
+#include "mmu_core/memory/memslot_set.h"
+#include "mmu_core/sync/rcu.h"
 #include "mmu_core/vm/run/guest_processor.h"
 #include "mmu_core/vm/run/l1_processor.h"
 
@@ -64,6 +69,21 @@ L2ProgramOptions HypervisorOptions(const VmConfig& config, const Vcpu& vcpu) {
 }
 
 }  // namespace
+
+absl::Status CheckGuestMemory(const VmCore& vm) {
+  if (!GuestHasTables(vm.config)) return absl::OkStatus();
+  RcuReadGuard rcu;
+  for (const Memslot* slot : vm.slots.Active(0).slots()) {
+    if (slot->readonly() || slot->backing->has_contents()) continue;
+    return MakeError(
+        absl::StatusCode::kFailedPrecondition, {"NO_CONTENTS", "vm", 0},
+        Format("slot %d has a metadata-only backing, and the guest "
+               "keeps page tables of its own in its memory; give "
+               "the slot memory, or the VM mmu tdp or tdp_shadow",
+               slot->id));
+  }
+  return absl::OkStatus();
+}
 
 absl::StatusOr<std::unique_ptr<GuestSystem>> GuestSystem::Boot(
     const VmConfig& config, Vcpu& vcpu, const GpaSpace& memory,

@@ -22,9 +22,15 @@
 #include "mmu_core/guest/kernel/guest_cpu.h"
 #include "mmu_core/guest/virtual_workload.h"
 #include "mmu_core/vm/core/vm_config.h"
+#include "mmu_core/vm/core/vm_core.h"
 #include "mmu_core/vm/vcpu/vcpu.h"
 
 namespace mmu {
+
+// Whether guests that have page tables of their own can keep them in the VM's
+// memory: FAILED_PRECONDITION NO_CONTENTS if a memslot has none. OK for other
+// guests.
+absl::Status CheckGuestMemory(const VmCore& vm);
 
 // Externally synchronised: belongs to the vCPU's thread.
 class GuestSystem {

@@ -220,7 +220,7 @@ void WorkloadRunner::MemoryGoes(GfnRange range) {
 }
 
 absl::StatusOr<GuestSystem*> WorkloadRunner::GuestOf(Vcpu& vcpu) {
-  if (config_.mmu != MmuMode::kShadow && config_.mmu != MmuMode::kNested) {
+  if (!GuestHasTables(config_)) {
     return nullptr;
   }
   const auto index = static_cast<size_t>(vcpu.index());

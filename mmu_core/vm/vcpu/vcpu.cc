@@ -24,7 +24,7 @@ namespace mmu {
 Vcpu::Vcpu(VmCore& vm, int index)
     : vm_(vm),
       index_(index),
-      runs_on_tdp_(vm.uses_tdp_mmu()),
+      runs_on_tdp_(RunsOnTdp(vm.config)),
       second_stage_privilege_(vm.config.format == EntryFormat::kNpt &&
                                       vm.config.mmu == MmuMode::kTdpShadow
                                   ? Privilege::kUser
