@@ -20,9 +20,9 @@
 #include "mmu_core/vm/missing_slots.h"
 #include "mmu_core/vm/vm.h"
 #include "server/base/errors.h"
+#include "server/convert/convert.h"
 #include "server/rpc/call_context.h"
 #include "server/services/call.h"
-#include "server/services/convert.h"
 
 namespace mmud {
 namespace {

@@ -16,12 +16,12 @@
 #include "mmu_core/base/gfn_range.h"
 #include "mmu_core/vm/vm.h"
 #include "server/base/errors.h"
+#include "server/control/in_flight_ranges.h"
+#include "server/control/vm_registry.h"
+#include "server/convert/convert.h"
+#include "server/convert/page_chunk_builder.h"
 #include "server/rpc/call_context.h"
 #include "server/services/call.h"
-#include "server/services/convert.h"
-#include "server/services/in_flight_ranges.h"
-#include "server/services/page_chunk_builder.h"
-#include "server/vm_registry.h"
 
 namespace mmud {
 namespace {

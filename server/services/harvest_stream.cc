@@ -22,11 +22,11 @@
 #include "mmu_core/vm/vm_config.h"
 #include "server/base/errors.h"
 #include "server/base/resource_names.h"
+#include "server/control/dirty_log_calls.h"
+#include "server/convert/convert.h"
+#include "server/convert/dirty_log_codec.h"
+#include "server/convert/dirty_log_convert.h"
 #include "server/services/call.h"
-#include "server/services/convert.h"
-#include "server/services/dirty_log_calls.h"
-#include "server/services/dirty_log_codec.h"
-#include "server/services/dirty_log_convert.h"
 
 namespace mmud {
 namespace {

@@ -16,11 +16,11 @@
 #include "absl/types/optional.h"
 #include "mmu_core/dirty/dirty_log_state.h"
 #include "mmud/v1/dirty_log_service.pb.h"
+#include "server/control/dirty_log_stream.h"
+#include "server/control/vm_registry.h"
 #include "server/rpc/call_context.h"
 #include "server/rpc/rpc_service.h"
 #include "server/services/daemon_state.h"
-#include "server/services/dirty_log_stream.h"
-#include "server/vm_registry.h"
 
 namespace mmud {
 

@@ -16,10 +16,10 @@
 #include "mmu_core/base/clock.h"
 #include "server/base/errors.h"
 #include "server/base/resource_names.h"
+#include "server/convert/convert.h"
+#include "server/convert/operation_filter.h"
 #include "server/rpc/call_context.h"
 #include "server/services/call.h"
-#include "server/services/convert.h"
-#include "server/services/operation_filter.h"
 
 namespace mmud {
 namespace {

@@ -21,12 +21,12 @@
 #include "server/base/errors.h"
 #include "server/base/etag.h"
 #include "server/base/resource_names.h"
+#include "server/convert/convert.h"
+#include "server/convert/operation_times.h"
+#include "server/convert/split_convert.h"
 #include "server/recover_job.h"
 #include "server/rpc/call_context.h"
 #include "server/services/call.h"
-#include "server/services/convert.h"
-#include "server/services/operation_times.h"
-#include "server/services/split_convert.h"
 
 namespace mmud {
 namespace {

@@ -19,10 +19,10 @@
 #include "mmu_core/vm/vm_stats.h"
 #include "server/base/errors.h"
 #include "server/base/resource_names.h"
+#include "server/control/vm_registry.h"
+#include "server/convert/convert.h"
 #include "server/rpc/call_context.h"
 #include "server/services/call.h"
-#include "server/services/convert.h"
-#include "server/vm_registry.h"
 
 namespace mmud {
 namespace {

@@ -31,14 +31,14 @@
 #include "server/base/etag.h"
 #include "server/base/labels.h"
 #include "server/base/resource_names.h"
+#include "server/control/vcpu_pause.h"
+#include "server/control/vm_registry.h"
+#include "server/convert/convert.h"
+#include "server/convert/dirty_log_convert.h"
+#include "server/convert/mmu_convert.h"
+#include "server/convert/vm_convert.h"
 #include "server/rpc/call_context.h"
 #include "server/services/call.h"
-#include "server/services/convert.h"
-#include "server/services/dirty_log_convert.h"
-#include "server/services/mmu_convert.h"
-#include "server/services/vm_convert.h"
-#include "server/vcpu_pause.h"
-#include "server/vm_registry.h"
 
 namespace mmud {
 namespace {

@@ -16,13 +16,13 @@
 #include "mmu_core/vm/workload.h"
 #include "server/base/errors.h"
 #include "server/base/resource_names.h"
+#include "server/control/vm_registry.h"
+#include "server/control/workload_run.h"
+#include "server/convert/convert.h"
+#include "server/convert/workload_convert.h"
+#include "server/convert/workload_source.h"
 #include "server/rpc/call_context.h"
 #include "server/services/call.h"
-#include "server/services/convert.h"
-#include "server/services/workload_convert.h"
-#include "server/services/workload_source.h"
-#include "server/vm_registry.h"
-#include "server/workload_run.h"
 
 namespace mmud {
 namespace {

@@ -1,0 +1,341 @@
+#include "server/control/dirty_log_stream.h"
+
+#include <algorithm>
+#include <cstdint>
+#include <functional>
+#include <utility>
+#include <vector>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "absl/strings/str_cat.h"
+#include "absl/strings/string_view.h"
+#include "absl/types/optional.h"
+#include "absl/types/span.h"
+#include "google/protobuf/repeated_field.h"
+#include "mmu_core/base/address.h"
+#include "mmu_core/base/clock.h"
+#include "mmu_core/base/error.h"
+#include "mmu_core/base/gfn_range.h"
+#include "mmu_core/dirty/dirty_log_state.h"
+#include "mmu_core/stats/mmu_cost.h"
+#include "mmu_core/vm/dirty_log_calls.h"
+#include "mmu_core/vm/vm.h"
+#include "mmu_core/vm/vm_config.h"
+#include "server/base/errors.h"
+#include "server/base/resource_names.h"
+#include "server/control/dirty_log_calls.h"
+#include "server/convert/convert.h"
+#include "server/convert/dirty_log_codec.h"
+#include "server/convert/dirty_log_convert.h"
+
+namespace mmud {
+namespace {
+
+constexpr uint64_t kWordPages = 64;
+
+mmu::GfnRange RangeOf(const SlotPlan& slot) {
+  return mmu::GfnRange::Of(mmu::ToGfn(slot.slot_start), slot.slot_pages);
+}
+
+// Whether the slot is in the epoch, which mmu_core knows.
+absl::Status CheckReadable(const ManagedVm& vm, const mmu::LogId& log_id,
+                           uint64_t epoch, uint32_t slot) {
+  return vm.vm().ReadDirtyLog(log_id, slot, epoch, 0, absl::Span<uint64_t>());
+}
+
+// Narrows the one slot of the plan to the wanted range.
+absl::Status PlanRange(const v1::ReadDirtyPagesRequest& request,
+                       DirtyLogPlan* plan) {
+  if (!request.has_range()) return absl::OkStatus();
+  if (request.slots_size() != 1) {
+    return InvalidField(
+        "INVALID_RANGE", "range",
+        absl::StrCat("range is set and slots has ", request.slots_size(),
+                     " entries; name the one slot that it belongs to"));
+  }
+  absl::StatusOr<mmu::GfnRange> range = ToRange(request.range(), "range");
+  if (!range.ok()) return range.status();
+  SlotPlan& slot = plan->slots[0];
+  const mmu::GfnRange whole = RangeOf(slot);
+  if (absl::Status status = CheckInsideSlots(*range, {whole}, "range");
+      !status.ok()) {
+    return status;
+  }
+  slot.first_page = range->start - whole.start;
+  slot.end_page = range->end - whole.start;
+  if (slot.first_page % kWordPages != 0 ||
+      (slot.end_page % kWordPages != 0 && slot.end_page != slot.slot_pages)) {
+    return InvalidField(
+        "INVALID_RANGE", "range",
+        absl::StrCat("range is ", request.range().size_bytes(), " bytes from ",
+                     request.range().gpa_bytes(),
+                     "; it must begin and end on a multiple of 64 pages from "
+                     "the slot's start, or at the slot's end"));
+  }
+  return absl::OkStatus();
+}
+
+absl::Status BadResume(absl::string_view field, absl::string_view message) {
+  return InvalidField("INVALID_RESUME_OFFSET", field, message);
+}
+
+// Leaves out what is before the place where the stream goes on.
+absl::Status PlanResume(const v1::ReadDirtyPagesRequest& request,
+                        DirtyLogPlan* plan) {
+  if (!request.has_start()) return absl::OkStatus();
+  if (plan->epoch == 0) {
+    return BadResume("start",
+                     "start is set and epoch is 0; only a sealed epoch can be "
+                     "resumed");
+  }
+  const v1::DirtyLogPosition& start = request.start();
+  const auto slot = std::find_if(
+      plan->slots.begin(), plan->slots.end(), [&start](const SlotPlan& of) {
+        return static_cast<int64_t>(of.slot) == start.slot();
+      });
+  if (slot == plan->slots.end()) {
+    return BadResume("start.slot",
+                     absl::StrCat("start.slot is ", start.slot(),
+                                  "; it must be a memslot that this stream "
+                                  "sends"));
+  }
+  // At the end of what is sent of the slot the next slot follows.
+  const auto slot_start = static_cast<int64_t>(slot->slot_start.value());
+  // Compared first: the difference of any two numbers may be none.
+  const bool is_before = start.gpa_bytes() < slot_start;
+  const uint64_t bytes =
+      is_before ? 0 : static_cast<uint64_t>(start.gpa_bytes() - slot_start);
+  const uint64_t page = bytes >> mmu::kPageShift;
+  if (is_before || bytes % mmu::kPageSize != 0 || page < slot->first_page ||
+      page > slot->end_page ||
+      (page % kWordPages != 0 && page != slot->slot_pages)) {
+    return BadResume(
+        "start.gpa_bytes",
+        absl::StrCat("start.gpa_bytes is ", start.gpa_bytes(),
+                     "; it must be within what is sent of slot ", start.slot(),
+                     ", and a multiple of 64 pages from the slot's start or "
+                     "the slot's end"));
+  }
+  for (auto earlier = plan->slots.begin(); earlier != slot; ++earlier) {
+    earlier->first_page = earlier->end_page;
+  }
+  slot->first_page = page;
+  return absl::OkStatus();
+}
+
+absl::Status SlotOff(const ManagedVm& vm, uint32_t slot) {
+  const std::string name = MakeMemslotName(vm.name(), slot);
+  return WithResource(
+      ApiError(absl::StatusCode::kFailedPrecondition, "DIRTY_LOG_OFF",
+               absl::StrCat(name,
+                            " is not in the dirty log; GetDirtyLog lists "
+                            "the memslots that are")),
+      "mmud.v1.Memslot", name);
+}
+
+}  // namespace
+
+absl::StatusOr<std::vector<uint32_t>> ToSlotIds(
+    const google::protobuf::RepeatedField<int32_t>& ids, const ManagedVm& vm) {
+  std::vector<uint32_t> slots;
+  for (int i = 0; i < ids.size(); ++i) {
+    const std::string field = absl::StrCat("slots[", i, "]");
+    const absl::StatusOr<uint32_t> slot = ToSlot(ids[i], field);
+    if (!slot.ok()) return slot.status();
+    if (!slots.empty() && *slot <= slots.back()) {
+      return WrongValue("INVALID_SLOT", field, ids[i],
+                        absl::StrCat("above the one before, ", slots.back(),
+                                     ": the ids ascend"));
+    }
+    if (!vm.FindSlot(*slot).has_value()) {
+      return MemslotNotFound(MakeMemslotName(vm.name(), *slot));
+    }
+    slots.push_back(*slot);
+  }
+  return slots;
+}
+
+absl::StatusOr<v1::DirtyLogEncoding> ToEncoding(v1::DirtyLogEncoding encoding) {
+  switch (encoding) {
+    case v1::DIRTY_LOG_ENCODING_UNSPECIFIED:
+    case v1::DIRTY_LOG_ENCODING_AUTO:
+      return v1::DIRTY_LOG_ENCODING_AUTO;
+    case v1::DIRTY_LOG_ENCODING_BITMAP:
+    case v1::DIRTY_LOG_ENCODING_EXTENTS:
+      return encoding;
+    default:
+      return WrongValue("INVALID_ENUM_VALUE", "encoding",
+                        static_cast<int>(encoding), "AUTO, BITMAP or EXTENTS");
+  }
+}
+
+absl::StatusOr<std::vector<SlotPlan>> PlanSlots(
+    const ManagedVm& vm, const mmu::DirtyLogView& log, uint64_t epoch,
+    const std::vector<uint32_t>& ids) {
+  std::vector<SlotPlan> plans;
+  auto wanted = ids.begin();
+  for (const mmu::SlotLogState& slot : log.state.slots) {
+    if (!ids.empty()) {
+      if (wanted == ids.end() || *wanted > slot.slot) continue;
+      if (*wanted < slot.slot) return SlotOff(vm, *wanted);
+      ++wanted;
+    } else if (epoch != 0 && slot.first_epoch > epoch) {
+      continue;
+    }
+    const absl::optional<mmu::MemslotInfo> info = vm.FindSlot(slot.slot);
+    if (!info.has_value()) {  // deleted since
+      if (ids.empty()) continue;
+      return MemslotNotFound(MakeMemslotName(vm.name(), slot.slot));
+    }
+    SlotPlan plan;
+    plan.slot = slot.slot;
+    plan.slot_start = info->config.gpa;
+    plan.slot_pages = info->config.size_bytes >> mmu::kPageShift;
+    plan.end_page = plan.slot_pages;
+    plans.push_back(plan);
+  }
+  if (wanted != ids.end()) return SlotOff(vm, *wanted);
+  return plans;
+}
+
+absl::StatusOr<DirtyLogPlan> PlanDirtyLog(
+    const v1::ReadDirtyPagesRequest& request, const ManagedVm& vm) {
+  DirtyLogPlan plan;
+  const absl::StatusOr<absl::optional<mmu::LogId>> log_id =
+      ToLogId(request.log_id());
+  if (!log_id.ok()) return log_id.status();
+  const absl::StatusOr<uint64_t> epoch = ToEpoch(request.epoch(), "epoch");
+  if (!epoch.ok()) {
+    return WithResource(epoch.status(), "mmud.v1.Vm", vm.name());
+  }
+  plan.epoch = *epoch;
+  if (plan.epoch != 0 && !log_id->has_value()) {
+    return InvalidField(
+        "INVALID_LOG_ID", "log_id",
+        absl::StrCat("log_id is empty and epoch is ", request.epoch(),
+                     "; name the log whose epoch it is"));
+  }
+  const absl::StatusOr<v1::DirtyLogEncoding> encoding =
+      ToEncoding(request.encoding());
+  if (!encoding.ok()) return encoding.status();
+  plan.encoding = *encoding;
+  const absl::StatusOr<int64_t> bytes =
+      ToMessageBytes(request.max_message_bytes());
+  if (!bytes.ok()) return bytes.status();
+  plan.message_bytes = *bytes;
+  const absl::StatusOr<std::vector<uint32_t>> ids =
+      ToSlotIds(request.slots(), vm);
+  if (!ids.ok()) return ids.status();
+  const absl::optional<mmu::DirtyLogView> log = vm.vm().FindDirtyLog();
+  if (!log.has_value()) return DirtyLogOff(vm);
+  plan.log_id = log_id->value_or(log->state.id);
+  if (absl::Status status = vm.vm().CheckDirtyLogEpoch(plan.log_id, plan.epoch,
+                                                       mmu::LogPages::kSealed);
+      !status.ok()) {
+    return status;
+  }
+  absl::StatusOr<std::vector<SlotPlan>> slots =
+      PlanSlots(vm, *log, plan.epoch, *ids);
+  if (!slots.ok()) return slots.status();
+  plan.slots = *std::move(slots);
+  // Once for the stream: with page-modification logging all vCPUs exit for it.
+  if (plan.epoch == 0) vm.vm().TakeInNotedPages();
+  for (const SlotPlan& slot : plan.slots) {
+    if (absl::Status status =
+            CheckReadable(vm, plan.log_id, plan.epoch, slot.slot);
+        !status.ok()) {
+      return status;
+    }
+  }
+  if (absl::Status status = PlanRange(request, &plan); !status.ok()) {
+    return status;
+  }
+  if (absl::Status status = PlanResume(request, &plan); !status.ok()) {
+    return status;
+  }
+  return plan;
+}
+
+v1::DirtyLogHeader HeaderOf(const DirtyLogPlan& plan) {
+  v1::DirtyLogHeader header;
+  header.set_log_id(plan.log_id.ToString());
+  header.set_epoch(static_cast<int64_t>(plan.epoch));
+  for (const SlotPlan& slot : plan.slots) {
+    v1::SlotCoverage* coverage = header.add_coverage();
+    coverage->set_slot(static_cast<int32_t>(slot.slot));
+    coverage->set_gpa_bytes(static_cast<int64_t>(
+        (slot.slot_start + (slot.first_page << mmu::kPageShift)).value()));
+    coverage->set_size_bytes(static_cast<int64_t>(
+        (slot.end_page - slot.first_page) << mmu::kPageShift));
+  }
+  return header;
+}
+
+DirtyPageChunks::DirtyPageChunks(DirtyLogPlan plan) : plan_(std::move(plan)) {
+  if (!plan_.slots.empty()) at_ = plan_.slots[0].first_page;
+}
+
+absl::StatusOr<absl::optional<v1::DirtyLogChunk>> DirtyPageChunks::Next(
+    const ManagedVm& vm, const std::function<absl::Status()>& keep_going) {
+  while (piece_.has_value() || slot_ < plan_.slots.size()) {
+    if (absl::Status status = keep_going(); !status.ok()) return status;
+    if (piece_.has_value()) {
+      absl::optional<v1::DirtyLogChunk> chunk = piece_->Next();
+      if (chunk.has_value()) {
+        totals_.set_crc32c(PayloadCrc(*chunk, totals_.crc32c()));
+        totals_.set_chunk_count(totals_.chunk_count() + 1);
+        totals_.set_dirty_page_count(totals_.dirty_page_count() +
+                                     CountPages(*chunk));
+        return chunk;
+      }
+      piece_.reset();
+    } else if (at_ < plan_.slots[slot_].end_page) {
+      if (absl::Status status = ReadPiece(vm); !status.ok()) return status;
+    } else if (++slot_ < plan_.slots.size()) {
+      at_ = plan_.slots[slot_].first_page;
+    }
+  }
+  return absl::optional<v1::DirtyLogChunk>();
+}
+
+v1::DirtyLogTrailer DirtyPageChunks::Trailer() const {
+  v1::DirtyLogTrailer trailer = totals_;
+  *trailer.mutable_cost() = ToProto(cost_);
+  return trailer;
+}
+
+absl::Status DirtyPageChunks::ReadPiece(const ManagedVm& vm) {
+  const SlotPlan& slot = plan_.slots[slot_];
+  const uint64_t step_pages = static_cast<uint64_t>(plan_.message_bytes) /
+                              sizeof(uint64_t) * kWordPages;
+  const uint64_t end = std::min(at_ + step_pages, slot.end_page);
+  const uint64_t from = std::exchange(at_, end);
+  const absl::optional<mmu::MemslotInfo> now = vm.FindSlot(slot.slot);
+  const bool is_there =
+      now.has_value() && now->config.gpa == slot.slot_start &&
+      now->config.size_bytes >> mmu::kPageShift == slot.slot_pages;
+  // One that is elsewhere is not in the epoch any more, which mmu_core says. A
+  // peek leaves it out as one that is gone.
+  if (!now.has_value() || (!is_there && plan_.epoch == 0)) {
+    at_ = slot.end_page;
+    return absl::OkStatus();
+  }
+  std::vector<uint64_t> words((end - from + kWordPages - 1) / kWordPages, 0);
+  const mmu::MonotonicTime start = mmu::MonotonicTime::Now();
+  absl::Status status = vm.vm().ReadDirtyLog(
+      plan_.log_id, slot.slot, plan_.epoch, from, absl::MakeSpan(words));
+  cost_.wall += mmu::MonotonicTime::Now() - start;
+  if (!status.ok()) {
+    // Deleted since the look above.
+    if (mmu::DetailOf(status).reason != "MEMSLOT_NOT_FOUND") return status;
+    at_ = slot.end_page;
+    return absl::OkStatus();
+  }
+  piece_.emplace(slot.slot, slot.slot_start + (from << mmu::kPageShift),
+                 std::move(words), end - from, plan_.encoding,
+                 static_cast<size_t>(plan_.message_bytes));
+  return absl::OkStatus();
+}
+
+}  // namespace mmud
