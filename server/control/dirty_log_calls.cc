@@ -26,10 +26,6 @@ namespace {
 // Pages that one step of a clear covers: 256 MiB of guest memory.
 constexpr uint64_t kClearStepPages = 1 << 16;
 
-absl::Status About(const ManagedVm& vm, const absl::Status& status) {
-  return WithResource(status, "mmud.v1.Vm", vm.name());
-}
-
 // The same call at the time that it is now.
 mmu::LogCall Now(mmu::LogCall call) {
   call.now = mmu::MonotonicTime::Now();
@@ -55,11 +51,11 @@ absl::StatusOr<v1::SealDirtyLogResponse> Seal(ManagedVm& vm,
                                               int64_t acknowledged_epoch) {
   const absl::StatusOr<uint64_t> acknowledged =
       ToEpoch(acknowledged_epoch, "acknowledged_epoch");
-  if (!acknowledged.ok()) return About(vm, acknowledged.status());
+  if (!acknowledged.ok()) return AboutVm(acknowledged.status(), vm.name());
   mmu::MmuCost cost;
   const absl::StatusOr<mmu::SealOutcome> sealed =
       vm.vm().SealDirtyLog(call, *acknowledged, &cost);
-  if (!sealed.ok()) return About(vm, sealed.status());
+  if (!sealed.ok()) return AboutVm(sealed.status(), vm.name());
   v1::SealDirtyLogResponse response;
   response.set_log_id(sealed->log_id.ToString());
   response.set_epoch(Signed(sealed->epoch));
@@ -80,12 +76,12 @@ absl::StatusOr<v1::ClearDirtyLogResponse> Clear(ManagedVm& vm,
                                                 const NamedPages& pages,
                                                 const ClearCalls& calls) {
   if (epoch < 0) {
-    return About(
-        vm,
+    return AboutVm(
         mmu::MakeError(absl::StatusCode::kAborted, {"EPOCH_MISMATCH", "epoch"},
                        absl::StrCat("epoch ", epoch,
                                     " cannot be cleared: it must be the last "
-                                    "sealed one; GetDirtyLog shows it")));
+                                    "sealed one; GetDirtyLog shows it")),
+        vm.name());
   }
   const uint64_t number = static_cast<uint64_t>(epoch);
   mmu::ClearResult sum;
@@ -101,7 +97,7 @@ absl::StatusOr<v1::ClearDirtyLogResponse> Clear(ManagedVm& vm,
     const absl::StatusOr<mmu::ClearResult> step =
         vm.vm().ClearDirtyLog(Now(call), pages.slot, number,
                               pages.first_page + done, count, words, &cost);
-    if (!step.ok()) return About(vm, step.status());
+    if (!step.ok()) return AboutVm(step.status(), vm.name());
     calls.part_done();
     sum.cleared_page_count += step->cleared_page_count;
     sum.already_in_flight_page_count += step->already_in_flight_page_count;
@@ -127,13 +123,13 @@ absl::StatusOr<v1::AcknowledgePagesResponse> Acknowledge(
     ManagedVm& vm, const mmu::LogCall& call, int64_t epoch,
     const NamedPages* pages) {
   const absl::StatusOr<uint64_t> number = ToEpoch(epoch, "epoch");
-  if (!number.ok()) return About(vm, number.status());
+  if (!number.ok()) return AboutVm(number.status(), vm.name());
   const absl::StatusOr<mmu::AcknowledgeResult> result =
       pages == nullptr ? vm.vm().AcknowledgePages(call, *number)
                        : vm.vm().AcknowledgePages(
                              call, *number, pages->slot, pages->first_page,
                              pages->page_count, pages->mask);
-  if (!result.ok()) return About(vm, result.status());
+  if (!result.ok()) return AboutVm(result.status(), vm.name());
   v1::AcknowledgePagesResponse response;
   response.set_acknowledged_page_count(Signed(result->acknowledged_page_count));
   response.set_later_page_count(Signed(result->later_page_count));

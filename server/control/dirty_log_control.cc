@@ -123,13 +123,13 @@ absl::StatusOr<std::vector<mmu::GfnRange>> RangesToLog(
                                        slot.size_bytes >> mmu::kPageShift));
   }
   if (!ranges.empty()) return ranges;
-  return WithResource(
+  return AboutVm(
       ApiError(absl::StatusCode::kNotFound, "MEMSLOT_NOT_FOUND",
                absl::StrCat("slots is empty, which means all memslots that can "
                             "be written, and ",
                             vm.name(),
                             " has none; name read-only ones to log those")),
-      "mmud.v1.Vm", vm.name());
+      vm.name());
 }
 
 int64_t EagerSplits(const mmu::MmuMetrics& metrics, int from) {
@@ -190,7 +190,7 @@ absl::StatusOr<std::shared_ptr<DirtyLogStartJob>> DirtyLogStartJob::Create(
   start.now = mmu::MonotonicTime::Now();
   const absl::StatusOr<absl::optional<mmu::DirtyLogView>> log =
       vm.vm().CheckDirtyLogStart(start);
-  if (!log.ok()) return WithResource(log.status(), "mmud.v1.Vm", vm.name());
+  if (!log.ok()) return AboutVm(log.status(), vm.name());
   std::shared_ptr<mmu::SplitJob> split;
   // Who starts once more what it has started has nothing to split.
   if (!log->has_value() && request.has_throttle() &&
@@ -213,7 +213,7 @@ absl::StatusOr<mmu::DirtyLogView> DirtyLogStartJob::StartNow(
     const mmu::DirtyLogStart& start, ManagedVm& vm, mmu::MmuCost* cost) {
   absl::StatusOr<mmu::DirtyLogView> log = vm.vm().StartDirtyLog(start, cost);
   if (!log.ok()) {
-    return WithResource(log.status(), "mmud.v1.Vm", vm.name());
+    return AboutVm(log.status(), vm.name());
   }
   if (log->state.id == start.id) {
     vm.dirty_rate().Restart(vm.SampleDirty(mmu::MonotonicTime::Now()));
@@ -314,7 +314,7 @@ absl::StatusOr<v1::StopDirtyLogResponse> StopDirtyLog(
   const absl::StatusOr<mmu::StopResult> result =
       vm.vm().StopDirtyLog(stop, &cost);
   if (!result.ok()) {
-    return WithResource(result.status(), "mmud.v1.Vm", vm.name());
+    return AboutVm(result.status(), vm.name());
   }
   v1::StopDirtyLogResponse response;
   *response.mutable_discarded() = ToProto(result->discarded);

@@ -207,7 +207,7 @@ absl::StatusOr<DirtyLogPlan> PlanDirtyLog(
   if (!log_id.ok()) return log_id.status();
   const absl::StatusOr<uint64_t> epoch = ToEpoch(request.epoch(), "epoch");
   if (!epoch.ok()) {
-    return WithResource(epoch.status(), "mmud.v1.Vm", vm.name());
+    return AboutVm(epoch.status(), vm.name());
   }
   plan.epoch = *epoch;
   if (plan.epoch != 0 && !log_id->has_value()) {
@@ -228,7 +228,7 @@ absl::StatusOr<DirtyLogPlan> PlanDirtyLog(
       ToSlotIds(request.slots(), vm);
   if (!ids.ok()) return ids.status();
   const absl::optional<mmu::DirtyLogView> log = vm.vm().FindDirtyLog();
-  if (!log.has_value()) return DirtyLogOff(vm);
+  if (!log.has_value()) return DirtyLogOff(vm.name());
   plan.log_id = log_id->value_or(log->state.id);
   if (absl::Status status = vm.vm().CheckDirtyLogEpoch(plan.log_id, plan.epoch,
                                                        mmu::LogPages::kSealed);

@@ -45,7 +45,7 @@ absl::StatusOr<InFlightRanges> InFlightRanges::Create(
   const absl::StatusOr<uint64_t> epoch =
       ToEpoch(request.epoch(), "in_flight.epoch");
   if (!epoch.ok()) {
-    return WithResource(epoch.status(), "mmud.v1.Vm", vm.name());
+    return AboutVm(epoch.status(), vm.name());
   }
   absl::optional<mmu::GfnRange> only;
   if (request.has_range()) {
@@ -60,12 +60,11 @@ absl::StatusOr<InFlightRanges> InFlightRanges::Create(
     only = *range;
   }
   const absl::optional<mmu::DirtyLogView> log = vm.vm().FindDirtyLog();
-  if (!log.has_value()) return DirtyLogOff(vm);
+  if (!log.has_value()) return DirtyLogOff(vm.name());
   if (absl::Status status = vm.vm().CheckDirtyLogEpoch(
           **log_id, *epoch, mmu::LogPages::kInFlight);
       !status.ok()) {
-    return InField(WithResource(std::move(status), "mmud.v1.Vm", vm.name()),
-                   "in_flight.");
+    return InField(AboutVm(std::move(status), vm.name()), "in_flight.");
   }
   InFlightRanges ranges;
   ranges.log_id_ = **log_id;
@@ -76,8 +75,7 @@ absl::StatusOr<InFlightRanges> InFlightRanges::Create(
                                                  0, absl::Span<uint64_t>());
     if (mmu::DetailOf(readable).reason == "MEMSLOT_NOT_FOUND") continue;
     if (!readable.ok()) {
-      return InField(WithResource(readable, "mmud.v1.Vm", vm.name()),
-                     "in_flight.");
+      return InField(AboutVm(readable, vm.name()), "in_flight.");
     }
     const absl::optional<mmu::MemslotInfo> slot = vm.FindSlot(state.slot);
     if (!slot.has_value()) continue;  // deleted since

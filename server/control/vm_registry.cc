@@ -51,9 +51,9 @@ absl::Status AtWork(absl::string_view name, int64_t operations,
                     " operations work on ", Quote(name),
                     "; cancel them or wait for their end");
   }
-  return WithResource(ApiError(absl::StatusCode::kFailedPrecondition,
-                               "OPERATION_RUNNING", message),
-                      "mmud.v1.Vm", name);
+  return AboutVm(ApiError(absl::StatusCode::kFailedPrecondition,
+                          "OPERATION_RUNNING", message),
+                 name);
 }
 
 }  // namespace
@@ -98,7 +98,7 @@ absl::StatusOr<VmUse> VmRegistry::Create(const std::string& name,
   {
     mmu::MutexLock lock(mu_);
     if (const auto it = entries_.find(name); it != entries_.end()) {
-      return WithResource(
+      return AboutVm(
           ApiError(absl::StatusCode::kAlreadyExists, "VM_EXISTS",
                    absl::StrCat("there is a VM ", Quote(name),
                                 it->second.deletion != nullptr
@@ -106,7 +106,7 @@ absl::StatusOr<VmUse> VmRegistry::Create(const std::string& name,
                                       "another vm_id or wait until it is gone"
                                     : " already; choose another vm_id or "
                                       "delete it")),
-          "mmud.v1.Vm", name);
+          name);
     }
     if (static_cast<int64_t>(entries_.size()) >= limits_.max_vms) {
       ++refused_vms_;

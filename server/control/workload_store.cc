@@ -26,10 +26,10 @@ namespace mmud {
 namespace {
 
 absl::Status WorkloadRunning(const std::string& vm) {
-  return WithResource(
+  return AboutVm(
       ApiError(absl::StatusCode::kFailedPrecondition, "WORKLOAD_RUNNING",
                absl::StrCat(vm, " runs a workload already; stop it first")),
-      "mmud.v1.Vm", vm);
+      vm);
 }
 
 uint64_t& CountOf(WorkloadMetrics& metrics, WorkloadRun::State end) {

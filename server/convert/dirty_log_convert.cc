@@ -6,9 +6,7 @@
 #include <random>
 #include <string>
 
-#include "absl/status/status.h"
 #include "absl/status/statusor.h"
-#include "absl/strings/str_cat.h"
 #include "absl/strings/string_view.h"
 #include "absl/time/time.h"
 #include "absl/types/optional.h"
@@ -208,15 +206,6 @@ v1::SlotDirtyLog NoDirtyLogOf(uint32_t slot) {
   proto.set_slot(static_cast<int32_t>(slot));
   proto.set_state(v1::DIRTY_LOG_STATE_OFF);
   return proto;
-}
-
-absl::Status DirtyLogOff(const ManagedVm& vm) {
-  return WithResource(
-      ApiError(absl::StatusCode::kFailedPrecondition, "DIRTY_LOG_OFF",
-               absl::StrCat(vm.name(),
-                            " does not log; call StartDirtyLog "
-                            "first")),
-      "mmud.v1.Vm", vm.name());
 }
 
 }  // namespace mmud

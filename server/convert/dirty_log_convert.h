@@ -5,7 +5,6 @@
 
 #include <cstdint>
 
-#include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "absl/strings/string_view.h"
 #include "absl/types/optional.h"
@@ -53,9 +52,6 @@ v1::DirtyLog ToProto(const ManagedVm& vm, const mmu::DirtyLogView& log);
 // What a log has of a memslot; of one that is not logged: it is off.
 v1::SlotDirtyLog ToProto(const mmu::SlotLogView& slot);
 v1::SlotDirtyLog NoDirtyLogOf(uint32_t slot);
-
-// FAILED_PRECONDITION DIRTY_LOG_OFF about a VM.
-absl::Status DirtyLogOff(const ManagedVm& vm);
 
 }  // namespace mmud
 

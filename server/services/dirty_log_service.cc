@@ -56,13 +56,12 @@ class StartTurn {
 absl::StatusOr<std::shared_ptr<StartTurn>> TakeTurn(DaemonState& state,
                                                     const VmUse& vm) {
   if (!vm->TryBeginDirtyLogStart()) {
-    return WithResource(
-        ApiError(
-            absl::StatusCode::kAborted, "DIRTY_LOG_STARTING",
-            absl::StrCat("another StartDirtyLog is at work on ", vm->name(),
-                         "; wait for its operation or cancel "
-                         "it")),
-        "mmud.v1.Vm", vm->name());
+    return AboutVm(ApiError(absl::StatusCode::kAborted, "DIRTY_LOG_STARTING",
+                            absl::StrCat("another StartDirtyLog is at work on ",
+                                         vm->name(),
+                                         "; wait for its operation or cancel "
+                                         "it")),
+                   vm->name());
   }
   absl::StatusOr<VmUse> use = state.vms.ForOperation(vm);
   if (!use.ok()) {
@@ -106,7 +105,7 @@ absl::StatusOr<v1::AcquireDirtyLogResponse> Acquire(
       *claim, *id,
       request.force() ? mmu::LogOwner::Force::kYes : mmu::LogOwner::Force::kNo,
       mmu::MonotonicTime::Now(), &acquired);
-  if (!log.ok()) return WithResource(log.status(), "mmud.v1.Vm", vm.name());
+  if (!log.ok()) return AboutVm(log.status(), vm.name());
   v1::AcquireDirtyLogResponse response;
   *response.mutable_dirty_log() = ToProto(vm, *log);
   response.set_already_owned(acquired == mmu::LogOwner::Acquired::kAlready);
@@ -197,7 +196,7 @@ grpc::Status DirtyLogServiceImpl::GetDirtyLog(
   const absl::StatusOr<VmUse> vm = FindVm(state_, request->vm(), "vm");
   if (!vm.ok()) return ToGrpcStatus(vm.status());
   const absl::optional<mmu::DirtyLogView> log = (*vm)->vm().FindDirtyLog();
-  if (!log.has_value()) return ToGrpcStatus(DirtyLogOff(**vm));
+  if (!log.has_value()) return ToGrpcStatus(DirtyLogOff((*vm)->name()));
   *response->mutable_dirty_log() = ToProto(**vm, *log);
   if (!request->count_open_pages()) return grpc::Status::OK;
   const std::vector<mmu::SlotUndelivered> counts =
@@ -329,7 +328,8 @@ grpc::Status DirtyLogServiceImpl::GetDirtyRate(
     v1::GetDirtyRateResponse* response) {
   absl::StatusOr<VmUse> vm = FindVm(state_, request->vm(), "vm");
   if (!vm.ok()) return ToGrpcStatus(vm.status());
-  if (!(*vm)->vm().LogsDirtyPages()) return ToGrpcStatus(DirtyLogOff(**vm));
+  if (!(*vm)->vm().LogsDirtyPages())
+    return ToGrpcStatus(DirtyLogOff((*vm)->name()));
   if (request->windows_size() > kMaxWindows) {
     return ToGrpcStatus(
         InvalidField("INVALID_WINDOW", "windows",

@@ -35,12 +35,11 @@ absl::Status CheckContents(const ManagedVm& vm,
   std::erase_if(empty, [](const auto& slot) { return slot.has_contents; });
   const mmu::MemslotInfo* const slot = FirstSlotIn(empty, ranges);
   if (slot == nullptr) return absl::OkStatus();
-  return WithResource(
-      ApiError(absl::StatusCode::kFailedPrecondition, "NO_CONTENTS",
-               absl::StrCat("slot ", slot->config.slot,
-                            " has no contents: its backing is "
-                            "METADATA_ONLY")),
-      "mmud.v1.Vm", vm.name());
+  return AboutVm(ApiError(absl::StatusCode::kFailedPrecondition, "NO_CONTENTS",
+                          absl::StrCat("slot ", slot->config.slot,
+                                       " has no contents: its backing is "
+                                       "METADATA_ONLY")),
+                 vm.name());
 }
 
 // What is to be read next; nothing at the end.

@@ -113,8 +113,7 @@ absl::Status HarvestStream::Open(const v1::HarvestOpen& open) {
   const absl::StatusOr<mmu::DirtyLogView> log =
       (*vm)->vm().RenewDirtyLogLease(*call);
   if (!log.ok()) {
-    return InField(WithResource(log.status(), "mmud.v1.Vm", open.vm()),
-                   "open.");
+    return InField(AboutVm(log.status(), open.vm()), "open.");
   }
   if (absl::Status status = PlanSlots(**vm, *log, 0, *slots).status();
       !status.ok()) {
@@ -145,7 +144,7 @@ absl::Status HarvestStream::SealLog(const v1::HarvestSeal& seal) {
   ahead_.reset();
   *answers_.emplace_back().mutable_sealed() = *std::move(sealed);
   const absl::optional<mmu::DirtyLogView> log = vm_->vm().FindDirtyLog();
-  if (!log.has_value()) return DirtyLogOff(*vm_);
+  if (!log.has_value()) return DirtyLogOff(vm_->name());
   DirtyLogPlan plan;
   plan.log_id = *call_.log_id;
   plan.epoch = static_cast<uint64_t>(epoch_);

@@ -47,11 +47,11 @@ class SplitTurn {
 absl::StatusOr<std::shared_ptr<SplitTurn>> TakeTurn(DaemonState& state,
                                                     const VmUse& vm) {
   if (!vm->TryBeginSplit()) {
-    return WithResource(
+    return AboutVm(
         ApiError(absl::StatusCode::kAborted, "SPLIT_RUNNING",
                  absl::StrCat("a split or recovery of ", vm->name(),
                               " runs already; cancel it or wait for it")),
-        "mmud.v1.Vm", vm->name());
+        vm->name());
   }
   absl::StatusOr<VmUse> use = state.vms.ForOperation(vm);
   if (!use.ok()) {

@@ -50,11 +50,11 @@ constexpr absl::Duration kMaxPause = absl::Hours(1);
 // A split or recovery goes through the slots: they must stay as they are.
 absl::Status CheckNoSplit(const ManagedVm& vm) {
   if (!vm.is_splitting()) return absl::OkStatus();
-  return WithResource(
+  return AboutVm(
       ApiError(absl::StatusCode::kFailedPrecondition, "OPERATION_RUNNING",
                "a split or recovery of huge pages works on the memslots; "
                "cancel it or wait for its end"),
-      "mmud.v1.Vm", vm.name());
+      vm.name());
 }
 
 // The pages of its dirty log that were not acknowledged, if the request
@@ -68,8 +68,7 @@ absl::StatusOr<mmu::UndeliveredCounts> CheckDeletion(
   }
   const mmu::UndeliveredCounts lost = vm.vm().CountUndelivered();
   if (lost.none() || request.force()) return lost;
-  return WithResource(mmu::UndeliveredPages(lost, vm.name(), "force"),
-                      "mmud.v1.Vm", vm.name());
+  return AboutVm(mmu::UndeliveredPages(lost, vm.name(), "force"), vm.name());
 }
 
 v1::DeleteVmResponse ToResponse(const VmRegistry::Deleted& deleted) {
@@ -269,7 +268,7 @@ absl::StatusOr<v1::UpdateVmResponse> VmServiceImpl::Update(
     absl::Status status =
         (*vm)->vm().SetShadowPageLimit(*update->shadow_page_limit, &cost);
     if (mmu::DetailOf(status).reason == "NO_SHADOW_PAGES") {
-      return WithResource(status, "mmud.v1.Vm", (*vm)->name());
+      return AboutVm(status, (*vm)->name());
     }
     if (!status.ok()) return InField(status, "vm.");
   }
