@@ -18,6 +18,7 @@
 #include "prometheus/metric_family.h"
 #include "server/base/budget.h"
 #include "server/base/build_info.h"
+#include "server/base/status_codes.h"
 #include "server/base/wall_time.h"
 #include "server/control/operation_metrics.h"
 #include "server/control/vm_registry.h"

@@ -7,6 +7,7 @@
 #include <cstdint>
 
 #include "mmu_core/stats/latency_histogram.h"
+#include "server/base/status_codes.h"
 
 namespace mmud {
 
@@ -18,10 +19,6 @@ enum class OperationMethod : uint8_t {
 };
 inline constexpr int kOperationMethods = 3;
 const char* ToString(OperationMethod method);
-
-inline constexpr int kStatusCodes = 17;  // of gRPC
-// "OK", "CANCELLED", ...
-const char* StatusCodeName(int code);
 
 // Of one method. A value.
 struct OperationMethodMetrics {

@@ -23,6 +23,7 @@
 #include "mmu_core/vm/split_job.h"
 #include "server/base/budget.h"
 #include "server/base/errors.h"
+#include "server/base/status_codes.h"
 #include "server/base/status_mapping.h"
 #include "server/control/operation_metrics.h"
 #include "server/log/call_facts.h"

@@ -18,7 +18,7 @@
 #include "grpcpp/support/server_interceptor.h"
 #include "grpcpp/support/status.h"
 #include "mmu_core/sync/spin.h"
-#include "server/control/operation_metrics.h"
+#include "server/base/status_codes.h"
 #include "server/log/call_facts.h"
 #include "server/log/logging.h"
 #include "server/log/peer.h"

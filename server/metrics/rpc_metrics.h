@@ -13,7 +13,7 @@
 
 #include "grpcpp/support/server_interceptor.h"
 #include "mmu_core/stats/latency_histogram.h"
-#include "server/control/operation_metrics.h"
+#include "server/base/status_codes.h"
 #include "server/metrics/metric_writer.h"
 
 namespace mmud {
