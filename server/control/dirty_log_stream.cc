@@ -25,6 +25,7 @@
 #include "server/base/errors.h"
 #include "server/base/resource_names.h"
 #include "server/control/dirty_log_calls.h"
+#include "server/control/slot_ranges.h"
 #include "server/convert/convert.h"
 #include "server/convert/dirty_log_codec.h"
 #include "server/convert/dirty_log_convert.h"

@@ -20,6 +20,7 @@
 #include "mmu_core/vm/vm_config.h"
 #include "server/base/errors.h"
 #include "server/control/dirty_log_calls.h"
+#include "server/control/slot_ranges.h"
 #include "server/convert/convert.h"
 #include "server/convert/dirty_log_convert.h"
 

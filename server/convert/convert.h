@@ -8,7 +8,6 @@
 #include <string>
 #include <vector>
 
-#include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "absl/strings/string_view.h"
 #include "absl/time/time.h"
@@ -22,7 +21,6 @@
 #include "mmu_core/stats/latency_histogram.h"
 #include "mmu_core/stats/mmu_cost.h"
 #include "mmu_core/vm/throttle.h"
-#include "mmu_core/vm/vm.h"
 #include "mmud/v1/common.pb.h"
 #include "server/base/wall_time.h"
 #include "server/control/managed_vm.h"
@@ -71,18 +69,6 @@ absl::StatusOr<mmu::GfnRange> ToRange(const v1::Extent& extent,
 absl::StatusOr<std::vector<mmu::GfnRange>> ToRangesOfVm(
     const google::protobuf::RepeatedPtrField<v1::Extent>& extents,
     const ManagedVm& vm, absl::string_view field);
-
-// The ranges of all memslots, ascending, adjacent ones joined.
-std::vector<mmu::GfnRange> SlotRanges(const ManagedVm& vm);
-// Of `slots`, which ascend by address, the first with memory in one of
-// `ranges`; null if none has.
-const mmu::MemslotInfo* FirstSlotIn(const std::vector<mmu::MemslotInfo>& slots,
-                                    const std::vector<mmu::GfnRange>& ranges);
-// GPA_OUT_OF_RANGE unless `range` lies within `slots`, as SlotRanges returns
-// them.
-absl::Status CheckInsideSlots(mmu::GfnRange range,
-                              const std::vector<mmu::GfnRange>& slots,
-                              absl::string_view field);
 
 // The bytes of one stream message's payload: INVALID_MESSAGE_SIZE.
 absl::StatusOr<int64_t> ToMessageBytes(int64_t bytes);

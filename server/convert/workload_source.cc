@@ -22,6 +22,7 @@
 #include "mmu_core/vm/vm.h"
 #include "mmud/v1/common.pb.h"
 #include "server/base/errors.h"
+#include "server/control/slot_ranges.h"
 #include "server/convert/convert.h"
 #include "trace/trace_reader.h"
 

@@ -17,6 +17,7 @@
 #include "mmu_core/vm/vm.h"
 #include "server/base/errors.h"
 #include "server/control/in_flight_ranges.h"
+#include "server/control/slot_ranges.h"
 #include "server/control/vm_registry.h"
 #include "server/convert/convert.h"
 #include "server/convert/page_chunk_builder.h"

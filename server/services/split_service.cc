@@ -21,6 +21,7 @@
 #include "server/base/errors.h"
 #include "server/base/etag.h"
 #include "server/base/resource_names.h"
+#include "server/control/slot_ranges.h"
 #include "server/convert/convert.h"
 #include "server/convert/operation_times.h"
 #include "server/convert/split_convert.h"
