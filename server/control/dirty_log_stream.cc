@@ -24,9 +24,9 @@
 #include "mmu_core/vm/vm_config.h"
 #include "server/base/errors.h"
 #include "server/base/resource_names.h"
-#include "server/control/dirty_log_calls.h"
 #include "server/control/slot_ranges.h"
 #include "server/convert/convert.h"
+#include "server/convert/dirty_log_calls_convert.h"
 #include "server/convert/dirty_log_codec.h"
 #include "server/convert/dirty_log_convert.h"
 
@@ -206,10 +206,8 @@ absl::StatusOr<DirtyLogPlan> PlanDirtyLog(
   const absl::StatusOr<absl::optional<mmu::LogId>> log_id =
       ToLogId(request.log_id());
   if (!log_id.ok()) return log_id.status();
-  const absl::StatusOr<uint64_t> epoch = ToEpoch(request.epoch(), "epoch");
-  if (!epoch.ok()) {
-    return AboutVm(epoch.status(), vm.name());
-  }
+  const absl::StatusOr<uint64_t> epoch = ToEpoch(request.epoch(), "epoch", vm);
+  if (!epoch.ok()) return epoch.status();
   plan.epoch = *epoch;
   if (plan.epoch != 0 && !log_id->has_value()) {
     return InvalidField(

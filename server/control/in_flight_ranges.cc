@@ -19,9 +19,9 @@
 #include "mmu_core/vm/vm.h"
 #include "mmu_core/vm/vm_config.h"
 #include "server/base/errors.h"
-#include "server/control/dirty_log_calls.h"
 #include "server/control/slot_ranges.h"
 #include "server/convert/convert.h"
+#include "server/convert/dirty_log_calls_convert.h"
 #include "server/convert/dirty_log_convert.h"
 
 namespace mmud {
@@ -44,10 +44,8 @@ absl::StatusOr<InFlightRanges> InFlightRanges::Create(
                         "it is");
   }
   const absl::StatusOr<uint64_t> epoch =
-      ToEpoch(request.epoch(), "in_flight.epoch");
-  if (!epoch.ok()) {
-    return AboutVm(epoch.status(), vm.name());
-  }
+      ToEpoch(request.epoch(), "in_flight.epoch", vm);
+  if (!epoch.ok()) return epoch.status();
   absl::optional<mmu::GfnRange> only;
   if (request.has_range()) {
     const absl::StatusOr<mmu::GfnRange> range =

@@ -12,6 +12,7 @@
 #include "mmu_core/base/address.h"
 #include "mmu_core/vm/vm_config.h"
 #include "mmud/v1/dirty_log_service.pb.h"
+#include "server/control/named_pages.h"
 
 namespace mmud {
 
@@ -51,14 +52,6 @@ int64_t CountPages(const v1::DirtyLogChunk& chunk);
 
 // The CRC-32C of a chunk's payload that follows payloads with `before`.
 uint32_t PayloadCrc(const v1::DirtyLogChunk& chunk, uint32_t before);
-
-// Pages of a memslot that a request names, counted from the slot's start.
-struct NamedPages {
-  uint32_t slot = 0;
-  uint64_t first_page = 0;     // a multiple of 64
-  uint64_t page_count = 0;     // of the range
-  std::vector<uint64_t> mask;  // bit 0 is first_page
-};
 
 // The pages that the field `pages` of a request names, of `slot`, which is the
 // memslot with the id pages.slot. INVALID_BITMAP, INVALID_RANGE, INVALID_SIZE,

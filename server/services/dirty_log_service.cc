@@ -26,8 +26,10 @@
 #include "server/control/dirty_log_calls.h"
 #include "server/control/dirty_log_control.h"
 #include "server/control/dirty_log_stream.h"
+#include "server/control/named_pages.h"
 #include "server/control/operation_store.h"
 #include "server/convert/convert.h"
+#include "server/convert/dirty_log_calls_convert.h"
 #include "server/convert/dirty_log_codec.h"
 #include "server/convert/dirty_log_convert.h"
 #include "server/convert/operation_times.h"
@@ -235,7 +237,13 @@ grpc::Status DirtyLogServiceImpl::SealDirtyLog(
         if (!vm.ok()) return vm.status();
         const absl::StatusOr<mmu::LogCall> call = ToLogCall(*request);
         if (!call.ok()) return call.status();
-        return Seal(**vm, *call, request->acknowledged_epoch());
+        const absl::StatusOr<uint64_t> acknowledged =
+            ToEpoch(request->acknowledged_epoch(), "acknowledged_epoch", **vm);
+        if (!acknowledged.ok()) return acknowledged.status();
+        const absl::StatusOr<SealedLog> sealed =
+            Seal(**vm, *call, *acknowledged);
+        if (!sealed.ok()) return sealed.status();
+        return ToResponse(*sealed);
       });
 }
 
@@ -273,11 +281,16 @@ grpc::Status DirtyLogServiceImpl::ClearDirtyLog(
         const absl::StatusOr<NamedPages> pages =
             FindPages(request->pages(), **vm);
         if (!pages.ok()) return pages.status();
-        return Clear(
-            **vm, *call, request->epoch(), *pages,
-            {.keep_going = [&] { return CheckVmCall(*context, **vm); },
-             .part_done =
-                 [&] { state_.call_log.NotePartDone(context->id()); }});
+        const absl::StatusOr<uint64_t> epoch =
+            ToClearEpoch(request->epoch(), **vm);
+        if (!epoch.ok()) return epoch.status();
+        const absl::StatusOr<ClearedPages> cleared =
+            Clear(**vm, *call, *epoch, *pages,
+                  {.keep_going = [&] { return CheckVmCall(*context, **vm); },
+                   .part_done =
+                       [&] { state_.call_log.NotePartDone(context->id()); }});
+        if (!cleared.ok()) return cleared.status();
+        return ToResponse(*cleared);
       });
 }
 
@@ -291,13 +304,19 @@ grpc::Status DirtyLogServiceImpl::AcknowledgePages(
         if (!vm.ok()) return vm.status();
         const absl::StatusOr<mmu::LogCall> call = ToLogCall(*request);
         if (!call.ok()) return call.status();
-        if (!request->has_pages()) {
-          return Acknowledge(**vm, *call, request->epoch(), nullptr);
+        absl::optional<NamedPages> pages;
+        if (request->has_pages()) {
+          absl::StatusOr<NamedPages> named = FindPages(request->pages(), **vm);
+          if (!named.ok()) return named.status();
+          pages = *std::move(named);
         }
-        const absl::StatusOr<NamedPages> pages =
-            FindPages(request->pages(), **vm);
-        if (!pages.ok()) return pages.status();
-        return Acknowledge(**vm, *call, request->epoch(), &*pages);
+        const absl::StatusOr<uint64_t> epoch =
+            ToEpoch(request->epoch(), "epoch", **vm);
+        if (!epoch.ok()) return epoch.status();
+        const absl::StatusOr<mmu::AcknowledgeResult> result = Acknowledge(
+            **vm, *call, *epoch, pages.has_value() ? &*pages : nullptr);
+        if (!result.ok()) return result.status();
+        return ToResponse(*result);
       });
 }
 

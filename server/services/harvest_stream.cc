@@ -23,7 +23,9 @@
 #include "server/base/errors.h"
 #include "server/base/resource_names.h"
 #include "server/control/dirty_log_calls.h"
+#include "server/control/named_pages.h"
 #include "server/convert/convert.h"
+#include "server/convert/dirty_log_calls_convert.h"
 #include "server/convert/dirty_log_codec.h"
 #include "server/convert/dirty_log_convert.h"
 #include "server/services/call.h"
@@ -134,20 +136,24 @@ absl::Status HarvestStream::Open(const v1::HarvestOpen& open) {
 }
 
 absl::Status HarvestStream::SealLog(const v1::HarvestSeal& seal) {
-  absl::StatusOr<v1::SealDirtyLogResponse> sealed =
-      Seal(*vm_, Call(), seal.acknowledged_epoch());
-  if (!sealed.ok())
+  const absl::StatusOr<uint64_t> acknowledged =
+      ToEpoch(seal.acknowledged_epoch(), "acknowledged_epoch", *vm_);
+  const absl::StatusOr<SealedLog> sealed =
+      acknowledged.ok() ? Seal(*vm_, Call(), *acknowledged)
+                        : acknowledged.status();
+  if (!sealed.ok()) {
     return InMessage(sealed.status(), "seal.acknowledged_epoch");
+  }
   state_.call_log.NotePartDone(context_.id());
-  epoch_ = sealed->epoch();
+  epoch_ = sealed->outcome.epoch;
   sent_.clear();
   ahead_.reset();
-  *answers_.emplace_back().mutable_sealed() = *std::move(sealed);
+  *answers_.emplace_back().mutable_sealed() = ToResponse(*sealed);
   const absl::optional<mmu::DirtyLogView> log = vm_->vm().FindDirtyLog();
   if (!log.has_value()) return DirtyLogOff(vm_->name());
   DirtyLogPlan plan;
   plan.log_id = *call_.log_id;
-  plan.epoch = static_cast<uint64_t>(epoch_);
+  plan.epoch = epoch_;
   plan.encoding = encoding_;
   plan.message_bytes = message_bytes_;
   absl::StatusOr<std::vector<SlotPlan>> slots =
@@ -186,7 +192,7 @@ absl::Status HarvestStream::ClearChunk(const v1::HarvestClear& clear) {
   pages.first_page = sent.first_page;
   pages.page_count = sent.page_count;
   pages.mask.assign((sent.page_count + 63) / 64, ~uint64_t{0});
-  absl::StatusOr<v1::ClearDirtyLogResponse> cleared = Clear(
+  absl::StatusOr<ClearedPages> cleared = Clear(
       *vm_, Call(), epoch_, pages,
       {.keep_going = [this] { return KeepGoing(); },
        .part_done = [this] { state_.call_log.NotePartDone(context_.id()); }});
@@ -194,25 +200,28 @@ absl::Status HarvestStream::ClearChunk(const v1::HarvestClear& clear) {
   // The mask has all pages of the range. Those of the chunk that were not
   // cleared now were cleared by another call, and are in flight unless they
   // were acknowledged since; in the range there may be more of both.
-  const int64_t others = sent.dirty_count - cleared->cleared_page_count();
-  const int64_t in_flight =
-      std::min(others, cleared->already_in_flight_page_count());
-  cleared->set_already_in_flight_page_count(in_flight);
-  cleared->set_already_clean_page_count(others - in_flight);
+  mmu::ClearResult& result = cleared->result;
+  const uint64_t others = sent.dirty_count - result.cleared_page_count;
+  result.already_in_flight_page_count =
+      std::min(others, result.already_in_flight_page_count);
+  result.already_clean_page_count =
+      others - result.already_in_flight_page_count;
   sent_.erase(chunk);
   v1::HarvestCleared* answer = answers_.emplace_back().mutable_cleared();
   answer->set_number(clear.number());
-  *answer->mutable_result() = *std::move(cleared);
+  *answer->mutable_result() = ToResponse(*cleared);
   return absl::OkStatus();
 }
 
 absl::Status HarvestStream::AcknowledgeEpoch(
     const v1::HarvestAcknowledge& acknowledge) {
-  absl::StatusOr<v1::AcknowledgePagesResponse> result =
-      Acknowledge(*vm_, Call(), acknowledge.epoch(), nullptr);
+  const absl::StatusOr<uint64_t> epoch =
+      ToEpoch(acknowledge.epoch(), "epoch", *vm_);
+  const absl::StatusOr<mmu::AcknowledgeResult> result =
+      epoch.ok() ? Acknowledge(*vm_, Call(), *epoch, nullptr) : epoch.status();
   if (!result.ok()) return InMessage(result.status(), "acknowledge.epoch");
   state_.call_log.NotePartDone(context_.id());
-  *answers_.emplace_back().mutable_acknowledged() = *std::move(result);
+  *answers_.emplace_back().mutable_acknowledged() = ToResponse(*result);
   return absl::OkStatus();
 }
 
@@ -250,7 +259,7 @@ absl::StatusOr<bool> HarvestStream::Next(
                     mmu::kPageShift;
   sent.page_count =
       static_cast<uint64_t>(ahead_->size_bytes()) >> mmu::kPageShift;
-  sent.dirty_count = CountPages(*ahead_);
+  sent.dirty_count = static_cast<uint64_t>(CountPages(*ahead_));
   sent_[++last_number_] = sent;
   response->mutable_chunk()->set_number(last_number_);
   *response->mutable_chunk()->mutable_pages() = *std::move(ahead_);

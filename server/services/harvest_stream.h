@@ -47,7 +47,7 @@ class HarvestStream final : public Conversation<v1::HarvestDirtyLogRequest,
     uint64_t slot_pages = 0;
     uint64_t first_page = 0;  // of its range, from the slot's start
     uint64_t page_count = 0;
-    int64_t dirty_count = 0;
+    uint64_t dirty_count = 0;
   };
 
   absl::Status KeepGoing() const;
@@ -75,7 +75,7 @@ class HarvestStream final : public Conversation<v1::HarvestDirtyLogRequest,
   // Since the newest seal, until its trailer was sent.
   std::unique_ptr<DirtyPageChunks> chunks_;
   absl::optional<v1::DirtyLogChunk> ahead_;  // read, and waits for its turn
-  int64_t epoch_ = 0;  // the one sealed last here; 0: none
+  uint64_t epoch_ = 0;  // the one sealed last here; 0: none
   int64_t last_number_ = 0;
   std::map<int64_t, SentChunk> sent_;  // by number; at most window_
 };
