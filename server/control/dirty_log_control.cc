@@ -2,6 +2,7 @@
 
 #include <cstdint>
 #include <memory>
+#include <random>
 #include <utility>
 #include <vector>
 
@@ -10,13 +11,12 @@
 #include "absl/status/statusor.h"
 #include "absl/strings/str_cat.h"
 #include "absl/synchronization/mutex.h"
-#include "absl/time/time.h"
 #include "absl/types/optional.h"
+#include "mmu_core/base/address.h"
 #include "mmu_core/base/clock.h"
 #include "mmu_core/base/gfn_range.h"
 #include "mmu_core/dirty/dirty_log_state.h"
 #include "mmu_core/dirty/dirty_log_types.h"
-#include "mmu_core/dirty/log_owner.h"
 #include "mmu_core/stats/labels.h"
 #include "mmu_core/stats/mmu_cost.h"
 #include "mmu_core/vm/dirty_log_calls.h"
@@ -26,85 +26,21 @@
 #include "mmu_core/vm/vm_config.h"
 #include "mmu_core/vm/vm_stats.h"
 #include "server/base/errors.h"
-#include "server/control/dirty_log_stream.h"
 #include "server/control/operation_store.h"
-#include "server/convert/convert.h"
-#include "server/convert/dirty_log_convert.h"
 
 namespace mmud {
 namespace {
 
-constexpr absl::Duration kMinTtl = absl::Seconds(1);
-constexpr absl::Duration kMaxTtl = absl::Hours(7 * 24);
-
-absl::StatusOr<mmu::SplitPolicy> ToPolicy(v1::DirtyLogSplit split,
-                                          bool initially_set) {
-  switch (split) {
-    case v1::DIRTY_LOG_SPLIT_UNSPECIFIED:
-      return initially_set ? mmu::SplitPolicy::kOnClear
-                           : mmu::SplitPolicy::kEager;
-    case v1::DIRTY_LOG_SPLIT_NONE:
-      return mmu::SplitPolicy::kNone;
-    case v1::DIRTY_LOG_SPLIT_EAGER:
-      if (initially_set) break;
-      return mmu::SplitPolicy::kEager;
-    case v1::DIRTY_LOG_SPLIT_ON_CLEAR:
-      if (!initially_set) break;
-      return mmu::SplitPolicy::kOnClear;
-    default:
-      return WrongValue("INVALID_ENUM_VALUE", "split", static_cast<int>(split),
-                        "NONE, EAGER or ON_CLEAR");
-  }
-  return WrongValue(
-      "INVALID_SPLIT_POLICY", "split", initially_set ? "EAGER" : "ON_CLEAR",
-      "ON_CLEAR or NONE when initially_set, and EAGER or NONE otherwise");
-}
-
-absl::Status CheckProtection(v1::DirtyLogProtection protection,
-                             const ManagedVm& vm) {
-  switch (protection) {
-    case v1::DIRTY_LOG_PROTECTION_UNSPECIFIED:
-      return absl::OkStatus();
-    case v1::DIRTY_LOG_PROTECTION_WRITE_PROTECT:
-    case v1::DIRTY_LOG_PROTECTION_D_BIT:
-      if (protection == ProtectionOf(vm)) return absl::OkStatus();
-      return InvalidField(
-          "INVALID_DIRTY_LOG_MODE", "protection",
-          ProtectionOf(vm) == v1::DIRTY_LOG_PROTECTION_D_BIT
-              ? absl::StrCat("protection is WRITE_PROTECT; ", vm.name(),
-                             " was made with pml, so it must be D_BIT or "
-                             "unset")
-              : absl::StrCat("protection is D_BIT; ", vm.name(),
-                             " has no page-modification logging: make it with "
-                             "tdp.pml"));
-    default:
-      return WrongValue("INVALID_ENUM_VALUE", "protection",
-                        static_cast<int>(protection), "WRITE_PROTECT or D_BIT");
-  }
-}
-
-absl::Status CheckModes(const v1::StartDirtyLogRequest& request,
-                        const ManagedVm& vm) {
-  switch (request.mode()) {
-    case v1::DIRTY_LOG_MODE_UNSPECIFIED:
-      break;
-    case v1::DIRTY_LOG_MODE_BITMAP:
-    case v1::DIRTY_LOG_MODE_RING:
-      if (request.mode() == ModeOf(vm)) break;
-      return InvalidField(
-          "INVALID_DIRTY_LOG_MODE", "mode",
-          ModeOf(vm) == v1::DIRTY_LOG_MODE_RING
-              ? absl::StrCat("mode is BITMAP; ", vm.name(),
-                             " was made with dirty rings, so it must be RING "
-                             "or unset")
-              : absl::StrCat("mode is RING; ", vm.name(),
-                             " has no dirty rings: make it with "
-                             "dirty_ring_entries"));
-    default:
-      return WrongValue("INVALID_ENUM_VALUE", "mode",
-                        static_cast<int>(request.mode()), "BITMAP or RING");
-  }
-  return CheckProtection(request.protection(), vm);
+// An id that no log has had: 128 random bits.
+mmu::LogId NewLogId() {
+  thread_local std::random_device device;
+  const auto word = [] {
+    return (uint64_t{device()} << 32) | uint64_t{device()};
+  };
+  mmu::LogId id;
+  id.high = word();
+  id.low = word();
+  return id;
 }
 
 // What is to be split before the slots log: the ranges of `slots`, or of all
@@ -137,55 +73,23 @@ int64_t EagerSplits(const mmu::MmuMetrics& metrics, int from) {
       metrics.splits[from][static_cast<int>(mmu::SplitTrigger::kEager)]);
 }
 
-v1::SplitCounts SplitsSince(const mmu::MmuMetrics& before,
-                            const mmu::MmuMetrics& now,
-                            const mmu::SplitProgress& ahead) {
-  v1::SplitCounts counts;
-  counts.set_split_2m_count(EagerSplits(now, 0) - EagerSplits(before, 0) +
-                            ahead.split_2m_count);
-  counts.set_split_1g_count(EagerSplits(now, 1) - EagerSplits(before, 1) +
-                            ahead.split_1g_count);
-  return counts;
+HugePageSplits SplitsSince(const mmu::MmuMetrics& before,
+                           const mmu::MmuMetrics& now,
+                           const mmu::SplitProgress& ahead) {
+  return {.of_2m = EagerSplits(now, 0) - EagerSplits(before, 0) +
+                   ahead.split_2m_count,
+          .of_1g = EagerSplits(now, 1) - EagerSplits(before, 1) +
+                   ahead.split_1g_count};
 }
 
 }  // namespace
 
 absl::StatusOr<std::shared_ptr<DirtyLogStartJob>> DirtyLogStartJob::Create(
-    const v1::StartDirtyLogRequest& request, ManagedVm& vm) {
-  mmu::DirtyLogStart start;
-  absl::StatusOr<mmu::LogClaim> claim =
-      ToLogClaim(request.owner(), request.owner_token(),
-                 request.has_lease() ? &request.lease() : nullptr);
-  if (!claim.ok()) return claim.status();
+    DirtyLogStartRequest request, ManagedVm& vm) {
+  mmu::DirtyLogStart& start = request.start;
   start.id = NewLogId();
-  start.claim = *std::move(claim);
-  if (request.has_ttl() && (!FromProto(request.ttl(), &start.ttl) ||
-                            start.ttl < kMinTtl || start.ttl > kMaxTtl)) {
-    return WrongValue("INVALID_TTL", "ttl", Show(request.ttl()),
-                      "from 1 s to 7 days, or unset");
-  }
-  if (absl::Status status = CheckModes(request, vm); !status.ok()) {
-    return status;
-  }
-  mmu::DirtyLogConfig& config = start.config;
-  config.initially_set = request.initially_set() ? mmu::InitiallySet::kYes
-                                                 : mmu::InitiallySet::kNo;
-  const absl::StatusOr<mmu::SplitPolicy> policy =
-      ToPolicy(request.split(), request.initially_set());
-  if (!policy.ok()) return policy.status();
-  config.split = *policy;
-  if (request.has_log_new_memslots() && !request.log_new_memslots()) {
-    config.new_memslots = mmu::DirtyLogConfig::NewMemslots::kLeave;
-  }
-  const absl::StatusOr<mmu::Throttle> throttle =
-      ToThrottle(request.throttle(), "throttle");
-  if (!throttle.ok()) return throttle.status();
-  config.max_lock_hold = throttle->max_lock_hold;
-  absl::StatusOr<std::vector<uint32_t>> slots = ToSlotIds(request.slots(), vm);
-  if (!slots.ok()) return slots.status();
-  config.slots = *std::move(slots);
   absl::StatusOr<std::vector<mmu::GfnRange>> ranges =
-      RangesToLog(vm, config.slots);
+      RangesToLog(vm, start.config.slots);
   if (!ranges.ok()) return ranges.status();
   start.now = mmu::MonotonicTime::Now();
   const absl::StatusOr<absl::optional<mmu::DirtyLogView>> log =
@@ -193,11 +97,11 @@ absl::StatusOr<std::shared_ptr<DirtyLogStartJob>> DirtyLogStartJob::Create(
   if (!log.ok()) return AboutVm(log.status(), vm.name());
   std::shared_ptr<mmu::SplitJob> split;
   // Who starts once more what it has started has nothing to split.
-  if (!log->has_value() && request.has_throttle() &&
-      config.split == mmu::SplitPolicy::kEager) {
+  if (!log->has_value() && request.split_ahead.has_value() &&
+      start.config.split == mmu::SplitPolicy::kEager) {
     mmu::SplitRequest ahead;
     ahead.ranges = *std::move(ranges);
-    ahead.throttle = *throttle;
+    ahead.throttle = *request.split_ahead;
     // One that is deleted meanwhile has nothing to split.
     ahead.missing = mmu::MissingSlots::kSkip;
     absl::StatusOr<std::shared_ptr<mmu::SplitJob>> job =
@@ -210,26 +114,23 @@ absl::StatusOr<std::shared_ptr<DirtyLogStartJob>> DirtyLogStartJob::Create(
 }
 
 absl::StatusOr<mmu::DirtyLogView> DirtyLogStartJob::StartNow(
-    const mmu::DirtyLogStart& start, ManagedVm& vm, mmu::MmuCost* cost) {
-  absl::StatusOr<mmu::DirtyLogView> log = vm.vm().StartDirtyLog(start, cost);
-  if (!log.ok()) {
-    return AboutVm(log.status(), vm.name());
-  }
-  if (log->state.id == start.id) {
-    vm.dirty_rate().Restart(vm.SampleDirty(mmu::MonotonicTime::Now()));
+    mmu::MmuCost* cost) {
+  absl::StatusOr<mmu::DirtyLogView> log = vm_.vm().StartDirtyLog(start_, cost);
+  if (!log.ok()) return AboutVm(log.status(), vm_.name());
+  if (log->state.id == start_.id) {
+    vm_.dirty_rate().Restart(vm_.SampleDirty(mmu::MonotonicTime::Now()));
   }
   return log;
 }
 
-absl::StatusOr<v1::StartDirtyLogResponse> DirtyLogStartJob::Run() {
-  absl::StatusOr<v1::StartDirtyLogResponse> response = Work();
+absl::StatusOr<StartedDirtyLog> DirtyLogStartJob::Run() {
+  absl::StatusOr<StartedDirtyLog> started = Work();
   absl::MutexLock lock(&mu_);
-  state_ = response.ok() ? v1::START_DIRTY_LOG_STATE_DONE
-                         : v1::START_DIRTY_LOG_STATE_GIVEN_UP;
-  return response;
+  state_ = started.ok() ? State::kDone : State::kGivenUp;
+  return started;
 }
 
-absl::StatusOr<v1::StartDirtyLogResponse> DirtyLogStartJob::Work() {
+absl::StatusOr<StartedDirtyLog> DirtyLogStartJob::Work() {
   mmu::SplitProgress ahead;
   if (split_ != nullptr) {
     if (absl::Status status = split_->Run(); !status.ok()) return status;
@@ -238,24 +139,20 @@ absl::StatusOr<v1::StartDirtyLogResponse> DirtyLogStartJob::Work() {
   if (cancelled()) return CancelledOperation();
   {
     absl::MutexLock lock(&mu_);
-    state_ = v1::START_DIRTY_LOG_STATE_PROTECTING;
+    state_ = State::kProtecting;
   }
   start_.now = mmu::MonotonicTime::Now();
   const mmu::MmuMetrics before = vm_.vm().Metrics();
   mmu::MmuCost cost = ahead.cost;
-  const absl::StatusOr<mmu::DirtyLogView> log = StartNow(start_, vm_, &cost);
-  v1::SplitCounts splits = SplitsSince(before, vm_.vm().Metrics(), ahead);
+  absl::StatusOr<mmu::DirtyLogView> log = StartNow(&cost);
+  const HugePageSplits splits = SplitsSince(before, vm_.vm().Metrics(), ahead);
   {
     absl::MutexLock lock(&mu_);
     splits_ = splits;
     cost_ = cost;
   }
   if (!log.ok()) return log.status();
-  v1::StartDirtyLogResponse response;
-  *response.mutable_dirty_log() = ToProto(vm_, *log);
-  *response.mutable_splits() = std::move(splits);
-  *response.mutable_cost() = ToProto(cost);
-  return response;
+  return StartedDirtyLog{*std::move(log), splits, cost};
 }
 
 void DirtyLogStartJob::Cancel() {
@@ -271,59 +168,32 @@ bool DirtyLogStartJob::cancelled() const {
   return cancelled_;
 }
 
-v1::StartDirtyLogMetadata DirtyLogStartJob::Metadata() const {
-  v1::StartDirtyLogMetadata metadata;
-  metadata.set_vm(vm_.name());
-  metadata.set_vm_uid(vm_.uid());
-  metadata.set_owner(start_.claim.owner);
+DirtyLogStartJob::Progress DirtyLogStartJob::progress() const {
   mmu::SplitProgress ahead;
   if (split_ != nullptr) ahead = split_->Progress();
-  metadata.set_total_bytes(ahead.total_bytes);
-  metadata.set_done_bytes(ahead.done_bytes);
+  Progress progress;
+  progress.total_bytes = ahead.total_bytes;
+  progress.done_bytes = ahead.done_bytes;
+  progress.splits = {.of_2m = ahead.split_2m_count,
+                     .of_1g = ahead.split_1g_count};
+  progress.cost = ahead.cost;
   absl::MutexLock lock(&mu_);
-  metadata.set_state(state_);
+  progress.state = state_;
   if (splits_.has_value()) {
-    *metadata.mutable_splits() = *splits_;
-    *metadata.mutable_cost() = ToProto(cost_);
-  } else {
-    metadata.mutable_splits()->set_split_2m_count(ahead.split_2m_count);
-    metadata.mutable_splits()->set_split_1g_count(ahead.split_1g_count);
-    *metadata.mutable_cost() = ToProto(ahead.cost);
+    progress.splits = *splits_;
+    progress.cost = cost_;
   }
-  return metadata;
+  return progress;
 }
 
-absl::StatusOr<v1::StopDirtyLogResponse> StopDirtyLog(
-    const v1::StopDirtyLogRequest& request, ManagedVm& vm) {
-  mmu::DirtyLogStop stop;
-  if (request.force()) {
-    const absl::StatusOr<absl::optional<mmu::LogId>> id =
-        ToLogId(request.log_id());
-    if (!id.ok()) return id.status();
-    stop.log_id = *id;
-  } else {
-    const absl::StatusOr<mmu::LogCall> call = ToLogCall(request);
-    if (!call.ok()) return call.status();
-    stop.by = *call;
-  }
-  stop.undelivered = request.discard_undelivered() ? mmu::Undelivered::kDiscard
-                                                   : mmu::Undelivered::kRefuse;
-  stop.recover = request.recover_huge_pages() ? mmu::RecoverOnStop::kYes
-                                              : mmu::RecoverOnStop::kNo;
-  mmu::MmuCost cost;
+absl::StatusOr<StoppedDirtyLog> StopDirtyLog(const mmu::DirtyLogStop& stop,
+                                             ManagedVm& vm) {
+  StoppedDirtyLog stopped;
   const absl::StatusOr<mmu::StopResult> result =
-      vm.vm().StopDirtyLog(stop, &cost);
-  if (!result.ok()) {
-    return AboutVm(result.status(), vm.name());
-  }
-  v1::StopDirtyLogResponse response;
-  *response.mutable_discarded() = ToProto(result->discarded);
-  response.set_recovered_2m_count(
-      static_cast<int64_t>(result->recovered_2m_count));
-  response.set_recovered_1g_count(
-      static_cast<int64_t>(result->recovered_1g_count));
-  *response.mutable_cost() = ToProto(cost);
-  return response;
+      vm.vm().StopDirtyLog(stop, &stopped.cost);
+  if (!result.ok()) return AboutVm(result.status(), vm.name());
+  stopped.result = *result;
+  return stopped;
 }
 
 }  // namespace mmud

@@ -3,7 +3,9 @@
 #ifndef SERVER_CONTROL_DIRTY_LOG_CONTROL_H_
 #define SERVER_CONTROL_DIRTY_LOG_CONTROL_H_
 
+#include <cstdint>
 #include <memory>
+#include <string>
 #include <utility>
 
 #include "absl/base/thread_annotations.h"
@@ -13,30 +15,61 @@
 #include "mmu_core/stats/mmu_cost.h"
 #include "mmu_core/vm/dirty_log_calls.h"
 #include "mmu_core/vm/split_job.h"
-#include "mmud/v1/common.pb.h"
-#include "mmud/v1/dirty_log_service.pb.h"
+#include "mmu_core/vm/throttle.h"
 #include "server/control/managed_vm.h"
 
 namespace mmud {
+
+// The log to be switched on.
+struct DirtyLogStartRequest {
+  mmu::DirtyLogStart start;  // without id and time, which the job gives it
+  // The pace at which huge pages are split before; unset: switching on splits
+  // them.
+  absl::optional<mmu::Throttle> split_ahead;
+};
+
+// Huge pages split, by their size.
+struct HugePageSplits {
+  int64_t of_2m = 0;
+  int64_t of_1g = 0;
+};
+
+struct StartedDirtyLog {
+  mmu::DirtyLogView log;
+  HugePageSplits splits;
+  mmu::MmuCost cost;
+};
 
 // The work of the operation that StartDirtyLog returns: splits huge pages at
 // the pace that the caller wants, so that switching on finds none left, and
 // switches on. Thread-safe. Must not outlive its VM.
 class DirtyLogStartJob {
  public:
-  // Whatever can be refused before the work begins is: what is wrong with the
-  // request, MEMSLOT_NOT_FOUND, DIRTY_LOG_ACTIVE. Starts nothing. Where the log
-  // is the caller's own already nothing is split.
+  enum class State : uint8_t { kSplitting, kProtecting, kDone, kGivenUp };
+
+  // A value.
+  struct Progress {
+    State state = State::kProtecting;
+    int64_t total_bytes = 0;  // of the split ahead
+    int64_t done_bytes = 0;
+    HugePageSplits splits;
+    mmu::MmuCost cost;
+  };
+
+  // Whatever can be refused before the work begins is: MEMSLOT_NOT_FOUND,
+  // DIRTY_LOG_ACTIVE. Starts nothing. Where the log is the caller's own already
+  // nothing is split.
   static absl::StatusOr<std::shared_ptr<DirtyLogStartJob>> Create(
-      const v1::StartDirtyLogRequest& request, ManagedVm& vm);
+      DirtyLogStartRequest request, ManagedVm& vm);
 
   // Call once. After an error, also after Cancel, there is no log of this job.
-  absl::StatusOr<v1::StartDirtyLogResponse> Run();
+  absl::StatusOr<StartedDirtyLog> Run();
   // Ends a split at its next chunk. What is being switched on stays on.
   void Cancel();
 
-  // Everything but the times.
-  v1::StartDirtyLogMetadata Metadata() const;
+  const ManagedVm& vm() const { return vm_; }
+  const std::string& owner() const { return start_.claim.owner; }
+  Progress progress() const;
 
  private:
   DirtyLogStartJob(ManagedVm& vm, mmu::DirtyLogStart start,
@@ -44,12 +77,10 @@ class DirtyLogStartJob {
       : vm_(vm),
         start_(std::move(start)),
         split_(std::move(split)),
-        state_(split_ == nullptr ? v1::START_DIRTY_LOG_STATE_PROTECTING
-                                 : v1::START_DIRTY_LOG_STATE_SPLITTING) {}
+        state_(split_ == nullptr ? State::kProtecting : State::kSplitting) {}
 
-  static absl::StatusOr<mmu::DirtyLogView> StartNow(
-      const mmu::DirtyLogStart& start, ManagedVm& vm, mmu::MmuCost* cost);
-  absl::StatusOr<v1::StartDirtyLogResponse> Work();
+  absl::StatusOr<mmu::DirtyLogView> StartNow(mmu::MmuCost* cost);
+  absl::StatusOr<StartedDirtyLog> Work();
   bool cancelled() const;
 
   ManagedVm& vm_;
@@ -58,14 +89,19 @@ class DirtyLogStartJob {
 
   mutable absl::Mutex mu_;
   bool cancelled_ ABSL_GUARDED_BY(mu_) = false;
-  v1::StartDirtyLogState state_ ABSL_GUARDED_BY(mu_);
+  State state_ ABSL_GUARDED_BY(mu_);
   // Once it was tried to switch on.
-  absl::optional<v1::SplitCounts> splits_ ABSL_GUARDED_BY(mu_);
+  absl::optional<HugePageSplits> splits_ ABSL_GUARDED_BY(mu_);
   mmu::MmuCost cost_ ABSL_GUARDED_BY(mu_);
 };
 
-absl::StatusOr<v1::StopDirtyLogResponse> StopDirtyLog(
-    const v1::StopDirtyLogRequest& request, ManagedVm& vm);
+// As mmu::Vm::StopDirtyLog; its errors are about the VM.
+struct StoppedDirtyLog {
+  mmu::StopResult result;
+  mmu::MmuCost cost;
+};
+absl::StatusOr<StoppedDirtyLog> StopDirtyLog(const mmu::DirtyLogStop& stop,
+                                             ManagedVm& vm);
 
 }  // namespace mmud
 

@@ -1,6 +1,6 @@
 #include "server/control/dirty_log_control.h"
 
-#include <memory>
+#include <cstdint>
 #include <string>
 
 #include "absl/status/status.h"
@@ -10,11 +10,12 @@
 #include "gtest/gtest.h"
 #include "mmu_core/base/clock.h"
 #include "mmu_core/base/error.h"
+#include "mmu_core/dirty/dirty_log_types.h"
 #include "mmu_core/testing/vm_builder.h"
 #include "mmu_core/vm/dirty_log_calls.h"
+#include "mmu_core/vm/throttle.h"
 #include "mmu_core/vm/vm.h"
-#include "mmud/v1/common.pb.h"
-#include "mmud/v1/dirty_log_service.pb.h"
+#include "server/base/errors.h"
 #include "server/base/wall_time.h"
 #include "server/control/managed_vm.h"
 
@@ -22,13 +23,20 @@ namespace mmud {
 namespace {
 
 constexpr uint64_t kMiB = uint64_t{1} << 20;
-constexpr char kToken[] = "a secret of the owner's";
 
-v1::StartDirtyLogRequest Request() {
-  v1::StartDirtyLogRequest request;
-  request.set_owner("the first");
-  request.set_owner_token(kToken);
+// `owner` is the first byte of its key.
+DirtyLogStartRequest Request(uint8_t owner = 1) {
+  DirtyLogStartRequest request;
+  request.start.claim.owner = "somebody";
+  request.start.claim.key.bytes[0] = owner;
   return request;
+}
+
+mmu::LogCall CallOf(uint8_t owner) {
+  mmu::LogCall call;
+  call.key.bytes[0] = owner;
+  call.now = mmu::MonotonicTime::Now();
+  return call;
 }
 
 std::string ReasonOf(const absl::Status& status) {
@@ -41,8 +49,7 @@ class DirtyLogControlTest : public ::testing::Test {
       : vm_("vms/a", mmu::testing::MakeVm({mmu::testing::Slot(0, 0, kMiB)}),
             WallTime::Now(), ManagedVm::MetricsLabel::kOwn) {}
 
-  absl::StatusOr<v1::StartDirtyLogResponse> Start(
-      const v1::StartDirtyLogRequest& request) {
+  absl::StatusOr<StartedDirtyLog> Start(const DirtyLogStartRequest& request) {
     const auto job = DirtyLogStartJob::Create(request, vm_);
     if (!job.ok()) return job.status();
     return (*job)->Run();
@@ -51,90 +58,32 @@ class DirtyLogControlTest : public ::testing::Test {
   ManagedVm vm_;
 };
 
-TEST_F(DirtyLogControlTest, ALogHasWhatItWasStartedWith) {
-  v1::StartDirtyLogRequest request = Request();
-  request.mutable_lease()->set_seconds(7);
-  request.mutable_ttl()->set_seconds(90);
-  request.set_initially_set(true);
-  request.set_log_new_memslots(false);
-  const auto started = Start(request);
-  ASSERT_TRUE(started.ok()) << started.status();
-  const v1::DirtyLog& log = started->dirty_log();
-  EXPECT_EQ(log.vm(), "vms/a");
-  EXPECT_EQ(log.log_id().size(), 32u);
-  EXPECT_EQ(log.owner(), "the first");
-  EXPECT_EQ(log.lease().seconds(), 7);
-  EXPECT_EQ(log.ttl().seconds(), 90);
-  EXPECT_TRUE(log.has_expire_time());
-  EXPECT_TRUE(log.initially_set());
-  EXPECT_EQ(log.split(), v1::DIRTY_LOG_SPLIT_ON_CLEAR);
-  EXPECT_FALSE(log.log_new_memslots());
-  EXPECT_EQ(log.open_epoch(), 1);
-  EXPECT_EQ(log.sealed_epoch(), 0);
-  ASSERT_EQ(log.slots_size(), 1);
-  EXPECT_EQ(log.slots(0).state(), v1::DIRTY_LOG_STATE_ACTIVE);
-  EXPECT_EQ(started->ShortDebugString().find(kToken), std::string::npos);
-}
-
-TEST_F(DirtyLogControlTest, AStartIsRefusedBeforeItsWorkBegins) {
-  v1::StartDirtyLogRequest request = Request();
-  request.set_owner_token("short");
-  EXPECT_EQ(ReasonOf(DirtyLogStartJob::Create(request, vm_).status()),
-            "INVALID_OWNER_TOKEN");
-  request = Request();
-  request.set_owner("a\nb");
-  EXPECT_EQ(ReasonOf(DirtyLogStartJob::Create(request, vm_).status()),
-            "INVALID_OWNER");
-  request.set_owner("\xc2\x85 is next line");
-  EXPECT_EQ(ReasonOf(DirtyLogStartJob::Create(request, vm_).status()),
-            "INVALID_OWNER");
-  request.set_owner(std::string(129, 'a'));
-  EXPECT_EQ(ReasonOf(DirtyLogStartJob::Create(request, vm_).status()),
-            "INVALID_OWNER");
-  request = Request();
-  request.mutable_lease()->set_seconds(3601);
-  EXPECT_EQ(ReasonOf(DirtyLogStartJob::Create(request, vm_).status()),
-            "INVALID_LEASE");
-  request = Request();
-  request.mutable_ttl()->set_nanos(999'999'999);
-  EXPECT_EQ(ReasonOf(DirtyLogStartJob::Create(request, vm_).status()),
-            "INVALID_TTL");
-  EXPECT_FALSE(vm_.vm().LogsDirtyPages());
-}
-
 TEST_F(DirtyLogControlTest, TheSameStartAgainIsToldOfItsLog) {
   const auto first = Start(Request());
   ASSERT_TRUE(first.ok());
   const auto again = Start(Request());
   ASSERT_TRUE(again.ok()) << again.status();
-  EXPECT_EQ(again->dirty_log().log_id(), first->dirty_log().log_id());
-  v1::StartDirtyLogRequest other = Request();
-  other.set_owner_token("the secret of another");
-  EXPECT_EQ(ReasonOf(DirtyLogStartJob::Create(other, vm_).status()),
+  EXPECT_EQ(again->log.state.id, first->log.state.id);
+  EXPECT_EQ(ReasonOf(DirtyLogStartJob::Create(Request(2), vm_).status()),
             "DIRTY_LOG_ACTIVE");
 }
 
 // The guest's huge pages were split by the first, or were made since.
 TEST_F(DirtyLogControlTest, TheSameStartAgainSplitsNothing) {
-  v1::StartDirtyLogRequest request = Request();
-  request.mutable_throttle()->set_max_pages_per_second(1'000'000);
+  DirtyLogStartRequest request = Request();
+  request.split_ahead.emplace().max_pages_per_second = 1'000'000;
   const auto first = DirtyLogStartJob::Create(request, vm_);
   ASSERT_TRUE(first.ok()) << first.status();
-  EXPECT_EQ((*first)->Metadata().total_bytes(), static_cast<int64_t>(kMiB));
+  EXPECT_EQ((*first)->progress().state, DirtyLogStartJob::State::kSplitting);
+  EXPECT_EQ((*first)->progress().total_bytes, static_cast<int64_t>(kMiB));
   EXPECT_FALSE(vm_.vm().LogsDirtyPages()) << "that is its work";
   ASSERT_TRUE((*first)->Run().ok());
+  EXPECT_EQ((*first)->progress().state, DirtyLogStartJob::State::kDone);
   const auto again = DirtyLogStartJob::Create(request, vm_);
   ASSERT_TRUE(again.ok()) << again.status();
-  EXPECT_EQ((*again)->Metadata().total_bytes(), 0);
-  EXPECT_EQ((*again)->Metadata().state(), v1::START_DIRTY_LOG_STATE_PROTECTING);
+  EXPECT_EQ((*again)->progress().total_bytes, 0);
+  EXPECT_EQ((*again)->progress().state, DirtyLogStartJob::State::kProtecting);
   EXPECT_TRUE((*again)->Run().ok());
-}
-
-TEST_F(DirtyLogControlTest, ItsMetadataNamesTheVm) {
-  const auto job = DirtyLogStartJob::Create(Request(), vm_);
-  ASSERT_TRUE(job.ok());
-  EXPECT_EQ((*job)->Metadata().vm(), "vms/a");
-  EXPECT_EQ((*job)->Metadata().vm_uid(), vm_.uid());
 }
 
 TEST_F(DirtyLogControlTest, ACancelledStartLeavesTheLogOff) {
@@ -142,38 +91,29 @@ TEST_F(DirtyLogControlTest, ACancelledStartLeavesTheLogOff) {
   ASSERT_TRUE(job.ok());
   (*job)->Cancel();
   EXPECT_EQ(ReasonOf((*job)->Run().status()), "OPERATION_CANCELLED");
-  EXPECT_EQ((*job)->Metadata().state(), v1::START_DIRTY_LOG_STATE_GIVEN_UP);
+  EXPECT_EQ((*job)->progress().state, DirtyLogStartJob::State::kGivenUp);
   EXPECT_FALSE(vm_.vm().LogsDirtyPages());
 }
 
-TEST_F(DirtyLogControlTest, AStopThatWouldLosePagesCountsThem) {
+TEST_F(DirtyLogControlTest, AStopThatWouldLosePagesSaysOfWhichVm) {
   ASSERT_TRUE(Start(Request()).ok());
   mmu::testing::Write(vm_.vm(), 0);
-  mmu::testing::Write(vm_.vm(), mmu::kPageSize);
-  v1::StopDirtyLogRequest stop;
-  stop.set_owner_token(kToken);
-  const absl::Status refused = StopDirtyLog(stop, vm_).status();
-  EXPECT_EQ(ReasonOf(refused), "UNDELIVERED_PAGES");
-  EXPECT_EQ(mmu::DetailOf(refused).metadata["open_page_count"], "2");
-  stop.set_discard_undelivered(true);
-  stop.set_owner_token("the secret of another");
-  EXPECT_EQ(ReasonOf(StopDirtyLog(stop, vm_).status()), "LOG_OWNED");
-  stop.set_force(true);
-  stop.set_log_id(std::string(32, '0'));
-  EXPECT_EQ(ReasonOf(StopDirtyLog(stop, vm_).status()), "LOG_CHANGED");
-  stop.set_log_id("0");
-  EXPECT_EQ(ReasonOf(StopDirtyLog(stop, vm_).status()), "INVALID_LOG_ID");
-  stop.clear_log_id();
+  mmu::DirtyLogStop stop;
+  stop.by = CallOf(1);
+  EXPECT_EQ(ReasonOf(StopDirtyLog(stop, vm_).status()), "UNDELIVERED_PAGES");
+  EXPECT_EQ(ApiDetailOf(StopDirtyLog(stop, vm_).status()).resource_name,
+            "vms/a");
+  stop.undelivered = mmu::Undelivered::kDiscard;
   const auto stopped = StopDirtyLog(stop, vm_);
   ASSERT_TRUE(stopped.ok()) << stopped.status();
-  EXPECT_EQ(stopped->discarded().open_page_count(), 2);
+  EXPECT_EQ(stopped->result.discarded.open, 1u);
   EXPECT_FALSE(vm_.vm().LogsDirtyPages());
 }
 
 // As housekeeping does it.
 TEST_F(DirtyLogControlTest, ALogEndsWithItsTtlAndNotBefore) {
-  v1::StartDirtyLogRequest request = Request();
-  request.mutable_ttl()->set_seconds(1);
+  DirtyLogStartRequest request = Request();
+  request.start.ttl = absl::Seconds(1);
   ASSERT_TRUE(Start(request).ok());
   const mmu::MonotonicTime end = vm_.vm().FindDirtyLog()->ttl_end;
   EXPECT_FALSE(vm_.vm()

@@ -137,26 +137,6 @@ absl::Status SlotOff(const ManagedVm& vm, uint32_t slot) {
 
 }  // namespace
 
-absl::StatusOr<std::vector<uint32_t>> ToSlotIds(
-    const google::protobuf::RepeatedField<int32_t>& ids, const ManagedVm& vm) {
-  std::vector<uint32_t> slots;
-  for (int i = 0; i < ids.size(); ++i) {
-    const std::string field = absl::StrCat("slots[", i, "]");
-    const absl::StatusOr<uint32_t> slot = ToSlot(ids[i], field);
-    if (!slot.ok()) return slot.status();
-    if (!slots.empty() && *slot <= slots.back()) {
-      return WrongValue("INVALID_SLOT", field, ids[i],
-                        absl::StrCat("above the one before, ", slots.back(),
-                                     ": the ids ascend"));
-    }
-    if (!vm.FindSlot(*slot).has_value()) {
-      return MemslotNotFound(MakeMemslotName(vm.name(), *slot));
-    }
-    slots.push_back(*slot);
-  }
-  return slots;
-}
-
 absl::StatusOr<v1::DirtyLogEncoding> ToEncoding(v1::DirtyLogEncoding encoding) {
   switch (encoding) {
     case v1::DIRTY_LOG_ENCODING_UNSPECIFIED:

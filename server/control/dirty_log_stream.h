@@ -40,11 +40,6 @@ struct DirtyLogPlan {
   int64_t message_bytes = 0;
 };
 
-// The ids of memslots in a request, which ascend; empty if it names none.
-// INVALID_SLOT, MEMSLOT_NOT_FOUND.
-absl::StatusOr<std::vector<uint32_t>> ToSlotIds(
-    const google::protobuf::RepeatedField<int32_t>& ids, const ManagedVm& vm);
-
 // INVALID_ENUM_VALUE.
 absl::StatusOr<v1::DirtyLogEncoding> ToEncoding(v1::DirtyLogEncoding encoding);
 

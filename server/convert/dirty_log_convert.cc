@@ -3,10 +3,11 @@
 #include <algorithm>
 #include <array>
 #include <cstdint>
-#include <random>
 #include <string>
+#include <vector>
 
 #include "absl/status/statusor.h"
+#include "absl/strings/str_cat.h"
 #include "absl/strings/string_view.h"
 #include "absl/time/time.h"
 #include "absl/types/optional.h"
@@ -18,6 +19,7 @@
 #include "mmu_core/vm/vm_config.h"
 #include "server/base/errors.h"
 #include "server/base/owner_token.h"
+#include "server/base/resource_names.h"
 #include "server/base/wall_time.h"
 #include "server/convert/convert.h"
 
@@ -51,17 +53,6 @@ int HexDigit(char c) {
 
 }  // namespace
 
-mmu::LogId NewLogId() {
-  thread_local std::random_device device;
-  const auto word = [] {
-    return (uint64_t{device()} << 32) | uint64_t{device()};
-  };
-  mmu::LogId id;
-  id.high = word();
-  id.low = word();
-  return id;
-}
-
 absl::StatusOr<absl::optional<mmu::LogId>> ToLogId(absl::string_view log_id) {
   absl::optional<mmu::LogId> id;
   if (log_id.empty()) return id;
@@ -82,6 +73,26 @@ absl::StatusOr<absl::optional<mmu::LogId>> ToLogId(absl::string_view log_id) {
   id->high = words[0];
   id->low = words[1];
   return id;
+}
+
+absl::StatusOr<std::vector<uint32_t>> ToSlotIds(
+    const google::protobuf::RepeatedField<int32_t>& ids, const ManagedVm& vm) {
+  std::vector<uint32_t> slots;
+  for (int i = 0; i < ids.size(); ++i) {
+    const std::string field = absl::StrCat("slots[", i, "]");
+    const absl::StatusOr<uint32_t> slot = ToSlot(ids[i], field);
+    if (!slot.ok()) return slot.status();
+    if (!slots.empty() && *slot <= slots.back()) {
+      return WrongValue("INVALID_SLOT", field, ids[i],
+                        absl::StrCat("above the one before, ", slots.back(),
+                                     ": the ids ascend"));
+    }
+    if (!vm.FindSlot(*slot).has_value()) {
+      return MemslotNotFound(MakeMemslotName(vm.name(), *slot));
+    }
+    slots.push_back(*slot);
+  }
+  return slots;
 }
 
 absl::StatusOr<mmu::LogCall> ToLogCall(absl::string_view owner_token,

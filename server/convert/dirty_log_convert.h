@@ -4,11 +4,13 @@
 #define SERVER_CONVERT_DIRTY_LOG_CONVERT_H_
 
 #include <cstdint>
+#include <vector>
 
 #include "absl/status/statusor.h"
 #include "absl/strings/string_view.h"
 #include "absl/types/optional.h"
 #include "google/protobuf/duration.pb.h"
+#include "google/protobuf/repeated_field.h"
 #include "mmu_core/base/clock.h"
 #include "mmu_core/dirty/dirty_log_state.h"
 #include "mmu_core/dirty/dirty_log_types.h"
@@ -20,10 +22,13 @@
 
 namespace mmud {
 
-// An id that no log has had: 128 random bits.
-mmu::LogId NewLogId();
 // Nothing if `log_id` is empty; INVALID_LOG_ID unless it is a log's id.
 absl::StatusOr<absl::optional<mmu::LogId>> ToLogId(absl::string_view log_id);
+
+// The ids of memslots in a request, which ascend; empty if it names none.
+// INVALID_SLOT, MEMSLOT_NOT_FOUND.
+absl::StatusOr<std::vector<uint32_t>> ToSlotIds(
+    const google::protobuf::RepeatedField<int32_t>& ids, const ManagedVm& vm);
 
 // A call of the owner's, now. INVALID_OWNER_TOKEN, INVALID_LOG_ID.
 absl::StatusOr<mmu::LogCall> ToLogCall(absl::string_view owner_token,

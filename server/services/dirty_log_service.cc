@@ -31,6 +31,7 @@
 #include "server/convert/convert.h"
 #include "server/convert/dirty_log_calls_convert.h"
 #include "server/convert/dirty_log_codec.h"
+#include "server/convert/dirty_log_control_convert.h"
 #include "server/convert/dirty_log_convert.h"
 #include "server/convert/operation_times.h"
 #include "server/rpc/call_context.h"
@@ -80,12 +81,12 @@ OperationSpec StartSpec(std::shared_ptr<StartTurn> turn,
   auto times = std::make_shared<OperationTimes>();
   spec.run = [turn, job, times]() -> absl::StatusOr<google::protobuf::Any> {
     const auto end = absl::MakeCleanup([&times] { times->End(); });
-    const absl::StatusOr<v1::StartDirtyLogResponse> started = job->Run();
+    const absl::StatusOr<StartedDirtyLog> started = job->Run();
     if (!started.ok()) return started.status();
-    return ToAny(*started);
+    return ToAny(ToResponse(job->vm(), *started));
   };
   spec.metadata = [turn, job, times] {
-    v1::StartDirtyLogMetadata metadata = job->Metadata();
+    v1::StartDirtyLogMetadata metadata = ToMetadata(*job);
     times->AddTo(&metadata);
     return ToAny(metadata);
   };
@@ -184,8 +185,11 @@ grpc::Status DirtyLogServiceImpl::StartDirtyLog(
         if (!vm.ok()) return vm.status();
         absl::StatusOr<std::shared_ptr<StartTurn>> turn = TakeTurn(state_, *vm);
         if (!turn.ok()) return turn.status();
+        absl::StatusOr<DirtyLogStartRequest> start =
+            ToStartRequest(*request, **vm);
+        if (!start.ok()) return start.status();
         absl::StatusOr<std::shared_ptr<DirtyLogStartJob>> job =
-            DirtyLogStartJob::Create(*request, (*turn)->vm());
+            DirtyLogStartJob::Create(*std::move(start), (*turn)->vm());
         if (!job.ok()) return job.status();
         return state_.operations.Start(
             StartSpec(*std::move(turn), *std::move(job)));
@@ -331,7 +335,12 @@ grpc::Status DirtyLogServiceImpl::StopDirtyLog(
         // What it discards is not counted by a deletion as well.
         const absl::StatusOr<VmUse> change = state_.vms.ForChange(*vm);
         if (!change.ok()) return change.status();
-        return mmud::StopDirtyLog(*request, **vm);
+        const absl::StatusOr<mmu::DirtyLogStop> stop = ToStop(*request);
+        if (!stop.ok()) return stop.status();
+        const absl::StatusOr<StoppedDirtyLog> stopped =
+            mmud::StopDirtyLog(*stop, **vm);
+        if (!stopped.ok()) return stopped.status();
+        return ToResponse(*stopped);
       });
 }
 
