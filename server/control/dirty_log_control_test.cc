@@ -10,7 +10,6 @@
 #include "gtest/gtest.h"
 #include "mmu_core/base/clock.h"
 #include "mmu_core/base/error.h"
-#include "mmu_core/dirty/dirty_log_types.h"
 #include "mmu_core/testing/vm_builder.h"
 #include "mmu_core/vm/dirty_log_calls.h"
 #include "mmu_core/vm/throttle.h"

@@ -12,23 +12,17 @@
 #include "absl/strings/string_view.h"
 #include "absl/types/optional.h"
 #include "absl/types/span.h"
-#include "google/protobuf/repeated_field.h"
 #include "mmu_core/base/address.h"
 #include "mmu_core/base/clock.h"
 #include "mmu_core/base/error.h"
 #include "mmu_core/base/gfn_range.h"
 #include "mmu_core/dirty/dirty_log_state.h"
-#include "mmu_core/stats/mmu_cost.h"
 #include "mmu_core/vm/dirty_log_calls.h"
 #include "mmu_core/vm/vm.h"
 #include "mmu_core/vm/vm_config.h"
 #include "server/base/errors.h"
 #include "server/base/resource_names.h"
 #include "server/control/slot_ranges.h"
-#include "server/convert/convert.h"
-#include "server/convert/dirty_log_calls_convert.h"
-#include "server/convert/dirty_log_codec.h"
-#include "server/convert/dirty_log_convert.h"
 
 namespace mmud {
 namespace {
@@ -46,31 +40,23 @@ absl::Status CheckReadable(const ManagedVm& vm, const mmu::LogId& log_id,
 }
 
 // Narrows the one slot of the plan to the wanted range.
-absl::Status PlanRange(const v1::ReadDirtyPagesRequest& request,
-                       DirtyLogPlan* plan) {
-  if (!request.has_range()) return absl::OkStatus();
-  if (request.slots_size() != 1) {
-    return InvalidField(
-        "INVALID_RANGE", "range",
-        absl::StrCat("range is set and slots has ", request.slots_size(),
-                     " entries; name the one slot that it belongs to"));
-  }
-  absl::StatusOr<mmu::GfnRange> range = ToRange(request.range(), "range");
-  if (!range.ok()) return range.status();
+absl::Status PlanRange(const DirtyPagesRequest& request, DirtyLogPlan* plan) {
+  if (!request.range.has_value()) return absl::OkStatus();
+  const mmu::GfnRange& range = *request.range;
   SlotPlan& slot = plan->slots[0];
   const mmu::GfnRange whole = RangeOf(slot);
-  if (absl::Status status = CheckInsideSlots(*range, {whole}, "range");
+  if (absl::Status status = CheckInsideSlots(range, {whole}, "range");
       !status.ok()) {
     return status;
   }
-  slot.first_page = range->start - whole.start;
-  slot.end_page = range->end - whole.start;
+  slot.first_page = range.start - whole.start;
+  slot.end_page = range.end - whole.start;
   if (slot.first_page % kWordPages != 0 ||
       (slot.end_page % kWordPages != 0 && slot.end_page != slot.slot_pages)) {
     return InvalidField(
         "INVALID_RANGE", "range",
-        absl::StrCat("range is ", request.range().size_bytes(), " bytes from ",
-                     request.range().gpa_bytes(),
+        absl::StrCat("range is ", range.bytes(), " bytes from ",
+                     mmu::ToGpa(range.start).value(),
                      "; it must begin and end on a multiple of 64 pages from "
                      "the slot's start, or at the slot's end"));
   }
@@ -82,39 +68,38 @@ absl::Status BadResume(absl::string_view field, absl::string_view message) {
 }
 
 // Leaves out what is before the place where the stream goes on.
-absl::Status PlanResume(const v1::ReadDirtyPagesRequest& request,
-                        DirtyLogPlan* plan) {
-  if (!request.has_start()) return absl::OkStatus();
+absl::Status PlanResume(const DirtyPagesRequest& request, DirtyLogPlan* plan) {
+  if (!request.start.has_value()) return absl::OkStatus();
   if (plan->epoch == 0) {
     return BadResume("start",
                      "start is set and epoch is 0; only a sealed epoch can be "
                      "resumed");
   }
-  const v1::DirtyLogPosition& start = request.start();
+  const DirtyLogPosition& start = *request.start;
   const auto slot = std::find_if(
       plan->slots.begin(), plan->slots.end(), [&start](const SlotPlan& of) {
-        return static_cast<int64_t>(of.slot) == start.slot();
+        return static_cast<int64_t>(of.slot) == start.slot;
       });
   if (slot == plan->slots.end()) {
     return BadResume("start.slot",
-                     absl::StrCat("start.slot is ", start.slot(),
+                     absl::StrCat("start.slot is ", start.slot,
                                   "; it must be a memslot that this stream "
                                   "sends"));
   }
   // At the end of what is sent of the slot the next slot follows.
   const auto slot_start = static_cast<int64_t>(slot->slot_start.value());
   // Compared first: the difference of any two numbers may be none.
-  const bool is_before = start.gpa_bytes() < slot_start;
+  const bool is_before = start.gpa_bytes < slot_start;
   const uint64_t bytes =
-      is_before ? 0 : static_cast<uint64_t>(start.gpa_bytes() - slot_start);
+      is_before ? 0 : static_cast<uint64_t>(start.gpa_bytes - slot_start);
   const uint64_t page = bytes >> mmu::kPageShift;
   if (is_before || bytes % mmu::kPageSize != 0 || page < slot->first_page ||
       page > slot->end_page ||
       (page % kWordPages != 0 && page != slot->slot_pages)) {
     return BadResume(
         "start.gpa_bytes",
-        absl::StrCat("start.gpa_bytes is ", start.gpa_bytes(),
-                     "; it must be within what is sent of slot ", start.slot(),
+        absl::StrCat("start.gpa_bytes is ", start.gpa_bytes,
+                     "; it must be within what is sent of slot ", start.slot,
                      ", and a multiple of 64 pages from the slot's start or "
                      "the slot's end"));
   }
@@ -136,20 +121,6 @@ absl::Status SlotOff(const ManagedVm& vm, uint32_t slot) {
 }
 
 }  // namespace
-
-absl::StatusOr<v1::DirtyLogEncoding> ToEncoding(v1::DirtyLogEncoding encoding) {
-  switch (encoding) {
-    case v1::DIRTY_LOG_ENCODING_UNSPECIFIED:
-    case v1::DIRTY_LOG_ENCODING_AUTO:
-      return v1::DIRTY_LOG_ENCODING_AUTO;
-    case v1::DIRTY_LOG_ENCODING_BITMAP:
-    case v1::DIRTY_LOG_ENCODING_EXTENTS:
-      return encoding;
-    default:
-      return WrongValue("INVALID_ENUM_VALUE", "encoding",
-                        static_cast<int>(encoding), "AUTO, BITMAP or EXTENTS");
-  }
-}
 
 absl::StatusOr<std::vector<SlotPlan>> PlanSlots(
     const ManagedVm& vm, const mmu::DirtyLogView& log, uint64_t epoch,
@@ -180,42 +151,20 @@ absl::StatusOr<std::vector<SlotPlan>> PlanSlots(
   return plans;
 }
 
-absl::StatusOr<DirtyLogPlan> PlanDirtyLog(
-    const v1::ReadDirtyPagesRequest& request, const ManagedVm& vm) {
+absl::StatusOr<DirtyLogPlan> PlanDirtyLog(const DirtyPagesRequest& request,
+                                          const ManagedVm& vm) {
   DirtyLogPlan plan;
-  const absl::StatusOr<absl::optional<mmu::LogId>> log_id =
-      ToLogId(request.log_id());
-  if (!log_id.ok()) return log_id.status();
-  const absl::StatusOr<uint64_t> epoch = ToEpoch(request.epoch(), "epoch", vm);
-  if (!epoch.ok()) return epoch.status();
-  plan.epoch = *epoch;
-  if (plan.epoch != 0 && !log_id->has_value()) {
-    return InvalidField(
-        "INVALID_LOG_ID", "log_id",
-        absl::StrCat("log_id is empty and epoch is ", request.epoch(),
-                     "; name the log whose epoch it is"));
-  }
-  const absl::StatusOr<v1::DirtyLogEncoding> encoding =
-      ToEncoding(request.encoding());
-  if (!encoding.ok()) return encoding.status();
-  plan.encoding = *encoding;
-  const absl::StatusOr<int64_t> bytes =
-      ToMessageBytes(request.max_message_bytes());
-  if (!bytes.ok()) return bytes.status();
-  plan.message_bytes = *bytes;
-  const absl::StatusOr<std::vector<uint32_t>> ids =
-      ToSlotIds(request.slots(), vm);
-  if (!ids.ok()) return ids.status();
+  plan.epoch = request.epoch;
   const absl::optional<mmu::DirtyLogView> log = vm.vm().FindDirtyLog();
   if (!log.has_value()) return DirtyLogOff(vm.name());
-  plan.log_id = log_id->value_or(log->state.id);
+  plan.log_id = request.log_id.value_or(log->state.id);
   if (absl::Status status = vm.vm().CheckDirtyLogEpoch(plan.log_id, plan.epoch,
                                                        mmu::LogPages::kSealed);
       !status.ok()) {
     return status;
   }
   absl::StatusOr<std::vector<SlotPlan>> slots =
-      PlanSlots(vm, *log, plan.epoch, *ids);
+      PlanSlots(vm, *log, plan.epoch, request.slots);
   if (!slots.ok()) return slots.status();
   plan.slots = *std::move(slots);
   // Once for the stream: with page-modification logging all vCPUs exit for it.
@@ -236,59 +185,29 @@ absl::StatusOr<DirtyLogPlan> PlanDirtyLog(
   return plan;
 }
 
-v1::DirtyLogHeader HeaderOf(const DirtyLogPlan& plan) {
-  v1::DirtyLogHeader header;
-  header.set_log_id(plan.log_id.ToString());
-  header.set_epoch(static_cast<int64_t>(plan.epoch));
-  for (const SlotPlan& slot : plan.slots) {
-    v1::SlotCoverage* coverage = header.add_coverage();
-    coverage->set_slot(static_cast<int32_t>(slot.slot));
-    coverage->set_gpa_bytes(static_cast<int64_t>(
-        (slot.slot_start + (slot.first_page << mmu::kPageShift)).value()));
-    coverage->set_size_bytes(static_cast<int64_t>(
-        (slot.end_page - slot.first_page) << mmu::kPageShift));
-  }
-  return header;
-}
-
-DirtyPageChunks::DirtyPageChunks(DirtyLogPlan plan) : plan_(std::move(plan)) {
+DirtyLogReader::DirtyLogReader(DirtyLogPlan plan, uint64_t piece_pages)
+    : plan_(std::move(plan)), piece_pages_(piece_pages) {
   if (!plan_.slots.empty()) at_ = plan_.slots[0].first_page;
 }
 
-absl::StatusOr<absl::optional<v1::DirtyLogChunk>> DirtyPageChunks::Next(
+absl::StatusOr<absl::optional<DirtyLogPiece>> DirtyLogReader::Next(
     const ManagedVm& vm, const std::function<absl::Status()>& keep_going) {
-  while (piece_.has_value() || slot_ < plan_.slots.size()) {
+  while (slot_ < plan_.slots.size()) {
     if (absl::Status status = keep_going(); !status.ok()) return status;
-    if (piece_.has_value()) {
-      absl::optional<v1::DirtyLogChunk> chunk = piece_->Next();
-      if (chunk.has_value()) {
-        totals_.set_crc32c(PayloadCrc(*chunk, totals_.crc32c()));
-        totals_.set_chunk_count(totals_.chunk_count() + 1);
-        totals_.set_dirty_page_count(totals_.dirty_page_count() +
-                                     CountPages(*chunk));
-        return chunk;
-      }
-      piece_.reset();
-    } else if (at_ < plan_.slots[slot_].end_page) {
-      if (absl::Status status = ReadPiece(vm); !status.ok()) return status;
+    if (at_ < plan_.slots[slot_].end_page) {
+      absl::StatusOr<absl::optional<DirtyLogPiece>> piece = ReadPiece(vm);
+      if (!piece.ok() || piece->has_value()) return piece;
     } else if (++slot_ < plan_.slots.size()) {
       at_ = plan_.slots[slot_].first_page;
     }
   }
-  return absl::optional<v1::DirtyLogChunk>();
+  return absl::optional<DirtyLogPiece>();
 }
 
-v1::DirtyLogTrailer DirtyPageChunks::Trailer() const {
-  v1::DirtyLogTrailer trailer = totals_;
-  *trailer.mutable_cost() = ToProto(cost_);
-  return trailer;
-}
-
-absl::Status DirtyPageChunks::ReadPiece(const ManagedVm& vm) {
+absl::StatusOr<absl::optional<DirtyLogPiece>> DirtyLogReader::ReadPiece(
+    const ManagedVm& vm) {
   const SlotPlan& slot = plan_.slots[slot_];
-  const uint64_t step_pages = static_cast<uint64_t>(plan_.message_bytes) /
-                              sizeof(uint64_t) * kWordPages;
-  const uint64_t end = std::min(at_ + step_pages, slot.end_page);
+  const uint64_t end = std::min(at_ + piece_pages_, slot.end_page);
   const uint64_t from = std::exchange(at_, end);
   const absl::optional<mmu::MemslotInfo> now = vm.FindSlot(slot.slot);
   const bool is_there =
@@ -298,23 +217,22 @@ absl::Status DirtyPageChunks::ReadPiece(const ManagedVm& vm) {
   // peek leaves it out as one that is gone.
   if (!now.has_value() || (!is_there && plan_.epoch == 0)) {
     at_ = slot.end_page;
-    return absl::OkStatus();
+    return absl::optional<DirtyLogPiece>();
   }
-  std::vector<uint64_t> words((end - from + kWordPages - 1) / kWordPages, 0);
+  DirtyLogPiece piece;
+  piece.slot = slot.slot;
+  piece.start = slot.slot_start + (from << mmu::kPageShift);
+  piece.page_count = end - from;
+  piece.words.resize((end - from + kWordPages - 1) / kWordPages);
   const mmu::MonotonicTime start = mmu::MonotonicTime::Now();
   absl::Status status = vm.vm().ReadDirtyLog(
-      plan_.log_id, slot.slot, plan_.epoch, from, absl::MakeSpan(words));
+      plan_.log_id, slot.slot, plan_.epoch, from, absl::MakeSpan(piece.words));
   cost_.wall += mmu::MonotonicTime::Now() - start;
-  if (!status.ok()) {
-    // Deleted since the look above.
-    if (mmu::DetailOf(status).reason != "MEMSLOT_NOT_FOUND") return status;
-    at_ = slot.end_page;
-    return absl::OkStatus();
-  }
-  piece_.emplace(slot.slot, slot.slot_start + (from << mmu::kPageShift),
-                 std::move(words), end - from, plan_.encoding,
-                 static_cast<size_t>(plan_.message_bytes));
-  return absl::OkStatus();
+  if (status.ok()) return piece;
+  // Deleted since the look above.
+  if (mmu::DetailOf(status).reason != "MEMSLOT_NOT_FOUND") return status;
+  at_ = slot.end_page;
+  return absl::optional<DirtyLogPiece>();
 }
 
 }  // namespace mmud

@@ -1,4 +1,4 @@
-// One stream of dirty pages: what to send, then sending it.
+// One stream of dirty pages: what to send, then reading it.
 
 #ifndef SERVER_CONTROL_DIRTY_LOG_STREAM_H_
 #define SERVER_CONTROL_DIRTY_LOG_STREAM_H_
@@ -11,16 +11,29 @@
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "absl/types/optional.h"
-#include "google/protobuf/repeated_field.h"
 #include "mmu_core/base/address.h"
+#include "mmu_core/base/gfn_range.h"
 #include "mmu_core/dirty/dirty_log_state.h"
 #include "mmu_core/stats/mmu_cost.h"
 #include "mmu_core/vm/dirty_log_calls.h"
-#include "mmud/v1/dirty_log_service.pb.h"
 #include "server/control/managed_vm.h"
-#include "server/convert/dirty_log_codec.h"
 
 namespace mmud {
+
+// A place in a log, as a caller names it: it may be none.
+struct DirtyLogPosition {
+  int64_t slot = 0;
+  int64_t gpa_bytes = 0;
+};
+
+// What a caller wants to be sent.
+struct DirtyPagesRequest {
+  absl::optional<mmu::LogId> log_id;    // unset: whatever log there is
+  uint64_t epoch = 0;                   // 0: peek; else log_id is set
+  std::vector<uint32_t> slots;          // ascending; empty: all
+  absl::optional<mmu::GfnRange> range;  // of the slot, if there is one in slots
+  absl::optional<DirtyLogPosition> start;  // where the stream goes on
+};
 
 // The part of a memslot that a stream sends. Pages count from the slot's start.
 struct SlotPlan {
@@ -36,12 +49,7 @@ struct DirtyLogPlan {
   mmu::LogId log_id;
   uint64_t epoch = 0;           // 0: peek
   std::vector<SlotPlan> slots;  // ascending by id
-  v1::DirtyLogEncoding encoding = v1::DIRTY_LOG_ENCODING_AUTO;
-  int64_t message_bytes = 0;
 };
-
-// INVALID_ENUM_VALUE.
-absl::StatusOr<v1::DirtyLogEncoding> ToEncoding(v1::DirtyLogEncoding encoding);
 
 // Whole slots: those of `ids` that `epoch` of `log` has pages of (0: all that
 // log), or all of these if it is empty. Of a slot that is named: DIRTY_LOG_OFF
@@ -51,39 +59,44 @@ absl::StatusOr<std::vector<SlotPlan>> PlanSlots(
     const ManagedVm& vm, const mmu::DirtyLogView& log, uint64_t epoch,
     const std::vector<uint32_t>& ids);
 
-// DIRTY_LOG_OFF, LOG_CHANGED, EPOCH_UNKNOWN and EPOCH_SUPERSEDED, and what is
-// wrong with the request.
-absl::StatusOr<DirtyLogPlan> PlanDirtyLog(
-    const v1::ReadDirtyPagesRequest& request, const ManagedVm& vm);
+// DIRTY_LOG_OFF, LOG_CHANGED, EPOCH_UNKNOWN and EPOCH_SUPERSEDED; of the slots
+// as PlanSlots; of the range GPA_OUT_OF_RANGE, INVALID_RANGE; of the start
+// INVALID_RESUME_OFFSET. REQUIRES: a range comes with one slot.
+absl::StatusOr<DirtyLogPlan> PlanDirtyLog(const DirtyPagesRequest& request,
+                                          const ManagedVm& vm);
 
-v1::DirtyLogHeader HeaderOf(const DirtyLogPlan& plan);
+// A part of a memslot's log, as it was read.
+struct DirtyLogPiece {
+  uint32_t slot = 0;
+  mmu::Gpa start;
+  uint64_t page_count = 0;
+  std::vector<uint64_t> words;  // bit 0 is the page at `start`
+};
 
-// The chunks of one plan, and their totals. Between two calls it holds nothing
-// of the VM, and one piece of the log: no more bytes of it than a message may
-// have, so at most kMaxMessageBytes (convert.h), however many chunks they come
-// to. These are made one by one, when they are asked for.
+// Reads one plan piece by piece. Holds nothing of the VM between two calls.
 // Thread-compatible.
-class DirtyPageChunks {
+class DirtyLogReader {
  public:
-  explicit DirtyPageChunks(DirtyLogPlan plan);
+  // No piece has more than `piece_pages`, a multiple of 64.
+  DirtyLogReader(DirtyLogPlan plan, uint64_t piece_pages);
 
-  // The next chunk, or nothing behind the last one. `keep_going` is asked
-  // before each piece and each chunk; its error is returned. LOG_CHANGED,
-  // EPOCH_SUPERSEDED, DIRTY_LOG_OFF.
-  absl::StatusOr<absl::optional<v1::DirtyLogChunk>> Next(
+  // The next piece, or nothing behind the last one. `keep_going` is asked
+  // before each piece; its error is returned. LOG_CHANGED, EPOCH_SUPERSEDED,
+  // DIRTY_LOG_OFF.
+  absl::StatusOr<absl::optional<DirtyLogPiece>> Next(
       const ManagedVm& vm, const std::function<absl::Status()>& keep_going);
 
-  // Of the chunks so far.
-  v1::DirtyLogTrailer Trailer() const;
+  // Of the pieces so far.
+  const mmu::MmuCost& cost() const { return cost_; }
 
  private:
-  absl::Status ReadPiece(const ManagedVm& vm);
+  // Nothing if the slot is gone.
+  absl::StatusOr<absl::optional<DirtyLogPiece>> ReadPiece(const ManagedVm& vm);
 
   const DirtyLogPlan plan_;
-  size_t slot_ = 0;                         // index into plan_.slots
-  uint64_t at_ = 0;                         // its first page that was not read
-  absl::optional<DirtyPageEncoder> piece_;  // read and not all sent
-  v1::DirtyLogTrailer totals_;
+  const uint64_t piece_pages_;
+  size_t slot_ = 0;  // index into plan_.slots
+  uint64_t at_ = 0;  // its first page that was not read
   mmu::MmuCost cost_;
 };
 

@@ -9,19 +9,13 @@
 #include "absl/status/statusor.h"
 #include "absl/types/optional.h"
 #include "gtest/gtest.h"
-#include "mmu_core/base/address.h"
 #include "mmu_core/base/error.h"
-#include "mmu_core/base/level.h"
-#include "mmu_core/memory/backing.h"
 #include "mmu_core/testing/dirty_log.h"
-#include "mmu_core/testing/failing_allocations.h"
 #include "mmu_core/testing/vm_builder.h"
 #include "mmu_core/vm/dirty_log_calls.h"
 #include "mmu_core/vm/vm.h"
-#include "mmud/v1/dirty_log_service.pb.h"
 #include "server/base/wall_time.h"
 #include "server/control/managed_vm.h"
-#include "server/convert/convert.h"
 
 namespace mmud {
 namespace {
@@ -56,8 +50,8 @@ class PlanTest : public ::testing::Test {
     EXPECT_TRUE(mmu::testing::StartLog(vm_.vm()).ok());
     const auto sealed = mmu::testing::SealLog(vm_.vm());
     EXPECT_TRUE(sealed.ok()) << sealed.status();
-    request_.set_log_id(vm_.vm().FindDirtyLog()->state.id.ToString());
-    request_.set_epoch(static_cast<int64_t>(sealed->epoch));
+    request_.log_id = vm_.vm().FindDirtyLog()->state.id;
+    request_.epoch = sealed->epoch;
   }
 
   std::string Reason() const {
@@ -65,12 +59,12 @@ class PlanTest : public ::testing::Test {
   }
 
   ManagedVm vm_;
-  v1::ReadDirtyPagesRequest request_;
+  DirtyPagesRequest request_;
 };
 
 TEST_F(PlanTest, AStreamIsResumedWithinItsSlotOnly) {
   const auto reason_at = [this](int64_t gpa_bytes) {
-    request_.mutable_start()->set_gpa_bytes(gpa_bytes);
+    request_.start = DirtyLogPosition{.slot = 0, .gpa_bytes = gpa_bytes};
     return Reason();
   };
   constexpr auto kStart = static_cast<int64_t>(kMiB);
@@ -87,85 +81,44 @@ TEST_F(PlanTest, AStreamIsResumedWithinItsSlotOnly) {
   }
 }
 
-TEST_F(PlanTest, AnEpochThatCannotBeIsUnknownAsAnyOtherThatIsNot) {
-  for (const int64_t epoch :
-       {std::numeric_limits<int64_t>::min(), int64_t{-1}, int64_t{2},
-        std::numeric_limits<int64_t>::max()}) {
-    request_.set_epoch(epoch);
-    const absl::Status status = PlanDirtyLog(request_, vm_).status();
-    EXPECT_EQ(status.code(), absl::StatusCode::kNotFound) << epoch;
-    EXPECT_EQ(mmu::DetailOf(status).reason, "EPOCH_UNKNOWN") << epoch;
-    EXPECT_EQ(mmu::DetailOf(status).field, "epoch") << epoch;
-  }
-}
-
 TEST_F(PlanTest, ALogWithoutSlotsHasItsIdAndEpochsAllTheSame) {
   ASSERT_TRUE(vm_.vm().DeleteMemslot(0, mmu::Undelivered::kDiscard).ok());
   EXPECT_EQ(Reason(), "");
-  request_.set_epoch(77);
+  request_.epoch = 77;
   EXPECT_EQ(Reason(), "EPOCH_UNKNOWN");
-  request_.set_log_id("00000000000000000000000000000001");
+  request_.log_id->low ^= 1;
   EXPECT_EQ(Reason(), "LOG_CHANGED");
-  request_.set_epoch(0);
+  request_.epoch = 0;
   EXPECT_EQ(Reason(), "LOG_CHANGED") << "a peek";
-  request_.clear_log_id();
+  request_.log_id.reset();
   EXPECT_EQ(Reason(), "");
 }
 
-// Every second page of 128 MiB is dirty, which one piece of the log has.
-class StripedTest : public ::testing::Test {
- protected:
-  StripedTest()
-      : vm_("vms/a",
-            mmu::testing::MakeVm({mmu::testing::Slot(
-                0, 0, kPages << mmu::kPageShift, mmu::Level::k4K,
-                mmu::BackingKind::kMetadataOnly)}),
-            WallTime::Now(), ManagedVm::MetricsLabel::kOwn) {
-    EXPECT_TRUE(mmu::testing::StartLog(vm_.vm()).ok());
-    for (uint64_t page = 0; page < kPages; page += 2) {
-      mmu::testing::Write(vm_.vm(), page << mmu::kPageShift);
-    }
-  }
-
-  DirtyPageChunks Chunks() const {
-    v1::ReadDirtyPagesRequest request;
-    request.set_encoding(v1::DIRTY_LOG_ENCODING_EXTENTS);
-    request.set_max_message_bytes(kMinMessageBytes);
-    const absl::StatusOr<DirtyLogPlan> plan = PlanDirtyLog(request, vm_);
-    EXPECT_TRUE(plan.ok()) << plan.status();
-    return DirtyPageChunks(*plan);
-  }
-
-  static constexpr uint64_t kPages = uint64_t{kMinMessageBytes} / 8 * 64;
-  ManagedVm vm_;
-};
-
-TEST_F(StripedTest, AStreamMakesOneChunkAtATime) {
-  DirtyPageChunks chunks = Chunks();
-  int64_t count = 0;
+// What a reader holds at a time is what its caller has room for.
+TEST_F(PlanTest, PiecesAreNoLargerThanAsked) {
+  const absl::StatusOr<DirtyLogPlan> plan = PlanDirtyLog(request_, vm_);
+  ASSERT_TRUE(plan.ok()) << plan.status();
+  DirtyLogReader reader(*plan, /*piece_pages=*/192);
+  const auto go = [] { return absl::OkStatus(); };
+  std::vector<uint64_t> pages;
+  uint64_t next = kMiB;
   for (;;) {
-    const uint64_t before = mmu::testing::AllocationsOfThread().bytes;
-    const auto chunk = chunks.Next(vm_, [] { return absl::OkStatus(); });
-    // Of all of them it would be ten times as much.
-    EXPECT_LT(mmu::testing::AllocationsOfThread().bytes - before, 64u << 10);
-    ASSERT_TRUE(chunk.ok()) << chunk.status();
-    if (!chunk->has_value()) break;
-    ++count;
-    EXPECT_EQ(chunks.Trailer().chunk_count(), count);
+    const auto piece = reader.Next(vm_, go);
+    ASSERT_TRUE(piece.ok()) << piece.status();
+    if (!piece->has_value()) break;
+    EXPECT_EQ((*piece)->start.value(), next);
+    EXPECT_EQ((*piece)->words.size(), ((*piece)->page_count + 63) / 64);
+    pages.push_back((*piece)->page_count);
+    next += (*piece)->page_count * 4096;
   }
-  EXPECT_EQ(count, 103) << "five words, of 32 extents each, in most";
-  EXPECT_EQ(chunks.Trailer().dirty_page_count(),
-            static_cast<int64_t>(kPages / 2));
+  EXPECT_EQ(pages, (std::vector<uint64_t>{192, 64}));
 }
 
-TEST_F(StripedTest, AStreamCanEndBetweenTheChunksOfAPiece) {
-  DirtyPageChunks chunks = Chunks();
-  const auto first = chunks.Next(vm_, [] { return absl::OkStatus(); });
-  ASSERT_TRUE(first.ok()) << first.status();
-  ASSERT_TRUE(first->has_value());
-  const auto second =
-      chunks.Next(vm_, [] { return absl::CancelledError("over"); });
-  EXPECT_EQ(second.status(), absl::CancelledError("over"));
+TEST_F(PlanTest, AReaderEndsWithTheErrorOfItsCaller) {
+  DirtyLogReader reader(PlanDirtyLog(request_, vm_).value(), 64);
+  EXPECT_EQ(
+      reader.Next(vm_, [] { return absl::CancelledError("over"); }).status(),
+      absl::CancelledError("over"));
 }
 
 }  // namespace

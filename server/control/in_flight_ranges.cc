@@ -8,7 +8,6 @@
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
-#include "absl/strings/str_cat.h"
 #include "absl/types/optional.h"
 #include "absl/types/span.h"
 #include "mmu_core/base/address.h"
@@ -20,9 +19,6 @@
 #include "mmu_core/vm/vm_config.h"
 #include "server/base/errors.h"
 #include "server/control/slot_ranges.h"
-#include "server/convert/convert.h"
-#include "server/convert/dirty_log_calls_convert.h"
-#include "server/convert/dirty_log_convert.h"
 
 namespace mmud {
 namespace {
@@ -34,44 +30,28 @@ constexpr uint64_t kPiecePages = 1 << 19;
 }  // namespace
 
 absl::StatusOr<InFlightRanges> InFlightRanges::Create(
-    const v1::PagesInFlight& request, const ManagedVm& vm) {
-  const absl::StatusOr<absl::optional<mmu::LogId>> log_id =
-      ToLogId(request.log_id());
-  if (!log_id.ok()) return InField(log_id.status(), "in_flight.");
-  if (!log_id->has_value()) {
-    return InvalidField("INVALID_LOG_ID", "in_flight.log_id",
-                        "in_flight.log_id is empty; name the log whose epoch "
-                        "it is");
-  }
-  const absl::StatusOr<uint64_t> epoch =
-      ToEpoch(request.epoch(), "in_flight.epoch", vm);
-  if (!epoch.ok()) return epoch.status();
-  absl::optional<mmu::GfnRange> only;
-  if (request.has_range()) {
-    const absl::StatusOr<mmu::GfnRange> range =
-        ToRange(request.range(), "in_flight.range");
-    if (!range.ok()) return range.status();
+    const PagesInFlight& pages, const ManagedVm& vm) {
+  if (pages.range.has_value()) {
     if (absl::Status status =
-            CheckInsideSlots(*range, SlotRanges(vm), "in_flight.range");
+            CheckInsideSlots(*pages.range, SlotRanges(vm), "in_flight.range");
         !status.ok()) {
       return status;
     }
-    only = *range;
   }
   const absl::optional<mmu::DirtyLogView> log = vm.vm().FindDirtyLog();
   if (!log.has_value()) return DirtyLogOff(vm.name());
   if (absl::Status status = vm.vm().CheckDirtyLogEpoch(
-          **log_id, *epoch, mmu::LogPages::kInFlight);
+          pages.log_id, pages.epoch, mmu::LogPages::kInFlight);
       !status.ok()) {
     return InField(AboutVm(std::move(status), vm.name()), "in_flight.");
   }
   InFlightRanges ranges;
-  ranges.log_id_ = **log_id;
-  ranges.epoch_ = *epoch;
+  ranges.log_id_ = pages.log_id;
+  ranges.epoch_ = pages.epoch;
   for (const mmu::SlotLogState& state : log->state.slots) {
     // Whether the slot is logged, which mmu_core knows.
-    absl::Status readable = vm.vm().ReadInFlight(**log_id, state.slot, *epoch,
-                                                 0, absl::Span<uint64_t>());
+    absl::Status readable = vm.vm().ReadInFlight(
+        pages.log_id, state.slot, pages.epoch, 0, absl::Span<uint64_t>());
     if (mmu::DetailOf(readable).reason == "MEMSLOT_NOT_FOUND") continue;
     if (!readable.ok()) {
       return InField(AboutVm(readable, vm.name()), "in_flight.");
@@ -82,7 +62,7 @@ absl::StatusOr<InFlightRanges> InFlightRanges::Create(
         mmu::GfnRange::Of(mmu::ToGfn(slot->config.gpa),
                           slot->config.size_bytes >> mmu::kPageShift);
     const mmu::GfnRange wanted =
-        only.has_value() ? only->Intersect(whole) : whole;
+        pages.range.has_value() ? pages.range->Intersect(whole) : whole;
     if (wanted.empty()) continue;
     ranges.parts_.push_back({.slot = state.slot,
                              .slot_start = whole.start,

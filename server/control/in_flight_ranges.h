@@ -8,22 +8,29 @@
 #include <vector>
 
 #include "absl/status/statusor.h"
+#include "absl/types/optional.h"
 #include "mmu_core/base/address.h"
 #include "mmu_core/base/gfn_range.h"
 #include "mmu_core/dirty/dirty_log_state.h"
-#include "mmud/v1/guest_memory_service.pb.h"
 #include "server/control/managed_vm.h"
 
 namespace mmud {
+
+// What to look through.
+struct PagesInFlight {
+  mmu::LogId log_id;
+  uint64_t epoch = 0;
+  absl::optional<mmu::GfnRange> range;  // unset: all memslots
+};
 
 // Looks at a bounded piece of the log at a time, so that it needs little memory
 // however many pages there are. Holds nothing of the VM between two calls.
 // Thread-compatible.
 class InFlightRanges {
  public:
-  // What is wrong with the request, with `in_flight.` before each field, and
-  // DIRTY_LOG_OFF, LOG_CHANGED, EPOCH_UNKNOWN.
-  static absl::StatusOr<InFlightRanges> Create(const v1::PagesInFlight& request,
+  // GPA_OUT_OF_RANGE, DIRTY_LOG_OFF, LOG_CHANGED, EPOCH_UNKNOWN, of the fields
+  // of a request's `in_flight`.
+  static absl::StatusOr<InFlightRanges> Create(const PagesInFlight& pages,
                                                const ManagedVm& vm);
 
   // The parts of memslots that it looks through.

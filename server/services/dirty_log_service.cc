@@ -33,6 +33,7 @@
 #include "server/convert/dirty_log_codec.h"
 #include "server/convert/dirty_log_control_convert.h"
 #include "server/convert/dirty_log_convert.h"
+#include "server/convert/dirty_log_stream_convert.h"
 #include "server/convert/operation_times.h"
 #include "server/rpc/call_context.h"
 #include "server/services/call.h"
@@ -118,8 +119,8 @@ absl::StatusOr<v1::AcquireDirtyLogResponse> Acquire(
 // The messages of one ReadDirtyPages: header, chunks, trailer.
 class PageStream {
  public:
-  PageStream(VmUse vm, const DirtyLogPlan& plan)
-      : vm_(std::move(vm)), header_(HeaderOf(plan)), chunks_(plan) {}
+  PageStream(VmUse vm, const DirtyLogPlan& plan, const ChunkForm& form)
+      : vm_(std::move(vm)), header_(HeaderOf(plan)), chunks_(plan, form) {}
 
   const ManagedVm& vm() const { return *vm_; }
 
@@ -260,9 +261,11 @@ DirtyLogServiceImpl::ReadDirtyPages(CallContext* context,
   if (absl::Status status = CheckStream(*context, state_, **vm); !status.ok()) {
     return status;
   }
-  const absl::StatusOr<DirtyLogPlan> plan = PlanDirtyLog(*request, **vm);
+  const absl::StatusOr<DirtyPagesCall> read = ToDirtyPagesCall(*request, **vm);
+  if (!read.ok()) return read.status();
+  const absl::StatusOr<DirtyLogPlan> plan = PlanDirtyLog(read->pages, **vm);
   if (!plan.ok()) return plan.status();
-  auto pages = std::make_shared<PageStream>(*std::move(vm), *plan);
+  auto pages = std::make_shared<PageStream>(*std::move(vm), *plan, read->form);
   return MessageSource<v1::ReadDirtyPagesResponse>(
       [this, context,
        pages](v1::ReadDirtyPagesResponse* message) -> absl::StatusOr<bool> {

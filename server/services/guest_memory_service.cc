@@ -20,6 +20,7 @@
 #include "server/control/slot_ranges.h"
 #include "server/control/vm_registry.h"
 #include "server/convert/convert.h"
+#include "server/convert/in_flight_convert.h"
 #include "server/convert/page_chunk_builder.h"
 #include "server/rpc/call_context.h"
 #include "server/services/call.h"
@@ -143,7 +144,9 @@ absl::StatusOr<NextRanges> ReadExtents(const v1::ReadPagesRequest& request,
 // Of what an epoch has in flight.
 absl::StatusOr<NextRanges> ReadInFlight(const v1::PagesInFlight& request,
                                         const ManagedVm& vm) {
-  absl::StatusOr<InFlightRanges> ranges = InFlightRanges::Create(request, vm);
+  const absl::StatusOr<PagesInFlight> pages = ToPagesInFlight(request, vm);
+  if (!pages.ok()) return pages.status();
+  absl::StatusOr<InFlightRanges> ranges = InFlightRanges::Create(*pages, vm);
   if (!ranges.ok()) return ranges.status();
   if (absl::Status status = CheckContents(vm, ranges->Within()); !status.ok()) {
     return status;

@@ -98,12 +98,9 @@ absl::Status HarvestStream::Open(const v1::HarvestOpen& open) {
   }
   const absl::StatusOr<mmu::LogCall> call = ToLogCall(open);
   if (!call.ok()) return InField(call.status(), "open.");
-  const absl::StatusOr<v1::DirtyLogEncoding> encoding =
-      ToEncoding(open.encoding());
-  if (!encoding.ok()) return InField(encoding.status(), "open.");
-  const absl::StatusOr<int64_t> bytes =
-      ToMessageBytes(open.max_message_bytes());
-  if (!bytes.ok()) return InField(bytes.status(), "open.");
+  const absl::StatusOr<ChunkForm> form =
+      ToChunkForm(open.encoding(), open.max_message_bytes());
+  if (!form.ok()) return InField(form.status(), "open.");
   if (open.window_chunk_count() < 0 || open.window_chunk_count() > kMaxWindow) {
     return WrongValue("INVALID_RANGE", "open.window_chunk_count",
                       open.window_chunk_count(),
@@ -125,8 +122,7 @@ absl::Status HarvestStream::Open(const v1::HarvestOpen& open) {
   // Another log of the same owner's is another harvest.
   call_.log_id = log->state.id;
   slots_ = *std::move(slots);
-  encoding_ = *encoding;
-  message_bytes_ = *bytes;
+  form_ = *form;
   window_ = static_cast<size_t>(open.window_chunk_count() == 0
                                     ? kDefaultWindow
                                     : open.window_chunk_count());
@@ -154,14 +150,12 @@ absl::Status HarvestStream::SealLog(const v1::HarvestSeal& seal) {
   DirtyLogPlan plan;
   plan.log_id = *call_.log_id;
   plan.epoch = epoch_;
-  plan.encoding = encoding_;
-  plan.message_bytes = message_bytes_;
   absl::StatusOr<std::vector<SlotPlan>> slots =
       PlanSlots(*vm_, *log, plan.epoch, slots_);
   if (!slots.ok()) return slots.status();
   plan.slots = *std::move(slots);
   sealed_slots_ = plan.slots;
-  chunks_ = std::make_unique<DirtyPageChunks>(std::move(plan));
+  chunks_ = std::make_unique<DirtyPageChunks>(std::move(plan), form_);
   return absl::OkStatus();
 }
 

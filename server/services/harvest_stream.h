@@ -18,6 +18,7 @@
 #include "mmud/v1/dirty_log_service.pb.h"
 #include "server/control/dirty_log_stream.h"
 #include "server/control/vm_registry.h"
+#include "server/convert/dirty_log_stream_convert.h"
 #include "server/rpc/call_context.h"
 #include "server/rpc/rpc_service.h"
 #include "server/services/daemon_state.h"
@@ -66,8 +67,7 @@ class HarvestStream final : public Conversation<v1::HarvestDirtyLogRequest,
   VmUse vm_;
   mmu::LogCall call_;
   std::vector<uint32_t> slots_;
-  v1::DirtyLogEncoding encoding_ = v1::DIRTY_LOG_ENCODING_AUTO;
-  int64_t message_bytes_ = 0;
+  ChunkForm form_;
   size_t window_ = 0;
 
   std::deque<v1::HarvestDirtyLogResponse> answers_;  // to be sent first
