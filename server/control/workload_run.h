@@ -4,6 +4,7 @@
 #define SERVER_CONTROL_WORKLOAD_RUN_H_
 
 #include <cstdint>
+#include <string>
 #include <utility>
 
 #include "absl/base/thread_annotations.h"
@@ -15,10 +16,17 @@
 #include "mmu_core/sync/mutex.h"
 #include "mmu_core/vm/vm.h"
 #include "mmu_core/vm/workload.h"
-#include "mmud/lab/v1/workload_service.pb.h"
 #include "server/base/wall_time.h"
 
 namespace mmud {
+
+// What never changes of a workload. A value.
+struct WorkloadDescription {
+  std::string name;  // "vms/alpha/workloads/UUID"
+  // What was asked for, in the form of whoever starts and describes workloads
+  // (server/convert/workload_convert.h). Nothing here reads it.
+  std::string asked;
+};
 
 // States: new -> running (Start) -> finished (Start failed, or RunToEnd). A VM
 // has no other workload before this one is finished.
@@ -37,12 +45,10 @@ class WorkloadRun {
     absl::optional<WallTime> end_time;  // once it has ended
   };
 
-  // `description`: name, vm_uid, what was asked for and total_access_count,
-  // which never change.
-  WorkloadRun(mmu::Vm& vm, lab::v1::Workload description)
+  WorkloadRun(mmu::Vm& vm, WorkloadDescription description)
       : vm_(vm), description_(std::move(description)) {}
 
-  const lab::v1::Workload& description() const { return description_; }
+  const WorkloadDescription& description() const { return description_; }
   WallTime start_time() const { return start_time_; }
 
   // Starts the vCPUs, as mmu::Vm::StartWorkload. After an error the run is
@@ -72,7 +78,7 @@ class WorkloadRun {
   void Finish(Progress end);
 
   mmu::Vm& vm_;
-  const lab::v1::Workload description_;
+  const WorkloadDescription description_;
   const WallTime start_time_ = WallTime::Now();
 
   // One of Start, StopNow and the end at a time. So a stop comes before the

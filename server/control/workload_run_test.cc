@@ -18,7 +18,6 @@
 #include "mmu_core/testing/vm_builder.h"
 #include "mmu_core/vm/vm.h"
 #include "mmu_core/vm/workload.h"
-#include "mmud/lab/v1/workload_service.pb.h"
 #include "server/base/wall_time.h"
 #include "server/control/managed_vm.h"
 
@@ -83,7 +82,7 @@ mmu::WorkloadOptions Of(std::unique_ptr<mmu::AccessSource> source) {
 class WorkloadRunTest : public ::testing::Test {
  protected:
   std::shared_ptr<WorkloadRun> NewRun() {
-    return std::make_shared<WorkloadRun>(vm_.vm(), lab::v1::Workload());
+    return std::make_shared<WorkloadRun>(vm_.vm(), WorkloadDescription());
   }
   // Makes it the VM's workload, as who starts it does.
   bool Set(const std::shared_ptr<WorkloadRun>& run) {

@@ -70,7 +70,7 @@ WorkloadStore::~WorkloadStore() {
 }
 
 absl::StatusOr<std::shared_ptr<WorkloadRun>> WorkloadStore::Start(
-    const VmUse& vm, lab::v1::Workload description,
+    const VmUse& vm, WorkloadDescription description,
     mmu::WorkloadOptions options) {
   JoinFinished();
   absl::StatusOr<VmUse> use = vms_.ForGuest(vm);
@@ -105,7 +105,7 @@ absl::StatusOr<std::shared_ptr<WorkloadRun>> WorkloadStore::Start(
 void WorkloadStore::Run(const EntryPtr& entry) {
   WorkloadRun& run = *entry->run;
   run.RunToEnd([&](const WorkloadRun::Progress& end) {
-    LogEnd(log_, run.description().name(), entry->use->name(), end);
+    LogEnd(log_, run.description().name, entry->use->name(), end);
     // Who sees it ended can delete the VM.
     entry->use.Release();
     mmu::MutexLock lock(mu_);

@@ -13,7 +13,6 @@
 #include "absl/status/statusor.h"
 #include "mmu_core/sync/mutex.h"
 #include "mmu_core/vm/workload.h"
-#include "mmud/lab/v1/workload_service.pb.h"
 #include "server/control/drain_state.h"
 #include "server/control/vm_registry.h"
 #include "server/control/workload_run.h"
@@ -43,12 +42,12 @@ class WorkloadStore {
   WorkloadStore& operator=(const WorkloadStore&) = delete;
 
   // Starts a workload on the first vCPUs of `vm`, of which it is the workload
-  // from before they run. `description` as of WorkloadRun. FAILED_PRECONDITION
+  // from before they run. FAILED_PRECONDITION
   // WORKLOAD_RUNNING or VM_DELETED, UNAVAILABLE DRAINING or THREADS_EXHAUSTED,
   // and the errors of mmu::Vm::StartWorkload; then nothing has happened to the
   // guest, and the VM's last workload is what it was.
   absl::StatusOr<std::shared_ptr<WorkloadRun>> Start(
-      const VmUse& vm, lab::v1::Workload description,
+      const VmUse& vm, WorkloadDescription description,
       mmu::WorkloadOptions options);
 
   // Ends all that run and waits until they have. REQUIRES: none begins, since

@@ -22,7 +22,6 @@
 #include "mmu_core/vm/vm.h"
 #include "mmu_core/vm/vm_config.h"
 #include "mmu_core/vm/workload.h"
-#include "mmud/lab/v1/workload_service.pb.h"
 #include "server/base/resource_names.h"
 #include "server/control/drain_state.h"
 #include "server/control/managed_vm.h"
@@ -71,8 +70,8 @@ class WorkloadStoreTest : public ::testing::Test {
 
   absl::StatusOr<RunPtr> Start(const VmUse& vm, int64_t count,
                                const absl::Status& status = absl::OkStatus()) {
-    lab::v1::Workload description;
-    description.set_name(NewWorkloadName(vm->name()));
+    WorkloadDescription description;
+    description.name = NewWorkloadName(vm->name());
     mmu::WorkloadOptions options;
     options.sources.push_back(std::make_unique<Writer>(count, status));
     return store_.Start(vm, std::move(description), std::move(options));

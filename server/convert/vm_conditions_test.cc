@@ -23,7 +23,6 @@
 #include "mmu_core/vm/vm.h"
 #include "mmu_core/vm/vm_config.h"
 #include "mmu_core/vm/workload.h"
-#include "mmud/lab/v1/workload_service.pb.h"
 #include "mmud/v1/vm_service.pb.h"
 #include "server/base/wall_time.h"
 #include "server/control/managed_vm.h"
@@ -74,7 +73,7 @@ class Sweep : public mmu::AccessSource {
 // Runs on the VM's first vCPU, as its workload, until it ends.
 void RunWorkload(ManagedVm& vm, int64_t count,
                  const absl::Status& status = absl::OkStatus()) {
-  const auto run = std::make_shared<WorkloadRun>(vm.vm(), lab::v1::Workload());
+  const auto run = std::make_shared<WorkloadRun>(vm.vm(), WorkloadDescription());
   ASSERT_TRUE(vm.TryBeginWorkload());
   mmu::WorkloadOptions options;
   options.sources.push_back(std::make_unique<Sweep>(count, status));

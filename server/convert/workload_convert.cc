@@ -3,6 +3,7 @@
 #include <cstdint>
 
 #include "mmu_core/base/access.h"
+#include "mmu_core/base/check.h"
 #include "mmu_core/stats/latency_histogram.h"
 #include "mmu_core/stats/vcpu_stats.h"
 #include "server/base/status_mapping.h"
@@ -37,9 +38,15 @@ lab::v1::WorkloadState ToProto(WorkloadRun::State state) {
 
 }  // namespace
 
+WorkloadDescription ToDescription(const lab::v1::Workload& workload) {
+  return {.name = workload.name(), .asked = workload.SerializeAsString()};
+}
+
 lab::v1::Workload ToProto(const WorkloadRun& run) {
   const WorkloadRun::Progress progress = run.progress();
-  lab::v1::Workload proto = run.description();
+  lab::v1::Workload proto;
+  // ToDescription made it.
+  MMU_CHECK(proto.ParseFromString(run.description().asked));
   proto.set_state(ToProto(progress.state));
   if (!progress.error.ok()) {
     *proto.mutable_error() = ToRpcStatus(progress.error);

@@ -9,6 +9,10 @@
 
 namespace mmud {
 
+// What a run keeps of a workload: all of `workload`, which has its name,
+// vm_uid, what was asked for and total_access_count.
+WorkloadDescription ToDescription(const lab::v1::Workload& workload);
+
 lab::v1::Workload ToProto(const WorkloadRun& run);
 lab::v1::WorkloadStatistics ToProto(const mmu::VcpuStatsSnapshot& stats);
 

@@ -49,7 +49,7 @@ lab::v1::Workload RunToEnd(absl::Status status,
   description.set_name("vms/a/workloads/6f9619ff");
   description.set_access_count(2);
   description.mutable_pattern()->mutable_uniform();
-  WorkloadRun run(*vm, description);
+  WorkloadRun run(*vm, ToDescription(description));
   mmu::WorkloadOptions options;
   options.sources.push_back(std::make_unique<Reader>(std::move(status)));
   EXPECT_TRUE(run.Start(std::move(options),

@@ -107,7 +107,8 @@ absl::StatusOr<lab::v1::StartWorkloadResponse> WorkloadServiceImpl::Start(
   description.set_vcpu_count(count);
   description.set_total_access_count(sources->total_access_count);
   const absl::StatusOr<std::shared_ptr<WorkloadRun>> run =
-      state_.workloads.Start(*vm, std::move(description), std::move(options));
+      state_.workloads.Start(*vm, ToDescription(description),
+                             std::move(options));
   if (!run.ok()) return run.status();
   lab::v1::StartWorkloadResponse response;
   *response.mutable_workload() = ToProto(**run);
@@ -122,7 +123,7 @@ absl::StatusOr<WorkloadServiceImpl::Found> WorkloadServiceImpl::Find(
   if (absl::IsNotFound(vm.status())) return WorkloadNotFound(parsed->name);
   if (!vm.ok()) return vm.status();
   std::shared_ptr<WorkloadRun> run = (*vm)->workload();
-  if (run == nullptr || run->description().name() != parsed->name) {
+  if (run == nullptr || run->description().name != parsed->name) {
     return WorkloadNotFound(parsed->name);
   }
   return Found{*std::move(vm), std::move(run)};
@@ -201,7 +202,7 @@ absl::StatusOr<lab::v1::StopWorkloadResponse> WorkloadServiceImpl::Stop(
   const absl::StatusOr<Found> found = Find(name);
   if (!found.ok()) return found.status();
   WorkloadRun& run = *found->run;
-  if (run.finished()) return NotRunning(run.description().name());
+  if (run.finished()) return NotRunning(run.description().name);
   // To its end, whoever has left: it ends in any case, and a retry is to hear
   // of that end.
   run.StopNow();
