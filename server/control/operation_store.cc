@@ -13,8 +13,6 @@
 #include "absl/status/statusor.h"
 #include "absl/strings/str_cat.h"
 #include "absl/time/time.h"
-#include "google/longrunning/operations.pb.h"
-#include "google/protobuf/any.pb.h"
 #include "mmu_core/base/clock.h"
 #include "mmu_core/base/error.h"
 #include "mmu_core/base/thread.h"
@@ -24,9 +22,7 @@
 #include "server/base/budget.h"
 #include "server/base/errors.h"
 #include "server/base/status_codes.h"
-#include "server/base/status_mapping.h"
 #include "server/control/operation_metrics.h"
-#include "server/log/call_facts.h"
 #include "server/log/limited_log.h"
 #include "server/log/logging.h"
 
@@ -39,14 +35,14 @@ OperationMethodMetrics& Of(OperationMetrics& metrics, OperationMethod method) {
 
 // Each VM has an allowance of lines for each method: whoever starts and cancels
 // work in a loop fills no disk.
-void LogEnd(LimitedLog& log, const google::longrunning::Operation& outcome,
-            OperationMethod method, const absl::Status& status,
+void LogEnd(LimitedLog& log, const OperationView& outcome,
+            OperationMethod method, const std::string& vm,
             absl::Duration duration) {
+  const absl::Status& status = outcome.error;
   const bool expected = status.ok() || absl::IsCancelled(status);
   const LogLevel level = expected ? LogLevel::kInfo : LogLevel::kWarning;
-  const std::string vm = FactsOf(outcome.metadata()).vm;
   LogFields fields = {
-      {"operation", outcome.name()},
+      {"operation", outcome.name},
       {"method", ToString(method)},
       {"vm", vm},
       {"code", StatusCodeName(static_cast<int>(status.code()))}};
@@ -73,8 +69,7 @@ OperationStore::~OperationStore() {
   JoinFinished();
 }
 
-absl::StatusOr<google::longrunning::Operation> OperationStore::Start(
-    OperationSpec spec) {
+absl::StatusOr<OperationView> OperationStore::Start(OperationSpec spec) {
   JoinFinished();
   auto entry = std::make_shared<Entry>();
   entry->spec = std::move(spec);
@@ -99,16 +94,13 @@ absl::StatusOr<google::longrunning::Operation> OperationStore::Start(
 }
 
 void OperationStore::Run(const EntryPtr& entry) {
-  const absl::StatusOr<google::protobuf::Any> result = entry->spec.run();
-  google::longrunning::Operation outcome;
-  outcome.set_name(entry->name);
-  *outcome.mutable_metadata() = entry->spec.metadata();
-  outcome.set_done(true);
-  if (result.ok()) {
-    *outcome.mutable_response() = *result;
-  } else {
-    *outcome.mutable_error() = ToRpcStatus(result.status());
-  }
+  absl::StatusOr<PackedMessage> result = entry->spec.run();
+  OperationView outcome;
+  outcome.name = entry->name;
+  outcome.metadata = entry->spec.metadata();
+  outcome.done = true;
+  outcome.error = result.status();
+  if (result.ok()) outcome.response = *std::move(result);
   // What the functions hold, uses of VMs above all, is released before the
   // operation counts as done: who sees it done can delete the VM.
   OperationSpec finished;
@@ -118,15 +110,17 @@ void OperationStore::Run(const EntryPtr& entry) {
     entry->spec = OperationSpec();
     entry->spec.method = finished.method;
     // Seen as running, with its last metadata, until the block below.
-    entry->spec.metadata = [metadata = outcome.metadata()] { return metadata; };
+    entry->spec.metadata = [metadata = outcome.metadata] { return metadata; };
     entry->spec.cancel = [] {};
   }
   const OperationMethod method = finished.method;
+  const std::string vm = std::move(finished.vm);
+  const absl::StatusCode code = outcome.error.code();
   finished = OperationSpec();
   // Who sees it done can start the next one.
   entry->budget.Release();
   const absl::Duration duration = mmu::MonotonicTime::Now() - entry->start_time;
-  LogEnd(log_, outcome, method, result.status(), duration);
+  LogEnd(log_, outcome, method, vm, duration);
   std::map<uint64_t, std::function<void()>> watchers;
   {
     mmu::MutexLock lock(mu_);
@@ -135,7 +129,7 @@ void OperationStore::Run(const EntryPtr& entry) {
     --running_;
     OperationMethodMetrics& metrics = Of(metrics_, method);
     --metrics.running;
-    ++metrics.finished[static_cast<int>(result.status().code())];
+    ++metrics.finished[static_cast<int>(code)];
     metrics.duration.Record(absl::ToInt64Nanoseconds(duration));
     // The destructor joins it: this exists until the thread ends.
     finished_.push_back(std::move(entry->thread));
@@ -146,7 +140,7 @@ void OperationStore::Run(const EntryPtr& entry) {
   for (const auto& [ticket, done] : watchers) done();
 }
 
-absl::StatusOr<google::longrunning::Operation> OperationStore::Get(
+absl::StatusOr<OperationView> OperationStore::Get(
     const std::string& name) const {
   absl::StatusOr<EntryPtr> entry = Find(name);
   if (!entry.ok()) return entry.status();
@@ -236,8 +230,7 @@ absl::StatusOr<std::shared_ptr<mmu::SplitJob>> OperationStore::FindSplit(
       "google.longrunning.Operation", name);
 }
 
-std::vector<google::longrunning::Operation> OperationStore::Drain(
-    absl::Duration timeout) {
+std::vector<OperationView> OperationStore::Drain(absl::Duration timeout) {
   std::vector<EntryPtr> running;
   std::vector<std::function<void()>> cancels;
   {
@@ -255,7 +248,7 @@ std::vector<google::longrunning::Operation> OperationStore::Drain(
     while (running_ > 0 && mmu::WaitUntil(changed_, mu_, deadline)) {
     }
   }
-  std::vector<google::longrunning::Operation> operations;
+  std::vector<OperationView> operations;
   for (const EntryPtr& entry : running) operations.push_back(Describe(entry));
   return operations;
 }
@@ -296,17 +289,16 @@ OperationStore::EntryPtr OperationStore::FindLocked(
   return place == places_.end() ? nullptr : entries_.at(place->second);
 }
 
-google::longrunning::Operation OperationStore::Describe(
-    const EntryPtr& entry) const {
-  std::function<google::protobuf::Any()> metadata;
+OperationView OperationStore::Describe(const EntryPtr& entry) const {
+  std::function<PackedMessage()> metadata;
   {
     mmu::MutexLock lock(mu_);
     if (entry->done) return entry->outcome;
     metadata = entry->spec.metadata;
   }
-  google::longrunning::Operation operation;
-  operation.set_name(entry->name);
-  *operation.mutable_metadata() = metadata();
+  OperationView operation;
+  operation.name = entry->name;
+  operation.metadata = metadata();
   return operation;
 }
 

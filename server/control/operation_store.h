@@ -1,4 +1,4 @@
-// Long-running operations: google.longrunning over threads.
+// Long-running operations over threads.
 
 #ifndef SERVER_CONTROL_OPERATION_STORE_H_
 #define SERVER_CONTROL_OPERATION_STORE_H_
@@ -18,14 +18,13 @@
 #include "absl/status/statusor.h"
 #include "absl/strings/string_view.h"
 #include "absl/time/time.h"
-#include "google/longrunning/operations.pb.h"
-#include "google/protobuf/any.pb.h"
 #include "mmu_core/base/clock.h"
 #include "mmu_core/sync/mutex.h"
 #include "mmu_core/vm/split_job.h"
 #include "server/base/budget.h"
 #include "server/base/resource_names.h"
 #include "server/control/drain_state.h"
+#include "server/control/operation.h"
 #include "server/control/operation_metrics.h"
 #include "server/log/limited_log.h"
 
@@ -34,11 +33,12 @@ namespace mmud {
 // What an operation does. All functions are called without a lock held.
 struct OperationSpec {
   OperationMethod method = OperationMethod::kSplitHugePages;
+  std::string vm;  // the name of the one that it works on, for the log
   // Does the work on a thread of its own. A cancelled one returns
   // CancelledOperation().
-  std::function<absl::StatusOr<google::protobuf::Any>()> run;
+  std::function<absl::StatusOr<PackedMessage>()> run;
   // Progress, from any thread while `run` goes on and once after it.
-  std::function<google::protobuf::Any()> metadata;
+  std::function<PackedMessage()> metadata;
   // Asks `run` to stop at its next safe point; from any thread, repeatedly.
   std::function<void()> cancel;
   // What UpdateSplit, PauseSplit and ResumeSplit act on; null in operations
@@ -71,17 +71,16 @@ class OperationStore {
   // Runs `spec` on a new thread. RESOURCE_EXHAUSTED LIMIT_EXCEEDED,
   // UNAVAILABLE DRAINING or THREADS_EXHAUSTED; then no function of `spec` was
   // or will be called.
-  absl::StatusOr<google::longrunning::Operation> Start(OperationSpec spec);
+  absl::StatusOr<OperationView> Start(OperationSpec spec);
 
   // `name` is what ParseOperationName returns, here and below. NOT_FOUND
   // OPERATION_NOT_FOUND, also for the other functions.
-  absl::StatusOr<google::longrunning::Operation> Get(
-      const std::string& name) const;
+  absl::StatusOr<OperationView> Get(const std::string& name) const;
   // An operation and its place in the order in which operations began, 1 or
   // more.
   struct Listed {
     uint64_t place = 0;
-    google::longrunning::Operation operation;
+    OperationView operation;
   };
   // At most `limit` operations with places behind `after`, the oldest first.
   std::vector<Listed> List(uint64_t after, size_t limit) const;
@@ -104,7 +103,7 @@ class OperationStore {
   // Cancels all that run and waits until they stopped or the time is over.
   // Returns the operations that were running, as they are then. REQUIRES: the
   // drain has begun.
-  std::vector<google::longrunning::Operation> Drain(absl::Duration timeout);
+  std::vector<OperationView> Drain(absl::Duration timeout);
 
   OperationMetrics Metrics() const;
 
@@ -122,10 +121,10 @@ class OperationStore {
     const std::string name = NewOperationName();
     OperationSpec spec;
     mmu::MonotonicTime start_time;
-    std::thread thread;                      // guarded by mu_
-    bool done = false;                       // guarded by mu_
-    google::longrunning::Operation outcome;  // once done; guarded by mu_
-    Budget::Place budget;                    // until done
+    std::thread thread;     // guarded by mu_
+    bool done = false;      // guarded by mu_
+    OperationView outcome;  // once done; guarded by mu_
+    Budget::Place budget;   // until done
     std::map<uint64_t, std::function<void()>> watchers;  // guarded by mu_
   };
   using EntryPtr = std::shared_ptr<Entry>;
@@ -134,7 +133,7 @@ class OperationStore {
   // Null if there is none.
   EntryPtr FindLocked(const std::string& name) const
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
-  google::longrunning::Operation Describe(const EntryPtr& entry) const;
+  OperationView Describe(const EntryPtr& entry) const;
   void Run(const EntryPtr& entry);
   void ForgetOldLocked() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
   void JoinFinished();

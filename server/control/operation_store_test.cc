@@ -1,6 +1,7 @@
 #include "server/control/operation_store.h"
 
 #include <atomic>
+#include <cstdint>
 #include <memory>
 #include <set>
 #include <string>
@@ -9,29 +10,24 @@
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
+#include "absl/strings/str_cat.h"
 #include "absl/synchronization/notification.h"
 #include "absl/time/clock.h"
 #include "absl/time/time.h"
-#include "google/longrunning/operations.pb.h"
-#include "google/protobuf/any.pb.h"
-#include "google/protobuf/duration.pb.h"
 #include "gtest/gtest.h"
 #include "mmu_core/base/error.h"
 #include "mmu_core/base/thread.h"
 #include "server/base/resource_names.h"
 #include "server/control/drain_state.h"
+#include "server/control/operation.h"
 #include "server/log/limited_log.h"
 #include "server/log/logging.h"
 
 namespace mmud {
 namespace {
 
-google::protobuf::Any Number(int64_t n) {
-  google::protobuf::Duration number;
-  number.set_seconds(n);
-  google::protobuf::Any any;
-  any.PackFrom(number);
-  return any;
+PackedMessage Number(int64_t n) {
+  return {.type_url = "a number", .value = absl::StrCat(n)};
 }
 
 // Runs until it is finished or cancelled by the test.
@@ -48,7 +44,8 @@ struct Controlled {
   OperationSpec Spec(std::shared_ptr<Controlled> self) {
     OperationSpec spec;
     spec.method = OperationMethod::kSplitHugePages;
-    spec.run = [self]() -> absl::StatusOr<google::protobuf::Any> {
+    spec.vm = "vms/a";
+    spec.run = [self]() -> absl::StatusOr<PackedMessage> {
       self->end.WaitForNotification();
       if (self->cancelled) return CancelledOperation();
       return Number(42);
@@ -64,24 +61,26 @@ struct Controlled {
 
 class OperationStoreTest : public ::testing::Test {
  protected:
-  google::longrunning::Operation Start(std::shared_ptr<Controlled> control) {
+  OperationView Start(std::shared_ptr<Controlled> control) {
     return store_.Start(control->Spec(control)).value();
   }
 
   // Waits for the end of an operation.
-  absl::StatusOr<google::longrunning::Operation> Wait(
-      const google::longrunning::Operation& operation) {
+  absl::StatusOr<OperationView> Wait(const OperationView& operation) {
     absl::Notification done;
-    store_.NotifyWhenDone(operation.name(), [&done] { done.Notify(); });
+    store_.NotifyWhenDone(operation.name, [&done] { done.Notify(); });
     done.WaitForNotification();
-    return store_.Get(operation.name());
+    return store_.Get(operation.name);
   }
 
   DrainState drain_;
-  int lines_ = 0;  // under the log's lock
+  int lines_ = 0;   // under the log's lock
+  LogFields last_;  // likewise
   LimitedLog log_{
-      [this](LogLevel, absl::string_view message, const LogFields&) {
-        if (message == "operation ended") ++lines_;
+      [this](LogLevel, absl::string_view message, const LogFields& fields) {
+        if (message != "operation ended") return;
+        ++lines_;
+        last_ = fields;
       },
       {.lines_per_second = 0.001, .burst = 3}};
   OperationStore store_{{.max_running = 2, .max_done = 2}, drain_, log_};
@@ -95,6 +94,19 @@ TEST_F(OperationStoreTest, AFloodOfOperationsDoesNotFloodTheLog) {
   }
   EXPECT_EQ(lines_, 3);
   EXPECT_EQ(log_.dropped(), 17u);
+}
+
+TEST_F(OperationStoreTest, TheLogSaysWhatEndedAndOfWhichVm) {
+  auto control = std::make_shared<Controlled>();
+  const OperationView started = Start(control);
+  ASSERT_TRUE(store_.Cancel(started.name).ok());
+  ASSERT_TRUE(Wait(started).ok());
+  last_.pop_back();  // how long it took
+  EXPECT_EQ(last_, (LogFields{{"operation", started.name},
+                              {"method", "SplitHugePages"},
+                              {"vm", "vms/a"},
+                              {"code", "CANCELLED"},
+                              {"reason", "OPERATION_CANCELLED"}}));
 }
 
 TEST_F(OperationStoreTest, WithoutAThreadNothingBegins) {
@@ -114,15 +126,15 @@ TEST_F(OperationStoreTest, WithoutAThreadNothingBegins) {
 TEST_F(OperationStoreTest, NoTwoHaveTheSameNameAlsoInAnotherStore) {
   OperationStore after_restart({.max_running = 2, .max_done = 2}, drain_, log_);
   auto control = std::make_shared<Controlled>();
-  std::set<std::string> names = {Start(control).name()};
-  names.insert(Start(control).name());
+  std::set<std::string> names = {Start(control).name};
+  names.insert(Start(control).name);
   const auto other = after_restart.Start(control->Spec(control)).value();
-  names.insert(other.name());
+  names.insert(other.name);
   EXPECT_EQ(names.size(), 3u);
   for (const std::string& name : names) {
     EXPECT_EQ(ParseOperationName(name, "name").value(), name);
   }
-  EXPECT_EQ(mmu::DetailOf(store_.Get(other.name()).status()).reason,
+  EXPECT_EQ(mmu::DetailOf(store_.Get(other.name).status()).reason,
             "OPERATION_NOT_FOUND");
   control->Finish();
 }
@@ -130,22 +142,22 @@ TEST_F(OperationStoreTest, NoTwoHaveTheSameNameAlsoInAnotherStore) {
 TEST_F(OperationStoreTest, GivesTheResponseWhenDone) {
   auto control = std::make_shared<Controlled>();
   const auto started = Start(control);
-  EXPECT_FALSE(started.done());
-  EXPECT_EQ(started.metadata().type_url(), Number(7).type_url());
+  EXPECT_FALSE(started.done);
+  EXPECT_EQ(started.metadata.type_url, Number(7).type_url);
   control->Finish();
   const auto done = Wait(started).value();
-  EXPECT_TRUE(done.done());
-  EXPECT_EQ(done.response().value(), Number(42).value());
-  EXPECT_EQ(done.metadata().value(), Number(7).value());
+  EXPECT_TRUE(done.done);
+  EXPECT_EQ(done.response.value, Number(42).value);
+  EXPECT_EQ(done.metadata.value, Number(7).value);
 }
 
 TEST_F(OperationStoreTest, CancelEndsItWithItsReason) {
   auto control = std::make_shared<Controlled>();
   const auto started = Start(control);
-  ASSERT_TRUE(store_.Cancel(started.name()).ok());
+  ASSERT_TRUE(store_.Cancel(started.name).ok());
   const auto done = Wait(started).value();
-  EXPECT_EQ(done.error().code(), 1);
-  EXPECT_TRUE(store_.Cancel(started.name()).ok());
+  EXPECT_TRUE(absl::IsCancelled(done.error)) << done.error;
+  EXPECT_TRUE(store_.Cancel(started.name).ok());
 }
 
 TEST_F(OperationStoreTest, WhoIsForgottenIsNotCalled) {
@@ -153,10 +165,10 @@ TEST_F(OperationStoreTest, WhoIsForgottenIsNotCalled) {
   const auto started = Start(control);
   bool forgotten_called = false;
   const uint64_t ticket = store_.NotifyWhenDone(
-      started.name(), [&forgotten_called] { forgotten_called = true; });
-  store_.Forget(started.name(), ticket);
+      started.name, [&forgotten_called] { forgotten_called = true; });
+  store_.Forget(started.name, ticket);
   control->Finish();
-  ASSERT_TRUE(Wait(started)->done());
+  ASSERT_TRUE(Wait(started)->done);
   EXPECT_FALSE(forgotten_called);
 }
 
@@ -164,9 +176,9 @@ TEST_F(OperationStoreTest, WhoComesLateOrAsksForNothingKnownIsCalledAtOnce) {
   auto control = std::make_shared<Controlled>();
   const auto started = Start(control);
   control->Finish();
-  ASSERT_TRUE(Wait(started)->done());
+  ASSERT_TRUE(Wait(started)->done);
   int calls = 0;
-  store_.NotifyWhenDone(started.name(), [&calls] { ++calls; });
+  store_.NotifyWhenDone(started.name, [&calls] { ++calls; });
   store_.NotifyWhenDone(NewOperationName(), [&calls] { ++calls; });
   EXPECT_EQ(calls, 2);
 }
@@ -184,7 +196,7 @@ TEST_F(OperationStoreTest, RefusesMoreThanItsLimit) {
   EXPECT_EQ(store_.Use().refused, 1);
   // Who sees one done can start the next.
   a->Finish();
-  ASSERT_TRUE(Wait(first)->done());
+  ASSERT_TRUE(Wait(first)->done);
   auto c = std::make_shared<Controlled>();
   Start(c);
   b->Finish();
@@ -194,12 +206,12 @@ TEST_F(OperationStoreTest, RefusesMoreThanItsLimit) {
 TEST_F(OperationStoreTest, DeletesOnlyWhatIsDone) {
   auto control = std::make_shared<Controlled>();
   const auto started = Start(control);
-  EXPECT_EQ(mmu::DetailOf(store_.Delete(started.name())).reason,
+  EXPECT_EQ(mmu::DetailOf(store_.Delete(started.name)).reason,
             "OPERATION_RUNNING");
   control->Finish();
   ASSERT_TRUE(Wait(started).ok());
-  EXPECT_TRUE(store_.Delete(started.name()).ok());
-  EXPECT_EQ(mmu::DetailOf(store_.Get(started.name()).status()).reason,
+  EXPECT_TRUE(store_.Delete(started.name).ok());
+  EXPECT_EQ(mmu::DetailOf(store_.Get(started.name).status()).reason,
             "OPERATION_NOT_FOUND");
   EXPECT_TRUE(store_.List(0, 10).empty());
 }
@@ -210,13 +222,13 @@ TEST_F(OperationStoreTest, KeepsOnlyTheNewestOfTheDone) {
     auto control = std::make_shared<Controlled>();
     control->Finish();
     const auto started = Start(control);
-    names.push_back(started.name());
+    names.push_back(started.name);
     ASSERT_TRUE(Wait(started).ok());
   }
   const auto list = store_.List(0, 10);
   ASSERT_EQ(list.size(), 2u);
-  EXPECT_EQ(list[0].operation.name(), names[2]);
-  EXPECT_EQ(list[1].operation.name(), names[3]);
+  EXPECT_EQ(list[0].operation.name, names[2]);
+  EXPECT_EQ(list[1].operation.name, names[3]);
   EXPECT_EQ(store_.List(list[0].place, 10).size(), 1u);
   EXPECT_EQ(mmu::DetailOf(store_.Get(names[0]).status()).reason,
             "OPERATION_NOT_FOUND");
@@ -225,13 +237,13 @@ TEST_F(OperationStoreTest, KeepsOnlyTheNewestOfTheDone) {
 TEST_F(OperationStoreTest, ReleasesWhatItHoldsBeforeItIsDone) {
   auto held = std::make_shared<int>(1);
   OperationSpec spec;
-  spec.run = [held]() -> absl::StatusOr<google::protobuf::Any> {
+  spec.run = [held]() -> absl::StatusOr<PackedMessage> {
     return Number(*held);
   };
   spec.metadata = [held] { return Number(0); };
   spec.cancel = [held] {};
   const auto started = store_.Start(std::move(spec)).value();
-  ASSERT_TRUE(Wait(started)->done());
+  ASSERT_TRUE(Wait(started)->done);
   EXPECT_EQ(held.use_count(), 1);
 }
 
@@ -241,7 +253,7 @@ TEST_F(OperationStoreTest, DrainCancelsAndReportsAndRefuses) {
   drain_.Begin();
   const auto ended = store_.Drain(absl::Seconds(30));
   ASSERT_EQ(ended.size(), 1u);
-  EXPECT_TRUE(ended[0].done());
+  EXPECT_TRUE(ended[0].done);
   EXPECT_TRUE(control->cancelled);
   const auto refused = store_.Start(control->Spec(control));
   EXPECT_EQ(mmu::DetailOf(refused.status()).reason, "DRAINING");
@@ -252,7 +264,7 @@ TEST_F(OperationStoreTest, CountsByMethodAndCode) {
   const auto started = Start(control);
   const int split = static_cast<int>(OperationMethod::kSplitHugePages);
   EXPECT_EQ(store_.Metrics()[split].running, 1);
-  ASSERT_TRUE(store_.Cancel(started.name()).ok());
+  ASSERT_TRUE(store_.Cancel(started.name).ok());
   ASSERT_TRUE(Wait(started).ok());
   EXPECT_EQ(store_.Metrics()[split].running, 0);
   EXPECT_EQ(store_.Metrics()[split].finished[1], 1u);

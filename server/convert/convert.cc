@@ -307,10 +307,4 @@ int32_t ToInt32(uint64_t value) {
       std::min<uint64_t>(value, std::numeric_limits<int32_t>::max()));
 }
 
-google::protobuf::Any ToAny(const google::protobuf::Message& message) {
-  google::protobuf::Any any;
-  any.PackFrom(message);
-  return any;
-}
-
 }  // namespace mmud

@@ -11,9 +11,7 @@
 #include "absl/status/statusor.h"
 #include "absl/strings/string_view.h"
 #include "absl/time/time.h"
-#include "google/protobuf/any.pb.h"
 #include "google/protobuf/duration.pb.h"
-#include "google/protobuf/message.h"
 #include "google/protobuf/repeated_field.h"
 #include "google/protobuf/timestamp.pb.h"
 #include "mmu_core/base/gfn_range.h"
@@ -78,8 +76,6 @@ absl::StatusOr<uint32_t> ToSlot(int32_t slot, absl::string_view field);
 
 // The largest there is for what does not fit.
 int32_t ToInt32(uint64_t value);
-
-google::protobuf::Any ToAny(const google::protobuf::Message& message);
 
 }  // namespace mmud
 

@@ -73,7 +73,8 @@ class Sweep : public mmu::AccessSource {
 // Runs on the VM's first vCPU, as its workload, until it ends.
 void RunWorkload(ManagedVm& vm, int64_t count,
                  const absl::Status& status = absl::OkStatus()) {
-  const auto run = std::make_shared<WorkloadRun>(vm.vm(), WorkloadDescription());
+  const auto run =
+      std::make_shared<WorkloadRun>(vm.vm(), WorkloadDescription());
   ASSERT_TRUE(vm.TryBeginWorkload());
   mmu::WorkloadOptions options;
   options.sources.push_back(std::make_unique<Sweep>(count, status));

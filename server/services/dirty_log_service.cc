@@ -14,7 +14,6 @@
 #include "absl/time/time.h"
 #include "absl/types/optional.h"
 #include "google/longrunning/operations.pb.h"
-#include "google/protobuf/any.pb.h"
 #include "grpcpp/support/status.h"
 #include "mmu_core/base/address.h"
 #include "mmu_core/base/clock.h"
@@ -27,6 +26,7 @@
 #include "server/control/dirty_log_control.h"
 #include "server/control/dirty_log_stream.h"
 #include "server/control/named_pages.h"
+#include "server/control/operation.h"
 #include "server/control/operation_store.h"
 #include "server/convert/convert.h"
 #include "server/convert/dirty_log_calls_convert.h"
@@ -34,6 +34,7 @@
 #include "server/convert/dirty_log_control_convert.h"
 #include "server/convert/dirty_log_convert.h"
 #include "server/convert/dirty_log_stream_convert.h"
+#include "server/convert/operation_convert.h"
 #include "server/convert/operation_times.h"
 #include "server/rpc/call_context.h"
 #include "server/services/call.h"
@@ -79,17 +80,18 @@ OperationSpec StartSpec(std::shared_ptr<StartTurn> turn,
                         std::shared_ptr<DirtyLogStartJob> job) {
   OperationSpec spec;
   spec.method = OperationMethod::kStartDirtyLog;
+  spec.vm = turn->vm().name();
   auto times = std::make_shared<OperationTimes>();
-  spec.run = [turn, job, times]() -> absl::StatusOr<google::protobuf::Any> {
+  spec.run = [turn, job, times]() -> absl::StatusOr<PackedMessage> {
     const auto end = absl::MakeCleanup([&times] { times->End(); });
     const absl::StatusOr<StartedDirtyLog> started = job->Run();
     if (!started.ok()) return started.status();
-    return ToAny(ToResponse(job->vm(), *started));
+    return Pack(ToResponse(job->vm(), *started));
   };
   spec.metadata = [turn, job, times] {
     v1::StartDirtyLogMetadata metadata = ToMetadata(*job);
     times->AddTo(&metadata);
-    return ToAny(metadata);
+    return Pack(metadata);
   };
   spec.cancel = [turn, job] { job->Cancel(); };
   return spec;
@@ -192,8 +194,8 @@ grpc::Status DirtyLogServiceImpl::StartDirtyLog(
         absl::StatusOr<std::shared_ptr<DirtyLogStartJob>> job =
             DirtyLogStartJob::Create(*std::move(start), (*turn)->vm());
         if (!job.ok()) return job.status();
-        return state_.operations.Start(
-            StartSpec(*std::move(turn), *std::move(job)));
+        return ToProto(state_.operations.Start(
+            StartSpec(*std::move(turn), *std::move(job))));
       });
 }
 

@@ -12,11 +12,15 @@
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
 #include "absl/time/time.h"
+#include "google/longrunning/operations.pb.h"
 #include "grpcpp/support/status.h"
 #include "mmu_core/base/clock.h"
 #include "server/base/errors.h"
 #include "server/base/resource_names.h"
+#include "server/control/operation.h"
+#include "server/control/operation_store.h"
 #include "server/convert/convert.h"
+#include "server/convert/operation_convert.h"
 #include "server/convert/operation_filter.h"
 #include "server/rpc/call_context.h"
 #include "server/services/call.h"
@@ -27,18 +31,25 @@ namespace {
 // An answer is sent this long before the caller's deadline.
 constexpr absl::Duration kMargin = absl::Milliseconds(100);
 
+// An operation and its place in the order in which operations began.
+struct ListedOperation {
+  uint64_t place = 0;
+  google::longrunning::Operation operation;
+};
+
 // At most `limit` operations that match, with places behind `after`, ascending.
-std::vector<OperationStore::Listed> ListMatching(const OperationStore& store,
-                                                 const OperationFilter& filter,
-                                                 uint64_t after, size_t limit) {
-  std::vector<OperationStore::Listed> matching;
+std::vector<ListedOperation> ListMatching(const OperationStore& store,
+                                          const OperationFilter& filter,
+                                          uint64_t after, size_t limit) {
+  std::vector<ListedOperation> matching;
   while (true) {
-    std::vector<OperationStore::Listed> some = store.List(after, limit);
+    const std::vector<OperationStore::Listed> some = store.List(after, limit);
     const bool is_end = some.size() < limit;
-    for (OperationStore::Listed& listed : some) {
+    for (const OperationStore::Listed& listed : some) {
       after = listed.place;
-      if (filter.Matches(listed.operation)) {
-        matching.push_back(std::move(listed));
+      google::longrunning::Operation operation = ToProto(listed.operation);
+      if (filter.Matches(operation)) {
+        matching.push_back({listed.place, std::move(operation)});
       }
       if (matching.size() == limit) return matching;
     }
@@ -83,7 +94,7 @@ grpc::Status OperationsServiceImpl::ListOperations(
         ParsePageToken(list, request->page_token() + "!").status());
   }
   const auto limit = static_cast<size_t>(*page_size);
-  const std::vector<OperationStore::Listed> listed =
+  const std::vector<ListedOperation> listed =
       ListMatching(state_.operations, *filter, after, limit + 1);
   for (size_t i = 0; i < std::min(listed.size(), limit); ++i) {
     *response->add_operations() = listed[i].operation;
@@ -101,7 +112,7 @@ grpc::Status OperationsServiceImpl::GetOperation(
   const absl::StatusOr<std::string> name =
       ParseOperationName(request->name(), "name");
   if (!name.ok()) return ToGrpcStatus(name.status());
-  return Answer(state_.operations.Get(*name), response);
+  return Answer(ToProto(state_.operations.Get(*name)), response);
 }
 
 grpc::Status OperationsServiceImpl::DeleteOperation(
@@ -145,10 +156,8 @@ OperationsServiceImpl::WaitOperation(
     waiting.until =
         std::min(waiting.until, mmu::MonotonicTime::Now() + timeout);
   }
-  if (absl::StatusOr<google::longrunning::Operation> now =
-          state_.operations.Get(*name);
-      !now.ok()) {
-    return now.status();
+  if (absl::Status known = state_.operations.Get(*name).status(); !known.ok()) {
+    return known;
   }
   waiting.subscribe = [this, name = *name](std::function<void()> done) {
     const uint64_t ticket =
@@ -157,10 +166,9 @@ OperationsServiceImpl::WaitOperation(
   };
   waiting.answer = [this,
                     name = *name](google::longrunning::Operation* response) {
-    absl::StatusOr<google::longrunning::Operation> now =
-        state_.operations.Get(name);
+    const absl::StatusOr<OperationView> now = state_.operations.Get(name);
     if (!now.ok()) return now.status();
-    *response = *std::move(now);
+    *response = ToProto(*now);
     return absl::OkStatus();
   };
   return waiting;

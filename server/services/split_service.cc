@@ -11,7 +11,6 @@
 #include "absl/strings/str_cat.h"
 #include "absl/synchronization/mutex.h"
 #include "google/longrunning/operations.pb.h"
-#include "google/protobuf/any.pb.h"
 #include "grpcpp/support/status.h"
 #include "mmu_core/base/gfn_range.h"
 #include "mmu_core/dirty/dirty_log_types.h"
@@ -21,8 +20,11 @@
 #include "server/base/errors.h"
 #include "server/base/etag.h"
 #include "server/base/resource_names.h"
+#include "server/control/operation.h"
+#include "server/control/operation_store.h"
 #include "server/control/slot_ranges.h"
 #include "server/convert/convert.h"
+#include "server/convert/operation_convert.h"
 #include "server/convert/operation_times.h"
 #include "server/convert/split_convert.h"
 #include "server/recover_job.h"
@@ -68,16 +70,17 @@ OperationSpec SplitSpec(std::shared_ptr<SplitTurn> turn,
                         v1::PageSize target) {
   OperationSpec spec;
   spec.method = OperationMethod::kSplitHugePages;
+  spec.vm = turn->vm().name();
   spec.split = job;
   auto times = std::make_shared<OperationTimes>();
-  spec.run = [turn, job, times]() -> absl::StatusOr<google::protobuf::Any> {
+  spec.run = [turn, job, times]() -> absl::StatusOr<PackedMessage> {
     const auto end = absl::MakeCleanup([&times] { times->End(); });
     if (absl::Status status = job->Run(); !status.ok()) return status;
     const mmu::SplitProgress progress = job->Progress();
     if (progress.state == mmu::SplitProgress::State::kCancelled) {
       return CancelledOperation();
     }
-    return ToAny(ToResponse(progress));
+    return Pack(ToResponse(progress));
   };
   spec.metadata = [turn, job, target, times] {
     v1::SplitMetadata metadata = ToMetadata(*job);
@@ -85,7 +88,7 @@ OperationSpec SplitSpec(std::shared_ptr<SplitTurn> turn,
     metadata.set_vm_uid(turn->vm().uid());
     times->AddTo(&metadata);
     metadata.set_target_page_size(target);
-    return ToAny(metadata);
+    return Pack(metadata);
   };
   spec.cancel = [turn, job] { job->Cancel(); };
   return spec;
@@ -95,8 +98,9 @@ OperationSpec RecoverSpec(std::shared_ptr<SplitTurn> turn,
                           std::shared_ptr<RecoverJob> job) {
   OperationSpec spec;
   spec.method = OperationMethod::kRecoverHugePages;
+  spec.vm = turn->vm().name();
   auto times = std::make_shared<OperationTimes>();
-  spec.run = [turn, job, times]() -> absl::StatusOr<google::protobuf::Any> {
+  spec.run = [turn, job, times]() -> absl::StatusOr<PackedMessage> {
     const auto end = absl::MakeCleanup([&times] { times->End(); });
     if (absl::Status status = job->Run(); !status.ok()) return status;
     const RecoverJob::Progress progress = job->progress();
@@ -107,7 +111,7 @@ OperationSpec RecoverSpec(std::shared_ptr<SplitTurn> turn,
     response.set_recovered_1g_count(
         static_cast<int64_t>(progress.recovered.to_1g_count));
     *response.mutable_cost() = ToProto(progress.cost);
-    return ToAny(response);
+    return Pack(response);
   };
   spec.metadata = [turn, job, times] {
     const RecoverJob::Progress progress = job->progress();
@@ -126,7 +130,7 @@ OperationSpec RecoverSpec(std::shared_ptr<SplitTurn> turn,
     // Waits for the lock are no sleep, and in the cost.
     metadata.mutable_throttled()->clear_lock_hold();
     *metadata.mutable_cost() = ToProto(progress.cost);
-    return ToAny(metadata);
+    return Pack(metadata);
   };
   spec.cancel = [turn, job] { job->Cancel(); };
   return spec;
@@ -178,16 +182,16 @@ absl::StatusOr<google::longrunning::Operation> SplitServiceImpl::Split(
       mmu::SplitJob::Create((*vm)->vm(), *split);
   if (!job.ok()) return job.status();
   if (request.validate_only()) {
-    google::longrunning::Operation valid;
-    valid.set_done(true);
-    *valid.mutable_metadata() = ToAny(ToMetadata(**job));
-    *valid.mutable_response() = ToAny(v1::SplitHugePagesResponse());
-    return valid;
+    return ToProto(OperationView{
+        .done = true,
+        .metadata = Pack(ToMetadata(**job)),
+        .response = Pack(v1::SplitHugePagesResponse()),
+    });
   }
   absl::StatusOr<std::shared_ptr<SplitTurn>> turn = TakeTurn(state_, *vm);
   if (!turn.ok()) return turn.status();
-  return state_.operations.Start(
-      SplitSpec(*std::move(turn), *std::move(job), ToPageSize(split->target)));
+  return ToProto(state_.operations.Start(
+      SplitSpec(*std::move(turn), *std::move(job), ToPageSize(split->target))));
 }
 
 grpc::Status SplitServiceImpl::RecoverHugePages(
@@ -220,7 +224,8 @@ absl::StatusOr<google::longrunning::Operation> SplitServiceImpl::Recover(
     if (!ranges.ok()) return ranges.status();
   }
   auto job = std::make_shared<RecoverJob>((*vm)->vm(), *ranges, *throttle);
-  return state_.operations.Start(RecoverSpec(*std::move(turn), std::move(job)));
+  return ToProto(
+      state_.operations.Start(RecoverSpec(*std::move(turn), std::move(job))));
 }
 
 grpc::Status SplitServiceImpl::UpdateSplit(
@@ -253,7 +258,7 @@ grpc::Status SplitServiceImpl::UpdateSplit(
               return changed.status();
             });
         if (!status.ok()) return status;
-        return state_.operations.Get(*name);
+        return ToProto(state_.operations.Get(*name));
       });
 }
 
@@ -270,7 +275,7 @@ grpc::Status SplitServiceImpl::PauseSplit(
                       state_.operations.FindSplit(*name);
                   if (!job.ok()) return job.status();
                   (*job)->Pause();
-                  return state_.operations.Get(*name);
+                  return ToProto(state_.operations.Get(*name));
                 });
 }
 
@@ -287,7 +292,7 @@ grpc::Status SplitServiceImpl::ResumeSplit(
                       state_.operations.FindSplit(*name);
                   if (!job.ok()) return job.status();
                   (*job)->Resume();
-                  return state_.operations.Get(*name);
+                  return ToProto(state_.operations.Get(*name));
                 });
 }
 
