@@ -15,7 +15,6 @@
 #include "absl/types/optional.h"
 #include "google/longrunning/operations.pb.h"
 #include "grpcpp/support/status.h"
-#include "mmu_core/base/address.h"
 #include "mmu_core/base/clock.h"
 #include "mmu_core/dirty/dirty_log_state.h"
 #include "mmu_core/dirty/log_owner.h"
@@ -25,15 +24,16 @@
 #include "server/control/dirty_log_calls.h"
 #include "server/control/dirty_log_control.h"
 #include "server/control/dirty_log_stream.h"
+#include "server/control/dirty_rate_history.h"
 #include "server/control/named_pages.h"
 #include "server/control/operation.h"
 #include "server/control/operation_store.h"
-#include "server/convert/convert.h"
 #include "server/convert/dirty_log_calls_convert.h"
 #include "server/convert/dirty_log_codec.h"
 #include "server/convert/dirty_log_control_convert.h"
 #include "server/convert/dirty_log_convert.h"
 #include "server/convert/dirty_log_stream_convert.h"
+#include "server/convert/dirty_rate_convert.h"
 #include "server/convert/operation_convert.h"
 #include "server/convert/operation_times.h"
 #include "server/rpc/call_context.h"
@@ -43,7 +43,9 @@
 namespace mmud {
 namespace {
 
-constexpr int kMaxWindows = 16;
+std::vector<absl::Duration> UsualWindows() {
+  return {absl::Seconds(1), absl::Seconds(10), absl::Minutes(1)};
+}
 
 // The use of a VM by its one start of a dirty log.
 class StartTurn {
@@ -361,51 +363,26 @@ grpc::Status DirtyLogServiceImpl::GetDirtyRate(
     v1::GetDirtyRateResponse* response) {
   absl::StatusOr<VmUse> vm = FindVm(state_, request->vm(), "vm");
   if (!vm.ok()) return ToGrpcStatus(vm.status());
-  if (!(*vm)->vm().LogsDirtyPages())
+  if (!(*vm)->vm().LogsDirtyPages()) {
     return ToGrpcStatus(DirtyLogOff((*vm)->name()));
-  if (request->windows_size() > kMaxWindows) {
-    return ToGrpcStatus(
-        InvalidField("INVALID_WINDOW", "windows",
-                     absl::StrCat("windows has ", request->windows_size(),
-                                  " entries; it may have ", kMaxWindows)));
   }
-  std::vector<absl::Duration> windows;
-  for (int i = 0; i < request->windows_size(); ++i) {
-    absl::Duration window;
-    if (!FromProto(request->windows(i), &window) ||
-        window < absl::Milliseconds(100) || window > absl::Minutes(10)) {
-      return ToGrpcStatus(
-          WrongValue("INVALID_WINDOW", absl::StrCat("windows[", i, "]"),
-                     Show(request->windows(i)), "from 100 ms to 10 min"));
-    }
-    windows.push_back(window);
-  }
-  const bool asked = !windows.empty();
-  if (!asked) windows = {absl::Seconds(1), absl::Seconds(10), absl::Minutes(1)};
+  absl::StatusOr<std::vector<absl::Duration>> windows =
+      ToWindows(request->windows());
+  if (!windows.ok()) return ToGrpcStatus(windows.status());
+  const bool asked = !windows->empty();
+  if (!asked) *windows = UsualWindows();
+  const VcpuRates vcpus =
+      request->per_vcpu() ? VcpuRates::kShow : VcpuRates::kLeaveOut;
   const DirtySample now = (*vm)->SampleDirty(mmu::MonotonicTime::Now());
-  for (const absl::Duration window : windows) {
+  for (const absl::Duration window : *windows) {
     const absl::StatusOr<DirtyRateResult> rate =
         (*vm)->dirty_rate().Rate(now, window);
-    // Of the usual windows those are left out that reach too far back, but
-    // not all of them.
-    if (!rate.ok() && (asked || response->rates_size() == 0)) {
+    if (rate.ok()) {
+      *response->add_rates() = ToProto(window, *rate, vcpus);
+    } else if (asked || response->rates_size() == 0) {
+      // Of the usual windows those are left out that reach too far back, but
+      // not all of them.
       return ToGrpcStatus(rate.status());
-    }
-    if (!rate.ok()) continue;
-    v1::DirtyRate* proto = response->add_rates();
-    *proto->mutable_window() = ToProto(window);
-    *proto->mutable_observed() = ToProto(rate->observed);
-    proto->set_unique_pages_per_second(rate->vm.pages_per_second);
-    proto->set_write_faults_per_second(rate->vm.write_faults_per_second);
-    proto->set_bytes_per_second(rate->vm.pages_per_second * mmu::kPageSize);
-    proto->set_ring_full_ratio(rate->vm.ring_full_ratio);
-    if (!request->per_vcpu()) continue;
-    for (const DirtyRates& rates : rate->vcpus) {
-      v1::VcpuDirtyRate* vcpu = proto->add_vcpus();
-      vcpu->set_vcpu(proto->vcpus_size() - 1);
-      vcpu->set_unique_pages_per_second(rates.pages_per_second);
-      vcpu->set_write_faults_per_second(rates.write_faults_per_second);
-      vcpu->set_ring_full_ratio(rates.ring_full_ratio);
     }
   }
   return grpc::Status::OK;

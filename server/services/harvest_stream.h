@@ -19,6 +19,7 @@
 #include "server/control/dirty_log_stream.h"
 #include "server/control/vm_registry.h"
 #include "server/convert/dirty_log_stream_convert.h"
+#include "server/convert/harvest_convert.h"
 #include "server/rpc/call_context.h"
 #include "server/rpc/rpc_service.h"
 #include "server/services/daemon_state.h"
@@ -52,6 +53,10 @@ class HarvestStream final : public Conversation<v1::HarvestDirtyLogRequest,
   };
 
   absl::Status KeepGoing() const;
+  // EPOCH_MISMATCH, MEMSLOT_NOT_FOUND.
+  absl::StatusOr<SentChunk> FindChunk(int64_t number) const;
+  // What it keeps of a chunk of sealed_slots_.
+  SentChunk Remember(const v1::DirtyLogChunk& chunk) const;
   // Of the owner, now.
   mmu::LogCall Call() const;
   absl::Status Open(const v1::HarvestOpen& open);
@@ -65,10 +70,7 @@ class HarvestStream final : public Conversation<v1::HarvestDirtyLogRequest,
 
   // Once it is open.
   VmUse vm_;
-  mmu::LogCall call_;
-  std::vector<uint32_t> slots_;
-  ChunkForm form_;
-  size_t window_ = 0;
+  HarvestCall harvest_;
 
   std::deque<v1::HarvestDirtyLogResponse> answers_;  // to be sent first
   std::vector<SlotPlan> sealed_slots_;  // as the newest seal found them
@@ -77,7 +79,7 @@ class HarvestStream final : public Conversation<v1::HarvestDirtyLogRequest,
   absl::optional<v1::DirtyLogChunk> ahead_;  // read, and waits for its turn
   uint64_t epoch_ = 0;  // the one sealed last here; 0: none
   int64_t last_number_ = 0;
-  std::map<int64_t, SentChunk> sent_;  // by number; at most window_
+  std::map<int64_t, SentChunk> sent_;  // by number; at most the window
 };
 
 }  // namespace mmud
