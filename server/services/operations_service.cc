@@ -9,9 +9,9 @@
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
-#include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
 #include "absl/time/time.h"
+#include "absl/types/optional.h"
 #include "google/longrunning/operations.pb.h"
 #include "grpcpp/support/status.h"
 #include "mmu_core/base/clock.h"
@@ -57,6 +57,21 @@ std::vector<ListedOperation> ListMatching(const OperationStore& store,
   }
 }
 
+// INVALID_REQUEST.
+absl::StatusOr<mmu::MonotonicTime> EndOfWait(
+    const CallContext& context,
+    const google::longrunning::WaitOperationRequest& request) {
+  const mmu::MonotonicTime until = context.deadline() - kMargin;
+  if (!request.has_timeout()) return until;
+  absl::Duration timeout;
+  if (!FromProto(request.timeout(), &timeout) ||
+      timeout < absl::ZeroDuration()) {
+    return WrongValue("INVALID_REQUEST", "timeout", Show(request.timeout()),
+                      "0 or more");
+  }
+  return std::min(until, mmu::MonotonicTime::Now() + timeout);
+}
+
 }  // namespace
 
 OperationsServiceImpl::OperationsServiceImpl(DaemonState& state)
@@ -73,10 +88,9 @@ grpc::Status OperationsServiceImpl::ListOperations(
     CallContext*, const google::longrunning::ListOperationsRequest* request,
     google::longrunning::ListOperationsResponse* response) {
   if (!request->name().empty() && request->name() != "operations") {
-    return ToGrpcStatus(
-        InvalidField("INVALID_NAME", "name",
-                     absl::StrCat("name is ", Quote(request->name()),
-                                  "; it must be \"operations\", or empty")));
+    return ToGrpcStatus(WrongValue("INVALID_NAME", "name",
+                                   Quote(request->name()),
+                                   "\"operations\", or empty"));
   }
   const absl::StatusOr<OperationFilter> filter =
       OperationFilter::Parse(request->filter());
@@ -85,17 +99,12 @@ grpc::Status OperationsServiceImpl::ListOperations(
   if (!page_size.ok()) return ToGrpcStatus(page_size.status());
   // A place means nothing to another process of the daemon.
   const std::string list = absl::StrCat("operations of ", state_.boot_id);
-  const absl::StatusOr<std::string> token =
-      ParsePageToken(list, request->page_token());
-  if (!token.ok()) return ToGrpcStatus(token.status());
-  uint64_t after = 0;
-  if (!token->empty() && !absl::SimpleAtoi(*token, &after)) {
-    return ToGrpcStatus(
-        ParsePageToken(list, request->page_token() + "!").status());
-  }
+  const absl::StatusOr<absl::optional<uint64_t>> after =
+      ParseNumberToken(list, request->page_token());
+  if (!after.ok()) return ToGrpcStatus(after.status());
   const auto limit = static_cast<size_t>(*page_size);
   const std::vector<ListedOperation> listed =
-      ListMatching(state_.operations, *filter, after, limit + 1);
+      ListMatching(state_.operations, *filter, after->value_or(0), limit + 1);
   for (size_t i = 0; i < std::min(listed.size(), limit); ++i) {
     *response->add_operations() = listed[i].operation;
   }
@@ -145,17 +154,10 @@ OperationsServiceImpl::WaitOperation(
       ParseOperationName(request->name(), "name");
   if (!name.ok()) return name.status();
   Waiting<google::longrunning::Operation> waiting;
-  waiting.until = context->deadline() - kMargin;
-  if (request->has_timeout()) {
-    absl::Duration timeout;
-    if (!FromProto(request->timeout(), &timeout) ||
-        timeout < absl::ZeroDuration()) {
-      return WrongValue("INVALID_REQUEST", "timeout", Show(request->timeout()),
-                        "0 or more");
-    }
-    waiting.until =
-        std::min(waiting.until, mmu::MonotonicTime::Now() + timeout);
-  }
+  const absl::StatusOr<mmu::MonotonicTime> until =
+      EndOfWait(*context, *request);
+  if (!until.ok()) return until.status();
+  waiting.until = *until;
   if (absl::Status known = state_.operations.Get(*name).status(); !known.ok()) {
     return known;
   }

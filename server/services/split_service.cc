@@ -94,6 +94,34 @@ OperationSpec SplitSpec(std::shared_ptr<SplitTurn> turn,
   return spec;
 }
 
+v1::RecoverHugePagesResponse ToResponse(const RecoverJob::Progress& progress) {
+  v1::RecoverHugePagesResponse response;
+  response.set_recovered_2m_count(
+      static_cast<int64_t>(progress.recovered.to_2m_count));
+  response.set_recovered_1g_count(
+      static_cast<int64_t>(progress.recovered.to_1g_count));
+  *response.mutable_cost() = ToProto(progress.cost);
+  return response;
+}
+
+// Everything but the VM and the times.
+v1::RecoverMetadata ToMetadata(const RecoverJob& job) {
+  const RecoverJob::Progress progress = job.progress();
+  v1::RecoverMetadata metadata;
+  metadata.set_total_bytes(progress.total_bytes);
+  metadata.set_done_bytes(progress.done_bytes);
+  metadata.set_recovered_2m_count(
+      static_cast<int64_t>(progress.recovered.to_2m_count));
+  metadata.set_recovered_1g_count(
+      static_cast<int64_t>(progress.recovered.to_1g_count));
+  *metadata.mutable_throttle() = ToProto(job.throttle());
+  *metadata.mutable_throttled() = ToProto(progress.throttled);
+  // Waits for the lock are no sleep, and in the cost.
+  metadata.mutable_throttled()->clear_lock_hold();
+  *metadata.mutable_cost() = ToProto(progress.cost);
+  return metadata;
+}
+
 OperationSpec RecoverSpec(std::shared_ptr<SplitTurn> turn,
                           std::shared_ptr<RecoverJob> job) {
   OperationSpec spec;
@@ -105,35 +133,34 @@ OperationSpec RecoverSpec(std::shared_ptr<SplitTurn> turn,
     if (absl::Status status = job->Run(); !status.ok()) return status;
     const RecoverJob::Progress progress = job->progress();
     if (progress.cancelled) return CancelledOperation();
-    v1::RecoverHugePagesResponse response;
-    response.set_recovered_2m_count(
-        static_cast<int64_t>(progress.recovered.to_2m_count));
-    response.set_recovered_1g_count(
-        static_cast<int64_t>(progress.recovered.to_1g_count));
-    *response.mutable_cost() = ToProto(progress.cost);
-    return Pack(response);
+    return Pack(ToResponse(progress));
   };
   spec.metadata = [turn, job, times] {
-    const RecoverJob::Progress progress = job->progress();
-    v1::RecoverMetadata metadata;
+    v1::RecoverMetadata metadata = ToMetadata(*job);
     metadata.set_vm(turn->vm().name());
     metadata.set_vm_uid(turn->vm().uid());
-    metadata.set_total_bytes(progress.total_bytes);
-    metadata.set_done_bytes(progress.done_bytes);
-    metadata.set_recovered_2m_count(
-        static_cast<int64_t>(progress.recovered.to_2m_count));
-    metadata.set_recovered_1g_count(
-        static_cast<int64_t>(progress.recovered.to_1g_count));
     times->AddTo(&metadata);
-    *metadata.mutable_throttle() = ToProto(job->throttle());
-    *metadata.mutable_throttled() = ToProto(progress.throttled);
-    // Waits for the lock are no sleep, and in the cost.
-    metadata.mutable_throttled()->clear_lock_hold();
-    *metadata.mutable_cost() = ToProto(progress.cost);
     return Pack(metadata);
   };
   spec.cancel = [turn, job] { job->Cancel(); };
   return spec;
+}
+
+// ETAG_MISMATCH, INVALID_THROTTLE.
+absl::Status ChangeThrottle(const v1::UpdateSplitRequest& request,
+                            mmu::SplitJob& job) {
+  // The look at the etag and the change are one step: of two callers who saw
+  // the same throttle, one is told that it has changed.
+  return job.ChangeThrottle([&](mmu::Throttle* current) {
+    absl::Status same =
+        CheckEtag(request.etag(), EtagOf(*current),
+                  "google.longrunning.Operation", request.operation());
+    if (!same.ok()) return same;
+    const absl::StatusOr<mmu::Throttle> changed =
+        ToThrottle(request.throttle(), "throttle", *current);
+    if (changed.ok()) *current = *changed;
+    return changed.status();
+  });
 }
 
 // DIRTY_LOG_ACTIVE if a slot inside `ranges` logs.
@@ -244,20 +271,10 @@ grpc::Status SplitServiceImpl::UpdateSplit(
         const absl::StatusOr<std::shared_ptr<mmu::SplitJob>> job =
             state_.operations.FindSplit(*name);
         if (!job.ok()) return job.status();
-        // The look at the etag and the change are one step: of two callers who
-        // saw the same throttle, one is told that it has changed.
-        const absl::Status status =
-            (*job)->ChangeThrottle([&](mmu::Throttle* current) {
-              absl::Status same = CheckEtag(request->etag(), EtagOf(*current),
-                                            "google.longrunning.Operation",
-                                            request->operation());
-              if (!same.ok()) return same;
-              const absl::StatusOr<mmu::Throttle> changed =
-                  ToThrottle(request->throttle(), "throttle", *current);
-              if (changed.ok()) *current = *changed;
-              return changed.status();
-            });
-        if (!status.ok()) return status;
+        if (absl::Status status = ChangeThrottle(*request, **job);
+            !status.ok()) {
+          return status;
+        }
         return ToProto(state_.operations.Get(*name));
       });
 }

@@ -48,6 +48,8 @@ class WorkloadServiceImpl final : public RpcService {
       const lab::v1::StartWorkloadRequest& request);
   absl::StatusOr<lab::v1::ListWorkloadsResponse> List(
       const lab::v1::ListWorkloadsRequest& request);
+  // Of all VMs behind `after`.
+  lab::v1::ListWorkloadsResponse ListAfter(std::string after, int page_size);
   absl::StatusOr<lab::v1::StopWorkloadResponse> Stop(const std::string& name);
 
   DaemonState& state_;
