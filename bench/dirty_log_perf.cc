@@ -16,7 +16,7 @@
 #include "mmu_core/base/access.h"
 #include "mmu_core/base/gfn_range.h"
 #include "mmu_core/testing/dirty_log.h"
-#include "mmu_core/vm/kvm_dirty_log.h"
+#include "mmu_core/vm/logging/kvm_dirty_log.h"
 #include "mmu_core/vm/vm.h"
 #include "mmu_core/vm/vm_state.h"
 

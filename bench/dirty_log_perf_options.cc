@@ -12,7 +12,7 @@
 #include "bench/l2_guests.h"
 #include "bench/scenario.h"
 #include "mmu_core/base/address.h"
-#include "mmu_core/vm/vm_config.h"
+#include "mmu_core/vm/core/vm_config.h"
 
 namespace mmu::bench {
 

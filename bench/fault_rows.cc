@@ -9,9 +9,9 @@
 #include "bench/harness.h"
 #include "bench/rows.h"
 #include "benchmark/benchmark.h"
+#include "mmu_core/base/mutex.h"
 #include "mmu_core/dirty/dirty_bitmap.h"
 #include "mmu_core/memory/memslot_set.h"
-#include "mmu_core/sync/mutex.h"
 #include "mmu_core/testing/dirty_log.h"
 
 namespace mmu::bench {

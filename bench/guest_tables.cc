@@ -3,9 +3,9 @@
 #include <utility>
 
 #include "bench/harness.h"
-#include "mmu_core/sync/mutex.h"
+#include "mmu_core/base/mutex.h"
 #include "mmu_core/sync/rcu.h"
-#include "mmu_core/vm/fault_handler.h"
+#include "mmu_core/vm/vcpu/fault_handler.h"
 
 namespace mmu::bench {
 

@@ -13,8 +13,8 @@
 #include "mmu_core/base/access.h"
 #include "mmu_core/base/address.h"
 #include "mmu_core/base/gfn_range.h"
-#include "mmu_core/vm/l1_processor.h"
-#include "mmu_core/vm/vcpu.h"
+#include "mmu_core/vm/run/l1_processor.h"
+#include "mmu_core/vm/vcpu/vcpu.h"
 #include "mmu_core/vm/vm.h"
 
 namespace mmu::bench {

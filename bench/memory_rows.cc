@@ -6,10 +6,10 @@
 #include "bench/guest_tables.h"
 #include "bench/harness.h"
 #include "bench/rows.h"
+#include "mmu_core/base/mutex.h"
 #include "mmu_core/dirty/dirty_bitmap.h"
 #include "mmu_core/memory/lpage_info.h"
 #include "mmu_core/memory/memslot_set.h"
-#include "mmu_core/sync/mutex.h"
 #include "mmu_core/sync/rcu.h"
 #include "mmu_core/testing/dirty_log.h"
 

@@ -8,7 +8,7 @@
 #include "absl/strings/str_format.h"
 #include "mmu_core/base/check.h"
 #include "mmu_core/base/gfn_range.h"
-#include "mmu_core/vm/host_notifier.h"
+#include "mmu_core/vm/slots/host_notifier.h"
 #include "mmu_core/vm/vm_state.h"
 
 namespace mmu::bench {

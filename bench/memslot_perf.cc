@@ -12,7 +12,7 @@
 #include "mmu_core/base/clock.h"
 #include "mmu_core/base/level.h"
 #include "mmu_core/memory/region_request.h"
-#include "mmu_core/vm/vm_config.h"
+#include "mmu_core/vm/core/vm_config.h"
 
 namespace mmu::bench {
 namespace {

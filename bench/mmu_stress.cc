@@ -13,7 +13,7 @@
 #include "mmu_core/base/access.h"
 #include "mmu_core/base/address.h"
 #include "mmu_core/base/error.h"
-#include "mmu_core/vm/host_notifier.h"
+#include "mmu_core/vm/slots/host_notifier.h"
 #include "mmu_core/vm/vm.h"
 #include "mmu_core/vm/vm_state.h"
 

@@ -10,7 +10,7 @@
 #include "mmu_core/base/address.h"
 #include "mmu_core/base/level.h"
 #include "mmu_core/memory/backing.h"
-#include "mmu_core/vm/vm_config.h"
+#include "mmu_core/vm/core/vm_config.h"
 
 namespace mmu::bench {
 

@@ -21,7 +21,7 @@
 #include "mmu_core/base/clock.h"
 #include "mmu_core/base/level.h"
 #include "mmu_core/memory/backing.h"
-#include "mmu_core/vm/vcpu.h"
+#include "mmu_core/vm/vcpu/vcpu.h"
 #include "mmu_core/vm/vm.h"
 
 namespace mmu::bench {

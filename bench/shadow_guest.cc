@@ -5,12 +5,12 @@
 #include "absl/status/statusor.h"
 #include "bench/guest_tables.h"
 #include "bench/harness.h"
+#include "mmu_core/base/mutex.h"
 #include "mmu_core/guest/gpa_space.h"
 #include "mmu_core/guest_paging/control_registers.h"
 #include "mmu_core/memory/memslot_set.h"
-#include "mmu_core/sync/mutex.h"
 #include "mmu_core/sync/rcu.h"
-#include "mmu_core/vm/shadow_fault.h"
+#include "mmu_core/vm/vcpu/shadow_fault.h"
 
 namespace mmu::bench {
 namespace {

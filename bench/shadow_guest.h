@@ -23,7 +23,7 @@
 #include "mmu_core/memory/memslot.h"
 #include "mmu_core/paging/spte_slot.h"
 #include "mmu_core/shadow/shadow_mmu.h"
-#include "mmu_core/vm/shadow_vcpu.h"
+#include "mmu_core/vm/vcpu/shadow_vcpu.h"
 #include "mmu_core/vm/vm.h"
 #include "mmu_core/vm/vm_state.h"
 

@@ -10,6 +10,7 @@
 #include "bench/rows.h"
 #include "bench/shadow_guest.h"
 #include "benchmark/benchmark.h"
+#include "mmu_core/base/mutex.h"
 #include "mmu_core/memory/lpage_info.h"
 #include "mmu_core/paging/spte_format.h"
 #include "mmu_core/paging/table_cache.h"
@@ -18,7 +19,6 @@
 #include "mmu_core/rmap/rmap.h"
 #include "mmu_core/rmap/slot_rmaps.h"
 #include "mmu_core/shadow/shadow_caches.h"
-#include "mmu_core/sync/mutex.h"
 #include "mmu_core/sync/rcu.h"
 
 namespace mmu::bench {

@@ -23,7 +23,7 @@
 #include "mmu_core/sync/lock_metrics.h"
 #include "mmu_core/sync/spin.h"
 #include "mmu_core/testing/dirty_log.h"
-#include "mmu_core/vm/split_job.h"
+#include "mmu_core/vm/jobs/split_job.h"
 
 namespace mmu::bench {
 namespace {
@@ -108,7 +108,8 @@ class BusyGuest {
 std::shared_ptr<SplitJob> ThrottledSplit(Vm& vm, int64_t pages_per_second) {
   SplitRequest request;
   request.throttle.max_pages_per_second = pages_per_second;
-  absl::StatusOr<std::shared_ptr<SplitJob>> job = SplitJob::Create(vm, request);
+  absl::StatusOr<std::shared_ptr<SplitJob>> job =
+      SplitJob::Create(vm.state(), request);
   BENCH_CHECK(job.ok());
   return *std::move(job);
 }

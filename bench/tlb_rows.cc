@@ -9,8 +9,8 @@
 #include "bench/harness.h"
 #include "bench/rows.h"
 #include "benchmark/benchmark.h"
+#include "mmu_core/base/mutex.h"
 #include "mmu_core/memory/memslot_set.h"
-#include "mmu_core/sync/mutex.h"
 #include "mmu_core/tlb/vcpu_tlb.h"
 
 namespace mmu::bench {

@@ -18,8 +18,8 @@
 #include "mmu_core/stats/vcpu_stats.h"
 #include "mmu_core/testing/dirty_log.h"
 #include "mmu_core/testing/vm_builder.h"
+#include "mmu_core/vm/core/vm_config.h"
 #include "mmu_core/vm/vm.h"
-#include "mmu_core/vm/vm_config.h"
 #include "mmu_core/vm/vm_state.h"
 #include "mmud/v1/vm_service.pb.h"
 #include "prometheus/client_metric.h"
@@ -323,7 +323,7 @@ TEST_F(DaemonCollectorTest, AVmThatExistsTellsWhatItCosts) {
 
 TEST_F(DaemonCollectorTest, AStallIsSeenWhileItLasts) {
   const VmUse vm = MakeVm("vms/a");
-  mmu::WaitTime& wait = vm->vm().state().vcpus[0]->stats().ring_full_wait;
+  mmu::WaitTime& wait = mmu::testing::RingFullWaitOf(vm->vm(), 0);
   const auto stalled = [this] {
     return Value(Collect().at("mmud_vcpu_stall_seconds_total"), "ring_full");
   };

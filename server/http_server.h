@@ -28,7 +28,7 @@
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "absl/strings/string_view.h"
-#include "mmu_core/sync/mutex.h"
+#include "mmu_core/base/mutex.h"
 #include "prometheus/collectable.h"
 #include "server/config/listen_address.h"
 #include "server/http_response.h"

@@ -13,8 +13,8 @@
 #include "grpc/health/v1/health.grpc.pb.h"
 #include "grpcpp/grpcpp.h"
 #include "mmu_core/base/clock.h"
+#include "mmu_core/base/mutex.h"
 #include "mmu_core/base/thread.h"
-#include "mmu_core/sync/mutex.h"
 #include "server/rpc/grpc_time.h"
 
 namespace mmud {

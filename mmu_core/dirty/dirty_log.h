@@ -19,7 +19,7 @@
 //     acquires the log. A copy that arrives late would overwrite a newer one,
 //     and nothing here can tell.
 //
-// This class knows no SPTE and no memslot: vm/dirty_logging.h protects.
+// This class knows no SPTE and no memslot: vm/logging/log_clear.h protects.
 
 #ifndef MMU_CORE_DIRTY_DIRTY_LOG_H_
 #define MMU_CORE_DIRTY_DIRTY_LOG_H_
@@ -40,10 +40,10 @@
 #include "absl/types/optional.h"
 #include "absl/types/span.h"
 #include "mmu_core/base/clock.h"
+#include "mmu_core/base/mutex.h"
 #include "mmu_core/dirty/dirty_log_state.h"
 #include "mmu_core/dirty/log_owner.h"
 #include "mmu_core/dirty/slot_log.h"
-#include "mmu_core/sync/mutex.h"
 
 namespace mmu {
 

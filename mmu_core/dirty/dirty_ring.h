@@ -31,7 +31,7 @@
 // for what one exit can still add. In the order in which an exit adds it:
 //
 //   the CPU's own log             at most its entries; drained once, first
-//                                 (vm/vcpu.cc, DrainPml)
+//                                 (vm/vcpu/vcpu.cc, DrainPml)
 //   words of the guest's tables   none at the limit: whoever writes such a word
 //   that are written for it       looks first (memory/guest_memory_access.cc),
 //                                 however often the walk starts over
@@ -41,10 +41,10 @@
 //                                 ahead of the guest, is not mapped writable
 //                                 where the slot logs
 //   pages mapped ahead of the     none at the limit: each looks first
-//   guest on request              (vm/pre_fault.cc)
+//   guest on request              (vm/vcpu/pre_fault.cc)
 //
-// A write of the guest that is emulated (vm/emulate_write.cc) is one of the
-// words.
+// A write of the guest that is emulated (vm/vcpu/emulate_write.cc) is one of
+// the words.
 
 #ifndef MMU_CORE_DIRTY_DIRTY_RING_H_
 #define MMU_CORE_DIRTY_DIRTY_RING_H_
@@ -61,7 +61,7 @@ namespace mmu {
 
 // A page as a ring names it.
 struct DirtyGfn {
-  uint32_t slot = 0;    // address space << 16 | id
+  uint32_t slot = 0;    // base/slot_number.h
   uint64_t offset = 0;  // pages from the slot's start
 
   friend bool operator==(const DirtyGfn&, const DirtyGfn&) = default;

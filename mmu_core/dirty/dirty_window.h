@@ -12,7 +12,7 @@ namespace mmu {
 
 // A value.
 struct DirtyWindow {
-  uint32_t slot = 0;    // address space << 16 | id
+  uint32_t slot = 0;    // base/slot_number.h
   uint64_t offset = 0;  // pages from the slot's start to bit 0
   uint64_t mask = 0;    // bit i is page offset + i; never 0
 

@@ -7,7 +7,7 @@
 //           free               newest ...... oldest
 //
 // The index starts at 511 and goes down; below 0 it wraps, and the log is full.
-// Who drains it, and when: vm/vcpu.h.
+// Who drains it, and when: vm/vcpu/vcpu.h.
 
 #ifndef MMU_CORE_DIRTY_PML_BUFFER_H_
 #define MMU_CORE_DIRTY_PML_BUFFER_H_

@@ -17,12 +17,12 @@
 #include "mmu_core/guest_paging/control_registers.h"
 #include "mmu_core/guest_paging/cpu_role.h"
 #include "mmu_core/guest_paging/guest_entry.h"
-#include "mmu_core/guest_paging/guest_memory_test_util.h"
 #include "mmu_core/guest_paging/guest_walk.h"
 #include "mmu_core/memory/guest_memory_access.h"
 #include "mmu_core/memory/guest_words.h"
 #include "mmu_core/paging/access_rights.h"
 #include "mmu_core/testing/dirty_log.h"
+#include "mmu_core/testing/guest_memory_test_util.h"
 #include "mmu_core/testing/vm_builder.h"
 #include "mmu_core/vm/vm.h"
 

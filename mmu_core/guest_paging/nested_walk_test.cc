@@ -9,11 +9,11 @@
 #include "mmu_core/guest_paging/control_registers.h"
 #include "mmu_core/guest_paging/cpu_role.h"
 #include "mmu_core/guest_paging/guest_entry.h"
-#include "mmu_core/guest_paging/guest_memory_test_util.h"
 #include "mmu_core/guest_paging/guest_walk.h"
 #include "mmu_core/guest_paging/guest_walker.h"
 #include "mmu_core/memory/guest_words.h"
 #include "mmu_core/paging/access_rights.h"
+#include "mmu_core/testing/guest_memory_test_util.h"
 
 namespace mmu::testing {
 namespace {

@@ -9,10 +9,10 @@
 #include "mmu_core/base/level.h"
 #include "mmu_core/guest_paging/control_registers.h"
 #include "mmu_core/guest_paging/cpu_role.h"
-#include "mmu_core/guest_paging/guest_memory_test_util.h"
 #include "mmu_core/guest_paging/guest_walk.h"
 #include "mmu_core/guest_paging/guest_walker.h"
 #include "mmu_core/paging/page_role.h"
+#include "mmu_core/testing/guest_memory_test_util.h"
 
 namespace mmu::testing {
 namespace {

@@ -76,7 +76,8 @@ class Backing {
   // Changes what the host lets be done with the pages of [hva, hva + bytes).
   // Of a new backing all can be written. Only the host's side calls this,
   // between the start and the end of an invalidation of these pages
-  // (vm/host_notifier.h). REQUIRES: in this backing, page-aligned, not empty.
+  // (vm/slots/host_notifier.h). REQUIRES: in this backing, page-aligned, not
+  // empty.
   void SetHostAccess(Hva hva, uint64_t bytes, HostAccess access);
   // Lock-free.
   bool all_writable() const { return read_only_.empty(); }

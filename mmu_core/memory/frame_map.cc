@@ -9,7 +9,7 @@
 #include "mmu_core/base/address.h"
 #include "mmu_core/base/check.h"
 #include "mmu_core/base/level.h"
-#include "mmu_core/sync/mutex.h"
+#include "mmu_core/base/mutex.h"
 
 namespace mmu {
 

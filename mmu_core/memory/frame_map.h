@@ -16,7 +16,7 @@
 #include "absl/base/thread_annotations.h"
 #include "mmu_core/base/address.h"
 #include "mmu_core/base/level.h"
-#include "mmu_core/sync/mutex.h"
+#include "mmu_core/base/mutex.h"
 
 namespace mmu {
 

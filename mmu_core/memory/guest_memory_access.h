@@ -26,7 +26,7 @@ namespace mmu {
 class GuestMemoryAccess final : public GuestWords {
  public:
   // `slots` must outlive this. `ring` is the vCPU's dirty ring, null if the VM
-  // logs into bitmaps (dirty/mark_dirty.h).
+  // logs into bitmaps (memory/mark_dirty.h).
   GuestMemoryAccess(const MemslotTable& slots, int as_id, DirtyRing* ring)
       : slots_(slots), as_id_(as_id), ring_(ring) {}
 

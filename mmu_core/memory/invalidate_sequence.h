@@ -35,7 +35,7 @@
 #include "absl/time/time.h"
 #include "mmu_core/base/address.h"
 #include "mmu_core/base/gfn_range.h"
-#include "mmu_core/sync/mutex.h"
+#include "mmu_core/base/mutex.h"
 
 namespace mmu {
 
@@ -63,8 +63,9 @@ class InvalidationGate {
   void Begin();
   // Widens the range that all invalidations in progress share to cover `gfns`
   // (PF-26). Each Begin is followed by this before mmu_lock is dropped. What is
-  // added is whole pages of the host (vm/host_notifier.h): RetryNeeded asks
-  // about the page of the fault, and a huge leaf maps all of its host page.
+  // added is whole pages of the host (vm/slots/host_notifier.h): RetryNeeded
+  // asks about the page of the fault, and a huge leaf maps all of its host
+  // page.
   void AddRange(GfnRange gfns);
   void End();
 

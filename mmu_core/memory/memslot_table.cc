@@ -17,6 +17,7 @@
 #include "mmu_core/base/error.h"
 #include "mmu_core/base/format.h"
 #include "mmu_core/base/gfn_range.h"
+#include "mmu_core/base/thread_index.h"
 #include "mmu_core/base/with_memory.h"
 #include "mmu_core/dirty/dirty_bitmap.h"
 #include "mmu_core/memory/invalidate_sequence.h"
@@ -25,7 +26,6 @@
 #include "mmu_core/memory/memslot_set.h"
 #include "mmu_core/memory/region_request.h"
 #include "mmu_core/sync/rcu.h"
-#include "mmu_core/sync/thread_index.h"
 
 namespace mmu {
 namespace {

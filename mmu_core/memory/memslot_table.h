@@ -32,13 +32,13 @@
 #include "absl/types/span.h"
 #include "mmu_core/base/address.h"
 #include "mmu_core/base/check.h"
+#include "mmu_core/base/mutex.h"
 #include "mmu_core/dirty/dirty_log_types.h"
 #include "mmu_core/memory/invalidate_sequence.h"
 #include "mmu_core/memory/memslot.h"
 #include "mmu_core/memory/memslot_set.h"
 #include "mmu_core/memory/region_request.h"
 #include "mmu_core/rmap/lazy_slot_rmaps.h"
-#include "mmu_core/sync/mutex.h"
 
 namespace mmu {
 

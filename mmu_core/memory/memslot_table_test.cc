@@ -17,6 +17,7 @@
 #include "mmu_core/base/address.h"
 #include "mmu_core/base/error.h"
 #include "mmu_core/base/level.h"
+#include "mmu_core/base/mutex.h"
 #include "mmu_core/dirty/dirty_bitmap.h"
 #include "mmu_core/dirty/dirty_log_types.h"
 #include "mmu_core/memory/invalidate_sequence.h"
@@ -26,7 +27,6 @@
 #include "mmu_core/memory/region_request.h"
 #include "mmu_core/memory/region_test_util.h"
 #include "mmu_core/rmap/lazy_slot_rmaps.h"
-#include "mmu_core/sync/mutex.h"
 #include "mmu_core/sync/rcu.h"
 #include "mmu_core/testing/failing_allocations.h"
 

@@ -10,6 +10,7 @@
 
 #include "absl/status/status.h"
 #include "mmu_core/base/address.h"
+#include "mmu_core/base/slot_number.h"
 #include "mmu_core/memory/backing.h"
 
 namespace mmu {
@@ -35,8 +36,8 @@ struct RegionRequest {
   // made, which may fail.
   std::shared_ptr<DirtyBitmap> dirty_bitmap;
 
-  uint32_t id() const { return slot & 0xffff; }
-  int as_id() const { return static_cast<int>(slot >> 16); }
+  uint32_t id() const { return IdOfSlot(slot); }
+  int as_id() const { return AsIdOfSlot(slot); }
   Gfn base_gfn() const { return ToGfn(gpa); }
   uint64_t npages() const { return size_bytes >> kPageShift; }
 };

@@ -11,11 +11,11 @@
 #include "absl/status/status.h"
 #include "absl/strings/str_cat.h"
 #include "mmu_core/base/address.h"
+#include "mmu_core/base/mutex.h"
 #include "mmu_core/memory/invalidate_sequence.h"
 #include "mmu_core/memory/memslot.h"
 #include "mmu_core/memory/memslot_table.h"
 #include "mmu_core/memory/region_request.h"
-#include "mmu_core/sync/mutex.h"
 
 namespace mmu {
 

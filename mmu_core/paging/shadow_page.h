@@ -53,7 +53,7 @@ struct ShadowPage {
   RcuHook rcu;                      // in use once the page was unlinked
 
   // Small pages stand here because one of them is executed (SPTE-51). Cleared,
-  // and the others changed, under the lock of tdp/nx_huge_pages.h.
+  // and the others changed, under the lock of mmu/nx_huge_pages.h.
   std::atomic<bool> nx_huge_page_disallowed{false};
   bool nx_listed = false;
   ShadowPage* nx_older = nullptr;

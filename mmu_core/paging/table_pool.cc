@@ -9,8 +9,8 @@
 
 #include "mmu_core/base/aligned_block.h"
 #include "mmu_core/base/check.h"
+#include "mmu_core/base/mutex.h"
 #include "mmu_core/paging/shadow_page.h"
-#include "mmu_core/sync/mutex.h"
 #include "mmu_core/sync/rcu.h"
 
 namespace mmu {

@@ -24,8 +24,8 @@
 #include <cstdint>
 
 #include "absl/base/thread_annotations.h"
+#include "mmu_core/base/mutex.h"
 #include "mmu_core/paging/shadow_page.h"
-#include "mmu_core/sync/mutex.h"
 
 namespace mmu {
 

@@ -11,8 +11,8 @@
 #include "mmu_core/base/error.h"
 #include "mmu_core/base/format.h"
 #include "mmu_core/base/hooks.h"
+#include "mmu_core/base/mutex.h"
 #include "mmu_core/rmap/slot_rmaps.h"
-#include "mmu_core/sync/mutex.h"
 
 namespace mmu {
 

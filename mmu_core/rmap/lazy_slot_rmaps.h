@@ -40,8 +40,8 @@
 #include "absl/functional/function_ref.h"
 #include "absl/status/status.h"
 #include "mmu_core/base/gfn_range.h"
+#include "mmu_core/base/mutex.h"
 #include "mmu_core/rmap/slot_rmaps.h"
-#include "mmu_core/sync/mutex.h"
 
 namespace mmu {
 

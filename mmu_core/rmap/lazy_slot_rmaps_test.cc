@@ -13,8 +13,8 @@
 #include "mmu_core/base/error.h"
 #include "mmu_core/base/gfn_range.h"
 #include "mmu_core/base/hooks.h"
+#include "mmu_core/base/mutex.h"
 #include "mmu_core/rmap/slot_rmaps.h"
-#include "mmu_core/sync/mutex.h"
 #include "mmu_core/testing/interleaving.h"
 
 namespace mmu {

@@ -11,7 +11,7 @@
 #include "mmu_core/base/aligned_block.h"
 #include "mmu_core/base/check.h"
 #include "mmu_core/base/hooks.h"
-#include "mmu_core/sync/mutex.h"
+#include "mmu_core/base/mutex.h"
 
 namespace mmu {
 namespace {

@@ -12,8 +12,8 @@
 #include <cstdint>
 
 #include "absl/base/thread_annotations.h"
+#include "mmu_core/base/mutex.h"
 #include "mmu_core/rmap/pte_list_desc.h"
-#include "mmu_core/sync/mutex.h"
 
 namespace mmu {
 

@@ -12,6 +12,7 @@
 #include "gtest/gtest.h"
 #include "mmu_core/base/gfn_range.h"
 #include "mmu_core/base/level.h"
+#include "mmu_core/mmu/yield_point.h"
 #include "mmu_core/paging/spte_slot.h"
 #include "mmu_core/rmap/pte_list_cache.h"
 #include "mmu_core/rmap/pte_list_pool.h"
@@ -20,7 +21,6 @@
 #include "mmu_core/stats/labels.h"
 #include "mmu_core/stats/mmu_counters.h"
 #include "mmu_core/sync/mmu_lock.h"
-#include "mmu_core/tdp/yield_point.h"
 #include "mmu_core/tlb/remote_flush.h"
 #include "mmu_core/tlb/tlb_flush_batch.h"
 

@@ -9,7 +9,6 @@
 #include "mmu_core/guest_paging/control_registers.h"
 #include "mmu_core/guest_paging/cpu_role.h"
 #include "mmu_core/guest_paging/guest_entry.h"
-#include "mmu_core/guest_paging/guest_memory_test_util.h"
 #include "mmu_core/guest_paging/guest_walker.h"
 #include "mmu_core/memory/guest_words.h"
 #include "mmu_core/paging/access_rights.h"
@@ -19,6 +18,7 @@
 #include "mmu_core/shadow/shadow_sync.h"
 #include "mmu_core/shadow/shadow_test_util.h"
 #include "mmu_core/shadow/unsync_gate.h"
+#include "mmu_core/testing/guest_memory_test_util.h"
 
 namespace mmu::testing {
 

@@ -14,7 +14,7 @@
 #include <cstdint>
 
 #include "absl/base/thread_annotations.h"
-#include "mmu_core/sync/mutex.h"
+#include "mmu_core/base/mutex.h"
 
 namespace mmu {
 

@@ -19,6 +19,7 @@
 #include "mmu_core/guest_paging/cpu_role.h"
 #include "mmu_core/guest_paging/guest_walker.h"
 #include "mmu_core/memory/memslot.h"
+#include "mmu_core/mmu/page_fault.h"
 #include "mmu_core/paging/access_rights.h"
 #include "mmu_core/paging/page_role.h"
 #include "mmu_core/paging/spte.h"
@@ -30,7 +31,6 @@
 #include "mmu_core/stats/labels.h"
 #include "mmu_core/sync/mmu_lock.h"
 #include "mmu_core/sync/rcu.h"
-#include "mmu_core/tdp/page_fault.h"
 #include "mmu_core/testing/vm_builder.h"
 #include "mmu_core/vm/vm.h"
 

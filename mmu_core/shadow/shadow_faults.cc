@@ -11,11 +11,11 @@
 #include "mmu_core/guest_paging/guest_walker.h"
 #include "mmu_core/memory/guest_words.h"
 #include "mmu_core/memory/memslot.h"
+#include "mmu_core/mmu/fault_steps.h"
 #include "mmu_core/paging/shadow_page.h"
 #include "mmu_core/paging/spte_format.h"
 #include "mmu_core/stats/labels.h"
 #include "mmu_core/sync/rcu.h"
-#include "mmu_core/tdp/fault_steps.h"
 
 namespace mmu {
 namespace {

@@ -12,6 +12,8 @@
 #include "mmu_core/base/level.h"
 #include "mmu_core/guest_paging/guest_walk.h"
 #include "mmu_core/memory/invalidate_sequence.h"
+#include "mmu_core/mmu/nx_huge_pages.h"
+#include "mmu_core/mmu/page_fault.h"
 #include "mmu_core/paging/access_rights.h"
 #include "mmu_core/paging/page_role.h"
 #include "mmu_core/paging/spte.h"
@@ -24,8 +26,6 @@
 #include "mmu_core/shadow/shadow_sync.h"
 #include "mmu_core/stats/mmu_cost.h"
 #include "mmu_core/sync/mmu_lock.h"
-#include "mmu_core/tdp/nx_huge_pages.h"
-#include "mmu_core/tdp/page_fault.h"
 #include "mmu_core/tlb/tlb_flush_batch.h"
 
 namespace mmu {

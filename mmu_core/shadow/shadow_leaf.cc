@@ -2,7 +2,7 @@
 
 #include "mmu_core/base/check.h"
 #include "mmu_core/base/level.h"
-#include "mmu_core/dirty/mark_dirty.h"
+#include "mmu_core/memory/mark_dirty.h"
 #include "mmu_core/paging/access_rights.h"
 
 namespace mmu {

@@ -8,13 +8,13 @@
 #include "mmu_core/base/address.h"
 #include "mmu_core/dirty/dirty_ring.h"
 #include "mmu_core/memory/memslot.h"
+#include "mmu_core/mmu/nx_huge_pages.h"
 #include "mmu_core/paging/spte.h"
 #include "mmu_core/paging/spte_format.h"
 #include "mmu_core/shadow/shadow_links.h"
 #include "mmu_core/shadow/shadow_page_state.h"
 #include "mmu_core/shadow/unsync_gate.h"
 #include "mmu_core/sync/mmu_lock.h"
-#include "mmu_core/tdp/nx_huge_pages.h"
 
 namespace mmu {
 

@@ -5,12 +5,12 @@
 
 #include "mmu_core/base/check.h"
 #include "mmu_core/base/hooks.h"
+#include "mmu_core/mmu/yield_point.h"
 #include "mmu_core/paging/spte.h"
 #include "mmu_core/paging/spte_format.h"
 #include "mmu_core/rmap/slot_rmap_cursor.h"
 #include "mmu_core/rmap/slot_rmaps.h"
 #include "mmu_core/shadow/shadow_page_state.h"
-#include "mmu_core/tdp/yield_point.h"
 
 namespace mmu {
 

@@ -14,13 +14,14 @@
 //   shadow_unmap.h       a memslot or a range of gfns, by reverse maps
 //   shadow_audit.h       what is always true
 //
-// The life of a fault through all that: vm/shadow_vcpu.h.
+// The life of a fault through all that: vm/vcpu/shadow_vcpu.h.
 
 #ifndef MMU_CORE_SHADOW_SHADOW_MMU_H_
 #define MMU_CORE_SHADOW_SHADOW_MMU_H_
 
 #include "mmu_core/base/level.h"
 #include "mmu_core/memory/invalidate_sequence.h"
+#include "mmu_core/mmu/nx_huge_pages.h"
 #include "mmu_core/paging/spte_format.h"
 #include "mmu_core/shadow/guest_pte_writes.h"
 #include "mmu_core/shadow/shadow_age.h"
@@ -38,7 +39,6 @@
 #include "mmu_core/shadow/unsync_gate.h"
 #include "mmu_core/sync/mmu_lock.h"
 #include "mmu_core/sync/refill.h"
-#include "mmu_core/tdp/nx_huge_pages.h"
 
 namespace mmu {
 

@@ -27,6 +27,7 @@
 #include "absl/functional/function_ref.h"
 #include "absl/status/status.h"
 #include "mmu_core/base/address.h"
+#include "mmu_core/mmu/nx_huge_pages.h"
 #include "mmu_core/paging/page_role.h"
 #include "mmu_core/shadow/shadow_caches.h"
 #include "mmu_core/shadow/shadow_links.h"
@@ -38,7 +39,6 @@
 #include "mmu_core/stats/mmu_cost.h"
 #include "mmu_core/stats/shadow_counters.h"
 #include "mmu_core/sync/mmu_lock.h"
-#include "mmu_core/tdp/nx_huge_pages.h"
 
 namespace mmu {
 

@@ -5,12 +5,12 @@
 #include <cstdint>
 
 #include "mmu_core/base/check.h"
+#include "mmu_core/mmu/yield_point.h"
 #include "mmu_core/paging/spte_slot.h"
 #include "mmu_core/rmap/rmap.h"
 #include "mmu_core/rmap/slot_rmap_cursor.h"
 #include "mmu_core/rmap/slot_rmaps.h"
 #include "mmu_core/shadow/shadow_page_state.h"
-#include "mmu_core/tdp/yield_point.h"
 
 namespace mmu {
 namespace {

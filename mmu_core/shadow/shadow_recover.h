@@ -9,12 +9,12 @@
 #include "mmu_core/base/gfn_range.h"
 #include "mmu_core/base/level.h"
 #include "mmu_core/memory/memslot.h"
+#include "mmu_core/mmu/huge_page_outcomes.h"
 #include "mmu_core/rmap/rmap.h"
 #include "mmu_core/shadow/shadow_links.h"
 #include "mmu_core/stats/mmu_cost.h"
 #include "mmu_core/sync/hold_limit.h"
 #include "mmu_core/sync/mmu_lock.h"
-#include "mmu_core/tdp/huge_page_outcomes.h"
 #include "mmu_core/tlb/tlb_flush_batch.h"
 
 namespace mmu {

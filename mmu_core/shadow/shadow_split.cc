@@ -6,13 +6,13 @@
 #include <cstdint>
 
 #include "mmu_core/base/hooks.h"
+#include "mmu_core/mmu/yield_point.h"
 #include "mmu_core/paging/access_rights.h"
 #include "mmu_core/paging/page_role.h"
 #include "mmu_core/paging/spte.h"
 #include "mmu_core/paging/spte_format.h"
 #include "mmu_core/rmap/slot_rmaps.h"
 #include "mmu_core/shadow/shadow_page_state.h"
-#include "mmu_core/tdp/yield_point.h"
 #include "mmu_core/tlb/tlb_flush_batch.h"
 
 namespace mmu {

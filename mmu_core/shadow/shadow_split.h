@@ -30,6 +30,8 @@
 #include "mmu_core/base/gfn_range.h"
 #include "mmu_core/base/level.h"
 #include "mmu_core/memory/memslot.h"
+#include "mmu_core/mmu/huge_page_outcomes.h"
+#include "mmu_core/mmu/nx_huge_pages.h"
 #include "mmu_core/paging/spte.h"
 #include "mmu_core/paging/spte_format.h"
 #include "mmu_core/paging/spte_slot.h"
@@ -43,8 +45,6 @@
 #include "mmu_core/stats/mmu_cost.h"
 #include "mmu_core/sync/hold_limit.h"
 #include "mmu_core/sync/mmu_lock.h"
-#include "mmu_core/tdp/huge_page_outcomes.h"
-#include "mmu_core/tdp/nx_huge_pages.h"
 
 namespace mmu {
 

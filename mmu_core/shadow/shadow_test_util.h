@@ -15,6 +15,7 @@
 #include "mmu_core/base/check.h"
 #include "mmu_core/base/gfn_range.h"
 #include "mmu_core/base/level.h"
+#include "mmu_core/base/mutex.h"
 #include "mmu_core/memory/lpage_info.h"
 #include "mmu_core/memory/memslot.h"
 #include "mmu_core/paging/access_rights.h"
@@ -32,7 +33,6 @@
 #include "mmu_core/shadow/shadow_vm.h"
 #include "mmu_core/stats/mmu_counters.h"
 #include "mmu_core/sync/mmu_lock.h"
-#include "mmu_core/sync/mutex.h"
 #include "mmu_core/sync/rcu.h"
 #include "mmu_core/tlb/remote_flush.h"
 

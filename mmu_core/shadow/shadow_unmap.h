@@ -6,13 +6,13 @@
 
 #include "mmu_core/base/gfn_range.h"
 #include "mmu_core/memory/memslot.h"
+#include "mmu_core/mmu/yield_point.h"
 #include "mmu_core/shadow/shadow_links.h"
 #include "mmu_core/shadow/shadow_page_set.h"
 #include "mmu_core/shadow/shadow_zap.h"
 #include "mmu_core/stats/labels.h"
 #include "mmu_core/stats/mmu_cost.h"
 #include "mmu_core/sync/mmu_lock.h"
-#include "mmu_core/tdp/yield_point.h"
 
 namespace mmu {
 

@@ -34,6 +34,8 @@
 #include "mmu_core/memory/invalidate_sequence.h"
 #include "mmu_core/memory/lpage_info.h"
 #include "mmu_core/memory/memslot.h"
+#include "mmu_core/mmu/nx_huge_pages.h"
+#include "mmu_core/mmu/page_fault.h"
 #include "mmu_core/paging/access_rights.h"
 #include "mmu_core/paging/page_role.h"
 #include "mmu_core/paging/spte.h"
@@ -59,8 +61,6 @@
 #include "mmu_core/stats/mmu_counters.h"
 #include "mmu_core/sync/mmu_lock.h"
 #include "mmu_core/sync/rcu.h"
-#include "mmu_core/tdp/nx_huge_pages.h"
-#include "mmu_core/tdp/page_fault.h"
 #include "mmu_core/tlb/remote_flush.h"
 #include "mmu_core/tlb/vcpu_gate.h"
 

@@ -13,6 +13,7 @@
 #include <optional>
 
 #include "absl/functional/function_ref.h"
+#include "mmu_core/mmu/nx_huge_pages.h"
 #include "mmu_core/paging/shadow_page.h"
 #include "mmu_core/paging/spte_slot.h"
 #include "mmu_core/shadow/shadow_links.h"
@@ -23,7 +24,6 @@
 #include "mmu_core/stats/mmu_cost.h"
 #include "mmu_core/sync/mmu_lock.h"
 #include "mmu_core/sync/refill.h"
-#include "mmu_core/tdp/nx_huge_pages.h"
 #include "mmu_core/tlb/tlb_flush_batch.h"
 
 namespace mmu {

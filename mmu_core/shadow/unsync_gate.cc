@@ -5,10 +5,10 @@
 #include "mmu_core/base/check.h"
 #include "mmu_core/base/hooks.h"
 #include "mmu_core/base/level.h"
+#include "mmu_core/base/mutex.h"
 #include "mmu_core/memory/lpage_info.h"
 #include "mmu_core/rmap/slot_rmaps.h"
 #include "mmu_core/shadow/shadow_page_state.h"
-#include "mmu_core/sync/mutex.h"
 
 namespace mmu {
 

@@ -26,11 +26,11 @@
 
 #include "mmu_core/base/address.h"
 #include "mmu_core/memory/memslot.h"
+#include "mmu_core/mmu/write_gate.h"
 #include "mmu_core/paging/spte_format.h"
 #include "mmu_core/shadow/shadow_page_set.h"
 #include "mmu_core/shadow/unsync_marks.h"
 #include "mmu_core/sync/mmu_lock.h"
-#include "mmu_core/tdp/write_gate.h"
 
 namespace mmu {
 
@@ -60,7 +60,7 @@ class UnsyncGate : public WriteGate {
 };
 
 // A seam for tests that must see what a lost mark leads to, as that of
-// dirty/mark_dirty.h. True: let the gfn be mapped writable, and leave the page
+// memory/mark_dirty.h. True: let the gfn be mapped writable, and leave the page
 // as it is.
 __attribute__((weak)) bool ShouldSkipUnsync();
 

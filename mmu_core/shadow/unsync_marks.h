@@ -25,11 +25,11 @@
 #include <array>
 
 #include "absl/base/thread_annotations.h"
+#include "mmu_core/base/mutex.h"
 #include "mmu_core/paging/spte_slot.h"
 #include "mmu_core/shadow/shadow_page_state.h"
 #include "mmu_core/stats/mmu_counters.h"
 #include "mmu_core/sync/mmu_lock.h"
-#include "mmu_core/sync/mutex.h"
 
 namespace mmu {
 

@@ -6,9 +6,9 @@
 
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
+#include "mmu_core/base/mutex.h"
 #include "mmu_core/shadow/shadow_test_util.h"
 #include "mmu_core/sync/mmu_lock.h"
-#include "mmu_core/sync/mutex.h"
 
 namespace mmu {
 namespace {

@@ -14,21 +14,24 @@ std::string_view Name(const std::array<std::string_view, N>& names,
   return index < N ? names[index] : "invalid";
 }
 
-constexpr std::array<std::string_view, 9> kLockOpNames = {
+constexpr std::array<std::string_view, kLockOps> kLockOpNames = {
     "fault", "enable",  "split",   "clear",   "age",
     "zap",   "recover", "memslot", "notifier"};
-constexpr std::array<std::string_view, 2> kLockModeNames = {"read", "write"};
-constexpr std::array<std::string_view, 3> kFlushScopeNames = {"vm", "range",
-                                                              "vcpu"};
-constexpr std::array<std::string_view, 10> kFlushReasonNames = {
+constexpr std::array<std::string_view, kLockModes> kLockModeNames = {"read",
+                                                                     "write"};
+constexpr std::array<std::string_view, kFlushScopes> kFlushScopeNames = {
+    "vm", "range", "vcpu"};
+constexpr std::array<std::string_view, kFlushReasons> kFlushReasonNames = {
     "zap",    "write_protect", "clear_dirty", "split", "recover",
     "unsync", "root",          "notifier",    "age",   "bbm"};
-constexpr std::array<std::string_view, 6> kStallCauseNames = {
+constexpr std::array<std::string_view, kStallCauses> kStallCauseNames = {
     "write_protect", "split", "lock", "flush", "ring_full", "invalidation"};
-constexpr std::array<std::string_view, 5> kSplitTriggerNames = {
+constexpr std::array<std::string_view, kSplitTriggers> kSplitTriggerNames = {
     "eager", "clear", "fault", "nx", "request"};
-constexpr std::array<std::string_view, 4> kSplitFailureNames = {
+constexpr std::array<std::string_view, kSplitFailures> kSplitFailureNames = {
     "no_memory", "raced", "limit", "invalid_root"};
+constexpr std::array<std::string_view, kThrottleLimits> kThrottleLimitNames = {
+    "rate", "lock_hold", "flush", "stall", "pause"};
 
 }  // namespace
 
@@ -48,6 +51,9 @@ std::string_view ToString(SplitTrigger trigger) {
 }
 std::string_view ToString(SplitFailure failure) {
   return Name(kSplitFailureNames, failure);
+}
+std::string_view ToString(ThrottleLimit limit) {
+  return Name(kThrottleLimitNames, limit);
 }
 
 }  // namespace mmu

@@ -62,6 +62,10 @@ inline constexpr int kSplitTriggers = 5;
 enum class SplitFailure : uint8_t { kNoMemory, kRaced, kLimit, kInvalidRoot };
 inline constexpr int kSplitFailures = 4;
 
+// The limit of a throttle that made an operation wait.
+enum class ThrottleLimit : uint8_t { kRate, kLockHold, kFlush, kStall, kPause };
+inline constexpr int kThrottleLimits = 5;
+
 std::string_view ToString(LockOp op);
 std::string_view ToString(LockMode mode);
 std::string_view ToString(FlushScope scope);
@@ -69,6 +73,7 @@ std::string_view ToString(FlushReason reason);
 std::string_view ToString(StallCause cause);
 std::string_view ToString(SplitTrigger trigger);
 std::string_view ToString(SplitFailure failure);
+std::string_view ToString(ThrottleLimit limit);
 
 }  // namespace mmu
 

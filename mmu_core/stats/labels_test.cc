@@ -35,6 +35,8 @@ TEST(LabelsTest, NamesAreThoseOfTheExportedSeries) {
             (Names{"eager", "clear", "fault", "nx", "request"}));
   EXPECT_EQ(NamesOf<SplitFailure>(kSplitFailures),
             (Names{"no_memory", "raced", "limit", "invalid_root"}));
+  EXPECT_EQ(NamesOf<ThrottleLimit>(kThrottleLimits),
+            (Names{"rate", "lock_hold", "flush", "stall", "pause"}));
 }
 
 TEST(LabelsTest, ValueOutsideTheEnumHasANameOfItsOwn) {

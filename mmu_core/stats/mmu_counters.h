@@ -13,7 +13,7 @@
 #include "mmu_core/stats/labels.h"
 #include "mmu_core/stats/latency_histogram.h"
 #include "mmu_core/stats/shadow_counters.h"
-#include "mmu_core/sync/sharded_counter.h"
+#include "mmu_core/stats/sharded_counter.h"
 
 namespace mmu {
 
@@ -61,7 +61,7 @@ class MmuCounters {
   std::atomic<uint64_t> cleared_pages{0};
   std::atomic<uint64_t> aged_young{0};
   std::atomic<uint64_t> aged_old{0};
-  std::array<std::atomic<int64_t>, 5> split_throttled_nanos{};
+  std::array<std::atomic<int64_t>, kThrottleLimits> split_throttled_nanos{};
 
   LatencyHistogram split_chunk;
   LatencyHistogram dirty_log_start;

@@ -12,9 +12,9 @@
 #include "absl/types/optional.h"
 #include "mmu_core/base/access.h"
 #include "mmu_core/base/clock.h"
+#include "mmu_core/base/mutex.h"
 #include "mmu_core/stats/labels.h"
 #include "mmu_core/stats/latency_histogram.h"
-#include "mmu_core/sync/mutex.h"
 
 namespace mmu {
 

@@ -9,7 +9,7 @@
 
 #include "mmu_core/stats/labels.h"
 #include "mmu_core/stats/latency_histogram.h"
-#include "mmu_core/sync/sharded_counter.h"
+#include "mmu_core/stats/sharded_counter.h"
 
 namespace mmu {
 

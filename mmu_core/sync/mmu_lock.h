@@ -25,13 +25,13 @@
 #include "absl/base/thread_annotations.h"
 #include "mmu_core/base/check.h"
 #include "mmu_core/base/hooks.h"
+#include "mmu_core/base/mutex.h"
+#include "mmu_core/base/thread_index.h"
 #include "mmu_core/stats/labels.h"
 #include "mmu_core/stats/mmu_cost.h"
 #include "mmu_core/sync/asymmetric_barrier.h"
 #include "mmu_core/sync/lock_metrics.h"
-#include "mmu_core/sync/mutex.h"
 #include "mmu_core/sync/rcu.h"
-#include "mmu_core/sync/thread_index.h"
 
 namespace mmu {
 

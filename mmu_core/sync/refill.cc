@@ -9,8 +9,8 @@
 #include "mmu_core/base/check.h"
 #include "mmu_core/base/clock.h"
 #include "mmu_core/base/hooks.h"
+#include "mmu_core/base/mutex.h"
 #include "mmu_core/sync/mmu_lock.h"
-#include "mmu_core/sync/mutex.h"
 #include "mmu_core/sync/rcu.h"
 #include "mmu_core/sync/timed_wait.h"
 

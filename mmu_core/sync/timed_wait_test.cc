@@ -5,7 +5,7 @@
 #include "absl/time/time.h"
 #include "gtest/gtest.h"
 #include "mmu_core/base/clock.h"
-#include "mmu_core/sync/mutex.h"
+#include "mmu_core/base/mutex.h"
 
 namespace mmu {
 namespace {

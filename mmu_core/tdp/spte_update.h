@@ -17,6 +17,7 @@
 
 #include "mmu_core/base/address.h"
 #include "mmu_core/base/level.h"
+#include "mmu_core/mmu/nx_huge_pages.h"
 #include "mmu_core/paging/shadow_page.h"
 #include "mmu_core/paging/spte.h"
 #include "mmu_core/paging/spte_format.h"
@@ -24,7 +25,6 @@
 #include "mmu_core/paging/tdp_cursor.h"
 #include "mmu_core/stats/mmu_counters.h"
 #include "mmu_core/sync/mmu_lock.h"
-#include "mmu_core/tdp/nx_huge_pages.h"
 
 namespace mmu {
 

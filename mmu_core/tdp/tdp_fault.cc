@@ -5,11 +5,11 @@
 #include "absl/base/optimization.h"
 #include "mmu_core/base/check.h"
 #include "mmu_core/base/hooks.h"
-#include "mmu_core/dirty/mark_dirty.h"
+#include "mmu_core/memory/mark_dirty.h"
+#include "mmu_core/mmu/fault_steps.h"
 #include "mmu_core/paging/table_pool.h"
 #include "mmu_core/paging/tdp_cursor.h"
 #include "mmu_core/sync/rcu.h"
-#include "mmu_core/tdp/fault_steps.h"
 #include "mmu_core/tdp/tdp_mmu.h"
 
 namespace mmu {

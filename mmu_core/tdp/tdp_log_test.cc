@@ -12,7 +12,7 @@
 #include "mmu_core/paging/table_cache.h"
 #include "mmu_core/sync/mmu_lock.h"
 #include "mmu_core/tdp/tdp_mmu.h"
-#include "mmu_core/tdp/tdp_test_util.h"
+#include "mmu_core/testing/tdp_test_util.h"
 #include "mmu_core/testing/vm_builder.h"
 #include "mmu_core/vm/vm.h"
 

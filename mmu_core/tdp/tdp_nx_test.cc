@@ -10,9 +10,9 @@
 #include "mmu_core/stats/labels.h"
 #include "mmu_core/sync/rcu.h"
 #include "mmu_core/tdp/tdp_mmu.h"
-#include "mmu_core/tdp/tdp_test_util.h"
+#include "mmu_core/testing/tdp_test_util.h"
 #include "mmu_core/testing/vm_builder.h"
-#include "mmu_core/vm/nx_parameters.h"
+#include "mmu_core/vm/core/nx_parameters.h"
 #include "mmu_core/vm/vm.h"
 
 namespace mmu {

@@ -5,10 +5,10 @@
 #include <utility>
 
 #include "mmu_core/base/check.h"
+#include "mmu_core/mmu/yield_point.h"
 #include "mmu_core/paging/tdp_cursor.h"
 #include "mmu_core/sync/rcu.h"
 #include "mmu_core/tdp/tdp_mmu.h"
-#include "mmu_core/tdp/yield_point.h"
 
 namespace mmu {
 namespace {

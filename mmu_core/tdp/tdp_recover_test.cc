@@ -22,11 +22,11 @@
 #include "mmu_core/sync/rcu.h"
 #include "mmu_core/tdp/tdp_mmu.h"
 #include "mmu_core/tdp/tdp_root.h"
-#include "mmu_core/tdp/tdp_test_util.h"
 #include "mmu_core/testing/dirty_log.h"
 #include "mmu_core/testing/hold_clock.h"
 #include "mmu_core/testing/interleaving.h"
 #include "mmu_core/testing/lock_trace.h"
+#include "mmu_core/testing/tdp_test_util.h"
 #include "mmu_core/testing/vm_builder.h"
 #include "mmu_core/vm/vm.h"
 

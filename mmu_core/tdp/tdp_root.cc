@@ -4,8 +4,8 @@
 
 #include "mmu_core/base/check.h"
 #include "mmu_core/base/hooks.h"
+#include "mmu_core/base/mutex.h"
 #include "mmu_core/paging/table_pool.h"
-#include "mmu_core/sync/mutex.h"
 #include "mmu_core/sync/rcu.h"
 
 namespace mmu {

@@ -19,8 +19,8 @@
 
 #include "absl/base/thread_annotations.h"
 #include "mmu_core/base/check.h"
+#include "mmu_core/base/mutex.h"
 #include "mmu_core/paging/shadow_page.h"
-#include "mmu_core/sync/mutex.h"
 #include "mmu_core/sync/rcu.h"
 
 namespace mmu {

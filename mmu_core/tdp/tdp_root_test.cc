@@ -16,7 +16,7 @@
 #include "mmu_core/paging/table_pool.h"
 #include "mmu_core/sync/mmu_lock.h"
 #include "mmu_core/sync/rcu.h"
-#include "mmu_core/tdp/tdp_test_util.h"
+#include "mmu_core/testing/tdp_test_util.h"
 #include "mmu_core/testing/vm_builder.h"
 
 namespace mmu {

@@ -17,8 +17,8 @@
 #include "mmu_core/sync/mmu_lock.h"
 #include "mmu_core/sync/rcu.h"
 #include "mmu_core/tdp/tdp_mmu.h"
-#include "mmu_core/tdp/tdp_test_util.h"
 #include "mmu_core/testing/dirty_log.h"
+#include "mmu_core/testing/tdp_test_util.h"
 #include "mmu_core/testing/vm_builder.h"
 #include "mmu_core/vm/vm.h"
 

@@ -10,12 +10,12 @@
 #include "mmu_core/base/check.h"
 #include "mmu_core/base/hooks.h"
 #include "mmu_core/base/with_memory.h"
+#include "mmu_core/mmu/yield_point.h"
 #include "mmu_core/paging/page_role.h"
 #include "mmu_core/paging/tdp_cursor.h"
 #include "mmu_core/sync/rcu.h"
 #include "mmu_core/sync/refill.h"
 #include "mmu_core/tdp/tdp_mmu.h"
-#include "mmu_core/tdp/yield_point.h"
 #include "mmu_core/tlb/vcpu_gate.h"
 
 namespace mmu {

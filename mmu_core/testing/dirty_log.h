@@ -10,11 +10,11 @@
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "absl/types/span.h"
+#include "mmu_core/dirty/dirty_log_calls.h"
 #include "mmu_core/dirty/dirty_log_state.h"
 #include "mmu_core/dirty/dirty_log_types.h"
 #include "mmu_core/dirty/log_owner.h"
 #include "mmu_core/stats/mmu_cost.h"
-#include "mmu_core/vm/dirty_log_calls.h"
 #include "mmu_core/vm/vm.h"
 
 namespace mmu::testing {

@@ -7,11 +7,11 @@
 
 #include "absl/strings/str_format.h"
 #include "mmu_core/base/address.h"
-#include "mmu_core/dirty/mark_dirty.h"
+#include "mmu_core/base/mutex.h"
+#include "mmu_core/memory/mark_dirty.h"
 #include "mmu_core/memory/memslot.h"
 #include "mmu_core/shadow/unsync_gate.h"
 #include "mmu_core/stats/labels.h"
-#include "mmu_core/sync/mutex.h"
 #include "mmu_core/tlb/tlb_flush_batch.h"
 
 namespace mmu {

@@ -1,5 +1,5 @@
 // Faults that tests put into the MMU on purpose, to see that they are noticed.
-// Linking this library is what makes them possible (dirty/mark_dirty.h,
+// Linking this library is what makes them possible (memory/mark_dirty.h,
 // tlb/tlb_flush_batch.h, shadow/unsync_gate.h).
 
 #ifndef MMU_CORE_TESTING_FAULT_INJECTION_H_

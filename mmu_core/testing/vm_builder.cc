@@ -173,4 +173,8 @@ std::string AuditFindings(Vm& vm) {
   return absl::StrJoin(vm.Audit().violations, "\n");
 }
 
+WaitTime& RingFullWaitOf(Vm& vm, int vcpu) {
+  return vm.state().vcpus[static_cast<size_t>(vcpu)]->stats().ring_full_wait;
+}
+
 }  // namespace mmu::testing

@@ -14,6 +14,7 @@
 #include "mmu_core/base/gfn_range.h"
 #include "mmu_core/base/level.h"
 #include "mmu_core/paging/table_pool.h"
+#include "mmu_core/stats/vcpu_stats.h"
 #include "mmu_core/vm/vm.h"
 #include "mmu_core/vm/vm_state.h"
 
@@ -77,6 +78,10 @@ std::vector<uint64_t> MaskOf(uint64_t npages,
 
 // "" if the auditor finds nothing; else its findings, a line each.
 std::string AuditFindings(Vm& vm);
+
+// The time that the vCPU has waited for room in its dirty ring, to be begun and
+// ended by hand.
+WaitTime& RingFullWaitOf(Vm& vm, int vcpu);
 
 }  // namespace mmu::testing
 

@@ -5,8 +5,8 @@
 
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
-#include "mmu_core/tdp/tdp_test_util.h"
 #include "mmu_core/testing/dirty_log.h"
+#include "mmu_core/testing/tdp_test_util.h"
 #include "mmu_core/testing/vm_builder.h"
 
 namespace mmu::testing {

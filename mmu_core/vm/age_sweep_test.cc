@@ -1,4 +1,4 @@
-#include "mmu_core/vm/age_sweep.h"
+#include "mmu_core/vm/jobs/age_sweep.h"
 
 #include <algorithm>
 #include <cstdint>
@@ -14,8 +14,8 @@
 #include "mmu_core/base/level.h"
 #include "mmu_core/guest/hypervisor/l1_hypervisor.h"
 #include "mmu_core/testing/vm_builder.h"
-#include "mmu_core/vm/l1_processor.h"
-#include "mmu_core/vm/shadow_vcpu.h"
+#include "mmu_core/vm/run/l1_processor.h"
+#include "mmu_core/vm/vcpu/shadow_vcpu.h"
 
 namespace mmu::testing {
 namespace {
@@ -40,7 +40,7 @@ Answer Sweep(Vm& vm, const std::vector<GfnRange>& ranges, AgeMode mode) {
   for (const GfnRange range : ranges) {
     answer.pages.emplace_back(range.pages(), false);
   }
-  AgeSweep sweep(vm, ranges, mode, MissingSlots::kRefuse);
+  AgeSweep sweep(vm.state(), ranges, mode, MissingSlots::kRefuse);
   Gfn last;
   while (!sweep.done()) {
     const AgeSweep::Piece piece = sweep.Next(nullptr).value();
@@ -281,7 +281,7 @@ TEST(AgeSweepSlotsTest, SlotsThatGoMeanwhileAreSkipped) {
       Write(*vm, slot.gpa.value());
     }
     ASSERT_TRUE(vm->SetMemslot(Slot(1, 0, 0)).ok());
-    AgeSweep sweep(*vm, all, mode, MissingSlots::kSkip);
+    AgeSweep sweep(vm->state(), all, mode, MissingSlots::kSkip);
     std::vector<uint64_t> young;
     while (!sweep.done()) {
       const absl::StatusOr<AgeSweep::Piece> piece = sweep.Next(nullptr);
@@ -298,7 +298,7 @@ TEST(AgeSweepSlotsTest, SlotsThatGoMeanwhileAreSkipped) {
 
 TEST(AgeSweepSlotsTest, ARangeThatWasNamedMustBeThere) {
   auto vm = MakeVm({Slot(0, 0, kMiB), Slot(1, kGiB, kMiB)});
-  AgeSweep sweep(*vm, {Mib(0, 1), Mib(1024, 1)}, AgeMode::kTest);
+  AgeSweep sweep(vm->state(), {Mib(0, 1), Mib(1024, 1)}, AgeMode::kTest);
   ASSERT_TRUE(sweep.Next(nullptr).ok());
   ASSERT_TRUE(vm->SetMemslot(Slot(1, 0, 0)).ok());
   EXPECT_EQ(DetailOf(sweep.Next(nullptr).status()).reason, "INVALID_RANGE");

@@ -1,7 +1,7 @@
 // The auditor must be able to fail: each test breaks one invariant of a sound
 // VM on purpose and sees that just this one is named.
 
-#include "mmu_core/vm/audit.h"
+#include "mmu_core/vm/inspect/audit.h"
 
 #include <cstdint>
 #include <memory>

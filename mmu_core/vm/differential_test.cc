@@ -41,9 +41,9 @@
 #include "mmu_core/guest_paging/guest_entry.h"
 #include "mmu_core/testing/dirty_log.h"
 #include "mmu_core/testing/vm_builder.h"
-#include "mmu_core/vm/guest_processor.h"
-#include "mmu_core/vm/l1_processor.h"
-#include "mmu_core/vm/vcpu.h"
+#include "mmu_core/vm/run/guest_processor.h"
+#include "mmu_core/vm/run/l1_processor.h"
+#include "mmu_core/vm/vcpu/vcpu.h"
 #include "mmu_core/vm/vm.h"
 #include "mmu_core/vm/vm_state.h"
 

@@ -15,8 +15,8 @@
 #include "mmu_core/base/error.h"
 #include "mmu_core/dirty/log_owner.h"
 #include "mmu_core/testing/dirty_log.h"
+#include "mmu_core/testing/dirty_log_test_util.h"
 #include "mmu_core/testing/vm_builder.h"
-#include "mmu_core/vm/dirty_log_test_util.h"
 #include "mmu_core/vm/vm.h"
 #include "mmu_core/vm/vm_state.h"
 

@@ -1,15 +1,14 @@
 // What a slot that logs notes in its log.
 
-#include "mmu_core/vm/dirty_logging.h"
-
 #include <cstdint>
 
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
 #include "mmu_core/stats/labels.h"
 #include "mmu_core/testing/dirty_log.h"
+#include "mmu_core/testing/dirty_log_test_util.h"
 #include "mmu_core/testing/vm_builder.h"
-#include "mmu_core/vm/dirty_log_test_util.h"
+#include "mmu_core/vm/logging/log_stop.h"
 #include "mmu_core/vm/vm.h"
 #include "mmu_core/vm/vm_state.h"
 

@@ -1,4 +1,4 @@
-#include "mmu_core/vm/dirty_rings.h"
+#include "mmu_core/vm/logging/dirty_rings.h"
 
 #include <cerrno>
 #include <cstdint>
@@ -18,16 +18,16 @@
 #include "mmu_core/base/error.h"
 #include "mmu_core/base/hooks.h"
 #include "mmu_core/dirty/dirty_ring.h"
-#include "mmu_core/dirty/mark_dirty.h"
 #include "mmu_core/guest/access_source.h"
+#include "mmu_core/memory/mark_dirty.h"
 #include "mmu_core/stats/labels.h"
 #include "mmu_core/sync/rcu.h"
 #include "mmu_core/testing/dirty_log.h"
 #include "mmu_core/testing/interleaving.h"
 #include "mmu_core/testing/vm_builder.h"
-#include "mmu_core/vm/kvm_dirty_log.h"
+#include "mmu_core/vm/logging/kvm_dirty_log.h"
+#include "mmu_core/vm/run/workload.h"
 #include "mmu_core/vm/vm.h"
-#include "mmu_core/vm/workload.h"
 
 namespace mmu {
 namespace {

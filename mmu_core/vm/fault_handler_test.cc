@@ -1,4 +1,4 @@
-#include "mmu_core/vm/fault_handler.h"
+#include "mmu_core/vm/vcpu/fault_handler.h"
 
 #include <cstdint>
 #include <memory>
@@ -13,7 +13,7 @@
 #include "mmu_core/sync/mmu_lock.h"
 #include "mmu_core/testing/dirty_log.h"
 #include "mmu_core/testing/vm_builder.h"
-#include "mmu_core/vm/vcpu.h"
+#include "mmu_core/vm/vcpu/vcpu.h"
 #include "mmu_core/vm/vm.h"
 #include "mmu_core/vm/vm_state.h"
 

@@ -14,15 +14,15 @@
 #include "mmu_core/base/hooks.h"
 #include "mmu_core/sync/mmu_lock.h"
 #include "mmu_core/sync/rcu.h"
-#include "mmu_core/tdp/tdp_test_util.h"
 #include "mmu_core/testing/dirty_log.h"
 #include "mmu_core/testing/lock_trace.h"
+#include "mmu_core/testing/tdp_test_util.h"
 #include "mmu_core/testing/vm_builder.h"
 #include "mmu_core/tlb/tlb_flush_batch.h"
-#include "mmu_core/vm/dirty_rings.h"
-#include "mmu_core/vm/host_notifier.h"
-#include "mmu_core/vm/kvm_dirty_log.h"
-#include "mmu_core/vm/nx_recovery.h"
+#include "mmu_core/vm/jobs/nx_recovery.h"
+#include "mmu_core/vm/logging/dirty_rings.h"
+#include "mmu_core/vm/logging/kvm_dirty_log.h"
+#include "mmu_core/vm/slots/host_notifier.h"
 
 namespace mmu {
 namespace {

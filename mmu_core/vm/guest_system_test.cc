@@ -1,6 +1,6 @@
 // Workloads in guests with page tables of their own.
 
-#include "mmu_core/vm/guest_system.h"
+#include "mmu_core/vm/run/guest_system.h"
 
 #include <cstddef>
 #include <cstdint>
@@ -17,7 +17,7 @@
 #include "mmu_core/base/error.h"
 #include "mmu_core/guest/pattern.h"
 #include "mmu_core/testing/vm_builder.h"
-#include "mmu_core/vm/workload.h"
+#include "mmu_core/vm/run/workload.h"
 
 namespace mmu::testing {
 namespace {

@@ -1,4 +1,4 @@
-#include "mmu_core/vm/hardware_walk.h"
+#include "mmu_core/vm/vcpu/hardware_walk.h"
 
 #include <cstdint>
 #include <memory>
@@ -8,7 +8,7 @@
 #include "gtest/gtest.h"
 #include "mmu_core/dirty/pml_buffer.h"
 #include "mmu_core/testing/vm_builder.h"
-#include "mmu_core/vm/fault_handler.h"
+#include "mmu_core/vm/vcpu/fault_handler.h"
 #include "mmu_core/vm/vm.h"
 #include "mmu_core/vm/vm_state.h"
 

@@ -1,7 +1,7 @@
 // vCPUs of a workload that are held back, and those who want them to stand
 // still: also the host, before it ends its invalidation.
 
-#include "mmu_core/vm/held_back.h"
+#include "mmu_core/vm/vcpu/held_back.h"
 
 #include <atomic>
 #include <chrono>
@@ -29,12 +29,12 @@
 #include "mmu_core/testing/dirty_log.h"
 #include "mmu_core/testing/interleaving.h"
 #include "mmu_core/testing/vm_builder.h"
-#include "mmu_core/vm/host_notifier.h"
-#include "mmu_core/vm/parking_place.h"
-#include "mmu_core/vm/vcpu.h"
+#include "mmu_core/vm/run/workload.h"
+#include "mmu_core/vm/slots/host_notifier.h"
+#include "mmu_core/vm/vcpu/parking_place.h"
+#include "mmu_core/vm/vcpu/vcpu.h"
 #include "mmu_core/vm/vm.h"
 #include "mmu_core/vm/vm_state.h"
-#include "mmu_core/vm/workload.h"
 
 namespace mmu::testing {
 namespace {

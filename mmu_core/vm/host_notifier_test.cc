@@ -1,4 +1,4 @@
-#include "mmu_core/vm/host_notifier.h"
+#include "mmu_core/vm/slots/host_notifier.h"
 
 #include <atomic>
 #include <cerrno>
@@ -15,12 +15,12 @@
 #include "mmu_core/stats/labels.h"
 #include "mmu_core/stats/vcpu_stats.h"
 #include "mmu_core/sync/mmu_lock.h"
-#include "mmu_core/tdp/tdp_test_util.h"
 #include "mmu_core/testing/dirty_log.h"
 #include "mmu_core/testing/interleaving.h"
 #include "mmu_core/testing/lock_trace.h"
+#include "mmu_core/testing/tdp_test_util.h"
 #include "mmu_core/testing/vm_builder.h"
-#include "mmu_core/vm/pre_fault.h"
+#include "mmu_core/vm/vcpu/pre_fault.h"
 
 namespace mmu::testing {
 namespace {

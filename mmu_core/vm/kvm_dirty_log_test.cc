@@ -1,6 +1,6 @@
 // KVM's own calls on a slot's bitmap, beside the epochs.
 
-#include "mmu_core/vm/kvm_dirty_log.h"
+#include "mmu_core/vm/logging/kvm_dirty_log.h"
 
 #include <cerrno>
 #include <cstdint>
@@ -13,9 +13,9 @@
 #include "mmu_core/memory/memslot_set.h"
 #include "mmu_core/memory/region_request.h"
 #include "mmu_core/testing/dirty_log.h"
+#include "mmu_core/testing/dirty_log_test_util.h"
 #include "mmu_core/testing/vm_builder.h"
-#include "mmu_core/vm/dirty_log_test_util.h"
-#include "mmu_core/vm/region_hooks.h"
+#include "mmu_core/vm/slots/region_hooks.h"
 #include "mmu_core/vm/vm.h"
 #include "mmu_core/vm/vm_state.h"
 

@@ -22,9 +22,9 @@
 #include "mmu_core/testing/hold_clock.h"
 #include "mmu_core/testing/lock_trace.h"
 #include "mmu_core/testing/vm_builder.h"
-#include "mmu_core/vm/split_job.h"
+#include "mmu_core/vm/core/vm_config.h"
+#include "mmu_core/vm/jobs/split_job.h"
 #include "mmu_core/vm/vm.h"
-#include "mmu_core/vm/vm_config.h"
 
 namespace mmu {
 namespace {
@@ -149,7 +149,7 @@ TEST_P(LockHoldTest, AStepOfASplitJobKeepsItsLimit) {
   SplitRequest request;
   request.throttle.chunk_bytes = static_cast<int64_t>(kAll.bytes());
   request.throttle.max_lock_hold = absl::Microseconds(100);
-  const auto job = SplitJob::Create(*vm, request);
+  const auto job = SplitJob::Create(vm->state(), request);
   ASSERT_TRUE(job.ok());
   const Work work = WorkOf(*vm, [&] { ASSERT_TRUE((*job)->Run().ok()); });
   EXPECT_EQ(work.all, static_cast<int64_t>(kPages));

@@ -19,18 +19,18 @@
 #include "mmu_core/base/level.h"
 #include "mmu_core/guest_paging/control_registers.h"
 #include "mmu_core/guest_paging/guest_entry.h"
-#include "mmu_core/tdp/tdp_test_util.h"
 #include "mmu_core/testing/dirty_log.h"
+#include "mmu_core/testing/tdp_test_util.h"
 #include "mmu_core/testing/vm_builder.h"
-#include "mmu_core/vm/dirty_logging.h"
-#include "mmu_core/vm/dirty_rings.h"
-#include "mmu_core/vm/guest_system.h"
-#include "mmu_core/vm/host_notifier.h"
-#include "mmu_core/vm/nx_parameters.h"
-#include "mmu_core/vm/nx_recovery.h"
-#include "mmu_core/vm/pre_fault.h"
-#include "mmu_core/vm/shadow_vcpu.h"
-#include "mmu_core/vm/split_job.h"
+#include "mmu_core/vm/core/nx_parameters.h"
+#include "mmu_core/vm/jobs/nx_recovery.h"
+#include "mmu_core/vm/jobs/split_job.h"
+#include "mmu_core/vm/logging/dirty_rings.h"
+#include "mmu_core/vm/logging/log_stop.h"
+#include "mmu_core/vm/run/guest_system.h"
+#include "mmu_core/vm/slots/host_notifier.h"
+#include "mmu_core/vm/vcpu/pre_fault.h"
+#include "mmu_core/vm/vcpu/shadow_vcpu.h"
 
 namespace mmu::testing {
 namespace {
@@ -122,7 +122,7 @@ class LockedAllocationsTest : public ::testing::TestWithParam<Kind> {
   }
   void SplitByJob() {
     SplitRequest request;
-    auto job = SplitJob::Create(*vm_, request);
+    auto job = SplitJob::Create(vm_->state(), request);
     ASSERT_TRUE(job.ok()) << job.status();
     ASSERT_TRUE((*job)->Run().ok());
   }

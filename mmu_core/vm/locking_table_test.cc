@@ -14,22 +14,22 @@
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
 #include "mmu_core/base/hooks.h"
-#include "mmu_core/dirty/mark_dirty.h"
+#include "mmu_core/base/mutex.h"
+#include "mmu_core/memory/mark_dirty.h"
 #include "mmu_core/paging/mmio_spte.h"
 #include "mmu_core/sync/mmu_lock.h"
-#include "mmu_core/sync/mutex.h"
-#include "mmu_core/tdp/tdp_test_util.h"
 #include "mmu_core/testing/dirty_log.h"
 #include "mmu_core/testing/hold_clock.h"
 #include "mmu_core/testing/lock_trace.h"
+#include "mmu_core/testing/tdp_test_util.h"
 #include "mmu_core/testing/vm_builder.h"
-#include "mmu_core/vm/dirty_rings.h"
-#include "mmu_core/vm/hardware_walk.h"
-#include "mmu_core/vm/host_notifier.h"
-#include "mmu_core/vm/kvm_dirty_log.h"
-#include "mmu_core/vm/nx_recovery.h"
-#include "mmu_core/vm/pre_fault.h"
-#include "mmu_core/vm/split_job.h"
+#include "mmu_core/vm/jobs/nx_recovery.h"
+#include "mmu_core/vm/jobs/split_job.h"
+#include "mmu_core/vm/logging/dirty_rings.h"
+#include "mmu_core/vm/logging/kvm_dirty_log.h"
+#include "mmu_core/vm/slots/host_notifier.h"
+#include "mmu_core/vm/vcpu/hardware_walk.h"
+#include "mmu_core/vm/vcpu/pre_fault.h"
 
 namespace mmu::testing {
 namespace {
@@ -384,7 +384,7 @@ INSTANTIATE_TEST_SUITE_P(
                  request.ranges = {GfnRange::Of(Gfn(0), kPages)};
                  request.throttle.chunk_bytes = kPages * kPageSize;
                  request.throttle.max_lock_hold = absl::Seconds(1);
-                 const auto job = SplitJob::Create(vm, request);
+                 const auto job = SplitJob::Create(vm.state(), request);
                  ASSERT_TRUE(job.ok()) << job.status();
                  EXPECT_TRUE((*job)->Run().ok());
                }},

@@ -15,8 +15,8 @@
 #include "mmu_core/testing/dirty_log.h"
 #include "mmu_core/testing/failing_allocations.h"
 #include "mmu_core/testing/vm_builder.h"
+#include "mmu_core/vm/core/vm_config.h"
 #include "mmu_core/vm/vm.h"
-#include "mmu_core/vm/vm_config.h"
 
 namespace mmu::testing {
 namespace {

@@ -9,7 +9,7 @@
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
 #include "mmu_core/base/address.h"
-#include "mmu_core/dirty/mark_dirty.h"
+#include "mmu_core/memory/mark_dirty.h"
 #include "mmu_core/memory/memslot.h"
 #include "mmu_core/testing/dirty_log.h"
 #include "mmu_core/testing/vm_builder.h"

@@ -4,14 +4,14 @@
 #include <memory>
 
 #include "gtest/gtest.h"
+#include "mmu_core/base/mutex.h"
 #include "mmu_core/memory/memslot_set.h"
 #include "mmu_core/paging/mmio_spte.h"
 #include "mmu_core/paging/tdp_cursor.h"
-#include "mmu_core/sync/mutex.h"
 #include "mmu_core/sync/rcu.h"
-#include "mmu_core/tdp/tdp_test_util.h"
+#include "mmu_core/testing/tdp_test_util.h"
 #include "mmu_core/testing/vm_builder.h"
-#include "mmu_core/vm/fault_handler.h"
+#include "mmu_core/vm/vcpu/fault_handler.h"
 
 namespace mmu::testing {
 namespace {

@@ -1,4 +1,4 @@
-#include "mmu_core/vm/nx_parameters.h"
+#include "mmu_core/vm/core/nx_parameters.h"
 
 #include <cerrno>
 #include <memory>

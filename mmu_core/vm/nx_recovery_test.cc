@@ -1,4 +1,4 @@
-#include "mmu_core/vm/nx_recovery.h"
+#include "mmu_core/vm/jobs/nx_recovery.h"
 
 #include <chrono>
 #include <memory>
@@ -11,11 +11,11 @@
 #include "mmu_core/base/error.h"
 #include "mmu_core/base/hooks.h"
 #include "mmu_core/base/thread.h"
-#include "mmu_core/tdp/tdp_test_util.h"
 #include "mmu_core/testing/dirty_log.h"
 #include "mmu_core/testing/interleaving.h"
+#include "mmu_core/testing/tdp_test_util.h"
 #include "mmu_core/testing/vm_builder.h"
-#include "mmu_core/vm/nx_parameters.h"
+#include "mmu_core/vm/core/nx_parameters.h"
 #include "mmu_core/vm/vm.h"
 #include "mmu_core/vm/vm_state.h"
 

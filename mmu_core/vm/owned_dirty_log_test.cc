@@ -17,13 +17,13 @@
 #include "mmu_core/base/clock.h"
 #include "mmu_core/base/error.h"
 #include "mmu_core/base/hooks.h"
+#include "mmu_core/dirty/dirty_log_calls.h"
 #include "mmu_core/dirty/dirty_log_state.h"
 #include "mmu_core/dirty/log_owner.h"
 #include "mmu_core/testing/dirty_log.h"
+#include "mmu_core/testing/dirty_log_test_util.h"
 #include "mmu_core/testing/lock_trace.h"
 #include "mmu_core/testing/vm_builder.h"
-#include "mmu_core/vm/dirty_log_calls.h"
-#include "mmu_core/vm/dirty_log_test_util.h"
 #include "mmu_core/vm/vm.h"
 
 namespace mmu {

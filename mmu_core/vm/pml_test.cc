@@ -19,12 +19,12 @@
 #include "mmu_core/dirty/dirty_ring.h"
 #include "mmu_core/dirty/pml_buffer.h"
 #include "mmu_core/stats/labels.h"
-#include "mmu_core/tdp/tdp_test_util.h"
 #include "mmu_core/testing/dirty_log.h"
+#include "mmu_core/testing/tdp_test_util.h"
 #include "mmu_core/testing/vm_builder.h"
 #include "mmu_core/tlb/vcpu_gate.h"
-#include "mmu_core/vm/dirty_rings.h"
-#include "mmu_core/vm/kvm_dirty_log.h"
+#include "mmu_core/vm/logging/dirty_rings.h"
+#include "mmu_core/vm/logging/kvm_dirty_log.h"
 #include "mmu_core/vm/vm.h"
 
 namespace mmu::testing {

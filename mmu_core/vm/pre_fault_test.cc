@@ -1,4 +1,4 @@
-#include "mmu_core/vm/pre_fault.h"
+#include "mmu_core/vm/vcpu/pre_fault.h"
 
 #include <atomic>
 #include <cerrno>
@@ -9,8 +9,8 @@
 #include "absl/status/status.h"
 #include "gtest/gtest.h"
 #include "mmu_core/base/error.h"
-#include "mmu_core/tdp/tdp_test_util.h"
 #include "mmu_core/testing/dirty_log.h"
+#include "mmu_core/testing/tdp_test_util.h"
 #include "mmu_core/testing/vm_builder.h"
 
 namespace mmu::testing {

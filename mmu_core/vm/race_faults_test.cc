@@ -17,11 +17,11 @@
 #include "mmu_core/sync/asymmetric_barrier.h"
 #include "mmu_core/sync/mmu_lock.h"
 #include "mmu_core/sync/rcu.h"
-#include "mmu_core/tdp/tdp_test_util.h"
 #include "mmu_core/testing/dirty_log.h"
 #include "mmu_core/testing/interleaving.h"
+#include "mmu_core/testing/race_test_util.h"
+#include "mmu_core/testing/tdp_test_util.h"
 #include "mmu_core/testing/vm_builder.h"
-#include "mmu_core/vm/race_test_util.h"
 
 namespace mmu::testing {
 namespace {

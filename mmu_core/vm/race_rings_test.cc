@@ -10,14 +10,14 @@
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
 #include "mmu_core/base/hooks.h"
+#include "mmu_core/base/mutex.h"
 #include "mmu_core/dirty/dirty_ring.h"
-#include "mmu_core/sync/mutex.h"
-#include "mmu_core/tdp/tdp_test_util.h"
 #include "mmu_core/testing/dirty_log.h"
 #include "mmu_core/testing/interleaving.h"
+#include "mmu_core/testing/race_test_util.h"
+#include "mmu_core/testing/tdp_test_util.h"
 #include "mmu_core/testing/vm_builder.h"
-#include "mmu_core/vm/dirty_rings.h"
-#include "mmu_core/vm/race_test_util.h"
+#include "mmu_core/vm/logging/dirty_rings.h"
 
 namespace mmu::testing {
 namespace {

@@ -8,18 +8,18 @@
 #include "gtest/gtest.h"
 #include "mmu_core/base/hooks.h"
 #include "mmu_core/dirty/dirty_bitmap.h"
+#include "mmu_core/mmu/huge_page_outcomes.h"
 #include "mmu_core/paging/spte.h"
 #include "mmu_core/paging/spte_format.h"
 #include "mmu_core/paging/table_cache.h"
 #include "mmu_core/stats/labels.h"
 #include "mmu_core/sync/mmu_lock.h"
-#include "mmu_core/tdp/huge_page_outcomes.h"
-#include "mmu_core/tdp/tdp_test_util.h"
 #include "mmu_core/testing/dirty_log.h"
 #include "mmu_core/testing/interleaving.h"
+#include "mmu_core/testing/race_test_util.h"
+#include "mmu_core/testing/tdp_test_util.h"
 #include "mmu_core/testing/vm_builder.h"
-#include "mmu_core/vm/hardware_walk.h"
-#include "mmu_core/vm/race_test_util.h"
+#include "mmu_core/vm/vcpu/hardware_walk.h"
 
 namespace mmu::testing {
 namespace {

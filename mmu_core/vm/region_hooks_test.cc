@@ -1,6 +1,6 @@
 // What changes of memslots do to the tables of a VM.
 
-#include "mmu_core/vm/region_hooks.h"
+#include "mmu_core/vm/slots/region_hooks.h"
 
 #include <cerrno>
 #include <cstdint>
@@ -19,7 +19,7 @@
 #include "mmu_core/testing/dirty_log.h"
 #include "mmu_core/testing/hold_clock.h"
 #include "mmu_core/testing/vm_builder.h"
-#include "mmu_core/vm/fault_handler.h"
+#include "mmu_core/vm/vcpu/fault_handler.h"
 #include "mmu_core/vm/vm.h"
 #include "mmu_core/vm/vm_state.h"
 

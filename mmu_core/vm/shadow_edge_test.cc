@@ -18,15 +18,15 @@
 #include "mmu_core/memory/guest_memory_access.h"
 #include "mmu_core/memory/memslot_set.h"
 #include "mmu_core/sync/rcu.h"
-#include "mmu_core/tdp/tdp_test_util.h"
 #include "mmu_core/testing/dirty_log.h"
 #include "mmu_core/testing/lock_trace.h"
+#include "mmu_core/testing/tdp_test_util.h"
 #include "mmu_core/testing/vm_builder.h"
-#include "mmu_core/vm/dirty_rings.h"
-#include "mmu_core/vm/host_notifier.h"
-#include "mmu_core/vm/l1_processor.h"
-#include "mmu_core/vm/region_hooks.h"
-#include "mmu_core/vm/shadow_vcpu.h"
+#include "mmu_core/vm/logging/dirty_rings.h"
+#include "mmu_core/vm/run/l1_processor.h"
+#include "mmu_core/vm/slots/host_notifier.h"
+#include "mmu_core/vm/slots/region_hooks.h"
+#include "mmu_core/vm/vcpu/shadow_vcpu.h"
 
 namespace mmu::testing {
 namespace {

@@ -13,13 +13,13 @@
 #include "mmu_core/base/hooks.h"
 #include "mmu_core/base/level.h"
 #include "mmu_core/guest/hypervisor/l1_hypervisor.h"
-#include "mmu_core/tdp/tdp_test_util.h"
 #include "mmu_core/testing/dirty_log.h"
 #include "mmu_core/testing/lock_trace.h"
+#include "mmu_core/testing/tdp_test_util.h"
 #include "mmu_core/testing/vm_builder.h"
-#include "mmu_core/vm/host_notifier.h"
-#include "mmu_core/vm/l1_processor.h"
-#include "mmu_core/vm/shadow_vcpu.h"
+#include "mmu_core/vm/run/l1_processor.h"
+#include "mmu_core/vm/slots/host_notifier.h"
+#include "mmu_core/vm/vcpu/shadow_vcpu.h"
 
 namespace mmu::testing {
 namespace {

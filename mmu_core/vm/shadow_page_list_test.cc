@@ -1,4 +1,4 @@
-#include "mmu_core/vm/shadow_page_list.h"
+#include "mmu_core/vm/inspect/shadow_page_list.h"
 
 #include <cstddef>
 #include <cstdint>
@@ -16,7 +16,7 @@
 #include "mmu_core/base/level.h"
 #include "mmu_core/shadow/shadow_test_util.h"
 #include "mmu_core/testing/vm_builder.h"
-#include "mmu_core/vm/shadow_page_info.h"
+#include "mmu_core/vm/inspect/shadow_page_info.h"
 #include "mmu_core/vm/vm.h"
 
 namespace mmu {

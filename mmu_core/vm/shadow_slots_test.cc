@@ -13,21 +13,21 @@
 #include "mmu_core/aging/aging.h"
 #include "mmu_core/base/hooks.h"
 #include "mmu_core/base/level.h"
+#include "mmu_core/base/mutex.h"
 #include "mmu_core/guest/hypervisor/l1_hypervisor.h"
+#include "mmu_core/mmu/nx_huge_pages.h"
 #include "mmu_core/sync/mmu_lock.h"
-#include "mmu_core/sync/mutex.h"
 #include "mmu_core/sync/rcu.h"
-#include "mmu_core/tdp/nx_huge_pages.h"
-#include "mmu_core/tdp/tdp_test_util.h"
 #include "mmu_core/testing/dirty_log.h"
 #include "mmu_core/testing/interleaving.h"
 #include "mmu_core/testing/lock_trace.h"
+#include "mmu_core/testing/tdp_test_util.h"
 #include "mmu_core/testing/vm_builder.h"
-#include "mmu_core/vm/age_pages.h"
-#include "mmu_core/vm/host_notifier.h"
-#include "mmu_core/vm/l1_processor.h"
-#include "mmu_core/vm/nx_recovery.h"
-#include "mmu_core/vm/split_job.h"
+#include "mmu_core/vm/core/age_pages.h"
+#include "mmu_core/vm/jobs/nx_recovery.h"
+#include "mmu_core/vm/jobs/split_job.h"
+#include "mmu_core/vm/run/l1_processor.h"
+#include "mmu_core/vm/slots/host_notifier.h"
 
 namespace mmu::testing {
 namespace {
@@ -233,7 +233,7 @@ TEST_P(ShadowSlotsTest, RecoveringOnRequestIncludesL2) {
 
 TEST_P(ShadowSlotsTest, ASplitJobIncludesL2) {
   const uint64_t gfn = nested_.FrameOf(0);
-  auto job = SplitJob::Create(vm_, {});
+  auto job = SplitJob::Create(vm_.state(), {});
   ASSERT_TRUE(job.ok());
   ASSERT_TRUE((*job)->Run().ok());
   EXPECT_EQ(nested_.ShadowLeafsOf(gfn, Level::k2M), 0u);

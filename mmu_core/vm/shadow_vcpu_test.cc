@@ -1,6 +1,6 @@
 // Guests that page by themselves, and guests of guests, on whole VMs.
 
-#include "mmu_core/vm/shadow_vcpu.h"
+#include "mmu_core/vm/vcpu/shadow_vcpu.h"
 
 #include <cstdint>
 #include <memory>
@@ -12,10 +12,10 @@
 #include "mmu_core/guest/hypervisor/l1_hypervisor.h"
 #include "mmu_core/guest/kernel/guest_kernel.h"
 #include "mmu_core/guest/kernel/paging_geometry.h"
-#include "mmu_core/tdp/tdp_test_util.h"
+#include "mmu_core/testing/tdp_test_util.h"
 #include "mmu_core/testing/vm_builder.h"
-#include "mmu_core/vm/guest_processor.h"
-#include "mmu_core/vm/l1_processor.h"
+#include "mmu_core/vm/run/guest_processor.h"
+#include "mmu_core/vm/run/l1_processor.h"
 
 namespace mmu::testing {
 namespace {

@@ -16,13 +16,13 @@
 #include "mmu_core/paging/spte_format.h"
 #include "mmu_core/rmap/slot_rmaps.h"
 #include "mmu_core/sync/rcu.h"
-#include "mmu_core/tdp/tdp_test_util.h"
 #include "mmu_core/testing/dirty_log.h"
+#include "mmu_core/testing/tdp_test_util.h"
 #include "mmu_core/testing/vm_builder.h"
-#include "mmu_core/vm/guest_processor.h"
-#include "mmu_core/vm/l1_processor.h"
-#include "mmu_core/vm/pre_fault.h"
-#include "mmu_core/vm/shadow_vcpu.h"
+#include "mmu_core/vm/run/guest_processor.h"
+#include "mmu_core/vm/run/l1_processor.h"
+#include "mmu_core/vm/vcpu/pre_fault.h"
+#include "mmu_core/vm/vcpu/shadow_vcpu.h"
 
 namespace mmu::testing {
 namespace {

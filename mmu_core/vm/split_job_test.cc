@@ -1,4 +1,4 @@
-#include "mmu_core/vm/split_job.h"
+#include "mmu_core/vm/jobs/split_job.h"
 
 #include <atomic>
 #include <cstdint>
@@ -39,7 +39,8 @@ constexpr uint64_t kGiB = uint64_t{1} << 30;
 using State = SplitProgress::State;
 
 std::shared_ptr<SplitJob> Job(Vm& vm, const SplitRequest& request) {
-  absl::StatusOr<std::shared_ptr<SplitJob>> job = SplitJob::Create(vm, request);
+  absl::StatusOr<std::shared_ptr<SplitJob>> job =
+      SplitJob::Create(vm.state(), request);
   EXPECT_TRUE(job.ok()) << job.status();
   return *std::move(job);
 }
@@ -414,7 +415,8 @@ TEST(SplitJobTest, EachFieldOfAThrottleHasItsRule) {
     auto vm = HugeVm(4);
     SplitRequest request;
     request.throttle = throttle;
-    EXPECT_EQ(DetailOf(SplitJob::Create(*vm, request).status()).field, field);
+    EXPECT_EQ(DetailOf(SplitJob::Create(vm->state(), request).status()).field,
+              field);
     const std::shared_ptr<SplitJob> job = Job(*vm, {});
     EXPECT_EQ(DetailOf(SetThrottle(*job, throttle)).field, field);
     EXPECT_EQ(job->throttle().chunk_bytes, good.chunk_bytes);
@@ -441,7 +443,7 @@ TEST(SplitJobTest, EachFieldOfAThrottleHasItsRule) {
 TEST(SplitJobTest, BadRangesAndTargetsAreRefused) {
   auto vm = HugeVm(4);
   const auto detail = [&](const SplitRequest& request) {
-    const absl::Status status = SplitJob::Create(*vm, request).status();
+    const absl::Status status = SplitJob::Create(vm->state(), request).status();
     EXPECT_EQ(status.code(), absl::StatusCode::kInvalidArgument);
     return DetailOf(status);
   };

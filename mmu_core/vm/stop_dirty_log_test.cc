@@ -24,12 +24,12 @@
 #include "mmu_core/guest/guest_access.h"
 #include "mmu_core/guest/pattern.h"
 #include "mmu_core/testing/dirty_log.h"
+#include "mmu_core/testing/dirty_log_test_util.h"
 #include "mmu_core/testing/lock_trace.h"
 #include "mmu_core/testing/vm_builder.h"
-#include "mmu_core/vm/dirty_log_test_util.h"
+#include "mmu_core/vm/run/workload.h"
 #include "mmu_core/vm/vm.h"
 #include "mmu_core/vm/vm_state.h"
-#include "mmu_core/vm/workload.h"
 
 namespace mmu {
 namespace {

@@ -13,20 +13,20 @@
 #include "mmu_core/base/gfn_range.h"
 #include "mmu_core/base/hooks.h"
 #include "mmu_core/base/level.h"
+#include "mmu_core/base/mutex.h"
 #include "mmu_core/paging/table_pool.h"
 #include "mmu_core/shadow/shadow_mmu.h"
 #include "mmu_core/stats/labels.h"
 #include "mmu_core/sync/mmu_lock.h"
-#include "mmu_core/sync/mutex.h"
 #include "mmu_core/sync/rcu.h"
 #include "mmu_core/sync/refill.h"
-#include "mmu_core/tdp/tdp_test_util.h"
 #include "mmu_core/testing/hold_clock.h"
 #include "mmu_core/testing/interleaving.h"
+#include "mmu_core/testing/tdp_test_util.h"
 #include "mmu_core/testing/vm_builder.h"
-#include "mmu_core/vm/pre_fault.h"
-#include "mmu_core/vm/shadow_vcpu.h"
-#include "mmu_core/vm/split_job.h"
+#include "mmu_core/vm/jobs/split_job.h"
+#include "mmu_core/vm/vcpu/pre_fault.h"
+#include "mmu_core/vm/vcpu/shadow_vcpu.h"
 
 namespace mmu::testing {
 namespace {
@@ -98,7 +98,7 @@ void PreFaultFar(Vm& vm) {
 void SplitOne(Vm& vm) {
   SplitRequest request;
   request.ranges = {GfnRange::Of(Gfn(0), 512)};
-  const auto job = SplitJob::Create(vm, request);
+  const auto job = SplitJob::Create(vm.state(), request);
   ASSERT_TRUE(job.ok());
   EXPECT_TRUE((*job)->Run().ok());
   EXPECT_EQ((*job)->Progress().split_2m_count, 1);

@@ -1,4 +1,4 @@
-#include "mmu_core/vm/vcpu.h"
+#include "mmu_core/vm/vcpu/vcpu.h"
 
 #include <cstdint>
 #include <memory>

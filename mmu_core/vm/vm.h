@@ -4,7 +4,7 @@
 // (threads that run a guest's accesses) and the dirty logs of its slots. It
 // forwards: the rules live in memory/, tdp/, dirty/, aging/.
 //
-// Life of a fault: vm/vcpu.h. Locks: mmu_core/LOCKING.md.
+// Life of a fault: vm/vcpu/vcpu.h. Locks: mmu_core/LOCKING.md.
 
 #ifndef MMU_CORE_VM_VM_H_
 #define MMU_CORE_VM_VM_H_
@@ -25,21 +25,25 @@
 #include "mmu_core/base/clock.h"
 #include "mmu_core/base/gfn_range.h"
 #include "mmu_core/base/level.h"
+#include "mmu_core/dirty/dirty_log_calls.h"
 #include "mmu_core/dirty/dirty_log_state.h"
 #include "mmu_core/dirty/log_owner.h"
 #include "mmu_core/guest/gpa_space.h"
+#include "mmu_core/mmu/huge_page_outcomes.h"
 #include "mmu_core/stats/mmu_cost.h"
 #include "mmu_core/sync/hold_limit.h"
-#include "mmu_core/vm/audit.h"
-#include "mmu_core/vm/dirty_log_calls.h"
-#include "mmu_core/vm/missing_slots.h"
-#include "mmu_core/vm/nx_parameters.h"
-#include "mmu_core/vm/shadow_page_info.h"
-#include "mmu_core/vm/split_job.h"
-#include "mmu_core/vm/throttle.h"
-#include "mmu_core/vm/vm_config.h"
-#include "mmu_core/vm/vm_stats.h"
-#include "mmu_core/vm/workload.h"
+#include "mmu_core/vm/core/missing_slots.h"
+#include "mmu_core/vm/core/nx_parameters.h"
+#include "mmu_core/vm/core/vm_config.h"
+#include "mmu_core/vm/inspect/audit.h"
+#include "mmu_core/vm/inspect/shadow_page_info.h"
+#include "mmu_core/vm/inspect/shadow_page_list.h"
+#include "mmu_core/vm/inspect/vm_stats.h"
+#include "mmu_core/vm/jobs/age_sweep.h"
+#include "mmu_core/vm/jobs/recover_job.h"
+#include "mmu_core/vm/jobs/split_job.h"
+#include "mmu_core/vm/jobs/throttle.h"
+#include "mmu_core/vm/run/workload.h"
 
 namespace mmu {
 
@@ -294,15 +298,17 @@ class Vm {
 
   // --- Huge pages ---
 
-  // See SplitJob for a paced split. One huge page recovery pass over `ranges`
-  // (empty: all slots), which holds mmu_lock for `max_lock_hold` at a time,
-  // plus the work on one page table: FAILED_PRECONDITION DIRTY_LOG_ACTIVE if a
-  // slot in it logs (TDP-52).
-  struct Recovered {
-    uint64_t to_2m_count = 0;
-    uint64_t to_1g_count = 0;
-  };
-  absl::StatusOr<Recovered> RecoverHugePages(
+  // A split that is paced and can be watched: INVALID_THROTTLE, INVALID_RANGE,
+  // INVALID_SIZE. The same for recovery, of `ranges` inside memslots. The VM
+  // outlives them.
+  absl::StatusOr<std::shared_ptr<SplitJob>> MakeSplitJob(
+      const SplitRequest& request);
+  std::shared_ptr<RecoverJob> MakeRecoverJob(
+      const std::vector<GfnRange>& ranges, const Throttle& throttle = {});
+  // One huge page recovery pass over `ranges` (empty: all slots), which holds
+  // mmu_lock for `max_lock_hold` at a time, plus the work on one page table:
+  // FAILED_PRECONDITION DIRTY_LOG_ACTIVE if a slot in it logs (TDP-52).
+  absl::StatusOr<RecoverOutcome> RecoverHugePages(
       const std::vector<GfnRange>& ranges, MmuCost* cost,
       absl::Duration max_lock_hold = kDefaultMaxLockHold);
 
@@ -310,13 +316,17 @@ class Vm {
 
   // Tests, or tests and clears, the Accessed bits of the SPTEs that map
   // `range`. To clear a part of a huge page is to clear it whole (AGE-17): for
-  // several ranges see vm/age_sweep.h, which has in `young_until` what was said
-  // of the first pages of this one with the range before. Takes no lock
+  // several ranges see vm/jobs/age_sweep.h, which has in `young_until` what was
+  // said of the first pages of this one with the range before. Takes no lock
   // (AGE-13). OUT_OF_RANGE INVALID_RANGE if `range` is empty, or not all in
   // memslots and `missing` is kRefuse.
   absl::StatusOr<AgeResult> Age(GfnRange range, AgeMode mode, MmuCost* cost,
                                 Gfn young_until = Gfn(0),
                                 MissingSlots missing = MissingSlots::kRefuse);
+
+  // Ageing of many ranges as one question. The VM outlives it.
+  AgeSweep MakeAgeSweep(std::vector<GfnRange> ranges, AgeMode mode,
+                        MissingSlots missing = MissingSlots::kRefuse);
 
   // --- Shadow pages ---
 
@@ -330,8 +340,8 @@ class Vm {
 
   // Tables of all MMUs, from `from` on: at most `limit`, which is at most
   // kMaxListed; fewer if few of many pass the filter. Holds mmu_lock for short
-  // pieces of the work (vm/shadow_page_list.h).
-  static constexpr size_t kMaxListed = 1000;
+  // pieces of the work (vm/inspect/shadow_page_list.h).
+  static constexpr size_t kMaxListed = kMaxListedTables;
   ShadowPageListing ListShadowPages(const ShadowPageFilter& filter,
                                     const ShadowPagePosition& from,
                                     size_t limit);
@@ -342,7 +352,7 @@ class Vm {
   // Holds the vCPUs, verifies every invariant, lets them go on.
   AuditReport Audit();
 
-  // For the parts of mmu_core that work on a VM: SplitJob, tests, benchmarks.
+  // For tests and benchmarks.
   VmState& state() { return *state_; }
   const VmState& state() const { return *state_; }
 

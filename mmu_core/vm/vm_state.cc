@@ -1,103 +1,15 @@
 #include "mmu_core/vm/vm_state.h"
 
-#include <algorithm>
-#include <cstdint>
 #include <memory>
-#include <vector>
-
-#include "absl/status/status.h"
-#include "mmu_core/base/with_memory.h"
-#include "mmu_core/memory/memslot_set.h"
-#include "mmu_core/sync/mutex.h"
-#include "mmu_core/sync/rcu.h"
-#include "mmu_core/sync/refill.h"
-#include "mmu_core/tlb/vcpu_gate.h"
 
 namespace mmu {
-namespace {
-
-// What the host can address (TRM-06), and the root: four levels address 48
-// bits.
-uint64_t MaxGfn(const VmConfig& config) {
-  const int address_bits =
-      std::min(HostAddressBits(config), config.root_levels == 5 ? 57 : 48);
-  return (uint64_t{1} << (address_bits - kPageShift)) - 1;
-}
-
-const SpteFormat& FormatOf(const VmConfig& config) {
-  if (config.format == EntryFormat::kNpt) return SpteFormat::Npt();
-  return config.ad_bits == VmConfig::AdBits::kOn ? SpteFormat::Ept()
-                                                 : SpteFormat::EptWithoutAd();
-}
-
-std::unique_ptr<ShadowMmu> MakeShadowMmu(VmState& vm) {
-  if (vm.config.mmu == MmuMode::kTdp) return nullptr;
-  const SpteFormat& format = FormatOf(vm.config);
-  return std::make_unique<ShadowMmu>(
-      ShadowParts{.format = format,
-                  .format_without_ad = vm.config.format == EntryFormat::kEpt
-                                           ? SpteFormat::EptWithoutAd()
-                                           : format,
-                  .vm = vm.shadow_hooks,
-                  .tlb = vm.tlb,
-                  .counters = vm.counters},
-      vm.mmu_lock, ShadowPools::Process(),
-      ShadowMmu::Options{
-          .tdp = vm.config.mmu == MmuMode::kNested ? TdpEnabled::kYes
-                                                   : TdpEnabled::kNo,
-          .max_page_level = vm.config.max_page_level,
-          .nested_dirty_tracking = vm.config.pml == VmConfig::Pml::kYes
-                                       ? DirtyTracking::kWriteProtect
-                                       : DirtyTracking::kOfFormat,
-          .nx_huge_pages = &vm.tdp.nx_huge_pages(),
-          .invalidations = &vm.invalidations});
-}
-
-}  // namespace
 
 VmState::VmState(const VmConfig& vm_config, TablePool& table_pool,
                  NxParameters& nx_parameters)
-    : config(vm_config),
-      pool(table_pool),
-      shadow_roots(uses_tdp_mmu() ? ShadowRootGate::TdpMmu::kEnabled
-                                  : ShadowRootGate::TdpMmu::kDisabled),
-      slots({.max_gfn = MaxGfn(vm_config),
-             .address_spaces = 2,
-             .invalidations = &invalidations,
-             .shadow_roots =
-                 vm_config.mmu == MmuMode::kTdp ? nullptr : &shadow_roots,
-             .bitmaps = vm_config.dirty_ring_entries == 0 ||
-                                vm_config.companion_bitmap ==
-                                    VmConfig::CompanionBitmap::kYes
-                            ? MemslotTableOptions::Bitmaps::kYes
-                            : MemslotTableOptions::Bitmaps::kNo}),
-      mmio(vm_config.format == EntryFormat::kEpt ? MmioFormat::Kind::kEpt
-                                                 : MmioFormat::Kind::kNpt,
-           HostAddressBits(vm_config)),
-      shadow_hooks(*this),
-      tdp({.format = FormatOf(vm_config),
-           .lock = mmu_lock,
-           .tlb = tlb,
-           .pool = table_pool,
-           .counters = counters,
-           .invalidations = invalidations,
-           .write_gate =
-               vm_config.mmu == MmuMode::kNested ? &shadow_hooks : nullptr},
-          {.root_level =
-               vm_config.root_levels == 5 ? Level::k256T : Level::k512G,
-           .max_page_level = vm_config.max_page_level}),
-      shadow(MakeShadowMmu(*this)),
-      operation_tables(table_pool),
+    : VmCore(vm_config, table_pool),
       runner(config, invalidations, vcpus),
       nx_recovery(*this, nx_parameters) {
-  if (shadow != nullptr && vm_config.shadow_page_limit != 0) {
-    MmuWriteLocked lock(mmu_lock, LockOp::kMemslot);
-    shadow->pages().SetLimit(lock, vm_config.shadow_page_limit, nullptr);
-  }
-  {
-    MutexLock lock(slots.slots_lock);
-    reset_windows.reserve(vm_config.dirty_ring_entries);
-  }
+  vcpu_runner = &runner;
   for (int i = 0; i < vm_config.vcpu_count; ++i) {
     vcpus.push_back(std::make_unique<Vcpu>(*this, i));
   }
@@ -106,35 +18,6 @@ VmState::VmState(const VmConfig& vm_config, TablePool& table_pool,
 VmState::~VmState() {
   runner.Stop();
   for (const auto& vcpu : vcpus) vcpu->ReleaseRoot();
-}
-
-absl::Status VmState::PrepareForShadowRoot() {
-  RcuReadGuard rcu;
-  return WithMemory("", "look for the memslots of a shadow root", [&] {
-    return shadow_roots.BeforeShadowRoot([this] {
-      std::vector<LazySlotRmaps*> all;
-      for (int as_id = 0; as_id < slots.address_spaces(); ++as_id) {
-        for (const Memslot* slot : slots.Active(as_id).slots()) {
-          all.push_back(slot->rmaps.get());
-        }
-      }
-      return all;
-    });
-  });
-}
-
-void VmState::FastZapAll(MmuCost* cost, LockOp op) {
-  if (shadow != nullptr) {
-    const Reclaim reclaim;
-    MmuWriteLocked lock(mmu_lock, op, cost);
-    ShadowZap& zap = shadow->pages().zap();
-    zap.StartGeneration(lock);
-    // When this returns, no vCPU walks a page of the old generation any more
-    // and none will: their roots are obsolete.
-    tlb.Request(kFreeObsoleteRoots);
-    zap.ZapObsolete(lock, cost);
-  }
-  tdp.FastZapAll(cost, op);
 }
 
 }  // namespace mmu

@@ -1,101 +1,27 @@
-// Everything a VM is made of, for the parts of mmu_core that work on it.
-//
-// Members are in the order of construction; each uses only those above it.
+// A whole VM: its core, its vCPUs and what runs them.
 
 #ifndef MMU_CORE_VM_VM_STATE_H_
 #define MMU_CORE_VM_VM_STATE_H_
 
-#include <atomic>
-#include <cstdint>
 #include <memory>
 #include <vector>
 
-#include "absl/base/thread_annotations.h"
-#include "absl/status/status.h"
-#include "mmu_core/dirty/dirty_window.h"
-#include "mmu_core/dirty/pml_buffer.h"
-#include "mmu_core/memory/host_memory.h"
-#include "mmu_core/memory/invalidate_sequence.h"
-#include "mmu_core/memory/memslot_table.h"
-#include "mmu_core/paging/mmio_spte.h"
-#include "mmu_core/paging/table_cache.h"
 #include "mmu_core/paging/table_pool.h"
-#include "mmu_core/rmap/lazy_slot_rmaps.h"
-#include "mmu_core/shadow/shadow_mmu.h"
-#include "mmu_core/stats/mmu_counters.h"
-#include "mmu_core/sync/mmu_lock.h"
-#include "mmu_core/sync/mutex.h"
-#include "mmu_core/tdp/tdp_mmu.h"
-#include "mmu_core/tlb/remote_flush.h"
-#include "mmu_core/vm/dirty_logging.h"
-#include "mmu_core/vm/nx_parameters.h"
-#include "mmu_core/vm/nx_recovery.h"
-#include "mmu_core/vm/shadow_hooks.h"
-#include "mmu_core/vm/vcpu.h"
-#include "mmu_core/vm/vm_config.h"
-#include "mmu_core/vm/workload_runner.h"
+#include "mmu_core/vm/core/nx_parameters.h"
+#include "mmu_core/vm/core/vm_config.h"
+#include "mmu_core/vm/core/vm_core.h"
+#include "mmu_core/vm/jobs/nx_recovery.h"
+#include "mmu_core/vm/run/workload_runner.h"
+#include "mmu_core/vm/vcpu/vcpu.h"
 
 namespace mmu {
 
-// Thread-safe as its members are.
-struct VmState {
+// Thread-safe as its members are. For vm.cc, the auditor, benchmarks and tests;
+// everything else of a VM takes a VmCore.
+struct VmState : VmCore {
   VmState(const VmConfig& vm_config, TablePool& table_pool,
           NxParameters& nx_parameters);
   ~VmState();
-
-  // Dirty pages go to the vCPUs' rings.
-  bool has_dirty_rings() const { return config.dirty_ring_entries != 0; }
-
-  // Memslots that log have a bitmap (DL-25).
-  bool slots_have_bitmaps() const {
-    return !has_dirty_rings() ||
-           config.companion_bitmap == VmConfig::CompanionBitmap::kYes;
-  }
-
-  // Entries of each vCPU's own log of dirty pages. 0: there is none, and
-  // logging takes W instead of D (DL-32).
-  uint32_t cpu_dirty_log_entries() const {
-    return config.pml == VmConfig::Pml::kYes ? PmlBuffer::kEntries : 0;
-  }
-
-  // The guest, or L1, runs on the TDP MMU.
-  bool uses_tdp_mmu() const {
-    return config.mmu == MmuMode::kTdp || config.mmu == MmuMode::kNested;
-  }
-  // Without it neither L2 nor a guest's own tables can be run. Gives all slots
-  // rmaps if they have none yet (SHD-13); RESOURCE_EXHAUSTED if there is no
-  // memory for that. To be called before a shadow root is loaded, without
-  // mmu_lock. REQUIRES: shadow != nullptr.
-  absl::Status PrepareForShadowRoot();
-  // Zaps the whole VM the fast way, both MMUs (TDP-33, SHD-24). REQUIRES:
-  // slots_lock.
-  void FastZapAll(MmuCost* cost, LockOp op);
-
-  const VmConfig config;
-  TablePool& pool;
-  MmuCounters counters;
-  MmuLock mmu_lock;
-  RemoteTlb tlb;
-  InvalidationGate invalidations;
-  HostMemory memory;
-  ShadowRootGate shadow_roots;
-  MemslotTable slots;
-  const MmioFormat mmio;
-  ShadowHooks shadow_hooks;
-  TdpMmu tdp;
-  const std::unique_ptr<ShadowMmu> shadow;  // null with MmuMode::kTdp
-
-  // Slots that log. Changed under slots_lock; vCPUs read it when they are asked
-  // to (kUpdateCpuDirtyLog), which orders it.
-  std::atomic<int> logging_slots{0};
-  CurrentDirtyLog dirty_log;
-  // Whoever moves entries of the rings into the logs (vm/dirty_rings.h).
-  Mutex ring_harvest_mu;
-  // What a reset of a ring works on: room for a whole ring from the start,
-  // since it must not fail for want of memory.
-  std::vector<DirtyWindow> reset_windows ABSL_GUARDED_BY(slots.slots_lock);
-  // Tables for operations under slots_lock; topped up without mmu_lock.
-  TableCache operation_tables ABSL_GUARDED_BY(slots.slots_lock);
 
   std::vector<std::unique_ptr<Vcpu>> vcpus;  // constant after construction
   WorkloadRunner runner;

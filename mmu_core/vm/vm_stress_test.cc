@@ -18,7 +18,7 @@
 #include "mmu_core/guest/pattern_spec.h"
 #include "mmu_core/testing/dirty_log.h"
 #include "mmu_core/testing/vm_builder.h"
-#include "mmu_core/vm/split_job.h"
+#include "mmu_core/vm/jobs/split_job.h"
 #include "mmu_core/vm/vm.h"
 
 namespace mmu {
@@ -103,7 +103,7 @@ void Disturb(Vm& vm, uint64_t seed, const std::atomic<bool>& stop) {
                                           : SplitOrder::kDescending;
         request.throttle.chunk_bytes = int64_t{8} << 20;
         request.throttle.max_lock_hold = absl::Microseconds(20);
-        const auto job = SplitJob::Create(vm, request);
+        const auto job = SplitJob::Create(vm.state(), request);
         ASSERT_TRUE(job.ok());
         ASSERT_TRUE((*job)->Run().ok());
         break;

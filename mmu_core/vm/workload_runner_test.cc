@@ -1,4 +1,4 @@
-#include "mmu_core/vm/workload_runner.h"
+#include "mmu_core/vm/run/workload_runner.h"
 
 #include <atomic>
 #include <cstdint>
@@ -19,8 +19,8 @@
 #include "mmu_core/guest/stamp.h"
 #include "mmu_core/stats/vcpu_stats.h"
 #include "mmu_core/testing/vm_builder.h"
+#include "mmu_core/vm/run/workload.h"
 #include "mmu_core/vm/vm.h"
-#include "mmu_core/vm/workload.h"
 
 namespace mmu {
 namespace {

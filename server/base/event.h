@@ -6,7 +6,7 @@
 #include "absl/base/thread_annotations.h"
 #include "absl/time/time.h"
 #include "mmu_core/base/clock.h"
-#include "mmu_core/sync/mutex.h"
+#include "mmu_core/base/mutex.h"
 #include "mmu_core/sync/timed_wait.h"
 
 namespace mmud {

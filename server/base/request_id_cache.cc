@@ -12,7 +12,7 @@
 #include "absl/strings/string_view.h"
 #include "absl/time/time.h"
 #include "mmu_core/base/clock.h"
-#include "mmu_core/sync/mutex.h"
+#include "mmu_core/base/mutex.h"
 #include "mmu_core/sync/timed_wait.h"
 #include "server/base/errors.h"
 #include "server/base/uuid.h"

@@ -5,7 +5,7 @@
 
 #include <string>
 
-#include "mmu_core/vm/nx_parameters.h"
+#include "mmu_core/vm/core/nx_parameters.h"
 
 namespace mmud {
 

@@ -12,7 +12,7 @@
 #include "absl/status/statusor.h"
 #include "mmu_core/base/gfn_range.h"
 #include "mmu_core/base/level.h"
-#include "mmu_core/vm/age_sweep.h"
+#include "mmu_core/vm/jobs/age_sweep.h"
 #include "mmu_core/vm/vm.h"
 
 namespace mmud {
@@ -85,7 +85,8 @@ absl::StatusOr<AgedRanges> AgeRanges(ManagedVm& vm, const AgePlan& plan,
                                      const AgeCalls& calls) {
   AgedRanges aged;
   Distribution young(plan.ranges, mmu::PagesPer(plan.granularity));
-  mmu::AgeSweep sweep(vm.vm(), plan.ranges, plan.mode, plan.missing);
+  mmu::AgeSweep sweep =
+      vm.vm().MakeAgeSweep(plan.ranges, plan.mode, plan.missing);
   while (!sweep.done()) {
     if (absl::Status status = calls.keep_going(); !status.ok()) return status;
     const absl::StatusOr<mmu::AgeSweep::Piece> piece = sweep.Next(&aged.cost);

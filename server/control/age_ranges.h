@@ -14,7 +14,7 @@
 #include "mmu_core/base/gfn_range.h"
 #include "mmu_core/base/level.h"
 #include "mmu_core/stats/mmu_cost.h"
-#include "mmu_core/vm/missing_slots.h"
+#include "mmu_core/vm/core/missing_slots.h"
 #include "server/control/managed_vm.h"
 
 namespace mmud {

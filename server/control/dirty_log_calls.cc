@@ -8,8 +8,8 @@
 #include "absl/status/statusor.h"
 #include "absl/types/span.h"
 #include "mmu_core/base/clock.h"
+#include "mmu_core/dirty/dirty_log_calls.h"
 #include "mmu_core/dirty/dirty_log_state.h"
-#include "mmu_core/vm/dirty_log_calls.h"
 #include "mmu_core/vm/vm.h"
 #include "server/base/errors.h"
 

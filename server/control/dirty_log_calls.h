@@ -9,9 +9,9 @@
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
+#include "mmu_core/dirty/dirty_log_calls.h"
 #include "mmu_core/dirty/dirty_log_state.h"
 #include "mmu_core/stats/mmu_cost.h"
-#include "mmu_core/vm/dirty_log_calls.h"
 #include "server/control/managed_vm.h"
 #include "server/control/named_pages.h"
 

@@ -15,16 +15,16 @@
 #include "mmu_core/base/address.h"
 #include "mmu_core/base/clock.h"
 #include "mmu_core/base/gfn_range.h"
+#include "mmu_core/dirty/dirty_log_calls.h"
 #include "mmu_core/dirty/dirty_log_state.h"
 #include "mmu_core/dirty/dirty_log_types.h"
 #include "mmu_core/stats/labels.h"
 #include "mmu_core/stats/mmu_cost.h"
-#include "mmu_core/vm/dirty_log_calls.h"
-#include "mmu_core/vm/split_job.h"
-#include "mmu_core/vm/throttle.h"
+#include "mmu_core/vm/core/vm_config.h"
+#include "mmu_core/vm/inspect/vm_stats.h"
+#include "mmu_core/vm/jobs/split_job.h"
+#include "mmu_core/vm/jobs/throttle.h"
 #include "mmu_core/vm/vm.h"
-#include "mmu_core/vm/vm_config.h"
-#include "mmu_core/vm/vm_stats.h"
 #include "server/base/errors.h"
 #include "server/control/operation_store.h"
 
@@ -105,7 +105,7 @@ absl::StatusOr<std::shared_ptr<DirtyLogStartJob>> DirtyLogStartJob::Create(
     // One that is deleted meanwhile has nothing to split.
     ahead.missing = mmu::MissingSlots::kSkip;
     absl::StatusOr<std::shared_ptr<mmu::SplitJob>> job =
-        mmu::SplitJob::Create(vm.vm(), ahead);
+        vm.vm().MakeSplitJob(ahead);
     if (!job.ok()) return job.status();
     split = *std::move(job);
   }

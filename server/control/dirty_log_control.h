@@ -12,10 +12,10 @@
 #include "absl/status/statusor.h"
 #include "absl/synchronization/mutex.h"
 #include "absl/types/optional.h"
+#include "mmu_core/dirty/dirty_log_calls.h"
 #include "mmu_core/stats/mmu_cost.h"
-#include "mmu_core/vm/dirty_log_calls.h"
-#include "mmu_core/vm/split_job.h"
-#include "mmu_core/vm/throttle.h"
+#include "mmu_core/vm/jobs/split_job.h"
+#include "mmu_core/vm/jobs/throttle.h"
 #include "server/control/managed_vm.h"
 
 namespace mmud {

@@ -13,9 +13,9 @@
 #include "absl/types/optional.h"
 #include "mmu_core/base/address.h"
 #include "mmu_core/base/gfn_range.h"
+#include "mmu_core/dirty/dirty_log_calls.h"
 #include "mmu_core/dirty/dirty_log_state.h"
 #include "mmu_core/stats/mmu_cost.h"
-#include "mmu_core/vm/dirty_log_calls.h"
 #include "server/control/managed_vm.h"
 
 namespace mmud {

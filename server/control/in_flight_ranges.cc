@@ -13,10 +13,10 @@
 #include "mmu_core/base/address.h"
 #include "mmu_core/base/error.h"
 #include "mmu_core/base/gfn_range.h"
+#include "mmu_core/dirty/dirty_log_calls.h"
 #include "mmu_core/dirty/dirty_log_state.h"
-#include "mmu_core/vm/dirty_log_calls.h"
+#include "mmu_core/vm/core/vm_config.h"
 #include "mmu_core/vm/vm.h"
-#include "mmu_core/vm/vm_config.h"
 #include "server/base/errors.h"
 #include "server/control/slot_ranges.h"
 

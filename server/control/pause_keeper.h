@@ -7,7 +7,7 @@
 
 #include "absl/base/thread_annotations.h"
 #include "mmu_core/base/clock.h"
-#include "mmu_core/sync/mutex.h"
+#include "mmu_core/base/mutex.h"
 #include "server/control/vm_registry.h"
 #include "server/log/limited_log.h"
 

@@ -10,7 +10,7 @@
 #include "mmu_core/base/address.h"
 #include "mmu_core/base/error.h"
 #include "mmu_core/base/gfn_range.h"
-#include "mmu_core/vm/vm_config.h"
+#include "mmu_core/vm/core/vm_config.h"
 #include "server/control/managed_vm.h"
 
 namespace mmud {

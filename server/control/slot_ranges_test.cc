@@ -7,7 +7,7 @@
 #include "mmu_core/base/address.h"
 #include "mmu_core/base/gfn_range.h"
 #include "mmu_core/testing/vm_builder.h"
-#include "mmu_core/vm/vm_config.h"
+#include "mmu_core/vm/core/vm_config.h"
 
 namespace mmud {
 namespace {

@@ -5,7 +5,7 @@
 #include "absl/time/time.h"
 #include "absl/types/optional.h"
 #include "mmu_core/base/clock.h"
-#include "mmu_core/sync/mutex.h"
+#include "mmu_core/base/mutex.h"
 #include "mmu_core/vm/vm.h"
 #include "server/base/wall_time.h"
 

@@ -9,8 +9,8 @@
 #include "absl/types/optional.h"
 #include "gtest/gtest.h"
 #include "mmu_core/base/clock.h"
+#include "mmu_core/vm/core/vm_config.h"
 #include "mmu_core/vm/vm.h"
-#include "mmu_core/vm/vm_config.h"
 
 namespace mmud {
 namespace {

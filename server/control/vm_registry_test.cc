@@ -22,9 +22,9 @@
 #include "mmu_core/testing/dirty_log.h"
 #include "mmu_core/testing/failing_allocations.h"
 #include "mmu_core/testing/vm_builder.h"
-#include "mmu_core/vm/nx_parameters.h"
+#include "mmu_core/vm/core/nx_parameters.h"
+#include "mmu_core/vm/core/vm_config.h"
 #include "mmu_core/vm/vm.h"
-#include "mmu_core/vm/vm_config.h"
 #include "server/base/budget.h"
 #include "server/control/managed_vm.h"
 

@@ -7,9 +7,9 @@
 #include "absl/status/statusor.h"
 #include "absl/time/time.h"
 #include "mmu_core/base/error.h"
-#include "mmu_core/sync/mutex.h"
+#include "mmu_core/base/mutex.h"
+#include "mmu_core/vm/run/workload.h"
 #include "mmu_core/vm/vm.h"
-#include "mmu_core/vm/workload.h"
 #include "server/base/errors.h"
 
 namespace mmud {

@@ -12,10 +12,10 @@
 #include "absl/status/status.h"
 #include "absl/time/time.h"
 #include "absl/types/optional.h"
+#include "mmu_core/base/mutex.h"
 #include "mmu_core/stats/vcpu_stats.h"
-#include "mmu_core/sync/mutex.h"
+#include "mmu_core/vm/run/workload.h"
 #include "mmu_core/vm/vm.h"
-#include "mmu_core/vm/workload.h"
 #include "server/base/wall_time.h"
 
 namespace mmud {

@@ -16,8 +16,8 @@
 #include "mmu_core/base/error.h"
 #include "mmu_core/guest/access_source.h"
 #include "mmu_core/testing/vm_builder.h"
+#include "mmu_core/vm/run/workload.h"
 #include "mmu_core/vm/vm.h"
-#include "mmu_core/vm/workload.h"
 #include "server/base/wall_time.h"
 #include "server/control/managed_vm.h"
 

@@ -11,9 +11,9 @@
 #include "mmu_core/aging/aging.h"
 #include "mmu_core/base/gfn_range.h"
 #include "mmu_core/base/level.h"
-#include "mmu_core/vm/missing_slots.h"
+#include "mmu_core/vm/core/missing_slots.h"
+#include "mmu_core/vm/core/vm_config.h"
 #include "mmu_core/vm/vm.h"
-#include "mmu_core/vm/vm_config.h"
 #include "server/base/errors.h"
 #include "server/convert/convert.h"
 

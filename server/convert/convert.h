@@ -18,7 +18,7 @@
 #include "mmu_core/base/level.h"
 #include "mmu_core/stats/latency_histogram.h"
 #include "mmu_core/stats/mmu_cost.h"
-#include "mmu_core/vm/throttle.h"
+#include "mmu_core/vm/jobs/throttle.h"
 #include "mmud/v1/common.pb.h"
 #include "server/base/wall_time.h"
 #include "server/control/managed_vm.h"

@@ -16,7 +16,7 @@
 #include "mmu_core/base/gfn_range.h"
 #include "mmu_core/base/level.h"
 #include "mmu_core/testing/vm_builder.h"
-#include "mmu_core/vm/throttle.h"
+#include "mmu_core/vm/jobs/throttle.h"
 #include "mmu_core/vm/vm.h"
 #include "mmud/v1/common.pb.h"
 #include "server/base/wall_time.h"

@@ -16,7 +16,7 @@
 #include "mmu_core/base/address.h"
 #include "mmu_core/base/error.h"
 #include "mmu_core/base/gfn_range.h"
-#include "mmu_core/vm/vm_config.h"
+#include "mmu_core/vm/core/vm_config.h"
 #include "mmud/v1/common.pb.h"
 #include "server/base/crc32c.h"
 #include "server/base/errors.h"

@@ -10,7 +10,7 @@
 #include "absl/status/statusor.h"
 #include "absl/types/optional.h"
 #include "mmu_core/base/address.h"
-#include "mmu_core/vm/vm_config.h"
+#include "mmu_core/vm/core/vm_config.h"
 #include "mmud/v1/dirty_log_service.pb.h"
 #include "server/control/named_pages.h"
 

@@ -13,7 +13,7 @@
 #include "gtest/gtest.h"
 #include "mmu_core/base/address.h"
 #include "mmu_core/base/error.h"
-#include "mmu_core/vm/vm_config.h"
+#include "mmu_core/vm/core/vm_config.h"
 #include "mmud/v1/common.pb.h"
 #include "mmud/v1/dirty_log_service.pb.h"
 

@@ -5,7 +5,7 @@
 #define SERVER_CONVERT_DIRTY_LOG_CONTROL_CONVERT_H_
 
 #include "absl/status/statusor.h"
-#include "mmu_core/vm/dirty_log_calls.h"
+#include "mmu_core/dirty/dirty_log_calls.h"
 #include "mmud/v1/dirty_log_service.pb.h"
 #include "server/control/dirty_log_control.h"
 #include "server/control/managed_vm.h"

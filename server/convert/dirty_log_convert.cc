@@ -16,7 +16,7 @@
 #include "mmu_core/dirty/dirty_log_state.h"
 #include "mmu_core/dirty/dirty_log_types.h"
 #include "mmu_core/dirty/log_owner.h"
-#include "mmu_core/vm/vm_config.h"
+#include "mmu_core/vm/core/vm_config.h"
 #include "server/base/errors.h"
 #include "server/base/owner_token.h"
 #include "server/base/resource_names.h"

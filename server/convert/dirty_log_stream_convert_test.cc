@@ -9,6 +9,7 @@
 #include "mmu_core/base/address.h"
 #include "mmu_core/base/error.h"
 #include "mmu_core/base/level.h"
+#include "mmu_core/dirty/dirty_log_calls.h"
 #include "mmu_core/memory/backing.h"
 #include "mmu_core/testing/dirty_log.h"
 #include "mmu_core/testing/failing_allocations.h"

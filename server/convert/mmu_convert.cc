@@ -10,7 +10,7 @@
 #include "google/protobuf/descriptor.h"
 #include "google/protobuf/message.h"
 #include "mmu_core/base/level.h"
-#include "mmu_core/vm/vm_config.h"
+#include "mmu_core/vm/core/vm_config.h"
 #include "server/base/errors.h"
 #include "server/convert/convert.h"
 

@@ -10,7 +10,7 @@
 #include "gtest/gtest.h"
 #include "mmu_core/base/error.h"
 #include "mmu_core/base/level.h"
-#include "mmu_core/vm/vm_config.h"
+#include "mmu_core/vm/core/vm_config.h"
 #include "mmud/v1/vm_service.pb.h"
 
 namespace mmud {

@@ -14,7 +14,7 @@
 #include "mmu_core/base/gfn_range.h"
 #include "mmu_core/paging/access_rights.h"
 #include "mmu_core/paging/page_role.h"
-#include "mmu_core/vm/shadow_page_info.h"
+#include "mmu_core/vm/inspect/shadow_page_info.h"
 #include "server/base/errors.h"
 #include "server/base/resource_names.h"
 #include "server/convert/convert.h"

@@ -8,8 +8,8 @@
 
 #include "absl/status/statusor.h"
 #include "absl/time/time.h"
-#include "mmu_core/vm/split_job.h"
-#include "mmu_core/vm/throttle.h"
+#include "mmu_core/vm/jobs/split_job.h"
+#include "mmu_core/vm/jobs/throttle.h"
 #include "mmud/v1/split_service.pb.h"
 #include "server/control/managed_vm.h"
 

@@ -12,8 +12,8 @@
 #include "mmu_core/guest/access_source.h"
 #include "mmu_core/stats/vcpu_stats.h"
 #include "mmu_core/testing/vm_builder.h"
+#include "mmu_core/vm/run/workload.h"
 #include "mmu_core/vm/vm.h"
-#include "mmu_core/vm/workload.h"
 #include "mmud/lab/v1/workload_service.pb.h"
 #include "server/control/workload_run.h"
 

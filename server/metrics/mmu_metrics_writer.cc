@@ -11,7 +11,7 @@
 #include "mmu_core/stats/labels.h"
 #include "mmu_core/sync/lock_metrics.h"
 #include "mmu_core/tlb/flush_metrics.h"
-#include "mmu_core/vm/vm_stats.h"
+#include "mmu_core/vm/inspect/vm_stats.h"
 #include "server/metrics/metric_writer.h"
 #include "server/metrics/retained_totals.h"
 
@@ -258,11 +258,9 @@ void WriteSplits(const MmuTotals& totals, MetricWriter* w) {
   w->Counter("split_throttled_seconds_total",
              "Time that throttles cost splits; lock_hold is the time to take "
              "mmu_lock again.");
-  constexpr const char* kLimits[] = {"rate", "lock_hold", "flush", "stall",
-                                     "pause"};
   for (size_t i = 0; i < m.split_throttled.size(); ++i) {
     w->Add(absl::ToDoubleSeconds(m.split_throttled[i]),
-           {{"limit", kLimits[i]}});
+           {{"limit", Label<mmu::ThrottleLimit>(i)}});
   }
   w->Gauge("split_remaining_bytes",
            "Guest memory that running splits have not been through.");

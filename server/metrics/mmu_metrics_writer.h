@@ -10,7 +10,7 @@
 
 #include "absl/types/optional.h"
 #include "mmu_core/paging/table_pool.h"
-#include "mmu_core/vm/vm_stats.h"
+#include "mmu_core/vm/inspect/vm_stats.h"
 #include "server/metrics/metric_writer.h"
 #include "server/metrics/retained_totals.h"
 

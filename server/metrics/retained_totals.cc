@@ -2,7 +2,7 @@
 
 #include <cstddef>
 
-#include "mmu_core/vm/vm_stats.h"
+#include "mmu_core/vm/inspect/vm_stats.h"
 
 namespace mmud {
 namespace {

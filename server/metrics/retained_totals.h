@@ -8,8 +8,8 @@
 #include <cstdint>
 
 #include "absl/types/optional.h"
-#include "mmu_core/vm/vm_config.h"
-#include "mmu_core/vm/vm_stats.h"
+#include "mmu_core/vm/core/vm_config.h"
+#include "mmu_core/vm/inspect/vm_stats.h"
 
 namespace mmud {
 

@@ -5,8 +5,8 @@
 #include <utility>
 
 #include "mmu_core/base/clock.h"
+#include "mmu_core/base/mutex.h"
 #include "mmu_core/base/thread.h"
-#include "mmu_core/sync/mutex.h"
 #include "mmu_core/sync/timed_wait.h"
 
 namespace mmud {

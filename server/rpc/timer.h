@@ -14,7 +14,7 @@
 
 #include "absl/base/thread_annotations.h"
 #include "mmu_core/base/clock.h"
-#include "mmu_core/sync/mutex.h"
+#include "mmu_core/base/mutex.h"
 
 namespace mmud {
 

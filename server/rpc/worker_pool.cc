@@ -9,8 +9,8 @@
 #include "absl/status/statusor.h"
 #include "absl/time/time.h"
 #include "mmu_core/base/clock.h"
+#include "mmu_core/base/mutex.h"
 #include "mmu_core/base/thread.h"
-#include "mmu_core/sync/mutex.h"
 #include "mmu_core/sync/timed_wait.h"
 
 namespace mmud {

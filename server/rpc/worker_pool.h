@@ -12,7 +12,7 @@
 
 #include "absl/base/thread_annotations.h"
 #include "absl/status/status.h"
-#include "mmu_core/sync/mutex.h"
+#include "mmu_core/base/mutex.h"
 
 namespace mmud {
 

@@ -11,7 +11,7 @@
 #include "absl/strings/string_view.h"
 #include "mmu_core/base/check.h"
 #include "mmu_core/paging/table_pool.h"
-#include "mmu_core/vm/nx_parameters.h"
+#include "mmu_core/vm/core/nx_parameters.h"
 #include "server/base/budget.h"
 #include "server/base/errors.h"
 #include "server/base/request_id_cache.h"

@@ -14,8 +14,9 @@
 #include "grpcpp/support/status.h"
 #include "mmu_core/base/gfn_range.h"
 #include "mmu_core/dirty/dirty_log_types.h"
-#include "mmu_core/vm/split_job.h"
-#include "mmu_core/vm/throttle.h"
+#include "mmu_core/vm/jobs/recover_job.h"
+#include "mmu_core/vm/jobs/split_job.h"
+#include "mmu_core/vm/jobs/throttle.h"
 #include "mmu_core/vm/vm.h"
 #include "server/base/errors.h"
 #include "server/base/etag.h"
@@ -27,7 +28,6 @@
 #include "server/convert/operation_convert.h"
 #include "server/convert/operation_times.h"
 #include "server/convert/split_convert.h"
-#include "server/recover_job.h"
 #include "server/rpc/call_context.h"
 #include "server/services/call.h"
 
@@ -94,7 +94,8 @@ OperationSpec SplitSpec(std::shared_ptr<SplitTurn> turn,
   return spec;
 }
 
-v1::RecoverHugePagesResponse ToResponse(const RecoverJob::Progress& progress) {
+v1::RecoverHugePagesResponse ToResponse(
+    const mmu::RecoverJob::Progress& progress) {
   v1::RecoverHugePagesResponse response;
   response.set_recovered_2m_count(
       static_cast<int64_t>(progress.recovered.to_2m_count));
@@ -105,8 +106,8 @@ v1::RecoverHugePagesResponse ToResponse(const RecoverJob::Progress& progress) {
 }
 
 // Everything but the VM and the times.
-v1::RecoverMetadata ToMetadata(const RecoverJob& job) {
-  const RecoverJob::Progress progress = job.progress();
+v1::RecoverMetadata ToMetadata(const mmu::RecoverJob& job) {
+  const mmu::RecoverJob::Progress progress = job.progress();
   v1::RecoverMetadata metadata;
   metadata.set_total_bytes(progress.total_bytes);
   metadata.set_done_bytes(progress.done_bytes);
@@ -123,7 +124,7 @@ v1::RecoverMetadata ToMetadata(const RecoverJob& job) {
 }
 
 OperationSpec RecoverSpec(std::shared_ptr<SplitTurn> turn,
-                          std::shared_ptr<RecoverJob> job) {
+                          std::shared_ptr<mmu::RecoverJob> job) {
   OperationSpec spec;
   spec.method = OperationMethod::kRecoverHugePages;
   spec.vm = turn->vm().name();
@@ -131,7 +132,7 @@ OperationSpec RecoverSpec(std::shared_ptr<SplitTurn> turn,
   spec.run = [turn, job, times]() -> absl::StatusOr<PackedMessage> {
     const auto end = absl::MakeCleanup([&times] { times->End(); });
     if (absl::Status status = job->Run(); !status.ok()) return status;
-    const RecoverJob::Progress progress = job->progress();
+    const mmu::RecoverJob::Progress progress = job->progress();
     if (progress.cancelled) return CancelledOperation();
     return Pack(ToResponse(progress));
   };
@@ -206,7 +207,7 @@ absl::StatusOr<google::longrunning::Operation> SplitServiceImpl::Split(
   absl::StatusOr<mmu::SplitRequest> split = ToSplitRequest(request, **vm);
   if (!split.ok()) return split.status();
   absl::StatusOr<std::shared_ptr<mmu::SplitJob>> job =
-      mmu::SplitJob::Create((*vm)->vm(), *split);
+      (*vm)->vm().MakeSplitJob(*split);
   if (!job.ok()) return job.status();
   if (request.validate_only()) {
     return ToProto(OperationView{
@@ -250,7 +251,7 @@ absl::StatusOr<google::longrunning::Operation> SplitServiceImpl::Recover(
     ranges = ToRangesOfVm(request.ranges(), **vm, "ranges");
     if (!ranges.ok()) return ranges.status();
   }
-  auto job = std::make_shared<RecoverJob>((*vm)->vm(), *ranges, *throttle);
+  auto job = (*vm)->vm().MakeRecoverJob(*ranges, *throttle);
   return ToProto(
       state_.operations.Start(RecoverSpec(*std::move(turn), std::move(job))));
 }

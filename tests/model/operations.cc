@@ -11,6 +11,7 @@
 #include "absl/types/span.h"
 #include "mmu_core/base/clock.h"
 #include "mmu_core/base/error.h"
+#include "mmu_core/dirty/dirty_log_calls.h"
 #include "mmu_core/dirty/dirty_log_state.h"
 #include "mmu_core/dirty/log_owner.h"
 #include "mmu_core/dirty/slot_log.h"
@@ -19,8 +20,7 @@
 #include "mmu_core/sync/rcu.h"
 #include "mmu_core/testing/dirty_log.h"
 #include "mmu_core/testing/vm_builder.h"
-#include "mmu_core/vm/dirty_log_calls.h"
-#include "mmu_core/vm/split_job.h"
+#include "mmu_core/vm/jobs/split_job.h"
 #include "mmu_core/vm/vm.h"
 #include "mmu_core/vm/vm_state.h"
 #include "tests/model/reference_model.h"
@@ -571,7 +571,7 @@ class Comparison {
         b % 2 == 0 ? SplitOrder::kAscending : SplitOrder::kDescending;
     request.throttle.chunk_bytes = (int64_t{2} << 20) << (c % 4);
     if (c % 5 == 0) request.throttle.max_lock_hold = absl::Nanoseconds(1);
-    const auto job = SplitJob::Create(*vm_, request);
+    const auto job = SplitJob::Create(vm_->state(), request);
     if (!job.ok()) {
       Expect(job.status(), "INVALID_RANGE");
       return;

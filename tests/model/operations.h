@@ -9,7 +9,7 @@
 #include <string>
 #include <vector>
 
-#include "mmu_core/vm/vm_config.h"
+#include "mmu_core/vm/core/vm_config.h"
 
 namespace mmu::testing {
 

@@ -6,9 +6,9 @@
 #include "mmu_core/dirty/dirty_ring.h"
 #include "mmu_core/testing/dirty_log.h"
 #include "mmu_core/testing/vm_builder.h"
-#include "mmu_core/vm/dirty_logging.h"
-#include "mmu_core/vm/dirty_rings.h"
-#include "mmu_core/vm/kvm_dirty_log.h"
+#include "mmu_core/vm/logging/dirty_rings.h"
+#include "mmu_core/vm/logging/kvm_dirty_log.h"
+#include "mmu_core/vm/logging/log_stop.h"
 #include "mmu_core/vm/vm_state.h"
 
 namespace mmu::testing {

@@ -19,7 +19,7 @@
 #include "mmu_core/guest_paging/guest_entry.h"
 #include "mmu_core/guest_paging/guest_walk.h"
 #include "mmu_core/testing/vm_builder.h"
-#include "mmu_core/vm/l1_processor.h"
+#include "mmu_core/vm/run/l1_processor.h"
 #include "mmu_core/vm/vm.h"
 #include "mmu_core/vm/vm_state.h"
 

@@ -10,8 +10,8 @@
 #include "gtest/gtest.h"
 #include "mmu_core/testing/dirty_log.h"
 #include "mmu_core/testing/vm_builder.h"
-#include "mmu_core/vm/nx_parameters.h"
-#include "mmu_core/vm/nx_recovery.h"
+#include "mmu_core/vm/core/nx_parameters.h"
+#include "mmu_core/vm/jobs/nx_recovery.h"
 #include "mmu_core/vm/vm.h"
 #include "mmu_core/vm/vm_state.h"
 

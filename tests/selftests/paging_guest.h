@@ -13,7 +13,7 @@
 #include "mmu_core/guest/kernel/page_tables.h"
 #include "mmu_core/guest/kernel/paging_geometry.h"
 #include "mmu_core/guest_paging/control_registers.h"
-#include "mmu_core/vm/guest_processor.h"
+#include "mmu_core/vm/run/guest_processor.h"
 #include "mmu_core/vm/vm.h"
 
 namespace mmu::testing {

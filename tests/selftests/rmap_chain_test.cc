@@ -9,7 +9,7 @@
 #include "mmu_core/guest/hypervisor/l1_hypervisor.h"
 #include "mmu_core/guest/kernel/page_tables.h"
 #include "mmu_core/testing/vm_builder.h"
-#include "mmu_core/vm/l1_processor.h"
+#include "mmu_core/vm/run/l1_processor.h"
 #include "mmu_core/vm/vm.h"
 #include "mmu_core/vm/vm_state.h"
 #include "tests/selftests/paging_guest.h"

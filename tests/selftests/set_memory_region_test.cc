@@ -12,7 +12,7 @@
 #include "mmu_core/memory/memslot.h"
 #include "mmu_core/memory/region_request.h"
 #include "mmu_core/testing/vm_builder.h"
-#include "mmu_core/vm/region_hooks.h"
+#include "mmu_core/vm/slots/region_hooks.h"
 #include "mmu_core/vm/vm.h"
 #include "mmu_core/vm/vm_state.h"
 

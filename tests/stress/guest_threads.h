@@ -12,7 +12,7 @@
 #include <thread>
 #include <vector>
 
-#include "mmu_core/vm/vcpu.h"
+#include "mmu_core/vm/vcpu/vcpu.h"
 #include "mmu_core/vm/vm.h"
 
 namespace mmu::stress {

@@ -12,10 +12,10 @@
 #include "mmu_core/guest/hypervisor/l2_program.h"
 #include "mmu_core/guest/kernel/kernel_program.h"
 #include "mmu_core/guest/kernel/paging_geometry.h"
-#include "mmu_core/vm/dirty_rings.h"
-#include "mmu_core/vm/guest_processor.h"
-#include "mmu_core/vm/l1_processor.h"
-#include "mmu_core/vm/shadow_vcpu.h"
+#include "mmu_core/vm/logging/dirty_rings.h"
+#include "mmu_core/vm/run/guest_processor.h"
+#include "mmu_core/vm/run/l1_processor.h"
+#include "mmu_core/vm/vcpu/shadow_vcpu.h"
 #include "mmu_core/vm/vm_state.h"
 
 namespace mmu::stress {
@@ -199,9 +199,7 @@ absl::StatusOr<PagedGuest::System> PagedGuest::Boot(Vcpu& vcpu) {
   System system;
   if (config.mmu == MmuMode::kNested) {
     system.l1_processor = std::make_unique<PatientL1Cpu>(
-        std::make_unique<L1Processor>(
-            vcpu, config.root_levels == 5 ? Level::k256T : Level::k512G,
-            await_ring_room),
+        std::make_unique<L1Processor>(vcpu, RootLevel(config), await_ring_room),
         before_access, on_refusal);
     absl::StatusOr<std::unique_ptr<L2Program>> program = L2Program::Start(
         *system.l1_processor, memory, HypervisorOptions(config, seed));

@@ -17,7 +17,7 @@
 #include "mmu_core/guest/hypervisor/l1_cpu.h"
 #include "mmu_core/guest/kernel/guest_cpu.h"
 #include "mmu_core/guest/virtual_workload.h"
-#include "mmu_core/vm/vcpu.h"
+#include "mmu_core/vm/vcpu/vcpu.h"
 #include "mmu_core/vm/vm.h"
 #include "tests/stress/guest_threads.h"
 

@@ -14,18 +14,18 @@
 #include "absl/strings/str_format.h"
 #include "mmu_core/base/check.h"
 #include "mmu_core/base/clock.h"
+#include "mmu_core/base/mutex.h"
 #include "mmu_core/guest/gpa_space.h"
 #include "mmu_core/paging/table_pool.h"
 #include "mmu_core/rmap/slot_rmaps.h"
 #include "mmu_core/shadow/shadow_pages.h"
-#include "mmu_core/sync/mutex.h"
 #include "mmu_core/sync/rcu.h"
 #include "mmu_core/testing/dirty_log.h"
 #include "mmu_core/testing/fault_injection.h"
-#include "mmu_core/vm/dirty_rings.h"
-#include "mmu_core/vm/host_notifier.h"
-#include "mmu_core/vm/nx_parameters.h"
-#include "mmu_core/vm/split_job.h"
+#include "mmu_core/vm/core/nx_parameters.h"
+#include "mmu_core/vm/jobs/split_job.h"
+#include "mmu_core/vm/logging/dirty_rings.h"
+#include "mmu_core/vm/slots/host_notifier.h"
 #include "mmu_core/vm/vm.h"
 #include "mmu_core/vm/vm_state.h"
 #include "tests/stress/changing_regions.h"
@@ -369,7 +369,7 @@ class Round {
     request.throttle.max_lock_hold =
         absl::Microseconds(10 + static_cast<int>(random() % 200));
     const absl::StatusOr<std::shared_ptr<SplitJob>> job =
-        SplitJob::Create(*vm_, request);
+        SplitJob::Create(vm_->state(), request);
     if (!Must("make a split", job.status())) return;
     Must("split", (*job)->Run());
     Count(Operation::kSplit);

@@ -13,7 +13,7 @@
 #include "absl/types/optional.h"
 #include "mmu_core/base/level.h"
 #include "mmu_core/stats/labels.h"
-#include "mmu_core/vm/vm_config.h"
+#include "mmu_core/vm/core/vm_config.h"
 
 namespace mmu::stress {
 

@@ -7,8 +7,8 @@
 #include "absl/strings/str_format.h"
 #include "mmu_core/base/access.h"
 #include "mmu_core/base/error.h"
-#include "mmu_core/vm/pre_fault.h"
-#include "mmu_core/vm/shadow_vcpu.h"
+#include "mmu_core/vm/vcpu/pre_fault.h"
+#include "mmu_core/vm/vcpu/shadow_vcpu.h"
 #include "mmu_core/vm/vm_state.h"
 
 namespace mmu::stress {

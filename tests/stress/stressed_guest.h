@@ -20,7 +20,7 @@
 #include "mmu_core/base/access.h"
 #include "mmu_core/base/address.h"
 #include "mmu_core/base/gfn_range.h"
-#include "mmu_core/vm/vcpu.h"
+#include "mmu_core/vm/vcpu/vcpu.h"
 #include "mmu_core/vm/vm.h"
 #include "tests/stress/changing_regions.h"
 #include "tests/stress/guest_threads.h"

@@ -1,0 +1,25 @@
+// Copying guest memory while the guest runs.
+
+#ifndef MMU_CORE_MEMORY_READ_GUEST_MEMORY_H_
+#define MMU_CORE_MEMORY_READ_GUEST_MEMORY_H_
+
+#include <cstddef>
+
+#include "absl/status/status.h"
+#include "absl/types/span.h"
+#include "mmu_core/base/address.h"
+#include "mmu_core/memory/memslot_table.h"
+
+namespace mmu {
+
+// Copies guest memory of address space 0 to `out` word by word; a vCPU that
+// writes meanwhile leaves each 8-byte word old or new. INVALID_ARGUMENT
+// UNALIGNED (EINVAL) unless `gpa` and the size are multiples of 8; OUT_OF_RANGE
+// GPA_OUT_OF_RANGE if the range is not wholly inside memslots;
+// FAILED_PRECONDITION NO_CONTENTS for a memslot of metadata only.
+absl::Status ReadGuestMemory(const MemslotTable& slots, Gpa gpa,
+                             absl::Span<std::byte> out);
+
+}  // namespace mmu
+
+#endif  // MMU_CORE_MEMORY_READ_GUEST_MEMORY_H_

@@ -1,0 +1,57 @@
+// One page fault on its way through the handler: what the vCPU wanted, what
+// the memslots say about it, and at which level it shall be mapped.
+
+#ifndef MMU_CORE_MMU_PAGE_FAULT_H_
+#define MMU_CORE_MMU_PAGE_FAULT_H_
+
+#include <cstdint>
+
+#include "mmu_core/base/access.h"
+#include "mmu_core/base/address.h"
+#include "mmu_core/base/level.h"
+#include "mmu_core/dirty/dirty_ring.h"
+#include "mmu_core/memory/memslot.h"
+#include "mmu_core/paging/spte.h"
+#include "mmu_core/paging/spte_format.h"
+
+namespace mmu {
+
+// A value; belongs to the faulting vCPU's thread.
+struct PageFault {
+  // Known when the vCPU exits.
+  Gfn gfn;
+  AccessKind kind = AccessKind::kRead;
+  // The hardware found a present entry that forbids the access, as opposed to
+  // no entry at all.
+  bool present = false;
+  // Nobody has accessed the page yet (PF-41, SPTE-11).
+  Prefetched prefetched = Prefetched::kNo;
+  // Of the faulting vCPU; null if the VM logs into bitmaps.
+  DirtyRing* ring = nullptr;
+
+  // Resolved before mmu_lock is taken (PF-20..23).
+  const Memslot* slot = nullptr;
+  uint64_t invalidate_sequence = 0;  // taken before the frame was resolved
+  Pfn pfn;                           // of `gfn`, then of `gfn` at goal_level
+  HostWritable map_writable = HostWritable::kNo;
+
+  // Chosen under mmu_lock (PF-30).
+  Level max_level = kMaxLeafLevel;  // of the hardware (PF-31)
+  Level req_level = Level::k4K;
+  Level goal_level = Level::k4K;
+  // The page is executed and the NX huge page mitigation is on: small pages,
+  // whatever the slot allows (SPTE-51).
+  bool huge_page_disallowed = false;
+
+  // Without a slot: the MMIO SPTE that shall say so (SPTE-41).
+  Spte mmio;
+
+  // What handling it did, for statistics.
+  bool mmio_spte_created = false;
+  bool split_huge_page = false;
+  bool marked_dirty = false;  // clean -> dirty by this fault
+};
+
+}  // namespace mmu
+
+#endif  // MMU_CORE_MMU_PAGE_FAULT_H_

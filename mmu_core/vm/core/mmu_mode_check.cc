@@ -1,0 +1,90 @@
+#include "mmu_core/vm/core/mmu_mode_check.h"
+
+#include <cerrno>
+#include <string>
+
+#include "absl/status/status.h"
+#include "mmu_core/base/error.h"
+#include "mmu_core/base/format.h"
+#include "mmu_core/shadow/shadow_pages.h"
+#include "mmu_core/vm/core/vm_config.h"
+
+namespace mmu {
+namespace {
+
+absl::Status Invalid(const char* field, const std::string& message) {
+  return MakeError(absl::StatusCode::kInvalidArgument,
+                   {"INVALID_MMU_OPTION", field, EINVAL}, message);
+}
+
+absl::Status CheckLimit(const VmConfig& config) {
+  if (config.shadow_page_limit == 0) return absl::OkStatus();
+  if (config.mmu == MmuMode::kTdp) {
+    return Invalid("shadow_page_limit",
+                   Format("shadow_page_limit is %d, but a VM with tdp "
+                          "has no shadow pages; leave it out, or "
+                          "choose tdp_shadow, shadow or nested",
+                          config.shadow_page_limit));
+  }
+  if (config.shadow_page_limit < ShadowPages::kMinLimit) {
+    return Invalid("shadow_page_limit",
+                   Format("shadow_page_limit is %d; it must be at "
+                          "least %d, or 0 for a fiftieth of the VM's "
+                          "pages",
+                          config.shadow_page_limit, ShadowPages::kMinLimit));
+  }
+  return absl::OkStatus();
+}
+
+absl::Status CheckGuestPaging(const VmConfig& config) {
+  using Mode = GuestPagingConfig::Mode;
+  const GuestPagingConfig& paging = config.guest_paging;
+  if (config.mmu == MmuMode::kNested && paging.mode != Mode::k4Level &&
+      paging.mode != Mode::k5Level) {
+    return Invalid("guest_paging.mode",
+                   Format("guest_paging.mode is %s, but tables that "
+                          "L1 makes for L2 must have 4 or 5 levels; "
+                          "choose 4LEVEL or 5LEVEL",
+                          paging.mode == Mode::kPae ? "PAE" : "32BIT"));
+  }
+  if (paging.mode == Mode::k5Level && config.root_levels != 5) {
+    return Invalid("guest_paging.mode",
+                   Format("guest_paging.mode is 5LEVEL, but the "
+                          "processor walks %d levels; "
+                          "page_table_levels must be 5, or the mode "
+                          "4LEVEL",
+                          config.root_levels));
+  }
+  if (paging.processes < 1 || paging.processes > kMaxGuestProcesses) {
+    return Invalid("guest_paging.process_count",
+                   Format("guest_paging.process_count is %d; it must "
+                          "be from 1 to %d",
+                          paging.processes, kMaxGuestProcesses));
+  }
+  if (paging.ad_bits == GuestPagingConfig::AdBits::kOff &&
+      (config.mmu != MmuMode::kNested || config.format != EntryFormat::kEpt)) {
+    return Invalid("guest_paging.accessed_dirty_bits",
+                   "guest_paging.accessed_dirty_bits is OFF, but only EPT "
+                   "tables can do without; it must be ON, or the MMU nested "
+                   "with EPT");
+  }
+  return absl::OkStatus();
+}
+
+}  // namespace
+
+absl::Status CheckMmuMode(const VmConfig& config) {
+  if (absl::Status status = CheckLimit(config); !status.ok()) return status;
+  if (config.mmu == MmuMode::kTdp || config.mmu == MmuMode::kTdpShadow) {
+    return absl::OkStatus();
+  }
+  if (config.mmu == MmuMode::kShadow && config.format != EntryFormat::kNpt) {
+    return Invalid("entry_format",
+                   "entry_format is EPT, but shadow pages of a guest's own "
+                   "tables are laid out as ordinary tables are; it must be "
+                   "NPT");
+  }
+  return CheckGuestPaging(config);
+}
+
+}  // namespace mmu

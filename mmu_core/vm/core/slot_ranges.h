@@ -1,0 +1,26 @@
+// Ranges of guest frames against the memslots.
+
+#ifndef MMU_CORE_VM_CORE_SLOT_RANGES_H_
+#define MMU_CORE_VM_CORE_SLOT_RANGES_H_
+
+#include <vector>
+
+#include "absl/status/status.h"
+#include "mmu_core/base/gfn_range.h"
+#include "mmu_core/memory/memslot_set.h"
+
+namespace mmu {
+
+// Whether each gfn of `range` lies in a slot of `set`.
+bool Covered(const MemslotSet& set, GfnRange range);
+
+// OUT_OF_RANGE INVALID_RANGE (EINVAL): `range` is empty, or not covered.
+absl::Status RangeError(GfnRange range);
+
+// The pages of `ranges`, each once: ascending, no range empty, none touching
+// another.
+std::vector<GfnRange> UnionOf(std::vector<GfnRange> ranges);
+
+}  // namespace mmu
+
+#endif  // MMU_CORE_VM_CORE_SLOT_RANGES_H_

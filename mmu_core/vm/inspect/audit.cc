@@ -1,0 +1,424 @@
+#include "mmu_core/vm/inspect/audit.h"
+
+#include <array>
+#include <cstdint>
+#include <memory>
+#include <set>
+#include <string>
+#include <string_view>
+#include <utility>
+#include <vector>
+
+#include "mmu_core/base/format.h"
+#include "mmu_core/base/slot_number.h"
+#include "mmu_core/memory/memslot_set.h"
+#include "mmu_core/paging/shadow_page.h"
+#include "mmu_core/paging/tdp_cursor.h"
+#include "mmu_core/shadow/shadow_audit.h"
+#include "mmu_core/shadow/shadow_mmu.h"
+#include "mmu_core/sync/mmu_lock.h"
+#include "mmu_core/sync/rcu.h"
+#include "mmu_core/vm/core/vm_core.h"
+#include "mmu_core/vm/vcpu/shadow_vcpu.h"
+#include "mmu_core/vm/vcpu/vcpu.h"
+
+namespace mmu {
+namespace {
+
+// A report that names thousands of places helps nobody.
+constexpr size_t kMaxViolations = 64;
+
+class Auditor {
+ public:
+  Auditor(VmCore& vm, const std::vector<std::unique_ptr<Vcpu>>& vcpus)
+      : vm_(vm), vcpus_(vcpus), format_(vm.tdp.format()) {}
+
+  AuditReport Run() {
+    MutexLock slots(vm_.slots.slots_lock);
+    for (const auto& vcpu : vcpus_) {
+      if (vcpu->dirty_ring() == nullptr) continue;
+      vcpu->dirty_ring()->ForEach([this](DirtyGfn page) {
+        in_rings_.insert({page.slot, page.offset});
+      });
+    }
+    for (const auto& vcpu : vcpus_) CheckCpuDirtyLog(*vcpu);
+    MmuWriteLocked lock(vm_.mmu_lock, LockOp::kAge);
+    RcuReadGuard rcu;
+    for (TdpRoot* root =
+             vm_.tdp.roots().FirstRcu(RootFilter::kAll, RootList::kAnyAsId);
+         root != nullptr; root = vm_.tdp.roots().NextRcu(root, RootFilter::kAll,
+                                                         RootList::kAnyAsId)) {
+      CheckRoot(*root);
+    }
+    lock_ = &lock;
+    CheckShadowPages();
+    CheckCounts();
+    for (const auto& vcpu : vcpus_) {
+      CheckTlb(*vcpu);
+      CheckShadowTlb(*vcpu);
+    }
+    return report_;
+  }
+
+ private:
+  template <typename... Args>
+  void Violation(int invariant, const absl::FormatSpec<Args...>& format,
+                 const Args&... args) {
+    if (report_.violations.size() >= kMaxViolations) return;
+    report_.violations.push_back(Format("INV-%d: ", invariant) +
+                                 Format(format, args...));
+  }
+
+  // What is in a CPU's log is as good as marked; and a CPU that should log
+  // does.
+  void CheckCpuDirtyLog(const Vcpu& vcpu) {
+    if (vcpu.pml() == nullptr) return;
+    vcpu.pml()->ForEach([this](Gpa gpa) { in_cpu_logs_.insert(ToGfn(gpa)); });
+    if (vcpu.cpu_dirty_log_on() != (vm_.logging_slots.load() != 0) &&
+        (vcpu.gate().pending_requests() & kUpdateCpuDirtyLog) == 0) {
+      Violation(5, "the CPU's log of vCPU %d is %s, but %d slots log",
+                vcpu.index(), vcpu.cpu_dirty_log_on() ? "on" : "off",
+                vm_.logging_slots.load());
+    }
+  }
+
+  void CheckRoot(const TdpRoot& root) {
+    if (RootList::RefCountForTest(root) < 1) {
+      Violation(7, "root %d is listed without a reference", root.id());
+    }
+    const uint64_t leafs_before = report_.leafs_checked;
+    CheckTable(root, *TablePool::DescriptorOf(root.table()));
+    if (root.IsInvalid() && report_.leafs_checked != leafs_before) {
+      Violation(7, "invalid root %d still maps %d leafs", root.id(),
+                report_.leafs_checked - leafs_before);
+    }
+  }
+
+  void CheckTable(const TdpRoot& root, const ShadowPage& page) {
+    const Level level = page.role.level();
+    for (int i = 0; i < kEntriesPerTable; ++i) {
+      SpteSlot& slot = page.table->entries[i];
+      const Spte spte = slot.Load();
+      const Gfn gfn = page.gfn + static_cast<uint64_t>(i) * PagesPer(level);
+      if (spte.IsFrozen()) {
+        Violation(3, "frozen entry at gfn 0x%x level %d", gfn.value(),
+                  ToInt(level));
+        continue;
+      }
+      if (!spte.IsPresent()) continue;
+      if (const std::string_view why = format_.WhyIllegal(spte, level);
+          !why.empty()) {
+        Violation(3, "gfn 0x%x level %d spte 0x%x: %s", gfn.value(),
+                  ToInt(level), spte.bits(), std::string(why));
+      }
+      if (spte.IsLeaf(level)) {
+        ++leafs_[ToInt(level)];
+        ++report_.leafs_checked;
+        CheckLeaf(root.as_id(), gfn, level, spte, format_);
+        if (slot_logs_ && spte.IsWritable() && !CpuLogsNextWrite(level, spte)) {
+          CheckLogged(*slot_of_leaf_, GfnRange::Of(gfn, PagesPer(level)),
+                      level);
+        }
+      } else {
+        CheckLink(root, slot, gfn, level, spte);
+      }
+    }
+  }
+
+  void CheckLink(const TdpRoot& root, SpteSlot& slot, Gfn gfn, Level level,
+                 Spte spte) {
+    ++report_.tables_checked;
+    const ShadowPage& child = *TablePool::DescriptorOf(TableOf(spte));
+    if (child.table != TableOf(spte)) {
+      Violation(1, "gfn 0x%x level %d points at no table", gfn.value(),
+                ToInt(level));
+      return;
+    }
+    if (child.parent != &slot || child.gfn != gfn ||
+        child.role !=
+            TablePool::DescriptorOf(TableHolding(slot))->role.Child()) {
+      Violation(1,
+                "the table at gfn 0x%x below level %d is not described as "
+                "hanging there",
+                gfn.value(), ToInt(level));
+    }
+    nx_listed_ += child.nx_listed;
+    CheckTable(root, child);
+  }
+
+  // Of either MMU. Leaves slot_of_leaf_ and slot_logs_ behind.
+  void CheckLeaf(int as_id, Gfn gfn, Level level, Spte spte,
+                 const SpteFormat& format) {
+    const GfnRange pages = GfnRange::Of(gfn, PagesPer(level));
+    const Memslot* slot = vm_.slots.Active(as_id).FindByGfn(gfn);
+    slot_of_leaf_ = slot;
+    slot_logs_ = false;
+    if (slot == nullptr || !slot->range().Contains(pages)) {
+      Violation(4, "the leaf at gfn 0x%x level %d is not inside a memslot",
+                gfn.value(), ToInt(level));
+      return;
+    }
+    if (spte.pfn() != slot->PfnOf(gfn)) {
+      Violation(4, "gfn 0x%x level %d maps frame 0x%x, its memslot has 0x%x",
+                gfn.value(), ToInt(level), spte.pfn().value(),
+                slot->PfnOf(gfn).value());
+    }
+    slot_logs_ = slot->dirty_log_enabled();
+    // A huge page that a guest's table has come to lie in keeps being one, but
+    // loses W for good (SHD-09).
+    if (level > slot->MaxMappingLevel(gfn, vm_.tdp.options().max_page_level) &&
+        (slot->shadow_rmaps() == nullptr || format.IsMmuWritable(spte))) {
+      Violation(4, "gfn 0x%x is mapped at level %d, which its slot forbids",
+                gfn.value(), ToInt(level));
+    }
+    if (level > Level::k4K && vm_.tdp.nx_huge_pages().mitigated() &&
+        format.IsExecutable(spte)) {
+      Violation(8, "gfn 0x%x is executable at level %d", gfn.value(),
+                ToInt(level));
+    }
+    if (slot->readonly() && spte.IsWritable()) {
+      Violation(4, "gfn 0x%x of a read-only slot is writable", gfn.value());
+    }
+    if (format.IsHostWritable(spte) && !slot->IsHostWritable(gfn)) {
+      Violation(4, "gfn 0x%x is host-writable, the host lets it be read only",
+                gfn.value());
+    }
+  }
+
+  // The shadow MMU's own invariants, and of its leafs what holds for all.
+  void CheckShadowPages() {
+    if (vm_.shadow == nullptr) return;
+    const MmuWriteLocked& lock = *lock_;
+    const ShadowParts& parts = vm_.shadow->parts();
+    const ShadowPageSet& pages = vm_.shadow->pages().set();
+    const ShadowAuditReport shadow = AuditShadowPages(lock, pages, parts);
+    for (const std::string& violation : shadow.violations) {
+      Violation(9, "%s", violation);
+    }
+    report_.shadow_pages_checked = shadow.pages_checked;
+    for (const ShadowPageState* page = pages.active().newest(); page != nullptr;
+         page = page->older) {
+      nx_listed_shadow_ += page->page->nx_listed;
+      const SpteFormat& format = parts.FormatOf(*page);
+      for (int i = 0; i < kEntriesPerTable; ++i) {
+        const Spte spte = page->EntryAt(i).Load();
+        if (!spte.IsPresentLeaf(page->level())) continue;
+        ++leafs_[ToInt(page->level())];
+        ++report_.leafs_checked;
+        const Gfn gfn = page->TranslationOf(i).gfn;
+        CheckLeaf(page->page->role.as_id(), gfn, page->level(), spte, format);
+        // No CPU's log knows the gfns of a shadow page (DL-33).
+        if (slot_logs_ && spte.IsWritable()) {
+          CheckLogged(*slot_of_leaf_,
+                      GfnRange::Of(gfn, PagesPer(page->level())),
+                      page->level());
+        }
+      }
+    }
+  }
+
+  // The same as CheckTlb, of what is cached of the current shadow root. The
+  // translations go by virtual pages here.
+  void CheckShadowTlb(const Vcpu& vcpu) {
+    constexpr uint32_t kDrop = kTlbFlush | kFreeObsoleteRoots;
+    if (vcpu.shadow() == nullptr ||
+        (vcpu.gate().pending_requests() & kDrop) != 0) {
+      return;
+    }
+    const ShadowRoots& roots = vcpu.shadow()->roots();
+    vcpu.shadow()->tlb().ForEach([&](const TlbEntry& entry) {
+      if (roots.table() == nullptr || entry.root_id != roots.id()) return;
+      ++report_.tlb_entries_checked;
+      const Gfn end = entry.base_gfn + PagesPer(entry.level);
+      for (Gfn page = entry.base_gfn; page < end;
+           page = RoundDown(page, leaf_level_) + PagesPer(leaf_level_)) {
+        const Spte spte = ShadowLeafFor(roots, page);
+        const bool maps_same =
+            spte.IsPresent() &&
+            spte.pfn() + (page - RoundDown(page, leaf_level_)) ==
+                entry.pfn + (page - entry.base_gfn);
+        if (!maps_same) {
+          Violation(6, "vCPU %d translates page 0x%x as its tables do not",
+                    vcpu.index(), page.value());
+          return;
+        }
+        if (entry.writable && !spte.IsWritable() &&
+            !vm_.shadow->parts().format.IsMmuWritable(spte)) {
+          Violation(6, "vCPU %d may write page 0x%x, its tables forbid it",
+                    vcpu.index(), page.value());
+          return;
+        }
+      }
+    });
+  }
+
+  Spte ShadowLeafFor(const ShadowRoots& roots, Gfn page) {
+    const PageTable* table = roots.table();
+    leaf_level_ = roots.level();
+    for (;;) {
+      const Spte spte = table->entries[IndexOf(page, leaf_level_)].Load();
+      if (!spte.IsPresent()) return Spte();
+      if (spte.IsLeaf(leaf_level_)) return spte;
+      table = TableOf(spte);
+      leaf_level_ = ChildOf(leaf_level_);
+    }
+  }
+
+  // Of a huge leaf the CPU would note one page only.
+  bool CpuLogsNextWrite(Level level, Spte leaf) const {
+    return vm_.cpu_dirty_log_entries() != 0 && level == Level::k4K &&
+           !format_.IsDirty(leaf);
+  }
+
+  // A writable page of a logged slot must be in the log already: its next write
+  // will not be noticed. To be in flight is not enough: it is being copied, and
+  // a write since its clear made it open (INV-10). With initially_set a huge
+  // one may be writable as long as none of its pages was cleared.
+  void CheckLogged(const Memslot& slot, GfnRange pages, Level level) {
+    const std::shared_ptr<VmDirtyLog> log =
+        slot.as_id == 0 ? vm_.dirty_log.Get() : nullptr;
+    const bool in_log = log != nullptr && log->log.Find(slot.id) != nullptr;
+    for (Gfn gfn = pages.start; gfn < pages.end; gfn += 1) {
+      const uint64_t page = slot.PageOf(gfn);
+      if (in_rings_.contains({PackSlot(slot.as_id, slot.id), page})) {
+        continue;
+      }
+      if (slot.as_id == 0 && in_cpu_logs_.contains(gfn)) continue;
+      const bool dirty = in_log ? log->log.IsToBeCleared(slot.id, page)
+                         : slot.dirty_bitmap != nullptr
+                             ? slot.dirty_bitmap->Test(page)
+                             : false;
+      if (!dirty) {
+        Violation(5, "gfn 0x%x of slot %d is writable (level %d) and clean",
+                  gfn.value(), slot.id, ToInt(level));
+        return;
+      }
+    }
+  }
+
+  void CheckCounts() {
+    const std::shared_ptr<VmDirtyLog> log = vm_.dirty_log.Get();
+    if (log != nullptr && !log->log.CountsAgree()) {
+      Violation(10, "the counts of the dirty log are not those of its sets");
+    }
+    for (const Level level : {Level::k4K, Level::k2M, Level::k1G}) {
+      const uint64_t counted = vm_.counters.Leafs(level);
+      if (counted != leafs_[ToInt(level)]) {
+        Violation(2, "pages_%s is %d, a walk finds %d",
+                  std::string(PageSizeName(level)), counted,
+                  leafs_[ToInt(level)]);
+      }
+    }
+    if (vm_.counters.Tables() != report_.tables_checked) {
+      Violation(1, "%d tables are counted, a walk finds %d",
+                vm_.counters.Tables(), report_.tables_checked);
+    }
+    const NxHugePages& nx = vm_.tdp.nx_huge_pages();
+    if (nx.tdp().count() != nx_listed_) {
+      Violation(8, "%d tables are listed as executed, a walk finds %d",
+                nx.tdp().count(), nx_listed_);
+    }
+    if (nx.shadow().count() != nx_listed_shadow_) {
+      Violation(8, "%d shadow pages are listed as executed, a walk finds %d",
+                nx.shadow().count(), nx_listed_shadow_);
+    }
+  }
+
+  void CheckTlb(const Vcpu& vcpu) {
+    // Entries that a pending request will drop before the next access are
+    // nobody's any more.
+    constexpr uint32_t kDrop = kTlbFlush | kFreeObsoleteRoots;
+    if ((vcpu.gate().pending_requests() & kDrop) != 0 ||
+        vcpu.root() == nullptr) {
+      return;
+    }
+    vcpu.tlb().ForEach([&](const TlbEntry& entry) {
+      ++report_.tlb_entries_checked;
+      const Gfn end = entry.base_gfn + PagesPer(entry.level);
+      // The tables may have become smaller than the entry; then all of them
+      // together must say what the entry says.
+      for (Gfn gfn = entry.base_gfn; gfn < end;
+           gfn = RoundDown(gfn, leaf_level_) + PagesPer(leaf_level_)) {
+        if (!AgreesAt(vcpu, entry, gfn)) return;
+      }
+    });
+  }
+
+  bool AgreesAt(const Vcpu& vcpu, const TlbEntry& entry, Gfn gfn) {
+    const Spte spte = LeafFor(*vcpu.root(), gfn);
+    if (!spte.IsPresent()) {
+      Violation(6, "vCPU %d translates gfn 0x%x, which nothing maps",
+                vcpu.index(), gfn.value());
+      return false;
+    }
+    const Pfn in_tables = spte.pfn() + (gfn - RoundDown(gfn, leaf_level_));
+    const Pfn in_tlb = entry.pfn + (gfn - entry.base_gfn);
+    if (in_tables != in_tlb) {
+      Violation(6,
+                "vCPU %d translates gfn 0x%x to frame 0x%x, the tables to "
+                "0x%x",
+                vcpu.index(), gfn.value(), in_tlb.value(), in_tables.value());
+      return false;
+    }
+    if (entry.writable && !spte.IsWritable() && !IsAgedWritable(spte)) {
+      Violation(6, "vCPU %d may write gfn 0x%x, the tables forbid it",
+                vcpu.index(), gfn.value());
+      return false;
+    }
+    // Nobody would notice its next write.
+    if (entry.writable && entry.dirty_set && format_.has_ad() &&
+        !format_.IsDirty(spte)) {
+      Violation(6, "vCPU %d takes gfn 0x%x for dirty, the tables do not",
+                vcpu.index(), gfn.value());
+      return false;
+    }
+    // That this entry may still write must not matter to a log.
+    const Memslot* slot = vm_.slots.Active(0).FindByGfn(gfn);
+    const bool cpu_logs = vm_.cpu_dirty_log_entries() != 0 && !entry.dirty_set;
+    if (entry.writable && !cpu_logs && slot != nullptr &&
+        slot->dirty_log_enabled()) {
+      CheckLogged(*slot, GfnRange::Of(gfn, 1), leaf_level_);
+    }
+    return true;
+  }
+
+  // Without A/D bits ageing takes W, which only a write brings back, and nobody
+  // flushes for that (AGE-16); the MMU allows writes all the same.
+  bool IsAgedWritable(Spte spte) const {
+    return !format_.has_ad() && format_.IsMmuWritable(spte);
+  }
+
+  Spte LeafFor(const TdpRoot& root, Gfn gfn) {
+    Spte spte;
+    for (TdpCursor c(root.table(), root.level(), GfnRange::Of(gfn, 1),
+                     Level::k4K);
+         c.Valid(); c.Next()) {
+      spte = c.old_spte();
+      leaf_level_ = c.level();
+    }
+    return spte.IsPresentLeaf(leaf_level_) ? spte : Spte();
+  }
+
+  VmCore& vm_;
+  const std::vector<std::unique_ptr<Vcpu>>& vcpus_;
+  const SpteFormat& format_;
+  AuditReport report_;
+  std::set<std::pair<uint32_t, uint64_t>> in_rings_;  // slot, offset
+  std::set<Gfn> in_cpu_logs_;
+  std::array<uint64_t, 6> leafs_{};  // by level
+  uint64_t nx_listed_ = 0;
+  uint64_t nx_listed_shadow_ = 0;
+  const MmuWriteLocked* lock_ = nullptr;   // while Run holds it
+  const Memslot* slot_of_leaf_ = nullptr;  // of the last leaf checked
+  bool slot_logs_ = false;                 // that slot does
+  Level leaf_level_ = Level::k4K;
+};
+
+}  // namespace
+
+AuditReport AuditVm(VmCore& vm,
+                    const std::vector<std::unique_ptr<Vcpu>>& vcpus) {
+  return Auditor(vm, vcpus).Run();
+}
+
+}  // namespace mmu

@@ -1,0 +1,76 @@
+// What a page of tables is, for somebody who looks at a VM from outside: a copy
+// that stays what it is while the VM goes on.
+
+#ifndef MMU_CORE_VM_INSPECT_SHADOW_PAGE_INFO_H_
+#define MMU_CORE_VM_INSPECT_SHADOW_PAGE_INFO_H_
+
+#include <array>
+#include <cstdint>
+#include <optional>
+#include <vector>
+
+#include "mmu_core/base/address.h"
+#include "mmu_core/base/gfn_range.h"
+#include "mmu_core/paging/page_role.h"
+
+namespace mmu {
+
+// The MMU that a page belongs to.
+enum class PageOwner : uint8_t { kTdp, kShadow };
+
+// An entry of a table.
+struct EntryPlace {
+  Hpa table;
+  int index = 0;
+
+  friend bool operator==(const EntryPlace&, const EntryPlace&) = default;
+};
+
+// One page. A value; it is large, so that a list of them is allocated at once.
+struct ShadowPageInfo {
+  static constexpr int kMaxParents = 16;
+
+  PageOwner owner = PageOwner::kTdp;
+  Hpa table;  // as entries that point at it say
+  Gfn gfn;    // with role.HasGuestPtes() that of the guest's table
+  PageRole role;
+  int root_count = 0;  // of the TDP MMU: 1 for a root
+  bool unsync = false;
+  uint32_t unsync_children = 0;
+  int write_flood_count = 0;
+  uint64_t parent_count = 0;
+  std::array<EntryPlace, kMaxParents> parents;  // the first of them
+  int present_entries = 0;
+  int leafs = 0;  // among these
+};
+
+// What to list; a page must pass all.
+struct ShadowPageFilter {
+  GfnRange gfns =
+      {};         // the guest's table, or what a direct page maps; empty: any
+  int level = 0;  // 1 to 5; 0: any
+  enum class Sync : uint8_t { kAny, kUnsync } sync = Sync::kAny;
+  std::optional<PageOwner> owner = std::nullopt;
+};
+
+// How far a listing got. To be kept and handed back as it is.
+struct ShadowPagePosition {
+  static constexpr int kBeforeRoot = 6;
+
+  PageOwner owner = PageOwner::kTdp;
+  uint64_t major = 0;       // TDP: id of the root; shadow: chain of the hash
+  uint64_t minor = 0;       // gfn; pages of the chain
+  int level = kBeforeRoot;  // TDP: of the table
+
+  friend bool operator==(const ShadowPagePosition&,
+                         const ShadowPagePosition&) = default;
+};
+
+struct ShadowPageListing {
+  std::vector<ShadowPageInfo> pages;
+  std::optional<ShadowPagePosition> next;  // nothing: that was all
+};
+
+}  // namespace mmu
+
+#endif  // MMU_CORE_VM_INSPECT_SHADOW_PAGE_INFO_H_

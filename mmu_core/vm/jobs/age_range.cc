@@ -1,0 +1,33 @@
+#include "mmu_core/vm/jobs/age_range.h"
+
+#include <atomic>
+
+#include "mmu_core/memory/memslot_set.h"
+#include "mmu_core/sync/rcu.h"
+#include "mmu_core/vm/core/age_pages.h"
+#include "mmu_core/vm/core/op_timer.h"
+#include "mmu_core/vm/core/slot_ranges.h"
+
+namespace mmu {
+
+absl::StatusOr<AgeResult> AgeRange(VmCore& vm, GfnRange range, AgeMode mode,
+                                   MmuCost* cost, Gfn young_until,
+                                   MissingSlots missing) {
+  OpTimer timer(cost, &vm.counters.aging);
+  {
+    RcuReadGuard rcu;
+    if (range.empty() || (missing == MissingSlots::kRefuse &&
+                          !Covered(vm.slots.Active(0), range))) {
+      return RangeError(range);
+    }
+  }
+  AgeResult result =
+      AgePages(vm, /*as_id=*/0, range, mode, timer.cost(), young_until);
+  vm.counters.aged_young.fetch_add(result.young_page_count,
+                                   std::memory_order_relaxed);
+  vm.counters.aged_old.fetch_add(result.old_page_count,
+                                 std::memory_order_relaxed);
+  return result;
+}
+
+}  // namespace mmu

@@ -1,0 +1,127 @@
+#include "mmu_core/vm/jobs/nx_recovery.h"
+
+#include <thread>
+#include <utility>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "absl/time/time.h"
+#include "mmu_core/base/clock.h"
+#include "mmu_core/base/thread.h"
+#include "mmu_core/memory/memslot_set.h"
+#include "mmu_core/shadow/shadow_mmu.h"
+#include "mmu_core/sync/mmu_lock.h"
+#include "mmu_core/sync/timed_wait.h"
+#include "mmu_core/vm/core/vm_core.h"
+
+namespace mmu {
+
+uint64_t RecoverNxHugePages(VmCore& vm, uint32_t ratio) {
+  if (ratio == 0) return 0;
+  const NxHugePages& nx = vm.tdp.nx_huge_pages();
+  const auto share_of = [ratio](const NxHugePageList& list) {
+    return (list.count() + ratio - 1) / ratio;
+  };
+  // Its pages would be small anyhow.
+  const auto keep = [&vm](const ShadowPage& page) {
+    const Memslot* slot =
+        vm.slots.Active(page.role.as_id()).FindByGfn(page.gfn);
+    return slot != nullptr && slot->dirty_log_enabled();
+  };
+  uint64_t zapped = 0;
+  if (const uint64_t wanted = share_of(nx.tdp()); wanted != 0) {
+    MmuReadLocked lock(vm.mmu_lock, LockOp::kRecover);
+    zapped += vm.tdp.RecoverNxHugePages(lock, wanted, keep, nullptr);
+  }
+  if (const uint64_t wanted = share_of(nx.shadow()); wanted != 0) {
+    MmuWriteLocked lock(vm.mmu_lock, LockOp::kRecover);
+    zapped += vm.shadow->pages().zap().RecoverNxHugePages(lock, wanted, keep,
+                                                          nullptr);
+  }
+  return zapped;
+}
+
+NxRecovery::NxRecovery(VmCore& vm, NxParameters& parameters)
+    : vm_(vm),
+      parameters_(parameters),
+      listener_{.on_mitigation = [this](bool on) { SetMitigated(on); },
+                .on_recovery =
+                    [this] {
+                      EnsureWorker();
+                      Wake();
+                    }} {
+  parameters_.Register(&listener_);
+}
+
+NxRecovery::~NxRecovery() {
+  parameters_.Unregister(&listener_);
+  {
+    MutexLock lock(mu_);
+    stop_ = true;
+  }
+  woken_.NotifyAll();
+  if (worker_.joinable()) worker_.join();
+}
+
+void NxRecovery::SetMitigated(bool on) {
+  if (vm_.config.nx_huge_pages == VmConfig::NxHugePages::kOptOut) return;
+  {
+    MutexLock slots(vm_.slots.slots_lock);
+    vm_.tdp.nx_huge_pages().SetMitigated(on);
+    // What is mapped now is mapped by the old rule.
+    vm_.FastZapAll(nullptr, LockOp::kZap);
+  }
+  EnsureWorker();
+  Wake();
+}
+
+absl::Status NxRecovery::status() const {
+  MutexLock lock(mu_);
+  return status_;
+}
+
+void NxRecovery::EnsureWorker() {
+  if (worker_.joinable() || !vm_.tdp.nx_huge_pages().mitigated()) return;
+  absl::StatusOr<std::thread> worker = MakeThread([this] { Work(); });
+  if (worker.ok()) worker_ = *std::move(worker);
+  MutexLock lock(mu_);
+  status_ = worker.status();
+}
+
+void NxRecovery::Wake() {
+  {
+    MutexLock lock(mu_);
+    ++wakes_;
+  }
+  woken_.NotifyAll();
+}
+
+void NxRecovery::Work() {
+  MonotonicTime last_run = MonotonicTime::Now();
+  for (;;) {
+    uint64_t seen = 0;
+    {
+      MutexLock lock(mu_);
+      if (stop_) return;
+      seen = wakes_;
+    }
+    // Asked for without mu_, which changes of the parameters take under their
+    // lock.
+    const NxRecoverySettings settings = parameters_.recovery();
+    const absl::Duration period = vm_.tdp.nx_huge_pages().mitigated()
+                                      ? RecoveryPeriodOf(settings)
+                                      : absl::InfiniteDuration();
+    const MonotonicTime next_run = last_run + period;
+    if (MonotonicTime::Now() >= next_run) {
+      RecoverNxHugePages(vm_, settings.ratio);
+      last_run = MonotonicTime::Now();
+      continue;
+    }
+    MutexLock lock(mu_);
+    if (stop_) return;
+    if (wakes_ != seen) continue;
+    WaitUntil(woken_, mu_, next_run);
+  }
+}
+
+}  // namespace mmu

@@ -1,0 +1,175 @@
+#include "mmu_core/vm/jobs/recover_job.h"
+
+#include <algorithm>
+#include <cstdint>
+#include <vector>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "absl/time/time.h"
+#include "mmu_core/base/address.h"
+#include "mmu_core/base/clock.h"
+#include "mmu_core/base/gfn_range.h"
+#include "mmu_core/base/level.h"
+#include "mmu_core/base/mutex.h"
+#include "mmu_core/memory/backing.h"
+#include "mmu_core/memory/memslot.h"
+#include "mmu_core/memory/memslot_set.h"
+#include "mmu_core/stats/mmu_cost.h"
+#include "mmu_core/sync/rcu.h"
+#include "mmu_core/sync/timed_wait.h"
+#include "mmu_core/vm/core/slot_ranges.h"
+#include "mmu_core/vm/core/vm_core.h"
+#include "mmu_core/vm/jobs/recover_huge_pages.h"
+#include "mmu_core/vm/jobs/throttle.h"
+#include "mmu_core/vm/jobs/throttle_pause.h"
+
+namespace mmu {
+namespace {
+
+// Whether there may be pauses.
+bool Paces(const Throttle& throttle) {
+  return throttle.max_pages_per_second > 0 ||
+         throttle.min_pause > absl::ZeroDuration() ||
+         throttle.max_flushes_per_second > 0 ||
+         throttle.max_vcpu_stall_ratio > 0;
+}
+
+}  // namespace
+
+void RecoverJob::AddPieces(const GfnRange& range, uint64_t pages,
+                           Piece::Part part, std::vector<Piece>* pieces) {
+  for (const GfnRange& piece : CutAt({range}, pages)) {
+    pieces->push_back({piece, static_cast<int64_t>(piece.bytes()), part});
+  }
+}
+
+std::vector<RecoverJob::Piece> RecoverJob::PiecesOf(
+    const VmCore& vm, const std::vector<GfnRange>& ranges,
+    const Throttle& throttle) {
+  const uint64_t gib = PagesPer(Level::k1G);
+  const uint64_t small =
+      static_cast<uint64_t>(throttle.chunk_bytes) >> kPageShift;
+  std::vector<Piece> pieces;
+  const std::vector<GfnRange> merged = UnionOf(ranges);
+  auto range = merged.begin();
+  RcuReadGuard rcu;
+  for (const Memslot* slot : vm.slots.Active(0).slots()) {
+    const GfnRange of_slot = slot->range();
+    const bool may_be_1g = slot->backing != nullptr &&
+                           std::min(slot->backing->host_page_level(),
+                                    vm.config.max_page_level) >= Level::k1G;
+    // Where nobody waits, smaller ones would only cost more flushes.
+    const uint64_t chunk = may_be_1g && !Paces(throttle) ? gib : small;
+    while (range != merged.end() && range->end <= of_slot.start) ++range;
+    // The last of them may reach into the next slot.
+    for (auto in_slot = range;
+         in_slot != merged.end() && in_slot->start < of_slot.end; ++in_slot) {
+      const GfnRange part = in_slot->Intersect(of_slot);
+      if (!may_be_1g) {
+        AddPieces(part, chunk, Piece::Part::kAlone, &pieces);
+        continue;
+      }
+      for (const GfnRange& block : CutAt({part}, gib)) {
+        const bool in_parts = block.pages() == gib && chunk < gib;
+        AddPieces(block, chunk,
+                  in_parts ? Piece::Part::kOfGib : Piece::Part::kAlone,
+                  &pieces);
+        // Its memory was counted with its parts.
+        if (in_parts) pieces.push_back({block, 0, Piece::Part::kGib});
+      }
+    }
+  }
+  return pieces;
+}
+
+RecoverJob::RecoverJob(VmCore& vm, const std::vector<GfnRange>& ranges,
+                       const Throttle& throttle)
+    : vm_(vm), throttle_(throttle), pieces_(PiecesOf(vm, ranges, throttle)) {
+  for (const Piece& piece : pieces_) progress_.total_bytes += piece.bytes;
+}
+
+absl::Status RecoverJob::Run() {
+  // Pages of 2 MiB, which do not count if their GiB becomes one page.
+  uint64_t of_gib = 0;
+  for (size_t i = 0; i < pieces_.size(); ++i) {
+    const Piece& piece = pieces_[i];
+    {
+      MutexLock lock(mu_);
+      if (stop_) {
+        progress_.cancelled = true;
+        progress_.recovered.to_2m_count += of_gib;
+        return absl::OkStatus();
+      }
+    }
+    MmuCost cost;
+    const int64_t stalled = StallNanos();
+    const absl::StatusOr<RecoverOutcome> recovered =
+        RecoverHugePages(vm_, {piece.range}, &cost, throttle_.max_lock_hold);
+    if (!recovered.ok()) return recovered.status();
+    const ThrottlePause pause =
+        PauseAfter({.bytes = piece.bytes,
+                    .tlb_flushes = cost.tlb_flush_count,
+                    .wall = cost.wall,
+                    .stalled = absl::Nanoseconds(StallNanos() - stalled) /
+                               vm_.config.vcpu_count},
+                   throttle_);
+    {
+      MutexLock lock(mu_);
+      progress_.done_bytes += piece.bytes;
+      progress_.cost.Add(cost);
+      progress_.recovered.to_1g_count += recovered->to_1g_count;
+      of_gib += recovered->to_2m_count;
+      if (piece.part != Piece::Part::kOfGib) {
+        const bool is_one_page =
+            piece.part == Piece::Part::kGib && recovered->to_1g_count > 0;
+        if (!is_one_page) progress_.recovered.to_2m_count += of_gib;
+        of_gib = 0;
+      }
+    }
+    // Behind the last one nothing waits for the pause.
+    if (i + 1 < pieces_.size()) Sleep(pause);
+  }
+  return absl::OkStatus();
+}
+
+int64_t RecoverJob::StallNanos() const {
+  // Only asked for where it counts: it looks at every vCPU.
+  return throttle_.max_vcpu_stall_ratio == 0 ? 0 : vm_.StallNanos();
+}
+
+void RecoverJob::Sleep(const ThrottlePause& pause) {
+  if (pause.length <= absl::ZeroDuration()) return;
+  const MonotonicTime begin = MonotonicTime::Now();
+  MutexLock lock(mu_);
+  while (!stop_ && WaitUntil(stopped_, mu_, begin + pause.length)) {
+  }
+  progress_.throttled[static_cast<size_t>(pause.limit)] +=
+      MonotonicTime::Now() - begin;
+}
+
+void RecoverJob::Cancel() {
+  MutexLock lock(mu_);
+  stop_ = true;
+  stopped_.NotifyAll();
+}
+
+RecoverJob::Progress RecoverJob::progress() const {
+  MutexLock lock(mu_);
+  return progress_;
+}
+
+std::vector<GfnRange> CutAt(const std::vector<GfnRange>& ranges,
+                            uint64_t pages) {
+  std::vector<GfnRange> pieces;
+  for (const GfnRange& range : ranges) {
+    for (Gfn at = range.start; at < range.end;) {
+      const Gfn next((at.value() / pages + 1) * pages);
+      pieces.push_back({at, std::min(next, range.end)});
+      at = next;
+    }
+  }
+  return pieces;
+}
+
+}  // namespace mmu

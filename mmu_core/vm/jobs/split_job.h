@@ -1,0 +1,138 @@
+// Splitting huge pages ahead of the guest's writes, at a bounded pace.
+//
+// A job goes through its ranges chunk by chunk. Each chunk takes mmu_lock for
+// read, splits until the chunk or `max_lock_hold` is used up, and lets go;
+// between chunks the job waits as its Throttle says, and looks whether it was
+// cancelled, paused or retuned. It is best effort: what could not be split
+// stays huge and is split by the guest's first write (TDP-63). Cancelling
+// never undoes anything.
+
+#ifndef MMU_CORE_VM_JOBS_SPLIT_JOB_H_
+#define MMU_CORE_VM_JOBS_SPLIT_JOB_H_
+
+#include <array>
+#include <cstdint>
+#include <memory>
+#include <vector>
+
+#include "absl/base/thread_annotations.h"
+#include "absl/functional/function_ref.h"
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "absl/time/time.h"
+#include "mmu_core/base/clock.h"
+#include "mmu_core/base/gfn_range.h"
+#include "mmu_core/base/level.h"
+#include "mmu_core/base/mutex.h"
+#include "mmu_core/stats/labels.h"
+#include "mmu_core/stats/mmu_cost.h"
+#include "mmu_core/sync/hold_limit.h"
+#include "mmu_core/vm/core/missing_slots.h"
+#include "mmu_core/vm/jobs/pace_estimate.h"
+#include "mmu_core/vm/jobs/throttle.h"
+
+namespace mmu {
+
+struct VmCore;
+
+enum class SplitOrder : uint8_t { kAscending, kDescending };
+
+struct SplitRequest {
+  std::vector<GfnRange> ranges;  // of address space 0; empty means all slots
+  Level target = Level::k4K;     // k4K or k2M
+  MissingSlots missing = MissingSlots::kRefuse;
+  SplitOrder order = SplitOrder::kAscending;
+  Throttle throttle;
+};
+
+// Where a job stands. A value.
+struct SplitProgress {
+  int64_t total_bytes = 0;
+  int64_t done_bytes = 0;
+  int64_t split_1g_count = 0;
+  int64_t split_2m_count = 0;
+  std::array<int64_t, kSplitFailures> skipped_by_reason{};
+  // Time lost to each limit. To kLockHold: until mmu_lock was held again after
+  // it was let go of in the middle of a chunk. To the others: sleep.
+  std::array<absl::Duration, kThrottleLimits> throttled{};
+  // Time that is left at the present pace. InfiniteDuration while unknown:
+  // until a few chunks are done, and while paused.
+  absl::Duration eta;
+  MmuCost cost;
+  enum class State : uint8_t {
+    kPending,
+    kRunning,
+    kPaused,
+    kDone,
+    kCancelled,
+  } state = State::kPending;
+};
+
+// Legal moves: kPending -> kRunning -> {kPaused <-> kRunning} -> kDone or
+// kCancelled. Run moves; Pause, Resume and Cancel ask Run to move.
+// Thread-safe. Must not outlive its Vm.
+class SplitJob {
+ public:
+  // Fails with INVALID_THROTTLE, INVALID_RANGE, INVALID_SIZE.
+  static absl::StatusOr<std::shared_ptr<SplitJob>> Create(
+      VmCore& vm, const SplitRequest& request);
+
+  // Runs to the end on the calling thread; returns OK also when cancelled
+  // (Progress().state tells). Call once. Takes slots_lock chunk by chunk.
+  absl::Status Run();
+
+  void Cancel();
+  void Pause();
+  void Resume();
+  // Sets what `change` makes of the present throttle, in one step with its look
+  // at it; nothing if that returns an error, which this returns then. Takes
+  // effect at the next chunk. INVALID_THROTTLE. `change` calls nothing of this
+  // job.
+  absl::Status ChangeThrottle(
+      absl::FunctionRef<absl::Status(Throttle*)> change);
+
+  SplitProgress Progress() const;
+  Throttle throttle() const;
+
+ private:
+  SplitJob(VmCore& vm, SplitRequest request, std::vector<GfnRange> ranges);
+
+  // Whether a step begins a chunk, or goes on with one in which it let go of
+  // mmu_lock.
+  enum class Step : uint8_t { kFirst, kContinued };
+
+  // The part of `left` to be done next, at most a chunk.
+  GfnRange NextChunk(GfnRange left) const;
+  // Splits as much of `chunk` as may be done in one hold of the lock, waits as
+  // the throttle says, and returns where the rest of the chunk begins.
+  Gfn DoStep(GfnRange chunk, Step step);
+  // The same for huge pages of nested guests (SHD-70), all of `chunk`; adds to
+  // `done`. REQUIRES: slots_lock.
+  void SplitNested(GfnRange chunk, const HoldLimit& limit, SplitProgress& done);
+  static int TablesFor(GfnRange chunk);
+  // What holds for the next step; a change of it from now on ends its sleep.
+  Throttle ThrottleForStep();
+  // Books a step, and the pause that follows it.
+  void Account(const SplitProgress& chunk, absl::Duration pause);
+  bool WaitWhilePausedOrCancelled();
+  void Sleep(absl::Duration duration, ThrottleLimit limit);
+  void BookThrottled(absl::Duration time, ThrottleLimit limit)
+      ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
+
+  VmCore& vm_;
+  const SplitRequest request_;
+  const std::vector<GfnRange> ranges_;
+
+  mutable Mutex mu_;
+  CondVar changed_;
+  Throttle throttle_ ABSL_GUARDED_BY(mu_);
+  SplitProgress progress_ ABSL_GUARDED_BY(mu_);
+  bool cancelled_ ABSL_GUARDED_BY(mu_) = false;
+  bool paused_ ABSL_GUARDED_BY(mu_) = false;
+  bool retuned_ ABSL_GUARDED_BY(mu_) = false;
+  PaceEstimate estimate_ ABSL_GUARDED_BY(mu_);
+};
+
+}  // namespace mmu
+
+#endif  // MMU_CORE_VM_JOBS_SPLIT_JOB_H_

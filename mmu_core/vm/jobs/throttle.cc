@@ -1,0 +1,61 @@
+#include "mmu_core/vm/jobs/throttle.h"
+
+#include <cstdint>
+#include <string>
+
+#include "absl/status/status.h"
+#include "absl/time/time.h"
+#include "mmu_core/base/error.h"
+#include "mmu_core/base/format.h"
+#include "mmu_core/base/level.h"
+
+namespace mmu {
+namespace {
+
+absl::Status BadThrottle(const char* field, const std::string& message) {
+  return MakeError(absl::StatusCode::kInvalidArgument,
+                   {"INVALID_THROTTLE", field, 0}, message);
+}
+
+}  // namespace
+
+absl::Status ValidateThrottle(const Throttle& throttle) {
+  if (throttle.max_pages_per_second < 0) {
+    return BadThrottle(
+        "max_pages_per_second",
+        Format("max_pages_per_second is %d; it is 0 (no limit) or "
+               "positive",
+               throttle.max_pages_per_second));
+  }
+  const auto two_mib = static_cast<int64_t>(BytesPer(Level::k2M));
+  if (throttle.chunk_bytes <= 0 || throttle.chunk_bytes % two_mib != 0) {
+    return BadThrottle("chunk_bytes",
+                       Format("chunk_bytes is %d; it is a positive "
+                              "multiple of 2 MiB (%d)",
+                              throttle.chunk_bytes, two_mib));
+  }
+  if (throttle.max_lock_hold <= absl::ZeroDuration()) {
+    return BadThrottle("max_lock_hold",
+                       "max_lock_hold is not positive; 200us is the default");
+  }
+  if (throttle.min_pause < absl::ZeroDuration()) {
+    return BadThrottle("min_pause", "min_pause is negative");
+  }
+  if (throttle.max_flushes_per_second < 0) {
+    return BadThrottle(
+        "max_flushes_per_second",
+        Format("max_flushes_per_second is %d; it is 0 (no limit) or "
+               "positive",
+               throttle.max_flushes_per_second));
+  }
+  if (!(throttle.max_vcpu_stall_ratio >= 0 &&
+        throttle.max_vcpu_stall_ratio <= 1)) {
+    return BadThrottle(
+        "max_vcpu_stall_ratio",
+        Format("max_vcpu_stall_ratio is %g; it is 0 (no limit) to 1",
+               throttle.max_vcpu_stall_ratio));
+  }
+  return absl::OkStatus();
+}
+
+}  // namespace mmu

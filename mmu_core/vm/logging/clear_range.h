@@ -1,0 +1,34 @@
+// The rules for the range of pages that a clear or an acknowledgement names.
+
+#ifndef MMU_CORE_VM_LOGGING_CLEAR_RANGE_H_
+#define MMU_CORE_VM_LOGGING_CLEAR_RANGE_H_
+
+#include <cstddef>
+#include <cstdint>
+
+#include "absl/base/thread_annotations.h"
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "mmu_core/memory/memslot.h"
+#include "mmu_core/vm/core/vm_core.h"
+
+namespace mmu {
+
+// INVALID_ARGUMENT UNALIGNED_CLEAR, INVALID_RANGE or INVALID_BITMAP (EINVAL;
+// DL-20..23) for a range of a slot with `slot_pages` pages and a mask of
+// `mask_words` words. `slot_pages` is 0 if the slot does not exist; alignment
+// (DL-20) is still checked then.
+absl::Status CheckClearRange(uint64_t slot_pages, uint64_t first_page,
+                             uint64_t page_count, size_t mask_words);
+
+// The slot of address space 0, if the range is one of it. As CheckClearRange;
+// NOT_FOUND MEMSLOT_NOT_FOUND.
+absl::StatusOr<const Memslot*> SlotForRange(VmCore& vm, uint32_t slot_id,
+                                            uint64_t first_page,
+                                            uint64_t page_count,
+                                            size_t mask_words)
+    ABSL_EXCLUSIVE_LOCKS_REQUIRED(vm.slots.slots_lock);
+
+}  // namespace mmu
+
+#endif  // MMU_CORE_VM_LOGGING_CLEAR_RANGE_H_

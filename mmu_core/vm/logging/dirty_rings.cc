@@ -1,0 +1,112 @@
+#include "mmu_core/vm/logging/dirty_rings.h"
+
+#include <algorithm>
+#include <cerrno>
+#include <memory>
+#include <vector>
+
+#include "absl/types/optional.h"
+#include "mmu_core/base/error.h"
+#include "mmu_core/base/hooks.h"
+#include "mmu_core/base/slot_number.h"
+#include "mmu_core/dirty/dirty_bitmap.h"
+#include "mmu_core/dirty/dirty_log_types.h"
+#include "mmu_core/dirty/dirty_ring.h"
+#include "mmu_core/dirty/dirty_window.h"
+#include "mmu_core/dirty/slot_log.h"
+#include "mmu_core/memory/memslot_set.h"
+#include "mmu_core/sync/mmu_lock.h"
+#include "mmu_core/sync/rcu.h"
+#include "mmu_core/tlb/tlb_flush_batch.h"
+#include "mmu_core/vm/core/noted_pages.h"
+#include "mmu_core/vm/logging/reprotect.h"
+
+namespace mmu {
+namespace {
+
+// Frees the collected entries of one ring. At most one lap: the vCPU may go on
+// filling what was freed.
+uint64_t TakeWindows(DirtyRing& ring, absl::FunctionRef<bool()> stop_requested,
+                     std::vector<DirtyWindow>* windows) {
+  uint64_t count = 0;
+  for (uint32_t n = 0; n < ring.size() && !stop_requested(); ++n) {
+    const absl::optional<DirtyGfn> page = ring.TakeCollected();
+    if (!page.has_value()) break;
+    ++count;
+    if (windows->empty() || !windows->back().Add(*page)) {
+      windows->push_back(DirtyWindow::Of(*page));
+    }
+  }
+  return count;
+}
+
+// Pages of the window that its slot has.
+uint64_t ValidMask(const DirtyWindow& window, const Memslot& slot) {
+  if (window.offset >= slot.npages) return 0;
+  const uint64_t pages = slot.npages - window.offset;
+  return pages >= 64 ? window.mask : window.mask & ((uint64_t{1} << pages) - 1);
+}
+
+}  // namespace
+
+uint64_t ResetDirtyRingsLocked(VmCore& vm,
+                               absl::FunctionRef<bool()> stop_requested,
+                               MmuCost* cost) {
+  const SlotLogConfig config = vm.dirty_log.ConfigOfSlots();
+  uint64_t count = 0;
+  for (DirtyRing* const ring : vm.rings) {
+    std::vector<DirtyWindow>& windows = vm.reset_windows;
+    windows.clear();
+    count += TakeWindows(*ring, stop_requested, &windows);
+    if (windows.empty()) continue;
+    AtHook(HookPoint::kTakeToProtect);
+    MmuWriteLocked lock(vm.mmu_lock, LockOp::kClear, cost);
+    ReprotectPace pace(lock);
+    for (const DirtyWindow& window : windows) {
+      if (AsIdOfSlot(window.slot) >= vm.slots.address_spaces()) continue;
+      const Memslot* slot = vm.slots.Active(AsIdOfSlot(window.slot))
+                                .FindById(IdOfSlot(window.slot));
+      if (slot == nullptr) continue;
+      const uint64_t mask = ValidMask(window, *slot);
+      if (mask == 0) continue;
+      pace.YieldIfDue();
+      ClearResult result;
+      ReprotectWindow(vm, lock, *slot, config, slot->base_gfn + window.offset,
+                      mask, &result, cost);
+    }
+  }
+  return count;
+}
+
+uint64_t ReclaimDirtyRingsLocked(VmCore& vm, MmuCost* cost) {
+  if (!vm.has_dirty_rings()) return 0;
+  HarvestDirtyRings(vm, absl::nullopt);
+  return ResetDirtyRingsLocked(
+      vm, [] { return false; }, cost);
+}
+
+void FinishDirtyRingReset(VmCore& vm, uint64_t count, MmuCost* cost) {
+  if (count == 0) return;
+  AtHook(HookPoint::kProtectToFlush);
+  TlbFlushBatch batch(vm.tlb, FlushScope::kVm, FlushReason::kClearDirty);
+  batch.FlushAlways(cost);
+  vm.vcpu_runner->DirtyRingsHaveRoom();
+}
+
+absl::StatusOr<uint64_t> ResetDirtyRings(
+    VmCore& vm, absl::FunctionRef<bool()> stop_requested, MmuCost* cost) {
+  if (!vm.has_dirty_rings()) {
+    return MakeError(absl::StatusCode::kFailedPrecondition,
+                     {"INVALID_DIRTY_LOG_MODE", "", EINVAL},
+                     "this VM has no dirty rings; create it with them");
+  }
+  uint64_t count = 0;
+  {
+    MutexLock lock(vm.slots.slots_lock);
+    count = ResetDirtyRingsLocked(vm, stop_requested, cost);
+  }
+  FinishDirtyRingReset(vm, count, cost);
+  return count;
+}
+
+}  // namespace mmu

@@ -1,0 +1,59 @@
+// The dirty rings of a VM's vCPUs: moving their entries into the slots' epochs
+// (what user space does with a ring), and resetting them (what KVM does then).
+//
+// How the epoch protocol works with rings. A seal harvests: each dirty entry is
+// recorded in the open epoch of its slot and becomes collected. A clear
+// acknowledges, then resets: each collected entry is freed and its page
+// re-protected, whether or not this clear named it. Nothing is lost by that: a
+// page whose entry is freed is in an epoch since its harvest, until it is
+// acknowledged; a write after the reset makes a new entry. So
+//
+//   a writable page of a logged slot has an entry in a ring, or is in an epoch.
+//
+// Next: dirty/dirty_ring.h, which is one ring.
+
+#ifndef MMU_CORE_VM_LOGGING_DIRTY_RINGS_H_
+#define MMU_CORE_VM_LOGGING_DIRTY_RINGS_H_
+
+#include <cstdint>
+
+#include "absl/base/thread_annotations.h"
+#include "absl/functional/function_ref.h"
+#include "absl/status/statusor.h"
+#include "absl/types/optional.h"
+#include "mmu_core/dirty/dirty_log.h"
+#include "mmu_core/dirty/dirty_log_state.h"
+#include "mmu_core/stats/mmu_cost.h"
+#include "mmu_core/vm/core/vm_core.h"
+
+namespace mmu {
+
+// RESET (DL-43): frees the collected entries of all rings, each ring in order
+// up to the first that is not collected, re-protects their pages (DL-15) and
+// returns how many there were; if any, flushes all TLBs, without slots_lock.
+// Entries that name no page of a slot are freed and skipped. Ends early, with
+// the count so far, once `stop_requested` says so. vCPUs that wait for room go
+// on. FAILED_PRECONDITION INVALID_DIRTY_LOG_MODE (EINVAL) without rings.
+absl::StatusOr<uint64_t> ResetDirtyRings(
+    VmCore& vm, absl::FunctionRef<bool()> stop_requested, MmuCost* cost)
+    ABSL_LOCKS_EXCLUDED(vm.slots.slots_lock);
+
+// The two halves of RESET, for those who hold slots_lock already: frees and
+// re-protects; then, after slots_lock was dropped, flushes and wakes the vCPUs
+// if `count` is not 0. Until the second half, stale TLB entries may allow
+// writes.
+uint64_t ResetDirtyRingsLocked(VmCore& vm,
+                               absl::FunctionRef<bool()> stop_requested,
+                               MmuCost* cost)
+    ABSL_EXCLUSIVE_LOCKS_REQUIRED(vm.slots.slots_lock);
+void FinishDirtyRingReset(VmCore& vm, uint64_t count, MmuCost* cost);
+
+// When the log of a slot ended: harvests and frees everything, so that vCPUs
+// that wait for room go on although perhaps nobody is left who would seal.
+// Returns what FinishDirtyRingReset wants. Without rings, 0.
+uint64_t ReclaimDirtyRingsLocked(VmCore& vm, MmuCost* cost)
+    ABSL_EXCLUSIVE_LOCKS_REQUIRED(vm.slots.slots_lock);
+
+}  // namespace mmu
+
+#endif  // MMU_CORE_VM_LOGGING_DIRTY_RINGS_H_

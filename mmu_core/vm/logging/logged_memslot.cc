@@ -1,0 +1,95 @@
+#include "mmu_core/vm/logging/logged_memslot.h"
+
+#include <memory>
+
+#include "absl/base/thread_annotations.h"
+#include "absl/strings/str_cat.h"
+#include "absl/types/optional.h"
+#include "mmu_core/base/mutex.h"
+#include "mmu_core/base/with_memory.h"
+#include "mmu_core/dirty/current_dirty_log.h"
+#include "mmu_core/dirty/dirty_log.h"
+#include "mmu_core/vm/core/noted_pages.h"
+#include "mmu_core/vm/core/vcpu_runner.h"
+#include "mmu_core/vm/logging/dirty_rings.h"
+#include "mmu_core/vm/slots/set_memslot.h"
+
+namespace mmu {
+namespace {
+
+// Whether the slot logs, which it may end to do: all of it is delivered.
+// FAILED_PRECONDITION UNDELIVERED_PAGES if not. Changes nothing.
+absl::StatusOr<bool> CheckDelivered(VmCore& vm, uint32_t slot)
+    ABSL_EXCLUSIVE_LOCKS_REQUIRED(vm.slots.slots_lock) {
+  const std::shared_ptr<VmDirtyLog> log = vm.dirty_log.Get();
+  if (log == nullptr || log->log.Find(slot) == nullptr) return false;
+  const absl::Status status =
+      WithMemory("name", "look at the log of a memslot", [&] {
+        vm.slots.slots_lock.AssertHeld();
+        TakeInNotedPages(vm, /*cost=*/nullptr);
+        const UndeliveredCounts counts = log->log.CountUndelivered(slot);
+        if (counts.none()) return absl::OkStatus();
+        return UndeliveredPages(counts, absl::StrCat("slot ", slot));
+      });
+  if (!status.ok()) return status;
+  return true;
+}
+
+// What became of a deletion that was not refused.
+enum class Deleted : uint8_t {
+  kYes,
+  kOnlyIfHeld,  // not yet: the vCPUs are to stand still meanwhile
+};
+
+}  // namespace
+
+absl::Status SetMemslot(VmCore& vm, const MemslotConfig& config) {
+  uint64_t reset = 0;
+  UndeliveredCounts lost;
+  {
+    MutexLock lock(vm.slots.slots_lock);
+    if (absl::Status s = SetMemslotLocked(vm, config, &lost); !s.ok()) return s;
+    // Stale entries, and nobody who could harvest them.
+    if (config.size_bytes == 0) reset = ReclaimDirtyRingsLocked(vm, nullptr);
+  }
+  FinishDirtyRingReset(vm, reset, nullptr);
+  return absl::OkStatus();
+}
+
+absl::StatusOr<UndeliveredCounts> DeleteMemslot(VmCore& vm, uint32_t slot,
+                                                Undelivered undelivered) {
+  uint64_t reset = 0;
+  UndeliveredCounts lost;
+  absl::optional<HeldVcpus> held;
+  const auto try_to_delete = [&]() -> absl::StatusOr<Deleted> {
+    MutexLock lock(vm.slots.slots_lock);
+    if (undelivered == Undelivered::kRefuse) {
+      const absl::StatusOr<bool> logs = CheckDelivered(vm, slot);
+      if (!logs.ok()) return logs.status();
+      // What a vCPU writes between the look and the end would be lost.
+      if (*logs && !held.has_value()) return Deleted::kOnlyIfHeld;
+      if (!*logs) held.reset();
+    }
+    MemslotConfig nothing;
+    nothing.slot = slot;
+    nothing.size_bytes = 0;
+    if (absl::Status s = SetMemslotLocked(vm, nothing, &lost); !s.ok()) {
+      return s;
+    }
+    // Stale entries, and nobody who could harvest them.
+    reset = ReclaimDirtyRingsLocked(vm, nullptr);
+    return Deleted::kYes;
+  };
+  // Mostly a deletion is refused here, or the slot does not log, and nobody has
+  // to stand still for it.
+  absl::StatusOr<Deleted> deleted = try_to_delete();
+  if (deleted.ok() && *deleted == Deleted::kOnlyIfHeld) {
+    held.emplace(*vm.vcpu_runner);
+    deleted = try_to_delete();
+  }
+  if (!deleted.ok()) return deleted.status();
+  FinishDirtyRingReset(vm, reset, nullptr);
+  return lost;
+}
+
+}  // namespace mmu

@@ -1,0 +1,140 @@
+#include "mmu_core/vm/run/guest_processor.h"
+
+#include "mmu_core/base/check.h"
+#include "mmu_core/base/error.h"
+#include "mmu_core/base/format.h"
+#include "mmu_core/guest_paging/guest_walk.h"
+#include "mmu_core/guest_paging/pae_roots.h"
+#include "mmu_core/memory/guest_memory_access.h"
+#include "mmu_core/memory/guest_words.h"
+#include "mmu_core/vm/vcpu/shadow_vcpu.h"
+
+namespace mmu {
+namespace {
+
+// What addresses of 32 bits reach.
+constexpr uint64_t kEndWithoutPaging = uint64_t{1} << 32;
+
+}  // namespace
+
+GuestProcessor::GuestProcessor(Vcpu& vcpu,
+                               std::function<bool()> await_ring_room,
+                               MissingMemory missing)
+    : vcpu_(vcpu),
+      await_ring_room_(std::move(await_ring_room)),
+      missing_(missing) {
+  MMU_CHECK(vcpu.shadow() != nullptr);
+  SetControlRegisters({});
+}
+
+GuestCpu::Outcome GuestProcessor::Access(Gva gva, int size_bytes,
+                                         AccessKind kind, Privilege privilege,
+                                         uint64_t* word,
+                                         GuestPageFault* fault) {
+  if ((state_.cr0 & kCr0Pg) == 0 && gva.value() >= kEndWithoutPaging) {
+    return AccessForLoader(Gpa(gva.value()), size_bytes, kind, word);
+  }
+  const GuestPageAccess access = {.kind = kind, .privilege = privilege};
+  GuestFault guest_fault;
+  for (;;) {
+    switch (vcpu_.shadow()->Access(gva.value(), size_bytes, access, word,
+                                   &guest_fault)) {
+      case ShadowOutcome::kDone:
+        return Outcome::kDone;
+      case ShadowOutcome::kEmulated:
+        if (missing_ == MissingMemory::kLost) {
+          status_ = GuestMemoryIsGone(gva.value());
+          return Outcome::kError;
+        }
+        if (kind != AccessKind::kWrite) *word = ~uint64_t{0};
+        return Outcome::kDone;
+      case ShadowOutcome::kGuestFault:
+        MMU_CHECK(guest_fault.kind == GuestFault::Kind::kPageFault);
+        *fault = {.address = gva, .error_code = guest_fault.code};
+        return Outcome::kFault;
+      case ShadowOutcome::kError:
+        status_ = vcpu_.shadow()->status();
+        return Outcome::kError;
+      case ShadowOutcome::kDirtyRingFull:
+        if (!AwaitRingRoom()) return Outcome::kError;
+    }
+  }
+}
+
+GuestCpu::Outcome GuestProcessor::AccessForLoader(Gpa gpa, int size_bytes,
+                                                  AccessKind kind,
+                                                  uint64_t* word) {
+  const WordSize size = size_bytes == 4 ? WordSize::k4 : WordSize::k8;
+  GuestMemoryAccess& memory = vcpu_.shadow()->memory();
+  uint64_t value = 0;
+  for (;;) {
+    GuestWordResult result = memory.Read(gpa, size, &value);
+    if (result == GuestWordResult::kDone && kind == AccessKind::kWrite) {
+      result = memory.CompareExchange(gpa, size, value, *word);
+      if (result == GuestWordResult::kChanged) continue;
+      if (result == GuestWordResult::kRingFull) {
+        if (!AwaitRingRoom()) return Outcome::kError;
+        continue;
+      }
+    }
+    if (result != GuestWordResult::kDone) {
+      status_ = absl::FailedPreconditionError(
+          Format("gpa 0x%x holds nothing that a kernel could be loaded to",
+                 gpa.value()));
+      return Outcome::kError;
+    }
+    if (kind != AccessKind::kWrite) *word = value;
+    return Outcome::kDone;
+  }
+}
+
+bool GuestProcessor::AwaitRingRoom() {
+  if (await_ring_room_ != nullptr && await_ring_room_()) return true;
+  status_ =
+      absl::CancelledError("the dirty ring is full, and nobody makes room");
+  return false;
+}
+
+void GuestProcessor::SetControlRegisters(const GuestPagingState& state) {
+  state_ = state;
+  vcpu_.shadow()->SetPaging(ShadowPaging::OfGuest(state));
+  vcpu_.shadow()->SetRoot(RootAt(cr3_), ShadowVcpu::Flush::kYes);
+}
+
+void GuestProcessor::EnablePaging(const PagingGeometry& geometry, Gpa cr3) {
+  GuestPagingState state;
+  state.cr0 = kCr0Pg | kCr0Wp;
+  if (geometry.levels == 2) {
+    state.cr4 = kCr4Pse;
+  } else {
+    state.cr4 = kCr4Pae | (geometry.levels == 5 ? kCr4La57 : 0);
+    state.efer = kEferNx | (geometry.levels >= 4 ? kEferLma : 0);
+  }
+  cr3_ = cr3;
+  SetControlRegisters(state);
+}
+
+GuestRoot GuestProcessor::RootAt(Gpa cr3) {
+  GuestRoot root = {.table = ToGfn(cr3)};
+  const bool pae = (state_.cr0 & kCr0Pg) != 0 && (state_.cr4 & kCr4Pae) != 0 &&
+                   (state_.efer & kEferLma) == 0;
+  if (!pae) return root;
+  const std::optional<Pdptes> pdptes = LoadPdptes(
+      vcpu_.shadow()->memory(), cr3.value(), vcpu_.shadow()->max_phys_bits());
+  // The instruction would fault, and the guest is lost; so it finds no memory.
+  if (pdptes.has_value()) root.pdptes = *pdptes;
+  return root;
+}
+
+void GuestProcessor::LoadCr3(Gpa cr3, Cr3Load how) {
+  cr3_ = cr3;
+  vcpu_.shadow()->SetRoot(RootAt(cr3), how == Cr3Load::kFlush
+                                           ? ShadowVcpu::Flush::kYes
+                                           : ShadowVcpu::Flush::kNo);
+}
+
+void GuestProcessor::Invlpg(Gva gva) {
+  vcpu_.shadow()->InvalidatePage(gva.value());
+}
+
+}  // namespace mmu

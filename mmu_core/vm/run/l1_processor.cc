@@ -1,0 +1,132 @@
+#include "mmu_core/vm/run/l1_processor.h"
+
+#include <optional>
+#include <utility>
+
+#include "mmu_core/base/check.h"
+#include "mmu_core/guest_paging/guest_walk.h"
+#include "mmu_core/guest_paging/pae_roots.h"
+#include "mmu_core/vm/vcpu/shadow_vcpu.h"
+
+namespace mmu {
+L1Processor::L1Processor(Vcpu& vcpu, Level tdp_level,
+                         std::function<bool()> await_ring_room,
+                         MissingMemory missing)
+    : vcpu_(vcpu),
+      tdp_level_(tdp_level),
+      await_ring_room_(std::move(await_ring_room)),
+      missing_(missing) {
+  MMU_CHECK(vcpu.shadow() != nullptr);
+}
+
+bool L1Processor::AwaitRingRoom() {
+  if (await_ring_room_ != nullptr && await_ring_room_()) return true;
+  status_ =
+      absl::CancelledError("the dirty ring is full, and nobody makes room");
+  return false;
+}
+
+bool L1Processor::Access(Gpa gpa, int size_bytes, AccessKind kind,
+                         uint64_t* word) {
+  MMU_DCHECK(!in_l2_);
+  // Four bytes are written as a part of eight. A hypervisor with 4-byte tables
+  // runs on one vCPU, so nobody writes the other half meanwhile.
+  const int shift = size_bytes == 4 ? static_cast<int>(gpa.value() & 4) * 8 : 0;
+  const uint64_t mask = size_bytes == 4 ? 0xffff'ffff : ~uint64_t{0};
+  uint64_t whole = *word;
+  if (size_bytes == 4 && kind == AccessKind::kWrite) {
+    if (!Access(Gpa(gpa.value() & ~uint64_t{7}), 8, AccessKind::kRead,
+                &whole)) {
+      return false;
+    }
+    whole = (whole & ~(mask << shift)) | (*word & mask) << shift;
+  }
+  AccessOutcome outcome = vcpu_.Access(gpa, kind, &whole);
+  while (outcome == AccessOutcome::kDirtyRingFull) {
+    if (!AwaitRingRoom()) return false;
+    outcome = vcpu_.ContinueAccess(gpa, kind, &whole);
+  }
+  if (outcome == AccessOutcome::kError) {
+    status_ = vcpu_.status();
+    return false;
+  }
+  if (outcome == AccessOutcome::kEmulated) {
+    if (missing_ == MissingMemory::kLost) {
+      status_ = GuestMemoryIsGone(gpa.value());
+      return false;
+    }
+    whole = ~uint64_t{0};
+  }
+  if (kind != AccessKind::kWrite) *word = whole >> shift & mask;
+  return true;
+}
+
+void L1Processor::InveptSingleContext(Gpa root) {
+  // The model keeps no more contexts than it may forget.
+  static_cast<void>(root);
+  vcpu_.shadow()->InvalidateAll();
+}
+
+void L1Processor::InveptGlobal() { vcpu_.shadow()->InvalidateAll(); }
+
+void L1Processor::FlushAsid() { flush_asid_ = true; }
+
+void L1Processor::EnterL2(const NestedPaging& paging) {
+  paging_ = paging;
+  in_l2_ = true;
+  ShadowVcpu& shadow = *vcpu_.shadow();
+  GuestRoot root = {.table = ToGfn(paging.root)};
+  if (paging.tables == GuestTables::kEpt) {
+    shadow.SetPaging(ShadowPaging::OfEpt(paging.ept));
+  } else {
+    const ShadowPaging npt = ShadowPaging::OfNpt(paging.l1, tdp_level_);
+    shadow.SetPaging(npt);
+    if (npt.role.guest_level() == 3) {
+      // NPT in PAE format: its four top entries count from here on.
+      const std::optional<Pdptes> pdptes =
+          LoadPdptes(shadow.memory(), paging.root.value(),
+                     vcpu_.shadow()->max_phys_bits());
+      if (pdptes.has_value()) root.pdptes = *pdptes;
+    }
+  }
+  if (std::exchange(flush_asid_, false)) shadow.InvalidateAll();
+  shadow.SetRoot(root, ShadowVcpu::Flush::kNo);
+}
+
+L1Cpu::Outcome L1Processor::L2Access(Gpa nested_gpa, int size_bytes,
+                                     AccessKind kind, uint64_t* word,
+                                     NestedExit* exit) {
+  MMU_DCHECK(in_l2_);
+  const GuestPageAccess access = {
+      .kind = kind,
+      .privilege = paging_.tables == GuestTables::kNpt
+                       ? Privilege::kUser
+                       : Privilege::kSupervisor};
+  GuestFault fault;
+  for (;;) {
+    switch (vcpu_.shadow()->Access(nested_gpa.value(), size_bytes, access, word,
+                                   &fault)) {
+      case ShadowOutcome::kDone:
+        return Outcome::kDone;
+      case ShadowOutcome::kEmulated:
+        if (missing_ == MissingMemory::kLost) {
+          status_ = GuestMemoryIsGone(nested_gpa.value());
+          return Outcome::kError;
+        }
+        if (kind != AccessKind::kWrite) *word = ~uint64_t{0};
+        return Outcome::kDone;
+      case ShadowOutcome::kGuestFault:
+        in_l2_ = false;
+        *exit = {.nested_gpa = nested_gpa, .fault = fault};
+        return Outcome::kExit;
+      case ShadowOutcome::kError:
+        status_ = vcpu_.shadow()->status();
+        return Outcome::kError;
+      case ShadowOutcome::kDirtyRingFull:
+        if (!AwaitRingRoom()) return Outcome::kError;
+        break;
+    }
+  }
+}
+
+}  // namespace mmu

@@ -1,0 +1,43 @@
+// What becomes of a guest's access where there is no memory.
+
+#ifndef MMU_CORE_VM_RUN_MISSING_MEMORY_H_
+#define MMU_CORE_VM_RUN_MISSING_MEMORY_H_
+
+#include <cstdint>
+#include <string>
+
+#include "absl/status/status.h"
+#include "mmu_core/base/error.h"
+#include "mmu_core/base/format.h"
+
+namespace mmu {
+
+enum class MissingMemory : uint8_t {
+  kDevice,  // one that nobody made: reads as all ones, forgets writes
+  kLost,    // the guest had memory there, and cannot go on without
+};
+
+// FAILED_PRECONDITION GUEST_LOST.
+inline absl::Status GuestMemoryIsGone(uint64_t address) {
+  return MakeError(
+      absl::StatusCode::kFailedPrecondition, {"GUEST_LOST", "", 0},
+      Format("the guest's memory behind its address 0x%x was taken "
+             "away; a guest with page tables of its own cannot go on, "
+             "create the VM again",
+             address));
+}
+
+// The same of a guest that fails with `failure` after memory was taken away
+// from it.
+inline absl::Status GuestMemoryWasTaken(const absl::Status& failure) {
+  return MakeError(
+      absl::StatusCode::kFailedPrecondition, {"GUEST_LOST", "", 0},
+      Format("memory of the guest was taken away, and it could not "
+             "make sense of what it found (%s); a guest with page "
+             "tables of its own cannot go on, create the VM again",
+             std::string(failure.message())));
+}
+
+}  // namespace mmu
+
+#endif  // MMU_CORE_VM_RUN_MISSING_MEMORY_H_

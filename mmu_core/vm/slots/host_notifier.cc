@@ -1,0 +1,155 @@
+#include "mmu_core/vm/slots/host_notifier.h"
+
+#include <algorithm>
+#include <cstdint>
+#include <vector>
+
+#include "mmu_core/aging/aging.h"
+#include "mmu_core/base/hooks.h"
+#include "mmu_core/memory/memslot.h"
+#include "mmu_core/shadow/shadow_mmu.h"
+#include "mmu_core/sync/mmu_lock.h"
+#include "mmu_core/sync/rcu.h"
+#include "mmu_core/vm/core/age_pages.h"
+#include "mmu_core/vm/core/vm_core.h"
+
+namespace mmu {
+namespace {
+
+// Pages of a slot. The slot is a copy: a walk may leave the RCU section in
+// which it was found, and a copy keeps its rmaps.
+struct Concerned {
+  Memslot slot;
+  GfnRange gfns;
+};
+
+// Calls `fn` for each slot with pages of `range`.
+template <typename Fn>
+void ForEachSlot(VmCore& vm, HvaRange range, Fn fn) {
+  RcuReadGuard rcu;
+  for (int as_id = 0; as_id < vm.slots.address_spaces(); ++as_id) {
+    vm.slots.Active(as_id).ForEachInHvaRange(range.start, range.end, fn);
+  }
+}
+
+// The guest frames that have pages of `range`, also those that only touch it
+// (AGE-01). They stay the same while an invalidation is announced (SLOT-23).
+std::vector<Concerned> GfnsOf(VmCore& vm, HvaRange range) {
+  std::vector<Concerned> all;
+  ForEachSlot(vm, range, [&](const Memslot& slot, GfnRange gfns) {
+    all.push_back({slot, gfns});
+  });
+  return all;
+}
+
+// `gfns`, a part of the slot, with all that the slot has of each host page that
+// it cuts (RACE-24):
+//
+//   1. an invalidation: unmaps pages [4, 8)
+//   2. fault on page 0: is outside of the range, so it need not retry; finds
+//      the whole host page and maps it by one entry
+//   3. the host: takes pages [4, 8) away, or makes them read-only, which the
+//      entry of 2 knows nothing of
+//
+// Widened, the range has page 0 in it, and the fault waits.
+GfnRange ToHostPages(const Memslot& slot, GfnRange gfns) {
+  if (slot.backing == nullptr) return gfns;
+  const uint64_t pages = PagesPer(slot.backing->host_page_level());
+  // By host pages, which need not lie as guest pages do (SLOT-42).
+  const uint64_t base = slot.PfnOf(slot.base_gfn).value();
+  const uint64_t first = base + slot.PageOf(gfns.start);
+  const uint64_t end = base + (gfns.end - slot.base_gfn);
+  const uint64_t from = std::max(first / pages * pages, base) - base;
+  const uint64_t to =
+      std::min((end + pages - 1) / pages * pages - base, slot.npages);
+  return {slot.base_gfn + from, slot.base_gfn + to};
+}
+
+// Begins an announced invalidation and unmaps; nothing if nothing is concerned.
+void BeginAndUnmap(VmCore& vm, HvaRange range, MayYield may_yield) {
+  std::vector<Concerned> concerned = GfnsOf(vm, range);
+  if (concerned.empty()) return;
+  for (Concerned& one : concerned) one.gfns = ToHostPages(one.slot, one.gfns);
+  MmuWriteLocked lock(vm.mmu_lock, LockOp::kNotifier);
+  vm.invalidations.Begin();
+  for (const Concerned& one : concerned) vm.invalidations.AddRange(one.gfns);
+  for (const Concerned& one : concerned) {
+    if (vm.shadow != nullptr) {
+      vm.shadow->unmap().ZapLeafs(lock, one.slot, one.gfns,
+                                  FlushReason::kNotifier, nullptr, may_yield);
+    }
+    vm.tdp.ZapLeafs(lock, one.slot.as_id, one.gfns, RootFilter::kAll,
+                    FlushReason::kNotifier, nullptr, may_yield);
+  }
+}
+
+bool AgeRange(VmCore& vm, HvaRange range, AgeMode mode) {
+  bool young = false;
+  for (const Concerned& concerned : GfnsOf(vm, range)) {
+    const AgeResult result = AgePages(vm, concerned.slot.as_id, concerned.gfns,
+                                      mode, /*cost=*/nullptr);
+    young |= result.young_page_count > 0;
+    // A test has its answer; to clear means to clear everywhere.
+    if (young && mode == AgeMode::kTest) break;
+  }
+  return young;
+}
+
+}  // namespace
+
+void InvalidateRangeStart(VmCore& vm, HvaRange range, MayYield may_yield) {
+  vm.invalidations.Announce();
+  BeginAndUnmap(vm, range, may_yield);
+}
+
+void InvalidateRangeEnd(VmCore& vm, HvaRange range) {
+  if (!GfnsOf(vm, range).empty()) {
+    MmuWriteLocked lock(vm.mmu_lock, LockOp::kNotifier);
+    vm.invalidations.End();
+  }
+  vm.invalidations.Conclude();
+}
+
+void SetHostAccess(VmCore& vm, HvaRange range, HostAccess access) {
+  vm.invalidations.Announce();
+  BeginAndUnmap(vm, range, MayYield::kYes);
+  AtHook(HookPoint::kUnmapToChange);
+  ForEachSlot(vm, range, [&](const Memslot& slot, GfnRange gfns) {
+    slot.backing->SetHostAccess(slot.HvaOf(gfns.start), gfns.bytes(), access);
+  });
+  InvalidateRangeEnd(vm, range);
+}
+
+bool TestYoung(VmCore& vm, HvaRange range) {
+  return AgeRange(vm, range, AgeMode::kTest);
+}
+
+bool ClearYoung(VmCore& vm, HvaRange range) {
+  return AgeRange(vm, range, AgeMode::kTestAndClear);
+}
+
+void ZapGfnRange(VmCore& vm, int as_id, GfnRange range) {
+  std::vector<Concerned> concerned;
+  {
+    RcuReadGuard rcu;
+    for (const Memslot* slot : vm.slots.Active(as_id).SlotsIn(range)) {
+      concerned.push_back({*slot, range.Intersect(slot->range())});
+    }
+  }
+  MmuWriteLocked lock(vm.mmu_lock, LockOp::kZap);
+  vm.invalidations.Begin();
+  vm.invalidations.AddRange(range);
+  for (const Concerned& one : concerned) {
+    vm.invalidations.AddRange(ToHostPages(one.slot, one.gfns));
+  }
+  for (const Concerned& one : concerned) {
+    if (vm.shadow == nullptr) break;
+    vm.shadow->unmap().ZapLeafs(lock, one.slot, one.gfns, FlushReason::kZap,
+                                nullptr);
+  }
+  vm.tdp.ZapLeafs(lock, as_id, range, RootFilter::kValid, FlushReason::kZap,
+                  nullptr);
+  vm.invalidations.End();
+}
+
+}  // namespace mmu

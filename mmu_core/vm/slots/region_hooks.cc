@@ -1,0 +1,156 @@
+#include "mmu_core/vm/slots/region_hooks.h"
+
+#include "mmu_core/base/check.h"
+#include "mmu_core/base/hooks.h"
+#include "mmu_core/paging/mmio_spte.h"
+#include "mmu_core/shadow/shadow_mmu.h"
+#include "mmu_core/stats/labels.h"
+#include "mmu_core/sync/hold_limit.h"
+#include "mmu_core/sync/mmu_lock.h"
+#include "mmu_core/tlb/tlb_flush_batch.h"
+#include "mmu_core/tlb/vcpu_gate.h"
+#include "mmu_core/vm/core/noted_pages.h"
+
+namespace mmu {
+
+void RegionHooks::BeforeSwap(RegionChange change, const Memslot* old_slot) {
+  if (change == RegionChange::kCreate && joining_.has_value()) {
+    // Before the slot: a harvest of rings drops what it finds no log for
+    // (RACE-18). Nobody clears it before it is there: slots_lock.
+    const std::shared_ptr<VmDirtyLog> log = vm_.dirty_log.Get();
+    log->log.Join(*std::move(joining_));
+    joining_.reset();
+  }
+  if (change != RegionChange::kDelete && change != RegionChange::kMove) return;
+  if (old_slot->as_id == 0) vm_.vcpu_runner->MemoryGoes(old_slot->range());
+}
+
+void RegionHooks::FlushShadowSlot(const Memslot& old_slot) {
+  vm_.slots.slots_lock.AssertHeld();
+  if (vm_.config.slot_zap == VmConfig::SlotZap::kAll) {
+    vm_.FastZapAll(cost_, LockOp::kMemslot);
+  } else {
+    // Faults that found the slot before it became invalid are over, and later
+    // ones retry: what is zapped now stays away (RACE-13).
+    MmuWriteLocked lock(vm_.mmu_lock, LockOp::kMemslot, cost_);
+    if (vm_.shadow != nullptr) {
+      ShadowUnmap& unmap = vm_.shadow->unmap();
+      unmap.ZapLeafs(lock, old_slot, old_slot.range(), FlushReason::kZap,
+                     cost_);
+      unmap.ZapGuestTables(lock, old_slot, cost_);
+    }
+    vm_.tdp.ZapLeafs(lock, old_slot.as_id, old_slot.range(), RootFilter::kAll,
+                     FlushReason::kZap, cost_);
+  }
+  // Nothing maps the slot now, so nothing new comes into the CPUs' logs. What
+  // is in them names gfns of today: the log of a slot that moves keeps it.
+  if (old_slot.dirty_log_enabled()) SyncCpuDirtyLogs(vm_, cost_);
+}
+
+void RegionHooks::CommitRegion(RegionChange change, const Memslot* old_slot,
+                               const Memslot* new_slot) {
+  // First of all, and whatever the change: what loses D below must be noted.
+  CountLoggingSlots(old_slot, new_slot);
+  if (vm_.shadow != nullptr && (old_slot == nullptr || new_slot == nullptr)) {
+    MmuWriteLocked lock(vm_.mmu_lock, LockOp::kMemslot, cost_);
+    vm_.shadow->pages().SetLimitForSlots(lock, vm_.slots.total_pages(), cost_);
+  }
+  if (change == RegionChange::kMove && new_slot->as_id == 0) {
+    const std::shared_ptr<VmDirtyLog> log = vm_.dirty_log.Get();
+    if (log != nullptr) log->log.Moved(new_slot->id);
+  }
+  // A new slot has no mapping yet, and a moved one none any more; a read-only
+  // one cannot be written.
+  if (change != RegionChange::kFlagsOnly || new_slot->readonly()) return;
+  if (!old_slot->dirty_log_enabled() && new_slot->dirty_log_enabled()) {
+    EnableLog(*new_slot);
+  }
+}
+
+void RegionHooks::GenerationAdvanced(uint64_t generation) {
+  // The low bits only tell the address spaces apart (SLOT-21).
+  const uint64_t spaces = static_cast<uint64_t>(vm_.slots.address_spaces());
+  if ((generation & kMmioGenerationMask & ~(spaces - 1)) != 0) return;
+  vm_.FastZapAll(cost_, LockOp::kMemslot);
+}
+
+void RegionHooks::CountLoggingSlots(const Memslot* old_slot,
+                                    const Memslot* new_slot) {
+  const auto logs = [](const Memslot* slot) {
+    return slot != nullptr && slot->dirty_log_enabled() ? 1 : 0;
+  };
+  const int change = logs(new_slot) - logs(old_slot);
+  if (change == 0) return;
+  const int now = vm_.logging_slots.fetch_add(change) + change;
+  MMU_CHECK(now >= 0);
+  if (vm_.cpu_dirty_log_entries() == 0) return;
+  if (now == 0 || (now == 1 && change == 1)) {
+    vm_.tlb.Request(kUpdateCpuDirtyLog);
+  }
+}
+
+void RegionHooks::EnableLog(const Memslot& slot) {
+  AtHook(HookPoint::kFlagToProtect);
+  // Everything is dirty already; protecting is the first clear's work (DL-04).
+  if (log_.initially_set == InitiallySet::kYes) return;
+
+  vm_.slots.slots_lock.AssertHeld();
+  if (slot.shadow_rmaps() != nullptr) EnableShadowLog(slot);
+  {
+    MmuReadLocked lock(vm_.mmu_lock, LockOp::kEnable, cost_);
+    if (log_.split == SplitPolicy::kEager) {
+      vm_.tdp.Split(lock, slot.as_id, slot.range(), Level::k4K,
+                    SplitTrigger::kEager, vm_.operation_tables,
+                    /*deadline_nanos=*/0, cost_, limit_);
+    }
+    // After the split, so that the small entries decide who must flush
+    // (TDP-65). MMU-writable stays, so it may be flushed without the lock
+    // (DL-03).
+    if (vm_.cpu_dirty_log_entries() != 0) {
+      vm_.tdp.ClearDirty(lock, slot.as_id, slot.range(), cost_, limit_);
+      // The processor would note one page of them.
+      vm_.tdp.WriteProtect(lock, slot.as_id, slot.range(), Level::k2M, cost_,
+                           limit_);
+    } else {
+      vm_.tdp.WriteProtect(lock, slot.as_id, slot.range(), Level::k4K, cost_,
+                           limit_);
+    }
+  }
+  TlbFlushBatch batch(vm_.tlb, FlushScope::kRange, FlushReason::kWriteProtect);
+  batch.FlushAlways(cost_);
+}
+
+// The same for what nested guests map, or guests that page by themselves. A
+// fault that comes between this and the TDP MMU's turn finds a slot that logs.
+void RegionHooks::EnableShadowLog(const Memslot& slot) {
+  vm_.slots.slots_lock.AssertHeld();
+  ShadowMmu& shadow = *vm_.shadow;
+  MmuWriteLocked lock(vm_.mmu_lock, LockOp::kEnable, cost_);
+  if (log_.split == SplitPolicy::kEager) {
+    shadow.split().Split(lock, slot, slot.range(), Level::k4K,
+                         SplitTrigger::kEager, shadow.split_caches(), cost_,
+                         limit_);
+  }
+  if (vm_.cpu_dirty_log_entries() != 0) {
+    shadow.log().ClearDirty(lock, slot, slot.range(), cost_, limit_);
+    shadow.log().WriteProtect(lock, slot, slot.range(), Level::k2M, cost_,
+                              limit_);
+  } else {
+    shadow.log().WriteProtect(lock, slot, slot.range(), Level::k4K, cost_,
+                              limit_);
+  }
+}
+
+void RegionHooks::RecoverHugePages(const Memslot& slot) {
+  vm_.slots.slots_lock.AssertHeld();
+  if (slot.readonly()) return;
+  if (vm_.shadow != nullptr) {
+    MmuWriteLocked lock(vm_.mmu_lock, LockOp::kRecover, cost_);
+    recovered_ +=
+        vm_.shadow->recover().Recover(lock, slot, slot.range(), cost_);
+  }
+  MmuReadLocked lock(vm_.mmu_lock, LockOp::kRecover, cost_);
+  recovered_ += vm_.tdp.Recover(lock, slot, slot.range(), cost_);
+}
+
+}  // namespace mmu

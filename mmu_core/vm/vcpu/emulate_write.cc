@@ -1,0 +1,35 @@
+#include "mmu_core/vm/vcpu/emulate_write.h"
+
+#include "mmu_core/base/check.h"
+#include "mmu_core/shadow/guest_pte_writes.h"
+#include "mmu_core/vm/core/vm_core.h"
+
+namespace mmu {
+
+EmulatedWrite EmulateGuestWrite(VmCore& vm, GuestWords& memory, Gpa gpa,
+                                int size_bytes, uint64_t word) {
+  MMU_DCHECK(size_bytes == 4 || size_bytes == 8);
+  const WordSize size = size_bytes == 4 ? WordSize::k4 : WordSize::k8;
+  if (size == WordSize::k4) word &= 0xffff'ffff;
+  uint64_t old = 0;
+  for (;;) {
+    GuestWordResult result = memory.Read(gpa, size, &old);
+    if (result == GuestWordResult::kDone) {
+      result = memory.CompareExchange(gpa, size, old, word);
+    }
+    if (result == GuestWordResult::kDone) break;
+    // The host forbids it since the fault: the next one says so. A full ring is
+    // met before the next access.
+    if (result == GuestWordResult::kNoSlot ||
+        result == GuestWordResult::kHostReadonly ||
+        result == GuestWordResult::kRingFull) {
+      return EmulatedWrite::kRetry;
+    }
+    if (result != GuestWordResult::kChanged) return EmulatedWrite::kCannot;
+  }
+  vm.shadow->pte_writes().Written(/*as_id=*/0, gpa, size_bytes, memory,
+                                  /*cost=*/nullptr);
+  return EmulatedWrite::kDone;
+}
+
+}  // namespace mmu

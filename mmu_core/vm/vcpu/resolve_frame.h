@@ -1,0 +1,61 @@
+// From a gfn to the host's frame, before mmu_lock is taken.
+
+#ifndef MMU_CORE_VM_VCPU_RESOLVE_FRAME_H_
+#define MMU_CORE_VM_VCPU_RESOLVE_FRAME_H_
+
+#include <cerrno>
+
+#include "absl/base/optimization.h"
+#include "absl/status/status.h"
+#include "mmu_core/base/access.h"
+#include "mmu_core/base/address.h"
+#include "mmu_core/base/error.h"
+#include "mmu_core/base/format.h"
+#include "mmu_core/memory/invalidate_sequence.h"
+#include "mmu_core/mmu/page_fault.h"
+#include "mmu_core/rmap/slot_rmaps.h"
+
+namespace mmu {
+
+// Sets what `fault` needs of its slot: the sequence, the frame, and whether it
+// may be written (PF-20..23). False: the fault is to be retried, or, if
+// `*error` is set, cannot be handled: FAILED_PRECONDITION HOST_READ_ONLY
+// (EFAULT), for whoever runs the vCPU. REQUIRES: fault.slot is set, in the
+// caller's RCU section.
+inline bool ResolveFrame(const InvalidationGate& invalidations,
+                         PageFault& fault, absl::Status* error) {
+  // The order matters: sequence first, then the frame (PF-21). An invalidation
+  // that ends in between changes the sequence; one that is still going on is
+  // seen under the lock.
+  fault.invalidate_sequence = invalidations.snapshot();
+  if (invalidations.MaybeInvalidating(fault.gfn)) return false;
+  fault.pfn = fault.slot->PfnOf(fault.gfn);
+  fault.map_writable =
+      fault.slot->readonly() ? HostWritable::kNo : HostWritable::kYes;
+  if (ABSL_PREDICT_FALSE(!fault.slot->IsHostWritable(fault.gfn))) {
+    if (fault.kind == AccessKind::kWrite) {
+      *error = MakeError(
+          absl::StatusCode::kFailedPrecondition, {"HOST_READ_ONLY", "", EFAULT},
+          Format("the guest writes to gpa 0x%x, but the host lets "
+                 "that page be read only; make it writable and run "
+                 "the vCPU again",
+                 ToGpa(fault.gfn).value()));
+      return false;
+    }
+    fault.map_writable = HostWritable::kNo;
+  }
+  return true;
+}
+
+// A write to a guest's table that stays protected (PF-04). Not if the host
+// forbids the write anyway: that is for ResolveFrame to say. The same holds.
+inline bool IsWriteTracked(const PageFault& fault) {
+  if (fault.kind != AccessKind::kWrite) return false;
+  const SlotRmaps* const rmaps = fault.slot->shadow_rmaps();
+  return rmaps != nullptr && rmaps->IsWriteTracked(fault.gfn) &&
+         fault.slot->IsHostWritable(fault.gfn);
+}
+
+}  // namespace mmu
+
+#endif  // MMU_CORE_VM_VCPU_RESOLVE_FRAME_H_

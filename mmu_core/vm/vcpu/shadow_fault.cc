@@ -1,0 +1,247 @@
+#include "mmu_core/vm/vcpu/shadow_fault.h"
+
+#include <cerrno>
+#include <utility>
+
+#include "absl/time/time.h"
+#include "mmu_core/base/error.h"
+#include "mmu_core/base/format.h"
+#include "mmu_core/base/hooks.h"
+#include "mmu_core/memory/memslot_set.h"
+#include "mmu_core/mmu/page_fault.h"
+#include "mmu_core/shadow/shadow_mmu.h"
+#include "mmu_core/sync/rcu.h"
+#include "mmu_core/sync/spin.h"
+#include "mmu_core/vm/core/vm_core.h"
+#include "mmu_core/vm/vcpu/fault_handler.h"
+#include "mmu_core/vm/vcpu/resolve_frame.h"
+#include "mmu_core/vm/vcpu/shadow_vcpu.h"
+#include "mmu_core/vm/vcpu/vcpu.h"
+
+namespace mmu {
+namespace {
+
+// One fault on its way; the steps are in the order in which they are called.
+class Handler {
+ public:
+  Handler(VmCore& vm, Vcpu& vcpu, ShadowVcpu& shadow, uint64_t address,
+          const GuestPageAccess& access, MmuCost* cost)
+      : vm_(vm),
+        vcpu_(vcpu),
+        shadow_(shadow),
+        guest_(shadow.guest()),
+        address_(address),
+        access_(access),
+        cost_(cost) {
+    fault_.kind = access.kind;
+    fault_.ring = vcpu.dirty_ring();
+  }
+
+  const PageFault& fault() const { return fault_; }
+  bool fast() const { return fast_; }
+
+  ShadowFaultOutcome Run(const ShadowWalkResult& walk) {
+    fault_.present = walk.result.kind == WalkResult::Kind::kNotAllowed;
+    if (!WalkGuest()) return std::move(outcome_);
+    // What is missing in the caches comes between two sections, as in
+    // vm/vcpu/fault_handler.cc.
+    do {
+      InRcuSection(walk);
+    } while (wants_caches_ && TopUp());
+    // Its text is allocated, so not under mmu_lock (LCK-01).
+    if (no_shadow_pages_) outcome_.status = vm_.shadow->pages().Exhausted();
+    return std::move(outcome_);
+  }
+
+ private:
+  void InRcuSection(const ShadowWalkResult& walk) {
+    // The slot stays as it is found until the section ends (SLOT-24).
+    RcuReadGuard rcu;
+    const MemslotSet& slots = vm_.slots.Active(/*as_id=*/0);
+    fault_.slot = vcpu_.memslot_hint().Find(slots, fault_.gfn);
+    outcome_.result = fault_.slot == nullptr
+                          ? WithoutSlot(slots.generation(), walk)
+                          : WithSlot();
+  }
+
+  // False, and the outcome says so, if the caches cannot be filled.
+  bool TopUp() {
+    wants_caches_ = false;
+    outcome_.status = guest_.caches.TopUpForFault(IndirectPagesOf());
+    return outcome_.status.ok();
+  }
+
+  IndirectPages IndirectPagesOf() const {
+    return guest_.has_guest_tables() ? IndirectPages::kPossible
+                                     : IndirectPages::kNone;
+  }
+
+  // The guest's own tables: false, and the outcome says so, if they do not
+  // allow the access (SHD-46), or if the dirty ring is full: the vCPU's loop
+  // then waits for room before it tries again (DL-42).
+  bool WalkGuest() {
+    if (!guest_.has_guest_tables()) {
+      fault_.gfn = Gfn(address_ >> kPageShift);
+      outcome_.gpa = Gpa(address_);
+      return true;
+    }
+    walk_ =
+        guest_.walker.Walk(guest_.memory, shadow_.where(), address_, access_);
+    if (walk_.kind == GuestWalkResult::Kind::kRingFull) return false;
+    if (!walk_.translated()) {
+      outcome_.guest = walk_.fault;
+      return false;
+    }
+    if (walk_.dirty_update_forbidden) {
+      outcome_.status = MakeError(
+          absl::StatusCode::kFailedPrecondition, {"HOST_READ_ONLY", "", EFAULT},
+          Format("the guest writes to 0x%x, which its table would have "
+                 "to note, but the host lets that be read only; make "
+                 "it writable and run the vCPU again",
+                 address_));
+      return false;
+    }
+    fault_.gfn = walk_.gfn;
+    outcome_.gpa = ToGpa(walk_.gfn) + (address_ & kPageMask);
+    return true;
+  }
+
+  FaultResult WithoutSlot(uint64_t generation, const ShadowWalkResult& walk) {
+    // While a swap goes on nothing is cached (SLOT-22).
+    if ((generation & kGenerationInProgress) != 0 ||
+        vm_.config.mmio_caching == VmConfig::MmioCaching::kNo ||
+        !vm_.mmio.enabled() || fault_.gfn > vm_.mmio.max_gfn() ||
+        fault_.gfn.value() > vm_.slots.max_gfn()) {
+      return FaultResult::kEmulate;  // SPTE-45
+    }
+    fault_.mmio = vm_.mmio.Make(fault_.gfn, generation);
+    // What was met says what the memslots say now (PF-35).
+    if (walk.mmio == fault_.mmio) return FaultResult::kEmulate;
+    if (WantsCaches()) return FaultResult::kRetry;
+    return Map();
+  }
+
+  FaultResult WithSlot() {
+    if (fault_.slot->invalid()) return FaultResult::kRetry;  // SLOT-25
+    if (fault_.slot->readonly() && fault_.kind == AccessKind::kWrite) {
+      return FaultResult::kEmulate;  // PF-23
+    }
+    if (shadow_.roots().table() == nullptr) return FaultResult::kRetry;
+    if (IsWriteTracked(fault_)) return FaultResult::kWriteProtected;  // PF-04
+    const ShadowPageState* const top = shadow_.roots().TopPage(address_);
+    if (!guest_.has_guest_tables() && top != nullptr) {  // PF-11
+      const FaultResult result = vm_.shadow->faults().FastFault(*top, fault_);
+      if (result != FaultResult::kInvalid) {
+        fast_ = true;
+        return result;
+      }
+    }
+    if (WantsCaches()) return FaultResult::kRetry;
+    if (!ResolveFrame(vm_.invalidations, fault_, &outcome_.status)) {
+      return FaultResult::kRetry;
+    }
+    return Map();
+  }
+
+  // Whether the caches have to be filled before anything can be mapped.
+  bool WantsCaches() {
+    wants_caches_ = guest_.caches.NeedTopUpForFault(IndirectPagesOf());
+    return wants_caches_;
+  }
+
+  // REQUIRES: the caches are filled.
+  FaultResult Map() {
+    AtHook(HookPoint::kFrameToLock);
+    MmuWriteLocked lock(vm_.mmu_lock, LockOp::kFault, cost_);
+    // What was looked up without the lock may be out of date (PF-05, PF-25).
+    if (shadow_.roots().table() == nullptr || shadow_.roots().IsObsolete() ||
+        (fault_.slot != nullptr &&
+         vm_.invalidations.RetryNeeded(fault_.invalidate_sequence,
+                                       fault_.gfn))) {
+      return FaultResult::kRetry;
+    }
+    ShadowPageState* const top = shadow_.roots().TopPage(address_);
+    if (top == nullptr) {
+      // The guest's table is where there was no memory when the root was
+      // loaded: it is to be loaded again (ROLE-24).
+      stale_root_ = true;
+      return FaultResult::kRetry;
+    }
+    if (!shadow_.roots().MakeAvailable(lock, cost_)) {
+      no_shadow_pages_ = true;
+      return FaultResult::kRetry;
+    }
+    ShadowFaults& faults = vm_.shadow->faults();
+    if (!guest_.has_guest_tables()) {
+      return faults.MapDirect(lock, guest_, *top, fault_, cost_);
+    }
+    AccessRights rights = walk_.access;
+    if (fault_.slot != nullptr && fault_.kind == AccessKind::kWrite &&
+        access_.privilege != Privilege::kUser) {
+      rights = AccessOfSupervisorWrite(guest_.cpu_role(), rights);
+    }
+    return faults.MapGuest(lock, guest_, *top, fault_, address_, walk_, rights,
+                           cost_);
+  }
+
+ public:
+  bool stale_root() const { return stale_root_; }
+
+ private:
+  VmCore& vm_;
+  Vcpu& vcpu_;
+  ShadowVcpu& shadow_;
+  GuestContext& guest_;
+  const uint64_t address_;
+  const GuestPageAccess access_;
+  MmuCost* const cost_;
+  PageFault fault_;
+  GuestWalkResult walk_;
+  bool fast_ = false;
+  bool wants_caches_ = false;
+  bool stale_root_ = false;
+  bool no_shadow_pages_ = false;
+  ShadowFaultOutcome outcome_;
+};
+
+}  // namespace
+
+ShadowFaultOutcome HandleShadowFault(VmCore& vm, Vcpu& vcpu, ShadowVcpu& shadow,
+                                     uint64_t address,
+                                     const GuestPageAccess& access,
+                                     const ShadowWalkResult& walk) {
+  VcpuStats& stats = vcpu.stats();
+  const bool timed = vcpu.TimesThisFault();
+  MmuCost cost;
+  const int64_t begin = timed ? MonotonicNanos() : 0;
+  Handler handler(vm, vcpu, shadow, address, access, timed ? &cost : nullptr);
+  ShadowFaultOutcome outcome = handler.Run(walk);
+  if (handler.stale_root()) shadow.ReleaseRoots();
+  const PageFault& fault = handler.fault();
+  if (timed) {
+    CountFaultTime(stats, fault, handler.fast(), MonotonicNanos() - begin,
+                   absl::ToInt64Nanoseconds(cost.lock_wait));
+  }
+  if (fault.marked_dirty) {
+    stats.dirty_pages.Add();
+    if (fault.present && fault.kind == AccessKind::kWrite) {
+      stats.dirty_log_faults.Add();
+    }
+  }
+  if (fault.mmio_spte_created) stats.pf_mmio_spte_created.Add();
+  if (!outcome.status.ok()) {
+    stats.CountFaultError(access.kind);
+    return outcome;
+  }
+  // RETRY, which a fault of the guest is to us, counts nothing but the fault.
+  if (outcome.guest.has_value() &&
+      outcome.guest->kind == GuestFault::Kind::kPageFault) {
+    stats.pf_guest.Add();
+  }
+  stats.CountFault(outcome.result, access.kind,
+                   handler.fast() ? VcpuStats::FaultPath::kFast
+                                  : VcpuStats::FaultPath::kSlow);
+  return outcome;
+}
+
+}  // namespace mmu

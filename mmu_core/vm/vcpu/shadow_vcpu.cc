@@ -1,0 +1,280 @@
+#include "mmu_core/vm/vcpu/shadow_vcpu.h"
+
+#include <atomic>
+#include <cstddef>
+#include <utility>
+
+#include "mmu_core/base/check.h"
+#include "mmu_core/guest_paging/control_registers.h"
+#include "mmu_core/guest_paging/cpu_role.h"
+#include "mmu_core/sync/rcu.h"
+#include "mmu_core/vm/core/vm_core.h"
+#include "mmu_core/vm/vcpu/emulate_write.h"
+#include "mmu_core/vm/vcpu/held_back.h"
+#include "mmu_core/vm/vcpu/shadow_fault.h"
+#include "mmu_core/vm/vcpu/shadow_walk.h"
+#include "mmu_core/vm/vcpu/vcpu.h"
+
+namespace mmu {
+namespace {
+
+GuestCpuid CpuidOf(const VmCore& vm) {
+  return {.max_phys_bits = HostAddressBits(vm.config), .has_1g_pages = true};
+}
+
+// Accesses are by a guest's linear address, not by a guest-physical one.
+bool IsLinear(const ShadowPaging& paging) {
+  return paging.tables == GuestTables::kLegacy &&
+         (paging.role.guest_level() != 0 ||
+          paging.root_role.level_number() < 4);
+}
+
+// Bits of an address that are translated. A guest's own paging ignores others,
+// which only repeat one of them; what lies above L1's tables is a violation.
+int AddressBits(const ShadowPaging& paging) {
+  if (IsLinear(paging) && paging.role.guest_level() < 4) return 32;
+  return kPageShift + kEntryBits * paging.root_role.level_number();
+}
+
+// What of an address is translated, and cached by.
+uint64_t Translated(uint64_t address, const ShadowPaging& paging) {
+  if (!IsLinear(paging)) return address;
+  return address & ((uint64_t{1} << AddressBits(paging)) - 1);
+}
+
+}  // namespace
+
+ShadowPaging ShadowPaging::OfGuest(const GuestPagingState& state) {
+  ShadowPaging paging;
+  GuestPagingState guest = state;
+  guest.cr4 &= ~kCr4Pke;
+  paging.role = LegacyCpuRole(guest);
+  paging.root_role = ShadowRootRole(paging.role);
+  // The processor pages even if the guest does not, with write protection that
+  // holds for supervisors: else they could write what is write-protected.
+  GuestPagingState processor = guest;
+  processor.cr0 |= kCr0Pg | kCr0Wp;
+  processor.efer |= kEferNx;
+  processor.cr4 |= kCr4Pae;
+  if ((guest.cr0 & kCr0Pg) == 0) processor.cr4 &= ~(kCr4Smep | kCr4Smap);
+  paging.hardware = PermissionTable::ForLegacy(LegacyCpuRole(processor));
+  return paging;
+}
+
+ShadowPaging ShadowPaging::OfEpt(const EptOptions& options) {
+  ShadowPaging paging;
+  paging.tables = GuestTables::kEpt;
+  paging.role = EptCpuRole(options, /*as_id=*/0);
+  paging.root_role = ShadowEptRootRole(paging.role);
+  paging.hardware = PermissionTable::ForEpt();
+  return paging;
+}
+
+ShadowPaging ShadowPaging::OfNpt(const GuestPagingState& l1, Level tdp_level) {
+  ShadowPaging paging;
+  paging.tables = GuestTables::kNpt;
+  paging.role = NptCpuRole(l1);
+  paging.root_role = ShadowNptRootRole(paging.role, tdp_level);
+  paging.hardware = PermissionTable::ForLegacy(paging.role);
+  return paging;
+}
+
+ShadowPaging ShadowPaging::OfTdp(const VmCore& vm) {
+  ShadowPaging paging;
+  paging.role = LegacyCpuRole({});
+  paging.root_role = TdpRootRole(
+      vm.tdp.options().root_level,
+      vm.tdp.format().has_ad() ? AdBits::kEnabled : AdBits::kDisabled, {});
+  paging.hardware = vm.config.format == EntryFormat::kEpt
+                        ? PermissionTable::ForEpt()
+                        : PermissionTable::ForLegacy(NptCpuRole({}));
+  return paging;
+}
+
+ShadowVcpu::ShadowVcpu(VmCore& vm, Vcpu& vcpu)
+    : vm_(vm),
+      vcpu_(vcpu),
+      memory_(vm.slots, /*as_id=*/0, vcpu.dirty_ring()),
+      caches_(vm.shadow->pools()),
+      roots_(vm.shadow->RootParts()) {
+  SetPaging(vm.config.mmu == MmuMode::kTdpShadow ? ShadowPaging::OfTdp(vm)
+                                                 : ShadowPaging::OfGuest({}));
+}
+
+ShadowVcpu::~ShadowVcpu() { ReleaseRoots(); }
+
+void ShadowVcpu::SetPaging(const ShadowPaging& paging) {
+  MMU_CHECK(paging.role.base().as_id() == 0);  // it sees the normal memslots
+  if (guest_.has_value() && paging.tables == paging_.tables &&
+      paging.role == paging_.role && paging.root_role == paging_.root_role) {
+    return;
+  }
+  ReleaseRoots();
+  paging_ = paging;
+  walker_ = paging.role.guest_level() == 0
+                ? GuestWalker()
+                : GuestWalker(paging.tables, paging.role, CpuidOf(vm_));
+  guest_.emplace(GuestContext{.walker = walker_,
+                              .memory = memory_,
+                              .root_role = paging.root_role,
+                              .caches = caches_,
+                              .ring = vcpu_.dirty_ring()});
+}
+
+int ShadowVcpu::max_phys_bits() const { return CpuidOf(vm_).max_phys_bits; }
+
+void ShadowVcpu::SetRoot(const GuestRoot& root, Flush flush) {
+  // The same tables again, and nothing to forget: what is cached stays.
+  if (flush == Flush::kNo && roots_.table() != nullptr && root == where_) {
+    return;
+  }
+  where_ = root;
+  tlb_.FlushAll();
+  const bool kept = roots_.SwitchTo(*guest_, root, nullptr);
+  if (flush == Flush::kNo) return;
+  vcpu_.stats().tlb_flush.Add();
+  if (kept) roots_.Sync(*guest_, nullptr);
+}
+
+void ShadowVcpu::InvalidatePage(uint64_t address) {
+  vcpu_.stats().invlpg.Add();
+  const uint64_t translated = Translated(address, paging_);
+  roots_.InvalidateAddress(*guest_, translated, nullptr);
+  tlb_.FlushGfn(Gfn(translated >> kPageShift));
+}
+
+void ShadowVcpu::InvalidateAll() {
+  vcpu_.stats().tlb_flush.Add();
+  // A root that is loaded anew is in step.
+  ReleaseRoots();
+}
+
+void ShadowVcpu::FreeObsoleteRoots() {
+  roots_.FreeObsolete(nullptr);
+  if (roots_.table() == nullptr) tlb_.FlushAll();
+}
+
+void ShadowVcpu::ReleaseRoots() {
+  roots_.FreeAll(nullptr);
+  tlb_.FlushAll();
+}
+
+absl::Status ShadowVcpu::LoadRoot() {
+  tlb_.FlushAll();
+  if (absl::Status s = vm_.PrepareForShadowRoot(); !s.ok()) return s;
+  if (absl::Status s = roots_.Load(*guest_, where_, nullptr); !s.ok()) return s;
+  vm_.tlb.CountVcpuFlush(FlushReason::kRoot);
+  return absl::OkStatus();
+}
+
+void ShadowVcpu::Perform(const TlbEntry& entry, uint64_t address,
+                         int size_bytes, AccessKind kind, uint64_t* word) {
+  if (entry.host == nullptr) {
+    if (kind != AccessKind::kWrite) *word = 0;
+    return;
+  }
+  // Word-wise relaxed atomics, as in Vcpu::Perform.
+  std::byte* const at =
+      entry.host + (address - (entry.base_gfn.value() << kPageShift));
+  if (size_bytes == 8) {
+    std::atomic_ref<uint64_t> memory(*reinterpret_cast<uint64_t*>(at));
+    if (kind == AccessKind::kWrite) {
+      memory.store(*word, std::memory_order_relaxed);
+    } else {
+      *word = memory.load(std::memory_order_relaxed);
+    }
+    return;
+  }
+  std::atomic_ref<uint32_t> memory(*reinterpret_cast<uint32_t*>(at));
+  if (kind == AccessKind::kWrite) {
+    memory.store(static_cast<uint32_t>(*word), std::memory_order_relaxed);
+  } else {
+    *word = memory.load(std::memory_order_relaxed);
+  }
+}
+
+ShadowOutcome ShadowVcpu::Access(uint64_t linear_address, int size_bytes,
+                                 const GuestPageAccess& access, uint64_t* word,
+                                 GuestFault* fault) {
+  MMU_DCHECK((size_bytes == 4 || size_bytes == 8) &&
+             linear_address % static_cast<uint64_t>(size_bytes) == 0);
+  const ShadowWalkParts parts = {
+      .format = paging_.root_role.ad_disabled()
+                    ? vm_.shadow->parts().format_without_ad
+                    : vm_.shadow->parts().format,
+      .mmio = vm_.mmio,
+      .memory = vm_.memory,
+      .permissions = paging_.hardware,
+  };
+  const uint64_t address = Translated(linear_address, paging_);
+  const bool in_tables = address >> AddressBits(paging_) == 0;
+  const Gfn page(address >> kPageShift);
+  VcpuGate& gate = vcpu_.gate();
+  vcpu_.stats().accesses.Add();
+  if (access.kind == AccessKind::kWrite) vcpu_.stats().writes.Add();
+  for (;;) {
+    if (gate.BeginAccess() != 0) {
+      const Vcpu::Exit exit(vcpu_);
+      if (!vcpu_.HandleRequests()) return ShadowOutcome::kDirtyRingFull;
+      continue;
+    }
+    if (const TlbEntry* entry = in_tables ? tlb_.Lookup(page) : nullptr;
+        entry != nullptr && CanUse(*entry, access)) {
+      Perform(*entry, address, size_bytes, access.kind, word);
+      gate.EndAccess();
+      return ShadowOutcome::kDone;
+    }
+    if (roots_.table() == nullptr || roots_.IsObsolete()) {
+      gate.EndAccess();
+      const Vcpu::Exit exit(vcpu_);
+      if (status_ = LoadRoot(); !status_.ok()) return ShadowOutcome::kError;
+      continue;
+    }
+    const ShadowWalkResult walk =
+        in_tables ? ShadowWalk(parts, roots_, address, access)
+                  : ShadowWalkResult();
+    if (walk.result.kind == WalkResult::Kind::kTranslated) {
+      tlb_.Insert(walk.result.entry);
+      Perform(walk.result.entry, address, size_bytes, access.kind, word);
+      gate.EndAccess();
+      return ShadowOutcome::kDone;
+    }
+    gate.EndAccess();
+
+    const Vcpu::Exit exit(vcpu_);
+    // As in Vcpu::ContinueAccess: the fault makes the processor forget.
+    if (walk.result.kind == WalkResult::Kind::kNotAllowed) {
+      tlb_.FlushGfn(page);
+    }
+    ShadowFaultOutcome outcome =
+        HandleShadowFault(vm_, vcpu_, *this, address, access, walk);
+    vcpu_.NoteRingFill();
+    if (!outcome.status.ok()) {
+      status_ = std::move(outcome.status);
+      return ShadowOutcome::kError;
+    }
+    if (outcome.guest.has_value()) {
+      *fault = *outcome.guest;
+      tlb_.FlushGfn(page);
+      return ShadowOutcome::kGuestFault;
+    }
+    if (outcome.result == FaultResult::kEmulate) {
+      return ShadowOutcome::kEmulated;
+    }
+    if (outcome.result == FaultResult::kRetry) {
+      status_ = AwaitRelease(vm_, vcpu_, ToGfn(outcome.gpa),
+                             [&gate] { return gate.pending_requests() != 0; });
+      if (!status_.ok()) return ShadowOutcome::kError;
+      continue;
+    }
+    if (outcome.result == FaultResult::kWriteProtected) {
+      const EmulatedWrite write =
+          EmulateGuestWrite(vm_, memory_, outcome.gpa, size_bytes, *word);
+      vcpu_.NoteRingFill();
+      if (write == EmulatedWrite::kDone) return ShadowOutcome::kDone;
+      if (write == EmulatedWrite::kCannot) return ShadowOutcome::kEmulated;
+    }
+  }
+}
+
+}  // namespace mmu

@@ -1,0 +1,236 @@
+// A virtual CPU: its TLB, its root, and the loop that turns a guest's access
+// into a translation, faulting as often as it takes.
+//
+// The life of one access, and of the fault it may cause:
+//
+//   1. Access opens an access section (tlb/vcpu_gate.h). A pending request
+//      (flush, new root) is carried out first.
+//   2. The TLB has a translation that allows the access: the bytes are read or
+//      written, the section closes. Done.
+//   3. Otherwise HardwareWalk walks the tables. If they allow it, the
+//      translation goes into the TLB, and on with 2.
+//   4. Otherwise the section closes, the vCPU exits (leaves guest mode), and
+//      HandleFault (vm/vcpu/fault_handler.h) looks for the memslot, tries the
+//      fast page fault, resolves the frame, takes mmu_lock for read and has the
+//      TDP MMU map it. Then from 1 again.
+//
+// A vCPU with page-modification logging has a buffer (dirty/pml_buffer.h) that
+// its walks fill while some slot logs. It belongs to the vCPU's thread, which
+// drains it at every exit, before anything else is done (DL-31): the pages go
+// into bitmaps or into the vCPU's ring. So a vCPU outside of guest mode has an
+// empty buffer, and whoever wants to see all dirty pages makes the others exit
+// (RemoteTlb::KickOut). An access made outside of guest mode exits at its end.
+
+#ifndef MMU_CORE_VM_VCPU_VCPU_H_
+#define MMU_CORE_VM_VCPU_VCPU_H_
+
+#include <atomic>
+#include <cstdint>
+#include <memory>
+
+#include "absl/base/optimization.h"
+#include "absl/status/status.h"
+#include "mmu_core/base/access.h"
+#include "mmu_core/base/address.h"
+#include "mmu_core/dirty/dirty_ring.h"
+#include "mmu_core/dirty/pml_buffer.h"
+#include "mmu_core/memory/memslot_hint.h"
+#include "mmu_core/paging/table_cache.h"
+#include "mmu_core/stats/vcpu_stats.h"
+#include "mmu_core/tdp/tdp_root.h"
+#include "mmu_core/tlb/vcpu_gate.h"
+#include "mmu_core/tlb/vcpu_tlb.h"
+#include "mmu_core/vm/vcpu/mmio_cache.h"
+
+namespace mmu {
+
+class ParkingPlace;
+class ShadowVcpu;
+struct VmCore;
+
+enum class AccessOutcome : uint8_t {
+  kDone,           // the guest's memory was read or written
+  kEmulated,       // no memslot there, or a read-only one was written
+  kDirtyRingFull,  // the vCPU may not enter the guest until its dirty ring has
+                   // room (DL-42); the access waits for ContinueAccess
+  kError,          // the host could not serve it: status() tells why;
+                   // CANCELLED: it waited, and the vCPU is to stop
+};
+
+// Access and the functions marked so are for the one thread that runs the
+// vCPU; stats(), gate() are for all. Thread-compatible otherwise.
+class Vcpu {
+ public:
+  Vcpu(VmCore& vm, int index);
+  ~Vcpu();
+  Vcpu(const Vcpu&) = delete;
+  Vcpu& operator=(const Vcpu&) = delete;
+
+  int index() const { return index_; }
+
+  // vCPU thread. Enters or leaves guest mode (TLB-01); not while in an access.
+  void EnterGuest() { gate_.EnterGuest(); }
+  void ExitGuest() {
+    DrainCpuDirtyLog();
+    gate_.ExitGuest();
+  }
+
+  // vCPU thread. One guest access within the 8-byte word at `gpa` rounded
+  // down: a write stores `*word` there, a read or fetch puts what is there
+  // into `*word`. Memory without contents reads as 0.
+  AccessOutcome Access(Gpa gpa, AccessKind kind, uint64_t* word) {
+    stats_.accesses.Add();
+    if (kind == AccessKind::kWrite) stats_.writes.Add();
+    // Nearly all accesses end here: no request, and the TLB knows the page.
+    if (ABSL_PREDICT_TRUE(gate_.BeginAccess() == 0)) {
+      if (const TlbEntry* entry = tlb_.Lookup(ToGfn(gpa));
+          entry != nullptr && CanUse(*entry, kind)) {
+        Perform(*entry, gpa, kind, word);
+        gate_.EndAccess();
+        return AccessOutcome::kDone;
+      }
+      gate_.EndAccess();
+    }
+    return ContinueAccess(gpa, kind, word);
+  }
+
+  // vCPU thread. Goes on with the access that came back with kDirtyRingFull;
+  // the same arguments.
+  AccessOutcome ContinueAccess(Gpa gpa, AccessKind kind, uint64_t* word);
+
+  // vCPU thread, or anybody while the vCPU is parked. Null without PML.
+  const PmlBuffer* pml() const { return pml_.get(); }
+  // Its walks log: PML is on because some slot logs (DL-09).
+  bool cpu_dirty_log_on() const { return cpu_dirty_log_on_; }
+
+  // Null if the VM logs into bitmaps.
+  DirtyRing* dirty_ring() { return dirty_ring_.get(); }
+  const DirtyRing* dirty_ring() const { return dirty_ring_.get(); }
+
+  // Why the last Access was kError.
+  const absl::Status& status() const { return status_; }
+
+  // vCPU thread: forget a translation without being asked, as hardware may.
+  VcpuTlb& tlb() { return tlb_; }
+  // vCPU thread, or anybody while the vCPU is parked.
+  const VcpuTlb& tlb() const { return tlb_; }
+  const TdpRoot* root() const { return root_.get(); }
+
+  VcpuStats& stats() { return stats_; }
+  const VcpuStats& stats() const { return stats_; }
+  VcpuGate& gate() { return gate_; }
+  const VcpuGate& gate() const { return gate_; }
+  TableCache& table_cache() { return table_cache_; }
+  MemslotHint& memslot_hint() { return memslot_hint_; }
+  MmioCache& mmio_cache() { return mmio_cache_; }
+  // One fault in so many has its time taken and stands for all.
+  bool TimesThisFault() { return ++fault_ticks_ % kFaultSampling == 0; }
+  static constexpr int64_t kFaultSampling = 64;
+
+  // vCPU thread: where it stands still if an access has to wait. Null: nobody
+  // wants it to.
+  void set_parking(ParkingPlace* parking) { parking_ = parking; }
+  ParkingPlace* parking() const { return parking_; }
+
+  // vCPU thread: carries out pending requests without an access. False: it may
+  // not enter the guest, its dirty ring is full.
+  bool HandleRequests();
+  // vCPU thread: has a valid root when it returns OK.
+  absl::Status EnsureRoot() {
+    return root_ && !root_->IsInvalid() ? absl::OkStatus() : LoadRoot();
+  }
+  // vCPU thread: lets go of the root and of all translations.
+  void ReleaseRoot();
+
+  // vCPU thread. Null if the VM has no shadow MMU.
+  ShadowVcpu* shadow() { return shadow_.get(); }
+  const ShadowVcpu* shadow() const { return shadow_.get(); }
+
+  // A stay outside of guest mode in the middle of one inside.
+  class Exit {
+   public:
+    explicit Exit(Vcpu& vcpu)
+        : vcpu_(vcpu), was_in_guest_(vcpu.gate_.in_guest()) {
+      vcpu_.DrainCpuDirtyLog();
+      if (was_in_guest_) vcpu_.gate_.ExitGuest();
+    }
+    ~Exit() {
+      if (was_in_guest_) vcpu_.EnterGuest();
+    }
+    Exit(const Exit&) = delete;
+    Exit& operator=(const Exit&) = delete;
+
+   private:
+    Vcpu& vcpu_;
+    const bool was_in_guest_;
+  };
+  // After a fault: a dirty ring that is soft-full is met before the next
+  // access, at no cost for those who have no ring.
+  void NoteRingFill() {
+    if (dirty_ring_ != nullptr && dirty_ring_->SoftFull()) {
+      gate_.AddRequests(kDirtyRingSoftFull);
+    }
+  }
+
+ private:
+  // The access of a VM whose second stage is made of shadow pages.
+  AccessOutcome AccessShadow(Gpa gpa, AccessKind kind, uint64_t* word);
+
+  absl::Status LoadRoot();
+  void ReleaseTdpRoot();
+  // At every exit, and before anything else is done there.
+  void DrainCpuDirtyLog() {
+    if (ABSL_PREDICT_FALSE(pml_ != nullptr) && !pml_->empty()) DrainPml();
+  }
+  void DrainPml();
+  bool CanUse(const TlbEntry& entry, AccessKind kind) const {
+    switch (kind) {
+      case AccessKind::kRead:
+        return true;
+      case AccessKind::kWrite:
+        // D not known to be set: walk once more, so that it gets set.
+        return entry.writable && entry.dirty_set;
+      case AccessKind::kExec:
+        return entry.executable;
+    }
+    return false;
+  }
+  // Word-wise relaxed atomics: a migration copies this memory while the guest
+  // writes it, and either sees the old or the new word.
+  static void Perform(const TlbEntry& entry, Gpa gpa, AccessKind kind,
+                      uint64_t* word) {
+    if (ABSL_PREDICT_FALSE(entry.host == nullptr)) {
+      if (kind != AccessKind::kWrite) *word = 0;
+      return;
+    }
+    const uint64_t offset = gpa - ToGpa(entry.base_gfn);
+    std::atomic_ref<uint64_t> memory(
+        *reinterpret_cast<uint64_t*>(entry.host + (offset & ~uint64_t{7})));
+    if (kind == AccessKind::kWrite) {
+      memory.store(*word, std::memory_order_relaxed);
+    } else {
+      *word = memory.load(std::memory_order_relaxed);
+    }
+  }
+
+  VmCore& vm_;
+  const int index_;
+  VcpuGate gate_;
+  VcpuTlb tlb_;
+  RootRef root_;
+  const std::unique_ptr<PmlBuffer> pml_;
+  bool cpu_dirty_log_on_ = false;  // of the vCPU's thread
+  const std::unique_ptr<DirtyRing> dirty_ring_;
+  TableCache table_cache_;
+  MemslotHint memslot_hint_;
+  MmioCache mmio_cache_;
+  ParkingPlace* parking_ = nullptr;
+  uint32_t fault_ticks_ = 0;
+  VcpuStats stats_;
+  absl::Status status_;
+  std::unique_ptr<ShadowVcpu> shadow_;
+};
+
+}  // namespace mmu
+
+#endif  // MMU_CORE_VM_VCPU_VCPU_H_
