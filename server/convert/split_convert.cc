@@ -12,6 +12,7 @@
 #include "mmu_core/base/gfn_range.h"
 #include "mmu_core/base/level.h"
 #include "mmu_core/stats/labels.h"
+#include "mmu_core/vm/jobs/recover_job.h"
 #include "mmu_core/vm/jobs/split_job.h"
 #include "mmu_core/vm/jobs/throttle.h"
 #include "server/base/errors.h"
@@ -132,6 +133,34 @@ v1::SplitHugePagesResponse ToResponse(const mmu::SplitProgress& progress) {
   *response.mutable_skips() = ToSkips(progress);
   *response.mutable_cost() = ToProto(progress.cost);
   return response;
+}
+
+v1::RecoverHugePagesResponse ToResponse(
+    const mmu::RecoverJob::Progress& progress) {
+  v1::RecoverHugePagesResponse response;
+  response.set_recovered_2m_count(
+      static_cast<int64_t>(progress.recovered.to_2m_count));
+  response.set_recovered_1g_count(
+      static_cast<int64_t>(progress.recovered.to_1g_count));
+  *response.mutable_cost() = ToProto(progress.cost);
+  return response;
+}
+
+v1::RecoverMetadata ToMetadata(const mmu::RecoverJob& job) {
+  const mmu::RecoverJob::Progress progress = job.progress();
+  v1::RecoverMetadata metadata;
+  metadata.set_total_bytes(progress.total_bytes);
+  metadata.set_done_bytes(progress.done_bytes);
+  metadata.set_recovered_2m_count(
+      static_cast<int64_t>(progress.recovered.to_2m_count));
+  metadata.set_recovered_1g_count(
+      static_cast<int64_t>(progress.recovered.to_1g_count));
+  *metadata.mutable_throttle() = ToProto(job.throttle());
+  *metadata.mutable_throttled() = ToProto(progress.throttled);
+  // Waits for the lock are no sleep, and in the cost.
+  metadata.mutable_throttled()->clear_lock_hold();
+  *metadata.mutable_cost() = ToProto(progress.cost);
+  return metadata;
 }
 
 std::string EtagOf(const mmu::Throttle& throttle) {

@@ -1,4 +1,5 @@
-// Between mmud.v1's messages about splits and mmu::SplitJob.
+// Between mmud.v1's messages about splits and recoveries and the jobs of
+// mmu_core.
 
 #ifndef SERVER_CONVERT_SPLIT_CONVERT_H_
 #define SERVER_CONVERT_SPLIT_CONVERT_H_
@@ -8,6 +9,7 @@
 
 #include "absl/status/statusor.h"
 #include "absl/time/time.h"
+#include "mmu_core/vm/jobs/recover_job.h"
 #include "mmu_core/vm/jobs/split_job.h"
 #include "mmu_core/vm/jobs/throttle.h"
 #include "mmud/v1/split_service.pb.h"
@@ -26,6 +28,11 @@ v1::ThrottledTime ToProto(
 // and `target_page_size`.
 v1::SplitMetadata ToMetadata(const mmu::SplitJob& job);
 v1::SplitHugePagesResponse ToResponse(const mmu::SplitProgress& progress);
+
+// The same of a recovery: not `vm`, `vm_uid` and the times.
+v1::RecoverMetadata ToMetadata(const mmu::RecoverJob& job);
+v1::RecoverHugePagesResponse ToResponse(
+    const mmu::RecoverJob::Progress& progress);
 
 // Changes when the throttle does.
 std::string EtagOf(const mmu::Throttle& throttle);

@@ -94,35 +94,6 @@ OperationSpec SplitSpec(std::shared_ptr<SplitTurn> turn,
   return spec;
 }
 
-v1::RecoverHugePagesResponse ToResponse(
-    const mmu::RecoverJob::Progress& progress) {
-  v1::RecoverHugePagesResponse response;
-  response.set_recovered_2m_count(
-      static_cast<int64_t>(progress.recovered.to_2m_count));
-  response.set_recovered_1g_count(
-      static_cast<int64_t>(progress.recovered.to_1g_count));
-  *response.mutable_cost() = ToProto(progress.cost);
-  return response;
-}
-
-// Everything but the VM and the times.
-v1::RecoverMetadata ToMetadata(const mmu::RecoverJob& job) {
-  const mmu::RecoverJob::Progress progress = job.progress();
-  v1::RecoverMetadata metadata;
-  metadata.set_total_bytes(progress.total_bytes);
-  metadata.set_done_bytes(progress.done_bytes);
-  metadata.set_recovered_2m_count(
-      static_cast<int64_t>(progress.recovered.to_2m_count));
-  metadata.set_recovered_1g_count(
-      static_cast<int64_t>(progress.recovered.to_1g_count));
-  *metadata.mutable_throttle() = ToProto(job.throttle());
-  *metadata.mutable_throttled() = ToProto(progress.throttled);
-  // Waits for the lock are no sleep, and in the cost.
-  metadata.mutable_throttled()->clear_lock_hold();
-  *metadata.mutable_cost() = ToProto(progress.cost);
-  return metadata;
-}
-
 OperationSpec RecoverSpec(std::shared_ptr<SplitTurn> turn,
                           std::shared_ptr<mmu::RecoverJob> job) {
   OperationSpec spec;
