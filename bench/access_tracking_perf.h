@@ -1,10 +1,10 @@
 // KVM's access_tracking_perf_test on this MMU: the same options, the same lines
 // (TST-04, TST-31).
 //
-// vCPUs populate their memory, write and read it once more as a control, then
-// do both again after all of it was marked idle. Marking is an aging that
-// clears Accessed; it also tells how much of what was accessed in between was
-// not seen.
+// vCPUs populate their memory, then write and read it once more as a control.
+// Then they do both again after all of the memory was marked idle. Marking ages
+// the memory and clears Accessed; it also counts the accessed pages that still
+// look idle.
 
 #ifndef BENCH_ACCESS_TRACKING_PERF_H_
 #define BENCH_ACCESS_TRACKING_PERF_H_
@@ -38,9 +38,10 @@ extern const char kAccessTrackingPerfHelp[];
 absl::StatusOr<AccessTrackingPerfOptions> ParseAccessTrackingPerf(
     absl::Span<const std::string> args);
 
-// Runs it and prints the lines while it goes. Fails if guest memory is not to
-// be had, if 1 % of the pages or more are not mapped when they are marked, or,
-// unless told to warn, if 10 % or more are still idle after all were accessed.
+// Runs the test and prints the lines as they come. Fails if guest memory cannot
+// be allocated, if 1 % of the pages or more are not mapped when they are
+// marked, or, unless warnings are chosen, if 10 % or more are still idle after
+// all were accessed.
 absl::Status RunAccessTrackingPerf(const AccessTrackingPerfOptions& options,
                                    std::ostream& out);
 

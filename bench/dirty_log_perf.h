@@ -1,10 +1,10 @@
-// KVM's dirty_log_perf_test on this MMU: the same options, the same lines, so
-// that the two can be laid side by side (TST-01, TST-30).
+// KVM's dirty_log_perf_test on this MMU: the same options and the same lines,
+// so the two can be compared side by side (TST-01, TST-30).
 //
 // vCPUs populate their memory, logging is switched on, then each iteration
 // dirties the memory, gets the log and, with manual protection, clears it.
-// Every step is timed. Nothing here judges a time. With -n it is L2 guests that
-// access the memory, which L1 maps for them with pages of 1 GiB.
+// Every step is timed. Nothing here judges a time. With -n, L2 guests access
+// the memory, which L1 maps for them with pages of 1 GiB.
 
 #ifndef BENCH_DIRTY_LOG_PERF_H_
 #define BENCH_DIRTY_LOG_PERF_H_
@@ -50,17 +50,17 @@ extern const char kDirtyLogPerfHelp[];
 absl::StatusOr<DirtyLogPerfOptions> ParseDirtyLogPerf(
     absl::Span<const std::string> args);
 
-// Runs it and prints the lines while it goes. Fails if guest memory is not to
-// be had, or if a page that was written is not in the log.
+// Runs the test and prints the lines as they come. Fails if guest memory cannot
+// be allocated, or if a written page is not in the log.
 absl::Status RunDirtyLogPerf(const DirtyLogPerfOptions& options,
                              std::ostream& out);
 
-// Of a run, to be compared with others'.
+// Results of a run, for comparison with other runs.
 struct DirtyLogPerfTimes {
   absl::Duration enable;
   absl::Duration first_dirty;  // the vCPUs' pass of iteration 1
 };
-// The same, and what it took.
+// The same, and returns the results.
 absl::StatusOr<DirtyLogPerfTimes> MeasureDirtyLogPerf(
     const DirtyLogPerfOptions& options, std::ostream& out);
 

@@ -1,6 +1,6 @@
-// How costs grow with the guest: from 1 GiB to 1 TiB of memory, from 4,000
-// memslots to as many as there can be, and from 1 to 64 vCPUs, more than there
-// are processors.
+// Measures how costs grow with the guest: from 1 GiB to 1 TiB of memory, from
+// 4,000 memslots to the maximum number, and from 1 to 64 vCPUs, which are more
+// than there are processors.
 
 #ifndef BENCH_GROWTH_H_
 #define BENCH_GROWTH_H_

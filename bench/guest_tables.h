@@ -1,9 +1,9 @@
-// A VM to measure on, and direct access to its tables for the limits.
+// A VM for measurements, and direct access to its tables for the limits.
 //
-// A limit does the least that the operation could do to the same entries: so
-// it reaches them past the MMU. That is only allowed while nothing else uses
-// the VM, and whoever changes entries so must leave them as they were, or the
-// MMU's counters no longer agree with its tables.
+// A limit does the least work that the operation could do on the same entries,
+// so it bypasses the MMU. This is only allowed while nothing else uses the VM.
+// Changed entries must be restored, otherwise the MMU's counters no longer
+// agree with its tables.
 
 #ifndef BENCH_GUEST_TABLES_H_
 #define BENCH_GUEST_TABLES_H_
@@ -23,14 +23,14 @@
 
 namespace mmu::bench {
 
-// A VM with one slot, slot 0 at gpa 0, whose vCPUs have read page 0 and so have
-// their root.
+// A VM with one slot, slot 0 at gpa 0. Its vCPUs have read page 0, so each has
+// its root.
 std::unique_ptr<Vm> MakeVm(uint64_t bytes, Level host_page_level,
                            BackingKind backing = BackingKind::kMetadataOnly,
                            int vcpu_count = 1);
 
-// Faults on `pages` pages from `first` on, each exactly once, straight into the
-// fault handler. `present`: the entry is there and forbids the access.
+// Calls the fault handler for `pages` pages from `first` on, once for each.
+// `present`: the entry is present and forbids the access.
 void FaultRange(Vm& vm, uint64_t first, uint64_t pages, AccessKind kind,
                 bool present, int vcpu = 0);
 
@@ -38,11 +38,11 @@ void FaultRange(Vm& vm, uint64_t first, uint64_t pages, AccessKind kind,
 // 1G host pages, whole GiBs.
 void MapSmall(Vm& vm, uint64_t pages);
 
-// The root that the vCPUs run on. Null if there is none.
+// The root of the vCPUs. Null if there is none.
 const TdpRoot* RootOf(const Vm& vm);
 
-// The slot for `gfn` in the 4K table that covers it, by the same walk that
-// hardware does, with nothing beside it. REQUIRES: that table exists.
+// The slot for `gfn` in the 4K table that covers it, found by the same walk as
+// the hardware's and nothing else. REQUIRES: that table exists.
 inline SpteSlot& WalkTo(PageTable* table, Level level, Gfn gfn) {
   while (level != Level::k4K) {
     const Spte spte = table->entries[IndexOf(gfn, level)].Load();
@@ -52,7 +52,7 @@ inline SpteSlot& WalkTo(PageTable* table, Level level, Gfn gfn) {
   return table->entries[IndexOf(gfn, Level::k4K)];
 }
 
-// The 4K tables of [0, pages), in order. REQUIRES: they exist.
+// The 4K tables of [0, pages), in order. REQUIRES: the tables exist.
 std::vector<PageTable*> SmallTables(const Vm& vm, uint64_t pages);
 
 // Entries of `tables` for which `is` holds.

@@ -1,11 +1,11 @@
-// What every row of mmu_bench has in common: repetitions, medians, the limit
-// that stands beside each figure, and the report.
+// The common parts of all rows of mmu_bench: repetitions, medians, the limit
+// beside each figure, and the report.
 //
-// google-benchmark measures one thing at a time and rebuilds nothing between
-// repetitions. Here a figure is worth nothing without its limit, measured in
-// the same run on the same tables, and almost every repetition must put the
-// tables back first. So the loops are our own; of google-benchmark only
-// DoNotOptimize is used, which keeps a measured loop from being removed.
+// google-benchmark measures one function at a time and rebuilds nothing between
+// repetitions. Here each figure needs its limit, measured in the same run on
+// the same tables, and almost every repetition must restore the tables first.
+// So the loops are our own. Of google-benchmark only DoNotOptimize is used,
+// which keeps the compiler from removing a measured loop.
 
 #ifndef BENCH_HARNESS_H_
 #define BENCH_HARNESS_H_
@@ -42,16 +42,16 @@ struct Row : Measured {
   }
 };
 
-// How much to do.
+// The amount of work.
 struct Effort {
   int repetitions = 9;
   bool quick = false;
 
-  // `full` units of work, or a sixteenth of it for a look whether it works.
+  // `full` units of work, or a sixteenth of them for a quick check.
   uint64_t Scale(uint64_t full) const { return quick ? full / 16 : full; }
 };
 
-// What a row measures, and the goal for value / limit.
+// A row: its name, the goal for value / limit, and its measurement.
 struct Benchmark {
   std::string name;
   double goal;
@@ -59,18 +59,20 @@ struct Benchmark {
   std::function<Measured(const Effort&)> run;
 };
 
-// Ends the program: a figure of work that was not done is no figure.
+// Ends the program. To be called if the measured work was not done, since its
+// figure is then meaningless.
 [[noreturn]] void WorkNotDone(const char* condition, const char* file,
                               int line);
 #define BENCH_CHECK(condition)        \
   ((condition) ? static_cast<void>(0) \
                : ::mmu::bench::WorkNotDone(#condition, __FILE__, __LINE__))
 
-// Nanoseconds that this thread spends on a processor for `fn`. Not those during
-// which others had it: a long pass would meet more of them than a short one.
-// What `fn` sleeps is not in it; no operation measured by it sleeps.
+// Processor time of this thread for `fn`, in nanoseconds. Excludes time during
+// which the thread was preempted, since a long pass is preempted more often
+// than a short one. Excludes sleeps of `fn`; no operation measured in this way
+// sleeps.
 double Nanos(absl::FunctionRef<void()> fn);
-// Nanoseconds that pass during `fn`, for what several threads do together.
+// Wall time of `fn` in nanoseconds, for the work of several threads together.
 double WallNanos(absl::FunctionRef<void()> fn);
 
 double Median(std::vector<double> values);
@@ -81,9 +83,9 @@ struct Pair {
   double limit = 0;
 };
 
-// Runs `value` and `limit` in turn, so that what else happens on the machine
-// meets both. Each returns what it measured and puts things back by itself. One
-// more round before them warms caches up and is not counted.
+// Runs `value` and `limit` in turn, so that other work on the machine affects
+// both. Each returns its measurement and restores its state. One additional
+// round before them warms up the caches and is not counted.
 Pair Alternate(const Effort& effort, absl::FunctionRef<double()> value,
                absl::FunctionRef<double()> limit);
 

@@ -21,17 +21,17 @@ namespace mmu::bench {
 
 class L2Guests {
  public:
-  // Where L1 has its tables: [0, kTableBytes) of its memory.
+  // L1's tables are in [0, kTableBytes) of its memory.
   static constexpr uint64_t kTableBytes = uint64_t{1} << 20;
 
-  // L1 maps all pages of 1 GiB that `range` touches, and all vCPUs enter L2
-  // with that. Fails as L1's accesses do. REQUIRES: `vm` is nested, and has
-  // memory for the tables; no vCPU runs.
+  // L1 maps all pages of 1 GiB that overlap `range`, and all vCPUs enter L2
+  // with these tables. Returns the errors of L1's accesses. REQUIRES: `vm` is
+  // nested, and has memory for the tables; no vCPU runs.
   static absl::StatusOr<std::unique_ptr<L2Guests>> Enter(Vm& vm,
                                                          GfnRange range);
 
   // One access by the L2 guest of the vCPU, on the vCPU's thread; an error if
-  // it is not done.
+  // the access fails.
   absl::Status Access(const Vcpu& vcpu, Gpa gpa, AccessKind kind,
                       uint64_t* word);
 

@@ -1,4 +1,5 @@
-// The VM of memslot_perf: one vCPU, and a test area that is cut into memslots.
+// The VM of memslot_perf: one vCPU, and a test area that is divided into
+// memslots.
 
 #ifndef BENCH_MEMSLOT_AREA_H_
 #define BENCH_MEMSLOT_AREA_H_
@@ -17,13 +18,13 @@
 
 namespace mmu::bench {
 
-// Pages are counted from the start of the area. Its functions are for the
-// thread that made it.
+// Pages are counted from the start of the area. Only the thread that made the
+// object may call its functions.
 class MemslotArea {
  public:
   static constexpr uint64_t kPages = 8192;
 
-  // `slots` is at most kPages; the last slot is as long as it takes.
+  // `slots` is at most kPages; the last slot has the remaining pages.
   static absl::StatusOr<std::unique_ptr<MemslotArea>> Create(
       uint64_t slots, VmConfig::SlotZap slot_zap);
 
@@ -37,15 +38,16 @@ class MemslotArea {
                             uint64_t new_value);
 
   enum class MayMiss : uint8_t { kNo, kYes };
-  // From now on the vCPU counts up in the pages [first, end) and checks that
-  // it finds what it wrote. kYes: an access may also find no memory.
+  // From now on the vCPU counts up in the pages [first, end) and checks that it
+  // reads its last write. kYes: an access may also find no memory.
   void StartCounting(uint64_t first, uint64_t end, MayMiss may_miss);
-  // Lets it make one more pass.
+  // Lets the vCPU make one more pass.
   absl::Status StopCounting();
 
   // --- The host ---
 
-  // Gives the memory of the pages back: they are unmapped, and zero afterwards.
+  // Returns the memory of the pages to the host: they are unmapped, and zero
+  // afterwards.
   void Unmap(uint64_t first, uint64_t end);
   // Moves the last slot away from its place in the area, or back.
   enum class Place : uint8_t { kElsewhere, kInArea };
@@ -57,7 +59,7 @@ class MemslotArea {
   explicit MemslotArea(std::unique_ptr<Vm> vm) : vm_(std::move(vm)) {}
 
   uint64_t SlotOf(uint64_t page) const;
-  // All of slot `i` is at the same place on the host for ever.
+  // Slot `i` never changes its host address.
   const Memslot& slot(uint64_t i) const { return *slots_[i]; }
 
   std::unique_ptr<Vm> vm_;

@@ -1,9 +1,10 @@
 // KVM's memslot_perf_test on this MMU: the same options, sub-tests and lines
 // (TST-07, TST-34).
 //
-// One vCPU works in a memory of many memslots, while the host maps, unmaps or
-// moves parts of it. Each sub-test goes on for so many seconds; what counts is
-// how long an iteration takes. Every value that the guest reads is checked.
+// One vCPU accesses a memory of many memslots, while the host maps, unmaps or
+// moves parts of it. Each sub-test runs for a given number of seconds and
+// measures the time of an iteration. Every value that the guest reads is
+// checked.
 
 #ifndef BENCH_MEMSLOT_PERF_H_
 #define BENCH_MEMSLOT_PERF_H_
@@ -37,8 +38,8 @@ extern const char kMemslotPerfHelp[];
 absl::StatusOr<MemslotPerfOptions> ParseMemslotPerf(
     absl::Span<const std::string> args);
 
-// Runs the sub-tests and prints the lines while it goes. Fails if guest memory
-// is not to be had, or if somebody reads what was not written.
+// Runs the sub-tests and prints the lines as they come. Fails if guest memory
+// cannot be allocated, or if a read returns anything but the last write.
 absl::Status RunMemslotPerf(const MemslotPerfOptions& options,
                             std::ostream& out);
 

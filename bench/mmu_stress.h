@@ -1,11 +1,11 @@
 // KVM's mmu_stress_test on this MMU: the same options, the same last line
 // (TST-06, TST-33).
 //
-// vCPUs write all of a large memory (run1), let go of their roots and
-// translations (reset), write again (run2), run until the host has made the
-// memory read-only and each write is EFAULT (ro), and write once it is writable
-// again (rw). At last, while they run, every other slot is deleted and half of
-// the rest is unmapped.
+// vCPUs write all of a large memory (run1), drop their roots and translations
+// (reset), and write again (run2). They run until the host has made the memory
+// read-only and each write is EFAULT (ro), and write when it is writable again
+// (rw). At the end, while they run, every other slot is deleted and half of the
+// rest is unmapped.
 
 #ifndef BENCH_MMU_STRESS_H_
 #define BENCH_MMU_STRESS_H_
@@ -28,8 +28,8 @@ struct MmuStressOptions {
   uint64_t memory_bytes = uint64_t{128} << 30;  // -m, in GiB
   uint64_t slot_bytes = uint64_t{2} << 30;      // -s, in GiB; divides memory
   bool huge_pages = false;                      // -H: the host maps with 2 MiB
-  // No contents, so that the guest may be larger than the host. With others
-  // the contents are verified.
+  // Memory without contents, so that the guest may be larger than the host.
+  // With other sources the contents are verified.
   BackingKind backing = BackingKind::kMetadataOnly;
 };
 
@@ -39,9 +39,9 @@ extern const char kMmuStressHelp[];
 absl::StatusOr<MmuStressOptions> ParseMmuStress(
     absl::Span<const std::string> args);
 
-// Runs it and prints how long each stage took. Fails if guest memory is not to
-// be had, if an access ends otherwise than its stage says, if contents are
-// wrong, or if the auditor finds something at the end.
+// Runs the test and prints the time of each stage. Fails if guest memory cannot
+// be allocated, if an access does not end as its stage requires, if contents
+// are wrong, or if the auditor finds an error at the end.
 absl::Status RunMmuStress(const MmuStressOptions& options, std::ostream& out);
 
 }  // namespace mmu::bench

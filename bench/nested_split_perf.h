@@ -1,6 +1,6 @@
-// How much eager page splitting helps the first pass of nested guests that
-// write, by the share of accesses that do: the fewer, the more, for it spares
-// the readers' faults as well (PERF-13 to PERF-16, PERF-92).
+// Measures how much eager page splitting helps the first pass of nested guests,
+// by the share of writes. It helps the more, the fewer writes there are, since
+// it also avoids faults of reads (PERF-13 to PERF-16, PERF-92).
 
 #ifndef BENCH_NESTED_SPLIT_PERF_H_
 #define BENCH_NESTED_SPLIT_PERF_H_

@@ -11,18 +11,19 @@ namespace mmu::bench {
 
 struct RcuFlavour {
   const char* name;
-  // Of the calling thread. Everything below is for registered threads.
+  // Registers the calling thread. Only registered threads may call the
+  // functions below.
   void (*register_thread)();
   void (*unregister_thread)();
-  // Opens and closes `n` read sections and reads a pointer in each; with qsbr
-  // says after each that it is in none, as a thread has to now and then.
+  // Opens and closes `n` read sections and reads a pointer in each. With qsbr
+  // reports a quiescent state after each, as a thread has to now and then.
   void (*read_sections)(uint64_t n);
   // Read sections until `stop`.
   void (*read_until)(const std::atomic<bool>& stop);
   // Waits for a grace period.
   void (*synchronize)();
-  // Has `n` callbacks called that do nothing, and waits until they were. Calls
-  // `queued` once all of them are queued.
+  // Queues `n` callbacks that do nothing, and waits until all were called.
+  // Calls `queued` when all of them are queued.
   void (*run_callbacks)(uint64_t n, void (*queued)(void*), void* arg);
 };
 

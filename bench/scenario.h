@@ -1,5 +1,5 @@
-// What the scenarios of mmu_bench have in common: options as KVM's tests take
-// them, times as those print them, and vCPUs that make passes.
+// The common parts of the scenarios of mmu_bench: options and times in the form
+// of KVM's tests, and vCPUs that make passes.
 
 #ifndef BENCH_SCENARIO_H_
 #define BENCH_SCENARIO_H_
@@ -26,7 +26,7 @@
 
 namespace mmu::bench {
 
-// "S.NNNNNNNNN" with an s behind it.
+// "S.NNNNNNNNN" followed by an s.
 std::string Seconds(absl::Duration duration);
 
 template <typename Fn>
@@ -42,8 +42,8 @@ absl::Duration Timed(Fn fn) {
 absl::Status BadOption(absl::string_view option, absl::string_view value,
                        absl::string_view rule);
 
-// One option: a letter, and what is done with its value. Those without `parse`
-// take none and set `flag`.
+// One option: a letter and the parser of its value. An option without `parse`
+// takes no value and sets `flag`.
 struct ScenarioOption {
   char letter;
   bool* flag = nullptr;
@@ -54,14 +54,14 @@ template <typename T>
 ScenarioOption NumberOption(char letter, int64_t min, int64_t max, T* number);
 // Whole pages, at least `min` bytes, with K, M, G or T for powers of 1024.
 ScenarioOption SizeOption(char letter, uint64_t min, uint64_t* bytes);
-// -s: what the memory is, as KVM's tests name it.
+// -s: the kind of memory, with the names of KVM's tests.
 ScenarioOption BackingOption(BackingKind* kind, Level* level);
 // The names that BackingOption takes, with commas between them.
 std::string BackingNames();
 
-// Reads `args`, without the program's name; the value stands behind the letter
+// Reads `args`, without the program's name. A value follows its letter directly
 // or is the next argument. --help is -h. Errors begin with the scenario's name
-// and say option, value and rule.
+// and name option, value and rule.
 absl::Status ParseScenario(absl::string_view scenario,
                            absl::Span<const std::string> args,
                            const std::vector<ScenarioOption>& options);
@@ -83,22 +83,23 @@ ScenarioOption NumberOption(char letter, int64_t min, int64_t max, T* number) {
 
 // --- vCPUs ---
 
-// A thread for each of a VM's vCPUs. They rest until told to run something
-// once, each on its own vCPU and in guest mode. Its functions are for one
-// thread, the one that made it.
+// A thread for each of a VM's vCPUs. The threads rest until Run or Start makes
+// each run a function once, on its own vCPU and in guest mode. Only the thread
+// that made the object may call its functions.
 class VcpuThreads {
  public:
   using Body = std::function<absl::Status(Vcpu& vcpu)>;
 
   explicit VcpuThreads(Vm& vm);
-  // REQUIRES: nobody runs.
+  // REQUIRES: no thread runs.
   ~VcpuThreads();
   VcpuThreads(const VcpuThreads&) = delete;
   VcpuThreads& operator=(const VcpuThreads&) = delete;
 
-  // Lets all run `body` and waits for the last; how long that took.
+  // Makes all threads run `body` and waits for the last. Returns the time this
+  // took.
   absl::Duration Run(Body body);
-  // The same in two steps. REQUIRES: nobody runs.
+  // The same in two steps. REQUIRES: no thread runs.
   void Start(Body body);
   void Wait();
 
@@ -111,7 +112,7 @@ class VcpuThreads {
   Vm& vm_;
   mutable std::mutex mu_;
   std::condition_variable changed_;
-  Body body_;         // under mu_; constant while somebody runs
+  Body body_;         // under mu_; constant while a thread runs
   uint64_t run_ = 0;  // under mu_, as all below
   size_t done_ = 0;
   bool quit_ = false;
@@ -119,7 +120,7 @@ class VcpuThreads {
   std::vector<std::thread> threads_;
 };
 
-// One access; an error if it is not done.
+// One access; an error if it fails.
 absl::Status AccessOrError(Vcpu& vcpu, Gpa gpa, AccessKind kind,
                            uint64_t* word);
 

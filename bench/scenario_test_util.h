@@ -1,4 +1,4 @@
-// What tests of the scenarios' output have in common.
+// The common parts of tests of the scenarios' output.
 
 #ifndef BENCH_SCENARIO_TEST_UTIL_H_
 #define BENCH_SCENARIO_TEST_UTIL_H_

@@ -1,8 +1,8 @@
-// A guest with page tables of its own to measure the shadow MMU on.
+// A guest with page tables of its own, for measurements of the shadow MMU.
 //
-// Its tables are written from outside, past the vCPU, so what the rows measure
-// begins with a guest that has them and an MMU that knows none of them. All
-// entries have Accessed and Dirty set: walks only read.
+// The guest's tables are written from outside, bypassing the vCPU. So a
+// measurement begins with a guest that has its tables and an MMU that has not
+// seen them. All entries have Accessed and Dirty set, so walks only read.
 
 #ifndef BENCH_SHADOW_GUEST_H_
 #define BENCH_SHADOW_GUEST_H_
@@ -45,29 +45,28 @@ class ShadowGuest {
   ShadowGuest(const ShadowGuest&) = delete;
   ShadowGuest& operator=(const ShadowGuest&) = delete;
 
-  // Puts an entry of `level` that translates `address` to `gpa` into the
-  // guest's tables, and tables above it where there are none.
+  // Writes an entry of `level` that translates `address` to `gpa` into the
+  // guest's tables, and makes missing tables above it.
   void Map(uint64_t address, Gpa gpa, Level level = Level::k4K);
   // The guest's table that holds its entry of `level` for `address`.
   Gpa TableOf(uint64_t address, Level level);
-  // Changes 8 bytes of guest memory, past everything.
+  // Changes 8 bytes of guest memory, bypassing vCPU and MMU.
   void Poke(Gpa gpa, uint64_t value);
   uint64_t Peek(Gpa gpa);
   // The 512 entries of the table at `gpa`, as the host sees them.
   const uint64_t* HostTable(Gpa gpa);
 
-  // From here on the vCPU pages with these tables.
+  // Makes the vCPU use these tables.
   void Start();
-  // The value that a load of the root's address into CR3 or EPTP has; kYes
-  // flushes.
+  // Value for loading the root's address into CR3 or EPTP; kYes flushes.
   void ReloadRoot(ShadowVcpu::Flush flush) { shadow().SetRoot(root_, flush); }
 
-  // One access by the vCPU, which succeeds.
+  // Makes one access by the vCPU, which succeeds.
   void Access(uint64_t address, AccessKind kind, uint64_t word = 0);
-  // A fault straight into the handler, for an entry that is not there.
+  // Calls the fault handler for an entry that is not present.
   void Fault(uint64_t address, AccessKind kind);
-  // The entry for `address` in the shadow 4K table that covers it; by the walk
-  // that hardware does. REQUIRES: that table exists.
+  // The entry for `address` in the shadow 4K table that covers it, found by the
+  // hardware's walk. REQUIRES: that table exists.
   SpteSlot& WalkShadow(uint64_t address);
 
   Vm& vm() { return *vm_; }
@@ -77,12 +76,13 @@ class ShadowGuest {
   const GuestRoot& root() const { return root_; }
   GuestPageAccess AccessOf(AccessKind kind) const { return {.kind = kind}; }
 
-  // The large slot, and all of its gfns. It is not changed, so it stays.
+  // The large slot, and all of its gfns. The slot never changes, so the pointer
+  // stays valid.
   const Memslot& data_slot();
   GfnRange data() const { return data_; }
-  // Zaps what is mapped of the large slot; shadow pages stay.
+  // Zaps all mappings of the large slot; shadow pages stay.
   void ZapData();
-  // Everything goes, and is back in the pools.
+  // Zaps everything and returns it to the pools.
   void ZapEverything();
   uint64_t Leafs(Level level) { return state().counters.Leafs(level); }
 

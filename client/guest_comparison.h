@@ -16,7 +16,7 @@
 
 namespace mmud::client {
 
-// A memslot, as far as a page's name needs it. A value.
+// The part of a memslot that is needed to name a page. A value.
 struct SlotRange {
   int32_t slot = 0;
   GpaRange range;
@@ -41,8 +41,8 @@ std::string ToString(const PageDifference& difference);
 // Thread-compatible.
 class GuestComparison final : public PageSink {
  public:
-  // Keeps details of the first `max_details` differing pages. `copy` outlives
-  // this object.
+  // Stores details of the first `max_details` differing pages. `copy` must
+  // outlive this object.
   GuestComparison(const GuestCopy* copy, std::vector<SlotRange> slots,
                   size_t max_details = 10);
 
@@ -50,7 +50,7 @@ class GuestComparison final : public PageSink {
   absl::Status OnData(int64_t gpa_bytes, absl::string_view data) override;
   absl::Status OnZeros(GpaRange range) override;
 
-  // Bytes that were compared.
+  // Number of compared bytes.
   int64_t compared_bytes() const { return compared_bytes_; }
   int64_t different_page_count() const { return different_page_count_; }
   const std::vector<PageDifference>& differences() const {

@@ -62,9 +62,10 @@ absl::StatusOr<std::unique_ptr<GuestCopy>> GuestCopy::OpenFile(
         "the copy %s has %d bytes and the guest %d: it is of another guest",
         path, status.st_size, copy->size_bytes()));
   }
-  // Only now: until then they may be those of a process that has the copy. It
-  // stays empty until the tokens of one that is gone are dropped, so whoever
-  // dies in between leaves none beside a file that looks like a copy.
+  // Read the tokens only now: before, they may belong to a process that has the
+  // copy open. An empty file stays empty until the old tokens are dropped, so a
+  // process that dies in between leaves no token beside a file that looks like
+  // a copy.
   if (absl::Status opened =
           copy->OpenTokens(path + ".token", /*drop=*/status.st_size == 0);
       !opened.ok()) {
@@ -143,7 +144,7 @@ GuestCopy::~GuestCopy() {
     munmap(memory_[i], ranges_[i].size_bytes);
   }
   if (token_file_ >= 0) close(token_file_);
-  // Which lets go of the lock, so it is the last.
+  // Closing the file releases the lock, so it comes last.
   if (file_ >= 0) close(file_);
 }
 
@@ -168,8 +169,8 @@ absl::Status GuestCopy::OnData(int64_t gpa_bytes, absl::string_view data) {
 absl::Status GuestCopy::OnZeros(GpaRange range) {
   char* const place = Find(range);
   if (place == nullptr) return OutOfRange(range);
-  // Gives pages that were written before back to the system; they read as
-  // zeros again.
+  // Returns pages that were written before to the system; they read as zeros
+  // again.
   if (madvise(place, range.size_bytes,
               file_ < 0 ? MADV_DONTNEED : MADV_REMOVE) != 0) {
     std::memset(place, 0, range.size_bytes);

@@ -17,22 +17,21 @@
 
 namespace mmud::client {
 
-// Memory that starts as zeros and takes room only where something else was
-// written; of this process, or a file that outlives it. What log it is a copy
-// by it knows from the tokens of those who owned the log. Thread-compatible.
+// Memory that is zero at the start and uses space only for written parts. It is
+// memory of this process, or a file that outlives the process. The stored owner
+// tokens identify the dirty log that the copy belongs to. Thread-compatible.
 class GuestCopy final : public PageSink {
  public:
   // REQUIRES: `ranges` do not overlap. RESOURCE_EXHAUSTED if the system has no
   // address space for them.
   static absl::StatusOr<std::unique_ptr<GuestCopy>> Create(
       std::vector<GpaRange> ranges);
-  // The ranges one after another in the file at `path`, which is made if it is
-  // not there, and otherwise kept as somebody else has left it. One process
-  // has it open at a time: FAILED_PRECONDITION while another one does, which
-  // keeps a controller that was thought dead from writing beside the next. The
-  // same for a file of another size. The tokens are in `path`.token, readable
-  // by its owner only; those beside a file that is missing or empty are
-  // dropped.
+  // The ranges one after another in the file at `path`. The file is made if it
+  // does not exist; otherwise its contents are kept. Only one process can have
+  // it open: FAILED_PRECONDITION while another one does. So a controller that
+  // only seemed dead cannot write beside the next one. FAILED_PRECONDITION also
+  // for a file of another size. The tokens are in `path`.token, readable by its
+  // owner only. If the file is missing or empty, the tokens are dropped.
   static absl::StatusOr<std::unique_ptr<GuestCopy>> OpenFile(
       std::vector<GpaRange> ranges, const std::string& path);
   ~GuestCopy() override;
@@ -43,19 +42,19 @@ class GuestCopy final : public PageSink {
   absl::Status OnData(int64_t gpa_bytes, absl::string_view data) override;
   absl::Status OnZeros(GpaRange range) override;
 
-  // The token of the last owner, and that of the owner which it took the log
-  // from: wherever the last one died, one of the two is the owner's. None for a
-  // copy that is new, or whose log was stopped.
+  // The token of the last owner, and the token of the owner from which it took
+  // the log. Wherever the last owner died, one of the two tokens owns the log.
+  // None for a new copy, or if the log was stopped.
   const std::vector<std::string>& owner_tokens() const { return owner_tokens_; }
-  // Keeps `token`, with `former` beside it unless that is empty. To be called
-  // before anybody uses `token`: an answer that is lost takes no token along.
-  // REQUIRES: both are of kOwnerTokenBytes.
+  // Stores `token`, and `former` unless it is empty. To be called before
+  // `token` is used, so that the token is not lost with an answer. REQUIRES:
+  // both are of kOwnerTokenBytes.
   absl::Status KeepOwnerToken(const std::string& token,
                               const std::string& former);
-  // Forgets them, once their log is stopped.
+  // Removes both tokens. To be called when their log is stopped.
   absl::Status DropOwnerTokens();
 
-  // The bytes of `range`; nothing if it does not lie within one of the ranges.
+  // The bytes of `range`; empty if it does not lie within one of the ranges.
   absl::string_view Bytes(GpaRange range) const;
 
   const std::vector<GpaRange>& ranges() const { return ranges_; }

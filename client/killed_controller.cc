@@ -1,11 +1,12 @@
-// The reference controller, to be killed:
+// Runs the reference controller and kills it at a given point:
 //
 //   killed_controller ADDRESS VM DESTINATION POINT COUNT
 //
-// Takes over the guest vms/VM and the file DESTINATION, beside which it leaves
-// the tokens for the next one to do the same. At the COUNT-th time that pages
-// come to POINT (in-flight, read, arrived; or never) it dies as from SIGKILL.
-// Otherwise exit code 0: guest memory and file are equal.
+// Takes over the guest vms/VM and the file DESTINATION. It stores its tokens
+// beside the file, so the next controller can do the same. When pages reach
+// POINT (in-flight, read, arrived; or never) for the COUNT-th time, it dies as
+// from SIGKILL. Otherwise its exit code is 0 if guest memory and file are
+// equal.
 
 #include <signal.h>
 #include <unistd.h>

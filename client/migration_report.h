@@ -1,4 +1,4 @@
-// What the reference controller did, for people and for machines.
+// Report of a run of the reference controller, as text and as JSON.
 
 #ifndef CLIENT_MIGRATION_REPORT_H_
 #define CLIENT_MIGRATION_REPORT_H_
@@ -80,7 +80,7 @@ struct MigrationReport {
 // Several paragraphs and tables, without the verdict.
 std::string ToText(const MigrationReport& report);
 
-// The last lines: that memory and copy are equal, or which pages differ.
+// The last lines: memory and copy are equal, or the pages that differ.
 std::string Verdict(const MigrationReport& report);
 
 // One JSON object; times in seconds, sizes in bytes, as the names say. Its

@@ -1,4 +1,5 @@
-// Pages that were read from the guest and are not at the destination yet.
+// A queue of pages that were read from the guest and are not yet at the
+// destination.
 
 #ifndef CLIENT_PAGE_QUEUE_H_
 #define CLIENT_PAGE_QUEUE_H_
@@ -14,9 +15,9 @@
 
 namespace mmud::client {
 
-// What a link to the destination holds back. Only what Flush, or a full queue,
-// has handed on is at the destination; the rest dies with this process, so it
-// must not be acknowledged. Thread-compatible.
+// Pages are at the destination only after Flush, or a full queue, has written
+// them. The others are lost if this process dies, so they must not be
+// acknowledged. Thread-compatible.
 class PageQueue final : public PageSink {
  public:
   // Holds up to `max_bytes` of contents. `destination` outlives this object.
@@ -26,8 +27,8 @@ class PageQueue final : public PageSink {
   absl::Status OnData(int64_t gpa_bytes, absl::string_view data) override;
   absl::Status OnZeros(GpaRange range) override;
 
-  // Hands everything on, in the order in which it came. After an error of the
-  // destination what is left stays.
+  // Writes all pages to the destination, in the order of their arrival. After
+  // an error of the destination the remaining pages stay in the queue.
   absl::Status Flush();
 
  private:

@@ -34,13 +34,13 @@ namespace {
 using google::longrunning::Operation;
 
 constexpr absl::Duration kPollInterval = absl::Milliseconds(100);
-// More than any one step takes that counts on the guest's standing still.
+// Longer than any single step that needs a paused guest.
 constexpr absl::Duration kMaxPause = absl::Minutes(10);
 
-// Contents that may be on their way to the destination.
+// Maximum contents in transit to the destination.
 constexpr int64_t kLinkBytes = 8 << 20;
 
-// Hands pages on and reports how many of them came.
+// Passes pages on and reports their number.
 class CountingSink final : public PageSink {
  public:
   // `before_each` is called before pages are handed on; its error ends the
@@ -86,7 +86,7 @@ std::vector<GpaRange> RangesOf(const std::vector<SlotRange>& slots) {
   return ranges;
 }
 
-// The name of the field of Vm.mmu that is set; a daemon always sets one.
+// The name of the field that is set in Vm.mmu; a daemon always sets one.
 std::string MmuName(const v1::Vm& vm) {
   const google::protobuf::FieldDescriptor* chosen =
       vm.GetReflection()->GetOneofFieldDescriptor(
@@ -217,7 +217,7 @@ absl::Status ReferenceController::StartProgram() {
   workload.set_seed(options_.seed);
   workload.set_max_accesses_per_second(options_.accesses_per_second_per_vcpu);
   workload.mutable_trace()->set_trace_name(options_.trace_name);
-  // More often than any run lasts: it is stopped.
+  // More repetitions than any run needs, since the workload is stopped.
   workload.mutable_trace()->set_repeat_count(1'000'000);
   const auto started = client_->workloads().StartWorkload(request);
   if (!started.ok()) return started.status();
@@ -277,9 +277,10 @@ absl::Status ReferenceController::StartLog() {
   v1::StartDirtyLogRequest request;
   request.set_vm(vm_);
   request.set_owner(options_.owner);
-  // Made and kept before the call: a retry has the same one, and so has the
-  // next controller if this one never sees the answer. It starts by the same
-  // token, since the start of this one may still be at work.
+  // The token is made and stored before the call, so a retry uses the same
+  // token, and so does the next controller if this one never gets the answer.
+  // The next controller starts the log with the same token, since this
+  // controller's start may still be running.
   if (copy_->owner_tokens().empty()) {
     if (absl::Status status = copy_->KeepOwnerToken(NewOwnerToken(), "");
         !status.ok()) {
@@ -288,19 +289,21 @@ absl::Status ReferenceController::StartLog() {
   }
   request.set_owner_token(copy_->owner_tokens().front());
   *request.mutable_lease() = ToProto(options_.lease);
-  // So the first harvest is the baseline, and whoever takes the log over finds
-  // in it whatever of the baseline has not arrived. What the guest mapped huge
-  // since the split is split by the clear that reaches it.
+  // All pages are dirty, so the first harvest is the baseline, and the next
+  // owner finds the missing pages of the baseline in the log. Huge mappings
+  // that the guest made after the split are split by the clear that reaches
+  // them.
   request.set_initially_set(true);
   absl::StatusOr<Operation> operation =
       client_->dirty_log().StartDirtyLog(request);
   if (ReasonOf(operation.status()) == "DIRTY_LOG_ACTIVE") {
     return absl::FailedPreconditionError(absl::StrCat(
         vm_, " has a dirty log of ",
-        ErrorInfoOf(operation.status()).metadata["owner"], ", which is not of ",
+        ErrorInfoOf(operation.status()).metadata["owner"],
+        ", which does not belong to ",
         options_.destination.empty() ? "this copy" : options_.destination,
-        "; what it has delivered is somewhere else: take it over with its own "
-        "destination and the .token file beside that, or stop it (mmuctl "
+        "; its delivered pages are at another destination: take it over with "
+        "that destination and the .token file beside it, or stop it (mmuctl "
         "dirty-log stop --force)"));
   }
   if (!operation.ok()) return operation.status();
@@ -322,7 +325,7 @@ absl::Status ReferenceController::StartLog() {
 absl::Status ReferenceController::TakeLog() {
   observer_->OnStep("taking the dirty log over");
   for (const std::string& token : copy_->owner_tokens()) {
-    // Nobody but the owner can seal, and a seal forgets nothing.
+    // Only the owner can seal, and a seal discards nothing.
     v1::SealDirtyLogRequest seal;
     seal.set_vm(vm_);
     seal.set_owner_token(token);
@@ -334,8 +337,8 @@ absl::Status ReferenceController::TakeLog() {
       return sealed.status();
     }
   }
-  // The other one had not started it, or had stopped it and could not say
-  // whether all was well: everything once more. Refused if there is a log.
+  // The other controller had not started the log, or had stopped it and died
+  // before its report: repeat everything. Fails if there is a log.
   return StartLog();
 }
 
@@ -357,7 +360,7 @@ absl::Status ReferenceController::AcquireLog(const std::string& log_id,
   }
   request.set_log_id(log_id);
   *request.mutable_lease() = ToProto(options_.lease);
-  // The destination is ours already, so the former owner cannot write to it.
+  // The destination is locked already, so the former owner cannot write to it.
   request.set_force(true);
   const auto response = client_->dirty_log().AcquireDirtyLog(request);
   if (!response.ok()) return response.status();
@@ -460,9 +463,9 @@ absl::Status ReferenceController::StopAndCopyRest() {
   return absl::OkStatus();
 }
 
-// The pause ends by itself if this controller dies. While it lives it says so
-// again before each step that counts on the guest's standing still, and sees
-// whether it ever went on since the first time.
+// The pause ends by itself if this controller dies. A living controller extends
+// the pause before each step that needs a paused guest, and checks whether the
+// guest ran since the first pause.
 absl::Status ReferenceController::KeepPaused() {
   v1::PauseVcpusRequest request;
   request.set_vm(vm_);
@@ -473,7 +476,7 @@ absl::Status ReferenceController::KeepPaused() {
     paused_since_ = response->pause().since();
     return absl::OkStatus();
   }
-  // It stays the same while the pause lasts.
+  // `since` stays the same while the pause lasts.
   const google::protobuf::Timestamp& since = response->pause().since();
   if (since.seconds() == paused_since_->seconds() &&
       since.nanos() == paused_since_->nanos()) {
@@ -497,7 +500,7 @@ absl::Status ReferenceController::StopLog() {
       !status.ok()) {
     return status;
   }
-  // The next log has nothing to do with these tokens.
+  // The tokens do not apply to the next log.
   if (absl::Status status = copy_->DropOwnerTokens(); !status.ok()) {
     return status;
   }
@@ -551,7 +554,7 @@ absl::Status ReferenceController::HarvestRound(MigrationRound* round) {
   round->resume_count += harvest->resume_count;
   AddCost(harvest->cost, &round->cost);
   std::vector<GpaRange> ranges = harvest->Ranges();
-  // No log has what the guest cannot write to; it is copied once.
+  // Read-only memslots are not logged; they are copied once.
   ranges.insert(ranges.end(), unlogged_.begin(), unlogged_.end());
   std::sort(ranges.begin(), ranges.end(),
             [](const GpaRange& a, const GpaRange& b) {
@@ -614,13 +617,14 @@ absl::StatusOr<v1::Vm> ReferenceController::GetGuest() {
 }
 
 absl::StatusOr<lab::v1::WorkloadStatistics> ReferenceController::Statistics() {
-  // A guest that was taken over runs somebody else's program.
+  // A guest that was taken over runs the program of its first controller.
   if (workload_.empty()) return lab::v1::WorkloadStatistics();
   lab::v1::GetWorkloadRequest request;
   request.set_name(workload_);
   const auto response = client_->workloads().GetWorkload(request);
   if (!response.ok()) return response.status();
-  // It was to outlast the run, so one that has ended may have failed.
+  // The workload should outlast the run, so if it has ended, it may have
+  // failed.
   absl::Status status = FromRpcStatus(response->workload().error());
   if (!status.ok()) return status;
   return response->workload().statistics();
@@ -644,12 +648,13 @@ absl::Status ReferenceController::Delete() {
   if (!workload_.empty()) {
     lab::v1::StopWorkloadRequest stop;
     stop.set_name(workload_);
-    // It may have ended by itself.
+    // The workload may have ended by itself.
     client_->workloads().StopWorkload(stop).status().IgnoreError();
   }
   v1::DeleteVmRequest request;
   request.set_name(vm_);
-  // The run is over, well or not: what its log still has is for nobody.
+  // The run is over, with success or not, so the pages left in its log are not
+  // needed.
   request.set_force(true);
   return client_->vms().DeleteVm(request).status();
 }

@@ -1,7 +1,7 @@
-// A migration controller that uses nothing but the public API.
+// A migration controller that uses only the public API.
 //
-// It does what a live migration does on the source, with a buffer or a file of
-// its own as the destination:
+// It performs the source's part of a live migration. The destination is a
+// buffer or a file:
 //
 //   1. make the guest, let it write to all its memory, run a real program in it
 //   2. split huge mappings, throttled, so that single pages can be logged
@@ -12,14 +12,14 @@
 //   6. stop the guest, last round, switch the log off
 //   7. compare all of guest memory with the copy, byte by byte
 //
-// Why this loses nothing: a page is copied after it was cleared, so a write
-// that the copy missed makes it dirty again; and it is acknowledged after its
-// copy has arrived, so until then the log has it.
+// No page is lost. A page is copied after it was cleared, so a write that the
+// copy missed makes the page dirty again. A page is acknowledged after its copy
+// has arrived, so until then it is in the log.
 //
-// It keeps no state that matters but the token of the log's owner, which is
-// left with the destination. One that dies leaves in the log all that is not at
-// the destination, from the first page on, since the log begins with all of
-// them. TakeOver goes on from there with the destination as it is:
+// The only state it needs is the token of the log's owner, which is stored with
+// the destination. If a controller dies, the log has all pages that are not at
+// the destination, since the log starts with all pages dirty. TakeOver
+// continues with the same destination:
 //
 //   1. open the destination, which the dead one has let go of
 //   2. acquire the log, if a token at the destination owns it: that seals again
@@ -54,26 +54,26 @@
 
 namespace mmud::client {
 
-// Whether copying takes as long as the link would.
+// Whether copying is slowed down to the speed of the link.
 enum class Pacing { kLink, kNone };
 
 // A value.
 struct ControllerOptions {
   std::string vm_id = "quickstart";
-  // Who owns the dirty log, for people.
+  // Name of the dirty log's owner, for people.
   std::string owner = "reference controller";
-  // How long the log is the controller's alone after its last call. It calls
-  // again before that.
+  // Length of the lease, counted from the controller's last call. The
+  // controller makes its next call before the lease ends.
   absl::Duration lease = absl::Seconds(30);
-  // The file that is the destination; empty: memory of this process. The tokens
-  // by which its log is known are beside it, in `destination`.token.
+  // File of the destination; empty: memory of this process. The tokens of its
+  // log are beside it, in `destination`.token.
   std::string destination;
   v1::Vm vm;  // its MMU: `mmu`, `guest_paging`; the rest is set from below
   std::vector<v1::Memslot> memslots;  // the guest's memory
   int32_t vcpu_count = 2;
 
-  // The guest's work: a trace of the daemon's trace directory, run again and
-  // again, and how quickly. 0: as quickly as it goes.
+  // The guest's workload: a trace in the daemon's trace directory, which is
+  // repeated, and its rate. Rate 0: no limit.
   std::string trace_name;
   int64_t accesses_per_second_per_vcpu = 0;
   int64_t seed = 1;
@@ -85,21 +85,21 @@ struct ControllerOptions {
   int64_t bandwidth_bytes_per_second = 1'250'000'000;
   Pacing pacing = Pacing::kLink;
   absl::Duration downtime_target = absl::Milliseconds(300);
-  // Rounds before the guest is stopped: at least, and at most.
+  // Minimum and maximum number of rounds before the guest is paused.
   int min_rounds = 3;
   int max_rounds = 10;
 };
 
-// Is told what the controller does. Called from the thread of Run.
+// Receives the progress of the controller. Called from the thread of Run.
 class ControllerObserver {
  public:
   virtual ~ControllerObserver() = default;
-  // A step begins; it is a short sentence.
+  // A step begins; `step` is a short description.
   virtual void OnStep(const std::string& /*step*/) {}
-  // How far the step is, 0 to 1.
+  // Progress of the step, 0 to 1.
   virtual void OnProgress(double /*share*/, const std::string& /*words*/) {}
   virtual void OnRound(const MigrationRound& /*round*/) {}
-  // Where the pages of the round under way are now.
+  // Present page counts of the running round.
   enum class Pages {
     kInFlight,  // cleared, and not read yet
     kRead,      // read, and not at the destination yet
@@ -108,30 +108,31 @@ class ControllerObserver {
   virtual void OnPages(Pages /*pages*/) {}
 };
 
-// Thread-compatible. To be used for one run.
+// Can be used for one run. Thread-compatible.
 class ReferenceController {
  public:
   // `client` and `observer` outlive this object.
   ReferenceController(Client* client, ControllerOptions options,
                       ControllerObserver* observer);
 
-  // All steps. Memory that differs is no error: see MigrationReport.equal. The
-  // guest is left paused, for ten minutes from the end of the comparison: then
-  // it goes on by itself. So does one whose controller failed or died.
+  // Performs all steps. Different memory is not an error: see
+  // MigrationReport.equal. The guest stays paused for ten minutes after the end
+  // of the comparison, and then continues by itself. A guest whose controller
+  // failed or died also continues.
   absl::StatusOr<MigrationReport> Run();
 
-  // The same for a guest that another controller has begun to move and given
-  // up, wherever that was. Takes the log over from one that has left its token
-  // with the destination, and starts it if there is none. Any other log is left
-  // alone, since what it has delivered is somewhere else: FAILED_PRECONDITION
-  // names its owner. The former owner writes to the destination no more: with a
-  // file, the lock on it sees to that.
+  // Continues the migration of another controller that ended at any step. Takes
+  // the log over if its token is stored with the destination, or starts a log
+  // if there is none. Any other log is left alone, since its delivered pages
+  // are at another destination: FAILED_PRECONDITION names its owner. The former
+  // owner must not write to the destination any more; the lock on a file
+  // guarantees this.
   absl::StatusOr<MigrationReport> TakeOver();
 
-  // Lets the guest go on.
+  // Ends the guest's pause.
   absl::Status Resume();
 
-  // Ends the guest's work and deletes it. OK if there is none.
+  // Stops the guest's workload and deletes the guest. OK if there is no guest.
   absl::Status Delete();
 
  private:
@@ -149,7 +150,8 @@ class ReferenceController {
   absl::Status CopyBaseline();
   absl::Status RunRounds();
   absl::Status StopAndCopyRest();
-  // Pauses the guest, or extends its pause. ABORTED if it went on meanwhile.
+  // Pauses the guest, or extends its pause. ABORTED if the guest ran in
+  // between.
   absl::Status KeepPaused();
   absl::Status StopLog();
   absl::Status Compare();
@@ -158,18 +160,18 @@ class ReferenceController {
 
   // Opens the destination for a guest.
   absl::Status SetGuest(const v1::Vm& guest);
-  // The log is ours, by this token.
+  // The log is owned with this token.
   void SetLog(const v1::DirtyLog& log, std::string owner_token);
-  // Keeps the log ours if it was not for a while: to be called at least twice
-  // in a lease. LOG_FENCED once it is somebody else's.
+  // Renews the lease if the last renewal was a while ago. To be called at least
+  // twice per lease. LOG_FENCED if another owner has the log.
   absl::Status RenewLease();
-  // Waits, and renews the lease meanwhile.
+  // Waits and renews the lease during the wait.
   absl::Status Wait(absl::Duration duration);
 
   // Seals, clears and copies every slot once.
   absl::Status HarvestRound(MigrationRound* round);
-  // Copies `ranges`, counts them and waits as long as the link would take. They
-  // are at the destination then.
+  // Copies `ranges`, counts them and waits as long as the link would take.
+  // Afterwards they are at the destination.
   absl::Status Copy(const std::vector<GpaRange>& ranges, MigrationRound* round);
   absl::Status FinishRound(mmu::MonotonicTime start, MigrationRound* round);
 

@@ -20,7 +20,6 @@
 #include "mmu_core/testing/vm_builder.h"
 #include "mmu_core/vm/core/vm_config.h"
 #include "mmu_core/vm/vm.h"
-#include "mmu_core/vm/vm_state.h"
 #include "mmud/v1/vm_service.pb.h"
 #include "prometheus/client_metric.h"
 #include "prometheus/metric_family.h"

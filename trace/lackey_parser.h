@@ -1,13 +1,13 @@
-// Reads what `valgrind --tool=lackey --trace-mem=yes` prints.
+// Parses the output of `valgrind --tool=lackey --trace-mem=yes`.
 //
 //   I  04001090,3      an instruction fetch: address in hex, size in decimal
 //    L 1ffeffe7e8,8    a load
 //    S 1ffeffe7e0,8    a store
 //    M 04033e06,1      a modify
 //
-// Anything else (valgrind's own "==123==" lines, output of the program) is no
-// access; it is counted and the last of it kept, because there valgrind says
-// why it could not run a program.
+// Any other line (valgrind's own "==123==" lines, output of the program) is not
+// an access. Such lines are counted, and the last ones are kept, since they say
+// why valgrind could not run a program.
 
 #ifndef TRACE_LACKEY_PARSER_H_
 #define TRACE_LACKEY_PARSER_H_
@@ -33,18 +33,18 @@ class LackeyParser {
   enum class Continue { kYes, kNo };
   using Callback = absl::FunctionRef<Continue(const TraceRecord&)>;
 
-  // Longer lines are no accesses, and are not collected any further.
+  // Longer lines are not accesses; their rest is dropped.
   static constexpr size_t kMaxLineBytes = 4096;
   static constexpr size_t kMaxNotes = 8;
 
-  // Parses the lines that `chunk` completes. kNo, at once, if the callback
-  // says so: the rest of the chunk is then lost.
+  // Parses the lines that `chunk` completes. Returns kNo at once if the
+  // callback returns it; the rest of the chunk is then lost.
   Continue Feed(std::string_view chunk, Callback on_record);
-  // Parses what stands behind the last line feed.
+  // Parses the text after the last line feed.
   void Finish(Callback on_record);
 
   uint64_t other_lines() const { return other_lines_; }
-  // The last lines that were no accesses and not empty, oldest first.
+  // The last lines that were neither accesses nor empty, oldest first.
   const std::deque<std::string>& notes() const { return notes_; }
 
  private:

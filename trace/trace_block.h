@@ -33,7 +33,7 @@ namespace mmud::trace {
 
 inline constexpr size_t kBlockHeaderBytes = 20;
 inline constexpr size_t kMaxRawBytes = 1 << 20;
-// What zstd needs in the worst case for kMaxRawBytes, and some.
+// Upper bound of what zstd needs for kMaxRawBytes in the worst case.
 inline constexpr size_t kMaxCompressedBytes = kMaxRawBytes + (1 << 14);
 
 // Collects records and turns them into blocks. Thread-compatible.
@@ -43,7 +43,7 @@ class TraceBlockEncoder {
   void Add(const TraceRecord& record);
 
   bool empty() const { return tags_.empty(); }
-  // The next record might not fit: take the block first.
+  // True if the next record might not fit: take the block first.
   bool full() const;
 
   // The bytes of the block with header; the encoder is empty afterwards and
@@ -91,7 +91,7 @@ class TraceBlockDecoder {
   // REQUIRES: !done().
   absl::Status Next(TraceRecord* record);
 
-  // Drops what is left.
+  // Drops the remaining records.
   void Clear();
 
  private:

@@ -11,12 +11,12 @@
 
 namespace mmud::trace {
 
-// A program touches the same few cache lines again and again; for page tables
-// all but the first of those touches say nothing. The filter leaves out an
-// access if its 64-byte line, with the same operation, is among the last
-// `lines` that were kept. It never leaves out the first access to a line, so
-// the pages touched, read and written stay the same; and a line in constant use
-// comes again after at most `lines` others. Thread-compatible.
+// A program accesses the same few cache lines again and again. For page tables
+// only the first of these accesses matters. The filter drops an access if its
+// 64-byte line, with the same operation, is among the last `lines` lines that
+// were kept. It never drops the first access to a line, so the sets of
+// accessed, read and written pages stay the same. A line in constant use is
+// kept again after at most `lines` other lines. Thread-compatible.
 class TraceFilter {
  public:
   static constexpr uint32_t kMaxLines = 4096;
@@ -26,7 +26,7 @@ class TraceFilter {
 
   bool Keep(const TraceRecord& record);
 
-  // Records asked about so far.
+  // Number of records passed to the filter so far.
   uint64_t seen() const { return seen_; }
 
  private:

@@ -1,4 +1,4 @@
-// The first bytes of a trace file: what was recorded and how.
+// The header of a trace file: what was recorded and how.
 //
 // All numbers are little-endian.
 //
@@ -62,9 +62,10 @@ struct TraceInfo {
 std::string EncodeHeader(const TraceInfo& info);
 size_t HeaderBytes(const TraceInfo& info);
 
-// How long the header is whose first kFixedHeaderBytes (or fewer, if the file
-// is shorter) are `start`. INVALID_ARGUMENT if this is no trace file or one of
-// another version, DATA_LOSS if it is damaged. Errors name the byte.
+// Length of the header that begins with `start`, its first kFixedHeaderBytes
+// (or fewer, if the file is shorter). INVALID_ARGUMENT if this is not a trace
+// file or has another version, DATA_LOSS if it is damaged. Errors name the
+// byte.
 absl::StatusOr<size_t> HeaderBytesFrom(std::string_view start);
 
 // `bytes` is as long as HeaderBytesFrom said, or shorter if the file is.

@@ -1,4 +1,4 @@
-// One entry of a trace: what valgrind's lackey tool says about one access.
+// One entry of a trace: one access as reported by valgrind's lackey tool.
 
 #ifndef TRACE_TRACE_RECORD_H_
 #define TRACE_TRACE_RECORD_H_
@@ -28,7 +28,7 @@ struct TraceRecord {
   friend bool operator==(const TraceRecord&, const TraceRecord&) = default;
 };
 
-// How many accesses a record stands for.
+// Number of accesses that a record stands for.
 constexpr uint64_t AccessesOf(TraceOp op) {
   return op == TraceOp::kModify ? 2 : 1;
 }

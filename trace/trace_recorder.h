@@ -22,14 +22,14 @@ struct RecordProgress {
 
 struct RecordOptions {
   std::string output_path;
-  // Where the trace comes from, for whoever finds the file later. Empty: that
-  // valgrind's lackey recorded it.
+  // Origin of the trace, for later readers of the file. Empty: "recorded with
+  // valgrind ...".
   std::string origin;
   std::string valgrind = "valgrind";  // a path, or a name to find in PATH
   FetchRecording fetches = FetchRecording::kDrop;
   // See trace_filter.h; 0 records every access.
   uint32_t filter_lines = 16;
-  // Stop the program after so many recorded accesses; 0 means no limit.
+  // Stop the program after this number of recorded accesses; 0 means no limit.
   uint64_t max_accesses = 0;
   // Called now and then from the recording thread, if set.
   std::function<void(const RecordProgress&)> on_progress;
@@ -47,13 +47,13 @@ struct TraceSummary {
 // Runs `args` (program and arguments; the program is looked up in PATH) under
 // valgrind's lackey and writes its loads and stores to options.output_path.
 // Blocks until the program ends. Its standard streams are the caller's own;
-// valgrind's output goes through a pipe of its own, so nothing is mixed. A
+// valgrind's output goes through a pipe of its own, so the two do not mix. A
 // program that fails is still recorded: see exit_code.
 //
 // INVALID_ARGUMENT if args or output_path is empty, NOT_FOUND if the program
-// is not there, FAILED_PRECONDITION if valgrind is not there or reported no
-// access (with what it said instead), or an error of the file system. On
-// error there is no output file.
+// does not exist, FAILED_PRECONDITION if valgrind does not exist or reported no
+// access (with valgrind's last lines), or an error of the file system. On error
+// there is no output file.
 absl::StatusOr<TraceSummary> RecordTrace(const std::vector<std::string>& args,
                                          const RecordOptions& options);
 

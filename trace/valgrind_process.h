@@ -1,5 +1,4 @@
-// A program running under valgrind's lackey, and the pipe its accesses come
-// through.
+// A program that runs under valgrind's lackey, and the pipe with its accesses.
 
 #ifndef TRACE_VALGRIND_PROCESS_H_
 #define TRACE_VALGRIND_PROCESS_H_
@@ -15,8 +14,8 @@
 
 namespace mmud::trace {
 
-// The executable file `name` stands for, by the rules of the shell: a path if
-// there is a slash in it, otherwise the first match in PATH. NOT_FOUND.
+// The executable file for `name`, by the rules of the shell: `name` is a path
+// if it has a slash, otherwise the first match in PATH. NOT_FOUND.
 absl::StatusOr<std::string> FindProgram(const std::string& name);
 
 // Thread-compatible. A process still running is killed by the destructor.
@@ -36,7 +35,7 @@ class ValgrindProcess {
   ValgrindProcess(const ValgrindProcess&) = delete;
   ValgrindProcess& operator=(const ValgrindProcess&) = delete;
 
-  // Blocks until there is output; 0 means the end of it.
+  // Blocks until there is output; 0 means the end of the output.
   absl::StatusOr<size_t> Read(char* buffer, size_t size);
 
   void Kill();

@@ -1,5 +1,5 @@
-// AdminService, typed. What each call does and which errors it has is said in
-// proto/mmud/v1/admin_service.proto.
+// Typed client of AdminService. proto/mmud/v1/admin_service.proto describes the
+// calls and their errors.
 
 #ifndef CLIENT_MMU_CLIENT_ADMIN_CLIENT_H_
 #define CLIENT_MMU_CLIENT_ADMIN_CLIENT_H_
@@ -13,7 +13,7 @@ namespace mmud::client {
 
 class Caller;
 
-// Tells about the daemon.
+// Describes the daemon.
 // Thread-safe.
 class AdminClient {
  public:

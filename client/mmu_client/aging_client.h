@@ -1,5 +1,5 @@
-// AgingService, typed. What each call does and which errors it has is said in
-// proto/mmud/v1/aging_service.proto.
+// Typed client of AgingService. proto/mmud/v1/aging_service.proto describes the
+// calls and their errors.
 
 #ifndef CLIENT_MMU_CLIENT_AGING_CLIENT_H_
 #define CLIENT_MMU_CLIENT_AGING_CLIENT_H_
@@ -13,7 +13,7 @@ namespace mmud::client {
 
 class Caller;
 
-// Tells which memory was used lately.
+// Finds recently accessed memory.
 // Thread-safe.
 class AgingClient {
  public:

@@ -1,8 +1,8 @@
-// How every call of the client library is made: deadline, request id, retry,
-// errors as absl::Status.
+// Makes all calls of the client library: deadline, request id, retry, errors as
+// absl::Status.
 //
-// Only the .cc files of the service clients include this: it is the border
-// behind which gRPC stays.
+// Only the .cc files of the service clients include this, so no other code of
+// the library depends on gRPC.
 
 #ifndef CLIENT_MMU_CLIENT_CALLER_H_
 #define CLIENT_MMU_CLIENT_CALLER_H_
@@ -59,17 +59,17 @@ class Caller {
     return response;
   }
 
-  // When a call of this kind that begins now has to be over.
+  // Deadline of a call of this kind that begins now.
   mmu::MonotonicTime DeadlineOf(CallKind kind) const {
     return mmu::MonotonicTime::Now() + options_.DeadlineOf(kind);
   }
 
-  // Gives a context its deadline and tells gRPC not to wait for a daemon that
-  // is not there: that is what retrying is for.
+  // Sets the context's deadline. gRPC fails at once if the daemon is not there;
+  // the retries wait for it.
   void Prepare(mmu::MonotonicTime deadline, grpc::ClientContext* context) const;
 
-  // Waits before another attempt. While there is no connection it waits for
-  // one, at most so long; otherwise as options().sleep says.
+  // Waits before another attempt. While there is no connection, waits for one,
+  // but no longer than the given time; otherwise uses options().sleep.
   void Sleep(absl::Duration duration) const;
 
  private:

@@ -15,13 +15,13 @@ class Channel;
 
 namespace mmud::client {
 
-// `address` in the form that gRPC knows: "unix:/run/mmud.sock" (also as a bare
-// path that begins with '/' or '.'), "host:port" or "[::1]:port".
-// INVALID_ARGUMENT when it is none of these.
+// Converts `address` to gRPC's form. `address` is "unix:/run/mmud.sock" (or
+// only a path that begins with '/' or '.'), "host:port" or "[::1]:port".
+// INVALID_ARGUMENT if it is none of these.
 absl::StatusOr<std::string> ParseAddress(absl::string_view address);
 
-// A channel to `address`, which is in any form that ParseAddress takes. It
-// connects with the first call, so a daemon that is not there shows up then.
+// Makes a channel to `address`, in any form that ParseAddress takes. It
+// connects with the first call, so a missing daemon is an error of that call.
 absl::StatusOr<std::shared_ptr<grpc::Channel>> OpenChannel(
     absl::string_view address);
 

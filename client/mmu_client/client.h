@@ -1,14 +1,14 @@
 // The client library of mmud: one connection, one typed client per service.
 //
 //   absl::StatusOr<std::unique_ptr<Client>> client =
-//       Client::Connect("unix:/run/mmud.sock");
+//   Client::Connect("unix:/run/mmud.sock");
 //   v1::GetVmRequest request;
 //   request.set_name("vms/alpha");
 //   absl::StatusOr<v1::GetVmResponse> vm = (*client)->vms().GetVm(request);
 //
-// Every call has a deadline, is tried again on UNAVAILABLE (and on nothing
-// else) under the same request id, and returns the daemon's error with all its
-// details (error_info.h).
+// Every call has a deadline and returns the daemon's error with all its details
+// (error_info.h). A call is repeated with the same request id on the errors
+// that IsRetryable (retry_policy.h) names.
 
 #ifndef CLIENT_MMU_CLIENT_CLIENT_H_
 #define CLIENT_MMU_CLIENT_CLIENT_H_
@@ -40,12 +40,12 @@ namespace mmud::client {
 // Thread-safe.
 class Client {
  public:
-  // `address` as in ParseAddress (channel.h): INVALID_ARGUMENT. Nothing is
-  // sent yet: a daemon that is not there makes the first call UNAVAILABLE.
+  // `address` as in ParseAddress (channel.h): INVALID_ARGUMENT. Sends nothing
+  // yet: if the daemon is not there, the first call is UNAVAILABLE.
   static absl::StatusOr<std::unique_ptr<Client>> Connect(
       absl::string_view address, ClientOptions options = {});
 
-  // Over a channel of the caller's making, for example in-process.
+  // Uses a channel that the caller has made, for example an in-process one.
   Client(std::shared_ptr<grpc::Channel> channel, ClientOptions options);
 
   VmClient& vms() { return vms_; }

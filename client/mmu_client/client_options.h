@@ -12,7 +12,7 @@
 
 namespace mmud::client {
 
-// What a call does, which decides how long it may take.
+// Kind of a call, which decides its deadline.
 enum class CallKind {
   kRead,      // looks something up
   kMutation,  // changes something small
@@ -30,7 +30,7 @@ struct ClientOptions {
 
   RetryPolicy retry;
 
-  // How to wait between attempts; tests put a fake here.
+  // Waits between attempts. Tests use a fake.
   std::function<void(absl::Duration)> sleep = absl::SleepFor;
 
   absl::Duration DeadlineOf(CallKind kind) const {

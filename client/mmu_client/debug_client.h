@@ -1,5 +1,5 @@
-// DebugService, typed. What each call does and which errors it has is said in
-// proto/mmud/v1/debug_service.proto.
+// Typed client of DebugService. proto/mmud/v1/debug_service.proto describes the
+// calls and their errors.
 
 #ifndef CLIENT_MMU_CLIENT_DEBUG_CLIENT_H_
 #define CLIENT_MMU_CLIENT_DEBUG_CLIENT_H_
@@ -13,8 +13,7 @@ namespace mmud::client {
 
 class Caller;
 
-// Checks MMUs against their own rules, and shows their tables.
-// Thread-safe.
+// Verifies MMU invariants and lists page tables. Thread-safe.
 class DebugClient {
  public:
   explicit DebugClient(std::shared_ptr<const Caller> caller);

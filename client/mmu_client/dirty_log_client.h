@@ -1,5 +1,5 @@
-// DirtyLogService, typed. What each call does and which errors it has is said
-// in proto/mmud/v1/dirty_log_service.proto. To harvest with nothing lost use
+// Typed client of DirtyLogService. proto/mmud/v1/dirty_log_service.proto
+// describes the calls and their errors. To harvest without losing pages use
 // Harvester (harvester.h) instead of sealing, reading and clearing.
 
 #ifndef CLIENT_MMU_CLIENT_DIRTY_LOG_CLIENT_H_
@@ -45,15 +45,15 @@ class DirtyLogClient {
   absl::StatusOr<v1::GetDirtyRateResponse> GetDirtyRate(
       v1::GetDirtyRateRequest request);
 
-  // One attempt: calls `on_message` with each message as it comes. An error
-  // that it returns ends the stream and is returned.
+  // Makes one attempt. Calls `on_message` with each message when it arrives. An
+  // error of `on_message` ends the stream and is returned.
   absl::Status ReadDirtyPagesOnce(
       const v1::ReadDirtyPagesRequest& request,
       absl::FunctionRef<absl::Status(const v1::ReadDirtyPagesResponse&)>
           on_message);
 
-  // A stream of HarvestDirtyLog that is open. One attempt. It has no deadline:
-  // it ends with the daemon, the connection or the caller.
+  // Opens a stream of HarvestDirtyLog, with one attempt. The stream has no
+  // deadline: it ends with the daemon, the connection or the caller.
   absl::StatusOr<std::unique_ptr<HarvestStream>> OpenHarvest(
       const v1::HarvestOpen& open);
 

@@ -1,14 +1,14 @@
 #include "client/mmu_client/dirty_log_stream.h"
 
-#include <bit>
 #include <cstdint>
 #include <string>
 
 #include "absl/status/status.h"
 #include "absl/strings/str_format.h"
-#include "client/mmu_client/crc32c.h"
 #include "client/mmu_client/page_bitmap.h"
+#include "mmu_core/base/bits.h"
 #include "mmud/v1/dirty_log_service.pb.h"
+#include "wire/crc32c.h"
 
 namespace mmud::client {
 namespace {
@@ -109,9 +109,7 @@ absl::Status DirtyLogStream::OnChunk(const v1::DirtyLogChunk& chunk) {
         !status.ok()) {
       return absl::DataLossError(status.message());
     }
-    for (const char byte : chunk.bitmap()) {
-      count += std::popcount(static_cast<uint8_t>(byte));
-    }
+    count = static_cast<int64_t>(mmu::CountBits(chunk.bitmap()));
   } else {
     int64_t end = part.gpa_bytes;
     for (const v1::Extent& extent : chunk.extents().extents()) {

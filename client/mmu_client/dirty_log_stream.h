@@ -18,13 +18,13 @@ namespace mmud::client {
 // Dirty pages by the id of their memslot.
 using SlotBitmaps = std::map<int32_t, PageBitmap>;
 
-// Verifies order, checksums and totals. A stream that breaks one of them is
-// DATA_LOSS: what came before is good, the rest must be asked for again.
+// Verifies order, checksums and totals. DATA_LOSS if one of them is wrong:
+// earlier chunks are good, and the rest must be requested again.
 // Thread-compatible.
 class DirtyLogStream {
  public:
-  // Adds the pages to `*pages`, in which each slot gets the range of the header
-  // unless it has one. `pages` outlives this object.
+  // Adds the pages to `*pages`. A slot without an entry gets one with the range
+  // in the header. `pages` must outlive this object.
   explicit DirtyLogStream(SlotBitmaps* pages) : pages_(pages) {}
 
   absl::Status OnMessage(const v1::ReadDirtyPagesResponse& message);
@@ -36,10 +36,10 @@ class DirtyLogStream {
   const std::optional<v1::DirtyLogHeader>& header() const { return header_; }
   // Set once a good trailer came.
   const std::optional<v1::DirtyLogTrailer>& trailer() const { return trailer_; }
-  // Where the stream has come to: earlier slots, and its slot before it, have
-  // arrived. Unset before the header, and if it covers no slot.
+  // Position of the stream: earlier slots, and the part of its slot before it,
+  // have arrived. Unset before the header, and if the stream covers no slot.
   const std::optional<v1::DirtyLogPosition>& next() const { return next_; }
-  // Good chunks.
+  // Number of good chunks.
   int64_t chunk_count() const { return chunk_count_; }
 
  private:
@@ -57,7 +57,7 @@ class DirtyLogStream {
   uint32_t crc_ = 0;
 };
 
-// The bytes over which the checksum of a chunk goes.
+// The bytes that a chunk's checksum covers.
 std::string ChunkPayload(const v1::DirtyLogChunk& chunk);
 
 }  // namespace mmud::client

@@ -1,6 +1,6 @@
-// Calls of any method by name, with messages as the daemon describes them: what
-// needs no .proto files, and reaches services that this client was not built
-// with.
+// Calls any method by name. The daemon describes the types of the messages, so
+// no .proto files are needed, and services that this client was not built with
+// can be called.
 
 #ifndef CLIENT_MMU_CLIENT_DYNAMIC_CLIENT_H_
 #define CLIENT_MMU_CLIENT_DYNAMIC_CLIENT_H_
@@ -32,13 +32,13 @@ class DynamicClient {
   // Full names of the daemon's services, ascending.
   absl::StatusOr<std::vector<std::string>> ListServices();
 
-  // "mmud.v1.VmService", or "VmService" if one service alone ends in that.
-  // NOT_FOUND with the names that there are.
+  // `name` is "mmud.v1.VmService", or "VmService" if only one service ends in
+  // that. NOT_FOUND lists the existing names.
   absl::StatusOr<const google::protobuf::ServiceDescriptor*> FindService(
       absl::string_view name);
 
-  // "mmud.v1.VmService/GetVm", "VmService/GetVm"; a '.' does for the '/'.
-  // NOT_FOUND with the names that there are.
+  // `name` is "mmud.v1.VmService/GetVm" or "VmService/GetVm", with '/' or '.'.
+  // NOT_FOUND lists the existing names.
   absl::StatusOr<const google::protobuf::MethodDescriptor*> FindMethod(
       absl::string_view name);
 
@@ -50,7 +50,7 @@ class DynamicClient {
   // the other and returns false when there is none; a method that takes one
   // takes the first. `on_response` gets each response, on another thread, never
   // two at a time. The first error of the three ends the call and is returned.
-  // Not retried: what a method does is not known.
+  // The call is not retried, since the effect of the method is unknown.
   absl::Status Call(
       const google::protobuf::MethodDescriptor& method,
       absl::FunctionRef<absl::StatusOr<bool>(google::protobuf::Message*)>

@@ -1,4 +1,4 @@
-// Errors of the API as absl::Status, with everything the daemon said.
+// Errors of the API as absl::Status, with all details from the daemon.
 
 #ifndef CLIENT_MMU_CLIENT_ERROR_INFO_H_
 #define CLIENT_MMU_CLIENT_ERROR_INFO_H_
@@ -26,7 +26,8 @@ struct FieldViolation {
   std::string rule;
 };
 
-// What the daemon says about an error. A value; empty where it said nothing.
+// Details of an error from the daemon. A value; empty fields if the daemon sent
+// none.
 struct ErrorInfo {
   std::string message;  // the sentence for people, without the rest
   std::string reason;   // for example "VM_NOT_FOUND"; see error_reasons.proto
@@ -45,11 +46,11 @@ absl::Status FromGrpcStatus(const grpc::Status& status);
 // The same for the error of a long-running operation.
 absl::Status FromRpcStatus(const google::rpc::Status& status);
 
-// What the daemon said about `status`. For a status that came from elsewhere
-// only `message` is set.
+// Details of `status` from the daemon. For a status of other origin only
+// `message` is set.
 ErrorInfo ErrorInfoOf(const absl::Status& status);
 
-// The reason alone; "" when there is none.
+// Only the reason; "" if there is none.
 std::string ReasonOf(const absl::Status& status);
 
 }  // namespace mmud::client

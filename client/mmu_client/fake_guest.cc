@@ -12,7 +12,6 @@
 #include "absl/strings/str_format.h"
 #include "absl/strings/string_view.h"
 #include "client/mmu_client/client_options.h"
-#include "client/mmu_client/crc32c.h"
 #include "client/mmu_client/dirty_log_stream.h"
 #include "client/mmu_client/test_socket.h"
 #include "google/longrunning/operations.pb.h"
@@ -20,6 +19,7 @@
 #include "google/rpc/status.pb.h"
 #include "grpcpp/security/server_credentials.h"
 #include "grpcpp/server_builder.h"
+#include "wire/crc32c.h"
 
 namespace mmud::client {
 namespace {

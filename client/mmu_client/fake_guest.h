@@ -2,10 +2,10 @@
 // log with an owner, epochs and pages in flight, and streams and calls that
 // break where a test wants them to.
 //
-// The guest writes as behind an MMU: a page that a clear has protected is
-// marked by its next write, and then it is writable and marked no more. So a
-// client that copies before it clears, or acknowledges what it did not copy,
-// ends with other contents.
+// The guest writes as with an MMU: the first write to a page after a clear
+// marks the page and makes it writable; further writes do not mark it. So a
+// client that copies before it clears, or acknowledges pages that it did not
+// copy, ends with a different copy.
 
 #ifndef CLIENT_MMU_CLIENT_FAKE_GUEST_H_
 #define CLIENT_MMU_CLIENT_FAKE_GUEST_H_
@@ -33,7 +33,7 @@
 
 namespace mmud::client {
 
-// How one stream goes wrong.
+// A fault of one stream.
 struct StreamFault {
   enum class Kind {
     kNone,
@@ -47,12 +47,12 @@ struct StreamFault {
   int chunks = 0;
 };
 
-// Unary calls that can go wrong.
+// Unary calls that can have faults.
 enum class FakeCall { kAcquire, kSeal, kClear, kAcknowledge, kStop };
 
-// How one unary call goes wrong: OK does nothing special; an error is returned
-// after the work was done if `done`, else without doing it. If `ended_early`
-// the work counts as a part of what was asked for: no retry gets its answer.
+// A fault of one unary call. OK: no fault. An error is returned after the work
+// if `done`, otherwise without doing the work. If `ended_early`, only a part of
+// the work counts as done, so no retry gets its answer.
 struct CallFault {
   grpc::Status status;
   bool done = false;
@@ -80,18 +80,18 @@ class FakeGuest final : public v1::DirtyLogService::Service,
             int64_t other_page_count = 0);
   ~FakeGuest() override;
 
-  // Where it listens, for programs.
+  // Address at which the guest listens, for programs.
   const std::string& address() const { return address_; }
-  // A client that talks to this guest and never really waits.
+  // A client of this guest whose waits take no time.
   std::unique_ptr<Client> NewClient();
 
-  // The guest writes to a page: changes its bytes and marks it dirty if it is
-  // not writable yet. Nothing while its vCPUs are paused.
+  // The guest writes to a page: changes its bytes, and marks it dirty if it is
+  // not writable yet. Does nothing while the vCPUs are paused.
   void Write(int64_t page);
   // The guest writes, but the dirty log misses it.
   void WriteUnseen(int64_t page);
 
-  // Faults of the next streams and calls, in order; then all goes well.
+  // Faults of the next streams and calls, in order; later ones have no fault.
   void BreakDirtyLog(std::vector<StreamFault> faults);
   void BreakPages(std::vector<StreamFault> faults);
   void BreakCalls(FakeCall call, std::vector<CallFault> faults);
@@ -101,20 +101,21 @@ class FakeGuest final : public v1::DirtyLogService::Service,
 
   // The owner's lease runs out.
   void ExpireLease();
-  // Moves the first slot to the address it has: what is in flight is sealed
-  // again, and no epoch that was sealed before can be cleared of it.
+  // Moves the first slot to the address that it has: its pages in flight are
+  // sealed again, and epochs sealed before can no longer be cleared for it.
   void MoveSlot();
   // Seals with the owner's token, as the same owner would.
   void SealByOther();
   // Logging is off.
   void StopLog();
-  // A start of the log is at work, which refuses others until it is finished.
+  // A start of the log is running; other starts are refused until it is
+  // finished.
   void BeginStart(const std::string& owner, const std::string& token);
-  // It is finished: its log is there, with every page dirty.
+  // That start has finished: the log exists, with every page dirty.
   void FinishStart();
-  // The VM is gone with its log, as after a restart of the daemon.
+  // The VM and its log are gone, as after a restart of the daemon.
   void RemoveVm();
-  // Lets the vCPUs go on.
+  // Ends the pause of the vCPUs.
   void Resume();
 
   std::string MemoryCopy() const;

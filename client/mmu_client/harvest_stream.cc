@@ -9,15 +9,16 @@
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "absl/strings/str_format.h"
-#include "client/mmu_client/crc32c.h"
 #include "client/mmu_client/dirty_log_stream.h"
 #include "mmud/v1/dirty_log_service.pb.h"
+#include "wire/crc32c.h"
 
 namespace mmud::client {
 namespace {
 
 absl::Status Unexpected() {
-  return absl::DataLossError("the harvest brings a message that is not due");
+  return absl::DataLossError(
+      "the stream of the harvest has an unexpected message");
 }
 
 }  // namespace

@@ -6,10 +6,10 @@
 //     ...  // these pages are in flight: copy them
 //   });
 //
-// Fewer calls than Harvester makes, and no more memory than the window of the
-// stream holds; but a stream that breaks is not gone on with. Which of its
-// clears were done is not known then, so acquire the log with a new token: that
-// seals again whatever was not acknowledged.
+// Needs fewer calls than Harvester, and only as much memory as the stream's
+// window. But a broken stream is not resumed. It is unknown then which of its
+// clears were done, so acquire the log with a new token: this seals all pages
+// again that were not acknowledged.
 
 #ifndef CLIENT_MMU_CLIENT_HARVEST_STREAM_H_
 #define CLIENT_MMU_CLIENT_HARVEST_STREAM_H_
@@ -25,7 +25,7 @@
 
 namespace mmud::client {
 
-// Thread-compatible. Once a call has failed, all others do.
+// After a call has failed, all later calls fail. Thread-compatible.
 class HarvestStream {
  public:
   // Both ends of the stream; DirtyLogClient makes one.
@@ -35,8 +35,8 @@ class HarvestStream {
     // False once the stream has ended.
     virtual bool Write(const v1::HarvestDirtyLogRequest& message) = 0;
     virtual bool Read(v1::HarvestDirtyLogResponse* message) = 0;
-    // Says that no more is written, and returns how the stream ended. What was
-    // not read is dropped.
+    // Ends the writes and returns the status of the stream. Drops messages that
+    // were not read.
     virtual absl::Status Finish() = 0;
   };
 
@@ -45,15 +45,15 @@ class HarvestStream {
   HarvestStream(const HarvestStream&) = delete;
   HarvestStream& operator=(const HarvestStream&) = delete;
 
-  // Sends the first message and waits for the log. To be called once.
+  // Sends the first message and waits for the log. Call once.
   absl::Status Open(const v1::HarvestOpen& open);
 
   // The log, as it was when the stream was opened.
   const v1::DirtyLog& log() const { return log_; }
 
   // Acknowledges the epochs up to `acknowledged_epoch` (0: none), seals, and
-  // clears every chunk that comes. Calls `on_cleared` with each once its pages
-  // are in flight; an error that it returns ends the stream and is returned.
+  // clears every chunk. Calls `on_cleared` with each chunk when its pages are
+  // in flight. An error of `on_cleared` ends the stream and is returned.
   // DATA_LOSS if a checksum or a total is wrong.
   absl::StatusOr<v1::SealDirtyLogResponse> Run(
       int64_t acknowledged_epoch,
@@ -66,16 +66,17 @@ class HarvestStream {
 
  private:
   absl::Status Send(const v1::HarvestDirtyLogRequest& message);
-  // DATA_LOSS if the stream ends well but too early.
+  // DATA_LOSS if the stream ends without error but too early.
   absl::Status Receive(v1::HarvestDirtyLogResponse* message);
-  // Ends the stream and returns `status`, or how it ended if that is worse.
+  // Ends the stream. Returns the stream's error if it has one, otherwise
+  // `status`.
   absl::Status End(const absl::Status& status);
   absl::Status OnChunk(const v1::HarvestChunk& chunk);
 
   const std::unique_ptr<Pipe> pipe_;
   absl::Status ended_;  // not OK once the stream is over
   v1::DirtyLog log_;
-  // Chunks of this round whose clear is not answered, by their number.
+  // Chunks of this round with an unanswered clear, by their number.
   std::map<int64_t, v1::DirtyLogChunk> chunks_;
   int64_t chunk_count_ = 0;  // of this round
   uint32_t crc_ = 0;

@@ -25,8 +25,8 @@ using google::protobuf::util::TimeUtil;
 
 constexpr int64_t kWordBytes = kPagesPerWord * kPageBytes;
 
-// A stream that can be gone on with: the connection broke, or what came over
-// it was not what the daemon sent.
+// True if the stream can be resumed: the connection broke, or the received data
+// differs from the sent data.
 bool IsBrokenStream(const absl::Status& status) {
   return IsRetryable(status) || absl::IsDataLoss(status);
 }
@@ -40,7 +40,7 @@ bool IsOvertaken(const absl::Status& status) {
          reason == "INVALID_RESUME_OFFSET";
 }
 
-// Pages of as many epochs as may be are in flight. Nothing was cleared.
+// The maximum number of epochs has pages in flight. Nothing was cleared.
 bool NeedsAcknowledgement(const absl::Status& status) {
   const ErrorInfo info = ErrorInfoOf(status);
   const auto limit = info.metadata.find("limit");
@@ -54,7 +54,7 @@ bool IsBehind(const v1::DirtyLogPosition& a, const v1::DirtyLogPosition& b) {
                               : a.gpa_bytes() > b.gpa_bytes();
 }
 
-// Where to ask for the rest of an epoch after everything before `next` came: a
+// Where to resume an epoch after all pages before `next` have arrived: a
 // multiple of 64 pages, or the slot's end.
 v1::DirtyLogPosition ResumeAt(const GpaRange& slot, v1::DirtyLogPosition next) {
   const int64_t offset = next.gpa_bytes() - slot.gpa_bytes;
@@ -69,7 +69,7 @@ v1::DirtyLogPosition ResumeAt(const GpaRange& slot, v1::DirtyLogPosition next) {
 void AddCost(const v1::MmuCost& cost, v1::MmuCost* sum) {
   *sum->mutable_wall_time() = sum->wall_time() + cost.wall_time();
   *sum->mutable_lock_wait() = sum->lock_wait() + cost.lock_wait();
-  // Set in any case: whoever shows the sum shows all of it.
+  // Always set, so that the sum has all its fields.
   *sum->mutable_max_lock_hold() =
       std::max(sum->max_lock_hold(), cost.max_lock_hold());
   sum->set_tlb_flush_count(sum->tlb_flush_count() + cost.tlb_flush_count());
@@ -116,8 +116,8 @@ absl::StatusOr<Harvest> Harvester::Run() {
     SlotBitmaps received;
     status = Receive(&harvest, &received);
     if (status.ok()) status = Clear(received, &harvest);
-    // With too many epochs in flight nothing more can be cleared, so what is
-    // owed of them is copied and acknowledged first.
+    // With too many epochs in flight no page can be cleared, so their pages
+    // that were not yet returned are copied and acknowledged first.
     if (status.ok() || (NeedsAcknowledgement(status) && !owed_.empty())) {
       HandOut(received, owed_before, &harvest);
       return harvest;
@@ -135,8 +135,8 @@ void Harvester::HandOut(const SlotBitmaps& received, int64_t owed_before,
   harvest->pages.clear();
   for (const auto& [slot, pages] : received) {
     const auto owed = owed_.find(slot);
-    // Of a slot that has another range now, or is not in the epoch, nothing is
-    // in flight any more: being moved or deleted took its pages along.
+    // A slot with another range, or one that is not in the epoch, has no pages
+    // in flight any more: it was moved or deleted.
     if (owed != owed_.end() && owed->second.range() == pages.range()) {
       harvest->pages.emplace(slot, std::move(owed->second));
     } else {
@@ -359,7 +359,7 @@ absl::Status Harvester::SendClear(Harvest* harvest) {
   const absl::StatusOr<v1::ClearDirtyLogResponse> response =
       client_->ClearDirtyLog(unanswered_);
   if (!response.ok()) return response.status();
-  // From here on these pages are ours to deliver.
+  // From now on this owner must deliver these pages.
   const v1::SlotPages& sent = unanswered_.pages();
   PageBitmap cleared(unanswered_slot_);
   if (absl::Status status = cleared.AddBitmap(

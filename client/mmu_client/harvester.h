@@ -1,7 +1,7 @@
-// Takes the dirty pages of a VM out of its log with nothing lost.
+// Takes the dirty pages of a VM out of its log without losing any.
 //
 // For every page the order is seal, read, clear, copy, acknowledge. Harvester
-// does the first three, the caller copies what it is given and says so:
+// does the first three. The caller copies the pages and reports this:
 //
 //   Harvester harvester(&client.dirty_log(), "vms/alpha", token, {});
 //   absl::StatusOr<Harvest> harvest = harvester.Run();
@@ -11,26 +11,27 @@
 //   ...
 //   harvester.Acknowledge();               // after the last one
 //
-// Why nothing is lost, wherever it stops:
-//  - The stream breaks. A seal forgets nothing; the rest of the epoch is asked
-//    for again from where the stream broke.
-//  - The daemon's answer to the seal is lost. The same request id returns the
-//    same epoch; with another one, what the lost seal closed is merged in.
-//  - A clear fails, or its answer is lost for good. It is repeated before
-//    anything else is done: until it is answered, the daemon may still be about
-//    to protect its pages. Those that it took into flight are part of the next
+// No page is lost in any of these cases:
+//  - The stream breaks. A seal discards nothing; the rest of the epoch is read
+//    again from where the stream broke.
+//  - The daemon's answer to the seal is lost. A call with the same request id
+//    returns the same epoch; a new seal merges the lost epoch into its own.
+//  - A clear fails, or its answer is lost for good. The clear is repeated
+//    before any other call: until it is answered, the daemon may still be
+//    protecting its pages. Pages that it took into flight are part of the next
 //    harvest.
-//  - Clears fail again and again. Before more epochs are in flight than may be,
-//    a harvest has only the pages that earlier ones took and did not hand out.
-//  - A slot is moved, or joins the log, in between. What was not cleared is in
-//    the next epoch: it is sealed and read anew.
-//  - A clear is refused since its epoch is not the newest any more. An attempt
-//    before it, without an answer, may have taken pages: this owner gives up,
-//    and the next one gets them.
-//  - A copy fails. GiveBack makes its pages part of the next harvest, and
-//    nothing up to then can be acknowledged.
-//  - This process dies. What it did not acknowledge is in the log, sealed or in
-//    flight. The next owner acquires the log, which seals it all again.
+//  - Clears fail again and again. Before too many epochs are in flight, a
+//    harvest returns only the pages that earlier ones took and did not return.
+//  - A slot is moved, or joins the log, in between. Pages that were not cleared
+//    are in the next epoch, which is sealed and read.
+//  - A clear is refused since its epoch is no longer the newest. An earlier
+//    attempt without an answer may have taken pages: this owner gives up, and
+//    the next owner gets these pages.
+//  - A copy fails. GiveBack makes its pages part of the next harvest. No
+//    earlier harvest can be acknowledged then.
+//  - This process dies. Pages that it did not acknowledge are in the log,
+//    sealed or in flight. The next owner acquires the log, which seals all of
+//    them again.
 
 #ifndef CLIENT_MMU_CLIENT_HARVESTER_H_
 #define CLIENT_MMU_CLIENT_HARVESTER_H_
@@ -55,39 +56,39 @@ namespace mmud::client {
 
 // A value.
 struct HarvesterOptions {
-  // Only these memslots, ascending; empty: all that log. A seal closes the
-  // epoch of all of them nevertheless.
+  // Ids of the memslots to harvest, ascending; empty: all logged ones. A seal
+  // closes the epoch of all slots of the log in any case.
   std::vector<int32_t> slots;
 
-  // The log that is meant; empty: the one that the token owns.
+  // Id of the log; empty: the log that the token owns.
   std::string log_id;
 
-  // Guest memory that one ClearDirtyLog covers, which bounds how long the MMU
-  // is busy with it. A positive multiple of 64 pages.
+  // Guest memory that one ClearDirtyLog covers; limits the time that the MMU
+  // needs for one call. A positive multiple of 64 pages.
   int64_t clear_range_bytes = 256 << 20;
 
-  // The largest chunk of a stream; 0: the daemon's default.
+  // Maximum size of a stream's chunk; 0: the daemon's default.
   int64_t max_message_bytes = 0;
 
-  // How often a stream may break in a row without progress.
+  // Maximum number of times in a row that a stream breaks without progress.
   RetryPolicy retry;
 
-  // How often to start over because a slot was moved or joined.
+  // Maximum number of restarts because a slot was moved or joined the log.
   int max_restarts = 4;
 
-  // Asked while a stream is read and before each clear, never while one is
-  // made: an error ends the harvest with it. Pages that it took by then are in
-  // flight.
+  // Called while a stream is read and before each clear, never during one. An
+  // error ends the harvest and is returned. Pages that the harvest took before
+  // are in flight.
   std::function<absl::Status()> may_go_on = nullptr;
 };
 
-// What one harvest took out of the log. A value.
+// Result of one harvest. A value.
 struct Harvest {
   std::string log_id;
   int64_t epoch = 0;
   int64_t oldest_epoch = 0;  // in which some of the pages may have been cleared
-  // In flight: to be copied now, after this harvest, and to be acknowledged
-  // once the copies have arrived.
+  // Pages in flight. They must be copied now, after this harvest, and
+  // acknowledged when the copies have arrived.
   SlotBitmaps pages;
 
   int64_t fresh_page_count = 0;         // written since the seal before
@@ -115,33 +116,35 @@ void AddCost(const v1::MmuCost& cost, v1::MmuCost* sum);
 // Thread-compatible.
 class Harvester {
  public:
-  // `client` outlives this object. `vm` is its name, `vms/{vm}`; `owner_token`
-  // is that of the log's owner. Nobody else seals or clears with it meanwhile.
+  // `client` must outlive this object. `vm` is the VM's name, `vms/{vm}`, and
+  // `owner_token` the token of the log's owner. No other code may seal or clear
+  // with this token meanwhile.
   Harvester(DirtyLogClient* client, std::string vm, std::string owner_token,
             HarvesterOptions options);
 
-  // Acknowledges what Delivered said, seals, receives the epoch, clears what
-  // was received and returns the pages to copy. On error nothing is lost: call
-  // it again. Besides the errors of the calls, above all LOG_FENCED once
-  // somebody else has the log: DATA_LOSS when the streams keep breaking their
-  // checksums, ABORTED when somebody else sealed with this token.
+  // Acknowledges the epochs that Delivered reported, seals, receives the epoch,
+  // clears the received pages and returns the pages to copy. On error no page
+  // is lost: call Run again. Errors are those of the calls, above all
+  // LOG_FENCED if another owner has the log. DATA_LOSS if checksums of the
+  // streams are wrong again and again. ABORTED if other code sealed with this
+  // token.
   absl::StatusOr<Harvest> Run();
 
-  // The pages of all harvests up to `epoch` are at the destination: the next
-  // seal, or Acknowledge, says so to the daemon. FAILED_PRECONDITION, and
-  // nothing noted, if pages that it would acknowledge were not handed out, or
-  // only with a later harvest.
+  // Reports that the pages of all harvests up to `epoch` are at the
+  // destination. The next seal, or Acknowledge, acknowledges them.
+  // FAILED_PRECONDITION, without effect, if this would acknowledge pages that
+  // no harvest returned, or only a later one.
   absl::Status Delivered(int64_t epoch);
 
-  // Says now what Delivered noted, if there is something.
+  // Sends the acknowledgement that Delivered reported, if any.
   absl::Status Acknowledge();
 
-  // Takes a harvest back whose pages were not all copied: they are part of the
-  // next one.
+  // Gives back a harvest whose pages were not all copied. They are part of the
+  // next harvest.
   void GiveBack(const Harvest& harvest);
 
-  // How many pages are where now, of the slots that this harvests: those that
-  // are open or sealed are left for the next harvest. Changes nothing.
+  // Present page counts of the harvested slots. Open and sealed pages are left
+  // for the next harvest. Changes nothing.
   absl::StatusOr<v1::UndeliveredPages> CountUndelivered();
 
  private:

@@ -1,4 +1,4 @@
-// grpc.health.v1.Health, typed.
+// Typed client of grpc.health.v1.Health.
 
 #ifndef CLIENT_MMU_CLIENT_HEALTH_CLIENT_H_
 #define CLIENT_MMU_CLIENT_HEALTH_CLIENT_H_

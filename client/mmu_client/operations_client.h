@@ -1,5 +1,5 @@
-// google.longrunning.Operations, typed: waiting for long work and reading its
-// result.
+// Typed client of google.longrunning.Operations: waits for long work and reads
+// its result.
 
 #ifndef CLIENT_MMU_CLIENT_OPERATIONS_CLIENT_H_
 #define CLIENT_MMU_CLIENT_OPERATIONS_CLIENT_H_
@@ -37,10 +37,10 @@ class OperationsClient {
   absl::StatusOr<google::longrunning::Operation> Wait(const std::string& name,
                                                       absl::Duration timeout);
 
-  // Waits until the operation is done, but no longer than `limit`, then
-  // DEADLINE_EXCEEDED; the operation goes on. Calls `on_update` with each state
-  // that comes, at least every `interval`, the last one included; it returns an
-  // error to stop waiting, which does not end the operation either.
+  // Waits until the operation is done. DEADLINE_EXCEEDED after `limit`; the
+  // operation continues. Calls `on_update` with each state, at least every
+  // `interval`, including the last one. If `on_update` returns an error, the
+  // wait ends and the operation continues.
   absl::StatusOr<google::longrunning::Operation> Await(
       const std::string& name, absl::Duration interval,
       absl::FunctionRef<absl::Status(const google::longrunning::Operation&)>

@@ -1,4 +1,4 @@
-// The secret by which the owner of a dirty log is known.
+// The secret token that identifies the owner of a dirty log.
 
 #ifndef CLIENT_MMU_CLIENT_OWNER_TOKEN_H_
 #define CLIENT_MMU_CLIENT_OWNER_TOKEN_H_
@@ -8,14 +8,15 @@
 
 namespace mmud::client {
 
-// Bytes of a token that is made here; the daemon takes 16 to 64.
+// Size of the tokens that NewOwnerToken makes; the daemon accepts 16 to 64
+// bytes.
 inline constexpr size_t kOwnerTokenBytes = 32;
 
-// A new token of random bytes. To be made before StartDirtyLog or
-// AcquireDirtyLog, so that a retry has the same one, and for one ownership: a
-// token whose log was taken over is refused for good. Whoever has it may take
-// pages out of the log: it belongs into no log line, report or argument list.
-// Thread-safe.
+// Makes a new token of random bytes. Make it before StartDirtyLog or
+// AcquireDirtyLog, so that a retry has the same token. Use it for one
+// ownership: after a takeover the token is refused for good. Whoever has the
+// token may take pages out of the log, so it must not be in a log line, report
+// or argument list. Thread-safe.
 std::string NewOwnerToken();
 
 }  // namespace mmud::client

@@ -1,7 +1,6 @@
 #include "client/mmu_client/page_bitmap.h"
 
 #include <algorithm>
-#include <bit>
 #include <cstdint>
 #include <string>
 #include <vector>
@@ -9,6 +8,7 @@
 #include "absl/status/status.h"
 #include "absl/strings/str_format.h"
 #include "absl/strings/string_view.h"
+#include "mmu_core/base/bits.h"
 
 namespace mmud::client {
 
@@ -47,7 +47,7 @@ absl::Status PageBitmap::CheckPart(GpaRange part) const {
 
 void PageBitmap::Set(int64_t page) {
   uint64_t& word = words_[page / kPagesPerWord];
-  const uint64_t bit = uint64_t{1} << (page % kPagesPerWord);
+  const uint64_t bit = mmu::BitOf(static_cast<uint64_t>(page));
   if ((word & bit) == 0) ++page_count_;
   word |= bit;
 }
@@ -73,9 +73,8 @@ absl::Status PageBitmap::AddBitmap(GpaRange part, absl::string_view bitmap) {
   }
   const int64_t first = (part.gpa_bytes - range_.gpa_bytes) / kPageBytes;
   for (size_t i = 0; i < bitmap.size(); ++i) {
-    for (unsigned byte = static_cast<uint8_t>(bitmap[i]); byte != 0;
-         byte &= byte - 1) {
-      Set(first + static_cast<int64_t>(i) * 8 + std::countr_zero(byte));
+    for (const uint64_t bit : mmu::SetBitsOf(static_cast<uint8_t>(bitmap[i]))) {
+      Set(first + static_cast<int64_t>(i * 8 + bit));
     }
   }
   return absl::OkStatus();
@@ -88,11 +87,8 @@ absl::Status PageBitmap::Merge(const PageBitmap& other) {
         other.range_.gpa_bytes, other.range_.size_bytes, range_.gpa_bytes,
         range_.size_bytes));
   }
-  page_count_ = 0;
-  for (size_t i = 0; i < words_.size(); ++i) {
-    words_[i] |= other.words_[i];
-    page_count_ += std::popcount(words_[i]);
-  }
+  for (size_t i = 0; i < words_.size(); ++i) words_[i] |= other.words_[i];
+  page_count_ = static_cast<int64_t>(mmu::CountBits(words_));
   return absl::OkStatus();
 }
 
@@ -103,21 +99,10 @@ void PageBitmap::RemoveAll() {
 
 std::vector<GpaRange> PageBitmap::Ranges() const {
   std::vector<GpaRange> ranges;
-  for (size_t i = 0; i < words_.size(); ++i) {
-    for (uint64_t word = words_[i]; word != 0;) {
-      const int start = std::countr_zero(word);
-      const int length = std::countr_one(word >> start);
-      const int64_t gpa =
-          range_.gpa_bytes +
-          (static_cast<int64_t>(i) * kPagesPerWord + start) * kPageBytes;
-      if (!ranges.empty() && ranges.back().end_bytes() == gpa) {
-        ranges.back().size_bytes += length * kPageBytes;
-      } else {
-        ranges.push_back({gpa, length * kPageBytes});
-      }
-      if (start + length == kPagesPerWord) break;
-      word &= ~uint64_t{0} << (start + length);
-    }
+  for (const mmu::BitRun run : mmu::RunsOf(words_)) {
+    ranges.push_back(
+        {range_.gpa_bytes + static_cast<int64_t>(run.first) * kPageBytes,
+         static_cast<int64_t>(run.size()) * kPageBytes});
   }
   return ranges;
 }
@@ -144,8 +129,8 @@ int64_t PageBitmap::CountIn(GpaRange part) const {
   int64_t count = 0;
   for (int64_t i = first_word; left > 0; ++i, left -= kPagesPerWord) {
     uint64_t word = words_[i];
-    if (left < kPagesPerWord) word &= (uint64_t{1} << left) - 1;
-    count += std::popcount(word);
+    word &= mmu::WordMask(0, 0, static_cast<uint64_t>(left));
+    count += static_cast<int64_t>(mmu::CountBits(word));
   }
   return count;
 }

@@ -10,11 +10,11 @@
 #include "absl/status/statusor.h"
 #include "absl/strings/str_format.h"
 #include "absl/strings/string_view.h"
-#include "client/mmu_client/crc32c.h"
 #include "client/mmu_client/page_bitmap.h"
 #include "client/mmu_client/range_set.h"
 #include "client/mmu_client/retry_policy.h"
 #include "mmud/v1/guest_memory_service.pb.h"
+#include "wire/crc32c.h"
 
 namespace mmud::client {
 namespace {
@@ -33,12 +33,12 @@ class PageStream {
   absl::Status OnMessage(const v1::ReadPagesResponse& message) {
     if (message.has_trailer()) return OnTrailer(message.trailer());
     if (message.has_chunk() && !done_) return OnChunk(message.chunk());
-    return absl::DataLossError("a message of the pages is out of place");
+    return absl::DataLossError("the stream of pages has an unexpected message");
   }
 
   absl::Status OnEnd() const {
     if (done_) return absl::OkStatus();
-    return absl::DataLossError("the pages ended before their trailer");
+    return absl::DataLossError("the stream of pages ended before its trailer");
   }
 
   int64_t chunk_count() const { return chunk_count_; }
@@ -94,7 +94,8 @@ class PageStream {
           trailer.chunk_count()));
     }
     if (!missing_->empty()) {
-      return absl::DataLossError("the pages ended before all had come");
+      return absl::DataLossError(
+          "the stream of pages ended before all pages had come");
     }
     done_ = true;
     return absl::OkStatus();

@@ -16,8 +16,8 @@
 
 namespace mmud::client {
 
-// Takes what PageReader reads. Each page asked for arrives at least once; one
-// whose stream broke may arrive again.
+// Receives the pages that PageReader reads. Each requested page arrives at
+// least once. After a broken stream a page may arrive again.
 class PageSink {
  public:
   virtual ~PageSink() = default;
@@ -36,7 +36,7 @@ struct PageReaderOptions {
   RetryPolicy retry;
 };
 
-// What a read moved. A value.
+// Totals of a read. A value.
 struct ReadTotals {
   int64_t page_count = 0;
   int64_t zero_page_count = 0;  // among them
@@ -52,9 +52,9 @@ class PageReader {
              PageReaderOptions options);
 
   // Reads `ranges`, ascending and not overlapping, into `sink`. Verifies every
-  // checksum, and that exactly what was asked for came; what did not is asked
-  // for again. DATA_LOSS when that keeps failing. Errors of `sink` end the
-  // read and are returned.
+  // checksum, and that exactly the requested pages came. Missing pages are
+  // requested again; DATA_LOSS if that fails again and again. Errors of `sink`
+  // end the read and are returned.
   absl::StatusOr<ReadTotals> Read(const std::vector<GpaRange>& ranges,
                                   PageSink* sink);
 

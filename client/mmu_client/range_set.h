@@ -1,4 +1,4 @@
-// A set of guest memory from which pieces are taken away.
+// A set of guest memory from which ranges are removed.
 
 #ifndef CLIENT_MMU_CLIENT_RANGE_SET_H_
 #define CLIENT_MMU_CLIENT_RANGE_SET_H_
@@ -17,12 +17,13 @@ class RangeSet {
   // REQUIRES: `ranges` do not overlap.
   explicit RangeSet(const std::vector<GpaRange>& ranges);
 
-  // Takes `range` away. False, and nothing changed, unless all of it is there.
+  // Removes `range`. Returns false and changes nothing unless all of it is in
+  // the set.
   [[nodiscard]] bool Remove(GpaRange range);
 
   bool empty() const { return end_by_start_.empty(); }
 
-  // What is left, ascending.
+  // The remaining ranges, ascending.
   std::vector<GpaRange> Ranges() const;
 
  private:

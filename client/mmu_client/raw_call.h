@@ -1,5 +1,5 @@
-// One call with messages as bytes, of whichever kind its method is: on the wire
-// a unary call is a stream of one message each way.
+// One call of any kind, with messages as bytes. On the wire a unary call is a
+// stream of one message in each direction.
 
 #ifndef CLIENT_MMU_CLIENT_RAW_CALL_H_
 #define CLIENT_MMU_CLIENT_RAW_CALL_H_

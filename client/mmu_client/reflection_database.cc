@@ -52,7 +52,7 @@ absl::StatusOr<ServerReflectionResponse> ReflectionDatabase::Ask(
     FileDescriptorProto file;
     if (!file.ParseFromString(bytes)) {
       status_ = absl::InternalError(
-          "the daemon's reflection sent what is no descriptor of a file");
+          "the daemon's reflection sent an invalid descriptor of a file");
       return status_;
     }
     FileDescriptorProto present;

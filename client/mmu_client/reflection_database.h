@@ -1,4 +1,4 @@
-// The .proto files of a daemon, asked for over server reflection.
+// The .proto files of a daemon, read by server reflection.
 
 #ifndef CLIENT_MMU_CLIENT_REFLECTION_DATABASE_H_
 #define CLIENT_MMU_CLIENT_REFLECTION_DATABASE_H_
@@ -21,8 +21,8 @@ namespace mmud::client {
 
 class Caller;
 
-// What a google::protobuf::DescriptorPool reads its descriptors from. Each file
-// is asked for once. Thread-compatible; a pool calls it under its own lock.
+// A database of descriptors for a google::protobuf::DescriptorPool. Each file
+// is requested once. Thread-compatible; a pool calls it under its own lock.
 class ReflectionDatabase : public google::protobuf::DescriptorDatabase {
  public:
   explicit ReflectionDatabase(std::shared_ptr<const Caller> caller);
@@ -31,8 +31,8 @@ class ReflectionDatabase : public google::protobuf::DescriptorDatabase {
   // Full names of the daemon's services, ascending.
   absl::StatusOr<std::vector<std::string>> ListServices();
 
-  // Why the last question had no answer: an error of the call, or OK if the
-  // daemon has nothing of that name.
+  // Why the last request found nothing: an error of the call, or OK if the
+  // daemon does not have the name.
   const absl::Status& status() const { return status_; }
 
   bool FindFileByName(const std::string& name,
@@ -45,7 +45,7 @@ class ReflectionDatabase : public google::protobuf::DescriptorDatabase {
       google::protobuf::FileDescriptorProto* output) override;
 
  private:
-  // Sends one question and keeps the files of its answer.
+  // Sends one request and stores the files of its answer.
   absl::StatusOr<grpc::reflection::v1alpha::ServerReflectionResponse> Ask(
       const grpc::reflection::v1alpha::ServerReflectionRequest& request);
 

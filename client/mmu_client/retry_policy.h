@@ -1,4 +1,4 @@
-// When to try a call again, and how long to wait before that.
+// Decides whether to repeat a call, and how long to wait before.
 
 #ifndef CLIENT_MMU_CLIENT_RETRY_POLICY_H_
 #define CLIENT_MMU_CLIENT_RETRY_POLICY_H_
@@ -18,10 +18,11 @@ struct RetryPolicy {
   double multiplier = 2.0;
 };
 
-// True for UNAVAILABLE, and for RESOURCE_EXHAUSTED with a RetryInfo, which a
-// daemon sends while more goes on than it allows: codes that say that nothing
-// was done, or that doing it again under the same request id is harmless. A
-// limit without RetryInfo, such as that on VMs, is the same in a second.
+// True for UNAVAILABLE, and for RESOURCE_EXHAUSTED with a RetryInfo, which the
+// daemon sends if a limit on concurrent use is reached. After these errors
+// nothing was done, or repeating the call with the same request id is harmless.
+// False for a limit without RetryInfo, such as that on VMs, since waiting does
+// not help.
 bool IsRetryable(const absl::Status& status);
 
 // The waits between the attempts of one call. Thread-compatible.
@@ -38,7 +39,7 @@ class Backoff {
   // `status` asks for.
   absl::Duration NextDelay(const absl::Status& status);
 
-  // Progress was made: waits are short again and attempts count anew.
+  // To be called after progress: waits are short again and attempts count anew.
   void Reset();
 
  private:

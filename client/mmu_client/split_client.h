@@ -1,5 +1,5 @@
-// SplitService, typed. What each call does and which errors it has is said in
-// proto/mmud/v1/split_service.proto.
+// Typed client of SplitService. proto/mmud/v1/split_service.proto describes the
+// calls and their errors.
 
 #ifndef CLIENT_MMU_CLIENT_SPLIT_CLIENT_H_
 #define CLIENT_MMU_CLIENT_SPLIT_CLIENT_H_
@@ -14,7 +14,7 @@ namespace mmud::client {
 
 class Caller;
 
-// Splits huge mappings and puts them together again.
+// Splits and recovers huge mappings.
 // Thread-safe.
 class SplitClient {
  public:

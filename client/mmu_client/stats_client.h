@@ -1,5 +1,5 @@
-// StatsService, typed. What each call does and which errors it has is said in
-// proto/mmud/v1/stats_service.proto.
+// Typed client of StatsService. proto/mmud/v1/stats_service.proto describes the
+// calls and their errors.
 
 #ifndef CLIENT_MMU_CLIENT_STATS_CLIENT_H_
 #define CLIENT_MMU_CLIENT_STATS_CLIENT_H_
@@ -13,7 +13,7 @@ namespace mmud::client {
 
 class Caller;
 
-// Shows the MMU's statistics.
+// Returns the MMU's statistics.
 // Thread-safe.
 class StatsClient {
  public:

@@ -10,9 +10,9 @@
 
 namespace mmud::client {
 
-// An address that nobody else has: a process number is not enough, since tests
-// that run in sandboxes of their own may have the same and share /tmp. Not in a
-// test's own folder, whose path may be too long for a socket.
+// Makes an address that is used nowhere else. A process id is not enough, since
+// tests in different sandboxes may have the same id and share /tmp. The socket
+// is not in the test's own folder, whose path may be too long for a socket.
 inline std::string NewTestAddress() {
   std::random_device random;
   return absl::StrFormat("unix:/tmp/mmud_test.%08x%08x.sock", random(),

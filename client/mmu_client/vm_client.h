@@ -1,5 +1,5 @@
-// VmService, typed. What each call does and which errors it has is said in
-// proto/mmud/v1/vm_service.proto.
+// Typed client of VmService. proto/mmud/v1/vm_service.proto describes the calls
+// and their errors.
 
 #ifndef CLIENT_MMU_CLIENT_VM_CLIENT_H_
 #define CLIENT_MMU_CLIENT_VM_CLIENT_H_
@@ -13,8 +13,7 @@ namespace mmud::client {
 
 class Caller;
 
-// Makes, shows, pauses and deletes VMs and their memslots.
-// Thread-safe.
+// Creates, returns, pauses and deletes VMs and their memslots. Thread-safe.
 class VmClient {
  public:
   explicit VmClient(std::shared_ptr<const Caller> caller);

@@ -1,5 +1,6 @@
-// mmud.lab.v1.WorkloadService, typed. What each call does and which errors it
-// has is said in proto/mmud/lab/v1/workload_service.proto.
+// Typed client of mmud.lab.v1.WorkloadService.
+// proto/mmud/lab/v1/workload_service.proto describes the calls and their
+// errors.
 
 #ifndef CLIENT_MMU_CLIENT_WORKLOAD_CLIENT_H_
 #define CLIENT_MMU_CLIENT_WORKLOAD_CLIENT_H_
@@ -17,7 +18,7 @@ namespace mmud::client {
 
 class Caller;
 
-// Starts, shows and ends the work of vCPUs.
+// Starts, returns and stops workloads.
 // Thread-safe.
 class WorkloadClient {
  public:
@@ -35,11 +36,11 @@ class WorkloadClient {
   absl::StatusOr<lab::v1::StopWorkloadResponse> StopWorkload(
       lab::v1::StopWorkloadRequest request);
 
-  // Waits until the workload has ended, but no longer than `limit`, then
-  // DEADLINE_EXCEEDED; the workload goes on. Returns how it ended: one that
-  // failed is no error of this call. Looks at it every 50 ms, later every
-  // 500 ms, and calls `on_update` with what it sees, the end included; that
-  // returns an error to stop waiting, which does not end the workload either.
+  // Waits until the workload has ended, and returns it. A failed workload is
+  // not an error of this call. DEADLINE_EXCEEDED after `limit`; the workload
+  // continues. Gets the workload every 50 ms, later every 500 ms, and calls
+  // `on_update` with each state, including the last one. If `on_update` returns
+  // an error, the wait ends and the workload continues.
   absl::StatusOr<lab::v1::Workload> AwaitEnd(
       const std::string& name,
       absl::FunctionRef<absl::Status(const lab::v1::Workload&)> on_update,

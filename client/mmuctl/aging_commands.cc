@@ -1,7 +1,6 @@
 // mmuctl age.
 
 #include <algorithm>
-#include <bit>
 #include <cstdint>
 #include <memory>
 #include <string>
@@ -11,6 +10,7 @@
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "absl/strings/str_cat.h"
+#include "absl/strings/string_view.h"
 #include "client/mmu_client/client.h"
 #include "client/mmu_client/page_bitmap.h"
 #include "client/mmuctl/arguments.h"
@@ -19,6 +19,7 @@
 #include "client/mmuctl/views.h"
 #include "client/text/table.h"
 #include "client/text/units.h"
+#include "mmu_core/base/bits.h"
 #include "mmud/v1/aging_service.pb.h"
 
 namespace mmud::client {
@@ -52,10 +53,8 @@ std::string Map(const v1::YoungBitmap& young) {
     const int64_t first = bytes * cell / kCells;
     const int64_t last =
         std::min(bytes, std::max(first + 1, bytes * (cell + 1) / kCells));
-    int64_t bits = 0;
-    for (int64_t i = first; i < last; ++i) {
-      bits += std::popcount(static_cast<uint8_t>(young.bitmap()[i]));
-    }
+    const auto bits = static_cast<int64_t>(mmu::CountBits(
+        absl::string_view(young.bitmap()).substr(first, last - first)));
     const int64_t all = (last - first) * 8;
     // A cell with anything young in it is never blank.
     map +=
@@ -83,10 +82,7 @@ absl::Status Age(Context& context, Client& client,
                {"YOUNG UNITS", Align::kRight},
                {arguments.map ? "MAP" : ""}});
   for (const v1::YoungBitmap& young : response->young()) {
-    int64_t units = 0;
-    for (const char byte : young.bitmap()) {
-      units += std::popcount(static_cast<uint8_t>(byte));
-    }
+    const auto units = static_cast<int64_t>(mmu::CountBits(young.bitmap()));
     table.AddRow({FormatGpa(young.range().gpa_bytes()),
                   FormatBytes(young.range().size_bytes()), FormatCount(units),
                   arguments.map ? absl::StrCat("|", Map(young), "|") : ""});
@@ -112,23 +108,24 @@ absl::Status Age(Context& context, Client& client,
 
 void AddAgingCommands(CLI::App& app, Context& context) {
   auto arguments = std::make_shared<AgeArguments>();
-  CLI::App* command = AddCommand(
-      app, "age",
-      "Tells which memory was accessed since it was last aged, and with "
-      "--clear ages it.",
-      "mmuctl age alpha\n"
-      "mmuctl age alpha --clear --map\n"
-      "mmuctl --json age alpha --range 0+1GiB --granularity 2m");
+  CLI::App* command =
+      AddCommand(app, "age",
+                 "Shows the memory that was accessed since it was last aged, "
+                 "and with --clear ages it.",
+                 "mmuctl age alpha\n"
+                 "mmuctl age alpha --clear --map\n"
+                 "mmuctl --json age alpha --range 0+1GiB --granularity 2m");
   AddVm(command, arguments->request.mutable_vm());
   AddRanges(command, "--range", &arguments->ranges,
-            "the memory to look at (default: all of it)");
-  command->add_flag("--clear", arguments->clear,
-                    "make it old, so that the next call sees new accesses");
+            "the memory to examine (default: all of it)");
+  command->add_flag(
+      "--clear", arguments->clear,
+      "age the memory, so that the next call shows only new accesses");
   command->add_flag("--may-lock", arguments->may_lock,
-                    "let MMUs that need a lock take it");
+                    "also examine MMUs that need mmu_lock for this");
   AddPageSize(command, "--granularity", &arguments->granularity,
-              "what one unit of the answer is (default: 4k)");
-  command->add_flag("--map", arguments->map, "draw where the young memory is");
+              "unit of the answer (default: 4k)");
+  command->add_flag("--map", arguments->map, "draw a map of the young memory");
   Run(command, context, arguments, Age);
 }
 

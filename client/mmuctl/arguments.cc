@@ -150,7 +150,7 @@ CLI::Option* AddPageSize(CLI::App* app, const std::string& name,
 
 CLI::Option* AddBacking(CLI::App* app, v1::MemoryBacking* backing) {
   return AddChoice(app, "--backing", backing, Backings(),
-                   "what holds the contents (default: anonymous)");
+                   "memory that holds the contents (default: anonymous)");
 }
 
 CLI::Option* AddSlot(CLI::App* app, int32_t* slot) {
@@ -162,7 +162,7 @@ CLI::Option* AddSlot(CLI::App* app, int32_t* slot) {
 CLI::Option* AddSlots(CLI::App* app, std::vector<int32_t>* slots) {
   return app
       ->add_option("SLOT", *slots,
-                   "memslots, by their ids (default: all that apply)")
+                   "memslots, by their ids (default: all suitable ones)")
       ->type_name("ID")
       ->expected(0, 32764);
 }
@@ -198,17 +198,20 @@ void AddThrottle(CLI::App* app, ThrottleArguments* throttle) {
     return absl::InvalidArgumentError(
         absl::StrCat("'", text, "' is not a number"));
   };
-  add("--max-pages-per-second", "N", "4 KiB pages per second; 0: no limit",
-      number,
+  add("--max-pages-per-second", "N",
+      "maximum 4 KiB pages per second; 0: no limit", number,
       [](int64_t n, v1::Throttle* to) { to->set_max_pages_per_second(n); });
-  add("--chunk", "SIZE", "memory between two safe points (default: 2MiB)",
+  add("--chunk", "SIZE",
+      "size of a chunk; the work can be paused or cancelled between two chunks "
+      "(default: 2MiB)",
       ParseBytes,
       [](int64_t bytes, v1::Throttle* to) { to->set_chunk_bytes(bytes); });
-  add("--max-lock-hold", "TIME", "longest hold of mmu_lock (default: 200us)",
-      ParseTime, [](absl::Duration time, v1::Throttle* to) {
+  add("--max-lock-hold", "TIME",
+      "maximum time to hold mmu_lock (default: 200us)", ParseTime,
+      [](absl::Duration time, v1::Throttle* to) {
         *to->mutable_max_lock_hold() = ToProto(time);
       });
-  add("--min-pause", "TIME", "least pause after each chunk", ParseTime,
+  add("--min-pause", "TIME", "minimum pause after each chunk", ParseTime,
       [](absl::Duration time, v1::Throttle* to) {
         *to->mutable_min_pause() = ToProto(time);
       });
@@ -216,7 +219,7 @@ void AddThrottle(CLI::App* app, ThrottleArguments* throttle) {
       number,
       [](int64_t n, v1::Throttle* to) { to->set_max_flushes_per_second(n); });
   add("--max-vcpu-stall-ratio", "RATIO",
-      "share of vCPU time lost to stalls, 0 to 1; 0: no limit", ratio,
+      "maximum share of vCPU time lost to stalls, 0 to 1; 0: no limit", ratio,
       [](double value, v1::Throttle* to) {
         to->set_max_vcpu_stall_ratio(value);
       });
@@ -232,9 +235,10 @@ absl::StatusOr<v1::Memslot> ParseMemslot(absl::string_view text) {
   const std::vector<std::string> parts = absl::StrSplit(text, ':');
   int32_t id = 0;
   if (parts.size() < 2 || parts.size() > 4) {
-    return error("has not two to four parts");
+    return error("does not have two to four parts");
   }
-  if (!absl::SimpleAtoi(parts[0], &id)) return error("the slot is no number");
+  if (!absl::SimpleAtoi(parts[0], &id))
+    return error("the slot is not a number");
   const absl::StatusOr<GpaRange> range = ParseGpaRange(parts[1]);
   if (!range.ok()) return range.status();
   v1::Memslot memslot;

@@ -1,8 +1,8 @@
 // Options and arguments that several commands share, with their parsing.
 //
-// Each function adds one option to `app`. The variable it fills outlives the
-// parsing; a value that cannot be parsed is a usage error that names the option
-// and the form it takes.
+// Each function adds one option to `app`. The variable for its value must
+// outlive the parsing. A value that cannot be parsed is a usage error that
+// names the option and the form of its values.
 
 #ifndef CLIENT_MMUCTL_ARGUMENTS_H_
 #define CLIENT_MMUCTL_ARGUMENTS_H_
@@ -36,7 +36,7 @@ CLI::App* AddCommand(CLI::App& parent, const std::string& name,
                      const std::string& description,
                      const std::string& examples);
 
-// Adds a command that only holds others.
+// Adds a command that only has sub-commands.
 CLI::App* AddGroup(CLI::App& parent, const std::string& name,
                    const std::string& description, const std::string& examples);
 
@@ -52,8 +52,8 @@ void Run(CLI::App* command, Context& context,
   });
 }
 
-// The same for an action that talks to the daemon: `client` is the connection,
-// and where there is none its error is what the command ends with.
+// The same for an action that calls the daemon: `client` is the connection. If
+// the connection cannot be made, the command ends with its error.
 template <typename Arguments>
 void Run(CLI::App* command, Context& context,
          std::shared_ptr<Arguments> arguments,
@@ -78,7 +78,7 @@ CLI::Option* AddTime(CLI::App* app, const std::string& name,
 CLI::Option* AddRanges(CLI::App* app, const std::string& name,
                        std::vector<GpaRange>* ranges, const std::string& help);
 
-// In lower case and with hyphens, as the words of choices are written.
+// `text` in lower case and with hyphens, as the words of choices.
 std::string ChoiceWord(absl::string_view text);
 
 // "4k|2m|1g".
@@ -89,7 +89,7 @@ std::string ChoiceWords(const std::map<std::string, Enum>& choices) {
   });
 }
 
-// The value of a word, however its letters and hyphens are written.
+// The value of a word, regardless of case and of '-' or '_'.
 template <typename Enum>
 absl::StatusOr<Enum> FindChoice(const std::map<std::string, Enum>& choices,
                                 absl::string_view text) {
@@ -124,17 +124,17 @@ CLI::Option* AddPageSize(CLI::App* app, const std::string& name,
                          v1::PageSize* size, const std::string& help);
 CLI::Option* AddBacking(CLI::App* app, v1::MemoryBacking* backing);
 
-// A memslot as argument behind the VM, and several or none of them. Slots are
-// given like this in every command.
+// A memslot as argument after the VM; and several or no memslots. All commands
+// take slots in this way.
 CLI::Option* AddSlot(CLI::App* app, int32_t* slot);
 CLI::Option* AddSlots(CLI::App* app, std::vector<int32_t>* slots);
 
-// The limits of a throttle that were given, and only those: a limit of 0, which
-// means none, is given too. Thread-compatible.
+// The limits of a throttle that were given. A given limit of 0 means no limit.
+// Thread-compatible.
 class ThrottleArguments {
  public:
   bool empty() const { return changes_.empty(); }
-  // Puts what was given into `throttle` and leaves the rest.
+  // Sets the given limits in `throttle` and leaves the others.
   void ApplyTo(v1::Throttle* throttle) const;
   void Add(std::function<void(v1::Throttle*)> change) {
     changes_.push_back(std::move(change));

@@ -94,7 +94,7 @@ absl::StatusOr<bool> ReadRequest(std::istream& in, Message* request) {
       json.dump(), request, options);
   if (!status.ok()) {
     return UsageError(absl::StrCat(
-        "the request is no ", request->GetDescriptor()->full_name(), ": ",
+        "the request is not a ", request->GetDescriptor()->full_name(), ": ",
         std::string(status.message()), "; see mmuctl call --describe ",
         request->GetDescriptor()->full_name()));
   }
@@ -103,7 +103,7 @@ absl::StatusOr<bool> ReadRequest(std::istream& in, Message* request) {
 
 absl::Status Call(Context& context, const CallArguments& arguments) {
   if (arguments.method.empty() && !arguments.list) {
-    return UsageError("give SERVICE/METHOD, or --list to see which there are");
+    return UsageError("give SERVICE/METHOD; --list lists the methods");
   }
   const absl::StatusOr<Client*> client = context.client();
   if (!client.ok()) return client.status();
@@ -150,9 +150,9 @@ void AddCallCommands(CLI::App& app, Context& context) {
   CLI::App* command = AddCommand(
       app, "call",
       "Calls any method of the daemon by its name. Requests and responses are "
-      "JSON; what they look like is asked of the daemon (server reflection).\n"
-      "A method that streams prints one object for each response, and takes "
-      "one object after the other.",
+      "JSON; the daemon describes their types (server reflection).\n"
+      "A method that streams responses prints one object for each. A method "
+      "that streams requests takes a sequence of objects.",
       "mmuctl call VmService/GetVm '{\"name\": \"vms/alpha\"}'\n"
       "echo '{\"vm\": \"vms/alpha\"}' | mmuctl call StatsService/GetMmuStats "
       "-\n"

@@ -18,13 +18,13 @@ void AddMemoryCommands(CLI::App& app, Context& context);
 void AddWorkloadCommands(CLI::App& app, Context& context);
 void AddTraceCommands(CLI::App& app, Context& context);
 void AddDirtyLogCommands(CLI::App& app, Context& context);
-// Those of them that move or show pages, to the group `dirty-log`.
+// Adds the commands that move or show pages, to the group `dirty-log`.
 void AddDirtyPageCommands(CLI::App& group, Context& context);
 void AddSplitCommands(CLI::App& app, Context& context);
 void AddAgingCommands(CLI::App& app, Context& context);
 void AddStatsCommands(CLI::App& app, Context& context);
 void AddDebugCommands(CLI::App& app, Context& context);
-// One command of these, `debug tables`, to the group `debug`.
+// Adds the command `debug tables`, to the group `debug`.
 void AddDebugTables(CLI::App& group, Context& context);
 void AddOperationCommands(CLI::App& app, Context& context);
 void AddDaemonCommands(CLI::App& app, Context& context);
@@ -32,8 +32,8 @@ void AddCallCommands(CLI::App& app, Context& context);
 // `app` is the root.
 void AddShellCommands(CLI::App& app, Context& context);
 
-// Usage errors that name the commands that there are: `word` is none of them,
-// or none was given.
+// Usage errors that list the existing commands: `word` is none of them, or no
+// command was given.
 absl::Status NoSuchCommand(const CLI::App& command, const std::string& word);
 absl::Status NoCommand(const CLI::App& group);
 

@@ -1,8 +1,8 @@
-// What can stand at a place of a command line: for the shells.
+// Candidates for completing a command line in a shell.
 //
-// The scripts that the shells load are small and never change: with each
-// request they run `mmuctl __complete -- WORDS`, which answers from the command
-// tree, and for names of VMs, operations and methods from the daemon.
+// The scripts that the shells load are small and never change. For each request
+// they run `mmuctl __complete -- WORDS`. It takes candidates from the command
+// tree, and names of VMs, operations and methods from the daemon.
 
 #ifndef CLIENT_MMUCTL_COMPLETION_H_
 #define CLIENT_MMUCTL_COMPLETION_H_
@@ -26,10 +26,10 @@ struct Completion {
   bool files = false;  // names of files
 };
 
-// `words` are those after "mmuctl" up to the cursor; the last one, perhaps
-// empty, is to be completed. Asks the daemon at the address that the words or
-// the environment name, for at most a second; what it does not answer is
-// missing.
+// `words` are the words after "mmuctl" up to the cursor. The last one, which
+// may be empty, is completed. Calls the daemon at the address in the words or
+// the environment, for at most a second. If the daemon does not answer in time,
+// its names are missing.
 Completion Complete(const CLI::App& root, Context& context,
                     const std::vector<std::string>& words);
 

@@ -77,10 +77,10 @@ absl::Status Context::Print(const Json& rendered, const std::string& text) {
   out() << (json ? JsonText(rendered) : text) << std::flush;
   if (out().good()) return absl::OkStatus();
   const int error = errno;
-  return absl::DataLossError(
-      absl::StrCat("cannot write to standard output",
-                   error != 0 ? absl::StrCat(": ", std::strerror(error)) : "",
-                   "; let it go to a file or a program that takes all of it"));
+  return absl::DataLossError(absl::StrCat(
+      "cannot write to standard output",
+      error != 0 ? absl::StrCat(": ", std::strerror(error)) : "",
+      "; write it to a file or to a program that reads all of it"));
 }
 
 std::unique_ptr<Progress> Context::NewProgress(std::string title) {

@@ -1,5 +1,5 @@
-// What every command of mmuctl works with: the global flags, the connection,
-// where to write.
+// The context of every command of mmuctl: the global flags, the connection, the
+// output streams.
 
 #ifndef CLIENT_MMUCTL_CONTEXT_H_
 #define CLIENT_MMUCTL_CONTEXT_H_
@@ -25,8 +25,8 @@ namespace mmud::client {
 // Thread-compatible.
 class Context {
  public:
-  // The streams outlive this object. `progress` is how long work is shown, on
-  // `err`.
+  // The streams must outlive this object. `progress` is the style in which
+  // progress is shown on `err`.
   Context(std::istream* in, std::ostream* out, std::ostream* err,
           ProgressStyle progress);
 
@@ -36,16 +36,16 @@ class Context {
   bool quiet = false;
   absl::Duration timeout = absl::ZeroDuration();  // zero: the defaults
 
-  // What the command line asks for; called after all of it was parsed, and
+  // The action of the command line. Called after the whole line was parsed, and
   // after `before_action`.
   std::function<absl::Status()> action;
-  // Arguments that only the daemon can make out. The first error is the
-  // command's.
+  // Resolves arguments that only the daemon knows. The command ends with the
+  // first error.
   std::vector<std::function<absl::Status()>> before_action;
-  // For a command that went well with a bad result.
+  // Exit code of a command that succeeded with a bad result.
   ExitCode exit_code = kExitOk;
-  // The signal for which a command that failed ended early; 0: for none. Its
-  // exit code is the one that a shell has for this.
+  // The signal that ended a failed command early; 0: none. The exit code is
+  // then the one that shells use for the signal.
   int signal = 0;
 
   std::istream& in() { return *in_; }
@@ -56,8 +56,8 @@ class Context {
   // --address.
   absl::StatusOr<Client*> client();
 
-  // A command line for people to copy: `mmuctl`, the --address that leads to
-  // this daemon unless the environment does, and `rest`.
+  // A command line for people to copy: `mmuctl`, --address with this daemon
+  // unless the environment names it, and `rest`.
   std::string CommandLine(absl::string_view rest) const;
   // The beginning of such a line, without `rest`.
   std::string CommandStart() const;
@@ -68,8 +68,8 @@ class Context {
                      const std::string& text);
   absl::Status Print(const Json& json, const std::string& text);
 
-  // A progress display with a title; not with --json, where standard error has
-  // an error's object or nothing.
+  // A progress display with a title. It shows nothing with --quiet or --json,
+  // where standard error has only an error's object or nothing.
   std::unique_ptr<Progress> NewProgress(std::string title);
 
  private:

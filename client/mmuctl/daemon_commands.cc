@@ -133,25 +133,24 @@ absl::Status BuildInfo(Context& context, Client& client,
 
 void AddDaemonCommands(CLI::App& app, Context& context) {
   auto health = std::make_shared<HealthCheckRequest>();
-  CLI::App* command = AddCommand(
-      app, "health",
-      "Asks whether the daemon, or one of its services, serves. Exit code 1 "
-      "if not.",
-      "mmuctl health\n"
-      "mmuctl health mmud.v1.VmService");
+  CLI::App* command = AddCommand(app, "health",
+                                 "Shows whether the daemon, or one of its "
+                                 "services, serves. Exit code 1 if not.",
+                                 "mmuctl health\n"
+                                 "mmuctl health mmud.v1.VmService");
   command->add_option("SERVICE", *health->mutable_service(),
                       "full name of a service (default: the daemon)");
   Run(command, context, health, Health);
 
   auto capabilities = std::make_shared<v1::GetCapabilitiesRequest>();
   command = AddCommand(app, "capabilities",
-                       "Shows what the daemon can do and its limits.",
+                       "Shows the features and the limits of the daemon.",
                        "mmuctl capabilities");
   Run(command, context, capabilities, Capabilities);
 
   auto build = std::make_shared<v1::GetBuildInfoRequest>();
   command = AddCommand(app, "build-info",
-                       "Shows how the daemon was built and since when it runs.",
+                       "Shows the daemon's build and its start time.",
                        "mmuctl build-info");
   Run(command, context, build, BuildInfo);
 }

@@ -42,11 +42,10 @@ absl::Status Audit(Context& context, Client& client,
 }  // namespace
 
 void AddDebugCommands(CLI::App& app, Context& context) {
-  CLI::App* group =
-      AddGroup(app, "debug",
-               "Looks inside an MMU; the daemon needs --enable-debug-service.",
-               "mmuctl debug audit alpha\n"
-               "mmuctl debug tables alpha --tree");
+  CLI::App* group = AddGroup(
+      app, "debug", "Inspects MMUs; the daemon needs --enable-debug-service.",
+      "mmuctl debug audit alpha\n"
+      "mmuctl debug tables alpha --tree");
   auto arguments = std::make_shared<v1::RunAuditRequest>();
   CLI::App* command = AddCommand(
       *group, "audit",

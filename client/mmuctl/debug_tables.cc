@@ -92,7 +92,7 @@ void AddDebugTables(CLI::App& group, Context& context) {
   CLI::App* command = AddCommand(
       group, "tables",
       "Lists the page tables of a VM: those of the TDP MMU, and shadow pages "
-      "with their roles and parents. The guest runs on meanwhile.",
+      "with their roles and parents. The guest keeps running.",
       "mmuctl debug tables alpha --level 4\n"
       "mmuctl debug tables alpha --mmu shadow --unsync\n"
       "mmuctl debug tables alpha --gfn 0x1a2b\n"
@@ -101,9 +101,8 @@ void AddDebugTables(CLI::App& group, Context& context) {
   AddVm(command, arguments->request.mutable_vm());
   command
       ->add_option("--gfn", arguments->gfn,
-                   "only tables that concern this guest page: that stand for a "
-                   "table which the guest has there, or are direct and cover "
-                   "it")
+                   "only shadow pages that mirror a guest's page table in this "
+                   "page, and direct tables that cover it")
       ->check(CLI::Range(int64_t{0}, int64_t{1} << 50));
   AddRanges(command, "--range", &arguments->ranges,
             "the same for a range of guest memory")
@@ -118,18 +117,19 @@ void AddDebugTables(CLI::App& group, Context& context) {
   command->add_flag_function(
       "--unsync",
       [arguments](int64_t) { arguments->request.set_unsync_only(true); },
-      "only shadow pages that may be out of step with the guest's tables");
+      "only unsync shadow pages, which may differ from the guest's page "
+      "tables");
   AddChoice(command, "--mmu", &arguments->kind,
             {{"tdp", v1::PAGE_TABLE_KIND_TDP},
              {"shadow", v1::PAGE_TABLE_KIND_SHADOW}},
             "only tables of this MMU");
   command
       ->add_option("--max-tables", arguments->max_tables,
-                   "the most tables to list (default: 1000)")
+                   "maximum number of tables to list (default: 1000)")
       ->check(CLI::Range(int64_t{1}, kMaxInTree));
   command
       ->add_flag("--tree", arguments->tree,
-                 "show what hangs where, from the roots down; all of it")
+                 "show the tables as a tree, from the roots down")
       ->excludes("--level")
       ->excludes("--max-tables")
       ->excludes("--gfn")

@@ -76,7 +76,7 @@ absl::Status Start(Context& context, Client& client,
       client.dirty_log().StartDirtyLog(request);
   if (operation.ok() && !operation->done()) {
     operation = AwaitOperation(context, operation->name());
-    // It goes on, so the token may yet be the owner's.
+    // The start goes on, so the token may still become the owner's.
     if (!operation.ok()) return operation.status();
   }
   const absl::StatusOr<v1::StartDirtyLogResponse> response =
@@ -110,15 +110,15 @@ struct AcquireArguments {
   absl::Duration lease = absl::ZeroDuration();
 };
 
-// What the log's owner acquires it with unless the request says it: a call
-// without a lease would make it 30 s.
+// The lease with which the owner acquires the log unless the request has one: a
+// call without a lease would set it to 30 s.
 void FillIn(const v1::DirtyLog& log, v1::AcquireDirtyLogRequest* request) {
   if (request->owner().empty()) request->set_owner(log.owner());
   if (!request->has_lease()) *request->mutable_lease() = log.lease();
 }
 
-// Renews the lease with the token that is kept. Nothing if there is none, or it
-// is not the owner's any more.
+// Renews the lease with the stored token. Returns nothing if there is no token,
+// or if it is no longer the owner's.
 absl::StatusOr<std::optional<v1::AcquireDirtyLogResponse>> Renew(
     Context& context, Client& client, v1::AcquireDirtyLogRequest request) {
   const absl::StatusOr<OwnerStore> store =
@@ -158,7 +158,7 @@ absl::StatusOr<v1::AcquireDirtyLogResponse> TakeOver(
   request.set_owner(candidate->owner.owner);
   request.set_owner_token(candidate->owner.token);
   if (candidate->reused) {
-    // It may be the owner already.
+    // The candidate may already be the owner.
     const absl::StatusOr<v1::DirtyLog> log = GetLog(client, request.vm());
     if (log.ok() && log->owner() == request.owner()) FillIn(*log, &request);
   }
@@ -170,7 +170,7 @@ absl::StatusOr<v1::AcquireDirtyLogResponse> TakeOver(
     if (!kept.ok()) return kept;
     return response;
   }
-  // It was the owner's, and never can be again.
+  // The token was the owner's, and can never be the owner's again.
   if (candidate->reused && ReasonOf(response.status()) == "LOG_FENCED") {
     return TakeOver(context, client, std::move(request), Reuse::kNo);
   }
@@ -183,9 +183,9 @@ absl::Status PrintAcquired(Context& context,
   return context.Print(
       response,
       absl::StrCat(ViewDirtyLog(response.dirty_log()),
-                   response.already_owned()
-                       ? "the log was yours already\n"
-                       : "taken over: what was in flight is sealed again\n"));
+                   response.already_owned() ? "you owned the log already\n"
+                                            : "taken over: the pages that were "
+                                              "in flight are sealed again\n"));
 }
 
 absl::Status Acquire(Context& context, Client& client,
@@ -201,8 +201,8 @@ absl::Status Acquire(Context& context, Client& client,
     if (!renewed.ok()) return renewed.status();
     if (renewed->has_value()) return PrintAcquired(context, **renewed);
   }
-  // A forced takeover seals again what was in flight, which it does for a new
-  // token only.
+  // A forced takeover seals the pages in flight again; the daemon does this
+  // only for a new token.
   const auto response =
       TakeOver(context, client, std::move(request),
                arguments.request.force() ? Reuse::kNo : Reuse::kYes);
@@ -210,8 +210,7 @@ absl::Status Acquire(Context& context, Client& client,
   return PrintAcquired(context, *response);
 }
 
-// Why there is no lock: no token can be kept, in whatever way the folder is
-// unfit.
+// The reason for the missing lock: no token can be stored in the folder.
 bool IsWithoutStore(const absl::Status& status) {
   return !absl::IsInvalidArgument(status) && !absl::IsAborted(status);
 }
@@ -220,7 +219,8 @@ absl::Status Stop(Context& context, Client& client,
                   const v1::StopDirtyLogRequest& arguments) {
   v1::StopDirtyLogRequest request = arguments;
   const absl::StatusOr<OwnerLock> lock = LockOwner(context, request.vm());
-  // By force needs no token, so also where none can be kept.
+  // Stopping by force needs no token, so it works even if no token can be
+  // stored.
   if (!lock.ok() && !(request.force() && IsWithoutStore(lock.status()))) {
     return lock.status();
   }
@@ -294,19 +294,19 @@ absl::Status Rate(Context& context, Client& client,
 
 void AddOwner(CLI::App* command, std::string* owner, absl::Duration* lease) {
   command->add_option("--owner", *owner,
-                      "who you are, for others who look at the log (default: "
-                      "mmuctl of USER at HOST)");
+                      "your name, which others see as the log's owner "
+                      "(default: mmuctl of USER at HOST)");
   AddTime(command, "--lease", lease,
-          "how long the log is yours alone after your last command (default: "
-          "30s, and of a log that is yours already what it has)");
+          "length of your lease, counted from your last command (default: 30s, "
+          "or the present lease of a log that you own)");
 }
 
 void AddStart(CLI::App& group, Context& context) {
   auto start = std::make_shared<StartArguments>();
   CLI::App* command = AddCommand(
       group, "start",
-      "Switches dirty logging on. The log is yours: the token of its owner is "
-      "kept in $XDG_RUNTIME_DIR/mmuctl or ~/.cache/mmuctl.",
+      "Switches dirty logging on and makes you the log's owner. The owner's "
+      "token is stored in $XDG_RUNTIME_DIR/mmuctl or ~/.cache/mmuctl.",
       "mmuctl dirty-log start alpha\n"
       "mmuctl dirty-log start alpha --owner \"move 17\" --lease 5m\n"
       "mmuctl dirty-log start alpha --initially-set --ttl 10m\n"
@@ -315,12 +315,12 @@ void AddStart(CLI::App& group, Context& context) {
   AddSlots(command, &start->slots);
   AddOwner(command, &start->owner, &start->lease);
   command->add_flag("--initially-set", start->initially_set,
-                    "every page starts as dirty; the first clear does the "
-                    "work");
+                    "all pages are dirty at the start; the first clear of a "
+                    "page protects and splits it");
   AddChoice(command, "--mode", &start->mode,
             {{"bitmap", v1::DIRTY_LOG_MODE_BITMAP},
              {"ring", v1::DIRTY_LOG_MODE_RING}},
-            "fail unless the VM logs like this (default: as it was made, see "
+            "fail unless the VM logs in this way (default: the VM's way, see "
             "vm create --dirty-ring-entries)");
   AddChoice(command, "--split", &start->split,
             {{"none", v1::DIRTY_LOG_SPLIT_NONE},
@@ -329,9 +329,9 @@ void AddStart(CLI::App& group, Context& context) {
             "when huge mappings are split (default: eager, or on-clear with "
             "--initially-set)");
   AddTime(command, "--ttl", &start->ttl,
-          "stop the log when its owner does nothing for so long");
+          "stop the log if its owner makes no call for this long");
   command->add_flag("--leave-new-memslots-out", start->leave_new_memslots_out,
-                    "memslots that are made later do not join the log");
+                    "memslots that are created later do not join the log");
   AddThrottle(command, &start->throttle);
   Run(command, context, start, Start);
 }
@@ -340,7 +340,7 @@ void AddStart(CLI::App& group, Context& context) {
 
 void AddDirtyLogCommands(CLI::App& app, Context& context) {
   CLI::App* group =
-      AddGroup(app, "dirty-log", "Logs which pages the guest writes.",
+      AddGroup(app, "dirty-log", "Logs the pages that the guest writes.",
                "mmuctl dirty-log start alpha\n"
                "mmuctl dirty-log get alpha\n"
                "mmuctl dirty-log peek alpha\n"
@@ -351,12 +351,11 @@ void AddDirtyLogCommands(CLI::App& app, Context& context) {
   AddStart(*group, context);
 
   auto get = std::make_shared<v1::GetDirtyLogRequest>();
-  CLI::App* command = AddCommand(
-      *group, "get",
-      "Shows the log: its owner, its epochs, how many pages are where. Changes "
-      "nothing.",
-      "mmuctl dirty-log get alpha\n"
-      "mmuctl dirty-log get alpha --count-open");
+  CLI::App* command = AddCommand(*group, "get",
+                                 "Shows the log: its owner, its epochs and its "
+                                 "page counts. Changes nothing.",
+                                 "mmuctl dirty-log get alpha\n"
+                                 "mmuctl dirty-log get alpha --count-open");
   AddVm(command, get->mutable_vm());
   command->add_flag_function(
       "--count-open", [get](int64_t) { get->set_count_open_pages(true); },
@@ -366,16 +365,16 @@ void AddDirtyLogCommands(CLI::App& app, Context& context) {
   auto acquire = std::make_shared<AcquireArguments>();
   command = AddCommand(
       *group, "acquire",
-      "Takes the log over when its owner's lease has run out; what was in "
-      "flight is sealed again. Renews the lease of a log that is yours.",
+      "Takes the log over if its owner's lease has ended; the pages in flight "
+      "are sealed again. Renews the lease of a log that is yours.",
       "mmuctl dirty-log acquire alpha\n"
       "mmuctl dirty-log acquire alpha --force --owner \"move 17, again\"");
   AddVm(command, acquire->request.mutable_vm());
   AddOwner(command, acquire->request.mutable_owner(), &acquire->lease);
   command->add_flag_function(
       "--force", [acquire](int64_t) { acquire->request.set_force(true); },
-      "although the owner's lease lasts; with a new token also if you are the "
-      "owner");
+      "take the log over even before the owner's lease ends, with a new token "
+      "even if you are the owner");
   Run(command, context, acquire, Acquire);
 
   AddDirtyPageCommands(*group, context);
@@ -388,29 +387,30 @@ void AddDirtyLogCommands(CLI::App& app, Context& context) {
   command->add_flag_function(
       "--recover-huge-pages",
       [stop](int64_t) { stop->set_recover_huge_pages(true); },
-      "put small mappings together again");
+      "recover huge mappings");
   command->add_flag_function(
       "--discard", [stop](int64_t) { stop->set_discard_undelivered(true); },
-      "although dirty pages, open, sealed or in flight, were not acknowledged");
+      "discard dirty pages that were not acknowledged: open, sealed and in "
+      "flight");
   command->add_flag_function(
       "--force", [stop](int64_t) { stop->set_force(true); },
-      "although the log is somebody else's");
+      "stop the log even if another owner has it");
   Run(command, context, stop, Stop);
 
   auto rate = std::make_shared<RateArguments>();
-  command =
-      AddCommand(*group, "rate", "Tells how quickly the guest dirties pages.",
-                 "mmuctl dirty-log rate alpha\n"
-                 "mmuctl dirty-log rate alpha --window 500ms 5s --per-vcpu");
+  command = AddCommand(
+      *group, "rate", "Shows the rate at which the guest dirties pages.",
+      "mmuctl dirty-log rate alpha\n"
+      "mmuctl dirty-log rate alpha --window 500ms 5s --per-vcpu");
   AddVm(command, rate->request.mutable_vm());
   command
       ->add_option("--window", rate->windows,
-                   "times to look back (default: 1s, 10s, 60s)")
+                   "lengths of the time windows (default: 1s, 10s, 60s)")
       ->type_name("TIME")
       ->expected(1, 16);
   command->add_flag_function(
       "--per-vcpu", [rate](int64_t) { rate->request.set_per_vcpu(true); },
-      "tell each vCPU's share too");
+      "show the rates of each vCPU too");
   Run(command, context, rate, Rate);
 }
 

@@ -359,7 +359,8 @@ TEST_F(DirtyLogCommandsTest, TokenThatIsNotTheOwnersNamesTheOwner) {
     EXPECT_EQ(result.exit_code, kExitConflict) << line;
     EXPECT_TRUE(Contains(result.err, "belongs to 'first owner' since 2026-"))
         << result.err;
-    EXPECT_TRUE(Contains(result.err, "to look needs no token: mmuctl "))
+    EXPECT_TRUE(
+        Contains(result.err, "to see its pages without a token: mmuctl "))
         << result.err;
     EXPECT_TRUE(Contains(result.err, "dirty-log peek fake")) << result.err;
     EXPECT_TRUE(Contains(result.err, "lease_remaining_seconds=20"))
@@ -380,7 +381,7 @@ TEST_F(DirtyLogCommandsTest, TokenOfALogThatIsGoneIsForgotten) {
   EXPECT_EQ(result.exit_code, kExitConflict);
   EXPECT_TRUE(Contains(result.err, "belongs to 'other' since 2026-"))
       << result.err;
-  EXPECT_TRUE(Contains(result.err, "no owner token of it is kept"))
+  EXPECT_TRUE(Contains(result.err, "there is no owner token of it"))
       << result.err;
   EXPECT_TRUE(Contains(result.err, "dirty-log peek fake")) << result.err;
   EXPECT_FALSE(std::filesystem::exists(TokenFile()));
@@ -475,9 +476,8 @@ TEST_F(DirtyLogCommandsTest, TwoCommandsDoNotUseOneTokenAtATime) {
           "dirty-log acquire fake --force", "dirty-log stop fake --discard"}) {
       const Result result = Run(line);
       EXPECT_EQ(result.exit_code, kExitConflict) << line;
-      EXPECT_TRUE(Contains(result.err,
-                           "another mmuctl works with this owner "
-                           "token"))
+      EXPECT_TRUE(
+          Contains(result.err, "another mmuctl is using this owner token"))
           << result.err;
     }
     EXPECT_EQ(guest_.sealed_epoch(), 0);
@@ -546,10 +546,10 @@ TEST_F(DirtyLogCommandsTest, HarvestWithoutATokenNamesTheOwnerAndTakesNothing) {
   EXPECT_TRUE(Contains(result.err, "LOG_OWNED")) << result.err;
   const std::string mmuctl =
       absl::StrCat("mmuctl --address ", guest_.address(), " dirty-log ");
-  EXPECT_TRUE(Contains(result.err,
-                       absl::StrCat("fix:     to look is free: ", mmuctl,
-                                    "peek fake; to take the log over: ", mmuctl,
-                                    "acquire fake, with --force")))
+  EXPECT_TRUE(Contains(
+      result.err, absl::StrCat("fix:     see the pages without a token: ",
+                               mmuctl, "peek fake; take the log over: ", mmuctl,
+                               "acquire fake, with --force")))
       << result.err;
   EXPECT_EQ(guest_.open_page_count(), 1);
   EXPECT_EQ(guest_.sealed_epoch(), 0);
@@ -615,7 +615,8 @@ TEST_F(DirtyLogCommandsTest, AcquireTakesOverAnExpiredLeaseAndAForcedOne) {
   EXPECT_TRUE(
       Contains(Must("dirty-log acquire fake --owner me"), "taken over"));
   EXPECT_EQ(guest_.owner(), "me");
-  EXPECT_TRUE(Contains(Must("dirty-log acquire fake"), "yours already"));
+  EXPECT_TRUE(
+      Contains(Must("dirty-log acquire fake"), "you owned the log already"));
 
   guest_.Write(7);
   Must("dirty-log harvest fake");
@@ -647,8 +648,8 @@ TEST_F(DirtyLogCommandsTest, TakeoverWhoseAnswerIsLostKeepsItsToken) {
   EXPECT_EQ(guest_.owner(), "me");
   guest_.Write(7);
   Must("dirty-log harvest fake");
-  EXPECT_TRUE(
-      Contains(Must("dirty-log acquire fake --owner me"), "yours already"));
+  EXPECT_TRUE(Contains(Must("dirty-log acquire fake --owner me"),
+                       "you owned the log already"));
   EXPECT_TRUE(std::filesystem::exists(TokenFile()));
   EXPECT_FALSE(std::filesystem::exists(TokenFile() + ".candidate"));
 }
@@ -673,8 +674,9 @@ TEST_F(DirtyLogCommandsTest, ForcedTakeoverNeverHasAnEarlierToken) {
   guest_.ExpireLease();
   Break(FakeCall::kAcquire, /*done=*/true);
   EXPECT_EQ(Run("dirty-log acquire fake --owner me").exit_code, kExitInternal);
-  EXPECT_TRUE(Contains(Must("dirty-log acquire fake --force --owner me"),
-                       "taken over: what was in flight is sealed again"));
+  EXPECT_TRUE(
+      Contains(Must("dirty-log acquire fake --force --owner me"),
+               "taken over: the pages that were in flight are sealed again"));
 }
 
 TEST_F(DirtyLogCommandsTest, CandidateThatMayYetBeTheOwnersIsNotDropped) {

@@ -1,5 +1,5 @@
-// mmuctl dirty-log seal, read, peek, clear, ack, harvest: the way of a page
-// from the guest's write to its acknowledgement.
+// mmuctl dirty-log seal, read, peek, clear, ack, harvest: the commands that
+// move a page from the guest's write to its acknowledgement.
 
 #include <signal.h>
 
@@ -47,7 +47,7 @@ std::string LogCommand(const Context& context, absl::string_view command,
       "dirty-log ", command, " ", absl::StripPrefix(vm, "vms/"), options));
 }
 
-// What its owner is to do with pages in flight.
+// Tells the owner what to do with pages in flight.
 std::string AckHint(const Context& context, const std::string& vm,
                     int64_t epoch) {
   return absl::StrCat(
@@ -55,15 +55,15 @@ std::string AckHint(const Context& context, const std::string& vm,
       LogCommand(context, "ack", vm, absl::StrCat(" --epoch ", epoch)));
 }
 
-// Seals all that is in flight again, so that the next harvest has it: for a new
-// token only, hence by force.
+// The command that seals all pages in flight again, so that the next harvest
+// has them. This needs a new token, hence --force.
 std::string SealAgainCommand(const Context& context, const std::string& vm) {
   return LogCommand(context, "acquire", vm, " --force");
 }
 
-// How many pages the log `log_id`, any if it is "", has in flight besides
-// `own_page_count`, which the command at hand took and shows. Nothing if that
-// is not known, or it is another log by now.
+// The number of pages in flight in the log `log_id` (any log if it is "")
+// besides the `own_page_count` pages that this command took and shows. Nothing
+// if the number is unknown, or if the VM has another log by now.
 std::optional<int64_t> CountEarlier(Client& client, const std::string& vm,
                                     const std::string& log_id,
                                     int64_t own_page_count) {
@@ -82,12 +82,13 @@ Json ToJson(std::optional<int64_t> count) {
   return count ? Json(*count) : Json(nullptr);
 }
 
-// What an acknowledgement would take along, in lines; "" for nothing.
+// Lines about other pages that an acknowledgement would cover; "" if there are
+// none.
 std::string ViewEarlier(const Context& context, const std::string& vm,
                         std::optional<int64_t> count) {
   if (!count) {
     return absl::StrCat(
-        "note: how many pages are in flight from before is not known: ",
+        "note: the number of pages in flight from before is unknown: ",
         LogCommand(context, "get", vm), "\n");
   }
   if (*count == 0) return "";
@@ -101,8 +102,7 @@ std::string ViewEarlier(const Context& context, const std::string& vm,
       SealAgainCommand(context, vm), "\n");
 }
 
-// `status`, with which nobody saw which pages the command at hand took into
-// flight.
+// `status` of a command that took pages into flight but could not show them.
 absl::Status Unseen(const Context& context, const std::string& vm,
                     const absl::Status& status) {
   return absl::Status(
@@ -236,12 +236,13 @@ absl::Status Peek(Context& context, Client& client,
 
 absl::Status Read(Context& context, Client& client,
                   const ReadArguments& arguments) {
-  // The daemon takes 0 for a look at all that is dirty, which is `peek`.
+  // For the daemon, epoch 0 means a peek at all dirty pages; the command for
+  // that is `peek`.
   if (arguments.epoch == 0) {
-    return UsageError(absl::StrCat(
-        "--epoch is 0; it must be the number of the newest sealed epoch; to "
-        "look at what is dirty: ",
-        LogCommand(context, "peek", arguments.vm)));
+    return UsageError(
+        absl::StrCat("--epoch is 0; it must be the number of the newest sealed "
+                     "epoch; to see the dirty pages: ",
+                     LogCommand(context, "peek", arguments.vm)));
   }
   const absl::StatusOr<v1::DirtyLog> log = GetLog(client, arguments.vm);
   if (!log.ok()) return log.status();
@@ -249,12 +250,11 @@ absl::Status Read(Context& context, Client& client,
   request.set_log_id(log->log_id());
   request.set_epoch(arguments.epoch.value_or(log->sealed_epoch()));
   if (request.epoch() == 0) {
-    return absl::FailedPreconditionError(
-        absl::StrCat("no epoch of the dirty log of ", arguments.vm,
-                     " is sealed yet; to seal one: ",
-                     LogCommand(context, "seal", arguments.vm),
-                     "; to look at what is dirty: ",
-                     LogCommand(context, "peek", arguments.vm)));
+    return absl::FailedPreconditionError(absl::StrCat(
+        "no epoch of the dirty log of ", arguments.vm,
+        " is sealed yet; to seal one: ",
+        LogCommand(context, "seal", arguments.vm), "; to see the dirty pages: ",
+        LogCommand(context, "peek", arguments.vm)));
   }
   const std::string places =
       absl::StrCat("are sealed in epoch ", request.epoch());
@@ -406,9 +406,9 @@ absl::StatusOr<Json> HarvestJson(const Harvest& harvest, bool ranges) {
               {"acknowledged_page_count", 0}};
 }
 
-// Whether pages are in flight in `log` that were cleared after `before`, by a
-// harvest that failed with `status`. Not if the log is somebody else's by now:
-// that is no reason to take it away from its owner.
+// Whether `log` has pages in flight that were cleared after `before`, by a
+// harvest that failed with `status`. False if another owner has the log by now:
+// the user should not take it away from that owner.
 bool HasTakenPages(const v1::DirtyLog& before, const v1::DirtyLog& log,
                    const absl::Status& status) {
   const std::string reason = ReasonOf(status);
@@ -418,8 +418,8 @@ bool HasTakenPages(const v1::DirtyLog& before, const v1::DirtyLog& log,
          *log.epochs_in_flight().rbegin() > before.sealed_epoch();
 }
 
-// After a harvest that failed: shows which slots have pages in flight, if it
-// took some. They come with no other harvest of this owner, and an
+// After a failed harvest: shows which slots have pages in flight, if the
+// harvest took some. No later harvest of this owner returns these pages, and an
 // acknowledgement would lose them.
 absl::Status PrintUnfinished(Context& context, Client& client,
                              const v1::DirtyLog& before,
@@ -445,7 +445,7 @@ absl::Status PrintUnfinished(Context& context, Client& client,
                                 {"epoch", log->sealed_epoch()},
                                 {"unfinished", std::move(slots)}},
                            table.ToString()));
-  // With --json standard error is one object, that of the error.
+  // With --json standard error has only one object, that of the error.
   if (!context.json) {
     context.err() << "note: pages are in flight that this command did not "
                      "show; to seal them again: "
@@ -454,7 +454,8 @@ absl::Status PrintUnfinished(Context& context, Client& client,
   return all;
 }
 
-// Whether a command goes on: not once a signal has come, by which it then ends.
+// OK while the command may continue; an error after a signal, which then ends
+// the command.
 absl::Status MayGoOn(Context& context, const InterruptNote& note) {
   const int number = note.arrived();
   if (number == 0) return absl::OkStatus();
@@ -464,8 +465,8 @@ absl::Status MayGoOn(Context& context, const InterruptNote& note) {
                    " before it was done"));
 }
 
-// Acknowledges the pages of `harvest` and no others that may be in flight of
-// its epoch or of earlier ones. Adds to `*page_count` what the daemon counted.
+// Acknowledges only the pages of `harvest`, and no other pages in flight of its
+// epoch or of earlier ones. Adds the daemon's count to `*page_count`.
 absl::Status AcknowledgeHarvest(Context& context, Client& client,
                                 const HarvestArguments& arguments,
                                 const InterruptNote& note,
@@ -499,12 +500,13 @@ absl::Status AcknowledgeHarvest(Context& context, Client& client,
   return absl::OkStatus();
 }
 
-// What the first Ctrl-C says; with --json or --quiet standard error has an
-// error or nothing.
+// The text for the first Ctrl-C. Empty with --json or --quiet, where standard
+// error has only an error or nothing.
 std::string HarvestNote(const Context& context, const std::string& vm) {
   if (context.json || context.quiet) return "";
   return absl::StrCat(
-      "\nends after the call at hand; Ctrl-C again ends it at once, and then "
+      "\n"
+      "ends after the present call; Ctrl-C again ends it at once, and then "
       "pages may be in flight that were not shown; to seal them again: ",
       SealAgainCommand(context, vm), "\n");
 }
@@ -566,8 +568,8 @@ absl::Status RunHarvest(Context& context, Client& client,
     end = absl::StrCat(pages, "; acknowledged ", FormatCount(acknowledged),
                        " pages, and the others are in flight");
   }
-  // What was harvested is shown also where its acknowledgement fails: it comes
-  // with no other harvest.
+  // The harvested pages are shown even if their acknowledgement fails, since no
+  // later harvest returns them.
   const absl::Status printed = context.Print(
       *json, absl::StrCat(ViewPages(harvest->pages, arguments.ranges), "seal ",
                           FormatTime(harvest->seal_time), ", clear ",
@@ -600,7 +602,8 @@ void AddDirtyPageCommands(CLI::App& group, Context& context) {
   AddVm(command, seal->mutable_vm());
   command->add_option_function<int64_t>(
       "--ack", [seal](int64_t epoch) { seal->set_acknowledged_epoch(epoch); },
-      "acknowledge what is in flight of the epochs up to this one first");
+      "before the seal, acknowledge the pages in flight of all epochs up to "
+      "this one");
   Run(command, context, seal, Seal);
 
   auto read = std::make_shared<ReadArguments>();
@@ -612,24 +615,24 @@ void AddDirtyPageCommands(CLI::App& group, Context& context) {
       "mmuctl --json dirty-log read alpha 0 --epoch 3 --ranges");
   AddReading(command, read.get());
   command->add_option("--epoch", read->epoch,
-                      "fail unless this is the newest sealed one");
+                      "fail unless this is the newest sealed epoch");
   Run(command, context, read, Read);
 
   auto peek = std::make_shared<ReadArguments>();
-  command = AddCommand(
-      group, "peek",
-      "Shows every page that is not acknowledged, be it open, sealed or in "
-      "flight. Changes nothing and needs no token.",
-      "mmuctl dirty-log peek alpha\n"
-      "mmuctl dirty-log peek alpha 0 --range 0+1MiB --ranges");
+  command =
+      AddCommand(group, "peek",
+                 "Shows all pages that are not acknowledged: open, sealed and "
+                 "in flight. Changes nothing and needs no token.",
+                 "mmuctl dirty-log peek alpha\n"
+                 "mmuctl dirty-log peek alpha 0 --range 0+1MiB --ranges");
   AddReading(command, peek.get());
   Run(command, context, peek, Peek);
 
   auto clear = std::make_shared<ClearArguments>();
   command = AddCommand(
       group, "clear",
-      "Takes sealed pages into flight: their next write will be seen, and they "
-      "are to be copied now.",
+      "Takes sealed pages into flight: their next write is logged, and they "
+      "must be copied now.",
       "mmuctl dirty-log clear alpha 0 --epoch 3 --range 0+1MiB\n"
       "mmuctl dirty-log clear alpha 0 --epoch 3 --range 0+1MiB --pages 8K+4K");
   AddVm(command, clear->request.mutable_vm());
@@ -647,17 +650,18 @@ void AddDirtyPageCommands(CLI::App& group, Context& context) {
   auto ack = std::make_shared<AckArguments>();
   command = AddCommand(
       group, "ack",
-      "Acknowledges pages in flight: their copies have arrived, and the log "
-      "forgets them.",
+      "Acknowledges pages in flight: their copies have arrived, and the pages "
+      "leave the log.",
       "mmuctl dirty-log ack alpha --epoch 3\n"
       "mmuctl dirty-log ack alpha 0 --epoch 3 --range 0+1MiB --pages 8K+4K");
   AddVm(command, &ack->vm);
   AddSlots(command, &ack->slot)
       ->expected(0, 1)
       ->description("one memslot, by its id (default: all)");
-  command->add_option("--epoch", ack->epoch,
-                      "of this epoch and those before (default: the newest "
-                      "sealed one, so all that is in flight)");
+  command->add_option(
+      "--epoch", ack->epoch,
+      "acknowledge pages of this epoch and earlier ones (default: the newest "
+      "sealed epoch, so all pages in flight)");
   AddRanges(command, "--range", &ack->range,
             "only this part of the slot; ends on multiples of 64 pages")
       ->expected(1);
@@ -666,13 +670,12 @@ void AddDirtyPageCommands(CLI::App& group, Context& context) {
   Run(command, context, ack, Ack);
 
   auto harvest = std::make_shared<HarvestArguments>();
-  command = AddCommand(
-      group, "harvest",
-      "Seals, reads and clears. The pages shown are in flight: they are to be "
-      "copied now, and acknowledged.",
-      "mmuctl dirty-log harvest alpha\n"
-      "mmuctl dirty-log harvest alpha --ack\n"
-      "mmuctl --json dirty-log harvest alpha 0 --ranges");
+  command = AddCommand(group, "harvest",
+                       "Seals, reads and clears. The pages shown are in "
+                       "flight: copy them now, then acknowledge them.",
+                       "mmuctl dirty-log harvest alpha\n"
+                       "mmuctl dirty-log harvest alpha --ack\n"
+                       "mmuctl --json dirty-log harvest alpha 0 --ranges");
   AddVm(command, &harvest->vm);
   AddSlots(command, &harvest->slots);
   AddBytes(command, "--clear-range", &harvest->clear_range_bytes,
@@ -686,7 +689,7 @@ void AddDirtyPageCommands(CLI::App& group, Context& context) {
       });
   command->add_flag("--ranges", harvest->ranges, "list the pages");
   command->add_flag("--ack", harvest->ack,
-                    "acknowledge them at once: nobody wants their copies");
+                    "acknowledge the pages at once, without a copy");
   Run(command, context, harvest, RunHarvest);
 }
 

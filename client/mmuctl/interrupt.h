@@ -1,4 +1,4 @@
-// What a command says and does when it is interrupted.
+// The reaction of a command to a signal.
 
 #ifndef CLIENT_MMUCTL_INTERRUPT_H_
 #define CLIENT_MMUCTL_INTERRUPT_H_
@@ -11,9 +11,9 @@
 
 namespace mmud::client {
 
-// While it exists, the first of `signals` writes `note` to standard error, and
-// the next one ends this process. There is one at a time. Thread-compatible but
-// for arrived().
+// While this object exists, the first of `signals` writes `note` to standard
+// error, and the next one ends this process. Only one object can exist at a
+// time. Thread-compatible, except arrived().
 class InterruptNote {
  public:
   explicit InterruptNote(std::string note,
@@ -22,7 +22,7 @@ class InterruptNote {
   InterruptNote(const InterruptNote&) = delete;
   InterruptNote& operator=(const InterruptNote&) = delete;
 
-  // The first signal that came; 0 if none did. Thread-safe.
+  // The first signal that arrived; 0 if none did. Thread-safe.
   int arrived() const;
 
  private:

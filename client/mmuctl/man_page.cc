@@ -60,10 +60,11 @@ std::string ManPage(const CLI::App& root) {
   std::string page = absl::StrCat(
       ".\\\" Made by mmuctl man.\n.TH MMUCTL 1 \"\" \"mmuctl ", v1::kRelease,
       "\" \"mmud\"\n", Heading(".SH", "NAME"),
-      "mmuctl \\- steers the daemon mmud\n", Heading(".SH", "SYNOPSIS"),
+      "mmuctl \\- controls the daemon mmud\n", Heading(".SH", "SYNOPSIS"),
       Escape(UsageOf(root)), "\n", Heading(".SH", "DESCRIPTION"),
       Escape(root.get_description()), "\n", Heading(".SH", "OPTIONS"),
-      "These go with every command and may stand before or behind it.\n",
+      "These options apply to every command and may be given before or after "
+      "it.\n",
       Terms(FlagsOf(root)), Heading(".SH", "COMMANDS"));
   ForEachCommand(root, [&](const CLI::App& command) {
     if (&command == &root) return;
@@ -82,11 +83,14 @@ std::string ManPage(const CLI::App& root) {
   absl::StrAppend(
       &page, Heading(".SH", "EXIT STATUS"), Verbatim(ExitCodeHelp()),
       Heading(".SH", "ENVIRONMENT"),
-      ".TP\n\\fBMMUD_ADDRESS\\fR\nThe daemon, if \\-\\-address does not say; "
-      "without it ",
+      ".TP\n"
+      "\\fBMMUD_ADDRESS\\fR\n"
+      "Address of the daemon, unless \\-\\-address is given; the default is ",
       Escape(v1::kDefaultAddress),
-      ".\n.TP\n\\fBCOLUMNS\\fR\nWidth of the screen where a terminal does not "
-      "say.\n",
+      ".\n"
+      ".TP\n"
+      "\\fBCOLUMNS\\fR\n"
+      "Width of the screen, if the terminal does not report it.\n",
       Heading(".SH", "EXAMPLES"), Verbatim(root.get_footer()));
   return page;
 }

@@ -140,14 +140,15 @@ void AddMemoryCommands(CLI::App& app, Context& context) {
                "mmuctl memory read alpha 1GiB+4KiB\n"
                "mmuctl memory read alpha 0+1GiB --output alpha.bin");
   auto arguments = std::make_shared<ReadArguments>();
-  CLI::App* command = AddCommand(
-      *group, "read",
-      "Shows guest memory in hexadecimal, lines of zeros left out, or writes "
-      "it to a file. The vCPUs go on meanwhile.",
-      "mmuctl memory read alpha 1GiB+4KiB\n"
-      "mmuctl memory read alpha 0+1GiB --output alpha.bin");
+  CLI::App* command =
+      AddCommand(*group, "read",
+                 "Shows guest memory in hexadecimal, without lines of zeros, "
+                 "or writes it to a file. The vCPUs keep running.",
+                 "mmuctl memory read alpha 1GiB+4KiB\n"
+                 "mmuctl memory read alpha 0+1GiB --output alpha.bin");
   AddVm(command, &arguments->vm);
-  AddRanges(command, "RANGE", &arguments->ranges, "what to read, ascending")
+  AddRanges(command, "RANGE", &arguments->ranges,
+            "the memory to read, ascending")
       ->required();
   command
       ->add_option("-o,--output", arguments->output,

@@ -109,7 +109,7 @@ absl::Status List(Context& context, Client& client,
 
 void AddMemslotCommands(CLI::App& app, Context& context) {
   CLI::App* group =
-      AddGroup(app, "memslot", "Sets, deletes and shows a VM's memory.",
+      AddGroup(app, "memslot", "Sets, deletes and shows the memslots of a VM.",
                "mmuctl memslot set alpha 1 --gpa 4GiB --size 1GiB "
                "--host-page-size 1g\n"
                "mmuctl memslot delete alpha 1");
@@ -128,21 +128,22 @@ void AddMemslotCommands(CLI::App& app, Context& context) {
               "largest mapping of this slot (default: 4k)");
   AddBacking(command, &set->backing);
   command->add_flag("--readonly", set->readonly,
-                    "guest writes are not let through");
+                    "the guest cannot write to the memslot");
   command->add_option("--etag", set->etag,
                       "only if the slot is still as this etag says");
   Run(command, context, set, Set);
 
   auto deletion = std::make_shared<DeleteArguments>();
-  command = AddCommand(*group, "delete",
-                       "Deletes a memslot with its contents and dirty log.",
-                       "mmuctl memslot delete alpha 1");
+  command = AddCommand(
+      *group, "delete",
+      "Deletes a memslot with its contents and its part of the dirty log.",
+      "mmuctl memslot delete alpha 1");
   AddVm(command, &deletion->vm);
   AddSlot(command, &deletion->slot);
   command->add_option("--etag", deletion->etag,
                       "only if the slot is still as this etag says");
   command->add_flag("--discard", deletion->discard,
-                    "delete although dirty pages were not acknowledged");
+                    "discard dirty pages that were not acknowledged");
   Run(command, context, deletion, Delete);
 
   auto get = std::make_shared<GetArguments>();

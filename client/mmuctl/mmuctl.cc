@@ -28,7 +28,7 @@ namespace {
 
 using AddCommands = void (*)(CLI::App&, Context&);
 
-// What the scripts of `mmuctl completion` call.
+// The command that the scripts of `mmuctl completion` call.
 constexpr char kComplete[] = "__complete";
 
 // In the order of --help.
@@ -50,12 +50,12 @@ void AddGlobalFlags(CLI::App& app, Context& context) {
       ->envname("MMUD_ADDRESS")
       ->type_name("ADDRESS");
   app.add_flag("--json", context.json,
-               "print one JSON object, for programs; errors too, on standard "
-               "error");
+               "print one JSON object, for programs; errors are JSON too, on "
+               "standard error");
   app.add_flag("-q,--quiet", context.quiet, "show no progress");
   AddTime(&app, "--timeout", &context.timeout,
-          "how long one call, or waiting for an operation, may take (default: "
-          "calls 10s to 10m, by their kind; waiting as long as it lasts)");
+          "limit on one call, or on waiting for an operation (default: calls "
+          "10s to 10m, depending on their kind; waits have no limit)");
 }
 
 // The innermost command that was named, for its usage line.
@@ -99,7 +99,7 @@ void Declare(CLI::App& app, Context& context) {
   for (const AddCommands add : kCommands) add(app, context);
 }
 
-// Says first what stands there and should not, then what does not stand there.
+// Reports unexpected words first, then missing ones.
 absl::Status ParseError(const CLI::App& app, const CLI::ParseError& error) {
   const CLI::App& innermost = *Innermost(&app);
   const bool is_group = innermost.get_require_subcommand_min() > 0;
@@ -114,9 +114,9 @@ absl::Status ParseError(const CLI::App& app, const CLI::ParseError& error) {
   if (is_group && error.get_name() == "RequiredError") {
     return NoCommand(innermost);
   }
-  // Whatever takes other words than numbers reads them by itself.
+  // Options with other values than numbers parse them by themselves.
   if (error.get_name() == "ConversionError") {
-    return UsageError(absl::StrCat(error.what(), ", which is no number"));
+    return UsageError(absl::StrCat(error.what(), ", which is not a number"));
   }
   return UsageError(error.what());
 }
@@ -168,7 +168,7 @@ int RunMmuctl(std::vector<std::string> arguments, std::istream& in,
   }
   context.json = WantsJson(arguments);
 
-  // CLI11 takes them back to front.
+  // CLI11 expects the arguments in reverse order.
   std::reverse(arguments.begin(), arguments.end());
   try {
     app.parse(std::move(arguments));

@@ -801,7 +801,7 @@ TEST(MmuctlTest, AnOperationIsNamedByItsBeginningOrItsVm) {
   EXPECT_TRUE(Contains(several.err, kOlderSplit)) << several.err;
   const Result none = daemon.Run({"op", "cancel", "gamma"});
   EXPECT_EQ(none.exit_code, kExitNotFound) << none.err;
-  EXPECT_TRUE(Contains(none.err, "vms/gamma; see which there are")) << none.err;
+  EXPECT_TRUE(Contains(none.err, "vms/gamma; list the operations")) << none.err;
   EXPECT_EQ(daemon.cancelled, "");
 }
 
@@ -852,12 +852,11 @@ TEST(MmuctlTest, ErrorsOfTheDaemonGoToStderrWithAWayOut) {
   const Result result = daemon.Run({"vm", "get", "alpha"});
   EXPECT_EQ(result.exit_code, kExitNotFound);
   EXPECT_EQ(result.out, "");
-  EXPECT_EQ(
-      result.err,
-      absl::StrCat("error: vms/alpha does not exist\n"
-                   "  reason:  VM_NOT_FOUND\n"
-                   "  fix:     see which VMs there are: mmuctl --address ",
-                   daemon.address(), " vm list\n"));
+  EXPECT_EQ(result.err,
+            absl::StrCat("error: vms/alpha does not exist\n"
+                         "  reason:  VM_NOT_FOUND\n"
+                         "  fix:     list the VMs: mmuctl --address ",
+                         daemon.address(), " vm list\n"));
 }
 
 TEST(MmuctlTest, TraceFileThatIsNotThereNeedsNoDaemon) {

@@ -68,8 +68,8 @@ CLI::Option* AddOperation(CLI::App* app, Context& context,
               return name.status();
             });
           },
-          "the operation: its id or the beginning of it, or a VM for the "
-          "newest one of that VM")
+          "the operation: its id or the beginning of its id, or a VM for that "
+          "VM's newest operation")
       ->type_name("NAME")
       ->required();
 }
@@ -102,7 +102,7 @@ absl::StatusOr<std::string> FindOperation(Client& client,
   return absl::NotFoundError(
       absl::StrCat("no operation begins with '", id, "'",
                    is_name ? "" : absl::StrCat(", and there is none of ", vm),
-                   "; see which there are: mmuctl op list"));
+                   "; list the operations: mmuctl op list"));
 }
 
 std::string ShortOperationId(absl::string_view name) {

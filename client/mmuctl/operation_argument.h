@@ -1,4 +1,4 @@
-// An operation as an argument: nobody types a UUID.
+// An operation as an argument, in a form that is shorter than a UUID.
 
 #ifndef CLIENT_MMUCTL_OPERATION_ARGUMENT_H_
 #define CLIENT_MMUCTL_OPERATION_ARGUMENT_H_
@@ -18,15 +18,16 @@ namespace mmud::client {
 CLI::Option* AddOperation(CLI::App* app, Context& context,
                           std::string* operation);
 
-// The name of the operation that `text` means: its name or its UUID, of which
-// the beginning is enough where no other begins so; or a VM, "alpha" or
-// "vms/alpha", for its newest operation, one that runs before one that is done.
-// What is whole is not looked for: the daemon says whether there is such an
-// operation. NOT_FOUND; INVALID_ARGUMENT if several begin like that.
+// The name of the operation that `text` stands for. `text` is the operation's
+// name or UUID, or a unique beginning of the UUID; or a VM, "alpha" or
+// "vms/alpha", which stands for its newest running operation, or its newest
+// operation if none is running. A whole name is not looked up: the daemon
+// reports whether it exists. NOT_FOUND; INVALID_ARGUMENT if several operations
+// begin with `text`.
 absl::StatusOr<std::string> FindOperation(Client& client,
                                           absl::string_view text);
 
-// As much of an operation's UUID as people are shown in tables.
+// The beginning of an operation's UUID that tables show.
 std::string ShortOperationId(absl::string_view name);
 
 }  // namespace mmud::client

@@ -128,7 +128,7 @@ absl::Status Delete(Context& context, Client& client, const std::string& name) {
 
 void AddOperationCommands(CLI::App& app, Context& context) {
   CLI::App* group =
-      AddGroup(app, "op", "Shows, waits for and ends long-running operations.",
+      AddGroup(app, "op", "Shows, awaits and cancels long-running operations.",
                "mmuctl op list\n"
                "mmuctl op wait alpha\n"
                "mmuctl op cancel 6f9619ff");
@@ -142,19 +142,18 @@ void AddOperationCommands(CLI::App& app, Context& context) {
   command
       ->add_option_function<std::string>(
           "--vm", [list](const std::string& name) { list->vm = VmName(name); },
-          "only those of this VM")
+          "only operations of this VM")
       ->type_name("VM");
   AddChoice(command, "--kind", &list->kind, Methods(),
-            "only those that do this");
+            "only operations of this kind");
   CLI::Option* running =
-      command->add_flag("--running", list->running, "only those that go on");
-  command->add_flag("--done", list->done, "only those that have ended")
+      command->add_flag("--running", list->running, "only running operations");
+  command->add_flag("--done", list->done, "only finished operations")
       ->excludes(running);
   command
-      ->add_option(
-          "--filter", list->filter,
-          "terms joined by AND, of vm, vm_uid, method, done, start_time "
-          "and end_time, as in ListOperations")
+      ->add_option("--filter", list->filter,
+                   "terms on vm, vm_uid, method, done, start_time and "
+                   "end_time, joined by AND, as in ListOperations")
       ->type_name("TERMS");
   Run(command, context, list, List);
 
@@ -170,7 +169,7 @@ void AddOperationCommands(CLI::App& app, Context& context) {
   };
   add("get", "Shows one operation and its result.", Get);
   add("wait", "Shows progress until an operation is done.", Wait);
-  add("cancel", "Asks an operation to stop; work already done stays done.",
+  add("cancel", "Asks an operation to stop; its work so far is not undone.",
       Cancel);
   add("delete", "Forgets a finished operation.", Delete);
 }

@@ -31,8 +31,8 @@
 namespace mmud::client {
 namespace {
 
-// LOG_OWNED with the owner and how to look without a token. `why` follows the
-// owner in the message, `facts` are what the daemon said besides.
+// LOG_OWNED with the owner and the command that needs no token. `why` follows
+// the owner in the message; `facts` are further details from the daemon.
 absl::Status OwnedBy(const Context& context, const v1::DirtyLog& log,
                      const std::string& vm, absl::string_view why,
                      const std::map<std::string, std::string>& facts) {
@@ -42,7 +42,7 @@ absl::Status OwnedBy(const Context& context, const v1::DirtyLog& log,
       "the dirty log of ", vm, " belongs to '", log.owner(), "' since ",
       ViewTimestamp(FromProto(log.owner_since_time())), ", its lease ends ",
       ViewTimestamp(FromProto(log.lease_expire_time())), why,
-      "; to look needs no token: ",
+      "; to see its pages without a token: ",
       context.CommandLine(
           absl::StrCat("dirty-log peek ", absl::StripPrefix(vm, "vms/")))));
   google::rpc::ErrorInfo info;
@@ -63,12 +63,12 @@ absl::Status WithOwner(const Context& context, Client& client,
                        const std::string& vm, const absl::Status& status,
                        absl::string_view why) {
   const absl::StatusOr<v1::DirtyLog> log = GetLog(client, vm);
-  // What is known says enough.
+  // The details at hand are enough.
   if (!log.ok()) return status;
   return OwnedBy(context, *log, vm, why, ErrorInfoOf(status).metadata);
 }
 
-// Where this person's tokens are.
+// The store of this user's tokens.
 absl::StatusOr<OwnerStore> OpenStore(const Context& context) {
   return OwnerStore::FromEnvironment(context.CommandStart());
 }
@@ -112,7 +112,7 @@ bool IsGone(absl::string_view reason) {
   return reason == "VM_NOT_FOUND" || reason == "VM_DELETED";
 }
 
-// The daemon may have done what it was asked for, or may yet do it.
+// The daemon may have carried out the request, or may still do so.
 bool LeavesOpen(const absl::Status& status) {
   switch (status.code()) {
     case absl::StatusCode::kUnavailable:
@@ -124,7 +124,7 @@ bool LeavesOpen(const absl::Status& status) {
     default:
       break;
   }
-  // A start is at work, perhaps with this very token.
+  // A start is running, perhaps with this token.
   const std::string reason = ReasonOf(status);
   return reason == "DIRTY_LOG_STARTING" || reason == "DIRTY_LOG_OFF";
 }
@@ -183,7 +183,7 @@ absl::StatusOr<StoredOwner> AsOwner(
     const absl::Status status = call(**candidate);
     if (status.ok()) {
       const absl::StatusOr<v1::DirtyLog> log = GetLog(client, vm);
-      // That it stays a candidate does no harm; the call has gone well.
+      // It may stay a candidate: the call has succeeded.
       if (log.ok()) {
         KeepCandidate(context, vm, **candidate, log->log_id()).IgnoreError();
       }
@@ -196,9 +196,9 @@ absl::StatusOr<StoredOwner> AsOwner(
   if (refusal.ok()) {
     const absl::StatusOr<v1::DirtyLog> log = GetLog(client, vm);
     if (!log.ok()) return log.status();
-    return OwnedBy(context, *log, vm,
-                   absl::StrCat(", and no owner token of it is kept in ", path),
-                   {});
+    return OwnedBy(
+        context, *log, vm,
+        absl::StrCat(", and there is no owner token of it in ", path), {});
   }
   if (ReasonOf(refusal) != "LOG_OWNED") return refusal;
   return WithOwner(
@@ -217,7 +217,7 @@ absl::Status ForgetOwner(const Context& context, const std::string& vm) {
 absl::Status ForgetIfGone(const Context& context, Client& client,
                           const std::string& vm, const absl::Status& status) {
   std::string reason = ReasonOf(status);
-  // Also said of a memslot that is not in the log.
+  // The daemon also returns this reason for a memslot that is not in the log.
   if (reason == "DIRTY_LOG_OFF") reason = ReasonOf(GetLog(client, vm).status());
   const bool vm_is_gone = IsGone(reason);
   if (!vm_is_gone && reason != "DIRTY_LOG_OFF" && reason != "LOG_CHANGED") {
@@ -225,7 +225,7 @@ absl::Status ForgetIfGone(const Context& context, Client& client,
   }
   const absl::StatusOr<OwnerStore> store = OpenStore(context);
   if (!store.ok()) return status;
-  // That a file stays does no harm; the error at hand says more.
+  // A remaining file does no harm; the present error is more useful.
   store->Remove(context.address, vm).IgnoreError();
   // A candidate may be the token of a log that is starting.
   if (vm_is_gone) store->RemoveCandidate(context.address, vm).IgnoreError();
@@ -237,7 +237,7 @@ void ForgetDeletedVm(const Context& context, const std::string& vm,
   if (!status.ok() && !IsGone(ReasonOf(status))) return;
   for (const OwnerStore& store : OwnerStore::AllOfEnvironment()) {
     if (!store.Has(context.address, vm)) continue;
-    // Whoever holds it has a call that says so too.
+    // The command that holds the lock gets the same error from its own call.
     const absl::StatusOr<OwnerLock> lock = store.Lock(context.address, vm);
     if (!lock.ok()) continue;
     store.Remove(context.address, vm).IgnoreError();
@@ -286,7 +286,7 @@ absl::Status RefuseCandidate(const Context& context, Client& client,
                              const absl::Status& status) {
   const absl::StatusOr<OwnerStore> store = OpenStore(context);
   if (store.ok() && !candidate.reused && !LeavesOpen(status)) {
-    // That the file stays does no harm; the error at hand says more.
+    // A remaining file does no harm; the present error is more useful.
     store->RemoveCandidate(context.address, vm).IgnoreError();
   }
   if (ReasonOf(status) != "LOG_OWNED") {

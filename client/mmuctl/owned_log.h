@@ -1,5 +1,5 @@
-// The dirty log of a VM as its owner's commands see it: the token that is kept
-// for a person, and who owns the log if there is none.
+// The dirty log of a VM for commands of its owner: uses the stored token, and
+// reports the log's owner if there is none.
 
 #ifndef CLIENT_MMUCTL_OWNED_LOG_H_
 #define CLIENT_MMUCTL_OWNED_LOG_H_
@@ -21,30 +21,30 @@ namespace mmud::client {
 // The log as the daemon has it.
 absl::StatusOr<v1::DirtyLog> GetLog(Client& client, const std::string& vm);
 
-// What a person is called if they say nothing: "mmuctl of USER at HOST".
+// The default name of an owner: "mmuctl of USER at HOST".
 std::string DefaultOwner();
 
-// To be held by a command that uses a token of this VM, from before it is read
-// until its last call has returned. INVALID_ARGUMENT with the reason
-// INVALID_NAME for a name that no VM has, as the daemon says it; ABORTED if
-// another mmuctl holds it.
+// Lock for a command that uses a token of this VM. Hold it from before the
+// token is read until the command's last call has returned. INVALID_ARGUMENT
+// with the reason INVALID_NAME and the daemon's text for a malformed name;
+// ABORTED if another mmuctl holds the lock.
 absl::StatusOr<OwnerLock> LockOwner(const Context& context,
                                     const std::string& vm);
 
-// Makes `call` with the owner that is kept for the log of `vm`, and if that is
-// not the log's owner, with the candidate of an earlier command whose answer
-// was lost, which is kept from then on if it was the right one. Returns the
-// owner whose call went well, or the error of `call`. If there is no token, or
-// only one of a log that is gone, an error with the reason LOG_OWNED says who
-// owns the log and since when; or why the daemon has no such log. Forgets what
-// ForgetIfGone does. REQUIRES: LockOwner.
+// Makes `call` with the stored owner of the log of `vm`. If that is not the
+// log's owner, makes it again with the candidate of an earlier command whose
+// answer was lost; a candidate that succeeds becomes the stored owner. Returns
+// the owner whose call succeeded, or the error of `call`. If there is no token,
+// or only one of a log that is gone, returns an error with the reason LOG_OWNED
+// that names the owner and the start of its ownership, or the daemon's error if
+// there is no log. Removes tokens as ForgetIfGone does. REQUIRES: LockOwner.
 absl::StatusOr<StoredOwner> AsOwner(
     const Context& context, Client& client, const std::string& vm,
     absl::FunctionRef<absl::Status(const StoredOwner& owner)> call);
 
-// The same for a call that is one of the service: `method` gets `request`,
-// which names the VM, with the owner's token and the log's id. The answer is in
-// `response`. REQUIRES: LockOwner.
+// The same for one call of the service. `request` names the VM; the owner's
+// token and the log's id are added to it. The answer is in `response`.
+// REQUIRES: LockOwner.
 template <typename Request, typename Response>
 absl::StatusOr<StoredOwner> CallAsOwner(
     const Context& context, Client& client, Request& request,
@@ -58,42 +58,43 @@ absl::StatusOr<StoredOwner> CallAsOwner(
   });
 }
 
-// Forgets all tokens of the VM's log, which is gone. REQUIRES: LockOwner.
+// Removes all tokens of the VM's log, which is gone. REQUIRES: LockOwner.
 absl::Status ForgetOwner(const Context& context, const std::string& vm);
 
-// Forgets the token of a log that `status`, of a call, says is gone: the VM is
-// gone, or does not log, or has another log. A candidate goes with the VM only:
-// without a log one may be starting whose token it is. Returns `status`.
-// REQUIRES: LockOwner.
+// Removes the token if `status` of a call says that its log is gone: the VM is
+// gone, has no log, or has another log. Removes a candidate only if the VM is
+// gone, since a log with the candidate's token may be starting. Returns
+// `status`. REQUIRES: LockOwner.
 absl::Status ForgetIfGone(const Context& context, Client& client,
                           const std::string& vm, const absl::Status& status);
 
-// Forgets all tokens of a VM that was deleted with `status`, or was not there
-// any more. Makes no folder, and leaves alone what another mmuctl works with.
+// Removes all tokens of a VM if `status` says that it was deleted or did not
+// exist. Makes no folder, and does not touch tokens that another mmuctl uses.
 void ForgetDeletedVm(const Context& context, const std::string& vm,
                      const absl::Status& status);
 
-// A token that is about to become the owner's. A value.
+// A token that may become the owner's. A value.
 struct Candidate {
   StoredOwner owner;
-  // Of an earlier command whose answer was lost: it may be the owner's already.
+  // True for a token of an earlier command whose answer was lost: it may
+  // already be the owner's.
   bool reused = false;
 };
 
 enum class Reuse { kNo, kYes };
 
-// A candidate of this owner, DefaultOwner() if that is "", which is kept until
-// it is known what the daemon did. With `reuse` that of an earlier command, if
-// there is one. REQUIRES: LockOwner.
+// Makes a candidate with this owner's name, DefaultOwner() if it is "", and
+// stores it until the result of the call is known. With `reuse` returns the
+// candidate of an earlier command, if there is one. REQUIRES: LockOwner.
 absl::StatusOr<Candidate> NewCandidate(const Context& context,
                                        const std::string& vm,
                                        const std::string& owner, Reuse reuse);
-// The candidate is the owner of the log with this id: its token is kept from
-// now on. REQUIRES: LockOwner.
+// The candidate is the owner of the log with this id: stores its token as the
+// owner's. REQUIRES: LockOwner.
 absl::Status KeepCandidate(const Context& context, const std::string& vm,
                            StoredOwner candidate, const std::string& log_id);
-// The daemon refused the candidate: it is forgotten, unless it may be the
-// owner's all the same, or become it. Forgets what ForgetIfGone does. Returns
+// The daemon refused the candidate: removes it, unless it may be or become the
+// owner's token nevertheless. Removes tokens as ForgetIfGone does. Returns
 // `status`; for LOG_OWNED with the owner in its message. REQUIRES: LockOwner.
 absl::Status RefuseCandidate(const Context& context, Client& client,
                              const std::string& vm, const Candidate& candidate,

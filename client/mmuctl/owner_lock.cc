@@ -33,8 +33,8 @@ absl::Status Failed(const std::string& path) {
   if (error == EACCES || error == EPERM || error == EROFS) {
     return absl::FailedPreconditionError(
         absl::StrCat(message,
-                     "; let the folder be yours to write, or set "
-                     "XDG_RUNTIME_DIR to one that is"));
+                     "; make the folder writable for you, or set "
+                     "XDG_RUNTIME_DIR to a folder that is"));
   }
   if (error == ENOSPC || error == EDQUOT) {
     return absl::FailedPreconditionError(
@@ -77,7 +77,7 @@ absl::StatusOr<OwnerLock> OwnerLock::Take(const std::string& path,
     }
     if (mmu::MonotonicTime::Now() - start >= wait) {
       return absl::AbortedError(
-          absl::StrCat("another mmuctl works with this owner token, and holds ",
+          absl::StrCat("another mmuctl is using this owner token, and holds ",
                        path, "; try again when it has ended"));
     }
     absl::SleepFor(kInterval);

@@ -1,7 +1,8 @@
-// Keeps two commands of a person from using one owner token at the same time.
+// Keeps two commands of one user from using the same owner token at the same
+// time.
 //
-// The daemon cannot tell them apart: pages that one of them takes into flight
-// would be acknowledged by the other.
+// The daemon cannot distinguish them: one command would acknowledge pages that
+// the other one has taken into flight.
 
 #ifndef CLIENT_MMUCTL_OWNER_LOCK_H_
 #define CLIENT_MMUCTL_OWNER_LOCK_H_
@@ -14,14 +15,14 @@
 
 namespace mmud::client {
 
-// A lock file that exists as long as this object. A process that ends without
-// destroying it leaves the file, and nobody is kept out by that.
-// Thread-compatible; not to be copied.
+// A lock file that exists as long as this object. If a process ends without
+// destroying the object, the file remains but locks nobody out.
+// Thread-compatible; not copyable.
 class OwnerLock {
  public:
-  // Waits until nobody holds the lock at `path`, but no longer than `wait`,
-  // then ABORTED. FAILED_PRECONDITION if the file may not be written, or is a
-  // symlink; INTERNAL if the system fails.
+  // Waits until the lock at `path` is free. ABORTED after `wait`.
+  // FAILED_PRECONDITION if the file may not be written, or is a symlink;
+  // INTERNAL if the system fails.
   static absl::StatusOr<OwnerLock> Take(const std::string& path,
                                         absl::Duration wait);
   ~OwnerLock();

@@ -73,10 +73,10 @@ absl::Status Failed(absl::string_view what, const std::string& path) {
     case EISDIR:
     case ELOOP:
     case ENAMETOOLONG:
-      return absl::FailedPreconditionError(absl::StrCat(
-          message,
-          "; let it be yours to read and write, or set XDG_RUNTIME_DIR to a "
-          "folder of yours"));
+      return absl::FailedPreconditionError(
+          absl::StrCat(message,
+                       "; make it readable and writable for you, or set "
+                       "XDG_RUNTIME_DIR to a folder of yours"));
     case ENOSPC:
     case EDQUOT:
       return absl::FailedPreconditionError(
@@ -102,9 +102,9 @@ absl::Status CheckPrivate(const struct stat& status, const std::string& path,
   }
   if ((status.st_mode & kOthers) != 0) {
     return absl::FailedPreconditionError(absl::StrFormat(
-        "%s is open to others (mode %04o), so its owner token may be no secret "
-        "any more; run chmod %s %s, and if somebody else may have read it, "
-        "%s dirty-log acquire %s --force",
+        "%s can be read by others (mode %04o), so its owner token may no "
+        "longer be secret; run chmod %s %s, and if another user may have read "
+        "it, %s dirty-log acquire %s --force",
         path, status.st_mode & 07777, mode, path, mmuctl,
         absl::StripPrefix(vm, "vms/")));
   }

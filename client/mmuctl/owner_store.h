@@ -1,10 +1,10 @@
-// Keeps a person's owner tokens of dirty logs between two commands.
+// Stores a user's owner tokens of dirty logs between two commands.
 //
-// One file per daemon address and VM, in $XDG_RUNTIME_DIR/mmuctl, or where that
-// cannot be made in ~/.cache/mmuctl. All spellings of a socket's path are one
-// address. Directory and file are readable by their owner only; what others can
-// read or write, or a symlink, is refused, since a token that somebody else may
-// have is no secret any more. A file is replaced as a whole.
+// One file per daemon address and VM, in $XDG_RUNTIME_DIR/mmuctl, or in
+// ~/.cache/mmuctl if the former cannot be made. All spellings of a socket's
+// path are one address. Directory and file are readable by their owner only. A
+// file that others can read or write, or a symlink, is refused, since its token
+// may no longer be secret. A file is always replaced as a whole.
 
 #ifndef CLIENT_MMUCTL_OWNER_STORE_H_
 #define CLIENT_MMUCTL_OWNER_STORE_H_
@@ -20,7 +20,7 @@
 
 namespace mmud::client {
 
-// What is kept of one log. A value.
+// The stored data of one log. A value.
 struct StoredOwner {
   std::string log_id;  // "" until the daemon has said it
   std::string owner;   // the name for people
@@ -32,18 +32,17 @@ struct StoredOwner {
 // one that is none of these, INTERNAL if the system fails.
 class OwnerStore {
  public:
-  // In the folder that the environment names, which is made.
-  // FAILED_PRECONDITION with both reasons if it cannot be made where
-  // XDG_RUNTIME_DIR says nor where HOME says. `mmuctl` begins the command lines
-  // of a fix.
+  // A store in the folder that the environment names; makes the folder.
+  // FAILED_PRECONDITION with both reasons if the folder can be made neither in
+  // XDG_RUNTIME_DIR nor in HOME. Command lines of a fix begin with `mmuctl`.
   static absl::StatusOr<OwnerStore> FromEnvironment(
       const std::string& mmuctl = "mmuctl");
-  // All that FromEnvironment may ever have chosen with this environment. Makes
-  // nothing.
+  // All stores that FromEnvironment may have chosen with this environment.
+  // Makes no folder.
   static std::vector<OwnerStore> AllOfEnvironment();
   explicit OwnerStore(std::string directory, std::string mmuctl = "mmuctl");
 
-  // The log of this VM of the daemon at `address`; nothing if none is kept.
+  // The log of this VM of the daemon at `address`; nothing if none is stored.
   absl::StatusOr<std::optional<StoredOwner>> Load(absl::string_view address,
                                                   absl::string_view vm) const;
   absl::Status Save(absl::string_view address, absl::string_view vm,
@@ -51,9 +50,9 @@ class OwnerStore {
   // OK if there is none.
   absl::Status Remove(absl::string_view address, absl::string_view vm) const;
 
-  // The same for a token that is about to become the owner's: kept beside the
-  // present one until the daemon has answered, so that no answer that is lost
-  // takes the token along.
+  // The same for a candidate, a token that may become the owner's. It is stored
+  // beside the present one until the daemon has answered, so it is not lost
+  // with an answer.
   absl::StatusOr<std::optional<StoredOwner>> LoadCandidate(
       absl::string_view address, absl::string_view vm) const;
   absl::Status SaveCandidate(absl::string_view address, absl::string_view vm,
@@ -61,17 +60,16 @@ class OwnerStore {
   absl::Status RemoveCandidate(absl::string_view address,
                                absl::string_view vm) const;
 
-  // Whether a token or a candidate is kept, fit to be used or not. Makes
-  // nothing.
+  // Whether a token or a candidate is stored, usable or not. Makes no folder.
   bool Has(absl::string_view address, absl::string_view vm) const;
 
-  // Keeps other commands of this person from using the tokens of this VM, see
-  // owner_lock.h. ABORTED if one does and does not end soon.
+  // Locks the tokens of this VM against other commands of this user, see
+  // owner_lock.h. ABORTED if another command uses them and does not end soon.
   absl::StatusOr<OwnerLock> Lock(absl::string_view address,
                                  absl::string_view vm) const;
 
-  // Where the log of this VM is kept, for messages. Within the folder, whatever
-  // the name is.
+  // Path of the file for this VM's log, for messages. The path is always within
+  // the folder, for any name.
   std::string PathOf(absl::string_view address, absl::string_view vm) const;
 
  private:
@@ -82,7 +80,7 @@ class OwnerStore {
       absl::string_view vm) const;
   absl::Status SaveFile(const std::string& path, absl::string_view address,
                         absl::string_view vm, const StoredOwner& owner) const;
-  // Makes the directory if it is not there.
+  // Makes the directory if it does not exist.
   absl::Status CheckDirectory() const;
 
   std::string directory_;

@@ -83,10 +83,10 @@ void AddShellCommands(CLI::App& app, Context& context) {
   auto shell = std::make_shared<std::string>();
   command = AddCommand(
       app, "completion",
-      "Prints what a shell has to load so that it completes commands, options, "
-      "and names of VMs and operations.",
+      "Prints a script for a shell, which completes commands, options, and "
+      "names of VMs and operations.",
       "source <(mmuctl completion bash)                 (bash, in ~/.bashrc)\n"
-      "source <(mmuctl completion zsh)    (zsh, in ~/.zshrc, behind compinit)\n"
+      "source <(mmuctl completion zsh)    (zsh, in ~/.zshrc, after compinit)\n"
       "mmuctl completion fish | source           (fish, in its config.fish)");
   AddChoice(command, "SHELL", shell.get(),
             {{"bash", std::string("bash")},

@@ -49,7 +49,7 @@ absl::Status Start(Context& context, Client& client,
   const auto operation = client.splits().SplitHugePages(request);
   if (!operation.ok()) return operation.status();
   if (arguments.validate_only) {
-    return context.Print(*operation, "the request is good\n");
+    return context.Print(*operation, "the request is valid\n");
   }
   return ShowOperation(context, *operation,
                        arguments.watch ? Watch::kYes : Watch::kNo);
@@ -144,10 +144,10 @@ absl::Status Cancel(Context& context, Client& client, const std::string& name) {
   }
   const auto operation = client.operations().Get(name);
   if (!operation.ok()) return operation.status();
-  return context.Print(*operation, absl::StrCat("asked ", name,
-                                                " to stop at its next safe "
-                                                "point; what it split stays "
-                                                "split\n"));
+  return context.Print(*operation,
+                       absl::StrCat("asked ", name,
+                                    " to stop at its next safe point; mappings "
+                                    "that it split stay split\n"));
 }
 
 absl::Status WatchSplit(Context& context, Client& client,
@@ -169,7 +169,7 @@ void AddSplitCommands(CLI::App& app, Context& context) {
 
   auto start = std::make_shared<StartArguments>();
   CLI::App* command =
-      AddCommand(*group, "start", "Splits the huge mappings of some memory.",
+      AddCommand(*group, "start", "Splits the huge mappings of a VM.",
                  "mmuctl split start alpha --watch\n"
                  "mmuctl split start alpha --range 1GiB+1GiB --target 2m "
                  "--max-lock-hold 100us --max-vcpu-stall-ratio 0.01");
@@ -177,11 +177,11 @@ void AddSplitCommands(CLI::App& app, Context& context) {
   AddRanges(command, "--range", &start->ranges,
             "the memory to work on (default: all of it)");
   AddPageSize(command, "--target", &start->target,
-              "size that no mapping shall exceed, 4k or 2m (default: 4k)");
+              "largest mapping after the split, 4k or 2m (default: 4k)");
   AddChoice(command, "--order", &start->order,
             {{"ascending", v1::SPLIT_ORDER_ASCENDING},
              {"descending", v1::SPLIT_ORDER_DESCENDING}},
-            "where to begin (default: ascending)");
+            "order of the addresses (default: ascending)");
   command->add_flag("--validate-only", start->validate_only,
                     "only check the request");
   command->add_flag("-w,--watch", start->watch, "show progress until it ends");
@@ -189,11 +189,12 @@ void AddSplitCommands(CLI::App& app, Context& context) {
   Run(command, context, start, Start);
 
   auto update = std::make_shared<UpdateArguments>();
-  command = AddCommand(
-      *group, "update",
-      "Changes the pace of a running split. Limits that are not given stay.",
-      "mmuctl split update alpha --max-pages-per-second 100000\n"
-      "mmuctl split update alpha --max-lock-hold 50us");
+  command =
+      AddCommand(*group, "update",
+                 "Changes the pace of a running split. Limits that are not "
+                 "given stay as they are.",
+                 "mmuctl split update alpha --max-pages-per-second 100000\n"
+                 "mmuctl split update alpha --max-lock-hold 50us");
   AddOperation(command, context, &update->operation);
   command->add_option("--etag", update->etag,
                       "only if the split is still as this etag says");
@@ -213,20 +214,20 @@ void AddSplitCommands(CLI::App& app, Context& context) {
 
   auto pause = std::make_shared<v1::PauseSplitRequest>();
   command =
-      AddCommand(*group, "pause", "Lets a split wait after the chunk in hand.",
+      AddCommand(*group, "pause", "Pauses a split after its present chunk.",
                  "mmuctl split pause alpha");
   AddOperation(command, context, pause->mutable_operation());
   Run(command, context, pause, Pause);
 
   auto resume = std::make_shared<v1::ResumeSplitRequest>();
-  command = AddCommand(*group, "resume", "Lets a paused split go on.",
+  command = AddCommand(*group, "resume", "Resumes a paused split.",
                        "mmuctl split resume alpha");
   AddOperation(command, context, resume->mutable_operation());
   Run(command, context, resume, Resume);
 
   auto cancel = std::make_shared<std::string>();
   command = AddCommand(*group, "cancel",
-                       "Ends a split early; what it split stays split.",
+                       "Cancels a split; mappings that it split stay split.",
                        "mmuctl split cancel alpha");
   AddOperation(command, context, cancel.get());
   Run(command, context, cancel, Cancel);
@@ -240,8 +241,7 @@ void AddSplitCommands(CLI::App& app, Context& context) {
   auto recover = std::make_shared<RecoverArguments>();
   command = AddCommand(
       app, "recover",
-      "Puts small mappings together to huge ones again, where no dirty log is "
-      "on.",
+      "Replaces small mappings by huge ones where no dirty log is on.",
       "mmuctl recover alpha --watch\n"
       "mmuctl recover alpha --range 0+2GiB --max-pages-per-second 500000");
   AddVm(command, recover->request.mutable_vm());

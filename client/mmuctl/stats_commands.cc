@@ -82,11 +82,11 @@ absl::Status Stats(Context& context, Client& client,
 
 void AddStatsCommands(CLI::App& app, Context& context) {
   auto arguments = std::make_shared<StatsArguments>();
-  CLI::App* command = AddCommand(
-      app, "stats", "Shows the MMU's statistics under the names KVM uses.",
-      "mmuctl stats\n"
-      "mmuctl stats alpha --per-vcpu\n"
-      "mmuctl stats alpha --filter pages_");
+  CLI::App* command =
+      AddCommand(app, "stats", "Shows the MMU's statistics with KVM's names.",
+                 "mmuctl stats\n"
+                 "mmuctl stats alpha --per-vcpu\n"
+                 "mmuctl stats alpha --filter pages_");
   AddVm(command, &arguments->vm)->required(false);
   command->add_flag("--per-vcpu", arguments->per_vcpu, "list each vCPU too");
   command->add_option("--filter", arguments->filter,

@@ -10,20 +10,21 @@
 
 namespace mmud::client {
 
-// "direct l2 nx wp": what is so of the role, without its level and access.
+// "direct l2 nx wp": the flags of the role that are set, without level and
+// access.
 std::string ViewRole(const v1::PageTableRole& role);
 
-// "unsync, 3 unsync below": what is the matter with the table at the moment.
+// "unsync, 3 unsync below": the present state of the table.
 std::string ViewTableState(const v1::PageTable& table);
 
 // One line per table.
 std::string ViewPageTables(const std::vector<v1::PageTable>& tables);
 
-// What hangs where: each root with what is below it, indented, the entry's
-// index in front. Roots are the tables that vCPUs run on or that nothing points
-// at; with `root_address` other than 0 that table alone. A table that hangs at
-// several places is shown with what is below it at the first. "" if there is
-// no such root.
+// The tables as a tree: each root, with the tables below it indented and their
+// entries' indexes in front. Roots are the tables that vCPUs use as root or
+// that no entry points at; if `root_address` is not 0, only that table. If a
+// table has several parents, the tables below it are shown at the first one
+// only. "" if there is no such root.
 std::string ViewPageTableTree(const std::vector<v1::PageTable>& tables,
                               int64_t root_address);
 

@@ -146,9 +146,9 @@ void AddTraceCommands(CLI::App& app, Context& context) {
                    "trace file to write (default: PROGRAM.trace, here)")
       ->type_name("FILE");
   command->add_option("--max-accesses", record->options.max_accesses,
-                      "stop the program after so many; 0: no limit");
+                      "stop the program after this many accesses; 0: no limit");
   command->add_option("--filter-lines", record->options.filter_lines,
-                      "leave out repeats within so many cache lines of 64 "
+                      "leave out accesses to the last N cache lines of 64 "
                       "bytes; 0: record everything (default: 16)");
   command->add_flag_function(
       "--fetches",
@@ -157,9 +157,9 @@ void AddTraceCommands(CLI::App& app, Context& context) {
       },
       "record instruction fetches too");
   command->add_option("--origin", record->options.origin,
-                      "where the trace comes from, kept in the file");
+                      "origin of the trace, stored in the file");
   command->add_option("--valgrind", record->options.valgrind,
-                      "the valgrind to run");
+                      "valgrind program to run");
   command
       ->add_option("PROGRAM", record->command,
                    "program and its arguments, after --")
@@ -168,10 +168,10 @@ void AddTraceCommands(CLI::App& app, Context& context) {
   Run(command, context, record, Record);
 
   auto info = std::make_shared<InfoArguments>();
-  command = AddCommand(*group, "info",
-                       "Reads a trace file to its end, checks it, and shows "
-                       "what it holds.",
-                       "mmuctl trace info traces/sort.trace");
+  command = AddCommand(
+      *group, "info",
+      "Reads a trace file to its end, checks it, and shows its properties.",
+      "mmuctl trace info traces/sort.trace");
   command->add_option("FILE", info->path, "trace file")->required();
   Run(command, context, info, Info);
 }

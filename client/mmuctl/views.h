@@ -34,14 +34,13 @@ std::string ViewUndelivered(const v1::UndeliveredPages& pages);
 // "1,024 of 2M, 2 of 1G".
 std::string ViewSplits(const v1::SplitCounts& splits);
 
-// The share of `total` that is done, at most 1; nothing if `total` is not
-// known.
+// The share of `total` that is done, at most 1; nothing if `total` is unknown.
 std::optional<double> ShareOf(double done, double total);
 
 // "2026-11-21 08:24:37 UTC".
 std::string ViewTimestamp(WallTime time);
 
-// What an operation does and how far it is.
+// Kind, state and progress of an operation.
 struct OperationView {
   std::string kind;  // "split", "recover", "dirty-log"; "" if unknown
   std::string vm;
@@ -49,12 +48,12 @@ struct OperationView {
   std::string words;  // for a progress bar
   std::string state;  // "running", "done", "failed: ..."
   std::optional<WallTime> start_time;
-  // How long it has taken so far, or took.
+  // How long the operation has run, or ran in all.
   std::optional<absl::Duration> running_time;
 };
 OperationView ViewOperation(const google::longrunning::Operation& operation);
 
-// Everything about an operation, its result included.
+// Everything about an operation, including its result.
 std::string ViewOperationDetails(
     const google::longrunning::Operation& operation);
 

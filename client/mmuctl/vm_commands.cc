@@ -73,7 +73,7 @@ void AddLabels(CLI::App* command, Labels* labels) {
               (*labels)[text.substr(0, equals)] = text.substr(equals + 1);
             }
           },
-          "labels, for people to remember what the VM is")
+          "labels for your own use; the daemon only stores them")
       ->type_name("KEY=VALUE")
       ->expected(1, 64);
 }
@@ -107,14 +107,15 @@ absl::Status SetMmu(const CreateArguments& arguments, v1::Vm* vm) {
       SetTdp(arguments, vm->mutable_nested());
       break;
     case MmuChoice::kShadow:
-      // There is nothing to choose: these have the bits of ordinary tables.
+      // The format cannot be chosen: shadow pages have the bits of ordinary
+      // page tables.
       if (arguments.format == v1::ENTRY_FORMAT_EPT ||
           arguments.accessed_dirty_bits == v1::FEATURE_OFF ||
           arguments.pml == v1::FEATURE_ON) {
         return UsageError(
-            "--mmu shadow has the entries of ordinary page tables, which are "
-            "NPT's with Accessed and Dirty bits and without PML; leave out "
-            "--entry-format, --ad-bits and --pml, or choose another --mmu");
+            "--mmu shadow always has entries in NPT's format, with Accessed "
+            "and Dirty bits and without PML; leave out --entry-format, "
+            "--ad-bits and --pml, or choose another --mmu");
       }
       SetCommon(arguments, vm->mutable_shadow());
       break;
@@ -197,12 +198,13 @@ struct UpdateArguments {
   std::string etag;
 };
 
-// How often another client may change the VM at the same time.
+// Number of attempts if other clients change the VM at the same time.
 constexpr int kMaxUpdates = 16;
 
-// The API replaces all labels. Those that are not named stay, so they are read
-// first, and the etag of what was read makes sure that nobody changes them in
-// between: whoever loses the race reads again.
+// The API replaces all labels, but labels that are not named must stay. So the
+// labels are read first, and the etag of that answer ensures that no other
+// client changes them in between. If the etag does not match, the labels are
+// read again.
 absl::Status FillLabels(Client& client, const UpdateArguments& arguments,
                         v1::UpdateVmRequest* request) {
   v1::GetVmRequest get;
@@ -224,8 +226,8 @@ absl::Status Update(Context& context, Client& client,
       !arguments.labels.empty() || !arguments.removed_labels.empty();
   if (!has_labels && !arguments.has_shadow_page_limit) {
     return UsageError(
-        "give what to change: --label, --remove-label or "
-        "--shadow-page-limit; the rest stays");
+        "give the settings to change: --label, --remove-label or "
+        "--shadow-page-limit; the others stay as they are");
   }
   for (int i = 1;; ++i) {
     v1::UpdateVmRequest request;
@@ -296,7 +298,7 @@ absl::Status Delete(Context& context, Client& client,
                               ViewCost(response->cost()), ")\n"));
 }
 
-// Which tables the vCPUs run on, and what the guest does.
+// Options for the kind of MMU and for the guest's page tables.
 void AddMmu(CLI::App* command,
             const std::shared_ptr<CreateArguments>& arguments) {
   AddChoice(command, "--mmu", &arguments->mmu,
@@ -304,10 +306,9 @@ void AddMmu(CLI::App* command,
              {"tdp-shadow", MmuChoice::kTdpShadow},
              {"shadow", MmuChoice::kShadow},
              {"nested", MmuChoice::kNested}},
-            "tables that vCPUs run on: tdp, two-dimensional paging; "
-            "tdp-shadow, the same made of direct shadow pages; shadow, no "
-            "two-dimensional paging; nested, a hypervisor in the guest "
-            "(default: tdp)");
+            "kind of MMU: tdp, two-dimensional paging; tdp-shadow, the same "
+            "with direct shadow pages; shadow, no two-dimensional paging; "
+            "nested, the guest is a hypervisor (default: tdp)");
   const auto paging = [arguments] {
     arguments->has_guest_paging = true;
     return &arguments->guest_paging;
@@ -329,13 +330,13 @@ void AddMmu(CLI::App* command,
             }
             paging()->set_mode(*mode);
           },
-          "page tables that the guest makes, with --mmu shadow, or L1 for L2, "
-          "with --mmu nested (default: 4level)")
+          "format of the page tables that the guest makes (--mmu shadow), or "
+          "that L1 makes for L2 (--mmu nested) (default: 4level)")
       ->type_name(ChoiceWords(modes));
   command->add_flag_function(
       "--guest-large-pages",
       [paging](int64_t) { paging()->set_large_pages(v1::FEATURE_ON); },
-      "the guest's tables map large pages where they can");
+      "the guest's tables map large pages where possible");
   command->add_option_function<int32_t>(
       "--guest-processes",
       [paging](int32_t count) { paging()->set_process_count(count); },
@@ -346,14 +347,14 @@ void AddMmu(CLI::App* command,
       [paging](int64_t) { paging()->set_accessed_dirty_bits(v1::FEATURE_OFF); },
       "L1's EPT tables have no Accessed and Dirty bits, with --mmu nested");
   command->add_option("--shadow-page-limit", arguments->shadow_page_limit,
-                      "the most shadow pages, at least 64 (default: one for "
-                      "every 50 pages of memory)");
+                      "maximum number of shadow pages, at least 64 (default: "
+                      "one per 50 pages of memory)");
 }
 
 void AddCreate(CLI::App& vm, Context& context) {
   auto arguments = std::make_shared<CreateArguments>();
   CLI::App* command = AddCommand(
-      vm, "create", "Makes a VM with its vCPUs and memory.",
+      vm, "create", "Creates a VM with its vCPUs and memory.",
       "mmuctl vm create alpha --vcpus 2 --memory 4GiB --host-page-size 2m\n"
       "mmuctl vm create beta --memslot 0:0+2GiB:2m 1:4GiB+2GiB:1g:memfd\n"
       "mmuctl vm create gamma --memory 1GiB --mmu nested --guest-large-pages");
@@ -373,10 +374,11 @@ void AddCreate(CLI::App& vm, Context& context) {
   memory->check([](const std::string& text) -> std::string {
     const absl::StatusOr<int64_t> bytes = ParseBytes(text);
     if (!bytes.ok() || *bytes != 0) return "";
-    return "0 is no memory; to make a VM without memslots, leave --memory out";
+    return "the size must not be 0; to create a VM without memslots, leave "
+           "--memory out";
   });
   AddPageSize(command, "--host-page-size", &arguments->host_page_size,
-              "largest mapping of --memory (default: 4k)")
+              "largest mapping of the memory of --memory (default: 4k)")
       ->needs(memory);
   AddBacking(command, &arguments->backing)->needs(memory);
   command
@@ -399,22 +401,22 @@ void AddCreate(CLI::App& vm, Context& context) {
   AddMmu(command, arguments);
   AddChoice(command, "--entry-format", &arguments->format,
             {{"ept", v1::ENTRY_FORMAT_EPT}, {"npt", v1::ENTRY_FORMAT_NPT}},
-            "bit layout of page-table entries (default: ept)");
+            "format of page-table entries (default: ept)");
   AddPageSize(command, "--max-page-size", &arguments->max_page_size,
-              "largest mapping of all (default: 1g)");
+              "largest mapping in the VM (default: 1g)");
   command->add_option("--levels", arguments->levels,
                       "levels of the page tables, 4 or 5 (default: 4)");
   AddChoice(command, "--slot-zap", &arguments->slot_zap,
             {{"all", v1::SLOT_ZAP_ALL}, {"slot", v1::SLOT_ZAP_SLOT}},
-            "mappings that go when a memslot is deleted or moved: all of the "
+            "mappings to zap when a memslot is deleted or moved: all of the "
             "VM, or the slot's (default: all)");
-  command->add_option("--dirty-ring-entries", arguments->dirty_ring_entries,
-                      "log dirty pages into rings of so many entries, one per "
-                      "vCPU: a power of two, 256 to 65536 (default: 0, into "
-                      "bitmaps)");
+  command->add_option(
+      "--dirty-ring-entries", arguments->dirty_ring_entries,
+      "entries of each vCPU's dirty ring, a power of two, 256 to 65536; dirty "
+      "pages are then logged in rings (default: 0, logged in bitmaps)");
   command->add_flag("--nx-huge-pages-opt-out", arguments->nx_huge_pages_opt_out,
-                    "let this VM execute huge mappings whatever the daemon's "
-                    "--nx-huge-pages says; the daemon must allow it");
+                    "make this VM's huge mappings executable, regardless of "
+                    "the daemon's --nx-huge-pages; the daemon must allow it");
   const auto feature = [command](const char* name, v1::Feature* value,
                                  const char* help) {
     AddChoice(command, name, value,
@@ -423,10 +425,11 @@ void AddCreate(CLI::App& vm, Context& context) {
   feature("--ad-bits", &arguments->accessed_dirty_bits,
           "the processor sets Accessed and Dirty bits (default: on)");
   feature("--pml", &arguments->pml,
-          "page-modification logging: vCPUs note the pages they write by "
-          "themselves (default: off)");
+          "page-modification logging: the processor logs the pages that a vCPU "
+          "writes (default: off)");
   feature("--mmio-caching", &arguments->mmio_caching,
-          "remember where there is no memory (default: on)");
+          "install MMIO entries for accesses outside of all memslots, which "
+          "makes later ones fast (default: on)");
   AddLabels(command, &arguments->labels);
   Run(command, context, arguments, Create);
 }
@@ -435,15 +438,15 @@ void AddUpdate(CLI::App& vm, Context& context) {
   auto arguments = std::make_shared<UpdateArguments>();
   CLI::App* command = AddCommand(
       vm, "update",
-      "Changes labels of a VM, or how many shadow pages it may have. What is "
-      "not given stays.",
+      "Changes the labels of a VM or its limit on shadow pages. Settings that "
+      "are not given stay as they are.",
       "mmuctl vm update alpha --label owner=tests --remove-label old\n"
       "mmuctl vm update alpha --shadow-page-limit 1000");
   AddVm(command, &arguments->vm);
   AddLabels(command, &arguments->labels);
   command
       ->add_option("--remove-label", arguments->removed_labels,
-                   "labels to take away, by their keys")
+                   "labels to remove, by their keys")
       ->type_name("KEY")
       ->expected(1, 64);
   command->add_option_function<int32_t>(
@@ -452,8 +455,8 @@ void AddUpdate(CLI::App& vm, Context& context) {
         arguments->has_shadow_page_limit = true;
         arguments->shadow_page_limit = pages;
       },
-      "the most shadow pages from now on, at least 64; the oldest go if there "
-      "are more");
+      "new maximum number of shadow pages, at least 64; if the VM has more, "
+      "the oldest are zapped");
   command->add_option("--etag", arguments->etag,
                       "only if the VM is still as this etag says");
   Run(command, context, arguments, Update);
@@ -462,7 +465,7 @@ void AddUpdate(CLI::App& vm, Context& context) {
 }  // namespace
 
 void AddVmCommands(CLI::App& app, Context& context) {
-  CLI::App* vm = AddGroup(app, "vm", "Makes, shows, pauses and deletes VMs.",
+  CLI::App* vm = AddGroup(app, "vm", "Creates, shows, pauses and deletes VMs.",
                           "mmuctl vm create alpha --vcpus 2 --memory 4GiB\n"
                           "mmuctl vm list\n"
                           "mmuctl --json vm get alpha\n"
@@ -483,19 +486,19 @@ void AddVmCommands(CLI::App& app, Context& context) {
   AddUpdate(*vm, context);
 
   auto pause = std::make_shared<PauseArguments>();
-  command = AddCommand(
-      *vm, "pause",
-      "Pauses the vCPUs: from the answer on they touch no guest memory, until "
-      "they are resumed or the time is over. Pausing again extends it.",
-      "mmuctl vm pause alpha\n"
-      "mmuctl vm pause alpha --for 5m");
+  command = AddCommand(*vm, "pause",
+                       "Pauses the vCPUs. When the command returns, they "
+                       "access no guest memory until they are resumed or the "
+                       "time is over. Pausing again extends the pause.",
+                       "mmuctl vm pause alpha\n"
+                       "mmuctl vm pause alpha --for 5m");
   AddVm(command, pause->request.mutable_vm());
   AddTime(command, "--for", &pause->duration,
-          "how long at most, up to 1h (default: 10s)");
+          "maximum length of the pause, up to 1h (default: 10s)");
   Run(command, context, pause, Pause);
 
   auto resume = std::make_shared<v1::ResumeVcpusRequest>();
-  command = AddCommand(*vm, "resume", "Lets paused vCPUs go on.",
+  command = AddCommand(*vm, "resume", "Ends the pause of the vCPUs.",
                        "mmuctl vm resume alpha");
   AddVm(command, resume->mutable_vm());
   Run(command, context, resume, Resume);
@@ -508,7 +511,7 @@ void AddVmCommands(CLI::App& app, Context& context) {
                       "only if the VM is still as this etag says");
   command->add_flag_function(
       "--force", [deletion](int64_t) { deletion->set_force(true); },
-      "delete although its dirty log has pages that were not acknowledged");
+      "discard pages of the dirty log that were not acknowledged");
   Run(command, context, deletion, Delete);
 }
 

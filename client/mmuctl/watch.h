@@ -1,4 +1,4 @@
-// Waiting for work with a progress display.
+// Waits for work with a progress display.
 
 #ifndef CLIENT_MMUCTL_WATCH_H_
 #define CLIENT_MMUCTL_WATCH_H_
@@ -17,7 +17,7 @@ namespace mmud::client {
 
 enum class Watch { kNo, kYes };
 
-// How far work is that is waited for. A value.
+// Progress of the awaited work. A value.
 struct WorkState {
   std::string title;            // "split"; the first one counts
   std::optional<double> share;  // if it is known
@@ -26,14 +26,14 @@ struct WorkState {
 };
 using ShowWork = absl::FunctionRef<void(const WorkState& state)>;
 
-// Shows how far work is until it has ended. `await` waits for that, but no
-// longer than it is told, then DEADLINE_EXCEEDED, and shows each state that it
-// sees. Interrupting mmuctl does not end the work: the first Ctrl-C says so,
-// with `end_command` ("op cancel ...") that does, and the second ends mmuctl.
-// With --json or --quiet, where standard error has an error or nothing, the
-// first one ends mmuctl.
-// Returns the error of `await`; where its time was over, which --timeout says,
-// that also names `end_command`.
+// Shows the progress of work until it has ended. `await` waits for the end and
+// shows each state; after the given time it returns DEADLINE_EXCEEDED.
+// Interrupting mmuctl does not end the work: the first Ctrl-C prints this, with
+// `end_command` ("op cancel ...") which ends the work, and the second ends
+// mmuctl. With --json or --quiet, where standard error has only an error or
+// nothing, the first one ends mmuctl.
+// Returns the error of `await`. If the time of --timeout was over, the error
+// also names `end_command`.
 absl::Status WatchWork(
     Context& context, const std::string& name, const std::string& end_command,
     absl::FunctionRef<absl::Status(absl::Duration limit, ShowWork show)> await);
@@ -42,11 +42,11 @@ absl::Status WatchWork(
 absl::StatusOr<google::longrunning::Operation> AwaitOperation(
     Context& context, const std::string& name);
 
-// The same, and prints it then. Its error is returned.
+// The same, and then prints the operation. Returns the operation's error.
 absl::Status WatchOperation(Context& context, const std::string& name);
 
-// For a command that started or changed an operation: prints it, or watches
-// it.
+// For a command that started or changed an operation: prints or watches the
+// operation.
 absl::Status ShowOperation(Context& context,
                            const google::longrunning::Operation& operation,
                            Watch watch);

@@ -225,7 +225,7 @@ void AddStart(CLI::App& group, Context& context) {
   auto a = std::make_shared<StartArguments>();
   CLI::App* command = AddCommand(
       group, "start",
-      "Lets the vCPUs run a made-up pattern or the trace of a real program.",
+      "Runs a synthetic pattern, or the trace of a real program, on the vCPUs.",
       "mmuctl workload start alpha --trace sort.trace --repeat 100 --watch\n"
       "mmuctl workload start alpha --pattern zipf --write-fraction 0.5 "
       "--rate 100000 --duration 30s\n"
@@ -237,7 +237,7 @@ void AddStart(CLI::App& group, Context& context) {
                                     {"uniform", Pattern::kUniform},
                                     {"zipf", Pattern::kZipf},
                                     {"hot-cold", Pattern::kHotCold}},
-                                   "a made-up pattern");
+                                   "a synthetic pattern");
   CLI::Option* trace =
       command->add_option("--trace", a->trace,
                           "a recorded trace, named relative to the daemon's "
@@ -250,9 +250,10 @@ void AddStart(CLI::App& group, Context& context) {
   command->add_option("--rate", a->rate,
                       "accesses per second of each vCPU; 0: no limit");
   command->add_option("--count", a->count,
-                      "accesses of each vCPU; 0: no such end");
-  AddTime(command, "--duration", &a->duration, "when to end");
-  command->add_option("--seed", a->seed, "start of the random numbers");
+                      "accesses of each vCPU; 0: no limit");
+  AddTime(command, "--duration", &a->duration,
+          "time after which the workload ends");
+  command->add_option("--seed", a->seed, "seed of the random numbers");
   command->add_flag("-w,--watch", a->watch, "show progress until it ends");
 
   const char* const group_name = "for --pattern";
@@ -262,35 +263,40 @@ void AddStart(CLI::App& group, Context& context) {
       ->needs(pattern)
       ->group(group_name);
   AddBytes(command, "--stride", &a->stride_bytes,
-           "sequential: from one access to the next (default: 4KiB)")
+           "sequential: distance from one access to the next (default: 4KiB)")
       ->needs(pattern)
       ->group(group_name);
-  command->add_option("--exponent", a->exponent, "zipf: (default: 0.99)")
+  command
+      ->add_option("--exponent", a->exponent,
+                   "zipf: the exponent (default: 0.99)")
       ->needs(pattern)
       ->group(group_name);
   command
       ->add_option("--hot-fraction", a->hot_fraction,
-                   "hot-cold: share of the memory (default: 0.1)")
+                   "hot-cold: share of the memory that is hot (default: 0.1)")
       ->needs(pattern)
       ->group(group_name);
   command
-      ->add_option("--hot-access-fraction", a->hot_access_fraction,
-                   "hot-cold: share of the accesses (default: 0.9)")
+      ->add_option(
+          "--hot-access-fraction", a->hot_access_fraction,
+          "hot-cold: share of the accesses to the hot memory (default: 0.9)")
       ->needs(pattern)
       ->group(group_name);
   command
       ->add_option("--drift", a->drift,
-                   "hot-cold: pages that the hot set moves in a million "
+                   "hot-cold: pages by which the hot set moves per million "
                    "accesses (default: 0)")
       ->needs(pattern)
       ->group(group_name);
-  command->add_option("--repeat", a->repeat, "how often (default: 1)")
+  command
+      ->add_option("--repeat", a->repeat,
+                   "number of runs of the trace (default: 1)")
       ->needs(trace)
       ->group("for --trace");
   AddChoice(command, "--placement", &a->placement,
             {{"contiguous", lab::v1::PAGE_PLACEMENT_CONTIGUOUS},
              {"scattered", lab::v1::PAGE_PLACEMENT_SCATTERED}},
-            "where first touches go (default: contiguous)")
+            "placement of the trace's pages (default: contiguous)")
       ->needs(trace)
       ->group("for --trace");
   command->callback([&context, a, pattern, trace] {
@@ -305,7 +311,7 @@ void AddStart(CLI::App& group, Context& context) {
 
 void AddWorkloadCommands(CLI::App& app, Context& context) {
   CLI::App* group = AddGroup(
-      app, "workload", "Starts, shows and ends what vCPUs run.",
+      app, "workload", "Starts, shows and stops workloads of vCPUs.",
       "mmuctl workload start alpha --trace sort.trace --repeat 100 --watch\n"
       "mmuctl workload list\n"
       "mmuctl workload status alpha\n"
@@ -320,7 +326,7 @@ void AddWorkloadCommands(CLI::App& app, Context& context) {
       List);
 
   auto stop = std::make_shared<std::string>();
-  command = AddCommand(*group, "stop", "Ends the workload of a VM early.",
+  command = AddCommand(*group, "stop", "Stops the workload of a VM.",
                        "mmuctl workload stop alpha");
   AddVm(command, stop.get());
   Run(command, context, stop, Stop);

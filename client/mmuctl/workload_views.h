@@ -10,7 +10,7 @@
 
 namespace mmud::client {
 
-// How far a workload is. A value.
+// State and progress of a workload. A value.
 struct WorkloadView {
   std::string vm;               // "vms/alpha"
   std::optional<double> share;  // 1 once it is completed

@@ -1,4 +1,4 @@
-// An mmud that this program started and will end.
+// An mmud process that this program starts and ends.
 
 #ifndef CLIENT_QUICKSTART_DAEMON_PROCESS_H_
 #define CLIENT_QUICKSTART_DAEMON_PROCESS_H_
@@ -18,9 +18,9 @@ namespace mmud::client {
 // Thread-compatible.
 class DaemonProcess {
  public:
-  // Starts `program` with `flags`, on a Unix socket in a new directory of its
-  // own, and waits until it serves. NOT_FOUND if the program is not there,
-  // INTERNAL with the end of its log if it ends or does not serve in time.
+  // Starts `program` with `flags`, on a Unix socket in a new directory, and
+  // waits until it serves. NOT_FOUND if the program does not exist. INTERNAL
+  // with the end of its log if it exits or does not serve in time.
   static absl::StatusOr<std::unique_ptr<DaemonProcess>> Start(
       const std::string& program, std::vector<std::string> flags);
 
@@ -31,7 +31,7 @@ class DaemonProcess {
 
   // "unix:/tmp/mmud.x/mmud.sock".
   std::string address() const;
-  // "http://127.0.0.1:9090/metrics"; "" if it did not say.
+  // "http://127.0.0.1:9090/metrics"; "" if the daemon did not report it.
   std::string metrics_address() const;
   std::string log_path() const;
   pid_t pid() const { return pid_; }

@@ -1,4 +1,4 @@
-// The main job from beginning to end, with a report. See --help.
+// Prepares a migration from beginning to end, with a report. See --help.
 
 #include <signal.h>
 #include <unistd.h>
@@ -32,10 +32,11 @@ namespace {
 
 constexpr int64_t kGib = int64_t{1} << 30;
 
-// Which mark of a page that was copied before the daemon shall forget: an early
-// one, so that the page has a long time to be written again. A page whose mark
-// was lost does no harm if nobody ever writes to it again, for example one with
-// page tables of the guest, so then the job is done again with another mark.
+// The number of the dirty mark that the daemon loses, among marks of pages that
+// were copied before: an early one, so that the page has a long time to be
+// written again. If the guest never writes to the page again, for example
+// because it has the guest's page tables, the lost mark does no harm, and the
+// run is repeated with another mark.
 constexpr int kDroppedMarks[] = {1, 40, 100, 200, 400, 800};
 
 struct Flags {
@@ -67,7 +68,8 @@ class Narrator final : public ControllerObserver {
   void OnStep(const std::string& step) override {
     progress_.reset();
     std::cout << "-- " << step << std::endl;
-    // A line now and then would only interrupt the report: a bar or nothing.
+    // Without a terminal no progress is shown, since lines of progress would
+    // interrupt the report.
     if (style_ == ProgressStyle::kBar) {
       progress_ = std::make_unique<Progress>(&std::cerr, style_, "  ");
     }
@@ -152,10 +154,10 @@ void AddFlags(CLI::App& app, Flags* flags) {
       "--mmud", flags->mmud, "daemon to start; it ends with this program");
   CLI::Option* address =
       app.add_option("--address", flags->address,
-                     "use a daemon that runs already: unix:/path or host:port")
+                     "use a running daemon: unix:/path or host:port")
           ->excludes(mmud);
   app.add_option("--metrics-address", flags->metrics_address,
-                 "where that daemon serves /metrics, for the report")
+                 "address at which that daemon serves /metrics, for the report")
       ->needs(address);
   app.add_option("--trace-dir", flags->trace_dir,
                  "folder of recorded traces (default: traces)");
@@ -163,10 +165,10 @@ void AddFlags(CLI::App& app, Flags* flags) {
                  "trace that the guest replays: a name in --trace-dir, or a "
                  "file (default: sort.trace)");
   app.add_option("--mmu", flags->mmu,
-                 "tables that vCPUs run on: tdp; tdp_shadow, the same made of "
-                 "shadow pages; shadow, a kernel in the guest whose tables are "
-                 "shadowed; nested, a hypervisor in the guest that runs a "
-                 "guest of its own (default: tdp)")
+                 "kind of MMU: tdp, two-dimensional paging; tdp_shadow, the "
+                 "same with direct shadow pages; shadow, the guest has a "
+                 "kernel whose page tables are shadowed; nested, the guest is "
+                 "a hypervisor with a guest of its own (default: tdp)")
       ->type_name("tdp|tdp_shadow|shadow|nested")
       ->transform([](const std::string& text) {
         return absl::StrReplaceAll(text, {{"-", "_"}});
@@ -188,20 +190,22 @@ void AddFlags(CLI::App& app, Flags* flags) {
                              controller.bandwidth_bytes_per_second)),
                          ")"))
       ->type_name("BANDWIDTH");
-  AddParsed(app, "--downtime", &controller.downtime_target, ParseTime,
-            absl::StrCat("how long the guest may stand still (default: ",
-                         FormatTime(controller.downtime_target), ")"))
+  AddParsed(
+      app, "--downtime", &controller.downtime_target, ParseTime,
+      absl::StrCat("maximum time for which the guest is paused (default: ",
+                   FormatTime(controller.downtime_target), ")"))
       ->type_name("TIME");
-  app.add_option("--min-rounds", controller.min_rounds,
-                 "rounds before the guest is stopped (default: 3)");
-  app.add_option("--max-rounds", controller.max_rounds,
-                 "rounds after which the guest is stopped anyway (default: "
-                 "10)");
+  app.add_option(
+      "--min-rounds", controller.min_rounds,
+      "minimum number of rounds before the guest is paused (default: 3)");
+  app.add_option(
+      "--max-rounds", controller.max_rounds,
+      "maximum number of rounds before the guest is paused (default: 10)");
   app.add_option("--split-pages-per-second", flags->split_pages_per_second,
                  "pace of the split, in 4 KiB pages; 0: no limit (default: "
                  "400000)");
   app.add_flag("--no-pacing", flags->no_pacing,
-               "copy as quickly as it goes, instead of as the link would");
+               "copy at full speed instead of the link's");
   app.add_flag("--serve", flags->serve,
                "keep the daemon and the guest running afterwards");
   app.add_option("--json", flags->json, "file to write the report to");

@@ -32,71 +32,76 @@ constexpr char kMmuctl[] = "mmuctl ";
 // What a person can do about an error, by its reason.
 const std::map<std::string, std::string>& Fixes() {
   static const auto* const fixes = new std::map<std::string, std::string>{
-      {"VM_NOT_FOUND", "see which VMs there are: mmuctl vm list"},
+      {"VM_NOT_FOUND", "list the VMs: mmuctl vm list"},
       {"VM_EXISTS",
-       "take another name, or delete it first: mmuctl vm delete {VM}"},
-      {"MEMSLOT_NOT_FOUND", "see its memslots: mmuctl vm get {VM}"},
-      {"REGION_OVERLAP", "see which memory is taken: mmuctl vm get {VM}"},
+       "use another name, or delete {VM} first: mmuctl vm delete {VM}"},
+      {"MEMSLOT_NOT_FOUND", "show the VM's memslots: mmuctl vm get {VM}"},
+      {"REGION_OVERLAP", "show the VM's memslots: mmuctl vm get {VM}"},
       {"MEMSLOT_IMMUTABLE",
-       "delete the memslot and make it anew: mmuctl memslot delete {VM} SLOT"},
+       "delete the memslot and create it again: mmuctl memslot delete {VM} "
+       "SLOT"},
       {"UNALIGNED", "use multiples of 4KiB"},
       {"UNALIGNED_CLEAR", "use multiples of 64 pages (256KiB)"},
-      {"GPA_OUT_OF_RANGE", "see what memory there is: mmuctl vm get {VM}"},
-      {"WORKLOAD_NOT_FOUND", "see which there are: mmuctl workload list"},
-      {"OPERATION_NOT_FOUND", "see which there are: mmuctl op list"},
+      {"GPA_OUT_OF_RANGE", "show the VM's memslots: mmuctl vm get {VM}"},
+      {"WORKLOAD_NOT_FOUND", "list the workloads: mmuctl workload list"},
+      {"OPERATION_NOT_FOUND", "list the operations: mmuctl op list"},
       {"OPERATION_RUNNING",
-       "wait for it or cancel it: mmuctl op list; mmuctl op cancel NAME; a "
-       "guest that runs: mmuctl workload stop {VM}"},
-      {"OPERATION_DONE", "read its result: mmuctl op get NAME"},
-      {"WORKLOAD_RUNNING", "end it first: mmuctl workload stop {VM}"},
-      {"WORKLOAD_NOT_RUNNING", "start one: mmuctl workload start {VM} ..."},
+       "wait for the operation or cancel it: mmuctl op list; mmuctl op cancel "
+       "NAME; or stop a running workload: mmuctl workload stop {VM}"},
+      {"OPERATION_DONE", "read the operation's result: mmuctl op get NAME"},
+      {"WORKLOAD_RUNNING",
+       "stop the workload first: mmuctl workload stop {VM}"},
+      {"WORKLOAD_NOT_RUNNING",
+       "start a workload: mmuctl workload start {VM} ..."},
       {"TRACE_NOT_FOUND",
        "put the file into the daemon's --trace-dir; names are relative to it"},
       {"TRACE_CORRUPT",
        "find the damage with mmuctl trace info FILE, and copy or record the "
        "file again"},
       {"DIRTY_LOG_OFF",
-       "see which memslots are logged: mmuctl dirty-log get {VM}; whether a "
-       "start is at work: mmuctl op list --vm {VM}; switch logging on: mmuctl "
+       "list the logged memslots: mmuctl dirty-log get {VM}; see whether a "
+       "start is running: mmuctl op list --vm {VM}; switch logging on: mmuctl "
        "dirty-log start {VM}"},
       {"DIRTY_LOG_ACTIVE",
-       "see whose it is: mmuctl dirty-log get {VM}; go on with one of yours: "
-       "mmuctl dirty-log acquire {VM}; or switch it off: mmuctl dirty-log stop "
-       "{VM}"},
-      {"DIRTY_LOG_STARTING", "wait for it: mmuctl op list --vm {VM}"},
+       "show the log's owner: mmuctl dirty-log get {VM}; continue with a log "
+       "of yours: mmuctl dirty-log acquire {VM}; or switch the log off: mmuctl "
+       "dirty-log stop {VM}"},
+      {"DIRTY_LOG_STARTING", "wait for the start: mmuctl op list --vm {VM}"},
       {"UNDELIVERED_PAGES",
-       "pages in flight that nobody copied come back first: mmuctl dirty-log "
-       "acquire {VM} --force, of one's own log too; then who has the log's "
-       "owner token pauses the guest (mmuctl vm pause {VM}), harvests (mmuctl "
-       "dirty-log harvest {VM}), copies, acknowledges (mmuctl dirty-log ack "
-       "{VM}) and tries again; who has none, or wants no pages, "
-       "gives them up with --discard (vm delete: --force)"},
+       "if pages in flight were not copied, seal them again first, even in "
+       "your own log: mmuctl dirty-log acquire {VM} --force; as the log's "
+       "owner, pause the guest (mmuctl vm pause {VM}), harvest (mmuctl "
+       "dirty-log harvest {VM}), copy, acknowledge (mmuctl dirty-log ack {VM}) "
+       "and try again; if you do not need the pages, or do not own the log, "
+       "discard them with --discard (vm delete: --force)"},
       {"LOG_OWNED",
-       "to look is free: mmuctl dirty-log peek {VM}; to take the log over: "
-       "mmuctl dirty-log acquire {VM}, with --force while the owner's lease "
-       "lasts"},
+       "see the pages without a token: mmuctl dirty-log peek {VM}; take the "
+       "log over: mmuctl dirty-log acquire {VM}, with --force while the "
+       "owner's lease lasts"},
       {"LOG_FENCED",
-       "somebody else has taken the log over: stop copying; to look is free: "
-       "mmuctl dirty-log peek {VM}; to take it back: mmuctl dirty-log acquire "
-       "{VM}, with --force while the owner's lease lasts"},
+       "another owner has taken the log over: stop copying; see the pages "
+       "without a token: mmuctl dirty-log peek {VM}; take the log back: mmuctl "
+       "dirty-log acquire {VM}, with --force while the owner's lease lasts"},
       {"LOG_CHANGED",
-       "it is another log now: mmuctl dirty-log get {VM}; one of yours: mmuctl "
-       "dirty-log acquire {VM}"},
+       "show the present log: mmuctl dirty-log get {VM}; if it is yours, "
+       "acquire it: mmuctl dirty-log acquire {VM}"},
       {"EPOCH_MISMATCH",
        "only the newest sealed epoch can be cleared: mmuctl dirty-log harvest "
        "{VM}"},
       {"EPOCH_SUPERSEDED",
-       "it is part of a newer one: mmuctl dirty-log read {VM}"},
-      {"EPOCH_UNKNOWN", "see its epochs: mmuctl dirty-log get {VM}"},
+       "read the newest sealed epoch, which includes this one: mmuctl "
+       "dirty-log read {VM}"},
+      {"EPOCH_UNKNOWN", "show the log's epochs: mmuctl dirty-log get {VM}"},
       {"ETAG_MISMATCH",
-       "it changed meanwhile: look at it again and take its new etag"},
+       "the resource has changed: read it again and use its new etag"},
       {"SPLIT_RUNNING",
-       "wait for it or cancel it: mmuctl op list; mmuctl split cancel NAME"},
+       "wait for the running one or cancel it: mmuctl op list; mmuctl split "
+       "cancel NAME"},
       {"NO_CONTENTS", "use a memslot whose backing is not metadata-only"},
       {"RESOURCE_EXHAUSTED_MEMORY", "use less memory, or delete a VM"},
-      {"LIMIT_EXCEEDED", "see the limits: mmuctl capabilities"},
-      {"INVALID_VCPU_COUNT", "see the limits: mmuctl capabilities"},
-      {"DRAINING", "the daemon is shutting down; try the next one"},
+      {"LIMIT_EXCEEDED", "show the limits: mmuctl capabilities"},
+      {"INVALID_VCPU_COUNT", "show the limits: mmuctl capabilities"},
+      {"DRAINING", "the daemon is shutting down; use the next one"},
       {"INSUFFICIENT_HISTORY", "try again a little later"},
       {"DEBUG_DISABLED", "start the daemon with --enable-debug-service"},
   };
@@ -123,8 +128,8 @@ std::string FixOfReason(const ErrorInfo& info) {
   if (const auto limit = info.metadata.find("limit");
       info.reason == "LIMIT_EXCEEDED" && limit != info.metadata.end() &&
       limit->second == "epochs_in_flight") {
-    return "acknowledge what was copied: mmuctl dirty-log ack {VM}; or have "
-           "all of it sealed again: mmuctl dirty-log acquire {VM} --force";
+    return "acknowledge the copied pages: mmuctl dirty-log ack {VM}; or seal "
+           "all pages in flight again: mmuctl dirty-log acquire {VM} --force";
   }
   const auto it = Fixes().find(info.reason);
   return it != Fixes().end() ? it->second : "";
@@ -140,8 +145,8 @@ std::string FixFor(const absl::Status& status, const ErrorInfo& info,
   if (absl::IsUnavailable(status) && info.reason.empty()) {
     return absl::StrCat(
         "is mmud running", address.empty() ? "" : " at " + address,
-        "? Start it, with --listen=unix:/PATH if it shall be elsewhere, and "
-        "give the address with --address or MMUD_ADDRESS");
+        "? Start it, with --listen=unix:/PATH for another address, and give "
+        "the address with --address or MMUD_ADDRESS");
   }
   if (absl::IsDeadlineExceeded(status)) {
     return "give it more time with --timeout";

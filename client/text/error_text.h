@@ -26,40 +26,40 @@ enum ExitCode : int {
   kExitInternal = 10,    // the daemon or the data is broken
 };
 
-// A command line that is wrong in a way that only the command sees: as a status
+// An error in the command line that only the command can detect: a status
 // INVALID_ARGUMENT whose exit code is kExitUsage, since nothing was sent.
 absl::Status UsageError(absl::string_view message);
 
-// The code for a status.
+// The exit code for a status.
 ExitCode ExitCodeFor(const absl::Status& status);
 
-// A table of the codes, for --help.
+// A table of the exit codes, for --help.
 std::string ExitCodeHelp();
 
-// What went wrong and what to do about it, in lines:
+// The error and its fix, in lines:
 //
 //   error: slot 1 overlaps slot 0
 //     field:  memslot.gpa_bytes
 //     rule:   must not lie within another slot
 //     reason: REGION_OVERLAP (errno=EEXIST)
-//     fix:    see which memory is taken: mmuctl vm get VM
+//     fix:    show the VM's memslots: mmuctl vm get VM
 //
-// A fix has the VM's id where the error names the VM, and otherwise "VM".
-// `address` is where the daemon was looked for; it may be empty. The command
-// lines of a fix begin with `mmuctl`, which says how that daemon is reached.
+// A fix has the VM's id if the error names the VM, otherwise "VM". `address` is
+// the daemon's address; it may be empty. The command lines of a fix begin with
+// `mmuctl`, which includes the options that reach the daemon.
 std::string RenderError(const absl::Status& status, const std::string& address,
                         const std::string& mmuctl = "mmuctl");
 
 // The same for programs, as one object:
 //
 //   {"error": {"code": "INVALID_ARGUMENT", "exit_code": 3, "message": "...",
-//     "reason": "REGION_OVERLAP", "metadata": {"errno": "EEXIST"},
-//     "field_violations": [{"field": "memslot.gpa_bytes", "rule": "..."}],
-//     "preconditions": [], "resource_name": "", "retry_delay": null,
-//     "fix": "see which memory is taken: mmuctl vm get VM"}}
+//   "reason": "REGION_OVERLAP", "metadata": {"errno": "EEXIST"},
+//   "field_violations": [{"field": "memslot.gpa_bytes", "rule": "..."}],
+//   "preconditions": [], "resource_name": "", "retry_delay": null, "fix": "show
+//   the VM's memslots: mmuctl vm get VM"}}
 //
-// Every key is there, and empty where there is nothing to say; `retry_delay` is
-// then null, for a delay of nothing is something else than none.
+// Every key is always present. A value without contents is empty; `retry_delay`
+// is then null, since a delay of 0 is not the same as no delay.
 Json ErrorJson(const absl::Status& status, const std::string& address,
                const std::string& mmuctl = "mmuctl");
 

@@ -38,7 +38,7 @@ TEST(RenderErrorTest, SaysFieldRuleReasonAndFix) {
             "  field:   memslot.gpa_bytes\n"
             "  rule:    must not lie within another slot\n"
             "  reason:  REGION_OVERLAP (errno=EEXIST)\n"
-            "  fix:     see which memory is taken: mmuctl vm get VM\n");
+            "  fix:     show the VM's memslots: mmuctl vm get VM\n");
 }
 
 TEST(RenderErrorTest, SaysNothingTwice) {
@@ -56,12 +56,12 @@ TEST(RenderErrorTest, SaysNothingTwice) {
       "error: slot 0 has dirty pages\n"
       "  field:   slots\n"
       "  reason:  UNDELIVERED_PAGES\n"
-      "  fix:     pages in flight that nobody copied come back first: mmuctl "
-      "dirty-log acquire VM --force, of one's own log too; then who has the "
-      "log's owner token pauses the guest (mmuctl vm pause VM), harvests "
-      "(mmuctl dirty-log harvest VM), copies, acknowledges "
-      "(mmuctl dirty-log ack VM) and tries again; who has none, or wants no "
-      "pages, gives them up with --discard (vm delete: --force)\n";
+      "  fix:     if pages in flight were not copied, seal them again first, "
+      "even in your own log: mmuctl dirty-log acquire VM --force; as the log's "
+      "owner, pause the guest (mmuctl vm pause VM), harvest (mmuctl dirty-log "
+      "harvest VM), copy, acknowledge (mmuctl dirty-log ack VM) and try again; "
+      "if you do not need the pages, or do not own the log, discard them with "
+      "--discard (vm delete: --force)\n";
   EXPECT_EQ(RenderError(FromRpcStatus(status), ""), expected);
   status.add_details()->PackFrom(bad);
   EXPECT_EQ(RenderError(FromRpcStatus(status), ""), expected);
@@ -83,16 +83,16 @@ std::string FixOf(const std::string& reason, const std::string& resource) {
 
 TEST(RenderErrorTest, FixNamesTheVmThatTheErrorNames) {
   EXPECT_EQ(FixOf("MEMSLOT_NOT_FOUND", "vms/alpha/memslots/9"),
-            "see its memslots: mmuctl vm get alpha");
+            "show the VM's memslots: mmuctl vm get alpha");
   EXPECT_EQ(FixOf("DIRTY_LOG_OFF", "vms/a-1"),
-            "see which memslots are logged: mmuctl dirty-log get a-1; "
-            "whether a start is at work: mmuctl op list --vm a-1; switch "
-            "logging on: mmuctl dirty-log start a-1");
+            "list the logged memslots: mmuctl dirty-log get a-1; see whether a "
+            "start is running: mmuctl op list --vm a-1; switch logging on: "
+            "mmuctl dirty-log start a-1");
   for (const char* resource :
        {"", "vms/", "vms//memslots/1", "operations/alpha", "alpha", "vms/a;b",
         "vms/'a'"}) {
     EXPECT_EQ(FixOf("MEMSLOT_NOT_FOUND", resource),
-              "see its memslots: mmuctl vm get VM")
+              "show the VM's memslots: mmuctl vm get VM")
         << resource;
   }
 }
@@ -104,9 +104,9 @@ TEST(RenderErrorTest, EachCommandOfAFixLeadsToTheDaemon) {
   status.mutable_details(0)->PackFrom(info);
   const absl::Status error = FromRpcStatus(status);
   const std::string fix =
-      "to look is free: mmuctl --address unix:/a dirty-log peek VM; to take "
-      "the log over: mmuctl --address unix:/a dirty-log acquire VM, with "
-      "--force while the owner's lease lasts";
+      "see the pages without a token: mmuctl --address unix:/a dirty-log peek "
+      "VM; take the log over: mmuctl --address unix:/a dirty-log acquire VM, "
+      "with --force while the owner's lease lasts";
   EXPECT_NE(RenderError(error, "unix:/a", "mmuctl --address unix:/a")
                 .find(absl::StrCat("  fix:     ", fix, "\n")),
             std::string::npos);
@@ -157,8 +157,8 @@ TEST(RenderErrorTest, DaemonThatIsNotThereNamesTheAddress) {
                         "unix:/run/mmud.sock"),
             "error: connection refused\n"
             "  fix:     is mmud running at unix:/run/mmud.sock? Start it, with "
-            "--listen=unix:/PATH if it shall be elsewhere, and give the "
-            "address with --address or MMUD_ADDRESS\n");
+            "--listen=unix:/PATH for another address, and give the address "
+            "with --address or MMUD_ADDRESS\n");
 }
 
 TEST(RenderErrorTest, ErrorWithoutDetailsIsOneLine) {
@@ -178,7 +178,7 @@ TEST(ErrorJsonTest, HoldsAllThatTheTextSays) {
         "field_violations": [{"field": "memslot.gpa_bytes",
                               "rule": "must not lie within another slot"}],
         "preconditions": [], "resource_name": "", "retry_delay": "2s",
-        "fix": "see which memory is taken: mmuctl vm get VM"}})"));
+        "fix": "show the VM's memslots: mmuctl vm get VM"}})"));
 }
 
 TEST(ErrorJsonTest, KeysWithNothingToSayAreThereAndEmpty) {

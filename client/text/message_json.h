@@ -2,8 +2,8 @@
 // folder print them.
 //
 // It is proto3's JSON with the field names of the .proto files and every field
-// shown, but for one thing: a 64-bit number is a number, not a string, so that
-// a quantity has one type in all of the output. None of the API's quantities is
+// shown, with one exception: a 64-bit number is a number and not a string, so
+// that a quantity has one type in all of the output. No quantity of the API is
 // above 2^53, where a reader with floating-point numbers would lose digits.
 // Times are strings ("1.5s", "2026-11-21T08:24:37Z"), enum values their names.
 
@@ -21,15 +21,15 @@ namespace mmud::client {
 
 using Json = nlohmann::ordered_json;
 
-// The message as a value. INTERNAL if it holds what JSON cannot, for example an
-// Any of a type that its descriptor pool does not know.
+// The message as a value. INTERNAL if the message cannot be JSON, for example
+// if it has an Any of a type that its descriptor pool does not know.
 absl::StatusOr<Json> MessageToJson(const google::protobuf::Message& message);
 
 // A time as in messages: "0.000749s". REQUIRES: it is finite.
 std::string DurationToJson(absl::Duration duration);
 
-// One value as text that ends its line, indented by one blank for each level.
-// Bytes that are no UTF-8 become U+FFFD.
+// One value as text with a final line feed, indented by one blank per level.
+// Bytes that are not UTF-8 become U+FFFD.
 std::string JsonText(const Json& json);
 
 }  // namespace mmud::client

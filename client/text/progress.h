@@ -1,5 +1,5 @@
-// How far long work is: a bar that is redrawn on a terminal, a line now and
-// then elsewhere.
+// Progress of long work: a bar that is redrawn on a terminal, otherwise a line
+// now and then.
 
 #ifndef CLIENT_TEXT_PROGRESS_H_
 #define CLIENT_TEXT_PROGRESS_H_
@@ -18,15 +18,16 @@ enum class ProgressStyle { kBar, kLines, kQuiet };
 // kBar if `fd` is a terminal, else kLines.
 ProgressStyle StyleFor(int fd);
 
-// Columns of the terminal that standard error is: what the terminal says, else
-// $COLUMNS, else 80. It may change from one call to the next.
+// Columns of the terminal of standard error: as the terminal reports, otherwise
+// $COLUMNS, otherwise 80. The number may change from one call to the next.
 int TerminalWidth();
 
 // Thread-compatible.
 class Progress {
  public:
-  // `title` stands before the bar. `out` outlives this object. `width` is asked
-  // for the columns of the screen each time that the bar is drawn.
+  // `title` is printed before the bar. `out` must outlive this object. `width`
+  // returns the columns of the screen; it is called for each drawing of the
+  // bar.
   Progress(std::ostream* out, ProgressStyle style, std::string title,
            std::function<mmu::MonotonicTime()> now = mmu::MonotonicTime::Now,
            std::function<int()> width = TerminalWidth);
@@ -35,14 +36,14 @@ class Progress {
   Progress(const Progress&) = delete;
   Progress& operator=(const Progress&) = delete;
 
-  // The share done, 0 to 1, or nothing if that is not known, and a few words.
-  // A bar is drawn at most ten times a second, a line written at most every
-  // two seconds. A bar's line is never wider than the screen, which would move
-  // it to the next line with each drawing: the bar gets shorter, then the words
+  // Shows the share done, 0 to 1, or nothing if it is unknown, and a few words.
+  // A bar is drawn at most ten times a second; a line is written at most every
+  // two seconds. A bar's line is never wider than the screen, since each
+  // drawing would then begin a new line: the bar gets shorter, then the words
   // are cut.
   void Update(std::optional<double> share, const std::string& words);
 
-  // Shows the last state for good; `share` is less than 1 if it ended early.
+  // Shows the final state; `share` is less than 1 if the work ended early.
   void Finish(const std::string& words, std::optional<double> share = 1.0);
 
  private:

@@ -38,10 +38,10 @@ std::string FormatGpa(int64_t gpa_bytes);
 // "1,234,567".
 std::string FormatCount(int64_t count);
 
-// Three digits that count: "0", "12.3 us", "4.56 ms", "78.9 s", "2m 05s".
+// Three significant digits: "0", "12.3 us", "4.56 ms", "78.9 s", "2m 05s".
 std::string FormatTime(absl::Duration time);
 
-// "1.25 GB/s" in powers of 1000, as links are sold.
+// "1.25 GB/s" in powers of 1000, as usual for links.
 std::string FormatBandwidth(double bytes_per_second);
 
 // "45.3%".

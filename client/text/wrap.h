@@ -12,15 +12,16 @@ namespace mmud::client {
 // The width that all help fits into: that of the narrowest usual terminal.
 inline constexpr int kHelpWidth = 80;
 
-// The words of `text` in lines of at most `width` columns, the lines after the
-// first indented by `indent` blanks; the first one has room for `width` less
-// `indent`, since something else stands before it. Line breaks of `text` stay.
-// A word that is longer than a line has one of its own.
+// Wraps `text` in lines of at most `width` columns. The lines after the first
+// are indented by `indent` blanks. The first line has only `width` - `indent`
+// columns, since other text precedes it. Line breaks of `text` are kept. A word
+// that is longer than a line has a line of its own.
 std::string Wrap(absl::string_view text, int width, int indent);
 
-// A command line in lines of at most `width` columns that a shell reads as one:
-// those that go on end in a backslash. It is not broken within quotes. `indent`
-// blanks stand before the first line, and four more before the others.
+// Wraps a command line in lines of at most `width` columns. A line that is
+// continued ends in a backslash, so a shell reads the lines as one. Quoted text
+// is not broken. The first line is indented by `indent` blanks, the others by
+// four more.
 std::string WrapCommand(absl::string_view command, int width, int indent);
 
 }  // namespace mmud::client

@@ -9,14 +9,14 @@ on, with every page dirty, and copies them all; run it again as often as there
 are dirty pages. Read-only memslots have no log, since the guest cannot write to
 them; each run copies them whole.
 
-The order is seal, read, clear, copy, acknowledge. When it dies in the middle,
-or a call fails, what was not acknowledged is still in the log, and the next run
-takes the log over from this one, which seals all of it again. It takes over
-from an earlier run with the same FILE and from nobody else: what another owner
-has acknowledged is not in FILE. FILE.token, readable by its owner only, has the
-tokens by which the daemon knows such a run. Without it, or if FILE is gone or
-empty, the log is to be stopped, and the next run begins anew. One run at a time
-has FILE.
+The order is seal, read, clear, copy, acknowledge. If the script dies in the
+middle, or a call fails, all pages that were not acknowledged are still in the
+log. The next run takes the log over, which seals these pages again. It takes
+the log over only from an earlier run with the same FILE: the pages that another
+owner has acknowledged are not in FILE. FILE.token, readable by its owner only,
+has the tokens by which the daemon knows such a run. If it is missing, or if
+FILE is missing or empty, stop the log; the next run then begins anew. Only one
+run at a time can use FILE.
 
 Needs protoc and Debian's python3-grpcio, python3-protobuf and python3-crcmod.
 The generated messages go to a temporary folder.
@@ -39,11 +39,11 @@ PROTO = pathlib.Path(__file__).resolve().parents[2] / "proto"
 PAGE = 4096
 OWNER = "harvest.py"
 TOKEN = 32
-# No call renews the lease while pages are copied, so it is longer than a batch
-# takes. It keeps the log from others, not from the next run.
+# No call renews the lease while pages are copied, so the lease is longer than
+# the copy of a batch. It keeps others from the log, but not the next run.
 LEASE = {"seconds": 300}
-# Pages cleared and copied at a time. One ReadPages takes at most 65536 extents,
-# and a batch never has more extents than pages.
+# Number of pages to clear and copy at a time. One ReadPages takes at most 65536
+# extents, and a batch never has more extents than pages.
 BATCH_PAGES = 65536
 
 crc32c = crcmod.predefined.mkCrcFun("crc-32c")
@@ -72,7 +72,7 @@ def check(good, what):
 
 
 def pages_of(bitmap):
-    """The numbers of the bits that are set, ascending."""
+    """Returns the numbers of the set bits, ascending."""
     for i, byte in enumerate(bitmap):
         for bit in range(8 if byte else 0):
             if byte >> bit & 1:
@@ -80,7 +80,7 @@ def pages_of(bitmap):
 
 
 def extents_of(gpa, bitmap):
-    """The pages of a bitmap as [first byte, size], neighbours put together."""
+    """Returns the ranges of a bitmap's pages as [first byte, size]."""
     extents = []
     for page in pages_of(bitmap):
         start = gpa + page * PAGE
@@ -92,9 +92,9 @@ def extents_of(gpa, bitmap):
 
 
 def batches_of(chunk):
-    """Parts of a chunk of at most BATCH_PAGES dirty pages, each a range as
-    ClearDirtyLog wants it: (first byte, size, bitmap). A range begins on a
-    multiple of 64 pages, that is of 8 bytes of the bitmap."""
+    """Divides a chunk into batches of at most BATCH_PAGES dirty pages. Each is
+    a range for ClearDirtyLog: (first byte, size, bitmap). A range begins at a
+    multiple of 64 pages, which is 8 bytes of the bitmap."""
     start, dirty = 0, 0
     for i in range(0, len(chunk.bitmap), 8):
         more = bin(int.from_bytes(chunk.bitmap[i:i + 8], "little")).count("1")
@@ -119,19 +119,20 @@ class Harvest:
         self.open_file(file)
 
     def open_file(self, file):
-        """Opens FILE and FILE.token, and keeps other runs from both."""
+        """Opens FILE and FILE.token, and locks other runs out of both."""
         self.image = os.open(file, os.O_RDWR | os.O_CREAT, 0o600)
         try:
             fcntl.flock(self.image, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             sys.exit(f"harvest.py: another run writes {file}; wait for its end")
-        # Only now: until then they may be those of a run that has FILE.
+        # Read the tokens only now: before, they may belong to a run that has
+        # FILE.
         self.tokens = os.open(file + ".token", os.O_RDWR | os.O_CREAT, 0o600)
         if os.fstat(self.image).st_size == 0:
-            # What an earlier run copied is gone, so the log that knows the rest
-            # is of no use. FILE stays empty until the tokens are gone: a run
-            # that dies in between leaves no token beside what looks like a
-            # copy.
+            # The pages that an earlier run copied are lost, and the log has
+            # only the rest. So the tokens are dropped. FILE stays empty until
+            # they are gone: a run that dies in between leaves no token beside a
+            # FILE that looks like a copy.
             os.ftruncate(self.tokens, 0)
             os.fsync(self.tokens)
             os.ftruncate(self.image, PAGE)
@@ -151,7 +152,7 @@ class Harvest:
         return call(request, timeout=600)
 
     def log(self, method, **fields):
-        """A call of DirtyLogService for this VM."""
+        """Makes a call of DirtyLogService for this VM."""
         request = getattr(self.logs, method + "Request")(vm=self.vm, **fields)
         if "request_id" in request.DESCRIPTOR.fields_by_name:
             request.request_id = str(uuid.uuid4())
@@ -160,7 +161,7 @@ class Harvest:
         return self.unary("mmud.v1.DirtyLogService", method, request, response)
 
     def info_of(self, error):
-        """The ErrorInfo of a call that failed; an empty one if it has none."""
+        """Returns the ErrorInfo of a failed call, or an empty one."""
         info = self.details.ErrorInfo()
         for key, value in error.trailing_metadata() or ():
             if key != "grpc-status-details-bin":
@@ -171,14 +172,15 @@ class Harvest:
         return info
 
     def last_tokens(self):
-        """The token of the last run, and that of the owner which it took the
-        log from: wherever that run died, one of the two is the owner's."""
+        """Returns the token of the last run, and the token of the owner from
+        which that run took the log. Wherever that run died, one of the two
+        tokens owns the log."""
         both = os.pread(self.tokens, 2 * TOKEN, 0)
         return [both[:TOKEN], both[TOKEN:]] if len(both) == 2 * TOKEN else []
 
     def new_token(self, former):
-        """Makes the secret of the next ownership, and keeps it before it is
-        used: an answer that is lost takes no token along."""
+        """Makes the token of the next ownership, and writes it to FILE.token
+        before it is used, so it is not lost with an answer."""
         self.token = secrets.token_bytes(TOKEN)
         both = self.token + (former or self.token)
         check(os.pwrite(self.tokens, both, 0) == len(both),
@@ -186,12 +188,12 @@ class Harvest:
         os.fsync(self.tokens)
 
     def take_the_log(self):
-        """Becomes the owner of the log, under a new token, if an earlier run
-        with FILE owns it: what that had in flight is sealed again. Without a
-        log, starts one."""
+        """Becomes the owner of the log, with a new token, if an earlier run
+        with FILE owns it. The pages in flight are sealed again. Starts a log
+        if there is none."""
         for token in self.last_tokens():
             try:
-                # Nobody but the owner can seal, and a seal forgets nothing.
+                # Only the owner can seal, and a seal discards nothing.
                 log_id = self.log("SealDirtyLog", owner_token=token).log_id
             except grpc.RpcError as error:
                 if self.info_of(error).reason not in (
@@ -205,9 +207,10 @@ class Harvest:
         self.start_the_log()
 
     def start_the_log(self):
-        """With every page dirty, so that the first run copies all of them. By
-        the token that is kept if there is one: a run that died may have a start
-        at work by it, whose log is nobody else's then."""
+        """Starts the log with every page dirty, so that the first run copies
+        all of them. Uses the stored token if there is one: a start by a dead
+        run with this token may still be running, and its log will belong to
+        the token."""
         if self.last_tokens():
             self.token = self.last_tokens()[0]
         else:
@@ -234,14 +237,14 @@ class Harvest:
               f"the dirty log did not start: {operation.error.message}")
 
     def seal(self):
-        """Closes the epoch of all slots: the log's id and the epoch. Nothing is
-        forgotten by that, nor protected."""
+        """Closes the epoch of all slots. Returns the log's id and the epoch.
+        Discards no page and protects none."""
         sealed = self.log("SealDirtyLog", owner_token=self.token)
         return sealed.log_id, sealed.epoch
 
     def read(self, log_id, epoch):
-        """The sealed pages: the slots, and chunks with a bitmap each. Changes
-        nothing, so a stream that breaks costs nothing."""
+        """Reads the sealed pages. Returns the slots, and chunks with a bitmap
+        each. Changes nothing, so a broken stream does no harm."""
         slots, chunks, crc, trailer = [], [], 0, None
         for part in self.stream(
                 "mmud.v1.DirtyLogService", "ReadDirtyPages",
@@ -263,18 +266,18 @@ class Harvest:
         return slots, chunks
 
     def clear(self, epoch, slot, gpa, size, bitmap):
-        """Takes pages into flight. From here on their next write is seen."""
+        """Takes pages into flight. Their next write is logged from now on."""
         self.log("ClearDirtyLog", owner_token=self.token, epoch=epoch,
                  pages=self.logs.SlotPages(slot=slot, start_gpa_bytes=gpa,
                                            size_bytes=size, bitmap=bitmap))
 
     def acknowledge(self, epoch):
-        """The copies have arrived: the log may forget their pages."""
+        """Acknowledges pages, whose copies have arrived."""
         os.fsync(self.image)
         self.log("AcknowledgePages", owner_token=self.token, epoch=epoch)
 
     def copy(self, extents):
-        """Copies pages that were cleared before: the number of pages."""
+        """Copies pages that were cleared before. Returns their number."""
         request = self.memory.ReadPagesRequest(vm=self.vm)
         for gpa, size in extents:
             request.extents.add(gpa_bytes=gpa, size_bytes=size)
@@ -309,8 +312,8 @@ class Harvest:
               "the file could not be written")
 
     def harvest(self):
-        """Takes the dirty pages out of the log and copies them: the epoch, and
-        how many there were of each slot."""
+        """Takes the dirty pages out of the log and copies them. Returns the
+        epoch, and the number of pages of each slot."""
         log_id, epoch = self.seal()
         slots, chunks = self.read(log_id, epoch)
         copied = dict.fromkeys(slots, 0)
@@ -339,7 +342,7 @@ class Harvest:
                 print(f"slot {slot.slot}: does not log, left out")
 
     def copy_whole(self, gpa, size):
-        """Copies memory that nobody writes to, a batch at a time."""
+        """Copies memory that the guest cannot write, batch by batch."""
         return sum(self.copy([(start, min(BATCH_PAGES * PAGE,
                                           gpa + size - start))])
                    for start in range(gpa, gpa + size, BATCH_PAGES * PAGE))

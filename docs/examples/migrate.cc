@@ -3,14 +3,16 @@
 //   migrate ADDRESS VM FILE
 //
 // ADDRESS is unix:/path or host:port, VM is vms/NAME. FILE is an image of the
-// guest's memory: the byte of address A is at offset A. Read-only memslots,
-// which no log has, are not in it. Run it again after it died: it goes on with
-// the log and with FILE as they are. FILE.token, readable by its owner only, is
-// what ties the two together; a log that is not FILE's is left alone.
+// guest's memory: the byte of address A is at offset A. It does not contain
+// read-only memslots, which are not logged. If this program died, run it again:
+// it continues with the same log and the same FILE. FILE.token, readable by its
+// owner only, ties the two together. A log that does not belong to FILE is left
+// alone.
 //
-// At the end the guest is paused, for ten minutes: then it runs again, whether
-// or not the copy does. Extend the pause until the destination runs, and delete
-// the VM then.
+// At the end the guest is paused for ten minutes. Then it runs again, whether
+// or not the destination runs. Extend the pause until the destination runs, and
+// then delete the VM.
+//
 // docs/writing-a-migration-controller.md explains each part.
 
 #include <fcntl.h>
@@ -43,10 +45,10 @@ using namespace mmud::client;
 namespace v1 = mmud::v1;
 
 constexpr char kOwner[] = "migrate";
-// No call renews the lease while pages are copied, so it is longer than that
-// takes in one round. It keeps the log from others, not from the next run.
+// No call renews the lease while pages are copied, so the lease is longer than
+// the copy of one round. It keeps others from the log, but not the next run.
 constexpr int64_t kLeaseSeconds = 300;
-// How long the guest stands still: longer than the last round takes.
+// Length of the guest's pause: longer than the last round.
 constexpr int64_t kPauseSeconds = 600;
 
 // The destination.
@@ -58,16 +60,16 @@ class Image final : public PageSink {
 
   bool is_open() const { return file_ >= 0; }
 
-  // Of two controllers one has the destination, also if the other only seemed
-  // to be dead.
+  // Only one of two controllers can have the destination, even if the other one
+  // is alive although it seemed dead.
   absl::Status Lock() const {
     if (flock(file_, LOCK_EX | LOCK_NB) == 0) return absl::OkStatus();
     return absl::FailedPreconditionError("another controller writes the copy");
   }
 
-  // Nothing was copied to it yet, or all of that is gone.
+  // True if nothing was copied to it yet, or if its contents are lost.
   bool is_empty() const { return lseek(file_, 0, SEEK_END) == 0; }
-  // Zeros, so that it is empty no more.
+  // Writes a page of zeros, so that the file is no longer empty.
   absl::Status Begin() const {
     if (ftruncate(file_, kPageBytes) == 0) return absl::OkStatus();
     return absl::InternalError("the copy cannot be written");
@@ -82,7 +84,7 @@ class Image final : public PageSink {
     return OnData(range.gpa_bytes, std::string(range.size_bytes, '\0'));
   }
 
-  // Everything is where a crash of this machine does not reach it.
+  // Makes all contents survive a crash of this machine.
   absl::Status Sync() const {
     if (fsync(file_) == 0) return absl::OkStatus();
     return absl::InternalError("the copy cannot be written");
@@ -92,8 +94,9 @@ class Image final : public PageSink {
   const int file_;
 };
 
-// FILE.token: the token of the last run, and that of the owner which it took
-// the log from. Wherever that run died, one of the two is the owner's.
+// FILE.token: the token of the last run, and the token of the owner from which
+// that run took the log. Wherever that run died, one of the two tokens owns the
+// log.
 class Tokens {
  public:
   explicit Tokens(const std::string& path)
@@ -107,7 +110,7 @@ class Tokens {
   Tokens(const Tokens&) = delete;
   Tokens& operator=(const Tokens&) = delete;
 
-  // Both, or none.
+  // Both tokens, or none.
   const std::vector<std::string>& last() const { return last_; }
 
   absl::Status Drop() {
@@ -116,8 +119,8 @@ class Tokens {
     return absl::InternalError("FILE.token cannot be written");
   }
 
-  // A new token, which is in the file before anybody uses it: an answer that is
-  // lost takes no token along. `former` stays beside it, if there is one.
+  // Makes a new token and writes it to the file before it is used, so it is not
+  // lost with an answer. `former`, unless empty, is kept beside it.
   absl::StatusOr<std::string> New(const std::string& former) {
     const std::string token = NewOwnerToken();
     const std::string both = token + (former.empty() ? token : former);
@@ -133,17 +136,18 @@ class Tokens {
   std::vector<std::string> last_;
 };
 
-// What an earlier run copied is gone if FILE is empty, so the log that knows
-// the rest is of no use. FILE stays empty until the tokens are gone: a run that
-// dies in between leaves no token beside a FILE that looks like a copy.
+// If FILE is empty, the pages that an earlier run copied are lost, and the log
+// has only the rest. So the tokens are dropped. FILE stays empty until they are
+// gone: a run that dies in between leaves no token beside a FILE that looks
+// like a copy.
 absl::Status DropIfEmpty(const Image& image, Tokens& tokens) {
   if (!image.is_empty()) return absl::OkStatus();
   const absl::Status dropped = tokens.Drop();
   return dropped.ok() ? image.Begin() : dropped;
 }
 
-// Takes the log over from an earlier run, which owns it by `former`: what that
-// had in flight is sealed again. Returns the token of the new ownership.
+// Takes the log over from an earlier run, which owns it by the token `former`.
+// The pages in flight are sealed again. Returns the token of the new ownership.
 absl::StatusOr<std::string> TakeOver(Client& client, const std::string& vm,
                                      const std::string& log_id,
                                      const std::string& former,
@@ -156,7 +160,7 @@ absl::StatusOr<std::string> TakeOver(Client& client, const std::string& vm,
   acquire.set_owner_token(*token);
   acquire.set_log_id(log_id);
   acquire.mutable_lease()->set_seconds(kLeaseSeconds);
-  // The destination is locked: no former owner can write to it any more.
+  // The destination is locked, so no former owner can write to it.
   acquire.set_force(true);
   const absl::Status acquired =
       client.dirty_log().AcquireDirtyLog(acquire).status();
@@ -164,9 +168,9 @@ absl::StatusOr<std::string> TakeOver(Client& client, const std::string& vm,
   return token;
 }
 
-// Starts a log, by the token that is kept if there is one: a run that died may
-// have a start at work by it, whose log is nobody else's then. Returns the
-// token of its owner.
+// Starts a log, with the stored token if there is one: a start by a dead run
+// with this token may still be running, and its log will belong to the token.
+// Returns the owner's token.
 absl::StatusOr<std::string> StartLog(Client& client, const std::string& vm,
                                      Tokens& tokens) {
   const absl::StatusOr<std::string> token =
@@ -177,8 +181,8 @@ absl::StatusOr<std::string> StartLog(Client& client, const std::string& vm,
   start.set_owner(kOwner);
   start.set_owner_token(*token);
   start.mutable_lease()->set_seconds(kLeaseSeconds);
-  // All of memory is in the log from the start: the first round copies it, and
-  // the log knows what of it has not arrived.
+  // All pages are dirty at the start: the first round copies them, and the log
+  // knows which of them have not arrived.
   start.set_initially_set(true);
   auto operation = client.dirty_log().StartDirtyLog(start);
   if (ReasonOf(operation.status()) == "DIRTY_LOG_ACTIVE") {
@@ -200,12 +204,12 @@ absl::StatusOr<std::string> StartLog(Client& client, const std::string& vm,
   return token;
 }
 
-// Becomes the owner of the log of `vm`, if it is FILE's: an earlier run with
-// FILE owns it. Without a log, starts one. Returns the owner's token.
+// Becomes the owner of the log of `vm` if an earlier run with FILE owns it.
+// Starts a log if there is none. Returns the owner's token.
 absl::StatusOr<std::string> TakeLog(Client& client, const std::string& vm,
                                     Tokens& tokens) {
   for (const std::string& token : tokens.last()) {
-    // Nobody but the owner can seal, and a seal forgets nothing.
+    // Only the owner can seal, and a seal discards nothing.
     v1::SealDirtyLogRequest seal;
     seal.set_vm(vm);
     seal.set_owner_token(token);
@@ -222,15 +226,15 @@ absl::StatusOr<std::string> TakeLog(Client& client, const std::string& vm,
   return StartLog(client, vm, tokens);
 }
 
-// One round: what is dirty is at the destination afterwards. Returns how many
-// pages that were.
+// Copies all dirty pages to the destination, in one round. Returns the number
+// of pages.
 absl::StatusOr<int64_t> CopyDirtyPages(Harvester& harvester, PageReader& reader,
                                        Image& image) {
   const absl::StatusOr<Harvest> harvest = harvester.Run();
   if (!harvest.ok()) return harvest.status();
   absl::Status status = reader.Read(harvest->Ranges(), &image).status();
   if (status.ok()) status = image.Sync();
-  // Only now, and not when the pages were sent.
+  // Acknowledge only now, and not when the pages were sent.
   if (status.ok()) status = harvester.Delivered(harvest->epoch);
   if (!status.ok()) return status;
   return harvest->page_count();
@@ -243,7 +247,7 @@ absl::Status Migrate(Client& client, const std::string& vm,
     return absl::FailedPreconditionError(path + " cannot be opened");
   }
   if (absl::Status status = image.Lock(); !status.ok()) return status;
-  // Only now: until then they may be those of a run that has FILE.
+  // Read the tokens only now: before, they may belong to a run that has FILE.
   Tokens tokens(path + ".token");
   if (absl::Status status = DropIfEmpty(image, tokens); !status.ok()) {
     return status;
@@ -253,7 +257,7 @@ absl::Status Migrate(Client& client, const std::string& vm,
   Harvester harvester(&client.dirty_log(), vm, *token, {});
   PageReader reader(&client.memory(), vm, {});
 
-  // Rounds, until one is short enough to stop the guest for.
+  // Rounds, until one is short enough for pausing the guest.
   constexpr int kMaxRounds = 30;
   constexpr int64_t kFewPages = 256;
   for (int round = 1; round <= kMaxRounds; ++round) {
@@ -264,10 +268,10 @@ absl::Status Migrate(Client& client, const std::string& vm,
     if (*pages <= kFewPages) break;
   }
 
-  // The last round. Nobody writes any more, so nothing is left behind.
+  // The last round. The guest is paused, so no page becomes dirty afterwards.
   v1::PauseVcpusRequest pause;
   pause.set_vm(vm);
-  // Should this process die, the guest goes on by itself then.
+  // If this process dies, the guest continues by itself after that time.
   pause.mutable_max_duration()->set_seconds(kPauseSeconds);
   absl::Status status = client.vms().PauseVcpus(pause).status();
   if (status.ok()) {
@@ -276,12 +280,12 @@ absl::Status Migrate(Client& client, const std::string& vm,
   if (status.ok()) status = harvester.Acknowledge();
   if (!status.ok()) return status;
 
-  // Refused with UNDELIVERED_PAGES if there is a mistake above.
+  // Fails with UNDELIVERED_PAGES if a step above lost track of a page.
   v1::StopDirtyLogRequest stop;
   stop.set_vm(vm);
   stop.set_owner_token(*token);
   status = client.dirty_log().StopDirtyLog(stop).status();
-  // The next log has nothing to do with these tokens.
+  // The tokens do not apply to the next log.
   return status.ok() ? tokens.Drop() : status;
 }
 

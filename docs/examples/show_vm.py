@@ -1,5 +1,5 @@
 #!/usr/bin/python3
-"""Prints what a VM can do now, or the reason of the error.
+"""Prints the state of a VM, or the reason of the error.
 
 usage: docs/examples/show_vm.py ADDRESS VM
 

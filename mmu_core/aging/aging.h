@@ -32,9 +32,6 @@ struct AgeResult {
   Gfn young_until;
 };
 
-// Sets the bits [first, first + count).
-void SetPages(std::vector<uint64_t>& bitmap, uint64_t first, uint64_t count);
-
 // Makes the counts what the bitmaps say: a page is young if an MMU found it so,
 // old if some map it and none did (AGE-11). REQUIRES: both bitmaps are there.
 void CountPages(AgeResult& result);

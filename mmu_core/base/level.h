@@ -1,4 +1,4 @@
-// Levels of a page table and the page sizes that go with them.
+// Levels of x86 page tables and the page sizes that go with them.
 //
 //   level  name    maps per entry   leaf allowed
 //   1      k4K     4 KiB            yes
@@ -8,7 +8,8 @@
 //   5      k256T   256 TiB          no
 //
 // One table has 512 entries; each level adds 9 address bits (TRM-01, TRM-03;
-// SDM vol. 3, 4.5 and 29.3). Levels count from the leaf up, as in KVM.
+// SDM vol. 3, 4.5 and 29.3). Level itself, and the same functions for tables of
+// another shape, are in base/table_geometry.h.
 
 #ifndef MMU_CORE_BASE_LEVEL_H_
 #define MMU_CORE_BASE_LEVEL_H_
@@ -17,49 +18,43 @@
 #include <string_view>
 
 #include "mmu_core/base/address.h"
+#include "mmu_core/base/table_geometry.h"
 
 namespace mmu {
 
-enum class Level : uint8_t { k4K = 1, k2M = 2, k1G = 3, k512G = 4, k256T = 5 };
+// EPT, NPT and legacy paging with entries of 8 bytes.
+struct X86Geometry : Granule<12> {
+  static constexpr Level kMaxLevel = Level::k256T;
+  static constexpr Level kMaxLeafLevel = Level::k1G;
+  static constexpr int kMaxRootTables = 1;
+};
 
-inline constexpr Level kMaxLeafLevel = Level::k1G;
-inline constexpr int kEntryBits = 9;
-inline constexpr int kEntriesPerTable = 1 << kEntryBits;
-
-constexpr int ToInt(Level level) { return static_cast<int>(level); }
-constexpr Level ParentOf(Level level) {
-  return static_cast<Level>(ToInt(level) + 1);
-}
-// REQUIRES: level > k4K.
-constexpr Level ChildOf(Level level) {
-  return static_cast<Level>(ToInt(level) - 1);
-}
+inline constexpr Level kMaxLeafLevel = X86Geometry::kMaxLeafLevel;
+inline constexpr int kEntryBits = X86Geometry::kEntryBits;
+inline constexpr int kEntriesPerTable = X86Geometry::kEntriesPerTable;
 
 // log2 of the 4 KiB pages that one entry of `level` covers.
-constexpr int PagesShift(Level level) {
-  return kEntryBits * (ToInt(level) - 1);
-}
+constexpr int PagesShift(Level level) { return PagesShift<X86Geometry>(level); }
 constexpr uint64_t PagesPer(Level level) {
-  return uint64_t{1} << PagesShift(level);
+  return PagesPer<X86Geometry>(level);
 }
 constexpr uint64_t BytesPer(Level level) {
-  return PagesPer(level) << kPageShift;
+  return BytesPer<X86Geometry>(level);
 }
 
 // Index of the entry for `gfn` in a table of `level` (TRM-01).
 constexpr int IndexOf(Gfn gfn, Level level) {
-  return static_cast<int>((gfn.value() >> PagesShift(level)) &
-                          (kEntriesPerTable - 1));
+  return IndexOf<X86Geometry>(gfn, level);
 }
 
 constexpr Gfn RoundDown(Gfn gfn, Level level) {
-  return Gfn(gfn.value() & ~(PagesPer(level) - 1));
+  return RoundDown<X86Geometry>(gfn, level);
 }
 constexpr Gfn RoundUp(Gfn gfn, Level level) {
-  return RoundDown(gfn + (PagesPer(level) - 1), level);
+  return RoundUp<X86Geometry>(gfn, level);
 }
 constexpr bool IsAligned(Gfn gfn, Level level) {
-  return RoundDown(gfn, level) == gfn;
+  return IsAligned<X86Geometry>(gfn, level);
 }
 
 // "4k", "2m", "1g", "512g", "256t": the words used in statistics.

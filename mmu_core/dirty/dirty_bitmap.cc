@@ -1,13 +1,13 @@
 #include "mmu_core/dirty/dirty_bitmap.h"
 
 #include <atomic>
-#include <bit>
 #include <cstddef>
 #include <cstdint>
 #include <memory>
 #include <utility>
 
 #include "absl/types/span.h"
+#include "mmu_core/base/bits.h"
 #include "mmu_core/base/check.h"
 #include "mmu_core/base/hooks.h"
 #include "mmu_core/base/zeroed_memory.h"
@@ -16,34 +16,9 @@
 namespace mmu {
 namespace {
 
-constexpr uint64_t kWordBits = 64;
 constexpr uint64_t kMaxPages = (uint64_t{1} << 31) - 1;
 
 using AtomicWord = std::atomic_ref<uint64_t>;
-
-constexpr uint64_t WordsFor(uint64_t bits) {
-  return (bits + kWordBits - 1) / kWordBits;
-}
-
-constexpr uint64_t BitOf(uint64_t n) { return uint64_t{1} << (n % kWordBits); }
-
-// The bits of word `i` that stand for members of [first, end).
-constexpr uint64_t MaskOf(uint64_t i, uint64_t first, uint64_t end) {
-  const uint64_t base = i * kWordBits;
-  uint64_t mask = ~uint64_t{0};
-  if (first > base) mask &= ~uint64_t{0} << (first - base);
-  if (end < base + kWordBits) mask &= ~(~uint64_t{0} << (end - base));
-  return mask;
-}
-
-// Calls fn(index of the set bit) from low to high.
-template <typename Fn>
-void ForEachBit(uint64_t value, uint64_t base, Fn fn) {
-  while (value != 0) {
-    fn(base + static_cast<uint64_t>(std::countr_zero(value)));
-    value &= value - 1;
-  }
-}
 
 }  // namespace
 
@@ -136,17 +111,17 @@ bool DirtyBitmap::Test(uint64_t page) const {
 
 void DirtyBitmap::SetAll() {
   for (uint64_t i = 0; i < word_count_; ++i) {
-    AtomicWord(words_[i]).store(MaskOf(i, 0, npages_),
+    AtomicWord(words_[i]).store(WordMask(i, 0, npages_),
                                 std::memory_order_release);
   }
   for (uint64_t i = 0; i < summary1_count_; ++i) {
     AtomicWord(summary1_[i])
-        .store(MaskOf(i, 0, word_count_), std::memory_order_release);
+        .store(WordMask(i, 0, word_count_), std::memory_order_release);
   }
   const uint64_t summary2_count = WordsFor(summary1_count_);
   for (uint64_t i = 0; i < summary2_count; ++i) {
     AtomicWord(summary2_[i])
-        .store(MaskOf(i, 0, summary1_count_), std::memory_order_release);
+        .store(WordMask(i, 0, summary1_count_), std::memory_order_release);
   }
 }
 
@@ -160,7 +135,7 @@ uint64_t DirtyBitmap::TakeWord(uint64_t i) {
 uint64_t DirtyBitmap::CountDirty() const {
   uint64_t count = 0;
   ForEachNonZeroWord(0, word_count_, [&count](uint64_t, uint64_t value) {
-    count += static_cast<uint64_t>(std::popcount(value));
+    count += CountBits(value);
   });
   return count;
 }
@@ -174,16 +149,18 @@ void DirtyBitmap::ForEachNonZeroWord(uint64_t first_word, uint64_t end_word,
   for (uint64_t s = first_group / kWordBits; s < WordsFor(end_group); ++s) {
     const uint64_t groups =
         AtomicWord(summary2_[s]).load(std::memory_order_acquire) &
-        MaskOf(s, first_group, end_group);
-    ForEachBit(groups, s * kWordBits, [&](uint64_t group) {
+        WordMask(s, first_group, end_group);
+    for (const uint64_t group_bit : SetBitsOf(groups)) {
+      const uint64_t group = s * kWordBits + group_bit;
       const uint64_t dirty_words =
           AtomicWord(summary1_[group]).load(std::memory_order_acquire) &
-          MaskOf(group, first_word, end_word);
-      ForEachBit(dirty_words, group * kWordBits, [&](uint64_t i) {
+          WordMask(group, first_word, end_word);
+      for (const uint64_t word_bit : SetBitsOf(dirty_words)) {
+        const uint64_t i = group * kWordBits + word_bit;
         const uint64_t value = Word(i);
         if (value != 0) fn(i, value);
-      });
-    });
+      }
+    }
   }
 }
 
@@ -195,8 +172,9 @@ void DirtyBitmap::TakeAll(uint64_t first_word, uint64_t end_word, WordFn fn) {
   for (uint64_t s = first_group / kWordBits; s < WordsFor(end_group); ++s) {
     const uint64_t groups =
         AtomicWord(summary2_[s]).load(std::memory_order_acquire) &
-        MaskOf(s, first_group, end_group);
-    ForEachBit(groups, s * kWordBits, [&](uint64_t group) {
+        WordMask(s, first_group, end_group);
+    for (const uint64_t group_bit : SetBitsOf(groups)) {
+      const uint64_t group = s * kWordBits + group_bit;
       const uint64_t group_begin = group * kWordBits;
       const bool whole_group =
           first_word <= group_begin &&
@@ -204,16 +182,17 @@ void DirtyBitmap::TakeAll(uint64_t first_word, uint64_t end_word, WordFn fn) {
       // Of a group that is taken only in part, summary 2 stays set: even for a
       // moment nobody may overlook the words that stay behind.
       if (whole_group) AndNot(summary2_[s], BitOf(group));
-      const uint64_t mask = MaskOf(group, first_word, end_word);
+      const uint64_t mask = WordMask(group, first_word, end_word);
       const uint64_t dirty_words = AndNot(summary1_[group], mask) & mask;
       AtHook(HookPoint::kSummaryToTake);
-      ForEachBit(dirty_words, group_begin, [&](uint64_t i) {
+      for (const uint64_t word_bit : SetBitsOf(dirty_words)) {
+        const uint64_t i = group_begin + word_bit;
         const uint64_t seen = Word(i);
-        if (seen == 0) return;
+        if (seen == 0) continue;
         fn(i, seen);
         AndNot(words_[i], seen);
-      });
-    });
+      }
+    }
   }
 }
 

@@ -27,6 +27,7 @@
 
 #include "absl/functional/function_ref.h"
 #include "absl/types/span.h"
+#include "mmu_core/base/bits.h"
 #include "mmu_core/base/check.h"
 #include "mmu_core/base/zeroed_memory.h"
 #include "mmu_core/dirty/dirty_log_types.h"
@@ -186,7 +187,7 @@ inline void DirtyBitmap::RaiseSummaries(uint64_t i) {
 // Sets a bit unless it is set. The order is explained at Mark.
 inline void DirtyBitmap::Raise(uint64_t* words, uint64_t n) {
   uint64_t& word = words[n / 64];
-  const uint64_t bit = uint64_t{1} << (n % 64);
+  const uint64_t bit = BitOf(n);
   if ((std::atomic_ref<uint64_t>(word).load(std::memory_order_seq_cst) & bit) ==
       0) {
     Or(word, bit);

@@ -2,13 +2,13 @@
 
 #include <algorithm>
 #include <array>
-#include <bit>
 #include <cerrno>
 #include <memory>
 #include <string>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
+#include "mmu_core/base/bits.h"
 #include "mmu_core/base/check.h"
 #include "mmu_core/base/error.h"
 #include "mmu_core/base/format.h"
@@ -535,8 +535,7 @@ absl::StatusOr<AcknowledgeResult> DirtyLog::AcknowledgePages(
   }
   uint64_t named = 0;
   for (size_t i = 0; i < mask.size(); ++i) {
-    named += static_cast<uint64_t>(
-        std::popcount(mask[i] & log.PagesOfWord(first_word + i)));
+    named += CountBits(mask[i] & log.PagesOfWord(first_word + i));
   }
   result.not_in_flight_page_count =
       named - result.acknowledged_page_count - result.later_page_count;

@@ -8,7 +8,6 @@
 // (INV-10). The second of two slots leaves the log and joins it again.
 
 #include <array>
-#include <bit>
 #include <cstdint>
 #include <memory>
 #include <random>
@@ -18,6 +17,7 @@
 #include "absl/status/statusor.h"
 #include "absl/types/span.h"
 #include "gtest/gtest.h"
+#include "mmu_core/base/bits.h"
 #include "mmu_core/base/clock.h"
 #include "mmu_core/dirty/dirty_bitmap.h"
 #include "mmu_core/dirty/dirty_log.h"
@@ -233,10 +233,8 @@ class World {
       if (!flight.ok()) return;  // too many epochs in flight, or moved
       for (const BitmapWord& word : flight->moved) {
         if (mistake_ == Mistake::kNoProtection) continue;
-        for (uint64_t bits = word.bits; bits != 0; bits &= bits - 1) {
-          slots_[slot].writable[64 * word.index +
-                                static_cast<uint64_t>(std::countr_zero(bits))] =
-              false;
+        for (const uint64_t bit : SetBitsOf(word.bits)) {
+          slots_[slot].writable[64 * word.index + bit] = false;
         }
       }
       // Pages that the guest writes before the answer is there, or its repeat.

@@ -1,7 +1,6 @@
 #include "mmu_core/dirty/dirty_log.h"
 
 #include <atomic>
-#include <bit>
 #include <cstdint>
 #include <map>
 #include <memory>
@@ -15,6 +14,7 @@
 #include "absl/types/span.h"
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
+#include "mmu_core/base/bits.h"
 #include "mmu_core/base/clock.h"
 #include "mmu_core/base/error.h"
 #include "mmu_core/base/hooks.h"
@@ -77,10 +77,8 @@ class DirtyLogTest : public ::testing::Test {
   LogCall By(uint32_t n) const { return {.key = Key(n), .now = now_}; }
 
   static std::vector<uint64_t> Mask(const Pages& pages) {
-    std::vector<uint64_t> mask((kSlotPages + 63) / 64);
-    for (const uint64_t page : pages) {
-      mask[page / 64] |= uint64_t{1} << page % 64;
-    }
+    std::vector<uint64_t> mask(WordsFor(kSlotPages));
+    for (const uint64_t page : pages) mask[page / 64] |= BitOf(page);
     return mask;
   }
 
@@ -106,18 +104,18 @@ class DirtyLogTest : public ::testing::Test {
     return log_.AcknowledgePages(By(1), epoch, slot, 0, Mask(pages));
   }
   absl::Status TryRead(uint32_t slot, uint64_t epoch) {
-    std::vector<uint64_t> words((kSlotPages + 63) / 64);
+    std::vector<uint64_t> words(WordsFor(kSlotPages));
     return log_.Read(absl::nullopt, slot, epoch, 0, absl::MakeSpan(words));
   }
   Pages Read(uint32_t slot, uint64_t epoch) {
-    std::vector<uint64_t> words((kSlotPages + 63) / 64, ~uint64_t{0});
+    std::vector<uint64_t> words(WordsFor(kSlotPages), ~uint64_t{0});
     const absl::Status status =
         log_.Read(kId, slot, epoch, 0, absl::MakeSpan(words));
     EXPECT_TRUE(status.ok()) << status;
     return PagesOf(words);
   }
   Pages ReadInFlight(uint32_t slot, uint64_t epoch) {
-    std::vector<uint64_t> words((kSlotPages + 63) / 64, ~uint64_t{0});
+    std::vector<uint64_t> words(WordsFor(kSlotPages), ~uint64_t{0});
     const absl::Status status =
         log_.ReadInFlight(kId, slot, epoch, 0, absl::MakeSpan(words));
     EXPECT_TRUE(status.ok()) << status;
@@ -126,8 +124,8 @@ class DirtyLogTest : public ::testing::Test {
   static Pages PagesOf(const std::vector<uint64_t>& words) {
     Pages pages;
     for (uint64_t i = 0; i < words.size(); ++i) {
-      for (uint64_t bits = words[i]; bits != 0; bits &= bits - 1) {
-        pages.push_back(64 * i + static_cast<uint64_t>(std::countr_zero(bits)));
+      for (const uint64_t bit : SetBitsOf(words[i])) {
+        pages.push_back(64 * i + bit);
       }
     }
     return pages;
@@ -792,7 +790,7 @@ TEST_F(DirtyLogTest, MarksBesideEveryMoveAreNeverLost) {
   uint32_t key = 1;
   const auto one_round = [&](int round) {
     const uint64_t epoch = Seal(0, key).epoch;
-    std::vector<uint64_t> mask((kSlotPages + 63) / 64);
+    std::vector<uint64_t> mask(WordsFor(kSlotPages));
     ASSERT_TRUE(log_.Read(kId, 0, epoch, 0, absl::MakeSpan(mask)).ok());
     const auto flight = log_.TakeIntoFlight(By(key), 0, epoch, 0, mask);
     ASSERT_TRUE(flight.ok()) << flight.status();
@@ -802,9 +800,8 @@ TEST_F(DirtyLogTest, MarksBesideEveryMoveAreNeverLost) {
       return;
     }
     for (const BitmapWord& word : flight->moved) {
-      for (uint64_t bits = word.bits; bits != 0; bits &= bits - 1) {
-        const uint64_t page =
-            64 * word.index + static_cast<uint64_t>(std::countr_zero(bits));
+      for (const uint64_t bit : SetBitsOf(word.bits)) {
+        const uint64_t page = 64 * word.index + bit;
         delivered[page] = written[page].load();
       }
     }

@@ -1,21 +1,14 @@
 #include "mmu_core/dirty/slot_log.h"
 
 #include <algorithm>
-#include <bit>
 #include <memory>
 #include <utility>
 
+#include "mmu_core/base/bits.h"
 #include "mmu_core/base/check.h"
 #include "mmu_core/base/hooks.h"
 
 namespace mmu {
-namespace {
-
-uint64_t CountOf(uint64_t bits) {
-  return static_cast<uint64_t>(std::popcount(bits));
-}
-
-}  // namespace
 
 std::shared_ptr<SlotLog> SlotLog::TryCreate(uint32_t slot,
                                             std::shared_ptr<DirtyBitmap> open) {
@@ -50,14 +43,13 @@ uint64_t SlotLog::in_flight_count() const {
 
 uint64_t SlotLog::PagesOfWord(uint64_t i) const {
   MMU_DCHECK(i < word_count());
-  const uint64_t pages = npages() - 64 * i;
-  return pages >= 64 ? ~uint64_t{0} : (uint64_t{1} << pages) - 1;
+  return WordMask(i, 0, npages());
 }
 
 uint64_t SlotLog::Seal() {
   uint64_t fresh = 0;
   open_->TakeAll(0, word_count(), [&](uint64_t i, uint64_t bits) {
-    fresh += CountOf(sealed_->MarkWord(i, bits));
+    fresh += CountBits(sealed_->MarkWord(i, bits));
     AtHook(HookPoint::kJoinToLeave);
   });
   sealed_count_ += fresh;
@@ -81,8 +73,8 @@ SlotLog::Cleared SlotLog::Clear(size_t flight, uint64_t first_word,
     if (bits != mask[n]) {
       const uint64_t others = mask[n] & ~bits & PagesOfWord(i);
       const uint64_t here = to.Word(i) & others;
-      result.already_in_flight_page_count += CountOf(here);
-      result.already_clean_page_count += CountOf(others & ~here);
+      result.already_in_flight_page_count += CountBits(here);
+      result.already_clean_page_count += CountBits(others & ~here);
     }
     if (bits == 0) continue;
     // A page comes back into the sealed set by a seal, which ends the epoch, or
@@ -92,12 +84,12 @@ SlotLog::Cleared SlotLog::Clear(size_t flight, uint64_t first_word,
     AtHook(HookPoint::kJoinToLeave);
     for (size_t other = 0; other < kMaxEpochsInFlight; ++other) {
       if (other == flight || counts_[other] == 0) continue;
-      const uint64_t left = CountOf(in_flight_[other]->ClearBits(i, bits));
+      const uint64_t left = CountBits(in_flight_[other]->ClearBits(i, bits));
       counts_[other] -= left;
       result.moved_from[other] += left;
     }
     sealed_->ClearBits(i, bits);
-    result.moved_page_count += CountOf(bits);
+    result.moved_page_count += CountBits(bits);
     result.moved.push_back({i, bits});
   }
   sealed_count_ -= result.moved_page_count;
@@ -109,7 +101,7 @@ uint64_t SlotLog::Acknowledge(size_t flight) {
   if (counts_[flight] == 0) return 0;
   uint64_t delivered = 0;
   in_flight_[flight]->TakeAll(0, word_count(), [&](uint64_t, uint64_t bits) {
-    delivered += CountOf(bits);
+    delivered += CountBits(bits);
   });
   MMU_CHECK(delivered == counts_[flight]);
   counts_[flight] = 0;
@@ -123,7 +115,7 @@ uint64_t SlotLog::Acknowledge(size_t flight, uint64_t first_word,
   for (size_t n = 0; n < mask.size(); ++n) {
     if (mask[n] == 0) continue;
     delivered +=
-        CountOf(in_flight_[flight]->ClearBits(first_word + n, mask[n]));
+        CountBits(in_flight_[flight]->ClearBits(first_word + n, mask[n]));
   }
   counts_[flight] -= delivered;
   return delivered;
@@ -134,7 +126,7 @@ uint64_t SlotLog::CountInFlight(size_t flight, uint64_t first_word,
   if (counts_[flight] == 0) return 0;
   uint64_t count = 0;
   for (size_t n = 0; n < mask.size(); ++n) {
-    count += CountOf(in_flight_[flight]->Word(first_word + n) & mask[n]);
+    count += CountBits(in_flight_[flight]->Word(first_word + n) & mask[n]);
   }
   return count;
 }
@@ -145,9 +137,9 @@ uint64_t SlotLog::Return() {
     if (counts_[flight] == 0) continue;
     in_flight_[flight]->TakeAll(
         0, word_count(), [&](uint64_t i, uint64_t bits) {
-          sealed_count_ += CountOf(sealed_->MarkWord(i, bits));
+          sealed_count_ += CountBits(sealed_->MarkWord(i, bits));
           AtHook(HookPoint::kJoinToLeave);
-          returned += CountOf(bits);
+          returned += CountBits(bits);
         });
     counts_[flight] = 0;
   }
@@ -181,7 +173,7 @@ bool SlotLog::CountsAgree() const {
     uint64_t count = 0;
     in_flight_[flight]->ForEachNonZeroWord(
         0, word_count(), [&](uint64_t i, uint64_t bits) {
-          count += CountOf(bits);
+          count += CountBits(bits);
           for (size_t other = 0; other < flight; ++other) {
             agree = agree && (in_flight_[other]->Word(i) & bits) == 0;
           }

@@ -1,6 +1,5 @@
 #include "mmu_core/dirty/slot_log.h"
 
-#include <bit>
 #include <cstdint>
 #include <functional>
 #include <memory>
@@ -10,6 +9,7 @@
 #include "absl/types/span.h"
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
+#include "mmu_core/base/bits.h"
 #include "mmu_core/base/hooks.h"
 #include "mmu_core/dirty/dirty_bitmap.h"
 #include "mmu_core/dirty/dirty_log_types.h"
@@ -25,9 +25,7 @@ using ::testing::IsEmpty;
 using Pages = std::vector<uint64_t>;
 
 void AddPages(uint64_t i, uint64_t bits, Pages& pages) {
-  for (; bits != 0; bits &= bits - 1) {
-    pages.push_back(64 * i + static_cast<uint64_t>(std::countr_zero(bits)));
-  }
+  for (const uint64_t bit : SetBitsOf(bits)) pages.push_back(64 * i + bit);
 }
 
 class SlotLogTest : public ::testing::Test {
@@ -36,9 +34,7 @@ class SlotLogTest : public ::testing::Test {
 
   std::vector<uint64_t> Mask(const Pages& pages) const {
     std::vector<uint64_t> mask(log_->word_count());
-    for (const uint64_t page : pages) {
-      mask[page / 64] |= uint64_t{1} << page % 64;
-    }
+    for (const uint64_t page : pages) mask[page / 64] |= BitOf(page);
     return mask;
   }
   SlotLog::Cleared Clear(size_t flight, const Pages& pages) {

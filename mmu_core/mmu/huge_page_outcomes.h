@@ -14,11 +14,27 @@ struct SplitOutcome {
   int64_t split_1g_count = 0;
   int64_t split_2m_count = 0;
   int64_t raced_count = 0;  // compare-exchanges lost and tried again (TDP-64)
-  // Each 0 or 1: a table was not to be had, as the host has no memory or as the
-  // limit on tables is reached, and the pass stopped (TDP-63).
+  // A table was not to be had, as the host has no memory or as the limit on
+  // tables is reached, and the pass stopped (TDP-63); of the shadow MMU, gfns
+  // that were left huge for that (SHD-73).
   int64_t no_memory_count = 0;
   int64_t limit_count = 0;
   Gfn next_gfn;  // the first gfn not looked at
+  // When mmu_lock was held, by the monotonic clock; 0: nothing took it.
+  int64_t locked_at_nanos = 0;
+
+  // The pass stopped because it had held mmu_lock for as long as it was to.
+  bool StoppedBefore(Gfn end) const {
+    return no_memory_count + limit_count == 0 && next_gfn < end;
+  }
+  // Adds what another MMU did to the same range; next_gfn stays.
+  void AddCounts(const SplitOutcome& other) {
+    split_1g_count += other.split_1g_count;
+    split_2m_count += other.split_2m_count;
+    raced_count += other.raced_count;
+    no_memory_count += other.no_memory_count;
+    limit_count += other.limit_count;
+  }
 };
 
 // Huge pages that took the place of smaller ones, or can from the next access

@@ -47,6 +47,10 @@ class NxHugePageList {
   ShadowPage* TakeOldest();
 
   uint64_t count() const { return count_.load(std::memory_order_relaxed); }
+  // One in `ratio` of the pages listed now, rounded up. `ratio` is not 0.
+  uint64_t ShareOf(uint32_t ratio) const {
+    return (count() + ratio - 1) / ratio;
+  }
 
  private:
   void ForgetMarked(ShadowPage& page);

@@ -8,13 +8,14 @@
 #ifndef MMU_CORE_PAGING_SHADOW_PAGE_H_
 #define MMU_CORE_PAGING_SHADOW_PAGE_H_
 
-#include <array>
 #include <atomic>
 #include <cstdint>
 
 #include "mmu_core/base/address.h"
 #include "mmu_core/base/level.h"
+#include "mmu_core/paging/entry_table.h"
 #include "mmu_core/paging/page_role.h"
+#include "mmu_core/paging/spte.h"
 #include "mmu_core/paging/spte_slot.h"
 #include "mmu_core/sync/rcu.h"
 
@@ -23,14 +24,7 @@ namespace mmu {
 struct ShadowPageState;
 class TablePool;
 
-struct alignas(kPageSize) PageTable {
-  std::array<SpteSlot, kEntriesPerTable> entries;
-
-  // REQUIRES: nobody else can see this table.
-  void FillUnpublished(Spte value) {
-    for (SpteSlot& slot : entries) slot.StoreUnpublished(value);
-  }
-};
+using PageTable = EntryTable<X86Geometry, Spte>;
 static_assert(sizeof(PageTable) == kPageSize);
 
 // Written by whoever prepares the page before it is linked, constant from then
@@ -68,11 +62,12 @@ inline PageTable* TableOf(Spte spte) {
 // The table that `slot` is an entry of, and which entry.
 inline const PageTable* TableHolding(const SpteSlot& slot) {
   return reinterpret_cast<const PageTable*>(reinterpret_cast<uintptr_t>(&slot) &
-                                            ~uintptr_t{kPageMask});
+                                            ~uintptr_t{sizeof(PageTable) - 1});
 }
 inline int IndexInTable(const SpteSlot& slot) {
-  return static_cast<int>((reinterpret_cast<uintptr_t>(&slot) & kPageMask) /
-                          sizeof(SpteSlot));
+  return static_cast<int>(
+      (reinterpret_cast<uintptr_t>(&slot) & (sizeof(PageTable) - 1)) /
+      sizeof(SpteSlot));
 }
 
 }  // namespace mmu

@@ -1,73 +1,16 @@
-// A place in a page table that holds an SPTE. The only atomic of the tables.
-//
-// Memory orders, chosen here and nowhere else:
-//   Load               acquire: who sees a pointer to a table also sees the
-//                      entries that were written before the table was linked.
-//   Store, CompareExchange (success), Exchange
-//                      release, to make the above true; acquire as well where
-//                      the old value may be a table that is then taken apart.
-//   FetchAnd, FetchOr  acq_rel. They only take bits away or add them; what
-//                      orders them against a vCPU's cached translation is the
-//                      TLB flush that follows (tlb/vcpu_gate.h), not they.
+// A place in a page table that holds an SPTE.
 
 #ifndef MMU_CORE_PAGING_SPTE_SLOT_H_
 #define MMU_CORE_PAGING_SPTE_SLOT_H_
 
-#include <atomic>
-#include <cstdint>
-
+#include "mmu_core/paging/entry_slot.h"
 #include "mmu_core/paging/spte.h"
 
 namespace mmu {
 
-// Thread-safe.
-class SpteSlot {
- public:
-  SpteSlot() = default;
-  SpteSlot(const SpteSlot&) = delete;
-  SpteSlot& operator=(const SpteSlot&) = delete;
-
-  Spte Load() const { return Spte(bits_.load(std::memory_order_acquire)); }
-
-  void Store(Spte spte) { bits_.store(spte.bits(), std::memory_order_release); }
-
-  // Fills a table that nobody else can see yet.
-  void StoreUnpublished(Spte spte) {
-    bits_.store(spte.bits(), std::memory_order_relaxed);
-  }
-
-  // True if the slot held `expected` and now holds `desired`; else nothing
-  // changed and `expected` is what it holds.
-  bool CompareExchange(Spte& expected, Spte desired) {
-    uint64_t bits = expected.bits();
-    if (bits_.compare_exchange_strong(bits, desired.bits(),
-                                      std::memory_order_acq_rel,
-                                      std::memory_order_acquire)) {
-      return true;
-    }
-    expected = Spte(bits);
-    return false;
-  }
-
-  Spte Exchange(Spte desired) {
-    return Spte(bits_.exchange(desired.bits(), std::memory_order_acq_rel));
-  }
-
-  // Clears the bits that are not in `mask`; returns the value before.
-  Spte FetchAnd(uint64_t mask) {
-    return Spte(bits_.fetch_and(mask, std::memory_order_acq_rel));
-  }
-  // Sets the bits of `mask`; returns the value before.
-  Spte FetchOr(uint64_t mask) {
-    return Spte(bits_.fetch_or(mask, std::memory_order_acq_rel));
-  }
-
- private:
-  std::atomic<uint64_t> bits_{spte_bits::kInitial};
-};
+using SpteSlot = EntrySlot<Spte>;
 
 static_assert(sizeof(SpteSlot) == 8);
-static_assert(std::atomic<uint64_t>::is_always_lock_free);
 
 }  // namespace mmu
 

@@ -1,218 +1,23 @@
-// A pre-order walk over the SPTEs of one root that cover a gfn range.
-//
-// It visits a parent before its children and no entry twice, from the root
-// down to `min_level`. It visits every entry that overlaps the range, so an
-// upper entry's gfn may lie below the range's start (TDP-13). Under the
-// cursor, other threads may change any entry: `old_spte` is a snapshot, and
-// only a compare-exchange on `slot()` tells whether it still holds (TDP-25).
-//
-//   for (TdpCursor c(root, range, Level::k4K); c.Valid(); c.Next()) { ... }
-//
-// After the lock or the RCU section was left, call MarkYielded(): the current
-// entry may not be touched any more, and Next() finds the way again from the
-// root (TDP-14, TDP-22).
-//
-// Externally synchronised by its thread. REQUIRES while between construction
-// or Next() and MarkYielded(): an RCU read section (TDP-30).
+// The walk over the SPTEs of a TDP root, and the traits of x86 page tables.
 
 #ifndef MMU_CORE_PAGING_TDP_CURSOR_H_
 #define MMU_CORE_PAGING_TDP_CURSOR_H_
 
-#include <array>
-#include <cstdint>
-
-#include "mmu_core/base/check.h"
-#include "mmu_core/base/gfn_range.h"
 #include "mmu_core/base/level.h"
+#include "mmu_core/paging/page_table_cursor.h"
 #include "mmu_core/paging/shadow_page.h"
 #include "mmu_core/paging/spte.h"
-#include "mmu_core/paging/spte_slot.h"
 
 namespace mmu {
 
-class TdpCursor {
- public:
-  TdpCursor(PageTable* root, Level root_level, GfnRange range, Level min_level)
-      : root_(root),
-        root_level_(root_level),
-        range_(Clamp(range, root_level)),
-        min_level_(min_level),
-        next_last_level_gfn_(range_.start),
-        yielded_gfn_(range_.start) {
-    Restart();
-  }
-
-  // There is a current entry, within the range.
-  bool Valid() const { return valid_ && gfn_ < range_.end; }
-
-  // Moves on: down if the entry points at a table, else sideways, else up and
-  // sideways (TDP-11). REQUIRES: Valid().
-  void Next() {
-    if (yielded_) {
-      Restart();
-      return;
-    }
-    if (TryStepDown()) return;
-    do {
-      if (TryStepSide()) return;
-    } while (TryStepUp());
-    valid_ = false;
-  }
-
-  // Goes straight down toward the first gfn of the range, as far as there are
-  // tables: what as many calls of Next would do. REQUIRES: as constructed.
-  void DescendToFirst() {
-    while (level_ > min_level_ && old_spte_.IsPresentTable(level_)) {
-      level_ = ChildOf(level_);
-      PageTable* const table = TableOf(old_spte_);
-      tables_[ToInt(level_)] = table;
-      slot_ = &table->entries[IndexOf(next_last_level_gfn_, level_)];
-      old_spte_ = slot_->Load();
-    }
-    gfn_ = RoundDown(next_last_level_gfn_, level_);
-  }
-
-  // From now on the walk goes down to `level`. REQUIRES: at or below the level
-  // that was the lowest so far.
-  void LowerMinLevel(Level level) {
-    MMU_DCHECK(level <= min_level_);
-    min_level_ = level;
-  }
-
-  // Moves on without entering the table that the entry points at. REQUIRES:
-  // Valid().
-  void NextSkippingChildren() {
-    if (yielded_) {
-      Restart();
-      return;
-    }
-    do {
-      if (TryStepSide()) return;
-    } while (TryStepUp());
-    valid_ = false;
-  }
-
-  SpteSlot& slot() const {
-    MMU_DCHECK(!yielded_);
-    return *slot_;
-  }
-  Spte old_spte() const { return old_spte_; }
-  // After a lost compare-exchange, or to look at what was just written.
-  void SetOldSpte(Spte spte) { old_spte_ = spte; }
-  Level level() const { return level_; }
-  Gfn gfn() const { return gfn_; }  // rounded down to `level`
-  GfnRange range() const { return range_; }
-  // Entries from the current one to the end of its table or of the range. For a
-  // plain loop from slot() on, where a step of the cursor per entry would cost
-  // more than the entry; SkipToLastEntry() is how the loop ends.
-  int EntriesLeft() const {
-    const int in_table = kEntriesPerTable - IndexOf(gfn_, level_);
-    const uint64_t in_range =
-        (range_.end - gfn_ + PagesPer(level_) - 1) >> PagesShift(level_);
-    return in_range < static_cast<uint64_t>(in_table)
-               ? static_cast<int>(in_range)
-               : in_table;
-  }
-  // Goes to the last of EntriesLeft() as that many less one sideways steps
-  // would, without entering any. REQUIRES: Valid(), not yielded.
-  void SkipToLastEntry() {
-    MMU_DCHECK(!yielded_);
-    const int steps = EntriesLeft() - 1;
-    if (steps == 0) return;
-    gfn_ += static_cast<uint64_t>(steps) * PagesPer(level_);
-    next_last_level_gfn_ = gfn_;
-    slot_ += steps;
-    old_spte_ = slot_->Load();
-  }
-  GfnRange entry_range() const { return GfnRange::Of(gfn_, PagesPer(level_)); }
-
-  bool IsPresentLeaf() const { return old_spte_.IsPresentLeaf(level_); }
-  bool IsPresentTable() const { return old_spte_.IsPresentTable(level_); }
-
-  // --- Yielding (TDP-20..22) ---
-
-  // At least one last-level step was made since the last yield: without this
-  // rule a walk under permanent contention would never end.
-  bool MayYield() const { return next_last_level_gfn_ != yielded_gfn_; }
-  void MarkYielded() { yielded_ = true; }
-  bool yielded() const { return yielded_; }
-  // Where the walk goes on after a yield.
-  Gfn next_last_level_gfn() const { return next_last_level_gfn_; }
-
- private:
-  // A walk never leaves what the root can address (TDP-15).
-  static GfnRange Clamp(GfnRange range, Level root_level) {
-    const Gfn limit(PagesPer(root_level) * kEntriesPerTable);
-    return {range.start, range.end < limit ? range.end : limit};
-  }
-
-  // Goes to the root's entry for next_last_level_gfn_. Its children are then
-  // reached by stepping down toward that gfn.
-  void Restart() {
-    yielded_ = false;
-    yielded_gfn_ = next_last_level_gfn_;
-    level_ = root_level_;
-    tables_[ToInt(level_)] = root_;
-    gfn_ = RoundDown(next_last_level_gfn_, level_);
-    valid_ = !range_.empty() && next_last_level_gfn_ < range_.end;
-    if (valid_) Load();
-  }
-
-  void Load() {
-    slot_ = &tables_[ToInt(level_)]->entries[IndexOf(gfn_, level_)];
-    old_spte_ = slot_->Load();
-  }
-
-  bool TryStepDown() {
-    if (level_ <= min_level_) return false;
-    // Read again: the table may have been unlinked since the snapshot.
-    old_spte_ = slot_->Load();
-    if (!old_spte_.IsPresentTable(level_)) return false;
-    level_ = ChildOf(level_);
-    tables_[ToInt(level_)] = TableOf(old_spte_);
-    gfn_ = RoundDown(next_last_level_gfn_, level_);
-    Load();
-    return true;
-  }
-
-  bool TryStepSide() {
-    const int index = IndexOf(gfn_, level_);
-    if (index == kEntriesPerTable - 1) return false;
-    gfn_ = gfn_ + PagesPer(level_);
-    next_last_level_gfn_ = gfn_;
-    ++slot_;
-    if (gfn_ >= range_.end) {
-      valid_ = false;
-      return true;
-    }
-    old_spte_ = slot_->Load();
-    return true;
-  }
-
-  bool TryStepUp() {
-    if (level_ == root_level_) return false;
-    level_ = ParentOf(level_);
-    gfn_ = RoundDown(gfn_, level_);
-    Load();
-    return true;
-  }
-
-  PageTable* const root_;
-  const Level root_level_;
-  const GfnRange range_;
-  Level min_level_;
-
-  Gfn next_last_level_gfn_;
-  Gfn yielded_gfn_;
-  // Indexed by level. [0] is unused.
-  std::array<PageTable*, 6> tables_{};
-  SpteSlot* slot_ = nullptr;
-  Spte old_spte_;
-  Level level_ = Level::k4K;
-  Gfn gfn_;
-  bool valid_ = false;
-  bool yielded_ = false;
+// EPT and NPT.
+struct X86Paging {
+  using Geometry = X86Geometry;
+  using Entry = Spte;
+  static PageTable* TableOf(Spte spte) { return mmu::TableOf(spte); }
 };
+
+using TdpCursor = PageTableCursor<X86Paging>;
 
 }  // namespace mmu
 

@@ -6,6 +6,7 @@
 #include <ostream>
 #include <random>
 #include <set>
+#include <type_traits>
 #include <utility>
 #include <vector>
 
@@ -17,6 +18,7 @@
 #include "mmu_core/paging/shadow_page.h"
 #include "mmu_core/paging/spte.h"
 #include "mmu_core/paging/spte_format.h"
+#include "mmu_core/paging/spte_slot.h"
 #include "mmu_core/paging/table_pool.h"
 
 namespace mmu {
@@ -24,6 +26,18 @@ namespace {
 
 using ::testing::ElementsAre;
 using ::testing::IsEmpty;
+
+// The walk over SPTEs is what it would be if it were written for them.
+static_assert(
+    std::is_same_v<decltype(std::declval<TdpCursor>().slot()), SpteSlot&>);
+static_assert(std::is_same_v<TdpCursor::Entry, Spte>);
+static_assert(std::is_same_v<TdpCursor::Table, PageTable>);
+static_assert(std::is_trivially_copyable_v<Spte> && sizeof(Spte) == 8);
+static_assert(sizeof(SpteSlot) == 8 && alignof(SpteSlot) == 8);
+static_assert(sizeof(PageTable) == 4096 && alignof(PageTable) == 4096);
+static_assert(sizeof(TdpCursor) == 144);
+// A root is one table, so there is nothing to choose.
+static_assert(X86Paging::Geometry::kMaxRootTables == 1);
 
 constexpr uint64_t k2MPages = PagesPer(Level::k2M);
 constexpr uint64_t k1GPages = PagesPer(Level::k1G);

@@ -5,6 +5,7 @@
 #define MMU_CORE_RMAP_PTE_LIST_CACHE_H_
 
 #include "absl/status/status.h"
+#include "mmu_core/base/level.h"
 #include "mmu_core/rmap/pte_list_desc.h"
 #include "mmu_core/rmap/pte_list_pool.h"
 
@@ -19,12 +20,12 @@ struct PteListNeed {
 
 // A fault of a vCPU: its own leaf's rmap, the parent lists of five levels, the
 // rmaps of eight leafs prefetched (SHD-19).
-inline constexpr PteListNeed kFaultPteLists = {.min = 1 + 5 + 8,
-                                               .capacity = 40};
-// The split of one huge SPTE: the rmaps of 512 small ones and the child's list
-// of parents (SHD-75, SHD-76).
-inline constexpr PteListNeed kSplitPteLists = {.min = 512 + 1,
-                                               .capacity = 512 + 1 + 40};
+inline constexpr PteListNeed kFaultPteLists = {
+    .min = 1 + ToInt(X86Geometry::kMaxLevel) + 8, .capacity = 40};
+// The split of one huge SPTE: the rmaps of a table of small ones and the
+// child's list of parents (SHD-75, SHD-76).
+inline constexpr PteListNeed kSplitPteLists = {
+    .min = kEntriesPerTable + 1, .capacity = kEntriesPerTable + 1 + 40};
 
 // Externally synchronised: a vCPU's by its thread, that for splitting by
 // slots_lock.

@@ -10,7 +10,7 @@
 #include "mmu_core/paging/access_rights.h"
 #include "mmu_core/paging/page_role.h"
 #include "mmu_core/paging/spte.h"
-#include "mmu_core/shadow/guest_tables_test_util.h"
+#include "mmu_core/testing/guest_tables_test_util.h"
 #include "mmu_core/testing/interleaving.h"
 
 namespace mmu {

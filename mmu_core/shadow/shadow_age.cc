@@ -3,6 +3,8 @@
 #include <algorithm>
 #include <cstdint>
 
+#include "absl/types/span.h"
+#include "mmu_core/base/bits.h"
 #include "mmu_core/base/check.h"
 #include "mmu_core/base/hooks.h"
 #include "mmu_core/base/level.h"
@@ -63,10 +65,11 @@ void ShadowAge::Age(const Memslot& slot, GfnRange pages, GfnRange range,
     }
     if (!mapped) continue;
     const Gfn end = RoundDown(c.gfn(), c.level()) + PagesPer(c.level());
-    const uint64_t count = std::min(end, pages.end) - c.gfn();
-    SetPages(result.mapped, c.gfn() - range.start, count);
+    const BitRun bits = {c.gfn() - range.start,
+                         std::min(end, pages.end) - range.start};
+    SetRun(absl::MakeSpan(result.mapped), bits);
     if (!young) continue;
-    SetPages(result.young, c.gfn() - range.start, count);
+    SetRun(absl::MakeSpan(result.young), bits);
     if (end > range.end) result.young_until = std::max(result.young_until, end);
   }
   if (cost != nullptr) cost->sptes_visited_count += visited;

@@ -3,6 +3,7 @@
 #include <bit>
 #include <cstdint>
 
+#include "mmu_core/base/bits.h"
 #include "mmu_core/base/check.h"
 #include "mmu_core/base/hooks.h"
 #include "mmu_core/mmu/yield_point.h"
@@ -58,11 +59,11 @@ bool ShadowLog::TakeMasked(MmuWriteLocked& lock, const Memslot& slot, Gfn first,
   if (rmaps == nullptr) return false;
   bool changed = false;
   HoldWatch<MmuWriteLocked> watch(lock, {});
-  for (uint64_t left = mask; left != 0; left &= left - 1) {
+  const auto first_bit = static_cast<uint64_t>(std::countr_zero(mask));
+  for (const uint64_t bit : SetBitsOf(mask)) {
     // 64 rmaps may be long ones.
-    if (left != mask && watch.IsOver()) lock.Yield();
-    const RmapHead& head =
-        rmaps->Head(first + std::countr_zero(left), Level::k4K);
+    if (bit != first_bit && watch.IsOver()) lock.Yield();
+    const RmapHead& head = rmaps->Head(first + bit, Level::k4K);
     changed |= TakeFromRmap(lock, head, what, cost);
   }
   return changed;

@@ -17,8 +17,8 @@
 #include "mmu_core/paging/spte.h"
 #include "mmu_core/paging/spte_format.h"
 #include "mmu_core/shadow/guest_pte_writes.h"
-#include "mmu_core/shadow/guest_tables_test_util.h"
 #include "mmu_core/shadow/shadow_leaf.h"
+#include "mmu_core/testing/guest_tables_test_util.h"
 
 namespace mmu {
 namespace {

@@ -18,8 +18,8 @@
 #include "mmu_core/paging/page_role.h"
 #include "mmu_core/paging/spte.h"
 #include "mmu_core/paging/spte_format.h"
-#include "mmu_core/shadow/guest_tables_test_util.h"
 #include "mmu_core/sync/mmu_lock.h"
+#include "mmu_core/testing/guest_tables_test_util.h"
 #include "mmu_core/testing/interleaving.h"
 
 namespace mmu {

@@ -60,9 +60,10 @@ class FakeShadowVm : public ShadowVm {
     }
     return nullptr;
   }
-  bool WriteProtectGfn(const MmuWriteLocked&, int as_id, Gfn gfn) override {
+  bool WriteProtectGfn(const MmuWriteLocked&, const Memslot& slot,
+                       Gfn gfn) override {
     protected_gfns.push_back(gfn);
-    protected_as_ids.push_back(as_id);
+    protected_as_ids.push_back(slot.as_id);
     return other_mmus_change;
   }
 

@@ -94,7 +94,7 @@ class ShadowTestMemory : public ShadowVm, public GuestWords {
     }
     return nullptr;
   }
-  bool WriteProtectGfn(const MmuWriteLocked&, int, Gfn) override {
+  bool WriteProtectGfn(const MmuWriteLocked&, const Memslot&, Gfn) override {
     return false;
   }
 

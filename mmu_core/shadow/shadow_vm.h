@@ -22,7 +22,7 @@ class ShadowVm {
   // Takes W, for good, from what maps `gfn` in the VM's other MMUs, as
   // TdpMmu::WriteProtectGfn does for its own. True if something changed: the
   // caller flushes.
-  virtual bool WriteProtectGfn(const MmuWriteLocked& lock, int as_id,
+  virtual bool WriteProtectGfn(const MmuWriteLocked& lock, const Memslot& slot,
                                Gfn gfn) = 0;
 };
 

@@ -39,10 +39,10 @@ bool WriteTracking::WriteProtectGfn(const MmuWriteLocked& lock, int as_id,
                                     Gfn gfn) {
   RcuReadGuard rcu;
   const Memslot* const slot = parts_.vm.SlotOf(as_id, gfn);
+  if (slot == nullptr) return false;  // nothing maps it
   const bool changed =
-      slot != nullptr &&
       links_.WriteProtectGfn(lock, *slot->shadow_rmaps(), gfn, Level::k4K);
-  return parts_.vm.WriteProtectGfn(lock, as_id, gfn) || changed;
+  return parts_.vm.WriteProtectGfn(lock, *slot, gfn) || changed;
 }
 
 void WriteTracking::Unaccount(const MmuWriteLocked& lock,

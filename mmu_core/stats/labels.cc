@@ -14,6 +14,8 @@ std::string_view Name(const std::array<std::string_view, N>& names,
   return index < N ? names[index] : "invalid";
 }
 
+constexpr std::array<std::string_view, kMmuKinds> kMmuKindNames = {"tdp",
+                                                                   "shadow"};
 constexpr std::array<std::string_view, kLockOps> kLockOpNames = {
     "fault", "enable",  "split",   "clear",   "age",
     "zap",   "recover", "memslot", "notifier"};
@@ -35,6 +37,7 @@ constexpr std::array<std::string_view, kThrottleLimits> kThrottleLimitNames = {
 
 }  // namespace
 
+std::string_view ToString(MmuKind kind) { return Name(kMmuKindNames, kind); }
 std::string_view ToString(LockOp op) { return Name(kLockOpNames, op); }
 std::string_view ToString(LockMode mode) { return Name(kLockModeNames, mode); }
 std::string_view ToString(FlushScope scope) {

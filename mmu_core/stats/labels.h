@@ -10,6 +10,10 @@
 
 namespace mmu {
 
+// The MMUs that a VM may have.
+enum class MmuKind : uint8_t { kTdp, kShadow };
+inline constexpr int kMmuKinds = 2;
+
 // Who took mmu_lock.
 enum class LockOp : uint8_t {
   kFault,
@@ -66,6 +70,7 @@ inline constexpr int kSplitFailures = 4;
 enum class ThrottleLimit : uint8_t { kRate, kLockHold, kFlush, kStall, kPause };
 inline constexpr int kThrottleLimits = 5;
 
+std::string_view ToString(MmuKind kind);
 std::string_view ToString(LockOp op);
 std::string_view ToString(LockMode mode);
 std::string_view ToString(FlushScope scope);

@@ -20,6 +20,7 @@ std::vector<std::string> NamesOf(int count) {
 // The names are label values of exported series: changing one breaks queries.
 TEST(LabelsTest, NamesAreThoseOfTheExportedSeries) {
   using Names = std::vector<std::string>;
+  EXPECT_EQ(NamesOf<MmuKind>(kMmuKinds), (Names{"tdp", "shadow"}));
   EXPECT_EQ(NamesOf<LockOp>(kLockOps),
             (Names{"fault", "enable", "split", "clear", "age", "zap", "recover",
                    "memslot", "notifier"}));

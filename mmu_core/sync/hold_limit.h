@@ -20,6 +20,7 @@
 #include <cstdint>
 
 #include "absl/time/time.h"
+#include "mmu_core/base/level.h"
 #include "mmu_core/sync/hold_clock.h"
 
 namespace mmu {
@@ -30,9 +31,9 @@ inline constexpr absl::Duration kDefaultMaxLockHold = absl::Microseconds(200);
 // A value.
 struct HoldLimit {
   // 16 tables: some 50 us where an entry takes 5 ns.
-  static constexpr int64_t kMaxEntries = 8192;
+  static constexpr int64_t kMaxEntries = 16 * kEntriesPerTable;
   // A table: less would be no step.
-  static constexpr int64_t kMinEntries = 512;
+  static constexpr int64_t kMinEntries = kEntriesPerTable;
 
   int64_t entries = kMaxEntries;
   // A quarter of what callers are promised: the step during which it is noticed

@@ -100,7 +100,7 @@ bool Reclaim::ThisThreadHasOne() { return own_reclaims != 0; }
 
 bool MayFillFromPool() {
   return !InRcuReadSection() && !Reclaim::ThisThreadHasOne() &&
-         !MmuLockHold::ThisThreadHoldsOne();
+         !ThisThreadHoldsMmuLock();
 }
 
 // A piece that was on its way at the first look is in the stock or in the pool,

@@ -4,6 +4,8 @@
 #include <cstdint>
 
 #include "absl/base/attributes.h"
+#include "absl/types/span.h"
+#include "mmu_core/base/bits.h"
 #include "mmu_core/base/check.h"
 #include "mmu_core/base/hooks.h"
 #include "mmu_core/paging/tdp_cursor.h"
@@ -85,15 +87,15 @@ void TdpMmu::Age(int as_id, GfnRange range, AgeMode mode, AgeResult& result,
       ++visited;
       if (!c.IsPresentLeaf()) continue;
       const GfnRange pages = c.entry_range().Intersect(range);
-      const uint64_t first_bit = pages.start - range.start;
-      if (keep_mapped) SetPages(result.mapped, first_bit, pages.pages());
+      const BitRun bits = {pages.start - range.start, pages.end - range.start};
+      if (keep_mapped) SetRun(absl::MakeSpan(result.mapped), bits);
       const Spte spte = c.old_spte();
       if (!format.IsAccessed(spte)) {
         result.old_page_count += pages.pages();
         continue;
       }
       result.young_page_count += pages.pages();
-      SetPages(result.young, first_bit, pages.pages());
+      SetRun(absl::MakeSpan(result.young), bits);
       if (c.entry_range().end > range.end) {
         result.young_until = std::max(result.young_until, c.entry_range().end);
       }

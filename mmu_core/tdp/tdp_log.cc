@@ -1,9 +1,10 @@
 // Taking write permission or the Dirty bit away, so that the next write to a
 // page is noticed (TDP-50, 51, 55, 56).
 
-#include <bit>
+#include <cstdint>
 #include <utility>
 
+#include "mmu_core/base/bits.h"
 #include "mmu_core/base/check.h"
 #include "mmu_core/base/hooks.h"
 #include "mmu_core/mmu/yield_point.h"
@@ -144,13 +145,13 @@ bool TdpMmu::TakeMasked(const MmuWriteLocked& lock, int as_id, Gfn first,
   for (TdpRoot* root = roots_.FirstRcu(RootFilter::kValid, as_id);
        root != nullptr;
        root = roots_.NextRcu(root, RootFilter::kValid, as_id)) {
-    lock.CountWork(std::popcount(mask));
+    lock.CountWork(static_cast<int64_t>(CountBits(mask)));
     PageTable* table = nullptr;
-    Gfn table_gfn;  // first gfn of `table`
-    for (uint64_t left = mask; left != 0; left &= left - 1) {
-      const Gfn gfn = first + std::countr_zero(left);
+    Gfn table_gfn(~uint64_t{0});  // first gfn of `table`, if it was looked up
+    for (const uint64_t bit_of_page : SetBitsOf(mask)) {
+      const Gfn gfn = first + bit_of_page;
       // A slot may begin anywhere, so 64 of its pages may lie in two tables.
-      if (left == mask || RoundDown(gfn, Level::k2M) != table_gfn) {
+      if (RoundDown(gfn, Level::k2M) != table_gfn) {
         table = SmallTableOf(*root, gfn);
         table_gfn = RoundDown(gfn, Level::k2M);
       }

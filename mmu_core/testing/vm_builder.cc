@@ -1,12 +1,12 @@
 #include "mmu_core/testing/vm_builder.h"
 
-#include <bit>
 #include <cstdlib>
 #include <iostream>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
+#include "mmu_core/base/bits.h"
 #include "mmu_core/base/check.h"
 #include "mmu_core/paging/tdp_cursor.h"
 #include "mmu_core/sync/rcu.h"
@@ -153,8 +153,8 @@ void Touch(Vm& vm, GfnRange range, AccessKind kind, int vcpu) {
 std::vector<uint64_t> PagesOf(absl::Span<const uint64_t> words) {
   std::vector<uint64_t> pages;
   for (size_t i = 0; i < words.size(); ++i) {
-    for (uint64_t bits = words[i]; bits != 0; bits &= bits - 1) {
-      pages.push_back(64 * i + std::countr_zero(bits));
+    for (const uint64_t bit : SetBitsOf(words[i])) {
+      pages.push_back(kWordBits * i + bit);
     }
   }
   return pages;
@@ -162,10 +162,8 @@ std::vector<uint64_t> PagesOf(absl::Span<const uint64_t> words) {
 
 std::vector<uint64_t> MaskOf(uint64_t npages,
                              const std::vector<uint64_t>& pages) {
-  std::vector<uint64_t> words((npages + 63) / 64);
-  for (const uint64_t page : pages) {
-    words[page / 64] |= uint64_t{1} << (page % 64);
-  }
+  std::vector<uint64_t> words(WordsFor(npages));
+  for (const uint64_t page : pages) words[page / kWordBits] |= BitOf(page);
   return words;
 }
 

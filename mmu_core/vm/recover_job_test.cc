@@ -184,7 +184,7 @@ TEST_F(RecoverJobTest, CancellingAFinishedJobChangesNothing) {
 
 TEST_F(RecoverJobTest, ALoggedSlotIsAnError) {
   ASSERT_TRUE(testing::StartLog(*vm_).ok());
-  EXPECT_FALSE(RecoverJob(*vm_, all_).Run().ok());
+  EXPECT_FALSE(RecoverJob(vm_->state(), all_).Run().ok());
 }
 
 }  // namespace

@@ -14,9 +14,12 @@
 #include "mmu_core/base/address.h"
 #include "mmu_core/base/gfn_range.h"
 #include "mmu_core/base/level.h"
+#include "mmu_core/mmu/shadow_page_info.h"
+#include "mmu_core/mmu/shadow_page_lister.h"
+#include "mmu_core/shadow/shadow_page_list.h"
 #include "mmu_core/shadow/shadow_test_util.h"
+#include "mmu_core/tdp/tdp_page_list.h"
 #include "mmu_core/testing/vm_builder.h"
-#include "mmu_core/vm/inspect/shadow_page_info.h"
 #include "mmu_core/vm/vm.h"
 
 namespace mmu {
@@ -106,20 +109,20 @@ TEST(ListTdpPagesTest, FiltersHold) {
   EXPECT_THAT(list({.gfns = GfnRange::Of(Gfn(511), 2), .level = 1}),
               ElementsAre("1@0 1/1", "1@512 1/1"));
   EXPECT_THAT(list({.sync = ShadowPageFilter::Sync::kUnsync}), IsEmpty());
-  EXPECT_THAT(list({.owner = PageOwner::kShadow}), IsEmpty());
+  EXPECT_THAT(list({.owner = MmuKind::kShadow}), IsEmpty());
 }
 
 TEST(ListTdpPagesTest, ASmallBudgetLosesNothing) {
   const auto vm = VmWithTables();
   std::vector<ShadowPageInfo> pages;
   pages.reserve(100);
-  ShadowPagePosition position;
+  const ShadowPageFilter filter;
+  ShadowPageLister lister{
+      .filter = filter, .limit = 100, .budget = 1, .pages = pages};
   int calls = 0;
-  int64_t budget = 1;
-  while (!ListTdpPages(vm->state().tdp.roots(), {}, 100, budget, position,
-                       pages)) {
+  while (!ListTdpPages(vm->state().tdp.roots(), lister)) {
     ASSERT_LT(++calls, 10'000);
-    budget = 1;
+    lister.budget = 1;
   }
   EXPECT_EQ(Show(pages), kAllTables);
 }
@@ -128,7 +131,7 @@ TEST(ListTdpPagesTest, APositionThatNothingGaveIsHarmless) {
   const auto vm = VmWithTables();
   for (const uint64_t number :
        {uint64_t{1}, uint64_t{1} << 40, uint64_t{1} << 52, ~uint64_t{0}}) {
-    for (const PageOwner owner : {PageOwner::kTdp, PageOwner::kShadow}) {
+    for (const MmuKind owner : {MmuKind::kTdp, MmuKind::kShadow}) {
       const ShadowPageListing listing = vm->ListShadowPages(
           {}, {.owner = owner, .major = number, .minor = number, .level = -7},
           100);
@@ -147,14 +150,18 @@ class ListShadowMmuPagesTest : public testing::ShadowFixture,
                                    int64_t budget = kPlenty) {
     std::vector<ShadowPageInfo> all;
     WithoutLock([&] {
-      ShadowPagePosition position{.owner = PageOwner::kShadow};
+      ShadowPagePosition position{.owner = MmuKind::kShadow};
       bool done = false;
       for (int calls = 0; !done && calls < 10'000; ++calls) {
         std::vector<ShadowPageInfo> part;
         part.reserve(limit);
-        int64_t left = budget;
-        done = ListShadowMmuPages(mmu_lock_, pages_.set(), filter, limit, left,
-                                  position, part);
+        ShadowPageLister lister{.filter = filter,
+                                .limit = limit,
+                                .budget = budget,
+                                .position = position,
+                                .pages = part};
+        done = ListShadowMmuPages(mmu_lock_, pages_.set(), lister);
+        position = lister.position;
         EXPECT_LE(part.size(), limit);
         all.insert(all.end(), part.begin(), part.end());
       }
@@ -185,7 +192,7 @@ TEST_F(ListShadowMmuPagesTest, APageIsDescribedInFull) {
       List({.gfns = GfnRange::Of(Gfn(7), 1)});
   ASSERT_EQ(found.size(), 1u);
   const ShadowPageInfo& info = found[0];
-  EXPECT_EQ(info.owner, PageOwner::kShadow);
+  EXPECT_EQ(info.owner, MmuKind::kShadow);
   EXPECT_EQ(info.role, IndirectRole(1));
   EXPECT_TRUE(info.unsync);
   EXPECT_EQ(info.write_flood_count, 2);

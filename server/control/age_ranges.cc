@@ -10,6 +10,7 @@
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
+#include "mmu_core/base/bits.h"
 #include "mmu_core/base/gfn_range.h"
 #include "mmu_core/base/level.h"
 #include "mmu_core/vm/jobs/age_sweep.h"
@@ -27,13 +28,10 @@ void SetUnits(const mmu::AgeSweep::Piece& piece, mmu::GfnRange range,
   const uint64_t first = both.start - piece.pages.start;
   const uint64_t end = both.end - piece.pages.start;
   for (uint64_t word = first / 64; word * 64 < end; ++word) {
-    uint64_t bits = piece.result.young[word];
-    while (bits != 0) {
-      const auto page =
-          word * 64 + static_cast<uint64_t>(__builtin_ctzll(bits));
-      bits &= bits - 1;
-      if (page < first) continue;
-      if (page >= end) break;
+    const uint64_t bits =
+        piece.result.young[word] & mmu::WordMask(word, first, end);
+    for (const uint64_t bit : mmu::SetBitsOf(bits)) {
+      const uint64_t page = word * 64 + bit;
       const uint64_t index = (piece.pages.start + page - range.start) / unit;
       (*bitmap)[index / 8] =
           static_cast<char>((*bitmap)[index / 8] | (1 << (index % 8)));

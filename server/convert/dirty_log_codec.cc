@@ -14,45 +14,19 @@
 #include "absl/types/optional.h"
 #include "absl/types/span.h"
 #include "mmu_core/base/address.h"
+#include "mmu_core/base/bits.h"
 #include "mmu_core/base/error.h"
 #include "mmu_core/base/gfn_range.h"
 #include "mmu_core/vm/core/vm_config.h"
 #include "mmud/v1/common.pb.h"
-#include "server/base/crc32c.h"
 #include "server/base/errors.h"
 #include "server/convert/convert.h"
+#include "wire/crc32c.h"
 
 namespace mmud {
 namespace {
 
-constexpr size_t kBits = 64;
-
-// [first, end) in pages.
-struct Run {
-  uint64_t first = 0;
-  uint64_t end = 0;
-};
-
-std::vector<Run> RunsOf(absl::Span<const uint64_t> words) {
-  std::vector<Run> runs;
-  for (size_t i = 0; i < words.size(); ++i) {
-    uint64_t word = words[i];
-    while (word != 0) {
-      const int first = std::countr_zero(word);
-      const int length = std::countr_one(word >> first);
-      const uint64_t at = i * kBits + static_cast<uint64_t>(first);
-      const uint64_t end = at + static_cast<uint64_t>(length);
-      if (!runs.empty() && runs.back().end == at) {
-        runs.back().end = end;
-      } else {
-        runs.push_back({at, end});
-      }
-      if (first + length == kBits) break;
-      word &= ~uint64_t{0} << (first + length);
-    }
-  }
-  return runs;
-}
+constexpr size_t kBits = mmu::kWordBits;
 
 // Where the pages of chunks are.
 struct Place {
@@ -75,13 +49,12 @@ v1::DirtyLogChunk ExtentChunk(const Place& place,
   v1::DirtyLogChunk chunk;
   SetRange(place, first * kBits,
            std::min(end * kBits, page_count) - first * kBits, &chunk);
-  for (const Run& run : RunsOf(words.subspan(first, end - first))) {
+  for (const mmu::BitRun run : mmu::RunsOf(words.subspan(first, end - first))) {
     v1::Extent* extent = chunk.mutable_extents()->add_extents();
     const uint64_t page = first * kBits + run.first;
     extent->set_gpa_bytes(static_cast<int64_t>(
         (place.start + (page << mmu::kPageShift)).value()));
-    extent->set_size_bytes(
-        static_cast<int64_t>((run.end - run.first) << mmu::kPageShift));
+    extent->set_size_bytes(static_cast<int64_t>(run.size() << mmu::kPageShift));
   }
   chunk.set_crc32c(PayloadCrc(chunk, 0));
   return chunk;
@@ -89,7 +62,7 @@ v1::DirtyLogChunk ExtentChunk(const Place& place,
 
 // Ranges of pages that begin in a word which follows `before`.
 size_t CountRuns(uint64_t word, uint64_t before) {
-  return static_cast<size_t>(std::popcount(word & ~(word << 1 | before >> 63)));
+  return mmu::CountBits(word & ~(word << 1 | before >> 63));
 }
 
 // Whether extents are shorter than a bitmap from the first dirty page to the
@@ -119,7 +92,7 @@ absl::StatusOr<std::vector<uint64_t>> FromBitmap(const std::string& bitmap,
                                   " bytes; a range of ", page_count,
                                   " pages needs ", (page_count + 7) / 8));
   }
-  std::vector<uint64_t> words((page_count + kBits - 1) / kBits, 0);
+  std::vector<uint64_t> words(mmu::WordsFor(page_count), 0);
   std::copy(bitmap.begin(), bitmap.end(),
             reinterpret_cast<char*>(words.data()));
   const uint64_t used = page_count % kBits;
@@ -141,7 +114,7 @@ absl::StatusOr<std::vector<uint64_t>> FromExtents(const v1::SlotPages& request,
   const mmu::Gfn start =
       mmu::ToGfn(mmu::Gpa(static_cast<uint64_t>(request.start_gpa_bytes())));
   const mmu::GfnRange all = mmu::GfnRange::Of(start, page_count);
-  std::vector<uint64_t> words((page_count + kBits - 1) / kBits, 0);
+  std::vector<uint64_t> words(mmu::WordsFor(page_count), 0);
   mmu::Gfn after = start;
   for (int i = 0; i < request.extents().extents_size(); ++i) {
     const std::string field = absl::StrCat("pages.extents.extents[", i, "]");
@@ -165,16 +138,8 @@ absl::StatusOr<std::vector<uint64_t>> FromExtents(const v1::SlotPages& request,
                        "that do"));
     }
     after = range->end;
-    uint64_t page = range->start - start;
-    const uint64_t end = range->end - start;
-    while (page < end) {
-      const uint64_t bit = page % kBits;
-      const uint64_t count = std::min(kBits - bit, end - page);
-      const uint64_t mask =
-          count == kBits ? ~uint64_t{0} : ((uint64_t{1} << count) - 1) << bit;
-      words[page / kBits] |= mask;
-      page += count;
-    }
+    mmu::SetRun(absl::MakeSpan(words),
+                {range->start - start, range->end - start});
   }
   return words;
 }
@@ -289,10 +254,7 @@ absl::optional<v1::DirtyLogChunk> DirtyPageEncoder::NextBitmap() {
 }
 
 int64_t CountPages(const v1::DirtyLogChunk& chunk) {
-  int64_t count = 0;
-  for (const char byte : chunk.bitmap()) {
-    count += std::popcount(static_cast<unsigned char>(byte));
-  }
+  auto count = static_cast<int64_t>(mmu::CountBits(chunk.bitmap()));
   for (const v1::Extent& extent : chunk.extents().extents()) {
     count += extent.size_bytes() >> mmu::kPageShift;
   }
@@ -301,12 +263,13 @@ int64_t CountPages(const v1::DirtyLogChunk& chunk) {
 
 uint32_t PayloadCrc(const v1::DirtyLogChunk& chunk, uint32_t before) {
   if (chunk.has_bitmap()) {
-    return Crc32c(chunk.bitmap().data(), chunk.bitmap().size(), before);
+    return ExtendCrc32c(before, chunk.bitmap());
   }
   uint32_t crc = before;
   for (const v1::Extent& extent : chunk.extents().extents()) {
     const int64_t numbers[2] = {extent.gpa_bytes(), extent.size_bytes()};
-    crc = Crc32c(numbers, sizeof(numbers), crc);
+    crc = ExtendCrc32c(
+        crc, {reinterpret_cast<const char*>(numbers), sizeof(numbers)});
   }
   return crc;
 }

@@ -9,7 +9,7 @@
 #include "absl/types/span.h"
 #include "google/protobuf/repeated_field.h"
 #include "mmu_core/base/address.h"
-#include "server/base/crc32c.h"
+#include "wire/crc32c.h"
 
 namespace mmud {
 namespace {
@@ -62,8 +62,8 @@ bool PageChunkBuilder::full() const {
 
 v1::PageChunk PageChunkBuilder::Take() {
   const std::string& data = chunk_.data();
-  chunk_.set_crc32c(Crc32c(data.data(), data.size()));
-  totals_.set_crc32c(Crc32c(data.data(), data.size(), totals_.crc32c()));
+  chunk_.set_crc32c(Crc32c(data));
+  totals_.set_crc32c(ExtendCrc32c(totals_.crc32c(), data));
   totals_.set_page_count(totals_.page_count() + static_cast<int64_t>(pages_));
   totals_.set_zero_page_count(totals_.zero_page_count() +
                               static_cast<int64_t>(zero_pages_));

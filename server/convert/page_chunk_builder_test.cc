@@ -6,7 +6,7 @@
 
 #include "gtest/gtest.h"
 #include "mmu_core/base/address.h"
-#include "server/base/crc32c.h"
+#include "wire/crc32c.h"
 
 namespace mmud {
 namespace {
@@ -29,7 +29,7 @@ TEST(PageChunkBuilder, NamesZeroPagesAndJoinsNeighbours) {
   EXPECT_EQ(chunk.zero_extents(1).gpa_bytes(), 0x3000);
   EXPECT_EQ(chunk.zero_extents(1).size_bytes(), 0x2000);
   EXPECT_EQ(chunk.data().size(), 8192u);
-  EXPECT_EQ(chunk.crc32c(), Crc32c(chunk.data().data(), chunk.data().size()));
+  EXPECT_EQ(chunk.crc32c(), Crc32c(chunk.data()));
   EXPECT_EQ(builder.totals().page_count(), 5);
   EXPECT_EQ(builder.totals().zero_page_count(), 3);
   EXPECT_EQ(builder.totals().data_size_bytes(), 8192);

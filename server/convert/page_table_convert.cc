@@ -12,9 +12,9 @@
 #include "absl/strings/str_split.h"
 #include "mmu_core/base/address.h"
 #include "mmu_core/base/gfn_range.h"
+#include "mmu_core/mmu/shadow_page_info.h"
 #include "mmu_core/paging/access_rights.h"
 #include "mmu_core/paging/page_role.h"
-#include "mmu_core/vm/inspect/shadow_page_info.h"
 #include "server/base/errors.h"
 #include "server/base/resource_names.h"
 #include "server/convert/convert.h"
@@ -47,9 +47,8 @@ v1::PageTableRole ToProto(mmu::PageRole role) {
 v1::PageTable ToProto(const mmu::ShadowPageInfo& page) {
   v1::PageTable proto;
   proto.set_address_bytes(static_cast<int64_t>(page.table.value()));
-  proto.set_kind(page.owner == mmu::PageOwner::kTdp
-                     ? v1::PAGE_TABLE_KIND_TDP
-                     : v1::PAGE_TABLE_KIND_SHADOW);
+  proto.set_kind(page.owner == mmu::MmuKind::kTdp ? v1::PAGE_TABLE_KIND_TDP
+                                                  : v1::PAGE_TABLE_KIND_SHADOW);
   proto.set_gpa_bytes(static_cast<int64_t>(mmu::ToGpa(page.gfn).value()));
   *proto.mutable_role() = ToProto(page.role);
   proto.set_root_count(page.root_count);
@@ -90,10 +89,10 @@ absl::StatusOr<mmu::ShadowPageFilter> ToShadowPageFilter(
     case v1::PAGE_TABLE_KIND_UNSPECIFIED:
       break;
     case v1::PAGE_TABLE_KIND_TDP:
-      filter.owner = mmu::PageOwner::kTdp;
+      filter.owner = mmu::MmuKind::kTdp;
       break;
     case v1::PAGE_TABLE_KIND_SHADOW:
-      filter.owner = mmu::PageOwner::kShadow;
+      filter.owner = mmu::MmuKind::kShadow;
       break;
     default:
       return WrongValue("INVALID_ENUM_VALUE", "kind",
@@ -116,15 +115,15 @@ absl::StatusOr<mmu::ShadowPagePosition> ToShadowPagePosition(
     return ParsePageToken(kList, page_token + "!").status();
   }
   position.owner =
-      parts[0] == "tdp" ? mmu::PageOwner::kTdp : mmu::PageOwner::kShadow;
+      parts[0] == "tdp" ? mmu::MmuKind::kTdp : mmu::MmuKind::kShadow;
   return position;
 }
 
 std::string MakeShadowPageToken(const mmu::ShadowPagePosition& position) {
   return MakePageToken(
-      kList, absl::StrCat(
-                 position.owner == mmu::PageOwner::kTdp ? "tdp" : "shadow", ".",
-                 position.major, ".", position.minor, ".", position.level));
+      kList,
+      absl::StrCat(position.owner == mmu::MmuKind::kTdp ? "tdp" : "shadow", ".",
+                   position.major, ".", position.minor, ".", position.level));
 }
 
 }  // namespace mmud

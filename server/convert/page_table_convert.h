@@ -6,7 +6,7 @@
 #include <string>
 
 #include "absl/status/statusor.h"
-#include "mmu_core/vm/inspect/shadow_page_info.h"
+#include "mmu_core/mmu/shadow_page_info.h"
 #include "mmud/v1/debug_service.pb.h"
 
 namespace mmud {

@@ -8,9 +8,9 @@
 #include "mmu_core/base/address.h"
 #include "mmu_core/base/error.h"
 #include "mmu_core/base/gfn_range.h"
+#include "mmu_core/mmu/shadow_page_info.h"
 #include "mmu_core/paging/access_rights.h"
 #include "mmu_core/paging/page_role.h"
-#include "mmu_core/vm/inspect/shadow_page_info.h"
 #include "mmud/v1/debug_service.pb.h"
 
 namespace mmud {
@@ -32,7 +32,7 @@ void ExpectTable(const mmu::ShadowPageInfo& page, const std::string& text) {
 
 TEST(PageTableConvertTest, EveryFieldIsShown) {
   mmu::ShadowPageInfo page;
-  page.owner = mmu::PageOwner::kShadow;
+  page.owner = mmu::MmuKind::kShadow;
   page.table = mmu::Hpa(0x7000);
   page.gfn = mmu::Gfn(3);
   page.role = mmu::PageRole::Of({.level = 2,
@@ -122,7 +122,7 @@ TEST(PageTableConvertTest, FiltersAreTakenOverOrRefused) {
   EXPECT_EQ(filter->gfns, mmu::GfnRange::Of(mmu::Gfn(2), 1));
   EXPECT_EQ(filter->level, 3);
   EXPECT_EQ(filter->sync, mmu::ShadowPageFilter::Sync::kUnsync);
-  EXPECT_EQ(filter->owner, mmu::PageOwner::kShadow);
+  EXPECT_EQ(filter->owner, mmu::MmuKind::kShadow);
   const auto why_not = [](const std::string& text) {
     const mmu::ErrorDetail detail = mmu::DetailOf(
         ToShadowPageFilter(Parse<v1::ListPageTablesRequest>(text)).status());
@@ -137,8 +137,8 @@ TEST(PageTableConvertTest, FiltersAreTakenOverOrRefused) {
 TEST(PageTableConvertTest, TokensComeBackAsTheyWere) {
   for (const mmu::ShadowPagePosition& position :
        {mmu::ShadowPagePosition{},
-        mmu::ShadowPagePosition{mmu::PageOwner::kTdp, 7, uint64_t{1} << 40, 3},
-        mmu::ShadowPagePosition{mmu::PageOwner::kShadow, 4095, 12, 0}}) {
+        mmu::ShadowPagePosition{mmu::MmuKind::kTdp, 7, uint64_t{1} << 40, 3},
+        mmu::ShadowPagePosition{mmu::MmuKind::kShadow, 4095, 12, 0}}) {
     const auto parsed = ToShadowPagePosition(MakeShadowPageToken(position));
     ASSERT_TRUE(parsed.ok()) << parsed.status();
     EXPECT_EQ(*parsed, position);

@@ -28,7 +28,7 @@ class DirtyLogTest(unittest.TestCase):
             daemon.must("dirty-log", "start", "a", "--owner", "me", "--lease",
                         "5m")
             text = daemon.must("dirty-log", "acquire", "a")
-            self.assertIn("the log was yours already", text)
+            self.assertIn("you owned the log already", text)
             self.assertEqual(self.log(daemon)["lease"], "300s")
             self.assertEqual(self.log(daemon)["owner"], "me")
             daemon.must("dirty-log", "acquire", "a", "--lease", "2m")
@@ -43,7 +43,7 @@ class DirtyLogTest(unittest.TestCase):
             self.assertEqual(error["reason"], "MEMSLOT_NOT_FOUND")
             self.assertEqual(error["exit_code"], 4)
             self.assertEqual(error["fix"],
-                             "see its memslots: mmuctl vm get a")
+                             "show the VM's memslots: mmuctl vm get a")
             error = self.error(daemon, "dirty-log", "harvest", "a", "1")
             self.assertEqual(error["reason"], "DIRTY_LOG_OFF")
             self.assertEqual(error["exit_code"], 5)

@@ -64,6 +64,8 @@ def bad_includes(path, text):
 def bad_labels(path, text):
     text = re.sub(r"#.*", "", text)
     for rule, body in RULE.findall(text):
+        if rule in ("package", "package_group"):
+            continue  # They say who may see what.
         for label in LABEL.findall(body):
             if label.startswith("//visibility:") or label.endswith(
                     (":__pkg__", ":__subpackages__")):
@@ -83,7 +85,8 @@ def bad_labels(path, text):
 # mmu_core/base/clock.h and mmu_core/sync/timed_wait.h. Time that is only shown
 # to people comes from server/base/wall_time.h, deadlines of gRPC from
 # server/rpc/grpc_time.h.
-MEASURING = ("bench", "client", "mmu_core", "server", "tests", "trace")
+MEASURING = ("bench", "client", "mmu_core", "server", "tests", "trace",
+             "wire")
 WALL_CLOCK = re.compile(
     r"\babsl::(?:Now|GetCurrentTimeNanos|ToChronoTime)\b|\babsl::Time\b|"
     r"\bsystem_clock\b|"
@@ -269,6 +272,13 @@ class LayeringTest(unittest.TestCase):
                     'cc_library(\n    name = "vm",\n    deps = ["%s"],\n)\n' %
                     label),
                 ["mmu_core/vm/BUILD.bazel: a cc_library depends on " + label])
+
+    def test_who_may_see_a_target_is_no_dependency(self):
+        self.assertEqual(
+            self.violations_of(
+                "BUILD.bazel",
+                'package_group(\n    name = "internals",\n'
+                '    packages = ["//bench/..."],\n)\n'), [])
 
     def test_tests_may_use_test_libraries(self):
         self.assertEqual(

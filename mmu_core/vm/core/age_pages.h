@@ -1,4 +1,4 @@
-// Ageing of guest frames in both MMUs of a VM.
+// Ageing of guest frames in all MMUs of a VM.
 
 #ifndef MMU_CORE_VM_CORE_AGE_PAGES_H_
 #define MMU_CORE_VM_CORE_AGE_PAGES_H_
@@ -13,10 +13,7 @@ namespace mmu {
 struct VmCore;
 
 // Tests, or tests and clears, the Accessed bits of whatever maps pages of
-// `range` of address space `as_id`: in the TDP MMU and then, if it may map
-// anything, in the shadow MMU (AGE-10). What the first found does not spare the
-// second: an Accessed bit left there would make the page young at the next
-// ageing, although nobody used it since (AGE-11). Pages before `young_until`
+// `range` of address space `as_id` (MmuSet::Age). Pages before `young_until`
 // are young whatever is found: their huge leaf was aged with an earlier range.
 // No lock, no flush.
 AgeResult AgePages(VmCore& vm, int as_id, GfnRange range, AgeMode mode,

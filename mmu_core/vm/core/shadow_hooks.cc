@@ -11,9 +11,10 @@ const Memslot* ShadowHooks::SlotOf(int as_id, Gfn gfn) {
   return vm_.slots.Active(as_id).FindByGfn(gfn);
 }
 
-bool ShadowHooks::WriteProtectGfn(const MmuWriteLocked& lock, int as_id,
-                                  Gfn gfn) {
-  return vm_.tdp.WriteProtectGfn(lock, as_id, gfn, Level::k4K);
+bool ShadowHooks::WriteProtectGfn(const MmuWriteLocked& lock,
+                                  const Memslot& slot, Gfn gfn) {
+  return vm_.mmus.WriteProtectGfnInOthers(MmuKind::kShadow, lock, slot, gfn,
+                                          Level::k4K);
 }
 
 bool ShadowHooks::MayMapWritable(const MmuReadLocked& lock, const Memslot& slot,

@@ -21,7 +21,8 @@ class ShadowHooks final : public ShadowVm, public WriteGate {
 
   // For the shadow MMU.
   const Memslot* SlotOf(int as_id, Gfn gfn) override;
-  bool WriteProtectGfn(const MmuWriteLocked& lock, int as_id, Gfn gfn) override;
+  bool WriteProtectGfn(const MmuWriteLocked& lock, const Memslot& slot,
+                       Gfn gfn) override;
 
   // For the TDP MMU: what its shadow pages say. Yes as long as the VM has no
   // shadow root.

@@ -9,8 +9,10 @@
 #include "mmu_core/base/mutex.h"
 #include "mmu_core/base/with_memory.h"
 #include "mmu_core/memory/memslot_set.h"
+#include "mmu_core/shadow/shadow_slot_ops.h"
 #include "mmu_core/sync/rcu.h"
 #include "mmu_core/sync/refill.h"
+#include "mmu_core/tdp/tdp_slot_ops.h"
 #include "mmu_core/tlb/vcpu_gate.h"
 
 namespace mmu {
@@ -86,6 +88,25 @@ VmCore::VmCore(const VmConfig& vm_config, TablePool& table_pool)
            .max_page_level = vm_config.max_page_level}),
       shadow(MakeShadowMmu(*this)),
       operation_tables(table_pool) {
+  // The only place that says which MMUs a VM has.
+  if (uses_tdp_mmu()) {
+    mmus.Add(std::make_unique<TdpSlotOps>(
+        TdpSlotOps::Parts{.tdp = tdp,
+                          .mmu_lock = mmu_lock,
+                          .slots_lock = slots.slots_lock,
+                          .tables = operation_tables,
+                          .counters = counters}));
+  }
+  if (shadow != nullptr) {
+    mmus.Add(std::make_unique<ShadowSlotOps>(ShadowSlotOps::Parts{
+        .shadow = *shadow,
+        .mmu_lock = mmu_lock,
+        .slots_lock = slots.slots_lock,
+        .tlb = tlb,
+        .nx_huge_pages = tdp.nx_huge_pages().shadow(),
+        .guest = uses_tdp_mmu() ? ShadowSlotOps::Guest::kOnTdp
+                                : ShadowSlotOps::Guest::kOnShadow}));
+  }
   if (shadow != nullptr && vm_config.shadow_page_limit != 0) {
     MmuWriteLocked lock(mmu_lock, LockOp::kMemslot);
     shadow->pages().SetLimit(lock, vm_config.shadow_page_limit, nullptr);
@@ -117,18 +138,6 @@ int64_t VmCore::StallNanos() const {
   return sum;
 }
 
-void VmCore::FastZapAll(MmuCost* cost, LockOp op) {
-  if (shadow != nullptr) {
-    const Reclaim reclaim;
-    MmuWriteLocked lock(mmu_lock, op, cost);
-    ShadowZap& zap = shadow->pages().zap();
-    zap.StartGeneration(lock);
-    // When this returns, no vCPU walks a page of the old generation any more
-    // and none will: their roots are obsolete.
-    tlb.Request(kFreeObsoleteRoots);
-    zap.ZapObsolete(lock, cost);
-  }
-  tdp.FastZapAll(cost, op);
-}
+void VmCore::FastZapAll(MmuCost* cost, LockOp op) { mmus.FastZapAll(op, cost); }
 
 }  // namespace mmu

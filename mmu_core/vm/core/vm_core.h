@@ -22,6 +22,7 @@
 #include "mmu_core/memory/host_memory.h"
 #include "mmu_core/memory/invalidate_sequence.h"
 #include "mmu_core/memory/memslot_table.h"
+#include "mmu_core/mmu/mmu.h"
 #include "mmu_core/paging/mmio_spte.h"
 #include "mmu_core/paging/table_cache.h"
 #include "mmu_core/paging/table_pool.h"
@@ -32,6 +33,7 @@
 #include "mmu_core/sync/mmu_lock.h"
 #include "mmu_core/tdp/tdp_mmu.h"
 #include "mmu_core/tlb/remote_flush.h"
+#include "mmu_core/vm/core/mmu_set.h"
 #include "mmu_core/vm/core/shadow_hooks.h"
 #include "mmu_core/vm/core/vcpu_runner.h"
 #include "mmu_core/vm/core/vm_config.h"
@@ -69,7 +71,11 @@ struct VmCore {
   // Time that all vCPUs together have stood still (VcpuStats::StallNanos).
   int64_t StallNanos() const;
 
-  // Zaps the whole VM the fast way, both MMUs (TDP-33, SHD-24). REQUIRES:
+  // How the next write to a re-protected page is noticed.
+  NoticeBy notice_by() const {
+    return cpu_dirty_log_entries() != 0 ? NoticeBy::kCpuLog : NoticeBy::kFault;
+  }
+  // Zaps the whole VM the fast way, all MMUs (TDP-33, SHD-24). REQUIRES:
   // slots_lock.
   void FastZapAll(MmuCost* cost, LockOp op);
 
@@ -99,6 +105,8 @@ struct VmCore {
   std::vector<DirtyWindow> reset_windows ABSL_GUARDED_BY(slots.slots_lock);
   // Tables for operations under slots_lock; topped up without mmu_lock.
   TableCache operation_tables ABSL_GUARDED_BY(slots.slots_lock);
+  // What works on a memslot or a range goes through here.
+  MmuSet mmus;
 
   // What each vCPU registers when it is made, in the order of their indices;
   // constant once the VM is made. The vCPUs outlive all other use.

@@ -5,16 +5,14 @@
 #include <memory>
 #include <set>
 #include <string>
-#include <string_view>
 #include <utility>
 #include <vector>
 
 #include "mmu_core/base/format.h"
 #include "mmu_core/base/slot_number.h"
 #include "mmu_core/memory/memslot_set.h"
-#include "mmu_core/paging/shadow_page.h"
+#include "mmu_core/mmu/audit_sink.h"
 #include "mmu_core/paging/tdp_cursor.h"
-#include "mmu_core/shadow/shadow_audit.h"
 #include "mmu_core/shadow/shadow_mmu.h"
 #include "mmu_core/sync/mmu_lock.h"
 #include "mmu_core/sync/rcu.h"
@@ -28,7 +26,7 @@ namespace {
 // A report that names thousands of places helps nobody.
 constexpr size_t kMaxViolations = 64;
 
-class Auditor {
+class Auditor final : public AuditSink {
  public:
   Auditor(VmCore& vm, const std::vector<std::unique_ptr<Vcpu>>& vcpus)
       : vm_(vm), vcpus_(vcpus), format_(vm.tdp.format()) {}
@@ -44,14 +42,7 @@ class Auditor {
     for (const auto& vcpu : vcpus_) CheckCpuDirtyLog(*vcpu);
     MmuWriteLocked lock(vm_.mmu_lock, LockOp::kAge);
     RcuReadGuard rcu;
-    for (TdpRoot* root =
-             vm_.tdp.roots().FirstRcu(RootFilter::kAll, RootList::kAnyAsId);
-         root != nullptr; root = vm_.tdp.roots().NextRcu(root, RootFilter::kAll,
-                                                         RootList::kAnyAsId)) {
-      CheckRoot(*root);
-    }
-    lock_ = &lock;
-    CheckShadowPages();
+    vm_.mmus.Audit(lock, *this);
     CheckCounts();
     for (const auto& vcpu : vcpus_) {
       CheckTlb(*vcpu);
@@ -61,14 +52,6 @@ class Auditor {
   }
 
  private:
-  template <typename... Args>
-  void Violation(int invariant, const absl::FormatSpec<Args...>& format,
-                 const Args&... args) {
-    if (report_.violations.size() >= kMaxViolations) return;
-    report_.violations.push_back(Format("INV-%d: ", invariant) +
-                                 Format(format, args...));
-  }
-
   // What is in a CPU's log is as good as marked; and a CPU that should log
   // does.
   void CheckCpuDirtyLog(const Vcpu& vcpu) {
@@ -82,139 +65,64 @@ class Auditor {
     }
   }
 
-  void CheckRoot(const TdpRoot& root) {
-    if (RootList::RefCountForTest(root) < 1) {
-      Violation(7, "root %d is listed without a reference", root.id());
-    }
-    const uint64_t leafs_before = report_.leafs_checked;
-    CheckTable(root, *TablePool::DescriptorOf(root.table()));
-    if (root.IsInvalid() && report_.leafs_checked != leafs_before) {
-      Violation(7, "invalid root %d still maps %d leafs", root.id(),
-                report_.leafs_checked - leafs_before);
-    }
-  }
-
-  void CheckTable(const TdpRoot& root, const ShadowPage& page) {
-    const Level level = page.role.level();
-    for (int i = 0; i < kEntriesPerTable; ++i) {
-      SpteSlot& slot = page.table->entries[i];
-      const Spte spte = slot.Load();
-      const Gfn gfn = page.gfn + static_cast<uint64_t>(i) * PagesPer(level);
-      if (spte.IsFrozen()) {
-        Violation(3, "frozen entry at gfn 0x%x level %d", gfn.value(),
-                  ToInt(level));
-        continue;
-      }
-      if (!spte.IsPresent()) continue;
-      if (const std::string_view why = format_.WhyIllegal(spte, level);
-          !why.empty()) {
-        Violation(3, "gfn 0x%x level %d spte 0x%x: %s", gfn.value(),
-                  ToInt(level), spte.bits(), std::string(why));
-      }
-      if (spte.IsLeaf(level)) {
-        ++leafs_[ToInt(level)];
-        ++report_.leafs_checked;
-        CheckLeaf(root.as_id(), gfn, level, spte, format_);
-        if (slot_logs_ && spte.IsWritable() && !CpuLogsNextWrite(level, spte)) {
-          CheckLogged(*slot_of_leaf_, GfnRange::Of(gfn, PagesPer(level)),
-                      level);
-        }
-      } else {
-        CheckLink(root, slot, gfn, level, spte);
-      }
-    }
-  }
-
-  void CheckLink(const TdpRoot& root, SpteSlot& slot, Gfn gfn, Level level,
-                 Spte spte) {
-    ++report_.tables_checked;
-    const ShadowPage& child = *TablePool::DescriptorOf(TableOf(spte));
-    if (child.table != TableOf(spte)) {
-      Violation(1, "gfn 0x%x level %d points at no table", gfn.value(),
-                ToInt(level));
-      return;
-    }
-    if (child.parent != &slot || child.gfn != gfn ||
-        child.role !=
-            TablePool::DescriptorOf(TableHolding(slot))->role.Child()) {
-      Violation(1,
-                "the table at gfn 0x%x below level %d is not described as "
-                "hanging there",
-                gfn.value(), ToInt(level));
-    }
-    nx_listed_ += child.nx_listed;
-    CheckTable(root, child);
-  }
-
-  // Of either MMU. Leaves slot_of_leaf_ and slot_logs_ behind.
-  void CheckLeaf(int as_id, Gfn gfn, Level level, Spte spte,
-                 const SpteFormat& format) {
-    const GfnRange pages = GfnRange::Of(gfn, PagesPer(level));
-    const Memslot* slot = vm_.slots.Active(as_id).FindByGfn(gfn);
-    slot_of_leaf_ = slot;
-    slot_logs_ = false;
+  // What holds for a leaf whichever MMU it is of.
+  void CheckLeaf(const AuditedLeaf& leaf) override {
+    ++leafs_[ToInt(leaf.level)];
+    ++report_.leafs_checked;
+    const GfnRange pages = GfnRange::Of(leaf.gfn, PagesPer(leaf.level));
+    const Memslot* slot = vm_.slots.Active(leaf.as_id).FindByGfn(leaf.gfn);
     if (slot == nullptr || !slot->range().Contains(pages)) {
       Violation(4, "the leaf at gfn 0x%x level %d is not inside a memslot",
-                gfn.value(), ToInt(level));
+                leaf.gfn.value(), ToInt(leaf.level));
       return;
     }
-    if (spte.pfn() != slot->PfnOf(gfn)) {
-      Violation(4, "gfn 0x%x level %d maps frame 0x%x, its memslot has 0x%x",
-                gfn.value(), ToInt(level), spte.pfn().value(),
-                slot->PfnOf(gfn).value());
+    CheckMapping(leaf, *slot);
+    if (slot->dirty_log_enabled() && leaf.spte.IsWritable() &&
+        !CpuLogsNextWrite(leaf)) {
+      CheckLogged(*slot, pages, leaf.level);
     }
-    slot_logs_ = slot->dirty_log_enabled();
+  }
+
+  // INV-4 and INV-8.
+  void CheckMapping(const AuditedLeaf& leaf, const Memslot& slot) {
+    const Gfn gfn = leaf.gfn;
+    if (leaf.spte.pfn() != slot.PfnOf(gfn)) {
+      Violation(4, "gfn 0x%x level %d maps frame 0x%x, its memslot has 0x%x",
+                gfn.value(), ToInt(leaf.level), leaf.spte.pfn().value(),
+                slot.PfnOf(gfn).value());
+    }
     // A huge page that a guest's table has come to lie in keeps being one, but
     // loses W for good (SHD-09).
-    if (level > slot->MaxMappingLevel(gfn, vm_.tdp.options().max_page_level) &&
-        (slot->shadow_rmaps() == nullptr || format.IsMmuWritable(spte))) {
+    if (leaf.level > slot.MaxMappingLevel(gfn, vm_.config.max_page_level) &&
+        (slot.shadow_rmaps() == nullptr ||
+         leaf.format.IsMmuWritable(leaf.spte))) {
       Violation(4, "gfn 0x%x is mapped at level %d, which its slot forbids",
-                gfn.value(), ToInt(level));
+                gfn.value(), ToInt(leaf.level));
     }
-    if (level > Level::k4K && vm_.tdp.nx_huge_pages().mitigated() &&
-        format.IsExecutable(spte)) {
+    if (leaf.level > Level::k4K && vm_.tdp.nx_huge_pages().mitigated() &&
+        leaf.format.IsExecutable(leaf.spte)) {
       Violation(8, "gfn 0x%x is executable at level %d", gfn.value(),
-                ToInt(level));
+                ToInt(leaf.level));
     }
-    if (slot->readonly() && spte.IsWritable()) {
+    if (slot.readonly() && leaf.spte.IsWritable()) {
       Violation(4, "gfn 0x%x of a read-only slot is writable", gfn.value());
     }
-    if (format.IsHostWritable(spte) && !slot->IsHostWritable(gfn)) {
+    if (leaf.format.IsHostWritable(leaf.spte) && !slot.IsHostWritable(gfn)) {
       Violation(4, "gfn 0x%x is host-writable, the host lets it be read only",
                 gfn.value());
     }
   }
 
-  // The shadow MMU's own invariants, and of its leafs what holds for all.
-  void CheckShadowPages() {
-    if (vm_.shadow == nullptr) return;
-    const MmuWriteLocked& lock = *lock_;
-    const ShadowParts& parts = vm_.shadow->parts();
-    const ShadowPageSet& pages = vm_.shadow->pages().set();
-    const ShadowAuditReport shadow = AuditShadowPages(lock, pages, parts);
-    for (const std::string& violation : shadow.violations) {
-      Violation(9, "%s", violation);
-    }
-    report_.shadow_pages_checked = shadow.pages_checked;
-    for (const ShadowPageState* page = pages.active().newest(); page != nullptr;
-         page = page->older) {
-      nx_listed_shadow_ += page->page->nx_listed;
-      const SpteFormat& format = parts.FormatOf(*page);
-      for (int i = 0; i < kEntriesPerTable; ++i) {
-        const Spte spte = page->EntryAt(i).Load();
-        if (!spte.IsPresentLeaf(page->level())) continue;
-        ++leafs_[ToInt(page->level())];
-        ++report_.leafs_checked;
-        const Gfn gfn = page->TranslationOf(i).gfn;
-        CheckLeaf(page->page->role.as_id(), gfn, page->level(), spte, format);
-        // No CPU's log knows the gfns of a shadow page (DL-33).
-        if (slot_logs_ && spte.IsWritable()) {
-          CheckLogged(*slot_of_leaf_,
-                      GfnRange::Of(gfn, PagesPer(page->level())),
-                      page->level());
-        }
-      }
-    }
+  void CountTables(uint64_t tables) override {
+    report_.tables_checked += tables;
+  }
+  void CountShadowPages(uint64_t pages) override {
+    report_.shadow_pages_checked += pages;
+  }
+
+  void Report(int invariant, std::string what) override {
+    if (report_.violations.size() >= kMaxViolations) return;
+    report_.violations.push_back(Format("INV-%d: %s", invariant, what));
   }
 
   // The same as CheckTlb, of what is cached of the current shadow root. The
@@ -265,9 +173,9 @@ class Auditor {
   }
 
   // Of a huge leaf the CPU would note one page only.
-  bool CpuLogsNextWrite(Level level, Spte leaf) const {
-    return vm_.cpu_dirty_log_entries() != 0 && level == Level::k4K &&
-           !format_.IsDirty(leaf);
+  bool CpuLogsNextWrite(const AuditedLeaf& leaf) const {
+    return vm_.cpu_dirty_log_entries() != 0 && leaf.known_to_cpu_logs &&
+           leaf.level == Level::k4K && !leaf.format.IsDirty(leaf.spte);
   }
 
   // A writable page of a logged slot must be in the log already: its next write
@@ -308,19 +216,6 @@ class Auditor {
                   std::string(PageSizeName(level)), counted,
                   leafs_[ToInt(level)]);
       }
-    }
-    if (vm_.counters.Tables() != report_.tables_checked) {
-      Violation(1, "%d tables are counted, a walk finds %d",
-                vm_.counters.Tables(), report_.tables_checked);
-    }
-    const NxHugePages& nx = vm_.tdp.nx_huge_pages();
-    if (nx.tdp().count() != nx_listed_) {
-      Violation(8, "%d tables are listed as executed, a walk finds %d",
-                nx.tdp().count(), nx_listed_);
-    }
-    if (nx.shadow().count() != nx_listed_shadow_) {
-      Violation(8, "%d shadow pages are listed as executed, a walk finds %d",
-                nx.shadow().count(), nx_listed_shadow_);
     }
   }
 
@@ -405,12 +300,7 @@ class Auditor {
   AuditReport report_;
   std::set<std::pair<uint32_t, uint64_t>> in_rings_;  // slot, offset
   std::set<Gfn> in_cpu_logs_;
-  std::array<uint64_t, 6> leafs_{};  // by level
-  uint64_t nx_listed_ = 0;
-  uint64_t nx_listed_shadow_ = 0;
-  const MmuWriteLocked* lock_ = nullptr;   // while Run holds it
-  const Memslot* slot_of_leaf_ = nullptr;  // of the last leaf checked
-  bool slot_logs_ = false;                 // that slot does
+  std::array<uint64_t, ToInt(kMaxLeafLevel) + 1> leafs_{};  // by level
   Level leaf_level_ = Level::k4K;
 };
 

@@ -18,27 +18,13 @@ namespace mmu {
 
 uint64_t RecoverNxHugePages(VmCore& vm, uint32_t ratio) {
   if (ratio == 0) return 0;
-  const NxHugePages& nx = vm.tdp.nx_huge_pages();
-  const auto share_of = [ratio](const NxHugePageList& list) {
-    return (list.count() + ratio - 1) / ratio;
-  };
   // Its pages would be small anyhow.
   const auto keep = [&vm](const ShadowPage& page) {
     const Memslot* slot =
         vm.slots.Active(page.role.as_id()).FindByGfn(page.gfn);
     return slot != nullptr && slot->dirty_log_enabled();
   };
-  uint64_t zapped = 0;
-  if (const uint64_t wanted = share_of(nx.tdp()); wanted != 0) {
-    MmuReadLocked lock(vm.mmu_lock, LockOp::kRecover);
-    zapped += vm.tdp.RecoverNxHugePages(lock, wanted, keep, nullptr);
-  }
-  if (const uint64_t wanted = share_of(nx.shadow()); wanted != 0) {
-    MmuWriteLocked lock(vm.mmu_lock, LockOp::kRecover);
-    zapped += vm.shadow->pages().zap().RecoverNxHugePages(lock, wanted, keep,
-                                                          nullptr);
-  }
-  return zapped;
+  return vm.mmus.RecoverNxHugePages(ratio, keep, nullptr);
 }
 
 NxRecovery::NxRecovery(VmCore& vm, NxParameters& parameters)

@@ -59,13 +59,8 @@ absl::StatusOr<RecoverOutcome> RecoverHugePages(
   if (!work.ok()) return work.status();
   RecoverOutcome recovered;
   for (const auto& [slot, range] : *work) {
-    if (vm.shadow != nullptr) {
-      MmuWriteLocked mmu(vm.mmu_lock, LockOp::kRecover, timer.cost());
-      recovered += vm.shadow->recover().Recover(
-          mmu, *slot, range.Intersect(slot->range()), timer.cost(), limit);
-    }
-    MmuReadLocked mmu(vm.mmu_lock, LockOp::kRecover, timer.cost());
-    recovered += vm.tdp.Recover(mmu, *slot, range, timer.cost(), limit);
+    recovered += vm.mmus.Recover(*slot, range.Intersect(slot->range()),
+                                 timer.cost(), limit);
   }
   return recovered;
 }

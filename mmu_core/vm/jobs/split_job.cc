@@ -8,8 +8,6 @@
 #include "mmu_core/base/error.h"
 #include "mmu_core/base/format.h"
 #include "mmu_core/memory/memslot_set.h"
-#include "mmu_core/shadow/shadow_mmu.h"
-#include "mmu_core/sync/hold_clock.h"
 #include "mmu_core/sync/mmu_lock.h"
 #include "mmu_core/sync/rcu.h"
 #include "mmu_core/sync/spin.h"
@@ -130,36 +128,7 @@ Gfn SplitJob::DoStep(GfnRange chunk, Step step) {
   const int64_t stall_before = vm.StallNanos();
   {
     MutexLock slots(vm.slots.slots_lock);
-    // Tables for one chunk, before the lock is taken. If there are none the
-    // split itself says so.
-    static_cast<void>(vm.operation_tables.TryTopUp(1 + TablesFor(chunk)));
-    MmuReadLocked lock(vm.mmu_lock, LockOp::kSplit, &done.cost);
-    if (step == Step::kContinued) {
-      done.throttled[static_cast<int>(ThrottleLimit::kLockHold)] =
-          absl::Nanoseconds(MonotonicNanos() - begin);
-    }
-    const int64_t deadline =
-        HoldNanos() + absl::ToInt64Nanoseconds(throttle.max_lock_hold);
-    const HoldLimit limit = HoldLimit::For(throttle.max_lock_hold);
-    const SplitOutcome outcome = vm.tdp.Split(
-        lock, /*as_id=*/0, chunk, request_.target, SplitTrigger::kRequest,
-        vm.operation_tables, deadline, &done.cost, limit);
-    done.split_1g_count = outcome.split_1g_count;
-    done.split_2m_count = outcome.split_2m_count;
-    done.skipped_by_reason[static_cast<int>(SplitFailure::kRaced)] =
-        outcome.raced_count;
-    done.skipped_by_reason[static_cast<int>(SplitFailure::kNoMemory)] =
-        outcome.no_memory_count;
-    done.skipped_by_reason[static_cast<int>(SplitFailure::kLimit)] =
-        outcome.limit_count;
-    // Without a table the rest of the chunk stays as it is: best effort.
-    if (outcome.no_memory_count + outcome.limit_count == 0 &&
-        outcome.next_gfn < chunk.end) {
-      // The lock was held long enough; the rest follows next.
-      chunk.end = std::max(outcome.next_gfn, chunk.start + 1);
-    }
-    lock.Unlock();
-    SplitNested(chunk, limit, done);
+    chunk.end = SplitIn(chunk, throttle.max_lock_hold, begin, step, done);
   }
   const int64_t nanos = MonotonicNanos() - begin;
   done.cost.wall = absl::Nanoseconds(nanos);
@@ -177,30 +146,32 @@ Gfn SplitJob::DoStep(GfnRange chunk, Step step) {
   return chunk.end;
 }
 
-// What nested guests map. Its huge pages are few, and each makes a page of the
-// shadow MMU, of which there are not many: where there is no room they stay.
-void SplitJob::SplitNested(GfnRange chunk, const HoldLimit& limit,
-                           SplitProgress& done) {
-  VmCore& vm = vm_;
-  if (vm.shadow == nullptr) return;
-  for (const Memslot* slot : vm.slots.Active(0).SlotsIn(chunk)) {
-    if (slot->shadow_rmaps() == nullptr) continue;
-    MmuWriteLocked lock(vm.mmu_lock, LockOp::kSplit, &done.cost);
-    const SplitOutcome outcome = vm.shadow->split().Split(
-        lock, *slot, chunk.Intersect(slot->range()), request_.target,
-        SplitTrigger::kRequest, vm.shadow->split_caches(), &done.cost, limit);
+Gfn SplitJob::SplitIn(GfnRange chunk, absl::Duration max_lock_hold,
+                      int64_t begin, Step step, SplitProgress& done) {
+  const SplitPlan plan = {.target = request_.target,
+                          .trigger = SplitTrigger::kRequest,
+                          .step = max_lock_hold,
+                          .limit = HoldLimit::For(max_lock_hold)};
+  for (const Memslot* slot : vm_.slots.Active(0).SlotsIn(chunk)) {
+    const GfnRange range = chunk.Intersect(slot->range());
+    const SplitOutcome outcome = vm_.mmus.Split(*slot, range, plan, &done.cost);
+    if (step == Step::kContinued && outcome.locked_at_nanos != 0) {
+      done.throttled[static_cast<int>(ThrottleLimit::kLockHold)] +=
+          absl::Nanoseconds(outcome.locked_at_nanos - begin);
+      step = Step::kFirst;
+    }
     done.split_1g_count += outcome.split_1g_count;
     done.split_2m_count += outcome.split_2m_count;
+    done.skipped_by_reason[static_cast<int>(SplitFailure::kRaced)] +=
+        outcome.raced_count;
     done.skipped_by_reason[static_cast<int>(SplitFailure::kNoMemory)] +=
         outcome.no_memory_count;
     done.skipped_by_reason[static_cast<int>(SplitFailure::kLimit)] +=
         outcome.limit_count;
+    // The lock was held long enough; the rest follows next.
+    if (outcome.next_gfn < range.end) return outcome.next_gfn;
   }
-}
-
-int SplitJob::TablesFor(GfnRange chunk) {
-  return static_cast<int>(std::min<uint64_t>(
-      chunk.pages() / PagesPer(Level::k2M), TableCache::kCapacity - 1));
+  return chunk.end;
 }
 
 void SplitJob::Account(const SplitProgress& chunk, absl::Duration pause) {

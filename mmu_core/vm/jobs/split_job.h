@@ -106,10 +106,11 @@ class SplitJob {
   // Splits as much of `chunk` as may be done in one hold of the lock, waits as
   // the throttle says, and returns where the rest of the chunk begins.
   Gfn DoStep(GfnRange chunk, Step step);
-  // The same for huge pages of nested guests (SHD-70), all of `chunk`; adds to
-  // `done`. REQUIRES: slots_lock.
-  void SplitNested(GfnRange chunk, const HoldLimit& limit, SplitProgress& done);
-  static int TablesFor(GfnRange chunk);
+  // The work of such a step, which began at `begin` by the monotonic clock;
+  // returns where the rest of the chunk begins. Adds to `done`. REQUIRES:
+  // slots_lock.
+  Gfn SplitIn(GfnRange chunk, absl::Duration max_lock_hold, int64_t begin,
+              Step step, SplitProgress& done);
   // What holds for the next step; a change of it from now on ends its sleep.
   Throttle ThrottleForStep();
   // Books a step, and the pause that follows it.

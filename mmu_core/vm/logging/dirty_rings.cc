@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "absl/types/optional.h"
+#include "mmu_core/base/bits.h"
 #include "mmu_core/base/error.h"
 #include "mmu_core/base/hooks.h"
 #include "mmu_core/base/slot_number.h"
@@ -43,8 +44,7 @@ uint64_t TakeWindows(DirtyRing& ring, absl::FunctionRef<bool()> stop_requested,
 // Pages of the window that its slot has.
 uint64_t ValidMask(const DirtyWindow& window, const Memslot& slot) {
   if (window.offset >= slot.npages) return 0;
-  const uint64_t pages = slot.npages - window.offset;
-  return pages >= 64 ? window.mask : window.mask & ((uint64_t{1} << pages) - 1);
+  return window.mask & WordMask(0, 0, slot.npages - window.offset);
 }
 
 }  // namespace

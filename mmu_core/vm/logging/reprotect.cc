@@ -2,6 +2,7 @@
 
 #include <bit>
 
+#include "mmu_core/base/bits.h"
 #include "mmu_core/base/hooks.h"
 #include "mmu_core/rmap/slot_rmaps.h"
 #include "mmu_core/shadow/shadow_mmu.h"
@@ -14,17 +15,6 @@ namespace {
 
 constexpr int kWindowsPerLook = 16;
 
-// Takes W, for good, from the huge leafs that map `gfn`. The caller flushes.
-bool WriteProtectHuge(VmCore& vm, const MmuWriteLocked& lock,
-                      const Memslot& slot, Gfn gfn) {
-  bool changed = vm.tdp.WriteProtectGfn(lock, slot.as_id, gfn, Level::k2M);
-  if (SlotRmaps* const rmaps = slot.shadow_rmaps()) {
-    changed |= vm.shadow->pages().links().WriteProtectGfn(lock, *rmaps, gfn,
-                                                          Level::k2M);
-  }
-  return changed;
-}
-
 // Logging began without protecting anything, so these pages may still be inside
 // writable huge ones: split those if asked to, and protect what stays huge
 // (DL-15).
@@ -34,23 +24,16 @@ void ProtectHuge(VmCore& vm, MmuWriteLocked& lock, const Memslot& slot,
     ABSL_EXCLUSIVE_LOCKS_REQUIRED(vm.slots.slots_lock) {
   const GfnRange range = {first_set, last_set + 1};
   if (policy == SplitPolicy::kOnClear) {
-    const auto add = [result](const SplitOutcome& split) {
-      result->split_2m_count += split.split_2m_count;
-      result->split_1g_count += split.split_1g_count;
-    };
-    // These may let go of the lock: what is to be protected is in nobody's
+    // This may let go of the lock: what is to be protected is in nobody's
     // bitmap any more (DL-27).
-    if (vm.shadow != nullptr) {
-      add(vm.shadow->split().Split(lock, slot, range, Level::k4K,
-                                   SplitTrigger::kClear,
-                                   vm.shadow->split_caches(), cost));
-    }
-    add(vm.tdp.Split(lock, slot.as_id, range, Level::k4K, SplitTrigger::kClear,
-                     vm.operation_tables, /*deadline_nanos=*/0, cost));
+    const SplitOutcome split =
+        vm.mmus.SplitForClear(lock, slot, range, Level::k4K, cost);
+    result->split_2m_count += split.split_2m_count;
+    result->split_1g_count += split.split_1g_count;
   }
-  bool changed = WriteProtectHuge(vm, lock, slot, first_set);
+  bool changed = vm.mmus.WriteProtectGfn(lock, slot, first_set, Level::k2M);
   if (RoundDown(first_set, Level::k2M) != RoundDown(last_set, Level::k2M)) {
-    changed |= WriteProtectHuge(vm, lock, slot, last_set);
+    changed |= vm.mmus.WriteProtectGfn(lock, slot, last_set, Level::k2M);
   }
   if (!changed) return;
   // MMU-writable went away: before the lock is dropped (TLB-06).
@@ -69,22 +52,12 @@ void ReprotectPace::YieldIfDue() {
 void ReprotectWindow(VmCore& vm, MmuWriteLocked& lock, const Memslot& slot,
                      const SlotLogConfig& config, Gfn first, uint64_t mask,
                      ClearResult* result, MmuCost* cost) {
-  result->cleared_page_count += std::popcount(mask);
+  result->cleared_page_count += CountBits(mask);
   if (config.initially_set == InitiallySet::kYes) {
     ProtectHuge(vm, lock, slot, config.split, first + std::countr_zero(mask),
                 first + (63 - std::countl_zero(mask)), result, cost);
   }
-  if (vm.cpu_dirty_log_entries() != 0) {
-    vm.tdp.ClearDirtyMasked(lock, slot.as_id, first, mask, cost);
-    if (vm.shadow != nullptr) {
-      vm.shadow->log().ClearDirtyMasked(lock, slot, first, mask, cost);
-    }
-  } else {
-    vm.tdp.WriteProtectMasked(lock, slot.as_id, first, mask, cost);
-    if (vm.shadow != nullptr) {
-      vm.shadow->log().WriteProtectMasked(lock, slot, first, mask, cost);
-    }
-  }
+  vm.mmus.Reprotect(lock, slot, first, mask, vm.notice_by(), cost);
 }
 
 ClearResult Reprotect(VmCore& vm, const Memslot& slot,

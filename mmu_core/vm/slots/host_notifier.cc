@@ -74,12 +74,8 @@ void BeginAndUnmap(VmCore& vm, HvaRange range, MayYield may_yield) {
   vm.invalidations.Begin();
   for (const Concerned& one : concerned) vm.invalidations.AddRange(one.gfns);
   for (const Concerned& one : concerned) {
-    if (vm.shadow != nullptr) {
-      vm.shadow->unmap().ZapLeafs(lock, one.slot, one.gfns,
-                                  FlushReason::kNotifier, nullptr, may_yield);
-    }
-    vm.tdp.ZapLeafs(lock, one.slot.as_id, one.gfns, RootFilter::kAll,
-                    FlushReason::kNotifier, nullptr, may_yield);
+    vm.mmus.ZapLeafs(lock, one.slot, one.gfns, FlushReason::kNotifier,
+                     may_yield, nullptr);
   }
 }
 
@@ -143,12 +139,9 @@ void ZapGfnRange(VmCore& vm, int as_id, GfnRange range) {
     vm.invalidations.AddRange(ToHostPages(one.slot, one.gfns));
   }
   for (const Concerned& one : concerned) {
-    if (vm.shadow == nullptr) break;
-    vm.shadow->unmap().ZapLeafs(lock, one.slot, one.gfns, FlushReason::kZap,
-                                nullptr);
+    vm.mmus.ZapLeafs(lock, one.slot, one.gfns, FlushReason::kZap,
+                     MayYield::kYes, nullptr);
   }
-  vm.tdp.ZapLeafs(lock, as_id, range, RootFilter::kValid, FlushReason::kZap,
-                  nullptr);
   vm.invalidations.End();
 }
 

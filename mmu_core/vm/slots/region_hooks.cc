@@ -33,14 +33,7 @@ void RegionHooks::FlushShadowSlot(const Memslot& old_slot) {
     // Faults that found the slot before it became invalid are over, and later
     // ones retry: what is zapped now stays away (RACE-13).
     MmuWriteLocked lock(vm_.mmu_lock, LockOp::kMemslot, cost_);
-    if (vm_.shadow != nullptr) {
-      ShadowUnmap& unmap = vm_.shadow->unmap();
-      unmap.ZapLeafs(lock, old_slot, old_slot.range(), FlushReason::kZap,
-                     cost_);
-      unmap.ZapGuestTables(lock, old_slot, cost_);
-    }
-    vm_.tdp.ZapLeafs(lock, old_slot.as_id, old_slot.range(), RootFilter::kAll,
-                     FlushReason::kZap, cost_);
+    vm_.mmus.ForgetSlot(lock, old_slot, cost_);
   }
   // Nothing maps the slot now, so nothing new comes into the CPUs' logs. What
   // is in them names gfns of today: the log of a slot that moves keeps it.
@@ -51,9 +44,8 @@ void RegionHooks::CommitRegion(RegionChange change, const Memslot* old_slot,
                                const Memslot* new_slot) {
   // First of all, and whatever the change: what loses D below must be noted.
   CountLoggingSlots(old_slot, new_slot);
-  if (vm_.shadow != nullptr && (old_slot == nullptr || new_slot == nullptr)) {
-    MmuWriteLocked lock(vm_.mmu_lock, LockOp::kMemslot, cost_);
-    vm_.shadow->pages().SetLimitForSlots(lock, vm_.slots.total_pages(), cost_);
+  if (old_slot == nullptr || new_slot == nullptr) {
+    vm_.mmus.SlotsChanged(vm_.slots.total_pages(), cost_);
   }
   if (change == RegionChange::kMove && new_slot->as_id == 0) {
     const std::shared_ptr<VmDirtyLog> log = vm_.dirty_log.Get();
@@ -94,63 +86,18 @@ void RegionHooks::EnableLog(const Memslot& slot) {
   // Everything is dirty already; protecting is the first clear's work (DL-04).
   if (log_.initially_set == InitiallySet::kYes) return;
 
-  vm_.slots.slots_lock.AssertHeld();
-  if (slot.shadow_rmaps() != nullptr) EnableShadowLog(slot);
-  {
-    MmuReadLocked lock(vm_.mmu_lock, LockOp::kEnable, cost_);
-    if (log_.split == SplitPolicy::kEager) {
-      vm_.tdp.Split(lock, slot.as_id, slot.range(), Level::k4K,
-                    SplitTrigger::kEager, vm_.operation_tables,
-                    /*deadline_nanos=*/0, cost_, limit_);
-    }
-    // After the split, so that the small entries decide who must flush
-    // (TDP-65). MMU-writable stays, so it may be flushed without the lock
-    // (DL-03).
-    if (vm_.cpu_dirty_log_entries() != 0) {
-      vm_.tdp.ClearDirty(lock, slot.as_id, slot.range(), cost_, limit_);
-      // The processor would note one page of them.
-      vm_.tdp.WriteProtect(lock, slot.as_id, slot.range(), Level::k2M, cost_,
-                           limit_);
-    } else {
-      vm_.tdp.WriteProtect(lock, slot.as_id, slot.range(), Level::k4K, cost_,
-                           limit_);
-    }
-  }
+  split_.AddCounts(vm_.mmus.EnableLog(
+      slot,
+      {.split = log_.split, .notice_by = vm_.notice_by(), .limit = limit_},
+      cost_));
   TlbFlushBatch batch(vm_.tlb, FlushScope::kRange, FlushReason::kWriteProtect);
   batch.FlushAlways(cost_);
-}
-
-// The same for what nested guests map, or guests that page by themselves. A
-// fault that comes between this and the TDP MMU's turn finds a slot that logs.
-void RegionHooks::EnableShadowLog(const Memslot& slot) {
-  vm_.slots.slots_lock.AssertHeld();
-  ShadowMmu& shadow = *vm_.shadow;
-  MmuWriteLocked lock(vm_.mmu_lock, LockOp::kEnable, cost_);
-  if (log_.split == SplitPolicy::kEager) {
-    shadow.split().Split(lock, slot, slot.range(), Level::k4K,
-                         SplitTrigger::kEager, shadow.split_caches(), cost_,
-                         limit_);
-  }
-  if (vm_.cpu_dirty_log_entries() != 0) {
-    shadow.log().ClearDirty(lock, slot, slot.range(), cost_, limit_);
-    shadow.log().WriteProtect(lock, slot, slot.range(), Level::k2M, cost_,
-                              limit_);
-  } else {
-    shadow.log().WriteProtect(lock, slot, slot.range(), Level::k4K, cost_,
-                              limit_);
-  }
 }
 
 void RegionHooks::RecoverHugePages(const Memslot& slot) {
   vm_.slots.slots_lock.AssertHeld();
   if (slot.readonly()) return;
-  if (vm_.shadow != nullptr) {
-    MmuWriteLocked lock(vm_.mmu_lock, LockOp::kRecover, cost_);
-    recovered_ +=
-        vm_.shadow->recover().Recover(lock, slot, slot.range(), cost_);
-  }
-  MmuReadLocked lock(vm_.mmu_lock, LockOp::kRecover, cost_);
-  recovered_ += vm_.tdp.Recover(lock, slot, slot.range(), cost_);
+  recovered_ += vm_.mmus.Recover(slot, slot.range(), cost_);
 }
 
 }  // namespace mmu

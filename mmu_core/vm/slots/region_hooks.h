@@ -45,19 +45,20 @@ class RegionHooks : public MemslotTableHooks {
   // After logging went off: the slot's huge pages come back, in all MMUs
   // (DL-06). No effect on a read-only slot. REQUIRES: slots_lock.
   void RecoverHugePages(const Memslot& slot);
-  // Of all slots.
+  // Of all slots: what was split when logs went on, and recovered.
+  const SplitOutcome& split() const { return split_; }
   const RecoverOutcome& recovered() const { return recovered_; }
 
  private:
   void CountLoggingSlots(const Memslot* old_slot, const Memslot* new_slot);
   void EnableLog(const Memslot& slot);
-  void EnableShadowLog(const Memslot& slot);
 
   VmCore& vm_;
   MmuCost* const cost_;
   const SlotLogConfig log_;
   const HoldLimit limit_;
   absl::optional<DirtyLog::JoiningSlot> joining_;
+  SplitOutcome split_;
   RecoverOutcome recovered_;
 };
 

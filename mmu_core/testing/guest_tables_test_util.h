@@ -1,7 +1,7 @@
 // Shadow pages over guest's tables in memory that a test writes.
 
-#ifndef MMU_CORE_SHADOW_GUEST_TABLES_TEST_UTIL_H_
-#define MMU_CORE_SHADOW_GUEST_TABLES_TEST_UTIL_H_
+#ifndef MMU_CORE_TESTING_GUEST_TABLES_TEST_UTIL_H_
+#define MMU_CORE_TESTING_GUEST_TABLES_TEST_UTIL_H_
 
 #include <cstdint>
 
@@ -93,4 +93,4 @@ class GuestTablesFixture : protected HasGuestMemory, protected ShadowFixture {
 
 }  // namespace mmu::testing
 
-#endif  // MMU_CORE_SHADOW_GUEST_TABLES_TEST_UTIL_H_
+#endif  // MMU_CORE_TESTING_GUEST_TABLES_TEST_UTIL_H_

@@ -1,8 +1,8 @@
 // What a page of tables is, for somebody who looks at a VM from outside: a copy
 // that stays what it is while the VM goes on.
 
-#ifndef MMU_CORE_VM_INSPECT_SHADOW_PAGE_INFO_H_
-#define MMU_CORE_VM_INSPECT_SHADOW_PAGE_INFO_H_
+#ifndef MMU_CORE_MMU_SHADOW_PAGE_INFO_H_
+#define MMU_CORE_MMU_SHADOW_PAGE_INFO_H_
 
 #include <array>
 #include <cstdint>
@@ -12,11 +12,9 @@
 #include "mmu_core/base/address.h"
 #include "mmu_core/base/gfn_range.h"
 #include "mmu_core/paging/page_role.h"
+#include "mmu_core/stats/labels.h"
 
 namespace mmu {
-
-// The MMU that a page belongs to.
-enum class PageOwner : uint8_t { kTdp, kShadow };
 
 // An entry of a table.
 struct EntryPlace {
@@ -30,9 +28,9 @@ struct EntryPlace {
 struct ShadowPageInfo {
   static constexpr int kMaxParents = 16;
 
-  PageOwner owner = PageOwner::kTdp;
-  Hpa table;  // as entries that point at it say
-  Gfn gfn;    // with role.HasGuestPtes() that of the guest's table
+  MmuKind owner = MmuKind::kTdp;  // the MMU that the page belongs to
+  Hpa table;                      // as entries that point at it say
+  Gfn gfn;  // with role.HasGuestPtes() that of the guest's table
   PageRole role;
   int root_count = 0;  // of the TDP MMU: 1 for a root
   bool unsync = false;
@@ -50,14 +48,14 @@ struct ShadowPageFilter {
       {};         // the guest's table, or what a direct page maps; empty: any
   int level = 0;  // 1 to 5; 0: any
   enum class Sync : uint8_t { kAny, kUnsync } sync = Sync::kAny;
-  std::optional<PageOwner> owner = std::nullopt;
+  std::optional<MmuKind> owner = std::nullopt;
 };
 
 // How far a listing got. To be kept and handed back as it is.
 struct ShadowPagePosition {
   static constexpr int kBeforeRoot = 6;
 
-  PageOwner owner = PageOwner::kTdp;
+  MmuKind owner = MmuKind::kTdp;
   uint64_t major = 0;       // TDP: id of the root; shadow: chain of the hash
   uint64_t minor = 0;       // gfn; pages of the chain
   int level = kBeforeRoot;  // TDP: of the table
@@ -73,4 +71,4 @@ struct ShadowPageListing {
 
 }  // namespace mmu
 
-#endif  // MMU_CORE_VM_INSPECT_SHADOW_PAGE_INFO_H_
+#endif  // MMU_CORE_MMU_SHADOW_PAGE_INFO_H_

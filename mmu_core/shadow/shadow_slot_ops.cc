@@ -1,0 +1,169 @@
+#include "mmu_core/shadow/shadow_slot_ops.h"
+
+#include "mmu_core/rmap/slot_rmaps.h"
+#include "mmu_core/shadow/shadow_audit.h"
+#include "mmu_core/shadow/shadow_page_list.h"
+#include "mmu_core/shadow/shadow_page_set.h"
+#include "mmu_core/shadow/shadow_page_state.h"
+#include "mmu_core/shadow/shadow_zap.h"
+#include "mmu_core/sync/refill.h"
+#include "mmu_core/sync/spin.h"
+#include "mmu_core/tlb/vcpu_gate.h"
+
+namespace mmu {
+
+// A fault that comes after this, and before another MMU's turn, finds a slot
+// that logs.
+SplitOutcome ShadowSlotOps::EnableLog(const Memslot& slot, const LogPlan& plan,
+                                      MmuCost* cost) {
+  parts_.slots_lock.AssertHeld();
+  ShadowMmu& shadow = parts_.shadow;
+  const GfnRange range = slot.range();
+  SplitOutcome split;
+  MmuWriteLocked lock(parts_.mmu_lock, LockOp::kEnable, cost);
+  if (plan.split == SplitPolicy::kEager) {
+    split = shadow.split().Split(lock, slot, range, Level::k4K,
+                                 SplitTrigger::kEager, shadow.split_caches(),
+                                 cost, plan.limit);
+  }
+  if (plan.notice_by == NoticeBy::kCpuLog) {
+    shadow.log().ClearDirty(lock, slot, range, cost, plan.limit);
+    shadow.log().WriteProtect(lock, slot, range, Level::k2M, cost, plan.limit);
+  } else {
+    shadow.log().WriteProtect(lock, slot, range, Level::k4K, cost, plan.limit);
+  }
+  return split;
+}
+
+// Its huge pages are few, and each makes a shadow page, of which there may not
+// be many: where there is no room they stay. So a call goes on to the range's
+// end, whatever the plan's step.
+SplitOutcome ShadowSlotOps::Split(const Memslot& slot, GfnRange range,
+                                  const SplitPlan& plan, MmuCost* cost) {
+  parts_.slots_lock.AssertHeld();
+  MmuWriteLocked lock(parts_.mmu_lock, LockOp::kSplit, cost);
+  const int64_t locked_at = MonotonicNanos();
+  SplitOutcome split = parts_.shadow.split().Split(
+      lock, slot, range, plan.target, plan.trigger,
+      parts_.shadow.split_caches(), cost, plan.limit);
+  split.locked_at_nanos = locked_at;
+  return split;
+}
+
+RecoverOutcome ShadowSlotOps::Recover(const Memslot& slot, GfnRange range,
+                                      MmuCost* cost, const HoldLimit& limit) {
+  MmuWriteLocked lock(parts_.mmu_lock, LockOp::kRecover, cost);
+  return parts_.shadow.recover().Recover(lock, slot, range, cost, limit);
+}
+
+void ShadowSlotOps::FastZapAll(LockOp op, MmuCost* cost) {
+  const Reclaim reclaim;
+  MmuWriteLocked lock(parts_.mmu_lock, op, cost);
+  ShadowZap& zap = parts_.shadow.pages().zap();
+  zap.StartGeneration(lock);
+  // When this returns, no vCPU walks a page of the old generation any more and
+  // none will: their roots are obsolete.
+  parts_.tlb.Request(kFreeObsoleteRoots);
+  zap.ZapObsolete(lock, cost);
+}
+
+uint64_t ShadowSlotOps::RecoverNxHugePages(
+    uint32_t ratio, absl::FunctionRef<bool(const ShadowPage&)> keep,
+    MmuCost* cost) {
+  const uint64_t wanted = parts_.nx_huge_pages.ShareOf(ratio);
+  if (wanted == 0) return 0;
+  MmuWriteLocked lock(parts_.mmu_lock, LockOp::kRecover, cost);
+  return parts_.shadow.pages().zap().RecoverNxHugePages(lock, wanted, keep,
+                                                        cost);
+}
+
+void ShadowSlotOps::SlotsChanged(uint64_t pages, MmuCost* cost) {
+  MmuWriteLocked lock(parts_.mmu_lock, LockOp::kMemslot, cost);
+  parts_.shadow.pages().SetLimitForSlots(lock, pages, cost);
+}
+
+bool ShadowSlotOps::ZapLeafs(MmuWriteLocked& lock, const Memslot& slot,
+                             GfnRange range, FlushReason reason,
+                             MayYield may_yield, MmuCost* cost) {
+  return parts_.shadow.unmap().ZapLeafs(lock, slot, range, reason, cost,
+                                        may_yield);
+}
+
+void ShadowSlotOps::ForgetSlot(MmuWriteLocked& lock, const Memslot& slot,
+                               MmuCost* cost) {
+  ShadowUnmap& unmap = parts_.shadow.unmap();
+  unmap.ZapLeafs(lock, slot, slot.range(), FlushReason::kZap, cost);
+  unmap.ZapGuestTables(lock, slot, cost);
+}
+
+SplitOutcome ShadowSlotOps::SplitForClear(MmuWriteLocked& lock,
+                                          const Memslot& slot, GfnRange range,
+                                          Level target, MmuCost* cost) {
+  parts_.slots_lock.AssertHeld();
+  return parts_.shadow.split().Split(lock, slot, range, target,
+                                     SplitTrigger::kClear,
+                                     parts_.shadow.split_caches(), cost);
+}
+
+void ShadowSlotOps::Reprotect(MmuWriteLocked& lock, const Memslot& slot,
+                              Gfn first, uint64_t mask, NoticeBy notice_by,
+                              MmuCost* cost) {
+  if (notice_by == NoticeBy::kCpuLog) {
+    parts_.shadow.log().ClearDirtyMasked(lock, slot, first, mask, cost);
+  } else {
+    parts_.shadow.log().WriteProtectMasked(lock, slot, first, mask, cost);
+  }
+}
+
+bool ShadowSlotOps::WriteProtectGfn(const MmuWriteLocked& lock,
+                                    const Memslot& slot, Gfn gfn,
+                                    Level min_level) {
+  return parts_.shadow.pages().links().WriteProtectGfn(
+      lock, *slot.shadow_rmaps(), gfn, min_level);
+}
+
+void ShadowSlotOps::Age(const MemslotSet& slots, int, GfnRange range,
+                        AgeMode mode, AgeResult& result, MmuCost* cost) const {
+  const bool alone = result.mapped.empty();
+  if (alone) result.mapped.resize(result.young.size());
+  for (const Memslot* slot : slots.SlotsIn(range)) {
+    parts_.shadow.age().Age(*slot, range.Intersect(slot->range()), range, mode,
+                            result, cost);
+  }
+  if (alone) CountPages(result);
+}
+
+bool ShadowSlotOps::List(ShadowPageLister& listing) const {
+  return ListShadowMmuPages(parts_.mmu_lock, parts_.shadow.pages().set(),
+                            listing);
+}
+
+void ShadowSlotOps::Audit(const MmuWriteLocked& lock, AuditSink& sink) const {
+  const ShadowParts& parts = parts_.shadow.parts();
+  const ShadowPageSet& pages = parts_.shadow.pages().set();
+  const ShadowAuditReport report = AuditShadowPages(lock, pages, parts);
+  for (const std::string& violation : report.violations) {
+    sink.Report(9, violation);
+  }
+  sink.CountShadowPages(report.pages_checked);
+  uint64_t nx_listed = 0;
+  for (const ShadowPageState* page = pages.active().newest(); page != nullptr;
+       page = page->older) {
+    nx_listed += page->page->nx_listed;
+    for (int i = 0; i < kEntriesPerTable; ++i) {
+      const Spte spte = page->EntryAt(i).Load();
+      if (!spte.IsPresentLeaf(page->level())) continue;
+      sink.CheckLeaf({.as_id = page->page->role.as_id(),
+                      .gfn = page->TranslationOf(i).gfn,
+                      .level = page->level(),
+                      .spte = spte,
+                      .format = parts.FormatOf(*page)});
+    }
+  }
+  if (parts_.nx_huge_pages.count() != nx_listed) {
+    sink.Violation(8, "%d shadow pages are listed as executed, a walk finds %d",
+                   parts_.nx_huge_pages.count(), nx_listed);
+  }
+}
+
+}  // namespace mmu

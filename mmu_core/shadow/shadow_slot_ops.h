@@ -1,0 +1,85 @@
+// The shadow MMU as one of the MMUs of a VM.
+
+#ifndef MMU_CORE_SHADOW_SHADOW_SLOT_OPS_H_
+#define MMU_CORE_SHADOW_SHADOW_SLOT_OPS_H_
+
+#include <cstdint>
+
+#include "absl/functional/function_ref.h"
+#include "mmu_core/base/mutex.h"
+#include "mmu_core/mmu/mmu.h"
+#include "mmu_core/mmu/nx_huge_pages.h"
+#include "mmu_core/shadow/shadow_mmu.h"
+#include "mmu_core/sync/mmu_lock.h"
+#include "mmu_core/tlb/remote_flush.h"
+
+namespace mmu {
+
+// Thread-safe. What takes mmu_lock itself takes it in write mode.
+class ShadowSlotOps final : public Mmu {
+ public:
+  // What the guest itself runs on.
+  enum class Guest : uint8_t {
+    kOnTdp,     // the shadow MMU maps what L2 uses, if there is one
+    kOnShadow,  // the shadow MMU maps all
+  };
+  // Parts of the VM; all outlive this.
+  struct Parts {
+    ShadowMmu& shadow;
+    MmuLock& mmu_lock;
+    const Mutex& slots_lock;
+    RemoteTlb& tlb;
+    const NxHugePageList& nx_huge_pages;  // the shadow MMU's
+    Guest guest = Guest::kOnTdp;
+  };
+  explicit ShadowSlotOps(const Parts& parts) : parts_(parts) {}
+
+  MmuKind kind() const override { return MmuKind::kShadow; }
+  // Every leaf has an rmap, and those of a slot are made before its first leaf.
+  bool MayMap(const Memslot& slot) const override {
+    return slot.shadow_rmaps() != nullptr;
+  }
+  // L2's tables of L1 have shadow pages as long as L2 may run on them.
+  bool MayBeInUse() const override {
+    return parts_.guest == Guest::kOnShadow ||
+           parts_.shadow.pages().tracking().AnyIndirectPages();
+  }
+  // Each rmap is locked by its bit, for which writers may have to be awaited.
+  bool AgesFast() const override { return false; }
+
+  SplitOutcome EnableLog(const Memslot& slot, const LogPlan& plan,
+                         MmuCost* cost) override;
+  SplitOutcome Split(const Memslot& slot, GfnRange range, const SplitPlan& plan,
+                     MmuCost* cost) override;
+  RecoverOutcome Recover(const Memslot& slot, GfnRange range, MmuCost* cost,
+                         const HoldLimit& limit) override;
+  void FastZapAll(LockOp op, MmuCost* cost) override;
+  uint64_t RecoverNxHugePages(uint32_t ratio,
+                              absl::FunctionRef<bool(const ShadowPage&)> keep,
+                              MmuCost* cost) override;
+  void SlotsChanged(uint64_t pages, MmuCost* cost) override;
+
+  bool ZapLeafs(MmuWriteLocked& lock, const Memslot& slot, GfnRange range,
+                FlushReason reason, MayYield may_yield, MmuCost* cost) override;
+  void ForgetSlot(MmuWriteLocked& lock, const Memslot& slot,
+                  MmuCost* cost) override;
+  SplitOutcome SplitForClear(MmuWriteLocked& lock, const Memslot& slot,
+                             GfnRange range, Level target,
+                             MmuCost* cost) override;
+  void Reprotect(MmuWriteLocked& lock, const Memslot& slot, Gfn first,
+                 uint64_t mask, NoticeBy notice_by, MmuCost* cost) override;
+  bool WriteProtectGfn(const MmuWriteLocked& lock, const Memslot& slot, Gfn gfn,
+                       Level min_level) override;
+
+  void Age(const MemslotSet& slots, int as_id, GfnRange range, AgeMode mode,
+           AgeResult& result, MmuCost* cost) const override;
+  bool List(ShadowPageLister& listing) const override;
+  void Audit(const MmuWriteLocked& lock, AuditSink& sink) const override;
+
+ private:
+  const Parts parts_;
+};
+
+}  // namespace mmu
+
+#endif  // MMU_CORE_SHADOW_SHADOW_SLOT_OPS_H_

@@ -1,0 +1,21 @@
+// The TDP MMU's part of an audit: INV-1, INV-3 and INV-7 of its tables, INV-8
+// of its list of executed tables (vm/inspect/audit.h).
+
+#ifndef MMU_CORE_TDP_TDP_AUDIT_H_
+#define MMU_CORE_TDP_TDP_AUDIT_H_
+
+#include "mmu_core/mmu/audit_sink.h"
+#include "mmu_core/stats/mmu_counters.h"
+#include "mmu_core/sync/mmu_lock.h"
+#include "mmu_core/tdp/tdp_mmu.h"
+
+namespace mmu {
+
+// Walks every root and hands each leaf to `sink`. `counters` are those that
+// `tdp` counts in. REQUIRES: an RCU read section; no vCPU runs.
+void AuditTdp(const MmuWriteLocked& lock, const TdpMmu& tdp,
+              const MmuCounters& counters, AuditSink& sink);
+
+}  // namespace mmu
+
+#endif  // MMU_CORE_TDP_TDP_AUDIT_H_

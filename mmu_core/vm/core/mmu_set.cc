@@ -1,0 +1,188 @@
+#include "mmu_core/vm/core/mmu_set.h"
+
+#include <algorithm>
+#include <utility>
+
+#include "mmu_core/mmu/shadow_page_lister.h"
+
+namespace mmu {
+namespace {
+
+// Calls `fn` for each MMU that may map the slot, the last added first.
+template <typename Mmus, typename Fn>
+void ForEachLastFirst(const Mmus& mmus, const Memslot& slot, Fn fn) {
+  for (auto mmu = mmus.rbegin(); mmu != mmus.rend(); ++mmu) {
+    if ((*mmu)->MayMap(slot)) fn(**mmu);
+  }
+}
+
+// The first added first.
+template <typename Mmus, typename Fn>
+void ForEachFirstFirst(const Mmus& mmus, const Memslot& slot, Fn fn) {
+  for (const auto& mmu : mmus) {
+    if (mmu->MayMap(slot)) fn(*mmu);
+  }
+}
+
+}  // namespace
+
+void MmuSet::WrapForTest(
+    const std::function<std::unique_ptr<Mmu>(std::unique_ptr<Mmu>)>& wrap) {
+  for (std::unique_ptr<Mmu>& mmu : mmus_) mmu = wrap(std::move(mmu));
+}
+
+bool MmuSet::MayMap(const Memslot& slot) const {
+  return std::any_of(mmus_.begin(), mmus_.end(),
+                     [&](const auto& mmu) { return mmu->MayMap(slot); });
+}
+
+SplitOutcome MmuSet::EnableLog(const Memslot& slot, const LogPlan& plan,
+                               MmuCost* cost) {
+  SplitOutcome all;
+  ForEachLastFirst(mmus_, slot, [&](Mmu& mmu) {
+    all.AddCounts(mmu.EnableLog(slot, plan, cost));
+  });
+  all.next_gfn = slot.range().end;
+  return all;
+}
+
+SplitOutcome MmuSet::Split(const Memslot& slot, GfnRange range,
+                           const SplitPlan& plan, MmuCost* cost) {
+  SplitOutcome all;
+  ForEachFirstFirst(mmus_, slot, [&](Mmu& mmu) {
+    const SplitOutcome one = mmu.Split(slot, range, plan, cost);
+    all.AddCounts(one);
+    if (all.locked_at_nanos == 0) all.locked_at_nanos = one.locked_at_nanos;
+    if (one.StoppedBefore(range.end)) {
+      // At least one page, so that the next step begins further on.
+      range.end = std::max(one.next_gfn, range.start + 1);
+    }
+  });
+  all.next_gfn = range.end;
+  return all;
+}
+
+RecoverOutcome MmuSet::Recover(const Memslot& slot, GfnRange range,
+                               MmuCost* cost, const HoldLimit& limit) {
+  RecoverOutcome all;
+  ForEachLastFirst(mmus_, slot, [&](Mmu& mmu) {
+    all += mmu.Recover(slot, range, cost, limit);
+  });
+  return all;
+}
+
+void MmuSet::FastZapAll(LockOp op, MmuCost* cost) {
+  for (auto mmu = mmus_.rbegin(); mmu != mmus_.rend(); ++mmu) {
+    (*mmu)->FastZapAll(op, cost);
+  }
+}
+
+uint64_t MmuSet::RecoverNxHugePages(
+    uint32_t ratio, absl::FunctionRef<bool(const ShadowPage&)> keep,
+    MmuCost* cost) {
+  uint64_t zapped = 0;
+  for (const auto& mmu : mmus_) {
+    zapped += mmu->RecoverNxHugePages(ratio, keep, cost);
+  }
+  return zapped;
+}
+
+void MmuSet::SlotsChanged(uint64_t pages, MmuCost* cost) {
+  for (const auto& mmu : mmus_) mmu->SlotsChanged(pages, cost);
+}
+
+bool MmuSet::ZapLeafs(MmuWriteLocked& lock, const Memslot& slot, GfnRange range,
+                      FlushReason reason, MayYield may_yield, MmuCost* cost) {
+  bool zapped = false;
+  ForEachLastFirst(mmus_, slot, [&](Mmu& mmu) {
+    zapped |= mmu.ZapLeafs(lock, slot, range, reason, may_yield, cost);
+  });
+  return zapped;
+}
+
+void MmuSet::ForgetSlot(MmuWriteLocked& lock, const Memslot& slot,
+                        MmuCost* cost) {
+  ForEachLastFirst(mmus_, slot,
+                   [&](Mmu& mmu) { mmu.ForgetSlot(lock, slot, cost); });
+}
+
+SplitOutcome MmuSet::SplitForClear(MmuWriteLocked& lock, const Memslot& slot,
+                                   GfnRange range, Level target,
+                                   MmuCost* cost) {
+  SplitOutcome all;
+  ForEachLastFirst(mmus_, slot, [&](Mmu& mmu) {
+    all.AddCounts(mmu.SplitForClear(lock, slot, range, target, cost));
+  });
+  all.next_gfn = range.end;
+  return all;
+}
+
+void MmuSet::Reprotect(MmuWriteLocked& lock, const Memslot& slot, Gfn first,
+                       uint64_t mask, NoticeBy notice_by, MmuCost* cost) {
+  ForEachFirstFirst(mmus_, slot, [&](Mmu& mmu) {
+    mmu.Reprotect(lock, slot, first, mask, notice_by, cost);
+  });
+}
+
+bool MmuSet::WriteProtectGfn(const MmuWriteLocked& lock, const Memslot& slot,
+                             Gfn gfn, Level min_level) {
+  bool changed = false;
+  ForEachFirstFirst(mmus_, slot, [&](Mmu& mmu) {
+    changed |= mmu.WriteProtectGfn(lock, slot, gfn, min_level);
+  });
+  return changed;
+}
+
+bool MmuSet::WriteProtectGfnInOthers(MmuKind kind, const MmuWriteLocked& lock,
+                                     const Memslot& slot, Gfn gfn,
+                                     Level min_level) {
+  bool changed = false;
+  ForEachFirstFirst(mmus_, slot, [&](Mmu& mmu) {
+    if (mmu.kind() == kind) return;
+    changed |= mmu.WriteProtectGfn(lock, slot, gfn, min_level);
+  });
+  return changed;
+}
+
+absl::Status MmuSet::CollectDirty(MmuCost* cost) {
+  absl::Status first;
+  for (const auto& mmu : mmus_) first.Update(mmu->CollectDirty(cost));
+  return first;
+}
+
+AgeResult MmuSet::Age(const MemslotSet& slots, int as_id, GfnRange range,
+                      AgeMode mode, MmuCost* cost) const {
+  const auto is_asked = [](const auto& mmu) { return mmu->MayBeInUse(); };
+  AgeResult result;
+  result.young.resize((range.pages() + 63) / 64);
+  // Where several may map one page, bitmaps tell whether one of them did.
+  const bool several = std::count_if(mmus_.begin(), mmus_.end(), is_asked) > 1;
+  if (several) result.mapped.resize(result.young.size());
+  for (const auto& mmu : mmus_) {
+    if (!is_asked(mmu)) continue;
+    const uint64_t young_before = result.young_page_count;
+    mmu->Age(slots, as_id, range, mode, result, cost);
+    result.was_fast |=
+        mmu->AgesFast() && result.young_page_count != young_before;
+  }
+  if (several) CountPages(result);
+  return result;
+}
+
+bool MmuSet::List(ShadowPageLister& listing) const {
+  for (const auto& mmu : mmus_) {
+    if (mmu->kind() < listing.position.owner) continue;
+    if (mmu->kind() != listing.position.owner) {
+      listing.position = {.owner = mmu->kind()};
+    }
+    if (listing.filter.owner.value_or(mmu->kind()) != mmu->kind()) continue;
+    if (!mmu->List(listing)) return false;
+  }
+  return true;
+}
+
+void MmuSet::Audit(const MmuWriteLocked& lock, AuditSink& sink) const {
+  for (const auto& mmu : mmus_) mmu->Audit(lock, sink);
+}
+
+}  // namespace mmu
