@@ -15,7 +15,7 @@
 #include "absl/strings/str_cat.h"
 #include "mmu_core/base/check.h"
 #include "mmu_core/base/thread.h"
-#include "server/logging.h"
+#include "server/log/logging.h"
 
 namespace mmud {
 namespace {

@@ -9,7 +9,7 @@
 #include <vector>
 
 #include "server/log/limited_log.h"
-#include "server/open_connections.h"
+#include "server/rpc/open_connections.h"
 
 namespace mmud {
 

@@ -24,21 +24,21 @@
 #include "absl/strings/string_view.h"
 #include "absl/time/clock.h"
 #include "absl/time/time.h"
-#include "google/longrunning/operations.pb.h"
 #include "mmu_core/base/clock.h"
 #include "mmu_core/base/thread.h"
 #include "mmu_core/paging/table_pool.h"
 #include "mmu_core/sync/rcu.h"
+#include "server/base/build_info.h"
 #include "server/base/errors.h"
-#include "server/build_info.h"
-#include "server/config.h"
-#include "server/config_loader.h"
-#include "server/config_options.h"
+#include "server/config/config.h"
+#include "server/config/config_loader.h"
+#include "server/config/config_options.h"
+#include "server/control/housekeeping.h"
+#include "server/control/operation.h"
+#include "server/daemon_collector.h"
 #include "server/grpc_server.h"
-#include "server/housekeeping.h"
 #include "server/http_server.h"
-#include "server/logging.h"
-#include "server/metrics/daemon_collector.h"
+#include "server/log/logging.h"
 #include "server/metrics/rpc_metrics.h"
 #include "server/services/daemon_state.h"
 
@@ -171,11 +171,11 @@ void Drain(DaemonState& state, const RpcMetrics& rpcs, GrpcServer& server) {
   // Also those whose peer does not read: they would take the whole time.
   state.calls.open_streams.EndAll(DrainingError());
   state.workloads.StopAll();
-  for (const google::longrunning::Operation& operation :
+  for (const OperationView& operation :
        state.operations.Drain(deadline - mmu::MonotonicTime::Now())) {
     Log(LogLevel::kInfo, "operation parked",
-        {{"name", operation.name()},
-         {"done", operation.done() ? "true" : "false"}});
+        {{"name", operation.name},
+         {"done", operation.done ? "true" : "false"}});
   }
   // Shutdown would wait for idle connections, too, which a client closes only
   // when it looks at them next.

@@ -30,8 +30,8 @@
 #include "mmud/v1/dirty_log_service.grpc.pb.h"
 #include "mmud/v1/guest_memory_service.grpc.pb.h"
 #include "mmud/v1/vm_service.grpc.pb.h"
-#include "server/config.h"
-#include "server/housekeeping.h"
+#include "server/config/config.h"
+#include "server/control/housekeeping.h"
 #include "server/metrics/rpc_metrics.h"
 #include "server/services/daemon_state.h"
 

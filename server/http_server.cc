@@ -28,8 +28,8 @@
 #include "mmu_core/base/mutex.h"
 #include "mmu_core/base/thread.h"
 #include "prometheus/collectable.h"
+#include "server/config/listen_address.h"
 #include "server/http_response.h"
-#include "server/listen_address.h"
 #include "server/metrics/metrics_page.h"
 
 namespace mmud {

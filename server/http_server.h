@@ -30,8 +30,8 @@
 #include "absl/strings/string_view.h"
 #include "mmu_core/base/mutex.h"
 #include "prometheus/collectable.h"
+#include "server/config/listen_address.h"
 #include "server/http_response.h"
-#include "server/listen_address.h"
 #include "server/rpc/worker_pool.h"
 
 struct MHD_Connection;

@@ -25,7 +25,7 @@
 #include "prometheus/collectable.h"
 #include "prometheus/metric_family.h"
 #include "server/metrics/metric_writer.h"
-#include "server/open_connections.h"
+#include "server/rpc/open_connections.h"
 
 namespace mmud {
 namespace {

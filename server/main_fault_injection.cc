@@ -11,7 +11,7 @@
 #include "absl/strings/strip.h"
 #include "mmu_core/testing/fault_injection.h"
 #include "server/daemon.h"
-#include "server/logging.h"
+#include "server/log/logging.h"
 
 ABSL_FLAG(std::string, inject, "",
           "The fault to inject. drop-one-mark:N loses the Nth dirty mark of a "

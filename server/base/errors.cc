@@ -67,6 +67,10 @@ absl::Status WithResource(absl::Status status, absl::string_view type,
   return status;
 }
 
+absl::Status AboutVm(absl::Status status, absl::string_view vm) {
+  return WithResource(std::move(status), "mmud.v1.Vm", vm);
+}
+
 absl::Status WithRetryDelay(absl::Status status, absl::Duration delay) {
   status.SetPayload(kRetryUrl,
                     absl::Cord(absl::StrCat(absl::ToInt64Nanoseconds(delay))));
@@ -121,20 +125,27 @@ ApiErrorDetail ApiDetailOf(const absl::Status& status) {
 }
 
 absl::Status VmNotFound(absl::string_view name) {
-  return WithResource(
+  return AboutVm(
       ApiError(absl::StatusCode::kNotFound, "VM_NOT_FOUND",
                absl::StrCat("there is no VM ", Quote(name),
                             "; VmService.ListVms shows those that exist")),
-      "mmud.v1.Vm", name);
+      name);
 }
 
 absl::Status VmDeleted(absl::string_view name) {
-  return WithResource(
+  return AboutVm(
       ApiError(absl::StatusCode::kFailedPrecondition, "VM_DELETED",
                absl::StrCat(Quote(name),
                             " is being deleted, which cannot be undone; its "
                             "name is free again once GetVm says VM_NOT_FOUND")),
-      "mmud.v1.Vm", name);
+      name);
+}
+
+absl::Status DirtyLogOff(absl::string_view vm) {
+  return AboutVm(
+      ApiError(absl::StatusCode::kFailedPrecondition, "DIRTY_LOG_OFF",
+               absl::StrCat(vm, " does not log; call StartDirtyLog first")),
+      vm);
 }
 
 absl::Status MemslotNotFound(absl::string_view name) {

@@ -38,6 +38,9 @@ absl::Status ApiError(absl::StatusCode code, absl::string_view reason,
 absl::Status WithResource(absl::Status status, absl::string_view type,
                           absl::string_view name);
 
+// The same about a VM, by its name, "vms/alpha".
+absl::Status AboutVm(absl::Status status, absl::string_view vm);
+
 // Becomes google.rpc.RetryInfo.
 absl::Status WithRetryDelay(absl::Status status, absl::Duration delay);
 
@@ -60,6 +63,8 @@ ApiErrorDetail ApiDetailOf(const absl::Status& status);
 // Errors that many calls share.
 absl::Status VmNotFound(absl::string_view name);
 absl::Status VmDeleted(absl::string_view name);
+// FAILED_PRECONDITION DIRTY_LOG_OFF.
+absl::Status DirtyLogOff(absl::string_view vm);
 absl::Status MemslotNotFound(absl::string_view name);
 absl::Status WorkloadNotFound(absl::string_view name);
 absl::Status OperationNotFound(absl::string_view name);

@@ -13,6 +13,7 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/string_view.h"
 #include "absl/strings/strip.h"
+#include "absl/types/optional.h"
 #include "server/base/errors.h"
 #include "server/base/uuid.h"
 
@@ -43,6 +44,13 @@ absl::Status BadName(absl::string_view field, absl::string_view value,
   return InvalidField("INVALID_NAME", field,
                       absl::StrCat(field, " is ", Quote(value),
                                    "; it must have the form ", form));
+}
+
+absl::Status BadPageToken(absl::string_view token) {
+  return InvalidField("INVALID_PAGE_TOKEN", "page_token",
+                      absl::StrCat("page_token ", Quote(token),
+                                   " was not returned by this list; leave it "
+                                   "empty to start from the beginning"));
 }
 
 }  // namespace
@@ -132,10 +140,26 @@ absl::StatusOr<std::string> ParsePageToken(absl::string_view list,
       return std::string(key);
     }
   }
-  return InvalidField("INVALID_PAGE_TOKEN", "page_token",
-                      absl::StrCat("page_token ", Quote(token),
-                                   " was not returned by this list; leave it "
-                                   "empty to start from the beginning"));
+  return BadPageToken(token);
+}
+
+absl::StatusOr<absl::optional<uint64_t>> ParseNumberToken(
+    absl::string_view list, absl::string_view token) {
+  const absl::StatusOr<std::string> key = ParsePageToken(list, token);
+  if (!key.ok()) return key.status();
+  if (key->empty()) return absl::optional<uint64_t>();
+  uint64_t number = 0;
+  if (absl::SimpleAtoi(*key, &number)) return number;
+  return BadPageToken(token);
+}
+
+absl::Status CheckOnePage(absl::string_view token) {
+  if (token.empty()) return absl::OkStatus();
+  return InvalidField(
+      "INVALID_PAGE_TOKEN", "page_token",
+      absl::StrCat("page_token is ", Quote(token),
+                   " though vm is set; one VM is one page: leave one of them "
+                   "empty"));
 }
 
 absl::StatusOr<int> CheckPageSize(int32_t page_size) {

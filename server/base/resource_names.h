@@ -11,6 +11,7 @@
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "absl/strings/string_view.h"
+#include "absl/types/optional.h"
 
 namespace mmud {
 
@@ -51,6 +52,12 @@ std::string NewOperationName();
 std::string MakePageToken(absl::string_view list, absl::string_view last_key);
 absl::StatusOr<std::string> ParsePageToken(absl::string_view list,
                                            absl::string_view token);
+// The same of a list whose keys are numbers; nothing: the first page.
+absl::StatusOr<absl::optional<uint64_t>> ParseNumberToken(
+    absl::string_view list, absl::string_view token);
+// INVALID_PAGE_TOKEN unless `token` is empty: the request names one VM, which
+// is one page.
+absl::Status CheckOnePage(absl::string_view token);
 
 // 0 becomes 100, more than 1000 becomes 1000. INVALID_PAGE_SIZE if negative.
 absl::StatusOr<int> CheckPageSize(int32_t page_size);

@@ -3,6 +3,7 @@
 #include <string>
 
 #include "absl/status/status.h"
+#include "absl/types/optional.h"
 #include "gtest/gtest.h"
 #include "mmu_core/base/error.h"
 
@@ -86,6 +87,24 @@ TEST(ResourceNames, PageTokensBelongToTheirList) {
   EXPECT_EQ(mmu::DetailOf(ParsePageToken("operations", token).status()).reason,
             "INVALID_PAGE_TOKEN");
   EXPECT_FALSE(ParsePageToken("vms", "!!").ok());
+}
+
+TEST(ResourceNames, ANumberTokenHasANumber) {
+  EXPECT_EQ(ParseNumberToken("slots", MakePageToken("slots", "7")).value(), 7u);
+  EXPECT_EQ(ParseNumberToken("slots", "").value(), absl::nullopt);
+  for (const std::string& token :
+       {MakePageToken("slots", "x"), MakePageToken("slots", "-1"),
+        MakePageToken("vms", "7"), std::string("!!")}) {
+    EXPECT_EQ(mmu::DetailOf(ParseNumberToken("slots", token).status()).reason,
+              "INVALID_PAGE_TOKEN")
+        << token;
+  }
+}
+
+TEST(ResourceNames, OneVmIsOnePage) {
+  EXPECT_TRUE(CheckOnePage("").ok());
+  EXPECT_EQ(mmu::DetailOf(CheckOnePage(MakePageToken("vms", "a"))).reason,
+            "INVALID_PAGE_TOKEN");
 }
 
 TEST(ResourceNames, PageSizesHaveADefaultAndALimit) {

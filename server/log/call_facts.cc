@@ -1,14 +1,12 @@
 #include "server/log/call_facts.h"
 
 #include <algorithm>
-#include <memory>
 #include <string>
 
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/string_view.h"
 #include "google/longrunning/operations.pb.h"
-#include "google/protobuf/any.pb.h"
 #include "google/protobuf/descriptor.h"
 #include "google/protobuf/message.h"
 #include "mmud/v1/aging_service.pb.h"
@@ -93,21 +91,6 @@ CallFacts FactsOf(const Message& request) {
   }
   facts.vm = Cut(facts.vm);
   return facts;
-}
-
-CallFacts FactsOf(const google::protobuf::Any& any) {
-  std::string type;
-  if (!google::protobuf::Any::ParseAnyTypeUrl(any.type_url(), &type)) return {};
-  const Descriptor* const descriptor =
-      google::protobuf::DescriptorPool::generated_pool()->FindMessageTypeByName(
-          type);
-  if (descriptor == nullptr) return {};
-  const std::unique_ptr<Message> message(
-      google::protobuf::MessageFactory::generated_factory()
-          ->GetPrototype(descriptor)
-          ->New());
-  if (!message->ParseFromString(any.value())) return {};
-  return FactsOf(*message);
 }
 
 }  // namespace mmud

@@ -6,7 +6,6 @@
 #include <string>
 
 #include "absl/strings/string_view.h"
-#include "google/protobuf/any.pb.h"
 #include "google/protobuf/message.h"
 
 namespace mmud {
@@ -29,9 +28,6 @@ struct CallFacts {
 // not clear. So do the cancelling and the deletion of an operation, whose
 // messages are not ours, and a stream that harvests.
 CallFacts FactsOf(const google::protobuf::Message& request);
-
-// The same of a message of a type that is linked in; empty if it is not.
-CallFacts FactsOf(const google::protobuf::Any& any);
 
 }  // namespace mmud
 

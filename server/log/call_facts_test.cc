@@ -7,7 +7,6 @@
 #include "absl/strings/str_cat.h"
 #include "gmock/gmock.h"
 #include "google/longrunning/operations.pb.h"
-#include "google/protobuf/any.pb.h"
 #include "google/protobuf/descriptor.h"
 #include "google/protobuf/message.h"
 #include "gtest/gtest.h"
@@ -141,18 +140,6 @@ TEST(CallFactsTest, WhateverIsSentOnlySoMuchIsKept) {
   EXPECT_LT(FactsOf(request).request_id.size(), 300u);
   request.set_name("vms/");
   EXPECT_EQ(FactsOf(request).vm, "vms/");
-}
-
-TEST(CallFactsTest, ProgressOfAnOperationNamesItsVm) {
-  v1::SplitMetadata metadata;
-  metadata.set_vm("vms/alpha");
-  google::protobuf::Any any;
-  any.PackFrom(metadata);
-  EXPECT_EQ(FactsOf(any).vm, "vms/alpha");
-  any.set_type_url("type.googleapis.com/no.such.Type");
-  EXPECT_EQ(FactsOf(any).vm, "");
-  any.set_type_url("nonsense");
-  EXPECT_EQ(FactsOf(any).vm, "");
 }
 
 }  // namespace

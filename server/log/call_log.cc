@@ -18,10 +18,10 @@
 #include "grpcpp/support/server_interceptor.h"
 #include "grpcpp/support/status.h"
 #include "mmu_core/sync/spin.h"
+#include "server/base/status_codes.h"
 #include "server/log/call_facts.h"
+#include "server/log/logging.h"
 #include "server/log/peer.h"
-#include "server/logging.h"
-#include "server/operation_metrics.h"
 
 namespace mmud {
 namespace {

@@ -17,7 +17,7 @@
 #include "server/base/errors.h"
 #include "server/base/status_mapping.h"
 #include "server/log/limited_log.h"
-#include "server/logging.h"
+#include "server/log/logging.h"
 
 namespace mmud {
 namespace {

@@ -4,7 +4,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "absl/strings/string_view.h"
-#include "server/logging.h"
+#include "server/log/logging.h"
 
 namespace mmud {
 

@@ -10,7 +10,7 @@
 #include "absl/strings/string_view.h"
 #include "mmu_core/base/clock.h"
 #include "server/log/log_limiter.h"
-#include "server/logging.h"
+#include "server/log/logging.h"
 
 namespace mmud {
 

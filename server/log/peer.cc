@@ -12,7 +12,7 @@
 #include "absl/strings/string_view.h"
 #include "absl/strings/strip.h"
 #include "absl/types/optional.h"
-#include "server/logging.h"
+#include "server/log/logging.h"
 
 namespace mmud {
 namespace {

@@ -6,7 +6,7 @@
 #include <string>
 
 #include "absl/strings/string_view.h"
-#include "server/logging.h"
+#include "server/log/logging.h"
 
 namespace mmud {
 

@@ -10,7 +10,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "gtest/gtest.h"
-#include "server/logging.h"
+#include "server/log/logging.h"
 
 namespace mmud {
 namespace {

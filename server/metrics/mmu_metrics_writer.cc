@@ -13,7 +13,7 @@
 #include "mmu_core/tlb/flush_metrics.h"
 #include "mmu_core/vm/inspect/vm_stats.h"
 #include "server/metrics/metric_writer.h"
-#include "server/retained_totals.h"
+#include "server/metrics/retained_totals.h"
 
 namespace mmud {
 namespace {

@@ -12,7 +12,7 @@
 #include "mmu_core/paging/table_pool.h"
 #include "mmu_core/vm/inspect/vm_stats.h"
 #include "server/metrics/metric_writer.h"
-#include "server/retained_totals.h"
+#include "server/metrics/retained_totals.h"
 
 namespace mmud {
 

@@ -13,8 +13,8 @@
 
 #include "grpcpp/support/server_interceptor.h"
 #include "mmu_core/stats/latency_histogram.h"
+#include "server/base/status_codes.h"
 #include "server/metrics/metric_writer.h"
-#include "server/operation_metrics.h"
 
 namespace mmud {
 

@@ -1,8 +1,8 @@
 #include "server/services/admin_service.h"
 
 #include "grpcpp/support/status.h"
-#include "server/build_info.h"
-#include "server/services/convert.h"
+#include "server/base/build_info.h"
+#include "server/convert/convert.h"
 
 namespace mmud {
 

@@ -14,10 +14,10 @@
 #include "mmu_core/vm/vm.h"
 #include "server/base/errors.h"
 #include "server/base/resource_names.h"
+#include "server/convert/convert.h"
+#include "server/convert/page_table_convert.h"
 #include "server/rpc/call_context.h"
 #include "server/services/call.h"
-#include "server/services/convert.h"
-#include "server/services/page_table_convert.h"
 
 namespace mmud {
 namespace {

@@ -14,31 +14,38 @@
 #include "absl/time/time.h"
 #include "absl/types/optional.h"
 #include "google/longrunning/operations.pb.h"
-#include "google/protobuf/any.pb.h"
 #include "grpcpp/support/status.h"
-#include "mmu_core/base/address.h"
 #include "mmu_core/base/clock.h"
 #include "mmu_core/dirty/dirty_log_calls.h"
 #include "mmu_core/dirty/dirty_log_state.h"
 #include "mmu_core/dirty/log_owner.h"
 #include "mmu_core/vm/vm.h"
 #include "server/base/errors.h"
-#include "server/operation_store.h"
+#include "server/control/dirty_log_calls.h"
+#include "server/control/dirty_log_control.h"
+#include "server/control/dirty_log_stream.h"
+#include "server/control/dirty_rate_history.h"
+#include "server/control/named_pages.h"
+#include "server/control/operation.h"
+#include "server/control/operation_store.h"
+#include "server/convert/dirty_log_calls_convert.h"
+#include "server/convert/dirty_log_codec.h"
+#include "server/convert/dirty_log_control_convert.h"
+#include "server/convert/dirty_log_convert.h"
+#include "server/convert/dirty_log_stream_convert.h"
+#include "server/convert/dirty_rate_convert.h"
+#include "server/convert/operation_convert.h"
+#include "server/convert/operation_times.h"
 #include "server/rpc/call_context.h"
 #include "server/services/call.h"
-#include "server/services/convert.h"
-#include "server/services/dirty_log_calls.h"
-#include "server/services/dirty_log_codec.h"
-#include "server/services/dirty_log_control.h"
-#include "server/services/dirty_log_convert.h"
-#include "server/services/dirty_log_stream.h"
 #include "server/services/harvest_stream.h"
-#include "server/services/operation_times.h"
 
 namespace mmud {
 namespace {
 
-constexpr int kMaxWindows = 16;
+std::vector<absl::Duration> UsualWindows() {
+  return {absl::Seconds(1), absl::Seconds(10), absl::Minutes(1)};
+}
 
 // The use of a VM by its one start of a dirty log.
 class StartTurn {
@@ -56,13 +63,12 @@ class StartTurn {
 absl::StatusOr<std::shared_ptr<StartTurn>> TakeTurn(DaemonState& state,
                                                     const VmUse& vm) {
   if (!vm->TryBeginDirtyLogStart()) {
-    return WithResource(
-        ApiError(
-            absl::StatusCode::kAborted, "DIRTY_LOG_STARTING",
-            absl::StrCat("another StartDirtyLog is at work on ", vm->name(),
-                         "; wait for its operation or cancel "
-                         "it")),
-        "mmud.v1.Vm", vm->name());
+    return AboutVm(ApiError(absl::StatusCode::kAborted, "DIRTY_LOG_STARTING",
+                            absl::StrCat("another StartDirtyLog is at work on ",
+                                         vm->name(),
+                                         "; wait for its operation or cancel "
+                                         "it")),
+                   vm->name());
   }
   absl::StatusOr<VmUse> use = state.vms.ForOperation(vm);
   if (!use.ok()) {
@@ -76,17 +82,18 @@ OperationSpec StartSpec(std::shared_ptr<StartTurn> turn,
                         std::shared_ptr<DirtyLogStartJob> job) {
   OperationSpec spec;
   spec.method = OperationMethod::kStartDirtyLog;
+  spec.vm = turn->vm().name();
   auto times = std::make_shared<OperationTimes>();
-  spec.run = [turn, job, times]() -> absl::StatusOr<google::protobuf::Any> {
+  spec.run = [turn, job, times]() -> absl::StatusOr<PackedMessage> {
     const auto end = absl::MakeCleanup([&times] { times->End(); });
-    const absl::StatusOr<v1::StartDirtyLogResponse> started = job->Run();
+    const absl::StatusOr<StartedDirtyLog> started = job->Run();
     if (!started.ok()) return started.status();
-    return ToAny(*started);
+    return Pack(ToResponse(job->vm(), *started));
   };
   spec.metadata = [turn, job, times] {
-    v1::StartDirtyLogMetadata metadata = job->Metadata();
+    v1::StartDirtyLogMetadata metadata = ToMetadata(*job);
     times->AddTo(&metadata);
-    return ToAny(metadata);
+    return Pack(metadata);
   };
   spec.cancel = [turn, job] { job->Cancel(); };
   return spec;
@@ -106,7 +113,7 @@ absl::StatusOr<v1::AcquireDirtyLogResponse> Acquire(
       *claim, *id,
       request.force() ? mmu::LogOwner::Force::kYes : mmu::LogOwner::Force::kNo,
       mmu::MonotonicTime::Now(), &acquired);
-  if (!log.ok()) return WithResource(log.status(), "mmud.v1.Vm", vm.name());
+  if (!log.ok()) return AboutVm(log.status(), vm.name());
   v1::AcquireDirtyLogResponse response;
   *response.mutable_dirty_log() = ToProto(vm, *log);
   response.set_already_owned(acquired == mmu::LogOwner::Acquired::kAlready);
@@ -116,8 +123,8 @@ absl::StatusOr<v1::AcquireDirtyLogResponse> Acquire(
 // The messages of one ReadDirtyPages: header, chunks, trailer.
 class PageStream {
  public:
-  PageStream(VmUse vm, const DirtyLogPlan& plan)
-      : vm_(std::move(vm)), header_(HeaderOf(plan)), chunks_(plan) {}
+  PageStream(VmUse vm, const DirtyLogPlan& plan, const ChunkForm& form)
+      : vm_(std::move(vm)), header_(HeaderOf(plan)), chunks_(plan, form) {}
 
   const ManagedVm& vm() const { return *vm_; }
 
@@ -183,11 +190,14 @@ grpc::Status DirtyLogServiceImpl::StartDirtyLog(
         if (!vm.ok()) return vm.status();
         absl::StatusOr<std::shared_ptr<StartTurn>> turn = TakeTurn(state_, *vm);
         if (!turn.ok()) return turn.status();
+        absl::StatusOr<DirtyLogStartRequest> start =
+            ToStartRequest(*request, **vm);
+        if (!start.ok()) return start.status();
         absl::StatusOr<std::shared_ptr<DirtyLogStartJob>> job =
-            DirtyLogStartJob::Create(*request, (*turn)->vm());
+            DirtyLogStartJob::Create(*std::move(start), (*turn)->vm());
         if (!job.ok()) return job.status();
-        return state_.operations.Start(
-            StartSpec(*std::move(turn), *std::move(job)));
+        return ToProto(state_.operations.Start(
+            StartSpec(*std::move(turn), *std::move(job))));
       });
 }
 
@@ -197,7 +207,7 @@ grpc::Status DirtyLogServiceImpl::GetDirtyLog(
   const absl::StatusOr<VmUse> vm = FindVm(state_, request->vm(), "vm");
   if (!vm.ok()) return ToGrpcStatus(vm.status());
   const absl::optional<mmu::DirtyLogView> log = (*vm)->vm().FindDirtyLog();
-  if (!log.has_value()) return ToGrpcStatus(DirtyLogOff(**vm));
+  if (!log.has_value()) return ToGrpcStatus(DirtyLogOff((*vm)->name()));
   *response->mutable_dirty_log() = ToProto(**vm, *log);
   if (!request->count_open_pages()) return grpc::Status::OK;
   const std::vector<mmu::SlotUndelivered> counts =
@@ -236,7 +246,13 @@ grpc::Status DirtyLogServiceImpl::SealDirtyLog(
         if (!vm.ok()) return vm.status();
         const absl::StatusOr<mmu::LogCall> call = ToLogCall(*request);
         if (!call.ok()) return call.status();
-        return Seal(**vm, *call, request->acknowledged_epoch());
+        const absl::StatusOr<uint64_t> acknowledged =
+            ToEpoch(request->acknowledged_epoch(), "acknowledged_epoch", **vm);
+        if (!acknowledged.ok()) return acknowledged.status();
+        const absl::StatusOr<SealedLog> sealed =
+            Seal(**vm, *call, *acknowledged);
+        if (!sealed.ok()) return sealed.status();
+        return ToResponse(*sealed);
       });
 }
 
@@ -249,9 +265,11 @@ DirtyLogServiceImpl::ReadDirtyPages(CallContext* context,
   if (absl::Status status = CheckStream(*context, state_, **vm); !status.ok()) {
     return status;
   }
-  const absl::StatusOr<DirtyLogPlan> plan = PlanDirtyLog(*request, **vm);
+  const absl::StatusOr<DirtyPagesCall> read = ToDirtyPagesCall(*request, **vm);
+  if (!read.ok()) return read.status();
+  const absl::StatusOr<DirtyLogPlan> plan = PlanDirtyLog(read->pages, **vm);
   if (!plan.ok()) return plan.status();
-  auto pages = std::make_shared<PageStream>(*std::move(vm), *plan);
+  auto pages = std::make_shared<PageStream>(*std::move(vm), *plan, read->form);
   return MessageSource<v1::ReadDirtyPagesResponse>(
       [this, context,
        pages](v1::ReadDirtyPagesResponse* message) -> absl::StatusOr<bool> {
@@ -274,11 +292,16 @@ grpc::Status DirtyLogServiceImpl::ClearDirtyLog(
         const absl::StatusOr<NamedPages> pages =
             FindPages(request->pages(), **vm);
         if (!pages.ok()) return pages.status();
-        return Clear(
-            **vm, *call, request->epoch(), *pages,
-            {.keep_going = [&] { return CheckVmCall(*context, **vm); },
-             .part_done =
-                 [&] { state_.call_log.NotePartDone(context->id()); }});
+        const absl::StatusOr<uint64_t> epoch =
+            ToClearEpoch(request->epoch(), **vm);
+        if (!epoch.ok()) return epoch.status();
+        const absl::StatusOr<ClearedPages> cleared =
+            Clear(**vm, *call, *epoch, *pages,
+                  {.keep_going = [&] { return CheckVmCall(*context, **vm); },
+                   .part_done =
+                       [&] { state_.call_log.NotePartDone(context->id()); }});
+        if (!cleared.ok()) return cleared.status();
+        return ToResponse(*cleared);
       });
 }
 
@@ -292,13 +315,19 @@ grpc::Status DirtyLogServiceImpl::AcknowledgePages(
         if (!vm.ok()) return vm.status();
         const absl::StatusOr<mmu::LogCall> call = ToLogCall(*request);
         if (!call.ok()) return call.status();
-        if (!request->has_pages()) {
-          return Acknowledge(**vm, *call, request->epoch(), nullptr);
+        absl::optional<NamedPages> pages;
+        if (request->has_pages()) {
+          absl::StatusOr<NamedPages> named = FindPages(request->pages(), **vm);
+          if (!named.ok()) return named.status();
+          pages = *std::move(named);
         }
-        const absl::StatusOr<NamedPages> pages =
-            FindPages(request->pages(), **vm);
-        if (!pages.ok()) return pages.status();
-        return Acknowledge(**vm, *call, request->epoch(), &*pages);
+        const absl::StatusOr<uint64_t> epoch =
+            ToEpoch(request->epoch(), "epoch", **vm);
+        if (!epoch.ok()) return epoch.status();
+        const absl::StatusOr<mmu::AcknowledgeResult> result = Acknowledge(
+            **vm, *call, *epoch, pages.has_value() ? &*pages : nullptr);
+        if (!result.ok()) return result.status();
+        return ToResponse(*result);
       });
 }
 
@@ -313,7 +342,12 @@ grpc::Status DirtyLogServiceImpl::StopDirtyLog(
         // What it discards is not counted by a deletion as well.
         const absl::StatusOr<VmUse> change = state_.vms.ForChange(*vm);
         if (!change.ok()) return change.status();
-        return mmud::StopDirtyLog(*request, **vm);
+        const absl::StatusOr<mmu::DirtyLogStop> stop = ToStop(*request);
+        if (!stop.ok()) return stop.status();
+        const absl::StatusOr<StoppedDirtyLog> stopped =
+            mmud::StopDirtyLog(*stop, **vm);
+        if (!stopped.ok()) return stopped.status();
+        return ToResponse(*stopped);
       });
 }
 
@@ -329,50 +363,26 @@ grpc::Status DirtyLogServiceImpl::GetDirtyRate(
     v1::GetDirtyRateResponse* response) {
   absl::StatusOr<VmUse> vm = FindVm(state_, request->vm(), "vm");
   if (!vm.ok()) return ToGrpcStatus(vm.status());
-  if (!(*vm)->vm().LogsDirtyPages()) return ToGrpcStatus(DirtyLogOff(**vm));
-  if (request->windows_size() > kMaxWindows) {
-    return ToGrpcStatus(
-        InvalidField("INVALID_WINDOW", "windows",
-                     absl::StrCat("windows has ", request->windows_size(),
-                                  " entries; it may have ", kMaxWindows)));
+  if (!(*vm)->vm().LogsDirtyPages()) {
+    return ToGrpcStatus(DirtyLogOff((*vm)->name()));
   }
-  std::vector<absl::Duration> windows;
-  for (int i = 0; i < request->windows_size(); ++i) {
-    absl::Duration window;
-    if (!FromProto(request->windows(i), &window) ||
-        window < absl::Milliseconds(100) || window > absl::Minutes(10)) {
-      return ToGrpcStatus(
-          WrongValue("INVALID_WINDOW", absl::StrCat("windows[", i, "]"),
-                     Show(request->windows(i)), "from 100 ms to 10 min"));
-    }
-    windows.push_back(window);
-  }
-  const bool asked = !windows.empty();
-  if (!asked) windows = {absl::Seconds(1), absl::Seconds(10), absl::Minutes(1)};
+  absl::StatusOr<std::vector<absl::Duration>> windows =
+      ToWindows(request->windows());
+  if (!windows.ok()) return ToGrpcStatus(windows.status());
+  const bool asked = !windows->empty();
+  if (!asked) *windows = UsualWindows();
+  const VcpuRates vcpus =
+      request->per_vcpu() ? VcpuRates::kShow : VcpuRates::kLeaveOut;
   const DirtySample now = (*vm)->SampleDirty(mmu::MonotonicTime::Now());
-  for (const absl::Duration window : windows) {
+  for (const absl::Duration window : *windows) {
     const absl::StatusOr<DirtyRateResult> rate =
         (*vm)->dirty_rate().Rate(now, window);
-    // Of the usual windows those are left out that reach too far back, but
-    // not all of them.
-    if (!rate.ok() && (asked || response->rates_size() == 0)) {
+    if (rate.ok()) {
+      *response->add_rates() = ToProto(window, *rate, vcpus);
+    } else if (asked || response->rates_size() == 0) {
+      // Of the usual windows those are left out that reach too far back, but
+      // not all of them.
       return ToGrpcStatus(rate.status());
-    }
-    if (!rate.ok()) continue;
-    v1::DirtyRate* proto = response->add_rates();
-    *proto->mutable_window() = ToProto(window);
-    *proto->mutable_observed() = ToProto(rate->observed);
-    proto->set_unique_pages_per_second(rate->vm.pages_per_second);
-    proto->set_write_faults_per_second(rate->vm.write_faults_per_second);
-    proto->set_bytes_per_second(rate->vm.pages_per_second * mmu::kPageSize);
-    proto->set_ring_full_ratio(rate->vm.ring_full_ratio);
-    if (!request->per_vcpu()) continue;
-    for (const DirtyRates& rates : rate->vcpus) {
-      v1::VcpuDirtyRate* vcpu = proto->add_vcpus();
-      vcpu->set_vcpu(proto->vcpus_size() - 1);
-      vcpu->set_unique_pages_per_second(rates.pages_per_second);
-      vcpu->set_write_faults_per_second(rates.write_faults_per_second);
-      vcpu->set_ring_full_ratio(rates.ring_full_ratio);
     }
   }
   return grpc::Status::OK;

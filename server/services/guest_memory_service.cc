@@ -16,12 +16,14 @@
 #include "mmu_core/base/gfn_range.h"
 #include "mmu_core/vm/vm.h"
 #include "server/base/errors.h"
+#include "server/control/in_flight_ranges.h"
+#include "server/control/slot_ranges.h"
+#include "server/control/vm_registry.h"
+#include "server/convert/convert.h"
+#include "server/convert/in_flight_convert.h"
+#include "server/convert/page_chunk_builder.h"
 #include "server/rpc/call_context.h"
 #include "server/services/call.h"
-#include "server/services/convert.h"
-#include "server/services/in_flight_ranges.h"
-#include "server/services/page_chunk_builder.h"
-#include "server/vm_registry.h"
 
 namespace mmud {
 namespace {
@@ -35,12 +37,11 @@ absl::Status CheckContents(const ManagedVm& vm,
   std::erase_if(empty, [](const auto& slot) { return slot.has_contents; });
   const mmu::MemslotInfo* const slot = FirstSlotIn(empty, ranges);
   if (slot == nullptr) return absl::OkStatus();
-  return WithResource(
-      ApiError(absl::StatusCode::kFailedPrecondition, "NO_CONTENTS",
-               absl::StrCat("slot ", slot->config.slot,
-                            " has no contents: its backing is "
-                            "METADATA_ONLY")),
-      "mmud.v1.Vm", vm.name());
+  return AboutVm(ApiError(absl::StatusCode::kFailedPrecondition, "NO_CONTENTS",
+                          absl::StrCat("slot ", slot->config.slot,
+                                       " has no contents: its backing is "
+                                       "METADATA_ONLY")),
+                 vm.name());
 }
 
 // What is to be read next; nothing at the end.
@@ -143,7 +144,9 @@ absl::StatusOr<NextRanges> ReadExtents(const v1::ReadPagesRequest& request,
 // Of what an epoch has in flight.
 absl::StatusOr<NextRanges> ReadInFlight(const v1::PagesInFlight& request,
                                         const ManagedVm& vm) {
-  absl::StatusOr<InFlightRanges> ranges = InFlightRanges::Create(request, vm);
+  const absl::StatusOr<PagesInFlight> pages = ToPagesInFlight(request, vm);
+  if (!pages.ok()) return pages.status();
+  absl::StatusOr<InFlightRanges> ranges = InFlightRanges::Create(*pages, vm);
   if (!ranges.ok()) return ranges.status();
   if (absl::Status status = CheckContents(vm, ranges->Within()); !status.ok()) {
     return status;

@@ -22,17 +22,16 @@
 #include "mmu_core/vm/vm.h"
 #include "server/base/errors.h"
 #include "server/base/resource_names.h"
+#include "server/control/dirty_log_calls.h"
+#include "server/control/named_pages.h"
+#include "server/convert/dirty_log_calls_convert.h"
+#include "server/convert/dirty_log_codec.h"
+#include "server/convert/dirty_log_convert.h"
+#include "server/convert/harvest_convert.h"
 #include "server/services/call.h"
-#include "server/services/convert.h"
-#include "server/services/dirty_log_calls.h"
-#include "server/services/dirty_log_codec.h"
-#include "server/services/dirty_log_convert.h"
 
 namespace mmud {
 namespace {
-
-constexpr int64_t kDefaultWindow = 8;
-constexpr int64_t kMaxWindow = 64;
 
 // The error of a call that a message stands for. Who makes it, and of which
 // log, `open` has said; anything else that it names is what `rest` stands for.
@@ -45,6 +44,18 @@ absl::Status InMessage(const absl::Status& status, absl::string_view rest) {
   return OfField(status, rest);
 }
 
+// Makes the counts of a clear of a chunk's whole range those of the chunk's
+// `dirty_count` pages. Those that were not cleared now were cleared by another
+// call, and are in flight unless they were acknowledged since; in the range
+// there may be more of both.
+void CountWithin(uint64_t dirty_count, mmu::ClearResult* result) {
+  const uint64_t others = dirty_count - result->cleared_page_count;
+  result->already_in_flight_page_count =
+      std::min(others, result->already_in_flight_page_count);
+  result->already_clean_page_count =
+      others - result->already_in_flight_page_count;
+}
+
 }  // namespace
 
 absl::Status HarvestStream::KeepGoing() const {
@@ -52,7 +63,7 @@ absl::Status HarvestStream::KeepGoing() const {
 }
 
 mmu::LogCall HarvestStream::Call() const {
-  mmu::LogCall call = call_;
+  mmu::LogCall call = harvest_.call;
   call.now = mmu::MonotonicTime::Now();
   return call;
 }
@@ -94,82 +105,64 @@ absl::Status HarvestStream::Open(const v1::HarvestOpen& open) {
   if (absl::Status status = CheckStream(context_, state_, **vm); !status.ok()) {
     return status;
   }
-  const absl::StatusOr<mmu::LogCall> call = ToLogCall(open);
-  if (!call.ok()) return InField(call.status(), "open.");
-  const absl::StatusOr<v1::DirtyLogEncoding> encoding =
-      ToEncoding(open.encoding());
-  if (!encoding.ok()) return InField(encoding.status(), "open.");
-  const absl::StatusOr<int64_t> bytes =
-      ToMessageBytes(open.max_message_bytes());
-  if (!bytes.ok()) return InField(bytes.status(), "open.");
-  if (open.window_chunk_count() < 0 || open.window_chunk_count() > kMaxWindow) {
-    return WrongValue("INVALID_RANGE", "open.window_chunk_count",
-                      open.window_chunk_count(),
-                      absl::StrCat("from 1 to ", kMaxWindow,
-                                   ", or 0, which is ", kDefaultWindow));
-  }
-  absl::StatusOr<std::vector<uint32_t>> slots = ToSlotIds(open.slots(), **vm);
-  if (!slots.ok()) return InField(slots.status(), "open.");
+  absl::StatusOr<HarvestCall> call = ToHarvestCall(open, **vm);
+  if (!call.ok()) return call.status();
   const absl::StatusOr<mmu::DirtyLogView> log =
-      (*vm)->vm().RenewDirtyLogLease(*call);
+      (*vm)->vm().RenewDirtyLogLease(call->call);
   if (!log.ok()) {
-    return InField(WithResource(log.status(), "mmud.v1.Vm", open.vm()),
-                   "open.");
+    return InField(AboutVm(log.status(), open.vm()), "open.");
   }
-  if (absl::Status status = PlanSlots(**vm, *log, 0, *slots).status();
+  if (absl::Status status = PlanSlots(**vm, *log, 0, call->slots).status();
       !status.ok()) {
     return status;
   }
-  call_ = *call;
+  harvest_ = *std::move(call);
   // Another log of the same owner's is another harvest.
-  call_.log_id = log->state.id;
-  slots_ = *std::move(slots);
-  encoding_ = *encoding;
-  message_bytes_ = *bytes;
-  window_ = static_cast<size_t>(open.window_chunk_count() == 0
-                                    ? kDefaultWindow
-                                    : open.window_chunk_count());
+  harvest_.call.log_id = log->state.id;
   *answers_.emplace_back().mutable_opened() = ToProto(**vm, *log);
   vm_ = *std::move(vm);
   return absl::OkStatus();
 }
 
 absl::Status HarvestStream::SealLog(const v1::HarvestSeal& seal) {
-  absl::StatusOr<v1::SealDirtyLogResponse> sealed =
-      Seal(*vm_, Call(), seal.acknowledged_epoch());
-  if (!sealed.ok())
+  const absl::StatusOr<uint64_t> acknowledged =
+      ToEpoch(seal.acknowledged_epoch(), "acknowledged_epoch", *vm_);
+  const absl::StatusOr<SealedLog> sealed =
+      acknowledged.ok() ? Seal(*vm_, Call(), *acknowledged)
+                        : acknowledged.status();
+  if (!sealed.ok()) {
     return InMessage(sealed.status(), "seal.acknowledged_epoch");
+  }
   state_.call_log.NotePartDone(context_.id());
-  epoch_ = sealed->epoch();
+  epoch_ = sealed->outcome.epoch;
   sent_.clear();
   ahead_.reset();
-  *answers_.emplace_back().mutable_sealed() = *std::move(sealed);
+  *answers_.emplace_back().mutable_sealed() = ToResponse(*sealed);
   const absl::optional<mmu::DirtyLogView> log = vm_->vm().FindDirtyLog();
-  if (!log.has_value()) return DirtyLogOff(*vm_);
+  if (!log.has_value()) return DirtyLogOff(vm_->name());
   DirtyLogPlan plan;
-  plan.log_id = *call_.log_id;
-  plan.epoch = static_cast<uint64_t>(epoch_);
-  plan.encoding = encoding_;
-  plan.message_bytes = message_bytes_;
+  plan.log_id = *harvest_.call.log_id;
+  plan.epoch = epoch_;
   absl::StatusOr<std::vector<SlotPlan>> slots =
-      PlanSlots(*vm_, *log, plan.epoch, slots_);
+      PlanSlots(*vm_, *log, plan.epoch, harvest_.slots);
   if (!slots.ok()) return slots.status();
   plan.slots = *std::move(slots);
   sealed_slots_ = plan.slots;
-  chunks_ = std::make_unique<DirtyPageChunks>(std::move(plan));
+  chunks_ = std::make_unique<DirtyPageChunks>(std::move(plan), harvest_.form);
   return absl::OkStatus();
 }
 
-absl::Status HarvestStream::ClearChunk(const v1::HarvestClear& clear) {
-  const auto chunk = sent_.find(clear.number());
+absl::StatusOr<HarvestStream::SentChunk> HarvestStream::FindChunk(
+    int64_t number) const {
+  const auto chunk = sent_.find(number);
   if (chunk == sent_.end()) {
     return mmu::MakeError(
         absl::StatusCode::kAborted, {"EPOCH_MISMATCH", "clear.number"},
-        absl::StrCat("clear.number is ", clear.number(),
+        absl::StrCat("clear.number is ", number,
                      "; it must be a chunk of this stream's newest seal, which "
                      "is cleared once"));
   }
-  const SentChunk sent = chunk->second;
+  const SentChunk& sent = chunk->second;
   const absl::optional<mmu::MemslotInfo> slot = vm_->FindSlot(sent.slot);
   if (!slot.has_value()) {
     return MemslotNotFound(MakeMemslotName(vm_->name(), sent.slot));
@@ -178,42 +171,42 @@ absl::Status HarvestStream::ClearChunk(const v1::HarvestClear& clear) {
   if (slot->config.size_bytes >> mmu::kPageShift != sent.slot_pages) {
     return mmu::MakeError(
         absl::StatusCode::kAborted, {"EPOCH_MISMATCH", "clear.number"},
-        absl::StrCat("clear.number is ", clear.number(), ", and memslot ",
-                     sent.slot,
+        absl::StrCat("clear.number is ", number, ", and memslot ", sent.slot,
                      " was made anew since that chunk was sent; seal again"));
   }
+  return sent;
+}
+
+absl::Status HarvestStream::ClearChunk(const v1::HarvestClear& clear) {
+  const absl::StatusOr<SentChunk> sent = FindChunk(clear.number());
+  if (!sent.ok()) return sent.status();
   NamedPages pages;
-  pages.slot = sent.slot;
-  pages.first_page = sent.first_page;
-  pages.page_count = sent.page_count;
-  pages.mask.assign((sent.page_count + 63) / 64, ~uint64_t{0});
-  absl::StatusOr<v1::ClearDirtyLogResponse> cleared = Clear(
+  pages.slot = sent->slot;
+  pages.first_page = sent->first_page;
+  pages.page_count = sent->page_count;
+  pages.mask.assign((sent->page_count + 63) / 64, ~uint64_t{0});
+  absl::StatusOr<ClearedPages> cleared = Clear(
       *vm_, Call(), epoch_, pages,
       {.keep_going = [this] { return KeepGoing(); },
        .part_done = [this] { state_.call_log.NotePartDone(context_.id()); }});
   if (!cleared.ok()) return InMessage(cleared.status(), "clear.number");
-  // The mask has all pages of the range. Those of the chunk that were not
-  // cleared now were cleared by another call, and are in flight unless they
-  // were acknowledged since; in the range there may be more of both.
-  const int64_t others = sent.dirty_count - cleared->cleared_page_count();
-  const int64_t in_flight =
-      std::min(others, cleared->already_in_flight_page_count());
-  cleared->set_already_in_flight_page_count(in_flight);
-  cleared->set_already_clean_page_count(others - in_flight);
-  sent_.erase(chunk);
+  CountWithin(sent->dirty_count, &cleared->result);
+  sent_.erase(clear.number());
   v1::HarvestCleared* answer = answers_.emplace_back().mutable_cleared();
   answer->set_number(clear.number());
-  *answer->mutable_result() = *std::move(cleared);
+  *answer->mutable_result() = ToResponse(*cleared);
   return absl::OkStatus();
 }
 
 absl::Status HarvestStream::AcknowledgeEpoch(
     const v1::HarvestAcknowledge& acknowledge) {
-  absl::StatusOr<v1::AcknowledgePagesResponse> result =
-      Acknowledge(*vm_, Call(), acknowledge.epoch(), nullptr);
+  const absl::StatusOr<uint64_t> epoch =
+      ToEpoch(acknowledge.epoch(), "epoch", *vm_);
+  const absl::StatusOr<mmu::AcknowledgeResult> result =
+      epoch.ok() ? Acknowledge(*vm_, Call(), *epoch, nullptr) : epoch.status();
   if (!result.ok()) return InMessage(result.status(), "acknowledge.epoch");
   state_.call_log.NotePartDone(context_.id());
-  *answers_.emplace_back().mutable_acknowledged() = *std::move(result);
+  *answers_.emplace_back().mutable_acknowledged() = ToResponse(*result);
   return absl::OkStatus();
 }
 
@@ -238,25 +231,30 @@ absl::StatusOr<bool> HarvestStream::Next(
     chunks_ = nullptr;
     return true;
   }
-  if (sent_.size() >= window_) return false;
+  if (sent_.size() >= harvest_.window) return false;
+  sent_[++last_number_] = Remember(*ahead_);
+  response->mutable_chunk()->set_number(last_number_);
+  *response->mutable_chunk()->mutable_pages() = *std::move(ahead_);
+  ahead_.reset();
+  return true;
+}
+
+HarvestStream::SentChunk HarvestStream::Remember(
+    const v1::DirtyLogChunk& chunk) const {
   SentChunk sent;
-  sent.slot = static_cast<uint32_t>(ahead_->slot());
+  sent.slot = static_cast<uint32_t>(chunk.slot());
   const auto slot = std::find_if(
       sealed_slots_.begin(), sealed_slots_.end(),
       [&sent](const SlotPlan& of) { return of.slot == sent.slot; });
   MMU_CHECK(slot != sealed_slots_.end());
   sent.slot_pages = slot->slot_pages;
-  sent.first_page = (mmu::Gpa(static_cast<uint64_t>(ahead_->gpa_bytes())) -
-                     slot->slot_start) >>
-                    mmu::kPageShift;
+  sent.first_page =
+      (mmu::Gpa(static_cast<uint64_t>(chunk.gpa_bytes())) - slot->slot_start) >>
+      mmu::kPageShift;
   sent.page_count =
-      static_cast<uint64_t>(ahead_->size_bytes()) >> mmu::kPageShift;
-  sent.dirty_count = CountPages(*ahead_);
-  sent_[++last_number_] = sent;
-  response->mutable_chunk()->set_number(last_number_);
-  *response->mutable_chunk()->mutable_pages() = *std::move(ahead_);
-  ahead_.reset();
-  return true;
+      static_cast<uint64_t>(chunk.size_bytes()) >> mmu::kPageShift;
+  sent.dirty_count = static_cast<uint64_t>(CountPages(chunk));
+  return sent;
 }
 
 }  // namespace mmud

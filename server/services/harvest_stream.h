@@ -16,11 +16,13 @@
 #include "absl/types/optional.h"
 #include "mmu_core/dirty/dirty_log_state.h"
 #include "mmud/v1/dirty_log_service.pb.h"
+#include "server/control/dirty_log_stream.h"
+#include "server/control/vm_registry.h"
+#include "server/convert/dirty_log_stream_convert.h"
+#include "server/convert/harvest_convert.h"
 #include "server/rpc/call_context.h"
 #include "server/rpc/rpc_service.h"
 #include "server/services/daemon_state.h"
-#include "server/services/dirty_log_stream.h"
-#include "server/vm_registry.h"
 
 namespace mmud {
 
@@ -47,10 +49,14 @@ class HarvestStream final : public Conversation<v1::HarvestDirtyLogRequest,
     uint64_t slot_pages = 0;
     uint64_t first_page = 0;  // of its range, from the slot's start
     uint64_t page_count = 0;
-    int64_t dirty_count = 0;
+    uint64_t dirty_count = 0;
   };
 
   absl::Status KeepGoing() const;
+  // EPOCH_MISMATCH, MEMSLOT_NOT_FOUND.
+  absl::StatusOr<SentChunk> FindChunk(int64_t number) const;
+  // What it keeps of a chunk of sealed_slots_.
+  SentChunk Remember(const v1::DirtyLogChunk& chunk) const;
   // Of the owner, now.
   mmu::LogCall Call() const;
   absl::Status Open(const v1::HarvestOpen& open);
@@ -64,20 +70,16 @@ class HarvestStream final : public Conversation<v1::HarvestDirtyLogRequest,
 
   // Once it is open.
   VmUse vm_;
-  mmu::LogCall call_;
-  std::vector<uint32_t> slots_;
-  v1::DirtyLogEncoding encoding_ = v1::DIRTY_LOG_ENCODING_AUTO;
-  int64_t message_bytes_ = 0;
-  size_t window_ = 0;
+  HarvestCall harvest_;
 
   std::deque<v1::HarvestDirtyLogResponse> answers_;  // to be sent first
   std::vector<SlotPlan> sealed_slots_;  // as the newest seal found them
   // Since the newest seal, until its trailer was sent.
   std::unique_ptr<DirtyPageChunks> chunks_;
   absl::optional<v1::DirtyLogChunk> ahead_;  // read, and waits for its turn
-  int64_t epoch_ = 0;  // the one sealed last here; 0: none
+  uint64_t epoch_ = 0;  // the one sealed last here; 0: none
   int64_t last_number_ = 0;
-  std::map<int64_t, SentChunk> sent_;  // by number; at most window_
+  std::map<int64_t, SentChunk> sent_;  // by number; at most the window
 };
 
 }  // namespace mmud

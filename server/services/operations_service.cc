@@ -9,17 +9,21 @@
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
-#include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
 #include "absl/time/time.h"
+#include "absl/types/optional.h"
+#include "google/longrunning/operations.pb.h"
 #include "grpcpp/support/status.h"
 #include "mmu_core/base/clock.h"
 #include "server/base/errors.h"
 #include "server/base/resource_names.h"
+#include "server/control/operation.h"
+#include "server/control/operation_store.h"
+#include "server/convert/convert.h"
+#include "server/convert/operation_convert.h"
+#include "server/convert/operation_filter.h"
 #include "server/rpc/call_context.h"
 #include "server/services/call.h"
-#include "server/services/convert.h"
-#include "server/services/operation_filter.h"
 
 namespace mmud {
 namespace {
@@ -27,23 +31,45 @@ namespace {
 // An answer is sent this long before the caller's deadline.
 constexpr absl::Duration kMargin = absl::Milliseconds(100);
 
+// An operation and its place in the order in which operations began.
+struct ListedOperation {
+  uint64_t place = 0;
+  google::longrunning::Operation operation;
+};
+
 // At most `limit` operations that match, with places behind `after`, ascending.
-std::vector<OperationStore::Listed> ListMatching(const OperationStore& store,
-                                                 const OperationFilter& filter,
-                                                 uint64_t after, size_t limit) {
-  std::vector<OperationStore::Listed> matching;
+std::vector<ListedOperation> ListMatching(const OperationStore& store,
+                                          const OperationFilter& filter,
+                                          uint64_t after, size_t limit) {
+  std::vector<ListedOperation> matching;
   while (true) {
-    std::vector<OperationStore::Listed> some = store.List(after, limit);
+    const std::vector<OperationStore::Listed> some = store.List(after, limit);
     const bool is_end = some.size() < limit;
-    for (OperationStore::Listed& listed : some) {
+    for (const OperationStore::Listed& listed : some) {
       after = listed.place;
-      if (filter.Matches(listed.operation)) {
-        matching.push_back(std::move(listed));
+      google::longrunning::Operation operation = ToProto(listed.operation);
+      if (filter.Matches(operation)) {
+        matching.push_back({listed.place, std::move(operation)});
       }
       if (matching.size() == limit) return matching;
     }
     if (is_end) return matching;
   }
+}
+
+// INVALID_REQUEST.
+absl::StatusOr<mmu::MonotonicTime> EndOfWait(
+    const CallContext& context,
+    const google::longrunning::WaitOperationRequest& request) {
+  const mmu::MonotonicTime until = context.deadline() - kMargin;
+  if (!request.has_timeout()) return until;
+  absl::Duration timeout;
+  if (!FromProto(request.timeout(), &timeout) ||
+      timeout < absl::ZeroDuration()) {
+    return WrongValue("INVALID_REQUEST", "timeout", Show(request.timeout()),
+                      "0 or more");
+  }
+  return std::min(until, mmu::MonotonicTime::Now() + timeout);
 }
 
 }  // namespace
@@ -62,10 +88,9 @@ grpc::Status OperationsServiceImpl::ListOperations(
     CallContext*, const google::longrunning::ListOperationsRequest* request,
     google::longrunning::ListOperationsResponse* response) {
   if (!request->name().empty() && request->name() != "operations") {
-    return ToGrpcStatus(
-        InvalidField("INVALID_NAME", "name",
-                     absl::StrCat("name is ", Quote(request->name()),
-                                  "; it must be \"operations\", or empty")));
+    return ToGrpcStatus(WrongValue("INVALID_NAME", "name",
+                                   Quote(request->name()),
+                                   "\"operations\", or empty"));
   }
   const absl::StatusOr<OperationFilter> filter =
       OperationFilter::Parse(request->filter());
@@ -74,17 +99,12 @@ grpc::Status OperationsServiceImpl::ListOperations(
   if (!page_size.ok()) return ToGrpcStatus(page_size.status());
   // A place means nothing to another process of the daemon.
   const std::string list = absl::StrCat("operations of ", state_.boot_id);
-  const absl::StatusOr<std::string> token =
-      ParsePageToken(list, request->page_token());
-  if (!token.ok()) return ToGrpcStatus(token.status());
-  uint64_t after = 0;
-  if (!token->empty() && !absl::SimpleAtoi(*token, &after)) {
-    return ToGrpcStatus(
-        ParsePageToken(list, request->page_token() + "!").status());
-  }
+  const absl::StatusOr<absl::optional<uint64_t>> after =
+      ParseNumberToken(list, request->page_token());
+  if (!after.ok()) return ToGrpcStatus(after.status());
   const auto limit = static_cast<size_t>(*page_size);
-  const std::vector<OperationStore::Listed> listed =
-      ListMatching(state_.operations, *filter, after, limit + 1);
+  const std::vector<ListedOperation> listed =
+      ListMatching(state_.operations, *filter, after->value_or(0), limit + 1);
   for (size_t i = 0; i < std::min(listed.size(), limit); ++i) {
     *response->add_operations() = listed[i].operation;
   }
@@ -101,7 +121,7 @@ grpc::Status OperationsServiceImpl::GetOperation(
   const absl::StatusOr<std::string> name =
       ParseOperationName(request->name(), "name");
   if (!name.ok()) return ToGrpcStatus(name.status());
-  return Answer(state_.operations.Get(*name), response);
+  return Answer(ToProto(state_.operations.Get(*name)), response);
 }
 
 grpc::Status OperationsServiceImpl::DeleteOperation(
@@ -134,21 +154,12 @@ OperationsServiceImpl::WaitOperation(
       ParseOperationName(request->name(), "name");
   if (!name.ok()) return name.status();
   Waiting<google::longrunning::Operation> waiting;
-  waiting.until = context->deadline() - kMargin;
-  if (request->has_timeout()) {
-    absl::Duration timeout;
-    if (!FromProto(request->timeout(), &timeout) ||
-        timeout < absl::ZeroDuration()) {
-      return WrongValue("INVALID_REQUEST", "timeout", Show(request->timeout()),
-                        "0 or more");
-    }
-    waiting.until =
-        std::min(waiting.until, mmu::MonotonicTime::Now() + timeout);
-  }
-  if (absl::StatusOr<google::longrunning::Operation> now =
-          state_.operations.Get(*name);
-      !now.ok()) {
-    return now.status();
+  const absl::StatusOr<mmu::MonotonicTime> until =
+      EndOfWait(*context, *request);
+  if (!until.ok()) return until.status();
+  waiting.until = *until;
+  if (absl::Status known = state_.operations.Get(*name).status(); !known.ok()) {
+    return known;
   }
   waiting.subscribe = [this, name = *name](std::function<void()> done) {
     const uint64_t ticket =
@@ -157,10 +168,9 @@ OperationsServiceImpl::WaitOperation(
   };
   waiting.answer = [this,
                     name = *name](google::longrunning::Operation* response) {
-    absl::StatusOr<google::longrunning::Operation> now =
-        state_.operations.Get(name);
+    const absl::StatusOr<OperationView> now = state_.operations.Get(name);
     if (!now.ok()) return now.status();
-    *response = *std::move(now);
+    *response = ToProto(*now);
     return absl::OkStatus();
   };
   return waiting;

@@ -11,7 +11,6 @@
 #include "absl/strings/str_cat.h"
 #include "absl/synchronization/mutex.h"
 #include "google/longrunning/operations.pb.h"
-#include "google/protobuf/any.pb.h"
 #include "grpcpp/support/status.h"
 #include "mmu_core/base/gfn_range.h"
 #include "mmu_core/dirty/dirty_log_types.h"
@@ -22,11 +21,15 @@
 #include "server/base/errors.h"
 #include "server/base/etag.h"
 #include "server/base/resource_names.h"
+#include "server/control/operation.h"
+#include "server/control/operation_store.h"
+#include "server/control/slot_ranges.h"
+#include "server/convert/convert.h"
+#include "server/convert/operation_convert.h"
+#include "server/convert/operation_times.h"
+#include "server/convert/split_convert.h"
 #include "server/rpc/call_context.h"
 #include "server/services/call.h"
-#include "server/services/convert.h"
-#include "server/services/operation_times.h"
-#include "server/services/split_convert.h"
 
 namespace mmud {
 namespace {
@@ -47,11 +50,11 @@ class SplitTurn {
 absl::StatusOr<std::shared_ptr<SplitTurn>> TakeTurn(DaemonState& state,
                                                     const VmUse& vm) {
   if (!vm->TryBeginSplit()) {
-    return WithResource(
+    return AboutVm(
         ApiError(absl::StatusCode::kAborted, "SPLIT_RUNNING",
                  absl::StrCat("a split or recovery of ", vm->name(),
                               " runs already; cancel it or wait for it")),
-        "mmud.v1.Vm", vm->name());
+        vm->name());
   }
   absl::StatusOr<VmUse> use = state.vms.ForOperation(vm);
   if (!use.ok()) {
@@ -67,16 +70,17 @@ OperationSpec SplitSpec(std::shared_ptr<SplitTurn> turn,
                         v1::PageSize target) {
   OperationSpec spec;
   spec.method = OperationMethod::kSplitHugePages;
+  spec.vm = turn->vm().name();
   spec.split = job;
   auto times = std::make_shared<OperationTimes>();
-  spec.run = [turn, job, times]() -> absl::StatusOr<google::protobuf::Any> {
+  spec.run = [turn, job, times]() -> absl::StatusOr<PackedMessage> {
     const auto end = absl::MakeCleanup([&times] { times->End(); });
     if (absl::Status status = job->Run(); !status.ok()) return status;
     const mmu::SplitProgress progress = job->Progress();
     if (progress.state == mmu::SplitProgress::State::kCancelled) {
       return CancelledOperation();
     }
-    return ToAny(ToResponse(progress));
+    return Pack(ToResponse(progress));
   };
   spec.metadata = [turn, job, target, times] {
     v1::SplitMetadata metadata = ToMetadata(*job);
@@ -84,7 +88,7 @@ OperationSpec SplitSpec(std::shared_ptr<SplitTurn> turn,
     metadata.set_vm_uid(turn->vm().uid());
     times->AddTo(&metadata);
     metadata.set_target_page_size(target);
-    return ToAny(metadata);
+    return Pack(metadata);
   };
   spec.cancel = [turn, job] { job->Cancel(); };
   return spec;
@@ -94,41 +98,41 @@ OperationSpec RecoverSpec(std::shared_ptr<SplitTurn> turn,
                           std::shared_ptr<mmu::RecoverJob> job) {
   OperationSpec spec;
   spec.method = OperationMethod::kRecoverHugePages;
+  spec.vm = turn->vm().name();
   auto times = std::make_shared<OperationTimes>();
-  spec.run = [turn, job, times]() -> absl::StatusOr<google::protobuf::Any> {
+  spec.run = [turn, job, times]() -> absl::StatusOr<PackedMessage> {
     const auto end = absl::MakeCleanup([&times] { times->End(); });
     if (absl::Status status = job->Run(); !status.ok()) return status;
     const mmu::RecoverJob::Progress progress = job->progress();
     if (progress.cancelled) return CancelledOperation();
-    v1::RecoverHugePagesResponse response;
-    response.set_recovered_2m_count(
-        static_cast<int64_t>(progress.recovered.to_2m_count));
-    response.set_recovered_1g_count(
-        static_cast<int64_t>(progress.recovered.to_1g_count));
-    *response.mutable_cost() = ToProto(progress.cost);
-    return ToAny(response);
+    return Pack(ToResponse(progress));
   };
   spec.metadata = [turn, job, times] {
-    const mmu::RecoverJob::Progress progress = job->progress();
-    v1::RecoverMetadata metadata;
+    v1::RecoverMetadata metadata = ToMetadata(*job);
     metadata.set_vm(turn->vm().name());
     metadata.set_vm_uid(turn->vm().uid());
-    metadata.set_total_bytes(progress.total_bytes);
-    metadata.set_done_bytes(progress.done_bytes);
-    metadata.set_recovered_2m_count(
-        static_cast<int64_t>(progress.recovered.to_2m_count));
-    metadata.set_recovered_1g_count(
-        static_cast<int64_t>(progress.recovered.to_1g_count));
     times->AddTo(&metadata);
-    *metadata.mutable_throttle() = ToProto(job->throttle());
-    *metadata.mutable_throttled() = ToProto(progress.throttled);
-    // Waits for the lock are no sleep, and in the cost.
-    metadata.mutable_throttled()->clear_lock_hold();
-    *metadata.mutable_cost() = ToProto(progress.cost);
-    return ToAny(metadata);
+    return Pack(metadata);
   };
   spec.cancel = [turn, job] { job->Cancel(); };
   return spec;
+}
+
+// ETAG_MISMATCH, INVALID_THROTTLE.
+absl::Status ChangeThrottle(const v1::UpdateSplitRequest& request,
+                            mmu::SplitJob& job) {
+  // The look at the etag and the change are one step: of two callers who saw
+  // the same throttle, one is told that it has changed.
+  return job.ChangeThrottle([&](mmu::Throttle* current) {
+    absl::Status same =
+        CheckEtag(request.etag(), EtagOf(*current),
+                  "google.longrunning.Operation", request.operation());
+    if (!same.ok()) return same;
+    const absl::StatusOr<mmu::Throttle> changed =
+        ToThrottle(request.throttle(), "throttle", *current);
+    if (changed.ok()) *current = *changed;
+    return changed.status();
+  });
 }
 
 // DIRTY_LOG_ACTIVE if a slot inside `ranges` logs.
@@ -177,16 +181,16 @@ absl::StatusOr<google::longrunning::Operation> SplitServiceImpl::Split(
       (*vm)->vm().MakeSplitJob(*split);
   if (!job.ok()) return job.status();
   if (request.validate_only()) {
-    google::longrunning::Operation valid;
-    valid.set_done(true);
-    *valid.mutable_metadata() = ToAny(ToMetadata(**job));
-    *valid.mutable_response() = ToAny(v1::SplitHugePagesResponse());
-    return valid;
+    return ToProto(OperationView{
+        .done = true,
+        .metadata = Pack(ToMetadata(**job)),
+        .response = Pack(v1::SplitHugePagesResponse()),
+    });
   }
   absl::StatusOr<std::shared_ptr<SplitTurn>> turn = TakeTurn(state_, *vm);
   if (!turn.ok()) return turn.status();
-  return state_.operations.Start(
-      SplitSpec(*std::move(turn), *std::move(job), ToPageSize(split->target)));
+  return ToProto(state_.operations.Start(
+      SplitSpec(*std::move(turn), *std::move(job), ToPageSize(split->target))));
 }
 
 grpc::Status SplitServiceImpl::RecoverHugePages(
@@ -219,7 +223,8 @@ absl::StatusOr<google::longrunning::Operation> SplitServiceImpl::Recover(
     if (!ranges.ok()) return ranges.status();
   }
   auto job = (*vm)->vm().MakeRecoverJob(*ranges, *throttle);
-  return state_.operations.Start(RecoverSpec(*std::move(turn), std::move(job)));
+  return ToProto(
+      state_.operations.Start(RecoverSpec(*std::move(turn), std::move(job))));
 }
 
 grpc::Status SplitServiceImpl::UpdateSplit(
@@ -238,21 +243,11 @@ grpc::Status SplitServiceImpl::UpdateSplit(
         const absl::StatusOr<std::shared_ptr<mmu::SplitJob>> job =
             state_.operations.FindSplit(*name);
         if (!job.ok()) return job.status();
-        // The look at the etag and the change are one step: of two callers who
-        // saw the same throttle, one is told that it has changed.
-        const absl::Status status =
-            (*job)->ChangeThrottle([&](mmu::Throttle* current) {
-              absl::Status same = CheckEtag(request->etag(), EtagOf(*current),
-                                            "google.longrunning.Operation",
-                                            request->operation());
-              if (!same.ok()) return same;
-              const absl::StatusOr<mmu::Throttle> changed =
-                  ToThrottle(request->throttle(), "throttle", *current);
-              if (changed.ok()) *current = *changed;
-              return changed.status();
-            });
-        if (!status.ok()) return status;
-        return state_.operations.Get(*name);
+        if (absl::Status status = ChangeThrottle(*request, **job);
+            !status.ok()) {
+          return status;
+        }
+        return ToProto(state_.operations.Get(*name));
       });
 }
 
@@ -269,7 +264,7 @@ grpc::Status SplitServiceImpl::PauseSplit(
                       state_.operations.FindSplit(*name);
                   if (!job.ok()) return job.status();
                   (*job)->Pause();
-                  return state_.operations.Get(*name);
+                  return ToProto(state_.operations.Get(*name));
                 });
 }
 
@@ -286,7 +281,7 @@ grpc::Status SplitServiceImpl::ResumeSplit(
                       state_.operations.FindSplit(*name);
                   if (!job.ok()) return job.status();
                   (*job)->Resume();
-                  return state_.operations.Get(*name);
+                  return ToProto(state_.operations.Get(*name));
                 });
 }
 

@@ -19,10 +19,10 @@
 #include "mmu_core/vm/vm.h"
 #include "server/base/errors.h"
 #include "server/base/resource_names.h"
+#include "server/control/vm_registry.h"
+#include "server/convert/convert.h"
 #include "server/rpc/call_context.h"
 #include "server/services/call.h"
-#include "server/services/convert.h"
-#include "server/vm_registry.h"
 
 namespace mmud {
 namespace {
@@ -131,6 +131,22 @@ void Describe(const ManagedVm& vm, PerVcpu per_vcpu, v1::VmMmuStats* out) {
   Sort(out->mutable_statistics());
 }
 
+// The first `limit` of `vms`, or as many as a message has room for.
+void AddPage(const std::vector<VmRegistry::Sight>& vms, size_t limit,
+             PerVcpu per_vcpu, v1::GetMmuStatsResponse* response) {
+  size_t seen = 0;
+  for (size_t bytes = 0;
+       seen < std::min(vms.size(), limit) && bytes < kMaxPageBytes; ++seen) {
+    if (!vms[seen].use) continue;  // it is being deleted
+    v1::VmMmuStats& stats = *response->add_vms();
+    Describe(*vms[seen].use, per_vcpu, &stats);
+    bytes += stats.ByteSizeLong();
+  }
+  if (seen < vms.size()) {
+    response->set_next_page_token(MakePageToken("stats", vms[seen - 1].name));
+  }
+}
+
 }  // namespace
 
 StatsServiceImpl::StatsServiceImpl(DaemonState& state)
@@ -148,12 +164,9 @@ grpc::Status StatsServiceImpl::GetMmuStats(
   if (!request->vm().empty()) {
     const absl::StatusOr<VmUse> vm = FindVm(state_, request->vm(), "vm");
     if (!vm.ok()) return ToGrpcStatus(vm.status());
-    if (!request->page_token().empty()) {
-      return ToGrpcStatus(InvalidField(
-          "INVALID_PAGE_TOKEN", "page_token",
-          absl::StrCat("page_token is ", Quote(request->page_token()),
-                       " though vm is set; one VM is one page: leave one of "
-                       "them empty")));
+    if (absl::Status status = CheckOnePage(request->page_token());
+        !status.ok()) {
+      return ToGrpcStatus(status);
     }
     Describe(**vm, per_vcpu, response->add_vms());
     AddProcess(response->mutable_process_statistics());
@@ -163,18 +176,7 @@ grpc::Status StatsServiceImpl::GetMmuStats(
       ParsePageToken("stats", request->page_token());
   if (!after.ok()) return ToGrpcStatus(after.status());
   const auto limit = static_cast<size_t>(*page_size);
-  const std::vector<VmRegistry::Sight> vms = state_.vms.List(*after, limit + 1);
-  size_t seen = 0;
-  for (size_t bytes = 0;
-       seen < std::min(vms.size(), limit) && bytes < kMaxPageBytes; ++seen) {
-    if (!vms[seen].use) continue;  // it is being deleted
-    v1::VmMmuStats& stats = *response->add_vms();
-    Describe(*vms[seen].use, per_vcpu, &stats);
-    bytes += stats.ByteSizeLong();
-  }
-  if (seen < vms.size()) {
-    response->set_next_page_token(MakePageToken("stats", vms[seen - 1].name));
-  }
+  AddPage(state_.vms.List(*after, limit + 1), limit, per_vcpu, response);
   AddProcess(response->mutable_process_statistics());
   return grpc::Status::OK;
 }

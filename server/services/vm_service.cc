@@ -10,13 +10,10 @@
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
-#include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
-#include "absl/strings/string_view.h"
 #include "absl/synchronization/mutex.h"
 #include "absl/time/time.h"
 #include "absl/types/optional.h"
-#include "google/protobuf/field_mask.pb.h"
 #include "grpcpp/support/status.h"
 #include "mmu_core/base/clock.h"
 #include "mmu_core/base/error.h"
@@ -31,14 +28,15 @@
 #include "server/base/etag.h"
 #include "server/base/labels.h"
 #include "server/base/resource_names.h"
+#include "server/control/vcpu_pause.h"
+#include "server/control/vm_registry.h"
+#include "server/convert/convert.h"
+#include "server/convert/dirty_log_convert.h"
+#include "server/convert/mmu_convert.h"
+#include "server/convert/vm_convert.h"
+#include "server/convert/vm_update.h"
 #include "server/rpc/call_context.h"
 #include "server/services/call.h"
-#include "server/services/convert.h"
-#include "server/services/dirty_log_convert.h"
-#include "server/services/mmu_convert.h"
-#include "server/services/vm_convert.h"
-#include "server/vcpu_pause.h"
-#include "server/vm_registry.h"
 
 namespace mmud {
 namespace {
@@ -50,11 +48,11 @@ constexpr absl::Duration kMaxPause = absl::Hours(1);
 // A split or recovery goes through the slots: they must stay as they are.
 absl::Status CheckNoSplit(const ManagedVm& vm) {
   if (!vm.is_splitting()) return absl::OkStatus();
-  return WithResource(
+  return AboutVm(
       ApiError(absl::StatusCode::kFailedPrecondition, "OPERATION_RUNNING",
                "a split or recovery of huge pages works on the memslots; "
                "cancel it or wait for its end"),
-      "mmud.v1.Vm", vm.name());
+      vm.name());
 }
 
 // The pages of its dirty log that were not acknowledged, if the request
@@ -68,8 +66,7 @@ absl::StatusOr<mmu::UndeliveredCounts> CheckDeletion(
   }
   const mmu::UndeliveredCounts lost = vm.vm().CountUndelivered();
   if (lost.none() || request.force()) return lost;
-  return WithResource(mmu::UndeliveredPages(lost, vm.name(), "force"),
-                      "mmud.v1.Vm", vm.name());
+  return AboutVm(mmu::UndeliveredPages(lost, vm.name(), "force"), vm.name());
 }
 
 v1::DeleteVmResponse ToResponse(const VmRegistry::Deleted& deleted) {
@@ -91,46 +88,6 @@ v1::Vm ToVm(const VmRegistry::Sight& vm, v1::VmView view) {
   return proto;
 }
 
-// What an update is to change.
-struct VmUpdate {
-  absl::optional<Labels> labels;
-  absl::optional<uint64_t> shadow_page_limit;
-};
-
-// INVALID_UPDATE_MASK, and the errors of the fields that it names.
-absl::StatusOr<VmUpdate> ToUpdate(const v1::UpdateVmRequest& request) {
-  constexpr absl::string_view kRule =
-      "it must name fields to change, of labels and shadow_page_limit";
-  const auto& paths = request.update_mask().paths();
-  if (paths.empty()) {
-    return InvalidField("INVALID_UPDATE_MASK", "update_mask",
-                        absl::StrCat("update_mask is empty; ", kRule));
-  }
-  VmUpdate update;
-  for (const std::string& path : paths) {
-    if (path == "labels") {
-      Labels labels(request.vm().labels().begin(), request.vm().labels().end());
-      if (absl::Status status = CheckLabels(labels, "vm.labels");
-          !status.ok()) {
-        return status;
-      }
-      update.labels = std::move(labels);
-    } else if (path == "shadow_page_limit") {
-      const int32_t limit = request.vm().shadow_page_limit();
-      if (limit < 0) {
-        return WrongValue("INVALID_RANGE", "vm.shadow_page_limit", limit,
-                          "at least 64");
-      }
-      update.shadow_page_limit = static_cast<uint64_t>(limit);
-    } else {
-      return InvalidField(
-          "INVALID_UPDATE_MASK", "update_mask",
-          absl::StrCat("update_mask has ", Quote(path), "; ", kRule));
-    }
-  }
-  return update;
-}
-
 // The other slot exists already: ALREADY_EXISTS, where mmu_core knows only the
 // request.
 absl::Status AgainstExisting(const absl::Status& status) {
@@ -138,6 +95,72 @@ absl::Status AgainstExisting(const absl::Status& status) {
   if (detail.reason != "REGION_OVERLAP") return status;
   return mmu::MakeError(absl::StatusCode::kAlreadyExists, detail,
                         std::string(status.message()));
+}
+
+absl::Status NxOptOutDenied(const v1::Vm& vm) {
+  const std::string field =
+      absl::StrCat("vm.", MmuName(vm), ".nx_huge_pages_opt_out");
+  return mmu::MakeError(
+      absl::StatusCode::kPermissionDenied, {"NX_OPT_OUT_DENIED", field, EPERM},
+      absl::StrCat(field,
+                   " is true, and this daemon does not let VMs opt out; start "
+                   "it with --allow_nx_huge_pages_opt_out"));
+}
+
+absl::Status SetShadowPageLimit(uint64_t limit, ManagedVm& vm,
+                                mmu::MmuCost* cost) {
+  absl::Status status = vm.vm().SetShadowPageLimit(limit, cost);
+  if (mmu::DetailOf(status).reason == "NO_SHADOW_PAGES") {
+    return AboutVm(status, vm.name());
+  }
+  return InField(status, "vm.");
+}
+
+// INVALID_REQUEST, and the errors of ToMemslotConfig.
+absl::StatusOr<mmu::MemslotConfig> ToConfig(
+    const v1::SetMemslotRequest& request, const std::string& vm) {
+  if (!request.has_memslot()) {
+    return InvalidField("INVALID_REQUEST", "memslot",
+                        "memslot is not set; it says what to make");
+  }
+  return ToMemslotConfig(request.memslot(), vm, "memslot");
+}
+
+// If an etag is given: MEMSLOT_NOT_FOUND, ETAG_MISMATCH.
+absl::Status CheckSlotEtag(const std::string& etag,
+                           const absl::optional<mmu::MemslotInfo>& slot,
+                           const std::string& name) {
+  if (etag.empty()) return absl::OkStatus();
+  if (!slot.has_value()) return MemslotNotFound(name);
+  return CheckEtag(etag, EtagOf(*slot), "mmud.v1.Memslot", name);
+}
+
+// `slot` is missing if it is gone again.
+v1::SetMemslotResponse ToResponse(const ManagedVm& vm, uint32_t slot,
+                                  const mmu::MmuCost& cost) {
+  v1::SetMemslotResponse response;
+  if (const absl::optional<mmu::MemslotInfo> info = vm.FindSlot(slot)) {
+    *response.mutable_memslot() =
+        ToProto(*info, vm.name(), vm.vm().FindSlotLog(slot));
+  }
+  *response.mutable_cost() = ToProto(cost);
+  return response;
+}
+
+v1::DeleteMemslotResponse ToResponse(const mmu::UndeliveredCounts& discarded,
+                                     const mmu::MmuCost& cost) {
+  v1::DeleteMemslotResponse response;
+  *response.mutable_cost() = ToProto(cost);
+  *response.mutable_discarded() = ToProto(discarded);
+  return response;
+}
+
+std::vector<mmu::MemslotInfo> SlotsById(const ManagedVm& vm) {
+  std::vector<mmu::MemslotInfo> slots = vm.vm().Memslots();
+  std::sort(slots.begin(), slots.end(), [](const auto& a, const auto& b) {
+    return a.config.slot < b.config.slot;
+  });
+  return slots;
 }
 
 }  // namespace
@@ -180,14 +203,7 @@ absl::StatusOr<v1::CreateVmResponse> VmServiceImpl::Create(
   if (!config.ok()) return config.status();
   if (config->nx_huge_pages == mmu::VmConfig::NxHugePages::kOptOut &&
       !state_.config.allow_nx_huge_pages_opt_out) {
-    const std::string field =
-        absl::StrCat("vm.", MmuName(request.vm()), ".nx_huge_pages_opt_out");
-    return mmu::MakeError(
-        absl::StatusCode::kPermissionDenied,
-        {"NX_OPT_OUT_DENIED", field, EPERM},
-        absl::StrCat(field,
-                     " is true, and this daemon does not let VMs opt out; "
-                     "start it with --allow_nx_huge_pages_opt_out"));
+    return NxOptOutDenied(request.vm());
   }
   Labels labels(request.vm().labels().begin(), request.vm().labels().end());
   if (absl::Status status = CheckLabels(labels, "vm.labels"); !status.ok()) {
@@ -267,11 +283,8 @@ absl::StatusOr<v1::UpdateVmResponse> VmServiceImpl::Update(
   const mmu::MonotonicTime start = mmu::MonotonicTime::Now();
   if (update->shadow_page_limit.has_value()) {
     absl::Status status =
-        (*vm)->vm().SetShadowPageLimit(*update->shadow_page_limit, &cost);
-    if (mmu::DetailOf(status).reason == "NO_SHADOW_PAGES") {
-      return WithResource(status, "mmud.v1.Vm", (*vm)->name());
-    }
-    if (!status.ok()) return InField(status, "vm.");
+        SetShadowPageLimit(*update->shadow_page_limit, **vm, &cost);
+    if (!status.ok()) return status;
   }
   // Cannot fail: so all was changed, or nothing.
   if (update->labels.has_value()) (*vm)->set_labels(*std::move(update->labels));
@@ -385,26 +398,16 @@ absl::StatusOr<v1::SetMemslotResponse> VmServiceImpl::Set(
     const v1::SetMemslotRequest& request) {
   absl::StatusOr<VmUse> vm = FindVm(state_, request.vm(), "vm");
   if (!vm.ok()) return vm.status();
-  if (!request.has_memslot()) {
-    return InvalidField("INVALID_REQUEST", "memslot",
-                        "memslot is not set; it says what to make");
-  }
-  absl::StatusOr<mmu::MemslotConfig> config =
-      ToMemslotConfig(request.memslot(), (*vm)->name(), "memslot");
+  absl::StatusOr<mmu::MemslotConfig> config = ToConfig(request, (*vm)->name());
   if (!config.ok()) return config.status();
-  const std::string name = MakeMemslotName((*vm)->name(), config->slot);
   const absl::StatusOr<VmUse> change = state_.vms.ForChange(*vm);
   if (!change.ok()) return change.status();
-
   absl::MutexLock lock(&(*vm)->slots_mu());
   const absl::optional<mmu::MemslotInfo> before = (*vm)->FindSlot(config->slot);
-  if (!request.etag().empty()) {
-    if (!before.has_value()) return MemslotNotFound(name);
-    if (absl::Status status =
-            CheckEtag(request.etag(), EtagOf(*before), "mmud.v1.Memslot", name);
-        !status.ok()) {
-      return status;
-    }
+  const std::string name = MakeMemslotName((*vm)->name(), config->slot);
+  if (absl::Status status = CheckSlotEtag(request.etag(), before, name);
+      !status.ok()) {
+    return status;
   }
   if (absl::Status status = CheckNoSplit(**vm); !status.ok()) return status;
   const int64_t bytes = before.has_value() ? 0 : ContentBytes({*config});
@@ -419,14 +422,7 @@ absl::StatusOr<v1::SetMemslotResponse> VmServiceImpl::Set(
     return InField(AgainstExisting(status), "memslot.");
   }
   cost.wall = mmu::MonotonicTime::Now() - start;
-  v1::SetMemslotResponse response;
-  if (const absl::optional<mmu::MemslotInfo> after =
-          (*vm)->FindSlot(config->slot)) {
-    *response.mutable_memslot() =
-        ToProto(*after, (*vm)->name(), (*vm)->vm().FindSlotLog(config->slot));
-  }
-  *response.mutable_cost() = ToProto(cost);
-  return response;
+  return ToResponse(**vm, config->slot, cost);
 }
 
 grpc::Status VmServiceImpl::GetMemslot(CallContext*,
@@ -453,20 +449,11 @@ grpc::Status VmServiceImpl::ListMemslots(CallContext*,
   if (!page_size.ok()) return ToGrpcStatus(page_size.status());
   // A token of another VM, also of one that had the name before, is none.
   const std::string list = absl::StrCat("memslots of ", (*vm)->uid());
-  const absl::StatusOr<std::string> token =
-      ParsePageToken(list, request->page_token());
-  if (!token.ok()) return ToGrpcStatus(token.status());
-  uint32_t after = 0;
-  if (!token->empty() && !absl::SimpleAtoi(*token, &after)) {
-    return ToGrpcStatus(
-        ParsePageToken(list, request->page_token() + "!").status());
-  }
-  std::vector<mmu::MemslotInfo> slots = (*vm)->vm().Memslots();
-  std::sort(slots.begin(), slots.end(), [](const auto& a, const auto& b) {
-    return a.config.slot < b.config.slot;
-  });
-  for (const mmu::MemslotInfo& slot : slots) {
-    if (!token->empty() && slot.config.slot <= after) continue;
+  const absl::StatusOr<absl::optional<uint64_t>> after =
+      ParseNumberToken(list, request->page_token());
+  if (!after.ok()) return ToGrpcStatus(after.status());
+  for (const mmu::MemslotInfo& slot : SlotsById(**vm)) {
+    if (after->has_value() && slot.config.slot <= **after) continue;
     if (response->memslots_size() == *page_size) {
       response->set_next_page_token(MakePageToken(
           list, absl::StrCat(response->memslots(*page_size - 1).slot())));
@@ -494,7 +481,6 @@ absl::StatusOr<v1::DeleteMemslotResponse> VmServiceImpl::Delete(
   if (!vm.ok()) return vm.status();
   const absl::StatusOr<VmUse> change = state_.vms.ForChange(*vm);
   if (!change.ok()) return change.status();
-
   absl::MutexLock lock(&(*vm)->slots_mu());
   const absl::optional<mmu::MemslotInfo> slot = (*vm)->FindSlot(name->slot);
   if (!slot.has_value()) return MemslotNotFound(request.name());
@@ -514,10 +500,7 @@ absl::StatusOr<v1::DeleteMemslotResponse> VmServiceImpl::Delete(
   }
   cost.wall = mmu::MonotonicTime::Now() - start;
   state_.vms.ReleaseMemory(**vm, ContentBytes({slot->config}));
-  v1::DeleteMemslotResponse response;
-  *response.mutable_cost() = ToProto(cost);
-  *response.mutable_discarded() = ToProto(*lost);
-  return response;
+  return ToResponse(*lost, cost);
 }
 
 }  // namespace mmud

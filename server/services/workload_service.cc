@@ -16,13 +16,13 @@
 #include "mmu_core/vm/vm.h"
 #include "server/base/errors.h"
 #include "server/base/resource_names.h"
+#include "server/control/vm_registry.h"
+#include "server/control/workload_run.h"
+#include "server/convert/convert.h"
+#include "server/convert/workload_convert.h"
+#include "server/convert/workload_source.h"
 #include "server/rpc/call_context.h"
 #include "server/services/call.h"
-#include "server/services/convert.h"
-#include "server/services/workload_convert.h"
-#include "server/services/workload_source.h"
-#include "server/vm_registry.h"
-#include "server/workload_run.h"
 
 namespace mmud {
 namespace {
@@ -57,6 +57,21 @@ absl::Status ApplyLimits(const lab::v1::Workload& workload, int vcpus,
                       Show(workload.max_duration()), "positive, or unset");
   }
   return absl::OkStatus();
+}
+
+// What is kept of a workload that was asked for: nothing else that the request
+// says.
+lab::v1::Workload Describe(const lab::v1::Workload& asked, const ManagedVm& vm,
+                           int vcpu_count, int64_t total_access_count) {
+  lab::v1::Workload description = asked;
+  description.DiscardUnknownFields();
+  description.clear_error();
+  description.clear_end_time();
+  description.set_name(NewWorkloadName(vm.name()));
+  description.set_vm_uid(vm.uid());
+  description.set_vcpu_count(vcpu_count);
+  description.set_total_access_count(total_access_count);
+  return description;
 }
 
 }  // namespace
@@ -97,17 +112,11 @@ absl::StatusOr<lab::v1::StartWorkloadResponse> WorkloadServiceImpl::Start(
   if (!sources.ok()) return sources.status();
   options.sources = std::move(sources->sources);
 
-  // Whatever the request says besides is not kept.
-  lab::v1::Workload description = asked;
-  description.DiscardUnknownFields();
-  description.clear_error();
-  description.clear_end_time();
-  description.set_name(NewWorkloadName((*vm)->name()));
-  description.set_vm_uid((*vm)->uid());
-  description.set_vcpu_count(count);
-  description.set_total_access_count(sources->total_access_count);
+  const lab::v1::Workload description =
+      Describe(asked, **vm, count, sources->total_access_count);
   const absl::StatusOr<std::shared_ptr<WorkloadRun>> run =
-      state_.workloads.Start(*vm, std::move(description), std::move(options));
+      state_.workloads.Start(*vm, ToDescription(description),
+                             std::move(options));
   if (!run.ok()) return run.status();
   lab::v1::StartWorkloadResponse response;
   *response.mutable_workload() = ToProto(**run);
@@ -122,7 +131,7 @@ absl::StatusOr<WorkloadServiceImpl::Found> WorkloadServiceImpl::Find(
   if (absl::IsNotFound(vm.status())) return WorkloadNotFound(parsed->name);
   if (!vm.ok()) return vm.status();
   std::shared_ptr<WorkloadRun> run = (*vm)->workload();
-  if (run == nullptr || run->description().name() != parsed->name) {
+  if (run == nullptr || run->description().name != parsed->name) {
     return WorkloadNotFound(parsed->name);
   }
   return Found{*std::move(vm), std::move(run)};
@@ -151,31 +160,34 @@ absl::StatusOr<lab::v1::ListWorkloadsResponse> WorkloadServiceImpl::List(
   if (!request.vm().empty()) {
     const absl::StatusOr<VmUse> vm = FindVm(state_, request.vm(), "vm");
     if (!vm.ok()) return vm.status();
-    if (!request.page_token().empty()) {
-      return InvalidField(
-          "INVALID_PAGE_TOKEN", "page_token",
-          absl::StrCat("page_token is ", Quote(request.page_token()),
-                       " though vm is set; one VM is one page: leave one of "
-                       "them empty"));
+    if (absl::Status status = CheckOnePage(request.page_token());
+        !status.ok()) {
+      return status;
     }
     if (const std::shared_ptr<WorkloadRun> run = (*vm)->workload()) {
       *response.add_workloads() = ToProto(*run);
     }
     return response;
   }
-  absl::StatusOr<std::string> after =
+  const absl::StatusOr<std::string> after =
       ParsePageToken(kList, request.page_token());
   if (!after.ok()) return after.status();
-  const auto limit = static_cast<size_t>(*page_size);
+  return ListAfter(*after, *page_size);
+}
+
+lab::v1::ListWorkloadsResponse WorkloadServiceImpl::ListAfter(std::string after,
+                                                              int page_size) {
+  lab::v1::ListWorkloadsResponse response;
+  const auto limit = static_cast<size_t>(page_size);
   size_t bytes = 0;
   std::string last;  // the VM of the last one that is shown
   for (;;) {
-    const std::vector<VmRegistry::Sight> vms = state_.vms.List(*after, limit);
+    const std::vector<VmRegistry::Sight> vms = state_.vms.List(after, limit);
     for (const VmRegistry::Sight& vm : vms) {
       if (!vm.use) continue;  // it is being deleted
       const std::shared_ptr<WorkloadRun> run = vm.use->workload();
       if (run == nullptr) continue;
-      if (response.workloads_size() == *page_size || bytes >= kMaxPageBytes) {
+      if (response.workloads_size() == page_size || bytes >= kMaxPageBytes) {
         response.set_next_page_token(MakePageToken(kList, last));
         return response;
       }
@@ -185,7 +197,7 @@ absl::StatusOr<lab::v1::ListWorkloadsResponse> WorkloadServiceImpl::List(
       last = vm.name;
     }
     if (vms.size() < limit) return response;
-    *after = vms.back().name;
+    after = vms.back().name;
   }
 }
 
@@ -201,7 +213,7 @@ absl::StatusOr<lab::v1::StopWorkloadResponse> WorkloadServiceImpl::Stop(
   const absl::StatusOr<Found> found = Find(name);
   if (!found.ok()) return found.status();
   WorkloadRun& run = *found->run;
-  if (run.finished()) return NotRunning(run.description().name());
+  if (run.finished()) return NotRunning(run.description().name);
   // To its end, whoever has left: it ends in any case, and a retry is to hear
   // of that end.
   run.StopNow();

@@ -9,11 +9,11 @@
 #include "absl/status/statusor.h"
 #include "grpcpp/support/status.h"
 #include "mmud/lab/v1/workload_service.pb.h"
+#include "server/control/vm_registry.h"
+#include "server/control/workload_run.h"
 #include "server/rpc/call_context.h"
 #include "server/rpc/rpc_service.h"
 #include "server/services/daemon_state.h"
-#include "server/vm_registry.h"
-#include "server/workload_run.h"
 
 namespace mmud {
 
@@ -48,6 +48,8 @@ class WorkloadServiceImpl final : public RpcService {
       const lab::v1::StartWorkloadRequest& request);
   absl::StatusOr<lab::v1::ListWorkloadsResponse> List(
       const lab::v1::ListWorkloadsRequest& request);
+  // Of all VMs behind `after`.
+  lab::v1::ListWorkloadsResponse ListAfter(std::string after, int page_size);
   absl::StatusOr<lab::v1::StopWorkloadResponse> Stop(const std::string& name);
 
   DaemonState& state_;

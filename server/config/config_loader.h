@@ -1,0 +1,37 @@
+// Fills in the configuration: defaults, then the file named by --config, then
+// the flags of the command line, which win.
+
+#ifndef SERVER_CONFIG_CONFIG_LOADER_H_
+#define SERVER_CONFIG_CONFIG_LOADER_H_
+
+#include <string>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "absl/strings/string_view.h"
+#include "server/config/config.h"
+
+namespace mmud {
+
+// Takes over the keys of a JSON object. INVALID_ARGUMENT naming key, value and
+// rule; `config` is then in an unspecified state. `source` names the text.
+absl::Status ApplyJson(absl::string_view text, absl::string_view source,
+                       Config* config);
+
+// Reads a file and applies it. NOT_FOUND or PERMISSION_DENIED with the path.
+absl::Status ApplyFile(const std::string& path, Config* config);
+
+// Takes over the flags that were given. REQUIRES: flags are parsed.
+absl::Status ApplyFlags(Config* config);
+
+// The rules that involve more than one option, or the file system.
+absl::Status ValidateConfig(const Config& config);
+
+// Defaults, the file of --config if given, flags; validated. If all of them
+// name neither a socket nor a TCP address, `listen` is kDefaultAddress, where
+// clients look by default too.
+absl::StatusOr<Config> LoadConfig();
+
+}  // namespace mmud
+
+#endif  // SERVER_CONFIG_CONFIG_LOADER_H_

@@ -1,0 +1,50 @@
+// The type of the flags that stand for options.
+
+#ifndef SERVER_CONFIG_OPTION_FLAG_H_
+#define SERVER_CONFIG_OPTION_FLAG_H_
+
+#include <string>
+#include <type_traits>
+#include <utility>
+
+#include "absl/flags/marshalling.h"
+#include "absl/strings/string_view.h"
+#include "server/config/config.h"
+
+namespace mmud {
+
+// A value that also knows whether it was given: a flag that is given wins over
+// the file, even with the default as its value. Whoever asks for --help sees
+// the default as it is in Config. An empty string is written as "".
+template <typename T>
+struct OptionFlag {
+  OptionFlag() = default;
+  // One that was given, for absl::SetFlag.
+  explicit OptionFlag(T given) : value(std::move(given)), is_given(true) {}
+  // One that was not.
+  explicit OptionFlag(T Config::*member) : value(Config().*member) {}
+
+  T value = {};
+  bool is_given = false;
+};
+
+template <typename T>
+OptionFlag(T Config::*) -> OptionFlag<T>;
+
+// Called by Abseil.
+template <typename T>
+bool AbslParseFlag(absl::string_view text, OptionFlag<T>* flag,
+                   std::string* error) {
+  flag->is_given = true;
+  if (std::is_same_v<T, std::string> && text == "\"\"") text = "";
+  return absl::ParseFlag(text, &flag->value, error);
+}
+template <typename T>
+std::string AbslUnparseFlag(const OptionFlag<T>& flag) {
+  const std::string text = absl::UnparseFlag<T>(flag.value);
+  return text.empty() ? "\"\"" : text;
+}
+
+}  // namespace mmud
+
+#endif  // SERVER_CONFIG_OPTION_FLAG_H_

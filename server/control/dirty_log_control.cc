@@ -1,0 +1,199 @@
+#include "server/control/dirty_log_control.h"
+
+#include <cstdint>
+#include <memory>
+#include <random>
+#include <utility>
+#include <vector>
+
+#include "absl/container/flat_hash_set.h"
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "absl/strings/str_cat.h"
+#include "absl/synchronization/mutex.h"
+#include "absl/types/optional.h"
+#include "mmu_core/base/address.h"
+#include "mmu_core/base/clock.h"
+#include "mmu_core/base/gfn_range.h"
+#include "mmu_core/dirty/dirty_log_calls.h"
+#include "mmu_core/dirty/dirty_log_state.h"
+#include "mmu_core/dirty/dirty_log_types.h"
+#include "mmu_core/stats/labels.h"
+#include "mmu_core/stats/mmu_cost.h"
+#include "mmu_core/vm/core/vm_config.h"
+#include "mmu_core/vm/inspect/vm_stats.h"
+#include "mmu_core/vm/jobs/split_job.h"
+#include "mmu_core/vm/jobs/throttle.h"
+#include "mmu_core/vm/vm.h"
+#include "server/base/errors.h"
+#include "server/control/operation_store.h"
+
+namespace mmud {
+namespace {
+
+// An id that no log has had: 128 random bits.
+mmu::LogId NewLogId() {
+  thread_local std::random_device device;
+  const auto word = [] {
+    return (uint64_t{device()} << 32) | uint64_t{device()};
+  };
+  mmu::LogId id;
+  id.high = word();
+  id.low = word();
+  return id;
+}
+
+// What is to be split before the slots log: the ranges of `slots`, or of all
+// that can be written if it is empty. MEMSLOT_NOT_FOUND if there are none.
+absl::StatusOr<std::vector<mmu::GfnRange>> RangesToLog(
+    const ManagedVm& vm, const std::vector<uint32_t>& slots) {
+  const absl::flat_hash_set<uint32_t> named(slots.begin(), slots.end());
+  std::vector<mmu::GfnRange> ranges;
+  for (const mmu::MemslotInfo& info : vm.SortedSlots()) {
+    const mmu::MemslotConfig& slot = info.config;
+    const bool wanted = named.empty()
+                            ? slot.mode == mmu::MemslotConfig::Mode::kReadWrite
+                            : named.contains(slot.slot);
+    if (slot.address_space != 0 || !wanted) continue;
+    ranges.push_back(mmu::GfnRange::Of(mmu::ToGfn(slot.gpa),
+                                       slot.size_bytes >> mmu::kPageShift));
+  }
+  if (!ranges.empty()) return ranges;
+  return AboutVm(
+      ApiError(absl::StatusCode::kNotFound, "MEMSLOT_NOT_FOUND",
+               absl::StrCat("slots is empty, which means all memslots that can "
+                            "be written, and ",
+                            vm.name(),
+                            " has none; name read-only ones to log those")),
+      vm.name());
+}
+
+int64_t EagerSplits(const mmu::MmuMetrics& metrics, int from) {
+  return static_cast<int64_t>(
+      metrics.splits[from][static_cast<int>(mmu::SplitTrigger::kEager)]);
+}
+
+HugePageSplits SplitsSince(const mmu::MmuMetrics& before,
+                           const mmu::MmuMetrics& now,
+                           const mmu::SplitProgress& ahead) {
+  return {.of_2m = EagerSplits(now, 0) - EagerSplits(before, 0) +
+                   ahead.split_2m_count,
+          .of_1g = EagerSplits(now, 1) - EagerSplits(before, 1) +
+                   ahead.split_1g_count};
+}
+
+}  // namespace
+
+absl::StatusOr<std::shared_ptr<DirtyLogStartJob>> DirtyLogStartJob::Create(
+    DirtyLogStartRequest request, ManagedVm& vm) {
+  mmu::DirtyLogStart& start = request.start;
+  start.id = NewLogId();
+  absl::StatusOr<std::vector<mmu::GfnRange>> ranges =
+      RangesToLog(vm, start.config.slots);
+  if (!ranges.ok()) return ranges.status();
+  start.now = mmu::MonotonicTime::Now();
+  const absl::StatusOr<absl::optional<mmu::DirtyLogView>> log =
+      vm.vm().CheckDirtyLogStart(start);
+  if (!log.ok()) return AboutVm(log.status(), vm.name());
+  std::shared_ptr<mmu::SplitJob> split;
+  // Who starts once more what it has started has nothing to split.
+  if (!log->has_value() && request.split_ahead.has_value() &&
+      start.config.split == mmu::SplitPolicy::kEager) {
+    mmu::SplitRequest ahead;
+    ahead.ranges = *std::move(ranges);
+    ahead.throttle = *request.split_ahead;
+    // One that is deleted meanwhile has nothing to split.
+    ahead.missing = mmu::MissingSlots::kSkip;
+    absl::StatusOr<std::shared_ptr<mmu::SplitJob>> job =
+        vm.vm().MakeSplitJob(ahead);
+    if (!job.ok()) return job.status();
+    split = *std::move(job);
+  }
+  return std::shared_ptr<DirtyLogStartJob>(
+      new DirtyLogStartJob(vm, std::move(start), std::move(split)));
+}
+
+absl::StatusOr<mmu::DirtyLogView> DirtyLogStartJob::StartNow(
+    mmu::MmuCost* cost) {
+  absl::StatusOr<mmu::DirtyLogView> log = vm_.vm().StartDirtyLog(start_, cost);
+  if (!log.ok()) return AboutVm(log.status(), vm_.name());
+  if (log->state.id == start_.id) {
+    vm_.dirty_rate().Restart(vm_.SampleDirty(mmu::MonotonicTime::Now()));
+  }
+  return log;
+}
+
+absl::StatusOr<StartedDirtyLog> DirtyLogStartJob::Run() {
+  absl::StatusOr<StartedDirtyLog> started = Work();
+  absl::MutexLock lock(&mu_);
+  state_ = started.ok() ? State::kDone : State::kGivenUp;
+  return started;
+}
+
+absl::StatusOr<StartedDirtyLog> DirtyLogStartJob::Work() {
+  mmu::SplitProgress ahead;
+  if (split_ != nullptr) {
+    if (absl::Status status = split_->Run(); !status.ok()) return status;
+    ahead = split_->Progress();
+  }
+  if (cancelled()) return CancelledOperation();
+  {
+    absl::MutexLock lock(&mu_);
+    state_ = State::kProtecting;
+  }
+  start_.now = mmu::MonotonicTime::Now();
+  const mmu::MmuMetrics before = vm_.vm().Metrics();
+  mmu::MmuCost cost = ahead.cost;
+  absl::StatusOr<mmu::DirtyLogView> log = StartNow(&cost);
+  const HugePageSplits splits = SplitsSince(before, vm_.vm().Metrics(), ahead);
+  {
+    absl::MutexLock lock(&mu_);
+    splits_ = splits;
+    cost_ = cost;
+  }
+  if (!log.ok()) return log.status();
+  return StartedDirtyLog{*std::move(log), splits, cost};
+}
+
+void DirtyLogStartJob::Cancel() {
+  {
+    absl::MutexLock lock(&mu_);
+    cancelled_ = true;
+  }
+  if (split_ != nullptr) split_->Cancel();
+}
+
+bool DirtyLogStartJob::cancelled() const {
+  absl::MutexLock lock(&mu_);
+  return cancelled_;
+}
+
+DirtyLogStartJob::Progress DirtyLogStartJob::progress() const {
+  mmu::SplitProgress ahead;
+  if (split_ != nullptr) ahead = split_->Progress();
+  Progress progress;
+  progress.total_bytes = ahead.total_bytes;
+  progress.done_bytes = ahead.done_bytes;
+  progress.splits = {.of_2m = ahead.split_2m_count,
+                     .of_1g = ahead.split_1g_count};
+  progress.cost = ahead.cost;
+  absl::MutexLock lock(&mu_);
+  progress.state = state_;
+  if (splits_.has_value()) {
+    progress.splits = *splits_;
+    progress.cost = cost_;
+  }
+  return progress;
+}
+
+absl::StatusOr<StoppedDirtyLog> StopDirtyLog(const mmu::DirtyLogStop& stop,
+                                             ManagedVm& vm) {
+  StoppedDirtyLog stopped;
+  const absl::StatusOr<mmu::StopResult> result =
+      vm.vm().StopDirtyLog(stop, &stopped.cost);
+  if (!result.ok()) return AboutVm(result.status(), vm.name());
+  stopped.result = *result;
+  return stopped;
+}
+
+}  // namespace mmud

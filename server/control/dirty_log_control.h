@@ -1,0 +1,108 @@
+// Switching a VM's dirty log on and off.
+
+#ifndef SERVER_CONTROL_DIRTY_LOG_CONTROL_H_
+#define SERVER_CONTROL_DIRTY_LOG_CONTROL_H_
+
+#include <cstdint>
+#include <memory>
+#include <string>
+#include <utility>
+
+#include "absl/base/thread_annotations.h"
+#include "absl/status/statusor.h"
+#include "absl/synchronization/mutex.h"
+#include "absl/types/optional.h"
+#include "mmu_core/dirty/dirty_log_calls.h"
+#include "mmu_core/stats/mmu_cost.h"
+#include "mmu_core/vm/jobs/split_job.h"
+#include "mmu_core/vm/jobs/throttle.h"
+#include "server/control/managed_vm.h"
+
+namespace mmud {
+
+// The log to be switched on.
+struct DirtyLogStartRequest {
+  mmu::DirtyLogStart start;  // without id and time, which the job gives it
+  // The pace at which huge pages are split before; unset: switching on splits
+  // them.
+  absl::optional<mmu::Throttle> split_ahead;
+};
+
+// Huge pages split, by their size.
+struct HugePageSplits {
+  int64_t of_2m = 0;
+  int64_t of_1g = 0;
+};
+
+struct StartedDirtyLog {
+  mmu::DirtyLogView log;
+  HugePageSplits splits;
+  mmu::MmuCost cost;
+};
+
+// The work of the operation that StartDirtyLog returns: splits huge pages at
+// the pace that the caller wants, so that switching on finds none left, and
+// switches on. Thread-safe. Must not outlive its VM.
+class DirtyLogStartJob {
+ public:
+  enum class State : uint8_t { kSplitting, kProtecting, kDone, kGivenUp };
+
+  // A value.
+  struct Progress {
+    State state = State::kProtecting;
+    int64_t total_bytes = 0;  // of the split ahead
+    int64_t done_bytes = 0;
+    HugePageSplits splits;
+    mmu::MmuCost cost;
+  };
+
+  // Whatever can be refused before the work begins is: MEMSLOT_NOT_FOUND,
+  // DIRTY_LOG_ACTIVE. Starts nothing. Where the log is the caller's own already
+  // nothing is split.
+  static absl::StatusOr<std::shared_ptr<DirtyLogStartJob>> Create(
+      DirtyLogStartRequest request, ManagedVm& vm);
+
+  // Call once. After an error, also after Cancel, there is no log of this job.
+  absl::StatusOr<StartedDirtyLog> Run();
+  // Ends a split at its next chunk. What is being switched on stays on.
+  void Cancel();
+
+  const ManagedVm& vm() const { return vm_; }
+  const std::string& owner() const { return start_.claim.owner; }
+  Progress progress() const;
+
+ private:
+  DirtyLogStartJob(ManagedVm& vm, mmu::DirtyLogStart start,
+                   std::shared_ptr<mmu::SplitJob> split)
+      : vm_(vm),
+        start_(std::move(start)),
+        split_(std::move(split)),
+        state_(split_ == nullptr ? State::kProtecting : State::kSplitting) {}
+
+  absl::StatusOr<mmu::DirtyLogView> StartNow(mmu::MmuCost* cost);
+  absl::StatusOr<StartedDirtyLog> Work();
+  bool cancelled() const;
+
+  ManagedVm& vm_;
+  mmu::DirtyLogStart start_;                    // its time is Run's
+  const std::shared_ptr<mmu::SplitJob> split_;  // null: no split ahead
+
+  mutable absl::Mutex mu_;
+  bool cancelled_ ABSL_GUARDED_BY(mu_) = false;
+  State state_ ABSL_GUARDED_BY(mu_);
+  // Once it was tried to switch on.
+  absl::optional<HugePageSplits> splits_ ABSL_GUARDED_BY(mu_);
+  mmu::MmuCost cost_ ABSL_GUARDED_BY(mu_);
+};
+
+// As mmu::Vm::StopDirtyLog; its errors are about the VM.
+struct StoppedDirtyLog {
+  mmu::StopResult result;
+  mmu::MmuCost cost;
+};
+absl::StatusOr<StoppedDirtyLog> StopDirtyLog(const mmu::DirtyLogStop& stop,
+                                             ManagedVm& vm);
+
+}  // namespace mmud
+
+#endif  // SERVER_CONTROL_DIRTY_LOG_CONTROL_H_

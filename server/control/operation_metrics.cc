@@ -1,0 +1,17 @@
+#include "server/control/operation_metrics.h"
+
+namespace mmud {
+
+const char* ToString(OperationMethod method) {
+  switch (method) {
+    case OperationMethod::kSplitHugePages:
+      return "SplitHugePages";
+    case OperationMethod::kRecoverHugePages:
+      return "RecoverHugePages";
+    case OperationMethod::kStartDirtyLog:
+      return "StartDirtyLog";
+  }
+  return "invalid";
+}
+
+}  // namespace mmud

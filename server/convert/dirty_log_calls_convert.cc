@@ -1,0 +1,101 @@
+#include "server/convert/dirty_log_calls_convert.h"
+
+#include <cstdint>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "absl/strings/str_cat.h"
+#include "absl/types/optional.h"
+#include "mmu_core/base/error.h"
+#include "mmu_core/dirty/dirty_log_calls.h"
+#include "mmu_core/dirty/dirty_log_state.h"
+#include "mmu_core/vm/core/vm_config.h"
+#include "server/base/errors.h"
+#include "server/base/resource_names.h"
+#include "server/convert/convert.h"
+#include "server/convert/dirty_log_codec.h"
+
+namespace mmud {
+namespace {
+
+int64_t Signed(uint64_t count) { return static_cast<int64_t>(count); }
+
+}  // namespace
+
+absl::StatusOr<uint64_t> ToEpoch(int64_t epoch, const char* field,
+                                 const ManagedVm& vm) {
+  if (epoch >= 0) return static_cast<uint64_t>(epoch);
+  // As mmu_core says it of any other number that is none of an epoch.
+  return AboutVm(
+      mmu::MakeError(
+          absl::StatusCode::kNotFound, {"EPOCH_UNKNOWN", field},
+          absl::StrCat(field, " is ", epoch,
+                       "; it must be the number of an epoch, which is not "
+                       "negative; GetDirtyLog shows those of the log")),
+      vm.name());
+}
+
+absl::StatusOr<uint64_t> ToClearEpoch(int64_t epoch, const ManagedVm& vm) {
+  if (epoch >= 0) return static_cast<uint64_t>(epoch);
+  return AboutVm(
+      mmu::MakeError(absl::StatusCode::kAborted, {"EPOCH_MISMATCH", "epoch"},
+                     absl::StrCat("epoch ", epoch,
+                                  " cannot be cleared: it must be the last "
+                                  "sealed one; GetDirtyLog shows it")),
+      vm.name());
+}
+
+absl::StatusOr<NamedPages> FindPages(const v1::SlotPages& pages,
+                                     const ManagedVm& vm) {
+  const absl::StatusOr<uint32_t> slot = ToSlot(pages.slot(), "pages.slot");
+  if (!slot.ok()) return slot.status();
+  const absl::optional<mmu::MemslotInfo> info = vm.FindSlot(*slot);
+  if (!info.has_value()) {
+    return MemslotNotFound(MakeMemslotName(vm.name(), *slot));
+  }
+  return DecodeSlotPages(pages, info->config);
+}
+
+v1::SealDirtyLogResponse ToResponse(const SealedLog& sealed) {
+  const mmu::SealOutcome& outcome = sealed.outcome;
+  v1::SealDirtyLogResponse response;
+  response.set_log_id(outcome.log_id.ToString());
+  response.set_epoch(Signed(outcome.epoch));
+  for (const mmu::SlotSeal& slot : outcome.slots) {
+    v1::SealedSlot* proto = response.add_slots();
+    proto->set_slot(static_cast<int32_t>(slot.slot));
+    proto->set_fresh_page_count(Signed(slot.fresh_page_count));
+    proto->set_merged_page_count(Signed(slot.merged_page_count));
+  }
+  response.set_acknowledged_page_count(Signed(outcome.acknowledged_page_count));
+  *response.mutable_cost() = ToProto(sealed.cost);
+  return response;
+}
+
+v1::ClearDirtyLogResponse ToResponse(const ClearedPages& cleared) {
+  const mmu::ClearResult& result = cleared.result;
+  v1::ClearDirtyLogResponse response;
+  response.set_cleared_page_count(Signed(result.cleared_page_count));
+  response.set_already_in_flight_page_count(
+      Signed(result.already_in_flight_page_count));
+  response.set_already_clean_page_count(
+      Signed(result.already_clean_page_count));
+  response.set_still_sealed_page_count(Signed(result.still_sealed_page_count));
+  response.mutable_splits()->set_split_2m_count(Signed(result.split_2m_count));
+  response.mutable_splits()->set_split_1g_count(Signed(result.split_1g_count));
+  *response.mutable_cost() = ToProto(cleared.cost);
+  return response;
+}
+
+v1::AcknowledgePagesResponse ToResponse(const mmu::AcknowledgeResult& result) {
+  v1::AcknowledgePagesResponse response;
+  response.set_acknowledged_page_count(Signed(result.acknowledged_page_count));
+  response.set_later_page_count(Signed(result.later_page_count));
+  response.set_not_in_flight_page_count(
+      Signed(result.not_in_flight_page_count));
+  response.set_still_in_flight_page_count(
+      Signed(result.still_in_flight_page_count));
+  return response;
+}
+
+}  // namespace mmud

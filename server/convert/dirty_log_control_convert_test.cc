@@ -1,0 +1,153 @@
+#include "server/convert/dirty_log_control_convert.h"
+
+#include <string>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "gtest/gtest.h"
+#include "mmu_core/base/error.h"
+#include "mmu_core/testing/vm_builder.h"
+#include "mmu_core/vm/vm.h"
+#include "mmud/v1/common.pb.h"
+#include "mmud/v1/dirty_log_service.pb.h"
+#include "server/base/wall_time.h"
+#include "server/control/dirty_log_control.h"
+#include "server/control/managed_vm.h"
+
+namespace mmud {
+namespace {
+
+constexpr uint64_t kMiB = uint64_t{1} << 20;
+constexpr char kToken[] = "a secret of the owner's";
+
+v1::StartDirtyLogRequest Request() {
+  v1::StartDirtyLogRequest request;
+  request.set_owner("the first");
+  request.set_owner_token(kToken);
+  return request;
+}
+
+std::string ReasonOf(const absl::Status& status) {
+  return mmu::DetailOf(status).reason;
+}
+
+class DirtyLogControlConvertTest : public ::testing::Test {
+ protected:
+  DirtyLogControlConvertTest()
+      : vm_("vms/a", mmu::testing::MakeVm({mmu::testing::Slot(0, 0, kMiB)}),
+            WallTime::Now(), ManagedVm::MetricsLabel::kOwn) {}
+
+  absl::StatusOr<v1::StartDirtyLogResponse> Start(
+      const v1::StartDirtyLogRequest& request) {
+    const auto start = ToStartRequest(request, vm_);
+    if (!start.ok()) return start.status();
+    const auto job = DirtyLogStartJob::Create(*start, vm_);
+    if (!job.ok()) return job.status();
+    const auto started = (*job)->Run();
+    if (!started.ok()) return started.status();
+    return ToResponse(vm_, *started);
+  }
+
+  absl::StatusOr<v1::StopDirtyLogResponse> Stop(
+      const v1::StopDirtyLogRequest& request) {
+    const auto stop = ToStop(request);
+    if (!stop.ok()) return stop.status();
+    const auto stopped = StopDirtyLog(*stop, vm_);
+    if (!stopped.ok()) return stopped.status();
+    return ToResponse(*stopped);
+  }
+
+  ManagedVm vm_;
+};
+
+TEST_F(DirtyLogControlConvertTest, ALogHasWhatItWasStartedWith) {
+  v1::StartDirtyLogRequest request = Request();
+  request.mutable_lease()->set_seconds(7);
+  request.mutable_ttl()->set_seconds(90);
+  request.set_initially_set(true);
+  request.set_log_new_memslots(false);
+  const auto started = Start(request);
+  ASSERT_TRUE(started.ok()) << started.status();
+  const v1::DirtyLog& log = started->dirty_log();
+  EXPECT_EQ(log.vm(), "vms/a");
+  EXPECT_EQ(log.log_id().size(), 32u);
+  EXPECT_EQ(log.owner(), "the first");
+  EXPECT_EQ(log.lease().seconds(), 7);
+  EXPECT_EQ(log.ttl().seconds(), 90);
+  EXPECT_TRUE(log.has_expire_time());
+  EXPECT_TRUE(log.initially_set());
+  EXPECT_EQ(log.split(), v1::DIRTY_LOG_SPLIT_ON_CLEAR);
+  EXPECT_FALSE(log.log_new_memslots());
+  EXPECT_EQ(log.open_epoch(), 1);
+  EXPECT_EQ(log.sealed_epoch(), 0);
+  ASSERT_EQ(log.slots_size(), 1);
+  EXPECT_EQ(log.slots(0).state(), v1::DIRTY_LOG_STATE_ACTIVE);
+  EXPECT_EQ(started->ShortDebugString().find(kToken), std::string::npos);
+}
+
+TEST_F(DirtyLogControlConvertTest, AStartIsRefusedBeforeItsWorkBegins) {
+  v1::StartDirtyLogRequest request = Request();
+  request.set_owner_token("short");
+  EXPECT_EQ(ReasonOf(ToStartRequest(request, vm_).status()),
+            "INVALID_OWNER_TOKEN");
+  request = Request();
+  request.set_owner("a\nb");
+  EXPECT_EQ(ReasonOf(ToStartRequest(request, vm_).status()), "INVALID_OWNER");
+  request.set_owner("\xc2\x85 is next line");
+  EXPECT_EQ(ReasonOf(ToStartRequest(request, vm_).status()), "INVALID_OWNER");
+  request.set_owner(std::string(129, 'a'));
+  EXPECT_EQ(ReasonOf(ToStartRequest(request, vm_).status()), "INVALID_OWNER");
+  request = Request();
+  request.mutable_lease()->set_seconds(3601);
+  EXPECT_EQ(ReasonOf(ToStartRequest(request, vm_).status()), "INVALID_LEASE");
+  request = Request();
+  request.mutable_ttl()->set_nanos(999'999'999);
+  EXPECT_EQ(ReasonOf(ToStartRequest(request, vm_).status()), "INVALID_TTL");
+  EXPECT_FALSE(vm_.vm().LogsDirtyPages());
+}
+
+TEST_F(DirtyLogControlConvertTest, ItsMetadataNamesTheVm) {
+  const auto job =
+      DirtyLogStartJob::Create(ToStartRequest(Request(), vm_).value(), vm_);
+  ASSERT_TRUE(job.ok());
+  const v1::StartDirtyLogMetadata metadata = ToMetadata(**job);
+  EXPECT_EQ(metadata.vm(), "vms/a");
+  EXPECT_EQ(metadata.vm_uid(), vm_.uid());
+  EXPECT_EQ(metadata.owner(), "the first");
+  EXPECT_EQ(metadata.state(), v1::START_DIRTY_LOG_STATE_PROTECTING);
+}
+
+TEST_F(DirtyLogControlConvertTest, OnlyAThrottleAsksForASplitAhead) {
+  v1::StartDirtyLogRequest request = Request();
+  EXPECT_FALSE(ToStartRequest(request, vm_)->split_ahead.has_value());
+  request.mutable_throttle()->set_max_pages_per_second(1'000'000);
+  EXPECT_EQ(ToStartRequest(request, vm_)->split_ahead->max_pages_per_second,
+            1'000'000);
+}
+
+TEST_F(DirtyLogControlConvertTest, AStopThatWouldLosePagesCountsThem) {
+  ASSERT_TRUE(Start(Request()).ok());
+  mmu::testing::Write(vm_.vm(), 0);
+  mmu::testing::Write(vm_.vm(), mmu::kPageSize);
+  v1::StopDirtyLogRequest stop;
+  stop.set_owner_token(kToken);
+  const absl::Status refused = Stop(stop).status();
+  EXPECT_EQ(ReasonOf(refused), "UNDELIVERED_PAGES");
+  EXPECT_EQ(mmu::DetailOf(refused).metadata["open_page_count"], "2");
+  stop.set_discard_undelivered(true);
+  stop.set_owner_token("the secret of another");
+  EXPECT_EQ(ReasonOf(Stop(stop).status()), "LOG_OWNED");
+  stop.set_force(true);
+  stop.set_log_id(std::string(32, '0'));
+  EXPECT_EQ(ReasonOf(Stop(stop).status()), "LOG_CHANGED");
+  stop.set_log_id("0");
+  EXPECT_EQ(ReasonOf(Stop(stop).status()), "INVALID_LOG_ID");
+  stop.clear_log_id();
+  const auto stopped = Stop(stop);
+  ASSERT_TRUE(stopped.ok()) << stopped.status();
+  EXPECT_EQ(stopped->discarded().open_page_count(), 2);
+  EXPECT_FALSE(vm_.vm().LogsDirtyPages());
+}
+
+}  // namespace
+}  // namespace mmud

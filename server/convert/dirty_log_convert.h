@@ -1,0 +1,63 @@
+// Between mmud.v1's messages about dirty logs and mmu_core's values.
+
+#ifndef SERVER_CONVERT_DIRTY_LOG_CONVERT_H_
+#define SERVER_CONVERT_DIRTY_LOG_CONVERT_H_
+
+#include <cstdint>
+#include <vector>
+
+#include "absl/status/statusor.h"
+#include "absl/strings/string_view.h"
+#include "absl/types/optional.h"
+#include "google/protobuf/duration.pb.h"
+#include "google/protobuf/repeated_field.h"
+#include "mmu_core/base/clock.h"
+#include "mmu_core/dirty/dirty_log_calls.h"
+#include "mmu_core/dirty/dirty_log_state.h"
+#include "mmu_core/dirty/dirty_log_types.h"
+#include "mmu_core/dirty/log_owner.h"
+#include "mmud/v1/common.pb.h"
+#include "mmud/v1/dirty_log_service.pb.h"
+#include "server/control/managed_vm.h"
+
+namespace mmud {
+
+// Nothing if `log_id` is empty; INVALID_LOG_ID unless it is a log's id.
+absl::StatusOr<absl::optional<mmu::LogId>> ToLogId(absl::string_view log_id);
+
+// The ids of memslots in a request, which ascend; empty if it names none.
+// INVALID_SLOT, MEMSLOT_NOT_FOUND.
+absl::StatusOr<std::vector<uint32_t>> ToSlotIds(
+    const google::protobuf::RepeatedField<int32_t>& ids, const ManagedVm& vm);
+
+// A call of the owner's, now. INVALID_OWNER_TOKEN, INVALID_LOG_ID.
+absl::StatusOr<mmu::LogCall> ToLogCall(absl::string_view owner_token,
+                                       absl::string_view log_id);
+template <typename Request>
+absl::StatusOr<mmu::LogCall> ToLogCall(const Request& request) {
+  return ToLogCall(request.owner_token(), request.log_id());
+}
+
+// Who asks to own a log; `lease` may be null: unset. INVALID_OWNER,
+// INVALID_OWNER_TOKEN, INVALID_LEASE.
+absl::StatusOr<mmu::LogClaim> ToLogClaim(
+    absl::string_view owner, absl::string_view owner_token,
+    const google::protobuf::Duration* lease);
+
+// How a VM records dirty pages, and sees writes; both last as long as it.
+v1::DirtyLogMode ModeOf(const ManagedVm& vm);
+v1::DirtyLogProtection ProtectionOf(const ManagedVm& vm);
+
+v1::DirtyLogSplit ToProto(mmu::SplitPolicy split);
+v1::UndeliveredPages ToProto(const mmu::UndeliveredCounts& counts);
+
+// The log of a VM, without the counts of open pages.
+v1::DirtyLog ToProto(const ManagedVm& vm, const mmu::DirtyLogView& log);
+
+// What a log has of a memslot; of one that is not logged: it is off.
+v1::SlotDirtyLog ToProto(const mmu::SlotLogView& slot);
+v1::SlotDirtyLog NoDirtyLogOf(uint32_t slot);
+
+}  // namespace mmud
+
+#endif  // SERVER_CONVERT_DIRTY_LOG_CONVERT_H_

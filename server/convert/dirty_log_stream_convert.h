@@ -1,0 +1,71 @@
+// Between mmud.v1's messages about a stream of dirty pages and what
+// server/control/dirty_log_stream.h takes and reads.
+
+#ifndef SERVER_CONVERT_DIRTY_LOG_STREAM_CONVERT_H_
+#define SERVER_CONVERT_DIRTY_LOG_STREAM_CONVERT_H_
+
+#include <cstddef>
+#include <cstdint>
+#include <functional>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "absl/types/optional.h"
+#include "mmud/v1/dirty_log_service.pb.h"
+#include "server/control/dirty_log_stream.h"
+#include "server/control/managed_vm.h"
+#include "server/convert/dirty_log_codec.h"
+
+namespace mmud {
+
+// How dirty pages are sent.
+struct ChunkForm {
+  v1::DirtyLogEncoding encoding = v1::DIRTY_LOG_ENCODING_AUTO;
+  int64_t message_bytes = 0;
+};
+
+// INVALID_ENUM_VALUE, INVALID_MESSAGE_SIZE of a request's `encoding` and
+// `max_message_bytes`.
+absl::StatusOr<ChunkForm> ToChunkForm(v1::DirtyLogEncoding encoding,
+                                      int64_t max_message_bytes);
+
+// A request, read.
+struct DirtyPagesCall {
+  DirtyPagesRequest pages;
+  ChunkForm form;
+};
+// Everything but `vm`. INVALID_LOG_ID, EPOCH_UNKNOWN, INVALID_SLOT,
+// MEMSLOT_NOT_FOUND, INVALID_RANGE, and the errors of ToChunkForm and ToRange.
+absl::StatusOr<DirtyPagesCall> ToDirtyPagesCall(
+    const v1::ReadDirtyPagesRequest& request, const ManagedVm& vm);
+
+v1::DirtyLogHeader HeaderOf(const DirtyLogPlan& plan);
+
+// The chunks of one plan, and their totals. Between two calls it holds nothing
+// of the VM, and one piece of the log: no more bytes of it than a message may
+// have, so at most kMaxMessageBytes (convert.h), however many chunks they come
+// to. These are made one by one, when they are asked for.
+// Thread-compatible.
+class DirtyPageChunks {
+ public:
+  DirtyPageChunks(DirtyLogPlan plan, const ChunkForm& form);
+
+  // The next chunk, or nothing behind the last one. `keep_going` is asked
+  // before each piece and each chunk; its error is returned. LOG_CHANGED,
+  // EPOCH_SUPERSEDED, DIRTY_LOG_OFF.
+  absl::StatusOr<absl::optional<v1::DirtyLogChunk>> Next(
+      const ManagedVm& vm, const std::function<absl::Status()>& keep_going);
+
+  // Of the chunks so far.
+  v1::DirtyLogTrailer Trailer() const;
+
+ private:
+  const ChunkForm form_;
+  DirtyLogReader reader_;
+  absl::optional<DirtyPageEncoder> piece_;  // read and not all sent
+  v1::DirtyLogTrailer totals_;
+};
+
+}  // namespace mmud
+
+#endif  // SERVER_CONVERT_DIRTY_LOG_STREAM_CONVERT_H_

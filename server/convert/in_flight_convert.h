@@ -1,0 +1,21 @@
+// From mmud.v1.PagesInFlight to what server/control/in_flight_ranges.h looks
+// through.
+
+#ifndef SERVER_CONVERT_IN_FLIGHT_CONVERT_H_
+#define SERVER_CONVERT_IN_FLIGHT_CONVERT_H_
+
+#include "absl/status/statusor.h"
+#include "mmud/v1/guest_memory_service.pb.h"
+#include "server/control/in_flight_ranges.h"
+#include "server/control/managed_vm.h"
+
+namespace mmud {
+
+// Of a request's field `in_flight`. INVALID_LOG_ID, EPOCH_UNKNOWN, and the
+// errors of ToRange.
+absl::StatusOr<PagesInFlight> ToPagesInFlight(const v1::PagesInFlight& proto,
+                                              const ManagedVm& vm);
+
+}  // namespace mmud
+
+#endif  // SERVER_CONVERT_IN_FLIGHT_CONVERT_H_

@@ -1,0 +1,295 @@
+#include "server/convert/mmu_convert.h"
+
+#include <cstdint>
+#include <string>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "absl/strings/str_cat.h"
+#include "absl/strings/string_view.h"
+#include "google/protobuf/descriptor.h"
+#include "google/protobuf/message.h"
+#include "mmu_core/base/level.h"
+#include "mmu_core/vm/core/vm_config.h"
+#include "server/base/errors.h"
+#include "server/convert/convert.h"
+
+namespace mmud {
+namespace {
+
+absl::Status BadOption(const std::string& field, absl::string_view message) {
+  return InvalidField("INVALID_MMU_OPTION", field, message);
+}
+
+// `*on` keeps its value if nothing is said.
+absl::Status ApplyFeature(v1::Feature feature, const std::string& field,
+                          bool* on) {
+  switch (feature) {
+    case v1::FEATURE_UNSPECIFIED:
+      return absl::OkStatus();
+    case v1::FEATURE_OFF:
+    case v1::FEATURE_ON:
+      *on = feature == v1::FEATURE_ON;
+      return absl::OkStatus();
+    default:
+      return WrongValue("INVALID_ENUM_VALUE", field, static_cast<int>(feature),
+                        "ON or OFF");
+  }
+}
+
+v1::Feature ToFeature(bool on) { return on ? v1::FEATURE_ON : v1::FEATURE_OFF; }
+
+// What the processor has besides the layout of its entries.
+absl::Status ApplyFeatures(const v1::TdpMmu& tdp, const std::string& field,
+                           mmu::VmConfig* config) {
+  bool ad_bits = true;
+  bool pml = false;
+  for (const absl::Status& status :
+       {ApplyFeature(tdp.accessed_dirty_bits(), field + ".accessed_dirty_bits",
+                     &ad_bits),
+        ApplyFeature(tdp.pml(), field + ".pml", &pml)}) {
+    if (!status.ok()) return status;
+  }
+  if (!ad_bits && config->format == mmu::EntryFormat::kNpt) {
+    return BadOption(field + ".accessed_dirty_bits",
+                     "accessed_dirty_bits is OFF; NPT always has them, so it "
+                     "must be ON or unset, or entry_format EPT");
+  }
+  if (pml && (!ad_bits || config->format == mmu::EntryFormat::kNpt)) {
+    return BadOption(field + ".pml",
+                     "pml is ON; it needs entry_format EPT with "
+                     "accessed_dirty_bits ON");
+  }
+  config->ad_bits =
+      ad_bits ? mmu::VmConfig::AdBits::kOn : mmu::VmConfig::AdBits::kOff;
+  config->pml = pml ? mmu::VmConfig::Pml::kYes : mmu::VmConfig::Pml::kNo;
+  return absl::OkStatus();
+}
+
+// What TdpMmu and ShadowMmu have in common.
+template <typename Mmu>
+absl::Status ApplyCommon(const Mmu& options, const std::string& field,
+                         mmu::VmConfig* config) {
+  const absl::StatusOr<mmu::Level> level = ToLevel(
+      options.max_page_size(), mmu::Level::k1G, field + ".max_page_size");
+  if (!level.ok()) return level.status();
+  config->max_page_level = *level;
+  if (options.page_table_levels() != 0) {
+    if (options.page_table_levels() != 4 && options.page_table_levels() != 5) {
+      return BadOption(
+          field + ".page_table_levels",
+          absl::StrCat("page_table_levels is ", options.page_table_levels(),
+                       "; it must be 4 or 5"));
+    }
+    config->root_levels = options.page_table_levels();
+  }
+  switch (options.slot_zap()) {
+    case v1::SLOT_ZAP_UNSPECIFIED:
+    case v1::SLOT_ZAP_ALL:
+      config->slot_zap = mmu::VmConfig::SlotZap::kAll;
+      break;
+    case v1::SLOT_ZAP_SLOT:
+      config->slot_zap = mmu::VmConfig::SlotZap::kSlot;
+      break;
+    default:
+      return WrongValue("INVALID_ENUM_VALUE", field + ".slot_zap",
+                        static_cast<int>(options.slot_zap()), "ALL or SLOT");
+  }
+  bool mmio_caching = true;
+  if (absl::Status status = ApplyFeature(
+          options.mmio_caching(), field + ".mmio_caching", &mmio_caching);
+      !status.ok()) {
+    return status;
+  }
+  config->mmio_caching = mmio_caching ? mmu::VmConfig::MmioCaching::kYes
+                                      : mmu::VmConfig::MmioCaching::kNo;
+  if (options.nx_huge_pages_opt_out()) {
+    config->nx_huge_pages = mmu::VmConfig::NxHugePages::kOptOut;
+  }
+  return absl::OkStatus();
+}
+
+absl::Status ApplyTdp(const v1::TdpMmu& tdp, const std::string& field,
+                      mmu::VmConfig* config) {
+  switch (tdp.entry_format()) {
+    case v1::ENTRY_FORMAT_UNSPECIFIED:
+    case v1::ENTRY_FORMAT_EPT:
+      config->format = mmu::EntryFormat::kEpt;
+      break;
+    case v1::ENTRY_FORMAT_NPT:
+      config->format = mmu::EntryFormat::kNpt;
+      break;
+    default:
+      return WrongValue("INVALID_ENUM_VALUE", field + ".entry_format",
+                        static_cast<int>(tdp.entry_format()), "EPT or NPT");
+  }
+  if (absl::Status status = ApplyCommon(tdp, field, config); !status.ok()) {
+    return status;
+  }
+  return ApplyFeatures(tdp, field, config);
+}
+
+// mmu_core knows which of these go together.
+absl::Status ApplyGuestPaging(const v1::GuestPaging& proto,
+                              const std::string& field, mmu::VmConfig* config) {
+  using Paging = mmu::GuestPagingConfig;
+  if (config->mmu != mmu::MmuMode::kShadow &&
+      config->mmu != mmu::MmuMode::kNested) {
+    return BadOption(field,
+                     "guest_paging is set, but the MMU does not look at the "
+                     "guest's tables; leave it out, or choose shadow or "
+                     "nested");
+  }
+  Paging& paging = config->guest_paging;
+  switch (proto.mode()) {
+    case v1::GUEST_PAGING_MODE_UNSPECIFIED:
+    case v1::GUEST_PAGING_MODE_4LEVEL:
+      paging.mode = Paging::Mode::k4Level;
+      break;
+    case v1::GUEST_PAGING_MODE_32BIT:
+      paging.mode = Paging::Mode::k32Bit;
+      break;
+    case v1::GUEST_PAGING_MODE_PAE:
+      paging.mode = Paging::Mode::kPae;
+      break;
+    case v1::GUEST_PAGING_MODE_5LEVEL:
+      paging.mode = Paging::Mode::k5Level;
+      break;
+    default:
+      return WrongValue("INVALID_ENUM_VALUE", field + ".mode",
+                        static_cast<int>(proto.mode()),
+                        "32BIT, PAE, 4LEVEL or 5LEVEL");
+  }
+  bool large_pages = false;
+  bool ad_bits = true;
+  for (const absl::Status& status :
+       {ApplyFeature(proto.large_pages(), field + ".large_pages", &large_pages),
+        ApplyFeature(proto.accessed_dirty_bits(),
+                     field + ".accessed_dirty_bits", &ad_bits)}) {
+    if (!status.ok()) return status;
+  }
+  paging.large_pages =
+      large_pages ? Paging::LargePages::kYes : Paging::LargePages::kNo;
+  paging.ad_bits = ad_bits ? Paging::AdBits::kOn : Paging::AdBits::kOff;
+  if (proto.process_count() != 0) paging.processes = proto.process_count();
+  return absl::OkStatus();
+}
+
+// The options of the MMU that was chosen.
+absl::Status ApplyChosen(const v1::Vm& vm, const std::string& path,
+                         mmu::VmConfig* config) {
+  switch (vm.mmu_case()) {
+    case v1::Vm::MMU_NOT_SET:
+      break;
+    case v1::Vm::kTdp:
+      return ApplyTdp(vm.tdp(), path, config);
+    case v1::Vm::kTdpShadow:
+      config->mmu = mmu::MmuMode::kTdpShadow;
+      return ApplyTdp(vm.tdp_shadow(), path, config);
+    case v1::Vm::kNested:
+      config->mmu = mmu::MmuMode::kNested;
+      return ApplyTdp(vm.nested(), path, config);
+    case v1::Vm::kShadow:
+      config->mmu = mmu::MmuMode::kShadow;
+      config->format = mmu::EntryFormat::kNpt;
+      return ApplyCommon(vm.shadow(), path, config);
+  }
+  return BadOption(path, absl::StrCat(path,
+                                      " is not set, or to a kind that this "
+                                      "daemon does not know; it must be tdp, "
+                                      "tdp_shadow, shadow or nested"));
+}
+
+v1::GuestPagingMode ToProto(mmu::GuestPagingConfig::Mode mode) {
+  switch (mode) {
+    case mmu::GuestPagingConfig::Mode::k32Bit:
+      return v1::GUEST_PAGING_MODE_32BIT;
+    case mmu::GuestPagingConfig::Mode::kPae:
+      return v1::GUEST_PAGING_MODE_PAE;
+    case mmu::GuestPagingConfig::Mode::k4Level:
+      return v1::GUEST_PAGING_MODE_4LEVEL;
+    case mmu::GuestPagingConfig::Mode::k5Level:
+      return v1::GUEST_PAGING_MODE_5LEVEL;
+  }
+  return v1::GUEST_PAGING_MODE_UNSPECIFIED;
+}
+
+template <typename Mmu>
+void FillCommon(const mmu::VmConfig& config, Mmu* options) {
+  options->set_max_page_size(ToPageSize(config.max_page_level));
+  options->set_page_table_levels(config.root_levels);
+  options->set_slot_zap(config.slot_zap == mmu::VmConfig::SlotZap::kAll
+                            ? v1::SLOT_ZAP_ALL
+                            : v1::SLOT_ZAP_SLOT);
+  options->set_mmio_caching(
+      ToFeature(config.mmio_caching == mmu::VmConfig::MmioCaching::kYes));
+  options->set_nx_huge_pages_opt_out(config.nx_huge_pages ==
+                                     mmu::VmConfig::NxHugePages::kOptOut);
+}
+
+void FillTdp(const mmu::VmConfig& config, v1::TdpMmu* tdp) {
+  FillCommon(config, tdp);
+  tdp->set_entry_format(config.format == mmu::EntryFormat::kEpt
+                            ? v1::ENTRY_FORMAT_EPT
+                            : v1::ENTRY_FORMAT_NPT);
+  tdp->set_accessed_dirty_bits(
+      ToFeature(config.ad_bits == mmu::VmConfig::AdBits::kOn));
+  tdp->set_pml(ToFeature(config.pml == mmu::VmConfig::Pml::kYes));
+}
+
+void FillGuestPaging(const mmu::GuestPagingConfig& paging,
+                     v1::GuestPaging* proto) {
+  proto->set_mode(ToProto(paging.mode));
+  proto->set_large_pages(ToFeature(paging.large_pages ==
+                                   mmu::GuestPagingConfig::LargePages::kYes));
+  proto->set_process_count(paging.processes);
+  proto->set_accessed_dirty_bits(
+      ToFeature(paging.ad_bits == mmu::GuestPagingConfig::AdBits::kOn));
+}
+
+}  // namespace
+
+absl::Status ApplyMmu(const v1::Vm& vm, absl::string_view field,
+                      mmu::VmConfig* config) {
+  absl::Status status =
+      ApplyChosen(vm, absl::StrCat(field, ".", MmuName(vm)), config);
+  if (!status.ok()) return status;
+  if (vm.has_guest_paging()) {
+    status = ApplyGuestPaging(vm.guest_paging(),
+                              absl::StrCat(field, ".guest_paging"), config);
+    if (!status.ok()) return status;
+  }
+  if (vm.shadow_page_limit() < 0) {
+    return BadOption(
+        absl::StrCat(field, ".shadow_page_limit"),
+        absl::StrCat("shadow_page_limit is ", vm.shadow_page_limit(),
+                     "; it must be 0 or at least 64"));
+  }
+  config->shadow_page_limit = static_cast<uint64_t>(vm.shadow_page_limit());
+  return absl::OkStatus();
+}
+
+void FillMmu(const mmu::VmConfig& config, v1::Vm* proto) {
+  switch (config.mmu) {
+    case mmu::MmuMode::kTdp:
+      return FillTdp(config, proto->mutable_tdp());
+    case mmu::MmuMode::kTdpShadow:
+      return FillTdp(config, proto->mutable_tdp_shadow());
+    case mmu::MmuMode::kShadow:
+      FillCommon(config, proto->mutable_shadow());
+      break;
+    case mmu::MmuMode::kNested:
+      FillTdp(config, proto->mutable_nested());
+      break;
+  }
+  FillGuestPaging(config.guest_paging, proto->mutable_guest_paging());
+}
+
+std::string MmuName(const v1::Vm& vm) {
+  const google::protobuf::FieldDescriptor* chosen =
+      vm.GetReflection()->GetOneofFieldDescriptor(
+          vm, vm.GetDescriptor()->FindOneofByName("mmu"));
+  return chosen == nullptr ? "mmu" : chosen->name();
+}
+
+}  // namespace mmud

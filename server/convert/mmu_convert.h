@@ -1,0 +1,32 @@
+// Between the part of mmud.v1.Vm that says which tables vCPUs run on and
+// mmu_core's configuration.
+
+#ifndef SERVER_CONVERT_MMU_CONVERT_H_
+#define SERVER_CONVERT_MMU_CONVERT_H_
+
+#include <string>
+
+#include "absl/status/status.h"
+#include "absl/strings/string_view.h"
+#include "mmu_core/vm/core/vm_config.h"
+#include "mmud/v1/vm_service.pb.h"
+
+namespace mmud {
+
+// Sets what `vm.mmu`, `vm.guest_paging` and `vm.shadow_page_limit` say; `field`
+// is the path of `vm` in the request. Which of them go together is left to
+// mmu_core, but for the errors whose field has another name there.
+// INVALID_MMU_OPTION, INVALID_ENUM_VALUE, INVALID_PAGE_SIZE.
+absl::Status ApplyMmu(const v1::Vm& vm, absl::string_view field,
+                      mmu::VmConfig* config);
+
+// The same back, with every default filled in, but for the limit, which
+// changes.
+void FillMmu(const mmu::VmConfig& config, v1::Vm* vm);
+
+// The name of the field of `vm.mmu` that is set; "mmu" if none is.
+std::string MmuName(const v1::Vm& vm);
+
+}  // namespace mmud
+
+#endif  // SERVER_CONVERT_MMU_CONVERT_H_

@@ -1,0 +1,27 @@
+// Between ListPageTables and mmu_core's listing of shadow pages.
+
+#ifndef SERVER_CONVERT_PAGE_TABLE_CONVERT_H_
+#define SERVER_CONVERT_PAGE_TABLE_CONVERT_H_
+
+#include <string>
+
+#include "absl/status/statusor.h"
+#include "mmu_core/mmu/shadow_page_info.h"
+#include "mmud/v1/debug_service.pb.h"
+
+namespace mmud {
+
+v1::PageTable ToProto(const mmu::ShadowPageInfo& page);
+
+// UNALIGNED, INVALID_RANGE, INVALID_SIZE, INVALID_ENUM_VALUE.
+absl::StatusOr<mmu::ShadowPageFilter> ToShadowPageFilter(
+    const v1::ListPageTablesRequest& request);
+
+// Where a page of the list begins: INVALID_PAGE_TOKEN.
+absl::StatusOr<mmu::ShadowPagePosition> ToShadowPagePosition(
+    const std::string& page_token);
+std::string MakeShadowPageToken(const mmu::ShadowPagePosition& position);
+
+}  // namespace mmud
+
+#endif  // SERVER_CONVERT_PAGE_TABLE_CONVERT_H_

@@ -1,0 +1,42 @@
+// Between mmud.v1's messages about splits and recoveries and the jobs of
+// mmu_core.
+
+#ifndef SERVER_CONVERT_SPLIT_CONVERT_H_
+#define SERVER_CONVERT_SPLIT_CONVERT_H_
+
+#include <array>
+#include <string>
+
+#include "absl/status/statusor.h"
+#include "absl/time/time.h"
+#include "mmu_core/vm/jobs/recover_job.h"
+#include "mmu_core/vm/jobs/split_job.h"
+#include "mmu_core/vm/jobs/throttle.h"
+#include "mmud/v1/split_service.pb.h"
+#include "server/control/managed_vm.h"
+
+namespace mmud {
+
+// Everything but `vm`, `validate_only` and `request_id`.
+absl::StatusOr<mmu::SplitRequest> ToSplitRequest(
+    const v1::SplitHugePagesRequest& request, const ManagedVm& vm);
+
+v1::ThrottledTime ToProto(
+    const std::array<absl::Duration, mmu::kThrottleLimits>& throttled);
+
+// The parts of SplitMetadata that come from the job; not `vm`, `start_time`
+// and `target_page_size`.
+v1::SplitMetadata ToMetadata(const mmu::SplitJob& job);
+v1::SplitHugePagesResponse ToResponse(const mmu::SplitProgress& progress);
+
+// The same of a recovery: not `vm`, `vm_uid` and the times.
+v1::RecoverMetadata ToMetadata(const mmu::RecoverJob& job);
+v1::RecoverHugePagesResponse ToResponse(
+    const mmu::RecoverJob::Progress& progress);
+
+// Changes when the throttle does.
+std::string EtagOf(const mmu::Throttle& throttle);
+
+}  // namespace mmud
+
+#endif  // SERVER_CONVERT_SPLIT_CONVERT_H_

@@ -1,0 +1,99 @@
+#include "server/convert/vm_conditions.h"
+
+#include <memory>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "absl/strings/str_cat.h"
+#include "absl/types/optional.h"
+#include "mmu_core/base/clock.h"
+#include "mmu_core/base/error.h"
+#include "mmu_core/dirty/dirty_log_state.h"
+#include "mmu_core/vm/vm.h"
+#include "server/base/wall_time.h"
+#include "server/control/vcpu_pause.h"
+#include "server/control/workload_run.h"
+#include "server/convert/convert.h"
+
+namespace mmud {
+namespace {
+
+using Conditions = std::vector<v1::VmCondition>;
+
+void Add(v1::VmConditionType type, WallTime since, std::string message,
+         Conditions* conditions) {
+  v1::VmCondition condition;
+  condition.set_type(type);
+  *condition.mutable_since() = ToProto(since);
+  condition.set_message(std::move(message));
+  conditions->push_back(std::move(condition));
+}
+
+void AddGuestLost(const ManagedVm& vm, Conditions* conditions) {
+  const absl::optional<mmu::GuestLoss> loss = vm.vm().guest_loss();
+  if (!loss.has_value()) return;
+  Add(v1::VM_CONDITION_TYPE_GUEST_LOST, WallTime::Of(loss->since),
+      absl::StrCat(
+          "the guest on vCPU ", loss->vcpu,
+          " cannot go on, delete the VM and make it again: ", loss->message),
+      conditions);
+}
+
+void AddRingFull(const ManagedVm& vm, Conditions* conditions) {
+  const absl::optional<mmu::MonotonicTime> since =
+      vm.vm().WaitingForRingSince();
+  if (!since.has_value()) return;
+  Add(v1::VM_CONDITION_TYPE_RING_FULL, WallTime::Of(*since),
+      "a vCPU waits for room in its dirty ring; seal the dirty log and clear "
+      "its pages",
+      conditions);
+}
+
+void AddPaused(const ManagedVm& vm, Conditions* conditions) {
+  const absl::optional<VcpuPause::State> pause = vm.pause().Get();
+  if (!pause.has_value()) return;
+  Add(v1::VM_CONDITION_TYPE_PAUSED, pause->shown_since,
+      "the vCPUs stand still until ResumeVcpus or the end of the pause",
+      conditions);
+}
+
+void AddPagesExhausted(const ManagedVm& vm, Conditions* conditions) {
+  const std::shared_ptr<WorkloadRun> run = vm.workload();
+  if (run == nullptr || !run->finished()) return;
+  const WorkloadRun::Progress progress = run->progress();
+  const std::string reason = mmu::DetailOf(progress.error).reason;
+  if (reason != "MMU_PAGES_EXHAUSTED" && reason != "SHADOW_PAGES_EXHAUSTED") {
+    return;
+  }
+  Add(v1::VM_CONDITION_TYPE_PAGES_EXHAUSTED, *progress.end_time,
+      absl::StrCat("the last workload ended with ", reason, ": ",
+                   progress.error.message()),
+      conditions);
+}
+
+void AddLogAbandoned(const ManagedVm& vm, Conditions* conditions) {
+  const absl::optional<mmu::DirtyLogState> log = vm.vm().FindDirtyLogSummary();
+  if (!log.has_value() || mmu::MonotonicTime::Now() < log->lease_end) {
+    return;
+  }
+  Add(v1::VM_CONDITION_TYPE_LOG_ABANDONED, WallTime::Of(log->lease_end),
+      absl::StrCat("the lease of ", log->owner,
+                   ", who owns the dirty log, has run out; acquire the log to "
+                   "go on with it, or stop it with force"),
+      conditions);
+}
+
+}  // namespace
+
+std::vector<v1::VmCondition> ConditionsOf(const ManagedVm& vm) {
+  Conditions conditions;
+  AddGuestLost(vm, &conditions);
+  AddRingFull(vm, &conditions);
+  AddPaused(vm, &conditions);
+  AddPagesExhausted(vm, &conditions);
+  AddLogAbandoned(vm, &conditions);
+  return conditions;
+}
+
+}  // namespace mmud

@@ -1,0 +1,44 @@
+// Between mmud.v1.Vm, Memslot and mmu_core's configuration.
+
+#ifndef SERVER_CONVERT_VM_CONVERT_H_
+#define SERVER_CONVERT_VM_CONVERT_H_
+
+#include <string>
+
+#include "absl/status/statusor.h"
+#include "absl/strings/string_view.h"
+#include "absl/types/optional.h"
+#include "mmu_core/dirty/dirty_log_calls.h"
+#include "mmu_core/vm/core/vm_config.h"
+#include "mmud/v1/common.pb.h"
+#include "mmud/v1/vm_service.pb.h"
+#include "server/control/managed_vm.h"
+#include "server/control/vcpu_pause.h"
+
+namespace mmud {
+
+// `field` is the path of the message in the request, such as "vm". What
+// mmu_core checks itself is left to it.
+absl::StatusOr<mmu::VmConfig> ToVmConfig(const v1::Vm& proto,
+                                         absl::string_view vm_name,
+                                         absl::string_view field);
+absl::StatusOr<mmu::MemslotConfig> ToMemslotConfig(const v1::Memslot& proto,
+                                                   absl::string_view vm_name,
+                                                   absl::string_view field);
+
+// VM_VIEW_BASIC: without its memslots.
+v1::Vm ToProto(const ManagedVm& vm, v1::VmView view);
+// `unset` for VM_VIEW_UNSPECIFIED. INVALID_ENUM_VALUE.
+absl::StatusOr<v1::VmView> ToView(v1::VmView view, v1::VmView unset);
+v1::VcpuState VcpuStateOf(const ManagedVm& vm);
+v1::VcpuPause ToProto(const VcpuPause::State& pause);
+// `log`: what the VM's dirty log has of the slot, if it is logged.
+v1::Memslot ToProto(const mmu::MemslotInfo& slot, absl::string_view vm_name,
+                    const absl::optional<mmu::SlotLogView>& log);
+
+std::string EtagOf(const mmu::MemslotInfo& slot);
+std::string EtagOf(const ManagedVm& vm);
+
+}  // namespace mmud
+
+#endif  // SERVER_CONVERT_VM_CONVERT_H_

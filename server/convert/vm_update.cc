@@ -1,0 +1,54 @@
+#include "server/convert/vm_update.h"
+
+#include <cstdint>
+#include <string>
+#include <utility>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "absl/strings/str_cat.h"
+#include "absl/strings/string_view.h"
+#include "google/protobuf/field_mask.pb.h"
+#include "server/base/errors.h"
+#include "server/base/labels.h"
+
+namespace mmud {
+namespace {
+
+absl::Status BadMask(absl::string_view what) {
+  return InvalidField(
+      "INVALID_UPDATE_MASK", "update_mask",
+      absl::StrCat("update_mask ", what,
+                   "; it must name fields to change, of labels and "
+                   "shadow_page_limit"));
+}
+
+}  // namespace
+
+absl::StatusOr<VmUpdate> ToUpdate(const v1::UpdateVmRequest& request) {
+  const auto& paths = request.update_mask().paths();
+  if (paths.empty()) return BadMask("is empty");
+  VmUpdate update;
+  for (const std::string& path : paths) {
+    if (path == "labels") {
+      Labels labels(request.vm().labels().begin(), request.vm().labels().end());
+      if (absl::Status status = CheckLabels(labels, "vm.labels");
+          !status.ok()) {
+        return status;
+      }
+      update.labels = std::move(labels);
+    } else if (path == "shadow_page_limit") {
+      const int32_t limit = request.vm().shadow_page_limit();
+      if (limit < 0) {
+        return WrongValue("INVALID_RANGE", "vm.shadow_page_limit", limit,
+                          "at least 64");
+      }
+      update.shadow_page_limit = static_cast<uint64_t>(limit);
+    } else {
+      return BadMask(absl::StrCat("has ", Quote(path)));
+    }
+  }
+  return update;
+}
+
+}  // namespace mmud

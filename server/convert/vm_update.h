@@ -1,0 +1,26 @@
+// From mmud.v1.UpdateVmRequest to what is to be changed.
+
+#ifndef SERVER_CONVERT_VM_UPDATE_H_
+#define SERVER_CONVERT_VM_UPDATE_H_
+
+#include <cstdint>
+
+#include "absl/status/statusor.h"
+#include "absl/types/optional.h"
+#include "mmud/v1/vm_service.pb.h"
+#include "server/base/labels.h"
+
+namespace mmud {
+
+// What an update is to change.
+struct VmUpdate {
+  absl::optional<Labels> labels;
+  absl::optional<uint64_t> shadow_page_limit;
+};
+
+// INVALID_UPDATE_MASK, and the errors of the fields that it names.
+absl::StatusOr<VmUpdate> ToUpdate(const v1::UpdateVmRequest& request);
+
+}  // namespace mmud
+
+#endif  // SERVER_CONVERT_VM_UPDATE_H_

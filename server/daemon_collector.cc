@@ -1,0 +1,201 @@
+#include "server/daemon_collector.h"
+
+#include <algorithm>
+#include <array>
+#include <cstdint>
+#include <utility>
+#include <vector>
+
+#include "absl/time/time.h"
+#include "absl/types/optional.h"
+#include "mmu_core/base/clock.h"
+#include "mmu_core/dirty/dirty_log_calls.h"
+#include "mmu_core/dirty/dirty_log_state.h"
+#include "mmu_core/paging/table_pool.h"
+#include "mmu_core/sync/refill.h"
+#include "mmu_core/vm/inspect/vm_stats.h"
+#include "mmu_core/vm/vm.h"
+#include "prometheus/metric_family.h"
+#include "server/base/budget.h"
+#include "server/base/build_info.h"
+#include "server/base/status_codes.h"
+#include "server/base/wall_time.h"
+#include "server/control/operation_metrics.h"
+#include "server/control/vm_registry.h"
+#include "server/control/workload_run.h"
+#include "server/control/workload_store.h"
+#include "server/log/logging.h"
+#include "server/metrics/metric_writer.h"
+#include "server/metrics/process_metrics.h"
+#include "server/metrics/retained_totals.h"
+
+namespace mmud {
+namespace {
+
+double UnixSeconds(WallTime time) {
+  return static_cast<double>(time.unix_nanos() / 1'000) * 1e-6;
+}
+
+void WriteDaemon(const DaemonState& state, MetricWriter* w) {
+  w->Gauge("build_info", "Always 1; what was built is in the labels.");
+  w->Add(1, {{"version", kVersion},
+             {"compiler", CompilerName()},
+             {"mode", BuildMode()}});
+  w->Gauge("start_timestamp_seconds", "When the process started.");
+  w->Add(UnixSeconds(state.start_time));
+  const bool draining = state.drain.is_draining();
+  w->Gauge("ready", "1 while new work is taken.");
+  w->Add(state.readiness.Why().empty() ? 1 : 0);
+  w->Gauge("draining", "1 while the daemon is shutting down.");
+  w->Add(draining ? 1 : 0);
+  w->Counter("log_messages_total", "Lines that were logged.");
+  const std::array<uint64_t, kLogLevels> counts = LogMessageCounts();
+  for (int i = 0; i < kLogLevels; ++i) {
+    w->Add(static_cast<double>(counts[i]),
+           {{"level", LogLevelName(static_cast<LogLevel>(i))}});
+  }
+  w->Counter("log_messages_dropped_total",
+             "Lines about what clients did that were cut, as too many.");
+  w->Add(static_cast<double>(state.log.dropped()));
+}
+
+void WriteOperations(const OperationMetrics& operations, MetricWriter* w) {
+  w->Counter("operations_total", "Operations that ended, by code.");
+  for (int i = 0; i < kOperationMethods; ++i) {
+    for (int code = 0; code < kStatusCodes; ++code) {
+      const auto count = static_cast<double>(operations[i].finished[code]);
+      MetricLabels labels = {
+          {"method", ToString(static_cast<OperationMethod>(i))},
+          {"code", StatusCodeName(code)}};
+      if (code == 0) {
+        w->Add(count, std::move(labels));
+      } else {
+        w->AddIfCounted(count, std::move(labels));
+      }
+    }
+  }
+  w->Gauge("operations_running", "Operations that run.");
+  for (int i = 0; i < kOperationMethods; ++i) {
+    w->Add(static_cast<double>(operations[i].running),
+           {{"method", ToString(static_cast<OperationMethod>(i))}});
+  }
+  w->Histogram("operation_seconds",
+               "Time from an operation's start to its end.");
+  for (int i = 0; i < kOperationMethods; ++i) {
+    w->Add(operations[i].duration,
+           {{"method", ToString(static_cast<OperationMethod>(i))}},
+           Buckets::kWork);
+  }
+}
+
+void WriteWorkloads(const WorkloadMetrics& workloads, MetricWriter* w) {
+  w->Gauge("workloads_running", "Workloads that run.");
+  w->Add(static_cast<double>(workloads.running));
+  w->Counter("workloads_ended_total", "Workloads that ended, by how.");
+  for (const auto& [state, count] :
+       {std::pair(WorkloadRun::State::kCompleted, workloads.completed),
+        std::pair(WorkloadRun::State::kStopped, workloads.stopped),
+        std::pair(WorkloadRun::State::kFailed, workloads.failed)}) {
+    w->Add(static_cast<double>(count), {{"state", ToString(state)}});
+  }
+}
+
+// What each kind of call may have at a time; api.md names the kinds.
+void WriteLimits(const std::vector<BudgetUse>& uses, MetricWriter* w) {
+  w->Gauge("limit", "The most there may be at a time, by limit; 0: no limit.");
+  for (const BudgetUse& use : uses) {
+    w->Add(static_cast<double>(use.limit), {{"limit", use.name}});
+  }
+  w->Gauge("limit_used", "How much of a limit is in use.");
+  for (const BudgetUse& use : uses) {
+    w->Add(static_cast<double>(use.used), {{"limit", use.name}});
+  }
+  w->Counter("limit_exceeded_total", "Calls refused with LIMIT_EXCEEDED.");
+  for (const BudgetUse& use : uses) {
+    w->Add(static_cast<double>(use.refused), {{"limit", use.name}});
+  }
+}
+
+void AddLog(const mmu::DirtyLogState& log, MmuTotals* totals) {
+  ++totals->logging_vms;
+  if (log.lease_end <= mmu::MonotonicTime::Now()) ++totals->expired_leases;
+  totals->epochs_in_flight += log.epochs_in_flight.size();
+  for (const mmu::SlotLogState& slot : log.slots) {
+    totals->sealed_pages += slot.sealed_page_count;
+    totals->in_flight_pages += slot.in_flight_page_count;
+  }
+}
+
+}  // namespace
+
+std::vector<prometheus::MetricFamily> DaemonCollector::Collect() const {
+  MetricWriter writer;
+  WriteDaemon(state_, &writer);
+  WriteLimits(state_.Limits(), &writer);
+  MmuTotals totals = GatherMmu();
+  const OperationStore::SplitSummary splits = state_.operations.Splits();
+  totals.splits_running = splits.running;
+  totals.split_remaining_bytes = splits.remaining_bytes;
+  totals.abandoned_logs = state_.abandoned_logs.logs();
+  totals.abandoned_pages = state_.abandoned_logs.discarded_pages();
+  WriteMmuMetrics(totals, &writer);
+  WriteWorkloads(state_.workloads.Metrics(), &writer);
+  WriteOperations(state_.operations.Metrics(), &writer);
+  rpcs_.Write(&writer);
+  WriteProcessMetrics(&writer);
+  return writer.Take();
+}
+
+MmuTotals DaemonCollector::GatherMmu() const {
+  MmuTotals totals;
+  const VmRegistry::Scrape scrape = state_.vms.ForScrape();
+  totals.metrics = scrape.gone.metrics;
+  totals.vm_stats = scrape.gone.vm_stats;
+  totals.metrics_by_mmu = scrape.gone.by_mmu;
+  totals.other_dirty_pages = scrape.gone.unlabelled_dirty_pages;
+  totals.tables = mmu::TablePool::Process().Snapshot();
+  totals.table_waits = mmu::GracePeriodWaits();
+  mmu::MonotonicTime oldest = mmu::MonotonicTime::InfiniteFuture();
+  for (const VmUse& vm : scrape.vms) {
+    const mmu::MmuMetrics metrics = vm->vm().Metrics();
+    const mmu::VmStatsSnapshot stats = vm->vm().Stats();
+    AddCounters(metrics, &totals.metrics);
+    AddCounters(stats, &totals.vm_stats);
+    totals.metrics.undelivered_slots += metrics.undelivered_slots;
+    totals.metrics.dirty_ring_entries += metrics.dirty_ring_entries;
+    totals.metrics.dirty_ring_used_entries += metrics.dirty_ring_used_entries;
+    totals.metrics.vcpus_waiting_for_ring += metrics.vcpus_waiting_for_ring;
+    const auto label = static_cast<size_t>(LabelOf(vm->vm().config()));
+    AddCounters(metrics, &totals.metrics_by_mmu[label]);
+    mmu::VmStatsSnapshot& by_mmu = totals.vm_stats_by_mmu[label];
+    by_mmu.pages_4k += stats.pages_4k;
+    by_mmu.pages_2m += stats.pages_2m;
+    by_mmu.pages_1g += stats.pages_1g;
+    by_mmu.table_pages += stats.table_pages;
+    totals.vm_stats.mmu_shadow_pages += stats.mmu_shadow_pages;
+    totals.vm_stats.shadow_page_limit += stats.shadow_page_limit;
+    totals.vm_stats.mmu_unsync += stats.mmu_unsync;
+    totals.vm_stats.guest_memory_bytes += stats.guest_memory_bytes;
+    ++totals.vms;
+    totals.vcpus += vm->vm().config().vcpu_count;
+    if (vm->vm().vcpus_paused()) {
+      totals.paused_vcpus += vm->vm().config().vcpu_count;
+    }
+    if (const absl::optional<mmu::DirtyLogView> log = vm->vm().FindDirtyLog()) {
+      AddLog(log->state, &totals);
+      oldest = std::min(oldest, log->state.undelivered_since);
+    }
+    if (vm->metrics_label() == ManagedVm::MetricsLabel::kOwn) {
+      totals.vm_series.push_back({vm->name(), metrics});
+    } else {
+      totals.other_dirty_pages =
+          totals.other_dirty_pages.value_or(0) + metrics.dirty_pages;
+    }
+  }
+  if (oldest < mmu::MonotonicTime::InfiniteFuture()) {
+    totals.oldest_undelivered_seconds = UnixSeconds(WallTime::Of(oldest));
+  }
+  return totals;
+}
+
+}  // namespace mmud
