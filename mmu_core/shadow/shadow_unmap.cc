@@ -9,6 +9,19 @@
 
 namespace mmu {
 
+// From large to small, against a split in a gap of this walk (RACE-47). Were it
+// the other way round:
+//
+//   1. here: no leaf of 4K is left in the range. Somebody waits: drops mmu_lock
+//      in front of the leafs of 2M
+//   2. split, which mmu_lock is all that it needs: replaces one of 2M by 512 of
+//      4K, whose rmaps 1 has passed
+//   3. here: finds none of 2M, and returns; the host takes the pages away,
+//   which
+//      are still mapped
+//
+// A leaf never comes back larger in a gap: what maps one asks whether its pages
+// are being invalidated.
 bool ShadowUnmap::ZapLeafs(MmuWriteLocked& lock, const Memslot& slot,
                            GfnRange range, FlushReason reason, MmuCost* cost,
                            MayYield may_yield) {
@@ -17,15 +30,16 @@ bool ShadowUnmap::ZapLeafs(MmuWriteLocked& lock, const Memslot& slot,
   bool zapped = false;
   TlbFlushBatch batch(parts_.tlb, FlushScope::kRange, reason);
   YieldPoint<MmuWriteLocked> yield(lock);
-  for (SlotRmapCursor c(*rmaps, range, Level::k4K, kMaxLeafLevel); c.Valid();
-       c.Next()) {
-    if (cost != nullptr) ++cost->sptes_visited_count;
-    if (links_.ZapRmap(lock, c.head())) {
-      batch.Add(
-          GfnRange::Of(RoundDown(c.gfn(), c.level()), PagesPer(c.level())));
-      zapped = true;
+  for (Level level = kMaxLeafLevel;; level = ChildOf(level)) {
+    for (SlotRmapCursor c(*rmaps, range, level, level); c.Valid(); c.Next()) {
+      if (cost != nullptr) ++cost->sptes_visited_count;
+      if (links_.ZapRmap(lock, c.head())) {
+        batch.Add(GfnRange::Of(RoundDown(c.gfn(), level), PagesPer(level)));
+        zapped = true;
+      }
+      if (may_yield == MayYield::kYes) yield.MaybeYield(c, &batch, cost);
     }
-    if (may_yield == MayYield::kYes) yield.MaybeYield(c, &batch, cost);
+    if (level == Level::k4K) break;
   }
   if (batch.pending()) batch.Flush(cost);
   return zapped;

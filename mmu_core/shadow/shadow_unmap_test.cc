@@ -7,6 +7,8 @@
 
 #include "gtest/gtest.h"
 #include "mmu_core/base/level.h"
+#include "mmu_core/paging/access_rights.h"
+#include "mmu_core/rmap/slot_rmaps.h"
 #include "mmu_core/shadow/shadow_test_util.h"
 #include "mmu_core/stats/labels.h"
 #include "mmu_core/sync/mmu_lock.h"
@@ -116,6 +118,33 @@ TEST_F(ShadowUnmapTest, WhoMustNotYieldKeepsTheLock) {
   EXPECT_TRUE(ZapLeafs(slot().range(), MayYield::kNo));
   WithoutLock([&] { waiter.join(); });
   EXPECT_EQ(leafs_seen, 0u);
+}
+
+// RACE-47: a huge leaf becomes small ones in a gap of the walk.
+// Covers: SHD-18
+TEST_F(ShadowUnmapTest, Race47WhatIsSplitInAGapOfTheWalkGoesToo) {
+  ShadowPageState& small = Page(1, IndirectRole(1));
+  ShadowPageState& large = Page(2, IndirectRole(2));
+  ShadowPageState& child = Page(4 * k2MPages, DirectRole(1));
+  Map(small, 0, 9 * k2MPages);
+  Map(large, 0, 4 * k2MPages);
+  SlotRmaps& rmaps = Rmaps(0);
+  std::thread split([&] {
+    MmuWriteLocked lock(mmu_lock_, LockOp::kSplit);
+    if (!large.EntryAt(0).Load().IsPresent()) return;
+    pages_.links().DropLeaf(lock, large.EntryAt(0));
+    pages_.links().AddLeaf(lock, child.EntryAt(0), LeafTo(child, 4 * k2MPages),
+                           {Gfn(4 * k2MPages), kAllRights}, rmaps,
+                           caches_.lists, nullptr);
+  });
+  while (!lock_.NeedYield()) std::this_thread::yield();
+  // Where a walk of the small rmaps first lets go of the lock, those of the
+  // large page are behind it.
+  ZapLeafs(GfnRange::Of(Gfn(4 * k2MPages), 6 * k2MPages));
+  WithoutLock([&] { split.join(); });
+  EXPECT_FALSE(IsMapped(large, 0));
+  EXPECT_FALSE(IsMapped(child, 0));
+  EXPECT_FALSE(IsMapped(small, 0));
 }
 
 TEST_F(ShadowUnmapTest, PagesOfGuestTablesInTheSlotGoWithIt) {

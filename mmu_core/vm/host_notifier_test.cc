@@ -20,6 +20,9 @@
 #include "mmu_core/testing/lock_trace.h"
 #include "mmu_core/testing/tdp_test_util.h"
 #include "mmu_core/testing/vm_builder.h"
+#include "mmu_core/vm/core/nx_parameters.h"
+#include "mmu_core/vm/jobs/nx_recovery.h"
+#include "mmu_core/vm/jobs/split_job.h"
 #include "mmu_core/vm/vcpu/pre_fault.h"
 
 namespace mmu::testing {
@@ -450,12 +453,90 @@ TEST_P(HugeHostPageTest, AVcpuThatIsHeldBackCanBeKickedAndFlushed) {
   threads.RunToEnd("fault");
 }
 
+// A fault with a huge page in hand: resolved before, installed after.
+// Covers: PF-25, PF-30
+TEST_P(HugeHostPageTest, Race24AHugePageResolvedBeforeTheChangeIsNotMapped) {
+  Interleaving threads;
+  AddWrite(threads, 0);
+  threads.RunTo("fault", HookPoint::kFrameToLock);
+  InvalidateRangeStart(vm_->state(), OnePage(), MayYield::kYes);
+  threads.RunTo("fault", HookPoint::kHeldBackToWait);
+  EXPECT_EQ(Mapped(), 0u);
+  InvalidateRangeEnd(vm_->state(), OnePage());
+  threads.RunToEnd("fault");
+  EXPECT_EQ(vm_->Stats().pages_2m, 1u);
+  EXPECT_EQ(AuditFindings(*vm_), "");
+}
+
+// A split job waits for the lock when an invalidation zaps the first, or the
+// second, of two huge pages, and gets it in front of the next step.
+// Covers: TDP-60, TDP-39
+TEST_P(HugeHostPageTest, Race47ASplitBesideAnInvalidationLeavesNothingMapped) {
+  const HvaRange all = PagesOf(*vm_, 0, 0, 1024);
+  for (const int zapped : {0, 1, 2}) {
+    Write(*vm_, 0);
+    Write(*vm_, 2 * kMiB);
+    ASSERT_EQ(vm_->Stats().pages_2m, 2u);
+    Interleaving threads;
+    threads.Add("host", [&] {
+      InvalidateRangeStart(vm_->state(), all, MayYield::kYes);
+    });
+    threads.Add("split", [&] {
+      auto job = SplitJob::Create(vm_->state(), {});
+      ASSERT_TRUE(job.ok());
+      ASSERT_TRUE((*job)->Run().ok());
+    });
+    threads.RunTo("host", HookPoint::kWriteLocked);
+    if (zapped > 0) {
+      threads.RunTo("host",
+                    GetParam() == MmuMode::kTdp ? HookPoint::kSnapshotToStore
+                                                : HookPoint::kRmapLockToChange,
+                    zapped);
+    }
+    threads.Start("split");
+    while (!vm_->state().mmu_lock.IsContended() && !threads.HasEnded("split")) {
+      std::this_thread::yield();
+    }
+    threads.RunToEnd("host");
+    threads.WaitForEnd("split");
+    EXPECT_EQ(Mapped(), 0u) << zapped;
+    InvalidateRangeEnd(vm_->state(), all);
+    EXPECT_EQ(AuditFindings(*vm_), "");
+  }
+}
+
 INSTANTIATE_TEST_SUITE_P(Mmus, HugeHostPageTest,
                          ::testing::Values(MmuMode::kTdp, MmuMode::kTdpShadow),
                          [](const auto& p) {
                            return std::string(
                                p.param == MmuMode::kTdp ? "Tdp" : "TdpShadow");
                          });
+
+// For steps that the shadow MMU, which only zaps to recover, does not have.
+class TdpHugeHostPageTest : public HugeHostPageTest {};
+
+// A recovery is between its choice of a leaf and the huge leaf: it holds
+// mmu_lock, and the invalidation comes after it and finds what it made.
+// Covers: TDP-54, TST-50
+TEST_P(TdpHugeHostPageTest, Race44AnInvalidationZapsWhatARecoveryHasJustMade) {
+  MapSmall();
+  Interleaving threads;
+  threads.Add("recover",
+              [&] { ASSERT_TRUE(vm_->RecoverHugePages({}, nullptr).ok()); });
+  threads.Add("host", [&] {
+    InvalidateRangeStart(vm_->state(), OnePage(), MayYield::kYes);
+  });
+  threads.RunTo("recover", HookPoint::kChosenToLink);
+  threads.Start("host");
+  threads.RunToEnd("recover");
+  threads.WaitForEnd("host");
+  for (uint64_t gfn = 0; gfn < 512; ++gfn) ASSERT_FALSE(IsMapped(Gfn(gfn)));
+  InvalidateRangeEnd(vm_->state(), OnePage());
+  EXPECT_EQ(AuditFindings(*vm_), "");
+}
+
+INSTANTIATE_TEST_SUITE_P(Mmu, TdpHugeHostPageTest,
+                         ::testing::Values(MmuMode::kTdp));
 
 // The zap may let go of the lock in the middle.
 // Covers: TDP-38, PF-27
@@ -513,6 +594,61 @@ TEST(HostNotifierTest, APreFaultThatIsHeldBackCanBeInterrupted) {
   EXPECT_EQ(DetailOf(status).reason, "INTERRUPTED");
   EXPECT_EQ(pages.size_bytes, kPageSize);
   InvalidateRangeEnd(vm->state(), range);
+}
+
+// It has found its frame when the host takes it.
+// Covers: PF-25, PF-41
+TEST(HostNotifierTest, APreFaultUnderWayDuringAnInvalidationIsHeldBack) {
+  auto vm = MakeVm({Slot(0, 0, 4 * kMiB, Level::k2M)});
+  const HvaRange range = PagesOf(*vm, 0, 4, 5);
+  PreFaultRange pages = {.gpa = Gpa(0), .size_bytes = kPageSize};
+  absl::Status status;
+  Interleaving threads;
+  threads.Add("map ahead", [&] {
+    status = PreFaultMemory(vm->state(), *vm->state().vcpus[0], pages,
+                            [] { return false; });
+  });
+  threads.RunTo("map ahead", HookPoint::kFrameToLock);
+  InvalidateRangeStart(vm->state(), range, MayYield::kYes);
+  threads.RunTo("map ahead", HookPoint::kHeldBackToWait);
+  EXPECT_FALSE(SpteOf(vm->state(), Gfn(0)).IsPresent());
+  InvalidateRangeEnd(vm->state(), range);
+  threads.RunToEnd("map ahead");
+  EXPECT_TRUE(status.ok());
+  EXPECT_EQ(LevelOf(vm->state(), Gfn(0)), Level::k2M);
+}
+
+// The recovery of an NX huge page only zaps; the fault that would map it large
+// again waits.
+// Covers: SPTE-53, PF-27
+TEST(HostNotifierTest, NxRecoveryMapsNothingThatIsBeingInvalidated) {
+  NxParameters nx(ItlbMultihit::kNo);
+  ASSERT_TRUE(nx.SetNxHugePages("force").ok());
+  VmConfig config;
+  config.memslots = {Slot(0, 0, 4 * kMiB, Level::k2M)};
+  auto vm = MakeVmFrom(config, nx);
+  Exec(*vm, 0);
+  ASSERT_EQ(LevelOf(vm->state(), Gfn(0)), Level::k4K);
+  // Of one page alone, as the gate allows it: the table stays.
+  InvalidationGate& gate = vm->state().invalidations;
+  {
+    MmuWriteLocked lock(vm->state().mmu_lock, LockOp::kNotifier);
+    gate.Begin();
+    gate.AddRange(GfnRange::Of(Gfn(4), 1));
+  }
+  EXPECT_EQ(RecoverNxHugePages(vm->state(), 1), 1u);
+  EXPECT_EQ(LevelOf(vm->state(), Gfn(0)), Level::k256T);
+  Interleaving threads;
+  threads.Add("fault", [&] { Read(*vm, 4 * kPageSize); });
+  threads.RunTo("fault", HookPoint::kHeldBackToWait);
+  EXPECT_FALSE(SpteOf(vm->state(), Gfn(4)).IsPresent());
+  {
+    MmuWriteLocked lock(vm->state().mmu_lock, LockOp::kNotifier);
+    gate.End();
+  }
+  threads.RunToEnd("fault");
+  EXPECT_EQ(LevelOf(vm->state(), Gfn(4)), Level::k2M);
+  EXPECT_EQ(AuditFindings(*vm), "");
 }
 
 // Covers: AGE-16

@@ -19,6 +19,7 @@
 #include "mmu_core/sync/mmu_lock.h"
 #include "mmu_core/sync/rcu.h"
 #include "mmu_core/testing/dirty_log.h"
+#include "mmu_core/testing/hold_clock.h"
 #include "mmu_core/testing/interleaving.h"
 #include "mmu_core/testing/lock_trace.h"
 #include "mmu_core/testing/tdp_test_util.h"
@@ -239,6 +240,43 @@ TEST_P(ShadowSlotsTest, ASplitJobIncludesL2) {
   EXPECT_EQ(nested_.ShadowLeafsOf(gfn, Level::k2M), 0u);
   EXPECT_EQ(nested_.ShadowLeafsOf(gfn, Level::k4K), 1u);
   EXPECT_EQ(nested_.ReadL2(0), 1u);
+}
+
+// An invalidation lets go of the lock in front of every step, and a split of
+// what L2 maps comes in between.
+// Covers: SHD-18, PF-27, TST-50
+TEST_P(ShadowSlotsTest, Race47ASplitInTheGapsOfAnInvalidationLeavesNothing) {
+  const StillHoldClock still;
+  const uint64_t frames[] = {nested_.FrameOf(0), nested_.FrameOf(2 * kMiB)};
+  // From the lower page of L2 on: a walk of the small rmaps has passed those of
+  // this page when it first lets go of the lock.
+  const HvaRange range = [&] {
+    RcuReadGuard rcu;
+    const Hva hva = SlotOf(vm_, Gfn(0)).hva;
+    return HvaRange{hva + std::min(frames[0], frames[1]) * kPageSize,
+                    hva + kBytes};
+  }();
+  Interleaving threads;
+  threads.Add("host", [&] {
+    InvalidateRangeStart(vm_.state(), range, MayYield::kYes);
+  });
+  threads.Add("split", [&] {
+    auto job = SplitJob::Create(vm_.state(), {});
+    ASSERT_TRUE(job.ok());
+    ASSERT_TRUE((*job)->Run().ok());
+  });
+  threads.RunTo("host", HookPoint::kWriteLocked);
+  threads.Start("split");
+  while (!vm_.state().mmu_lock.IsContended()) std::this_thread::yield();
+  threads.RunToEnd("host");
+  threads.WaitForEnd("split");
+  for (const uint64_t frame : frames) {
+    EXPECT_EQ(nested_.ShadowLeafsOf(frame, Level::k2M), 0u);
+    for (uint64_t gfn = frame; gfn < frame + k2MPages; gfn += 73) {
+      EXPECT_EQ(nested_.ShadowLeafsOf(gfn, Level::k4K), 0u);
+    }
+  }
+  InvalidateRangeEnd(vm_.state(), range);
 }
 
 // The split has found the huge SPTE when L1 takes its entry away; both of what
