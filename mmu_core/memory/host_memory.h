@@ -1,14 +1,17 @@
-// The host memory of one VM: allocates backings and finds frames in them.
+// The host memory of one VM: allocates or borrows backings and finds frames in
+// them.
 
 #ifndef MMU_CORE_MEMORY_HOST_MEMORY_H_
 #define MMU_CORE_MEMORY_HOST_MEMORY_H_
 
 #include <cstddef>
 #include <memory>
+#include <utility>
 
 #include "absl/status/statusor.h"
 #include "mmu_core/base/address.h"
 #include "mmu_core/memory/backing.h"
+#include "mmu_core/memory/frame_lender.h"
 #include "mmu_core/memory/frame_map.h"
 
 namespace mmu {
@@ -28,6 +31,14 @@ class HostMemory {
   absl::StatusOr<std::shared_ptr<Backing>> Allocate(
       const BackingSpec& spec) const {
     return Backing::Create(spec, frames_);
+  }
+
+  // Memory of somebody else, which stays theirs: nothing of it is unmapped when
+  // the last reference goes, with which the lender goes, too. Errors: as
+  // Allocate. REQUIRES: what is said at BorrowedSpec and FrameLender.
+  absl::StatusOr<std::shared_ptr<Backing>> Borrow(
+      const BorrowedSpec& spec, std::shared_ptr<FrameLender> lender) const {
+    return Backing::Borrow(spec, std::move(lender), frames_);
   }
 
   // First byte of the frame. Null if it is metadata-only, unknown or freed.

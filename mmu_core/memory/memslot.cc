@@ -28,7 +28,7 @@ Level Memslot::MaxMappingLevel(Gfn gfn, Level max) const {
     level = ChildOf(level);
   }
   level = std::min(level, host);
-  // The host maps small where not all of a page may be written.
+  // The host maps small where not all of a page is there, or may be written.
   return backing->all_writable() ? level
                                  : backing->MappingLevel(HvaOf(gfn), level);
 }

@@ -11,6 +11,7 @@
 #include "mmu_core/base/level.h"
 #include "mmu_core/dirty/dirty_bitmap.h"
 #include "mmu_core/memory/backing.h"
+#include "mmu_core/memory/frame_lender.h"
 #include "mmu_core/memory/lpage_info.h"
 #include "mmu_core/rmap/lazy_slot_rmaps.h"
 #include "mmu_core/rmap/slot_rmaps.h"
@@ -47,15 +48,19 @@ struct Memslot {
   // These REQUIRE that the slot contains `gfn`.
   Hva HvaOf(Gfn gfn) const;  // TRM-02
   Pfn PfnOf(Gfn gfn) const;
-  // Whether the host lets the page be written (PF-23).
+  // Whether there is a frame, and what the host lets be done with it (PF-23).
+  FrameState StateOf(Gfn gfn) const {
+    return backing->all_writable() ? FrameState::kReadWrite
+                                   : backing->StateOf(HvaOf(gfn));
+  }
   bool IsHostWritable(Gfn gfn) const {
-    return backing->all_writable() || backing->IsWritable(HvaOf(gfn));
+    return StateOf(gfn) == FrameState::kReadWrite;
   }
   // The page of `gfn` counted from the slot's start: its dirty bit (SLOT-52).
   uint64_t PageOf(Gfn gfn) const { return gfn - base_gfn; }
   // The largest level, at most `max`, that `gfn` may be mapped with: from the
   // top the first that lpage_info allows, but not above the level of the
-  // host's own mapping (SLOT-44).
+  // host's own mapping (SLOT-44), which is small where frames are missing.
   Level MaxMappingLevel(Gfn gfn, Level max) const;
 
   // Null until the VM has a shadow root (SHD-13, SLOT-46).
