@@ -57,6 +57,7 @@ std::string_view ToString(HookPoint point) {
       "kHeldBackToWait",
       "kChosenToLink",
       "kCountToSwitch",
+      "kMissingToAsk",
       "kSnapshotToStore",
       "kRmapContended",
       "kTopUp",

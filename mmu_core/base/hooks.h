@@ -62,6 +62,7 @@ enum class HookPoint : uint8_t {
   kHeldBackToWait,       // fault found to be held back -> waits (RACE-45)
   kChosenToLink,         // recover: leaf chosen -> huge leaf linked (RACE-11)
   kCountToSwitch,        // log found without dirty pages -> switched off
+  kMissingToAsk,         // frame found missing -> its lender asked (RACE-48)
   // Not between two steps but at one, for traces of locks.
   kSnapshotToStore,  // SPTE read -> store or exchange, write mode
   kRmapContended,    // the lock of an rmap has to be waited for

@@ -91,6 +91,9 @@ struct GuestWalkResult {
     // The dirty ring had no room for the note that the walk has set a bit in a
     // table: nothing is set. To be walked again when there is room.
     kRingFull,
+    // The host has no page where a table is, at the `entry_gpa` of the step of
+    // `level`: to be walked again when there is one.
+    kFrameMissing,
   } kind = Kind::kFault;
   GuestFault fault;
 

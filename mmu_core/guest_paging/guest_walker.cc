@@ -154,10 +154,13 @@ bool GuestWalker::TryWalk(GuestWords& memory, const GuestRoot& root,
     step.entry_gpa = ToGpa(table) + EntryIndex<Mode>(address, level) *
                                         static_cast<uint64_t>(Mode::kWordSize);
     step.access = rights;
-    if (memory.Read(step.entry_gpa, Mode::kWordSize, &step.entry) !=
-        GuestWordResult::kDone) {
-      return fault(0, {});
+    const GuestWordResult read =
+        memory.Read(step.entry_gpa, Mode::kWordSize, &step.entry);
+    if (read == GuestWordResult::kFrameMissing) {
+      result.kind = GuestWalkResult::Kind::kFrameMissing;
+      return true;
     }
+    if (read != GuestWordResult::kDone) return fault(0, {});
     const uint64_t entry = step.entry;
     if (!Mode::IsPresent(entry, options_)) return fault(0, {});
     if (Mode::HasReservedBits(entry, level, options_)) {
@@ -241,7 +244,7 @@ GuestWalker::AdUpdate GuestWalker::SetAccessedAndDirty(
       case GuestWordResult::kRingFull:
         return AdUpdate::kRingFull;
       default:
-        // Changed, or its memslot is gone: another walk finds out.
+        // Changed, or its memslot or frame is gone: another walk finds out.
         return AdUpdate::kChanged;
     }
   }

@@ -1,12 +1,18 @@
 #include "mmu_core/memory/guest_memory_access.h"
 
+#include <array>
 #include <atomic>
 #include <cstddef>
 #include <cstdint>
+#include <cstring>
 
+#include "absl/base/optimization.h"
+#include "absl/types/span.h"
 #include "mmu_core/base/address.h"
 #include "mmu_core/base/check.h"
 #include "mmu_core/base/hooks.h"
+#include "mmu_core/memory/backing.h"
+#include "mmu_core/memory/frame_lender.h"
 #include "mmu_core/memory/guest_words.h"
 #include "mmu_core/memory/mark_dirty.h"
 #include "mmu_core/memory/memslot.h"
@@ -33,10 +39,24 @@ bool ExchangeWord(std::byte* byte, uint64_t expected, uint64_t desired) {
                                std::memory_order_relaxed);
 }
 
+// A word of borrowed memory, which may be gone before a load of it. False: the
+// frame is missing.
+template <typename Word>
+bool LoadBorrowed(const Backing& backing, Hva hva, uint64_t* value) {
+  std::array<std::byte, sizeof(Word)> bytes;
+  if (backing.ReadBorrowed(hva, absl::MakeSpan(bytes)) != bytes.size()) {
+    return false;
+  }
+  Word word;
+  std::memcpy(&word, bytes.data(), sizeof(word));
+  *value = word;
+  return true;
+}
+
 }  // namespace
 
 GuestWordResult GuestMemoryAccess::Find(Gpa gpa, const Memslot** slot,
-                                        std::byte** byte) {
+                                        Hva* hva) {
   const Gfn gfn = ToGfn(gpa);
   *slot = hint_.Find(slots_.Active(as_id_), gfn);
   if (*slot == nullptr || (*slot)->invalid()) return GuestWordResult::kNoSlot;
@@ -44,7 +64,7 @@ GuestWordResult GuestMemoryAccess::Find(Gpa gpa, const Memslot** slot,
   if (backing == nullptr || !backing->has_contents()) {
     return GuestWordResult::kNoContents;
   }
-  *byte = backing->PointerTo((*slot)->HvaOf(gfn)) + (gpa.value() & kPageMask);
+  *hva = (*slot)->HvaOf(gfn) + (gpa.value() & kPageMask);
   return GuestWordResult::kDone;
 }
 
@@ -53,9 +73,17 @@ GuestWordResult GuestMemoryAccess::Read(Gpa gpa, WordSize size,
   MMU_DCHECK(gpa.value() % static_cast<uint64_t>(size) == 0);
   RcuReadGuard rcu;
   const Memslot* slot;
-  std::byte* byte;
-  const GuestWordResult found = Find(gpa, &slot, &byte);
+  Hva hva;
+  const GuestWordResult found = Find(gpa, &slot, &hva);
   if (found != GuestWordResult::kDone) return found;
+  const Backing& backing = *slot->backing;
+  if (ABSL_PREDICT_FALSE(backing.is_borrowed())) {
+    const bool read = size == WordSize::k8
+                          ? LoadBorrowed<uint64_t>(backing, hva, value)
+                          : LoadBorrowed<uint32_t>(backing, hva, value);
+    return read ? GuestWordResult::kDone : GuestWordResult::kFrameMissing;
+  }
+  std::byte* const byte = backing.PointerTo(hva);
   *value = size == WordSize::k8 ? LoadWord<uint64_t>(byte)
                                 : LoadWord<uint32_t>(byte);
   return GuestWordResult::kDone;
@@ -77,11 +105,21 @@ GuestWordResult GuestMemoryAccess::CompareExchange(Gpa gpa, WordSize size,
   MMU_DCHECK(gpa.value() % static_cast<uint64_t>(size) == 0);
   RcuReadGuard rcu;
   const Memslot* slot;
-  std::byte* byte;
-  const GuestWordResult found = Find(gpa, &slot, &byte);
+  Hva hva;
+  const GuestWordResult found = Find(gpa, &slot, &hva);
   if (found != GuestWordResult::kDone) return found;
   if (slot->readonly()) return GuestWordResult::kReadonly;
-  if (!slot->IsHostWritable(ToGfn(gpa))) return GuestWordResult::kHostReadonly;
+  switch (slot->StateOf(ToGfn(gpa))) {
+    case FrameState::kMissing:
+      return GuestWordResult::kFrameMissing;
+    case FrameState::kReadOnly:
+      return GuestWordResult::kHostReadonly;
+    case FrameState::kReadWrite:
+      // Of a frame that goes before the exchange the word is lost with all that
+      // was there; what is left does no harm (BorrowedSpec::address).
+      break;
+  }
+  std::byte* const byte = slot->backing->PointerTo(hva);
   // Before the word is written, since afterwards it must be noted. Only this
   // thread fills the ring, so there is still room then.
   if (ring_ != nullptr && slot->dirty_log_enabled() && ring_->SoftFull()) {

@@ -30,18 +30,20 @@ class GuestMemoryAccess final : public GuestWords {
   GuestMemoryAccess(const MemslotTable& slots, int as_id, DirtyRing* ring)
       : slots_(slots), as_id_(as_id), ring_(ring) {}
 
-  // kDone, kNoSlot, kNoContents.
+  // kDone, kNoSlot, kNoContents, kFrameMissing.
   GuestWordResult Read(Gpa gpa, WordSize size, uint64_t* value) override;
-  // kDone, kChanged, kReadonly, kHostReadonly, kRingFull, kNoSlot, kNoContents.
+  // kDone, kChanged, kReadonly, kHostReadonly, kRingFull, kNoSlot, kNoContents,
+  // kFrameMissing.
   // kRingFull: of a slot that logs, once the ring is at its soft limit, however
   // often it is tried before the vCPU is back in its loop (DL-42).
   GuestWordResult CompareExchange(Gpa gpa, WordSize size, uint64_t expected,
                                   uint64_t desired) override;
 
  private:
-  // The byte at `gpa` and the slot it is in, or why there is none. REQUIRES: an
-  // RCU read section, to whose end both are valid.
-  GuestWordResult Find(Gpa gpa, const Memslot** slot, std::byte** byte);
+  // The slot that `gpa` is in, which has contents, and where its byte is; or
+  // why there is none. REQUIRES: an RCU read section, to whose end both are
+  // valid.
+  GuestWordResult Find(Gpa gpa, const Memslot** slot, Hva* hva);
 
   const MemslotTable& slots_;
   const int as_id_;

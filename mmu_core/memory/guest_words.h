@@ -24,6 +24,7 @@ enum class GuestWordResult : uint8_t {
   kRingFull,      // compare-exchange: the page would have to be noted in a
                   // dirty ring that has no room; nothing written
   kNoSlot,        // no memslot has the address, or it is being deleted or moved
+  kFrameMissing,  // the host has no page there now (memory/frame_lender.h)
   kNoContents,    // the memory is metadata only: there is nothing to read
   kUntranslated,  // the address has no translation; the implementation knows
                   // why

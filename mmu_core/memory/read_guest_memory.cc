@@ -3,16 +3,66 @@
 #include <algorithm>
 #include <atomic>
 #include <cerrno>
+#include <cstddef>
 #include <cstdint>
 
+#include "absl/status/statusor.h"
+#include "mmu_core/base/access.h"
 #include "mmu_core/base/error.h"
 #include "mmu_core/base/format.h"
 #include "mmu_core/memory/backing.h"
 #include "mmu_core/memory/memslot.h"
 #include "mmu_core/memory/memslot_set.h"
+#include "mmu_core/memory/missing_frame.h"
 #include "mmu_core/sync/rcu.h"
 
 namespace mmu {
+
+namespace {
+
+void CopyWords(std::byte* memory, absl::Span<std::byte> out) {
+  auto* from = reinterpret_cast<uint64_t*>(memory);
+  auto* to = reinterpret_cast<uint64_t*>(out.data());
+  for (size_t i = 0; i < out.size() / sizeof(uint64_t); ++i) {
+    to[i] = std::atomic_ref<uint64_t>(from[i]).load(std::memory_order_relaxed);
+  }
+}
+
+// Copies from `gpa` on what is in one slot. How much that was; less than there
+// is if `missing` has noted a frame. REQUIRES: an RCU read section.
+absl::StatusOr<size_t> ReadFromSlot(const MemslotSet& set, Gpa gpa,
+                                    absl::Span<std::byte> out,
+                                    MissingFrame& missing) {
+  const Memslot* slot = set.FindByGfn(ToGfn(gpa));
+  if (slot == nullptr) {
+    return MakeError(
+        absl::StatusCode::kOutOfRange, {"GPA_OUT_OF_RANGE", "extents", 0},
+        Format("gpa 0x%x is in no memslot; read only what the VM's "
+               "memslots cover",
+               gpa.value()));
+  }
+  const Backing& backing = *slot->backing;
+  if (!backing.has_contents()) {
+    return MakeError(absl::StatusCode::kFailedPrecondition,
+                     {"NO_CONTENTS", "extents", 0},
+                     Format("slot %d has a metadata-only backing: "
+                            "its pages have no contents",
+                            slot->id));
+  }
+  const uint64_t in_slot = gpa - ToGpa(slot->base_gfn);
+  const size_t bytes =
+      std::min<uint64_t>(out.size(), (slot->npages << kPageShift) - in_slot);
+  if (!backing.is_borrowed()) {
+    CopyWords(backing.PointerTo(slot->hva) + in_slot, out.subspan(0, bytes));
+    return bytes;
+  }
+  const size_t done =
+      backing.ReadBorrowed(slot->hva + in_slot, out.subspan(0, bytes));
+  if (done < bytes) missing.Note(*slot, ToGfn(gpa + done), AccessKind::kRead);
+  return done;
+}
+
+}  // namespace
 
 absl::Status ReadGuestMemory(const MemslotTable& slots, Gpa gpa,
                              absl::Span<std::byte> out) {
@@ -23,38 +73,22 @@ absl::Status ReadGuestMemory(const MemslotTable& slots, Gpa gpa,
                             "8",
                             gpa.value(), out.size()));
   }
-  // The section keeps the slots and so their memory (SLOT-24).
-  RcuReadGuard rcu;
-  const MemslotSet& set = slots.Active(0);
   size_t done = 0;
   while (done < out.size()) {
-    const Gpa at = gpa + done;
-    const Memslot* slot = set.FindByGfn(ToGfn(at));
-    if (slot == nullptr) {
-      return MakeError(
-          absl::StatusCode::kOutOfRange, {"GPA_OUT_OF_RANGE", "extents", 0},
-          Format("gpa 0x%x is in no memslot; read only what the VM's "
-                 "memslots cover",
-                 at.value()));
+    MissingFrame missing;
+    {
+      // The section keeps the slots and so their memory (SLOT-24).
+      RcuReadGuard rcu;
+      const MemslotSet& set = slots.Active(0);
+      while (done < out.size() && !missing.noted()) {
+        const absl::StatusOr<size_t> bytes =
+            ReadFromSlot(set, gpa + done, out.subspan(done), missing);
+        if (!bytes.ok()) return bytes.status();
+        done += *bytes;
+      }
     }
-    if (!slot->backing->has_contents()) {
-      return MakeError(absl::StatusCode::kFailedPrecondition,
-                       {"NO_CONTENTS", "extents", 0},
-                       Format("slot %d has a metadata-only backing: "
-                              "its pages have no contents",
-                              slot->id));
-    }
-    const uint64_t in_slot = at - ToGpa(slot->base_gfn);
-    const size_t bytes = std::min<uint64_t>(
-        out.size() - done, (slot->npages << kPageShift) - in_slot);
-    auto* from = reinterpret_cast<uint64_t*>(
-        slot->backing->PointerTo(slot->hva) + in_slot);
-    auto* to = reinterpret_cast<uint64_t*>(out.data() + done);
-    for (size_t i = 0; i < bytes / 8; ++i) {
-      to[i] =
-          std::atomic_ref<uint64_t>(from[i]).load(std::memory_order_relaxed);
-    }
-    done += bytes;
+    if (!missing.noted()) break;
+    if (absl::Status s = missing.Ask(); !s.ok()) return s;
   }
   return absl::OkStatus();
 }

@@ -16,7 +16,10 @@ namespace mmu {
 // writes meanwhile leaves each 8-byte word old or new. INVALID_ARGUMENT
 // UNALIGNED (EINVAL) unless `gpa` and the size are multiples of 8; OUT_OF_RANGE
 // GPA_OUT_OF_RANGE if the range is not wholly inside memslots;
-// FAILED_PRECONDITION NO_CONTENTS for a memslot of metadata only.
+// FAILED_PRECONDITION NO_CONTENTS for a memslot of metadata only, and
+// HOST_FRAME_MISSING (EFAULT) if whoever lends the memory has no frame to give.
+// Frames that are missing are asked for, which may block. `out` is undefined
+// after an error. Takes no lock. Not inside an RCU read section.
 absl::Status ReadGuestMemory(const MemslotTable& slots, Gpa gpa,
                              absl::Span<std::byte> out);
 

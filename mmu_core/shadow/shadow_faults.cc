@@ -9,6 +9,7 @@
 #include "mmu_core/base/hooks.h"
 #include "mmu_core/guest_paging/guest_pte_index.h"
 #include "mmu_core/guest_paging/guest_walker.h"
+#include "mmu_core/memory/frame_lender.h"
 #include "mmu_core/memory/guest_words.h"
 #include "mmu_core/memory/memslot.h"
 #include "mmu_core/mmu/fault_steps.h"
@@ -355,6 +356,8 @@ bool ShadowFaults::PrefetchEntry(const MmuWriteLocked& lock,
   if (slot == nullptr || slot->invalid() || slot->backing == nullptr) {
     return false;
   }
+  // A guess is not worth asking for a frame, which could not be done here.
+  if (slot->StateOf(gfn) == FrameState::kMissing) return false;
   // Nobody may write the page, so the log must not say so.
   if (translation.access.Has(kMayWrite) && slot->dirty_log_enabled()) {
     return false;

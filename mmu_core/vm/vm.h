@@ -139,7 +139,8 @@ class Vm {
   // Copies guest memory to `out` word by word; a vCPU that writes meanwhile
   // leaves each 8-byte word old or new. `gpa` and size multiples of 8. OUT_OF_
   // RANGE GPA_OUT_OF_RANGE if not wholly inside slots; FAILED_PRECONDITION
-  // NO_CONTENTS for a metadata-only slot.
+  // NO_CONTENTS for a metadata-only slot, HOST_FRAME_MISSING if whoever lends
+  // the memory has no frame to give, for which this may wait.
   absl::Status ReadMemory(Gpa gpa, absl::Span<std::byte> out) const;
 
   // --- The dirty log (section 8; the protocol: dirty/dirty_log.h) ---

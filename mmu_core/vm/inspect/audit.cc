@@ -10,6 +10,7 @@
 
 #include "mmu_core/base/format.h"
 #include "mmu_core/base/slot_number.h"
+#include "mmu_core/memory/frame_lender.h"
 #include "mmu_core/memory/memslot_set.h"
 #include "mmu_core/mmu/audit_sink.h"
 #include "mmu_core/paging/tdp_cursor.h"
@@ -91,6 +92,7 @@ class Auditor final : public AuditSink {
                 gfn.value(), ToInt(leaf.level), leaf.spte.pfn().value(),
                 slot.PfnOf(gfn).value());
     }
+    if (!slot.backing->all_writable()) CheckFrames(leaf, slot);
     // A huge page that a guest's table has come to lie in keeps being one, but
     // loses W for good (SHD-09).
     if (leaf.level > slot.MaxMappingLevel(gfn, vm_.config.max_page_level) &&
@@ -110,6 +112,17 @@ class Auditor final : public AuditSink {
     if (leaf.format.IsHostWritable(leaf.spte) && !slot.IsHostWritable(gfn)) {
       Violation(4, "gfn 0x%x is host-writable, the host lets it be read only",
                 gfn.value());
+    }
+  }
+
+  // What is mapped has a frame (memory/frame_lender.h).
+  void CheckFrames(const AuditedLeaf& leaf, const Memslot& slot) {
+    const Gfn end = leaf.gfn + PagesPer(leaf.level);
+    for (Gfn gfn = leaf.gfn; gfn < end; gfn += 1) {
+      if (slot.StateOf(gfn) != FrameState::kMissing) continue;
+      Violation(4, "gfn 0x%x is mapped, but the host has no page there",
+                gfn.value());
+      return;
     }
   }
 

@@ -8,8 +8,9 @@
 //          (host-writable, MMU-writable, W) triple (SPTE-15, SPTE-20); no
 //          reachable entry is frozen (SPTE-47).
 //   INV-4  Each leaf maps the host frame that its memslot names, at a level
-//          that slot, host and hardware allow; it is host-writable only if the
-//          host lets the page be written; no leaf lies outside all slots.
+//          that slot, host and hardware allow; the frame is there (memory/
+//          frame_lender.h); it is host-writable only if the host lets the page
+//          be written; no leaf lies outside all slots.
 //   INV-5  A writable 4K SPTE of a logged slot belongs to a page whose dirty
 //          bit is set (open or sealed; in flight is not enough) or which a ring
 //          or a CPU's log names, or a TLB flush is owed; with PML also one
@@ -55,9 +56,9 @@ struct AuditReport {
 class Vcpu;
 struct VmCore;
 
-// Verifies all of the above of a VM with these vCPUs. REQUIRES: no vCPU runs and none will start before
-// it returns; no other operation on the VM is under way except those that only
-// read. Takes slots_lock, and mmu_lock for write.
+// Verifies all of the above of a VM with these vCPUs. REQUIRES: no vCPU runs
+// and none will start before it returns; no other operation on the VM is under
+// way except those that only read. Takes slots_lock, and mmu_lock for write.
 AuditReport AuditVm(VmCore& vm,
                     const std::vector<std::unique_ptr<Vcpu>>& vcpus);
 

@@ -18,10 +18,11 @@ EmulatedWrite EmulateGuestWrite(VmCore& vm, GuestWords& memory, Gpa gpa,
       result = memory.CompareExchange(gpa, size, old, word);
     }
     if (result == GuestWordResult::kDone) break;
-    // The host forbids it since the fault: the next one says so. A full ring is
-    // met before the next access.
+    // The host forbids it since the fault, or has taken the page away: the next
+    // one says so. A full ring is met before the next access.
     if (result == GuestWordResult::kNoSlot ||
         result == GuestWordResult::kHostReadonly ||
+        result == GuestWordResult::kFrameMissing ||
         result == GuestWordResult::kRingFull) {
       return EmulatedWrite::kRetry;
     }

@@ -5,6 +5,7 @@
 #include "mmu_core/base/check.h"
 #include "mmu_core/base/hooks.h"
 #include "mmu_core/memory/memslot_set.h"
+#include "mmu_core/memory/missing_frame.h"
 #include "mmu_core/paging/tdp_cursor.h"
 #include "mmu_core/stats/mmu_cost.h"
 #include "mmu_core/sync/rcu.h"
@@ -15,6 +16,14 @@
 
 namespace mmu {
 namespace {
+
+// What a fault has to get outside of its RCU read section before it can go on.
+struct FaultNeeds {
+  bool tables = false;
+  MissingFrame frame;
+
+  bool Any() const { return tables || frame.noted(); }
+};
 
 // Handles a fault by `handle`, in an RCU read section: the slot that it finds
 // there stays as it is until the section ends (SLOT-24). What maps something
@@ -27,18 +36,25 @@ namespace {
 //      meanwhile the slot may change or go
 //   3. section: slot found, fast page fault, frame, mmu_lock, map
 //
-// The tables are this vCPU's alone, so they are there in 3. If `error` is not
-// OK when it returns, the result means nothing.
+// The tables are this vCPU's alone, so they are there in 3. A frame that is
+// missing is asked for in the same place (memory/missing_frame.h). If `error`
+// is not OK when it returns, the result means nothing.
 template <typename Fn>
-FaultResult InRcuSectionWithTables(Vcpu& vcpu, absl::Status* error, Fn handle) {
+FaultResult InRcuSectionWithNeeds(Vcpu& vcpu, absl::Status* error, Fn handle) {
+  FaultNeeds needs;
   for (;;) {
-    bool wants_tables = false;
     {
       RcuReadGuard rcu;
-      const FaultResult result = handle(&wants_tables);
-      if (ABSL_PREDICT_TRUE(!wants_tables)) return result;
+      const FaultResult result = handle(&needs);
+      if (ABSL_PREDICT_TRUE(!needs.Any())) return result;
     }
-    *error = vcpu.table_cache().TopUp(TdpMmu::kTablesPerFault);
+    if (needs.tables) {
+      needs.tables = false;
+      *error = vcpu.table_cache().TopUp(TdpMmu::kTablesPerFault);
+    } else {
+      *error = needs.frame.Ask();
+      if (needs.frame.not_yet()) return FaultResult::kRetry;
+    }
     if (ABSL_PREDICT_FALSE(!error->ok())) return FaultResult::kRetry;
   }
 }
@@ -52,8 +68,9 @@ bool WantsTables(Vcpu& vcpu) {
 // `error` is not OK when it returns, the result means nothing. REQUIRES: the
 // vCPU has its tables.
 FaultResult HandleSlow(VmCore& vm, Vcpu& vcpu, PageFault& fault, MmuCost* cost,
-                       absl::Status* error) {
-  if (ABSL_PREDICT_FALSE(!ResolveFrame(vm.invalidations, fault, error))) {
+                       MissingFrame& missing, absl::Status* error) {
+  if (ABSL_PREDICT_FALSE(
+          !ResolveFrame(vm.invalidations, fault, missing, error))) {
     return FaultResult::kRetry;
   }
 
@@ -70,7 +87,7 @@ FaultResult HandleSlow(VmCore& vm, Vcpu& vcpu, PageFault& fault, MmuCost* cost,
 // No memory at this gfn (PF-24). The next access there shall not have to find
 // that out again: the vCPU remembers it, and so does an MMIO SPTE.
 FaultResult HandleNoSlot(VmCore& vm, Vcpu& vcpu, PageFault& fault,
-                         uint64_t generation, bool* wants_tables) {
+                         uint64_t generation, FaultNeeds* needs) {
   // While a swap goes on nothing is cached (SLOT-22).
   if ((generation & kGenerationInProgress) != 0) return FaultResult::kEmulate;
   vcpu.mmio_cache().Remember(fault.gfn, generation);
@@ -80,7 +97,7 @@ FaultResult HandleNoSlot(VmCore& vm, Vcpu& vcpu, PageFault& fault,
     return FaultResult::kEmulate;  // SPTE-45
   }
   if (WantsTables(vcpu)) {
-    *wants_tables = true;
+    needs->tables = true;
     return FaultResult::kRetry;
   }
   fault.mmio = vm.mmio.Make(fault.gfn, generation);
@@ -92,12 +109,12 @@ FaultResult HandleNoSlot(VmCore& vm, Vcpu& vcpu, PageFault& fault,
 }
 
 FaultResult Handle(VmCore& vm, Vcpu& vcpu, PageFault& fault, bool* fast,
-                   MmuCost* cost, bool* wants_tables, absl::Status* error) {
+                   MmuCost* cost, FaultNeeds* needs, absl::Status* error) {
   const MemslotSet& slots = vm.slots.Active(/*as_id=*/0);
   fault.slot = vcpu.memslot_hint().Find(slots, fault.gfn);
   AtHook(HookPoint::kSlotToFault);
   if (ABSL_PREDICT_FALSE(fault.slot == nullptr)) {
-    return HandleNoSlot(vm, vcpu, fault, slots.generation(), wants_tables);
+    return HandleNoSlot(vm, vcpu, fault, slots.generation(), needs);
   }
   if (fault.slot->invalid()) return FaultResult::kRetry;  // SLOT-25
   if (fault.slot->readonly() && fault.kind == AccessKind::kWrite) {
@@ -113,10 +130,39 @@ FaultResult Handle(VmCore& vm, Vcpu& vcpu, PageFault& fault, bool* fast,
     return result;
   }
   if (ABSL_PREDICT_FALSE(WantsTables(vcpu))) {
-    *wants_tables = true;
+    needs->tables = true;
     return FaultResult::kRetry;
   }
-  return HandleSlow(vm, vcpu, fault, cost, error);
+  return HandleSlow(vm, vcpu, fault, cost, needs->frame, error);
+}
+
+absl::StatusOr<PrefetchResult> PrefetchInRcuSection(VmCore& vm, Vcpu& vcpu,
+                                                    Gfn gfn,
+                                                    MissingFrame& missing,
+                                                    Level* level) {
+  RcuReadGuard rcu;
+  PageFault fault;
+  fault.gfn = gfn;
+  fault.prefetched = Prefetched::kYes;
+  fault.ring = vcpu.dirty_ring();
+  fault.slot = vm.slots.Active(/*as_id=*/0).FindByGfn(gfn);
+  if (fault.slot == nullptr) return PrefetchResult::kNoMemory;
+  if (fault.slot->invalid()) return PrefetchResult::kSlotChanging;
+  absl::Status error;
+  const FaultResult result =
+      HandleSlow(vm, vcpu, fault, nullptr, missing, &error);
+  if (fault.marked_dirty) vcpu.stats().dirty_pages.Add();
+  if (!error.ok()) return error;
+  if (result != FaultResult::kFixed && result != FaultResult::kSpurious) {
+    return PrefetchResult::kRetry;
+  }
+  // What was there before may be larger or smaller than what was wanted.
+  const TdpRoot& root = *vcpu.root();
+  TdpCursor c(root.table(), root.level(), GfnRange::Of(gfn, 1), Level::k4K);
+  c.DescendToFirst();
+  if (!c.IsPresentLeaf()) return PrefetchResult::kRetry;
+  *level = c.level();
+  return PrefetchResult::kMapped;
 }
 
 }  // namespace
@@ -132,9 +178,8 @@ absl::StatusOr<FaultResult> HandleFault(VmCore& vm, Vcpu& vcpu, Gfn gfn,
   bool fast = false;
   absl::Status error;
   const FaultResult result =
-      InRcuSectionWithTables(vcpu, &error, [&](bool* wants_tables) {
-        return Handle(vm, vcpu, fault, &fast, accounting.cost(), wants_tables,
-                      &error);
+      InRcuSectionWithNeeds(vcpu, &error, [&](FaultNeeds* needs) {
+        return Handle(vm, vcpu, fault, &fast, accounting.cost(), needs, &error);
       });
   using Outcome = FaultAccounting::Outcome;
   accounting.Finish(
@@ -152,28 +197,13 @@ absl::StatusOr<PrefetchResult> HandlePrefetch(VmCore& vm, Vcpu& vcpu, Gfn gfn,
       !status.ok()) {
     return status;
   }
-  RcuReadGuard rcu;
-  PageFault fault;
-  fault.gfn = gfn;
-  fault.prefetched = Prefetched::kYes;
-  fault.ring = vcpu.dirty_ring();
-  fault.slot = vm.slots.Active(/*as_id=*/0).FindByGfn(gfn);
-  if (fault.slot == nullptr) return PrefetchResult::kNoMemory;
-  if (fault.slot->invalid()) return PrefetchResult::kSlotChanging;
-  absl::Status error;
-  const FaultResult result = HandleSlow(vm, vcpu, fault, nullptr, &error);
-  if (fault.marked_dirty) vcpu.stats().dirty_pages.Add();
-  if (!error.ok()) return error;
-  if (result != FaultResult::kFixed && result != FaultResult::kSpurious) {
-    return PrefetchResult::kRetry;
-  }
-  // What was there before may be larger or smaller than what was wanted.
-  const TdpRoot& root = *vcpu.root();
-  TdpCursor c(root.table(), root.level(), GfnRange::Of(gfn, 1), Level::k4K);
-  c.DescendToFirst();
-  if (!c.IsPresentLeaf()) return PrefetchResult::kRetry;
-  *level = c.level();
-  return PrefetchResult::kMapped;
+  MissingFrame missing;
+  absl::StatusOr<PrefetchResult> result =
+      PrefetchInRcuSection(vm, vcpu, gfn, missing, level);
+  if (ABSL_PREDICT_TRUE(!missing.noted())) return result;
+  // The next try finds it, or asks again.
+  if (absl::Status status = missing.Ask(); !status.ok()) return status;
+  return PrefetchResult::kRetry;
 }
 
 FaultResult HandleMmioFault(VmCore& vm, Vcpu& vcpu, Gfn gfn) {

@@ -20,9 +20,12 @@ struct VmCore;
 // Handles one fault of `vcpu` (PF-02, PF-04). kFixed, kSpurious and kRetry mean
 // "try the access again"; kEmulate that no memory can be mapped for it. Errors:
 // RESOURCE_EXHAUSTED MMU_PAGES_EXHAUSTED; FAILED_PRECONDITION HOST_READ_ONLY
-// (EFAULT) for a write to a page that the host lets be read only. `present`:
-// the walk met an entry that forbids the access. Called on the vCPU's thread,
-// outside of guest mode, with no lock held.
+// (EFAULT) for a write to a page that the host lets be read only,
+// HOST_FRAME_MISSING (EFAULT) for one that whoever lends the memory cannot
+// give. Waits for a frame a few milliseconds at most, then says kRetry.
+// `present`: the walk met an entry that forbids the access. Called on the
+// vCPU's thread, outside of guest mode and of RCU read sections, with no lock
+// held.
 absl::StatusOr<FaultResult> HandleFault(VmCore& vm, Vcpu& vcpu, Gfn gfn,
                                         AccessKind kind, bool present);
 

@@ -8,6 +8,8 @@
 #include "absl/time/time.h"
 #include "mmu_core/base/check.h"
 #include "mmu_core/base/hooks.h"
+#include "mmu_core/memory/backing.h"
+#include "mmu_core/memory/frame_lender.h"
 #include "mmu_core/memory/memslot_set.h"
 #include "mmu_core/stats/labels.h"
 #include "mmu_core/sync/rcu.h"
@@ -25,6 +27,16 @@ namespace {
 // Relaxed: it orders nothing.
 constinit std::atomic<int64_t> look_nanos{5'000'000};
 
+// The frame of `gfn`, or the right to write to it, may have been asked for and
+// not be there yet.
+bool MayAwaitFrame(const VmCore& vm, Gfn gfn) {
+  RcuReadGuard rcu;
+  const Memslot* const slot = vm.slots.Active(/*as_id=*/0).FindByGfn(gfn);
+  return slot != nullptr && slot->backing != nullptr &&
+         slot->backing->is_borrowed() &&
+         slot->StateOf(gfn) != FrameState::kReadWrite;
+}
+
 bool IsHeldBack(const VmCore& vm, Gfn gfn) {
   if (vm.invalidations.MaybeInvalidating(gfn)) return true;
   RcuReadGuard rcu;
@@ -32,12 +44,25 @@ bool IsHeldBack(const VmCore& vm, Gfn gfn) {
   return slot != nullptr && slot->invalid();  // SLOT-25
 }
 
+absl::Status Park(ParkingPlace& parking) {
+  if (parking.Park()) return absl::OkStatus();
+  return absl::CancelledError(
+      "stopped while the page was held back by the host");
+}
+
 }  // namespace
 
 absl::Status AwaitRelease(VmCore& vm, Vcpu& vcpu, Gfn gfn,
                           absl::FunctionRef<bool()> wanted) {
   MMU_DCHECK(!vcpu.gate().in_guest() && !InRcuReadSection());
-  if (!IsHeldBack(vm, gfn) || wanted()) return absl::OkStatus();
+  if (!IsHeldBack(vm, gfn)) {
+    // For a frame the fault itself waits, a little at a time.
+    ParkingPlace* const parking = vcpu.parking();
+    const bool parks =
+        parking != nullptr && parking->IsWanted() && MayAwaitFrame(vm, gfn);
+    return parks ? Park(*parking) : absl::OkStatus();
+  }
+  if (wanted()) return absl::OkStatus();
   AtHook(HookPoint::kHeldBackToWait);
   ParkingPlace* const parking = vcpu.parking();
   const auto is_to_park = [parking] {
@@ -45,10 +70,7 @@ absl::Status AwaitRelease(VmCore& vm, Vcpu& vcpu, Gfn gfn,
   };
   do {
     if (is_to_park()) {
-      if (!parking->Park()) {
-        return absl::CancelledError(
-            "stopped while the page was held back by the host");
-      }
+      if (absl::Status status = Park(*parking); !status.ok()) return status;
       continue;
     }
     const int64_t begin = MonotonicNanos();

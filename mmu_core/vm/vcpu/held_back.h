@@ -6,6 +6,10 @@
 // ends the same way. Then the vCPU waits, outside of guest mode, with nothing
 // held, and can be paused and stopped: the host may do both before it ends the
 // invalidation.
+//
+// A frame that is missing (memory/frame_lender.h) is waited for by the fault, a
+// few milliseconds at a time. In between the vCPU can be paused and stopped as
+// well.
 
 #ifndef MMU_CORE_VM_VCPU_HELD_BACK_H_
 #define MMU_CORE_VM_VCPU_HELD_BACK_H_
@@ -28,7 +32,8 @@ struct VmCore;
 // who waits for vCPUs to exit, nor the invalidator waits for it.
 //
 // While it waits it parks when it is asked to, and then goes on waiting; that
-// is no stall. CANCELLED: it is to stop, and the access cannot be completed.
+// is no stall. It parks, too, if the page waits for a frame. CANCELLED:
+// it is to stop, and the access cannot be completed.
 absl::Status AwaitRelease(VmCore& vm, Vcpu& vcpu, Gfn gfn,
                           absl::FunctionRef<bool()> wanted);
 

@@ -11,19 +11,23 @@
 #include "mmu_core/base/address.h"
 #include "mmu_core/base/error.h"
 #include "mmu_core/base/format.h"
+#include "mmu_core/memory/frame_lender.h"
 #include "mmu_core/memory/invalidate_sequence.h"
+#include "mmu_core/memory/missing_frame.h"
 #include "mmu_core/mmu/page_fault.h"
 #include "mmu_core/rmap/slot_rmaps.h"
 
 namespace mmu {
 
 // Sets what `fault` needs of its slot: the sequence, the frame, and whether it
-// may be written (PF-20..23). False: the fault is to be retried, or, if
-// `*error` is set, cannot be handled: FAILED_PRECONDITION HOST_READ_ONLY
+// may be written (PF-20..23). False: the fault is to be retried; or, if
+// `missing` has noted a frame, to be tried again after that was asked for; or,
+// if `*error` is set, cannot be handled: FAILED_PRECONDITION HOST_READ_ONLY
 // (EFAULT), for whoever runs the vCPU. REQUIRES: fault.slot is set, in the
 // caller's RCU section.
 inline bool ResolveFrame(const InvalidationGate& invalidations,
-                         PageFault& fault, absl::Status* error) {
+                         PageFault& fault, MissingFrame& missing,
+                         absl::Status* error) {
   // The order matters: sequence first, then the frame (PF-21). An invalidation
   // that ends in between changes the sequence; one that is still going on is
   // seen under the lock.
@@ -32,8 +36,16 @@ inline bool ResolveFrame(const InvalidationGate& invalidations,
   fault.pfn = fault.slot->PfnOf(fault.gfn);
   fault.map_writable =
       fault.slot->readonly() ? HostWritable::kNo : HostWritable::kYes;
-  if (ABSL_PREDICT_FALSE(!fault.slot->IsHostWritable(fault.gfn))) {
-    if (fault.kind == AccessKind::kWrite) {
+  if (ABSL_PREDICT_FALSE(!fault.slot->backing->all_writable())) {
+    // A frame that lets more be done with it than is found here costs another
+    // fault. One that goes after this look goes in an invalidation, which is
+    // seen under the lock as any other (RACE-48).
+    const FrameState state = fault.slot->StateOf(fault.gfn);
+    const bool write = fault.kind == AccessKind::kWrite;
+    if (state == FrameState::kMissing ||
+        (state == FrameState::kReadOnly && write)) {
+      if (missing.Note(*fault.slot, fault.gfn, fault.kind)) return false;
+      if (state == FrameState::kMissing) return false;
       *error = MakeError(
           absl::StatusCode::kFailedPrecondition, {"HOST_READ_ONLY", "", EFAULT},
           Format("the guest writes to gpa 0x%x, but the host lets "
@@ -42,7 +54,7 @@ inline bool ResolveFrame(const InvalidationGate& invalidations,
                  ToGpa(fault.gfn).value()));
       return false;
     }
-    fault.map_writable = HostWritable::kNo;
+    if (state == FrameState::kReadOnly) fault.map_writable = HostWritable::kNo;
   }
   return true;
 }

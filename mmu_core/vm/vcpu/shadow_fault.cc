@@ -7,6 +7,7 @@
 #include "mmu_core/base/format.h"
 #include "mmu_core/base/hooks.h"
 #include "mmu_core/memory/memslot_set.h"
+#include "mmu_core/memory/missing_frame.h"
 #include "mmu_core/mmu/page_fault.h"
 #include "mmu_core/shadow/shadow_mmu.h"
 #include "mmu_core/sync/rcu.h"
@@ -40,12 +41,15 @@ class Handler {
 
   ShadowFaultOutcome Run(const WalkResult& walk) {
     fault_.present = walk.kind == WalkResult::Kind::kNotAllowed;
-    if (!WalkGuest()) return std::move(outcome_);
-    // What is missing in the caches comes between two sections, as in
-    // vm/vcpu/fault_handler.cc.
     do {
-      InRcuSection(walk);
-    } while (wants_caches_ && TopUp());
+      if (!WalkGuest()) return std::move(outcome_);
+      // What is missing in the caches comes between two sections, as in
+      // vm/vcpu/fault_handler.cc. What the guest's tables say may be out of
+      // date after a wait for a frame.
+      do {
+        InRcuSection(walk);
+      } while (wants_caches_ && TopUp());
+    } while (missing_.noted() && AskForFrame());
     // Its text is allocated, so not under mmu_lock (LCK-01).
     if (no_shadow_pages_) outcome_.status = vm_.shadow->pages().Exhausted();
     return std::move(outcome_);
@@ -69,22 +73,48 @@ class Handler {
     return outcome_.status.ok();
   }
 
+  // False, and the outcome says why, if it is not there.
+  bool AskForFrame() {
+    outcome_.status = missing_.Ask();
+    return outcome_.status.ok() && !missing_.not_yet();
+  }
+
+  // The page of a guest's table has no frame: false if that cannot be asked
+  // for, or was in vain.
+  bool AskForTable(Gfn table) {
+    {
+      RcuReadGuard rcu;
+      const Memslot* slot = vm_.slots.Active(/*as_id=*/0).FindByGfn(table);
+      if (slot == nullptr || slot->invalid() ||
+          !missing_.Note(*slot, table, AccessKind::kRead)) {
+        return false;
+      }
+    }
+    return AskForFrame();
+  }
+
   IndirectPages IndirectPagesOf() const {
     return guest_.has_guest_tables() ? IndirectPages::kPossible
                                      : IndirectPages::kNone;
   }
 
   // The guest's own tables: false, and the outcome says so, if they do not
-  // allow the access (SHD-46), or if the dirty ring is full: the vCPU's loop
-  // then waits for room before it tries again (DL-42).
+  // allow the access (SHD-46) or cannot be read now, or if the dirty ring is
+  // full: the vCPU's loop then waits for room before it tries again (DL-42).
   bool WalkGuest() {
     if (!guest_.has_guest_tables()) {
       fault_.gfn = Gfn(address_ >> kPageShift);
       outcome_.gpa = Gpa(address_);
       return true;
     }
-    walk_ =
-        guest_.walker.Walk(guest_.memory, shadow_.where(), address_, access_);
+    for (;;) {
+      walk_ =
+          guest_.walker.Walk(guest_.memory, shadow_.where(), address_, access_);
+      if (walk_.kind != GuestWalkResult::Kind::kFrameMissing) break;
+      const Gfn table = walk_.step(walk_.level).table;
+      outcome_.gpa = ToGpa(table);
+      if (!AskForTable(table)) return false;
+    }
     if (walk_.kind == GuestWalkResult::Kind::kRingFull) return false;
     if (!walk_.translated()) {
       outcome_.guest = walk_.fault;
@@ -135,7 +165,7 @@ class Handler {
       }
     }
     if (WantsCaches()) return FaultResult::kRetry;
-    if (!ResolveFrame(vm_.invalidations, fault_, &outcome_.status)) {
+    if (!ResolveFrame(vm_.invalidations, fault_, missing_, &outcome_.status)) {
       return FaultResult::kRetry;
     }
     return Map();
@@ -195,6 +225,7 @@ class Handler {
   MmuCost* const cost_;
   PageFault fault_;
   GuestWalkResult walk_;
+  MissingFrame missing_;
   bool fast_ = false;
   bool wants_caches_ = false;
   bool stale_root_ = false;

@@ -1,0 +1,47 @@
+#include "mmu_core/memory/missing_frame.h"
+
+#include <cerrno>
+#include <string>
+#include <utility>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "mmu_core/base/check.h"
+#include "mmu_core/base/error.h"
+#include "mmu_core/base/format.h"
+#include "mmu_core/base/hooks.h"
+#include "mmu_core/memory/frame_lender.h"
+#include "mmu_core/sync/rcu.h"
+
+namespace mmu {
+
+bool MissingFrame::Note(const Memslot& slot, Gfn gfn, AccessKind kind) {
+  MMU_DCHECK(!noted());
+  if (!slot.backing->is_borrowed() || (asked_ && gfn_ == gfn)) return false;
+  backing_ = slot.backing;
+  hva_ = slot.HvaOf(gfn);
+  gfn_ = gfn;
+  kind_ = kind;
+  return true;
+}
+
+absl::Status MissingFrame::Ask() {
+  MMU_DCHECK(noted() && !InRcuReadSection());
+  const std::shared_ptr<const Backing> backing = std::move(backing_);
+  asked_ = true;
+  AtHook(HookPoint::kMissingToAsk);
+  const absl::StatusOr<FrameAnswer> answer = backing->AskForFrame(hva_, kind_);
+  if (!answer.ok()) {
+    return MakeError(
+        absl::StatusCode::kFailedPrecondition,
+        {"HOST_FRAME_MISSING", "", EFAULT},
+        Format(
+            "the host has no page for gpa 0x%x, and whoever lends the memory "
+            "cannot get one (%s); see that it can, and try again",
+            ToGpa(gfn_).value(), std::string(answer.status().message())));
+  }
+  not_yet_ = *answer == FrameAnswer::kNotYet;
+  return absl::OkStatus();
+}
+
+}  // namespace mmu
