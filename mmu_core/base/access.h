@@ -1,4 +1,4 @@
-// What a vCPU wanted of a guest-physical page, and what a fault came to.
+// How a vCPU accesses a guest-physical page, and the results of a page fault.
 
 #ifndef MMU_CORE_BASE_ACCESS_H_
 #define MMU_CORE_BASE_ACCESS_H_
@@ -11,7 +11,7 @@ namespace mmu {
 enum class AccessKind : uint8_t { kRead = 0, kWrite = 1, kExec = 2 };
 inline constexpr int kAccessKinds = 3;
 
-// Who makes an access, as a guest's own page tables tell them apart.
+// The privilege of an access, as the guest's own page tables distinguish it.
 enum class Privilege : uint8_t {
   kUser,
   kSupervisor,
@@ -20,8 +20,8 @@ enum class Privilege : uint8_t {
   kImplicitSupervisor,
 };
 
-// The outcome of a page fault, with KVM's names and numbers (PF-01). All are
-// non-negative; trouble on the host's side is an absl::Status instead.
+// The outcome of a page fault, with KVM's names and numbers (PF-01). All values
+// are non-negative; an error on the host's side is an absl::Status instead.
 enum class FaultResult : uint8_t {
   kContinue = 0,        // internal: keep going
   kRetry = 1,           // re-enter the guest; the fault recurs if still needed

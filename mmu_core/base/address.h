@@ -81,7 +81,7 @@ using Pfn = TypedU64<struct PfnTag>;
 
 constexpr Gfn ToGfn(Gpa gpa) { return Gfn(gpa.value() >> kPageShift); }
 constexpr Gpa ToGpa(Gfn gfn) { return Gpa(gfn.value() << kPageShift); }
-// What a vCPU that runs on a second stage translates is a gfn.
+// A vCPU on a second stage translates gfns.
 constexpr PageNumber ToPageNumber(Gfn gfn) { return PageNumber(gfn.value()); }
 constexpr PageNumber PageNumberOf(uint64_t address) {
   return PageNumber(address >> kPageShift);

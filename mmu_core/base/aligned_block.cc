@@ -8,7 +8,7 @@
 namespace mmu {
 
 void* MapAlignedBlock(size_t bytes) {
-  // Twice the size, so that an aligned block fits; the rest is given back.
+  // Maps twice the size, so that an aligned block fits, and unmaps the rest.
   void* raw = mmap(nullptr, 2 * bytes, PROT_READ | PROT_WRITE,
                    MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
   if (raw == MAP_FAILED) return nullptr;
@@ -19,7 +19,7 @@ void* MapAlignedBlock(size_t bytes) {
   if (aligned + bytes != end) {
     munmap(reinterpret_cast<void*>(aligned + bytes), end - aligned - bytes);
   }
-  // Best effort: both only save page faults.
+  // Best effort: both calls only save page faults.
   void* const block = reinterpret_cast<void*>(aligned);
   madvise(block, bytes, MADV_HUGEPAGE);
   madvise(block, bytes, MADV_POPULATE_WRITE);

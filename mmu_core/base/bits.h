@@ -1,13 +1,13 @@
 // Bitmaps of 64-bit words: bit n of a bitmap is bit n % 64 of word n / 64.
 //
-// Loops over what is set in them are written with SetBitsOf and RunsOf:
+// Loops over set bits are written with SetBitsOf and RunsOf:
 //
 //   for (const uint64_t bit : SetBitsOf(word)) ...      // 0 to 63
 //   for (const BitRun run : RunsOf(words)) ...          // [run.first, run.end)
 //
 // Both compile to the loop over countr_zero that one would write by hand. All
-// of this is for plain words: a bitmap that several threads write to is
-// DirtyBitmap's business (mmu_core/dirty/dirty_bitmap.h).
+// functions here work on plain words; a bitmap that several threads write to is
+// a DirtyBitmap (mmu_core/dirty/dirty_bitmap.h).
 
 #ifndef MMU_CORE_BASE_BITS_H_
 #define MMU_CORE_BASE_BITS_H_
@@ -23,16 +23,16 @@ namespace mmu {
 
 inline constexpr uint64_t kWordBits = 64;
 
-// Words of a bitmap of `bits` bits.
+// The number of words in a bitmap of `bits` bits.
 constexpr uint64_t WordsFor(uint64_t bits) {
   return (bits + kWordBits - 1) / kWordBits;
 }
 
-// The bit of a bitmap's bit `n` in its word.
+// The mask of bitmap bit `n` within its word.
 constexpr uint64_t BitOf(uint64_t n) { return uint64_t{1} << (n % kWordBits); }
 
-// The bits of word `i` of a bitmap that are among the bitmap's bits
-// [first, end). REQUIRES: some are.
+// The mask of those bits of bitmap word `i` that lie in the bitmap range
+// [first, end). REQUIRES: word `i` and the range overlap.
 constexpr uint64_t WordMask(uint64_t i, uint64_t first, uint64_t end) {
   const uint64_t base = i * kWordBits;
   uint64_t mask = ~uint64_t{0};
@@ -41,8 +41,8 @@ constexpr uint64_t WordMask(uint64_t i, uint64_t first, uint64_t end) {
   return mask;
 }
 
-// Set bits of a word, of a bitmap, and of a bitmap as messages have it, in
-// bytes.
+// The number of set bits: of a word, of a bitmap in words, and of a bitmap in
+// bytes, which is the form in messages.
 constexpr uint64_t CountBits(uint64_t word) {
   return static_cast<uint64_t>(std::popcount(word));
 }
@@ -59,7 +59,7 @@ constexpr uint64_t CountBits(absl::string_view bytes) {
   return count;
 }
 
-// The numbers of the set bits of a word, from low to high. A value; for a
+// The numbers of the set bits of a word, in ascending order. A value, for a
 // range-based for loop.
 class SetBitsOf {
  public:
@@ -99,7 +99,8 @@ struct BitRun {
   friend constexpr bool operator==(BitRun, BitRun) = default;
 };
 
-// Sets the bits of `run`, which may be empty. REQUIRES: `words` has them.
+// Sets the bits of `run`, which may be empty. REQUIRES: `run` lies within
+// `words`.
 constexpr void SetRun(absl::Span<uint64_t> words, BitRun run) {
   if (run.first >= run.end) return;
   for (uint64_t i = run.first / kWordBits; i < WordsFor(run.end); ++i) {
@@ -107,9 +108,9 @@ constexpr void SetRun(absl::Span<uint64_t> words, BitRun run) {
   }
 }
 
-// The runs of set bits of a bitmap, each as long as can be, also over the
-// border of two words, ascending. A value, for a range-based for loop; `words`
-// must outlive it and not change meanwhile.
+// The maximal runs of set bits of a bitmap, in ascending order; a run may cross
+// the border of two words. A value, for a range-based for loop; `words` must
+// outlive it and not change meanwhile.
 class RunsOf {
  public:
   class Iterator {
@@ -130,8 +131,9 @@ class RunsOf {
     }
 
    private:
-    // The first bit at or behind `from` that is not that of `skipped`, which
-    // has all bits equal; behind the last one if there is none.
+    // Returns the first bit at or after `from` that differs from the bits of
+    // `skipped`, which is all zeroes or all ones; the end of the bitmap if no
+    // bit differs.
     constexpr uint64_t Find(uint64_t from, uint64_t skipped) const {
       uint64_t mask = ~uint64_t{0} << (from % kWordBits);
       for (uint64_t i = from / kWordBits; i < words_.size(); ++i) {

@@ -1,5 +1,6 @@
-// Checks for our own bugs. A caller's mistake is an absl::Status and a guest's
-// behaviour is a FaultResult; neither ever reaches these.
+// Checks for bugs of this program. A caller's mistake is reported as an
+// absl::Status and a guest's behaviour as a FaultResult; neither may trigger
+// these checks.
 //
 //   MMU_CHECK(c)   always on: aborts and prints the condition and the place.
 //   MMU_DCHECK(c)  the same in debug builds; not evaluated with NDEBUG.

@@ -1,11 +1,11 @@
-// Time as a thing one is given, so that tests can move it.
+// Clocks passed as arguments, so that tests control the time.
 //
-// There are two kinds of time, and only one of them measures. The wall clock
-// tells people when something happened; whoever keeps it sets it forwards and
-// backwards while the program runs. What lasts, expires, is paced or has a
-// rate is counted with the monotonic clock, and MonotonicTime is its one type:
-// nothing converts between it and the wall clock's absl::Time, and mmu_core
-// reads no wall clock at all (//tests/layering).
+// Only the monotonic clock measures durations. The wall clock tells people when
+// something happened, and its keeper may set it forwards and backwards while
+// the program runs. Durations, expiry, pacing and rates use the monotonic
+// clock, whose one type is MonotonicTime. Nothing converts between
+// MonotonicTime and the wall clock's absl::Time, and mmu_core never reads a
+// wall clock (//tests/layering).
 
 #ifndef MMU_CORE_BASE_CLOCK_H_
 #define MMU_CORE_BASE_CLOCK_H_
@@ -16,23 +16,23 @@
 
 namespace mmu {
 
-// A point of the monotonic clock. Its zero has no meaning, only differences
-// do. A value.
+// A point of the monotonic clock. Its zero has no meaning; only differences
+// have. A value.
 class MonotonicTime {
  public:
-  // The clock's zero.
+  // The zero of the clock.
   constexpr MonotonicTime() = default;
-  // Not a time of the wall clock.
+  // Deleted: a time of the wall clock is no MonotonicTime.
   MonotonicTime(absl::Time) = delete;
 
-  // As Clock::Real() has it. Never less than an earlier answer to the same
-  // thread, and unmoved by whoever sets the time of day.
+  // The time of Clock::Real(). Never less than an earlier result in the same
+  // thread; setting the time of day does not affect it.
   static MonotonicTime Now();
 
   static constexpr MonotonicTime FromNanos(int64_t nanos) {
     return MonotonicTime(absl::Nanoseconds(nanos));
   }
-  // After and before all others; they stay so whatever is added.
+  // A time after (or before) every other time; adding to it does not change it.
   static constexpr MonotonicTime InfiniteFuture() {
     return MonotonicTime(absl::InfiniteDuration());
   }
@@ -79,7 +79,7 @@ class Clock {
  public:
   virtual ~Clock() = default;
 
-  // Nanoseconds; never less than an earlier answer to the same thread.
+  // Nanoseconds. Never less than an earlier result in the same thread.
   virtual int64_t NowNanos() const = 0;
   MonotonicTime Now() const { return MonotonicTime::FromNanos(NowNanos()); }
 

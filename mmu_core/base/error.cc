@@ -20,8 +20,8 @@ namespace {
 
 // The payload is "reason\nfield\nerrno": none of the three contains a newline.
 constexpr char kPayloadUrl[] = "mmu.error_detail";
-// Followed by the name: a payload of its own for each member of the metadata,
-// whose text may contain anything.
+// Followed by the name of the metadata entry. Each entry has a payload of its
+// own, so its text may contain any character.
 constexpr absl::string_view kMetadataUrl = "mmu.error_metadata/";
 
 }  // namespace

@@ -1,8 +1,8 @@
 // Errors that a caller of mmu_core caused.
 //
-// Each is an absl::Status that also says, for machines, which rule was broken
-// (`reason`, UPPER_SNAKE as in the gRPC API), which input field broke it, and
-// the errno with which KVM refuses the same thing (0 where KVM has no such
+// Each error is an absl::Status with a machine-readable detail: the broken rule
+// (`reason`, UPPER_SNAKE as in the gRPC API), the input field that broke it,
+// and the errno with which KVM refuses the same request (0 if KVM has no such
 // call). The message is for people: field, value, rule, fix.
 
 #ifndef MMU_CORE_BASE_ERROR_H_
@@ -21,8 +21,8 @@ struct ErrorDetail {
   std::string reason;  // e.g. "REGION_OVERLAP"; empty if the status has none
   std::string field;   // e.g. "gpa_bytes"; empty if no single field is to blame
   int kvm_errno = 0;   // e.g. EEXIST
-  // What the message says in words, by name: "owner", "open_page_count". Any
-  // text; empty where the three above say it all.
+  // Facts of the message by name, e.g. "owner", "open_page_count". Any text;
+  // empty if the three members above say everything.
   std::map<std::string, std::string> metadata = {};
 };
 
@@ -30,7 +30,8 @@ struct ErrorDetail {
 absl::Status MakeError(absl::StatusCode code, const ErrorDetail& detail,
                        std::string_view message);
 
-// The detail of a status made by MakeError, else an empty one.
+// The detail of a status made by MakeError; for another status, an empty
+// detail.
 ErrorDetail DetailOf(const absl::Status& status);
 
 // "EINVAL", "EEXIST", ...; "" for 0.

@@ -1,9 +1,9 @@
-// printf-like texts where memory may be short.
+// printf-like formatting that reports a lack of memory.
 //
-// absl::StrFormat appends to its string in a destructor, so without memory it
-// ends the program. This throws std::bad_alloc as everything else does, which
-// WithMemory (base/with_memory.h) turns into a refusal. mmu_core has no other
-// (//tests/layering).
+// absl::StrFormat appends to its string in a destructor, so an allocation
+// failure ends the program. Format instead throws std::bad_alloc, which
+// WithMemory (base/with_memory.h) turns into an error. mmu_core uses no other
+// formatting function (//tests/layering).
 
 #ifndef MMU_CORE_BASE_FORMAT_H_
 #define MMU_CORE_BASE_FORMAT_H_
@@ -16,7 +16,7 @@
 
 namespace mmu {
 
-// As absl::StrFormat.
+// Formats like absl::StrFormat.
 template <typename... Args>
 std::string Format(const absl::FormatSpec<Args...>& format,
                    const Args&... args) {

@@ -22,7 +22,7 @@
 
 namespace mmu {
 
-// EPT, NPT and legacy paging with entries of 8 bytes.
+// The geometry of EPT, NPT and legacy paging with 8-byte entries.
 struct X86Geometry : Granule<12> {
   static constexpr Level kMaxLevel = Level::k256T;
   static constexpr Level kMaxLeafLevel = Level::k1G;
@@ -57,7 +57,7 @@ constexpr bool IsAligned(Gfn gfn, Level level) {
   return IsAligned<X86Geometry>(gfn, level);
 }
 
-// The same for the page that a vCPU translates, whatever its address is one of.
+// The same for a page number that a vCPU translates (base/address.h).
 constexpr int IndexOf(PageNumber page, Level level) {
   return IndexOf(Gfn(page.value()), level);
 }
@@ -68,7 +68,7 @@ constexpr bool IsAligned(PageNumber page, Level level) {
   return RoundDown(page, level) == page;
 }
 
-// "4k", "2m", "1g", "512g", "256t": the words used in statistics.
+// The names used in statistics: "4k", "2m", "1g", "512g", "256t".
 constexpr std::string_view PageSizeName(Level level) {
   switch (level) {
     case Level::k4K:

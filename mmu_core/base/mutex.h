@@ -2,9 +2,9 @@
 // understand.
 //
 // It wraps std::mutex rather than absl::Mutex: Debian's Abseil is compiled
-// without TSan, so a race detector would not see absl::Mutex order anything.
-// Nothing here may be held while waiting for mmu_lock, except where
-// mmu_core/LOCKING.md says so.
+// without TSan, so ThreadSanitizer would not see the order that absl::Mutex
+// establishes. No such mutex may be held while waiting for mmu_lock, except
+// where mmu_core/LOCKING.md says so.
 
 #ifndef MMU_CORE_BASE_MUTEX_H_
 #define MMU_CORE_BASE_MUTEX_H_
@@ -28,7 +28,8 @@ class ABSL_LOCKABLE Mutex {
   bool TryLock() ABSL_EXCLUSIVE_TRYLOCK_FUNCTION(true) {
     return mu_.try_lock();
   }
-  // For the analysis only: states that the caller holds the mutex.
+  // For the thread-safety analysis only: asserts that the caller holds the
+  // mutex.
   void AssertHeld() const ABSL_ASSERT_EXCLUSIVE_LOCK() {}
 
  private:

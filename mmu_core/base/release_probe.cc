@@ -1,4 +1,5 @@
-// A function with a hook, compiled as in a release build: hooks_release_test.
+// A function with a hook, compiled as in a release build, for
+// hooks_release_test.
 
 #include "mmu_core/base/hooks.h"
 

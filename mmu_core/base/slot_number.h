@@ -1,5 +1,5 @@
-// The number by which KVM's calls and dirty rings name a memslot: the address
-// space in the upper sixteen bits, the slot's id in the lower.
+// The number of a memslot in KVM's calls and dirty rings: the address space in
+// the upper sixteen bits, the slot's id in the lower sixteen.
 
 #ifndef MMU_CORE_BASE_SLOT_NUMBER_H_
 #define MMU_CORE_BASE_SLOT_NUMBER_H_

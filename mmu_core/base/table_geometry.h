@@ -1,20 +1,20 @@
-// The shape of page tables, as numbers that follow from a granule.
+// The shape of page tables: sizes and levels that follow from a granule.
 //
-// A granule is the memory that an entry of level 1 maps, and the size of a
-// table. x86 has one of 4 KiB; Arm's stage 2 has 4, 16 and 64 KiB.
+// A granule is both the memory that an entry of level 1 maps and the size of a
+// table. x86 has a granule of 4 KiB; Arm's stage 2 has 4, 16 or 64 KiB.
 //
 //   granule  bits a level  entries  level 1  level 2  level 3   level 4
 //    4 KiB    9             512      4 KiB    2 MiB    1 GiB    512 GiB
 //   16 KiB   11            2048     16 KiB   32 MiB   64 GiB    128 TiB
 //   64 KiB   13            8192     64 KiB  512 MiB    4 TiB     32 PiB
 //
-// A Gfn counts 4 KiB whatever the granule, as memslots and dirty logs do. Hence
-// a granule of 64 KiB is 16 gfns. They share one entry: IndexOf is the same for
-// each of them, RoundDown gives the first, and what is done to the entry is
-// done to all 16.
+// A Gfn counts 4 KiB units whatever the granule, as memslots and dirty logs do.
+// A granule of 64 KiB is therefore 16 gfns, which share one entry: IndexOf
+// returns the same index for each of them, RoundDown returns the first, and a
+// change of the entry affects all 16.
 //
-// The geometry of x86, and these functions for it, are in base/level.h. What
-// an entry means is no part of a geometry: paging/paging_traits.h.
+// The geometry of x86, and these functions for it, are in base/level.h. The
+// meaning of an entry is not part of a geometry; see paging/paging_traits.h.
 
 #ifndef MMU_CORE_BASE_TABLE_GEOMETRY_H_
 #define MMU_CORE_BASE_TABLE_GEOMETRY_H_
@@ -28,9 +28,9 @@
 namespace mmu {
 
 // Levels count from the leaf up, as in KVM: an entry of level 1 maps one
-// granule. The names are what one entry maps with a granule of 4 KiB; with
-// another granule only the number says something. (The Arm manual counts down:
-// its level 3 is 1 here, and its level 0 is 4.)
+// granule. The names give the size that one entry maps with a granule of 4 KiB;
+// with another granule only the number is meaningful. (The Arm manual counts
+// down: its level 3 is 1 here, and its level 0 is 4.)
 enum class Level : uint8_t { k4K = 1, k2M = 2, k1G = 3, k512G = 4, k256T = 5 };
 
 constexpr int ToInt(Level level) { return static_cast<int>(level); }
@@ -42,8 +42,8 @@ constexpr Level ChildOf(Level level) {
   return static_cast<Level>(ToInt(level) - 1);
 }
 
-// The numbers that follow from a granule of 2^`granule_shift` bytes and entries
-// of 8 bytes: what a geometry has as its base class.
+// The sizes that follow from a granule of 2^`granule_shift` bytes and 8-byte
+// entries. The base class of every geometry.
 template <int granule_shift>
 struct Granule {
   static constexpr int kGranuleShift = granule_shift;
@@ -52,7 +52,7 @@ struct Granule {
   static constexpr int kEntriesPerTable = 1 << kEntryBits;
 };
 
-// One struct per kind of page tables, with a Granule as its base.
+// One struct per kind of page tables, derived from a Granule.
 template <typename G>
 concept TableGeometry = requires {
   requires std::derived_from<G, Granule<G::kGranuleShift>>;
@@ -60,16 +60,16 @@ concept TableGeometry = requires {
   { G::kMaxLevel } -> std::same_as<const Level&>;
   // The highest level at which an entry may map memory.
   { G::kMaxLeafLevel } -> std::same_as<const Level&>;
-  // A root may be as many tables that stand behind one another in memory, a
-  // power of two: with 2 of them it maps twice as much without a level more.
-  // Arm has up to 16 (concatenated tables), x86 has 1.
+  // The maximum number of tables that form a root, contiguous in memory; a
+  // power of two. A root of 2 tables maps twice as much with no further level.
+  // Arm allows up to 16 (concatenated tables), x86 has 1.
   { G::kMaxRootTables } -> std::same_as<const int&>;
-  // A gfn is never split between two entries.
+  // A granule is at least a gfn: no gfn is split between two entries.
   requires G::kGranuleShift >= kPageShift;
   requires Level { 1 }
   <= G::kMaxLeafLevel&& G::kMaxLeafLevel <= G::kMaxLevel;
   requires std::has_single_bit(static_cast<unsigned>(G::kMaxRootTables));
-  // The end of the largest root is an address of 64 bits.
+  // The end of the largest root fits in a 64-bit address.
   requires G::kGranuleShift + G::kEntryBits* ToInt(G::kMaxLevel) +
           std::countr_zero(static_cast<unsigned>(G::kMaxRootTables)) <
       64;

@@ -22,10 +22,10 @@
 namespace mmu {
 namespace {
 
-// Relaxed: a count that orders nothing. Negative: no limit.
+// Relaxed: the count orders nothing. Negative: no limit.
 constinit std::atomic<int64_t> threads_left{-1};
 
-// False: the limit of a test is used up.
+// Returns false if the test's limit is used up.
 bool TakeThread() {
   int64_t left = threads_left.load(std::memory_order_relaxed);
   while (left > 0 && !threads_left.compare_exchange_weak(
@@ -64,7 +64,7 @@ std::thread MakeThreadOrExit(std::string_view purpose,
   if (thread.ok()) return *std::move(thread);
   std::fprintf(stderr, "no thread for %s: %s\n", std::string(purpose).c_str(),
                std::string(thread.status().message()).c_str());
-  // Without destructors: other threads may run already.
+  // _exit runs no destructors: other threads may already be running.
   _exit(1);
 }
 

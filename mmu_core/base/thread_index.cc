@@ -12,10 +12,10 @@ constinit thread_local uint32_t index_plus_one = 0;
 
 namespace {
 
-// The numbers in use. Its mutex is also what orders a number's users.
+// The numbers in use. Its mutex also orders successive users of a number.
 class Numbers {
  public:
-  // Lives as long as any thread could end.
+  // Never destroyed: any thread may end after static destruction.
   static Numbers& Get() {
     static auto* const numbers = new Numbers;
     return *numbers;
@@ -39,8 +39,8 @@ class Numbers {
   std::vector<bool> taken_ ABSL_GUARDED_BY(mu_);
 };
 
-// Gives the thread's number back when the thread ends. Other thread-local
-// objects may be destroyed later and still ask for a number.
+// Releases the thread's number when the thread ends. Thread-local objects that
+// are destroyed later may still ask for a number.
 struct Holder {
   explicit Holder(uint32_t i) : index(i) {}
   ~Holder() {
@@ -56,7 +56,7 @@ constinit thread_local bool Holder::ended = false;
 }  // namespace
 
 uint32_t Assign() {
-  // 0 - 1 is kNoThreadIndex.
+  // The caller subtracts 1: 0 - 1 is kNoThreadIndex.
   if (Holder::ended) return 0;
   static thread_local const Holder holder(Numbers::Get().Take());
   index_plus_one = holder.index + 1;

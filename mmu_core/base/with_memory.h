@@ -1,12 +1,13 @@
-// What is done where operator new finds no memory.
+// Handling of operator new's failures.
 //
-// mmu_core throws nothing. But the standard library's containers do, where they
-// find no memory: std::bad_alloc. A change of a VM first asks for all memory
-// that it needs, and only then changes something. So whoever ends the first
-// part with this function gives the caller an error, and changed nothing.
+// mmu_core throws no exceptions, but the standard library's containers throw
+// std::bad_alloc when memory is short. A change of a VM first allocates all
+// memory that it needs, and only then changes something. Running the allocating
+// part inside TryWithMemory or WithMemory turns the exception into an error,
+// with nothing changed.
 //
-// Memory that is not taken by operator new (mmap) is asked for by functions
-// that return null.
+// Functions that allocate without operator new (by mmap) return null on
+// failure.
 
 #ifndef MMU_CORE_BASE_WITH_MEMORY_H_
 #define MMU_CORE_BASE_WITH_MEMORY_H_
@@ -19,11 +20,12 @@
 
 namespace mmu {
 
-// Calls `prepare`, which returns whether memory was enough, and returns the
-// same; false if operator new had none. What `prepare` made until then must go
-// with its owners, as with any early return. `prepare` changes nothing that
-// others see: what comes after is not part of it, and asks operator new for
-// nothing. Texts in it are made by absl::StrCat or by Format (base/format.h).
+// Calls `prepare`, which returns whether memory was enough, and returns that
+// result; false if operator new failed. Objects that `prepare` made before the
+// failure must be released by their owners, as on any early return. `prepare`
+// changes nothing that other threads see; the part that does runs afterwards,
+// outside of it, and must not use operator new. Texts in `prepare` are made by
+// absl::StrCat or by Format (base/format.h).
 template <typename Fn>
 [[nodiscard]] bool TryWithMemory(Fn&& prepare) {
   try {
@@ -33,12 +35,12 @@ template <typename Fn>
   }
 }
 
-// What the caller is told then: RESOURCE_EXHAUSTED RESOURCE_EXHAUSTED_MEMORY
-// (ENOMEM). "no memory to `what`; free some and try again".
+// The error for a lack of memory: RESOURCE_EXHAUSTED RESOURCE_EXHAUSTED_MEMORY
+// (ENOMEM), "no memory to `what`; free some and try again".
 absl::Status NoMemory(std::string_view field, std::string_view what);
 
 // The same as TryWithMemory for a `prepare` that returns a Status or StatusOr:
-// returns that, or NoMemory(field, what) if operator new had none.
+// returns its result, or NoMemory(field, what) if operator new failed.
 template <typename Fn>
 [[nodiscard]] std::invoke_result_t<Fn> WithMemory(std::string_view field,
                                                   std::string_view what,

@@ -1,5 +1,5 @@
-// Zeroed memory for the bookkeeping of a memslot: an array for each page or
-// word of its pages, which may be one page or 2^31.
+// Zeroed memory for a memslot's bookkeeping: an array with an element per page
+// or per word of pages. A memslot has between one page and 2^31 pages.
 
 #ifndef MMU_CORE_BASE_ZEROED_MEMORY_H_
 #define MMU_CORE_BASE_ZEROED_MEMORY_H_
@@ -9,14 +9,14 @@
 
 namespace mmu {
 
-// Owns the memory, or none. Movable. Thread-compatible.
+// Owns the memory, or is empty. Movable. Thread-compatible.
 class ZeroedMemory {
  public:
   ZeroedMemory() = default;
-  // `bytes` of zeroes at a cache line of their own; none if the host has no
-  // memory. From a page on they cost nothing until they are written; less does
-  // not take a whole page. `bytes` > 0. May sleep: never call it under mmu_lock
-  // (LCK-01).
+  // Allocates `bytes` of zeroes, aligned to a cache line; returns an empty
+  // object if the host has no memory. An allocation of a page or more uses no
+  // memory until it is written; a smaller one does not take a whole page.
+  // `bytes` > 0. May sleep: never call it under mmu_lock (LCK-01).
   static ZeroedMemory TryAllocate(size_t bytes);
   ~ZeroedMemory();
   ZeroedMemory(ZeroedMemory&& other) noexcept
@@ -27,7 +27,7 @@ class ZeroedMemory {
     return *this;
   }
 
-  // Null if there is none.
+  // Null if empty.
   void* get() const { return memory_; }
   explicit operator bool() const { return memory_ != nullptr; }
   size_t bytes() const { return bytes_; }
