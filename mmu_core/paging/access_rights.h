@@ -1,5 +1,5 @@
-// What a mapping grants: the rights of one entry, or of all entries on the way
-// to a page.
+// The rights that a mapping grants: those of one entry, or of all entries on
+// the path to a page combined.
 //
 //   bit  letter  legacy and NPT tables      EPT
 //   0    r       present                    read
@@ -8,8 +8,9 @@
 //   3    x       execute (NX clear)         execute; with mode-based execute
 //                                           control, in supervisor mode
 //
-// A tree grants what each of its entries grants, so rights combine by `&`
-// (SHD-46); NX, which takes away, is turned round before it gets here.
+// A path grants a right only if each of its entries grants the right, so rights
+// combine by `&` (SHD-46). NX denies a right; it is inverted to x before it
+// gets here.
 
 #ifndef MMU_CORE_PAGING_ACCESS_RIGHTS_H_
 #define MMU_CORE_PAGING_ACCESS_RIGHTS_H_
@@ -25,7 +26,7 @@ class AccessRights {
  public:
   static constexpr int kBits = 4;
 
-  constexpr AccessRights() = default;  // none
+  constexpr AccessRights() = default;  // no rights
   // REQUIRES: bits < 16.
   constexpr explicit AccessRights(uint32_t bits)
       : bits_(static_cast<uint8_t>(bits)) {}

@@ -1,14 +1,14 @@
-// A place in a page table that holds an entry. The only atomic of the tables.
+// The slot of one entry in a page table: the only atomic of the tables.
 //
 // Memory orders, chosen here and nowhere else:
-//   Load               acquire: who sees a pointer to a table also sees the
-//                      entries that were written before the table was linked.
+//   Load               acquire: a thread that sees a pointer to a table also
+//                      sees the entries written before the table was linked.
 //   Store, CompareExchange (success), Exchange
-//                      release, to make the above true; acquire as well where
-//                      the old value may be a table that is then taken apart.
-//   FetchAnd, FetchOr  acq_rel. They only take bits away or add them; what
-//                      orders them against a vCPU's cached translation is the
-//                      TLB flush that follows (tlb/vcpu_gate.h), not they.
+//                      release, for the same guarantee; acquire as well where
+//                      the old value may be a table that is then torn down.
+//   FetchAnd, FetchOr  acq_rel. They only clear or set bits. The TLB flush that
+//                      follows (tlb/vcpu_gate.h), not the memory order, orders
+//                      them against a vCPU's cached translation.
 
 #ifndef MMU_CORE_PAGING_ENTRY_SLOT_H_
 #define MMU_CORE_PAGING_ENTRY_SLOT_H_
@@ -34,13 +34,13 @@ class EntrySlot {
     bits_.store(entry.bits(), std::memory_order_release);
   }
 
-  // Fills a table that nobody else can see yet.
+  // Fills a table that no other thread can see yet.
   void StoreUnpublished(Entry entry) {
     bits_.store(entry.bits(), std::memory_order_relaxed);
   }
 
-  // True if the slot held `expected` and now holds `desired`; else nothing
-  // changed and `expected` is what it holds.
+  // Stores `desired` and returns true if the slot held `expected`. Otherwise
+  // changes nothing, sets `expected` to the slot's value and returns false.
   bool CompareExchange(Entry& expected, Entry desired) {
     uint64_t bits = expected.bits();
     if (bits_.compare_exchange_strong(bits, desired.bits(),
@@ -56,11 +56,11 @@ class EntrySlot {
     return Entry(bits_.exchange(desired.bits(), std::memory_order_acq_rel));
   }
 
-  // Clears the bits that are not in `mask`; returns the value before.
+  // Clears the bits that are not in `mask`; returns the previous value.
   Entry FetchAnd(uint64_t mask) {
     return Entry(bits_.fetch_and(mask, std::memory_order_acq_rel));
   }
-  // Sets the bits of `mask`; returns the value before.
+  // Sets the bits of `mask`; returns the previous value.
   Entry FetchOr(uint64_t mask) {
     return Entry(bits_.fetch_or(mask, std::memory_order_acq_rel));
   }

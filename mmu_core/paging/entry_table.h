@@ -1,4 +1,4 @@
-// The memory of one page table: entries, nothing else.
+// The memory of one page table: only entries.
 
 #ifndef MMU_CORE_PAGING_ENTRY_TABLE_H_
 #define MMU_CORE_PAGING_ENTRY_TABLE_H_
@@ -15,7 +15,7 @@ template <TableGeometry Geometry, typename Entry>
 struct alignas(Geometry::kGranuleBytes) EntryTable {
   std::array<EntrySlot<Entry>, Geometry::kEntriesPerTable> entries;
 
-  // REQUIRES: nobody else can see this table.
+  // REQUIRES: no other thread can see this table.
   void FillUnpublished(Entry value) {
     static_assert(sizeof(EntryTable) == Geometry::kGranuleBytes);
     for (EntrySlot<Entry>& slot : entries) slot.StoreUnpublished(value);

@@ -10,7 +10,7 @@ constexpr uint64_t Bits(int high, int low) {
 }
 
 constexpr int kDecoyBits = 5;
-// Hosts with more address bits than this are not affected.
+// L1TF does not affect hosts with more physical address bits than this.
 constexpr int kMaxAffectedAddressBits = 46;
 
 constexpr uint64_t kGenerationLow = Bits(9, 3);     // generation 6:0
@@ -21,10 +21,11 @@ constexpr uint64_t kEptMask = Bits(63, 63) | Bits(2, 0);
 constexpr uint64_t kEptValue = 0b110;
 constexpr uint64_t kNptMask = Bits(51, 51) | Bits(0, 0);
 constexpr uint64_t kNptValue = kNptMask;
-// With NPT the rights of the access that found no memory: all.
+// The access bits that NPT MMIO entries store: W and U, always both.
 constexpr uint64_t kNptAccess = Bits(2, 1);
 
-// Unused and frozen entries, and the fields among each other.
+// MMIO entries differ from unused and frozen entries, and their fields from
+// each other.
 static_assert((spte_bits::kInitial & kEptMask) != kEptValue);
 static_assert((spte_bits::kFrozen & kEptMask) != kEptValue);
 static_assert((spte_bits::kInitial & kNptMask) != kNptValue);

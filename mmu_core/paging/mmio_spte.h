@@ -1,9 +1,10 @@
-// SPTEs that say "no memory here": an access to them is emulated without
-// looking for a memslot again.
+// MMIO SPTEs: entries that mark a gfn without memory. An access to such a gfn
+// is emulated without another memslot lookup.
 //
-// Such an entry is not MMU-present. The hardware refuses it in a way that
-// nothing else does (a misconfiguration with EPT, a reserved bit with NPT), and
-// it remembers what was found, and when:
+// An MMIO SPTE is not MMU-present. It causes a kind of fault that no other
+// entry causes: an EPT misconfiguration, or a reserved-bit fault with NPT. It
+// stores the gfn and the memslot generation of the lookup that found no
+// memslot:
 //
 //                 EPT                       NPT
 //   kind          2:0 = 110, 63 = 0         bit 51 and P
@@ -11,9 +12,9 @@
 //   generation    9:3 bits 6:0, 62:52 bits 17:7 (both)
 //   gfn           from bit 12, see below
 //
-// On hosts with 46 or fewer physical address bits the top five of them are set
-// and what they displace of the address is kept five bits higher up: then the
-// address that a processor may speculate with points at no memory (L1TF).
+// On hosts with 46 or fewer physical address bits, the top five address bits
+// are set, and the bits that they replace are kept five bits higher up. A
+// processor that speculates with the address then reaches no memory (L1TF).
 //
 // (SPTE-40..42; SDM vol. 3, 29.3.3.1; APM vol. 2, 15.25.6.)
 
@@ -38,12 +39,13 @@ class MmioFormat {
   // `host_address_bits`: physical address bits of the host, 36 to 52.
   MmioFormat(Kind kind, int host_address_bits);
 
-  // NPT needs a reserved address bit, which a host with 52 bits does not have:
-  // then no entry is ever made, and each access is emulated the long way.
+  // NPT needs a reserved address bit. A host with 52 address bits has none:
+  // then no MMIO SPTE is made, and each access is emulated after a memslot
+  // lookup.
   bool enabled() const { return enabled_; }
 
-  // REQUIRES: enabled(), gfn <= max_gfn(). `generation` without its in-progress
-  // bit; the low 18 bits are kept.
+  // REQUIRES: enabled(), gfn <= max_gfn(). `generation` has no in-progress bit;
+  // its low 18 bits are kept.
   Spte Make(Gfn gfn, uint64_t generation) const;
 
   bool IsMmio(Spte spte) const {
@@ -53,7 +55,7 @@ class MmioFormat {
   Gfn GfnOf(Spte spte) const;
   uint64_t GenerationOf(Spte spte) const;
 
-  // The highest gfn that the host could have memory at (SPTE-45).
+  // The highest gfn that the host can address (SPTE-45).
   Gfn max_gfn() const { return max_gfn_; }
 
  private:

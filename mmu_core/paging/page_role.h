@@ -1,5 +1,5 @@
-// What makes two page-table pages interchangeable: the same gfn under the same
-// role can be the same page, any difference forces another (ROLE-01).
+// The role of a page-table page: pages with the same gfn and the same role are
+// interchangeable; any difference in the role requires another page (ROLE-01).
 //
 // The bit positions are the project's own; only equality of the word matters.
 //
@@ -9,8 +9,8 @@
 //   4      has_4_byte_gpte  the guest's table has 4-byte entries
 //   6:5    quadrant         which part of such a table (ROLE-12, ROLE-13)
 //   7      direct           no guest table behind it; always so in the TDP MMU
-//   11:8   access           what the guest's entries above grant
-//   12     invalid          being torn down, still referenced as a root
+//   11:8   access           rights that the guest's entries above grant
+//   12     invalid          being torn down, but still referenced as a root
 //   13     efer_nx          NX has a meaning in the guest's entries
 //   14     cr0_wp           CR0.WP
 //   15     smap_andnot_wp   CR4.SMAP without CR0.WP (ROLE-06)
@@ -68,8 +68,8 @@ class PageRole {
         static_cast<uint32_t>(f.as_id) << kAsIdShift);
   }
 
-  // The role of the TDP MMU's tables: nothing of the guest's CR0, CR4 and EFER
-  // enters (ROLE-05).
+  // The role of the TDP MMU's tables. It does not depend on the guest's CR0,
+  // CR4 and EFER (ROLE-05).
   static constexpr PageRole Direct(Level level, int as_id,
                                    AdBits ad = AdBits::kEnabled) {
     return Of({.level = ToInt(level),
@@ -108,9 +108,8 @@ class PageRole {
   constexpr bool cr4_smep() const { return Test(kCr4Smep); }
   constexpr int as_id() const { return static_cast<int>(word_ >> kAsIdShift); }
 
-  // Whether the page's entries stand for entries of a guest's table. A
-  // passthrough page is indirect, too, but no guest table is behind it
-  // (ROLE-31).
+  // Whether the page's entries shadow entries of a guest's table. A passthrough
+  // page is indirect, too, but shadows no guest table (ROLE-31).
   constexpr bool HasGuestPtes() const {
     return (word_ & (kDirect | kPassthrough)) == 0;
   }
@@ -139,10 +138,10 @@ class PageRole {
                     static_cast<uint32_t>(ToInt(ChildOf(level()))));
   }
 
-  // The role of the page that entry `index` of this one leads to, where the
-  // guest's entries down to there grant `access` (ROLE-11). Indirect: the page
-  // stands for a guest's table; direct: for a part of a page that the guest
-  // maps with a larger size (ROLE-09). REQUIRES: level > 1; index < 512.
+  // The role of the page that entry `index` of this page points at, where the
+  // guest's entries down to it grant `access` (ROLE-11). Indirect: the child
+  // shadows a guest's table; direct: the child maps a part of a page that the
+  // guest maps with a larger size (ROLE-09). REQUIRES: level > 1; index < 512.
   constexpr PageRole IndirectChild(AccessRights access, int index) const {
     return ShadowChild(access, index);
   }
@@ -150,7 +149,8 @@ class PageRole {
     return PageRole(ShadowChild(access, index).word_ | kDirect);
   }
 
-  // The same page once it is torn down: equal to no role in use (ROLE-10).
+  // The role of the same page once it is torn down; equal to no role in use
+  // (ROLE-10).
   constexpr PageRole Invalidated() const { return PageRole(word_ | kInvalid); }
 
   friend constexpr bool operator==(PageRole, PageRole) = default;
@@ -172,7 +172,7 @@ class PageRole {
   static constexpr uint32_t kPassthrough = 1u << 18;
   static constexpr uint32_t kCr4Smep = 1u << 19;
   static constexpr int kAsIdShift = 24;
-  // All that tells pages of one address space apart.
+  // All bits that distinguish pages of one address space.
   static constexpr uint32_t kPageBits = (1u << 20) - 1;
   static_assert((kLevelMask + kHas4ByteGpte + kQuadrantMask + kDirect +
                  kAccessMask + kInvalid + kEferNx + kCr0Wp + kSmapAndnotWp +
@@ -190,8 +190,8 @@ class PageRole {
                               kAccessMask | kInvalid | kPassthrough);
     word |= static_cast<uint32_t>(ToInt(ChildOf(level())));
     word |= access.bits() << kAccessShift;
-    // A 4-byte guest table has entries for two tables of ours; which of them
-    // this is, bit 21 of the address tells (ROLE-13).
+    // The entries of a 4-byte guest table fill two shadow pages; bit 21 of the
+    // address selects the page (ROLE-13).
     if (has_4_byte_gpte()) {
       word |= static_cast<uint32_t>(index & 1) << kQuadrantShift;
     }
@@ -202,12 +202,14 @@ class PageRole {
 };
 static_assert(sizeof(PageRole) == 4);
 
-// The most pages above level 1 that can stand for guest tables at one gfn of
-// one address space: each of them write-tracks the gfn, in a count of 16 bits
-// (ROLE-40). Level-1 pages do not: they may become unsync instead.
+// The maximum number of pages above level 1 that can shadow guest tables at one
+// gfn of one address space. Each of them write-tracks the gfn, and the count of
+// trackers has 16 bits (ROLE-40). Level-1 pages do not count: they may become
+// unsync instead.
 //
-// The address space is not counted, since a gfn is tracked by memslot; invalid
-// pages are not, since they give up tracking. That leaves 19 of the 20 bits:
+// The address space is left out because a gfn is tracked per memslot; `invalid`
+// is left out because invalid pages give up tracking. Of the 20 bits, 19
+// remain:
 //
 //   level, has_4_byte_gpte, quadrant   a 4-byte guest has tracked pages at
 //                                      level 2 only, in four quadrants; other
@@ -220,7 +222,7 @@ static_assert(sizeof(PageRole) == 4);
 //   guest_mode, cr4_smep               counted although such pages track
 //                                      nothing
 //
-// A new field of the role belongs into this sum (ROLE-42).
+// A new field of the role must be added to this sum (ROLE-42).
 constexpr uint32_t MaxTrackedPagesPerGfn() {
   constexpr uint32_t kWriteProtectCombinations = 3;
   constexpr uint32_t kFlags = 1u << 5;

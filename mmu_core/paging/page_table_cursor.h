@@ -1,25 +1,26 @@
 // A pre-order walk over the entries of one root that cover a gfn range.
 //
-// It visits a parent before its children and no entry twice, from the root
-// down to `min_level`. It visits every entry that overlaps the range, so an
-// upper entry's gfn may lie below the range's start (TDP-13). Under the
-// cursor, other threads may change any entry: `old_spte` is a snapshot, and
-// only a compare-exchange on `slot()` tells whether it still holds (TDP-25).
+// It visits a parent before its children, each entry once, from the root down
+// to `min_level`. It visits every entry that overlaps the range, so an upper
+// entry's gfn may lie below the range's start (TDP-13). Other threads may
+// change any entry meanwhile: `old_spte` is a snapshot, and only a
+// compare-exchange on `slot()` tells whether the entry still has that value
+// (TDP-25).
 //
 //   for (TdpCursor c(root, root_level, range, Level::k4K); c.Valid();
 //        c.Next()) { ... }
 //
-// TdpCursor, the walk over SPTEs, is in paging/tdp_cursor.h; with other traits
-// this is the walk over page tables of another kind (paging/paging_traits.h). A
-// gfn is 4 KiB there too, so the range may begin or end inside of a leaf, and
-// the cursor then stands on that leaf as on any entry that overlaps the range.
+// TdpCursor, the walk over SPTEs, is in paging/tdp_cursor.h. Other traits give
+// the walk over page tables of another kind (paging/paging_traits.h). There,
+// too, a gfn is 4 KiB, so the range may begin or end inside a leaf; the cursor
+// visits that leaf like any entry that overlaps the range.
 //
-// After the lock or the RCU section was left, call MarkYielded(): the current
-// entry may not be touched any more, and Next() finds the way again from the
-// root (TDP-14, TDP-22).
+// After dropping mmu_lock or leaving the RCU section, call MarkYielded(): the
+// current entry may not be used any more, and Next() then resumes the walk from
+// the root (TDP-14, TDP-22).
 //
-// Externally synchronised by its thread. REQUIRES while between construction
-// or Next() and MarkYielded(): an RCU read section (TDP-30).
+// Externally synchronised by its thread. REQUIRES an RCU read section from
+// construction (or Next()) until MarkYielded() (TDP-30).
 
 #ifndef MMU_CORE_PAGING_PAGE_TABLE_CURSOR_H_
 #define MMU_CORE_PAGING_PAGE_TABLE_CURSOR_H_
@@ -53,8 +54,8 @@ class PageTableCursor {
         min_level_(min_level) {
     Restart();
   }
-  // The root is `root_tables` tables, one behind the other in memory. REQUIRES:
-  // 1 <= root_tables <= Geometry::kMaxRootTables.
+  // The root is `root_tables` tables, contiguous in memory. REQUIRES: 1 <=
+  // root_tables <= Geometry::kMaxRootTables.
   PageTableCursor(Table* root, Level root_level, int root_tables,
                   GfnRange range, Level min_level)
       : root_(root),
@@ -65,10 +66,10 @@ class PageTableCursor {
     Restart();
   }
 
-  // There is a current entry, within the range.
+  // True while the cursor is at an entry within the range.
   bool Valid() const { return valid_ && gfn_ < range_.end; }
 
-  // Moves on: down if the entry points at a table, else sideways, else up and
+  // Advances: down if the entry points at a table, else sideways, else up and
   // sideways (TDP-11). REQUIRES: Valid().
   void Next() {
     if (yielded_) {
@@ -82,8 +83,9 @@ class PageTableCursor {
     valid_ = false;
   }
 
-  // Goes straight down toward the first gfn of the range, as far as there are
-  // tables: what as many calls of Next would do. REQUIRES: as constructed.
+  // Descends toward the first gfn of the range as far as there are tables;
+  // equivalent to calling Next() as often as there are steps down. REQUIRES: as
+  // constructed.
   void DescendToFirst() {
     while (level_ > min_level_ && old_spte_.IsPresentTable(level_)) {
       level_ = ChildOf(level_);
@@ -95,14 +97,14 @@ class PageTableCursor {
     gfn_ = RoundDown<Geometry>(next_last_level_gfn_, level_);
   }
 
-  // From now on the walk goes down to `level`. REQUIRES: at or below the level
-  // that was the lowest so far.
+  // Lets the walk go down to `level` from now on. REQUIRES: `level` is not
+  // above the current minimum level.
   void LowerMinLevel(Level level) {
     MMU_DCHECK(level <= min_level_);
     min_level_ = level;
   }
 
-  // Moves on without entering the table that the entry points at. REQUIRES:
+  // Advances without entering the table that the entry points at. REQUIRES:
   // Valid().
   void NextSkippingChildren() {
     if (yielded_) {
@@ -120,14 +122,15 @@ class PageTableCursor {
     return *slot_;
   }
   Entry old_spte() const { return old_spte_; }
-  // After a lost compare-exchange, or to look at what was just written.
+  // Updates the snapshot after a lost compare-exchange or after a write.
   void SetOldSpte(Entry spte) { old_spte_ = spte; }
   Level level() const { return level_; }
   Gfn gfn() const { return gfn_; }  // rounded down to `level`
   GfnRange range() const { return range_; }
-  // Entries from the current one to the end of its table or of the range. For a
-  // plain loop from slot() on, where a step of the cursor per entry would cost
-  // more than the entry; SkipToLastEntry() is how the loop ends.
+  // The number of entries from the current one to the end of its table or of
+  // the range. Lets a plain loop run from slot() on, where a cursor step per
+  // entry would cost more than the work on the entry. Such a loop ends with
+  // SkipToLastEntry().
   int EntriesLeft() const {
     const int in_table =
         Geometry::kEntriesPerTable - IndexOf<Geometry>(gfn_, level_);
@@ -138,8 +141,8 @@ class PageTableCursor {
                ? static_cast<int>(in_range)
                : in_table;
   }
-  // Goes to the last of EntriesLeft() as that many less one sideways steps
-  // would, without entering any. REQUIRES: Valid(), not yielded.
+  // Advances to the last of the EntriesLeft() entries without entering any:
+  // EntriesLeft() - 1 steps sideways. REQUIRES: Valid(), not yielded.
   void SkipToLastEntry() {
     MMU_DCHECK(!yielded_);
     const int steps = EntriesLeft() - 1;
@@ -158,16 +161,16 @@ class PageTableCursor {
 
   // --- Yielding (TDP-20..22) ---
 
-  // At least one last-level step was made since the last yield: without this
-  // rule a walk under permanent contention would never end.
+  // True if at least one last-level step was made since the last yield. Without
+  // this rule a walk under permanent contention would never end.
   bool MayYield() const { return next_last_level_gfn_ != yielded_gfn_; }
   void MarkYielded() { yielded_ = true; }
   bool yielded() const { return yielded_; }
-  // Where the walk goes on after a yield.
+  // The gfn at which the walk resumes after a yield.
   Gfn next_last_level_gfn() const { return next_last_level_gfn_; }
 
  private:
-  // A walk never leaves what the root can address (TDP-15).
+  // Clamps the range to the gfns that the root can address (TDP-15).
   static GfnRange Clamp(GfnRange range, Level root_level, int root_tables) {
     const Gfn limit(
         PagesPer<Geometry>(root_level) *
@@ -187,8 +190,8 @@ class PageTableCursor {
     if (valid_) Load();
   }
 
-  // The one of the root's tables that has the entry for `gfn`. Never outside of
-  // what a root can be, so that it may be asked for a gfn past the root's end.
+  // The root's table that has the entry for `gfn`. The index is masked to the
+  // largest possible root, so `gfn` may lie past the root's end.
   Table* RootTableOf(Gfn gfn) const {
     const uint64_t index = gfn.value() >> PagesShift<Geometry>(root_level_) >>
                            Geometry::kEntryBits;
@@ -226,13 +229,13 @@ class PageTableCursor {
     return true;
   }
 
-  // From the last entry of one of the root's tables to the first of the next.
+  // Moves from the last entry of one root table to the first of the next.
   bool TryNextRootTable() {
     if constexpr (Geometry::kMaxRootTables > 1) {
       if (level_ != root_level_) return false;
       gfn_ += PagesPer<Geometry>(level_);
       next_last_level_gfn_ = gfn_;
-      // The range ends where the root's tables do, if not before.
+      // The range ends at or before the end of the root's tables.
       valid_ = gfn_ < range_.end;
       if (valid_) {
         tables_[ToInt(level_)] = RootTableOf(gfn_);

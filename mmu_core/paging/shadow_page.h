@@ -1,9 +1,10 @@
 // A page-table page and its descriptor.
 //
-// A `PageTable` is the 4 KiB that a vCPU walks: 512 entries, nothing else. Its
-// `ShadowPage` says what it is: where it hangs, what it maps. Both live in the
-// table pool (paging/table_pool.h), which can find the one from the other by
-// arithmetic, so an SPTE that points at a table leads to its descriptor.
+// A `PageTable` is the 4 KiB that a vCPU walks: 512 entries and nothing else.
+// Its `ShadowPage` describes it: its role, its gfn, its parent. Both live in
+// the table pool (paging/table_pool.h), which computes the address of one from
+// that of the other, so an SPTE that points at a table leads to the table's
+// descriptor.
 
 #ifndef MMU_CORE_PAGING_SHADOW_PAGE_H_
 #define MMU_CORE_PAGING_SHADOW_PAGE_H_
@@ -27,27 +28,28 @@ class TablePool;
 using PageTable = EntryTable<X86Geometry, Spte>;
 static_assert(sizeof(PageTable) == kPageSize);
 
-// Written by whoever prepares the page before it is linked, constant from then
-// on until it is freed, but for the members that say otherwise. Hence
-// thread-compatible and readable without a lock by anyone who reached it
-// through a link.
+// The thread that prepares a page writes the members before it links the page.
+// From then until the page is freed they are constant, except where a member's
+// comment says otherwise. Hence thread-compatible, and readable without a lock
+// by any thread that reached the page through a link.
 struct ShadowPage {
   PageRole role;
   Gfn gfn;                     // first gfn that the page covers
   PageTable* table = nullptr;  // set by the pool, constant
-  TablePool* pool = nullptr;   // where it goes back to, constant
+  TablePool* pool = nullptr;   // the pool to return to, constant
   union {
-    // Of the TDP MMU: the entry that points here; null for a root.
+    // TDP MMU: the entry that points at this page; null for a root.
     SpteSlot* parent = nullptr;
-    // Of the shadow MMU, whose pages may hang at many places: all the rest
+    // Shadow MMU, whose pages may have many parents: all other state
     // (shadow/shadow_page_state.h).
     ShadowPageState* state;
   };
   ShadowPage* next_free = nullptr;  // used by the pool and the caches only
-  RcuHook rcu;                      // in use once the page was unlinked
+  RcuHook rcu;                      // in use once the page is unlinked
 
-  // Small pages stand here because one of them is executed (SPTE-51). Cleared,
-  // and the others changed, under the lock of mmu/nx_huge_pages.h.
+  // This table maps small pages because one of them is executed (SPTE-51). On a
+  // linked page, the lock of mmu/nx_huge_pages.h guards clearing the flag and
+  // every change of the other nx_ members.
   std::atomic<bool> nx_huge_page_disallowed{false};
   bool nx_listed = false;
   ShadowPage* nx_older = nullptr;
@@ -59,7 +61,7 @@ inline PageTable* TableOf(Spte spte) {
   return reinterpret_cast<PageTable*>(spte.address());
 }
 
-// The table that `slot` is an entry of, and which entry.
+// The table that contains `slot`; the index of `slot` in its table.
 inline const PageTable* TableHolding(const SpteSlot& slot) {
   return reinterpret_cast<const PageTable*>(reinterpret_cast<uintptr_t>(&slot) &
                                             ~uintptr_t{sizeof(PageTable) - 1});

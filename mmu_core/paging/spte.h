@@ -35,8 +35,9 @@ inline constexpr uint64_t kPageSize = uint64_t{1} << 7;
 inline constexpr uint64_t kMmuPresent = uint64_t{1} << 11;
 inline constexpr uint64_t kAddress = 0x000f'ffff'ffff'f000;
 inline constexpr uint64_t kInitial = uint64_t{1} << 63;
-// An entry of a table that is being taken apart (SPTE-46). Nobody but its
-// owner may replace it (TDP-29). No permission, no MMU-present, no address.
+// An entry of a table that is being torn down (SPTE-46). Only the thread that
+// tears the table down may replace it (TDP-29). No permission, not MMU-present,
+// no address.
 inline constexpr uint64_t kFrozen = kInitial | 0x1a0;
 
 static_assert((kFrozen & (kMmuPresent | kAddress | 0x7)) == 0,
@@ -56,14 +57,14 @@ class Spte {
 
   constexpr uint64_t bits() const { return bits_; }
 
-  // In use by the MMU. Not the same as "the hardware may access it" and not
-  // the same as "non-zero" (SPTE-01, SPTE-02).
+  // The MMU uses the entry. This means neither that the hardware may access it
+  // nor that it is non-zero (SPTE-01, SPTE-02).
   constexpr bool IsPresent() const {
     return (bits_ & spte_bits::kMmuPresent) != 0;
   }
   constexpr bool IsFrozen() const { return bits_ == spte_bits::kFrozen; }
-  // Maps memory, rather than pointing at a table; REQUIRES: IsPresent().
-  // Bit 7 means nothing at level 1 (SPTE-03).
+  // Maps memory, rather than pointing at a table. REQUIRES: IsPresent(). Bit 7
+  // means nothing at level 1 (SPTE-03).
   constexpr bool IsLeaf(Level level) const {
     return level == Level::k4K || (bits_ & spte_bits::kPageSize) != 0;
   }

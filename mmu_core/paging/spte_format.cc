@@ -10,7 +10,7 @@ namespace {
 
 constexpr uint64_t Bit(int n) { return uint64_t{1} << n; }
 
-// Folds masks and remembers whether any two shared a bit.
+// Combines masks and records whether any two of them overlap.
 struct Disjoint {
   uint64_t all = 0;
   bool ok = true;
@@ -62,12 +62,12 @@ struct SpteFormat::Layout {
 
 namespace {
 
-// EPT memory type 6 is write-back; bit 6 makes the guest's PAT not matter
-// (SPTE-19), so bits 6:3 read 1110b.
+// EPT memory type 6 is write-back; bit 6 makes the hardware ignore the guest's
+// PAT (SPTE-19), so bits 6:3 read 1110b.
 constexpr uint64_t kEptTypeField = Bit(3) | Bit(4) | Bit(5) | Bit(6);
 constexpr uint64_t kEptWriteBackIgnorePat = (uint64_t{6} << 3) | Bit(6);
 
-// Where access tracking keeps the permissions of an EPT leaf.
+// The permissions of an EPT leaf that access tracking saves, and their place.
 constexpr uint64_t kEptRead = Bit(0);
 constexpr uint64_t kEptExecute = Bit(2);
 constexpr uint64_t kEptUserExecute = Bit(10);
@@ -129,7 +129,7 @@ const SpteFormat& SpteFormat::EptWithoutAd() {
       .execute_is_nx = false,
       .memory_type_field = kEptTypeField,
       .memory_type_ram = kEptWriteBackIgnorePat,
-      .accessed = Bit(8),  // software's
+      .accessed = Bit(8),  // a software bit
       .dirty = 0,
       .host_writable = Bit(53),
       .mmu_writable = Bit(55),
@@ -169,7 +169,7 @@ const SpteFormat& SpteFormat::Npt() {
   return kFormat;
 }
 
-// W, which depends on more than rights, aside.
+// All permission bits but W, which depends on more than the rights.
 uint64_t SpteFormat::BitsOf(AccessRights rights, Executable executable) const {
   const bool execute = rights.Has(kMayExec) && executable == Executable::kYes;
   const bool user = rights.Has(kMayUser);
@@ -208,8 +208,8 @@ Spte SpteFormat::MakeLeaf(const LeafSettings& settings) const {
   if (settings.dirty_tracking == DirtyTracking::kWriteProtect) {
     bits |= write_protect_only_;
   }
-  // Nobody has accessed it, and without A/D bits that must be noticed
-  // (SPTE-11).
+  // A prefetched leaf was not accessed yet. Without A/D bits only access
+  // tracking notices the first access (SPTE-11).
   if (settings.prefetched == Prefetched::kYes && !has_ad()) {
     return AccessTracked(Spte(bits));
   }
@@ -226,7 +226,7 @@ Spte SpteFormat::MakeTable(uint64_t table_address) const {
 
 Spte SpteFormat::AccessTracked(Spte leaf) const {
   if (IsAccessTracked(leaf)) return Spte(leaf.bits() & ~accessed_);
-  // Saving twice would lose what was saved first (SPTE-32).
+  // Saving twice would overwrite the permissions saved first (SPTE-32).
   MMU_CHECK((leaf.bits() & kEptSaved) == 0);
   const uint64_t saved = (leaf.bits() & kEptTracked) << kSavedShift;
   return Spte((leaf.bits() & ~(kEptTracked | spte_bits::kWrite | accessed_)) |

@@ -18,20 +18,21 @@
 //   A/D type (sw)         61:60      -, always 0
 //   saved R, X, XU (sw)   52, 54, 62 -
 //
-// Without A/D bits (type 1) bit 8 is software's, and bit 9 is not used: writes
-// are noticed by taking W away. Accesses are noticed by *access tracking*: an
-// aged leaf loses R, W and X, keeps R and X in the saved bits, and gets them
-// back from the fault that follows. W comes back only by a write (SPTE-30, 31).
+// Without A/D bits (type 1), bit 8 is a software bit and bit 9 is unused:
+// writes are detected by clearing W. Accesses are detected by *access
+// tracking*: ageing a leaf clears R, W and X and keeps R and X in the saved
+// bits; the fault that follows restores them. Only a write restores W (SPTE-30,
+// 31).
 //
 // With A/D bits a leaf may still be of type 2, write-protect only: A is used,
-// but its writes are noticed by taking W away. That is for a nested guest's
-// leafs while the processor logs by itself, since it would log the nested
-// guest's addresses (SPTE-04).
+// but writes are detected by clearing W. The leafs of a nested guest are of
+// type 2 while the processor logs dirty pages itself (PML), since it would log
+// the nested guest's addresses (SPTE-04).
 //
 // The software bits and why they exist:
 //   MMU-present    in use, whatever the hardware may do with it (SPTE-02).
 //   host-writable  the host allows writes to the page; fixed while present.
-//   MMU-writable   the MMU allows writes: if W is clear nevertheless, it was
+//   MMU-writable   the MMU allows writes: if W is clear nevertheless, W was
 //                  cleared to log the first write, and the fast page fault may
 //                  set it again (SPTE-35). A stale TLB entry may still allow
 //                  writes as long as this bit is set (TLB-08).
@@ -59,17 +60,18 @@ namespace mmu {
 enum class HostWritable : uint8_t { kNo, kYes };
 enum class Executable : uint8_t { kNo, kYes };
 enum class Prefetched : uint8_t { kNo, kYes };
-// How writes to a leaf are noticed: as the format has it, or by W in any case.
+// How writes to a leaf are detected: as the format does it, or always by
+// clearing W.
 enum class DirtyTracking : uint8_t { kOfFormat, kWriteProtect };
 
-// What a new leaf shall be (SPTE-10).
+// The properties of a new leaf (SPTE-10).
 struct LeafSettings {
   Level level = Level::k4K;
   Pfn pfn;             // aligned to `level`
   bool write = false;  // the fault or the mapping wants write access
   Executable executable = Executable::kYes;
-  // What the guest's entries grant: R and X of EPT, U and NX of the others, in
-  // EPT XU as well. W is `write`.
+  // The rights that the guest's entries grant: R and X of EPT (with XU), U and
+  // NX of the other formats. `write` alone decides W.
   AccessRights access = kAllRights;
   HostWritable host_writable = HostWritable::kYes;
   Prefetched prefetched = Prefetched::kNo;
@@ -84,7 +86,7 @@ struct WriteTriple {
   friend constexpr bool operator==(WriteTriple, WriteTriple) = default;
 };
 
-// Immutable; the three functions give the three there are. Thread-safe.
+// Immutable; three functions return the three formats. Thread-safe.
 class SpteFormat {
  public:
   static const SpteFormat& Ept();
@@ -93,7 +95,7 @@ class SpteFormat {
   static const SpteFormat& EptWithoutAd();
 
   std::string_view name() const { return name_; }
-  // The hardware sets Accessed and Dirty.
+  // The hardware sets the Accessed and Dirty bits.
   bool has_ad() const { return ad_type_ == 0; }
 
   // --- Builders. Pure functions. ---
@@ -101,14 +103,14 @@ class SpteFormat {
   // A leaf. Accessed unless prefetched (SPTE-11); W, MMU-writable and Dirty
   // together if write access is wanted and the host allows it (SPTE-12..14).
   Spte MakeLeaf(const LeafSettings& settings) const;
-  // A pointer to the table at `table_address` (page-aligned, 51:12): all
-  // permissions, Accessed, never Dirty (SPTE-25).
+  // A non-leaf entry that points at the table at `table_address` (page-aligned,
+  // 51:12): all permissions, Accessed, never Dirty (SPTE-25).
   Spte MakeTable(uint64_t table_address) const;
-  // Child `index` of the huge leaf `huge` of level `huge_level`: translates as
-  // the parent does and keeps every other bit (SPTE-26).
+  // Child `index` of the huge leaf `huge` of level `huge_level`: translates
+  // like the parent and keeps every other bit (SPTE-26).
   Spte MakeSplitChild(Spte huge, Level huge_level, int index) const;
-  // Fills all 512 children at once into plain memory that nobody else can see
-  // yet. Same values as MakeSplitChild.
+  // Fills all 512 children at once into plain memory that no other thread can
+  // see yet. Same values as MakeSplitChild.
   void FillSplitChildren(Spte huge, Level huge_level, uint64_t* entries) const;
   // The huge leaf of `level` that covers the present leaf `child` (SPTE-27).
   Spte MakeCollapsed(Spte child, Level level) const;
@@ -127,20 +129,20 @@ class SpteFormat {
     return execute_is_nx_ ? (spte.bits() & execute_) == 0
                           : (spte.bits() & execute_) != 0;
   }
-  // Its writes are noticed by taking W away, not D: it has no D, or is of type
-  // 2. REQUIRES: a present leaf.
+  // Writes are detected by clearing W, not by D: the leaf has no D bit, or is
+  // of type 2. REQUIRES: a present leaf.
   bool NeedsWriteProtect(Spte leaf) const {
     return (leaf.bits() & (ad_type_ | write_protect_only_)) != 0;
   }
-  // Aged without A/D bits: present for the MMU, not for the hardware (SPTE-02).
-  // REQUIRES: a present leaf.
+  // The leaf was aged without A/D bits: present for the MMU, not for the
+  // hardware (SPTE-02). REQUIRES: a present leaf.
   bool IsAccessTracked(Spte leaf) const {
     return !has_ad() && (leaf.bits() & (present_ | execute_)) == 0;
   }
-  // The hardware grants `kind` (A and D aside).
+  // The hardware grants `kind` (A and D are not considered).
   bool Allows(Spte spte, AccessKind kind) const;
-  // What the hardware reads from this entry alone; of several, `&` (SHD-46).
-  // REQUIRES: present.
+  // The rights that the hardware grants by this entry alone; those of several
+  // entries combine by `&` (SHD-46). REQUIRES: present.
   AccessRights RightsOf(Spte spte) const;
   WriteTriple TripleOf(Spte spte) const;
 
@@ -149,26 +151,28 @@ class SpteFormat {
   Spte WithWrite(Spte spte) const {
     return Spte(spte.bits() | spte_bits::kWrite);
   }
-  // For dirty logging: MMU-writable stays (SPTE-35).
+  // Clears W for dirty logging: MMU-writable stays (SPTE-35).
   Spte WithoutWrite(Spte spte) const {
     return Spte(spte.bits() & ~spte_bits::kWrite);
   }
-  // For good: the fast fault will not repair it (SPTE-35, TDP-56).
+  // Clears W and MMU-writable: the fast page fault will not restore W (SPTE-35,
+  // TDP-56).
   Spte WithoutMmuWrite(Spte spte) const {
     return Spte(spte.bits() & ~(spte_bits::kWrite | mmu_writable_));
   }
   Spte WithAccessed(Spte spte) const { return Spte(spte.bits() | accessed_); }
-  // Aged (SPTE-30): without A/D bits also access-tracked. Ageing twice changes
-  // nothing more (SPTE-32). REQUIRES: a present leaf.
+  // The aged leaf (SPTE-30): without A/D bits it becomes access-tracked. Ageing
+  // twice has no further effect (SPTE-32). REQUIRES: a present leaf.
   Spte WithoutAccessed(Spte leaf) const {
     return has_ad() ? Spte(leaf.bits() & ~accessed_) : AccessTracked(leaf);
   }
-  // What a fault makes of an access-tracked leaf: R and X as saved, accessed,
-  // and no W (SPTE-31).
+  // The leaf that a fault makes of an access-tracked one: R and X restored,
+  // Accessed, no W (SPTE-31).
   Spte WithAccessRestored(Spte leaf) const;
-  // For the NX huge page mitigation (SPTE-17, SPTE-26, SPTE-27); of an
-  // access-tracked leaf the saved permission. Executable for whom `access`,
-  // what the guest's entries grant, has it. REQUIRES: a present leaf.
+  // Grants or removes execute for the NX huge page mitigation (SPTE-17,
+  // SPTE-26, SPTE-27); in an access-tracked leaf it changes the saved
+  // permission. `access`, the rights that the guest's entries grant, decides
+  // for which mode the leaf becomes executable. REQUIRES: a present leaf.
   Spte WithExecute(Spte leaf, AccessRights access = kAllRights) const;
   Spte WithoutExecute(Spte leaf) const;
   Spte WithDirty(Spte spte) const { return Spte(spte.bits() | dirty_); }
@@ -179,19 +183,19 @@ class SpteFormat {
 
   // --- Rules. ---
 
-  // The hardware or another CPU's fast path may change it at any moment, so
-  // an update must be an atomic exchange (SPTE-33; A/D type 0).
-  // REQUIRES: a present leaf.
+  // The hardware or another CPU's fast path may change the leaf at any moment,
+  // so an update must be an atomic exchange (SPTE-33; A/D type 0). REQUIRES: a
+  // present leaf.
   bool IsVolatile(Spte leaf) const {
     return !has_ad() || (!leaf.IsWritable() && IsMmuWritable(leaf)) ||
            (leaf.IsWritable() && !IsDirty(leaf));
   }
-  // Changing `from` into `to`, both present leafs of one page, owes a TLB
-  // flush: MMU-writable goes away (SPTE-34, TLB-08).
+  // Changing `from` into `to` (both present leafs of one page) needs a TLB
+  // flush: MMU-writable is cleared (SPTE-34, TLB-08).
   bool ChangeNeedsFlush(Spte from, Spte to) const {
     return IsMmuWritable(from) && !IsMmuWritable(to);
   }
-  // Why `spte` may not stand in a table at `level`; empty if it may
+  // The reason why `spte` may not be in a table at `level`; empty if it may
   // (SPTE-15, SPTE-20). REQUIRES: present.
   std::string_view WhyIllegal(Spte spte, Level level) const;
 

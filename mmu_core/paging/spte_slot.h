@@ -1,4 +1,4 @@
-// A place in a page table that holds an SPTE.
+// The slot of one SPTE in a page table.
 
 #ifndef MMU_CORE_PAGING_SPTE_SLOT_H_
 #define MMU_CORE_PAGING_SPTE_SLOT_H_

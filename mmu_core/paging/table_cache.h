@@ -1,5 +1,5 @@
-// A thread's own stock of page tables, filled before mmu_lock is taken so that
-// nothing is allocated under it (TDP-43, LCK-01).
+// A thread's own stock of page tables, filled before it takes mmu_lock so that
+// nothing is allocated under the lock (TDP-43, LCK-01).
 
 #ifndef MMU_CORE_PAGING_TABLE_CACHE_H_
 #define MMU_CORE_PAGING_TABLE_CACHE_H_
@@ -23,10 +23,11 @@ class TableCache {
   TableCache(const TableCache&) = delete;
   TableCache& operator=(const TableCache&) = delete;
 
-  // Fills up to `fill` tables if fewer than `min` are there. Waits for tables
-  // that are on their way back to the pool if there are no others. False if
-  // fewer than `min` can be had all the same; what was got is kept. Needs no
-  // other memory. REQUIRES: MayFillFromPool() (sync/refill.h).
+  // Fills up to `fill` tables if the stock has fewer than `min`. If the pool
+  // has no free table, waits for tables that are being returned to it. Returns
+  // false if fewer than `min` are available even then; the stock keeps the
+  // tables it got. Allocates no other memory. REQUIRES: MayFillFromPool()
+  // (sync/refill.h).
   bool TryTopUp(int min, int fill = kCapacity) {
     MMU_DCHECK(MayFillFromPool());
     if (count_ >= min) return true;
@@ -41,8 +42,8 @@ class TableCache {
                     .in_grace_period = chain.in_grace_period};
     });
   }
-  // The same for who tells somebody: RESOURCE_EXHAUSTED MMU_PAGES_EXHAUSTED
-  // (ENOMEM), whose text is allocated.
+  // The same for callers that report the error: RESOURCE_EXHAUSTED
+  // MMU_PAGES_EXHAUSTED (ENOMEM). Allocates the error's text.
   absl::Status TopUp(int min, int fill = kCapacity) {
     if (TryTopUp(min, fill)) return absl::OkStatus();
     return MakeError(absl::StatusCode::kResourceExhausted,
@@ -54,7 +55,7 @@ class TableCache {
                            "delete a VM");
   }
 
-  // REQUIRES: count() > 0. Contents of the table are undefined.
+  // REQUIRES: count() > 0. The contents of the table are undefined.
   ShadowPage* Take() {
     ShadowPage* page = head_;
     head_ = page->next_free;

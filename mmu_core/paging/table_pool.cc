@@ -24,7 +24,7 @@ constexpr int kTablesPerBlock = kPagesPerBlock - kHeaderPages;
 
 }  // namespace
 
-// Overlays a 2 MiB-aligned block.
+// Laid over a 2 MiB-aligned block.
 struct TablePool::Block {
   Block* next;  // of TablePool::blocks_
   std::array<ShadowPage, kTablesPerBlock> descriptors;
@@ -65,8 +65,8 @@ TablePool::Chain TablePool::Take(int count) {
     ++chain.count;
     out_.fetch_add(1, std::memory_order_relaxed);
   }
-  // Under the mutex, as EndGracePeriod: a table that the limit still counted
-  // above, and that is on its way back, is counted here too.
+  // Read under the mutex that EndGracePeriod also takes: a table that counted
+  // against the limit above and is in its grace period is counted here too.
   chain.in_grace_period = in_grace_period_.load(std::memory_order_relaxed);
   return chain;
 }
@@ -113,7 +113,7 @@ TablePool::Use TablePool::Snapshot() const {
   Use use;
   use.max_tables = max_tables_.load(std::memory_order_relaxed);
   const uint64_t out = tables_out();
-  // The two counts may be some tables apart.
+  // The two counts are read separately and may differ by some tables.
   use.in_grace_period =
       std::min(out, in_grace_period_.load(std::memory_order_relaxed));
   use.in_use = out - use.in_grace_period;

@@ -7,15 +7,15 @@
 //   block = address of a table rounded down to 2 MiB
 //   descriptor = block's descriptors[(table - first table) / 4 KiB]
 //
-// A fresh page from the kernel costs several times what filling it costs; a
-// warm pool is what keeps that out of the fault path. Tables return to the
-// pool after an RCU grace period (TDP-30), never to the kernel. So a table is
+// A fresh page from the kernel costs several times as much as filling it; a
+// warm pool keeps that cost out of the fault path. Tables return to the pool
+// after an RCU grace period (TDP-30), never to the kernel. So a table is
 //
 //   free              in the pool
 //   in use            in a cache, or linked
-//   in grace period   unlinked, but somebody may still walk it
+//   in grace period   unlinked, but another thread may still walk it
 //
-// and the last two are out: the limit is on both, since both are memory.
+// The latter two are out. The limit applies to both, since both use memory.
 
 #ifndef MMU_CORE_PAGING_TABLE_POOL_H_
 #define MMU_CORE_PAGING_TABLE_POOL_H_
@@ -32,7 +32,7 @@ namespace mmu {
 // Thread-safe.
 class TablePool {
  public:
-  // A pool of its own, for tests of limits. `max_tables` 0 means no limit.
+  // A separate pool, for tests of limits. `max_tables` 0 means no limit.
   explicit TablePool(uint64_t max_tables = 0);
   ~TablePool();
   TablePool(const TablePool&) = delete;
@@ -47,27 +47,28 @@ class TablePool {
   struct Chain {
     ShadowPage* head = nullptr;
     int count = 0;
-    // Tables of the pool that were in their grace period at that moment.
+    // The pool's tables that were in their grace period at that moment.
     uint64_t in_grace_period = 0;
   };
   Chain Take(int count);
-  // Gives a chain of tables back that nobody can walk.
+  // Returns a chain of tables that no thread can walk.
   void Return(ShadowPage* head);
 
-  // `page` was unlinked: it goes back to its pool after a grace period. Takes
+  // Returns `page`, which was unlinked, to its pool after a grace period. Takes
   // no lock and does not wait, so it may be called under mmu_lock.
   static void ReturnAfterGracePeriod(ShadowPage& page);
-  // The same in two steps. Begin counts the table as in its grace period, as
-  // soon as it is unlinked, though its entries may have to be taken apart yet;
-  // HandToRcu follows within the same RCU read section, for which whoever
-  // counts on the table waits (sync/refill.h). REQUIRES: an RCU read section
-  // (checked).
+  // The same in two steps. BeginGracePeriod counts the table as in its grace
+  // period as soon as it is unlinked, although its entries may still have to be
+  // torn down. HandToRcu must follow within the same RCU read section: a thread
+  // that needs the table waits for the end of that section (sync/refill.h).
+  // REQUIRES: an RCU read section (checked).
   static void BeginGracePeriod(const ShadowPage& page);
   static void HandToRcu(ShadowPage& page);
-  // What HandToRcu has RCU do, for who has more than the table to give back.
+  // The function that HandToRcu defers, for callers that free more than the
+  // table.
   static void EndGracePeriod(ShadowPage& page);
 
-  // No more than this many tables may be out at once from now on; 0: no limit.
+  // Limits the tables that may be out at once from now on; 0: no limit.
   void SetMaxTables(uint64_t max_tables);
   uint64_t tables_out() const { return out_.load(std::memory_order_relaxed); }
 
@@ -93,9 +94,10 @@ class TablePool {
 
   Mutex mu_;
   ShadowPage* free_ ABSL_GUARDED_BY(mu_) = nullptr;
-  // A list within the blocks themselves: more of them need no other memory.
+  // A list within the blocks themselves, so a further block needs no other
+  // memory.
   Block* blocks_ ABSL_GUARDED_BY(mu_) = nullptr;
-  // Counts; relaxed. Of those that are out, some are in their grace period.
+  // Relaxed counts. in_grace_period_ is a part of out_.
   std::atomic<uint64_t> out_{0};
   std::atomic<uint64_t> in_grace_period_{0};
   std::atomic<uint64_t> max_tables_;

@@ -10,7 +10,7 @@
 
 namespace mmu {
 
-// EPT and NPT.
+// The traits of EPT and NPT.
 struct X86Paging {
   using Geometry = X86Geometry;
   using Entry = Spte;
