@@ -1,12 +1,12 @@
-// A memory barrier whose frequent side costs nothing.
+// A memory barrier whose frequent side is free.
 //
 // Two threads that each store to one variable and then load the other's both
-// need a full barrier in between, or both may read the old value. Where one
-// side runs at every guest access and the other once per flush, the frequent
-// side only keeps the compiler from reordering (LightBarrier) and the rare side
+// need a full barrier in between; otherwise both may read the old value. Here
+// one side runs at every guest access and the other once per flush. The
+// frequent side only prevents compiler reordering (LightBarrier); the rare side
 // makes every running thread of the process execute a full barrier
-// (HeavyBarrier, membarrier(2)). Where the kernel has no such call both are
-// ordinary sequentially consistent fences; which, is decided at start-up.
+// (HeavyBarrier, membarrier(2)). If the kernel lacks that system call, both are
+// ordinary sequentially consistent fences; the choice is made at start-up.
 
 #ifndef MMU_CORE_SYNC_ASYMMETRIC_BARRIER_H_
 #define MMU_CORE_SYNC_ASYMMETRIC_BARRIER_H_
@@ -15,8 +15,8 @@
 
 #include "absl/base/optimization.h"
 
-// ThreadSanitizer does not model fences: with it both barriers are nothing, and
-// the accesses they stand between must be sequentially consistent themselves
+// ThreadSanitizer does not model fences. Under TSan both barriers do nothing,
+// and the accesses around them must be sequentially consistent themselves
 // (kBarrierOrder).
 #if defined(__SANITIZE_THREAD__)
 #define MMU_TSAN 1
@@ -29,7 +29,7 @@
 namespace mmu {
 
 namespace asymmetric_barrier_internal {
-// Set before main(), never changed after.
+// Set before main(), constant afterwards.
 extern const bool have_membarrier;
 }  // namespace asymmetric_barrier_internal
 
@@ -58,7 +58,7 @@ void HeavyBarrier();
 
 #endif
 
-// For loads behind a barrier that must also acquire.
+// For loads after a barrier that must also acquire.
 inline constexpr std::memory_order kBarrierAcquire =
     kBarrierOrder == std::memory_order_seq_cst ? std::memory_order_seq_cst
                                                : std::memory_order_acquire;

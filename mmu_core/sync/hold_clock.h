@@ -1,6 +1,6 @@
 // The clock by which a holder of mmu_lock decides that it has held the lock
-// long enough. It is apart from other clocks so that a test, and not the
-// machine on which the test runs, says when a hold ends.
+// long enough. It is separate from other clocks so that in tests the test
+// decides when a hold ends, not the speed of the machine.
 
 #ifndef MMU_CORE_SYNC_HOLD_CLOCK_H_
 #define MMU_CORE_SYNC_HOLD_CLOCK_H_
@@ -17,27 +17,27 @@ namespace mmu {
 
 // Nanoseconds; only differences have a meaning.
 inline int64_t HoldNanos() { return MonotonicNanos(); }
-// The same, for who has just looked at the steady clock and read `now`.
+// The same, for callers that have just read `now` from the steady clock.
 inline int64_t HoldNanosAt(int64_t now) { return now; }
 
 #else
 
-// What HoldNanos answers instead of the steady clock's time. Null: that time.
-// Set by testing/hold_clock.h. The function may be called by any thread.
+// The function that HoldNanos calls in place of the steady clock; null: the
+// steady clock. Set by testing/hold_clock.h. Any thread may call the function.
 using HoldClockFn = int64_t (*)();
 extern constinit std::atomic<HoldClockFn> hold_clock_fn;
 
 // Nanoseconds; only differences have a meaning.
 inline int64_t HoldNanos() {
-  // A test sets the function while no other thread holds mmu_lock, so nothing
-  // is ordered by it.
+  // Relaxed: a test sets the function only while no other thread holds
+  // mmu_lock.
   if (HoldClockFn const fn = hold_clock_fn.load(std::memory_order_relaxed);
       ABSL_PREDICT_FALSE(fn != nullptr)) {
     return fn();
   }
   return MonotonicNanos();
 }
-// The same, for who has just looked at the steady clock and read `now`.
+// The same, for callers that have just read `now` from the steady clock.
 inline int64_t HoldNanosAt(int64_t now) {
   HoldClockFn const fn = hold_clock_fn.load(std::memory_order_relaxed);
   return ABSL_PREDICT_FALSE(fn != nullptr) ? fn() : now;

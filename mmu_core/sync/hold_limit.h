@@ -1,17 +1,17 @@
-// How long mmu_lock may be held in one go, and the only place that decides when
-// that is over: for enabling a log, splitting, clearing, recovering and zapping
-// alike, in the TDP MMU and in the shadow MMU.
+// The limit on one hold of mmu_lock, and the only code that decides when a hold
+// is over: for enabling a log, splitting, clearing, recovering and zapping, in
+// the TDP MMU and in the shadow MMU alike.
 //
-// A hold is bounded twice, and the first of the two ends it:
+// A hold has two limits, and the first one reached ends it:
 //
-//   entries  what was done in it: SPTEs that were looked at or changed. On all
-//            machines the same, however busy, so it is what tests count.
-//   nanos    the clock, for machines on which an entry takes long.
+//   entries  SPTEs that were looked at or changed. The same on all machines,
+//            whatever their load, so tests count entries.
+//   nanos    time, for machines on which an entry takes long.
 //
-// The entries are counted at the lock (MmuReadLocked::CountWork), so that the
-// bound is that of the hold, no matter how many walks share it. When the
-// decision falls, the step in which it falls is still done: at most the
-// installation or removal of one table, or one rmap.
+// The lock counts the entries (MmuReadLocked::CountWork), so the limit applies
+// to the hold, however many walks share it. The step during which the limit is
+// reached is still completed: at most the installation or removal of one table,
+// or one rmap.
 
 #ifndef MMU_CORE_SYNC_HOLD_LIMIT_H_
 #define MMU_CORE_SYNC_HOLD_LIMIT_H_
@@ -25,24 +25,24 @@
 
 namespace mmu {
 
-// What callers are promised who ask for nothing else.
+// The maximum hold promised to callers that do not set their own.
 inline constexpr absl::Duration kDefaultMaxLockHold = absl::Microseconds(200);
 
 // A value.
 struct HoldLimit {
-  // 16 tables: some 50 us where an entry takes 5 ns.
+  // 16 tables: about 50 us at 5 ns per entry.
   static constexpr int64_t kMaxEntries = 16 * kEntriesPerTable;
-  // A table: less would be no step.
+  // One table, the smallest useful step.
   static constexpr int64_t kMinEntries = kEntriesPerTable;
 
   int64_t entries = kMaxEntries;
-  // A quarter of what callers are promised: the step during which it is noticed
-  // still fits, on a slower machine too.
+  // A quarter of the promised maximum: the step during which the limit is
+  // noticed still fits, even on a slower machine.
   int64_t nanos = absl::ToInt64Nanoseconds(kDefaultMaxLockHold) / 4;
 
-  // For a caller that wants no hold to be longer than `max_lock_hold`, which is
-  // positive. Asking for more time than the default buys slower machines time,
-  // but no more entries.
+  // The limit for a caller whose holds must not exceed `max_lock_hold`, which
+  // is positive. More time than the default allows more nanoseconds, for slower
+  // machines, but no more entries.
   static HoldLimit For(absl::Duration max_lock_hold) {
     const double share = absl::FDivDuration(max_lock_hold, kDefaultMaxLockHold);
     HoldLimit limit;
@@ -55,35 +55,35 @@ struct HoldLimit {
   }
 };
 
-// The decision, for one walk or loop under `Lock`, MmuReadLocked or
+// Applies the limit to one walk or loop under `Lock`, which is MmuReadLocked or
 // MmuWriteLocked. Externally synchronised: belongs to the thread of the lock.
 template <typename Lock>
 class HoldWatch {
  public:
-  // The clock is looked at once in so many entries: changing one is cheaper
-  // than the clock, filling a table is not.
+  // The clock is read once per this many entries: changing an entry costs less
+  // than reading the clock, filling a table costs more.
   static constexpr int64_t kEntriesPerLook = 64;
 
   HoldWatch(const Lock& lock, const HoldLimit& limit)
       : lock_(lock), limit_(limit) {}
 
-  // The hold has lasted as long as it may.
+  // Whether the hold has reached its limit.
   bool IsOver() {
     const int64_t work = lock_.work();
     if (work >= limit_.entries) return true;
-    // Less work than before: another hold.
+    // Less work than at the last look: the lock was released in between.
     if (work < looked_at_) looked_at_ = 0;
     if (work - looked_at_ < kEntriesPerLook) return false;
     looked_at_ = work;
     return HoldNanos() - lock_.held_since() >= limit_.nanos;
   }
-  // It is time to let go of the lock: the hold is over, or somebody waits.
+  // Whether to release the lock: the hold is over, or another thread waits.
   bool IsDue() { return lock_.NeedYield() || IsOver(); }
 
  private:
   const Lock& lock_;
   const HoldLimit limit_;
-  int64_t looked_at_ = 0;  // the hold's work when the clock was looked at
+  int64_t looked_at_ = 0;  // the hold's work at the last clock read
 };
 
 }  // namespace mmu

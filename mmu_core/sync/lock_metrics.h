@@ -1,4 +1,4 @@
-// What mmu_lock cost, by mode and by the operation that took it.
+// The costs of mmu_lock, by mode and by the operation that took it.
 
 #ifndef MMU_CORE_SYNC_LOCK_METRICS_H_
 #define MMU_CORE_SYNC_LOCK_METRICS_H_
@@ -19,7 +19,8 @@ struct LockOpMetrics {
   uint64_t contended = 0;     // exact; acquisitions that had to queue
   uint64_t yields = 0;        // exact
   LatencySnapshot wait;       // of contended acquisitions only
-  // Time held. kFault is sampled (see LockMetricsRecorder), others complete.
+  // Time held. Sampled for kFault (see LockMetricsRecorder), complete for other
+  // operations.
   LatencySnapshot hold;
 
   void Add(const LockOpMetrics& other);
@@ -38,13 +39,14 @@ struct LockMetrics {
   void Add(const LockMetrics& other);
 };
 
-// One in this many uncontended kFault acquisitions of a thread has its hold
-// time taken, and counts as so many. Contended ones are all taken.
+// Of a thread's uncontended kFault acquisitions, one in this many has its hold
+// time measured and counts for all of them. Every contended acquisition is
+// measured.
 inline constexpr uint32_t kFaultHoldSampling = 64;
 
-// Collects the totals of one lock. Bumping `acquisitions` touches no cache line
-// that other threads write; the rest is only touched when the lock was
-// contended or its hold time was taken. Thread-safe.
+// Collects the totals of one lock. Counting `acquisitions` touches no cache
+// line that other threads write. The other totals are written only when the
+// lock was contended or its hold time was measured. Thread-safe.
 class LockMetricsRecorder {
  public:
   void CountAcquisition(LockMode mode, LockOp op) {

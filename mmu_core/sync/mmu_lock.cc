@@ -20,16 +20,16 @@ namespace mmu {
 namespace {
 
 // How long a waiter spins before it sleeps. Short: with more threads than
-// processors whoever holds the lock may be waiting for this processor.
+// processors, the lock's holder may be waiting for this processor.
 constexpr int64_t kSpinNanos = 2000;
 
-// How often a writer looks whether a fault is over before it sleeps between two
-// looks: some microseconds, several times what a fault takes.
+// How many times a writer polls for the end of a fault before it sleeps between
+// polls: some microseconds, several times the duration of a fault.
 constexpr int kFaultPolls = 200;
 constexpr std::chrono::microseconds kFaultPollPause(20);
 
 #ifndef NDEBUG
-// The lock this thread holds, to catch recursion and upgrades (LCK-02).
+// The lock that this thread holds; detects recursion and upgrades (LCK-02).
 constinit thread_local const MmuLock* held_lock = nullptr;
 #endif
 
@@ -62,8 +62,8 @@ struct MmuLock::Waiter {
     }
   }
 
-  // Once the exchange is done the waiter may have gone; waking its address is
-  // then harmless: all users of futexes expect spurious wake-ups.
+  // After the exchange the waiter may be gone. Waking its address is then
+  // harmless: all users of futexes expect spurious wake-ups.
   void Wake() {
     const void* address = &grant;
     if (grant.exchange(kGranted, std::memory_order_acq_rel) == kSleeping) {
@@ -104,7 +104,7 @@ int64_t MmuLock::AwaitFaults() {
       if (polls < kFaultPolls) {
         CpuRelax();
       } else {
-        // The fault has lost its processor: perhaps to this thread.
+        // The faulting thread was preempted, perhaps by this thread.
         std::this_thread::sleep_for(kFaultPollPause);
       }
     }
@@ -115,8 +115,9 @@ int64_t MmuLock::AwaitFaults() {
 }
 
 int64_t MmuLock::LockReadSlow() {
-  // LockRead has counted this thread as a reader. Taking that back may let a
-  // writer in, but that needs no care of its own: Queue ends with a Grant.
+  // LockRead has counted this thread as a reader. Undoing that may allow a
+  // writer to take the lock; no extra step is needed, since Queue ends with a
+  // Grant.
   state_.fetch_sub(kReader, std::memory_order_relaxed);
   return Queue(LockMode::kRead);
 }
@@ -130,12 +131,13 @@ int64_t MmuLock::Queue(LockMode mode) {
     tail_ = &waiter;
     state_.fetch_or(kQueued, std::memory_order_relaxed);
   }
-  // If the holder left before it could see kQueued, nobody else will grant:
+  // Grant here in case the holder left before it could see kQueued, since no
+  // other thread would then grant the lock:
   //   1. this thread finds the lock held;
   //   2. the holder unlocks, sees no kQueued and grants nothing;
   //   3. this thread sets kQueued and would sleep for ever.
-  // If it leaves after 3 it sees kQueued, and both may try; the mutex in Grant
-  // makes one of them the first.
+  // If the holder leaves after 3, it sees kQueued and both threads call Grant;
+  // the mutex in Grant orders them.
   Grant();
   waiter.Await();
   return std::max<int64_t>(0, MonotonicNanos() - start);
@@ -147,7 +149,7 @@ void MmuLock::Grant() {
     MutexLock lock(queue_mu_);
     granted = TakeGrantable();
   }
-  // Waking takes a system call, so not under the mutex.
+  // A wake-up takes a system call, so it is done without the mutex.
   while (granted != nullptr) {
     Waiter* const next = granted->next;
     granted->Wake();
@@ -155,10 +157,10 @@ void MmuLock::Grant() {
   }
 }
 
-// While kQueued is set, a thread can only come to hold the lock here, under
-// queue_mu_; others can at most leave, or count as a reader for a moment before
-// they queue (LockReadSlow). The latter can make a writer's turn fail, and then
-// their own Grant repeats it.
+// While kQueued is set, a thread can only acquire the lock here, under
+// queue_mu_. Other threads can at most release it, or count as a reader for a
+// moment before they queue (LockReadSlow). The latter can make a writer's turn
+// fail; then the Grant of the reader's own Queue repeats the attempt.
 MmuLock::Waiter* MmuLock::TakeGrantable() {
   Waiter* const first = head_;
   Waiter* last = nullptr;
@@ -173,8 +175,8 @@ MmuLock::Waiter* MmuLock::TakeGrantable() {
         break;
       }
     } else {
-      // Only a grant sets kWriter while kQueued is set, so this test cannot
-      // become untrue before the addition.
+      // While kQueued is set only a grant sets kWriter, so the result of this
+      // test stays valid until the addition.
       if ((state_.load(std::memory_order_relaxed) & kWriter) != 0) break;
       state_.fetch_add(kReader, std::memory_order_acquire);
     }
@@ -226,10 +228,11 @@ void MmuLockHold::StartMeasuring(uint64_t hold_weight) {
 void MmuLockHold::AcquireShared() {
   MMU_DCHECK(!held_);
 #ifndef NDEBUG
-  MMU_CHECK(held_lock != &lock_);  // before it would wait for itself
+  MMU_CHECK(held_lock != &lock_);  // before waiting for this thread itself
 #endif
-  // The metrics ask for the thread's number, and the holder may open an RCU
-  // read section. The first time both allocate: not under the lock (LCK-01).
+  // The metrics need the thread's number, and the holder may open an RCU read
+  // section. Both allocate at their first use, so they are set up before the
+  // lock is taken (LCK-01).
   ThreadIndex();
   RcuRegisterThread();
   const int64_t waited =
@@ -259,7 +262,7 @@ void MmuLockHold::ReleaseMeasured() {
   } else {
     lock_.UnlockWrite();
   }
-  // Recorded after the unlock, so that nobody waits for the recording.
+  // Recorded after the unlock, so that no thread waits for the recording.
   if (hold_weight_ != 0) {
     lock_.metrics_.RecordHold(mode_, op_, held_for, hold_weight_);
   }
@@ -269,8 +272,8 @@ void MmuLockHold::ReleaseMeasured() {
   }
 }
 
-// Those who wait go first because Release hands the lock to them if it can, and
-// because Acquire queues behind them if it cannot.
+// Waiting threads go first: Release hands the lock to them if it can, and if it
+// cannot, Acquire queues behind them.
 void MmuLockHold::Yield() {
   AtHook(HookPoint::kYield);
   lock_.metrics_.CountYield(mode_, op_);

@@ -4,18 +4,19 @@
 //   MmuReadLocked lock(vm.mmu_lock, LockOp::kFault);    // until end of scope
 //   MmuWriteLocked lock(vm.mmu_lock, LockOp::kZap, cost);
 //
-// The class MmuLock itself has two calls for others, IsContended (whether
-// somebody waits) and Snapshot (its metrics). It stands with its implementation
-// in mmu_lock_internal.h, which only this file includes.
+// MmuLock itself has two public calls: IsContended (whether another thread
+// waits) and Snapshot (its metrics). The class and its implementation are in
+// mmu_lock_internal.h, which only this file includes.
 //
 // It differs from std::shared_mutex in three ways (LCK-04):
-//  - Whoever holds it can ask, for the price of a load, whether somebody waits
-//    (NeedYield), and so let others in at a convenient point.
-//  - It is fair: waiters are served in the order in which they queued, readers
-//    that stand next to each other together. A reader that arrives while
-//    anybody is queued queues too, so neither side starves.
-//  - It measures who waited for it and who held it, for how long.
-// And a page fault that meets nobody takes it in read mode without an atomic
+// - Its holder can check, for the cost of a load, whether another thread waits
+//   (NeedYield), and so let others in at a convenient point.
+// - It is fair: waiters are served in the order in which they queued; adjacent
+//   readers in the queue are served together. A reader that arrives while any
+//   thread is queued queues too, so neither side starves.
+// - It measures wait and hold times per operation.
+//
+// An uncontended page fault takes it in read mode without an atomic
 // read-modify-write and without writing to memory that other threads write to:
 // faults of different vCPUs do not slow each other down.
 // Its states are listed at the end of this file. For its place among the locks
@@ -46,20 +47,20 @@ class ABSL_SCOPED_LOCKABLE MmuReadLocked {
   }
   ~MmuReadLocked() ABSL_UNLOCK_FUNCTION() = default;
 
-  // True if somebody waits for the lock (TDP-20).
+  // True if another thread waits for the lock (TDP-20).
   bool NeedYield() const { return hold_.IsContended(); }
-  // What is done under the lock, in SPTEs that are looked at or changed:
-  // whoever does more than a fault does says so, and sync/hold_limit.h decides
-  // by it when the hold has lasted long enough.
+  // Counts work done under the lock, in SPTEs that were looked at or changed.
+  // Every operation that does more than a fault must call it; sync/hold_limit.h
+  // uses the count to decide when the hold has lasted long enough.
   void CountWork(int64_t entries) const { hold_.CountWork(entries); }
-  // That of this hold, since the lock was taken last, and when that was
-  // (HoldNanos). Not for LockOp::kFault, whose holds are short.
+  // The work of this hold, since the lock was last taken, and the time at which
+  // it was taken (HoldNanos). Not for LockOp::kFault, whose holds are short.
   int64_t work() const { return hold_.work(); }
   int64_t held_since() const { return hold_.held_since(); }
-  // Drops the lock, lets those who wait go first, takes it again in read mode.
-  // Everything read from the tables before is out of date afterwards.
+  // Drops the lock, lets waiting threads go first, and takes the lock again in
+  // read mode. Everything read from the tables before is then out of date.
   void Yield() { hold_.Yield(); }
-  // To drop the lock around something that may block; held again after Relock.
+  // Drops the lock around code that may block, until Relock takes it again.
   void Unlock() ABSL_UNLOCK_FUNCTION() { hold_.Release(); }
   void Relock() ABSL_SHARED_LOCK_FUNCTION() { hold_.Acquire(); }
 
@@ -70,7 +71,8 @@ class ABSL_SCOPED_LOCKABLE MmuReadLocked {
   MmuLockHold hold_;
 };
 
-// Proof that the calling thread holds mmu_lock in write mode; else as above.
+// Proof that the calling thread holds mmu_lock in write mode; otherwise like
+// MmuReadLocked.
 // Externally synchronised: belongs to the thread that made it.
 class ABSL_SCOPED_LOCKABLE MmuWriteLocked {
  public:
@@ -96,46 +98,46 @@ class ABSL_SCOPED_LOCKABLE MmuWriteLocked {
   MmuLockHold hold_;
 };
 
-// Whether the calling thread holds the mmu_lock of any VM. Always false in
-// programs built with NDEBUG, which do not keep account.
+// Whether the calling thread holds the mmu_lock of any VM. Always false with
+// NDEBUG, where holds are not tracked.
 inline bool ThisThreadHoldsMmuLock() {
   return MmuLockHold::ThisThreadHoldsOne();
 }
 
-// The states of the lock. Three kinds of threads come to it: writers
+// The states of the lock. Three kinds of threads take it: writers
 // (MmuWriteLocked), faults (MmuReadLocked with LockOp::kFault), and readers,
-// which are all others in read mode. A fault of a thread that has no slot for
-// it (MmuLock::kFaultSlots) is a reader.
+// which are all others in read mode. A fault on a thread without a fault slot
+// (MmuLock::kFaultSlots) counts as a reader.
 //
 //            held by                a fault      a reader     a writer
-//                                   that comes   that comes   that comes
+//                                   arrives      arrives      arrives
 //   Free     nobody                 -> Read      -> Read      -> Drain
-//   Read     faults and readers     has it too   has it too   -> Drain, if no
-//                                                             reader is there;
+//   Read     faults and readers     shares it    shares it    -> Drain if there
+//                                                             is no reader,
 //                                                             else -> ReadQ
 //   ReadQ    faults and readers     queues       queues       queues
-//   Drain    a writer, when the     queues       queues       queues
+//   Drain    a writer, once the     queues       queues       queues
 //            faults have left
 //   Write    a writer               queues       queues       queues
 //   Grant    nobody, or faults      queues       queues       queues
 //
 //   from     to             when
-//   Read     Free           the last of them leaves
+//   Read     Free           the last holder leaves
 //   ReadQ    Grant          the last reader leaves
 //   Drain    Write          the last fault leaves; at once if there is none
-//   Write    Free           the writer leaves, and nobody is queued
-//   Write    Grant          the writer leaves, and somebody is queued
-//   Grant    Read or ReadQ  a reader heads the queue: the readers that stand
-//                           there before the next writer have the lock; ReadQ
-//                           if somebody is queued behind them
+//   Write    Free           the writer leaves, and no thread is queued
+//   Write    Grant          the writer leaves, and a thread is queued
+//   Grant    Read or ReadQ  a reader heads the queue: the readers up to the
+//                           next writer in the queue get the lock; ReadQ if a
+//                           thread is queued behind them
 //   Grant    Drain          a writer heads the queue
 //
 // Threads may be queued in Drain and in Write as well. A queued thread waits
-// until the lock is granted to it, in the order of the queue: by the thread
-// that leaves the lock, or by one that queues meanwhile. Grant lasts no longer
-// than that takes. The writer in Drain looks again and again whether the faults
-// have left: they are short, and wake nobody. NeedYield is true while anybody
-// is queued, and while the writer in Drain waits for a fault.
+// until the lock is granted to it, in queue order, either by a thread that
+// leaves the lock or by one that queues meanwhile. Grant lasts only while that
+// thread does so. The writer in Drain polls for the end of the faults: faults
+// are short and wake no waiter. NeedYield is true while any thread is queued,
+// and while the writer in Drain waits for a fault.
 
 }  // namespace mmu
 

@@ -1,6 +1,6 @@
 // The implementation of mmu_lock, in a header so that a page fault takes and
-// releases it without a call. Nobody includes this but mmu_lock.h, which says
-// what the lock is, its states, and how to take it.
+// releases the lock without a function call. Only mmu_lock.h includes it; that
+// file explains the lock, its states, and how to take it.
 
 #ifndef MMU_CORE_SYNC_MMU_LOCK_INTERNAL_H_
 #define MMU_CORE_SYNC_MMU_LOCK_INTERNAL_H_
@@ -25,9 +25,8 @@
 namespace mmu {
 
 // Taken only through MmuReadLocked and MmuWriteLocked. Not recursive in any
-// mode: a reader that asks again deadlocks behind a queued writer, and a read
-// holder never upgrades (LCK-02); both are checked in debug builds.
-// Thread-safe.
+// mode: a reader that takes it again deadlocks behind a queued writer. A read
+// holder never upgrades (LCK-02). Debug builds check both. Thread-safe.
 class ABSL_LOCKABLE MmuLock {
  public:
   MmuLock() = default;
@@ -35,7 +34,8 @@ class ABSL_LOCKABLE MmuLock {
   MmuLock(const MmuLock&) = delete;
   MmuLock& operator=(const MmuLock&) = delete;
 
-  // True while somebody waits. One relaxed load; a hint, at once out of date.
+  // True while another thread waits. One relaxed load; a hint, at once out of
+  // date.
   bool IsContended() const {
     return (state_.load(std::memory_order_relaxed) &
             (kQueued | kAwaitsFaults)) != 0;
@@ -47,29 +47,31 @@ class ABSL_LOCKABLE MmuLock {
   friend class MmuLockHold;
   struct Waiter;
 
-  // A fault's place among the readers: one per thread number.
+  // The mark of a fault that holds the lock in read mode: one slot per thread
+  // number.
   struct alignas(kCacheLineBytes) FaultSlot {
-    // Both written by that thread alone.
+    // Written only by the thread that owns the slot.
     std::atomic<uint32_t> active{0};
     std::atomic<uint64_t> acquisitions{0};
   };
   static constexpr uint32_t kFaultSlots = 63;
 
-  // state_: bits 0-30 number of readers without those that have a fault slot,
-  // bit 31 a writer holds it, bit 32 somebody is queued, bit 33 the writer that
-  // holds it still waits for faults.
+  // state_: bits 0-30 number of readers without a fault slot, bit 31 a writer
+  // holds the lock, bit 32 a thread is queued, bit 33 the writer that holds the
+  // lock still waits for faults.
   static constexpr uint64_t kReader = 1;
   static constexpr uint64_t kReaderMask = (uint64_t{1} << 31) - 1;
   static constexpr uint64_t kWriter = uint64_t{1} << 31;
   static constexpr uint64_t kQueued = uint64_t{1} << 32;
   static constexpr uint64_t kAwaitsFaults = uint64_t{1} << 33;
 
-  // Read mode for a fault, if nobody has the lock in write mode or waits: the
-  // slot to give to UnlockFault. Otherwise, or for a thread without a slot,
-  // null: take LockRead.
+  // Read mode for a fault. If no writer holds the lock and no thread waits,
+  // returns the slot to pass to UnlockFault. Otherwise, or for a thread without
+  // a slot, returns null: use LockRead.
   //
-  // Why a writer and such a reader never have the lock together. The danger is
-  // that each misses the other's store, both still in store buffers:
+  // Why a writer and a fault with a slot never hold the lock together. The
+  // danger is that each misses the other's store, because both stores are still
+  // in store buffers:
   //
   //   reader                          writer
   //   R1 slots_used_ covers the slot  W1 state_ |= kWriter
@@ -77,21 +79,21 @@ class ABSL_LOCKABLE MmuLock {
   //   R3 LightBarrier                 W3 HeavyBarrier
   //   R4 load state_                  W4 load slots_used_, each active
   //
-  // W3 puts a full barrier into the reader's instructions at some point. If
-  // that is before R4, R4 sees W1, and the reader steps back. Otherwise it is
-  // after R1 and R2, and W4 sees them: the writer waits until active is 0,
-  // which is stored with release and loaded with acquire.
+  // W3 executes a full barrier at some point between the reader's instructions.
+  // If that point is before R4, R4 sees W1, and the reader backs off. Otherwise
+  // the point is after R1 and R2, and W4 sees both: the writer waits until
+  // active is 0, which is stored with release and loaded with acquire.
   //
-  // A VM whose faults take the lock in write mode (those of shadow pages) never
-  // uses a slot, and its writers end at W2 without the price of W3. For that
-  // R1, R4, W1 and W2 are sequentially consistent, that is, in one order on
-  // which all threads agree, and which each thread's own order is part of. If
-  // W2 finds 0, it comes before the store that raised slots_used_, whoever made
-  // it; R1, which has made or seen that store, comes later, and R4 after R1. So
-  // W1, W2, R1, R4 is their order, and R4 sees W1. To the reader this is free:
-  // on x86 such a load is like any other.
+  // In a VM whose faults take the lock in write mode (those of shadow pages) no
+  // slot is ever used, and its writers end at W2 without the cost of W3. For
+  // that R1, R4, W1 and W2 are sequentially consistent: all threads agree on
+  // one order of them, which respects each thread's own order. If W2 finds 0,
+  // W2 comes before the store that raised slots_used_, whichever thread made
+  // it. R1, which made or saw that store, comes later, and R4 after R1. The
+  // order is therefore W1, W2, R1, R4, and R4 sees W1. This costs the reader
+  // nothing: on x86 such a load is an ordinary load.
   FaultSlot* TryLockFault() {
-    RcuRegisterThread();  // as AcquireShared
+    RcuRegisterThread();  // as in AcquireShared
     const uint32_t index = ThreadIndex();
     if (ABSL_PREDICT_FALSE(index >= kFaultSlots)) return nullptr;
     FaultSlot& slot = fault_slots_[index];
@@ -113,8 +115,8 @@ class ABSL_LOCKABLE MmuLock {
     slot.active.store(0, std::memory_order_release);
   }
   void RaiseSlotsUsed(uint32_t count);
-  // W2 to W4. Nanoseconds waited, -1 if there was nobody to wait for. Faults
-  // are short and wake nobody, so this polls.
+  // W2 to W4. Returns the nanoseconds waited, or -1 if there was no fault to
+  // wait for. Faults are short and wake no waiter, so this polls.
   int64_t AwaitFaults();
 
   // Both return the nanoseconds waited, or -1 if the lock was free.
@@ -143,13 +145,13 @@ class ABSL_LOCKABLE MmuLock {
 
   int64_t LockReadSlow();
   int64_t Queue(LockMode mode);
-  // Hands the lock to as many waiters from the head of the queue as can have
-  // it together.
+  // Hands the lock to as many waiters at the head of the queue as can hold it
+  // together.
   void Grant();
   Waiter* TakeGrantable() ABSL_EXCLUSIVE_LOCKS_REQUIRED(queue_mu_);
 
   alignas(kCacheLineBytes) std::atomic<uint64_t> state_{0};
-  // No slot from here on was ever used. Only grows.
+  // Slots with this number or a higher one were never used. Only grows.
   std::atomic<uint32_t> slots_used_{0};
   std::array<FaultSlot, kFaultSlots> fault_slots_;
   alignas(kCacheLineBytes) Mutex queue_mu_;  // leaf
@@ -158,8 +160,8 @@ class ABSL_LOCKABLE MmuLock {
   LockMetricsRecorder metrics_;
 };
 
-// What the two witnesses have in common: one hold of the lock and its
-// measurement. Use the witnesses.
+// The common part of the two witnesses: one hold of the lock and its
+// measurement. Not used directly.
 // Externally synchronised: belongs to the thread that made it.
 class MmuLockHold {
  public:
@@ -172,7 +174,7 @@ class MmuLockHold {
   MmuLockHold& operator=(const MmuLockHold&) = delete;
 
   void Acquire() {
-    // Only faults have slots: they are many, and so short that a writer can
+    // Only faults have slots: they are frequent, and so short that a writer can
     // poll for their end.
     if (mode_ == LockMode::kRead && op_ == LockOp::kFault) {
       slot_ = lock_.TryLockFault();
@@ -224,7 +226,7 @@ class MmuLockHold {
   void NoteAcquired() {}
   void NoteReleased() {}
 #else
-  // Catch recursion and upgrades (LCK-02).
+  // Detect recursion and upgrades (LCK-02).
   void NoteAcquired();
   void NoteReleased();
 #endif
@@ -235,9 +237,9 @@ class MmuLockHold {
   bool held_ = false;
   MmuCost* const cost_;        // nullable
   uint64_t hold_weight_ = 0;   // acquisitions that this hold stands for
-  int64_t held_since_ = 0;     // ns; 0: the hold time is not taken
-  int64_t limited_since_ = 0;  // HoldNanos() then
-  mutable int64_t work_ = 0;   // of this hold, if its time is taken
+  int64_t held_since_ = 0;     // ns; 0: hold time not measured
+  int64_t limited_since_ = 0;  // HoldNanos() at that time
+  mutable int64_t work_ = 0;   // of this hold, if it is measured
   MmuLock::FaultSlot* slot_ = nullptr;  // of a fault's hold, if it has one
 };
 

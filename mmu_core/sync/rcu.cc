@@ -9,8 +9,8 @@
 #endif
 
 // Makes liburcu's header define read lock and unlock inline, which halves their
-// cost. They are among the short functions that liburcu's licence (LGPL 2.1)
-// lets any program inline, as its header says; nothing else of it is inlined.
+// cost. Both are short functions, which liburcu's licence (LGPL 2.1) lets any
+// program inline, as its header says. No other part of liburcu is inlined.
 #ifndef MMU_RCU_TSAN
 #define _LGPL_SOURCE
 #endif
@@ -21,18 +21,19 @@
 #include "mmu_core/base/check.h"
 #include "mmu_core/base/hooks.h"
 
-// liburcu is not built with ThreadSanitizer, which would therefore take a
-// reader and the function that frees what it read for a race. It is told of the
-// two orders that RCU gives: the end of each read section comes before the end
-// of the grace period, and RcuDefer comes before its function, which comes
-// before the end of RcuBarrier. No more than that, so that real races show.
+// liburcu is not built with ThreadSanitizer, so TSan would report a race
+// between a reader and the function that frees the object that was read. These
+// annotations declare the two orders that RCU gives: the end of each read
+// section comes before the end of the grace period; RcuDefer comes before its
+// function, which comes before the end of RcuBarrier. Nothing more is declared,
+// so that real races are reported.
 #ifdef MMU_RCU_TSAN
 extern "C" {
 void __tsan_acquire(void* address);
 void __tsan_release(void* address);
 
-// What liburcu allocates and frees for itself is ordered by atomics that
-// ThreadSanitizer does not see.
+// liburcu orders its own allocations and frees by atomics that ThreadSanitizer
+// does not see.
 const char* __tsan_default_suppressions();
 const char* __tsan_default_suppressions() {
   return "called_from_lib:liburcu-memb.so\n";
@@ -44,7 +45,7 @@ namespace mmu {
 namespace {
 
 #ifdef MMU_RCU_TSAN
-char tsan_order;  // stands for every grace period
+char tsan_order;  // represents every grace period
 void TsanRelease() { __tsan_release(&tsan_order); }
 void TsanAcquire() { __tsan_acquire(&tsan_order); }
 #else
@@ -55,7 +56,7 @@ void TsanAcquire() {}
 using rcu_internal::registration;
 using rcu_internal::Registration;
 
-// Unregisters at the end of the thread.
+// Unregisters the thread at its end.
 struct Unregisterer {
   ~Unregisterer() {
     if (registration == Registration::kLasting) urcu_memb_unregister_thread();
@@ -79,7 +80,7 @@ void UnregisterIfTemporary() {
   }
 }
 
-// The layout of RcuHook.
+// The layout of RcuHook's contents.
 struct Deferred {
   rcu_head head;
   void (*fn)(void*);
@@ -89,7 +90,7 @@ static_assert(sizeof(Deferred) == sizeof(RcuHook));
 static_assert(alignof(Deferred) == alignof(RcuHook));
 
 void RunDeferred(rcu_head* head) {
-  // A worker must not register again when `fn` opens a read section.
+  // The worker must not register again when `fn` opens a read section.
   registration = Registration::kWorker;
   TsanAcquire();
   // Copied first: `fn` may free the hook.
@@ -98,7 +99,7 @@ void RunDeferred(rcu_head* head) {
   TsanRelease();
 }
 
-// A call of its own, for objects without a hook.
+// A deferred call that owns its hook, for objects without one.
 struct OwnedCall {
   RcuHook hook;
   void (*fn)(void*);
@@ -123,7 +124,8 @@ void Register() {
     registration = Registration::kTemporary;
     return;
   }
-  // The worker that all threads share, made by the first.
+  // Makes liburcu's default worker, which all threads share, if there is none
+  // yet.
   urcu_memb_get_default_call_rcu_data();
   static thread_local Unregisterer unregisterer;
   static_cast<void>(&unregisterer);

@@ -17,18 +17,18 @@
 namespace mmu {
 namespace {
 
-constinit std::atomic<uint64_t> grace_period_waits{0};  // relaxed, a count
+constinit std::atomic<uint64_t> grace_period_waits{0};  // a relaxed count
 
-// Of the calling thread.
+// The number of Reclaims of the calling thread.
 constinit thread_local int own_reclaims = 0;
 
-// How long who waits for a reclaim waits before it looks into the pool: long
-// before its end the first pieces may be there.
+// How long a thread that waits for the end of a Reclaim waits before it looks
+// into the pool again: the first pieces may return long before that end.
 constexpr absl::Duration kLookAgain = absl::Milliseconds(1);
 
 }  // namespace
 
-// Those of the process, the oldest first. Thread-safe.
+// The open Reclaims of the process, oldest first. Thread-safe.
 class OpenReclaims {
  public:
   void Add(Reclaim& reclaim) {
@@ -54,10 +54,11 @@ class OpenReclaims {
     MutexLock lock(mu_);
     return begun_;
   }
-  // Acquires: what these counted is counted. Takes no lock, for it is asked at
-  // every refill.
+  // Acquire: the caller sees the grace-period counts of the Reclaims that have
+  // ended. Takes no lock, because every refill calls it.
   uint64_t ended() const { return ended_.load(std::memory_order_acquire); }
-  // Whether those up to `number` are over; waits a little for that.
+  // Waits up to kLookAgain for the Reclaims up to `number` to end. True if they
+  // have.
   bool AwaitOver(uint64_t number) {
     MutexLock lock(mu_);
     const MonotonicTime deadline = MonotonicTime::Now() + kLookAgain;
@@ -81,7 +82,7 @@ class OpenReclaims {
 
 namespace {
 
-// Not made at its first use, which may be under mmu_lock; never destroyed.
+// Not made at first use, which may be under mmu_lock. Never destroyed.
 OpenReclaims& open_reclaims = *new OpenReclaims;
 
 }  // namespace
@@ -103,8 +104,9 @@ bool MayFillFromPool() {
          !ThisThreadHoldsMmuLock();
 }
 
-// A piece that was on its way at the first look is in the stock or in the pool,
-// or somebody else's, when this gives up. For one that was counted as in its
+// When this gives up, every piece that was being returned at the first look is
+// in the stock, in the pool, or taken by another thread. For a piece that was
+// counted as in its grace period:
 // grace period:
 //
 //   unlinks                           fills
@@ -117,14 +119,15 @@ bool MayFillFromPool() {
 //                                     F3 RcuBarrier
 //                                     F4 looks again
 //
-// F1 has seen U2, so F2 waits for U4; U3 is before F3, so the piece is back
-// before F4. Were there F3 alone, U3 might come after it.
+// F1 has seen U2, so F2 waits for U4. U3 comes before F3, so the piece is in
+// the pool before F4. With F3 alone, U3 might come after it.
 //
-// For one that nobody has come to: its Reclaim began before it was out of
-// reach, so before F1. If that had ended by F1, the piece was counted by then.
-// If not, this finds that not as many had ended before F1 as have begun after
-// it, and does F2 to F4 again until they are over. Those that begin later are
-// nothing to it: what they take apart was in use at F1.
+// For a piece that is not unlinked yet: its Reclaim began before the piece
+// became unreachable, so before F1. If that Reclaim had ended by F1, the piece
+// was counted by then. If not, fewer Reclaims had ended before F1 than have
+// begun by the check after F1, and F2 to F4 are repeated until all of those are
+// over. Reclaims that begin later do not matter: the pieces that they tear down
+// were in use at F1.
 bool FillFromPool(absl::FunctionRef<Refill()> take) {
   MMU_CHECK(MayFillFromPool());
   AtHook(HookPoint::kTopUp);

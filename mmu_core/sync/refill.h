@@ -1,12 +1,12 @@
-// Filling a thread's own stock of tables or other pieces from the pool that all
-// share, before mmu_lock is taken (LCK-01).
+// Filling a thread's own stock of tables or other pieces from the shared pool,
+// before mmu_lock is taken (LCK-01).
 //
-// A piece that nobody can reach any more goes back to its pool in two steps: a
-// thread comes to it, and unlinks it (Reclaim); then an RCU grace period
-// passes. Until then it is neither in use nor free. A pool that has nothing but
-// that is not exhausted, so whoever needs a piece waits for what was on its way
-// when it found too little. Every stock is filled by FillFromPool, so that
-// everybody does.
+// An unreachable piece returns to its pool in two steps: a thread unlinks it
+// (Reclaim), and then an RCU grace period passes. Until then the piece is
+// neither in use nor free. A pool whose pieces are all in these steps is not
+// exhausted, so a thread that needs a piece waits for the pieces that were
+// being returned when it found too few. Every stock is filled by FillFromPool,
+// so every thread follows this rule.
 
 #ifndef MMU_CORE_SYNC_REFILL_H_
 #define MMU_CORE_SYNC_REFILL_H_
@@ -17,17 +17,18 @@
 
 namespace mmu {
 
-// A thread takes apart what nobody can reach any more, or will be able to in a
-// moment: tables under roots that it invalidates, tables and shadow pages that
-// it unlinks. (An obsolete root that a vCPU is on goes only when that vCPU
-// drops it, at its next access; of a vCPU that does not run it is in use.)
-// Exists from before the first of that cannot be reached until the last was
-// handed to RCU. It may let go of mmu_lock meanwhile, which takes long; whoever
-// lacks pieces waits for its end.
+// Marks that the thread tears down pieces that are unreachable or about to
+// become so: tables under roots that it invalidates, tables and shadow pages
+// that it unlinks. (An obsolete root of a vCPU is torn down only when that vCPU
+// drops it, at its next access; while that vCPU does not run, the root is in
+// use.) A Reclaim exists from before the first piece becomes unreachable until
+// the last was handed to RCU. Its thread may release mmu_lock in between, which
+// takes long; threads that lack pieces wait for the end of the Reclaim.
 //
-// Neither made nor ended in a way that allocates or blocks for long, so it may
-// be under mmu_lock. Its thread may not fill a stock (checked): it would wait
-// for itself. Externally synchronised: belongs to the thread that made it.
+// Neither its constructor nor its destructor allocates or blocks for long, so
+// it may be made under mmu_lock. Its thread may not fill a stock (checked): the
+// thread would wait for itself. Externally synchronised: belongs to the thread
+// that made it.
 class Reclaim {
  public:
   Reclaim();
@@ -35,38 +36,41 @@ class Reclaim {
   Reclaim(const Reclaim&) = delete;
   Reclaim& operator=(const Reclaim&) = delete;
 
-  // Whether the calling thread has one: what it unlinks meanwhile is covered.
+  // Whether the calling thread has a Reclaim, which covers the pieces that it
+  // unlinks.
   static bool ThisThreadHasOne();
 
  private:
   friend class OpenReclaims;
 
-  uint64_t number_ = 0;  // 1 is the first of the process
+  uint64_t number_ = 0;  // 1 is the first Reclaim of the process
   Reclaim* older_ = nullptr;
   Reclaim* newer_ = nullptr;
 };
 
-// What one look into a pool came to. A value.
+// The result of one attempt to take pieces from a pool. A value.
 struct Refill {
   bool enough = false;  // the stock has what its owner needs
-  // Pieces of the pool that were in their grace period at that moment: whoever
-  // counts one as such is in an RCU read section from then until it has handed
-  // the piece to RCU.
+  // The pool's pieces that were in their grace period at that moment. A thread
+  // that counts a piece as such stays in an RCU read section from the count
+  // until it has handed the piece to RCU.
   uint64_t in_grace_period = 0;
 };
 
-// Whether the calling thread may fill a stock: it is in no RCU read section and
-// has no Reclaim, for whose end it might wait, and holds no mmu_lock, under
-// which nothing is allocated. The latter is known in debug builds only.
+// Whether the calling thread may fill a stock. It must be in no RCU read
+// section, must have no Reclaim (it might wait for that Reclaim's end), and
+// must not hold an mmu_lock, under which nothing is allocated. The last
+// condition is checked in debug builds only.
 bool MayFillFromPool();
 
-// `take` moves pieces from the pool to the stock. If they are too few and
-// others are on their way, waits for those and calls `take` again, until it has
-// enough or all that was on its way then is back in the pool, and others were
-// faster. True if there is enough. REQUIRES: MayFillFromPool() (checked).
+// `take` moves pieces from the pool to the stock. If they are too few while
+// others are being returned, waits for those and calls `take` again. Ends when
+// there are enough, or when all pieces that were then being returned are back
+// in the pool and other threads took them. True if there are enough. REQUIRES:
+// MayFillFromPool() (checked).
 bool FillFromPool(absl::FunctionRef<Refill()> take);
 
-// How many calls waited, in the whole process. Thread-safe.
+// The number of calls that waited, in the whole process. Thread-safe.
 uint64_t GracePeriodWaits();
 
 }  // namespace mmu

@@ -1,5 +1,5 @@
-// A reader-writer mutex for lists that are read often and changed rarely. Not
-// mmu_lock: nobody measures it, and it is not fair.
+// A reader-writer mutex for lists that are read often and changed rarely.
+// Unlike mmu_lock it is not measured and not fair.
 
 #ifndef MMU_CORE_SYNC_SHARED_MUTEX_H_
 #define MMU_CORE_SYNC_SHARED_MUTEX_H_

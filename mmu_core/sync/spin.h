@@ -1,4 +1,4 @@
-// Waiting for another thread without sleeping, for a moment.
+// Short waits for another thread without sleeping.
 
 #ifndef MMU_CORE_SYNC_SPIN_H_
 #define MMU_CORE_SYNC_SPIN_H_
@@ -18,10 +18,10 @@ inline void CpuRelax() {
 #endif
 }
 
-// The pauses of a loop that waits for what another thread does within
-// nanoseconds, unless it has lost its processor in the middle of it. So: spin
-// for about a microsecond, then give this processor away, and only then sleep,
-// since waking up takes far longer than what is waited for.
+// The pauses of a loop that waits for another thread. That thread needs only
+// nanoseconds, unless it was preempted. So the loop spins for about a
+// microsecond, then yields the processor, and only then sleeps, since waking up
+// takes far longer than the expected wait.
 // Externally synchronised: belongs to the thread that waits.
 class Backoff {
  public:
@@ -43,7 +43,7 @@ class Backoff {
   uint32_t round_ = 0;
 };
 
-// Nanoseconds of a clock that never goes back.
+// Nanoseconds of the monotonic clock.
 inline int64_t MonotonicNanos() {
   return std::chrono::duration_cast<std::chrono::nanoseconds>(
              std::chrono::steady_clock::now().time_since_epoch())

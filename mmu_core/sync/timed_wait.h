@@ -1,9 +1,9 @@
-// Waiting for a change until a point of the monotonic clock.
+// Waiting for a change with a deadline on the monotonic clock.
 //
-// Not absl::CondVar, absl::Mutex::AwaitWithTimeout or absl::Notification: as of
-// the release that Debian 12 has, Abseil turns every timeout into a deadline of
-// the wall clock, so that a wait of 20 ms lasts an hour when the clock is set
-// back by one.
+// absl::CondVar, absl::Mutex::AwaitWithTimeout and absl::Notification do not
+// serve: up to the release in Debian 12, Abseil turns every timeout into a
+// deadline of the wall clock, so a wait of 20 ms lasts an hour if the clock is
+// set back by an hour.
 
 #ifndef MMU_CORE_SYNC_TIMED_WAIT_H_
 #define MMU_CORE_SYNC_TIMED_WAIT_H_
@@ -17,14 +17,14 @@
 
 namespace mmu {
 
-// Waits until `changed` is notified, or a little longer than `deadline`. False:
-// `deadline` has passed, and this did not wait. Returns for no reason at
-// times: wait in a loop over the condition.
+// Waits until `changed` is notified, or until a little after `deadline`.
+// Returns false, without waiting, if `deadline` has passed. Spurious wake-ups
+// happen: wait in a loop over the condition.
 inline bool WaitUntil(CondVar& changed, Mutex& mu, MonotonicTime deadline)
     ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu) {
   const absl::Duration left = deadline - MonotonicTime::Now();
   if (left <= absl::ZeroDuration()) return false;
-  // An endless wait is none for the system's clocks.
+  // The system's clocks cannot represent an endless wait.
   changed.WaitFor(mu,
                   absl::ToChronoNanoseconds(std::min(left, absl::Hours(1))));
   return true;
