@@ -1,4 +1,4 @@
-// What remote TLB flushes cost, by scope and by reason.
+// The costs of remote TLB flushes, by scope and by reason.
 
 #ifndef MMU_CORE_TLB_FLUSH_METRICS_H_
 #define MMU_CORE_TLB_FLUSH_METRICS_H_
@@ -13,7 +13,7 @@ namespace mmu {
 
 // A value: a copy of one VM's totals, or the sum of several.
 struct FlushMetrics {
-  // STAT-02: remote flushes asked for; the sum of requests_by_reason.
+  // STAT-02: requested remote flushes; the sum of `requests`.
   uint64_t remote_tlb_flush_requests = 0;
   // STAT-01: those that interrupted at least one vCPU.
   uint64_t remote_tlb_flush = 0;

@@ -22,7 +22,7 @@ void Bump(std::atomic<uint64_t>& counter, uint64_t n = 1) {
   counter.fetch_add(n, std::memory_order_relaxed);
 }
 
-// On the stack: nothing is allocated under mmu_lock.
+// An array on the stack: nothing is allocated under mmu_lock.
 constexpr size_t kSectionsAtATime = 256;
 
 }  // namespace
@@ -51,15 +51,16 @@ FlushResult RemoteTlb::Request(uint32_t bits) {
   FlushResult result;
   ReaderLock lock(vcpus_mu_);
   for (VcpuGate* gate : vcpus_) gate->AddRequests(bits);
-  // Also orders the SPTE changes of this thread before the walks of a vCPU that
-  // is seen outside of an access section; see VcpuGate::BeginAccess.
+  // Also orders this thread's SPTE changes before the walks of a vCPU that is
+  // found outside of an access section; see VcpuGate::BeginAccess.
   HeavyBarrier();
   for (const VcpuGate* gate : vcpus_) {
     if (gate->in_guest()) ++result.vcpus_kicked;
   }
-  // With more vCPUs than processors many of them may have lost theirs in the
-  // middle of a section. So first see which, then wait; one after the other,
-  // each would be waited for as long as all together.
+  // With more vCPUs than processors many vCPUs may be preempted inside a
+  // section. So first read all sections, then wait for the open ones: waiting
+  // for each vCPU in turn would take the sum of the waits instead of the
+  // longest.
   std::array<uint64_t, kSectionsAtATime> sections;
   for (size_t first = 0; first < vcpus_.size(); first += kSectionsAtATime) {
     const size_t end = std::min(vcpus_.size(), first + kSectionsAtATime);
@@ -76,9 +77,11 @@ FlushResult RemoteTlb::Request(uint32_t bits) {
 FlushResult RemoteTlb::KickOut() {
   FlushResult result;
   ReaderLock lock(vcpus_mu_);
-  // A vCPU whose guest did something by now is seen where it was then.
+  // After the barrier, Stay() shows whether a vCPU whose guest has acted by now
+  // was in guest mode then.
   HeavyBarrier();
-  // Who is outside needs not be asked; who comes in later is not waited for.
+  // A vCPU outside needs no request; a vCPU that enters later is not waited
+  // for.
   std::array<uint64_t, kSectionsAtATime> stays;
   for (size_t first = 0; first < vcpus_.size(); first += kSectionsAtATime) {
     const size_t end = std::min(vcpus_.size(), first + kSectionsAtATime);

@@ -22,10 +22,10 @@ struct FlushResult {
   int vcpus_kicked = 0;  // vCPUs that were in guest mode
 };
 
-// The vCPUs of one VM as seen by flushers. Flush and Request may be called
+// The vCPUs of one VM, as flushers see them. Flush and Request may be called
 // under mmu_lock in any mode or without it, inside an RCU read section or not,
-// by vCPU threads (outside of their access sections) or by others; they
-// allocate nothing. Thread-safe.
+// and by any thread (by a vCPU's thread only outside of its access sections).
+// They allocate nothing. Thread-safe.
 class RemoteTlb {
  public:
   RemoteTlb() = default;
@@ -33,31 +33,31 @@ class RemoteTlb {
   RemoteTlb(const RemoteTlb&) = delete;
   RemoteTlb& operator=(const RemoteTlb&) = delete;
 
-  // From now on `gate` receives requests. It must outlive its removal.
+  // Makes `gate` receive requests from now on. It must outlive its removal.
   void AddVcpu(VcpuGate* gate);
-  // Afterwards nobody touches `gate`. REQUIRES: it was added.
+  // Afterwards no flusher uses `gate`. REQUIRES: `gate` was added.
   void RemoveVcpu(VcpuGate* gate);
 
-  // When it returns, no access that began before is still going on, and each
-  // vCPU empties its TLB before its next one (TLB-01, TLB-12). SPTE changes
-  // made before the call are seen by every later walk. The vCPU model has no
-  // flush of a range: each scope empties whole TLBs and counts as one flush
-  // under its name (TLB-03). `cost` may be null.
+  // On return every access that began before the call has ended, and each vCPU
+  // empties its TLB before its next access (TLB-01, TLB-12). Every later walk
+  // sees the SPTE changes made before the call. The vCPU model cannot flush a
+  // range: each scope empties whole TLBs and counts as one flush of that scope
+  // (TLB-03). `cost` may be null.
   FlushResult Flush(FlushScope scope, FlushReason reason, MmuCost* cost);
 
   // The same handshake for other requests (bits of vcpu_gate.h); counts no
   // flush.
   FlushResult Request(uint32_t bits);
 
-  // Has every vCPU that is in guest mode leave it: when it returns, each of
-  // them has been outside since the call (DL-31). Not under a lock that a
-  // vCPU's thread takes between EnterGuest and ExitGuest, which it does for
-  // nothing but an access of its own source.
+  // Makes every vCPU that is in guest mode leave it: on return, each of them
+  // has been outside since the call (DL-31). Must not be called under a lock
+  // that a vCPU's thread takes between EnterGuest and ExitGuest; the thread
+  // takes one there only for an access of its own source.
   FlushResult KickOut();
 
-  // A flush that was considered and found unnecessary.
+  // Counts a flush that was considered and found unnecessary.
   void CountElided(FlushReason reason);
-  // A vCPU emptied its own TLB without being asked by Flush.
+  // Counts a vCPU's flush of its own TLB that no Flush requested.
   void CountVcpuFlush(FlushReason reason);
 
   FlushMetrics Snapshot() const;
@@ -69,7 +69,7 @@ class RemoteTlb {
   mutable SharedMutex vcpus_mu_;
   std::vector<VcpuGate*> vcpus_ ABSL_GUARDED_BY(vcpus_mu_);
 
-  // Relaxed, independent of each other.
+  // Relaxed; the counters are independent of each other.
   std::atomic<uint64_t> interrupting_flushes_{0};
   std::array<ReasonCounters, kFlushScopes> flushes_{};
   ReasonCounters requests_{};

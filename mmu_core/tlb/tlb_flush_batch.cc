@@ -50,7 +50,7 @@ void TlbFlushBatch::FlushAlways(MmuCost* cost) {
   remote_->Flush(scope_, reason_, cost);
 }
 
-// `why` is for the reader of the calling code.
+// `why` only documents the call.
 void TlbFlushBatch::Discard(FlushDiscard /*why*/) { range_ = GfnRange(); }
 
 }  // namespace mmu

@@ -1,5 +1,5 @@
-// The choke point through which every remote TLB flush goes: it collects what
-// must be flushed, and cannot be forgotten.
+// A batch of pending TLB flushes. Every remote TLB flush goes through a batch,
+// and debug builds check that none is forgotten.
 
 #ifndef MMU_CORE_TLB_TLB_FLUSH_BATCH_H_
 #define MMU_CORE_TLB_TLB_FLUSH_BATCH_H_
@@ -17,9 +17,9 @@ enum class FlushDiscard {
   kRootUnreachable,  // no vCPU can use the root any more (TLB-07)
 };
 
-// States: clean, or pending after Add. Flush, FlushAlways and Discard make it
-// clean again; after that it may be used again (a walk flushes before each
-// yield and goes on). Destroying or overwriting a pending batch is a bug
+// States: clean, or pending after Add. Flush, FlushAlways and Discard make the
+// batch clean again, after which it may be reused (a walk flushes before each
+// yield and continues). Destroying or overwriting a pending batch is a bug
 // (checked in debug builds). A moved-from batch is clean.
 // Externally synchronised: belongs to one thread at a time.
 class [[nodiscard]] TlbFlushBatch {
@@ -30,10 +30,11 @@ class [[nodiscard]] TlbFlushBatch {
   TlbFlushBatch(TlbFlushBatch&& other) noexcept;
   TlbFlushBatch& operator=(TlbFlushBatch&& other) noexcept;
 
-  // Vcpus may hold stale translations of `range`. An empty range adds nothing.
+  // Records that vCPUs may hold stale translations of `range`. An empty range
+  // adds nothing.
   void Add(GfnRange range);
   bool pending() const { return !range_.empty(); }
-  // Smallest range that covers all that was added; empty if clean.
+  // The smallest range that covers all added ranges; empty if clean.
   GfnRange range() const { return range_; }
 
   // Issues one remote flush if pending; otherwise counts an elided one. `cost`
@@ -41,7 +42,7 @@ class [[nodiscard]] TlbFlushBatch {
   void Flush(MmuCost* cost);
   // Issues one remote flush, pending or not (DL-02).
   void FlushAlways(MmuCost* cost);
-  // Forgets what is pending.
+  // Drops the pending flush.
   void Discard(FlushDiscard why);
 
  private:
@@ -51,9 +52,9 @@ class [[nodiscard]] TlbFlushBatch {
   GfnRange range_;
 };
 
-// A seam for tests that must see what a missing flush leads to; a program that
-// does not define it loses nothing. True: the batch is clean, as if flushed,
-// but no vCPU was asked to.
+// A seam for tests of the effects of a missing flush; other programs need not
+// define it. If it returns true, the batch becomes clean as if flushed, but no
+// vCPU is asked to flush.
 __attribute__((weak)) bool ShouldSkipFlush(FlushReason reason);
 
 }  // namespace mmu

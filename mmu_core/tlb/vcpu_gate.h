@@ -1,13 +1,13 @@
-// The handshake between one vCPU and those who must make sure that it uses no
-// stale translation (TLB-01, 02, 11, 12).
+// The handshake between one vCPU and the flushers that must make sure that it
+// uses no stale translation (TLB-01, 02, 11, 12).
 //
-// A vCPU does every guest access, including the walk of the tables on a TLB
-// miss and the insertion of what it found, inside an access section. A flusher
-// leaves a request and waits only for the access sections that are open at that
-// moment; a vCPU that is between two accesses, handles a fault, or does not run
-// the guest at all is not waited for: it meets the request before its next
-// access. So no flusher ever waits for a fault handler or for a thread that
-// waits for mmu_lock, and a flush may be issued under any lock.
+// A vCPU does every guest access inside an access section. That includes the
+// walk of the tables on a TLB miss and the insertion of the translation. A
+// flusher leaves a request and waits only for the access sections that are open
+// at that moment. It does not wait for a vCPU that is between two accesses,
+// handles a fault, or does not run the guest: such a vCPU meets the request
+// before its next access. So a flusher never waits for a fault handler or for a
+// thread that waits for mmu_lock, and a flush may be issued under any lock.
 //
 // Next: remote_flush.h, which is the flusher.
 
@@ -27,12 +27,12 @@ namespace mmu {
 // Bits of VcpuGate requests.
 inline constexpr uint32_t kTlbFlush = 1;
 inline constexpr uint32_t kFreeObsoleteRoots = 2;
-// No more than "leave the guest", which empties the CPU's dirty log.
+// Only leave the guest, which empties the CPU's dirty log.
 inline constexpr uint32_t kExitGuest = 4;
-inline constexpr uint32_t kDirtyRingSoftFull = 8;   // left by the vCPU itself
+inline constexpr uint32_t kDirtyRingSoftFull = 8;   // set by the vCPU itself
 inline constexpr uint32_t kUpdateCpuDirtyLog = 16;  // on or off (DL-09)
 
-// States of a vCPU, changed by itself only:
+// States of a vCPU, changed only by the vCPU itself:
 //
 //   outside --EnterGuest--> in guest, between accesses --BeginAccess-->
 //   in guest, access section open --EndAccess--> in guest, between accesses
@@ -47,7 +47,8 @@ class VcpuGate {
 
   // ---- vCPU side ----
 
-  // A vCPU in guest mode counts as interrupted by a request (STAT-01).
+  // Enters guest mode, in which a request counts the vCPU as interrupted
+  // (STAT-01).
   void EnterGuest() {
     MMU_DCHECK(!in_access());
     stay_.store(stay_.load(std::memory_order_relaxed) | 1, kBarrierOrder);
@@ -62,9 +63,9 @@ class VcpuGate {
   // pending requests: the vCPU must then handle what TakeRequests() returns and
   // begin again.
   //
-  // Why no access can use what a flush has dropped (TLB-11). The danger is that
-  // each side misses the other's store, because both are still in their store
-  // buffers when the other one loads:
+  // Why no access can use a translation that a flush has dropped (TLB-11). The
+  // danger is that each side misses the other's store, because both stores are
+  // still in store buffers when the other side loads:
   //
   //   vCPU                                  flusher
   //   V1 sequence_ = odd                    F1 requests_ |= kTlbFlush
@@ -73,14 +74,16 @@ class VcpuGate {
   //   V4 use the TLB, load or store
   //   V5 sequence_ = even (release)
   //
-  // F2 makes the vCPU's processor pass a full barrier at some point between two
-  // of its instructions, as V2 keeps the compiler from moving V1 and V3 across:
-  //  1. If that point is before V3, V3 sees F1: the access does not happen.
-  //  2. Otherwise it is after V1 too, so F3 sees the odd number, and the
-  //     flusher waits until it changes. V5 is a release and F3 an acquire, so
-  //     the access of V4 is complete before the flusher goes on.
-  // In guest mode is published before V1 and read after F2, so a flusher that
-  // sees the vCPU outside knows by the same argument that V3 will see F1.
+  // F2 makes the vCPU's processor execute a full barrier at some point between
+  // two of its instructions; V2 keeps the compiler from moving V1 and V3 across
+  // each other:
+  //   1. If that point is before V3, V3 sees F1: the access does not happen.
+  //   2. Otherwise it is after V1 too, so F3 sees the odd number, and the
+  //      flusher waits until it changes. V5 is a release and F3 an acquire, so
+  //      the access of V4 is complete before the flusher continues.
+  // EnterGuest publishes guest mode before V1, and the flusher reads it after
+  // F2. So if a flusher sees the vCPU outside, V3 will see F1 by the same
+  // argument.
   uint32_t BeginAccess() {
     MMU_DCHECK(!in_access());
     const uint64_t opened = sequence_.load(std::memory_order_relaxed) + 1;
@@ -120,20 +123,21 @@ class VcpuGate {
   }
   // To be called after HeavyBarrier. Thread-safe.
   bool in_guest() const { return (Stay() & 1) != 0; }
-  // F3 above, in two steps, so that a flusher of many vCPUs looks at all of
-  // them first and its waits overlap: a vCPU that has met the request meanwhile
-  // may well be in a section again, which need not be waited for. Thread-safe.
+  // F3 above, in two steps: a flusher of many vCPUs first reads all sections,
+  // so that its waits overlap. A vCPU that has met the request meanwhile may be
+  // in a new section, which the flusher need not wait for. Thread-safe.
   uint64_t Section() const { return sequence_.load(kBarrierAcquire); }
-  // Waits until `section` is over, if it was open when Section() gave it.
+  // Waits until `section` is over, if it was open when Section() returned it.
   // Returns quickly: a section is one access. Must not be called by the vCPU's
   // thread inside its own section.
   void WaitForEndOf(uint64_t section) const {
     if ((section & 1) != 0) WaitForChange(sequence_, section);
   }
-  // The same with a stay in guest mode in place of a section. Its end takes
-  // longer, so the vCPU should have been asked for it (kExitGuest), and whoever
-  // waits holds nothing that its thread may want between EnterGuest and
-  // ExitGuest. What the vCPU's thread did before ExitGuest is seen then.
+  // The same for a stay in guest mode instead of a section. A stay lasts
+  // longer, so the caller should have asked the vCPU to exit (kExitGuest), and
+  // must hold no lock that the vCPU's thread may take between EnterGuest and
+  // ExitGuest. Afterwards the caller sees everything that the vCPU's thread did
+  // before ExitGuest.
   uint64_t Stay() const { return stay_.load(kBarrierAcquire); }
   void WaitForExitFrom(uint64_t stay) const {
     if ((stay & 1) != 0) WaitForChange(stay_, stay);
@@ -151,8 +155,9 @@ class VcpuGate {
   alignas(64) std::atomic<uint64_t> sequence_{0};
   // Written by the vCPU alone; odd while it is in guest mode.
   std::atomic<uint64_t> stay_{0};
-  // Written by flushers, cleared by the vCPU; read at every access, so on the
-  // same line as what the vCPU writes there.
+  // Written by flushers, cleared by the vCPU. The vCPU reads it at every
+  // access, so it shares the cache line of the members that the vCPU writes
+  // then.
   std::atomic<uint32_t> requests_{0};
 };
 

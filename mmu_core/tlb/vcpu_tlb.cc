@@ -25,7 +25,8 @@ void VcpuTlb::Insert(const TlbEntry& entry) {
 
 void VcpuTlb::FlushAll() {
   if (++epoch_ >> kEpochBits == 0) return;
-  // Out of epochs: empty the slots, or those of epoch 1 would come to life.
+  // The epochs are used up: empty the slots, or entries of epoch 1 would become
+  // valid again.
   std::fill_n(slots_.get(), kSlots, Slot());
   epoch_ = 1;
 }

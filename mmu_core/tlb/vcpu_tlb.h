@@ -1,6 +1,7 @@
-// The TLB of one model vCPU: translations the vCPU uses without looking at the
-// tables again. It keeps stale ones until it is told to flush; that is what it
-// is for: a flush that an MMU forgets shows as a wrong access (TLB-12).
+// The TLB of one model vCPU: translations that the vCPU uses without walking
+// the tables again. It deliberately keeps stale translations until it is told
+// to flush, so that a flush that an MMU forgets shows as a wrong access
+// (TLB-12).
 
 #ifndef MMU_CORE_TLB_VCPU_TLB_H_
 #define MMU_CORE_TLB_VCPU_TLB_H_
@@ -23,17 +24,17 @@ struct TlbEntry {
   // First byte of the mapped page in this process; null if the backing keeps
   // no contents.
   std::byte* host = nullptr;
-  uint64_t root_id = 0;  // of the root it was read from; for audits
+  uint64_t root_id = 0;  // of the root that the walk started from; for audits
   Level level = Level::k4K;
   bool writable = false;
   bool executable = false;
   bool dirty_set = false;  // the SPTE's D bit is known to be set
-  // What all entries on the way grant; of shadow pages (shadow tables differ
-  // from a second stage in who may do what).
+  // The rights that all entries on the path grant. For shadow pages, whose
+  // rights distinguish user and supervisor accesses; a second stage's do not.
   AccessRights rights = {};
 };
 
-// Three direct-mapped arrays, one per page size, so an insertion may drop any
+// Three direct-mapped arrays, one per page size, so an insertion may evict any
 // other entry of its size.
 // Externally synchronised by the vCPU: only its thread may call.
 class VcpuTlb {
@@ -69,12 +70,12 @@ class VcpuTlb {
   // REQUIRES: entry.level <= k1G and entry.base_page is aligned to it.
   void Insert(const TlbEntry& entry);
 
-  // Drops everything; takes constant time.
+  // Drops all entries in constant time.
   void FlushAll();
-  // Drops what translates `page`, whatever the size (the flush of its own
-  // translation that a vCPU does after a fault, PF-18).
+  // Drops the entries that translate `page`, of any size. A vCPU flushes its
+  // own translation this way after a fault (PF-18).
   void FlushPage(PageNumber page);
-  // Drops at most one entry, chosen by `random`: a TLB may forget at will.
+  // Drops at most one entry, chosen by `random`: a TLB may evict at any time.
   void DropRandom(uint64_t random);
 
   // Calls fn(const TlbEntry&) for each entry.
@@ -89,9 +90,10 @@ class VcpuTlb {
   static constexpr int kSlots = kEntries4K + kEntries2M + kEntries1G;
   static constexpr int kEpochBits = 64 - kPageNumberBits;
 
-  // One cache line. The tag is the page number at the entry's size and the
-  // epoch of the insertion, so one comparison answers "same page, and not
-  // flushed since". Epoch 0 is never current: a zero tag is an empty slot.
+  // One cache line. The tag combines the page number at the entry's size with
+  // the epoch of the insertion, so one comparison tests both the page and
+  // whether a flush happened since. Epoch 0 is never current: a zero tag is an
+  // empty slot.
   struct alignas(64) Slot {
     uint64_t tag = 0;
     TlbEntry entry;
