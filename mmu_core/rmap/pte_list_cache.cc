@@ -23,7 +23,7 @@ bool PteListCache::TryTopUp(PteListNeed need) {
       head_ = desc;
     }
     count_ += chain.count;
-    // Descriptors go back to their pool at once, without a grace period.
+    // Descriptors return to their pool at once, without a grace period.
     return Refill{.enough = count_ >= need.min, .in_grace_period = 0};
   });
 }

@@ -1,5 +1,5 @@
 // A stock of descriptors for lists of SPTEs, filled before mmu_lock is taken so
-// that nothing is allocated under it (SHD-19, SHD-75, LCK-01).
+// that nothing is allocated under the lock (SHD-19, SHD-75, LCK-01).
 
 #ifndef MMU_CORE_RMAP_PTE_LIST_CACHE_H_
 #define MMU_CORE_RMAP_PTE_LIST_CACHE_H_
@@ -11,24 +11,24 @@
 
 namespace mmu {
 
-// How many descriptors a cache must hold before an operation takes mmu_lock,
-// and how many it is filled to when it holds fewer.
+// The minimum number of descriptors in a cache before an operation takes
+// mmu_lock, and the number that a cache with fewer is filled to.
 struct PteListNeed {
   int min;
   int capacity;
 };
 
-// A fault of a vCPU: its own leaf's rmap, the parent lists of five levels, the
-// rmaps of eight leafs prefetched (SHD-19).
+// The need of a vCPU's fault: the rmap of its own leaf, the parent lists of
+// five levels, the rmaps of eight prefetched leafs (SHD-19).
 inline constexpr PteListNeed kFaultPteLists = {
     .min = 1 + ToInt(X86Geometry::kMaxLevel) + 8, .capacity = 40};
-// The split of one huge SPTE: the rmaps of a table of small ones and the
-// child's list of parents (SHD-75, SHD-76).
+// The need of the split of one huge SPTE: the rmaps of a table of small SPTEs,
+// and the child's parent list (SHD-75, SHD-76).
 inline constexpr PteListNeed kSplitPteLists = {
     .min = kEntriesPerTable + 1, .capacity = kEntriesPerTable + 1 + 40};
 
-// Externally synchronised: a vCPU's by its thread, that for splitting by
-// slots_lock.
+// Externally synchronised: a vCPU's cache by its thread, the cache for
+// splitting by slots_lock.
 class PteListCache {
  public:
   explicit PteListCache(PteListPool& pool) : pool_(pool) {}
@@ -36,12 +36,13 @@ class PteListCache {
   PteListCache(const PteListCache&) = delete;
   PteListCache& operator=(const PteListCache&) = delete;
 
-  // Fills up to need.capacity if fewer than need.min are there. False if fewer
-  // than need.min can be had; what was got is kept (SHD-81). Needs no other
-  // memory. REQUIRES: MayFillFromPool() (sync/refill.h).
+  // Fills up to need.capacity if the cache has fewer than need.min. Returns
+  // false if fewer than need.min are available; the cache keeps those it got
+  // (SHD-81). Allocates no other memory. REQUIRES: MayFillFromPool()
+  // (sync/refill.h).
   bool TryTopUp(PteListNeed need);
-  // The same for who tells somebody: RESOURCE_EXHAUSTED MMU_PAGES_EXHAUSTED
-  // (ENOMEM), whose text is allocated.
+  // The same for callers that report the error: RESOURCE_EXHAUSTED
+  // MMU_PAGES_EXHAUSTED (ENOMEM). Allocates the error's text.
   absl::Status TopUp(PteListNeed need);
 
   // REQUIRES: count() > 0. Contents are undefined.

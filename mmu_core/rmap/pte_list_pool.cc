@@ -17,13 +17,13 @@ namespace mmu {
 namespace {
 
 constexpr size_t kBlockBytes = size_t{256} << 10;
-// The place of one descriptor is taken by the block's header.
+// The block's header takes the place of one descriptor.
 constexpr int kDescsPerBlock =
     static_cast<int>(kBlockBytes / sizeof(PteListDesc)) - 1;
 
 }  // namespace
 
-// Overlays an aligned block.
+// Laid over an aligned block.
 struct PteListPool::Block {
   PteListPool* pool;
   Block* next;  // of PteListPool::blocks_
@@ -60,7 +60,7 @@ PteListPool::Chain PteListPool::Take(int count) {
   while (chain.count < count) {
     if (max != 0 && out_.load(std::memory_order_relaxed) >= max) break;
     if (free_ == nullptr) {
-      // Acquire: what the descriptors were used for is over.
+      // Acquire: all earlier uses of the descriptors are over.
       free_ = returned_.exchange(nullptr, std::memory_order_acquire);
     }
     if (free_ == nullptr && !Grow()) break;
@@ -75,18 +75,18 @@ PteListPool::Chain PteListPool::Take(int count) {
   return chain;
 }
 
-// RACE-29. Threads push, and one at a time takes everything. The classic danger
-// of such a stack, that what was the top comes back as the top with another
-// next, does no harm here, because nobody takes a single descriptor:
+// RACE-29. Many threads push; one thread at a time takes the whole stack. The
+// ABA problem of such a stack (the old top becomes the top again with another
+// next) is harmless here, because no thread takes a single descriptor:
 //
 //   1. A reads the top, x, and makes its chain's last descriptor point at it.
-//   2. B takes all over, hands x out, gets it back and pushes it.
+//   2. B takes the whole stack, hands x out, gets x back and pushes it.
 //   3. A's exchange finds x at the top and succeeds. Below A's chain is x,
-//      which is indeed the top, with the next that it has now.
+//      which is indeed the top, with its current next.
 //
-// Had 2 taken everything over and pushed nothing, the exchange fails and A
-// reads again. Release, so that whoever takes the chain over also sees the end
-// of what it was used for, and the next pointers in it.
+// If in 2 B takes the stack and pushes nothing, the exchange fails and A reads
+// the top again. Release: the thread that takes the stack also sees the end of
+// the descriptors' earlier use, and their next pointers.
 void PteListPool::Return(PteListDesc* head) {
   if (head == nullptr) return;
   uint64_t count = 1;

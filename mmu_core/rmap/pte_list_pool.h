@@ -1,9 +1,9 @@
 // Memory for descriptors of SPTE lists (rmap/pte_list_desc.h).
 //
 // The pool takes blocks from the kernel, faults each in at once and hands them
-// out as descriptors; what comes back is kept for the next. Descriptors are
-// taken before mmu_lock is (rmap/pte_list_cache.h), but they fall free under
-// it, so giving them back takes no lock.
+// out as descriptors; returned descriptors are reused. Descriptors are taken
+// before mmu_lock is (rmap/pte_list_cache.h), but become free under mmu_lock,
+// so returning them takes no lock.
 
 #ifndef MMU_CORE_RMAP_PTE_LIST_POOL_H_
 #define MMU_CORE_RMAP_PTE_LIST_POOL_H_
@@ -20,9 +20,9 @@ namespace mmu {
 // Thread-safe.
 class PteListPool {
  public:
-  // A pool of its own, for tests of limits. `max_descs` 0 means no limit.
+  // A separate pool, for tests of limits. `max_descs` 0 means no limit.
   explicit PteListPool(uint64_t max_descs = 0);
-  // REQUIRES: all descriptors were given back.
+  // REQUIRES: all descriptors were returned.
   ~PteListPool();
   PteListPool(const PteListPool&) = delete;
   PteListPool& operator=(const PteListPool&) = delete;
@@ -39,18 +39,18 @@ class PteListPool {
   };
   Chain Take(int count);
 
-  // Gives a chain (may be null) back to the pool that all of it is from. Takes
-  // no lock and does not wait: may be called under mmu_lock and with the lock
-  // of an rmap.
+  // Returns a chain (may be null), all of one pool, to that pool. Takes no lock
+  // and does not wait: may be called under mmu_lock and with the lock of an
+  // rmap.
   static void Return(PteListDesc* head);
 
-  // No more than this many descriptors may be out at once from now on.
+  // Limits the descriptors that may be out at once from now on.
   void SetMaxDescs(uint64_t max_descs);
 
   struct Stats {
     uint64_t descs_out = 0;       // in caches and in lists
-    uint64_t descs_out_peak = 0;  // most at the end of any Take
-    uint64_t bytes = 0;           // taken from the kernel; never given back
+    uint64_t descs_out_peak = 0;  // the maximum of descs_out after any Take
+    uint64_t bytes = 0;           // taken from the kernel; never returned
   };
   Stats Snapshot() const;
 
@@ -60,11 +60,12 @@ class PteListPool {
 
   mutable Mutex mu_;
   PteListDesc* free_ ABSL_GUARDED_BY(mu_) = nullptr;
-  // A list within the blocks themselves: more of them need no other memory.
+  // A list within the blocks themselves, so a further block needs no other
+  // memory.
   Block* blocks_ ABSL_GUARDED_BY(mu_) = nullptr;
   uint64_t block_count_ ABSL_GUARDED_BY(mu_) = 0;
   uint64_t out_peak_ ABSL_GUARDED_BY(mu_) = 0;
-  // What was given back and not taken over by free_ yet: a stack. See Return.
+  // A stack of returned descriptors that are not in free_ yet. See Return.
   std::atomic<PteListDesc*> returned_{nullptr};
   std::atomic<uint64_t> out_{0};  // relaxed, a count
   std::atomic<uint64_t> max_descs_;

@@ -22,7 +22,7 @@ uint64_t CountOf(const PteListDesc& head) {
   return uint64_t{head.count} + head.tail_count;
 }
 
-// Where in the list `sptep` is.
+// The list entry that holds `sptep`.
 SpteSlot*& Find(PteListDesc* head, const SpteSlot& sptep) {
   for (PteListDesc* desc = head; desc != nullptr; desc = desc->next) {
     for (uint32_t i = 0; i < desc->count; ++i) {
@@ -60,7 +60,7 @@ uintptr_t RmapHead::Lock(MmuCounters& counters) {
         AtHook(HookPoint::kRmapContended);
       }
       backoff.Pause();
-      // Anew: it may have become empty (RACE-28, step 6).
+      // Reload the word: the rmap may have become empty (RACE-28, step 6).
       word = word_.load(std::memory_order_relaxed);
     } else if (word_.compare_exchange_weak(word, word | kLocked,
                                            std::memory_order_acquire,
@@ -81,7 +81,7 @@ uint64_t RmapHead::Add(const MmuWriteLocked& lock, SpteSlot& sptep,
   CheckHeld(lock);
   const uintptr_t old = Lock(counters);
   if (old == 0) {
-    // Nobody changes an empty rmap meanwhile, and no reader locks it.
+    // No other thread changes an empty rmap meanwhile, and no reader locks it.
     Unlock(WordOf(sptep));
     return 0;
   }
@@ -128,8 +128,8 @@ void RmapHead::Remove(const MmuWriteLocked& lock, SpteSlot& sptep,
     return;
   }
   Unlock(head->next == nullptr ? 0 : WordOf(head->next));
-  // No reader is left that knows of it: one that came before had the lock
-  // before, one that comes now finds another head.
+  // No reader can still reach it: an earlier reader has released the lock, and
+  // a later one finds another head.
   head->next = nullptr;
   PteListPool::Return(head);
 }

@@ -1,4 +1,4 @@
-// Looking at an rmap as it lies in memory, for tests.
+// Inspecting the memory layout of an rmap, for tests.
 
 #ifndef MMU_CORE_RMAP_RMAP_TEST_UTIL_H_
 #define MMU_CORE_RMAP_RMAP_TEST_UTIL_H_
@@ -15,7 +15,7 @@
 
 namespace mmu::testing {
 
-// The descriptors of an rmap from the head on; empty if it has none.
+// The descriptors of an rmap, head first; empty if it has none.
 inline std::vector<const PteListDesc*> DescsOf(const RmapHead& rmap) {
   std::vector<const PteListDesc*> descs;
   const uintptr_t word = rmap.WordForTest();
@@ -25,7 +25,7 @@ inline std::vector<const PteListDesc*> DescsOf(const RmapHead& rmap) {
   return descs;
 }
 
-// Their own counts, in the same order.
+// The `count` of each descriptor, in the same order.
 inline std::vector<uint32_t> CountsOf(const RmapHead& rmap) {
   std::vector<uint32_t> counts;
   for (const PteListDesc* desc : DescsOf(rmap)) counts.push_back(desc->count);
@@ -44,8 +44,7 @@ inline std::multiset<const SpteSlot*> ContentsOf(const RmapHead& rmap) {
   return contents;
 }
 
-// What is wrong with the encoding of an rmap that nobody has locked; "" if
-// nothing is.
+// Describes an error in the encoding of an unlocked rmap; "" if there is none.
 inline std::string EncodingFindings(const RmapHead& rmap) {
   if ((rmap.WordForTest() & 2) != 0) return "locked";
   const std::vector<const PteListDesc*> descs = DescsOf(rmap);

@@ -13,13 +13,13 @@
 
 namespace mmu {
 
-// Level by level from low to high, in each by ascending gfn. Stops at rmaps
-// that are not empty, and at an empty one after kEmptyRun of them in a row, so
-// that the walk over a slot where little is mapped can yield as well.
+// Level by level from low to high, within a level by ascending gfn. Stops at
+// rmaps that are not empty, and also at an empty one after kEmptyRun empty ones
+// in a row, so that the walk over a sparsely mapped slot can yield as well.
 //
-// Between two rmaps the walk may let go of mmu_lock, however often: the
-// position is a gfn, and a head stays where it is as long as its slot. Whatever
-// was read from an rmap before is out of date then.
+// Between two rmaps the walk may release mmu_lock any number of times: the
+// position is a gfn, and the rmap heads stay in place as long as the slot
+// lives. Anything read from an rmap before is then out of date.
 //
 //   YieldPoint<MmuWriteLocked> yield(lock);
 //   for (SlotRmapCursor c(rmaps, range, Level::k4K, Level::k1G); c.Valid();
@@ -28,14 +28,14 @@ namespace mmu {
 //     yield.MaybeYield(c, &batch, cost);
 //   }
 //
-// With a batch, MaybeYield flushes it before it lets go; with null in its place
-// what the batch holds is remembered, and owed at the end.
+// With a batch, MaybeYield flushes it before it releases the lock. With null
+// instead, the caller keeps its batch pending and flushes it at the end.
 //
-// Thread-compatible. The slot must outlive it; in a walk that yields, that is
-// up to slots_lock or an RCU section of the caller's.
+// Thread-compatible. The slot must outlive the cursor; in a walk that yields,
+// the caller's slots_lock or RCU section ensures that.
 class SlotRmapCursor {
  public:
-  // A page of memory.
+  // One page of rmap heads.
   static constexpr int kEmptyRun = 512;
 
   // The rmaps of levels `first` to `last` (k1G at most) whose blocks overlap
@@ -52,7 +52,7 @@ class SlotRmapCursor {
   bool Valid() const { return head_ != nullptr; }
   // The following REQUIRE Valid().
   Level level() const { return level_; }
-  // The first gfn of the block that is in the range.
+  // The first gfn of the block that lies in the range.
   Gfn gfn() const { return gfn_; }
   RmapHead& head() const { return *head_; }
 
@@ -62,7 +62,7 @@ class SlotRmapCursor {
     Settle();
   }
 
-  // For YieldPoint: never twice without a step in between.
+  // For YieldPoint: true only after a step since the last yield.
   bool MayYield() const { return stepped_; }
   void MarkYielded() { stepped_ = false; }
 
@@ -72,7 +72,7 @@ class SlotRmapCursor {
     head_ = &rmaps_.Head(gfn_, level_);
     end_ = &rmaps_.Head(range_.end - 1, level_) + 1;
   }
-  // To the next rmap, empty or not.
+  // Moves to the next rmap, empty or not.
   void Advance() {
     gfn_ = RoundDown(gfn_, level_) + PagesPer(level_);
     if (++head_ != end_) return;

@@ -26,7 +26,7 @@ std::unique_ptr<SlotRmaps> SlotRmaps::TryCreate(GfnRange range) {
   for (int level = 1; level <= kLevels; ++level) {
     bytes += HeadCount(range, static_cast<Level>(level)) * sizeof(RmapHead);
   }
-  // Zeroes are empty rmaps and no trackers.
+  // Zeroed memory means empty rmaps and no trackers.
   ZeroedMemory memory = ZeroedMemory::TryAllocate(bytes);
   if (!memory) return nullptr;
   return std::unique_ptr<SlotRmaps>(new (std::nothrow)

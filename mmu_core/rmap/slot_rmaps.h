@@ -1,11 +1,11 @@
-// The rmaps of one memslot, and how many trackers write-protect each gfn.
+// The rmaps of one memslot, and the write-tracking counts of its gfns.
 //
 //   rmaps of level L    one for each L-sized block that the slot touches, as in
 //                       memory/lpage_info.h, for levels 1, 2 and 3
 //   write-track counts  one for each gfn, 16 bits (SLOT-46)
 //
-// That is 10 bytes for each page of the slot, and a little. They are needed
-// only by a VM that has shadow pages: rmap/lazy_slot_rmaps.h.
+// That is a little over 10 bytes per page of the slot. Only a VM with shadow
+// pages needs them: rmap/lazy_slot_rmaps.h.
 
 #ifndef MMU_CORE_RMAP_SLOT_RMAPS_H_
 #define MMU_CORE_RMAP_SLOT_RMAPS_H_
@@ -23,8 +23,8 @@
 
 namespace mmu {
 
-// Thread-safe: rmaps as rmap/rmap.h says; the counts are changed under
-// mmu_lock in write mode and may be read without it, as a hint.
+// Thread-safe: rmaps as rmap/rmap.h says; the counts change under mmu_lock in
+// write mode and may be read without it as a hint.
 class SlotRmaps {
  public:
   // For the slot at `range`, not empty. Null if the host has no memory. May
@@ -36,8 +36,8 @@ class SlotRmaps {
   SlotRmaps& operator=(const SlotRmaps&) = delete;
 
   GfnRange range() const { return range_; }
-  // Bytes of address space; from a page on, memory stands behind what was
-  // written to.
+  // Bytes of address space. If it is a page or more, only the pages that were
+  // written to use memory.
   size_t allocated_bytes() const { return memory_.bytes(); }
   // `level` is at most k1G here and below.
   uint64_t head_count(Level level) const;
@@ -45,13 +45,14 @@ class SlotRmaps {
   // the same rmap.
   RmapHead& Head(Gfn gfn, Level level) const;
 
-  // One tracker of `gfn` more or less; a page with a tracker must not be mapped
-  // writable. A tracker is an upper-level shadow page at that gfn, and
-  // paging/page_role.h shows that there are never UINT16_MAX of those (ROLE-40;
-  // checked). Nor may more leave than came (checked).
+  // Adds or removes one tracker of `gfn`; a page with a tracker must not be
+  // mapped writable. A tracker is an upper-level shadow page at that gfn;
+  // paging/page_role.h shows that there are always fewer than UINT16_MAX of
+  // those (ROLE-40; checked). A removal without a tracker is an error
+  // (checked).
   void AddWriteTracker(const MmuWriteLocked& lock, Gfn gfn);
   void RemoveWriteTracker(const MmuWriteLocked& lock, Gfn gfn);
-  // Under mmu_lock in any mode this is the number.
+  // Exact under mmu_lock in any mode.
   uint16_t WriteTrackers(Gfn gfn) const;
   bool IsWriteTracked(Gfn gfn) const { return WriteTrackers(gfn) != 0; }
 
@@ -64,7 +65,7 @@ class SlotRmaps {
   // All immutable after construction.
   const GfnRange range_;
   const ZeroedMemory memory_;
-  std::array<RmapHead*, kLevels> heads_;  // of level 1 first
+  std::array<RmapHead*, kLevels> heads_;  // heads_[0] is level 1
   uint16_t* write_trackers_;              // accessed as atomics, relaxed
 };
 
