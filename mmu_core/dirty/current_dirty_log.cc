@@ -48,7 +48,8 @@ void CurrentDirtyLog::Begin(std::shared_ptr<VmDirtyLog> log) {
 void CurrentDirtyLog::End() {
   const std::shared_ptr<VmDirtyLog> log = Get();
   if (log == nullptr) return;
-  // May wait for a seal, and those who only look for the log shall not.
+  // open_epoch() may wait for a seal; threads that only look up the log must
+  // not wait.
   const uint64_t next = log->log.open_epoch() + 1;
   MutexLock lock(mu_);
   log_ = nullptr;

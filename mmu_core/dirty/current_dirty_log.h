@@ -1,7 +1,7 @@
-// The dirty log that a VM has at the moment, or none.
+// The current dirty log of a VM, if any.
 //
-// A VM has one log at most. It is found by everybody who marks pages or asks
-// about them, and replaced only when it begins and when it ends.
+// A VM has one log at most. Every thread that marks pages or asks about them
+// looks the log up here; it changes only when a log begins and when it ends.
 
 #ifndef MMU_CORE_DIRTY_CURRENT_DIRTY_LOG_H_
 #define MMU_CORE_DIRTY_CURRENT_DIRTY_LOG_H_
@@ -21,7 +21,7 @@
 
 namespace mmu {
 
-// A VM's log with what it was started with.
+// A VM's log and its start parameters.
 struct VmDirtyLog {
   VmDirtyLog(const DirtyLogStart& start, uint64_t first_epoch,
              DirtyLog::Slots slots)
@@ -31,7 +31,7 @@ struct VmDirtyLog {
             DirtyLog::Begin::kClosed) {}
 
   DirtyLogView View() const;
-  // Needs no memory.
+  // Allocates nothing.
   MonotonicTime ttl_end() const { return log.last_owner_call() + ttl; }
 
   const DirtyLogConfig config;
@@ -43,16 +43,18 @@ struct VmDirtyLog {
 // slots_lock.
 class CurrentDirtyLog {
  public:
-  // Null if there is none. Also one that is being switched on or off.
+  // Null without a log. Also returns a log that is being switched on or off.
   std::shared_ptr<VmDirtyLog> Get() const;
-  // Null if there is none that is on.
+  // Null unless there is a log that is on.
   std::shared_ptr<VmDirtyLog> GetOn() const;
-  // Null if there is none, or the slot, of address space 0, is not in it.
+  // Null without a log, or if the slot, of address space 0, is not logged.
   std::shared_ptr<SlotLog> FindSlot(uint32_t slot) const;
-  // As the slots that log were told to; the default without a log.
+  // The configuration with which the log's slots were started; the default
+  // without a log.
   SlotLogConfig ConfigOfSlots() const;
-  // An epoch's number is used once in the life of a VM: a client that sealed an
-  // epoch of a log that is gone must not clear pages of the next log.
+  // The first epoch of the next log. An epoch number is used once in the life
+  // of a VM: a client that sealed an epoch of an ended log must not clear pages
+  // of the next log.
   uint64_t next_epoch() const;
   void Begin(std::shared_ptr<VmDirtyLog> log);
   void End();

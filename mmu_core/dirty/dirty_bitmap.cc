@@ -59,43 +59,46 @@ DirtyBitmap::DirtyBitmap(uint64_t npages, BitmapWriters writers,
   MMU_CHECK(memory_);
 }
 
-// Marker and taker touch the three words of a page in opposite order:
+// The marker and the taker access the three words of a page in opposite order:
 //
 //   marker: set live bit,     raise summary 1, raise summary 2
 //   taker:  clear summary 2,  clear summary 1, read live word,
-//           hand on what it read, clear that much of the live word
+//           pass the bits to `fn`, clear those bits of the live word
 //
-// These are two store buffers: each side writes, then reads what the other
-// wrote. So all of it is sequentially consistent (on x86 the loads cost what
-// others cost, and the rest are locked instructions anyway). Say the taker's
-// read misses the marker's bit. Then the read comes before the bit, and the
-// marker finds both summaries cleared, or raised again since, and raises them;
-// the taker clears of the live word only what it has read, so the bit stays.
-// If the read has the bit, it is taken. If the taker does not come to the word,
-// because a summary did not show it yet, then the marker raises that summary
-// after the taker cleared it, and by the same argument summary 2. No order
-// loses the mark.
+// This is the store-buffer pattern, twice: each side writes, then reads a word
+// that the other wrote. So all accesses are sequentially consistent. (On x86
+// such loads cost the same as others, and the rest are locked instructions
+// anyway.)
 //
-// Between the read and the clear the bits are in both places: where they were
-// handed to, and here (INV-10). A marker that finds its bit set in between is
-// as one that came before the taker.
+// Suppose the taker's read misses the marker's bit. Then the read comes before
+// the store of the bit. The marker finds both summaries cleared (or raised
+// again since) and raises them; the taker clears only the bits that it has
+// read, so the bit stays. If the read sees the bit, the taker takes it. If the
+// taker never reaches the word, because a summary did not show it yet, then the
+// marker raises that summary after the taker cleared it, and by the same
+// argument summary 2. No order loses the mark.
+//
+// Between the read and the clear, the bits are in both places: here and where
+// `fn` put them (INV-10). A marker that finds its bit set in between is
+// equivalent to one that came before the taker.
 //
 // A marker that finds the bit already set must raise the summaries too:
-//   1. A sets the live bit and is put to sleep before it raises anything.
+//   1. A sets the live bit and is preempted before it raises a summary.
 //   2. B marks the same page, finds the bit set, and returns at once.
 //   3. A taker looks at the summaries, sees nothing, and skips the word.
-// B's mark had returned and was missed, against INV-1. Therefore B raises what
-// A has not raised yet; usually that is two loads that find the bits set.
+// The taker would then miss B's mark although it had returned, against INV-1.
+// Therefore B raises the summaries that A has not raised yet; usually that is
+// two loads that find the bits set.
 bool DirtyBitmap::Mark(uint64_t page) {
   MMU_DCHECK(page < npages_);
   const uint64_t i = page / kWordBits;
   const uint64_t bit = BitOf(page);
   AtomicWord word(words_[i]);
   bool was_clean = false;
-  // Sequentially consistent, with the taker's read and AND: a marker that makes
-  // an SPTE writable and then finds its page marked already, and a taker that
-  // takes the mark and then finds the SPTE not writable, must not both be
-  // right. On x86 this costs nothing over a weaker order.
+  // Sequentially consistent, like the taker's read and AND. Otherwise both of
+  // these might happen: a marker makes an SPTE writable and then finds its page
+  // already marked; a taker takes that mark and then finds the SPTE not
+  // writable. On x86 this costs nothing over a weaker order.
   if ((word.load(std::memory_order_seq_cst) & bit) == 0) {
     was_clean = (Or(words_[i], bit) & bit) == 0;
   }
@@ -127,7 +130,7 @@ void DirtyBitmap::SetAll() {
 
 uint64_t DirtyBitmap::TakeWord(uint64_t i) {
   MMU_DCHECK(i < word_count_);
-  // The summary first, as in TakeAll.
+  // The summary is cleared first, as in TakeAll.
   AndNot(summary1_[i / kWordBits], BitOf(i));
   return AtomicWord(words_[i]).exchange(0, std::memory_order_seq_cst);
 }
@@ -179,8 +182,8 @@ void DirtyBitmap::TakeAll(uint64_t first_word, uint64_t end_word, WordFn fn) {
       const bool whole_group =
           first_word <= group_begin &&
           (group_begin + kWordBits <= end_word || end_word == word_count_);
-      // Of a group that is taken only in part, summary 2 stays set: even for a
-      // moment nobody may overlook the words that stay behind.
+      // Summary 2 of a group that is taken only in part stays set: no reader
+      // may overlook the remaining words, even for a moment.
       if (whole_group) AndNot(summary2_[s], BitOf(group));
       const uint64_t mask = WordMask(group, first_word, end_word);
       const uint64_t dirty_words = AndNot(summary1_[group], mask) & mask;

@@ -1,21 +1,21 @@
 // The dirty bitmap of one memslot: one bit per page, with a summary above it.
 //
 //   live words     bit p % 64 of word p / 64 is page p (SLOT-52)
-//   scratch words  as many, directly behind them (SLOT-50): room for whoever
-//                  takes bits and must keep them for a while
+//   scratch words  the same number, directly behind them (SLOT-50): temporary
+//                  room for bits that were taken
 //   summary 1      one bit per live word
 //   summary 2      one bit per word of summary 1, that is per 4096 pages
 //
-// The summaries let a reader skip what is clean: looking through the bitmap of
-// a 1 TiB slot costs as much as is dirty in it, plus 8 KiB of summary 2.
+// The summaries let a reader skip clean pages: reading the bitmap of a 1 TiB
+// slot costs time in proportion to its dirty pages, plus 8 KiB of summary 2.
 //
 // INV-1: once Mark(p) has returned, every summary bit above p is set until p's
 //        bit has been taken. A set summary bit means "perhaps", a clear one
 //        means "nothing below that was marked before".
 // INV-2: bits at or beyond npages() are never set (SLOT-51).
 //
-// This class knows nothing of SPTEs: who marks (SLOT-53) and who re-protects
-// (DL-15) is decided elsewhere.
+// This class does not deal with SPTEs: other code decides when a page is marked
+// (SLOT-53) and write-protected again (DL-15).
 
 #ifndef MMU_CORE_DIRTY_DIRTY_BITMAP_H_
 #define MMU_CORE_DIRTY_DIRTY_BITMAP_H_
@@ -42,34 +42,34 @@ struct BitmapWord {
   friend bool operator==(const BitmapWord&, const BitmapWord&) = default;
 };
 
-// Who changes a bitmap: many threads at the same time, or one at a time because
-// a lock says so, which saves locked instructions. Then whoever reads holds
-// that lock, too.
+// How many threads change a bitmap: many at the same time, or one at a time
+// under a lock, which saves locked instructions. In the latter case readers
+// hold that lock, too.
 enum class BitmapWriters : uint8_t { kMany, kOneAtATime };
 
-// With many writers thread-safe, except SetAll(), TakeAll() and scratch(): any
+// With many writers: thread-safe, except SetAll(), TakeAll() and scratch(). Any
 // number of threads may mark while others read and one takes; each set bit is
-// taken exactly once. With one at a time externally synchronised.
+// taken exactly once. With one writer at a time: externally synchronised.
 //
 // A thread that finds its page already marked does not write to the bitmap.
-// It is then the TLB flush between "taken" and "copied" that makes the page's
-// bytes visible to the taker, as on hardware (DL-11).
+// Then the TLB flush between taking the bit and copying the page makes the
+// page's bytes visible to the taker, as on hardware (DL-11).
 class DirtyBitmap {
  public:
-  // As the constructor, but null if the host has no memory for it.
+  // Like the constructor, but null if the host has no memory for the bitmap.
   static std::shared_ptr<DirtyBitmap> TryCreate(
       uint64_t npages, InitiallySet initially_set,
       BitmapWriters writers = BitmapWriters::kMany);
 
-  // `npages` 1 to 2^31 - 1. Memory of a page or more is zero pages until it is
-  // written.
+  // `npages` is 1 to 2^31 - 1. An allocation of a page or more uses no memory
+  // until it is written.
   DirtyBitmap(uint64_t npages, InitiallySet initially_set);
   ~DirtyBitmap() = default;
   DirtyBitmap(const DirtyBitmap&) = delete;
   DirtyBitmap& operator=(const DirtyBitmap&) = delete;
 
   uint64_t npages() const { return npages_; }
-  // Words of one half.
+  // The number of words in one half.
   uint64_t word_count() const { return word_count_; }
   // Bytes of one half: round_up(npages, 64) / 8 (SLOT-50).
   uint64_t size_bytes() const { return word_count_ * sizeof(uint64_t); }
@@ -84,32 +84,34 @@ class DirtyBitmap {
   uint64_t MarkWord(uint64_t i, uint64_t bits);
   bool Test(uint64_t page) const;
 
-  // Sets the first npages() bits and leaves the padding clear (SLOT-51). Not
-  // while another thread marks or takes.
+  // Sets the first npages() bits and leaves the padding clear (SLOT-51). No
+  // other thread may mark or take meanwhile.
   void SetAll();
 
-  // `i` < word_count() in all of these.
+  // In the following, `i` < word_count().
   uint64_t Word(uint64_t i) const;
-  // Clears the word and returns what was in it.
+  // Clears the word and returns its previous value.
   uint64_t TakeWord(uint64_t i);
-  // Clears the bits of `mask` and returns those that really were set (DL-24).
-  // Leaves the summaries as they are: they mean "perhaps".
+  // Clears the bits of `mask` and returns those that were set (DL-24). Leaves
+  // the summaries unchanged: a set summary bit only means "perhaps".
   uint64_t ClearBits(uint64_t i, uint64_t mask);
 
   uint64_t CountDirty() const;
 
   using WordFn = absl::FunctionRef<void(uint64_t i, uint64_t value)>;
 
-  // Calls `fn` for each word of [first_word, end_word) that is not zero, in
-  // order. Skips by the summaries. Sees every mark that returned before.
+  // Calls `fn` for each non-zero word of [first_word, end_word), in order; the
+  // summaries let it skip zero words. Sees every mark that returned before the
+  // call.
   void ForEachNonZeroWord(uint64_t first_word, uint64_t end_word,
                           WordFn fn) const;
 
-  // Calls `fn` for each word of [first_word, end_word) that is not zero, in
-  // order, and clears what `fn` was given once that has returned: until then
-  // the pages are here, too (INV-10 of slot_log.h). Takes every mark that
-  // returned before and leaves whatever it did not take findable. One thread at
-  // a time; no other may clear bits of these words meanwhile.
+  // Calls `fn` for each non-zero word of [first_word, end_word), in order, and
+  // clears the bits passed to `fn` after `fn` has returned: until then the
+  // pages stay in this bitmap, too (INV-10 of slot_log.h). Takes every mark
+  // that returned before the call; marks that it does not take can still be
+  // found later. One thread at a time; no other thread may clear bits of these
+  // words meanwhile.
   void TakeAll(uint64_t first_word, uint64_t end_word, WordFn fn);
 
   // Ors the live words from `first_word` on into `out`.
@@ -124,11 +126,11 @@ class DirtyBitmap {
  private:
   DirtyBitmap(uint64_t npages, BitmapWriters writers, ZeroedMemory memory);
 
-  // May be none.
+  // May return an empty object.
   static ZeroedMemory Allocate(uint64_t npages);
   void RaiseSummaries(uint64_t i);
   void Raise(uint64_t* words, uint64_t n);
-  // These set and clear bits of one word, and return what it was before.
+  // Set or clear bits of one word; return its previous value.
   uint64_t Or(uint64_t& word, uint64_t bits);
   uint64_t AndNot(uint64_t& word, uint64_t bits);
 
@@ -145,10 +147,10 @@ class DirtyBitmap {
 
 // Implementation details follow.
 
-// With one writer at a time the lock that says so orders all of it. Released
-// all the same: the bits of a page come into the set that it moves to before
-// they leave the other, also for who looks at the memory of a process that died
-// in between.
+// With one writer at a time the writers' lock orders all accesses. The store is
+// a release nevertheless: a page's bits enter their new set before they leave
+// the old one, also for a reader of the memory of a process that died in
+// between.
 inline uint64_t DirtyBitmap::Or(uint64_t& word, uint64_t bits) {
   std::atomic_ref<uint64_t> atomic(word);
   if (writers_ == BitmapWriters::kMany) {
@@ -184,7 +186,7 @@ inline void DirtyBitmap::RaiseSummaries(uint64_t i) {
   Raise(summary2_, i / 64);
 }
 
-// Sets a bit unless it is set. The order is explained at Mark.
+// Sets a bit unless it is set already. Mark explains the order.
 inline void DirtyBitmap::Raise(uint64_t* words, uint64_t n) {
   uint64_t& word = words[n / 64];
   const uint64_t bit = BitOf(n);

@@ -27,7 +27,7 @@ absl::Status EpochMismatch(uint64_t epoch, std::string problem) {
                    Format("epoch %d cannot be cleared: %s", epoch, problem));
 }
 
-// OUT_OF_RANGE INVALID_RANGE unless a range of so many words is one of the
+// OUT_OF_RANGE INVALID_RANGE unless the range of `words` words lies within the
 // slot.
 absl::Status CheckInside(const SlotLog& log, uint64_t first_page,
                          size_t words) {
@@ -79,7 +79,7 @@ DirtyLog::DirtyLog(LogId id, uint64_t first_epoch, const LogClaim& claim,
   MutexLock lock(mu_);
   {
     MutexLock look(look_mu_);
-    // Nothing that ends a log, or takes a slot away, may need memory.
+    // Ending a log or removing a slot must not need memory.
     told_.epochs_in_flight.reserve(kMaxEpochsInFlight);
     told_.start = now;
     told_.owner = claim.owner;
@@ -137,7 +137,7 @@ void DirtyLog::Join(JoiningSlot slot) {
     MutexLock look(look_mu_);
     slots_.merge(slot.node_);
   }
-  MMU_CHECK(slot.node_.empty());  // its id was new
+  MMU_CHECK(slot.node_.empty());  // the slot's id was new
   Tell(*log);
 }
 
@@ -197,7 +197,7 @@ absl::StatusOr<LogOwner::Acquired> DirtyLog::Acquire(
   MutexLock lock(mu_);
   if (absl::Status s = CheckOn(); !s.ok()) return s;
   if (absl::Status s = CheckId(log_id); !s.ok()) return s;
-  // All memory that it takes: a takeover that was made is not an error.
+  // Allocates all memory up front: a completed takeover cannot fail.
   const std::vector<std::shared_ptr<SlotLog>> slots = AllSlots();
   std::string name = claim.owner;
   DirtyLogState room;
@@ -206,7 +206,7 @@ absl::StatusOr<LogOwner::Acquired> DirtyLog::Acquire(
       owner_.Acquire(claim, force, now);
   if (!acquired.ok()) return acquired;
   if (*acquired == LogOwner::Acquired::kNewly) {
-    // Also of what was cleared again since.
+    // UndeliveredSince includes pages that were cleared again since.
     if (InFlightLocked() != 0) sealed_since_ = UndeliveredSince();
     for (const std::shared_ptr<SlotLog>& log : slots) ReturnLocked(*log);
     NoteWhatWaits();
@@ -282,7 +282,7 @@ absl::StatusOr<SealOutcome> DirtyLog::Seal(const LogCall& call,
     outcome.slots.push_back(seal);
   }
   outcome.epoch = open_epoch_++;
-  // What is merged keeps its older time.
+  // Merged pages keep their older time.
   sealed_since_ = std::min(sealed_since_, call.now);
   NoteWhatWaits();
   TellAll();
@@ -352,7 +352,7 @@ absl::Status DirtyLog::CheckEpoch(absl::optional<LogId> log_id, uint64_t epoch,
 }
 
 absl::Status DirtyLog::CheckReadable(uint64_t epoch, LogPages pages) const {
-  // Of what is in flight there is no peek.
+  // Epoch 0 means a peek for sealed pages; in-flight pages have no peek.
   if (epoch == 0 && pages == LogPages::kSealed) return absl::OkStatus();
   if (absl::Status s = CheckSealed(epoch, "epoch"); !s.ok()) return s;
   if (pages == LogPages::kInFlight || epoch == SealedEpoch()) {
@@ -390,7 +390,8 @@ absl::StatusOr<size_t> DirtyLog::FlightOf(uint64_t epoch) const {
   uint64_t oldest = epoch;
   for (size_t flight = 0; flight < kMaxEpochsInFlight; ++flight) {
     if (flights_[flight].page_count == 0) {
-      // If each has a time that is to be kept, the last is the least wrong.
+      // If every free one has a time to be kept, overwriting the latest is the
+      // least inaccurate choice.
       if (free == kMaxEpochsInFlight ||
           flights_[free].since < flights_[flight].since) {
         free = flight;
@@ -574,7 +575,7 @@ DirtyLogState DirtyLog::RoomForState(const std::string& owner) const {
 
 void DirtyLog::StateInto(DirtyLogState& state) const {
   MutexLock look(look_mu_);
-  // Of the slots it has none, and leaves the room for them.
+  // told_ has no slots, so this copy keeps the room reserved for them.
   state = told_;
   state.slots.reserve(slots_.size());
   for (const auto& [slot, entry] : slots_) state.slots.push_back(entry.told);

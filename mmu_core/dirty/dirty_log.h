@@ -1,25 +1,29 @@
-// The dirty log of a VM: owned, sealed, in flight, acknowledged.
+// The dirty log of a VM: its owner, and the sealed, in-flight and acknowledged
+// pages.
 //
 // A sender seals (closes the open epoch of all slots and opens the next), reads
-// what is sealed, clears it (which protects the pages again and takes them into
-// flight), copies, and acknowledges once the copies have arrived. Only an
-// acknowledgement makes a page delivered. Whoever dies on the way leaves all of
-// its pages to the next owner: a takeover seals again what was in flight.
+// the sealed pages, clears them (which write-protects the pages again and puts
+// them in flight), copies them, and acknowledges once the copies have arrived.
+// Only an acknowledgement makes a page delivered. If an owner dies on the way,
+// the next owner gets all of its pages: a takeover seals the in-flight pages
+// again.
 //
-// What becomes of a page, and why no move loses it: slot_log.h, INV-10. Who may
-// move pages: log_owner.h. The protocol in all interleavings of two owners that
-// die, retry and take over: models/dirty_log_protocol.pml.
+// The life of a page, and why no move between sets loses it: slot_log.h,
+// INV-10. The owner, who alone may move pages: log_owner.h. The protocol in all
+// interleavings of two owners that die, retry and take over:
+// models/dirty_log_protocol.pml.
 //
-// Rules for those outside of this process, on which the promise rests too:
+// Rules for other processes, on which the guarantee depends too:
 //   - a page is copied after the clear that names it has been answered. A clear
 //     whose answer was lost is repeated before anything else is done;
 //   - an epoch is acknowledged once the copies of all pages that were cleared
 //     in it, or before, have arrived at the destination;
 //   - a destination refuses the copies of a former owner before the new owner
 //     acquires the log. A copy that arrives late would overwrite a newer one,
-//     and nothing here can tell.
+//     and this process cannot detect that.
 //
-// This class knows no SPTE and no memslot: vm/logging/log_clear.h protects.
+// This class does not deal with SPTEs or memslots; vm/logging/log_clear.h
+// write-protects the pages.
 
 #ifndef MMU_CORE_DIRTY_DIRTY_LOG_H_
 #define MMU_CORE_DIRTY_DIRTY_LOG_H_
@@ -47,18 +51,18 @@
 
 namespace mmu {
 
-// FAILED_PRECONDITION DIRTY_LOG_OFF of a VM that has no log that is on, with
-// what to do about it.
+// FAILED_PRECONDITION DIRTY_LOG_OFF for a VM without a log that is on; the
+// message says what to do.
 absl::Status DirtyLogOff();
 
-// Thread-safe. Errors carry an ErrorDetail (base/error.h); after one, nothing
-// has changed, but that a call of the owner has renewed its lease.
+// Thread-safe. Errors carry an ErrorDetail (base/error.h). After an error
+// nothing has changed, except that an owner's call has renewed its lease.
 //
-// Every call that takes a LogCall first checks who makes it, and when:
+// Every call that takes a LogCall first checks its caller and its log:
 //   FAILED_PRECONDITION DIRTY_LOG_OFF  before Open, or after Close
-//   ABORTED             LOG_CHANGED    it names another log
-//   FAILED_PRECONDITION LOG_FENCED     by a former owner
-//   FAILED_PRECONDITION LOG_OWNED      by anybody else who is not the owner
+//   ABORTED             LOG_CHANGED    the call names another log
+//   FAILED_PRECONDITION LOG_FENCED     the caller is a former owner
+//   FAILED_PRECONDITION LOG_OWNED      any other caller but the owner
 class DirtyLog {
   struct Entry {
     std::shared_ptr<SlotLog> log;
@@ -68,38 +72,39 @@ class DirtyLog {
  public:
   using Slots = std::map<uint32_t, std::shared_ptr<SlotLog>>;
 
-  // A log is on from Open to Close. Before, the memory of its slots is not all
-  // protected yet; after, it is not watched any more: what a guest writes then
-  // is in no set. So nobody may seal, read, clear or acknowledge:
+  // A log is on from Open to Close. Before Open, the memory of its slots is not
+  // fully write-protected yet. After Close, writes are no longer tracked: they
+  // enter no set. So seal, read, clear and acknowledge are refused outside of
+  // that time:
   //   1. close: from here on, refused     2. writes are not marked any more
-  // and a seal that was admitted before 1 has all writes before it. Whoever
-  // counts what is lost does so after 2.
+  // A seal that was admitted before 1 contains all writes before it.
+  // Undelivered pages are counted after 2.
   enum class Begin : uint8_t { kOpen, kClosed };
-  // The first epoch is `first_epoch`, at least 1. Nobody else knows `slots`
+  // The first epoch is `first_epoch`, at least 1. No other thread knows `slots`
   // yet.
   DirtyLog(LogId id, uint64_t first_epoch, const LogClaim& claim, Slots slots,
            MonotonicTime now, Begin begin = Begin::kOpen);
 
-  // Once each. The owner's lease begins anew at `now`, when it can make its
-  // first call: until then the start itself may have taken long.
+  // Each is called once. Open renews the owner's lease at `now`, since starting
+  // the log may have taken long and the owner could make no call until then.
   void Open(MonotonicTime now) ABSL_LOCKS_EXCLUDED(mu_, look_mu_);
   void Close() ABSL_LOCKS_EXCLUDED(mu_);
-  // Waits for no seal.
+  // Does not wait for a seal.
   bool is_on() const { return on_.load(std::memory_order_acquire); }
 
   LogId id() const { return id_; }
-  // ABORTED LOG_CHANGED if `log_id` is given and another log's.
+  // ABORTED LOG_CHANGED if `log_id` is given and is not this log's.
   absl::Status CheckId(const absl::optional<LogId>& log_id) const;
 
   // --- Slots. Called under slots_lock. ---
 
-  // Null if `slot` is not logged. Waits for no seal.
+  // Null if `slot` is not logged. Does not wait for a seal.
   std::shared_ptr<SlotLog> Find(uint32_t slot) const
       ABSL_LOCKS_EXCLUDED(look_mu_);
-  // In the order of their ids.
+  // All slots in the order of their ids.
   std::vector<std::shared_ptr<SlotLog>> AllSlots() const
       ABSL_LOCKS_EXCLUDED(look_mu_);
-  // A slot that is about to join: has the memory that this takes.
+  // A slot that is about to join, with the memory that joining needs.
   class JoiningSlot {
    public:
     explicit JoiningSlot(std::shared_ptr<SlotLog> log);
@@ -108,27 +113,27 @@ class DirtyLog {
     friend class DirtyLog;
     std::map<uint32_t, Entry> node_;
   };
-  // The slot, whose id is new here, is logged from the open epoch on. Needs no
-  // memory.
+  // Logs the slot, whose id is new here, from the open epoch on. Allocates
+  // nothing.
   void Join(JoiningSlot slot) ABSL_LOCKS_EXCLUDED(mu_, look_mu_);
-  // The slot is no longer logged: what its sets have is discarded, and counted.
-  // Nothing if it was not logged. Needs no memory.
+  // Stops logging the slot: discards the pages of its sets and returns their
+  // counts, which are zero if it was not logged. Allocates nothing.
   UndeliveredCounts Leave(uint32_t slot) ABSL_LOCKS_EXCLUDED(mu_, look_mu_);
-  // The slot has moved: its pages keep their places in it, what was in flight
-  // is sealed again, since it was copied from another address, and no epoch
-  // that was sealed before can be cleared of it.
+  // The slot has moved. Its pages keep their offsets. Its in-flight pages are
+  // sealed again, since they were copied from another address. Its pages cannot
+  // be cleared in epochs that were sealed before the move.
   void Moved(uint32_t slot) ABSL_LOCKS_EXCLUDED(mu_, look_mu_);
 
   // --- The owner ---
 
-  // Whether such a call would be admitted.
+  // Returns the error with which `call` would be refused, or OK.
   absl::Status Admit(const LogCall& call) ABSL_LOCKS_EXCLUDED(mu_);
-  // Hands the log to `claim`: LogOwner::Acquire. A takeover seals again all
-  // that is in flight; the same key again changes nothing but its lease.
+  // Hands the log to `claim`: LogOwner::Acquire. A takeover seals all in-flight
+  // pages again; acquiring again with the same key only renews the lease.
   // ABORTED LOG_CHANGED if `log_id` is given and is not this log's. `state`, if
-  // not null, becomes what State tells right after that; it is no reason to
-  // fail once the log was handed over. Nothing is changed if memory runs out
-  // (std::bad_alloc).
+  // not null, receives the result of State right after the call; filling it
+  // cannot fail once the log was handed over. If memory runs out
+  // (std::bad_alloc), nothing is changed.
   absl::StatusOr<LogOwner::Acquired> Acquire(const LogClaim& claim,
                                              absl::optional<LogId> log_id,
                                              LogOwner::Force force,
@@ -136,23 +141,24 @@ class DirtyLog {
                                              DirtyLogState* state = nullptr)
       ABSL_LOCKS_EXCLUDED(mu_, look_mu_);
 
-  // --- The protocol. LogCall: see above. ---
+  // --- The protocol. For LogCall, see above. ---
 
-  // Acknowledges the epochs up to `acknowledged_epoch` (0: none), as
+  // Acknowledges the epochs up to `acknowledged_epoch` (0: none) like
   // Acknowledge, then closes the open epoch of all slots and opens the next.
-  // Every mark that returned before is in. What was sealed and not cleared is
-  // merged into the new sealed epoch. NOT_FOUND EPOCH_UNKNOWN if the epoch to
-  // acknowledge was never sealed.
+  // The new sealed epoch has every mark that returned before the call. Pages
+  // that were sealed and not cleared are merged into it. NOT_FOUND
+  // EPOCH_UNKNOWN if the epoch to acknowledge was never sealed.
   absl::StatusOr<SealOutcome> Seal(const LogCall& call,
                                    uint64_t acknowledged_epoch)
       ABSL_LOCKS_EXCLUDED(mu_, look_mu_);
 
-  // Copies one bit per page from page `first_page` of the slot on, a multiple
-  // of 64, into `words`. `epoch` 0 peeks: all that is undelivered. Otherwise
-  // what is sealed and not cleared in that epoch, which is the last sealed one:
-  //   NOT_FOUND    EPOCH_UNKNOWN     it was never sealed in this log
+  // Copies one bit per page, from page `first_page` of the slot (a multiple of
+  // 64) on, into `words`. `epoch` 0 peeks: all undelivered pages. Otherwise the
+  // pages that are sealed and not cleared in that epoch, which must be the last
+  // sealed one:
+  //   NOT_FOUND    EPOCH_UNKNOWN     the epoch was never sealed in this log
   //   ABORTED      EPOCH_SUPERSEDED  a later one was sealed, or the slot moved
-  //   ABORTED      LOG_CHANGED       `log_id` is given and another log's
+  //   ABORTED      LOG_CHANGED       `log_id` is given and is not this log's
   //   OUT_OF_RANGE INVALID_RANGE     past the slot's end
   //   FAILED_PRECONDITION DIRTY_LOG_OFF  the slot is not logged
   // Changes nothing and renews no lease.
@@ -160,177 +166,185 @@ class DirtyLog {
                     uint64_t first_page, absl::Span<uint64_t> words) const
       ABSL_LOCKS_EXCLUDED(mu_, look_mu_);
 
-  // The same of the pages that are in flight in `epoch`: cleared in it, and
+  // The same for the pages that are in flight in `epoch`: cleared in it, and
   // since then not acknowledged, cleared again or sealed again. Errors as
-  // above, but that any epoch that was sealed will do.
+  // above, except that `epoch` may be any epoch that was sealed.
   absl::Status ReadInFlight(absl::optional<LogId> log_id, uint32_t slot,
                             uint64_t epoch, uint64_t first_page,
                             absl::Span<uint64_t> words) const
       ABSL_LOCKS_EXCLUDED(mu_, look_mu_);
 
-  // What Read (kSealed) and ReadInFlight say of the log and the epoch, whatever
-  // the slot: also of a log that has none.
+  // The checks of log and epoch in Read (kSealed) and ReadInFlight, without a
+  // slot; also for a log without slots.
   absl::Status CheckEpoch(absl::optional<LogId> log_id, uint64_t epoch,
                           LogPages pages) const
       ABSL_LOCKS_EXCLUDED(mu_, look_mu_);
 
-  // The set side of a clear: takes the pages of `mask` (bit 0 is `first_page`,
-  // a multiple of 64; within the slot) that are sealed into flight. The caller
-  // then protects those of `moved` and flushes, and only then answers; also if
-  // none moved but some were in flight already, since another clear may be
-  // about to flush. Idempotent.
+  // The set operation of a clear: puts those pages of `mask` that are sealed in
+  // flight (bit 0 is `first_page`, a multiple of 64; within the slot).
+  // Afterwards the caller write-protects the pages of `moved`, flushes, and
+  // only then answers. It flushes even if no page moved but some were already
+  // in flight, since another clear may not have flushed yet. Idempotent.
   //   ABORTED            EPOCH_MISMATCH  `epoch` is not the last sealed one, or
   //                                      was sealed before the slot joined or
   //                                      moved
-  //   RESOURCE_EXHAUSTED LIMIT_EXCEEDED  pages of kMaxEpochsInFlight others are
-  //                                      in flight, whether any would move or
-  //                                      not
+  //   RESOURCE_EXHAUSTED LIMIT_EXCEEDED  pages of kMaxEpochsInFlight other
+  //                                      epochs are in flight, whether or not a
+  //                                      page would move
   //   FAILED_PRECONDITION DIRTY_LOG_OFF  the slot is not logged
   struct Flight {
     std::vector<BitmapWord> moved;
     uint64_t moved_page_count = 0;
     uint64_t already_in_flight_page_count = 0;  // in this epoch
-    uint64_t already_clean_page_count = 0;      // of those asked for, neither
-    uint64_t still_sealed_page_count = 0;       // of the slot, after the call
+    uint64_t already_clean_page_count = 0;  // neither moved nor in flight in it
+    uint64_t still_sealed_page_count = 0;   // of the slot, after the call
   };
   absl::StatusOr<Flight> TakeIntoFlight(const LogCall& call, uint32_t slot,
                                         uint64_t epoch, uint64_t first_page,
                                         absl::Span<const uint64_t> mask)
       ABSL_LOCKS_EXCLUDED(mu_, look_mu_);
 
-  // Everything in flight that was cleared in epochs up to `epoch` is delivered.
-  // Idempotent: what is delivered already, or was never cleared, counts for
-  // nothing. NOT_FOUND EPOCH_UNKNOWN if `epoch` was never sealed in this log.
+  // Makes all in-flight pages that were cleared in epochs up to `epoch`
+  // delivered. Idempotent: pages that were delivered already or never cleared
+  // do not count. NOT_FOUND EPOCH_UNKNOWN if `epoch` was never sealed in this
+  // log.
   absl::StatusOr<AcknowledgeResult> Acknowledge(const LogCall& call,
                                                 uint64_t epoch)
       ABSL_LOCKS_EXCLUDED(mu_, look_mu_);
-  // The same of the pages of `mask` (as TakeIntoFlight) of one slot. Also
+  // The same for the pages of `mask` (as in TakeIntoFlight) of one slot. Also
   // FAILED_PRECONDITION DIRTY_LOG_OFF.
   absl::StatusOr<AcknowledgeResult> AcknowledgePages(
       const LogCall& call, uint64_t epoch, uint32_t slot, uint64_t first_page,
       absl::Span<const uint64_t> mask) ABSL_LOCKS_EXCLUDED(mu_, look_mu_);
 
-  // --- Looking ---
+  // --- Queries ---
 
-  // As of the last call that changed something and ended: waits for none.
+  // The state after the last completed change; waits for no running call.
   DirtyLogState State() const ABSL_LOCKS_EXCLUDED(look_mu_);
-  // The same without the slots, so that many of them cost nothing.
+  // The same without the slots; its cost does not depend on their number.
   DirtyLogState Summary() const ABSL_LOCKS_EXCLUDED(look_mu_);
-  // The same of one slot; nothing if it is not logged.
+  // The same for one slot; nullopt if it is not logged.
   absl::optional<SlotLogState> FindSlotState(uint32_t slot) const
       ABSL_LOCKS_EXCLUDED(look_mu_);
-  // Of the same. Needs no memory.
+  // From the same state. Allocates nothing.
   MonotonicTime last_owner_call() const ABSL_LOCKS_EXCLUDED(look_mu_);
-  // The pages of all slots, or of one, in each set. These wait for a seal.
+  // The number of pages in each set, of all slots or of one. These wait for a
+  // seal.
   UndeliveredCounts CountUndelivered() const ABSL_LOCKS_EXCLUDED(mu_, look_mu_);
   UndeliveredCounts CountUndelivered(uint32_t slot) const
       ABSL_LOCKS_EXCLUDED(mu_, look_mu_);
-  // Of each slot, in the order of their ids.
+  // The counts of each slot, in the order of their ids.
   std::vector<SlotUndelivered> CountUndeliveredBySlot() const
       ABSL_LOCKS_EXCLUDED(mu_, look_mu_);
-  // Whether the page is in a set of its slot, which is logged; for the auditor.
+  // Whether the slot is logged and the page is in one of its sets; for the
+  // auditor.
   bool IsUndelivered(uint32_t slot, uint64_t page) const
       ABSL_LOCKS_EXCLUDED(mu_, look_mu_);
-  // Whether it is open or sealed: whoever is to have it will clear it first. So
-  // it may be writable; a page that is in flight only may not (INV-10).
+  // Whether the page is open or sealed, so that it will be cleared before it is
+  // copied. Such a page may be writable; a page that is only in flight may not
+  // (INV-10).
   bool IsToBeCleared(uint32_t slot, uint64_t page) const
       ABSL_LOCKS_EXCLUDED(mu_, look_mu_);
-  // Whether the counts of the log are those of its slots, and theirs those of
-  // their sets; for the auditor.
+  // Whether the log's counts match those of its slots, and the slots' counts
+  // match their sets; for the auditor.
   bool CountsAgree() const ABSL_LOCKS_EXCLUDED(mu_, look_mu_);
   // The number of the open epoch. Waits for a seal.
   uint64_t open_epoch() const ABSL_LOCKS_EXCLUDED(mu_);
 
  private:
-  // An epoch with pages in flight. A free one has no pages.
+  // An epoch with pages in flight, or a free place for one, which has no pages.
   struct FlightEpoch {
     uint64_t epoch = 0;
     uint64_t page_count = 0;
-    // Since when its pages, or some of them, wait: their oldest seal. One whose
-    // pages were all cleared again in later epochs is free, and they wait since
-    // this time nevertheless, until it is acknowledged. Else InfiniteFuture.
+    // The oldest seal of its undelivered pages. An entry whose pages were all
+    // cleared again in later epochs is free, but keeps this time for those
+    // pages until the epoch is acknowledged. Otherwise InfiniteFuture.
     MonotonicTime since = MonotonicTime::InfiniteFuture();
   };
   static void TellSlot(const SlotLog& log, SlotLogState& told);
 
-  // 0 if none was sealed yet.
+  // 0 if no epoch was sealed yet.
   uint64_t SealedEpoch() const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_) {
     return open_epoch_ == first_epoch_ ? 0 : open_epoch_ - 1;
   }
   absl::Status CheckOn() const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
   absl::Status AdmitLocked(const LogCall& call)
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
-  // The slot's log. FAILED_PRECONDITION DIRTY_LOG_OFF if there is none.
+  // The slot's log. FAILED_PRECONDITION DIRTY_LOG_OFF if the slot is not
+  // logged.
   absl::StatusOr<std::shared_ptr<SlotLog>> LogOf(uint32_t slot) const
       ABSL_LOCKS_EXCLUDED(look_mu_);
-  // NOT_FOUND EPOCH_UNKNOWN unless `epoch`, of the request's field, was sealed.
+  // NOT_FOUND EPOCH_UNKNOWN unless `epoch` was sealed; `field` names it in the
+  // error.
   absl::Status CheckSealed(uint64_t epoch, const char* field) const
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
-  // The same, and EPOCH_SUPERSEDED, as Read and ReadInFlight say it.
+  // The same, plus EPOCH_SUPERSEDED as documented at Read and ReadInFlight.
   absl::Status CheckReadable(uint64_t epoch, LogPages pages) const
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
   absl::Status CheckClearable(const SlotLog& log, uint64_t epoch) const
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
-  // The number of the set for pages cleared in `epoch`.
+  // The number of the in-flight set for pages cleared in `epoch`.
   absl::StatusOr<size_t> FlightOf(uint64_t epoch) const
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
   uint64_t AcknowledgeLocked(uint64_t epoch,
                              const std::vector<std::shared_ptr<SlotLog>>& slots)
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
-  // Seals again what is in flight of `log`.
+  // Seals the in-flight pages of `log` again.
   void ReturnLocked(SlotLog& log) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
   uint64_t InFlightLocked() const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
   static UndeliveredCounts CountOf(const SlotLog& log);
-  // What was cleared again of earlier epochs than `epoch` waits since then
-  // only.
+  // Forgets the kept times (FlightEpoch::since) of pages that were cleared
+  // again, for the epochs before `epoch`.
   void ForgetClearedAgain(uint64_t epoch) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
-  // Takes `count` pages out of the epoch, which were not cleared again.
+  // Removes from the epoch `count` pages that were not cleared again.
   static void TakeOut(FlightEpoch& flight, uint64_t count);
-  // Once nothing is sealed, or in flight, nothing of that kind waits.
+  // Resets sealed_since_, or an entry's `since`, once no page of that kind is
+  // left.
   void NoteWhatWaits() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
-  // Of the oldest seal of which something waits, sealed or in flight; else
-  // InfiniteFuture.
+  // The time of the oldest seal with pages still undelivered, sealed or in
+  // flight; otherwise InfiniteFuture.
   MonotonicTime UndeliveredSince() const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
 
-  // Has State tell what is true now: of the log, and of one slot, or of all.
+  // Updates the result of State: for the log, and for one slot or all slots.
   void Tell(const SlotLog& log) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_)
       ABSL_LOCKS_EXCLUDED(look_mu_);
   void TellAll() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_)
       ABSL_LOCKS_EXCLUDED(look_mu_);
-  // All but the owner's name, which takes memory.
+  // The same without the owner's name, which needs memory.
   void TellLog() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_, look_mu_);
-  // Has room for what StateInto tells of an owner of this name.
+  // A state with room for what StateInto copies, given this owner name.
   DirtyLogState RoomForState(const std::string& owner) const
       ABSL_LOCKS_EXCLUDED(look_mu_);
-  // Needs no memory if `state` has room.
+  // Allocates nothing if `state` has room.
   void StateInto(DirtyLogState& state) const ABSL_LOCKS_EXCLUDED(look_mu_);
 
   const LogId id_;
   const uint64_t first_epoch_;
 
-  // Above look_mu_. Every move of pages but a mark; held for all of a seal.
+  // Above look_mu_. Held for every move of pages except a mark, and for all of
+  // a seal.
   mutable Mutex mu_;
   LogOwner owner_ ABSL_GUARDED_BY(mu_);
-  // Changed under mu_, under which it is looked at wherever it decides.
+  // Changed under mu_; every decision based on it is made under mu_.
   std::atomic<bool> on_;
   uint64_t open_epoch_ ABSL_GUARDED_BY(mu_);
   std::array<FlightEpoch, kMaxEpochsInFlight> flights_ ABSL_GUARDED_BY(mu_);
   uint64_t sealed_pages_ ABSL_GUARDED_BY(mu_) = 0;  // of all slots
-  // Since when something has been sealed without a break; else InfiniteFuture.
-  // A page that is merged into a later seal keeps its time, and no page has one
-  // of its own.
+  // Since when there have been sealed pages without interruption; otherwise
+  // InfiniteFuture. Pages merged into a later seal keep the older time; pages
+  // have no times of their own.
   MonotonicTime sealed_since_ ABSL_GUARDED_BY(mu_) =
       MonotonicTime::InfiniteFuture();
 
-  // Leaf, held for a look only. The sets of the slots belong to mu_.
+  // Leaf, held only for queries. mu_ guards the sets of the slots.
   mutable Mutex look_mu_ ABSL_ACQUIRED_AFTER(mu_);
   std::map<uint32_t, Entry> slots_ ABSL_GUARDED_BY(look_mu_);
   DirtyLogState told_ ABSL_GUARDED_BY(look_mu_);  // without its slots
 };
 
-// FAILED_PRECONDITION UNDELIVERED_PAGES: `counts` is not nothing, and `what`
-// ("slot 3", "the VM") is about to end. The metadata has the three counts.
-// `field` is what a request sets to end it nevertheless.
+// FAILED_PRECONDITION UNDELIVERED_PAGES: `what` ("slot 3", "the VM") is about
+// to end and `counts` is not zero. The metadata has the three counts. `field`
+// is the request field that allows ending it nevertheless.
 absl::Status UndeliveredPages(const UndeliveredCounts& counts,
                               const std::string& what,
                               const char* field = "discard_undelivered");

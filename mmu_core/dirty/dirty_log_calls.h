@@ -1,5 +1,5 @@
-// What is said and heard in the calls of a VM's dirty log (Vm, vm/vm.h). What
-// the log itself says is in dirty/dirty_log_state.h.
+// The arguments and results of a VM's dirty-log calls (Vm, vm/vm.h). The state
+// of the log itself is in dirty/dirty_log_state.h.
 
 #ifndef MMU_CORE_DIRTY_DIRTY_LOG_CALLS_H_
 #define MMU_CORE_DIRTY_DIRTY_LOG_CALLS_H_
@@ -15,57 +15,56 @@
 
 namespace mmu {
 
-// A log that shall be started.
+// The parameters of a log to be started.
 struct DirtyLogStart {
-  LogId id;        // a new one
+  LogId id;        // a new id
   LogClaim claim;  // its owner's key and name, and the lease
-  // The log may be stopped once its owner has made no call for so long
+  // If the owner makes no call for this long, the log may be stopped
   // (StopAbandonedDirtyLog). Positive.
   absl::Duration ttl = absl::InfiniteDuration();
   DirtyLogConfig config;
   MonotonicTime now;
 };
 
-// A log as it is.
+// The current state of a log.
 struct DirtyLogView {
   DirtyLogState state;
-  DirtyLogConfig config;  // as it was started; slots: those that it began with
+  DirtyLogConfig config;  // as started; slots: the initial ones
   absl::Duration ttl;
   // state.last_owner_call + ttl.
   MonotonicTime ttl_end;
 };
 
-// What a log says of one slot, and how the slot logs.
+// The log's state of one slot, and the slot's log configuration.
 struct SlotLogView {
   SlotLogState state;
   SlotLogConfig config;
 };
 
-// What is to become of pages that nobody has acknowledged, when the log that
-// has them ends, or their slot.
+// What to do if a log or slot is to end while it has unacknowledged pages.
 enum class Undelivered : uint8_t { kRefuse, kDiscard };
 
-// Whether the huge pages of the slots come back when their log ends (DL-06).
+// Whether to restore the slots' huge pages when their log ends (DL-06).
 enum class RecoverOnStop : uint8_t { kNo, kYes };
 
-// Who stops a log, and how.
+// Stopping a log: the caller and the conditions.
 struct DirtyLogStop {
-  // The owner's call. Without one the log is stopped by force, whoever owns it.
+  // The owner's call. Without it the log is stopped by force, whoever owns it.
   absl::optional<LogCall> by = absl::nullopt;
-  // The log that is meant by force; without it, whatever log there is.
+  // For a stop by force: the log to stop; without it, whichever log there is.
   absl::optional<LogId> log_id = absl::nullopt;
   Undelivered undelivered = Undelivered::kRefuse;
   RecoverOnStop recover = RecoverOnStop::kNo;
 };
 
 struct ClearResult {
-  uint64_t cleared_page_count = 0;  // sealed, and in flight now (DL-24)
-  // In flight in this epoch already: the clear was repeated.
+  uint64_t cleared_page_count = 0;  // sealed before, in flight now (DL-24)
+  // Already in flight in this epoch: the clear was repeated.
   uint64_t already_in_flight_page_count = 0;
-  // Asked for, and neither.
+  // Requested pages that were neither sealed nor in flight in this epoch.
   uint64_t already_clean_page_count = 0;
   uint64_t still_sealed_page_count = 0;  // of the slot, after the call
-  uint64_t split_2m_count = 0;           // huge pages split on the way (DL-26)
+  uint64_t split_2m_count = 0;  // huge pages split by the clear (DL-26)
   uint64_t split_1g_count = 0;
 };
 

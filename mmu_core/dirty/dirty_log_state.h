@@ -15,8 +15,9 @@
 
 namespace mmu {
 
-// Which log: no two logs have the same, in any VM at any time. Whoever starts a
-// log makes its id up (128 random bits, or a UUID). A value.
+// Identifies a log: no two logs have the same id, in any VM at any time. The
+// caller that starts a log chooses the id (128 random bits, or a UUID). A
+// value.
 struct LogId {
   uint64_t high = 0;
   uint64_t low = 0;
@@ -26,20 +27,20 @@ struct LogId {
   friend bool operator==(const LogId&, const LogId&) = default;
 };
 
-// Who makes a call that only the owner may make, and when.
+// The caller and the time of a call that only the owner may make.
 struct LogCall {
   OwnerKey key;
   MonotonicTime now;
-  // The log that the caller means; without it, whatever log its key owns.
+  // The log that the caller means; without it, whichever log its key owns.
   absl::optional<LogId> log_id = absl::nullopt;
 };
 
-// What a reader asks an epoch for: what is sealed in it, or of epoch 0 all that
-// is undelivered, or what is in flight.
+// Which pages of an epoch to read: the sealed ones (epoch 0: all undelivered
+// ones), or those in flight.
 enum class LogPages : uint8_t { kSealed, kInFlight };
 
-// Pages in the sets of a log. A page that was written again after its clear is
-// open and in flight, and counts in both.
+// The numbers of pages in the sets of a log. A page that was written again
+// after its clear is both open and in flight, and counts in both.
 struct UndeliveredCounts {
   uint64_t open = 0;
   uint64_t sealed = 0;
@@ -65,15 +66,16 @@ struct SlotUndelivered {
                          const SlotUndelivered&) = default;
 };
 
-// What a log says of one slot. The open set is not counted: it changes with
-// every write of the guest.
+// The log's state of one slot. Open pages are not counted: their number changes
+// with every write of the guest.
 struct SlotLogState {
   uint32_t slot = 0;
-  // Epochs from before the slot joined or was moved cannot be cleared of it.
+  // The slot's pages cannot be cleared in epochs before this one: it joined or
+  // moved later.
   uint64_t first_epoch = 0;
   uint64_t sealed_page_count = 0;
   uint64_t in_flight_page_count = 0;
-  // It joined after the log had begun, with all of its pages open.
+  // The slot joined after the log had begun, with all of its pages open.
   bool joined = false;
 
   friend bool operator==(const SlotLogState&, const SlotLogState&) = default;
@@ -86,15 +88,16 @@ struct DirtyLogState {
   absl::Duration lease;
   MonotonicTime owner_since;
   MonotonicTime last_owner_call;
-  MonotonicTime lease_end;    // last_owner_call + lease; may be over
+  MonotonicTime lease_end;    // last_owner_call + lease; may be past
   uint64_t open_epoch = 0;    // new dirty pages belong to it
   uint64_t sealed_epoch = 0;  // the last one; 0 if none was sealed yet
   std::vector<uint64_t> epochs_in_flight;  // ascending
-  // When the oldest of what is sealed or in flight was sealed; InfiniteFuture
-  // if nothing is. A page that was cleared again before it was acknowledged
-  // counts from its first seal, until the epoch of that is acknowledged. As
-  // long as something sealed is left uncleared all the time it may be earlier,
-  // when that began: pages have no times of their own.
+  // The time of the oldest seal whose pages are still sealed or in flight;
+  // InfiniteFuture if there are none. A page that was cleared again before it
+  // was acknowledged counts from its first seal, until the epoch of that seal
+  // is acknowledged. While sealed pages remain without interruption the time
+  // may be too early: it is then the start of that period, since pages have no
+  // times of their own.
   MonotonicTime undelivered_since;
   std::vector<SlotLogState> slots;  // in the order of their ids
 };
@@ -102,8 +105,8 @@ struct DirtyLogState {
 struct SlotSeal {
   uint32_t slot = 0;
   uint64_t fresh_page_count = 0;  // of the epoch just sealed
-  // Sealed before and not cleared since; one of these that was written again
-  // counts here only.
+  // Pages sealed before and not cleared since. Those among them that were
+  // written again count only here.
   uint64_t merged_page_count = 0;
 
   friend bool operator==(const SlotSeal&, const SlotSeal&) = default;
@@ -118,9 +121,9 @@ struct SealOutcome {
 
 struct AcknowledgeResult {
   uint64_t acknowledged_page_count = 0;
-  // Of the pages named: cleared again in a later epoch, so still in flight; and
-  // not in flight at all: acknowledged before, or never cleared. 0 if none was
-  // named.
+  // Of the named pages: those cleared again in a later epoch, which are still
+  // in flight; and those not in flight, which were acknowledged before or never
+  // cleared. 0 if no pages were named.
   uint64_t later_page_count = 0;
   uint64_t not_in_flight_page_count = 0;
   // Of the whole log, after the call.

@@ -11,18 +11,18 @@
 
 namespace mmu {
 
-// Whether a new log starts with every page dirty (and nothing protected), or
-// with none dirty and everything protected (DL-02, DL-04).
+// Whether a new log starts with every page dirty (and nothing write-protected),
+// or with no page dirty and everything write-protected (DL-02, DL-04).
 enum class InitiallySet : uint8_t { kNo, kYes };
 
 // When huge pages of a logged slot are split.
 enum class SplitPolicy : uint8_t {
   kNone,     // only when a vCPU writes to one (DL-08)
   kEager,    // all of them while logging is switched on (DL-02)
-  kOnClear,  // those that a clear touches (DL-26); needs InitiallySet::kYes
+  kOnClear,  // those in a cleared range (DL-26); needs InitiallySet::kYes
 };
 
-// How one slot logs.
+// The log settings of one slot.
 struct SlotLogConfig {
   InitiallySet initially_set = InitiallySet::kNo;
   SplitPolicy split = SplitPolicy::kNone;
@@ -30,22 +30,22 @@ struct SlotLogConfig {
   friend bool operator==(const SlotLogConfig&, const SlotLogConfig&) = default;
 };
 
-// What is asked for when logging goes on.
+// The settings of a log to be switched on.
 struct DirtyLogConfig {
-  // Of address space 0; empty means all that can be written, at least one.
+  // Slots of address space 0. Empty: all writable slots, of which there must be
+  // one.
   std::vector<uint32_t> slots;
   InitiallySet initially_set = InitiallySet::kNo;
   SplitPolicy split = SplitPolicy::kNone;
-  // Whether slots that are made while the log lasts, and can be written, join
-  // it.
+  // Whether writable slots that are made while the log lasts join it.
   enum class NewMemslots : uint8_t { kLeave, kLog };
   NewMemslots new_memslots = NewMemslots::kLog;
-  // How long switching on may hold mmu_lock in one go; a wish for this call,
-  // not a setting of the log. Positive.
+  // The longest hold of mmu_lock while logging is switched on. Positive.
+  // Applies to this call only; it is not kept with the log.
   absl::Duration max_lock_hold = kDefaultMaxLockHold;
 
-  // What of it concerns each slot. Whoever keeps something for each slot keeps
-  // this: `slots` has as many members as there are slots.
+  // The settings that concern each slot. Per-slot state keeps only these, since
+  // `slots` has an element per slot.
   operator SlotLogConfig() const { return {initially_set, split}; }
 };
 

@@ -48,7 +48,7 @@ DirtyRing::DirtyRing(uint32_t entries, uint32_t cpu_log_entries)
 
 void DirtyRing::Push(DirtyGfn page) {
   const uint32_t index = dirty_index_.load(std::memory_order_relaxed);
-  MMU_CHECK(used() < size_);  // the soft limit left room
+  MMU_CHECK(used() < size_);  // ensured by the soft limit
   Entry& slot = entry(index);
   slot.slot = page.slot;
   slot.offset = page.offset;
@@ -61,7 +61,7 @@ uint32_t DirtyRing::Collect(absl::FunctionRef<void(DirtyGfn)> record) {
   const uint32_t begin = reset_index_.load(std::memory_order_acquire);
   if (static_cast<int32_t>(fetch_index_ - begin) < 0) fetch_index_ = begin;
   uint32_t collected = 0;
-  // At most once around: the vCPU goes on pushing.
+  // At most one round: the vCPU may keep pushing.
   for (const uint32_t end = begin + size_; fetch_index_ != end;
        ++fetch_index_) {
     Entry& slot = entry(fetch_index_);

@@ -1,4 +1,4 @@
-// The dirty ring of one vCPU: which pages it dirtied, in order.
+// The dirty ring of one vCPU: the pages that it dirtied, in order.
 //
 //        reset index          fetch index            dirty index
 //   free |  collected ...     |  dirty ...           |  free ...
@@ -12,7 +12,7 @@
 // side ever waits for another. The indices count up for ever; an entry's place
 // is the index modulo the size (DL-41).
 //
-// Who publishes to whom (DL-44), the only place where that is decided:
+// The memory orders (DL-44), chosen here and nowhere else:
 //
 //   Push        slot, offset | flags = dirty       (release)
 //   Collect     flags == dirty? (acquire) | slot, offset
@@ -22,28 +22,28 @@
 //               reset index + 1                    (release)
 //   Push again  reset index                        (acquire, in SoftFull)
 //
-// Whoever sees a state also sees what the side before did on the way to it: the
-// harvester a whole entry, the reset the record of the page, the vCPU an entry
-// that nobody reads any more.
+// A thread that sees a state also sees everything that the previous side did
+// before: the harvester sees a whole entry, the reset sees the record of the
+// page, the vCPU sees an entry that no thread reads any more.
 //
 // The ring never overflows: a vCPU that reached the soft limit does not enter
-// the guest until entries were taken (DL-42), and the room above the limit is
-// for what one exit can still add. In the order in which an exit adds it:
+// the guest until entries were taken (DL-42). The room above the limit is for
+// the entries that one exit can still add, in this order:
 //
 //   the CPU's own log             at most its entries; drained once, first
 //                                 (vm/vcpu/vcpu.cc, DrainPml)
-//   words of the guest's tables   none at the limit: whoever writes such a word
-//   that are written for it       looks first (memory/guest_memory_access.cc),
+//   words of the guest's tables   none at the limit: such a write checks the
+//   that are written for it       limit first (memory/guest_memory_access.cc),
 //                                 however often the walk starts over
 //   the page of the fault         1: a fault is handled once in an exit, and
 //                                 marks at most the one page that it maps
-//                                 (tdp/, shadow/). What is mapped besides it,
-//                                 ahead of the guest, is not mapped writable
+//                                 (tdp/, shadow/). Other pages mapped with it,
+//                                 ahead of the guest, are not mapped writable
 //                                 where the slot logs
-//   pages mapped ahead of the     none at the limit: each looks first
-//   guest on request              (vm/vcpu/pre_fault.cc)
+//   pages mapped ahead of the     none at the limit: each checks the limit
+//   guest on request              first (vm/vcpu/pre_fault.cc)
 //
-// A write of the guest that is emulated (vm/vcpu/emulate_write.cc) is one of
+// An emulated write of the guest (vm/vcpu/emulate_write.cc) counts as one of
 // the words.
 
 #ifndef MMU_CORE_DIRTY_DIRTY_RING_H_
@@ -59,7 +59,7 @@
 
 namespace mmu {
 
-// A page as a ring names it.
+// A page, as an entry of a ring identifies it.
 struct DirtyGfn {
   uint32_t slot = 0;    // base/slot_number.h
   uint64_t offset = 0;  // pages from the slot's start
@@ -67,16 +67,17 @@ struct DirtyGfn {
   friend bool operator==(const DirtyGfn&, const DirtyGfn&) = default;
 };
 
-// Vcpu side (Push, SoftFull): the vCPU's thread. Collect: one harvester at a
-// time. TakeCollected: one at a time, under slots_lock. The three may run side
-// by side; used() and ForEach are for anybody, ForEach while no side moves.
+// vCPU side (Push, SoftFull): the vCPU's thread. Collect: one harvester at a
+// time. TakeCollected: one thread at a time, under slots_lock. The three sides
+// may run concurrently. Any thread may call used() at any time, and ForEach
+// while no side is active.
 class DirtyRing {
  public:
   // Bits of an entry's flags.
   static constexpr uint32_t kDirty = 1;
   static constexpr uint32_t kCollected = 2;
 
-  // As user space sees it: 16 bytes.
+  // The layout that user space sees: 16 bytes.
   struct Entry {
     std::atomic<uint32_t> flags{0};
     uint32_t slot = 0;
@@ -85,13 +86,14 @@ class DirtyRing {
   static_assert(sizeof(Entry) == 16);
 
   static constexpr uint32_t kMaxEntries = 65536;
-  // Entries that one exit of a vCPU may add, without a CPU's own log.
+  // The entries that one exit of a vCPU may add, apart from the CPU's own log.
   static constexpr uint32_t kReservedEntries = 64;
 
-  // The rules of a ring's size in bytes (DL-40): a power of two, at least a
-  // page, and room for more than kReservedEntries + `cpu_log_entries` (the
-  // processor's own log of dirty pages, drained at once; 0 without): EINVAL;
-  // more than kMaxEntries: E2BIG. INVALID_ARGUMENT INVALID_MMU_OPTION.
+  // Checks a ring's size in bytes (DL-40). EINVAL unless it is a power of two,
+  // at least a page, and has room for more than kReservedEntries +
+  // `cpu_log_entries` entries (`cpu_log_entries`: the size of the processor's
+  // own log of dirty pages, which is drained at once; 0 without one). E2BIG if
+  // it has more than kMaxEntries. INVALID_ARGUMENT INVALID_MMU_OPTION.
   static absl::Status CheckBytes(uint64_t bytes, uint32_t cpu_log_entries);
 
   // REQUIRES: CheckBytes accepts it.
@@ -101,33 +103,34 @@ class DirtyRing {
 
   uint32_t size() const { return size_; }
   uint32_t soft_limit() const { return soft_limit_; }
-  // Entries that are not free. Exact for whoever moves one of the indices.
+  // The number of entries that are not free. Exact for a side that moves one of
+  // the indices.
   uint32_t used() const {
     const uint32_t reset = reset_index_.load(std::memory_order_acquire);
     return dirty_index_.load(std::memory_order_relaxed) - reset;
   }
 
-  // vCPU: notes that it dirtied the page. REQUIRES: used() < size(), which the
-  // table above guarantees (checked).
+  // vCPU: records that it dirtied the page. REQUIRES: used() < size(), which
+  // the table above guarantees (checked).
   void Push(DirtyGfn page);
-  // vCPU: it must not enter the guest until entries were taken (DL-42).
+  // vCPU: whether it must not enter the guest until entries were taken (DL-42).
   bool SoftFull() const { return used() >= soft_limit_; }
 
-  // Harvester: calls `record` for each dirty entry in order, then makes it
-  // collected. Returns how many. `record` must leave the page where it is not
-  // forgotten: from then on the ring may drop it. Passes over what a user
-  // space of its own collected.
+  // Harvester: calls `record` for each dirty entry in order, then makes the
+  // entry collected. Returns the number of entries. `record` must store the
+  // page durably: from then on the ring may drop it. Skips entries that user
+  // space collected itself.
   uint32_t Collect(absl::FunctionRef<void(DirtyGfn)> record);
 
-  // Frees the oldest entry if it is collected and returns it; the caller then
-  // re-protects the page (DL-43). Nothing if the oldest is not: what was
-  // collected behind it waits for it.
+  // Frees the oldest entry if it is collected and returns its page; the caller
+  // then write-protects the page again (DL-43). Nullopt if the oldest entry is
+  // not collected, even if later entries are.
   absl::optional<DirtyGfn> TakeCollected();
 
   // All entries that are not free, in order.
   void ForEach(absl::FunctionRef<void(DirtyGfn)> fn) const;
 
-  // For a user space of its own, which collects without Collect: entry `i` of
+  // For user space that collects entries itself, without Collect: entry `i` of
   // 0..size() - 1.
   Entry& entry(uint32_t i) { return entries_[i & (size_ - 1)]; }
 
@@ -135,7 +138,7 @@ class DirtyRing {
   const uint32_t size_;        // a power of two
   const uint32_t soft_limit_;  // of used()
   const std::unique_ptr<Entry[]> entries_;
-  // The vCPU's side and the others' on lines of their own.
+  // The vCPU's index and the others' are on separate cache lines.
   alignas(64) std::atomic<uint32_t> dirty_index_{0};
   alignas(64) std::atomic<uint32_t> reset_index_{0};
   uint32_t fetch_index_ = 0;

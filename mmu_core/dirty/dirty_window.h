@@ -1,5 +1,5 @@
 // Up to 64 neighbouring pages of one slot, gathered from a dirty ring so that
-// they are re-protected in one go (DL-43).
+// they are write-protected again in one step (DL-43).
 
 #ifndef MMU_CORE_DIRTY_DIRTY_WINDOW_H_
 #define MMU_CORE_DIRTY_DIRTY_WINDOW_H_
@@ -18,9 +18,9 @@ struct DirtyWindow {
 
   static DirtyWindow Of(DirtyGfn page) { return {page.slot, page.offset, 1}; }
 
-  // Takes the page in if it lies within 64 pages: at or behind `offset`, or
-  // before it if the mask can be moved up without losing a page. False: it does
-  // not fit, nothing changed.
+  // Adds the page if it fits: it lies within 64 pages from `offset`, or lies
+  // before `offset` and the mask can be shifted up without losing a page.
+  // Returns false and changes nothing if it does not fit.
   bool Add(DirtyGfn page) {
     if (page.slot != slot) return false;
     if (page.offset >= offset) {

@@ -13,7 +13,7 @@
 namespace mmu {
 namespace {
 
-// For people and for metadata: a tenth is exact enough.
+// A tenth of a second is exact enough for messages and metadata.
 std::string SecondsText(absl::Duration duration) {
   return Format("%.1f", absl::ToDoubleSeconds(duration));
 }
@@ -95,7 +95,7 @@ absl::StatusOr<LogOwner::Acquired> LogOwner::Acquire(const LogClaim& claim,
   if (force == Force::kNo && now < lease_end()) return Owned(now);
   LogClaim next = claim;
   former_keys_.push_back(claim_.key);
-  // Nothing below needs memory.
+  // Nothing below allocates.
   if (former_keys_.size() > kMaxFormerKeys) former_keys_.pop_front();
   claim_ = std::move(next);
   since_ = std::max(since_, now);

@@ -1,17 +1,17 @@
-// Who may change a dirty log: one owner at a time, known by a key.
+// The owner of a dirty log: one at a time, identified by a key, may change it.
 //
-//   stranger --- Acquire, once the lease ran out, or with force --> owner
-//   owner    --- somebody else acquires --------------------------> former
+//   stranger --- Acquire, after the lease expired, or with force --> owner
+//   owner    --- another caller acquires --------------------------> former
 //   owner
 //
-// Each call of the owner renews the lease. That the lease ran out takes nothing
-// from the owner: it stays the owner until somebody acquires, however late that
-// is. From then on its key is fenced: whatever it still has under way is
-// refused wherever it arrives, also an attempt to acquire with that key. So a
-// key is used for one ownership; who comes back makes up another.
+// Each call of the owner renews the lease. An expired lease alone takes nothing
+// from the owner: it stays the owner until another caller acquires, however
+// late. From then on its key is fenced: its calls still under way are refused
+// wherever they arrive, also an attempt to acquire with that key. So a key is
+// used for one ownership; a former owner that returns makes a new key.
 //
-// A key is the hash of a secret of the caller's. Who makes the hash keeps the
-// secret to itself; nothing here ever returns a key.
+// A key is the hash of a secret of the caller. The caller that makes the hash
+// keeps the secret to itself; no function here returns a key.
 
 #ifndef MMU_CORE_DIRTY_LOG_OWNER_H_
 #define MMU_CORE_DIRTY_LOG_OWNER_H_
@@ -36,39 +36,40 @@ struct OwnerKey {
   friend bool operator==(const OwnerKey&, const OwnerKey&) = default;
 };
 
-// How long an owner that makes no call keeps its log to itself, if it does not
-// say otherwise.
+// The lease of an owner that does not choose one: how long its log stays
+// exclusive if it makes no call.
 inline constexpr absl::Duration kDefaultLease = absl::Seconds(30);
 
-// Who asks to own a log.
+// The claim of a caller that asks to own a log.
 struct LogClaim {
   OwnerKey key;
   std::string owner;                     // a name for people; any text
   absl::Duration lease = kDefaultLease;  // positive
 };
 
-// Externally synchronised by the lock of the log. `now` is that of
-// MonotonicTime; a `now` that is earlier than one before counts as that one.
+// Externally synchronised by the lock of the log. `now` is a MonotonicTime; a
+// `now` earlier than a previous one counts as that one.
 class LogOwner {
  public:
   LogOwner(const LogClaim& claim, MonotonicTime now);
 
   const std::string& name() const { return claim_.owner; }
   absl::Duration lease() const { return claim_.lease; }
-  // When the owner's exclusivity ends; earlier than now if it has.
+  // When the owner's exclusivity ends; in the past if it has ended.
   MonotonicTime lease_end() const { return last_call_ + claim_.lease; }
-  // Of the owner's calls, the last.
+  // The time of the owner's last call.
   MonotonicTime last_call() const { return last_call_; }
-  // When it became the owner.
+  // When the owner acquired the log.
   MonotonicTime since() const { return since_; }
   bool Is(const OwnerKey& key) const { return key == claim_.key; }
-  // As a call of the owner does.
+  // Renews the lease, as a call of the owner does.
   void Renew(MonotonicTime now);
 
-  // Of a call by whoever has `key`. OK for the owner, whose lease is renewed.
-  // FAILED_PRECONDITION LOG_FENCED for a former owner, LOG_OWNED for anybody
-  // else. Both name the owner and tell since when, and when its lease ends
-  // (metadata "owner", "owned_for_seconds", "lease_remaining_seconds").
+  // Admits or refuses a call with `key`. OK for the owner, whose lease is
+  // renewed. FAILED_PRECONDITION LOG_FENCED for a former owner, LOG_OWNED for
+  // any other caller. Both errors name the owner, how long it has owned the
+  // log, and when its lease ends (metadata "owner", "owned_for_seconds",
+  // "lease_remaining_seconds").
   absl::Status Admit(const OwnerKey& key, MonotonicTime now);
 
   enum class Force : uint8_t { kNo, kYes };
@@ -77,14 +78,14 @@ class LogOwner {
     kAlready,  // the caller was the owner: its lease is renewed, and is as long
                // as `claim` says from now on
   };
-  // FAILED_PRECONDITION LOG_OWNED if somebody else is the owner, its lease
-  // lasts and `force` is kNo; LOG_FENCED if the key was an owner's before. Then
-  // nothing changed.
+  // FAILED_PRECONDITION LOG_OWNED if another caller is the owner, its lease has
+  // not expired and `force` is kNo; LOG_FENCED if the key was an owner's
+  // before. Then nothing changed.
   absl::StatusOr<Acquired> Acquire(const LogClaim& claim, Force force,
                                    MonotonicTime now);
 
-  // Former keys that are remembered. An older one is a stranger's again, which
-  // is refused as well.
+  // The number of former keys that are remembered. An older key counts as a
+  // stranger's, which is refused as well.
   static constexpr size_t kMaxFormerKeys = 1024;
 
  private:

@@ -1,13 +1,13 @@
-// The processor's own log of dirty pages, page-modification logging (PML): on
-// each write that sets a Dirty bit, the processor notes the page's address here
-// before the write happens, and leaves the guest when there is no room (SDM
-// vol. 3, 29.3.6).
+// The processor's own log of dirty pages, page-modification logging (PML). On
+// each write that sets a Dirty bit, the processor records the page's address
+// here before the write happens; when the log is full, it leaves the guest
+// instead (SDM vol. 3, 29.3.6).
 //
 //   entry   0 ........ index   index + 1 ......... 511
 //           free               newest ...... oldest
 //
-// The index starts at 511 and goes down; below 0 it wraps, and the log is full.
-// Who drains it, and when: vm/vcpu/vcpu.h.
+// The index starts at 511 and counts down; below 0 it wraps, and the log is
+// full. vm/vcpu/vcpu.h says when the log is drained, and by which thread.
 
 #ifndef MMU_CORE_DIRTY_PML_BUFFER_H_
 #define MMU_CORE_DIRTY_PML_BUFFER_H_
@@ -20,18 +20,18 @@
 
 namespace mmu {
 
-// Externally synchronised by the vCPU: only its thread may call, or anybody
-// while the vCPU is parked.
+// Externally synchronised by the vCPU: only its thread may call, or any one
+// thread while the vCPU is parked.
 class PmlBuffer {
  public:
   static constexpr int kEntries = 512;
 
   bool empty() const { return index_ == kEntries - 1; }
-  // The next write that sets a Dirty bit must leave the guest instead.
+  // Whether the next write that sets a Dirty bit must leave the guest instead.
   bool full() const { return index_ >= kEntries; }
   int count() const { return full() ? kEntries : kEntries - 1 - index_; }
 
-  // The page of `gpa` became dirty. REQUIRES: not full.
+  // Records that the page of `gpa` became dirty. REQUIRES: not full.
   void Log(Gpa gpa) {
     MMU_DCHECK(!full());
     entries_[index_--] = ToGpa(ToGfn(gpa));

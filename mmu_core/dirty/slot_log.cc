@@ -62,7 +62,7 @@ SlotLog::Cleared SlotLog::Clear(size_t flight, uint64_t first_word,
   MMU_CHECK(first_word <= word_count() &&
             mask.size() <= word_count() - first_word);
   Cleared result;
-  // All that it needs, before anything moves.
+  // Allocates everything before a page moves.
   result.moved.reserve(static_cast<size_t>(std::count_if(
       mask.begin(), mask.end(), [](uint64_t word) { return word != 0; })));
   DirtyBitmap& to = *in_flight_[flight];
@@ -77,8 +77,8 @@ SlotLog::Cleared SlotLog::Clear(size_t flight, uint64_t first_word,
       result.already_clean_page_count += CountBits(others & ~here);
     }
     if (bits == 0) continue;
-    // A page comes back into the sealed set by a seal, which ends the epoch, or
-    // by a return, and is not in flight in this epoch then.
+    // A page returns to the sealed set only by a seal, which ends the epoch, or
+    // by a return. In both cases it is not in flight in this epoch then.
     MMU_DCHECK((to.Word(i) & bits) == 0);
     to.MarkWord(i, bits);
     AtHook(HookPoint::kJoinToLeave);
