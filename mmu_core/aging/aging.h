@@ -1,4 +1,4 @@
-// Which memory is young: testing and clearing the Accessed bits of a range.
+// Testing and clearing the Accessed bits of a range, to find young memory.
 
 #ifndef MMU_CORE_AGING_AGING_H_
 #define MMU_CORE_AGING_AGING_H_
@@ -13,31 +13,32 @@ namespace mmu {
 enum class AgeMode : uint8_t { kTest, kTestAndClear };
 
 // A value. A page is young if a leaf SPTE that maps it has its Accessed bit
-// set; a huge leaf is one unit, so all its pages are young or none (AGE-17).
-// Pages that nothing maps are neither young nor old.
+// set. A huge leaf is one unit: all its pages are young, or none (AGE-17).
+// Unmapped pages are neither young nor old.
 struct AgeResult {
   uint64_t young_page_count = 0;  // 4 KiB pages
   uint64_t old_page_count = 0;
-  // One bit per page of the asked range, bit 0 its first page: 1 is young.
+  // One bit per page of the requested range, bit 0 its first page: 1 is young.
   std::vector<uint64_t> young;
-  // The same for pages that something maps. Empty unless several MMUs are
-  // asked, which may map one page each: then those fill in the bitmaps, and
-  // CountPages says what it comes to.
+  // The same for mapped pages. Empty unless several MMUs, which may map the
+  // same page, are asked: then they fill in the bitmaps, and CountPages
+  // computes the counts from them.
   std::vector<uint64_t> mapped;
-  // The TDP MMU, whose ageing is fast, found a young page (AGE-32).
+  // The TDP MMU, which ages quickly, found a young page (AGE-32).
   bool was_fast = false;
-  // Pages from the range's end to here are young with it, and were aged with
-  // it: a huge leaf that is young lies in the range only in part (AGE-17). Gfn
-  // 0 if there is none.
+  // Pages from the range's end up to this gfn are young, and were aged,
+  // together with the range: a young huge leaf extends past the range's end
+  // (AGE-17). Gfn 0 if there are none.
   Gfn young_until;
 };
 
-// Makes the counts what the bitmaps say: a page is young if an MMU found it so,
-// old if some map it and none did (AGE-11). REQUIRES: both bitmaps are there.
+// Computes the counts from the bitmaps: a page is young if any MMU found it
+// young, old if it is mapped and no MMU did (AGE-11). REQUIRES: both bitmaps
+// are present.
 void CountPages(AgeResult& result);
 
-// The first `pages` pages are mapped, and young: those that were taken for old
-// are counted anew.
+// Makes the first `pages` pages, which are mapped, young; corrects the counts
+// for those that were counted as old.
 void MarkYoung(AgeResult& result, uint64_t pages);
 
 }  // namespace mmu
