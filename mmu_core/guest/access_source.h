@@ -1,7 +1,7 @@
-// What runs on a vCPU, seen from the vCPU: a sequence of memory accesses.
+// The workload of a vCPU: a sequence of memory accesses.
 //
-// Patterns (pattern.h) and replayed traces (trace_replay.h) are sources. The
-// source knows nothing of page tables; it only chooses addresses.
+// Patterns (pattern.h) and replayed traces (trace_replay.h) are sources. A
+// source does not deal with page tables; it only chooses addresses.
 
 #ifndef MMU_CORE_GUEST_ACCESS_SOURCE_H_
 #define MMU_CORE_GUEST_ACCESS_SOURCE_H_
@@ -16,13 +16,13 @@ class AccessSource {
  public:
   virtual ~AccessSource() = default;
 
-  // Puts the next access into `access` and returns true, or returns false if
-  // there is none; after that it returns false forever. The address is a
-  // guest-physical address inside the GpaSpace the source was given, and the
-  // access never crosses a 4 KiB page. Does not block.
+  // Stores the next access in `access` and returns true. Returns false if there
+  // is none, and from then on always. The address is a guest-physical address
+  // inside the GpaSpace that the source was given, and the access never crosses
+  // a 4 KiB page. Does not block.
   virtual bool Next(GuestAccess* access) = 0;
 
-  // Why Next returned false: OK if the source simply came to its end.
+  // Why Next returned false: OK if the source simply ended.
   virtual absl::Status status() const { return absl::OkStatus(); }
 };
 

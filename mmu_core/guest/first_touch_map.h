@@ -1,11 +1,12 @@
-// Gives the pages of a traced program a place in guest memory.
+// Places the pages of a traced program in guest memory.
 //
-// An operating system hands out a physical page when a program first touches a
-// virtual one. This map does the same: it takes guest pages one after the
-// other, in the order of first touch. When the program is run again, the new
-// process gets the pages behind those of the previous one, and once the end of
-// the memory is reached, the pages of processes that are gone are used again
-// from the start. So repeating a small trace moves through all of the memory
+// An operating system allocates a physical page when a program first touches a
+// virtual page. This map does the same: it allocates guest pages one after the
+// other, in the order of first touch. When the program runs again, the new
+// process gets the pages after those of the previous one. Once the end of the
+// memory is reached, the pages of ended processes are reused from the start. So
+// repeating a small trace moves through all of the memory and keeps the
+// locality of the real program.
 // and keeps the locality of the real program.
 
 #ifndef MMU_CORE_GUEST_FIRST_TOUCH_MAP_H_
@@ -21,7 +22,7 @@
 
 namespace mmu {
 
-// Where successive first touches go.
+// Where pages of successive first touches are placed.
 enum class PagePlacement : uint8_t {
   kContiguous,  // next to each other, as on a freshly booted machine
   kScattered,   // anywhere, as on a machine with fragmented memory
@@ -30,21 +31,21 @@ enum class PagePlacement : uint8_t {
 // Deterministic: the same touches get the same pages. Thread-compatible.
 class FirstTouchMap {
  public:
-  // Pages come from `share` only. `seed` decides the order of kScattered.
+  // Pages come only from `share`. `seed` determines the order of kScattered.
   // REQUIRES: share.pages() > 0.
   FirstTouchMap(GpaSpace share, PagePlacement placement, uint64_t seed);
 
-  // The guest page of a program page; the same one for the life of a process,
-  // and never that of another page of the process. Nothing if it is a first
-  // touch and the process already has every page of the share.
+  // The guest page of a program page. It is the same for the life of a process
+  // and differs from those of the process's other pages. Nullopt on a first
+  // touch if the process already has every page of the share.
   std::optional<Gfn> Map(uint64_t program_page);
 
-  // Forgets all mappings: the pages of the process so far are free again.
+  // Forgets all mappings: the pages of the current process are free again.
   void StartNewProcess();
 
-  // Pages of the current process.
+  // The number of pages of the current process.
   uint64_t process_pages() const { return gfn_of_page_.size(); }
-  // First touches of all processes.
+  // The number of first touches by all processes.
   uint64_t total_first_touches() const { return taken_; }
   const GpaSpace& share() const { return share_; }
 

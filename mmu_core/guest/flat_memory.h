@@ -1,5 +1,5 @@
-// The memory of the processors that tests compare others with: one flat row of
-// pages, and what was done to each.
+// The memory of the reference processors in tests: one flat array of pages,
+// with a record of the accesses to each page.
 
 #ifndef MMU_CORE_GUEST_FLAT_MEMORY_H_
 #define MMU_CORE_GUEST_FLAT_MEMORY_H_
@@ -13,11 +13,11 @@
 
 namespace mmu::testing {
 
-// Zeros at first. Thread-compatible.
+// Initially zero. Thread-compatible.
 class FlatMemory {
  public:
-  // Who accesses: software in the guest, or the processor on its own, which
-  // reads entries of page tables and sets bits in them.
+  // The source of an access: software in the guest, or the processor's page
+  // walk, which reads page-table entries and sets bits in them.
   enum class By : uint8_t { kSoftware, kPageWalk };
 
   explicit FlatMemory(uint64_t bytes) : bytes_(bytes) {}
@@ -25,14 +25,14 @@ class FlatMemory {
   // `size_bytes`: 4 or 8; `gpa` aligned to it.
   uint64_t Load(Gpa gpa, int size_bytes, By by);
   void Store(Gpa gpa, int size_bytes, uint64_t value, By by);
-  // Looks, without a trace.
+  // Reads a word without recording an access.
   uint64_t WordAt(Gpa gpa) const;
 
-  // Pages that software wrote to, and that it accessed in any way.
+  // The pages that software wrote to; the pages that it accessed in any way.
   std::set<Gfn> written() const;
   std::set<Gfn> accessed() const;
   void ForgetAccesses();
-  // Pages that page walks ever read.
+  // The pages that page walks ever read.
   std::set<Gfn> tables() const;
 
  private:
@@ -45,7 +45,7 @@ class FlatMemory {
   Page& PageOf(Gpa gpa);
 
   const uint64_t bytes_;
-  std::unordered_map<uint64_t, Page> pages_;  // by gfn; those in use
+  std::unordered_map<uint64_t, Page> pages_;  // by gfn; only accessed pages
 };
 
 }  // namespace mmu::testing

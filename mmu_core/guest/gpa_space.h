@@ -1,8 +1,8 @@
-// The guest memory that a workload may use, as one row of pages.
+// The guest memory that a workload may use, as one contiguous array of pages.
 //
-// Memslots leave holes in the guest-physical space. A workload should not have
-// to know: it works with page indices and offsets 0..size, and GpaSpace turns
-// them into guest-physical addresses.
+// Memslots leave holes in the guest-physical space. GpaSpace hides them from a
+// workload: the workload uses page indices and offsets 0..size, and GpaSpace
+// translates them to guest-physical addresses.
 
 #ifndef MMU_CORE_GUEST_GPA_SPACE_H_
 #define MMU_CORE_GUEST_GPA_SPACE_H_
@@ -22,9 +22,9 @@ class GpaSpace {
   // An empty space.
   GpaSpace() = default;
 
-  // The ranges are laid one after the other in the order given.
-  // INVALID_ARGUMENT if a range is empty, ends above 2^52 bytes or overlaps
-  // another one. No ranges at all make an empty space.
+  // Concatenates the ranges in the given order. INVALID_ARGUMENT if a range is
+  // empty, ends above 2^52 bytes or overlaps another one. No ranges make an
+  // empty space.
   static absl::StatusOr<GpaSpace> Create(std::vector<GfnRange> ranges);
 
   uint64_t pages() const { return pages_; }
@@ -37,13 +37,13 @@ class GpaSpace {
   Gpa At(uint64_t offset_bytes) const;
   bool Contains(Gpa gpa) const;
 
-  // The pages [first_page, first_page + pages) of this space.
-  // REQUIRES: they are all inside it.
+  // The pages [first_page, first_page + pages) of this space. REQUIRES: they
+  // are all inside this space.
   GpaSpace Slice(uint64_t first_page, uint64_t pages) const;
 
-  // The part of vCPU `index` of `count`: the shares are disjoint, cover the
-  // space, keep its order and differ by at most one page. Empty for some
-  // vCPUs if there are fewer pages than vCPUs. REQUIRES: index < count.
+  // The share of vCPU `index` of `count`. The shares are disjoint, cover the
+  // space, keep its order and differ by at most one page. If there are fewer
+  // pages than vCPUs, some shares are empty. REQUIRES: index < count.
   GpaSpace Share(uint32_t index, uint32_t count) const;
 
  private:

@@ -9,7 +9,7 @@
 
 namespace mmu {
 
-// A value. Whose address it is depends on who hands it out: an AccessSource
+// A value. The meaning of the address depends on the source: an AccessSource
 // gives a guest-physical address, a TraceStream an address of the traced
 // program.
 struct GuestAccess {

@@ -1,4 +1,4 @@
-// A scrambled order of the numbers 0..n-1 that needs no table.
+// A pseudo-random permutation of the numbers 0..n-1 that needs no table.
 
 #ifndef MMU_CORE_GUEST_PAGE_PERMUTATION_H_
 #define MMU_CORE_GUEST_PAGE_PERMUTATION_H_
@@ -8,10 +8,10 @@
 
 namespace mmu {
 
-// A Feistel network over the next even power of two; results outside 0..n-1
-// are fed in again, less than three times on average. So a million pages cost
-// no memory, and any two vCPUs with the same seed see the same order.
-// A value. Thread-compatible.
+// A Feistel network over the next even power of two. Results outside 0..n-1 are
+// fed in again, less than three times on average. So even a million pages use
+// no memory, and any two vCPUs with the same seed see the same order. A value.
+// Thread-compatible.
 class PagePermutation {
  public:
   // REQUIRES: 0 < size <= 2^62.

@@ -19,7 +19,7 @@ namespace {
 constexpr uint32_t kWordBytes = 8;
 constexpr uint64_t kWordsPerPage = kPageSize / kWordBytes;
 
-// Counts accesses and draws their kinds; the subclasses choose where.
+// Counts accesses and draws their kinds; subclasses choose the addresses.
 class PatternSource : public AccessSource {
  public:
   PatternSource(const PatternSpec& spec, GpaSpace space, uint64_t rng_seed)
@@ -76,7 +76,7 @@ class SequentialSource final : public PatternSource {
  private:
   uint64_t NextOffset() override {
     const uint64_t offset = next_;
-    next_ += stride_bytes_;  // at most the size, by Validate
+    next_ += stride_bytes_;  // at most the size, as Validate ensures
     if (next_ >= space().size_bytes()) next_ -= space().size_bytes();
     return offset;
   }

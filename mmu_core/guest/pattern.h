@@ -1,8 +1,8 @@
 // Sources of synthetic accesses: sequential, uniform, zipf, hot and cold.
 //
 // Every access is one aligned 8-byte word. Sequential vCPUs have disjoint
-// shares; in the other patterns all vCPUs share the region, its hot pages are
-// the same for all of them, and each draws its own random numbers.
+// shares. In the other patterns all vCPUs share the region and its hot pages,
+// and each vCPU draws its own random numbers.
 
 #ifndef MMU_CORE_GUEST_PATTERN_H_
 #define MMU_CORE_GUEST_PATTERN_H_
@@ -16,9 +16,9 @@
 
 namespace mmu {
 
-// The source for one vCPU. Deterministic in its arguments.
-// REQUIRES: Validate(spec, space.size_bytes(), vcpu_count) is OK and
-// vcpu_index < vcpu_count.
+// Makes the source for one vCPU. Deterministic in its arguments. REQUIRES:
+// Validate(spec, space.size_bytes(), vcpu_count) is OK and vcpu_index <
+// vcpu_count.
 std::unique_ptr<AccessSource> MakePattern(const PatternSpec& spec,
                                           const GpaSpace& space,
                                           uint32_t vcpu_index,

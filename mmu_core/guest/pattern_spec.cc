@@ -20,7 +20,7 @@ absl::Status Bad(absl::string_view field, Value value, absl::string_view rule,
       absl::StrCat(field, " is ", value, ": ", rule, "; ", fix));
 }
 
-// Written so that NaN fails.
+// NaN compares false and so fails.
 bool InUnitInterval(double x) { return x >= 0 && x <= 1; }
 
 absl::Status ValidateMix(const PatternSpec& spec) {

@@ -21,8 +21,8 @@ struct PatternSpec {
 
   Kind kind = Kind::kUniform;
 
-  // Which part of the accesses writes or fetches; the rest reads.
-  // Each in [0, 1], together at most 1.
+  // The fractions of accesses that write and fetch; the rest read. Each in [0,
+  // 1], together at most 1.
   double write_fraction = 0.5;
   double exec_fraction = 0;
 
@@ -40,11 +40,12 @@ struct PatternSpec {
   // kZipf: in (0, 10].
   double zipf_exponent = 0.99;
 
-  // kHotCold: the part of the pages that is hot, in (0, 1], and the part of
-  // the accesses that goes there, in [0, 1].
+  // kHotCold: the fraction of pages that are hot, in (0, 1], and the fraction
+  // of accesses to hot pages, in [0, 1].
   double hot_fraction = 0.1;
   double hot_access_fraction = 0.9;
-  // kHotCold: how far the window moves up, by accesses of this vCPU.
+  // kHotCold: how many pages the window moves up per million accesses of this
+  // vCPU.
   uint64_t drift_pages_per_million_accesses = 0;
 };
 

@@ -1,7 +1,7 @@
-// Random numbers that come out the same on every machine for a seed.
+// Random numbers that are the same on every machine for a seed.
 //
-// std::mt19937_64 is specified to the bit, the distributions of the standard
-// library are not; these are.
+// std::mt19937_64 is specified to the bit. The standard library's distributions
+// are not; the functions here are.
 
 #ifndef MMU_CORE_GUEST_RANDOM_H_
 #define MMU_CORE_GUEST_RANDOM_H_
@@ -15,8 +15,8 @@ namespace mmu {
 
 using Rng = std::mt19937_64;
 
-// Spreads every bit of `x` over all 64 bits; a bijection. Makes unrelated
-// seeds out of neighbouring numbers.
+// Spreads every bit of `x` over all 64 bits; a bijection. Turns neighbouring
+// numbers into unrelated seeds.
 constexpr uint64_t MixBits(uint64_t x) {
   x += 0x9e3779b97f4a7c15u;
   x = (x ^ (x >> 30)) * 0xbf58476d1ce4e5b9u;

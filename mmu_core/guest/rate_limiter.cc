@@ -10,7 +10,7 @@ namespace mmu {
 namespace {
 
 constexpr double kNanosPerSecond = 1e9;
-// A batch never costs more than this, so that sums stay far from overflow.
+// The maximum cost of a batch, so that sums stay far from overflow.
 constexpr double kMaxBatchNanos = 1e17;  // three years
 
 }  // namespace

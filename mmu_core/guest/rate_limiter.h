@@ -1,4 +1,4 @@
-// Holds a vCPU to so many accesses per second.
+// Limits a vCPU to a number of accesses per second.
 
 #ifndef MMU_CORE_GUEST_RATE_LIMITER_H_
 #define MMU_CORE_GUEST_RATE_LIMITER_H_
@@ -9,9 +9,8 @@
 
 namespace mmu {
 
-// Answers how long to wait; it never waits itself. Over any stretch of time T
-// it lets through at most rate * (T + burst) accesses plus one batch.
-// Thread-compatible.
+// Computes how long to wait; it never waits itself. In any period T it admits
+// at most rate * (T + burst) accesses plus one batch. Thread-compatible.
 class RateLimiter {
  public:
   // A vCPU that fell behind may catch up this much.
@@ -22,11 +21,11 @@ class RateLimiter {
   RateLimiter(const Clock& clock, double accesses_per_second,
               int64_t burst_nanos = kDefaultBurstNanos);
 
-  // Takes the next `accesses` out of the budget and returns the nanoseconds
-  // (>= 0) to wait before doing them.
+  // Takes the next `accesses` from the budget and returns the nanoseconds (>=
+  // 0) to wait before doing them.
   int64_t Reserve(uint64_t accesses);
 
-  // From the next Reserve on; credit and debt so far are dropped.
+  // Sets the rate from the next Reserve on; drops the credit and debt so far.
   void SetRate(double accesses_per_second);
   double accesses_per_second() const { return accesses_per_second_; }
 

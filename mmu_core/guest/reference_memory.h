@@ -1,5 +1,5 @@
-// What a program's memory has to hold: the flat map that a guest's memory is
-// compared with.
+// The expected contents of a program's memory: a flat map to compare a guest's
+// memory with.
 
 #ifndef MMU_CORE_GUEST_REFERENCE_MEMORY_H_
 #define MMU_CORE_GUEST_REFERENCE_MEMORY_H_
@@ -12,18 +12,19 @@
 
 namespace mmu {
 
-// Aligned 8-byte words by address; 0 where nothing was written. A value: the
-// memory of a forked process is a copy of its parent's. Thread-compatible.
+// Aligned 8-byte words by address; words that were not written are 0. A value:
+// the memory of a forked process is a copy of its parent's. Thread-compatible.
 class ReferenceMemory {
  public:
   void Write(uint64_t address_bytes, uint64_t word) {
     words_[address_bytes] = word;
   }
   uint64_t Expected(uint64_t address_bytes) const;
-  // The page of `address_bytes` holds zeros again.
+  // Zeroes the page of `address_bytes`.
   void ErasePage(uint64_t address_bytes);
 
-  // DATA_LOSS if `word`, read at `address_bytes` by `reader`, is not expected.
+  // DATA_LOSS if `word`, which `reader` read at `address_bytes`, differs from
+  // the expected word.
   absl::Status Check(std::string_view reader, uint64_t address_bytes,
                      uint64_t word) const;
 

@@ -1,4 +1,5 @@
-// What a guest's write leaves in memory: who wrote, and which write it was.
+// The value that a guest's write stores: the writing vCPU and the number of the
+// write.
 //
 //   bits 63..48  vCPU index + 1 (so that no stamp is zero, and untouched
 //                memory is never mistaken for a write)
@@ -25,7 +26,7 @@ inline uint64_t MakeStamp(uint32_t vcpu_index, uint64_t sequence) {
          (sequence & kStampSequenceMask);
 }
 
-// True for everything MakeStamp returns, false for zero.
+// True for every result of MakeStamp, false for zero.
 constexpr bool IsStamp(uint64_t stamp) {
   return (stamp >> kStampSequenceBits) != 0;
 }

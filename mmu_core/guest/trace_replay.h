@@ -1,4 +1,4 @@
-// Runs a recorded program on a vCPU.
+// Replays a recorded program on a vCPU.
 
 #ifndef MMU_CORE_GUEST_TRACE_REPLAY_H_
 #define MMU_CORE_GUEST_TRACE_REPLAY_H_
@@ -15,18 +15,18 @@
 namespace mmu {
 
 struct TraceReplayOptions {
-  // How often the program runs; each run is a new process with pages of its
-  // own. 0 means for ever.
+  // How often the program runs; each run is a new process with its own pages.
+  // 0: for ever.
   uint64_t repeat_count = 1;
-  // Ends the replay in the middle of a run; 0 means no limit.
+  // Ends the replay even in the middle of a run; 0 means no limit.
   uint64_t access_count = 0;
   PagePlacement placement = PagePlacement::kContiguous;
-  uint64_t seed = 1;  // of kScattered
+  uint64_t seed = 1;  // for kScattered
 };
 
 // Replays a trace in the pages of one vCPU's share of the memory. An access
-// that crosses a page of the program becomes two, because the guest pages need
-// not be neighbours. Thread-compatible.
+// that crosses a page boundary of the program becomes two accesses, because the
+// guest pages may not be neighbours. Thread-compatible.
 //
 // status() after the end:
 //   RESOURCE_EXHAUSTED   one run touches more pages than the share has
@@ -35,20 +35,20 @@ struct TraceReplayOptions {
 //   otherwise            the stream's own error
 class TraceReplaySource final : public AccessSource {
  public:
-  // REQUIRES: stream is not null and stands at its start.
+  // REQUIRES: stream is not null and is at its start.
   TraceReplaySource(std::unique_ptr<TraceStream> stream, GpaSpace share,
                     const TraceReplayOptions& options);
 
   bool Next(GuestAccess* access) override;
   absl::Status status() const override { return status_; }
 
-  // Runs that came to their end.
+  // The number of completed runs.
   uint64_t completed_runs() const { return completed_runs_; }
-  // Guest pages taken by all runs together.
+  // The number of guest pages taken by all runs together.
   uint64_t first_touches() const;
 
  private:
-  // Fills `access` with a program access of 1..4096 bytes.
+  // Stores the next access of the program, of 1..4096 bytes, in `access`.
   bool NextOfProgram(GuestAccess* access);
   bool BeginNextRun();
   bool Translate(uint64_t program_address, uint64_t* gpa);

@@ -1,7 +1,7 @@
-// The recorded accesses of a program, read one after the other.
+// The recorded accesses of a program, in order.
 //
-// The files they come from are not this library's business: whoever reads one
-// implements this interface.
+// This library does not read trace files; readers of a file format implement
+// this interface.
 
 #ifndef MMU_CORE_GUEST_TRACE_STREAM_H_
 #define MMU_CORE_GUEST_TRACE_STREAM_H_
@@ -17,7 +17,7 @@ class TraceStream {
  public:
   virtual ~TraceStream() = default;
 
-  // Puts the next access, at an address of the traced program, into `access`
+  // Stores the next access, at an address of the traced program, in `access`
   // and returns true; returns false at the end of the trace. After an error it
   // returns the same error until Rewind.
   virtual absl::StatusOr<bool> Next(GuestAccess* access) = 0;

@@ -1,4 +1,4 @@
-// A trace that is already in memory, shared between vCPUs.
+// A trace in memory, shared between vCPUs.
 
 #ifndef MMU_CORE_GUEST_VECTOR_TRACE_STREAM_H_
 #define MMU_CORE_GUEST_VECTOR_TRACE_STREAM_H_

@@ -1,8 +1,9 @@
-// A stream of accesses, run in a guest that has page tables of its own.
+// A stream of accesses, run in a guest that has its own page tables.
 //
-// An AccessSource chooses addresses in one flat memory. A VirtualWorkload takes
-// such an address for one of a program, of a process or of an L2 guest, whose
-// memory the guest hands out on demand, moves about and takes away.
+// An AccessSource chooses addresses in one flat memory. A VirtualWorkload
+// interprets such an address as one of a program: of a process or of an L2
+// guest. The guest allocates the program's memory on demand, moves it and
+// removes it.
 
 #ifndef MMU_CORE_GUEST_VIRTUAL_WORKLOAD_H_
 #define MMU_CORE_GUEST_VIRTUAL_WORKLOAD_H_
@@ -14,8 +15,8 @@
 
 namespace mmu {
 
-// Whether a workload knows what its memory has to hold, and so can see a read
-// that finds something else. Costs memory and time per word written.
+// Whether a workload knows the expected contents of its memory, and so detects
+// a read of a wrong value. Costs memory and time per word written.
 enum class ReadCheck : uint8_t { kNo, kYes };
 
 // One per vCPU. Thread-compatible: one vCPU thread calls it.
@@ -23,17 +24,18 @@ class VirtualWorkload {
  public:
   virtual ~VirtualWorkload() = default;
 
-  // Does one access of the stream, to the aligned 8-byte word that has its
-  // first byte, and before it what the guest does by itself now and then. A
-  // write stores `*word`; a read or fetch puts what is there into it.
-  // DATA_LOSS with ReadCheck::kYes if that is not what was written; otherwise
-  // the errors of the guest's kernel or hypervisor.
+  // Makes one access of the stream, to the aligned 8-byte word that has its
+  // first byte; before it, does the guest's own operations that are due. A
+  // write stores `*word`; a read or fetch loads into `*word`. With
+  // ReadCheck::kYes, DATA_LOSS if the loaded word is not the one written;
+  // otherwise the errors of the guest's kernel or hypervisor.
   virtual absl::Status Access(const GuestAccess& access, uint64_t* word) = 0;
 
-  // The memory of a program: addresses of the stream are taken modulo this.
+  // The size of a program's memory: addresses of the stream are taken modulo
+  // it.
   virtual uint64_t program_pages() const = 0;
 
-  // Reads all that was ever written. DATA_LOSS as Access; OK without a check.
+  // Reads everything ever written. DATA_LOSS as in Access; OK without a check.
   virtual absl::Status Verify() = 0;
 };
 

@@ -1,4 +1,4 @@
-// Running a whole stream in a VirtualWorkload.
+// Runs a whole stream in a VirtualWorkload.
 
 #ifndef MMU_CORE_GUEST_VIRTUAL_WORKLOAD_TEST_UTIL_H_
 #define MMU_CORE_GUEST_VIRTUAL_WORKLOAD_TEST_UTIL_H_
@@ -19,8 +19,8 @@
 
 namespace mmu::testing {
 
-// `count` accesses to words of all of `space`: half of them write, a tenth
-// fetches.
+// `count` accesses to random words of `space`: half of them write, a tenth
+// fetch.
 inline std::unique_ptr<AccessSource> UniformAccesses(const GpaSpace& space,
                                                      uint64_t count) {
   PatternSpec spec;
@@ -29,8 +29,8 @@ inline std::unique_ptr<AccessSource> UniformAccesses(const GpaSpace& space,
   return MakePattern(spec, space, 0, 1);
 }
 
-// All of `source`, whose writes store stamps. What reads and fetches gave is
-// appended to `reads`.
+// Runs all of `source`; its writes store stamps. Appends the results of reads
+// and fetches to `reads`.
 inline absl::Status RunAccesses(VirtualWorkload& program, AccessSource& source,
                                 std::vector<uint64_t>* reads = nullptr) {
   GuestAccess access;

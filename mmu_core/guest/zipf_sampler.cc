@@ -9,8 +9,8 @@
 namespace mmu {
 namespace {
 
-// (e^t - 1) / t and log(1 + t) / t, continuous through t = 0: so that an
-// exponent of 1 or close to it is no special case.
+// (e^t - 1) / t and log(1 + t) / t, continuous at t = 0: so an exponent of 1 or
+// close to it needs no special case.
 double ExpRatio(double t) {
   return std::abs(t) > 1e-8 ? std::expm1(t) / t : 1 + t / 2;
 }

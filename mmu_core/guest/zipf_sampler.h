@@ -9,11 +9,11 @@
 
 namespace mmu {
 
-// Rank r of 0..count-1 comes with a probability proportional to
-// (r + 1)^-exponent, by rejection-inversion (W. Hoermann and G. Derflinger,
+// Draws rank r of 0..count-1 with a probability proportional to (r +
+// 1)^-exponent, by rejection-inversion (W. Hoermann and G. Derflinger,
 // "Rejection-inversion to generate variates from monotone discrete
 // distributions", 1996): constant time and no table, for any count.
-// absl::zipf_distribution demands an exponent above 1; memory and caches are
+// absl::zipf_distribution requires an exponent above 1; memory and caches are
 // usually modelled with 0.99. A value. Thread-compatible.
 class ZipfSampler {
  public:
@@ -30,8 +30,8 @@ class ZipfSampler {
 
   double count_;
   double exponent_;
-  double area_low_;   // the area where rank 1 (counted from 1) begins
-  double area_high_;  // the area where the last rank ends
+  double area_low_;   // the area at which rank 1 (counted from 1) begins
+  double area_high_;  // the area at which the last rank ends
   double shortcut_;   // a candidate this near its rank is always accepted
 };
 

@@ -1,5 +1,6 @@
 // A processor for tests of a hypervisor in L1: flat memory, GuestWalker's walk
-// of L1's tables, and a TLB that forgets nothing until it is told to.
+// of L1's tables, and a TLB that keeps every translation until it is
+// invalidated.
 
 #ifndef MMU_CORE_GUEST_HYPERVISOR_FAKE_L1_CPU_H_
 #define MMU_CORE_GUEST_HYPERVISOR_FAKE_L1_CPU_H_
@@ -35,13 +36,13 @@ class FakeL1Cpu : public L1Cpu {
   void LeaveL2() override;
   absl::Status status() const override { return status_; }
 
-  // Fails each access after `count` more, as a host without memory would.
+  // Makes all accesses after `count` more fail, as on a host without memory.
   void FailAfter(uint64_t count) { accesses_left_ = count; }
 
   FlatMemory& memory() { return memory_; }
 
  private:
-  // As a walk of L1's tables sees it.
+  // The memory, as a walk of L1's tables accesses it.
   class Entries final : public GuestWords {
    public:
     explicit Entries(FlatMemory& memory) : memory_(memory) {}
@@ -64,7 +65,7 @@ class FakeL1Cpu : public L1Cpu {
   bool in_l2_ = false;
   bool flush_asid_ = false;
   NestedPaging paging_;
-  // By root and nested frame; entries of large pages are kept per 4 KiB.
+  // By root and nested frame; large pages are kept as 4 KiB entries.
   std::map<std::pair<Gpa, Gfn>, Translation> tlb_;
   std::optional<uint64_t> accesses_left_;
   absl::Status status_;

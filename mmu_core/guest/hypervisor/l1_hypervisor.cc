@@ -13,10 +13,11 @@
 namespace mmu {
 namespace {
 
-// A bit that processors ignore: the page is write-protected to see when it is
-// written, not to forbid it.
+// An ignored bit of the entry: the page is write-protected to detect writes,
+// not to forbid them.
 constexpr uint64_t kTracked = guest_entry::Bit(52);
-// Another: it may have been written before it was made read-only.
+// Another ignored bit: the page may have been written before it was made
+// read-only.
 constexpr uint64_t kWasWritable = guest_entry::Bit(53);
 
 }  // namespace
@@ -114,7 +115,8 @@ absl::Status L1Hypervisor::HandleExit(const NestedExit& exit, AccessKind kind) {
   switch (kind) {
     case AccessKind::kWrite:
       if ((value & kTracked) != 0) {
-        // More is granted; that a violation happened made the processor forget.
+        // The entry grants more; the violation itself has invalidated the
+        // processor's translation.
         tables_.Store(pte, (value & ~kTracked) | format_.write);
         return absl::OkStatus();
       }
@@ -133,7 +135,7 @@ absl::Status L1Hypervisor::HandleExit(const NestedExit& exit, AccessKind kind) {
         Format("L2's %s at nested gpa 0x%x: the entry 0x%x does not grant it",
                std::string(ToString(kind)), exit.nested_gpa.value(), value));
   }
-  // What the processor remembered was older, and is forgotten now.
+  // The processor's translation was stale; the exit has invalidated it.
   return absl::OkStatus();
 }
 
@@ -155,7 +157,7 @@ absl::Status L1Hypervisor::MapFresh(Gpa nested) {
 }
 
 bool L1Hypervisor::MapLarge(Gpa nested, Level level) {
-  // There are smaller pages beside it if it is below.
+  // An entry below `level` means that smaller pages are mapped beside it.
   if (tables_.Find(nested).level < level) return false;
   const std::optional<Gfn> first = frames_.AllocateRun(PagesPer(level));
   if (!first.has_value()) return false;
@@ -169,10 +171,10 @@ bool L1Hypervisor::MapLarge(Gpa nested, Level level) {
   return true;
 }
 
-// --- L1 changes what L2 has. ---
+// --- L1 changes L2's memory. ---
 
-// The processor may know the large page for as long as nothing else is
-// forgotten: the small ones translate alike.
+// No invalidation: the processor may cache the large page as long as it likes,
+// since the small pages translate alike.
 bool L1Hypervisor::Split(const NestedPte& pte) {
   if (!tables_.Split(pte)) return false;
   ++stats_.splits;
@@ -229,7 +231,7 @@ absl::Status L1Hypervisor::Protect(Gpa nested, uint64_t bytes, Rights rights) {
     }
     if (value == pte.value) return;
     tables_.Store(pte, value);
-    // NX is a right that is missing.
+    // NX is inverted: it denies a right.
     const uint64_t nx = format_.rights & guest_entry::kNx;
     if (((pte.value ^ nx) & ~(value ^ nx) & format_.rights) != 0) {
       must_invalidate_ = true;
@@ -282,8 +284,8 @@ absl::Status L1Hypervisor::Promote(Gpa nested) {
     return absl::FailedPreconditionError(Format(
         "there are no small pages around nested gpa 0x%x", nested.value()));
   }
-  // What they grant, if those that are tracked are taken for writable, as one
-  // that is not mapped yet is.
+  // The common rights of the small pages. Tracked pages count as writable, like
+  // pages that are not mapped yet.
   std::optional<uint64_t> rights;
   uint64_t past = 0;
   bool tracked = false;
@@ -369,7 +371,7 @@ absl::StatusOr<Gfn> L1Hypervisor::FrameOf(Gpa nested) {
 // --- Helpers. ---
 
 absl::Status L1Hypervisor::Exhausted() const {
-  // An access that the host could not serve looks like memory that is full.
+  // A failed access of the host must not be reported as exhausted memory.
   if (!memory_.status().ok()) return memory_.status();
   return absl::ResourceExhaustedError(
       "L1's memory is used up; give it more, or unmap some of L2's");

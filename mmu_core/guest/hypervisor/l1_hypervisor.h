@@ -1,11 +1,12 @@
-// A small hypervisor that itself runs in a guest: it gives one L2 guest memory
-// on demand, by EPT or NPT that it keeps in L1's memory and edits with ordinary
-// stores, so an MMU that shadows them sees what it sees of a real L1.
+// A small hypervisor that itself runs in a guest. It gives one L2 guest memory
+// on demand, through EPT or NPT that it keeps in L1's memory and edits with
+// ordinary stores, so an MMU that shadows these tables sees the same as with a
+// real L1.
 //
-// What it does to make the processor forget is the least that the architecture
-// asks for (SDM vol. 3, 29.4.3.4; APM vol. 2, 15.16): nothing when an entry
-// appears or grants more, one INVEPT or flush of the ASID before L2 runs again
-// when entries lost something, however many.
+// It invalidates translations only where the architecture requires it (SDM vol.
+// 3, 29.4.3.4; APM vol. 2, 15.16): nothing when an entry appears or grants
+// more; one INVEPT or flush of the ASID before L2 runs again when entries lost
+// something, however many.
 
 #ifndef MMU_CORE_GUEST_HYPERVISOR_L1_HYPERVISOR_H_
 #define MMU_CORE_GUEST_HYPERVISOR_L1_HYPERVISOR_H_
@@ -32,10 +33,10 @@ struct L1HypervisorOptions {
   Level root_level = Level::k512G;         // or k256T
   bool ad_bits = false;                    // kEpt; NPT always has them
   bool exec_only = false;                  // kEpt: kExec below is allowed
-  // kEpt: what INVEPT is told to forget.
+  // kEpt: the scope of INVEPT.
   enum class Invept : uint8_t { kSingleContext, kGlobal };
   Invept invept = Invept::kSingleContext;
-  // Memory of L2 comes in pages up to this size where it can.
+  // L2's memory is mapped in pages up to this size where possible.
   Level max_page = Level::k4K;  // up to k1G
 };
 
@@ -49,60 +50,61 @@ struct L1HypervisorStats {
 };
 
 // Thread-compatible: runs on the one vCPU that `cpu` is. Functions fail with
-// RESOURCE_EXHAUSTED when L1's memory is used up, PERMISSION_DENIED when L2
-// does what L1 does not allow, INVALID_ARGUMENT for an address or size that
-// cannot be, FAILED_PRECONDITION if what is mapped is not as asked for, and as
-// the processor does.
+// RESOURCE_EXHAUSTED if L1's memory is used up, PERMISSION_DENIED if L2 does
+// something that L1 does not allow, INVALID_ARGUMENT for an impossible address
+// or size, FAILED_PRECONDITION if the mapping is not as the function requires,
+// and with the processor's own errors.
 class L1Hypervisor {
  public:
-  // What L2 may do with a page. kExec alone only with exec_only.
+  // L2's rights to a page. kExec alone only with exec_only.
   enum class Rights : uint8_t { kAll, kReadExec, kRead, kExec };
 
-  // `memory` is L1's memory that the hypervisor may use. `cpu` is in L1, and
-  // outlives this.
+  // `memory` is the part of L1's memory that the hypervisor may use. `cpu` is
+  // in L1, and outlives this object.
   L1Hypervisor(L1Cpu& cpu, const GpaSpace& memory,
                const L1HypervisorOptions& options);
 
-  // Makes the root. Once, before all else.
+  // Makes the root. Called once, before everything else.
   absl::Status Boot();
 
-  // One access of L2 to the aligned 8-byte word at `nested`, with what L1 does
-  // until it succeeds.
+  // Makes one access of L2 to the aligned 8-byte word at `nested`, with the
+  // work that L1 does until the access succeeds.
   absl::Status Access(Gpa nested, AccessKind kind, uint64_t* word);
 
-  // The following are L1's own doing, L2 is out of the way meanwhile. Ranges
-  // are whole 4 KiB pages; a large page that is not whole in the range is
-  // split.
+  // The following functions run in L1, while L2 does not run. Ranges are whole
+  // 4 KiB pages; a large page that lies only partly in the range is split.
 
-  // Takes the pages away; the next access finds zeros.
+  // Unmaps the pages; the next access finds zeros.
   absl::Status Unmap(Gpa nested, uint64_t bytes);
-  // Only what is mapped now; what comes later grants everything.
+  // Affects only pages that are mapped now; pages mapped later grant all
+  // rights.
   absl::Status Protect(Gpa nested, uint64_t bytes, Rights rights);
-  // Gives the page another frame of L1 with the same contents.
+  // Moves the page to another frame of L1, with the same contents.
   absl::Status Remap(Gpa nested);
-  // Maps what is mapped at the page `from` at the page `to`, too, which has
-  // nothing mapped.
+  // Maps the frame of the page `from` at the page `to` as well, where nothing
+  // is mapped yet.
   absl::Status Alias(Gpa from, Gpa to);
-  // Makes the 512 small pages around `nested` one of 2 MiB, with the same
-  // contents; what is not mapped becomes zeros. FAILED_PRECONDITION if they
-  // grant different things, if one is aliased, or if no such run is free.
+  // Merges the 512 small pages around `nested` into one of 2 MiB with the same
+  // contents; unmapped pages become zeros. FAILED_PRECONDITION if the pages
+  // grant different rights, if one is aliased, or if no such run of frames is
+  // free.
   absl::Status Promote(Gpa nested);
-  // Makes the large page of `nested` pages one level smaller.
+  // Replaces the large page at `nested` by pages one level smaller.
   absl::Status Demote(Gpa nested);
 
-  // L1's own dirty log: the pages of 4 KiB that L2 may have written since the
-  // call before, ascending; all of a large page. By Dirty bits where there are
-  // any, else by write protection.
+  // L1's own dirty log: the 4 KiB pages that L2 may have written since the
+  // previous call, ascending; a large page counts as a whole. Uses Dirty bits
+  // if the tables have them, otherwise write protection.
   absl::StatusOr<std::vector<Gfn>> TakeDirty();
 
-  // The frame of L1 that `nested` is mapped to. NOT_FOUND if it is not.
+  // The frame of L1 that `nested` is mapped to. NOT_FOUND if it is unmapped.
   absl::StatusOr<Gfn> FrameOf(Gpa nested);
   const L1HypervisorStats& stats() const { return stats_; }
   const FrameAllocator& frames() const { return frames_; }
   Gpa root() const { return tables_.root(); }
 
  private:
-  // Of one access: more than it takes to map what it needs.
+  // The limit of exits per access: more than mapping the access needs.
   static constexpr int kMaxExits = 64;
 
   class Memory final : public PhysicalMemory {
@@ -120,8 +122,8 @@ class L1Hypervisor {
   absl::Status HandleExit(const NestedExit& exit, AccessKind kind);
   absl::Status MapFresh(Gpa nested);
   bool MapLarge(Gpa nested, Level level);
-  // The leaf at `nested`, if it ends by `end`; larger ones there are split. Or
-  // an entry that is not present.
+  // The leaf at `nested` if it ends by `end`; a larger leaf is split first. Or
+  // a non-present entry.
   absl::StatusOr<NestedPte> FindWithin(Gpa nested, Gpa end);
   // Calls fn for each leaf of the range.
   absl::Status ForEachWithin(Gpa nested, uint64_t bytes,

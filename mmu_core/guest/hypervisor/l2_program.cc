@@ -11,19 +11,19 @@
 namespace mmu {
 namespace {
 
-// Of L1's frames, those for tables at most, and what is needed for a moment.
+// The most frames of L1 that tables need, with some for temporary use.
 uint64_t TablesFor(uint64_t pages) {
   return pages / PagesPer(Level::k2M) + pages / PagesPer(Level::k1G) + 16;
 }
 
-// What of L1's memory L2 can have in pages of `level`.
+// How much of L1's memory L2 can have in pages of `level`.
 uint64_t FittingPages(const GpaSpace& memory, Level level) {
   const uint64_t tables = TablesFor(memory.pages());
   if (memory.pages() <= tables) return 0;
   return (memory.pages() - tables) / PagesPer(level) * PagesPer(level);
 }
 
-// What is not allowed at the time, and what no memory is free for.
+// Whether L1 refused an operation: not allowed at the time, or no free memory.
 bool IsRefusal(const absl::Status& status) {
   return status.code() == absl::StatusCode::kFailedPrecondition;
 }
@@ -33,7 +33,7 @@ bool IsRefusal(const absl::Status& status) {
 absl::StatusOr<std::unique_ptr<L2Program>> L2Program::Start(
     L1Cpu& cpu, const GpaSpace& memory, const L2ProgramOptions& options) {
   L2ProgramOptions fitting = options;
-  // Small pages may be merged into one of 2 MiB.
+  // Small pages may be merged into one of 2 MiB, so 2 MiB must fit.
   const uint64_t fits = FittingPages(memory, Level::k2M);
   const uint64_t wanted = std::max(options.pages, uint64_t{kEntriesPerTable});
   if (fits < wanted || wanted % kEntriesPerTable != 0) {
@@ -115,7 +115,8 @@ absl::Status L2Program::Housekeeping() {
     if (absl::Status s = hypervisor_.Remap(AnyPage()); !s.ok()) return s;
   }
   if (Due(options_.accesses_per_promote)) {
-    // All small pages there have to grant the same.
+    // Merging requires that all small pages of the region grant the same
+    // rights.
     const Gpa page = ToGpa(RoundDown(ToGfn(AnyPage()), Level::k2M));
     absl::Status s = hypervisor_.Protect(page, BytesPer(Level::k2M),
                                          L1Hypervisor::Rights::kAll);

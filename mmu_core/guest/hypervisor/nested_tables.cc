@@ -20,7 +20,7 @@ NestedPte NestedTables::Find(Gpa nested, Level lowest) {
 
 bool NestedTables::Set(Gpa nested, Level level, uint64_t value) {
   while (memory_.status().ok()) {
-    // Down to the entry; where there is no table, one is put.
+    // Walk down to the entry, adding missing tables.
     const NestedPte pte = Find(nested, level);
     if (pte.level == level) {
       Store(pte, value);
@@ -29,7 +29,7 @@ bool NestedTables::Set(Gpa nested, Level level, uint64_t value) {
     if (pte.present) return false;  // a large page is in the way
     const std::optional<Gfn> below = NewTable();
     if (!below.has_value()) return false;
-    // A table restricts nothing; its leafs do.
+    // Table entries grant all rights; only leafs restrict.
     Store(pte, ToGpa(*below).value() | format_.full);
   }
   return false;

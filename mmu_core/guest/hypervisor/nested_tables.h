@@ -1,5 +1,5 @@
-// The tables that a hypervisor in L1 builds for its guest, in L1's memory:
-// finding, setting and taking apart entries, with loads and stores.
+// The tables that a hypervisor in L1 builds for its guest in L1's memory:
+// finding, setting and splitting entries, with loads and stores.
 
 #ifndef MMU_CORE_GUEST_HYPERVISOR_NESTED_TABLES_H_
 #define MMU_CORE_GUEST_HYPERVISOR_NESTED_TABLES_H_
@@ -16,14 +16,14 @@
 
 namespace mmu {
 
-// Bits of entries. A value; kEpt (SDM vol. 3, tables 29-1 to 29-7) and kNpt
-// (APM vol. 2, 15.25) are all there are.
+// Bits of entries. A value; the only formats are kEpt (SDM vol. 3, tables 29-1
+// to 29-7) and kNpt (APM vol. 2, 15.25).
 struct NestedEntryFormat {
   uint64_t present = 0;  // an entry with any of these is present
   uint64_t write = 0;
-  uint64_t rights = 0;  // all that say what is granted
-  uint64_t full = 0;    // those of them that grant everything
-  uint64_t leaf = 0;    // leafs have these besides: the memory type
+  uint64_t rights = 0;  // all bits that decide about rights
+  uint64_t full = 0;    // the `rights` of a full grant
+  uint64_t leaf = 0;    // further bits of a leaf: the memory type
   uint64_t accessed = 0;
   uint64_t dirty = 0;
 
@@ -52,7 +52,7 @@ inline constexpr NestedEntryFormat NestedEntryFormat::kNpt = {
     .accessed = guest_entry::kAccessed,
     .dirty = guest_entry::kDirty};
 
-// An entry and where it stands. A value.
+// An entry and its address. A value.
 struct NestedPte {
   Gpa where;
   Level level = Level::k4K;
@@ -66,9 +66,9 @@ struct NestedPte {
   Gfn gfn() const { return ToGfn(Gpa(value & guest_entry::kAddress)); }
 };
 
-// Tables are made as they are needed, and freed only when a large page takes
-// their place. What the processor may remember of an entry that is changed is
-// the caller's business. Thread-compatible.
+// Tables are added as needed, and freed only when a large page replaces them.
+// The caller invalidates the processor's translations of changed entries.
+// Thread-compatible.
 class NestedTables {
  public:
   // `root_level`: k512G or k256T.
@@ -83,24 +83,25 @@ class NestedTables {
   bool Create();
   // REQUIRES: created.
   Gpa root() const { return ToGpa(*root_); }
-  // First address that the tables do not translate.
+  // The first address that the tables do not translate.
   Gpa end() const { return Gpa(BytesPer(root_level_) * kEntriesPerTable); }
 
-  // The entry that `nested` ends at: a leaf, or the first that is not present;
-  // not below `lowest`, where it may be a link to a table.
+  // The entry at which the walk for `nested` ends: a leaf or the first
+  // non-present entry. The walk does not go below `lowest`, where the entry may
+  // also be a link to a table.
   NestedPte Find(Gpa nested, Level lowest = Level::k4K);
-  // Puts `value` at the entry of `level` for `nested`; false if there was no
-  // memory for a table on the way, or if memory cannot be accessed any more.
-  // REQUIRES: no large page is in the way.
+  // Sets the entry of `level` for `nested` to `value`. False if there was no
+  // memory for a table above it, or if memory accesses have failed. REQUIRES:
+  // no large page maps `nested` above `level`.
   bool Set(Gpa nested, Level level, uint64_t value);
   void Store(const NestedPte& pte, uint64_t value);
-  // A leaf of this kind for the page at `gfn`.
+  // A leaf of this format for the page at `gfn`.
   uint64_t MakeLeaf(Gfn gfn, Level level, uint64_t rights) const;
 
-  // Replaces the large page at `pte` by a table of pages one level smaller that
-  // translate alike. False: no memory.
+  // Replaces the large page at `pte` by a table of pages one level smaller with
+  // the same translations. False: no memory.
   bool Split(const NestedPte& pte);
-  // The entry `index` of the table that `link` leads to.
+  // Entry `index` of the table that `link` points at.
   NestedPte Child(const NestedPte& link, int index);
 
   // Calls fn(nested, pte) for each present leaf, in order.

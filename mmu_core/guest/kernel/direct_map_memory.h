@@ -1,5 +1,5 @@
-// A guest kernel's own view of guest-physical memory: through the kernel's
-// direct map, as the kernel's own accesses.
+// Guest-physical memory as a guest kernel accesses it: through its direct map,
+// with the kernel's own accesses.
 
 #ifndef MMU_CORE_GUEST_KERNEL_DIRECT_MAP_MEMORY_H_
 #define MMU_CORE_GUEST_KERNEL_DIRECT_MAP_MEMORY_H_
@@ -19,7 +19,8 @@ class DirectMapMemory final : public PhysicalMemory {
  public:
   explicit DirectMapMemory(GuestCpu& cpu) : cpu_(cpu) {}
 
-  // Where guest-physical address 0 is mapped; 0 while paging is off.
+  // Sets the address at which guest-physical address 0 is mapped; 0 while
+  // paging is off.
   void SetDirectMap(Gva direct_map) { direct_map_ = direct_map; }
 
  private:

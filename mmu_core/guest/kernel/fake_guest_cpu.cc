@@ -30,7 +30,7 @@ GuestCpu::Outcome FakeGuestCpu::Access(Gva gva, int size_bytes, AccessKind kind,
              (kind != AccessKind::kWrite || (t.write && t.dirty));
     };
     if (it == tlb_.end() || !allows(it->second)) {
-      // A fault makes the processor forget what it knew of the page.
+      // A fault invalidates the processor's translation of the page.
       if (it != tlb_.end()) tlb_.erase(it);
       const std::optional<Translation> walked =
           Walk(gva, kind, privilege, fault);
@@ -121,7 +121,7 @@ void FakeGuestCpu::LoadCr3(Gpa cr3, Cr3Load how) {
 }
 
 void FakeGuestCpu::Invlpg(Gva gva) {
-  // Of a large page all, of others nothing but the page.
+  // Invalidates a large page as a whole, otherwise only the 4 KiB page.
   const uint64_t bytes = geometry_->LargePageBytes();
   const uint64_t first = (gva.value() & ~(bytes - 1)) >> kPageShift;
   for (uint64_t page = first; page < first + bytes / kPageSize; ++page) {

@@ -1,5 +1,6 @@
-// A processor for tests of a guest's kernel: flat memory, a page walk by the
-// book, and a TLB that forgets nothing until it is told to.
+// A processor for tests of a guest's kernel: flat memory, a page walk as the
+// manual defines it, and a TLB that keeps every translation until it is
+// invalidated.
 
 #ifndef MMU_CORE_GUEST_KERNEL_FAKE_GUEST_CPU_H_
 #define MMU_CORE_GUEST_KERNEL_FAKE_GUEST_CPU_H_
@@ -27,7 +28,7 @@ class FakeGuestCpu : public GuestCpu {
   void Invlpg(Gva gva) override;
   absl::Status status() const override { return status_; }
 
-  // Fails each access after `count` more, as a host without memory would.
+  // Makes all accesses after `count` more fail, as on a host without memory.
   void FailAfter(uint64_t count) { accesses_left_ = count; }
 
   FlatMemory& memory() { return memory_; }
@@ -47,8 +48,8 @@ class FakeGuestCpu : public GuestCpu {
   FlatMemory memory_;
   const PagingGeometry* geometry_ = nullptr;  // null: paging is off
   Gpa cr3_;
-  std::vector<uint64_t> pdptes_;  // PAE: as of the last load of CR3
-  // By CR3 and page number. Entries of large pages are kept per 4 KiB.
+  std::vector<uint64_t> pdptes_;  // PAE: loaded with CR3
+  // By CR3 and page number. Large pages are kept as 4 KiB entries.
   std::map<std::pair<uint64_t, uint64_t>, Translation> tlb_;
   std::optional<uint64_t> accesses_left_;
   absl::Status status_;

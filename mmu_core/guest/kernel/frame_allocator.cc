@@ -29,7 +29,7 @@ std::optional<Gfn> FrameAllocator::AllocateRun(uint64_t count) {
         space_.PageAt(end - 1) - first != count - 1) {
       continue;
     }
-    // What lies above, too little for another run, goes the ordinary way.
+    // Frames above the run, too few for another run, become single free frames.
     for (uint64_t page = end; page < top_; ++page) {
       free_.push_back(space_.PageAt(page));
     }

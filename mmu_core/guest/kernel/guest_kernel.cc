@@ -47,7 +47,7 @@ absl::Status GuestKernel::Boot() {
   return memory_.status();
 }
 
-// All of guest-physical memory by large pages, for the supervisor only.
+// Maps all guest-physical memory with large pages, for the supervisor only.
 absl::Status GuestKernel::MapKernel(GuestPageTables& tables) {
   const uint64_t step = options_.geometry.LargePageBytes();
   for (const GfnRange& range : space_.ranges()) {
@@ -108,7 +108,7 @@ absl::StatusOr<int> GuestKernel::Fork() {
       frames_.AddReference(pte.gfn() + i);
     }
   });
-  // The parent may not write through what its TLB remembers.
+  // The parent's TLB may still have writable translations of the shared pages.
   cpu_.LoadCr3(parent.root(), Cr3Load::kFlush);
   if (!memory_.status().ok()) return memory_.status();
   if (!enough) {
@@ -193,8 +193,8 @@ absl::Status GuestKernel::HandleFault(const GuestPageFault& fault) {
                  fault.address.value()));
     }
   }
-  // The entry allows it: what the TLB had was older. A kernel returns and lets
-  // the program try again.
+  // The entry allows the access: the TLB entry was stale. The kernel returns
+  // and the program retries.
   Invlpg(fault.address);
   return absl::OkStatus();
 }
@@ -217,7 +217,7 @@ absl::Status GuestKernel::MapFresh(Gva gva) {
 
 bool GuestKernel::MapLarge(Gva gva) {
   const GuestPte pte = Running().tables->Find(gva);
-  if (pte.level < 2) return false;  // there are small pages beside it
+  if (pte.level < 2) return false;  // small pages are mapped here
   const uint64_t bytes = options_.geometry.LargePageBytes();
   const std::optional<Gfn> first = frames_.AllocateRun(bytes / kPageSize);
   if (!first.has_value()) return false;
@@ -236,7 +236,7 @@ absl::Status GuestKernel::Copy(Gva gva) {
   if (!small.ok()) return small.status();
   const uint64_t rights = gpte::kPresent | gpte::kUser | gpte::kWrite;
   if (frames_.references(small->gfn()) == 1) {
-    // The others have copied already, or are gone.
+    // The other sharers have copied the page already, or have ended.
     Running().tables->Store(*small, ToGpa(small->gfn()).value() | rights);
   } else {
     const std::optional<FrameAllocator::Frame> frame = frames_.Allocate();
@@ -255,7 +255,7 @@ absl::StatusOr<GuestPte> GuestKernel::FindSmall(Gva gva) {
   if (pte.present() && pte.level > 1) {
     if (!Running().tables->SplitLarge(pte)) return Exhausted();
     ++stats_.large_splits;
-    // One INVLPG drops a large page whole, whichever of its addresses is given.
+    // One INVLPG with any address of a large page invalidates the whole page.
     Invlpg(gva);
     pte = Running().tables->Find(gva);
   }
@@ -294,7 +294,7 @@ absl::Status GuestKernel::Protect(Gva gva, uint64_t bytes, Writable writable) {
 }
 
 absl::Status GuestKernel::Exhausted() const {
-  // An access that the host could not serve looks like memory that is full.
+  // A failed access of the host must not be reported as exhausted memory.
   if (!memory_.status().ok()) return memory_.status();
   return absl::ResourceExhaustedError(
       "the guest's memory is used up; give it more, or let processes exit");

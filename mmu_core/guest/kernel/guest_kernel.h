@@ -1,11 +1,11 @@
-// A small guest kernel: processes with page tables of their own, demand paging,
+// A small guest kernel: processes with their own page tables, demand paging,
 // large pages, fork with copy-on-write, protection, context switches. It keeps
 // its tables in guest memory and edits them with ordinary stores, so an MMU
-// that shadows them sees what it sees of a real guest.
+// that shadows these tables sees the same as with a real guest.
 //
-// What the kernel does for the TLB is the least that the architecture asks for
-// (SDM vol. 3, 4.10.4): nothing when an entry appears, INVLPG when one page
-// loses something, a load of CR3 when many do.
+// The kernel invalidates the TLB only where the architecture requires it (SDM
+// vol. 3, 4.10.4): nothing when an entry appears, INVLPG when one page loses
+// something, a load of CR3 when many pages do.
 
 #ifndef MMU_CORE_GUEST_KERNEL_GUEST_KERNEL_H_
 #define MMU_CORE_GUEST_KERNEL_GUEST_KERNEL_H_
@@ -29,7 +29,7 @@ namespace mmu {
 
 struct GuestKernelOptions {
   PagingGeometry geometry = PagingGeometry::k4Level;
-  // Memory of programs comes in large pages where it can.
+  // Programs' memory is mapped in large pages where possible.
   enum class LargePages : uint8_t { kNo, kYes } large_pages = LargePages::kNo;
 };
 
@@ -43,50 +43,54 @@ struct GuestKernelStats {
 };
 
 // Thread-compatible: runs on the one vCPU that `cpu` is. Functions fail with
-// RESOURCE_EXHAUSTED when the guest's memory is used up, PERMISSION_DENIED when
-// a program does what its memory does not allow, INVALID_ARGUMENT for what
-// names no process or is no program's memory, and as the processor does.
+// RESOURCE_EXHAUSTED if the guest's memory is used up, PERMISSION_DENIED if a
+// program does something that its memory does not allow, INVALID_ARGUMENT for
+// an unknown process or an address outside of programs' memory, and with the
+// processor's own errors.
 class GuestKernel {
  public:
   enum class Writable : uint8_t { kNo, kYes };
 
-  // `memory` begins at or above gpa 0 and ends within what the geometry's
-  // direct map has room for. `cpu` has paging off, and outlives this.
+  // `memory` begins at or above gpa 0 and fits into the geometry's direct map.
+  // `cpu` has paging off, and outlives this object.
   GuestKernel(GuestCpu& cpu, const GpaSpace& memory,
               const GuestKernelOptions& options);
 
-  // Makes the kernel's own mappings and the first process, 1, and switches
-  // paging on.
+  // Makes the kernel's own mappings and the first process, number 1, and
+  // switches paging on.
   absl::Status Boot();
 
-  // A process without memory. Its number; numbers are not used again.
+  // Makes a process without memory. Returns its number; numbers are not reused.
   absl::StatusOr<int> CreateProcess();
-  // A copy of the running process: both share all pages until one writes.
+  // Makes a copy of the running process: both share each page until one writes
+  // to it.
   absl::StatusOr<int> Fork();
-  // Makes `process` the running one. kKeep asks the processor not to forget
-  // what it knows of it; the kernel insists where that would be wrong.
+  // Makes `process` the running one. kKeep asks the processor to keep the TLB
+  // entries of `process`; the kernel flushes nevertheless where keeping them
+  // would be wrong.
   absl::Status SwitchTo(int process, Cr3Load how);
-  // Frees a process that does not run.
+  // Frees a process that is not the running one.
   absl::Status Exit(int process);
   int running() const { return running_; }
 
-  // One access of the running program to the aligned 8-byte word at `gva`.
+  // Makes one access of the running program to the aligned 8-byte word at
+  // `gva`.
   absl::Status Access(Gva gva, AccessKind kind, uint64_t* word);
-  // Takes the pages of [gva, gva + bytes) away; the next access finds zeros.
+  // Unmaps the pages of [gva, gva + bytes); the next access finds zeros.
   absl::Status Unmap(Gva gva, uint64_t bytes);
-  // Only what is mapped now; what comes later is writable.
+  // Affects only pages that are mapped now; pages mapped later are writable.
   absl::Status Protect(Gva gva, uint64_t bytes, Writable writable);
 
   const GuestKernelStats& stats() const { return stats_; }
   const FrameAllocator& frames() const { return frames_; }
 
  private:
-  // Of one access: more than it takes to build what it needs.
+  // The limit of faults per access: more than mapping the access needs.
   static constexpr int kMaxFaults = 64;
 
   struct Process {
     std::unique_ptr<GuestPageTables> tables;
-    // Something changed while it did not run, or its root is a new one.
+    // Its tables changed while it did not run, or its root is new.
     bool must_flush = true;
   };
 
@@ -95,9 +99,9 @@ class GuestKernel {
   absl::Status HandleFault(const GuestPageFault& fault);
   absl::Status MapFresh(Gva gva);
   bool MapLarge(Gva gva);
-  // The page of `gva` gets a frame of its own, and write permission.
+  // Gives the page of `gva` its own frame, and write permission.
   absl::Status Copy(Gva gva);
-  // The entry of the 4 KiB page; a large one there is split.
+  // The entry of the 4 KiB page; a large page is split first.
   absl::StatusOr<GuestPte> FindSmall(Gva gva);
   absl::Status Exhausted() const;
   absl::Status CheckUserRange(Gva gva, uint64_t bytes) const;

@@ -10,7 +10,7 @@
 namespace mmu {
 namespace {
 
-// A region of a program is what one large page maps.
+// A region of a program is the memory that one large page maps.
 uint64_t PagesPerRegion(const PagingGeometry& geometry) {
   return geometry.LargePageBytes() / kPageSize;
 }
@@ -19,7 +19,7 @@ uint64_t Regions(const PagingGeometry& geometry, uint64_t pages) {
   return (pages + region - 1) / region;
 }
 
-// Frames that the kernel can come to need if each process has `pages`.
+// The most frames that the kernel may need if each process has `pages`.
 uint64_t FramesFor(const KernelProgramOptions& options, const GpaSpace& memory,
                    uint64_t pages) {
   const PagingGeometry& geometry = options.kernel.geometry;
@@ -29,7 +29,7 @@ uint64_t FramesFor(const KernelProgramOptions& options, const GpaSpace& memory,
     pages = regions * PagesPerRegion(geometry);
   }
   const uint64_t per_process = pages + 1 + regions * (levels - 1);
-  // The direct map, and what is needed for a moment.
+  // The direct map, and some frames for temporary use.
   uint64_t kernel = 16;
   for (const GfnRange& range : memory.ranges()) {
     const uint64_t bytes = ToGpa(range.end) - ToGpa(range.start);
@@ -40,7 +40,7 @@ uint64_t FramesFor(const KernelProgramOptions& options, const GpaSpace& memory,
   return static_cast<uint64_t>(options.processes) * per_process + kernel;
 }
 
-// The most pages that fit.
+// The maximum number of pages that fits.
 uint64_t FittingPages(const KernelProgramOptions& options,
                       const GpaSpace& memory) {
   uint64_t fits = 0;
@@ -103,7 +103,7 @@ absl::Status KernelProgram::CreateProcesses() {
   return absl::OkStatus();
 }
 
-// The first region is not at 0: programs have nothing there.
+// The first region is not at 0: programs have no memory there.
 Gva KernelProgram::GvaOf(uint64_t page) const {
   const PagingGeometry& geometry = options_.kernel.geometry;
   const uint64_t region = page / PagesPerRegion(geometry);
@@ -118,7 +118,7 @@ absl::Status KernelProgram::Access(const GuestAccess& access, uint64_t* word) {
                   (access.address_bytes & kPageMask & ~uint64_t{7});
   absl::Status status = kernel_.Access(gva, access.kind, word);
   if (status.code() == absl::StatusCode::kPermissionDenied) {
-    // A program that handles the signal asks for its page back.
+    // A program's signal handler asks for write permission again.
     status = kernel_.Protect(Gva(gva.value() & ~kPageMask), kPageSize,
                              GuestKernel::Writable::kYes);
     if (status.ok()) status = kernel_.Access(gva, access.kind, word);

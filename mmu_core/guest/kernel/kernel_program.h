@@ -1,9 +1,9 @@
-// Programs under a guest's kernel, as a workload: a stream's addresses are
-// addresses of processes, which the kernel schedules, forks, and lets change
-// their memory.
+// Programs under a guest's kernel, as a workload. The stream's addresses are
+// addresses of processes; the kernel schedules and forks the processes and
+// changes their memory.
 //
-//   an access's address   says where in a program
-//   the schedule          says in which process, from the seed
+//   an access's address   selects the place in a program
+//   the schedule          selects the process, from the seed
 
 #ifndef MMU_CORE_GUEST_KERNEL_KERNEL_PROGRAM_H_
 #define MMU_CORE_GUEST_KERNEL_KERNEL_PROGRAM_H_
@@ -27,29 +27,30 @@ namespace mmu {
 
 struct KernelProgramOptions {
   GuestKernelOptions kernel = {};
-  int processes = 3;  // that live at a time
-  // Of one process; 0 is as many as fit.
+  int processes = 3;  // processes alive at a time
+  // Pages of one process; 0: as many as fit.
   uint64_t pages = 0;
   uint64_t seed = 1;
   ReadCheck check = ReadCheck::kNo;
 
-  // After so many accesses each, on average; 0 is never.
-  uint64_t accesses_per_switch = 256;  // every other without a flush
-  // Copies the running process; another goes, if there would be too many.
+  // Average number of accesses between two such operations; 0: never.
+  uint64_t accesses_per_switch = 256;  // every second one without a flush
+  // Copies the running process; another process ends if there would be too
+  // many.
   uint64_t accesses_per_fork = 16384;
   uint64_t accesses_per_unmap = 1024;    // of one page
   uint64_t accesses_per_protect = 1024;  // of one page; a write undoes it
 };
 
-// Deterministic in its arguments: the same accesses under the same options on
-// any processor do the same. Thread-compatible.
+// Deterministic: the same accesses with the same options have the same effects
+// on any processor. Thread-compatible.
 class KernelProgram final : public VirtualWorkload {
  public:
-  // Boots a kernel in `memory` and starts the processes. Each process may fill
-  // `pages`, with all of them different copies, besides page tables and the
-  // kernel's own. INVALID_ARGUMENT if `memory` is too small for that, or for
-  // 16 pages each; otherwise as GuestKernel. `cpu` has paging off, and outlives
-  // the program.
+  // Boots a kernel in `memory` and starts the processes. Each process may use
+  // `pages`, all with different contents; the page tables and the kernel's own
+  // memory come on top. INVALID_ARGUMENT if `memory` is too small for that, or
+  // for 16 pages each; otherwise the errors of GuestKernel. `cpu` has paging
+  // off, and outlives the program.
   static absl::StatusOr<std::unique_ptr<KernelProgram>> Start(
       GuestCpu& cpu, const GpaSpace& memory,
       const KernelProgramOptions& options);
@@ -58,11 +59,11 @@ class KernelProgram final : public VirtualWorkload {
   uint64_t program_pages() const override { return pages_; }
   absl::Status Verify() override;
 
-  // Where page `page` of a program is: in regions of a large page each, which
-  // are spread over the address space. REQUIRES: page < program_pages().
+  // The address of page `page` of a program. Pages lie in regions of one large
+  // page each, spread over the address space. REQUIRES: page < program_pages().
   Gva GvaOf(uint64_t page) const;
 
-  // With ReadCheck::kYes, by process: what its memory holds, by gva.
+  // With ReadCheck::kYes: the contents of each process's memory by gva.
   const std::map<int, ReferenceMemory>& contents() const { return contents_; }
   uint64_t ExpectedWord(int process, Gva gva) const {
     return contents_.at(process).Expected(gva.value());
@@ -74,7 +75,7 @@ class KernelProgram final : public VirtualWorkload {
                 const KernelProgramOptions& options, uint64_t pages);
 
   absl::Status CreateProcesses();
-  // What happens between two accesses.
+  // The operations that are due between two accesses.
   absl::Status Housekeeping();
   absl::Status SwitchToAny();
   absl::Status Fork();
@@ -89,7 +90,7 @@ class KernelProgram final : public VirtualWorkload {
   uint64_t region_stride_bytes_ = 0;
   GuestKernel kernel_;
   Rng random_;
-  // One for each process; without a check they are empty.
+  // One per process; empty without a check.
   std::map<int, ReferenceMemory> contents_;
 };
 

@@ -20,7 +20,7 @@ GuestPte GuestPageTables::Find(Gva gva) {
 
 bool GuestPageTables::Set(Gva gva, int level, uint64_t value) {
   while (memory_.status().ok()) {
-    // Down to the entry; where there is no table, one is put.
+    // Walk down to the entry, adding missing tables.
     Gfn table = *root_;
     int at = geometry_.levels;
     GuestPte pte = Read(table, at, geometry_.IndexOf(gva, at));
@@ -37,7 +37,7 @@ bool GuestPageTables::Set(Gva gva, int level, uint64_t value) {
     const std::optional<Gfn> below = NewTable();
     if (!below.has_value()) return false;
     uint64_t link = ToGpa(*below).value() | gpte::kPresent;
-    // A table restricts nothing; its leafs do.
+    // Table entries grant all rights; only leafs restrict.
     if (geometry_.HasPermissions(at)) link |= gpte::kWrite | gpte::kUser;
     Store(pte, link);
   }

@@ -1,5 +1,5 @@
 // The page tables of one guest process, in guest memory: finding, setting and
-// taking apart entries, as a kernel does it with loads and stores.
+// splitting entries with loads and stores, as a kernel does.
 
 #ifndef MMU_CORE_GUEST_KERNEL_PAGE_TABLES_H_
 #define MMU_CORE_GUEST_KERNEL_PAGE_TABLES_H_
@@ -15,7 +15,7 @@
 
 namespace mmu {
 
-// An entry and where it stands.
+// An entry and its address.
 struct GuestPte {
   Gpa where;
   int level = 0;
@@ -26,9 +26,9 @@ struct GuestPte {
   Gfn gfn() const { return ToGfn(Gpa(value & gpte::kAddress)); }
 };
 
-// Tables are made as they are needed, and freed only as a whole. What a TLB may
-// have of an entry that is changed is the caller's business; a PDPTE of PAE
-// paging that appears is, too (it counts from the next load of CR3): see
+// Tables are added as needed, and freed only as a whole. The caller invalidates
+// TLB entries of changed entries. It also reloads CR3 when a PDPTE of PAE
+// paging appears, since the processor reads PDPTEs only then: see
 // TakePdpteChanged. Thread-compatible.
 class GuestPageTables {
  public:
@@ -39,28 +39,29 @@ class GuestPageTables {
   // Makes an empty root. False: no memory.
   bool Create();
   bool created() const { return root_.has_value(); }
-  // What goes into CR3. REQUIRES: created.
+  // The value for CR3. REQUIRES: created.
   Gpa root() const { return ToGpa(*root_); }
 
-  // The entry that `gva` ends at: a leaf, or the first that is not present.
+  // The entry at which the walk for `gva` ends: a leaf or the first non-present
+  // entry.
   GuestPte Find(Gva gva);
-  // Puts `value` at the entry of `level` for `gva`; false if there was no
-  // memory for a table on the way, or if memory cannot be accessed any more.
-  // REQUIRES: no large page is in the way.
+  // Sets the entry of `level` for `gva` to `value`. False if there was no
+  // memory for a table above it, or if memory accesses have failed. REQUIRES:
+  // no large page maps `gva` above `level`.
   bool Set(Gva gva, int level, uint64_t value);
   void Store(const GuestPte& pte, uint64_t value);
-  // Replaces the large page at `pte` by a table of small ones that translate
-  // alike. False: no memory.
+  // Replaces the large page at `pte` by a table of small pages with the same
+  // translations. False: no memory.
   bool SplitLarge(const GuestPte& pte);
 
-  // Uses the top-level entries of `other` from the one for `from` on: the
+  // Shares the top-level entries of `other` from the entry for `from` on: the
   // kernel's part, which all processes share.
   void ShareFrom(const GuestPageTables& other, Gva from);
 
   // Calls fn(gva, pte) for each present leaf below `end`, in order.
   void ForEachLeaf(Gva end, absl::FunctionRef<void(Gva, const GuestPte&)> fn);
-  // Frees the tables of what is below `end`, and the root. What the leafs map
-  // is the caller's.
+  // Frees the root and the tables below `end`. The caller frees the pages that
+  // the leafs map.
   void Destroy(Gva end);
 
   // Whether a PDPTE of PAE paging was set since the last call.

@@ -1,4 +1,4 @@
-// The shapes that x86 page tables have, as a guest's kernel sees them.
+// The shapes of x86 page tables, as a guest's kernel uses them.
 //
 //   name      levels  entry  index bits  large page
 //   k32Bit    2       4 B    10          4 MiB
@@ -26,23 +26,23 @@ inline constexpr uint64_t kUser = uint64_t{1} << 2;
 inline constexpr uint64_t kAccessed = uint64_t{1} << 5;
 inline constexpr uint64_t kDirty = uint64_t{1} << 6;
 inline constexpr uint64_t kPageSize = uint64_t{1} << 7;
-// Ignored by the processor; this kernel's mark of copy-on-write.
+// Ignored by the processor; this kernel marks copy-on-write pages with it.
 inline constexpr uint64_t kCopyOnWrite = uint64_t{1} << 9;
 inline constexpr uint64_t kAddress = 0x000f'ffff'ffff'f000;
 }  // namespace gpte
 
-// A value; the four below are all there are. Levels count from 1, whose entries
-// map 4 KiB pages.
+// A value; the four constants below are the only ones. Levels count from 1,
+// whose entries map 4 KiB pages.
 struct PagingGeometry {
   std::string_view name;
   int levels = 4;
   int entry_bytes = 8;
   int index_bits = 9;
-  // Where the kernel maps all of guest-physical memory, up to the end of the
-  // address space; programs have what is below `user_end`.
+  // The kernel maps all guest-physical memory from here to the end of the
+  // address space; programs use the addresses below `user_end`.
   Gva direct_map;
   Gva user_end;
-  // As much memory as fits there.
+  // The size of the direct map's area.
   uint64_t max_memory_bytes = 0;
 
   constexpr int EntriesPerTable() const { return 1 << index_bits; }

@@ -1,5 +1,5 @@
-// Guest-physical memory as the software in a guest works on it: loads and
-// stores, and whole pages.
+// Guest-physical memory as software in a guest uses it: loads and stores, and
+// whole pages.
 
 #ifndef MMU_CORE_GUEST_KERNEL_PHYSICAL_MEMORY_H_
 #define MMU_CORE_GUEST_KERNEL_PHYSICAL_MEMORY_H_
@@ -12,9 +12,9 @@
 
 namespace mmu {
 
-// The first access that fails is remembered; all later ones do nothing and load
-// 0. So whoever makes many looks at status() once, at the end.
-// Thread-compatible.
+// After the first failed access, all later ones do nothing and load 0; status()
+// keeps the error. So a caller of many accesses checks status() once, at the
+// end. Thread-compatible.
 class PhysicalMemory {
  public:
   virtual ~PhysicalMemory() = default;
@@ -29,7 +29,7 @@ class PhysicalMemory {
   const absl::Status& status() const { return status_; }
 
  protected:
-  // One access of the processor, kRead or kWrite.
+  // Makes one access of the processor, kRead or kWrite.
   virtual absl::Status Access(Gpa gpa, int size_bytes, AccessKind kind,
                               uint64_t* word) = 0;
 
