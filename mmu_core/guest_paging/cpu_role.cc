@@ -26,7 +26,7 @@ int GuestLevel(const GuestPagingState& state) {
 CpuRole LegacyCpuRole(const GuestPagingState& state) {
   const auto cr4 = [&state](uint64_t bit) { return (state.cr4 & bit) != 0; };
   if ((state.cr0 & kCr0Pg) == 0) {
-    // Level 0: there are no tables, so nothing else matters either.
+    // Level 0: the guest has no tables, so nothing else matters.
     return CpuRole(PageRole::Of({.direct = true,
                                  .access = kAllRights,
                                  .guest_mode = state.guest_mode,
@@ -36,8 +36,8 @@ CpuRole LegacyCpuRole(const GuestPagingState& state) {
   const bool wp = (state.cr0 & kCr0Wp) != 0;
   const bool nx = (state.efer & kEferNx) != 0;
   const bool lma = (state.efer & kEferLma) != 0;
-  // Four-byte entries have no NX bit, but EFER.NX stays part of the role, as in
-  // KVM: it is set or not for all of a guest's modes.
+  // Four-byte entries have no NX bit, but EFER.NX is part of the role in all
+  // paging modes, as in KVM.
   return CpuRole(PageRole::Of({.level = GuestLevel(state),
                                .has_4_byte_gpte = !lma && !cr4(kCr4Pae),
                                .access = kAllRights,

@@ -1,8 +1,8 @@
-// In which way a vCPU pages, in one word, and the role of the root that follows
+// The paging mode of a vCPU in one word, and the role of the root that follows
 // from it.
 //
-//   GuestPagingState -> CpuRole            how the guest's own tables are read
-//   CpuRole          -> PageRole of a root how deep our tables over them are
+//   GuestPagingState -> CpuRole            how to read the guest's own tables
+//   CpuRole          -> PageRole of a root the depth of our tables over them
 //
 //   the vCPU runs                 CpuRole        root
 //   a guest, TDP                  LegacyCpuRole  TdpRootRole
@@ -10,7 +10,7 @@
 //   L2 on L1's EPT                EptCpuRole     ShadowEptRootRole
 //   L2 on L1's NPT                NptCpuRole     ShadowNptRootRole
 //
-// If both words are what they were, an MMU need not be set up anew (ROLE-02).
+// An MMU is set up again only if one of the two words has changed (ROLE-02).
 // Next: guest_paging/pae_roots.h, guest_paging/guest_walker.h.
 
 #ifndef MMU_CORE_GUEST_PAGING_CPU_ROLE_H_
@@ -25,9 +25,9 @@
 
 namespace mmu {
 
-// KVM's cpu role: the page role that the guest's own root would have, and what
-// else the MMU's set-up depends on but no page does. A value; the default is
-// equal to no role of a vCPU.
+// KVM's cpu role: the page role that the guest's own root would have, plus the
+// extended role: properties that the MMU's set-up depends on but no page does.
+// A value; the default is equal to no vCPU's role.
 class CpuRole {
  public:
   // The extended role.
@@ -38,11 +38,11 @@ class CpuRole {
     bool cr4_smap = false;
     bool cr4_la57 = false;  // in long mode only
     bool efer_lma = false;
-    bool pferr_fetch = false;  // fetches are told apart in error codes
+    bool pferr_fetch = false;  // error codes tell fetches apart
   };
 
   constexpr CpuRole() = default;
-  // A role that is valid.
+  // Makes a valid role.
   constexpr CpuRole(PageRole base, const Extension& e)
       : base_(base),
         extension_(kValid | If(e.exec_only, kExecOnly) |
@@ -54,10 +54,10 @@ class CpuRole {
     return base_.word() | uint64_t{extension_} << 32;
   }
   constexpr PageRole base() const { return base_; }
-  // Levels of the guest's tables; 0: its paging is off.
+  // The number of levels of the guest's tables; 0: its paging is off.
   constexpr int guest_level() const { return base_.level_number(); }
 
-  // Set in every role but the default one.
+  // True in every role but the default one.
   constexpr bool IsValid() const { return Test(kValid); }
   constexpr bool exec_only() const { return Test(kExecOnly); }
   constexpr bool cr4_pse() const { return Test(kCr4Pse); }
@@ -86,55 +86,57 @@ class CpuRole {
   uint32_t extension_ = 0;
 };
 
-// What L1 chose in its EPTP and controls, and what its processor offers (SDM
+// L1's choices in its EPTP and controls, and the features of its processor (SDM
 // vol. 3, 25.6.11 and appendix A.10). A value.
 struct EptOptions {
   Level root_level = Level::k512G;  // or k256T
   bool ad_bits = false;             // EPTP bit 6
-  bool exec_only = false;           // execute-only translations are supported
+  bool exec_only = false;           // execute-only entries are supported
   bool mode_based_exec = false;     // bit 10 of an entry is user execute
 };
 
-// The role of `state`; an L2 guest's too, when it pages by itself (ROLE-03).
+// The role of `state`; also for an L2 guest's own tables (ROLE-03).
 CpuRole LegacyCpuRole(const GuestPagingState& state);
 
-// L1's EPT, as L2 (ROLE-08). `as_id` as in GuestPagingState.
+// The role of L2 on L1's EPT (ROLE-08). `as_id` as in GuestPagingState.
 CpuRole EptCpuRole(const EptOptions& options, int as_id);
 
-// L1's NPT, whose format follows from L1's own CR4 and EFER (APM vol.
-// 2, 15.25). Every access of L2 is a user access to it, so neither WP nor SMEP,
-// SMAP and protection keys have a part in it.
+// The role of L2 on L1's NPT, whose format follows from L1's own CR4 and EFER
+// (APM vol. 2, 15.25). NPT treats every access of L2 as a user access, so WP,
+// SMEP, SMAP and protection keys do not apply.
 CpuRole NptCpuRole(const GuestPagingState& l1);
 
-// How many levels TDP needs: `forced` if given; else five if the host has them
-// and the guest's physical addresses are wider than 48 bits (ROLE-05).
+// The number of levels of TDP: `forced` if given; otherwise five if the host
+// supports five and the guest's physical addresses are wider than 48 bits, else
+// four (ROLE-05).
 Level TdpLevel(int guest_phys_bits, Level host_max_level,
                std::optional<Level> forced);
 
-// Of `state` only guest_mode and as_id enter (ROLE-05).
+// Of `state`, only guest_mode and as_id matter (ROLE-05).
 PageRole TdpRootRole(Level tdp_level, AdBits ad, const GuestPagingState& state);
 
-// At least three levels: what the guest pages with four-byte entries or not at
-// all is shadowed by PAE tables (ROLE-04). NX is always on in them.
+// At least three levels: PAE tables shadow a guest that pages with four-byte
+// entries or not at all (ROLE-04). NX is always on in them.
 PageRole ShadowRootRole(CpuRole role);
 
-// As deep as L1's tables (ROLE-04).
+// The same number of levels as L1's tables (ROLE-04).
 PageRole ShadowEptRootRole(CpuRole role);
 
-// As deep as the host's NPT. A five-level host puts a passthrough page above
-// four levels of L1 (ROLE-30); what stands above two or three levels are
-// scratch tables, see ScratchTables (ROLE-23).
+// The same number of levels as the host's NPT. A five-level host puts a
+// passthrough page above L1's four levels (ROLE-30). The tables above L1's two
+// or three levels are scratch tables, see ScratchTables (ROLE-23).
 PageRole ShadowNptRootRole(CpuRole role, Level tdp_level);
 
-// Whether the four PAE roots stand between the root and the shadow pages: there
-// is no shadow page of level 3 then (ROLE-20).
+// Whether the four PAE roots stand between the root and the shadow pages; then
+// there is no shadow page of level 3 (ROLE-20).
 constexpr bool HasPaeRoots(CpuRole role, PageRole root) {
   return role.guest_level() < 4 && root.level_number() >= 3 &&
          (!root.IsDirect() || root.level_number() == 3);
 }
 
-// Tables of the vCPU, and no shadow pages, that stand above the PAE roots so
-// that a vCPU of a four- or five-level host finds them (ROLE-23).
+// The number of tables above the PAE roots, through which a vCPU of a four- or
+// five-level host reaches them. They belong to the vCPU and are no shadow pages
+// (ROLE-23).
 constexpr int ScratchTables(CpuRole role, PageRole root) {
   return HasPaeRoots(role, root) ? root.level_number() - 3 : 0;
 }

@@ -12,7 +12,7 @@ namespace mmu {
 
 namespace guest_entry {
 
-// Bits [low, high] set; none if low > high.
+// A mask of the bits [low, high]; 0 if low > high.
 constexpr uint64_t Bits(int low, int high) {
   if (low > high) return 0;
   return (~uint64_t{0} >> (63 - high)) & (~uint64_t{0} << low);
@@ -41,13 +41,13 @@ inline constexpr uint64_t kEptAccessed = Bit(8);
 inline constexpr uint64_t kEptDirty = Bit(9);
 inline constexpr uint64_t kEptUserExec = Bit(10);
 
-// Address bits of a leaf at `level` of eight-byte tables that lie inside the
-// page and have to be 0, from `low` on.
+// The address bits, from `low` on, of a leaf at `level` in eight-byte tables
+// that lie inside the page and must be 0.
 constexpr uint64_t OffsetBits(int level, int low) {
   return Bits(low, 12 + 9 * (level - 1) - 1);
 }
 
-// Where the address of an eight-byte entry ends, given its page size.
+// The address in an eight-byte entry, given the entry's page size.
 constexpr Gpa AddressIn(uint64_t e, bool leaf, int level) {
   return Gpa(e & kAddress & ~(leaf ? OffsetBits(level, 12) : uint64_t{0}));
 }

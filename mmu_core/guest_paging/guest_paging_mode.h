@@ -1,4 +1,4 @@
-// How entries of a guest's tables are read: one struct per paging mode.
+// How to read the entries of a guest's tables: one struct per paging mode.
 //
 //   mode              entry    per table  levels  manual
 //   TwoLevelPaging    4 bytes  1024       2       SDM vol. 3, 4.3
@@ -9,12 +9,12 @@
 //   EptPaging         8 bytes  512        4, 5    SDM vol. 3, 29.3
 //   NptPaging         8 bytes  512        4, 5    APM vol. 2, 5.3 and 15.25
 //
-// L1's NPT may also have two or three levels; its tables are then those of
+// L1's NPT may also have two or three levels; it then uses the formats of
 // TwoLevelPaging and PaePaging.
 //
-// A mode knows entries, nothing of walks or faults. It is a template argument
-// in guest_paging/guest_walker.cc alone; everybody else says GuestWalker. The
-// modes are in guest_paging/legacy_paging_modes.h and
+// A mode defines entries, not walks or faults. Only
+// guest_paging/guest_walker.cc uses modes, as a template argument; other code
+// uses GuestWalker. The modes are in guest_paging/legacy_paging_modes.h and
 // guest_paging/ept_paging_mode.h.
 
 #ifndef MMU_CORE_GUEST_PAGING_GUEST_PAGING_MODE_H_
@@ -29,10 +29,11 @@
 
 namespace mmu {
 
-// What an entry's meaning depends on besides its mode. A value.
+// The settings besides the mode on which the meaning of an entry depends. A
+// value.
 struct GuestEntryOptions {
   int max_phys_bits = 52;        // the guest's MAXPHYADDR
-  bool has_1g_pages = true;      // its processor has pages of 1 GiB
+  bool has_1g_pages = true;      // the processor supports 1 GiB pages
   bool nx = false;               // EFER.NX
   bool pse = false;              // CR4.PSE; TwoLevelPaging
   bool ad_bits = true;           // EPT: EPTP bit 6
@@ -45,19 +46,21 @@ template <typename M>
 concept GuestPagingMode = requires(uint64_t e, int level,
                                    const GuestEntryOptions& o) {
   { M::kWordSize } -> std::convertible_to<WordSize>;
-  // Address bits that one level translates.
+  // The number of address bits that one level translates.
   { M::kIndexBits } -> std::convertible_to<int>;
   { M::IsPresent(e, o) } -> std::same_as<bool>;
   // Whether a present entry maps a page.
   { M::IsLeaf(e, level, o) } -> std::same_as<bool>;
-  // Whether a present entry has bits or combinations of bits that are reserved.
+  // Whether a present entry has reserved bits, or a reserved combination of
+  // bits.
   { M::HasReservedBits(e, level, o) } -> std::same_as<bool>;
-  // What a present entry without reserved bits grants; NX is a missing right.
+  // The rights that a present entry without reserved bits grants; NX is a
+  // missing right.
   { M::RightsOf(e, o) } -> std::same_as<AccessRights>;
-  // First byte of the page or table that it points at.
+  // The address of the page or table that the entry points at.
   { M::AddressOf(e, level, o) } -> std::same_as<Gpa>;
-  // The Accessed bit of all entries and the Dirty bit of leafs, 0 if there are
-  // none.
+  // The Accessed bit of all entries and the Dirty bit of leafs; 0 if the mode
+  // has none.
   { M::AccessedBit(o) } -> std::same_as<uint64_t>;
   { M::DirtyBit(o) } -> std::same_as<uint64_t>;
 };

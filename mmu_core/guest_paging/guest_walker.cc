@@ -104,9 +104,9 @@ GuestWalkResult GuestWalker::WalkIn(GuestWords& memory, const GuestRoot& root,
   if (tables_ == GuestTables::kNpt) {
     access.privilege = Privilege::kUser;
   }
-  // Where L1's tables have Accessed and Dirty bits, looking at L2's tables is a
-  // write to them: the processor may set such bits there (SDM vol. 3, 29.3.5;
-  // APM vol. 2, 15.25.5).
+  // If L1's tables have Accessed and Dirty bits, a walk of L2's tables counts
+  // as a write to them: the processor may set such bits there (SDM vol. 3,
+  // 29.3.5; APM vol. 2, 15.25.5).
   if (tables_ != GuestTables::kLegacy &&
       access.target == NestedTarget::kGuestTable &&
       Mode::DirtyBit(options_) != 0) {
@@ -131,7 +131,7 @@ bool GuestWalker::TryWalk(GuestWords& memory, const GuestRoot& root,
   const int address_bits =
       kHasPdptes ? 32 : kPageShift + Mode::kIndexBits * level;
   if (tables_ != GuestTables::kLegacy && address >> address_bits != 0) {
-    return fault(0, {});  // wider than L1's tables translate
+    return fault(0, {});  // wider than L1's tables can translate
   }
 
   Gfn table = root.table;
@@ -204,18 +204,18 @@ bool GuestWalker::TryWalk(GuestWords& memory, const GuestRoot& root,
   return true;
 }
 
-// Against a guest that edits the entry (RACE-27):
+// The race with a guest that edits the entry (RACE-27):
 //
 //   1. here: reads the entry, present and not accessed
-//   2. guest: writes another entry there
+//   2. guest: writes another entry to the same place
 //   3. here: the compare-exchange against 1 fails, and the walk starts over
 //
-// A plain write at 3 would bring back what the guest took away.
+// A plain write at 3 would restore the entry that the guest replaced.
 //
-// What the walk has set by then stays set, and each bit is a page in the dirty
-// log. A guest that goes on editing makes the walk start over as often as it
-// likes; in a dirty ring that is a new entry each time. So each exchange looks
-// at the ring's soft limit first, and at the limit the walk ends.
+// Bits that the walk has set by then stay set, and each is a page in the dirty
+// log. A guest that keeps editing makes the walk start over any number of
+// times; in a dirty ring each time adds an entry. So the ring's soft limit is
+// checked before each exchange, and at the limit the walk ends.
 template <GuestPagingMode Mode>
 GuestWalker::AdUpdate GuestWalker::SetAccessedAndDirty(
     GuestWords& memory, const GuestPageAccess& access,
@@ -263,7 +263,7 @@ GuestFault GuestWalker::FaultOf(const GuestPageAccess& access, uint64_t pferr,
     uint64_t code = fetch   ? kEptViolationFetch
                     : write ? kEptViolationWrite
                             : kEptViolationRead;
-    // The processor reads the table, too, where that counts as a write.
+    // Where the walk counts as a write, the processor also reads the table.
     if (write && access.target == NestedTarget::kGuestTable) {
       code |= kEptViolationRead;
     }

@@ -1,14 +1,15 @@
-// Walks a guest's own page tables, as its processor would: the first half of
-// what a shadow MMU does on a fault.
+// Walks a guest's own page tables as its processor would: the first half of a
+// shadow MMU's fault handling.
 //
 //   address --[the guest's tables, in the guest's memory]--> gfn, rights, level
 //                                                         or the guest's fault
 //
-// It reads entries, combines what they grant, and sets Accessed and Dirty bits
-// as hardware does: in one compare-exchange each, so that an entry that the
-// guest changes meanwhile is never overwritten. It changes nothing of ours and
-// takes no lock; between the walk and what is made of it the guest may edit its
-// tables, so each step of the result has what is needed to look again.
+// The walk reads entries, combines their rights, and sets Accessed and Dirty
+// bits as hardware does: each by one compare-exchange, so that an entry that
+// the guest changes meanwhile is never overwritten. It changes none of the
+// host's tables and takes no lock. The guest may edit its tables between the
+// walk and the use of its result, so each step of the result has what is needed
+// to read the entry again.
 //
 // Next: guest_paging/guest_paging_mode.h for entries,
 // guest_paging/permission_table.h for rights.
@@ -26,35 +27,35 @@
 
 namespace mmu {
 
-// Whose tables a role describes.
+// The owner of the tables that a role describes.
 enum class GuestTables : uint8_t {
-  kLegacy,  // a guest's own: LegacyCpuRole. Faults are page faults
+  kLegacy,  // a guest's own: LegacyCpuRole; page faults
   kEpt,     // L1's EPT: EptCpuRole
   kNpt,     // L1's NPT: NptCpuRole
 };
 
-// What the guest's processor is like. A value.
+// The properties of the guest's processor. A value.
 struct GuestCpuid {
   int max_phys_bits = 46;  // MAXPHYADDR, 36..52
   bool has_1g_pages = true;
 };
 
-// Made when a vCPU's role changes, used for all its walks. A value; walks may
-// run side by side.
+// Made when a vCPU's role changes and used for all its walks. A value; walks
+// may run concurrently.
 class GuestWalker {
  public:
-  GuestWalker() = default;  // of a vCPU whose paging is off
+  GuestWalker() = default;  // for a vCPU with paging off
   GuestWalker(GuestTables tables, CpuRole role, const GuestCpuid& cpu);
 
-  // Translates `address`: a linear address for kLegacy, of which the bits that
-  // the mode does not translate are ignored; a guest-physical address of L2
-  // otherwise. Paging off: the address itself, with all rights.
+  // Translates `address`: for kLegacy a linear address, whose untranslated high
+  // bits are ignored; otherwise a guest-physical address of L2. Paging off: the
+  // address itself, with all rights.
   //
-  // Sets Accessed in each entry it used and, for a write, Dirty in the leaf,
-  // if the access is allowed (SHD-47). Starts over if the guest changes an
-  // entry between its read and that. A table in a read-only memslot is left
-  // as it is. A table outside of all memslots is a fault without P, as an entry
-  // that is not present (ROLE-24).
+  // If the access is allowed, sets Accessed in each used entry and, for a
+  // write, Dirty in the leaf (SHD-47). Starts over if the guest changes an
+  // entry between its read and the setting of its bit. A table in a read-only
+  // memslot is not changed. A table outside of all memslots gives a fault
+  // without P, like an entry that is not present (ROLE-24).
   //
   // May be called with any lock held that `memory` allows.
   GuestWalkResult Walk(GuestWords& memory, const GuestRoot& root,
@@ -64,14 +65,13 @@ class GuestWalker {
   CpuRole role() const { return role_; }
   const PermissionTable& permissions() const { return permissions_; }
 
-  // For whoever reads an entry again after a walk (SHD-33, SHD-50, SHD-53): is
-  // it present, without reserved bits, accessed; what does it grant and where
-  // does it lead. REQUIRES: paging is on; level 1..5, not a PDPTE.
+  // Decodes an entry that is read again after a walk (SHD-33, SHD-50, SHD-53).
+  // REQUIRES: paging is on; level 1..5, not a PDPTE.
   struct EntryInfo {
     bool present = false;
-    bool reserved = false;  // the rest is not set if it is, or not present
+    bool reserved = false;  // if set, or not present, the rest is unset
     bool leaf = false;
-    bool accessed = false;  // true if the tables have no such bit
+    bool accessed = false;  // of a leaf; true if the tables have no such bit
     bool dirty = false;     // of a leaf; true if there is no such bit
     AccessRights rights;    // of this entry alone
     Gfn gfn;                // of the page or table
@@ -86,25 +86,25 @@ class GuestWalker {
   template <GuestPagingMode Mode>
   GuestWalkResult WalkIn(GuestWords& memory, const GuestRoot& root,
                          uint64_t address, GuestPageAccess access) const;
-  // False: the guest changed an entry, start over.
+  // Returns false if the guest changed an entry: start over.
   template <GuestPagingMode Mode>
   bool TryWalk(GuestWords& memory, const GuestRoot& root, uint64_t address,
                const GuestPageAccess& access, GuestWalkResult& result) const;
   enum class AdUpdate : uint8_t {
-    kDone,      // all bits are set that can be
+    kDone,      // all bits are set, as far as allowed
     kChanged,   // the guest changed an entry, start over
-    kRingFull,  // as GuestWalkResult::Kind
+    kRingFull,  // as in GuestWalkResult::Kind
   };
   template <GuestPagingMode Mode>
   AdUpdate SetAccessedAndDirty(GuestWords& memory,
                                const GuestPageAccess& access,
                                GuestWalkResult& result) const;
 
-  // Calls fn.operator()<Mode>() with the mode of the role.
+  // Calls fn.operator()<Mode>() with the role's mode.
   template <typename Fn>
   auto WithMode(Fn fn) const;
 
-  // `rights`: of all entries that were read, none if one was not present.
+  // `rights`: those of all entries read; none if an entry was not present.
   GuestFault FaultOf(const GuestPageAccess& access, uint64_t pferr,
                      AccessRights rights) const;
   GuestWalkResult WithoutPaging(uint64_t address) const;

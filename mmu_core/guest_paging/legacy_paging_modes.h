@@ -1,4 +1,4 @@
-// The paging modes of x86 guests, and of NPT, which has their format.
+// The paging modes of x86 guests, and of NPT, which uses the same format.
 
 #ifndef MMU_CORE_GUEST_PAGING_LEGACY_PAGING_MODES_H_
 #define MMU_CORE_GUEST_PAGING_LEGACY_PAGING_MODES_H_
@@ -21,13 +21,14 @@ struct TwoLevelPaging {
   static constexpr bool IsPresent(uint64_t e, const GuestEntryOptions&) {
     return (e & guest_entry::kPresent) != 0;
   }
-  // PS counts only with CR4.PSE: a page of 4 MiB.
+  // PS has a meaning only with CR4.PSE: a 4 MiB page.
   static constexpr bool IsLeaf(uint64_t e, int level,
                                const GuestEntryOptions& o) {
     return level == 1 || (o.pse && (e & guest_entry::kPageSize) != 0);
   }
-  // PSE-36: bits 20:13 of a large page's entry are address bits 39:32, as many
-  // of them as the processor has; the others up to 21 are reserved.
+  // PSE-36: bits 20:13 of a large page's entry are address bits 39:32, as far
+  // as the processor has these address bits; the remaining bits up to 21 are
+  // reserved.
   static constexpr bool HasReservedBits(uint64_t e, int level,
                                         const GuestEntryOptions& o) {
     if (level == 1 || !IsLeaf(e, level, o)) return false;
@@ -53,7 +54,7 @@ struct TwoLevelPaging {
   }
 };
 
-// What the three kinds of eight-byte legacy tables have in common.
+// The common part of the three kinds of eight-byte legacy tables.
 struct LongEntries {
   static constexpr WordSize kWordSize = WordSize::k8;
   static constexpr int kIndexBits = 9;
@@ -79,12 +80,12 @@ struct LongEntries {
     return guest_entry::kDirty;
   }
 
-  // Reserved bits but for those above the address.
+  // The reserved bits, without those above the address.
   static constexpr uint64_t ReservedMask(uint64_t e, int level,
                                          const GuestEntryOptions& o) {
     uint64_t mask = guest_entry::Bits(o.max_phys_bits, 51);
     if (!o.nx) mask |= guest_entry::kNx;
-    // Bit 7 of a level that cannot have leafs. Bit 12 of a large leaf is PAT.
+    // Bit 7 is reserved at levels without leafs. Bit 12 of a large leaf is PAT.
     if (level > 3 || (level == 3 && !o.has_1g_pages)) {
       mask |= guest_entry::kPageSize;
     }
@@ -95,8 +96,8 @@ struct LongEntries {
   }
 };
 
-// The tables below the PDPTEs, which are no entries of memory: the processor
-// keeps them (guest_paging/pae_roots.h).
+// The tables below the PDPTEs. The PDPTEs themselves are not read during a
+// walk: the processor keeps them (guest_paging/pae_roots.h).
 struct PaePaging : LongEntries {
   static constexpr bool HasReservedBits(uint64_t e, int level,
                                         const GuestEntryOptions& o) {
@@ -106,7 +107,7 @@ struct PaePaging : LongEntries {
   static constexpr bool IsPresentPdpte(uint64_t e) {
     return (e & guest_entry::kPresent) != 0;
   }
-  // Of a present one; others have none.
+  // For a present PDPTE; others have no reserved bits.
   static constexpr bool HasReservedPdpteBits(uint64_t e, int max_phys_bits) {
     return IsPresentPdpte(e) &&
            (e & (guest_entry::Bits(1, 2) | guest_entry::Bits(5, 8) |
@@ -124,10 +125,10 @@ struct FourLevelPaging : LongEntries {
   }
 };
 
-// One level more of the same.
+// The same with one more level.
 struct FiveLevelPaging : FourLevelPaging {};
 
-// Intel ignores bit 8 above the leafs, AMD reserves it at the top levels.
+// Intel ignores bit 8 in non-leaf entries; AMD reserves it at the top levels.
 struct NptPaging : LongEntries {
   static constexpr bool HasReservedBits(uint64_t e, int level,
                                         const GuestEntryOptions& o) {

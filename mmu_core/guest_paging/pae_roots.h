@@ -1,8 +1,8 @@
 // The four roots below an array of page-directory-pointer entries.
 //
-// Where the shadow tree starts with a PAE array (ROLE-20), entry (address >>
-// 30) & 3 leads to a shadow page of level 2, and these four are the pages that
-// are counted as roots. What they stand for depends on the guest:
+// If the shadow tree starts with a PAE array (ROLE-20), entry (address >> 30) &
+// 3 points at a shadow page of level 2, and these four pages are counted as
+// roots. The guest's paging decides what they shadow:
 //
 //   guest      page i
 //   4-byte     quadrant i of the guest's one page directory (ROLE-12)
@@ -30,7 +30,7 @@ inline constexpr int kPaeRoots = 4;
 // from one load of CR3 to the next (SDM vol. 3, 4.4.1).
 using Pdptes = std::array<uint64_t, kPaeRoots>;
 
-// A value: by this a shadow page is found (ROLE-01).
+// A value: the key under which a shadow page is found (ROLE-01).
 struct RootPage {
   Gfn gfn;
   PageRole role;
@@ -39,15 +39,15 @@ struct RootPage {
 };
 
 // Page `index` (0..3) of a vCPU with HasPaeRoots(role, root). `table` is the
-// gfn of the guest's top table; a PAE guest's is not looked at, `pdptes` are.
-// None if the guest has no page directory there. Whether the gfn is in a
-// memslot is for the caller to see.
+// gfn of the guest's top table; for a PAE guest `pdptes` are used instead.
+// Nullopt if the guest has no page directory at `index`. The caller checks
+// whether the gfn is in a memslot.
 std::optional<RootPage> PaeRootPage(CpuRole role, PageRole root, Gfn table,
                                     const Pdptes& pdptes, int index);
 
-// What a load of CR3 in PAE mode does: reads the entries at bits 31:5 of
-// `cr3`. None if there is no memory or a present entry has reserved bits set;
-// the guest gets a general-protection fault then.
+// Emulates a load of CR3 in PAE mode: reads the entries at bits 31:5 of `cr3`.
+// Nullopt if there is no memory or a present entry has reserved bits set; the
+// guest then gets a general-protection fault.
 std::optional<Pdptes> LoadPdptes(GuestWords& memory, uint64_t cr3,
                                  int max_phys_bits);
 

@@ -8,7 +8,7 @@
 namespace mmu {
 namespace {
 
-// PKRU has two bits for each key.
+// PKRU has two bits per key.
 constexpr uint32_t kAccessDisable = 1;
 constexpr uint32_t kWriteDisable = 2;
 
@@ -42,8 +42,8 @@ PermissionTable PermissionTable::ForLegacy(CpuRole role) {
 PermissionTable PermissionTable::ForEpt() {
   PermissionTable table;
   for (unsigned index = 0; index < kIndices; ++index) {
-    // Without mode-based execute control both kinds of fetch need the same bit
-    // of an entry, see EptPaging::RightsOf.
+    // Without mode-based execute control both kinds of fetch need the same bit;
+    // see EptPaging::RightsOf.
     AccessRights needed = kMayRead;
     if ((index & kWrite) != 0) needed = kMayWrite;
     if ((index & kFetch) != 0) {

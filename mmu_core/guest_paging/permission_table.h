@@ -1,9 +1,9 @@
-// Whether what a guest's entries grant suffices for an access, as a table.
+// A table of which rights suffice for which kind of access.
 //
-// CR0.WP, SMEP and SMAP change seldom, accesses are checked often: so the rules
-// (SDM vol. 3, 4.6 and 29.3.3.2) are worked out once, for each of 16 kinds of
-// access one bit per combination of rights (SHD-49). Protection keys depend on
-// the entry and on PKRU and are looked at besides.
+// CR0.WP, SMEP and SMAP change rarely, but accesses are checked often. So the
+// rules (SDM vol. 3, 4.6 and 29.3.3.2) are evaluated once: one bit per
+// combination of rights for each of 16 kinds of access (SHD-49). Protection
+// keys depend on the entry and on PKRU and are checked separately.
 
 #ifndef MMU_CORE_GUEST_PAGING_PERMISSION_TABLE_H_
 #define MMU_CORE_GUEST_PAGING_PERMISSION_TABLE_H_
@@ -25,14 +25,14 @@ class PermissionTable {
   static PermissionTable ForLegacy(CpuRole role);
   static PermissionTable ForEpt();
 
-  // Without protection keys.
+  // Whether the access is denied; does not check protection keys.
   bool Denies(const GuestPageAccess& access, AccessRights rights) const {
     return (denied_[IndexOf(access)] >> rights.bits() & 1) != 0;
   }
 
-  // Whether PKRU forbids a data access to a page that is a user page in all
-  // entries and has protection key `key` (SDM vol. 3, 4.6.2). Never without
-  // CR4.PKE, nor to a fetch.
+  // Whether PKRU forbids a data access to a page that all entries make a user
+  // page and whose protection key is `key` (SDM vol. 3, 4.6.2). Always false
+  // without CR4.PKE, and for a fetch.
   bool DeniedByKey(const GuestPageAccess& access, AccessRights rights,
                    int key) const;
 
@@ -40,7 +40,7 @@ class PermissionTable {
   static constexpr unsigned kWrite = 1;
   static constexpr unsigned kUser = 2;
   static constexpr unsigned kFetch = 4;
-  static constexpr unsigned kSmapHolds = 8;  // unless the access is a fetch
+  static constexpr unsigned kSmapHolds = 8;  // not for a fetch
   static constexpr unsigned kIndices = 16;
 
   static unsigned IndexOf(const GuestPageAccess& access) {
