@@ -17,8 +17,8 @@
 namespace mmu {
 namespace {
 
-// A change that unlinks a table: from before it until the table was handed to
-// RCU, whoever lacks tables waits.
+// A change that may unlink a table. It lasts from before the change until the
+// table was handed to RCU; threads that lack tables wait for its end.
 class MayUnlink {
  public:
   MayUnlink(Level level, Spte old_spte, Spte desired) {
@@ -71,8 +71,8 @@ Spte SpteUpdater::Update(const MmuWriteLocked& lock, TdpCursor& cursor,
   const MayUnlink unlinking(cursor.level(), old_spte, desired);
   AtHook(HookPoint::kSnapshotToStore);
   if (cursor.IsPresentLeaf() && format_.IsVolatile(old_spte)) {
-    // A D bit set or a fast fault made since the snapshot is in the value that
-    // the exchange returns, not in the snapshot.
+    // The exchange returns a D bit or a fast fault's W that was set since the
+    // snapshot; the snapshot does not have it.
     old_spte = cursor.slot().Exchange(desired);
   } else {
     cursor.slot().Store(desired);
@@ -84,12 +84,12 @@ Spte SpteUpdater::Update(const MmuWriteLocked& lock, TdpCursor& cursor,
   return old_spte;
 }
 
-// RACE-11 in write mode. Nobody else changes the entry, but
+// RACE-11 in write mode. No other thread changes the entry, but
 //   1. this thread reads the entry and makes `desired` from it
 //   2. the processor sets Accessed or Dirty in the entry
 //   3. this thread writes `desired`
-// and were 3 a store, what 2 set would be gone. So 3 fails, and the caller
-// begins anew with what the entry is now.
+// If 3 were a store, the bit set by 2 would be lost. So 3 is a compare-exchange
+// that fails, and the caller starts again with the current entry.
 bool SpteUpdater::TryUpdate(const MmuWriteLocked& lock, TdpCursor& cursor,
                             Spte desired) {
   MMU_DCHECK(InRcuReadSection());
@@ -107,12 +107,13 @@ bool SpteUpdater::TryUpdate(const MmuWriteLocked& lock, TdpCursor& cursor,
   return true;
 }
 
-// RACE-11 the other way round: many small leafs become one.
+// RACE-11 in the other direction: many small leafs become one.
 //   1. this thread looks at the small leafs: none was accessed
 //   2. the processor sets Accessed in one of them
-//   3. this thread links the huge leaf, not accessed, and takes the table apart
-// The exchange that ends each small leaf returns what 2 has set; then the huge
-// leaf gets it. Whoever changed the huge leaf in between has the last word.
+//   3. this thread links the huge leaf, not accessed, and tears down the table
+// The exchange that ends each small leaf returns the bit that 2 has set, and
+// the huge leaf then gets Accessed. If another thread changed the huge leaf in
+// between, that change stays.
 bool SpteUpdater::Collapse(const MmuReadLocked& lock, TdpCursor& cursor,
                            Spte huge) {
   MMU_DCHECK(InRcuReadSection());
@@ -159,8 +160,8 @@ SpteUpdater::Removed SpteUpdater::HandleChanged(Gfn gfn, Level level,
   const bool was_leaf = old_spte.IsPresentLeaf(level);
   const bool is_leaf = new_spte.IsPresentLeaf(level);
 
-  // A leaf never changes its frame while present: somebody would go on using
-  // the old one through a cached translation (TDP-27, 1).
+  // A leaf never changes its frame while present: a cached translation would
+  // still give the old frame (TDP-27, 1).
   MMU_CHECK(!(was_leaf && is_leaf && old_spte.pfn() != new_spte.pfn()));
 
   if (was_leaf != is_leaf) counters_.AddLeafs(level, is_leaf ? 1 : -1);
@@ -173,7 +174,7 @@ SpteUpdater::Removed SpteUpdater::HandleChanged(Gfn gfn, Level level,
   return {.leaf_bits = was_leaf ? old_spte.bits() : 0};
 }
 
-// The table is unlinked; readers that entered before may still walk it, and in
+// The table is unlinked. Readers that entered before may still walk it, and in
 // shared mode may still try to change it. Each entry gets the frozen value, so
 // that their compare-exchange fails and the fault retries from the top:
 //
@@ -186,9 +187,9 @@ SpteUpdater::Removed SpteUpdater::HandleChanged(Gfn gfn, Level level,
 //      present", finds frozen: fails
 //   5. retries, does not find the table
 //
-// Were 3 missing, 4 would put a leaf into a table that is about to be freed,
-// and its page count would never go down. If 4 comes before 3, the exchange
-// returns the new leaf and 3's bookkeeping takes it back.
+// Without 3, 4 would put a leaf into a table that is about to be freed, and its
+// page count would never go down. If 4 comes before 3, the exchange returns the
+// new leaf and 3's accounting undoes it.
 SpteUpdater::Removed SpteUpdater::RemoveTable(ShadowPage& page, Mode mode) {
   const Level level = page.role.level();
   Removed all{.entries = kEntriesPerTable};
@@ -200,8 +201,8 @@ SpteUpdater::Removed SpteUpdater::RemoveTable(ShadowPage& page, Mode mode) {
     SpteSlot& slot = page.table->entries[i];
     Spte old_spte;
     if (mode == Mode::kShared) {
-      // Another CPU may own the entry for a moment: a frozen value is not ours
-      // to replace, so wait for what its owner puts there (TDP-28).
+      // Another CPU may own the entry for a moment: this thread may not replace
+      // a frozen value, so it waits for the owner's value (TDP-28).
       do {
         old_spte = slot.Exchange(Spte::Frozen());
       } while (old_spte.IsFrozen());

@@ -1,14 +1,14 @@
-// The one way to change an SPTE of the TDP MMU, and the bookkeeping that every
-// change entails.
+// The only way to change an SPTE of the TDP MMU, with the accounting that every
+// change needs.
 //
-// Under mmu_lock in read mode others change entries too, so a change is a
-// compare-exchange against the cursor's snapshot (TDP-25). Under write mode
-// only the hardware's A/D assists and the fast page fault interfere, so what
-// ends an entry is a store, or an exchange where those matter (TDP-26); what
-// keeps anything of the snapshot in the new value is a compare-exchange here
-// too, or a bit that was set meanwhile would be lost (RACE-11). After either,
-// the old and the new value together say what must be counted and what must be
-// taken apart (TDP-27, TDP-28).
+// Under mmu_lock in read mode other threads change entries too, so a change is
+// a compare-exchange against the cursor's snapshot (TDP-25). In write mode only
+// the hardware's A/D updates and the fast page fault interfere. There, removing
+// an entry is a store, or an exchange where those updates matter (TDP-26). A
+// new value that keeps anything of the snapshot is a compare-exchange in write
+// mode too; otherwise a bit that was set meanwhile would be lost (RACE-11).
+// After the change, the old and the new value determine the accounting and the
+// tables to be torn down (TDP-27, TDP-28).
 
 #ifndef MMU_CORE_TDP_SPTE_UPDATE_H_
 #define MMU_CORE_TDP_SPTE_UPDATE_H_
@@ -36,42 +36,44 @@ class SpteUpdater {
       : format_(format), counters_(counters), nx_huge_pages_(nx_huge_pages) {}
 
   // Changes the cursor's entry from its snapshot to `desired`. On success the
-  // snapshot is `desired`. Returns false in read mode if the entry was not the
-  // snapshot any more: nothing changed and the snapshot is what it is now.
-  // REQUIRES: the snapshot is not frozen, the cursor has not yielded.
+  // snapshot becomes `desired`. Returns false in read mode if the entry no
+  // longer has the snapshot's value: nothing changed, and the snapshot becomes
+  // the entry's current value. REQUIRES: the snapshot is not frozen, the cursor
+  // has not yielded.
   [[nodiscard]] bool Update(const MmuReadLocked& lock, TdpCursor& cursor,
                             Spte desired);
-  // The same for an entry met without a cursor: the entry of `level` at
-  // `slot`, which maps from `gfn` on. No second try (TDP-40).
+  // The same without a cursor, for the entry of `level` at `slot`, which maps
+  // from `gfn` on. Makes one attempt (TDP-40).
   [[nodiscard]] bool UpdateOnce(const MmuReadLocked& lock, SpteSlot& slot,
                                 Gfn gfn, Level level, Spte expected,
                                 Spte desired);
-  // In write mode it always succeeds and returns the value it replaced, which
-  // has what the processor or a fast fault added since the snapshot. Not for a
-  // `desired` that was made from the snapshot.
+  // In write mode it always succeeds and returns the replaced value, which
+  // includes bits that the processor or a fast fault set since the snapshot.
+  // Not for a `desired` that was made from the snapshot.
   Spte Update(const MmuWriteLocked& lock, TdpCursor& cursor, Spte desired);
-  // For such: as in read mode. Only the processor and fast faults can make it
-  // fail, so an entry that was a leaf is one.
+  // For a `desired` made from the snapshot: works as in read mode. Only the
+  // processor and fast faults can make it fail, so an entry that was a leaf
+  // still is one.
   [[nodiscard]] bool TryUpdate(const MmuWriteLocked& lock, TdpCursor& cursor,
                                Spte desired);
-  // Puts the huge leaf `huge` over the table of the cursor's entry; as Update.
-  // A page of it that was accessed until its entry was taken apart makes the
-  // huge leaf accessed (RACE-11).
+  // Replaces the table of the cursor's entry by the huge leaf `huge`; otherwise
+  // like Update. If a small page was accessed before its entry was torn down,
+  // the huge leaf becomes accessed (RACE-11).
   [[nodiscard]] bool Collapse(const MmuReadLocked& lock, TdpCursor& cursor,
                               Spte huge);
 
-  // Makes `page` the child of the cursor's entry: role, gfn, parent. Its 512
-  // entries are the caller's business. REQUIRES: nobody else sees `page`.
+  // Makes `page` the child of the cursor's entry: sets role, gfn and parent.
+  // The caller fills the 512 entries. REQUIRES: no other thread sees `page`.
   void PrepareChild(const TdpCursor& cursor, ShadowPage& page) const;
-  // Points the cursor's entry at a prepared child; as Update in read mode, in
-  // either mode: the child may have been made from the snapshot. On failure
-  // the page still belongs to the caller.
+  // Points the cursor's entry at a prepared child. Works like Update in read
+  // mode, in either mode, since the child may have been made from the snapshot.
+  // On failure the page still belongs to the caller.
   template <typename Lock>
   [[nodiscard]] bool Link(const Lock& lock, TdpCursor& cursor,
                           ShadowPage& page) {
     const Spte spte = format_.MakeTable(reinterpret_cast<uint64_t>(page.table));
-    // Counted first, so that whoever takes the table apart at once finds it
-    // counted.
+    // Counted before the link: a thread that tears the table down at once then
+    // finds it counted.
     counters_.AddTables(1);
     bool linked = false;
     if constexpr (std::is_same_v<Lock, MmuWriteLocked>) {
@@ -86,7 +88,7 @@ class SpteUpdater {
  private:
   enum class Mode : uint8_t { kShared, kExclusive };
 
-  // What went with a table, and the tables below it.
+  // The entries removed with a table and the tables below it.
   struct Removed {
     int64_t entries = 0;
     uint64_t leaf_bits = 0;  // of all leafs, ORed

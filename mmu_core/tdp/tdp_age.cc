@@ -15,24 +15,24 @@
 namespace mmu {
 namespace {
 
-// One attempt. If the entry changed meanwhile the page was young all the same,
-// and whoever changed it has the last word (AGE-13). Not an atomic AND, which
-// would take a bit out of a frozen entry.
+// Makes one attempt. If the entry changed meanwhile, the page was young
+// nevertheless, and the other thread's value stays (AGE-13). An atomic AND
+// would not do: it would clear a bit of a frozen entry.
 void TryClear(SpteSlot& slot, Spte expected, const SpteFormat& format) {
   const Spte wanted = format.WithoutAccessed(expected);
   AtHook(HookPoint::kAgeToExchange);
   slot.CompareExchange(expected, wanted);
 }
 
-// Whether the result's bitmap of mapped pages is wanted.
+// Whether the result needs a bitmap of mapped pages.
 enum class KeepMapped : uint8_t { kNo, kYes };
 
-// The `count` entries from `first_slot` on, all of one 4K table, whose pages
-// begin at bit `first_bit` of the result. Most entries are old: for those, one
-// load and one comparison.
+// Ages the `count` entries from `first_slot` on, all of one 4K table, whose
+// pages begin at bit `first_bit` of the result. Most entries are old and cost
+// one load and one comparison.
 //
-// Not inlined: inside the walk the loop's counters would not get registers, and
-// it would take twice as long.
+// Not inlined: inside the walk the loop's counters would not get registers,
+// which would double the time.
 template <KeepMapped kKeepMapped>
 ABSL_ATTRIBUTE_NOINLINE void AgeTable(SpteSlot* first_slot, int count,
                                       uint64_t first_bit,

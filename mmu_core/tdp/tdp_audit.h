@@ -11,8 +11,8 @@
 
 namespace mmu {
 
-// Walks every root and hands each leaf to `sink`. `counters` are those that
-// `tdp` counts in. REQUIRES: an RCU read section; no vCPU runs.
+// Walks every root and passes each leaf to `sink`. `counters` are the counters
+// of `tdp`. REQUIRES: an RCU read section; no vCPU runs.
 void AuditTdp(const MmuWriteLocked& lock, const TdpMmu& tdp,
               const MmuCounters& counters, AuditSink& sink);
 

@@ -38,11 +38,11 @@ FaultResult TdpMmu::Map(const MmuReadLocked& lock, const TdpRoot& root,
               fault.goal_level);
   if (c.Valid()) c.DescendToFirst();
   for (; c.Valid(); c.Next()) {
-    // Somebody is taking this part of the tree apart (TDP-29).
+    // Another thread is tearing down this part of the tree (TDP-29).
     if (c.old_spte().IsFrozen()) return FaultResult::kRetry;
     if (c.level() == fault.goal_level) {
       if (ABSL_PREDICT_FALSE(HoldsDisallowedTable(c))) {
-        // Goes on below: the huge page would take the executed ones away.
+        // Map small pages: a huge page would replace the executed ones.
         LowerFaultGoal(fault);
         c.LowerMinLevel(fault.goal_level);
         continue;
@@ -53,7 +53,7 @@ FaultResult TdpMmu::Map(const MmuReadLocked& lock, const TdpRoot& root,
     if (c.IsPresentTable()) continue;
 
     if (c.IsPresentLeaf()) {
-      // Memory, where none was found a moment ago: a slot has come since.
+      // There is memory although the fault has no slot: a slot was added since.
       if (fault.slot == nullptr) return FaultResult::kRetry;
       // A huge page above the goal: split it in place, so that its other pages
       // stay mapped (DL-08).
@@ -70,7 +70,7 @@ FaultResult TdpMmu::Map(const MmuReadLocked& lock, const TdpRoot& root,
     updater_.PrepareChild(c, *page);
     MarkDisallowed(fault, *page);
     if (!updater_.Link(lock, c, *page)) {
-      // Another vCPU linked one first: the guest retries (TDP-42).
+      // Another vCPU linked a table first: the guest retries (TDP-42).
       cache.Put(page);
       return FaultResult::kRetry;
     }
@@ -79,7 +79,7 @@ FaultResult TdpMmu::Map(const MmuReadLocked& lock, const TdpRoot& root,
   return FaultResult::kRetry;  // the path changed under the walk
 }
 
-// SPTE-52. Only huge goals pay for the question.
+// SPTE-52. The check costs something only for huge goals.
 bool TdpMmu::HoldsDisallowedTable(const TdpCursor& cursor) const {
   return cursor.level() > Level::k4K && cursor.IsPresentTable() &&
          nx_huge_pages_.mitigated() &&
@@ -95,7 +95,7 @@ void TdpMmu::MarkDisallowed(const PageFault& fault, ShadowPage& page) {
 
 void TdpMmu::TrackDisallowed(const PageFault& fault, Level level,
                              ShadowPage& page) {
-  // Where no huge page was possible none was given up.
+  // If no huge page was possible here, none was given up.
   if (ABSL_PREDICT_FALSE(fault.huge_page_disallowed) &&
       level <= fault.req_level) {
     nx_huge_pages_.tdp().Track(page);
@@ -112,9 +112,9 @@ FaultResult TdpMmu::InstallLeaf(const MmuReadLocked& lock, TdpCursor& cursor,
                    fault.prefetched == Prefetched::kYes)) {
     return FaultResult::kSpurious;
   }
-  // Write access is granted wherever the host allows it, also on a read: the
-  // page is then marked now instead of faulting once more (DL-18). But not
-  // where shadow pages stand for the guest's tables, unless they make room.
+  // Write access is granted wherever the host allows it, even on a read: the
+  // page is then marked now instead of at another fault (DL-18). But not where
+  // shadow pages shadow the guest's tables, unless they give way.
   bool write = fault.map_writable == HostWritable::kYes;
   FaultResult result = FaultResult::kFixed;
   if (ABSL_PREDICT_FALSE(parts_.write_gate != nullptr) && write &&
@@ -136,19 +136,19 @@ FaultResult TdpMmu::InstallLeaf(const MmuReadLocked& lock, TdpCursor& cursor,
   }
   if (new_spte.IsWritable() && fault.slot->dirty_log_enabled()) {
     MMU_DCHECK(level == Level::k4K);
-    // Before the entry can be used. A CLEAR cannot come in between: it needs
-    // mmu_lock for write (SPTE-16).
+    // Mark before the entry can be used. A CLEAR cannot come in between: it
+    // needs mmu_lock for write (SPTE-16).
     fault.marked_dirty = MarkPageDirty(*fault.slot, fault.gfn, fault.ring);
   }
   AtHook(HookPoint::kMarkToInstall);
   if (!updater_.Update(lock, cursor, new_spte)) {
-    // The next try marks again: a ring then has two entries of one page, which
-    // turned dirty once.
+    // The retry marks again: a ring then has two entries for a page that became
+    // dirty once.
     if (fault.ring != nullptr) fault.marked_dirty = false;
     return FaultResult::kRetry;
   }
   if (was_table) {
-    // Small translations from the table that is gone, and cached pointers to
+    // Cached small translations of the removed table, and cached pointers to
     // it, must not be used any more (TDP-44).
     TlbFlushBatch batch(parts_.tlb, FlushScope::kRange, FlushReason::kRecover);
     batch.Add(cursor.entry_range());

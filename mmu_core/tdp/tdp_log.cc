@@ -1,5 +1,5 @@
-// Taking write permission or the Dirty bit away, so that the next write to a
-// page is noticed (TDP-50, 51, 55, 56).
+// Clearing write permission or the Dirty bit, so that the next write to a page
+// is detected (TDP-50, 51, 55, 56).
 
 #include <cstdint>
 #include <utility>
@@ -17,19 +17,20 @@ namespace mmu {
 
 namespace {
 
-// A present entry with `bit`. In an MMIO SPTE the same bits say other things.
+// A present entry with `bit`. In an MMIO SPTE the same bits have other
+// meanings.
 bool HasBit(Spte spte, uint64_t bit) {
   const uint64_t wanted = bit | spte_bits::kMmuPresent;
   return (spte.bits() & wanted) == wanted;
 }
 
-// Takes `bit` from the `count` entries from `first` on, all of one 4K table.
+// Clears `bit` in the `count` entries from `first` on, all of one 4K table.
 //
-// Others may change the entries meanwhile. An atomic AND loses nothing of what
-// they do, and it can be used because at this level every present entry is a
-// leaf and the values of unused and frozen entries do not have `bit`: whatever
-// it meets stays what it is. The read before it saves the locked instruction
-// where there is nothing to take.
+// Other threads may change the entries meanwhile. An atomic AND loses none of
+// their changes. It may be used because at this level every present entry is a
+// leaf, and the values of unused and frozen entries do not have `bit`: an AND
+// does not change them. The load before it avoids the locked instruction where
+// `bit` is already clear.
 bool TakeFromTable(SpteSlot* first, int count, uint64_t bit) {
   MMU_DCHECK((bit & (Spte::Initial().bits() | Spte::Frozen().bits())) == 0);
   bool changed = false;
@@ -42,7 +43,7 @@ bool TakeFromTable(SpteSlot* first, int count, uint64_t bit) {
   return changed;
 }
 
-// The 4K table that covers `gfn`; null if something larger does, or nothing.
+// The 4K table that covers `gfn`; null if a larger page or nothing covers it.
 PageTable* SmallTableOf(const TdpRoot& root, Gfn gfn) {
   PageTable* table = root.table();
   for (Level level = root.level(); level != Level::k4K;
@@ -66,7 +67,7 @@ bool TdpMmu::TakeFromLeafs(MmuReadLocked& lock, int as_id, GfnRange range,
     YieldPoint<MmuReadLocked> yield(lock, limit);
     for (TdpCursor c(root->table(), root->level(), range, min_level); c.Valid();
          c.Next()) {
-      // Yields without a flush: the caller flushes in any case before anybody
+      // Yields without a flush: the caller flushes in any case before any code
       // relies on the protection (TLB-09).
       if (yield.MaybeYield(c, nullptr, cost)) continue;
       if (c.level() == Level::k4K) {
@@ -78,8 +79,8 @@ bool TdpMmu::TakeFromLeafs(MmuReadLocked& lock, int as_id, GfnRange range,
         continue;
       }
       ++visited;
-      // Here the entry may turn into a table, which must keep its bits: only a
-      // compare-exchange will do.
+      // The entry may become a pointer to a table, which must keep its bits:
+      // only a compare-exchange is safe here.
       while (c.IsPresentLeaf() && (c.old_spte().bits() & bit) != 0) {
         if (updater_.Update(lock, c, Spte(c.old_spte().bits() & ~bit))) {
           changed = true;
@@ -118,7 +119,7 @@ bool TdpMmu::WriteProtectGfn(const MmuWriteLocked& lock, int as_id, Gfn gfn,
       while (c.IsPresentLeaf()) {
         const Spte wanted = parts_.format.WithoutMmuWrite(c.old_spte());
         if (wanted == c.old_spte()) break;
-        // The processor may set A and D, or a fast fault W, at any moment.
+        // The processor may set A and D at any moment, and a fast fault W.
         if (!updater_.TryUpdate(lock, c, wanted)) continue;
         changed = true;
         break;
@@ -150,7 +151,7 @@ bool TdpMmu::TakeMasked(const MmuWriteLocked& lock, int as_id, Gfn first,
     Gfn table_gfn(~uint64_t{0});  // first gfn of `table`, if it was looked up
     for (const uint64_t bit_of_page : SetBitsOf(mask)) {
       const Gfn gfn = first + bit_of_page;
-      // A slot may begin anywhere, so 64 of its pages may lie in two tables.
+      // A slot may begin anywhere, so its 64 pages may lie in two tables.
       if (RoundDown(gfn, Level::k2M) != table_gfn) {
         table = SmallTableOf(*root, gfn);
         table_gfn = RoundDown(gfn, Level::k2M);
@@ -161,7 +162,7 @@ bool TdpMmu::TakeMasked(const MmuWriteLocked& lock, int as_id, Gfn first,
       if (!HasBit(slot.Load(), bit)) continue;
       AtHook(HookPoint::kEntryToAnd);
       // Only the fast fault, which sets W, and the hardware, which sets A and
-      // D, can interfere: an atomic AND loses nothing.
+      // D, can interfere: an atomic AND loses neither.
       slot.FetchAnd(~bit);
       changed = true;
     }

@@ -1,6 +1,6 @@
 // The TDP MMU: direct second-stage tables for one VM, changed by many threads.
 //
-// Where to read what:
+// The files:
 //   tdp_fault.cc     mapping a page on a fault, the fast page fault
 //   tdp_zap.cc       roots, zapping leafs, ranges and whole roots
 //   tdp_log.cc       write protection and clear-dirty for dirty logging
@@ -8,11 +8,12 @@
 //   tdp_recover.cc   putting huge pages back together
 //   tdp_nx.cc        the NX huge page mitigation
 //   tdp_age.cc       Accessed bits
-//   spte_update.h    what every change of an entry has in common
+//   spte_update.h    the common part of every change of an entry
 //
-// A function that needs mmu_lock takes a witness of the mode it needs; one that
-// may yield takes it by non-const reference, and drops and re-takes it in the
-// same mode (LCK-02). See mmu_core/LOCKING.md for the table.
+// A function that needs mmu_lock takes a witness of the required mode. A
+// function that may yield takes the witness by non-const reference, and drops
+// and re-takes the lock in the same mode (LCK-02). See mmu_core/LOCKING.md for
+// the table.
 
 #ifndef MMU_CORE_TDP_TDP_MMU_H_
 #define MMU_CORE_TDP_TDP_MMU_H_
@@ -49,7 +50,7 @@
 
 namespace mmu {
 
-// Parts of the VM that the MMU works with; all must outlive it.
+// The parts of the VM that the MMU uses; all must outlive it.
 struct TdpParts {
   const SpteFormat& format;
   MmuLock& lock;
@@ -57,7 +58,8 @@ struct TdpParts {
   TablePool& pool;
   MmuCounters& counters;
   const InvalidationGate& invalidations;
-  // Asked before a leaf becomes writable. Null: the VM never has shadow pages.
+  // Consulted before a leaf becomes writable. Null: the VM never has shadow
+  // pages.
   WriteGate* write_gate = nullptr;
 };
 
@@ -66,14 +68,14 @@ struct TdpOptions {
   Level max_page_level = kMaxLeafLevel;  // largest leaf (TRM-03, PF-31)
 };
 
-// Thread-safe with the witnesses named.
+// Thread-safe under the locks that the functions' witnesses name.
 class TdpMmu {
  public:
-  // Tables that a fault can need: one per level below the root (TDP-43).
+  // The tables that a fault may need: one per level below the root (TDP-43).
   static constexpr int kTablesPerFault = 4;
 
   TdpMmu(const TdpParts& parts, const TdpOptions& options);
-  // Zaps everything (TDP-36). No vCPU may hold a root any more.
+  // Zaps everything (TDP-36). REQUIRES: no vCPU holds a root.
   ~TdpMmu();
   TdpMmu(const TdpMmu&) = delete;
   TdpMmu& operator=(const TdpMmu&) = delete;
@@ -83,74 +85,76 @@ class TdpMmu {
 
   // --- Roots (tdp_zap.cc) ---
 
-  // The root that a vCPU of address space `as_id` runs on, created if there is
-  // no valid one (TDP-02). Takes mmu_lock for read itself. Fails if `cache`
-  // cannot provide a table.
+  // The root for a vCPU of address space `as_id`, created if there is no valid
+  // one (TDP-02). Takes mmu_lock for read itself. Fails if `cache` cannot
+  // provide a table.
   absl::StatusOr<RootRef> LoadRoot(int as_id, TableCache& cache);
 
-  // Zaps the whole VM the fast way (TDP-33): invalidates every root, asks the
-  // vCPUs to load new ones, then empties the old ones under the lock in read
-  // mode. When it returns no old SPTE remains and no TLB entry is used any
-  // more. REQUIRES: slots_lock.
+  // Zaps the whole VM quickly (TDP-33): invalidates every root, asks the vCPUs
+  // to load new ones, then empties the old ones under the lock in read mode. On
+  // return no old SPTE remains and no old TLB entry is used any more. REQUIRES:
+  // slots_lock.
   void FastZapAll(MmuCost* cost, LockOp op = LockOp::kZap);
 
   // --- Faults (tdp_fault.cc) ---
 
-  // Tries to grant what `fault` wants by giving an existing SPTE more
-  // permission, without any lock (PF-10..18). kInvalid: take the slow path.
+  // Tries to grant the access that `fault` wants by giving an existing SPTE
+  // more permission, without any lock (PF-10..18). kInvalid: take the slow
+  // path.
   FaultResult FastFault(const TdpRoot& root, PageFault& fault);
 
-  // Maps the page (TDP-41..46), or, of a fault without a slot, installs its
-  // MMIO SPTE and says kEmulate. kWriteProtected: it is mapped, but the guest
-  // wants to write to what the write gate keeps read-only (SHD-44). REQUIRES:
-  // `fault` is resolved, `root` is
-  // valid, the invalidation check passed under this `lock` (PF-25), `cache`
-  // holds kTablesPerFault tables.
+  // Maps the page (TDP-41..46). For a fault without a slot it installs an MMIO
+  // SPTE and returns kEmulate. kWriteProtected: the page is mapped, but the
+  // guest wants to write to a page that the write gate keeps read-only
+  // (SHD-44). REQUIRES: `fault` is resolved, `root` is valid, the invalidation
+  // check passed under this `lock` (PF-25), `cache` holds kTablesPerFault
+  // tables.
   FaultResult Map(const MmuReadLocked& lock, const TdpRoot& root,
                   PageFault& fault, TableCache& cache);
 
   // --- Zapping (tdp_zap.cc) ---
 
-  // Zaps every leaf in or overlapping `range`, in the valid roots of `as_id`
-  // or all; flushes before it yields and once at the end if it zapped anything
-  // (TDP-37). Tables stay. True if anything was zapped.
+  // Zaps every leaf in or overlapping `range`, in the valid roots of `as_id` or
+  // in all its roots. Flushes before it yields, and once at the end if it
+  // zapped anything (TDP-37). Tables stay. True if anything was zapped.
   bool ZapLeafs(MmuWriteLocked& lock, int as_id, GfnRange range,
                 RootFilter filter, FlushReason reason, MmuCost* cost,
                 MayYield may_yield = MayYield::kYes);
 
   // --- Dirty logging (tdp_log.cc) ---
 
-  // Takes W from every leaf of at least `min_level` in `range` (TDP-50). The
-  // caller flushes before anybody may rely on it. True if anything changed.
-  // No hold of the lock is longer than `limit` says, here and below.
+  // Clears W in every leaf of at least `min_level` in `range` (TDP-50). The
+  // caller flushes before any code relies on the protection. True if anything
+  // changed. In this and the following functions no hold of the lock exceeds
+  // `limit`.
   bool WriteProtect(MmuReadLocked& lock, int as_id, GfnRange range,
                     Level min_level, MmuCost* cost,
                     const HoldLimit& limit = {});
-  // Takes D from every leaf in `range`, or W where there are no Dirty bits
-  // (TDP-51). As above.
+  // Clears D in every leaf in `range`, or W where there are no Dirty bits
+  // (TDP-51). Otherwise like WriteProtect.
   bool ClearDirty(MmuReadLocked& lock, int as_id, GfnRange range, MmuCost* cost,
                   const HoldLimit& limit = {});
-  // Takes W, for good, from the leaf of at least `min_level` that maps `gfn`
-  // in each valid root (TDP-56). True if something changed: the caller must
-  // flush before it drops the lock.
+  // Clears W and MMU-writable in the leaf of at least `min_level` that maps
+  // `gfn` in each valid root (TDP-56). True if something changed: the caller
+  // must flush before it drops the lock.
   bool WriteProtectGfn(const MmuWriteLocked& lock, int as_id, Gfn gfn,
                        Level min_level);
-  // Takes W from the 4K leafs of the pages `first + i` whose bit i is set in
-  // `mask` (TDP-55). Huge leafs are left alone. The caller flushes. True if
+  // Clears W in the 4K leafs of the pages `first + i` whose bit i is set in
+  // `mask` (TDP-55). Does not change huge leafs. The caller flushes. True if
   // anything changed.
   bool WriteProtectMasked(const MmuWriteLocked& lock, int as_id, Gfn first,
                           uint64_t mask, MmuCost* cost);
-  // The same with D, or W where there are no Dirty bits.
+  // The same for D, or W where there are no Dirty bits.
   bool ClearDirtyMasked(const MmuWriteLocked& lock, int as_id, Gfn first,
                         uint64_t mask, MmuCost* cost);
 
   // --- Huge pages ---
 
   // Splits the huge leafs that overlap `range` down to `target`, without a TLB
-  // flush (TDP-60..66). Tables come from `cache`; when that is empty the lock
-  // is dropped to fill it. Stops early, and says where, if `deadline_nanos`
-  // (of the monotonic clock, 0: none) passed and at least one entry was done,
-  // or without memory for a table.
+  // flush (TDP-60..66). Tables come from `cache`; when it is empty the lock is
+  // dropped to fill it. Stops early, and returns the position, if
+  // `deadline_nanos` (of the monotonic clock, 0: none) passed and at least one
+  // entry was done, or if there is no memory for a table.
   SplitOutcome Split(MmuReadLocked& lock, int as_id, GfnRange range,
                      Level target, SplitTrigger trigger, TableCache& cache,
                      int64_t deadline_nanos, MmuCost* cost,
@@ -160,10 +164,10 @@ class TdpMmu {
                      int64_t deadline_nanos, MmuCost* cost,
                      const HoldLimit& limit = {});
 
-  // Replaces tables by the huge leafs they came from, wherever slot and host
-  // allow that (TDP-52) and the host is not invalidating a page of it: there
-  // the next fault maps what it can. One flush at the end or before a yield.
-  // REQUIRES: `slot` does not log dirty pages; slots_lock.
+  // Replaces tables by the huge leafs that they were split from, wherever slot
+  // and host allow that (TDP-52) and the host is not invalidating a page of the
+  // huge page; there the next fault maps what it can. One flush at the end or
+  // before a yield. REQUIRES: `slot` does not log dirty pages; slots_lock.
   RecoverOutcome Recover(MmuReadLocked& lock, const Memslot& slot,
                          GfnRange range, MmuCost* cost,
                          const HoldLimit& limit = {});
@@ -173,24 +177,23 @@ class TdpMmu {
   NxHugePages& nx_huge_pages() { return nx_huge_pages_; }
   const NxHugePages& nx_huge_pages() const { return nx_huge_pages_; }
 
-  // Takes the `max_tables` tables off the list that stand there longest, and
-  // zaps them, so that a huge page can come back; those for which `keep` is
-  // true (a table of a slot that logs: its page could not be huge) are only
-  // taken off. One flush at the end or before a yield. How many were zapped
-  // (SPTE-53).
+  // Takes the `max_tables` oldest tables off the list and zaps them, so that a
+  // huge page can be mapped again. Tables for which `keep` is true (in a slot
+  // that logs a page could not be huge) are only taken off. One flush at the
+  // end or before a yield. Returns the number of zapped tables (SPTE-53).
   uint64_t RecoverNxHugePages(MmuReadLocked& lock, uint64_t max_tables,
                               absl::FunctionRef<bool(const ShadowPage&)> keep,
                               MmuCost* cost);
-  // Unlinks `page` if the entry that it was linked to still points at it; one
-  // try. False: somebody else changed the entry (TDP-40). REQUIRES: an RCU read
-  // section, in which `page` was listed in nx_huge_pages().
+  // Unlinks `page` if the entry that it was linked to still points at it; makes
+  // one attempt. False: another thread changed the entry (TDP-40). REQUIRES: an
+  // RCU read section, in which `page` was listed in nx_huge_pages().
   bool ZapNxTable(const MmuReadLocked& lock, ShadowPage& page);
 
   // --- Aging (tdp_age.cc) ---
 
   // Tests, or tests and clears, the Accessed bits of the leafs in `range`, and
-  // adds what it found to `result`, whose bitmaps (`mapped` may be empty) cover
-  // `range`. No lock, no flush (AGE-13, AGE-16).
+  // adds the young and mapped pages to `result`, whose bitmaps (`mapped` may be
+  // empty) cover `range`. No lock, no flush (AGE-13, AGE-16).
   void Age(int as_id, GfnRange range, AgeMode mode, AgeResult& result,
            MmuCost* cost) const;
 
@@ -203,37 +206,38 @@ class TdpMmu {
                           SplitTrigger trigger, TableCache& cache,
                           int64_t deadline_nanos, MmuCost* cost,
                           const HoldLimit& limit);
-  // `fault`, if given, is what needs the small pages.
+  // `fault`, if given, is the fault that needs the small pages.
   template <typename Lock>
   bool SplitLeaf(const Lock& lock, TdpCursor& cursor, TableCache& cache,
                  SplitTrigger trigger, const PageFault* fault = nullptr);
-  // Takes `bit`, which only leafs may lose, from every leaf of at least
+  // Clears `bit`, which only leafs may lose, in every leaf of at least
   // `min_level` in `range` of the valid roots. True if anything changed.
   bool TakeFromLeafs(MmuReadLocked& lock, int as_id, GfnRange range,
                      Level min_level, uint64_t bit, MmuCost* cost,
                      const HoldLimit& limit);
   bool TakeMasked(const MmuWriteLocked& lock, int as_id, Gfn first,
                   uint64_t mask, uint64_t bit, MmuCost* cost);
-  // What a leaf loses so that the next write to it is noticed without a fault,
-  // or with one where there is no other way.
+  // The bit that a leaf loses for dirty logging: D, so that the next write is
+  // detected without a fault, or W if there are no Dirty bits.
   uint64_t dirty_bit() const {
     return parts_.format.has_ad() ? parts_.format.dirty_mask()
                                   : spte_bits::kWrite;
   }
 
-  // Replaces the tables at `level` within `range` by the huge leafs they came
-  // from; how many.
+  // Replaces the tables at `level` within `range` by the huge leafs that they
+  // were split from; returns their number.
   uint64_t CollapseTables(MmuReadLocked& lock, const TdpRoot& root,
                           const Memslot& slot, GfnRange range, Level level,
                           YieldPoint<MmuReadLocked>& yield,
                           TlbFlushBatch& batch, MmuCost* cost);
 
-  // The cursor's entry must not become a huge page: its table holds pages that
-  // the guest executes (SPTE-52).
+  // Whether the cursor's entry must not become a huge page: its table holds
+  // pages that the guest executes (SPTE-52).
   bool HoldsDisallowedTable(const TdpCursor& cursor) const;
-  // `page` is going to be linked for `fault`.
+  // Called before `page` is linked for `fault`.
   static void MarkDisallowed(const PageFault& fault, ShadowPage& page);
-  // `page` was linked for `fault` to an entry of `level` (SPTE-51).
+  // Called after `page` was linked for `fault` to an entry of `level`
+  // (SPTE-51).
   void TrackDisallowed(const PageFault& fault, Level level, ShadowPage& page);
   Executable ExecutableAt(Level level) const {
     return level > Level::k4K && nx_huge_pages_.mitigated() ? Executable::kNo

@@ -1,5 +1,5 @@
-// The NX huge page mitigation, the part that takes tables away again
-// (SPTE-53, TDP-40). What makes them: tdp_fault.cc.
+// The NX huge page mitigation: the part that removes tables again (SPTE-53,
+// TDP-40). tdp_fault.cc makes them.
 
 #include "mmu_core/base/gfn_range.h"
 #include "mmu_core/base/hooks.h"
@@ -24,8 +24,8 @@ uint64_t TdpMmu::RecoverNxHugePages(
       RcuReadGuard rcu;
       HoldWatch<MmuReadLocked> watch(lock, {});
       while (left > 0) {
-        // Off the list before it is zapped: the mark only keeps faults from
-        // changing the page back and forth, and is not needed for safety.
+        // Taken off the list before it is zapped: the mark only prevents faults
+        // from changing the page back and forth, and is not needed for safety.
         ShadowPage* const page = nx_huge_pages_.tdp().TakeOldest();
         if (page == nullptr) {
           left = 0;
@@ -42,7 +42,7 @@ uint64_t TdpMmu::RecoverNxHugePages(
         lock.CountWork(kEntriesPerTable);
         if (watch.IsDue()) break;
       }
-      // Before the RCU section ends (TLB-06).
+      // Flush before the RCU section ends (TLB-06).
       if (batch.pending()) batch.Flush(cost);
     }
     if (left > 0) lock.Yield();
@@ -50,8 +50,8 @@ uint64_t TdpMmu::RecoverNxHugePages(
   return zapped;
 }
 
-// The entry may have been changed by then, and its table unlinked, but neither
-// is freed yet:
+// Meanwhile the entry may have changed and its table may have been unlinked,
+// but neither is freed yet:
 //
 //   CPU 0 (recovery)                    CPU 1 (zap, recover, fault)
 //   1. RCU section begins
@@ -61,9 +61,9 @@ uint64_t TdpMmu::RecoverNxHugePages(
 //   4. reads the entry: not this page,
 //      or frozen
 //
-// Whoever unlinks the parent visits this page before the parent is handed to
-// RCU, and takes it off the list. It was on the list at 2, so that is later
-// than 1, and the parent outlives the section.
+// A thread that unlinks the parent visits this page, and takes it off the list,
+// before the parent is handed to RCU. The page was on the list at 2, so the
+// hand-over is later than 1, and the parent outlives the section.
 bool TdpMmu::ZapNxTable(const MmuReadLocked& lock, ShadowPage& page) {
   const Level level = ParentOf(page.role.level());
   const Spte spte = page.parent->Load();

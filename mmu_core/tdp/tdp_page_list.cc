@@ -20,13 +20,13 @@ namespace {
 // Above every gfn that any table maps.
 constexpr Gfn kEndOfGfns{uint64_t{1} << 45};
 
-// One listing of the TDP MMU's tables.
+// One pass that lists the TDP MMU's tables.
 class TdpLister {
  public:
   explicit TdpLister(ShadowPageLister& listing) : listing_(listing) {}
 
-  // Looks at a piece of `root` from the position on. True at its end. REQUIRES:
-  // an RCU read section.
+  // Lists a piece of `root` from the position on. True at the root's end.
+  // REQUIRES: an RCU read section.
   bool ListPiece(const TdpRoot& root) {
     const int64_t end_of_piece = listing_.budget - kLooksPerPiece;
     if (listing_.position.major != root.id()) {
@@ -43,7 +43,7 @@ class TdpLister {
       }
     }
     if (listing_.filter.level >= ToInt(root.level())) return true;
-    // A table of level n hangs at an entry of level n + 1.
+    // A table of level n is linked from an entry of level n + 1.
     const Level min_level = listing_.filter.level == 0
                                 ? Level::k2M
                                 : ParentOf(listing_.filter.level);
@@ -73,8 +73,8 @@ class TdpLister {
  private:
   static Level ParentOf(int level) { return static_cast<Level>(level + 1); }
 
-  // Whether the walk had not come to the cursor's entry: a table comes before
-  // those below it.
+  // Whether the cursor's entry comes after the position: a table comes before
+  // the tables below it.
   bool IsAfterPosition(const TdpCursor& c) const {
     const uint64_t gfn = c.gfn().value();
     return gfn > listing_.position.minor ||

@@ -8,8 +8,8 @@
 
 namespace mmu {
 
-// Appends the tables below `roots`, root by root, in the order of a walk. True
-// if it came to the end. In RCU read sections, without mmu_lock.
+// Appends the tables below `roots`, root by root, in walk order. True if it
+// reached the end. Works in RCU read sections, without mmu_lock.
 bool ListTdpPages(const RootList& roots, ShadowPageLister& listing);
 
 }  // namespace mmu

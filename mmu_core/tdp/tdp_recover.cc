@@ -1,5 +1,5 @@
-// Putting huge pages back together in place (TDP-52, TDP-54): the pages stay
-// mapped all the time, and one flush per slot is enough.
+// Restoring huge pages in place (TDP-52, TDP-54): the pages stay mapped all the
+// time, and one flush per slot is enough.
 
 #include <algorithm>
 #include <utility>
@@ -13,10 +13,10 @@
 namespace mmu {
 namespace {
 
-// What a table of entries of one level holds.
+// The contents of a table whose entries are of one level.
 struct TableContents {
-  // A present leaf, an accessed one if there is one: the page that covers all
-  // of them was accessed if one of them was. Not present if there is none.
+  // A present leaf, preferably an accessed one: the huge page counts as
+  // accessed if any of the small pages was. Not present if there is no leaf.
   Spte leaf;
   bool has_tables = false;
 };
@@ -37,7 +37,8 @@ TableContents ContentsOf(const PageTable& table, Level level,
   return contents;
 }
 
-// From `start` to the end of its GiB, or of `range` if that comes first.
+// The range from `start` to the end of its GiB, or of `range` if that comes
+// first.
 GfnRange BlockFrom(Gfn start, GfnRange range) {
   const Gfn end = RoundDown(start, Level::k1G) + PagesPer(Level::k1G);
   return {start, std::min(end, range.end)};
@@ -45,10 +46,10 @@ GfnRange BlockFrom(Gfn start, GfnRange range) {
 
 }  // namespace
 
-// From small to large: were a 1G leaf put over tables of small leafs, all 513
-// of them would have to be taken apart in one hold of the lock. This way each
-// step takes one table apart; tables without a leaf go one by one, too, where
-// they would be in the way of a 1G leaf.
+// From small to large: putting a 1G leaf over tables of small leafs would tear
+// down all 513 tables in one hold of the lock. This way each step tears down
+// one table. Tables without a leaf that would be in the way of a 1G leaf are
+// also removed one by one.
 RecoverOutcome TdpMmu::Recover(MmuReadLocked& lock, const Memslot& slot,
                                GfnRange range, MmuCost* cost,
                                const HoldLimit& limit) {
@@ -67,7 +68,7 @@ RecoverOutcome TdpMmu::Recover(MmuReadLocked& lock, const Memslot& slot,
       };
       const uint64_t to_2m = collapse(Level::k2M);
       const uint64_t to_1g = collapse(Level::k1G);
-      // What became part of a 1G page is not counted as 2M pages.
+      // Pages that became part of a 1G page do not count as 2M pages.
       outcome.to_1g_count += to_1g;
       if (to_1g == 0) outcome.to_2m_count += to_2m;
     }
@@ -91,9 +92,9 @@ uint64_t TdpMmu::CollapseTables(MmuReadLocked& lock, const TdpRoot& root,
       continue;
     }
     if (cost != nullptr) ++cost->sptes_visited_count;
-    // Upper entries that only overlap the range begin outside of it; asking
-    // a slot about a gfn that is not its own is illegal (SLOT-45). Pages that
-    // are being invalidated stay unmapped (RACE-44).
+    // Upper entries that only overlap the range begin outside of it; a slot
+    // must not be asked about a gfn outside of it (SLOT-45). Pages that are
+    // being invalidated stay unmapped (RACE-44).
     const bool candidate =
         c.level() == level && c.IsPresentTable() &&
         range.Contains(c.entry_range()) &&
@@ -108,13 +109,14 @@ uint64_t TdpMmu::CollapseTables(MmuReadLocked& lock, const TdpRoot& root,
     lock.CountWork(kEntriesPerTable);
     const GfnRange replaced = c.entry_range();
     if (contents.has_tables) {
-      // Somebody has just mapped small pages here.
+      // Another thread has just mapped small pages here.
       c.Next();
       continue;
     }
     if (!contents.leaf.IsPresent()) {
       if (slot.MaxMappingLevel(c.gfn(), options_.max_page_level) > level) {
-        // What a fault puts there meanwhile goes with it, so it is flushed.
+        // Entries that a fault adds meanwhile are removed with the table:
+        // flush.
         if (!updater_.Update(lock, c, Spte::Initial())) continue;
         batch.Add(replaced);
       }
@@ -122,17 +124,18 @@ uint64_t TdpMmu::CollapseTables(MmuReadLocked& lock, const TdpRoot& root,
       continue;
     }
     // All pages below come from one host page, and no frame changes while no
-    // invalidation is pending, so any child names the huge frame (TDP-54):
+    // invalidation is pending, so any child gives the huge frame (TDP-54):
     //
     //   1. invalidation: under mmu_lock in write mode Begin, AddRange, and one
     //      of the pages is unmapped; then, without the lock, taken away
-    //   2. here: a child of another page of the block is there
-    // What 2 puts over all of them would map the page of 1 as well. The range
-    // was looked at under this hold of the lock, so 1 is over, with every child
-    // back or gone, or has not begun, and will find the huge leaf.
+    //   2. here: a child of another page of the block is present
+    // The huge leaf made at 2 would map the page of 1 as well. The range was
+    // checked under this hold of the lock. So either 1 is over, with every
+    // child mapped again or gone, or 1 has not begun and will find the huge
+    // leaf.
     Spte huge = parts_.format.MakeCollapsed(contents.leaf, level);
     if (nx_huge_pages_.mitigated()) huge = parts_.format.WithoutExecute(huge);
-    if (!updater_.Collapse(lock, c, huge)) continue;  // look again
+    if (!updater_.Collapse(lock, c, huge)) continue;  // retry
     batch.Add(replaced);
     ++collapsed;
     c.Next();

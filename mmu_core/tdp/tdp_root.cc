@@ -15,8 +15,7 @@ bool RootList::Matches(const TdpRoot& root, RootFilter filter, int as_id) {
          (as_id == kAnyAsId || root.as_id() == as_id);
 }
 
-// A root whose count reached 0 is on its way out and cannot be revived
-// (TDP-04).
+// A root whose count reached 0 is being freed and cannot be revived (TDP-04).
 bool RootList::TryGet(TdpRoot& root) {
   AtHook(HookPoint::kRootFoundToGet);
   int refs = root.refs_.load(std::memory_order_relaxed);
@@ -32,8 +31,8 @@ bool RootList::TryGet(TdpRoot& root) {
 
 RootRef RootList::FindOrCreate(PageRole role, ShadowPage*& page,
                                std::unique_ptr<TdpRoot>& spare) {
-  // First without the mutex; then, if it must be created, again with it, since
-  // another vCPU may have been faster (TDP-02).
+  // Look without the mutex first. If a root must be created, look again with
+  // the mutex, since another vCPU may have been faster (TDP-02).
   {
     RcuReadGuard rcu;
     for (TdpRoot* root = head_.load(std::memory_order_acquire); root != nullptr;
@@ -122,7 +121,7 @@ RootRef RootList::TakeScheduled() {
 void RootList::PutMmuReference(TdpRoot& root) { Put(&root); }
 
 void RootList::Put(TdpRoot* root) {
-  // acq_rel: what others did to the root happened before it is freed.
+  // acq_rel: all other threads' uses of the root happened before it is freed.
   if (root->refs_.fetch_sub(1, std::memory_order_acq_rel) != 1) return;
   MMU_CHECK(root->IsInvalid());
   RcuReadGuard rcu;

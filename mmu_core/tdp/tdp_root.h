@@ -1,4 +1,4 @@
-// Roots of the TDP MMU: the top tables that vCPUs run on, and who keeps them.
+// Roots of the TDP MMU: the top tables that vCPUs run on, and their references.
 //
 // States of a root:
 //   valid      may be given to vCPUs. Has at least the MMU's own reference
@@ -6,8 +6,8 @@
 //   invalid    never given out again (TDP-05); `zap_scheduled` until
 //              ZapInvalidatedRoots emptied it and dropped the MMU's reference.
 //   dead       reference count 0: off the list, freed after a grace period.
-// Moves: valid -> invalid under mmu_lock write; invalid -> dead by whoever puts
-// the last reference (TDP-04).
+// Transitions: valid -> invalid under mmu_lock write; invalid -> dead by the
+// thread that puts the last reference (TDP-04).
 
 #ifndef MMU_CORE_TDP_TDP_ROOT_H_
 #define MMU_CORE_TDP_TDP_ROOT_H_
@@ -27,7 +27,7 @@ namespace mmu {
 
 class RootList;
 
-// Thread-safe as said at each member.
+// Thread-safe as described at each member.
 class TdpRoot {
  public:
   TdpRoot() = default;
@@ -39,8 +39,8 @@ class TdpRoot {
   // Never reused within a VM.
   uint64_t id() const { return id_; }
 
-  // Changes only under mmu_lock write (LCK-03); read under any lock or none,
-  // then as a hint.
+  // Changes only under mmu_lock write (LCK-03). May be read under any lock, or
+  // as a hint without one.
   bool IsInvalid() const { return invalid_.load(std::memory_order_acquire); }
 
  private:
@@ -48,7 +48,7 @@ class TdpRoot {
   friend class RootRef;
 
   ShadowPage* page_ = nullptr;  // constant once the root is in a list
-  uint64_t id_ = 0;             // likewise
+  uint64_t id_ = 0;             // constant likewise
   std::atomic<int> refs_{2};    // one for the creator, one for the MMU (TDP-03)
   std::atomic<bool> invalid_{false};
   std::atomic<bool> zap_scheduled_{false};
@@ -85,7 +85,7 @@ class RootRef {
   TdpRoot* root_ = nullptr;
 };
 
-// Which roots an operation sees (TDP-09).
+// Which roots an operation visits (TDP-09).
 enum class RootFilter : uint8_t { kValid, kAll };
 
 // The roots of one VM (TDP-01). Readable under RCU; changed under its own
@@ -99,15 +99,15 @@ class RootList {
   RootList(const RootList&) = delete;
   RootList& operator=(const RootList&) = delete;
 
-  // The valid root with this role if there is one, else a new one on `page`,
-  // which is then set to null (TDP-02). `page` is filled by the caller with
-  // initial entries and has no role yet; `spare` is empty memory for the root,
-  // so that nothing is allocated here. REQUIRES: mmu_lock held in any mode.
+  // The valid root with this role if there is one. Otherwise a new root on
+  // `page`, which is then set to null (TDP-02). The caller fills `page` with
+  // initial entries, without a role; `spare` is empty memory for the root, so
+  // that nothing is allocated here. REQUIRES: mmu_lock held in any mode.
   RootRef FindOrCreate(PageRole role, ShadowPage*& page,
                        std::unique_ptr<TdpRoot>& spare);
 
-  // A loop that may drop the lock between steps: the next root is referenced
-  // before the previous one is let go (TDP-08).
+  // For a loop that may drop the lock between steps: takes a reference to the
+  // next root before it drops that of the previous one (TDP-08).
   //   for (RootRef r = l.First(..); r; r = l.Next(std::move(r), ..))
   RootRef First(RootFilter filter, int as_id);
   RootRef Next(RootRef previous, RootFilter filter, int as_id);
@@ -119,13 +119,13 @@ class RootList {
   // Marks every valid root invalid and scheduled for zapping (TDP-05).
   // REQUIRES: mmu_lock held for write.
   void InvalidateAll();
-  // A root scheduled for zapping, with its mark cleared and referenced, or
-  // nothing (TDP-06).
+  // A referenced root that was scheduled for zapping, with its mark cleared;
+  // empty if there is none (TDP-06).
   RootRef TakeScheduled();
-  // Drops the reference that the MMU holds. REQUIRES: invalid and zapped.
+  // Drops the MMU's reference. REQUIRES: invalid and zapped.
   void PutMmuReference(TdpRoot& root);
 
-  // References of `root`, for tests of the life cycle.
+  // The reference count of `root`, for tests of the life cycle.
   static int RefCountForTest(const TdpRoot& root) {
     return root.refs_.load(std::memory_order_relaxed);
   }

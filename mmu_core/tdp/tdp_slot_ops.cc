@@ -12,7 +12,8 @@
 namespace mmu {
 namespace {
 
-// Tables that a split of `range` may take at once, and one for its first step.
+// The tables to stock for a split of `range`: one for its first step, and as
+// many as it may take at once.
 int TablesFor(GfnRange range) {
   return 1 +
          static_cast<int>(std::min<uint64_t>(
@@ -32,11 +33,12 @@ SplitOutcome TdpSlotOps::EnableLog(const Memslot& slot, const LogPlan& plan,
     split = tdp.Split(lock, slot.as_id, range, Level::k4K, SplitTrigger::kEager,
                       parts_.tables, /*deadline_nanos=*/0, cost, plan.limit);
   }
-  // After the split, so that the small entries decide who must flush (TDP-65).
-  // MMU-writable stays, so the flush may come without the lock (DL-03).
+  // After the split, so that the small entries decide whether to flush
+  // (TDP-65). MMU-writable stays, so the flush may come without the lock
+  // (DL-03).
   if (plan.notice_by == NoticeBy::kCpuLog) {
     tdp.ClearDirty(lock, slot.as_id, range, cost, plan.limit);
-    // Of a huge page the processor would note one page only.
+    // For a huge page the processor would log only one small page.
     tdp.WriteProtect(lock, slot.as_id, range, Level::k2M, cost, plan.limit);
   } else {
     tdp.WriteProtect(lock, slot.as_id, range, Level::k4K, cost, plan.limit);
@@ -47,7 +49,8 @@ SplitOutcome TdpSlotOps::EnableLog(const Memslot& slot, const LogPlan& plan,
 SplitOutcome TdpSlotOps::Split(const Memslot& slot, GfnRange range,
                                const SplitPlan& plan, MmuCost* cost) {
   parts_.slots_lock.AssertHeld();
-  // Before the lock is taken. If there are no tables the split itself says so.
+  // Filled before the lock is taken. If there are no tables the split reports
+  // it.
   static_cast<void>(parts_.tables.TryTopUp(TablesFor(range)));
   MmuReadLocked lock(parts_.mmu_lock, LockOp::kSplit, cost);
   const int64_t locked_at = MonotonicNanos();
@@ -81,7 +84,8 @@ uint64_t TdpSlotOps::RecoverNxHugePages(
   return parts_.tdp.RecoverNxHugePages(lock, wanted, keep, cost);
 }
 
-// Its tables come from a pool of the process, whatever the VM's size.
+// Nothing to adapt: tables come from the process's pool, whatever the VM's
+// size.
 void TdpSlotOps::SlotsChanged(uint64_t, MmuCost*) {}
 
 bool TdpSlotOps::ZapLeafs(MmuWriteLocked& lock, const Memslot& slot,

@@ -15,10 +15,10 @@
 
 namespace mmu {
 
-// Thread-safe. What takes mmu_lock itself takes it in read mode.
+// Thread-safe. Functions that take mmu_lock themselves take it in read mode.
 class TdpSlotOps final : public Mmu {
  public:
-  // Parts of the VM; all outlive this.
+  // The parts of the VM that this class uses; all outlive it.
   struct Parts {
     TdpMmu& tdp;
     MmuLock& mmu_lock;

@@ -1,6 +1,6 @@
-// Splitting huge pages (TDP-60..66). Nobody has to flush: before and after,
-// each address translates to the same frame with the same rights, so it does
-// not matter which of the two a vCPU has cached.
+// Splitting huge pages (TDP-60..66). No flush is needed: before and after, each
+// address translates to the same frame with the same rights, so it does not
+// matter which translation a vCPU has cached.
 
 #include <algorithm>
 #include <utility>
@@ -16,26 +16,27 @@
 
 namespace mmu {
 
-// Replaces the huge leaf under the cursor by a table of 512 smaller ones that
-// translate as it did. False if it was changed by somebody else meanwhile; the
-// table is then back in `cache`. REQUIRES: `cache` is not empty.
+// Replaces the huge leaf under the cursor by a table of 512 smaller leafs with
+// the same translations. False if another thread changed the leaf meanwhile;
+// the table is then back in `cache`. REQUIRES: `cache` is not empty.
 template <typename Lock>
 bool TdpMmu::SplitLeaf(const Lock& lock, TdpCursor& cursor, TableCache& cache,
                        SplitTrigger trigger, const PageFault* fault) {
   const Level level = cursor.level();
-  // Small pages may be executed where a huge one may not (SPTE-26).
+  // Small pages may be executed where a huge page may not (SPTE-26).
   const Spte huge = ChildOf(level) == Level::k4K && nx_huge_pages_.mitigated()
                         ? parts_.format.WithExecute(cursor.old_spte())
                         : cursor.old_spte();
   ShadowPage* page = cache.Take();
   updater_.PrepareChild(cursor, *page);
   if (fault != nullptr) MarkDisallowed(*fault, *page);
-  // Nobody sees the table yet: plain stores, which the compiler vectorises.
+  // No other thread sees the table yet: plain stores, which the compiler
+  // vectorises.
   static_assert(sizeof(SpteSlot) == sizeof(uint64_t));
   parts_.format.FillSplitChildren(
       huge, level, reinterpret_cast<uint64_t*>(page->table->entries.data()));
-  // Counted before it is linked: a reader may see the pages of both sizes for
-  // a moment, but never too few (STAT-42).
+  // Counted before the link: a reader may see the pages of both sizes for a
+  // moment, but never too few (STAT-42).
   parts_.counters.AddLeafs(ChildOf(level), kEntriesPerTable);
   lock.CountWork(kEntriesPerTable);
   AtHook(HookPoint::kTableFilledToLink);
@@ -68,20 +69,20 @@ SplitOutcome TdpMmu::SplitRange(Lock& lock, int as_id, GfnRange range,
          c.Valid(); c.Next()) {
       if (deadline_nanos != 0 && c.MayYield() &&
           HoldNanos() >= deadline_nanos) {
-        // The next pass starts with this entry. With several roots it may find
-        // some of it split already.
+        // The next pass starts with this entry. With several roots, parts of it
+        // may be split already.
         outcome.next_gfn = std::min(
             outcome.next_gfn, std::max(range.start, c.next_last_level_gfn()));
         break;
       }
       if (yield.MaybeYield(c, nullptr, cost)) continue;
       ++visited;
-      // The table above was split just now, or by somebody else: its children
-      // are met on the way down (TDP-61).
+      // The table above was split just now, or by another thread: its children
+      // are visited on the way down (TDP-61).
       if (!c.IsPresentLeaf() || c.level() <= target) continue;
       if (cache.count() == 0) {
-        // Nothing is allocated under the lock (TDP-62). The entry is looked at
-        // again afterwards.
+        // Nothing is allocated under the lock (TDP-62). The entry is read again
+        // afterwards.
         bool filled = false;
         yield.WithoutLock(c, [&] { filled = cache.TryTopUp(1); });
         if (!filled) {

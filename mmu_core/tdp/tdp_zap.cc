@@ -1,4 +1,4 @@
-// Roots and the ways of making SPTEs non-present (TDP-01..09, TDP-33..38).
+// Roots, and making SPTEs non-present (TDP-01..09, TDP-33..38).
 
 #include <array>
 #include <memory>
@@ -21,7 +21,7 @@
 namespace mmu {
 namespace {
 
-// Everything a root can address.
+// All gfns that a root can address.
 GfnRange WholeRoot(Level root_level) {
   return {Gfn(0), Gfn(PagesPer(root_level) * kEntriesPerTable)};
 }
@@ -64,16 +64,16 @@ absl::StatusOr<RootRef> TdpMmu::LoadRoot(int as_id, TableCache& cache) {
 }
 
 void TdpMmu::FastZapAll(MmuCost* cost, LockOp op) {
-  // The zap comes to the first of the tables late, since it begins with the
-  // leafs.
+  // Before the first table becomes unreachable: the zap begins with the leafs
+  // and unlinks tables late.
   const Reclaim reclaim;
   {
     MmuWriteLocked lock(parts_.lock, op, cost);
     roots_.InvalidateAll();
     AtHook(HookPoint::kInvalidateToRequest);
     // Under the same hold of the lock: a vCPU that loads a root later finds
-    // only valid ones, and one that has loaded an invalid one before meets the
-    // request before its next access (TDP-34).
+    // only valid ones, and a vCPU that has already loaded an invalid one meets
+    // the request before its next access (TDP-34).
     parts_.tlb.Request(kFreeObsoleteRoots);
   }
   MmuReadLocked lock(parts_.lock, op, cost);
@@ -87,10 +87,10 @@ void TdpMmu::ZapInvalidatedRoots(MmuReadLocked& lock) {
   }
 }
 
-// Small entries first: taking a whole subtree apart in one go would hold up
-// everybody for as long as it takes, so each pass leaves the next one tables
-// that are empty already (TDP-35). No flush: no vCPU can use this root any
-// more, and each flushes when it loads another.
+// Small entries first: tearing down a whole subtree at once would block all
+// other threads meanwhile, so each pass leaves empty tables to the next one
+// (TDP-35). No flush: no vCPU can use this root any more, and each flushes when
+// it loads another.
 void TdpMmu::ZapRoot(MmuReadLocked& lock, TdpRoot& root) {
   MMU_DCHECK(root.IsInvalid());
   const std::array<Level, 4> passes = {Level::k4K, Level::k2M, Level::k1G,
@@ -118,8 +118,8 @@ bool TdpMmu::ZapLeafs(MmuWriteLocked& lock, int as_id, GfnRange range,
     YieldPoint<MmuWriteLocked> yield(lock);
     for (TdpCursor c(root->table(), root->level(), range, Level::k4K);
          c.Valid(); c.Next()) {
-      // An invalid root is used by no vCPU, so it owes nothing (TLB-07), not at
-      // a yield either.
+      // No vCPU uses an invalid root, so it needs no flush (TLB-07), not at a
+      // yield either.
       TlbFlushBatch* const owed = root->IsInvalid() ? nullptr : &batch;
       if (may_yield == MayYield::kYes && yield.MaybeYield(c, owed, cost)) {
         continue;
@@ -130,7 +130,7 @@ bool TdpMmu::ZapLeafs(MmuWriteLocked& lock, int as_id, GfnRange range,
       batch.Add(c.entry_range());
       zapped = true;
     }
-    // While the lock and the RCU section are still held (TLB-06, TLB-10).
+    // Flush while the lock and the RCU section are still held (TLB-06, TLB-10).
     if (root->IsInvalid()) {
       batch.Discard(FlushDiscard::kRootUnreachable);
     } else if (batch.pending()) {
