@@ -1,5 +1,5 @@
-// What of a vCPU the shadow MMU works with: how its guest pages, where the
-// guest's tables are, and what building pages for it may consume.
+// The parts of a vCPU that the shadow MMU uses: how its guest pages, where the
+// guest's tables are, and the caches from which pages for it are made.
 
 #ifndef MMU_CORE_SHADOW_GUEST_CONTEXT_H_
 #define MMU_CORE_SHADOW_GUEST_CONTEXT_H_
@@ -13,15 +13,16 @@
 
 namespace mmu {
 
-// References to parts of one vCPU; made anew when its role changes.
-// Externally synchronised: belongs to the vCPU's thread.
+// References to parts of one vCPU; made again when its role changes. Externally
+// synchronised: belongs to the vCPU's thread.
 struct GuestContext {
   // Reads the guest's tables; walker.role() is the vCPU's CPU role. Without
   // guest tables (paging off, or TDP hardware) its guest_level is 0.
   const GuestWalker& walker;
-  // Where they are: by guest-physical address, for L2's tables of L1.
+  // The memory of the guest's tables by guest-physical address; for L2's
+  // tables, L1's memory.
   GuestWords& memory;
-  // Of the roots that belong to walker.role().
+  // The role of the roots that belong to walker.role().
   PageRole root_role;
   // Topped up for a fault before mmu_lock is taken.
   ShadowCaches& caches;

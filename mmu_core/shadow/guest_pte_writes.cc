@@ -18,9 +18,9 @@ namespace {
 
 uint64_t EntrySize(PageRole role) { return role.has_4_byte_gpte() ? 4 : 8; }
 
-// Not how a guest writes entries of a table. A guest of 32 bits writes entries
-// of eight bytes in two halves (SHD-43); a single byte at an entry's start
-// changes its lowest bits.
+// Whether the write is unlike a guest's write to a table entry. A 32-bit guest
+// writes eight-byte entries in two halves (SHD-43); a single byte at an entry's
+// start changes its lowest bits.
 bool IsMisaligned(PageRole role, Gpa gpa, int bytes) {
   const uint64_t size = EntrySize(role);
   const uint64_t first = gpa.value() % size;
@@ -28,7 +28,7 @@ bool IsMisaligned(PageRole role, Gpa gpa, int bytes) {
   return bytes < 4 || first + static_cast<uint64_t>(bytes) > size;
 }
 
-// A page of level 1 would rather become unsync than be written so often.
+// A page of level 1 becomes unsync instead of being written this often.
 bool IsFlooded(ShadowPageState& page) {
   return page.level() > Level::k4K &&
          ++page.write_flood_count >= GuestPteWrites::kFlood;
@@ -66,9 +66,9 @@ bool GuestPteWrites::DropWritten(const MmuWriteLocked& lock,
   const PageRole role = page.page->role;
   const std::optional<SpteIndices> written =
       SptesOfGuestPte(role, gpa.value() & kPageMask);
-  if (!written.has_value()) return false;  // another quadrant has it
+  if (!written.has_value()) return false;  // in another quadrant
   if (role.level() > Level::k4K) {
-    // The whole entry, however much of it was written.
+    // Read the whole entry, even if only a part was written.
     const uint64_t size = EntrySize(role);
     uint64_t entry = 0;
     memory.Read(Gpa(gpa.value() / size * size), static_cast<WordSize>(size),

@@ -1,4 +1,4 @@
-// What the shadow MMU does when a guest's table is written by way of emulation
+// The shadow MMU's reaction to an emulated write to a guest's table
 // (SHD-40..43).
 
 #ifndef MMU_CORE_SHADOW_GUEST_PTE_WRITES_H_
@@ -26,20 +26,20 @@ class GuestPteWrites {
   GuestPteWrites(const GuestPteWrites&) = delete;
   GuestPteWrites& operator=(const GuestPteWrites&) = delete;
 
-  // Writes since a page above level 1 was last used, this one included, after
-  // which it is taken for no table any more (SHD-41).
+  // After this many writes since a page above level 1 was last used, including
+  // this one, the page is no longer taken for a table (SHD-41).
   static constexpr int kFlood = 3;
 
-  // To be called after `bytes` (1..8, of one page) at `gpa` of address space
-  // `as_id` were written, whatever is there: returns at once if the VM has no
-  // indirect pages. Takes mmu_lock for write otherwise, and drops the SPTEs of
-  // the entries written; or the whole page, if it does not look as if a table
-  // had been written. `memory` reads the entry that is there now.
+  // To be called after any write of `bytes` (1..8, within one page) at `gpa` of
+  // address space `as_id`. Returns at once if the VM has no indirect pages.
+  // Otherwise takes mmu_lock for write, and drops the SPTEs of the written
+  // entries; or zaps the whole page if the write does not look like a write to
+  // a table. `memory` reads the current entry.
   void Written(int as_id, Gpa gpa, int bytes, GuestWords& memory,
                MmuCost* cost);
 
  private:
-  // True if an SPTE that was present went.
+  // True if a present SPTE was dropped.
   bool DropWritten(const MmuWriteLocked& lock, ShadowPageState& page, Gpa gpa,
                    GuestWords& memory, ZappedPages& zapped);
 

@@ -1,5 +1,5 @@
-// A thread's own stock of objects of one type, filled before mmu_lock is taken
-// so that nothing is allocated under it (SHD-19, LCK-01).
+// A thread's own stock of objects of one type, filled before it takes mmu_lock
+// so that nothing is allocated under the lock (SHD-19, LCK-01).
 
 #ifndef MMU_CORE_SHADOW_OBJECT_CACHE_H_
 #define MMU_CORE_SHADOW_OBJECT_CACHE_H_
@@ -35,10 +35,11 @@ class ObjectCache {
   ObjectCache(const ObjectCache&) = delete;
   ObjectCache& operator=(const ObjectCache&) = delete;
 
-  // Fills up to kCapacity if fewer than `min` are there. Waits for objects that
-  // are on their way back to the pool if there are no others. False if fewer
-  // than `min` can be had all the same; what was got is kept (SHD-81). Needs no
-  // other memory. REQUIRES: MayFillFromPool() (sync/refill.h).
+  // Fills up to kCapacity if the stock has fewer than `min`. If the pool has no
+  // free object, waits for objects that are being returned to it. Returns false
+  // if fewer than `min` are available even then; the stock keeps those it got
+  // (SHD-81). Allocates no other memory. REQUIRES: MayFillFromPool()
+  // (sync/refill.h).
   bool TryTopUp(int min) {
     MMU_DCHECK(MayFillFromPool());
     if (count_ >= min) return true;
@@ -53,8 +54,8 @@ class ObjectCache {
                     .in_grace_period = chain.in_grace_period};
     });
   }
-  // The same for who tells somebody: RESOURCE_EXHAUSTED MMU_PAGES_EXHAUSTED
-  // (ENOMEM), whose text is allocated.
+  // The same for callers that report the error: RESOURCE_EXHAUSTED
+  // MMU_PAGES_EXHAUSTED (ENOMEM). Allocates the error's text.
   absl::Status TopUp(int min) {
     if (TryTopUp(min)) return absl::OkStatus();
     return MakeError(absl::StatusCode::kResourceExhausted,
@@ -71,15 +72,16 @@ class ObjectCache {
     --count_;
     return new (object) T;
   }
-  // Destroys an object that nobody else can read, and gives its memory back to
-  // its pool, as ObjectPool::Return.
+  // Destroys an object that no other thread can read, and returns its memory to
+  // its pool like ObjectPool::Return.
   static void Return(T* object) {
     object->~T();
     ObjectPool::Return(new (object) FreeObject);
   }
-  // The same for one that others may still read: before it is handed to RCU,
-  // within one RCU read section (checked), and in the RCU callback, which
-  // destroys it.
+  // The same in two steps for an object that other threads may still read.
+  // BeginGracePeriod is called before the object is handed to RCU, within one
+  // RCU read section (checked); EndGracePeriod is called in the RCU callback
+  // and destroys the object.
   static void BeginGracePeriod(const T& object) {
     ObjectPool::BeginGracePeriod(&object);
   }

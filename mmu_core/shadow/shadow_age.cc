@@ -20,11 +20,12 @@
 namespace mmu {
 namespace {
 
-// Takes what says that the leaf `spte` was accessed. Where the hardware has the
-// bit, an atomic AND will do: an entry that is dropped meanwhile stays in its
-// rmap, and so empty, until we are through with that (RACE-28), and its value
-// does not have the bit. Access tracking takes more than one bit: one attempt,
-// after which whoever changed the entry has the last word (AGE-13).
+// Clears the mark that the leaf `spte` was accessed. If the hardware sets an
+// Accessed bit, an atomic AND is safe: an entry that is dropped meanwhile stays
+// in its rmap, and so empty, until this thread unlocks the rmap (RACE-28), and
+// an empty entry does not have the bit. Access tracking clears more than one
+// bit: it makes one attempt, and if another thread changed the entry, that
+// change stays (AGE-13).
 void ClearAccessed(SpteSlot& sptep, Spte spte, const SpteFormat& format) {
   AtHook(HookPoint::kAgeToExchange);
   if (format.has_ad()) {

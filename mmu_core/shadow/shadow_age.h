@@ -1,4 +1,4 @@
-// Testing and clearing Accessed bits of what the shadow MMU maps (AGE-14).
+// Testing and clearing Accessed bits of the shadow MMU's leafs (AGE-14).
 
 #ifndef MMU_CORE_SHADOW_SHADOW_AGE_H_
 #define MMU_CORE_SHADOW_SHADOW_AGE_H_
@@ -19,11 +19,12 @@ class ShadowAge {
   ShadowAge& operator=(const ShadowAge&) = delete;
 
   // Tests, or tests and clears, the Accessed bits of the leafs that map pages
-  // of `pages`, a part of the slot, and notes in `result`, whose bitmaps both
-  // cover `range` around it, what is mapped and what is young; what another MMU
-  // found there stays. The counts are CountPages's. mmu_lock is not needed:
-  // each rmap is locked by its bit. No flush (AGE-16). No effect on a slot
-  // without rmaps. REQUIRES: an RCU read section, in which the slot was found.
+  // of `pages`, a part of the slot. Sets the bits of mapped and of young pages
+  // in `result`, whose bitmaps both cover `range` around `pages`; bits that
+  // another MMU set stay. CountPages computes the counts. mmu_lock is not
+  // needed: each rmap is locked by its bit. No flush (AGE-16). No effect on a
+  // slot without rmaps. REQUIRES: an RCU read section, in which the slot was
+  // found.
   void Age(const Memslot& slot, GfnRange pages, GfnRange range, AgeMode mode,
            AgeResult& result, MmuCost* cost) const;
 

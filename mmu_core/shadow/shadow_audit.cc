@@ -91,7 +91,7 @@ class Auditor {
     CheckUnsync(page);
   }
 
-  // How often `slot` is in a list.
+  // How often `slot` is in the list.
   static int Times(RmapIterator it, const SpteSlot& slot) {
     int times = 0;
     for (; it.Valid(); it.Next()) times += &it.sptep() == &slot;
@@ -153,7 +153,7 @@ class Auditor {
     }
   }
 
-  // `page` has a leaf in it, for `gfn`.
+  // Checks the rmap of a leaf of `page` for `gfn`.
   void CheckRmap(const ShadowPageState& page, const RmapHead& head, Gfn gfn) {
     for (RmapIterator it = head.Entries(lock_); it.Valid(); it.Next()) {
       const ShadowPageState& other = PageHolding(it.sptep());
@@ -166,7 +166,8 @@ class Auditor {
     }
   }
 
-  // The pages that stand for a table are few, what a leaf maps may be much.
+  // The pages that shadow tables are few, the gfns that a leaf maps may be
+  // many.
   void CheckWritable(const ShadowPageState& page, int index, Place first) {
     const Place end(first.first, first.second + PagesPer(page.level()));
     const auto tracked = trackers_.lower_bound(first);

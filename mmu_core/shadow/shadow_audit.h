@@ -1,20 +1,21 @@
-// The auditor of shadow pages: what must be true of them whenever mmu_lock is
-// not held for a change.
+// The auditor of shadow pages. Its invariants hold whenever mmu_lock is not
+// held for a change.
 //
-//   INV-1  Each active page is in the hash once, and no two of one generation
-//          have the same gfn and role.
-//   INV-2  Each link leads to an active page one level below, and is in that
-//          page's list of parents once; no parent is anything but a link.
-//   INV-3  Each leaf is one that its format allows, and is in the rmap of what
-//          it maps once; nothing but such leafs is in these rmaps.
+//   INV-1  Each active page is in the hash once, and no two pages of one
+//          generation have the same gfn and role.
+//   INV-2  Each link points at an active page one level below, and is in that
+//          page's parent list once; parent lists contain only links.
+//   INV-3  Each leaf is legal in its format, and is once in the rmap of the gfn
+//          that it maps; these rmaps contain only such leafs.
 //   INV-4  A gfn has as many write trackers as there are active pages above
-//          level 1 with guest PTEs for it. No leaf maps it writable then; nor
-//          if a page of level 1 stands for it, unless that is unsync.
-//   INV-5  What is unsync is marked up to the roots (INV-1 and INV-2 of
+//          level 1 with guest PTEs for it. While it has any, no leaf maps it
+//          writable; nor while a page of level 1 shadows it, unless that page
+//          is unsync.
+//   INV-5  Unsync pages are marked up to the roots (INV-1 and INV-2 of
 //          shadow/unsync_marks.h), and only a page of level 1 with guest PTEs
 //          is unsync.
-//   INV-6  mmu_unsync is the number of unsync pages, and mmu_shadow_pages at
-//          least that of active ones: invalid roots count, too.
+//   INV-6  mmu_unsync is the number of unsync pages. mmu_shadow_pages is at
+//          least the number of active pages: invalid roots count, too.
 
 #ifndef MMU_CORE_SHADOW_SHADOW_AUDIT_H_
 #define MMU_CORE_SHADOW_SHADOW_AUDIT_H_
@@ -34,7 +35,7 @@ namespace mmu {
 struct ShadowAuditReport {
   std::vector<std::string> violations;  // each names its INV-n and the place
   uint64_t pages_checked = 0;
-  // By level; with the other MMUs' leafs they are pages_4k, 2m and 1g.
+  // By level; the sum with the other MMUs' leafs is pages_4k, 2m and 1g.
   std::array<uint64_t, ToInt(kMaxLeafLevel) + 1> leafs{};
 
   bool ok() const { return violations.empty(); }

@@ -21,10 +21,11 @@
 namespace mmu {
 namespace {
 
-// Entries of an aligned block that is filled around a leaf (SHD-53).
+// The number of entries in the aligned block that is filled around a leaf
+// (SHD-53).
 constexpr int kPrefetchBlock = 8;
 
-// The guest's entry is what the walk found.
+// Whether the guest's entry still is the one that the walk found.
 bool IsUnchanged(GuestContext& guest, const GuestWalkStep& step) {
   uint64_t entry = 0;
   return guest.memory.Read(step.entry_gpa, guest.walker.entry_size(), &entry) ==
@@ -32,7 +33,7 @@ bool IsUnchanged(GuestContext& guest, const GuestWalkStep& step) {
          entry == step.entry;
 }
 
-// The direct page `top` has an entry for `gfn`.
+// Whether the direct page `top` has an entry for `gfn`.
 bool Covers(const ShadowPageState& top, Gfn gfn) {
   const uint64_t pages = PagesPer(top.level()) * kEntriesPerTable;
   return gfn >= top.gfn() && gfn - top.gfn() < pages;
@@ -77,9 +78,9 @@ FaultResult ShadowFaults::MapGuest(MmuWriteLocked& lock, GuestContext& guest,
                                    AccessRights access, MmuCost* cost) {
   MMU_DCHECK(!top.IsInvalid() && walk.translated() && walk.level != 0);
   MMU_DCHECK(walk.gfn == fault.gfn && top.level() >= walk.leaf_level());
-  // The walk was made without the lock. What it found is looked at again where
-  // it matters: an entry may still change before its table is write-protected,
-  // but not between here and the release of the lock without being noticed
+  // The walk was made without the lock, so its entries are checked again where
+  // it matters: an entry may still change before its table is write-protected.
+  // From here to the release of the lock no change goes unnoticed
   // (shadow/indirect_page_count.h).
   if (!IsUnchanged(guest, walk.step(walk.top_level))) {
     return FaultResult::kRetry;
@@ -87,7 +88,7 @@ FaultResult ShadowFaults::MapGuest(MmuWriteLocked& lock, GuestContext& guest,
   const Gfn frame(address >> kPageShift);
   ShadowPageState* page = &top;
   for (;;) {
-    page->write_flood_count = 0;  // it is in use (SHD-41)
+    page->write_flood_count = 0;  // the page is in use (SHD-41)
     const Level level = page->level();
     if (level == walk.leaf_level()) break;
     const GuestWalkStep& step = walk.step(ToInt(ChildOf(level)));
@@ -97,8 +98,8 @@ FaultResult ShadowFaults::MapGuest(MmuWriteLocked& lock, GuestContext& guest,
     ShadowPageState* child = ExistingChild(lock, sptep, step.table, role, cost);
     const bool is_linked = child != nullptr;
     if (!is_linked) {
-      // The table's memslot may have gone since the walk, or be going: then
-      // nobody would zap the page any more.
+      // The table's memslot may have been deleted since the walk, or is being
+      // deleted: then no deletion would zap the page any more.
       const Memslot* const slot = parts_.vm.SlotOf(role.as_id(), step.table);
       if (slot == nullptr || slot->invalid()) return FaultResult::kRetry;
       child = &pages_
@@ -109,9 +110,9 @@ FaultResult ShadowFaults::MapGuest(MmuWriteLocked& lock, GuestContext& guest,
                        },
                        cost)
                    .page;
-      // Who makes an entry present that was not need not flush: so what is
-      // below must be in step before the guest can use it (SHD-50). A page of
-      // level 1 is, by now.
+      // A guest that makes a non-present entry present need not flush. So the
+      // pages below must be synchronised before the guest can use the entry
+      // (SHD-50). A page of level 1 already is.
       if (child->unsync_children.load(std::memory_order_relaxed) != 0 &&
           !sync_.SyncChildren(lock, guest, *child, ShadowSync::MayYield::kNo,
                               cost)) {
@@ -131,8 +132,8 @@ FaultResult ShadowFaults::MapBelow(MmuWriteLocked& lock, GuestContext& guest,
                                    MmuCost* cost) {
   fault.goal_level = Level::k4K;
   if (fault.slot != nullptr) {
-    // After the pages for the guest's tables were made: each of them keeps its
-    // gfn from being mapped by a huge page (PF-33).
+    // Chosen after the pages for the guest's tables were made: each of them
+    // prevents huge mappings of its gfn (PF-33).
     ChooseFaultLevel(
         fault,
         std::min({page.level(), fault.max_level, options_.max_page_level}),
@@ -146,7 +147,7 @@ FaultResult ShadowFaults::MapBelow(MmuWriteLocked& lock, GuestContext& guest,
     SpteSlot& sptep = at->EntryAt(index);
     const Spte spte = sptep.Load();
     if (level == fault.goal_level) {
-      // SPTE-52: the huge page would take the executed ones away.
+      // SPTE-52: a huge page would replace the executed small pages.
       if (level == Level::k4K || !spte.IsPresentTable(level) ||
           options_.nx_huge_pages == nullptr ||
           !options_.nx_huge_pages->mitigated() ||
@@ -156,7 +157,7 @@ FaultResult ShadowFaults::MapBelow(MmuWriteLocked& lock, GuestContext& guest,
       }
       LowerFaultGoal(fault);
     }
-    // Memory, where none was found a moment ago: a slot has come since.
+    // There is memory although the fault has no slot: a slot was added since.
     if (fault.slot == nullptr && spte.IsPresentLeaf(level) &&
         !at->page->role.HasGuestPtes()) {
       return FaultResult::kRetry;
@@ -170,7 +171,7 @@ FaultResult ShadowFaults::MapBelow(MmuWriteLocked& lock, GuestContext& guest,
       if (fault.huge_page_disallowed) {
         child->page->nx_huge_page_disallowed.store(true,
                                                    std::memory_order_relaxed);
-        // Where no huge page was possible none was given up.
+        // If no huge page was possible here, none was given up.
         if (level <= fault.req_level) {
           options_.nx_huge_pages->shadow().Track(*child->page);
         }
@@ -198,8 +199,9 @@ ShadowPageState* ShadowFaults::ExistingChild(const MmuWriteLocked& lock,
   if (!spte.IsPresentTable(PageHolding(sptep).level())) return nullptr;
   ShadowPageState& child = ChildAt(spte);
   if (child.gfn() == gfn && child.role() == role) return &child;
-  // Of another page of the guest's, or with rights that were: a direct page
-  // has those of the guest's entry, in which a write has set D since.
+  // The child is for another page of the guest, or has outdated rights: a
+  // direct page has the rights of the guest's entry, in which a write has set D
+  // since.
   TlbFlushBatch flush(parts_.tlb, FlushScope::kRange, FlushReason::kZap);
   flush.Add(GfnRange::Of(child.gfn(), PagesPer(ParentOf(child.level()))));
   pages_.links().UnlinkChild(lock, sptep);
@@ -228,7 +230,7 @@ Spte ShadowFaults::DropOther(const MmuWriteLocked& lock, ShadowPageState& page,
   }
   if (!spte.IsPresent()) return Spte::Initial();
   if (spte.pfn() == pfn && page.TranslationOf(index).gfn == gfn) return spte;
-  // The guest's entry says something else now.
+  // The guest's entry has changed since.
   flush.Add(ShadowLinks::RangeOf(sptep));
   pages_.links().DropLeaf(lock, sptep);
   return Spte::Initial();
@@ -289,8 +291,9 @@ FaultResult ShadowFaults::InstallMmio(const MmuWriteLocked& lock,
                                       PageFault& fault, MmuCost* cost) {
   SpteSlot& sptep = page.EntryAt(index);
   if (sptep.Load().IsPresent()) {
-    // Memory that was not found a moment ago; but where the guest's own entry
-    // has a say, one that it has changed since it was mapped.
+    // For a page without guest PTEs, there is memory that the fault did not
+    // find. With guest PTEs, the guest has changed its entry since it was
+    // mapped.
     if (!page.page->role.HasGuestPtes()) return FaultResult::kRetry;
     TlbFlushBatch flush(parts_.tlb, FlushScope::kRange, FlushReason::kZap);
     flush.Add(ShadowLinks::RangeOf(sptep));
@@ -306,9 +309,10 @@ FaultResult ShadowFaults::InstallMmio(const MmuWriteLocked& lock,
 
 void ShadowFaults::Prefetch(const MmuWriteLocked& lock, GuestContext& guest,
                             ShadowPageState& page, int index, MmuCost* cost) {
-  // Without Accessed bits nobody could tell what was only prefetched (PF-42).
+  // Without Accessed bits, prefetched pages could not be told from accessed
+  // ones (PF-42).
   if (!parts_.FormatOf(page).has_ad()) return;
-  // What is found now may be on its way out.
+  // A frame found now may be about to be invalidated.
   if (options_.invalidations != nullptr &&
       options_.invalidations->AnyInProgress()) {
     return;
@@ -338,11 +342,11 @@ std::optional<GuestTranslation> ShadowFaults::TranslationAhead(
     return std::nullopt;
   }
   const GuestWalker::EntryInfo info = guest.walker.Decode(entry, 1);
-  // The processor sets A when it first uses the entry, so it must see that.
+  // The processor sets A at the entry's first use, so that use must fault.
   if (!info.present || info.reserved || !info.accessed) return std::nullopt;
   AccessRights access = role.access() & info.rights;
   if (!info.dirty) access = access.Without(kMayWrite);  // SHD-48
-  // Entries of EPT may grant nothing together.
+  // Combined, EPT entries may grant nothing.
   if (access == AccessRights()) return std::nullopt;
   return GuestTranslation{info.gfn, access};
 }
@@ -377,7 +381,8 @@ AccessRights AccessOfSupervisorWrite(CpuRole role, AccessRights access) {
   if (role.base().cr0_wp() || access.Has(kMayWrite)) return access;
   const AccessRights writable = access | kMayWrite;
   if (!access.Has(kMayUser)) return writable;
-  // It is a supervisor's page now, which SMEP would let supervisors execute.
+  // The page becomes a supervisor page, which supervisors may execute under
+  // SMEP.
   return writable.Without(role.base().cr4_smep() ? kMayUser | kMayExec
                                                  : kMayUser);
 }

@@ -30,7 +30,7 @@
 
 namespace mmu {
 
-// One per VM. Thread-safe with the witnesses named.
+// One per VM. Thread-safe under the locks that the witnesses name.
 class ShadowFaults {
  public:
   struct Options {
@@ -50,31 +50,34 @@ class ShadowFaults {
   ShadowFaults& operator=(const ShadowFaults&) = delete;
 
   // The fast page fault, without mmu_lock (PF-11, PF-12): repairs the leaf in
-  // place. kFixed, kSpurious; kInvalid: take MapDirect. REQUIRES: the vCPU has
-  // no guest tables; `top` is its TopPage, and stays its root; fault.slot.
+  // place. Returns kFixed, kSpurious, or kInvalid: use MapDirect. REQUIRES: the
+  // vCPU has no guest tables; `top` is its TopPage, and stays its root;
+  // fault.slot.
   FaultResult FastFault(const ShadowPageState& top, PageFault& fault);
 
-  // Both REQUIRE: `fault` is resolved as for TdpMmu::Map, and the invalidation
-  // check passed under this `lock` (PF-25); MakeAvailable said yes; the caches
-  // are topped up for a fault; `top` is ShadowRoots::TopPage of the address;
-  // the caller's RCU section keeps fault.slot. kFixed, kSpurious, kRetry,
-  // kWriteProtected (a guest's table stays read-only); kEmulate for a fault
-  // without a slot, whose MMIO SPTE was installed.
+  // The next two functions REQUIRE: `fault` is resolved as for TdpMmu::Map, and
+  // the invalidation check passed under this `lock` (PF-25); MakeAvailable
+  // returned true; the caches are topped up for a fault; `top` is
+  // ShadowRoots::TopPage of the address; the caller's RCU section keeps
+  // fault.slot. They return kFixed, kSpurious, kRetry, kWriteProtected (a
+  // guest's table stays read-only), or kEmulate for a fault without a slot, for
+  // which an MMIO SPTE was installed.
 
-  // Of a vCPU without guest tables: fault.gfn is what is accessed (PF-43).
+  // For a vCPU without guest tables: fault.gfn is the accessed page (PF-43).
   FaultResult MapDirect(MmuWriteLocked& lock, GuestContext& guest,
                         ShadowPageState& top, PageFault& fault, MmuCost* cost);
-  // Of one with guest tables: `walk`, translated, says how `address` becomes
-  // fault.gfn, which is walk.gfn. `access` is what the guest grants, with what
-  // ROLE-07 makes of it. kRetry if the guest's entries are not what they were.
+  // For a vCPU with guest tables: `walk`, a successful walk, translates
+  // `address` to fault.gfn, which is walk.gfn. `access` is the guest's rights,
+  // modified by ROLE-07. kRetry if the guest's entries have changed since the
+  // walk.
   FaultResult MapGuest(MmuWriteLocked& lock, GuestContext& guest,
                        ShadowPageState& top, PageFault& fault, uint64_t address,
                        const GuestWalkResult& walk, AccessRights access,
                        MmuCost* cost);
 
  private:
-  // From `page` on, in whose entry for `address` the guest's own mapping ends,
-  // down to the leaf: direct pages and the leaf.
+  // Maps from `page`, whose entry for `address` is the end of the guest's own
+  // mapping, down to the leaf: the direct pages and the leaf.
   FaultResult MapBelow(MmuWriteLocked& lock, GuestContext& guest,
                        ShadowPageState& page, PageFault& fault,
                        uint64_t address, AccessRights access, MmuCost* cost);
@@ -83,23 +86,24 @@ class ShadowFaults {
                           AccessRights access, MmuCost* cost);
   FaultResult InstallMmio(const MmuWriteLocked& lock, ShadowPageState& page,
                           int index, PageFault& fault, MmuCost* cost);
-  // Empties the entry unless it is a leaf that maps `pfn` at `gfn`: that, or
-  // an empty entry, is what it returns.
+  // Empties the entry unless it is a leaf that maps `pfn` at `gfn`. Returns
+  // that leaf or an empty entry.
   Spte DropOther(const MmuWriteLocked& lock, ShadowPageState& page, int index,
                  Gfn gfn, Pfn pfn, TlbFlushBatch& flush);
 
-  // The page that the entry leads to, if it stands for `gfn` under `role`; null
-  // if there is none. One that does not is unlinked, and flushed (SHD-51).
+  // The child of the entry if it is for `gfn` under `role`; null if there is
+  // none. Any other child is unlinked, and flushed (SHD-51).
   ShadowPageState* ExistingChild(const MmuWriteLocked& lock, SpteSlot& sptep,
                                  Gfn gfn, PageRole role, MmuCost* cost);
   void Link(const MmuWriteLocked& lock, GuestContext& guest, SpteSlot& sptep,
             ShadowPageState& child, MmuCost* cost);
 
-  // SHD-53: the aligned block of eight around entry `index` of `page`, level 1.
+  // SHD-53: fills the aligned block of eight around entry `index` of `page`,
+  // level 1.
   void Prefetch(const MmuWriteLocked& lock, GuestContext& guest,
                 ShadowPageState& page, int index, MmuCost* cost);
-  // What the guest's entry behind entry `index` translates to; none if it
-  // cannot be used before the guest did.
+  // The translation by the guest's entry for entry `index`; nullopt if it must
+  // not be used before the guest's own access.
   std::optional<GuestTranslation> TranslationAhead(GuestContext& guest,
                                                    const ShadowPageState& page,
                                                    int index);
@@ -114,9 +118,9 @@ class ShadowFaults {
   const Options options_;
 };
 
-// A supervisor's write with CR0.WP clear to a user page that is read-only: the
-// entry becomes writable, for supervisors alone, and not executable for them
-// under SMEP (ROLE-07). Else `access`.
+// For a supervisor's write with CR0.WP clear to a read-only user page: the
+// rights become writable for supervisors only, and not executable for them
+// under SMEP (ROLE-07). Otherwise `access`.
 AccessRights AccessOfSupervisorWrite(CpuRole role, AccessRights access);
 
 }  // namespace mmu

@@ -17,7 +17,8 @@ ShadowLeaf ShadowLeafs::Make(const MmuWriteLocked& lock,
 
   bool write =
       access.Has(kMayWrite) && request.map_writable == HostWritable::kYes;
-  // What stands for a table of the gfn is unsync already if it was writable.
+  // If the SPTE was writable, pages that shadow a table at the gfn are unsync
+  // already.
   if (write &&
       !(request.old_spte.IsPresent() && request.old_spte.IsWritable())) {
     write = request.synchronizing
@@ -42,7 +43,8 @@ ShadowLeaf ShadowLeafs::Make(const MmuWriteLocked& lock,
                             : DirtyTracking::kOfFormat,
   });
   MMU_DCHECK(format.WhyIllegal(leaf.spte, level).empty());
-  // One that is access-tracked lost W by that: its first write will fault.
+  // Access tracking has cleared W in a tracked leaf: its first write will
+  // fault.
   if (leaf.spte.IsWritable() && slot.dirty_log_enabled()) {
     MMU_CHECK(level == Level::k4K);
     leaf.marked_dirty = MarkPageDirty(slot, gfn, request.ring);

@@ -1,6 +1,6 @@
-// What a leaf of the shadow MMU looks like: from what the guest grants, what
-// the memslot and the host allow, and what shadow pages and the dirty log need,
-// to an SPTE (SPTE-10..18).
+// Making a leaf SPTE of the shadow MMU from the guest's rights, the limits of
+// memslot and host, and the needs of shadow pages and of the dirty log
+// (SPTE-10..18).
 
 #ifndef MMU_CORE_SHADOW_SHADOW_LEAF_H_
 #define MMU_CORE_SHADOW_SHADOW_LEAF_H_
@@ -18,34 +18,36 @@
 
 namespace mmu {
 
-// What the entry shall map. A value.
+// The mapping that the entry is to make. A value.
 struct ShadowLeafRequest {
   Pfn pfn;  // aligned to the level of the page that holds the entry
   GuestTranslation translation;
   HostWritable map_writable = HostWritable::kNo;
   Prefetched prefetched = Prefetched::kNo;
-  // Made while a page is brought in step: no other page may become unsync for
-  // it (SHD-35), and it was accessed even though nobody waits for it (SPTE-11).
+  // The leaf is made while a page is synchronised: no other page may become
+  // unsync for it (SHD-35), and it counts as accessed although no vCPU waits
+  // for it (SPTE-11).
   bool synchronizing = false;
-  // What stands there now, if it maps the same page: a writable leaf need not
-  // ask again whether it may be (SPTE-14).
+  // The current SPTE, if it maps the same page: a writable leaf need not be
+  // checked again for write access (SPTE-14).
   Spte old_spte = {};
   DirtyRing* ring = nullptr;
 };
 
 struct ShadowLeaf {
   Spte spte;
-  // It was to be writable, but a guest's table is there that must stay
-  // protected: a write fault ends in kWriteProtected (SHD-44).
+  // The leaf was to be writable, but the gfn holds a guest's table that must
+  // stay write-protected: a write fault returns kWriteProtected (SHD-44).
   bool write_protected = false;
   bool marked_dirty = false;  // clean -> dirty by this call (SPTE-16)
 };
 
-// One per VM. Thread-safe with the witnesses named.
+// One per VM. Thread-safe under the locks that the witnesses name.
 class ShadowLeafs {
  public:
-  // How the leafs of L2's pages notice writes: by W alone while CPUs log by
-  // themselves, since they would log nested addresses (SPTE-04, DL-33).
+  // How writes to the leafs of L2's pages are detected: only by clearing W
+  // while CPUs log dirty pages themselves, since they would log nested
+  // addresses (SPTE-04, DL-33).
   struct Options {
     DirtyTracking nested_dirty_tracking = DirtyTracking::kOfFormat;
     const NxHugePages* nx_huge_pages = nullptr;  // null: no mitigation
@@ -56,11 +58,11 @@ class ShadowLeafs {
   ShadowLeafs(const ShadowLeafs&) = delete;
   ShadowLeafs& operator=(const ShadowLeafs&) = delete;
 
-  // The SPTE for an entry of `page`. May make pages unsync; marks the gfn dirty
-  // in the log if the SPTE is writable and `slot` logs. REQUIRES: `slot` holds
-  // request.translation.gfn, in the caller's RCU section; a page above level 1
-  // only where the slot does not log; the access grants more than W, and for a
-  // huge page whose execution is mitigated more than that.
+  // Makes the SPTE for an entry of `page`. May make pages unsync; marks the gfn
+  // dirty in the log if the SPTE is writable and `slot` logs. REQUIRES: `slot`
+  // holds request.translation.gfn, in the caller's RCU section; a page above
+  // level 1 only if the slot does not log; the access grants more than W, and
+  // for a huge page whose execution is mitigated more than W and X.
   ShadowLeaf Make(const MmuWriteLocked& lock, const ShadowPageState& page,
                   const Memslot& slot, const ShadowLeafRequest& request);
 

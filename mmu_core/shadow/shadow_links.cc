@@ -88,9 +88,9 @@ Spte ShadowLinks::ChangeLeaf(const MmuWriteLocked& lock, SpteSlot& sptep,
 Spte ShadowLinks::ClearLeaf(SpteSlot& sptep) {
   const ShadowPageState& page = PageHolding(sptep);
   const Level level = page.level();
-  // Whatever the entry has by now, the processor may add Accessed or Dirty to
-  // it until it is gone, and the caller has to know (RACE-11): what this look
-  // saw is not what the entry was in the end.
+  // Until the entry is replaced, the processor may set Accessed or Dirty in it,
+  // and the caller must learn of that (RACE-11). So this load is only a check;
+  // the exchange returns the final value.
   MMU_CHECK(sptep.Load().IsPresentLeaf(level));
   AtHook(HookPoint::kSnapshotToStore);
   const Spte spte = sptep.Exchange(Spte::Initial());
@@ -124,7 +124,7 @@ bool ShadowLinks::WriteProtectGfn(const MmuWriteLocked& lock, SlotRmaps& rmaps,
     for (; it.Valid(); it.Next()) {
       const SpteFormat& format = parts_.FormatOf(PageHolding(it.sptep()));
       Spte old_spte = it.sptep().Load();
-      // The processor may set A and D, or a fast fault W, at any moment.
+      // The processor may set A and D at any moment, and a fast fault W.
       while (format.IsMmuWritable(old_spte) || old_spte.IsWritable()) {
         if (it.sptep().CompareExchange(old_spte,
                                        format.WithoutMmuWrite(old_spte))) {

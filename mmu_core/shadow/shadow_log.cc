@@ -61,7 +61,7 @@ bool ShadowLog::TakeMasked(MmuWriteLocked& lock, const Memslot& slot, Gfn first,
   HoldWatch<MmuWriteLocked> watch(lock, {});
   const auto first_bit = static_cast<uint64_t>(std::countr_zero(mask));
   for (const uint64_t bit : SetBitsOf(mask)) {
-    // 64 rmaps may be long ones.
+    // 64 rmaps may be long.
     if (bit != first_bit && watch.IsOver()) lock.Yield();
     const RmapHead& head = rmaps->Head(first + bit, Level::k4K);
     changed |= TakeFromRmap(lock, head, what, cost);
@@ -84,8 +84,9 @@ bool ShadowLog::TakeFromRmap(const MmuWriteLocked& lock, const RmapHead& head,
                              : format.dirty_mask();
     if ((spte.bits() & bit) == 0) continue;
     AtHook(HookPoint::kEntryToAnd);
-    // It stays a leaf as long as we hold the lock. The hardware may set A and
-    // D, a fast fault W, and an ageing take A: an atomic AND loses nothing.
+    // The SPTE stays a leaf while the lock is held. The hardware may set A and
+    // D, a fast fault W, and ageing may clear A: an atomic AND loses none of
+    // these.
     it.sptep().FetchAnd(~bit);
     changed = true;
   }

@@ -1,9 +1,11 @@
-// Taking write permission or the Dirty bit from what the shadow MMU maps of a
-// memslot, so that the next write to a page is noticed (DL-02, DL-15, SPTE-35).
+// Clearing write permission or the Dirty bit in the shadow MMU's leafs of a
+// memslot, so that the next write to a page is detected (DL-02, DL-15,
+// SPTE-35).
 //
-// All of it is lazy: MMU-writable stays, TLBs may still allow writes until the
-// caller flushes, and whoever takes MMU-writable later flushes whatever W says
-// (TLB-08). Write protection for good is ShadowLinks::WriteProtectGfn.
+// All of it is lazy: MMU-writable stays, and TLBs may still allow writes until
+// the caller flushes. A later operation that clears MMU-writable flushes
+// whatever W is (TLB-08). Permanent write protection is
+// ShadowLinks::WriteProtectGfn.
 
 #ifndef MMU_CORE_SHADOW_SHADOW_LOG_H_
 #define MMU_CORE_SHADOW_SHADOW_LOG_H_
@@ -22,25 +24,25 @@
 
 namespace mmu {
 
-// No effect on a slot without rmaps. All let others have the lock in between,
-// without a flush (TLB-09): those for a range where somebody waits or the hold
-// has reached `limit`, those for a mask only in the latter case. REQUIRE
-// slots_lock, which keeps the slot, and pages within it. True if anything
-// changed: the caller flushes before anybody may rely on it. `cost` may be
-// null. Thread-safe with the witnesses named.
+// No effect on a slot without rmaps. All functions release the lock in between,
+// without a flush (TLB-09): those for a range if another thread waits or the
+// hold has reached `limit`, those for a mask only in the latter case. REQUIRE:
+// slots_lock, which keeps the slot; pages within the slot. True if anything
+// changed: the caller flushes before any code relies on the protection. `cost`
+// may be null. Thread-safe under the locks that the witnesses name.
 class ShadowLog {
  public:
   explicit ShadowLog(const ShadowParts& parts) : parts_(parts) {}
   ShadowLog(const ShadowLog&) = delete;
   ShadowLog& operator=(const ShadowLog&) = delete;
 
-  // Takes W from every leaf of at least `min_level` in `range`.
+  // Clears W in every leaf of at least `min_level` in `range`.
   bool WriteProtect(MmuWriteLocked& lock, const Memslot& slot, GfnRange range,
                     Level min_level, MmuCost* cost,
                     const HoldLimit& limit = {});
-  // Takes D from every 4K leaf in `range`, or W where writes are noticed by
-  // that (SPTE-04). Larger leafs are left to WriteProtect: the processor would
-  // log one of their pages.
+  // Clears D in every 4K leaf in `range`, or W in leafs whose writes are
+  // detected that way (SPTE-04). Larger leafs are left to WriteProtect: the
+  // processor would log only one of their pages.
   bool ClearDirty(MmuWriteLocked& lock, const Memslot& slot, GfnRange range,
                   MmuCost* cost, const HoldLimit& limit = {});
 
@@ -59,7 +61,7 @@ class ShadowLog {
                     const HoldLimit& limit);
   bool TakeMasked(MmuWriteLocked& lock, const Memslot& slot, Gfn first,
                   uint64_t mask, Take what, MmuCost* cost);
-  // From every leaf of one rmap.
+  // Clears the bit in every leaf of one rmap.
   bool TakeFromRmap(const MmuWriteLocked& lock, const RmapHead& head, Take what,
                     MmuCost* cost);
 

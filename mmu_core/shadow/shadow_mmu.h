@@ -1,20 +1,20 @@
-// The shadow MMU of one VM: its parts, put together.
+// The shadow MMU of one VM: all its parts together.
 //
-// Where to read what:
-//   shadow_page_state.h  what a shadow page is, and its states
-//   shadow_pages.h       how pages come, and how many there may be
+// The files:
+//   shadow_page_state.h  shadow pages and their states
+//   shadow_pages.h       making pages, and their limit
 //   shadow_links.h       entries: children and leafs
-//   shadow_zap.h         how pages go
-//   shadow_leaf.h        what a leaf looks like
+//   shadow_zap.h         zapping and freeing pages
+//   shadow_leaf.h        making a leaf SPTE
 //   shadow_faults.h      mapping a page on a fault
-//   shadow_roots.h       what a vCPU walks from (one per vCPU)
+//   shadow_roots.h       the roots of a vCPU (one per vCPU)
 //   write_tracking.h, unsync_gate.h, unsync_marks.h, shadow_sync.h,
 //   guest_pte_writes.h   the guest writes to its tables
 //   shadow_log.h, shadow_split.h, shadow_recover.h, shadow_age.h,
 //   shadow_unmap.h       a memslot or a range of gfns, by reverse maps
-//   shadow_audit.h       what is always true
+//   shadow_audit.h       the invariants
 //
-// The life of a fault through all that: vm/vcpu/shadow_vcpu.h.
+// The path of a fault through these parts: vm/vcpu/shadow_vcpu.h.
 
 #ifndef MMU_CORE_SHADOW_SHADOW_MMU_H_
 #define MMU_CORE_SHADOW_SHADOW_MMU_H_
@@ -42,19 +42,19 @@
 
 namespace mmu {
 
-// Thread-safe as its parts are.
+// Thread-safe like its parts.
 class ShadowMmu {
  public:
   struct Options {
     TdpEnabled tdp = TdpEnabled::kNo;
-    Level max_page_level = kMaxLeafLevel;  // largest leaf the hardware has
+    Level max_page_level = kMaxLeafLevel;  // largest leaf of the hardware
     // CPUs log by themselves (PML), so leafs of L2 must not use D (DL-33).
     DirtyTracking nested_dirty_tracking = DirtyTracking::kOfFormat;
     NxHugePages* nx_huge_pages = nullptr;  // null: no mitigation
     // Null: host memory is never invalidated.
     const InvalidationGate* invalidations = nullptr;
   };
-  // All that `parts` names outlives this, as do `mmu_lock` and `pools`.
+  // Everything that `parts` refers to, `mmu_lock` and `pools` outlive this.
   ShadowMmu(const ShadowParts& parts, MmuLock& mmu_lock,
             const ShadowPools& pools, const Options& options)
       : parts_(parts),
@@ -81,7 +81,7 @@ class ShadowMmu {
                {.tdp = options.tdp, .nx_huge_pages = options.nx_huge_pages}),
         recover_(parts, pages_.links(), options.max_page_level),
         split_caches_(pools) {}
-  // All vCPUs' roots are gone. Takes mmu_lock.
+  // REQUIRES: all vCPUs' roots are gone. Takes mmu_lock.
   ~ShadowMmu() {
     const Reclaim reclaim;
     MmuWriteLocked lock(mmu_lock_, LockOp::kZap);
@@ -104,11 +104,11 @@ class ShadowMmu {
   const ShadowAge& age() const { return age_; }
   ShadowSplit& split() { return split_; }
   ShadowRecover& recover() { return recover_; }
-  // Of the eager splits of the whole VM (SHD-75). Used under slots_lock only
+  // For the eager splits of the whole VM (SHD-75). Used only under slots_lock
   // (LCK-05).
   ShadowCaches& split_caches() { return split_caches_; }
 
-  // What a vCPU's roots are made of.
+  // The parts from which a vCPU's roots are made.
   ShadowRoots::Parts RootParts() {
     return {.shadow = parts_,
             .mmu_lock = mmu_lock_,

@@ -14,7 +14,7 @@
 namespace mmu {
 namespace {
 
-// Returns how many entries and parents it looked at.
+// Returns the number of entries and parents that it looked at.
 int64_t AddShadowPage(const MmuReadLocked& lock, const ShadowPageState& page,
                       std::vector<ShadowPageInfo>& pages) {
   ShadowPageInfo info = Describe(*page.page, MmuKind::kShadow);
@@ -62,7 +62,7 @@ bool ListShadowMmuPages(MmuLock& lock, const ShadowPageSet& set,
         if (!listing.Passes(page->gfn(), page->role())) continue;
         looks += AddShadowPage(held, *page, listing.pages);
       }
-      if (page != nullptr) break;  // the chain goes on
+      if (page != nullptr) break;  // the chain is not finished
       ++looks;
       ++position.major;
       position.minor = 0;

@@ -9,9 +9,9 @@
 
 namespace mmu {
 
-// Appends the pages of `set`, chain by chain of the hash. True if it came to
-// the end. Takes mmu_lock in read mode for each piece. A page behind one that
-// goes from the same chain between two pieces may be missed.
+// Appends the pages of `set`, chain by chain of the hash. True if it reached
+// the end. Takes mmu_lock in read mode for each piece. If a page leaves a chain
+// between two pieces, a later page of that chain may be missed.
 bool ListShadowMmuPages(MmuLock& lock, const ShadowPageSet& set,
                         ShadowPageLister& listing);
 

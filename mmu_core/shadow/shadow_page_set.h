@@ -1,12 +1,12 @@
-// Which shadow pages a VM has: a hash to find them by gfn, and a list of the
-// active ones, the newest first (SHD-01, SHD-24).
+// The shadow pages of a VM: a hash to find them by gfn, and a list of the
+// active ones, newest first (SHD-01, SHD-24).
 //
-//   hash    4096 chains of all pages that were not freed yet, the invalid ones
-//           among them: a loop over a chain may zap whatever it meets.
-//   active  the pages that are not invalid. Zapping the oldest, or all of an
-//           older generation, begins at its end; so a page keeps its place.
+//   hash    4096 chains of all pages that were not freed yet, including the
+//           invalid ones: a loop over a chain may zap any page that it meets.
+//   active  the pages that are not invalid. Zapping the oldest pages, or all of
+//           an older generation, begins at its end; so a page keeps its place.
 //
-// This class knows nothing of what hangs together, or of the guest.
+// This class does not deal with links between pages, or with the guest.
 
 #ifndef MMU_CORE_SHADOW_SHADOW_PAGE_SET_H_
 #define MMU_CORE_SHADOW_SHADOW_PAGE_SET_H_
@@ -64,17 +64,19 @@ class ShadowPageSet {
 
   const ShadowPageList& active() const { return active_; }
 
-  // Of an older generation, or not active: not to be used any more (SHD-24).
-  // May be asked without mmu_lock, as a hint, about a page that stays.
+  // Whether the page is of an older generation or not active, and so must not
+  // be used any more (SHD-24). Without mmu_lock the answer is a hint; the page
+  // must stay allocated.
   bool IsObsolete(const ShadowPageState& page) const {
     return page.IsInvalid() ||
            page.generation != generation_.load(std::memory_order_acquire);
   }
-  // All pages become obsolete. REQUIRES: none of the active ones is obsolete
-  // yet (checked), since there are only two generations.
+  // Makes all pages obsolete. REQUIRES: no active page is obsolete yet
+  // (checked), since there are only two generations.
   void StartGeneration(const MmuWriteLocked& lock);
 
-  // Puts a page in, stamped with the generation. Its gfn and role are set.
+  // Inserts a page, whose gfn and role are set, and stamps it with the
+  // generation.
   void Insert(const MmuWriteLocked& lock, ShadowPageState& page);
   // Takes an active page off the list and makes it invalid; it stays in the
   // hash.
@@ -82,8 +84,8 @@ class ShadowPageSet {
   // Takes an invalid page off the hash.
   void Remove(const MmuWriteLocked& lock, ShadowPageState& page);
 
-  // Calls `fn(page)` for each page that stands for the guest's table at `gfn`
-  // and is not obsolete (SHD-07, ROLE-34), until it returns false. `fn` may zap
+  // Calls `fn(page)` for each page that shadows the guest's table at `gfn` and
+  // is not obsolete (SHD-07, ROLE-34), until `fn` returns false. `fn` may zap
   // pages, but neither commit nor insert. `lock` is a witness of any mode.
   template <typename Lock, typename Fn>
   void ForEachWithGuestPtes(const Lock& lock, Gfn gfn, Fn fn) const {

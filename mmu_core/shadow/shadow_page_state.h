@@ -1,44 +1,45 @@
-// A shadow page: what it is, who owns it, and when it is freed.
+// A shadow page: its contents, its owner, and when it is freed.
 //
-// A page of the shadow MMU mirrors one of the guest's own tables (or half of a
-// 4-byte one), or a part of a page that the guest maps with a larger size than
-// the host can, or nothing (a passthrough page above the guest's root). It has
+// A page of the shadow MMU shadows one of the guest's own tables (or half of a
+// 4-byte table), or a part of a page that the guest maps with a larger size
+// than the host can, or nothing (a passthrough page above the guest's root). It
+// has
 //
 //   PageTable          the 4 KiB that the vCPU walks
 //   ShadowPage         gfn and role, by which it is found (ROLE-01), and the
-//                      way here: `state`
-//   ShadowPageState    the rest; this file
-//   GuestTranslations  of each entry the gfn and the rights that the guest
-//                      gave; only where they do not follow from gfn and role
+//                      pointer to its state: `state`
+//   ShadowPageState    all other state; this file
+//   GuestTranslations  for each entry the gfn and the rights that the guest
+//                      gave; only if they do not follow from gfn and role
 //
 // The TDP MMU's pages have the first two only.
 //
-// Unlike these, a shadow page may hang at many entries at once, and at none: it
-// is found through a hash (shadow/shadow_page_set.h), shared by whoever needs
-// an equal one, and kept when nothing points at it any more. So it is not owned
-// by a parent. Its states, all changed under mmu_lock in write mode:
+// Unlike those, a shadow page may have many parent entries at once, or none. It
+// is found through a hash (shadow/shadow_page_set.h), shared by all users of an
+// equal page, and kept when no entry points at it any more. So no parent owns
+// it. Its states, all changed under mmu_lock in write mode:
 //
 //   active   in the hash and on the list of active pages. May have parents, and
 //            may be a root: root_count is how many vCPUs' roots it is.
 //     |                                                        |
 //     | zapped, root_count == 0          zapped, root_count > 0 |
 //     v                                                        v
-//   zapped   on somebody's ZappedPages    invalid root   on no list; empty, but
-//     |      <--- the last root is put ---  vCPUs may still walk it
+//   zapped   on a ZappedPages list          invalid root   on no list; empty,
+//     |      <--- the last root is put ---  but vCPUs may still walk it
 //     | commit: TLBs flushed, off the hash
 //     v
 //   freed    after an RCU grace period: table, state and translations go back
 //            to their pools
 //
-// A page that is not active is `invalid`: no lookup finds it (ROLE-10). The
-// owner is thus shadow/shadow_pages.h from its creation to the commit, RCU from
-// then on; whoever got a page from there may use it as long as it holds
-// mmu_lock, or, without it, to look at its entries in an RCU read section.
+// A page that is not active is `invalid`: no lookup finds it (ROLE-10). So
+// shadow/shadow_pages.h owns a page from its creation to the commit, and RCU
+// from then on. A thread that got a page from there may use it while it holds
+// mmu_lock; without mmu_lock it may only read the page's entries, in an RCU
+// read section.
 //
-// Where to read what: shadow_page_set.h who is there; shadow_links.h how pages
-// hang together, and leafs; unsync_marks.h; shadow_zap.h how pages go;
-// shadow_pages.h how they come, and how many there may be; shadow_audit.h what
-// is always true of them.
+// See also: shadow_page_set.h, the set of pages; shadow_links.h, links between
+// pages and leafs; unsync_marks.h; shadow_zap.h, zapping pages; shadow_pages.h,
+// making pages and their limit; shadow_audit.h, the invariants.
 
 #ifndef MMU_CORE_SHADOW_SHADOW_PAGE_STATE_H_
 #define MMU_CORE_SHADOW_SHADOW_PAGE_STATE_H_
@@ -60,18 +61,18 @@
 
 namespace mmu {
 
-// What one entry of a shadow page translates to. A value.
+// The translation by one entry of a shadow page. A value.
 struct GuestTranslation {
-  Gfn gfn;              // the first that the entry maps
-  AccessRights access;  // what the guest's entries grant, down to this one
+  Gfn gfn;              // the first gfn that the entry maps
+  AccessRights access;  // rights of the guest's entries down to this one
 
   friend bool operator==(const GuestTranslation&,
                          const GuestTranslation&) = default;
 };
 
-// The translations of a page whose entries stand for entries of a guest's
-// table. An entry's is meaningful while its SPTE maps memory.
-// Externally synchronised by mmu_lock: changed in write mode.
+// The translations of a page whose entries shadow entries of a guest's table.
+// An entry's translation is meaningful while its SPTE maps memory. Externally
+// synchronised by mmu_lock: changed in write mode.
 class GuestTranslations {
  public:
   GuestTranslation Get(int index) const {
@@ -88,9 +89,9 @@ class GuestTranslations {
 };
 
 // Externally synchronised: all members are changed under mmu_lock in write mode
-// and read under it in any mode, but for those that say otherwise.
+// and read under it in any mode, except where a comment says otherwise.
 struct ShadowPageState {
-  // --- Constant from when the page is published until it is freed. ---
+  // --- Constant from the page's publication until it is freed. ---
 
   ShadowPage* page = nullptr;
   GuestTranslations* translations = nullptr;  // null: none are needed
@@ -100,28 +101,29 @@ struct ShadowPageState {
   // The non-leaf SPTEs that point here (SHD-11, SHD-16).
   RmapHead parents;
   ShadowPageState* hash_next = nullptr;
-  // On the list of active pages, or on one of ZappedPages.
+  // The links in the list of active pages, or in a ZappedPages list.
   ShadowPageState* newer = nullptr;
   ShadowPageState* older = nullptr;
 
   // --- Use. ---
 
-  // Roots of vCPUs that this page is.
+  // The number of vCPUs' roots that this page is.
   int root_count = 0;
   // Writes to the guest's table since the page was last used (SHD-41).
   int write_flood_count = 0;
-  // Not active any more. May be read without a lock, as a hint (LCK-03).
+  // Not active any more. May be read without a lock as a hint (LCK-03).
   std::atomic<bool> invalid{false};
   // The VM's generation when the page was made (SHD-24): one bit, constant.
   uint8_t generation = 0;
 
-  // --- Out of step with the guest's table: shadow/unsync_marks.h. ---
+  // --- Unsync state: shadow/unsync_marks.h. ---
 
   // The guest may write its table, and the entries may be stale (SHD-30). Level
   // 1 only. Set under mmu_lock in any mode and the lock of unsync_marks.h,
-  // which guards the other two as well; may be read without a lock.
+  // which also guards the next two members. May be read without a lock.
   std::atomic<bool> unsync{false};
-  // Entries below which a page may be unsync: how many, and which.
+  // The entries below which a page may be unsync: their number, and a bit for
+  // each.
   std::atomic<uint32_t> unsync_children{0};
   std::bitset<kEntriesPerTable> unsync_child_bitmap;
 
@@ -130,28 +132,29 @@ struct ShadowPageState {
   Gfn gfn() const { return page->gfn; }
   Level level() const { return page->role.level(); }
   bool IsInvalid() const { return invalid.load(std::memory_order_acquire); }
-  // What a lookup compares: an invalid page's is equal to none in use.
+  // The role that a lookup compares; an invalid page's role equals none in use.
   PageRole role() const {
     return IsInvalid() ? page->role.Invalidated() : page->role;
   }
   SpteSlot& EntryAt(int index) const { return page->table->entries[index]; }
 
-  // Whether a page with `role` has an array of translations: its entries stand
-  // for the guest's, and may be leafs (SHD-04, ROLE-33).
+  // Whether a page with `role` has an array of translations: its entries shadow
+  // the guest's, and may be leafs (SHD-04, ROLE-33).
   static constexpr bool NeedsTranslations(PageRole role) {
     return role.HasGuestPtes() && role.level_number() <= ToInt(kMaxLeafLevel);
   }
 
-  // What entry `index` translates to. Of a page without an array it follows
-  // from gfn and role: a direct page is linear (SHD-06); any entry of a
-  // passthrough page leads to the guest's root (ROLE-32).
+  // The translation of entry `index`. Without an array it follows from gfn and
+  // role: a direct page is linear (SHD-06); any entry of a passthrough page
+  // leads to the guest's root (ROLE-32).
   GuestTranslation TranslationOf(int index) const {
     if (translations != nullptr) return translations->Get(index);
     if (page->role.IsPassthrough()) return {page->gfn, page->role.access()};
     return {page->gfn + static_cast<uint64_t>(index) * PagesPer(level()),
             page->role.access()};
   }
-  // REQUIRES: of a page without an array, that it is that already (checked).
+  // REQUIRES: for a page without an array, TranslationOf(index) is `t` already
+  // (checked).
   void SetTranslation(int index, GuestTranslation t) {
     if (translations != nullptr) return translations->Set(index, t);
     MMU_CHECK(t == TranslationOf(index));
@@ -160,7 +163,7 @@ struct ShadowPageState {
 
 static_assert(sizeof(ShadowPageState) == 128, "two cache lines");
 
-// The shadow page that `slot` is an entry of.
+// The shadow page that contains `slot`.
 inline ShadowPageState& PageHolding(const SpteSlot& slot) {
   return *TablePool::DescriptorOf(TableHolding(slot))->state;
 }

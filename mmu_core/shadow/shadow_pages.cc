@@ -68,8 +68,8 @@ ShadowPageState* ShadowPages::Find(const MmuWriteLocked& lock, Gfn gfn,
     }
     const bool unsync = page->unsync.load(std::memory_order_relaxed);
     if (page->role() != role) {
-      // What was a page table is going to be write-protected as a directory;
-      // the guest has most likely stopped using it as what it was.
+      // A former page table is about to be write-protected as a directory; the
+      // guest has most likely stopped using it as a page table.
       if (unsync && role.level() > Level::k4K)
         zap_.Prepare(lock, *page, zapped);
       continue;
@@ -155,8 +155,8 @@ void ShadowPages::SetLimitForSlots(MmuWriteLocked& lock, uint64_t slot_pages,
 void ShadowPages::ChangeLimit(MmuWriteLocked& lock, uint64_t pages,
                               MmuCost* cost) {
   for (;;) {
-    // Never below what is in use: who gets the lock in between is held to it,
-    // but finds room as long as there are pages that can go.
+    // Never below the pages in use. A thread that gets the lock in between must
+    // keep to the new limit, but finds room as long as pages can be zapped.
     limit_.store(std::max(pages, in_use()), std::memory_order_relaxed);
     if (in_use() <= pages) return;
     const uint64_t batch = std::min(in_use() - pages, ShadowZap::kBatch);

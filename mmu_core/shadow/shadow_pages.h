@@ -1,21 +1,20 @@
-// The shadow pages of a VM: how they come, and how many there may be.
+// Making the shadow pages of a VM, and limiting their number.
 //
-// A vCPU that needs a table for a gfn under a role asks for it here. There may
-// be one already, made for another vCPU, another entry or an earlier time; else
-// one is made from the caller's caches, empty, and the guest's table behind it
-// is from then on guarded against unnoticed writes. Before a caller asks for
-// pages it sees to it that there is room (MakeAvailable): too many pages, and
-// the oldest go.
+// A vCPU that needs a table for a gfn under a role gets it from this class.
+// There may be one already, made for another vCPU, another entry or at an
+// earlier time. Otherwise an empty page is made from the caller's caches, and
+// from then on the guest's table that it shadows is guarded against unnoticed
+// writes. Before a caller asks for pages it makes room (MakeAvailable): if
+// there are too many pages, the oldest are zapped.
 //
 //   under mmu_lock in write mode:
 //     if (!pages.MakeAvailable(lock, cost)) -> ENOSPC (SHD-28)
 //     pages.GetOrCreate(lock, gfn, role, caches, sync, cost)
 //     pages.links().LinkChild(...), AddLeaf(...)
 //
-// What a page is, and its states: shadow/shadow_page_state.h. The parts that
-// this class is made of can be used by themselves: links() for what is in the
-// entries, zap() for how pages go, set() to find them by gfn, unsync() and
-// tracking() for the guest's writes.
+// A page and its states: shadow/shadow_page_state.h. The parts of this class
+// can be used on their own: links() for the entries, zap() for zapping pages,
+// set() to find pages by gfn, unsync() and tracking() for the guest's writes.
 
 #ifndef MMU_CORE_SHADOW_SHADOW_PAGES_H_
 #define MMU_CORE_SHADOW_SHADOW_PAGES_H_
@@ -42,23 +41,23 @@
 
 namespace mmu {
 
-// What bringing an unsync page in step with the guest's table came to (SHD-33).
+// Result of synchronising an unsync page with the guest's table (SHD-33).
 enum class PageSync : uint8_t { kFailed, kUnchanged, kNeedsFlush };
 
-// Brings a page in step, for GetOrCreate: it stays unsync, and what is to be
-// flushed is left to the caller. May zap pages, but not this one.
+// Synchronises a page for GetOrCreate: the page stays unsync, and the caller
+// flushes. May zap pages, but not this one.
 using SyncPageFn = absl::FunctionRef<PageSync(ShadowPageState& page)>;
 
-// One per VM; its hash takes 32 KiB, so it is for a VM that needs shadow pages
-// (SHD-13). Thread-safe with the witnesses named.
+// One per VM. Its hash takes 32 KiB, so only a VM that needs shadow pages has
+// it (SHD-13). Thread-safe under the locks that the witnesses name.
 class ShadowPages {
  public:
-  // What must be available before a fault, or it makes room (SHD-26); a split
-  // wants one more (SHD-73).
+  // If fewer pages than this are available before a fault, room is made
+  // (SHD-26). A split requires one more (SHD-73).
   static constexpr uint64_t kMinFree = 5;
-  // What is available then.
+  // The number of available pages after making room.
   static constexpr uint64_t kRefill = 25;
-  // The smallest limit.
+  // The minimum limit.
   static constexpr uint64_t kMinLimit = 64;
 
   // `nx_huge_pages` as for ShadowZap.
@@ -73,14 +72,14 @@ class ShadowPages {
 
   struct Result {
     ShadowPageState& page;
-    bool created;  // it is empty, and has no parent
+    bool created;  // a new page: empty, without a parent
   };
-  // The page for `gfn` under `role` (SHD-02..04). One that is unsync is brought
-  // in step by `sync` first; if that fails it is zapped and another made. If
-  // `role` is above level 1, unsync pages of the gfn are zapped: the guest has
-  // turned a page table into a page directory. May flush. REQUIRES: `caches`
-  // hold what one page needs (checked); of a page with guest PTEs, the gfn is
-  // in a slot (checked).
+  // The page for `gfn` under `role` (SHD-02..04). An unsync page is first
+  // synchronised by `sync`; if that fails it is zapped and another page made.
+  // If `role` is above level 1, unsync pages of the gfn are zapped: the guest
+  // has turned a page table into a page directory. May flush. REQUIRES:
+  // `caches` hold what one page needs (checked); for a page with guest PTEs,
+  // the gfn is in a slot (checked).
   Result GetOrCreate(const MmuWriteLocked& lock, Gfn gfn, PageRole role,
                      ShadowCaches& caches, SyncPageFn sync, MmuCost* cost);
   // The same for a page without guest PTEs, which is never unsync.
@@ -90,33 +89,34 @@ class ShadowPages {
   // --- Limits. ---
 
   // Pages in use; invalid roots count until their last user leaves (SHD-05).
-  // The numbers are exact under mmu_lock in any mode.
+  // This and the following numbers are exact under mmu_lock in any mode.
   uint64_t in_use() const {
     return ShadowCounters::Get(parts_.counters.shadow.mmu_shadow_pages);
   }
   uint64_t limit() const { return limit_.load(std::memory_order_relaxed); }
-  // How many more there may be (SHD-25).
+  // The number of pages that may still be made (SHD-25).
   uint64_t Available() const { return limit() - std::min(limit(), in_use()); }
 
-  // To be called before a fault, or the load of a root, needs pages. Zaps the
-  // oldest if fewer than kMinFree are available. False if none is available
-  // even so: ENOSPC (SHD-28). The limit is soft: a fault that needs more than
-  // there are takes them.
+  // To be called before a fault or the load of a root needs pages. Zaps the
+  // oldest pages if fewer than kMinFree are available. False if none is
+  // available even then: ENOSPC (SHD-28). The limit is soft: a fault that needs
+  // more pages than are available takes them.
   [[nodiscard]] bool MakeAvailable(const MmuWriteLocked& lock, MmuCost* cost);
 
-  // What to tell whoever MakeAvailable refused: RESOURCE_EXHAUSTED
+  // The error for a caller that MakeAvailable refused: RESOURCE_EXHAUSTED
   // SHADOW_PAGES_EXHAUSTED (ENOSPC). Allocates: not under mmu_lock (LCK-01).
   absl::Status Exhausted() const;
 
-  // INVALID_ARGUMENT (EINVAL) if nobody may ask for this limit (SHD-29).
+  // INVALID_ARGUMENT (EINVAL) if this limit is not allowed (SHD-29).
   static absl::Status CheckLimit(uint64_t pages);
-  // The limit that somebody asked for; from now on the slots do not matter.
-  // Zaps what is above it, and ends with a higher limit if that many pages
-  // cannot go (SHD-29). Lets others have the lock in between. REQUIRES: passes
+  // Sets an explicit limit; from now on the slots' size does not matter. Zaps
+  // pages above it, and ends with a higher limit if not enough pages can be
+  // zapped (SHD-29). Releases the lock in between. REQUIRES: `pages` passes
   // CheckLimit; slots_lock.
   void SetLimit(MmuWriteLocked& lock, uint64_t pages, MmuCost* cost);
-  // A slot was made or deleted: all have `slot_pages` pages now (SLOT-30). No
-  // effect after SetLimit. The same otherwise.
+  // Sets the limit after a slot was made or deleted: all slots together now
+  // have `slot_pages` pages (SLOT-30). No effect after SetLimit. Otherwise like
+  // SetLimit.
   void SetLimitForSlots(MmuWriteLocked& lock, uint64_t slot_pages,
                         MmuCost* cost);
   // A fiftieth of the slots' pages.
@@ -133,7 +133,7 @@ class ShadowPages {
   WriteTracking& tracking() { return tracking_; }
 
  private:
-  // Null if there is none.
+  // Null if there is no such page.
   ShadowPageState* Find(const MmuWriteLocked& lock, Gfn gfn, PageRole role,
                         SyncPageFn sync, MmuCost* cost);
   ShadowPageState& Create(const MmuWriteLocked& lock, Gfn gfn, PageRole role,

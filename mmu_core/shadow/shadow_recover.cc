@@ -15,15 +15,16 @@
 namespace mmu {
 namespace {
 
-// From `start` to the end of its GiB, or of `range` if that comes first.
+// The range from `start` to the end of its GiB, or of `range` if that comes
+// first.
 GfnRange BlockFrom(Gfn start, GfnRange range) {
   const Gfn end = RoundDown(start, Level::k1G) + PagesPer(Level::k1G);
   return {start, std::min(end, range.end)};
 }
 
-// The largest page that can come where `page`, direct, is: that of the guest,
-// whose entry the first page above that is not direct holds; without a guest's
-// tables, what the root can hold.
+// The largest page that can replace the small ones at `page`, which is direct:
+// the guest's page size, given by the entry in the nearest page above that is
+// not direct; without guest tables, the level of the root.
 Level LargestAbove(const MmuWriteLocked& lock, const ShadowPageState& page) {
   const ShadowPageState* at = &page;
   while (at->page->role.IsDirect()) {
@@ -34,10 +35,11 @@ Level LargestAbove(const MmuWriteLocked& lock, const ShadowPageState& page) {
   return at->level();
 }
 
-// Counts the huge pages of one GiB.
+// Counts the huge pages within one GiB.
 class BlockCount {
  public:
-  // The huge page of `level` around `gfn`. Gfns ascend for each level.
+  // Counts the huge page of `level` around `gfn`. For each level, gfns must
+  // ascend.
   void Add(Gfn gfn, Level level) {
     Gfn& end = counted_to_[ToInt(level)];
     if (gfn < end) return;

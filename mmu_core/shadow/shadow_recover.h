@@ -1,4 +1,4 @@
-// Making way for huge pages in the shadow MMU, once a slot logs no more
+// Making way for huge pages in the shadow MMU, once a slot no longer logs
 // (SHD-82).
 
 #ifndef MMU_CORE_SHADOW_SHADOW_RECOVER_H_
@@ -29,22 +29,23 @@ class ShadowRecover {
   ShadowRecover(const ShadowRecover&) = delete;
   ShadowRecover& operator=(const ShadowRecover&) = delete;
 
-  // Zaps the leafs that map pages of `range`, a part of the slot, smaller than
-  // the guest, the slot and the host would allow: those of direct pages, since
-  // an entry that stands for the guest's has the size that the guest chose. The
-  // next fault maps the page with its size. Flushes before it yields and once
-  // at the end if it zapped anything. Which huge pages it made way for, each
-  // counted once however many leafs went; one of 1G and not the 2M pages in it.
-  // No effect on a slot without rmaps. Maps nothing, so it need not care for
-  // pages that the host is invalidating: their faults do. REQUIRES: the slot
-  // does not log; slots_lock.
+  // Zaps the leafs that map pages of `range`, a part of the slot, with a
+  // smaller size than the guest, the slot and the host allow. Only leafs of
+  // direct pages are zapped, since an entry that shadows a guest's entry has
+  // the size that the guest chose. The next fault maps the page with its full
+  // size. Flushes before it yields and once at the end if it zapped anything.
+  // Returns the huge pages made way for, each counted once however many leafs
+  // were zapped; a 1G page counts instead of its 2M pages. No effect on a slot
+  // without rmaps. It maps nothing, so pages that the host is invalidating need
+  // no care: their faults check. REQUIRES: the slot does not log; slots_lock.
   RecoverOutcome Recover(MmuWriteLocked& lock, const Memslot& slot,
                          GfnRange range, MmuCost* cost,
                          const HoldLimit& limit = {});
 
  private:
-  // Zaps all leafs of direct pages in one rmap. The largest page that can come
-  // in place of one of them, at most `allowed`; k4K if it zapped none.
+  // Zaps all leafs of direct pages in one rmap. Returns the level of the
+  // largest page that can replace one of them, at most `allowed`; k4K if it
+  // zapped none.
   Level ZapSmallOf(const MmuWriteLocked& lock, const RmapHead& head,
                    Level allowed, TlbFlushBatch& batch, MmuCost* cost);
 

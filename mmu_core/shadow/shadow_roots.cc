@@ -25,19 +25,18 @@ uint64_t NextRootId() {
   return last.fetch_add(1, std::memory_order_relaxed) + 1;
 }
 
-// Nothing is ever mapped in it (ROLE-24).
+// An empty table: nothing is ever mapped in it (ROLE-24).
 PageTable* DummyRoot() {
   static PageTable table;
   return &table;
 }
 
-// Without a guest's tables there is one root for all of the guest's CR3s.
+// Without guest tables, one root serves all of the guest's CR3s.
 Gfn TableOfRoot(const GuestContext& guest, const GuestRoot& where) {
   return guest.root_role.IsDirect() ? Gfn(0) : where.table;
 }
 
-// Whether a guest's table can be at `gfn`: there is memory, and it has
-// contents.
+// Whether a guest's table can be at `gfn`: the gfn has memory with contents.
 bool HasSlot(ShadowVm& vm, int as_id, Gfn gfn) {
   RcuReadGuard rcu;
   const Memslot* const slot = vm.SlotOf(as_id, gfn);
@@ -88,21 +87,22 @@ absl::Status ShadowRoots::Load(GuestContext& guest, const GuestRoot& where,
   return absl::OkStatus();
 }
 
-// Against a fast zap of the whole VM (RACE-36). A kept root is looked at
-// without mmu_lock, so it may go out of use right after:
+// The race with a fast zap of the whole VM (RACE-36). A kept root is checked
+// without mmu_lock, so it may become obsolete right afterwards:
 //
 //   vCPU                                fast zap
 //   V1 kept root is not obsolete        Z1 mmu_lock: next generation, all
-//   V2 it is the current one               vCPUs are asked to let go of
-//   V3 access section: any requests?       obsolete roots
-//                                       Z2 takes the old pages apart, lets go
-//                                          of mmu_lock in between
+//   V2 make it the current root            vCPUs are asked to drop obsolete
+//   V3 access section: any requests?       roots
+//                                       Z2 tears down the old pages, releases
+//                                          mmu_lock in between
 //
-// If Z1 comes after V1, the request is there before Z1 ends, and V3 finds it or
-// Z1 has waited for the access to end (tlb/vcpu_gate.h): the vCPU lets go of
-// the root before it walks it. A fault that was on its way meanwhile finds out
-// under mmu_lock that its root is obsolete. A root that is loaded after Z1,
-// also in a gap of Z2, is of the new generation: no lookup finds older pages.
+// If Z1 comes after V1, the request exists before Z1 ends, and V3 finds it or
+// Z1 has waited for the access to end (tlb/vcpu_gate.h): the vCPU drops the
+// root before it walks it. A fault that was under way meanwhile finds under
+// mmu_lock that its root is obsolete. A root loaded after Z1, also while Z2
+// does not hold the lock, is of the new generation: no lookup finds older
+// pages.
 bool ShadowRoots::SwitchTo(const GuestContext& guest, const GuestRoot& where,
                            MmuCost* cost) {
   Dropped dropped;
@@ -120,7 +120,7 @@ bool ShadowRoots::SwitchTo(const GuestContext& guest, const GuestRoot& where,
   const bool found = place != roots_.end();
   AtHook(HookPoint::kRootFoundToUse);
   if (!found) {
-    // The place for the next one: an empty one, else that of the oldest.
+    // The place for the next root: an empty one, else that of the oldest root.
     place = std::find_if(roots_.begin(), roots_.end(),
                          [](const Root& root) { return root.page == nullptr; });
     if (place == roots_.end()) --place;
@@ -165,7 +165,7 @@ absl::Status ShadowRoots::LoadNew(GuestContext& guest, const GuestRoot& where,
     if (available) LoadFrom(lock, guest, where, cost);
   }
   if (!available) return parts_.pages.Exhausted();
-  // Pages below may be there from earlier, and out of step.
+  // Pages below may be older, and unsync.
   Sync(guest, cost);
   return absl::OkStatus();
 }
@@ -201,7 +201,8 @@ void ShadowRoots::LoadPaeRoots(const MmuWriteLocked& lock, GuestContext& guest,
     Spte spte = Spte::Initial();
     const std::optional<RootPage> root =
         PaeRootPage(cpu_role, role, where.table, where.pdptes, i);
-    // ROLE-21. What the guest's table is not needed for, needs no slot.
+    // ROLE-21. A root that does not read the guest's table needs no slot for
+    // it.
     if (root.has_value() &&
         (root->role.IsDirect() ||
          HasSlot(parts_.shadow.vm, role.as_id(), root->gfn))) {
@@ -211,7 +212,7 @@ void ShadowRoots::LoadPaeRoots(const MmuWriteLocked& lock, GuestContext& guest,
     }
     table->entries[static_cast<size_t>(i)].Store(spte);
   }
-  // What stands above: one entry each (ROLE-23).
+  // The tables above the array: one entry each (ROLE-23).
   for (int i = 1; i <= ScratchTables(cpu_role, role); ++i) {
     PageTable* const above = own_tables_[static_cast<size_t>(i)]->table;
     above->entries[0].Store(
@@ -247,7 +248,7 @@ absl::Status ShadowRoots::AllocateOwnTables(int count) {
       return status;
     }
     own = spare_tables_.Take();
-    // It is no shadow page, so nothing leads from it to one's state.
+    // Not a shadow page, so it has no state to point at.
     own->role = PageRole();
     own->state = nullptr;
     own->table->FillUnpublished(Spte::Initial());
@@ -257,10 +258,10 @@ absl::Status ShadowRoots::AllocateOwnTables(int count) {
 
 void ShadowRoots::Sync(GuestContext& guest, MmuCost* cost) {
   if (guest.root_role.IsDirect()) return;
-  // Whoever made a page unsync marked it and what is above before the guest
-  // could write its table without a fault (SHD-36), and the guest wrote before
-  // it asked for this sync. So what is read from here on has the marks of all
-  // that the guest may rely on (SHD-37, RACE-33).
+  // The thread that made a page unsync marked the page and its ancestors before
+  // the guest could write the table without a fault (SHD-36), and the guest
+  // wrote before it asked for this sync. So loads from here on see the marks of
+  // all writes that the guest may rely on (SHD-37, RACE-33).
   std::atomic_thread_fence(std::memory_order_acquire);
   bool unsync = false;
   ForEachCurrent([&](ShadowPageState& page) { unsync |= MayHaveUnsync(page); });
@@ -276,7 +277,7 @@ void ShadowRoots::Sync(GuestContext& guest, MmuCost* cost) {
 void ShadowRoots::InvalidateAddress(GuestContext& guest, uint64_t address,
                                     MmuCost* cost) {
   if (guest.root_role.IsDirect()) return;
-  // The current root's first; the others' begin where they do.
+  // The current root's top page first; a kept root's top page is its root page.
   std::array<ShadowPageState*, 1 + kPrevious> tops;
   tops[0] = TopPage(address);
   for (size_t i = 1; i < tops.size(); ++i) tops[i] = roots_[i].page;

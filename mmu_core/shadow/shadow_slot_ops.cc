@@ -12,8 +12,8 @@
 
 namespace mmu {
 
-// A fault that comes after this, and before another MMU's turn, finds a slot
-// that logs.
+// Releases the lock before another MMU's turn: a fault that comes in between
+// finds a slot that logs.
 SplitOutcome ShadowSlotOps::EnableLog(const Memslot& slot, const LogPlan& plan,
                                       MmuCost* cost) {
   parts_.slots_lock.AssertHeld();
@@ -35,9 +35,9 @@ SplitOutcome ShadowSlotOps::EnableLog(const Memslot& slot, const LogPlan& plan,
   return split;
 }
 
-// Its huge pages are few, and each makes a shadow page, of which there may not
-// be many: where there is no room they stay. So a call goes on to the range's
-// end, whatever the plan's step.
+// The shadow MMU's huge pages are few, and each split makes a shadow page,
+// whose number is limited: without room, pages stay huge. So a call continues
+// to the range's end, whatever the plan's step.
 SplitOutcome ShadowSlotOps::Split(const Memslot& slot, GfnRange range,
                                   const SplitPlan& plan, MmuCost* cost) {
   parts_.slots_lock.AssertHeld();
@@ -61,8 +61,8 @@ void ShadowSlotOps::FastZapAll(LockOp op, MmuCost* cost) {
   MmuWriteLocked lock(parts_.mmu_lock, op, cost);
   ShadowZap& zap = parts_.shadow.pages().zap();
   zap.StartGeneration(lock);
-  // When this returns, no vCPU walks a page of the old generation any more and
-  // none will: their roots are obsolete.
+  // When this returns, no vCPU walks a page of the old generation, now or
+  // later: their roots are obsolete.
   parts_.tlb.Request(kFreeObsoleteRoots);
   zap.ZapObsolete(lock, cost);
 }

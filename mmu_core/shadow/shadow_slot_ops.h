@@ -15,15 +15,15 @@
 
 namespace mmu {
 
-// Thread-safe. What takes mmu_lock itself takes it in write mode.
+// Thread-safe. Functions that take mmu_lock themselves take it in write mode.
 class ShadowSlotOps final : public Mmu {
  public:
-  // What the guest itself runs on.
+  // The MMU that the guest itself runs on.
   enum class Guest : uint8_t {
-    kOnTdp,     // the shadow MMU maps what L2 uses, if there is one
-    kOnShadow,  // the shadow MMU maps all
+    kOnTdp,     // the shadow MMU maps L2, if there is one
+    kOnShadow,  // the shadow MMU maps everything
   };
-  // Parts of the VM; all outlive this.
+  // The parts of the VM that this class uses; all outlive it.
   struct Parts {
     ShadowMmu& shadow;
     MmuLock& mmu_lock;
@@ -35,16 +35,16 @@ class ShadowSlotOps final : public Mmu {
   explicit ShadowSlotOps(const Parts& parts) : parts_(parts) {}
 
   MmuKind kind() const override { return MmuKind::kShadow; }
-  // Every leaf has an rmap, and those of a slot are made before its first leaf.
+  // Every leaf has an rmap, and a slot's rmaps are made before its first leaf.
   bool MayMap(const Memslot& slot) const override {
     return slot.shadow_rmaps() != nullptr;
   }
-  // L2's tables of L1 have shadow pages as long as L2 may run on them.
+  // L1's tables for L2 have shadow pages as long as L2 may run on them.
   bool MayBeInUse() const override {
     return parts_.guest == Guest::kOnShadow ||
            parts_.shadow.pages().tracking().AnyIndirectPages();
   }
-  // Each rmap is locked by its bit, for which writers may have to be awaited.
+  // Ageing locks each rmap by its bit, and may have to wait for writers.
   bool AgesFast() const override { return false; }
 
   SplitOutcome EnableLog(const Memslot& slot, const LogPlan& plan,

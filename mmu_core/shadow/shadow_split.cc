@@ -17,7 +17,7 @@
 
 namespace mmu {
 
-// What one call works with.
+// The arguments of one call.
 struct ShadowSplit::Pass {
   MmuWriteLocked& lock;
   SlotRmaps& rmaps;
@@ -52,19 +52,22 @@ SplitOutcome ShadowSplit::Split(MmuWriteLocked& lock, const Memslot& slot,
   return pass.outcome;
 }
 
-// Each split changes the rmap, and so does who gets the lock in between: the
-// walk over it begins anew every time.
+// Each split changes the rmap, and so may a thread that gets the lock in
+// between: the walk over the rmap starts again every time.
 //
-// RACE-39: a split that is off the lock, against L1's write to its own table.
+// RACE-39: a split that has released the lock, against L1's write to its own
+// table.
 //
-//   1. Split: finds a huge SPTE. The caches are low, or somebody waits: drops
-//      mmu_lock.
-//   2. L1: writes to the entry that the SPTE stands for, which is emulated:
-//      mmu_lock, the SPTE goes, off its rmap; maybe its page is freed.
-//   3. Split: mmu_lock again. It must not touch what it found in 1, but look
-//      into the rmap as it is now; the head of that stays as long as the slot.
+//   1. Split: finds a huge SPTE. The caches are low, or another thread waits:
+//      drops mmu_lock.
+//   2. L1: writes to the entry that the SPTE shadows, which is emulated:
+//      under mmu_lock the SPTE is dropped from its rmap; maybe its page is
+//      freed.
+//   3. Split: takes mmu_lock again. It must not use the SPTE found in 1, but
+//      must look into the current rmap; the rmap's head lives as long as the
+//      slot.
 void ShadowSplit::SplitRmap(Pass& pass, SlotRmapCursor& cursor) {
-  bool may_let_go = true;  // not twice without a split in between
+  bool may_let_go = true;  // only after a split since the last yield
   while (SpteSlot* const sptep =
              FirstSplittable(pass.lock, cursor.head(), pass.cost)) {
     if (pages_.Available() <= ShadowPages::kMinFree) {
@@ -95,9 +98,9 @@ SpteSlot* ShadowSplit::FirstSplittable(const MmuWriteLocked& lock,
     if (cost != nullptr) ++cost->sptes_visited_count;
     lock.CountWork(1);
     const ShadowPageState& page = PageHolding(it.sptep());
-    // A page that is torn down will lose its SPTEs. The others are not met:
-    // with TDP all shadow pages are a nested guest's, above level 1 none is
-    // unsync, and an rmap holds leafs.
+    // A page that is being torn down will lose its SPTEs. The other conditions
+    // do not occur: with TDP all shadow pages are a nested guest's, no page
+    // above level 1 is unsync, and an rmap holds leafs.
     if (page.IsInvalid() || !page.page->role.guest_mode() ||
         page.unsync.load(std::memory_order_relaxed) ||
         !it.sptep().Load().IsPresentLeaf(page.level())) {
@@ -122,7 +125,7 @@ void ShadowSplit::SplitSpte(Pass& pass, SpteSlot& sptep) {
                        page.page->role.DirectChild(from.access, index),
                        pass.caches, pass.cost)
           .page;
-  // Small pages may be executed where a huge one may not (SPTE-26).
+  // Small pages may be executed where a huge page may not (SPTE-26).
   const bool executable = child.level() == Level::k4K &&
                           options_.nx_huge_pages != nullptr &&
                           options_.nx_huge_pages->mitigated();
@@ -132,14 +135,14 @@ void ShadowSplit::SplitSpte(Pass& pass, SpteSlot& sptep) {
     SpteSlot& entry = child.EntryAt(i);
     const Spte present = entry.Load();
     if (present.IsPresent()) {
-      // The page is linear, so a leaf translates as the huge one does; the
-      // table below a link may be empty in part.
+      // The page is linear, so a leaf translates as the huge SPTE does; a table
+      // below a link may be partly empty.
       maps_less |= !present.IsLeaf(child.level());
       continue;
     }
     Spte small = format.MakeSplitChild(huge, level, i);
     if (executable) small = format.WithExecute(small, from.access);
-    // Where that was one too many, the page is not mapped either (SHD-14).
+    // If the rmap became too long, this page is not mapped either (SHD-14).
     maps_less |=
         pages_.links().AddLeaf(pass.lock, entry, small, child.TranslationOf(i),
                                pass.rmaps, pass.caches.lists, pass.cost);
@@ -161,13 +164,13 @@ void ShadowSplit::SplitSpte(Pass& pass, SpteSlot& sptep) {
                          : pass.outcome.split_2m_count);
 }
 
-// RACE-11. The small SPTEs were made from a look at the huge one, and until
-// that was dropped, which told what it was in the end, the processor may have
-// set Accessed or Dirty in it. Nobody walks through the new link yet.
+// RACE-11. The small SPTEs were made from a snapshot of the huge one. Until the
+// huge SPTE was dropped, which returned its final value, the processor may have
+// set Accessed or Dirty in it. No vCPU walks through the new link yet.
 //
-// Those that an alias had made before get Accessed alone: with Dirty, one whose
-// writes are noticed by that would be written unnoticed. Those `made` here are
-// what the huge one was, which, if its slot logs, was not writable.
+// SPTEs that an alias had made before get only Accessed: setting Dirty in one
+// whose writes are detected by D would let a write go unnoticed. SPTEs `made`
+// here are copies of the huge one, which was not writable if its slot logs.
 void ShadowSplit::KeepAssists(ShadowPageState& child,
                               const std::bitset<kEntriesPerTable>& made,
                               Spte huge, const SpteFormat& format) {

@@ -1,26 +1,25 @@
-// Splitting the huge pages that nested guests map, ahead of their writes
-// (SHD-70..83).
+// Splitting the huge pages of nested guests ahead of their writes (SHD-70..83).
 //
 // A huge SPTE is replaced by a link to a direct page of 512 smaller ones that
-// translate as it did, so nobody has to flush: whichever of the two a TLB has
-// is right. There is one exception. A gfn may be mapped by several huge SPTEs,
-// aliases, and those with equal rights share the page below. Where only some
-// of them were split before, that page exists, and may hold tables that do not
-// map all that the huge SPTE does:
+// translate alike, so no flush is needed: a TLB may hold either translation.
+// There is one exception. Several huge SPTEs, aliases, may map a gfn, and
+// aliases with equal rights share the page below. If only some of them were
+// split before, that page exists, and may hold tables that do not map
+// everything that the huge SPTE does:
 //
 //   huge SPTE A ---+                   entry 0   leaf: same translation
 //                  +--> direct page -> entry 1   none: filled now
 //   huge SPTE B - -+  (found when B    entry 2   a table, in part empty
 //                      is split)
 //
-// With B linked to the page, a part of what B mapped is mapped no more, and
-// whoever changes that part later finds no SPTE, so knows of no flush that is
-// owed. The split flushes therefore, after B is gone and before the link is
-// there (SHD-79).
+// After B is linked to the page, a part of B's mapping is gone, and a thread
+// that changes that part later finds no SPTE, so it does not know that a flush
+// is needed. Therefore the split flushes, after B is dropped and before the
+// link is made (SHD-79).
 //
-// What is consumed is taken from caches that are filled without mmu_lock: a
-// page, and up to 513 descriptors, since each of the 512 leafs may be the one
-// too many in its rmap's head, and the page has a list of parents (SHD-76).
+// A split uses caches that are filled without mmu_lock. It needs a page and up
+// to 513 descriptors, since each of the 512 leafs may need a new head in its
+// rmap, and the page has a parent list (SHD-76).
 
 #ifndef MMU_CORE_SHADOW_SHADOW_SPLIT_H_
 #define MMU_CORE_SHADOW_SHADOW_SPLIT_H_
@@ -48,11 +47,11 @@
 
 namespace mmu {
 
-// Thread-safe with the witnesses named.
+// Thread-safe under the locks that the witnesses name.
 class ShadowSplit {
  public:
   struct Options {
-    // Without the TDP MMU nothing is split ahead: a policy, not a limit
+    // Without the TDP MMU nothing is split ahead: a policy, not a limitation
     // (SHD-70).
     TdpEnabled tdp = TdpEnabled::kYes;
     const NxHugePages* nx_huge_pages = nullptr;  // null: no mitigation
@@ -65,13 +64,13 @@ class ShadowSplit {
 
   // Splits the huge leafs of nested guests that map pages of `range`, a part of
   // the slot, down to `target`: the largest first, in each level by ascending
-  // gfn, all aliases of a gfn (SHD-71). Lets go of `lock` where others wait,
-  // the hold has reached `limit`, or `caches` are to be filled. No effect on a
+  // gfn, all aliases of a gfn (SHD-71). Releases `lock` if other threads wait,
+  // the hold has reached `limit`, or `caches` must be filled. No effect on a
   // slot without rmaps.
   //
-  // Best effort: a gfn is given up where no more than ShadowPages::kMinFree
-  // pages are available (SHD-73; limit_count) or the caches cannot be filled
-  // (no_memory_count); the counts are of gfns, and next_gfn is the range's end.
+  // Best effort: a gfn is skipped if no more than ShadowPages::kMinFree pages
+  // are available (SHD-73; limit_count) or the caches cannot be filled
+  // (no_memory_count); both count gfns, and next_gfn is the range's end.
   // REQUIRES: slots_lock, which keeps the slot and guards `caches` (LCK-05).
   SplitOutcome Split(MmuWriteLocked& lock, const Memslot& slot, GfnRange range,
                      Level target, SplitTrigger trigger, ShadowCaches& caches,
@@ -80,14 +79,14 @@ class ShadowSplit {
  private:
   struct Pass;
 
-  // All leafs of the rmap that the cursor is at.
+  // Splits all leafs of the cursor's rmap.
   void SplitRmap(Pass& pass, SlotRmapCursor& cursor);
-  // The first that is to be split; null if there is none.
+  // The first leaf to be split; null if there is none.
   static SpteSlot* FirstSplittable(const MmuWriteLocked& lock,
                                    const RmapHead& head, MmuCost* cost);
   void SplitSpte(Pass& pass, SpteSlot& sptep);
-  // Gives the leafs of `child` what the processor set in the huge leaf that
-  // they replace until it was dropped as `huge`.
+  // Copies to the leafs of `child` the bits that the processor had set in the
+  // replaced huge leaf when it was dropped as `huge`.
   static void KeepAssists(ShadowPageState& child,
                           const std::bitset<kEntriesPerTable>& made, Spte huge,
                           const SpteFormat& format);

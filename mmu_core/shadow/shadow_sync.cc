@@ -25,7 +25,7 @@
 namespace mmu {
 namespace {
 
-// What a page has in common with the root above it.
+// The parts of a page's role that equal those of the root above it.
 PageRole CommonRole(PageRole role) {
   PageRole::Fields fields = role.fields();
   fields.level = 0;
@@ -35,8 +35,9 @@ PageRole CommonRole(PageRole role) {
   return PageRole::Of(fields);
 }
 
-// Whether `guest` reads the table behind `page` as it was read when the page
-// was built. Another vCPU, or this one in another mode, may have made it.
+// Whether `guest` interprets the table that `page` shadows in the same way as
+// when the page was built. Another vCPU, or this one in another mode, may have
+// built the page.
 bool CanSync(const GuestContext& guest, const ShadowPageState& page) {
   const PageRole role = page.page->role;
   MMU_CHECK(role.HasGuestPtes() && role.level() == Level::k4K);
@@ -49,7 +50,7 @@ bool CanSync(const GuestContext& guest, const ShadowPageState& page) {
 PageSync ShadowSync::SyncPage(const MmuWriteLocked& lock, GuestContext& guest,
                               ShadowPageState& page, MmuCost* cost) {
   if (!CanSync(guest, page)) return PageSync::kFailed;
-  RcuReadGuard rcu;  // once, not for each entry that is read
+  RcuReadGuard rcu;  // one section instead of one per entry read
   PageSync result = PageSync::kUnchanged;
   for (int i = 0; i < kEntriesPerTable; ++i) {
     if (page.EntryAt(i).Load() == Spte::Initial()) continue;
@@ -81,7 +82,7 @@ PageSync ShadowSync::SyncOne(const MmuWriteLocked& lock, GuestContext& guest,
   if (cost != nullptr) ++cost->sptes_visited_count;
   SpteSlot& sptep = page.EntryAt(index);
   const Spte old_spte = sptep.Load();
-  // One for MMIO: the next access makes it anew, if it is still one.
+  // An MMIO SPTE: the next access makes it again, if there still is no memory.
   if (!old_spte.IsPresent()) return Drop(lock, sptep);
 
   const PageRole role = page.page->role;
@@ -101,7 +102,7 @@ PageSync ShadowSync::SyncOne(const MmuWriteLocked& lock, GuestContext& guest,
   // The first write to a clean page has to fault, to set D (SHD-48).
   if (!entry.dirty) access = access.Without(kMayWrite);
   const GuestTranslation was = page.TranslationOf(index);
-  // EPT entries below others may grant nothing together that makes an SPTE.
+  // EPT entries combined may grant too little for an SPTE.
   if (entry.gfn != was.gfn || access.Without(kMayWrite) == AccessRights()) {
     return Drop(lock, sptep);
   }
@@ -110,9 +111,9 @@ PageSync ShadowSync::SyncOne(const MmuWriteLocked& lock, GuestContext& guest,
   RcuReadGuard rcu;
   const Memslot* const slot = parts_.vm.SlotOf(role.as_id(), entry.gfn);
   if (slot == nullptr || slot->invalid()) return Drop(lock, sptep);
-  // A page would be marked for each entry that becomes writable, though nobody
-  // writes to it; and a ring has no room for a table full of them. The first
-  // write makes the entry anew, and marks.
+  // Making the entry writable would mark a page that nobody writes to, and a
+  // ring has no room for a table full of them. The first write makes the entry
+  // again, and marks.
   if (slot->dirty_log_enabled() && access.Has(kMayWrite)) {
     return Drop(lock, sptep);
   }

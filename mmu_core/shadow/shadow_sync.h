@@ -1,21 +1,22 @@
-// Bringing unsync pages in step with the guest's tables (SHD-32..37).
+// Synchronising unsync pages with the guest's tables (SHD-32..37).
 //
-// RACE-34. The guest writes its table while a page that stands for it leaves
-// the unsync state.
+// RACE-34. The guest writes its table while a page that shadows it leaves the
+// unsync state.
 //
 //   1. vCPU: may write the table, through its TLB or an SPTE that is writable
 //      or that a fast fault may make writable.
-//   2. Sync, under mmu_lock in write mode: takes W and MMU-writable from all
+//   2. Sync, under mmu_lock in write mode: clears W and MMU-writable in all
 //      SPTEs that map the table; flushes.
-//   3. vCPU: writes. It faults; a fast fault finds nothing that it may repair,
-//      or its compare-exchange fails; the slow one waits for mmu_lock.
+//   3. vCPU: writes and faults. A fast fault finds nothing that it may repair,
+//      or its compare-exchange fails; the slow fault waits for mmu_lock.
 //   4. Sync: clears the page's unsync flag, reads the table.
 //   5. vCPU: its fault makes the page unsync again, then the SPTE writable.
 //
-// A write from before the end of the flush is read in 4; one that comes later
-// has to be after 5. With 2 after the read, a write in between would be in a
-// page that says it is in step. A batch of pages shares the flush, and no page
-// becomes unsync again for an SPTE of one that is read after it (SHD-35).
+// 4 reads a write from before the end of the flush; a later write can only come
+// after 5. If 2 came after the read, a write in between would change a table
+// whose page is no longer marked unsync. A batch of pages shares the flush, and
+// no page becomes unsync again for an SPTE of a page that is read after it
+// (SHD-35).
 
 #ifndef MMU_CORE_SHADOW_SHADOW_SYNC_H_
 #define MMU_CORE_SHADOW_SHADOW_SYNC_H_
@@ -34,7 +35,7 @@
 
 namespace mmu {
 
-// One per VM. Thread-safe with the witnesses named.
+// One per VM. Thread-safe under the locks that the witnesses name.
 class ShadowSync {
  public:
   ShadowSync(const ShadowParts& parts, ShadowPages& pages, ShadowLeafs& leafs)
@@ -42,22 +43,23 @@ class ShadowSync {
   ShadowSync(const ShadowSync&) = delete;
   ShadowSync& operator=(const ShadowSync&) = delete;
 
-  // Reads the guest's entry behind each SPTE of `page`, and drops, changes or
-  // keeps the SPTE (SHD-33). It stays unsync if it is; the caller zaps it on
-  // kFailed, if the guest's table cannot be read or `guest` reads tables in
-  // another way, and flushes on kNeedsFlush. REQUIRES: level 1, with guest PTEs
-  // (checked).
+  // Reads the guest's entry for each SPTE of `page`, and drops, changes or
+  // keeps the SPTE (SHD-33). An unsync page stays unsync. The caller flushes on
+  // kNeedsFlush, and zaps the page on kFailed: the guest's table cannot be
+  // read, or `guest` interprets tables in another way. REQUIRES: level 1, with
+  // guest PTEs (checked).
   PageSync SyncPage(const MmuWriteLocked& lock, GuestContext& guest,
                     ShadowPageState& page, MmuCost* cost);
-  // The same for entry `index` alone, for INVLPG (SHD-45): the caller zaps the
+  // The same for entry `index` only, for INVLPG (SHD-45): the caller zaps the
   // entry on kFailed.
   PageSync SyncEntry(const MmuWriteLocked& lock, GuestContext& guest,
                      ShadowPageState& page, int index, MmuCost* cost);
 
   enum class MayYield : uint8_t { kNo, kYes };
-  // Brings all below `top` in step, flushing as needed (SHD-34). kYes: lets
-  // others have the lock between batches, and then `top` may have become
-  // invalid. False, with kNo: others wait, and it is not done; ask again.
+  // Synchronises all unsync pages below `top`, flushing as needed (SHD-34).
+  // kYes: releases the lock between batches, and afterwards `top` may be
+  // invalid. False, only with kNo: other threads wait and pages are left; call
+  // again.
   [[nodiscard]] bool SyncChildren(MmuWriteLocked& lock, GuestContext& guest,
                                   ShadowPageState& top, MayYield may_yield,
                                   MmuCost* cost);

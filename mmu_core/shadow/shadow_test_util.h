@@ -1,4 +1,4 @@
-// Shadow pages without a VM around them, for tests.
+// Shadow pages without a VM, for tests.
 
 #ifndef MMU_CORE_SHADOW_SHADOW_TEST_UTIL_H_
 #define MMU_CORE_SHADOW_SHADOW_TEST_UTIL_H_
@@ -67,7 +67,7 @@ class FakeShadowVm : public ShadowVm {
     return other_mmus_change;
   }
 
-  std::vector<Gfn> protected_gfns;  // asked for, in this order
+  std::vector<Gfn> protected_gfns;  // requested, in this order
   std::vector<int> protected_as_ids;
   bool other_mmus_change = false;
 
@@ -76,7 +76,8 @@ class FakeShadowVm : public ShadowVm {
   std::vector<std::unique_ptr<Memslot>> slots_;
 };
 
-// Indirect pages of a guest that pages by itself, in four levels or more.
+// The role of indirect pages of a guest with its own tables, of four levels or
+// more.
 inline PageRole IndirectRole(int level, AccessRights access = kAllRights) {
   return PageRole::Of(
       {.level = level, .access = access, .efer_nx = true, .cr0_wp = true});
@@ -88,7 +89,7 @@ inline PageRole DirectRole(int level, AccessRights access = kAllRights) {
                        .efer_nx = true,
                        .cr0_wp = true});
 }
-// Pages of L2.
+// The role of pages of L2.
 inline PageRole NestedRole(int level) {
   return PageRole::Of({.level = level,
                        .access = kAllRights,
@@ -105,8 +106,8 @@ inline PageRole PassthroughRole() {
                        .passthrough = true});
 }
 
-// Has mmu_lock in write mode all the time. Ends with everything zapped, and
-// checks that it is all given back.
+// Holds mmu_lock in write mode all the time. At the end it zaps everything, and
+// checks that everything was returned.
 class ShadowFixture {
  protected:
   static constexpr uint64_t kSlotPages = uint64_t{2} << 18;  // 2 GiB
@@ -148,7 +149,7 @@ class ShadowFixture {
       MMU_CHECK(caches_.TopUpForFault(IndirectPages::kPossible).ok());
     });
   }
-  // What was committed is freed.
+  // Waits until committed pages are freed.
   void WaitForFrees() {
     WithoutLock([] { RcuBarrier(); });
   }
@@ -156,7 +157,7 @@ class ShadowFixture {
     return static_cast<int>(tables_.tables_out()) - caches_.tables.count();
   }
 
-  // The page for `gfn`; not one that is unsync.
+  // The page for `gfn`, which must not be unsync.
   ShadowPages::Result Get(uint64_t gfn, PageRole role) {
     return GetSyncing(gfn, role, [](ShadowPageState&) {
       MMU_CHECK(!"the page is in step");
@@ -178,7 +179,7 @@ class ShadowFixture {
     return SpteFormat::Ept().MakeLeaf(
         {.level = page.level(), .pfn = Pfn(gfn), .write = true});
   }
-  // A writable leaf that maps `gfn`. True if its rmap got too long.
+  // Adds a writable leaf that maps `gfn`. True if its rmap became too long.
   bool Map(ShadowPageState& page, int index, uint64_t gfn) {
     if (caches_.lists.count() == 0) TopUp();
     return pages_.links().AddLeaf(lock_, page.EntryAt(index), LeafTo(page, gfn),
@@ -201,7 +202,7 @@ class ShadowFixture {
     pages_.zap().Commit(lock_, zapped, nullptr);
   }
 
-  // What the auditor finds, a line each; "" if nothing.
+  // The auditor's findings, one per line; "" if there are none.
   std::string AuditFindings() {
     return absl::StrJoin(
         AuditShadowPages(lock_, pages_.set(), Parts()).violations, "\n");

@@ -45,8 +45,9 @@ bool ShadowUnmap::ZapLeafs(MmuWriteLocked& lock, const Memslot& slot,
   return zapped;
 }
 
-// By chains of the hash, not by gfns, of which a slot has many more. A zapped
-// page stays in its chain until the commit, so the walk finds its way.
+// Walks the chains of the hash, not the gfns, of which a slot has many more. A
+// zapped page stays in its chain until the commit, so the walk can continue
+// from it.
 void ShadowUnmap::ZapGuestTables(MmuWriteLocked& lock, const Memslot& slot,
                                  MmuCost* cost) {
   if (slot.shadow_rmaps() == nullptr) return;

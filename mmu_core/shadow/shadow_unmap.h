@@ -1,5 +1,5 @@
-// Taking away what the shadow MMU has of a memslot: because the host changes
-// the pages behind it, or because the slot goes.
+// Removing the shadow MMU's mappings of a memslot: because the host changes the
+// pages behind the slot, or because the slot is deleted.
 
 #ifndef MMU_CORE_SHADOW_SHADOW_UNMAP_H_
 #define MMU_CORE_SHADOW_SHADOW_UNMAP_H_
@@ -16,10 +16,10 @@
 
 namespace mmu {
 
-// No effect on a slot without rmaps. What lets go of the lock in between
-// REQUIRES that the slot stays meanwhile: by slots_lock, or by an announced
-// invalidation (SLOT-23). `cost` may be null.
-// Thread-safe with the witnesses named.
+// No effect on a slot without rmaps. Functions that release the lock in between
+// REQUIRE that the slot stays meanwhile: by slots_lock, or by an announced
+// invalidation (SLOT-23). `cost` may be null. Thread-safe under the locks that
+// the witnesses name.
 class ShadowUnmap {
  public:
   ShadowUnmap(const ShadowParts& parts, const ShadowPageSet& set,
@@ -28,17 +28,17 @@ class ShadowUnmap {
   ShadowUnmap(const ShadowUnmap&) = delete;
   ShadowUnmap& operator=(const ShadowUnmap&) = delete;
 
-  // Zaps every leaf that maps a page of `range`, a part of the slot, a larger
-  // one as a whole; flushes before it yields and once at the end if it zapped
-  // anything (SHD-18, TLB-06). Pages stay. True if anything was zapped.
+  // Zaps every leaf that maps a page of `range`, a part of the slot; a larger
+  // leaf as a whole. Flushes before it yields and once at the end if it zapped
+  // anything (SHD-18, TLB-06). Shadow pages stay. True if anything was zapped.
   bool ZapLeafs(MmuWriteLocked& lock, const Memslot& slot, GfnRange range,
                 FlushReason reason, MmuCost* cost,
                 MayYield may_yield = MayYield::kYes);
 
-  // Zaps and commits the pages that stand for guest tables in the slot: they
-  // write-track its gfns, which nobody could undo once it is gone. A root in
-  // use becomes an invalid one. REQUIRES: no new such page can come, as the
-  // slot is invalid (SLOT-25); slots_lock.
+  // Zaps and commits the pages that shadow guest tables in the slot: they
+  // write-track its gfns, which cannot be undone once the slot is gone. A root
+  // in use becomes an invalid root. REQUIRES: no new such page can be made, as
+  // the slot is invalid (SLOT-25); slots_lock.
   void ZapGuestTables(MmuWriteLocked& lock, const Memslot& slot, MmuCost* cost);
 
  private:

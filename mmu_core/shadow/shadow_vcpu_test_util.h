@@ -1,6 +1,5 @@
-// vCPUs on shadow tables, without a VM around them, for tests: guest memory
-// with contents, faults as the fault handler has them, and the walk that the
-// processor would make.
+// vCPUs on shadow tables without a VM, for tests: guest memory with contents,
+// faults as the fault handler resolves them, and the processor's walk.
 
 #ifndef MMU_CORE_SHADOW_SHADOW_VCPU_TEST_UTIL_H_
 #define MMU_CORE_SHADOW_SHADOW_VCPU_TEST_UTIL_H_
@@ -123,7 +122,8 @@ class ShadowTestMemory : public ShadowVm, public GuestWords {
     return done ? GuestWordResult::kDone : GuestWordResult::kChanged;
   }
 
-  // Entry `index` of the table at gfn `table`, whoever may be shadowing it.
+  // Writes entry `index` of the table at gfn `table`, whether or not it is
+  // shadowed.
   void PutEntry(Gfn table, int index, uint64_t value,
                 WordSize size = WordSize::k8) {
     const Gpa gpa = ToGpa(table) +
@@ -144,7 +144,7 @@ class ShadowTestMemory : public ShadowVm, public GuestWords {
     return value;
   }
 
-  // Called after each word that was read.
+  // Called after each read of a word.
   std::function<void(Gpa)> on_read;
 
  private:
@@ -160,7 +160,7 @@ class ShadowTestMemory : public ShadowVm, public GuestWords {
   std::vector<std::unique_ptr<Memslot>> slots_;
 };
 
-// Guest memory in which a walk sets nothing.
+// Guest memory in which a walk sets no bits.
 class WithoutUpdates : public GuestWords {
  public:
   explicit WithoutUpdates(GuestWords& words) : words_(words) {}
@@ -186,7 +186,7 @@ inline constexpr GuestPagingState kFiveLevelPaging = {
     .cr4 = kCr4Pae | kCr4La57,
     .efer = kEferLma | kEferNx};
 
-// What a VM has of the shadow MMU.
+// The parts of a VM that the shadow MMU uses.
 struct ShadowTestVm {
   struct Options {
     const SpteFormat* format = &SpteFormat::Npt();
@@ -213,13 +213,13 @@ struct ShadowTestVm {
     MMU_CHECK(states.objects_out() == 0 && translations.objects_out() == 0);
   }
 
-  // What the auditor finds, a line each; "" if nothing.
+  // The auditor's findings, one per line; "" if there are none.
   std::string AuditFindings() {
     MmuWriteLocked lock(mmu_lock, LockOp::kZap);
     return absl::StrJoin(
         AuditShadowPages(lock, pages.set(), parts()).violations, "\n");
   }
-  // Pages that stand for the guest's table at `gfn`.
+  // The pages that shadow the guest's table at `gfn`.
   std::vector<ShadowPageState*> PagesOf(uint64_t gfn) {
     MmuWriteLocked lock(mmu_lock, LockOp::kFault);
     std::vector<ShadowPageState*> found;
@@ -233,8 +233,8 @@ struct ShadowTestVm {
     return memory.SlotOf(0, Gfn(gfn))->shadow_rmaps()->IsWriteTracked(Gfn(gfn));
   }
   uint64_t Flushes() const { return tlb.Snapshot().remote_tlb_flush_requests; }
-  // The guest writes its table; if that is noticed, what stands for it goes.
-  // True if it went unnoticed.
+  // Writes to the guest's table; if the write is noticed, the SPTEs for the
+  // entry are dropped. True if it went unnoticed.
   bool GuestWrites(uint64_t table, int index, uint64_t entry,
                    WordSize size = WordSize::k8) {
     MmuWriteLocked lock(mmu_lock, LockOp::kFault);
@@ -250,7 +250,7 @@ struct ShadowTestVm {
     pages.zap().Commit(lock, zapped, nullptr);
     return false;
   }
-  // As for a change of the whole VM (SHD-24).
+  // Zaps as for a change of the whole VM (SHD-24).
   void FastZap() {
     MmuWriteLocked lock(mmu_lock, LockOp::kZap);
     pages.zap().StartGeneration(lock);
@@ -282,13 +282,13 @@ struct ShadowTestVm {
   ShadowFaults faults;
 };
 
-// Entries of legacy tables that grant all rights; of pages.
+// Legacy entries that grant all rights: of tables, and of pages.
 inline constexpr uint64_t kGuestTable =
     guest_entry::kPresent | guest_entry::kWritable | guest_entry::kUser |
     guest_entry::kAccessed;
 inline constexpr uint64_t kGuestPage = kGuestTable | guest_entry::kDirty;
 inline constexpr uint64_t kGuestHugePage = kGuestPage | guest_entry::kPageSize;
-// The same of EPT.
+// The same for EPT.
 inline constexpr uint64_t kEptTable =
     guest_entry::kEptRead | guest_entry::kEptWrite | guest_entry::kEptExec |
     guest_entry::kEptAccessed;
@@ -296,14 +296,14 @@ inline constexpr uint64_t kEptPage =
     kEptTable | guest_entry::kEptDirty |
     (uint64_t{6} << guest_entry::kEptMemoryTypeShift);
 
-// An entry that leads to `gfn`.
+// An entry that points at `gfn`.
 constexpr uint64_t EntryTo(uint64_t gfn, uint64_t flags = kGuestPage) {
   return gfn << kPageShift | flags;
 }
 
-// Makes the tables on the way to `address`, the top one at gfn `first`, the
-// next behind it and so on; the last has `leaf` for it. A PAE guest's begin
-// below the PDPTEs.
+// Makes the tables on the path to `address`: the top table at gfn `first`, the
+// next at the following gfn and so on; the last contains `leaf`. A PAE guest's
+// tables begin below the PDPTEs.
 inline void PutPath(ShadowTestMemory& memory, const GuestWalker& walker,
                     uint64_t first, uint64_t address, uint64_t leaf,
                     int leaf_level = 1, uint64_t flags = kGuestTable) {
@@ -321,17 +321,17 @@ inline void PutPath(ShadowTestMemory& memory, const GuestWalker& walker,
   }
 }
 
-// What the processor finds in the shadow tables. A value.
+// The translation that the processor finds in the shadow tables. A value.
 struct HardwareTranslation {
-  bool present = false;  // the rest is set only then
-  Pfn pfn;               // of the very address
-  AccessRights rights;   // of all entries on the way
+  bool present = false;  // the rest is set only if true
+  Pfn pfn;               // of the address itself
+  AccessRights rights;   // of all entries on the path
   Level level = Level::k4K;
   const SpteSlot* slot = nullptr;
   Spte spte;
 };
 
-// One vCPU that pages in one way.
+// One vCPU with one paging mode.
 class ShadowTestVcpu {
  public:
   ShadowTestVcpu(ShadowTestVm& vm, const GuestWalker& walker, PageRole root)
@@ -361,7 +361,7 @@ class ShadowTestVcpu {
   ShadowRoots& roots() { return roots_; }
   GuestRoot& where() { return where_; }
   absl::Status Load() { return roots_.Load(guest_, where_, nullptr); }
-  // As a load of CR3.
+  // Emulates a load of CR3.
   void LoadCr3(Gfn table) {
     where_.table = table;
     MMU_CHECK(Load().ok());
@@ -394,14 +394,14 @@ class ShadowTestVcpu {
     }
   }
 
-  // What the guest's tables say, without a trace.
+  // Walks the guest's tables without setting bits.
   GuestWalkResult WalkQuietly(uint64_t address, const GuestPageAccess& access) {
     WithoutUpdates memory(vm_.memory);
     return walker_.Walk(memory, where_, address, access);
   }
 
-  // One fault, as the fault handler does it; the walk of the guest's tables is
-  // left in `walk`. None: the guest gets a fault of its own.
+  // Handles one fault like the fault handler; leaves the walk of the guest's
+  // tables in `walk`. Nullopt: the guest gets a fault of its own.
   std::optional<FaultResult> Fault(uint64_t address,
                                    const GuestPageAccess& access) {
     if (roots_.table() == nullptr) MMU_CHECK(Load().ok());
@@ -446,7 +446,7 @@ class ShadowTestVcpu {
     return result;
   }
 
-  // What one fault took from the caches.
+  // The objects that one fault took from the caches.
   struct Use {
     int lists = 0;
     int pages = 0;
@@ -456,7 +456,7 @@ class ShadowTestVcpu {
   GuestWalkResult walk;  // of the last fault
   PageFault fault;
   AccessRights rights;
-  Spte mmio;  // what a fault without a slot installs
+  Spte mmio;  // the SPTE that a fault without a slot installs
   std::function<void()> before_lock;
 
  private:

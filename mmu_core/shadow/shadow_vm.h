@@ -1,4 +1,4 @@
-// What the shadow MMU's pages need of the VM around them.
+// The services of the VM that the shadow MMU's pages need.
 
 #ifndef MMU_CORE_SHADOW_SHADOW_VM_H_
 #define MMU_CORE_SHADOW_SHADOW_VM_H_
@@ -14,14 +14,14 @@ class ShadowVm {
  public:
   virtual ~ShadowVm() = default;
 
-  // The slot of address space `as_id` that holds `gfn`, one that is being
-  // deleted too, or null (SHD-10). It has rmaps. REQUIRES: an RCU read section;
-  // the slot stays as long as that.
+  // The slot of address space `as_id` that holds `gfn`, even if it is being
+  // deleted, or null (SHD-10). The slot has rmaps. REQUIRES: an RCU read
+  // section, which keeps the slot.
   virtual const Memslot* SlotOf(int as_id, Gfn gfn) = 0;
 
-  // Takes W, for good, from what maps `gfn` in the VM's other MMUs, as
-  // TdpMmu::WriteProtectGfn does for its own. True if something changed: the
-  // caller flushes.
+  // Clears W and MMU-writable in the SPTEs of the VM's other MMUs that map
+  // `gfn`, as TdpMmu::WriteProtectGfn does in its own. True if something
+  // changed: the caller flushes.
   virtual bool WriteProtectGfn(const MmuWriteLocked& lock, const Memslot& slot,
                                Gfn gfn) = 0;
 };

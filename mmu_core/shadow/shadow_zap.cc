@@ -17,8 +17,8 @@
 namespace mmu {
 namespace {
 
-// Nobody reaches the page through a table or a list any more; readers without a
-// lock that did before are in RCU sections.
+// No thread can reach the page through a table or a list any more; lock-free
+// readers that reached it before are in RCU sections.
 void FreeAfterGracePeriod(ShadowPage& page) {
   using States = ObjectCache<ShadowPageState>;
   using Translations = ObjectCache<GuestTranslations>;
@@ -48,8 +48,9 @@ void FreeAfterGracePeriod(ShadowPage& page) {
 
 ZapOutcome ShadowZap::Prepare(const MmuWriteLocked& lock, ShadowPageState& page,
                               ZappedPages& zapped) {
-  // Who lacks pages knows of it from before it cannot be found. Whether it is a
-  // root does not change meanwhile.
+  // The Reclaim begins before the page becomes unreachable, so threads that
+  // lack pages wait for it. Whether the page is a root does not change
+  // meanwhile.
   if (page.root_count == 0 && !zapped.reclaim_) zapped.reclaim_.emplace();
   ShadowCounters::Add(parts_.counters.shadow.mmu_shadow_zapped);
   uint64_t others = ZapUnsyncBelow(lock, page, zapped);
@@ -70,9 +71,9 @@ ZapOutcome ShadowZap::Prepare(const MmuWriteLocked& lock, ShadowPageState& page,
     ShadowCounters::Subtract(parts_.counters.shadow.mmu_shadow_pages);
     return {.pages = others + 1, .others = others != 0};
   }
-  // It is invalid by now, so whoever is asked finds out that its root is. All
-  // flush: it may have hung below another root, too, and is on nobody's list
-  // whose commit would do that.
+  // The root is invalid by now, so every vCPU that gets the request finds that
+  // its root is. All vCPUs flush: the page may have been below another root,
+  // too, and is on no list whose commit would flush.
   if (!was_obsolete) parts_.tlb.Request(kFreeObsoleteRoots | kTlbFlush);
   return {.pages = others, .others = others != 0};
 }
@@ -84,7 +85,7 @@ uint64_t ShadowZap::ZapUnsyncBelow(const MmuWriteLocked& lock,
     UnsyncBatch batch;
     pages_.unsync.Collect(lock, page, batch);
     if (batch.count == 0) return pages;
-    // Level 1: none of them is below another.
+    // Level 1: no page is below another.
     for (int i = 0; i < batch.count; ++i) {
       pages += Prepare(lock, *batch.pages[i], zapped).pages;
     }
@@ -95,7 +96,7 @@ uint64_t ShadowZap::ZapSpte(const MmuWriteLocked& lock, SpteSlot& sptep,
                             ZappedPages& zapped) {
   const Spte spte = sptep.Load();
   if (!spte.IsPresent()) {
-    // Maybe one for MMIO.
+    // Possibly an MMIO SPTE.
     if (spte != Spte::Initial()) sptep.Store(Spte::Initial());
     return 0;
   }
@@ -168,7 +169,8 @@ uint64_t ShadowZap::ZapOldest(const MmuWriteLocked& lock, uint64_t pages,
 void ShadowZap::ZapObsolete(MmuWriteLocked& lock, MmuCost* cost) {
   ZappedPages zapped;
   uint64_t batch = 0;
-  // New pages come at the other end: the first that is not obsolete ends it.
+  // New pages are added at the other end: the loop ends at the first page that
+  // is not obsolete.
   while (ShadowPageState* const page = pages_.set.active().oldest()) {
     if (!pages_.set.IsObsolete(*page)) break;
     if (batch >= kBatch && lock.NeedYield()) {

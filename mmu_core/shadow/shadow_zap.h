@@ -1,7 +1,7 @@
-// How shadow pages go: zapped under mmu_lock, committed, freed.
+// The end of shadow pages: zapped under mmu_lock, committed, freed.
 //
 //   ZappedPages zapped;
-//   ...Prepare(lock, page, zapped)...    unlinked, found by nobody any more
+//   ...Prepare(lock, page, zapped)...    unlinked, no longer found
 //   Commit(lock, zapped, ...)            one remote flush, then freed (SHD-22)
 //
 // The states of a page are in shadow/shadow_page_state.h.
@@ -28,9 +28,9 @@
 
 namespace mmu {
 
-// Pages that are zapped, and not committed yet: they must be (checked). Who
-// lacks pages waits for that (sync/refill.h).
-// Externally synchronised: belongs to one thread.
+// Pages that are zapped and must be committed (checked). Threads that lack
+// pages wait for the commit (sync/refill.h). Externally synchronised: belongs
+// to one thread.
 class [[nodiscard]] ZappedPages {
  public:
   ZappedPages() = default;
@@ -43,22 +43,22 @@ class [[nodiscard]] ZappedPages {
   std::optional<Reclaim> reclaim_;  // from the first page's Prepare on
 };
 
-// What a page's zap did.
+// The result of zapping a page.
 struct ZapOutcome {
-  uint64_t pages = 0;  // how many went to ZappedPages, others included
+  uint64_t pages = 0;  // number added to ZappedPages, with other pages
   // Other pages were zapped too: a loop over active pages, or over a list of
-  // what hangs together, must begin anew (SHD-23).
+  // links, must start again (SHD-23).
   bool others = false;
 };
 
-// Whether the guest is run on the TDP MMU, so that the shadow MMU is for nested
-// guests only.
+// Whether the guest runs on the TDP MMU, so that the shadow MMU serves only
+// nested guests.
 enum class TdpEnabled : uint8_t { kNo, kYes };
 
-// Thread-safe with the witnesses named. No call allocates.
+// Thread-safe under the locks that the witnesses name. No call allocates.
 class ShadowZap {
  public:
-  // Pages after which a long zap lets others have mmu_lock, if they wait.
+  // After this many pages a long zap releases mmu_lock if other threads wait.
   static constexpr uint64_t kBatch = 10;
 
   struct Pages {
@@ -79,24 +79,26 @@ class ShadowZap {
 
   // --- One page. ---
 
-  // Zaps `page` (SHD-20): unsync pages below it; its leafs; the links to its
-  // children; the links of its parents; its write tracking and unsync mark. If
-  // it is a root in use it becomes an invalid root, and unless it was obsolete
-  // before, all vCPUs are asked to let go of such; else it goes to `zapped`.
+  // Zaps `page` (SHD-20): the unsync pages below it; its leafs; the links to
+  // its children; the links of its parents; its write tracking and unsync mark.
+  // A root in use becomes an invalid root, and unless it was obsolete before,
+  // all vCPUs are asked to drop obsolete roots. Any other page goes to
+  // `zapped`.
   ZapOutcome Prepare(const MmuWriteLocked& lock, ShadowPageState& page,
                      ZappedPages& zapped);
 
-  // Empties the SPTE, whatever it is: a leaf, a link or the like; present or
-  // not. The child of a nested guest's page that has no parent any more is
-  // zapped with all below, if TDP is enabled and it is no root; other children
-  // stay, to be found again (SHD-21). Returns how many pages went to `zapped`.
-  // The caller flushes, if the SPTE was present.
+  // Empties the SPTE, whatever it is: a leaf, a link or an MMIO SPTE; present
+  // or not. If that leaves a child of a nested guest's page without a parent,
+  // and TDP is enabled and the child is no root, the child is zapped with
+  // everything below it; other children stay and can be found again (SHD-21).
+  // Returns the number of pages added to `zapped`. The caller flushes if the
+  // SPTE was present.
   uint64_t ZapSpte(const MmuWriteLocked& lock, SpteSlot& sptep,
                    ZappedPages& zapped);
 
-  // Flushes once if there are pages in `zapped` or `flush` is pending, then
-  // has the pages freed after an RCU grace period (SHD-22). When it returns no
-  // vCPU walks them any more.
+  // Flushes once if there are pages in `zapped` or `flush` is pending, then has
+  // the pages freed after an RCU grace period (SHD-22). On return no vCPU walks
+  // them any more.
   void Commit(const MmuWriteLocked& lock, ZappedPages& zapped,
               TlbFlushBatch& flush, MmuCost* cost);
   // The same with nothing else to flush.
@@ -104,9 +106,10 @@ class ShadowZap {
 
   // --- Roots. ---
 
-  // One more, or one less, root of a vCPU is `page`. An invalid root goes to
-  // `zapped` with the last (it is prepared, and counted as zapped, again).
-  // REQUIRES: PutRoot after GetRoot; GetRoot of an active page.
+  // Adds, or removes, a root reference of a vCPU to `page`. Removing the last
+  // reference of an invalid root adds it to `zapped` (it is prepared, and
+  // counted as zapped, again). REQUIRES: PutRoot after GetRoot; GetRoot of an
+  // active page.
   void GetRoot(const MmuWriteLocked& lock, ShadowPageState& page);
   void PutRoot(const MmuWriteLocked& lock, ShadowPageState& page,
                ZappedPages& zapped);
@@ -114,35 +117,36 @@ class ShadowZap {
   // --- Many pages. ---
 
   // Zaps and commits the oldest pages that are no roots in use, until `pages`
-  // went or there are none left (SHD-26, SHD-27). Returns how many went; pages
-  // below others count, so it may be more.
+  // were zapped or none are left (SHD-26, SHD-27). Returns the number of zapped
+  // pages; pages below others count, so it may be more than `pages`.
   uint64_t ZapOldest(const MmuWriteLocked& lock, uint64_t pages, MmuCost* cost);
 
-  // Zapping the whole VM is two steps (SHD-24). First all pages become
-  // obsolete; the caller has all vCPUs let go of their roots under the same
-  // hold of `lock`. Then ZapObsolete takes them apart, and lets go of the lock
-  // in between: what it unlinks, no vCPU can reach by then. REQUIRES: both
-  // under one hold of slots_lock, and one Reclaim (sync/refill.h).
+  // Zapping the whole VM takes two steps (SHD-24). StartGeneration makes all
+  // pages obsolete; the caller makes all vCPUs drop their roots under the same
+  // hold of `lock`. Then ZapObsolete tears the pages down, and releases the
+  // lock in between: by then no vCPU can reach the pages that it unlinks.
+  // REQUIRES: both under one hold of slots_lock, and one Reclaim
+  // (sync/refill.h).
   void StartGeneration(const MmuWriteLocked& lock) {
     pages_.set.StartGeneration(lock);
   }
   void ZapObsolete(MmuWriteLocked& lock, MmuCost* cost);
 
   // Zaps up to `max_pages` of the pages that are listed because the guest
-  // executes from them, the oldest first, so that huge pages can come in their
-  // place (SPTE-53); those for which `keep` says so are only taken off the
-  // list. Commits before it lets go of the lock and at the end. Returns how
-  // many were zapped. REQUIRES: there is a list.
+  // executes from them, oldest first, so that huge pages can replace them
+  // (SPTE-53); those for which `keep` is true are only taken off the list.
+  // Commits before it releases the lock and at the end. Returns the number of
+  // zapped pages. REQUIRES: there is a list.
   uint64_t RecoverNxHugePages(MmuWriteLocked& lock, uint64_t max_pages,
                               absl::FunctionRef<bool(const ShadowPage&)> keep,
                               MmuCost* cost);
 
-  // Zaps and commits all pages: for the VM's end. Invalid roots stay as long as
-  // somebody has them.
+  // Zaps and commits all pages, at the VM's end. Invalid roots stay as long as
+  // they are referenced.
   void ZapAll(const MmuWriteLocked& lock, MmuCost* cost);
 
  private:
-  // Zaps the unsync pages below `page`; returns how many went.
+  // Zaps the unsync pages below `page`; returns their number.
   uint64_t ZapUnsyncBelow(const MmuWriteLocked& lock, ShadowPageState& page,
                           ZappedPages& zapped);
 

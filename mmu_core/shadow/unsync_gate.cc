@@ -17,8 +17,8 @@ bool UnsyncGate::MayMap(const Lock& lock, const Memslot& slot, Gfn gfn,
                         Tables allowed) {
   MMU_DCHECK(lock.held());
   const SlotRmaps* const rmaps = slot.shadow_rmaps();
-  // Pages with guest PTEs keep huge pages away from their gfn. So do other
-  // things: then it only takes longer to find out that there are none.
+  // Pages with guest PTEs prevent huge mappings of their gfn. So may other
+  // things; then it only takes longer to find that there are no such pages.
   if (rmaps == nullptr || !slot.lpage_info->Disallowed(gfn, Level::k2M)) {
     return true;
   }
@@ -26,7 +26,7 @@ bool UnsyncGate::MayMap(const Lock& lock, const Memslot& slot, Gfn gfn,
   bool may = true;
   pages_.ForEachWithGuestPtes(lock, gfn, [&](ShadowPageState& page) {
     if (page.page->role.as_id() != slot.as_id) return true;
-    MMU_CHECK(page.level() == Level::k4K);  // the others track
+    MMU_CHECK(page.level() == Level::k4K);  // others track
     may = allowed != Tables::kNone;
     if (!may) return false;
     // H1 of RACE-33.

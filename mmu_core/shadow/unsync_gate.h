@@ -1,8 +1,9 @@
-// Whether a gfn may become writable although shadow pages may stand for a
-// guest's table there: they go unsync, or it may not (SHD-36).
+// Decides whether a gfn may become writable although shadow pages may shadow a
+// guest's table there: either the pages become unsync, or the gfn stays
+// read-only (SHD-36).
 //
 // RACE-33. A page becomes unsync on a fault, perhaps under mmu_lock in read
-// mode, while others look, without a lock, for what they have to bring in step.
+// mode, while other vCPUs look, without a lock, for pages to synchronise.
 //
 //   fault, vCPU 1                        vCPU 2
 //   F1 mark the page's ancestors         G1 write the table through an SPTE
@@ -12,12 +13,12 @@
 //   H1 load the flag: unsync already
 //   H2 store a writable SPTE
 //
-// G1 needs what F3 or H2 stored, so G2 must see F1; it would else go on with
-// translations from before G1. F1, F2 and F3 are in this order because F2 and
-// F3 (SpteSlot) store with release; H1 loads with acquire, so that what F1
-// stored comes before H2 as well. Of several faults that meet a page in step,
-// one sets the flag, under UnsyncMarks::lock(); it is not taken back as long as
-// one of them holds mmu_lock.
+// G1 needs the SPTE stored by F3 or H2, so G2 must see F1; otherwise vCPU 2
+// would keep translations from before G1. F1, F2 and F3 are ordered because F2
+// and F3 (SpteSlot) store with release. H1 loads with acquire, so F1 comes
+// before H2 as well. If several faults meet a synchronised page, one sets the
+// flag, under UnsyncMarks::lock(); the flag is not cleared as long as one of
+// them holds mmu_lock.
 
 #ifndef MMU_CORE_SHADOW_UNSYNC_GATE_H_
 #define MMU_CORE_SHADOW_UNSYNC_GATE_H_
@@ -34,7 +35,7 @@
 
 namespace mmu {
 
-// One per VM. Thread-safe with the witnesses named.
+// One per VM. Thread-safe under the locks that the witnesses name.
 class UnsyncGate : public WriteGate {
  public:
   UnsyncGate(const ShadowPageSet& pages, UnsyncMarks& unsync)
@@ -44,13 +45,13 @@ class UnsyncGate : public WriteGate {
                       Prefetched prefetched) override;
   bool MayMapWritable(const MmuWriteLocked& lock, const Memslot& slot, Gfn gfn,
                       Prefetched prefetched) override;
-  // For an SPTE of a page that is being brought in step: no page becomes unsync
-  // for it, and true only if no page stands for a table there (SHD-35).
+  // For an SPTE of a page that is being synchronised: makes no page unsync, and
+  // returns true only if no page shadows a table at `gfn` (SHD-35).
   bool MayMapWritableInSync(const MmuWriteLocked& lock, const Memslot& slot,
                             Gfn gfn);
 
  private:
-  // What pages of a gfn may be.
+  // The state of the pages of a gfn.
   enum class Tables : uint8_t { kNone, kUnsync, kMadeUnsync };
   template <typename Lock>
   bool MayMap(const Lock& lock, const Memslot& slot, Gfn gfn, Tables allowed);
@@ -59,9 +60,9 @@ class UnsyncGate : public WriteGate {
   UnsyncMarks& unsync_;
 };
 
-// A seam for tests that must see what a lost mark leads to, as that of
-// memory/mark_dirty.h. True: let the gfn be mapped writable, and leave the page
-// as it is.
+// A seam for tests of the effects of a lost mark, like that of
+// memory/mark_dirty.h. If it returns true, the gfn is mapped writable, and the
+// page does not become unsync.
 __attribute__((weak)) bool ShouldSkipUnsync();
 
 }  // namespace mmu

@@ -52,7 +52,8 @@ void UnsyncMarks::Mark(const Lock& held, ShadowPageState& page) {
     MarkUpwards(held, it.sptep());
   }
   AtHook(HookPoint::kMarksToUnsync);
-  // Last: who finds the page unsync relies on the marks (RACE-33).
+  // Stored last: a thread that finds the page unsync relies on the marks
+  // (RACE-33).
   page.unsync.store(true, std::memory_order_release);
 }
 

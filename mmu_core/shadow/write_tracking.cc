@@ -39,7 +39,7 @@ bool WriteTracking::WriteProtectGfn(const MmuWriteLocked& lock, int as_id,
                                     Gfn gfn) {
   RcuReadGuard rcu;
   const Memslot* const slot = parts_.vm.SlotOf(as_id, gfn);
-  if (slot == nullptr) return false;  // nothing maps it
+  if (slot == nullptr) return false;  // no MMU maps the gfn
   const bool changed =
       links_.WriteProtectGfn(lock, *slot->shadow_rmaps(), gfn, Level::k4K);
   return parts_.vm.WriteProtectGfn(lock, *slot, gfn) || changed;

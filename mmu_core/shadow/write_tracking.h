@@ -1,10 +1,10 @@
-// Keeping the guest from writing, unnoticed, to tables that have a shadow
+// Preventing unnoticed writes of the guest to tables that are shadowed
 // (SHD-08..10).
 //
-// A page above level 1 write-tracks its gfn: the slot's count of trackers goes
-// up, and nothing may map the gfn writable as long as it is not 0. A page of
+// A page above level 1 write-tracks its gfn: the slot's count of trackers
+// increases, and no SPTE may map the gfn writable while it is not 0. A page of
 // level 1 only write-protects its gfn, since it may become unsync later. Both
-// keep huge pages from mapping the gfn. A page without guest PTEs does neither
+// prevent huge mappings of the gfn. A page without guest PTEs does neither
 // (SHD-07, ROLE-34).
 
 #ifndef MMU_CORE_SHADOW_WRITE_TRACKING_H_
@@ -19,34 +19,35 @@
 
 namespace mmu {
 
-// One per VM. Thread-safe with the witnesses named.
+// One per VM. Thread-safe under the locks that the witnesses name.
 class WriteTracking {
  public:
   WriteTracking(const ShadowParts& parts, ShadowLinks& links)
       : parts_(parts), links_(links) {}
-  // REQUIRES: no page is accounted any more.
+  // REQUIRES: no page is accounted.
   ~WriteTracking();
   WriteTracking(const WriteTracking&) = delete;
   WriteTracking& operator=(const WriteTracking&) = delete;
 
-  // To be called once `page`, if it has guest PTEs, can be found. Afterwards no
-  // SPTE maps its gfn writable, and no TLB says otherwise. Whoever makes the
-  // page reads the guest's entries after this, not before (RACE-32). REQUIRES:
-  // the gfn lies in a slot (checked).
+  // To be called for `page` once lookups find it; has an effect only if it has
+  // guest PTEs. Afterwards no SPTE maps its gfn writable, and no TLB entry
+  // does. The thread that makes the page reads the guest's entries after this,
+  // not before (RACE-32). REQUIRES: the gfn lies in a slot (checked).
   void Account(const MmuWriteLocked& lock, const ShadowPageState& page,
                MmuCost* cost);
-  // What `page` no longer keeps from being written or from huge pages, faults
-  // find out.
+  // Ends the protection by `page`. Later faults restore write permission and
+  // huge mappings.
   void Unaccount(const MmuWriteLocked& lock, const ShadowPageState& page);
 
-  // Takes W, for good, from what maps `gfn` in address space `as_id`, in this
-  // MMU and the VM's others. The caller flushes before it drops the lock. True
-  // if something changed. For pages that are brought in step, too (SHD-34).
+  // Clears W and MMU-writable in the SPTEs that map `gfn` in address space
+  // `as_id`, in this MMU and the VM's others. The caller flushes before it
+  // drops the lock. True if something changed. Also for pages that are being
+  // synchronised (SHD-34).
   bool WriteProtectGfn(const MmuWriteLocked& lock, int as_id, Gfn gfn);
 
   // Whether there may be a page with guest PTEs. May be called without a lock,
-  // after a write to guest memory: if it says no, pages made from now on see
-  // what was written (shadow/indirect_page_count.h).
+  // after a write to guest memory: if false, pages made from now on see the
+  // write (shadow/indirect_page_count.h).
   bool AnyIndirectPages() const { return indirect_pages_.Any(); }
 
  private:
