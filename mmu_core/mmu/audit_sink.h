@@ -1,8 +1,8 @@
-// Where the MMUs of a VM report to while the VM is audited.
+// The interface through which a VM's MMUs report to the auditor.
 //
-// An MMU knows its tables; what a leaf may map and whether its next write would
-// be noticed is known by the VM. So each MMU checks its own invariants, and
-// hands every leaf to the sink, which checks those of the VM.
+// An MMU knows its own tables; the VM knows what a leaf may map and whether its
+// next write would be noticed. So each MMU checks its own invariants and passes
+// every leaf to the sink, which checks the VM's invariants.
 
 #ifndef MMU_CORE_MMU_AUDIT_SINK_H_
 #define MMU_CORE_MMU_AUDIT_SINK_H_
@@ -19,15 +19,15 @@
 
 namespace mmu {
 
-// A leaf of either MMU. A value.
+// A leaf of any MMU. A value.
 struct AuditedLeaf {
   int as_id = 0;
-  Gfn gfn;  // the first that it maps
+  Gfn gfn;  // the first gfn that it maps
   Level level = Level::k4K;
   Spte spte;
   const SpteFormat& format;
-  // A CPU's own log would note the next write through it, if it lacks D: the
-  // log knows gfns of L1 only (DL-33).
+  // If the leaf lacks D, a CPU's own log would record the next write through
+  // it: such a log can hold only gfns of L1 (DL-33).
   bool known_to_cpu_logs = false;
 };
 
@@ -46,7 +46,7 @@ class AuditSink {
 
   virtual void CheckLeaf(const AuditedLeaf& leaf) = 0;
 
-  // How much was looked at.
+  // Count the audited tables and pages.
   virtual void CountTables(uint64_t tables) = 0;
   virtual void CountShadowPages(uint64_t pages) = 0;
 };

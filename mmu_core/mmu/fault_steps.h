@@ -1,4 +1,4 @@
-// What faults of the TDP MMU and of the shadow MMU have in common: the choice
+// The common steps of faults in the TDP MMU and in the shadow MMU: the choice
 // of a level (PF-30, PF-32), and the fast page fault (PF-10..18).
 
 #ifndef MMU_CORE_MMU_FAULT_STEPS_H_
@@ -42,7 +42,8 @@ inline void ChooseFaultLevel(PageFault& fault, Level max,
   fault.pfn = Pfn(fault.pfn.value() & ~mask);
 }
 
-// One level less; the frame is then that of the smaller page (PF-32).
+// Lowers the goal by one level; the frame becomes that of the smaller page
+// (PF-32).
 inline void LowerFaultGoal(PageFault& fault) {
   const uint64_t below = PagesPer(fault.goal_level) - 1;
   fault.goal_level = ChildOf(fault.goal_level);
@@ -51,26 +52,26 @@ inline void LowerFaultGoal(PageFault& fault) {
       Pfn(fault.pfn.value() | (within & ~(PagesPer(fault.goal_level) - 1)));
 }
 
-// Lost compare-exchanges of the fast fault that are tried again (PF-14).
+// How often the fast fault retries a lost compare-exchange (PF-14).
 inline constexpr int kFastFaultRetries = 4;
 
-// The present leaf that a walk ended in.
+// The present leaf at the end of a walk.
 struct FaultLeaf {
-  SpteSlot* slot = nullptr;  // null: it ended elsewhere
+  SpteSlot* slot = nullptr;  // null: the walk did not end in one
   Spte spte;
   Level level = Level::k4K;
 };
 
-// Repairs the leaf on the way to fault.gfn in place, without mmu_lock (PF-13).
-// `find` walks there anew and returns a FaultLeaf; it is called in an RCU read
-// section. REQUIRES: no guest's tables have a part in what the leaf maps
-// (PF-11); as TdpMmu::FastFault.
+// Repairs the leaf on the path to fault.gfn in place, without mmu_lock (PF-13).
+// `find` repeats the walk and returns a FaultLeaf; it is called in an RCU read
+// section. REQUIRES: the mapping does not depend on a guest's tables (PF-11);
+// otherwise as for TdpMmu::FastFault.
 template <typename FindLeaf>
 FaultResult FastPageFault(const SpteFormat& format, PageFault& fault,
                           FindLeaf find) {
-  // A fault on an entry that is not present can be repaired here only if
-  // access tracking took its permissions; with A/D bits that does not happen.
-  // A present one lacks only write permission if a write caused it (PF-10).
+  // A fault on a non-present entry can be repaired here only if access tracking
+  // took its permissions, which does not happen with A/D bits. A present entry
+  // lacks only write permission, if a write caused the fault (PF-10).
   if (fault.present ? fault.kind != AccessKind::kWrite : format.has_ad()) {
     return FaultResult::kInvalid;
   }
@@ -85,7 +86,7 @@ FaultResult FastPageFault(const SpteFormat& format, PageFault& fault,
     const bool gives_write =
         fault.kind == AccessKind::kWrite && format.IsMmuWritable(spte);
     if (gives_write) {
-      // Only one page of a huge one would be marked; the slow path splits it.
+      // Only one page of a huge page would be marked; the slow path splits it.
       if (leaf.level > Level::k4K && fault.slot->dirty_log_enabled()) {
         return FaultResult::kInvalid;
       }
@@ -96,12 +97,12 @@ FaultResult FastPageFault(const SpteFormat& format, PageFault& fault,
     if (!leaf.slot->CompareExchange(spte, wanted)) continue;
     if (!gives_write) return FaultResult::kFixed;
     AtHook(HookPoint::kExchangeToMark);
-    // After the exchange, never before (PF-15). Were it the other way round:
+    // After the exchange, never before (PF-15). In the other order:
     //   1. this thread marks        2. CLEAR takes the mark, protects (nothing
     //   3. this thread sets W          to do: W is still clear), flushes
-    // and the write that follows would be in no log. This way round a CLEAR
-    // between exchange and mark leaves a marked, protected page: reported once
-    // more than needed. The guest's write comes after both.
+    // and the write that follows would be in no log. In this order a CLEAR
+    // between exchange and mark leaves a marked, protected page, which is
+    // reported once too often. The guest's write comes after both.
     fault.marked_dirty = MarkPageDirty(*fault.slot, fault.gfn, fault.ring);
     return FaultResult::kFixed;
   }

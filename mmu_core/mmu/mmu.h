@@ -1,12 +1,12 @@
-// One of the MMUs of a VM, for those who work on a memslot and not on a fault:
+// One of the MMUs of a VM, for operations on a memslot rather than on a fault:
 // dirty logging, splits, recovery, ageing, the host's notifier, the auditor.
 //
 // A VM has one or several (vm/core/mmu_set.h). With nested paging the TDP MMU
-// maps what L1 uses and the shadow MMU what L2 uses, so one gfn may be mapped
-// by both, and every operation here is done by each.
+// maps L1's memory and the shadow MMU L2's, so both may map one gfn, and each
+// performs every operation here.
 //
-// Each call does the work of one slot or range: a virtual call is never in a
-// fault, a walk or a TLB hit. Those have functions of the MMU's own class.
+// Each call works on one slot or range, so no virtual call is in a fault, a
+// walk or a TLB hit. Those use functions of the MMU's own class.
 
 #ifndef MMU_CORE_MMU_MMU_H_
 #define MMU_CORE_MMU_MMU_H_
@@ -35,34 +35,34 @@
 
 namespace mmu {
 
-// How the next write to a page is noticed once the page is re-protected.
+// How the next write to a page is detected once the page is re-protected.
 enum class NoticeBy : uint8_t {
-  kFault,   // W is taken: the write faults
-  kCpuLog,  // D is taken: the processor notes the write (PML)
+  kFault,   // W is cleared: the write faults
+  kCpuLog,  // D is cleared: the processor logs the write (PML)
 };
 
-// What a slot that begins to log asks for. A value.
+// The parameters of a slot that begins to log. A value.
 struct LogPlan {
   SplitPolicy split = SplitPolicy::kNone;  // kEager: to 4 KiB pages first
   NoticeBy notice_by = NoticeBy::kFault;
   HoldLimit limit;
 };
 
-// What a split asks for. A value.
+// The parameters of a split. A value.
 struct SplitPlan {
   Level target = Level::k4K;  // k4K or k2M
   SplitTrigger trigger = SplitTrigger::kRequest;
-  // The call ends when it has held mmu_lock for so long and has looked at one
-  // entry at least; SplitOutcome::next_gfn tells where. Infinite: at the end of
-  // the range only. An MMU with few huge pages may go on to the range's end.
+  // The call ends once it has held mmu_lock for this long and has visited at
+  // least one entry; SplitOutcome::next_gfn is its position. Infinite: it ends
+  // only at the end of the range. An MMU with few huge pages may always
+  // continue to the range's end.
   absl::Duration step = absl::InfiniteDuration();
   HoldLimit limit;
 };
 
-// Thread-safe with the locks named. All functions require the VM's slots_lock
-// unless they say otherwise: it keeps the slot, and guards the tables that
-// splits take. A range is a part of its slot. `cost` may be null and is added
-// to.
+// Thread-safe under the locks named. All functions require the VM's slots_lock
+// unless they say otherwise: it keeps the slot, and guards the tables for
+// splits. A range is a part of its slot. `cost` may be null and is added to.
 class Mmu {
  public:
   virtual ~Mmu() = default;
@@ -73,15 +73,15 @@ class Mmu {
   virtual MmuKind kind() const = 0;
 
   // Whether an SPTE of this MMU may map a page of the slot. If not, no function
-  // below has work to do for the slot or takes a lock. Needs no lock; what
-  // makes the answer true happens before the first such SPTE.
+  // below has work to do for the slot or takes a lock. Needs no lock; the event
+  // that makes the answer true happens before the first such SPTE.
   virtual bool MayMap(const Memslot& slot) const = 0;
 
   // --- These take mmu_lock themselves, in the mode that they need. ---
 
-  // The slot logs from now on (DL-02): splits its huge pages if asked to, then
-  // re-protects all of its pages. The caller flushes TLBs before anybody may
-  // rely on it.
+  // Called when the slot begins to log (DL-02): splits its huge pages if
+  // requested, then re-protects all of its pages. The caller flushes TLBs
+  // before any code relies on the protection.
   virtual SplitOutcome EnableLog(const Memslot& slot, const LogPlan& plan,
                                  MmuCost* cost) = 0;
 
@@ -89,62 +89,63 @@ class Mmu {
   virtual SplitOutcome Split(const Memslot& slot, GfnRange range,
                              const SplitPlan& plan, MmuCost* cost) = 0;
 
-  // Puts small pages together to huge ones, or makes way for those (TDP-52,
+  // Merges small pages into huge ones, or makes way for huge pages (TDP-52,
   // SHD-82). Flushes. REQUIRES: the slot does not log.
   virtual RecoverOutcome Recover(const Memslot& slot, GfnRange range,
                                  MmuCost* cost, const HoldLimit& limit) = 0;
 
-  // Zaps the whole VM the fast way (TDP-33, SHD-24): when it returns no vCPU
-  // uses an SPTE of before the call.
+  // Zaps the whole VM quickly (TDP-33, SHD-24): on return no vCPU uses an SPTE
+  // from before the call.
   virtual void FastZapAll(LockOp op, MmuCost* cost) = 0;
 
   // Zaps one in `ratio`, rounded up, of the tables that were split because the
   // guest executed from them, oldest first; those for which `keep` is true are
-  // only taken off the list (SPTE-53). How many were zapped. Does not require
-  // slots_lock.
+  // only taken off the list (SPTE-53). Returns the number of zapped tables.
+  // Does not require slots_lock.
   virtual uint64_t RecoverNxHugePages(
       uint32_t ratio, absl::FunctionRef<bool(const ShadowPage&)> keep,
       MmuCost* cost) = 0;
 
-  // The memslots have `pages` pages in all now: a slot was made or deleted.
+  // Called after a slot was made or deleted: the memslots now have `pages`
+  // pages in all.
   virtual void SlotsChanged(uint64_t pages, MmuCost* cost) = 0;
 
   // --- These work under the caller's hold, so that MMUs change as one. ---
 
-  // Zaps every leaf that maps a page of `range`, a larger one as a whole, in
-  // each root; flushes before it yields and once at the end if it zapped
-  // anything (TDP-37, SHD-18). True if it did. Instead of slots_lock an
+  // Zaps every leaf that maps a page of `range` in each root, a larger leaf as
+  // a whole. Flushes before it yields and once at the end if it zapped anything
+  // (TDP-37, SHD-18). True if anything was zapped. Instead of slots_lock, an
   // announced invalidation may keep the slot (SLOT-23).
   virtual bool ZapLeafs(MmuWriteLocked& lock, const Memslot& slot,
                         GfnRange range, FlushReason reason, MayYield may_yield,
                         MmuCost* cost) = 0;
 
-  // The slot, which is invalid, goes: zaps all that maps it, and forgets what
-  // else is known of it (SLOT-28). Flushes.
+  // Called before the slot, which is invalid, is removed: zaps all of its
+  // mappings, and drops all other state of the slot (SLOT-28). Flushes.
   virtual void ForgetSlot(MmuWriteLocked& lock, const Memslot& slot,
                           MmuCost* cost) = 0;
 
-  // As Split, to `target`, for a clear (DL-26). May let go of the lock.
+  // Like Split, to `target`, for a clear (DL-26). May release the lock.
   virtual SplitOutcome SplitForClear(MmuWriteLocked& lock, const Memslot& slot,
                                      GfnRange range, Level target,
                                      MmuCost* cost) = 0;
 
   // Re-protects the 4 KiB leafs of the pages `first + i` of the slot whose bit
-  // i is set in `mask` (DL-15). Huge leafs are left alone. The caller flushes.
+  // i is set in `mask` (DL-15). Does not change huge leafs. The caller flushes.
   virtual void Reprotect(MmuWriteLocked& lock, const Memslot& slot, Gfn first,
                          uint64_t mask, NoticeBy notice_by, MmuCost* cost) = 0;
 
-  // Takes W, for good, from the leafs of at least `min_level` that map `gfn`
-  // (TDP-56). True if something changed: the caller flushes before it lets go
-  // of the lock. An RCU read section may keep the slot instead of slots_lock.
+  // Clears W and MMU-writable in the leafs of at least `min_level` that map
+  // `gfn` (TDP-56). True if something changed: the caller flushes before it
+  // releases the lock. An RCU read section may keep the slot instead of
+  // slots_lock.
   virtual bool WriteProtectGfn(const MmuWriteLocked& lock, const Memslot& slot,
                                Gfn gfn, Level min_level) = 0;
 
   // --- Before the log is sealed or counted. No lock is required. ---
 
-  // Takes pages that were noted as dirty elsewhere, and that nobody but this
-  // MMU knows of, into the open epoch of the log. An MMU whose faults and vCPUs
-  // mark pages has none.
+  // Moves pages that only this MMU has recorded as dirty into the open epoch of
+  // the log. An MMU whose faults and vCPUs mark pages records none.
   virtual absl::Status CollectDirty(MmuCost* cost) {
     static_cast<void>(cost);
     return absl::OkStatus();
@@ -152,32 +153,31 @@ class Mmu {
 
   // --- Without mmu_lock, in an RCU read section. ---
 
-  // Whether vCPUs may use anything of this MMU at present. If not, none of its
+  // Whether vCPUs may use a mapping of this MMU at present. If not, none of its
   // pages is young (AGE-10).
   virtual bool MayBeInUse() const = 0;
 
-  // Whether it ages without waiting for anybody (AGE-32).
+  // Whether the MMU ages without waiting for another thread (AGE-32).
   virtual bool AgesFast() const = 0;
 
-  // Tests, or tests and clears, the Accessed bits of whatever maps pages of
-  // `range` of address space `as_id`, whose slots are `slots`, and adds what it
-  // finds to `result`, whose bitmap of young pages covers `range`. If
-  // result.mapped is not empty it is filled in, and the counts are the
-  // caller's business (CountPages). No flush (AGE-16). Does not require
-  // slots_lock.
+  // Tests, or tests and clears, the Accessed bits of the leafs that map pages
+  // of `range` of address space `as_id`, whose slots are `slots`, and adds the
+  // results to `result`, whose bitmap of young pages covers `range`. If
+  // result.mapped is not empty it is filled in, and the caller computes the
+  // counts (CountPages). No flush (AGE-16). Does not require slots_lock.
   virtual void Age(const MemslotSet& slots, int as_id, GfnRange range,
                    AgeMode mode, AgeResult& result, MmuCost* cost) const = 0;
 
-  // --- For those who look from outside. ---
+  // --- For external observers. ---
 
-  // Appends tables to listing.pages, from listing.position on, until that has
-  // room for no more, the budget is used up, or there are no more: then true.
-  // Holds no lock longer than for a piece of the work. Does not require
+  // Appends tables to listing.pages from listing.position on, until the list is
+  // full, the budget is used up, or there are no more tables: then returns
+  // true. Holds a lock no longer than for a piece of the work. Does not require
   // slots_lock.
   virtual bool List(ShadowPageLister& listing) const = 0;
 
-  // Verifies the MMU's own invariants, and reports each leaf to `sink` for
-  // those of the VM (vm/inspect/audit.h). REQUIRES: no vCPU runs; an RCU read
+  // Verifies the MMU's own invariants, and reports each leaf to `sink` for the
+  // VM's invariants (vm/inspect/audit.h). REQUIRES: no vCPU runs; an RCU read
   // section.
   virtual void Audit(const MmuWriteLocked& lock, AuditSink& sink) const = 0;
 };

@@ -10,8 +10,8 @@ NxHugePageList::~NxHugePageList() { MMU_CHECK(count() == 0); }
 void NxHugePageList::Track(ShadowPage& page) {
   MMU_DCHECK(InRcuReadSection());
   MutexLock lock(mu_);
-  // Between link and here somebody may have unlinked it; then Forget has been
-  // called and will not be again.
+  // Another thread may have unlinked the page since it was linked; then Forget
+  // has been called and will not be called again.
   if (!page.nx_huge_page_disallowed.load(std::memory_order_relaxed)) return;
   if (page.nx_listed) return;
   page.nx_listed = true;

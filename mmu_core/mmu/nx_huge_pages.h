@@ -1,12 +1,12 @@
 // The NX huge page mitigation of one VM: whether it is on, and the tables that
-// stand where a huge page could be, because the guest executes from it.
+// replace huge pages because the guest executes from them.
 //
 // On processors with the iTLB multi-hit erratum a guest that executes from a
 // huge page while its size changes can halt the machine. So huge leafs are not
-// executable, and a fetch from one puts small pages in its place. The table
-// that holds them is *disallowed* to become a huge page again, or reads and
-// fetches would change it back and forth; it is also *listed*, oldest first, so
-// that recovery can give the huge page another try (vm/jobs/nx_recovery.h).
+// executable, and a fetch from one replaces it by small pages. The table that
+// holds the small pages is *disallowed* to become a huge page again, or reads
+// and fetches would change it back and forth. It is also *listed*, oldest
+// first, so that recovery can try the huge page again (vm/jobs/nx_recovery.h).
 //
 // (SPTE-50..54, TDP-40.)
 
@@ -30,20 +30,21 @@ class NxHugePageList {
   NxHugePageList(const NxHugePageList&) = delete;
   NxHugePageList& operator=(const NxHugePageList&) = delete;
 
-  // Lists `page`, which is linked and disallowed; nothing if it was unlinked
-  // since, or is listed: a shadow page may be linked more than once. REQUIRES:
-  // an RCU read section.
+  // Lists `page`, which was linked and disallowed. No effect if it was unlinked
+  // since, or is listed already: a shadow page may be linked more than once.
+  // REQUIRES: an RCU read section.
   void Track(ShadowPage& page);
-  // The page is being unlinked, or zapped: takes it off the list, if it is
-  // there, and its mark away. Costs a load if it is not marked.
+  // To be called when the page is unlinked or zapped: removes it from the list,
+  // if it is listed, and clears its mark. Costs one load if the page is not
+  // marked.
   void Forget(ShadowPage& page) {
     if (page.nx_huge_page_disallowed.load(std::memory_order_relaxed)) {
       ForgetMarked(page);
     }
   }
-  // The page that was listed first, no longer listed nor disallowed; null if
-  // none is. It stays what it is until the end of the RCU read section that the
-  // caller is in. REQUIRES: an RCU read section.
+  // Takes the oldest page off the list and clears its mark; null if the list is
+  // empty. The page stays allocated until the end of the caller's RCU read
+  // section. REQUIRES: an RCU read section.
   ShadowPage* TakeOldest();
 
   uint64_t count() const { return count_.load(std::memory_order_relaxed); }
@@ -70,21 +71,21 @@ class NxHugePages {
   NxHugePages& operator=(const NxHugePages&) = delete;
 
   // Changes only under slots_lock, followed by a fast zap of the whole VM. A
-  // fault reads it under mmu_lock: one that saw the old value maps into a root
-  // that is thrown away.
+  // fault reads it under mmu_lock: a fault that saw the old value maps into a
+  // root that is thrown away.
   bool mitigated() const { return mitigated_.load(std::memory_order_relaxed); }
   void SetMitigated(bool on) {
     mitigated_.store(on, std::memory_order_relaxed);
   }
 
-  // A list for each MMU: the TDP MMU's is recovered under mmu_lock in read
-  // mode, the shadow MMU's in write mode.
+  // One list per MMU: the TDP MMU's is recovered under mmu_lock in read mode,
+  // the shadow MMU's in write mode.
   NxHugePageList& tdp() { return tdp_; }
   const NxHugePageList& tdp() const { return tdp_; }
   NxHugePageList& shadow() { return shadow_; }
   const NxHugePageList& shadow() const { return shadow_; }
 
-  // STAT-12, nx_lpage_splits: listed pages of both. A gauge (SPTE-54).
+  // STAT-12, nx_lpage_splits: the listed pages of both MMUs. A gauge (SPTE-54).
   uint64_t count() const { return tdp_.count() + shadow_.count(); }
 
  private:

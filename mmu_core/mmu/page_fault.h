@@ -1,5 +1,5 @@
-// One page fault on its way through the handler: what the vCPU wanted, what
-// the memslots say about it, and at which level it shall be mapped.
+// One page fault on its way through the handler: the vCPU's access, the memslot
+// of the gfn, and the level at which to map the page.
 
 #ifndef MMU_CORE_MMU_PAGE_FAULT_H_
 #define MMU_CORE_MMU_PAGE_FAULT_H_
@@ -24,9 +24,9 @@ struct PageFault {
   // The hardware found a present entry that forbids the access, as opposed to
   // no entry at all.
   bool present = false;
-  // Nobody has accessed the page yet (PF-41, SPTE-11).
+  // The page is mapped before the guest accessed it (PF-41, SPTE-11).
   Prefetched prefetched = Prefetched::kNo;
-  // Of the faulting vCPU; null if the VM logs into bitmaps.
+  // The faulting vCPU's ring; null if the VM logs into bitmaps.
   DirtyRing* ring = nullptr;
 
   // Resolved before mmu_lock is taken (PF-20..23).
@@ -39,14 +39,14 @@ struct PageFault {
   Level max_level = kMaxLeafLevel;  // of the hardware (PF-31)
   Level req_level = Level::k4K;
   Level goal_level = Level::k4K;
-  // The page is executed and the NX huge page mitigation is on: small pages,
-  // whatever the slot allows (SPTE-51).
+  // The page is executed and the NX huge page mitigation is on: map small
+  // pages, whatever the slot allows (SPTE-51).
   bool huge_page_disallowed = false;
 
-  // Without a slot: the MMIO SPTE that shall say so (SPTE-41).
+  // Without a slot: the MMIO SPTE to install (SPTE-41).
   Spte mmio;
 
-  // What handling it did, for statistics.
+  // The effects of the fault, for statistics.
   bool mmio_spte_created = false;
   bool split_huge_page = false;
   bool marked_dirty = false;  // clean -> dirty by this fault

@@ -1,5 +1,5 @@
-// What a page of tables is, for somebody who looks at a VM from outside: a copy
-// that stays what it is while the VM goes on.
+// A copy of the properties of a page of tables, for an external observer. It
+// does not change while the VM continues.
 
 #ifndef MMU_CORE_MMU_SHADOW_PAGE_INFO_H_
 #define MMU_CORE_MMU_SHADOW_PAGE_INFO_H_
@@ -24,13 +24,13 @@ struct EntryPlace {
   friend bool operator==(const EntryPlace&, const EntryPlace&) = default;
 };
 
-// One page. A value; it is large, so that a list of them is allocated at once.
+// One page. A value; large, so a list of them is allocated at once.
 struct ShadowPageInfo {
   static constexpr int kMaxParents = 16;
 
   MmuKind owner = MmuKind::kTdp;  // the MMU that the page belongs to
-  Hpa table;                      // as entries that point at it say
-  Gfn gfn;  // with role.HasGuestPtes() that of the guest's table
+  Hpa table;                      // as in entries that point at it
+  Gfn gfn;                        // with role.HasGuestPtes(): the guest's table
   PageRole role;
   int root_count = 0;  // of the TDP MMU: 1 for a root
   bool unsync = false;
@@ -39,10 +39,10 @@ struct ShadowPageInfo {
   uint64_t parent_count = 0;
   std::array<EntryPlace, kMaxParents> parents;  // the first of them
   int present_entries = 0;
-  int leafs = 0;  // among these
+  int leafs = 0;  // of the present entries
 };
 
-// What to list; a page must pass all.
+// The filter of a listing; a page must match all of it.
 struct ShadowPageFilter {
   GfnRange gfns =
       {};         // the guest's table, or what a direct page maps; empty: any
@@ -51,7 +51,7 @@ struct ShadowPageFilter {
   std::optional<MmuKind> owner = std::nullopt;
 };
 
-// How far a listing got. To be kept and handed back as it is.
+// The position of a listing. Opaque: to be kept and passed back unchanged.
 struct ShadowPagePosition {
   static constexpr int kBeforeRoot = 6;
 
@@ -66,7 +66,7 @@ struct ShadowPagePosition {
 
 struct ShadowPageListing {
   std::vector<ShadowPageInfo> pages;
-  std::optional<ShadowPagePosition> next;  // nothing: that was all
+  std::optional<ShadowPagePosition> next;  // nullopt: the listing is complete
 };
 
 }  // namespace mmu

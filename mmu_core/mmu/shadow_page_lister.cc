@@ -11,7 +11,7 @@ Hpa AddressOf(const PageTable* table) {
   return Hpa(reinterpret_cast<uintptr_t>(table));
 }
 
-// Counts in `info` what the table holds at this moment.
+// Counts in `info` the current entries of the table.
 void CountEntries(const PageTable& table, Level level, ShadowPageInfo& info) {
   for (const SpteSlot& slot : table.entries) {
     const Spte spte = slot.Load();
@@ -21,7 +21,7 @@ void CountEntries(const PageTable& table, Level level, ShadowPageInfo& info) {
   }
 }
 
-// Where the guest's table is, or what a direct page maps.
+// The gfn of the guest's table, or the gfns that a direct page maps.
 GfnRange ConcernedGfns(Gfn gfn, PageRole role) {
   if (!role.IsDirect()) return GfnRange::Of(gfn, 1);
   return GfnRange::Of(gfn, PagesPer(role.level()) * kEntriesPerTable);

@@ -1,8 +1,8 @@
-// One listing of the tables of a VM, as it goes from MMU to MMU.
+// The state of one listing of the tables of a VM, passed from MMU to MMU.
 //
-// Tables are listed while vCPUs run. Work is done in pieces, and a lock or RCU
-// section that a piece needs is let go of after it, so tables that come and go
-// in between may be listed or not; those that stay are listed once.
+// Tables are listed while vCPUs run. The work is done in pieces; the lock or
+// RCU section of a piece is released after it. So tables that are made or freed
+// in between may or may not be listed; tables that stay are listed once.
 
 #ifndef MMU_CORE_MMU_SHADOW_PAGE_LISTER_H_
 #define MMU_CORE_MMU_SHADOW_PAGE_LISTER_H_
@@ -20,26 +20,26 @@
 
 namespace mmu {
 
-// How many entries or pages are looked at in one piece.
+// The number of entries or pages visited in one piece.
 inline constexpr int64_t kLooksPerPiece = int64_t{1} << 15;
 
 // Thread-compatible.
 struct ShadowPageLister {
   const ShadowPageFilter& filter;
-  const size_t limit;  // pages.size() ends there; pages.capacity() is as large
-  int64_t budget;      // entries and pages that may still be looked at
-  ShadowPagePosition position = {};  // of the MMU that lists
+  const size_t limit;  // of pages.size(); pages.capacity() is as large
+  int64_t budget;      // entries and pages that may still be visited
+  ShadowPagePosition position = {};  // of the MMU that is listed
   std::vector<ShadowPageInfo>& pages;
 
   bool full() const { return pages.size() == limit; }
-  // Whether a page of this gfn and role is to be listed.
+  // Whether a page with this gfn and role is to be listed.
   bool Passes(Gfn gfn, PageRole role) const;
 };
 
-// Where the entry is.
+// The table and index of the entry.
 EntryPlace PlaceOf(const SpteSlot& slot);
 
-// The page as its table is at this moment; without parents.
+// Describes the page and the current contents of its table; without parents.
 ShadowPageInfo Describe(const ShadowPage& page, MmuKind owner);
 
 }  // namespace mmu

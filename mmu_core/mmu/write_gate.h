@@ -1,4 +1,4 @@
-// Whether a gfn may be mapped writable, as far as shadow pages are concerned.
+// Decides whether shadow pages allow a gfn to be mapped writable.
 
 #ifndef MMU_CORE_MMU_WRITE_GATE_H_
 #define MMU_CORE_MMU_WRITE_GATE_H_
@@ -10,15 +10,15 @@
 
 namespace mmu {
 
-// Thread-safe with the witnesses named.
+// Thread-safe under the locks that the witnesses name.
 class WriteGate {
  public:
   virtual ~WriteGate() = default;
 
-  // To be asked before an SPTE for `gfn` of `slot` becomes writable, under the
-  // hold of mmu_lock under which it does. False: the gfn is a guest's table
-  // that stays write-protected. True: nothing shadows it, or what does is
-  // unsync from now on (SHD-36). Of a huge page any of its gfns will do: no
+  // To be called before an SPTE for `gfn` of `slot` becomes writable, under the
+  // same hold of mmu_lock. False: the gfn is a guest's table that stays
+  // write-protected. True: no page shadows it, or the pages that do are unsync
+  // from now on (SHD-36). For a huge page any of its gfns may be passed: no
   // table lies in it.
   virtual bool MayMapWritable(const MmuReadLocked& lock, const Memslot& slot,
                               Gfn gfn, Prefetched prefetched) = 0;
