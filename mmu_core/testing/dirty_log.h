@@ -1,5 +1,5 @@
-// The dirty log of tests that are not about its owner: it has one, which makes
-// every call in time.
+// The dirty log for tests that do not concern its owner: it has one owner,
+// which makes every call in time.
 
 #ifndef MMU_CORE_TESTING_DIRTY_LOG_H_
 #define MMU_CORE_TESTING_DIRTY_LOG_H_
@@ -19,13 +19,13 @@
 
 namespace mmu::testing {
 
-// The owner's claim, a call of its, and what starts its log. Each start has an
-// id of its own.
+// The owner's claim, a call by the owner, and the start of its log. Each start
+// has its own id.
 LogClaim TestClaim();
 LogCall TestCall();
 DirtyLogStart TestStart(const DirtyLogConfig& config);
 
-// What Vm's functions of these names do, on behalf of that owner.
+// The functions of Vm with these names, called by that owner.
 absl::Status StartLog(Vm& vm, const DirtyLogConfig& config = {},
                       MmuCost* cost = nullptr);
 absl::StatusOr<StopResult> StopLog(
@@ -37,15 +37,15 @@ absl::StatusOr<ClearResult> ClearLog(Vm& vm, uint32_t slot, uint64_t epoch,
                                      uint64_t first_page, uint64_t page_count,
                                      absl::Span<const uint64_t> mask,
                                      MmuCost* cost = nullptr);
-// The same, and the pages are acknowledged at once: as a sender whose copies
-// need no time.
+// The same, and acknowledges the pages at once, like a sender whose copies need
+// no time.
 absl::StatusOr<ClearResult> ClearAndDeliver(Vm& vm, uint32_t slot,
                                             uint64_t epoch, uint64_t first_page,
                                             uint64_t page_count,
                                             absl::Span<const uint64_t> mask,
                                             MmuCost* cost = nullptr);
 
-// Seals all slots; what was sealed of `slot`.
+// Seals all slots; returns the sealed pages of `slot`.
 struct SealedSlot {
   uint64_t epoch = 0;
   uint64_t dirty_page_count = 0;   // fresh and merged

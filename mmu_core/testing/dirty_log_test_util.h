@@ -1,4 +1,4 @@
-// What tests of dirty logs of whole slots share.
+// Helpers shared by tests of dirty logs of whole slots.
 
 #ifndef MMU_CORE_TESTING_DIRTY_LOG_TEST_UTIL_H_
 #define MMU_CORE_TESTING_DIRTY_LOG_TEST_UTIL_H_

@@ -38,7 +38,7 @@ bool Fails(size_t bytes) {
   return true;
 }
 
-// Those that nobody counts again.
+// Allocations that are not counted again.
 #ifdef MMU_SANITIZED
 void* Malloc(size_t bytes) { return std::malloc(bytes); }
 #else
@@ -61,9 +61,9 @@ void* TryNew(size_t bytes, std::align_val_t alignment) {
              : nullptr;
 }
 
-// The next function of that name. No function-local static, whose guard is
-// another function that a sanitizer stands before. Relaxed: whoever looks it up
-// finds the same.
+// The next function with that name. Not a function-local static: its guard is
+// another function that a sanitizer intercepts. Relaxed: every look-up finds
+// the same function.
 template <typename Function>
 Function Next(std::atomic<Function>& known, const char* name) {
   Function next = known.load(std::memory_order_relaxed);

@@ -1,13 +1,12 @@
 // Lets allocations of a thread fail, one after the other, and counts them.
 //
-// Linking this library is all that a program needs: it replaces operator new
-// and delete, and it stands before the C library's mmap and memfd_create. So
-// every allocation that mmu_core makes is reached, also those of code that is
-// yet to be written: objects and containers (operator new), tables,
-// descriptors, bitmaps, rmaps and guest memory (mmap, memfd_create). What the C
-// library and others take by malloc and calloc is counted, but does not fail:
-// they would not stand it. (Not counted under a sanitizer, whose functions
-// those are.)
+// A program only needs to link this library: it replaces operator new and
+// delete, and it intercepts the C library's mmap and memfd_create. So it covers
+// every allocation of mmu_core, including those of future code: objects and
+// containers (operator new), tables, descriptors, bitmaps, rmaps and guest
+// memory (mmap, memfd_create). Allocations by the C library and others through
+// malloc and calloc are counted, but do not fail: those callers could not
+// handle it. (Not counted under a sanitizer, which owns those functions.)
 //
 // A test that a change is all or nothing, whichever allocation fails:
 //
@@ -32,18 +31,19 @@ namespace mmu::testing {
 struct Attempt {
   absl::Status status;  // of the operation
   // The allocation was reached, and failed. An operation that can do without
-  // may be OK all the same.
+  // the memory may be OK nevertheless.
   bool failed = false;
 };
 
-// Runs `operation`, and has the `nth` allocation (from 1) that this thread
-// makes in it fail: operator new throws, or returns null if asked to, mmap and
-// memfd_create fail with ENOMEM. Only that one. Not within another such call.
+// Runs `operation` and makes the `nth` allocation (from 1) that this thread
+// makes in it fail: operator new throws, or returns null if its form does; mmap
+// and memfd_create fail with ENOMEM. Only that allocation fails. Not within
+// another such call.
 Attempt FailOneAllocation(uint64_t nth,
                           absl::FunctionRef<absl::Status()> operation);
 
-// What this thread allocated since it began, in all of these ways, each once;
-// mmap takes whole pages.
+// This thread's allocations since it began, of all these kinds, each counted
+// once; mmap takes whole pages.
 struct AllocationCount {
   uint64_t calls = 0;
   uint64_t bytes = 0;

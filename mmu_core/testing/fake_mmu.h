@@ -1,5 +1,5 @@
-// An MMU that writes down what it is asked, for tests of who asks which MMU,
-// in which order, under which lock.
+// An MMU that records its calls, for tests of which MMUs an operation calls, in
+// which order and under which lock.
 
 #ifndef MMU_CORE_TESTING_FAKE_MMU_H_
 #define MMU_CORE_TESTING_FAKE_MMU_H_
@@ -20,7 +20,7 @@ namespace mmu::testing {
 // The calls of all MMUs of a VM. Externally synchronised.
 struct MmuCalls {
   // "name.Function" and, in brackets, how the calling thread held mmu_lock:
-  // "tdp.Reprotect[write]". A repeated call is written down once.
+  // "tdp.Reprotect[write]". A repeated call is recorded once.
   std::vector<std::string> calls;
   // How the thread holds mmu_lock now: "none", "read", "write".
   std::function<std::string()> held;
@@ -28,21 +28,21 @@ struct MmuCalls {
   void Add(const std::string& name, const std::string& function);
 };
 
-// Passes all calls on to `real`, or, without one, has no mappings and nothing
-// to do. Thread-safe as `real` is, and `calls` is.
+// Forwards all calls to `real`. Without `real` it has no mappings and does
+// nothing. As thread-safe as `real` and `calls` are.
 class FakeMmu final : public Mmu {
  public:
   FakeMmu(std::string name, MmuCalls& calls,
           std::unique_ptr<Mmu> real = nullptr)
       : name_(std::move(name)), calls_(calls), real_(std::move(real)) {}
 
-  // What CollectDirty returns without a real MMU.
+  // The result of CollectDirty without a real MMU.
   void set_collect_status(absl::Status status) {
     collect_status_ = std::move(status);
   }
 
   MmuKind kind() const override {
-    // One that is not in the list of kinds.
+    // A kind that is not in the list of kinds.
     return real_ != nullptr ? real_->kind() : static_cast<MmuKind>(kMmuKinds);
   }
   bool MayMap(const Memslot& slot) const override {

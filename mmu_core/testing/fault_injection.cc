@@ -20,7 +20,7 @@ namespace {
 struct Injector {
   Mutex mu;
   uint64_t marks_until_drop ABSL_GUARDED_BY(mu) = 0;  // 0: disarmed
-  // How often each page, by (slot, gfn), turned dirty since the arming.
+  // How often each page, by (slot, gfn), became dirty since the arming.
   std::map<std::pair<uint32_t, uint64_t>, int> marks ABSL_GUARDED_BY(mu);
   std::string dropped ABSL_GUARDED_BY(mu);
   FlushReason skip_reason ABSL_GUARDED_BY(mu) = FlushReason::kZap;
@@ -42,8 +42,8 @@ bool ShouldDropDirtyMark(const Memslot& slot, Gfn gfn) {
   Injector& injector = TheInjector();
   MutexLock lock(injector.mu);
   if (injector.marks_until_drop == 0) return false;
-  // A page that turns dirty for the first or second time may still be waiting
-  // for its copy, and then a lost mark does no harm.
+  // A page that becomes dirty for the first or second time may not have been
+  // copied yet, and then a lost mark does no harm.
   if (++injector.marks[{slot.id, gfn.value()}] <= 2) return false;
   if (--injector.marks_until_drop != 0) return false;
   injector.dropped = absl::StrFormat("slot %d gfn 0x%x", slot.id, gfn.value());

@@ -1,5 +1,5 @@
-// Faults that tests put into the MMU on purpose, to see that they are noticed.
-// Linking this library is what makes them possible (memory/mark_dirty.h,
+// Bugs that tests inject into the MMU on purpose, to check that they are
+// noticed. Linking this library makes them possible (memory/mark_dirty.h,
 // tlb/tlb_flush_batch.h, shadow/unsync_gate.h).
 
 #ifndef MMU_CORE_TESTING_FAULT_INJECTION_H_
@@ -12,31 +12,29 @@
 
 namespace mmu::testing {
 
-// From now on marks are counted that turn a page dirty which was dirty, taken
-// and re-protected twice before; the `nth` of them (from 1) is dropped, once.
-// Such a page was copied by then, so what is written to it next is in nobody's
-// copy. 0 disarms. Thread-safe.
+// From now on, counts marks of pages that were dirty, taken and re-protected
+// twice before, and drops the `nth` of these marks (from 1), once. Such a page
+// was copied by then, so its next write is in no copy. 0 disarms. Thread-safe.
 void ArmDropOneMark(uint64_t nth);
 
-// The page whose mark was dropped, for people: "slot 0 gfn 0x1234"; empty if
-// none was yet.
+// The page whose mark was dropped, as text: "slot 0 gfn 0x1234"; empty if none
+// was dropped yet.
 std::string DroppedMark();
 
-// From now on remote flushes for `reason` are counted; the `nth` of them (from
-// 1) is skipped, once: whoever issued it goes on as if no TLB had anything to
-// lose. 0 disarms. Thread-safe.
+// From now on, counts remote flushes for `reason` and skips the `nth` (from 1),
+// once: its caller continues as if it had flushed. 0 disarms. Thread-safe.
 void ArmSkipOneFlush(FlushReason reason, uint64_t nth);
 
-// How many flushes were skipped since the process began.
+// The number of flushes skipped since the process began.
 uint64_t SkippedFlushes();
 
-// From now on shadow pages that would become unsync are counted; the `nth` of
-// them (from 1) does not, once, though the guest may write its table. 0
-// disarms. Thread-safe.
+// From now on, counts shadow pages that should become unsync, and leaves the
+// `nth` of them (from 1) as it is, once, although the guest may write its
+// table. 0 disarms. Thread-safe.
 void ArmSkipOneUnsync(uint64_t nth);
 
-// How often that was done since the process began, and how many pages were to
-// become unsync in all.
+// Since the process began: the number of pages left like that, and the number
+// of pages that should have become unsync in all.
 uint64_t SkippedUnsyncs();
 uint64_t Unsyncs();
 

@@ -28,10 +28,10 @@ class GuestMemory {
   Vm& vm() { return *vm_; }
   GuestMemoryAccess& words() { return words_; }
 
-  // Empties the 16 pages from 0, where tests have their tables.
+  // Zeroes the first 16 pages, where tests have their tables.
   void Clear() { std::memset(PointerTo(0), 0, 16 * kPageSize); }
 
-  // As if it had been there from the start: marks nothing.
+  // Writes without marking, as if the value had been there from the start.
   void Put(uint64_t gpa_bytes, uint64_t value, WordSize size = WordSize::k8) {
     std::memcpy(PointerTo(gpa_bytes), &value, static_cast<size_t>(size));
   }
@@ -40,7 +40,7 @@ class GuestMemory {
     std::memcpy(&value, PointerTo(gpa_bytes), static_cast<size_t>(size));
     return value;
   }
-  // Entry `index` of the table at `table_bytes`.
+  // Writes entry `index` of the table at `table_bytes`.
   void PutEntry(uint64_t table_bytes, int index, uint64_t value,
                 WordSize size = WordSize::k8) {
     Put(table_bytes +

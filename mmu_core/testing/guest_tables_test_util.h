@@ -1,4 +1,4 @@
-// Shadow pages over guest's tables in memory that a test writes.
+// Shadow pages for guest tables in memory that a test writes.
 
 #ifndef MMU_CORE_TESTING_GUEST_TABLES_TEST_UTIL_H_
 #define MMU_CORE_TESTING_GUEST_TABLES_TEST_UTIL_H_
@@ -32,7 +32,7 @@ inline constexpr uint64_t kGuestPte =
     guest_entry::kPresent | guest_entry::kWritable | guest_entry::kUser |
     guest_entry::kAccessed | guest_entry::kDirty;
 
-// How one vCPU pages.
+// The paging mode and memory of one vCPU.
 struct TestGuest {
   TestGuest(const GuestWalker& w, PageRole root, GuestWords& memory,
             ShadowCaches& caches)
@@ -48,12 +48,12 @@ struct TestGuest {
   GuestContext context;
 };
 
-// A base, so that it is there before mmu_lock is held.
+// A base class, so that it is constructed before mmu_lock is held.
 struct HasGuestMemory {
   GuestMemory memory_;
 };
 
-// The first 1024 gfns of address space 0 have contents, nothing but 0 at first.
+// The first 1024 gfns of address space 0 have contents, initially zero.
 class GuestTablesFixture : protected HasGuestMemory, protected ShadowFixture {
  protected:
   explicit GuestTablesFixture(const GuestPagingState& state = kFourLevelGuest,
@@ -65,7 +65,7 @@ class GuestTablesFixture : protected HasGuestMemory, protected ShadowFixture {
 
   GuestContext& context() { return guest_.context; }
 
-  // Of pages of the guest, for its tables.
+  // The role of pages that shadow the guest's tables.
   PageRole RoleAt(int level, AccessRights access = kAllRights,
                   int quadrant = 0) const {
     PageRole::Fields fields = guest_.context.root_role.fields();
@@ -74,12 +74,12 @@ class GuestTablesFixture : protected HasGuestMemory, protected ShadowFixture {
     fields.quadrant = quadrant;
     return PageRole::Of(fields);
   }
-  // Entry `index` of the guest's table at gfn `table` is `entry`.
+  // Sets entry `index` of the guest's table at gfn `table` to `entry`.
   void Put(uint64_t table, int index, uint64_t entry) {
     memory_.PutEntry(table << kPageShift, index, entry,
                      guest_.walker.entry_size());
   }
-  // The same, an entry that maps `gfn`; and what it is shadowed by.
+  // Sets an entry that maps `gfn`, and adds the SPTE that shadows it.
   void PutAndMap(ShadowPageState& page, int index, uint64_t gfn) {
     Put(page.gfn().value(), index, gfn << kPageShift | kGuestPte);
     Map(page, index, gfn);

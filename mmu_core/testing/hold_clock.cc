@@ -12,7 +12,7 @@ namespace {
 
 using Fn = int64_t (*)();
 
-// Returns what was there before.
+// Returns the previous function.
 Fn Replace(Fn fn) {
 #ifdef NDEBUG
   return fn;
@@ -29,7 +29,7 @@ int64_t Leap() {
   return now.fetch_add(kLeapNanos, std::memory_order_relaxed);
 }
 
-// The clock of a test that makes none: what --config=yields asks for.
+// The clock of tests that make none, as --config=yields requests.
 [[maybe_unused]] const bool leaps_from_the_start = [] {
   const char* const clock = std::getenv("MMU_HOLD_CLOCK");
   if (clock == nullptr || std::string_view(clock) != "leaping") return false;

@@ -1,12 +1,11 @@
-// Says when holders of mmu_lock find that they have held it for too long, so
-// that a test which counts holds, flushes or yields has the same answer on a
+// Decides when holders of mmu_lock find that they have held it for too long, so
+// that a test which counts holds, flushes or yields has the same result on a
 // busy machine and under a sanitizer.
 //
-// A test whose expectation holds only if nobody yields makes a StillHoldClock.
-// A test of the yields makes a LeapingHoldClock. All other tests have to pass
-// with either. Those of walks that yield are run with both
-// (testing/yields.bzl); `bazel test --config=yields //mmu_core/...` runs all
-// with a clock that leaps.
+// A test whose expectation holds only if no walk yields makes a StillHoldClock.
+// A test of the yields makes a LeapingHoldClock. All other tests must pass with
+// either. Tests of walks that yield run with both (testing/yields.bzl); `bazel
+// test --config=yields //mmu_core/...` runs all tests with a leaping clock.
 
 #ifndef MMU_CORE_TESTING_HOLD_CLOCK_H_
 #define MMU_CORE_TESTING_HOLD_CLOCK_H_
@@ -33,14 +32,14 @@ class ReplacedHoldClock {
   const Fn before_;
 };
 
-// No time passes: a walk lets go of mmu_lock only when somebody waits for it.
+// No time passes: a walk releases mmu_lock only if another thread waits for it.
 class StillHoldClock : public ReplacedHoldClock {
  public:
   StillHoldClock();
 };
 
-// Ten seconds pass from look to look: a walk lets go of mmu_lock each time that
-// it looks.
+// Ten seconds pass between two reads: a walk releases mmu_lock each time that
+// it reads the clock.
 class LeapingHoldClock : public ReplacedHoldClock {
  public:
   LeapingHoldClock();

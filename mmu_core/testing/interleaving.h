@@ -8,8 +8,8 @@
 //   threads.RunToEnd("clear");
 //   threads.RunToEnd("fault");
 //
-// Whoever does not get where it is sent within kPatience ends the test with a
-// list of who stands where.
+// If a thread does not reach its destination within kPatience, the test ends
+// with a list of the threads' positions.
 
 #ifndef MMU_CORE_TESTING_INTERLEAVING_H_
 #define MMU_CORE_TESTING_INTERLEAVING_H_
@@ -24,34 +24,35 @@
 
 namespace mmu::testing {
 
-// One at a time in a process. Its functions are for the thread that made it;
+// At most one in a process. Its functions are for the thread that made it;
 // other threads of the process pass all hooks.
 class Interleaving {
  public:
   Interleaving();
-  // Lets everybody run to the end.
+  // Lets all threads run to their ends.
   ~Interleaving();
   Interleaving(const Interleaving&) = delete;
   Interleaving& operator=(const Interleaving&) = delete;
 
-  // A thread that stands before its first step.
+  // Adds a thread that stands before its first step.
   void Add(const std::string& name, std::function<void()> body);
 
-  // Lets it run until it reaches `point` for the `times`-th time from here, or
-  // to its end. Meanwhile all others stand, except those that Start sent off.
+  // Lets the thread run until it reaches `point` for the `times`-th time from
+  // now, or to its end. All other threads stand meanwhile, except those started
+  // by StartTo.
   void RunTo(const std::string& name, HookPoint point, int times = 1);
   void RunToEnd(const std::string& name);
 
-  // The same without waiting for it: it may have to wait for something that
-  // another thread does. Then WaitUntilThere, or WaitForEnd.
+  // The same without waiting for the thread, which may itself have to wait for
+  // another thread. Follow with WaitUntilThere or WaitForEnd.
   void StartTo(const std::string& name, HookPoint point);
   void WaitUntilThere(const std::string& name);
   void Start(const std::string& name);
   void WaitForEnd(const std::string& name);
   bool HasEnded(const std::string& name) const;
 
-  // The hooks that `name` has passed so far, in order, the one it stands at
-  // included.
+  // The hooks that `name` has passed so far, in order, including the one at
+  // which it stands.
   std::vector<HookPoint> Trace(const std::string& name) const;
 
  private:

@@ -1,5 +1,5 @@
-// What one thread held at each hook (base/hooks.h) that it passed: mmu_lock in
-// which mode, an RCU read section.
+// The locks that one thread held at each hook (base/hooks.h) that it passed:
+// the mode of mmu_lock, and an RCU read section.
 
 #ifndef MMU_CORE_TESTING_LOCK_TRACE_H_
 #define MMU_CORE_TESTING_LOCK_TRACE_H_
@@ -14,8 +14,8 @@
 
 namespace mmu::testing {
 
-// One at a time in a process, and not beside an Interleaving. Records the
-// thread that made it; others pass all hooks.
+// At most one in a process, and not beside an Interleaving. Records the thread
+// that made it; other threads pass all hooks.
 class LockTrace {
  public:
   enum class Held : uint8_t { kNothing, kRead, kWrite };
@@ -25,8 +25,8 @@ class LockTrace {
     bool rcu = false;
   };
 
-  // `at_hook`, if given, runs at each hook of the thread, after it was
-  // recorded; hooks that it passes itself are not recorded.
+  // `at_hook`, if given, runs at each hook of the thread after the hook was
+  // recorded; hooks that `at_hook` passes are not recorded.
   explicit LockTrace(std::function<void(const Event&)> at_hook = nullptr);
   ~LockTrace();
   LockTrace(const LockTrace&) = delete;
@@ -34,13 +34,13 @@ class LockTrace {
 
   const std::vector<Event>& events() const { return events_; }
   Held mmu_lock() const { return held_; }
-  // How often it was at `point`.
+  // How often the thread was at `point`.
   int CountOf(HookPoint point) const;
-  // Modes in which mmu_lock was taken, each run of the same mode once: "read",
+  // The modes in which mmu_lock was taken, successive equal modes once: "read",
   // "write read", "none".
   std::string Modes() const;
-  // What was held at `point`, "mmu_lock/rcu": "read/rcu", "none/-"; all
-  // different ones, in the order in which they came up.
+  // The locks held at `point` as "mmu_lock/rcu": "read/rcu", "none/-"; each
+  // different value once, in order of first occurrence.
   std::string HeldAt(HookPoint point) const;
 
  private:

@@ -1,5 +1,5 @@
-// Sees what one thread allocates while it holds an mmu_lock (LCK-01): whatever
-// testing/failing_allocations.h counts, wherever in a hold it is.
+// Detects allocations that one thread makes while it holds an mmu_lock
+// (LCK-01): all that testing/failing_allocations.h counts, anywhere in a hold.
 
 #ifndef MMU_CORE_TESTING_LOCKED_ALLOCATIONS_H_
 #define MMU_CORE_TESTING_LOCKED_ALLOCATIONS_H_
@@ -12,8 +12,8 @@
 
 namespace mmu::testing {
 
-// Like a LockTrace: one at a time in a process, for the thread that made it,
-// and not beside a LockTrace or an Interleaving. Itself allocates nothing while
+// Like a LockTrace: at most one in a process, for the thread that made it, and
+// not beside a LockTrace or an Interleaving. It allocates nothing itself while
 // the lock is held.
 class LockedAllocations {
  public:
@@ -22,12 +22,12 @@ class LockedAllocations {
   LockedAllocations(const LockedAllocations&) = delete;
   LockedAllocations& operator=(const LockedAllocations&) = delete;
 
-  // "" if nothing was allocated under a lock; else between which hooks it was
-  // ("3 allocations in write mode between kWriteLocked and kUnlock"), a line
-  // for each pair.
+  // "" if nothing was allocated under a lock. Otherwise the hooks around the
+  // allocations ("3 allocations in write mode between kWriteLocked and
+  // kUnlock"), one line per pair.
   std::string Findings() const;
-  // How often the lock was taken in each mode; so that a test can see that it
-  // looked at something.
+  // How often the lock was taken in each mode, so that a test can check that it
+  // observed something.
   uint64_t reads() const { return reads_; }
   uint64_t writes() const { return writes_; }
 
@@ -46,10 +46,10 @@ class LockedAllocations {
 
   Held held_ = Held::kNothing;
   HookPoint last_ = HookPoint::kStart;
-  uint64_t allocations_ = 0;  // of the thread, at `last_`
+  uint64_t allocations_ = 0;  // of the thread, until `last_`
   uint64_t reads_ = 0;
   uint64_t writes_ = 0;
-  std::array<Finding, 16> findings_;  // those that are used have a count
+  std::array<Finding, 16> findings_;  // used ones have a count
 };
 
 }  // namespace mmu::testing

@@ -1,4 +1,4 @@
-// What the tests of races have in common.
+// Helpers shared by the tests of races.
 
 #ifndef MMU_CORE_TESTING_RACE_TEST_UTIL_H_
 #define MMU_CORE_TESTING_RACE_TEST_UTIL_H_
@@ -18,8 +18,8 @@
 
 namespace mmu::testing {
 
-// What a sender does before it copies: seals `slot`, a slot of `npages`, and
-// clears all that is sealed.
+// A sender's steps before it copies: seals `slot`, a slot of `npages`, and
+// clears all sealed pages.
 inline std::vector<uint64_t> Harvest(Vm& vm, uint32_t slot, uint64_t npages) {
   uint64_t epoch = 0;
   const std::vector<uint64_t> pages = SealAndList(vm, slot, &epoch);
@@ -42,7 +42,7 @@ inline uint64_t Memory(Vm& vm, uint64_t gpa) {
   return word;
 }
 
-// Faults of `vcpu` that ended with "try again".
+// The number of faults of `vcpu` that ended with kRetry.
 inline uint64_t RetriesOf(const Vm& vm, int vcpu) {
   const auto retries =
       vm.VcpuStats()[vcpu].faults[static_cast<int>(FaultResult::kRetry)];

@@ -1,4 +1,4 @@
-// How often the threads of a stress meet.
+// The number of rounds of a stress test.
 
 #ifndef MMU_CORE_TESTING_ROUNDS_H_
 #define MMU_CORE_TESTING_ROUNDS_H_
@@ -7,16 +7,16 @@
 
 namespace mmu::testing {
 
-// Counts the rounds of a stress in which one thread waits for another: as many
-// as are wanted, but fewer where each of them takes long, because the thread
-// that is waited for has lost its processor to other work or to a sanitizer.
-// At least one in twenty is always done.
-// Externally synchronised: belongs to the thread that counts.
+// Counts the rounds of a stress test in which one thread waits for another. It
+// allows as many as wanted, but fewer if each takes long because the other
+// thread lost its processor to other work or to a sanitizer. At least one in
+// twenty is always done. Externally synchronised: belongs to the thread that
+// counts.
 class Rounds {
  public:
   explicit Rounds(int wanted) : wanted_(wanted) {}
 
-  // Whether one more round is to be done, which is then counted.
+  // Whether to do one more round, which is then counted.
   bool Next() {
     if (done_ >= wanted_) return false;
     if (done_ >= wanted_ / 20 &&

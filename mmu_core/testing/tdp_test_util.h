@@ -1,4 +1,4 @@
-// What tests of the TDP MMU do to a VM below its public functions.
+// Operations on a VM below its public functions, for tests of the TDP MMU.
 
 #ifndef MMU_CORE_TESTING_TDP_TEST_UTIL_H_
 #define MMU_CORE_TESTING_TDP_TEST_UTIL_H_
@@ -37,7 +37,7 @@ inline uint64_t FlushesOf(const Vm& vm) {
   return vm.Stats().remote_tlb_flush_requests;
 }
 
-// Yields of mmu_lock by `op` in `mode` so far.
+// The number of yields of mmu_lock by `op` in `mode` so far.
 inline uint64_t YieldsOf(const Vm& vm, LockMode mode, LockOp op) {
   return vm.Metrics().lock.at(mode, op).yields;
 }
@@ -50,7 +50,7 @@ inline const Memslot& SlotOf(Vm& vm, Gfn gfn, int as_id = 0) {
   return *slot;
 }
 
-// The entry of `level` for `gfn` in `root`; the tables above it are there.
+// The entry of `level` for `gfn` in `root`; the tables above it must exist.
 inline SpteSlot& EntryIn(const TdpRoot& root, Gfn gfn, Level level) {
   RcuReadGuard rcu;
   PageTable* table = root.table();
@@ -67,7 +67,7 @@ inline SpteSlot& EntryOf(Vm& vm, Gfn gfn, Level level, int as_id = 0) {
                  gfn, level);
 }
 
-// A fault that is resolved as the fault handler does it.
+// A fault, resolved as by the fault handler.
 inline PageFault FaultOn(Vm& vm, Gfn gfn, AccessKind kind, int as_id = 0) {
   PageFault fault;
   fault.gfn = gfn;
@@ -119,12 +119,13 @@ inline RecoverOutcome Recover(Vm& vm, GfnRange range, MmuCost* cost = nullptr) {
   return vm.state().tdp.Recover(lock, SlotOf(vm, range.start), range, cost);
 }
 
-// Where two threads wait for each other, to go on at the same moment.
+// A meeting point at which two threads wait for each other, to continue at the
+// same moment.
 class MeetingOfTwo {
  public:
-  // Returns when both have called it as often as this thread. Spins, since a
-  // thread that has to be woken comes too late; but not for ever, for the other
-  // one may need this processor.
+  // Returns when both threads have called it equally often. Spins, since a
+  // woken thread would come too late; but not for ever, since the other thread
+  // may need this processor.
   void Meet() {
     const uint64_t both = (arrived_.fetch_add(1) | 1) + 1;
     for (int spins = 0; arrived_.load() < both; ++spins) {
@@ -136,8 +137,8 @@ class MeetingOfTwo {
   std::atomic<uint64_t> arrived_{0};
 };
 
-// Takes a lock for write again and again, so that whoever else has it finds
-// somebody waiting nearly all the time.
+// Takes a lock for write again and again, so that other holders find a waiting
+// thread nearly all the time.
 class Contender {
  public:
   explicit Contender(MmuLock& lock)
@@ -170,7 +171,7 @@ class Waiter {
       : thread_([&lock] { MmuWriteLocked wanted(lock, LockOp::kNotifier); }) {
     while (!held.NeedYield()) std::this_thread::yield();
   }
-  // REQUIRES: the caller has let go of the lock.
+  // REQUIRES: the caller has released the lock.
   ~Waiter() { thread_.join(); }
   Waiter(const Waiter&) = delete;
   Waiter& operator=(const Waiter&) = delete;

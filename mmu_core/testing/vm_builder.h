@@ -1,4 +1,4 @@
-// A small VM for tests, and the few things that most tests do to one.
+// A small VM for tests, and operations that most tests need.
 
 #ifndef MMU_CORE_TESTING_VM_BUILDER_H_
 #define MMU_CORE_TESTING_VM_BUILDER_H_
@@ -35,9 +35,9 @@ struct Mapping {
 // Every leaf of the valid roots of address space 0, in gfn order.
 std::vector<Mapping> AllMappings(const VmState& vm);
 
-// The level that maps `gfn`, or k256T if nothing does.
+// The level that maps `gfn`, or k256T if it is unmapped.
 Level LevelOf(const VmState& vm, Gfn gfn);
-// The leaf SPTE of `gfn`; not present if there is none.
+// The leaf SPTE of `gfn`; a non-present one if there is none.
 Spte SpteOf(const VmState& vm, Gfn gfn);
 
 // A slot of address space 0 at `gpa_bytes`.
@@ -48,10 +48,11 @@ MemslotConfig Slot(uint32_t id, uint64_t gpa_bytes, uint64_t size_bytes,
 // Creates a VM with these slots; dies if it cannot.
 std::unique_ptr<Vm> MakeVm(std::vector<MemslotConfig> slots, int vcpu_count = 1,
                            EntryFormat format = EntryFormat::kEpt);
-// The same with page-modification logging, and a ring unless that is 0.
+// The same with page-modification logging, and with rings unless `ring_entries`
+// is 0.
 std::unique_ptr<Vm> MakePmlVm(std::vector<MemslotConfig> slots,
                               int vcpu_count = 1, uint32_t ring_entries = 0);
-// The same with a dirty ring of so many entries for each vCPU.
+// The same with a dirty ring of `ring_entries` entries for each vCPU.
 std::unique_ptr<Vm> MakeRingVm(std::vector<MemslotConfig> slots,
                                uint32_t ring_entries, int vcpu_count = 1);
 // Any VM; dies if it cannot.
@@ -64,9 +65,9 @@ AccessOutcome Read(Vm& vm, uint64_t gpa_bytes, int vcpu = 0);
 AccessOutcome Exec(Vm& vm, uint64_t gpa_bytes, int vcpu = 0);
 AccessOutcome Write(Vm& vm, uint64_t gpa_bytes, uint64_t value = 1,
                     int vcpu = 0);
-// What a vCPU reads there.
+// The value that a vCPU reads there.
 uint64_t ReadValue(Vm& vm, uint64_t gpa_bytes, int vcpu = 0);
-// Writes to each page of the range once.
+// Accesses each page of the range once, by default with a write.
 void Touch(Vm& vm, GfnRange range, AccessKind kind = AccessKind::kWrite,
            int vcpu = 0);
 
@@ -76,11 +77,11 @@ std::vector<uint64_t> PagesOf(absl::Span<const uint64_t> words);
 std::vector<uint64_t> MaskOf(uint64_t npages,
                              const std::vector<uint64_t>& pages);
 
-// "" if the auditor finds nothing; else its findings, a line each.
+// The auditor's findings, one per line; "" if there are none.
 std::string AuditFindings(Vm& vm);
 
-// The time that the vCPU has waited for room in its dirty ring, to be begun and
-// ended by hand.
+// The counter of the time that the vCPU waits for room in its dirty ring, for
+// tests to begin and end by hand.
 WaitTime& RingFullWaitOf(Vm& vm, int vcpu);
 
 }  // namespace mmu::testing
