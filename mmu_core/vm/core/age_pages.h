@@ -12,10 +12,10 @@ namespace mmu {
 
 struct VmCore;
 
-// Tests, or tests and clears, the Accessed bits of whatever maps pages of
+// Tests, or tests and clears, the Accessed bits of the leafs that map pages of
 // `range` of address space `as_id` (MmuSet::Age). Pages before `young_until`
-// are young whatever is found: their huge leaf was aged with an earlier range.
-// No lock, no flush.
+// are young in any case: their huge leaf was aged with an earlier range. No
+// lock, no flush.
 AgeResult AgePages(VmCore& vm, int as_id, GfnRange range, AgeMode mode,
                    MmuCost* cost, Gfn young_until = Gfn(0));
 

@@ -1,4 +1,4 @@
-// What to do about a range in which no memslot lies.
+// How to treat a range without a memslot.
 
 #ifndef MMU_CORE_VM_CORE_MISSING_SLOTS_H_
 #define MMU_CORE_VM_CORE_MISSING_SLOTS_H_
@@ -7,8 +7,8 @@
 
 namespace mmu {
 
-// kRefuse: it was named, and that is a mistake. kSkip: it stood for a slot that
-// there was, and that has gone since; nothing is mapped there.
+// kRefuse: the caller named the range, so it is an error. kSkip: the range was
+// a slot that has been deleted since; nothing is mapped there.
 enum class MissingSlots : uint8_t { kRefuse, kSkip };
 
 }  // namespace mmu

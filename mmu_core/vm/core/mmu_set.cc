@@ -16,7 +16,7 @@ void ForEachLastFirst(const Mmus& mmus, const Memslot& slot, Fn fn) {
   }
 }
 
-// The first added first.
+// The same, the first added first.
 template <typename Mmus, typename Fn>
 void ForEachFirstFirst(const Mmus& mmus, const Memslot& slot, Fn fn) {
   for (const auto& mmu : mmus) {
@@ -60,7 +60,7 @@ SplitOutcome MmuSet::Split(const Memslot& slot, GfnRange range,
     all.AddCounts(one);
     if (all.locked_at_nanos == 0) all.locked_at_nanos = one.locked_at_nanos;
     if (one.StoppedBefore(range.end)) {
-      // At least one page, so that the next step begins further on.
+      // At least one page, so that the next step makes progress.
       range.end = std::max(one.next_gfn, range.start + 1);
     }
   });
@@ -161,7 +161,7 @@ AgeResult MmuSet::Age(const MemslotSet& slots, int as_id, GfnRange range,
   const auto is_asked = [](const auto& mmu) { return mmu->MayBeInUse(); };
   AgeResult result;
   result.young.resize((range.pages() + 63) / 64);
-  // Where several may map one page, bitmaps tell whether one of them did.
+  // If several MMUs may map one page, bitmaps combine their results.
   const bool several = std::count_if(mmus_.begin(), mmus_.end(), is_asked) > 1;
   if (several) result.mapped.resize(result.young.size());
   for (const auto& mmu : mmus_) {

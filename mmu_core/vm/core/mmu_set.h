@@ -1,31 +1,31 @@
-// The MMUs of a VM, and one loop for each thing that all of them do.
+// The MMUs of a VM, and one loop for each operation that all of them perform.
 //
-// Whoever changes a memslot, a log or a range asks here, and not an MMU: so
-// nobody else asks which MMUs a VM has. A new MMU is one more Add.
+// Code that changes a memslot, a log or a range calls this class, not an MMU;
+// so no other code depends on which MMUs a VM has. A new MMU is one more Add.
 //
-// The order in which an operation asks them, and why:
+// The order in which an operation calls the MMUs, and why:
 //
 //   operation                    order           because
-//   EnableLog, Recover,          last added      those of L2 and of a guest's
-//   FastZapAll, ZapLeafs,        first           own tables take mmu_lock in
-//   ForgetSlot, SplitForClear                    write mode and come first, so
-//                                                that vCPUs' faults, which need
-//                                                it in read mode, then wait no
-//                                                more; results do not depend on
-//                                                it
+//   EnableLog, Recover,          last added      the shadow MMU (L2, or a
+//   FastZapAll, ZapLeafs,        first           guest's own tables) takes
+//   ForgetSlot, SplitForClear                    mmu_lock in write mode and
+//                                                comes first; vCPUs' faults,
+//                                                which need it in read mode,
+//                                                then wait no more. Results do
+//                                                not depend on the order
 //   Split                        first added     the TDP MMU decides where a
 //                                first           step ends, the others follow
-//   Age                          first added     those that age fast come
-//                                first           before those that do not: what
-//                                                they found is WAS_FAST
-//   List                         first added     positions that callers keep
-//                                first           say so
+//   Age                          first added     MMUs that age fast come before
+//                                first           those that do not: what they
+//                                                found is WAS_FAST
+//   List                         first added     saved positions of callers
+//                                first           depend on it
 //   Reprotect, WriteProtectGfn,  first added     no reason
 //   SlotsChanged, Audit,         first
 //   RecoverNxHugePages,
 //   CollectDirty
 //
-// An MMU that may not map a slot is not asked about it (Mmu::MayMap).
+// An MMU that cannot map a slot is not called for it (Mmu::MayMap).
 
 #ifndef MMU_CORE_VM_CORE_MMU_SET_H_
 #define MMU_CORE_VM_CORE_MMU_SET_H_
@@ -43,18 +43,18 @@
 
 namespace mmu {
 
-// The functions do what Mmu's of the same names do, with the same locks.
-// Thread-safe but for Add and WrapForTest.
+// The functions call Mmu's functions of the same names, with the same locks.
+// Thread-safe except Add and WrapForTest.
 class MmuSet {
  public:
   MmuSet() = default;
   MmuSet(const MmuSet&) = delete;
   MmuSet& operator=(const MmuSet&) = delete;
 
-  // While the VM is made; an MMU that other MMUs' tables depend on comes after
-  // those.
+  // Called while the VM is made. An MMU on which other MMUs' tables depend
+  // comes after those.
   void Add(std::unique_ptr<Mmu> mmu) { mmus_.push_back(std::move(mmu)); }
-  // Replaces each MMU by what `wrap` makes of it. Before the VM is used.
+  // Replaces each MMU by the result of `wrap`. Called before the VM is used.
   void WrapForTest(
       const std::function<std::unique_ptr<Mmu>(std::unique_ptr<Mmu>)>& wrap);
 
@@ -66,7 +66,7 @@ class MmuSet {
 
   SplitOutcome EnableLog(const Memslot& slot, const LogPlan& plan,
                          MmuCost* cost);
-  // next_gfn: where all of them have come to.
+  // next_gfn: the position that all MMUs have reached.
   SplitOutcome Split(const Memslot& slot, GfnRange range, const SplitPlan& plan,
                      MmuCost* cost);
   RecoverOutcome Recover(const Memslot& slot, GfnRange range, MmuCost* cost,
@@ -86,21 +86,23 @@ class MmuSet {
                  uint64_t mask, NoticeBy notice_by, MmuCost* cost);
   bool WriteProtectGfn(const MmuWriteLocked& lock, const Memslot& slot, Gfn gfn,
                        Level min_level);
-  // In all MMUs but those of `kind`, which has done it for itself.
+  // In all MMUs except that of `kind`, which has done it itself.
   bool WriteProtectGfnInOthers(MmuKind kind, const MmuWriteLocked& lock,
                                const Memslot& slot, Gfn gfn, Level min_level);
 
-  // The first error; all are asked.
+  // Calls all MMUs; returns the first error.
   absl::Status CollectDirty(MmuCost* cost);
 
-  // The pages of `range` that are young in some MMU (AGE-11): an Accessed bit
-  // that was left in one would make a page young at the next ageing, although
-  // nobody used it since. result.was_fast: an MMU that ages fast found one. No
-  // lock is required; the slots may change meanwhile.
+  // The pages of `range` that are young in any MMU (AGE-11). All MMUs are
+  // asked: an Accessed bit left in one would make a page young at the next
+  // ageing although it was not used since. result.was_fast: an MMU that ages
+  // fast found a young page. No lock is required; the slots may change
+  // meanwhile.
   AgeResult Age(const MemslotSet& slots, int as_id, GfnRange range,
                 AgeMode mode, MmuCost* cost) const;
 
-  // True if it came to the end. Otherwise listing.position is where it goes on.
+  // True if it reached the end. Otherwise listing.position is where to
+  // continue.
   bool List(ShadowPageLister& listing) const;
   void Audit(const MmuWriteLocked& lock, AuditSink& sink) const;
 

@@ -1,4 +1,4 @@
-// The sets of the dirty log for a memslot that begins to log.
+// The dirty-log sets of a memslot that begins to log.
 
 #ifndef MMU_CORE_VM_CORE_NEW_SLOT_LOG_H_
 #define MMU_CORE_VM_CORE_NEW_SLOT_LOG_H_

@@ -16,8 +16,8 @@
 namespace mmu {
 namespace {
 
-// Moves what a companion bitmap notes into the log of its slot, if that has
-// any.
+// Moves the pages of a companion bitmap into the log of its slot, if the slot
+// has either.
 void TakeCompanion(VmCore& vm, const Memslot* slot)
     ABSL_EXCLUSIVE_LOCKS_REQUIRED(vm.ring_harvest_mu) {
   if (slot == nullptr || slot->dirty_bitmap == nullptr) return;
@@ -29,10 +29,10 @@ void TakeCompanion(VmCore& vm, const Memslot* slot)
   });
 }
 
-// All rings, and the companion bitmap of `slot`, or of all slots.
+// Harvests all rings, and the companion bitmap of `slot` or of all slots.
 void HarvestLocked(VmCore& vm, absl::optional<uint32_t> slot)
     ABSL_EXCLUSIVE_LOCKS_REQUIRED(vm.ring_harvest_mu) {
-  // Neighbours in a ring mostly share a slot.
+  // Neighbouring ring entries mostly share a slot.
   std::shared_ptr<SlotLog> log;
   uint32_t log_of = ~uint32_t{0};
   for (DirtyRing* const ring : vm.rings) {
@@ -73,12 +73,12 @@ absl::StatusOr<SealOutcome> HarvestAndSeal(VmCore& vm, DirtyLog& log,
                                            const LogCall& call,
                                            uint64_t acknowledged_epoch) {
   if (!vm.has_dirty_rings()) return log.Seal(call, acknowledged_epoch);
-  // Not to be let go of in between:
+  // Not to be released in between:
   //   1. seal: harvests       2. vCPU: pushes the page
   //   3. another harvest: records the page, has not collected its entry yet
   //   4. seal: takes the page into the sealed epoch
   //   5. clear of that epoch: finds no collected entry, protects nothing
-  // and what the guest writes to the page after its copy is in no log.
+  // A guest's write to the page after its copy would then be in no log.
   MutexLock lock(vm.ring_harvest_mu);
   HarvestLocked(vm, absl::nullopt);
   return log.Seal(call, acknowledged_epoch);

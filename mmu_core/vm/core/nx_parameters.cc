@@ -13,7 +13,7 @@ namespace {
 
 constexpr uint32_t kSecondsPerHour = 3600;
 
-// What `value` switches to; nothing if it is no such word.
+// Whether `value` switches the mitigation on or off; nullopt for another word.
 std::optional<bool> Parse(std::string_view value, ItlbMultihit cpu) {
   if (value == "auto") return cpu == ItlbMultihit::kYes;
   for (const std::string_view on : {"force", "1", "y", "Y", "on"}) {

@@ -1,5 +1,5 @@
-// The parameters of the NX huge page mitigation, as KVM has them for its whole
-// module: whether it is on, and how eagerly huge pages get another try.
+// The parameters of the NX huge page mitigation, which KVM has once for its
+// whole module: whether it is on, and how often huge pages are tried again.
 //
 //   value     meaning
 //   off       huge pages may be executed
@@ -26,12 +26,12 @@ namespace mmu {
 
 enum class ItlbMultihit : uint8_t { kNo, kYes };
 
-// How much recovery a run does, and how often there is one (SPTE-53).
+// The amount of recovery in a run, and the time between runs (SPTE-53).
 struct NxRecoverySettings {
-  // A run zaps one in so many of the listed tables, rounded up; 0: none.
+  // A run zaps one in `ratio` of the listed tables, rounded up; 0: none.
   uint32_t ratio = 60;
-  // Between two runs; 0: as often as gives each table an hour, but not more
-  // than once a second.
+  // Between two runs; 0: chosen so that each table stays an hour, but at least
+  // a second.
   absl::Duration period = absl::ZeroDuration();
 };
 // InfiniteDuration if there are no runs.
@@ -40,7 +40,7 @@ absl::Duration RecoveryPeriodOf(const NxRecoverySettings& settings);
 // Thread-safe.
 class NxParameters {
  public:
-  // What a VM does when the parameters change. Called one after the other,
+  // A VM's reactions to changes of the parameters. Called one after the other,
   // under this object's lock, which is outside of slots_lock.
   struct Listener {
     std::function<void(bool mitigated)> on_mitigation;  // new value: zap all
@@ -51,14 +51,14 @@ class NxParameters {
   NxParameters(const NxParameters&) = delete;
   NxParameters& operator=(const NxParameters&) = delete;
 
-  // Those of this process: off, on a processor without the erratum. Lives
-  // forever.
+  // The parameters of this process: initially off, on a processor without the
+  // erratum. Never destroyed.
   static NxParameters& Process();
 
   // INVALID_ARGUMENT INVALID_NX_HUGE_PAGES (EINVAL) for another spelling;
-  // FAILED_PRECONDITION VM_EXISTS_ALREADY (EBUSY) for never while there is a
-  // VM; PERMISSION_DENIED NX_HUGE_PAGES_NEVER (EPERM) for anything after never.
-  // The value that is set already changes nothing (SPTE-50).
+  // FAILED_PRECONDITION VM_EXISTS_ALREADY (EBUSY) for "never" while there is a
+  // VM; PERMISSION_DENIED NX_HUGE_PAGES_NEVER (EPERM) for any value after
+  // "never". Setting the current value again changes nothing (SPTE-50).
   absl::Status SetNxHugePages(std::string_view value);
   // "N", "Y" or "never".
   std::string_view nx_huge_pages() const;
@@ -66,8 +66,8 @@ class NxParameters {
   void SetRecovery(const NxRecoverySettings& settings);
   NxRecoverySettings recovery() const;
 
-  // Between the two the VM is told of changes. Register calls on_mitigation if
-  // the mitigation is on.
+  // From Register to Unregister the VM is told of changes. Register calls
+  // on_mitigation if the mitigation is on.
   void Register(Listener* vm);
   void Unregister(Listener* vm);
 

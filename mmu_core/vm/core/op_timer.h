@@ -30,7 +30,7 @@ class OpTimer {
   OpTimer(const OpTimer&) = delete;
   OpTimer& operator=(const OpTimer&) = delete;
 
-  // For what the operation calls.
+  // For the functions that the operation calls.
   MmuCost* cost() { return &own_; }
 
  private:

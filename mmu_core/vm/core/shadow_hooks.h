@@ -1,4 +1,5 @@
-// What the two MMUs of a VM ask of each other and of its memslots.
+// The services that the two MMUs of a VM need from each other and from its
+// memslots.
 
 #ifndef MMU_CORE_VM_CORE_SHADOW_HOOKS_H_
 #define MMU_CORE_VM_CORE_SHADOW_HOOKS_H_
@@ -14,7 +15,7 @@ namespace mmu {
 
 struct VmCore;
 
-// Asks `vm`, so it is of use once that is constructed. Thread-safe.
+// Uses `vm`, so it may be called only once `vm` is constructed. Thread-safe.
 class ShadowHooks final : public ShadowVm, public WriteGate {
  public:
   explicit ShadowHooks(VmCore& vm) : vm_(vm) {}
@@ -24,8 +25,8 @@ class ShadowHooks final : public ShadowVm, public WriteGate {
   bool WriteProtectGfn(const MmuWriteLocked& lock, const Memslot& slot,
                        Gfn gfn) override;
 
-  // For the TDP MMU: what its shadow pages say. Yes as long as the VM has no
-  // shadow root.
+  // For the TDP MMU: the answer of the shadow pages. True as long as the VM has
+  // no shadow root.
   bool MayMapWritable(const MmuReadLocked& lock, const Memslot& slot, Gfn gfn,
                       Prefetched prefetched) override;
   bool MayMapWritable(const MmuWriteLocked& lock, const Memslot& slot, Gfn gfn,

@@ -1,4 +1,4 @@
-// Ranges of guest frames against the memslots.
+// Checks of gfn ranges against the memslots.
 
 #ifndef MMU_CORE_VM_CORE_SLOT_RANGES_H_
 #define MMU_CORE_VM_CORE_SLOT_RANGES_H_
@@ -17,8 +17,7 @@ bool Covered(const MemslotSet& set, GfnRange range);
 // OUT_OF_RANGE INVALID_RANGE (EINVAL): `range` is empty, or not covered.
 absl::Status RangeError(GfnRange range);
 
-// The pages of `ranges`, each once: ascending, no range empty, none touching
-// another.
+// The union of `ranges`: ascending ranges, none empty, none touching another.
 std::vector<GfnRange> UnionOf(std::vector<GfnRange> ranges);
 
 }  // namespace mmu

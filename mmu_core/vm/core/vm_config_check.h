@@ -1,4 +1,4 @@
-// The rules of a VmConfig, whatever memslots it has.
+// The rules of a VmConfig, independent of memslots.
 
 #ifndef MMU_CORE_VM_CORE_VM_CONFIG_CHECK_H_
 #define MMU_CORE_VM_CORE_VM_CONFIG_CHECK_H_
@@ -8,9 +8,9 @@
 
 namespace mmu {
 
-// Whether a VM can be made so. INVALID_ARGUMENT INVALID_VCPU_COUNT,
-// INVALID_MMU_OPTION and what CheckMmuMode and DirtyRing::CheckBytes say; the
-// field is that of VmConfig. Memslots are checked when they are made.
+// Whether a VM can be made with `config`. INVALID_ARGUMENT INVALID_VCPU_COUNT,
+// INVALID_MMU_OPTION, and the errors of CheckMmuMode and DirtyRing::CheckBytes;
+// the field is that of VmConfig. Memslots are checked when they are made.
 absl::Status CheckConfig(const VmConfig& config);
 
 }  // namespace mmu

@@ -18,8 +18,8 @@
 namespace mmu {
 namespace {
 
-// What the host can address (TRM-06), and the root: four levels address 48
-// bits.
+// The limit of the host's addresses (TRM-06) and of the root: four levels
+// address 48 bits.
 uint64_t MaxGfn(const VmConfig& config) {
   const int address_bits =
       std::min(HostAddressBits(config), config.root_levels == 5 ? 57 : 48);

@@ -1,6 +1,6 @@
-// The parts of a VM that all others work on: its memslots, its MMUs, its dirty
-// log, its locks. It knows no vCPU: what vCPUs have that others need from below
-// is registered here, as gates are in RemoteTlb.
+// The parts of a VM that all others use: its memslots, its MMUs, its dirty log,
+// its locks. It does not know vCPUs: parts of vCPUs that lower layers need are
+// registered here, as gates are in RemoteTlb.
 //
 // Members are in the order of construction; each uses only those above it.
 
@@ -40,7 +40,7 @@
 
 namespace mmu {
 
-// Thread-safe as its members are.
+// Thread-safe like its members.
 struct VmCore {
   VmCore(const VmConfig& vm_config, TablePool& table_pool);
 
@@ -53,8 +53,8 @@ struct VmCore {
            config.companion_bitmap == VmConfig::CompanionBitmap::kYes;
   }
 
-  // Entries of each vCPU's own log of dirty pages. 0: there is none, and
-  // logging takes W instead of D (DL-32).
+  // The number of entries in each vCPU's own log of dirty pages. 0: there is
+  // none, and logging clears W instead of D (DL-32).
   uint32_t cpu_dirty_log_entries() const {
     return config.pml == VmConfig::Pml::kYes ? PmlBuffer::kEntries : 0;
   }
@@ -64,14 +64,14 @@ struct VmCore {
   // memory for that. To be called before a shadow root is loaded, without
   // mmu_lock. REQUIRES: shadow != nullptr.
   absl::Status PrepareForShadowRoot();
-  // Time that all vCPUs together have stood still (VcpuStats::StallNanos).
+  // The total time that vCPUs have stalled (VcpuStats::StallNanos).
   int64_t StallNanos() const;
 
-  // How the next write to a re-protected page is noticed.
+  // How the next write to a re-protected page is detected.
   NoticeBy notice_by() const {
     return cpu_dirty_log_entries() != 0 ? NoticeBy::kCpuLog : NoticeBy::kFault;
   }
-  // Zaps the whole VM the fast way, all MMUs (TDP-33, SHD-24). REQUIRES:
+  // Zaps the whole VM quickly, in all MMUs (TDP-33, SHD-24). REQUIRES:
   // slots_lock.
   void FastZapAll(MmuCost* cost, LockOp op);
 
@@ -89,22 +89,22 @@ struct VmCore {
   TdpMmu tdp;
   const std::unique_ptr<ShadowMmu> shadow;  // null with MmuMode::kTdp
 
-  // Slots that log. Changed under slots_lock; vCPUs read it when they are asked
-  // to (kUpdateCpuDirtyLog), which orders it.
+  // The number of slots that log. Changed under slots_lock; vCPUs read it when
+  // they are asked to (kUpdateCpuDirtyLog), which orders the reads.
   std::atomic<int> logging_slots{0};
   CurrentDirtyLog dirty_log;
   // Held by a thread that moves entries of the rings into the log
   // (vm/core/noted_pages.h).
   Mutex ring_harvest_mu;
-  // What a reset of a ring works on: room for a whole ring from the start,
-  // since it must not fail for want of memory.
+  // The windows of a ring reset, with room for a whole ring from the start,
+  // since a reset must not fail for lack of memory.
   std::vector<DirtyWindow> reset_windows ABSL_GUARDED_BY(slots.slots_lock);
   // Tables for operations under slots_lock; topped up without mmu_lock.
   TableCache operation_tables ABSL_GUARDED_BY(slots.slots_lock);
-  // What works on a memslot or a range goes through here.
+  // All operations on a memslot or a range go through this set.
   MmuSet mmus;
 
-  // What each vCPU registers when it is made, in the order of their indices;
+  // Registered by each vCPU when it is made, in the order of their indices;
   // constant once the VM is made. The vCPUs outlive all other use.
   std::vector<DirtyRing*> rings;  // empty if the VM has none
   std::vector<const VcpuStats*> vcpu_stats;
