@@ -16,8 +16,8 @@
 namespace mmu {
 namespace {
 
-// Pages of a slot. The slot is a copy: a walk may leave the RCU section in
-// which it was found, and a copy keeps its rmaps.
+// A slot and gfns of it. The slot is a copy, which keeps its rmaps: a walk may
+// leave the RCU section in which the slot was found.
 struct Concerned {
   Memslot slot;
   GfnRange gfns;
@@ -32,8 +32,8 @@ void ForEachSlot(VmCore& vm, HvaRange range, Fn fn) {
   }
 }
 
-// The guest frames that have pages of `range`, also those that only touch it
-// (AGE-01). They stay the same while an invalidation is announced (SLOT-23).
+// The gfns with pages of `range`, even if it only touches them (AGE-01). They
+// do not change while an invalidation is announced (SLOT-23).
 std::vector<Concerned> GfnsOf(VmCore& vm, HvaRange range) {
   std::vector<Concerned> all;
   ForEachSlot(vm, range, [&](const Memslot& slot, GfnRange gfns) {
@@ -42,20 +42,20 @@ std::vector<Concerned> GfnsOf(VmCore& vm, HvaRange range) {
   return all;
 }
 
-// `gfns`, a part of the slot, with all that the slot has of each host page that
-// it cuts (RACE-24):
+// Widens `gfns`, a part of the slot, to whole host pages within the slot
+// (RACE-24):
 //
 //   1. an invalidation: unmaps pages [4, 8)
 //   2. fault on page 0: is outside of the range, so it need not retry; finds
 //      the whole host page and maps it by one entry
-//   3. the host: takes pages [4, 8) away, or makes them read-only, which the
-//      entry of 2 knows nothing of
+//   3. the host: takes pages [4, 8) away, or makes them read-only; the entry
+//      of 2 still maps them
 //
-// Widened, the range has page 0 in it, and the fault waits.
+// The widened range contains page 0, and the fault waits.
 GfnRange ToHostPages(const Memslot& slot, GfnRange gfns) {
   if (slot.backing == nullptr) return gfns;
   const uint64_t pages = PagesPer(slot.backing->host_page_level());
-  // By host pages, which need not lie as guest pages do (SLOT-42).
+  // In host pages, which may not be aligned like guest pages (SLOT-42).
   const uint64_t base = slot.PfnOf(slot.base_gfn).value();
   const uint64_t first = base + slot.PageOf(gfns.start);
   const uint64_t end = base + (gfns.end - slot.base_gfn);
@@ -65,7 +65,8 @@ GfnRange ToHostPages(const Memslot& slot, GfnRange gfns) {
   return {slot.base_gfn + from, slot.base_gfn + to};
 }
 
-// Begins an announced invalidation and unmaps; nothing if nothing is concerned.
+// Begins an announced invalidation and unmaps; no effect if no slot is
+// concerned.
 void BeginAndUnmap(VmCore& vm, HvaRange range, MayYield may_yield) {
   std::vector<Concerned> concerned = GfnsOf(vm, range);
   if (concerned.empty()) return;
@@ -85,7 +86,7 @@ bool AgeRange(VmCore& vm, HvaRange range, AgeMode mode) {
     const AgeResult result = AgePages(vm, concerned.slot.as_id, concerned.gfns,
                                       mode, /*cost=*/nullptr);
     young |= result.young_page_count > 0;
-    // A test has its answer; to clear means to clear everywhere.
+    // A test is complete; a clear must continue in all slots.
     if (young && mode == AgeMode::kTest) break;
   }
   return young;

@@ -15,8 +15,8 @@ namespace mmu {
 
 void RegionHooks::BeforeSwap(RegionChange change, const Memslot* old_slot) {
   if (change == RegionChange::kCreate && joining_.has_value()) {
-    // Before the slot: a harvest of rings drops what it finds no log for
-    // (RACE-18). Nobody clears it before it is there: slots_lock.
+    // Joined before the slot is published, since a harvest of rings drops
+    // entries without a log (RACE-18). No clear comes in between: slots_lock.
     const std::shared_ptr<VmDirtyLog> log = vm_.dirty_log.Get();
     log->log.Join(*std::move(joining_));
     joining_.reset();
@@ -31,18 +31,20 @@ void RegionHooks::FlushShadowSlot(const Memslot& old_slot) {
     vm_.FastZapAll(cost_, LockOp::kMemslot);
   } else {
     // Faults that found the slot before it became invalid are over, and later
-    // ones retry: what is zapped now stays away (RACE-13).
+    // ones retry: mappings zapped now do not come back (RACE-13).
     MmuWriteLocked lock(vm_.mmu_lock, LockOp::kMemslot, cost_);
     vm_.mmus.ForgetSlot(lock, old_slot, cost_);
   }
-  // Nothing maps the slot now, so nothing new comes into the CPUs' logs. What
-  // is in them names gfns of today: the log of a slot that moves keeps it.
+  // No mapping of the slot is left, so the CPUs' logs get no new entries for
+  // it. Their entries name the slot's current gfns; the log of a slot that
+  // moves keeps them.
   if (old_slot.dirty_log_enabled()) SyncCpuDirtyLogs(vm_, cost_);
 }
 
 void RegionHooks::CommitRegion(RegionChange change, const Memslot* old_slot,
                                const Memslot* new_slot) {
-  // First of all, and whatever the change: what loses D below must be noted.
+  // Before everything else and for every change: writes to leafs that lose D
+  // below must be logged.
   CountLoggingSlots(old_slot, new_slot);
   if (old_slot == nullptr || new_slot == nullptr) {
     vm_.mmus.SlotsChanged(vm_.slots.total_pages(), cost_);
@@ -51,8 +53,8 @@ void RegionHooks::CommitRegion(RegionChange change, const Memslot* old_slot,
     const std::shared_ptr<VmDirtyLog> log = vm_.dirty_log.Get();
     if (log != nullptr) log->log.Moved(new_slot->id);
   }
-  // A new slot has no mapping yet, and a moved one none any more; a read-only
-  // one cannot be written.
+  // A new slot has no mapping yet, and a moved slot none any more; a read-only
+  // slot cannot be written.
   if (change != RegionChange::kFlagsOnly || new_slot->readonly()) return;
   if (!old_slot->dirty_log_enabled() && new_slot->dirty_log_enabled()) {
     EnableLog(*new_slot);
@@ -60,7 +62,7 @@ void RegionHooks::CommitRegion(RegionChange change, const Memslot* old_slot,
 }
 
 void RegionHooks::GenerationAdvanced(uint64_t generation) {
-  // The low bits only tell the address spaces apart (SLOT-21).
+  // The low bits only distinguish the address spaces (SLOT-21).
   const uint64_t spaces = static_cast<uint64_t>(vm_.slots.address_spaces());
   if ((generation & kMmioGenerationMask & ~(spaces - 1)) != 0) return;
   vm_.FastZapAll(cost_, LockOp::kMemslot);
@@ -83,7 +85,7 @@ void RegionHooks::CountLoggingSlots(const Memslot* old_slot,
 
 void RegionHooks::EnableLog(const Memslot& slot) {
   AtHook(HookPoint::kFlagToProtect);
-  // Everything is dirty already; protecting is the first clear's work (DL-04).
+  // Every page is dirty already; the first clear write-protects (DL-04).
   if (log_.initially_set == InitiallySet::kYes) return;
 
   split_.AddCounts(vm_.mmus.EnableLog(

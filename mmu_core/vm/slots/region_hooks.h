@@ -1,4 +1,4 @@
-// What a VM does when one of its memslots changes.
+// A VM's actions when one of its memslots changes.
 
 #ifndef MMU_CORE_VM_SLOTS_REGION_HOOKS_H_
 #define MMU_CORE_VM_SLOTS_REGION_HOOKS_H_
@@ -21,31 +21,32 @@ class RegionHooks : public MemslotTableHooks {
  public:
   RegionHooks(VmCore& vm, MmuCost* cost) : vm_(vm), cost_(cost) {}
 
-  // For a change that switches logging on: holds of mmu_lock keep `limit`.
+  // For a change that switches logging on: holds of mmu_lock respect `limit`.
   RegionHooks(VmCore& vm, MmuCost* cost, const SlotLogConfig& log,
               const HoldLimit& limit = {})
       : vm_(vm), cost_(cost), log_(log), limit_(limit) {}
 
-  // A slot that is made joins the dirty log with these sets. Before the change.
+  // Called before the change: a slot that is made joins the dirty log with
+  // these sets.
   void JoinLog(DirtyLog::JoiningSlot slot) { joining_ = std::move(slot); }
 
-  // A guest whose memory goes is told (WorkloadRunner::MemoryGoes), before it
-  // could notice.
+  // Tells a guest that its memory is removed (WorkloadRunner::MemoryGoes),
+  // before the guest can notice.
   void BeforeSwap(RegionChange change, const Memslot* old_slot) override;
-  // The whole VM is zapped, or the slot's leafs (SLOT-28).
+  // Zaps the whole VM, or the slot's leafs (SLOT-28).
   void FlushShadowSlot(const Memslot& old_slot) override;
-  // Logging went on: DL-02 or DL-04. Other changes: DL-01. The CPUs' own logs
-  // go on and off with the first and the last slot that logs (DL-09).
+  // If logging was switched on: DL-02 or DL-04. Other changes: DL-01. The CPUs'
+  // own logs go on with the first slot that logs and off with the last (DL-09).
   void CommitRegion(RegionChange change, const Memslot* old_slot,
                     const Memslot* new_slot) override;
 
-  // Where MMIO SPTEs cannot tell this generation from an old one, all go.
+  // Zaps all MMIO SPTEs if they cannot tell this generation from an old one.
   void GenerationAdvanced(uint64_t generation) override;
 
-  // After logging went off: the slot's huge pages come back, in all MMUs
+  // After logging was switched off: restores the slot's huge pages in all MMUs
   // (DL-06). No effect on a read-only slot. REQUIRES: slots_lock.
   void RecoverHugePages(const Memslot& slot);
-  // Of all slots: what was split when logs went on, and recovered.
+  // The totals of all slots: splits when logs were switched on, and recoveries.
   const SplitOutcome& split() const { return split_; }
   const RecoverOutcome& recovered() const { return recovered_; }
 

@@ -31,8 +31,8 @@ RegionRequest RequestFor(const MemslotConfig& config) {
   return request;
 }
 
-// Takes the log of a slot that was deleted away; what it had. The marks are all
-// made: the slot's mappings are gone, and CPUs' logs were drained.
+// Removes the log of a deleted slot; returns the counts of its pages. All marks
+// are made: the slot's mappings are gone, and CPUs' logs were drained.
 UndeliveredCounts EndLogOfDeletedSlot(VmCore& vm, uint32_t slot)
     ABSL_EXCLUSIVE_LOCKS_REQUIRED(vm.slots.slots_lock) {
   const std::shared_ptr<VmDirtyLog> log = vm.dirty_log.Get();
@@ -41,8 +41,8 @@ UndeliveredCounts EndLogOfDeletedSlot(VmCore& vm, uint32_t slot)
   return log->log.Leave(slot);
 }
 
-// The change that `config` asks for, with the memory of a slot that is to be
-// made. All rules are looked at here, and nothing is changed.
+// The change that `config` requests, with the memory of a slot to be made.
+// Checks all rules, and changes nothing.
 absl::StatusOr<RegionRequest> PrepareMemslot(VmCore& vm,
                                              const MemslotConfig& config,
                                              RegionHooks& hooks)
@@ -61,12 +61,12 @@ absl::StatusOr<RegionRequest> PrepareMemslot(VmCore& vm,
       vm.slots.Active(config.address_space).FindById(config.slot);
   if (old_slot != nullptr) {
     request.userspace_addr = old_slot->hva;
-    // Logging is switched by StartDirtyLog and StopDirtyLog only.
+    // Only StartDirtyLog and StopDirtyLog switch logging.
     if (config.size_bytes != 0) {
       request.flags |= old_slot->flags & kMemslotLogDirtyPages;
     }
   }
-  // Every rule comes before any memory is asked for.
+  // All rules are checked before memory is allocated.
   const absl::StatusOr<RegionChange> change = vm.slots.CheckRegion(request);
   if (!change.ok()) return change.status();
   if (*change == RegionChange::kCreate) {

@@ -11,9 +11,9 @@
 
 namespace mmu {
 
-// Vm::SetMemslot, but for the dirty rings, whose stale entries the caller
-// frees. `lost`: what the dirty log had of a slot that is deleted. After an
-// error nothing has changed.
+// Vm::SetMemslot without the dirty rings, whose stale entries the caller frees.
+// `lost`: the counts of the dirty log's pages of a deleted slot. After an error
+// nothing has changed.
 absl::Status SetMemslotLocked(VmCore& vm, const MemslotConfig& config,
                               UndeliveredCounts* lost)
     ABSL_EXCLUSIVE_LOCKS_REQUIRED(vm.slots.slots_lock);
