@@ -49,7 +49,7 @@ absl::StatusOr<const Memslot*> SlotForRange(VmCore& vm, uint32_t slot_id,
                                             uint64_t first_page,
                                             uint64_t page_count,
                                             size_t mask_words) {
-  // Before the slot is even looked up (DL-20).
+  // Checked before the slot is even looked up (DL-20).
   if (absl::Status s = CheckClearRange(0, first_page, page_count, mask_words);
       !s.ok()) {
     return s;

@@ -21,8 +21,8 @@ namespace mmu {
 absl::Status CheckClearRange(uint64_t slot_pages, uint64_t first_page,
                              uint64_t page_count, size_t mask_words);
 
-// The slot of address space 0, if the range is one of it. As CheckClearRange;
-// NOT_FOUND MEMSLOT_NOT_FOUND.
+// The slot of address space 0, if the range lies within it. Errors as for
+// CheckClearRange, and NOT_FOUND MEMSLOT_NOT_FOUND.
 absl::StatusOr<const Memslot*> SlotForRange(VmCore& vm, uint32_t slot_id,
                                             uint64_t first_page,
                                             uint64_t page_count,

@@ -25,8 +25,8 @@
 namespace mmu {
 namespace {
 
-// Frees the collected entries of one ring. At most one lap: the vCPU may go on
-// filling what was freed.
+// Frees the collected entries of one ring. At most one lap: the vCPU may keep
+// filling the freed entries.
 uint64_t TakeWindows(DirtyRing& ring, absl::FunctionRef<bool()> stop_requested,
                      std::vector<DirtyWindow>* windows) {
   uint64_t count = 0;
@@ -41,7 +41,7 @@ uint64_t TakeWindows(DirtyRing& ring, absl::FunctionRef<bool()> stop_requested,
   return count;
 }
 
-// Pages of the window that its slot has.
+// The pages of the window that lie within its slot.
 uint64_t ValidMask(const DirtyWindow& window, const Memslot& slot) {
   if (window.offset >= slot.npages) return 0;
   return window.mask & WordMask(0, 0, slot.npages - window.offset);

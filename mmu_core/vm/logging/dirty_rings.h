@@ -1,12 +1,12 @@
 // The dirty rings of a VM's vCPUs: moving their entries into the slots' epochs
 // (what user space does with a ring), and resetting them (what KVM does then).
 //
-// How the epoch protocol works with rings. A seal harvests: each dirty entry is
-// recorded in the open epoch of its slot and becomes collected. A clear
-// acknowledges, then resets: each collected entry is freed and its page
-// re-protected, whether or not this clear named it. Nothing is lost by that: a
-// page whose entry is freed is in an epoch since its harvest, until it is
-// acknowledged; a write after the reset makes a new entry. So
+// The epoch protocol with rings. A seal harvests: each dirty entry is recorded
+// in the open epoch of its slot and becomes collected. A clear acknowledges,
+// then resets: each collected entry is freed and its page re-protected, whether
+// or not this clear named the page. No write is lost by that: from its harvest
+// until it is acknowledged, the page of a freed entry is in an epoch; a write
+// after the reset makes a new entry. So
 //
 //   a writable page of a logged slot has an entry in a ring, or is in an epoch.
 //
@@ -29,28 +29,29 @@
 namespace mmu {
 
 // RESET (DL-43): frees the collected entries of all rings, each ring in order
-// up to the first that is not collected, re-protects their pages (DL-15) and
-// returns how many there were; if any, flushes all TLBs, without slots_lock.
-// Entries that name no page of a slot are freed and skipped. Ends early, with
-// the count so far, once `stop_requested` says so. vCPUs that wait for room go
-// on. FAILED_PRECONDITION INVALID_DIRTY_LOG_MODE (EINVAL) without rings.
+// up to its first entry that is not collected, re-protects their pages (DL-15)
+// and returns the number of entries. If there were any, flushes all TLBs,
+// without slots_lock. Entries that name no page of a slot are freed and
+// skipped. Ends early, with the count so far, once `stop_requested` returns
+// true. vCPUs that wait for room continue. FAILED_PRECONDITION
+// INVALID_DIRTY_LOG_MODE (EINVAL) without rings.
 absl::StatusOr<uint64_t> ResetDirtyRings(
     VmCore& vm, absl::FunctionRef<bool()> stop_requested, MmuCost* cost)
     ABSL_LOCKS_EXCLUDED(vm.slots.slots_lock);
 
-// The two halves of RESET, for those who hold slots_lock already: frees and
-// re-protects; then, after slots_lock was dropped, flushes and wakes the vCPUs
-// if `count` is not 0. Until the second half, stale TLB entries may allow
-// writes.
+// The two halves of RESET, for callers that hold slots_lock already. The first
+// frees and re-protects. The second, after slots_lock was dropped, flushes and
+// wakes the vCPUs if `count` is not 0. Until the second half, stale TLB entries
+// may allow writes.
 uint64_t ResetDirtyRingsLocked(VmCore& vm,
                                absl::FunctionRef<bool()> stop_requested,
                                MmuCost* cost)
     ABSL_EXCLUSIVE_LOCKS_REQUIRED(vm.slots.slots_lock);
 void FinishDirtyRingReset(VmCore& vm, uint64_t count, MmuCost* cost);
 
-// When the log of a slot ended: harvests and frees everything, so that vCPUs
-// that wait for room go on although perhaps nobody is left who would seal.
-// Returns what FinishDirtyRingReset wants. Without rings, 0.
+// Called when the log of a slot ended: harvests and frees all entries, so that
+// vCPUs that wait for room continue even if no owner is left to seal. Returns
+// the `count` for FinishDirtyRingReset; 0 without rings.
 uint64_t ReclaimDirtyRingsLocked(VmCore& vm, MmuCost* cost)
     ABSL_EXCLUSIVE_LOCKS_REQUIRED(vm.slots.slots_lock);
 

@@ -17,16 +17,16 @@ namespace mmu {
 // The log if it is on. FAILED_PRECONDITION DIRTY_LOG_OFF.
 absl::StatusOr<std::shared_ptr<VmDirtyLog>> LogOf(const VmCore& vm);
 
-// As DirtyLog::Admit; also RESOURCE_EXHAUSTED RESOURCE_EXHAUSTED_MEMORY if
+// Like DirtyLog::Admit; also RESOURCE_EXHAUSTED RESOURCE_EXHAUSTED_MEMORY if
 // there is no memory for the text of its error.
 absl::Status Admit(VmDirtyLog& log, const LogCall& call);
 
 // NOT_FOUND MEMSLOT_NOT_FOUND.
 absl::Status NoSuchSlot(uint32_t slot);
 
-// `status`, the result of a look at the log of `slot`. If the look was refused
-// and the VM has no such slot: NOT_FOUND MEMSLOT_NOT_FOUND. (Every slot that is
-// logged exists.)
+// Returns `status`, the result of a query of the log of `slot`. If the query
+// was refused and the VM has no such slot, returns NOT_FOUND MEMSLOT_NOT_FOUND
+// instead. (Every logged slot exists.)
 absl::Status OrNoSuchSlot(const VmCore& vm, uint32_t slot, absl::Status status);
 
 }  // namespace mmu

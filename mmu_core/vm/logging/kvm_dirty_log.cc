@@ -16,7 +16,7 @@
 namespace mmu {
 namespace {
 
-// KVM's own calls are for bitmaps (DL-25).
+// KVM's own calls need bitmaps (DL-25).
 absl::Status CheckHasBitmaps(const VmCore& vm) {
   if (vm.slots_have_bitmaps()) return absl::OkStatus();
   return MakeError(absl::StatusCode::kFailedPrecondition,

@@ -1,7 +1,7 @@
-// KVM's own calls on one slot's dirty bitmap, as KVM_GET_DIRTY_LOG and
-// KVM_CLEAR_DIRTY_LOG have them: no owner, no epochs, and what was taken is
-// gone from the log. For those who compare with KVM: differential tests and
-// benchmarks. Not for a log whose owner seals it: they take its open pages.
+// KVM's own calls on one slot's dirty bitmap, like KVM_GET_DIRTY_LOG and
+// KVM_CLEAR_DIRTY_LOG: no owner, no epochs, and pages that were taken leave the
+// log. For comparisons with KVM: differential tests and benchmarks. Not for a
+// log whose owner seals it: these calls would take its open pages.
 
 #ifndef MMU_CORE_VM_LOGGING_KVM_DIRTY_LOG_H_
 #define MMU_CORE_VM_LOGGING_KVM_DIRTY_LOG_H_
@@ -19,25 +19,24 @@ namespace mmu {
 
 struct VmCore;
 
-// Manual protection (DL-14): bit 0 switches it on, bit 1 makes bitmaps start
-// all dirty and needs bit 0. Replaces the value before, for slots whose log is
-// switched on later. `flags` is 0. INVALID_ARGUMENT INVALID_DIRTY_LOG_MODE
-// (EINVAL) for anything else. StartDirtyLog has its own say for its slots.
+// Manual protection (DL-14): bit 0 switches it on; bit 1 makes bitmaps start
+// all dirty and needs bit 0. Replaces the previous value, for slots whose log
+// is switched on later. `flags` is 0. INVALID_ARGUMENT INVALID_DIRTY_LOG_MODE
+// (EINVAL) for any other value. StartDirtyLog ignores it for its slots.
 inline constexpr uint64_t kManualProtectEnable = 1;
 inline constexpr uint64_t kManualProtectInitiallySet = 2;
 absl::Status EnableManualProtect(VmCore& vm, uint64_t bits, uint32_t flags);
 
-// Legacy GET (DL-10..12): takes the bitmap, re-protects what was in it, flushes
-// if that was anything, returns it. NOT_FOUND ENOENT without a log.
-// These three: FAILED_PRECONDITION ENXIO if the VM logs into rings only
-// (DL-25).
+// Legacy GET (DL-10..12): takes the bitmap, re-protects its pages, flushes if
+// there were any, returns it. NOT_FOUND ENOENT without a log. These three
+// calls: FAILED_PRECONDITION ENXIO if the VM logs into rings only (DL-25).
 absl::StatusOr<std::vector<uint64_t>> GetAndClearDirtyLog(VmCore& vm,
                                                           uint32_t slot,
                                                           MmuCost* cost);
 // Manual-protect GET (DL-13): copies, changes nothing.
 absl::StatusOr<std::vector<uint64_t>> CopyDirtyLog(VmCore& vm, uint32_t slot);
-// CLEAR (DL-20..26): of the pages asked for, those set are cleared in the
-// bitmap and re-protected. `npages` is the slot's; see ClearDirtyLog.
+// CLEAR (DL-20..26): clears those of the requested pages that are set in the
+// bitmap, and re-protects them. `npages` is the slot's; see ClearDirtyLog.
 absl::StatusOr<ClearResult> ClearBitmap(VmCore& vm, uint32_t slot,
                                         uint64_t first_page,
                                         uint64_t page_count,

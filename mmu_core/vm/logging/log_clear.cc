@@ -18,7 +18,7 @@ namespace {
 
 bool NeverStop() { return false; }
 
-// Takes into flight, and re-protects what no reset of a ring does.
+// Puts pages in flight, and re-protects those that no ring reset re-protects.
 absl::StatusOr<ClearResult> ClearLocked(VmCore& vm, VmDirtyLog& log,
                                         const LogCall& call, uint32_t slot_id,
                                         uint64_t epoch, uint64_t first_page,
@@ -39,7 +39,7 @@ absl::StatusOr<ClearResult> ClearLocked(VmCore& vm, VmDirtyLog& log,
       });
   if (!flight.ok()) return flight.status();
   ClearResult result;
-  // With rings, whatever is writable has an entry in one; the reset protects
+  // With rings every writable page has an entry in a ring; the reset protects
   // it.
   if (!vm.has_dirty_rings() || log.config.initially_set == InitiallySet::kYes) {
     result = Reprotect(vm, **slot, log.config, flight->moved, cost);
@@ -68,7 +68,7 @@ absl::StatusOr<ClearResult> ClearDirtyLog(VmCore& vm, const LogCall& call,
     result = ClearLocked(vm, **log, call, slot_id, epoch, first_page,
                          page_count, mask, cost);
     if (!result.ok()) return result;
-    // Also the pages of other slots: they stay in their sets.
+    // Includes pages of other slots: they stay in their sets.
     if (vm.has_dirty_rings()) {
       owed = ResetDirtyRingsLocked(vm, NeverStop, cost);
       // Another clear may have reset the entries of these pages a moment ago,
@@ -76,7 +76,7 @@ absl::StatusOr<ClearResult> ClearDirtyLog(VmCore& vm, const LogCall& call,
       //   1. A frees and protects page X of this slot, drops slots_lock
       //   2. B (this) finds no entry to free    3. B returns, X is copied
       //   4. a vCPU writes X through its TLB    5. A flushes
-      // and the write of 4 would be in no log. So who clears flushes, also if
+      // The write of 4 would then be in no log. So every clear flushes, even if
       // it finds X in flight already: B may be A's call, repeated.
       owed += result->cleared_page_count + result->already_in_flight_page_count;
     }

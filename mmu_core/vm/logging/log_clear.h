@@ -1,7 +1,7 @@
 // Clearing pages of a sealed epoch.
 //
-// Order (DL-10, DL-12): the pages go into flight, are protected, TLBs are
-// flushed, the call returns; the owner copies them after that.
+// Order (DL-10, DL-12): the pages are put in flight and write-protected, TLBs
+// are flushed, the call returns; then the owner copies the pages.
 
 #ifndef MMU_CORE_VM_LOGGING_LOG_CLEAR_H_
 #define MMU_CORE_VM_LOGGING_LOG_CLEAR_H_

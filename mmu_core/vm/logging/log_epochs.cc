@@ -18,11 +18,12 @@ absl::StatusOr<DirtyLogView> AcquireDirtyLog(VmCore& vm, const LogClaim& claim,
                                              LogOwner::Force force,
                                              MonotonicTime now,
                                              LogOwner::Acquired* acquired) {
-  // So that no stop that was admitted before ends the log of a new owner.
+  // Prevents a stop that was admitted before from ending a new owner's log.
   MutexLock lock(vm.slots.slots_lock);
   const absl::StatusOr<std::shared_ptr<VmDirtyLog>> log = LogOf(vm);
   if (!log.ok()) return log.status();
-  // But for the state it is the same afterwards, when nothing may fail.
+  // Filled in now except for the state, which is the only part that changes;
+  // afterwards nothing may fail.
   DirtyLogView view;
   const absl::StatusOr<LogOwner::Acquired> how =
       WithMemory("vm", "hand the dirty log over", [&] {
@@ -40,7 +41,7 @@ absl::StatusOr<SealOutcome> SealDirtyLog(VmCore& vm, const LogCall& call,
                                          MmuCost* cost) {
   const absl::StatusOr<std::shared_ptr<VmDirtyLog>> log = LogOf(vm);
   if (!log.ok()) return log.status();
-  // Whoever is refused makes no vCPU exit.
+  // A refused caller must not make vCPUs exit.
   if (absl::Status s = Admit(**log, call); !s.ok()) return s;
   SyncCpuDirtyLogs(vm, cost);
   if (absl::Status s = vm.mmus.CollectDirty(cost); !s.ok()) return s;
@@ -87,7 +88,7 @@ absl::StatusOr<AcknowledgeResult> AcknowledgePages(VmCore& vm,
 absl::StatusOr<AcknowledgeResult> AcknowledgePages(
     VmCore& vm, const LogCall& call, uint64_t epoch, uint32_t slot,
     uint64_t first_page, uint64_t page_count, absl::Span<const uint64_t> mask) {
-  // So that the slot stays as long as the range is one of it.
+  // Keeps the slot, so that the range stays within it.
   MutexLock lock(vm.slots.slots_lock);
   const absl::StatusOr<std::shared_ptr<VmDirtyLog>> log = LogOf(vm);
   if (!log.ok()) return log.status();

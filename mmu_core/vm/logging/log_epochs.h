@@ -1,6 +1,6 @@
-// What the owner of a dirty log, and those who only look, ask of it besides
-// starting, clearing and stopping: owner, epochs, reading, acknowledging. Where
-// pages are: dirty/dirty_log.h.
+// Calls of a dirty log's owner and of its readers, other than starting,
+// clearing and stopping: owner, epochs, reading, acknowledging. The sets of
+// pages: dirty/dirty_log.h.
 
 #ifndef MMU_CORE_VM_LOGGING_LOG_EPOCHS_H_
 #define MMU_CORE_VM_LOGGING_LOG_EPOCHS_H_

@@ -39,8 +39,8 @@ absl::Status CheckSplitPolicy(const DirtyLogConfig& config) {
                    {"INVALID_SPLIT_POLICY", "split", EINVAL}, problem);
 }
 
-// `wanted`, in its order without repetitions, or all slots of address space 0
-// if it is empty.
+// The slots `wanted`, in that order without repetitions; all slots of address
+// space 0 if `wanted` is empty.
 absl::StatusOr<std::vector<const Memslot*>> SlotsOf(
     VmCore& vm, const std::vector<uint32_t>& wanted)
     ABSL_EXCLUSIVE_LOCKS_REQUIRED(vm.slots.slots_lock) {
@@ -66,15 +66,15 @@ absl::Status NothingToLog() {
                    "and this VM has none; name read-only ones to log those");
 }
 
-// All that the logs of some slots need.
+// Everything that the logs of some slots need.
 struct PreparedLogs {
   std::vector<MemslotTable::LoggedSlot> slots;
   std::shared_ptr<VmDirtyLog> log;
   DirtyLogView view;  // what the caller is told of it
 };
 
-// Everything that can refuse a start is looked at here, and all memory that the
-// log needs is there when this is OK. Nothing is changed.
+// Checks everything that can refuse a start, and allocates all memory that the
+// log needs. Changes nothing.
 absl::Status PrepareStart(VmCore& vm, const DirtyLogStart& start,
                           PreparedLogs& prepared)
     ABSL_EXCLUSIVE_LOCKS_REQUIRED(vm.slots.slots_lock) {
@@ -109,7 +109,7 @@ bool SameSettings(const VmDirtyLog& log, const DirtyLogStart& start) {
          log.ttl == start.ttl;
 }
 
-// A start while there is a log: repeated, or refused.
+// A start while there is a log: a repeated call, or refused.
 absl::StatusOr<DirtyLogView> StartAgain(VmDirtyLog& log,
                                         const DirtyLogStart& start) {
   const bool same_owner =
@@ -150,15 +150,15 @@ absl::StatusOr<DirtyLogView> StartDirtyLog(VmCore& vm,
           [&] {
             vm.slots.slots_lock.AssertHeld();
             vm.slots.SetDirtyLogInitiallySet(config.initially_set);
-            // Before the slots: a harvest of rings drops what it finds no log
-            // for.
+            // Before the slots are published: a harvest of rings drops entries
+            // without a log.
             vm.dirty_log.Begin(prepared.log);
           });
       !s.ok()) {
     return s;
   }
-  // Everything is protected, or its next write is noted otherwise. That may
-  // have taken longer than the owner's lease.
+  // Every page is write-protected, or its next write is logged in another way.
+  // That may have taken longer than the owner's lease.
   DirtyLog& started = prepared.log->log;
   started.Open(MonotonicTime::Now());
   DirtyLogView& view = prepared.view;

@@ -1,7 +1,7 @@
 // Starting the dirty log of a VM (section 8 of the behaviour reference).
 //
-// Order (DL-02): the slots' flags go on, huge pages are split, pages are
-// protected, TLBs are flushed; then the log is open.
+// Order (DL-02): the slots' flags are set, huge pages are split, pages are
+// write-protected, TLBs are flushed; then the log is open.
 
 #ifndef MMU_CORE_VM_LOGGING_LOG_START_H_
 #define MMU_CORE_VM_LOGGING_LOG_START_H_

@@ -21,7 +21,7 @@
 namespace mmu {
 namespace {
 
-// Of CheckStop, without its care for memory.
+// CheckStop without its handling of a lack of memory.
 absl::StatusOr<std::shared_ptr<VmDirtyLog>> FindLogToStop(
     VmCore& vm, const DirtyLogStop& stop, MmuCost* cost)
     ABSL_EXCLUSIVE_LOCKS_REQUIRED(vm.slots.slots_lock) {
@@ -40,8 +40,8 @@ absl::StatusOr<std::shared_ptr<VmDirtyLog>> FindLogToStop(
   return found;
 }
 
-// The log that is to be stopped. Everything that can refuse a stop is looked at
-// here, and nothing is changed.
+// The log to be stopped. Checks everything that can refuse a stop. Changes
+// nothing.
 absl::StatusOr<std::shared_ptr<VmDirtyLog>> CheckStop(VmCore& vm,
                                                       const DirtyLogStop& stop,
                                                       MmuCost* cost)
@@ -52,13 +52,14 @@ absl::StatusOr<std::shared_ptr<VmDirtyLog>> CheckStop(VmCore& vm,
   });
 }
 
-// Switches the log off; returns what is lost by that.
+// Switches the log off; returns the counts of the pages that are lost.
 absl::StatusOr<UndeliveredCounts> SwitchLogOff(
     VmCore& vm, DirtyLog& log,
     const std::vector<MemslotTable::LoggedSlot>& slots, MmuCost* cost)
     ABSL_EXCLUSIVE_LOCKS_REQUIRED(vm.slots.slots_lock) {
-  // What was noted until here belongs to the log. An MMU that cannot tell is no
-  // reason not to stop: who refuses to lose pages was told in CheckStop.
+  // Pages recorded until here belong to the log. An MMU's error does not
+  // prevent the stop: a caller that refuses to lose pages got it from
+  // CheckStop.
   SyncCpuDirtyLogs(vm, cost);
   static_cast<void>(vm.mmus.CollectDirty(cost));
   RegionHooks hooks(vm, cost);
@@ -68,7 +69,8 @@ absl::StatusOr<UndeliveredCounts> SwitchLogOff(
       !s.ok()) {
     return s;
   }
-  // Nobody marks any more; a harvest finds the log as long as it is there.
+  // No page is marked any more. The harvest must come while the log still
+  // exists.
   HarvestDirtyRings(vm);
   UndeliveredCounts lost;
   for (const MemslotTable::LoggedSlot& slot : slots) {
@@ -118,15 +120,15 @@ absl::StatusOr<StopResult> StopDirtyLog(VmCore& vm, const DirtyLogStop& stop,
   uint64_t reset = 0;
   absl::optional<HeldVcpus> held;
   if (stop.undelivered == Undelivered::kRefuse) {
-    // Mostly it is here that a stop is refused, and nobody had to stand still
-    // for it.
+    // Most refusals happen here, without holding the vCPUs.
     MutexLock lock(vm.slots.slots_lock);
     const auto refused = CheckStop(vm, stop, cost);
     if (!refused.ok()) return refused.status();
   }
-  // What a vCPU writes between the look and the end would be lost. Who discards
-  // wants it counted: a CPU's own log tells of a page when it is taken in, and
-  // after the end there is no log that would count it.
+  // A write between the check and the end would be lost. A caller that discards
+  // pages wants that write counted, too: a page in a CPU's own log is known
+  // only when that log is drained, and after the end there is no log to count
+  // it.
   if (stop.undelivered == Undelivered::kRefuse ||
       vm.config.pml == VmConfig::Pml::kYes) {
     held.emplace(*vm.vcpu_runner);
@@ -147,7 +149,7 @@ absl::StatusOr<StopResult> StopDirtyLog(VmCore& vm, const DirtyLogStop& stop,
 absl::optional<StopResult> StopAbandonedDirtyLog(VmCore& vm, MonotonicTime now,
                                                  DirtyLogView* view,
                                                  MmuCost* cost) {
-  // Mostly there is nothing to do, and nobody has to stand still for it.
+  // Usually there is nothing to do, and the vCPUs need not be held.
   const auto is_over = [&](const VmDirtyLog* log) {
     if (log == nullptr) return false;
     *view = log->View();
@@ -164,7 +166,7 @@ absl::optional<StopResult> StopAbandonedDirtyLog(VmCore& vm, MonotonicTime now,
     const std::shared_ptr<VmDirtyLog> log = vm.dirty_log.Get();
     if (!is_over(log.get())) return absl::nullopt;
     result = StopLocked(vm, log->log, RecoverOnStop::kNo, held, cost);
-    if (!result.ok()) return absl::nullopt;  // no memory; the next time
+    if (!result.ok()) return absl::nullopt;  // no memory: the next call retries
     reset = ReclaimDirtyRingsLocked(vm, cost);
   }
   FinishDirtyRingReset(vm, reset, cost);

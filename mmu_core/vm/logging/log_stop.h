@@ -18,8 +18,8 @@ namespace mmu {
 absl::StatusOr<StopResult> StopDirtyLog(VmCore& vm, const DirtyLogStop& stop,
                                         MmuCost* cost);
 
-// Vm::StopAbandonedDirtyLog: nothing if the VM has no log, or its ttl is not
-// over. `view`: the log as it was.
+// Vm::StopAbandonedDirtyLog: nullopt if the VM has no log, or its ttl has not
+// expired. `view`: the log before the stop.
 absl::optional<StopResult> StopAbandonedDirtyLog(VmCore& vm, MonotonicTime now,
                                                  DirtyLogView* view,
                                                  MmuCost* cost);

@@ -17,8 +17,8 @@
 namespace mmu {
 namespace {
 
-// Whether the slot logs, which it may end to do: all of it is delivered.
-// FAILED_PRECONDITION UNDELIVERED_PAGES if not. Changes nothing.
+// Whether the slot logs. If it does, all of its pages must be delivered:
+// otherwise FAILED_PRECONDITION UNDELIVERED_PAGES. Changes nothing.
 absl::StatusOr<bool> CheckDelivered(VmCore& vm, uint32_t slot)
     ABSL_EXCLUSIVE_LOCKS_REQUIRED(vm.slots.slots_lock) {
   const std::shared_ptr<VmDirtyLog> log = vm.dirty_log.Get();
@@ -37,10 +37,10 @@ absl::StatusOr<bool> CheckDelivered(VmCore& vm, uint32_t slot)
   return true;
 }
 
-// What became of a deletion that was not refused.
+// The result of a deletion that was not refused.
 enum class Deleted : uint8_t {
   kYes,
-  kOnlyIfHeld,  // not yet: the vCPUs are to stand still meanwhile
+  kOnlyIfHeld,  // not yet: hold the vCPUs first
 };
 
 }  // namespace
@@ -51,7 +51,7 @@ absl::Status SetMemslot(VmCore& vm, const MemslotConfig& config) {
   {
     MutexLock lock(vm.slots.slots_lock);
     if (absl::Status s = SetMemslotLocked(vm, config, &lost); !s.ok()) return s;
-    // Stale entries, and nobody who could harvest them.
+    // Stale entries; perhaps no owner is left to harvest them.
     if (config.size_bytes == 0) reset = ReclaimDirtyRingsLocked(vm, nullptr);
   }
   FinishDirtyRingReset(vm, reset, nullptr);
@@ -68,7 +68,7 @@ absl::StatusOr<UndeliveredCounts> DeleteMemslot(VmCore& vm, uint32_t slot,
     if (undelivered == Undelivered::kRefuse) {
       const absl::StatusOr<bool> logs = CheckDelivered(vm, slot);
       if (!logs.ok()) return logs.status();
-      // What a vCPU writes between the look and the end would be lost.
+      // A write between the check and the slot's end would be lost.
       if (*logs && !held.has_value()) return Deleted::kOnlyIfHeld;
       if (!*logs) held.reset();
     }
@@ -78,12 +78,12 @@ absl::StatusOr<UndeliveredCounts> DeleteMemslot(VmCore& vm, uint32_t slot,
     if (absl::Status s = SetMemslotLocked(vm, nothing, &lost); !s.ok()) {
       return s;
     }
-    // Stale entries, and nobody who could harvest them.
+    // Stale entries; perhaps no owner is left to harvest them.
     reset = ReclaimDirtyRingsLocked(vm, nullptr);
     return Deleted::kYes;
   };
-  // Mostly a deletion is refused here, or the slot does not log, and nobody has
-  // to stand still for it.
+  // Usually the deletion is refused here, or the slot does not log, and the
+  // vCPUs need not be held.
   absl::StatusOr<Deleted> deleted = try_to_delete();
   if (deleted.ok() && *deleted == Deleted::kOnlyIfHeld) {
     held.emplace(*vm.vcpu_runner);

@@ -1,6 +1,6 @@
-// Changing a memslot of a VM that may log: the change itself is
-// slots/set_memslot.h; here is what becomes of the slot's pages in the log and
-// of its entries in dirty rings.
+// Changing a memslot of a VM that may log. slots/set_memslot.h makes the
+// change; this file handles the slot's pages in the log and its entries in
+// dirty rings.
 
 #ifndef MMU_CORE_VM_LOGGING_LOGGED_MEMSLOT_H_
 #define MMU_CORE_VM_LOGGING_LOGGED_MEMSLOT_H_

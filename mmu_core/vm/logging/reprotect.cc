@@ -15,17 +15,17 @@ namespace {
 
 constexpr int kWindowsPerLook = 16;
 
-// Logging began without protecting anything, so these pages may still be inside
-// writable huge ones: split those if asked to, and protect what stays huge
-// (DL-15).
+// Logging began without write-protecting anything, so these pages may still be
+// inside writable huge pages: splits those if the policy says so, and
+// write-protects those that stay huge (DL-15).
 void ProtectHuge(VmCore& vm, MmuWriteLocked& lock, const Memslot& slot,
                  SplitPolicy policy, Gfn first_set, Gfn last_set,
                  ClearResult* result, MmuCost* cost)
     ABSL_EXCLUSIVE_LOCKS_REQUIRED(vm.slots.slots_lock) {
   const GfnRange range = {first_set, last_set + 1};
   if (policy == SplitPolicy::kOnClear) {
-    // This may let go of the lock: what is to be protected is in nobody's
-    // bitmap any more (DL-27).
+    // This may release the lock: the pages to be protected are in no bitmap any
+    // more (DL-27).
     const SplitOutcome split =
         vm.mmus.SplitForClear(lock, slot, range, Level::k4K, cost);
     result->split_2m_count += split.split_2m_count;
@@ -36,7 +36,7 @@ void ProtectHuge(VmCore& vm, MmuWriteLocked& lock, const Memslot& slot,
     changed |= vm.mmus.WriteProtectGfn(lock, slot, last_set, Level::k2M);
   }
   if (!changed) return;
-  // MMU-writable went away: before the lock is dropped (TLB-06).
+  // MMU-writable was cleared: flush before the lock is dropped (TLB-06).
   TlbFlushBatch now(vm.tlb, FlushScope::kRange, FlushReason::kClearDirty);
   now.Add(range);
   now.Flush(cost);
@@ -77,8 +77,8 @@ ClearResult Reprotect(VmCore& vm, const Memslot& slot,
       batch.Add(GfnRange::Of(first, 64));
     }
   }
-  // Without the lock: what lost only W is still MMU-writable, which tells
-  // everybody that a TLB may allow more than the tables (TLB-05, TLB-08).
+  // Without the lock: leafs that lost only W are still MMU-writable, which
+  // means that a TLB may allow more than the tables (TLB-05, TLB-08).
   AtHook(HookPoint::kProtectToFlush);
   batch.Flush(cost);
   return result;

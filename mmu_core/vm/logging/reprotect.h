@@ -19,28 +19,29 @@
 
 namespace mmu {
 
-// Re-protects the pages of `taken`, words of bits that the caller just took out
-// of a bitmap (DL-15), and flushes if there was any (DL-24). Takes mmu_lock for
-// write, for a bounded time at once. When it returns, a write to any of these
-// pages faults and marks, or, with PML, is noted by the processor. REQUIRES:
-// vm.slots.slots_lock.
+// Re-protects the pages of `taken`, words of bits that the caller has just
+// taken from a bitmap (DL-15), and flushes if there were any (DL-24). Takes
+// mmu_lock for write, for a bounded time per hold. On return a write to any of
+// these pages faults and marks or, with PML, is logged by the processor.
+// REQUIRES: vm.slots.slots_lock.
 ClearResult Reprotect(VmCore& vm, const Memslot& slot,
                       const SlotLogConfig& config,
                       const std::vector<BitmapWord>& taken, MmuCost* cost)
     ABSL_EXCLUSIVE_LOCKS_REQUIRED(vm.slots.slots_lock);
 
-// A part of that, for a caller with a lock and a flush of its own: re-protects
-// the pages `first + i` whose bit i is set in `mask`, not 0, all of them in
-// `slot`. Adds to `result`. The caller flushes before anybody may rely on it.
+// A part of Reprotect, for a caller with its own lock and flush: re-protects
+// the pages `first + i` whose bit i is set in `mask`, which is not 0; all lie
+// in `slot`. Adds to `result`. The caller flushes before any code relies on the
+// protection.
 void ReprotectWindow(VmCore& vm, MmuWriteLocked& lock, const Memslot& slot,
                      const SlotLogConfig& config, Gfn first, uint64_t mask,
                      ClearResult* result, MmuCost* cost)
     ABSL_EXCLUSIVE_LOCKS_REQUIRED(vm.slots.slots_lock);
 
-// Lets others have mmu_lock in the middle of many windows: when the hold has
-// reached its limit (sync/hold_limit.h), and once in 16 windows if somebody
-// waits, so that a clear does not go from hand to hand at every window.
-// Externally synchronised: belongs to the thread of `lock`, which outlives it.
+// Releases mmu_lock between windows: if the hold has reached its limit
+// (sync/hold_limit.h), and once in 16 windows if another thread waits, so that
+// a clear does not hand the lock over at every window. Externally synchronised:
+// belongs to the thread of `lock`, which outlives it.
 class ReprotectPace {
  public:
   explicit ReprotectPace(MmuWriteLocked& lock)
