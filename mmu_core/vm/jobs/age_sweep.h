@@ -1,10 +1,10 @@
-// Ageing of many ranges of a VM as one question.
+// Ageing of many ranges of a VM as one operation.
 //
-// A huge leaf has one Accessed bit for all its pages. So whoever clears it for
-// one range has cleared it for the others that it reaches into, and would call
-// those old. A sweep goes through all ranges in ascending order, each page
-// once, and carries on what such a leaf has said: TEST_AND_CLEAR answers what
-// TEST would have.
+// A huge leaf has one Accessed bit for all its pages. Clearing it for one range
+// also clears it for the other ranges that the leaf reaches into, which would
+// then seem old. A sweep visits all ranges in ascending order, each page once,
+// and remembers the result of such a leaf: TEST_AND_CLEAR returns what TEST
+// would have returned.
 
 #ifndef MMU_CORE_VM_JOBS_AGE_SWEEP_H_
 #define MMU_CORE_VM_JOBS_AGE_SWEEP_H_
@@ -24,18 +24,19 @@ namespace mmu {
 // Thread-compatible.
 class AgeSweep {
  public:
-  // In any order; they may touch and overlap. `vm` outlives this. `missing`: of
-  // memslots, also those that go while the sweep goes on.
+  // `ranges` may be in any order, and may touch and overlap. `vm` outlives this
+  // object. `missing` also applies to memslots that are deleted during the
+  // sweep.
   AgeSweep(VmCore& vm, std::vector<GfnRange> ranges, AgeMode mode,
            MissingSlots missing = MissingSlots::kRefuse);
 
   struct Piece {
-    GfnRange pages;  // a GiB at most, and of one GiB
+    GfnRange pages;  // at most a GiB, within one GiB
     AgeResult result;
   };
   bool done() const { return next_ == ranges_.size(); }
-  // Ages the next piece. `cost` may be null. Errors, after which the sweep
-  // stays where it is: as Vm::Age. REQUIRES: !done().
+  // Ages the next piece. `cost` may be null. Errors as for Vm::Age; after an
+  // error the sweep stays at the piece. REQUIRES: !done().
   absl::StatusOr<Piece> Next(MmuCost* cost);
 
  private:
@@ -43,9 +44,9 @@ class AgeSweep {
   const AgeMode mode_;
   const MissingSlots missing_;
   std::vector<GfnRange> ranges_;  // ascending; none touches another
-  size_t next_ = 0;               // the first of them that is not through
-  Gfn at_;                        // where in it
-  Gfn young_until_;               // of the pieces before (aging/aging.h)
+  size_t next_ = 0;               // the first range that is not finished
+  Gfn at_;                        // the position in that range
+  Gfn young_until_;               // of earlier pieces (aging/aging.h)
 };
 
 }  // namespace mmu

@@ -18,7 +18,7 @@ namespace mmu {
 
 uint64_t RecoverNxHugePages(VmCore& vm, uint32_t ratio) {
   if (ratio == 0) return 0;
-  // Its pages would be small anyhow.
+  // The page of a logged slot would be mapped small in any case.
   const auto keep = [&vm](const ShadowPage& page) {
     const Memslot* slot =
         vm.slots.Active(page.role.as_id()).FindByGfn(page.gfn);
@@ -54,7 +54,7 @@ void NxRecovery::SetMitigated(bool on) {
   {
     MutexLock slots(vm_.slots.slots_lock);
     vm_.tdp.nx_huge_pages().SetMitigated(on);
-    // What is mapped now is mapped by the old rule.
+    // Existing mappings follow the old rule.
     vm_.FastZapAll(nullptr, LockOp::kZap);
   }
   EnsureWorker();
@@ -91,8 +91,8 @@ void NxRecovery::Work() {
       if (stop_) return;
       seen = wakes_;
     }
-    // Asked for without mu_, which changes of the parameters take under their
-    // lock.
+    // Read without mu_: changes of the parameters take mu_ under the
+    // parameters' lock.
     const NxRecoverySettings settings = parameters_.recovery();
     const absl::Duration period = vm_.tdp.nx_huge_pages().mitigated()
                                       ? RecoveryPeriodOf(settings)

@@ -1,6 +1,6 @@
-// Giving huge pages another try that were split because the guest executed from
-// them: a worker per VM, which zaps the tables that stand there longest
-// (SPTE-53). A page that is executed again is split again.
+// Recovery of huge pages that were split because the guest executed from them:
+// a worker per VM zaps the oldest of the small pages' tables (SPTE-53). A page
+// that is executed again is split again.
 
 #ifndef MMU_CORE_VM_JOBS_NX_RECOVERY_H_
 #define MMU_CORE_VM_JOBS_NX_RECOVERY_H_
@@ -17,21 +17,21 @@ namespace mmu {
 
 struct VmCore;
 
-// One run: of each MMU one in `ratio` of the tables listed now, rounded up,
-// oldest first; tables of slots that log are only taken off the list. Returns
-// how many were zapped. Takes mmu_lock, for the TDP MMU in read mode, then for
-// the shadow MMU in write mode; yields.
+// One run: zaps, in each MMU, one in `ratio` of the tables listed now, rounded
+// up, oldest first; tables of slots that log are only taken off the list.
+// Returns the number of zapped tables. Takes mmu_lock, for the TDP MMU in read
+// mode, then for the shadow MMU in write mode; yields.
 uint64_t RecoverNxHugePages(VmCore& vm, uint32_t ratio);
 
-// A VM's side of the parameters: follows their changes and runs the worker.
-// Thread-safe. No thread exists before the mitigation was on once.
+// Applies the parameters to a VM: follows their changes and runs the worker.
+// Thread-safe. No thread exists before the mitigation was first on.
 class NxRecovery {
  public:
-  // `vm` is complete and outlives this.
+  // `vm` is complete and outlives this object.
   NxRecovery(VmCore& vm, NxParameters& parameters);
-  // Whether the worker exists if one is needed: otherwise why it could not be
-  // made (base/thread.h). What was split then stays so until the parameters
-  // change, when it is tried again.
+  // OK unless a needed worker could not be made; then the error
+  // (base/thread.h). In that case split pages stay split until the parameters
+  // change, when the worker is tried again.
   absl::Status status() const;
   // Ends the worker.
   ~NxRecovery();
@@ -40,7 +40,7 @@ class NxRecovery {
 
  private:
   void SetMitigated(bool on);
-  // Under the lock of parameters_.
+  // Called under the lock of parameters_.
   void EnsureWorker();
   void Wake();
   void Work();
@@ -53,7 +53,7 @@ class NxRecovery {
   CondVar woken_;
   absl::Status status_ ABSL_GUARDED_BY(mu_);
   bool stop_ ABSL_GUARDED_BY(mu_) = false;
-  uint64_t wakes_ ABSL_GUARDED_BY(mu_) = 0;  // parameters changed so often
+  uint64_t wakes_ ABSL_GUARDED_BY(mu_) = 0;  // number of parameter changes
 };
 
 }  // namespace mmu

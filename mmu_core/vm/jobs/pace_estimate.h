@@ -1,4 +1,4 @@
-// How long paced work still takes.
+// An estimate of the remaining time of paced work.
 
 #ifndef MMU_CORE_VM_JOBS_PACE_ESTIMATE_H_
 #define MMU_CORE_VM_JOBS_PACE_ESTIMATE_H_
@@ -11,13 +11,13 @@
 
 namespace mmu {
 
-// Takes the average of the steps made at the present pace. The pause that
-// follows a step is a part of what the step costs and counts from its beginning
-// on: during a long pause the estimate would otherwise be that of work without
-// any. Thread-compatible.
+// Averages the steps made at the present pace. The pause after a step is part
+// of the step's cost and counts from its beginning: otherwise the estimate
+// during a long pause would be that of unpaced work. Thread-compatible.
 class PaceEstimate {
  public:
-  // A step went through `bytes` in `time`; a pause of `pause` begins now.
+  // Adds a step that processed `bytes` in `time`; a pause of `pause` begins
+  // now.
   void AddStep(int64_t bytes, absl::Duration time, absl::Duration pause,
                MonotonicTime now) {
     ++steps_;
@@ -27,18 +27,18 @@ class PaceEstimate {
     pausing_ = true;
   }
 
-  // The pause is over, perhaps not when it was planned to be.
+  // Ends the pause, perhaps not at the planned time.
   void EndPause(MonotonicTime now) {
     if (pausing_) time_ += now - pause_end_;
     pausing_ = false;
   }
 
-  // The pace is another one from now on.
+  // Starts again, because the pace has changed.
   void Reset() { *this = PaceEstimate(); }
 
-  // Time for the `left` of `total` bytes, the rest of the present pause
-  // included. InfiniteDuration while too little is done to tell: fewer than
-  // kMinSteps steps and less than an eighth of all.
+  // The time for the `left` of `total` bytes, including the rest of the present
+  // pause. InfiniteDuration while too little is done for an estimate: fewer
+  // than kMinSteps steps and less than an eighth of the total.
   absl::Duration Remaining(int64_t left, int64_t total,
                            MonotonicTime now) const {
     if (bytes_ <= 0 || (steps_ < kMinSteps && bytes_ < total / 8)) {
@@ -52,7 +52,7 @@ class PaceEstimate {
   }
 
  private:
-  // One step may be an exception, for example the first one, which finds cold
+  // One step may be atypical, for example the first one, which finds cold
   // caches.
   static constexpr int64_t kMinSteps = 4;
 

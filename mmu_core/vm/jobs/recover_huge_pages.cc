@@ -20,7 +20,7 @@ namespace {
 
 using SlotRanges = std::vector<std::pair<const Memslot*, GfnRange>>;
 
-// What to recover for `ranges`, all slots if it is empty; or why not.
+// The ranges to recover for `ranges`, all slots if it is empty; or an error.
 absl::StatusOr<SlotRanges> RangesToRecover(
     const MemslotSet& set, const std::vector<GfnRange>& ranges) {
   SlotRanges work;

@@ -1,4 +1,4 @@
-// One pass that puts small mappings together to huge ones.
+// One pass that merges small mappings into huge ones.
 
 #ifndef MMU_CORE_VM_JOBS_RECOVER_HUGE_PAGES_H_
 #define MMU_CORE_VM_JOBS_RECOVER_HUGE_PAGES_H_

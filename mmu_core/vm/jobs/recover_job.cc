@@ -27,7 +27,7 @@
 namespace mmu {
 namespace {
 
-// Whether there may be pauses.
+// Whether the throttle may ask for pauses.
 bool Paces(const Throttle& throttle) {
   return throttle.max_pages_per_second > 0 ||
          throttle.min_pause > absl::ZeroDuration() ||
@@ -59,10 +59,10 @@ std::vector<RecoverJob::Piece> RecoverJob::PiecesOf(
     const bool may_be_1g = slot->backing != nullptr &&
                            std::min(slot->backing->host_page_level(),
                                     vm.config.max_page_level) >= Level::k1G;
-    // Where nobody waits, smaller ones would only cost more flushes.
+    // Without pauses, smaller chunks would only cost more flushes.
     const uint64_t chunk = may_be_1g && !Paces(throttle) ? gib : small;
     while (range != merged.end() && range->end <= of_slot.start) ++range;
-    // The last of them may reach into the next slot.
+    // The last range may continue in the next slot.
     for (auto in_slot = range;
          in_slot != merged.end() && in_slot->start < of_slot.end; ++in_slot) {
       const GfnRange part = in_slot->Intersect(of_slot);
@@ -75,7 +75,7 @@ std::vector<RecoverJob::Piece> RecoverJob::PiecesOf(
         AddPieces(block, chunk,
                   in_parts ? Piece::Part::kOfGib : Piece::Part::kAlone,
                   &pieces);
-        // Its memory was counted with its parts.
+        // 0 bytes: its parts have counted the memory.
         if (in_parts) pieces.push_back({block, 0, Piece::Part::kGib});
       }
     }
@@ -90,7 +90,7 @@ RecoverJob::RecoverJob(VmCore& vm, const std::vector<GfnRange>& ranges,
 }
 
 absl::Status RecoverJob::Run() {
-  // Pages of 2 MiB, which do not count if their GiB becomes one page.
+  // The 2 MiB pages of a GiB, which do not count if the GiB becomes one page.
   uint64_t of_gib = 0;
   for (size_t i = 0; i < pieces_.size(); ++i) {
     const Piece& piece = pieces_[i];
@@ -127,14 +127,14 @@ absl::Status RecoverJob::Run() {
         of_gib = 0;
       }
     }
-    // Behind the last one nothing waits for the pause.
+    // No pause after the last piece.
     if (i + 1 < pieces_.size()) Sleep(pause);
   }
   return absl::OkStatus();
 }
 
 int64_t RecoverJob::StallNanos() const {
-  // Only asked for where it counts: it looks at every vCPU.
+  // Computed only if it is needed: it visits every vCPU.
   return throttle_.max_vcpu_stall_ratio == 0 ? 0 : vm_.StallNanos();
 }
 

@@ -1,4 +1,4 @@
-// Putting small mappings together to huge ones, piece by piece: a loop over
+// Merging small mappings into huge ones, piece by piece: a loop over
 // RecoverHugePages that can be paced, watched and cancelled.
 
 #ifndef MMU_CORE_VM_JOBS_RECOVER_JOB_H_
@@ -20,12 +20,12 @@
 
 namespace mmu {
 
-// Works in pieces of the throttle's chunk. Where memory can be mapped with
-// 1 GiB, each whole GiB is a piece of its own once its parts are through,
-// because only then it can become one mapping; without a limit that asks for
-// pauses it is not worked on in parts. Pieces are the safe points, and after
-// each but the last the job waits as its throttle says.
-// Thread-safe. Must not outlive its VM, Progress and Cancel excepted.
+// Works in pieces of the throttle's chunk size. Where memory can be mapped with
+// 1 GiB pages, each whole GiB is a further piece after its parts, because only
+// then can it become one mapping; without a limit that asks for pauses, such a
+// GiB is not processed in parts. The job can be cancelled between pieces, and
+// after each piece but the last it waits as its throttle says. Thread-safe.
+// Must not outlive its VM, except for Progress and Cancel.
 class RecoverJob {
  public:
   // A value.
@@ -34,20 +34,20 @@ class RecoverJob {
     int64_t done_bytes = 0;
     RecoverOutcome recovered;
     MmuCost cost;
-    // Sleep that each limit asked for; none for kLockHold, whose waits are in
+    // The sleep due to each limit; none for kLockHold, whose waits are in
     // `cost`.
     std::array<absl::Duration, kThrottleLimits> throttled{};
     bool cancelled = false;  // Run ended before the last piece
   };
 
-  // `ranges` are inside memslots, which stay as they are. Where they overlap
-  // the memory counts once.
+  // `ranges` are inside memslots, which must not change. Overlapping memory
+  // counts once.
   RecoverJob(VmCore& vm, const std::vector<GfnRange>& ranges,
              const Throttle& throttle = {});
 
   // Runs to the end on the calling thread; OK also when cancelled. Call once.
   absl::Status Run();
-  // Run ends at the next piece, and waits no more.
+  // Run ends at the next piece, and sleeps no more.
   void Cancel();
   Progress progress() const;
   const Throttle& throttle() const { return throttle_; }
@@ -70,7 +70,7 @@ class RecoverJob {
   static std::vector<Piece> PiecesOf(const VmCore& vm,
                                      const std::vector<GfnRange>& ranges,
                                      const Throttle& throttle);
-  // Time that all vCPUs together have stood still.
+  // The total time that vCPUs have stalled.
   int64_t StallNanos() const;
   void Sleep(const ThrottlePause& pause);
 
@@ -84,7 +84,7 @@ class RecoverJob {
   Progress progress_ ABSL_GUARDED_BY(mu_);
 };
 
-// The ranges cut at multiples of so many pages.
+// Cuts the ranges at multiples of `pages` pages.
 std::vector<GfnRange> CutAt(const std::vector<GfnRange>& ranges,
                             uint64_t pages);
 

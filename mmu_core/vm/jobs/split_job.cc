@@ -92,8 +92,8 @@ absl::Status SplitJob::Run() {
       } else {
         left.end = chunk.start;
       }
-      // Upwards within a chunk in either order: a step that runs out of time
-      // then knows where the next one begins.
+      // Ascending within a chunk in either order: the end of a step that runs
+      // out of time is then the start of the next.
       Step step = Step::kFirst;
       while (going && !chunk.empty()) {
         going = WaitWhilePausedOrCancelled();
@@ -168,7 +168,7 @@ Gfn SplitJob::SplitIn(GfnRange chunk, absl::Duration max_lock_hold,
         outcome.no_memory_count;
     done.skipped_by_reason[static_cast<int>(SplitFailure::kLimit)] +=
         outcome.limit_count;
-    // The lock was held long enough; the rest follows next.
+    // The hold reached its limit; the next step does the rest.
     if (outcome.next_gfn < range.end) return outcome.next_gfn;
   }
   return chunk.end;
@@ -186,7 +186,8 @@ void SplitJob::Account(const SplitProgress& chunk, absl::Duration pause) {
     BookThrottled(chunk.throttled[i], static_cast<ThrottleLimit>(i));
   }
   progress_.cost.Add(chunk.cost);
-  // In one go with the work: whoever sees it done sees its pause too.
+  // Recorded together with the work: a reader that sees the work done also sees
+  // its pause.
   estimate_.AddStep(chunk.done_bytes, chunk.cost.wall, pause,
                     MonotonicTime::Now());
 }
@@ -208,7 +209,7 @@ void SplitJob::Sleep(absl::Duration duration, ThrottleLimit limit) {
   while (!cancelled_ && !retuned_ && WaitUntil(changed_, mu_, until)) {
   }
   estimate_.EndPause(MonotonicTime::Now());
-  // The step before was made under the old limits.
+  // The previous step was made under the old limits.
   if (retuned_) estimate_.Reset();
   retuned_ = false;
   BookThrottled(MonotonicTime::Now() - begin, limit);

@@ -1,11 +1,11 @@
 // Splitting huge pages ahead of the guest's writes, at a bounded pace.
 //
-// A job goes through its ranges chunk by chunk. Each chunk takes mmu_lock for
-// read, splits until the chunk or `max_lock_hold` is used up, and lets go;
-// between chunks the job waits as its Throttle says, and looks whether it was
-// cancelled, paused or retuned. It is best effort: what could not be split
-// stays huge and is split by the guest's first write (TDP-63). Cancelling
-// never undoes anything.
+// A job processes its ranges chunk by chunk. Each chunk takes mmu_lock for
+// read, splits until the chunk is done or `max_lock_hold` is used up, and
+// releases the lock. Between chunks the job waits as its Throttle says, and
+// checks whether it was cancelled, paused or retuned. It is best effort: pages
+// that could not be split stay huge, and the guest's first write splits them
+// (TDP-63). Cancelling never undoes a split.
 
 #ifndef MMU_CORE_VM_JOBS_SPLIT_JOB_H_
 #define MMU_CORE_VM_JOBS_SPLIT_JOB_H_
@@ -45,17 +45,17 @@ struct SplitRequest {
   Throttle throttle;
 };
 
-// Where a job stands. A value.
+// The progress of a job. A value.
 struct SplitProgress {
   int64_t total_bytes = 0;
   int64_t done_bytes = 0;
   int64_t split_1g_count = 0;
   int64_t split_2m_count = 0;
   std::array<int64_t, kSplitFailures> skipped_by_reason{};
-  // Time lost to each limit. To kLockHold: until mmu_lock was held again after
-  // it was let go of in the middle of a chunk. To the others: sleep.
+  // Time lost to each limit. kLockHold: the waits for mmu_lock after it was
+  // released in the middle of a chunk. Others: sleep.
   std::array<absl::Duration, kThrottleLimits> throttled{};
-  // Time that is left at the present pace. InfiniteDuration while unknown:
+  // The remaining time at the present pace. InfiniteDuration while unknown:
   // until a few chunks are done, and while paused.
   absl::Duration eta;
   MmuCost cost;
@@ -68,8 +68,8 @@ struct SplitProgress {
   } state = State::kPending;
 };
 
-// Legal moves: kPending -> kRunning -> {kPaused <-> kRunning} -> kDone or
-// kCancelled. Run moves; Pause, Resume and Cancel ask Run to move.
+// Legal transitions: kPending -> kRunning -> {kPaused <-> kRunning} -> kDone or
+// kCancelled. Run makes them; Pause, Resume and Cancel only request them.
 // Thread-safe. Must not outlive its Vm.
 class SplitJob {
  public:
@@ -84,10 +84,9 @@ class SplitJob {
   void Cancel();
   void Pause();
   void Resume();
-  // Sets what `change` makes of the present throttle, in one step with its look
-  // at it; nothing if that returns an error, which this returns then. Takes
-  // effect at the next chunk. INVALID_THROTTLE. `change` calls nothing of this
-  // job.
+  // Changes the present throttle by `change`, atomically. If `change` returns
+  // an error, that error is returned and nothing changes. Takes effect at the
+  // next chunk. INVALID_THROTTLE. `change` must not call functions of this job.
   absl::Status ChangeThrottle(
       absl::FunctionRef<absl::Status(Throttle*)> change);
 
@@ -97,23 +96,23 @@ class SplitJob {
  private:
   SplitJob(VmCore& vm, SplitRequest request, std::vector<GfnRange> ranges);
 
-  // Whether a step begins a chunk, or goes on with one in which it let go of
+  // Whether a step begins a chunk, or continues one in which it released
   // mmu_lock.
   enum class Step : uint8_t { kFirst, kContinued };
 
   // The part of `left` to be done next, at most a chunk.
   GfnRange NextChunk(GfnRange left) const;
-  // Splits as much of `chunk` as may be done in one hold of the lock, waits as
-  // the throttle says, and returns where the rest of the chunk begins.
+  // Splits as much of `chunk` as one hold of the lock allows, waits as the
+  // throttle says, and returns the start of the rest of the chunk.
   Gfn DoStep(GfnRange chunk, Step step);
   // The work of such a step, which began at `begin` by the monotonic clock;
-  // returns where the rest of the chunk begins. Adds to `done`. REQUIRES:
+  // returns the start of the rest of the chunk. Adds to `done`. REQUIRES:
   // slots_lock.
   Gfn SplitIn(GfnRange chunk, absl::Duration max_lock_hold, int64_t begin,
               Step step, SplitProgress& done);
-  // What holds for the next step; a change of it from now on ends its sleep.
+  // The throttle for the next step; a later change of it ends the step's sleep.
   Throttle ThrottleForStep();
-  // Books a step, and the pause that follows it.
+  // Records a step, and the pause that follows it.
   void Account(const SplitProgress& chunk, absl::Duration pause);
   bool WaitWhilePausedOrCancelled();
   void Sleep(absl::Duration duration, ThrottleLimit limit);

@@ -1,4 +1,4 @@
-// How fast a long operation may go.
+// The limits on the pace of a long operation.
 
 #ifndef MMU_CORE_VM_JOBS_THROTTLE_H_
 #define MMU_CORE_VM_JOBS_THROTTLE_H_

@@ -1,4 +1,4 @@
-// How long to wait between two chunks of paced work.
+// The pause between two chunks of paced work.
 
 #ifndef MMU_CORE_VM_JOBS_THROTTLE_PAUSE_H_
 #define MMU_CORE_VM_JOBS_THROTTLE_PAUSE_H_
@@ -11,22 +11,22 @@
 
 namespace mmu {
 
-// What one chunk was. A value.
+// The measurements of one chunk. A value.
 struct ChunkWork {
   int64_t bytes = 0;
   int64_t tlb_flushes = 0;
   absl::Duration wall;
-  absl::Duration stalled;  // meanwhile, the average of the VM's vCPUs
+  absl::Duration stalled;  // average stall of the VM's vCPUs meanwhile
 };
 
-// Zero or more, and the limit that asks for it.
+// A pause of zero or more, and the limit that asks for it.
 struct ThrottlePause {
   absl::Duration length;
   ThrottleLimit limit = ThrottleLimit::kPause;
 };
 
-// The longest of what is missing to the time that the chunk should have taken
-// under each limit, and of `min_pause`.
+// The longest of `min_pause` and, for each limit, the time by which the chunk
+// was faster than the limit allows.
 ThrottlePause PauseAfter(const ChunkWork& chunk, const Throttle& throttle);
 
 }  // namespace mmu
