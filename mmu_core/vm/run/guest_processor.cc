@@ -12,7 +12,7 @@
 namespace mmu {
 namespace {
 
-// What addresses of 32 bits reach.
+// The end of the addresses that 32 bits can reach.
 constexpr uint64_t kEndWithoutPaging = uint64_t{1} << 32;
 
 }  // namespace
@@ -121,7 +121,8 @@ GuestRoot GuestProcessor::RootAt(Gpa cr3) {
   if (!pae) return root;
   const std::optional<Pdptes> pdptes = LoadPdptes(
       vcpu_.shadow()->memory(), cr3.value(), vcpu_.shadow()->max_phys_bits());
-  // The instruction would fault, and the guest is lost; so it finds no memory.
+  // Without valid PDPTEs the instruction would fault; here the guest finds no
+  // memory and is lost.
   if (pdptes.has_value()) root.pdptes = *pdptes;
   return root;
 }

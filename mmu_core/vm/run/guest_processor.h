@@ -1,6 +1,6 @@
-// A vCPU as its guest's kernel sees it (guest/kernel/guest_cpu.h): control
-// registers, CR3, INVLPG, and accesses by virtual address. Of a VM whose guests
-// are not translated by a second stage (MmuMode::kShadow).
+// A vCPU as its guest's kernel uses it (guest/kernel/guest_cpu.h): control
+// registers, CR3, INVLPG, and accesses by virtual address. For a VM whose
+// guests have no second-stage translation (MmuMode::kShadow).
 
 #ifndef MMU_CORE_VM_RUN_GUEST_PROCESSOR_H_
 #define MMU_CORE_VM_RUN_GUEST_PROCESSOR_H_
@@ -44,11 +44,11 @@ class GuestProcessor final : public GuestCpu {
 
  private:
   GuestRoot RootAt(Gpa cr3);
-  // One access above what a processor reaches without paging, 4 GiB: what is
-  // there is put there by whoever loads a kernel.
+  // Makes one access above 4 GiB, which the processor cannot reach without
+  // paging: the loader of the kernel writes this memory.
   Outcome AccessForLoader(Gpa gpa, int size_bytes, AccessKind kind,
                           uint64_t* word);
-  // False: the guest is to stop, as status() says.
+  // False: the guest must stop, as status() says.
   bool AwaitRingRoom();
 
   Vcpu& vcpu_;

@@ -57,7 +57,7 @@ L2ProgramOptions HypervisorOptions(const VmConfig& config, const Vcpu& vcpu) {
       .root_level = paging.mode == GuestPagingConfig::Mode::k5Level
                         ? Level::k256T
                         : Level::k512G,
-      // The processor offers L1 no more than it has.
+      // The processor offers L1 only features that it has itself.
       .ad_bits = config.ad_bits == VmConfig::AdBits::kOn &&
                  paging.ad_bits == GuestPagingConfig::AdBits::kOn,
       .max_page = paging.large_pages == GuestPagingConfig::LargePages::kYes
@@ -101,7 +101,7 @@ absl::StatusOr<std::unique_ptr<GuestSystem>> GuestSystem::Boot(
   const KernelProgramOptions options = KernelOptions(config, vcpu);
   guest->processor_ =
       std::make_unique<GuestProcessor>(vcpu, await, MissingMemory::kLost);
-  // As much as the kernel's direct map reaches.
+  // The memory that the kernel's direct map reaches.
   uint64_t pages = 0;
   const Gfn end = ToGfn(Gpa(options.kernel.geometry.max_memory_bytes));
   for (const GfnRange& range : memory.ranges()) {

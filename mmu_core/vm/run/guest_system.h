@@ -1,10 +1,10 @@
-// The guest that runs on one vCPU of a VM whose guests have page tables of
-// their own: a kernel with programs (MmuMode::kShadow), or a hypervisor with an
-// L2 guest (kNested). A workload's accesses are made by its programs.
+// The guest on one vCPU of a VM whose guests have their own page tables: a
+// kernel with programs (MmuMode::kShadow), or a hypervisor with an L2 guest
+// (kNested). Its programs make a workload's accesses.
 //
-// It lives as long as the VM, from the first workload on: page tables and
-// programs stay where they are between workloads. Each vCPU has a guest of its
-// own, in its share of the VM's memory.
+// The guest lives from the first workload until the VM's end: page tables and
+// programs stay in place between workloads. Each vCPU has its own guest, in its
+// share of the VM's memory.
 
 #ifndef MMU_CORE_VM_RUN_GUEST_SYSTEM_H_
 #define MMU_CORE_VM_RUN_GUEST_SYSTEM_H_
@@ -35,21 +35,21 @@ absl::Status CheckGuestMemory(const VmCore& vm);
 // Externally synchronised: belongs to the vCPU's thread.
 class GuestSystem {
  public:
-  // Waits for room in the vCPU's dirty ring. False: the guest is to stop.
+  // Waits for room in the vCPU's dirty ring. False: the guest must stop.
   using AwaitRingRoom = std::function<bool()>;
 
-  // `memory` is what the guest may use. Errors: as KernelProgram::Start, or the
-  // hypervisor's.
+  // The guest may use `memory`. Errors of KernelProgram::Start or of the
+  // hypervisor.
   static absl::StatusOr<std::unique_ptr<GuestSystem>> Boot(
       const VmConfig& config, Vcpu& vcpu, const GpaSpace& memory,
       const AwaitRingRoom& await);
 
-  // One access of a workload; see VirtualWorkload. Once it failed the guest is
-  // lost: in the middle of what it did.
+  // Makes one access of a workload; see VirtualWorkload. After a failure the
+  // guest is lost: it stopped in the middle of an operation.
   absl::Status Access(const GuestAccess& access, uint64_t* word);
-  // What it failed with, in the middle of what it did; OK while it can go on.
+  // The error with which the guest was lost; OK while it can continue.
   const absl::Status& lost() const { return lost_; }
-  // Reads all that was ever written, if the guest checks reads.
+  // Reads everything ever written, if the guest checks reads.
   absl::Status Verify() { return workload_->Verify(); }
 
  private:

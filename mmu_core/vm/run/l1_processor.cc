@@ -29,8 +29,8 @@ bool L1Processor::AwaitRingRoom() {
 bool L1Processor::Access(Gpa gpa, int size_bytes, AccessKind kind,
                          uint64_t* word) {
   MMU_DCHECK(!in_l2_);
-  // Four bytes are written as a part of eight. A hypervisor with 4-byte tables
-  // runs on one vCPU, so nobody writes the other half meanwhile.
+  // A 4-byte write is made as an 8-byte one. A hypervisor with 4-byte tables
+  // runs on one vCPU, so no other vCPU writes the other half meanwhile.
   const int shift = size_bytes == 4 ? static_cast<int>(gpa.value() & 4) * 8 : 0;
   const uint64_t mask = size_bytes == 4 ? 0xffff'ffff : ~uint64_t{0};
   uint64_t whole = *word;
@@ -62,7 +62,7 @@ bool L1Processor::Access(Gpa gpa, int size_bytes, AccessKind kind,
 }
 
 void L1Processor::InveptSingleContext(Gpa root) {
-  // The model keeps no more contexts than it may forget.
+  // The model does not separate contexts, so it invalidates everything.
   static_cast<void>(root);
   vcpu_.shadow()->InvalidateAll();
 }
@@ -82,7 +82,7 @@ void L1Processor::EnterL2(const NestedPaging& paging) {
     const ShadowPaging npt = ShadowPaging::OfNpt(paging.l1, tdp_level_);
     shadow.SetPaging(npt);
     if (npt.role.guest_level() == 3) {
-      // NPT in PAE format: its four top entries count from here on.
+      // NPT in PAE format: the processor loads the four top entries now.
       const std::optional<Pdptes> pdptes =
           LoadPdptes(shadow.memory(), paging.root.value(),
                      vcpu_.shadow()->max_phys_bits());

@@ -1,6 +1,6 @@
-// A vCPU as an L1 hypervisor sees it (guest/hypervisor/l1_cpu.h): L1's own
-// accesses through the TDP MMU, those of L2 through the shadow pages of L1's
-// EPT or NPT. Of a VM with MmuMode::kNested.
+// A vCPU as an L1 hypervisor uses it (guest/hypervisor/l1_cpu.h): L1's own
+// accesses go through the TDP MMU, those of L2 through the shadow pages of L1's
+// EPT or NPT. For a VM with MmuMode::kNested.
 
 #ifndef MMU_CORE_VM_RUN_L1_PROCESSOR_H_
 #define MMU_CORE_VM_RUN_L1_PROCESSOR_H_
@@ -21,9 +21,9 @@ namespace mmu {
 // Externally synchronised: belongs to the vCPU's thread.
 class L1Processor final : public L1Cpu {
  public:
-  // `vcpu`, of a VM with MmuMode::kNested (checked), outlives this.
-  // `tdp_level` is that of the host: as deep is a shadow of L1's NPT (ROLE-30).
-  // `await_ring_room` as for GuestProcessor.
+  // `vcpu`, of a VM with MmuMode::kNested (checked), outlives this object.
+  // `tdp_level` is the host's; a shadow of L1's NPT has as many levels
+  // (ROLE-30). `await_ring_room` as for GuestProcessor.
   L1Processor(Vcpu& vcpu, Level tdp_level,
               std::function<bool()> await_ring_room = nullptr,
               MissingMemory missing = MissingMemory::kDevice);
@@ -40,7 +40,7 @@ class L1Processor final : public L1Cpu {
   absl::Status status() const override { return status_; }
 
  private:
-  // Whether to try again: there is room in the dirty ring now.
+  // True if the ring has room now: try again.
   bool AwaitRingRoom();
 
   Vcpu& vcpu_;

@@ -1,4 +1,4 @@
-// What becomes of a guest's access where there is no memory.
+// The handling of a guest's access to a gfn without memory.
 
 #ifndef MMU_CORE_VM_RUN_MISSING_MEMORY_H_
 #define MMU_CORE_VM_RUN_MISSING_MEMORY_H_
@@ -13,8 +13,8 @@
 namespace mmu {
 
 enum class MissingMemory : uint8_t {
-  kDevice,  // one that nobody made: reads as all ones, forgets writes
-  kLost,    // the guest had memory there, and cannot go on without
+  kDevice,  // no device: reads all ones, ignores writes
+  kLost,    // the guest's memory was removed; it cannot continue
 };
 
 // FAILED_PRECONDITION GUEST_LOST.
@@ -27,7 +27,7 @@ inline absl::Status GuestMemoryIsGone(uint64_t address) {
              address));
 }
 
-// The same of a guest that fails with `failure` after memory was taken away
+// The same for a guest that fails with `failure` after memory was taken away
 // from it.
 inline absl::Status GuestMemoryWasTaken(const absl::Status& failure) {
   return MakeError(

@@ -20,7 +20,7 @@ struct WorkloadOptions {
   // sources[i] runs on vCPU i; there are at most as many as the VM has vCPUs.
   std::vector<std::unique_ptr<AccessSource>> sources;
   int64_t accesses_per_second = 0;  // per vCPU; 0 means as fast as it goes
-  // Of each vCPU, from when it may run first; a pause after that counts.
+  // For each vCPU, from when it may first run; later pauses count.
   absl::Duration max_duration = absl::InfiniteDuration();
 };
 
@@ -33,12 +33,12 @@ struct WorkloadProgress {
   bool paused = false;
 };
 
-// A guest with page tables of its own that cannot go on: its VM must be made
-// again. A value.
+// A lost guest: it has its own page tables and cannot continue, so its VM must
+// be made again. A value.
 struct GuestLoss {
-  int vcpu = 0;  // the first one that was lost
+  int vcpu = 0;  // the first vCPU whose guest was lost
   MonotonicTime since;
-  std::string message;  // what the guest failed with
+  std::string message;  // the error of the guest
 };
 
 }  // namespace mmu

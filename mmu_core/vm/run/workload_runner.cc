@@ -20,8 +20,8 @@
 namespace mmu {
 namespace {
 
-// What an access, or the boot of a guest, failed with. CANCELLED is none: it
-// waited, for room in its dirty ring or for the host, and is to stop.
+// The error of an access or of a guest's boot. CANCELLED counts as OK: the
+// guest waited for room in its dirty ring or for the host, and must stop.
 absl::Status FailureOf(const absl::Status& status) {
   return absl::IsCancelled(status) ? absl::OkStatus() : status;
 }
@@ -75,8 +75,8 @@ absl::Status WorkloadRunner::Start(WorkloadOptions options,
     before = std::exchange(progress_, WorkloadProgress());
     at_start_ = SumStats();
     started_ = MonotonicTime::Now();
-    // None makes an access, or boots, before all are there and the start is
-    // confirmed: until then nothing has happened to the guest.
+    // No thread makes an access, or boots a guest, before all threads exist and
+    // the start is confirmed: until then the guest is unchanged.
     ++holds_;
     control_.fetch_or(kHeld);
   }
@@ -102,7 +102,8 @@ absl::Status WorkloadRunner::MakeThreads() {
 
 void WorkloadRunner::GiveUpStart(absl::optional<WorkloadProgress> before) {
   {
-    // Whoever waits for all to park waits for those without a thread, too.
+    // A thread that waits for all vCPUs to park also waits for those without a
+    // thread.
     MutexLock lock(mu_);
     control_.fetch_or(kStop);
     running_ -= static_cast<int>(options_.sources.size() - threads_.size());
@@ -140,8 +141,8 @@ absl::optional<GuestLoss> WorkloadRunner::guest_loss() const {
 absl::Status WorkloadRunner::MakeAccesses(Vcpu& vcpu, AccessSource& source) {
   RateLimiter limiter(Clock::Real(),
                       static_cast<double>(options_.accesses_per_second));
-  // Not before it may run: a guest that boots writes to its memory, which
-  // whoever holds the vCPUs counts on not to happen.
+  // Not before the vCPU may run: a booting guest writes to its memory, and a
+  // holder of the vCPUs relies on no writes.
   if (!MayRun()) return absl::OkStatus();
   const MonotonicTime deadline = MonotonicTime::Now() + options_.max_duration;
   deadlines_[static_cast<size_t>(vcpu.index())] = deadline;
@@ -161,7 +162,7 @@ absl::Status WorkloadRunner::MakeAccesses(Vcpu& vcpu, AccessSource& source) {
             ? kBatch
             : static_cast<int>(std::clamp<int64_t>(rate / 100, 1, kBatch));
     if (const int64_t nanos = limiter.Reserve(batch); nanos > 0) {
-      // No longer than there is time left; then the loop ends above.
+      // At most the remaining time; then the loop ends above.
       Doze(std::min(absl::Nanoseconds(nanos), deadline - MonotonicTime::Now()));
       if (MonotonicTime::Now() >= deadline) continue;
       if ((control_.load(std::memory_order_relaxed) & kStop) != 0) break;
@@ -203,7 +204,7 @@ absl::Status WorkloadRunner::MakeAccesses(Vcpu& vcpu, AccessSource& source) {
 
 absl::Status WorkloadRunner::CauseOf(const Vcpu& vcpu,
                                      const absl::Status& failure) const {
-  // What has a reason is the host's doing, or is GUEST_LOST already.
+  // An error with a reason comes from the host, or is GUEST_LOST already.
   if (failure.ok() || !DetailOf(failure).reason.empty()) return failure;
   MutexLock lock(mu_);
   const bool taken = guest_memory_[static_cast<size_t>(vcpu.index())].taken;
@@ -299,7 +300,7 @@ AccessOutcome WorkloadRunner::AwaitRingRoom(Vcpu& vcpu,
 }
 
 void WorkloadRunner::DirtyRingsHaveRoom() {
-  // Under the lock, so that whoever found no room is waiting by now.
+  // Under the lock, so that a vCPU that found no room is waiting by now.
   MutexLock lock(mu_);
   changed_.NotifyAll();
 }
@@ -308,7 +309,7 @@ void WorkloadRunner::Finish(const absl::Status& status) {
   MutexLock lock(mu_);
   WorkloadProgress& progress = *progress_;
   if (!status.ok() && progress.error.ok()) progress.error = status;
-  // One vCPU that cannot go on ends the workload: the guest as a whole has
+  // One vCPU that cannot continue ends the workload: the guest as a whole has
   // failed.
   if (!status.ok()) {
     control_.fetch_or(kStop);
@@ -396,11 +397,11 @@ void WorkloadRunner::CallToPark() {
   invalidations_.WakeWaiters();
 }
 
-// A thread that is not parked is between two looks at control_, or has ended;
-// it parks (or ends) after at most one access, because each access is preceded
-// by a look, and by another one before it waits for the host. mu_ then orders
-// everything that thread did before what the caller does next. Whoever lets the
-// threads go meanwhile ends the wait as well.
+// A thread that is not parked is between two loads of control_, or has ended.
+// It parks (or ends) after at most one access, because it loads control_ before
+// each access, and again before it waits for the host. mu_ then orders
+// everything that the thread did before the caller's next steps. A caller that
+// lets the threads continue meanwhile ends the wait as well.
 void WorkloadRunner::WaitUntilParked() {
   CallToPark();
   while (parked_ != running_ && (control_.load() & (kPaused | kHeld)) != 0) {

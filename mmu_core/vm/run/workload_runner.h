@@ -1,5 +1,5 @@
-// Runs a workload: one thread per vCPU that takes part, which can be paused,
-// slowed down and stopped.
+// Runs a workload: one thread per participating vCPU. It can be paused, slowed
+// down and stopped.
 
 #ifndef MMU_CORE_VM_RUN_WORKLOAD_RUNNER_H_
 #define MMU_CORE_VM_RUN_WORKLOAD_RUNNER_H_
@@ -32,8 +32,8 @@
 
 namespace mmu {
 
-// States: idle -> running -> ended (done, stopped or failed) -> running ...
-// Pausing is independent of them: it holds whatever runs or will run.
+// States: idle -> running -> ended (done, stopped or failed) -> running ... A
+// pause is independent of them: it holds the current and any later workload.
 // Thread-safe.
 class WorkloadRunner final : public VcpuRunner, private ParkingPlace {
  public:
@@ -45,30 +45,31 @@ class WorkloadRunner final : public VcpuRunner, private ParkingPlace {
   WorkloadRunner(const WorkloadRunner&) = delete;
   WorkloadRunner& operator=(const WorkloadRunner&) = delete;
 
-  // As the Vm functions. `memory` is what guests have that page by themselves.
+  // Like the Vm functions. `memory` is for guests with their own page tables.
   absl::Status Start(WorkloadOptions options, const GpaSpace& memory,
                      absl::FunctionRef<absl::Status()> confirm);
   void Stop();
   bool Wait(absl::Duration timeout);
   absl::StatusOr<WorkloadProgress> Progress() const;
-  // The first guest that was lost, if one was.
+  // The first guest that was lost, if any.
   absl::optional<GuestLoss> guest_loss() const;
   void Pause();
   void Resume();
   bool paused() const { return (control_.load() & kPaused) != 0; }
-  // The same for a short while, whatever Pause and Resume say meanwhile. Holds
-  // nest; each is let go by one Unhold.
+  // A short pause that Pause and Resume do not affect. Holds nest; one Unhold
+  // ends each.
   void Hold() override;
   void Unhold() override;
   void DirtyRingsHaveRoom() override;
   void MemoryGoes(GfnRange range) override;
 
  private:
-  // Bits of control_, which vCPU threads look at between accesses.
+  // Bits of control_, which vCPU threads load between accesses.
   static constexpr uint32_t kStop = 1;
   static constexpr uint32_t kPaused = 2;
   static constexpr uint32_t kHeld = 4;
-  // Accesses between two looks at the rate limit and the time limit.
+  // The number of accesses between two checks of the rate limit and the time
+  // limit.
   static constexpr int kBatch = 256;
 
   // ParkingPlace, for vCPUs that wait in the middle of an access.
@@ -78,39 +79,40 @@ class WorkloadRunner final : public VcpuRunner, private ParkingPlace {
   bool Park() override { return MayRun(); }
 
   void Run(Vcpu& vcpu, AccessSource& source);
-  // The accesses of `source`, until there are no more or somebody wants the
-  // vCPU to stop.
+  // Makes the accesses of `source`, until there are no more or the vCPU is
+  // asked to stop.
   absl::Status MakeAccesses(Vcpu& vcpu, AccessSource& source);
-  // The guest whose programs make the accesses on `vcpu`, booted if it was not;
-  // null if the vCPU makes them by itself.
+  // The guest whose programs make the accesses on `vcpu`, booted if needed;
+  // null if the vCPU makes them itself.
   absl::StatusOr<GuestSystem*> GuestOf(Vcpu& vcpu);
-  // What the guest on `vcpu` failed with; if it has lost memory, that. A guest
-  // that finds its tables gone may say anything, depending on which part of
-  // them it comes to first.
+  // The cause of the failure of the guest on `vcpu`: its lost memory if it lost
+  // any, else `failure`. A guest whose tables are gone may fail with any error,
+  // depending on which part of them it reads first.
   absl::Status CauseOf(const Vcpu& vcpu, const absl::Status& failure) const;
-  // Notes that the guest on `vcpu` is lost, if it is. Called by its thread when
-  // it makes no more accesses.
+  // Records that the guest on `vcpu` is lost, if it is. Called by the vCPU's
+  // thread after its last access.
   void NoteLoss(const Vcpu& vcpu);
-  // Waits until the vCPU's dirty ring has room. False: it is to stop.
+  // Waits until the vCPU's dirty ring has room. False: the guest must stop.
   bool AwaitRingRoomInGuest(Vcpu& vcpu);
-  // The wait of both: until there is room or the vCPU should park. Only this is
-  // a stall for want of room; a pause is none. False: `deadline` has passed.
+  // The wait of both functions: until there is room or the vCPU should park.
+  // Only this wait is a stall for lack of room; a pause is not. False:
+  // `deadline` has passed.
   bool AwaitRingRoomOrPark(Vcpu& vcpu, MonotonicTime deadline);
-  // Parks while paused. False: stop.
+  // Parks while paused. False: the vCPU must stop.
   bool MayRun();
   void Doze(absl::Duration duration);
-  // Waits until the vCPU's dirty ring has room and goes on with its access.
-  // kDirtyRingFull: the workload is to stop, or `deadline` has passed.
+  // Waits until the vCPU's dirty ring has room and continues its access.
+  // kDirtyRingFull: the workload must stop, or `deadline` has passed.
   AccessOutcome AwaitRingRoom(Vcpu& vcpu, const GuestAccess& access,
                               uint64_t* word, MonotonicTime deadline);
-  // Has all threads look at control_, also those that wait.
+  // Makes all threads load control_, even those that wait.
   void CallToPark() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
   void WaitUntilParked() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
   void Finish(const absl::Status& status);
-  // A thread for each source. An error: there are fewer.
+  // Makes a thread for each source. After an error there are fewer.
   absl::Status MakeThreads() ABSL_EXCLUSIVE_LOCKS_REQUIRED(control_mu_);
-  // Ends the threads there are, none of which has made an access, and shows
-  // what was shown `before` them.
+  // Ends the threads made so far, none of which has made an access, and
+  // restores the progress shown `before` them.
   void GiveUpStart(absl::optional<WorkloadProgress> before)
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(control_mu_);
   void JoinLocked() ABSL_EXCLUSIVE_LOCKS_REQUIRED(control_mu_);
@@ -119,17 +121,18 @@ class WorkloadRunner final : public VcpuRunner, private ParkingPlace {
   const VmConfig& config_;
   InvalidationGate& invalidations_;
   std::vector<std::unique_ptr<Vcpu>>& vcpus_;
-  // By vCPU; each is its thread's. Null before the first workload.
+  // By vCPU; each belongs to its thread. Null before the first workload.
   std::vector<std::unique_ptr<GuestSystem>> guests_;
-  // By vCPU; each is its thread's: when its accesses end at the latest.
+  // By vCPU; each belongs to its thread: the time at which its accesses must
+  // end.
   std::vector<MonotonicTime> deadlines_;
   struct GuestMemory {
     GpaSpace space;
-    bool taken = false;  // some of it, since the guest was booted
+    bool taken = false;  // in part, since the guest was booted
   };
   std::atomic<uint32_t> control_{0};
 
-  // Serialises Start, what confirms it included, and Stop. Outer of mu_.
+  // Serialises Start (including `confirm`) and Stop. Outer of mu_.
   Mutex control_mu_;
 
   // Inner of slots_lock, too, see mmu_core/LOCKING.md.
@@ -142,7 +145,7 @@ class WorkloadRunner final : public VcpuRunner, private ParkingPlace {
   int holds_ ABSL_GUARDED_BY(mu_) = 0;
   // By vCPU, as of the start of the workload that boots its guest.
   std::vector<GuestMemory> guest_memory_ ABSL_GUARDED_BY(mu_);
-  // None: no workload was ever started.
+  // Nullopt: no workload was ever started.
   absl::optional<WorkloadProgress> progress_ ABSL_GUARDED_BY(mu_);
   absl::optional<GuestLoss> guest_loss_ ABSL_GUARDED_BY(mu_);
   VcpuStatsSnapshot at_start_ ABSL_GUARDED_BY(mu_);
