@@ -24,7 +24,7 @@
 namespace mmu {
 namespace {
 
-// A report that names thousands of places helps nobody.
+// Limits the report: a list of thousands of places is of no use.
 constexpr size_t kMaxViolations = 64;
 
 class Auditor final : public AuditSink {
@@ -53,8 +53,7 @@ class Auditor final : public AuditSink {
   }
 
  private:
-  // What is in a CPU's log is as good as marked; and a CPU that should log
-  // does.
+  // Entries of a CPU's log count as marked; and a CPU that should log does.
   void CheckCpuDirtyLog(const Vcpu& vcpu) {
     if (vcpu.pml() == nullptr) return;
     vcpu.pml()->ForEach([this](Gpa gpa) { in_cpu_logs_.insert(ToGfn(gpa)); });
@@ -66,7 +65,7 @@ class Auditor final : public AuditSink {
     }
   }
 
-  // What holds for a leaf whichever MMU it is of.
+  // The checks of a leaf that apply to every MMU.
   void CheckLeaf(const AuditedLeaf& leaf) override {
     ++leafs_[ToInt(leaf.level)];
     ++report_.leafs_checked;
@@ -138,8 +137,8 @@ class Auditor final : public AuditSink {
     report_.violations.push_back(Format("INV-%d: %s", invariant, what));
   }
 
-  // The same as CheckTlb, of what is cached of the current shadow root. The
-  // translations go by virtual pages here.
+  // Like CheckTlb, for cached translations of the current shadow root. These
+  // are translations of virtual pages.
   void CheckShadowTlb(const Vcpu& vcpu) {
     constexpr uint32_t kDrop = kTlbFlush | kFreeObsoleteRoots;
     if (vcpu.shadow() == nullptr ||
@@ -185,16 +184,16 @@ class Auditor final : public AuditSink {
     }
   }
 
-  // Of a huge leaf the CPU would note one page only.
+  // For a huge leaf the CPU would log only one page.
   bool CpuLogsNextWrite(const AuditedLeaf& leaf) const {
     return vm_.cpu_dirty_log_entries() != 0 && leaf.known_to_cpu_logs &&
            leaf.level == Level::k4K && !leaf.format.IsDirty(leaf.spte);
   }
 
   // A writable page of a logged slot must be in the log already: its next write
-  // will not be noticed. To be in flight is not enough: it is being copied, and
-  // a write since its clear made it open (INV-10). With initially_set a huge
-  // one may be writable as long as none of its pages was cleared.
+  // will not be noticed. In flight is not enough: such a page is being copied,
+  // and a write since its clear made it open (INV-10). With initially_set a
+  // huge page may be writable as long as none of its pages was cleared.
   void CheckLogged(const Memslot& slot, GfnRange pages, Level level) {
     const std::shared_ptr<VmDirtyLog> log =
         slot.as_id == 0 ? vm_.dirty_log.Get() : nullptr;
@@ -233,8 +232,8 @@ class Auditor final : public AuditSink {
   }
 
   void CheckTlb(const Vcpu& vcpu) {
-    // Entries that a pending request will drop before the next access are
-    // nobody's any more.
+    // Entries that a pending request will drop before the next access are not
+    // used any more.
     constexpr uint32_t kDrop = kTlbFlush | kFreeObsoleteRoots;
     if ((vcpu.gate().pending_requests() & kDrop) != 0 ||
         vcpu.root() == nullptr) {
@@ -244,8 +243,8 @@ class Auditor final : public AuditSink {
       ++report_.tlb_entries_checked;
       const Gfn base(entry.base_page.value());
       const Gfn end = base + PagesPer(entry.level);
-      // The tables may have become smaller than the entry; then all of them
-      // together must say what the entry says.
+      // The tables may map smaller pages than the entry; then all of them
+      // together must agree with the entry.
       for (Gfn gfn = base; gfn < end;
            gfn = RoundDown(gfn, leaf_level_) + PagesPer(leaf_level_)) {
         if (!AgreesAt(vcpu, entry, gfn)) return;
@@ -274,14 +273,15 @@ class Auditor final : public AuditSink {
                 vcpu.index(), gfn.value());
       return false;
     }
-    // Nobody would notice its next write.
+    // The next write would go unnoticed.
     if (entry.writable && entry.dirty_set && format_.has_ad() &&
         !format_.IsDirty(spte)) {
       Violation(6, "vCPU %d takes gfn 0x%x for dirty, the tables do not",
                 vcpu.index(), gfn.value());
       return false;
     }
-    // That this entry may still write must not matter to a log.
+    // If this entry still allows writes, the log must not depend on the
+    // contrary.
     const Memslot* slot = vm_.slots.Active(0).FindByGfn(gfn);
     const bool cpu_logs = vm_.cpu_dirty_log_entries() != 0 && !entry.dirty_set;
     if (entry.writable && !cpu_logs && slot != nullptr &&
@@ -291,8 +291,8 @@ class Auditor final : public AuditSink {
     return true;
   }
 
-  // Without A/D bits ageing takes W, which only a write brings back, and nobody
-  // flushes for that (AGE-16); the MMU allows writes all the same.
+  // Without A/D bits ageing clears W, which only a write restores, without a
+  // flush (AGE-16); the MMU still allows writes.
   bool IsAgedWritable(Spte spte) const {
     return !format_.has_ad() && format_.IsMmuWritable(spte);
   }

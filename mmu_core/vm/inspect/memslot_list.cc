@@ -27,7 +27,7 @@ MemslotInfo InfoOf(const MemslotSet& set, const Memslot& slot) {
   }
   info.config.mode = slot.readonly() ? MemslotConfig::Mode::kReadOnly
                                      : MemslotConfig::Mode::kReadWrite;
-  // While a swap is in progress it is not the number of a set yet (SLOT-21).
+  // During a swap the number is not that of a set yet (SLOT-21).
   info.generation = set.generation() & ~kGenerationInProgress;
   info.dirty_log_enabled = slot.dirty_log_enabled();
   info.has_contents = info.config.backing != BackingKind::kMetadataOnly;

@@ -1,4 +1,4 @@
-// The memslots of a VM, for those who look at it from outside.
+// Lists the memslots of a VM, for external observers.
 
 #ifndef MMU_CORE_VM_INSPECT_MEMSLOT_LIST_H_
 #define MMU_CORE_VM_INSPECT_MEMSLOT_LIST_H_

@@ -11,7 +11,7 @@ namespace mmu {
 
 struct VmCore;
 
-// How many tables a listing may have.
+// The maximum number of tables in a listing.
 inline constexpr size_t kMaxListedTables = 1000;
 
 // Vm::ListShadowPages.

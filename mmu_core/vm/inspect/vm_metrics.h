@@ -1,4 +1,4 @@
-// Reading the counters of a VM. Nothing here takes a lock that work may hold.
+// Reading the counters of a VM. No function takes a lock that work may hold.
 
 #ifndef MMU_CORE_VM_INSPECT_VM_METRICS_H_
 #define MMU_CORE_VM_INSPECT_VM_METRICS_H_

@@ -34,13 +34,13 @@ struct VmStatsSnapshot {
   uint64_t max_mmu_rmap_size = 0;
   uint64_t max_mmu_page_hash_collisions = 0;
 
-  // Beyond KVM's.
+  // Counters that KVM does not have.
   uint64_t table_pages = 0;        // TDP tables in use, roots included
-  uint64_t shadow_page_limit = 0;  // 0: there can be none
+  uint64_t shadow_page_limit = 0;  // 0: the VM has no shadow MMU
   int64_t guest_memory_bytes = 0;  // sum of slot sizes
 };
 
-// What the exporter reads. Arrays are indexed by the enums of labels.h.
+// The counters for the exporter. Arrays are indexed by the enums of labels.h.
 struct MmuMetrics {
   LockMetrics lock;
   uint64_t rmap_lock_contended = 0;
@@ -52,11 +52,11 @@ struct MmuMetrics {
   uint64_t dirty_pages = 0;
   uint64_t harvested_pages = 0;
   uint64_t cleared_pages = 0;
-  // With pages that are sealed or in flight.
+  // Slots with pages that are sealed or in flight.
   uint64_t undelivered_slots = 0;
   uint64_t dirty_ring_entries = 0;       // of all vCPUs
   uint64_t dirty_ring_used_entries = 0;  // of these, not free
-  uint64_t vcpus_waiting_for_ring = 0;   // right now, for room in theirs
+  uint64_t vcpus_waiting_for_ring = 0;   // for room in their rings
   uint64_t aged_young = 0;
   uint64_t aged_old = 0;
   LatencySnapshot split_chunk, dirty_log_start, dirty_log_seal, dirty_log_clear,
