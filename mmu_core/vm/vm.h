@@ -1,8 +1,8 @@
 // A virtual machine's memory: the one header that a server needs.
 //
-// A Vm owns its memslots and their backing memory, its TDP MMU, its vCPUs
-// (threads that run a guest's accesses) and the dirty logs of its slots. It
-// forwards: the rules live in memory/, tdp/, dirty/, aging/.
+// A Vm owns its memslots and their backing memory, its MMUs, its vCPUs (threads
+// that run a guest's accesses) and its dirty log. It only forwards: the rules
+// are in memory/, tdp/, shadow/, dirty/, aging/.
 //
 // Life of a fault: vm/vcpu/vcpu.h. Locks: mmu_core/LOCKING.md.
 
@@ -48,16 +48,16 @@
 
 namespace mmu {
 
-struct VmState;  // everything a VM is made of (vm/vm_state.h)
+struct VmState;  // all parts of a VM (vm/vm_state.h)
 
 // Thread-safe. Errors carry an ErrorDetail (base/error.h) with the reason
 // named at each function. `cost`, where taken, may be null and is added to.
 class Vm {
  public:
-  // Fails with INVALID_ARGUMENT (INVALID_VCPU_COUNT, INVALID_MMU_OPTION, and as
-  // SetMemslot) or RESOURCE_EXHAUSTED (RESOURCE_EXHAUSTED_MEMORY). Nothing is
-  // left behind. A vCPU's thread exists while a workload runs on it.
-  // `nx_parameters` outlive the VM.
+  // Fails with INVALID_ARGUMENT (INVALID_VCPU_COUNT, INVALID_MMU_OPTION, and
+  // the errors of SetMemslot) or RESOURCE_EXHAUSTED
+  // (RESOURCE_EXHAUSTED_MEMORY). After an error nothing remains. A vCPU's
+  // thread exists while a workload runs on it. `nx_parameters` outlive the VM.
   static absl::StatusOr<std::unique_ptr<Vm>> Create(
       const VmConfig& config,
       NxParameters& nx_parameters = NxParameters::Process());
@@ -73,65 +73,66 @@ class Vm {
 
   // --- Memslots (section 2 of the behaviour reference) ---
 
-  // Creates, moves, re-flags or (size 0) deletes a slot, as KVM's set-region
-  // call; SLOT-01..14 name the errors, each with its errno. A created slot
-  // gets fresh backing memory; a changed one keeps its own. While the VM logs,
-  // a slot of address space 0 that is made and can be written joins the log,
-  // if that was started so, with all of its pages dirty; one that is moved has
-  // its pages in the log where they were in the slot, and what was in flight of
-  // it is sealed again.
+  // Creates, moves, re-flags or (size 0) deletes a slot, like KVM's set-region
+  // call; SLOT-01..14 name the errors, each with its errno. A created slot gets
+  // fresh backing memory; a changed one keeps its own. A writable slot of
+  // address space 0 that is made while the VM logs joins the log, if the log
+  // was started so, with all of its pages dirty. In a moved slot, pages stay in
+  // the log at the same offsets, and its in-flight pages are sealed again.
   // RESOURCE_EXHAUSTED RESOURCE_EXHAUSTED_MEMORY: nothing changed.
   absl::Status SetMemslot(const MemslotConfig& config);
 
-  // As SetMemslot with size 0 for a slot of address space 0, which always
-  // discards what the dirty log has of it. How much that was. With kRefuse
-  // FAILED_PRECONDITION UNDELIVERED_PAGES (as StopDirtyLog) if there is any,
-  // and vCPUs stand still from the look at the log to the slot's end.
+  // Like SetMemslot with size 0 for a slot of address space 0, which always
+  // discards the slot's pages in the dirty log. Returns their counts. With
+  // kRefuse, FAILED_PRECONDITION UNDELIVERED_PAGES (as in StopDirtyLog) if
+  // there are any, and the vCPUs are held from the check of the log to the
+  // slot's end.
   absl::StatusOr<UndeliveredCounts> DeleteMemslot(uint32_t slot,
                                                   Undelivered undelivered);
-  // The slots by address space and id; one of them. These read and take no
-  // lock: a slot that is being deleted or moved is still what it was, and one
-  // whose log is being started logs as soon as pages are noted for it.
+  // The slots by address space and id; one of them. These functions read and
+  // take no lock: a slot that is being deleted or moved still has its old
+  // properties, and a slot whose log is being started logs as soon as its pages
+  // are marked.
   std::vector<MemslotInfo> Memslots() const;
   absl::optional<MemslotInfo> FindMemslot(int address_space,
                                           uint32_t slot) const;
   // The gpa ranges of the slots of address space 0 that a guest can write to.
   GpaSpace GuestSpace() const;
 
-  // --- What runs on the vCPUs ---
+  // --- Workloads on the vCPUs ---
 
   // FAILED_PRECONDITION WORKLOAD_RUNNING, INVALID_ARGUMENT INVALID_VCPU_COUNT,
-  // UNAVAILABLE THREADS_EXHAUSTED. When nothing but `confirm` can fail any
-  // more, and before a vCPU makes an access, it is called, and its error is
-  // returned. It must not start or stop a workload of this VM, nor wait for one
-  // to end. After an error no vCPU has made an access, and Workload() says what
-  // it said before.
+  // UNAVAILABLE THREADS_EXHAUSTED. `confirm` is called when nothing else can
+  // fail any more, before a vCPU makes an access, and its error is returned. It
+  // must not start or stop a workload of this VM, nor wait for one to end.
+  // After an error no vCPU has made an access, and Workload() returns the same
+  // as before.
   absl::Status StartWorkload(
       WorkloadOptions options, absl::FunctionRef<absl::Status()> confirm = [] {
         return absl::OkStatus();
       });
-  // Asks all vCPUs to stop and waits until they did. OK if none runs. A guest
-  // with page tables of its own that has to wait in the middle of what it does,
-  // for room in its dirty ring or for the host, is lost by that (GUEST_LOST).
+  // Asks all vCPUs to stop and waits until they have. OK if none runs. A guest
+  // with its own page tables that is waiting in the middle of an operation, for
+  // room in its dirty ring or for the host, is lost by that (GUEST_LOST).
   void StopWorkload();
   // Waits until the workload ended by itself or was stopped, or the timeout
   // passed. True if it ended.
   bool WaitWorkload(absl::Duration timeout);
-  // Of the running or, after its end, the last workload. FAILED_PRECONDITION
-  // WORKLOAD_NOT_RUNNING if there never was one.
+  // The progress of the running workload or, after its end, of the last one.
+  // FAILED_PRECONDITION WORKLOAD_NOT_RUNNING if there never was one.
   absl::StatusOr<WorkloadProgress> Workload() const;
-  // When PauseVcpus returns no vCPU is inside an access, and every access that
-  // was begun is complete in memory and in the dirty log, or waits for a page
-  // that the host invalidates and has done nothing. Idempotent.
+  // When PauseVcpus returns, no vCPU is inside an access. Every access that was
+  // begun is complete in memory and in the dirty log, or waits for a page that
+  // the host invalidates and has had no effect. Idempotent.
   void PauseVcpus();
   void ResumeVcpus();
   bool vcpus_paused() const;
-  // How many vCPUs stand still because their dirty ring has no room (DL-42),
-  // and since when the first of them does; none if none does.
+  // The number of vCPUs that wait because their dirty ring has no room (DL-42),
+  // and the time since which the first of them waits; nullopt if none waits.
   int VcpusWaitingForRing() const;
   absl::optional<MonotonicTime> WaitingForRingSince() const;
-  // The guest with page tables of its own that was lost, if one was: stopped,
-  // or failed, in the middle of what it did. For good.
+  // The guest with its own page tables that was lost, if any: it was stopped,
+  // or failed, in the middle of an operation. Permanent.
   absl::optional<GuestLoss> guest_loss() const;
 
   // --- Contents ---
@@ -145,79 +146,78 @@ class Vm {
 
   // --- The dirty log (section 8; the protocol: dirty/dirty_log.h) ---
   //
-  // A VM has one log or none. Every call that takes a LogCall is its owner's,
-  // renews its lease, and before anything else may fail with
+  // A VM has one log or none. Every call that takes a LogCall is a call of the
+  // log's owner, renews the owner's lease, and may first fail with
   //   FAILED_PRECONDITION DIRTY_LOG_OFF  the VM has no log
-  //   ABORTED             LOG_CHANGED    call.log_id is another log's
-  //   FAILED_PRECONDITION LOG_FENCED     by a former owner
-  //   FAILED_PRECONDITION LOG_OWNED      by anybody else who is not the owner
+  //   ABORTED             LOG_CHANGED    call.log_id is not this log's
+  //   FAILED_PRECONDITION LOG_FENCED     the caller is a former owner
+  //   FAILED_PRECONDITION LOG_OWNED      any other caller but the owner
   // The last two have the metadata "owner", "owned_for_seconds" and
-  // "lease_remaining_seconds". After an error nothing has changed but the
-  // lease.
+  // "lease_remaining_seconds". After an error only the lease has changed.
 
-  // Starts a log: of the slots that are named, or of all that can be written.
-  // Its first epoch is one that no earlier log of this VM had. The owner's key
-  // again with the same config and ttl is a repeated call: it is told of the
-  // log that it has, whose id and lease stay what they are.
+  // Starts a log of the named slots, or of all writable slots. Its first epoch
+  // is one that no earlier log of this VM had. A call with the owner's key and
+  // the same config and ttl is a repeated call: it returns the existing log,
+  // whose id and lease stay the same.
   //   ALREADY_EXISTS    DIRTY_LOG_ACTIVE  there is a log, of another owner or
   //                                       with other settings (metadata
   //                                       "owner")
-  //   NOT_FOUND         MEMSLOT_NOT_FOUND also if no slot is named and none can
-  //                                       be written
+  //   NOT_FOUND         MEMSLOT_NOT_FOUND also if no slot is named and none is
+  //                                       writable
   //   INVALID_ARGUMENT  INVALID_SPLIT_POLICY
   //   RESOURCE_EXHAUSTED RESOURCE_EXHAUSTED_MEMORY
   absl::StatusOr<DirtyLogView> StartDirtyLog(const DirtyLogStart& start,
                                              MmuCost* cost);
-  // What such a start would meet: nothing if there is no log; the log if it is
-  // the caller's own, with the same settings, and then the lease is renewed.
-  // Starts none. DIRTY_LOG_ACTIVE and RESOURCE_EXHAUSTED_MEMORY as above.
+  // Checks such a start without starting a log. Nullopt if there is no log. The
+  // log if it is the caller's own, with the same settings; then the lease is
+  // renewed. DIRTY_LOG_ACTIVE and RESOURCE_EXHAUSTED_MEMORY as above.
   absl::StatusOr<absl::optional<DirtyLogView>> CheckDirtyLogStart(
       const DirtyLogStart& start) const;
 
-  // The log as it is; whether there is one. These wait for nobody.
+  // The current state of the log; whether there is a log. Neither waits.
   absl::optional<DirtyLogView> FindDirtyLog() const;
   bool LogsDirtyPages() const;
-  // Parts of it, for those who need no more: all that is not of one slot
-  // (`slots` is empty); one slot of address space 0, if it is logged; when its
-  // ttl is over, InfiniteFuture if it has none.
+  // Parts of that state: everything but the slots (`slots` is empty); one slot
+  // of address space 0, if it is logged; the time at which the log's ttl
+  // expires, InfiniteFuture if it has none.
   absl::optional<DirtyLogState> FindDirtyLogSummary() const;
   absl::optional<SlotLogView> FindSlotLog(uint32_t slot) const;
   absl::optional<MonotonicTime> FindDirtyLogEnd() const;
 
-  // Hands the log to `claim`. A new owner finds sealed what was in flight. The
-  // same key again changes nothing but the owner's name and lease. A former key
-  // is never an owner's again. `now` is that of MonotonicTime.
+  // Hands the log to `claim`. For a new owner, the in-flight pages are sealed
+  // again. With the owner's own key only the owner's name and lease change. A
+  // former key can never own the log again. `now` is a MonotonicTime.
   //   FAILED_PRECONDITION DIRTY_LOG_OFF
-  //   ABORTED             LOG_CHANGED  `log_id` is given and another log's
-  //   FAILED_PRECONDITION LOG_OWNED    the lease of the owner lasts, no force
+  //   ABORTED             LOG_CHANGED  `log_id` is given and is not this log's
+  //   FAILED_PRECONDITION LOG_OWNED    the owner's lease lasts, no force
   //   FAILED_PRECONDITION LOG_FENCED   the key was an owner's before
-  // `acquired`, which may be null, tells whether somebody else owned it.
+  // `acquired`, which may be null, tells whether another owner had the log.
   absl::StatusOr<DirtyLogView> AcquireDirtyLog(
       const LogClaim& claim, absl::optional<LogId> log_id,
       LogOwner::Force force, MonotonicTime now,
       LogOwner::Acquired* acquired = nullptr);
 
-  // Renews the lease, which every other call of the owner's does too. The log.
+  // Renews the lease, as every other call of the owner does. Returns the log.
   absl::StatusOr<DirtyLogView> RenewDirtyLogLease(const LogCall& call);
 
   // Acknowledges the epochs up to `acknowledged_epoch` (0: none), then closes
-  // the open epoch of all slots and opens the next. Protects and forgets
-  // nothing.
+  // the open epoch of all slots and opens the next. Write-protects and discards
+  // no page.
   //   NOT_FOUND EPOCH_UNKNOWN  the epoch to acknowledge was never sealed; then
-  //                            nothing was
+  //                            no epoch was sealed by this call
   absl::StatusOr<SealOutcome> SealDirtyLog(const LogCall& call,
                                            uint64_t acknowledged_epoch,
                                            MmuCost* cost);
 
   // Copies one bit per page, from page `first_page` of the slot (a multiple of
-  // 64) into `words`, as many words as given. `epoch` 0 peeks: every page that
-  // is not delivered, open, sealed or in flight. Otherwise the pages of that
-  // sealed epoch that were not cleared. Anybody may read: it changes nothing
-  // that another call sees, and renews no lease. What vCPUs have noted
-  // elsewhere is in a peek if TakeInNotedPages was called after they noted it.
+  // 64) on, to fill `words`. `epoch` 0 peeks: every page that is not delivered,
+  // so open, sealed or in flight. Otherwise the pages of that sealed epoch that
+  // were not cleared. Any caller may read: it changes nothing that another call
+  // sees, and renews no lease. Pages that vCPUs recorded elsewhere are in a
+  // peek if TakeInNotedPages was called after they were recorded.
   //   FAILED_PRECONDITION DIRTY_LOG_OFF     no log, or not of this slot
   //   NOT_FOUND           MEMSLOT_NOT_FOUND
-  //   ABORTED             LOG_CHANGED       `log_id` is given and another log's
+  //   ABORTED             LOG_CHANGED       `log_id` is given, not this log's
   //   NOT_FOUND           EPOCH_UNKNOWN     never sealed in this log
   //   ABORTED             EPOCH_SUPERSEDED  a later one was sealed, or the slot
   //                                         was moved or made since
@@ -225,23 +225,23 @@ class Vm {
   absl::Status ReadDirtyLog(absl::optional<LogId> log_id, uint32_t slot,
                             uint64_t epoch, uint64_t first_page,
                             absl::Span<uint64_t> words) const;
-  // The same of the pages that are in flight in `epoch`, which may be any that
-  // was sealed.
+  // The same for the pages that are in flight in `epoch`, which may be any
+  // epoch that was sealed.
   absl::Status ReadInFlight(absl::optional<LogId> log_id, uint32_t slot,
                             uint64_t epoch, uint64_t first_page,
                             absl::Span<uint64_t> words) const;
-  // What ReadDirtyLog (kSealed) and ReadInFlight say of the log and the epoch,
-  // whatever the slot: also if no slot is logged any more.
+  // The checks of log and epoch in ReadDirtyLog (kSealed) and ReadInFlight,
+  // without a slot: also if no slot is logged any more.
   absl::Status CheckDirtyLogEpoch(absl::optional<LogId> log_id, uint64_t epoch,
                                   LogPages pages) const;
-  // Takes into the open epoch what dirty rings and CPUs' logs have noted. Makes
-  // vCPUs exit with PML. Nothing to do without a log.
+  // Moves pages recorded in dirty rings and CPUs' logs into the open epoch.
+  // Makes vCPUs exit with PML. No effect without a log.
   void TakeInNotedPages() const;
 
-  // Of the pages of [first_page, first_page + page_count) whose bit is set in
-  // `mask` (bit 0 is first_page), those that are sealed: protects them, flushes
-  // TLBs and takes them into flight. When it returns, also for a repeated call,
-  // none of the pages in flight can be written unseen. Idempotent.
+  // Clears the sealed pages among those of [first_page, first_page +
+  // page_count) whose bit is set in `mask` (bit 0 is first_page):
+  // write-protects them, flushes TLBs and puts them in flight. On return, even
+  // of a repeated call, no page in flight can be written unnoticed. Idempotent.
   //   INVALID_ARGUMENT    UNALIGNED_CLEAR, INVALID_RANGE, INVALID_BITMAP
   //                                         (DL-20..23)
   //   NOT_FOUND           MEMSLOT_NOT_FOUND
@@ -256,12 +256,12 @@ class Vm {
                                             absl::Span<const uint64_t> mask,
                                             MmuCost* cost);
 
-  // Delivered: all that is in flight of epochs up to `epoch`; or of one slot
-  // the pages that `mask` names, as in ClearDirtyLog, whose rules for the range
-  // hold here too. A page that was cleared again in a later epoch stays in
-  // flight. Idempotent: what is not in flight counts for nothing.
+  // Makes pages delivered: all in-flight pages of epochs up to `epoch`; or, of
+  // one slot, the pages of `mask`, with the same rules for the range as in
+  // ClearDirtyLog. A page that was cleared again in a later epoch stays in
+  // flight. Idempotent: pages that are not in flight do not count.
   //   NOT_FOUND EPOCH_UNKNOWN  `epoch` was never sealed in this log
-  // and of a slot as ClearDirtyLog: the range, MEMSLOT_NOT_FOUND,
+  // and for a slot the errors of ClearDirtyLog: the range, MEMSLOT_NOT_FOUND,
   // DIRTY_LOG_OFF.
   absl::StatusOr<AcknowledgeResult> AcknowledgePages(const LogCall& call,
                                                      uint64_t epoch);
@@ -269,9 +269,9 @@ class Vm {
       const LogCall& call, uint64_t epoch, uint32_t slot, uint64_t first_page,
       uint64_t page_count, absl::Span<const uint64_t> mask);
 
-  // Ends the log. With Undelivered::kRefuse vCPUs stand still from the look at
-  // the log to its end. By force (stop.by is empty) it fails with none of
-  // LOG_FENCED and LOG_OWNED:
+  // Ends the log. With Undelivered::kRefuse the vCPUs are held from the check
+  // of the log to its end. A stop by force (stop.by is empty) never fails with
+  // LOG_FENCED or LOG_OWNED:
   //   FAILED_PRECONDITION DIRTY_LOG_OFF
   //   LOG_CHANGED, LOG_FENCED, LOG_OWNED    as above
   //   FAILED_PRECONDITION UNDELIVERED_PAGES pages are open, sealed or in flight
@@ -281,9 +281,9 @@ class Vm {
   //                                         "in_flight_page_count"
   absl::StatusOr<StopResult> StopDirtyLog(const DirtyLogStop& stop,
                                           MmuCost* cost);
-  // Stops the log, and discards what it has, if its ttl is over at `now`.
-  // Nothing (and not an error) if it is not, or there is no log. The result has
-  // the log as it was.
+  // Stops the log, and discards its pages, if its ttl has expired at `now`.
+  // Nullopt (not an error) if it has not, or there is no log. The result has
+  // the state of the log before the stop.
   struct Abandoned {
     DirtyLogView log;
     StopResult stopped;
@@ -291,27 +291,28 @@ class Vm {
   absl::optional<Abandoned> StopAbandonedDirtyLog(MonotonicTime now,
                                                   MmuCost* cost);
 
-  // What would be lost if the log ended now; zeros without one. Takes in what
-  // vCPUs have noted.
+  // The counts of pages that would be lost if the log ended now; zeros without
+  // a log. First moves pages recorded by vCPUs into the log.
   UndeliveredCounts CountUndelivered() const;
-  // The same of one slot; nothing if it is not logged.
+  // The same for one slot; nullopt if it is not logged.
   absl::optional<UndeliveredCounts> CountUndelivered(uint32_t slot) const;
-  // The same of each slot that is logged, in the order of their ids. What vCPUs
-  // have noted is taken in once for all of them. `cost` may be null.
+  // The same for each logged slot, in the order of their ids. Pages recorded by
+  // vCPUs are moved once for all of them. `cost` may be null.
   std::vector<SlotUndelivered> CountUndeliveredBySlot(MmuCost* cost) const;
 
   // --- Huge pages ---
 
-  // A split that is paced and can be watched: INVALID_THROTTLE, INVALID_RANGE,
-  // INVALID_SIZE. The same for recovery, of `ranges` inside memslots. The VM
-  // outlives them.
+  // A split job that is paced and can be watched: INVALID_THROTTLE,
+  // INVALID_RANGE, INVALID_SIZE. The same for recovery, of `ranges` inside
+  // memslots. The VM outlives the jobs.
   absl::StatusOr<std::shared_ptr<SplitJob>> MakeSplitJob(
       const SplitRequest& request);
   std::shared_ptr<RecoverJob> MakeRecoverJob(
       const std::vector<GfnRange>& ranges, const Throttle& throttle = {});
-  // One huge page recovery pass over `ranges` (empty: all slots), which holds
-  // mmu_lock for `max_lock_hold` at a time, plus the work on one page table:
-  // FAILED_PRECONDITION DIRTY_LOG_ACTIVE if a slot in it logs (TDP-52).
+  // Makes one huge page recovery pass over `ranges` (empty: all slots). Each
+  // hold of mmu_lock lasts at most `max_lock_hold`, plus the work on one page
+  // table. FAILED_PRECONDITION DIRTY_LOG_ACTIVE if a slot in `ranges` logs
+  // (TDP-52).
   absl::StatusOr<RecoverOutcome> RecoverHugePages(
       const std::vector<GfnRange>& ranges, MmuCost* cost,
       absl::Duration max_lock_hold = kDefaultMaxLockHold);
@@ -319,30 +320,30 @@ class Vm {
   // --- Aging ---
 
   // Tests, or tests and clears, the Accessed bits of the SPTEs that map
-  // `range`. To clear a part of a huge page is to clear it whole (AGE-17): for
-  // several ranges see vm/jobs/age_sweep.h, which has in `young_until` what was
-  // said of the first pages of this one with the range before. Takes no lock
+  // `range`. Clearing a part of a huge page clears all of it (AGE-17); for
+  // several ranges see vm/jobs/age_sweep.h, which passes in `young_until` the
+  // result of the previous range for the first pages of this one. Takes no lock
   // (AGE-13). OUT_OF_RANGE INVALID_RANGE if `range` is empty, or not all in
   // memslots and `missing` is kRefuse.
   absl::StatusOr<AgeResult> Age(GfnRange range, AgeMode mode, MmuCost* cost,
                                 Gfn young_until = Gfn(0),
                                 MissingSlots missing = MissingSlots::kRefuse);
 
-  // Ageing of many ranges as one question. The VM outlives it.
+  // Ageing of many ranges as one operation. The VM outlives the sweep.
   AgeSweep MakeAgeSweep(std::vector<GfnRange> ranges, AgeMode mode,
                         MissingSlots missing = MissingSlots::kRefuse);
 
   // --- Shadow pages ---
 
-  // How many there may be; 0 with MmuMode::kTdp.
+  // The limit on shadow pages; 0 with MmuMode::kTdp.
   uint64_t shadow_page_limit() const;
-  // Changes that, for good (SHD-29). FAILED_PRECONDITION NO_SHADOW_PAGES with
-  // MmuMode::kTdp, INVALID_ARGUMENT INVALID_RANGE below 64 (EINVAL).
+  // Sets that limit permanently (SHD-29). FAILED_PRECONDITION NO_SHADOW_PAGES
+  // with MmuMode::kTdp, INVALID_ARGUMENT INVALID_RANGE below 64 (EINVAL).
   absl::Status SetShadowPageLimit(uint64_t pages, MmuCost* cost);
 
-  // --- Looking ---
+  // --- Inspection ---
 
-  // Tables of all MMUs, from `from` on: at most `limit`, which is at most
+  // Lists tables of all MMUs, from `from` on: at most `limit`, which is at most
   // kMaxListed; fewer if few of many pass the filter. Holds mmu_lock for short
   // pieces of the work (vm/inspect/shadow_page_list.h).
   static constexpr size_t kMaxListed = kMaxListedTables;
@@ -353,7 +354,7 @@ class Vm {
   VmStatsSnapshot Stats() const;
   std::vector<VcpuStatsSnapshot> VcpuStats() const;
   MmuMetrics Metrics() const;
-  // Holds the vCPUs, verifies every invariant, lets them go on.
+  // Holds the vCPUs, verifies every invariant, and lets the vCPUs continue.
   AuditReport Audit();
 
   // For tests and benchmarks.
