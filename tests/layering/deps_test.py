@@ -55,6 +55,11 @@ NOT_INCLUDED = {
      "//proto/mmud/lab/v1:mmud_lab_cc_proto"),
     ("//tests/fuzz:malformed_requests_test",
      "//proto/mmud/v1:mmud_cc_proto"),
+    # What these libraries build yields whenever it may, if the environment says
+    # so: a clock that stands in front of the real one once it is linked.
+    ("//mmu_core/shadow:shadow_test_util", "//mmu_core/testing:hold_clock"),
+    ("//mmu_core/testing:tdp_test_util", "//mmu_core/testing:hold_clock"),
+    ("//mmu_core/testing:vm_builder", "//mmu_core/testing:hold_clock"),
 }
 
 
