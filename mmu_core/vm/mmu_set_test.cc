@@ -134,7 +134,10 @@ const std::vector<Operation>& Operations() {
        {{"CollectDirty", kFirst, "none"}, {"Recover", kLast, "none"}}},
       {"RecoverHugePages",
        Nothing,
-       [](Vm& vm) { EXPECT_TRUE(vm.RecoverHugePages({}, nullptr).ok()); },
+       [](Vm& vm) {
+         EXPECT_TRUE(
+             vm.RecoverHugePages({GfnRange::Of(Gfn(0), 512)}, nullptr).ok());
+       },
        {{"Recover", kLast, "none"}}},
       {"SplitJob",
        Nothing,
