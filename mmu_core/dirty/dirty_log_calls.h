@@ -35,7 +35,15 @@ struct DirtyLogView {
   MonotonicTime ttl_end;
 };
 
-// The log's state of one slot, and the slot's log configuration.
+// A start that succeeded, or was repeated.
+struct StartResult {
+  DirtyLogView log;
+  // Huge pages that this start split (DL-02); none if it was repeated.
+  uint64_t split_2m_count = 0;
+  uint64_t split_1g_count = 0;
+};
+
+// What a log says of one slot, and how the slot logs.
 struct SlotLogView {
   SlotLogState state;
   SlotLogConfig config;

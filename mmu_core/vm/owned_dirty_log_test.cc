@@ -360,15 +360,17 @@ TEST_P(OwnedDirtyLogTest, TheTimeOfAStartIsNotTheOwners) {
   start.ttl = absl::Seconds(90);
   const MonotonicTime begin = MonotonicTime::Now();
   start.now = begin - absl::Seconds(100);  // and waited since
-  const absl::StatusOr<DirtyLogView> log = vm_->StartDirtyLog(start, nullptr);
-  ASSERT_TRUE(log.ok()) << log.status();
-  EXPECT_GE(log->state.last_owner_call, begin);
-  EXPECT_GE(log->state.lease_end, begin + start.claim.lease);
-  EXPECT_GE(log->ttl_end, begin + start.ttl);
+  const absl::StatusOr<StartResult> started =
+      vm_->StartDirtyLog(start, nullptr);
+  ASSERT_TRUE(started.ok()) << started.status();
+  const DirtyLogView& log = started->log;
+  EXPECT_GE(log.state.last_owner_call, begin);
+  EXPECT_GE(log.state.lease_end, begin + start.claim.lease);
+  EXPECT_GE(log.ttl_end, begin + start.ttl);
   const absl::optional<DirtyLogView> found = vm_->FindDirtyLog();
   ASSERT_TRUE(found.has_value());
-  EXPECT_EQ(found->state.lease_end, log->state.lease_end);
-  EXPECT_EQ(found->ttl_end, log->ttl_end);
+  EXPECT_EQ(found->state.lease_end, log.state.lease_end);
+  EXPECT_EQ(found->ttl_end, log.ttl_end);
   EXPECT_EQ(ReasonOf(second_.Acquire(LogOwner::Force::kNo)), "LOG_OWNED");
   EXPECT_FALSE(
       vm_->StopAbandonedDirtyLog(MonotonicTime::Now(), nullptr).has_value());

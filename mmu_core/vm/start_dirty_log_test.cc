@@ -9,9 +9,11 @@
 #include <string>
 #include <vector>
 
+#include "absl/status/statusor.h"
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
 #include "mmu_core/base/check.h"
+#include "mmu_core/dirty/dirty_log_calls.h"
 #include "mmu_core/paging/table_pool.h"
 #include "mmu_core/stats/labels.h"
 #include "mmu_core/testing/dirty_log.h"
@@ -103,7 +105,11 @@ TEST(StartDirtyLogTest, EagerSplitsThenProtectsAndFlushesOnce) {
   Write(*vm, 0);
   Read(*vm, 2 * kMiB);
   MmuCost cost;
-  ASSERT_TRUE(StartLog(*vm, kEager, &cost).ok());
+  const DirtyLogStart start = TestStart(kEager);
+  const absl::StatusOr<StartResult> started = vm->StartDirtyLog(start, &cost);
+  ASSERT_TRUE(started.ok()) << started.status();
+  EXPECT_EQ(started->split_2m_count, 2u);
+  EXPECT_EQ(started->split_1g_count, 0u);
   EXPECT_EQ(cost.tlb_flush_count, 1);
   EXPECT_EQ(Flushes(*vm), 1u);
   const VmStatsSnapshot stats = vm->Stats();
@@ -115,6 +121,10 @@ TEST(StartDirtyLogTest, EagerSplitsThenProtectsAndFlushesOnce) {
   }
   EXPECT_EQ(vm->Metrics().splits[0][static_cast<int>(SplitTrigger::kEager)],
             2u);
+  const absl::StatusOr<StartResult> again = vm->StartDirtyLog(start, nullptr);
+  ASSERT_TRUE(again.ok()) << again.status();
+  EXPECT_EQ(again->log.state.id, start.id);
+  EXPECT_EQ(again->split_2m_count, 0u) << "repeated";
   EXPECT_EQ(AuditFindings(*vm), "");
 }
 

@@ -116,8 +116,8 @@ absl::Status Vm::ReadMemory(Gpa gpa, absl::Span<std::byte> out) const {
   return ReadGuestMemory(state_->slots, gpa, out);
 }
 
-absl::StatusOr<DirtyLogView> Vm::StartDirtyLog(const DirtyLogStart& start,
-                                               MmuCost* cost) {
+absl::StatusOr<StartResult> Vm::StartDirtyLog(const DirtyLogStart& start,
+                                              MmuCost* cost) {
   OpTimer timer(cost, &state_->counters.dirty_log_start);
   return mmu::StartDirtyLog(*state_, start, timer.cost());
 }

@@ -166,11 +166,11 @@ class Vm {
   //                                       writable
   //   INVALID_ARGUMENT  INVALID_SPLIT_POLICY
   //   RESOURCE_EXHAUSTED RESOURCE_EXHAUSTED_MEMORY
-  absl::StatusOr<DirtyLogView> StartDirtyLog(const DirtyLogStart& start,
-                                             MmuCost* cost);
-  // Checks such a start without starting a log. Nullopt if there is no log. The
-  // log if it is the caller's own, with the same settings; then the lease is
-  // renewed. DIRTY_LOG_ACTIVE and RESOURCE_EXHAUSTED_MEMORY as above.
+  absl::StatusOr<StartResult> StartDirtyLog(const DirtyLogStart& start,
+                                            MmuCost* cost);
+  // What such a start would meet: nothing if there is no log; the log if it is
+  // the caller's own, with the same settings, and then the lease is renewed.
+  // Starts none. DIRTY_LOG_ACTIVE and RESOURCE_EXHAUSTED_MEMORY as above.
   absl::StatusOr<absl::optional<DirtyLogView>> CheckDirtyLogStart(
       const DirtyLogStart& start) const;
 

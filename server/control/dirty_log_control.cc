@@ -18,10 +18,8 @@
 #include "mmu_core/dirty/dirty_log_calls.h"
 #include "mmu_core/dirty/dirty_log_state.h"
 #include "mmu_core/dirty/dirty_log_types.h"
-#include "mmu_core/stats/labels.h"
 #include "mmu_core/stats/mmu_cost.h"
 #include "mmu_core/vm/core/vm_config.h"
-#include "mmu_core/vm/inspect/vm_stats.h"
 #include "mmu_core/vm/jobs/split_job.h"
 #include "mmu_core/vm/jobs/throttle.h"
 #include "mmu_core/vm/vm.h"
@@ -68,20 +66,6 @@ absl::StatusOr<std::vector<mmu::GfnRange>> RangesToLog(
       vm.name());
 }
 
-int64_t EagerSplits(const mmu::MmuMetrics& metrics, int from) {
-  return static_cast<int64_t>(
-      metrics.splits[from][static_cast<int>(mmu::SplitTrigger::kEager)]);
-}
-
-HugePageSplits SplitsSince(const mmu::MmuMetrics& before,
-                           const mmu::MmuMetrics& now,
-                           const mmu::SplitProgress& ahead) {
-  return {.of_2m = EagerSplits(now, 0) - EagerSplits(before, 0) +
-                   ahead.split_2m_count,
-          .of_1g = EagerSplits(now, 1) - EagerSplits(before, 1) +
-                   ahead.split_1g_count};
-}
-
 }  // namespace
 
 absl::StatusOr<std::shared_ptr<DirtyLogStartJob>> DirtyLogStartJob::Create(
@@ -113,14 +97,15 @@ absl::StatusOr<std::shared_ptr<DirtyLogStartJob>> DirtyLogStartJob::Create(
       new DirtyLogStartJob(vm, std::move(start), std::move(split)));
 }
 
-absl::StatusOr<mmu::DirtyLogView> DirtyLogStartJob::StartNow(
+absl::StatusOr<mmu::StartResult> DirtyLogStartJob::StartNow(
     mmu::MmuCost* cost) {
-  absl::StatusOr<mmu::DirtyLogView> log = vm_.vm().StartDirtyLog(start_, cost);
-  if (!log.ok()) return AboutVm(log.status(), vm_.name());
-  if (log->state.id == start_.id) {
+  absl::StatusOr<mmu::StartResult> result =
+      vm_.vm().StartDirtyLog(start_, cost);
+  if (!result.ok()) return AboutVm(result.status(), vm_.name());
+  if (result->log.state.id == start_.id) {
     vm_.dirty_rate().Restart(vm_.SampleDirty(mmu::MonotonicTime::Now()));
   }
-  return log;
+  return result;
 }
 
 absl::StatusOr<StartedDirtyLog> DirtyLogStartJob::Run() {
@@ -142,17 +127,21 @@ absl::StatusOr<StartedDirtyLog> DirtyLogStartJob::Work() {
     state_ = State::kProtecting;
   }
   start_.now = mmu::MonotonicTime::Now();
-  const mmu::MmuMetrics before = vm_.vm().Metrics();
   mmu::MmuCost cost = ahead.cost;
-  absl::StatusOr<mmu::DirtyLogView> log = StartNow(&cost);
-  const HugePageSplits splits = SplitsSince(before, vm_.vm().Metrics(), ahead);
+  absl::StatusOr<mmu::StartResult> started = StartNow(&cost);
+  HugePageSplits splits = {.of_2m = ahead.split_2m_count,
+                           .of_1g = ahead.split_1g_count};
+  if (started.ok()) {
+    splits.of_2m += static_cast<int64_t>(started->split_2m_count);
+    splits.of_1g += static_cast<int64_t>(started->split_1g_count);
+  }
   {
     absl::MutexLock lock(&mu_);
     splits_ = splits;
     cost_ = cost;
   }
-  if (!log.ok()) return log.status();
-  return StartedDirtyLog{*std::move(log), splits, cost};
+  if (!started.ok()) return started.status();
+  return StartedDirtyLog{std::move(started->log), splits, cost};
 }
 
 void DirtyLogStartJob::Cancel() {

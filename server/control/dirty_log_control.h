@@ -79,7 +79,7 @@ class DirtyLogStartJob {
         split_(std::move(split)),
         state_(split_ == nullptr ? State::kProtecting : State::kSplitting) {}
 
-  absl::StatusOr<mmu::DirtyLogView> StartNow(mmu::MmuCost* cost);
+  absl::StatusOr<mmu::StartResult> StartNow(mmu::MmuCost* cost);
   absl::StatusOr<StartedDirtyLog> Work();
   bool cancelled() const;
 

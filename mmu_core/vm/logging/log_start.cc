@@ -127,9 +127,9 @@ absl::StatusOr<DirtyLogView> StartAgain(VmDirtyLog& log,
 
 }  // namespace
 
-absl::StatusOr<DirtyLogView> StartDirtyLog(VmCore& vm,
-                                           const DirtyLogStart& start,
-                                           MmuCost* cost) {
+absl::StatusOr<StartResult> StartDirtyLog(VmCore& vm,
+                                          const DirtyLogStart& start,
+                                          MmuCost* cost) {
   const DirtyLogConfig& config = start.config;
   MutexLock lock(vm.slots.slots_lock);
   const std::shared_ptr<VmDirtyLog> log = vm.dirty_log.Get();
@@ -143,7 +143,10 @@ absl::StatusOr<DirtyLogView> StartDirtyLog(VmCore& vm,
     return absl::OkStatus();
   });
   if (!status.ok()) return status;
-  if (log != nullptr) return again;
+  if (log != nullptr) {
+    if (!again.ok()) return again.status();
+    return StartResult{.log = *std::move(again)};
+  }
   RegionHooks hooks(vm, cost, config, HoldLimit::For(config.max_lock_hold));
   if (absl::Status s = vm.slots.SwitchLogging(
           0, MemslotTable::Logging::kOn, prepared.slots, hooks,
@@ -165,7 +168,10 @@ absl::StatusOr<DirtyLogView> StartDirtyLog(VmCore& vm,
   view.state.last_owner_call = started.last_owner_call();
   view.state.lease_end = view.state.last_owner_call + view.state.lease;
   view.ttl_end = view.state.last_owner_call + view.ttl;
-  return std::move(view);
+  return StartResult{
+      .log = std::move(view),
+      .split_2m_count = static_cast<uint64_t>(hooks.split().split_2m_count),
+      .split_1g_count = static_cast<uint64_t>(hooks.split().split_1g_count)};
 }
 
 absl::StatusOr<absl::optional<DirtyLogView>> CheckDirtyLogStart(

@@ -16,9 +16,9 @@
 namespace mmu {
 
 // Vm::StartDirtyLog and Vm::CheckDirtyLogStart.
-absl::StatusOr<DirtyLogView> StartDirtyLog(VmCore& vm,
-                                           const DirtyLogStart& start,
-                                           MmuCost* cost);
+absl::StatusOr<StartResult> StartDirtyLog(VmCore& vm,
+                                          const DirtyLogStart& start,
+                                          MmuCost* cost);
 absl::StatusOr<absl::optional<DirtyLogView>> CheckDirtyLogStart(
     const VmCore& vm, const DirtyLogStart& start);
 
