@@ -19,6 +19,8 @@
 #include "mmu_core/rmap/rmap.h"
 #include "mmu_core/rmap/slot_rmaps.h"
 #include "mmu_core/shadow/shadow_caches.h"
+#include "mmu_core/stats/labels.h"
+#include "mmu_core/stats/mmu_counters.h"
 #include "mmu_core/sync/rcu.h"
 
 namespace mmu::bench {
@@ -102,11 +104,12 @@ Measured NestedSplit(const Effort& effort) {
     while (tables.count() > 0) pages.push_back(tables.Take());
     BENCH_CHECK(pages.size() == kTables);
     uint64_t entry = 0x10'0000'0877;
+    MmuCounters& counters = state.counters.of(MmuKind::kShadow);
     MmuWriteLocked lock(state.mmu_lock, LockOp::kSplit);
     const auto fill_one = [&](ShadowPage* page, Gfn gfn, Level level) {
       for (SpteSlot& slot : page->table->entries) {
         slot.StoreUnpublished(Spte(entry));
-        rmaps->Head(gfn, level).Add(lock, slot, no_lists, state.counters);
+        rmaps->Head(gfn, level).Add(lock, slot, no_lists, counters);
         entry += kPageSize;
         gfn = gfn + PagesPer(level);
       }
@@ -122,7 +125,7 @@ Measured NestedSplit(const Effort& effort) {
       for (uint64_t i = 0; i < kPages; i += PagesPer(level)) {
         BENCH_CHECK(rmaps->Head(first + i, level)
                         .ZapAll(
-                            lock, [](SpteSlot&) {}, state.counters));
+                            lock, [](SpteSlot&) {}, counters));
       }
     }
     for (ShadowPage* page : pages) tables.Put(page);

@@ -44,7 +44,7 @@ struct ShadowParts {
   // For pages whose role has ad_disabled (ROLE-08).
   const SpteFormat& format_without_ad;
   ShadowVm& vm;
-  RemoteTlb& tlb;
+  MmuTlb tlb;
   MmuCounters& counters;
 
   const SpteFormat& FormatOf(const ShadowPageState& page) const {

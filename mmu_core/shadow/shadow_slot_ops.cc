@@ -1,5 +1,6 @@
 #include "mmu_core/shadow/shadow_slot_ops.h"
 
+#include "mmu_core/mmu/leaf_count.h"
 #include "mmu_core/rmap/slot_rmaps.h"
 #include "mmu_core/shadow/shadow_audit.h"
 #include "mmu_core/shadow/shadow_page_list.h"
@@ -147,12 +148,14 @@ void ShadowSlotOps::Audit(const MmuWriteLocked& lock, AuditSink& sink) const {
   }
   sink.CountShadowPages(report.pages_checked);
   uint64_t nx_listed = 0;
+  LeafCount leafs;
   for (const ShadowPageState* page = pages.active().newest(); page != nullptr;
        page = page->older) {
     nx_listed += page->page->nx_listed;
     for (int i = 0; i < kEntriesPerTable; ++i) {
       const Spte spte = page->EntryAt(i).Load();
       if (!spte.IsPresentLeaf(page->level())) continue;
+      leafs.Add(page->level());
       sink.CheckLeaf({.as_id = page->page->role.as_id(),
                       .gfn = page->TranslationOf(i).gfn,
                       .level = page->level(),
@@ -160,6 +163,7 @@ void ShadowSlotOps::Audit(const MmuWriteLocked& lock, AuditSink& sink) const {
                       .format = parts.FormatOf(*page)});
     }
   }
+  leafs.Compare(kind(), parts.counters, sink);
   if (parts_.nx_huge_pages.count() != nx_listed) {
     sink.Violation(8, "%d shadow pages are listed as executed, a walk finds %d",
                    parts_.nx_huge_pages.count(), nx_listed);

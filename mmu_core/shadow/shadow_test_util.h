@@ -209,8 +209,8 @@ class ShadowFixture {
   }
 
   ShadowParts Parts() {
-    return {SpteFormat::Ept(), SpteFormat::EptWithoutAd(), vm_, tlb_,
-            counters_};
+    return {SpteFormat::Ept(), SpteFormat::EptWithoutAd(), vm_,
+            tlb_.Of(MmuKind::kShadow), counters_};
   }
   SlotRmaps& Rmaps(uint64_t gfn, int as_id = 0) {
     return *vm_.SlotOf(as_id, Gfn(gfn))->shadow_rmaps();

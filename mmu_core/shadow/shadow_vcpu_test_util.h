@@ -260,7 +260,8 @@ struct ShadowTestVm {
 
   ShadowPools pools() { return {tables, states, translations, lists}; }
   ShadowParts parts() {
-    return {format, SpteFormat::EptWithoutAd(), memory, tlb, counters};
+    return {format, SpteFormat::EptWithoutAd(), memory,
+            tlb.Of(MmuKind::kShadow), counters};
   }
 
   const SpteFormat& format;

@@ -28,6 +28,8 @@ constexpr std::array<std::string_view, kFlushReasons> kFlushReasonNames = {
     "unsync", "root",          "notifier",    "age",   "bbm"};
 constexpr std::array<std::string_view, kStallCauses> kStallCauseNames = {
     "write_protect", "split", "lock", "flush", "ring_full", "invalidation"};
+constexpr std::array<std::string_view, kFaultOutcomes> kFaultOutcomeNames = {
+    "fixed", "fast", "spurious", "emulate", "retry", "error"};
 constexpr std::array<std::string_view, kSplitTriggers> kSplitTriggerNames = {
     "eager", "clear", "fault", "nx", "request"};
 constexpr std::array<std::string_view, kSplitFailures> kSplitFailureNames = {
@@ -48,6 +50,9 @@ std::string_view ToString(FlushReason reason) {
 }
 std::string_view ToString(StallCause cause) {
   return Name(kStallCauseNames, cause);
+}
+std::string_view ToString(FaultOutcome outcome) {
+  return Name(kFaultOutcomeNames, outcome);
 }
 std::string_view ToString(SplitTrigger trigger) {
   return Name(kSplitTriggerNames, trigger);

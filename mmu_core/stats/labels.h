@@ -59,6 +59,19 @@ enum class StallCause : uint8_t {
 };
 inline constexpr int kStallCauses = 6;
 
+// What a page fault came to. kFast was fixed without mmu_lock, kFixed with it;
+// kEmulate: no mapping allows the access, it is carried out by hand; kError:
+// the host could not serve it.
+enum class FaultOutcome : uint8_t {
+  kFixed,
+  kFast,
+  kSpurious,
+  kEmulate,
+  kRetry,
+  kError,
+};
+inline constexpr int kFaultOutcomes = 6;
+
 // What asked for a huge page to be split.
 enum class SplitTrigger : uint8_t { kEager, kClear, kFault, kNx, kRequest };
 inline constexpr int kSplitTriggers = 5;
@@ -76,6 +89,7 @@ std::string_view ToString(LockMode mode);
 std::string_view ToString(FlushScope scope);
 std::string_view ToString(FlushReason reason);
 std::string_view ToString(StallCause cause);
+std::string_view ToString(FaultOutcome outcome);
 std::string_view ToString(SplitTrigger trigger);
 std::string_view ToString(SplitFailure failure);
 std::string_view ToString(ThrottleLimit limit);

@@ -32,6 +32,8 @@ TEST(LabelsTest, NamesAreThoseOfTheExportedSeries) {
   EXPECT_EQ(NamesOf<StallCause>(kStallCauses),
             (Names{"write_protect", "split", "lock", "flush", "ring_full",
                    "invalidation"}));
+  EXPECT_EQ(NamesOf<FaultOutcome>(kFaultOutcomes),
+            (Names{"fixed", "fast", "spurious", "emulate", "retry", "error"}));
   EXPECT_EQ(NamesOf<SplitTrigger>(kSplitTriggers),
             (Names{"eager", "clear", "fault", "nx", "request"}));
   EXPECT_EQ(NamesOf<SplitFailure>(kSplitFailures),

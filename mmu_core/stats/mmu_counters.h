@@ -1,4 +1,4 @@
-// The counters of one VM's MMU that several threads write. Those a fault
+// The counters of one MMU of a VM that several threads write. Those a fault
 // touches are sharded; the others are plain atomics. All are relaxed: they
 // order nothing.
 
@@ -11,7 +11,6 @@
 
 #include "mmu_core/base/level.h"
 #include "mmu_core/stats/labels.h"
-#include "mmu_core/stats/latency_histogram.h"
 #include "mmu_core/stats/shadow_counters.h"
 #include "mmu_core/stats/sharded_counter.h"
 
@@ -26,7 +25,8 @@ class MmuCounters {
   }
   uint64_t Leafs(Level level) const { return gauges_.Sum(ToInt(level) - 1); }
 
-  // TDP tables in use, roots included.
+  // Tables in use, those of roots not included. The shadow MMU counts shadow
+  // pages instead.
   void AddTables(int64_t n) { gauges_.Add(kTables, static_cast<uint64_t>(n)); }
   uint64_t Tables() const { return gauges_.Sum(kTables); }
 
@@ -57,17 +57,6 @@ class MmuCounters {
   ShadowCounters shadow;
   // Acquisitions of the lock of an rmap that had to wait (rmap/rmap.h).
   std::atomic<uint64_t> rmap_lock_contended{0};
-  std::atomic<uint64_t> harvested_pages{0};
-  std::atomic<uint64_t> cleared_pages{0};
-  std::atomic<uint64_t> aged_young{0};
-  std::atomic<uint64_t> aged_old{0};
-  std::array<std::atomic<int64_t>, kThrottleLimits> split_throttled_nanos{};
-
-  LatencyHistogram split_chunk;
-  LatencyHistogram dirty_log_start;
-  LatencyHistogram dirty_log_seal;
-  LatencyHistogram dirty_log_clear;
-  LatencyHistogram aging;
 
  private:
   static constexpr int kTables = 3;

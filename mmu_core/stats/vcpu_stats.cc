@@ -25,15 +25,36 @@ void ForEachNumber(VcpuStatsSnapshot& a, const VcpuStatsSnapshot& b, Fn fn) {
   fn(a.dirty_log_faults, b.dirty_log_faults);
   fn(a.ring_full_exits, b.ring_full_exits);
   fn(a.fault_errors, b.fault_errors);
-  for (int k = 0; k < kAccessKinds; ++k) fn(a.errors[k], b.errors[k]);
-  for (int r = 0; r < kFaultResults; ++r) {
-    for (int k = 0; k < kAccessKinds; ++k) {
-      fn(a.slow_faults[r][k], b.slow_faults[r][k]);
-      fn(a.fast_faults[r][k], b.fast_faults[r][k]);
+  for (int k = 0; k < kAccessKinds; ++k) {
+    for (int r = 0; r < kFaultResults; ++r) {
       fn(a.faults[r][k], b.faults[r][k]);
+      fn(a.slow_faults[r][k], b.slow_faults[r][k]);
+    }
+    for (int m = 0; m < kMmuKinds; ++m) {
+      for (int o = 0; o < kFaultOutcomes; ++o) {
+        fn(a.page_faults[m][o][k], b.page_faults[m][o][k]);
+      }
     }
   }
   for (int c = 0; c < kStallCauses; ++c) fn(a.stall_nanos[c], b.stall_nanos[c]);
+}
+
+// Of a fault that took mmu_lock, or did not need it.
+FaultOutcome OutcomeOf(FaultResult result) {
+  switch (result) {
+    case FaultResult::kFixed:
+      return FaultOutcome::kFixed;
+    case FaultResult::kSpurious:
+      return FaultOutcome::kSpurious;
+    case FaultResult::kEmulate:
+    case FaultResult::kWriteProtected:
+      return FaultOutcome::kEmulate;
+    case FaultResult::kContinue:
+    case FaultResult::kInvalid:  // inside the handler only
+    case FaultResult::kRetry:
+      break;
+  }
+  return FaultOutcome::kRetry;
 }
 
 }  // namespace
@@ -98,20 +119,7 @@ VcpuStatsSnapshot VcpuStats::Snapshot() const {
   s.dirty_pages = dirty_pages.Get();
   s.dirty_log_faults = dirty_log_faults.Get();
   s.ring_full_exits = ring_full_exits.Get();
-  for (int k = 0; k < kAccessKinds; ++k) {
-    s.errors[k] = errors_[k].Get();
-    s.fault_errors += s.errors[k];
-  }
-  s.pf_taken = s.fault_errors;
-  for (int r = 0; r < kFaultResults; ++r) {
-    for (int k = 0; k < kAccessKinds; ++k) {
-      s.slow_faults[r][k] = slow_faults_[r][k].Get();
-      s.fast_faults[r][k] = fast_faults_[r][k].Get();
-      s.faults[r][k] = s.slow_faults[r][k] + s.fast_faults[r][k];
-      s.pf_fast += s.fast_faults[r][k];
-      s.pf_taken += s.faults[r][k];
-    }
-  }
+  for (int m = 0; m < kMmuKinds; ++m) AddFaults(static_cast<MmuKind>(m), s);
   const auto sum = [&s](FaultResult result) {
     const auto& by_kind = s.faults[static_cast<int>(result)];
     return std::accumulate(by_kind.begin(), by_kind.end(), uint64_t{0});
@@ -128,6 +136,30 @@ VcpuStatsSnapshot VcpuStats::Snapshot() const {
   s.fault_fast = fault_fast.Snapshot();
   s.fault_slow = fault_slow.Snapshot();
   return s;
+}
+
+void VcpuStats::AddFaults(MmuKind mmu, VcpuStatsSnapshot& s) const {
+  const FaultCounters& counters = faults_[static_cast<int>(mmu)];
+  auto& outcomes = s.page_faults[static_cast<int>(mmu)];
+  for (int k = 0; k < kAccessKinds; ++k) {
+    for (int r = 0; r < kFaultResults; ++r) {
+      const auto result = static_cast<FaultResult>(r);
+      const uint64_t slow = counters.slow[r][k].Get();
+      const uint64_t fast = counters.fast[r][k].Get();
+      s.faults[r][k] += slow + fast;
+      s.slow_faults[r][k] += slow;
+      s.pf_fast += fast;
+      s.pf_taken += slow + fast;
+      outcomes[static_cast<int>(OutcomeOf(result))][k] += slow;
+      outcomes[static_cast<int>(result == FaultResult::kFixed
+                                    ? FaultOutcome::kFast
+                                    : OutcomeOf(result))][k] += fast;
+    }
+    const uint64_t errors = counters.errors[k].Get();
+    s.fault_errors += errors;
+    s.pf_taken += errors;
+    outcomes[static_cast<int>(FaultOutcome::kError)][k] += errors;
+  }
 }
 
 }  // namespace mmu

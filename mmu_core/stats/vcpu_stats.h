@@ -93,12 +93,15 @@ struct VcpuStatsSnapshot {
   uint64_t dirty_log_faults = 0;
   uint64_t ring_full_exits = 0;  // exits because of a full dirty ring
   uint64_t fault_errors = 0;
-  std::array<uint64_t, kAccessKinds> errors{};  // the same by access
-  // `faults` without those that were handled without mmu_lock, and those alone:
-  // the two and `errors` are all faults, each once.
-  std::array<std::array<uint64_t, kAccessKinds>, kFaultResults> slow_faults{};
-  std::array<std::array<uint64_t, kAccessKinds>, kFaultResults> fast_faults{};
+  // Those that were not errors, by what the fault handler said of them; and of
+  // these those that were not handled without mmu_lock.
   std::array<std::array<uint64_t, kAccessKinds>, kFaultResults> faults{};
+  std::array<std::array<uint64_t, kAccessKinds>, kFaultResults> slow_faults{};
+  // All faults, each once: by the MMU in whose tables it was, by FaultOutcome
+  // and by access.
+  std::array<std::array<std::array<uint64_t, kAccessKinds>, kFaultOutcomes>,
+             kMmuKinds>
+      page_faults{};
   // By StallCause. kFlush, kInvalidation and kRingFull are exact, kRingFull
   // with the wait that goes on; the others are estimated by sampling.
   std::array<int64_t, kStallCauses> stall_nanos{};
@@ -115,14 +118,16 @@ class VcpuStats {
  public:
   enum class FaultPath : uint8_t { kSlow, kFast };
 
-  // A fault came to an end: without mmu_lock, or else.
-  void CountFault(FaultResult result, AccessKind kind, FaultPath path) {
-    auto& faults = path == FaultPath::kFast ? fast_faults_ : slow_faults_;
-    faults[static_cast<int>(result)][static_cast<int>(kind)].Add();
+  // A fault in the tables of `mmu` came to an end: without mmu_lock, or else.
+  void CountFault(MmuKind mmu, FaultResult result, AccessKind kind,
+                  FaultPath path) {
+    FaultCounters& faults = faults_[static_cast<int>(mmu)];
+    auto& of_path = path == FaultPath::kFast ? faults.fast : faults.slow;
+    of_path[static_cast<int>(result)][static_cast<int>(kind)].Add();
   }
   // The host could not serve it.
-  void CountFaultError(AccessKind kind) {
-    errors_[static_cast<int>(kind)].Add();
+  void CountFaultError(MmuKind mmu, AccessKind kind) {
+    faults_[static_cast<int>(mmu)].errors[static_cast<int>(kind)].Add();
   }
   // How long it stood still, but for ring_full_wait.
   void AddStall(StallCause cause, int64_t nanos) {
@@ -140,11 +145,15 @@ class VcpuStats {
   VcpuStatsSnapshot Snapshot() const;
 
  private:
-  using FaultCounters =
-      std::array<std::array<OwnedCounter, kAccessKinds>, kFaultResults>;
+  void AddFaults(MmuKind mmu, VcpuStatsSnapshot& s) const;
 
-  FaultCounters slow_faults_, fast_faults_;
-  std::array<OwnedCounter, kAccessKinds> errors_;
+  struct FaultCounters {
+    std::array<std::array<OwnedCounter, kAccessKinds>, kFaultResults> slow;
+    std::array<std::array<OwnedCounter, kAccessKinds>, kFaultResults> fast;
+    std::array<OwnedCounter, kAccessKinds> errors;
+  };
+
+  std::array<FaultCounters, kMmuKinds> faults_;
   std::array<OwnedCounter, kStallCauses> stall_nanos_;
 };
 

@@ -6,12 +6,14 @@
 
 #include "mmu_core/base/address.h"
 #include "mmu_core/base/level.h"
+#include "mmu_core/mmu/leaf_count.h"
 #include "mmu_core/mmu/nx_huge_pages.h"
 #include "mmu_core/paging/shadow_page.h"
 #include "mmu_core/paging/spte.h"
 #include "mmu_core/paging/spte_format.h"
 #include "mmu_core/paging/spte_slot.h"
 #include "mmu_core/paging/table_pool.h"
+#include "mmu_core/stats/labels.h"
 #include "mmu_core/tdp/tdp_root.h"
 
 namespace mmu {
@@ -34,6 +36,7 @@ class TdpAuditor {
       sink_.Violation(1, "%d tables are counted, a walk finds %d",
                       counters.Tables(), tables_);
     }
+    leafs_by_level_.Compare(MmuKind::kTdp, counters, sink_);
     const NxHugePageList& listed = tdp_.nx_huge_pages().tdp();
     if (listed.count() != nx_listed_) {
       sink_.Violation(8, "%d tables are listed as executed, a walk finds %d",
@@ -73,6 +76,7 @@ class TdpAuditor {
       }
       if (spte.IsLeaf(level)) {
         ++leafs_;
+        leafs_by_level_.Add(level);
         sink_.CheckLeaf({.as_id = root.as_id(),
                          .gfn = gfn,
                          .level = level,
@@ -112,6 +116,7 @@ class TdpAuditor {
   AuditSink& sink_;
   uint64_t tables_ = 0;
   uint64_t leafs_ = 0;
+  LeafCount leafs_by_level_;
   uint64_t nx_listed_ = 0;
 };
 

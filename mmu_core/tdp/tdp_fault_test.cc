@@ -153,8 +153,8 @@ TEST(TdpFaultTest, AHugeLeafInPlaceOfATableFlushesItsRangeOnce) {
 
   const uint64_t flushes = FlushesOf(*vm);
   const auto by_range = [&] {
-    return vm->Metrics().flush.flushes[static_cast<int>(FlushScope::kRange)]
-                                      [static_cast<int>(FlushReason::kRecover)];
+    return vm->Metrics().flush.Flushes(FlushScope::kRange,
+                                       FlushReason::kRecover);
   };
   const uint64_t ranges = by_range();
   TableCache cache(vm->state().pool);

@@ -54,7 +54,7 @@ namespace mmu {
 struct TdpParts {
   const SpteFormat& format;
   MmuLock& lock;
-  RemoteTlb& tlb;
+  MmuTlb tlb;
   TablePool& pool;
   MmuCounters& counters;
   const InvalidationGate& invalidations;

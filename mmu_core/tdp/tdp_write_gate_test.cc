@@ -68,7 +68,7 @@ class TdpWriteGateTest : public ::testing::Test {
       : vm_(MakeVm({Slot(0, 0, 4 * kMiB, host_page_level)})),
         tdp_({.format = SpteFormat::Ept(),
               .lock = vm_->state().mmu_lock,
-              .tlb = vm_->state().tlb,
+              .tlb = vm_->state().tlb.Of(MmuKind::kTdp),
               .pool = vm_->state().pool,
               .counters = counters_,
               .invalidations = vm_->state().invalidations,

@@ -72,9 +72,9 @@ void TdpMmu::FastZapAll(MmuCost* cost, LockOp op) {
     roots_.InvalidateAll();
     AtHook(HookPoint::kInvalidateToRequest);
     // Under the same hold of the lock: a vCPU that loads a root later finds
-    // only valid ones, and a vCPU that has already loaded an invalid one meets
-    // the request before its next access (TDP-34).
-    parts_.tlb.Request(kFreeObsoleteRoots);
+    // only valid ones, and one that has loaded an invalid one before meets the
+    // request before its next access (TDP-34).
+    parts_.tlb.remote().Request(kFreeObsoleteRoots);
   }
   MmuReadLocked lock(parts_.lock, op, cost);
   ZapInvalidatedRoots(lock);

@@ -226,7 +226,7 @@ TEST(TdpZapAllTest, AtTheEndOfTheMmuNothingIsLeftAndNobodyWasFlushed) {
   {
     TdpMmu tdp({.format = SpteFormat::Npt(),
                 .lock = lock,
-                .tlb = tlb,
+                .tlb = tlb.Of(MmuKind::kTdp),
                 .pool = pool,
                 .counters = counters,
                 .invalidations = invalidations},

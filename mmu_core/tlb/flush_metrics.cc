@@ -13,8 +13,10 @@ void FlushMetrics::Add(const FlushMetrics& other) {
     elided[reason] += other.elided[reason];
   }
   for (int scope = 0; scope < kFlushScopes; ++scope) {
-    for (int reason = 0; reason < kFlushReasons; ++reason) {
-      flushes[scope][reason] += other.flushes[scope][reason];
+    for (int mmu = 0; mmu < kMmuKinds; ++mmu) {
+      for (int reason = 0; reason < kFlushReasons; ++reason) {
+        flushes[mmu][scope][reason] += other.flushes[mmu][scope][reason];
+      }
     }
     seconds[scope].Add(other.seconds[scope]);
   }

@@ -19,12 +19,22 @@ struct FlushMetrics {
   uint64_t remote_tlb_flush = 0;
 
   // Indexed by static_cast<int> of the label.
-  std::array<std::array<uint64_t, kFlushReasons>, kFlushScopes> flushes{};
+  std::array<std::array<std::array<uint64_t, kFlushReasons>, kFlushScopes>,
+             kMmuKinds>
+      flushes{};  // by the MMU that issued them
   std::array<uint64_t, kFlushReasons> requests{};
   std::array<uint64_t, kFlushReasons> kicked{};       // vCPUs interrupted
   std::array<uint64_t, kFlushReasons> elided{};       // found to be unnecessary
   std::array<LatencySnapshot, kFlushScopes> seconds;  // until acknowledged
 
+  // The flushes of all MMUs.
+  uint64_t Flushes(FlushScope scope, FlushReason reason) const {
+    uint64_t sum = 0;
+    for (const auto& by_scope : flushes) {
+      sum += by_scope[static_cast<int>(scope)][static_cast<int>(reason)];
+    }
+    return sum;
+  }
   void Add(const FlushMetrics& other);
 };
 

@@ -100,14 +100,15 @@ FlushResult RemoteTlb::KickOut() {
   return result;
 }
 
-FlushResult RemoteTlb::Flush(FlushScope scope, FlushReason reason,
+FlushResult RemoteTlb::Flush(MmuKind mmu, FlushScope scope, FlushReason reason,
                              MmuCost* cost) {
+  const int m = static_cast<int>(mmu);
   const int s = static_cast<int>(scope);
   const int r = static_cast<int>(reason);
   const int64_t start = MonotonicNanos();
   const FlushResult result = Request(kTlbFlush);
   seconds_[s].Record(MonotonicNanos() - start);
-  Bump(flushes_[s][r]);
+  Bump(flushes_[m][s][r]);
   Bump(requests_[r]);
   if (result.vcpus_kicked > 0) {
     Bump(kicked_[r], result.vcpus_kicked);
@@ -124,8 +125,9 @@ void RemoteTlb::CountElided(FlushReason reason) {
   Bump(elided_[static_cast<int>(reason)]);
 }
 
-void RemoteTlb::CountVcpuFlush(FlushReason reason) {
-  Bump(flushes_[static_cast<int>(FlushScope::kVcpu)][static_cast<int>(reason)]);
+void RemoteTlb::CountVcpuFlush(MmuKind mmu, FlushReason reason) {
+  Bump(flushes_[static_cast<int>(mmu)][static_cast<int>(FlushScope::kVcpu)]
+               [static_cast<int>(reason)]);
 }
 
 FlushMetrics RemoteTlb::Snapshot() const {
@@ -138,8 +140,11 @@ FlushMetrics RemoteTlb::Snapshot() const {
     metrics.elided[reason] = Load(elided_[reason]);
   }
   for (int scope = 0; scope < kFlushScopes; ++scope) {
-    for (int reason = 0; reason < kFlushReasons; ++reason) {
-      metrics.flushes[scope][reason] = Load(flushes_[scope][reason]);
+    for (int mmu = 0; mmu < kMmuKinds; ++mmu) {
+      for (int reason = 0; reason < kFlushReasons; ++reason) {
+        metrics.flushes[mmu][scope][reason] =
+            Load(flushes_[mmu][scope][reason]);
+      }
     }
     metrics.seconds[scope] = seconds_[scope].Snapshot();
   }

@@ -22,28 +22,58 @@ struct FlushResult {
   int vcpus_kicked = 0;  // vCPUs that were in guest mode
 };
 
-// The vCPUs of one VM, as flushers see them. Flush and Request may be called
+class RemoteTlb;
+
+// The vCPUs of a VM as one of its MMUs flushes them: its flushes are counted as
+// this MMU's. A value that refers to a RemoteTlb, which outlives it.
+class MmuTlb {
+ public:
+  MmuTlb(RemoteTlb& remote, MmuKind mmu) : remote_(&remote), mmu_(mmu) {}
+
+  RemoteTlb& remote() const { return *remote_; }
+  MmuKind mmu() const { return mmu_; }
+
+ private:
+  RemoteTlb* remote_;
+  MmuKind mmu_;
+};
+
+// The vCPUs of one VM as seen by flushers. Flush and Request may be called
 // under mmu_lock in any mode or without it, inside an RCU read section or not,
 // and by any thread (by a vCPU's thread only outside of its access sections).
 // They allocate nothing. Thread-safe.
 class RemoteTlb {
  public:
-  RemoteTlb() = default;
+  // `guest_mmu`: the MMU that the VM's guest runs on; with nested paging that
+  // of L1. A flush that is issued for several MMUs at once is counted once, as
+  // a flush of this one.
+  explicit RemoteTlb(MmuKind guest_mmu = MmuKind::kTdp)
+      : guest_mmu_(guest_mmu) {}
   ~RemoteTlb();
   RemoteTlb(const RemoteTlb&) = delete;
   RemoteTlb& operator=(const RemoteTlb&) = delete;
 
-  // Makes `gate` receive requests from now on. It must outlive its removal.
+  // For the MMU of this kind.
+  MmuTlb Of(MmuKind mmu) { return {*this, mmu}; }
+  // For several MMUs at once, or for nobody in particular.
+  MmuTlb OfGuest() { return Of(guest_mmu_); }
+
+  // From now on `gate` receives requests. It must outlive its removal.
   void AddVcpu(VcpuGate* gate);
   // Afterwards no flusher uses `gate`. REQUIRES: `gate` was added.
   void RemoveVcpu(VcpuGate* gate);
 
-  // On return every access that began before the call has ended, and each vCPU
-  // empties its TLB before its next access (TLB-01, TLB-12). Every later walk
-  // sees the SPTE changes made before the call. The vCPU model cannot flush a
-  // range: each scope empties whole TLBs and counts as one flush of that scope
-  // (TLB-03). `cost` may be null.
-  FlushResult Flush(FlushScope scope, FlushReason reason, MmuCost* cost);
+  // When it returns, no access that began before is still going on, and each
+  // vCPU empties its TLB before its next one (TLB-01, TLB-12). SPTE changes
+  // made before the call are seen by every later walk. The vCPU model has no
+  // flush of a range: each scope empties whole TLBs and counts as one flush
+  // under its name (TLB-03). `cost` may be null.
+  // `mmu` issues it.
+  FlushResult Flush(MmuKind mmu, FlushScope scope, FlushReason reason,
+                    MmuCost* cost);
+  FlushResult Flush(FlushScope scope, FlushReason reason, MmuCost* cost) {
+    return Flush(guest_mmu_, scope, reason, cost);
+  }
 
   // The same handshake for other requests (bits of vcpu_gate.h); counts no
   // flush.
@@ -57,21 +87,23 @@ class RemoteTlb {
 
   // Counts a flush that was considered and found unnecessary.
   void CountElided(FlushReason reason);
-  // Counts a vCPU's flush of its own TLB that no Flush requested.
-  void CountVcpuFlush(FlushReason reason);
+  // A vCPU emptied its own TLB of what it had from `mmu`, without being asked
+  // by Flush.
+  void CountVcpuFlush(MmuKind mmu, FlushReason reason);
 
   FlushMetrics Snapshot() const;
 
  private:
   using ReasonCounters = std::array<std::atomic<uint64_t>, kFlushReasons>;
 
+  const MmuKind guest_mmu_;
   // Guards the list, not the gates; held in shared mode during a flush. Leaf.
   mutable SharedMutex vcpus_mu_;
   std::vector<VcpuGate*> vcpus_ ABSL_GUARDED_BY(vcpus_mu_);
 
   // Relaxed; the counters are independent of each other.
   std::atomic<uint64_t> interrupting_flushes_{0};
-  std::array<ReasonCounters, kFlushScopes> flushes_{};
+  std::array<std::array<ReasonCounters, kFlushScopes>, kMmuKinds> flushes_{};
   ReasonCounters requests_{};
   ReasonCounters kicked_{};
   ReasonCounters elided_{};

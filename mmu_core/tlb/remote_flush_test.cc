@@ -89,8 +89,8 @@ TEST(RemoteTlbTest, RangeFlushFallsBackToOneFullFlush) {
   const FlushMetrics metrics = remote.Snapshot();
   EXPECT_EQ(metrics.remote_tlb_flush_requests, 1u);
   EXPECT_EQ(metrics.remote_tlb_flush, 1u);
-  EXPECT_EQ(metrics.flushes[static_cast<int>(FlushScope::kRange)][kZap], 1u);
-  EXPECT_EQ(metrics.flushes[static_cast<int>(FlushScope::kVm)][kZap], 0u);
+  EXPECT_EQ(metrics.Flushes(FlushScope::kRange, FlushReason::kZap), 1u);
+  EXPECT_EQ(metrics.Flushes(FlushScope::kVm, FlushReason::kZap), 0u);
   remote.RemoveVcpu(&gate);
 }
 
@@ -119,14 +119,38 @@ TEST(RemoteTlbTest, RemovedVcpuGetsNoMoreRequests) {
 TEST(RemoteTlbTest, ElidedAndLocalFlushesAreNoRequests) {
   RemoteTlb remote;
   remote.CountElided(FlushReason::kZap);
-  remote.CountVcpuFlush(FlushReason::kRoot);
+  remote.CountVcpuFlush(MmuKind::kShadow, FlushReason::kRoot);
   FlushMetrics metrics = remote.Snapshot();
   metrics.Add(remote.Snapshot());
   EXPECT_EQ(metrics.elided[kZap], 2u);
-  EXPECT_EQ(metrics.flushes[static_cast<int>(FlushScope::kVcpu)]
-                           [static_cast<int>(FlushReason::kRoot)],
-            2u);
+  EXPECT_EQ(metrics.Flushes(FlushScope::kVcpu, FlushReason::kRoot), 2u);
   EXPECT_EQ(metrics.remote_tlb_flush_requests, 0u);
+}
+
+TEST(RemoteTlbTest, AFlushIsCountedForTheMmuThatIssuesIt) {
+  for (const MmuKind guest : {MmuKind::kTdp, MmuKind::kShadow}) {
+    RemoteTlb remote(guest);
+    remote.Flush(MmuKind::kTdp, FlushScope::kVm, FlushReason::kZap, nullptr);
+    remote.Flush(MmuKind::kShadow, FlushScope::kVm, FlushReason::kZap, nullptr);
+    remote.CountVcpuFlush(MmuKind::kShadow, FlushReason::kRoot);
+    // For several MMUs at once.
+    remote.Flush(FlushScope::kRange, FlushReason::kWriteProtect, nullptr);
+    const FlushMetrics metrics = remote.Snapshot();
+    const auto flushes = [&metrics](MmuKind mmu, FlushScope scope,
+                                    FlushReason reason) {
+      return metrics.flushes[static_cast<int>(mmu)][static_cast<int>(scope)]
+                            [static_cast<int>(reason)];
+    };
+    for (const MmuKind mmu : {MmuKind::kTdp, MmuKind::kShadow}) {
+      EXPECT_EQ(flushes(mmu, FlushScope::kVm, FlushReason::kZap), 1u);
+      EXPECT_EQ(flushes(mmu, FlushScope::kVcpu, FlushReason::kRoot),
+                mmu == MmuKind::kShadow ? 1u : 0u);
+      EXPECT_EQ(flushes(mmu, FlushScope::kRange, FlushReason::kWriteProtect),
+                mmu == guest ? 1u : 0u);
+    }
+    EXPECT_EQ(metrics.Flushes(FlushScope::kVm, FlushReason::kZap), 2u);
+    EXPECT_EQ(metrics.remote_tlb_flush_requests, 3u);
+  }
 }
 
 // Covers: TLB-02

@@ -11,7 +11,7 @@ namespace mmu {
 TlbFlushBatch::~TlbFlushBatch() { MMU_DCHECK(!pending()); }
 
 TlbFlushBatch::TlbFlushBatch(TlbFlushBatch&& other) noexcept
-    : remote_(other.remote_),
+    : tlb_(other.tlb_),
       scope_(other.scope_),
       reason_(other.reason_),
       range_(std::exchange(other.range_, GfnRange())) {}
@@ -19,7 +19,7 @@ TlbFlushBatch::TlbFlushBatch(TlbFlushBatch&& other) noexcept
 TlbFlushBatch& TlbFlushBatch::operator=(TlbFlushBatch&& other) noexcept {
   if (this == &other) return *this;
   MMU_DCHECK(!pending());
-  remote_ = other.remote_;
+  tlb_ = other.tlb_;
   scope_ = other.scope_;
   reason_ = other.reason_;
   range_ = std::exchange(other.range_, GfnRange());
@@ -40,14 +40,14 @@ void TlbFlushBatch::Flush(MmuCost* cost) {
   if (pending()) {
     FlushAlways(cost);
   } else {
-    remote_->CountElided(reason_);
+    tlb_.remote().CountElided(reason_);
   }
 }
 
 void TlbFlushBatch::FlushAlways(MmuCost* cost) {
   range_ = GfnRange();
   if (ShouldSkipFlush != nullptr && ShouldSkipFlush(reason_)) return;
-  remote_->Flush(scope_, reason_, cost);
+  tlb_.remote().Flush(tlb_.mmu(), scope_, reason_, cost);
 }
 
 // `why` only documents the call.

@@ -24,8 +24,12 @@ enum class FlushDiscard {
 // Externally synchronised: belongs to one thread at a time.
 class [[nodiscard]] TlbFlushBatch {
  public:
+  // Of one MMU.
+  TlbFlushBatch(MmuTlb tlb, FlushScope scope, FlushReason reason)
+      : tlb_(tlb), scope_(scope), reason_(reason) {}
+  // Of all MMUs that may have changed something (RemoteTlb::OfGuest).
   TlbFlushBatch(RemoteTlb& remote, FlushScope scope, FlushReason reason)
-      : remote_(&remote), scope_(scope), reason_(reason) {}
+      : TlbFlushBatch(remote.OfGuest(), scope, reason) {}
   ~TlbFlushBatch();
   TlbFlushBatch(TlbFlushBatch&& other) noexcept;
   TlbFlushBatch& operator=(TlbFlushBatch&& other) noexcept;
@@ -46,7 +50,7 @@ class [[nodiscard]] TlbFlushBatch {
   void Discard(FlushDiscard why);
 
  private:
-  RemoteTlb* remote_;
+  MmuTlb tlb_;
   FlushScope scope_;
   FlushReason reason_;
   GfnRange range_;

@@ -1,5 +1,6 @@
 #include "mmu_core/tlb/tlb_flush_batch.h"
 
+#include <cstdint>
 #include <utility>
 
 #include "gtest/gtest.h"
@@ -15,7 +16,6 @@ namespace mmu {
 namespace {
 
 constexpr int kZap = static_cast<int>(FlushReason::kZap);
-constexpr int kRange = static_cast<int>(FlushScope::kRange);
 
 class TlbFlushBatchTest : public ::testing::Test {
  protected:
@@ -24,6 +24,10 @@ class TlbFlushBatchTest : public ::testing::Test {
 
   TlbFlushBatch NewBatch() {
     return TlbFlushBatch(remote_, FlushScope::kRange, FlushReason::kZap);
+  }
+
+  uint64_t Flushes() const {
+    return remote_.Snapshot().Flushes(FlushScope::kRange, FlushReason::kZap);
   }
 
   VcpuGate vcpu_;
@@ -44,7 +48,7 @@ TEST_F(TlbFlushBatchTest, ManyRangesAreOneFlush) {
   EXPECT_FALSE(batch.pending());
   EXPECT_EQ(cost.tlb_flush_count, 1);
   EXPECT_EQ(vcpu_.pending_requests(), kTlbFlush);
-  EXPECT_EQ(remote_.Snapshot().flushes[kRange][kZap], 1u);
+  EXPECT_EQ(Flushes(), 1u);
 }
 
 TEST_F(TlbFlushBatchTest, NothingPendingIsAnElidedFlush) {
@@ -77,7 +81,7 @@ TEST_F(TlbFlushBatchTest, BatchIsUsableAgainAfterAFlush) {
   batch.Add(GfnRange::Of(Gfn(9), 1));
   EXPECT_EQ(batch.range(), GfnRange::Of(Gfn(9), 1));
   batch.Flush(nullptr);
-  EXPECT_EQ(remote_.Snapshot().flushes[kRange][kZap], 2u);
+  EXPECT_EQ(Flushes(), 2u);
 }
 
 TEST_F(TlbFlushBatchTest, DiscardForgetsWithoutAFlush) {
@@ -99,7 +103,25 @@ TEST_F(TlbFlushBatchTest, MoveTakesTheDutyAlong) {
   third = std::move(second);
   EXPECT_FALSE(second.pending());
   third.Flush(nullptr);
-  EXPECT_EQ(remote_.Snapshot().flushes[kRange][kZap], 1u);
+  EXPECT_EQ(Flushes(), 1u);
+}
+
+TEST_F(TlbFlushBatchTest, AFlushIsCountedForTheMmuOfItsBatch) {
+  TlbFlushBatch of_guest = NewBatch();
+  TlbFlushBatch of_shadow(remote_.Of(MmuKind::kShadow), FlushScope::kRange,
+                          FlushReason::kZap);
+  of_shadow.Add(GfnRange::Of(Gfn(1), 1));
+  TlbFlushBatch moved = std::move(of_shadow);
+  moved.Flush(nullptr);
+  moved.FlushAlways(nullptr);
+  of_guest.FlushAlways(nullptr);
+  const FlushMetrics metrics = remote_.Snapshot();
+  const auto flushes = [&metrics](MmuKind mmu) {
+    return metrics.flushes[static_cast<int>(mmu)]
+                          [static_cast<int>(FlushScope::kRange)][kZap];
+  };
+  EXPECT_EQ(flushes(MmuKind::kShadow), 2u);
+  EXPECT_EQ(flushes(MmuKind::kTdp), 1u) << "of the guest's MMU";
 }
 
 #ifndef NDEBUG

@@ -15,10 +15,14 @@
 #include "mmu_core/paging/spte_slot.h"
 #include "mmu_core/paging/table_pool.h"
 #include "mmu_core/paging/tdp_cursor.h"
+#include "mmu_core/stats/labels.h"
+#include "mmu_core/stats/mmu_counters.h"
+#include "mmu_core/stats/vm_counters.h"
 #include "mmu_core/sync/mmu_lock.h"
 #include "mmu_core/sync/rcu.h"
 #include "mmu_core/testing/dirty_log.h"
 #include "mmu_core/testing/vm_builder.h"
+#include "mmu_core/vm/core/vm_config.h"
 #include "mmu_core/vm/vm.h"
 #include "mmu_core/vm/vm_state.h"
 
@@ -29,6 +33,7 @@ using ::mmu::testing::AuditFindings;
 using ::mmu::testing::ClearAndDeliver;
 using ::mmu::testing::ClearLog;
 using ::mmu::testing::MakeVm;
+using ::mmu::testing::MakeVmFrom;
 using ::mmu::testing::MaskOf;
 using ::mmu::testing::Read;
 using ::mmu::testing::SealAndList;
@@ -55,6 +60,7 @@ class AuditTest : public ::testing::Test {
   void TearDown() override { EXPECT_EQ(AuditFindings(*vm_), ""); }
 
   VmState& state() { return vm_->state(); }
+  MmuCounters& counters() { return state().counters.of(MmuKind::kTdp); }
   Vcpu& vcpu() { return *state().vcpus[0]; }
 
   // "INV-n" of each finding.
@@ -107,9 +113,9 @@ TEST_F(AuditTest, ASoundVmHasNoFindingsAndSaysWhatWasLookedAt) {
 }
 
 TEST_F(AuditTest, Inv1NoticesATableThatIsCountedButNotThere) {
-  state().counters.AddTables(1);
+  counters().AddTables(1);
   EXPECT_THAT(Broken(), ElementsAre("INV-1"));
-  state().counters.AddTables(-1);
+  counters().AddTables(-1);
 }
 
 TEST_F(AuditTest, Inv1NoticesATableWhoseDescriptorIsWrong) {
@@ -123,12 +129,31 @@ TEST_F(AuditTest, Inv1NoticesATableWhoseDescriptorIsWrong) {
 
 TEST_F(AuditTest, Inv2NoticesEachPageCountThatIsOff) {
   for (const Level level : {Level::k4K, Level::k2M, Level::k1G}) {
-    state().counters.AddLeafs(level, 1);
+    counters().AddLeafs(level, 1);
     EXPECT_THAT(Broken(), ElementsAre("INV-2"));
     EXPECT_THAT(AuditFindings(*vm_),
                 HasSubstr(std::string(PageSizeName(level))));
-    state().counters.AddLeafs(level, -1);
+    counters().AddLeafs(level, -1);
   }
+}
+
+// Their sums are as they should be.
+TEST(NestedAuditTest, Inv2NoticesALeafThatAnotherMmuHasCounted) {
+  VmConfig config;
+  config.mmu = MmuMode::kNested;
+  config.memslots = {Slot(0, 0, 4 * kMiB)};
+  auto vm = MakeVmFrom(config);
+  Write(*vm, 0);
+  EXPECT_EQ(AuditFindings(*vm), "");
+  VmCounters& counters = vm->state().counters;
+  counters.of(MmuKind::kTdp).AddLeafs(Level::k4K, -1);
+  counters.of(MmuKind::kShadow).AddLeafs(Level::k4K, 1);
+  EXPECT_EQ(counters.Leafs(Level::k4K), 1u);
+  EXPECT_EQ(AuditFindings(*vm),
+            "INV-2: pages_4k of the tdp MMU is 0, a walk finds 1\n"
+            "INV-2: pages_4k of the shadow MMU is 1, a walk finds 0");
+  counters.of(MmuKind::kTdp).AddLeafs(Level::k4K, 1);
+  counters.of(MmuKind::kShadow).AddLeafs(Level::k4K, -1);
 }
 
 TEST_F(AuditTest, Inv3NoticesAFrozenEntryThatCanBeReached) {
@@ -152,9 +177,9 @@ TEST_F(AuditTest, Inv4NoticesAWrongFrame) {
 TEST_F(AuditTest, Inv4NoticesALeafOutsideAllSlots) {
   Patch patch(Entry(Gfn(2048 - 512), Level::k2M),  // at 6 MiB
               format().MakeLeaf({.level = Level::k2M, .pfn = Pfn(1 << 18)}));
-  state().counters.AddLeafs(Level::k2M, 1);
+  counters().AddLeafs(Level::k2M, 1);
   EXPECT_THAT(Broken(), ElementsAre("INV-4"));
-  state().counters.AddLeafs(Level::k2M, -1);
+  counters().AddLeafs(Level::k2M, -1);
 }
 
 TEST_F(AuditTest, Inv4NoticesAPageLargerThanItsHostAllows) {
@@ -165,10 +190,10 @@ TEST_F(AuditTest, Inv4NoticesAPageLargerThanItsHostAllows) {
   }
   Patch patch(Entry(Gfn(512), Level::k2M),
               format().MakeLeaf({.level = Level::k2M, .pfn = pfn}));
-  state().counters.AddLeafs(Level::k2M, 1);
+  counters().AddLeafs(Level::k2M, 1);
   EXPECT_THAT(Broken(), ElementsAre("INV-4"));
   EXPECT_THAT(AuditFindings(*vm_), HasSubstr("forbids"));
-  state().counters.AddLeafs(Level::k2M, -1);
+  counters().AddLeafs(Level::k2M, -1);
 }
 
 TEST_F(AuditTest, Inv4NoticesAReadOnlySlotThatCanBeWritten) {
@@ -255,10 +280,10 @@ TEST_F(AuditTest, Inv6NoticesARightThatTheTablesDoNotGive) {
 TEST_F(AuditTest, Inv6NoticesATranslationThatNothingMaps) {
   {
     Patch patch(Entry(Gfn(3), Level::k4K), Spte::Initial());
-    state().counters.AddLeafs(Level::k4K, -1);
+    counters().AddLeafs(Level::k4K, -1);
     EXPECT_THAT(Broken(), ElementsAre("INV-6"));
   }
-  state().counters.AddLeafs(Level::k4K, 1);
+  counters().AddLeafs(Level::k4K, 1);
 }
 
 TEST_F(AuditTest, Inv6NoticesATranslationToAnotherFrame) {

@@ -444,7 +444,8 @@ TEST(ShadowSlotZapTest, ASlotThatGoesTakesItsMappingsAndTablesAlong) {
        {VmConfig::SlotZap::kSlot, VmConfig::SlotZap::kAll}) {
     NestedVm nested(Host{"Ept"}, zap);
     nested.WriteAllOfL2();
-    const ShadowCounters& stats = nested.state().counters.shadow;
+    const ShadowCounters& stats =
+        nested.state().counters.of(MmuKind::kShadow).shadow;
     EXPECT_GT(ShadowCounters::Get(stats.mmu_shadow_pages), 1u);
     MemslotConfig gone = Slot(0, 0, kBytes, Level::k2M);
     gone.size_bytes = 0;

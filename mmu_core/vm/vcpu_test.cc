@@ -202,9 +202,7 @@ TEST(VcpuTest, ANewRootStartsWithAnEmptyTlb) {
   EXPECT_EQ(vcpu.tlb().Lookup(PageNumber(1)), nullptr);
   EXPECT_NE(vcpu.tlb().Lookup(PageNumber(2)), nullptr);
   const FlushMetrics flush = vm->Metrics().flush;
-  EXPECT_EQ(flush.flushes[static_cast<int>(FlushScope::kVcpu)]
-                         [static_cast<int>(FlushReason::kRoot)],
-            2u);
+  EXPECT_EQ(flush.Flushes(FlushScope::kVcpu, FlushReason::kRoot), 2u);
 }
 
 // Covers: TDP-03

@@ -10,6 +10,7 @@
 #include "gtest/gtest.h"
 #include "mmu_core/base/access.h"
 #include "mmu_core/guest/access_source.h"
+#include "mmu_core/stats/labels.h"
 #include "mmu_core/stats/vcpu_stats.h"
 #include "mmu_core/testing/vm_builder.h"
 #include "mmu_core/vm/run/workload.h"
@@ -101,7 +102,8 @@ TEST(WorkloadConvertTest, EachFaultIsInOneCount) {
   const auto count = [&stats](FaultResult result, Path path, int times) {
     for (int i = 0; i < times; ++i) {
       stats.CountFault(
-          result, i % 2 == 0 ? AccessKind::kRead : AccessKind::kWrite, path);
+          i % 3 == 0 ? mmu::MmuKind::kTdp : mmu::MmuKind::kShadow, result,
+          i % 2 == 0 ? AccessKind::kRead : AccessKind::kWrite, path);
     }
   };
   count(FaultResult::kFixed, Path::kSlow, 3);
@@ -110,7 +112,7 @@ TEST(WorkloadConvertTest, EachFaultIsInOneCount) {
   count(FaultResult::kSpurious, Path::kFast, 11);
   count(FaultResult::kEmulate, Path::kSlow, 13);
   count(FaultResult::kRetry, Path::kSlow, 17);
-  stats.CountFaultError(AccessKind::kWrite);
+  stats.CountFaultError(mmu::MmuKind::kShadow, AccessKind::kWrite);
   const mmu::VcpuStatsSnapshot snapshot = stats.Snapshot();
 
   const lab::v1::FaultCounts faults = ToProto(snapshot).faults();

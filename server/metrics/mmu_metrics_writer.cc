@@ -89,11 +89,12 @@ void WriteFlush(const MmuTotals& totals, MetricWriter* w) {
   for (int mmu = 0; mmu < kMmuLabels; ++mmu) {
     for (int scope = 0; scope < mmu::kFlushScopes; ++scope) {
       for (int reason = 0; reason < mmu::kFlushReasons; ++reason) {
-        w->AddIfCounted(
-            ToDouble(totals.metrics_by_mmu[mmu].flush.flushes[scope][reason]),
-            {{"scope", Label<mmu::FlushScope>(scope)},
-             {"reason", Label<mmu::FlushReason>(reason)},
-             {"mmu", kMmus[mmu]}});
+        w->AddIfCounted(ToDouble(totals.metrics_by_mmu[mmu].flush.Flushes(
+                            static_cast<mmu::FlushScope>(scope),
+                            static_cast<mmu::FlushReason>(reason))),
+                        {{"scope", Label<mmu::FlushScope>(scope)},
+                         {"reason", Label<mmu::FlushReason>(reason)},
+                         {"mmu", kMmus[mmu]}});
       }
     }
   }
@@ -117,24 +118,16 @@ void WriteFlush(const MmuTotals& totals, MetricWriter* w) {
 
 void WriteFaultCounts(const mmu::VcpuStatsSnapshot& vcpus, const char* mmu,
                       MetricWriter* w) {
-  // Each fault is in one series, so that their sum is the number of faults.
-  using Result = mmu::FaultResult;
   for (int access = 0; access < mmu::kAccessKinds; ++access) {
-    const auto all = [&vcpus, access](Result result) {
-      return vcpus.faults[static_cast<int>(result)][access];
-    };
-    const auto add = [w, mmu, access](const char* result, uint64_t value) {
-      w->Add(ToDouble(value), {{"result", result},
-                               {"access", Label<mmu::AccessKind>(access)},
-                               {"mmu", mmu}});
-    };
-    const auto fixed = static_cast<int>(Result::kFixed);
-    add("fixed", vcpus.slow_faults[fixed][access]);
-    add("fast", vcpus.fast_faults[fixed][access]);
-    add("spurious", all(Result::kSpurious));
-    add("emulate", all(Result::kEmulate) + all(Result::kWriteProtected));
-    add("retry", all(Result::kRetry));
-    add("error", vcpus.errors[access]);
+    for (int outcome = 0; outcome < mmu::kFaultOutcomes; ++outcome) {
+      uint64_t faults = 0;
+      for (const auto& of_mmu : vcpus.page_faults) {
+        faults += of_mmu[outcome][access];
+      }
+      w->Add(ToDouble(faults), {{"result", Label<mmu::FaultOutcome>(outcome)},
+                                {"access", Label<mmu::AccessKind>(access)},
+                                {"mmu", mmu}});
+    }
   }
 }
 

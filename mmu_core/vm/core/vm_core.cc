@@ -41,8 +41,8 @@ std::unique_ptr<ShadowMmu> MakeShadowMmu(VmCore& vm) {
                                            ? SpteFormat::EptWithoutAd()
                                            : format,
                   .vm = vm.shadow_hooks,
-                  .tlb = vm.tlb,
-                  .counters = vm.counters},
+                  .tlb = vm.tlb.Of(MmuKind::kShadow),
+                  .counters = vm.counters.of(MmuKind::kShadow)},
       vm.mmu_lock, ShadowPools::Process(),
       ShadowMmu::Options{
           .tdp = vm.config.mmu == MmuMode::kNested ? TdpEnabled::kYes
@@ -60,6 +60,7 @@ std::unique_ptr<ShadowMmu> MakeShadowMmu(VmCore& vm) {
 VmCore::VmCore(const VmConfig& vm_config, TablePool& table_pool)
     : config(vm_config),
       pool(table_pool),
+      tlb(guest_mmu()),
       shadow_roots(RunsOnTdp(vm_config) ? ShadowRootGate::TdpMmu::kEnabled
                                         : ShadowRootGate::TdpMmu::kDisabled),
       slots(
@@ -78,9 +79,9 @@ VmCore::VmCore(const VmConfig& vm_config, TablePool& table_pool)
       shadow_hooks(*this),
       tdp({.format = FormatOf(vm_config),
            .lock = mmu_lock,
-           .tlb = tlb,
+           .tlb = tlb.Of(MmuKind::kTdp),
            .pool = table_pool,
-           .counters = counters,
+           .counters = counters.of(MmuKind::kTdp),
            .invalidations = invalidations,
            .write_gate =
                vm_config.mmu == MmuMode::kNested ? &shadow_hooks : nullptr},
@@ -95,7 +96,7 @@ VmCore::VmCore(const VmConfig& vm_config, TablePool& table_pool)
                           .mmu_lock = mmu_lock,
                           .slots_lock = slots.slots_lock,
                           .tables = operation_tables,
-                          .counters = counters}));
+                          .counters = counters.of(MmuKind::kTdp)}));
   }
   if (shadow != nullptr) {
     mmus.Add(std::make_unique<ShadowSlotOps>(ShadowSlotOps::Parts{

@@ -28,8 +28,9 @@
 #include "mmu_core/paging/table_pool.h"
 #include "mmu_core/rmap/lazy_slot_rmaps.h"
 #include "mmu_core/shadow/shadow_mmu.h"
-#include "mmu_core/stats/mmu_counters.h"
+#include "mmu_core/stats/labels.h"
 #include "mmu_core/stats/vcpu_stats.h"
+#include "mmu_core/stats/vm_counters.h"
 #include "mmu_core/sync/mmu_lock.h"
 #include "mmu_core/tdp/tdp_mmu.h"
 #include "mmu_core/tlb/remote_flush.h"
@@ -59,6 +60,10 @@ struct VmCore {
     return config.pml == VmConfig::Pml::kYes ? PmlBuffer::kEntries : 0;
   }
 
+  // The MMU that the guest, or L1, runs on.
+  MmuKind guest_mmu() const {
+    return RunsOnTdp(config) ? MmuKind::kTdp : MmuKind::kShadow;
+  }
   // Without it neither L2 nor a guest's own tables can be run. Gives all slots
   // rmaps if they have none yet (SHD-13); RESOURCE_EXHAUSTED if there is no
   // memory for that. To be called before a shadow root is loaded, without
@@ -77,7 +82,7 @@ struct VmCore {
 
   const VmConfig config;
   TablePool& pool;
-  MmuCounters counters;
+  VmCounters counters;
   MmuLock mmu_lock;
   RemoteTlb tlb;
   InvalidationGate invalidations;

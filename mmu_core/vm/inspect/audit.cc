@@ -1,6 +1,5 @@
 #include "mmu_core/vm/inspect/audit.h"
 
-#include <array>
 #include <cstdint>
 #include <memory>
 #include <set>
@@ -67,7 +66,6 @@ class Auditor final : public AuditSink {
 
   // The checks of a leaf that apply to every MMU.
   void CheckLeaf(const AuditedLeaf& leaf) override {
-    ++leafs_[ToInt(leaf.level)];
     ++report_.leafs_checked;
     const GfnRange pages = GfnRange::Of(leaf.gfn, PagesPer(leaf.level));
     const Memslot* slot = vm_.slots.Active(leaf.as_id).FindByGfn(leaf.gfn);
@@ -221,14 +219,6 @@ class Auditor final : public AuditSink {
     if (log != nullptr && !log->log.CountsAgree()) {
       Violation(10, "the counts of the dirty log are not those of its sets");
     }
-    for (const Level level : {Level::k4K, Level::k2M, Level::k1G}) {
-      const uint64_t counted = vm_.counters.Leafs(level);
-      if (counted != leafs_[ToInt(level)]) {
-        Violation(2, "pages_%s is %d, a walk finds %d",
-                  std::string(PageSizeName(level)), counted,
-                  leafs_[ToInt(level)]);
-      }
-    }
   }
 
   void CheckTlb(const Vcpu& vcpu) {
@@ -314,7 +304,6 @@ class Auditor final : public AuditSink {
   AuditReport report_;
   std::set<std::pair<uint32_t, uint64_t>> in_rings_;  // slot, offset
   std::set<Gfn> in_cpu_logs_;
-  std::array<uint64_t, ToInt(kMaxLeafLevel) + 1> leafs_{};  // by level
   Level leaf_level_ = Level::k4K;
 };
 

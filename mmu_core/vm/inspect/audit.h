@@ -3,7 +3,8 @@
 //   INV-1  Every table reachable from a root is owned by exactly one parent
 //          entry, its gfn and level follow from where it hangs, and the number
 //          of reachable tables equals the table count.
-//   INV-2  pages_4k/2m/1g equal the leafs found by a full walk (STAT-41).
+//   INV-2  pages_4k/2m/1g equal the leafs found by a full walk (STAT-41), those
+//          of each MMU by themselves.
 //   INV-3  Each present SPTE is one that its format allows, with a legal
 //          (host-writable, MMU-writable, W) triple (SPTE-15, SPTE-20); no
 //          reachable entry is frozen (SPTE-47).

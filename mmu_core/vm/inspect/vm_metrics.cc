@@ -11,6 +11,7 @@
 #include "mmu_core/stats/labels.h"
 #include "mmu_core/stats/mmu_counters.h"
 #include "mmu_core/stats/shadow_counters.h"
+#include "mmu_core/stats/vm_counters.h"
 #include "mmu_core/tlb/flush_metrics.h"
 #include "mmu_core/vm/core/shadow_page_limit.h"
 
@@ -26,7 +27,7 @@ VmStatsSnapshot StatsOf(const VmCore& vm) {
   stats.pages_1g = vm.counters.Leafs(Level::k1G);
   stats.table_pages = vm.counters.Tables();
   stats.nx_lpage_splits = vm.tdp.nx_huge_pages().count();
-  const ShadowCounters& shadow = vm.counters.shadow;
+  const ShadowCounters& shadow = vm.counters.of(MmuKind::kShadow).shadow;
   stats.mmu_shadow_zapped = ShadowCounters::Get(shadow.mmu_shadow_zapped);
   stats.mmu_pte_write = ShadowCounters::Get(shadow.mmu_pte_write);
   stats.mmu_pde_zapped = ShadowCounters::Get(shadow.mmu_pde_zapped);
@@ -68,7 +69,7 @@ absl::optional<MonotonicTime> WaitingForRingSince(const VmCore& vm) {
 }
 
 MmuMetrics MetricsOf(const VmCore& vm) {
-  const MmuCounters& counters = vm.counters;
+  const VmCounters& counters = vm.counters;
   MmuMetrics m;
   m.lock = vm.mmu_lock.Snapshot();
   m.flush = vm.tlb.Snapshot();
@@ -77,10 +78,17 @@ MmuMetrics MetricsOf(const VmCore& vm) {
       m.splits[ToInt(from) - 2][t] =
           counters.Splits(from, static_cast<SplitTrigger>(t));
     }
-    m.recoveries[ToInt(from) - 2] = counters.Recoveries(from);
   }
-  for (int r = 0; r < kSplitFailures; ++r) {
-    m.split_failures[r] = counters.SplitFailures(static_cast<SplitFailure>(r));
+  for (const MmuKind kind : {MmuKind::kTdp, MmuKind::kShadow}) {
+    const MmuCounters& of_mmu = counters.of(kind);
+    for (const Level to : {Level::k2M, Level::k1G}) {
+      m.recoveries[ToInt(to) - 2] += of_mmu.Recoveries(to);
+    }
+    for (int r = 0; r < kSplitFailures; ++r) {
+      m.split_failures[r] += of_mmu.SplitFailures(static_cast<SplitFailure>(r));
+    }
+    m.rmap_lock_contended +=
+        of_mmu.rmap_lock_contended.load(std::memory_order_relaxed);
   }
   for (const VcpuStats* vcpu : vm.vcpu_stats) m.vcpus.Add(vcpu->Snapshot());
   m.dirty_pages = m.vcpus.dirty_pages;
@@ -97,8 +105,6 @@ MmuMetrics MetricsOf(const VmCore& vm) {
           slot.sealed_page_count != 0 || slot.in_flight_page_count != 0;
     }
   }
-  m.rmap_lock_contended =
-      counters.rmap_lock_contended.load(std::memory_order_relaxed);
   m.aged_young = counters.aged_young.load(std::memory_order_relaxed);
   m.aged_old = counters.aged_old.load(std::memory_order_relaxed);
   m.split_chunk = counters.split_chunk.Snapshot();

@@ -8,6 +8,7 @@
 #include "absl/base/optimization.h"
 #include "mmu_core/base/access.h"
 #include "mmu_core/mmu/page_fault.h"
+#include "mmu_core/stats/labels.h"
 #include "mmu_core/stats/mmu_cost.h"
 #include "mmu_core/stats/vcpu_stats.h"
 #include "mmu_core/sync/spin.h"
@@ -22,9 +23,11 @@ class FaultAccounting {
   static constexpr int64_t kSampling = 64;
   enum class Outcome : uint8_t { kHandled, kError };
 
-  // `ticks`: the faults that the vCPU has begun, this one not included.
-  FaultAccounting(VcpuStats& stats, uint32_t& ticks)
-      : stats_(stats),
+  // `mmu`: whose tables the access met. `ticks`: the faults that the vCPU has
+  // begun, this one not included.
+  FaultAccounting(MmuKind mmu, VcpuStats& stats, uint32_t& ticks)
+      : mmu_(mmu),
+        stats_(stats),
         timed_(++ticks % kSampling == 0),
         begin_(timed_ ? MonotonicNanos() : 0) {}
   FaultAccounting(const FaultAccounting&) = delete;
@@ -45,15 +48,16 @@ class FaultAccounting {
     }
     if (fault.mmio_spte_created) stats_.pf_mmio_spte_created.Add();
     if (ABSL_PREDICT_FALSE(outcome == Outcome::kError)) {
-      stats_.CountFaultError(fault.kind);
+      stats_.CountFaultError(mmu_, fault.kind);
     } else {
-      stats_.CountFault(result, fault.kind, path);
+      stats_.CountFault(mmu_, result, fault.kind, path);
     }
   }
 
  private:
   void CountTime(const PageFault& fault, VcpuStats::FaultPath path);
 
+  const MmuKind mmu_;
   VcpuStats& stats_;
   const bool timed_;
   const int64_t begin_;

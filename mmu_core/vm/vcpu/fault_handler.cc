@@ -169,7 +169,7 @@ absl::StatusOr<PrefetchResult> PrefetchInRcuSection(VmCore& vm, Vcpu& vcpu,
 
 absl::StatusOr<FaultResult> HandleFault(VmCore& vm, Vcpu& vcpu, Gfn gfn,
                                         AccessKind kind, bool present) {
-  FaultAccounting accounting(vcpu.stats(), vcpu.fault_ticks());
+  FaultAccounting accounting(MmuKind::kTdp, vcpu.stats(), vcpu.fault_ticks());
   PageFault fault;
   fault.gfn = gfn;
   fault.kind = kind;

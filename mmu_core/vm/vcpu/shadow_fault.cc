@@ -239,7 +239,8 @@ ShadowFaultOutcome HandleShadowFault(VmCore& vm, Vcpu& vcpu, ShadowVcpu& shadow,
                                      uint64_t address,
                                      const GuestPageAccess& access,
                                      const WalkResult& walk) {
-  FaultAccounting accounting(vcpu.stats(), vcpu.fault_ticks());
+  FaultAccounting accounting(MmuKind::kShadow, vcpu.stats(),
+                             vcpu.fault_ticks());
   Handler handler(vm, vcpu, shadow, address, access, accounting.cost());
   ShadowFaultOutcome outcome = handler.Run(walk);
   if (handler.stale_root()) shadow.ReleaseRoots();

@@ -162,7 +162,7 @@ absl::Status ShadowVcpu::LoadRoot() {
   tlb_.FlushAll();
   if (absl::Status s = vm_.PrepareForShadowRoot(); !s.ok()) return s;
   if (absl::Status s = roots_.Load(*guest_, where_, nullptr); !s.ok()) return s;
-  vm_.tlb.CountVcpuFlush(FlushReason::kRoot);
+  vm_.tlb.CountVcpuFlush(MmuKind::kShadow, FlushReason::kRoot);
   return absl::OkStatus();
 }
 

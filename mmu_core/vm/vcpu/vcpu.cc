@@ -190,7 +190,7 @@ absl::Status Vcpu::LoadRoot() {
   if (!root.ok()) return root.status();
   root_ = std::move(*root);
   // A new root starts with an empty TLB (TLB-04).
-  vm_.tlb.CountVcpuFlush(FlushReason::kRoot);
+  vm_.tlb.CountVcpuFlush(MmuKind::kTdp, FlushReason::kRoot);
   return absl::OkStatus();
 }
 

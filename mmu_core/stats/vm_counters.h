@@ -1,0 +1,63 @@
+// The counters of one VM that several threads write: those of each of its MMUs,
+// and those that belong to no MMU. All are relaxed: they order nothing.
+
+#ifndef MMU_CORE_STATS_VM_COUNTERS_H_
+#define MMU_CORE_STATS_VM_COUNTERS_H_
+
+#include <array>
+#include <atomic>
+#include <cstdint>
+
+#include "mmu_core/base/level.h"
+#include "mmu_core/stats/labels.h"
+#include "mmu_core/stats/latency_histogram.h"
+#include "mmu_core/stats/mmu_counters.h"
+
+namespace mmu {
+
+// Thread-safe.
+class VmCounters {
+ public:
+  // What the MMU of this kind counts. Stays 0 if the VM has none.
+  MmuCounters& of(MmuKind kind) { return mmus_[static_cast<int>(kind)]; }
+  const MmuCounters& of(MmuKind kind) const {
+    return mmus_[static_cast<int>(kind)];
+  }
+
+  // Sums over the MMUs.
+  uint64_t Leafs(Level level) const {
+    uint64_t sum = 0;
+    for (const MmuCounters& mmu : mmus_) sum += mmu.Leafs(level);
+    return sum;
+  }
+  uint64_t Tables() const {
+    uint64_t sum = 0;
+    for (const MmuCounters& mmu : mmus_) sum += mmu.Tables();
+    return sum;
+  }
+  uint64_t Splits(Level from, SplitTrigger trigger) const {
+    uint64_t sum = 0;
+    for (const MmuCounters& mmu : mmus_) sum += mmu.Splits(from, trigger);
+    return sum;
+  }
+
+  std::atomic<uint64_t> harvested_pages{0};
+  std::atomic<uint64_t> cleared_pages{0};
+  // A page is aged in all MMUs as one.
+  std::atomic<uint64_t> aged_young{0};
+  std::atomic<uint64_t> aged_old{0};
+  std::array<std::atomic<int64_t>, kThrottleLimits> split_throttled_nanos{};
+
+  LatencyHistogram split_chunk;
+  LatencyHistogram dirty_log_start;
+  LatencyHistogram dirty_log_seal;
+  LatencyHistogram dirty_log_clear;
+  LatencyHistogram aging;
+
+ private:
+  std::array<MmuCounters, kMmuKinds> mmus_;
+};
+
+}  // namespace mmu
+
+#endif  // MMU_CORE_STATS_VM_COUNTERS_H_
