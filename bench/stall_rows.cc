@@ -19,8 +19,8 @@
 #include "bench/rows.h"
 #include "mmu_core/stats/labels.h"
 #include "mmu_core/stats/latency_histogram.h"
+#include "mmu_core/stats/lock_metrics.h"
 #include "mmu_core/stats/mmu_cost.h"
-#include "mmu_core/sync/lock_metrics.h"
 #include "mmu_core/sync/spin.h"
 #include "mmu_core/testing/dirty_log.h"
 #include "mmu_core/vm/jobs/split_job.h"
@@ -140,7 +140,7 @@ void Round(Vm& vm, uint64_t pages) {
 // Everything but the faults themselves, which are far more and far shorter.
 LatencySnapshot HoldsOfOperations(const Vm& vm) {
   LatencySnapshot holds;
-  const LockMetrics lock = vm.Metrics().lock;
+  const LockMetrics lock = vm.Stats().lock;
   for (int mode = 0; mode < kLockModes; ++mode) {
     for (int op = 0; op < kLockOps; ++op) {
       if (static_cast<LockOp>(op) == LockOp::kFault) continue;

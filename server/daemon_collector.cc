@@ -12,8 +12,9 @@
 #include "mmu_core/dirty/dirty_log_calls.h"
 #include "mmu_core/dirty/dirty_log_state.h"
 #include "mmu_core/paging/table_pool.h"
+#include "mmu_core/stats/counter_table.h"
+#include "mmu_core/stats/vm_stats.h"
 #include "mmu_core/sync/refill.h"
-#include "mmu_core/vm/inspect/vm_stats.h"
 #include "mmu_core/vm/vm.h"
 #include "prometheus/metric_family.h"
 #include "server/base/budget.h"
@@ -27,7 +28,6 @@
 #include "server/log/logging.h"
 #include "server/metrics/metric_writer.h"
 #include "server/metrics/process_metrics.h"
-#include "server/metrics/retained_totals.h"
 
 namespace mmud {
 namespace {
@@ -149,33 +149,14 @@ std::vector<prometheus::MetricFamily> DaemonCollector::Collect() const {
 MmuTotals DaemonCollector::GatherMmu() const {
   MmuTotals totals;
   const VmRegistry::Scrape scrape = state_.vms.ForScrape();
-  totals.metrics = scrape.gone.metrics;
-  totals.vm_stats = scrape.gone.vm_stats;
-  totals.metrics_by_mmu = scrape.gone.by_mmu;
+  totals.stats = scrape.gone.stats;
   totals.other_dirty_pages = scrape.gone.unlabelled_dirty_pages;
   totals.tables = mmu::TablePool::Process().Snapshot();
   totals.table_waits = mmu::GracePeriodWaits();
   mmu::MonotonicTime oldest = mmu::MonotonicTime::InfiniteFuture();
   for (const VmUse& vm : scrape.vms) {
-    const mmu::MmuMetrics metrics = vm->vm().Metrics();
     const mmu::VmStatsSnapshot stats = vm->vm().Stats();
-    AddCounters(metrics, &totals.metrics);
-    AddCounters(stats, &totals.vm_stats);
-    totals.metrics.undelivered_slots += metrics.undelivered_slots;
-    totals.metrics.dirty_ring_entries += metrics.dirty_ring_entries;
-    totals.metrics.dirty_ring_used_entries += metrics.dirty_ring_used_entries;
-    totals.metrics.vcpus_waiting_for_ring += metrics.vcpus_waiting_for_ring;
-    const auto label = static_cast<size_t>(LabelOf(vm->vm().config()));
-    AddCounters(metrics, &totals.metrics_by_mmu[label]);
-    mmu::VmStatsSnapshot& by_mmu = totals.vm_stats_by_mmu[label];
-    by_mmu.pages_4k += stats.pages_4k;
-    by_mmu.pages_2m += stats.pages_2m;
-    by_mmu.pages_1g += stats.pages_1g;
-    by_mmu.table_pages += stats.table_pages;
-    totals.vm_stats.mmu_shadow_pages += stats.mmu_shadow_pages;
-    totals.vm_stats.shadow_page_limit += stats.shadow_page_limit;
-    totals.vm_stats.mmu_unsync += stats.mmu_unsync;
-    totals.vm_stats.guest_memory_bytes += stats.guest_memory_bytes;
+    mmu::AddUp(stats, &totals.stats);
     ++totals.vms;
     totals.vcpus += vm->vm().config().vcpu_count;
     if (vm->vm().vcpus_paused()) {
@@ -186,10 +167,10 @@ MmuTotals DaemonCollector::GatherMmu() const {
       oldest = std::min(oldest, log->state.undelivered_since);
     }
     if (vm->metrics_label() == ManagedVm::MetricsLabel::kOwn) {
-      totals.vm_series.push_back({vm->name(), metrics});
+      totals.vm_series.push_back({vm->name(), stats});
     } else {
       totals.other_dirty_pages =
-          totals.other_dirty_pages.value_or(0) + metrics.dirty_pages;
+          totals.other_dirty_pages.value_or(0) + stats.vcpus.dirty_pages;
     }
   }
   if (oldest < mmu::MonotonicTime::InfiniteFuture()) {

@@ -219,8 +219,7 @@ TEST_F(DaemonCollectorTest, AFaultIsCountedOnce) {
   }
   EXPECT_EQ(fast, 3);
   EXPECT_EQ(fixed, 5);
-  EXPECT_EQ(Sum(faults),
-            static_cast<double>(vm->vm().Metrics().vcpus.pf_taken));
+  EXPECT_EQ(Sum(faults), static_cast<double>(vm->vm().Stats().vcpus.pf_taken));
 }
 
 TEST_F(DaemonCollectorTest, NoSeriesAppearsTwice) {

@@ -6,39 +6,6 @@
 namespace mmu {
 namespace {
 
-// Applies `fn` to each pair of plain numbers of two snapshots.
-template <typename Fn>
-void ForEachNumber(VcpuStatsSnapshot& a, const VcpuStatsSnapshot& b, Fn fn) {
-  fn(a.pf_taken, b.pf_taken);
-  fn(a.pf_fixed, b.pf_fixed);
-  fn(a.pf_emulate, b.pf_emulate);
-  fn(a.pf_spurious, b.pf_spurious);
-  fn(a.pf_fast, b.pf_fast);
-  fn(a.pf_mmio_spte_created, b.pf_mmio_spte_created);
-  fn(a.pf_guest, b.pf_guest);
-  fn(a.tlb_flush, b.tlb_flush);
-  fn(a.invlpg, b.invlpg);
-  fn(a.pf_retried, b.pf_retried);
-  fn(a.accesses, b.accesses);
-  fn(a.writes, b.writes);
-  fn(a.dirty_pages, b.dirty_pages);
-  fn(a.dirty_log_faults, b.dirty_log_faults);
-  fn(a.ring_full_exits, b.ring_full_exits);
-  fn(a.fault_errors, b.fault_errors);
-  for (int k = 0; k < kAccessKinds; ++k) {
-    for (int r = 0; r < kFaultResults; ++r) {
-      fn(a.faults[r][k], b.faults[r][k]);
-      fn(a.slow_faults[r][k], b.slow_faults[r][k]);
-    }
-    for (int m = 0; m < kMmuKinds; ++m) {
-      for (int o = 0; o < kFaultOutcomes; ++o) {
-        fn(a.page_faults[m][o][k], b.page_faults[m][o][k]);
-      }
-    }
-  }
-  for (int c = 0; c < kStallCauses; ++c) fn(a.stall_nanos[c], b.stall_nanos[c]);
-}
-
 // Of a fault that took mmu_lock, or did not need it.
 FaultOutcome OutcomeOf(FaultResult result) {
   switch (result) {
@@ -87,21 +54,6 @@ int64_t WaitTime::nanos() const {
   return ended_nanos_ + (waiting_ ? clock_.NowNanos() - begin_nanos_ : 0);
 }
 
-void VcpuStatsSnapshot::Add(const VcpuStatsSnapshot& other) {
-  ForEachNumber(*this, other, [](auto& a, const auto& b) { a += b; });
-  fault_fast.Add(other.fault_fast);
-  fault_slow.Add(other.fault_slow);
-}
-
-VcpuStatsSnapshot VcpuStatsSnapshot::Since(
-    const VcpuStatsSnapshot& earlier) const {
-  VcpuStatsSnapshot difference = *this;
-  ForEachNumber(difference, earlier, [](auto& a, const auto& b) { a -= b; });
-  difference.fault_fast = fault_fast.Since(earlier.fault_fast);
-  difference.fault_slow = fault_slow.Since(earlier.fault_slow);
-  return difference;
-}
-
 int64_t VcpuStats::StallNanos() const {
   int64_t sum = ring_full_wait.nanos();
   for (const OwnedCounter& nanos : stall_nanos_) sum += nanos.Get();
@@ -129,10 +81,10 @@ VcpuStatsSnapshot VcpuStats::Snapshot() const {
   s.pf_spurious = sum(FaultResult::kSpurious);
   s.pf_retried = sum(FaultResult::kRetry);
   for (int c = 0; c < kStallCauses; ++c) {
-    s.stall_nanos[c] = stall_nanos_[c].Get();
+    s.stall_nanos[c] = static_cast<uint64_t>(stall_nanos_[c].Get());
   }
   s.stall_nanos[static_cast<int>(StallCause::kRingFull)] =
-      ring_full_wait.nanos();
+      static_cast<uint64_t>(ring_full_wait.nanos());
   s.fault_fast = fault_fast.Snapshot();
   s.fault_slow = fault_slow.Snapshot();
   return s;

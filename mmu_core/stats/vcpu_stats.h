@@ -15,6 +15,7 @@
 #include "mmu_core/base/mutex.h"
 #include "mmu_core/stats/labels.h"
 #include "mmu_core/stats/latency_histogram.h"
+#include "mmu_core/stats/vcpu_stats_snapshot.h"
 
 namespace mmu {
 
@@ -69,48 +70,6 @@ class WaitTime {
   int64_t ended_nanos_ ABSL_GUARDED_BY(mu_) = 0;
   bool waiting_ ABSL_GUARDED_BY(mu_) = false;
   int64_t begin_nanos_ ABSL_GUARDED_BY(mu_) = 0;  // if it waits
-};
-
-// A copy. STAT-20..28 under KVM's names, then the project's own.
-struct VcpuStatsSnapshot {
-  uint64_t pf_taken = 0;
-  uint64_t pf_fixed = 0;
-  uint64_t pf_emulate = 0;
-  uint64_t pf_spurious = 0;
-  uint64_t pf_fast = 0;
-  uint64_t pf_mmio_spte_created = 0;
-  uint64_t pf_guest = 0;
-  uint64_t tlb_flush = 0;
-  uint64_t invlpg = 0;
-
-  // Of pf_taken, those that came to nothing and that the guest tried again.
-  uint64_t pf_retried = 0;
-  uint64_t accesses = 0;
-  uint64_t writes = 0;
-  uint64_t dirty_pages = 0;  // clean -> dirty transitions by this vCPU
-  // Write faults that made a page dirty whose mapping was there: without the
-  // log, most would not have happened.
-  uint64_t dirty_log_faults = 0;
-  uint64_t ring_full_exits = 0;  // exits because of a full dirty ring
-  uint64_t fault_errors = 0;
-  // Those that were not errors, by what the fault handler said of them; and of
-  // these those that were not handled without mmu_lock.
-  std::array<std::array<uint64_t, kAccessKinds>, kFaultResults> faults{};
-  std::array<std::array<uint64_t, kAccessKinds>, kFaultResults> slow_faults{};
-  // All faults, each once: by the MMU in whose tables it was, by FaultOutcome
-  // and by access.
-  std::array<std::array<std::array<uint64_t, kAccessKinds>, kFaultOutcomes>,
-             kMmuKinds>
-      page_faults{};
-  // By StallCause. kFlush, kInvalidation and kRingFull are exact, kRingFull
-  // with the wait that goes on; the others are estimated by sampling.
-  std::array<int64_t, kStallCauses> stall_nanos{};
-  LatencySnapshot fault_fast;  // sampled
-  LatencySnapshot fault_slow;  // sampled
-
-  void Add(const VcpuStatsSnapshot& other);
-  // What happened since `earlier`, a copy of the same vCPUs.
-  VcpuStatsSnapshot Since(const VcpuStatsSnapshot& earlier) const;
 };
 
 // Written by the vCPU's thread, read by anybody.

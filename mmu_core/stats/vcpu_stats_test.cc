@@ -36,9 +36,9 @@ void ExpectAll(const VcpuStatsSnapshot& s, uint64_t first, uint64_t times) {
     EXPECT_EQ(number, times * first++);
   }
   for (int cause = 0; cause < 4; ++cause) {
-    EXPECT_EQ(s.stall_nanos[cause], static_cast<int64_t>(times * first++));
+    EXPECT_EQ(s.stall_nanos[cause], times * first++);
   }
-  EXPECT_EQ(s.stall_nanos[static_cast<int>(StallCause::kRingFull)], 0);
+  EXPECT_EQ(s.stall_nanos[static_cast<int>(StallCause::kRingFull)], 0u);
 }
 
 TEST(VcpuStatsTest, ASnapshotHasEachCounterUnderItsOwnName) {

@@ -17,9 +17,10 @@
 #include "mmu_core/base/mutex.h"
 #include "mmu_core/base/thread_index.h"
 #include "mmu_core/stats/labels.h"
+#include "mmu_core/stats/lock_metrics.h"
 #include "mmu_core/stats/mmu_cost.h"
 #include "mmu_core/sync/asymmetric_barrier.h"
-#include "mmu_core/sync/lock_metrics.h"
+#include "mmu_core/sync/lock_metrics_recorder.h"
 #include "mmu_core/sync/rcu.h"
 
 namespace mmu {

@@ -99,7 +99,7 @@ TEST(TdpAgeTest, ItTakesNoLockAndFlushesNobody) {
   EXPECT_EQ(FlushesOf(*vm), flushes);
   EXPECT_EQ(cost.tlb_flush_count, 0);
   EXPECT_GE(cost.sptes_visited_count, 8);
-  const LockMetrics metrics = vm->Metrics().lock;
+  const LockMetrics metrics = vm->Stats().lock;
   EXPECT_EQ(metrics.at(LockMode::kRead, LockOp::kAge).acquisitions, 0u);
   EXPECT_EQ(metrics.at(LockMode::kWrite, LockOp::kAge).acquisitions, 0u);
 }

@@ -52,7 +52,7 @@ using ::testing::ElementsAre;
 using ::testing::IsEmpty;
 
 uint64_t FaultLocks(const Vm& vm) {
-  return vm.Metrics().lock.at(LockMode::kRead, LockOp::kFault).acquisitions;
+  return vm.Stats().lock.at(LockMode::kRead, LockOp::kFault).acquisitions;
 }
 
 TdpRoot& RootOf(Vm& vm) {
@@ -153,8 +153,7 @@ TEST(TdpFaultTest, AHugeLeafInPlaceOfATableFlushesItsRangeOnce) {
 
   const uint64_t flushes = FlushesOf(*vm);
   const auto by_range = [&] {
-    return vm->Metrics().flush.Flushes(FlushScope::kRange,
-                                       FlushReason::kRecover);
+    return vm->Stats().flush.Flushes(FlushScope::kRange, FlushReason::kRecover);
   };
   const uint64_t ranges = by_range();
   TableCache cache(vm->state().pool);

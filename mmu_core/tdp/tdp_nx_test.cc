@@ -65,8 +65,7 @@ class TdpNxTest : public ::testing::TestWithParam<Format> {
                                           AccessKind::kExec);
   }
   static uint64_t SplitsFrom(const Vm& vm, Level from) {
-    return vm.Metrics()
-        .splits[ToInt(from) - 2][static_cast<int>(SplitTrigger::kNx)];
+    return vm.Stats().Splits(from, SplitTrigger::kNx);
   }
 
   NxParameters parameters_{ItlbMultihit::kNo};

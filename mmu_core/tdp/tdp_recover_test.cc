@@ -82,7 +82,7 @@ TEST(TdpRecoverTest, SplitPagesBecomeHugeAgainWithOneFlush) {
             flushes + 1 + YieldsOf(*vm, LockMode::kRead, LockOp::kRecover));
   RcuBarrier();
   EXPECT_EQ(vm->state().pool.tables_out(), out - 8) << "the tables went back";
-  EXPECT_EQ(vm->Metrics().recoveries[0], 8u);
+  EXPECT_EQ(vm->Stats().recoveries[0], 8u);
   for (const uint64_t page : {0, 7, 4095}) {
     EXPECT_EQ(ReadValue(*vm, page * kPageSize), page + 1);
   }
@@ -324,7 +324,7 @@ TEST(TdpRecoverTest, PagesStayMappedAndRightWhileVcpusRun) {
   observer.join();
   vm->StopWorkload();
   EXPECT_EQ(unmapped, 0u);
-  EXPECT_EQ(vm->Metrics().vcpus.fault_errors, 0u);
+  EXPECT_EQ(vm->Stats().vcpus.fault_errors, 0u);
   EXPECT_EQ(vm->Stats().pages_2m, 8u);
   EXPECT_EQ(AuditFindings(*vm), "");
 }
@@ -338,7 +338,7 @@ TEST(TdpRecoverTest, AWalkThatIsInATableTakenApartFaultsInVain) {
   Touch(*vm, GfnRange::Of(Gfn(0), k2MPages));
   Split(*vm, GfnRange::Of(Gfn(0), k2MPages));
   vm->state().vcpus[0]->tlb().FlushAll();
-  const VcpuStatsSnapshot before = vm->Metrics().vcpus;
+  const VcpuStatsSnapshot before = vm->Stats().vcpus;
   testing::Interleaving threads;
   threads.Add("guest", [&] { EXPECT_EQ(ReadValue(*vm, 7 * kPageSize), 8u); });
   threads.Add("recover", [&] { Recover(*vm, GfnRange::Of(Gfn(0), k2MPages)); });
@@ -348,7 +348,7 @@ TEST(TdpRecoverTest, AWalkThatIsInATableTakenApartFaultsInVain) {
   threads.RunTo("recover", HookPoint::kFreezeToFree);
   threads.RunToEnd("guest");
   threads.RunToEnd("recover");
-  const VcpuStatsSnapshot since = vm->Metrics().vcpus.Since(before);
+  const VcpuStatsSnapshot since = vm->Stats().vcpus.Since(before);
   EXPECT_EQ(since.pf_taken, 1u);
   EXPECT_EQ(since.pf_spurious, 1u);
   EXPECT_EQ(vm->Stats().pages_2m, 1u);

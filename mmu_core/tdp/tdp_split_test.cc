@@ -109,8 +109,7 @@ TEST(TdpSplitTest, AGibibyteTakes513TablesDownToSmallPages) {
   EXPECT_EQ(vm->Stats().pages_4k, 262144u);
   EXPECT_EQ(vm->Stats().pages_2m, 0u);
   EXPECT_EQ(vm->Stats().pages_1g, 1u);
-  EXPECT_EQ(vm->Metrics().splits[0][static_cast<int>(SplitTrigger::kRequest)],
-            512u);
+  EXPECT_EQ(vm->Stats().Splits(Level::k2M, SplitTrigger::kRequest), 512u);
   EXPECT_EQ(AuditFindings(*vm), "");
 }
 
@@ -137,7 +136,7 @@ TEST(TdpSplitTest, TablesAreAllocatedWithTheLockDroppedAndNoneIsLeaked) {
   for (uint64_t gpa = 0; gpa < 200 * kMiB; gpa += 2 * kMiB) Read(*vm, gpa);
   TablePool& pool = vm->state().pool;
   const auto acquisitions = [&] {
-    return vm->Metrics().lock.at(LockMode::kRead, LockOp::kSplit).acquisitions;
+    return vm->Stats().lock.at(LockMode::kRead, LockOp::kSplit).acquisitions;
   };
   const uint64_t locks = acquisitions();
   const uint64_t tables = vm->Stats().table_pages;
@@ -181,8 +180,8 @@ TEST(TdpSplitTest, WithoutMemoryASplitStopsAndSaysWhere) {
   EXPECT_EQ(outcome.no_memory_count, 0);
   EXPECT_EQ(outcome.next_gfn, Gfn(3 * k2MPages));
   EXPECT_EQ(vm->Stats().pages_2m, 5u);
-  EXPECT_EQ(
-      vm->Metrics().split_failures[static_cast<int>(SplitFailure::kLimit)], 1u);
+  EXPECT_EQ(vm->Stats().split_failures[static_cast<int>(SplitFailure::kLimit)],
+            1u);
   // From there on it goes, once there is memory.
   outcome = Split(*vm, {outcome.next_gfn, Gfn(8 * k2MPages)}, cache);
   EXPECT_EQ(outcome.split_2m_count, 5);
@@ -234,12 +233,11 @@ TEST(TdpSplitTest, ConcurrentSplitsSplitEachPageOnceAndLeakNothing) {
   EXPECT_EQ(stats.pages_4k, 2 * k1GPages);
   EXPECT_EQ(stats.pages_2m + stats.pages_1g, 0u);
   EXPECT_EQ(pool.tables_out(), out + 2 + 1024);
-  const MmuMetrics metrics = vm->Metrics();
-  const int request = static_cast<int>(SplitTrigger::kRequest);
-  EXPECT_EQ(metrics.splits[0][request], 1024u) << "each once";
-  EXPECT_EQ(metrics.splits[1][request], 2u);
+  EXPECT_EQ(stats.Splits(Level::k2M, SplitTrigger::kRequest), 1024u)
+      << "each once";
+  EXPECT_EQ(stats.Splits(Level::k1G, SplitTrigger::kRequest), 2u);
   EXPECT_EQ(
-      metrics.split_failures[static_cast<int>(SplitFailure::kRaced)],
+      stats.split_failures[static_cast<int>(SplitFailure::kRaced)],
       static_cast<uint64_t>(outcomes[0].raced_count + outcomes[1].raced_count));
   EXPECT_EQ(AuditFindings(*vm), "");
 }
@@ -313,7 +311,7 @@ TEST(TdpSplitTest, TheSmallPagesHaveTheRightsAndBitsOfTheHugeOne) {
 // Covers: TDP-66
 TEST(TdpSplitTest, EnablingSplitsInReadModeAndClearingInWriteMode) {
   const auto locks = [](Vm& vm, LockMode mode, LockOp op) {
-    return vm.Metrics().lock.at(mode, op).acquisitions;
+    return vm.Stats().lock.at(mode, op).acquisitions;
   };
   auto eager = MakeVm({Slot(0, 0, 4 * kMiB, Level::k2M)});
   Touch(*eager, GfnRange::Of(Gfn(0), 1024));

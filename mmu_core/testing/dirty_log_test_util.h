@@ -47,7 +47,7 @@ inline std::string ErrorOf(const absl::Status& status) {
 }
 
 inline uint64_t Flushes(const Vm& vm) {
-  return vm.Stats().remote_tlb_flush_requests;
+  return vm.Stats().flush.remote_tlb_flush_requests;
 }
 
 }  // namespace mmu::testing

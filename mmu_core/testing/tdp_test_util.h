@@ -34,12 +34,12 @@ inline constexpr uint64_t k2MPages = PagesPer(Level::k2M);
 inline constexpr uint64_t k1GPages = PagesPer(Level::k1G);
 
 inline uint64_t FlushesOf(const Vm& vm) {
-  return vm.Stats().remote_tlb_flush_requests;
+  return vm.Stats().flush.remote_tlb_flush_requests;
 }
 
 // The number of yields of mmu_lock by `op` in `mode` so far.
 inline uint64_t YieldsOf(const Vm& vm, LockMode mode, LockOp op) {
-  return vm.Metrics().lock.at(mode, op).yields;
+  return vm.Stats().lock.at(mode, op).yields;
 }
 
 // The slot that holds `gfn`. Valid until the slots are changed.

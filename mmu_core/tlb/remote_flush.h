@@ -9,11 +9,11 @@
 #include <vector>
 
 #include "absl/base/thread_annotations.h"
+#include "mmu_core/stats/flush_metrics.h"
 #include "mmu_core/stats/labels.h"
 #include "mmu_core/stats/latency_histogram.h"
 #include "mmu_core/stats/mmu_cost.h"
 #include "mmu_core/sync/shared_mutex.h"
-#include "mmu_core/tlb/flush_metrics.h"
 #include "mmu_core/tlb/vcpu_gate.h"
 
 namespace mmu {

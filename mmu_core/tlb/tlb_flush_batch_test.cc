@@ -6,9 +6,9 @@
 #include "gtest/gtest.h"
 #include "mmu_core/base/address.h"
 #include "mmu_core/base/gfn_range.h"
+#include "mmu_core/stats/flush_metrics.h"
 #include "mmu_core/stats/labels.h"
 #include "mmu_core/stats/mmu_cost.h"
-#include "mmu_core/tlb/flush_metrics.h"
 #include "mmu_core/tlb/remote_flush.h"
 #include "mmu_core/tlb/vcpu_gate.h"
 

@@ -48,8 +48,7 @@ TEST(DirtyLoggingTest, AWriteToAProtectedHugePageSplitsItInPlace) {
   Read(*vm, 8 * kPageSize);
   EXPECT_EQ(vm->VcpuStats()[0].pf_taken, taken);
   EXPECT_THAT(SealAndList(*vm, 0), ElementsAre(7));
-  EXPECT_EQ(vm->Metrics().splits[0][static_cast<int>(SplitTrigger::kFault)],
-            1u);
+  EXPECT_EQ(vm->Stats().Splits(Level::k2M, SplitTrigger::kFault), 1u);
 }
 
 // Covers: DL-18

@@ -80,7 +80,7 @@ TEST_P(GuestWorkloadTest, BootsWhenItsVcpusMayRunAndNotBefore) {
   std::vector<std::byte> memory(untouched.size());
   ASSERT_TRUE(vm->ReadMemory(Gpa(0), absl::MakeSpan(memory)).ok());
   EXPECT_TRUE(memory == untouched);
-  EXPECT_EQ(vm->Metrics().vcpus.accesses, 0u);
+  EXPECT_EQ(vm->Stats().vcpus.accesses, 0u);
 }
 
 // A guest whose memory is deleted or moved while it runs is lost, whichever of

@@ -169,7 +169,7 @@ class HeldBackTest : public ::testing::TestWithParam<MmuMode> {
     return options;
   }
   uint64_t Retried() const { return vm_->VcpuStats()[0].pf_retried; }
-  int64_t Stalled() const {
+  uint64_t Stalled() const {
     return vm_->VcpuStats()[0]
         .stall_nanos[static_cast<int>(StallCause::kInvalidation)];
   }
@@ -211,7 +211,7 @@ TEST_P(HeldBackTest, ItIsPausedAndGoesOnToBeHeldBack) {
   }));
   EXPECT_EQ(vm_->Stats().pages_4k, 0u);
   // Released, it still stands: it is paused. And a pause is no stall.
-  const int64_t stalled = Stalled();
+  const uint64_t stalled = Stalled();
   const uint64_t retried = Retried();
   const uint64_t accesses = vm_->VcpuStats()[0].accesses;
   End();

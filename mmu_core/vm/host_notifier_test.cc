@@ -44,7 +44,7 @@ std::unique_ptr<Vm> MakeTwoSlots(int vcpus = 1) {
 
 uint64_t SequenceOf(Vm& vm) { return vm.state().invalidations.snapshot(); }
 uint64_t WriteLocksOf(Vm& vm) {
-  return vm.Metrics().lock.at(LockMode::kWrite, LockOp::kNotifier).acquisitions;
+  return vm.Stats().lock.at(LockMode::kWrite, LockOp::kNotifier).acquisitions;
 }
 
 // Covers: AGE-01, AGE-04, TDP-39

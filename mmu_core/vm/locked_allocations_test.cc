@@ -205,7 +205,7 @@ TEST_P(LockedAllocationsTest, NothingIsAllocatedUnderMmuLock) {
   check("memslots");
 
   vm_->ListShadowPages({}, {}, 100);
-  vm_->Metrics();
+  vm_->Stats();
   for (const auto& vcpu : vm.vcpus) vcpu->ReleaseRoot();
   check("the end");
   EXPECT_GT(allocations.reads() + allocations.writes(), 100u);

@@ -93,9 +93,9 @@ TEST(RegionHooksTest, WithoutTheQuirkADeletedSlotTakesItsOwnLeafsOnly) {
   auto vm = MakeSlotZapVm({Slot(0, 0, 4 * kMiB), Slot(1, kGiB, 4 * kMiB)});
   Write(*vm, 0x1000, 5);
   Write(*vm, kGiB);
-  const uint64_t flushes = vm->Stats().remote_tlb_flush_requests;
+  const uint64_t flushes = vm->Stats().flush.remote_tlb_flush_requests;
   ASSERT_TRUE(vm->SetMemslot(Slot(1, kGiB, 0)).ok());
-  EXPECT_EQ(vm->Stats().remote_tlb_flush_requests, flushes + 1);
+  EXPECT_EQ(vm->Stats().flush.remote_tlb_flush_requests, flushes + 1);
   EXPECT_THAT(AllMappings(vm->state()),
               ElementsAre(Mapping{1, Level::k4K, "rwad"}));
   const uint64_t taken = vm->VcpuStats()[0].pf_taken;
@@ -109,9 +109,9 @@ TEST(RegionHooksTest, WithoutTheQuirkADeletedSlotTakesItsOwnLeafsOnly) {
 TEST(RegionHooksTest, WithoutTheQuirkAnUntouchedSlotGoesWithoutAFlush) {
   auto vm = MakeSlotZapVm({Slot(0, 0, 4 * kMiB), Slot(1, kGiB, 4 * kMiB)});
   Write(*vm, 0x1000);
-  const uint64_t flushes = vm->Stats().remote_tlb_flush_requests;
+  const uint64_t flushes = vm->Stats().flush.remote_tlb_flush_requests;
   ASSERT_TRUE(vm->SetMemslot(Slot(1, kGiB, 0)).ok());
-  EXPECT_EQ(vm->Stats().remote_tlb_flush_requests, flushes);
+  EXPECT_EQ(vm->Stats().flush.remote_tlb_flush_requests, flushes);
 }
 
 // Covers: SLOT-28, SLOT-27
@@ -257,7 +257,7 @@ TEST(RegionHooksTest, WhatADeletionHoldsTheLockForIsBookedUnderMemslot) {
   auto vm = MakeVm({Slot(0, 0, 4 * kMiB), Slot(1, kGiB, 4 * kMiB)});
   Write(*vm, 0x1000);
   const auto acquisitions = [&vm](LockMode mode) {
-    return vm->Metrics().lock.at(mode, LockOp::kMemslot).acquisitions;
+    return vm->Stats().lock.at(mode, LockOp::kMemslot).acquisitions;
   };
   EXPECT_EQ(acquisitions(LockMode::kWrite), 0u);
   ASSERT_TRUE(vm->SetMemslot(Slot(1, kGiB, 0)).ok());
@@ -324,8 +324,7 @@ TEST(RegionHooksTest, ASlotThatIsCreatedLoggingNeedsNoWork) {
   }
   EXPECT_EQ(cost.tlb_flush_count, 0);
   EXPECT_EQ(cost.sptes_visited_count, 0);
-  EXPECT_EQ(vm->Metrics().splits[0][static_cast<int>(SplitTrigger::kEager)],
-            0u);
+  EXPECT_EQ(vm->Stats().Splits(Level::k2M, SplitTrigger::kEager), 0u);
   // New faults map small pages and mark.
   Write(*vm, kGiB + 0x1000);
   EXPECT_EQ(vm->Stats().pages_4k, 1u);
@@ -379,7 +378,7 @@ TEST(RegionHooksTest, OnlyUnmappingSeesInvalidRoots) {
     EXPECT_EQ(leaf(), Spte());
   }
   // Of a root that no vCPU can use, so nobody had to flush (TLB-07).
-  EXPECT_EQ(vm->Stats().remote_tlb_flush_requests, 0u);
+  EXPECT_EQ(vm->Stats().flush.remote_tlb_flush_requests, 0u);
 }
 
 }  // namespace

@@ -354,12 +354,12 @@ TEST_P(ShadowSlotsTest, RecoveryCountsTheHugePagesOfBothMmus) {
     return StopLog(vm_, recover, Undelivered::kDiscard, nullptr).value();
   };
   Write(vm_, 40 * kMiB);  // L1, where it keeps nothing
-  const uint64_t before = vm_.Metrics().recoveries[0];
+  const uint64_t before = vm_.Stats().recoveries[0];
   log_and_stop(RecoverOnStop::kNo);
   const RecoverOutcome recovered = vm_.RecoverHugePages({}, nullptr).value();
   EXPECT_EQ(recovered.to_2m_count, kL2Bytes / (2 * kMiB) + 1);
   EXPECT_EQ(recovered.to_1g_count, 0u);
-  EXPECT_EQ(vm_.Metrics().recoveries[0] - before, recovered.to_2m_count);
+  EXPECT_EQ(vm_.Stats().recoveries[0] - before, recovered.to_2m_count);
   EXPECT_EQ(vm_.RecoverHugePages({}, nullptr)->to_2m_count, 0u);
 
   nested_.WriteAllOfL2();

@@ -58,6 +58,11 @@ std::unique_ptr<Vm> HugeVm(uint64_t mib) {
   return vm;
 }
 
+absl::Duration ThrottledTime(const Vm& vm, ThrottleLimit limit) {
+  return absl::Nanoseconds(
+      vm.Stats().split_throttled_nanos[static_cast<int>(limit)]);
+}
+
 void WaitUntil(const std::function<bool()>& done) {
   while (!done()) std::this_thread::yield();
 }
@@ -87,7 +92,7 @@ TEST(SplitJobTest, AOneGigabytePageBecomesSmallPagesWithoutAFlush) {
   EXPECT_EQ(stats.pages_2m, 0u);
   EXPECT_EQ(stats.pages_4k, 262144u);
   EXPECT_EQ(stats.table_pages, tables + 513);
-  EXPECT_EQ(stats.remote_tlb_flush_requests, 0u);
+  EXPECT_EQ(stats.flush.remote_tlb_flush_requests, 0u);
   EXPECT_EQ(ReadValue(*vm, 77 * kMiB), 5u);
   EXPECT_EQ(AuditFindings(*vm), "");
 }
@@ -300,9 +305,8 @@ TEST(SplitJobTest, EachLimitSleepsForWhatIsMissingAndBooksIt) {
               absl::ZeroDuration());
     EXPECT_EQ(progress.throttled[static_cast<int>(ThrottleLimit::kPause)],
               absl::ZeroDuration());
-    EXPECT_EQ(
-        vm->Metrics().split_throttled[static_cast<int>(ThrottleLimit::kRate)],
-        progress.throttled[static_cast<int>(ThrottleLimit::kRate)]);
+    EXPECT_EQ(ThrottledTime(*vm, ThrottleLimit::kRate),
+              progress.throttled[static_cast<int>(ThrottleLimit::kRate)]);
   }
   {
     auto vm = HugeVm(8);
@@ -323,7 +327,7 @@ TEST(SplitJobTest, ALargerChunkIsDoneInFewerSteps) {
     EXPECT_EQ(RunSplit(*vm, request)
                   .throttled[static_cast<int>(ThrottleLimit::kLockHold)],
               absl::ZeroDuration());
-    return vm->Metrics().split_chunk.count;
+    return vm->Stats().split_chunk.count;
   };
   EXPECT_EQ(chunks(2 * kMiB), 8u);
   EXPECT_EQ(chunks(8 * kMiB), 2u);
@@ -343,11 +347,11 @@ TEST(SplitJobTest, ALockHoldThatIsOverAtOnceStillComesToTheEnd) {
     EXPECT_EQ(progress.done_bytes, progress.total_bytes);
     EXPECT_EQ(vm->Stats().pages_4k, 32u * 512);
     // A step for each page: none does more than one.
-    EXPECT_GE(vm->Metrics().split_chunk.count, 32u);
+    EXPECT_GE(vm->Stats().split_chunk.count, 32u);
     // All but the first had to take the lock anew because of the limit.
     constexpr auto kLockHold = static_cast<int>(ThrottleLimit::kLockHold);
     EXPECT_GT(progress.throttled[kLockHold], absl::ZeroDuration());
-    EXPECT_EQ(vm->Metrics().split_throttled[kLockHold],
+    EXPECT_EQ(ThrottledTime(*vm, ThrottleLimit::kLockHold),
               progress.throttled[kLockHold]);
     EXPECT_EQ(AuditFindings(*vm), "");
   }
@@ -359,7 +363,7 @@ TEST(SplitJobTest, TheLockIsLetGoAsOftenAsAsked) {
   request.throttle.chunk_bytes = 256 * kMiB;
   request.throttle.max_lock_hold = absl::Microseconds(5);
   const SplitProgress progress = RunSplit(*vm, request);
-  EXPECT_GT(vm->Metrics().split_chunk.count, 1u);
+  EXPECT_GT(vm->Stats().split_chunk.count, 1u);
   EXPECT_GT(progress.cost.max_lock_hold, absl::ZeroDuration());
   // No bound in time: a test's thread may be descheduled with the lock held.
   EXPECT_LT(progress.cost.max_lock_hold, progress.cost.wall);

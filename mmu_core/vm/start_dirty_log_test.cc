@@ -119,8 +119,7 @@ TEST(StartDirtyLogTest, EagerSplitsThenProtectsAndFlushesOnce) {
     ASSERT_EQ(m.flags.find('w'), std::string::npos) << m;
     ASSERT_NE(m.flags.find('m'), std::string::npos) << m;
   }
-  EXPECT_EQ(vm->Metrics().splits[0][static_cast<int>(SplitTrigger::kEager)],
-            2u);
+  EXPECT_EQ(vm->Stats().Splits(Level::k2M, SplitTrigger::kEager), 2u);
   const absl::StatusOr<StartResult> again = vm->StartDirtyLog(start, nullptr);
   ASSERT_TRUE(again.ok()) << again.status();
   EXPECT_EQ(again->log.state.id, start.id);

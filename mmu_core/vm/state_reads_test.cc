@@ -51,7 +51,7 @@ std::string LookAt(const Vm& vm) {
   EXPECT_EQ(vm.shadow_page_limit(), 0u);
   EXPECT_FALSE(vm.vcpus_paused());
   EXPECT_FALSE(vm.Workload().ok());
-  EXPECT_EQ(vm.Metrics().undelivered_slots, 0u);
+  EXPECT_EQ(vm.Stats().undelivered_slots, 0u);
   return seen;
 }
 

@@ -97,8 +97,8 @@ TEST(StopDirtyLogTest, AStageOfShadowPagesCountsTheSameHugePages) {
   ASSERT_TRUE(stopped.ok()) << stopped.status();
   EXPECT_EQ(stopped->recovered_2m_count, 4u);
   EXPECT_EQ(stopped->recovered_1g_count, 1u);
-  EXPECT_EQ(vm->Metrics().recoveries[0], 4u);
-  EXPECT_EQ(vm->Metrics().recoveries[1], 1u);
+  EXPECT_EQ(vm->Stats().recoveries[0], 4u);
+  EXPECT_EQ(vm->Stats().recoveries[1], 1u);
   EXPECT_EQ(vm->Stats().pages_4k, 0u);
   Write(*vm, 0);
   Write(*vm, kGiB + 5 * kMiB);
@@ -239,7 +239,7 @@ TEST_P(StandStillTest, VcpusStandStillFromTheLookAtTheLogToItsEnd) {
     options.sources.push_back(MakePattern(spec, vm->GuestSpace(), i, 2));
   }
   ASSERT_TRUE(vm->StartWorkload(std::move(options)).ok());
-  const auto accesses = [&] { return vm->Metrics().vcpus.accesses; };
+  const auto accesses = [&] { return vm->Stats().vcpus.accesses; };
   while (accesses() == 0) std::this_thread::yield();
   bool looked = false;
   int in_guest = 0;

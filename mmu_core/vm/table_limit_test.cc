@@ -158,7 +158,7 @@ TEST_P(TableLimitTest, TablesInTheirGracePeriodAreWaitedFor) {
   EXPECT_EQ(GracePeriodWaits(), waits + 1);
   reader.reset();
   threads.RunToEnd("operation");
-  EXPECT_EQ(vm->Metrics().vcpus.fault_errors, 0u);
+  EXPECT_EQ(vm->Stats().vcpus.fault_errors, 0u);
   pool.SetMaxTables(0);
   EXPECT_EQ(AuditFindings(*vm), "");
 }
@@ -229,7 +229,7 @@ TEST_P(TableLimitZapTest, TablesToWhichTheZapHasYetToComeAreWaitedFor) {
   }
   // More than once where it needs tables twice and the zap is not through.
   EXPECT_GT(GracePeriodWaits(), waits);
-  EXPECT_EQ(subject.Metrics().vcpus.fault_errors, 0u);
+  EXPECT_EQ(subject.Stats().vcpus.fault_errors, 0u);
   pool.SetMaxTables(0);
   EXPECT_EQ(AuditFindings(subject), "");
 }
@@ -288,7 +288,7 @@ TEST(TableLimitTest, AZapThatIsOffTheLockIsWaitedFor) {
     threads.RunToEnd("zap");
     threads.WaitForEnd("operation");
   }
-  EXPECT_EQ(vm->Metrics().vcpus.fault_errors, 0u);
+  EXPECT_EQ(vm->Stats().vcpus.fault_errors, 0u);
   pool.SetMaxTables(0);
   EXPECT_EQ(AuditFindings(*vm), "");
 }

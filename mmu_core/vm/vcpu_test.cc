@@ -134,13 +134,13 @@ TEST(VcpuTest, AFastFaultIsFixedAndFastAndFlushesNobody) {
   Write(*vm, 0x1000, 1, 1);
   TakeWriteWithoutFlush(*vm, Gfn(1));
   FlushAll(*vm);
-  const uint64_t requests = vm->Stats().remote_tlb_flush_requests;
+  const uint64_t requests = vm->Stats().flush.remote_tlb_flush_requests;
   Write(*vm, 0x1000, 2, 0);
   const VcpuStatsSnapshot stats = StatsOf(*vm);
   EXPECT_EQ(stats.pf_taken, 2u);
   EXPECT_EQ(stats.pf_fixed, 2u);
   EXPECT_EQ(stats.pf_fast, 1u);
-  EXPECT_EQ(vm->Stats().remote_tlb_flush_requests, requests);
+  EXPECT_EQ(vm->Stats().flush.remote_tlb_flush_requests, requests);
 }
 
 // Covers: STAT-27, TLB-02
@@ -151,8 +151,8 @@ TEST(VcpuTest, ARequestedFlushIsDoneBeforeTheNextAccessAndCountedOnce) {
   FlushAll(*vm);
   FlushAll(*vm);
   // The vCPU is not in guest mode: asked, not interrupted.
-  EXPECT_EQ(vm->Stats().remote_tlb_flush_requests, 2u);
-  EXPECT_EQ(vm->Stats().remote_tlb_flush, 0u);
+  EXPECT_EQ(vm->Stats().flush.remote_tlb_flush_requests, 2u);
+  EXPECT_EQ(vm->Stats().flush.remote_tlb_flush, 0u);
   EXPECT_EQ(StatsOf(*vm).tlb_flush, 0u);
   constexpr auto kFlush = static_cast<int>(StallCause::kFlush);
   EXPECT_EQ(StatsOf(*vm).stall_nanos[kFlush], 0);
@@ -184,7 +184,7 @@ TEST(VcpuTest, AFlushInterruptsOnlyVcpusInGuestMode) {
   MmuCost cost;
   vm->state().tlb.Flush(FlushScope::kVm, FlushReason::kZap, &cost);
   EXPECT_EQ(cost.vcpus_kicked_count, 1);
-  EXPECT_EQ(vm->Stats().remote_tlb_flush, 1u);
+  EXPECT_EQ(vm->Stats().flush.remote_tlb_flush, 1u);
   vm->state().vcpus[1]->ExitGuest();
 }
 
@@ -201,7 +201,7 @@ TEST(VcpuTest, ANewRootStartsWithAnEmptyTlb) {
   EXPECT_NE(vcpu.root()->id(), old_root);
   EXPECT_EQ(vcpu.tlb().Lookup(PageNumber(1)), nullptr);
   EXPECT_NE(vcpu.tlb().Lookup(PageNumber(2)), nullptr);
-  const FlushMetrics flush = vm->Metrics().flush;
+  const FlushMetrics flush = vm->Stats().flush;
   EXPECT_EQ(flush.Flushes(FlushScope::kVcpu, FlushReason::kRoot), 2u);
 }
 
@@ -227,7 +227,7 @@ TEST(VcpuTest, AnAgedPageLooksIdleAsLongAsItsTranslationIsCached) {
             1u);
   Read(*vm, 0x1000);
   EXPECT_EQ(vm->Age(range, AgeMode::kTest, nullptr)->young_page_count, 0u);
-  EXPECT_EQ(vm->Stats().remote_tlb_flush_requests, 0u);
+  EXPECT_EQ(vm->Stats().flush.remote_tlb_flush_requests, 0u);
   FlushAll(*vm);
   Read(*vm, 0x1000);
   const absl::StatusOr<AgeResult> aged =

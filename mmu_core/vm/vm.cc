@@ -310,7 +310,9 @@ std::vector<VcpuStatsSnapshot> Vm::VcpuStats() const {
   return VcpuStatsOf(*state_);
 }
 
-MmuMetrics Vm::Metrics() const { return MetricsOf(*state_); }
+uint64_t Vm::MappedPages(Level level) const {
+  return mmu::MappedPages(*state_, level);
+}
 
 AuditReport Vm::Audit() {
   state_->runner.Hold();

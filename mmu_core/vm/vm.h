@@ -33,13 +33,14 @@
 #include "mmu_core/mmu/shadow_page_info.h"
 #include "mmu_core/stats/labels.h"
 #include "mmu_core/stats/mmu_cost.h"
+#include "mmu_core/stats/vcpu_stats_snapshot.h"
+#include "mmu_core/stats/vm_stats.h"
 #include "mmu_core/sync/hold_limit.h"
 #include "mmu_core/vm/core/missing_slots.h"
 #include "mmu_core/vm/core/nx_parameters.h"
 #include "mmu_core/vm/core/vm_config.h"
 #include "mmu_core/vm/inspect/audit.h"
 #include "mmu_core/vm/inspect/shadow_page_list.h"
-#include "mmu_core/vm/inspect/vm_stats.h"
 #include "mmu_core/vm/jobs/age_sweep.h"
 #include "mmu_core/vm/jobs/recover_job.h"
 #include "mmu_core/vm/jobs/split_job.h"
@@ -351,10 +352,12 @@ class Vm {
                                     const ShadowPagePosition& from,
                                     size_t limit);
 
+  // All counters of the VM, and those of each vCPU (stats/counter_table.h).
   VmStatsSnapshot Stats() const;
   std::vector<VcpuStatsSnapshot> VcpuStats() const;
-  MmuMetrics Metrics() const;
-  // Holds the vCPUs, verifies every invariant, and lets the vCPUs continue.
+  // Mappings of this size, k4K to k1G, in all MMUs: pages_4k, 2m and 1g alone.
+  uint64_t MappedPages(Level level) const;
+  // Holds the vCPUs, verifies every invariant, lets them go on.
   AuditReport Audit();
 
   // For tests and benchmarks.

@@ -59,8 +59,8 @@ DirtySample ManagedVm::SampleDirty(mmu::MonotonicTime now) const {
   DirtySample sample;
   sample.time = now;
   for (const mmu::VcpuStatsSnapshot& vcpu : vm_->VcpuStats()) {
-    const int64_t ring_full =
-        vcpu.stall_nanos[static_cast<int>(mmu::StallCause::kRingFull)];
+    const auto ring_full = static_cast<int64_t>(
+        vcpu.stall_nanos[static_cast<int>(mmu::StallCause::kRingFull)]);
     sample.vcpus.push_back({.dirty_pages = vcpu.dirty_pages,
                             .write_faults = vcpu.dirty_log_faults,
                             .ring_full_nanos = ring_full});

@@ -22,9 +22,10 @@
 #include "mmu_core/base/thread.h"
 #include "mmu_core/dirty/dirty_log_state.h"
 #include "mmu_core/memory/host_memory.h"
+#include "mmu_core/stats/counter_table.h"
+#include "mmu_core/stats/vm_stats.h"
 #include "mmu_core/sync/timed_wait.h"
 #include "mmu_core/vm/core/vm_config.h"
-#include "mmu_core/vm/inspect/vm_stats.h"
 #include "mmu_core/vm/vm.h"
 #include "server/base/budget.h"
 #include "server/base/errors.h"
@@ -350,17 +351,14 @@ void VmRegistry::FinishDeletion(const std::string& name) {
     //   2. scrape: uses every VM that an entry has
     //   3. here: takes the VM away, then the entry, which 2 still counts in
     while (entry.used()) changed_.Wait(mu_);
-    const mmu::MmuMetrics metrics = vm->vm().Metrics();
-    AddCounters(metrics, &gone_.metrics);
-    AddCounters(metrics,
-                &gone_.by_mmu[static_cast<size_t>(LabelOf(vm->vm().config()))]);
-    AddCounters(vm->vm().Stats(), &gone_.vm_stats);
+    const mmu::VmStatsSnapshot stats = vm->vm().Stats();
+    mmu::AddWhatStays(stats, &gone_.stats);
     memory_bytes_ -= entry.memory_bytes;
     if (vm->metrics_label() == ManagedVm::MetricsLabel::kOwn) {
       --labelled_;
     } else {
       gone_.unlabelled_dirty_pages =
-          gone_.unlabelled_dirty_pages.value_or(0) + metrics.dirty_pages;
+          gone_.unlabelled_dirty_pages.value_or(0) + stats.vcpus.dirty_pages;
     }
     // Its name stays taken, and its place among --max_vms, until it is gone.
     entry.vm = nullptr;

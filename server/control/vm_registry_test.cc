@@ -491,7 +491,7 @@ TEST(VmRegistry, AFailedCheckChangesNothing) {
 TEST(VmRegistry, CountersOfDeletedVmsAreKept) {
   VmRegistry vms({});
   uint64_t acquisitions = 0;
-  const auto sum = [](const mmu::MmuMetrics& metrics) {
+  const auto sum = [](const mmu::VmStatsSnapshot& metrics) {
     uint64_t count = 0;
     for (const auto& by_op : metrics.lock.ops) {
       for (const auto& op : by_op) count += op.acquisitions;
@@ -501,13 +501,13 @@ TEST(VmRegistry, CountersOfDeletedVmsAreKept) {
   {
     VmUse vm = vms.Create("vms/a", Config()).value();
     ASSERT_TRUE(mmu::testing::StartLog(vm->vm()).ok());
-    acquisitions = sum(vm->vm().Metrics());
+    acquisitions = sum(vm->vm().Stats());
     ASSERT_GT(acquisitions, 0u);
   }
   ASSERT_TRUE(vms.Delete("vms/a", AnyVm, Patient).ok());
   const VmRegistry::Scrape scrape = vms.ForScrape();
   EXPECT_TRUE(scrape.vms.empty());
-  EXPECT_GE(sum(scrape.gone.metrics), acquisitions);
+  EXPECT_GE(sum(scrape.gone.stats), acquisitions);
 }
 
 TEST(VmRegistry, MetricsLabelsAreHandedOutAgain) {

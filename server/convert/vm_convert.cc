@@ -20,7 +20,6 @@
 #include "mmu_core/memory/host_memory.h"
 #include "mmu_core/memory/region_request.h"
 #include "mmu_core/vm/core/vm_config.h"
-#include "mmu_core/vm/inspect/vm_stats.h"
 #include "mmu_core/vm/vm.h"
 #include "server/base/errors.h"
 #include "server/base/etag.h"
@@ -194,11 +193,13 @@ v1::Vm ToProto(const ManagedVm& vm, v1::VmView view) {
   }
   proto.set_state(vm.deleting() ? v1::VM_STATE_DELETING : v1::VM_STATE_READY);
   proto.set_memory_size_bytes(memory);
-  const mmu::VmStatsSnapshot stats = vm.vm().Stats();
+  const auto mapped = [&vm](mmu::Level level) {
+    return static_cast<int64_t>(vm.vm().MappedPages(level));
+  };
   v1::PageCounts* pages = proto.mutable_mapped_pages();
-  pages->set_pages_4k_count(static_cast<int64_t>(stats.pages_4k));
-  pages->set_pages_2m_count(static_cast<int64_t>(stats.pages_2m));
-  pages->set_pages_1g_count(static_cast<int64_t>(stats.pages_1g));
+  pages->set_pages_4k_count(mapped(mmu::Level::k4K));
+  pages->set_pages_2m_count(mapped(mmu::Level::k2M));
+  pages->set_pages_1g_count(mapped(mmu::Level::k1G));
   proto.set_vcpu_state(VcpuStateOf(vm));
   if (const absl::optional<VcpuPause::State> pause = vm.pause().Get()) {
     *proto.mutable_pause() = ToProto(*pause);

@@ -3,16 +3,14 @@
 #ifndef SERVER_METRICS_MMU_METRICS_WRITER_H_
 #define SERVER_METRICS_MMU_METRICS_WRITER_H_
 
-#include <array>
 #include <cstdint>
 #include <string>
 #include <vector>
 
 #include "absl/types/optional.h"
 #include "mmu_core/paging/table_pool.h"
-#include "mmu_core/vm/inspect/vm_stats.h"
+#include "mmu_core/stats/vm_stats.h"
 #include "server/metrics/metric_writer.h"
-#include "server/metrics/retained_totals.h"
 
 namespace mmud {
 
@@ -20,16 +18,12 @@ namespace mmud {
 // VM.
 struct VmSeries {
   std::string vm;  // its name
-  mmu::MmuMetrics metrics;
+  mmu::VmStatsSnapshot stats;
 };
 
 // All VMs together, those that are gone included in what is cumulative.
 struct MmuTotals {
-  mmu::MmuMetrics metrics;
-  mmu::VmStatsSnapshot vm_stats;
-  // The same by the label `mmu`.
-  std::array<mmu::MmuMetrics, kMmuLabels> metrics_by_mmu;
-  std::array<mmu::VmStatsSnapshot, kMmuLabels> vm_stats_by_mmu;
+  mmu::VmStatsSnapshot stats;
   // Of the whole process, in no VM's numbers.
   mmu::TablePool::Use tables;
   uint64_t table_waits = 0;
@@ -54,6 +48,8 @@ struct MmuTotals {
   std::vector<VmSeries> vm_series;
 };
 
+// Each counter of the table (mmu_core/stats/counter_table.h) that has a metric,
+// and what the daemon knows of VMs besides.
 void WriteMmuMetrics(const MmuTotals& totals, MetricWriter* writer);
 
 }  // namespace mmud

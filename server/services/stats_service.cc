@@ -9,13 +9,14 @@
 
 #include "absl/status/statusor.h"
 #include "absl/strings/str_cat.h"
+#include "absl/types/span.h"
 #include "google/protobuf/repeated_field.h"
 #include "grpcpp/support/status.h"
 #include "mmu_core/paging/table_pool.h"
-#include "mmu_core/stats/labels.h"
-#include "mmu_core/stats/vcpu_stats.h"
+#include "mmu_core/stats/counter_table.h"
+#include "mmu_core/stats/vcpu_stats_snapshot.h"
+#include "mmu_core/stats/vm_stats.h"
 #include "mmu_core/sync/refill.h"
-#include "mmu_core/vm/inspect/vm_stats.h"
 #include "mmu_core/vm/vm.h"
 #include "server/base/errors.h"
 #include "server/base/resource_names.h"
@@ -29,6 +30,30 @@ namespace {
 
 using Statistics = google::protobuf::RepeatedPtrField<v1::MmuStatistic>;
 
+v1::StatisticKind ToProto(mmu::CounterKind kind) {
+  switch (kind) {
+    case mmu::CounterKind::kCumulative:
+      return v1::STATISTIC_KIND_CUMULATIVE;
+    case mmu::CounterKind::kInstant:
+      return v1::STATISTIC_KIND_INSTANT;
+    case mmu::CounterKind::kPeak:
+      return v1::STATISTIC_KIND_PEAK;
+  }
+  return v1::STATISTIC_KIND_UNSPECIFIED;
+}
+
+v1::StatisticUnit ToProto(mmu::CounterUnit unit) {
+  switch (unit) {
+    case mmu::CounterUnit::kCount:
+      return v1::STATISTIC_UNIT_COUNT;
+    case mmu::CounterUnit::kBytes:
+      return v1::STATISTIC_UNIT_BYTES;
+    case mmu::CounterUnit::kNanoseconds:
+      return v1::STATISTIC_UNIT_NANOSECONDS;
+  }
+  return v1::STATISTIC_UNIT_UNSPECIFIED;
+}
+
 void Add(const std::string& name, v1::StatisticKind kind,
          v1::StatisticUnit unit, uint64_t value, Statistics* out) {
   v1::MmuStatistic* statistic = out->Add();
@@ -38,62 +63,21 @@ void Add(const std::string& name, v1::StatisticKind kind,
   statistic->set_value(static_cast<int64_t>(value));
 }
 
-void Count(const std::string& name, uint64_t value, Statistics* out) {
-  Add(name, v1::STATISTIC_KIND_CUMULATIVE, v1::STATISTIC_UNIT_COUNT, value,
-      out);
-}
-
-void Now(const std::string& name, uint64_t value, Statistics* out) {
-  Add(name, v1::STATISTIC_KIND_INSTANT, v1::STATISTIC_UNIT_COUNT, value, out);
-}
-
-void Peak(const std::string& name, uint64_t value, Statistics* out) {
-  Add(name, v1::STATISTIC_KIND_PEAK, v1::STATISTIC_UNIT_COUNT, value, out);
-}
-
-void AddVcpu(const mmu::VcpuStatsSnapshot& stats, Statistics* out) {
-  Count("pf_taken", stats.pf_taken, out);
-  Count("pf_fixed", stats.pf_fixed, out);
-  Count("pf_emulate", stats.pf_emulate, out);
-  Count("pf_spurious", stats.pf_spurious, out);
-  Count("pf_fast", stats.pf_fast, out);
-  Count("pf_mmio_spte_created", stats.pf_mmio_spte_created, out);
-  Count("pf_guest", stats.pf_guest, out);
-  Count("tlb_flush", stats.tlb_flush, out);
-  Count("invlpg", stats.invlpg, out);
-  Count("pf_retried", stats.pf_retried, out);
-  Count("accesses", stats.accesses, out);
-  Count("writes", stats.writes, out);
-  Count("dirty_pages", stats.dirty_pages, out);
-  for (int i = 0; i < mmu::kStallCauses; ++i) {
-    Add("stall_" + std::string(mmu::ToString(static_cast<mmu::StallCause>(i))),
-        v1::STATISTIC_KIND_CUMULATIVE, v1::STATISTIC_UNIT_NANOSECONDS,
-        static_cast<uint64_t>(stats.stall_nanos[i]), out);
+// The counters of the table that are listed.
+template <typename Snapshot>
+void AddRows(absl::Span<const mmu::CounterRow<Snapshot>> rows,
+             const Snapshot& snapshot, Statistics* out) {
+  for (const mmu::CounterRow<Snapshot>& row : rows) {
+    if (row.in_statistics == mmu::InStatistics::kNo) continue;
+    row.ForEach([&](const mmu::CounterIndex& index) {
+      Add(row.NameAt(index), ToProto(row.kind), ToProto(row.unit),
+          row.value(snapshot, index), out);
+    });
   }
 }
 
-void AddVm(const mmu::VmStatsSnapshot& stats, Statistics* out) {
-  Count("remote_tlb_flush", stats.remote_tlb_flush, out);
-  Count("remote_tlb_flush_requests", stats.remote_tlb_flush_requests, out);
-  Count("mmu_shadow_zapped", stats.mmu_shadow_zapped, out);
-  Count("mmu_pte_write", stats.mmu_pte_write, out);
-  Count("mmu_pde_zapped", stats.mmu_pde_zapped, out);
-  Count("mmu_flooded", stats.mmu_flooded, out);
-  Count("mmu_recycled", stats.mmu_recycled, out);
-  Count("mmu_cache_miss", stats.mmu_cache_miss, out);
-  Now("mmu_unsync", stats.mmu_unsync, out);
-  Now("mmu_shadow_pages", stats.mmu_shadow_pages, out);
-  Now("pages_4k", stats.pages_4k, out);
-  Now("pages_2m", stats.pages_2m, out);
-  Now("pages_1g", stats.pages_1g, out);
-  Now("nx_lpage_splits", stats.nx_lpage_splits, out);
-  Peak("max_mmu_rmap_size", stats.max_mmu_rmap_size, out);
-  Peak("max_mmu_page_hash_collisions", stats.max_mmu_page_hash_collisions, out);
-  Now("table_pages", stats.table_pages, out);
-  Now("shadow_page_limit", stats.shadow_page_limit, out);
-  Add("guest_memory_bytes", v1::STATISTIC_KIND_INSTANT,
-      v1::STATISTIC_UNIT_BYTES, static_cast<uint64_t>(stats.guest_memory_bytes),
-      out);
+void AddVcpu(const mmu::VcpuStatsSnapshot& stats, Statistics* out) {
+  AddRows(mmu::VcpuCounterRows(), stats, out);
 }
 
 void Sort(Statistics* statistics) {
@@ -103,12 +87,17 @@ void Sort(Statistics* statistics) {
             });
 }
 
+// Of the whole process, in no VM's numbers.
 void AddProcess(Statistics* out) {
   const mmu::TablePool::Use tables = mmu::TablePool::Process().Snapshot();
-  Now("page_tables_in_use", tables.in_use, out);
-  Now("page_tables_in_grace_period", tables.in_grace_period, out);
-  Now("page_tables_limit", tables.max_tables, out);
-  Count("page_table_waits", mmu::GracePeriodWaits(), out);
+  const auto now = [out](const char* name, uint64_t value) {
+    Add(name, v1::STATISTIC_KIND_INSTANT, v1::STATISTIC_UNIT_COUNT, value, out);
+  };
+  now("page_tables_in_use", tables.in_use);
+  now("page_tables_in_grace_period", tables.in_grace_period);
+  now("page_tables_limit", tables.max_tables);
+  Add("page_table_waits", v1::STATISTIC_KIND_CUMULATIVE,
+      v1::STATISTIC_UNIT_COUNT, mmu::GracePeriodWaits(), out);
   Sort(out);
 }
 
@@ -116,18 +105,21 @@ enum class PerVcpu : uint8_t { kNo, kYes };
 
 void Describe(const ManagedVm& vm, PerVcpu per_vcpu, v1::VmMmuStats* out) {
   out->set_vm(vm.name());
-  AddVm(vm.vm().Stats(), out->mutable_statistics());
-  mmu::VcpuStatsSnapshot sum;
-  const std::vector<mmu::VcpuStatsSnapshot> vcpus = vm.vm().VcpuStats();
-  for (size_t i = 0; i < vcpus.size(); ++i) {
-    sum.Add(vcpus[i]);
-    if (per_vcpu == PerVcpu::kNo) continue;
-    v1::VcpuMmuStats* stats = out->add_vcpus();
-    stats->set_vcpu(static_cast<int32_t>(i));
-    AddVcpu(vcpus[i], stats->mutable_statistics());
-    Sort(stats->mutable_statistics());
+  mmu::VmStatsSnapshot stats = vm.vm().Stats();
+  if (per_vcpu == PerVcpu::kYes) {
+    // The sum is that of what is listed below.
+    const std::vector<mmu::VcpuStatsSnapshot> vcpus = vm.vm().VcpuStats();
+    stats.vcpus = mmu::VcpuStatsSnapshot();
+    for (size_t i = 0; i < vcpus.size(); ++i) {
+      stats.vcpus.Add(vcpus[i]);
+      v1::VcpuMmuStats* vcpu = out->add_vcpus();
+      vcpu->set_vcpu(static_cast<int32_t>(i));
+      AddVcpu(vcpus[i], vcpu->mutable_statistics());
+      Sort(vcpu->mutable_statistics());
+    }
   }
-  AddVcpu(sum, out->mutable_statistics());
+  AddRows(mmu::VmCounterRows(), stats, out->mutable_statistics());
+  AddVcpu(stats.vcpus, out->mutable_statistics());
   Sort(out->mutable_statistics());
 }
 

@@ -576,11 +576,11 @@ class Comparison {
       Expect(job.status(), "INVALID_RANGE");
       return;
     }
-    const uint64_t flushes = vm_->Stats().remote_tlb_flush_requests;
+    const uint64_t flushes = vm_->Stats().flush.remote_tlb_flush_requests;
     Expect((*job)->Run(), "");
     const SplitProgress progress = (*job)->Progress();
     if (progress.done_bytes != progress.total_bytes) Differs("split not done");
-    if (vm_->Stats().remote_tlb_flush_requests != flushes) {
+    if (vm_->Stats().flush.remote_tlb_flush_requests != flushes) {
       Differs("a split flushed");
     }
     for (const auto& [id, slot] : model_.slots()) {

@@ -66,7 +66,7 @@ class Round {
     if (vm_ != nullptr) {
       Audit();
       const VmStatsSnapshot stats = vm_->Stats();
-      result_.flushes = stats.remote_tlb_flush;
+      result_.flushes = stats.flush.remote_tlb_flush;
       result_.unsyncs = testing::Unsyncs() - unsyncs_before_;
       result_.pte_writes = stats.mmu_pte_write;
       result_.recycled = stats.mmu_recycled;

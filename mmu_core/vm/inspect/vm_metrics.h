@@ -8,18 +8,19 @@
 
 #include "absl/types/optional.h"
 #include "mmu_core/base/clock.h"
+#include "mmu_core/base/level.h"
 #include "mmu_core/stats/vcpu_stats.h"
+#include "mmu_core/stats/vm_stats.h"
 #include "mmu_core/vm/core/vm_core.h"
-#include "mmu_core/vm/inspect/vm_stats.h"
 
 namespace mmu {
 
-// Vm::Stats, Vm::VcpuStats, Vm::Metrics.
+// Vm::Stats, Vm::VcpuStats.
 VmStatsSnapshot StatsOf(const VmCore& vm);
 std::vector<VcpuStatsSnapshot> VcpuStatsOf(const VmCore& vm);
-MmuMetrics MetricsOf(const VmCore& vm);
 
 // The Vm functions of the same names.
+uint64_t MappedPages(const VmCore& vm, Level level);
 int VcpusWaitingForRing(const VmCore& vm);
 absl::optional<MonotonicTime> WaitingForRingSince(const VmCore& vm);
 

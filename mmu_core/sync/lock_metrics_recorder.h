@@ -1,7 +1,7 @@
-// The costs of mmu_lock, by mode and by the operation that took it.
+// Counts what mmu_lock costs.
 
-#ifndef MMU_CORE_SYNC_LOCK_METRICS_H_
-#define MMU_CORE_SYNC_LOCK_METRICS_H_
+#ifndef MMU_CORE_SYNC_LOCK_METRICS_RECORDER_H_
+#define MMU_CORE_SYNC_LOCK_METRICS_RECORDER_H_
 
 #include <array>
 #include <atomic>
@@ -9,39 +9,13 @@
 
 #include "mmu_core/stats/labels.h"
 #include "mmu_core/stats/latency_histogram.h"
+#include "mmu_core/stats/lock_metrics.h"
 #include "mmu_core/stats/sharded_counter.h"
 
 namespace mmu {
 
-// A value: the totals of one (mode, op).
-struct LockOpMetrics {
-  uint64_t acquisitions = 0;  // exact; includes the one after each yield
-  uint64_t contended = 0;     // exact; acquisitions that had to queue
-  uint64_t yields = 0;        // exact
-  LatencySnapshot wait;       // of contended acquisitions only
-  // Time held. Sampled for kFault (see LockMetricsRecorder), complete for other
-  // operations.
-  LatencySnapshot hold;
-
-  void Add(const LockOpMetrics& other);
-};
-
-// A value: a copy of one lock's totals, or the sum of several.
-struct LockMetrics {
-  std::array<std::array<LockOpMetrics, kLockOps>, kLockModes> ops;
-
-  LockOpMetrics& at(LockMode mode, LockOp op) {
-    return ops[static_cast<int>(mode)][static_cast<int>(op)];
-  }
-  const LockOpMetrics& at(LockMode mode, LockOp op) const {
-    return ops[static_cast<int>(mode)][static_cast<int>(op)];
-  }
-  void Add(const LockMetrics& other);
-};
-
-// Of a thread's uncontended kFault acquisitions, one in this many has its hold
-// time measured and counts for all of them. Every contended acquisition is
-// measured.
+// One in this many uncontended kFault acquisitions of a thread has its hold
+// time taken, and counts as so many. Contended ones are all taken.
 inline constexpr uint32_t kFaultHoldSampling = 64;
 
 // Collects the totals of one lock. Counting `acquisitions` touches no cache
@@ -77,4 +51,4 @@ class LockMetricsRecorder {
 
 }  // namespace mmu
 
-#endif  // MMU_CORE_SYNC_LOCK_METRICS_H_
+#endif  // MMU_CORE_SYNC_LOCK_METRICS_RECORDER_H_

@@ -1,25 +1,9 @@
-#include "mmu_core/sync/lock_metrics.h"
+#include "mmu_core/sync/lock_metrics_recorder.h"
 
 #include <atomic>
 #include <cstdint>
 
 namespace mmu {
-
-void LockOpMetrics::Add(const LockOpMetrics& other) {
-  acquisitions += other.acquisitions;
-  contended += other.contended;
-  yields += other.yields;
-  wait.Add(other.wait);
-  hold.Add(other.hold);
-}
-
-void LockMetrics::Add(const LockMetrics& other) {
-  for (int mode = 0; mode < kLockModes; ++mode) {
-    for (int op = 0; op < kLockOps; ++op) {
-      ops[mode][op].Add(other.ops[mode][op]);
-    }
-  }
-}
 
 void LockMetricsRecorder::CountYield(LockMode mode, LockOp op) {
   cells_[IndexOf(mode, op)].yields.fetch_add(1, std::memory_order_relaxed);

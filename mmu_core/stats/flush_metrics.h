@@ -1,7 +1,7 @@
 // The costs of remote TLB flushes, by scope and by reason.
 
-#ifndef MMU_CORE_TLB_FLUSH_METRICS_H_
-#define MMU_CORE_TLB_FLUSH_METRICS_H_
+#ifndef MMU_CORE_STATS_FLUSH_METRICS_H_
+#define MMU_CORE_STATS_FLUSH_METRICS_H_
 
 #include <array>
 #include <cstdint>
@@ -35,9 +35,8 @@ struct FlushMetrics {
     }
     return sum;
   }
-  void Add(const FlushMetrics& other);
 };
 
 }  // namespace mmu
 
-#endif  // MMU_CORE_TLB_FLUSH_METRICS_H_
+#endif  // MMU_CORE_STATS_FLUSH_METRICS_H_

@@ -1,0 +1,547 @@
+#include "mmu_core/stats/counter_table.h"
+
+#include <algorithm>
+#include <cstdint>
+#include <string_view>
+
+#include "mmu_core/base/access.h"
+#include "mmu_core/base/level.h"
+#include "mmu_core/stats/labels.h"
+
+namespace mmu {
+namespace {
+
+using Index = CounterIndex;
+using Vm = VmStatsSnapshot;
+using Vcpu = VcpuStatsSnapshot;
+
+constexpr auto kCumulative = CounterKind::kCumulative;
+constexpr auto kInstant = CounterKind::kInstant;
+constexpr auto kPeak = CounterKind::kPeak;
+constexpr auto kBytes = CounterUnit::kBytes;
+constexpr auto kNanoseconds = CounterUnit::kNanoseconds;
+constexpr auto kListed = InStatistics::kYes;
+constexpr auto kFirstEvent = SeriesFrom::kFirstEvent;
+constexpr auto kWork = HistogramReach::kWork;
+
+// --- Labels ---
+
+template <typename Enum>
+std::string_view NameOf(int index) {
+  return ToString(static_cast<Enum>(index));
+}
+
+template <Level kFirst>
+std::string_view SizeName(int index) {
+  return PageSizeName(static_cast<Level>(ToInt(kFirst) + index));
+}
+
+constexpr CounterLabel kMode = {"mode", kLockModes, NameOf<LockMode>};
+constexpr CounterLabel kOp = {"op", kLockOps, NameOf<LockOp>};
+constexpr CounterLabel kScope = {"scope", kFlushScopes, NameOf<FlushScope>};
+constexpr CounterLabel kReason = {"reason", kFlushReasons, NameOf<FlushReason>};
+constexpr CounterLabel kMmu = {"mmu", kMmuKinds, NameOf<MmuKind>};
+constexpr CounterLabel kPageSizes = {"page_size", 3, SizeName<Level::k4K>};
+constexpr CounterLabel kFrom = {"from", 2, SizeName<Level::k2M>};
+constexpr CounterLabel kTo = {"to", 2, SizeName<Level::k2M>};
+constexpr CounterLabel kTrigger = {"trigger", kSplitTriggers,
+                                   NameOf<SplitTrigger>};
+constexpr CounterLabel kFailure = {"reason", kSplitFailures,
+                                   NameOf<SplitFailure>};
+constexpr CounterLabel kLimit = {"limit", kThrottleLimits,
+                                 NameOf<ThrottleLimit>};
+constexpr CounterLabel kAge = {"result", 2, [](int i) -> std::string_view {
+                                 return i == 0 ? "young" : "old";
+                               }};
+constexpr CounterLabel kNoLock = {
+    "lock", 1, [](int) -> std::string_view { return "none"; }};
+constexpr CounterLabel kCause = {"cause", kStallCauses, NameOf<StallCause>};
+constexpr CounterLabel kRingFull = {
+    "cause", 1, [](int) { return ToString(StallCause::kRingFull); }};
+constexpr CounterLabel kOutcome = {"result", kFaultOutcomes,
+                                   NameOf<FaultOutcome>};
+constexpr CounterLabel kResult = {"result", kFaultResults, NameOf<FaultResult>};
+constexpr CounterLabel kAccess = {"access", kAccessKinds, NameOf<AccessKind>};
+constexpr CounterLabel kPath = {"path", 2, [](int i) -> std::string_view {
+                                  return i == 0 ? "fast" : "slow";
+                                }};
+
+// --- Places ---
+
+// A member of a snapshot that is a number, or a histogram.
+template <auto kMember>
+const uint64_t& InVm(const Vm& vm, const Index&) {
+  return vm.*kMember;
+}
+template <auto kMember>
+const LatencySnapshot& HistogramInVm(const Vm& vm, const Index&) {
+  return vm.*kMember;
+}
+// A member that is an array, by the first label.
+template <auto kMember>
+const uint64_t& ArrayInVm(const Vm& vm, const Index& i) {
+  return (vm.*kMember)[i[0]];
+}
+template <auto kMember>
+const uint64_t& InFlush(const Vm& vm, const Index&) {
+  return vm.flush.*kMember;
+}
+template <auto kMember>
+const uint64_t& ByReason(const Vm& vm, const Index& i) {
+  return (vm.flush.*kMember)[i[0]];
+}
+template <auto kMember>
+const auto& InLock(const Vm& vm, const Index& i) {
+  return vm.lock.ops[i[0]][i[1]].*kMember;
+}
+template <auto kMember>
+const uint64_t& InVcpu(const Vcpu& vcpu, const Index&) {
+  return vcpu.*kMember;
+}
+
+// --- The rows ---
+
+constexpr VmCounterRow kVmRows[] = {
+    {.name = "guest_memory_bytes",
+     .kind = kInstant,
+     .unit = kBytes,
+     .in_statistics = kListed,
+     .metric = {"guest_memory_bytes", "Size of all memslots."},
+     .value = InVm<&Vm::guest_memory_bytes>},
+
+    // mmu_lock.
+    {.name = "mmu_lock_wait",
+     .unit = kNanoseconds,
+     .metric = {"mmu_lock_wait_seconds",
+                "Time that contended acquisitions of mmu_lock waited."},
+     .labels = {&kMode, &kOp},
+     .histogram = InLock<&LockOpMetrics::wait>},
+    {.name = "mmu_lock_hold",
+     .unit = kNanoseconds,
+     .metric = {"mmu_lock_hold_seconds",
+                "Time for which mmu_lock was held; op=\"fault\" is sampled."},
+     .labels = {&kMode, &kOp},
+     .histogram = InLock<&LockOpMetrics::hold>},
+    {.name = "mmu_lock_hold_of_op",
+     .unit = kNanoseconds,
+     .vm_metric = {"vm_mmu_lock_hold_seconds_total",
+                   "Time for which mmu_lock of a VM was held, by operation; "
+                   "op=\"fault\" is estimated by sampling.",
+                   kFirstEvent},
+     .labels = {&kOp},
+     .value = ArrayInVm<&Vm::lock_hold_nanos>},
+    {.name = "mmu_lock_acquisitions",
+     .metric = {"mmu_lock_acquisitions_total", "Acquisitions of mmu_lock."},
+     .labels = {&kMode, &kOp},
+     .value = InLock<&LockOpMetrics::acquisitions>},
+    {.name = "mmu_lock_contended",
+     .metric = {"mmu_lock_contended_total",
+                "Acquisitions of mmu_lock that had to wait."},
+     .labels = {&kMode, &kOp},
+     .value = InLock<&LockOpMetrics::contended>},
+    {.name = "mmu_lock_yields",
+     .metric = {"mmu_lock_yields_total",
+                "Times that mmu_lock was given to a waiter in the middle of "
+                "work."},
+     .labels = {&kMode, &kOp},
+     .value = InLock<&LockOpMetrics::yields>},
+    {.name = "rmap_lock_contended",
+     .metric = {"rmap_lock_contended_total",
+                "Acquisitions of the lock of a reverse map that had to wait."},
+     .value = InVm<&Vm::rmap_lock_contended>},
+
+    // TLB flushes.
+    {.name = "remote_tlb_flush",
+     .in_statistics = kListed,
+     .value = InFlush<&FlushMetrics::remote_tlb_flush>},
+    {.name = "remote_tlb_flush_requests",
+     .in_statistics = kListed,
+     .value = InFlush<&FlushMetrics::remote_tlb_flush_requests>},
+    {.name = "tlb_flushes",
+     .metric = {"tlb_flushes_total",
+                "Remote TLB flushes, by the MMU that issued them. One for "
+                "several MMUs at once counts for the MMU that the guest runs "
+                "on.",
+                kFirstEvent},
+     .labels = {&kScope, &kReason, &kMmu},
+     .value = [](const Vm& vm, const Index& i) -> const uint64_t& {
+       return vm.flush.flushes[i[2]][i[0]][i[1]];
+     }},
+    {.name = "tlb_flush_requests",
+     .metric = {"tlb_flush_requests_total",
+                "Remote TLB flushes asked for, whether a vCPU was running or "
+                "not."},
+     .vm_metric = {"vm_tlb_flush_requests_total",
+                   "Remote TLB flushes of a VM that were asked for.",
+                   kFirstEvent},
+     .labels = {&kReason},
+     .value = ByReason<&FlushMetrics::requests>},
+    {.name = "tlb_flush_vcpus_kicked",
+     .metric = {"tlb_flush_vcpus_kicked_total",
+                "vCPUs interrupted by remote TLB flushes."},
+     .labels = {&kReason},
+     .value = ByReason<&FlushMetrics::kicked>},
+    {.name = "tlb_flush_elided",
+     .metric = {"tlb_flush_elided_total",
+                "Remote TLB flushes found to be unnecessary."},
+     .labels = {&kReason},
+     .value = ByReason<&FlushMetrics::elided>},
+    {.name = "tlb_flush_time",
+     .unit = kNanoseconds,
+     .metric = {"tlb_flush_seconds",
+                "Time until every vCPU had acknowledged a TLB flush."},
+     .labels = {&kScope},
+     .histogram = [](const Vm& vm, const Index& i) -> const LatencySnapshot& {
+       return vm.flush.seconds[i[0]];
+     }},
+
+    // Mappings.
+    {.name = "pages_mapped",
+     .kind = kInstant,
+     .metric = {"pages_mapped", "Mappings by size."},
+     .labels = {&kPageSizes, &kMmu},
+     .value = [](const Vm& vm, const Index& i) -> const uint64_t& {
+       return vm.mmus[i[1]].leafs[i[0]];
+     }},
+    {.name = "pages_4k",
+     .kind = kInstant,
+     .in_statistics = kListed,
+     .value = InVm<&Vm::pages_4k>},
+    {.name = "pages_2m",
+     .kind = kInstant,
+     .in_statistics = kListed,
+     .value = InVm<&Vm::pages_2m>},
+    {.name = "pages_1g",
+     .kind = kInstant,
+     .in_statistics = kListed,
+     .value = InVm<&Vm::pages_1g>},
+    {.name = "table_pages",
+     .kind = kInstant,
+     .in_statistics = kListed,
+     .value = InVm<&Vm::table_pages>},
+    {.name = "table_pages_of_mmu",
+     .kind = kInstant,
+     .metric = {"table_pages", "Page tables of TDP MMUs in use."},
+     .labels = {&kMmu},
+     .value = [](const Vm& vm, const Index& i) -> const uint64_t& {
+       return vm.mmus[i[0]].tables;
+     }},
+
+    // Shadow pages.
+    {.name = "mmu_shadow_pages",
+     .kind = kInstant,
+     .in_statistics = kListed,
+     .metric = {"shadow_pages", "Shadow pages in use."},
+     .value = InVm<&Vm::mmu_shadow_pages>},
+    {.name = "shadow_page_limit",
+     .kind = kInstant,
+     .in_statistics = kListed,
+     .metric = {"shadow_pages_limit",
+                "Shadow pages that there may be, all VMs that can have some "
+                "together."},
+     .value = InVm<&Vm::shadow_page_limit>},
+    {.name = "mmu_unsync",
+     .kind = kInstant,
+     .in_statistics = kListed,
+     .metric = {"unsync_pages",
+                "Shadow pages that may be out of step with the guest's "
+                "tables."},
+     .value = InVm<&Vm::mmu_unsync>},
+    {.name = "mmu_shadow_zapped",
+     .in_statistics = kListed,
+     .metric = {"shadow_pages_zapped_total", "Shadow pages that were zapped."},
+     .value = InVm<&Vm::mmu_shadow_zapped>},
+    {.name = "mmu_recycled",
+     .in_statistics = kListed,
+     .metric = {"shadow_pages_recycled_total",
+                "Shadow pages that were zapped to make room for others."},
+     .value = InVm<&Vm::mmu_recycled>},
+    {.name = "mmu_flooded",
+     .in_statistics = kListed,
+     .metric = {"shadow_pages_flooded_total",
+                "Shadow pages that were zapped because their guest wrote to "
+                "the table behind them as if it were none."},
+     .value = InVm<&Vm::mmu_flooded>},
+    {.name = "mmu_pde_zapped",
+     .in_statistics = kListed,
+     .metric = {"shadow_pde_zapped_total",
+                "Entries above level 1 that were zapped because their guest "
+                "changed its own."},
+     .value = InVm<&Vm::mmu_pde_zapped>},
+    {.name = "mmu_pte_write",
+     .in_statistics = kListed,
+     .metric = {"guest_pte_writes_total",
+                "Writes of guests to their tables that were emulated."},
+     .value = InVm<&Vm::mmu_pte_write>},
+    {.name = "mmu_cache_miss",
+     .in_statistics = kListed,
+     .metric = {"shadow_cache_misses_total",
+                "Shadow pages that were looked for and had to be made."},
+     .value = InVm<&Vm::mmu_cache_miss>},
+    {.name = "max_mmu_rmap_size",
+     .kind = kPeak,
+     .in_statistics = kListed,
+     .value = InVm<&Vm::max_mmu_rmap_size>},
+    {.name = "max_mmu_page_hash_collisions",
+     .kind = kPeak,
+     .in_statistics = kListed,
+     .value = InVm<&Vm::max_mmu_page_hash_collisions>},
+
+    // Huge pages.
+    {.name = "nx_lpage_splits",
+     .kind = kInstant,
+     .in_statistics = kListed,
+     .value = InVm<&Vm::nx_lpage_splits>},
+    {.name = "huge_page_splits",
+     .metric = {"huge_page_splits_total", "Huge mappings that were split.",
+                kFirstEvent},
+     .labels = {&kFrom, &kTrigger, &kMmu},
+     .value = [](const Vm& vm, const Index& i) -> const uint64_t& {
+       return vm.mmus[i[2]].splits[i[0]][i[1]];
+     }},
+    {.name = "huge_page_split_failures",
+     .metric = {"huge_page_split_failures_total",
+                "What got in the way of splits: no memory or limit for page "
+                "tables, where the mapping stays huge, or a race with a vCPU, "
+                "after which the split is tried again. invalid_root is always "
+                "0: no root goes out of use while a split holds slots_lock."},
+     .labels = {&kFailure},
+     .value = ArrayInVm<&Vm::split_failures>},
+    {.name = "huge_page_split_chunk",
+     .unit = kNanoseconds,
+     .metric = {"huge_page_split_chunk_seconds",
+                "Time for one chunk of a split operation."},
+     .histogram = HistogramInVm<&Vm::split_chunk>},
+    {.name = "split_throttled",
+     .unit = kNanoseconds,
+     .metric = {"split_throttled_seconds_total",
+                "Time that throttles cost splits; lock_hold is the time to "
+                "take mmu_lock again."},
+     .labels = {&kLimit},
+     .value = ArrayInVm<&Vm::split_throttled_nanos>},
+    {.name = "huge_page_recoveries",
+     .metric = {"huge_page_recoveries_total",
+                "Huge mappings put together again."},
+     .labels = {&kTo},
+     .value = ArrayInVm<&Vm::recoveries>},
+
+    // Dirty logs.
+    {.name = "undelivered_slots",
+     .kind = kInstant,
+     .metric = {"dirty_log_undelivered_memslots",
+                "Memslots with pages that are sealed or in flight."},
+     .value = InVm<&Vm::undelivered_slots>},
+    {.name = "harvested_pages",
+     .metric = {"dirty_log_harvested_pages_total", "Pages that seals took in."},
+     .vm_metric = {"vm_harvested_pages_total",
+                   "Pages of a VM that seals took in."},
+     .value = InVm<&Vm::harvested_pages>},
+    {.name = "cleared_pages",
+     .metric = {"dirty_log_cleared_pages_total",
+                "Pages that clears took into flight."},
+     .vm_metric = {"vm_cleared_pages_total",
+                   "Pages of a VM that were cleared."},
+     .value = InVm<&Vm::cleared_pages>},
+    {.name = "dirty_ring_entries",
+     .kind = kInstant,
+     .metric = {"dirty_ring_entries", "Entries of all dirty rings."},
+     .value = InVm<&Vm::dirty_ring_entries>},
+    {.name = "dirty_ring_used_entries",
+     .kind = kInstant,
+     .metric = {"dirty_ring_used_entries",
+                "Entries of dirty rings that are in use."},
+     .value = InVm<&Vm::dirty_ring_used_entries>},
+    {.name = "vcpus_waiting_for_ring",
+     .kind = kInstant,
+     .metric = {"vcpus_waiting", "vCPUs that stand still right now, by cause."},
+     .labels = {&kRingFull},
+     .value = InVm<&Vm::vcpus_waiting_for_ring>},
+    {.name = "dirty_log_start",
+     .unit = kNanoseconds,
+     .metric = {.family = "dirty_log_start_seconds",
+                .help = "Time to switch dirty logging on.",
+                .reach = kWork},
+     .histogram = HistogramInVm<&Vm::dirty_log_start>},
+    {.name = "dirty_log_seal",
+     .unit = kNanoseconds,
+     .metric = {.family = "dirty_log_seal_seconds",
+                .help = "Time to seal an epoch.",
+                .reach = kWork},
+     .histogram = HistogramInVm<&Vm::dirty_log_seal>},
+    {.name = "dirty_log_clear",
+     .unit = kNanoseconds,
+     .metric = {.family = "dirty_log_clear_seconds",
+                .help = "Time to clear a part of an epoch.",
+                .reach = kWork},
+     .histogram = HistogramInVm<&Vm::dirty_log_clear>},
+
+    // Ageing.
+    {.name = "aged_pages",
+     .metric = {"aging_pages_total", "Pages that aging looked at."},
+     .labels = {&kAge, &kNoLock, &kMmu},
+     .value = [](const Vm& vm, const Index& i) -> const uint64_t& {
+       return vm.mmus[i[2]].aged[i[0]];
+     }},
+    {.name = "aging",
+     .unit = kNanoseconds,
+     .metric = {.family = "aging_seconds",
+                .help = "Time to age a range.",
+                .reach = kWork},
+     .histogram = HistogramInVm<&Vm::aging>},
+};
+
+constexpr VcpuCounterRow kVcpuRows[] = {
+    // Page faults, under KVM's names and by what became of them.
+    {.name = "pf_taken",
+     .in_statistics = kListed,
+     .value = InVcpu<&Vcpu::pf_taken>},
+    {.name = "pf_fixed",
+     .in_statistics = kListed,
+     .value = InVcpu<&Vcpu::pf_fixed>},
+    {.name = "pf_emulate",
+     .in_statistics = kListed,
+     .value = InVcpu<&Vcpu::pf_emulate>},
+    {.name = "pf_spurious",
+     .in_statistics = kListed,
+     .value = InVcpu<&Vcpu::pf_spurious>},
+    {.name = "pf_fast",
+     .in_statistics = kListed,
+     .value = InVcpu<&Vcpu::pf_fast>},
+    {.name = "pf_mmio_spte_created",
+     .in_statistics = kListed,
+     .value = InVcpu<&Vcpu::pf_mmio_spte_created>},
+    {.name = "pf_guest",
+     .in_statistics = kListed,
+     .value = InVcpu<&Vcpu::pf_guest>},
+    {.name = "pf_retried",
+     .in_statistics = kListed,
+     .value = InVcpu<&Vcpu::pf_retried>},
+    {.name = "page_faults",
+     .metric = {"page_faults_total",
+                "Page faults of vCPUs, each once, by result: \"fast\" was "
+                "fixed without mmu_lock, \"fixed\" with it."},
+     .labels = {&kOutcome, &kAccess, &kMmu},
+     .value = [](const Vcpu& vcpu, const Index& i) -> const uint64_t& {
+       return vcpu.page_faults[i[2]][i[0]][i[1]];
+     }},
+    {.name = "faults",
+     .labels = {&kResult, &kAccess},
+     .value = [](const Vcpu& vcpu, const Index& i) -> const uint64_t& {
+       return vcpu.faults[i[0]][i[1]];
+     }},
+    {.name = "slow_faults",
+     .labels = {&kResult, &kAccess},
+     .value = [](const Vcpu& vcpu, const Index& i) -> const uint64_t& {
+       return vcpu.slow_faults[i[0]][i[1]];
+     }},
+    {.name = "fault_errors", .value = InVcpu<&Vcpu::fault_errors>},
+    {.name = "page_fault_time",
+     .unit = kNanoseconds,
+     .metric = {"page_fault_seconds", "Time to handle a page fault (sampled)."},
+     .labels = {&kPath},
+     .histogram = [](const Vcpu& vcpu,
+                     const Index& i) -> const LatencySnapshot& {
+       return i[0] == 0 ? vcpu.fault_fast : vcpu.fault_slow;
+     }},
+
+    {.name = "tlb_flush",
+     .in_statistics = kListed,
+     .value = InVcpu<&Vcpu::tlb_flush>},
+    {.name = "invlpg",
+     .in_statistics = kListed,
+     .value = InVcpu<&Vcpu::invlpg>},
+    {.name = "accesses",
+     .in_statistics = kListed,
+     .value = InVcpu<&Vcpu::accesses>},
+    {.name = "writes",
+     .in_statistics = kListed,
+     .value = InVcpu<&Vcpu::writes>},
+    {.name = "stall",
+     .unit = kNanoseconds,
+     .in_statistics = kListed,
+     .metric = {"vcpu_stall_seconds_total",
+                "Time that vCPUs stood still; estimated by sampling but for "
+                "flush, ring_full and invalidation: the host was taking the "
+                "page away, or its memslot was changing. ring_full grows while "
+                "a vCPU waits."},
+     .vm_metric = {"vm_vcpu_stall_seconds_total",
+                   "Time that vCPUs of a VM stood still, as "
+                   "vcpu_stall_seconds_total.",
+                   kFirstEvent},
+     .labels = {&kCause},
+     .value = [](const Vcpu& vcpu, const Index& i) -> const uint64_t& {
+       return vcpu.stall_nanos[i[0]];
+     }},
+
+    // Dirty pages.
+    {.name = "dirty_pages",
+     .in_statistics = kListed,
+     .metric = {"dirty_log_dirtied_pages_total",
+                "Pages that went from clean to dirty, of all VMs there ever "
+                "were."},
+     .vm_metric = {"dirty_pages_total",
+                   "Pages of a VM that exists that went from clean to dirty; "
+                   "vm=\"_other\" are all VMs beyond --metrics_max_vms."},
+     .value = InVcpu<&Vcpu::dirty_pages>},
+    {.name = "dirty_log_faults", .value = InVcpu<&Vcpu::dirty_log_faults>},
+    {.name = "ring_full_exits",
+     .metric = {"dirty_ring_full_exits_total",
+                "Exits of vCPUs because their dirty ring was full."},
+     .value = InVcpu<&Vcpu::ring_full_exits>},
+};
+
+template <typename Snapshot>
+void AddRow(const CounterRow<Snapshot>& row, const Snapshot& from,
+            Snapshot* sum) {
+  row.ForEach([&](const Index& i) {
+    if (row.histogram != nullptr) {
+      row.Histogram(*sum, i).Add(row.histogram(from, i));
+    } else if (row.kind == kPeak) {
+      row.Value(*sum, i) = std::max(row.value(*sum, i), row.value(from, i));
+    } else {
+      row.Value(*sum, i) += row.value(from, i);
+    }
+  });
+}
+
+}  // namespace
+
+absl::Span<const VmCounterRow> VmCounterRows() { return kVmRows; }
+absl::Span<const VcpuCounterRow> VcpuCounterRows() { return kVcpuRows; }
+
+void AddUp(const VmStatsSnapshot& vm, VmStatsSnapshot* sum) {
+  for (const VmCounterRow& row : kVmRows) AddRow(row, vm, sum);
+  sum->vcpus.Add(vm.vcpus);
+}
+
+void AddWhatStays(const VmStatsSnapshot& vm, VmStatsSnapshot* sum) {
+  for (const VmCounterRow& row : kVmRows) {
+    if (row.kind == kCumulative) AddRow(row, vm, sum);
+  }
+  for (const VcpuCounterRow& row : kVcpuRows) {
+    if (row.kind == kCumulative) AddRow(row, vm.vcpus, &sum->vcpus);
+  }
+}
+
+void VcpuStatsSnapshot::Add(const VcpuStatsSnapshot& other) {
+  for (const VcpuCounterRow& row : kVcpuRows) AddRow(row, other, this);
+}
+
+VcpuStatsSnapshot VcpuStatsSnapshot::Since(
+    const VcpuStatsSnapshot& earlier) const {
+  VcpuStatsSnapshot difference = *this;
+  for (const VcpuCounterRow& row : kVcpuRows) {
+    if (row.kind != kCumulative) continue;
+    row.ForEach([&](const Index& i) {
+      if (row.histogram != nullptr) {
+        row.Histogram(difference, i) =
+            row.histogram(*this, i).Since(row.histogram(earlier, i));
+      } else {
+        row.Value(difference, i) -= row.value(earlier, i);
+      }
+    });
+  }
+  return difference;
+}
+
+}  // namespace mmu

@@ -1,0 +1,138 @@
+// The table of counters: one row for each number that a VM counts. It says what
+// the counter is called and what it means, where it is shown, and how the
+// counters of several VMs add up. All that shows or adds up counters walks the
+// table, so a new counter is a member of a snapshot, the place that counts, and
+// a row.
+//
+// A row has one value, or one for each combination of its labels: the TLB
+// flushes, say, have one for each scope, reason and MMU.
+
+#ifndef MMU_CORE_STATS_COUNTER_TABLE_H_
+#define MMU_CORE_STATS_COUNTER_TABLE_H_
+
+#include <array>
+#include <cstdint>
+#include <string>
+#include <string_view>
+
+#include "absl/types/span.h"
+#include "mmu_core/stats/latency_histogram.h"
+#include "mmu_core/stats/vcpu_stats_snapshot.h"
+#include "mmu_core/stats/vm_stats.h"
+
+namespace mmu {
+
+// What a number says, and how it adds up.
+enum class CounterKind : uint8_t {
+  kCumulative,  // events since the VM was made: summed up, and those of a VM
+                // that is gone stay in the sum
+  kInstant,     // what there is now: summed up over the VMs that exist
+  kPeak,  // the highest value there was: the highest of the VMs that exist
+};
+
+enum class CounterUnit : uint8_t { kCount, kBytes, kNanoseconds };
+
+// Whether GetMmuStats lists a counter.
+enum class InStatistics : uint8_t { kNo, kYes };
+
+// When a metric has a series of its own for a combination of labels.
+enum class SeriesFrom : uint8_t {
+  kStart,       // at once, with the value 0
+  kFirstEvent,  // once it is not 0: most combinations never occur
+};
+
+// How far the buckets of a histogram reach.
+enum class HistogramReach : uint8_t {
+  kStep,  // to 4 s: a wait, a hold, a flush, a fault
+  kWork,  // to more than an hour: what a caller may wait for
+};
+
+// One label of a counter, and its values.
+struct CounterLabel {
+  std::string_view name;
+  int size = 0;
+  std::string_view (*value)(int index) = nullptr;
+};
+
+// How a counter appears on /metrics. A value.
+struct CounterMetric {
+  std::string_view family;  // without the prefix "mmud_"; empty: not at all
+  std::string_view help;
+  SeriesFrom series_from = SeriesFrom::kStart;
+  HistogramReach reach = HistogramReach::kStep;
+};
+
+// An index for each label of a row; 0 for those that it does not have.
+inline constexpr int kMaxCounterLabels = 3;
+using CounterIndex = std::array<int, kMaxCounterLabels>;
+
+// A row of the table: a counter of a VM, or of a vCPU. A value.
+template <typename Snapshot>
+struct CounterRow {
+  // The name in GetMmuStats; with labels see NameAt.
+  std::string_view name;
+  CounterKind kind = CounterKind::kCumulative;
+  CounterUnit unit = CounterUnit::kCount;
+  InStatistics in_statistics = InStatistics::kNo;
+  CounterMetric metric = {};  // of all VMs together
+  // Of each VM that has series of its own, with the label "vm" before `labels`.
+  CounterMetric vm_metric = {};
+  std::array<const CounterLabel*, kMaxCounterLabels> labels = {};  // then null
+  // Where it is in a snapshot. Exactly one of the two is not null; a histogram
+  // is cumulative, its unit nanoseconds.
+  const uint64_t& (*value)(const Snapshot&, const CounterIndex&) = nullptr;
+  const LatencySnapshot& (*histogram)(const Snapshot&,
+                                      const CounterIndex&) = nullptr;
+
+  // The name of one value: followed by "_" and the value of each label.
+  std::string NameAt(const CounterIndex& index) const {
+    std::string full(name);
+    for (int i = 0; i < kMaxCounterLabels && labels[i] != nullptr; ++i) {
+      full += '_';
+      full += labels[i]->value(index[i]);
+    }
+    return full;
+  }
+
+  // Calls fn(index) for each combination of the labels' values.
+  template <typename Fn>
+  void ForEach(const Fn& fn) const {
+    CounterIndex i = {};
+    for (i[0] = 0; i[0] < SizeOf(0); ++i[0]) {
+      for (i[1] = 0; i[1] < SizeOf(1); ++i[1]) {
+        for (i[2] = 0; i[2] < SizeOf(2); ++i[2]) fn(CounterIndex(i));
+      }
+    }
+  }
+
+  // The same places in a snapshot that may be changed.
+  uint64_t& Value(Snapshot& snapshot, const CounterIndex& index) const {
+    return const_cast<uint64_t&>(value(snapshot, index));
+  }
+  LatencySnapshot& Histogram(Snapshot& snapshot,
+                             const CounterIndex& index) const {
+    return const_cast<LatencySnapshot&>(histogram(snapshot, index));
+  }
+
+ private:
+  int SizeOf(int label) const {
+    return labels[label] == nullptr ? 1 : labels[label]->size;
+  }
+};
+
+using VmCounterRow = CounterRow<VmStatsSnapshot>;
+using VcpuCounterRow = CounterRow<VcpuStatsSnapshot>;
+
+// All counters of a VM but those of its vCPUs.
+absl::Span<const VmCounterRow> VmCounterRows();
+// All counters of a vCPU. A VM has their sum (VmStatsSnapshot::vcpus).
+absl::Span<const VcpuCounterRow> VcpuCounterRows();
+
+// Adds the counters of a VM that exists to the sum of others.
+void AddUp(const VmStatsSnapshot& vm, VmStatsSnapshot* sum);
+// Adds what stays of a VM that goes: its cumulative counters.
+void AddWhatStays(const VmStatsSnapshot& vm, VmStatsSnapshot* sum);
+
+}  // namespace mmu
+
+#endif  // MMU_CORE_STATS_COUNTER_TABLE_H_

@@ -1,0 +1,256 @@
+#include "mmu_core/stats/counter_table.h"
+
+#include <cstddef>
+#include <cstdint>
+#include <functional>
+#include <set>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "gmock/gmock.h"
+#include "gtest/gtest.h"
+#include "mmu_core/stats/labels.h"
+
+namespace mmu {
+namespace {
+
+using ::testing::UnorderedElementsAre;
+
+// What the tests below look at of a row, of either table.
+struct Row {
+  std::string name;
+  CounterKind kind;
+  CounterUnit unit;
+  bool listed;
+  bool is_histogram;
+  CounterMetric metric;
+  CounterMetric vm_metric;
+};
+
+std::vector<Row> AllRows() {
+  std::vector<Row> all;
+  const auto add = [&all](const auto& rows) {
+    for (const auto& row : rows) {
+      all.push_back({std::string(row.name), row.kind, row.unit,
+                     row.in_statistics == InStatistics::kYes,
+                     row.histogram != nullptr, row.metric, row.vm_metric});
+    }
+  };
+  add(VmCounterRows());
+  add(VcpuCounterRows());
+  return all;
+}
+
+std::vector<std::string> NamesOf(const std::function<bool(const Row&)>& test) {
+  std::vector<std::string> names;
+  for (const Row& row : AllRows()) {
+    if (test(row)) names.push_back(row.name);
+  }
+  return names;
+}
+
+bool IsMetric(const Row& row) {
+  return !row.metric.family.empty() || !row.vm_metric.family.empty();
+}
+
+// Calls fn(row, snapshot, index) for each value and each histogram.
+template <typename Fn>
+void ForEachPlace(VmStatsSnapshot& vm, const Fn& fn) {
+  for (const VmCounterRow& row : VmCounterRows()) {
+    row.ForEach([&](const CounterIndex& i) { fn(row, vm, i); });
+  }
+  for (const VcpuCounterRow& row : VcpuCounterRows()) {
+    row.ForEach([&](const CounterIndex& i) { fn(row, vm.vcpus, i); });
+  }
+}
+
+// The part of `other` that is of the second argument's type.
+VmStatsSnapshot& SameIn(VmStatsSnapshot& other, const VmStatsSnapshot&) {
+  return other;
+}
+VcpuStatsSnapshot& SameIn(VmStatsSnapshot& other, const VcpuStatsSnapshot&) {
+  return other.vcpus;
+}
+
+// A snapshot in which each number is another one, from `first` on, and each
+// histogram has as many values of so many nanoseconds.
+VmStatsSnapshot Filled(uint64_t first) {
+  VmStatsSnapshot vm;
+  uint64_t next = first;
+  ForEachPlace(vm, [&next](const auto& row, auto& snapshot, const auto& i) {
+    if (row.histogram == nullptr) {
+      row.Value(snapshot, i) = next++;
+    } else {
+      row.Histogram(snapshot, i).Record(static_cast<int64_t>(next++));
+    }
+  });
+  return vm;
+}
+
+TEST(CounterTableTest, EachCounterHasANameOfItsOwn) {
+  std::set<std::string> names;
+  VmStatsSnapshot vm;
+  ForEachPlace(vm, [&names](const auto& row, auto&, const auto& i) {
+    EXPECT_TRUE(names.insert(row.NameAt(i)).second) << row.NameAt(i);
+  });
+  std::set<std::string_view> families;
+  for (const Row& row : AllRows()) {
+    for (const CounterMetric& metric : {row.metric, row.vm_metric}) {
+      if (metric.family.empty()) continue;
+      EXPECT_TRUE(families.insert(metric.family).second) << metric.family;
+    }
+  }
+}
+
+// What is shown nowhere, or in one place only, is so on purpose.
+TEST(CounterTableTest, EachCounterIsShownOrNamedHere) {
+  // On /metrics others have the same with more labels, or they say nothing of
+  // several VMs together.
+  EXPECT_THAT(
+      NamesOf([](const Row& row) { return row.listed && !IsMetric(row); }),
+      UnorderedElementsAre("remote_tlb_flush", "remote_tlb_flush_requests",
+                           "pages_4k", "pages_2m", "pages_1g", "table_pages",
+                           "max_mmu_rmap_size", "max_mmu_page_hash_collisions",
+                           "nx_lpage_splits", "pf_taken", "pf_fixed",
+                           "pf_emulate", "pf_spurious", "pf_fast",
+                           "pf_mmio_spte_created", "pf_guest", "pf_retried",
+                           "tlb_flush", "invlpg", "accesses", "writes"));
+  EXPECT_THAT(
+      NamesOf([](const Row& row) { return IsMetric(row) && !row.listed; }),
+      UnorderedElementsAre(
+          "mmu_lock_wait", "mmu_lock_hold", "mmu_lock_hold_of_op",
+          "mmu_lock_acquisitions", "mmu_lock_contended", "mmu_lock_yields",
+          "rmap_lock_contended", "tlb_flushes", "tlb_flush_requests",
+          "tlb_flush_vcpus_kicked", "tlb_flush_elided", "tlb_flush_time",
+          "pages_mapped", "table_pages_of_mmu", "huge_page_splits",
+          "huge_page_split_failures", "huge_page_split_chunk",
+          "split_throttled", "huge_page_recoveries", "undelivered_slots",
+          "harvested_pages", "cleared_pages", "dirty_ring_entries",
+          "dirty_ring_used_entries", "vcpus_waiting_for_ring",
+          "dirty_log_start", "dirty_log_seal", "dirty_log_clear", "aged_pages",
+          "aging", "page_faults", "page_fault_time", "ring_full_exits"));
+  // GetDirtyRate shows one, a workload's statistics the others.
+  EXPECT_THAT(
+      NamesOf([](const Row& row) { return !IsMetric(row) && !row.listed; }),
+      UnorderedElementsAre("dirty_log_faults", "faults", "slow_faults",
+                           "fault_errors"));
+}
+
+// So no number of a snapshot is without a row, and no two rows have one.
+TEST(CounterTableTest, EachNumberOfASnapshotHasOneRow) {
+  VmStatsSnapshot vm;
+  std::set<const void*> places;
+  size_t vm_bytes = 0;
+  size_t vcpu_bytes = 0;
+  ForEachPlace(vm, [&](const auto& row, auto& snapshot, const auto& i) {
+    ASSERT_NE(row.value == nullptr, row.histogram == nullptr) << row.name;
+    const bool is_number = row.value != nullptr;
+    const void* const place =
+        is_number ? static_cast<const void*>(&row.Value(snapshot, i))
+                  : static_cast<const void*>(&row.Histogram(snapshot, i));
+    EXPECT_TRUE(places.insert(place).second) << row.NameAt(i);
+    const bool of_vm = static_cast<void*>(&snapshot) == static_cast<void*>(&vm);
+    (of_vm ? vm_bytes : vcpu_bytes) +=
+        is_number ? sizeof(uint64_t) : sizeof(LatencySnapshot);
+  });
+  EXPECT_EQ(vcpu_bytes, sizeof(VcpuStatsSnapshot));
+  EXPECT_EQ(vm_bytes, sizeof(VmStatsSnapshot) - sizeof(VcpuStatsSnapshot));
+}
+
+TEST(CounterTableTest, MetricsAreNamedAsTheirKindAndUnitSay) {
+  for (const Row& row : AllRows()) {
+    for (const CounterMetric& metric : {row.metric, row.vm_metric}) {
+      if (metric.family.empty()) continue;
+      const bool is_counter =
+          !row.is_histogram && row.kind == CounterKind::kCumulative;
+      EXPECT_FALSE(metric.help.empty()) << metric.family;
+      EXPECT_EQ(metric.family.ends_with("_total"), is_counter) << metric.family;
+      EXPECT_EQ(metric.family.find("_seconds") != std::string_view::npos,
+                row.unit == CounterUnit::kNanoseconds)
+          << metric.family;
+      EXPECT_EQ(metric.family.ends_with("_bytes"),
+                row.unit == CounterUnit::kBytes)
+          << metric.family;
+    }
+    if (row.is_histogram) {
+      EXPECT_EQ(row.kind, CounterKind::kCumulative) << row.name;
+      EXPECT_EQ(row.unit, CounterUnit::kNanoseconds) << row.name;
+      EXPECT_FALSE(row.listed) << row.name;
+    }
+  }
+}
+
+TEST(CounterTableTest, CountersOfVmsAddUpAsTheirKindSays) {
+  const VmStatsSnapshot first = Filled(1000);
+  const VmStatsSnapshot second = Filled(50);
+  VmStatsSnapshot both;
+  AddUp(first, &both);
+  AddUp(second, &both);
+  VmStatsSnapshot gone;
+  AddWhatStays(first, &gone);
+  AddWhatStays(second, &gone);
+  uint64_t offset = 0;
+  ForEachPlace(both, [&](const auto& row, auto& snapshot, const auto& i) {
+    SCOPED_TRACE(row.NameAt(i));
+    const auto& gone_snapshot = SameIn(gone, snapshot);
+    const uint64_t sum = 1050 + 2 * offset;
+    const uint64_t highest = 1000 + offset;
+    ++offset;
+    if (row.histogram != nullptr) {
+      EXPECT_EQ(row.histogram(snapshot, i).count, 2u);
+      EXPECT_EQ(row.histogram(snapshot, i).sum_nanos,
+                static_cast<int64_t>(sum));
+      EXPECT_EQ(row.histogram(gone_snapshot, i).count, 2u);
+      return;
+    }
+    switch (row.kind) {
+      case CounterKind::kCumulative:
+        EXPECT_EQ(row.value(snapshot, i), sum);
+        EXPECT_EQ(row.value(gone_snapshot, i), sum);
+        break;
+      case CounterKind::kInstant:
+        EXPECT_EQ(row.value(snapshot, i), sum);
+        EXPECT_EQ(row.value(gone_snapshot, i), 0u);
+        break;
+      case CounterKind::kPeak:
+        EXPECT_EQ(row.value(snapshot, i), highest);
+        EXPECT_EQ(row.value(gone_snapshot, i), 0u);
+        break;
+    }
+  });
+  EXPECT_GT(offset, 300u);
+}
+
+TEST(CounterTableTest, WhatHappenedSinceIsTheDifferenceOfEachCounter) {
+  const VcpuStatsSnapshot earlier = Filled(1).vcpus;
+  VcpuStatsSnapshot now = earlier;
+  now.Add(earlier);
+  now.Add(earlier);
+  const VcpuStatsSnapshot since = now.Since(earlier);
+  for (const VcpuCounterRow& row : VcpuCounterRows()) {
+    row.ForEach([&](const CounterIndex& i) {
+      if (row.histogram != nullptr) {
+        EXPECT_EQ(row.histogram(since, i).count, 2u) << row.name;
+      } else {
+        EXPECT_EQ(row.value(since, i), 2 * row.value(earlier, i)) << row.name;
+      }
+    });
+  }
+}
+
+TEST(CounterTableTest, AValueIsNamedByTheLabelsOfItsRow) {
+  for (const VcpuCounterRow& row : VcpuCounterRows()) {
+    if (row.name != "stall") continue;
+    EXPECT_EQ(row.NameAt({static_cast<int>(StallCause::kRingFull)}),
+              "stall_ring_full");
+    int values = 0;
+    row.ForEach([&values](const CounterIndex&) { ++values; });
+    EXPECT_EQ(values, kStallCauses);
+    return;
+  }
+  FAIL() << "there is no row for stalls";
+}
+
+}  // namespace
+}  // namespace mmu
