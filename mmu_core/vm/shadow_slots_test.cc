@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <cstdint>
 #include <memory>
+#include <numeric>
 #include <ostream>
 #include <thread>
 #include <vector>
@@ -11,11 +12,14 @@
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
 #include "mmu_core/aging/aging.h"
+#include "mmu_core/base/gfn_range.h"
 #include "mmu_core/base/hooks.h"
 #include "mmu_core/base/level.h"
 #include "mmu_core/base/mutex.h"
 #include "mmu_core/guest/hypervisor/l1_hypervisor.h"
 #include "mmu_core/mmu/nx_huge_pages.h"
+#include "mmu_core/stats/labels.h"
+#include "mmu_core/stats/vm_stats.h"
 #include "mmu_core/sync/mmu_lock.h"
 #include "mmu_core/sync/rcu.h"
 #include "mmu_core/testing/dirty_log.h"
@@ -151,6 +155,52 @@ class ShadowSlotsTest : public ::testing::TestWithParam<Host> {
   NestedVm nested_;
   Vm& vm_;
 };
+
+TEST_P(ShadowSlotsTest, EachMmuCountsWhatItDidAndOneFlushOfBothIsOne) {
+  constexpr auto kTdp = static_cast<int>(MmuKind::kTdp);
+  constexpr auto kShadow = static_cast<int>(MmuKind::kShadow);
+  constexpr auto kEager = static_cast<int>(SplitTrigger::kEager);
+  Write(vm_, 40 * kMiB);  // L1, where it keeps nothing
+  const VmStatsSnapshot before = vm_.Stats();
+  for (const int mmu : {kTdp, kShadow}) {
+    uint64_t faults = 0;
+    for (const auto& by_access : before.vcpus.page_faults[mmu]) {
+      faults +=
+          std::accumulate(by_access.begin(), by_access.end(), uint64_t{0});
+    }
+    EXPECT_GT(faults, 0u) << mmu;
+    EXPECT_GT(before.mmus[mmu].leafs[1], 0u) << mmu;
+  }
+  EXPECT_EQ(before.mmus[kShadow].leafs[1], kL2Bytes / (2 * kMiB));
+  EXPECT_EQ(before.pages_2m,
+            before.mmus[kTdp].leafs[1] + before.mmus[kShadow].leafs[1]);
+  EXPECT_GT(before.mmus[kTdp].tables, 0u);
+  EXPECT_EQ(before.mmus[kShadow].tables, 0u) << "it has shadow pages";
+
+  StartLog(InitiallySet::kNo, SplitPolicy::kEager);
+  const VmStatsSnapshot after = vm_.Stats();
+  EXPECT_EQ(after.mmus[kTdp].splits[0][kEager], before.mmus[kTdp].leafs[1]);
+  EXPECT_EQ(after.mmus[kShadow].splits[0][kEager],
+            before.mmus[kShadow].leafs[1]);
+  const auto protects = [&](int mmu) {
+    const auto of = [mmu](const VmStatsSnapshot& stats) {
+      return stats.flush.flushes[mmu][static_cast<int>(FlushScope::kRange)]
+                                [static_cast<int>(FlushReason::kWriteProtect)];
+    };
+    return of(after) - of(before);
+  };
+  EXPECT_EQ(protects(kTdp), 1u) << "which L1 runs on";
+  EXPECT_EQ(protects(kShadow), 0u);
+
+  const AgeResult aged = vm_.Age(GfnRange{Gfn(0), Gfn(kBytes >> kPageShift)},
+                                 AgeMode::kTest, nullptr)
+                             .value();
+  const VmStatsSnapshot now = vm_.Stats();
+  EXPECT_EQ(now.mmus[kTdp].aged[0], aged.young_page_count);
+  EXPECT_EQ(now.mmus[kTdp].aged[1], aged.old_page_count);
+  EXPECT_GT(aged.young_page_count, 0u);
+  EXPECT_EQ(now.mmus[kShadow].aged[0] + now.mmus[kShadow].aged[1], 0u);
+}
 
 // Covers: SHD-70, DL-02
 TEST_P(ShadowSlotsTest, LoggingSplitsAndProtectsWhatL2Maps) {
