@@ -14,7 +14,7 @@
 #include "mmu_core/guest_paging/guest_entry.h"
 #include "mmu_core/guest_paging/guest_walk.h"
 #include "mmu_core/paging/access_rights.h"
-#include "mmu_core/shadow/shadow_vcpu_test_util.h"
+#include "mmu_core/testing/shadow_vcpu_test_util.h"
 
 namespace mmu::testing {
 namespace {

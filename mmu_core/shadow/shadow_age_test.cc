@@ -13,9 +13,9 @@
 #include "mmu_core/paging/page_role.h"
 #include "mmu_core/paging/spte.h"
 #include "mmu_core/paging/spte_format.h"
-#include "mmu_core/shadow/shadow_test_util.h"
 #include "mmu_core/sync/rcu.h"
 #include "mmu_core/testing/interleaving.h"
+#include "mmu_core/testing/shadow_test_util.h"
 
 namespace mmu {
 namespace {

@@ -6,8 +6,8 @@
 #include "gtest/gtest.h"
 #include "mmu_core/base/level.h"
 #include "mmu_core/paging/spte.h"
-#include "mmu_core/shadow/shadow_test_util.h"
 #include "mmu_core/stats/shadow_counters.h"
+#include "mmu_core/testing/shadow_test_util.h"
 
 namespace mmu {
 namespace {

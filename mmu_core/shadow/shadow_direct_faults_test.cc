@@ -26,11 +26,11 @@
 #include "mmu_core/paging/spte_format.h"
 #include "mmu_core/paging/spte_slot.h"
 #include "mmu_core/shadow/shadow_faults.h"
-#include "mmu_core/shadow/shadow_vcpu_test_util.h"
 #include "mmu_core/shadow/shadow_zap.h"
 #include "mmu_core/stats/labels.h"
 #include "mmu_core/sync/mmu_lock.h"
 #include "mmu_core/sync/rcu.h"
+#include "mmu_core/testing/shadow_vcpu_test_util.h"
 #include "mmu_core/testing/vm_builder.h"
 #include "mmu_core/vm/vm.h"
 

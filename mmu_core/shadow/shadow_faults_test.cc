@@ -21,11 +21,11 @@
 #include "mmu_core/paging/access_rights.h"
 #include "mmu_core/paging/spte.h"
 #include "mmu_core/paging/spte_format.h"
-#include "mmu_core/shadow/shadow_vcpu_test_util.h"
 #include "mmu_core/shadow/shadow_zap.h"
 #include "mmu_core/stats/labels.h"
 #include "mmu_core/stats/shadow_counters.h"
 #include "mmu_core/sync/mmu_lock.h"
+#include "mmu_core/testing/shadow_vcpu_test_util.h"
 
 namespace mmu::testing {
 namespace {

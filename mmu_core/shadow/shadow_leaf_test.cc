@@ -10,8 +10,8 @@
 #include "mmu_core/dirty/dirty_ring.h"
 #include "mmu_core/memory/memslot.h"
 #include "mmu_core/paging/access_rights.h"
-#include "mmu_core/shadow/shadow_test_util.h"
 #include "mmu_core/shadow/unsync_gate.h"
+#include "mmu_core/testing/shadow_test_util.h"
 
 namespace mmu {
 namespace {

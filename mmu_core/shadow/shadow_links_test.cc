@@ -9,8 +9,8 @@
 #include "mmu_core/paging/access_rights.h"
 #include "mmu_core/paging/spte_format.h"
 #include "mmu_core/rmap/rmap_test_util.h"
-#include "mmu_core/shadow/shadow_test_util.h"
 #include "mmu_core/stats/labels.h"
+#include "mmu_core/testing/shadow_test_util.h"
 
 namespace mmu {
 namespace {

@@ -9,9 +9,9 @@
 #include "mmu_core/paging/page_role.h"
 #include "mmu_core/paging/spte.h"
 #include "mmu_core/paging/spte_format.h"
-#include "mmu_core/shadow/shadow_test_util.h"
 #include "mmu_core/stats/labels.h"
 #include "mmu_core/sync/mmu_lock.h"
+#include "mmu_core/testing/shadow_test_util.h"
 
 namespace mmu {
 namespace {

@@ -5,7 +5,7 @@
 
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
-#include "mmu_core/shadow/shadow_test_util.h"
+#include "mmu_core/testing/shadow_test_util.h"
 
 namespace mmu {
 namespace {

@@ -8,7 +8,7 @@
 #include "mmu_core/base/level.h"
 #include "mmu_core/base/mutex.h"
 #include "mmu_core/paging/access_rights.h"
-#include "mmu_core/shadow/shadow_test_util.h"
+#include "mmu_core/testing/shadow_test_util.h"
 
 namespace mmu {
 namespace {

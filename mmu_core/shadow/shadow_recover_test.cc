@@ -10,9 +10,9 @@
 #include "mmu_core/memory/backing.h"
 #include "mmu_core/memory/frame_map.h"
 #include "mmu_core/memory/memslot.h"
-#include "mmu_core/shadow/shadow_test_util.h"
 #include "mmu_core/stats/labels.h"
 #include "mmu_core/sync/mmu_lock.h"
+#include "mmu_core/testing/shadow_test_util.h"
 
 namespace mmu {
 namespace {

@@ -11,11 +11,11 @@
 #include "mmu_core/base/hooks.h"
 #include "mmu_core/base/level.h"
 #include "mmu_core/shadow/shadow_roots.h"
-#include "mmu_core/shadow/shadow_vcpu_test_util.h"
 #include "mmu_core/shadow/shadow_zap.h"
 #include "mmu_core/stats/labels.h"
 #include "mmu_core/sync/mmu_lock.h"
 #include "mmu_core/testing/interleaving.h"
+#include "mmu_core/testing/shadow_vcpu_test_util.h"
 #include "mmu_core/tlb/vcpu_gate.h"
 
 namespace mmu::testing {

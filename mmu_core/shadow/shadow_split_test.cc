@@ -21,12 +21,12 @@
 #include "mmu_core/rmap/pte_list_pool.h"
 #include "mmu_core/rmap/rmap_test_util.h"
 #include "mmu_core/shadow/shadow_caches.h"
-#include "mmu_core/shadow/shadow_test_util.h"
 #include "mmu_core/stats/labels.h"
 #include "mmu_core/sync/hold_limit.h"
 #include "mmu_core/sync/mmu_lock.h"
 #include "mmu_core/testing/hold_clock.h"
 #include "mmu_core/testing/lock_trace.h"
+#include "mmu_core/testing/shadow_test_util.h"
 #include "mmu_core/tlb/tlb_flush_batch.h"
 #include "mmu_core/tlb/vcpu_tlb.h"
 

@@ -27,7 +27,7 @@
 #include "mmu_core/paging/spte_format.h"
 #include "mmu_core/rmap/pte_list_cache.h"
 #include "mmu_core/shadow/shadow_caches.h"
-#include "mmu_core/shadow/shadow_vcpu_test_util.h"
+#include "mmu_core/testing/shadow_vcpu_test_util.h"
 
 namespace mmu::testing {
 namespace {

@@ -9,9 +9,9 @@
 #include "mmu_core/base/level.h"
 #include "mmu_core/paging/access_rights.h"
 #include "mmu_core/rmap/slot_rmaps.h"
-#include "mmu_core/shadow/shadow_test_util.h"
 #include "mmu_core/stats/labels.h"
 #include "mmu_core/sync/mmu_lock.h"
+#include "mmu_core/testing/shadow_test_util.h"
 #include "mmu_core/tlb/tlb_flush_batch.h"
 
 namespace mmu {

@@ -7,9 +7,9 @@
 
 #include "gtest/gtest.h"
 #include "mmu_core/base/level.h"
-#include "mmu_core/shadow/shadow_test_util.h"
 #include "mmu_core/stats/labels.h"
 #include "mmu_core/sync/mmu_lock.h"
+#include "mmu_core/testing/shadow_test_util.h"
 #include "mmu_core/tlb/vcpu_gate.h"
 
 namespace mmu {

@@ -10,10 +10,10 @@
 #include "mmu_core/base/level.h"
 #include "mmu_core/memory/memslot.h"
 #include "mmu_core/paging/spte.h"
-#include "mmu_core/shadow/shadow_test_util.h"
 #include "mmu_core/shadow/unsync_marks.h"
 #include "mmu_core/sync/mmu_lock.h"
 #include "mmu_core/testing/interleaving.h"
+#include "mmu_core/testing/shadow_test_util.h"
 
 namespace mmu {
 namespace {

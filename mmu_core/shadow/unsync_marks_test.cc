@@ -7,8 +7,8 @@
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
 #include "mmu_core/base/mutex.h"
-#include "mmu_core/shadow/shadow_test_util.h"
 #include "mmu_core/sync/mmu_lock.h"
+#include "mmu_core/testing/shadow_test_util.h"
 
 namespace mmu {
 namespace {

@@ -6,7 +6,7 @@
 #include "gtest/gtest.h"
 #include "mmu_core/base/level.h"
 #include "mmu_core/memory/lpage_info.h"
-#include "mmu_core/shadow/shadow_test_util.h"
+#include "mmu_core/testing/shadow_test_util.h"
 
 namespace mmu {
 namespace {

@@ -16,9 +16,9 @@
 #include "mmu_core/shadow/guest_context.h"
 #include "mmu_core/shadow/shadow_leaf.h"
 #include "mmu_core/shadow/shadow_sync.h"
-#include "mmu_core/shadow/shadow_test_util.h"
 #include "mmu_core/shadow/unsync_gate.h"
 #include "mmu_core/testing/guest_memory_test_util.h"
+#include "mmu_core/testing/shadow_test_util.h"
 
 namespace mmu::testing {
 

@@ -17,8 +17,8 @@
 #include "mmu_core/mmu/shadow_page_info.h"
 #include "mmu_core/mmu/shadow_page_lister.h"
 #include "mmu_core/shadow/shadow_page_list.h"
-#include "mmu_core/shadow/shadow_test_util.h"
 #include "mmu_core/tdp/tdp_page_list.h"
+#include "mmu_core/testing/shadow_test_util.h"
 #include "mmu_core/testing/vm_builder.h"
 #include "mmu_core/vm/vm.h"
 

@@ -57,7 +57,7 @@ NOT_INCLUDED = {
      "//proto/mmud/v1:mmud_cc_proto"),
     # What these libraries build yields whenever it may, if the environment says
     # so: a clock that stands in front of the real one once it is linked.
-    ("//mmu_core/shadow:shadow_test_util", "//mmu_core/testing:hold_clock"),
+    ("//mmu_core/testing:shadow_test_util", "//mmu_core/testing:hold_clock"),
     ("//mmu_core/testing:tdp_test_util", "//mmu_core/testing:hold_clock"),
     ("//mmu_core/testing:vm_builder", "//mmu_core/testing:hold_clock"),
 }

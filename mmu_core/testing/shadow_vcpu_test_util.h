@@ -1,8 +1,8 @@
 // vCPUs on shadow tables without a VM, for tests: guest memory with contents,
 // faults as the fault handler resolves them, and the processor's walk.
 
-#ifndef MMU_CORE_SHADOW_SHADOW_VCPU_TEST_UTIL_H_
-#define MMU_CORE_SHADOW_SHADOW_VCPU_TEST_UTIL_H_
+#ifndef MMU_CORE_TESTING_SHADOW_VCPU_TEST_UTIL_H_
+#define MMU_CORE_TESTING_SHADOW_VCPU_TEST_UTIL_H_
 
 #include <algorithm>
 #include <atomic>
@@ -475,4 +475,4 @@ class ShadowTestVcpu {
 
 }  // namespace mmu::testing
 
-#endif  // MMU_CORE_SHADOW_SHADOW_VCPU_TEST_UTIL_H_
+#endif  // MMU_CORE_TESTING_SHADOW_VCPU_TEST_UTIL_H_

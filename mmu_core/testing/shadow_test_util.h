@@ -1,7 +1,7 @@
 // Shadow pages without a VM, for tests.
 
-#ifndef MMU_CORE_SHADOW_SHADOW_TEST_UTIL_H_
-#define MMU_CORE_SHADOW_SHADOW_TEST_UTIL_H_
+#ifndef MMU_CORE_TESTING_SHADOW_TEST_UTIL_H_
+#define MMU_CORE_TESTING_SHADOW_TEST_UTIL_H_
 
 #include <cstdint>
 #include <memory>
@@ -236,4 +236,4 @@ class ShadowFixture {
 
 }  // namespace mmu::testing
 
-#endif  // MMU_CORE_SHADOW_SHADOW_TEST_UTIL_H_
+#endif  // MMU_CORE_TESTING_SHADOW_TEST_UTIL_H_
