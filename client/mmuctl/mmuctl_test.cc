@@ -350,7 +350,9 @@ TEST(MmuctlHelpTest, ListOfAllCommandsIsIn80Columns) {
     EXPECT_LE(line.size(), 80u) << line;
   }
   EXPECT_TRUE(
-      Contains(list, "mmuctl split pause        Lets a split wait after the "))
+      Contains(list,
+               "mmuctl vm update          Changes the labels of a VM or "
+               "its limit on shadow\n                          pages\n"))
       << list;
 }
 
