@@ -498,7 +498,7 @@ INSTANTIATE_TEST_SUITE_P(
     ShadowRows, LockingTableTest,
     Values(
         Row{"EnableALogOfTheShadowMmu", HookPoint::kEntryToAnd, "write/rcu",
-            "write read", true, true, Nothing,
+            "write", true, true, Nothing,
             [](Vm& vm) { StartLog(vm, InitiallySet::kNo, SplitPolicy::kNone); },
             WithShadow},
         Row{"ClearByMaskInTheShadowMmu", HookPoint::kEntryToAnd, "write/-",
@@ -509,7 +509,7 @@ INSTANTIATE_TEST_SUITE_P(
             },
             ClearAll, WithShadow},
         Row{"RecoverInTheShadowMmu", HookPoint::kRmapLockToChange, "write/rcu",
-            "write read", true, true, LogAllAndStop,
+            "write", true, true, LogAllAndStop,
             [](Vm& vm) { EXPECT_TRUE(vm.RecoverHugePages({}, nullptr).ok()); },
             WithShadow},
         Row{"RecoverNxHugePagesOfTheShadowMmu", HookPoint::kNxTakenToZap,
