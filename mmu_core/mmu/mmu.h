@@ -16,6 +16,7 @@
 #include "absl/functional/function_ref.h"
 #include "absl/status/status.h"
 #include "absl/time/time.h"
+#include "absl/types/span.h"
 #include "mmu_core/aging/aging.h"
 #include "mmu_core/base/address.h"
 #include "mmu_core/base/gfn_range.h"
@@ -39,6 +40,12 @@ namespace mmu {
 enum class NoticeBy : uint8_t {
   kFault,   // W is cleared: the write faults
   kCpuLog,  // D is cleared: the processor logs the write (PML)
+};
+
+// The pages `first + i` whose bit i is set in `mask`. A value.
+struct PageMask {
+  Gfn first;
+  uint64_t mask = 0;
 };
 
 // The parameters of a slot that begins to log. A value.
@@ -130,10 +137,11 @@ class Mmu {
                                      GfnRange range, Level target,
                                      MmuCost* cost) = 0;
 
-  // Re-protects the 4 KiB leafs of the pages `first + i` of the slot whose bit
-  // i is set in `mask` (DL-15). Does not change huge leafs. The caller flushes.
-  virtual void Reprotect(MmuWriteLocked& lock, const Memslot& slot, Gfn first,
-                         uint64_t mask, NoticeBy notice_by, MmuCost* cost) = 0;
+  // Re-protects the 4 KiB leafs of `pages`, all in the slot (DL-15). Huge leafs
+  // are left alone. The caller flushes.
+  virtual void Reprotect(MmuWriteLocked& lock, const Memslot& slot,
+                         absl::Span<const PageMask> pages, NoticeBy notice_by,
+                         MmuCost* cost) = 0;
 
   // Clears W and MMU-writable in the leafs of at least `min_level` that map
   // `gfn` (TDP-56). True if something changed: the caller flushes before it

@@ -107,12 +107,14 @@ SplitOutcome ShadowSlotOps::SplitForClear(MmuWriteLocked& lock,
 }
 
 void ShadowSlotOps::Reprotect(MmuWriteLocked& lock, const Memslot& slot,
-                              Gfn first, uint64_t mask, NoticeBy notice_by,
-                              MmuCost* cost) {
-  if (notice_by == NoticeBy::kCpuLog) {
-    parts_.shadow.log().ClearDirtyMasked(lock, slot, first, mask, cost);
-  } else {
-    parts_.shadow.log().WriteProtectMasked(lock, slot, first, mask, cost);
+                              absl::Span<const PageMask> pages,
+                              NoticeBy notice_by, MmuCost* cost) {
+  for (const auto& [first, mask] : pages) {
+    if (notice_by == NoticeBy::kCpuLog) {
+      parts_.shadow.log().ClearDirtyMasked(lock, slot, first, mask, cost);
+    } else {
+      parts_.shadow.log().WriteProtectMasked(lock, slot, first, mask, cost);
+    }
   }
 }
 

@@ -108,12 +108,15 @@ SplitOutcome TdpSlotOps::SplitForClear(MmuWriteLocked& lock,
                           parts_.tables, /*deadline_nanos=*/0, cost);
 }
 
-void TdpSlotOps::Reprotect(MmuWriteLocked& lock, const Memslot& slot, Gfn first,
-                           uint64_t mask, NoticeBy notice_by, MmuCost* cost) {
-  if (notice_by == NoticeBy::kCpuLog) {
-    parts_.tdp.ClearDirtyMasked(lock, slot.as_id, first, mask, cost);
-  } else {
-    parts_.tdp.WriteProtectMasked(lock, slot.as_id, first, mask, cost);
+void TdpSlotOps::Reprotect(MmuWriteLocked& lock, const Memslot& slot,
+                           absl::Span<const PageMask> pages, NoticeBy notice_by,
+                           MmuCost* cost) {
+  for (const auto& [first, mask] : pages) {
+    if (notice_by == NoticeBy::kCpuLog) {
+      parts_.tdp.ClearDirtyMasked(lock, slot.as_id, first, mask, cost);
+    } else {
+      parts_.tdp.WriteProtectMasked(lock, slot.as_id, first, mask, cost);
+    }
   }
 }
 

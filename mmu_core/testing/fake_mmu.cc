@@ -74,11 +74,12 @@ SplitOutcome FakeMmu::SplitForClear(MmuWriteLocked& lock, const Memslot& slot,
              : real_->SplitForClear(lock, slot, range, target, cost);
 }
 
-void FakeMmu::Reprotect(MmuWriteLocked& lock, const Memslot& slot, Gfn first,
-                        uint64_t mask, NoticeBy notice_by, MmuCost* cost) {
+void FakeMmu::Reprotect(MmuWriteLocked& lock, const Memslot& slot,
+                        absl::Span<const PageMask> pages, NoticeBy notice_by,
+                        MmuCost* cost) {
   Note("Reprotect");
   if (real_ != nullptr) {
-    real_->Reprotect(lock, slot, first, mask, notice_by, cost);
+    real_->Reprotect(lock, slot, pages, notice_by, cost);
   }
 }
 

@@ -73,8 +73,9 @@ class FakeMmu final : public Mmu {
   SplitOutcome SplitForClear(MmuWriteLocked& lock, const Memslot& slot,
                              GfnRange range, Level target,
                              MmuCost* cost) override;
-  void Reprotect(MmuWriteLocked& lock, const Memslot& slot, Gfn first,
-                 uint64_t mask, NoticeBy notice_by, MmuCost* cost) override;
+  void Reprotect(MmuWriteLocked& lock, const Memslot& slot,
+                 absl::Span<const PageMask> pages, NoticeBy notice_by,
+                 MmuCost* cost) override;
   bool WriteProtectGfn(const MmuWriteLocked& lock, const Memslot& slot, Gfn gfn,
                        Level min_level) override;
   absl::Status CollectDirty(MmuCost* cost) override;

@@ -12,6 +12,7 @@
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
 #include "mmu_core/base/address.h"
+#include "mmu_core/base/bits.h"
 #include "mmu_core/base/gfn_range.h"
 #include "mmu_core/base/level.h"
 #include "mmu_core/memory/mark_dirty.h"
@@ -103,12 +104,14 @@ class ToyMmu final : public Mmu {
                              MmuCost*) override {
     return {};
   }
-  void Reprotect(MmuWriteLocked&, const Memslot&, Gfn first, uint64_t mask,
-                 NoticeBy, MmuCost*) override {
-    for (uint64_t i = 0; i < 64; ++i) {
-      if ((mask >> i & 1) == 0) continue;
-      ForEachIn(GfnRange::Of(first + i, 1),
-                [](Page& page) { page.writable = false; });
+  void Reprotect(MmuWriteLocked&, const Memslot&,
+                 absl::Span<const PageMask> pages, NoticeBy,
+                 MmuCost*) override {
+    for (const PageMask& part : pages) {
+      for (const uint64_t bit : SetBitsOf(part.mask)) {
+        ForEachIn(GfnRange::Of(part.first + bit, 1),
+                  [](Page& page) { page.writable = false; });
+      }
     }
   }
   bool WriteProtectGfn(const MmuWriteLocked&, const Memslot&, Gfn,

@@ -123,10 +123,11 @@ SplitOutcome MmuSet::SplitForClear(MmuWriteLocked& lock, const Memslot& slot,
   return all;
 }
 
-void MmuSet::Reprotect(MmuWriteLocked& lock, const Memslot& slot, Gfn first,
-                       uint64_t mask, NoticeBy notice_by, MmuCost* cost) {
+void MmuSet::Reprotect(MmuWriteLocked& lock, const Memslot& slot,
+                       absl::Span<const PageMask> pages, NoticeBy notice_by,
+                       MmuCost* cost) {
   ForEachFirstFirst(mmus_, slot, [&](Mmu& mmu) {
-    mmu.Reprotect(lock, slot, first, mask, notice_by, cost);
+    mmu.Reprotect(lock, slot, pages, notice_by, cost);
   });
 }
 

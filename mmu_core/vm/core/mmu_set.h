@@ -82,8 +82,9 @@ class MmuSet {
   void ForgetSlot(MmuWriteLocked& lock, const Memslot& slot, MmuCost* cost);
   SplitOutcome SplitForClear(MmuWriteLocked& lock, const Memslot& slot,
                              GfnRange range, Level target, MmuCost* cost);
-  void Reprotect(MmuWriteLocked& lock, const Memslot& slot, Gfn first,
-                 uint64_t mask, NoticeBy notice_by, MmuCost* cost);
+  void Reprotect(MmuWriteLocked& lock, const Memslot& slot,
+                 absl::Span<const PageMask> pages, NoticeBy notice_by,
+                 MmuCost* cost);
   bool WriteProtectGfn(const MmuWriteLocked& lock, const Memslot& slot, Gfn gfn,
                        Level min_level);
   // In all MMUs except that of `kind`, which has done it itself.

@@ -69,10 +69,10 @@ uint64_t ResetDirtyRingsLocked(VmCore& vm,
       if (slot == nullptr) continue;
       const uint64_t mask = ValidMask(window, *slot);
       if (mask == 0) continue;
-      pace.YieldIfDue();
+      pace.YieldIfDue(/*windows=*/1);
       ClearResult result;
-      ReprotectWindow(vm, lock, *slot, config, slot->base_gfn + window.offset,
-                      mask, &result, cost);
+      const PageMask pages = {slot->base_gfn + window.offset, mask};
+      ReprotectPages(vm, lock, *slot, config, {&pages, 1}, &result, cost);
     }
   }
   return count;

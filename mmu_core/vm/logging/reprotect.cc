@@ -1,11 +1,13 @@
 #include "mmu_core/vm/logging/reprotect.h"
 
+#include <algorithm>
+#include <array>
 #include <bit>
+#include <cstddef>
 
 #include "mmu_core/base/bits.h"
 #include "mmu_core/base/hooks.h"
-#include "mmu_core/rmap/slot_rmaps.h"
-#include "mmu_core/shadow/shadow_mmu.h"
+#include "mmu_core/mmu/mmu.h"
 #include "mmu_core/sync/mmu_lock.h"
 #include "mmu_core/tlb/tlb_flush_batch.h"
 #include "mmu_core/vm/core/vm_core.h"
@@ -14,6 +16,9 @@ namespace mmu {
 namespace {
 
 constexpr int kWindowsPerLook = 16;
+// Words that are handed to the MMUs together: enough that the hand-over costs
+// nothing, and few against the limit of a hold.
+constexpr int kWordsPerGroup = 8;
 
 // Logging began without write-protecting anything, so these pages may still be
 // inside writable huge pages: splits those if the policy says so, and
@@ -44,20 +49,25 @@ void ProtectHuge(VmCore& vm, MmuWriteLocked& lock, const Memslot& slot,
 
 }  // namespace
 
-void ReprotectPace::YieldIfDue() {
-  const bool look = ++windows_ % kWindowsPerLook == 0;
+void ReprotectPace::YieldIfDue(int windows) {
+  windows_ += windows;
+  const bool look = windows_ >= kWindowsPerLook;
+  if (look) windows_ = 0;
   if (watch_.IsOver() || (look && lock_.NeedYield())) lock_.Yield();
 }
 
-void ReprotectWindow(VmCore& vm, MmuWriteLocked& lock, const Memslot& slot,
-                     const SlotLogConfig& config, Gfn first, uint64_t mask,
-                     ClearResult* result, MmuCost* cost) {
-  result->cleared_page_count += CountBits(mask);
-  if (config.initially_set == InitiallySet::kYes) {
-    ProtectHuge(vm, lock, slot, config.split, first + std::countr_zero(mask),
-                first + (63 - std::countl_zero(mask)), result, cost);
+void ReprotectPages(VmCore& vm, MmuWriteLocked& lock, const Memslot& slot,
+                    const SlotLogConfig& config,
+                    absl::Span<const PageMask> pages, ClearResult* result,
+                    MmuCost* cost) {
+  for (const auto& [first, mask] : pages) {
+    result->cleared_page_count += CountBits(mask);
+    if (config.initially_set == InitiallySet::kYes) {
+      ProtectHuge(vm, lock, slot, config.split, first + std::countr_zero(mask),
+                  first + (63 - std::countl_zero(mask)), result, cost);
+    }
   }
-  vm.mmus.Reprotect(lock, slot, first, mask, vm.notice_by(), cost);
+  vm.mmus.Reprotect(lock, slot, pages, vm.notice_by(), cost);
 }
 
 ClearResult Reprotect(VmCore& vm, const Memslot& slot,
@@ -70,11 +80,18 @@ ClearResult Reprotect(VmCore& vm, const Memslot& slot,
   {
     MmuWriteLocked lock(vm.mmu_lock, LockOp::kClear, cost);
     ReprotectPace pace(lock);
-    for (const BitmapWord& word : taken) {
-      pace.YieldIfDue();
-      const Gfn first = slot.base_gfn + word.index * 64;
-      ReprotectWindow(vm, lock, slot, config, first, word.bits, &result, cost);
-      batch.Add(GfnRange::Of(first, 64));
+    std::array<PageMask, kWordsPerGroup> group;
+    for (size_t begin = 0; begin < taken.size(); begin += kWordsPerGroup) {
+      const size_t count =
+          std::min<size_t>(kWordsPerGroup, taken.size() - begin);
+      for (size_t i = 0; i < count; ++i) {
+        const BitmapWord& word = taken[begin + i];
+        group[i] = {slot.base_gfn + word.index * 64, word.bits};
+        batch.Add(GfnRange::Of(group[i].first, 64));
+      }
+      pace.YieldIfDue(static_cast<int>(count));
+      ReprotectPages(vm, lock, slot, config, {group.data(), count}, &result,
+                     cost);
     }
   }
   // Without the lock: leafs that lost only W are still MMU-writable, which

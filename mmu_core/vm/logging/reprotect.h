@@ -7,11 +7,13 @@
 #include <vector>
 
 #include "absl/base/thread_annotations.h"
+#include "absl/types/span.h"
 #include "mmu_core/base/address.h"
 #include "mmu_core/dirty/dirty_bitmap.h"
 #include "mmu_core/dirty/dirty_log_calls.h"
 #include "mmu_core/dirty/dirty_log_types.h"
 #include "mmu_core/memory/memslot.h"
+#include "mmu_core/mmu/mmu.h"
 #include "mmu_core/stats/mmu_cost.h"
 #include "mmu_core/sync/hold_limit.h"
 #include "mmu_core/sync/mmu_lock.h"
@@ -30,25 +32,25 @@ ClearResult Reprotect(VmCore& vm, const Memslot& slot,
     ABSL_EXCLUSIVE_LOCKS_REQUIRED(vm.slots.slots_lock);
 
 // A part of Reprotect, for a caller with its own lock and flush: re-protects
-// the pages `first + i` whose bit i is set in `mask`, which is not 0; all lie
-// in `slot`. Adds to `result`. The caller flushes before any code relies on the
-// protection.
-void ReprotectWindow(VmCore& vm, MmuWriteLocked& lock, const Memslot& slot,
-                     const SlotLogConfig& config, Gfn first, uint64_t mask,
-                     ClearResult* result, MmuCost* cost)
+// `pages`, all of them in `slot`, no mask 0. Adds to `result`. The caller
+// flushes before anybody may rely on it.
+void ReprotectPages(VmCore& vm, MmuWriteLocked& lock, const Memslot& slot,
+                    const SlotLogConfig& config,
+                    absl::Span<const PageMask> pages, ClearResult* result,
+                    MmuCost* cost)
     ABSL_EXCLUSIVE_LOCKS_REQUIRED(vm.slots.slots_lock);
 
-// Releases mmu_lock between windows: if the hold has reached its limit
-// (sync/hold_limit.h), and once in 16 windows if another thread waits, so that
-// a clear does not hand the lock over at every window. Externally synchronised:
-// belongs to the thread of `lock`, which outlives it.
+// Releases mmu_lock between groups of windows: if the hold has reached its
+// limit (sync/hold_limit.h), and once in 16 windows if another thread waits, so
+// that a clear does not hand the lock over at every window. Externally
+// synchronised: belongs to the thread of `lock`, which outlives it.
 class ReprotectPace {
  public:
   explicit ReprotectPace(MmuWriteLocked& lock)
       : lock_(lock), watch_(lock, {}) {}
 
-  // To be called before each window.
-  void YieldIfDue();
+  // To be called before the work on the next `windows` windows.
+  void YieldIfDue(int windows);
 
  private:
   MmuWriteLocked& lock_;
