@@ -24,6 +24,7 @@
 #include "mmu_core/base/address.h"
 #include "mmu_core/base/error.h"
 #include "mmu_core/base/gfn_range.h"
+#include "mmu_core/base/reason.h"
 #include "mmu_core/guest/gpa_space.h"
 #include "mmu_core/guest/guest_access.h"
 #include "mmu_core/guest/random.h"
@@ -243,7 +244,8 @@ TEST(TraceFileTest, WhateverIsWrongWithAPathThereIsNoSuchTrace) {
         PathOf(std::string(5000, 'a')), std::string()}) {
     const absl::Status status = TraceReader::Open(path).status();
     EXPECT_TRUE(absl::IsNotFound(status)) << status;
-    EXPECT_EQ(mmu::DetailOf(status).reason, "TRACE_NOT_FOUND") << status;
+    EXPECT_EQ(mmu::DetailOf(status).reason, mmu::Reason::kTraceNotFound)
+        << status;
     EXPECT_LT(status.message().size(), 400u) << "what is wrong stays visible";
   }
 }
@@ -258,7 +260,7 @@ TEST(TraceFileTest, ALackOfDescriptorsIsNoFaultOfTheFile) {
   const absl::Status status = TraceReader::Open(path).status();
   ASSERT_EQ(setrlimit(RLIMIT_NOFILE, &before), 0);
   EXPECT_TRUE(absl::IsResourceExhausted(status)) << status;
-  EXPECT_EQ(mmu::DetailOf(status).reason, "LIMIT_EXCEEDED");
+  EXPECT_EQ(mmu::DetailOf(status).reason, mmu::Reason::kLimitExceeded);
 }
 
 TEST(TraceFileTest, UnfinishedFileNeverAppearsUnderItsName) {

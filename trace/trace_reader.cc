@@ -20,6 +20,7 @@
 #include "absl/strings/str_format.h"
 #include "mmu_core/base/access.h"
 #include "mmu_core/base/error.h"
+#include "mmu_core/base/reason.h"
 
 namespace mmud::trace {
 namespace {
@@ -48,20 +49,21 @@ std::string Shown(const std::string& path) {
 // What the file system said, by who is to blame: what this process or machine
 // is short of (RESOURCE_EXHAUSTED), the device (DATA_LOSS), or `otherwise`.
 absl::Status FileError(int error_number, absl::StatusCode otherwise,
-                       const char* reason, const std::string& what) {
+                       mmu::Reason reason, const std::string& what) {
   const std::string message =
       absl::StrCat(what, ": ", std::strerror(error_number));
   switch (error_number) {
     case EMFILE:
     case ENFILE:
       return mmu::MakeError(absl::StatusCode::kResourceExhausted,
-                            {"LIMIT_EXCEEDED", "", 0}, message);
+                            {mmu::Reason::kLimitExceeded, "", 0}, message);
     case ENOMEM:
       return mmu::MakeError(absl::StatusCode::kResourceExhausted,
-                            {"RESOURCE_EXHAUSTED_MEMORY", "", 0}, message);
+                            {mmu::Reason::kResourceExhaustedMemory, "", 0},
+                            message);
     case EIO:
       return mmu::MakeError(absl::StatusCode::kDataLoss,
-                            {"TRACE_CORRUPT", "", 0}, message);
+                            {mmu::Reason::kTraceCorrupt, "", 0}, message);
     default:
       return mmu::MakeError(otherwise, {reason, "", 0}, message);
   }
@@ -70,14 +72,15 @@ absl::Status FileError(int error_number, absl::StatusCode otherwise,
 // Whatever else is wrong with a path (too long, a file where a directory should
 // be, a ring of links, no right to read it): there is no trace of that name.
 absl::Status CannotOpen(const std::string& path, int error_number) {
-  return FileError(error_number, absl::StatusCode::kNotFound, "TRACE_NOT_FOUND",
+  return FileError(error_number, absl::StatusCode::kNotFound,
+                   mmu::Reason::kTraceNotFound,
                    absl::StrCat("trace file ", Shown(path), ": cannot open"));
 }
 
 // An open file that cannot be read has lost what it held.
 absl::Status CannotRead(int error_number, const char* what) {
-  return FileError(error_number, absl::StatusCode::kDataLoss, "TRACE_CORRUPT",
-                   what);
+  return FileError(error_number, absl::StatusCode::kDataLoss,
+                   mmu::Reason::kTraceCorrupt, what);
 }
 
 }  // namespace
@@ -91,7 +94,7 @@ absl::StatusOr<std::unique_ptr<TraceReader>> TraceReader::Open(
   if (fstat(fd, &stat) != 0 || !S_ISREG(stat.st_mode)) {
     close(fd);
     return mmu::MakeError(
-        absl::StatusCode::kNotFound, {"TRACE_NOT_FOUND", "", 0},
+        absl::StatusCode::kNotFound, {mmu::Reason::kTraceNotFound, "", 0},
         absl::StrCat("trace file ", Shown(path), ": must be a regular file"));
   }
   std::FILE* const file = fdopen(fd, "rb");

@@ -14,11 +14,13 @@
 #include "absl/strings/string_view.h"
 #include "absl/strings/strip.h"
 #include "absl/types/optional.h"
+#include "mmu_core/base/reason.h"
 
 namespace mmu {
 namespace {
 
-// The payload is "reason\nfield\nerrno": none of the three contains a newline.
+// The payload is "name of reason\nfield\nerrno": none of the three contains a
+// newline.
 constexpr char kPayloadUrl[] = "mmu.error_detail";
 // Followed by the name of the metadata entry. Each entry has a payload of its
 // own, so its text may contain any character.
@@ -29,9 +31,9 @@ constexpr absl::string_view kMetadataUrl = "mmu.error_metadata/";
 absl::Status MakeError(absl::StatusCode code, const ErrorDetail& detail,
                        std::string_view message) {
   absl::Status status(code, absl::string_view(message.data(), message.size()));
-  status.SetPayload(kPayloadUrl,
-                    absl::Cord(absl::StrCat(detail.reason, "\n", detail.field,
-                                            "\n", detail.kvm_errno)));
+  status.SetPayload(kPayloadUrl, absl::Cord(absl::StrCat(
+                                     std::string(ToString(detail.reason)), "\n",
+                                     detail.field, "\n", detail.kvm_errno)));
   for (const auto& [name, text] : detail.metadata) {
     status.SetPayload(absl::StrCat(kMetadataUrl, name), absl::Cord(text));
   }
@@ -47,7 +49,7 @@ ErrorDetail DetailOf(const absl::Status& status) {
   if (parts.size() != 3) return detail;
   int number = 0;
   if (!absl::SimpleAtoi(parts[2], &number)) return detail;
-  detail.reason = parts[0];
+  detail.reason = ReasonNamed(parts[0]);
   detail.field = parts[1];
   detail.kvm_errno = number;
   status.ForEachPayload(

@@ -1,9 +1,9 @@
 // Errors that a caller of mmu_core caused.
 //
 // Each error is an absl::Status with a machine-readable detail: the broken rule
-// (`reason`, UPPER_SNAKE as in the gRPC API), the input field that broke it,
-// and the errno with which KVM refuses the same request (0 if KVM has no such
-// call). The message is for people: field, value, rule, fix.
+// (a Reason), the parameter that broke it, and the errno with which KVM refuses
+// the same request (0 if KVM has no such call). The message is for people:
+// field, value, rule, fix.
 
 #ifndef MMU_CORE_BASE_ERROR_H_
 #define MMU_CORE_BASE_ERROR_H_
@@ -13,14 +13,15 @@
 #include <string_view>
 
 #include "absl/status/status.h"
+#include "mmu_core/base/reason.h"
 
 namespace mmu {
 
 // A value.
 struct ErrorDetail {
-  std::string reason;  // e.g. "REGION_OVERLAP"; empty if the status has none
-  std::string field;   // e.g. "gpa_bytes"; empty if no single field is to blame
-  int kvm_errno = 0;   // e.g. EEXIST
+  Reason reason = Reason::kNone;
+  std::string field;  // e.g. "gpa_bytes"; empty if no single field is to blame
+  int kvm_errno = 0;  // e.g. EEXIST
   // Facts of the message by name, e.g. "owner", "open_page_count". Any text;
   // empty if the three members above say everything.
   std::map<std::string, std::string> metadata = {};

@@ -18,6 +18,7 @@
 #include "absl/status/statusor.h"
 #include "mmu_core/base/error.h"
 #include "mmu_core/base/format.h"
+#include "mmu_core/base/reason.h"
 
 namespace mmu {
 namespace {
@@ -36,7 +37,7 @@ bool TakeThread() {
 
 absl::Status NoThread(const std::string& why) {
   return MakeError(
-      absl::StatusCode::kUnavailable, {"THREADS_EXHAUSTED", "", EAGAIN},
+      absl::StatusCode::kUnavailable, {Reason::kThreadsExhausted, "", EAGAIN},
       Format("the host makes no more threads for this process (%s); "
              "raise its limit on processes (ulimit -u, pids.max), or "
              "try again when other work has ended",
@@ -53,7 +54,7 @@ absl::StatusOr<std::thread> MakeThread(std::function<void()> body) {
     return NoThread(error.code().message());
   } catch (const std::bad_alloc&) {
     return MakeError(absl::StatusCode::kResourceExhausted,
-                     {"RESOURCE_EXHAUSTED_MEMORY", "", ENOMEM},
+                     {Reason::kResourceExhaustedMemory, "", ENOMEM},
                      "no memory for a thread");
   }
 }

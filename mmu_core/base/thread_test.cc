@@ -7,6 +7,7 @@
 #include "absl/status/statusor.h"
 #include "gtest/gtest.h"
 #include "mmu_core/base/error.h"
+#include "mmu_core/base/reason.h"
 
 namespace mmu {
 namespace {
@@ -32,7 +33,7 @@ TEST_F(ThreadTest, OneTooManyIsAnErrorAndDoesNotRun) {
   first->join();
   const absl::Status none = MakeThread([&ran] { ++ran; }).status();
   EXPECT_EQ(none.code(), absl::StatusCode::kUnavailable);
-  EXPECT_EQ(DetailOf(none).reason, "THREADS_EXHAUSTED");
+  EXPECT_EQ(DetailOf(none).reason, Reason::kThreadsExhausted);
   EXPECT_EQ(DetailOf(none).kvm_errno, EAGAIN);
   EXPECT_EQ(ran, 1);
 }

@@ -12,18 +12,21 @@
 #include "mmu_core/base/check.h"
 #include "mmu_core/base/error.h"
 #include "mmu_core/base/format.h"
+#include "mmu_core/base/reason.h"
 
 namespace mmu {
 namespace {
 
 absl::Status EpochUnknown(uint64_t epoch, const char* field,
                           std::string problem) {
-  return MakeError(absl::StatusCode::kNotFound, {"EPOCH_UNKNOWN", field, 0},
+  return MakeError(absl::StatusCode::kNotFound,
+                   {Reason::kEpochUnknown, field, 0},
                    Format("%s is %d: %s", field, epoch, problem));
 }
 
 absl::Status EpochMismatch(uint64_t epoch, std::string problem) {
-  return MakeError(absl::StatusCode::kAborted, {"EPOCH_MISMATCH", "epoch", 0},
+  return MakeError(absl::StatusCode::kAborted,
+                   {Reason::kEpochMismatch, "epoch", 0},
                    Format("epoch %d cannot be cleared: %s", epoch, problem));
 }
 
@@ -36,7 +39,7 @@ absl::Status CheckInside(const SlotLog& log, uint64_t first_page,
     return absl::OkStatus();
   }
   return MakeError(
-      absl::StatusCode::kOutOfRange, {"INVALID_RANGE", "range", 0},
+      absl::StatusCode::kOutOfRange, {Reason::kInvalidRange, "range", 0},
       Format("pages %d to %d: slot %d has %d pages, and a range "
              "begins at a multiple of 64; ask within the slot",
              first_page, first_page + 64 * words, log.slot(), log.npages()));
@@ -46,7 +49,8 @@ absl::Status CheckInside(const SlotLog& log, uint64_t first_page,
 
 absl::Status DirtyLogOff() {
   return MakeError(
-      absl::StatusCode::kFailedPrecondition, {"DIRTY_LOG_OFF", "vm", ENOENT},
+      absl::StatusCode::kFailedPrecondition,
+      {Reason::kDirtyLogOff, "vm", ENOENT},
       "this VM does not log dirty pages; start its dirty log first");
 }
 
@@ -54,7 +58,7 @@ absl::Status UndeliveredPages(const UndeliveredCounts& counts,
                               const std::string& what, const char* field) {
   return MakeError(
       absl::StatusCode::kFailedPrecondition,
-      {"UNDELIVERED_PAGES",
+      {Reason::kUndeliveredPages,
        field,
        EBUSY,
        {{"open_page_count", absl::StrCat(counts.open)},
@@ -170,7 +174,7 @@ void DirtyLog::Moved(uint32_t slot) {
 absl::Status DirtyLog::CheckId(const absl::optional<LogId>& log_id) const {
   if (!log_id.has_value() || *log_id == id_) return absl::OkStatus();
   return MakeError(
-      absl::StatusCode::kAborted, {"LOG_CHANGED", "log_id", 0},
+      absl::StatusCode::kAborted, {Reason::kLogChanged, "log_id", 0},
       Format("log_id is %s: this VM's dirty log is %s now, and has "
              "epochs of its own; look at it and begin anew",
              log_id->ToString(), id_.ToString()));
@@ -227,7 +231,8 @@ absl::StatusOr<std::shared_ptr<SlotLog>> DirtyLog::LogOf(uint32_t slot) const {
   std::shared_ptr<SlotLog> log = Find(slot);
   if (log != nullptr) return log;
   return MakeError(
-      absl::StatusCode::kFailedPrecondition, {"DIRTY_LOG_OFF", "slot", ENOENT},
+      absl::StatusCode::kFailedPrecondition,
+      {Reason::kDirtyLogOff, "slot", ENOENT},
       Format("slot %d is not in this VM's dirty log; see the slots "
              "that are, or stop the log and start it with this one",
              slot));
@@ -305,7 +310,7 @@ absl::Status DirtyLog::Read(absl::optional<LogId> log_id, uint32_t slot,
     return s;
   if (epoch != 0 && epoch < log.first_epoch()) {
     return MakeError(
-        absl::StatusCode::kAborted, {"EPOCH_SUPERSEDED", "epoch", 0},
+        absl::StatusCode::kAborted, {Reason::kEpochSuperseded, "epoch", 0},
         Format("slot %d was moved or made after epoch %d was sealed: "
                "its pages are part of epoch %d; seal that one",
                slot, epoch, open_epoch_));
@@ -358,7 +363,8 @@ absl::Status DirtyLog::CheckReadable(uint64_t epoch, LogPages pages) const {
   if (pages == LogPages::kInFlight || epoch == SealedEpoch()) {
     return absl::OkStatus();
   }
-  return MakeError(absl::StatusCode::kAborted, {"EPOCH_SUPERSEDED", "epoch", 0},
+  return MakeError(absl::StatusCode::kAborted,
+                   {Reason::kEpochSuperseded, "epoch", 0},
                    Format("epoch %d was sealed again and is part of epoch %d "
                           "now; read that one",
                           epoch, SealedEpoch()));
@@ -405,7 +411,7 @@ absl::StatusOr<size_t> DirtyLog::FlightOf(uint64_t epoch) const {
   if (free != kMaxEpochsInFlight) return free;
   return MakeError(
       absl::StatusCode::kResourceExhausted,
-      {"LIMIT_EXCEEDED", "epoch", 0, {{"limit", "epochs_in_flight"}}},
+      {Reason::kLimitExceeded, "epoch", 0, {{"limit", "epochs_in_flight"}}},
       Format("epoch %d cannot be cleared: pages of %d epochs are in "
              "flight, and no more may be; acknowledge epoch %d first",
              epoch, kMaxEpochsInFlight, oldest));

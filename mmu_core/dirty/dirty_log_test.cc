@@ -18,6 +18,7 @@
 #include "mmu_core/base/clock.h"
 #include "mmu_core/base/error.h"
 #include "mmu_core/base/hooks.h"
+#include "mmu_core/base/reason.h"
 #include "mmu_core/dirty/dirty_bitmap.h"
 #include "mmu_core/dirty/dirty_log_state.h"
 #include "mmu_core/dirty/dirty_log_types.h"
@@ -55,9 +56,7 @@ LogClaim Claim(uint32_t n, std::string owner) {
   return {.key = Key(n), .owner = std::move(owner)};
 }
 
-std::string ReasonOf(const absl::Status& status) {
-  return DetailOf(status).reason;
-}
+Reason ReasonOf(const absl::Status& status) { return DetailOf(status).reason; }
 
 // A log of the slots 0 and 3, owned by alice, whose key is 1.
 class DirtyLogTest : public ::testing::Test {
@@ -401,7 +400,8 @@ TEST_F(DirtyLogTest, NamedPagesAreAcknowledgedAndTheOthersToldApart) {
   EXPECT_EQ(result->still_in_flight_page_count, 1u);
   EXPECT_THAT(Read(0, 0), ElementsAre(2, 3));
   EXPECT_EQ(AcknowledgePages(6, 0, {2})->acknowledged_page_count, 1u);
-  EXPECT_EQ(ReasonOf(AcknowledgePages(5, 1, {1}).status()), "DIRTY_LOG_OFF");
+  EXPECT_EQ(ReasonOf(AcknowledgePages(5, 1, {1}).status()),
+            Reason::kDirtyLogOff);
 }
 
 TEST_F(DirtyLogTest, AcknowledgingAnEpochLeavesWhatWasClearedAgainLater) {
@@ -433,47 +433,49 @@ TEST_F(DirtyLogTest, OnlySealedEpochsOfThisLogCanBeAcknowledged) {
   Seal();
   ASSERT_TRUE(Clear(0, 5, {1}).ok());
   EXPECT_EQ(Acknowledge(6).status().code(), absl::StatusCode::kNotFound);
-  EXPECT_EQ(ReasonOf(Acknowledge(6).status()), "EPOCH_UNKNOWN");
-  EXPECT_EQ(ReasonOf(Acknowledge(4).status()), "EPOCH_UNKNOWN")
+  EXPECT_EQ(ReasonOf(Acknowledge(6).status()), Reason::kEpochUnknown);
+  EXPECT_EQ(ReasonOf(Acknowledge(4).status()), Reason::kEpochUnknown)
       << "of an earlier log";
-  EXPECT_EQ(ReasonOf(AcknowledgePages(4, 0, {1}).status()), "EPOCH_UNKNOWN");
+  EXPECT_EQ(ReasonOf(AcknowledgePages(4, 0, {1}).status()),
+            Reason::kEpochUnknown);
   const absl::Status status = log_.Seal(By(1), 9).status();
-  EXPECT_EQ(ReasonOf(status), "EPOCH_UNKNOWN");
+  EXPECT_EQ(ReasonOf(status), Reason::kEpochUnknown);
   EXPECT_EQ(DetailOf(status).field, "acknowledged_epoch");
   EXPECT_EQ(log_.open_epoch(), 6u) << "nothing was sealed";
   EXPECT_THAT(Read(0, 0), ElementsAre(1));
 }
 
 TEST_F(DirtyLogTest, OnlyTheLastSealedEpochCanBeCleared) {
-  EXPECT_EQ(ReasonOf(Clear(0, 5, {1}).status()), "EPOCH_MISMATCH");
+  EXPECT_EQ(ReasonOf(Clear(0, 5, {1}).status()), Reason::kEpochMismatch);
   Mark(0, {1});
   Seal();
   Seal();
   for (const uint64_t epoch : {4, 5, 7}) {
     const absl::Status status = Clear(0, epoch, {1}).status();
     EXPECT_EQ(status.code(), absl::StatusCode::kAborted);
-    EXPECT_EQ(ReasonOf(status), "EPOCH_MISMATCH") << epoch;
+    EXPECT_EQ(ReasonOf(status), Reason::kEpochMismatch) << epoch;
   }
   EXPECT_EQ(Clear(0, 6, {1})->moved_page_count, 1u);
-  EXPECT_EQ(ReasonOf(Clear(1, 6, {1}).status()), "DIRTY_LOG_OFF");
+  EXPECT_EQ(ReasonOf(Clear(1, 6, {1}).status()), Reason::kDirtyLogOff);
 }
 
 TEST_F(DirtyLogTest, AReadTellsUnknownEpochsFromSupersededOnes) {
-  EXPECT_EQ(ReasonOf(TryRead(0, 5)), "EPOCH_UNKNOWN");
+  EXPECT_EQ(ReasonOf(TryRead(0, 5)), Reason::kEpochUnknown);
   Seal();
   Seal();
-  EXPECT_EQ(ReasonOf(TryRead(0, 4)), "EPOCH_UNKNOWN") << "an earlier log's";
-  EXPECT_EQ(ReasonOf(TryRead(0, 5)), "EPOCH_SUPERSEDED");
+  EXPECT_EQ(ReasonOf(TryRead(0, 4)), Reason::kEpochUnknown)
+      << "an earlier log's";
+  EXPECT_EQ(ReasonOf(TryRead(0, 5)), Reason::kEpochSuperseded);
   EXPECT_TRUE(TryRead(0, 6).ok());
-  EXPECT_EQ(ReasonOf(TryRead(0, 7)), "EPOCH_UNKNOWN");
-  EXPECT_EQ(ReasonOf(TryRead(1, 6)), "DIRTY_LOG_OFF");
+  EXPECT_EQ(ReasonOf(TryRead(0, 7)), Reason::kEpochUnknown);
+  EXPECT_EQ(ReasonOf(TryRead(1, 6)), Reason::kDirtyLogOff);
   uint64_t word = 42;
   EXPECT_EQ(ReasonOf(log_.Read(kOtherId, 0, 6, 0, absl::MakeSpan(&word, 1))),
-            "LOG_CHANGED");
+            Reason::kLogChanged);
   EXPECT_EQ(ReasonOf(log_.Read(kId, 0, 6, 256, absl::MakeSpan(&word, 1))),
-            "INVALID_RANGE");
+            Reason::kInvalidRange);
   EXPECT_EQ(ReasonOf(log_.Read(kId, 0, 6, 32, absl::MakeSpan(&word, 1))),
-            "INVALID_RANGE");
+            Reason::kInvalidRange);
   EXPECT_EQ(word, 42u) << "nothing was written";
 }
 
@@ -500,11 +502,11 @@ TEST_F(DirtyLogTest, WhatIsInFlightIsReadByItsEpoch) {
     return ReasonOf(log_.ReadInFlight(id, slot, epoch, first_page,
                                       absl::MakeSpan(&word, 1)));
   };
-  EXPECT_EQ(reason(kOtherId, 0, 6, 0), "LOG_CHANGED");
-  EXPECT_EQ(reason(kId, 1, 6, 0), "DIRTY_LOG_OFF");
-  EXPECT_EQ(reason(kId, 0, 4, 0), "EPOCH_UNKNOWN");
-  EXPECT_EQ(reason(kId, 0, 7, 0), "EPOCH_UNKNOWN");
-  EXPECT_EQ(reason(kId, 0, 6, 32), "INVALID_RANGE");
+  EXPECT_EQ(reason(kOtherId, 0, 6, 0), Reason::kLogChanged);
+  EXPECT_EQ(reason(kId, 1, 6, 0), Reason::kDirtyLogOff);
+  EXPECT_EQ(reason(kId, 0, 4, 0), Reason::kEpochUnknown);
+  EXPECT_EQ(reason(kId, 0, 7, 0), Reason::kEpochUnknown);
+  EXPECT_EQ(reason(kId, 0, 6, 32), Reason::kInvalidRange);
   EXPECT_EQ(word, 42u) << "nothing was written";
 }
 
@@ -518,18 +520,19 @@ TEST_F(DirtyLogTest, ALogKnowsItsEpochsWithoutASlot) {
     return ReasonOf(log_.CheckEpoch(id, epoch, pages));
   };
   for (const LogPages pages : {LogPages::kSealed, LogPages::kInFlight}) {
-    EXPECT_EQ(reason(kId, 5, pages), "");
-    EXPECT_EQ(reason(kOtherId, 5, pages), "LOG_CHANGED");
-    EXPECT_EQ(reason(kId, 4, pages), "EPOCH_UNKNOWN") << "an earlier log's";
-    EXPECT_EQ(reason(kId, 6, pages), "EPOCH_UNKNOWN") << "not sealed yet";
+    EXPECT_EQ(reason(kId, 5, pages), Reason::kNone);
+    EXPECT_EQ(reason(kOtherId, 5, pages), Reason::kLogChanged);
+    EXPECT_EQ(reason(kId, 4, pages), Reason::kEpochUnknown)
+        << "an earlier log's";
+    EXPECT_EQ(reason(kId, 6, pages), Reason::kEpochUnknown) << "not sealed yet";
   }
-  EXPECT_EQ(reason(kId, 0, LogPages::kSealed), "") << "a peek";
-  EXPECT_EQ(reason(kId, 0, LogPages::kInFlight), "EPOCH_UNKNOWN");
+  EXPECT_EQ(reason(kId, 0, LogPages::kSealed), Reason::kNone) << "a peek";
+  EXPECT_EQ(reason(kId, 0, LogPages::kInFlight), Reason::kEpochUnknown);
   Seal();
-  EXPECT_EQ(reason(kId, 5, LogPages::kSealed), "EPOCH_SUPERSEDED");
-  EXPECT_EQ(reason(kId, 5, LogPages::kInFlight), "");
+  EXPECT_EQ(reason(kId, 5, LogPages::kSealed), Reason::kEpochSuperseded);
+  EXPECT_EQ(reason(kId, 5, LogPages::kInFlight), Reason::kNone);
   log_.Close();
-  EXPECT_EQ(reason(kId, 6, LogPages::kSealed), "DIRTY_LOG_OFF");
+  EXPECT_EQ(reason(kId, 6, LogPages::kSealed), Reason::kDirtyLogOff);
 }
 
 // Before the memory is protected, and after nobody marks any more, a page that
@@ -552,7 +555,7 @@ TEST_F(DirtyLogTest, OnlyALogThatIsOnIsSealedReadClearedAndAcknowledged) {
           log.AcknowledgePages(call, 5, 0, 0, mask).status(),
           log.Acquire(Claim(2, "bob"), absl::nullopt, Force::kYes, now_)
               .status()}) {
-      EXPECT_EQ(ReasonOf(status), "DIRTY_LOG_OFF") << status;
+      EXPECT_EQ(ReasonOf(status), Reason::kDirtyLogOff) << status;
     }
     EXPECT_EQ(word, 42u);
   };
@@ -591,7 +594,7 @@ TEST_F(DirtyLogTest, AtMostFourEpochsAreInFlight) {
   const uint64_t epoch = Seal().epoch;
   const absl::Status status = Clear(3, epoch, {100}).status();
   EXPECT_EQ(status.code(), absl::StatusCode::kResourceExhausted);
-  EXPECT_EQ(ReasonOf(status), "LIMIT_EXCEEDED");
+  EXPECT_EQ(ReasonOf(status), Reason::kLimitExceeded);
   EXPECT_THAT(std::string(status.message()), HasSubstr("acknowledge epoch 5"));
   EXPECT_THAT(Read(3, epoch), ElementsAre(100));
   ASSERT_TRUE(Acknowledge(5).ok());
@@ -603,18 +606,18 @@ TEST_F(DirtyLogTest, StrangersAndOtherLogsAreRefusedEverywhere) {
   Mark(0, {1});
   Seal();
   const auto reasons = [&](const LogCall& call) {
-    return std::vector<std::string>{
+    return std::vector<Reason>{
         ReasonOf(log_.Admit(call)), ReasonOf(log_.Seal(call, 0).status()),
         ReasonOf(log_.TakeIntoFlight(call, 0, 5, 0, Mask({1})).status()),
         ReasonOf(log_.Acknowledge(call, 5).status()),
         ReasonOf(log_.AcknowledgePages(call, 5, 0, 0, Mask({1})).status())};
   };
-  EXPECT_THAT(reasons(By(2)), ::testing::Each("LOG_OWNED"));
+  EXPECT_THAT(reasons(By(2)), ::testing::Each(Reason::kLogOwned));
   LogCall other = By(1);
   other.log_id = kOtherId;
-  EXPECT_THAT(reasons(other), ::testing::Each("LOG_CHANGED"));
+  EXPECT_THAT(reasons(other), ::testing::Each(Reason::kLogChanged));
   ASSERT_TRUE(Acquire(2, "bob", Force::kYes).ok());
-  EXPECT_THAT(reasons(By(1)), ::testing::Each("LOG_FENCED"));
+  EXPECT_THAT(reasons(By(1)), ::testing::Each(Reason::kLogFenced));
   EXPECT_EQ(log_.open_epoch(), 6u);
   EXPECT_THAT(Read(0, 5), ElementsAre(1));
 }
@@ -626,7 +629,7 @@ TEST_F(DirtyLogTest, ATakeoverSealsAgainWhatWasInFlight) {
   ASSERT_TRUE(Clear(0, 5, {1, 2}).ok());
   ASSERT_TRUE(Clear(3, 5, {4}).ok());
   Mark(0, {9});
-  EXPECT_EQ(ReasonOf(Acquire(2, "bob", Force::kNo)), "LOG_OWNED");
+  EXPECT_EQ(ReasonOf(Acquire(2, "bob", Force::kNo)), Reason::kLogOwned);
   now_ = At(131);
   ASSERT_TRUE(Acquire(2, "bob", Force::kNo).ok());
   EXPECT_THAT(Read(0, 5), ElementsAre(1, 2, 3));
@@ -634,7 +637,7 @@ TEST_F(DirtyLogTest, ATakeoverSealsAgainWhatWasInFlight) {
   EXPECT_THAT(Read(0, 0), ElementsAre(1, 2, 3, 9));
   EXPECT_EQ(log_.CountUndelivered(),
             (UndeliveredCounts{.open = 1, .sealed = 4}));
-  EXPECT_EQ(ReasonOf(Acknowledge(5, /*by=*/1).status()), "LOG_FENCED");
+  EXPECT_EQ(ReasonOf(Acknowledge(5, /*by=*/1).status()), Reason::kLogFenced);
   EXPECT_EQ(Acknowledge(5, /*by=*/2)->acknowledged_page_count, 0u);
   EXPECT_EQ(Clear(0, 5, {1, 2, 3}, /*by=*/2)->moved_page_count, 3u);
   EXPECT_EQ(log_.State().owner, "bob");
@@ -651,7 +654,7 @@ TEST_F(DirtyLogTest, AcquiringAgainWithTheSameKeyTakesNothingOver) {
   EXPECT_EQ(
       ReasonOf(
           log_.Acquire(Claim(3, "eve"), kOtherId, Force::kYes, now_).status()),
-      "LOG_CHANGED");
+      Reason::kLogChanged);
 }
 
 // The lease runs out between a clear and its acknowledgement; nobody came.
@@ -668,9 +671,9 @@ TEST_F(DirtyLogTest, ASlotThatJoinsIsSealedWithTheOthers) {
   Seal();
   log_.Join(DirtyLog::JoiningSlot(NewSlot(1, InitiallySet::kYes)));
   EXPECT_EQ(log_.CountUndelivered(1), UndeliveredCounts{.open = kSlotPages});
-  EXPECT_EQ(ReasonOf(Clear(1, 5, {0}).status()), "EPOCH_MISMATCH")
+  EXPECT_EQ(ReasonOf(Clear(1, 5, {0}).status()), Reason::kEpochMismatch)
       << "it was not there yet";
-  EXPECT_EQ(ReasonOf(TryRead(1, 5)), "EPOCH_SUPERSEDED");
+  EXPECT_EQ(ReasonOf(TryRead(1, 5)), Reason::kEpochSuperseded);
   EXPECT_THAT(Seal().slots,
               ElementsAre(SlotSeal{.slot = 0},
                           SlotSeal{.slot = 1, .fresh_page_count = kSlotPages},
@@ -695,7 +698,7 @@ TEST_F(DirtyLogTest, ASlotThatLeavesTakesItsPagesAlongAndCountsThem) {
   EXPECT_EQ(log_.Find(3), nullptr);
   EXPECT_EQ(log_.CountUndelivered(), UndeliveredCounts{.sealed = 1});
   EXPECT_THAT(log_.State().epochs_in_flight, IsEmpty());
-  EXPECT_EQ(ReasonOf(Clear(3, 5, {2}).status()), "DIRTY_LOG_OFF");
+  EXPECT_EQ(ReasonOf(Clear(3, 5, {2}).status()), Reason::kDirtyLogOff);
   EXPECT_EQ(Acknowledge(5)->acknowledged_page_count, 0u);
   ASSERT_TRUE(Clear(0, 5, {1}).ok());
   EXPECT_EQ(Acknowledge(5)->still_in_flight_page_count, 0u);
@@ -711,8 +714,8 @@ TEST_F(DirtyLogTest, ASlotThatMovedIsToBeSealedAgain) {
   log_.Moved(0);
   EXPECT_EQ(log_.CountUndelivered(0),
             (UndeliveredCounts{.open = 1, .sealed = 3}));
-  EXPECT_EQ(ReasonOf(Clear(0, 5, {2}).status()), "EPOCH_MISMATCH");
-  EXPECT_EQ(ReasonOf(TryRead(0, 5)), "EPOCH_SUPERSEDED");
+  EXPECT_EQ(ReasonOf(Clear(0, 5, {2}).status()), Reason::kEpochMismatch);
+  EXPECT_EQ(ReasonOf(TryRead(0, 5)), Reason::kEpochSuperseded);
   EXPECT_EQ(Acknowledge(5)->acknowledged_page_count, 0u)
       << "what was copied came from another place";
   EXPECT_TRUE(Clear(3, 5, {8}).ok()) << "the other slot is where it was";
@@ -726,7 +729,7 @@ TEST_F(DirtyLogTest, TheErrorOfAnEndCountsWhatWouldBeLost) {
   const absl::Status status =
       UndeliveredPages({.open = 1, .sealed = 2, .in_flight = 3}, "slot 3");
   EXPECT_EQ(status.code(), absl::StatusCode::kFailedPrecondition);
-  EXPECT_EQ(ReasonOf(status), "UNDELIVERED_PAGES");
+  EXPECT_EQ(ReasonOf(status), Reason::kUndeliveredPages);
   EXPECT_THAT(DetailOf(status).metadata,
               UnorderedElementsAre(Pair("open_page_count", "1"),
                                    Pair("sealed_page_count", "2"),
@@ -766,7 +769,7 @@ TEST_F(DirtyLogTest, ATakeoverBesideASealLosesNothing) {
   threads.WaitForEnd("bob");
   EXPECT_TRUE(sealed.ok()) << sealed;
   EXPECT_THAT(Read(0, 5), ElementsAre(1));
-  EXPECT_EQ(ReasonOf(log_.Seal(By(1), 0).status()), "LOG_FENCED");
+  EXPECT_EQ(ReasonOf(log_.Seal(By(1), 0).status()), Reason::kLogFenced);
 }
 
 // vCPUs that mark, an owner that seals, clears and acknowledges, and others

@@ -7,6 +7,7 @@
 #include "mmu_core/base/error.h"
 #include "mmu_core/base/format.h"
 #include "mmu_core/base/hooks.h"
+#include "mmu_core/base/reason.h"
 
 namespace mmu {
 namespace {
@@ -22,7 +23,7 @@ absl::Status DirtyRing::CheckBytes(uint64_t bytes, uint32_t cpu_log_entries) {
       bytes < reserved * kEntryBytes) {
     return MakeError(
         absl::StatusCode::kInvalidArgument,
-        {"INVALID_MMU_OPTION", "dirty_ring_entries", EINVAL},
+        {Reason::kInvalidMmuOption, "dirty_ring_entries", EINVAL},
         Format(
             "a dirty ring of %d bytes (%d entries): the size is a power of "
             "two, at least %d entries, and more than the %d that one exit can "
@@ -31,7 +32,7 @@ absl::Status DirtyRing::CheckBytes(uint64_t bytes, uint32_t cpu_log_entries) {
   }
   if (bytes > kMaxEntries * kEntryBytes) {
     return MakeError(absl::StatusCode::kInvalidArgument,
-                     {"INVALID_MMU_OPTION", "dirty_ring_entries", E2BIG},
+                     {Reason::kInvalidMmuOption, "dirty_ring_entries", E2BIG},
                      Format("a dirty ring of %d entries: it has at "
                             "most %d",
                             bytes / kEntryBytes, kMaxEntries));

@@ -9,6 +9,7 @@
 #include "mmu_core/base/check.h"
 #include "mmu_core/base/error.h"
 #include "mmu_core/base/format.h"
+#include "mmu_core/base/reason.h"
 
 namespace mmu {
 namespace {
@@ -37,7 +38,7 @@ bool LogOwner::IsFormer(const OwnerKey& key) const {
 absl::Status LogOwner::Fenced(MonotonicTime now) const {
   return MakeError(
       absl::StatusCode::kFailedPrecondition,
-      {"LOG_FENCED",
+      {Reason::kLogFenced,
        "owner_token",
        0,
        {{"owner", claim_.owner},
@@ -61,7 +62,7 @@ absl::Status LogOwner::Owned(MonotonicTime now) const {
           : std::string("its lease has run out: acquire the log");
   return MakeError(
       absl::StatusCode::kFailedPrecondition,
-      {"LOG_OWNED",
+      {Reason::kLogOwned,
        "owner_token",
        0,
        {{"owner", claim_.owner},

@@ -10,6 +10,7 @@
 #include "gtest/gtest.h"
 #include "mmu_core/base/clock.h"
 #include "mmu_core/base/error.h"
+#include "mmu_core/base/reason.h"
 
 namespace mmu {
 namespace {
@@ -30,9 +31,7 @@ LogClaim Claim(uint8_t n, std::string owner) {
   return {.key = Key(n), .owner = std::move(owner)};
 }
 
-std::string ReasonOf(const absl::Status& status) {
-  return DetailOf(status).reason;
-}
+Reason ReasonOf(const absl::Status& status) { return DetailOf(status).reason; }
 
 TEST(LogOwnerTest, EachCallOfTheOwnerRenewsItsLease) {
   LogOwner owner(Claim(1, "alice"), At(100));
@@ -50,7 +49,7 @@ TEST(LogOwnerTest, AStrangerIsToldWhoOwnsTheLogAndForHowLong) {
   LogOwner owner(Claim(1, "alice"), At(100));
   const absl::Status status = owner.Admit(Key(2), At(107));
   EXPECT_EQ(status.code(), absl::StatusCode::kFailedPrecondition);
-  EXPECT_EQ(ReasonOf(status), "LOG_OWNED");
+  EXPECT_EQ(ReasonOf(status), Reason::kLogOwned);
   EXPECT_EQ(DetailOf(status).field, "owner_token");
   EXPECT_THAT(DetailOf(status).metadata,
               UnorderedElementsAre(Pair("owner", "alice"),
@@ -63,7 +62,7 @@ TEST(LogOwnerTest, AStrangerIsToldWhoOwnsTheLogAndForHowLong) {
 TEST(LogOwnerTest, TheOwnerStaysTheOwnerAfterItsLeaseUntilSomebodyAcquires) {
   LogOwner owner(Claim(1, "alice"), At(100));
   const absl::Status status = owner.Admit(Key(2), At(500));
-  EXPECT_EQ(ReasonOf(status), "LOG_OWNED");
+  EXPECT_EQ(ReasonOf(status), Reason::kLogOwned);
   EXPECT_EQ(DetailOf(status).metadata.at("lease_remaining_seconds"), "0.0");
   EXPECT_TRUE(owner.Admit(Key(1), At(501)).ok());
   EXPECT_EQ(owner.lease_end(), At(531));
@@ -73,7 +72,7 @@ TEST(LogOwnerTest, ALeaseThatLastsKeepsOthersFromAcquiring) {
   LogOwner owner(Claim(1, "alice"), At(100));
   EXPECT_EQ(
       ReasonOf(owner.Acquire(Claim(2, "bob"), Force::kNo, At(129)).status()),
-      "LOG_OWNED");
+      Reason::kLogOwned);
   EXPECT_TRUE(owner.Is(Key(1)));
   const auto acquired = owner.Acquire(Claim(2, "bob"), Force::kNo, At(130));
   ASSERT_TRUE(acquired.ok()) << acquired.status();
@@ -97,16 +96,16 @@ TEST(LogOwnerTest, AFormerOwnerIsFencedForGood) {
   for (const uint8_t former : {1, 2}) {
     const absl::Status status = owner.Admit(Key(former), At(110));
     EXPECT_EQ(status.code(), absl::StatusCode::kFailedPrecondition);
-    EXPECT_EQ(ReasonOf(status), "LOG_FENCED");
+    EXPECT_EQ(ReasonOf(status), Reason::kLogFenced);
     EXPECT_EQ(DetailOf(status).metadata.at("owner"), "carol");
     EXPECT_EQ(DetailOf(status).metadata.at("owned_for_seconds"), "8.0");
     // Its old key would let in what it still has under way.
     EXPECT_EQ(
         ReasonOf(owner.Acquire(Claim(former, "again"), Force::kYes, At(500))
                      .status()),
-        "LOG_FENCED");
+        Reason::kLogFenced);
   }
-  EXPECT_EQ(ReasonOf(owner.Admit(Key(4), At(110))), "LOG_OWNED");
+  EXPECT_EQ(ReasonOf(owner.Admit(Key(4), At(110))), Reason::kLogOwned);
   EXPECT_TRUE(owner.Acquire(Claim(5, "alice"), Force::kYes, At(111)).ok())
       << "who comes back has made up a new one";
 }
@@ -132,8 +131,9 @@ TEST(LogOwnerTest, TheOldestFormerKeysAreForgottenAndStillRefused) {
     ASSERT_TRUE(
         owner.Acquire({.key = key, .owner = "next"}, Force::kYes, At(1)).ok());
   }
-  EXPECT_EQ(ReasonOf(owner.Admit(Key(0), At(2))), "LOG_OWNED");
-  EXPECT_EQ(ReasonOf(owner.Admit({.bytes = {0xff, 1}}, At(2))), "LOG_FENCED");
+  EXPECT_EQ(ReasonOf(owner.Admit(Key(0), At(2))), Reason::kLogOwned);
+  EXPECT_EQ(ReasonOf(owner.Admit({.bytes = {0xff, 1}}, At(2))),
+            Reason::kLogFenced);
   EXPECT_TRUE(owner.Admit(key, At(2)).ok());
 }
 

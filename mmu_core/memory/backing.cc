@@ -23,6 +23,7 @@
 #include "mmu_core/base/check.h"
 #include "mmu_core/base/error.h"
 #include "mmu_core/base/level.h"
+#include "mmu_core/base/reason.h"
 #include "mmu_core/memory/frame_lender.h"
 #include "mmu_core/memory/frame_map.h"
 
@@ -31,7 +32,7 @@ namespace {
 
 absl::Status InvalidSize(uint64_t size, const char* rule) {
   return MakeError(absl::StatusCode::kInvalidArgument,
-                   {"INVALID_SIZE", "size_bytes", EINVAL},
+                   {Reason::kInvalidSize, "size_bytes", EINVAL},
                    absl::StrCat("size_bytes is ", size, ", but ", rule));
 }
 
@@ -51,7 +52,7 @@ absl::Status CheckSize(uint64_t size) {
 absl::Status OutOfMemory(uint64_t size, const std::string& why) {
   return MakeError(
       absl::StatusCode::kResourceExhausted,
-      {"RESOURCE_EXHAUSTED_MEMORY", "size_bytes", ENOMEM},
+      {Reason::kResourceExhaustedMemory, "size_bytes", ENOMEM},
       absl::StrCat("cannot allocate size_bytes ", size, " of guest memory: ",
                    why, "; use a smaller size or a metadata-only backing"));
 }

@@ -15,6 +15,7 @@
 #include "mmu_core/base/address.h"
 #include "mmu_core/base/error.h"
 #include "mmu_core/base/level.h"
+#include "mmu_core/base/reason.h"
 #include "mmu_core/memory/backing.h"
 #include "mmu_core/memory/fake_lender.h"
 #include "mmu_core/memory/frame_lender.h"
@@ -142,7 +143,7 @@ TEST_F(BorrowedBackingTest, WhatIsNotPagesIsNotBorrowed) {
                     lender_)
             .status();
     EXPECT_EQ(status.code(), absl::StatusCode::kInvalidArgument);
-    EXPECT_EQ(DetailOf(status).reason, "INVALID_SIZE");
+    EXPECT_EQ(DetailOf(status).reason, Reason::kInvalidSize);
     EXPECT_EQ(DetailOf(status).kvm_errno, EINVAL);
   }
   EXPECT_EQ(lender_->address()[0], std::byte{0}) << "nothing was unmapped";

@@ -14,6 +14,7 @@
 #include "mmu_core/base/address.h"
 #include "mmu_core/base/error.h"
 #include "mmu_core/base/level.h"
+#include "mmu_core/base/reason.h"
 #include "mmu_core/memory/backing.h"
 
 namespace mmu {
@@ -91,7 +92,7 @@ TEST_P(BackingKindTest, ImpossibleSizesAreRefused) {
     const absl::Status status =
         host.Allocate({GetParam(), size, Level::k4K}).status();
     EXPECT_EQ(status.code(), absl::StatusCode::kInvalidArgument) << size;
-    EXPECT_EQ(DetailOf(status).reason, "INVALID_SIZE");
+    EXPECT_EQ(DetailOf(status).reason, Reason::kInvalidSize);
     EXPECT_EQ(DetailOf(status).field, "size_bytes");
     EXPECT_EQ(DetailOf(status).kvm_errno, EINVAL);
     EXPECT_NE(status.message().find(std::to_string(size)), std::string::npos);
@@ -152,7 +153,7 @@ TEST_P(ContentsTest, ExhaustedAddressSpaceIsAnErrorAndLeavesNothing) {
     if (backing.ok()) backings.push_back(*backing);
   }
   EXPECT_EQ(status.code(), absl::StatusCode::kResourceExhausted);
-  EXPECT_EQ(DetailOf(status).reason, "RESOURCE_EXHAUSTED_MEMORY");
+  EXPECT_EQ(DetailOf(status).reason, Reason::kResourceExhaustedMemory);
   EXPECT_EQ(DetailOf(status).kvm_errno, ENOMEM);
   EXPECT_NE(status.message().find(std::to_string(kMaxBackingBytes)),
             std::string::npos);
@@ -185,7 +186,7 @@ TEST(MetadataOnlyTest, FrameNumbersRunOutAsAnError) {
     status = backing.status();
     if (backing.ok()) backings.push_back(*backing);
   }
-  EXPECT_EQ(DetailOf(status).reason, "RESOURCE_EXHAUSTED_MEMORY");
+  EXPECT_EQ(DetailOf(status).reason, Reason::kResourceExhaustedMemory);
   EXPECT_EQ(backings.size(), size_t{63});
 }
 

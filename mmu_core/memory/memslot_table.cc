@@ -17,6 +17,7 @@
 #include "mmu_core/base/error.h"
 #include "mmu_core/base/format.h"
 #include "mmu_core/base/gfn_range.h"
+#include "mmu_core/base/reason.h"
 #include "mmu_core/base/thread_index.h"
 #include "mmu_core/base/with_memory.h"
 #include "mmu_core/dirty/dirty_bitmap.h"
@@ -32,7 +33,7 @@ namespace {
 
 absl::Status OutOfMemory(const RegionRequest& request) {
   return MakeError(absl::StatusCode::kResourceExhausted,
-                   {"RESOURCE_EXHAUSTED_MEMORY", "size_bytes", ENOMEM},
+                   {Reason::kResourceExhaustedMemory, "size_bytes", ENOMEM},
                    Format("no memory for the bookkeeping of slot %d with "
                           "size_bytes %d; free memory or use a smaller slot",
                           request.id(), request.size_bytes));
@@ -42,7 +43,7 @@ absl::Status Immutable(const RegionRequest& request, const char* field,
                        const char* what) {
   return MakeError(
       absl::StatusCode::kFailedPrecondition,
-      {"MEMSLOT_IMMUTABLE", field, EINVAL},
+      {Reason::kMemslotImmutable, field, EINVAL},
       Format("slot %d exists and its %s cannot change; delete it and "
              "create it again",
              request.id(), what));
@@ -84,7 +85,8 @@ absl::StatusOr<RegionChange> MemslotTable::CheckRegion(
   if (request.size_bytes == 0) {  // SLOT-08
     if (old_slot == nullptr) {
       return MakeError(
-          absl::StatusCode::kNotFound, {"MEMSLOT_NOT_FOUND", "slot", EINVAL},
+          absl::StatusCode::kNotFound,
+          {Reason::kMemslotNotFound, "slot", EINVAL},
           Format("slot %d of address space %d does not exist, and "
                  "size_bytes 0 deletes a slot; name an existing slot "
                  "or give a size",
@@ -92,7 +94,7 @@ absl::StatusOr<RegionChange> MemslotTable::CheckRegion(
     }
     if (total < old_slot->npages) {
       return MakeError(
-          absl::StatusCode::kInternal, {"ACCOUNTING", "", EIO},
+          absl::StatusCode::kInternal, {Reason::kAccounting, "", EIO},
           Format("slot %d has %d pages, but the VM counts only %d in "
                  "all; recreate the VM",
                  request.id(), old_slot->npages, total));
@@ -103,7 +105,7 @@ absl::StatusOr<RegionChange> MemslotTable::CheckRegion(
   if (old_slot == nullptr) {
     if (total + request.npages() < total) {  // SLOT-09
       return RegionError(
-          "INVALID_SIZE", "size_bytes", EINVAL,
+          Reason::kInvalidSize, "size_bytes", EINVAL,
           Format("size_bytes is %d, but with the %d pages of the "
                  "other slots the VM's total must not exceed 64 bits; "
                  "use a smaller size",
@@ -131,7 +133,7 @@ absl::Status MemslotTable::CheckPlace(const RegionRequest& request,
   for (const Memslot* slot : Active(request.as_id()).SlotsIn(range)) {
     if (slot == old_slot) continue;  // SLOT-12
     return RegionError(
-        "REGION_OVERLAP", "gpa_bytes", EEXIST,
+        Reason::kRegionOverlap, "gpa_bytes", EEXIST,
         Format("gpa_bytes is 0x%x with size_bytes %d, but must not "
                "overlap slot %d at gpa_bytes 0x%x with size_bytes %d; "
                "choose a free range",
@@ -140,7 +142,7 @@ absl::Status MemslotTable::CheckPlace(const RegionRequest& request,
   }
   if (range.end.value() - 1 > options_.max_gfn) {  // SLOT-13
     return RegionError(
-        "GPA_OUT_OF_RANGE", "gpa_bytes", EINVAL,
+        Reason::kGpaOutOfRange, "gpa_bytes", EINVAL,
         Format("gpa_bytes is 0x%x with size_bytes %d, but the last "
                "page must not lie above 0x%x; use a lower address",
                request.gpa.value(), request.size_bytes,

@@ -14,6 +14,7 @@
 #include "absl/status/status.h"
 #include "mmu_core/base/address.h"
 #include "mmu_core/base/error.h"
+#include "mmu_core/base/reason.h"
 #include "mmu_core/memory/memslot.h"
 #include "mmu_core/memory/memslot_set.h"
 #include "mmu_core/memory/region_request.h"
@@ -46,38 +47,38 @@ struct Model {
   std::vector<ModelSlot> slots;
   uint64_t generation[kSpaces] = {0, 1};
 
-  // The reason of the error, or "".
-  std::string Set(const RegionRequest& r) {
-    if (r.as_id() >= kSpaces) return "INVALID_SLOT";
+  // The reason of the error, if it is one.
+  Reason Set(const RegionRequest& r) {
+    if (r.as_id() >= kSpaces) return Reason::kInvalidSlot;
     auto old = std::find_if(slots.begin(), slots.end(), [&](const auto& s) {
       return s.as_id == r.as_id() && s.id == r.id();
     });
     const uint64_t gfn = r.base_gfn().value();
     if (r.size_bytes == 0) {
-      if (old == slots.end()) return "MEMSLOT_NOT_FOUND";
+      if (old == slots.end()) return Reason::kMemslotNotFound;
       slots.erase(old);
       generation[r.as_id()] += 4;
-      return "";
+      return Reason::kNone;
     }
     if (old != slots.end()) {
       if (old->hva != r.userspace_addr.value() || old->npages != r.npages() ||
           ((old->flags ^ r.flags) & kMemslotReadonly) != 0) {
-        return "MEMSLOT_IMMUTABLE";
+        return Reason::kMemslotImmutable;
       }
       if (old->gfn == gfn) {
-        if (old->flags == r.flags) return "";
+        if (old->flags == r.flags) return Reason::kNone;
         old->flags = r.flags;
         generation[r.as_id()] += 2;
-        return "";
+        return Reason::kNone;
       }
     }
     for (const ModelSlot& s : slots) {
       if (s.as_id != r.as_id() || s.id == r.id()) continue;
       if (gfn < s.gfn + s.npages && s.gfn < gfn + r.npages()) {
-        return "REGION_OVERLAP";
+        return Reason::kRegionOverlap;
       }
     }
-    if (gfn + r.npages() - 1 > kTestMaxGfn) return "GPA_OUT_OF_RANGE";
+    if (gfn + r.npages() - 1 > kTestMaxGfn) return Reason::kGpaOutOfRange;
     if (old != slots.end()) {
       old->gfn = gfn;
       old->flags = r.flags;
@@ -87,7 +88,7 @@ struct Model {
                        r.userspace_addr.value(), r.flags});
       generation[r.as_id()] += 2;
     }
-    return "";
+    return Reason::kNone;
   }
 };
 
@@ -181,11 +182,11 @@ TEST_P(MemslotTableModelTest, TableAgreesWithAListOfSlots) {
   for (int step = 0; step < 1500; ++step) {
     SCOPED_TRACE(testing::Message() << "step " << step);
     const RegionRequest request = requests.Next(model);
-    const std::string expected = model.Set(request);
+    const Reason expected = model.Set(request);
     const absl::Status status = t.Set(request);
     ASSERT_EQ(DetailOf(status).reason, expected) << status;
-    ASSERT_EQ(status.ok(), expected.empty());
-    if (expected.empty()) ++accepted;
+    ASSERT_EQ(status.ok(), expected == Reason::kNone);
+    if (expected == Reason::kNone) ++accepted;
     Compare(t, model);
     if (HasFatalFailure()) return;
   }

@@ -18,6 +18,7 @@
 #include "mmu_core/base/error.h"
 #include "mmu_core/base/level.h"
 #include "mmu_core/base/mutex.h"
+#include "mmu_core/base/reason.h"
 #include "mmu_core/dirty/dirty_bitmap.h"
 #include "mmu_core/dirty/dirty_log_types.h"
 #include "mmu_core/memory/invalidate_sequence.h"
@@ -189,7 +190,8 @@ TEST(MemslotTableTest, WhicheverAllocationFailsNothingChanged) {
         break;
       }
       EXPECT_EQ(attempt.status.code(), absl::StatusCode::kResourceExhausted);
-      EXPECT_EQ(DetailOf(attempt.status).reason, "RESOURCE_EXHAUSTED_MEMORY");
+      EXPECT_EQ(DetailOf(attempt.status).reason,
+                Reason::kResourceExhaustedMemory);
       EXPECT_EQ(DetailOf(attempt.status).kvm_errno, ENOMEM);
       EXPECT_EQ(t.State(), before);
       EXPECT_EQ(t.certain, 0);

@@ -10,6 +10,7 @@
 #include "mmu_core/base/error.h"
 #include "mmu_core/base/format.h"
 #include "mmu_core/base/hooks.h"
+#include "mmu_core/base/reason.h"
 #include "mmu_core/memory/frame_lender.h"
 #include "mmu_core/sync/rcu.h"
 
@@ -34,7 +35,7 @@ absl::Status MissingFrame::Ask() {
   if (!answer.ok()) {
     return MakeError(
         absl::StatusCode::kFailedPrecondition,
-        {"HOST_FRAME_MISSING", "", EFAULT},
+        {Reason::kHostFrameMissing, "", EFAULT},
         Format(
             "the host has no page for gpa 0x%x, and whoever lends the memory "
             "cannot get one (%s); see that it can, and try again",

@@ -10,6 +10,7 @@
 #include "mmu_core/base/access.h"
 #include "mmu_core/base/error.h"
 #include "mmu_core/base/format.h"
+#include "mmu_core/base/reason.h"
 #include "mmu_core/memory/backing.h"
 #include "mmu_core/memory/memslot.h"
 #include "mmu_core/memory/memslot_set.h"
@@ -36,7 +37,7 @@ absl::StatusOr<size_t> ReadFromSlot(const MemslotSet& set, Gpa gpa,
   const Memslot* slot = set.FindByGfn(ToGfn(gpa));
   if (slot == nullptr) {
     return MakeError(
-        absl::StatusCode::kOutOfRange, {"GPA_OUT_OF_RANGE", "extents", 0},
+        absl::StatusCode::kOutOfRange, {Reason::kGpaOutOfRange, "extents", 0},
         Format("gpa 0x%x is in no memslot; read only what the VM's "
                "memslots cover",
                gpa.value()));
@@ -44,7 +45,7 @@ absl::StatusOr<size_t> ReadFromSlot(const MemslotSet& set, Gpa gpa,
   const Backing& backing = *slot->backing;
   if (!backing.has_contents()) {
     return MakeError(absl::StatusCode::kFailedPrecondition,
-                     {"NO_CONTENTS", "extents", 0},
+                     {Reason::kNoContents, "extents", 0},
                      Format("slot %d has a metadata-only backing: "
                             "its pages have no contents",
                             slot->id));
@@ -68,7 +69,7 @@ absl::Status ReadGuestMemory(const MemslotTable& slots, Gpa gpa,
                              absl::Span<std::byte> out) {
   if (gpa.value() % 8 != 0 || out.size() % 8 != 0) {
     return MakeError(absl::StatusCode::kInvalidArgument,
-                     {"UNALIGNED", "gpa_bytes", EINVAL},
+                     {Reason::kUnaligned, "gpa_bytes", EINVAL},
                      Format("gpa 0x%x, %d bytes: both are multiples of "
                             "8",
                             gpa.value(), out.size()));

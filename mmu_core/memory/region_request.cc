@@ -8,6 +8,7 @@
 #include "mmu_core/base/address.h"
 #include "mmu_core/base/error.h"
 #include "mmu_core/base/format.h"
+#include "mmu_core/base/reason.h"
 #include "mmu_core/memory/backing.h"
 #include "mmu_core/memory/memslot.h"
 
@@ -21,14 +22,14 @@ absl::Status CheckUserRange(const RegionRequest& request) {
   const uint64_t size = request.size_bytes;
   if (!IsPageAligned(hva)) {
     return RegionError(
-        "UNALIGNED", "userspace_addr", EINVAL,
+        Reason::kUnaligned, "userspace_addr", EINVAL,
         Format("userspace_addr is 0x%x, but must be a multiple of "
                "4096; align it",
                hva));
   }
   if (hva > kUserAddressEnd || size > kUserAddressEnd - hva) {
     return RegionError(
-        "INVALID_RANGE", "userspace_addr", EINVAL,
+        Reason::kInvalidRange, "userspace_addr", EINVAL,
         Format("userspace_addr is 0x%x, but with size_bytes %d it "
                "must end at or below 0x%x; use an untagged user "
                "address",
@@ -37,7 +38,7 @@ absl::Status CheckUserRange(const RegionRequest& request) {
   if (size > 0 && request.backing != nullptr &&
       !request.backing->Contains(request.userspace_addr, size)) {
     return RegionError(
-        "INVALID_RANGE", "userspace_addr", EINVAL,
+        Reason::kInvalidRange, "userspace_addr", EINVAL,
         Format("userspace_addr is 0x%x, but with size_bytes %d it "
                "must lie in its backing of %d bytes at 0x%x; use a "
                "part of the backing",
@@ -49,7 +50,7 @@ absl::Status CheckUserRange(const RegionRequest& request) {
 
 }  // namespace
 
-absl::Status RegionError(const char* reason, const char* field, int kvm_errno,
+absl::Status RegionError(Reason reason, const char* field, int kvm_errno,
                          const std::string& message) {
   return MakeError(absl::StatusCode::kInvalidArgument,
                    {reason, field, kvm_errno}, message);
@@ -59,27 +60,27 @@ absl::Status CheckRegionRequest(const RegionRequest& request,
                                 int address_spaces) {
   if (request.id() >= kUserMemslots) {  // SLOT-01
     return RegionError(
-        "INVALID_SLOT", "slot", EINVAL,
+        Reason::kInvalidSlot, "slot", EINVAL,
         Format("slot has id %d, but ids end at %d; use a smaller id",
                request.id(), kUserMemslots - 1));
   }
   if ((request.flags & ~kLegalFlags) != 0) {  // SLOT-02
     return RegionError(
-        "INVALID_FLAGS", "flags", EINVAL,
+        Reason::kInvalidFlags, "flags", EINVAL,
         Format("flags is 0x%x, but only 0x1 (log dirty pages) and 0x2 "
                "(read-only) exist; clear the other bits",
                request.flags));
   }
   if (!IsPageAligned(request.size_bytes)) {  // SLOT-03
     return RegionError(
-        "UNALIGNED", "size_bytes", EINVAL,
+        Reason::kUnaligned, "size_bytes", EINVAL,
         Format("size_bytes is %d, but must be a multiple of 4096; "
                "round it",
                request.size_bytes));
   }
   if (!IsPageAligned(request.gpa.value())) {  // SLOT-03
     return RegionError(
-        "UNALIGNED", "gpa_bytes", EINVAL,
+        Reason::kUnaligned, "gpa_bytes", EINVAL,
         Format("gpa_bytes is 0x%x, but must be a multiple of 4096; "
                "align it",
                request.gpa.value()));
@@ -90,7 +91,7 @@ absl::Status CheckRegionRequest(const RegionRequest& request,
   }
   if (request.as_id() >= address_spaces) {  // SLOT-05
     return RegionError(
-        "INVALID_SLOT", "slot", EINVAL,
+        Reason::kInvalidSlot, "slot", EINVAL,
         Format("slot has address space %d in its high 16 bits, but "
                "the VM has %d; use a smaller one",
                request.as_id(), address_spaces));
@@ -98,14 +99,14 @@ absl::Status CheckRegionRequest(const RegionRequest& request,
   const uint64_t gpa = request.gpa.value();
   if (gpa + request.size_bytes < gpa) {  // SLOT-06
     return RegionError(
-        "GPA_OUT_OF_RANGE", "gpa_bytes", EINVAL,
+        Reason::kGpaOutOfRange, "gpa_bytes", EINVAL,
         Format("gpa_bytes is 0x%x, but adding size_bytes %d must not "
                "exceed 64 bits; use a lower address",
                gpa, request.size_bytes));
   }
   if (request.npages() > kMaxMemslotPages) {  // SLOT-07
     return RegionError(
-        "TOO_MANY_PAGES", "size_bytes", EINVAL,
+        Reason::kTooManyPages, "size_bytes", EINVAL,
         Format("size_bytes is %d, that is %d pages, but a slot has at "
                "most %d; use several slots",
                request.size_bytes, request.npages(), kMaxMemslotPages));

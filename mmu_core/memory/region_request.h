@@ -10,6 +10,7 @@
 
 #include "absl/status/status.h"
 #include "mmu_core/base/address.h"
+#include "mmu_core/base/reason.h"
 #include "mmu_core/base/slot_number.h"
 #include "mmu_core/memory/backing.h"
 
@@ -56,7 +57,7 @@ absl::Status CheckRegionRequest(const RegionRequest& request,
                                 int address_spaces);
 
 // An INVALID_ARGUMENT error of a region request.
-absl::Status RegionError(const char* reason, const char* field, int kvm_errno,
+absl::Status RegionError(Reason reason, const char* field, int kvm_errno,
                          const std::string& message);
 
 }  // namespace mmu

@@ -12,6 +12,7 @@
 #include "mmu_core/base/address.h"
 #include "mmu_core/base/error.h"
 #include "mmu_core/base/level.h"
+#include "mmu_core/base/reason.h"
 #include "mmu_core/memory/backing.h"
 #include "mmu_core/memory/host_memory.h"
 #include "mmu_core/memory/memslot.h"
@@ -25,7 +26,7 @@ namespace {
 std::string Verdict(const absl::Status& status) {
   if (status.ok()) return "OK";
   const ErrorDetail detail = DetailOf(status);
-  return detail.reason + " " + detail.field + " " +
+  return std::string(ToString(detail.reason)) + " " + detail.field + " " +
          std::string(ErrnoName(detail.kvm_errno));
 }
 

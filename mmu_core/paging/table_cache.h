@@ -7,6 +7,7 @@
 #include "absl/status/status.h"
 #include "mmu_core/base/check.h"
 #include "mmu_core/base/error.h"
+#include "mmu_core/base/reason.h"
 #include "mmu_core/paging/shadow_page.h"
 #include "mmu_core/paging/table_pool.h"
 #include "mmu_core/sync/refill.h"
@@ -47,7 +48,7 @@ class TableCache {
   absl::Status TopUp(int min, int fill = kCapacity) {
     if (TryTopUp(min, fill)) return absl::OkStatus();
     return MakeError(absl::StatusCode::kResourceExhausted,
-                     {"MMU_PAGES_EXHAUSTED", "", /*ENOMEM*/ 12},
+                     {Reason::kMmuPagesExhausted, "", /*ENOMEM*/ 12},
                      pool_.is_at_limit()
                          ? "as many page tables are in use as may be; delete a "
                            "VM or raise the limit"

@@ -7,6 +7,7 @@
 #include "gtest/gtest.h"
 #include "mmu_core/base/error.h"
 #include "mmu_core/base/hooks.h"
+#include "mmu_core/base/reason.h"
 #include "mmu_core/paging/shadow_page.h"
 #include "mmu_core/paging/table_pool.h"
 #include "mmu_core/stats/labels.h"
@@ -62,7 +63,7 @@ TEST(TableCacheTest, AnExhaustedPoolFailsOnlyIfLessThanTheMinimumIsThere) {
   TableCache other(pool);
   const absl::Status status = other.TopUp(1);
   EXPECT_EQ(status.code(), absl::StatusCode::kResourceExhausted);
-  EXPECT_EQ(DetailOf(status).reason, "MMU_PAGES_EXHAUSTED");
+  EXPECT_EQ(DetailOf(status).reason, Reason::kMmuPagesExhausted);
   EXPECT_EQ(other.count(), 0);
 
   // What was got is kept.

@@ -12,6 +12,7 @@
 #include "mmu_core/base/format.h"
 #include "mmu_core/base/hooks.h"
 #include "mmu_core/base/mutex.h"
+#include "mmu_core/base/reason.h"
 #include "mmu_core/rmap/slot_rmaps.h"
 
 namespace mmu {
@@ -57,7 +58,7 @@ absl::Status ShadowRootGate::Allocate(LazySlotRmaps& slot) {
   std::unique_ptr<SlotRmaps> rmaps = SlotRmaps::TryCreate(slot.range_);
   if (rmaps == nullptr) {
     return MakeError(absl::StatusCode::kResourceExhausted,
-                     {"RESOURCE_EXHAUSTED_MEMORY", "size_bytes", ENOMEM},
+                     {Reason::kResourceExhaustedMemory, "size_bytes", ENOMEM},
                      Format("no memory for the reverse maps of a slot with "
                             "size_bytes %d; free memory or use a smaller slot",
                             slot.range_.bytes()));

@@ -14,6 +14,7 @@
 #include "mmu_core/base/gfn_range.h"
 #include "mmu_core/base/hooks.h"
 #include "mmu_core/base/mutex.h"
+#include "mmu_core/base/reason.h"
 #include "mmu_core/rmap/slot_rmaps.h"
 #include "mmu_core/testing/interleaving.h"
 
@@ -119,7 +120,7 @@ TEST(LazySlotRmapsTest, WithoutMemoryThereIsNoRootAndAnotherTryMaySucceed) {
     return std::vector<LazySlotRmaps*>{&small, &large};
   });
   EXPECT_EQ(status.code(), absl::StatusCode::kResourceExhausted);
-  EXPECT_EQ(DetailOf(status).reason, "RESOURCE_EXHAUSTED_MEMORY");
+  EXPECT_EQ(DetailOf(status).reason, Reason::kResourceExhaustedMemory);
   EXPECT_EQ(DetailOf(status).kvm_errno, ENOMEM);
   EXPECT_FALSE(gate.SlotsHaveRmaps());
   SlotRmaps* const rmaps = small.get();

@@ -5,6 +5,7 @@
 #include "absl/status/status.h"
 #include "mmu_core/base/check.h"
 #include "mmu_core/base/error.h"
+#include "mmu_core/base/reason.h"
 #include "mmu_core/rmap/pte_list_desc.h"
 #include "mmu_core/rmap/pte_list_pool.h"
 #include "mmu_core/sync/refill.h"
@@ -31,7 +32,7 @@ bool PteListCache::TryTopUp(PteListNeed need) {
 absl::Status PteListCache::TopUp(PteListNeed need) {
   if (TryTopUp(need)) return absl::OkStatus();
   return MakeError(absl::StatusCode::kResourceExhausted,
-                   {"MMU_PAGES_EXHAUSTED", "", ENOMEM},
+                   {Reason::kMmuPagesExhausted, "", ENOMEM},
                    "the host has no memory for another reverse map; delete a "
                    "VM");
 }

@@ -5,6 +5,7 @@
 #include "absl/status/status.h"
 #include "gtest/gtest.h"
 #include "mmu_core/base/error.h"
+#include "mmu_core/base/reason.h"
 #include "mmu_core/rmap/pte_list_desc.h"
 #include "mmu_core/rmap/pte_list_pool.h"
 
@@ -47,7 +48,7 @@ TEST(PteListCacheTest, ATopUpThatFailsKeepsWhatItGot) {
   PteListCache cache(pool);
   const absl::Status status = cache.TopUp(kSplitPteLists);
   EXPECT_EQ(status.code(), absl::StatusCode::kResourceExhausted);
-  EXPECT_EQ(DetailOf(status).reason, "MMU_PAGES_EXHAUSTED");
+  EXPECT_EQ(DetailOf(status).reason, Reason::kMmuPagesExhausted);
   EXPECT_EQ(DetailOf(status).kvm_errno, ENOMEM);
   EXPECT_EQ(cache.count(), 500);
   pool.SetMaxDescs(513);

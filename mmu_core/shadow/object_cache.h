@@ -9,6 +9,7 @@
 #include "absl/status/status.h"
 #include "mmu_core/base/check.h"
 #include "mmu_core/base/error.h"
+#include "mmu_core/base/reason.h"
 #include "mmu_core/shadow/object_pool.h"
 #include "mmu_core/sync/refill.h"
 
@@ -59,7 +60,7 @@ class ObjectCache {
   absl::Status TopUp(int min) {
     if (TryTopUp(min)) return absl::OkStatus();
     return MakeError(absl::StatusCode::kResourceExhausted,
-                     {"MMU_PAGES_EXHAUSTED", "", /*ENOMEM*/ 12},
+                     {Reason::kMmuPagesExhausted, "", /*ENOMEM*/ 12},
                      "the host has no memory for another shadow page; delete "
                      "a VM");
   }

@@ -11,6 +11,7 @@
 #include "mmu_core/base/format.h"
 #include "mmu_core/base/gfn_range.h"
 #include "mmu_core/base/level.h"
+#include "mmu_core/base/reason.h"
 #include "mmu_core/paging/shadow_page.h"
 #include "mmu_core/paging/spte.h"
 #include "mmu_core/stats/labels.h"
@@ -123,7 +124,7 @@ bool ShadowPages::MakeAvailable(const MmuWriteLocked& lock, MmuCost* cost) {
 
 absl::Status ShadowPages::Exhausted() const {
   return MakeError(absl::StatusCode::kResourceExhausted,
-                   {"SHADOW_PAGES_EXHAUSTED", "shadow_page_limit", ENOSPC},
+                   {Reason::kShadowPagesExhausted, "shadow_page_limit", ENOSPC},
                    Format("all of the %d shadow pages that the VM may have are "
                           "roots in use; raise the VM's shadow_page_limit",
                           limit()));
@@ -133,7 +134,7 @@ absl::Status ShadowPages::CheckLimit(uint64_t pages) {
   if (pages >= kMinLimit) return absl::OkStatus();
   return MakeError(
       absl::StatusCode::kInvalidArgument,
-      {"INVALID_RANGE", "shadow_page_limit", EINVAL},
+      {Reason::kInvalidRange, "shadow_page_limit", EINVAL},
       Format("shadow_page_limit is %d, but must be at least %d; use a "
              "larger number",
              pages, kMinLimit));

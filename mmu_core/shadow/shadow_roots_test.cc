@@ -13,6 +13,7 @@
 #include "mmu_core/base/error.h"
 #include "mmu_core/base/gfn_range.h"
 #include "mmu_core/base/level.h"
+#include "mmu_core/base/reason.h"
 #include "mmu_core/guest_paging/cpu_role.h"
 #include "mmu_core/guest_paging/guest_entry.h"
 #include "mmu_core/guest_paging/guest_walker.h"
@@ -364,7 +365,7 @@ TEST_F(ShadowRootsTest, WhenAllPagesAreRootsInUseALoadFails) {
   one_more.where().table = Gfn(500);
   const absl::Status status = one_more.Load();
   EXPECT_EQ(status.code(), absl::StatusCode::kResourceExhausted);
-  EXPECT_EQ(DetailOf(status).reason, "SHADOW_PAGES_EXHAUSTED");
+  EXPECT_EQ(DetailOf(status).reason, Reason::kShadowPagesExhausted);
   EXPECT_EQ(DetailOf(status).field, "shadow_page_limit");
   EXPECT_EQ(DetailOf(status).kvm_errno, ENOSPC);
   EXPECT_EQ(one_more.roots().table(), nullptr);
@@ -378,7 +379,7 @@ TEST_F(ShadowRootsTest, ALoadWithoutMemoryForTablesLeavesNoRoot) {
   vm_.tables.SetMaxTables(1);
   ShadowTestVcpu vcpu(vm_, kTwoLevelPaging);
   vcpu.where().table = Gfn(10);
-  EXPECT_EQ(DetailOf(vcpu.Load()).reason, "MMU_PAGES_EXHAUSTED");
+  EXPECT_EQ(DetailOf(vcpu.Load()).reason, Reason::kMmuPagesExhausted);
   EXPECT_EQ(vcpu.roots().table(), nullptr);
   vm_.tables.SetMaxTables(0);
   EXPECT_TRUE(vcpu.Load().ok());

@@ -7,6 +7,7 @@
 #include "mmu_core/base/check.h"
 #include "mmu_core/base/clock.h"
 #include "mmu_core/base/error.h"
+#include "mmu_core/base/reason.h"
 #include "mmu_core/dirty/slot_log.h"
 #include "mmu_core/vm/core/noted_pages.h"
 #include "mmu_core/vm/vm_state.h"
@@ -67,7 +68,7 @@ absl::StatusOr<ClearResult> ClearAndDeliver(Vm& vm, uint32_t slot,
       TestCall(), epoch, slot, first_page, page_count, mask);
   // By then another thread of the test may have stopped the log.
   MMU_CHECK(delivered.ok() ||
-            DetailOf(delivered.status()).reason == "DIRTY_LOG_OFF");
+            DetailOf(delivered.status()).reason == Reason::kDirtyLogOff);
   return cleared;
 }
 

@@ -9,6 +9,7 @@
 #include "absl/status/status.h"
 #include "absl/strings/str_cat.h"
 #include "mmu_core/base/error.h"
+#include "mmu_core/base/reason.h"
 #include "mmu_core/dirty/dirty_log_types.h"
 #include "mmu_core/vm/vm.h"
 
@@ -35,10 +36,11 @@ inline const DirtyLogConfig kAllSetSplit =
     Config(InitiallySet::kYes, SplitPolicy::kOnClear);
 
 // An error in one line, to compare it whole: what it should be, what it is.
-inline std::string ErrorText(absl::StatusCode code, const std::string& reason,
+inline std::string ErrorText(absl::StatusCode code, Reason reason,
                              const std::string& field, int kvm_errno) {
-  return absl::StrCat(absl::StatusCodeToString(code), " ", reason, " \"", field,
-                      "\" ", kvm_errno);
+  return absl::StrCat(absl::StatusCodeToString(code), " ",
+                      std::string(ToString(reason)), " \"", field, "\" ",
+                      kvm_errno);
 }
 inline std::string ErrorOf(const absl::Status& status) {
   const ErrorDetail detail = DetailOf(status);

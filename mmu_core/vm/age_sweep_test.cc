@@ -12,6 +12,7 @@
 #include "gtest/gtest.h"
 #include "mmu_core/base/error.h"
 #include "mmu_core/base/level.h"
+#include "mmu_core/base/reason.h"
 #include "mmu_core/guest/hypervisor/l1_hypervisor.h"
 #include "mmu_core/testing/vm_builder.h"
 #include "mmu_core/vm/run/l1_processor.h"
@@ -301,7 +302,8 @@ TEST(AgeSweepSlotsTest, ARangeThatWasNamedMustBeThere) {
   AgeSweep sweep(vm->state(), {Mib(0, 1), Mib(1024, 1)}, AgeMode::kTest);
   ASSERT_TRUE(sweep.Next(nullptr).ok());
   ASSERT_TRUE(vm->SetMemslot(Slot(1, 0, 0)).ok());
-  EXPECT_EQ(DetailOf(sweep.Next(nullptr).status()).reason, "INVALID_RANGE");
+  EXPECT_EQ(DetailOf(sweep.Next(nullptr).status()).reason,
+            Reason::kInvalidRange);
 }
 
 }  // namespace

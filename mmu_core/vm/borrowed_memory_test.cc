@@ -19,6 +19,7 @@
 #include "mmu_core/base/hooks.h"
 #include "mmu_core/base/level.h"
 #include "mmu_core/base/mutex.h"
+#include "mmu_core/base/reason.h"
 #include "mmu_core/guest/kernel/guest_cpu.h"
 #include "mmu_core/guest/kernel/paging_geometry.h"
 #include "mmu_core/guest/pattern.h"
@@ -93,9 +94,10 @@ class BorrowedMemory {
   uint64_t Mapped() const {
     return vm_->Stats().pages_4k + 512 * vm_->Stats().pages_2m;
   }
-  // "" if vCPU 0 could write to the page, else the reason of its error.
-  std::string ReasonOfWrite(uint64_t page) {
-    if (Write(*vm_, page * kPageSize, 7) == AccessOutcome::kDone) return "";
+  // kNone if vCPU 0 could write to the page, else the reason of its error.
+  Reason ReasonOfWrite(uint64_t page) {
+    if (Write(*vm_, page * kPageSize, 7) == AccessOutcome::kDone)
+      return Reason::kNone;
     return DetailOf(vm_->state().vcpus[0]->status()).reason;
   }
   absl::Status PreFault(PreFaultRange& range) {
@@ -117,7 +119,7 @@ class BorrowedMemoryTest : public ::testing::TestWithParam<MmuMode>,
 // Covers: PF-23
 TEST_P(BorrowedMemoryTest, AFaultAsksForAFrameThatIsMissingAndMapsIt) {
   const uint64_t taken = vm_->VcpuStats()[0].pf_taken;
-  EXPECT_EQ(ReasonOfWrite(5), "");
+  EXPECT_EQ(ReasonOfWrite(5), Reason::kNone);
   EXPECT_THAT(lender_->asked(), ElementsAre(Pair(5, kWrite)));
   EXPECT_EQ(vm_->VcpuStats()[0].pf_taken, taken + 1) << "in one fault";
   EXPECT_EQ(ReadValue(*vm_, 5 * kPageSize), 7u);
@@ -128,14 +130,14 @@ TEST_P(BorrowedMemoryTest, AFaultAsksForAFrameThatIsMissingAndMapsIt) {
 // Covers: PF-23
 TEST_P(BorrowedMemoryTest, AFrameThatCannotBeHadIsAnErrorOfTheVcpu) {
   lender_->Fail("the owner is gone");
-  EXPECT_EQ(ReasonOfWrite(5), "HOST_FRAME_MISSING");
+  EXPECT_EQ(ReasonOfWrite(5), Reason::kHostFrameMissing);
   const absl::Status& status = vm_->state().vcpus[0]->status();
   EXPECT_EQ(status.code(), absl::StatusCode::kFailedPrecondition);
   EXPECT_EQ(DetailOf(status).kvm_errno, EFAULT);
   EXPECT_THAT(std::string(status.message()), HasSubstr("the owner is gone"));
   EXPECT_EQ(Mapped(), 0u);
   lender_->Fail("");
-  EXPECT_EQ(ReasonOfWrite(5), "");
+  EXPECT_EQ(ReasonOfWrite(5), Reason::kNone);
 }
 
 // Covers: PF-16, PF-23
@@ -144,18 +146,18 @@ TEST_P(BorrowedMemoryTest, AWriteAsksForTheRightAndFailsWhereThereIsNone) {
   EXPECT_EQ(ReadValue(*vm_, 0), 0u);
   EXPECT_THAT(lender_->asked(), IsEmpty());
   // One that the lender gives, as the host does that copies a page on write.
-  EXPECT_EQ(ReasonOfWrite(0), "");
+  EXPECT_EQ(ReasonOfWrite(0), Reason::kNone);
   EXPECT_THAT(lender_->asked(), ElementsAre(Pair(0, kWrite)));
   lender_->GiveOnDemand(FrameState::kReadOnly);
-  EXPECT_EQ(ReasonOfWrite(1), "HOST_READ_ONLY");
-  EXPECT_EQ(ReasonOfWrite(2), "HOST_READ_ONLY");
+  EXPECT_EQ(ReasonOfWrite(1), Reason::kHostReadOnly);
+  EXPECT_EQ(ReasonOfWrite(2), Reason::kHostReadOnly);
   EXPECT_EQ(ReadValue(*vm_, 2 * kPageSize), 0u);
 }
 
 // Covers: PF-27
 TEST_P(BorrowedMemoryTest, AFrameThatGoesIsMappedNoMoreAndAskedForAgain) {
-  EXPECT_EQ(ReasonOfWrite(5), "");
-  EXPECT_EQ(ReasonOfWrite(6), "");
+  EXPECT_EQ(ReasonOfWrite(5), Reason::kNone);
+  EXPECT_EQ(ReasonOfWrite(6), Reason::kNone);
   Change(5, 6, FrameState::kMissing);
   EXPECT_EQ(ReadValue(*vm_, 5 * kPageSize), 0u) << "a page that nobody wrote";
   EXPECT_THAT(lender_->asked(),
@@ -168,13 +170,13 @@ TEST_P(BorrowedMemoryTest, AFrameThatGoesIsMappedNoMoreAndAskedForAgain) {
 TEST_P(BorrowedMemoryTest, Race48AFrameThatGoesBeforeTheLockIsNotMapped) {
   lender_->Set(5, 6, FrameState::kReadWrite);
   Interleaving threads;
-  std::string reason = "none";
+  Reason reason = Reason::kNone;
   threads.Add("fault", [&] { reason = ReasonOfWrite(5); });
   threads.RunTo("fault", HookPoint::kFrameToLock);
   Change(5, 6, FrameState::kMissing);
   lender_->Fail("no");
   threads.RunToEnd("fault");
-  EXPECT_EQ(reason, "HOST_FRAME_MISSING");
+  EXPECT_EQ(reason, Reason::kHostFrameMissing);
   EXPECT_EQ(Mapped(), 0u);
   lender_->Fail("");
 }
@@ -188,7 +190,7 @@ TEST_P(BorrowedMemoryTest, Race48AFrameThatDoesNotStayIsAskedForOncePerFault) {
     if (++asked == 3) lender_->GiveOnDemand(FrameState::kReadWrite);
   });
   const VcpuStatsSnapshot before = vm_->VcpuStats()[0];
-  EXPECT_EQ(ReasonOfWrite(5), "");
+  EXPECT_EQ(ReasonOfWrite(5), Reason::kNone);
   const VcpuStatsSnapshot since = vm_->VcpuStats()[0].Since(before);
   EXPECT_EQ(asked, 3);
   EXPECT_EQ(since.pf_taken, 3u);
@@ -208,7 +210,7 @@ TEST_P(BorrowedMemoryTest, NothingIsHeldWhileALenderIsAsked) {
     InvalidateRangeStart(vm_->state(), Hvas(8, 9), MayYield::kYes);
     InvalidateRangeEnd(vm_->state(), Hvas(8, 9));
   });
-  EXPECT_EQ(ReasonOfWrite(5), "");
+  EXPECT_EQ(ReasonOfWrite(5), Reason::kNone);
   EXPECT_TRUE(changed);
 }
 
@@ -228,28 +230,28 @@ TEST_P(BorrowedMemoryTest, TheSlotMayGoWhileItsLenderIsAsked) {
 TEST_P(BorrowedMemoryTest, AHugePageNeedsAllOfItsFrames) {
   lender_->Set(0, k2MPages - 1, FrameState::kReadWrite);
   lender_->Set(k2MPages, 2 * k2MPages, FrameState::kReadWrite);
-  EXPECT_EQ(ReasonOfWrite(0), "");
-  EXPECT_EQ(ReasonOfWrite(k2MPages), "");
+  EXPECT_EQ(ReasonOfWrite(0), Reason::kNone);
+  EXPECT_EQ(ReasonOfWrite(k2MPages), Reason::kNone);
   EXPECT_EQ(vm_->Stats().pages_2m, 1u);
   EXPECT_LT(vm_->Stats().pages_4k, k2MPages);
   EXPECT_THAT(lender_->asked(), IsEmpty()) << "its neighbours' are not needed";
   // One frame of the huge page goes, and with it the huge page.
   Change(k2MPages + 3, k2MPages + 4, FrameState::kMissing);
   EXPECT_EQ(vm_->Stats().pages_2m, 0u);
-  EXPECT_EQ(ReasonOfWrite(k2MPages), "");
+  EXPECT_EQ(ReasonOfWrite(k2MPages), Reason::kNone);
   EXPECT_EQ(vm_->Stats().pages_2m, 0u);
 }
 
 // Covers: TDP-52, SHD-82
 TEST_P(BorrowedMemoryTest, RecoveryWaitsForTheLastFrame) {
   lender_->Set(0, k2MPages - 1, FrameState::kReadWrite);
-  EXPECT_EQ(ReasonOfWrite(0), "");
+  EXPECT_EQ(ReasonOfWrite(0), Reason::kNone);
   ASSERT_TRUE(vm_->RecoverHugePages({}, nullptr).ok());
-  EXPECT_EQ(ReasonOfWrite(0), "");
+  EXPECT_EQ(ReasonOfWrite(0), Reason::kNone);
   EXPECT_EQ(vm_->Stats().pages_2m, 0u);
   lender_->Set(k2MPages - 1, k2MPages, FrameState::kReadWrite);
   EXPECT_EQ(vm_->RecoverHugePages({}, nullptr)->to_2m_count, 1u);
-  EXPECT_EQ(ReasonOfWrite(0), "");
+  EXPECT_EQ(ReasonOfWrite(0), Reason::kNone);
   EXPECT_EQ(vm_->Stats().pages_2m, 1u);
 }
 
@@ -257,18 +259,18 @@ TEST_P(BorrowedMemoryTest, RecoveryWaitsForTheLastFrame) {
 // Covers: TDP-60
 TEST_P(BorrowedMemoryTest, ASplitOfAHugePageAsksForNothing) {
   lender_->Set(0, k2MPages, FrameState::kReadWrite);
-  EXPECT_EQ(ReasonOfWrite(0), "");
+  EXPECT_EQ(ReasonOfWrite(0), Reason::kNone);
   ASSERT_EQ(vm_->Stats().pages_2m, 1u);
   DirtyLogConfig log;
   log.split = SplitPolicy::kEager;
   ASSERT_TRUE(StartLog(*vm_, log, nullptr).ok());
-  EXPECT_EQ(ReasonOfWrite(3), "");
+  EXPECT_EQ(ReasonOfWrite(3), Reason::kNone);
   EXPECT_THAT(SealAndList(*vm_, 0), ElementsAre(3));
   EXPECT_THAT(lender_->asked(), IsEmpty());
 }
 
 TEST_P(BorrowedMemoryTest, AReadOfGuestMemoryAsksForItsFrames) {
-  EXPECT_EQ(ReasonOfWrite(5), "");
+  EXPECT_EQ(ReasonOfWrite(5), Reason::kNone);
   std::vector<std::byte> out(4 * kPageSize, std::byte{1});
   ASSERT_TRUE(vm_->ReadMemory(Gpa(4 * kPageSize), absl::MakeSpan(out)).ok());
   EXPECT_EQ(out[0], std::byte{0});
@@ -278,7 +280,7 @@ TEST_P(BorrowedMemoryTest, AReadOfGuestMemoryAsksForItsFrames) {
   lender_->Fail("no");
   const absl::Status status =
       vm_->ReadMemory(Gpa(6 * kPageSize), absl::MakeSpan(out));
-  EXPECT_EQ(DetailOf(status).reason, "HOST_FRAME_MISSING");
+  EXPECT_EQ(DetailOf(status).reason, Reason::kHostFrameMissing);
   EXPECT_EQ(status.code(), absl::StatusCode::kFailedPrecondition);
   EXPECT_THAT(std::string(status.message()), HasSubstr("gpa 0x8000"));
 }
@@ -334,7 +336,7 @@ TEST_P(BorrowedMemoryTest, AVcpuThatWaitsForAFrameCanBePausedAndStopped) {
 }
 
 TEST_P(BorrowedMemoryTest, TheAuditorFindsALeafWithoutAFrame) {
-  EXPECT_EQ(ReasonOfWrite(5), "");
+  EXPECT_EQ(ReasonOfWrite(5), Reason::kNone);
   lender_->Set(5, 6, FrameState::kMissing);  // and tells nobody
   EXPECT_THAT(AuditFindings(*vm_), HasSubstr("the host has no page there"));
   lender_->Set(5, 6, FrameState::kReadWrite);
@@ -362,7 +364,7 @@ TEST_F(BorrowedTdpTest, APreFaultAsksForTheFramesOfItsRange) {
   EXPECT_EQ(Mapped(), 2u);
   lender_->Fail("no");
   range = {.gpa = Gpa(6 * kPageSize), .size_bytes = kPageSize};
-  EXPECT_EQ(DetailOf(PreFault(range)).reason, "HOST_FRAME_MISSING");
+  EXPECT_EQ(DetailOf(PreFault(range)).reason, Reason::kHostFrameMissing);
   EXPECT_EQ(range.size_bytes, kPageSize);
   lender_->Fail("");
 }
@@ -408,7 +410,7 @@ TEST_F(BorrowedTablesTest, AWalkAsksForTheFramesOfTheTables) {
 TEST_F(BorrowedTablesTest, ATableThatCannotBeHadIsNoFaultOfTheGuest) {
   lender_->Fail("no");
   EXPECT_EQ(WriteVirtual(8), GuestCpu::Outcome::kError);
-  EXPECT_EQ(DetailOf(cpu_.status()).reason, "HOST_FRAME_MISSING");
+  EXPECT_EQ(DetailOf(cpu_.status()).reason, Reason::kHostFrameMissing);
   lender_->Fail("");
   EXPECT_EQ(WriteVirtual(8), GuestCpu::Outcome::kDone);
 }

@@ -7,6 +7,7 @@
 
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
+#include "mmu_core/base/reason.h"
 #include "mmu_core/memory/region_request.h"
 #include "mmu_core/testing/dirty_log.h"
 #include "mmu_core/testing/dirty_log_test_util.h"
@@ -48,29 +49,29 @@ struct RangeCase {
   uint64_t first_page;
   uint64_t page_count;
   size_t words;
-  std::string reason;  // "" is fine
+  Reason reason;  // kNone is fine
   std::string field;
 };
 
 // Covers: DL-20, DL-21, DL-22, DL-23
 TEST(ClearRangeTest, FollowsTheRulesOfSixtyFourPages) {
   const std::vector<RangeCase> cases = {
-      {100, 0, 100, 2, "", ""},
-      {100, 64, 36, 1, "", ""},
-      {100, 0, 64, 1, "", ""},
-      {100, 0, 36, 1, "UNALIGNED_CLEAR", "size_bytes"},
-      {100, 1, 64, 1, "UNALIGNED_CLEAR", "start_gpa_bytes"},
-      {100, 63, 0, 0, "UNALIGNED_CLEAR", "start_gpa_bytes"},
-      {100, 64, 64, 1, "INVALID_RANGE", "size_bytes"},
-      {100, 128, 0, 0, "INVALID_RANGE", "size_bytes"},
-      {100, 0, 101, 2, "INVALID_RANGE", "size_bytes"},
-      {128, 128, 0, 0, "", ""},
-      {128, 0, 0, 0, "", ""},
-      {128, 64, ~uint64_t{0}, 1, "INVALID_RANGE", "size_bytes"},
-      {128, ~uint64_t{63}, 64, 1, "INVALID_RANGE", "size_bytes"},
-      {128, 0, 128, 1, "INVALID_BITMAP", "bitmap"},
-      {128, 0, 128, 3, "INVALID_BITMAP", "bitmap"},
-      {128, 0, 0, 1, "INVALID_BITMAP", "bitmap"},
+      {100, 0, 100, 2, Reason::kNone, ""},
+      {100, 64, 36, 1, Reason::kNone, ""},
+      {100, 0, 64, 1, Reason::kNone, ""},
+      {100, 0, 36, 1, Reason::kUnalignedClear, "size_bytes"},
+      {100, 1, 64, 1, Reason::kUnalignedClear, "start_gpa_bytes"},
+      {100, 63, 0, 0, Reason::kUnalignedClear, "start_gpa_bytes"},
+      {100, 64, 64, 1, Reason::kInvalidRange, "size_bytes"},
+      {100, 128, 0, 0, Reason::kInvalidRange, "size_bytes"},
+      {100, 0, 101, 2, Reason::kInvalidRange, "size_bytes"},
+      {128, 128, 0, 0, Reason::kNone, ""},
+      {128, 0, 0, 0, Reason::kNone, ""},
+      {128, 64, ~uint64_t{0}, 1, Reason::kInvalidRange, "size_bytes"},
+      {128, ~uint64_t{63}, 64, 1, Reason::kInvalidRange, "size_bytes"},
+      {128, 0, 128, 1, Reason::kInvalidBitmap, "bitmap"},
+      {128, 0, 128, 3, Reason::kInvalidBitmap, "bitmap"},
+      {128, 0, 0, 1, Reason::kInvalidBitmap, "bitmap"},
   };
   for (const RangeCase& c : cases) {
     SCOPED_TRACE(::testing::Message() << c.slot_pages << " pages: "
@@ -83,7 +84,7 @@ TEST(ClearRangeTest, FollowsTheRulesOfSixtyFourPages) {
     const std::vector<uint64_t> mask(c.words, ~uint64_t{0});
     const absl::StatusOr<ClearResult> cleared = ClearAndDeliver(
         *vm, 0, epoch, c.first_page, c.page_count, mask, nullptr);
-    if (c.reason.empty()) {
+    if (c.reason == Reason::kNone) {
       ASSERT_TRUE(cleared.ok()) << cleared.status();
       EXPECT_EQ(cleared->cleared_page_count, c.page_count);
     } else {
@@ -100,11 +101,11 @@ TEST(ClearRangeTest, AnUnalignedStartIsSeenBeforeTheMissingSlot) {
   auto vm = MakeVm({Slot(0, 0, 4 * kMiB)});
   ASSERT_TRUE(StartLog(*vm).ok());
   EXPECT_EQ(ErrorOf(ClearAndDeliver(*vm, 77, 1, 5, 64, {}, nullptr).status()),
-            ErrorText(absl::StatusCode::kInvalidArgument, "UNALIGNED_CLEAR",
-                      "start_gpa_bytes", EINVAL));
+            ErrorText(absl::StatusCode::kInvalidArgument,
+                      Reason::kUnalignedClear, "start_gpa_bytes", EINVAL));
   EXPECT_EQ(ErrorOf(ClearBitmap(vm->state(), 77, 5, 64, {}, nullptr).status()),
-            ErrorText(absl::StatusCode::kInvalidArgument, "UNALIGNED_CLEAR",
-                      "start_gpa_bytes", EINVAL));
+            ErrorText(absl::StatusCode::kInvalidArgument,
+                      Reason::kUnalignedClear, "start_gpa_bytes", EINVAL));
 }
 
 // Covers: DL-23

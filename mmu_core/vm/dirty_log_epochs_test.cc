@@ -13,6 +13,7 @@
 #include "gtest/gtest.h"
 #include "mmu_core/base/clock.h"
 #include "mmu_core/base/error.h"
+#include "mmu_core/base/reason.h"
 #include "mmu_core/dirty/log_owner.h"
 #include "mmu_core/testing/dirty_log.h"
 #include "mmu_core/testing/dirty_log_test_util.h"
@@ -128,17 +129,18 @@ TEST(EpochProtocolTest, WrongEpochsAreRefusedAndNothingChanges) {
   SealAndList(*vm, 0, &second);
   ASSERT_EQ(second, first + 1);
   std::vector<uint64_t> words(16);
-  EXPECT_EQ(
-      ErrorOf(ReadLog(*vm, 0, first, 0, absl::MakeSpan(words))),
-      ErrorText(absl::StatusCode::kAborted, "EPOCH_SUPERSEDED", "epoch", 0));
-  EXPECT_EQ(
-      ErrorOf(ReadLog(*vm, 0, second + 1, 0, absl::MakeSpan(words))),
-      ErrorText(absl::StatusCode::kNotFound, "EPOCH_UNKNOWN", "epoch", 0));
+  EXPECT_EQ(ErrorOf(ReadLog(*vm, 0, first, 0, absl::MakeSpan(words))),
+            ErrorText(absl::StatusCode::kAborted, Reason::kEpochSuperseded,
+                      "epoch", 0));
+  EXPECT_EQ(ErrorOf(ReadLog(*vm, 0, second + 1, 0, absl::MakeSpan(words))),
+            ErrorText(absl::StatusCode::kNotFound, Reason::kEpochUnknown,
+                      "epoch", 0));
   for (const uint64_t epoch : {uint64_t{0}, first, second + 1}) {
     EXPECT_EQ(
         ErrorOf(ClearAndDeliver(*vm, 0, epoch, 0, 64, MaskOf(64, {1}), nullptr)
                     .status()),
-        ErrorText(absl::StatusCode::kAborted, "EPOCH_MISMATCH", "epoch", 0));
+        ErrorText(absl::StatusCode::kAborted, Reason::kEpochMismatch, "epoch",
+                  0));
   }
   EXPECT_THAT(SealAndList(*vm, 0), ElementsAre(1));
 }
@@ -150,15 +152,15 @@ TEST(EpochProtocolTest, ReadsOutsideTheSlotAreRefused) {
   std::vector<uint64_t> three(3);
   EXPECT_TRUE(ReadLog(*vm, 0, 0, 0, absl::MakeSpan(two)).ok());
   EXPECT_TRUE(ReadLog(*vm, 0, 0, 128, absl::Span<uint64_t>()).ok());
-  EXPECT_EQ(
-      ErrorOf(ReadLog(*vm, 0, 0, 0, absl::MakeSpan(three))),
-      ErrorText(absl::StatusCode::kOutOfRange, "INVALID_RANGE", "range", 0));
-  EXPECT_EQ(
-      ErrorOf(ReadLog(*vm, 0, 0, 64, absl::MakeSpan(two))),
-      ErrorText(absl::StatusCode::kOutOfRange, "INVALID_RANGE", "range", 0));
-  EXPECT_EQ(
-      ErrorOf(ReadLog(*vm, 0, 0, 1, absl::MakeSpan(two))),
-      ErrorText(absl::StatusCode::kOutOfRange, "INVALID_RANGE", "range", 0));
+  EXPECT_EQ(ErrorOf(ReadLog(*vm, 0, 0, 0, absl::MakeSpan(three))),
+            ErrorText(absl::StatusCode::kOutOfRange, Reason::kInvalidRange,
+                      "range", 0));
+  EXPECT_EQ(ErrorOf(ReadLog(*vm, 0, 0, 64, absl::MakeSpan(two))),
+            ErrorText(absl::StatusCode::kOutOfRange, Reason::kInvalidRange,
+                      "range", 0));
+  EXPECT_EQ(ErrorOf(ReadLog(*vm, 0, 0, 1, absl::MakeSpan(two))),
+            ErrorText(absl::StatusCode::kOutOfRange, Reason::kInvalidRange,
+                      "range", 0));
 }
 
 TEST(EpochProtocolTest, VmsAndSlotsThatDoNotLogOrDoNotExistAreToldApart) {
@@ -172,7 +174,7 @@ TEST(EpochProtocolTest, VmsAndSlotsThatDoNotLogOrDoNotExistAreToldApart) {
             vm->AcknowledgePages(TestCall(), 1, slot, 0, 64, words).status())};
   };
   const std::string off = ErrorText(absl::StatusCode::kFailedPrecondition,
-                                    "DIRTY_LOG_OFF", "vm", ENOENT);
+                                    Reason::kDirtyLogOff, "vm", ENOENT);
   EXPECT_THAT(of_slot(0), Each(off));
   EXPECT_EQ(ErrorOf(SealLog(*vm).status()), off);
   EXPECT_EQ(ErrorOf(StopLog(*vm).status()), off);
@@ -185,10 +187,12 @@ TEST(EpochProtocolTest, VmsAndSlotsThatDoNotLogOrDoNotExistAreToldApart) {
   DirtyLogConfig one = kPlain;
   one.slots = {0};
   ASSERT_TRUE(StartLog(*vm, one).ok());
-  EXPECT_THAT(of_slot(1), Each(ErrorText(absl::StatusCode::kFailedPrecondition,
-                                         "DIRTY_LOG_OFF", "slot", ENOENT)));
-  EXPECT_THAT(of_slot(5), Each(ErrorText(absl::StatusCode::kNotFound,
-                                         "MEMSLOT_NOT_FOUND", "slot", ENOENT)));
+  EXPECT_THAT(of_slot(1),
+              Each(ErrorText(absl::StatusCode::kFailedPrecondition,
+                             Reason::kDirtyLogOff, "slot", ENOENT)));
+  EXPECT_THAT(of_slot(5),
+              Each(ErrorText(absl::StatusCode::kNotFound,
+                             Reason::kMemslotNotFound, "slot", ENOENT)));
 }
 
 // A client that sealed an epoch and was away while the log was stopped and
@@ -213,19 +217,19 @@ TEST(EpochNumbersTest, AnEpochOfAnOlderLogIsNoEpochOfTheNext) {
   EXPECT_EQ(vm->FindDirtyLog()->state.sealed_epoch, 0u);
   for (uint64_t epoch = 0; epoch <= vm->FindDirtyLog()->state.open_epoch;
        ++epoch) {
-    EXPECT_EQ(clear(epoch), "EPOCH_MISMATCH") << epoch;
+    EXPECT_EQ(clear(epoch), Reason::kEpochMismatch) << epoch;
   }
   Write(*vm, 0x3000);
   uint64_t epoch = 0;
   EXPECT_THAT(SealAndList(*vm, 0, &epoch), ElementsAre(3));
   EXPECT_GT(epoch, old_epoch + 1);
-  EXPECT_EQ(clear(old_epoch), "EPOCH_MISMATCH");
+  EXPECT_EQ(clear(old_epoch), Reason::kEpochMismatch);
   std::vector<uint64_t> words(16);
   EXPECT_EQ(
       DetailOf(ReadLog(*vm, 0, old_epoch, 0, absl::MakeSpan(words))).reason,
-      "EPOCH_UNKNOWN");
+      Reason::kEpochUnknown);
   EXPECT_THAT(SealAndList(*vm, 0, &epoch), ElementsAre(3)) << "still there";
-  EXPECT_EQ(clear(epoch), "");
+  EXPECT_EQ(clear(epoch), Reason::kNone);
 }
 
 }  // namespace

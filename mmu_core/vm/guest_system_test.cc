@@ -15,6 +15,7 @@
 #include "absl/types/span.h"
 #include "gtest/gtest.h"
 #include "mmu_core/base/error.h"
+#include "mmu_core/base/reason.h"
 #include "mmu_core/guest/pattern.h"
 #include "mmu_core/testing/vm_builder.h"
 #include "mmu_core/vm/run/workload.h"
@@ -116,7 +117,7 @@ TEST_P(GuestWorkloadTest, EndsWhenItsMemoryGoes) {
     // Without tables of its own it does not mind.
     if (GetParam().mmu != MmuMode::kTdpShadow) {
       EXPECT_TRUE(vm->WaitWorkload(absl::Minutes(2)));
-      EXPECT_EQ(DetailOf(vm->Workload()->error).reason, "GUEST_LOST")
+      EXPECT_EQ(DetailOf(vm->Workload()->error).reason, Reason::kGuestLost)
           << vm->Workload()->error;
       const absl::optional<GuestLoss> loss = vm->guest_loss();
       ASSERT_TRUE(loss.has_value());
@@ -125,7 +126,7 @@ TEST_P(GuestWorkloadTest, EndsWhenItsMemoryGoes) {
       ASSERT_TRUE(vm->SetMemslot(config.memslots[gone]).ok());
       ASSERT_TRUE(vm->StartWorkload(Options(*vm, 0)).ok());
       EXPECT_TRUE(vm->WaitWorkload(absl::Minutes(2)));
-      EXPECT_EQ(DetailOf(vm->Workload()->error).reason, "GUEST_LOST")
+      EXPECT_EQ(DetailOf(vm->Workload()->error).reason, Reason::kGuestLost)
           << vm->Workload()->error;
     }
     vm->StopWorkload();
@@ -142,7 +143,7 @@ TEST(GuestSystemTest, TablesNeedMemoryWithContents) {
   WorkloadOptions options;
   options.sources.push_back(MakePattern({}, vm->GuestSpace(), 0, 1));
   const absl::Status status = vm->StartWorkload(std::move(options));
-  EXPECT_EQ(DetailOf(status).reason, "NO_CONTENTS") << status;
+  EXPECT_EQ(DetailOf(status).reason, Reason::kNoContents) << status;
 }
 
 constexpr GuestPagingConfig kLarge = {.large_pages =

@@ -20,6 +20,7 @@
 #include "mmu_core/base/check.h"
 #include "mmu_core/base/error.h"
 #include "mmu_core/base/hooks.h"
+#include "mmu_core/base/reason.h"
 #include "mmu_core/dirty/dirty_log_types.h"
 #include "mmu_core/guest/access_source.h"
 #include "mmu_core/guest/pattern.h"
@@ -237,7 +238,7 @@ TEST_P(HeldBackTest, ItIsStopped) {
   ASSERT_TRUE(vm_->WaitWorkload(kLong));
   if (GetParam() == MmuMode::kNested) {
     // It had booted, and was in the middle of what it did.
-    EXPECT_EQ(DetailOf(vm_->Workload()->error).reason, "GUEST_LOST");
+    EXPECT_EQ(DetailOf(vm_->Workload()->error).reason, Reason::kGuestLost);
   } else {
     // The kernel of kShadow was stopped while it booted, and boots again.
     EXPECT_EQ(vm_->Workload()->state, WorkloadProgress::State::kDone)
@@ -290,7 +291,7 @@ TEST_P(HeldBackLogTest, ADeletionThatWouldLosePagesIsRefused) {
   absl::Status refused;
   ASSERT_TRUE(EndsBeforeTheHost(
       [&] { refused = vm_->DeleteMemslot(0, Undelivered::kRefuse).status(); }));
-  EXPECT_EQ(DetailOf(refused).reason, "UNDELIVERED_PAGES");
+  EXPECT_EQ(DetailOf(refused).reason, Reason::kUndeliveredPages);
   End();
   ASSERT_TRUE(vm_->WaitWorkload(kLong));
 }

@@ -10,6 +10,7 @@
 #include "gtest/gtest.h"
 #include "mmu_core/base/error.h"
 #include "mmu_core/base/hooks.h"
+#include "mmu_core/base/reason.h"
 #include "mmu_core/memory/invalidate_sequence.h"
 #include "mmu_core/rmap/slot_rmaps.h"
 #include "mmu_core/stats/labels.h"
@@ -202,7 +203,8 @@ TEST(HostNotifierTest, AWriteToAPageThatTheHostLetsBeReadOnlyIsEfault) {
   EXPECT_FALSE(
       vm->state().tdp.format().IsHostWritable(SpteOf(vm->state(), Gfn(4))));
   EXPECT_EQ(ErrnoOfWrite(*vm, 4 * kPageSize, 7), EFAULT);
-  EXPECT_EQ(DetailOf(vm->state().vcpus[0]->status()).reason, "HOST_READ_ONLY");
+  EXPECT_EQ(DetailOf(vm->state().vcpus[0]->status()).reason,
+            Reason::kHostReadOnly);
   EXPECT_EQ(ErrnoOfWrite(*vm, 3 * kPageSize, 7), 0);
   EXPECT_EQ(ErrnoOfWrite(*vm, 8 * kPageSize, 7), 0);
   EXPECT_EQ(AuditFindings(*vm), "");
@@ -591,7 +593,7 @@ TEST(HostNotifierTest, APreFaultThatIsHeldBackCanBeInterrupted) {
   threads.RunTo("map ahead", HookPoint::kHeldBackToWait);
   interrupted.store(true);
   threads.RunToEnd("map ahead");
-  EXPECT_EQ(DetailOf(status).reason, "INTERRUPTED");
+  EXPECT_EQ(DetailOf(status).reason, Reason::kInterrupted);
   EXPECT_EQ(pages.size_bytes, kPageSize);
   InvalidateRangeEnd(vm->state(), range);
 }

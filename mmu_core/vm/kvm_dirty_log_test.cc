@@ -10,6 +10,7 @@
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
 #include "mmu_core/base/error.h"
+#include "mmu_core/base/reason.h"
 #include "mmu_core/memory/memslot_set.h"
 #include "mmu_core/memory/region_request.h"
 #include "mmu_core/testing/dirty_log.h"
@@ -85,7 +86,7 @@ TEST(KvmCallsTest, ManualProtectTakesItsTwoBitsAndHoldsForSlotsEnabledLater) {
            {2, 0}, {4, 0}, {7, 0}, {1, 1}}) {
     EXPECT_EQ(ErrorOf(EnableManualProtect(state, bits, flags)),
               ErrorText(absl::StatusCode::kInvalidArgument,
-                        "INVALID_DIRTY_LOG_MODE", "bits", EINVAL));
+                        Reason::kInvalidDirtyLogMode, "bits", EINVAL));
   }
   const auto dirty = [&](uint32_t id) {
     MutexLock lock(state.slots.slots_lock);

@@ -17,6 +17,7 @@
 #include "gtest/gtest.h"
 #include "mmu_core/base/error.h"
 #include "mmu_core/base/level.h"
+#include "mmu_core/base/reason.h"
 #include "mmu_core/guest_paging/control_registers.h"
 #include "mmu_core/guest_paging/guest_entry.h"
 #include "mmu_core/testing/dirty_log.h"
@@ -338,13 +339,14 @@ TEST(LockedAllocationsOfErrorsTest,
   EXPECT_EQ(allocations.Findings(), "");
 
   EXPECT_EQ(load_and_read(kVcpus), AccessOutcome::kError) << "no root";
-  EXPECT_EQ(DetailOf(vcpu(kVcpus).status()).reason, "SHADOW_PAGES_EXHAUSTED");
+  EXPECT_EQ(DetailOf(vcpu(kVcpus).status()).reason,
+            Reason::kShadowPagesExhausted);
   uint64_t word = 0;
   GuestFault fault;
   EXPECT_EQ(vcpu(0).Access(0, 8, {.kind = AccessKind::kRead}, &word, &fault),
             AccessOutcome::kError)
       << "no page below a root";
-  EXPECT_EQ(DetailOf(vcpu(0).status()).reason, "SHADOW_PAGES_EXHAUSTED");
+  EXPECT_EQ(DetailOf(vcpu(0).status()).reason, Reason::kShadowPagesExhausted);
   EXPECT_EQ(allocations.Findings(), "");
 }
 

@@ -27,6 +27,7 @@
 #include "mmu_core/base/error.h"
 #include "mmu_core/base/level.h"
 #include "mmu_core/base/mutex.h"
+#include "mmu_core/base/reason.h"
 #include "mmu_core/dirty/dirty_log.h"
 #include "mmu_core/dirty/dirty_log_calls.h"
 #include "mmu_core/dirty/log_owner.h"
@@ -252,7 +253,8 @@ uint64_t FailEach(const Kind& kind, const Change& before, const Change& change,
     const Attempt attempt = FailOneAllocation(n, [&] { return change(vm); });
     if (attempt.failed && !attempt.status.ok()) {
       EXPECT_EQ(attempt.status.code(), absl::StatusCode::kResourceExhausted);
-      EXPECT_EQ(DetailOf(attempt.status).reason, "RESOURCE_EXHAUSTED_MEMORY");
+      EXPECT_EQ(DetailOf(attempt.status).reason,
+                Reason::kResourceExhaustedMemory);
       EXPECT_EQ(DetailOf(attempt.status).kvm_errno, ENOMEM);
       EXPECT_EQ(subject.State(), state);
       EXPECT_EQ(AuditFindings(vm), "");
@@ -271,7 +273,7 @@ uint64_t FailEach(const Kind& kind, const Change& before, const Change& change,
 // Has the allocations of a `change` fail that is refused, for `reason`, if none
 // does. How many there are, or up to kStep - 1 more.
 uint64_t FailEachOfARefusal(const Kind& kind, const Change& before,
-                            const Change& change, const char* reason) {
+                            const Change& change, Reason reason) {
   for (uint64_t n = FirstTry(kind);; n += kStep) {
     SCOPED_TRACE(n);
     Subject subject(kind);
@@ -279,9 +281,9 @@ uint64_t FailEachOfARefusal(const Kind& kind, const Change& before,
     EXPECT_TRUE(before(vm).ok());
     const std::string state = subject.State();
     const Attempt attempt = FailOneAllocation(n, [&] { return change(vm); });
-    const std::string told = DetailOf(attempt.status).reason;
+    const Reason told = DetailOf(attempt.status).reason;
     EXPECT_TRUE(told == reason ||
-                (attempt.failed && told == "RESOURCE_EXHAUSTED_MEMORY"))
+                (attempt.failed && told == Reason::kResourceExhaustedMemory))
         << attempt.status;
     EXPECT_EQ(subject.State(), state);
     EXPECT_EQ(AuditFindings(vm), "");
@@ -365,7 +367,7 @@ TEST_P(NoMemoryTest, ARefusalOfAnEndNeedsNoMemoryOrSaysSo) {
                 [](Vm& vm) {
                   return vm.DeleteMemslot(1, Undelivered::kRefuse).status();
                 },
-                "UNDELIVERED_PAGES"),
+                Reason::kUndeliveredPages),
             0u);
   EXPECT_GT(FailEachOfARefusal(
                 GetParam(), StartAndWrite,
@@ -373,7 +375,7 @@ TEST_P(NoMemoryTest, ARefusalOfAnEndNeedsNoMemoryOrSaysSo) {
                   return StopLog(vm, RecoverOnStop::kNo, Undelivered::kRefuse)
                       .status();
                 },
-                "UNDELIVERED_PAGES"),
+                Reason::kUndeliveredPages),
             0u);
 }
 
@@ -425,21 +427,21 @@ TEST_P(NoMemoryTest, ARefusalOfAChangeNeedsNoMemoryOrSaysSo) {
   const MemslotConfig larger =
       Slot(1, kGiB, 8 * kMiB, Level::k2M, BackingKind::kMemfd);
   const auto refused = [&](const Change& before, const Change& change,
-                           const char* reason) {
+                           Reason reason) {
     SCOPED_TRACE(reason);
     EXPECT_GT(FailEachOfARefusal(GetParam(), before, change, reason), 0u);
   };
   const auto set = [](const MemslotConfig& slot) {
     return [slot](Vm& vm) { return vm.SetMemslot(slot); };
   };
-  refused(Nothing, set(onto_another), "REGION_OVERLAP");
-  refused(Nothing, set(moved), "REGION_OVERLAP");
-  refused(Nothing, set(larger), "MEMSLOT_IMMUTABLE");
-  refused(Nothing, set(Slot(77, 0, 0)), "MEMSLOT_NOT_FOUND");
+  refused(Nothing, set(onto_another), Reason::kRegionOverlap);
+  refused(Nothing, set(moved), Reason::kRegionOverlap);
+  refused(Nothing, set(larger), Reason::kMemslotImmutable);
+  refused(Nothing, set(Slot(77, 0, 0)), Reason::kMemslotNotFound);
   refused(
       StartEager,
       [](Vm& vm) { return vm.RecoverHugePages({}, nullptr).status(); },
-      "DIRTY_LOG_ACTIVE");
+      Reason::kDirtyLogActive);
   const auto start = [](const DirtyLogConfig& log) {
     return [of = TestStart(log)](Vm& vm) {
       return vm.StartDirtyLog(of, nullptr).status();
@@ -447,16 +449,16 @@ TEST_P(NoMemoryTest, ARefusalOfAChangeNeedsNoMemoryOrSaysSo) {
   };
   DirtyLogConfig of_none;
   of_none.slots = {77};
-  refused(Nothing, start(of_none), "MEMSLOT_NOT_FOUND");
+  refused(Nothing, start(of_none), Reason::kMemslotNotFound);
   DirtyLogConfig on_clear;
   on_clear.split = SplitPolicy::kOnClear;
-  refused(Nothing, start(on_clear), "INVALID_SPLIT_POLICY");
+  refused(Nothing, start(on_clear), Reason::kInvalidSplitPolicy);
   VmConfig config = ConfigOf(GetParam());
   config.memslots.push_back(onto_another);
   refused(
       Nothing, [config](Vm&) { return Vm::Create(config).status(); },
-      "REGION_OVERLAP");
-  refused(StartEager, start({}), "DIRTY_LOG_ACTIVE");
+      Reason::kRegionOverlap);
+  refused(StartEager, start({}), Reason::kDirtyLogActive);
   refused(
       StartEager,
       [](Vm& vm) {
@@ -464,7 +466,7 @@ TEST_P(NoMemoryTest, ARefusalOfAChangeNeedsNoMemoryOrSaysSo) {
         call.key.bytes[0] ^= 1;
         return vm.SealDirtyLog(call, 0, nullptr).status();
       },
-      "LOG_OWNED");
+      Reason::kLogOwned);
 }
 
 // Covers: SLOT-14
@@ -535,7 +537,7 @@ TEST(NoMemoryVcpuTest, ARootIsLoadedOrTheAccessSaysWhyNot) {
       EXPECT_TRUE(attempt.failed);
       EXPECT_EQ(outcome, AccessOutcome::kError);
       EXPECT_EQ(DetailOf(vm->state().vcpus[0]->status()).reason,
-                "RESOURCE_EXHAUSTED_MEMORY");
+                Reason::kResourceExhaustedMemory);
     }
     EXPECT_EQ(Write(*vm, 0, 7), AccessOutcome::kDone);
     EXPECT_EQ(AuditFindings(*vm), "");
@@ -563,7 +565,8 @@ TEST_P(NoMemoryTest, AVmIsMadeAsAWholeOrNotAtAll) {
       break;
     }
     if (vm != nullptr) continue;
-    EXPECT_EQ(DetailOf(attempt.status).reason, "RESOURCE_EXHAUSTED_MEMORY");
+    EXPECT_EQ(DetailOf(attempt.status).reason,
+              Reason::kResourceExhaustedMemory);
     RcuBarrier();
     EXPECT_EQ(TablePool::Process().tables_out(), tables);
     if (HasFailure()) return;
@@ -607,7 +610,7 @@ class BrokenSource : public AccessSource {
 };
 
 // What a workload fails with whose accesses fail so.
-std::string ReasonOfBrokenWorkload(Vm& vm) {
+Reason ReasonOfBrokenWorkload(Vm& vm) {
   WorkloadOptions options;
   options.sources.push_back(std::make_unique<BrokenSource>());
   EXPECT_TRUE(vm.StartWorkload(std::move(options)).ok());
@@ -625,7 +628,8 @@ TEST(NoMemoryGuestTest, AGuestIsNotLostToADeletionThatWasRefused) {
   config.format = EntryFormat::kNpt;
   config.memslots = {Slot(0, 0, 32 * kMiB), Slot(1, kGiB, 4 * kMiB)};
   std::unique_ptr<Vm> vm = MakeVmFrom(config);
-  EXPECT_EQ(ReasonOfBrokenWorkload(*vm), "") << "the guest has booted";
+  EXPECT_EQ(ReasonOfBrokenWorkload(*vm), Reason::kNone)
+      << "the guest has booted";
   uint64_t refused = 0;
   for (uint64_t n = 1;; ++n) {
     SCOPED_TRACE(n);
@@ -633,10 +637,10 @@ TEST(NoMemoryGuestTest, AGuestIsNotLostToADeletionThatWasRefused) {
         FailOneAllocation(n, [&] { return vm->SetMemslot(Slot(1, 0, 0)); });
     if (attempt.status.ok()) break;
     ++refused;
-    ASSERT_EQ(ReasonOfBrokenWorkload(*vm), "");
+    ASSERT_EQ(ReasonOfBrokenWorkload(*vm), Reason::kNone);
   }
   EXPECT_GT(refused, 5u);
-  EXPECT_EQ(ReasonOfBrokenWorkload(*vm), "GUEST_LOST");
+  EXPECT_EQ(ReasonOfBrokenWorkload(*vm), Reason::kGuestLost);
 }
 
 uint64_t AddressSpaceBytes() {
@@ -659,7 +663,7 @@ void SetASlotWithoutAddressSpace() {
   // 1 TiB: 2.5 GiB of rmaps.
   const absl::Status status = vm->SetMemslot(Slot(
       2, 2048 * kGiB, 1024 * kGiB, Level::k4K, BackingKind::kMetadataOnly));
-  if (DetailOf(status).reason != "RESOURCE_EXHAUSTED_MEMORY") std::exit(3);
+  if (DetailOf(status).reason != Reason::kResourceExhaustedMemory) std::exit(3);
   if (vm->Memslots().size() != 2) std::exit(4);
   if (ReadValue(*vm, 0x1000) != 9) std::exit(5);
   if (Write(*vm, kGiB, 1) != AccessOutcome::kDone) std::exit(6);

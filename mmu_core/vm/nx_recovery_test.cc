@@ -10,6 +10,7 @@
 #include "mmu_core/base/clock.h"
 #include "mmu_core/base/error.h"
 #include "mmu_core/base/hooks.h"
+#include "mmu_core/base/reason.h"
 #include "mmu_core/base/thread.h"
 #include "mmu_core/testing/dirty_log.h"
 #include "mmu_core/testing/interleaving.h"
@@ -127,7 +128,7 @@ TEST_F(NxRecoveryTest, AVmWhoseWorkerCannotBeMadeIsNotCreated) {
   LimitThreads(0);
   const absl::Status none = Vm::Create(vm_->config(), parameters_).status();
   LimitThreads(-1);
-  EXPECT_EQ(DetailOf(none).reason, "THREADS_EXHAUSTED");
+  EXPECT_EQ(DetailOf(none).reason, Reason::kThreadsExhausted);
 }
 
 TEST_F(NxRecoveryTest, AWorkerThatCouldNotBeMadeIsMadeWithTheNextChange) {

@@ -17,6 +17,7 @@
 #include "mmu_core/base/clock.h"
 #include "mmu_core/base/error.h"
 #include "mmu_core/base/hooks.h"
+#include "mmu_core/base/reason.h"
 #include "mmu_core/dirty/dirty_log_calls.h"
 #include "mmu_core/dirty/dirty_log_state.h"
 #include "mmu_core/dirty/log_owner.h"
@@ -135,7 +136,7 @@ class OwnedDirtyLogTest : public ::testing::TestWithParam<Kind> {
     }
     return differ;
   }
-  std::string ReasonOf(const absl::Status& status) {
+  Reason ReasonOf(const absl::Status& status) {
     return DetailOf(status).reason;
   }
 
@@ -186,17 +187,17 @@ TEST_P(OwnedDirtyLogTest, AnotherHarvestTakesNoPageFromTheOwner) {
   first_.Round();
   WritePages(50, 150, 2);
   EXPECT_EQ(ReasonOf(vm_->SealDirtyLog(second_.Call(), 0, nullptr).status()),
-            "LOG_OWNED");
+            Reason::kLogOwned);
   EXPECT_EQ(ReasonOf(vm_->ClearDirtyLog(second_.Call(), 0, first_.epoch(), 0,
                                         kPages, MaskOf(kPages, {60}), nullptr)
                          .status()),
-            "LOG_OWNED");
-  EXPECT_EQ(ReasonOf(second_.Acquire(LogOwner::Force::kNo)), "LOG_OWNED");
+            Reason::kLogOwned);
+  EXPECT_EQ(ReasonOf(second_.Acquire(LogOwner::Force::kNo)), Reason::kLogOwned);
   EXPECT_EQ(ReasonOf(vm_->StopDirtyLog({.by = second_.Call(),
                                         .undelivered = Undelivered::kDiscard},
                                        nullptr)
                          .status()),
-            "LOG_OWNED");
+            Reason::kLogOwned);
   std::vector<uint64_t> looked(kPages / 64);
   EXPECT_TRUE(ReadLog(*vm_, 0, 0, 0, absl::MakeSpan(looked)).ok());
   EXPECT_EQ(PagesOf(looked).size(), 100u);
@@ -228,7 +229,7 @@ TEST_P(OwnedDirtyLogTest, ACopyThatWasNotAcknowledgedIsMadeAgain) {
   first_.Copy(first_.Clear());
   WritePages(0, 5, 2);
   ASSERT_TRUE(second_.Acquire(LogOwner::Force::kYes).ok());
-  EXPECT_EQ(ReasonOf(first_.Acknowledge()), "LOG_FENCED");
+  EXPECT_EQ(ReasonOf(first_.Acknowledge()), Reason::kLogFenced);
   EXPECT_EQ(second_.Round(), 10u);
   EXPECT_EQ(PagesThatDiffer(), 0);
 }
@@ -258,7 +259,7 @@ TEST_P(OwnedDirtyLogTest, AStartThatIsRepeatedFindsItsLog) {
   ASSERT_TRUE(first_.Start().ok());
   EXPECT_EQ(vm_->FindDirtyLog()->state.id, id);
   EXPECT_EQ(first_.Round(), 3u);
-  EXPECT_EQ(ReasonOf(second_.Start()), "DIRTY_LOG_ACTIVE");
+  EXPECT_EQ(ReasonOf(second_.Start()), Reason::kDirtyLogActive);
 }
 
 TEST_P(OwnedDirtyLogTest, AnOwnerStopsWhatIsDeliveredAndForceStopsAnything) {
@@ -269,10 +270,10 @@ TEST_P(OwnedDirtyLogTest, AnOwnerStopsWhatIsDeliveredAndForceStopsAnything) {
       vm_->StopDirtyLog({.by = first_.Call()}, nullptr).status();
   EXPECT_EQ(ErrorOf(refused),
             ErrorText(absl::StatusCode::kFailedPrecondition,
-                      "UNDELIVERED_PAGES", "discard_undelivered", EBUSY));
+                      Reason::kUndeliveredPages, "discard_undelivered", EBUSY));
   EXPECT_EQ(DetailOf(refused).metadata.at("in_flight_page_count"), "3");
   EXPECT_EQ(ReasonOf(vm_->StopDirtyLog({}, nullptr).status()),
-            "UNDELIVERED_PAGES")
+            Reason::kUndeliveredPages)
       << "force is about the owner, not about pages";
   ASSERT_TRUE(first_.Acknowledge().ok());
   EXPECT_TRUE(vm_->StopDirtyLog({.by = first_.Call()}, nullptr).ok());
@@ -305,12 +306,12 @@ TEST_P(OwnedDirtyLogTest, ACheckOfAStartStartsNothing) {
   EXPECT_EQ(vm_->FindDirtyLogEnd(), MonotonicTime::InfiniteFuture());
   start.ttl = absl::Seconds(60);
   EXPECT_EQ(ReasonOf(vm_->CheckDirtyLogStart(start).status()),
-            "DIRTY_LOG_ACTIVE")
+            Reason::kDirtyLogActive)
       << "other settings";
   start.ttl = absl::InfiniteDuration();
   start.claim = second_.Claim();
   EXPECT_EQ(ReasonOf(vm_->CheckDirtyLogStart(start).status()),
-            "DIRTY_LOG_ACTIVE");
+            Reason::kDirtyLogActive);
 }
 
 TEST_P(OwnedDirtyLogTest, WhatASlotHasIsToldWithoutTheOthers) {
@@ -371,7 +372,7 @@ TEST_P(OwnedDirtyLogTest, TheTimeOfAStartIsNotTheOwners) {
   ASSERT_TRUE(found.has_value());
   EXPECT_EQ(found->state.lease_end, log.state.lease_end);
   EXPECT_EQ(found->ttl_end, log.ttl_end);
-  EXPECT_EQ(ReasonOf(second_.Acquire(LogOwner::Force::kNo)), "LOG_OWNED");
+  EXPECT_EQ(ReasonOf(second_.Acquire(LogOwner::Force::kNo)), Reason::kLogOwned);
   EXPECT_FALSE(
       vm_->StopAbandonedDirtyLog(MonotonicTime::Now(), nullptr).has_value());
 }

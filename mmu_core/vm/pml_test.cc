@@ -15,6 +15,7 @@
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
 #include "mmu_core/base/error.h"
+#include "mmu_core/base/reason.h"
 #include "mmu_core/dirty/dirty_log_state.h"
 #include "mmu_core/dirty/dirty_ring.h"
 #include "mmu_core/dirty/pml_buffer.h"
@@ -136,7 +137,7 @@ TEST_P(PmlMatrixTest, WithoutPmlWritesAreLoggedThroughW) {
   config.memslots = {Slot(0, 0, 2 * kMiB)};
   absl::StatusOr<std::unique_ptr<Vm>> made = Vm::Create(config);
   if (GetParam().entries < 0) {
-    EXPECT_EQ(DetailOf(made.status()).reason, "INVALID_MMU_OPTION");
+    EXPECT_EQ(DetailOf(made.status()).reason, Reason::kInvalidMmuOption);
     EXPECT_EQ(DetailOf(made.status()).field, "pml");
     return;
   }
@@ -509,7 +510,7 @@ TEST(PmlTest, ARingHasRoomForAWholeBuffer) {
   config.pml = VmConfig::Pml::kYes;
   config.dirty_ring_entries = 512;
   const absl::Status refused = Vm::Create(config).status();
-  EXPECT_EQ(DetailOf(refused).reason, "INVALID_MMU_OPTION");
+  EXPECT_EQ(DetailOf(refused).reason, Reason::kInvalidMmuOption);
   EXPECT_EQ(DetailOf(refused).kvm_errno, EINVAL);
   auto vm = MakePmlVm({Slot(0, 0, kPages * kPageSize)}, 1, 1024);
   EXPECT_EQ(VcpuOf(*vm).dirty_ring()->soft_limit(), 1024u - 64 - 512);

@@ -9,6 +9,7 @@
 #include "absl/status/status.h"
 #include "gtest/gtest.h"
 #include "mmu_core/base/error.h"
+#include "mmu_core/base/reason.h"
 #include "mmu_core/testing/dirty_log.h"
 #include "mmu_core/testing/tdp_test_util.h"
 #include "mmu_core/testing/vm_builder.h"
@@ -63,7 +64,7 @@ TEST(PreFaultTest, EndsWhereTheDirtyRingIsFull) {
   EXPECT_EQ(ring.used(), ring.soft_limit());
   const absl::Status full = PreFault(*vm, range);
   EXPECT_EQ(full.code(), absl::StatusCode::kResourceExhausted);
-  EXPECT_EQ(DetailOf(full).reason, "DIRTY_RING_FULL");
+  EXPECT_EQ(DetailOf(full).reason, Reason::kDirtyRingFull);
   EXPECT_EQ(ErrnoOf(full), EAGAIN);
   // Nor may the guest go on.
   EXPECT_EQ(Write(*vm, 0), AccessOutcome::kDirtyRingFull);

@@ -10,6 +10,7 @@
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
 #include "mmu_core/base/error.h"
+#include "mmu_core/base/reason.h"
 #include "mmu_core/memory/memslot_set.h"
 #include "mmu_core/memory/region_request.h"
 #include "mmu_core/paging/tdp_cursor.h"
@@ -202,7 +203,7 @@ TEST(RegionHooksTest, ASlotThatIsMadeWhileTheVmLogsJoinsWithAllOfItsPages) {
     EXPECT_EQ(
         DetailOf(ClearLog(*vm, 1, before, 0, 64, MaskOf(64, {0})).status())
             .reason,
-        "EPOCH_MISMATCH");
+        Reason::kEpochMismatch);
     uint64_t epoch = 0;
     const std::vector<uint64_t> all = SealAndList(*vm, 1, &epoch);
     EXPECT_EQ(all.size(), 64u);
@@ -245,7 +246,7 @@ TEST(RegionHooksTest, AMoveSealsAgainWhatIsInFlightAndEndsTheEpochForItsSlot) {
   EXPECT_EQ(vm->CountUndelivered(), UndeliveredCounts{.sealed = 2});
   EXPECT_EQ(
       DetailOf(ClearLog(*vm, 0, epoch, 0, 64, MaskOf(64, {4})).status()).reason,
-      "EPOCH_MISMATCH");
+      Reason::kEpochMismatch);
   EXPECT_EQ(vm->AcknowledgePages(TestCall(), epoch)->acknowledged_page_count,
             0u);
   EXPECT_THAT(SealAndList(*vm, 0), ElementsAre(3, 4));

@@ -13,6 +13,7 @@
 #include "gtest/gtest.h"
 #include "mmu_core/base/clock.h"
 #include "mmu_core/base/error.h"
+#include "mmu_core/base/reason.h"
 #include "mmu_core/paging/table_pool.h"
 #include "mmu_core/sync/rcu.h"
 #include "mmu_core/testing/hold_clock.h"
@@ -413,7 +414,7 @@ TEST(SplitJobTest, EachFieldOfAThrottleHasItsRule) {
     change(throttle);
     const absl::Status status = ValidateThrottle(throttle);
     EXPECT_EQ(status.code(), absl::StatusCode::kInvalidArgument) << field;
-    EXPECT_EQ(DetailOf(status).reason, "INVALID_THROTTLE");
+    EXPECT_EQ(DetailOf(status).reason, Reason::kInvalidThrottle);
     EXPECT_EQ(DetailOf(status).field, field);
 
     auto vm = HugeVm(4);
@@ -454,7 +455,7 @@ TEST(SplitJobTest, BadRangesAndTargetsAreRefused) {
   for (const Level target : {Level::k1G, Level::k512G}) {
     SplitRequest request;
     request.target = target;
-    EXPECT_EQ(detail(request).reason, "INVALID_SIZE");
+    EXPECT_EQ(detail(request).reason, Reason::kInvalidSize);
     EXPECT_EQ(detail(request).field, "target_page_size");
   }
   const std::vector<std::vector<GfnRange>> bad = {
@@ -467,7 +468,7 @@ TEST(SplitJobTest, BadRangesAndTargetsAreRefused) {
   for (const std::vector<GfnRange>& ranges : bad) {
     SplitRequest request;
     request.ranges = ranges;
-    EXPECT_EQ(detail(request).reason, "INVALID_RANGE");
+    EXPECT_EQ(detail(request).reason, Reason::kInvalidRange);
     EXPECT_EQ(detail(request).field, "ranges");
   }
   EXPECT_EQ(vm->Stats().pages_2m, 2u);

@@ -13,6 +13,7 @@
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
 #include "mmu_core/base/check.h"
+#include "mmu_core/base/reason.h"
 #include "mmu_core/dirty/dirty_log_calls.h"
 #include "mmu_core/paging/table_pool.h"
 #include "mmu_core/stats/labels.h"
@@ -85,7 +86,7 @@ TEST(StartDirtyLogTest, WithoutMemoryForTheLastSlotNoneIsSwitched) {
   }
   EXPECT_EQ(ErrorOf(status),
             ErrorText(absl::StatusCode::kResourceExhausted,
-                      "RESOURCE_EXHAUSTED_MEMORY", "slots", ENOMEM));
+                      Reason::kResourceExhaustedMemory, "slots", ENOMEM));
   EXPECT_THAT(status.message(), HasSubstr("slot 1"));
   EXPECT_FALSE(vm->LogsDirtyPages());
   for (const MemslotInfo& slot : vm->Memslots()) {
@@ -228,16 +229,16 @@ TEST(StartDirtyLogTest, BadRequestsSayWhyAndStartNothing) {
   DirtyLogConfig unknown = kPlain;
   unknown.slots = {0, 9};
   EXPECT_EQ(ErrorOf(StartLog(*vm, unknown, nullptr)),
-            ErrorText(absl::StatusCode::kNotFound, "MEMSLOT_NOT_FOUND", "slot",
-                      ENOENT));
+            ErrorText(absl::StatusCode::kNotFound, Reason::kMemslotNotFound,
+                      "slot", ENOENT));
   EXPECT_EQ(ErrorOf(StartLog(
                 *vm, Config(InitiallySet::kYes, SplitPolicy::kEager), nullptr)),
             ErrorText(absl::StatusCode::kInvalidArgument,
-                      "INVALID_SPLIT_POLICY", "split", EINVAL));
+                      Reason::kInvalidSplitPolicy, "split", EINVAL));
   EXPECT_EQ(
       ErrorOf(StartLog(*vm, Config(InitiallySet::kNo, SplitPolicy::kOnClear),
                        nullptr)),
-      ErrorText(absl::StatusCode::kInvalidArgument, "INVALID_SPLIT_POLICY",
+      ErrorText(absl::StatusCode::kInvalidArgument, Reason::kInvalidSplitPolicy,
                 "split", EINVAL));
   EXPECT_EQ(vm->state().slots.logging_slots(), 0);
 
@@ -251,8 +252,9 @@ TEST(StartDirtyLogTest, BadRequestsSayWhyAndStartNothing) {
   for (const absl::Status& status :
        {StartLog(*vm, kAllSet), StartLog(*vm, kPlain),
         vm->StartDirtyLog(others, nullptr).status()}) {
-    EXPECT_EQ(ErrorOf(status), ErrorText(absl::StatusCode::kAlreadyExists,
-                                         "DIRTY_LOG_ACTIVE", "vm", EEXIST));
+    EXPECT_EQ(ErrorOf(status),
+              ErrorText(absl::StatusCode::kAlreadyExists,
+                        Reason::kDirtyLogActive, "vm", EEXIST));
     EXPECT_EQ(DetailOf(status).metadata.at("owner"), "test");
   }
   EXPECT_EQ(vm->state().slots.logging_slots(), 1);
@@ -263,8 +265,8 @@ TEST(StartDirtyLogTest, AllMeansThoseThatCanBeWrittenAndThereMustBeOne) {
   rom.mode = MemslotConfig::Mode::kReadOnly;
   auto vm = MakeVm({rom});
   EXPECT_EQ(ErrorOf(StartLog(*vm, kPlain, nullptr)),
-            ErrorText(absl::StatusCode::kNotFound, "MEMSLOT_NOT_FOUND", "slots",
-                      ENOENT));
+            ErrorText(absl::StatusCode::kNotFound, Reason::kMemslotNotFound,
+                      "slots", ENOENT));
   EXPECT_EQ(vm->state().slots.logging_slots(), 0);
   ASSERT_TRUE(vm->SetMemslot(Slot(0, 0, 4 * kMiB)).ok());
   ASSERT_TRUE(StartLog(*vm, kPlain, nullptr).ok());

@@ -19,6 +19,7 @@
 #include "mmu_core/base/clock.h"
 #include "mmu_core/base/error.h"
 #include "mmu_core/base/hooks.h"
+#include "mmu_core/base/reason.h"
 #include "mmu_core/guest/access_source.h"
 #include "mmu_core/guest/gpa_space.h"
 #include "mmu_core/guest/guest_access.h"
@@ -132,7 +133,7 @@ TEST(StopDirtyLogTest, UndeliveredPagesAreThrownAwayOnlyOnRequest) {
       StopLog(*vm, RecoverOnStop::kNo, Undelivered::kRefuse, nullptr);
   EXPECT_EQ(ErrorOf(refused.status()),
             ErrorText(absl::StatusCode::kFailedPrecondition,
-                      "UNDELIVERED_PAGES", "discard_undelivered", EBUSY));
+                      Reason::kUndeliveredPages, "discard_undelivered", EBUSY));
   EXPECT_THAT(std::string(refused.status().message()),
               HasSubstr("discard_undelivered"));
   EXPECT_THAT(SealAndList(*vm, 0), ElementsAre(1));
@@ -162,8 +163,8 @@ TEST(StopDirtyLogTest, OpenPagesAreRefusedAndCountedLikeSealedOnes) {
     EXPECT_EQ(
         ErrorOf(StopLog(*vm, RecoverOnStop::kNo, Undelivered::kRefuse, nullptr)
                     .status()),
-        ErrorText(absl::StatusCode::kFailedPrecondition, "UNDELIVERED_PAGES",
-                  "discard_undelivered", EBUSY));
+        ErrorText(absl::StatusCode::kFailedPrecondition,
+                  Reason::kUndeliveredPages, "discard_undelivered", EBUSY));
     const absl::Status refused =
         StopLog(*vm, RecoverOnStop::kNo, Undelivered::kRefuse, nullptr)
             .status();
@@ -190,9 +191,10 @@ TEST(StopDirtyLogTest, ADeletionIsRefusedAndCountsAsAStopDoes) {
     Write(*vm, 0x1000);
     SealAndList(*vm, 0);
     Write(*vm, 0x2000);
-    EXPECT_EQ(ErrorOf(vm->DeleteMemslot(0, Undelivered::kRefuse).status()),
-              ErrorText(absl::StatusCode::kFailedPrecondition,
-                        "UNDELIVERED_PAGES", "discard_undelivered", EBUSY));
+    EXPECT_EQ(
+        ErrorOf(vm->DeleteMemslot(0, Undelivered::kRefuse).status()),
+        ErrorText(absl::StatusCode::kFailedPrecondition,
+                  Reason::kUndeliveredPages, "discard_undelivered", EBUSY));
     const UndeliveredCounts counts = {.open = 1, .sealed = 1};
     EXPECT_EQ(vm->CountUndelivered(), counts);
     const auto lost = vm->DeleteMemslot(0, Undelivered::kDiscard);
@@ -200,7 +202,7 @@ TEST(StopDirtyLogTest, ADeletionIsRefusedAndCountsAsAStopDoes) {
     EXPECT_EQ(*lost, counts);
     EXPECT_THAT(vm->FindDirtyLog()->state.slots, IsEmpty());
     EXPECT_EQ(ErrorOf(vm->DeleteMemslot(0, Undelivered::kRefuse).status()),
-              ErrorText(absl::StatusCode::kNotFound, "MEMSLOT_NOT_FOUND",
+              ErrorText(absl::StatusCode::kNotFound, Reason::kMemslotNotFound,
                         "slot", EINVAL));
   };
   expect(MakeVm({Slot(0, 0, 4 * kMiB)}));
@@ -317,7 +319,7 @@ TEST(DeleteLoggedSlotTest, ADeletionThatIsRefusedHoldsNoVcpu) {
             std::future_status::ready)
       << "it waits for the vCPU";
   end.set_value();
-  EXPECT_EQ(DetailOf(refused.get()).reason, "UNDELIVERED_PAGES");
+  EXPECT_EQ(DetailOf(refused.get()).reason, Reason::kUndeliveredPages);
   EXPECT_TRUE(vm->WaitWorkload(absl::Minutes(1)));
 }
 
@@ -388,8 +390,8 @@ TEST(StopDirtyLogTest, AVmWithoutALogHasNoneToStop) {
   EXPECT_EQ(
       ErrorOf(StopLog(*vm, RecoverOnStop::kNo, Undelivered::kRefuse, nullptr)
                   .status()),
-      ErrorText(absl::StatusCode::kFailedPrecondition, "DIRTY_LOG_OFF", "vm",
-                ENOENT));
+      ErrorText(absl::StatusCode::kFailedPrecondition, Reason::kDirtyLogOff,
+                "vm", ENOENT));
 }
 
 TEST(StopDirtyLogTest, ALogStartedAgainBeginsAnew) {

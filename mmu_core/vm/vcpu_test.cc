@@ -9,6 +9,7 @@
 #include "mmu_core/base/address.h"
 #include "mmu_core/base/error.h"
 #include "mmu_core/base/gfn_range.h"
+#include "mmu_core/base/reason.h"
 #include "mmu_core/paging/spte.h"
 #include "mmu_core/paging/table_pool.h"
 #include "mmu_core/paging/tdp_cursor.h"
@@ -247,7 +248,7 @@ TEST(VcpuTest, AVcpuWithoutMemoryForTablesSaysSoAndChangesNothing) {
   EXPECT_EQ(Write(*vm, 0x1000), AccessOutcome::kError);
   const absl::Status status = vm->state().vcpus[0]->status();
   EXPECT_EQ(status.code(), absl::StatusCode::kResourceExhausted);
-  EXPECT_EQ(DetailOf(status).reason, "MMU_PAGES_EXHAUSTED");
+  EXPECT_EQ(DetailOf(status).reason, Reason::kMmuPagesExhausted);
   EXPECT_EQ(vm->Stats().pages_4k, 1u) << "only what was there before";
   pool.SetMaxTables(0);
   EXPECT_EQ(Write(*vm, 0x1000), AccessOutcome::kDone);

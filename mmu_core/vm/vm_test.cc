@@ -10,6 +10,7 @@
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
 #include "mmu_core/base/error.h"
+#include "mmu_core/base/reason.h"
 #include "mmu_core/guest/pattern.h"
 #include "mmu_core/paging/table_pool.h"
 #include "mmu_core/sync/mmu_lock.h"
@@ -153,8 +154,7 @@ TEST(VmTest, TwoVcpusRunAPatternWhileItsPagesAreHarvested) {
 // --- Errors: the reason and the field are named, and nothing has changed ---
 
 void ExpectError(const absl::Status& status, absl::StatusCode code,
-                 const std::string& reason, const std::string& field,
-                 int kvm_errno) {
+                 Reason reason, const std::string& field, int kvm_errno) {
   EXPECT_EQ(status.code(), code) << status;
   EXPECT_EQ(DetailOf(status).reason, reason) << status;
   EXPECT_EQ(DetailOf(status).field, field) << status;
@@ -169,21 +169,21 @@ TEST(VmErrorsTest, AVmNeedsVcpusLevelsAndAPageSizeThatExist) {
   };
   for (const int count : {0, -1, kMaxVcpus + 1}) {
     ExpectError(create([&](VmConfig& c) { c.vcpu_count = count; }),
-                absl::StatusCode::kInvalidArgument, "INVALID_VCPU_COUNT",
+                absl::StatusCode::kInvalidArgument, Reason::kInvalidVcpuCount,
                 "vcpu_count", EINVAL);
   }
   for (const int levels : {0, 3, 6}) {
     ExpectError(create([&](VmConfig& c) { c.root_levels = levels; }),
-                absl::StatusCode::kInvalidArgument, "INVALID_MMU_OPTION",
+                absl::StatusCode::kInvalidArgument, Reason::kInvalidMmuOption,
                 "root_levels", EINVAL);
   }
   ExpectError(create([](VmConfig& c) { c.max_page_level = Level::k512G; }),
-              absl::StatusCode::kInvalidArgument, "INVALID_MMU_OPTION",
+              absl::StatusCode::kInvalidArgument, Reason::kInvalidMmuOption,
               "max_page_size", EINVAL);
   ExpectError(create([](VmConfig& c) {
                 c.memslots = {Slot(0, 0, kMiB), Slot(1, kMiB / 2, kMiB)};
               }),
-              absl::StatusCode::kInvalidArgument, "REGION_OVERLAP",
+              absl::StatusCode::kInvalidArgument, Reason::kRegionOverlap,
               "memslots[1].gpa_bytes", EEXIST);
 }
 
@@ -197,21 +197,22 @@ TEST(VmErrorsTest, FiveLevelsReachFurtherThanFour) {
   EXPECT_EQ(ReadValue(**vm, (uint64_t{1} << 50) + 8), 5u);
   EXPECT_EQ(AuditFindings(**vm), "");
   config.root_levels = 4;
-  EXPECT_EQ(DetailOf(Vm::Create(config).status()).reason, "GPA_OUT_OF_RANGE");
+  EXPECT_EQ(DetailOf(Vm::Create(config).status()).reason,
+            Reason::kGpaOutOfRange);
 }
 
 TEST(VmErrorsTest, AnIdThatNoSlotCanHaveIsRefused) {
   auto vm = MakeVm({});
   for (const uint32_t id : {32764u, 65535u, 65536u, ~0u}) {
     ExpectError(vm->SetMemslot(Slot(id, 0, kMiB)),
-                absl::StatusCode::kInvalidArgument, "INVALID_SLOT", "slot",
-                EINVAL);
+                absl::StatusCode::kInvalidArgument, Reason::kInvalidSlot,
+                "slot", EINVAL);
   }
   for (const int space : {-1, 2, 70000}) {
     MemslotConfig config = Slot(0, 0, kMiB);
     config.address_space = space;
     ExpectError(vm->SetMemslot(config), absl::StatusCode::kInvalidArgument,
-                "INVALID_SLOT", "slot", EINVAL);
+                Reason::kInvalidSlot, "slot", EINVAL);
   }
   EXPECT_THAT(vm->Memslots(), IsEmpty());
   EXPECT_TRUE(vm->SetMemslot(Slot(32763, 0, kMiB)).ok());
@@ -240,9 +241,10 @@ TEST(VmErrorsTest, ASlotKeepsItsSizeAndMode) {
   auto vm = MakeVm({Slot(0, 0, kMiB)});
   MemslotConfig readonly = Slot(0, 0, kMiB);
   readonly.mode = MemslotConfig::Mode::kReadOnly;
-  EXPECT_EQ(DetailOf(vm->SetMemslot(readonly)).reason, "MEMSLOT_IMMUTABLE");
+  EXPECT_EQ(DetailOf(vm->SetMemslot(readonly)).reason,
+            Reason::kMemslotImmutable);
   EXPECT_EQ(DetailOf(vm->SetMemslot(Slot(0, 0, 2 * kMiB))).reason,
-            "MEMSLOT_IMMUTABLE");
+            Reason::kMemslotImmutable);
   EXPECT_TRUE(vm->SetMemslot(Slot(0, 0, kMiB)).ok()) << "as it is already";
   EXPECT_EQ(vm->Memslots().at(0).config.size_bytes, kMiB);
 }
@@ -262,14 +264,14 @@ TEST(VmErrorsTest, MemoryIsReadInWholeWordsAndOnlyWhereThereIsAny) {
   EXPECT_TRUE(read(kMiB - 8, 16).ok()) << "across two slots";
   EXPECT_THAT(words, ElementsAre(1, 2));
   EXPECT_TRUE(read(0, 0).ok());
-  ExpectError(read(4, 8), absl::StatusCode::kInvalidArgument, "UNALIGNED",
-              "gpa_bytes", EINVAL);
-  ExpectError(read(8, 12), absl::StatusCode::kInvalidArgument, "UNALIGNED",
-              "gpa_bytes", EINVAL);
+  ExpectError(read(4, 8), absl::StatusCode::kInvalidArgument,
+              Reason::kUnaligned, "gpa_bytes", EINVAL);
+  ExpectError(read(8, 12), absl::StatusCode::kInvalidArgument,
+              Reason::kUnaligned, "gpa_bytes", EINVAL);
   ExpectError(read(2 * kMiB - 8, 16), absl::StatusCode::kOutOfRange,
-              "GPA_OUT_OF_RANGE", "extents", 0);
+              Reason::kGpaOutOfRange, "extents", 0);
   ExpectError(read(kGiB, 8), absl::StatusCode::kFailedPrecondition,
-              "NO_CONTENTS", "extents", 0);
+              Reason::kNoContents, "extents", 0);
 }
 
 TEST(VmErrorsTest, RecoveryAndAgingStayInsideTheSlots) {
@@ -283,10 +285,10 @@ TEST(VmErrorsTest, RecoveryAndAgingStayInsideTheSlots) {
   };
   for (const GfnRange range : bad) {
     ExpectError(vm->Age(range, AgeMode::kTest, nullptr).status(),
-                absl::StatusCode::kOutOfRange, "INVALID_RANGE", "range",
+                absl::StatusCode::kOutOfRange, Reason::kInvalidRange, "range",
                 EINVAL);
     ExpectError(vm->RecoverHugePages({range}, nullptr).status(),
-                absl::StatusCode::kOutOfRange, "INVALID_RANGE", "range",
+                absl::StatusCode::kOutOfRange, Reason::kInvalidRange, "range",
                 EINVAL);
   }
 }
@@ -301,7 +303,7 @@ TEST(VmErrorsTest, PagesOfALoggedSlotAreNotRecovered) {
   config.split = SplitPolicy::kEager;
   ASSERT_TRUE(StartLog(*vm, config, nullptr).ok());
   ExpectError(vm->RecoverHugePages({}, nullptr).status(),
-              absl::StatusCode::kFailedPrecondition, "DIRTY_LOG_ACTIVE",
+              absl::StatusCode::kFailedPrecondition, Reason::kDirtyLogActive,
               "ranges", EBUSY);
   EXPECT_EQ(vm->Stats().pages_2m, 0u);
   EXPECT_TRUE(vm->RecoverHugePages({GfnRange::Of(Gfn(0), 1024)}, nullptr).ok());
@@ -393,10 +395,11 @@ TEST(VmConfigTest, NoSlotReachesAboveWhatTheHostCanAddress) {
   };
   for (const Case& c : {Case{4, 0, 46}, Case{4, 39, 39}, Case{4, 52, 48},
                         Case{5, 0, 52}, Case{5, 50, 50}}) {
-    EXPECT_EQ(slot_at_end_of(c.levels, c.host_bits, c.end_bits, 0).reason, "");
+    EXPECT_EQ(slot_at_end_of(c.levels, c.host_bits, c.end_bits, 0).reason,
+              Reason::kNone);
     const ErrorDetail above =
         slot_at_end_of(c.levels, c.host_bits, c.end_bits, 1);
-    EXPECT_EQ(above.reason, "GPA_OUT_OF_RANGE") << c.end_bits;
+    EXPECT_EQ(above.reason, Reason::kGpaOutOfRange) << c.end_bits;
     EXPECT_EQ(above.kvm_errno, EINVAL);
   }
 }

@@ -14,6 +14,7 @@
 #include "gtest/gtest.h"
 #include "mmu_core/base/clock.h"
 #include "mmu_core/base/error.h"
+#include "mmu_core/base/reason.h"
 #include "mmu_core/base/thread.h"
 #include "mmu_core/guest/access_source.h"
 #include "mmu_core/guest/stamp.h"
@@ -112,9 +113,10 @@ TEST(WorkloadRunnerTest, WithoutAThreadForEachVcpuNoneRuns) {
     LimitThreads(threads);
     const absl::Status none = vm->StartWorkload(Writers(3));
     LimitThreads(-1);
-    EXPECT_EQ(DetailOf(none).reason, "THREADS_EXHAUSTED") << threads;
+    EXPECT_EQ(DetailOf(none).reason, Reason::kThreadsExhausted) << threads;
     ASSERT_TRUE(vm->WaitWorkload(kLong));
-    EXPECT_EQ(DetailOf(vm->Workload().status()).reason, "WORKLOAD_NOT_RUNNING");
+    EXPECT_EQ(DetailOf(vm->Workload().status()).reason,
+              Reason::kWorkloadNotRunning);
     EXPECT_EQ(AllAccesses(*vm), 0u) << "nothing happened to the guest";
     ASSERT_TRUE(vm->StartWorkload(Writers(3, 10)).ok());
     ASSERT_TRUE(vm->WaitWorkload(kLong));
@@ -143,7 +145,8 @@ TEST(WorkloadRunnerTest, NothingRunsBeforeItIsConfirmed) {
   EXPECT_EQ(refused, absl::UnavailableError("no"));
   EXPECT_TRUE(vm->WaitWorkload(absl::ZeroDuration())) << "it has ended";
   EXPECT_EQ(AllAccesses(*vm), 0u);
-  EXPECT_EQ(DetailOf(vm->Workload().status()).reason, "WORKLOAD_NOT_RUNNING");
+  EXPECT_EQ(DetailOf(vm->Workload().status()).reason,
+            Reason::kWorkloadNotRunning);
   ASSERT_TRUE(vm->StartWorkload(Writers(2, 10), [&] {
                   EXPECT_EQ(AllAccesses(*vm), 0u);
                   return absl::OkStatus();
@@ -304,16 +307,17 @@ TEST(WorkloadRunnerTest, ASlowWorkloadIsStoppedAndPausedAtOnce) {
 
 TEST(WorkloadRunnerTest, BadStartsAreRefusedAndTheRunningOneGoesOn) {
   auto vm = SmallVm();
-  EXPECT_EQ(DetailOf(vm->Workload().status()).reason, "WORKLOAD_NOT_RUNNING");
+  EXPECT_EQ(DetailOf(vm->Workload().status()).reason,
+            Reason::kWorkloadNotRunning);
   vm->StopWorkload();  // nothing runs: fine
   EXPECT_TRUE(vm->WaitWorkload(absl::ZeroDuration()));
 
   absl::Status status = vm->StartWorkload({});
   EXPECT_EQ(status.code(), absl::StatusCode::kInvalidArgument);
-  EXPECT_EQ(DetailOf(status).reason, "INVALID_VCPU_COUNT");
+  EXPECT_EQ(DetailOf(status).reason, Reason::kInvalidVcpuCount);
   EXPECT_EQ(DetailOf(status).field, "vcpu_count");
   EXPECT_EQ(DetailOf(vm->StartWorkload(Writers(3))).reason,
-            "INVALID_VCPU_COUNT");
+            Reason::kInvalidVcpuCount);
   WorkloadOptions negative = Writers(1);
   negative.accesses_per_second = -1;
   EXPECT_EQ(DetailOf(vm->StartWorkload(std::move(negative))).field,
@@ -323,7 +327,7 @@ TEST(WorkloadRunnerTest, BadStartsAreRefusedAndTheRunningOneGoesOn) {
   ASSERT_TRUE(vm->StartWorkload(Writers(1)).ok());
   status = vm->StartWorkload(Writers(1));
   EXPECT_EQ(status.code(), absl::StatusCode::kFailedPrecondition);
-  EXPECT_EQ(DetailOf(status).reason, "WORKLOAD_RUNNING");
+  EXPECT_EQ(DetailOf(status).reason, Reason::kWorkloadRunning);
   WaitForAccesses(*vm, 100);
   vm->StopWorkload();
 }

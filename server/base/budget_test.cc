@@ -7,6 +7,7 @@
 #include "absl/time/time.h"
 #include "gtest/gtest.h"
 #include "mmu_core/base/error.h"
+#include "mmu_core/base/reason.h"
 #include "server/base/errors.h"
 
 namespace mmud {
@@ -22,7 +23,7 @@ TEST(Budget, RefusesWhatIsBeyondItAndNamesTheLimit) {
   EXPECT_EQ(refused.message(),
             "2 streams are open, as many as this daemon allows "
             "(--max_streams); try again when one has ended");
-  EXPECT_EQ(mmu::DetailOf(refused).reason, "LIMIT_EXCEEDED");
+  EXPECT_EQ(mmu::DetailOf(refused).reason, mmu::Reason::kLimitExceeded);
   EXPECT_EQ(ApiDetailOf(refused).limit, "max_streams");
   EXPECT_EQ(ApiDetailOf(refused).retry_delay, absl::Seconds(3));
   EXPECT_EQ(budget.Use().used, 2);

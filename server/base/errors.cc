@@ -17,6 +17,7 @@
 #include "absl/time/time.h"
 #include "absl/types/optional.h"
 #include "mmu_core/base/error.h"
+#include "mmu_core/base/reason.h"
 
 namespace mmud {
 namespace {
@@ -36,25 +37,25 @@ std::string Quote(absl::string_view value) {
                       "\"... (", value.size(), " bytes)");
 }
 
-absl::Status InvalidField(absl::string_view reason, absl::string_view field,
+absl::Status InvalidField(mmu::Reason reason, absl::string_view field,
                           absl::string_view message) {
   mmu::ErrorDetail detail;
-  detail.reason = std::string(reason);
+  detail.reason = reason;
   detail.field = std::string(field);
   return mmu::MakeError(absl::StatusCode::kInvalidArgument, detail,
                         std::string(message));
 }
 
-absl::Status WrongValue(absl::string_view reason, absl::string_view field,
+absl::Status WrongValue(mmu::Reason reason, absl::string_view field,
                         const absl::AlphaNum& value, absl::string_view rule) {
   return InvalidField(
       reason, field, absl::StrCat(field, " is ", value, "; it must be ", rule));
 }
 
-absl::Status ApiError(absl::StatusCode code, absl::string_view reason,
+absl::Status ApiError(absl::StatusCode code, mmu::Reason reason,
                       absl::string_view message) {
   mmu::ErrorDetail detail;
-  detail.reason = std::string(reason);
+  detail.reason = reason;
   return mmu::MakeError(code, detail, std::string(message));
 }
 
@@ -126,7 +127,7 @@ ApiErrorDetail ApiDetailOf(const absl::Status& status) {
 
 absl::Status VmNotFound(absl::string_view name) {
   return AboutVm(
-      ApiError(absl::StatusCode::kNotFound, "VM_NOT_FOUND",
+      ApiError(absl::StatusCode::kNotFound, mmu::Reason::kVmNotFound,
                absl::StrCat("there is no VM ", Quote(name),
                             "; VmService.ListVms shows those that exist")),
       name);
@@ -134,7 +135,7 @@ absl::Status VmNotFound(absl::string_view name) {
 
 absl::Status VmDeleted(absl::string_view name) {
   return AboutVm(
-      ApiError(absl::StatusCode::kFailedPrecondition, "VM_DELETED",
+      ApiError(absl::StatusCode::kFailedPrecondition, mmu::Reason::kVmDeleted,
                absl::StrCat(Quote(name),
                             " is being deleted, which cannot be undone; its "
                             "name is free again once GetVm says VM_NOT_FOUND")),
@@ -143,21 +144,21 @@ absl::Status VmDeleted(absl::string_view name) {
 
 absl::Status DirtyLogOff(absl::string_view vm) {
   return AboutVm(
-      ApiError(absl::StatusCode::kFailedPrecondition, "DIRTY_LOG_OFF",
+      ApiError(absl::StatusCode::kFailedPrecondition, mmu::Reason::kDirtyLogOff,
                absl::StrCat(vm, " does not log; call StartDirtyLog first")),
       vm);
 }
 
 absl::Status MemslotNotFound(absl::string_view name) {
   return WithResource(
-      ApiError(absl::StatusCode::kNotFound, "MEMSLOT_NOT_FOUND",
+      ApiError(absl::StatusCode::kNotFound, mmu::Reason::kMemslotNotFound,
                absl::StrCat("there is no memslot ", Quote(name))),
       "mmud.v1.Memslot", name);
 }
 
 absl::Status WorkloadNotFound(absl::string_view name) {
   return WithResource(
-      ApiError(absl::StatusCode::kNotFound, "WORKLOAD_NOT_FOUND",
+      ApiError(absl::StatusCode::kNotFound, mmu::Reason::kWorkloadNotFound,
                absl::StrCat("there is no workload ", Quote(name),
                             "; a VM keeps the one that runs or ran last, which "
                             "ListWorkloads shows")),
@@ -166,7 +167,7 @@ absl::Status WorkloadNotFound(absl::string_view name) {
 
 absl::Status OperationNotFound(absl::string_view name) {
   return WithResource(
-      ApiError(absl::StatusCode::kNotFound, "OPERATION_NOT_FOUND",
+      ApiError(absl::StatusCode::kNotFound, mmu::Reason::kOperationNotFound,
                absl::StrCat("there is no operation ", Quote(name),
                             "; finished ones are forgotten after a while")),
       "google.longrunning.Operation", name);
@@ -174,15 +175,15 @@ absl::Status OperationNotFound(absl::string_view name) {
 
 absl::Status DrainingError() {
   return WithRetryDelay(
-      ApiError(absl::StatusCode::kUnavailable, "DRAINING",
+      ApiError(absl::StatusCode::kUnavailable, mmu::Reason::kDraining,
                "the daemon is shutting down and takes no new work; try again "
                "once it has been started again"),
       absl::Seconds(1));
 }
 
 absl::Status LimitExceeded(absl::string_view limit, absl::string_view message) {
-  absl::Status status =
-      ApiError(absl::StatusCode::kResourceExhausted, "LIMIT_EXCEEDED", message);
+  absl::Status status = ApiError(absl::StatusCode::kResourceExhausted,
+                                 mmu::Reason::kLimitExceeded, message);
   status.SetPayload(kLimitUrl, absl::Cord(limit));
   return status;
 }

@@ -13,6 +13,7 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/string_view.h"
 #include "absl/time/time.h"
+#include "mmu_core/base/reason.h"
 
 namespace mmud {
 
@@ -22,15 +23,15 @@ std::string Quote(absl::string_view value);
 
 // INVALID_ARGUMENT about one field of the request. `message` names the field,
 // its value, the rule and, where it is not obvious, the fix.
-absl::Status InvalidField(absl::string_view reason, absl::string_view field,
+absl::Status InvalidField(mmu::Reason reason, absl::string_view field,
                           absl::string_view message);
 
 // The usual form of it: "FIELD is VALUE; it must be RULE".
-absl::Status WrongValue(absl::string_view reason, absl::string_view field,
+absl::Status WrongValue(mmu::Reason reason, absl::string_view field,
                         const absl::AlphaNum& value, absl::string_view rule);
 
 // Any other code.
-absl::Status ApiError(absl::StatusCode code, absl::string_view reason,
+absl::Status ApiError(absl::StatusCode code, mmu::Reason reason,
                       absl::string_view message);
 
 // An error about a resource: `type` such as "mmud.v1.Vm", `name` such as

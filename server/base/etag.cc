@@ -7,6 +7,7 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
 #include "absl/strings/string_view.h"
+#include "mmu_core/base/reason.h"
 #include "server/base/errors.h"
 
 namespace mmud {
@@ -24,7 +25,7 @@ absl::Status CheckEtag(absl::string_view wanted, absl::string_view actual,
                        absl::string_view type, absl::string_view resource) {
   if (wanted.empty() || wanted == actual) return absl::OkStatus();
   return WithResource(
-      ApiError(absl::StatusCode::kAborted, "ETAG_MISMATCH",
+      ApiError(absl::StatusCode::kAborted, mmu::Reason::kEtagMismatch,
                absl::StrCat("etag is ", Quote(wanted), " but ", Quote(resource),
                             " has ", Quote(actual),
                             ": it changed; read it again and decide anew")),

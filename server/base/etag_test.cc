@@ -2,6 +2,7 @@
 
 #include "gtest/gtest.h"
 #include "mmu_core/base/error.h"
+#include "mmu_core/base/reason.h"
 
 namespace mmud {
 namespace {
@@ -15,7 +16,7 @@ TEST(Etag, AnEmptyOneMatchesEverything) {
   EXPECT_TRUE(CheckEtag("", "x", "t", "r").ok());
   EXPECT_TRUE(CheckEtag("x", "x", "t", "r").ok());
   EXPECT_EQ(mmu::DetailOf(CheckEtag("y", "x", "t", "r")).reason,
-            "ETAG_MISMATCH");
+            mmu::Reason::kEtagMismatch);
 }
 
 }  // namespace

@@ -7,6 +7,7 @@
 #include "absl/strings/ascii.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/string_view.h"
+#include "mmu_core/base/reason.h"
 #include "server/base/errors.h"
 
 namespace mmud {
@@ -39,21 +40,21 @@ bool IsValue(absl::string_view value) {
 
 absl::Status CheckLabels(const Labels& labels, absl::string_view field) {
   if (labels.size() > kMaxLabels) {
-    return InvalidField("INVALID_LABEL", field,
+    return InvalidField(mmu::Reason::kInvalidLabel, field,
                         absl::StrCat(field, " has ", labels.size(),
                                      " entries; it may have ", kMaxLabels));
   }
   for (const auto& [key, value] : labels) {
     if (!IsKey(key)) {
       return InvalidField(
-          "INVALID_LABEL", field,
+          mmu::Reason::kInvalidLabel, field,
           absl::StrCat(field, " has the key ", Quote(key),
                        "; it must be 1 to 63 of a-z, 0-9, '-', '_', '.' and "
                        "'/' and begin with a letter"));
     }
     if (!IsValue(value)) {
       return InvalidField(
-          "INVALID_LABEL", absl::StrCat(field, "[", key, "]"),
+          mmu::Reason::kInvalidLabel, absl::StrCat(field, "[", key, "]"),
           absl::StrCat(field, "[", key, "] is ", Quote(value),
                        "; it must be up to 63 of a-z, A-Z, 0-9, '-', '_', '.' "
                        "and '/'"));

@@ -6,6 +6,7 @@
 #include "absl/strings/str_cat.h"
 #include "gtest/gtest.h"
 #include "mmu_core/base/error.h"
+#include "mmu_core/base/reason.h"
 
 namespace mmud {
 namespace {
@@ -13,7 +14,7 @@ namespace {
 std::string FieldOf(const Labels& labels) {
   const absl::Status status = CheckLabels(labels, "vm.labels");
   if (status.ok()) return "ok";
-  EXPECT_EQ(mmu::DetailOf(status).reason, "INVALID_LABEL");
+  EXPECT_EQ(mmu::DetailOf(status).reason, mmu::Reason::kInvalidLabel);
   return mmu::DetailOf(status).field;
 }
 

@@ -6,6 +6,7 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/string_view.h"
 #include "mmu_core/base/check.h"
+#include "mmu_core/base/reason.h"
 #include "mmu_core/dirty/log_owner.h"
 #include "server/base/errors.h"
 
@@ -23,7 +24,7 @@ mmu::OwnerKey Sha256(absl::string_view bytes) {
 absl::StatusOr<mmu::OwnerKey> ToOwnerKey(absl::string_view token) {
   if (token.size() < kMinOwnerTokenBytes ||
       token.size() > kMaxOwnerTokenBytes) {
-    return WrongValue("INVALID_OWNER_TOKEN", "owner_token",
+    return WrongValue(mmu::Reason::kInvalidOwnerToken, "owner_token",
                       absl::StrCat(token.size(), " bytes long"),
                       absl::StrCat(kMinOwnerTokenBytes, " to ",
                                    kMaxOwnerTokenBytes, " random bytes long"));

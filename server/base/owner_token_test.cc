@@ -6,6 +6,7 @@
 #include "absl/strings/string_view.h"
 #include "gtest/gtest.h"
 #include "mmu_core/base/error.h"
+#include "mmu_core/base/reason.h"
 
 namespace mmud {
 namespace {
@@ -33,7 +34,8 @@ TEST(OwnerToken, HasSixteenToSixtyFourBytes) {
   EXPECT_TRUE(ToOwnerKey(std::string(64, 'x')).ok());
   for (const size_t size : {0, 15, 65, 1000}) {
     const absl::Status status = ToOwnerKey(std::string(size, 'x')).status();
-    EXPECT_EQ(mmu::DetailOf(status).reason, "INVALID_OWNER_TOKEN") << size;
+    EXPECT_EQ(mmu::DetailOf(status).reason, mmu::Reason::kInvalidOwnerToken)
+        << size;
     EXPECT_EQ(mmu::DetailOf(status).field, "owner_token");
     EXPECT_EQ(status.message().find("xxx"), absl::string_view::npos);
   }

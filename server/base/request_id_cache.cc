@@ -13,6 +13,7 @@
 #include "absl/time/time.h"
 #include "mmu_core/base/clock.h"
 #include "mmu_core/base/mutex.h"
+#include "mmu_core/base/reason.h"
 #include "mmu_core/sync/timed_wait.h"
 #include "server/base/errors.h"
 #include "server/base/uuid.h"
@@ -27,7 +28,7 @@ constexpr absl::Duration kPoll = absl::Milliseconds(50);
 absl::Status CheckRequestId(absl::string_view request_id) {
   if (IsUuid(request_id)) return absl::OkStatus();
   return InvalidField(
-      "INVALID_REQUEST_ID", "request_id",
+      mmu::Reason::kInvalidRequestId, "request_id",
       absl::StrCat("request_id is ", Quote(request_id),
                    "; it must be a UUID of version 4, or empty"));
 }
@@ -106,7 +107,8 @@ absl::StatusOr<RequestIdCache::Found> RequestIdCache::FindLocked(
     return Found::kMyTurn;
   }
   if (entry.request_hash != request_hash) {
-    return ApiError(absl::StatusCode::kAlreadyExists, "REQUEST_ID_REUSED",
+    return ApiError(absl::StatusCode::kAlreadyExists,
+                    mmu::Reason::kRequestIdReused,
                     absl::StrCat("request_id ", Quote(id),
                                  " came before with another request; make up "
                                  "a new one for each new request"));

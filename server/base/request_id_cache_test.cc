@@ -15,6 +15,7 @@
 #include "gtest/gtest.h"
 #include "mmu_core/base/clock.h"
 #include "mmu_core/base/error.h"
+#include "mmu_core/base/reason.h"
 
 namespace mmud {
 namespace {
@@ -39,7 +40,8 @@ TEST(RequestId, MustBeAUuidOfVersionFour) {
                           "7f1b0d4e-3c52-4b6e-1f0a-0123456789ab",
                           "7f1b0d4e-3c52-4b6e-9f0a-0123456789ag",
                           "7f1b0d4e03c52-4b6e-9f0a-0123456789ab"}) {
-    EXPECT_EQ(mmu::DetailOf(CheckRequestId(bad)).reason, "INVALID_REQUEST_ID");
+    EXPECT_EQ(mmu::DetailOf(CheckRequestId(bad)).reason,
+              mmu::Reason::kInvalidRequestId);
   }
 }
 
@@ -64,7 +66,8 @@ TEST(RequestIdCache, RefusesAnIdWithAnotherRequest) {
   Counter counter;
   ASSERT_TRUE(cache.Run(kId, "r", Keep, std::ref(counter)).ok());
   const auto other = cache.Run(kId, "s", Keep, std::ref(counter));
-  EXPECT_EQ(mmu::DetailOf(other.status()).reason, "REQUEST_ID_REUSED");
+  EXPECT_EQ(mmu::DetailOf(other.status()).reason,
+            mmu::Reason::kRequestIdReused);
   EXPECT_EQ(counter.count, 1);
 }
 

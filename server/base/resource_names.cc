@@ -14,6 +14,7 @@
 #include "absl/strings/string_view.h"
 #include "absl/strings/strip.h"
 #include "absl/types/optional.h"
+#include "mmu_core/base/reason.h"
 #include "server/base/errors.h"
 #include "server/base/uuid.h"
 
@@ -41,13 +42,13 @@ bool ParseCanonical(absl::string_view text, Number* number) {
 
 absl::Status BadName(absl::string_view field, absl::string_view value,
                      absl::string_view form) {
-  return InvalidField("INVALID_NAME", field,
+  return InvalidField(mmu::Reason::kInvalidName, field,
                       absl::StrCat(field, " is ", Quote(value),
                                    "; it must have the form ", form));
 }
 
 absl::Status BadPageToken(absl::string_view token) {
-  return InvalidField("INVALID_PAGE_TOKEN", "page_token",
+  return InvalidField(mmu::Reason::kInvalidPageToken, "page_token",
                       absl::StrCat("page_token ", Quote(token),
                                    " was not returned by this list; leave it "
                                    "empty to start from the beginning"));
@@ -156,7 +157,7 @@ absl::StatusOr<absl::optional<uint64_t>> ParseNumberToken(
 absl::Status CheckOnePage(absl::string_view token) {
   if (token.empty()) return absl::OkStatus();
   return InvalidField(
-      "INVALID_PAGE_TOKEN", "page_token",
+      mmu::Reason::kInvalidPageToken, "page_token",
       absl::StrCat("page_token is ", Quote(token),
                    " though vm is set; one VM is one page: leave one of them "
                    "empty"));
@@ -164,7 +165,7 @@ absl::Status CheckOnePage(absl::string_view token) {
 
 absl::StatusOr<int> CheckPageSize(int32_t page_size) {
   if (page_size < 0) {
-    return InvalidField("INVALID_PAGE_SIZE", "page_size",
+    return InvalidField(mmu::Reason::kInvalidPageSize, "page_size",
                         absl::StrCat("page_size is ", page_size,
                                      "; it must not be negative (0 means ",
                                      kDefaultPageSize, ")"));

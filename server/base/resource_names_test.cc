@@ -6,6 +6,7 @@
 #include "absl/types/optional.h"
 #include "gtest/gtest.h"
 #include "mmu_core/base/error.h"
+#include "mmu_core/base/reason.h"
 
 namespace mmud {
 namespace {
@@ -24,7 +25,7 @@ TEST(ResourceNames, RejectsMisspeltVmNamesWithTheField) {
         std::string("vms/a_b"), std::string("vms/a/b"),
         "vms/" + std::string(64, 'a'), std::string("vms/a\0b", 7)}) {
     const absl::Status status = CheckVmName(name, "vm");
-    EXPECT_EQ(mmu::DetailOf(status).reason, "INVALID_NAME") << name;
+    EXPECT_EQ(mmu::DetailOf(status).reason, mmu::Reason::kInvalidName) << name;
     EXPECT_EQ(mmu::DetailOf(status).field, "vm") << name;
   }
 }
@@ -55,7 +56,7 @@ TEST(ResourceNames, OperationsHaveUuidsInSmallLettersOrCapitals) {
        {"operations/", "operations/1", "6f9619ff-8b86-4d01-b42d-00cf4fc964ff",
         "operations/6f9619ff-8b86-4d01-b42d-00cf4fc964ff/"}) {
     const absl::Status status = ParseOperationName(name, "operation").status();
-    EXPECT_EQ(mmu::DetailOf(status).reason, "INVALID_NAME") << name;
+    EXPECT_EQ(mmu::DetailOf(status).reason, mmu::Reason::kInvalidName) << name;
     EXPECT_EQ(mmu::DetailOf(status).field, "operation") << name;
   }
 }
@@ -75,7 +76,7 @@ TEST(ResourceNames, WorkloadsHaveAVmAndAUuid) {
         "workloads/6f9619ff-8b86-4d01-b42d-00cf4fc964ff",
         "vms/a/workloads/6f9619ff-8b86-4d01-b42d-00cf4fc964ff/"}) {
     const absl::Status status = ParseWorkloadName(name, "name").status();
-    EXPECT_EQ(mmu::DetailOf(status).reason, "INVALID_NAME") << name;
+    EXPECT_EQ(mmu::DetailOf(status).reason, mmu::Reason::kInvalidName) << name;
     EXPECT_EQ(mmu::DetailOf(status).field, "name") << name;
   }
 }
@@ -85,7 +86,7 @@ TEST(ResourceNames, PageTokensBelongToTheirList) {
   EXPECT_EQ(ParsePageToken("vms", token).value(), "vms/b");
   EXPECT_EQ(ParsePageToken("vms", "").value(), "");
   EXPECT_EQ(mmu::DetailOf(ParsePageToken("operations", token).status()).reason,
-            "INVALID_PAGE_TOKEN");
+            mmu::Reason::kInvalidPageToken);
   EXPECT_FALSE(ParsePageToken("vms", "!!").ok());
 }
 
@@ -96,7 +97,7 @@ TEST(ResourceNames, ANumberTokenHasANumber) {
        {MakePageToken("slots", "x"), MakePageToken("slots", "-1"),
         MakePageToken("vms", "7"), std::string("!!")}) {
     EXPECT_EQ(mmu::DetailOf(ParseNumberToken("slots", token).status()).reason,
-              "INVALID_PAGE_TOKEN")
+              mmu::Reason::kInvalidPageToken)
         << token;
   }
 }
@@ -104,7 +105,7 @@ TEST(ResourceNames, ANumberTokenHasANumber) {
 TEST(ResourceNames, OneVmIsOnePage) {
   EXPECT_TRUE(CheckOnePage("").ok());
   EXPECT_EQ(mmu::DetailOf(CheckOnePage(MakePageToken("vms", "a"))).reason,
-            "INVALID_PAGE_TOKEN");
+            mmu::Reason::kInvalidPageToken);
 }
 
 TEST(ResourceNames, PageSizesHaveADefaultAndALimit) {

@@ -12,6 +12,7 @@
 #include "google/rpc/status.pb.h"
 #include "grpcpp/support/status.h"
 #include "mmu_core/base/error.h"
+#include "mmu_core/base/reason.h"
 #include "server/base/errors.h"
 
 namespace mmud {
@@ -31,21 +32,21 @@ std::string CleanMessage(absl::string_view message) {
 }
 
 // For errors whose maker gave no reason.
-const char* DefaultReason(absl::StatusCode code) {
+mmu::Reason DefaultReason(absl::StatusCode code) {
   switch (code) {
     case absl::StatusCode::kInvalidArgument:
-      return "INVALID_REQUEST";
+      return mmu::Reason::kInvalidRequest;
     case absl::StatusCode::kCancelled:
     case absl::StatusCode::kDeadlineExceeded:
-      return "CALL_CANCELLED";
+      return mmu::Reason::kCallCancelled;
     case absl::StatusCode::kOutOfRange:
-      return "INVALID_RANGE";
+      return mmu::Reason::kInvalidRange;
     case absl::StatusCode::kResourceExhausted:
-      return "RESOURCE_EXHAUSTED_MEMORY";
+      return mmu::Reason::kResourceExhaustedMemory;
     case absl::StatusCode::kDataLoss:
-      return "TRACE_CORRUPT";
+      return mmu::Reason::kTraceCorrupt;
     default:
-      return "INTERNAL_ERROR";
+      return mmu::Reason::kInternalError;
   }
 }
 
@@ -118,8 +119,9 @@ void AddRetryInfo(absl::Duration delay, google::rpc::Status* out) {
 google::rpc::Status ToRpcStatus(const absl::Status& status) {
   const mmu::ErrorDetail detail = mmu::DetailOf(status);
   const ApiErrorDetail api = ApiDetailOf(status);
-  const std::string reason =
-      detail.reason.empty() ? DefaultReason(status.code()) : detail.reason;
+  const std::string reason(mmu::ToString(detail.reason != mmu::Reason::kNone
+                                             ? detail.reason
+                                             : DefaultReason(status.code())));
   google::rpc::Status out;
   out.set_code(static_cast<int>(status.code()));
   out.set_message(CleanMessage(status.message()));

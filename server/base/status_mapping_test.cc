@@ -10,6 +10,7 @@
 #include "grpcpp/support/status.h"
 #include "gtest/gtest.h"
 #include "mmu_core/base/error.h"
+#include "mmu_core/base/reason.h"
 #include "server/base/errors.h"
 
 namespace mmud {
@@ -28,9 +29,10 @@ TEST(StatusMapping, OkStaysOk) {
 }
 
 TEST(StatusMapping, CarriesReasonDomainErrnoAndFieldOfACoreError) {
-  const grpc::Status status = ToGrpcStatus(mmu::MakeError(
-      absl::StatusCode::kAlreadyExists, {"REGION_OVERLAP", "gpa_bytes", EEXIST},
-      "slot 2 lies over slot 1"));
+  const grpc::Status status = ToGrpcStatus(
+      mmu::MakeError(absl::StatusCode::kAlreadyExists,
+                     {mmu::Reason::kRegionOverlap, "gpa_bytes", EEXIST},
+                     "slot 2 lies over slot 1"));
   EXPECT_EQ(status.error_code(), grpc::StatusCode::ALREADY_EXISTS);
   EXPECT_EQ(status.error_message(), "slot 2 lies over slot 1");
   google::rpc::Status rpc;
@@ -45,8 +47,8 @@ TEST(StatusMapping, CarriesReasonDomainErrnoAndFieldOfACoreError) {
 }
 
 TEST(StatusMapping, NamesTheBadFieldOfAnInvalidArgument) {
-  const google::rpc::Status rpc = ToRpcStatus(
-      InField(InvalidField("UNALIGNED", "size_bytes", "5 is odd"), "vm."));
+  const google::rpc::Status rpc = ToRpcStatus(InField(
+      InvalidField(mmu::Reason::kUnaligned, "size_bytes", "5 is odd"), "vm."));
   google::rpc::BadRequest bad;
   ASSERT_TRUE(Find(rpc, &bad));
   ASSERT_EQ(bad.field_violations_size(), 1);
@@ -69,9 +71,10 @@ TEST(StatusMapping, TellsWhenToRetryWhatIsUnavailable) {
 
 TEST(StatusMapping, TellsThePreconditionThatFailed) {
   google::rpc::PreconditionFailure failure;
-  ASSERT_TRUE(Find(ToRpcStatus(ApiError(absl::StatusCode::kFailedPrecondition,
-                                        "WORKLOAD_RUNNING", "it runs")),
-                   &failure));
+  ASSERT_TRUE(
+      Find(ToRpcStatus(ApiError(absl::StatusCode::kFailedPrecondition,
+                                mmu::Reason::kWorkloadRunning, "it runs")),
+           &failure));
   EXPECT_EQ(failure.violations(0).type(), "WORKLOAD_RUNNING");
 }
 

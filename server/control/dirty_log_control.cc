@@ -15,6 +15,7 @@
 #include "mmu_core/base/address.h"
 #include "mmu_core/base/clock.h"
 #include "mmu_core/base/gfn_range.h"
+#include "mmu_core/base/reason.h"
 #include "mmu_core/dirty/dirty_log_calls.h"
 #include "mmu_core/dirty/dirty_log_state.h"
 #include "mmu_core/dirty/dirty_log_types.h"
@@ -58,7 +59,7 @@ absl::StatusOr<std::vector<mmu::GfnRange>> RangesToLog(
   }
   if (!ranges.empty()) return ranges;
   return AboutVm(
-      ApiError(absl::StatusCode::kNotFound, "MEMSLOT_NOT_FOUND",
+      ApiError(absl::StatusCode::kNotFound, mmu::Reason::kMemslotNotFound,
                absl::StrCat("slots is empty, which means all memslots that can "
                             "be written, and ",
                             vm.name(),

@@ -10,6 +10,7 @@
 #include "gtest/gtest.h"
 #include "mmu_core/base/clock.h"
 #include "mmu_core/base/error.h"
+#include "mmu_core/base/reason.h"
 #include "mmu_core/dirty/dirty_log_calls.h"
 #include "mmu_core/testing/vm_builder.h"
 #include "mmu_core/vm/jobs/throttle.h"
@@ -38,7 +39,7 @@ mmu::LogCall CallOf(uint8_t owner) {
   return call;
 }
 
-std::string ReasonOf(const absl::Status& status) {
+mmu::Reason ReasonOf(const absl::Status& status) {
   return mmu::DetailOf(status).reason;
 }
 
@@ -64,7 +65,7 @@ TEST_F(DirtyLogControlTest, TheSameStartAgainIsToldOfItsLog) {
   ASSERT_TRUE(again.ok()) << again.status();
   EXPECT_EQ(again->log.state.id, first->log.state.id);
   EXPECT_EQ(ReasonOf(DirtyLogStartJob::Create(Request(2), vm_).status()),
-            "DIRTY_LOG_ACTIVE");
+            mmu::Reason::kDirtyLogActive);
 }
 
 // The guest's huge pages were split by the first, or were made since.
@@ -89,7 +90,7 @@ TEST_F(DirtyLogControlTest, ACancelledStartLeavesTheLogOff) {
   const auto job = DirtyLogStartJob::Create(Request(), vm_);
   ASSERT_TRUE(job.ok());
   (*job)->Cancel();
-  EXPECT_EQ(ReasonOf((*job)->Run().status()), "OPERATION_CANCELLED");
+  EXPECT_EQ(ReasonOf((*job)->Run().status()), mmu::Reason::kOperationCancelled);
   EXPECT_EQ((*job)->progress().state, DirtyLogStartJob::State::kGivenUp);
   EXPECT_FALSE(vm_.vm().LogsDirtyPages());
 }
@@ -99,7 +100,8 @@ TEST_F(DirtyLogControlTest, AStopThatWouldLosePagesSaysOfWhichVm) {
   mmu::testing::Write(vm_.vm(), 0);
   mmu::DirtyLogStop stop;
   stop.by = CallOf(1);
-  EXPECT_EQ(ReasonOf(StopDirtyLog(stop, vm_).status()), "UNDELIVERED_PAGES");
+  EXPECT_EQ(ReasonOf(StopDirtyLog(stop, vm_).status()),
+            mmu::Reason::kUndeliveredPages);
   EXPECT_EQ(ApiDetailOf(StopDirtyLog(stop, vm_).status()).resource_name,
             "vms/a");
   stop.undelivered = mmu::Undelivered::kDiscard;

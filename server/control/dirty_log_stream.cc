@@ -16,6 +16,7 @@
 #include "mmu_core/base/clock.h"
 #include "mmu_core/base/error.h"
 #include "mmu_core/base/gfn_range.h"
+#include "mmu_core/base/reason.h"
 #include "mmu_core/dirty/dirty_log_calls.h"
 #include "mmu_core/dirty/dirty_log_state.h"
 #include "mmu_core/vm/vm.h"
@@ -53,7 +54,7 @@ absl::Status PlanRange(const DirtyPagesRequest& request, DirtyLogPlan* plan) {
   if (slot.first_page % kWordPages != 0 ||
       (slot.end_page % kWordPages != 0 && slot.end_page != slot.slot_pages)) {
     return InvalidField(
-        "INVALID_RANGE", "range",
+        mmu::Reason::kInvalidRange, "range",
         absl::StrCat("range is ", range.bytes(), " bytes from ",
                      mmu::ToGpa(range.start).value(),
                      "; it must begin and end on a multiple of 64 pages from "
@@ -63,7 +64,7 @@ absl::Status PlanRange(const DirtyPagesRequest& request, DirtyLogPlan* plan) {
 }
 
 absl::Status BadResume(absl::string_view field, absl::string_view message) {
-  return InvalidField("INVALID_RESUME_OFFSET", field, message);
+  return InvalidField(mmu::Reason::kInvalidResumeOffset, field, message);
 }
 
 // Leaves out what is before the place where the stream goes on.
@@ -112,7 +113,7 @@ absl::Status PlanResume(const DirtyPagesRequest& request, DirtyLogPlan* plan) {
 absl::Status SlotOff(const ManagedVm& vm, uint32_t slot) {
   const std::string name = MakeMemslotName(vm.name(), slot);
   return WithResource(
-      ApiError(absl::StatusCode::kFailedPrecondition, "DIRTY_LOG_OFF",
+      ApiError(absl::StatusCode::kFailedPrecondition, mmu::Reason::kDirtyLogOff,
                absl::StrCat(name,
                             " is not in the dirty log; GetDirtyLog lists "
                             "the memslots that are")),
@@ -229,7 +230,9 @@ absl::StatusOr<absl::optional<DirtyLogPiece>> DirtyLogReader::ReadPiece(
   cost_.wall += mmu::MonotonicTime::Now() - start;
   if (status.ok()) return piece;
   // Deleted since the look above.
-  if (mmu::DetailOf(status).reason != "MEMSLOT_NOT_FOUND") return status;
+  if (mmu::DetailOf(status).reason != mmu::Reason::kMemslotNotFound) {
+    return status;
+  }
   at_ = slot.end_page;
   return absl::optional<DirtyLogPiece>();
 }

@@ -10,6 +10,7 @@
 #include "absl/types/optional.h"
 #include "gtest/gtest.h"
 #include "mmu_core/base/error.h"
+#include "mmu_core/base/reason.h"
 #include "mmu_core/dirty/dirty_log_calls.h"
 #include "mmu_core/testing/dirty_log.h"
 #include "mmu_core/testing/vm_builder.h"
@@ -38,7 +39,7 @@ TEST(DirtyLogStreamTest, ASlotThatGoesBesideThePlanIsLeftOutOrNotFound) {
   EXPECT_EQ((*all)[0].slot, 1u);
   // A plan of no slot would be cut to the range of its one slot.
   EXPECT_EQ(mmu::DetailOf(PlanSlots(vm, *log, 0, {0}).status()).reason,
-            "MEMSLOT_NOT_FOUND");
+            mmu::Reason::kMemslotNotFound);
 }
 
 // A slot at 1 MiB whose log has one sealed epoch.
@@ -54,7 +55,7 @@ class PlanTest : public ::testing::Test {
     request_.epoch = sealed->epoch;
   }
 
-  std::string Reason() const {
+  mmu::Reason Reason() const {
     return mmu::DetailOf(PlanDirtyLog(request_, vm_).status()).reason;
   }
 
@@ -68,8 +69,8 @@ TEST_F(PlanTest, AStreamIsResumedWithinItsSlotOnly) {
     return Reason();
   };
   constexpr auto kStart = static_cast<int64_t>(kMiB);
-  EXPECT_EQ(reason_at(kStart), "");
-  EXPECT_EQ(reason_at(2 * kStart), "") << "the end";
+  EXPECT_EQ(reason_at(kStart), mmu::Reason::kNone);
+  EXPECT_EQ(reason_at(2 * kStart), mmu::Reason::kNone) << "the end";
   constexpr int64_t kUnit = 64 * 4096;
   for (const int64_t outside :
        {std::numeric_limits<int64_t>::min(),
@@ -77,21 +78,21 @@ TEST_F(PlanTest, AStreamIsResumedWithinItsSlotOnly) {
         kStart - kUnit, 2 * kStart + kUnit,
         std::numeric_limits<int64_t>::max() - kUnit + 1,
         std::numeric_limits<int64_t>::max()}) {
-    EXPECT_EQ(reason_at(outside), "INVALID_RESUME_OFFSET") << outside;
+    EXPECT_EQ(reason_at(outside), mmu::Reason::kInvalidResumeOffset) << outside;
   }
 }
 
 TEST_F(PlanTest, ALogWithoutSlotsHasItsIdAndEpochsAllTheSame) {
   ASSERT_TRUE(vm_.vm().DeleteMemslot(0, mmu::Undelivered::kDiscard).ok());
-  EXPECT_EQ(Reason(), "");
+  EXPECT_EQ(Reason(), mmu::Reason::kNone);
   request_.epoch = 77;
-  EXPECT_EQ(Reason(), "EPOCH_UNKNOWN");
+  EXPECT_EQ(Reason(), mmu::Reason::kEpochUnknown);
   request_.log_id->low ^= 1;
-  EXPECT_EQ(Reason(), "LOG_CHANGED");
+  EXPECT_EQ(Reason(), mmu::Reason::kLogChanged);
   request_.epoch = 0;
-  EXPECT_EQ(Reason(), "LOG_CHANGED") << "a peek";
+  EXPECT_EQ(Reason(), mmu::Reason::kLogChanged) << "a peek";
   request_.log_id.reset();
-  EXPECT_EQ(Reason(), "");
+  EXPECT_EQ(Reason(), mmu::Reason::kNone);
 }
 
 // What a reader holds at a time is what its caller has room for.

@@ -9,6 +9,7 @@
 #include "absl/synchronization/mutex.h"
 #include "absl/time/time.h"
 #include "mmu_core/base/clock.h"
+#include "mmu_core/base/reason.h"
 #include "server/base/errors.h"
 
 namespace mmud {
@@ -56,7 +57,8 @@ absl::StatusOr<DirtyRateResult> DirtyRateHistory::Rate(
     const absl::Duration missing =
         samples_.empty() ? window : samples_.front().time - latest;
     return WithRetryDelay(
-        ApiError(absl::StatusCode::kFailedPrecondition, "INSUFFICIENT_HISTORY",
+        ApiError(absl::StatusCode::kFailedPrecondition,
+                 mmu::Reason::kInsufficientHistory,
                  absl::StrCat("there is not yet a history of ",
                               absl::FormatDuration(window), "; try again in ",
                               absl::FormatDuration(

@@ -5,6 +5,7 @@
 #include "gtest/gtest.h"
 #include "mmu_core/base/clock.h"
 #include "mmu_core/base/error.h"
+#include "mmu_core/base/reason.h"
 #include "server/base/errors.h"
 
 namespace mmud {
@@ -65,7 +66,8 @@ TEST(DirtyRateHistory, SaysHowLongToWaitForEnoughHistory) {
   history.Add(At(2, 0));
   const auto rate = history.Rate(At(4, 0), absl::Seconds(10));
   EXPECT_EQ(rate.status().code(), absl::StatusCode::kFailedPrecondition);
-  EXPECT_EQ(mmu::DetailOf(rate.status()).reason, "INSUFFICIENT_HISTORY");
+  EXPECT_EQ(mmu::DetailOf(rate.status()).reason,
+            mmu::Reason::kInsufficientHistory);
   EXPECT_EQ(ApiDetailOf(rate.status()).retry_delay, absl::Seconds(8));
 }
 

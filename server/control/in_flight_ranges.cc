@@ -13,6 +13,7 @@
 #include "mmu_core/base/address.h"
 #include "mmu_core/base/error.h"
 #include "mmu_core/base/gfn_range.h"
+#include "mmu_core/base/reason.h"
 #include "mmu_core/dirty/dirty_log_calls.h"
 #include "mmu_core/dirty/dirty_log_state.h"
 #include "mmu_core/vm/core/vm_config.h"
@@ -52,7 +53,9 @@ absl::StatusOr<InFlightRanges> InFlightRanges::Create(
     // Whether the slot is logged, which mmu_core knows.
     absl::Status readable = vm.vm().ReadInFlight(
         pages.log_id, state.slot, pages.epoch, 0, absl::Span<uint64_t>());
-    if (mmu::DetailOf(readable).reason == "MEMSLOT_NOT_FOUND") continue;
+    if (mmu::DetailOf(readable).reason == mmu::Reason::kMemslotNotFound) {
+      continue;
+    }
     if (!readable.ok()) {
       return InField(AboutVm(readable, vm.name()), "in_flight.");
     }
@@ -113,7 +116,9 @@ absl::StatusOr<std::vector<mmu::GfnRange>> InFlightRanges::ReadPiece(
   absl::Status status = vm.vm().ReadInFlight(log_id_, part.slot, epoch_, first,
                                              absl::MakeSpan(words));
   if (!status.ok()) {
-    if (mmu::DetailOf(status).reason == "MEMSLOT_NOT_FOUND") return ranges;
+    if (mmu::DetailOf(status).reason == mmu::Reason::kMemslotNotFound) {
+      return ranges;
+    }
     return status;
   }
   for (uint64_t page = from; page < end; ++page) {

@@ -16,6 +16,7 @@
 #include "mmu_core/base/clock.h"
 #include "mmu_core/base/error.h"
 #include "mmu_core/base/mutex.h"
+#include "mmu_core/base/reason.h"
 #include "mmu_core/base/thread.h"
 #include "mmu_core/sync/timed_wait.h"
 #include "mmu_core/vm/jobs/split_job.h"
@@ -46,9 +47,9 @@ void LogEnd(LimitedLog& log, const OperationView& outcome,
       {"method", ToString(method)},
       {"vm", vm},
       {"code", StatusCodeName(static_cast<int>(status.code()))}};
-  if (const std::string reason = mmu::DetailOf(status).reason;
-      !reason.empty()) {
-    fields.emplace_back("reason", reason);
+  if (const mmu::Reason reason = mmu::DetailOf(status).reason;
+      reason != mmu::Reason::kNone) {
+    fields.emplace_back("reason", std::string(mmu::ToString(reason)));
   }
   fields.emplace_back("duration", absl::FormatDuration(duration));
   log.SayDropped();
@@ -60,7 +61,8 @@ void LogEnd(LimitedLog& log, const OperationView& outcome,
 }  // namespace
 
 absl::Status CancelledOperation() {
-  return ApiError(absl::StatusCode::kCancelled, "OPERATION_CANCELLED",
+  return ApiError(absl::StatusCode::kCancelled,
+                  mmu::Reason::kOperationCancelled,
                   "the operation was cancelled; what it did stays done");
 }
 
@@ -170,7 +172,8 @@ absl::Status OperationStore::Delete(const std::string& name) {
   if (entry == nullptr) return OperationNotFound(name);
   if (!entry->done) {
     return WithResource(
-        ApiError(absl::StatusCode::kFailedPrecondition, "OPERATION_RUNNING",
+        ApiError(absl::StatusCode::kFailedPrecondition,
+                 mmu::Reason::kOperationRunning,
                  absl::StrCat(name, " runs; cancel it or wait for its end")),
         "google.longrunning.Operation", name);
   }
@@ -225,7 +228,7 @@ absl::StatusOr<std::shared_ptr<mmu::SplitJob>> OperationStore::FindSplit(
   if ((*entry)->spec.split != nullptr) return (*entry)->spec.split;
   return WithResource(
       ApiError(
-          absl::StatusCode::kFailedPrecondition, "OPERATION_DONE",
+          absl::StatusCode::kFailedPrecondition, mmu::Reason::kOperationDone,
           absl::StrCat(name, " is finished, or is not a split of huge pages")),
       "google.longrunning.Operation", name);
 }

@@ -16,6 +16,7 @@
 #include "absl/time/time.h"
 #include "gtest/gtest.h"
 #include "mmu_core/base/error.h"
+#include "mmu_core/base/reason.h"
 #include "mmu_core/base/thread.h"
 #include "server/base/resource_names.h"
 #include "server/control/drain_state.h"
@@ -114,7 +115,7 @@ TEST_F(OperationStoreTest, WithoutAThreadNothingBegins) {
   mmu::LimitThreads(0);
   const absl::Status none = store_.Start(control->Spec(control)).status();
   mmu::LimitThreads(-1);
-  EXPECT_EQ(mmu::DetailOf(none).reason, "THREADS_EXHAUSTED");
+  EXPECT_EQ(mmu::DetailOf(none).reason, mmu::Reason::kThreadsExhausted);
   EXPECT_TRUE(store_.List(0, 10).empty());
   EXPECT_EQ(store_.Use().used, 0);
   EXPECT_EQ(store_.Splits().running, 0);
@@ -135,7 +136,7 @@ TEST_F(OperationStoreTest, NoTwoHaveTheSameNameAlsoInAnotherStore) {
     EXPECT_EQ(ParseOperationName(name, "name").value(), name);
   }
   EXPECT_EQ(mmu::DetailOf(store_.Get(other.name).status()).reason,
-            "OPERATION_NOT_FOUND");
+            mmu::Reason::kOperationNotFound);
   control->Finish();
 }
 
@@ -190,7 +191,7 @@ TEST_F(OperationStoreTest, RefusesMoreThanItsLimit) {
   Start(b);
   const auto third = store_.Start(a->Spec(a));
   EXPECT_EQ(third.status().code(), absl::StatusCode::kResourceExhausted);
-  EXPECT_EQ(mmu::DetailOf(third.status()).reason, "LIMIT_EXCEEDED");
+  EXPECT_EQ(mmu::DetailOf(third.status()).reason, mmu::Reason::kLimitExceeded);
   EXPECT_EQ(store_.Use().name, "max_operations");
   EXPECT_EQ(store_.Use().used, 2);
   EXPECT_EQ(store_.Use().refused, 1);
@@ -207,12 +208,12 @@ TEST_F(OperationStoreTest, DeletesOnlyWhatIsDone) {
   auto control = std::make_shared<Controlled>();
   const auto started = Start(control);
   EXPECT_EQ(mmu::DetailOf(store_.Delete(started.name)).reason,
-            "OPERATION_RUNNING");
+            mmu::Reason::kOperationRunning);
   control->Finish();
   ASSERT_TRUE(Wait(started).ok());
   EXPECT_TRUE(store_.Delete(started.name).ok());
   EXPECT_EQ(mmu::DetailOf(store_.Get(started.name).status()).reason,
-            "OPERATION_NOT_FOUND");
+            mmu::Reason::kOperationNotFound);
   EXPECT_TRUE(store_.List(0, 10).empty());
 }
 
@@ -231,7 +232,7 @@ TEST_F(OperationStoreTest, KeepsOnlyTheNewestOfTheDone) {
   EXPECT_EQ(list[1].operation.name, names[3]);
   EXPECT_EQ(store_.List(list[0].place, 10).size(), 1u);
   EXPECT_EQ(mmu::DetailOf(store_.Get(names[0]).status()).reason,
-            "OPERATION_NOT_FOUND");
+            mmu::Reason::kOperationNotFound);
 }
 
 TEST_F(OperationStoreTest, ReleasesWhatItHoldsBeforeItIsDone) {
@@ -256,7 +257,7 @@ TEST_F(OperationStoreTest, DrainCancelsAndReportsAndRefuses) {
   EXPECT_TRUE(ended[0].done);
   EXPECT_TRUE(control->cancelled);
   const auto refused = store_.Start(control->Spec(control));
-  EXPECT_EQ(mmu::DetailOf(refused.status()).reason, "DRAINING");
+  EXPECT_EQ(mmu::DetailOf(refused.status()).reason, mmu::Reason::kDraining);
 }
 
 TEST_F(OperationStoreTest, CountsByMethodAndCode) {

@@ -10,6 +10,7 @@
 #include "mmu_core/base/address.h"
 #include "mmu_core/base/error.h"
 #include "mmu_core/base/gfn_range.h"
+#include "mmu_core/base/reason.h"
 #include "mmu_core/vm/core/vm_config.h"
 #include "server/control/managed_vm.h"
 
@@ -59,7 +60,7 @@ absl::Status CheckInsideSlots(mmu::GfnRange range,
     return absl::OkStatus();
   }
   mmu::ErrorDetail detail;
-  detail.reason = "GPA_OUT_OF_RANGE";
+  detail.reason = mmu::Reason::kGpaOutOfRange;
   detail.field = std::string(field);
   return mmu::MakeError(
       absl::StatusCode::kOutOfRange, detail,

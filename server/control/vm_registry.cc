@@ -19,6 +19,7 @@
 #include "mmu_core/base/check.h"
 #include "mmu_core/base/clock.h"
 #include "mmu_core/base/mutex.h"
+#include "mmu_core/base/reason.h"
 #include "mmu_core/base/thread.h"
 #include "mmu_core/dirty/dirty_log_state.h"
 #include "mmu_core/memory/host_memory.h"
@@ -53,7 +54,7 @@ absl::Status AtWork(absl::string_view name, int64_t operations,
                     "; cancel them or wait for their end");
   }
   return AboutVm(ApiError(absl::StatusCode::kFailedPrecondition,
-                          "OPERATION_RUNNING", message),
+                          mmu::Reason::kOperationRunning, message),
                  name);
 }
 
@@ -100,7 +101,7 @@ absl::StatusOr<VmUse> VmRegistry::Create(const std::string& name,
     mmu::MutexLock lock(mu_);
     if (const auto it = entries_.find(name); it != entries_.end()) {
       return AboutVm(
-          ApiError(absl::StatusCode::kAlreadyExists, "VM_EXISTS",
+          ApiError(absl::StatusCode::kAlreadyExists, mmu::Reason::kVmExists,
                    absl::StrCat("there is a VM ", Quote(name),
                                 it->second.deletion != nullptr
                                     ? ", which is being deleted; choose "

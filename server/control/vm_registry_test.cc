@@ -16,6 +16,7 @@
 #include "gtest/gtest.h"
 #include "mmu_core/base/error.h"
 #include "mmu_core/base/level.h"
+#include "mmu_core/base/reason.h"
 #include "mmu_core/base/thread.h"
 #include "mmu_core/dirty/dirty_log_state.h"
 #include "mmu_core/memory/host_memory.h"
@@ -44,7 +45,7 @@ using Undelivered = mmu::UndeliveredCounts;
 absl::StatusOr<Undelivered> AnyVm(const ManagedVm&) { return Undelivered(); }
 absl::Status Patient() { return absl::OkStatus(); }
 
-std::string Reason(const absl::Status& status) {
+mmu::Reason Reason(const absl::Status& status) {
   return mmu::DetailOf(status).reason;
 }
 
@@ -52,8 +53,9 @@ TEST(VmRegistry, FindsWhatItCreated) {
   VmRegistry vms({});
   ASSERT_TRUE(vms.Create("vms/a", Config()).ok());
   EXPECT_EQ(vms.Find("vms/a").value()->name(), "vms/a");
-  EXPECT_EQ(Reason(vms.Find("vms/b").status()), "VM_NOT_FOUND");
-  EXPECT_EQ(Reason(vms.Create("vms/a", Config()).status()), "VM_EXISTS");
+  EXPECT_EQ(Reason(vms.Find("vms/b").status()), mmu::Reason::kVmNotFound);
+  EXPECT_EQ(Reason(vms.Create("vms/a", Config()).status()),
+            mmu::Reason::kVmExists);
 }
 
 TEST(VmRegistry, AFailedCreationLeavesTheNameAndTheMemoryFree) {
@@ -67,10 +69,11 @@ TEST(VmRegistry, AFailedCreationLeavesTheNameAndTheMemoryFree) {
 TEST(VmRegistry, HoldsItsLimits) {
   VmRegistry vms({.max_vms = 2, .max_guest_memory_bytes = 2 * kMiB});
   EXPECT_EQ(Reason(vms.Create("vms/a", Config(3 * kMiB)).status()),
-            "LIMIT_EXCEEDED");
+            mmu::Reason::kLimitExceeded);
   ASSERT_TRUE(vms.Create("vms/a", Config()).ok());
   ASSERT_TRUE(vms.Create("vms/b", Config()).ok());
-  EXPECT_EQ(Reason(vms.Create("vms/c", Config()).status()), "LIMIT_EXCEEDED");
+  EXPECT_EQ(Reason(vms.Create("vms/c", Config()).status()),
+            mmu::Reason::kLimitExceeded);
   ASSERT_TRUE(vms.Delete("vms/a", AnyVm, Patient).ok());
   EXPECT_TRUE(vms.Create("vms/c", Config()).ok());
 }
@@ -81,10 +84,10 @@ TEST(VmRegistry, WithoutAThreadToDeleteItAVmStaysAsItIs) {
   mmu::LimitThreads(0);
   const absl::Status none = vms.Delete("vms/a", AnyVm, Patient).status();
   mmu::LimitThreads(-1);
-  EXPECT_EQ(Reason(none), "THREADS_EXHAUSTED");
+  EXPECT_EQ(Reason(none), mmu::Reason::kThreadsExhausted);
   EXPECT_FALSE(vms.Find("vms/a").value()->deleting());
   EXPECT_TRUE(vms.Delete("vms/a", AnyVm, Patient).ok());
-  EXPECT_EQ(Reason(vms.Find("vms/a").status()), "VM_NOT_FOUND");
+  EXPECT_EQ(Reason(vms.Find("vms/a").status()), mmu::Reason::kVmNotFound);
 }
 
 TEST(VmRegistry, MetadataOnlyMemoryCostsNoBudget) {
@@ -106,7 +109,7 @@ TEST(VmRegistry, ReservedMemoryCanBeGivenBack) {
   VmRegistry vms({.max_guest_memory_bytes = 2 * kMiB});
   VmUse vm = vms.Create("vms/a", Config()).value();
   ASSERT_TRUE(vms.ReserveMemory(*vm, kMiB).ok());
-  EXPECT_EQ(Reason(vms.ReserveMemory(*vm, 1)), "LIMIT_EXCEEDED");
+  EXPECT_EQ(Reason(vms.ReserveMemory(*vm, 1)), mmu::Reason::kLimitExceeded);
   vms.ReleaseMemory(*vm, kMiB);
   EXPECT_TRUE(vms.ReserveMemory(*vm, kMiB).ok());
 }
@@ -165,12 +168,12 @@ TEST(VmRegistry, AnOperationForbidsDeletion) {
     operation = vms.ForOperation(call).value();
   }
   EXPECT_EQ(Reason(vms.Delete("vms/a", AnyVm, Patient).status()),
-            "OPERATION_RUNNING");
+            mmu::Reason::kOperationRunning);
   EXPECT_TRUE(vms.Find("vms/a").ok());
   operation.Release();
   EXPECT_TRUE(vms.Delete("vms/a", AnyVm, Patient).ok());
   EXPECT_EQ(Reason(vms.Delete("vms/a", AnyVm, Patient).status()),
-            "VM_NOT_FOUND");
+            mmu::Reason::kVmNotFound);
 }
 
 TEST(VmRegistry, AGuestThatRunsForbidsDeletion) {
@@ -181,7 +184,7 @@ TEST(VmRegistry, AGuestThatRunsForbidsDeletion) {
     guest = vms.ForGuest(call).value();
   }
   const absl::Status refused = vms.Delete("vms/a", AnyVm, Patient).status();
-  EXPECT_EQ(Reason(refused), "OPERATION_RUNNING");
+  EXPECT_EQ(Reason(refused), mmu::Reason::kOperationRunning);
   EXPECT_EQ(refused.message(), "\"vms/a\" runs a workload; stop it first");
   guest.Release();
   EXPECT_TRUE(vms.Delete("vms/a", AnyVm, Patient).ok());
@@ -230,12 +233,13 @@ TEST(VmRegistry, DeletionWaitsForCallsAndIsVisibleMeanwhile) {
   EXPECT_TRUE(list[1].use);
   EXPECT_EQ(vms.All().size(), 1u);
 
-  EXPECT_EQ(Reason(vms.Find("vms/a").status()), "VM_DELETED");
-  EXPECT_EQ(Reason(vms.ForOperation(call).status()), "VM_DELETED");
-  EXPECT_EQ(Reason(vms.Create("vms/a", Config()).status()), "VM_EXISTS");
+  EXPECT_EQ(Reason(vms.Find("vms/a").status()), mmu::Reason::kVmDeleted);
+  EXPECT_EQ(Reason(vms.ForOperation(call).status()), mmu::Reason::kVmDeleted);
+  EXPECT_EQ(Reason(vms.Create("vms/a", Config()).status()),
+            mmu::Reason::kVmExists);
   call.Release();
   EXPECT_TRUE(deleter.Join().ok());
-  EXPECT_EQ(Reason(vms.Look("vms/a").status()), "VM_NOT_FOUND");
+  EXPECT_EQ(Reason(vms.Look("vms/a").status()), mmu::Reason::kVmNotFound);
   EXPECT_TRUE(vms.Create("vms/a", Config()).ok());
 }
 
@@ -248,14 +252,14 @@ TEST(VmRegistry, ADeletionGoesOnWithoutItsCaller) {
           .code(),
       absl::StatusCode::kCancelled);
   EXPECT_TRUE(call->deleting());
-  EXPECT_EQ(Reason(vms.Find("vms/a").status()), "VM_DELETED");
+  EXPECT_EQ(Reason(vms.Find("vms/a").status()), mmu::Reason::kVmDeleted);
   // Another call waits for the same end.
   Deleter deleter(vms);
   deleter.AwaitBegin();
   call.Release();
   EXPECT_TRUE(deleter.Join().ok());
   EXPECT_EQ(Reason(vms.Delete("vms/a", AnyVm, Patient).status()),
-            "VM_NOT_FOUND");
+            mmu::Reason::kVmNotFound);
 }
 
 TEST(VmRegistry, NobodyNeedsToWaitForADeletion) {
@@ -388,7 +392,7 @@ TEST(VmRegistry, WhatIsBeingDeletedIsNotChanged) {
   EXPECT_FALSE(
       vms.Delete("vms/a", AnyVm, [] { return absl::CancelledError("left"); })
           .ok());
-  EXPECT_EQ(Reason(vms.ForChange(vm).status()), "VM_DELETED");
+  EXPECT_EQ(Reason(vms.ForChange(vm).status()), mmu::Reason::kVmDeleted);
   vm.Release();
 }
 

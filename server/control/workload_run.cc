@@ -8,6 +8,7 @@
 #include "absl/time/time.h"
 #include "mmu_core/base/error.h"
 #include "mmu_core/base/mutex.h"
+#include "mmu_core/base/reason.h"
 #include "mmu_core/vm/run/workload.h"
 #include "mmu_core/vm/vm.h"
 #include "server/base/errors.h"
@@ -31,13 +32,15 @@ WorkloadRun::State ToState(mmu::WorkloadProgress::State state) {
 
 // What ended a workload early. An error that gives no reason is its program's.
 absl::Status WithReason(const absl::Status& error) {
-  if (!mmu::DetailOf(error).reason.empty()) return error;
+  if (mmu::DetailOf(error).reason != mmu::Reason::kNone) return error;
   switch (error.code()) {
     case absl::StatusCode::kResourceExhausted:
     case absl::StatusCode::kFailedPrecondition:
-      return ApiError(error.code(), "TRACE_TOO_LARGE", error.message());
+      return ApiError(error.code(), mmu::Reason::kTraceTooLarge,
+                      error.message());
     case absl::StatusCode::kDataLoss:
-      return ApiError(error.code(), "TRACE_CORRUPT", error.message());
+      return ApiError(error.code(), mmu::Reason::kTraceCorrupt,
+                      error.message());
     default:
       return error;
   }

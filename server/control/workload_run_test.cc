@@ -14,6 +14,7 @@
 #include "gtest/gtest.h"
 #include "mmu_core/base/access.h"
 #include "mmu_core/base/error.h"
+#include "mmu_core/base/reason.h"
 #include "mmu_core/guest/access_source.h"
 #include "mmu_core/testing/vm_builder.h"
 #include "mmu_core/vm/run/workload.h"
@@ -229,15 +230,16 @@ TEST_F(WorkloadRunTest, AFailureHasAReason) {
     EXPECT_EQ(end.state, State::kFailed);
     return mmu::DetailOf(end.error).reason;
   };
-  EXPECT_EQ(reason_of(absl::DataLossError("cut off")), "TRACE_CORRUPT");
+  EXPECT_EQ(reason_of(absl::DataLossError("cut off")),
+            mmu::Reason::kTraceCorrupt);
   EXPECT_EQ(reason_of(absl::ResourceExhaustedError("too few pages")),
-            "TRACE_TOO_LARGE");
+            mmu::Reason::kTraceTooLarge);
   EXPECT_EQ(reason_of(absl::FailedPreconditionError("too few pages")),
-            "TRACE_TOO_LARGE");
+            mmu::Reason::kTraceTooLarge);
   EXPECT_EQ(reason_of(mmu::MakeError(absl::StatusCode::kResourceExhausted,
-                                     {"MMU_PAGES_EXHAUSTED", "", 0},
+                                     {mmu::Reason::kMmuPagesExhausted, "", 0},
                                      "no page table is left")),
-            "MMU_PAGES_EXHAUSTED");
+            mmu::Reason::kMmuPagesExhausted);
 }
 
 TEST_F(WorkloadRunTest, OneThatIsNotConfirmedIsOverAndHasDoneNothing) {

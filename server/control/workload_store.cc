@@ -12,6 +12,7 @@
 #include "absl/time/time.h"
 #include "mmu_core/base/error.h"
 #include "mmu_core/base/mutex.h"
+#include "mmu_core/base/reason.h"
 #include "mmu_core/base/thread.h"
 #include "mmu_core/vm/run/workload.h"
 #include "server/base/errors.h"
@@ -27,7 +28,8 @@ namespace {
 
 absl::Status WorkloadRunning(const std::string& vm) {
   return AboutVm(
-      ApiError(absl::StatusCode::kFailedPrecondition, "WORKLOAD_RUNNING",
+      ApiError(absl::StatusCode::kFailedPrecondition,
+               mmu::Reason::kWorkloadRunning,
                absl::StrCat(vm, " runs a workload already; stop it first")),
       vm);
 }
@@ -52,9 +54,9 @@ void LogEnd(LimitedLog& log, const std::string& name, const std::string& vm,
   const LogLevel level = end.error.ok() ? LogLevel::kInfo : LogLevel::kWarning;
   LogFields fields = {
       {"workload", name}, {"vm", vm}, {"state", ToString(end.state)}};
-  if (const std::string reason = mmu::DetailOf(end.error).reason;
-      !reason.empty()) {
-    fields.emplace_back("reason", reason);
+  if (const mmu::Reason reason = mmu::DetailOf(end.error).reason;
+      reason != mmu::Reason::kNone) {
+    fields.emplace_back("reason", std::string(mmu::ToString(reason)));
   }
   fields.emplace_back("duration", absl::FormatDuration(end.running_time));
   log.SayDropped();

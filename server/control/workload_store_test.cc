@@ -15,6 +15,7 @@
 #include "gtest/gtest.h"
 #include "mmu_core/base/access.h"
 #include "mmu_core/base/error.h"
+#include "mmu_core/base/reason.h"
 #include "mmu_core/base/thread.h"
 #include "mmu_core/dirty/dirty_log_state.h"
 #include "mmu_core/guest/access_source.h"
@@ -56,7 +57,7 @@ class Writer : public mmu::AccessSource {
 
 constexpr int64_t kEndless = INT64_MAX;
 
-std::string Reason(const absl::Status& status) {
+mmu::Reason Reason(const absl::Status& status) {
   return mmu::DetailOf(status).reason;
 }
 
@@ -111,7 +112,7 @@ TEST_F(WorkloadStoreTest, AWorkloadIsItsVmsUntilTheNextOne) {
   EXPECT_EQ(vm->workload(), nullptr);
   const RunPtr first = Start(vm, kEndless).value();
   EXPECT_EQ(vm->workload(), first);
-  EXPECT_EQ(Reason(Start(vm, 1).status()), "WORKLOAD_RUNNING");
+  EXPECT_EQ(Reason(Start(vm, 1).status()), mmu::Reason::kWorkloadRunning);
   EXPECT_EQ(vm->workload(), first);
   EXPECT_EQ(store_.Metrics().running, 1);
   first->StopNow();
@@ -130,12 +131,12 @@ TEST_F(WorkloadStoreTest, WhatIsRefusedLeavesTheLastOne) {
     mmu::LimitThreads(threads);
     const absl::Status none = Start(vm, kEndless).status();
     mmu::LimitThreads(-1);
-    EXPECT_EQ(Reason(none), "THREADS_EXHAUSTED");
+    EXPECT_EQ(Reason(none), mmu::Reason::kThreadsExhausted);
     EXPECT_EQ(vm->workload(), last);
     EXPECT_EQ(last->progress().stats.accesses, 10u);
   }
   drain_.Begin();
-  EXPECT_EQ(Reason(Start(vm, kEndless).status()), "DRAINING");
+  EXPECT_EQ(Reason(Start(vm, kEndless).status()), mmu::Reason::kDraining);
   EXPECT_EQ(vm->workload(), last);
   EXPECT_EQ(store_.Metrics().running, 0);
   EXPECT_EQ(store_.Metrics().completed, 1u);
@@ -150,7 +151,7 @@ TEST_F(WorkloadStoreTest, AVmWhoseGuestRunsIsNotDeleted) {
     run = Start(vm, kEndless).value();
   }
   const absl::Status refused = Delete("vms/a");
-  EXPECT_EQ(Reason(refused), "OPERATION_RUNNING");
+  EXPECT_EQ(Reason(refused), mmu::Reason::kOperationRunning);
   EXPECT_TRUE(absl::StrContains(refused.message(), "runs a workload"))
       << refused;
   EXPECT_FALSE(absl::StrContains(refused.message(), "operations")) << refused;

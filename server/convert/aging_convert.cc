@@ -11,6 +11,7 @@
 #include "mmu_core/aging/aging.h"
 #include "mmu_core/base/gfn_range.h"
 #include "mmu_core/base/level.h"
+#include "mmu_core/base/reason.h"
 #include "mmu_core/stats/labels.h"
 #include "mmu_core/vm/core/missing_slots.h"
 #include "mmu_core/vm/core/vm_config.h"
@@ -27,12 +28,12 @@ constexpr uint64_t kMaxUnits = uint64_t{4} << 20;
 absl::StatusOr<mmu::AgeMode> ToMode(const v1::AgeRangeRequest& request) {
   if (request.mode() != v1::AGING_MODE_TEST &&
       request.mode() != v1::AGING_MODE_TEST_AND_CLEAR) {
-    return WrongValue("INVALID_AGING_MODE", "mode",
+    return WrongValue(mmu::Reason::kInvalidAgingMode, "mode",
                       static_cast<int>(request.mode()),
                       "TEST or TEST_AND_CLEAR");
   }
   if (!v1::AgingLockMode_IsValid(request.lock_mode())) {
-    return WrongValue("INVALID_ENUM_VALUE", "lock_mode",
+    return WrongValue(mmu::Reason::kInvalidEnumValue, "lock_mode",
                       static_cast<int>(request.lock_mode()),
                       "LOCKLESS_ONLY or MAY_LOCK");
   }
@@ -49,7 +50,8 @@ absl::Status CheckUnits(const std::vector<mmu::GfnRange>& ranges,
     const mmu::GfnRange& range = ranges[i];
     if (!mmu::IsAligned(range.start, granularity) ||
         range.pages() % unit != 0) {
-      return InvalidField("UNALIGNED", absl::StrCat("ranges[", i, "]"),
+      return InvalidField(mmu::Reason::kUnaligned,
+                          absl::StrCat("ranges[", i, "]"),
                           absl::StrCat("ranges[", i,
                                        "] must begin and end on a multiple of "
                                        "granularity, ",
@@ -59,7 +61,7 @@ absl::Status CheckUnits(const std::vector<mmu::GfnRange>& ranges,
   }
   if (units <= kMaxUnits) return absl::OkStatus();
   return InvalidField(
-      "TOO_MANY_PAGES", "ranges",
+      mmu::Reason::kTooManyPages, "ranges",
       absl::StrCat("the ranges have ", units, " units; one call may ask for ",
                    kMaxUnits, ": use a larger granularity or more calls"));
 }

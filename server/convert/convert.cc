@@ -15,6 +15,7 @@
 #include "mmu_core/base/address.h"
 #include "mmu_core/base/gfn_range.h"
 #include "mmu_core/base/level.h"
+#include "mmu_core/base/reason.h"
 #include "mmu_core/vm/core/vm_config.h"
 #include "mmu_core/vm/jobs/split_job.h"
 #include "mmu_core/vm/vm.h"
@@ -31,8 +32,8 @@ constexpr int64_t kMaxDurationSeconds = 315'576'000'000;
 
 absl::Status BadThrottle(absl::string_view field, absl::string_view name,
                          const absl::AlphaNum& value, absl::string_view rule) {
-  return WrongValue("INVALID_THROTTLE", absl::StrCat(field, ".", name), value,
-                    rule);
+  return WrongValue(mmu::Reason::kInvalidThrottle,
+                    absl::StrCat(field, ".", name), value, rule);
 }
 
 absl::Status ThrottleDuration(const google::protobuf::Duration& proto,
@@ -137,7 +138,7 @@ absl::StatusOr<mmu::Level> ToLevel(v1::PageSize size, mmu::Level unset,
     case v1::PAGE_SIZE_1G:
       return mmu::Level::k1G;
     default:
-      return InvalidField("INVALID_PAGE_SIZE", field,
+      return InvalidField(mmu::Reason::kInvalidPageSize, field,
                           absl::StrCat(field, " is ", static_cast<int>(size),
                                        "; it must be 4K, 2M or 1G"));
   }
@@ -218,31 +219,31 @@ v1::Extent ToExtent(mmu::GfnRange range) {
 
 absl::StatusOr<mmu::GfnRange> ToRange(const v1::Extent& extent,
                                       absl::string_view field) {
-  const auto bad = [field](absl::string_view reason, absl::string_view name,
+  const auto bad = [field](mmu::Reason reason, absl::string_view name,
                            int64_t value, absl::string_view rule) {
     return InvalidField(
         reason, absl::StrCat(field, ".", name),
         absl::StrCat(field, ".", name, " is ", value, "; it must ", rule));
   };
   if (extent.gpa_bytes() < 0) {
-    return bad("INVALID_RANGE", "gpa_bytes", extent.gpa_bytes(),
+    return bad(mmu::Reason::kInvalidRange, "gpa_bytes", extent.gpa_bytes(),
                "not be negative");
   }
   if (extent.size_bytes() <= 0) {
-    return bad("INVALID_SIZE", "size_bytes", extent.size_bytes(),
+    return bad(mmu::Reason::kInvalidSize, "size_bytes", extent.size_bytes(),
                "be positive");
   }
   if (extent.gpa_bytes() % 4096 != 0) {
-    return bad("UNALIGNED", "gpa_bytes", extent.gpa_bytes(),
+    return bad(mmu::Reason::kUnaligned, "gpa_bytes", extent.gpa_bytes(),
                "be a multiple of 4096");
   }
   if (extent.size_bytes() % 4096 != 0) {
-    return bad("UNALIGNED", "size_bytes", extent.size_bytes(),
+    return bad(mmu::Reason::kUnaligned, "size_bytes", extent.size_bytes(),
                "be a multiple of 4096");
   }
   if (extent.size_bytes() >
       std::numeric_limits<int64_t>::max() - extent.gpa_bytes()) {
-    return bad("INVALID_RANGE", "size_bytes", extent.size_bytes(),
+    return bad(mmu::Reason::kInvalidRange, "size_bytes", extent.size_bytes(),
                "not reach beyond the end of all addresses");
   }
   const mmu::Gpa start(static_cast<uint64_t>(extent.gpa_bytes()));
@@ -288,7 +289,7 @@ absl::StatusOr<int64_t> ToMessageBytes(int64_t bytes) {
     return bytes / 4096 * 4096;
   }
   return InvalidField(
-      "INVALID_MESSAGE_SIZE", "max_message_bytes",
+      mmu::Reason::kInvalidMessageSize, "max_message_bytes",
       absl::StrCat("max_message_bytes is ", bytes, "; it must be 0 or from ",
                    kMinMessageBytes, " to ", kMaxMessageBytes));
 }
@@ -298,7 +299,7 @@ absl::StatusOr<uint32_t> ToSlot(int32_t slot, absl::string_view field) {
     return static_cast<uint32_t>(slot);
   }
   return InvalidField(
-      "INVALID_SLOT", field,
+      mmu::Reason::kInvalidSlot, field,
       absl::StrCat(field, " is ", slot, "; it must be from 0 to ", kMaxSlot));
 }
 

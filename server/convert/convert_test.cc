@@ -15,6 +15,7 @@
 #include "mmu_core/base/error.h"
 #include "mmu_core/base/gfn_range.h"
 #include "mmu_core/base/level.h"
+#include "mmu_core/base/reason.h"
 #include "mmu_core/testing/vm_builder.h"
 #include "mmu_core/vm/jobs/throttle.h"
 #include "mmu_core/vm/vm.h"
@@ -25,7 +26,7 @@
 namespace mmud {
 namespace {
 
-std::string Reason(const absl::Status& status) {
+mmu::Reason Reason(const absl::Status& status) {
   return mmu::DetailOf(status).reason;
 }
 std::string Field(const absl::Status& status) {
@@ -104,7 +105,7 @@ TEST(Convert, NamesTheLimitOfAThrottleThatIsOutOfRange) {
     v1::Throttle proto;
     set(proto);
     const absl::Status status = ToThrottle(proto, "throttle").status();
-    EXPECT_EQ(Reason(status), "INVALID_THROTTLE");
+    EXPECT_EQ(Reason(status), mmu::Reason::kInvalidThrottle);
     return Field(status);
   };
   EXPECT_EQ(field([](auto& t) { t.set_max_pages_per_second(-1); }),
@@ -127,15 +128,15 @@ TEST(Convert, RangesMustBeAlignedPositiveAndRepresentable) {
   const auto check = [](int64_t gpa, int64_t size) {
     return Reason(ToRange(MakeExtent(gpa, size), "range").status());
   };
-  EXPECT_EQ(check(0, 4096), "");
-  EXPECT_EQ(check(-4096, 4096), "INVALID_RANGE");
-  EXPECT_EQ(check(0, 0), "INVALID_SIZE");
-  EXPECT_EQ(check(0, -4096), "INVALID_SIZE");
-  EXPECT_EQ(check(1, 4096), "UNALIGNED");
-  EXPECT_EQ(check(0, 4097), "UNALIGNED");
+  EXPECT_EQ(check(0, 4096), mmu::Reason::kNone);
+  EXPECT_EQ(check(-4096, 4096), mmu::Reason::kInvalidRange);
+  EXPECT_EQ(check(0, 0), mmu::Reason::kInvalidSize);
+  EXPECT_EQ(check(0, -4096), mmu::Reason::kInvalidSize);
+  EXPECT_EQ(check(1, 4096), mmu::Reason::kUnaligned);
+  EXPECT_EQ(check(0, 4097), mmu::Reason::kUnaligned);
   constexpr int64_t kMaxPage =
       std::numeric_limits<int64_t>::max() / 4096 * 4096;
-  EXPECT_EQ(check(4096, kMaxPage), "INVALID_RANGE");
+  EXPECT_EQ(check(4096, kMaxPage), mmu::Reason::kInvalidRange);
 }
 
 // Slots at 0..1 MiB and 1..2 MiB, and one at 4..5 MiB.
@@ -174,23 +175,24 @@ TEST_F(ConvertRangesTest, ARangeOutsideIsNamedByItsIndex) {
   *extents_.Add() = MakeExtent(2 * kMiB - 4096, 8192);
   const absl::Status status = ToRangesOfVm(extents_, vm_, "ranges").status();
   EXPECT_EQ(status.code(), absl::StatusCode::kOutOfRange);
-  EXPECT_EQ(Reason(status), "GPA_OUT_OF_RANGE");
+  EXPECT_EQ(Reason(status), mmu::Reason::kGpaOutOfRange);
   EXPECT_EQ(Field(status), "ranges[1]");
 }
 
 TEST_F(ConvertRangesTest, TooManyRangesAreRefused) {
   for (int i = 0; i <= kMaxExtents; ++i) *extents_.Add() = MakeExtent(0, 4096);
   EXPECT_EQ(Reason(ToRangesOfVm(extents_, vm_, "ranges").status()),
-            "LIMIT_EXCEEDED");
+            mmu::Reason::kLimitExceeded);
 }
 
 TEST(Convert, MessageSizesAreWholePagesWithinTheirLimits) {
   EXPECT_EQ(ToMessageBytes(0).value(), kDefaultMessageBytes);
   EXPECT_EQ(ToMessageBytes(8191).value(), 4096);
   EXPECT_EQ(ToMessageBytes(kMaxMessageBytes).value(), kMaxMessageBytes);
-  EXPECT_EQ(Reason(ToMessageBytes(4095).status()), "INVALID_MESSAGE_SIZE");
+  EXPECT_EQ(Reason(ToMessageBytes(4095).status()),
+            mmu::Reason::kInvalidMessageSize);
   EXPECT_EQ(Reason(ToMessageBytes(kMaxMessageBytes + 1).status()),
-            "INVALID_MESSAGE_SIZE");
+            mmu::Reason::kInvalidMessageSize);
 }
 
 TEST(Convert, PageSizesThatDoNotExistAreRefused) {
@@ -199,7 +201,7 @@ TEST(Convert, PageSizesThatDoNotExistAreRefused) {
   EXPECT_EQ(
       Reason(
           ToLevel(static_cast<v1::PageSize>(9), mmu::Level::k4K, "f").status()),
-      "INVALID_PAGE_SIZE");
+      mmu::Reason::kInvalidPageSize);
 }
 
 }  // namespace

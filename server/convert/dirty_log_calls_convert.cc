@@ -7,6 +7,7 @@
 #include "absl/strings/str_cat.h"
 #include "absl/types/optional.h"
 #include "mmu_core/base/error.h"
+#include "mmu_core/base/reason.h"
 #include "mmu_core/dirty/dirty_log_calls.h"
 #include "mmu_core/dirty/dirty_log_state.h"
 #include "mmu_core/vm/core/vm_config.h"
@@ -28,7 +29,7 @@ absl::StatusOr<uint64_t> ToEpoch(int64_t epoch, const char* field,
   // As mmu_core says it of any other number that is none of an epoch.
   return AboutVm(
       mmu::MakeError(
-          absl::StatusCode::kNotFound, {"EPOCH_UNKNOWN", field},
+          absl::StatusCode::kNotFound, {mmu::Reason::kEpochUnknown, field},
           absl::StrCat(field, " is ", epoch,
                        "; it must be the number of an epoch, which is not "
                        "negative; GetDirtyLog shows those of the log")),
@@ -38,7 +39,8 @@ absl::StatusOr<uint64_t> ToEpoch(int64_t epoch, const char* field,
 absl::StatusOr<uint64_t> ToClearEpoch(int64_t epoch, const ManagedVm& vm) {
   if (epoch >= 0) return static_cast<uint64_t>(epoch);
   return AboutVm(
-      mmu::MakeError(absl::StatusCode::kAborted, {"EPOCH_MISMATCH", "epoch"},
+      mmu::MakeError(absl::StatusCode::kAborted,
+                     {mmu::Reason::kEpochMismatch, "epoch"},
                      absl::StrCat("epoch ", epoch,
                                   " cannot be cleared: it must be the last "
                                   "sealed one; GetDirtyLog shows it")),

@@ -17,6 +17,7 @@
 #include "mmu_core/base/bits.h"
 #include "mmu_core/base/error.h"
 #include "mmu_core/base/gfn_range.h"
+#include "mmu_core/base/reason.h"
 #include "mmu_core/vm/core/vm_config.h"
 #include "mmud/v1/common.pb.h"
 #include "server/base/errors.h"
@@ -82,7 +83,7 @@ bool ExtentsAreShorter(absl::Span<const uint64_t> words) {
 }
 
 absl::Status BadBitmap(const std::string& message) {
-  return InvalidField("INVALID_BITMAP", "pages.bitmap", message);
+  return InvalidField(mmu::Reason::kInvalidBitmap, "pages.bitmap", message);
 }
 
 absl::StatusOr<std::vector<uint64_t>> FromBitmap(const std::string& bitmap,
@@ -123,14 +124,14 @@ absl::StatusOr<std::vector<uint64_t>> FromExtents(const v1::SlotPages& request,
     if (!range.ok()) return range.status();
     if (!all.Contains(*range)) {
       return InvalidField(
-          "INVALID_BITMAP", field,
+          mmu::Reason::kInvalidBitmap, field,
           absl::StrCat(field, " is ", range->bytes(), " bytes from ",
                        mmu::ToGpa(range->start).value(),
                        "; it is not within the range"));
     }
     if (i > 0 && range->start <= after) {
       return InvalidField(
-          "INVALID_RANGE", field,
+          mmu::Reason::kInvalidRange, field,
           absl::StrCat(field, " begins at ", mmu::ToGpa(range->start).value(),
                        " and the one before ends at ",
                        mmu::ToGpa(after).value(),
@@ -150,11 +151,11 @@ absl::StatusOr<NamedPages> DecodeRange(const v1::SlotPages& pages,
   const int64_t start = pages.start_gpa_bytes();
   const int64_t size = pages.size_bytes();
   if (start < 0) {
-    return WrongValue("INVALID_RANGE", "pages.start_gpa_bytes", start,
-                      "an address, which is not negative");
+    return WrongValue(mmu::Reason::kInvalidRange, "pages.start_gpa_bytes",
+                      start, "an address, which is not negative");
   }
   if (size < 0) {
-    return WrongValue("INVALID_SIZE", "pages.size_bytes", size,
+    return WrongValue(mmu::Reason::kInvalidSize, "pages.size_bytes", size,
                       "a length, which is not negative");
   }
   const uint64_t slot_start = slot.gpa.value();
@@ -163,7 +164,7 @@ absl::StatusOr<NamedPages> DecodeRange(const v1::SlotPages& pages,
   if (from < slot_start || from - slot_start > slot.size_bytes ||
       bytes > slot.size_bytes - (from - slot_start)) {
     mmu::ErrorDetail detail;
-    detail.reason = "GPA_OUT_OF_RANGE";
+    detail.reason = mmu::Reason::kGpaOutOfRange;
     detail.field = "pages.start_gpa_bytes";
     return mmu::MakeError(
         absl::StatusCode::kOutOfRange, detail,
@@ -176,7 +177,7 @@ absl::StatusOr<NamedPages> DecodeRange(const v1::SlotPages& pages,
   if (offset % kUnit != 0 ||
       (bytes % kUnit != 0 && offset + bytes != slot.size_bytes)) {
     return InvalidField(
-        "UNALIGNED_CLEAR",
+        mmu::Reason::kUnalignedClear,
         offset % kUnit != 0 ? "pages.start_gpa_bytes" : "pages.size_bytes",
         absl::StrCat("pages.start_gpa_bytes is ", from,
                      " and pages.size_bytes is ", bytes,
@@ -287,7 +288,7 @@ absl::StatusOr<NamedPages> DecodeSlotPages(const v1::SlotPages& pages,
       mask = FromExtents(pages, named->page_count);
       break;
     case v1::SlotPages::PAGES_NOT_SET:
-      return InvalidField("INVALID_BITMAP", "pages",
+      return InvalidField(mmu::Reason::kInvalidBitmap, "pages",
                           "pages names none; set bitmap or extents to those "
                           "that were received");
   }

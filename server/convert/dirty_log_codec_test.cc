@@ -13,6 +13,7 @@
 #include "gtest/gtest.h"
 #include "mmu_core/base/address.h"
 #include "mmu_core/base/error.h"
+#include "mmu_core/base/reason.h"
 #include "mmu_core/vm/core/vm_config.h"
 #include "mmud/v1/common.pb.h"
 #include "mmud/v1/dirty_log_service.pb.h"
@@ -221,7 +222,7 @@ absl::StatusOr<std::vector<uint64_t>> MaskOf(const v1::SlotPages& request) {
   return named->mask;
 }
 
-std::string ReasonOf(const v1::SlotPages& request) {
+mmu::Reason ReasonOf(const v1::SlotPages& request) {
   return mmu::DetailOf(MaskOf(request).status()).reason;
 }
 
@@ -240,25 +241,25 @@ TEST(DirtyLogCodec, ABitmapMustHaveOneBitPerPage) {
   request.set_bitmap(std::string(9, '\1'));
   EXPECT_EQ(*MaskOf(request), (std::vector<uint64_t>{0x0101010101010101, 1}));
   request.set_size_bytes(64 << 12);
-  EXPECT_EQ(ReasonOf(request), "INVALID_BITMAP");
+  EXPECT_EQ(ReasonOf(request), mmu::Reason::kInvalidBitmap);
   request.set_size_bytes(70 << 12);
   request.set_bitmap(std::string(9, '\xff'));
-  EXPECT_EQ(ReasonOf(request), "INVALID_BITMAP");
+  EXPECT_EQ(ReasonOf(request), mmu::Reason::kInvalidBitmap);
 }
 
 TEST(DirtyLogCodec, RefusesExtentsOutsideOrOutOfOrder) {
   auto outside = Request(64);
   AddExtent(&outside, 60, 5);
-  EXPECT_EQ(ReasonOf(outside), "INVALID_BITMAP");
+  EXPECT_EQ(ReasonOf(outside), mmu::Reason::kInvalidBitmap);
   auto disordered = Request(64);
   AddExtent(&disordered, 5, 1);
   AddExtent(&disordered, 4, 1);
-  EXPECT_EQ(ReasonOf(disordered), "INVALID_RANGE");
+  EXPECT_EQ(ReasonOf(disordered), mmu::Reason::kInvalidRange);
   auto touching = Request(64);
   AddExtent(&touching, 0, 4);
   AddExtent(&touching, 4, 1);
-  EXPECT_EQ(ReasonOf(touching), "INVALID_RANGE");
-  EXPECT_EQ(ReasonOf(Request(64)), "INVALID_BITMAP");
+  EXPECT_EQ(ReasonOf(touching), mmu::Reason::kInvalidRange);
+  EXPECT_EQ(ReasonOf(Request(64)), mmu::Reason::kInvalidBitmap);
 }
 
 TEST(DirtyLogCodec, RefusesRangesThatAreNotOfTheSlot) {
@@ -271,19 +272,19 @@ TEST(DirtyLogCodec, RefusesRangesThatAreNotOfTheSlot) {
     request.set_bitmap(std::string((pages + 7) / 8, '\0'));
     return mmu::DetailOf(DecodeSlotPages(request, slot).status()).reason;
   };
-  EXPECT_EQ(reason(0, 200), "");
-  EXPECT_EQ(reason(128, 72), "");
-  EXPECT_EQ(reason(64, 0), "");
-  EXPECT_EQ(reason(1, 64), "UNALIGNED_CLEAR");
-  EXPECT_EQ(reason(0, 65), "UNALIGNED_CLEAR");
-  EXPECT_EQ(reason(128, 128), "GPA_OUT_OF_RANGE");
+  EXPECT_EQ(reason(0, 200), mmu::Reason::kNone);
+  EXPECT_EQ(reason(128, 72), mmu::Reason::kNone);
+  EXPECT_EQ(reason(64, 0), mmu::Reason::kNone);
+  EXPECT_EQ(reason(1, 64), mmu::Reason::kUnalignedClear);
+  EXPECT_EQ(reason(0, 65), mmu::Reason::kUnalignedClear);
+  EXPECT_EQ(reason(128, 128), mmu::Reason::kGpaOutOfRange);
   v1::SlotPages negative = Request(0);
   negative.set_size_bytes(-1);
   EXPECT_EQ(mmu::DetailOf(DecodeSlotPages(negative, slot).status()).reason,
-            "INVALID_SIZE");
+            mmu::Reason::kInvalidSize);
   negative.set_start_gpa_bytes(-4096);
   EXPECT_EQ(mmu::DetailOf(DecodeSlotPages(negative, slot).status()).reason,
-            "INVALID_RANGE");
+            mmu::Reason::kInvalidRange);
 }
 
 }  // namespace

@@ -9,6 +9,7 @@
 #include "absl/strings/str_cat.h"
 #include "absl/time/time.h"
 #include "absl/types/optional.h"
+#include "mmu_core/base/reason.h"
 #include "mmu_core/dirty/dirty_log_calls.h"
 #include "mmu_core/dirty/dirty_log_state.h"
 #include "mmu_core/dirty/dirty_log_types.h"
@@ -40,11 +41,12 @@ absl::StatusOr<mmu::SplitPolicy> ToPolicy(v1::DirtyLogSplit split,
       if (!initially_set) break;
       return mmu::SplitPolicy::kOnClear;
     default:
-      return WrongValue("INVALID_ENUM_VALUE", "split", static_cast<int>(split),
-                        "NONE, EAGER or ON_CLEAR");
+      return WrongValue(mmu::Reason::kInvalidEnumValue, "split",
+                        static_cast<int>(split), "NONE, EAGER or ON_CLEAR");
   }
   return WrongValue(
-      "INVALID_SPLIT_POLICY", "split", initially_set ? "EAGER" : "ON_CLEAR",
+      mmu::Reason::kInvalidSplitPolicy, "split",
+      initially_set ? "EAGER" : "ON_CLEAR",
       "ON_CLEAR or NONE when initially_set, and EAGER or NONE otherwise");
 }
 
@@ -57,7 +59,7 @@ absl::Status CheckProtection(v1::DirtyLogProtection protection,
     case v1::DIRTY_LOG_PROTECTION_D_BIT:
       if (protection == ProtectionOf(vm)) return absl::OkStatus();
       return InvalidField(
-          "INVALID_DIRTY_LOG_MODE", "protection",
+          mmu::Reason::kInvalidDirtyLogMode, "protection",
           ProtectionOf(vm) == v1::DIRTY_LOG_PROTECTION_D_BIT
               ? absl::StrCat("protection is WRITE_PROTECT; ", vm.name(),
                              " was made with pml, so it must be D_BIT or "
@@ -66,7 +68,7 @@ absl::Status CheckProtection(v1::DirtyLogProtection protection,
                              " has no page-modification logging: make it with "
                              "tdp.pml"));
     default:
-      return WrongValue("INVALID_ENUM_VALUE", "protection",
+      return WrongValue(mmu::Reason::kInvalidEnumValue, "protection",
                         static_cast<int>(protection), "WRITE_PROTECT or D_BIT");
   }
 }
@@ -80,7 +82,7 @@ absl::Status CheckModes(const v1::StartDirtyLogRequest& request,
     case v1::DIRTY_LOG_MODE_RING:
       if (request.mode() == ModeOf(vm)) break;
       return InvalidField(
-          "INVALID_DIRTY_LOG_MODE", "mode",
+          mmu::Reason::kInvalidDirtyLogMode, "mode",
           ModeOf(vm) == v1::DIRTY_LOG_MODE_RING
               ? absl::StrCat("mode is BITMAP; ", vm.name(),
                              " was made with dirty rings, so it must be RING "
@@ -89,7 +91,7 @@ absl::Status CheckModes(const v1::StartDirtyLogRequest& request,
                              " has no dirty rings: make it with "
                              "dirty_ring_entries"));
     default:
-      return WrongValue("INVALID_ENUM_VALUE", "mode",
+      return WrongValue(mmu::Reason::kInvalidEnumValue, "mode",
                         static_cast<int>(request.mode()), "BITMAP or RING");
   }
   return CheckProtection(request.protection(), vm);
@@ -127,7 +129,7 @@ absl::Status ReadOwner(const v1::StartDirtyLogRequest& request,
   start->claim = *std::move(claim);
   if (request.has_ttl() && (!FromProto(request.ttl(), &start->ttl) ||
                             start->ttl < kMinTtl || start->ttl > kMaxTtl)) {
-    return WrongValue("INVALID_TTL", "ttl", Show(request.ttl()),
+    return WrongValue(mmu::Reason::kInvalidTtl, "ttl", Show(request.ttl()),
                       "from 1 s to 7 days, or unset");
   }
   return absl::OkStatus();

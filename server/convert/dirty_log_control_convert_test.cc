@@ -6,6 +6,7 @@
 #include "absl/status/statusor.h"
 #include "gtest/gtest.h"
 #include "mmu_core/base/error.h"
+#include "mmu_core/base/reason.h"
 #include "mmu_core/testing/vm_builder.h"
 #include "mmu_core/vm/vm.h"
 #include "mmud/v1/common.pb.h"
@@ -27,7 +28,7 @@ v1::StartDirtyLogRequest Request() {
   return request;
 }
 
-std::string ReasonOf(const absl::Status& status) {
+mmu::Reason ReasonOf(const absl::Status& status) {
   return mmu::DetailOf(status).reason;
 }
 
@@ -89,20 +90,25 @@ TEST_F(DirtyLogControlConvertTest, AStartIsRefusedBeforeItsWorkBegins) {
   v1::StartDirtyLogRequest request = Request();
   request.set_owner_token("short");
   EXPECT_EQ(ReasonOf(ToStartRequest(request, vm_).status()),
-            "INVALID_OWNER_TOKEN");
+            mmu::Reason::kInvalidOwnerToken);
   request = Request();
   request.set_owner("a\nb");
-  EXPECT_EQ(ReasonOf(ToStartRequest(request, vm_).status()), "INVALID_OWNER");
+  EXPECT_EQ(ReasonOf(ToStartRequest(request, vm_).status()),
+            mmu::Reason::kInvalidOwner);
   request.set_owner("\xc2\x85 is next line");
-  EXPECT_EQ(ReasonOf(ToStartRequest(request, vm_).status()), "INVALID_OWNER");
+  EXPECT_EQ(ReasonOf(ToStartRequest(request, vm_).status()),
+            mmu::Reason::kInvalidOwner);
   request.set_owner(std::string(129, 'a'));
-  EXPECT_EQ(ReasonOf(ToStartRequest(request, vm_).status()), "INVALID_OWNER");
+  EXPECT_EQ(ReasonOf(ToStartRequest(request, vm_).status()),
+            mmu::Reason::kInvalidOwner);
   request = Request();
   request.mutable_lease()->set_seconds(3601);
-  EXPECT_EQ(ReasonOf(ToStartRequest(request, vm_).status()), "INVALID_LEASE");
+  EXPECT_EQ(ReasonOf(ToStartRequest(request, vm_).status()),
+            mmu::Reason::kInvalidLease);
   request = Request();
   request.mutable_ttl()->set_nanos(999'999'999);
-  EXPECT_EQ(ReasonOf(ToStartRequest(request, vm_).status()), "INVALID_TTL");
+  EXPECT_EQ(ReasonOf(ToStartRequest(request, vm_).status()),
+            mmu::Reason::kInvalidTtl);
   EXPECT_FALSE(vm_.vm().LogsDirtyPages());
 }
 
@@ -132,16 +138,16 @@ TEST_F(DirtyLogControlConvertTest, AStopThatWouldLosePagesCountsThem) {
   v1::StopDirtyLogRequest stop;
   stop.set_owner_token(kToken);
   const absl::Status refused = Stop(stop).status();
-  EXPECT_EQ(ReasonOf(refused), "UNDELIVERED_PAGES");
+  EXPECT_EQ(ReasonOf(refused), mmu::Reason::kUndeliveredPages);
   EXPECT_EQ(mmu::DetailOf(refused).metadata["open_page_count"], "2");
   stop.set_discard_undelivered(true);
   stop.set_owner_token("the secret of another");
-  EXPECT_EQ(ReasonOf(Stop(stop).status()), "LOG_OWNED");
+  EXPECT_EQ(ReasonOf(Stop(stop).status()), mmu::Reason::kLogOwned);
   stop.set_force(true);
   stop.set_log_id(std::string(32, '0'));
-  EXPECT_EQ(ReasonOf(Stop(stop).status()), "LOG_CHANGED");
+  EXPECT_EQ(ReasonOf(Stop(stop).status()), mmu::Reason::kLogChanged);
   stop.set_log_id("0");
-  EXPECT_EQ(ReasonOf(Stop(stop).status()), "INVALID_LOG_ID");
+  EXPECT_EQ(ReasonOf(Stop(stop).status()), mmu::Reason::kInvalidLogId);
   stop.clear_log_id();
   const auto stopped = Stop(stop);
   ASSERT_TRUE(stopped.ok()) << stopped.status();

@@ -13,6 +13,7 @@
 #include "absl/types/optional.h"
 #include "google/protobuf/duration.pb.h"
 #include "mmu_core/base/clock.h"
+#include "mmu_core/base/reason.h"
 #include "mmu_core/dirty/dirty_log_state.h"
 #include "mmu_core/dirty/dirty_log_types.h"
 #include "mmu_core/dirty/log_owner.h"
@@ -65,7 +66,7 @@ absl::StatusOr<absl::optional<mmu::LogId>> ToLogId(absl::string_view log_id) {
     word = word << 4 | static_cast<uint64_t>(std::max(digit, 0));
   }
   if (!valid) {
-    return WrongValue("INVALID_LOG_ID", "log_id", Quote(log_id),
+    return WrongValue(mmu::Reason::kInvalidLogId, "log_id", Quote(log_id),
                       "empty or 32 hexadecimal digits in lower case, as "
                       "DirtyLog.log_id has them");
   }
@@ -83,7 +84,7 @@ absl::StatusOr<std::vector<uint32_t>> ToSlotIds(
     const absl::StatusOr<uint32_t> slot = ToSlot(ids[i], field);
     if (!slot.ok()) return slot.status();
     if (!slots.empty() && *slot <= slots.back()) {
-      return WrongValue("INVALID_SLOT", field, ids[i],
+      return WrongValue(mmu::Reason::kInvalidSlot, field, ids[i],
                         absl::StrCat("above the one before, ", slots.back(),
                                      ": the ids ascend"));
     }
@@ -114,7 +115,7 @@ absl::StatusOr<mmu::LogClaim> ToLogClaim(
   mmu::LogClaim claim;
   if (owner.empty() || owner.size() > kMaxOwnerBytes ||
       HasControlCharacters(owner)) {
-    return WrongValue("INVALID_OWNER", "owner", Quote(owner),
+    return WrongValue(mmu::Reason::kInvalidOwner, "owner", Quote(owner),
                       "a name of 1 to 128 bytes without control characters");
   }
   claim.owner = std::string(owner);
@@ -124,7 +125,7 @@ absl::StatusOr<mmu::LogClaim> ToLogClaim(
   if (lease != nullptr &&
       (!FromProto(*lease, &claim.lease) || claim.lease < kMinLease ||
        claim.lease > kMaxLease)) {
-    return WrongValue("INVALID_LEASE", "lease", Show(*lease),
+    return WrongValue(mmu::Reason::kInvalidLease, "lease", Show(*lease),
                       "from 1 s to 1 h, or unset, which is 30 s");
   }
   return claim;

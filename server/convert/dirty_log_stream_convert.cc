@@ -12,6 +12,7 @@
 #include "absl/types/optional.h"
 #include "mmu_core/base/address.h"
 #include "mmu_core/base/gfn_range.h"
+#include "mmu_core/base/reason.h"
 #include "mmu_core/dirty/dirty_log_state.h"
 #include "server/base/errors.h"
 #include "server/convert/convert.h"
@@ -30,7 +31,7 @@ absl::StatusOr<v1::DirtyLogEncoding> ToEncoding(v1::DirtyLogEncoding encoding) {
     case v1::DIRTY_LOG_ENCODING_EXTENTS:
       return encoding;
     default:
-      return WrongValue("INVALID_ENUM_VALUE", "encoding",
+      return WrongValue(mmu::Reason::kInvalidEnumValue, "encoding",
                         static_cast<int>(encoding), "AUTO, BITMAP or EXTENTS");
   }
 }
@@ -52,7 +53,7 @@ absl::Status ReadEpoch(const v1::ReadDirtyPagesRequest& request,
   pages->epoch = *epoch;
   if (pages->epoch != 0 && !pages->log_id.has_value()) {
     return InvalidField(
-        "INVALID_LOG_ID", "log_id",
+        mmu::Reason::kInvalidLogId, "log_id",
         absl::StrCat("log_id is empty and epoch is ", request.epoch(),
                      "; name the log whose epoch it is"));
   }
@@ -87,7 +88,7 @@ absl::StatusOr<DirtyPagesCall> ToDirtyPagesCall(
   if (request.has_range()) {
     if (pages.slots.size() != 1) {
       return InvalidField(
-          "INVALID_RANGE", "range",
+          mmu::Reason::kInvalidRange, "range",
           absl::StrCat("range is set and slots has ", pages.slots.size(),
                        " entries; name the one slot that it belongs to"));
     }

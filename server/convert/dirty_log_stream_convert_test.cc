@@ -9,6 +9,7 @@
 #include "mmu_core/base/address.h"
 #include "mmu_core/base/error.h"
 #include "mmu_core/base/level.h"
+#include "mmu_core/base/reason.h"
 #include "mmu_core/dirty/dirty_log_calls.h"
 #include "mmu_core/memory/backing.h"
 #include "mmu_core/testing/dirty_log.h"
@@ -57,7 +58,8 @@ TEST_F(ReadDirtyPagesTest, AnEpochThatCannotBeIsUnknownAsAnyOtherThatIsNot) {
     request_.set_epoch(epoch);
     const absl::Status status = Plan();
     EXPECT_EQ(status.code(), absl::StatusCode::kNotFound) << epoch;
-    EXPECT_EQ(mmu::DetailOf(status).reason, "EPOCH_UNKNOWN") << epoch;
+    EXPECT_EQ(mmu::DetailOf(status).reason, mmu::Reason::kEpochUnknown)
+        << epoch;
     EXPECT_EQ(mmu::DetailOf(status).field, "epoch") << epoch;
   }
 }
@@ -66,18 +68,18 @@ TEST_F(ReadDirtyPagesTest, ARangeIsOfOneSlot) {
   v1::Extent& range = *request_.mutable_range();
   range.set_gpa_bytes(static_cast<int64_t>(kMiB));
   range.set_size_bytes(64 * 4096);
-  EXPECT_EQ(mmu::DetailOf(Plan()).reason, "INVALID_RANGE");
+  EXPECT_EQ(mmu::DetailOf(Plan()).reason, mmu::Reason::kInvalidRange);
   request_.add_slots(0);
   EXPECT_TRUE(Plan().ok()) << Plan();
   range.set_size_bytes(4096);
-  EXPECT_EQ(mmu::DetailOf(Plan()).reason, "INVALID_RANGE");
+  EXPECT_EQ(mmu::DetailOf(Plan()).reason, mmu::Reason::kInvalidRange);
   range.set_size_bytes(1);
-  EXPECT_EQ(mmu::DetailOf(Plan()).reason, "UNALIGNED");
+  EXPECT_EQ(mmu::DetailOf(Plan()).reason, mmu::Reason::kUnaligned);
 }
 
 TEST_F(ReadDirtyPagesTest, AnEpochIsOfALogThatIsNamed) {
   request_.clear_log_id();
-  EXPECT_EQ(mmu::DetailOf(Plan()).reason, "INVALID_LOG_ID");
+  EXPECT_EQ(mmu::DetailOf(Plan()).reason, mmu::Reason::kInvalidLogId);
 }
 
 // Every second page of 128 MiB is dirty, which one piece of the log has.

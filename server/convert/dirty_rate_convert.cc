@@ -6,6 +6,7 @@
 #include "absl/strings/str_cat.h"
 #include "absl/time/time.h"
 #include "mmu_core/base/address.h"
+#include "mmu_core/base/reason.h"
 #include "server/base/errors.h"
 #include "server/convert/convert.h"
 
@@ -20,7 +21,7 @@ absl::StatusOr<std::vector<absl::Duration>> ToWindows(
     const google::protobuf::RepeatedPtrField<google::protobuf::Duration>&
         windows) {
   if (windows.size() > kMaxWindows) {
-    return InvalidField("INVALID_WINDOW", "windows",
+    return InvalidField(mmu::Reason::kInvalidWindow, "windows",
                         absl::StrCat("windows has ", windows.size(),
                                      " entries; it may have ", kMaxWindows));
   }
@@ -29,8 +30,9 @@ absl::StatusOr<std::vector<absl::Duration>> ToWindows(
     absl::Duration window;
     if (!FromProto(windows[i], &window) || window < absl::Milliseconds(100) ||
         window > DirtyRateHistory::kLongest) {
-      return WrongValue("INVALID_WINDOW", absl::StrCat("windows[", i, "]"),
-                        Show(windows[i]), "from 100 ms to 10 min");
+      return WrongValue(mmu::Reason::kInvalidWindow,
+                        absl::StrCat("windows[", i, "]"), Show(windows[i]),
+                        "from 100 ms to 10 min");
     }
     durations.push_back(window);
   }

@@ -7,6 +7,7 @@
 
 #include "absl/status/statusor.h"
 #include "absl/strings/str_cat.h"
+#include "mmu_core/base/reason.h"
 #include "mmu_core/dirty/dirty_log_state.h"
 #include "server/base/errors.h"
 #include "server/convert/dirty_log_convert.h"
@@ -20,7 +21,8 @@ constexpr int64_t kMaxWindow = 64;
 // INVALID_RANGE.
 absl::StatusOr<size_t> ToWindow(int64_t chunk_count) {
   if (chunk_count < 0 || chunk_count > kMaxWindow) {
-    return WrongValue("INVALID_RANGE", "open.window_chunk_count", chunk_count,
+    return WrongValue(mmu::Reason::kInvalidRange, "open.window_chunk_count",
+                      chunk_count,
                       absl::StrCat("from 1 to ", kMaxWindow,
                                    ", or 0, which is ", kDefaultWindow));
   }

@@ -5,6 +5,7 @@
 #include "absl/status/statusor.h"
 #include "absl/types/optional.h"
 #include "mmu_core/base/gfn_range.h"
+#include "mmu_core/base/reason.h"
 #include "mmu_core/dirty/dirty_log_state.h"
 #include "server/base/errors.h"
 #include "server/convert/convert.h"
@@ -20,7 +21,7 @@ absl::StatusOr<PagesInFlight> ToPagesInFlight(const v1::PagesInFlight& proto,
       ToLogId(proto.log_id());
   if (!log_id.ok()) return InField(log_id.status(), "in_flight.");
   if (!log_id->has_value()) {
-    return InvalidField("INVALID_LOG_ID", "in_flight.log_id",
+    return InvalidField(mmu::Reason::kInvalidLogId, "in_flight.log_id",
                         "in_flight.log_id is empty; name the log whose epoch "
                         "it is");
   }

@@ -10,6 +10,7 @@
 #include "google/protobuf/descriptor.h"
 #include "google/protobuf/message.h"
 #include "mmu_core/base/level.h"
+#include "mmu_core/base/reason.h"
 #include "mmu_core/vm/core/vm_config.h"
 #include "server/base/errors.h"
 #include "server/convert/convert.h"
@@ -18,7 +19,7 @@ namespace mmud {
 namespace {
 
 absl::Status BadOption(const std::string& field, absl::string_view message) {
-  return InvalidField("INVALID_MMU_OPTION", field, message);
+  return InvalidField(mmu::Reason::kInvalidMmuOption, field, message);
 }
 
 // `*on` keeps its value if nothing is said.
@@ -32,8 +33,8 @@ absl::Status ApplyFeature(v1::Feature feature, const std::string& field,
       *on = feature == v1::FEATURE_ON;
       return absl::OkStatus();
     default:
-      return WrongValue("INVALID_ENUM_VALUE", field, static_cast<int>(feature),
-                        "ON or OFF");
+      return WrongValue(mmu::Reason::kInvalidEnumValue, field,
+                        static_cast<int>(feature), "ON or OFF");
   }
 }
 
@@ -92,7 +93,7 @@ absl::Status ApplyCommon(const Mmu& options, const std::string& field,
       config->slot_zap = mmu::VmConfig::SlotZap::kSlot;
       break;
     default:
-      return WrongValue("INVALID_ENUM_VALUE", field + ".slot_zap",
+      return WrongValue(mmu::Reason::kInvalidEnumValue, field + ".slot_zap",
                         static_cast<int>(options.slot_zap()), "ALL or SLOT");
   }
   bool mmio_caching = true;
@@ -120,7 +121,7 @@ absl::Status ApplyTdp(const v1::TdpMmu& tdp, const std::string& field,
       config->format = mmu::EntryFormat::kNpt;
       break;
     default:
-      return WrongValue("INVALID_ENUM_VALUE", field + ".entry_format",
+      return WrongValue(mmu::Reason::kInvalidEnumValue, field + ".entry_format",
                         static_cast<int>(tdp.entry_format()), "EPT or NPT");
   }
   if (absl::Status status = ApplyCommon(tdp, field, config); !status.ok()) {
@@ -156,7 +157,7 @@ absl::Status ApplyGuestPaging(const v1::GuestPaging& proto,
       paging.mode = Paging::Mode::k5Level;
       break;
     default:
-      return WrongValue("INVALID_ENUM_VALUE", field + ".mode",
+      return WrongValue(mmu::Reason::kInvalidEnumValue, field + ".mode",
                         static_cast<int>(proto.mode()),
                         "32BIT, PAE, 4LEVEL or 5LEVEL");
   }

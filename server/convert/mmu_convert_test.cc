@@ -10,6 +10,7 @@
 #include "gtest/gtest.h"
 #include "mmu_core/base/error.h"
 #include "mmu_core/base/level.h"
+#include "mmu_core/base/reason.h"
 #include "mmu_core/vm/core/vm_config.h"
 #include "mmud/v1/vm_service.pb.h"
 
@@ -34,7 +35,7 @@ std::string WhyNot(const std::string& text) {
   mmu::VmConfig config;
   const mmu::ErrorDetail detail =
       mmu::DetailOf(ApplyMmu(Parse(text), "vm", &config));
-  return detail.reason + " " + detail.field;
+  return std::string(mmu::ToString(detail.reason)) + " " + detail.field;
 }
 
 TEST(MmuConvertTest, EachMmuBecomesItsMode) {

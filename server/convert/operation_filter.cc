@@ -14,6 +14,7 @@
 #include "google/longrunning/operations.pb.h"
 #include "google/protobuf/timestamp.pb.h"
 #include "google/protobuf/util/time_util.h"
+#include "mmu_core/base/reason.h"
 #include "mmud/v1/dirty_log_service.pb.h"
 #include "mmud/v1/split_service.pb.h"
 #include "server/base/errors.h"
@@ -51,7 +52,7 @@ constexpr absl::string_view kRule =
     "false";
 
 absl::Status Bad(absl::string_view what) {
-  return InvalidField("INVALID_FILTER", "filter",
+  return InvalidField(mmu::Reason::kInvalidFilter, "filter",
                       absl::StrCat("filter: ", what, "; ", kRule));
 }
 

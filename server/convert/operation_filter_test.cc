@@ -7,6 +7,7 @@
 #include "google/longrunning/operations.pb.h"
 #include "gtest/gtest.h"
 #include "mmu_core/base/error.h"
+#include "mmu_core/base/reason.h"
 #include "mmud/v1/dirty_log_service.pb.h"
 #include "mmud/v1/split_service.pb.h"
 
@@ -116,7 +117,8 @@ TEST(OperationFilterTest, WhatIsNoFilterIsRefusedWithTheRule) {
   for (const auto& wrong : kCases) {
     const auto parsed = OperationFilter::Parse(wrong.filter);
     ASSERT_FALSE(parsed.ok()) << wrong.filter;
-    EXPECT_EQ(mmu::DetailOf(parsed.status()).reason, "INVALID_FILTER");
+    EXPECT_EQ(mmu::DetailOf(parsed.status()).reason,
+              mmu::Reason::kInvalidFilter);
     EXPECT_TRUE(absl::StrContains(parsed.status().message(), wrong.says))
         << parsed.status();
     EXPECT_TRUE(

@@ -12,6 +12,7 @@
 #include "absl/strings/str_split.h"
 #include "mmu_core/base/address.h"
 #include "mmu_core/base/gfn_range.h"
+#include "mmu_core/base/reason.h"
 #include "mmu_core/mmu/shadow_page_info.h"
 #include "mmu_core/paging/access_rights.h"
 #include "mmu_core/paging/page_role.h"
@@ -78,7 +79,7 @@ absl::StatusOr<mmu::ShadowPageFilter> ToShadowPageFilter(
     filter.gfns = *range;
   }
   if (request.level() < 0 || request.level() > 5) {
-    return WrongValue("INVALID_RANGE", "level", request.level(),
+    return WrongValue(mmu::Reason::kInvalidRange, "level", request.level(),
                       "from 1 to 5, or 0 for all");
   }
   filter.level = request.level();
@@ -95,7 +96,7 @@ absl::StatusOr<mmu::ShadowPageFilter> ToShadowPageFilter(
       filter.owner = mmu::MmuKind::kShadow;
       break;
     default:
-      return WrongValue("INVALID_ENUM_VALUE", "kind",
+      return WrongValue(mmu::Reason::kInvalidEnumValue, "kind",
                         static_cast<int>(request.kind()), "TDP or SHADOW");
   }
   return filter;

@@ -8,6 +8,7 @@
 #include "mmu_core/base/address.h"
 #include "mmu_core/base/error.h"
 #include "mmu_core/base/gfn_range.h"
+#include "mmu_core/base/reason.h"
 #include "mmu_core/mmu/shadow_page_info.h"
 #include "mmu_core/paging/access_rights.h"
 #include "mmu_core/paging/page_role.h"
@@ -126,7 +127,7 @@ TEST(PageTableConvertTest, FiltersAreTakenOverOrRefused) {
   const auto why_not = [](const std::string& text) {
     const mmu::ErrorDetail detail = mmu::DetailOf(
         ToShadowPageFilter(Parse<v1::ListPageTablesRequest>(text)).status());
-    return detail.reason + " " + detail.field;
+    return std::string(mmu::ToString(detail.reason)) + " " + detail.field;
   };
   EXPECT_EQ(why_not("level: 6"), "INVALID_RANGE level");
   EXPECT_EQ(why_not("level: -1"), "INVALID_RANGE level");
@@ -146,7 +147,7 @@ TEST(PageTableConvertTest, TokensComeBackAsTheyWere) {
   EXPECT_EQ(*ToShadowPagePosition(""), mmu::ShadowPagePosition());
   for (const char* token : {"x", "tables"}) {
     EXPECT_EQ(mmu::DetailOf(ToShadowPagePosition(token).status()).reason,
-              "INVALID_PAGE_TOKEN");
+              mmu::Reason::kInvalidPageToken);
   }
 }
 

@@ -11,6 +11,7 @@
 #include "absl/time/time.h"
 #include "mmu_core/base/gfn_range.h"
 #include "mmu_core/base/level.h"
+#include "mmu_core/base/reason.h"
 #include "mmu_core/stats/labels.h"
 #include "mmu_core/vm/jobs/recover_job.h"
 #include "mmu_core/vm/jobs/split_job.h"
@@ -70,7 +71,7 @@ absl::StatusOr<mmu::SplitRequest> ToSplitRequest(
       ToLevel(request.target_page_size(), mmu::Level::k4K, "target_page_size");
   if (!target.ok()) return target.status();
   if (*target == mmu::Level::k1G) {
-    return InvalidField("INVALID_PAGE_SIZE", "target_page_size",
+    return InvalidField(mmu::Reason::kInvalidPageSize, "target_page_size",
                         "target_page_size is 1G; it must be 4K or 2M");
   }
   split.target = *target;
@@ -83,7 +84,7 @@ absl::StatusOr<mmu::SplitRequest> ToSplitRequest(
       split.order = mmu::SplitOrder::kDescending;
       break;
     default:
-      return WrongValue("INVALID_ENUM_VALUE", "order",
+      return WrongValue(mmu::Reason::kInvalidEnumValue, "order",
                         static_cast<int>(request.order()),
                         "ASCENDING or DESCENDING");
   }

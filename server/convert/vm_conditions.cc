@@ -9,6 +9,7 @@
 #include "absl/types/optional.h"
 #include "mmu_core/base/clock.h"
 #include "mmu_core/base/error.h"
+#include "mmu_core/base/reason.h"
 #include "mmu_core/dirty/dirty_log_state.h"
 #include "mmu_core/vm/vm.h"
 #include "server/base/wall_time.h"
@@ -62,12 +63,14 @@ void AddPagesExhausted(const ManagedVm& vm, Conditions* conditions) {
   const std::shared_ptr<WorkloadRun> run = vm.workload();
   if (run == nullptr || !run->finished()) return;
   const WorkloadRun::Progress progress = run->progress();
-  const std::string reason = mmu::DetailOf(progress.error).reason;
-  if (reason != "MMU_PAGES_EXHAUSTED" && reason != "SHADOW_PAGES_EXHAUSTED") {
+  const mmu::Reason reason = mmu::DetailOf(progress.error).reason;
+  if (reason != mmu::Reason::kMmuPagesExhausted &&
+      reason != mmu::Reason::kShadowPagesExhausted) {
     return;
   }
   Add(v1::VM_CONDITION_TYPE_PAGES_EXHAUSTED, *progress.end_time,
-      absl::StrCat("the last workload ended with ", reason, ": ",
+      absl::StrCat("the last workload ended with ",
+                   std::string(mmu::ToString(reason)), ": ",
                    progress.error.message()),
       conditions);
 }

@@ -15,6 +15,7 @@
 #include "mmu_core/base/access.h"
 #include "mmu_core/base/clock.h"
 #include "mmu_core/base/error.h"
+#include "mmu_core/base/reason.h"
 #include "mmu_core/dirty/dirty_log_calls.h"
 #include "mmu_core/dirty/log_owner.h"
 #include "mmu_core/guest/access_source.h"
@@ -87,7 +88,7 @@ void RunWorkload(ManagedVm& vm, int64_t count,
   run->RunToEnd([](const WorkloadRun::Progress&) {});
 }
 
-absl::Status Exhausted(const char* reason) {
+absl::Status Exhausted(mmu::Reason reason) {
   return mmu::MakeError(absl::StatusCode::kResourceExhausted, {reason, "", 0},
                         "no page table is left");
 }
@@ -153,15 +154,17 @@ TEST(VmConditionsTest, ALogWhoseOwnerIsSilentIsOneUntilSomebodyOwnsIt) {
 TEST(VmConditionsTest, AWorkloadThatFoundNoPagesIsOneUntilTheNext) {
   const auto vm =
       Manage(mmu::testing::MakeVm({mmu::testing::Slot(0, 0, kMiB)}));
-  for (const char* reason : {"MMU_PAGES_EXHAUSTED", "SHADOW_PAGES_EXHAUSTED"}) {
+  for (const mmu::Reason reason :
+       {mmu::Reason::kMmuPagesExhausted, mmu::Reason::kShadowPagesExhausted}) {
     RunWorkload(*vm, 10, Exhausted(reason));
     EXPECT_EQ(TypesOf(*vm), Types({v1::VM_CONDITION_TYPE_PAGES_EXHAUSTED}));
-    EXPECT_TRUE(absl::StrContains(ConditionsOf(*vm)[0].message(), reason));
+    EXPECT_TRUE(absl::StrContains(ConditionsOf(*vm)[0].message(),
+                                  std::string(mmu::ToString(reason))));
     RunWorkload(*vm, 10);
     EXPECT_EQ(TypesOf(*vm), Types());
   }
   // Failing for another reason is none.
-  RunWorkload(*vm, 10, Exhausted("TRACE_TOO_LARGE"));
+  RunWorkload(*vm, 10, Exhausted(mmu::Reason::kTraceTooLarge));
   EXPECT_EQ(TypesOf(*vm), Types());
 }
 

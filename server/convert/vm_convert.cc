@@ -16,6 +16,7 @@
 #include "mmu_core/base/clock.h"
 #include "mmu_core/base/error.h"
 #include "mmu_core/base/level.h"
+#include "mmu_core/base/reason.h"
 #include "mmu_core/dirty/dirty_log_calls.h"
 #include "mmu_core/memory/host_memory.h"
 #include "mmu_core/memory/region_request.h"
@@ -35,7 +36,7 @@ namespace mmud {
 namespace {
 
 absl::Status BadOption(const std::string& field, absl::string_view message) {
-  return InvalidField("INVALID_MMU_OPTION", field, message);
+  return InvalidField(mmu::Reason::kInvalidMmuOption, field, message);
 }
 
 absl::StatusOr<mmu::BackingKind> ToBacking(v1::MemoryBacking backing,
@@ -49,7 +50,7 @@ absl::StatusOr<mmu::BackingKind> ToBacking(v1::MemoryBacking backing,
     case v1::MEMORY_BACKING_METADATA_ONLY:
       return mmu::BackingKind::kMetadataOnly;
     default:
-      return InvalidField("INVALID_ENUM_VALUE", field,
+      return InvalidField(mmu::Reason::kInvalidEnumValue, field,
                           absl::StrCat(field, " is ", static_cast<int>(backing),
                                        "; it must be ANONYMOUS, MEMFD or "
                                        "METADATA_ONLY"));
@@ -80,7 +81,7 @@ absl::StatusOr<mmu::VmConfig> ToVmConfig(const v1::Vm& proto,
   if (proto.vcpu_count() != 0) {
     if (proto.vcpu_count() < 1 || proto.vcpu_count() > mmu::kMaxVcpus) {
       return InvalidField(
-          "INVALID_VCPU_COUNT", absl::StrCat(field, ".vcpu_count"),
+          mmu::Reason::kInvalidVcpuCount, absl::StrCat(field, ".vcpu_count"),
           absl::StrCat("vcpu_count is ", proto.vcpu_count(),
                        "; it must be from 1 to ", mmu::kMaxVcpus));
     }
@@ -121,7 +122,7 @@ absl::StatusOr<mmu::MemslotConfig> ToMemslotConfig(const v1::Memslot& proto,
   config.slot = *slot;
   if (!proto.name().empty() &&
       proto.name() != MakeMemslotName(vm_name, config.slot)) {
-    return InvalidField("INVALID_NAME", path("name"),
+    return InvalidField(mmu::Reason::kInvalidName, path("name"),
                         absl::StrCat(path("name"), " is ", Quote(proto.name()),
                                      "; it must be empty or ",
                                      MakeMemslotName(vm_name, config.slot)));
@@ -140,7 +141,7 @@ absl::StatusOr<mmu::MemslotConfig> ToMemslotConfig(const v1::Memslot& proto,
   if (config.size_bytes >> mmu::kPageShift > mmu::kMaxMemslotPages) {
     return mmu::MakeError(
         absl::StatusCode::kInvalidArgument,
-        {"TOO_MANY_PAGES", path("size_bytes"), EINVAL},
+        {mmu::Reason::kTooManyPages, path("size_bytes"), EINVAL},
         absl::StrCat(path("size_bytes"), " is ", config.size_bytes,
                      "; a memslot may have ", mmu::kMaxMemslotPages,
                      " pages of 4096 bytes: use several"));
@@ -166,8 +167,8 @@ absl::StatusOr<v1::VmView> ToView(v1::VmView view, v1::VmView unset) {
     case v1::VM_VIEW_FULL:
       return view;
     default:
-      return WrongValue("INVALID_ENUM_VALUE", "view", static_cast<int>(view),
-                        "BASIC or FULL");
+      return WrongValue(mmu::Reason::kInvalidEnumValue, "view",
+                        static_cast<int>(view), "BASIC or FULL");
   }
 }
 

@@ -9,6 +9,7 @@
 #include "gtest/gtest.h"
 #include "mmu_core/base/error.h"
 #include "mmu_core/base/hooks.h"
+#include "mmu_core/base/reason.h"
 #include "mmu_core/dirty/dirty_log_calls.h"
 #include "mmu_core/testing/dirty_log.h"
 #include "mmu_core/testing/interleaving.h"
@@ -95,7 +96,7 @@ TEST(VmConvertTest, ViewsHaveADefault) {
   EXPECT_EQ(mmu::DetailOf(
                 ToView(static_cast<v1::VmView>(9), v1::VM_VIEW_BASIC).status())
                 .reason,
-            "INVALID_ENUM_VALUE");
+            mmu::Reason::kInvalidEnumValue);
 }
 
 TEST(VmConvertTest, OnlySlotsThatAreInTheLogHaveOne) {

@@ -9,6 +9,7 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/string_view.h"
 #include "google/protobuf/field_mask.pb.h"
+#include "mmu_core/base/reason.h"
 #include "server/base/errors.h"
 #include "server/base/labels.h"
 
@@ -17,7 +18,7 @@ namespace {
 
 absl::Status BadMask(absl::string_view what) {
   return InvalidField(
-      "INVALID_UPDATE_MASK", "update_mask",
+      mmu::Reason::kInvalidUpdateMask, "update_mask",
       absl::StrCat("update_mask ", what,
                    "; it must name fields to change, of labels and "
                    "shadow_page_limit"));
@@ -40,8 +41,8 @@ absl::StatusOr<VmUpdate> ToUpdate(const v1::UpdateVmRequest& request) {
     } else if (path == "shadow_page_limit") {
       const int32_t limit = request.vm().shadow_page_limit();
       if (limit < 0) {
-        return WrongValue("INVALID_RANGE", "vm.shadow_page_limit", limit,
-                          "at least 64");
+        return WrongValue(mmu::Reason::kInvalidRange, "vm.shadow_page_limit",
+                          limit, "at least 64");
       }
       update.shadow_page_limit = static_cast<uint64_t>(limit);
     } else {

@@ -14,6 +14,7 @@
 #include "absl/strings/string_view.h"
 #include "mmu_core/base/error.h"
 #include "mmu_core/base/gfn_range.h"
+#include "mmu_core/base/reason.h"
 #include "mmu_core/guest/first_touch_map.h"
 #include "mmu_core/guest/gpa_space.h"
 #include "mmu_core/guest/pattern.h"
@@ -30,7 +31,7 @@ namespace mmud {
 namespace {
 
 absl::Status BadPattern(absl::string_view field, absl::string_view message) {
-  return InvalidField("INVALID_PATTERN", field, message);
+  return InvalidField(mmu::Reason::kInvalidPattern, field, message);
 }
 
 // The memory that a program may use: `extent`, or all of it.
@@ -71,7 +72,7 @@ absl::StatusOr<mmu::PatternSpec> ToSpec(const lab::v1::AccessPattern& pattern) {
     case lab::v1::AccessPattern::kSequential:
       spec.kind = mmu::PatternSpec::Kind::kSequential;
       if (pattern.sequential().stride_bytes() < 0) {
-        return WrongValue("INVALID_PATTERN",
+        return WrongValue(mmu::Reason::kInvalidPattern,
                           "workload.pattern.sequential.stride_bytes",
                           pattern.sequential().stride_bytes(), "0 or more");
       }
@@ -98,7 +99,7 @@ absl::StatusOr<mmu::PatternSpec> ToSpec(const lab::v1::AccessPattern& pattern) {
       }
       if (hot.drift_pages_per_million_accesses() < 0) {
         return WrongValue(
-            "INVALID_PATTERN",
+            mmu::Reason::kInvalidPattern,
             "workload.pattern.hot_cold.drift_pages_per_million_accesses",
             hot.drift_pages_per_million_accesses(), "0 or more");
       }
@@ -141,7 +142,7 @@ absl::StatusOr<WorkloadSources> PatternSources(
 
 absl::Status TraceNotFound(absl::string_view name, absl::string_view why) {
   return WithResource(
-      ApiError(absl::StatusCode::kNotFound, "TRACE_NOT_FOUND",
+      ApiError(absl::StatusCode::kNotFound, mmu::Reason::kTraceNotFound,
                absl::StrCat("there is no trace ", Quote(name), ": ", why)),
       "mmud.v1.Trace", name);
 }
@@ -149,8 +150,8 @@ absl::Status TraceNotFound(absl::string_view name, absl::string_view why) {
 // An error about what a trace file holds. One that has a reason keeps it: the
 // host may be short of something, which is no fault of the file.
 absl::Status BadTrace(const absl::Status& status) {
-  if (!mmu::DetailOf(status).reason.empty()) return status;
-  return ApiError(absl::StatusCode::kDataLoss, "TRACE_CORRUPT",
+  if (mmu::DetailOf(status).reason != mmu::Reason::kNone) return status;
+  return ApiError(absl::StatusCode::kDataLoss, mmu::Reason::kTraceCorrupt,
                   status.message());
 }
 
@@ -190,8 +191,9 @@ absl::StatusOr<WorkloadSources> TraceSources(const lab::v1::Workload& workload,
                                              const std::string& trace_dir) {
   const lab::v1::TraceReplay& trace = workload.trace();
   if (trace.repeat_count() < 0) {
-    return WrongValue("INVALID_PATTERN", "workload.trace.repeat_count",
-                      trace.repeat_count(), "0 or more");
+    return WrongValue(mmu::Reason::kInvalidPattern,
+                      "workload.trace.repeat_count", trace.repeat_count(),
+                      "0 or more");
   }
   mmu::TraceReplayOptions options;
   options.repeat_count = trace.repeat_count() == 0
@@ -207,9 +209,9 @@ absl::StatusOr<WorkloadSources> TraceSources(const lab::v1::Workload& workload,
       options.placement = mmu::PagePlacement::kScattered;
       break;
     default:
-      return WrongValue("INVALID_ENUM_VALUE", "workload.trace.placement",
-                        static_cast<int>(trace.placement()),
-                        "CONTIGUOUS or SCATTERED");
+      return WrongValue(
+          mmu::Reason::kInvalidEnumValue, "workload.trace.placement",
+          static_cast<int>(trace.placement()), "CONTIGUOUS or SCATTERED");
   }
   absl::StatusOr<mmu::GpaSpace> space =
       SpaceOf(trace.has_extent(), trace.extent(), vm, "workload.trace.extent");
@@ -241,7 +243,7 @@ absl::StatusOr<WorkloadSources> MakeSources(const lab::v1::Workload& workload,
                                             const ManagedVm& vm,
                                             const std::string& trace_dir) {
   if (workload.access_count() < 0) {
-    return WrongValue("INVALID_PATTERN", "workload.access_count",
+    return WrongValue(mmu::Reason::kInvalidPattern, "workload.access_count",
                       workload.access_count(), "0 or more");
   }
   switch (workload.program_case()) {

@@ -11,6 +11,7 @@
 #include "gmock/gmock.h"
 #include "google/longrunning/operations.pb.h"
 #include "gtest/gtest.h"
+#include "mmu_core/base/reason.h"
 #include "mmu_core/testing/fake_clock.h"
 #include "mmud/v1/dirty_log_service.pb.h"
 #include "mmud/v1/vm_service.pb.h"
@@ -32,7 +33,8 @@ const grpc::ServerContextBase* Call(uintptr_t number) {
 }
 
 grpc::Status Refused() {
-  return ToGrpcStatus(InvalidField("INVALID_VCPU_COUNT", "vm.vcpu_count",
+  return ToGrpcStatus(InvalidField(mmu::Reason::kInvalidVcpuCount,
+                                   "vm.vcpu_count",
                                    "vcpu_count is -1 of token-of-mine"));
 }
 

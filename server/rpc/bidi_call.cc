@@ -13,6 +13,7 @@
 #include "absl/time/time.h"
 #include "grpcpp/support/status.h"
 #include "mmu_core/base/clock.h"
+#include "mmu_core/base/reason.h"
 #include "server/base/budget.h"
 #include "server/base/errors.h"
 #include "server/base/status_mapping.h"
@@ -136,7 +137,7 @@ class BidiCall final
   enum class State : uint8_t { kReading, kMaking, kWriting, kFinished };
 
   static absl::Status Gone() {
-    return ApiError(absl::StatusCode::kCancelled, "CALL_CANCELLED",
+    return ApiError(absl::StatusCode::kCancelled, mmu::Reason::kCallCancelled,
                     "the caller left");
   }
 
@@ -147,7 +148,7 @@ class BidiCall final
       if (was_heard_) return;
     }
     End(ApiError(
-            absl::StatusCode::kDeadlineExceeded, "CALL_CANCELLED",
+            absl::StatusCode::kDeadlineExceeded, mmu::Reason::kCallCancelled,
             absl::StrCat("no message came for ",
                          absl::FormatDuration(runtime_.first_message_patience),
                          "; open another stream and send its first message at "

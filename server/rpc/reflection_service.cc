@@ -14,6 +14,7 @@
 #include "grpcpp/server_context.h"
 #include "grpcpp/support/byte_buffer.h"
 #include "grpcpp/support/server_callback.h"
+#include "mmu_core/base/reason.h"
 #include "server/base/budget.h"
 #include "server/base/errors.h"
 #include "server/base/status_mapping.h"
@@ -75,7 +76,8 @@ class ReflectionCall final
   void OnWriteDone(bool ok) override {
     if (!ok) {
       FinishWith(ToGrpcStatus(ApiError(absl::StatusCode::kCancelled,
-                                       "CALL_CANCELLED", "the caller left")));
+                                       mmu::Reason::kCallCancelled,
+                                       "the caller left")));
       return;
     }
     Postpone();

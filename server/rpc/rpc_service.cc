@@ -16,6 +16,7 @@
 #include "grpcpp/support/server_callback.h"
 #include "grpcpp/support/status.h"
 #include "mmu_core/base/check.h"
+#include "mmu_core/base/reason.h"
 #include "server/base/errors.h"
 
 namespace mmud {
@@ -49,7 +50,8 @@ absl::Status ParseRequest(const grpc::ByteBuffer& bytes,
       return absl::OkStatus();
     }
   }
-  return ApiError(absl::StatusCode::kInvalidArgument, "INVALID_REQUEST",
+  return ApiError(absl::StatusCode::kInvalidArgument,
+                  mmu::Reason::kInvalidRequest,
                   absl::StrCat("the ", bytes.Valid() ? bytes.Length() : 0,
                                " bytes of the request are no ",
                                request->GetDescriptor()->full_name(),
@@ -64,7 +66,7 @@ absl::Status SerializeResponse(const google::protobuf::Message& response,
           response, bytes, &own);
   if (status.ok()) return absl::OkStatus();
   return ApiError(
-      absl::StatusCode::kInternal, "INTERNAL_ERROR",
+      absl::StatusCode::kInternal, mmu::Reason::kInternalError,
       absl::StrCat("the answer, a ", response.GetDescriptor()->full_name(),
                    ", cannot be encoded"));
 }

@@ -10,6 +10,7 @@
 #include "absl/synchronization/mutex.h"
 #include "absl/time/time.h"
 #include "grpcpp/support/status.h"
+#include "mmu_core/base/reason.h"
 #include "server/base/budget.h"
 #include "server/base/errors.h"
 #include "server/base/status_mapping.h"
@@ -63,8 +64,8 @@ class StreamCall final : public grpc::ServerWriteReactor<grpc::ByteBuffer>,
       // The call is over: the peer hears of no status, the metrics do.
       absl::Status status = end();
       if (status.ok()) {
-        status = ApiError(absl::StatusCode::kCancelled, "CALL_CANCELLED",
-                          "the caller left");
+        status = ApiError(absl::StatusCode::kCancelled,
+                          mmu::Reason::kCallCancelled, "the caller left");
       }
       FinishWith(status);
       return;

@@ -6,6 +6,7 @@
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "google/protobuf/message.h"
+#include "mmu_core/base/reason.h"
 #include "server/base/errors.h"
 #include "server/base/status_mapping.h"
 #include "server/rpc/cut_off.h"
@@ -46,7 +47,7 @@ class UnaryCall final : public grpc::ServerUnaryReactor {
     grpc::Status status =
         context_.IsCancelled()
             ? ToGrpcStatus(ApiError(absl::StatusCode::kCancelled,
-                                    "CALL_CANCELLED",
+                                    mmu::Reason::kCallCancelled,
                                     "the caller left before its turn came"))
             : function_(
                   &context_, request_,

@@ -11,6 +11,7 @@
 #include "absl/types/optional.h"
 #include "grpcpp/support/status.h"
 #include "mmu_core/base/clock.h"
+#include "mmu_core/base/reason.h"
 #include "server/base/budget.h"
 #include "server/base/errors.h"
 #include "server/base/status_mapping.h"
@@ -103,7 +104,8 @@ class WaitingCall final : public grpc::ServerUnaryReactor,
     grpc::Status status =
         context_.IsCancelled()
             ? ToGrpcStatus(ApiError(absl::StatusCode::kCancelled,
-                                    "CALL_CANCELLED", "the caller left"))
+                                    mmu::Reason::kCallCancelled,
+                                    "the caller left"))
             : ToGrpcStatus(answer_(response_));
     answer_ = nullptr;
     FinishWith(std::move(status));

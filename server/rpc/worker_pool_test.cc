@@ -6,6 +6,7 @@
 #include "absl/synchronization/notification.h"
 #include "gtest/gtest.h"
 #include "mmu_core/base/error.h"
+#include "mmu_core/base/reason.h"
 #include "mmu_core/base/thread.h"
 
 namespace mmud {
@@ -57,7 +58,7 @@ TEST_F(WorkerPoolWithoutThreads, RefusesWorkThatNobodyCouldDo) {
   mmu::LimitThreads(0);
   bool done = false;
   EXPECT_EQ(mmu::DetailOf(pool.Post([&done] { done = true; })).reason,
-            "THREADS_EXHAUSTED");
+            mmu::Reason::kThreadsExhausted);
   EXPECT_EQ(pool.threads(), 0);
   mmu::LimitThreads(-1);
   absl::Notification later;
@@ -87,7 +88,8 @@ TEST_F(WorkerPoolWithoutThreads, LongWorkIsRefusedWhileTheOthersAreBusy) {
   WorkerPool pool(3, WorkerPool::WithoutThread::kRefuse);
   mmu::LimitThreads(1);
   ASSERT_TRUE(pool.Post([&end] { end.WaitForNotification(); }).ok());
-  EXPECT_EQ(mmu::DetailOf(pool.Post([] {})).reason, "THREADS_EXHAUSTED");
+  EXPECT_EQ(mmu::DetailOf(pool.Post([] {})).reason,
+            mmu::Reason::kThreadsExhausted);
   EXPECT_EQ(pool.threads(), 1);
   end.Notify();
 }

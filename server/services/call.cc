@@ -13,6 +13,7 @@
 #include "google/protobuf/io/zero_copy_stream_impl_lite.h"
 #include "google/protobuf/message.h"
 #include "mmu_core/base/clock.h"
+#include "mmu_core/base/reason.h"
 #include "mmu_core/dirty/log_owner.h"
 #include "server/base/errors.h"
 #include "server/base/owner_token.h"
@@ -40,11 +41,12 @@ void HideOwnerToken(google::protobuf::Message* message) {
 
 absl::Status CheckCaller(const CallContext& context) {
   if (context.deadline() < mmu::MonotonicTime::Now()) {
-    return ApiError(absl::StatusCode::kDeadlineExceeded, "CALL_CANCELLED",
+    return ApiError(absl::StatusCode::kDeadlineExceeded,
+                    mmu::Reason::kCallCancelled,
                     "the deadline of the call passed");
   }
   if (context.IsCancelled()) {
-    return ApiError(absl::StatusCode::kCancelled, "CALL_CANCELLED",
+    return ApiError(absl::StatusCode::kCancelled, mmu::Reason::kCallCancelled,
                     "the caller left");
   }
   return absl::OkStatus();

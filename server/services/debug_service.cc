@@ -8,6 +8,7 @@
 #include "absl/status/statusor.h"
 #include "grpcpp/support/status.h"
 #include "mmu_core/base/clock.h"
+#include "mmu_core/base/reason.h"
 #include "mmu_core/mmu/shadow_page_info.h"
 #include "mmu_core/stats/mmu_cost.h"
 #include "mmu_core/vm/inspect/audit.h"
@@ -26,7 +27,8 @@ constexpr size_t kMaxViolations = 1000;
 
 absl::Status CheckEnabled(const DaemonState& state) {
   if (state.config.enable_debug_service) return absl::OkStatus();
-  return ApiError(absl::StatusCode::kPermissionDenied, "DEBUG_DISABLED",
+  return ApiError(absl::StatusCode::kPermissionDenied,
+                  mmu::Reason::kDebugDisabled,
                   "the debug service is off; start the daemon with "
                   "--enable_debug_service");
 }

@@ -16,6 +16,7 @@
 #include "google/longrunning/operations.pb.h"
 #include "grpcpp/support/status.h"
 #include "mmu_core/base/clock.h"
+#include "mmu_core/base/reason.h"
 #include "mmu_core/dirty/dirty_log_calls.h"
 #include "mmu_core/dirty/dirty_log_state.h"
 #include "mmu_core/dirty/log_owner.h"
@@ -63,12 +64,13 @@ class StartTurn {
 absl::StatusOr<std::shared_ptr<StartTurn>> TakeTurn(DaemonState& state,
                                                     const VmUse& vm) {
   if (!vm->TryBeginDirtyLogStart()) {
-    return AboutVm(ApiError(absl::StatusCode::kAborted, "DIRTY_LOG_STARTING",
-                            absl::StrCat("another StartDirtyLog is at work on ",
-                                         vm->name(),
-                                         "; wait for its operation or cancel "
-                                         "it")),
-                   vm->name());
+    return AboutVm(
+        ApiError(
+            absl::StatusCode::kAborted, mmu::Reason::kDirtyLogStarting,
+            absl::StrCat("another StartDirtyLog is at work on ", vm->name(),
+                         "; wait for its operation or cancel "
+                         "it")),
+        vm->name());
   }
   absl::StatusOr<VmUse> use = state.vms.ForOperation(vm);
   if (!use.ok()) {

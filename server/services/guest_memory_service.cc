@@ -14,6 +14,7 @@
 #include "absl/types/span.h"
 #include "mmu_core/base/address.h"
 #include "mmu_core/base/gfn_range.h"
+#include "mmu_core/base/reason.h"
 #include "mmu_core/vm/vm.h"
 #include "server/base/errors.h"
 #include "server/control/in_flight_ranges.h"
@@ -37,11 +38,12 @@ absl::Status CheckContents(const ManagedVm& vm,
   std::erase_if(empty, [](const auto& slot) { return slot.has_contents; });
   const mmu::MemslotInfo* const slot = FirstSlotIn(empty, ranges);
   if (slot == nullptr) return absl::OkStatus();
-  return AboutVm(ApiError(absl::StatusCode::kFailedPrecondition, "NO_CONTENTS",
-                          absl::StrCat("slot ", slot->config.slot,
-                                       " has no contents: its backing is "
-                                       "METADATA_ONLY")),
-                 vm.name());
+  return AboutVm(
+      ApiError(absl::StatusCode::kFailedPrecondition, mmu::Reason::kNoContents,
+               absl::StrCat("slot ", slot->config.slot,
+                            " has no contents: its backing is "
+                            "METADATA_ONLY")),
+      vm.name());
 }
 
 // What is to be read next; nothing at the end.
@@ -159,7 +161,7 @@ absl::StatusOr<NextRanges> ReadInFlight(const v1::PagesInFlight& request,
 absl::StatusOr<NextRanges> RangesOf(const v1::ReadPagesRequest& request,
                                     const ManagedVm& vm) {
   if (request.extents().empty() != request.has_in_flight()) {
-    return InvalidField("INVALID_RANGE", "extents",
+    return InvalidField(mmu::Reason::kInvalidRange, "extents",
                         request.has_in_flight()
                             ? "extents and in_flight are both set; one of them "
                               "says what to read"

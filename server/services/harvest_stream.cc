@@ -16,6 +16,7 @@
 #include "mmu_core/base/check.h"
 #include "mmu_core/base/clock.h"
 #include "mmu_core/base/error.h"
+#include "mmu_core/base/reason.h"
 #include "mmu_core/dirty/dirty_log_calls.h"
 #include "mmu_core/dirty/dirty_log_state.h"
 #include "mmu_core/vm/core/vm_config.h"
@@ -71,7 +72,7 @@ mmu::LogCall HarvestStream::Call() const {
 absl::Status HarvestStream::Take(const v1::HarvestDirtyLogRequest& request) {
   using Part = v1::HarvestDirtyLogRequest;
   if (static_cast<bool>(vm_) != (request.part_case() != Part::kOpen)) {
-    return InvalidField("INVALID_REQUEST", "open",
+    return InvalidField(mmu::Reason::kInvalidRequest, "open",
                         vm_ ? "open is set a second time; a stream harvests "
                               "one log: open another stream"
                             : "the first message is not open; it says which "
@@ -92,7 +93,7 @@ absl::Status HarvestStream::Take(const v1::HarvestDirtyLogRequest& request) {
     case Part::PART_NOT_SET:
       break;
   }
-  return InvalidField("INVALID_REQUEST", "seal",
+  return InvalidField(mmu::Reason::kInvalidRequest, "seal",
                       "the message says nothing; set seal, clear or "
                       "acknowledge");
 }
@@ -157,7 +158,8 @@ absl::StatusOr<HarvestStream::SentChunk> HarvestStream::FindChunk(
   const auto chunk = sent_.find(number);
   if (chunk == sent_.end()) {
     return mmu::MakeError(
-        absl::StatusCode::kAborted, {"EPOCH_MISMATCH", "clear.number"},
+        absl::StatusCode::kAborted,
+        {mmu::Reason::kEpochMismatch, "clear.number"},
         absl::StrCat("clear.number is ", number,
                      "; it must be a chunk of this stream's newest seal, which "
                      "is cleared once"));
@@ -170,7 +172,8 @@ absl::StatusOr<HarvestStream::SentChunk> HarvestStream::FindChunk(
   // Of one that was only moved the epoch has no pages, which mmu_core says.
   if (slot->config.size_bytes >> mmu::kPageShift != sent.slot_pages) {
     return mmu::MakeError(
-        absl::StatusCode::kAborted, {"EPOCH_MISMATCH", "clear.number"},
+        absl::StatusCode::kAborted,
+        {mmu::Reason::kEpochMismatch, "clear.number"},
         absl::StrCat("clear.number is ", number, ", and memslot ", sent.slot,
                      " was made anew since that chunk was sent; seal again"));
   }

@@ -15,6 +15,7 @@
 #include "google/longrunning/operations.pb.h"
 #include "grpcpp/support/status.h"
 #include "mmu_core/base/clock.h"
+#include "mmu_core/base/reason.h"
 #include "server/base/errors.h"
 #include "server/base/resource_names.h"
 #include "server/control/operation.h"
@@ -66,8 +67,8 @@ absl::StatusOr<mmu::MonotonicTime> EndOfWait(
   absl::Duration timeout;
   if (!FromProto(request.timeout(), &timeout) ||
       timeout < absl::ZeroDuration()) {
-    return WrongValue("INVALID_REQUEST", "timeout", Show(request.timeout()),
-                      "0 or more");
+    return WrongValue(mmu::Reason::kInvalidRequest, "timeout",
+                      Show(request.timeout()), "0 or more");
   }
   return std::min(until, mmu::MonotonicTime::Now() + timeout);
 }
@@ -88,7 +89,7 @@ grpc::Status OperationsServiceImpl::ListOperations(
     CallContext*, const google::longrunning::ListOperationsRequest* request,
     google::longrunning::ListOperationsResponse* response) {
   if (!request->name().empty() && request->name() != "operations") {
-    return ToGrpcStatus(WrongValue("INVALID_NAME", "name",
+    return ToGrpcStatus(WrongValue(mmu::Reason::kInvalidName, "name",
                                    Quote(request->name()),
                                    "\"operations\", or empty"));
   }

@@ -13,6 +13,7 @@
 #include "google/longrunning/operations.pb.h"
 #include "grpcpp/support/status.h"
 #include "mmu_core/base/gfn_range.h"
+#include "mmu_core/base/reason.h"
 #include "mmu_core/dirty/dirty_log_types.h"
 #include "mmu_core/vm/jobs/recover_job.h"
 #include "mmu_core/vm/jobs/split_job.h"
@@ -51,7 +52,7 @@ absl::StatusOr<std::shared_ptr<SplitTurn>> TakeTurn(DaemonState& state,
                                                     const VmUse& vm) {
   if (!vm->TryBeginSplit()) {
     return AboutVm(
-        ApiError(absl::StatusCode::kAborted, "SPLIT_RUNNING",
+        ApiError(absl::StatusCode::kAborted, mmu::Reason::kSplitRunning,
                  absl::StrCat("a split or recovery of ", vm->name(),
                               " runs already; cancel it or wait for it")),
         vm->name());
@@ -145,7 +146,8 @@ absl::Status CheckNoDirtyLog(const ManagedVm& vm,
   if (slot == nullptr) return absl::OkStatus();
   const std::string name = MakeMemslotName(vm.name(), slot->config.slot);
   return WithResource(
-      ApiError(absl::StatusCode::kFailedPrecondition, "DIRTY_LOG_ACTIVE",
+      ApiError(absl::StatusCode::kFailedPrecondition,
+               mmu::Reason::kDirtyLogActive,
                absl::StrCat(name,
                             " logs dirty pages; huge pages can be "
                             "recovered after StopDirtyLog")),
@@ -237,7 +239,7 @@ grpc::Status SplitServiceImpl::UpdateSplit(
             ParseOperationName(request->operation(), "operation");
         if (!name.ok()) return name.status();
         if (!request->has_throttle()) {
-          return InvalidField("INVALID_THROTTLE", "throttle",
+          return InvalidField(mmu::Reason::kInvalidThrottle, "throttle",
                               "throttle is not set; it is what to change");
         }
         const absl::StatusOr<std::shared_ptr<mmu::SplitJob>> job =

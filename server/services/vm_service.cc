@@ -17,6 +17,7 @@
 #include "grpcpp/support/status.h"
 #include "mmu_core/base/clock.h"
 #include "mmu_core/base/error.h"
+#include "mmu_core/base/reason.h"
 #include "mmu_core/dirty/dirty_log.h"
 #include "mmu_core/dirty/dirty_log_calls.h"
 #include "mmu_core/dirty/dirty_log_state.h"
@@ -49,7 +50,8 @@ constexpr absl::Duration kMaxPause = absl::Hours(1);
 absl::Status CheckNoSplit(const ManagedVm& vm) {
   if (!vm.is_splitting()) return absl::OkStatus();
   return AboutVm(
-      ApiError(absl::StatusCode::kFailedPrecondition, "OPERATION_RUNNING",
+      ApiError(absl::StatusCode::kFailedPrecondition,
+               mmu::Reason::kOperationRunning,
                "a split or recovery of huge pages works on the memslots; "
                "cancel it or wait for its end"),
       vm.name());
@@ -92,7 +94,7 @@ v1::Vm ToVm(const VmRegistry::Sight& vm, v1::VmView view) {
 // request.
 absl::Status AgainstExisting(const absl::Status& status) {
   const mmu::ErrorDetail detail = mmu::DetailOf(status);
-  if (detail.reason != "REGION_OVERLAP") return status;
+  if (detail.reason != mmu::Reason::kRegionOverlap) return status;
   return mmu::MakeError(absl::StatusCode::kAlreadyExists, detail,
                         std::string(status.message()));
 }
@@ -101,7 +103,8 @@ absl::Status NxOptOutDenied(const v1::Vm& vm) {
   const std::string field =
       absl::StrCat("vm.", MmuName(vm), ".nx_huge_pages_opt_out");
   return mmu::MakeError(
-      absl::StatusCode::kPermissionDenied, {"NX_OPT_OUT_DENIED", field, EPERM},
+      absl::StatusCode::kPermissionDenied,
+      {mmu::Reason::kNxOptOutDenied, field, EPERM},
       absl::StrCat(field,
                    " is true, and this daemon does not let VMs opt out; start "
                    "it with --allow_nx_huge_pages_opt_out"));
@@ -110,7 +113,7 @@ absl::Status NxOptOutDenied(const v1::Vm& vm) {
 absl::Status SetShadowPageLimit(uint64_t limit, ManagedVm& vm,
                                 mmu::MmuCost* cost) {
   absl::Status status = vm.vm().SetShadowPageLimit(limit, cost);
-  if (mmu::DetailOf(status).reason == "NO_SHADOW_PAGES") {
+  if (mmu::DetailOf(status).reason == mmu::Reason::kNoShadowPages) {
     return AboutVm(status, vm.name());
   }
   return InField(status, "vm.");
@@ -120,7 +123,7 @@ absl::Status SetShadowPageLimit(uint64_t limit, ManagedVm& vm,
 absl::StatusOr<mmu::MemslotConfig> ToConfig(
     const v1::SetMemslotRequest& request, const std::string& vm) {
   if (!request.has_memslot()) {
-    return InvalidField("INVALID_REQUEST", "memslot",
+    return InvalidField(mmu::Reason::kInvalidRequest, "memslot",
                         "memslot is not set; it says what to make");
   }
   return ToMemslotConfig(request.memslot(), vm, "memslot");
@@ -195,7 +198,7 @@ absl::StatusOr<v1::CreateVmResponse> VmServiceImpl::Create(
     return status;
   }
   if (!request.has_vm()) {
-    return InvalidField("INVALID_REQUEST", "vm",
+    return InvalidField(mmu::Reason::kInvalidRequest, "vm",
                         "vm is not set; it says what to make");
   }
   const std::string name = VmName(request.vm_id());
@@ -334,7 +337,7 @@ grpc::Status VmServiceImpl::PauseVcpus(CallContext* context,
         if (request->has_max_duration() &&
             (!FromProto(request->max_duration(), &duration) ||
              duration <= absl::ZeroDuration() || duration > kMaxPause)) {
-          return WrongValue("INVALID_DURATION", "max_duration",
+          return WrongValue(mmu::Reason::kInvalidDuration, "max_duration",
                             Show(request->max_duration()),
                             "more than 0 and at most 1h");
         }

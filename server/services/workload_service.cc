@@ -12,6 +12,7 @@
 #include "absl/strings/str_cat.h"
 #include "absl/time/time.h"
 #include "grpcpp/support/status.h"
+#include "mmu_core/base/reason.h"
 #include "mmu_core/vm/run/workload.h"
 #include "mmu_core/vm/vm.h"
 #include "server/base/errors.h"
@@ -31,7 +32,8 @@ constexpr char kList[] = "workloads";
 
 absl::Status NotRunning(const std::string& name) {
   return WithResource(
-      ApiError(absl::StatusCode::kFailedPrecondition, "WORKLOAD_NOT_RUNNING",
+      ApiError(absl::StatusCode::kFailedPrecondition,
+               mmu::Reason::kWorkloadNotRunning,
                absl::StrCat(name, " has ended; GetWorkload tells how")),
       "mmud.lab.v1.Workload", name);
 }
@@ -41,19 +43,20 @@ absl::Status NotRunning(const std::string& name) {
 absl::Status ApplyLimits(const lab::v1::Workload& workload, int vcpus,
                          mmu::WorkloadOptions* options) {
   if (workload.vcpu_count() < 0 || workload.vcpu_count() > vcpus) {
-    return WrongValue("INVALID_VCPU_COUNT", "workload.vcpu_count",
+    return WrongValue(mmu::Reason::kInvalidVcpuCount, "workload.vcpu_count",
                       workload.vcpu_count(),
                       absl::StrCat("from 1 to ", vcpus, ", or 0 for all"));
   }
   if (workload.max_accesses_per_second() < 0) {
-    return WrongValue("INVALID_PATTERN", "workload.max_accesses_per_second",
+    return WrongValue(mmu::Reason::kInvalidPattern,
+                      "workload.max_accesses_per_second",
                       workload.max_accesses_per_second(), "0 or more");
   }
   options->accesses_per_second = workload.max_accesses_per_second();
   if (workload.has_max_duration() &&
       (!FromProto(workload.max_duration(), &options->max_duration) ||
        options->max_duration <= absl::ZeroDuration())) {
-    return WrongValue("INVALID_PATTERN", "workload.max_duration",
+    return WrongValue(mmu::Reason::kInvalidPattern, "workload.max_duration",
                       Show(workload.max_duration()), "positive, or unset");
   }
   return absl::OkStatus();
@@ -97,7 +100,7 @@ absl::StatusOr<lab::v1::StartWorkloadResponse> WorkloadServiceImpl::Start(
   absl::StatusOr<VmUse> vm = FindVm(state_, request.vm(), "vm");
   if (!vm.ok()) return vm.status();
   if (!request.has_workload()) {
-    return InvalidField("INVALID_REQUEST", "workload",
+    return InvalidField(mmu::Reason::kInvalidRequest, "workload",
                         "workload is not set; it says what to run");
   }
   const lab::v1::Workload& asked = request.workload();

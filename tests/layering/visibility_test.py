@@ -32,6 +32,7 @@ PUBLIC_TARGETS = {
     "//mmu_core/base:hooks",
     "//mmu_core/base:level",
     "//mmu_core/base:mutex",
+    "//mmu_core/base:reason",
     "//mmu_core/base:thread",
     "//mmu_core/base:with_memory",
     "//mmu_core/dirty:dirty_log",

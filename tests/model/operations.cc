@@ -11,6 +11,7 @@
 #include "absl/types/span.h"
 #include "mmu_core/base/clock.h"
 #include "mmu_core/base/error.h"
+#include "mmu_core/base/reason.h"
 #include "mmu_core/dirty/dirty_log_calls.h"
 #include "mmu_core/dirty/dirty_log_state.h"
 #include "mmu_core/dirty/log_owner.h"
@@ -159,10 +160,11 @@ class Comparison {
     if (problem_.empty()) problem_ = absl::StrFormat(format, args...);
   }
 
-  void Expect(const absl::Status& status, const std::string& reason) {
-    const std::string got = status.ok() ? "" : DetailOf(status).reason;
-    if (got != reason) {
-      Differs("expected error '%s', got %s", reason, status.ToString());
+  void Expect(const absl::Status& status, Reason reason) {
+    if (status.ok() != (reason == Reason::kNone) ||
+        DetailOf(status).reason != reason) {
+      Differs("expected error '%s', got %s", std::string(ToString(reason)),
+              status.ToString());
     }
   }
 
@@ -219,7 +221,7 @@ class Comparison {
     slot.readonly = shape.readonly;
     const bool overlaps = Overlaps(id, slot.base_page, slot.pages);
     Expect(vm_->SetMemslot(ConfigOf(id, slot)),
-           overlaps ? "REGION_OVERLAP" : "");
+           overlaps ? Reason::kRegionOverlap : Reason::kNone);
     if (overlaps) return;
     model_.slots()[id] = slot;
     if (!slot.readonly) model_.JoinLog(model_.slots()[id]);
@@ -231,7 +233,8 @@ class Comparison {
     if (exists) {
       model_.slots().erase(it);
     }
-    Expect(vm_->SetMemslot(Slot(id, 0, 0)), exists ? "" : "MEMSLOT_NOT_FOUND");
+    Expect(vm_->SetMemslot(Slot(id, 0, 0)),
+           exists ? Reason::kNone : Reason::kMemslotNotFound);
   }
 
   void Move(uint32_t id, uint64_t place, uint32_t c) {
@@ -241,7 +244,7 @@ class Comparison {
     moved.base_page = place * kPlaceStride + c % 3;
     const bool overlaps = Overlaps(id, moved.base_page, moved.pages);
     Expect(vm_->SetMemslot(ConfigOf(id, moved)),
-           overlaps ? "REGION_OVERLAP" : "");
+           overlaps ? Reason::kRegionOverlap : Reason::kNone);
     if (overlaps) return;
     const bool moves = it->second.base_page != moved.base_page;
     it->second.base_page = moved.base_page;
@@ -259,39 +262,39 @@ class Comparison {
       if (id < kSlots ? slot_id != id : slot.readonly) continue;
       slots.push_back(&slot);
     }
-    std::string reason;
+    Reason reason = Reason::kNone;
     if (model_.log().has_value()) {
       const DirtyLogConfig& started = model_.log()->config;
       if (started.slots != config.slots ||
           started.initially_set != config.initially_set ||
           started.split != config.split) {
-        reason = "DIRTY_LOG_ACTIVE";
+        reason = Reason::kDirtyLogActive;
       }
     } else if (slots.empty()) {
-      reason = "MEMSLOT_NOT_FOUND";
+      reason = Reason::kMemslotNotFound;
     }
     DirtyLogStart start = TestStart(config);
     start.claim = Claim();
     start.now = now_;
     Expect(vm_->StartDirtyLog(start, nullptr).status(), reason);
-    if (reason.empty() && !model_.log().has_value()) {
+    if (reason == Reason::kNone && !model_.log().has_value()) {
       model_.StartLog(slots, config);
     }
   }
 
   void Stop(bool recover, bool discard) {
-    std::string reason;
+    Reason reason = Reason::kNone;
     if (!model_.log().has_value()) {
-      reason = "DIRTY_LOG_OFF";
+      reason = Reason::kDirtyLogOff;
     } else if (!discard && SomethingIsDirty()) {
-      reason = "UNDELIVERED_PAGES";
+      reason = Reason::kUndeliveredPages;
     }
     const DirtyLogStop stop = {
         .by = Call(),
         .undelivered = discard ? Undelivered::kDiscard : Undelivered::kRefuse,
         .recover = recover ? RecoverOnStop::kYes : RecoverOnStop::kNo};
     Expect(vm_->StopDirtyLog(stop, nullptr).status(), reason);
-    if (reason.empty()) model_.StopLog();
+    if (reason == Reason::kNone) model_.StopLog();
   }
 
   bool SomethingIsDirty() {
@@ -311,7 +314,7 @@ class Comparison {
 
   std::set<uint64_t> Listed(uint32_t id, uint64_t epoch) {
     std::vector<uint64_t> words((model_.slots()[id].pages + 63) / 64);
-    Expect(ReadLog(*vm_, id, epoch, 0, absl::MakeSpan(words)), "");
+    Expect(ReadLog(*vm_, id, epoch, 0, absl::MakeSpan(words)), Reason::kNone);
     const std::vector<uint64_t> pages = PagesOf(words);
     return {pages.begin(), pages.end()};
   }
@@ -329,7 +332,8 @@ class Comparison {
                                                              : 0;
     const absl::StatusOr<SealOutcome> seal =
         vm_->SealDirtyLog(Call(), acknowledged, nullptr);
-    Expect(seal.status(), model_.log().has_value() ? "" : "DIRTY_LOG_OFF");
+    Expect(seal.status(),
+           model_.log().has_value() ? Reason::kNone : Reason::kDirtyLogOff);
     if (!seal.ok()) return;
     if (seal->epoch != model_.log()->epoch) Differs("epoch %d", seal->epoch);
     const uint64_t delivered = model_.Acknowledge(acknowledged);
@@ -409,11 +413,11 @@ class Comparison {
       mask[i / 64] |= uint64_t{1} << (i % 64);
       if (before.count(first_page + i) != 0) expected.push_back(first_page + i);
     }
-    std::string reason;
+    Reason reason = Reason::kNone;
     if (!sealed) {
-      reason = "EPOCH_MISMATCH";
+      reason = Reason::kEpochMismatch;
     } else if (model_.OtherEpochsInFlight(epoch) == kMaxEpochsInFlight) {
-      reason = "LIMIT_EXCEEDED";
+      reason = Reason::kLimitExceeded;
     }
     const absl::StatusOr<ClearResult> cleared =
         vm_->ClearDirtyLog(Call(), id, epoch, first_page, count, mask, nullptr);
@@ -439,7 +443,7 @@ class Comparison {
       Expect(vm_->ReadMemory(ToGpa(Gfn(slot.base_page + page)),
                              absl::MakeSpan(reinterpret_cast<std::byte*>(&word),
                                             sizeof(word))),
-             "");
+             Reason::kNone);
       slot.copy[page] = word;
     }
     log->uncopied.clear();
@@ -459,7 +463,7 @@ class Comparison {
     if (mistake_ == Mistake::kNone && !model_.MayAcknowledge(epoch)) return;
     const absl::StatusOr<AcknowledgeResult> result =
         vm_->AcknowledgePages(Call(), epoch);
-    Expect(result.status(), "");
+    Expect(result.status(), Reason::kNone);
     if (!result.ok()) return;
     const uint64_t delivered = model_.Acknowledge(epoch);
     if (result->acknowledged_page_count != delivered) {
@@ -495,7 +499,7 @@ class Comparison {
     }
     const absl::StatusOr<AcknowledgeResult> result =
         vm_->AcknowledgePages(Call(), epoch, id, first_page, count, mask);
-    Expect(result.status(), "");
+    Expect(result.status(), Reason::kNone);
     if (!result.ok()) return;
     if (result->acknowledged_page_count != expected.acknowledged_page_count ||
         result->later_page_count != expected.later_page_count ||
@@ -520,8 +524,8 @@ class Comparison {
                   by_force ? LogOwner::Force::kYes : LogOwner::Force::kNo, now_,
                   nullptr)
                .status(),
-           "");
-    Expect(vm_->SealDirtyLog(former, 0, nullptr).status(), "LOG_FENCED");
+           Reason::kNone);
+    Expect(vm_->SealDirtyLog(former, 0, nullptr).status(), Reason::kLogFenced);
     for (auto& [id, slot] : model_.slots()) {
       if (slot.log.has_value()) ReferenceModel::Return(*slot.log);
     }
@@ -573,11 +577,11 @@ class Comparison {
     if (c % 5 == 0) request.throttle.max_lock_hold = absl::Nanoseconds(1);
     const auto job = SplitJob::Create(vm_->state(), request);
     if (!job.ok()) {
-      Expect(job.status(), "INVALID_RANGE");
+      Expect(job.status(), Reason::kInvalidRange);
       return;
     }
     const uint64_t flushes = vm_->Stats().flush.remote_tlb_flush_requests;
-    Expect((*job)->Run(), "");
+    Expect((*job)->Run(), Reason::kNone);
     const SplitProgress progress = (*job)->Progress();
     if (progress.done_bytes != progress.total_bytes) Differs("split not done");
     if (vm_->Stats().flush.remote_tlb_flush_requests != flushes) {
@@ -604,7 +608,7 @@ class Comparison {
     }
     if (ranges.empty()) return;
     Expect(vm_->RecoverHugePages(ranges, nullptr).status(),
-           logged ? "DIRTY_LOG_ACTIVE" : "");
+           logged ? Reason::kDirtyLogActive : Reason::kNone);
   }
 
   void Age(uint32_t a, bool clear) {
@@ -614,7 +618,7 @@ class Comparison {
               .Intersect(GfnRange::Of(Gfn(slot.base_page), slot.pages));
       const auto mode = clear ? AgeMode::kTestAndClear : AgeMode::kTest;
       const absl::StatusOr<AgeResult> aged = vm_->Age(range, mode, nullptr);
-      Expect(aged.status(), "");
+      Expect(aged.status(), Reason::kNone);
       if (!aged.ok()) return;
       if (PagesOf(aged->young).size() != aged->young_page_count) {
         Differs("%d young pages, the bitmap has others",

@@ -9,6 +9,7 @@
 #include "absl/status/status.h"
 #include "gtest/gtest.h"
 #include "mmu_core/base/error.h"
+#include "mmu_core/base/reason.h"
 #include "mmu_core/memory/memslot.h"
 #include "mmu_core/memory/region_request.h"
 #include "mmu_core/testing/vm_builder.h"
@@ -53,7 +54,7 @@ TEST(SetMemoryRegionTest, AsManySlotsAsThereAreIdsAndNotOneMore) {
   }
   const absl::Status one_more = add(kUserMemslots);
   EXPECT_EQ(ErrnoOf(one_more), EINVAL);
-  EXPECT_EQ(DetailOf(one_more).reason, "INVALID_SLOT");
+  EXPECT_EQ(DetailOf(one_more).reason, Reason::kInvalidSlot);
   EXPECT_EQ(vm->Memslots().size(), kUserMemslots);
   EXPECT_EQ(Write(*vm, (kUserMemslots - 1) * kPageSize), AccessOutcome::kDone);
   EXPECT_EQ(Write(*vm, kUserMemslots * kPageSize), AccessOutcome::kEmulated);

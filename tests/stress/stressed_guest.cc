@@ -7,6 +7,7 @@
 #include "absl/strings/str_format.h"
 #include "mmu_core/base/access.h"
 #include "mmu_core/base/error.h"
+#include "mmu_core/base/reason.h"
 #include "mmu_core/vm/core/vm_config.h"
 #include "mmu_core/vm/vcpu/pre_fault.h"
 #include "mmu_core/vm/vcpu/shadow_vcpu.h"
@@ -93,9 +94,11 @@ bool StressedGuest::PreFault(int index, std::mt19937_64& random) {
                      [this] { return pausing() || stopping(); });
   const ChangingRegions::Stamp after = spaces_.changing->Look(region);
   CountPreFault();
-  const std::string reason = DetailOf(status).reason;
-  if (reason == "INTERRUPTED" || reason == "DIRTY_RING_FULL") return true;
-  std::string expected;
+  const Reason reason = DetailOf(status).reason;
+  if (reason == Reason::kInterrupted || reason == Reason::kDirtyRingFull) {
+    return true;
+  }
+  Reason expected = Reason::kNone;
   if (!stable) {
     if (before != after) return true;
     switch (ChangingRegions::StateOf(before)) {
@@ -104,13 +107,13 @@ bool StressedGuest::PreFault(int index, std::mt19937_64& random) {
       case ChangingRegions::State::kMemory:
         break;
       case ChangingRegions::State::kNothing:
-        expected = "NO_MEMORY_THERE";
+        expected = Reason::kNoMemoryThere;
     }
   }
   if (reason == expected) return true;
   Report(absl::StrFormat("vCPU %d maps ahead at gpa %#x: '%s' expected, got %s",
-                         index, range.gpa.value(), expected,
-                         status.ToString()));
+                         index, range.gpa.value(),
+                         std::string(ToString(expected)), status.ToString()));
   return false;
 }
 

@@ -6,6 +6,7 @@
 #include "absl/status/status.h"
 #include "mmu_core/base/error.h"
 #include "mmu_core/base/format.h"
+#include "mmu_core/base/reason.h"
 #include "mmu_core/shadow/shadow_pages.h"
 #include "mmu_core/vm/core/vm_config.h"
 
@@ -14,7 +15,7 @@ namespace {
 
 absl::Status Invalid(const char* field, const std::string& message) {
   return MakeError(absl::StatusCode::kInvalidArgument,
-                   {"INVALID_MMU_OPTION", field, EINVAL}, message);
+                   {Reason::kInvalidMmuOption, field, EINVAL}, message);
 }
 
 absl::Status CheckLimit(const VmConfig& config) {

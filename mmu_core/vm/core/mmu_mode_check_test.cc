@@ -6,6 +6,7 @@
 #include "absl/strings/match.h"
 #include "gtest/gtest.h"
 #include "mmu_core/base/error.h"
+#include "mmu_core/base/reason.h"
 #include "mmu_core/vm/core/vm_config.h"
 
 namespace mmu {
@@ -26,7 +27,7 @@ std::string RefusedField(const VmConfig& config, const std::string& mentions) {
   if (status.ok()) return "";
   const ErrorDetail detail = DetailOf(status);
   EXPECT_EQ(status.code(), absl::StatusCode::kInvalidArgument);
-  EXPECT_EQ(detail.reason, "INVALID_MMU_OPTION");
+  EXPECT_EQ(detail.reason, Reason::kInvalidMmuOption);
   EXPECT_EQ(detail.kvm_errno, EINVAL);
   EXPECT_TRUE(absl::StrContains(status.message(), mentions)) << status;
   return detail.field;

@@ -7,6 +7,7 @@
 #include "mmu_core/base/check.h"
 #include "mmu_core/base/error.h"
 #include "mmu_core/base/format.h"
+#include "mmu_core/base/reason.h"
 
 namespace mmu {
 namespace {
@@ -42,7 +43,7 @@ absl::Status NxParameters::SetNxHugePages(std::string_view value) {
   MutexLock lock(mu_);
   if (never_) {
     return MakeError(absl::StatusCode::kPermissionDenied,
-                     {"NX_HUGE_PAGES_NEVER", "nx_huge_pages", EPERM},
+                     {Reason::kNxHugePagesNever, "nx_huge_pages", EPERM},
                      "nx_huge_pages was set to never, which lasts as long as "
                      "the process; start it again without");
   }
@@ -50,7 +51,7 @@ absl::Status NxParameters::SetNxHugePages(std::string_view value) {
   if (!mitigated.has_value()) {
     return MakeError(
         absl::StatusCode::kInvalidArgument,
-        {"INVALID_NX_HUGE_PAGES", "nx_huge_pages", EINVAL},
+        {Reason::kInvalidNxHugePages, "nx_huge_pages", EINVAL},
         Format("nx_huge_pages is \"%s\"; it must be off, force, auto, "
                "never, or one of 0, n, N, 1, y, Y, on",
                std::string(value)));
@@ -58,7 +59,7 @@ absl::Status NxParameters::SetNxHugePages(std::string_view value) {
   if (value == "never") {
     if (!vms_.empty()) {
       return MakeError(absl::StatusCode::kFailedPrecondition,
-                       {"VM_EXISTS_ALREADY", "nx_huge_pages", EBUSY},
+                       {Reason::kVmExistsAlready, "nx_huge_pages", EBUSY},
                        Format("nx_huge_pages can become never only "
                               "while there is no VM; there are %d",
                               vms_.size()));

@@ -2,6 +2,7 @@
 
 #include "mmu_core/base/error.h"
 #include "mmu_core/base/mutex.h"
+#include "mmu_core/base/reason.h"
 #include "mmu_core/shadow/shadow_mmu.h"
 #include "mmu_core/shadow/shadow_pages.h"
 #include "mmu_core/sync/mmu_lock.h"
@@ -15,7 +16,7 @@ uint64_t ShadowPageLimit(const VmCore& vm) {
 absl::Status SetShadowPageLimit(VmCore& vm, uint64_t pages, MmuCost* cost) {
   if (vm.shadow == nullptr) {
     return MakeError(absl::StatusCode::kFailedPrecondition,
-                     {"NO_SHADOW_PAGES", "", 0},
+                     {Reason::kNoShadowPages, "", 0},
                      "this VM runs on the TDP MMU alone and has no shadow "
                      "pages to limit; make one with tdp_shadow, shadow or "
                      "nested");

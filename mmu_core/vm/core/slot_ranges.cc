@@ -5,6 +5,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "mmu_core/base/error.h"
+#include "mmu_core/base/reason.h"
 #include "mmu_core/memory/memslot.h"
 
 namespace mmu {
@@ -20,7 +21,7 @@ bool Covered(const MemslotSet& set, GfnRange range) {
 
 absl::Status RangeError(GfnRange range) {
   return MakeError(
-      absl::StatusCode::kOutOfRange, {"INVALID_RANGE", "range", EINVAL},
+      absl::StatusCode::kOutOfRange, {Reason::kInvalidRange, "range", EINVAL},
       absl::StrCat("gfns 0x", absl::Hex(range.start.value()), " to 0x",
                    absl::Hex(range.end.value()),
                    " are not all inside memslots; see the VM's list of "

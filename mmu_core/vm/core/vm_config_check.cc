@@ -5,6 +5,7 @@
 
 #include "mmu_core/base/error.h"
 #include "mmu_core/base/format.h"
+#include "mmu_core/base/reason.h"
 #include "mmu_core/dirty/dirty_ring.h"
 #include "mmu_core/dirty/pml_buffer.h"
 #include "mmu_core/vm/core/mmu_mode_check.h"
@@ -12,7 +13,7 @@
 namespace mmu {
 namespace {
 
-absl::Status Invalid(const char* reason, const char* field,
+absl::Status Invalid(Reason reason, const char* field,
                      const std::string& message) {
   return MakeError(absl::StatusCode::kInvalidArgument, {reason, field, EINVAL},
                    message);
@@ -23,41 +24,41 @@ absl::Status Invalid(const char* reason, const char* field,
 absl::Status CheckConfig(const VmConfig& config) {
   if (config.ad_bits == VmConfig::AdBits::kOff &&
       config.format == EntryFormat::kNpt) {
-    return Invalid("INVALID_MMU_OPTION", "ad_bits",
+    return Invalid(Reason::kInvalidMmuOption, "ad_bits",
                    "NPT always has Accessed and Dirty bits; switch them off "
                    "with EPT only");
   }
   if (config.pml == VmConfig::Pml::kYes &&
       (config.format == EntryFormat::kNpt ||
        config.ad_bits == VmConfig::AdBits::kOff)) {
-    return Invalid("INVALID_MMU_OPTION", "pml",
+    return Invalid(Reason::kInvalidMmuOption, "pml",
                    "page-modification logging is a part of EPT with Accessed "
                    "and Dirty bits; leave it out, and dirty logging takes "
                    "write permission instead");
   }
   if (config.pml == VmConfig::Pml::kYes && config.mmu == MmuMode::kTdpShadow) {
-    return Invalid("INVALID_MMU_OPTION", "pml",
+    return Invalid(Reason::kInvalidMmuOption, "pml",
                    "page-modification logging works with the TDP MMU; leave it "
                    "out, or choose tdp or nested");
   }
   if (const int bits = HostAddressBits(config); bits < 36 || bits > 52) {
-    return Invalid("INVALID_MMU_OPTION", "host_address_bits",
+    return Invalid(Reason::kInvalidMmuOption, "host_address_bits",
                    Format("%d physical address bits of the host: "
                           "there are 36 to 52",
                           config.host_address_bits));
   }
   if (config.vcpu_count < 1 || config.vcpu_count > kMaxVcpus) {
-    return Invalid("INVALID_VCPU_COUNT", "vcpu_count",
+    return Invalid(Reason::kInvalidVcpuCount, "vcpu_count",
                    Format("vcpu_count is %d; it is 1 to %d", config.vcpu_count,
                           kMaxVcpus));
   }
   if (config.root_levels != 4 && config.root_levels != 5) {
     return Invalid(
-        "INVALID_MMU_OPTION", "root_levels",
+        Reason::kInvalidMmuOption, "root_levels",
         Format("root_levels is %d; it is 4 or 5", config.root_levels));
   }
   if (config.max_page_level > kMaxLeafLevel) {
-    return Invalid("INVALID_MMU_OPTION", "max_page_size",
+    return Invalid(Reason::kInvalidMmuOption, "max_page_size",
                    "max_page_size is above 1 GiB; leafs are 4 KiB, 2 MiB or "
                    "1 GiB");
   }
@@ -68,7 +69,7 @@ absl::Status CheckConfig(const VmConfig& config) {
         config.pml == VmConfig::Pml::kYes ? PmlBuffer::kEntries : 0);
   }
   if (config.companion_bitmap == VmConfig::CompanionBitmap::kYes) {
-    return Invalid("INVALID_MMU_OPTION", "companion_bitmap",
+    return Invalid(Reason::kInvalidMmuOption, "companion_bitmap",
                    "a companion bitmap without dirty rings: set "
                    "dirty_ring_entries, or leave it out");
   }

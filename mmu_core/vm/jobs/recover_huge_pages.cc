@@ -6,6 +6,7 @@
 #include "absl/strings/str_cat.h"
 #include "mmu_core/base/error.h"
 #include "mmu_core/base/mutex.h"
+#include "mmu_core/base/reason.h"
 #include "mmu_core/base/with_memory.h"
 #include "mmu_core/memory/memslot.h"
 #include "mmu_core/memory/memslot_set.h"
@@ -36,7 +37,7 @@ absl::StatusOr<SlotRanges> RangesToRecover(
   for (const auto& [slot, range] : work) {
     if (slot->dirty_log_enabled()) {
       return MakeError(absl::StatusCode::kFailedPrecondition,
-                       {"DIRTY_LOG_ACTIVE", "ranges", EBUSY},
+                       {Reason::kDirtyLogActive, "ranges", EBUSY},
                        absl::StrCat("slot ", slot->id,
                                     " logs dirty pages, which needs small "
                                     "pages; stop its dirty log first"));

@@ -7,6 +7,7 @@
 #include "absl/status/statusor.h"
 #include "mmu_core/base/error.h"
 #include "mmu_core/base/format.h"
+#include "mmu_core/base/reason.h"
 #include "mmu_core/memory/memslot_set.h"
 #include "mmu_core/sync/mmu_lock.h"
 #include "mmu_core/sync/rcu.h"
@@ -35,7 +36,8 @@ absl::StatusOr<std::vector<GfnRange>> RangesToSplit(
     if (range.empty() || overlaps ||
         (missing == MissingSlots::kRefuse && set.SlotsIn(range).empty())) {
       return MakeError(
-          absl::StatusCode::kInvalidArgument, {"INVALID_RANGE", "ranges", 0},
+          absl::StatusCode::kInvalidArgument,
+          {Reason::kInvalidRange, "ranges", 0},
           Format("gfns 0x%x to 0x%x: a range is not empty, overlaps "
                  "no other and touches a memslot",
                  range.start.value(), range.end.value()));
@@ -54,7 +56,7 @@ absl::StatusOr<std::shared_ptr<SplitJob>> SplitJob::Create(
   if (absl::Status s = ValidateThrottle(request.throttle); !s.ok()) return s;
   if (request.target != Level::k4K && request.target != Level::k2M) {
     return MakeError(absl::StatusCode::kInvalidArgument,
-                     {"INVALID_SIZE", "target_page_size", 0},
+                     {Reason::kInvalidSize, "target_page_size", 0},
                      "target_page_size is neither 4 KiB nor 2 MiB");
   }
   RcuReadGuard rcu;

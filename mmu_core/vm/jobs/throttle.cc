@@ -8,13 +8,14 @@
 #include "mmu_core/base/error.h"
 #include "mmu_core/base/format.h"
 #include "mmu_core/base/level.h"
+#include "mmu_core/base/reason.h"
 
 namespace mmu {
 namespace {
 
 absl::Status BadThrottle(const char* field, const std::string& message) {
   return MakeError(absl::StatusCode::kInvalidArgument,
-                   {"INVALID_THROTTLE", field, 0}, message);
+                   {Reason::kInvalidThrottle, field, 0}, message);
 }
 
 }  // namespace

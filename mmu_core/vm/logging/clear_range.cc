@@ -4,6 +4,7 @@
 
 #include "mmu_core/base/error.h"
 #include "mmu_core/base/format.h"
+#include "mmu_core/base/reason.h"
 #include "mmu_core/memory/memslot_set.h"
 #include "mmu_core/vm/logging/find_log.h"
 
@@ -14,7 +15,7 @@ absl::Status CheckClearRange(uint64_t slot_pages, uint64_t first_page,
   const auto unaligned = [](const char* field, uint64_t value,
                             const char* rule) {
     return MakeError(absl::StatusCode::kInvalidArgument,
-                     {"UNALIGNED_CLEAR", field, EINVAL},
+                     {Reason::kUnalignedClear, field, EINVAL},
                      Format("%s is page %d: %s", field, value, rule));
   };
   if (first_page % 64 != 0) {
@@ -26,7 +27,7 @@ absl::Status CheckClearRange(uint64_t slot_pages, uint64_t first_page,
   if (first_page > slot_pages || page_count > slot_pages - first_page) {
     return MakeError(
         absl::StatusCode::kInvalidArgument,
-        {"INVALID_RANGE", "size_bytes", EINVAL},
+        {Reason::kInvalidRange, "size_bytes", EINVAL},
         Format("pages %d to %d: the slot has %d; ask within the slot",
                first_page, first_page + page_count, slot_pages));
   }
@@ -38,7 +39,7 @@ absl::Status CheckClearRange(uint64_t slot_pages, uint64_t first_page,
   if (mask_words != (page_count + 63) / 64) {
     return MakeError(
         absl::StatusCode::kInvalidArgument,
-        {"INVALID_BITMAP", "bitmap", EINVAL},
+        {Reason::kInvalidBitmap, "bitmap", EINVAL},
         Format("the bitmap has %d words of 64 bits: %d pages need %d",
                mask_words, page_count, (page_count + 63) / 64));
   }

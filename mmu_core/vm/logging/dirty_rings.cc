@@ -9,6 +9,7 @@
 #include "mmu_core/base/bits.h"
 #include "mmu_core/base/error.h"
 #include "mmu_core/base/hooks.h"
+#include "mmu_core/base/reason.h"
 #include "mmu_core/base/slot_number.h"
 #include "mmu_core/dirty/dirty_bitmap.h"
 #include "mmu_core/dirty/dirty_log_types.h"
@@ -97,7 +98,7 @@ absl::StatusOr<uint64_t> ResetDirtyRings(
     VmCore& vm, absl::FunctionRef<bool()> stop_requested, MmuCost* cost) {
   if (!vm.has_dirty_rings()) {
     return MakeError(absl::StatusCode::kFailedPrecondition,
-                     {"INVALID_DIRTY_LOG_MODE", "", EINVAL},
+                     {Reason::kInvalidDirtyLogMode, "", EINVAL},
                      "this VM has no dirty rings; create it with them");
   }
   uint64_t count = 0;

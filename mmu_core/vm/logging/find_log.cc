@@ -7,6 +7,7 @@
 #include "absl/status/statusor.h"
 #include "absl/strings/str_cat.h"
 #include "mmu_core/base/error.h"
+#include "mmu_core/base/reason.h"
 #include "mmu_core/base/with_memory.h"
 #include "mmu_core/memory/memslot_set.h"
 #include "mmu_core/sync/rcu.h"
@@ -26,7 +27,7 @@ absl::Status Admit(VmDirtyLog& log, const LogCall& call) {
 
 absl::Status NoSuchSlot(uint32_t slot) {
   return MakeError(absl::StatusCode::kNotFound,
-                   {"MEMSLOT_NOT_FOUND", "slot", ENOENT},
+                   {Reason::kMemslotNotFound, "slot", ENOENT},
                    absl::StrCat("there is no slot ", slot,
                                 "; see the VM's list of memslots"));
 }

@@ -5,6 +5,7 @@
 #include "mmu_core/base/error.h"
 #include "mmu_core/base/format.h"
 #include "mmu_core/base/mutex.h"
+#include "mmu_core/base/reason.h"
 #include "mmu_core/dirty/dirty_bitmap.h"
 #include "mmu_core/memory/memslot_set.h"
 #include "mmu_core/vm/core/noted_pages.h"
@@ -20,7 +21,7 @@ namespace {
 absl::Status CheckHasBitmaps(const VmCore& vm) {
   if (vm.slots_have_bitmaps()) return absl::OkStatus();
   return MakeError(absl::StatusCode::kFailedPrecondition,
-                   {"INVALID_DIRTY_LOG_MODE", "slot", ENXIO},
+                   {Reason::kInvalidDirtyLogMode, "slot", ENXIO},
                    "this VM logs into dirty rings only; harvest those");
 }
 
@@ -31,7 +32,7 @@ absl::Status EnableManualProtect(VmCore& vm, uint64_t bits, uint32_t flags) {
   if (flags != 0 || (bits & ~kBoth) != 0 ||
       bits == kManualProtectInitiallySet) {
     return MakeError(absl::StatusCode::kInvalidArgument,
-                     {"INVALID_DIRTY_LOG_MODE", "bits", EINVAL},
+                     {Reason::kInvalidDirtyLogMode, "bits", EINVAL},
                      Format("bits 0x%x with flags 0x%x: bits are 0, 1 "
                             "or 3 and flags 0",
                             bits, flags));

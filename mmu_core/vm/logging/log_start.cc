@@ -11,6 +11,7 @@
 #include "mmu_core/base/error.h"
 #include "mmu_core/base/format.h"
 #include "mmu_core/base/mutex.h"
+#include "mmu_core/base/reason.h"
 #include "mmu_core/base/with_memory.h"
 #include "mmu_core/dirty/current_dirty_log.h"
 #include "mmu_core/memory/memslot_set.h"
@@ -36,7 +37,7 @@ absl::Status CheckSplitPolicy(const DirtyLogConfig& config) {
   }
   if (problem == nullptr) return absl::OkStatus();
   return MakeError(absl::StatusCode::kInvalidArgument,
-                   {"INVALID_SPLIT_POLICY", "split", EINVAL}, problem);
+                   {Reason::kInvalidSplitPolicy, "split", EINVAL}, problem);
 }
 
 // The slots `wanted`, in that order without repetitions; all slots of address
@@ -61,7 +62,7 @@ absl::StatusOr<std::vector<const Memslot*>> SlotsOf(
 
 absl::Status NothingToLog() {
   return MakeError(absl::StatusCode::kNotFound,
-                   {"MEMSLOT_NOT_FOUND", "slots", ENOENT},
+                   {Reason::kMemslotNotFound, "slots", ENOENT},
                    "slots is empty, which means all slots that can be written, "
                    "and this VM has none; name read-only ones to log those");
 }
@@ -118,7 +119,7 @@ absl::StatusOr<DirtyLogView> StartAgain(VmDirtyLog& log,
   if (same_owner && SameSettings(log, start)) return view;
   return MakeError(
       absl::StatusCode::kAlreadyExists,
-      {"DIRTY_LOG_ACTIVE", "vm", EEXIST, {{"owner", view.state.owner}}},
+      {Reason::kDirtyLogActive, "vm", EEXIST, {{"owner", view.state.owner}}},
       Format("this VM has a dirty log, %s of %s%s; stop it first, or "
              "acquire it",
              view.state.id.ToString(), view.state.owner,

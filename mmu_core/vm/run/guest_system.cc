@@ -8,6 +8,7 @@
 #include "mmu_core/base/error.h"
 #include "mmu_core/base/format.h"
 #include "mmu_core/base/level.h"
+#include "mmu_core/base/reason.h"
 #include "mmu_core/guest/hypervisor/l2_program.h"
 #include "mmu_core/guest/kernel/kernel_program.h"
 #include "mmu_core/guest/kernel/paging_geometry.h"
@@ -76,7 +77,7 @@ absl::Status CheckGuestMemory(const VmCore& vm) {
   for (const Memslot* slot : vm.slots.Active(0).slots()) {
     if (slot->readonly() || slot->backing->has_contents()) continue;
     return MakeError(
-        absl::StatusCode::kFailedPrecondition, {"NO_CONTENTS", "vm", 0},
+        absl::StatusCode::kFailedPrecondition, {Reason::kNoContents, "vm", 0},
         Format("slot %d has a metadata-only backing, and the guest "
                "keeps page tables of its own in its memory; give "
                "the slot memory, or the VM mmu tdp or tdp_shadow",
@@ -117,7 +118,7 @@ absl::StatusOr<std::unique_ptr<GuestSystem>> GuestSystem::Boot(
 absl::Status GuestSystem::Access(const GuestAccess& access, uint64_t* word) {
   if (!lost_.ok()) {
     return MakeError(absl::StatusCode::kFailedPrecondition,
-                     {"GUEST_LOST", "", 0},
+                     {Reason::kGuestLost, "", 0},
                      absl::StrCat("the guest was stopped in the middle of what "
                                   "it did (",
                                   lost_.message(),

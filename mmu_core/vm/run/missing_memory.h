@@ -9,6 +9,7 @@
 #include "absl/status/status.h"
 #include "mmu_core/base/error.h"
 #include "mmu_core/base/format.h"
+#include "mmu_core/base/reason.h"
 
 namespace mmu {
 
@@ -20,7 +21,7 @@ enum class MissingMemory : uint8_t {
 // FAILED_PRECONDITION GUEST_LOST.
 inline absl::Status GuestMemoryIsGone(uint64_t address) {
   return MakeError(
-      absl::StatusCode::kFailedPrecondition, {"GUEST_LOST", "", 0},
+      absl::StatusCode::kFailedPrecondition, {Reason::kGuestLost, "", 0},
       Format("the guest's memory behind its address 0x%x was taken "
              "away; a guest with page tables of its own cannot go on, "
              "create the VM again",
@@ -31,7 +32,7 @@ inline absl::Status GuestMemoryIsGone(uint64_t address) {
 // from it.
 inline absl::Status GuestMemoryWasTaken(const absl::Status& failure) {
   return MakeError(
-      absl::StatusCode::kFailedPrecondition, {"GUEST_LOST", "", 0},
+      absl::StatusCode::kFailedPrecondition, {Reason::kGuestLost, "", 0},
       Format("memory of the guest was taken away, and it could not "
              "make sense of what it found (%s); a guest with page "
              "tables of its own cannot go on, create the VM again",

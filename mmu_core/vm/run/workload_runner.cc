@@ -10,6 +10,7 @@
 #include "mmu_core/base/clock.h"
 #include "mmu_core/base/error.h"
 #include "mmu_core/base/format.h"
+#include "mmu_core/base/reason.h"
 #include "mmu_core/base/thread.h"
 #include "mmu_core/guest/rate_limiter.h"
 #include "mmu_core/guest/stamp.h"
@@ -35,14 +36,14 @@ absl::Status WorkloadRunner::Start(WorkloadOptions options,
   if (options.sources.empty() || options.sources.size() > vcpus_.size()) {
     return MakeError(
         absl::StatusCode::kInvalidArgument,
-        {"INVALID_VCPU_COUNT", "vcpu_count", 0},
+        {Reason::kInvalidVcpuCount, "vcpu_count", 0},
         Format("a workload for %d vCPUs: this VM has %d; ask for 1 to "
                "%d",
                options.sources.size(), vcpus_.size(), vcpus_.size()));
   }
   if (options.accesses_per_second < 0) {
     return MakeError(absl::StatusCode::kInvalidArgument,
-                     {"INVALID_PATTERN", "accesses_per_second", 0},
+                     {Reason::kInvalidPattern, "accesses_per_second", 0},
                      Format("accesses_per_second is %d; it is 0 (no "
                             "limit) or positive",
                             options.accesses_per_second));
@@ -51,7 +52,7 @@ absl::Status WorkloadRunner::Start(WorkloadOptions options,
     MutexLock lock(mu_);
     if (running_ != 0) {
       return MakeError(absl::StatusCode::kFailedPrecondition,
-                       {"WORKLOAD_RUNNING", "", 0},
+                       {Reason::kWorkloadRunning, "", 0},
                        "a workload is running on this VM already; stop it "
                        "first");
     }
@@ -205,7 +206,7 @@ absl::Status WorkloadRunner::MakeAccesses(Vcpu& vcpu, AccessSource& source) {
 absl::Status WorkloadRunner::CauseOf(const Vcpu& vcpu,
                                      const absl::Status& failure) const {
   // An error with a reason comes from the host, or is GUEST_LOST already.
-  if (failure.ok() || !DetailOf(failure).reason.empty()) return failure;
+  if (failure.ok() || DetailOf(failure).reason != Reason::kNone) return failure;
   MutexLock lock(mu_);
   const bool taken = guest_memory_[static_cast<size_t>(vcpu.index())].taken;
   return taken ? GuestMemoryWasTaken(failure) : failure;
@@ -355,7 +356,7 @@ absl::StatusOr<WorkloadProgress> WorkloadRunner::Progress() const {
   MutexLock lock(mu_);
   if (!progress_.has_value()) {
     return MakeError(absl::StatusCode::kFailedPrecondition,
-                     {"WORKLOAD_NOT_RUNNING", "", 0},
+                     {Reason::kWorkloadNotRunning, "", 0},
                      "no workload was ever started on this VM; start one");
   }
   WorkloadProgress progress = *progress_;

@@ -7,6 +7,7 @@
 #include "absl/status/statusor.h"
 #include "mmu_core/base/error.h"
 #include "mmu_core/base/format.h"
+#include "mmu_core/base/reason.h"
 #include "mmu_core/base/slot_number.h"
 #include "mmu_core/base/with_memory.h"
 #include "mmu_core/dirty/current_dirty_log.h"
@@ -50,7 +51,7 @@ absl::StatusOr<RegionRequest> PrepareMemslot(VmCore& vm,
   if (config.slot > 0xffff || config.address_space < 0 ||
       config.address_space >= vm.slots.address_spaces()) {
     return MakeError(absl::StatusCode::kInvalidArgument,
-                     {"INVALID_SLOT", "slot", EINVAL},
+                     {Reason::kInvalidSlot, "slot", EINVAL},
                      Format("slot %d of address space %d: slots are 0 "
                             "to %d, address spaces 0 to %d",
                             config.slot, config.address_space,

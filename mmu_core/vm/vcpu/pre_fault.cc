@@ -7,6 +7,7 @@
 #include "mmu_core/base/error.h"
 #include "mmu_core/base/format.h"
 #include "mmu_core/base/level.h"
+#include "mmu_core/base/reason.h"
 #include "mmu_core/vm/core/vm_core.h"
 #include "mmu_core/vm/vcpu/fault_handler.h"
 #include "mmu_core/vm/vcpu/held_back.h"
@@ -16,22 +17,22 @@ namespace mmu {
 namespace {
 
 absl::Status Check(const PreFaultRange& range) {
-  const auto invalid = [](const char* reason, const char* field,
+  const auto invalid = [](Reason reason, const char* field,
                           const std::string& message) {
     return MakeError(absl::StatusCode::kInvalidArgument,
                      {reason, field, EINVAL}, message);
   };
   if (range.flags != 0) {
-    return invalid("INVALID_FLAGS", "flags",
+    return invalid(Reason::kInvalidFlags, "flags",
                    Format("flags 0x%x: none is defined; give 0", range.flags));
   }
   if (range.gpa.value() % kPageSize != 0 || range.size_bytes % kPageSize != 0) {
-    return invalid("UNALIGNED", "gpa",
+    return invalid(Reason::kUnaligned, "gpa",
                    Format("gpa 0x%x, %d bytes: both must be multiples of 4096",
                           range.gpa.value(), range.size_bytes));
   }
   if (range.gpa.value() + range.size_bytes <= range.gpa.value()) {
-    return invalid("INVALID_RANGE", "size_bytes",
+    return invalid(Reason::kInvalidRange, "size_bytes",
                    Format("gpa 0x%x, %d bytes: the range must not be "
                           "empty or wrap",
                           range.gpa.value(), range.size_bytes));
@@ -48,12 +49,13 @@ absl::Status MapOne(VmCore& vm, Vcpu& vcpu, Gfn gfn, Level* level,
       // entry finds the ring as full as after a fault (DL-42).
       vcpu.gate().AddRequests(kDirtyRingSoftFull);
       return MakeError(absl::StatusCode::kResourceExhausted,
-                       {"DIRTY_RING_FULL", "", EAGAIN},
+                       {Reason::kDirtyRingFull, "", EAGAIN},
                        "the vCPU's dirty ring is full; harvest and reset it, "
                        "then go on with what is left");
     }
     if (interrupted()) {
-      return MakeError(absl::StatusCode::kCancelled, {"INTERRUPTED", "", EINTR},
+      return MakeError(absl::StatusCode::kCancelled,
+                       {Reason::kInterrupted, "", EINTR},
                        "interrupted; go on with what is left");
     }
     const absl::StatusOr<PrefetchResult> result =
@@ -70,13 +72,15 @@ absl::Status MapOne(VmCore& vm, Vcpu& vcpu, Gfn gfn, Level* level,
         continue;
       case PrefetchResult::kNoMemory:
         return MakeError(
-            absl::StatusCode::kNotFound, {"NO_MEMORY_THERE", "gpa", ENOENT},
+            absl::StatusCode::kNotFound,
+            {Reason::kNoMemoryThere, "gpa", ENOENT},
             Format("gpa 0x%x: no memslot is there; see the VM's list "
                    "of memslots",
                    ToGpa(gfn).value()));
       case PrefetchResult::kSlotChanging:
         return MakeError(
-            absl::StatusCode::kAborted, {"MEMSLOT_CHANGING", "gpa", EAGAIN},
+            absl::StatusCode::kAborted,
+            {Reason::kMemslotChanging, "gpa", EAGAIN},
             Format("gpa 0x%x: its memslot is being deleted or moved; "
                    "try again",
                    ToGpa(gfn).value()));
@@ -91,7 +95,7 @@ absl::Status PreFaultMemory(VmCore& vm, Vcpu& vcpu, PreFaultRange& range,
   if (absl::Status status = Check(range); !status.ok()) return status;
   if (!vcpu.runs_on_tdp()) {
     return MakeError(absl::StatusCode::kFailedPrecondition,
-                     {"NO_TDP_MMU", "", EOPNOTSUPP},
+                     {Reason::kNoTdpMmu, "", EOPNOTSUPP},
                      "this VM's guest does not run on the TDP MMU; only there "
                      "can pages be mapped ahead of the guest");
   }

@@ -11,6 +11,7 @@
 #include "mmu_core/base/address.h"
 #include "mmu_core/base/error.h"
 #include "mmu_core/base/format.h"
+#include "mmu_core/base/reason.h"
 #include "mmu_core/memory/frame_lender.h"
 #include "mmu_core/memory/invalidate_sequence.h"
 #include "mmu_core/memory/missing_frame.h"
@@ -46,12 +47,13 @@ inline bool ResolveFrame(const InvalidationGate& invalidations,
         (state == FrameState::kReadOnly && write)) {
       if (missing.Note(*fault.slot, fault.gfn, fault.kind)) return false;
       if (state == FrameState::kMissing) return false;
-      *error = MakeError(
-          absl::StatusCode::kFailedPrecondition, {"HOST_READ_ONLY", "", EFAULT},
-          Format("the guest writes to gpa 0x%x, but the host lets "
-                 "that page be read only; make it writable and run "
-                 "the vCPU again",
-                 ToGpa(fault.gfn).value()));
+      *error =
+          MakeError(absl::StatusCode::kFailedPrecondition,
+                    {Reason::kHostReadOnly, "", EFAULT},
+                    Format("the guest writes to gpa 0x%x, but the host lets "
+                           "that page be read only; make it writable and run "
+                           "the vCPU again",
+                           ToGpa(fault.gfn).value()));
       return false;
     }
     if (state == FrameState::kReadOnly) fault.map_writable = HostWritable::kNo;

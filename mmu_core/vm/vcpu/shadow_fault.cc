@@ -6,6 +6,7 @@
 #include "mmu_core/base/error.h"
 #include "mmu_core/base/format.h"
 #include "mmu_core/base/hooks.h"
+#include "mmu_core/base/reason.h"
 #include "mmu_core/memory/memslot_set.h"
 #include "mmu_core/memory/missing_frame.h"
 #include "mmu_core/mmu/page_fault.h"
@@ -122,7 +123,8 @@ class Handler {
     }
     if (walk_.dirty_update_forbidden) {
       outcome_.status = MakeError(
-          absl::StatusCode::kFailedPrecondition, {"HOST_READ_ONLY", "", EFAULT},
+          absl::StatusCode::kFailedPrecondition,
+          {Reason::kHostReadOnly, "", EFAULT},
           Format("the guest writes to 0x%x, which its table would have "
                  "to note, but the host lets that be read only; make "
                  "it writable and run the vCPU again",

@@ -8,6 +8,7 @@
 #include "mmu_core/base/check.h"
 #include "mmu_core/base/error.h"
 #include "mmu_core/base/format.h"
+#include "mmu_core/base/reason.h"
 #include "mmu_core/memory/mark_dirty.h"
 #include "mmu_core/memory/memslot_set.h"
 #include "mmu_core/stats/labels.h"
@@ -53,11 +54,12 @@ AccessOutcome Vcpu::AccessShadow(Gpa gpa, AccessKind kind, uint64_t* word) {
       shadow_->Access(gpa.value() & ~uint64_t{7}, 8, access, word, &fault);
   if (outcome == AccessOutcome::kError) status_ = shadow_->status();
   if (outcome != AccessOutcome::kGuestFault) return outcome;
-  status_ = MakeError(
-      absl::StatusCode::kFailedPrecondition, {"GUEST_PAGE_FAULT", "", EFAULT},
-      Format("the guest's own tables do not allow an access to 0x%x; "
-             "access it through the guest's kernel",
-             gpa.value()));
+  status_ =
+      MakeError(absl::StatusCode::kFailedPrecondition,
+                {Reason::kGuestPageFault, "", EFAULT},
+                Format("the guest's own tables do not allow an access to 0x%x; "
+                       "access it through the guest's kernel",
+                       gpa.value()));
   return AccessOutcome::kError;
 }
 
