@@ -26,6 +26,7 @@
 #include "google/protobuf/message.h"
 #include "mmu_core/base/clock.h"
 #include "mmud/v1/dirty_log_service.pb.h"
+#include "mmud/v1/error_reasons.pb.h"
 #include "mmud/v1/split_service.pb.h"
 
 namespace mmud::client {
@@ -296,7 +297,7 @@ absl::Status ReferenceController::StartLog() {
   request.set_initially_set(true);
   absl::StatusOr<Operation> operation =
       client_->dirty_log().StartDirtyLog(request);
-  if (ReasonOf(operation.status()) == "DIRTY_LOG_ACTIVE") {
+  if (ReasonOf(operation.status()) == v1::DIRTY_LOG_ACTIVE) {
     return absl::FailedPreconditionError(absl::StrCat(
         vm_, " has a dirty log of ",
         ErrorInfoOf(operation.status()).metadata["owner"],
@@ -331,9 +332,9 @@ absl::Status ReferenceController::TakeLog() {
     seal.set_owner_token(token);
     const auto sealed = client_->dirty_log().SealDirtyLog(seal);
     if (sealed.ok()) return AcquireLog(sealed->log_id(), token);
-    const std::string reason = ReasonOf(sealed.status());
-    if (reason != "LOG_OWNED" && reason != "LOG_FENCED" &&
-        reason != "DIRTY_LOG_OFF") {
+    const v1::ErrorReason reason = ReasonOf(sealed.status());
+    if (reason != v1::LOG_OWNED && reason != v1::LOG_FENCED &&
+        reason != v1::DIRTY_LOG_OFF) {
       return sealed.status();
     }
   }

@@ -36,6 +36,7 @@
 #include "client/mmu_client/owner_token.h"
 #include "gtest/gtest.h"
 #include "mmu_core/base/clock.h"
+#include "mmud/v1/error_reasons.pb.h"
 
 namespace mmud::client {
 namespace {
@@ -288,7 +289,7 @@ TEST_F(ReferenceControllerTest, OneThatDiedWhileItStartedTheLogIsFollowed) {
   for (int i = 0; i < 2; ++i) {
     ReferenceController early(client.get(), options, &observer);
     const absl::Status status = early.TakeOver().status();
-    EXPECT_EQ(ReasonOf(status), "DIRTY_LOG_STARTING") << status;
+    EXPECT_EQ(ReasonOf(status), v1::DIRTY_LOG_STARTING) << status;
   }
   guest_.FinishStart();
   ReferenceController next(client.get(), options, &observer);
@@ -338,7 +339,7 @@ TEST_F(ReferenceControllerTest, OneThatIsFencedStopsCopying) {
   Thief thief(client.get());
   ReferenceController controller(client.get(), options, &thief);
   const absl::StatusOr<MigrationReport> report = controller.TakeOver();
-  EXPECT_EQ(ReasonOf(report.status()), "LOG_FENCED") << report.status();
+  EXPECT_EQ(ReasonOf(report.status()), v1::LOG_FENCED) << report.status();
   EXPECT_EQ(guest_.sealed_page_count(), kPages + kOtherPages);
 }
 

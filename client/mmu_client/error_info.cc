@@ -9,6 +9,7 @@
 #include "google/rpc/error_details.pb.h"
 #include "google/rpc/status.pb.h"
 #include "grpcpp/support/status.h"
+#include "mmud/v1/error_reasons.pb.h"
 
 namespace mmud::client {
 namespace {
@@ -91,8 +92,15 @@ ErrorInfo ErrorInfoOf(const absl::Status& status) {
   return info;
 }
 
-std::string ReasonOf(const absl::Status& status) {
-  return ErrorInfoOf(status).reason;
+v1::ErrorReason ReasonOf(const absl::Status& status) {
+  return ReasonOf(ErrorInfoOf(status));
+}
+
+v1::ErrorReason ReasonOf(const ErrorInfo& info) {
+  v1::ErrorReason reason = v1::ERROR_REASON_UNSPECIFIED;
+  // Leaves it as it is for a name that is none.
+  v1::ErrorReason_Parse(info.reason, &reason);
+  return reason;
 }
 
 }  // namespace mmud::client

@@ -10,6 +10,7 @@
 
 #include "absl/status/status.h"
 #include "absl/time/time.h"
+#include "mmud/v1/error_reasons.pb.h"
 
 namespace google::rpc {
 class Status;
@@ -30,7 +31,7 @@ struct FieldViolation {
 // none.
 struct ErrorInfo {
   std::string message;  // the sentence for people, without the rest
-  std::string reason;   // for example "VM_NOT_FOUND"; see error_reasons.proto
+  std::string reason;   // as it was sent: the name of a v1::ErrorReason
   std::string domain;   // "mmud"
   std::map<std::string, std::string> metadata;  // for example errno
   std::vector<FieldViolation> field_violations;
@@ -50,8 +51,10 @@ absl::Status FromRpcStatus(const google::rpc::Status& status);
 // `message` is set.
 ErrorInfo ErrorInfoOf(const absl::Status& status);
 
-// Only the reason; "" if there is none.
-std::string ReasonOf(const absl::Status& status);
+// Only the reason. ERROR_REASON_UNSPECIFIED if there is none, or one that this
+// client does not know yet.
+v1::ErrorReason ReasonOf(const absl::Status& status);
+v1::ErrorReason ReasonOf(const ErrorInfo& info);
 
 }  // namespace mmud::client
 

@@ -9,6 +9,7 @@
 #include "google/rpc/status.pb.h"
 #include "grpcpp/support/status.h"
 #include "gtest/gtest.h"
+#include "mmud/v1/error_reasons.pb.h"
 
 namespace mmud::client {
 namespace {
@@ -62,7 +63,7 @@ TEST(ErrorInfoTest, EverythingTheDaemonSaidIsThere) {
 TEST(ErrorInfoTest, ErrorOfAnOperationReadsTheSame) {
   const absl::Status status = FromRpcStatus(OverlapError());
   EXPECT_EQ(status.code(), absl::StatusCode::kInvalidArgument);
-  EXPECT_EQ(ReasonOf(status), "REGION_OVERLAP");
+  EXPECT_EQ(ReasonOf(status), v1::REGION_OVERLAP);
 }
 
 TEST(ErrorInfoTest, ErrorWithoutDetailsKeepsItsMessage) {
@@ -77,7 +78,7 @@ TEST(ErrorInfoTest, ErrorWithoutDetailsKeepsItsMessage) {
                         absl::Cord(payload.SerializeAsString()));
     return expected;
   }());
-  EXPECT_EQ(ReasonOf(status), "");
+  EXPECT_EQ(ReasonOf(status), v1::ERROR_REASON_UNSPECIFIED);
 }
 
 TEST(ErrorInfoTest, GarbageInTheDetailsIsIgnored) {
@@ -96,6 +97,17 @@ TEST(ErrorInfoTest, StatusFromElsewhereHasItsMessageOnly) {
   const ErrorInfo info = ErrorInfoOf(absl::NotFoundError("no such file"));
   EXPECT_EQ(info.message, "no such file");
   EXPECT_EQ(info.reason, "");
+}
+
+TEST(ErrorInfoTest, AReasonOfANewerDaemonIsKeptAsItsName) {
+  google::rpc::ErrorInfo newer;
+  newer.set_reason("VM_IS_ASLEEP");
+  google::rpc::Status sent;
+  sent.set_code(9);
+  sent.add_details()->PackFrom(newer);
+  const absl::Status status = FromRpcStatus(sent);
+  EXPECT_EQ(ErrorInfoOf(status).reason, "VM_IS_ASLEEP");
+  EXPECT_EQ(ReasonOf(status), v1::ERROR_REASON_UNSPECIFIED);
 }
 
 }  // namespace

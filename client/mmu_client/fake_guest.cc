@@ -19,6 +19,7 @@
 #include "google/rpc/status.pb.h"
 #include "grpcpp/security/server_credentials.h"
 #include "grpcpp/server_builder.h"
+#include "mmud/v1/error_reasons.pb.h"
 #include "wire/crc32c.h"
 
 namespace mmud::client {
@@ -26,22 +27,23 @@ namespace {
 
 using Kind = StreamFault::Kind;
 
-grpc::Status Refused(grpc::StatusCode code, const std::string& reason,
+grpc::Status Refused(grpc::StatusCode code, v1::ErrorReason reason,
                      const std::map<std::string, std::string>& facts = {}) {
   google::rpc::Status status;
   status.set_code(code);
   google::rpc::ErrorInfo info;
-  info.set_reason(reason);
+  info.set_reason(v1::ErrorReason_Name(reason));
   info.set_domain("mmud");
   info.mutable_metadata()->insert(facts.begin(), facts.end());
   status.add_details()->PackFrom(info);
   google::rpc::ResourceInfo resource;
   resource.set_resource_name(FakeGuest::kVm);
   status.add_details()->PackFrom(resource);
-  return grpc::Status(code, reason, status.SerializeAsString());
+  return grpc::Status(code, v1::ErrorReason_Name(reason),
+                      status.SerializeAsString());
 }
 
-grpc::Status Aborted(const std::string& reason) {
+grpc::Status Aborted(v1::ErrorReason reason) {
   return Refused(grpc::StatusCode::ABORTED, reason);
 }
 
@@ -282,7 +284,7 @@ int64_t FakeGuest::widest_window() const {
   return widest_window_;
 }
 
-grpc::Status FakeGuest::RefuseLocked(const std::string& reason) const {
+grpc::Status FakeGuest::RefuseLocked(v1::ErrorReason reason) const {
   return Refused(grpc::StatusCode::FAILED_PRECONDITION, reason,
                  {{"owner", owner_},
                   {"owned_for_seconds", "60"},
@@ -290,12 +292,12 @@ grpc::Status FakeGuest::RefuseLocked(const std::string& reason) const {
 }
 
 grpc::Status FakeGuest::CheckLocked(const std::string& log_id) const {
-  if (!has_vm_) return Refused(grpc::StatusCode::NOT_FOUND, "VM_NOT_FOUND");
+  if (!has_vm_) return Refused(grpc::StatusCode::NOT_FOUND, v1::VM_NOT_FOUND);
   if (!log_is_on_) {
-    return Refused(grpc::StatusCode::FAILED_PRECONDITION, "DIRTY_LOG_OFF");
+    return Refused(grpc::StatusCode::FAILED_PRECONDITION, v1::DIRTY_LOG_OFF);
   }
   if (!log_id.empty() && log_id != absl::StrFormat("%032x", log_count_)) {
-    return Aborted("LOG_CHANGED");
+    return Aborted(v1::LOG_CHANGED);
   }
   return grpc::Status::OK;
 }
@@ -303,8 +305,8 @@ grpc::Status FakeGuest::CheckLocked(const std::string& log_id) const {
 grpc::Status FakeGuest::AdmitLocked(const std::string& token,
                                     const std::string& log_id) {
   if (grpc::Status status = CheckLocked(log_id); !status.ok()) return status;
-  if (former_tokens_.count(token) > 0) return RefuseLocked("LOG_FENCED");
-  if (token != token_) return RefuseLocked("LOG_OWNED");
+  if (former_tokens_.count(token) > 0) return RefuseLocked(v1::LOG_FENCED);
+  if (token != token_) return RefuseLocked(v1::LOG_OWNED);
   lease_lasts_ = true;
   return grpc::Status::OK;
 }
@@ -365,10 +367,10 @@ grpc::Status FakeGuest::StartDirtyLog(
     grpc::ServerContext*, const v1::StartDirtyLogRequest* request,
     google::longrunning::Operation* operation) {
   absl::MutexLock lock(&mutex_);
-  if (!has_vm_) return Refused(grpc::StatusCode::NOT_FOUND, "VM_NOT_FOUND");
-  if (!starting_.owner_token().empty()) return Aborted("DIRTY_LOG_STARTING");
+  if (!has_vm_) return Refused(grpc::StatusCode::NOT_FOUND, v1::VM_NOT_FOUND);
+  if (!starting_.owner_token().empty()) return Aborted(v1::DIRTY_LOG_STARTING);
   if (log_is_on_ && request->owner_token() != token_) {
-    return Refused(grpc::StatusCode::ALREADY_EXISTS, "DIRTY_LOG_ACTIVE",
+    return Refused(grpc::StatusCode::ALREADY_EXISTS, v1::DIRTY_LOG_ACTIVE,
                    {{"owner", owner_}});
   }
   // The owner's start, made again, gets the log there is.
@@ -406,11 +408,11 @@ grpc::Status FakeGuest::AcquireDirtyLog(
       return status;
     }
     if (former_tokens_.count(request->owner_token()) > 0) {
-      return RefuseLocked("LOG_FENCED");
+      return RefuseLocked(v1::LOG_FENCED);
     }
     response->set_already_owned(request->owner_token() == token_);
     if (!response->already_owned()) {
-      if (lease_lasts_ && !request->force()) return RefuseLocked("LOG_OWNED");
+      if (lease_lasts_ && !request->force()) return RefuseLocked(v1::LOG_OWNED);
       former_tokens_.insert(token_);
       token_ = request->owner_token();
       owner_ = request->owner();
@@ -449,7 +451,7 @@ grpc::Status FakeGuest::SealDirtyLog(grpc::ServerContext*,
       return status;
     }
     if (request->acknowledged_epoch() > epoch_) {
-      return Refused(grpc::StatusCode::NOT_FOUND, "EPOCH_UNKNOWN");
+      return Refused(grpc::StatusCode::NOT_FOUND, v1::EPOCH_UNKNOWN);
     }
     response->set_acknowledged_page_count(
         AcknowledgeLocked(request->acknowledged_epoch()));
@@ -469,7 +471,7 @@ grpc::Status FakeGuest::ReadDirtyPages(
     return status;
   }
   const bool peek = request->epoch() == 0;
-  if (!peek && request->epoch() != epoch_) return Aborted("EPOCH_SUPERSEDED");
+  if (!peek && request->epoch() != epoch_) return Aborted(v1::EPOCH_SUPERSEDED);
   if (fault.kind == Kind::kBeforeHeader) return Broken();
 
   v1::ReadDirtyPagesResponse message;
@@ -481,7 +483,7 @@ grpc::Status FakeGuest::ReadDirtyPages(
                                      request->slots().end(), slot.id) > 0;
     if (!request->slots().empty() && !is_named) continue;
     if (!peek && request->epoch() < slot.first_epoch) {
-      if (is_named) return Aborted("EPOCH_SUPERSEDED");
+      if (is_named) return Aborted(v1::EPOCH_SUPERSEDED);
       continue;
     }
     v1::SlotCoverage* part = message.mutable_header()->add_coverage();
@@ -500,13 +502,14 @@ grpc::Status FakeGuest::ReadDirtyPages(
           (offset % (kPagesPerWord * kPageBytes) != 0 &&
            part->gpa_bytes() != end)) {
         return Refused(grpc::StatusCode::INVALID_ARGUMENT,
-                       "INVALID_RESUME_OFFSET");
+                       v1::INVALID_RESUME_OFFSET);
       }
     }
     part->set_size_bytes(end - part->gpa_bytes());
   }
   if (!has_start_slot) {
-    return Refused(grpc::StatusCode::INVALID_ARGUMENT, "INVALID_RESUME_OFFSET");
+    return Refused(grpc::StatusCode::INVALID_ARGUMENT,
+                   v1::INVALID_RESUME_OFFSET);
   }
   const v1::DirtyLogHeader header = message.header();
   writer->Write(message);
@@ -574,7 +577,7 @@ grpc::Status FakeGuest::PagesLocked(const v1::SlotPages& named,
                                     std::vector<int64_t>* pages) {
   const Slot* slot = FindLocked(named.slot());
   if (slot == nullptr) {
-    return Refused(grpc::StatusCode::NOT_FOUND, "MEMSLOT_NOT_FOUND");
+    return Refused(grpc::StatusCode::NOT_FOUND, v1::MEMSLOT_NOT_FOUND);
   }
   const int64_t first =
       (named.start_gpa_bytes() - slot->gpa_bytes()) / kPageBytes;
@@ -582,7 +585,7 @@ grpc::Status FakeGuest::PagesLocked(const v1::SlotPages& named,
   if (first < 0 || first + count > slot->page_count ||
       first % kPagesPerWord != 0 ||
       (count % kPagesPerWord != 0 && first + count != slot->page_count)) {
-    return Refused(grpc::StatusCode::INVALID_ARGUMENT, "UNALIGNED_CLEAR");
+    return Refused(grpc::StatusCode::INVALID_ARGUMENT, v1::UNALIGNED_CLEAR);
   }
   for (const v1::Extent& extent : named.extents().extents()) {
     for (int64_t at = 0; at < extent.size_bytes(); at += kPageBytes) {
@@ -591,7 +594,7 @@ grpc::Status FakeGuest::PagesLocked(const v1::SlotPages& named,
   }
   if (!named.has_bitmap()) return grpc::Status::OK;
   if (static_cast<int64_t>(named.bitmap().size()) != (count + 7) / 8) {
-    return Refused(grpc::StatusCode::INVALID_ARGUMENT, "INVALID_BITMAP");
+    return Refused(grpc::StatusCode::INVALID_ARGUMENT, v1::INVALID_BITMAP);
   }
   for (int64_t i = 0; i < count; ++i) {
     if ((static_cast<uint8_t>(named.bitmap()[i / 8]) >> (i % 8) & 1) != 0) {
@@ -608,14 +611,14 @@ grpc::Status FakeGuest::ClearLocked(int64_t epoch, const v1::SlotPages& pages,
     return status;
   }
   if (epoch != epoch_ || epoch < FindLocked(pages.slot())->first_epoch) {
-    return Aborted("EPOCH_MISMATCH");
+    return Aborted(v1::EPOCH_MISMATCH);
   }
   std::set<int64_t> epochs = {epoch};
   for (const Page& page : pages_) {
     if (page.in_flight != 0) epochs.insert(page.in_flight);
   }
   if (epochs.size() > 4) {
-    return Refused(grpc::StatusCode::RESOURCE_EXHAUSTED, "LIMIT_EXCEEDED",
+    return Refused(grpc::StatusCode::RESOURCE_EXHAUSTED, v1::LIMIT_EXCEEDED,
                    {{"limit", "epochs_in_flight"}});
   }
   for (const int64_t number : named) {
@@ -683,7 +686,7 @@ grpc::Status FakeGuest::HarvestDirtyLog(
                              v1::HarvestDirtyLogRequest>* stream) {
   v1::HarvestDirtyLogRequest request;
   if (!stream->Read(&request) || !request.has_open()) {
-    return Refused(grpc::StatusCode::INVALID_ARGUMENT, "INVALID_REQUEST");
+    return Refused(grpc::StatusCode::INVALID_ARGUMENT, v1::INVALID_REQUEST);
   }
   const v1::HarvestOpen open = request.open();
   int64_t epoch = 0;
@@ -713,7 +716,7 @@ grpc::Status FakeGuest::HarvestDirtyLog(
       owes_trailer = true;
     } else if (request.has_clear()) {
       const auto chunk = sent.extract(request.clear().number());
-      if (chunk.empty()) return Aborted("EPOCH_MISMATCH");
+      if (chunk.empty()) return Aborted(v1::EPOCH_MISMATCH);
       v1::SlotPages pages;
       pages.set_slot(chunk.mapped().slot());
       pages.set_start_gpa_bytes(chunk.mapped().gpa_bytes());
@@ -767,7 +770,7 @@ grpc::Status FakeGuest::AcknowledgePages(
       return status;
     }
     if (request->epoch() <= 0 || request->epoch() > epoch_) {
-      return Refused(grpc::StatusCode::NOT_FOUND, "EPOCH_UNKNOWN");
+      return Refused(grpc::StatusCode::NOT_FOUND, v1::EPOCH_UNKNOWN);
     }
     if (!request->has_pages()) {
       response->set_acknowledged_page_count(
@@ -821,7 +824,7 @@ grpc::Status FakeGuest::StopDirtyLog(grpc::ServerContext*,
                           left.in_flight_page_count();
     if (count > 0 && !request->discard_undelivered()) {
       return Refused(
-          grpc::StatusCode::FAILED_PRECONDITION, "UNDELIVERED_PAGES",
+          grpc::StatusCode::FAILED_PRECONDITION, v1::UNDELIVERED_PAGES,
           {{"open_page_count", absl::StrCat(left.open_page_count())},
            {"sealed_page_count", absl::StrCat(left.sealed_page_count())},
            {"in_flight_page_count",
@@ -851,7 +854,7 @@ grpc::Status FakeGuest::DeleteVm(grpc::ServerContext*,
                                  const v1::DeleteVmRequest*,
                                  v1::DeleteVmResponse*) {
   absl::MutexLock lock(&mutex_);
-  if (!has_vm_) return Refused(grpc::StatusCode::NOT_FOUND, "VM_NOT_FOUND");
+  if (!has_vm_) return Refused(grpc::StatusCode::NOT_FOUND, v1::VM_NOT_FOUND);
   has_vm_ = false;
   return grpc::Status::OK;
 }

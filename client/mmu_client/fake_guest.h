@@ -28,6 +28,7 @@
 #include "mmud/v1/aging_service.grpc.pb.h"
 #include "mmud/v1/dirty_log_service.grpc.pb.h"
 #include "mmud/v1/dirty_log_service.pb.h"
+#include "mmud/v1/error_reasons.pb.h"
 #include "mmud/v1/guest_memory_service.grpc.pb.h"
 #include "mmud/v1/vm_service.grpc.pb.h"
 
@@ -199,7 +200,7 @@ class FakeGuest final : public v1::DirtyLogService::Service,
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   grpc::Status AdmitLocked(const std::string& token, const std::string& log_id)
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
-  grpc::Status RefuseLocked(const std::string& reason) const
+  grpc::Status RefuseLocked(v1::ErrorReason reason) const
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   void FillLocked(bool count_open, v1::DirtyLog* log) const
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);

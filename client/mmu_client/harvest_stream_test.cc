@@ -16,6 +16,7 @@
 #include "client/mmu_client/owner_token.h"
 #include "client/mmu_client/page_bitmap.h"
 #include "gtest/gtest.h"
+#include "mmud/v1/error_reasons.pb.h"
 
 namespace mmud::client {
 namespace {
@@ -103,7 +104,7 @@ TEST_F(HarvestStreamTest, RoundWithoutDirtyPagesEnds) {
 }
 
 TEST_F(HarvestStreamTest, StrangerDoesNotGetIn) {
-  EXPECT_EQ(ReasonOf(Open(NewOwnerToken()).status()), "LOG_OWNED");
+  EXPECT_EQ(ReasonOf(Open(NewOwnerToken()).status()), v1::LOG_OWNED);
 }
 
 TEST_F(HarvestStreamTest, OneThatIsTakenOverEndsWithLogFencedForGood) {
@@ -117,8 +118,8 @@ TEST_F(HarvestStreamTest, OneThatIsTakenOverEndsWithLogFencedForGood) {
   request.set_owner_token(NewOwnerToken());
   request.set_force(true);
   ASSERT_TRUE(client_->dirty_log().AcquireDirtyLog(request).ok());
-  EXPECT_EQ(ReasonOf((*stream)->Acknowledge(1).status()), "LOG_FENCED");
-  EXPECT_EQ(ReasonOf(Run(**stream, 0).status()), "LOG_FENCED");
+  EXPECT_EQ(ReasonOf((*stream)->Acknowledge(1).status()), v1::LOG_FENCED);
+  EXPECT_EQ(ReasonOf(Run(**stream, 0).status()), v1::LOG_FENCED);
   EXPECT_EQ(guest_.sealed_page_count(), 1);
 }
 

@@ -17,6 +17,7 @@
 #include "google/protobuf/util/time_util.h"
 #include "mmu_core/base/clock.h"
 #include "mmud/v1/dirty_log_service.pb.h"
+#include "mmud/v1/error_reasons.pb.h"
 
 namespace mmud::client {
 namespace {
@@ -34,17 +35,17 @@ bool IsBrokenStream(const absl::Status& status) {
 // A slot was moved, deleted or made since the seal: its pages are in the next
 // epoch. With INVALID_RESUME_OFFSET it was the one in which a stream broke.
 bool IsOvertaken(const absl::Status& status) {
-  const std::string reason = ReasonOf(status);
-  return reason == "EPOCH_SUPERSEDED" || reason == "EPOCH_MISMATCH" ||
-         reason == "MEMSLOT_NOT_FOUND" || reason == "DIRTY_LOG_OFF" ||
-         reason == "INVALID_RESUME_OFFSET";
+  const v1::ErrorReason reason = ReasonOf(status);
+  return reason == v1::EPOCH_SUPERSEDED || reason == v1::EPOCH_MISMATCH ||
+         reason == v1::MEMSLOT_NOT_FOUND || reason == v1::DIRTY_LOG_OFF ||
+         reason == v1::INVALID_RESUME_OFFSET;
 }
 
 // The maximum number of epochs has pages in flight. Nothing was cleared.
 bool NeedsAcknowledgement(const absl::Status& status) {
   const ErrorInfo info = ErrorInfoOf(status);
   const auto limit = info.metadata.find("limit");
-  return info.reason == "LIMIT_EXCEEDED" && limit != info.metadata.end() &&
+  return ReasonOf(info) == v1::LIMIT_EXCEEDED && limit != info.metadata.end() &&
          limit->second == "epochs_in_flight";
 }
 

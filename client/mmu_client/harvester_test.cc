@@ -17,6 +17,7 @@
 #include "client/mmu_client/page_bitmap.h"
 #include "client/mmu_client/page_reader.h"
 #include "gtest/gtest.h"
+#include "mmud/v1/error_reasons.pb.h"
 
 namespace mmud::client {
 namespace {
@@ -461,7 +462,7 @@ TEST_F(HarvesterTest, SealOfOurTokenBetweenAttemptsAtAClearIsAnError) {
   for (int run = 0; run < 2; ++run) {
     const absl::Status status = harvester.Run().status();
     EXPECT_TRUE(absl::IsAborted(status)) << status;
-    EXPECT_EQ(ReasonOf(status), "");
+    EXPECT_EQ(ReasonOf(status), v1::ERROR_REASON_UNSPECIFIED);
     EXPECT_EQ(guest_.seals().size(), 1u);
     EXPECT_EQ(guest_.in_flight_page_count(), 1);
   }
@@ -538,7 +539,7 @@ TEST_F(HarvesterTest, FourEpochsCanBeInFlightAndTheFifthAsksToAcknowledge) {
   }
   guest_.Write(5);
   const absl::Status status = harvester.Run().status();
-  EXPECT_EQ(ReasonOf(status), "LIMIT_EXCEEDED");
+  EXPECT_EQ(ReasonOf(status), v1::LIMIT_EXCEEDED);
   ASSERT_TRUE(harvester.Delivered(1).ok());
   const auto harvest = harvester.Run();
   ASSERT_TRUE(harvest.ok()) << harvest.status();
@@ -645,10 +646,10 @@ TEST_F(HarvesterTest, FormerOwnerIsFencedAtEachStep) {
     Harvester harvester(&client->dirty_log(), FakeGuest::kVm, FakeGuest::kToken,
                         {});
     const absl::Status status = harvester.Run().status();
-    EXPECT_EQ(ReasonOf(status), "LOG_FENCED") << at << ": " << status;
+    EXPECT_EQ(ReasonOf(status), v1::LOG_FENCED) << at << ": " << status;
     EXPECT_EQ(ErrorInfoOf(status).metadata["owner"], "second owner");
     EXPECT_EQ(guest.open_page_count() + guest.sealed_page_count(), 1) << at;
-    EXPECT_EQ(ReasonOf(harvester.Run().status()), "LOG_FENCED");
+    EXPECT_EQ(ReasonOf(harvester.Run().status()), v1::LOG_FENCED);
   }
   EXPECT_EQ(steps, 3);
 }
@@ -658,7 +659,7 @@ TEST_F(HarvesterTest, StrangerIsToldTheOwnerAndTakesNothing) {
   Harvester stranger(&client_->dirty_log(), FakeGuest::kVm, NewOwnerToken(),
                      {});
   const absl::Status status = stranger.Run().status();
-  EXPECT_EQ(ReasonOf(status), "LOG_OWNED");
+  EXPECT_EQ(ReasonOf(status), v1::LOG_OWNED);
   EXPECT_EQ(ErrorInfoOf(status).metadata["owner"], FakeGuest::kOwner);
   EXPECT_EQ(guest_.open_page_count(), 1);
   EXPECT_EQ(guest_.sealed_epoch(), 0);
@@ -676,7 +677,7 @@ TEST_F(HarvesterTest, LogOfALaterVmOfTheSameNameIsLeftAlone) {
   request.set_owner_token(FakeGuest::kToken);
   ASSERT_TRUE(client_->dirty_log().StartDirtyLog(request).ok());
   Write({8});
-  EXPECT_EQ(ReasonOf(harvester.Run().status()), "LOG_CHANGED");
+  EXPECT_EQ(ReasonOf(harvester.Run().status()), v1::LOG_CHANGED);
   EXPECT_EQ(guest_.open_page_count(), 1);
 }
 

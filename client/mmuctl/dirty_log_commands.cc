@@ -29,6 +29,7 @@
 #include "client/text/units.h"
 #include "google/longrunning/operations.pb.h"
 #include "mmud/v1/dirty_log_service.pb.h"
+#include "mmud/v1/error_reasons.pb.h"
 
 namespace mmud::client {
 namespace {
@@ -137,13 +138,13 @@ absl::StatusOr<std::optional<v1::AcquireDirtyLogResponse>> Renew(
   request.set_log_id((*kept)->log_id);
   auto response = client.dirty_log().AcquireDirtyLog(request);
   if (response.ok()) return *std::move(response);
-  const std::string reason = ReasonOf(response.status());
-  if (reason == "LOG_CHANGED") {
+  const v1::ErrorReason reason = ReasonOf(response.status());
+  if (reason == v1::LOG_CHANGED) {
     const absl::Status removed = store->Remove(context.address, request.vm());
     if (!removed.ok()) return removed;
     return std::nullopt;
   }
-  if (reason == "LOG_FENCED" || reason == "LOG_OWNED") return std::nullopt;
+  if (reason == v1::LOG_FENCED || reason == v1::LOG_OWNED) return std::nullopt;
   return ForgetIfGone(context, client, request.vm(), response.status());
 }
 
@@ -171,7 +172,7 @@ absl::StatusOr<v1::AcquireDirtyLogResponse> TakeOver(
     return response;
   }
   // The token was the owner's, and can never be the owner's again.
-  if (candidate->reused && ReasonOf(response.status()) == "LOG_FENCED") {
+  if (candidate->reused && ReasonOf(response.status()) == v1::LOG_FENCED) {
     return TakeOver(context, client, std::move(request), Reuse::kNo);
   }
   return RefuseCandidate(context, client, request.vm(), *candidate,

@@ -36,6 +36,7 @@
 #include "client/text/table.h"
 #include "client/text/units.h"
 #include "mmud/v1/dirty_log_service.pb.h"
+#include "mmud/v1/error_reasons.pb.h"
 
 namespace mmud::client {
 namespace {
@@ -411,9 +412,9 @@ absl::StatusOr<Json> HarvestJson(const Harvest& harvest, bool ranges) {
 // the user should not take it away from that owner.
 bool HasTakenPages(const v1::DirtyLog& before, const v1::DirtyLog& log,
                    const absl::Status& status) {
-  const std::string reason = ReasonOf(status);
-  return reason != "LOG_OWNED" && reason != "LOG_FENCED" &&
-         reason != "LOG_CHANGED" && reason != "DIRTY_LOG_OFF" &&
+  const v1::ErrorReason reason = ReasonOf(status);
+  return reason != v1::LOG_OWNED && reason != v1::LOG_FENCED &&
+         reason != v1::LOG_CHANGED && reason != v1::DIRTY_LOG_OFF &&
          log.log_id() == before.log_id() && !log.epochs_in_flight().empty() &&
          *log.epochs_in_flight().rbegin() > before.sealed_epoch();
 }

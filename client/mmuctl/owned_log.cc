@@ -27,6 +27,7 @@
 #include "client/text/units.h"
 #include "google/rpc/error_details.pb.h"
 #include "google/rpc/status.pb.h"
+#include "mmud/v1/error_reasons.pb.h"
 
 namespace mmud::client {
 namespace {
@@ -46,7 +47,7 @@ absl::Status OwnedBy(const Context& context, const v1::DirtyLog& log,
       context.CommandLine(
           absl::StrCat("dirty-log peek ", absl::StripPrefix(vm, "vms/")))));
   google::rpc::ErrorInfo info;
-  info.set_reason("LOG_OWNED");
+  info.set_reason(v1::ErrorReason_Name(v1::LOG_OWNED));
   info.set_domain("mmud");
   info.mutable_metadata()->insert(facts.begin(), facts.end());
   (*info.mutable_metadata())["owner"] = log.owner();
@@ -90,7 +91,7 @@ absl::Status InvalidName(const std::string& vm) {
   status.set_code(static_cast<int>(absl::StatusCode::kInvalidArgument));
   status.set_message(rule);
   google::rpc::ErrorInfo info;
-  info.set_reason("INVALID_NAME");
+  info.set_reason(v1::ErrorReason_Name(v1::INVALID_NAME));
   info.set_domain("mmud");
   status.add_details()->PackFrom(info);
   google::rpc::BadRequest bad;
@@ -102,14 +103,14 @@ absl::Status InvalidName(const std::string& vm) {
 
 // The token is not that of the log's owner.
 bool IsNotOwner(const absl::Status& status) {
-  const std::string reason = ReasonOf(status);
-  return reason == "LOG_OWNED" || reason == "LOG_FENCED" ||
-         reason == "LOG_CHANGED";
+  const v1::ErrorReason reason = ReasonOf(status);
+  return reason == v1::LOG_OWNED || reason == v1::LOG_FENCED ||
+         reason == v1::LOG_CHANGED;
 }
 
 // The VM is, with its log.
-bool IsGone(absl::string_view reason) {
-  return reason == "VM_NOT_FOUND" || reason == "VM_DELETED";
+bool IsGone(v1::ErrorReason reason) {
+  return reason == v1::VM_NOT_FOUND || reason == v1::VM_DELETED;
 }
 
 // The daemon may have carried out the request, or may still do so.
@@ -125,8 +126,8 @@ bool LeavesOpen(const absl::Status& status) {
       break;
   }
   // A start is running, perhaps with this token.
-  const std::string reason = ReasonOf(status);
-  return reason == "DIRTY_LOG_STARTING" || reason == "DIRTY_LOG_OFF";
+  const v1::ErrorReason reason = ReasonOf(status);
+  return reason == v1::DIRTY_LOG_STARTING || reason == v1::DIRTY_LOG_OFF;
 }
 
 }  // namespace
@@ -172,7 +173,7 @@ absl::StatusOr<StoredOwner> AsOwner(
     const absl::Status status = call(**kept);
     if (status.ok()) return **kept;
     if (!IsNotOwner(status)) return ForgetIfGone(context, client, vm, status);
-    if (ReasonOf(status) == "LOG_CHANGED") {
+    if (ReasonOf(status) == v1::LOG_CHANGED) {
       const absl::Status removed = store->Remove(context.address, vm);
       if (!removed.ok()) return removed;
     } else {
@@ -200,7 +201,7 @@ absl::StatusOr<StoredOwner> AsOwner(
         context, *log, vm,
         absl::StrCat(", and there is no owner token of it in ", path), {});
   }
-  if (ReasonOf(refusal) != "LOG_OWNED") return refusal;
+  if (ReasonOf(refusal) != v1::LOG_OWNED) return refusal;
   return WithOwner(
       context, client, vm, refusal,
       absl::StrCat(", and the owner token in ", path, " is not that owner's"));
@@ -216,11 +217,13 @@ absl::Status ForgetOwner(const Context& context, const std::string& vm) {
 
 absl::Status ForgetIfGone(const Context& context, Client& client,
                           const std::string& vm, const absl::Status& status) {
-  std::string reason = ReasonOf(status);
+  v1::ErrorReason reason = ReasonOf(status);
   // The daemon also returns this reason for a memslot that is not in the log.
-  if (reason == "DIRTY_LOG_OFF") reason = ReasonOf(GetLog(client, vm).status());
+  if (reason == v1::DIRTY_LOG_OFF) {
+    reason = ReasonOf(GetLog(client, vm).status());
+  }
   const bool vm_is_gone = IsGone(reason);
-  if (!vm_is_gone && reason != "DIRTY_LOG_OFF" && reason != "LOG_CHANGED") {
+  if (!vm_is_gone && reason != v1::DIRTY_LOG_OFF && reason != v1::LOG_CHANGED) {
     return status;
   }
   const absl::StatusOr<OwnerStore> store = OpenStore(context);
@@ -289,7 +292,7 @@ absl::Status RefuseCandidate(const Context& context, Client& client,
     // A remaining file does no harm; the present error is more useful.
     store->RemoveCandidate(context.address, vm).IgnoreError();
   }
-  if (ReasonOf(status) != "LOG_OWNED") {
+  if (ReasonOf(status) != v1::LOG_OWNED) {
     return ForgetIfGone(context, client, vm, status);
   }
   return WithOwner(context, client, vm, status, "");

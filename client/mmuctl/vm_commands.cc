@@ -24,6 +24,7 @@
 #include "client/text/error_text.h"
 #include "client/text/table.h"
 #include "client/text/units.h"
+#include "mmud/v1/error_reasons.pb.h"
 #include "mmud/v1/vm_service.pb.h"
 
 namespace mmud::client {
@@ -251,7 +252,7 @@ absl::Status Update(Context& context, Client& client,
                                         response->vm().etag(), " (",
                                         ViewCost(response->cost()), ")\n"));
     }
-    if (ReasonOf(response.status()) != "ETAG_MISMATCH" ||
+    if (ReasonOf(response.status()) != v1::ETAG_MISMATCH ||
         !arguments.etag.empty() || i == kMaxUpdates) {
       return response.status();
     }

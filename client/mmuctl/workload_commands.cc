@@ -24,6 +24,7 @@
 #include "google/rpc/error_details.pb.h"
 #include "google/rpc/status.pb.h"
 #include "mmud/lab/v1/workload_service.pb.h"
+#include "mmud/v1/error_reasons.pb.h"
 
 namespace mmud::client {
 namespace {
@@ -204,7 +205,7 @@ absl::Status NeverRan(const std::string& vm) {
   status.set_code(static_cast<int>(absl::StatusCode::kFailedPrecondition));
   status.set_message(absl::StrCat(vm, " has run no workload"));
   google::rpc::ErrorInfo info;
-  info.set_reason("WORKLOAD_NOT_RUNNING");
+  info.set_reason(v1::ErrorReason_Name(v1::WORKLOAD_NOT_RUNNING));
   info.set_domain("mmud");
   status.add_details()->PackFrom(info);
   return FromRpcStatus(status);

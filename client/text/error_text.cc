@@ -17,6 +17,7 @@
 #include "client/mmu_client/error_info.h"
 #include "client/text/message_json.h"
 #include "client/text/units.h"
+#include "mmud/v1/error_reasons.pb.h"
 
 namespace mmud::client {
 namespace {
@@ -30,80 +31,80 @@ constexpr char kVm[] = "{VM}";
 constexpr char kMmuctl[] = "mmuctl ";
 
 // What a person can do about an error, by its reason.
-const std::map<std::string, std::string>& Fixes() {
-  static const auto* const fixes = new std::map<std::string, std::string>{
-      {"VM_NOT_FOUND", "list the VMs: mmuctl vm list"},
-      {"VM_EXISTS",
+const std::map<v1::ErrorReason, std::string>& Fixes() {
+  static const auto* const fixes = new std::map<v1::ErrorReason, std::string>{
+      {v1::VM_NOT_FOUND, "list the VMs: mmuctl vm list"},
+      {v1::VM_EXISTS,
        "use another name, or delete {VM} first: mmuctl vm delete {VM}"},
-      {"MEMSLOT_NOT_FOUND", "show the VM's memslots: mmuctl vm get {VM}"},
-      {"REGION_OVERLAP", "show the VM's memslots: mmuctl vm get {VM}"},
-      {"MEMSLOT_IMMUTABLE",
+      {v1::MEMSLOT_NOT_FOUND, "show the VM's memslots: mmuctl vm get {VM}"},
+      {v1::REGION_OVERLAP, "show the VM's memslots: mmuctl vm get {VM}"},
+      {v1::MEMSLOT_IMMUTABLE,
        "delete the memslot and create it again: mmuctl memslot delete {VM} "
        "SLOT"},
-      {"UNALIGNED", "use multiples of 4KiB"},
-      {"UNALIGNED_CLEAR", "use multiples of 64 pages (256KiB)"},
-      {"GPA_OUT_OF_RANGE", "show the VM's memslots: mmuctl vm get {VM}"},
-      {"WORKLOAD_NOT_FOUND", "list the workloads: mmuctl workload list"},
-      {"OPERATION_NOT_FOUND", "list the operations: mmuctl op list"},
-      {"OPERATION_RUNNING",
+      {v1::UNALIGNED, "use multiples of 4KiB"},
+      {v1::UNALIGNED_CLEAR, "use multiples of 64 pages (256KiB)"},
+      {v1::GPA_OUT_OF_RANGE, "show the VM's memslots: mmuctl vm get {VM}"},
+      {v1::WORKLOAD_NOT_FOUND, "list the workloads: mmuctl workload list"},
+      {v1::OPERATION_NOT_FOUND, "list the operations: mmuctl op list"},
+      {v1::OPERATION_RUNNING,
        "wait for the operation or cancel it: mmuctl op list; mmuctl op cancel "
        "NAME; or stop a running workload: mmuctl workload stop {VM}"},
-      {"OPERATION_DONE", "read the operation's result: mmuctl op get NAME"},
-      {"WORKLOAD_RUNNING",
+      {v1::OPERATION_DONE, "read the operation's result: mmuctl op get NAME"},
+      {v1::WORKLOAD_RUNNING,
        "stop the workload first: mmuctl workload stop {VM}"},
-      {"WORKLOAD_NOT_RUNNING",
+      {v1::WORKLOAD_NOT_RUNNING,
        "start a workload: mmuctl workload start {VM} ..."},
-      {"TRACE_NOT_FOUND",
+      {v1::TRACE_NOT_FOUND,
        "put the file into the daemon's --trace-dir; names are relative to it"},
-      {"TRACE_CORRUPT",
+      {v1::TRACE_CORRUPT,
        "find the damage with mmuctl trace info FILE, and copy or record the "
        "file again"},
-      {"DIRTY_LOG_OFF",
+      {v1::DIRTY_LOG_OFF,
        "list the logged memslots: mmuctl dirty-log get {VM}; see whether a "
        "start is running: mmuctl op list --vm {VM}; switch logging on: mmuctl "
        "dirty-log start {VM}"},
-      {"DIRTY_LOG_ACTIVE",
+      {v1::DIRTY_LOG_ACTIVE,
        "show the log's owner: mmuctl dirty-log get {VM}; continue with a log "
        "of yours: mmuctl dirty-log acquire {VM}; or switch the log off: mmuctl "
        "dirty-log stop {VM}"},
-      {"DIRTY_LOG_STARTING", "wait for the start: mmuctl op list --vm {VM}"},
-      {"UNDELIVERED_PAGES",
+      {v1::DIRTY_LOG_STARTING, "wait for the start: mmuctl op list --vm {VM}"},
+      {v1::UNDELIVERED_PAGES,
        "if pages in flight were not copied, seal them again first, even in "
        "your own log: mmuctl dirty-log acquire {VM} --force; as the log's "
        "owner, pause the guest (mmuctl vm pause {VM}), harvest (mmuctl "
        "dirty-log harvest {VM}), copy, acknowledge (mmuctl dirty-log ack {VM}) "
        "and try again; if you do not need the pages, or do not own the log, "
        "discard them with --discard (vm delete: --force)"},
-      {"LOG_OWNED",
+      {v1::LOG_OWNED,
        "see the pages without a token: mmuctl dirty-log peek {VM}; take the "
        "log over: mmuctl dirty-log acquire {VM}, with --force while the "
        "owner's lease lasts"},
-      {"LOG_FENCED",
+      {v1::LOG_FENCED,
        "another owner has taken the log over: stop copying; see the pages "
        "without a token: mmuctl dirty-log peek {VM}; take the log back: mmuctl "
        "dirty-log acquire {VM}, with --force while the owner's lease lasts"},
-      {"LOG_CHANGED",
+      {v1::LOG_CHANGED,
        "show the present log: mmuctl dirty-log get {VM}; if it is yours, "
        "acquire it: mmuctl dirty-log acquire {VM}"},
-      {"EPOCH_MISMATCH",
+      {v1::EPOCH_MISMATCH,
        "only the newest sealed epoch can be cleared: mmuctl dirty-log harvest "
        "{VM}"},
-      {"EPOCH_SUPERSEDED",
+      {v1::EPOCH_SUPERSEDED,
        "read the newest sealed epoch, which includes this one: mmuctl "
        "dirty-log read {VM}"},
-      {"EPOCH_UNKNOWN", "show the log's epochs: mmuctl dirty-log get {VM}"},
-      {"ETAG_MISMATCH",
+      {v1::EPOCH_UNKNOWN, "show the log's epochs: mmuctl dirty-log get {VM}"},
+      {v1::ETAG_MISMATCH,
        "the resource has changed: read it again and use its new etag"},
-      {"SPLIT_RUNNING",
+      {v1::SPLIT_RUNNING,
        "wait for the running one or cancel it: mmuctl op list; mmuctl split "
        "cancel NAME"},
-      {"NO_CONTENTS", "use a memslot whose backing is not metadata-only"},
-      {"RESOURCE_EXHAUSTED_MEMORY", "use less memory, or delete a VM"},
-      {"LIMIT_EXCEEDED", "show the limits: mmuctl capabilities"},
-      {"INVALID_VCPU_COUNT", "show the limits: mmuctl capabilities"},
-      {"DRAINING", "the daemon is shutting down; use the next one"},
-      {"INSUFFICIENT_HISTORY", "try again a little later"},
-      {"DEBUG_DISABLED", "start the daemon with --enable-debug-service"},
+      {v1::NO_CONTENTS, "use a memslot whose backing is not metadata-only"},
+      {v1::RESOURCE_EXHAUSTED_MEMORY, "use less memory, or delete a VM"},
+      {v1::LIMIT_EXCEEDED, "show the limits: mmuctl capabilities"},
+      {v1::INVALID_VCPU_COUNT, "show the limits: mmuctl capabilities"},
+      {v1::DRAINING, "the daemon is shutting down; use the next one"},
+      {v1::INSUFFICIENT_HISTORY, "try again a little later"},
+      {v1::DEBUG_DISABLED, "start the daemon with --enable-debug-service"},
   };
   return *fixes;
 }
@@ -126,12 +127,12 @@ std::string VmOf(const ErrorInfo& info) {
 std::string FixOfReason(const ErrorInfo& info) {
   // Not one of the daemon's limits, but of the log's.
   if (const auto limit = info.metadata.find("limit");
-      info.reason == "LIMIT_EXCEEDED" && limit != info.metadata.end() &&
+      ReasonOf(info) == v1::LIMIT_EXCEEDED && limit != info.metadata.end() &&
       limit->second == "epochs_in_flight") {
     return "acknowledge the copied pages: mmuctl dirty-log ack {VM}; or seal "
            "all pages in flight again: mmuctl dirty-log acquire {VM} --force";
   }
-  const auto it = Fixes().find(info.reason);
+  const auto it = Fixes().find(ReasonOf(info));
   return it != Fixes().end() ? it->second : "";
 }
 

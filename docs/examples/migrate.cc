@@ -37,6 +37,7 @@
 #include "client/mmu_client/page_bitmap.h"
 #include "client/mmu_client/page_reader.h"
 #include "mmud/v1/dirty_log_service.pb.h"
+#include "mmud/v1/error_reasons.pb.h"
 #include "mmud/v1/vm_service.pb.h"
 
 namespace {
@@ -185,7 +186,7 @@ absl::StatusOr<std::string> StartLog(Client& client, const std::string& vm,
   // knows which of them have not arrived.
   start.set_initially_set(true);
   auto operation = client.dirty_log().StartDirtyLog(start);
-  if (ReasonOf(operation.status()) == "DIRTY_LOG_ACTIVE") {
+  if (ReasonOf(operation.status()) == v1::DIRTY_LOG_ACTIVE) {
     return absl::FailedPreconditionError(absl::StrCat(
         vm, " has a dirty log that is not FILE's, of ",
         ErrorInfoOf(operation.status()).metadata["owner"],
@@ -217,9 +218,9 @@ absl::StatusOr<std::string> TakeLog(Client& client, const std::string& vm,
     if (sealed.ok()) {
       return TakeOver(client, vm, sealed->log_id(), token, tokens);
     }
-    const std::string reason = ReasonOf(sealed.status());
-    if (reason != "LOG_OWNED" && reason != "LOG_FENCED" &&
-        reason != "DIRTY_LOG_OFF") {
+    const v1::ErrorReason reason = ReasonOf(sealed.status());
+    if (reason != v1::LOG_OWNED && reason != v1::LOG_FENCED &&
+        reason != v1::DIRTY_LOG_OFF) {
       return sealed.status();
     }
   }
