@@ -13,6 +13,7 @@
 #include "grpcpp/support/status.h"
 #include "mmu_core/base/error.h"
 #include "mmu_core/base/reason.h"
+#include "mmud/v1/error_reasons.pb.h"
 #include "server/base/errors.h"
 
 namespace mmud {
@@ -31,7 +32,7 @@ std::string CleanMessage(absl::string_view message) {
   return text;
 }
 
-// For errors whose maker gave no reason.
+// For errors without a reason that the API has.
 mmu::Reason DefaultReason(absl::StatusCode code) {
   switch (code) {
     case absl::StatusCode::kInvalidArgument:
@@ -48,6 +49,15 @@ mmu::Reason DefaultReason(absl::StatusCode code) {
     default:
       return mmu::Reason::kInternalError;
   }
+}
+
+// The reason's name. mmu_core has reasons for its own callers that are none of
+// the API; no call should end with one, and none shows one.
+std::string NameOf(mmu::Reason reason, absl::StatusCode code) {
+  const std::string name(mmu::ToString(reason));
+  v1::ErrorReason of_api = v1::ERROR_REASON_UNSPECIFIED;
+  if (v1::ErrorReason_Parse(name, &of_api)) return name;
+  return std::string(mmu::ToString(DefaultReason(code)));
 }
 
 void AddErrorInfo(const mmu::ErrorDetail& detail, const ApiErrorDetail& api,
@@ -119,9 +129,7 @@ void AddRetryInfo(absl::Duration delay, google::rpc::Status* out) {
 google::rpc::Status ToRpcStatus(const absl::Status& status) {
   const mmu::ErrorDetail detail = mmu::DetailOf(status);
   const ApiErrorDetail api = ApiDetailOf(status);
-  const std::string reason(mmu::ToString(detail.reason != mmu::Reason::kNone
-                                             ? detail.reason
-                                             : DefaultReason(status.code())));
+  const std::string reason = NameOf(detail.reason, status.code());
   google::rpc::Status out;
   out.set_code(static_cast<int>(status.code()));
   out.set_message(CleanMessage(status.message()));

@@ -84,6 +84,16 @@ TEST(StatusMapping, GivesAReasonToErrorsWithoutOne) {
   EXPECT_EQ(info.reason(), "INTERNAL_ERROR");
 }
 
+TEST(StatusMapping, HidesAReasonThatTheApiDoesNotHave) {
+  google::rpc::ErrorInfo info;
+  ASSERT_TRUE(
+      Find(ToRpcStatus(mmu::MakeError(absl::StatusCode::kCancelled,
+                                      {mmu::Reason::kInterrupted, "", 0},
+                                      "somebody else is waiting")),
+           &info));
+  EXPECT_EQ(info.reason(), "CALL_CANCELLED");
+}
+
 TEST(StatusMapping, EscapesBytesThatAreNotText) {
   const google::rpc::Status rpc =
       ToRpcStatus(absl::InternalError("a\xff"

@@ -19,6 +19,7 @@
 #include "google/protobuf/descriptor.h"
 #include "google/protobuf/descriptor.pb.h"
 #include "gtest/gtest.h"
+#include "mmu_core/base/reason.h"
 #include "tests/proto_conventions/descriptors.h"
 
 namespace mmud {
@@ -173,6 +174,36 @@ TEST_F(ProtoConventionsTest, ReasonsAreNamesWithoutPrefixAndNeverNumbers) {
         << field->full_name() << " sends the number of a reason: make it a "
         << "string, or use google.rpc.ErrorInfo";
   }
+}
+
+// The list from which errors are made and the one that callers read are the
+// same, but for what mmu_core says to its own callers only.
+TEST_F(ProtoConventionsTest, EachReasonThatCanBeSentIsOneOfTheApi) {
+  const std::set<mmu::Reason> not_sent = {
+      mmu::Reason::kAccounting,      mmu::Reason::kDirtyRingFull,
+      mmu::Reason::kGuestPageFault,  mmu::Reason::kHostFrameMissing,
+      mmu::Reason::kHostReadOnly,    mmu::Reason::kInterrupted,
+      mmu::Reason::kInvalidFlags,    mmu::Reason::kInvalidNxHugePages,
+      mmu::Reason::kMemslotChanging, mmu::Reason::kNoMemoryThere,
+      mmu::Reason::kNoTdpMmu,        mmu::Reason::kNxHugePagesNever,
+      mmu::Reason::kVmExistsAlready};
+  std::set<std::string> made;
+  for (size_t i = 1; i < mmu::kReasons; ++i) {
+    const auto reason = static_cast<mmu::Reason>(i);
+    if (not_sent.count(reason) == 0) {
+      made.insert(std::string(mmu::ToString(reason)));
+    }
+  }
+  const EnumDescriptor* reasons =
+      pool_.FindEnumTypeByName("mmud.v1.ErrorReason");
+  ASSERT_NE(reasons, nullptr);
+  std::set<std::string> of_api;
+  for (int i = 0; i < reasons->value_count(); ++i) {
+    if (reasons->value(i)->number() != 0) {
+      of_api.insert(reasons->value(i)->name());
+    }
+  }
+  EXPECT_EQ(made, of_api);
 }
 
 // "split_service.proto" -> "SplitServiceProto".
