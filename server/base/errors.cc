@@ -1,6 +1,7 @@
 #include "server/base/errors.h"
 
 #include <cstdint>
+#include <initializer_list>
 #include <string>
 #include <utility>
 #include <vector>
@@ -26,6 +27,26 @@ constexpr char kResourceUrl[] = "mmud.resource";  // "type\nname"
 constexpr char kRetryUrl[] = "mmud.retry";        // nanoseconds
 constexpr char kLimitUrl[] = "mmud.limit";        // name
 constexpr size_t kMaxQuoted = 80;
+
+// The same error with this field and this message.
+absl::Status Changed(absl::Status status, absl::string_view field,
+                     const std::string& message) {
+  if (status.ok()) return status;
+  mmu::ErrorDetail detail = mmu::DetailOf(status);
+  detail.field = std::string(field);
+  absl::Status changed = mmu::MakeError(status.code(), detail, message);
+  const ApiErrorDetail api = ApiDetailOf(status);
+  if (!api.resource_type.empty()) {
+    changed =
+        WithResource(std::move(changed), api.resource_type, api.resource_name);
+  }
+  for (const char* url : {kRetryUrl, kLimitUrl}) {
+    if (const absl::optional<absl::Cord> payload = status.GetPayload(url)) {
+      changed.SetPayload(url, *payload);
+    }
+  }
+  return changed;
+}
 
 }  // namespace
 
@@ -86,22 +107,25 @@ absl::Status InField(absl::Status status, absl::string_view prefix) {
 }
 
 absl::Status OfField(absl::Status status, absl::string_view field) {
-  if (status.ok()) return status;
-  mmu::ErrorDetail detail = mmu::DetailOf(status);
-  detail.field = std::string(field);
-  absl::Status changed =
-      mmu::MakeError(status.code(), detail, std::string(status.message()));
-  const ApiErrorDetail api = ApiDetailOf(status);
-  if (!api.resource_type.empty()) {
-    changed =
-        WithResource(std::move(changed), api.resource_type, api.resource_name);
-  }
-  for (const char* url : {kRetryUrl, kLimitUrl}) {
-    if (const absl::optional<absl::Cord> payload = status.GetPayload(url)) {
-      changed.SetPayload(url, *payload);
+  const std::string message(status.message());
+  return Changed(std::move(status), field, message);
+}
+
+absl::Status InFields(absl::Status status,
+                      std::initializer_list<FieldName> names) {
+  const std::string parameter = mmu::DetailOf(status).field;
+  for (const FieldName& name : names) {
+    if (name.parameter != parameter) continue;
+    std::string message(status.message());
+    // "a.b[2].c" is named by "c".
+    const absl::string_view leaf =
+        name.field.substr(name.field.find_last_of('.') + 1);
+    if (!absl::StrContains(message, leaf)) {
+      message = absl::StrCat(name.field, ": ", message);
     }
+    return Changed(std::move(status), name.field, message);
   }
-  return changed;
+  return status;
 }
 
 ApiErrorDetail ApiDetailOf(const absl::Status& status) {

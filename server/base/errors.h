@@ -5,6 +5,7 @@
 #ifndef SERVER_BASE_ERRORS_H_
 #define SERVER_BASE_ERRORS_H_
 
+#include <initializer_list>
 #include <string>
 
 #include "absl/status/status.h"
@@ -49,6 +50,18 @@ absl::Status InField(absl::Status status, absl::string_view prefix);
 
 // The same error, about `field` and not about the one that it names.
 absl::Status OfField(absl::Status status, absl::string_view field);
+
+// What a request calls a parameter of mmu_core.
+struct FieldName {
+  absl::string_view parameter;
+  absl::string_view field;
+};
+// An error of mmu_core in the words of a request: about the field that `names`
+// has for the parameter, or about none if it has "" for it. A parameter that
+// `names` does not have is called the same in the request. The field stands in
+// front of a message that does not name it.
+absl::Status InFields(absl::Status status,
+                      std::initializer_list<FieldName> names);
 
 // What the functions here attached; empty and negative if they did not.
 struct ApiErrorDetail {

@@ -56,6 +56,25 @@ TEST(StatusMapping, NamesTheBadFieldOfAnInvalidArgument) {
   EXPECT_EQ(bad.field_violations(0).description(), "5 is odd");
 }
 
+TEST(StatusMapping, NamesTheFieldThatIsAParameterOfMmuCore) {
+  const auto of = [](const char* field) {
+    const google::rpc::Status rpc = ToRpcStatus(InFields(
+        WithResource(
+            InvalidField(mmu::Reason::kUnaligned, "first_page", "it is odd"),
+            "mmud.v1.Vm", "vms/a"),
+        {{"page_count", "pages.size"}, {"first_page", field}}));
+    google::rpc::ErrorInfo info;
+    EXPECT_TRUE(Find(rpc, &info));
+    google::rpc::ResourceInfo resource;
+    EXPECT_TRUE(Find(rpc, &resource));
+    return rpc.message() + " [" + (*info.mutable_metadata())["field"] + "]";
+  };
+  EXPECT_EQ(of("pages.start"), "pages.start: it is odd [pages.start]");
+  EXPECT_EQ(of("pages.odd"), "it is odd [pages.odd]");
+  EXPECT_EQ(of(""), "it is odd []");
+  EXPECT_TRUE(InFields(absl::OkStatus(), {{"", "pages.start"}}).ok());
+}
+
 TEST(StatusMapping, NamesTheMissingResource) {
   google::rpc::ResourceInfo resource;
   ASSERT_TRUE(Find(ToRpcStatus(VmNotFound("vms/a")), &resource));
