@@ -17,17 +17,21 @@
 namespace mmu {
 namespace {
 
+// Epochs are counted from 1 and never get that far: one so large is a negative
+// number of the caller's, and is shown as that.
+int64_t Shown(uint64_t epoch) { return static_cast<int64_t>(epoch); }
+
 absl::Status EpochUnknown(uint64_t epoch, const char* field,
                           std::string problem) {
   return MakeError(absl::StatusCode::kNotFound,
                    {Reason::kEpochUnknown, field, 0},
-                   Format("%s is %d: %s", field, epoch, problem));
+                   Format("%s is %d: %s", field, Shown(epoch), problem));
 }
 
 absl::Status EpochMismatch(uint64_t epoch, std::string problem) {
-  return MakeError(absl::StatusCode::kAborted,
-                   {Reason::kEpochMismatch, "epoch", 0},
-                   Format("epoch %d cannot be cleared: %s", epoch, problem));
+  return MakeError(
+      absl::StatusCode::kAborted, {Reason::kEpochMismatch, "epoch", 0},
+      Format("epoch %d cannot be cleared: %s", Shown(epoch), problem));
 }
 
 // OUT_OF_RANGE INVALID_RANGE unless the range of `words` words lies within the

@@ -18,8 +18,15 @@
 #include "mmu_core/sync/rcu.h"
 
 namespace mmu {
-
 namespace {
+
+absl::Status NoContents(const Memslot& slot, const char* field) {
+  return MakeError(absl::StatusCode::kFailedPrecondition,
+                   {Reason::kNoContents, field, 0},
+                   Format("slot %d has a metadata-only backing: its pages "
+                          "have no contents",
+                          slot.id));
+}
 
 void CopyWords(std::byte* memory, absl::Span<std::byte> out) {
   auto* from = reinterpret_cast<uint64_t*>(memory);
@@ -37,19 +44,13 @@ absl::StatusOr<size_t> ReadFromSlot(const MemslotSet& set, Gpa gpa,
   const Memslot* slot = set.FindByGfn(ToGfn(gpa));
   if (slot == nullptr) {
     return MakeError(
-        absl::StatusCode::kOutOfRange, {Reason::kGpaOutOfRange, "extents", 0},
+        absl::StatusCode::kOutOfRange, {Reason::kGpaOutOfRange, "gpa", 0},
         Format("gpa 0x%x is in no memslot; read only what the VM's "
                "memslots cover",
                gpa.value()));
   }
   const Backing& backing = *slot->backing;
-  if (!backing.has_contents()) {
-    return MakeError(absl::StatusCode::kFailedPrecondition,
-                     {Reason::kNoContents, "extents", 0},
-                     Format("slot %d has a metadata-only backing: "
-                            "its pages have no contents",
-                            slot->id));
-  }
+  if (!backing.has_contents()) return NoContents(*slot, "gpa");
   const uint64_t in_slot = gpa - ToGpa(slot->base_gfn);
   const size_t bytes =
       std::min<uint64_t>(out.size(), (slot->npages << kPageShift) - in_slot);
@@ -69,7 +70,7 @@ absl::Status ReadGuestMemory(const MemslotTable& slots, Gpa gpa,
                              absl::Span<std::byte> out) {
   if (gpa.value() % 8 != 0 || out.size() % 8 != 0) {
     return MakeError(absl::StatusCode::kInvalidArgument,
-                     {Reason::kUnaligned, "gpa_bytes", EINVAL},
+                     {Reason::kUnaligned, "gpa", EINVAL},
                      Format("gpa 0x%x, %d bytes: both are multiples of "
                             "8",
                             gpa.value(), out.size()));
@@ -90,6 +91,18 @@ absl::Status ReadGuestMemory(const MemslotTable& slots, Gpa gpa,
     }
     if (!missing.noted()) break;
     if (absl::Status s = missing.Ask(); !s.ok()) return s;
+  }
+  return absl::OkStatus();
+}
+
+absl::Status CheckContents(const MemslotTable& slots,
+                           const std::vector<GfnRange>& ranges) {
+  RcuReadGuard rcu;
+  const MemslotSet& set = slots.Active(0);
+  for (const GfnRange range : ranges) {
+    for (const Memslot* slot : set.SlotsIn(range)) {
+      if (!slot->backing->has_contents()) return NoContents(*slot, "ranges");
+    }
   }
   return absl::OkStatus();
 }

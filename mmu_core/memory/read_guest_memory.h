@@ -4,10 +4,12 @@
 #define MMU_CORE_MEMORY_READ_GUEST_MEMORY_H_
 
 #include <cstddef>
+#include <vector>
 
 #include "absl/status/status.h"
 #include "absl/types/span.h"
 #include "mmu_core/base/address.h"
+#include "mmu_core/base/gfn_range.h"
 #include "mmu_core/memory/memslot_table.h"
 
 namespace mmu {
@@ -22,6 +24,10 @@ namespace mmu {
 // after an error. Takes no lock. Not inside an RCU read section.
 absl::Status ReadGuestMemory(const MemslotTable& slots, Gpa gpa,
                              absl::Span<std::byte> out);
+
+// NO_CONTENTS, as above, of the first memslot in `ranges` of metadata only.
+absl::Status CheckContents(const MemslotTable& slots,
+                           const std::vector<GfnRange>& ranges);
 
 }  // namespace mmu
 

@@ -59,19 +59,19 @@ TEST(ClearRangeTest, FollowsTheRulesOfSixtyFourPages) {
       {100, 0, 100, 2, Reason::kNone, ""},
       {100, 64, 36, 1, Reason::kNone, ""},
       {100, 0, 64, 1, Reason::kNone, ""},
-      {100, 0, 36, 1, Reason::kUnalignedClear, "size_bytes"},
-      {100, 1, 64, 1, Reason::kUnalignedClear, "start_gpa_bytes"},
-      {100, 63, 0, 0, Reason::kUnalignedClear, "start_gpa_bytes"},
-      {100, 64, 64, 1, Reason::kInvalidRange, "size_bytes"},
-      {100, 128, 0, 0, Reason::kInvalidRange, "size_bytes"},
-      {100, 0, 101, 2, Reason::kInvalidRange, "size_bytes"},
+      {100, 0, 36, 1, Reason::kUnalignedClear, "page_count"},
+      {100, 1, 64, 1, Reason::kUnalignedClear, "first_page"},
+      {100, 63, 0, 0, Reason::kUnalignedClear, "first_page"},
+      {100, 64, 64, 1, Reason::kGpaOutOfRange, "first_page"},
+      {100, 128, 0, 0, Reason::kGpaOutOfRange, "first_page"},
+      {100, 0, 101, 2, Reason::kGpaOutOfRange, "first_page"},
       {128, 128, 0, 0, Reason::kNone, ""},
       {128, 0, 0, 0, Reason::kNone, ""},
-      {128, 64, ~uint64_t{0}, 1, Reason::kInvalidRange, "size_bytes"},
-      {128, ~uint64_t{63}, 64, 1, Reason::kInvalidRange, "size_bytes"},
-      {128, 0, 128, 1, Reason::kInvalidBitmap, "bitmap"},
-      {128, 0, 128, 3, Reason::kInvalidBitmap, "bitmap"},
-      {128, 0, 0, 1, Reason::kInvalidBitmap, "bitmap"},
+      {128, 64, ~uint64_t{0}, 1, Reason::kGpaOutOfRange, "first_page"},
+      {128, ~uint64_t{63}, 64, 1, Reason::kGpaOutOfRange, "first_page"},
+      {128, 0, 128, 1, Reason::kInvalidBitmap, "mask"},
+      {128, 0, 128, 3, Reason::kInvalidBitmap, "mask"},
+      {128, 0, 0, 1, Reason::kInvalidBitmap, "mask"},
   };
   for (const RangeCase& c : cases) {
     SCOPED_TRACE(::testing::Message() << c.slot_pages << " pages: "
@@ -89,8 +89,10 @@ TEST(ClearRangeTest, FollowsTheRulesOfSixtyFourPages) {
       EXPECT_EQ(cleared->cleared_page_count, c.page_count);
     } else {
       EXPECT_EQ(ErrorOf(cleared.status()),
-                ErrorText(absl::StatusCode::kInvalidArgument, c.reason, c.field,
-                          EINVAL));
+                ErrorText(c.reason == Reason::kGpaOutOfRange
+                              ? absl::StatusCode::kOutOfRange
+                              : absl::StatusCode::kInvalidArgument,
+                          c.reason, c.field, EINVAL));
       EXPECT_EQ(SealAndList(*vm, 0), dirty);
     }
   }
@@ -102,10 +104,10 @@ TEST(ClearRangeTest, AnUnalignedStartIsSeenBeforeTheMissingSlot) {
   ASSERT_TRUE(StartLog(*vm).ok());
   EXPECT_EQ(ErrorOf(ClearAndDeliver(*vm, 77, 1, 5, 64, {}, nullptr).status()),
             ErrorText(absl::StatusCode::kInvalidArgument,
-                      Reason::kUnalignedClear, "start_gpa_bytes", EINVAL));
+                      Reason::kUnalignedClear, "first_page", EINVAL));
   EXPECT_EQ(ErrorOf(ClearBitmap(vm->state(), 77, 5, 64, {}, nullptr).status()),
             ErrorText(absl::StatusCode::kInvalidArgument,
-                      Reason::kUnalignedClear, "start_gpa_bytes", EINVAL));
+                      Reason::kUnalignedClear, "first_page", EINVAL));
 }
 
 // Covers: DL-23

@@ -455,8 +455,8 @@ TEST(SplitJobTest, BadRangesAndTargetsAreRefused) {
   for (const Level target : {Level::k1G, Level::k512G}) {
     SplitRequest request;
     request.target = target;
-    EXPECT_EQ(detail(request).reason, Reason::kInvalidSize);
-    EXPECT_EQ(detail(request).field, "target_page_size");
+    EXPECT_EQ(detail(request).reason, Reason::kInvalidPageSize);
+    EXPECT_EQ(detail(request).field, "target");
   }
   const std::vector<std::vector<GfnRange>> bad = {
       {GfnRange::Of(Gfn(5), 0)},                            // empty

@@ -234,13 +234,19 @@ TEST(StartDirtyLogTest, BadRequestsSayWhyAndStartNothing) {
   EXPECT_EQ(ErrorOf(StartLog(
                 *vm, Config(InitiallySet::kYes, SplitPolicy::kEager), nullptr)),
             ErrorText(absl::StatusCode::kInvalidArgument,
-                      Reason::kInvalidSplitPolicy, "split", EINVAL));
+                      Reason::kInvalidSplitPolicy, "split", 0));
   EXPECT_EQ(
       ErrorOf(StartLog(*vm, Config(InitiallySet::kNo, SplitPolicy::kOnClear),
                        nullptr)),
       ErrorText(absl::StatusCode::kInvalidArgument, Reason::kInvalidSplitPolicy,
-                "split", EINVAL));
+                "split", 0));
   EXPECT_EQ(vm->state().slots.logging_slots(), 0);
+  // Also before the start is tried.
+  for (const DirtyLogConfig& bad :
+       {unknown, Config(InitiallySet::kYes, SplitPolicy::kEager)}) {
+    EXPECT_EQ(vm->CheckDirtyLogStart(TestStart(bad)).status(),
+              vm->StartDirtyLog(TestStart(bad), nullptr).status());
+  }
 
   DirtyLogConfig one = kPlain;
   one.slots = {1};
@@ -268,6 +274,8 @@ TEST(StartDirtyLogTest, AllMeansThoseThatCanBeWrittenAndThereMustBeOne) {
             ErrorText(absl::StatusCode::kNotFound, Reason::kMemslotNotFound,
                       "slots", ENOENT));
   EXPECT_EQ(vm->state().slots.logging_slots(), 0);
+  EXPECT_EQ(vm->CheckDirtyLogStart(TestStart(kPlain)).status(),
+            vm->StartDirtyLog(TestStart(kPlain), nullptr).status());
   ASSERT_TRUE(vm->SetMemslot(Slot(0, 0, 4 * kMiB)).ok());
   ASSERT_TRUE(StartLog(*vm, kPlain, nullptr).ok());
   ASSERT_THAT(vm->FindDirtyLog()->state.slots, SizeIs(1));

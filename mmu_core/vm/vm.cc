@@ -116,6 +116,10 @@ absl::Status Vm::ReadMemory(Gpa gpa, absl::Span<std::byte> out) const {
   return ReadGuestMemory(state_->slots, gpa, out);
 }
 
+absl::Status Vm::CheckContents(const std::vector<GfnRange>& ranges) const {
+  return mmu::CheckContents(state_->slots, ranges);
+}
+
 absl::StatusOr<StartResult> Vm::StartDirtyLog(const DirtyLogStart& start,
                                               MmuCost* cost) {
   OpTimer timer(cost, &state_->counters.dirty_log_start);
@@ -153,6 +157,12 @@ absl::optional<MonotonicTime> Vm::FindDirtyLogEnd() const {
   const std::shared_ptr<VmDirtyLog> log = state_->dirty_log.GetOn();
   if (log == nullptr) return absl::nullopt;
   return log->ttl_end();
+}
+
+absl::StatusOr<DirtyLogView> Vm::GetDirtyLog() const {
+  absl::optional<DirtyLogView> log = FindDirtyLog();
+  if (!log.has_value()) return DirtyLogOff();
+  return *std::move(log);
 }
 
 absl::StatusOr<DirtyLogView> Vm::AcquireDirtyLog(const LogClaim& claim,
@@ -280,6 +290,11 @@ absl::StatusOr<RecoverOutcome> Vm::RecoverHugePages(
     const std::vector<GfnRange>& ranges, MmuCost* cost,
     absl::Duration max_lock_hold) {
   return mmu::RecoverHugePages(*state_, ranges, cost, max_lock_hold);
+}
+
+absl::Status Vm::CheckRecoverHugePages(
+    const std::vector<GfnRange>& ranges) const {
+  return mmu::CheckRecoverHugePages(*state_, ranges);
 }
 
 absl::StatusOr<AgeResult> Vm::Age(GfnRange range, AgeMode mode, MmuCost* cost,

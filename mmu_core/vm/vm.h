@@ -144,6 +144,8 @@ class Vm {
   // NO_CONTENTS for a metadata-only slot, HOST_FRAME_MISSING if whoever lends
   // the memory has no frame to give, for which this may wait.
   absl::Status ReadMemory(Gpa gpa, absl::Span<std::byte> out) const;
+  // NO_CONTENTS if there is such a slot in `ranges`; reads nothing.
+  absl::Status CheckContents(const std::vector<GfnRange>& ranges) const;
 
   // --- The dirty log (section 8; the protocol: dirty/dirty_log.h) ---
   //
@@ -169,14 +171,16 @@ class Vm {
   //   RESOURCE_EXHAUSTED RESOURCE_EXHAUSTED_MEMORY
   absl::StatusOr<StartResult> StartDirtyLog(const DirtyLogStart& start,
                                             MmuCost* cost);
-  // What such a start would meet: nothing if there is no log; the log if it is
-  // the caller's own, with the same settings, and then the lease is renewed.
-  // Starts none. DIRTY_LOG_ACTIVE and RESOURCE_EXHAUSTED_MEMORY as above.
+  // Checks such a start without starting a log. Nullopt if there is no log. The
+  // log if it is the caller's own, with the same settings; then the lease is
+  // renewed. The errors above, except for lack of the memory that a log takes.
   absl::StatusOr<absl::optional<DirtyLogView>> CheckDirtyLogStart(
       const DirtyLogStart& start) const;
 
   // The current state of the log; whether there is a log. Neither waits.
   absl::optional<DirtyLogView> FindDirtyLog() const;
+  // The same; FAILED_PRECONDITION DIRTY_LOG_OFF if there is none.
+  absl::StatusOr<DirtyLogView> GetDirtyLog() const;
   bool LogsDirtyPages() const;
   // Parts of that state: everything but the slots (`slots` is empty); one slot
   // of address space 0, if it is logged; the time at which the log's ttl
@@ -243,8 +247,8 @@ class Vm {
   // page_count) whose bit is set in `mask` (bit 0 is first_page):
   // write-protects them, flushes TLBs and puts them in flight. On return, even
   // of a repeated call, no page in flight can be written unnoticed. Idempotent.
-  //   INVALID_ARGUMENT    UNALIGNED_CLEAR, INVALID_RANGE, INVALID_BITMAP
-  //                                         (DL-20..23)
+  //   INVALID_ARGUMENT    UNALIGNED_CLEAR, INVALID_BITMAP (DL-20..23)
+  //   OUT_OF_RANGE        GPA_OUT_OF_RANGE  past the slot's end
   //   NOT_FOUND           MEMSLOT_NOT_FOUND
   //   FAILED_PRECONDITION DIRTY_LOG_OFF     also: the slot is not in the log
   //   ABORTED             EPOCH_MISMATCH    `epoch` is not the last sealed one,
@@ -304,7 +308,7 @@ class Vm {
   // --- Huge pages ---
 
   // A split job that is paced and can be watched: INVALID_THROTTLE,
-  // INVALID_RANGE, INVALID_SIZE. The same for recovery, of `ranges` inside
+  // INVALID_RANGE, INVALID_PAGE_SIZE. The same for recovery, of `ranges` inside
   // memslots. The VM outlives the jobs.
   absl::StatusOr<std::shared_ptr<SplitJob>> MakeSplitJob(
       const SplitRequest& request);
@@ -313,10 +317,12 @@ class Vm {
   // Makes one huge page recovery pass over `ranges` (empty: all slots). Each
   // hold of mmu_lock lasts at most `max_lock_hold`, plus the work on one page
   // table. FAILED_PRECONDITION DIRTY_LOG_ACTIVE if a slot in `ranges` logs
-  // (TDP-52).
+  // (TDP-52; metadata "slot").
   absl::StatusOr<RecoverOutcome> RecoverHugePages(
       const std::vector<GfnRange>& ranges, MmuCost* cost,
       absl::Duration max_lock_hold = kDefaultMaxLockHold);
+  // Whether a pass or a job over `ranges` would be refused, as they say it.
+  absl::Status CheckRecoverHugePages(const std::vector<GfnRange>& ranges) const;
 
   // --- Aging ---
 

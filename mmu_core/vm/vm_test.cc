@@ -179,7 +179,7 @@ TEST(VmErrorsTest, AVmNeedsVcpusLevelsAndAPageSizeThatExist) {
   }
   ExpectError(create([](VmConfig& c) { c.max_page_level = Level::k512G; }),
               absl::StatusCode::kInvalidArgument, Reason::kInvalidMmuOption,
-              "max_page_size", EINVAL);
+              "max_page_level", EINVAL);
   ExpectError(create([](VmConfig& c) {
                 c.memslots = {Slot(0, 0, kMiB), Slot(1, kMiB / 2, kMiB)};
               }),
@@ -265,13 +265,18 @@ TEST(VmErrorsTest, MemoryIsReadInWholeWordsAndOnlyWhereThereIsAny) {
   EXPECT_THAT(words, ElementsAre(1, 2));
   EXPECT_TRUE(read(0, 0).ok());
   ExpectError(read(4, 8), absl::StatusCode::kInvalidArgument,
-              Reason::kUnaligned, "gpa_bytes", EINVAL);
+              Reason::kUnaligned, "gpa", EINVAL);
   ExpectError(read(8, 12), absl::StatusCode::kInvalidArgument,
-              Reason::kUnaligned, "gpa_bytes", EINVAL);
+              Reason::kUnaligned, "gpa", EINVAL);
   ExpectError(read(2 * kMiB - 8, 16), absl::StatusCode::kOutOfRange,
-              Reason::kGpaOutOfRange, "extents", 0);
+              Reason::kGpaOutOfRange, "gpa", 0);
   ExpectError(read(kGiB, 8), absl::StatusCode::kFailedPrecondition,
-              Reason::kNoContents, "extents", 0);
+              Reason::kNoContents, "gpa", 0);
+  const GfnRange empty = GfnRange::Of(Gfn(kGiB >> kPageShift), 1);
+  EXPECT_TRUE(vm->CheckContents({GfnRange::Of(Gfn(0), 512)}).ok());
+  ExpectError(vm->CheckContents({GfnRange::Of(Gfn(0), 1), empty}),
+              absl::StatusCode::kFailedPrecondition, Reason::kNoContents,
+              "ranges", 0);
 }
 
 TEST(VmErrorsTest, RecoveryAndAgingStayInsideTheSlots) {
@@ -304,7 +309,7 @@ TEST(VmErrorsTest, PagesOfALoggedSlotAreNotRecovered) {
   ASSERT_TRUE(StartLog(*vm, config, nullptr).ok());
   ExpectError(vm->RecoverHugePages({}, nullptr).status(),
               absl::StatusCode::kFailedPrecondition, Reason::kDirtyLogActive,
-              "ranges", EBUSY);
+              "ranges", 0);
   EXPECT_EQ(vm->Stats().pages_2m, 0u);
   EXPECT_TRUE(vm->RecoverHugePages({GfnRange::Of(Gfn(0), 1024)}, nullptr).ok());
 }

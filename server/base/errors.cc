@@ -166,13 +166,6 @@ absl::Status VmDeleted(absl::string_view name) {
       name);
 }
 
-absl::Status DirtyLogOff(absl::string_view vm) {
-  return AboutVm(
-      ApiError(absl::StatusCode::kFailedPrecondition, mmu::Reason::kDirtyLogOff,
-               absl::StrCat(vm, " does not log; call StartDirtyLog first")),
-      vm);
-}
-
 absl::Status MemslotNotFound(absl::string_view name) {
   return WithResource(
       ApiError(absl::StatusCode::kNotFound, mmu::Reason::kMemslotNotFound,

@@ -75,8 +75,6 @@ ApiErrorDetail ApiDetailOf(const absl::Status& status);
 // Errors that many calls share.
 absl::Status VmNotFound(absl::string_view name);
 absl::Status VmDeleted(absl::string_view name);
-// FAILED_PRECONDITION DIRTY_LOG_OFF.
-absl::Status DirtyLogOff(absl::string_view vm);
 absl::Status MemslotNotFound(absl::string_view name);
 absl::Status WorkloadNotFound(absl::string_view name);
 absl::Status OperationNotFound(absl::string_view name);

@@ -36,6 +36,12 @@ void Add(const mmu::ClearResult& step, mmu::ClearResult* sum) {
 
 }  // namespace
 
+absl::StatusOr<mmu::DirtyLogView> GetLog(const ManagedVm& vm) {
+  absl::StatusOr<mmu::DirtyLogView> log = vm.vm().GetDirtyLog();
+  if (log.ok()) return log;
+  return AboutVm(InFields(log.status(), {{"vm", ""}}), vm.name());
+}
+
 absl::StatusOr<SealedLog> Seal(ManagedVm& vm, const mmu::LogCall& call,
                                uint64_t acknowledged_epoch) {
   SealedLog sealed;

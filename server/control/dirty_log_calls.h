@@ -17,6 +17,10 @@
 
 namespace mmud {
 
+// As mmu::Vm::GetDirtyLog, but for the field: the VM of the log is the resource
+// that the error is about.
+absl::StatusOr<mmu::DirtyLogView> GetLog(const ManagedVm& vm);
+
 // As mmu::Vm::SealDirtyLog.
 struct SealedLog {
   mmu::SealOutcome outcome;

@@ -9,13 +9,11 @@
 #include "absl/container/flat_hash_set.h"
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
-#include "absl/strings/str_cat.h"
 #include "absl/synchronization/mutex.h"
 #include "absl/types/optional.h"
 #include "mmu_core/base/address.h"
 #include "mmu_core/base/clock.h"
 #include "mmu_core/base/gfn_range.h"
-#include "mmu_core/base/reason.h"
 #include "mmu_core/dirty/dirty_log_calls.h"
 #include "mmu_core/dirty/dirty_log_state.h"
 #include "mmu_core/dirty/dirty_log_types.h"
@@ -43,9 +41,9 @@ mmu::LogId NewLogId() {
 }
 
 // What is to be split before the slots log: the ranges of `slots`, or of all
-// that can be written if it is empty. MEMSLOT_NOT_FOUND if there are none.
-absl::StatusOr<std::vector<mmu::GfnRange>> RangesToLog(
-    const ManagedVm& vm, const std::vector<uint32_t>& slots) {
+// that can be written if it is empty.
+std::vector<mmu::GfnRange> RangesToLog(const ManagedVm& vm,
+                                       const std::vector<uint32_t>& slots) {
   const absl::flat_hash_set<uint32_t> named(slots.begin(), slots.end());
   std::vector<mmu::GfnRange> ranges;
   for (const mmu::MemslotInfo& info : vm.SortedSlots()) {
@@ -57,14 +55,7 @@ absl::StatusOr<std::vector<mmu::GfnRange>> RangesToLog(
     ranges.push_back(mmu::GfnRange::Of(mmu::ToGfn(slot.gpa),
                                        slot.size_bytes >> mmu::kPageShift));
   }
-  if (!ranges.empty()) return ranges;
-  return AboutVm(
-      ApiError(absl::StatusCode::kNotFound, mmu::Reason::kMemslotNotFound,
-               absl::StrCat("slots is empty, which means all memslots that can "
-                            "be written, and ",
-                            vm.name(),
-                            " has none; name read-only ones to log those")),
-      vm.name());
+  return ranges;
 }
 
 }  // namespace
@@ -73,9 +64,6 @@ absl::StatusOr<std::shared_ptr<DirtyLogStartJob>> DirtyLogStartJob::Create(
     DirtyLogStartRequest request, ManagedVm& vm) {
   mmu::DirtyLogStart& start = request.start;
   start.id = NewLogId();
-  absl::StatusOr<std::vector<mmu::GfnRange>> ranges =
-      RangesToLog(vm, start.config.slots);
-  if (!ranges.ok()) return ranges.status();
   start.now = mmu::MonotonicTime::Now();
   const absl::StatusOr<absl::optional<mmu::DirtyLogView>> log =
       vm.vm().CheckDirtyLogStart(start);
@@ -85,7 +73,7 @@ absl::StatusOr<std::shared_ptr<DirtyLogStartJob>> DirtyLogStartJob::Create(
   if (!log->has_value() && request.split_ahead.has_value() &&
       start.config.split == mmu::SplitPolicy::kEager) {
     mmu::SplitRequest ahead;
-    ahead.ranges = *std::move(ranges);
+    ahead.ranges = RangesToLog(vm, start.config.slots);
     ahead.throttle = *request.split_ahead;
     // One that is deleted meanwhile has nothing to split.
     ahead.missing = mmu::MissingSlots::kSkip;

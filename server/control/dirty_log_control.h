@@ -56,9 +56,9 @@ class DirtyLogStartJob {
     mmu::MmuCost cost;
   };
 
-  // Whatever can be refused before the work begins is: MEMSLOT_NOT_FOUND,
-  // DIRTY_LOG_ACTIVE. Starts nothing. Where the log is the caller's own already
-  // nothing is split.
+  // Whatever can be refused before the work begins is, as
+  // mmu::Vm::CheckDirtyLogStart says it. Starts nothing. Where the log is the
+  // caller's own already nothing is split.
   static absl::StatusOr<std::shared_ptr<DirtyLogStartJob>> Create(
       DirtyLogStartRequest request, ManagedVm& vm);
 

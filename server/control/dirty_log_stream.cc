@@ -22,6 +22,7 @@
 #include "mmu_core/vm/vm.h"
 #include "server/base/errors.h"
 #include "server/base/resource_names.h"
+#include "server/control/dirty_log_calls.h"
 #include "server/control/slot_ranges.h"
 
 namespace mmud {
@@ -155,13 +156,13 @@ absl::StatusOr<DirtyLogPlan> PlanDirtyLog(const DirtyPagesRequest& request,
                                           const ManagedVm& vm) {
   DirtyLogPlan plan;
   plan.epoch = request.epoch;
-  const absl::optional<mmu::DirtyLogView> log = vm.vm().FindDirtyLog();
-  if (!log.has_value()) return DirtyLogOff(vm.name());
+  const absl::StatusOr<mmu::DirtyLogView> log = GetLog(vm);
+  if (!log.ok()) return log.status();
   plan.log_id = request.log_id.value_or(log->state.id);
   if (absl::Status status = vm.vm().CheckDirtyLogEpoch(plan.log_id, plan.epoch,
                                                        mmu::LogPages::kSealed);
       !status.ok()) {
-    return status;
+    return AboutVm(std::move(status), vm.name());
   }
   absl::StatusOr<std::vector<SlotPlan>> slots =
       PlanSlots(vm, *log, plan.epoch, request.slots);

@@ -19,6 +19,7 @@
 #include "mmu_core/vm/core/vm_config.h"
 #include "mmu_core/vm/vm.h"
 #include "server/base/errors.h"
+#include "server/control/dirty_log_calls.h"
 #include "server/control/slot_ranges.h"
 
 namespace mmud {
@@ -39,8 +40,8 @@ absl::StatusOr<InFlightRanges> InFlightRanges::Create(
       return status;
     }
   }
-  const absl::optional<mmu::DirtyLogView> log = vm.vm().FindDirtyLog();
-  if (!log.has_value()) return DirtyLogOff(vm.name());
+  const absl::StatusOr<mmu::DirtyLogView> log = GetLog(vm);
+  if (!log.ok()) return log.status();
   if (absl::Status status = vm.vm().CheckDirtyLogEpoch(
           pages.log_id, pages.epoch, mmu::LogPages::kInFlight);
       !status.ok()) {

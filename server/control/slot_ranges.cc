@@ -30,26 +30,6 @@ std::vector<mmu::GfnRange> SlotRanges(const ManagedVm& vm) {
   return ranges;
 }
 
-const mmu::MemslotInfo* FirstSlotIn(const std::vector<mmu::MemslotInfo>& slots,
-                                    const std::vector<mmu::GfnRange>& ranges) {
-  const mmu::MemslotInfo* first = nullptr;
-  const auto range_of = [](const mmu::MemslotInfo& slot) {
-    return mmu::GfnRange::Of(mmu::ToGfn(slot.config.gpa),
-                             slot.config.size_bytes >> mmu::kPageShift);
-  };
-  for (const mmu::GfnRange& range : ranges) {
-    const auto found = std::partition_point(
-        slots.begin(), slots.end(), [&](const mmu::MemslotInfo& slot) {
-          return range_of(slot).end <= range.start;
-        });
-    if (found == slots.end() || !range.Overlaps(range_of(*found))) continue;
-    if (first == nullptr || found->config.gpa < first->config.gpa) {
-      first = &*found;
-    }
-  }
-  return first;
-}
-
 absl::Status CheckInsideSlots(mmu::GfnRange range,
                               const std::vector<mmu::GfnRange>& slots,
                               absl::string_view field) {

@@ -3,37 +3,57 @@
 #include <cstdint>
 #include <vector>
 
+#include "absl/status/status.h"
 #include "gtest/gtest.h"
 #include "mmu_core/base/address.h"
+#include "mmu_core/base/error.h"
 #include "mmu_core/base/gfn_range.h"
+#include "mmu_core/base/reason.h"
 #include "mmu_core/testing/vm_builder.h"
-#include "mmu_core/vm/core/vm_config.h"
+#include "server/base/wall_time.h"
+#include "server/control/managed_vm.h"
 
 namespace mmud {
 namespace {
 
-TEST(SlotRanges, FindsTheFirstSlotThatRangesTouch) {
-  const auto info = [](uint32_t slot, uint64_t first, uint64_t pages) {
-    mmu::MemslotInfo of;
-    of.config = mmu::testing::Slot(slot, first * 4096, pages * 4096);
-    return of;
-  };
-  const std::vector<mmu::MemslotInfo> slots = {info(5, 10, 10), info(1, 20, 5),
-                                               info(7, 40, 10)};
-  const auto first = [&](const std::vector<mmu::GfnRange>& ranges) {
-    const mmu::MemslotInfo* const slot = FirstSlotIn(slots, ranges);
-    return slot == nullptr ? -1 : static_cast<int>(slot->config.slot);
-  };
-  const auto range = [](uint64_t start, uint64_t end) {
-    return mmu::GfnRange{mmu::Gfn(start), mmu::Gfn(end)};
-  };
-  EXPECT_EQ(first({}), -1);
-  EXPECT_EQ(first({range(0, 10), range(25, 40), range(50, 60)}), -1);
-  EXPECT_EQ(first({range(0, 11)}), 5);
-  EXPECT_EQ(first({range(20, 21)}), 1);
-  EXPECT_EQ(first({range(49, 60), range(24, 25)}), 1) << "by address";
-  EXPECT_EQ(first({range(30, 41)}), 7);
-  EXPECT_EQ(first({range(0, 100)}), 5);
+constexpr uint64_t kMiB = uint64_t{1} << 20;
+
+mmu::GfnRange Mebibytes(uint64_t first, uint64_t end) {
+  return {mmu::Gfn(first * kMiB / 4096), mmu::Gfn(end * kMiB / 4096)};
+}
+
+// Slots at 0, at 1 and at 4 MiB.
+class SlotRangesTest : public ::testing::Test {
+ protected:
+  SlotRangesTest()
+      : vm_("vms/a",
+            mmu::testing::MakeVm({mmu::testing::Slot(2, 0, kMiB),
+                                  mmu::testing::Slot(0, 4 * kMiB, kMiB),
+                                  mmu::testing::Slot(1, kMiB, 2 * kMiB)}),
+            WallTime::Now(), ManagedVm::MetricsLabel::kOwn) {}
+
+  ManagedVm vm_;
+};
+
+TEST_F(SlotRangesTest, AdjacentSlotsAreOneRange) {
+  EXPECT_EQ(SlotRanges(vm_),
+            (std::vector<mmu::GfnRange>{Mebibytes(0, 3), Mebibytes(4, 5)}));
+}
+
+TEST_F(SlotRangesTest, ARangeMayCrossSlotsButNoHole) {
+  const std::vector<mmu::GfnRange> slots = SlotRanges(vm_);
+  for (const mmu::GfnRange inside :
+       {Mebibytes(0, 3), Mebibytes(0, 1), Mebibytes(2, 3), Mebibytes(4, 5)}) {
+    EXPECT_TRUE(CheckInsideSlots(inside, slots, "r").ok());
+  }
+  for (const mmu::GfnRange outside :
+       {Mebibytes(2, 4), Mebibytes(3, 4), Mebibytes(4, 6), Mebibytes(6, 7)}) {
+    const absl::Status status = CheckInsideSlots(outside, slots, "r");
+    EXPECT_EQ(status.code(), absl::StatusCode::kOutOfRange);
+    EXPECT_EQ(mmu::DetailOf(status).reason, mmu::Reason::kGpaOutOfRange);
+    EXPECT_EQ(mmu::DetailOf(status).field, "r");
+  }
+  EXPECT_FALSE(CheckInsideSlots(Mebibytes(0, 1), {}, "r").ok());
 }
 
 }  // namespace

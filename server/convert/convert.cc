@@ -1,7 +1,6 @@
 #include "server/convert/convert.h"
 
 #include <algorithm>
-#include <cmath>
 #include <cstdint>
 #include <limits>
 #include <string>
@@ -18,7 +17,6 @@
 #include "mmu_core/base/reason.h"
 #include "mmu_core/vm/core/vm_config.h"
 #include "mmu_core/vm/jobs/split_job.h"
-#include "mmu_core/vm/vm.h"
 #include "server/base/errors.h"
 #include "server/base/resource_names.h"
 #include "server/control/slot_ranges.h"
@@ -158,21 +156,15 @@ v1::Throttle ToProto(const mmu::Throttle& throttle) {
 absl::StatusOr<mmu::Throttle> ToThrottle(const v1::Throttle& proto,
                                          absl::string_view field,
                                          const mmu::Throttle& base) {
-  constexpr int64_t kUnit = int64_t{2} << 20;
   constexpr int64_t kMaxChunk = int64_t{1} << 30;
   mmu::Throttle throttle = base;
   if (proto.has_max_pages_per_second()) {
-    if (proto.max_pages_per_second() < 0) {
-      return BadThrottle(field, "max_pages_per_second",
-                         proto.max_pages_per_second(), "0 or more");
-    }
     throttle.max_pages_per_second = proto.max_pages_per_second();
   }
   if (proto.has_chunk_bytes()) {
-    if (proto.chunk_bytes() < kUnit || proto.chunk_bytes() > kMaxChunk ||
-        proto.chunk_bytes() % kUnit != 0) {
+    if (proto.chunk_bytes() > kMaxChunk) {
       return BadThrottle(field, "chunk_bytes", proto.chunk_bytes(),
-                         "a multiple of 2 MiB (2097152) up to 1 GiB");
+                         "at most 1 GiB");
     }
     throttle.chunk_bytes = proto.chunk_bytes();
   }
@@ -189,19 +181,9 @@ absl::StatusOr<mmu::Throttle> ToThrottle(const v1::Throttle& proto,
     if (!status.ok()) return status;
   }
   if (proto.has_max_flushes_per_second()) {
-    if (proto.max_flushes_per_second() < 0) {
-      return BadThrottle(field, "max_flushes_per_second",
-                         proto.max_flushes_per_second(), "0 or more");
-    }
     throttle.max_flushes_per_second = proto.max_flushes_per_second();
   }
   if (proto.has_max_vcpu_stall_ratio()) {
-    // Written so that NaN fails.
-    if (!(proto.max_vcpu_stall_ratio() >= 0 &&
-          proto.max_vcpu_stall_ratio() <= 1)) {
-      return BadThrottle(field, "max_vcpu_stall_ratio",
-                         proto.max_vcpu_stall_ratio(), "from 0 to 1");
-    }
     throttle.max_vcpu_stall_ratio = proto.max_vcpu_stall_ratio();
   }
   if (absl::Status status = mmu::ValidateThrottle(throttle); !status.ok()) {

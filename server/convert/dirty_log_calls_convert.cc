@@ -1,13 +1,11 @@
 #include "server/convert/dirty_log_calls_convert.h"
 
 #include <cstdint>
+#include <utility>
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
-#include "absl/strings/str_cat.h"
 #include "absl/types/optional.h"
-#include "mmu_core/base/error.h"
-#include "mmu_core/base/reason.h"
 #include "mmu_core/dirty/dirty_log_calls.h"
 #include "mmu_core/dirty/dirty_log_state.h"
 #include "mmu_core/vm/core/vm_config.h"
@@ -23,30 +21,6 @@ int64_t Signed(uint64_t count) { return static_cast<int64_t>(count); }
 
 }  // namespace
 
-absl::StatusOr<uint64_t> ToEpoch(int64_t epoch, const char* field,
-                                 const ManagedVm& vm) {
-  if (epoch >= 0) return static_cast<uint64_t>(epoch);
-  // As mmu_core says it of any other number that is none of an epoch.
-  return AboutVm(
-      mmu::MakeError(
-          absl::StatusCode::kNotFound, {mmu::Reason::kEpochUnknown, field},
-          absl::StrCat(field, " is ", epoch,
-                       "; it must be the number of an epoch, which is not "
-                       "negative; GetDirtyLog shows those of the log")),
-      vm.name());
-}
-
-absl::StatusOr<uint64_t> ToClearEpoch(int64_t epoch, const ManagedVm& vm) {
-  if (epoch >= 0) return static_cast<uint64_t>(epoch);
-  return AboutVm(
-      mmu::MakeError(absl::StatusCode::kAborted,
-                     {mmu::Reason::kEpochMismatch, "epoch"},
-                     absl::StrCat("epoch ", epoch,
-                                  " cannot be cleared: it must be the last "
-                                  "sealed one; GetDirtyLog shows it")),
-      vm.name());
-}
-
 absl::StatusOr<NamedPages> FindPages(const v1::SlotPages& pages,
                                      const ManagedVm& vm) {
   const absl::StatusOr<uint32_t> slot = ToSlot(pages.slot(), "pages.slot");
@@ -56,6 +30,13 @@ absl::StatusOr<NamedPages> FindPages(const v1::SlotPages& pages,
     return MemslotNotFound(MakeMemslotName(vm.name(), *slot));
   }
   return DecodeSlotPages(pages, info->config);
+}
+
+absl::Status InPagesFields(absl::Status status) {
+  return InFields(std::move(status), {{"slot", "pages.slot"},
+                                      {"first_page", "pages.start_gpa_bytes"},
+                                      {"page_count", "pages.size_bytes"},
+                                      {"mask", "pages"}});
 }
 
 v1::SealDirtyLogResponse ToResponse(const SealedLog& sealed) {

@@ -6,6 +6,7 @@
 
 #include <cstdint>
 
+#include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "mmu_core/dirty/dirty_log_state.h"
 #include "mmud/v1/dirty_log_service.pb.h"
@@ -15,17 +16,17 @@
 
 namespace mmud {
 
-// An epoch in a request, which is not negative; 0 may be one, too. NOT_FOUND
-// EPOCH_UNKNOWN of `field`, about `vm`.
-absl::StatusOr<uint64_t> ToEpoch(int64_t epoch, const char* field,
-                                 const ManagedVm& vm);
-// The epoch to be cleared: ABORTED EPOCH_MISMATCH, about `vm`.
-absl::StatusOr<uint64_t> ToClearEpoch(int64_t epoch, const ManagedVm& vm);
+// An epoch in a request. A negative one is none of any log, as mmu_core says.
+inline uint64_t ToEpoch(int64_t epoch) { return static_cast<uint64_t>(epoch); }
 
 // The pages that the field `pages` of a request names, of a memslot of `vm`.
 // INVALID_SLOT, MEMSLOT_NOT_FOUND, and the errors of DecodeSlotPages.
 absl::StatusOr<NamedPages> FindPages(const v1::SlotPages& pages,
                                      const ManagedVm& vm);
+
+// An error of Clear or Acknowledge, about the field of `pages` that is to
+// blame.
+absl::Status InPagesFields(absl::Status status);
 
 v1::SealDirtyLogResponse ToResponse(const SealedLog& sealed);
 v1::ClearDirtyLogResponse ToResponse(const ClearedPages& cleared);

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <bit>
+#include <cerrno>
 #include <cstddef>
 #include <cstdint>
 #include <string>
@@ -18,6 +19,7 @@
 #include "mmu_core/base/error.h"
 #include "mmu_core/base/gfn_range.h"
 #include "mmu_core/base/reason.h"
+#include "mmu_core/dirty/log_range.h"
 #include "mmu_core/vm/core/vm_config.h"
 #include "mmud/v1/common.pb.h"
 #include "server/base/errors.h"
@@ -161,33 +163,34 @@ absl::StatusOr<NamedPages> DecodeRange(const v1::SlotPages& pages,
   const uint64_t slot_start = slot.gpa.value();
   const auto from = static_cast<uint64_t>(start);
   const auto bytes = static_cast<uint64_t>(size);
-  if (from < slot_start || from - slot_start > slot.size_bytes ||
-      bytes > slot.size_bytes - (from - slot_start)) {
-    mmu::ErrorDetail detail;
-    detail.reason = mmu::Reason::kGpaOutOfRange;
-    detail.field = "pages.start_gpa_bytes";
+  // mmu_core counts in pages, and from the slot's start.
+  if (from < slot_start) {
     return mmu::MakeError(
-        absl::StatusCode::kOutOfRange, detail,
-        absl::StrCat("the range of ", bytes, " bytes from ", from,
-                     " is not within slot ", slot.slot, " of ", slot.size_bytes,
-                     " bytes from ", slot_start));
+        absl::StatusCode::kOutOfRange,
+        {mmu::Reason::kGpaOutOfRange, "pages.start_gpa_bytes", EINVAL},
+        absl::StrCat("pages.start_gpa_bytes is ", from, "; slot ", slot.slot,
+                     " begins at ", slot_start));
   }
-  constexpr uint64_t kUnit = kBits * mmu::kPageSize;
   const uint64_t offset = from - slot_start;
-  if (offset % kUnit != 0 ||
-      (bytes % kUnit != 0 && offset + bytes != slot.size_bytes)) {
-    return InvalidField(
-        mmu::Reason::kUnalignedClear,
-        offset % kUnit != 0 ? "pages.start_gpa_bytes" : "pages.size_bytes",
-        absl::StrCat("pages.start_gpa_bytes is ", from,
-                     " and pages.size_bytes is ", bytes,
-                     "; the range must begin on a multiple of 64 pages from "
-                     "the slot's start, and end on one or at the slot's end"));
+  for (const auto& [field, value] : {std::pair("pages.start_gpa_bytes", offset),
+                                     std::pair("pages.size_bytes", bytes)}) {
+    if (value % mmu::kPageSize != 0) {
+      return WrongValue(mmu::Reason::kUnalignedClear, field,
+                        value == offset ? from : bytes,
+                        "a whole number of pages of 4096 bytes");
+    }
   }
   NamedPages named;
   named.slot = slot.slot;
   named.first_page = offset >> mmu::kPageShift;
   named.page_count = bytes >> mmu::kPageShift;
+  if (absl::Status status =
+          mmu::CheckLogRange(slot.size_bytes >> mmu::kPageShift,
+                             named.first_page, named.page_count);
+      !status.ok()) {
+    return InFields(std::move(status), {{"first_page", "pages.start_gpa_bytes"},
+                                        {"page_count", "pages.size_bytes"}});
+  }
   return named;
 }
 

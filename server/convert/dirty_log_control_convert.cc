@@ -26,6 +26,7 @@ namespace {
 constexpr absl::Duration kMinTtl = absl::Seconds(1);
 constexpr absl::Duration kMaxTtl = absl::Hours(7 * 24);
 
+// mmu_core knows which of them go with `initially_set`.
 absl::StatusOr<mmu::SplitPolicy> ToPolicy(v1::DirtyLogSplit split,
                                           bool initially_set) {
   switch (split) {
@@ -35,19 +36,13 @@ absl::StatusOr<mmu::SplitPolicy> ToPolicy(v1::DirtyLogSplit split,
     case v1::DIRTY_LOG_SPLIT_NONE:
       return mmu::SplitPolicy::kNone;
     case v1::DIRTY_LOG_SPLIT_EAGER:
-      if (initially_set) break;
       return mmu::SplitPolicy::kEager;
     case v1::DIRTY_LOG_SPLIT_ON_CLEAR:
-      if (!initially_set) break;
       return mmu::SplitPolicy::kOnClear;
     default:
       return WrongValue(mmu::Reason::kInvalidEnumValue, "split",
                         static_cast<int>(split), "NONE, EAGER or ON_CLEAR");
   }
-  return WrongValue(
-      mmu::Reason::kInvalidSplitPolicy, "split",
-      initially_set ? "EAGER" : "ON_CLEAR",
-      "ON_CLEAR or NONE when initially_set, and EAGER or NONE otherwise");
 }
 
 absl::Status CheckProtection(v1::DirtyLogProtection protection,

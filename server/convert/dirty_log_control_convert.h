@@ -14,7 +14,7 @@ namespace mmud {
 
 // Everything but `vm` and `request_id`. INVALID_OWNER, INVALID_OWNER_TOKEN,
 // INVALID_LEASE, INVALID_TTL, INVALID_DIRTY_LOG_MODE, INVALID_ENUM_VALUE,
-// INVALID_SPLIT_POLICY, INVALID_THROTTLE, INVALID_SLOT, MEMSLOT_NOT_FOUND.
+// INVALID_THROTTLE, INVALID_SLOT, MEMSLOT_NOT_FOUND.
 absl::StatusOr<DirtyLogStartRequest> ToStartRequest(
     const v1::StartDirtyLogRequest& request, const ManagedVm& vm);
 

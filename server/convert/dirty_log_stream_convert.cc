@@ -43,14 +43,12 @@ uint64_t PiecePages(int64_t message_bytes) {
 
 // The log and the epoch.
 absl::Status ReadEpoch(const v1::ReadDirtyPagesRequest& request,
-                       const ManagedVm& vm, DirtyPagesRequest* pages) {
+                       DirtyPagesRequest* pages) {
   const absl::StatusOr<absl::optional<mmu::LogId>> log_id =
       ToLogId(request.log_id());
   if (!log_id.ok()) return log_id.status();
   pages->log_id = *log_id;
-  const absl::StatusOr<uint64_t> epoch = ToEpoch(request.epoch(), "epoch", vm);
-  if (!epoch.ok()) return epoch.status();
-  pages->epoch = *epoch;
+  pages->epoch = ToEpoch(request.epoch());
   if (pages->epoch != 0 && !pages->log_id.has_value()) {
     return InvalidField(
         mmu::Reason::kInvalidLogId, "log_id",
@@ -75,7 +73,7 @@ absl::StatusOr<DirtyPagesCall> ToDirtyPagesCall(
     const v1::ReadDirtyPagesRequest& request, const ManagedVm& vm) {
   DirtyPagesCall read;
   DirtyPagesRequest& pages = read.pages;
-  if (absl::Status status = ReadEpoch(request, vm, &pages); !status.ok()) {
+  if (absl::Status status = ReadEpoch(request, &pages); !status.ok()) {
     return status;
   }
   const absl::StatusOr<ChunkForm> form =

@@ -34,8 +34,8 @@ struct DirtyPagesCall {
   DirtyPagesRequest pages;
   ChunkForm form;
 };
-// Everything but `vm`. INVALID_LOG_ID, EPOCH_UNKNOWN, INVALID_SLOT,
-// MEMSLOT_NOT_FOUND, INVALID_RANGE, and the errors of ToChunkForm and ToRange.
+// Everything but `vm`. INVALID_LOG_ID, INVALID_SLOT, MEMSLOT_NOT_FOUND,
+// INVALID_RANGE, and the errors of ToChunkForm and ToRange.
 absl::StatusOr<DirtyPagesCall> ToDirtyPagesCall(
     const v1::ReadDirtyPagesRequest& request, const ManagedVm& vm);
 

@@ -14,8 +14,7 @@
 
 namespace mmud {
 
-absl::StatusOr<PagesInFlight> ToPagesInFlight(const v1::PagesInFlight& proto,
-                                              const ManagedVm& vm) {
+absl::StatusOr<PagesInFlight> ToPagesInFlight(const v1::PagesInFlight& proto) {
   PagesInFlight pages;
   const absl::StatusOr<absl::optional<mmu::LogId>> log_id =
       ToLogId(proto.log_id());
@@ -26,10 +25,7 @@ absl::StatusOr<PagesInFlight> ToPagesInFlight(const v1::PagesInFlight& proto,
                         "it is");
   }
   pages.log_id = **log_id;
-  const absl::StatusOr<uint64_t> epoch =
-      ToEpoch(proto.epoch(), "in_flight.epoch", vm);
-  if (!epoch.ok()) return epoch.status();
-  pages.epoch = *epoch;
+  pages.epoch = ToEpoch(proto.epoch());
   if (proto.has_range()) {
     const absl::StatusOr<mmu::GfnRange> range =
         ToRange(proto.range(), "in_flight.range");

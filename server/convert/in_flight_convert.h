@@ -7,14 +7,11 @@
 #include "absl/status/statusor.h"
 #include "mmud/v1/guest_memory_service.pb.h"
 #include "server/control/in_flight_ranges.h"
-#include "server/control/managed_vm.h"
 
 namespace mmud {
 
-// Of a request's field `in_flight`. INVALID_LOG_ID, EPOCH_UNKNOWN, and the
-// errors of ToRange.
-absl::StatusOr<PagesInFlight> ToPagesInFlight(const v1::PagesInFlight& proto,
-                                              const ManagedVm& vm);
+// Of a request's field `in_flight`. INVALID_LOG_ID, and the errors of ToRange.
+absl::StatusOr<PagesInFlight> ToPagesInFlight(const v1::PagesInFlight& proto);
 
 }  // namespace mmud
 

@@ -51,16 +51,6 @@ absl::Status ApplyFeatures(const v1::TdpMmu& tdp, const std::string& field,
         ApplyFeature(tdp.pml(), field + ".pml", &pml)}) {
     if (!status.ok()) return status;
   }
-  if (!ad_bits && config->format == mmu::EntryFormat::kNpt) {
-    return BadOption(field + ".accessed_dirty_bits",
-                     "accessed_dirty_bits is OFF; NPT always has them, so it "
-                     "must be ON or unset, or entry_format EPT");
-  }
-  if (pml && (!ad_bits || config->format == mmu::EntryFormat::kNpt)) {
-    return BadOption(field + ".pml",
-                     "pml is ON; it needs entry_format EPT with "
-                     "accessed_dirty_bits ON");
-  }
   config->ad_bits =
       ad_bits ? mmu::VmConfig::AdBits::kOn : mmu::VmConfig::AdBits::kOff;
   config->pml = pml ? mmu::VmConfig::Pml::kYes : mmu::VmConfig::Pml::kNo;
@@ -76,12 +66,6 @@ absl::Status ApplyCommon(const Mmu& options, const std::string& field,
   if (!level.ok()) return level.status();
   config->max_page_level = *level;
   if (options.page_table_levels() != 0) {
-    if (options.page_table_levels() != 4 && options.page_table_levels() != 5) {
-      return BadOption(
-          field + ".page_table_levels",
-          absl::StrCat("page_table_levels is ", options.page_table_levels(),
-                       "; it must be 4 or 5"));
-    }
     config->root_levels = options.page_table_levels();
   }
   switch (options.slot_zap()) {
@@ -268,6 +252,15 @@ absl::Status ApplyMmu(const v1::Vm& vm, absl::string_view field,
   }
   config->shadow_page_limit = static_cast<uint64_t>(vm.shadow_page_limit());
   return absl::OkStatus();
+}
+
+absl::Status InMmuFields(const absl::Status& status, const v1::Vm& vm) {
+  const std::string mmu = absl::StrCat("vm.", MmuName(vm));
+  return InFields(status, {{"vm.root_levels", mmu + ".page_table_levels"},
+                           {"vm.ad_bits", mmu + ".accessed_dirty_bits"},
+                           {"vm.pml", mmu + ".pml"},
+                           {"vm.max_page_level", mmu + ".max_page_size"},
+                           {"vm.format", mmu + ".entry_format"}});
 }
 
 void FillMmu(const mmu::VmConfig& config, v1::Vm* proto) {

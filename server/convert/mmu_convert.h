@@ -15,10 +15,14 @@ namespace mmud {
 
 // Sets what `vm.mmu`, `vm.guest_paging` and `vm.shadow_page_limit` say; `field`
 // is the path of `vm` in the request. Which of them go together is left to
-// mmu_core, but for the errors whose field has another name there.
+// mmu_core.
 // INVALID_MMU_OPTION, INVALID_ENUM_VALUE, INVALID_PAGE_SIZE.
 absl::Status ApplyMmu(const v1::Vm& vm, absl::string_view field,
                       mmu::VmConfig* config);
+
+// An error that mmu_core found in what ApplyMmu set for `vm`, about the field
+// of CreateVmRequest that is to blame.
+absl::Status InMmuFields(const absl::Status& status, const v1::Vm& vm);
 
 // The same back, with every default filled in, but for the limit, which
 // changes.

@@ -12,7 +12,9 @@
 #include "mmu_core/base/level.h"
 #include "mmu_core/base/reason.h"
 #include "mmu_core/vm/core/vm_config.h"
+#include "mmu_core/vm/vm.h"
 #include "mmud/v1/vm_service.pb.h"
+#include "server/base/errors.h"
 
 namespace mmud {
 namespace {
@@ -33,8 +35,12 @@ mmu::VmConfig MustApply(const std::string& text) {
 // "REASON FIELD".
 std::string WhyNot(const std::string& text) {
   mmu::VmConfig config;
-  const mmu::ErrorDetail detail =
-      mmu::DetailOf(ApplyMmu(Parse(text), "vm", &config));
+  const v1::Vm vm = Parse(text);
+  absl::Status status = ApplyMmu(vm, "vm", &config);
+  if (status.ok()) {
+    status = InMmuFields(InField(mmu::Vm::Create(config).status(), "vm."), vm);
+  }
+  const mmu::ErrorDetail detail = mmu::DetailOf(status);
   return std::string(mmu::ToString(detail.reason)) + " " + detail.field;
 }
 
@@ -79,6 +85,13 @@ TEST(MmuConvertTest, TheKindOfMmuIsSaid) {
 TEST(MmuConvertTest, ErrorsNameTheFieldOfTheMmuThatWasChosen) {
   EXPECT_EQ(WhyNot("tdp_shadow { page_table_levels: 3 }"),
             "INVALID_MMU_OPTION vm.tdp_shadow.page_table_levels");
+  EXPECT_EQ(WhyNot("shadow { page_table_levels: 6 }"),
+            "INVALID_MMU_OPTION vm.shadow.page_table_levels");
+  EXPECT_EQ(WhyNot("tdp_shadow { pml: FEATURE_ON }"),
+            "INVALID_MMU_OPTION vm.tdp_shadow.pml");
+  EXPECT_EQ(WhyNot("tdp { entry_format: ENTRY_FORMAT_NPT "
+                   "accessed_dirty_bits: FEATURE_OFF }"),
+            "INVALID_MMU_OPTION vm.tdp.accessed_dirty_bits");
   EXPECT_EQ(WhyNot("shadow { slot_zap: 9 }"),
             "INVALID_ENUM_VALUE vm.shadow.slot_zap");
   EXPECT_EQ(WhyNot("nested { entry_format: ENTRY_FORMAT_NPT pml: FEATURE_ON }"),

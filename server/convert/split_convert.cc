@@ -70,10 +70,6 @@ absl::StatusOr<mmu::SplitRequest> ToSplitRequest(
   absl::StatusOr<mmu::Level> target =
       ToLevel(request.target_page_size(), mmu::Level::k4K, "target_page_size");
   if (!target.ok()) return target.status();
-  if (*target == mmu::Level::k1G) {
-    return InvalidField(mmu::Reason::kInvalidPageSize, "target_page_size",
-                        "target_page_size is 1G; it must be 4K or 2M");
-  }
   split.target = *target;
   switch (request.order()) {
     case v1::SPLIT_ORDER_UNSPECIFIED:

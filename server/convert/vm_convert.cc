@@ -79,12 +79,6 @@ absl::StatusOr<mmu::VmConfig> ToVmConfig(const v1::Vm& proto,
     return status;
   }
   if (proto.vcpu_count() != 0) {
-    if (proto.vcpu_count() < 1 || proto.vcpu_count() > mmu::kMaxVcpus) {
-      return InvalidField(
-          mmu::Reason::kInvalidVcpuCount, absl::StrCat(field, ".vcpu_count"),
-          absl::StrCat("vcpu_count is ", proto.vcpu_count(),
-                       "; it must be from 1 to ", mmu::kMaxVcpus));
-    }
     config.vcpu_count = proto.vcpu_count();
   }
   // mmu_core knows the other rules.

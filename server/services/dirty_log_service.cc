@@ -208,8 +208,8 @@ grpc::Status DirtyLogServiceImpl::GetDirtyLog(
     v1::GetDirtyLogResponse* response) {
   const absl::StatusOr<VmUse> vm = FindVm(state_, request->vm(), "vm");
   if (!vm.ok()) return ToGrpcStatus(vm.status());
-  const absl::optional<mmu::DirtyLogView> log = (*vm)->vm().FindDirtyLog();
-  if (!log.has_value()) return ToGrpcStatus(DirtyLogOff((*vm)->name()));
+  const absl::StatusOr<mmu::DirtyLogView> log = GetLog(**vm);
+  if (!log.ok()) return ToGrpcStatus(log.status());
   *response->mutable_dirty_log() = ToProto(**vm, *log);
   if (!request->count_open_pages()) return grpc::Status::OK;
   const std::vector<mmu::SlotUndelivered> counts =
@@ -248,11 +248,8 @@ grpc::Status DirtyLogServiceImpl::SealDirtyLog(
         if (!vm.ok()) return vm.status();
         const absl::StatusOr<mmu::LogCall> call = ToLogCall(*request);
         if (!call.ok()) return call.status();
-        const absl::StatusOr<uint64_t> acknowledged =
-            ToEpoch(request->acknowledged_epoch(), "acknowledged_epoch", **vm);
-        if (!acknowledged.ok()) return acknowledged.status();
         const absl::StatusOr<SealedLog> sealed =
-            Seal(**vm, *call, *acknowledged);
+            Seal(**vm, *call, ToEpoch(request->acknowledged_epoch()));
         if (!sealed.ok()) return sealed.status();
         return ToResponse(*sealed);
       });
@@ -294,15 +291,12 @@ grpc::Status DirtyLogServiceImpl::ClearDirtyLog(
         const absl::StatusOr<NamedPages> pages =
             FindPages(request->pages(), **vm);
         if (!pages.ok()) return pages.status();
-        const absl::StatusOr<uint64_t> epoch =
-            ToClearEpoch(request->epoch(), **vm);
-        if (!epoch.ok()) return epoch.status();
         const absl::StatusOr<ClearedPages> cleared =
-            Clear(**vm, *call, *epoch, *pages,
+            Clear(**vm, *call, ToEpoch(request->epoch()), *pages,
                   {.keep_going = [&] { return CheckVmCall(*context, **vm); },
                    .part_done =
                        [&] { state_.call_log.NotePartDone(context->id()); }});
-        if (!cleared.ok()) return cleared.status();
+        if (!cleared.ok()) return InPagesFields(cleared.status());
         return ToResponse(*cleared);
       });
 }
@@ -323,12 +317,10 @@ grpc::Status DirtyLogServiceImpl::AcknowledgePages(
           if (!named.ok()) return named.status();
           pages = *std::move(named);
         }
-        const absl::StatusOr<uint64_t> epoch =
-            ToEpoch(request->epoch(), "epoch", **vm);
-        if (!epoch.ok()) return epoch.status();
-        const absl::StatusOr<mmu::AcknowledgeResult> result = Acknowledge(
-            **vm, *call, *epoch, pages.has_value() ? &*pages : nullptr);
-        if (!result.ok()) return result.status();
+        const absl::StatusOr<mmu::AcknowledgeResult> result =
+            Acknowledge(**vm, *call, ToEpoch(request->epoch()),
+                        pages.has_value() ? &*pages : nullptr);
+        if (!result.ok()) return InPagesFields(result.status());
         return ToResponse(*result);
       });
 }
@@ -365,8 +357,8 @@ grpc::Status DirtyLogServiceImpl::GetDirtyRate(
     v1::GetDirtyRateResponse* response) {
   absl::StatusOr<VmUse> vm = FindVm(state_, request->vm(), "vm");
   if (!vm.ok()) return ToGrpcStatus(vm.status());
-  if (!(*vm)->vm().LogsDirtyPages()) {
-    return ToGrpcStatus(DirtyLogOff((*vm)->name()));
+  if (absl::Status status = GetLog(**vm).status(); !status.ok()) {
+    return ToGrpcStatus(status);
   }
   absl::StatusOr<std::vector<absl::Duration>> windows =
       ToWindows(request->windows());

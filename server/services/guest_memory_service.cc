@@ -10,7 +10,6 @@
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
-#include "absl/strings/str_cat.h"
 #include "absl/types/span.h"
 #include "mmu_core/base/address.h"
 #include "mmu_core/base/gfn_range.h"
@@ -18,7 +17,6 @@
 #include "mmu_core/vm/vm.h"
 #include "server/base/errors.h"
 #include "server/control/in_flight_ranges.h"
-#include "server/control/slot_ranges.h"
 #include "server/control/vm_registry.h"
 #include "server/convert/convert.h"
 #include "server/convert/in_flight_convert.h"
@@ -32,18 +30,11 @@ namespace {
 // Pages read in one step: 256 KiB.
 constexpr uint64_t kStepPages = 64;
 
+// Before the first message: a stream does not break off for this.
 absl::Status CheckContents(const ManagedVm& vm,
                            const std::vector<mmu::GfnRange>& ranges) {
-  std::vector<mmu::MemslotInfo> empty = vm.SortedSlots();
-  std::erase_if(empty, [](const auto& slot) { return slot.has_contents; });
-  const mmu::MemslotInfo* const slot = FirstSlotIn(empty, ranges);
-  if (slot == nullptr) return absl::OkStatus();
-  return AboutVm(
-      ApiError(absl::StatusCode::kFailedPrecondition, mmu::Reason::kNoContents,
-               absl::StrCat("slot ", slot->config.slot,
-                            " has no contents: its backing is "
-                            "METADATA_ONLY")),
-      vm.name());
+  return AboutVm(InFields(vm.vm().CheckContents(ranges), {{"ranges", ""}}),
+                 vm.name());
 }
 
 // What is to be read next; nothing at the end.
@@ -105,7 +96,7 @@ class PageStream {
     absl::Status status = vm_->vm().ReadMemory(
         mmu::ToGpa(at_),
         absl::MakeSpan(buffer_).subspan(0, pages * mmu::kPageSize));
-    if (!status.ok()) return status;
+    if (!status.ok()) return InFields(std::move(status), {{"gpa", "extents"}});
     first_ = mmu::ToGpa(at_);
     read_ = pages;
     added_ = 0;
@@ -146,7 +137,7 @@ absl::StatusOr<NextRanges> ReadExtents(const v1::ReadPagesRequest& request,
 // Of what an epoch has in flight.
 absl::StatusOr<NextRanges> ReadInFlight(const v1::PagesInFlight& request,
                                         const ManagedVm& vm) {
-  const absl::StatusOr<PagesInFlight> pages = ToPagesInFlight(request, vm);
+  const absl::StatusOr<PagesInFlight> pages = ToPagesInFlight(request);
   if (!pages.ok()) return pages.status();
   absl::StatusOr<InFlightRanges> ranges = InFlightRanges::Create(*pages, vm);
   if (!ranges.ok()) return ranges.status();

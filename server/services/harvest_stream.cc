@@ -126,11 +126,8 @@ absl::Status HarvestStream::Open(const v1::HarvestOpen& open) {
 }
 
 absl::Status HarvestStream::SealLog(const v1::HarvestSeal& seal) {
-  const absl::StatusOr<uint64_t> acknowledged =
-      ToEpoch(seal.acknowledged_epoch(), "acknowledged_epoch", *vm_);
   const absl::StatusOr<SealedLog> sealed =
-      acknowledged.ok() ? Seal(*vm_, Call(), *acknowledged)
-                        : acknowledged.status();
+      Seal(*vm_, Call(), ToEpoch(seal.acknowledged_epoch()));
   if (!sealed.ok()) {
     return InMessage(sealed.status(), "seal.acknowledged_epoch");
   }
@@ -139,8 +136,8 @@ absl::Status HarvestStream::SealLog(const v1::HarvestSeal& seal) {
   sent_.clear();
   ahead_.reset();
   *answers_.emplace_back().mutable_sealed() = ToResponse(*sealed);
-  const absl::optional<mmu::DirtyLogView> log = vm_->vm().FindDirtyLog();
-  if (!log.has_value()) return DirtyLogOff(vm_->name());
+  const absl::StatusOr<mmu::DirtyLogView> log = GetLog(*vm_);
+  if (!log.ok()) return log.status();
   DirtyLogPlan plan;
   plan.log_id = *harvest_.call.log_id;
   plan.epoch = epoch_;
@@ -203,10 +200,8 @@ absl::Status HarvestStream::ClearChunk(const v1::HarvestClear& clear) {
 
 absl::Status HarvestStream::AcknowledgeEpoch(
     const v1::HarvestAcknowledge& acknowledge) {
-  const absl::StatusOr<uint64_t> epoch =
-      ToEpoch(acknowledge.epoch(), "epoch", *vm_);
   const absl::StatusOr<mmu::AcknowledgeResult> result =
-      epoch.ok() ? Acknowledge(*vm_, Call(), *epoch, nullptr) : epoch.status();
+      Acknowledge(*vm_, Call(), ToEpoch(acknowledge.epoch()), nullptr);
   if (!result.ok()) return InMessage(result.status(), "acknowledge.epoch");
   state_.call_log.NotePartDone(context_.id());
   *answers_.emplace_back().mutable_acknowledged() = ToResponse(*result);

@@ -1,5 +1,7 @@
 #include "server/services/split_service.h"
 
+#include <cstdint>
+#include <map>
 #include <memory>
 #include <string>
 #include <utility>
@@ -8,10 +10,12 @@
 #include "absl/cleanup/cleanup.h"
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
+#include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
 #include "absl/synchronization/mutex.h"
 #include "google/longrunning/operations.pb.h"
 #include "grpcpp/support/status.h"
+#include "mmu_core/base/error.h"
 #include "mmu_core/base/gfn_range.h"
 #include "mmu_core/base/reason.h"
 #include "mmu_core/dirty/dirty_log_types.h"
@@ -24,7 +28,6 @@
 #include "server/base/resource_names.h"
 #include "server/control/operation.h"
 #include "server/control/operation_store.h"
-#include "server/control/slot_ranges.h"
 #include "server/convert/convert.h"
 #include "server/convert/operation_convert.h"
 #include "server/convert/operation_times.h"
@@ -136,22 +139,20 @@ absl::Status ChangeThrottle(const v1::UpdateSplitRequest& request,
   });
 }
 
-// DIRTY_LOG_ACTIVE if a slot inside `ranges` logs.
-absl::Status CheckNoDirtyLog(const ManagedVm& vm,
-                             const std::vector<mmu::GfnRange>& ranges) {
-  std::vector<mmu::MemslotInfo> logging = vm.SortedSlots();
-  std::erase_if(logging,
-                [](const auto& slot) { return !slot.dirty_log_enabled; });
-  const mmu::MemslotInfo* const slot = FirstSlotIn(logging, ranges);
-  if (slot == nullptr) return absl::OkStatus();
-  const std::string name = MakeMemslotName(vm.name(), slot->config.slot);
-  return WithResource(
-      ApiError(absl::StatusCode::kFailedPrecondition,
-               mmu::Reason::kDirtyLogActive,
-               absl::StrCat(name,
-                            " logs dirty pages; huge pages can be "
-                            "recovered after StopDirtyLog")),
-      "mmud.v1.Memslot", name);
+// Whether huge pages can be recovered in `ranges` as it is now. The error is
+// about the memslot that mmu_core names.
+absl::Status CheckRecover(const ManagedVm& vm,
+                          const std::vector<mmu::GfnRange>& ranges) {
+  absl::Status status = vm.vm().CheckRecoverHugePages(ranges);
+  const std::map<std::string, std::string> facts =
+      mmu::DetailOf(status).metadata;
+  const auto slot = facts.find("slot");
+  uint32_t id = 0;
+  if (slot == facts.end() || !absl::SimpleAtoi(slot->second, &id)) {
+    return status;
+  }
+  return WithResource(InFields(std::move(status), {{"ranges", ""}}),
+                      "mmud.v1.Memslot", MakeMemslotName(vm.name(), id));
 }
 
 }  // namespace
@@ -181,7 +182,9 @@ absl::StatusOr<google::longrunning::Operation> SplitServiceImpl::Split(
   if (!split.ok()) return split.status();
   absl::StatusOr<std::shared_ptr<mmu::SplitJob>> job =
       (*vm)->vm().MakeSplitJob(*split);
-  if (!job.ok()) return job.status();
+  if (!job.ok()) {
+    return InFields(job.status(), {{"target", "target_page_size"}});
+  }
   if (request.validate_only()) {
     return ToProto(OperationView{
         .done = true,
@@ -212,7 +215,7 @@ absl::StatusOr<google::longrunning::Operation> SplitServiceImpl::Recover(
   const absl::StatusOr<mmu::Throttle> throttle =
       ToThrottle(request.throttle(), "throttle");
   if (!throttle.ok()) return throttle.status();
-  if (absl::Status status = CheckNoDirtyLog(**vm, *ranges); !status.ok()) {
+  if (absl::Status status = CheckRecover(**vm, *ranges); !status.ok()) {
     return status;
   }
   absl::StatusOr<std::shared_ptr<SplitTurn>> turn = TakeTurn(state_, *vm);

@@ -214,7 +214,7 @@ absl::StatusOr<v1::CreateVmResponse> VmServiceImpl::Create(
   }
   absl::StatusOr<VmUse> vm =
       state_.vms.Create(name, *config, std::move(labels));
-  if (!vm.ok()) return vm.status();
+  if (!vm.ok()) return InMmuFields(vm.status(), request.vm());
   v1::CreateVmResponse response;
   *response.mutable_vm() = ToProto(**vm, v1::VM_VIEW_FULL);
   return response;

@@ -282,7 +282,7 @@ const std::vector<Case>& Cases() {
       {"INVALID_MMU_OPTION", kInvalid, "mmud.v1.VmService/CreateVm",
        "vm_id: 'other' vm { tdp { accessed_dirty_bits: FEATURE_OFF "
        "pml: FEATURE_ON } }",
-       "vm.tdp.pml", "accessed_dirty_bits"},
+       "vm.tdp.pml", "Dirty bits"},
       {"INVALID_MMU_OPTION", kInvalid, "mmud.v1.VmService/CreateVm",
        "vm_id: 'other' vm { tdp { entry_format: ENTRY_FORMAT_NPT "
        "accessed_dirty_bits: FEATURE_OFF } }",
@@ -361,7 +361,7 @@ const std::vector<Case>& Cases() {
        "mmud.v1.DirtyLogService/StartDirtyLog",
        "vm: '$0' owner: 'a test' owner_token: 'integration test\\'s token' "
        "initially_set: true split: DIRTY_LOG_SPLIT_EAGER",
-       "split", "EAGER"},
+       "split", "eager"},
       {"INVALID_TTL", kInvalid, "mmud.v1.DirtyLogService/StartDirtyLog",
        "vm: '$0' owner: 'a test' owner_token: 'integration test\\'s token' ttl "
        "{ nanos: 5000000 }",
@@ -403,6 +403,15 @@ const std::vector<Case>& Cases() {
        "vm: '$0' owner_token: 'integration test\\'s token' epoch: 1 pages { "
        "size_bytes: 4096 extents {} }",
        "pages.size_bytes", "4096", SealOnce},
+      {"UNALIGNED_CLEAR", kInvalid, "mmud.v1.DirtyLogService/ClearDirtyLog",
+       "vm: '$0' owner_token: 'integration test\\'s token' epoch: 1 pages { "
+       "start_gpa_bytes: 77 size_bytes: 262144 extents {} }",
+       "pages.start_gpa_bytes", "77", SealOnce},
+      {"GPA_OUT_OF_RANGE", grpc::StatusCode::OUT_OF_RANGE,
+       "mmud.v1.DirtyLogService/ClearDirtyLog",
+       "vm: '$0' owner_token: 'integration test\\'s token' epoch: 1 pages { "
+       "start_gpa_bytes: 262144 size_bytes: 8388608 extents {} }",
+       "pages.start_gpa_bytes", "page 64", SealOnce},
       {"INVALID_SLOT", kInvalid, "mmud.v1.DirtyLogService/ReadDirtyPages",
        "vm: '$0' slots: 2 slots: 0", "slots[1]", "ascend", Log},
       {"INVALID_RESUME_OFFSET", kInvalid,
@@ -505,7 +514,7 @@ const std::vector<Case>& Cases() {
       {"DIRTY_LOG_OFF", kPrecondition, "mmud.v1.GuestMemoryService/ReadPages",
        "vm: '$0' in_flight { "
        "log_id: '0123456789abcdef0123456789abcdef' epoch: 1 }",
-       "", "vms/case"},
+       "", "log"},
       {"INVALID_RANGE", kInvalid, "mmud.v1.GuestMemoryService/ReadPages",
        "vm: '$0'", "extents", "in_flight"},
       {"GPA_OUT_OF_RANGE", grpc::StatusCode::OUT_OF_RANGE,
@@ -519,8 +528,7 @@ const std::vector<Case>& Cases() {
        "split: DIRTY_LOG_SPLIT_NONE",
        "vm", "settings", Log},
       {"DIRTY_LOG_ACTIVE", kPrecondition,
-       "mmud.v1.SplitService/RecoverHugePages", "vm: '$0'", "", "memslots/0",
-       Log},
+       "mmud.v1.SplitService/RecoverHugePages", "vm: '$0'", "", "slot 0", Log},
       {"REQUEST_ID_REUSED", kExists, "mmud.v1.VmService/ResumeVcpus",
        "vm: '$0' request_id: '3f0d7c52-7f41-4b7e-8d35-6a0c9d1e2f3b'", "", kUuid,
        UseRequestId},
@@ -541,9 +549,9 @@ const std::vector<Case>& Cases() {
        "mmud.lab.v1.WorkloadService/StopWorkload", "name: '$1'", "",
        "vms/case/workloads/", EndWorkload},
       {"DIRTY_LOG_OFF", kPrecondition, "mmud.v1.DirtyLogService/GetDirtyLog",
-       "vm: '$0' ", "", "vms/case"},
+       "vm: '$0' ", "", "log"},
       {"DIRTY_LOG_OFF", kPrecondition, "mmud.v1.DirtyLogService/ReadDirtyPages",
-       "vm: '$0' ", "", "vms/case"},
+       "vm: '$0' ", "", "log"},
       {"DIRTY_LOG_OFF", kPrecondition, "mmud.v1.DirtyLogService/StopDirtyLog",
        "vm: '$0' owner_token: 'integration test\\'s token' ", "vm", "log"},
       {"DIRTY_LOG_OFF", kPrecondition, "mmud.v1.DirtyLogService/SealDirtyLog",
@@ -575,7 +583,7 @@ const std::vector<Case>& Cases() {
        "owner_token", "the next", TakeOver},
       {"NO_CONTENTS", kPrecondition, "mmud.v1.GuestMemoryService/ReadPages",
        "vm: '$0' extents { gpa_bytes: 34359738368 size_bytes: 4096 }", "",
-       "METADATA_ONLY"},
+       "metadata-only"},
       {"NO_SHADOW_PAGES", kPrecondition, "mmud.v1.VmService/UpdateVm",
        "vm { name: '$0' shadow_page_limit: 1000 } "
        "update_mask { paths: 'shadow_page_limit' }",
@@ -608,6 +616,10 @@ const std::vector<Case>& Cases() {
        "vm: '$0' memslot { slot: 1 gpa_bytes: 8796093022208 "
        "size_bytes: 4398046511104 }",
        "memslot.size_bytes", "4398046511104"},
+      {"EPOCH_MISMATCH", kAborted, "mmud.v1.DirtyLogService/ClearDirtyLog",
+       "vm: '$0' owner_token: 'integration test\\'s token' epoch: -1 pages { "
+       "extents {} }",
+       "epoch", "-1", SealOnce},
       {"LIMIT_EXCEEDED", kExhausted, "mmud.v1.VmService/CreateVm",
        "vm_id: 'third' vm { tdp {} }", "", "2 VMs",
        [](const TestClient& client, const Guest&) {

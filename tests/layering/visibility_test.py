@@ -40,6 +40,7 @@ PUBLIC_TARGETS = {
     "//mmu_core/dirty:dirty_log_state",
     "//mmu_core/dirty:dirty_log_types",
     "//mmu_core/dirty:log_owner",
+    "//mmu_core/dirty:log_range",
     "//mmu_core/guest:access_source",
     "//mmu_core/guest:first_touch_map",
     "//mmu_core/guest:gpa_space",

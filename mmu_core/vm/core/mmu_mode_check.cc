@@ -80,8 +80,8 @@ absl::Status CheckMmuMode(const VmConfig& config) {
     return absl::OkStatus();
   }
   if (config.mmu == MmuMode::kShadow && config.format != EntryFormat::kNpt) {
-    return Invalid("entry_format",
-                   "entry_format is EPT, but shadow pages of a guest's own "
+    return Invalid("format",
+                   "the format is EPT, but shadow pages of a guest's own "
                    "tables are laid out as ordinary tables are; it must be "
                    "NPT");
   }

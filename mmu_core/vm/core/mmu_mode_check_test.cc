@@ -46,7 +46,7 @@ TEST(MmuModeCheckTest, EveryModeGoesWithItsDefaults) {
 TEST(MmuModeCheckTest, ShadowPagesOfTheGuestsOwnTablesLookLikeThese) {
   VmConfig config = ConfigFor(MmuMode::kShadow);
   config.format = EntryFormat::kEpt;
-  EXPECT_EQ(RefusedField(config, "must be NPT"), "entry_format");
+  EXPECT_EQ(RefusedField(config, "must be NPT"), "format");
 }
 
 TEST(MmuModeCheckTest, ALimitIsForVmsWithShadowPagesAndAtLeast64) {

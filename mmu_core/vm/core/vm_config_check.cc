@@ -53,13 +53,13 @@ absl::Status CheckConfig(const VmConfig& config) {
                           kMaxVcpus));
   }
   if (config.root_levels != 4 && config.root_levels != 5) {
-    return Invalid(
-        Reason::kInvalidMmuOption, "root_levels",
-        Format("root_levels is %d; it is 4 or 5", config.root_levels));
+    return Invalid(Reason::kInvalidMmuOption, "root_levels",
+                   Format("the level of the root is %d; it is 4 or 5",
+                          config.root_levels));
   }
   if (config.max_page_level > kMaxLeafLevel) {
-    return Invalid(Reason::kInvalidMmuOption, "max_page_size",
-                   "max_page_size is above 1 GiB; leafs are 4 KiB, 2 MiB or "
+    return Invalid(Reason::kInvalidMmuOption, "max_page_level",
+                   "the largest page is above 1 GiB; leafs are 4 KiB, 2 MiB or "
                    "1 GiB");
   }
   if (absl::Status s = CheckMmuMode(config); !s.ok()) return s;

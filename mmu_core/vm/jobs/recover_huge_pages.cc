@@ -1,6 +1,5 @@
 #include "mmu_core/vm/jobs/recover_huge_pages.h"
 
-#include <cerrno>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
@@ -13,6 +12,7 @@
 #include "mmu_core/shadow/shadow_mmu.h"
 #include "mmu_core/sync/hold_limit.h"
 #include "mmu_core/sync/mmu_lock.h"
+#include "mmu_core/sync/rcu.h"
 #include "mmu_core/vm/core/op_timer.h"
 #include "mmu_core/vm/core/slot_ranges.h"
 
@@ -37,7 +37,10 @@ absl::StatusOr<SlotRanges> RangesToRecover(
   for (const auto& [slot, range] : work) {
     if (slot->dirty_log_enabled()) {
       return MakeError(absl::StatusCode::kFailedPrecondition,
-                       {Reason::kDirtyLogActive, "ranges", EBUSY},
+                       {Reason::kDirtyLogActive,
+                        "ranges",
+                        0,
+                        {{"slot", absl::StrCat(slot->id)}}},
                        absl::StrCat("slot ", slot->id,
                                     " logs dirty pages, which needs small "
                                     "pages; stop its dirty log first"));
@@ -47,6 +50,14 @@ absl::StatusOr<SlotRanges> RangesToRecover(
 }
 
 }  // namespace
+
+absl::Status CheckRecoverHugePages(const VmCore& vm,
+                                   const std::vector<GfnRange>& ranges) {
+  RcuReadGuard rcu;
+  return WithMemory("ranges", "look at huge pages", [&] {
+    return RangesToRecover(vm.slots.Active(0), ranges).status();
+  });
+}
 
 absl::StatusOr<RecoverOutcome> RecoverHugePages(
     VmCore& vm, const std::vector<GfnRange>& ranges, MmuCost* cost,

@@ -5,6 +5,7 @@
 
 #include <vector>
 
+#include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "absl/time/time.h"
 #include "mmu_core/base/gfn_range.h"
@@ -13,6 +14,10 @@
 #include "mmu_core/vm/core/vm_core.h"
 
 namespace mmu {
+
+// Vm::CheckRecoverHugePages.
+absl::Status CheckRecoverHugePages(const VmCore& vm,
+                                   const std::vector<GfnRange>& ranges);
 
 // Vm::RecoverHugePages.
 absl::StatusOr<RecoverOutcome> RecoverHugePages(

@@ -56,8 +56,9 @@ absl::StatusOr<std::shared_ptr<SplitJob>> SplitJob::Create(
   if (absl::Status s = ValidateThrottle(request.throttle); !s.ok()) return s;
   if (request.target != Level::k4K && request.target != Level::k2M) {
     return MakeError(absl::StatusCode::kInvalidArgument,
-                     {Reason::kInvalidSize, "target_page_size", 0},
-                     "target_page_size is neither 4 KiB nor 2 MiB");
+                     {Reason::kInvalidPageSize, "target", 0},
+                     Format("the target is %s; it must be 4K or 2M",
+                            request.target == Level::k1G ? "1G" : "larger"));
   }
   RcuReadGuard rcu;
   absl::StatusOr<std::vector<GfnRange>> ranges =

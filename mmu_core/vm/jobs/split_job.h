@@ -73,7 +73,7 @@ struct SplitProgress {
 // Thread-safe. Must not outlive its Vm.
 class SplitJob {
  public:
-  // Fails with INVALID_THROTTLE, INVALID_RANGE, INVALID_SIZE.
+  // Fails with INVALID_THROTTLE, INVALID_RANGE, INVALID_PAGE_SIZE.
   static absl::StatusOr<std::shared_ptr<SplitJob>> Create(
       VmCore& vm, const SplitRequest& request);
 

@@ -14,10 +14,8 @@
 
 namespace mmu {
 
-// INVALID_ARGUMENT UNALIGNED_CLEAR, INVALID_RANGE or INVALID_BITMAP (EINVAL;
-// DL-20..23) for a range of a slot with `slot_pages` pages and a mask of
-// `mask_words` words. `slot_pages` is 0 if the slot does not exist; alignment
-// (DL-20) is still checked then.
+// CheckLogRange, and INVALID_ARGUMENT INVALID_BITMAP (EINVAL, DL-23) for a mask
+// of `mask_words` words that does not have a bit for each page of the range.
 absl::Status CheckClearRange(uint64_t slot_pages, uint64_t first_page,
                              uint64_t page_count, size_t mask_words);
 

@@ -1,6 +1,5 @@
 #include "mmu_core/vm/logging/log_start.h"
 
-#include <algorithm>
 #include <cerrno>
 #include <memory>
 #include <utility>
@@ -16,6 +15,7 @@
 #include "mmu_core/dirty/current_dirty_log.h"
 #include "mmu_core/memory/memslot_set.h"
 #include "mmu_core/sync/hold_limit.h"
+#include "mmu_core/sync/rcu.h"
 #include "mmu_core/vm/core/new_slot_log.h"
 #include "mmu_core/vm/logging/find_log.h"
 #include "mmu_core/vm/slots/region_hooks.h"
@@ -37,18 +37,26 @@ absl::Status CheckSplitPolicy(const DirtyLogConfig& config) {
   }
   if (problem == nullptr) return absl::OkStatus();
   return MakeError(absl::StatusCode::kInvalidArgument,
-                   {Reason::kInvalidSplitPolicy, "split", EINVAL}, problem);
+                   {Reason::kInvalidSplitPolicy, "split", 0}, problem);
 }
 
-// The slots `wanted`, in that order without repetitions; all slots of address
-// space 0 if `wanted` is empty.
-absl::StatusOr<std::vector<const Memslot*>> SlotsOf(
-    VmCore& vm, const std::vector<uint32_t>& wanted)
-    ABSL_EXCLUSIVE_LOCKS_REQUIRED(vm.slots.slots_lock) {
-  const MemslotSet& set = vm.slots.Active(0);
+absl::Status NothingToLog() {
+  return MakeError(absl::StatusCode::kNotFound,
+                   {Reason::kMemslotNotFound, "slots", ENOENT},
+                   "slots is empty, which means all slots that can be written, "
+                   "and this VM has none; name read-only ones to log those");
+}
+
+// The slots `wanted`, in that order without repetitions; all slots that can be
+// written if `wanted` is empty.
+absl::StatusOr<std::vector<const Memslot*>> SlotsToLog(
+    const MemslotSet& set, const std::vector<uint32_t>& wanted) {
   std::vector<const Memslot*> slots;
   if (wanted.empty()) {
-    slots.assign(set.slots().begin(), set.slots().end());
+    for (const Memslot* slot : set.slots()) {
+      if (!slot->readonly()) slots.push_back(slot);
+    }
+    if (slots.empty()) return NothingToLog();
     return slots;
   }
   absl::flat_hash_set<uint32_t> seen;
@@ -58,13 +66,6 @@ absl::StatusOr<std::vector<const Memslot*>> SlotsOf(
     if (seen.insert(id).second) slots.push_back(slot);
   }
   return slots;
-}
-
-absl::Status NothingToLog() {
-  return MakeError(absl::StatusCode::kNotFound,
-                   {Reason::kMemslotNotFound, "slots", ENOENT},
-                   "slots is empty, which means all slots that can be written, "
-                   "and this VM has none; name read-only ones to log those");
 }
 
 // Everything that the logs of some slots need.
@@ -80,14 +81,9 @@ absl::Status PrepareStart(VmCore& vm, const DirtyLogStart& start,
                           PreparedLogs& prepared)
     ABSL_EXCLUSIVE_LOCKS_REQUIRED(vm.slots.slots_lock) {
   const DirtyLogConfig& config = start.config;
-  absl::StatusOr<std::vector<const Memslot*>> slots = SlotsOf(vm, config.slots);
+  const absl::StatusOr<std::vector<const Memslot*>> slots =
+      SlotsToLog(vm.slots.Active(0), config.slots);
   if (!slots.ok()) return slots.status();
-  if (config.slots.empty()) {
-    slots->erase(std::remove_if(slots->begin(), slots->end(),
-                                [](const Memslot* s) { return s->readonly(); }),
-                 slots->end());
-    if (slots->empty()) return NothingToLog();
-  }
   DirtyLog::Slots logs;
   for (const Memslot* slot : *slots) {
     absl::StatusOr<NewSlotLog> made =
@@ -178,10 +174,18 @@ absl::StatusOr<StartResult> StartDirtyLog(VmCore& vm,
 absl::StatusOr<absl::optional<DirtyLogView>> CheckDirtyLogStart(
     const VmCore& vm, const DirtyLogStart& start) {
   const std::shared_ptr<VmDirtyLog> log = vm.dirty_log.GetOn();
+  absl::StatusOr<DirtyLogView> again;
+  const absl::Status status = WithMemory("vm", "look at the dirty log", [&] {
+    if (absl::Status s = CheckSplitPolicy(start.config); !s.ok()) return s;
+    if (log == nullptr) {
+      RcuReadGuard rcu;
+      return SlotsToLog(vm.slots.Active(0), start.config.slots).status();
+    }
+    again = StartAgain(*log, start);
+    return again.status();
+  });
+  if (!status.ok()) return status;
   if (log == nullptr) return absl::optional<DirtyLogView>();
-  absl::StatusOr<DirtyLogView> again = WithMemory(
-      "vm", "look at the dirty log", [&] { return StartAgain(*log, start); });
-  if (!again.ok()) return again.status();
   return absl::optional<DirtyLogView>(*std::move(again));
 }
 
