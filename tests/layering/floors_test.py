@@ -3,11 +3,13 @@
 its floor.
 
 Reads every #include and every dep of a C++ target below mmu_core, including
-those of tests. A folder without a floor in the list fails too.
+those of tests. A folder without a floor in the list fails too, and so does
+mmu_core/README.md if it draws other floors.
 """
 
 import os
 import pathlib
+import re
 import sys
 import tempfile
 import unittest
@@ -168,6 +170,38 @@ def violations(root):
     return len(files), found
 
 
+# A row of the README's table of folders: " 9.1 vm/core/   ...". A row without
+# a number is on the floor of the row before it.
+DRAWN_FOLDER = re.compile(r"^ ?(\d+(?:\.\d)?)? +([a-z_]+(?:/[a-z_]+)*)/ +\S")
+
+
+def drawings(readme):
+    """Returns the first two drawings of the section "The folders", as lists of
+    lines: all folders, and those of vm/."""
+    section = readme.partition("\n## The folders\n")[2].partition("\n## ")[0]
+    blocks = section.split("\n```\n")[1::2]
+    return [block.splitlines() for block in blocks[:2]]
+
+
+def drawn_floors(lines):
+    """Returns {folder: floor} as the table of folders has them."""
+    floors = {}
+    floor = None
+    for line in lines:
+        row = DRAWN_FOLDER.match(line)
+        if row:
+            floor = row.group(1) or floor
+            floors[row.group(2)] = floor
+    return floors
+
+
+def drawn_rooms(lines):
+    """Returns the floors of the drawing of vm/, the lowest first, as the sorted
+    names of each."""
+    rows = [re.findall(r"[a-z][a-z.]+", line) for line in lines]
+    return [tuple(sorted(row)) for row in reversed(rows) if row]
+
+
 class FloorsTest(unittest.TestCase):
 
     def test_no_folder_uses_one_above_it(self):
@@ -187,6 +221,29 @@ class FloorsTest(unittest.TestCase):
                           if name in GIVEN_TO_TESTS and
                           not may_use(user, folder_of(name)))
         self.assertEqual(needed, set(GIVEN_TO_TESTS))
+
+    def test_the_readme_draws_these_floors(self):
+        root = pathlib.Path(os.path.realpath("WORKSPACE")).parent
+        readme = (root / "mmu_core" / "README.md").read_text()
+        folders, rooms = drawings(readme)
+        self.assertEqual(drawn_floors(folders), {
+            folder: floor_name(folder).rpartition(" ")[2]
+            for folder in FLOOR_OF})
+        self.assertEqual(drawn_rooms(rooms), [
+            floor if floor != ("",) else ("vm.cc", "vm.h")
+            for floor in INNER_FLOORS["vm"]])
+
+    def test_drawings_are_read(self):
+        folders, rooms = drawings(
+            "## Other\n\n```\n 1 a/ b\n```\n\n## The folders\n\nText.\n\n```\n"
+            "10   testing/    tests,\n                 and more\n"
+            " 9.1 vm/core/    core\n     vm/jobs/    jobs\n 8   tdp/  TDP\n"
+            "```\n\nText.\n\n```\n   vm.h, vm.cc\n        |\n     v     v\n"
+            "   run    core\n```\n\n## Other\n\n```\nnone\n```\n")
+        self.assertEqual(drawn_floors(folders), {
+            "testing": "10", "vm/core": "9.1", "vm/jobs": "9.1", "tdp": "8"})
+        self.assertEqual(drawn_rooms(rooms), [("core", "run"),
+                                              ("vm.cc", "vm.h")])
 
     def violations_of(self, files):
         with tempfile.TemporaryDirectory() as root:
