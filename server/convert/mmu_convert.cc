@@ -256,11 +256,15 @@ absl::Status ApplyMmu(const v1::Vm& vm, absl::string_view field,
 
 absl::Status InMmuFields(const absl::Status& status, const v1::Vm& vm) {
   const std::string mmu = absl::StrCat("vm.", MmuName(vm));
-  return InFields(status, {{"vm.root_levels", mmu + ".page_table_levels"},
-                           {"vm.ad_bits", mmu + ".accessed_dirty_bits"},
-                           {"vm.pml", mmu + ".pml"},
-                           {"vm.max_page_level", mmu + ".max_page_size"},
-                           {"vm.format", mmu + ".entry_format"}});
+  return InFields(
+      status,
+      {{"vm.root_levels", mmu + ".page_table_levels"},
+       {"vm.ad_bits", mmu + ".accessed_dirty_bits"},
+       {"vm.pml", mmu + ".pml"},
+       {"vm.max_page_level", mmu + ".max_page_size"},
+       {"vm.format", mmu + ".entry_format"},
+       {"vm.guest_paging.processes", "vm.guest_paging.process_count"},
+       {"vm.guest_paging.ad_bits", "vm.guest_paging.accessed_dirty_bits"}});
 }
 
 void FillMmu(const mmu::VmConfig& config, v1::Vm* proto) {

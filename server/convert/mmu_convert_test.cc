@@ -92,6 +92,11 @@ TEST(MmuConvertTest, ErrorsNameTheFieldOfTheMmuThatWasChosen) {
   EXPECT_EQ(WhyNot("tdp { entry_format: ENTRY_FORMAT_NPT "
                    "accessed_dirty_bits: FEATURE_OFF }"),
             "INVALID_MMU_OPTION vm.tdp.accessed_dirty_bits");
+  EXPECT_EQ(WhyNot("shadow {} guest_paging { process_count: 65 }"),
+            "INVALID_MMU_OPTION vm.guest_paging.process_count");
+  EXPECT_EQ(
+      WhyNot("shadow {} guest_paging { accessed_dirty_bits: FEATURE_OFF }"),
+      "INVALID_MMU_OPTION vm.guest_paging.accessed_dirty_bits");
   EXPECT_EQ(WhyNot("shadow { slot_zap: 9 }"),
             "INVALID_ENUM_VALUE vm.shadow.slot_zap");
   EXPECT_EQ(WhyNot("nested { entry_format: ENTRY_FORMAT_NPT pml: FEATURE_ON }"),

@@ -304,14 +304,14 @@ const std::vector<Case>& Cases() {
       {"INVALID_MMU_OPTION", kInvalid, "mmud.v1.VmService/CreateVm",
        "vm_id: 'other' vm { shadow {} guest_paging { "
        "mode: GUEST_PAGING_MODE_5LEVEL } }",
-       "vm.guest_paging.mode", "page_table_levels must be 5"},
+       "vm.guest_paging.mode", "walks 4 levels"},
       {"INVALID_MMU_OPTION", kInvalid, "mmud.v1.VmService/CreateVm",
        "vm_id: 'other' vm { shadow {} guest_paging { process_count: 65 } }",
        "vm.guest_paging.process_count", "is 65"},
       {"INVALID_MMU_OPTION", kInvalid, "mmud.v1.VmService/CreateVm",
        "vm_id: 'other' vm { shadow {} guest_paging { "
        "accessed_dirty_bits: FEATURE_OFF } }",
-       "vm.guest_paging.accessed_dirty_bits", "is OFF"},
+       "vm.guest_paging.accessed_dirty_bits", "off"},
       {"INVALID_MMU_OPTION", kInvalid, "mmud.v1.VmService/CreateVm",
        "vm_id: 'other' vm { shadow {} shadow_page_limit: 63 }",
        "vm.shadow_page_limit", "is 63"},
@@ -587,7 +587,7 @@ const std::vector<Case>& Cases() {
       {"NO_SHADOW_PAGES", kPrecondition, "mmud.v1.VmService/UpdateVm",
        "vm { name: '$0' shadow_page_limit: 1000 } "
        "update_mask { paths: 'shadow_page_limit' }",
-       "", "tdp_shadow"},
+       "", "TDP MMU alone"},
       {"SPLIT_RUNNING", kAborted, "mmud.v1.SplitService/SplitHugePages",
        "vm: '$0'", "", "vms/case", RunSplit},
       {"EPOCH_MISMATCH", kAborted, "mmud.v1.DirtyLogService/ClearDirtyLog",

@@ -22,9 +22,9 @@ absl::Status CheckLimit(const VmConfig& config) {
   if (config.shadow_page_limit == 0) return absl::OkStatus();
   if (config.mmu == MmuMode::kTdp) {
     return Invalid("shadow_page_limit",
-                   Format("shadow_page_limit is %d, but a VM with tdp "
-                          "has no shadow pages; leave it out, or "
-                          "choose tdp_shadow, shadow or nested",
+                   Format("shadow_page_limit is %d, but a VM with the TDP MMU "
+                          "alone has no shadow pages; it must be 0, or the "
+                          "MMU one with shadow pages",
                           config.shadow_page_limit));
   }
   if (config.shadow_page_limit < ShadowPages::kMinLimit) {
@@ -44,30 +44,27 @@ absl::Status CheckGuestPaging(const VmConfig& config) {
       paging.mode != Mode::k5Level) {
     return Invalid("guest_paging.mode",
                    Format("guest_paging.mode is %s, but tables that "
-                          "L1 makes for L2 must have 4 or 5 levels; "
-                          "choose 4LEVEL or 5LEVEL",
-                          paging.mode == Mode::kPae ? "PAE" : "32BIT"));
+                          "L1 makes for L2 must have 4 or 5 levels",
+                          paging.mode == Mode::kPae ? "PAE" : "32-bit"));
   }
   if (paging.mode == Mode::k5Level && config.root_levels != 5) {
     return Invalid("guest_paging.mode",
-                   Format("guest_paging.mode is 5LEVEL, but the "
-                          "processor walks %d levels; "
-                          "page_table_levels must be 5, or the mode "
-                          "4LEVEL",
+                   Format("guest_paging.mode has 5 levels, but the processor "
+                          "walks %d levels; make it walk 5, or choose a mode "
+                          "that has fewer",
                           config.root_levels));
   }
   if (paging.processes < 1 || paging.processes > kMaxGuestProcesses) {
-    return Invalid("guest_paging.process_count",
-                   Format("guest_paging.process_count is %d; it must "
-                          "be from 1 to %d",
+    return Invalid("guest_paging.processes",
+                   Format("the number of processes is %d; it must be from 1 "
+                          "to %d",
                           paging.processes, kMaxGuestProcesses));
   }
   if (paging.ad_bits == GuestPagingConfig::AdBits::kOff &&
       (config.mmu != MmuMode::kNested || config.format != EntryFormat::kEpt)) {
-    return Invalid("guest_paging.accessed_dirty_bits",
-                   "guest_paging.accessed_dirty_bits is OFF, but only EPT "
-                   "tables can do without; it must be ON, or the MMU nested "
-                   "with EPT");
+    return Invalid("guest_paging.ad_bits",
+                   "Accessed and Dirty bits are off in the guest's tables, but "
+                   "only EPT tables of a nested guest can do without them");
   }
   return absl::OkStatus();
 }

@@ -90,7 +90,7 @@ TEST(MmuModeCheckTest, ThereAre1To64Processes) {
   VmConfig config = ConfigFor(MmuMode::kShadow);
   for (const int processes : {-1, 0, 65}) {
     config.guest_paging.processes = processes;
-    EXPECT_EQ(RefusedField(config, "1 to 64"), "guest_paging.process_count");
+    EXPECT_EQ(RefusedField(config, "1 to 64"), "guest_paging.processes");
   }
   config.guest_paging.processes = 64;
   EXPECT_EQ(RefusedField(config, ""), "");
@@ -101,9 +101,9 @@ TEST(MmuModeCheckTest, OnlyEptOfL1CanDoWithoutAccessedAndDirtyBits) {
   config.guest_paging.ad_bits = GuestPagingConfig::AdBits::kOff;
   EXPECT_EQ(RefusedField(config, ""), "");
   config.format = EntryFormat::kNpt;
-  EXPECT_EQ(RefusedField(config, "nested"), "guest_paging.accessed_dirty_bits");
+  EXPECT_EQ(RefusedField(config, "nested"), "guest_paging.ad_bits");
   config.mmu = MmuMode::kShadow;
-  EXPECT_EQ(RefusedField(config, "nested"), "guest_paging.accessed_dirty_bits");
+  EXPECT_EQ(RefusedField(config, "nested"), "guest_paging.ad_bits");
 }
 
 TEST(MmuModeCheckTest, WithoutAGuestsTablesItsPagingDoesNotMatter) {

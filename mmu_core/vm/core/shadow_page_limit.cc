@@ -17,9 +17,8 @@ absl::Status SetShadowPageLimit(VmCore& vm, uint64_t pages, MmuCost* cost) {
   if (vm.shadow == nullptr) {
     return MakeError(absl::StatusCode::kFailedPrecondition,
                      {Reason::kNoShadowPages, "", 0},
-                     "this VM runs on the TDP MMU alone and has no shadow "
-                     "pages to limit; make one with tdp_shadow, shadow or "
-                     "nested");
+                     "this VM has the TDP MMU alone, and so no shadow pages to "
+                     "limit; make one whose MMU has some");
   }
   if (absl::Status s = ShadowPages::CheckLimit(pages); !s.ok()) return s;
   MutexLock slots(vm.slots.slots_lock);

@@ -38,8 +38,8 @@ absl::Status CheckConfig(const VmConfig& config) {
   }
   if (config.pml == VmConfig::Pml::kYes && config.mmu == MmuMode::kTdpShadow) {
     return Invalid(Reason::kInvalidMmuOption, "pml",
-                   "page-modification logging works with the TDP MMU; leave it "
-                   "out, or choose tdp or nested");
+                   "page-modification logging needs a TDP MMU; leave it out, "
+                   "or choose an MMU that has one");
   }
   if (const int bits = HostAddressBits(config); bits < 36 || bits > 52) {
     return Invalid(Reason::kInvalidMmuOption, "host_address_bits",

@@ -78,9 +78,9 @@ absl::Status CheckGuestMemory(const VmCore& vm) {
     if (slot->readonly() || slot->backing->has_contents()) continue;
     return MakeError(
         absl::StatusCode::kFailedPrecondition, {Reason::kNoContents, "vm", 0},
-        Format("slot %d has a metadata-only backing, and the guest "
-               "keeps page tables of its own in its memory; give "
-               "the slot memory, or the VM mmu tdp or tdp_shadow",
+        Format("slot %d has a metadata-only backing, and the guest keeps page "
+               "tables of its own in its memory; give the slot memory, or the "
+               "VM an MMU that does not look at a guest's tables",
                slot->id));
   }
   return absl::OkStatus();
