@@ -20,7 +20,7 @@ namespace mmu {
 // A value.
 struct ErrorDetail {
   Reason reason = Reason::kNone;
-  std::string field;  // e.g. "gpa_bytes"; empty if no single field is to blame
+  std::string field;  // e.g. "size_bytes"; empty if no single field is to blame
   int kvm_errno = 0;  // e.g. EEXIST
   // Facts of the message by name, e.g. "owner", "open_page_count". Any text;
   // empty if the three members above say everything.

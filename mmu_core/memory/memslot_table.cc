@@ -133,17 +133,17 @@ absl::Status MemslotTable::CheckPlace(const RegionRequest& request,
   for (const Memslot* slot : Active(request.as_id()).SlotsIn(range)) {
     if (slot == old_slot) continue;  // SLOT-12
     return RegionError(
-        Reason::kRegionOverlap, "gpa_bytes", EEXIST,
-        Format("gpa_bytes is 0x%x with size_bytes %d, but must not "
-               "overlap slot %d at gpa_bytes 0x%x with size_bytes %d; "
+        Reason::kRegionOverlap, "gpa", EEXIST,
+        Format("gpa is 0x%x with size_bytes %d, but must not "
+               "overlap slot %d at gpa 0x%x with size_bytes %d; "
                "choose a free range",
                request.gpa.value(), request.size_bytes, slot->id,
                ToGpa(slot->base_gfn).value(), slot->range().bytes()));
   }
   if (range.end.value() - 1 > options_.max_gfn) {  // SLOT-13
     return RegionError(
-        Reason::kGpaOutOfRange, "gpa_bytes", EINVAL,
-        Format("gpa_bytes is 0x%x with size_bytes %d, but the last "
+        Reason::kGpaOutOfRange, "gpa", EINVAL,
+        Format("gpa is 0x%x with size_bytes %d, but the last "
                "page must not lie above 0x%x; use a lower address",
                request.gpa.value(), request.size_bytes,
                ToGpa(Gfn(options_.max_gfn)).value()));

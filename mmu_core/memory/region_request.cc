@@ -79,11 +79,10 @@ absl::Status CheckRegionRequest(const RegionRequest& request,
                request.size_bytes));
   }
   if (!IsPageAligned(request.gpa.value())) {  // SLOT-03
-    return RegionError(
-        Reason::kUnaligned, "gpa_bytes", EINVAL,
-        Format("gpa_bytes is 0x%x, but must be a multiple of 4096; "
-               "align it",
-               request.gpa.value()));
+    return RegionError(Reason::kUnaligned, "gpa", EINVAL,
+                       Format("gpa is 0x%x, but must be a multiple of 4096; "
+                              "align it",
+                              request.gpa.value()));
   }
   // SLOT-04
   if (absl::Status status = CheckUserRange(request); !status.ok()) {
@@ -98,11 +97,10 @@ absl::Status CheckRegionRequest(const RegionRequest& request,
   }
   const uint64_t gpa = request.gpa.value();
   if (gpa + request.size_bytes < gpa) {  // SLOT-06
-    return RegionError(
-        Reason::kGpaOutOfRange, "gpa_bytes", EINVAL,
-        Format("gpa_bytes is 0x%x, but adding size_bytes %d must not "
-               "exceed 64 bits; use a lower address",
-               gpa, request.size_bytes));
+    return RegionError(Reason::kGpaOutOfRange, "gpa", EINVAL,
+                       Format("gpa is 0x%x, but adding size_bytes %d must not "
+                              "exceed 64 bits; use a lower address",
+                              gpa, request.size_bytes));
   }
   if (request.npages() > kMaxMemslotPages) {  // SLOT-07
     return RegionError(

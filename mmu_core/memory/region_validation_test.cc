@@ -57,7 +57,7 @@ TEST_F(RegionValidationTest, IdIsCheckedBeforeAnythingElse) {
   EXPECT_EQ(Set(request), "UNALIGNED size_bytes EINVAL");
   request.size_bytes = 4096;
   request.userspace_addr = Hva(0x800);
-  EXPECT_EQ(Set(request), "UNALIGNED gpa_bytes EINVAL");
+  EXPECT_EQ(Set(request), "UNALIGNED gpa EINVAL");
   request.gpa = Gpa(0);
   request.slot = 2u << 16;
   EXPECT_EQ(Set(request), "UNALIGNED userspace_addr EINVAL");
@@ -84,7 +84,7 @@ TEST_F(RegionValidationTest, SizeAndGpaAreWholePages) {
   EXPECT_EQ(Set(request), "UNALIGNED size_bytes EINVAL");
   request = Region(0, 0, 1);
   request.gpa = Gpa(0x800);
-  EXPECT_EQ(Set(request), "UNALIGNED gpa_bytes EINVAL");
+  EXPECT_EQ(Set(request), "UNALIGNED gpa EINVAL");
 }
 
 // Covers: SLOT-04
@@ -139,9 +139,9 @@ TEST_F(RegionValidationTest, ThereAreTwoAddressSpaces) {
 TEST_F(RegionValidationTest, GpaPlusSizeDoesNotWrap) {
   RegionRequest request = Region(0, 0, 2);
   request.gpa = Gpa(~uint64_t{0xfff});
-  EXPECT_EQ(Set(request), "GPA_OUT_OF_RANGE gpa_bytes EINVAL");
+  EXPECT_EQ(Set(request), "GPA_OUT_OF_RANGE gpa EINVAL");
   request.size_bytes = 4096;  // ends exactly at 2^64
-  EXPECT_EQ(Set(request), "GPA_OUT_OF_RANGE gpa_bytes EINVAL");
+  EXPECT_EQ(Set(request), "GPA_OUT_OF_RANGE gpa EINVAL");
 }
 
 // Covers: SLOT-07
@@ -197,10 +197,10 @@ TEST_F(RegionValidationTest, HvaSizeAndReadonlyOfALiveSlotAreFixed) {
 // Covers: SLOT-12
 TEST_F(RegionValidationTest, SlotsOfOneAddressSpaceDoNotOverlap) {
   ASSERT_EQ(Set(Region(0, 16, 16)), "OK");
-  EXPECT_EQ(Set(Region(1, 31, 16)), "REGION_OVERLAP gpa_bytes EEXIST");
-  EXPECT_EQ(Set(Region(1, 1, 16)), "REGION_OVERLAP gpa_bytes EEXIST");
-  EXPECT_EQ(Set(Region(1, 20, 1)), "REGION_OVERLAP gpa_bytes EEXIST");
-  EXPECT_EQ(Set(Region(1, 0, 64)), "REGION_OVERLAP gpa_bytes EEXIST");
+  EXPECT_EQ(Set(Region(1, 31, 16)), "REGION_OVERLAP gpa EEXIST");
+  EXPECT_EQ(Set(Region(1, 1, 16)), "REGION_OVERLAP gpa EEXIST");
+  EXPECT_EQ(Set(Region(1, 20, 1)), "REGION_OVERLAP gpa EEXIST");
+  EXPECT_EQ(Set(Region(1, 0, 64)), "REGION_OVERLAP gpa EEXIST");
   EXPECT_EQ(Set(InSpace(Region(1, 16, 16), 1)), "OK");
   EXPECT_EQ(Set(Region(1, 32, 16)), "OK");
   EXPECT_EQ(Set(Region(2, 0, 16)), "OK");
@@ -211,7 +211,7 @@ TEST_F(RegionValidationTest, MovedSlotMayOverlapItsOldRangeOnly) {
   const RegionRequest region = Region(0, 16, 16);
   ASSERT_EQ(Set(region), "OK");
   ASSERT_EQ(Set(Region(1, 48, 16)), "OK");
-  EXPECT_EQ(Set(MovedTo(region, 33)), "REGION_OVERLAP gpa_bytes EEXIST");
+  EXPECT_EQ(Set(MovedTo(region, 33)), "REGION_OVERLAP gpa EEXIST");
   EXPECT_EQ(Set(MovedTo(region, 24)), "OK");
   EXPECT_EQ(t_.Find(24)->id, uint32_t{0});
   EXPECT_EQ(t_.Find(16), nullptr);
@@ -219,11 +219,10 @@ TEST_F(RegionValidationTest, MovedSlotMayOverlapItsOldRangeOnly) {
 
 // Covers: SLOT-13, TRM-06
 TEST_F(RegionValidationTest, LastPageMayBeTheHighestGfnAndNoHigher) {
-  EXPECT_EQ(Set(Region(0, kTestMaxGfn - 1, 3)),
-            "GPA_OUT_OF_RANGE gpa_bytes EINVAL");
+  EXPECT_EQ(Set(Region(0, kTestMaxGfn - 1, 3)), "GPA_OUT_OF_RANGE gpa EINVAL");
   EXPECT_EQ(Set(Region(0, kTestMaxGfn - 1, 2)), "OK");
   EXPECT_EQ(Set(MovedTo(Region(0, kTestMaxGfn - 1, 2), kTestMaxGfn)),
-            "GPA_OUT_OF_RANGE gpa_bytes EINVAL");
+            "GPA_OUT_OF_RANGE gpa EINVAL");
   EXPECT_NE(t_.Find(kTestMaxGfn), nullptr);
 }
 

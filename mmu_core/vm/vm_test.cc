@@ -184,7 +184,7 @@ TEST(VmErrorsTest, AVmNeedsVcpusLevelsAndAPageSizeThatExist) {
                 c.memslots = {Slot(0, 0, kMiB), Slot(1, kMiB / 2, kMiB)};
               }),
               absl::StatusCode::kInvalidArgument, Reason::kRegionOverlap,
-              "memslots[1].gpa_bytes", EEXIST);
+              "memslots[1].gpa", EEXIST);
 }
 
 TEST(VmErrorsTest, FiveLevelsReachFurtherThanFour) {

@@ -114,16 +114,23 @@ absl::Status OfField(absl::Status status, absl::string_view field) {
 absl::Status InFields(absl::Status status,
                       std::initializer_list<FieldName> names) {
   const std::string parameter = mmu::DetailOf(status).field;
+  const size_t last = parameter.find_last_of('.') + 1;
   for (const FieldName& name : names) {
-    if (name.parameter != parameter) continue;
+    std::string field;
+    if (name.parameter == parameter) {
+      field = std::string(name.field);
+    } else if (name.parameter == absl::string_view(parameter).substr(last)) {
+      field = absl::StrCat(parameter.substr(0, last), name.field);
+    } else {
+      continue;
+    }
     std::string message(status.message());
     // "a.b[2].c" is named by "c".
-    const absl::string_view leaf =
-        name.field.substr(name.field.find_last_of('.') + 1);
-    if (!absl::StrContains(message, leaf)) {
-      message = absl::StrCat(name.field, ": ", message);
+    if (!absl::StrContains(message,
+                           field.substr(field.find_last_of('.') + 1))) {
+      message = absl::StrCat(field, ": ", message);
     }
-    return Changed(std::move(status), name.field, message);
+    return Changed(std::move(status), field, message);
   }
   return status;
 }

@@ -57,7 +57,8 @@ struct FieldName {
   absl::string_view field;
 };
 // An error of mmu_core in the words of a request: about the field that `names`
-// has for the parameter, or about none if it has "" for it. A parameter that
+// has for the parameter, or about none if it has "" for it. For "a.b" `names`
+// may have "b" alone; what it has for that then follows "a.". A parameter that
 // `names` does not have is called the same in the request. The field stands in
 // front of a message that does not name it.
 absl::Status InFields(absl::Status status,

@@ -75,6 +75,20 @@ TEST(StatusMapping, NamesTheFieldThatIsAParameterOfMmuCore) {
   EXPECT_TRUE(InFields(absl::OkStatus(), {{"", "pages.start"}}).ok());
 }
 
+TEST(StatusMapping, NamesTheFieldOfAParameterWithinAnother) {
+  const auto of = [](const char* parameter) {
+    const absl::Status status =
+        InFields(InvalidField(mmu::Reason::kUnaligned, parameter, "it is odd"),
+                 {{"size", "pages"}, {"gpa", "gpa_bytes"}});
+    return std::string(status.message()) + " [" + mmu::DetailOf(status).field +
+           "]";
+  };
+  EXPECT_EQ(of("vm.memslots[1].gpa"),
+            "vm.memslots[1].gpa_bytes: it is odd [vm.memslots[1].gpa_bytes]");
+  EXPECT_EQ(of("memslot.pgpa"), "it is odd [memslot.pgpa]");
+  EXPECT_EQ(of("gpa"), "gpa_bytes: it is odd [gpa_bytes]");
+}
+
 TEST(StatusMapping, NamesTheMissingResource) {
   google::rpc::ResourceInfo resource;
   ASSERT_TRUE(Find(ToRpcStatus(VmNotFound("vms/a")), &resource));

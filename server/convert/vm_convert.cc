@@ -166,6 +166,10 @@ absl::StatusOr<v1::VmView> ToView(v1::VmView view, v1::VmView unset) {
   }
 }
 
+absl::Status InMemslotFields(absl::Status status) {
+  return InFields(std::move(status), {{"gpa", "gpa_bytes"}});
+}
+
 v1::Vm ToProto(const ManagedVm& vm, v1::VmView view) {
   const mmu::VmConfig& config = vm.vm().config();
   v1::Vm proto;

@@ -5,6 +5,7 @@
 
 #include <string>
 
+#include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "absl/strings/string_view.h"
 #include "absl/types/optional.h"
@@ -25,6 +26,9 @@ absl::StatusOr<mmu::VmConfig> ToVmConfig(const v1::Vm& proto,
 absl::StatusOr<mmu::MemslotConfig> ToMemslotConfig(const v1::Memslot& proto,
                                                    absl::string_view vm_name,
                                                    absl::string_view field);
+// An error that mmu_core found in a memslot of ToMemslotConfig or ToVmConfig,
+// about the field of Memslot that is to blame.
+absl::Status InMemslotFields(absl::Status status);
 
 // VM_VIEW_BASIC: without its memslots.
 v1::Vm ToProto(const ManagedVm& vm, v1::VmView view);

@@ -214,7 +214,9 @@ absl::StatusOr<v1::CreateVmResponse> VmServiceImpl::Create(
   }
   absl::StatusOr<VmUse> vm =
       state_.vms.Create(name, *config, std::move(labels));
-  if (!vm.ok()) return InMmuFields(vm.status(), request.vm());
+  if (!vm.ok()) {
+    return InMemslotFields(InMmuFields(vm.status(), request.vm()));
+  }
   v1::CreateVmResponse response;
   *response.mutable_vm() = ToProto(**vm, v1::VM_VIEW_FULL);
   return response;
@@ -422,7 +424,7 @@ absl::StatusOr<v1::SetMemslotResponse> VmServiceImpl::Set(
   const mmu::MonotonicTime start = mmu::MonotonicTime::Now();
   if (absl::Status status = (*vm)->vm().SetMemslot(*config); !status.ok()) {
     state_.vms.ReleaseMemory(**vm, bytes);
-    return InField(AgainstExisting(status), "memslot.");
+    return InMemslotFields(InField(AgainstExisting(status), "memslot."));
   }
   cost.wall = mmu::MonotonicTime::Now() - start;
   return ToResponse(**vm, config->slot, cost);
