@@ -102,14 +102,17 @@ absl::Status CheckRegionRequest(const RegionRequest& request,
                               "exceed 64 bits; use a lower address",
                               gpa, request.size_bytes));
   }
-  if (request.npages() > kMaxMemslotPages) {  // SLOT-07
-    return RegionError(
-        Reason::kTooManyPages, "size_bytes", EINVAL,
-        Format("size_bytes is %d, that is %d pages, but a slot has at "
-               "most %d; use several slots",
-               request.size_bytes, request.npages(), kMaxMemslotPages));
-  }
-  return absl::OkStatus();
+  return CheckSlotSize(request.size_bytes);  // SLOT-07
+}
+
+absl::Status CheckSlotSize(uint64_t size_bytes) {
+  const uint64_t npages = size_bytes >> kPageShift;
+  if (npages <= kMaxMemslotPages) return absl::OkStatus();
+  return RegionError(
+      Reason::kTooManyPages, "size_bytes", EINVAL,
+      Format("size_bytes is %d, that is %d pages, but a slot has at "
+             "most %d; use several slots",
+             size_bytes, npages, kMaxMemslotPages));
 }
 
 }  // namespace mmu

@@ -55,6 +55,8 @@ enum class RegionChange : uint8_t {
 // MemslotTable::SetRegion.
 absl::Status CheckRegionRequest(const RegionRequest& request,
                                 int address_spaces);
+// SLOT-07 alone, for callers that get memory for a slot before they ask for it.
+absl::Status CheckSlotSize(uint64_t size_bytes);
 
 // An INVALID_ARGUMENT error of a region request.
 absl::Status RegionError(Reason reason, const char* field, int kvm_errno,

@@ -1,6 +1,5 @@
 #include "server/convert/vm_convert.h"
 
-#include <cerrno>
 #include <cstdint>
 #include <memory>
 #include <string>
@@ -14,7 +13,6 @@
 #include "absl/time/time.h"
 #include "absl/types/optional.h"
 #include "mmu_core/base/clock.h"
-#include "mmu_core/base/error.h"
 #include "mmu_core/base/level.h"
 #include "mmu_core/base/reason.h"
 #include "mmu_core/dirty/dirty_log_calls.h"
@@ -130,15 +128,10 @@ absl::StatusOr<mmu::MemslotConfig> ToMemslotConfig(const v1::Memslot& proto,
   }
   config.gpa = mmu::Gpa(static_cast<uint64_t>(proto.gpa_bytes()));
   config.size_bytes = static_cast<uint64_t>(proto.size_bytes());
-  // KVM finds this last of all (SLOT-07), after the address of memory that the
-  // caller allocated itself. Here the daemon allocates.
-  if (config.size_bytes >> mmu::kPageShift > mmu::kMaxMemslotPages) {
-    return mmu::MakeError(
-        absl::StatusCode::kInvalidArgument,
-        {mmu::Reason::kTooManyPages, path("size_bytes"), EINVAL},
-        absl::StrCat(path("size_bytes"), " is ", config.size_bytes,
-                     "; a memslot may have ", mmu::kMaxMemslotPages,
-                     " pages of 4096 bytes: use several"));
+  // Asked before the daemon's own limit of memory: no limit makes it possible.
+  if (absl::Status status = mmu::CheckSlotSize(config.size_bytes);
+      !status.ok()) {
+    return InField(std::move(status), absl::StrCat(field, "."));
   }
   absl::StatusOr<mmu::BackingKind> backing =
       ToBacking(proto.backing(), path("backing"));
