@@ -89,6 +89,11 @@ absl::Status Vm::StartWorkload(WorkloadOptions options,
   if (absl::Status s = CheckGuestMemory(*state_); !s.ok()) return s;
   return state_->runner.Start(std::move(options), GuestSpace(), confirm);
 }
+absl::Status Vm::CheckWorkload(int64_t vcpu_count,
+                               int64_t accesses_per_second) const {
+  return state_->runner.Check(vcpu_count, accesses_per_second);
+}
+
 void Vm::StopWorkload() { state_->runner.Stop(); }
 bool Vm::WaitWorkload(absl::Duration timeout) {
   return state_->runner.Wait(timeout);

@@ -102,16 +102,20 @@ class Vm {
 
   // --- Workloads on the vCPUs ---
 
-  // FAILED_PRECONDITION WORKLOAD_RUNNING, INVALID_ARGUMENT INVALID_VCPU_COUNT,
-  // UNAVAILABLE THREADS_EXHAUSTED. `confirm` is called when nothing else can
-  // fail any more, before a vCPU makes an access, and its error is returned. It
-  // must not start or stop a workload of this VM, nor wait for one to end.
-  // After an error no vCPU has made an access, and Workload() returns the same
-  // as before.
+  // FAILED_PRECONDITION WORKLOAD_RUNNING, NO_CONTENTS, INVALID_ARGUMENT like
+  // CheckWorkload, UNAVAILABLE THREADS_EXHAUSTED. `confirm` is called when
+  // nothing else can fail any more, before a vCPU makes an access, and its
+  // error is returned. It must not start or stop a workload of this VM, nor
+  // wait for one to end. After an error no vCPU has made an access, and
+  // Workload() returns the same as before.
   absl::Status StartWorkload(
       WorkloadOptions options, absl::FunctionRef<absl::Status()> confirm = [] {
         return absl::OkStatus();
       });
+  // Checks the number of vCPUs and the pace of a workload without starting it:
+  // INVALID_ARGUMENT INVALID_VCPU_COUNT, INVALID_PATTERN.
+  absl::Status CheckWorkload(int64_t vcpu_count,
+                             int64_t accesses_per_second) const;
   // Asks all vCPUs to stop and waits until they have. OK if none runs. A guest
   // with its own page tables that is waiting in the middle of an operation, for
   // room in its dirty ring or for the host, is lost by that (GUEST_LOST).

@@ -324,6 +324,14 @@ TEST(WorkloadRunnerTest, BadStartsAreRefusedAndTheRunningOneGoesOn) {
             "accesses_per_second");
   EXPECT_FALSE(vm->Workload().ok());
 
+  for (const int64_t count : {-1, 0, 3}) {
+    EXPECT_EQ(DetailOf(vm->CheckWorkload(count, 0)).reason,
+              Reason::kInvalidVcpuCount)
+        << count;
+  }
+  EXPECT_EQ(DetailOf(vm->CheckWorkload(2, -1)).reason, Reason::kInvalidPattern);
+  EXPECT_TRUE(vm->CheckWorkload(2, 0).ok());
+
   ASSERT_TRUE(vm->StartWorkload(Writers(1)).ok());
   status = vm->StartWorkload(Writers(1));
   EXPECT_EQ(status.code(), absl::StatusCode::kFailedPrecondition);

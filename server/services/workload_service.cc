@@ -38,19 +38,17 @@ absl::Status NotRunning(const std::string& name) {
       "mmud.lab.v1.Workload", name);
 }
 
-// What of a workload does not depend on its program. INVALID_VCPU_COUNT,
-// INVALID_PATTERN.
-absl::Status ApplyLimits(const lab::v1::Workload& workload, int vcpus,
-                         mmu::WorkloadOptions* options) {
-  if (workload.vcpu_count() < 0 || workload.vcpu_count() > vcpus) {
-    return WrongValue(mmu::Reason::kInvalidVcpuCount, "workload.vcpu_count",
-                      workload.vcpu_count(),
-                      absl::StrCat("from 1 to ", vcpus, ", or 0 for all"));
-  }
-  if (workload.max_accesses_per_second() < 0) {
-    return WrongValue(mmu::Reason::kInvalidPattern,
-                      "workload.max_accesses_per_second",
-                      workload.max_accesses_per_second(), "0 or more");
+// What of a workload does not depend on its program. `vcpu_count` is how many
+// vCPUs it has. INVALID_VCPU_COUNT, INVALID_PATTERN.
+absl::Status ApplyLimits(const lab::v1::Workload& workload, int vcpu_count,
+                         const ManagedVm& vm, mmu::WorkloadOptions* options) {
+  // Before a source is made for each vCPU.
+  if (absl::Status status =
+          vm.vm().CheckWorkload(vcpu_count, workload.max_accesses_per_second());
+      !status.ok()) {
+    return InFields(std::move(status), {{"vcpu_count", "workload.vcpu_count"},
+                                        {"accesses_per_second",
+                                         "workload.max_accesses_per_second"}});
   }
   options->accesses_per_second = workload.max_accesses_per_second();
   if (workload.has_max_duration() &&
@@ -104,12 +102,13 @@ absl::StatusOr<lab::v1::StartWorkloadResponse> WorkloadServiceImpl::Start(
                         "workload is not set; it says what to run");
   }
   const lab::v1::Workload& asked = request.workload();
-  const int vcpus = (*vm)->vm().config().vcpu_count;
+  const int count = asked.vcpu_count() == 0 ? (*vm)->vm().config().vcpu_count
+                                            : asked.vcpu_count();
   mmu::WorkloadOptions options;
-  if (absl::Status status = ApplyLimits(asked, vcpus, &options); !status.ok()) {
+  if (absl::Status status = ApplyLimits(asked, count, **vm, &options);
+      !status.ok()) {
     return status;
   }
-  const int count = asked.vcpu_count() == 0 ? vcpus : asked.vcpu_count();
   absl::StatusOr<WorkloadSources> sources = MakeSources(
       asked, static_cast<uint32_t>(count), **vm, state_.config.trace_dir);
   if (!sources.ok()) return sources.status();

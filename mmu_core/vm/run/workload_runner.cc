@@ -29,24 +29,34 @@ absl::Status FailureOf(const absl::Status& status) {
 
 }  // namespace
 
-absl::Status WorkloadRunner::Start(WorkloadOptions options,
-                                   const GpaSpace& memory,
-                                   absl::FunctionRef<absl::Status()> confirm) {
-  MutexLock control(control_mu_);
-  if (options.sources.empty() || options.sources.size() > vcpus_.size()) {
-    return MakeError(
-        absl::StatusCode::kInvalidArgument,
-        {Reason::kInvalidVcpuCount, "vcpu_count", 0},
-        Format("a workload for %d vCPUs: this VM has %d; ask for 1 to "
-               "%d",
-               options.sources.size(), vcpus_.size(), vcpus_.size()));
+absl::Status WorkloadRunner::Check(int64_t vcpu_count,
+                                   int64_t accesses_per_second) const {
+  const auto vcpus = static_cast<int64_t>(vcpus_.size());
+  if (vcpu_count < 1 || vcpu_count > vcpus) {
+    return MakeError(absl::StatusCode::kInvalidArgument,
+                     {Reason::kInvalidVcpuCount, "vcpu_count", 0},
+                     Format("a workload for %d vCPUs: this VM has %d; ask for "
+                            "1 to %d",
+                            vcpu_count, vcpus, vcpus));
   }
-  if (options.accesses_per_second < 0) {
+  if (accesses_per_second < 0) {
     return MakeError(absl::StatusCode::kInvalidArgument,
                      {Reason::kInvalidPattern, "accesses_per_second", 0},
                      Format("accesses_per_second is %d; it is 0 (no "
                             "limit) or positive",
-                            options.accesses_per_second));
+                            accesses_per_second));
+  }
+  return absl::OkStatus();
+}
+
+absl::Status WorkloadRunner::Start(WorkloadOptions options,
+                                   const GpaSpace& memory,
+                                   absl::FunctionRef<absl::Status()> confirm) {
+  MutexLock control(control_mu_);
+  if (absl::Status s = Check(static_cast<int64_t>(options.sources.size()),
+                             options.accesses_per_second);
+      !s.ok()) {
+    return s;
   }
   {
     MutexLock lock(mu_);

@@ -45,6 +45,8 @@ class WorkloadRunner final : public VcpuRunner, private ParkingPlace {
   WorkloadRunner(const WorkloadRunner&) = delete;
   WorkloadRunner& operator=(const WorkloadRunner&) = delete;
 
+  // Vm::CheckWorkload.
+  absl::Status Check(int64_t vcpu_count, int64_t accesses_per_second) const;
   // Like the Vm functions. `memory` is for guests with their own page tables.
   absl::Status Start(WorkloadOptions options, const GpaSpace& memory,
                      absl::FunctionRef<absl::Status()> confirm);
