@@ -59,11 +59,11 @@ absl::Status DirtyLogOff() {
 }
 
 absl::Status UndeliveredPages(const UndeliveredCounts& counts,
-                              const std::string& what, const char* field) {
+                              const std::string& what) {
   return MakeError(
       absl::StatusCode::kFailedPrecondition,
       {Reason::kUndeliveredPages,
-       field,
+       "undelivered",
        EBUSY,
        {{"open_page_count", absl::StrCat(counts.open)},
         {"sealed_page_count", absl::StrCat(counts.sealed)},
@@ -72,8 +72,8 @@ absl::Status UndeliveredPages(const UndeliveredCounts& counts,
                    " has dirty pages that were not acknowledged: ", counts.open,
                    " open, ", counts.sealed, " sealed, ", counts.in_flight,
                    " in flight, and its log cannot end without losing them; "
-                   "seal, clear, copy and acknowledge them, or set ",
-                   field));
+                   "seal, clear, copy and acknowledge them, or have them "
+                   "thrown away"));
 }
 
 DirtyLog::DirtyLog(LogId id, uint64_t first_epoch, const LogClaim& claim,

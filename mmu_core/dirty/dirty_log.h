@@ -343,11 +343,10 @@ class DirtyLog {
 };
 
 // FAILED_PRECONDITION UNDELIVERED_PAGES: `what` ("slot 3", "the VM") is about
-// to end and `counts` is not zero. The metadata has the three counts. `field`
-// is the request field that allows ending it nevertheless.
+// to end and `counts` is not zero. The metadata has the three counts. The field
+// is "undelivered".
 absl::Status UndeliveredPages(const UndeliveredCounts& counts,
-                              const std::string& what,
-                              const char* field = "discard_undelivered");
+                              const std::string& what);
 
 }  // namespace mmu
 

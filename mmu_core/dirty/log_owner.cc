@@ -39,16 +39,16 @@ absl::Status LogOwner::Fenced(MonotonicTime now) const {
   return MakeError(
       absl::StatusCode::kFailedPrecondition,
       {Reason::kLogFenced,
-       "owner_token",
+       "key",
        0,
        {{"owner", claim_.owner},
         {"owned_for_seconds", SecondsText(now - since_)},
         {"lease_remaining_seconds",
          SecondsText(std::max(lease_end() - now, absl::ZeroDuration()))}}},
-      Format("owner_token was that of an owner of this dirty log; %s "
+      Format("the key was that of an owner of this dirty log; %s "
              "acquired it %ss ago, and has every page that was not "
              "acknowledged until then; stop, or acquire the log with "
-             "a new token",
+             "a new key",
              claim_.owner, SecondsText(now - since_)));
 }
 
@@ -60,18 +60,17 @@ absl::Status LogOwner::Owned(MonotonicTime now) const {
                          "s: ask it, wait for the end, or acquire the log with "
                          "force")
           : std::string("its lease has run out: acquire the log");
-  return MakeError(
-      absl::StatusCode::kFailedPrecondition,
-      {Reason::kLogOwned,
-       "owner_token",
-       0,
-       {{"owner", claim_.owner},
-        {"owned_for_seconds", SecondsText(now - since_)},
-        {"lease_remaining_seconds",
-         SecondsText(std::max(left, absl::ZeroDuration()))}}},
-      Format("owner_token is not that of the owner: %s has owned this "
-             "dirty log for %ss, and %s",
-             claim_.owner, SecondsText(now - since_), lease));
+  return MakeError(absl::StatusCode::kFailedPrecondition,
+                   {Reason::kLogOwned,
+                    "key",
+                    0,
+                    {{"owner", claim_.owner},
+                     {"owned_for_seconds", SecondsText(now - since_)},
+                     {"lease_remaining_seconds",
+                      SecondsText(std::max(left, absl::ZeroDuration()))}}},
+                   Format("the key is not that of the owner: %s has owned this "
+                          "dirty log for %ss, and %s",
+                          claim_.owner, SecondsText(now - since_), lease));
 }
 
 absl::Status LogOwner::Admit(const OwnerKey& key, MonotonicTime now) {

@@ -50,7 +50,7 @@ TEST(LogOwnerTest, AStrangerIsToldWhoOwnsTheLogAndForHowLong) {
   const absl::Status status = owner.Admit(Key(2), At(107));
   EXPECT_EQ(status.code(), absl::StatusCode::kFailedPrecondition);
   EXPECT_EQ(ReasonOf(status), Reason::kLogOwned);
-  EXPECT_EQ(DetailOf(status).field, "owner_token");
+  EXPECT_EQ(DetailOf(status).field, "key");
   EXPECT_THAT(DetailOf(status).metadata,
               UnorderedElementsAre(Pair("owner", "alice"),
                                    Pair("owned_for_seconds", "7.0"),

@@ -270,7 +270,7 @@ TEST_P(OwnedDirtyLogTest, AnOwnerStopsWhatIsDeliveredAndForceStopsAnything) {
       vm_->StopDirtyLog({.by = first_.Call()}, nullptr).status();
   EXPECT_EQ(ErrorOf(refused),
             ErrorText(absl::StatusCode::kFailedPrecondition,
-                      Reason::kUndeliveredPages, "discard_undelivered", EBUSY));
+                      Reason::kUndeliveredPages, "undelivered", EBUSY));
   EXPECT_EQ(DetailOf(refused).metadata.at("in_flight_page_count"), "3");
   EXPECT_EQ(ReasonOf(vm_->StopDirtyLog({}, nullptr).status()),
             Reason::kUndeliveredPages)

@@ -133,9 +133,9 @@ TEST(StopDirtyLogTest, UndeliveredPagesAreThrownAwayOnlyOnRequest) {
       StopLog(*vm, RecoverOnStop::kNo, Undelivered::kRefuse, nullptr);
   EXPECT_EQ(ErrorOf(refused.status()),
             ErrorText(absl::StatusCode::kFailedPrecondition,
-                      Reason::kUndeliveredPages, "discard_undelivered", EBUSY));
+                      Reason::kUndeliveredPages, "undelivered", EBUSY));
   EXPECT_THAT(std::string(refused.status().message()),
-              HasSubstr("discard_undelivered"));
+              HasSubstr("thrown away"));
   EXPECT_THAT(SealAndList(*vm, 0), ElementsAre(1));
   const auto stopped =
       StopLog(*vm, RecoverOnStop::kNo, Undelivered::kDiscard, nullptr);
@@ -164,7 +164,7 @@ TEST(StopDirtyLogTest, OpenPagesAreRefusedAndCountedLikeSealedOnes) {
         ErrorOf(StopLog(*vm, RecoverOnStop::kNo, Undelivered::kRefuse, nullptr)
                     .status()),
         ErrorText(absl::StatusCode::kFailedPrecondition,
-                  Reason::kUndeliveredPages, "discard_undelivered", EBUSY));
+                  Reason::kUndeliveredPages, "undelivered", EBUSY));
     const absl::Status refused =
         StopLog(*vm, RecoverOnStop::kNo, Undelivered::kRefuse, nullptr)
             .status();
@@ -191,10 +191,9 @@ TEST(StopDirtyLogTest, ADeletionIsRefusedAndCountsAsAStopDoes) {
     Write(*vm, 0x1000);
     SealAndList(*vm, 0);
     Write(*vm, 0x2000);
-    EXPECT_EQ(
-        ErrorOf(vm->DeleteMemslot(0, Undelivered::kRefuse).status()),
-        ErrorText(absl::StatusCode::kFailedPrecondition,
-                  Reason::kUndeliveredPages, "discard_undelivered", EBUSY));
+    EXPECT_EQ(ErrorOf(vm->DeleteMemslot(0, Undelivered::kRefuse).status()),
+              ErrorText(absl::StatusCode::kFailedPrecondition,
+                        Reason::kUndeliveredPages, "undelivered", EBUSY));
     const UndeliveredCounts counts = {.open = 1, .sealed = 1};
     EXPECT_EQ(vm->CountUndelivered(), counts);
     const auto lost = vm->DeleteMemslot(0, Undelivered::kDiscard);

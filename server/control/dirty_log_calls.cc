@@ -6,6 +6,7 @@
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
+#include "absl/strings/string_view.h"
 #include "absl/types/span.h"
 #include "mmu_core/base/clock.h"
 #include "mmu_core/dirty/dirty_log_calls.h"
@@ -36,6 +37,13 @@ void Add(const mmu::ClearResult& step, mmu::ClearResult* sum) {
 
 }  // namespace
 
+absl::Status AboutLog(absl::Status status, absl::string_view vm) {
+  return AboutVm(
+      InFields(std::move(status), {{"key", "owner_token"},
+                                   {"undelivered", "discard_undelivered"}}),
+      vm);
+}
+
 absl::StatusOr<mmu::DirtyLogView> GetLog(const ManagedVm& vm) {
   absl::StatusOr<mmu::DirtyLogView> log = vm.vm().GetDirtyLog();
   if (log.ok()) return log;
@@ -47,7 +55,7 @@ absl::StatusOr<SealedLog> Seal(ManagedVm& vm, const mmu::LogCall& call,
   SealedLog sealed;
   absl::StatusOr<mmu::SealOutcome> outcome =
       vm.vm().SealDirtyLog(call, acknowledged_epoch, &sealed.cost);
-  if (!outcome.ok()) return AboutVm(outcome.status(), vm.name());
+  if (!outcome.ok()) return AboutLog(outcome.status(), vm.name());
   sealed.outcome = *std::move(outcome);
   return sealed;
 }
@@ -67,7 +75,7 @@ absl::StatusOr<ClearedPages> Clear(ManagedVm& vm, const mmu::LogCall& call,
     const absl::StatusOr<mmu::ClearResult> step = vm.vm().ClearDirtyLog(
         Now(call), pages.slot, epoch, pages.first_page + done, count, words,
         &cleared.cost);
-    if (!step.ok()) return AboutVm(step.status(), vm.name());
+    if (!step.ok()) return AboutLog(step.status(), vm.name());
     calls.part_done();
     Add(*step, &cleared.result);
     done += count;
@@ -84,7 +92,7 @@ absl::StatusOr<mmu::AcknowledgeResult> Acknowledge(ManagedVm& vm,
                        : vm.vm().AcknowledgePages(
                              call, epoch, pages->slot, pages->first_page,
                              pages->page_count, pages->mask);
-  if (!result.ok()) return AboutVm(result.status(), vm.name());
+  if (!result.ok()) return AboutLog(result.status(), vm.name());
   return result;
 }
 

@@ -9,6 +9,7 @@
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
+#include "absl/strings/string_view.h"
 #include "mmu_core/dirty/dirty_log_calls.h"
 #include "mmu_core/dirty/dirty_log_state.h"
 #include "mmu_core/stats/mmu_cost.h"
@@ -16,6 +17,10 @@
 #include "server/control/named_pages.h"
 
 namespace mmud {
+
+// An error of mmu_core about the dirty log of the VM of this name: about the
+// field that requests have for what it names, and about the VM.
+absl::Status AboutLog(absl::Status status, absl::string_view vm);
 
 // As mmu::Vm::GetDirtyLog, but for the field: the VM of the log is the resource
 // that the error is about.

@@ -22,7 +22,7 @@
 #include "mmu_core/vm/jobs/split_job.h"
 #include "mmu_core/vm/jobs/throttle.h"
 #include "mmu_core/vm/vm.h"
-#include "server/base/errors.h"
+#include "server/control/dirty_log_calls.h"
 #include "server/control/operation_store.h"
 
 namespace mmud {
@@ -67,7 +67,7 @@ absl::StatusOr<std::shared_ptr<DirtyLogStartJob>> DirtyLogStartJob::Create(
   start.now = mmu::MonotonicTime::Now();
   const absl::StatusOr<absl::optional<mmu::DirtyLogView>> log =
       vm.vm().CheckDirtyLogStart(start);
-  if (!log.ok()) return AboutVm(log.status(), vm.name());
+  if (!log.ok()) return AboutLog(log.status(), vm.name());
   std::shared_ptr<mmu::SplitJob> split;
   // Who starts once more what it has started has nothing to split.
   if (!log->has_value() && request.split_ahead.has_value() &&
@@ -90,7 +90,7 @@ absl::StatusOr<mmu::StartResult> DirtyLogStartJob::StartNow(
     mmu::MmuCost* cost) {
   absl::StatusOr<mmu::StartResult> result =
       vm_.vm().StartDirtyLog(start_, cost);
-  if (!result.ok()) return AboutVm(result.status(), vm_.name());
+  if (!result.ok()) return AboutLog(result.status(), vm_.name());
   if (result->log.state.id == start_.id) {
     vm_.dirty_rate().Restart(vm_.SampleDirty(mmu::MonotonicTime::Now()));
   }
@@ -169,7 +169,7 @@ absl::StatusOr<StoppedDirtyLog> StopDirtyLog(const mmu::DirtyLogStop& stop,
   StoppedDirtyLog stopped;
   const absl::StatusOr<mmu::StopResult> result =
       vm.vm().StopDirtyLog(stop, &stopped.cost);
-  if (!result.ok()) return AboutVm(result.status(), vm.name());
+  if (!result.ok()) return AboutLog(result.status(), vm.name());
   stopped.result = *result;
   return stopped;
 }

@@ -115,7 +115,7 @@ absl::StatusOr<v1::AcquireDirtyLogResponse> Acquire(
       *claim, *id,
       request.force() ? mmu::LogOwner::Force::kYes : mmu::LogOwner::Force::kNo,
       mmu::MonotonicTime::Now(), &acquired);
-  if (!log.ok()) return AboutVm(log.status(), vm.name());
+  if (!log.ok()) return AboutLog(log.status(), vm.name());
   v1::AcquireDirtyLogResponse response;
   *response.mutable_dirty_log() = ToProto(vm, *log);
   response.set_already_owned(acquired == mmu::LogOwner::Acquired::kAlready);

@@ -111,7 +111,7 @@ absl::Status HarvestStream::Open(const v1::HarvestOpen& open) {
   const absl::StatusOr<mmu::DirtyLogView> log =
       (*vm)->vm().RenewDirtyLogLease(call->call);
   if (!log.ok()) {
-    return InField(AboutVm(log.status(), open.vm()), "open.");
+    return InField(AboutLog(log.status(), open.vm()), "open.");
   }
   if (absl::Status status = PlanSlots(**vm, *log, 0, call->slots).status();
       !status.ok()) {

@@ -68,7 +68,9 @@ absl::StatusOr<mmu::UndeliveredCounts> CheckDeletion(
   }
   const mmu::UndeliveredCounts lost = vm.vm().CountUndelivered();
   if (lost.none() || request.force()) return lost;
-  return AboutVm(mmu::UndeliveredPages(lost, vm.name(), "force"), vm.name());
+  return AboutVm(InFields(mmu::UndeliveredPages(lost, vm.name()),
+                          {{"undelivered", "force"}}),
+                 vm.name());
 }
 
 v1::DeleteVmResponse ToResponse(const VmRegistry::Deleted& deleted) {
@@ -501,7 +503,9 @@ absl::StatusOr<v1::DeleteMemslotResponse> VmServiceImpl::Delete(
       name->slot, request.discard_undelivered() ? mmu::Undelivered::kDiscard
                                                 : mmu::Undelivered::kRefuse);
   if (!lost.ok()) {
-    return WithResource(lost.status(), "mmud.v1.Memslot", request.name());
+    return WithResource(
+        InFields(lost.status(), {{"undelivered", "discard_undelivered"}}),
+        "mmud.v1.Memslot", request.name());
   }
   cost.wall = mmu::MonotonicTime::Now() - start;
   state_.vms.ReleaseMemory(**vm, ContentBytes({slot->config}));
