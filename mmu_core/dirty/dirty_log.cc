@@ -58,6 +58,15 @@ absl::Status DirtyLogOff() {
       "this VM does not log dirty pages; start its dirty log first");
 }
 
+absl::Status SlotNotInLog(uint32_t slot) {
+  return MakeError(
+      absl::StatusCode::kFailedPrecondition,
+      {Reason::kDirtyLogOff, "slot", ENOENT},
+      Format("slot %d is not in this VM's dirty log; see the slots "
+             "that are, or stop the log and start it with this one",
+             slot));
+}
+
 absl::Status UndeliveredPages(const UndeliveredCounts& counts,
                               const std::string& what) {
   return MakeError(
@@ -234,12 +243,7 @@ absl::StatusOr<LogOwner::Acquired> DirtyLog::Acquire(
 absl::StatusOr<std::shared_ptr<SlotLog>> DirtyLog::LogOf(uint32_t slot) const {
   std::shared_ptr<SlotLog> log = Find(slot);
   if (log != nullptr) return log;
-  return MakeError(
-      absl::StatusCode::kFailedPrecondition,
-      {Reason::kDirtyLogOff, "slot", ENOENT},
-      Format("slot %d is not in this VM's dirty log; see the slots "
-             "that are, or stop the log and start it with this one",
-             slot));
+  return SlotNotInLog(slot);
 }
 
 absl::Status DirtyLog::CheckSealed(uint64_t epoch, const char* field) const {

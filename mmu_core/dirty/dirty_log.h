@@ -54,6 +54,8 @@ namespace mmu {
 // FAILED_PRECONDITION DIRTY_LOG_OFF for a VM without a log that is on; the
 // message says what to do.
 absl::Status DirtyLogOff();
+// The same of a slot that the log does not have; the field is "slot".
+absl::Status SlotNotInLog(uint32_t slot);
 
 // Thread-safe. Errors carry an ErrorDetail (base/error.h). After an error
 // nothing has changed, except that an owner's call has renewed its lease.

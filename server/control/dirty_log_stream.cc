@@ -17,6 +17,7 @@
 #include "mmu_core/base/error.h"
 #include "mmu_core/base/gfn_range.h"
 #include "mmu_core/base/reason.h"
+#include "mmu_core/dirty/dirty_log.h"
 #include "mmu_core/dirty/dirty_log_calls.h"
 #include "mmu_core/dirty/dirty_log_state.h"
 #include "mmu_core/vm/vm.h"
@@ -112,13 +113,8 @@ absl::Status PlanResume(const DirtyPagesRequest& request, DirtyLogPlan* plan) {
 }
 
 absl::Status SlotOff(const ManagedVm& vm, uint32_t slot) {
-  const std::string name = MakeMemslotName(vm.name(), slot);
-  return WithResource(
-      ApiError(absl::StatusCode::kFailedPrecondition, mmu::Reason::kDirtyLogOff,
-               absl::StrCat(name,
-                            " is not in the dirty log; GetDirtyLog lists "
-                            "the memslots that are")),
-      "mmud.v1.Memslot", name);
+  return WithResource(InFields(mmu::SlotNotInLog(slot), {{"slot", ""}}),
+                      "mmud.v1.Memslot", MakeMemslotName(vm.name(), slot));
 }
 
 }  // namespace
