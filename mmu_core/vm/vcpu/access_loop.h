@@ -1,22 +1,22 @@
-// The loop that turns one access of a vCPU into a translation, for whichever
-// tables the vCPU runs on.
+// The loop that turns one access of a vCPU into a translation. It is the same
+// for the TDP MMU's tables and for shadow tables.
 //
 //   1. Open an access section (tlb/vcpu_gate.h). A pending request (flush, new
 //      root) is carried out first.
-//   2. The TLB has a translation that allows the access: the bytes are read or
-//      written, the section closes. Done.
-//   3. Without a root, load one, and from 1 again.
+//   2. If the TLB has a translation that allows the access, the bytes are read
+//      or written and the section closes. The access is done.
+//   3. If the vCPU has no root, it loads one and starts again at 1.
 //   4. Walk the tables. If they allow the access, the translation goes into the
-//      TLB, and as 2.
+//      TLB, the bytes are read or written, and the section closes, as in 2.
 //   5. Otherwise the section closes, the vCPU exits (leaves guest mode), and
-//      its engine handles the fault. Then from 1 again, unless the engine has an
-//      answer.
-//   6. Where a fault can come to nothing yet, because the host invalidates the
-//      page or its memslot is changing, the vCPU waits (held_back.h).
-//   7. A write to a guest's table that stays write-protected is carried out by
-//      emulation (emulate_write.h).
+//      its engine handles the fault. The loop starts again at 1, unless the
+//      fault has already decided the outcome.
+//   6. A fault cannot be resolved while the host invalidates the page or while
+//      its memslot is changing. The vCPU waits meanwhile (held_back.h).
+//   7. A write to a guest's page table that stays write-protected is emulated
+//      (emulate_write.h).
 //
-// The engine is a type known at compile time: no call here is virtual.
+// The engine is a template parameter: no call here is virtual.
 
 #ifndef MMU_CORE_VM_VCPU_ACCESS_LOOP_H_
 #define MMU_CORE_VM_VCPU_ACCESS_LOOP_H_
@@ -39,17 +39,17 @@
 
 namespace mmu {
 
-// What became of a fault.
+// Result of handling a fault.
 enum class FaultStep : uint8_t {
-  kTryAgain,        // what was in the way is gone, or somebody was faster
-  kHeldBack,        // the same, if the host or a memslot is not in the way
-  kWriteProtected,  // a guest's table is there, and stays write-protected
+  kTryAgain,        // the cause is gone, or another thread resolved it
+  kHeldBack,        // as kTryAgain, after the host's or memslot's change
+  kWriteProtected,  // write to a guest's page table that stays protected
   kEmulate,         // no memory can be mapped there
   kGuestFault,      // the guest's own tables do not allow the access
-  kError,           // the host could not serve it: the engine has the status
+  kError,           // the fault failed: the engine has the status
 };
 
-// What follows from the answer of an MMU.
+// Translates an MMU's fault result into the loop's next step.
 inline FaultStep StepAfter(FaultResult result) {
   switch (result) {
     case FaultResult::kEmulate:
@@ -63,32 +63,35 @@ inline FaultStep StepAfter(FaultResult result) {
   }
 }
 
-// One access on its way, on one kind of tables. Everything is called on the
-// vCPU's thread.
+// The state of one access on one kind of tables. All functions are called on
+// the vCPU's thread.
 template <typename E>
 concept AccessEngine = requires(E engine, const TlbEntry& entry,
                                 const WalkResult& walk) {
-  // In an access section: the entry of the TLB that allows the access, or null.
+  // In an access section: returns the TLB entry that allows the access, or
+  // null.
   { engine.Lookup() } -> std::same_as<const TlbEntry*>;
   // In an access section: reads or writes the bytes.
   { engine.Perform(entry) };
-  // In an access section: there are tables to walk.
+  // In an access section: returns whether there are tables to walk.
   { engine.HasRoot() } -> std::same_as<bool>;
-  // Outside: loads a root, or says why not.
+  // Outside an access section: loads a root, or returns why it cannot.
   { engine.LoadRoot() } -> std::same_as<absl::Status>;
   // In an access section.
   { engine.Walk() } -> std::same_as<WalkResult>;
   { engine.Insert(entry) };
-  // After an access section in which a walk gave a translation.
+  // Called after an access section in which a walk gave a translation.
   { engine.AfterWalk() };
-  // Outside of guest mode, with no lock held: handles what the walk met.
+  // Outside guest mode, with no lock held: handles the fault that the walk
+  // found.
   { engine.Fault(walk) } -> std::same_as<FaultStep>;
-  // After Fault: where it was, and the bytes to emulate.
+  // Valid after Fault: the guest-physical address, and the bytes of a write to
+  // emulate.
   { engine.gpa() } -> std::same_as<Gpa>;
   { engine.memory() } -> std::same_as<GuestWords&>;
   { engine.size_bytes() } -> std::same_as<int>;
   { engine.word() } -> std::same_as<uint64_t>;
-  // Why the access is AccessOutcome::kError.
+  // Stores why the access ends with AccessOutcome::kError.
   { engine.SetStatus(absl::Status()) };
 };
 

@@ -18,8 +18,9 @@ EmulatedWrite EmulateGuestWrite(VmCore& vm, GuestWords& memory, Gpa gpa,
       result = memory.CompareExchange(gpa, size, old, word);
     }
     if (result == GuestWordResult::kDone) break;
-    // The host forbids it since the fault, or has taken the page away: the next
-    // one says so. A full ring is met before the next access.
+    // The host has forbidden the write since the fault, or taken the page away:
+    // the next fault reports that. A full ring is handled before the next
+    // access.
     if (result == GuestWordResult::kNoSlot ||
         result == GuestWordResult::kHostReadonly ||
         result == GuestWordResult::kFrameMissing ||

@@ -1,5 +1,6 @@
-// A guest's write that its vCPU cannot make, because a table of the guest is
-// there that stays write-protected: made by us instead (SHD-40, SHD-44).
+// Emulates a guest's write to one of its page tables that stays
+// write-protected, so that the vCPU cannot make the write itself (SHD-40,
+// SHD-44).
 
 #ifndef MMU_CORE_VM_VCPU_EMULATE_WRITE_H_
 #define MMU_CORE_VM_VCPU_EMULATE_WRITE_H_
@@ -15,14 +16,14 @@ struct VmCore;
 
 enum class EmulatedWrite : uint8_t {
   kDone,
-  kRetry,   // the memory is going, or the dirty ring is full: look again
-  kCannot,  // it may not be written, or nothing can be stored there
+  kRetry,   // the page is going, or the dirty ring is full: try again
+  kCannot,  // read-only, or no memory that can store the bytes
 };
 
 // Stores the low `size_bytes` (4 or 8) of `word` at the aligned `gpa` of
-// address space 0 through `memory`, which notes it in the dirty log, and has
-// the shadow MMU drop what followed from the entry that was there. Nothing was
-// written unless it says kDone. Takes mmu_lock.
+// address space 0. The store goes through `memory`, which marks the page in the
+// dirty log. The shadow MMU then drops everything derived from the old entry.
+// Nothing was written unless the result is kDone. Takes mmu_lock.
 EmulatedWrite EmulateGuestWrite(VmCore& vm, GuestWords& memory, Gpa gpa,
                                 int size_bytes, uint64_t word);
 

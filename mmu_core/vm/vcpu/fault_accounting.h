@@ -1,4 +1,5 @@
-// What every fault of a vCPU leaves in its counters, whichever MMU handles it.
+// Counts every fault of a vCPU in its counters, for the TDP MMU and the shadow
+// MMU alike.
 
 #ifndef MMU_CORE_VM_VCPU_FAULT_ACCOUNTING_H_
 #define MMU_CORE_VM_VCPU_FAULT_ACCOUNTING_H_
@@ -15,16 +16,16 @@
 
 namespace mmu {
 
-// Made when a fault begins, finished when it is over. One fault in kSampling is
-// timed and stands for all.
-// Externally synchronised: belongs to the vCPU's thread.
+// Constructed when a fault begins; Finish is called when it ends. One fault in
+// kSampling is timed and stands for all. Externally synchronised: belongs to
+// the vCPU's thread.
 class FaultAccounting {
  public:
   static constexpr int64_t kSampling = 64;
   enum class Outcome : uint8_t { kHandled, kError };
 
-  // `mmu`: whose tables the access met. `ticks`: the faults that the vCPU has
-  // begun, this one not included.
+  // `mmu`: the MMU whose tables the access walked. `ticks`: number of faults
+  // that the vCPU has begun before this one.
   FaultAccounting(MmuKind mmu, VcpuStats& stats, uint32_t& ticks)
       : mmu_(mmu),
         stats_(stats),
@@ -33,10 +34,11 @@ class FaultAccounting {
   FaultAccounting(const FaultAccounting&) = delete;
   FaultAccounting& operator=(const FaultAccounting&) = delete;
 
-  // For what the handler calls; null if this fault is not timed.
+  // Passed to the functions that the handler calls; null if this fault is not
+  // timed.
   MmuCost* cost() { return timed_ ? &cost_ : nullptr; }
 
-  // `result` means nothing with kError.
+  // `result` is ignored if `outcome` is kError.
   void Finish(const PageFault& fault, VcpuStats::FaultPath path,
               Outcome outcome, FaultResult result) {
     if (ABSL_PREDICT_FALSE(timed_)) CountTime(fault, path);

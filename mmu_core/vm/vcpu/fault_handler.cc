@@ -17,7 +17,8 @@
 namespace mmu {
 namespace {
 
-// What a fault has to get outside of its RCU read section before it can go on.
+// The resources that a fault must get outside of its RCU read section before it
+// can go on.
 struct FaultNeeds {
   bool tables = false;
   MissingFrame frame;
@@ -25,20 +26,20 @@ struct FaultNeeds {
   bool Any() const { return tables || frame.noted(); }
 };
 
-// Handles a fault by `handle`, in an RCU read section: the slot that it finds
-// there stays as it is until the section ends (SLOT-24). What maps something
-// needs tables, of which some may be on their way back to their pool; and the
-// section keeps them from getting there. So `handle` asks for them, if the vCPU
-// has too few, and is called anew once there are enough:
+// Handles a fault by `handle`, in an RCU read section: the slot that `handle`
+// finds stays as it is until the section ends (SLOT-24). A map operation needs
+// free tables. Some of them may be on their way back to their pool, and an open
+// RCU section delays their return. So if the vCPU has too few tables, `handle`
+// asks for them and is called again once there are enough:
 //
-//   1. section: slot found, fast page fault in vain, tables wanted
+//   1. section: slot found, fast page fault fails, tables wanted
 //   2. no section: tables taken from the pool, perhaps after a grace period;
 //      meanwhile the slot may change or go
 //   3. section: slot found, fast page fault, frame, mmu_lock, map
 //
-// The tables are this vCPU's alone, so they are there in 3. A frame that is
-// missing is asked for in the same place (memory/missing_frame.h). If `error`
-// is not OK when it returns, the result means nothing.
+// The tables belong to this vCPU alone, so they are still there in 3. Step 2
+// also asks for a missing frame (memory/missing_frame.h). If `error` is not OK
+// on return, the result is meaningless.
 template <typename Fn>
 FaultResult InRcuSectionWithNeeds(Vcpu& vcpu, absl::Status* error, Fn handle) {
   FaultNeeds needs;
@@ -59,14 +60,14 @@ FaultResult InRcuSectionWithNeeds(Vcpu& vcpu, absl::Status* error, Fn handle) {
   }
 }
 
-// Whether the vCPU has to get tables before it can map something.
+// Returns whether the vCPU has to get tables before it can map a page.
 bool WantsTables(Vcpu& vcpu) {
   return vcpu.table_cache().count() < TdpMmu::kTablesPerFault;
 }
 
-// PF-20..25 and the map itself. `cost` is null if the fault is not timed. If
-// `error` is not OK when it returns, the result means nothing. REQUIRES: the
-// vCPU has its tables.
+// Does PF-20..25 and the map operation. `cost` is null if the fault is not
+// timed. If `error` is not OK on return, the result is meaningless. REQUIRES:
+// the vCPU has its tables.
 FaultResult HandleSlow(VmCore& vm, Vcpu& vcpu, PageFault& fault, MmuCost* cost,
                        MissingFrame& missing, absl::Status* error) {
   if (ABSL_PREDICT_FALSE(
@@ -76,7 +77,8 @@ FaultResult HandleSlow(VmCore& vm, Vcpu& vcpu, PageFault& fault, MmuCost* cost,
 
   AtHook(HookPoint::kFrameToLock);
   MmuReadLocked lock(vm.mmu_lock, LockOp::kFault, cost);
-  // What was looked up without the lock may be out of date (PF-05, PF-25).
+  // The results of the lookups without the lock may be out of date (PF-05,
+  // PF-25).
   if (vcpu.root() == nullptr || vcpu.root()->IsInvalid() ||
       vm.invalidations.RetryNeeded(fault.invalidate_sequence, fault.gfn)) {
     return FaultResult::kRetry;
@@ -84,11 +86,11 @@ FaultResult HandleSlow(VmCore& vm, Vcpu& vcpu, PageFault& fault, MmuCost* cost,
   return vm.tdp.Map(lock, *vcpu.root(), fault, vcpu.table_cache());
 }
 
-// No memory at this gfn (PF-24). The next access there shall not have to find
-// that out again: the vCPU remembers it, and so does an MMIO SPTE.
+// Handles a fault on a gfn without memory (PF-24). The vCPU and an MMIO SPTE
+// remember that, so that the next access needs no lookup.
 FaultResult HandleNoSlot(VmCore& vm, Vcpu& vcpu, PageFault& fault,
                          uint64_t generation, FaultNeeds* needs) {
-  // While a swap goes on nothing is cached (SLOT-22).
+  // Nothing is cached during a swap of the memslots (SLOT-22).
   if ((generation & kGenerationInProgress) != 0) return FaultResult::kEmulate;
   vcpu.mmio_cache().Remember(fault.gfn, generation);
   if (vm.config.mmio_caching == VmConfig::MmioCaching::kNo ||
@@ -156,7 +158,7 @@ absl::StatusOr<PrefetchResult> PrefetchInRcuSection(VmCore& vm, Vcpu& vcpu,
   if (result != FaultResult::kFixed && result != FaultResult::kSpurious) {
     return PrefetchResult::kRetry;
   }
-  // What was there before may be larger or smaller than what was wanted.
+  // The existing mapping may be larger or smaller than the wanted one.
   const TdpRoot& root = *vcpu.root();
   TdpCursor c(root.table(), root.level(), GfnRange::Of(gfn, 1), Level::k4K);
   c.DescendToFirst();
@@ -192,7 +194,8 @@ absl::StatusOr<FaultResult> HandleFault(VmCore& vm, Vcpu& vcpu, Gfn gfn,
 absl::StatusOr<PrefetchResult> HandlePrefetch(VmCore& vm, Vcpu& vcpu, Gfn gfn,
                                               Level* level) {
   if (absl::Status status = vcpu.EnsureRoot(); !status.ok()) return status;
-  // Before the section, as for a fault, of which this is the slow path.
+  // Tables are taken before the section, as for a fault whose slow path this
+  // is.
   if (absl::Status status = vcpu.table_cache().TopUp(TdpMmu::kTablesPerFault);
       !status.ok()) {
     return status;
@@ -201,7 +204,7 @@ absl::StatusOr<PrefetchResult> HandlePrefetch(VmCore& vm, Vcpu& vcpu, Gfn gfn,
   absl::StatusOr<PrefetchResult> result =
       PrefetchInRcuSection(vm, vcpu, gfn, missing, level);
   if (ABSL_PREDICT_TRUE(!missing.noted())) return result;
-  // The next try finds it, or asks again.
+  // The next try finds the frame, or asks for it again.
   if (absl::Status status = missing.Ask(); !status.ok()) return status;
   return PrefetchResult::kRetry;
 }

@@ -7,8 +7,8 @@
 namespace mmu {
 namespace {
 
-// A second stage: an entry on the way only has to be there, and the leaf says
-// what may be done.
+// A second stage: an entry on the way only has to be present; the leaf decides
+// which accesses are allowed.
 class SecondStagePolicy {
  public:
   SecondStagePolicy(const SpteFormat& format, AccessKind kind, PmlBuffer* pml)
@@ -21,8 +21,8 @@ class SecondStagePolicy {
   bool HasRoomInLog() const { return pml_ == nullptr || !pml_->full(); }
   void NoteInLog(PageNumber page) {
     if (pml_ == nullptr) return;
-    // The guest's write comes after it, so whoever clears D meanwhile makes the
-    // page be noted once more than needed.
+    // The guest's write follows. If another thread clears D in between, the
+    // page is only logged once more than needed.
     pml_->Log(ToGpa(Gfn(page.value())));
     AtHook(HookPoint::kLogToDrain);
   }

@@ -1,6 +1,6 @@
-// What the processor does on a TLB miss when it runs on the TDP MMU's tables:
+// Models the processor's page walk on a TLB miss over the TDP MMU's tables: it
 // walks them, sets Accessed and Dirty bits, and yields a translation or a
-// fault. The MMU's own code never calls this; vCPUs do.
+// fault. Only vCPUs call this, never the MMU's own code.
 
 #ifndef MMU_CORE_VM_VCPU_HARDWARE_WALK_H_
 #define MMU_CORE_VM_VCPU_HARDWARE_WALK_H_
@@ -16,9 +16,9 @@
 
 namespace mmu {
 
-// WalkTables for `gfn`. A walk that sets D notes the page in `pml`, the CPU's
-// dirty log, if that is on (not null); without room there, it changes nothing
-// (DL-30). REQUIRES: as WalkTables.
+// Calls WalkTables for `gfn`. A walk that sets D logs the page in `pml`, the
+// CPU's dirty log, unless `pml` is null (logging off). If `pml` has no room,
+// the walk changes nothing (DL-30). REQUIRES: as WalkTables.
 WalkResult HardwareWalk(const SpteFormat& format, const MmioFormat& mmio,
                         const HostMemory& memory, const TdpRoot& root, Gfn gfn,
                         AccessKind kind, PmlBuffer* pml);

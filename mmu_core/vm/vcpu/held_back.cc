@@ -21,14 +21,13 @@
 namespace mmu {
 namespace {
 
-// Between two looks at what else there is to do. Nobody waits for that, so it
-// need not be short; the end of what holds the fault back is noticed at once,
-// and so is who wants the vCPU to park (WorkloadRunner::CallToPark).
-// Relaxed: it orders nothing.
+// Interval at which `wanted` is polled. Nothing waits for that poll, so the
+// interval need not be short. The end of the hold is noticed at once, and so is
+// a request to park (WorkloadRunner::CallToPark). Relaxed: it orders nothing.
 constinit std::atomic<int64_t> look_nanos{5'000'000};
 
-// The frame of `gfn`, or the right to write to it, may have been asked for and
-// not be there yet.
+// Returns whether the frame of `gfn`, or the right to write to it, may have
+// been requested and not have arrived yet.
 bool MayAwaitFrame(const VmCore& vm, Gfn gfn) {
   RcuReadGuard rcu;
   const Memslot* const slot = vm.slots.Active(/*as_id=*/0).FindByGfn(gfn);
@@ -56,7 +55,7 @@ absl::Status AwaitRelease(VmCore& vm, Vcpu& vcpu, Gfn gfn,
                           absl::FunctionRef<bool()> wanted) {
   MMU_DCHECK(!vcpu.gate().in_guest() && !InRcuReadSection());
   if (!IsHeldBack(vm, gfn)) {
-    // For a frame the fault itself waits, a little at a time.
+    // The fault itself waits for a frame, a little at a time.
     ParkingPlace* const parking = vcpu.parking();
     const bool parks =
         parking != nullptr && parking->IsWanted() && MayAwaitFrame(vm, gfn);

@@ -1,15 +1,15 @@
-// Waiting where a fault can come to nothing yet.
+// Waiting while a fault cannot be resolved.
 //
-// A fault that is told to retry is tried again by the guest at once. Mostly
-// that is right: somebody else was faster, and is done. But while the host
-// invalidates the page, or its memslot is being deleted or moved, every try
-// ends the same way. Then the vCPU waits, outside of guest mode, with nothing
-// held, and can be paused and stopped: the host may do both before it ends the
-// invalidation.
+// The guest retries the access as soon as its fault returns "retry". That is
+// mostly right: another thread resolved the fault first. But while the host
+// invalidates the page, or its memslot is being deleted or moved, every retry
+// ends the same way. The vCPU then waits outside of guest mode, holding no
+// lock. It can be paused and stopped meanwhile, because the host may do both
+// before it ends the invalidation.
 //
-// A frame that is missing (memory/frame_lender.h) is waited for by the fault, a
-// few milliseconds at a time. In between the vCPU can be paused and stopped as
-// well.
+// A missing frame (memory/frame_lender.h) is different: the fault itself waits
+// for it, a few milliseconds at a time. Between two of these waits the vCPU can
+// be paused and stopped as well.
 
 #ifndef MMU_CORE_VM_VCPU_HELD_BACK_H_
 #define MMU_CORE_VM_VCPU_HELD_BACK_H_
@@ -24,21 +24,23 @@ namespace mmu {
 class Vcpu;
 struct VmCore;
 
-// Returns when nothing holds back a fault on `gfn` of address space 0 any more,
-// or when `wanted` says that the caller has something else to do first, which
-// is looked at every few milliseconds. At once if nothing does; what it waits
-// is booked as a stall of `vcpu`. Called on the vCPU's thread, outside of guest
-// mode and of RCU read sections, with no lock held: so neither a flush, nor
-// who waits for vCPUs to exit, nor the invalidator waits for it.
+// Returns when nothing holds back a fault on `gfn` of address space 0 any more.
+// Returns at once if nothing does. Also returns when `wanted` returns true,
+// that is, when the caller has something else to do first; `wanted` is polled
+// every few milliseconds. The time spent waiting counts as a stall of `vcpu`.
+// Called on the vCPU's thread, outside of guest mode and of RCU read sections,
+// with no lock held. So this wait delays neither a flush, nor a thread that
+// waits for vCPUs to exit, nor the invalidator.
 //
-// While it waits it parks when it is asked to, and then goes on waiting; that
-// is no stall. It parks, too, if the page waits for a frame. CANCELLED:
-// it is to stop, and the access cannot be completed.
+// If the vCPU is asked to park during the wait, it parks and then goes on
+// waiting; parked time is no stall. It also parks on request if the page only
+// lacks its frame. CANCELLED: the vCPU is to stop, and the access cannot be
+// completed.
 absl::Status AwaitRelease(VmCore& vm, Vcpu& vcpu, Gfn gfn,
                           absl::FunctionRef<bool()> wanted);
 
-// For tests: from now on `wanted` is looked at this often. With an hour a wait
-// ends only because somebody ends it. Thread-safe.
+// For tests: sets how often `wanted` is polled from now on. With an hour, a
+// wait ends only because something ends it. Thread-safe.
 void SetReleaseLook(absl::Duration every);
 
 }  // namespace mmu

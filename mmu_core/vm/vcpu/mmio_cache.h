@@ -1,5 +1,5 @@
-// What a vCPU's last access outside of all memslots was, so that the next one
-// there need not be looked up (PF-24, PF-35, PF-36).
+// Remembers a vCPU's last access outside of all memslots, so that the next
+// access there needs no memslot lookup (PF-24, PF-35, PF-36).
 
 #ifndef MMU_CORE_VM_VCPU_MMIO_CACHE_H_
 #define MMU_CORE_VM_VCPU_MMIO_CACHE_H_
@@ -14,13 +14,13 @@ namespace mmu {
 // Externally synchronised: belongs to the vCPU's thread.
 class MmioCache {
  public:
-  // There is no memory at `gfn` in the memslots of `generation`.
+  // Records that the memslots of `generation` have no memory at `gfn`.
   void Remember(Gfn gfn, uint64_t generation) {
     gfn_ = gfn;
     generation_ = generation;
   }
   void Forget() { generation_ = kGenerationInProgress; }
-  // Whether that still holds for `gfn` now.
+  // Returns whether the remembered fact is about `gfn` and still holds.
   bool Matches(Gfn gfn, uint64_t current_generation) const {
     return gfn == gfn_ && GenerationMatches(generation_, current_generation);
   }

@@ -40,13 +40,13 @@ absl::Status Check(const PreFaultRange& range) {
   return absl::OkStatus();
 }
 
-// Maps the page at `gfn`; the level that maps it then in `*level`.
+// Maps the page at `gfn` and sets `*level` to the level that then maps it.
 absl::Status MapOne(VmCore& vm, Vcpu& vcpu, Gfn gfn, Level* level,
                     absl::FunctionRef<bool()> interrupted) {
   for (;;) {
     if (vcpu.dirty_ring() != nullptr && vcpu.dirty_ring()->SoftFull()) {
-      // A page that is mapped writable is noted there, and the guest's next
-      // entry finds the ring as full as after a fault (DL-42).
+      // The map operation logs a page that it maps writable. The guest's next
+      // entry then finds the ring as full as after a fault (DL-42).
       vcpu.gate().AddRequests(kDirtyRingSoftFull);
       return MakeError(absl::StatusCode::kResourceExhausted,
                        {Reason::kDirtyRingFull, "", EAGAIN},

@@ -14,19 +14,19 @@ namespace mmu {
 class Vcpu;
 struct VmCore;
 
-// What is still to be mapped. A value.
+// The part of the range that is not mapped yet. A value.
 struct PreFaultRange {
   Gpa gpa;                  // multiple of 4096
   uint64_t size_bytes = 0;  // multiple of 4096, not 0
-  uint64_t flags = 0;       // none is defined
+  uint64_t flags = 0;       // no flag is defined
 };
 
-// Maps what `range` covers as a read by `vcpu` would, without marking anything
-// as accessed, and moves the range's start past what is done. A page that is
-// there already counts as done, and so does all that a huge page covers.
+// Maps the pages of `range` as a read by `vcpu` would, without setting Accessed
+// bits, and moves the start of `range` past the mapped pages. A page that is
+// already mapped counts as done, and so do all pages that its huge page covers.
 //
-// OK if anything was done, even if not everything: call again with what is
-// left. With nothing done:
+// Returns OK if at least one page was done: call again with the rest of
+// `range`. If no page was done:
 //
 //   INVALID_ARGUMENT  INVALID_FLAGS, UNALIGNED, INVALID_RANGE (EINVAL)
 //   NOT_FOUND         NO_MEMORY_THERE (ENOENT): no slot at the start
@@ -35,8 +35,8 @@ struct PreFaultRange {
 //   RESOURCE_EXHAUSTED  DIRTY_RING_FULL (EAGAIN): the vCPU's ring has no room
 //                     for more pages of logged slots (DL-42)
 //
-// and the errors of faults. Called on the vCPU's thread outside of guest mode,
-// or while no thread runs the vCPU; with no lock held.
+// and the errors of faults. Called with no lock held, on the vCPU's thread
+// outside of guest mode, or while no thread runs the vCPU.
 absl::Status PreFaultMemory(VmCore& vm, Vcpu& vcpu, PreFaultRange& range,
                             absl::FunctionRef<bool()> interrupted);
 

@@ -1,4 +1,4 @@
-// From a gfn to the host's frame, before mmu_lock is taken.
+// Resolves a gfn to the host's frame, before mmu_lock is taken.
 
 #ifndef MMU_CORE_VM_VCPU_RESOLVE_FRAME_H_
 #define MMU_CORE_VM_VCPU_RESOLVE_FRAME_H_
@@ -20,27 +20,31 @@
 
 namespace mmu {
 
-// Sets what `fault` needs of its slot: the sequence, the frame, and whether it
-// may be written (PF-20..23). False: the fault is to be retried; or, if
-// `missing` has noted a frame, to be tried again after that was asked for; or,
-// if `*error` is set, cannot be handled: FAILED_PRECONDITION HOST_READ_ONLY
-// (EFAULT), for whoever runs the vCPU. REQUIRES: fault.slot is set, in the
-// caller's RCU section.
+// Sets the invalidation sequence, the frame and the frame's writability in
+// `fault` (PF-20..23). Returns false in three cases:
+//
+//   `*error` is set           the fault fails with FAILED_PRECONDITION
+//                             HOST_READ_ONLY (EFAULT), for the code that runs
+//                             the vCPU
+//   `missing` holds a frame   ask for that frame, then retry the fault
+//   otherwise                 retry the fault
+//
+// REQUIRES: fault.slot is set, in the caller's RCU section.
 inline bool ResolveFrame(const InvalidationGate& invalidations,
                          PageFault& fault, MissingFrame& missing,
                          absl::Status* error) {
-  // The order matters: sequence first, then the frame (PF-21). An invalidation
-  // that ends in between changes the sequence; one that is still going on is
-  // seen under the lock.
+  // The order matters: first the sequence, then the frame (PF-21). An
+  // invalidation that ends in between changes the sequence. One that is still
+  // going on is seen under the lock.
   fault.invalidate_sequence = invalidations.snapshot();
   if (invalidations.MaybeInvalidating(fault.gfn)) return false;
   fault.pfn = fault.slot->PfnOf(fault.gfn);
   fault.map_writable =
       fault.slot->readonly() ? HostWritable::kNo : HostWritable::kYes;
   if (ABSL_PREDICT_FALSE(!fault.slot->backing->all_writable())) {
-    // A frame that lets more be done with it than is found here costs another
-    // fault. One that goes after this look goes in an invalidation, which is
-    // seen under the lock as any other (RACE-48).
+    // If the frame gains rights after this look, the cost is another fault. If
+    // the frame goes after this look, an invalidation takes it, and the fault
+    // sees that invalidation under the lock like any other (RACE-48).
     const FrameState state = fault.slot->StateOf(fault.gfn);
     const bool write = fault.kind == AccessKind::kWrite;
     if (state == FrameState::kMissing ||
@@ -61,8 +65,9 @@ inline bool ResolveFrame(const InvalidationGate& invalidations,
   return true;
 }
 
-// A write to a guest's table that stays protected (PF-04). Not if the host
-// forbids the write anyway: that is for ResolveFrame to say. The same holds.
+// Returns whether the fault is a write to a guest's page table that stays
+// protected (PF-04). Returns false if the host forbids the write anyway, which
+// ResolveFrame reports. REQUIRES: as ResolveFrame.
 inline bool IsWriteTracked(const PageFault& fault) {
   if (fault.kind != AccessKind::kWrite) return false;
   const SlotRmaps* const rmaps = fault.slot->shadow_rmaps();

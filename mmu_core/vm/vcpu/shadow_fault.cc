@@ -21,7 +21,7 @@
 namespace mmu {
 namespace {
 
-// One fault on its way; the steps are in the order in which they are called.
+// The state of one fault; the steps are in the order in which they are called.
 class Handler {
  public:
   Handler(VmCore& vm, Vcpu& vcpu, ShadowVcpu& shadow, uint64_t address,
@@ -44,21 +44,21 @@ class Handler {
     fault_.present = walk.kind == WalkResult::Kind::kNotAllowed;
     do {
       if (!WalkGuest()) return std::move(outcome_);
-      // What is missing in the caches comes between two sections, as in
-      // vm/vcpu/fault_handler.cc. What the guest's tables say may be out of
-      // date after a wait for a frame.
+      // The caches are filled between two sections, as in
+      // vm/vcpu/fault_handler.cc. The walk of the guest's tables may be out of
+      // date after a wait for a frame, so it is repeated.
       do {
         InRcuSection(walk);
       } while (wants_caches_ && TopUp());
     } while (missing_.noted() && AskForFrame());
-    // Its text is allocated, so not under mmu_lock (LCK-01).
+    // The error's text is allocated, so not under mmu_lock (LCK-01).
     if (no_shadow_pages_) outcome_.status = vm_.shadow->pages().Exhausted();
     return std::move(outcome_);
   }
 
  private:
   void InRcuSection(const WalkResult& walk) {
-    // The slot stays as it is found until the section ends (SLOT-24).
+    // The slot stays as it is until the section ends (SLOT-24).
     RcuReadGuard rcu;
     const MemslotSet& slots = vm_.slots.Active(/*as_id=*/0);
     fault_.slot = vcpu_.memslot_hint().Find(slots, fault_.gfn);
@@ -67,21 +67,22 @@ class Handler {
                           : WithSlot();
   }
 
-  // False, and the outcome says so, if the caches cannot be filled.
+  // Fills the caches. On failure sets the outcome and returns false.
   bool TopUp() {
     wants_caches_ = false;
     outcome_.status = guest_.caches.TopUpForFault(IndirectPagesOf());
     return outcome_.status.ok();
   }
 
-  // False, and the outcome says why, if it is not there.
+  // Asks for the missing frame. If there is none to be had, sets the outcome
+  // and returns false.
   bool AskForFrame() {
     outcome_.status = missing_.Ask();
     return outcome_.status.ok() && !missing_.not_yet();
   }
 
-  // The page of a guest's table has no frame: false if that cannot be asked
-  // for, or was in vain.
+  // Asks for the missing frame of a guest's page table. Returns false if it
+  // cannot be asked for, or if no frame came.
   bool AskForTable(Gfn table) {
     {
       RcuReadGuard rcu;
@@ -99,9 +100,10 @@ class Handler {
                                      : IndirectPages::kNone;
   }
 
-  // The guest's own tables: false, and the outcome says so, if they do not
-  // allow the access (SHD-46) or cannot be read now, or if the dirty ring is
-  // full: the vCPU's loop then waits for room before it tries again (DL-42).
+  // Walks the guest's own tables. Sets the outcome and returns false if they do
+  // not allow the access (SHD-46), if they cannot be read now, or if the dirty
+  // ring is full: the vCPU's loop then waits for room before it tries again
+  // (DL-42).
   bool WalkGuest() {
     if (!guest_.has_guest_tables()) {
       fault_.gfn = Gfn(address_ >> kPageShift);
@@ -137,7 +139,7 @@ class Handler {
   }
 
   FaultResult WithoutSlot(uint64_t generation, const WalkResult& walk) {
-    // While a swap goes on nothing is cached (SLOT-22).
+    // Nothing is cached during a swap of the memslots (SLOT-22).
     if ((generation & kGenerationInProgress) != 0 ||
         vm_.config.mmio_caching == VmConfig::MmioCaching::kNo ||
         !vm_.mmio.enabled() || fault_.gfn > vm_.mmio.max_gfn() ||
@@ -145,7 +147,8 @@ class Handler {
       return FaultResult::kEmulate;  // SPTE-45
     }
     fault_.mmio = vm_.mmio.Make(fault_.gfn, generation);
-    // What was met says what the memslots say now (PF-35).
+    // The MMIO SPTE that the walk met agrees with the memslots as they are now
+    // (PF-35).
     if (walk.mmio == fault_.mmio) return FaultResult::kEmulate;
     if (WantsCaches()) return FaultResult::kRetry;
     return Map();
@@ -173,7 +176,7 @@ class Handler {
     return Map();
   }
 
-  // Whether the caches have to be filled before anything can be mapped.
+  // Returns whether the caches have to be filled before a page can be mapped.
   bool WantsCaches() {
     wants_caches_ = guest_.caches.NeedTopUpForFault(IndirectPagesOf());
     return wants_caches_;
@@ -183,7 +186,8 @@ class Handler {
   FaultResult Map() {
     AtHook(HookPoint::kFrameToLock);
     MmuWriteLocked lock(vm_.mmu_lock, LockOp::kFault, cost_);
-    // What was looked up without the lock may be out of date (PF-05, PF-25).
+    // The results of the lookups without the lock may be out of date (PF-05,
+    // PF-25).
     if (shadow_.roots().table() == nullptr || shadow_.roots().IsObsolete() ||
         (fault_.slot != nullptr &&
          vm_.invalidations.RetryNeeded(fault_.invalidate_sequence,
@@ -192,8 +196,8 @@ class Handler {
     }
     ShadowPageState* const top = shadow_.roots().TopPage(address_);
     if (top == nullptr) {
-      // The guest's table is where there was no memory when the root was
-      // loaded: it is to be loaded again (ROLE-24).
+      // The guest's root table lies where there was no memory when the root was
+      // loaded: the root has to be loaded again (ROLE-24).
       stale_root_ = true;
       return FaultResult::kRetry;
     }
@@ -252,7 +256,8 @@ ShadowFaultOutcome HandleShadowFault(VmCore& vm, Vcpu& vcpu, ShadowVcpu& shadow,
                                    : VcpuStats::FaultPath::kSlow,
                     outcome.status.ok() ? Outcome::kHandled : Outcome::kError,
                     outcome.result);
-  // RETRY, which a fault of the guest is to us, counts nothing but the fault.
+  // A fault of the guest has the result RETRY; only the fault itself is
+  // counted.
   if (outcome.status.ok() && outcome.guest.has_value() &&
       outcome.guest->kind == GuestFault::Kind::kPageFault) {
     vcpu.stats().pf_guest.Add();

@@ -21,21 +21,23 @@ GuestCpuid CpuidOf(const VmCore& vm) {
   return {.max_phys_bits = HostAddressBits(vm.config), .has_1g_pages = true};
 }
 
-// Accesses are by a guest's linear address, not by a guest-physical one.
+// Whether accesses are by a guest's linear address, not by a guest-physical
+// one.
 bool IsLinear(const ShadowPaging& paging) {
   return paging.tables == GuestTables::kLegacy &&
          (paging.role.guest_level() != 0 ||
           paging.root_role.level_number() < 4);
 }
 
-// Bits of an address that are translated. A guest's own paging ignores others,
-// which only repeat one of them; what lies above L1's tables is a violation.
+// The number of address bits that are translated. A guest's own paging ignores
+// the higher bits, which only repeat one of the translated ones. Higher bits
+// that L1's tables do not cover are a violation.
 int AddressBits(const ShadowPaging& paging) {
   if (IsLinear(paging) && paging.role.guest_level() < 4) return 32;
   return kPageShift + kEntryBits * paging.root_role.level_number();
 }
 
-// What of an address is translated, and cached by.
+// The part of an address that is translated and that the TLB uses as its key.
 uint64_t Translated(uint64_t address, const ShadowPaging& paging) {
   if (!IsLinear(paging)) return address;
   return address & ((uint64_t{1} << AddressBits(paging)) - 1);
@@ -49,8 +51,9 @@ ShadowPaging ShadowPaging::OfGuest(const GuestPagingState& state) {
   guest.cr4 &= ~kCr4Pke;
   paging.role = LegacyCpuRole(guest);
   paging.root_role = ShadowRootRole(paging.role);
-  // The processor pages even if the guest does not, with write protection that
-  // holds for supervisors: else they could write what is write-protected.
+  // The processor's paging is on even if the guest's is off, with write
+  // protection that holds for supervisors: otherwise a supervisor could write
+  // to write-protected pages.
   GuestPagingState processor = guest;
   processor.cr0 |= kCr0Pg | kCr0Wp;
   processor.efer |= kEferNx;
@@ -123,7 +126,8 @@ void ShadowVcpu::SetPaging(const ShadowPaging& paging) {
 int ShadowVcpu::max_phys_bits() const { return CpuidOf(vm_).max_phys_bits; }
 
 void ShadowVcpu::SetRoot(const GuestRoot& root, Flush flush) {
-  // The same tables again, and nothing to forget: what is cached stays.
+  // The same tables again without a flush request: the cached translations
+  // stay.
   if (flush == Flush::kNo && roots_.table() != nullptr && root == where_) {
     return;
   }
@@ -144,7 +148,7 @@ void ShadowVcpu::InvalidatePage(uint64_t address) {
 
 void ShadowVcpu::InvalidateAll() {
   vcpu_.stats().tlb_flush.Add();
-  // A root that is loaded anew is in step.
+  // A root that is loaded anew is synchronised.
   ReleaseRoots();
 }
 
@@ -231,7 +235,7 @@ class ShadowVcpu::ShadowAccess {
   void AfterWalk() {}
 
   FaultStep Fault(const WalkResult& walk) {
-    // As on the TDP MMU: the fault makes the processor forget.
+    // As on the TDP MMU: the fault makes the processor drop the translation.
     if (walk.kind == WalkResult::Kind::kNotAllowed) {
       shadow_.tlb_.FlushPage(page());
     }
@@ -266,7 +270,7 @@ class ShadowVcpu::ShadowAccess {
   const GuestPageAccess access_;
   uint64_t* const word_;
   GuestFault* const guest_fault_;
-  Gpa gpa_;  // that the address translates to; of the last fault
+  Gpa gpa_;  // translation of the address; of the last fault
 };
 
 AccessOutcome ShadowVcpu::Access(uint64_t address, int size_bytes,

@@ -1,20 +1,21 @@
-// The part of a vCPU that runs on shadow pages: a TLB, roots, the way of paging
-// in which they were made, and the loop that turns an access into a
+// The part of a vCPU that runs on shadow pages: its TLB, its roots, the paging
+// mode that the roots were built for, and the loop that turns an access into a
 // translation.
 //
-// The life of one access by a guest's virtual address, or by an address of L2,
-// is that of access_loop.h. The walk is ShadowWalk over the shadow tables. A
-// fault is HandleShadowFault (shadow_fault.h), which first walks the guest's
-// own tables:
-//   - What these do not allow is the guest's business: the access comes back as
-//     kGuestFault, for its kernel, or L1.
-//   - What they do allow, the shadow MMU maps: memslot, frame, mmu_lock for
-//     write, ShadowFaults (shadow/shadow_faults.h).
-//   - A write to a table of the guest that stays write-protected is carried out
-//     by way of emulation, and the shadow MMU told (SHD-40).
+// access_loop.h describes an access by a guest's virtual address or by an
+// address of L2. The walk is ShadowWalk over the shadow tables.
+// HandleShadowFault (shadow_fault.h) handles a fault. It first walks the
+// guest's own tables:
+//   - If they forbid the access, the access returns kGuestFault, and the
+//   guest's
+//     kernel or L1 handles it.
+//   - If they allow it, the shadow MMU maps the page: memslot, frame, mmu_lock
+//     for write, ShadowFaults (shadow/shadow_faults.h).
+//   - A write to a page table of the guest that stays write-protected is
+//     emulated, and the shadow MMU is told (SHD-40).
 //
-// A vCPU has one if its VM has a shadow MMU. Like it, it belongs to the vCPU's
-// thread.
+// A vCPU has a ShadowVcpu if its VM has a shadow MMU. Like the vCPU, it belongs
+// to the vCPU's thread.
 
 #ifndef MMU_CORE_VM_VCPU_SHADOW_VCPU_H_
 #define MMU_CORE_VM_VCPU_SHADOW_VCPU_H_
@@ -39,21 +40,22 @@ namespace mmu {
 
 struct VmCore;
 
-// How a vCPU pages, in all that the shadow MMU has to know. A value.
+// The paging mode of a vCPU, with everything that the shadow MMU has to know of
+// it. A value.
 struct ShadowPaging {
   GuestTables tables = GuestTables::kLegacy;
   CpuRole role;        // guest_level 0: there are no guest tables
-  PageRole root_role;  // of the roots that belong to it
-  // What the processor itself enforces on the shadow tables.
+  PageRole root_role;  // of the roots for this mode
+  // The permissions that the processor itself enforces on the shadow tables.
   PermissionTable hardware;
 
-  // A guest that pages by itself, or not at all; CR4.PKE does not count, since
-  // shadow tables have no keys.
+  // A guest with paging of its own, or with paging off. CR4.PKE is ignored,
+  // since shadow tables have no protection keys.
   static ShadowPaging OfGuest(const GuestPagingState& state);
   // L2 on L1's tables.
   static ShadowPaging OfEpt(const EptOptions& options);
   static ShadowPaging OfNpt(const GuestPagingState& l1, Level tdp_level);
-  // A second stage made of direct shadow pages, of the VM's own format.
+  // A second stage made of direct shadow pages, in the VM's own SPTE format.
   static ShadowPaging OfTdp(const VmCore& vm);
 };
 
@@ -65,37 +67,38 @@ class ShadowVcpu {
   ShadowVcpu(const ShadowVcpu&) = delete;
   ShadowVcpu& operator=(const ShadowVcpu&) = delete;
 
-  // --- What the guest does to its registers. ---
+  // --- The guest's changes to its registers. ---
 
-  // The way of paging is this from now on. If it changed, roots and TLB go
-  // (ROLE-02).
+  // Changes the paging mode. If it differs from the old one, the roots and the
+  // TLB entries are dropped (ROLE-02).
   void SetPaging(const ShadowPaging& paging);
   enum class Flush : uint8_t { kNo, kYes };
-  // CR3, EPTP or nCR3 was loaded. The TLB of the model has no tags, so it is
-  // emptied if the root is another one; kYes empties it in any case, and brings
-  // the shadow tables in step (SHD-54).
+  // CR3, EPTP or nCR3 was loaded. The model's TLB has no tags, so it is emptied
+  // if the root changes. Flush::kYes empties it in any case and synchronises
+  // the shadow tables (SHD-54).
   void SetRoot(const GuestRoot& root, Flush flush);
   // INVLPG, INVLPGA (SHD-45).
   void InvalidatePage(uint64_t address);
-  // All translations of all roots: INVEPT, INVPCID, a flush of the ASID.
+  // Drops all translations of all roots: INVEPT, INVPCID, a flush of the ASID.
   void InvalidateAll();
 
   // --- Accesses. ---
 
-  // One access to the `size_bytes` (4 or 8) at the aligned `address`: a write
-  // stores the low bytes of `*word`, others put what is there into it. On
-  // kGuestFault nothing happened, and `*fault` is what the guest is told.
+  // One access to the `size_bytes` (4 or 8) at the aligned `address`. A write
+  // stores the low bytes of `*word`; a read or fetch loads the bytes into it.
+  // On kGuestFault no byte was read or written, and `*fault` describes the
+  // fault for the guest.
   AccessOutcome Access(uint64_t address, int size_bytes,
                        const GuestPageAccess& access, uint64_t* word,
                        GuestFault* fault);
   const absl::Status& status() const { return status_; }
 
-  // --- For those who handle its faults and requests. ---
+  // --- For the handlers of its faults and requests. ---
 
   GuestContext& guest() { return *guest_; }
   ShadowRoots& roots() { return roots_; }
   const ShadowRoots& roots() const { return roots_; }
-  // Whose tables are walked.
+  // The guest root whose tables are walked.
   const GuestRoot& where() const { return where_; }
   const ShadowPaging& paging() const { return paging_; }
   GuestMemoryAccess& memory() { return memory_; }
@@ -103,8 +106,8 @@ class ShadowVcpu {
   int max_phys_bits() const;
   VcpuTlb& tlb() { return tlb_; }
   const VcpuTlb& tlb() const { return tlb_; }
-  // Lets go of roots that are out of use (kFreeObsoleteRoots), or of all, and
-  // of all translations.
+  // Drops the obsolete roots (kFreeObsoleteRoots), or all roots, and all
+  // translations.
   void FreeObsoleteRoots();
   void ReleaseRoots();
 
@@ -126,7 +129,7 @@ class ShadowVcpu {
   ShadowCaches caches_;
   ShadowPaging paging_;
   GuestWalker walker_;
-  // Refers to the above; made anew with the way of paging.
+  // Refers to the members above; rebuilt when the paging mode changes.
   std::optional<GuestContext> guest_;
   ShadowRoots roots_;
   GuestRoot where_;

@@ -7,7 +7,8 @@
 namespace mmu {
 namespace {
 
-// Shadow tables: the rights are those that all entries on the way grant.
+// Shadow tables: the rights are those that all entries on the way grant
+// together.
 class ShadowPolicy {
  public:
   ShadowPolicy(const ShadowWalkParts& parts, const GuestPageAccess& access)
@@ -17,7 +18,7 @@ class ShadowPolicy {
   bool Enter(Spte spte) {
     if (!spte.IsPresent()) return false;
     const AccessRights own = parts_.format.RightsOf(spte);
-    // The hardware grants nothing at all: to it, the entry is not there.
+    // An entry that grants nothing is not present for the hardware.
     if (!own.Has(kMayRead) && !own.Has(kMayExec)) return false;
     rights_ = rights_ & own;
     return true;
@@ -26,7 +27,7 @@ class ShadowPolicy {
     return !parts_.permissions.Denies(access_, rights_);
   }
   AccessKind kind() const { return access_.kind; }
-  // No CPU's own log knows the pages of shadow tables (DL-33).
+  // No CPU's own log records pages of shadow tables (DL-33).
   bool HasRoomInLog() const { return true; }
   void NoteInLog(PageNumber) {}
   void SetRights(Spte, TlbEntry& entry) const {

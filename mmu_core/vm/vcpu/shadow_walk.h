@@ -1,6 +1,6 @@
-// What the processor does on a TLB miss when it runs on shadow pages. As
-// vm/vcpu/hardware_walk.h, but what is accessed is a guest's virtual address or
-// an address of L2, and each entry on the way has a say in what may be done.
+// Models the processor's page walk on a TLB miss over shadow tables. Unlike in
+// vm/vcpu/hardware_walk.h, the address is a guest's virtual address or an
+// address of L2, and every entry on the way can restrict the access.
 
 #ifndef MMU_CORE_VM_VCPU_SHADOW_WALK_H_
 #define MMU_CORE_VM_VCPU_SHADOW_WALK_H_
@@ -16,17 +16,17 @@
 
 namespace mmu {
 
-// What a shadow walk works with; constant while the vCPU's role is.
+// The inputs of a shadow walk; constant as long as the vCPU's role is.
 struct ShadowWalkParts {
   const SpteFormat& format;
   const MmioFormat& mmio;
   const HostMemory& memory;
-  // The processor's own rules: CR0.WP is set whatever the guest says.
+  // The processor's own rules: CR0.WP counts as set, whatever the guest sets.
   const PermissionTable& permissions;
 };
 
-// WalkTables of `roots` for the page. REQUIRES: as WalkTables; roots.table() is
-// not null.
+// Calls WalkTables for `roots` and the page. REQUIRES: as WalkTables;
+// roots.table() is not null.
 WalkResult ShadowWalk(const ShadowWalkParts& parts, const ShadowRoots& roots,
                       PageNumber page, const GuestPageAccess& access);
 

@@ -1,7 +1,6 @@
-// The walk that a processor makes on a TLB miss, for whichever tables it walks.
-// What an entry grants differs between a second stage and shadow pages; the
-// rest is the same and is here: hardware_walk.h and shadow_walk.h say what
-// differs.
+// The processor's page walk on a TLB miss, for all kinds of tables. The rights
+// that an entry grants differ between a second stage (hardware_walk.h) and
+// shadow pages (shadow_walk.h). The rest of the walk is the same and is here.
 
 #ifndef MMU_CORE_VM_VCPU_TABLE_WALK_H_
 #define MMU_CORE_VM_VCPU_TABLE_WALK_H_
@@ -34,10 +33,10 @@ struct WalkResult {
     kLogFull,     // D must be set, and the CPU's dirty log has no room
   } kind = Kind::kNotPresent;
   TlbEntry entry;
-  Spte mmio;  // of kReserved
+  Spte mmio;  // set with kReserved
 };
 
-// The tables and what they lead to; constant during a walk.
+// The tables and how to reach what they map; constant during a walk.
 struct WalkedTables {
   const SpteFormat& format;
   const MmioFormat& mmio;
@@ -47,38 +46,41 @@ struct WalkedTables {
   uint64_t root_id;
 };
 
-// What differs between kinds of tables. One object per walk; a walk that starts
-// over calls Begin again.
+// The part of the walk that depends on the kind of tables. There is one policy
+// object per walk; a walk that starts over calls Begin again.
 template <typename P>
 concept WalkPolicy = requires(P policy, const P const_policy, Spte spte,
                               PageNumber page, TlbEntry entry) {
   // The walk is at the top.
   { policy.Begin() };
-  // The walk is at an entry that is present or not: false, if to the processor
-  // nothing is there.
+  // The walk is at a present or non-present entry. Returns false if the
+  // processor treats the entry as not present.
   { policy.Enter(spte) } -> std::same_as<bool>;
-  // All entries on the way, and this leaf last, grant the access.
+  // Returns whether all entries on the way, and this leaf last, grant the
+  // access.
   { const_policy.Permits(spte) } -> std::same_as<bool>;
   { const_policy.kind() } -> std::same_as<AccessKind>;
-  // D is about to be set: false, if that cannot be noted in the CPU's own log.
+  // Called before D is set. Returns false if the CPU's own log has no room to
+  // log the page.
   { const_policy.HasRoomInLog() } -> std::same_as<bool>;
   // D was set.
   { policy.NoteInLog(page) };
-  // Sets what the entry grants, of the leaf as it is now.
+  // Sets the rights that the leaf, as it is now, grants to the entry.
   { const_policy.SetRights(spte, entry) };
 };
 
 // Translates `page`. Sets A, and D for a write, by compare-exchange on the leaf
-// that it uses, so that a change made meanwhile is never overwritten: the walk
-// then starts over, as hardware does. REQUIRES: an open access section of the
-// vCPU (tlb/vcpu_gate.h).
+// that it uses. If the leaf changed meanwhile, the exchange fails, so that the
+// change is never overwritten, and the walk starts over, as in hardware.
+// REQUIRES: an open access section of the vCPU (tlb/vcpu_gate.h).
 template <WalkPolicy Policy>
 WalkResult WalkTables(const WalkedTables& tables, PageNumber page,
                       Policy policy) {
   const SpteFormat& format = tables.format;
   WalkResult result;
-  // Not for the model's sake (a table is freed only after the TLB flush, which
-  // waits for access sections) but for roots that are freed without one.
+  // The model does not need this section: a table is freed only after the TLB
+  // flush, which waits for access sections. Roots that are freed without a
+  // flush need it.
   RcuReadGuard rcu;
   for (;;) {
     PageTable* table = tables.top;
@@ -89,7 +91,7 @@ WalkResult WalkTables(const WalkedTables& tables, PageNumber page,
     for (;;) {
       slot = &table->entries[IndexOf(page, level)];
       spte = slot->Load();
-      // Reserved bits come before permissions.
+      // Reserved bits are checked before permissions.
       if (!spte.IsPresent() && tables.mmio.IsMmio(spte)) {
         result.kind = WalkResult::Kind::kReserved;
         result.mmio = spte;
@@ -127,7 +129,7 @@ WalkResult WalkTables(const WalkedTables& tables, PageNumber page,
         .host = tables.memory.PointerTo(assisted.pfn()),
         .root_id = tables.root_id,
         .level = level,
-        // Without Dirty bits there is none to set on a write.
+        // A format without Dirty bits has none to set on a write.
         .dirty_set = !format.has_ad() || format.IsDirty(assisted),
     };
     policy.SetRights(assisted, result.entry);

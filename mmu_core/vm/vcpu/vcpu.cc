@@ -40,7 +40,8 @@ Vcpu::Vcpu(VmCore& vm, int index)
   if (vm.shadow != nullptr) shadow_ = std::make_unique<ShadowVcpu>(vm, *this);
   if (dirty_ring_ != nullptr) vm_.rings.push_back(dirty_ring_.get());
   vm_.vcpu_stats.push_back(&stats_);
-  // Last: without memory for the rest there is no vCPU that could be asked.
+  // Comes last: if memory for the rest runs out, no vCPU was added that
+  // requests could be sent to.
   vm_.tlb.AddVcpu(&gate_);
 }
 
@@ -92,7 +93,7 @@ class Vcpu::TdpAccess {
   }
 
   FaultStep Fault(const WalkResult& walk) {
-    // The exit has made room.
+    // The exit has drained the log, so there is room.
     if (walk.kind == WalkResult::Kind::kLogFull) return FaultStep::kTryAgain;
     if (walk.kind == WalkResult::Kind::kReserved) {
       const FaultResult mmio = HandleMmioFault(vcpu_.vm_, vcpu_, gfn());
@@ -100,8 +101,8 @@ class Vcpu::TdpAccess {
       if (mmio != FaultResult::kInvalid) return FaultStep::kTryAgain;
     }
     const bool present = walk.kind == WalkResult::Kind::kNotAllowed;
-    // The fault itself makes the processor forget what it knew of this page;
-    // that is why granting more needs no remote flush (PF-18).
+    // The fault itself makes the processor drop its translation of this page.
+    // So granting more rights needs no remote flush (PF-18).
     if (present) vcpu_.tlb_.FlushPage(page());
     const absl::StatusOr<FaultResult> result =
         HandleFault(vcpu_.vm_, vcpu_, gfn(), kind_, present);
@@ -164,7 +165,7 @@ void Vcpu::DrainPml() {
   const MemslotSet& slots = vm_.slots.Active(/*as_id=*/0);
   pml_->ForEach([&](Gpa gpa) {
     const Gfn gfn = ToGfn(gpa);
-    // A page whose slot is gone, or does not log, is in nobody's log.
+    // A page whose slot is gone, or does not log, is in no dirty log.
     const Memslot* slot = memslot_hint_.Find(slots, gfn);
     if (slot == nullptr) return;
     if (MarkPageDirty(*slot, gfn, dirty_ring())) stats_.dirty_pages.Add();

@@ -1,17 +1,19 @@
 // A virtual CPU: its TLB, its root, and the loop that turns a guest's access
-// into a translation, faulting as often as it takes.
+// into a translation, with as many faults as that takes.
 //
-// The life of one access, and of the fault it may cause: access_loop.h. On the
-// TDP MMU the walk is HardwareWalk, and HandleFault (fault_handler.h) looks for
-// the memslot, tries the fast page fault, resolves the frame, takes mmu_lock
-// for read and has the TDP MMU map it. On shadow pages: shadow_vcpu.h.
+// access_loop.h describes one access and the fault that it may cause. On the
+// TDP MMU the walk is HardwareWalk, and HandleFault (fault_handler.h) finds the
+// memslot, tries the fast page fault, resolves the frame, takes mmu_lock for
+// read and lets the TDP MMU map the frame. shadow_vcpu.h does the same on
+// shadow pages.
 //
 // A vCPU with page-modification logging has a buffer (dirty/pml_buffer.h) that
-// its walks fill while some slot logs. It belongs to the vCPU's thread, which
-// drains it at every exit, before anything else is done (DL-31): the pages go
-// into bitmaps or into the vCPU's ring. So a vCPU outside of guest mode has an
-// empty buffer, and whoever wants to see all dirty pages makes the others exit
-// (RemoteTlb::KickOut). An access made outside of guest mode exits at its end.
+// its walks fill while some slot logs. The buffer belongs to the vCPU's thread,
+// which drains it at every exit, before anything else is done (DL-31): the
+// pages go into bitmaps or into the vCPU's ring. So a vCPU outside of guest
+// mode has an empty buffer. A thread that needs all dirty pages makes the other
+// vCPUs exit (RemoteTlb::KickOut). An access made outside of guest mode exits
+// at its end.
 
 #ifndef MMU_CORE_VM_VCPU_VCPU_H_
 #define MMU_CORE_VM_VCPU_VCPU_H_
@@ -43,7 +45,7 @@ struct VmCore;
 
 enum class AccessOutcome : uint8_t {
   kDone,           // the guest's memory was read or written
-  kEmulated,       // no memslot there, or a read-only one was written
+  kEmulated,       // no memslot there, or a write to a read-only one
   kGuestFault,     // the guest's own tables do not allow it (ShadowVcpu only)
   kDirtyRingFull,  // the vCPU may not enter the guest until its dirty ring has
                    // room (DL-42); the access waits for ContinueAccess
@@ -51,8 +53,9 @@ enum class AccessOutcome : uint8_t {
                    // CANCELLED: it waited, and the vCPU is to stop
 };
 
-// Access and the functions marked so are for the one thread that runs the
-// vCPU; stats(), gate() are for all. Thread-compatible otherwise.
+// Access, and each function marked "vCPU thread", may be called only on the one
+// thread that runs the vCPU. stats() and gate() may be called on any thread.
+// Thread-compatible otherwise.
 class Vcpu {
  public:
   Vcpu(VmCore& vm, int index);
@@ -62,16 +65,17 @@ class Vcpu {
 
   int index() const { return index_; }
 
-  // vCPU thread. Enters or leaves guest mode (TLB-01); not while in an access.
+  // vCPU thread. Enters or leaves guest mode (TLB-01); not called during an
+  // access.
   void EnterGuest() { gate_.EnterGuest(); }
   void ExitGuest() {
     DrainCpuDirtyLog();
     gate_.ExitGuest();
   }
 
-  // vCPU thread. One guest access within the 8-byte word at `gpa` rounded
-  // down: a write stores `*word` there, a read or fetch puts what is there
-  // into `*word`. Memory without contents reads as 0.
+  // vCPU thread. Makes one guest access to the 8-byte word at `gpa`, rounded
+  // down. A write stores `*word` there; a read or fetch loads the word into
+  // `*word`. Memory without contents reads as 0.
   AccessOutcome Access(Gpa gpa, AccessKind kind, uint64_t* word) {
     stats_.accesses.Add();
     if (kind == AccessKind::kWrite) stats_.writes.Add();
@@ -88,13 +92,13 @@ class Vcpu {
     return ContinueAccess(gpa, kind, word);
   }
 
-  // vCPU thread. Goes on with the access that came back with kDirtyRingFull;
-  // the same arguments.
+  // vCPU thread. Continues the access that returned kDirtyRingFull, with the
+  // same arguments.
   AccessOutcome ContinueAccess(Gpa gpa, AccessKind kind, uint64_t* word);
 
-  // vCPU thread, or anybody while the vCPU is parked. Null without PML.
+  // vCPU thread, or any thread while the vCPU is parked. Null without PML.
   const PmlBuffer* pml() const { return pml_.get(); }
-  // Its walks log: PML is on because some slot logs (DL-09).
+  // Whether the vCPU's walks log: PML is on because some slot logs (DL-09).
   bool cpu_dirty_log_on() const { return cpu_dirty_log_on_; }
 
   // Null if the VM logs into bitmaps.
@@ -104,9 +108,9 @@ class Vcpu {
   // Why the last Access was kError.
   const absl::Status& status() const { return status_; }
 
-  // vCPU thread: forget a translation without being asked, as hardware may.
+  // vCPU thread. Gives access to drop translations unasked, as hardware may.
   VcpuTlb& tlb() { return tlb_; }
-  // vCPU thread, or anybody while the vCPU is parked.
+  // vCPU thread, or any thread while the vCPU is parked.
   const VcpuTlb& tlb() const { return tlb_; }
   const TdpRoot* root() const { return root_.get(); }
 
@@ -117,29 +121,29 @@ class Vcpu {
   TableCache& table_cache() { return table_cache_; }
   MemslotHint& memslot_hint() { return memslot_hint_; }
   MmioCache& mmio_cache() { return mmio_cache_; }
-  // Faults that it has begun (FaultAccounting).
+  // Number of faults that the vCPU has begun (FaultAccounting).
   uint32_t& fault_ticks() { return fault_ticks_; }
 
-  // vCPU thread: where it stands still if an access has to wait. Null: nobody
-  // wants it to.
+  // vCPU thread. Sets the place where the thread parks if an access has to
+  // wait. Null: nothing asks it to park.
   void set_parking(ParkingPlace* parking) { parking_ = parking; }
   ParkingPlace* parking() const { return parking_; }
 
-  // vCPU thread: carries out pending requests without an access. False: it may
-  // not enter the guest, its dirty ring is full.
+  // vCPU thread. Carries out pending requests without an access. False: the
+  // vCPU may not enter the guest because its dirty ring is full.
   bool HandleRequests();
-  // vCPU thread: has a valid root when it returns OK.
+  // vCPU thread. Loads a root if needed; after OK the vCPU has a valid one.
   absl::Status EnsureRoot() {
     return root_ && !root_->IsInvalid() ? absl::OkStatus() : LoadRoot();
   }
-  // vCPU thread: lets go of the root and of all translations.
+  // vCPU thread. Drops the root and all translations.
   void ReleaseRoot();
 
   // vCPU thread. Null if the VM has no shadow MMU.
   ShadowVcpu* shadow() { return shadow_.get(); }
   const ShadowVcpu* shadow() const { return shadow_.get(); }
 
-  // A stay outside of guest mode in the middle of one inside.
+  // Leaves guest mode for the lifetime of the object, if the vCPU is in it.
   class Exit {
    public:
     explicit Exit(Vcpu& vcpu)
@@ -157,8 +161,8 @@ class Vcpu {
     Vcpu& vcpu_;
     const bool was_in_guest_;
   };
-  // After a fault: a dirty ring that is soft-full is met before the next
-  // access, at no cost for those who have no ring.
+  // Called after a fault. If the dirty ring is soft-full, requests that it is
+  // handled before the next access. A vCPU without a ring pays nothing.
   void NoteRingFill() {
     if (dirty_ring_ != nullptr && dirty_ring_->SoftFull()) {
       gate_.AddRequests(kDirtyRingSoftFull);
@@ -171,12 +175,12 @@ class Vcpu {
  private:
   class TdpAccess;  // the AccessEngine of this vCPU (access_loop.h)
 
-  // The access of a VM whose second stage is made of shadow pages.
+  // Makes an access in a VM whose second stage is made of shadow pages.
   AccessOutcome AccessShadow(Gpa gpa, AccessKind kind, uint64_t* word);
 
   absl::Status LoadRoot();
   void ReleaseTdpRoot();
-  // At every exit, and before anything else is done there.
+  // Called at every exit, before anything else is done there.
   void DrainCpuDirtyLog() {
     if (ABSL_PREDICT_FALSE(pml_ != nullptr) && !pml_->empty()) DrainPml();
   }
@@ -186,15 +190,15 @@ class Vcpu {
       case AccessKind::kRead:
         return true;
       case AccessKind::kWrite:
-        // D not known to be set: walk once more, so that it gets set.
+        // D is not known to be set: the vCPU walks again, which sets it.
         return entry.writable && entry.dirty_set;
       case AccessKind::kExec:
         return entry.executable;
     }
     return false;
   }
-  // Word-wise relaxed atomics: a migration copies this memory while the guest
-  // writes it, and either sees the old or the new word.
+  // Relaxed atomics, word by word: a migration copies this memory while the
+  // guest writes it, and sees either the old or the new word.
   static void Perform(const TlbEntry& entry, Gpa gpa, AccessKind kind,
                       uint64_t* word) {
     if (ABSL_PREDICT_FALSE(entry.host == nullptr)) {
@@ -215,14 +219,14 @@ class Vcpu {
   VmCore& vm_;
   const int index_;
   const bool runs_on_tdp_;
-  // Of accesses to a second stage made of shadow pages: to the processor all
-  // are a user's with NPT.
+  // The privilege of accesses to a second stage made of shadow pages: with NPT
+  // the processor treats all of them as user accesses.
   const Privilege second_stage_privilege_;
   VcpuGate gate_;
   VcpuTlb tlb_;
   RootRef root_;
   const std::unique_ptr<PmlBuffer> pml_;
-  bool cpu_dirty_log_on_ = false;  // of the vCPU's thread
+  bool cpu_dirty_log_on_ = false;  // belongs to the vCPU's thread
   const std::unique_ptr<DirtyRing> dirty_ring_;
   TableCache table_cache_;
   MemslotHint memslot_hint_;
