@@ -58,7 +58,7 @@ absl::Status OutOfMemory(uint64_t size, const std::string& why) {
 }
 
 // Reserves address space for `spec` that is congruent to its gpa modulo the
-// host's page size. Null if there is no such gap.
+// host's page size. Null if the address space has no such gap.
 std::byte* ReserveCongruent(const BackingSpec& spec) {
   const uint64_t alignment = BytesPer(spec.host_page_level);
   const uint64_t padded = spec.size_bytes + alignment - kPageSize;
@@ -81,8 +81,8 @@ bool MapContents(const BackingSpec& spec, std::byte* where) {
         mmap(where, spec.size_bytes, PROT_READ | PROT_WRITE,
              MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_FIXED, -1, 0);
     if (mapped == MAP_FAILED) return false;
-    // No hint to use huge pages: the guest's level follows the declared one,
-    // and a guest that touches one word should not cost the host 2 MiB.
+    // No hint to use huge pages: the guest's level follows the declared host
+    // level, and a guest that touches one word should not cost the host 2 MiB.
     return true;
   }
   const int fd = memfd_create("guest-memory", MFD_CLOEXEC);
@@ -141,7 +141,8 @@ absl::StatusOr<std::shared_ptr<Backing>> Backing::Make(
     std::shared_ptr<FrameLender> lender, std::shared_ptr<FrameMap> frames) {
   const uint64_t size = spec.size_bytes;
   const uint64_t pages = size >> kPageShift;
-  // Where the first page is in the gigabyte that its frame numbers begin in.
+  // The page index of the first page within the gigabyte where its frame
+  // numbers begin.
   const uint64_t first =
       (memory != nullptr ? reinterpret_cast<uintptr_t>(memory)
                          : spec.gpa.value() % BytesPer(spec.host_page_level)) /

@@ -1,4 +1,4 @@
-// A lender of memory whose frames a test brings and takes away.
+// A lender of memory whose frames a test adds and takes away.
 
 #ifndef MMU_CORE_MEMORY_FAKE_LENDER_H_
 #define MMU_CORE_MEMORY_FAKE_LENDER_H_
@@ -20,8 +20,8 @@
 
 namespace mmu::testing {
 
-// Lends a mapping of its own, of zeroed pages, which begins at a multiple of
-// 2 MiB. All frames are missing at first. Thread-safe.
+// Lends a mapping of its own, of zeroed pages, which begins at a multiple of 2
+// MiB. All frames are missing at first. Thread-safe.
 class FakeLender final : public FrameLender {
  public:
   explicit FakeLender(uint64_t pages);
@@ -30,20 +30,22 @@ class FakeLender final : public FrameLender {
   std::byte* address() const { return memory_; }
   uint64_t size_bytes() const;
 
-  // The state of pages [first, end) from now on. What is kMissing loses its
-  // contents. To take rights away is for who invalidates the pages around it.
+  // Sets the state of pages [first, end) from now on. A page that becomes
+  // kMissing loses its contents. Only a caller that invalidates the pages
+  // meanwhile may take rights away.
   void Set(uint64_t first, uint64_t end, FrameState state);
-  // What a page gets when it is asked for: kReadWrite at first. With kMissing
-  // it is said that it is there, but it goes again at once.
+  // Sets the state that a page gets when it is asked for: kReadWrite at first.
+  // With kMissing, MakePresent reports the page as present, but it goes again
+  // at once.
   void GiveOnDemand(FrameState state);
-  // From now on whoever asks is told that it is on its way, or why it will not
-  // come; kReady and "" end that.
+  // Answer: from now on MakePresent returns `answer`; kReady ends that. Fail:
+  // from now on it fails with `why`; "" ends that.
   void Answer(FrameAnswer answer);
   void Fail(const std::string& why);
-  // Is run by whoever asks, before the answer, with no lock held.
+  // Sets a function that MakePresent runs before it answers, with no lock held.
   void OnAsk(std::function<void()> fn);
 
-  // The pages that were asked for, in order.
+  // The pages that MakePresent was called for, in order.
   using Asked = std::pair<uint64_t, AccessKind>;
   std::vector<Asked> asked() const;
 

@@ -35,7 +35,7 @@ void FrameMap::Publish(Pfn base, uint64_t pages, std::byte* memory) {
   const uint64_t end_gib = (end - 1) / kPagesPerEntry + 1;
   MutexLock lock(mu_);
   MMU_CHECK(end_gib <= next_gib_);
-  // All memory that this needs, before anything is published.
+  // All memory is allocated before anything is published.
   for (uint64_t gib = first_gib; gib < end_gib; ++gib) {
     std::atomic<Chunk*>& chunk = chunks_[gib / kEntriesPerChunk];
     if (chunk.load(std::memory_order_relaxed) == nullptr) {
@@ -58,7 +58,8 @@ void FrameMap::Retire(Pfn base, uint64_t pages) {
   const uint64_t first_gib = base.value() / kPagesPerEntry;
   const uint64_t end_gib = (base.value() + pages - 1) / kPagesPerEntry + 1;
   for (uint64_t gib = first_gib; gib < end_gib; ++gib) {
-    // If there was no memory to publish them there is nothing to take away.
+    // If there was no memory to publish the frames, there is nothing to take
+    // away.
     if (chunks_[gib / kEntriesPerChunk].load(std::memory_order_acquire) ==
         nullptr) {
       continue;
@@ -83,7 +84,7 @@ std::byte* FrameMap::PointerTo(Pfn pfn) const {
   const Entry& entry = (*chunk)[gib % kEntriesPerChunk];
   std::byte* memory = entry.memory.load(std::memory_order_acquire);
   if (memory == nullptr) return nullptr;
-  // Pages before the first wrap to large numbers.
+  // The index of a page before the first one wraps to a large number.
   const uint64_t page = pfn.value() % kPagesPerEntry -
                         entry.first.load(std::memory_order_relaxed);
   if (page >= entry.pages.load(std::memory_order_relaxed)) return nullptr;

@@ -1,7 +1,7 @@
-// From a host frame number to the memory behind it.
+// Maps a host frame number to the memory behind it.
 //
-// Frame numbers are given out in units of 1 GiB and never twice, so the map is
-// an array with one entry per GiB, made of chunks that appear when needed. A
+// Frame numbers are given out in units of 1 GiB and never twice. So the map is
+// an array with one entry per GiB, in chunks that are allocated on demand. A
 // vCPU looks up a frame on each TLB fill: some loads and comparisons, no lock.
 
 #ifndef MMU_CORE_MEMORY_FRAME_MAP_H_
@@ -28,15 +28,15 @@ class FrameMap {
   FrameMap(const FrameMap&) = delete;
   FrameMap& operator=(const FrameMap&) = delete;
 
-  // A range of frames that was never given out before; starts at a multiple of
-  // 2^18 and is not 0. nullopt if the 52 bits of physical address are used up.
-  // REQUIRES: pages > 0.
+  // Returns a range of frames that was never given out before; it starts at a
+  // multiple of 2^18 and is not 0. nullopt if the 52 bits of physical address
+  // are used up. REQUIRES: pages > 0.
   std::optional<Pfn> Reserve(uint64_t pages);
 
-  // Puts `memory` behind the frames [base, base + pages) of one Reserve; no
-  // other frames of these gigabytes get any.
+  // Puts `memory` behind the frames [base, base + pages) of one Reserve. The
+  // other frames of these gigabytes never get memory.
   void Publish(Pfn base, uint64_t pages, std::byte* memory);
-  // Takes it away again. The frames are not given out again.
+  // Takes the memory away again. The frames are not given out again.
   void Retire(Pfn base, uint64_t pages);
 
   // First byte of the frame; null if there is no memory behind it.
@@ -48,11 +48,11 @@ class FrameMap {
   static constexpr uint64_t kChunks = 4096;           // 4 PiB: 52 bits
 
   struct Entry {
-    // Written before `memory` is published, then constant: which page of the
-    // gigabyte is the first with memory, and how many have any.
+    // Written before `memory` is published, then constant: the first page of
+    // the gigabyte with memory, and the number of pages with memory.
     std::atomic<uint64_t> first = 0;
     std::atomic<uint64_t> pages = 0;
-    // Of the first page. Release on publication, acquire by readers.
+    // Address of the first page. Release on publication, acquire by readers.
     std::atomic<std::byte*> memory = nullptr;
   };
   using Chunk = std::array<Entry, kEntriesPerChunk>;

@@ -22,8 +22,8 @@
 namespace mmu {
 namespace {
 
-// Acquire: what the guest wrote before it linked a table is seen by a walk that
-// found the link, as the processor's own walk would see it.
+// Acquire: a walk that finds a link sees everything that the guest wrote before
+// it linked the table, as the processor's own walk would.
 template <typename Word>
 uint64_t LoadWord(std::byte* byte) {
   return std::atomic_ref<Word>(*reinterpret_cast<Word*>(byte))
@@ -39,8 +39,8 @@ bool ExchangeWord(std::byte* byte, uint64_t expected, uint64_t desired) {
                                std::memory_order_relaxed);
 }
 
-// A word of borrowed memory, which may be gone before a load of it. False: the
-// frame is missing.
+// Loads a word of borrowed memory, whose frame may go before the load. False:
+// the frame is missing.
 template <typename Word>
 bool LoadBorrowed(const Backing& backing, Hva hva, uint64_t* value) {
   std::array<std::byte, sizeof(Word)> bytes;
@@ -89,16 +89,16 @@ GuestWordResult GuestMemoryAccess::Read(Gpa gpa, WordSize size,
   return GuestWordResult::kDone;
 }
 
-// Against a clear of the log (RACE-26):
+// Order against a clear of the log (RACE-26):
 //
 //   1. here: writes the word
 //   2. seal, clear: the page is clean, or is taken and protected; its copy has
 //      the word
 //   3. here: marks the page, so it is reported once more than needed
 //
-// With 3 before 1 the mark could be taken and the page copied in between, and
-// the word would be in nobody's copy. The vCPU does not need the page to be
-// writable in any table for this, so no fault would mark it again.
+// With 3 before 1, the mark could be taken and the page copied in between, and
+// no copy would have the word. The vCPU does not need the page to be writable
+// in any table for this, so no fault would mark it again.
 GuestWordResult GuestMemoryAccess::CompareExchange(Gpa gpa, WordSize size,
                                                    uint64_t expected,
                                                    uint64_t desired) {
@@ -115,13 +115,14 @@ GuestWordResult GuestMemoryAccess::CompareExchange(Gpa gpa, WordSize size,
     case FrameState::kReadOnly:
       return GuestWordResult::kHostReadonly;
     case FrameState::kReadWrite:
-      // Of a frame that goes before the exchange the word is lost with all that
-      // was there; what is left does no harm (BorrowedSpec::address).
+      // If the frame goes before the exchange, the word is lost with the rest
+      // of the page. An exchange that still happens does no harm
+      // (BorrowedSpec::address).
       break;
   }
   std::byte* const byte = slot->backing->PointerTo(hva);
-  // Before the word is written, since afterwards it must be noted. Only this
-  // thread fills the ring, so there is still room then.
+  // Checked before the word is written, since a written page must be marked.
+  // Only this thread fills the ring, so there is still room afterwards.
   if (ring_ != nullptr && slot->dirty_log_enabled() && ring_->SoftFull()) {
     return GuestWordResult::kRingFull;
   }

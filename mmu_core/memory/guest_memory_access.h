@@ -1,5 +1,6 @@
-// Words of guest memory by guest-physical address, through the active memslots:
-// what KVM does with a guest's tables by way of its own mapping of the memory.
+// Accesses words of guest memory by guest-physical address, through the active
+// memslots. KVM reaches a guest's page tables the same way, through its own
+// mapping of the memory.
 
 #ifndef MMU_CORE_MEMORY_GUEST_MEMORY_ACCESS_H_
 #define MMU_CORE_MEMORY_GUEST_MEMORY_ACCESS_H_
@@ -17,9 +18,9 @@
 namespace mmu {
 
 // Takes no lock: each call finds its memslot in an RCU read section of its own,
-// which the caller's may enclose. Allocates nothing, so it may be used under
-// mmu_lock. Not subject to the second-stage tables: what they protect, for a
-// log or for a shadow page, is written all the same, and marked.
+// which may be nested in the caller's. Allocates nothing, so it may be used
+// under mmu_lock. Not subject to the second-stage tables: a page that they
+// protect for a log or for a shadow page is still written, and marked dirty.
 //
 // Externally synchronised: belongs to the thread of one vCPU. The memory itself
 // is shared with the guest; words are read and written atomically.
@@ -30,19 +31,19 @@ class GuestMemoryAccess final : public GuestWords {
   GuestMemoryAccess(const MemslotTable& slots, int as_id, DirtyRing* ring)
       : slots_(slots), as_id_(as_id), ring_(ring) {}
 
-  // kDone, kNoSlot, kNoContents, kFrameMissing.
+  // Returns kDone, kNoSlot, kNoContents, kFrameMissing.
   GuestWordResult Read(Gpa gpa, WordSize size, uint64_t* value) override;
-  // kDone, kChanged, kReadonly, kHostReadonly, kRingFull, kNoSlot, kNoContents,
-  // kFrameMissing.
-  // kRingFull: of a slot that logs, once the ring is at its soft limit, however
-  // often it is tried before the vCPU is back in its loop (DL-42).
+  // Returns kDone, kChanged, kReadonly, kHostReadonly, kRingFull, kNoSlot,
+  // kNoContents, kFrameMissing. kRingFull: the slot logs and the ring is at its
+  // soft limit; this stays so until the vCPU is back in its loop, however often
+  // the call is repeated (DL-42).
   GuestWordResult CompareExchange(Gpa gpa, WordSize size, uint64_t expected,
                                   uint64_t desired) override;
 
  private:
-  // The slot that `gpa` is in, which has contents, and where its byte is; or
-  // why there is none. REQUIRES: an RCU read section, to whose end both are
-  // valid.
+  // Finds the slot with contents that contains `gpa`, and the host address of
+  // its byte. Returns the reason if there is no such slot. REQUIRES: an RCU
+  // read section; both results are valid until it ends.
   GuestWordResult Find(Gpa gpa, const Memslot** slot, Hva* hva);
 
   const MemslotTable& slots_;

@@ -1,8 +1,8 @@
 // Words of guest-physical memory, as a walk of a guest's tables needs them.
 //
-// An interface, because not every walk finds them the same way: L1's tables are
-// in the memslots (memory/guest_memory_access.h), those of an L2 guest behind
-// one more translation.
+// This is an interface because not every walk finds the words in the same way:
+// L1's tables are in the memslots (memory/guest_memory_access.h), those of an
+// L2 guest are behind one more translation.
 
 #ifndef MMU_CORE_MEMORY_GUEST_WORDS_H_
 #define MMU_CORE_MEMORY_GUEST_WORDS_H_
@@ -30,18 +30,19 @@ enum class GuestWordResult : uint8_t {
                   // why
 };
 
-// Words are naturally aligned and in the guest's byte order, which is ours.
+// Words are naturally aligned and in the guest's byte order, which is the
+// host's.
 class GuestWords {
  public:
   virtual ~GuestWords() = default;
 
-  // Atomically reads the word at `gpa` into `value`, which is left alone if the
-  // result is not kDone. REQUIRES: gpa is a multiple of the size.
+  // Atomically reads the word at `gpa` into `value`. `value` is unchanged if
+  // the result is not kDone. REQUIRES: gpa is a multiple of the size.
   virtual GuestWordResult Read(Gpa gpa, WordSize size, uint64_t* value) = 0;
 
   // Writes `desired` if the word at `gpa` is `expected`, in one atomic step,
-  // and notes in the dirty log that it was written. REQUIRES: as Read; the
-  // values fit the size.
+  // and marks the page in the dirty log. REQUIRES: as Read; the values fit the
+  // size.
   virtual GuestWordResult CompareExchange(Gpa gpa, WordSize size,
                                           uint64_t expected,
                                           uint64_t desired) = 0;

@@ -21,29 +21,31 @@ class HostMemory {
  public:
   HostMemory() : frames_(std::make_shared<FrameMap>()) {}
 
-  // Zeroed memory. Errors: INVALID_ARGUMENT INVALID_SIZE (EINVAL) for a size
-  // that is zero, not a multiple of 4096 or more than kMaxBackingBytes;
-  // RESOURCE_EXHAUSTED RESOURCE_EXHAUSTED_MEMORY (ENOMEM) if the host or the
-  // frame numbers do not suffice. The field is "size_bytes". Nothing is left
-  // behind after an error.
+  // Allocates zeroed memory. The memory is freed with the last reference, which
+  // may outlive this object. Nothing is left behind after an error. Errors, all
+  // of the field "size_bytes":
   //
-  // The memory is freed with the last reference, which may outlive this.
+  //   INVALID_ARGUMENT    INVALID_SIZE (EINVAL): the size is zero, not a
+  //   multiple
+  //                       of 4096 or more than kMaxBackingBytes
+  //   RESOURCE_EXHAUSTED  RESOURCE_EXHAUSTED_MEMORY (ENOMEM): the host's memory
+  //                       or the frame numbers do not suffice
   absl::StatusOr<std::shared_ptr<Backing>> Allocate(
       const BackingSpec& spec) const {
     return Backing::Create(spec, frames_);
   }
 
-  // Memory of somebody else, which stays theirs: nothing of it is unmapped when
-  // the last reference goes, with which the lender goes, too. Errors: as
-  // Allocate. REQUIRES: what is said at BorrowedSpec and FrameLender.
+  // Borrows memory, which stays its owner's: nothing is unmapped when the last
+  // reference goes. The lender is released with the last reference. Errors: as
+  // Allocate. REQUIRES: the conditions of BorrowedSpec and FrameLender.
   absl::StatusOr<std::shared_ptr<Backing>> Borrow(
       const BorrowedSpec& spec, std::shared_ptr<FrameLender> lender) const {
     return Backing::Borrow(spec, std::move(lender), frames_);
   }
 
-  // First byte of the frame. Null if it is metadata-only, unknown or freed.
-  // Lock-free: called on TLB fills. The memory stays valid only as long as its
-  // Backing is referenced.
+  // First byte of the frame. Null if the frame is metadata-only, unknown or
+  // freed. Lock-free: called on TLB fills. The memory stays valid only as long
+  // as its Backing is referenced.
   std::byte* PointerTo(Pfn pfn) const { return frames_->PointerTo(pfn); }
 
  private:

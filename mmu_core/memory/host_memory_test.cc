@@ -62,7 +62,8 @@ TEST_P(BackingKindTest, HvaAndPfnAreCongruentToTheGuestAddress) {
                  backing->base_pfn().value()) %
                     PagesPer(Level::k1G),
                 0u);
-      // The first and the last page have memory, or none has; no other.
+      // Either both the first and the last page have memory or neither has; the
+      // pages around them have none.
       const Pfn last = backing->base_pfn() + (size - 1) / kPageSize;
       EXPECT_EQ(host.PointerTo(backing->base_pfn()),
                 backing->PointerTo(backing->hva()));
@@ -145,7 +146,7 @@ TEST_P(ContentsTest, ExhaustedAddressSpaceIsAnErrorAndLeavesNothing) {
   HostMemory host;
   std::vector<std::shared_ptr<Backing>> backings;
   absl::Status status;
-  // 47 bits of addresses hold at most two of these.
+  // 47 bits of addresses have room for at most two of these.
   for (int i = 0; i < 3 && status.ok(); ++i) {
     absl::StatusOr<std::shared_ptr<Backing>> backing =
         host.Allocate({GetParam(), kMaxBackingBytes, Level::k4K});

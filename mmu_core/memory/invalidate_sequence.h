@@ -1,8 +1,8 @@
 // Keeps page faults and memslot changes in order with invalidations of host
 // memory (PF-21..27, SLOT-23).
 //
-// An invalidation says that pages of the host are about to go away. A fault
-// finds its page without a lock, so the page may go away before the fault
+// An invalidation announces that pages of the host are about to go away. A
+// fault finds its page without a lock, so the page may go away before the fault
 // installs it. The protocol:
 //
 //   invalidator, mmu_lock write      fault
@@ -13,16 +13,16 @@
 //                                        no:  install
 //
 // A fault that found its page before Begin sees the sequence changed or the
-// invalidation in progress; one that finds it after End finds the new page. So
-// no SPTE for a page that goes away appears after the zap.
+// invalidation in progress. A fault that finds its page after End finds the new
+// page. So no SPTE for a page that goes away appears after the zap.
 //
-// Around all of that an invalidation is announced, so that the set of memslots
-// is the same at Begin and at End:
+// An invalidation is announced before Begin and concluded after End, so that
+// the set of memslots is the same at Begin and at End:
 //
 //   Announce ... Begin/AddRange ... End ... Conclude
 //
-// A fault that has to start again would find the same for as long as the
-// invalidation goes on; WaitWhile is where it waits for that.
+// A fault that has to start again would have to do so for as long as the
+// invalidation goes on. WaitWhile lets it wait for the end instead.
 
 #ifndef MMU_CORE_MEMORY_INVALIDATE_SEQUENCE_H_
 #define MMU_CORE_MEMORY_INVALIDATE_SEQUENCE_H_
@@ -48,68 +48,68 @@ class InvalidationGate {
 
   // --- Memslot changes (SLOT-23); no lock of the MMU needed or held ---
 
-  // From here to Conclude no new set of memslots is published.
+  // Blocks the publication of new sets of memslots until Conclude.
   void Announce();
   void Conclude();
   // Waits until no invalidation is announced, then runs `publish` while none
-  // can be. `publish` must not call back. The caller must not hold mmu_lock
-  // and must not have announced an invalidation itself.
+  // can be announced. `publish` must not call back. The caller must not hold
+  // mmu_lock and must not have announced an invalidation itself.
   void PublishWhenIdle(absl::FunctionRef<void()> publish);
 
   // --- Faults; Begin, AddRange and End: mmu_lock held for writing ---
 
-  // Starts an invalidation. The first of several concurrent ones forgets the
-  // range of those before (PF-26).
+  // Starts an invalidation. If no other is in progress, the range of earlier
+  // ones is dropped first (PF-26).
   void Begin();
-  // Widens the range that all invalidations in progress share to cover `gfns`
-  // (PF-26). Each Begin is followed by this before mmu_lock is dropped. What is
-  // added is whole pages of the host (vm/slots/host_notifier.h): RetryNeeded
-  // asks about the page of the fault, and a huge leaf maps all of its host
-  // page.
+  // Widens the range that all invalidations in progress share, so that it
+  // covers `gfns` (PF-26). Called after each Begin before mmu_lock is dropped.
+  // `gfns` are whole pages of the host (vm/slots/host_notifier.h): RetryNeeded
+  // asks only about the page of the fault, while a huge leaf maps all of its
+  // host page.
   void AddRange(GfnRange gfns);
   void End();
 
-  // The sequence number to give to RetryNeeded; to be taken before the page is
-  // looked up (PF-21). No lock needed.
+  // The sequence number to pass to RetryNeeded. It must be taken before the
+  // page is looked up (PF-21). No lock needed.
   uint64_t snapshot() const {
     return sequence_.load(std::memory_order_acquire);
   }
-  // Whether what was found since `snapshot` may be out of date (PF-25).
-  // mmu_lock held in any mode, and kept until the SPTE is installed.
+  // Whether a page that was looked up after `snapshot` may be out of date
+  // (PF-25). mmu_lock held in any mode, and kept until the SPTE is installed.
   bool RetryNeeded(uint64_t snapshot, Gfn gfn) const {
-    // The count before the sequence: the reverse of End.
+    // The count is read before the sequence: the reverse of End.
     return MaybeInvalidating(gfn) ||
            sequence_.load(std::memory_order_acquire) != snapshot;
   }
-  // Whether some page of `gfns` must not be mapped now. mmu_lock held in any
-  // mode, and kept until the SPTE is installed, for which nothing was looked up
-  // before the lock was taken.
+  // Whether some page of `gfns` must not be mapped now. For a caller that looks
+  // up nothing before it takes the lock. mmu_lock held in any mode, and kept
+  // until the SPTE is installed.
   bool IsInvalidating(GfnRange gfns) const {
     return in_progress_.load(std::memory_order_acquire) > 0 &&
            InProgressRange().Overlaps(gfns);
   }
-  // mmu_lock held in any mode: whether an invalidation is going on, wherever.
+  // Whether any invalidation is in progress. mmu_lock held in any mode.
   bool AnyInProgress() const {
     return in_progress_.load(std::memory_order_relaxed) > 0;
   }
-  // A guess at RetryNeeded without any lock: saves useless work and decides
-  // nothing (PF-22). May be wrong either way.
+  // Guesses RetryNeeded without any lock. The guess saves useless work and
+  // decides nothing (PF-22). It may be wrong either way.
   bool MaybeInvalidating(Gfn gfn) const {
     return in_progress_.load(std::memory_order_acquire) > 0 &&
            InProgressRange().Contains(gfn);
   }
 
-  // --- Whoever can do nothing until an invalidation ends ---
+  // --- Waiting for the end of an invalidation ---
 
-  // Returns when `held_back` says no, or `timeout` is over; may return earlier.
-  // Looks again when an invalidation ends or a set of memslots is published.
-  // `held_back` is called with a lock of the gate held: it may open an RCU read
-  // section, but takes no lock. The caller holds no lock, and is neither in
-  // guest mode nor in an RCU read section: the invalidator and whoever changes
-  // memslots may wait for both.
+  // Returns when `held_back` returns false or `timeout` is over; may return
+  // earlier. Calls `held_back` again when an invalidation ends or a set of
+  // memslots is published. `held_back` is called with a lock of the gate held:
+  // it may open an RCU read section, but takes no lock. The caller holds no
+  // lock, and is neither in guest mode nor in an RCU read section, because the
+  // invalidator and a thread that changes memslots may wait for both.
   void WaitWhile(absl::FunctionRef<bool()> held_back, absl::Duration timeout);
-  // Has all of them look again, for what else `held_back` depends on: a change
-  // of that which was made before this call is seen. Takes a leaf lock.
+  // Makes all waiters call `held_back` again, for the other state that it
+  // depends on: they see every change made before this call. Takes a leaf lock.
   void WakeWaiters();
 
  private:
@@ -118,21 +118,22 @@ class InvalidationGate {
             Gfn(range_end_.load(std::memory_order_relaxed))};
   }
   // Written under mmu_lock (write). Atomic because MaybeInvalidating and
-  // snapshot read without it.
+  // snapshot read them without the lock.
   std::atomic<uint64_t> sequence_ = 0;
   std::atomic<uint64_t> in_progress_ = 0;
   std::atomic<uint64_t> range_start_ = 0;  // both 0: no range yet
   std::atomic<uint64_t> range_end_ = 0;
 
   // Inner to slots_lock, see mmu_core/LOCKING.md. Held while a set of memslots
-  // is published, which waits for slots_arch_lock and no longer.
+  // is published; that waits for slots_arch_lock and nothing else.
   Mutex mu_;
   CondVar idle_;
   uint64_t announced_ ABSL_GUARDED_BY(mu_) = 0;
 
-  // A leaf, taken under mmu_lock too. Guards no member: what WaitWhile looks at
-  // is atomic or under RCU. It is held from that look to the wait, and taken
-  // between a change and its notification, so none is missed.
+  // A leaf, also taken under mmu_lock. Guards no member: the state that
+  // WaitWhile checks is atomic or under RCU. WaitWhile holds this lock from its
+  // check to its wait. A notifier takes it between a change and the
+  // notification, so that no notification is missed.
   Mutex changed_mu_;
   CondVar changed_;
 };

@@ -123,7 +123,7 @@ TEST(InvalidationGateTest, ARangeIsInvalidatedIfAnyPageOfItIs) {
   EXPECT_FALSE(gate.IsInvalidating(Range(0, 512)));
 }
 
-// With so long a time-out a missed notification would be the test's time-out.
+// The timeout is so long that a missed notification would time out the test.
 TEST(InvalidationGateTest, WhoWaitsIsWokenByTheEndAndByAPublishedSet) {
   InvalidationGate gate;
   gate.WaitWhile([] { return false; }, absl::InfiniteDuration());
@@ -155,14 +155,15 @@ TEST(InvalidationGateTest, WhoWaitsIsWokenByTheEndAndByAPublishedSet) {
   fault.join();
 }
 
-// One page whose frame the host replaces again and again; the fault installs
-// the frame it found unless told to retry. `mapped` stands for the SPTE.
+// One page whose frame the host replaces again and again. The fault installs
+// the frame that it found, unless it is told to retry. `mapped` stands for the
+// SPTE.
 //
 // Covers: PF-21, PF-25, PF-27
 TEST(InvalidationGateTest, NoMappingOfAFrameThatWentAwayIsEverInstalled) {
   InvalidationGate gate;
   std::mutex mmu_lock;               // any mode will do for the protocol
-  std::atomic<uint64_t> frame = 1;   // what the host has now
+  std::atomic<uint64_t> frame = 1;   // the host's current frame
   std::atomic<uint64_t> mapped = 0;  // 0: nothing
   std::atomic<bool> done = false;
   std::atomic<uint64_t> installed = 0;

@@ -21,10 +21,10 @@ LpageInfo::LpageInfo(Gfn base, uint64_t npages, Hva hva)
     counters.size =
         ((base.value() + npages - 1) >> shift) - (base.value() >> shift) + 1;
     counters.counts = std::make_unique<std::atomic<uint32_t>[]>(counters.size);
-    // SLOT-41: blocks that stick out of the slot.
+    // SLOT-41: blocks that reach beyond the slot.
     if (!IsAligned(range_.start, level)) counters.counts[0] = 1;
     if (!IsAligned(range_.end, level)) counters.counts[counters.size - 1] = 1;
-    // SLOT-42: a huge page needs both addresses at the same place in it.
+    // SLOT-42: a huge page needs both addresses at the same offset in it.
     const uint64_t host_frame = hva.value() >> kPageShift;
     if (((base.value() ^ host_frame) & (PagesPer(level) - 1)) != 0) {
       for (uint64_t i = 0; i < counters.size; ++i) counters.counts[i] = 1;

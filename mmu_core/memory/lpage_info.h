@@ -1,10 +1,10 @@
-// Which huge pages a memslot may be mapped with (SLOT-40..45).
+// The huge pages that a memslot may be mapped with (SLOT-40..45).
 //
 // For level 2 (2 MiB) and level 3 (1 GiB) there is one counter for each block
 // of that size that the slot touches. A block may be mapped by one huge page
 // only while its counter is 0. Counters start at 1 where a huge page would
-// reach beyond the slot or where guest and host frames are not congruent; on
-// top of that, whoever needs a gfn mapped small holds a count.
+// reach beyond the slot or where guest and host frames are not congruent. Each
+// further reason to map a gfn small adds one to the counter.
 
 #ifndef MMU_CORE_MEMORY_LPAGE_INFO_H_
 #define MMU_CORE_MEMORY_LPAGE_INFO_H_
@@ -20,21 +20,21 @@
 
 namespace mmu {
 
-// Thread-safe. Counters are relaxed atomics: whoever changes one and relies on
-// it holds mmu_lock for the ordering.
+// Thread-safe. Counters are relaxed atomics: a thread that changes one and
+// relies on its order holds mmu_lock.
 class LpageInfo {
  public:
   // REQUIRES: npages > 0, hva page aligned.
   LpageInfo(Gfn base, uint64_t npages, Hva hva);
 
-  // All of these CHECK that `gfn` lies in the slot (SLOT-45). `level` is k2M
-  // or k1G.
+  // All of these functions CHECK that `gfn` lies in the slot (SLOT-45). `level`
+  // is k2M or k1G.
   bool Disallowed(Gfn gfn, Level level) const { return Count(gfn, level) != 0; }
   uint32_t Count(Gfn gfn, Level level) const;
 
-  // Adds one tracker of `gfn` at both levels, or removes it (SLOT-43).
+  // Adds one to the counter of `gfn`'s block at both levels (SLOT-43).
   void Disallow(Gfn gfn);
-  // REQUIRES: an earlier Disallow of the same block.
+  // Undoes one Disallow. REQUIRES: an earlier Disallow of the same block.
   void Allow(Gfn gfn);
 
   // Number of blocks of `level` that the slot touches (SLOT-40).

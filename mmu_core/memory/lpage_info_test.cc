@@ -15,7 +15,7 @@ constexpr uint64_t kHostBase = uint64_t{1} << 45;
 constexpr uint64_t k2MPages = PagesPer(Level::k2M);
 constexpr uint64_t k1GPages = PagesPer(Level::k1G);
 
-// Memory congruent to gfn at every level, `offset` bytes aside.
+// Memory congruent to gfn at every level, except for `offset` bytes.
 Hva HvaFor(uint64_t gfn, uint64_t offset = 0) {
   return Hva(kHostBase + (gfn << kPageShift) + offset);
 }
@@ -119,7 +119,7 @@ TEST(LpageInfoDeathTest, QueryOutsideTheSlotIsABug) {
   const LpageInfo info(Gfn(512), 512, HvaFor(512));
   EXPECT_DEATH(info.Count(Gfn(511), Level::k2M), "check failed");
   EXPECT_DEATH(info.Count(Gfn(1024), Level::k2M), "check failed");
-  // The same 1 GiB block, but not the slot.
+  // In the same 1 GiB block, but outside the slot.
   EXPECT_DEATH(info.Disallowed(Gfn(0), Level::k1G), "check failed");
 }
 

@@ -62,8 +62,8 @@ TEST(MarkDirtyTest, ARunningVcpuWithARingPutsThePageThereAndNotInTheBitmap) {
   ring.Collect([&](DirtyGfn page) { pages.push_back(page); });
   ASSERT_EQ(pages.size(), 1u);
   EXPECT_EQ(pages[0], (DirtyGfn{1u << 16 | 7, 99}));
-  // Without a running vCPU the companion bitmap has it (DL-46), and without
-  // that nobody has.
+  // Without a running vCPU the mark goes into the companion bitmap (DL-46);
+  // without a bitmap there is no mark.
   EXPECT_TRUE(MarkPageDirty(slot, Gfn(0x1005), nullptr));
   EXPECT_TRUE(slot.dirty_bitmap->Test(0));
   slot.dirty_bitmap.reset();

@@ -21,14 +21,14 @@ Pfn Memslot::PfnOf(Gfn gfn) const {
 Level Memslot::MaxMappingLevel(Gfn gfn, Level max) const {
   const Level host =
       backing == nullptr ? Level::k4K : backing->host_page_level();
-  // The counters need not be asked for what the host does not have.
+  // The host maps 4 KiB pages only: the counters need not be read.
   if (host == Level::k4K) return Level::k4K;
   Level level = std::min(max, kMaxLeafLevel);
   while (level > Level::k4K && lpage_info->Disallowed(gfn, level)) {
     level = ChildOf(level);
   }
   level = std::min(level, host);
-  // The host maps small where not all of a page is there, or may be written.
+  // The host maps small where a part of the page is missing or read-only.
   return backing->all_writable() ? level
                                  : backing->MappingLevel(HvaOf(gfn), level);
 }

@@ -1,4 +1,4 @@
-// A memslot: a range of guest frames with host memory behind it.
+// A memslot: a range of guest frames and the host memory behind it.
 
 #ifndef MMU_CORE_MEMORY_MEMSLOT_H_
 #define MMU_CORE_MEMORY_MEMSLOT_H_
@@ -36,7 +36,7 @@ struct Memslot {
   // Null if nothing is mapped at hva; then PfnOf must not be called.
   std::shared_ptr<Backing> backing;
   std::shared_ptr<LpageInfo> lpage_info;
-  // The place of its rmaps; see shadow_rmaps().
+  // Holder of the slot's rmaps; see shadow_rmaps().
   std::shared_ptr<LazySlotRmaps> rmaps;
   // Null unless dirty_log_enabled(); null also if the VM logs into rings only
   // (SLOT-51).
@@ -45,10 +45,11 @@ struct Memslot {
   GfnRange range() const { return GfnRange::Of(base_gfn, npages); }
   bool Contains(Gfn gfn) const { return range().Contains(gfn); }
 
-  // These REQUIRE that the slot contains `gfn`.
+  // The functions below REQUIRE that the slot contains `gfn`.
   Hva HvaOf(Gfn gfn) const;  // TRM-02
   Pfn PfnOf(Gfn gfn) const;
-  // Whether there is a frame, and what the host lets be done with it (PF-23).
+  // The frame's state: whether it exists, and the access that the host allows
+  // (PF-23).
   FrameState StateOf(Gfn gfn) const {
     return backing->all_writable() ? FrameState::kReadWrite
                                    : backing->StateOf(HvaOf(gfn));
@@ -56,11 +57,12 @@ struct Memslot {
   bool IsHostWritable(Gfn gfn) const {
     return StateOf(gfn) == FrameState::kReadWrite;
   }
-  // The page of `gfn` counted from the slot's start: its dirty bit (SLOT-52).
+  // The page number of `gfn` within the slot: the index of its dirty bit
+  // (SLOT-52).
   uint64_t PageOf(Gfn gfn) const { return gfn - base_gfn; }
-  // The largest level, at most `max`, that `gfn` may be mapped with: from the
-  // top the first that lpage_info allows, but not above the level of the
-  // host's own mapping (SLOT-44), which is small where frames are missing.
+  // The largest level, at most `max`, that `gfn` may be mapped with: the
+  // highest that lpage_info allows, but not above the level of the host's own
+  // mapping (SLOT-44), which is small where frames are missing.
   Level MaxMappingLevel(Gfn gfn, Level max) const;
 
   // Null until the VM has a shadow root (SHD-13, SLOT-46).
@@ -68,7 +70,7 @@ struct Memslot {
     return rmaps != nullptr ? rmaps->get() : nullptr;
   }
 
-  // Decided by the flag, not by the presence of a bitmap (SLOT-54).
+  // Determined by the flag, not by the presence of a bitmap (SLOT-54).
   bool dirty_log_enabled() const {
     return (flags & kMemslotLogDirtyPages) != 0;
   }

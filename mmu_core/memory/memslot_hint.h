@@ -1,4 +1,5 @@
-// The memslot that a vCPU's last fault was in: the next one usually is, too.
+// Remembers the memslot of a vCPU's last fault: the next fault is usually in it
+// too.
 
 #ifndef MMU_CORE_MEMORY_MEMSLOT_HINT_H_
 #define MMU_CORE_MEMORY_MEMSLOT_HINT_H_
@@ -14,11 +15,11 @@ namespace mmu {
 // Externally synchronised: belongs to the vCPU's thread.
 class MemslotHint {
  public:
-  // As active.FindByGfn(gfn). REQUIRES: as MemslotTable::Active, of which
-  // `active` is the answer; always of the same address space.
+  // Returns active.FindByGfn(gfn). REQUIRES: as MemslotTable::Active; `active`
+  // is its result, always for the same address space.
   const Memslot* Find(const MemslotSet& active, Gfn gfn) {
-    // A set's memory may be used again for another set, so the generation must
-    // agree, too. While a swap goes on nothing is kept (SLOT-22).
+    // The memory of a set may be reused for another set, so the generation must
+    // match, too. Nothing is cached during a swap (SLOT-22).
     if (ABSL_PREDICT_TRUE(GenerationMatches(generation_, active.generation()) &&
                           slot_->Contains(gfn))) {
       return slot_;
@@ -37,9 +38,9 @@ class MemslotHint {
     return slot;
   }
 
-  // A generation with this bit matches none.
+  // A generation with this bit matches no other.
   uint64_t generation_ = kGenerationInProgress;
-  const Memslot* slot_ = nullptr;  // of the set with that generation
+  const Memslot* slot_ = nullptr;  // belongs to the set with that generation
 };
 
 }  // namespace mmu

@@ -52,7 +52,7 @@ void MemslotSet::Put(SlotPtr slot) {
     Insert(std::move(slot));
     return;
   }
-  // It keeps its place in each index.
+  // The new slot has the old one's place in each index.
   by_hva_.Replace(slot.get());
   by_id_.Replace(slot.get());
   by_gfn_.Replace(std::move(slot));  // may free the old one

@@ -1,9 +1,9 @@
 // The memslots of one address space at one moment.
 //
-// A set is built once and then only read; a change publishes another set. It
-// is indexed by gfn, by id and by hva. Sets that follow each other share nearly
-// all of their indexes (memory/slot_index.h): there can be tens of thousands of
-// slots, each added by a swap of its own.
+// A set is built once and then only read; a change publishes another set. It is
+// indexed by gfn, by id and by hva. Successive sets share nearly all of their
+// indexes (memory/slot_index.h): there can be tens of thousands of slots, each
+// added by a swap of its own.
 
 #ifndef MMU_CORE_MEMORY_MEMSLOT_SET_H_
 #define MMU_CORE_MEMORY_MEMSLOT_SET_H_
@@ -24,12 +24,12 @@
 
 namespace mmu {
 
-// Bit 63 of a generation: the set was published, but readers of the one before
-// may still be about (SLOT-21).
+// Bit 63 of a generation: the set was published, but threads may still read the
+// previous set (SLOT-21).
 inline constexpr uint64_t kGenerationInProgress = uint64_t{1} << 63;
 
-// Whether something cached under `cached` may be used now that the generation
-// is `current` (SLOT-22).
+// Whether a value that was cached under generation `cached` may be used now
+// that the generation is `current` (SLOT-22).
 constexpr bool GenerationMatches(uint64_t cached, uint64_t current) {
   return cached == current && (current & kGenerationInProgress) == 0;
 }
@@ -49,7 +49,7 @@ struct ById {
   static constexpr bool kHasBound = false;
   static Key KeyOf(const Memslot& slot) { return slot.id; }
 };
-// Several slots can have the same memory.
+// Several slots can have the same host memory.
 struct ByHva {
   using Entry = const Memslot*;
   using Key = std::pair<Hva, uint32_t>;
@@ -64,59 +64,60 @@ struct ByHva {
 // Slots in the order of their gfns.
 using SlotRange = SlotIndex<ByGfn>::Range;
 
-// Thread-safe: immutable except the generation; sets that follow each other are
-// made and destroyed by one thread at a time. Lives as MemslotTable::Active
-// says.
+// Thread-safe: immutable except for the generation. Successive sets are made
+// and destroyed by one thread at a time. Its lifetime is described at
+// MemslotTable::Active.
 class MemslotSet {
  public:
   using SlotPtr = std::shared_ptr<const Memslot>;
 
   // REQUIRES: no two slots overlap or have the same id.
   MemslotSet(uint64_t generation, const std::vector<SlotPtr>& slots);
-  // The set that follows `before`: without the slot of `id`, if it has one, and
+  // The successor of `before`: without the slot `id`, if `before` has it, and
   // with `slot`, of the same id, unless null. REQUIRES: as above.
   MemslotSet(const MemslotSet& before, uint64_t generation, uint32_t id,
              SlotPtr slot);
-  // The set that follows `before`, with each of `slots` instead of the slot of
-  // the same id. REQUIRES: as above.
+  // The successor of `before`, with each slot of `slots` in place of the slot
+  // with the same id. REQUIRES: as above.
   MemslotSet(const MemslotSet& before, uint64_t generation,
              absl::Span<const SlotPtr> slots);
 
   uint64_t generation() const {
     return generation_.load(std::memory_order_acquire);
   }
-  // Begins and ends a swap: the generation with bit 63, then without. Called by
-  // MemslotTable.
+  // Sets the generation: with bit 63 to begin a swap, without it to end one.
+  // Called by MemslotTable.
   void set_generation(uint64_t generation) {
     generation_.store(generation, std::memory_order_release);
   }
 
-  // Null if no slot contains `gfn`. O(log n). A slot that is being deleted or
-  // moved is found, with invalid() true.
+  // Null if no slot contains `gfn`. O(log n). Also finds a slot that is being
+  // deleted or moved; its invalid() is true.
   const Memslot* FindByGfn(Gfn gfn) const;
   const Memslot* FindById(uint32_t id) const;
 
-  // The same as FindById, with ownership.
+  // As FindById, with ownership.
   SlotPtr FindOwnedById(uint32_t id) const;
 
-  // In the order of their gfns.
+  // Ascending by gfn.
   SlotRange slots() const { return by_gfn_.all(); }
-  // The same, with ownership.
+  // As slots(), with ownership.
   std::vector<SlotPtr> owned_slots() const;
-  // In the order of their ids.
+  // Ascending by id.
   SlotIndex<ById>::Range slots_by_id() const { return by_id_.all(); }
 
-  // The slots that share gfns with `range`, in order.
+  // The slots that share gfns with `range`, ascending by gfn.
   SlotRange SlotsIn(GfnRange range) const;
 
   // Calls `fn` for each slot whose memory overlaps [start, end), with the gfns
-  // of the pages concerned. Several slots can have the same memory.
+  // of the overlapping pages. Several slots can have the same memory.
   void ForEachInHvaRange(
       Hva start, Hva end,
       absl::FunctionRef<void(const Memslot& slot, GfnRange gfns)> fn) const;
 
  private:
-  // While the set is built. Put: instead of the slot with its id, if any.
+  // Used while the set is built. Put replaces the slot with the same id, if
+  // any.
   void Put(SlotPtr slot);
   void Insert(SlotPtr slot);
   void Erase(uint32_t id);

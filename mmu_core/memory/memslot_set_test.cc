@@ -133,7 +133,7 @@ std::vector<uint32_t> IdsOf(const MemslotSet& set) {
   return ids;
 }
 
-// Sets that follow each other, each against one that is built from nothing.
+// Compares each successor of a set with a set that is built from nothing.
 TEST(MemslotSetTest, ASetThatFollowsIsTheSameAsOneBuiltAnew) {
   auto set =
       std::make_unique<MemslotSet>(0, std::vector<MemslotSet::SlotPtr>());
@@ -143,7 +143,7 @@ TEST(MemslotSetTest, ASetThatFollowsIsTheSameAsOneBuiltAnew) {
     return (seed >> 33) % end;
   };
   for (uint64_t step = 1; step < 2000; ++step) {
-    // A place of its own for each id, of eight that are next to each other.
+    // Each id has an area of its own, with eight places side by side.
     const uint32_t id = static_cast<uint32_t>(below(16));
     MemslotSet::SlotPtr slot;
     if (below(3) != 0) {
@@ -161,7 +161,7 @@ TEST(MemslotSetTest, ASetThatFollowsIsTheSameAsOneBuiltAnew) {
     for (uint64_t page = 0; page < 50; ++page) {
       std::vector<Hit> hits = HitsOf(*set, page << 12, (page + 1) << 12);
       std::vector<Hit> expected = HitsOf(anew, page << 12, (page + 1) << 12);
-      // Slots of one hva are in no order.
+      // Slots with the same hva have no defined order.
       const auto by_id = [](const Hit& a, const Hit& b) {
         return a.first < b.first;
       };
@@ -172,8 +172,8 @@ TEST(MemslotSetTest, ASetThatFollowsIsTheSameAsOneBuiltAnew) {
   }
 }
 
-// The same with more slots than a chunk of an index holds, and with sets that
-// stay while others follow them.
+// As above, with more slots than a chunk of an index holds, and with older sets
+// that live on beside their successors.
 TEST(MemslotSetTest, ManySlotsAreFoundInTheSetsThatHaveThem) {
   constexpr uint32_t kIds = 700;
   auto set =
@@ -229,7 +229,7 @@ TEST(MemslotSetTest, ManySlotsAreFoundInTheSetsThatHaveThem) {
   check(*kept, kept_model);
 }
 
-// What one more change costs, in a set of many slots.
+// The cost of one more change in a set of many slots.
 testing::AllocationCount CostOfOne(uint32_t slots) {
   std::vector<MemslotSet::SlotPtr> all;
   for (uint32_t id = 0; id < slots; ++id) {
@@ -248,13 +248,13 @@ TEST(MemslotSetTest, OneChangeOfManySlotsCopiesAFewOfThem) {
   const testing::AllocationCount of_1000 = CostOfOne(1000);
   const testing::AllocationCount of_32000 = CostOfOne(32000);
   EXPECT_LE(of_32000.calls, 2 * of_1000.calls);
-  // Three indexes: a chunk of each, or two, and where the other chunks are. All
-  // slots would be 1 MiB.
+  // Three indexes: a chunk or two of each, and the list of the other chunks.
+  // All slots together would be 1 MiB.
   EXPECT_LT(of_1000.bytes, 32u << 10);
   EXPECT_LT(of_32000.bytes, 128u << 10);
 }
 
-// All of them in one set that follows.
+// Replaces all slots in one successor.
 TEST(MemslotSetTest, AllSlotsCanBeReplacedAtOnce) {
   constexpr uint32_t kSlots = 1000;
   std::vector<MemslotSet::SlotPtr> old_slots;
@@ -267,7 +267,7 @@ TEST(MemslotSetTest, AllSlotsCanBeReplacedAtOnce) {
   const testing::AllocationCount count = testing::AllocationsOfThread();
   const MemslotSet after(before, 2,
                          absl::Span<const MemslotSet::SlotPtr>(new_slots));
-  // Each slot is in three indexes; no slot has its chunks copied again.
+  // Each slot is in three indexes; a chunk is not copied again for each slot.
   EXPECT_LT(testing::AllocationsOfThread().bytes - count.bytes,
             kSlots * 3 * 2 * sizeof(MemslotSet::SlotPtr));
   for (uint32_t id = 0; id < kSlots; ++id) {

@@ -188,7 +188,7 @@ MemslotTable::SlotPtr MemslotTable::MakeSlot(const RegionRequest& request,
   slot->hva = request.userspace_addr;
   slot->flags = request.flags;
   slot->backing = old_slot != nullptr ? old_slot->backing : request.backing;
-  // Which blocks may be huge depends on the base gfn, and so do the rmaps.
+  // The blocks that may be huge depend on the base gfn, and so do the rmaps.
   slot->lpage_info =
       std::make_shared<LpageInfo>(slot->base_gfn, slot->npages, slot->hva);
   slot->rmaps = std::make_shared<LazySlotRmaps>(slot->range());
@@ -204,11 +204,12 @@ MemslotTable::SlotPtr MemslotTable::MakeSlot(const RegionRequest& request,
 
 bool MemslotTable::Prepare(const RegionRequest& request, RegionChange change,
                            const Memslot* old_slot, Change& prepared) const {
-  // For what the hooks do under mmu_lock, too.
+  // Gives this thread its index now, because the hooks need it under mmu_lock,
+  // too.
   ThreadIndex();
   const MemslotSet& active = Active(request.as_id());
   if (change == RegionChange::kDelete || change == RegionChange::kMove) {
-    // It shares the rmaps of the slot, which are there if they must be.
+    // The copy shares the rmaps of the slot, which exist if they are needed.
     auto invalid = std::make_shared<Memslot>(*old_slot);
     invalid->flags |= kMemslotInvalid;
     prepared.invalid_set = std::make_unique<MemslotSet>(
@@ -238,8 +239,9 @@ void MemslotTable::Publish(int as_id, std::unique_ptr<MemslotSet> next,
       store();
     }
   };
-  // An invalidation may stay open for long. So slots_arch_lock, for which a
-  // vCPU may wait in an RCU section, is taken after the wait for it.
+  // An invalidation may stay open for long. A vCPU may wait for slots_arch_lock
+  // in an RCU section, so that lock is taken only after the wait for the
+  // invalidation.
   if (options_.invalidations != nullptr) {
     options_.invalidations->PublishWhenIdle(publish);
   } else {
@@ -285,12 +287,12 @@ absl::Status MemslotTable::SetRegion(const RegionRequest& request,
       })) {
     return OutOfMemory(request);
   }
-  // Of slots that keep their place the rmaps stay.
+  // Slots that keep their place keep their rmaps.
   const bool has_new_rmaps =
       change == RegionChange::kCreate || change == RegionChange::kMove;
   LazySlotRmaps* const rmaps =
       has_new_rmaps ? prepared.new_slot->rmaps.get() : nullptr;
-  // Last of all that can fail.
+  // The last step that can fail.
   if (options_.shadow_roots != nullptr && rmaps != nullptr) {
     if (!options_.shadow_roots->PrepareSlot(*rmaps).ok()) {
       return OutOfMemory(request);
@@ -311,7 +313,7 @@ absl::Status MemslotTable::SetRegion(const RegionRequest& request,
 absl::Status MemslotTable::SwitchLogging(
     int as_id, Logging logging, absl::Span<const LoggedSlot> slots,
     MemslotTableHooks& hooks, absl::FunctionRef<void()> when_certain) {
-  // The old ones stay alive until the hooks have seen them.
+  // Keeps the old slots alive until the hooks have seen them.
   std::vector<SlotPtr> old_slots;
   std::vector<SlotPtr> new_slots;
   std::unique_ptr<MemslotSet> next;

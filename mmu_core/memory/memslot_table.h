@@ -1,7 +1,8 @@
-// The memslots of a VM: readers find guest memory, one updater changes it.
+// The memslots of a VM: many readers find guest memory, one updater at a time
+// changes the slots.
 //
 // Readers take no lock. They look at the active set of an address space inside
-// an RCU read section; a set never changes, a change publishes another one
+// an RCU read section. A set never changes: a change publishes another set
 // (SLOT-20). Each publication is a swap, and each swap advances the generation
 // of the address space (SLOT-21):
 //
@@ -13,8 +14,9 @@
 // the slot is replaced by a copy flagged invalid, on which faults retry; then
 // its mappings are zapped; then it is removed or replaced (SLOT-25).
 //
-// All memory that a change needs, for slots, sets and rmaps, is there before
-// the first of its swaps. So a change that fails has changed nothing (SLOT-14).
+// All memory that a change needs, for slots, sets and rmaps, is allocated
+// before the first of its swaps. So a change that fails has changed nothing
+// (SLOT-14).
 
 #ifndef MMU_CORE_MEMORY_MEMSLOT_TABLE_H_
 #define MMU_CORE_MEMORY_MEMSLOT_TABLE_H_
@@ -42,13 +44,14 @@
 
 namespace mmu {
 
-// What the owner of the page tables does when memslots change. All calls are
-// made by SetRegion, with slots_lock held and mmu_lock not.
+// The reactions of the page tables' owner to changes of memslots. All functions
+// are called by MemslotTable's updates, with slots_lock held and mmu_lock not
+// held.
 class MemslotTableHooks {
  public:
   virtual ~MemslotTableHooks() = default;
 
-  // Nothing can fail any more, and nothing has changed yet that a reader sees.
+  // The change can no longer fail, and readers have seen none of it yet.
   // `old_slot` is null for kCreate.
   virtual void BeforeSwap(RegionChange change, const Memslot* old_slot) {
     static_cast<void>(change);
@@ -64,8 +67,8 @@ class MemslotTableHooks {
   virtual void CommitRegion(RegionChange change, const Memslot* old_slot,
                             const Memslot* new_slot) = 0;
 
-  // A swap is complete: the generation of its address space is `generation`
-  // now (SPTE-44).
+  // A swap is complete: the generation of its address space is now `generation`
+  // (SPTE-44).
   virtual void GenerationAdvanced(uint64_t generation) {
     static_cast<void>(generation);
   }
@@ -76,31 +79,32 @@ struct MemslotTableOptions {
   uint64_t max_gfn = 0;
   // x86 has 2: normal and SMM (TRM-07).
   int address_spaces = 2;
-  // If given, no set is published while an invalidation is announced (SLOT-23).
-  // Must outlive the table.
+  // If set, no set of memslots is published while an invalidation is announced
+  // (SLOT-23). Must outlive the table.
   InvalidationGate* invalidations = nullptr;
-  // If given, new slots get rmaps as it says (SHD-13). Must outlive the table.
+  // If set, decides whether new slots get rmaps (SHD-13). Must outlive the
+  // table.
   ShadowRootGate* shadow_roots = nullptr;
-  // kNo: dirty pages are noted elsewhere only, logging slots have no bitmap
-  // (SLOT-51, SLOT-54).
+  // kNo: slots that log have no bitmap, because dirty pages are marked only
+  // elsewhere (SLOT-51, SLOT-54).
   enum class Bitmaps : uint8_t { kNo, kYes } bitmaps = Bitmaps::kYes;
 };
 
-// Thread-safe: readers as Active says, updates under slots_lock.
+// Thread-safe: Active states the rule for readers; updates need slots_lock.
 class MemslotTable {
  public:
   explicit MemslotTable(const MemslotTableOptions& options);
-  // No reader and no updater may be left.
+  // REQUIRES: no reader and no updater is left.
   ~MemslotTable() = default;
   MemslotTable(const MemslotTable&) = delete;
   MemslotTable& operator=(const MemslotTable&) = delete;
 
-  // Outer of mmu_lock (mmu_core/LOCKING.md). Its holder waits for RCU readers,
+  // Outer to mmu_lock (mmu_core/LOCKING.md). Its holder waits for RCU readers,
   // so it must not be acquired inside an RCU read section.
   Mutex slots_lock;
 
-  // The set of address space `as_id` (CHECKed) as of now. Valid until the end
-  // of the RCU read section it was obtained in, or while slots_lock is held.
+  // The current set of address space `as_id` (CHECKed). Valid until the end of
+  // the RCU read section it was obtained in, or while slots_lock is held.
   const MemslotSet& Active(int as_id) const {
     MMU_CHECK(as_id >= 0 && as_id < address_spaces());
     return *spaces_[static_cast<size_t>(as_id)].active.load(
@@ -111,8 +115,8 @@ class MemslotTable {
   uint64_t max_gfn() const { return options_.max_gfn; }
 
   // Creates, moves, re-flags or deletes a slot. The checks are made in the
-  // order of SLOT-01..14 and the first failure decides; the ErrorDetail has the
-  // errno. After an error slots, generations and mappings are as before.
+  // order of SLOT-01..14 and the first failure is returned; the ErrorDetail has
+  // the errno. After an error slots, generations and mappings are unchanged.
   //
   //   INVALID_ARGUMENT     INVALID_SLOT, INVALID_FLAGS, UNALIGNED,
   //                        INVALID_RANGE, GPA_OUT_OF_RANGE, TOO_MANY_PAGES,
@@ -127,20 +131,21 @@ class MemslotTable {
   absl::Status SetRegion(const RegionRequest& request, MemslotTableHooks& hooks)
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(slots_lock);
 
-  // Switches the logging of slots of `as_id` on or off: what SetRegion does for
-  // one slot with another kMemslotLogDirtyPages, for all of them in one swap,
-  // however many there are. The hooks are called slot by slot, in the order of
-  // `slots`. Those that log, or do not, already are left alone. REQUIRES: the
-  // slots exist, none is named twice.
+  // Switches the logging of slots of `as_id` on or off. The effect is that of
+  // SetRegion with a changed kMemslotLogDirtyPages for each slot, but all slots
+  // change in one swap. The hooks are called slot by slot, in the order of
+  // `slots`. A slot whose logging already is as wanted is not touched.
+  // REQUIRES: the slots exist, none is named twice.
   //
-  // `when_certain` is called once nothing can fail any more, before the swap;
-  // not if nothing is to be switched.
+  // `when_certain` is called once the change can no longer fail, before the
+  // swap. It is not called if no slot has to be switched.
   //
   // RESOURCE_EXHAUSTED RESOURCE_EXHAUSTED_MEMORY (ENOMEM): nothing changed.
   // Waits as SetRegion.
   struct LoggedSlot {
     uint32_t id = 0;
-    // If logging goes on: the bitmap to mark in. Null: one is made.
+    // The bitmap to mark in if logging is switched on. Null: a bitmap is
+    // allocated.
     std::shared_ptr<DirtyBitmap> dirty_bitmap = nullptr;
   };
   enum class Logging : uint8_t { kOff, kOn };
@@ -150,20 +155,21 @@ class MemslotTable {
                              absl::FunctionRef<void()> when_certain)
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(slots_lock);
 
-  // The checks of SetRegion alone: what it would do, or its error. Holds as
-  // long as slots_lock is not let go of. The memory of a slot that shall be
-  // created need not be there yet.
+  // Makes only the checks of SetRegion. Returns the change that SetRegion would
+  // make, or its error. The result holds until slots_lock is released. The
+  // memory of a slot to be created need not exist yet.
   absl::StatusOr<RegionChange> CheckRegion(const RegionRequest& request) const
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(slots_lock);
 
-  // Whether bitmaps made from now on start all dirty. Replaces the value
-  // before; slots that log already are not affected (DL-14).
+  // Sets whether bitmaps made from now on start all dirty. Slots that already
+  // log are not affected (DL-14).
   void SetDirtyLogInitiallySet(InitiallySet initially_set)
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(slots_lock) {
     initially_set_ = initially_set;
   }
 
-  // Pages of all slots, and number of slots that log dirty pages (SLOT-29).
+  // The pages of all slots, and the number of slots that log dirty pages
+  // (SLOT-29).
   uint64_t total_pages() const {
     return total_pages_.load(std::memory_order_relaxed);
   }
@@ -171,13 +177,13 @@ class MemslotTable {
     return logging_slots_.load(std::memory_order_relaxed);
   }
 
-  // Makes the guards of SLOT-08 and SLOT-09 reachable.
+  // Lets a test reach the guards of SLOT-08 and SLOT-09.
   void SetTotalPagesForTest(uint64_t pages) {
     total_pages_.store(pages, std::memory_order_relaxed);
   }
 
-  // Makes SPTE-44 reachable. A generation of address space `as_id` is
-  // congruent to it modulo the number of spaces.
+  // Lets a test reach SPTE-44. A generation of address space `as_id` is
+  // congruent to `as_id` modulo the number of spaces.
   void SetGenerationForTest(int as_id, uint64_t generation)
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(slots_lock);
 
@@ -185,24 +191,25 @@ class MemslotTable {
   using SlotPtr = MemslotSet::SlotPtr;
 
   struct Space {
-    // Owns what `active` points to. Changed under slots_lock.
+    // Owns the set that `active` points to. Changed under slots_lock.
     std::unique_ptr<MemslotSet> owner;
     // Published with release; readers acquire.
     std::atomic<const MemslotSet*> active = nullptr;
   };
 
-  // SLOT-12 and SLOT-13, of a slot that shall be created or moved.
+  // Checks SLOT-12 and SLOT-13 for a slot to be created or moved.
   absl::Status CheckPlace(const RegionRequest& request,
                           const Memslot* old_slot) const
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(slots_lock);
 
-  // What a change needs. These return false or null if memory is not enough, or
-  // operator new throws (base/with_memory.h); they change nothing.
+  // The memory that a change needs. The functions below return false or null if
+  // memory runs out or operator new throws (base/with_memory.h); then they have
+  // changed nothing.
   struct Change {
-    // Of a slot that is deleted or moved; else null.
+    // Set if a slot is deleted or moved; else null.
     std::unique_ptr<MemslotSet> invalid_set;
     std::unique_ptr<MemslotSet> new_set;
-    SlotPtr new_slot;  // null if it is deleted
+    SlotPtr new_slot;  // null if the slot is deleted
   };
   bool Prepare(const RegionRequest& request, RegionChange change,
                const Memslot* old_slot, Change& prepared) const
@@ -211,16 +218,18 @@ class MemslotTable {
   SlotPtr MakeSlot(const RegionRequest& request, RegionChange change,
                    const Memslot* old_slot) const
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(slots_lock);
-  // The slot with other flags; `dirty_bitmap` may be null.
+  // A copy of the slot with other flags; `dirty_bitmap` may be null.
   SlotPtr WithFlags(const Memslot& old_slot, uint32_t flags,
                     std::shared_ptr<DirtyBitmap> dirty_bitmap) const
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(slots_lock);
-  // Gives `slot`, which logs, the bitmap that it needs: `kept` unless null.
+  // Gives `slot`, which logs, the bitmap that it needs: `kept`, or a new one if
+  // `kept` is null.
   bool SetBitmap(std::shared_ptr<DirtyBitmap> kept, Memslot& slot) const
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(slots_lock);
 
-  // One swap: `next` becomes the active set. `rmaps`: of a slot in it that has
-  // been given to PrepareSlot and was in no set before; else null.
+  // Makes one swap: `next` becomes the active set. `rmaps`: the rmaps of a slot
+  // in `next` that was passed to PrepareSlot and was in no set before; else
+  // null.
   void Publish(int as_id, std::unique_ptr<MemslotSet> next,
                LazySlotRmaps* rmaps, MemslotTableHooks& hooks)
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(slots_lock);
@@ -230,7 +239,7 @@ class MemslotTable {
   const MemslotTableOptions options_;
   std::vector<Space> spaces_;  // size immutable
   InitiallySet initially_set_ ABSL_GUARDED_BY(slots_lock) = InitiallySet::kNo;
-  // Written under slots_lock; relaxed: read for statistics.
+  // Written under slots_lock. Relaxed: read for statistics.
   std::atomic<uint64_t> total_pages_ = 0;
   std::atomic<int> logging_slots_ = 0;
 };

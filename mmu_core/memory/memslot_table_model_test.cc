@@ -1,5 +1,5 @@
-// Random requests against MemslotTable and against a list of slots that knows
-// the rules and nothing of sets, swaps or indexes.
+// Runs random requests on MemslotTable and on a list of slots that implements
+// the rules without sets, swaps or indexes.
 
 #include <gtest/gtest.h>
 

@@ -120,7 +120,7 @@ TEST(MemslotTableTest, ChangeOfAddressAndFlagIsAMove) {
   EXPECT_TRUE(t.Find(64)->dirty_log_enabled());
 }
 
-// Hooks that need no memory, as those of a VM.
+// Hooks that need no memory, like those of a VM.
 struct CountingHooks : MemslotTableHooks {
   void BeforeSwap(RegionChange, const Memslot*) override { ++calls; }
   void FlushShadowSlot(const Memslot&) override { ++calls; }
@@ -130,7 +130,7 @@ struct CountingHooks : MemslotTableHooks {
   int calls = 0;
 };
 
-// A table with rmaps from the start, and two slots; one logs.
+// A table with rmaps from the start and two slots, one of which logs.
 struct FailingTable {
   FailingTable() {
     EXPECT_TRUE(Set(Region(0, 0, 600)).ok());
@@ -264,7 +264,8 @@ TEST(MemslotTableTest, ReaderDelaysTheEndOfASwapAndSeesBit63) {
     // The new set is published without waiting for this reader ...
     while (&t.table.Active(0) == old_set) std::this_thread::yield();
     const MemslotSet& new_set = t.table.Active(0);
-    // ... but the swap cannot end, nor the old set go away, before it leaves.
+    // ... but before the reader leaves, the swap does not end and the old set
+    // is not freed.
     for (int i = 0; i < 1000; ++i) {
       EXPECT_EQ(new_set.generation(), uint64_t{2} | kGenerationInProgress);
       std::this_thread::yield();
@@ -370,11 +371,11 @@ TEST(MemslotTableTest, FlagsKeepLpageInfoAndMoveMakesItAnew) {
   EXPECT_EQ(t.Find(0)->lpage_info, first);
   EXPECT_EQ(t.Find(0)->lpage_info->Count(Gfn(3), Level::k2M), uint32_t{1});
 
-  // 2 MiB on: 2 MiB pages still fit, and the tracker is gone.
+  // Moved by 2 MiB: 2 MiB pages still fit, and the tracker is gone.
   ASSERT_TRUE(t.Set(MovedTo(Region(0, 0, 1024, kLog), 512)).ok());
   EXPECT_NE(t.Find(512)->lpage_info, first);
   EXPECT_EQ(t.Find(515)->lpage_info->Count(Gfn(515), Level::k2M), uint32_t{0});
-  // One page on: they do not.
+  // Moved by another page: they do not fit.
   ASSERT_TRUE(t.Set(MovedTo(Region(0, 0, 1024, kLog), 513)).ok());
   EXPECT_TRUE(t.Find(1024)->lpage_info->Disallowed(Gfn(1024), Level::k2M));
 }
@@ -398,7 +399,7 @@ TEST(MemslotTableTest, BitmapIsKeptWhileLoggingStaysOn) {
 
   ASSERT_TRUE(t.Set(MovedTo(region, 512)).ok());
   EXPECT_EQ(t.Find(512)->dirty_bitmap, nullptr);
-  EXPECT_EQ(bitmap.use_count(), 1);  // the table let go of it
+  EXPECT_EQ(bitmap.use_count(), 1);  // the table has dropped it
 
   ASSERT_TRUE(t.Set(WithFlags(MovedTo(region, 512), kLog)).ok());
   EXPECT_NE(t.Find(512)->dirty_bitmap, bitmap);

@@ -56,7 +56,7 @@ TEST(MemslotTest, MappingLevelIsLimitedByCallerSlotAndHost) {
   EXPECT_EQ(slot.MaxMappingLevel(Gfn(5), Level::k2M), Level::k2M);
   EXPECT_EQ(slot.MaxMappingLevel(Gfn(5), Level::k4K), Level::k4K);
   EXPECT_EQ(slot.MaxMappingLevel(Gfn(5), Level::k256T), Level::k1G);
-  // The second GiB sticks out of the slot.
+  // The second GiB reaches beyond the slot.
   EXPECT_EQ(slot.MaxMappingLevel(Gfn(k1GPages), Level::k1G), Level::k2M);
 
   const Memslot host_2m = MakeSlot(host, Level::k2M, 0, k1GPages);

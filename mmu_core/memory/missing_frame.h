@@ -1,16 +1,17 @@
-// A frame of borrowed memory that somebody needs and that is not there: found
-// to be missing in an RCU read section, asked for outside of it.
+// A frame of borrowed memory that is needed but missing. An RCU read section
+// finds it missing; it is asked for outside of the section.
 //
-// As a fault of KVM's, which lets the host fault the page in before it takes
-// mmu_lock:
+// A fault in KVM does the same: it lets the host fault the page in before it
+// takes mmu_lock.
 //
 //   1. RCU read section: memslot found, frame missing. Note.
 //   2. no section, no lock: Ask. The lender may block; the memslot may change,
 //      and the frame may go again
 //   3. RCU read section: all of 1 anew
 //
-// Each is asked for once on the way, so that a lender whose frames do not stay
-// holds nobody: what is missing in 3 the guest's next try finds out.
+// Each frame is asked for only once, so that a lender whose frames do not stay
+// cannot hold up the caller. If a frame is still missing in 3, the guest's next
+// try deals with it.
 
 #ifndef MMU_CORE_MEMORY_MISSING_FRAME_H_
 #define MMU_CORE_MEMORY_MISSING_FRAME_H_
@@ -32,21 +33,23 @@ class MissingFrame {
   MissingFrame(const MissingFrame&) = delete;
   MissingFrame& operator=(const MissingFrame&) = delete;
 
-  // Whether `gfn` of `slot` is to be asked for: it is borrowed and was not
-  // asked for by this. Then it is noted, with its memory, and Ask must follow.
-  // REQUIRES: slot.backing; slot.Contains(gfn).
+  // Returns whether `gfn` of `slot` should be asked for: the memory is
+  // borrowed, and this object has not asked for that page yet. If so, notes the
+  // page and its memory, and Ask must follow. REQUIRES: slot.backing;
+  // slot.Contains(gfn).
   bool Note(const Memslot& slot, Gfn gfn, AccessKind kind);
   bool noted() const { return backing_ != nullptr; }
 
-  // Asks for what was noted, once. Errors: FAILED_PRECONDITION
-  // HOST_FRAME_MISSING (EFAULT). May block, as FrameLender::MakePresent, with
-  // whose demands this is called. REQUIRES: noted(), which it ends.
+  // Asks once for the page that was noted. Errors: FAILED_PRECONDITION
+  // HOST_FRAME_MISSING (EFAULT). May block and is called under the same
+  // conditions as FrameLender::MakePresent. REQUIRES: noted(), which is false
+  // afterwards.
   absl::Status Ask();
-  // The lender wants to be asked again; only after Ask.
+  // The lender wants to be asked again. Valid only after Ask.
   bool not_yet() const { return not_yet_; }
 
  private:
-  std::shared_ptr<const Backing> backing_;  // of what is to be asked for
+  std::shared_ptr<const Backing> backing_;  // the memory of the noted page
   Hva hva_;
   Gfn gfn_;
   AccessKind kind_ = AccessKind::kRead;

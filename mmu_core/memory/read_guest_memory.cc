@@ -36,8 +36,9 @@ void CopyWords(std::byte* memory, absl::Span<std::byte> out) {
   }
 }
 
-// Copies from `gpa` on what is in one slot. How much that was; less than there
-// is if `missing` has noted a frame. REQUIRES: an RCU read section.
+// Copies the part of `out` that lies in the slot at `gpa`. Returns the number
+// of bytes copied, which is smaller than that part if `missing` has noted a
+// frame. REQUIRES: an RCU read section.
 absl::StatusOr<size_t> ReadFromSlot(const MemslotSet& set, Gpa gpa,
                                     absl::Span<std::byte> out,
                                     MissingFrame& missing) {

@@ -14,14 +14,19 @@
 
 namespace mmu {
 
-// Copies guest memory of address space 0 to `out` word by word; a vCPU that
-// writes meanwhile leaves each 8-byte word old or new. INVALID_ARGUMENT
-// UNALIGNED (EINVAL) unless `gpa` and the size are multiples of 8; OUT_OF_RANGE
-// GPA_OUT_OF_RANGE if the range is not wholly inside memslots;
-// FAILED_PRECONDITION NO_CONTENTS for a memslot of metadata only, and
-// HOST_FRAME_MISSING (EFAULT) if whoever lends the memory has no frame to give.
-// Frames that are missing are asked for, which may block. `out` is undefined
-// after an error. Takes no lock. Not inside an RCU read section.
+// Copies guest memory of address space 0 to `out` word by word. If a vCPU
+// writes meanwhile, each 8-byte word is old or new. Missing frames are asked
+// for, which may block. `out` is undefined after an error. Takes no lock. Not
+// to be called inside an RCU read section. Errors:
+//
+//   INVALID_ARGUMENT     UNALIGNED (EINVAL): `gpa` and the size must be
+//   multiples
+//                        of 8
+//   OUT_OF_RANGE         GPA_OUT_OF_RANGE: the range is not wholly inside
+//                        memslots
+//   FAILED_PRECONDITION  NO_CONTENTS: a memslot is metadata only
+//   FAILED_PRECONDITION  HOST_FRAME_MISSING (EFAULT): the lender of the memory
+//                        cannot provide a frame
 absl::Status ReadGuestMemory(const MemslotTable& slots, Gpa gpa,
                              absl::Span<std::byte> out);
 

@@ -1,5 +1,5 @@
-// What a caller asks of the memslot table, and the checks that need nothing
-// but the request.
+// A request to the memslot table, and the checks that need nothing but the
+// request.
 
 #ifndef MMU_CORE_MEMORY_REGION_REQUEST_H_
 #define MMU_CORE_MEMORY_REGION_REQUEST_H_
@@ -20,7 +20,7 @@ class DirtyBitmap;
 
 // Ids that callers may use: 0..32763 (SLOT-01).
 inline constexpr uint32_t kUserMemslots = 32764;
-// Pages of one slot at most (SLOT-07).
+// Maximum number of pages of one slot (SLOT-07).
 inline constexpr uint64_t kMaxMemslotPages = (uint64_t{1} << 31) - 1;
 
 // A value.
@@ -30,11 +30,12 @@ struct RegionRequest {
   Gpa gpa;
   uint64_t size_bytes = 0;  // 0 deletes the slot
   Hva userspace_addr;       // of the first page
-  // What is mapped at userspace_addr; may be null if nothing is yet (SLOT-04).
-  // Only for a slot that does not exist: a changed slot keeps its backing.
+  // The memory mapped at userspace_addr; may be null if none is mapped yet
+  // (SLOT-04). Set only for a slot that does not exist: a changed slot keeps
+  // its backing.
   std::shared_ptr<Backing> backing;
-  // For a request that switches logging on: the bitmap to mark in. Null: one is
-  // made, which may fail.
+  // The bitmap to mark in, for a request that switches logging on. Null: a
+  // bitmap is allocated, which may fail.
   std::shared_ptr<DirtyBitmap> dirty_bitmap;
 
   uint32_t id() const { return IdOfSlot(slot); }
@@ -51,7 +52,7 @@ enum class RegionChange : uint8_t {
   kFlagsOnly,
 };
 
-// SLOT-01..07, in that order; the first failure decides. Errors as
+// Checks SLOT-01..07, in that order, and returns the first failure. Errors as
 // MemslotTable::SetRegion.
 absl::Status CheckRegionRequest(const RegionRequest& request,
                                 int address_spaces);

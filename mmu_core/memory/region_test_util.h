@@ -1,4 +1,4 @@
-// A memslot table with hooks that write down what they were told.
+// A memslot table with hooks that record their calls.
 
 #ifndef MMU_CORE_MEMORY_REGION_TEST_UTIL_H_
 #define MMU_CORE_MEMORY_REGION_TEST_UTIL_H_
@@ -89,7 +89,7 @@ inline RegionRequest Deleted(RegionRequest request) {
   return request;
 }
 
-// Thread-compatible, apart from what MemslotTable itself allows.
+// Thread-compatible, except where MemslotTable itself allows more.
 struct TestTable {
   explicit TestTable(InvalidationGate* invalidations = nullptr)
       : table({.max_gfn = kTestMaxGfn,

@@ -1,4 +1,4 @@
-// What SetRegion refuses, with which errno, and in which order.
+// The requests that SetRegion refuses, the errnos, and the order of the checks.
 
 #include <gtest/gtest.h>
 #include <sys/mman.h>
@@ -188,7 +188,7 @@ TEST_F(RegionValidationTest, HvaSizeAndReadonlyOfALiveSlotAreFixed) {
   EXPECT_EQ(Set(request), "MEMSLOT_IMMUTABLE size_bytes EINVAL");
   EXPECT_EQ(Set(WithFlags(region, kMemslotReadonly)),
             "MEMSLOT_IMMUTABLE flags EINVAL");
-  // A move does not open a back door.
+  // A move cannot be used to change the flag.
   EXPECT_EQ(Set(WithFlags(MovedTo(region, 64), kMemslotReadonly)),
             "MEMSLOT_IMMUTABLE flags EINVAL");
   EXPECT_EQ(t_.generation(), uint64_t{2});  // of the creation

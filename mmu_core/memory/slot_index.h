@@ -1,15 +1,14 @@
 // Memslots in the order of a key, in chunks that several indexes share.
 //
-// Sets of memslots follow each other, each different from the one before in a
-// few slots of tens of thousands (memory/memslot_set.h). So an index keeps its
-// slots in chunks. A copy of an index shares all chunks with the original; a
-// change of the copy replaces the chunk concerned, and the original stays what
-// it is:
+// Successive sets of memslots differ in a few slots out of tens of thousands
+// (memory/memslot_set.h). So an index keeps its slots in chunks. A copy of an
+// index shares all chunks with the original. A change of the copy replaces only
+// the changed chunk, and the original stays as it is:
 //
 //   index   [ first key, chunk | first key, chunk | ... ]
 //   chunk   [ slot | slot | ... ]        1 to kMaxChunk, ascending by key
 //
-// Of n slots a copy and a change cost about kMaxChunk + n / kMaxChunk steps.
+// With n slots, a copy and a change cost about kMaxChunk + n / kMaxChunk steps.
 
 #ifndef MMU_CORE_MEMORY_SLOT_INDEX_H_
 #define MMU_CORE_MEMORY_SLOT_INDEX_H_
@@ -26,18 +25,18 @@
 
 namespace mmu {
 
-// `Order` says what is kept and how it is ordered:
+// `Order` defines the entries and their order:
 //
 //   Entry                     const Memslot*, or a shared_ptr that owns it
-//   Key                       ordered, and of no two slots the same
+//   Key                       ordered; no two slots have the same key
 //   KeyOf(const Memslot&)
 //   kHasBound                 whether FromBound is used; then also
 //   Bound                     ordered
 //   BoundOf(const Memslot&)
 //
-// Thread-compatible: copies share what they only read, so a copy may be changed
-// and destroyed while others read the original. Copies are made and destroyed
-// by one thread at a time.
+// Thread-compatible. Shared chunks are only read, so a copy may be changed and
+// destroyed while other threads read the original. Copies are made and
+// destroyed by one thread at a time.
 template <typename Order>
 class SlotIndex {
   struct Chunk;
@@ -83,7 +82,7 @@ class SlotIndex {
     size_t at_ = 0;
   };
 
-  // Slots that follow each other. Valid as long as the index is not changed.
+  // Consecutive slots. Valid as long as the index is not changed.
   class Range {
    public:
     Range() = default;
@@ -91,7 +90,7 @@ class SlotIndex {
     Iterator begin() const { return begin_; }
     Iterator end() const { return end_; }
     bool empty() const { return begin_ == end_; }
-    // Counts them.
+    // Linear: counts the slots.
     size_t size() const {
       return static_cast<size_t>(std::distance(begin_, end_));
     }
@@ -124,8 +123,8 @@ class SlotIndex {
     return it != end() && Order::KeyOf(**it) == key ? it : end();
   }
 
-  // The slots from the first chunk on that has one whose bound is above
-  // `bound`: all before have none.
+  // The slots from the first chunk on that contains a slot whose bound is above
+  // `bound`. No earlier chunk contains one.
   Range FromBound(const Bound& bound) const {
     static_assert(Order::kHasBound);
     const auto place =
@@ -134,7 +133,7 @@ class SlotIndex {
     return {{places_.data() + (place - places_.begin()), 0}, end()};
   }
 
-  // REQUIRES: no slot with its key is there.
+  // REQUIRES: the index has no slot with the same key.
   void Insert(Entry entry) {
     const Key key = Order::KeyOf(*entry);
     if (places_.empty()) {
@@ -149,7 +148,7 @@ class SlotIndex {
               Order::KeyOf(*places_[place].chunk->slots[at - 1]) != key);
     const size_t changed = place;
     if (places_[place].chunk->slots.size() == kMaxChunk) {
-      // Who adds slots in ascending order fills each chunk.
+      // A caller that adds slots in ascending order fills each chunk.
       const size_t keep =
           at == kMaxChunk && place + 1 == places_.size() ? at : kMaxChunk / 2;
       Split(place, keep);
@@ -164,7 +163,7 @@ class SlotIndex {
     UpdateFrom(changed);
   }
 
-  // Puts `entry` in the place of the slot with its key. REQUIRES: there is one.
+  // Replaces the slot that has the key of `entry`. REQUIRES: there is one.
   void Replace(Entry entry) {
     const Key key = Order::KeyOf(*entry);
     const size_t place = PlaceAfter(key) - 1;
@@ -174,7 +173,7 @@ class SlotIndex {
     UpdateFrom(place);
   }
 
-  // REQUIRES: a slot with this key is there.
+  // REQUIRES: the index has a slot with this key.
   void Erase(const Key& key) {
     size_t place = PlaceAfter(key) - 1;
     const size_t at = EntryAfter(place, key) - 1;
@@ -184,8 +183,8 @@ class SlotIndex {
     if (place > 0 && SizeOf(place - 1) + SizeOf(place) <= kMaxChunk / 2) {
       --place;
     }
-    // Chunks that are small together become one, so that there are never many
-    // more of them than the slots need.
+    // Two small neighbouring chunks become one, so that the number of chunks
+    // stays close to what the slots need.
     if (place + 1 < places_.size() &&
         SizeOf(place) + SizeOf(place + 1) <= kMaxChunk / 2) {
       const std::vector<Entry>& next = places_[place + 1].chunk->slots;
@@ -205,24 +204,24 @@ class SlotIndex {
   };
   struct Place {
     Key first;
-    // Changed only while this index is the only one that has it.
+    // Changed only while this index is the chunk's only owner.
     std::shared_ptr<Chunk> chunk;
     Bound chunk_max;  // the largest bound in the chunk
-    Bound max;        // in this chunk and all before it
+    Bound max;        // over this chunk and all before it
   };
 
   size_t SizeOf(size_t place) const {
     return places_[place].chunk->slots.size();
   }
 
-  // The first place that begins above `key`.
+  // The first place whose first key is above `key`.
   size_t PlaceAfter(const Key& key) const {
     return static_cast<size_t>(
         std::partition_point(places_.begin(), places_.end(),
                              [&](const Place& p) { return p.first <= key; }) -
         places_.begin());
   }
-  // The first entry of the chunk above `key`.
+  // The first entry of the chunk whose key is above `key`.
   size_t EntryAfter(size_t place, const Key& key) const {
     const std::vector<Entry>& slots = places_[place].chunk->slots;
     return static_cast<size_t>(std::partition_point(slots.begin(), slots.end(),
@@ -242,7 +241,8 @@ class SlotIndex {
     }
     return *chunk;
   }
-  // Leaves the first `keep` slots in the chunk; the others get one behind it.
+  // Keeps the first `keep` slots in the chunk; the others get a new chunk
+  // behind it.
   void Split(size_t place, size_t keep) {
     auto upper = std::make_shared<Chunk>();
     const auto middle = static_cast<std::ptrdiff_t>(keep);
@@ -254,8 +254,8 @@ class SlotIndex {
     places_.insert(places_.begin() + static_cast<std::ptrdiff_t>(place) + 1,
                    {places_[place].first, std::move(upper), Bound(), Bound()});
   }
-  // What is said about the two places that a change can concern, and the
-  // largest bounds of those behind.
+  // Updates first key and chunk bound of the two places that a change can
+  // concern, and the largest bounds of all places from there on.
   void UpdateFrom(size_t place) {
     for (size_t i = place; i < std::min(place + 2, places_.size()); ++i) {
       const std::vector<Entry>& slots = places_[i].chunk->slots;
