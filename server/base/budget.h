@@ -1,6 +1,5 @@
-// How much of one kind there may be at a time: calls, streams, waits,
-// operations. Each kind has a budget of its own, so that none can use up what
-// another needs.
+// Limits on the number of calls, streams, waits and operations at a time. Each
+// kind has a budget of its own, so that no kind can use up the room of another.
 
 #ifndef SERVER_BASE_BUDGET_H_
 #define SERVER_BASE_BUDGET_H_
@@ -18,18 +17,18 @@
 
 namespace mmud {
 
-// What GetCapabilities and the metrics say about a budget.
+// The use of a budget, for GetCapabilities and the metrics.
 struct BudgetUse {
   std::string name;
-  int64_t limit = 0;    // 0: there is none
-  int64_t used = 0;     // of a budget per key: by the key that uses most
-  int64_t refused = 0;  // calls, since the start
+  int64_t limit = 0;    // 0: no limit
+  int64_t used = 0;     // of a budget per key: the largest use of any key
+  int64_t refused = 0;  // calls refused since the start
 };
 
 // Thread-safe. Outlives its places.
 class Budget {
  public:
-  // One taken unit; gives it back when it goes. Movable.
+  // One unit of the budget, given back on destruction. Movable.
   class Place {
    public:
     Place() = default;
@@ -52,9 +51,9 @@ class Budget {
     std::string key_;
   };
 
-  // `name` is the limit's, as in the flag. `what` is what is counted, in the
-  // plural: "streams are open". Whoever is refused is told to try again after
-  // `retry_delay`.
+  // `name` is the limit's name, as in the flag. `what` names the counted
+  // things, in the plural: "streams are open". A refused caller is told to try
+  // again after `retry_delay`.
   Budget(std::string name, int64_t limit, std::string what,
          absl::Duration retry_delay)
       : name_(std::move(name)),
@@ -64,9 +63,9 @@ class Budget {
   Budget(const Budget&) = delete;
   Budget& operator=(const Budget&) = delete;
 
-  // RESOURCE_EXHAUSTED LIMIT_EXCEEDED with the limit's name and a delay.
-  // Places of different keys, such as names of VMs, are counted apart: each
-  // key has `limit` of them.
+  // Takes one unit. RESOURCE_EXHAUSTED LIMIT_EXCEEDED with the limit's name and
+  // a delay. Places of different keys, such as names of VMs, are counted apart:
+  // each key has `limit` of them.
   absl::StatusOr<Place> Take(absl::string_view key = "");
 
   BudgetUse Use() const;
@@ -79,7 +78,7 @@ class Budget {
   const std::string what_;
   const absl::Duration retry_delay_;
   mutable absl::Mutex mu_;
-  // Keys with at least one place.
+  // Places in use, for each key that has at least one.
   std::map<std::string, int64_t, std::less<>> used_ ABSL_GUARDED_BY(mu_);
   int64_t refused_ ABSL_GUARDED_BY(mu_) = 0;
 };

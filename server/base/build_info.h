@@ -1,4 +1,4 @@
-// What was built, and how.
+// The version, the compiler and the build mode of this binary.
 
 #ifndef SERVER_BASE_BUILD_INFO_H_
 #define SERVER_BASE_BUILD_INFO_H_

@@ -16,8 +16,8 @@
 
 namespace mmud {
 
-// A value that a caller sent, for use in a message: quoted, escaped and cut
-// off after some characters.
+// Makes a caller's value fit for an error message: quoted, escaped and cut off
+// after some characters.
 std::string Quote(absl::string_view value);
 
 // INVALID_ARGUMENT about one field of the request. `message` names the field,
@@ -33,22 +33,22 @@ absl::Status WrongValue(mmu::Reason reason, absl::string_view field,
 absl::Status ApiError(absl::StatusCode code, mmu::Reason reason,
                       absl::string_view message);
 
-// An error about a resource: `type` such as "mmud.v1.Vm", `name` such as
-// "vms/alpha". Becomes google.rpc.ResourceInfo.
+// Attaches a resource to an error: `type` such as "mmud.v1.Vm", `name` such as
+// "vms/alpha". It becomes google.rpc.ResourceInfo.
 absl::Status WithResource(absl::Status status, absl::string_view type,
                           absl::string_view name);
 
-// The same about a VM, by its name, "vms/alpha".
+// WithResource for a VM, by its name, "vms/alpha".
 absl::Status AboutVm(absl::Status status, absl::string_view vm);
 
-// Becomes google.rpc.RetryInfo.
+// Attaches a delay. It becomes google.rpc.RetryInfo.
 absl::Status WithRetryDelay(absl::Status status, absl::Duration delay);
 
-// The same error, with `prefix` in front of the field that it names; if it
-// names none, `prefix` without its last dot becomes the field.
+// The same error with `prefix` in front of its field. An error without a field
+// gets `prefix`, without its last dot, as its field.
 absl::Status InField(absl::Status status, absl::string_view prefix);
 
-// The same error, about `field` and not about the one that it names.
+// The same error with `field` in place of its field.
 absl::Status OfField(absl::Status status, absl::string_view field);
 
 // What a request calls a parameter of mmu_core.
@@ -73,15 +73,15 @@ struct ApiErrorDetail {
 };
 ApiErrorDetail ApiDetailOf(const absl::Status& status);
 
-// Errors that many calls share.
+// Errors that many calls return.
 absl::Status VmNotFound(absl::string_view name);
 absl::Status VmDeleted(absl::string_view name);
 absl::Status MemslotNotFound(absl::string_view name);
 absl::Status WorkloadNotFound(absl::string_view name);
 absl::Status OperationNotFound(absl::string_view name);
 absl::Status DrainingError();
-// RESOURCE_EXHAUSTED LIMIT_EXCEEDED. `limit` is the name of the limit, where
-// there is one the flag's; it becomes ErrorInfo.metadata["limit"].
+// RESOURCE_EXHAUSTED LIMIT_EXCEEDED. `limit` is the name of the limit, which is
+// its flag's name if it has a flag; it becomes ErrorInfo.metadata["limit"].
 absl::Status LimitExceeded(absl::string_view limit, absl::string_view message);
 
 }  // namespace mmud

@@ -13,7 +13,8 @@
 namespace mmud {
 
 std::string MakeEtag(absl::string_view state) {
-  // FNV-1a: nobody attacks an etag, and absl::Hash differs by process.
+  // FNV-1a: an etag needs no resistance to attacks, and absl::Hash differs
+  // between processes.
   uint64_t hash = 0xcbf29ce484222325;
   for (const char c : state) {
     hash = (hash ^ static_cast<unsigned char>(c)) * 0x100000001b3;

@@ -10,11 +10,11 @@
 
 namespace mmud {
 
-// The same for the same text in every process.
+// The etag of `state`. The same text gives the same etag in every process.
 std::string MakeEtag(absl::string_view state);
 
-// OK if `wanted` is empty or `actual`; ABORTED ETAG_MISMATCH about `resource`
-// of type `type` otherwise.
+// OK if `wanted` is empty or equal to `actual`. Otherwise ABORTED ETAG_MISMATCH
+// about `resource` of type `type`.
 absl::Status CheckEtag(absl::string_view wanted, absl::string_view actual,
                        absl::string_view type, absl::string_view resource);
 

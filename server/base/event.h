@@ -1,4 +1,4 @@
-// Something that happens once, and can be waited for.
+// An event that happens once and can be waited for.
 
 #ifndef SERVER_BASE_EVENT_H_
 #define SERVER_BASE_EVENT_H_
@@ -11,18 +11,19 @@
 
 namespace mmud {
 
-// absl::Notification, but for its timeouts: see mmu_core/sync/timed_wait.h.
-// Thread-safe.
+// As absl::Notification, except for its timeouts: see
+// mmu_core/sync/timed_wait.h. Thread-safe.
 class Event {
  public:
-  // Has happened from now on. Again: changes nothing.
+  // Marks the event as happened. Calling it again changes nothing.
   void Set() {
     mmu::MutexLock lock(mu_);
     set_ = true;
     changed_.NotifyAll();
   }
 
-  // Waits until Set was called, at most for `timeout`: true if it was.
+  // Waits until Set is called, at most for `timeout`. Returns whether it was
+  // called.
   bool WaitFor(absl::Duration timeout) {
     const mmu::MonotonicTime deadline = mmu::MonotonicTime::Now() + timeout;
     mmu::MutexLock lock(mu_);

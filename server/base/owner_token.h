@@ -1,8 +1,8 @@
-// The secret by which the owner of a dirty log is known.
+// The secret that identifies the owner of a dirty log.
 //
-// Whoever owns a log makes its token up; a call that carries it may change the
-// log. The daemon looks at the token once, when the call comes in, and knows
-// the owner by the hash from then on: no answer, operation, log line or
+// The owner of a log makes up its token; a call with that token may change the
+// log. The daemon hashes the token once, when the call comes in, and from then
+// on identifies the owner by the hash: no answer, operation, log line or
 // remembered request contains a token.
 
 #ifndef SERVER_BASE_OWNER_TOKEN_H_
@@ -19,11 +19,12 @@ namespace mmud {
 inline constexpr size_t kMinOwnerTokenBytes = 16;
 inline constexpr size_t kMaxOwnerTokenBytes = 64;
 
-// SHA-256 of any bytes.
+// SHA-256 of `bytes`.
 mmu::OwnerKey Sha256(absl::string_view bytes);
 
-// The key of whoever sent `token` in the field `owner_token`.
-// INVALID_OWNER_TOKEN by its length, which is all that the error tells of it.
+// The key of the caller that sent `token` in the field `owner_token`.
+// INVALID_OWNER_TOKEN if its length is wrong; the error tells nothing of the
+// token but its length.
 absl::StatusOr<mmu::OwnerKey> ToOwnerKey(absl::string_view token);
 
 }  // namespace mmud

@@ -16,7 +16,7 @@ std::string Hex(const mmu::OwnerKey& key) {
       reinterpret_cast<const char*>(key.bytes.data()), key.bytes.size()));
 }
 
-// The examples of FIPS 180-2, appendix B, and the hash of nothing.
+// The examples of FIPS 180-2, appendix B, and the hash of no bytes.
 TEST(OwnerToken, HashesAsTheStandardDoes) {
   EXPECT_EQ(Hex(Sha256("abc")),
             "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad");

@@ -92,7 +92,7 @@ void RequestIdCache::AnswerTurn(const std::string& id,
 void RequestIdCache::EndTurn(const std::string& id, const bool& answered) {
   mmu::MutexLock lock(mu_);
   if (answered) return;
-  // Whoever waits, or comes next, finds nothing and has the turn.
+  // The next caller, waiting or new, finds no entry and gets the turn.
   entries_.erase(id);
   turn_over_.NotifyAll();
 }

@@ -25,44 +25,45 @@ namespace mmud {
 // OK for a UUID of version 4 in its usual form; INVALID_REQUEST_ID otherwise.
 absl::Status CheckRequestId(absl::string_view request_id);
 
-// The first call with an id computes the answer; calls with the same id and
-// the same request get that answer for ten minutes, and wait for it while it
-// is being computed. Only answers are kept: a call that fails, be it for its
-// own deadline or because its caller left, fails alone. The next of those that
-// waited for it, or else the next to come, is tried afresh. That is safe though
-// a call that failed may have done a part of its work (a clear cancelled
-// between two steps, a StartDirtyLog given up while it splits): what was done
-// stays done, and doing it again changes nothing.
+// The first call with an id computes the answer. Calls with the same id and the
+// same request get that answer for ten minutes, and wait for it while it is
+// being computed.
 //
-// Where it does not, since the work goes on without its call, the call's turn
-// goes on as well (Turn): calls with the id wait for the end of the work, and
-// get its answer.
+// Only answers are kept. A call that fails, for example at its own deadline or
+// because its caller left, fails alone: the next call with the id, waiting or
+// new, computes afresh. That is safe even if the failed call did a part of its
+// work (a clear cancelled between two steps, a StartDirtyLog given up while it
+// splits): the part stays done, and repeating it changes nothing.
 //
-// Of a request only a hash is kept. It merely tells whether an id was used for
-// two different requests, which is a mistake of the caller: should the hashes
-// of these be equal, too (1 in 2^64), it is not told of its mistake and gets
-// the first answer. No answer is found by its hash. Thread-safe.
+// Work that goes on after its call keeps the call's turn (Turn): calls with the
+// id wait for the end of the work, and get its answer.
+//
+// Only a hash of each request is kept. It serves to detect an id that was used
+// for two different requests, which is a mistake of the caller. If the hashes
+// of the two are equal as well (1 in 2^64), the mistake goes unnoticed and the
+// caller gets the first answer. Answers are found by id, never by hash.
+// Thread-safe.
 class RequestIdCache {
  public:
   struct Options {
     absl::Duration time_to_live = absl::Minutes(10);
-    // More bytes than this push the oldest answers out. Counted are the answer
-    // and kBytesPerEntry.
+    // If the answers take more bytes than this, the oldest are dropped. Each
+    // answer counts its own size and kBytesPerEntry.
     size_t max_bytes = size_t{64} << 20;
     std::function<mmu::MonotonicTime()> now = [] {
       return mmu::MonotonicTime::Now();
     };
   };
 
-  // What an answer costs besides its own bytes: its id, twice, and its place
-  // in the containers.
+  // Overhead of an answer beyond its own bytes: its id, twice, and its place in
+  // the containers.
   static constexpr size_t kBytesPerEntry = 384;
 
   RequestIdCache() : RequestIdCache(Options()) {}
   explicit RequestIdCache(Options options);
 
-  // The right to compute the answer of one id. Ends without an answer when it
-  // is destroyed; then the next call has it. Thread-safe. The cache outlives
+  // The right to compute the answer of one id. If it is destroyed without an
+  // answer, the right passes to the next call. Thread-safe. The cache outlives
   // it.
   class Turn {
    public:
@@ -72,7 +73,7 @@ class RequestIdCache {
     Turn(const Turn&) = delete;
     Turn& operator=(const Turn&) = delete;
 
-    // The first answer counts.
+    // Sets the answer; only the first call has an effect.
     void Answer(const std::string& answer) {
       cache_.AnswerTurn(id_, answer, &answered_);
     }
@@ -84,20 +85,21 @@ class RequestIdCache {
   };
   using SharedTurn = std::shared_ptr<Turn>;
 
-  // `request` is everything that makes two requests the same, the method's
-  // name included. An empty id just computes. `compute` is called on this
-  // thread, at most once, while no other call with this id computes. A waiting
-  // call looks at `keep_waiting` now and then, gives up when that returns an
-  // error, and returns it. INVALID_REQUEST_ID; REQUEST_ID_REUSED if the id came
+  // Returns the answer of `id`, computed or remembered. `request` is everything
+  // that makes two requests the same, including the method's name. With an
+  // empty id it only computes. `compute` is called on this thread, at most
+  // once, while no other call with this id computes. A waiting call calls
+  // `keep_waiting` now and then; if that returns an error, the call gives up
+  // and returns the error. INVALID_REQUEST_ID; REQUEST_ID_REUSED if the id came
   // with another request.
   absl::StatusOr<std::string> Run(
       absl::string_view request_id, absl::string_view request,
       const std::function<absl::Status()>& keep_waiting,
       const std::function<absl::StatusOr<std::string>()>& compute);
 
-  // The same for work that goes on when its call has given up: `compute` gets
-  // the turn, null if the id is empty, and leaves it with the work, which gives
-  // the answer that `compute` would have returned.
+  // As Run, for work that goes on after its call has given up: `compute` gets
+  // the turn, null if the id is empty, and passes it to the work. At its end
+  // the work passes the turn the answer that `compute` would have returned.
   absl::StatusOr<std::string> RunWithTurn(
       absl::string_view request_id, absl::string_view request,
       const std::function<absl::Status()>& keep_waiting,
@@ -106,7 +108,7 @@ class RequestIdCache {
   size_t size() const;
 
  private:
-  // Answered, or somebody's turn to compute.
+  // An answer, or the turn of a call that computes it.
   struct Entry {
     size_t request_hash = 0;
     bool done = false;
@@ -115,7 +117,7 @@ class RequestIdCache {
   };
   enum class Found : uint8_t { kMyTurn, kAnswer, kComputing };
 
-  // What `id` says now; an answer goes to `answer`. REQUEST_ID_REUSED.
+  // The state of `id`; an answer is stored in `answer`. REQUEST_ID_REUSED.
   absl::StatusOr<Found> FindLocked(const std::string& id, size_t request_hash,
                                    std::string* answer)
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);

@@ -121,7 +121,7 @@ TEST(RequestIdCache, LargeRequestsPushNoAnswerOut) {
   EXPECT_EQ(*cache.Run(id(0), bitmap, Keep, std::ref(counter)), "answer1");
 }
 
-// The rule that the API promises.
+// The number of answers that the API promises to keep.
 TEST(RequestIdCache, KeepsAHundredThousandAnswersOfClears) {
   RequestIdCache cache;
   const std::string answer(200, 'x');  // four counts and an MmuCost
@@ -152,7 +152,7 @@ TEST(RequestIdCache, ASecondCallWaitsForTheFirst) {
   });
   started.WaitForNotification();
   Counter counter;
-  // The second call finishes the first one from within its own waiting, which
+  // The second call finishes the first one from within its own wait, which
   // proves that it waits.
   const auto second = cache.Run(
       kId, "r",
@@ -189,7 +189,7 @@ TEST(RequestIdCache, ACallThatWaitedForOneThatFailedComputesItself) {
                 std::ref(counter)),
             "answer1");
   first.join();
-  // And its answer is the one that is remembered.
+  // The second call's answer is the one that is remembered.
   EXPECT_EQ(*cache.Run(kId, "r", Keep, std::ref(counter)), "answer1");
 }
 
@@ -247,8 +247,8 @@ TEST(RequestIdCache, OfThoseThatWaitedOneAtATimeComputes) {
   EXPECT_EQ(failed, kWaiters / 2);
 }
 
-// The work of the first call goes on when that has given up, and answers the
-// retry at its end.
+// The work of the first call goes on after that call has given up, and at its
+// end answers the retry.
 TEST(RequestIdCache, ARetryGetsTheAnswerOfWorkThatGoesOn) {
   RequestIdCache cache;
   RequestIdCache::SharedTurn work;
@@ -262,7 +262,7 @@ TEST(RequestIdCache, ARetryGetsTheAnswerOfWorkThatGoesOn) {
   EXPECT_EQ(*cache.Run(
                 kId, "r",
                 [&work] {
-                  // It waits; and the first answer counts.
+                  // The retry waits, and of two answers the first counts.
                   if (work != nullptr) {
                     work->Answer("done");
                     work->Answer("done twice");
@@ -273,7 +273,7 @@ TEST(RequestIdCache, ARetryGetsTheAnswerOfWorkThatGoesOn) {
                 std::ref(counter)),
             "done");
   EXPECT_EQ(counter.count, 0);
-  // And to whoever comes after the end.
+  // A call after the end gets the answer, too.
   EXPECT_EQ(*cache.Run(kId, "r", Keep, std::ref(counter)), "done");
   EXPECT_EQ(cache.size(), 1u);
 }

@@ -34,7 +34,7 @@ bool IsVmId(absl::string_view id) {
   });
 }
 
-// A number as this daemon writes it: no sign, no space, no leading zero.
+// Parses a number in the daemon's spelling: no sign, no space, no leading zero.
 template <typename Number>
 bool ParseCanonical(absl::string_view text, Number* number) {
   return absl::SimpleAtoi(text, number) && absl::StrCat(*number) == text;

@@ -17,8 +17,8 @@ namespace mmud {
 
 inline constexpr uint32_t kMaxSlot = 32763;
 
-// {vm}: 1 to 63 of a-z, 0-9 and '-', neither beginning nor ending with '-'.
-// INVALID_NAME about `field`.
+// Checks the id {vm}: 1 to 63 of a-z, 0-9 and '-', neither beginning nor ending
+// with '-'. INVALID_NAME about `field`.
 absl::Status CheckVmId(absl::string_view id, absl::string_view field);
 absl::Status CheckVmName(absl::string_view name, absl::string_view field);
 std::string VmName(absl::string_view id);
@@ -33,30 +33,31 @@ std::string MakeMemslotName(absl::string_view vm_name, uint32_t slot);
 
 struct WorkloadName {
   std::string vm;    // the VM's name
-  std::string name;  // as this daemon writes it
+  std::string name;  // in the daemon's spelling
 };
 absl::StatusOr<WorkloadName> ParseWorkloadName(absl::string_view name,
                                                absl::string_view field);
-// Of a workload that begins: no other ever has it.
+// A name for a new workload; it is never used twice.
 std::string NewWorkloadName(absl::string_view vm_name);
 
-// The name as this daemon writes it. INVALID_NAME unless it is
+// The name in the daemon's spelling. INVALID_NAME unless it is
 // `operations/{uuid}`.
 absl::StatusOr<std::string> ParseOperationName(absl::string_view name,
                                                absl::string_view field);
-// Of an operation that begins: no other ever has it.
+// A name for a new operation; it is never used twice.
 std::string NewOperationName();
 
-// Where a list goes on: an opaque token around the last key that was sent.
-// `list` tells the lists apart. INVALID_PAGE_TOKEN.
+// Position at which a list continues: an opaque token around the last key that
+// was sent. `list` tells the lists apart. INVALID_PAGE_TOKEN.
 std::string MakePageToken(absl::string_view list, absl::string_view last_key);
 absl::StatusOr<std::string> ParsePageToken(absl::string_view list,
                                            absl::string_view token);
-// The same of a list whose keys are numbers; nothing: the first page.
+// The key in the token of a list whose keys are numbers; nullopt: the first
+// page.
 absl::StatusOr<absl::optional<uint64_t>> ParseNumberToken(
     absl::string_view list, absl::string_view token);
 // INVALID_PAGE_TOKEN unless `token` is empty: the request names one VM, which
-// is one page.
+// fits on one page.
 absl::Status CheckOnePage(absl::string_view token);
 
 // 0 becomes 100, more than 1000 becomes 1000. INVALID_PAGE_SIZE if negative.

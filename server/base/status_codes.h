@@ -7,7 +7,7 @@ namespace mmud {
 
 inline constexpr int kStatusCodes = 17;
 
-// "OK", "CANCELLED", ...; "UNKNOWN" for what is no code.
+// "OK", "CANCELLED", ...; "UNKNOWN" if `code` is not a status code.
 const char* StatusCodeName(int code);
 
 }  // namespace mmud

@@ -19,7 +19,7 @@
 namespace mmud {
 namespace {
 
-// Trailers of a call may hold 8 KiB; the message is in them twice or more.
+// Trailers of a call may hold 8 KiB, and contain the message at least twice.
 constexpr size_t kMaxMessage = 900;
 
 std::string CleanMessage(absl::string_view message) {
@@ -77,7 +77,7 @@ void AddErrorInfo(const mmu::ErrorDetail& detail, const ApiErrorDetail& api,
   out->add_details()->PackFrom(info);
 }
 
-// The detail that belongs to the code.
+// Adds the detail message that belongs to the code.
 void AddDetailOfCode(absl::StatusCode code, const mmu::ErrorDetail& detail,
                      const ApiErrorDetail& api, const std::string& reason,
                      google::rpc::Status* out) {

@@ -1,7 +1,6 @@
-// From absl::Status to what goes over the wire: a google.rpc.Status whose
-// details always hold one google.rpc.ErrorInfo of domain "mmud", and where
-// they help BadRequest, PreconditionFailure, QuotaFailure, ResourceInfo and
-// RetryInfo.
+// Converts absl::Status to statuses of gRPC: a google.rpc.Status whose details
+// always hold one google.rpc.ErrorInfo of domain "mmud", and where they help
+// BadRequest, PreconditionFailure, QuotaFailure, ResourceInfo and RetryInfo.
 
 #ifndef SERVER_BASE_STATUS_MAPPING_H_
 #define SERVER_BASE_STATUS_MAPPING_H_

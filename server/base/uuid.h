@@ -9,16 +9,17 @@
 
 namespace mmud {
 
-// A new UUID of version 4 from the system's randomness, in small letters, for
-// example "6f9619ff-8b86-4d01-b42d-00cf4fc964ff". No two are the same, in
-// whatever process they were made. Thread-safe.
+// Returns a new UUID of version 4 from the system's randomness, in lower case,
+// for example "6f9619ff-8b86-4d01-b42d-00cf4fc964ff". No two are the same, even
+// across processes. Thread-safe.
 std::string NewUuid();
 
-// Whether `text` is a UUID of version 4 in its usual form, in small letters or
-// capitals.
+// Whether `text` is a UUID of version 4 in its usual form, in lower or upper
+// case.
 bool IsUuid(absl::string_view text);
 
-// The one way to write it: a UUID in capitals is the same UUID.
+// The UUID in the daemon's spelling: the same UUID in upper case gives the same
+// text.
 std::string CanonicalUuid(absl::string_view uuid);
 
 }  // namespace mmud

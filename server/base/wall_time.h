@@ -11,26 +11,27 @@
 
 namespace mmud {
 
-// A point of the wall clock: says when something happened, in answers, log
-// lines and metrics. It can neither be compared nor subtracted, for the clock
-// is set while the daemon runs, and what is measured with it is then wrong by
-// hours: whatever lasts, expires or has a rate is an mmu::MonotonicTime. A
-// value.
+// A time of the wall clock, which shows in answers, log lines and metrics when
+// something happened. It can neither be compared nor subtracted: the clock may
+// be set while the daemon runs, and a duration measured with it would then be
+// wrong by hours. Everything that lasts, expires or has a rate is an
+// mmu::MonotonicTime. A value.
 class WallTime {
  public:
-  // The only place where the daemon reads this clock (//tests/layering). Not
-  // absl::Now(), which follows a clock that was set only seconds later.
+  // The only place where the daemon reads this clock (//tests/layering). It
+  // does not use absl::Now(), which follows a clock that was set only seconds
+  // later.
   static WallTime Now() {
     return FromUnixNanos(
         std::chrono::duration_cast<std::chrono::nanoseconds>(
             std::chrono::system_clock::now().time_since_epoch())
             .count());
   }
-  // What the clock shows at `time`, as it is set now.
+  // The wall clock's time at `time`, by the clock as it is set now.
   static WallTime Of(mmu::MonotonicTime time) {
     return Now().Later(time - mmu::MonotonicTime::Now());
   }
-  // What the clock would show `time` after this, were it not set meanwhile.
+  // The wall clock's time `time` after this, if the clock is not set meanwhile.
   WallTime Later(absl::Duration time) const {
     return WallTime(unix_nanos_ + absl::ToInt64Nanoseconds(time));
   }

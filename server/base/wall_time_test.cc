@@ -25,8 +25,8 @@ TEST(WallTimeTest, ShowsAMonotonicTimeAsFarAwayAsItIs) {
   const mmu::MonotonicTime now = mmu::MonotonicTime::Now();
   const int64_t before = WallTime::Of(now - absl::Hours(1)).unix_nanos();
   const int64_t after = WallTime::Of(now + absl::Hours(1)).unix_nanos();
-  // Both are the same wall clock's, unless it is set in between by more than
-  // an hour.
+  // Both times come from the same setting of the wall clock, unless it is set
+  // by more than an hour in between.
   EXPECT_GT(after - before, absl::ToInt64Nanoseconds(absl::Hours(1)));
   EXPECT_LT(after - before, absl::ToInt64Nanoseconds(absl::Hours(3)));
 }
