@@ -19,7 +19,7 @@ using google::protobuf::Descriptor;
 using google::protobuf::FieldDescriptor;
 using google::protobuf::Message;
 
-// Names that are valid are shorter.
+// Valid names are shorter.
 constexpr size_t kMaxBytes = 200;
 
 std::string Cut(const std::string& value) {
@@ -28,7 +28,7 @@ std::string Cut(const std::string& value) {
              : absl::StrCat(value.substr(0, kMaxBytes), "...");
 }
 
-// The string field of that name; empty if there is none.
+// The string field of that name; empty if the message has none.
 std::string Text(const Message& message, const char* field_name) {
   const FieldDescriptor* const field =
       message.GetDescriptor()->FindFieldByName(field_name);
@@ -39,7 +39,7 @@ std::string Text(const Message& message, const char* field_name) {
   return message.GetReflection()->GetString(message, field);
 }
 
-// What a message field `vm` is named: that of an update.
+// The name of the message in a field `vm`, which update requests have.
 std::string NameOfVmMessage(const Message& request) {
   const FieldDescriptor* const field =
       request.GetDescriptor()->FindFieldByName("vm");

@@ -1,4 +1,4 @@
-// What the log says about a request, and what it does not.
+// The part of a request that may appear in the log.
 
 #ifndef SERVER_LOG_CALL_FACTS_H_
 #define SERVER_LOG_CALL_FACTS_H_
@@ -10,23 +10,23 @@
 
 namespace mmud {
 
-// The names in a request. Nothing else of a request is ever logged: neither
-// what a guest's memory holds nor what only the caller should know. Long names
-// are cut. A value.
+// The names in a request. Nothing else of a request is ever logged, neither
+// contents of a guest's memory nor secrets of the caller. Long names are cut. A
+// value.
 struct CallFacts {
-  std::string vm;          // "vms/alpha"; empty if it names none
+  std::string vm;          // "vms/alpha"; empty if none
   std::string operation;   // "operations/7", likewise
   std::string request_id;  // likewise
   bool changes_state = false;
 };
 
-// What the fields `vm` (a name, or a message with one), `vm_id`, `name` and
-// `request_id` say.
+// Extracts the fields `vm` (a name, or a message with one), `vm_id`, `name` and
+// `request_id`.
 //
-// A request that can carry a request_id changes state (the conventions of the
-// API say so), unless it only wants to know: validate_only, or aging that does
-// not clear. So do the cancelling and the deletion of an operation, whose
-// messages are not ours, and a stream that harvests.
+// By the API's conventions, a request that can carry a request_id changes
+// state, except with validate_only, or for aging that does not clear. These
+// also change state: cancelling and deleting an operation, whose messages
+// belong to google.longrunning, and a stream that harvests.
 CallFacts FactsOf(const google::protobuf::Message& request);
 
 }  // namespace mmud

@@ -30,7 +30,7 @@ constexpr absl::Duration kSlow = absl::Seconds(1);
 constexpr char kWaitOperation[] =
     "/google.longrunning.Operations/WaitOperation";
 
-// How a call ended, and with it what is said and how loudly.
+// How a call ended, and from that the text and the level of its line.
 struct Verdict {
   bool worth_a_line = false;
   LogLevel level = LogLevel::kDebug;
@@ -49,7 +49,7 @@ Verdict Judge(const CallFacts& facts, bool part_done, const CallEnd& end) {
       return {true, LogLevel::kWarning, "call failed"};
     case grpc::StatusCode::CANCELLED:
     case grpc::StatusCode::DEADLINE_EXCEEDED:
-      // Part of the work may be done.
+      // A part of the work may be done.
       return {true, facts.changes_state ? LogLevel::kInfo : LogLevel::kDebug,
               "call given up"};
     default:
@@ -62,7 +62,7 @@ void AddIfSaid(const char* key, const std::string& value, LogFields* fields) {
   if (!value.empty()) fields->emplace_back(key, value);
 }
 
-// The message of a status is left out: it quotes what the caller sent.
+// The status's message is left out: it quotes values that the caller sent.
 void AddOutcome(const grpc::Status& status, LogFields* fields) {
   fields->emplace_back("code",
                        StatusCodeName(static_cast<int>(status.error_code())));
@@ -80,7 +80,7 @@ void AddOutcome(const grpc::Status& status, LogFields* fields) {
   }
 }
 
-// The same for all connections of one caller: without the port.
+// The caller without its port, the same for all of its connections.
 std::string CallerOf(const LogFields& peer) {
   if (peer.size() > 1) return absl::StrCat(peer[0].second, " ", peer[1].second);
   const std::string& address = peer[0].second;

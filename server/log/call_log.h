@@ -1,4 +1,4 @@
-// The log's line about each call that changed something, was refused or took
+// Writes a log line about each call that changed something, was refused or took
 // long.
 
 #ifndef SERVER_LOG_CALL_LOG_H_
@@ -22,47 +22,49 @@
 
 namespace mmud {
 
-// A call, as it ends. A value.
+// The facts about a call at its end. A value.
 struct CallEnd {
   enum class Kind : uint8_t {
     kShort,
-    kPatient,  // lasts as long as its caller likes: a stream, a wait
+    kPatient,  // lasts as long as its caller wants: a stream, a wait
   };
 
   std::string method;  // as gRPC has it: "/mmud.v1.VmService/CreateVm"
   Kind kind = Kind::kShort;
-  std::string peer;  // likewise: "fd:7", "ipv4:127.0.0.1:4711"
+  std::string peer;  // in gRPC's form: "fd:7", "ipv4:127.0.0.1:4711"
   grpc::Status status;
   absl::Duration duration;
 };
 
-// Writes one line at most for each call, when its status goes out:
+// Writes at most one line for each call, when its status is sent:
 //
-//   changed something, or may have (OK, or given up on the way)   info
-//   ended with an error after part of its work was done           info
-//   our own fault or that of data (INTERNAL, UNKNOWN, DATA_LOSS)  warning
-//   refused: nothing was changed                                  debug
-//   read something, in a second or more                           info
+//   changed something, or may have (OK, or given up on the way)    info
+//   failed after a part of its work was done                       info
+//   error of the daemon or of data (INTERNAL, UNKNOWN, DATA_LOSS)  warning
+//   refused: nothing was changed                                   debug
+//   read something, in a second or more                            info
 //
-// with method, VM, operation, request_id, outcome, duration and caller. Floods
-// are cut. A request that was repeated and answered from memory has a line of
-// its own, with the same request_id. Thread-safe.
+// The line has method, VM, operation, request_id, outcome, duration and caller.
+// Floods of lines are cut. A repeated request that was answered from memory has
+// a line of its own, with the same request_id. Thread-safe.
 class CallLog {
  public:
   // `log` outlives this.
   explicit CallLog(LimitedLog& log) : log_(log) {}
 
-  // What the call asks for, and what it got; before its status goes out. `call`
-  // only tells calls apart.
+  // Notes what the call asks for, and its result, before its status is sent.
+  // `call` only tells calls apart.
   void NoteRequest(const grpc::ServerContextBase* call,
                    const google::protobuf::Message& request);
   void NoteResponse(const grpc::ServerContextBase* call,
                     const google::protobuf::Message& response);
-  // Part of the work is done, and stays done if the call fails from now on.
+  // Notes that a part of the work is done, and stays done if the call fails
+  // from now on.
   void NotePartDone(const grpc::ServerContextBase* call);
-  // REQUIRES: DescribePeer may be called with end.peer.
+  // Writes the line of a call that ends. REQUIRES: DescribePeer may be called
+  // with end.peer.
   void End(const grpc::ServerContextBase* call, const CallEnd& end);
-  // The call is gone; it may have ended without a status.
+  // Drops the notes of a call that is gone, possibly without a status.
   void Forget(const grpc::ServerContextBase* call);
 
  private:
@@ -79,8 +81,8 @@ class CallLog {
       ABSL_GUARDED_BY(mu_);
 };
 
-// Puts an interceptor around every call that tells `log`, which outlives the
-// server, of its end.
+// Puts an interceptor around every call that reports the call's end to `log`,
+// which outlives the server.
 std::unique_ptr<grpc::experimental::ServerInterceptorFactoryInterface>
 MakeCallLogFactory(CallLog& log);
 

@@ -172,7 +172,7 @@ TEST_F(CallLogTest, CallsAreToldApartAndForgotten) {
   log_.NoteRequest(Call(2), b);
   log_.Forget(Call(1));
   log_.End(Call(2), Ended());
-  log_.End(Call(1), Ended());  // another call at the same place
+  log_.End(Call(1), Ended());  // another call with the same address
   EXPECT_THAT(Take(), ElementsAre(HasSubstr(" vm=vms/b ")));
 }
 
@@ -186,7 +186,7 @@ TEST_F(CallLogTest, AFloodIsCutAndSaidToBe) {
     log_.NoteRequest(Call(1), request);
     log_.End(Call(1), end);
   };
-  // Of one caller, whatever ports it uses.
+  // All from one caller, whatever ports it uses.
   for (int i = 0; i < 10; ++i) remove(absl::StrCat("ipv4:10.0.0.1:", i));
   EXPECT_EQ(Take().size(), 3u + 1u) << "and the first report";
   EXPECT_EQ(limited_.dropped(), 7u);

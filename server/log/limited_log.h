@@ -1,4 +1,4 @@
-// Lines about what clients cause, as many as log_limiter.h lets through.
+// Log lines that clients cause, limited in number by log_limiter.h.
 
 #ifndef SERVER_LOG_LIMITED_LOG_H_
 #define SERVER_LOG_LIMITED_LOG_H_
@@ -14,8 +14,8 @@
 
 namespace mmud {
 
-// Whatever a client can have written by doing something often goes through
-// here: calls, ends of operations, connections. Says what was cut. Thread-safe.
+// For every line that a client can trigger at will: calls, ends of operations,
+// connections. Reports the number of lines that were cut. Thread-safe.
 class LimitedLog {
  public:
   using Sink = std::function<void(LogLevel, absl::string_view message,
@@ -26,16 +26,16 @@ class LimitedLog {
                       const mmu::Clock& clock = mmu::Clock::Real())
       : sink_(std::move(sink)), limiter_(limits, clock) {}
 
-  // Writes the line unless too many of `key`, or in all, were written lately.
-  // `key`: who causes it and of what kind it is.
+  // Writes the line unless too many lines of `key`, or in total, were written
+  // lately. `key` names the client and the kind of line.
   void Write(absl::string_view key, LogLevel level, absl::string_view message,
              const LogFields& fields);
 
-  // Says what was cut since it was said last, if that is a second ago.
+  // Reports the lines cut since the last report, if that is a second ago.
   void SayDropped();
-  // The same however long that is ago: the last words of a daemon.
+  // Reports them however recent the last report is; used at the daemon's end.
   void ReportDropped();
-  // Lines that were cut.
+  // Number of lines that were cut.
   uint64_t dropped() const { return limiter_.dropped(); }
 
  private:

@@ -11,7 +11,7 @@ namespace mmud {
 namespace {
 
 constexpr int64_t kReportPauseNanos = 1'000'000'000;
-// For keys beyond the limit on them; no caller can have it.
+// Shared by the keys beyond max_keys; no caller uses this key.
 constexpr char kShared[] = "";
 
 }  // namespace
@@ -40,7 +40,7 @@ LogLimiter::Bucket& LogLimiter::BucketOf(absl::string_view key, int64_t now) {
   auto it = buckets_.find(key);
   if (it != buckets_.end()) return it->second;
   if (buckets_.size() >= limits_.max_keys) {
-    // Whoever has a full allowance is forgotten at no loss.
+    // A key with a full allowance can be dropped at no loss.
     const double refill = limits_.burst / limits_.lines_per_second * 1e9;
     absl::erase_if(buckets_, [&](const auto& entry) {
       return static_cast<double>(now - entry.second.filled_nanos) >= refill;

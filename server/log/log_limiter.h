@@ -1,4 +1,4 @@
-// How much of what clients cause goes into the log.
+// Limits the log lines that clients cause.
 
 #ifndef SERVER_LOG_LOG_LIMITER_H_
 #define SERVER_LOG_LOG_LIMITER_H_
@@ -15,9 +15,9 @@
 
 namespace mmud {
 
-// Admits a burst of lines and then so many a second: of each key, so that one
-// flood hides nothing else, and of all together, so that many floods do not
-// fill the disk. Thread-safe.
+// Admits a burst of lines and then a number of lines per second. The limit
+// holds for each key, so that one flood hides nothing else, and for all keys
+// together, so that many floods do not fill the disk. Thread-safe.
 class LogLimiter {
  public:
   struct Limits {
@@ -33,21 +33,21 @@ class LogLimiter {
   LogLimiter(const Limits& limits, const mmu::Clock& clock)
       : limits_(limits), clock_(clock) {}
 
-  // Whether a line of this key may be written now; if not, it counts as
+  // Whether a line of this key may be written now. If not, it counts as
   // dropped.
   bool Admit(absl::string_view key);
 
-  // Lines dropped since the last call of this that did not return 0. 0 if less
-  // than a second has passed since that, so that a flood is not answered by
-  // one of reports.
+  // Number of lines dropped since the last call that did not return 0. Returns
+  // 0 if less than a second has passed since that call, so that a flood of
+  // lines does not cause a flood of reports.
   uint64_t TakeDropped();
-  // The same without a pause, for the end.
+  // TakeDropped without the pause of a second, for the daemon's end.
   uint64_t TakeDroppedNow();
-  // All that were ever dropped.
+  // Total number of dropped lines.
   uint64_t dropped() const;
 
  private:
-  // An allowance that fills up with time.
+  // An allowance of lines that refills with time.
   struct Bucket {
     double lines = 0;
     int64_t filled_nanos = 0;

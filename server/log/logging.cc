@@ -28,7 +28,7 @@ LogLevel g_least = LogLevel::kInfo;
 // Relaxed: independent counters.
 std::array<std::atomic<uint64_t>, kLogLevels> g_counts{};
 
-// Writes lines whole, one after the other.
+// Writes each line as a whole.
 spdlog::logger& Logger() {
   static spdlog::logger* const logger = [] {
     auto* made = new spdlog::logger(

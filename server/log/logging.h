@@ -21,11 +21,12 @@ enum class LogFormat : uint8_t { kText, kJson };
 // "debug", "info", "warning", "error".
 const char* LogLevelName(LogLevel level);
 
-// Facts beside the message, in this order.
+// Facts beside the message, written in this order.
 using LogFields = std::vector<std::pair<std::string, std::string>>;
 
-// Without it: text from level info on. Call before other threads log. Names
-// as in the options; REQUIRES: they are valid.
+// Sets format and level by the names in the options. Without this call: text
+// from level info on. Called before other threads log. REQUIRES: the names are
+// valid.
 void ConfigureLogging(absl::string_view format, absl::string_view level);
 
 // Whether lines of this level are written. Thread-safe.
@@ -38,7 +39,7 @@ void Log(LogLevel level, absl::string_view message,
 // Lines written, by level. Thread-safe.
 std::array<uint64_t, kLogLevels> LogMessageCounts();
 
-// One line without its end, as Log writes it.
+// One line without its line break, as Log writes it.
 std::string FormatLogLine(LogFormat format, WallTime time, LogLevel level,
                           absl::string_view message, const LogFields& fields);
 

@@ -17,7 +17,8 @@
 namespace mmud {
 namespace {
 
-// What the kernel says about the other end of a socket; nothing if it is none.
+// The kernel's facts about the peer of a socket; nullopt if `fd` is not a
+// socket.
 absl::optional<LogFields> DescribeSocket(int fd) {
   sockaddr_storage peer = {};
   socklen_t size = sizeof(peer);
