@@ -1,4 +1,4 @@
-// How the daemon was told to run. config_loader.h fills it in.
+// The daemon's configuration. config_loader.h fills it in.
 
 #ifndef SERVER_CONFIG_CONFIG_H_
 #define SERVER_CONFIG_CONFIG_H_
@@ -10,11 +10,11 @@
 
 namespace mmud {
 
-// The memory of this host.
+// The size of this host's memory.
 int64_t PhysicalMemoryBytes();
 
-// A value. Each field is the flag, and the key of the file, of the same name;
-// config_options.cc has the rule and the help text of each.
+// A value. Each field corresponds to the flag, and to the key of the file, of
+// the same name; config_options.cc has the rule and the help text of each.
 struct Config {
   std::string listen;
   std::string listen_tcp;

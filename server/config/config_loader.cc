@@ -151,7 +151,7 @@ absl::Status ApplyFlags(Config* config) {
   apply("allow_nx_huge_pages_opt_out", FLAGS_allow_nx_huge_pages_opt_out);
   apply("log_format", FLAGS_log_format);
   apply("log_level", FLAGS_log_level);
-  // A flag that is not here would be accepted and have no effect.
+  // A flag that is missing in the list above would be accepted and ignored.
   MMU_CHECK(applied == ConfigOptions().size());
   if (status.ok()) return status;
   return absl::InvalidArgumentError(absl::StrCat("--", status.message()));
@@ -183,7 +183,8 @@ absl::StatusOr<Config> LoadConfig() {
     }
   }
   if (absl::Status status = ApplyFlags(&config); !status.ok()) return status;
-  // Only where nothing was said: who wants TCP alone gets it alone.
+  // Only if no listener is configured: a configuration with TCP alone gets TCP
+  // alone.
   if (config.listen.empty() && config.listen_tcp.empty()) {
     config.listen = v1::kDefaultAddress;
   }

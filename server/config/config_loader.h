@@ -13,23 +13,24 @@
 
 namespace mmud {
 
-// Takes over the keys of a JSON object. INVALID_ARGUMENT naming key, value and
-// rule; `config` is then in an unspecified state. `source` names the text.
+// Takes the values of a JSON object's keys. `source` names the text in errors.
+// INVALID_ARGUMENT naming key, value and rule; `config` is then in an
+// unspecified state.
 absl::Status ApplyJson(absl::string_view text, absl::string_view source,
                        Config* config);
 
 // Reads a file and applies it. NOT_FOUND or PERMISSION_DENIED with the path.
 absl::Status ApplyFile(const std::string& path, Config* config);
 
-// Takes over the flags that were given. REQUIRES: flags are parsed.
+// Takes the values of the flags that were given. REQUIRES: flags are parsed.
 absl::Status ApplyFlags(Config* config);
 
-// The rules that involve more than one option, or the file system.
+// Checks the rules that involve more than one option, or the file system.
 absl::Status ValidateConfig(const Config& config);
 
-// Defaults, the file of --config if given, flags; validated. If all of them
-// name neither a socket nor a TCP address, `listen` is kDefaultAddress, where
-// clients look by default too.
+// Applies defaults, the file of --config if given, and flags, then validates.
+// If none of them names a socket or a TCP address, `listen` is kDefaultAddress,
+// which is also the clients' default.
 absl::StatusOr<Config> LoadConfig();
 
 }  // namespace mmud

@@ -1,4 +1,4 @@
-// One entry per option of the daemon: how its value is checked and taken.
+// One entry per option of the daemon: how its value is checked and stored.
 
 #ifndef SERVER_CONFIG_CONFIG_OPTIONS_H_
 #define SERVER_CONFIG_CONFIG_OPTIONS_H_
@@ -25,13 +25,13 @@ struct ConfigOption {
   // For numbers: the smallest and the largest value.
   int64_t min = 0;
   int64_t max = INT64_MAX;
-  // For strings: what it may be; empty for anything.
+  // For strings: the allowed values; empty for any.
   std::vector<std::string> choices = {};
 };
 
 const std::vector<ConfigOption>& ConfigOptions();
 
-// What an option is, as it would be given.
+// The option's value in `config`, written as on the command line.
 std::string ShowOption(const ConfigOption& option, const Config& config);
 
 // Sets one option. INVALID_ARGUMENT naming option, value and rule.

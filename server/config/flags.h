@@ -1,4 +1,4 @@
-// The flags of the command line; config.h explains what they mean together.
+// The flags of the command line; config.h explains how they work together.
 
 #ifndef SERVER_CONFIG_FLAGS_H_
 #define SERVER_CONFIG_FLAGS_H_

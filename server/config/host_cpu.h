@@ -1,4 +1,4 @@
-// What the daemon wants to know of the processor it runs on.
+// Facts about the host's processor that the daemon needs.
 
 #ifndef SERVER_CONFIG_HOST_CPU_H_
 #define SERVER_CONFIG_HOST_CPU_H_
@@ -12,8 +12,9 @@ namespace mmud {
 inline constexpr char kItlbMultihitFile[] =
     "/sys/devices/system/cpu/vulnerabilities/itlb_multihit";
 
-// Whether the processor has the iTLB multi-hit erratum, by what the kernel says
-// in `path`: no, if it says "Not affected" or nothing at all.
+// Whether the processor has the iTLB multi-hit erratum, according to the
+// kernel's file `path`. It has not if the file says "Not affected" or is
+// missing.
 mmu::ItlbMultihit ReadItlbMultihit(const std::string& path = kItlbMultihitFile);
 
 }  // namespace mmud

@@ -62,7 +62,7 @@ bool IsServed(const std::string& path) {
   const bool connected =
       connect(fd, reinterpret_cast<const sockaddr*>(&address),
               sizeof(address)) == 0;
-  // A full backlog is somebody, too.
+  // A full backlog means that a server listens, too.
   const bool busy = !connected && errno == EAGAIN;
   close(fd);
   return connected || busy;
@@ -120,7 +120,8 @@ absl::StatusOr<int> ListenOnTcp(absl::string_view option,
         "cannot make a socket for --", option, ": ", std::strerror(errno)));
   }
   const int on = 1;
-  // Not for a second listener, only past connections that are closing.
+  // Allows binding while old connections are closing; a second listener is
+  // still refused.
   setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &on, sizeof(on));
   // Connections inherit it.
   setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof(on));
@@ -134,7 +135,7 @@ absl::StatusOr<int> ListenOnTcp(absl::string_view option,
   }
   if (getsockname(fd, reinterpret_cast<sockaddr*>(&where.storage),
                   &where.size) == 0) {
-    // The port is in the same place for both families.
+    // The port is at the same offset for both address families.
     address->port =
         ntohs(reinterpret_cast<const sockaddr_in*>(&where.storage)->sin_port);
   }
@@ -170,7 +171,7 @@ absl::Status UnixSocketPath::Claim(const std::string& path) {
         sizeof(sockaddr_un::sun_path) - 1));
   }
   if (absl::StrCat("unix:", path) == v1::kDefaultAddress) {
-    // Whether it is there now shows when the lock file is made.
+    // If the folder is still missing, creating the lock file reports that.
     mkdir(path.substr(0, path.rfind('/')).c_str(), 0755);
   }
   const std::string lock = path + ".lock";

@@ -1,4 +1,4 @@
-// Addresses to listen on, and whether somebody else listens there already.
+// Addresses to listen on, and the check that no other process listens there.
 
 #ifndef SERVER_CONFIG_LISTEN_ADDRESS_H_
 #define SERVER_CONFIG_LISTEN_ADDRESS_H_
@@ -21,27 +21,28 @@ struct ListenAddress {
   std::string ToString() const;  // 127.0.0.1:80, [::1]:80
 };
 
-// HOST:PORT. INVALID_ARGUMENT naming `option`, value and rule.
+// Parses HOST:PORT. INVALID_ARGUMENT naming `option`, value and rule.
 absl::StatusOr<ListenAddress> ParseListenAddress(absl::string_view option,
                                                  const std::string& text);
 
-// A socket that listens and does not block; the caller closes it. Port 0
-// becomes the one that was taken. UNAVAILABLE, naming `option`.
+// Opens a socket that listens and does not block; the caller closes it. Port 0
+// is replaced by the port that was chosen. UNAVAILABLE, naming `option`.
 absl::StatusOr<int> ListenOnTcp(absl::string_view option,
                                 ListenAddress* address);
 
-// The same on a path that was claimed. The file has mode 0660 from its first
-// moment on.
+// Opens such a socket on a path that was claimed. The file has mode 0660 from
+// its first moment on.
 absl::StatusOr<int> ListenOnUnix(const std::string& path);
 
-// Makes the path of a Unix socket free: a socket file that nobody serves any
-// more is removed. UNAVAILABLE if somebody serves it, FAILED_PRECONDITION if
-// it is something else than a socket, INVALID_ARGUMENT if it is too long. The
-// folder of the default address, which is no other program's, is made if it is
+// Makes the path of a Unix socket free: a socket file without a listener is
+// removed. UNAVAILABLE if a process listens on it, FAILED_PRECONDITION if it is
+// not a socket, INVALID_ARGUMENT if the path is too long. The folder of the
+// default address, which belongs to this program alone, is created if it is
 // missing.
 //
-// The lock file PATH.lock is held from then on to the end of the process, also
-// after a kill, so that of two daemons that start at the same time one fails.
+// The lock file PATH.lock is held from then on to the end of the process, even
+// if the process is killed, so that of two daemons that start at the same time
+// one fails.
 class UnixSocketPath {
  public:
   UnixSocketPath() = default;

@@ -34,7 +34,7 @@ class Socket {
   const int fd_;
 };
 
-// Serves, or leaves a stale file behind if it goes.
+// Binds a socket; if it is closed, a stale file stays behind.
 void BindUnix(const Socket& socket, const std::string& path) {
   sockaddr_un address = {};
   address.sun_family = AF_UNIX;

@@ -1,4 +1,4 @@
-// The type of the flags that stand for options.
+// The type of the flags that set options.
 
 #ifndef SERVER_CONFIG_OPTION_FLAG_H_
 #define SERVER_CONFIG_OPTION_FLAG_H_
@@ -14,14 +14,14 @@
 namespace mmud {
 
 // A value that also knows whether it was given: a flag that is given wins over
-// the file, even with the default as its value. Whoever asks for --help sees
-// the default as it is in Config. An empty string is written as "".
+// the file, even with the default as its value. --help shows the default from
+// Config. An empty string is written as "".
 template <typename T>
 struct OptionFlag {
   OptionFlag() = default;
-  // One that was given, for absl::SetFlag.
+  // A value that was given, for absl::SetFlag.
   explicit OptionFlag(T given) : value(std::move(given)), is_given(true) {}
-  // One that was not.
+  // A value that was not given: the default.
   explicit OptionFlag(T Config::*member) : value(Config().*member) {}
 
   T value = {};
