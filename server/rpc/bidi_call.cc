@@ -31,11 +31,11 @@ namespace {
 //             the peer does not read; no thread belongs to the stream
 //   finished  Finish was called; OnDone follows
 // reading -> making -> writing -> making -> ... -> reading -> ... -> finished.
-// As in a StreamCall, only what is there in `making` and what gRPC calls go on
-// to the next state. End may come at any time: it leaves a note for `making`,
-// and otherwise takes the conversation away, since nobody will ask it any more.
-// A peer that is only listened to is told at once; one that has an answer to
-// take gets so much time for it.
+// As in a StreamCall, only the worker in `making` and gRPC's callbacks change
+// the state. End may come at any time. In `making` it only leaves a note. In
+// the other states it also destroys the conversation, which will not be called
+// any more. A peer that is only listened to is told at once; a peer with an
+// answer to take gets a limited time for it.
 class BidiCall final
     : public grpc::ServerBidiReactor<grpc::ByteBuffer, grpc::ByteBuffer>,
       public EndableStream,
@@ -48,8 +48,8 @@ class BidiCall final
 
   void Start(const BidiFunction& function) {
     self_ = shared_from_this();
-    // Before it has a place, so that a drain ends each that has one, also if
-    // its peer says nothing.
+    // Added before the stream has a place, so that a drain ends every stream
+    // that has one, even if its peer sends nothing.
     runtime_.open_streams.Add(self_, "");
     absl::StatusOr<Budget::Place> place = runtime_.streams.Take();
     if (!place.ok()) {
@@ -76,7 +76,7 @@ class BidiCall final
     }
     runtime_.timer.Cancel(end_of_silence_);
     if (!ok) {
-      // It has said all, or is gone.
+      // The peer has sent everything, or is gone.
       FinishWith(context_.IsCancelled() ? Gone() : absl::OkStatus());
       return;
     }
@@ -91,7 +91,7 @@ class BidiCall final
       end = end_;
     }
     if (!ok) {
-      // The call is over: the peer hears of no status, the metrics do.
+      // The call is over: the peer gets no status, but the metrics do.
       FinishWith(end.ok() ? Gone() : end);
       return;
     }
@@ -106,7 +106,7 @@ class BidiCall final
   }
 
   void End(const absl::Status& status, absl::Duration patience) override {
-    // Let go of without the lock.
+    // Destroyed without the lock.
     std::unique_ptr<ByteConversation> conversation;
     Budget::Place place;
     bool is_listening = false;
@@ -120,8 +120,8 @@ class BidiCall final
       if (is_listening) {
         state_ = State::kFinished;
       } else {
-        // The peer may still read: then it gets the whole status. If not,
-        // OnWriteDone(false) follows.
+        // The peer may still read: then it gets the whole status. If it does
+        // not read, OnWriteDone(false) follows.
         cut_off_.Arm(patience, end_);
       }
     }
@@ -129,7 +129,7 @@ class BidiCall final
     conversation = nullptr;
     place.Release();
     place_.Release();
-    // What gRPC waits for fails by that, and OnReadDone does nothing.
+    // Finish makes gRPC's pending read fail; OnReadDone then does nothing.
     Finish(ToGrpcStatus(status));
   }
 
@@ -141,7 +141,7 @@ class BidiCall final
                     "the caller left");
   }
 
-  // Of a peer that has sent nothing so far.
+  // Ends the call if its peer has sent nothing so far.
   void EndSilent() {
     {
       absl::MutexLock lock(&mu_);
@@ -209,8 +209,8 @@ class BidiCall final
   void Listen() {
     absl::Status status;
     {
-      // Held while the read is begun, so that End finishes nothing that is
-      // about to be read. gRPC calls OnReadDone from a thread of its own.
+      // Held while the read is started, so that End cannot finish the call in
+      // between. gRPC calls OnReadDone from a thread of its own.
       absl::MutexLock lock(&mu_);
       status = end_;
       if (status.ok()) {
@@ -223,8 +223,8 @@ class BidiCall final
   }
 
   void FinishWith(const absl::Status& status) {
-    // What the conversation holds of a VM goes before the status: who has that
-    // may delete the VM at once.
+    // The conversation releases the VM before the status is sent: a client that
+    // has the status may delete the VM at once.
     conversation_ = nullptr;
     place_of_vm_.Release();
     place_.Release();
@@ -243,13 +243,13 @@ class BidiCall final
   CallRuntime& runtime_;
   CallContext context_;
   std::shared_ptr<BidiCall> self_;
-  // Of the state `making`, one thread at a time; conversation_ and
-  // place_of_vm_ are End's, under mu_, in `reading` and `writing`.
+  // Belongs to the state `making`, one thread at a time. In `reading` and
+  // `writing`, End may use conversation_ and place_of_vm_, under mu_.
   Budget::Place place_;
   Budget::Place place_of_vm_;
   std::unique_ptr<ByteConversation> conversation_;
-  grpc::ByteBuffer message_;  // gRPC's while reading
-  grpc::ByteBuffer answer_;   // gRPC's while writing
+  grpc::ByteBuffer message_;  // belongs to gRPC while reading
+  grpc::ByteBuffer answer_;   // belongs to gRPC while writing
   CutOff cut_off_;
   Timer::Ticket end_of_silence_;  // written before the first read
 

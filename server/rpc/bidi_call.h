@@ -1,4 +1,4 @@
-// One conversation: the peer sends messages, and each has any number of
+// One conversation: the peer sends messages, and each message has any number of
 // answers, which are made as the peer takes them.
 
 #ifndef SERVER_RPC_BIDI_CALL_H_
@@ -18,26 +18,26 @@
 
 namespace mmud {
 
-// What the daemon does with a conversation. Used by one thread at a time, not
-// always by the same. It goes before the stream's status is sent, and with it
-// what it holds of a VM; also when the stream is ended from outside while its
-// peer sends nothing, or takes nothing.
+// The daemon's side of a conversation. Used by one thread at a time, not always
+// by the same. It is destroyed, and so releases its VM, before the stream's
+// status is sent. The same holds if the stream is ended from outside while its
+// peer sends nothing or takes nothing.
 class ByteConversation {
  public:
   virtual ~ByteConversation() = default;
-  // The peer's next message. An error ends the conversation.
+  // Takes the peer's next message. An error ends the conversation.
   virtual absl::Status Take(const grpc::ByteBuffer& message) = 0;
-  // The next answer to it, or false if there is none left: then the peer is
-  // listened to again.
+  // Makes the next answer to that message. False: no answer is left, and the
+  // stream listens to the peer again.
   virtual absl::StatusOr<bool> Next(grpc::ByteBuffer* answer) = 0;
 };
 
-// Begins a conversation that takes its place among the streams of a VM once it
-// knows which; `take` may be called as long as the conversation lasts.
+// Begins a conversation. Once the conversation knows its VM, it calls `take` to
+// take its place among that VM's streams; it may do so as long as it lasts.
 using BidiFunction = std::function<std::unique_ptr<ByteConversation>(
     CallContext*, TakeStreamPlace take)>;
 
-// Starts the conversation and returns what gRPC needs to follow it. `runtime`
+// Starts the conversation and returns the reactor that gRPC needs. `runtime`
 // and `function` outlive it.
 grpc::ServerBidiReactor<grpc::ByteBuffer, grpc::ByteBuffer>* StartBidiCall(
     CallRuntime& runtime, const BidiFunction& function,

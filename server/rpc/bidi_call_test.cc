@@ -1,4 +1,4 @@
-// What becomes of a conversation whose peer says nothing.
+// The end of a conversation whose peer sends nothing.
 
 #include "server/rpc/bidi_call.h"
 
@@ -26,7 +26,8 @@
 namespace mmud {
 namespace {
 
-// Is about the VM "vms/a", and answers each message with one.
+// A conversation about the VM "vms/a" that answers each message with one
+// message.
 class Echo final : public ByteConversation {
  public:
   explicit Echo(TakeStreamPlace take) : take_(std::move(take)) {}
@@ -116,7 +117,7 @@ class BidiCallTest : public ::testing::Test {
     stream_->Write(grpc::ByteBuffer(&text, 1), nullptr);
     ASSERT_TRUE(Next());
   }
-  // Whether there was an answer.
+  // Returns whether there was an answer.
   bool Read() {
     grpc::ByteBuffer answer;
     stream_->Read(&answer, nullptr);

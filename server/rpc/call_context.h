@@ -1,4 +1,4 @@
-// What an adapter may ask about the call that it serves.
+// The facts about a call that an adapter may use.
 
 #ifndef SERVER_RPC_CALL_CONTEXT_H_
 #define SERVER_RPC_CALL_CONTEXT_H_
@@ -19,14 +19,13 @@ class CallContext {
 
   // The caller left, or the deadline passed.
   bool IsCancelled() const { return context_.IsCancelled(); }
-  // When the caller wants an answer at the latest; InfiniteFuture if it did
-  // not say.
+  // The caller's deadline; InfiniteFuture if it set none.
   mmu::MonotonicTime deadline() const {
     return FromGrpcTime(context_.raw_deadline());
   }
   // Tells calls apart, for the log (server/log/call_log.h).
   const grpc::ServerContextBase* id() const { return &context_; }
-  // Where the caller is: "ipv4:127.0.0.1:4711", "fd:7" (server/log/peer.h).
+  // The caller's address: "ipv4:127.0.0.1:4711", "fd:7" (server/log/peer.h).
   std::string peer() const { return context_.peer(); }
 
  private:

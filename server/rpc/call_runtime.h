@@ -16,34 +16,37 @@
 
 namespace mmud {
 
-// Kinds of calls, each with a budget of its own:
+// The kinds of calls, each with a budget of its own:
 //
 //   short   reads of state and changes that are made at once. They share
 //           threads and wait their turn for one.
-//   long    calls that may wait for locks or guests: whatever changes a VM.
-//           Each has a thread of its own at once, so that none takes one that
-//           GetVm needs, and each VM may have so many, so that one leaves room
-//           for the others.
+//   long    calls that may wait for locks or guests: everything that changes a
+//           VM. Each has a thread of its own at once, so that it takes no
+//           thread that GetVm needs. The number per VM is limited, so that one
+//           VM leaves room for the others.
 //   stream  has a thread only while it makes its next message, none while its
 //           peer does not read.
 //   wait    has no thread at all until it is answered.
 //   reflection
-//           asks what services there are; has no thread of ours at all.
+//           asks for the list of services; has no thread of the daemon at all.
 //
-// All keep their places by one rule: as long as a message of theirs may wait
-// for its peer, so that clients that do not read what they asked for cannot
-// have more pile up than there are places. When just a status is left, which
-// waits for nobody, they give them back before it: a stream at its end and a
-// call that fails. An answer goes together with its status, so its place is
-// free a moment after the peer has it. A peer that does not take an answer for
-// `patience` is cut off; a stream's only once somebody else ends the stream:
-// a controller may read slowly, and has its place as long. A conversation whose
-// peer says nothing at all ends after `first_message_patience`.
+// A call of any kind keeps its places as long as one of its messages may wait
+// for its peer. So clients that do not read their answers cannot pile up more
+// of them than there are places. If only a status is left, which waits for
+// nobody, the call gives its places back before it: a stream at its end and a
+// call that fails. An answer is sent together with its status, so its place is
+// free a moment after the peer has it.
+//
+// A peer that does not take an answer for `patience` is cut off. In a stream
+// that starts only once the stream is ended from outside: a controller may read
+// slowly, and keeps its place meanwhile. A conversation whose peer sends
+// nothing at all ends after `first_message_patience`.
 //
 // Thread-safe. Outlives all calls.
 struct CallRuntime {
-  // With a peer that opens a conversation and says nothing. Until it does,
-  // nobody knows which VM the stream is of, and it takes no place there.
+  // How long a peer that opens a conversation may send nothing. Before its
+  // first message the stream's VM is unknown, and the stream takes no place
+  // there.
   static constexpr absl::Duration kFirstMessagePatience = absl::Seconds(10);
 
   struct Limits {
@@ -98,11 +101,12 @@ struct CallRuntime {
   WorkerPool short_workers;
   WorkerPool long_workers;
   WorkerPool stream_workers;
-  const absl::Duration patience;  // with a peer that takes no answer
+  const absl::Duration patience;  // how long a peer may take no answer
   const absl::Duration first_message_patience;
-  // What that peer hears; made once, for each answer has it at hand.
+  // The status for such a peer; made once, because each answer needs it at
+  // hand.
   const absl::Status answer_not_taken = AnswerNotTaken(patience);
-  Timer timer;  // last: what it calls uses the rest
+  Timer timer;  // last: its functions use the other members
 };
 
 }  // namespace mmud

@@ -27,7 +27,7 @@ struct CutOff::State {
       call = context.c_call();
       grpc_call_ref(call);
     }
-    // Without the lock: what follows may be called by this thread.
+    // Without the lock: the callbacks that follow may run on this thread.
     grpc_call_cancel_with_status(
         call, static_cast<grpc_status_code>(status.code()),
         std::string(status.message()).c_str(), nullptr);
@@ -42,7 +42,7 @@ struct CutOff::State {
   absl::Mutex mu;  // before the timer's
   bool done ABSL_GUARDED_BY(mu) = false;
   absl::optional<Timer::Ticket> ticket ABSL_GUARDED_BY(mu);
-  grpc::CallbackServerContext& context;  // there until done
+  grpc::CallbackServerContext& context;  // valid until done
 };
 
 CutOff::CutOff(Timer& timer, grpc::CallbackServerContext& context)

@@ -1,4 +1,4 @@
-// An end for calls whose peer does not take what is sent to it.
+// Cuts off calls whose peer does not take its messages.
 
 #ifndef SERVER_RPC_CUT_OFF_H_
 #define SERVER_RPC_CUT_OFF_H_
@@ -21,14 +21,14 @@ class CutOff {
   CutOff(const CutOff&) = delete;
   CutOff& operator=(const CutOff&) = delete;
 
-  // Ends the call `patience` from now unless Disarm comes before: `status`,
-  // which can carry no details then, goes past what the peer does not take, and
-  // that fails. Of several the earliest counts. Returns at once.
+  // Cuts the call off `patience` from now unless Disarm is called before. The
+  // pending message then fails, and `status` overtakes it, without details. Of
+  // several Arms the earliest time counts. Returns at once.
   void Arm(absl::Duration patience, const absl::Status& status);
-  // Takes back what Arm said, unless it is being done now.
+  // Cancels Arm, unless the call is being cut off just now.
   void Disarm();
-  // The call has ended, of itself or not: comes from its OnDone, unless this
-  // goes there. Nothing is done to it any more.
+  // The call has ended, by itself or not; called from its OnDone, except when
+  // OnDone runs inside the cut-off itself. The call is not touched any more.
   void Ended();
 
  private:
@@ -38,7 +38,8 @@ class CutOff {
   const std::shared_ptr<State> state_;
 };
 
-// Of a call whose answer was not taken for `patience`: what it did stays done.
+// The status of a call whose answer was not taken for `patience`: changes that
+// the call made stay made.
 absl::Status AnswerNotTaken(absl::Duration patience);
 
 }  // namespace mmud

@@ -1,5 +1,6 @@
-// Between our time and gRPC's: deadlines by the monotonic clock, which whoever
-// sets the time of day does not move. For the client, the tests and the daemon.
+// Converts between mmu's times and gRPC's: deadlines use the monotonic clock,
+// which does not move when the time of day is set. For the client, the tests
+// and the daemon.
 
 #ifndef SERVER_RPC_GRPC_TIME_H_
 #define SERVER_RPC_GRPC_TIME_H_
@@ -12,8 +13,8 @@
 
 namespace mmud {
 
-// gRPC's monotonic clock is that of the system, as ours is. A time too far for
-// gRPC is its endless future.
+// gRPC's monotonic clock is the system's, as is mmu's. A time that is too late
+// for gRPC becomes its infinite future.
 inline gpr_timespec ToGrpcTime(mmu::MonotonicTime time) {
   const int64_t nanos = absl::ToInt64Nanoseconds(time - mmu::MonotonicTime());
   gpr_timespec result = gpr_time_from_nanos(nanos, GPR_TIMESPAN);
@@ -21,7 +22,7 @@ inline gpr_timespec ToGrpcTime(mmu::MonotonicTime time) {
   return result;
 }
 
-// InfiniteFuture for a deadline that was not set.
+// InfiniteFuture if no deadline was set.
 inline mmu::MonotonicTime FromGrpcTime(gpr_timespec time) {
   const gpr_timespec monotonic =
       gpr_convert_clock_type(time, GPR_CLOCK_MONOTONIC);

@@ -19,7 +19,7 @@ int64_t RaiseDescriptorLimit() {
     const rlimit raised = {limit.rlim_max, limit.rlim_max};
     if (setrlimit(RLIMIT_NOFILE, &raised) == 0) limit = raised;
   }
-  // RLIM_INFINITY included: more than this nobody needs.
+  // Covers RLIM_INFINITY, too: nothing needs a higher limit.
   return static_cast<int64_t>(
       std::min<rlim_t>(limit.rlim_cur, rlim_t{1} << 20));
 }

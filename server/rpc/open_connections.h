@@ -1,5 +1,5 @@
-// The connections of gRPC clients, counted, so that they leave descriptors for
-// everything else.
+// Counts the connections of gRPC clients, so that a limit on them leaves
+// descriptors for everything else.
 
 #ifndef SERVER_RPC_OPEN_CONNECTIONS_H_
 #define SERVER_RPC_OPEN_CONNECTIONS_H_
@@ -17,23 +17,25 @@ namespace mmud {
 
 // Raises the soft limit on descriptors to the hard one. Returns the limit.
 int64_t RaiseDescriptorLimit();
-// Descriptors that this process has open.
+// Number of descriptors that this process has open.
 int64_t CountDescriptors();
 
-// gRPC does not say when it closes a connection. So each is remembered by its
-// descriptor and the inode of its socket: once the descriptor is closed, or
-// stands for something else, the connection is gone. Thread-safe.
+// gRPC does not say when it closes a connection. So each connection is
+// remembered by its descriptor and the inode of its socket: if the descriptor
+// is closed, or has another inode, the connection is gone. Thread-safe.
 class OpenConnections {
  public:
-  // Before connections come. At least 1.
+  // Called before connections come. At least 1.
   void SetLimit(int64_t limit);
 
-  // Remembers a connection. Call before somebody else may close it.
+  // Remembers a connection. Called before other code may close it.
   void Add(int fd);
-  // Whether there are as many as allowed; looks which are gone if it seems so.
+  // Whether there are as many connections as allowed. Drops closed connections
+  // from the count before it returns true.
   bool full();
 
-  // `max_connections`; nothing is ever refused: who comes later waits.
+  // The use of `max_connections`. No connection is ever refused: further ones
+  // wait.
   BudgetUse Use() const;
 
  private:

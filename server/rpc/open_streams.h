@@ -1,4 +1,4 @@
-// The streams that are open, so that they can be ended.
+// The open streams, registered so that they can be ended.
 
 #ifndef SERVER_RPC_OPEN_STREAMS_H_
 #define SERVER_RPC_OPEN_STREAMS_H_
@@ -16,13 +16,13 @@
 
 namespace mmud {
 
-// A stream that somebody else may end.
+// A stream that can be ended from outside.
 class EndableStream {
  public:
   virtual ~EndableStream() = default;
-  // It ends with `status`, the first that it is given, and lets go at once of
-  // the VM that it reads from if its peer does not read just now. A peer that
-  // takes nothing for `patience` from here is cut off: it hears the status's
+  // Ends the stream with `status`; of several calls the first counts. If its
+  // peer does not read just now, the stream releases its VM at once. A peer
+  // that takes nothing for `patience` from now is cut off: it gets the status's
   // code and message, without the details. Returns at once. Thread-safe.
   virtual void End(const absl::Status& status, absl::Duration patience) = 0;
 };
@@ -30,7 +30,8 @@ class EndableStream {
 // Thread-safe.
 class OpenStreams {
  public:
-  // `vm` is empty until it is known; then this is called again.
+  // Registers a stream. `vm` is empty until it is known; then this is called
+  // again.
   void Add(const std::shared_ptr<EndableStream>& stream, absl::string_view vm) {
     absl::MutexLock lock(&mu_);
     streams_[stream.get()] = {stream, std::string(vm)};
@@ -40,18 +41,19 @@ class OpenStreams {
     streams_.erase(stream);
   }
 
-  // Ends the streams of one VM. When it returns, those that were begun before
-  // hold the VM only while they make a message.
+  // Ends the streams of one VM. After the return, streams that were begun
+  // before hold the VM only while they make a message.
   void EndOf(absl::string_view vm, const absl::Status& status) {
     End([vm](const std::string& of) { return of == vm; }, status,
         kPatienceWithOne);
   }
-  // Ends all streams, and soon: the daemon waits for their peers.
+  // Ends all streams, with a short patience: the daemon waits for their peers.
   void EndAll(const absl::Status& status) {
     End([](const std::string&) { return true; }, status, kPatienceWithAll);
   }
 
-  // With a peer that takes nothing, when nobody waits for it.
+  // Patience with a peer that takes nothing, when nothing waits for the
+  // stream's end.
   static constexpr absl::Duration kPatienceWithOne = absl::Seconds(30);
 
  private:

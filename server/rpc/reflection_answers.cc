@@ -96,10 +96,11 @@ void ReflectionAnswers::AddFile(const FileDescriptor* file,
     return;
   }
   FileDescriptorResponse* files = response->mutable_file_descriptor_response();
-  // An answer without what was asked for would be none.
+  // The requested file is sent again even if the stream has sent it already:
+  // the answer must contain it.
   sent_.erase(file->name());
   AddWithImports(*file, files);
-  // What was asked for comes first.
+  // The requested file comes first.
   std::reverse(files->mutable_file_descriptor_proto()->begin(),
                files->mutable_file_descriptor_proto()->end());
 }

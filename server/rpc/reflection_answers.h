@@ -1,4 +1,4 @@
-// Questions about services and messages, and their answers.
+// Answers questions about services and messages.
 
 #ifndef SERVER_RPC_REFLECTION_ANSWERS_H_
 #define SERVER_RPC_REFLECTION_ANSWERS_H_
@@ -12,28 +12,29 @@
 
 namespace mmud {
 
-// The answers to the questions of one stream. Thread-compatible.
+// Makes the answers to the questions of one stream. Thread-compatible.
 class ReflectionAnswers {
  public:
-  // `services`: what list_services says; outlives this.
+  // `services`: the answer to list_services; outlives this.
   explicit ReflectionAnswers(
       const std::vector<std::string>& services,
       const google::protobuf::DescriptorPool& pool =
           *google::protobuf::DescriptorPool::generated_pool())
       : services_(services), pool_(pool) {}
 
-  // What is not known is an answer as well: NOT_FOUND in error_response, or
-  // INVALID_ARGUMENT for a question that asks nothing.
+  // An unknown name gets an answer as well: NOT_FOUND in error_response, or
+  // INVALID_ARGUMENT for an empty question.
   grpc::reflection::v1alpha::ServerReflectionResponse Answer(
       const grpc::reflection::v1alpha::ServerReflectionRequest& request);
 
  private:
   using Response = grpc::reflection::v1alpha::ServerReflectionResponse;
 
-  // The file, or NOT_FOUND if it is null; `what` says what was asked for.
+  // Adds the file, or NOT_FOUND if it is null; `what` describes the question.
   void AddFile(const google::protobuf::FileDescriptor* file,
                const std::string& what, Response* response);
-  // With what it imports, before it, but for what the stream has had.
+  // Adds the file and, before it, its imports, except for files that the stream
+  // has sent already.
   void AddWithImports(const google::protobuf::FileDescriptor& file,
                       grpc::reflection::v1alpha::FileDescriptorResponse* files);
 

@@ -61,7 +61,7 @@ TEST_F(ReflectionAnswersTest, AFileComesFirstAndBringsItsImportsOnce) {
   ASSERT_FALSE(files.empty());
   EXPECT_EQ(files[0], "mmud/v1/vm_service.proto");
   EXPECT_THAT(files, Contains("mmud/v1/common.proto"));
-  // Once more, without its imports: the stream has had those.
+  // The same again, without its imports: the stream has sent those already.
   EXPECT_THAT(Files(Symbol("mmud.v1.VmService")),
               ElementsAre("mmud/v1/vm_service.proto"));
   EXPECT_THAT(Files(Symbol("mmud.v1.MmuCost")),

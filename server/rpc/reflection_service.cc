@@ -29,10 +29,10 @@ namespace {
 constexpr char kMethod[] =
     "/grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo";
 
-// Reads a question, writes its answer, reads the next: one at a time, so that
-// what is there to be sent is one answer at most. The work is a look into
-// tables, done on gRPC's thread. One that neither asks nor takes its answer for
-// the runtime's patience is cut off: OnReadDone or OnWriteDone fails.
+// Reads a question, writes its answer, reads the next question: one at a time,
+// so that at most one answer waits to be sent. The work is a look into tables,
+// done on gRPC's thread. A peer that neither asks nor takes its answer for the
+// runtime's patience is cut off: OnReadDone or OnWriteDone fails.
 class ReflectionCall final
     : public grpc::ServerBidiReactor<grpc::ByteBuffer, grpc::ByteBuffer> {
  public:
@@ -55,7 +55,7 @@ class ReflectionCall final
 
   void OnReadDone(bool ok) override {
     if (!ok) {
-      // It asks no more, or is gone.
+      // The peer asks no more, or is gone.
       FinishWith(grpc::Status::OK);
       return;
     }
@@ -105,8 +105,8 @@ class ReflectionCall final
   CallRuntime& runtime_;
   Budget::Place place_;
   ReflectionAnswers answers_;
-  grpc::ByteBuffer question_;  // gRPC's while reading
-  grpc::ByteBuffer answer_;    // gRPC's while writing
+  grpc::ByteBuffer question_;  // belongs to gRPC while reading
+  grpc::ByteBuffer answer_;    // belongs to gRPC while writing
   CutOff cut_off_;
 };
 

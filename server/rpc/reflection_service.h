@@ -1,8 +1,8 @@
-// Server reflection (grpc.reflection.v1alpha): what services and messages the
-// daemon has, for clients without its .proto files.
+// Server reflection (grpc.reflection.v1alpha): lists the daemon's services and
+// messages for clients without its .proto files.
 //
-// gRPC brings one, which keeps a thread for each client until that hangs up;
-// this one has none.
+// gRPC's own implementation keeps a thread for each client until the client
+// hangs up; this one needs no thread.
 
 #ifndef SERVER_RPC_REFLECTION_SERVICE_H_
 #define SERVER_RPC_REFLECTION_SERVICE_H_
@@ -15,13 +15,13 @@
 
 namespace mmud {
 
-// Answers from the descriptors that are linked in. A stream has a place among
-// `reflections` of the runtime until it ends, and ends when its peer neither
-// asks nor takes an answer for the runtime's patience. Thread-safe. Outlives
-// the server.
+// Answers from the linked-in descriptors. A stream has a place among
+// `reflections` of the runtime until it ends. It ends if its peer neither asks
+// nor takes an answer for the runtime's patience. Thread-safe. Outlives the
+// server.
 class ReflectionService final : public grpc::Service {
  public:
-  // `services`: full names of those that are served, this one included.
+  // `services`: full names of the served services, including this one.
   // `runtime` outlives this.
   ReflectionService(std::vector<std::string> services, CallRuntime& runtime);
 

@@ -39,7 +39,7 @@ TEST(ReflectionServiceTest, AStreamThatAsksNoMoreMakesRoomForOthers) {
   const auto stream = stub.ServerReflectionInfo(&context);
   ASSERT_TRUE(stream->Write(request));
   ASSERT_TRUE(stream->Read(&response));
-  // It neither asks, nor says that it will not.
+  // The client neither asks nor closes its end.
   EXPECT_FALSE(stream->Read(&response));
   EXPECT_EQ(stream->Finish().error_code(), grpc::StatusCode::DEADLINE_EXCEEDED);
   for (int i = 0; i < 3000 && runtime.reflections.Use().used > 0; ++i) {

@@ -44,7 +44,7 @@ grpc::internal::RpcMethod::RpcType TypeOf(
 absl::Status ParseRequest(const grpc::ByteBuffer& bytes,
                           google::protobuf::Message* request) {
   if (bytes.Valid()) {
-    grpc::ByteBuffer copy(bytes);  // of pointers; reading consumes it
+    grpc::ByteBuffer copy(bytes);  // copies pointers; reading consumes it
     grpc::ProtoBufferReader reader(&copy);
     if (reader.status().ok() && request->ParseFromZeroCopyStream(&reader)) {
       return absl::OkStatus();

@@ -16,11 +16,11 @@
 //     grpc::Status GetVm(CallContext*, const v1::GetVmRequest*,
 //                        v1::GetVmResponse*);
 //
-// Which kind a method is of: see call_runtime.h. A call that finds the budget
-// of its kind used up is refused with LIMIT_EXCEEDED before its function runs;
-// bytes that are no such request are refused with INVALID_REQUEST. The methods
-// take and give bytes ("raw" methods), because gRPC would answer the latter by
-// itself with INTERNAL and no reason.
+// call_runtime.h defines the kinds of methods. A call that finds the budget of
+// its kind used up is refused with LIMIT_EXCEEDED before its function runs.
+// Bytes that do not parse as the request are refused with INVALID_REQUEST. The
+// methods take and return bytes ("raw" methods), because gRPC would answer
+// unparsable bytes by itself with INTERNAL and no reason.
 
 #ifndef SERVER_RPC_RPC_SERVICE_H_
 #define SERVER_RPC_RPC_SERVICE_H_
@@ -49,21 +49,21 @@
 
 namespace mmud {
 
-// INVALID_REQUEST if the bytes are no such message.
+// INVALID_REQUEST if the bytes do not parse as this message.
 absl::Status ParseRequest(const grpc::ByteBuffer& bytes,
                           google::protobuf::Message* request);
-// INTERNAL_ERROR if it is too large for gRPC.
+// INTERNAL_ERROR if the response is too large for gRPC.
 absl::Status SerializeResponse(const google::protobuf::Message& response,
                                grpc::ByteBuffer* bytes);
 
 // Makes the messages of a stream one after the other, as its peer takes them:
-// true and a message, or false once there is none left. Called by one thread
-// at a time, not always by the same. It goes before the stream's status is
-// sent, and with it what it holds of a VM.
+// true and a message, or false once none is left. Called by one thread at a
+// time, not always by the same. It is destroyed, and so releases its VM, before
+// the stream's status is sent.
 template <typename Message>
 using MessageSource = std::function<absl::StatusOr<bool>(Message*)>;
 
-// ByteConversation with messages instead of their bytes.
+// ByteConversation with parsed messages.
 template <typename Request, typename Response>
 class Conversation {
  public:
@@ -100,8 +100,9 @@ class RpcService : public grpc::Service {
         Unary(self, function));
   }
 
-  // A stream of answers; Request has a field `vm`. The function checks the
-  // request and begins the work; what it returns makes the messages.
+  // Registers a stream of answers; Request has a field `vm`. The function
+  // checks the request and begins the work; the source that it returns makes
+  // the messages.
   template <typename Self, typename Request, typename Response>
   void Stream(absl::string_view method, Self* self,
               absl::StatusOr<MessageSource<Response>> (Self::*function)(
@@ -134,7 +135,7 @@ class RpcService : public grpc::Service {
         });
   }
 
-  // A conversation, which `function` begins.
+  // Registers a conversation, which `function` begins.
   template <typename Self, typename Request, typename Response>
   void Bidi(absl::string_view method, Self* self,
             std::unique_ptr<Conversation<Request, Response>> (Self::*function)(
@@ -147,7 +148,7 @@ class RpcService : public grpc::Service {
             });
   }
 
-  // A call that is answered when something has happened.
+  // Registers a call that is answered when an event has happened.
   template <typename Self, typename Request, typename Response>
   void Wait(absl::string_view method, Self* self,
             absl::StatusOr<Waiting<Response>> (Self::*function)(
@@ -177,7 +178,7 @@ class RpcService : public grpc::Service {
         });
   }
 
-  // Fails the program unless every method of the service was named.
+  // Fails the program unless every method of the service was registered.
   void CheckComplete() const;
 
  private:
@@ -241,7 +242,7 @@ class RpcService : public grpc::Service {
                const Descriptor& response, BidiFunction function);
   void AddWait(absl::string_view method, const Descriptor& request,
                const Descriptor& response, WaitFunction function);
-  // Registers the path of a method and gives its index.
+  // Registers the path of a method and returns its index.
   int AddPath(absl::string_view method, const Descriptor& request,
               const Descriptor& response);
 

@@ -24,11 +24,11 @@ namespace {
 //   writing   gRPC has a message until OnWriteDone, which may never come while
 //             the peer does not read; no thread belongs to the stream
 //   finished  Finish was called; OnDone follows
-// making -> writing -> making -> ... -> finished. Only what is there in
-// `making` and OnWriteDone go on to the next state, so there is one of them at
-// a time; End may come at any time and leaves a note for it. While gRPC has a
-// message, which may last, End also takes the source away: nobody will ask it
-// any more, and what it holds of a VM is not to wait for the peer.
+// making -> writing -> making -> ... -> finished. Only the worker in `making`
+// and OnWriteDone change the state, so one of them runs at a time. End may come
+// at any time and leaves a note for them. While gRPC has a message, which may
+// last, End also destroys the source: it will not be called any more, and its
+// VM must not wait for the peer.
 class StreamCall final : public grpc::ServerWriteReactor<grpc::ByteBuffer>,
                          public EndableStream,
                          public std::enable_shared_from_this<StreamCall> {
@@ -61,7 +61,7 @@ class StreamCall final : public grpc::ServerWriteReactor<grpc::ByteBuffer>,
       writing_ = false;
     }
     if (!ok) {
-      // The call is over: the peer hears of no status, the metrics do.
+      // The call is over: the peer gets no status, but the metrics do.
       absl::Status status = end();
       if (status.ok()) {
         status = ApiError(absl::StatusCode::kCancelled,
@@ -82,7 +82,7 @@ class StreamCall final : public grpc::ServerWriteReactor<grpc::ByteBuffer>,
   }
 
   void End(const absl::Status& status, absl::Duration patience) override {
-    // Let go of without the lock.
+    // Destroyed without the lock.
     ByteSource source;
     Budget::Place place;
     absl::MutexLock lock(&mu_);
@@ -90,8 +90,8 @@ class StreamCall final : public grpc::ServerWriteReactor<grpc::ByteBuffer>,
     if (!writing_) return;
     source = std::exchange(next_, nullptr);
     place = std::move(place_of_vm_);
-    // The peer may still read: then it gets the whole status. If not,
-    // OnWriteDone(false) follows.
+    // The peer may still read: then it gets the whole status. If it does not
+    // read, OnWriteDone(false) follows.
     cut_off_.Arm(patience, end_);
   }
 
@@ -136,8 +136,8 @@ class StreamCall final : public grpc::ServerWriteReactor<grpc::ByteBuffer>,
   }
 
   void FinishWith(const absl::Status& status) {
-    // What the source holds of a VM goes before the status: who has that may
-    // delete the VM at once.
+    // The source releases the VM before the status is sent: a client that has
+    // the status may delete the VM at once.
     next_ = nullptr;
     place_of_vm_.Release();
     place_.Release();
@@ -154,12 +154,12 @@ class StreamCall final : public grpc::ServerWriteReactor<grpc::ByteBuffer>,
   CallContext context_;
   const grpc::ByteBuffer& request_;
   std::shared_ptr<StreamCall> self_;
-  // Of the state `making`, one thread at a time; next_ and place_of_vm_ are
-  // End's, under mu_, while writing_.
+  // Belongs to the state `making`, one thread at a time. While writing_, End
+  // may use next_ and place_of_vm_, under mu_.
   Budget::Place place_;
   Budget::Place place_of_vm_;
   ByteSource next_;
-  grpc::ByteBuffer message_;  // gRPC's while writing
+  grpc::ByteBuffer message_;  // belongs to gRPC while writing
   CutOff cut_off_;
 
   absl::Mutex mu_;

@@ -16,17 +16,17 @@
 
 namespace mmud {
 
-// Gives the next message, or false if there is none left.
+// Makes the next message; false if none is left.
 using ByteSource = std::function<absl::StatusOr<bool>(grpc::ByteBuffer*)>;
 
-// Takes a place among the streams of a VM, or LIMIT_EXCEEDED.
+// Takes a place among the streams of a VM. LIMIT_EXCEEDED.
 using TakeStreamPlace = std::function<absl::Status(absl::string_view vm)>;
 
 // Reads the request, takes a place and begins the stream.
 using StreamFunction = std::function<absl::StatusOr<ByteSource>(
     CallContext*, const grpc::ByteBuffer&, const TakeStreamPlace&)>;
 
-// Starts the stream and returns what gRPC needs to follow it. `runtime` and
+// Starts the stream and returns the reactor that gRPC needs. `runtime` and
 // `function` outlive it.
 grpc::ServerWriteReactor<grpc::ByteBuffer>* StartStreamCall(
     CallRuntime& runtime, const StreamFunction& function,

@@ -1,7 +1,7 @@
-// Calls functions when their time has come, by the monotonic clock.
+// Calls functions at given times of the monotonic clock.
 //
-// Not grpc::Alarm: as of gRPC 1.51 its timers wait for a time of the wall clock
-// and are an hour late when that is set back by one.
+// It does not use grpc::Alarm: in gRPC 1.51 its timers wait for a time of the
+// wall clock, and are an hour late if that clock is set back by an hour.
 
 #ifndef SERVER_RPC_TIMER_H_
 #define SERVER_RPC_TIMER_H_
@@ -21,19 +21,20 @@ namespace mmud {
 // One thread for any number of functions. Thread-safe.
 class Timer {
  public:
-  // What was asked for; names nothing once it was called or cancelled.
+  // Identifies a pending function; invalid once the function was called or
+  // cancelled.
   using Ticket = std::pair<mmu::MonotonicTime, uint64_t>;
 
   Timer();
-  // What has not come by then is forgotten.
+  // Drops the functions whose time has not come.
   ~Timer();
   Timer(const Timer&) = delete;
   Timer& operator=(const Timer&) = delete;
 
-  // Calls `function` once at `when`, or soon after; at once if that is past.
+  // Calls `function` once at `when`, or soon after; at once if `when` is past.
   // It runs on the timer's thread and must not wait for anything.
   Ticket At(mmu::MonotonicTime when, std::function<void()> function);
-  // The function is not called any more, unless it is being called now.
+  // Cancels the call of the function, unless it is running already.
   void Cancel(const Ticket& ticket);
 
  private:

@@ -11,7 +11,7 @@ namespace mmud {
 namespace {
 
 TEST(TimerTest, CallsInTheOrderOfTheTimesAndNotWhatWasCancelled) {
-  std::string calls;  // the timer's thread alone, until `last`
+  std::string calls;  // used only by the timer's thread, until `last`
   Event last;
   Timer timer;
   const mmu::MonotonicTime now = mmu::MonotonicTime::Now();

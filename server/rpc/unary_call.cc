@@ -39,7 +39,7 @@ class UnaryCall final : public grpc::ServerUnaryReactor {
     if (!posted.ok()) FinishWith(ToGrpcStatus(posted));
   }
 
-  // The answer is sent, or nobody wants it any more.
+  // The answer is sent, or the caller is gone.
   void OnDone() override { delete this; }
 
  private:

@@ -1,5 +1,5 @@
-// One unary call whose function runs on a worker. How long it keeps its places:
-// call_runtime.h.
+// One unary call whose function runs on a worker. call_runtime.h says how long
+// it keeps its places.
 
 #ifndef SERVER_RPC_UNARY_CALL_H_
 #define SERVER_RPC_UNARY_CALL_H_
@@ -19,25 +19,26 @@
 
 namespace mmud {
 
-// Takes a place among the calls of the VM that the request works on, if it
-// names one and calls of this kind have such places; or LIMIT_EXCEEDED.
+// Takes a place among the calls of the request's VM, if the request names one
+// and calls of this kind have places per VM. LIMIT_EXCEEDED.
 using TakeVmPlace =
     std::function<absl::Status(const google::protobuf::Message& request)>;
 
-// From the request's bytes to the answer's.
+// Computes the answer's bytes from the request's bytes.
 using UnaryFunction =
     std::function<grpc::Status(CallContext*, const grpc::ByteBuffer&,
                                const TakeVmPlace&, grpc::ByteBuffer*)>;
 
-// What a unary call takes while it is in hand, and who does it.
+// The budgets that a unary call uses while it lasts, and the workers that run
+// it.
 struct UnaryKind {
   Budget* budget;
-  Budget* budget_of_vm;  // by name; null: VMs have none
+  Budget* budget_of_vm;  // by name; null: no places per VM
   WorkerPool* workers;
 };
 
-// Starts the call and returns what gRPC needs to follow it. `runtime`,
-// `function` and what `kind` names outlive it.
+// Starts the call and returns the reactor that gRPC needs. `runtime`,
+// `function` and the objects that `kind` points to outlive it.
 grpc::ServerUnaryReactor* StartUnaryCall(CallRuntime& runtime, UnaryKind kind,
                                          const UnaryFunction& function,
                                          grpc::CallbackServerContext* context,

@@ -1,5 +1,5 @@
-// How long calls keep their places, and what ends those whose answers nobody
-// reads.
+// How long calls keep their places, and how calls end whose answers are not
+// read.
 
 #include <atomic>
 #include <cstdint>
@@ -32,7 +32,7 @@ using grpc::experimental::InterceptionHookPoints;
 
 enum class Kind : uint8_t { kShort, kWait };
 
-// A method that answers at once, as a call of one kind or another.
+// A method that answers at once, registered as a call of one kind or another.
 class TestService final : public RpcService {
  public:
   TestService(CallRuntime& runtime, Kind kind)
@@ -74,7 +74,7 @@ class TestService final : public RpcService {
   std::atomic<bool> fails_{false};
 };
 
-// Sees how many places are taken when a status is about to be sent.
+// Records the number of taken places when a status is about to be sent.
 class Watcher final : public grpc::experimental::Interceptor {
  public:
   Watcher(const Budget& budget, std::atomic<int64_t>& used)
@@ -126,7 +126,7 @@ class UnreadAnswerTest : public ::testing::TestWithParam<Kind> {
     server_ = builder.BuildAndStart();
     ASSERT_NE(server_, nullptr);
     grpc::ChannelArguments arguments;
-    // Takes nothing that the call does not read.
+    // Receives no more than the call reads.
     arguments.SetInt(GRPC_ARG_HTTP2_BDP_PROBE, 0);
     arguments.SetInt(GRPC_ARG_HTTP2_STREAM_LOOKAHEAD_BYTES, 5);
     stub_ = std::make_unique<grpc::GenericStub>(grpc::CreateCustomChannel(
@@ -145,11 +145,11 @@ class UnreadAnswerTest : public ::testing::TestWithParam<Kind> {
                        nullptr);
     ASSERT_TRUE(Next());
   }
-  // Until its answer or failure is about to be sent.
+  // Waits until the answer or the failure is about to be sent.
   void AwaitAnswer() const {
     while (used_ < 0) absl::SleepFor(absl::Milliseconds(1));
   }
-  // Whether there was an answer.
+  // Returns whether there was an answer.
   bool Read() {
     grpc::ByteBuffer answer;
     stream_->Read(&answer, nullptr);

@@ -21,12 +21,12 @@
 namespace mmud {
 namespace {
 
-// States: new -> waiting -> answering -> done. What ends the waiting (it
-// happened, its time, the caller left) may come from several threads at once
-// and before Begin is through; whoever sets ended_ first counts, and Begin or
-// it has the answer made, whichever comes later.
+// States: new -> waiting -> answering -> done. The wait can end by the event,
+// by its time, or because the caller left. These may come from several threads
+// at once and before Begin has returned. The first of them sets ended_. Begin
+// or that thread, whichever comes later, has the answer made.
 //
-// Lives until OnDone; a timer or a subscription that comes later finds nothing.
+// Lives until OnDone; a timer or a subscription that fires later finds nothing.
 class WaitingCall final : public grpc::ServerUnaryReactor,
                           public std::enable_shared_from_this<WaitingCall> {
  public:
@@ -89,11 +89,11 @@ class WaitingCall final : public grpc::ServerUnaryReactor,
       absl::MutexLock lock(&mu_);
       if (ended_) return;
       ended_ = true;
-      if (!begun_) return;  // Begin sees it
+      if (!begun_) return;  // Begin sees ended_
     }
-    // Not here if it can be helped: this may be a thread of gRPC's, of an
-    // operation or the timer's, which all have other things to do. But none of
-    // them holds a lock, and an answer waits for nothing.
+    // Prefer a worker: this thread may be gRPC's, an operation's or the
+    // timer's, which all have other work. The fallback is safe, because none of
+    // them holds a lock and an answer waits for nothing.
     if (!runtime_.short_workers.Post([this] { Answer(); }).ok()) Answer();
   }
 
@@ -127,7 +127,7 @@ class WaitingCall final : public grpc::ServerUnaryReactor,
   grpc::ByteBuffer* const response_;
   std::shared_ptr<WaitingCall> self_;
   Budget::Place place_;
-  // Set by Begin, used by Answer, which comes after it.
+  // Set by Begin, used by Answer, which runs after it.
   std::function<absl::Status(grpc::ByteBuffer*)> answer_;
   std::function<void()> unsubscribe_;
   absl::optional<Timer::Ticket> timeout_;

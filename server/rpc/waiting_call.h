@@ -1,5 +1,4 @@
-// One unary call that waits for something to happen and has no thread
-// meanwhile.
+// One unary call that waits for an event and has no thread meanwhile.
 
 #ifndef SERVER_RPC_WAITING_CALL_H_
 #define SERVER_RPC_WAITING_CALL_H_
@@ -17,24 +16,24 @@
 
 namespace mmud {
 
-// How to wait and what to say then. All functions may be called by any thread,
-// and never wait.
+// How to wait, and how to answer then. All functions may be called by any
+// thread, and never wait.
 template <typename Response>
 struct Waiting {
-  // Answered then at the latest.
+  // The latest time of the answer.
   mmu::MonotonicTime until = mmu::MonotonicTime::InfiniteFuture();
-  // Has the given function called once when what is waited for has happened,
-  // at once if it has. Returns how to give that up; not called after
-  // that any more, though it may be running.
+  // Has the given function called once when the event happens, at once if it
+  // has happened already. Returns a function that cancels this: the given
+  // function is not called any more after that, though it may still be running.
   std::function<std::function<void()>(std::function<void()>)> subscribe;
-  // The answer, called once: it happened, or the time is over.
+  // Makes the answer; called once, after the event or at the latest time.
   std::function<absl::Status(Response*)> answer;
 };
 
 using WaitFunction = std::function<absl::StatusOr<Waiting<grpc::ByteBuffer>>(
     CallContext*, const grpc::ByteBuffer&)>;
 
-// Starts the call and returns what gRPC needs to follow it. `runtime` and
+// Starts the call and returns the reactor that gRPC needs. `runtime` and
 // `function` outlive it.
 grpc::ServerUnaryReactor* StartWaitingCall(CallRuntime& runtime,
                                            const WaitFunction& function,

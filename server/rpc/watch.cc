@@ -20,7 +20,8 @@ Watch::Watch(Timer& timer, absl::Duration period,
 }
 
 Watch::~Watch() {
-  // A look that comes later finds that it is over; one under way has the lock.
+  // A check that comes later finds the watch over; a running check has the
+  // lock.
   mmu::MutexLock lock(state_->mu);
   state_->over = true;
 }

@@ -1,4 +1,4 @@
-// Sees from outside whether work that goes on is still wanted.
+// Checks from outside whether running work is still wanted.
 
 #ifndef SERVER_RPC_WATCH_H_
 #define SERVER_RPC_WATCH_H_
@@ -15,10 +15,10 @@
 
 namespace mmud {
 
-// Asks `keep_going` every `period`, on the timer's thread, so that the work
-// needs no second thread for it; calls `cancel` after its first error and asks
-// no more. Neither may wait for anything. When the destructor has returned
-// neither runs, nor will. Thread-safe.
+// Calls `keep_going` every `period`, on the timer's thread, so that the work
+// needs no second thread for it. After its first error calls `cancel`, and
+// `keep_going` no more. Neither function may wait for anything. After the
+// destructor has returned, neither runs or will run. Thread-safe.
 class Watch {
  public:
   // `timer` outlives this.
@@ -28,11 +28,11 @@ class Watch {
   Watch(const Watch&) = delete;
   Watch& operator=(const Watch&) = delete;
 
-  // The error of `keep_going`; OK if it had none.
+  // The error of `keep_going`; OK if it returned none.
   absl::Status status() const;
 
  private:
-  // Outlives the watch if the timer is about to look.
+  // Outlives the watch if the timer is about to check.
   struct State {
     State(Timer& t, absl::Duration p, std::function<absl::Status()> k,
           std::function<void()> c)
@@ -42,7 +42,7 @@ class Watch {
     const absl::Duration period;
     const std::function<absl::Status()> keep_going;
     const std::function<void()> cancel;
-    mmu::Mutex mu;  // held while the functions run; outside of the timer's
+    mmu::Mutex mu;  // held while the functions run; outer to the timer's
     bool over ABSL_GUARDED_BY(mu) = false;
     absl::Status status ABSL_GUARDED_BY(mu);
   };

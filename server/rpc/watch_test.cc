@@ -31,7 +31,8 @@ TEST(WatchTest, TheFirstErrorCancelsOnceAndIsKept) {
         });
     ASSERT_TRUE(cancelled.WaitFor(kLong));
     EXPECT_EQ(watch.status(), absl::CancelledError("left"));
-    // The timer works in order: a look after the error would come before this.
+    // The timer works in order: a check after the error would come before this
+    // event.
     Event later;
     timer.At(mmu::MonotonicTime::Now() + absl::Milliseconds(1),
              [&later] { later.Set(); });

@@ -14,7 +14,7 @@ using google::protobuf::FieldDescriptor;
 
 constexpr absl::string_view kVms = "vms/";
 
-// The field of that name and type; null if there is none.
+// The field of that name and type; null if the message has none.
 const FieldDescriptor* FieldOf(const google::protobuf::Message& message,
                                const char* name,
                                FieldDescriptor::CppType type) {

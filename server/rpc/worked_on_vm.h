@@ -1,4 +1,4 @@
-// Which VM a request is about.
+// Finds the VM that a request is about.
 
 #ifndef SERVER_RPC_WORKED_ON_VM_H_
 #define SERVER_RPC_WORKED_ON_VM_H_
@@ -9,10 +9,10 @@
 
 namespace mmud {
 
-// The VM that a call works on, as its field `vm` (a name, or the VM as it shall
-// be) or the name of something in a VM says; empty if it says none. CreateVm
-// works on none that there is. DeleteVm does not count: it ends what others do,
-// so it must find a place whatever they have.
+// The VM that a call works on, taken from its field `vm` (a name, or a Vm
+// message) or from the name of a resource in a VM; empty if there is none.
+// CreateVm works on no existing VM. DeleteVm does not count: it ends the VM's
+// other calls, so it must find a place however many there are.
 std::string WorkedOnVm(const google::protobuf::Message& request);
 
 }  // namespace mmud

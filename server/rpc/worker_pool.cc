@@ -35,7 +35,7 @@ WorkerPool::~WorkerPool() {
 absl::Status WorkerPool::Post(std::function<void()> work) {
   Threads ended;
   absl::Status status;
-  std::function<void()> refused;  // what it holds goes without the lock
+  std::function<void()> refused;  // its captures are destroyed without the lock
   {
     mmu::MutexLock lock(mu_);
     queue_.push_back(std::move(work));
@@ -47,7 +47,7 @@ absl::Status WorkerPool::Post(std::function<void()> work) {
         status = absl::OkStatus();
       }
       if (!status.ok()) {
-        // Still there: nobody took it while the lock was held.
+        // Still in the queue: the lock was held, so no thread took it.
         refused = std::move(queue_.back());
         queue_.pop_back();
       }
@@ -95,7 +95,7 @@ void WorkerPool::Run(Threads::iterator self) {
     queue_.pop_front();
     mu_.Unlock();
     work();
-    // What it holds goes before the lock is taken.
+    // Its captures are destroyed before the lock is taken.
     work = nullptr;
     mu_.Lock();
   }

@@ -1,4 +1,5 @@
-// Threads that do the work of calls. gRPC's own threads never wait.
+// Threads that do the work of calls, because gRPC's own threads must never
+// wait.
 
 #ifndef SERVER_RPC_WORKER_POOL_H_
 #define SERVER_RPC_WORKER_POOL_H_
@@ -16,23 +17,22 @@
 
 namespace mmud {
 
-// Starts a thread when work comes and none is idle, up to a limit; work beyond
-// that waits its turn. A thread without work for a while ends. How much work
-// there may be is not decided here but by the budgets in call_runtime.h.
-// Thread-safe.
+// Starts a thread when work comes and none is idle, up to a limit; further work
+// waits its turn. A thread without work for a while ends. The budgets in
+// call_runtime.h limit the amount of work, not this class. Thread-safe.
 class WorkerPool {
  public:
-  // What becomes of work for which the host makes no thread, though the limit
-  // allows it.
+  // Handling of work for which the host creates no thread, though the limit
+  // allows one.
   enum class WithoutThread : uint8_t {
-    kWait,    // its turn, if there is any thread: work is short
-    kRefuse,  // the others may be busy for minutes
+    kWait,    // waits its turn, if there is any thread: work is short
+    kRefuse,  // refused: the other threads may be busy for minutes
   };
 
   explicit WorkerPool(int64_t max_threads,
                       WithoutThread without = WithoutThread::kWait)
       : max_threads_(max_threads), without_(without) {}
-  // Does what is queued and waits for it.
+  // Does the queued work and waits for it.
   ~WorkerPool();
   WorkerPool(const WorkerPool&) = delete;
   WorkerPool& operator=(const WorkerPool&) = delete;
@@ -56,8 +56,8 @@ class WorkerPool {
   std::deque<std::function<void()>> queue_ ABSL_GUARDED_BY(mu_);
   Threads threads_ ABSL_GUARDED_BY(mu_);
   Threads ended_ ABSL_GUARDED_BY(mu_);  // to be joined
-  // Threads that wait for work. One that was woken counts until it has the
-  // lock again, so compare with the length of the queue, never with 0.
+  // Threads that wait for work. A thread that was woken counts until it has the
+  // lock again, so compare this with the length of the queue, never with 0.
   int64_t idle_ ABSL_GUARDED_BY(mu_) = 0;
   bool stopping_ ABSL_GUARDED_BY(mu_) = false;
 };
