@@ -16,18 +16,18 @@ namespace mmud {
 
 using MetricLabels = std::vector<std::pair<std::string, std::string>>;
 
-// How far the buckets of a histogram reach.
+// The largest bucket of a histogram.
 enum class Buckets : uint8_t {
   kStep,  // to 4 s: a wait, a hold, a flush, a fault
-  kWork,  // to more than an hour: what a caller may wait for
+  kWork,  // to more than an hour: work that a caller waits for
 };
 
-// Families in the order they are begun; one without series is left out.
-// Thread-compatible.
+// Writes families in the order in which they are begun; a family without series
+// is left out. Thread-compatible.
 class MetricWriter {
  public:
-  // Begins a family. Its name gets the prefix "mmud_", unless it is one that
-  // others have agreed on and begins with "process_" or "grpc_".
+  // Begins a family. Its name gets the prefix "mmud_", unless it is a common
+  // name that begins with "process_" or "grpc_".
   void Begin(const std::string& name, prometheus::MetricType type,
              const std::string& help);
   void Counter(const std::string& name, const std::string& help) {
@@ -40,15 +40,15 @@ class MetricWriter {
     Begin(name, prometheus::MetricType::Histogram, help);
   }
 
-  // A series of the family begun last, of its type.
+  // Adds a series to the family begun last, of that family's type.
   void Add(double value, MetricLabels labels = {});
-  // The same, but nothing while the value is 0: for families with so many
+  // As Add, but adds nothing while the value is 0: for families with so many
   // combinations of labels that most never occur.
   void AddIfCounted(double value, MetricLabels labels) {
     if (value != 0) Add(value, std::move(labels));
   }
-  // A histogram has a dozen series and more, so it appears with its first
-  // observation.
+  // Adds a histogram. It has a dozen series or more, so it appears only with
+  // its first observation.
   void Add(const mmu::LatencySnapshot& histogram, MetricLabels labels = {},
            Buckets buckets = Buckets::kStep);
 

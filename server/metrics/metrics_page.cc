@@ -17,8 +17,8 @@
 namespace mmud {
 namespace {
 
-// The fastest: the text is repetitive enough for a fraction of its size, and a
-// scrape should cost little.
+// The fastest level: the text is repetitive enough to shrink to a fraction of
+// its size, and a scrape should cost little.
 constexpr int kLevel = 1;
 // zlib's largest window; 16 more asks for gzip's header instead of its own.
 constexpr int kGzipWindow = 15 + 16;

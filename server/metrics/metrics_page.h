@@ -17,14 +17,14 @@ struct MetricsPage {
   std::string content_encoding;  // "gzip", or empty for none
 };
 
-// What `metrics` has now, in Prometheus' text format, compressed if the client
-// takes that. `accept_encoding` is the request's header, empty without one.
-// Thread-safe.
+// The current metrics in Prometheus' text format, compressed if the client
+// accepts that. `accept_encoding` is the request's header, empty if there is
+// none. Thread-safe.
 MetricsPage RenderMetrics(const prometheus::Collectable& metrics,
                           absl::string_view accept_encoding);
 
-// Whether an Accept-Encoding header names gzip, or anything, and not with a
-// weight of 0 (RFC 9110, 12.5.3).
+// Whether an Accept-Encoding header names gzip, or any encoding, with a weight
+// above 0 (RFC 9110, 12.5.3).
 bool AcceptsGzip(absl::string_view accept_encoding);
 
 }  // namespace mmud

@@ -23,27 +23,28 @@ using mmu::VmStatsSnapshot;
 
 double ToDouble(uint64_t value) { return static_cast<double>(value); }
 
-// /metrics has base units.
+// /metrics uses base units.
 double InUnits(uint64_t value, CounterUnit unit) {
   return unit == CounterUnit::kNanoseconds ? ToDouble(value) * 1e-9
                                            : ToDouble(value);
 }
 
-// A counter of the table, as the metrics that the table says it is.
+// Writes a counter of the table as the metrics that its row names.
 template <typename Snapshot>
 class RowWriter {
  public:
   RowWriter(const CounterRow<Snapshot>& row, MetricWriter* writer)
       : row_(row), w_(writer) {}
 
-  // Of all VMs together.
+  // Writes the total of all VMs.
   void Write(const Snapshot& all) {
     if (row_.metric.family.empty()) return;
     Begin(row_.metric);
     AddSeries(row_.metric, all, {});
   }
 
-  // Of each VM that has series of its own. `of` takes it from a VM's snapshot.
+  // Writes a series for each VM that has series of its own. `of` takes the
+  // counters from a VM's snapshot.
   template <typename Of>
   void WriteVms(const MmuTotals& totals, const Of& of) {
     if (row_.vm_metric.family.empty()) return;
@@ -107,7 +108,8 @@ void WriteCounters(const MmuTotals& totals, MetricWriter* w) {
     writer.WriteVms(
         totals,
         [](const VmStatsSnapshot& vm) -> const auto& { return vm.vcpus; });
-    // The only one in which VMs without series of their own have one together.
+    // Only in this family do the VMs without series of their own share one
+    // series.
     if (row.name == "dirty_pages" && totals.other_dirty_pages.has_value()) {
       w->Add(ToDouble(*totals.other_dirty_pages), {{"vm", "_other"}});
     }

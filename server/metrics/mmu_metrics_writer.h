@@ -14,42 +14,43 @@
 
 namespace mmud {
 
-// One VM that exists and has series of its own: what an operator asks of one
-// VM.
+// One existing VM with series of its own: the values that an operator looks up
+// for one VM.
 struct VmSeries {
   std::string vm;  // its name
   mmu::VmStatsSnapshot stats;
 };
 
-// All VMs together, those that are gone included in what is cumulative.
+// The totals of all VMs. Cumulative values include the VMs that are gone.
 struct MmuTotals {
   mmu::VmStatsSnapshot stats;
-  // Of the whole process, in no VM's numbers.
+  // Counted for the whole process, not for any VM.
   mmu::TablePool::Use tables;
   uint64_t table_waits = 0;
   int64_t vms = 0;
   int64_t vcpus = 0;
   int64_t paused_vcpus = 0;
   int64_t logging_vms = 0;
-  // Of all dirty logs there are.
+  // Totals over all existing dirty logs.
   uint64_t sealed_pages = 0;
   uint64_t in_flight_pages = 0;
   uint64_t epochs_in_flight = 0;
   int64_t expired_leases = 0;
   absl::optional<double> oldest_undelivered_seconds;  // Unix time
-  // Since the daemon began.
+  // Counted since the daemon began.
   uint64_t abandoned_logs = 0;
   uint64_t abandoned_pages = 0;
   int64_t splits_running = 0;
   int64_t split_remaining_bytes = 0;
-  // VMs beyond the limit on those with series of their own, gone ones of these
-  // included so that the sum never falls; absent if there were none.
+  // Dirty pages of the VMs beyond the limit on VMs with series of their own.
+  // Includes such VMs that are gone, so that the sum never falls; absent if
+  // there were none.
   absl::optional<uint64_t> other_dirty_pages;
   std::vector<VmSeries> vm_series;
 };
 
-// Each counter of the table (mmu_core/stats/counter_table.h) that has a metric,
-// and what the daemon knows of VMs besides.
+// Writes each counter of the table (mmu_core/stats/counter_table.h) that has a
+// metric, and the daemon's other values about VMs.
 void WriteMmuMetrics(const MmuTotals& totals, MetricWriter* writer);
 
 }  // namespace mmud

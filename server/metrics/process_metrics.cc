@@ -28,7 +28,7 @@ std::string ReadAll(const char* path) {
   return std::string(std::istreambuf_iterator<char>(file), {});
 }
 
-// When the machine started, Unix time; nothing if it is not told.
+// When the machine started, in Unix time; nullopt if the system does not tell.
 absl::optional<uint64_t> BootSeconds() {
   for (absl::string_view line : absl::StrSplit(ReadAll("/proc/stat"), '\n')) {
     const std::vector<absl::string_view> words = absl::StrSplit(line, ' ');
@@ -41,7 +41,7 @@ absl::optional<uint64_t> BootSeconds() {
   return absl::nullopt;
 }
 
-// Without the one through which they are counted.
+// The count leaves out the descriptor that is used for counting.
 absl::optional<uint64_t> OpenFds() {
   std::error_code error;
   uint64_t count = 0;
@@ -69,12 +69,13 @@ void AddIfTold(absl::optional<uint64_t> value, MetricWriter* w) {
 }  // namespace
 
 absl::optional<ProcessStat> ParseProcessStat(absl::string_view text) {
-  // The second field, the program's name in brackets, may hold anything.
+  // The second field is the program's name in brackets and may contain any
+  // character.
   const size_t bracket = text.rfind(')');
   if (bracket == absl::string_view::npos) return absl::nullopt;
   const std::vector<absl::string_view> fields =
       absl::StrSplit(absl::StripAsciiWhitespace(text.substr(bracket + 1)), ' ');
-  // By proc(5)'s numbers, which count from 1; fields[0] is the third.
+  // Field numbers of proc(5), which count from 1; fields[0] is the third field.
   const auto number = [&fields](size_t field, uint64_t* out) {
     return field - 3 < fields.size() &&
            absl::SimpleAtoi(fields[field - 3], out);

@@ -1,5 +1,5 @@
-// What /metrics shows of the process itself, under the names that every
-// Prometheus client library uses.
+// The metrics of the process itself, under the names that every Prometheus
+// client library uses.
 
 #ifndef SERVER_METRICS_PROCESS_METRICS_H_
 #define SERVER_METRICS_PROCESS_METRICS_H_
@@ -12,7 +12,7 @@
 
 namespace mmud {
 
-// Of /proc/PID/stat. A value.
+// The fields of /proc/PID/stat in use. A value.
 struct ProcessStat {
   uint64_t cpu_ticks = 0;  // in user and kernel mode
   uint64_t threads = 0;
@@ -21,11 +21,11 @@ struct ProcessStat {
   uint64_t resident_pages = 0;
 };
 
-// Nothing if the text is not what proc(5) says.
+// Parses the text; nullopt if it does not have the format of proc(5).
 absl::optional<ProcessStat> ParseProcessStat(absl::string_view text);
 
-// process_cpu_seconds_total, process_open_fds, ... of this process. What the
-// system does not tell is left out.
+// Writes process_cpu_seconds_total, process_open_fds, ... of this process.
+// Values that the system does not tell are left out.
 void WriteProcessMetrics(MetricWriter* writer);
 
 }  // namespace mmud

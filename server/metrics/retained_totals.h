@@ -1,4 +1,4 @@
-// The counters of VMs that are gone, so that the daemon's counters never go
+// Keeps the counters of deleted VMs, so that the daemon's counters never go
 // backwards.
 
 #ifndef SERVER_METRICS_RETAINED_TOTALS_H_
@@ -13,10 +13,11 @@ namespace mmud {
 
 // The sum of several VMs' counters. A value.
 struct RetainedTotals {
-  // What is cumulative (mmu::AddWhatStays). What a VM has at present (pages,
-  // tables) stays 0.
+  // Cumulative values only (mmu::AddWhatStays). Current values (pages, tables)
+  // stay 0.
   mmu::VmStatsSnapshot stats;
-  // Of VMs without series of their own; absent if none of these is gone.
+  // Dirty pages of deleted VMs without series of their own; absent if there is
+  // no such VM.
   absl::optional<uint64_t> unlabelled_dirty_pages;
 };
 

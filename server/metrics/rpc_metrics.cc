@@ -19,7 +19,7 @@ namespace {
 
 constexpr char kOther[] = "other";
 
-// Of the label grpc_type.
+// Value of the label grpc_type.
 std::string TypeOf(const google::protobuf::MethodDescriptor& method) {
   if (method.client_streaming()) {
     return method.server_streaming() ? "bidi_stream" : "client_stream";
@@ -37,7 +37,7 @@ std::unique_ptr<RpcMetrics::Method> MakeMethod(std::string type,
   return made;
 }
 
-// Of the label grpc_code, spelt as Go does.
+// Values of the label grpc_code, spelt as in Go.
 constexpr const char* kCodes[kStatusCodes] = {"OK",
                                               "Canceled",
                                               "Unknown",
@@ -120,7 +120,8 @@ uint64_t RpcMetrics::calls_in_hand() const {
   uint64_t calls = 0;
   for (const auto& [name, method] : methods_) {
     if (name == kOther) continue;
-    // Ends first: whoever ends in between is counted, never less than none.
+    // The ends are read first: a call that ends in between is then counted as
+    // in hand, and the difference is never negative.
     uint64_t ended = 0;
     for (const auto& handled : method->handled) {
       ended += handled.load(std::memory_order_acquire);

@@ -1,4 +1,4 @@
-// What calls there were, how they ended and how long they took.
+// Counts calls, their outcomes and their durations.
 
 #ifndef SERVER_METRICS_RPC_METRICS_H_
 #define SERVER_METRICS_RPC_METRICS_H_
@@ -18,7 +18,7 @@
 
 namespace mmud {
 
-// Of a fixed set of methods. Thread-safe.
+// The metrics of a fixed set of methods. Thread-safe.
 class RpcMetrics {
  public:
   struct Method {
@@ -28,18 +28,18 @@ class RpcMetrics {
     mmu::LatencyHistogram seconds;
   };
 
-  // The methods of the services with these full names, as far as they are
+  // Knows the methods of the services with these full names, as far as they are
   // linked into the program, and "other".
   explicit RpcMetrics(const std::vector<std::string>& services);
 
-  // `method` as gRPC has it: "/mmud.v1.VmService/GetVm".
+  // `method` is in gRPC's form: "/mmud.v1.VmService/GetVm".
   Method& Of(const std::string& method);
 
-  // Calls of those methods, not of "other", that have no status yet.
+  // Number of calls of those methods, not of "other", without a status yet.
   uint64_t calls_in_hand() const;
 
-  // grpc_server_started_total and so on, with the names and labels of Go's
-  // middleware, which common dashboards read.
+  // Writes grpc_server_started_total and so on, with the names and labels of
+  // Go's middleware, which common dashboards read.
   void Write(MetricWriter* writer) const;
 
  private:
@@ -47,7 +47,7 @@ class RpcMetrics {
   std::map<std::string, std::unique_ptr<Method>> methods_;
 };
 
-// Puts an interceptor around every call that feeds `metrics`, which outlives
+// Puts an interceptor around every call that updates `metrics`, which outlives
 // the server.
 std::unique_ptr<grpc::experimental::ServerInterceptorFactoryInterface>
 MakeRpcMetricsFactory(RpcMetrics& metrics);
