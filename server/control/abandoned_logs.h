@@ -1,4 +1,4 @@
-// How many dirty logs ended because their owners made no call.
+// Counts the dirty logs that ended because their owners made no call.
 
 #ifndef SERVER_CONTROL_ABANDONED_LOGS_H_
 #define SERVER_CONTROL_ABANDONED_LOGS_H_
@@ -8,11 +8,10 @@
 
 namespace mmud {
 
-// Counters for the metrics. Thread-safe. Relaxed: each number stands for
-// itself.
+// Counters for the metrics. Thread-safe. Relaxed: the numbers are independent.
 class AbandonedLogs {
  public:
-  // One was stopped, and so many of its pages were discarded.
+  // Counts one stopped log and the pages that it discarded.
   void Count(uint64_t discarded_pages) {
     logs_.fetch_add(1, std::memory_order_relaxed);
     pages_.fetch_add(discarded_pages, std::memory_order_relaxed);

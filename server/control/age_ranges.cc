@@ -19,8 +19,7 @@
 namespace mmud {
 namespace {
 
-// Sets the bits of the units of `range` in `bitmap` that have a young page in
-// `piece`.
+// Sets the bits of those units of `range` that have a young page in `piece`.
 void SetUnits(const mmu::AgeSweep::Piece& piece, mmu::GfnRange range,
               uint64_t unit, std::string* bitmap) {
   const mmu::GfnRange both = piece.pages.Intersect(range);
@@ -39,8 +38,8 @@ void SetUnits(const mmu::AgeSweep::Piece& piece, mmu::GfnRange range,
   }
 }
 
-// Gives what a sweep finds to the ranges that were asked for, which may touch,
-// overlap and be in any order.
+// Distributes the results of a sweep over the requested ranges, which may
+// touch, overlap and be in any order.
 class Distribution {
  public:
   Distribution(const std::vector<mmu::GfnRange>& ranges, uint64_t unit)
@@ -54,7 +53,7 @@ class Distribution {
     });
   }
 
-  // Pieces come in ascending order.
+  // Called with pieces in ascending order.
   void Add(const mmu::AgeSweep::Piece& piece) {
     while (next_ < order_.size() &&
            ranges_[order_[next_]].start < piece.pages.end) {
@@ -73,8 +72,8 @@ class Distribution {
   const uint64_t unit_;
   std::vector<std::string> bitmaps_;  // by range
   std::vector<size_t> order_;         // ranges by their start
-  size_t next_ = 0;                   // in order_: the first not begun
-  std::vector<size_t> open_;          // begun, and not through
+  size_t next_ = 0;                   // into order_: the first range not begun
+  std::vector<size_t> open_;          // ranges that are begun but not finished
 };
 
 }  // namespace

@@ -1,4 +1,4 @@
-// Asking which pages of a VM's memory are young.
+// Finds the young pages of a VM's memory.
 
 #ifndef SERVER_CONTROL_AGE_RANGES_H_
 #define SERVER_CONTROL_AGE_RANGES_H_
@@ -19,19 +19,19 @@
 
 namespace mmud {
 
-// What to ask. The ranges may touch, overlap and be in any order; each begins
+// What to age. The ranges may touch, overlap and be in any order; each begins
 // and ends on a multiple of the granularity.
 struct AgePlan {
   mmu::AgeMode mode = mmu::AgeMode::kTest;
   mmu::Level granularity = mmu::Level::k4K;
   std::vector<mmu::GfnRange> ranges;
-  // Of all memslots those that go meanwhile are left out.
+  // For a sweep of all memslots: slots that go meanwhile are left out.
   mmu::MissingSlots missing = mmu::MissingSlots::kRefuse;
 };
 
 struct AgedRanges {
-  // By range: bit i (of byte i / 8, the lowest first) is set if a page of its
-  // unit i is young.
+  // One bitmap per range: bit i (of byte i / 8, the lowest first) is set if
+  // unit i of the range has a young page.
   std::vector<std::string> bitmaps;
   uint64_t young_page_count = 0;
   uint64_t old_page_count = 0;
@@ -39,14 +39,14 @@ struct AgedRanges {
   mmu::MmuCost cost;
 };
 
-// Ages piece by piece. `keep_going` is asked before each piece, its error is
-// returned, and `part_done` is called after each: with kTestAndClear what was
-// aged stays aged.
+// Ages piece by piece. `keep_going` is called before each piece; its error is
+// returned. `part_done` is called after each piece: with kTestAndClear the aged
+// pages stay aged.
 struct AgeCalls {
   std::function<absl::Status()> keep_going;
   std::function<void()> part_done;
 };
-// Also the errors of mmu::AgeSweep.
+// Errors: those of `keep_going` and of mmu::AgeSweep.
 absl::StatusOr<AgedRanges> AgeRanges(ManagedVm& vm, const AgePlan& plan,
                                      const AgeCalls& calls);
 

@@ -20,7 +20,7 @@ namespace {
 // Pages that one step of a clear covers: 256 MiB of guest memory.
 constexpr uint64_t kClearStepPages = 1 << 16;
 
-// The same call at the time that it is now.
+// The same call with the current time.
 mmu::LogCall Now(mmu::LogCall call) {
   call.now = mmu::MonotonicTime::Now();
   return call;
@@ -65,8 +65,8 @@ absl::StatusOr<ClearedPages> Clear(ManagedVm& vm, const mmu::LogCall& call,
                                    const ClearCalls& calls) {
   ClearedPages cleared;
   uint64_t done = 0;
-  // Once also for a range without pages, so that it is refused where it would
-  // be with some.
+  // Runs once even for an empty range, so that the same errors are returned as
+  // for a range with pages.
   do {
     if (absl::Status status = calls.keep_going(); !status.ok()) return status;
     const uint64_t count = std::min(kClearStepPages, pages.page_count - done);

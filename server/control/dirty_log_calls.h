@@ -1,5 +1,5 @@
-// The calls of a dirty log's owner, which a unary call makes one by one and a
-// harvest on one stream. Their errors are about the VM.
+// The calls of a dirty log's owner. A unary call makes one of them; a harvest
+// makes many on one stream. Their errors are about the VM.
 
 #ifndef SERVER_CONTROL_DIRTY_LOG_CALLS_H_
 #define SERVER_CONTROL_DIRTY_LOG_CALLS_H_
@@ -34,10 +34,10 @@ struct SealedLog {
 absl::StatusOr<SealedLog> Seal(ManagedVm& vm, const mmu::LogCall& call,
                                uint64_t acknowledged_epoch);
 
-// Clears step by step, as mmu::Vm::ClearDirtyLog. `keep_going` is asked before
-// each step, its error is returned, and `part_done` is called after each: a
-// caller that leaves in between has cleared a part, which it can safely ask for
-// again.
+// Clears step by step, as mmu::Vm::ClearDirtyLog. `keep_going` is called before
+// each step; its error is returned. `part_done` is called after each step. A
+// caller that leaves in between has cleared a part, and can safely ask for that
+// part again.
 struct ClearCalls {
   std::function<absl::Status()> keep_going;
   std::function<void()> part_done;

@@ -28,7 +28,7 @@
 namespace mmud {
 namespace {
 
-// An id that no log has had: 128 random bits.
+// A new log id: 128 random bits.
 mmu::LogId NewLogId() {
   thread_local std::random_device device;
   const auto word = [] {
@@ -69,13 +69,13 @@ absl::StatusOr<std::shared_ptr<DirtyLogStartJob>> DirtyLogStartJob::Create(
       vm.vm().CheckDirtyLogStart(start);
   if (!log.ok()) return AboutLog(log.status(), vm.name());
   std::shared_ptr<mmu::SplitJob> split;
-  // Who starts once more what it has started has nothing to split.
+  // An owner that starts its running log once more has nothing to split.
   if (!log->has_value() && request.split_ahead.has_value() &&
       start.config.split == mmu::SplitPolicy::kEager) {
     mmu::SplitRequest ahead;
     ahead.ranges = RangesToLog(vm, start.config.slots);
     ahead.throttle = *request.split_ahead;
-    // One that is deleted meanwhile has nothing to split.
+    // A slot that is deleted meanwhile needs no split.
     ahead.missing = mmu::MissingSlots::kSkip;
     absl::StatusOr<std::shared_ptr<mmu::SplitJob>> job =
         vm.vm().MakeSplitJob(ahead);

@@ -20,15 +20,15 @@
 
 namespace mmud {
 
-// The log to be switched on.
+// A request to switch a log on.
 struct DirtyLogStartRequest {
-  mmu::DirtyLogStart start;  // without id and time, which the job gives it
-  // The pace at which huge pages are split before; unset: switching on splits
-  // them.
+  mmu::DirtyLogStart start;  // without id and time, which the job sets
+  // The pace at which huge pages are split before the log is switched on.
+  // Unset: switching on splits them.
   absl::optional<mmu::Throttle> split_ahead;
 };
 
-// Huge pages split, by their size.
+// Number of huge pages that were split, by their size.
 struct HugePageSplits {
   int64_t of_2m = 0;
   int64_t of_1g = 0;
@@ -40,9 +40,9 @@ struct StartedDirtyLog {
   mmu::MmuCost cost;
 };
 
-// The work of the operation that StartDirtyLog returns: splits huge pages at
-// the pace that the caller wants, so that switching on finds none left, and
-// switches on. Thread-safe. Must not outlive its VM.
+// The work of the operation that StartDirtyLog returns: it splits huge pages at
+// the caller's pace, so that switching on finds none left, and then switches
+// on. Thread-safe. Must not outlive its VM.
 class DirtyLogStartJob {
  public:
   enum class State : uint8_t { kSplitting, kProtecting, kDone, kGivenUp };
@@ -62,9 +62,11 @@ class DirtyLogStartJob {
   static absl::StatusOr<std::shared_ptr<DirtyLogStartJob>> Create(
       DirtyLogStartRequest request, ManagedVm& vm);
 
-  // Call once. After an error, also after Cancel, there is no log of this job.
+  // Called once. After an error, including that of Cancel, no log of this job
+  // is on.
   absl::StatusOr<StartedDirtyLog> Run();
-  // Ends a split at its next chunk. What is being switched on stays on.
+  // Ends a split at its next chunk. If switching on has begun, the log stays
+  // on.
   void Cancel();
 
   const ManagedVm& vm() const { return vm_; }
@@ -84,13 +86,13 @@ class DirtyLogStartJob {
   bool cancelled() const;
 
   ManagedVm& vm_;
-  mmu::DirtyLogStart start_;                    // its time is Run's
+  mmu::DirtyLogStart start_;                    // Run sets its time
   const std::shared_ptr<mmu::SplitJob> split_;  // null: no split ahead
 
   mutable absl::Mutex mu_;
   bool cancelled_ ABSL_GUARDED_BY(mu_) = false;
   State state_ ABSL_GUARDED_BY(mu_);
-  // Once it was tried to switch on.
+  // Set once switching on was tried.
   absl::optional<HugePageSplits> splits_ ABSL_GUARDED_BY(mu_);
   mmu::MmuCost cost_ ABSL_GUARDED_BY(mu_);
 };

@@ -68,7 +68,8 @@ TEST_F(DirtyLogControlTest, TheSameStartAgainIsToldOfItsLog) {
             mmu::Reason::kDirtyLogActive);
 }
 
-// The guest's huge pages were split by the first, or were made since.
+// The first start has split the guest's huge pages; huge pages may have been
+// made since.
 TEST_F(DirtyLogControlTest, TheSameStartAgainSplitsNothing) {
   DirtyLogStartRequest request = Request();
   request.split_ahead.emplace().max_pages_per_second = 1'000'000;
@@ -111,7 +112,7 @@ TEST_F(DirtyLogControlTest, AStopThatWouldLosePagesSaysOfWhichVm) {
   EXPECT_FALSE(vm_.vm().LogsDirtyPages());
 }
 
-// As housekeeping does it.
+// In the same way as housekeeping.
 TEST_F(DirtyLogControlTest, ALogEndsWithItsTtlAndNotBefore) {
   DirtyLogStartRequest request = Request();
   request.start.ttl = absl::Seconds(1);

@@ -35,13 +35,13 @@ mmu::GfnRange RangeOf(const SlotPlan& slot) {
   return mmu::GfnRange::Of(mmu::ToGfn(slot.slot_start), slot.slot_pages);
 }
 
-// Whether the slot is in the epoch, which mmu_core knows.
+// Whether the epoch has pages of the slot; mmu_core decides.
 absl::Status CheckReadable(const ManagedVm& vm, const mmu::LogId& log_id,
                            uint64_t epoch, uint32_t slot) {
   return vm.vm().ReadDirtyLog(log_id, slot, epoch, 0, absl::Span<uint64_t>());
 }
 
-// Narrows the one slot of the plan to the wanted range.
+// Narrows the only slot of the plan to the requested range.
 absl::Status PlanRange(const DirtyPagesRequest& request, DirtyLogPlan* plan) {
   if (!request.range.has_value()) return absl::OkStatus();
   const mmu::GfnRange& range = *request.range;
@@ -69,7 +69,7 @@ absl::Status BadResume(absl::string_view field, absl::string_view message) {
   return InvalidField(mmu::Reason::kInvalidResumeOffset, field, message);
 }
 
-// Leaves out what is before the place where the stream goes on.
+// Leaves out the part before the position where the stream continues.
 absl::Status PlanResume(const DirtyPagesRequest& request, DirtyLogPlan* plan) {
   if (!request.start.has_value()) return absl::OkStatus();
   if (plan->epoch == 0) {
@@ -88,9 +88,9 @@ absl::Status PlanResume(const DirtyPagesRequest& request, DirtyLogPlan* plan) {
                                   "; it must be a memslot that this stream "
                                   "sends"));
   }
-  // At the end of what is sent of the slot the next slot follows.
+  // If the position is the end of the slot's part, the next slot follows.
   const auto slot_start = static_cast<int64_t>(slot->slot_start.value());
-  // Compared first: the difference of any two numbers may be none.
+  // Compared first, because the difference of arbitrary numbers may overflow.
   const bool is_before = start.gpa_bytes < slot_start;
   const uint64_t bytes =
       is_before ? 0 : static_cast<uint64_t>(start.gpa_bytes - slot_start);
@@ -133,7 +133,7 @@ absl::StatusOr<std::vector<SlotPlan>> PlanSlots(
       continue;
     }
     const absl::optional<mmu::MemslotInfo> info = vm.FindSlot(slot.slot);
-    if (!info.has_value()) {  // deleted since
+    if (!info.has_value()) {  // deleted since then
       if (ids.empty()) continue;
       return MemslotNotFound(MakeMemslotName(vm.name(), slot.slot));
     }
@@ -164,7 +164,8 @@ absl::StatusOr<DirtyLogPlan> PlanDirtyLog(const DirtyPagesRequest& request,
       PlanSlots(vm, *log, plan.epoch, request.slots);
   if (!slots.ok()) return slots.status();
   plan.slots = *std::move(slots);
-  // Once for the stream: with page-modification logging all vCPUs exit for it.
+  // Called once for the stream: with page-modification logging all vCPUs exit
+  // for it.
   if (plan.epoch == 0) vm.vm().TakeInNotedPages();
   for (const SlotPlan& slot : plan.slots) {
     if (absl::Status status =
@@ -210,8 +211,8 @@ absl::StatusOr<absl::optional<DirtyLogPiece>> DirtyLogReader::ReadPiece(
   const bool is_there =
       now.has_value() && now->config.gpa == slot.slot_start &&
       now->config.size_bytes >> mmu::kPageShift == slot.slot_pages;
-  // One that is elsewhere is not in the epoch any more, which mmu_core says. A
-  // peek leaves it out as one that is gone.
+  // A slot that has moved is no longer in the epoch; mmu_core reports that. A
+  // peek skips it like a deleted slot.
   if (!now.has_value() || (!is_there && plan_.epoch == 0)) {
     at_ = slot.end_page;
     return absl::optional<DirtyLogPiece>();

@@ -1,4 +1,4 @@
-// One stream of dirty pages: what to send, then reading it.
+// One stream of dirty pages: first the plan of what to send, then the reading.
 
 #ifndef SERVER_CONTROL_DIRTY_LOG_STREAM_H_
 #define SERVER_CONTROL_DIRTY_LOG_STREAM_H_
@@ -20,19 +20,19 @@
 
 namespace mmud {
 
-// A place in a log, as a caller names it: it may be none.
+// A position in a log as the caller gives it; it may be invalid.
 struct DirtyLogPosition {
   int64_t slot = 0;
   int64_t gpa_bytes = 0;
 };
 
-// What a caller wants to be sent.
+// A request for dirty pages.
 struct DirtyPagesRequest {
-  absl::optional<mmu::LogId> log_id;    // unset: whatever log there is
-  uint64_t epoch = 0;                   // 0: peek; else log_id is set
-  std::vector<uint32_t> slots;          // ascending; empty: all
-  absl::optional<mmu::GfnRange> range;  // of the slot, if there is one in slots
-  absl::optional<DirtyLogPosition> start;  // where the stream goes on
+  absl::optional<mmu::LogId> log_id;       // unset: the log that is on
+  uint64_t epoch = 0;                      // 0: peek; else log_id is set
+  std::vector<uint32_t> slots;             // ascending; empty: all
+  absl::optional<mmu::GfnRange> range;     // inside the only entry of slots
+  absl::optional<DirtyLogPosition> start;  // where the stream continues
 };
 
 // The part of a memslot that a stream sends. Pages count from the slot's start.
@@ -44,28 +44,28 @@ struct SlotPlan {
   uint64_t end_page = 0;
 };
 
-// What a stream sends: checked.
+// The checked plan of a stream.
 struct DirtyLogPlan {
   mmu::LogId log_id;
   uint64_t epoch = 0;           // 0: peek
   std::vector<SlotPlan> slots;  // ascending by id
 };
 
-// Whole slots: those of `ids` that `epoch` of `log` has pages of (0: all that
-// log), or all of these if it is empty. Of a slot that is named: DIRTY_LOG_OFF
-// if it does not log, MEMSLOT_NOT_FOUND if it is gone; others that are gone are
-// left out.
+// Plans whole slots: those of `ids` that `epoch` of `log` has pages of (0: all
+// slots that log), or all such slots if `ids` is empty. Errors of a named slot:
+// DIRTY_LOG_OFF if it does not log, MEMSLOT_NOT_FOUND if it is gone. Other
+// slots that are gone are left out.
 absl::StatusOr<std::vector<SlotPlan>> PlanSlots(
     const ManagedVm& vm, const mmu::DirtyLogView& log, uint64_t epoch,
     const std::vector<uint32_t>& ids);
 
-// DIRTY_LOG_OFF, LOG_CHANGED, EPOCH_UNKNOWN and EPOCH_SUPERSEDED; of the slots
-// as PlanSlots; of the range GPA_OUT_OF_RANGE, INVALID_RANGE; of the start
-// INVALID_RESUME_OFFSET. REQUIRES: a range comes with one slot.
+// Errors: DIRTY_LOG_OFF, LOG_CHANGED, EPOCH_UNKNOWN and EPOCH_SUPERSEDED; for
+// the slots those of PlanSlots; for the range GPA_OUT_OF_RANGE, INVALID_RANGE;
+// for the start INVALID_RESUME_OFFSET. REQUIRES: a range comes with one slot.
 absl::StatusOr<DirtyLogPlan> PlanDirtyLog(const DirtyPagesRequest& request,
                                           const ManagedVm& vm);
 
-// A part of a memslot's log, as it was read.
+// A part of a memslot's log as it was read.
 struct DirtyLogPiece {
   uint32_t slot = 0;
   mmu::Gpa start;
@@ -77,26 +77,26 @@ struct DirtyLogPiece {
 // Thread-compatible.
 class DirtyLogReader {
  public:
-  // No piece has more than `piece_pages`, a multiple of 64.
+  // `piece_pages`: maximum number of pages of a piece, a multiple of 64.
   DirtyLogReader(DirtyLogPlan plan, uint64_t piece_pages);
 
-  // The next piece, or nothing behind the last one. `keep_going` is asked
-  // before each piece; its error is returned. LOG_CHANGED, EPOCH_SUPERSEDED,
+  // The next piece; nullopt after the last one. `keep_going` is called before
+  // each piece; its error is returned. LOG_CHANGED, EPOCH_SUPERSEDED,
   // DIRTY_LOG_OFF.
   absl::StatusOr<absl::optional<DirtyLogPiece>> Next(
       const ManagedVm& vm, const std::function<absl::Status()>& keep_going);
 
-  // Of the pieces so far.
+  // The cost of all pieces so far.
   const mmu::MmuCost& cost() const { return cost_; }
 
  private:
-  // Nothing if the slot is gone.
+  // Nullopt if the slot is gone.
   absl::StatusOr<absl::optional<DirtyLogPiece>> ReadPiece(const ManagedVm& vm);
 
   const DirtyLogPlan plan_;
   const uint64_t piece_pages_;
   size_t slot_ = 0;  // index into plan_.slots
-  uint64_t at_ = 0;  // its first page that was not read
+  uint64_t at_ = 0;  // first page of that slot that was not read
   mmu::MmuCost cost_;
 };
 

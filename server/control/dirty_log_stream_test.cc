@@ -23,7 +23,7 @@ namespace {
 
 constexpr uint64_t kMiB = uint64_t{1} << 20;
 
-// The log is looked at, a slot goes, and then the slots are looked up.
+// A slot goes after the log was read and before the slots are looked up.
 TEST(DirtyLogStreamTest, ASlotThatGoesBesideThePlanIsLeftOutOrNotFound) {
   ManagedVm vm("vms/a",
                mmu::testing::MakeVm({mmu::testing::Slot(0, 0, kMiB),
@@ -37,7 +37,7 @@ TEST(DirtyLogStreamTest, ASlotThatGoesBesideThePlanIsLeftOutOrNotFound) {
   ASSERT_TRUE(all.ok()) << all.status();
   ASSERT_EQ(all->size(), 1u);
   EXPECT_EQ((*all)[0].slot, 1u);
-  // A plan of no slot would be cut to the range of its one slot.
+  // A plan without slots would be cut to the range of its only slot.
   EXPECT_EQ(mmu::DetailOf(PlanSlots(vm, *log, 0, {0}).status()).reason,
             mmu::Reason::kMemslotNotFound);
 }
@@ -95,7 +95,7 @@ TEST_F(PlanTest, ALogWithoutSlotsHasItsIdAndEpochsAllTheSame) {
   EXPECT_EQ(Reason(), mmu::Reason::kNone);
 }
 
-// What a reader holds at a time is what its caller has room for.
+// The reader holds no more than its caller has room for.
 TEST_F(PlanTest, PiecesAreNoLargerThanAsked) {
   const absl::StatusOr<DirtyLogPlan> plan = PlanDirtyLog(request_, vm_);
   ASSERT_TRUE(plan.ok()) << plan.status();

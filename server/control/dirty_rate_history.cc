@@ -15,7 +15,7 @@
 namespace mmud {
 namespace {
 
-// `vcpus`: how many these counters are of.
+// `vcpus`: number of vCPUs that the counters cover.
 DirtyRates RatesOf(const DirtyCounts& from, const DirtyCounts& to,
                    double seconds, size_t vcpus) {
   return {
@@ -35,7 +35,7 @@ void DirtyRateHistory::Add(const DirtySample& sample) {
   absl::MutexLock lock(&mu_);
   if (!samples_.empty() && sample.time <= samples_.back().time) return;
   samples_.push_back(sample);
-  // One sample older than the longest window must stay.
+  // One sample older than the longest window must be kept.
   while (samples_.size() > 2 && samples_[1].time < sample.time - kLongest) {
     samples_.pop_front();
   }

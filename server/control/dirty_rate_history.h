@@ -1,4 +1,4 @@
-// How quickly a VM dirtied pages, from counters that exist anyway.
+// The rate at which a VM dirtied pages, computed from existing counters.
 
 #ifndef SERVER_CONTROL_DIRTY_RATE_HISTORY_H_
 #define SERVER_CONTROL_DIRTY_RATE_HISTORY_H_
@@ -15,11 +15,12 @@
 
 namespace mmud {
 
-// What was counted so far. A value.
+// The counts up to one time. A value.
 struct DirtyCounts {
   uint64_t dirty_pages = 0;   // clean -> dirty transitions
-  uint64_t write_faults = 0;  // those that the dirty log caused
-  // Stalls for lack of room in rings; one that goes on counts up to now.
+  uint64_t write_faults = 0;  // faults caused by the dirty log
+  // Time stalled for lack of room in rings; a stall that goes on counts up to
+  // now.
   int64_t ring_full_nanos = 0;
 };
 
@@ -34,7 +35,7 @@ struct DirtySample {
 struct DirtyRates {
   double pages_per_second = 0;
   double write_faults_per_second = 0;
-  double ring_full_ratio = 0;  // of the time of all its vCPUs
+  double ring_full_ratio = 0;  // share of the time of all its vCPUs
 };
 
 // A value.
@@ -44,18 +45,20 @@ struct DirtyRateResult {
   std::vector<DirtyRates> vcpus;  // by index
 };
 
-// A ring of samples, taken once a second by somebody else. Thread-safe.
+// A ring of samples; another object adds one each second. Thread-safe.
 class DirtyRateHistory {
  public:
-  // The longest window that can be asked for, and how many samples it takes.
+  // The longest window that can be requested, and the number of samples that it
+  // needs.
   static constexpr absl::Duration kLongest = absl::Minutes(10);
 
-  // A sample not later than the last one is dropped.
+  // Drops a sample that is not later than the last one.
   void Add(const DirtySample& sample);
-  // Forgets all and begins with `sample`: the log was switched on.
+  // Drops all samples and begins with `sample`, because the log was switched
+  // on.
   void Restart(const DirtySample& sample);
 
-  // The rate from the newest sample at least `window` before `now` up to
+  // The rate between the newest sample at least `window` before `now`, and
   // `now`. FAILED_PRECONDITION INSUFFICIENT_HISTORY with the time to wait.
   absl::StatusOr<DirtyRateResult> Rate(const DirtySample& now,
                                        absl::Duration window) const;

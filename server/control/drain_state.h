@@ -1,4 +1,4 @@
-// Whether the daemon is going down.
+// Whether the daemon is shutting down.
 
 #ifndef SERVER_CONTROL_DRAIN_STATE_H_
 #define SERVER_CONTROL_DRAIN_STATE_H_
@@ -14,7 +14,8 @@ class DrainState {
   bool is_draining() const { return draining_.load(std::memory_order_acquire); }
 
  private:
-  // Released by Begin: who sees it sees what was done before.
+  // Begin stores with release: a thread that sees the drain sees everything
+  // done before it.
   std::atomic<bool> draining_{false};
 };
 

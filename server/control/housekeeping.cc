@@ -29,7 +29,7 @@ Housekeeping::~Housekeeping() {
 
 void Housekeeping::Run() {
   while (!stop_.WaitFor(absl::Seconds(1))) {
-    // What finds no memory now is done the next time.
+    // Work that finds no memory now is done in the next round.
     static_cast<void>(mmu::TryWithMemory([this] {
       HousekeepOnce(vms_, abandoned_, mmu::MonotonicTime::Now());
       return true;
@@ -45,7 +45,7 @@ void HousekeepOnce(VmRegistry& vms, AbandonedLogs& abandoned,
     const absl::optional<mmu::Vm::Abandoned> log =
         vm->vm().StopAbandonedDirtyLog(now, nullptr);
     if (!log.has_value()) {
-      // Whose ttl is over all the same found no memory to be stopped.
+      // If its ttl is over here all the same, there was no memory to stop it.
       const absl::optional<mmu::MonotonicTime> end = vm->vm().FindDirtyLogEnd();
       if (end.has_value() && *end <= now) {
         Log(LogLevel::kWarning,

@@ -1,4 +1,4 @@
-// What the daemon does by itself: samples dirty counters for GetDirtyRate and
+// Periodic work of the daemon: samples dirty counters for GetDirtyRate and
 // stops dirty logs whose owners make no call.
 
 #ifndef SERVER_CONTROL_HOUSEKEEPING_H_
@@ -31,7 +31,8 @@ class Housekeeping {
   std::thread thread_;
 };
 
-// One round at time `now`; reads counters only, unless a log has expired.
+// Runs one round at time `now`. It only reads counters, unless a log has
+// expired.
 void HousekeepOnce(VmRegistry& vms, AbandonedLogs& abandoned,
                    mmu::MonotonicTime now);
 

@@ -24,7 +24,8 @@ namespace {
 
 constexpr uint64_t kMiB = uint64_t{1} << 20;
 
-// It stays, is said to stay, and ends when there is memory again.
+// The log stays, a line reports that it stays, and it ends once there is memory
+// again.
 TEST(HousekeepingTest, AnAbandonedLogThatFindsNoMemoryToEndIsNotSilent) {
   VmRegistry vms{VmRegistry::Limits()};
   AbandonedLogs abandoned;

@@ -26,7 +26,7 @@ namespace mmud {
 namespace {
 
 constexpr uint64_t kWordPages = 64;
-// Pages looked at in one step: 2 GiB of guest memory, 64 KiB of bits.
+// Pages examined in one step: 2 GiB of guest memory, 64 KiB of bits.
 constexpr uint64_t kPiecePages = 1 << 19;
 
 }  // namespace
@@ -51,7 +51,7 @@ absl::StatusOr<InFlightRanges> InFlightRanges::Create(
   ranges.log_id_ = pages.log_id;
   ranges.epoch_ = pages.epoch;
   for (const mmu::SlotLogState& state : log->state.slots) {
-    // Whether the slot is logged, which mmu_core knows.
+    // Whether the slot is logged; mmu_core decides.
     absl::Status readable = vm.vm().ReadInFlight(
         pages.log_id, state.slot, pages.epoch, 0, absl::Span<uint64_t>());
     if (mmu::DetailOf(readable).reason == mmu::Reason::kMemslotNotFound) {
@@ -61,7 +61,7 @@ absl::StatusOr<InFlightRanges> InFlightRanges::Create(
       return InField(AboutVm(readable, vm.name()), "in_flight.");
     }
     const absl::optional<mmu::MemslotInfo> slot = vm.FindSlot(state.slot);
-    if (!slot.has_value()) continue;  // deleted since
+    if (!slot.has_value()) continue;  // deleted since then
     const mmu::GfnRange whole =
         mmu::GfnRange::Of(mmu::ToGfn(slot->config.gpa),
                           slot->config.size_bytes >> mmu::kPageShift);
@@ -108,7 +108,7 @@ absl::StatusOr<std::vector<mmu::GfnRange>> InFlightRanges::ReadPiece(
     const ManagedVm& vm, const Part& part, uint64_t from, uint64_t end) const {
   std::vector<mmu::GfnRange> ranges;
   const absl::optional<mmu::MemslotInfo> slot = vm.FindSlot(part.slot);
-  // One that is gone, or elsewhere, has nothing in flight of before.
+  // A slot that is gone or has moved has no earlier pages in flight.
   if (!slot.has_value() || mmu::ToGfn(slot->config.gpa) != part.slot_start) {
     return ranges;
   }

@@ -16,28 +16,28 @@
 
 namespace mmud {
 
-// What to look through.
+// Selects pages in flight.
 struct PagesInFlight {
   mmu::LogId log_id;
   uint64_t epoch = 0;
   absl::optional<mmu::GfnRange> range;  // unset: all memslots
 };
 
-// Looks at a bounded piece of the log at a time, so that it needs little memory
+// Reads a bounded piece of the log at a time, so that it needs little memory
 // however many pages there are. Holds nothing of the VM between two calls.
 // Thread-compatible.
 class InFlightRanges {
  public:
-  // GPA_OUT_OF_RANGE, DIRTY_LOG_OFF, LOG_CHANGED, EPOCH_UNKNOWN, of the fields
-  // of a request's `in_flight`.
+  // Errors of the fields of a request's `in_flight`: GPA_OUT_OF_RANGE,
+  // DIRTY_LOG_OFF, LOG_CHANGED, EPOCH_UNKNOWN.
   static absl::StatusOr<InFlightRanges> Create(const PagesInFlight& pages,
                                                const ManagedVm& vm);
 
-  // The parts of memslots that it looks through.
+  // The parts of memslots that are searched.
   std::vector<mmu::GfnRange> Within() const;
 
-  // The next ranges, ascending within their memslot; none at the end. `vm` is
-  // that of Create. LOG_CHANGED, DIRTY_LOG_OFF.
+  // The next ranges, ascending within their memslot; empty at the end. `vm` is
+  // the VM that was passed to Create. LOG_CHANGED, DIRTY_LOG_OFF.
   absl::StatusOr<std::vector<mmu::GfnRange>> Next(const ManagedVm& vm);
 
  private:
@@ -57,7 +57,7 @@ class InFlightRanges {
   mmu::LogId log_id_;
   uint64_t epoch_ = 0;
   std::vector<Part> parts_;
-  size_t part_ = 0;  // the one to look at,
+  size_t part_ = 0;  // the part to read next,
   uint64_t at_ = 0;  // and its next page
 };
 

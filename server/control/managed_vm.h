@@ -1,5 +1,4 @@
-// A VM of the daemon: mmu_core's Vm under a name, with what the API knows
-// about it and mmu_core does not.
+// A VM of the daemon: mmu_core's Vm with a name and the API's own state of it.
 
 #ifndef SERVER_CONTROL_MANAGED_VM_H_
 #define SERVER_CONTROL_MANAGED_VM_H_
@@ -26,67 +25,68 @@ namespace mmud {
 
 class WorkloadRun;
 
-// Thread-safe. Lives as long as a VmUse of it, see vm_registry.h.
+// Thread-safe. Lives as long as there is a VmUse of it, see vm_registry.h.
 class ManagedVm {
  public:
-  // `has_metrics_label`: dirty_pages_total has a series of this VM's own.
+  // kOwn: the VM has a series of its own in dirty_pages_total.
   enum class MetricsLabel : uint8_t { kOwn, kOther };
   ManagedVm(std::string name, std::unique_ptr<mmu::Vm> vm, WallTime created,
             MetricsLabel label, Labels labels = {});
   ~ManagedVm();
 
   const std::string& name() const { return name_; }
-  // No other VM has it, whenever it is made.
+  // Unique among all VMs, including deleted ones.
   const std::string& uid() const { return uid_; }
   mmu::Vm& vm() { return *vm_; }
   const mmu::Vm& vm() const { return *vm_; }
   WallTime create_time() const { return create_time_; }
   MetricsLabel metrics_label() const { return label_; }
 
-  // Calls should end soon: the VM is about to go. There is no way back.
+  // The VM is about to be deleted, so its calls should end soon. Never reset.
   bool deleting() const { return deleting_.load(std::memory_order_acquire); }
   void set_deleting() { deleting_.store(true, std::memory_order_release); }
 
-  // The slot with this id, if it exists.
+  // The slot with this id; nullopt if it does not exist.
   absl::optional<mmu::MemslotInfo> FindSlot(uint32_t slot) const;
-  // The slots, ascending by address.
+  // All slots, ascending by address.
   std::vector<mmu::MemslotInfo> SortedSlots() const;
 
   // Changes of slots and of other settings are made under this lock, so that an
-  // etag that was checked is still true when the change is made.
+  // etag that was checked is still valid when the change is made.
   absl::Mutex& slots_mu() ABSL_LOCK_RETURNED(slots_mu_) { return slots_mu_; }
 
-  // Checked by whoever sets them. Changes need slots_mu().
+  // The caller has checked the labels. Changes need slots_mu().
   Labels labels() const;
   void set_labels(Labels labels) ABSL_EXCLUSIVE_LOCKS_REQUIRED(slots_mu_);
 
-  // One start of a dirty log at a time: true if there was none. Then
-  // EndDirtyLogStart must follow.
+  // Begins a start of the dirty log. False if another start is in progress.
+  // After true, EndDirtyLogStart must follow.
   bool TryBeginDirtyLogStart() { return !starting_log_.exchange(true); }
   void EndDirtyLogStart() { starting_log_.store(false); }
 
   DirtyRateHistory& dirty_rate() { return dirty_rate_; }
-  // The counters as they are now.
+  // The current counters.
   DirtySample SampleDirty(mmu::MonotonicTime now) const;
 
-  // One split or recovery at a time: true if there was none. Then
-  // EndSplit must follow.
+  // Begins a split or recovery. False if another one is in progress. After
+  // true, EndSplit must follow.
   bool TryBeginSplit() { return !splitting_.exchange(true); }
   void EndSplit() { splitting_.store(false); }
   bool is_splitting() const { return splitting_.load(); }
 
-  // The pause of its vCPUs. Whoever extends it has the PauseKeeper watch it.
+  // The pause of its vCPUs. Code that extends it must also call
+  // PauseKeeper::Watch.
   VcpuPause& pause() { return pause_; }
   const VcpuPause& pause() const { return pause_; }
 
-  // The workload that runs or ran last; null if none did.
+  // The workload that runs or ran last; null if there was none.
   std::shared_ptr<WorkloadRun> workload() const;
-  // One workload at a time: true if none runs or is being started. Then
-  // SetWorkload or GiveUpWorkload must follow.
+  // Begins to start a workload. False if one runs or is being started. After
+  // true, SetWorkload or GiveUpWorkload must follow.
   bool TryBeginWorkload();
-  // The one that is being started is the workload from now on.
+  // Makes the workload that is being started the VM's workload.
   void SetWorkload(std::shared_ptr<WorkloadRun> run);
-  // None is started: the workload is what it was.
+  // Ends the start without a workload: the VM's workload is the same as before.
   void GiveUpWorkload();
 
  private:
@@ -96,7 +96,7 @@ class ManagedVm {
   const MetricsLabel label_;
   const std::unique_ptr<mmu::Vm> vm_;
   VcpuPause pause_{*vm_};
-  std::atomic<bool> deleting_{false};   // released: set before uses are waited
+  std::atomic<bool> deleting_{false};   // release, before uses are waited for
   std::atomic<bool> splitting_{false};  // sequentially consistent flag
   std::atomic<bool> starting_log_{false};  // likewise
   absl::Mutex slots_mu_;

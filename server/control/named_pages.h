@@ -1,4 +1,4 @@
-// Pages of a memslot that a call names.
+// The pages of a memslot that a call names.
 
 #ifndef SERVER_CONTROL_NAMED_PAGES_H_
 #define SERVER_CONTROL_NAMED_PAGES_H_

@@ -1,4 +1,4 @@
-// A long-running operation as it is at one time.
+// A snapshot of a long-running operation.
 
 #ifndef SERVER_CONTROL_OPERATION_H_
 #define SERVER_CONTROL_OPERATION_H_
@@ -9,8 +9,8 @@
 
 namespace mmud {
 
-// A message of an API as bytes, with the name of its type. Nothing here reads
-// it: server/convert/operation_convert.h packs and unpacks.
+// A message of an API as bytes, with the name of its type. This code does not
+// parse it: server/convert/operation_convert.h packs and unpacks it.
 struct PackedMessage {
   std::string type_url;
   std::string value;
@@ -21,7 +21,7 @@ struct OperationView {
   std::string name;  // "operations/UUID"
   bool done = false;
   PackedMessage metadata;
-  // Once it is done: why it failed, or what it returned.
+  // Set once the operation is done: its error, or its result.
   absl::Status error;
   PackedMessage response;
 };

@@ -1,4 +1,4 @@
-// What the exporter tells about operations.
+// The metrics of operations.
 
 #ifndef SERVER_CONTROL_OPERATION_METRICS_H_
 #define SERVER_CONTROL_OPERATION_METRICS_H_
@@ -20,7 +20,7 @@ enum class OperationMethod : uint8_t {
 inline constexpr int kOperationMethods = 3;
 const char* ToString(OperationMethod method);
 
-// Of one method. A value.
+// The metrics of one method. A value.
 struct OperationMethodMetrics {
   std::array<uint64_t, kStatusCodes> finished{};
   int64_t running = 0;

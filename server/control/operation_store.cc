@@ -34,8 +34,9 @@ OperationMethodMetrics& Of(OperationMetrics& metrics, OperationMethod method) {
   return metrics[static_cast<int>(method)];
 }
 
-// Each VM has an allowance of lines for each method: whoever starts and cancels
-// work in a loop fills no disk.
+// Logs the end of an operation. Each VM has an allowance of lines for each
+// method, so that a client that starts and cancels work in a loop cannot fill
+// the disk.
 void LogEnd(LimitedLog& log, const OperationView& outcome,
             OperationMethod method, const std::string& vm,
             absl::Duration duration) {
@@ -82,7 +83,7 @@ absl::StatusOr<OperationView> OperationStore::Start(OperationSpec spec) {
   {
     mmu::MutexLock lock(mu_);
     if (drain_.is_draining()) return DrainingError();
-    // It takes the lock before it looks for anything below.
+    // The thread takes the lock before it uses anything set below.
     absl::StatusOr<std::thread> thread =
         mmu::MakeThread([this, entry] { Run(entry); });
     if (!thread.ok()) return thread.status();
@@ -103,15 +104,16 @@ void OperationStore::Run(const EntryPtr& entry) {
   outcome.done = true;
   outcome.error = result.status();
   if (result.ok()) outcome.response = *std::move(result);
-  // What the functions hold, uses of VMs above all, is released before the
-  // operation counts as done: who sees it done can delete the VM.
+  // The captures of the functions, above all uses of VMs, are released before
+  // the operation counts as done: a client that sees it done can delete the VM.
   OperationSpec finished;
   {
     mmu::MutexLock lock(mu_);
     finished = std::move(entry->spec);
     entry->spec = OperationSpec();
     entry->spec.method = finished.method;
-    // Seen as running, with its last metadata, until the block below.
+    // Until the block below, readers see the operation as running, with its
+    // last metadata.
     entry->spec.metadata = [metadata = outcome.metadata] { return metadata; };
     entry->spec.cancel = [] {};
   }
@@ -119,7 +121,7 @@ void OperationStore::Run(const EntryPtr& entry) {
   const std::string vm = std::move(finished.vm);
   const absl::StatusCode code = outcome.error.code();
   finished = OperationSpec();
-  // Who sees it done can start the next one.
+  // A client that sees the operation done can start the next one.
   entry->budget.Release();
   const absl::Duration duration = mmu::MonotonicTime::Now() - entry->start_time;
   LogEnd(log_, outcome, method, vm, duration);
@@ -133,7 +135,8 @@ void OperationStore::Run(const EntryPtr& entry) {
     --metrics.running;
     ++metrics.finished[static_cast<int>(code)];
     metrics.duration.Record(absl::ToInt64Nanoseconds(duration));
-    // The destructor joins it: this exists until the thread ends.
+    // The destructor joins this thread, so the store exists until the thread
+    // ends.
     finished_.push_back(std::move(entry->thread));
     watchers.swap(entry->watchers);
     ForgetOldLocked();
@@ -210,7 +213,7 @@ uint64_t OperationStore::NotifyWhenDone(const std::string& name,
 }
 
 void OperationStore::Forget(const std::string& name, uint64_t ticket) {
-  std::function<void()> forgotten;  // goes without the lock
+  std::function<void()> forgotten;  // destroyed without the lock
   mmu::MutexLock lock(mu_);
   const EntryPtr entry = FindLocked(name);
   if (entry == nullptr) return;

@@ -1,4 +1,4 @@
-// Long-running operations over threads.
+// Long-running operations, each on a thread.
 
 #ifndef SERVER_CONTROL_OPERATION_STORE_H_
 #define SERVER_CONTROL_OPERATION_STORE_H_
@@ -30,26 +30,28 @@
 
 namespace mmud {
 
-// What an operation does. All functions are called without a lock held.
+// The functions of an operation. All are called without a lock held.
 struct OperationSpec {
   OperationMethod method = OperationMethod::kSplitHugePages;
-  std::string vm;  // the name of the one that it works on, for the log
-  // Does the work on a thread of its own. A cancelled one returns
+  std::string vm;  // name of its VM, for the log
+  // Does the work on a thread of its own. If it was cancelled, it returns
   // CancelledOperation().
   std::function<absl::StatusOr<PackedMessage>()> run;
-  // Progress, from any thread while `run` goes on and once after it.
+  // Returns the progress. Called from any thread while `run` goes on, and once
+  // after it.
   std::function<PackedMessage()> metadata;
-  // Asks `run` to stop at its next safe point; from any thread, repeatedly.
+  // Asks `run` to stop at its next safe point. Called from any thread, maybe
+  // repeatedly.
   std::function<void()> cancel;
-  // What UpdateSplit, PauseSplit and ResumeSplit act on; null in operations
-  // that are no split.
+  // The job that UpdateSplit, PauseSplit and ResumeSplit act on; null if the
+  // operation is not a split.
   std::shared_ptr<mmu::SplitJob> split;
 };
 
-// What `run` returns after `cancel`.
+// The error that `run` returns after `cancel`.
 absl::Status CancelledOperation();
 
-// Keeps the operations that run, and the newest of those that are done.
+// Keeps the running operations, and the newest of the finished ones.
 // Thread-safe.
 class OperationStore {
  public:
@@ -65,49 +67,50 @@ class OperationStore {
         log_(log),
         budget_("max_operations", limits.max_running, "operations run",
                 absl::Seconds(1)) {}
-  // Cancels what runs and waits for it.
+  // Cancels the running operations and waits for them.
   ~OperationStore();
 
-  // Runs `spec` on a new thread. RESOURCE_EXHAUSTED LIMIT_EXCEEDED,
-  // UNAVAILABLE DRAINING or THREADS_EXHAUSTED; then no function of `spec` was
-  // or will be called.
+  // Runs `spec` on a new thread. RESOURCE_EXHAUSTED LIMIT_EXCEEDED, UNAVAILABLE
+  // DRAINING or THREADS_EXHAUSTED; after an error no function of `spec` was or
+  // will be called.
   absl::StatusOr<OperationView> Start(OperationSpec spec);
 
-  // `name` is what ParseOperationName returns, here and below. NOT_FOUND
-  // OPERATION_NOT_FOUND, also for the other functions.
+  // `name`, here and below, is in the form that ParseOperationName returns.
+  // NOT_FOUND OPERATION_NOT_FOUND, here and for the other functions.
   absl::StatusOr<OperationView> Get(const std::string& name) const;
-  // An operation and its place in the order in which operations began, 1 or
+  // An operation and its number in the order in which operations began, 1 or
   // more.
   struct Listed {
     uint64_t place = 0;
     OperationView operation;
   };
-  // At most `limit` operations with places behind `after`, the oldest first.
+  // At most `limit` operations with numbers above `after`, the oldest first.
   std::vector<Listed> List(uint64_t after, size_t limit) const;
-  // Forgets a finished one. FAILED_PRECONDITION OPERATION_RUNNING.
+  // Removes a finished operation. FAILED_PRECONDITION OPERATION_RUNNING.
   absl::Status Delete(const std::string& name);
-  // OK also if it is done.
+  // Asks the operation to stop. OK also if it is done.
   absl::Status Cancel(const std::string& name);
-  // Calls `done` once the operation is done, or is known no more; at once if
-  // it is so already, otherwise from the operation's thread, without a lock
-  // held. Nobody waits meanwhile. The ticket is for Forget.
+  // Calls `done` once the operation is done or removed. If it is so already,
+  // `done` is called at once, otherwise from the operation's thread, without a
+  // lock held. No thread waits meanwhile. The returned ticket is for Forget.
   uint64_t NotifyWhenDone(const std::string& name, std::function<void()> done);
-  // `done` is not called any more, though it may be running.
+  // Cancels NotifyWhenDone: `done` will not be called any more, though it may
+  // be running.
   void Forget(const std::string& name, uint64_t ticket);
-  // The job of a running split. It works on a VM only as long as that VM is
-  // used, but may be asked to change at any time. FAILED_PRECONDITION
-  // OPERATION_DONE if the operation is finished or no split.
+  // The job of a running split. The job works on its VM only as long as the
+  // operation uses the VM, but can be changed at any time. FAILED_PRECONDITION
+  // OPERATION_DONE if the operation is finished or is not a split.
   absl::StatusOr<std::shared_ptr<mmu::SplitJob>> FindSplit(
       const std::string& name) const;
 
-  // Cancels all that run and waits until they stopped or the time is over.
-  // Returns the operations that were running, as they are then. REQUIRES: the
-  // drain has begun.
+  // Cancels all running operations and waits until they have stopped or the
+  // time is over. Returns the operations that were running, in their state
+  // after the wait. REQUIRES: the drain has begun.
   std::vector<OperationView> Drain(absl::Duration timeout);
 
   OperationMetrics Metrics() const;
 
-  // The splits that run.
+  // A summary of the running splits.
   struct SplitSummary {
     int64_t running = 0;
     int64_t remaining_bytes = 0;
@@ -123,14 +126,14 @@ class OperationStore {
     mmu::MonotonicTime start_time;
     std::thread thread;     // guarded by mu_
     bool done = false;      // guarded by mu_
-    OperationView outcome;  // once done; guarded by mu_
+    OperationView outcome;  // set once done; guarded by mu_
     Budget::Place budget;   // until done
     std::map<uint64_t, std::function<void()>> watchers;  // guarded by mu_
   };
   using EntryPtr = std::shared_ptr<Entry>;
 
   absl::StatusOr<EntryPtr> Find(const std::string& name) const;
-  // Null if there is none.
+  // Null if the store has no operation of that name.
   EntryPtr FindLocked(const std::string& name) const
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
   OperationView Describe(const EntryPtr& entry) const;
@@ -144,7 +147,7 @@ class OperationStore {
   Budget budget_;
   mutable mmu::Mutex mu_;
   mmu::CondVar changed_;
-  // By place, and the places by name.
+  // The operations by number, and the numbers by name.
   std::map<uint64_t, EntryPtr> entries_ ABSL_GUARDED_BY(mu_);
   absl::flat_hash_map<std::string, uint64_t> places_ ABSL_GUARDED_BY(mu_);
   std::vector<std::thread> finished_ ABSL_GUARDED_BY(mu_);

@@ -37,7 +37,8 @@ struct Controlled {
   std::atomic<bool> cancelled{false};
   std::atomic<bool> finished{false};
 
-  // The store cancels what still runs at its end, so this may come twice.
+  // The store cancels operations that still run at its end, so this may be
+  // called twice.
   void Finish() {
     if (!finished.exchange(true)) end.Notify();
   }
@@ -102,7 +103,7 @@ TEST_F(OperationStoreTest, TheLogSaysWhatEndedAndOfWhichVm) {
   const OperationView started = Start(control);
   ASSERT_TRUE(store_.Cancel(started.name).ok());
   ASSERT_TRUE(Wait(started).ok());
-  last_.pop_back();  // how long it took
+  last_.pop_back();  // the duration
   EXPECT_EQ(last_, (LogFields{{"operation", started.name},
                               {"method", "SplitHugePages"},
                               {"vm", "vms/a"},
@@ -195,7 +196,7 @@ TEST_F(OperationStoreTest, RefusesMoreThanItsLimit) {
   EXPECT_EQ(store_.Use().name, "max_operations");
   EXPECT_EQ(store_.Use().used, 2);
   EXPECT_EQ(store_.Use().refused, 1);
-  // Who sees one done can start the next.
+  // A client that sees one done can start the next.
   a->Finish();
   ASSERT_TRUE(Wait(first)->done);
   auto c = std::make_shared<Controlled>();

@@ -19,7 +19,7 @@
 namespace mmud {
 namespace {
 
-// Ends what is over; when the next pause is.
+// Ends the pauses that are over. Returns the end of the next pause.
 mmu::MonotonicTime EndExpired(VmRegistry& vms, LimitedLog& log) {
   mmu::MonotonicTime next = mmu::MonotonicTime::InfiniteFuture();
   for (const VmUse& vm : vms.All()) {
@@ -33,8 +33,8 @@ mmu::MonotonicTime EndExpired(VmRegistry& vms, LimitedLog& log) {
                 {{"vm", vm->name()},
                  {"duration", absl::FormatDuration(now - ended->since)}});
     }
-    // One that is over and was not ended is being extended: whoever does that
-    // has it watched anew.
+    // A pause that is over but was not ended is being extended: the extending
+    // thread calls Watch again.
     const absl::optional<VcpuPause::State> state = vm->pause().Get();
     if (state.has_value() && state->expires > now) {
       next = std::min(next, state->expires);

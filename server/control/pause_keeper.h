@@ -1,4 +1,4 @@
-// Ends pauses of vCPUs at their time.
+// Ends pauses of vCPUs when their time is over.
 
 #ifndef SERVER_CONTROL_PAUSE_KEEPER_H_
 #define SERVER_CONTROL_PAUSE_KEEPER_H_
@@ -13,7 +13,7 @@
 
 namespace mmud {
 
-// Has a thread of its own, which says in the log what it ends. Thread-safe.
+// Has a thread of its own, which logs the pauses that it ends. Thread-safe.
 class PauseKeeper {
  public:
   // Both outlive this.
@@ -22,7 +22,7 @@ class PauseKeeper {
   PauseKeeper(const PauseKeeper&) = delete;
   PauseKeeper& operator=(const PauseKeeper&) = delete;
 
-  // There is a pause that ends at `expires`, unless it is extended.
+  // Announces a pause that ends at `expires`, unless it is extended.
   void Watch(mmu::MonotonicTime expires);
 
  private:
@@ -32,13 +32,14 @@ class PauseKeeper {
   LimitedLog& log_;
   mmu::Mutex mu_;  // leaf
   mmu::CondVar changed_;
-  // When to look at the pauses of all VMs. A pause is noted in its VM before
-  // its time is here, and the thread resets this before it looks: so it sees
-  // each pause, or finds its time here afterwards.
+  // The time at which to check the pauses of all VMs. A pause is set in its VM
+  // before its end is entered here, and the thread resets this time before it
+  // checks. So the thread either sees the pause or finds its end here
+  // afterwards.
   mmu::MonotonicTime next_look_ ABSL_GUARDED_BY(mu_) =
       mmu::MonotonicTime::InfiniteFuture();
   bool stop_ ABSL_GUARDED_BY(mu_) = false;
-  std::thread thread_;  // last: it uses all of the above
+  std::thread thread_;  // last: it uses the other members
 };
 
 }  // namespace mmud

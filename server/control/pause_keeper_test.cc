@@ -37,7 +37,7 @@ class PauseKeeperTest : public ::testing::Test {
 
   VmRegistry vms_{VmRegistry::Limits()};
   std::atomic<int> lines_ = 0;
-  // So slow that no line is admitted after the first of a VM.
+  // The rate is so low that only the first line of each VM is admitted.
   LimitedLog log_{
       [this](LogLevel, absl::string_view message, const LogFields&) {
         if (absl::StartsWith(message, "pause ")) ++lines_;
@@ -52,7 +52,7 @@ TEST_F(PauseKeeperTest, EndsEachPauseAtItsTime) {
   const VmUse c = Make("vms/c");
   Pause(c, absl::Hours(1));
   Pause(a, absl::Milliseconds(20));
-  // Sooner than what the thread waits for.
+  // Ends sooner than the pause that the thread waits for.
   Pause(b, absl::Milliseconds(1));
   const mmu::MonotonicTime expires = a->pause().Get()->expires;
   AwaitEnd(b);
@@ -61,7 +61,7 @@ TEST_F(PauseKeeperTest, EndsEachPauseAtItsTime) {
   EXPECT_TRUE(c->vm().vcpus_paused());
 }
 
-// Whoever lets pauses run out again and again does not fill the log.
+// A client that lets pauses run out again and again does not fill the log.
 TEST_F(PauseKeeperTest, ItsLinesAreLimitedForEachVm) {
   const VmUse a = Make("vms/a");
   const VmUse b = Make("vms/b");

@@ -1,4 +1,4 @@
-// Whether the daemon takes new work, and why not.
+// Whether the daemon takes new work, and the reason if not.
 
 #ifndef SERVER_CONTROL_READINESS_H_
 #define SERVER_CONTROL_READINESS_H_
@@ -18,13 +18,13 @@ class Readiness {
   // `drain` outlives this.
   explicit Readiness(const DrainState& drain) : drain_(drain) {}
 
-  // What is wrong with the listeners; "" if they answer.
+  // Sets the problem with the listeners; "" if they answer.
   void SetListeners(absl::string_view wrong) {
     absl::MutexLock lock(&mu_);
     listeners_ = std::string(wrong);
   }
 
-  // "" if it is ready.
+  // The reason why the daemon is not ready; "" if it is ready.
   std::string Why() const {
     if (drain_.is_draining()) return "draining";
     absl::MutexLock lock(&mu_);

@@ -12,7 +12,7 @@
 
 namespace mmud {
 
-// The ranges of all memslots, ascending, adjacent ones joined.
+// The ranges of all memslots, ascending; adjacent ones are joined.
 std::vector<mmu::GfnRange> SlotRanges(const ManagedVm& vm);
 // GPA_OUT_OF_RANGE unless `range` lies within `slots`, as SlotRanges returns
 // them.

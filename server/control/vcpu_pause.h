@@ -1,5 +1,5 @@
-// The pause of a VM's vCPUs, which ends by itself: whoever paused a guest and
-// died does not leave it paused.
+// The pause of a VM's vCPUs. It ends by itself, so that a client that paused a
+// guest and died does not leave it paused.
 
 #ifndef SERVER_CONTROL_VCPU_PAUSE_H_
 #define SERVER_CONTROL_VCPU_PAUSE_H_
@@ -15,29 +15,29 @@
 namespace mmud {
 
 // States: none -> paused (Extend) -> none (End, or EndIfExpired at its time).
-// Nobody else pauses or resumes the vCPUs of that VM. Thread-safe. Must not
+// No other code pauses or resumes the vCPUs of that VM. Thread-safe. Must not
 // outlive the VM.
 class VcpuPause {
  public:
   // A value.
   struct State {
-    mmu::MonotonicTime since;    // from when on the vCPUs stand still
-    mmu::MonotonicTime expires;  // when they go on by themselves
-    WallTime shown_since;        // `since`, as the clock showed it then
+    mmu::MonotonicTime since;    // start of the vCPUs' standstill
+    mmu::MonotonicTime expires;  // end of the pause, unless it is extended
+    WallTime shown_since;        // `since`, by the wall clock at that time
   };
 
   explicit VcpuPause(mmu::Vm& vm) : vm_(vm) {}
 
-  // Pauses the vCPUs and waits until they stand still; they do for
-  // `max_duration` from then on, or until the pause that there is ends, if that
-  // is later.
+  // Pauses the vCPUs and waits until they stand still. The pause ends
+  // `max_duration` after that, or at the end of the existing pause if that is
+  // later.
   State Extend(absl::Duration max_duration);
-  // Lets them go on. OK if they are not paused.
+  // Resumes the vCPUs. OK if they are not paused.
   void End();
-  // None: they are not paused.
+  // The pause; nullopt if the vCPUs are not paused.
   absl::optional<State> Get() const;
 
-  // Ends the pause if its time has come, and returns it. Waits for nothing.
+  // Ends the pause if its time is over, and returns it. Waits for nothing.
   absl::optional<State> EndIfExpired(mmu::MonotonicTime now);
 
  private:
@@ -46,10 +46,10 @@ class VcpuPause {
   // One Extend or End at a time. Outer of mu_ and of the VM's locks.
   mmu::Mutex control_mu_;
 
-  // Outer of what Vm::ResumeVcpus takes.
+  // Outer to the locks that Vm::ResumeVcpus takes.
   mutable mmu::Mutex mu_;
-  // An Extend is between its first look at the pause and its last: the pause
-  // does not expire meanwhile, or this happens:
+  // An Extend is between its first and its last look at the pause. The pause
+  // does not expire meanwhile; otherwise this could happen:
   //
   //   1. Extend: pauses the vCPUs and waits for them
   //   2. EndIfExpired: the pause of before is over; lets them go on

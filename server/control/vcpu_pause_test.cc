@@ -59,20 +59,22 @@ TEST_F(VcpuPauseTest, ResumingEndsIt) {
   pause_.End();
   EXPECT_FALSE(vm_->vcpus_paused());
   EXPECT_FALSE(pause_.Get().has_value());
-  // The time of a pause that was ended means nothing to the next.
+  // The time of a pause that was ended does not affect the next pause.
   pause_.Extend(absl::Hours(1));
   EXPECT_FALSE(pause_.EndIfExpired(state.expires).has_value());
   EXPECT_TRUE(vm_->vcpus_paused());
 }
 
-// Whoever extends a pause has a paused VM, whoever else ends one that is over.
+// After an Extend the VM is paused, even if another thread ends an expired
+// pause meanwhile.
 TEST_F(VcpuPauseTest, WhatIsExtendedDoesNotEndMeanwhile) {
   std::atomic<bool> stop{false};
   std::thread expirer([&] {
     while (!stop) pause_.EndIfExpired(mmu::MonotonicTime::Now());
   });
   for (int i = 0; i < 2000; ++i) {
-    // Over at once: the other thread ends it, or this one extends it.
+    // The pause expires at once: the other thread ends it, or this thread
+    // extends it.
     pause_.Extend(absl::ZeroDuration());
     const VcpuPause::State state = pause_.Extend(absl::Hours(1));
     EXPECT_TRUE(vm_->vcpus_paused());

@@ -41,7 +41,7 @@ namespace {
 constexpr absl::Duration kPoll = absl::Milliseconds(20);
 constexpr absl::Duration kEndingOperation = absl::Milliseconds(200);
 
-// Why a VM cannot be deleted now: one of the two at least is there.
+// The reason why a VM cannot be deleted now: operations, a guest, or both.
 absl::Status AtWork(absl::string_view name, int64_t operations,
                     bool guest_runs) {
   std::string message;
@@ -190,7 +190,8 @@ std::vector<VmRegistry::Sight> VmRegistry::List(absl::string_view after,
                                                 size_t limit) {
   std::vector<Sight> sights;
   mmu::MutexLock lock(mu_);
-  // First: a use that finds no place in it would take mu_ to be let go of.
+  // Reserved first: if adding a use to the vector failed, the use's release
+  // would take mu_, which is held here.
   sights.reserve(std::min(limit, entries_.size()));
   for (auto it = entries_.upper_bound(after);
        it != entries_.end() && sights.size() < limit; ++it) {
@@ -239,25 +240,26 @@ absl::StatusOr<VmRegistry::Deleted> VmRegistry::Delete(
   }
 }
 
-// The dirty pages of a VM are counted while it may be used, and for some time:
+// A VM's dirty pages are counted while it may be used, and for some time:
 //
 //   1. the guest runs, and writes
 //   2. here: `check` counts
 //   3. the guest writes more, and its workload ends
 //   4. here: no guest runs, so the deletion begins
 //
-// What 3 wrote is in nobody's count. So 2 is done again if a guest ran before
-// it, or began since: whoever lets it run takes mu_, as 4 does. The same for
-// operations and changes, which may change what `check` looks at.
+// The count would lack the pages written in 3. So 2 is repeated if a guest ran
+// before it, or has begun to run since: starting a guest takes mu_, as 4 does.
+// The same holds for operations and changes, which may change the state that
+// `check` reads.
 absl::StatusOr<std::shared_ptr<VmRegistry::Deletion>> VmRegistry::BeginDeletion(
     absl::string_view name, const CheckDeletion& check,
     const std::function<absl::Status()>& keep_waiting, OnDeleted on_deleted) {
-  // An operation whose work was stopped just now ends in a moment: whoever
-  // stops it and deletes the VM next shall not have to know.
+  // An operation whose work was stopped just now ends in a moment. A client
+  // that stops it and then deletes the VM need not know that.
   const mmu::MonotonicTime patience =
       mmu::MonotonicTime::Now() + kEndingOperation;
   for (;;) {
-    VmUse use;  // so that the entry is that of the same VM all the time
+    VmUse use;  // keeps the entry that of the same VM
     bool is_idle = false;
     uint64_t work_begun = 0;
     {
@@ -297,8 +299,7 @@ absl::StatusOr<std::shared_ptr<VmRegistry::Deletion>> VmRegistry::BeginDeletion(
         return AtWork(name, entry.operations, entry.guests > 0);
       }
     }
-    // Operations and changes that come and go may have it go round as long as
-    // they like.
+    // Operations and changes that come and go may repeat the loop without end.
     if (absl::Status status = keep_waiting(); !status.ok()) return status;
   }
 }
@@ -318,7 +319,8 @@ absl::Status VmRegistry::BeginDeletionLocked(
     const mmu::UndeliveredCounts& discarded) {
   auto deletion = std::make_shared<Deletion>(*entry.vm);
   deletion->deleted.discarded = discarded;
-  // First, as there is no way back from what follows. It begins with the lock.
+  // Done first, because the steps below cannot be undone. The thread starts by
+  // taking the lock.
   absl::StatusOr<std::thread> thread =
       mmu::MakeThread([this, name] { FinishDeletion(name); });
   if (!thread.ok()) return thread.status();
@@ -335,8 +337,8 @@ void VmRegistry::FinishDeletion(const std::string& name) {
     mmu::MutexLock lock(mu_);
     vm = entries_.at(name).vm;
   }
-  // No use is added any more. Streams let go of theirs whether their clients
-  // read or not, calls that work step by step look for it at each.
+  // No use is added any more. Streams release theirs whether their clients read
+  // or not; calls that work step by step check for the deletion at each step.
   end_streams_(name);
   {
     mmu::MutexLock lock(mu_);
@@ -346,11 +348,11 @@ void VmRegistry::FinishDeletion(const std::string& name) {
   vm->vm().StopWorkload();
   {
     mmu::MutexLock lock(mu_);
-    Entry& entry = entries_.at(name);  // erased by this thread only
+    Entry& entry = entries_.at(name);  // only this thread erases it
     // A scrape may use the VM until it is taken away below:
-    //   1. here: found unused; mu_ dropped for the end of the workload
+    //   1. here: found unused; mu_ released for the end of the workload
     //   2. scrape: uses every VM that an entry has
-    //   3. here: takes the VM away, then the entry, which 2 still counts in
+    //   3. here: takes the VM away, then the entry, in which 2 still counts
     while (entry.used()) changed_.Wait(mu_);
     const mmu::VmStatsSnapshot stats = vm->vm().Stats();
     mmu::AddWhatStays(stats, &gone_.stats);
@@ -361,7 +363,8 @@ void VmRegistry::FinishDeletion(const std::string& name) {
       gone_.unlabelled_dirty_pages =
           gone_.unlabelled_dirty_pages.value_or(0) + stats.vcpus.dirty_pages;
     }
-    // Its name stays taken, and its place among --max_vms, until it is gone.
+    // Until the VM is gone, its name stays taken, and so does its place among
+    // --max_vms.
     entry.vm = nullptr;
   }
   vm.reset();
@@ -435,8 +438,8 @@ VmUse VmRegistry::UseLocked(Entry& entry, VmUse::Kind kind) {
 void VmRegistry::Unuse(std::shared_ptr<ManagedVm> vm, VmUse::Kind kind) {
   mmu::MutexLock lock(mu_);
   Entry& entry = entries_.at(vm->name());
-  // Let go of before it counts as unused: the VM ends with the thread that
-  // deletes it, before its name is free.
+  // The reference is released before the use stops counting: so the VM is
+  // destroyed by the thread that deletes it, before its name is free.
   vm.reset();
   --entry.UsesOf(kind);
   changed_.NotifyAll();
@@ -458,7 +461,7 @@ absl::Status VmRegistry::ReserveLocked(Entry& entry, int64_t bytes) {
 }
 
 int64_t ContentBytes(const std::vector<mmu::MemslotConfig>& slots) {
-  // More than any host has, and small enough to be added up.
+  // More than any host has, but small enough to be added up.
   constexpr uint64_t kMax = uint64_t{1} << 55;
   uint64_t sum = 0;
   for (const mmu::MemslotConfig& slot : slots) {

@@ -33,8 +33,8 @@ namespace mmud {
 
 class VmRegistry;
 
-// While one exists its VM is not destroyed. Movable, not copyable; used by one
-// thread at a time.
+// Keeps its VM from being destroyed. Movable, not copyable; used by one thread
+// at a time.
 class VmUse {
  public:
   VmUse() = default;
@@ -49,8 +49,8 @@ class VmUse {
 
  private:
   friend class VmRegistry;
-  // A call is waited for when its VM is deleted, a change before the deletion
-  // begins; an operation forbids that, and so does a guest that runs.
+  // A deletion waits for kCall uses after it has begun, and for kChange uses
+  // before it begins. kOperation and kGuest uses prevent a deletion.
   enum class Kind : uint8_t { kCall, kChange, kOperation, kGuest };
   VmUse(VmRegistry* registry, std::shared_ptr<ManagedVm> vm, Kind kind)
       : registry_(registry), vm_(std::move(vm)), kind_(kind) {}
@@ -60,9 +60,9 @@ class VmUse {
   Kind kind_ = Kind::kCall;
 };
 
-// A VM's way: (being created) -> ready -> deleting -> gone, never back. While
-// it is being created or deleted its name is taken and Find does not find it.
-// Thread-safe. Outlives every VmUse.
+// States of a VM: (being created) -> ready -> deleting -> gone, never back.
+// While a VM is being created or deleted its name is taken, but Find does not
+// find it. Thread-safe. Outlives every VmUse.
 class VmRegistry {
  public:
   struct Limits {
@@ -71,12 +71,12 @@ class VmRegistry {
     int64_t max_labelled_vms = 32;       // with a metrics label of their own
   };
 
-  // Has the streams of a VM that is being deleted end, and let go of it, also
-  // those whose peers do not read. Called once for each deletion, by its thread
-  // and without a lock held.
+  // Ends the streams of a VM that is being deleted and makes them release it,
+  // including streams whose peers do not read. Called once for each deletion,
+  // by its thread and without a lock held.
   using EndStreams = std::function<void(absl::string_view vm)>;
 
-  // The VMs follow `nx_parameters`, which outlive this.
+  // The VMs use `nx_parameters`, which outlive this.
   explicit VmRegistry(
       const Limits& limits,
       mmu::NxParameters& nx_parameters = mmu::NxParameters::Process(),
@@ -93,72 +93,75 @@ class VmRegistry {
   absl::StatusOr<VmUse> Create(const std::string& name,
                                const mmu::VmConfig& config, Labels labels = {});
 
-  // NOT_FOUND VM_NOT_FOUND; FAILED_PRECONDITION VM_DELETED while it is being
-  // deleted.
+  // Finds a VM that is ready. NOT_FOUND VM_NOT_FOUND; FAILED_PRECONDITION
+  // VM_DELETED while it is being deleted.
   absl::StatusOr<VmUse> Find(absl::string_view name);
-  // The same VM again, for an operation, or for the time that its guest runs.
-  // VM_DELETED as above.
+  // A further use of the same VM, for an operation, or for the time that its
+  // guest runs. VM_DELETED as above.
   absl::StatusOr<VmUse> ForOperation(const VmUse& use);
   absl::StatusOr<VmUse> ForGuest(const VmUse& use);
-  // The same for a call, while it changes what the `check` of a deletion looks
-  // at: etags, and what the slots and the dirty log have. VM_DELETED as above.
+  // A further use for a call while it changes state that the `check` of a
+  // deletion reads: etags, slots and the dirty log. VM_DELETED as above.
   absl::StatusOr<VmUse> ForChange(const VmUse& use);
 
-  // A VM for who only looks at it.
+  // A VM for a caller that only looks at it.
   struct Sight {
     std::string name;
     std::string uid;
     WallTime create_time;
-    VmUse use;  // none once it is being deleted, so that looking delays nothing
+    VmUse use;  // empty once the VM is being deleted, so as not to delay that
   };
   // NOT_FOUND VM_NOT_FOUND.
   absl::StatusOr<Sight> Look(absl::string_view name);
   // At most `limit` VMs with names after `after`, in the order of names.
   std::vector<Sight> List(absl::string_view after, size_t limit);
 
-  // All that are ready.
+  // All VMs that are ready.
   std::vector<VmUse> All();
 
-  // What a deletion has done.
+  // The result of a deletion.
   struct Deleted {
-    mmu::UndeliveredCounts discarded;  // what `check` returned
-    absl::Duration wall;               // from its beginning until it was gone
+    mmu::UndeliveredCounts discarded;  // the result of `check`
+    absl::Duration wall;               // from its beginning to the VM's end
   };
-  // Whether a VM may be deleted, and what of its dirty log goes with it. Called
-  // without a lock held.
+  // Checks whether a VM may be deleted, and counts the pages of its dirty log
+  // that are lost. Called without a lock held.
   using CheckDeletion =
       std::function<absl::StatusOr<mmu::UndeliveredCounts>(const ManagedVm&)>;
   using OnDeleted = std::function<void(const Deleted&)>;
 
-  // Deletes the VM: from now on calls find it no more, its streams end, and
-  // when no call uses it it is destroyed. Returns when it is gone.
-  // `keep_waiting` is asked now and then: its error is returned. A deletion
-  // that has begun goes on without this call, and calls `on_deleted` at its
-  // end, from its own thread and without a lock held. Another call for a VM
-  // that is being deleted waits for the same end and is told the same.
+  // Deletes the VM: from now on calls do not find it, its streams end, and when
+  // no call uses it any more it is destroyed. Returns when the VM is gone.
+  // `keep_waiting` is called now and then; its error is returned. A deletion
+  // that has begun goes on even if this call returns early. At its end it calls
+  // `on_deleted`, from its own thread and without a lock held. Another Delete
+  // of the same VM waits for the same end and gets the same result.
   //
-  // FAILED_PRECONDITION OPERATION_RUNNING while an operation works on it or its
-  // guest runs. UNAVAILABLE THREADS_EXHAUSTED without a thread to delete it.
-  // `check` is asked before anything is changed; again, if an operation or the
-  // guest ran since, or a change was made (ForChange). So between its answer
-  // and the beginning nothing that it looked at changed, and what it counted is
-  // what is lost. An error before that leaves the VM as it
-  // was, and `on_deleted` is not called. VM_NOT_FOUND.
+  // `check` is called before anything is changed. It is called again if an
+  // operation or the guest ran since, or a change was made (ForChange). So
+  // nothing that it reads changes between its result and the beginning of the
+  // deletion, and its counts are exactly what is lost.
+  //
+  // Errors before the beginning leave the VM unchanged, and `on_deleted` is not
+  // called: VM_NOT_FOUND; FAILED_PRECONDITION OPERATION_RUNNING while an
+  // operation works on the VM or its guest runs; UNAVAILABLE THREADS_EXHAUSTED
+  // if there is no thread to delete it; the errors of `check` and
+  // `keep_waiting`.
   absl::StatusOr<Deleted> Delete(
       absl::string_view name, const CheckDeletion& check,
       const std::function<absl::Status()>& keep_waiting,
       OnDeleted on_deleted = [](const Deleted&) {});
 
-  // Takes part of the budget for guest memory with contents, or gives it back.
-  // LIMIT_EXCEEDED.
+  // Takes a part of the budget for guest memory with contents, or gives it
+  // back. LIMIT_EXCEEDED.
   absl::Status ReserveMemory(ManagedVm& vm, int64_t bytes);
   void ReleaseMemory(ManagedVm& vm, int64_t bytes);
 
-  // What is used of max_vms and of max_guest_memory_bytes.
+  // The use of max_vms and of max_guest_memory_bytes.
   std::vector<BudgetUse> Uses();
 
-  // All VMs there are, those being deleted included, and the totals of those
-  // that are gone: each VM is in exactly one of the two.
+  // All existing VMs, including those being deleted, and the totals of the
+  // deleted ones: each VM is in exactly one of the two.
   struct Scrape {
     std::vector<VmUse> vms;
     RetainedTotals gone;
@@ -168,7 +171,8 @@ class VmRegistry {
  private:
   friend class VmUse;
 
-  // By a thread of its own, so that its end depends on nobody who waits for it.
+  // A deletion runs on a thread of its own, so that it does not depend on the
+  // calls that wait for it.
   struct Deletion {
     explicit Deletion(const ManagedVm& vm)
         : uid(vm.uid()), create_time(vm.create_time()) {}
@@ -184,12 +188,12 @@ class VmRegistry {
 
   struct Entry {
     std::shared_ptr<ManagedVm> vm;  // null while being created or destroyed
-    // Uses.
+    // Numbers of uses.
     int64_t calls = 0;
     int64_t changes = 0;
     int64_t operations = 0;
-    int64_t guests = 0;       // while its guest runs, or is to begin
-    uint64_t work_begun = 0;  // of changes, operations and guests, ever
+    int64_t guests = 0;       // its guest runs, or is about to
+    uint64_t work_begun = 0;  // total of changes, operations, guests
 
     bool works() const { return operations + guests > 0; }
     bool idle() const { return changes == 0 && !works(); }
@@ -209,32 +213,33 @@ class VmRegistry {
     }
 
     int64_t memory_bytes = 0;
-    std::shared_ptr<Deletion> deletion;  // null: it is not being deleted
+    std::shared_ptr<Deletion> deletion;  // null: the VM is not being deleted
   };
 
-  // The VM that calls may use, or why there is none.
+  // The VM if calls may use it, otherwise the error.
   absl::StatusOr<Entry*> FindLocked(absl::string_view name)
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
-  // Nothing while it is being created.
+  // Nullopt while the VM is being created.
   absl::optional<Sight> LookLocked(const std::string& name, Entry& entry)
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
-  // The deletion of a VM, begun if it was not.
+  // Begins the deletion of a VM, unless it has begun, and returns it.
   absl::StatusOr<std::shared_ptr<Deletion>> BeginDeletion(
       absl::string_view name, const CheckDeletion& check,
       const std::function<absl::Status()>& keep_waiting, OnDeleted on_deleted);
-  // Begins the deletion of `entry`, of the VM with this name.
-  // THREADS_EXHAUSTED: nothing was changed.
+  // Begins the deletion of `entry`, the VM with this name. THREADS_EXHAUSTED:
+  // nothing was changed.
   absl::Status BeginDeletionLocked(const std::string& name, Entry& entry,
                                    const mmu::UndeliveredCounts& discarded)
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
-  // Waits until no operation works on the VM and no guest runs, it is being
-  // deleted, or `deadline` has passed; then a moment for changes in hand.
+  // Waits until no operation works on the VM and no guest runs, the VM is being
+  // deleted, or `deadline` has passed; then waits a moment for changes in
+  // progress.
   void AwaitIdleLocked(const Entry& entry, mmu::MonotonicTime deadline)
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
-  // What its thread does.
+  // Runs on the deletion's thread.
   void FinishDeletion(const std::string& name);
   void JoinFinished();
-  // The same VM again.
+  // A further use of the same VM.
   absl::StatusOr<VmUse> UseAgain(const VmUse& use, VmUse::Kind kind);
   VmUse UseLocked(Entry& entry, VmUse::Kind kind)
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
@@ -256,7 +261,7 @@ class VmRegistry {
   RetainedTotals gone_ ABSL_GUARDED_BY(mu_);
 };
 
-// The memory with contents that the slots of a config need.
+// The memory that the slots of a config need for contents.
 int64_t ContentBytes(const std::vector<mmu::MemslotConfig>& slots);
 
 }  // namespace mmud

@@ -125,8 +125,8 @@ TEST(VmRegistry, ListsInTheOrderOfNames) {
   EXPECT_EQ(vms.List("vms/b", 2)[0].name, "vms/c");
 }
 
-// Whichever allocation fails, no use stays behind, and none is let go of under
-// the lock that this takes: the call would never return.
+// Whichever allocation fails, no use stays behind. No use is released under the
+// lock that its release takes: the call would never return.
 TEST(VmRegistry, ALookThatFindsNoMemoryLeavesNothingBehind) {
   VmRegistry vms({});
   for (const char* name : {"vms/a", "vms/b", "vms/c"}) {
@@ -200,7 +200,7 @@ class Deleter {
             return absl::OkStatus();
           });
         }) {}
-  // Until the deletion has begun.
+  // Waits until the deletion has begun.
   void AwaitBegin() { waiting_.WaitForNotification(); }
   absl::StatusOr<VmRegistry::Deleted> Join() {
     thread_.join();
@@ -282,7 +282,7 @@ TEST(VmRegistry, ADeletionThatRunsAtTheEndOfAllIsWaitedFor) {
   call.Release();
 }
 
-// A stream whose client does not read has its use until it is told to end.
+// A stream whose client does not read keeps its use until the stream is ended.
 TEST(VmRegistry, ADeletionEndsTheStreamsOfItsVm) {
   std::map<std::string, VmUse> streams;
   VmRegistry vms({}, mmu::NxParameters::Process(),
@@ -296,7 +296,7 @@ TEST(VmRegistry, ADeletionEndsTheStreamsOfItsVm) {
   streams.clear();
 }
 
-// What a guest writes until it stops is counted.
+// Pages that a guest writes until it stops are counted.
 TEST(VmRegistry, DirtyPagesAreCountedOnceNoGuestRuns) {
   VmRegistry vms({});
   VmUse vm = vms.Create("vms/a", Config()).value();
@@ -308,7 +308,7 @@ TEST(VmRegistry, DirtyPagesAreCountedOnceNoGuestRuns) {
       [&](const ManagedVm& checked) -> absl::StatusOr<Undelivered> {
     const mmu::UndeliveredCounts count = checked.vm().CountUndelivered();
     if (++checks == 1) {
-      // It has been counted, and the guest still runs; then it stops.
+      // The pages have been counted, and the guest still runs; then it stops.
       mmu::testing::Write(guest->vm(), mmu::kPageSize);
       guest.Release();
       vm.Release();
@@ -322,7 +322,8 @@ TEST(VmRegistry, DirtyPagesAreCountedOnceNoGuestRuns) {
   EXPECT_EQ(checks, 2);
 }
 
-// The same if the operation began after the first look, and has ended since.
+// The same for an operation that began after the first look and has ended
+// since.
 TEST(VmRegistry, AnOperationBesideTheCheckMakesItCountAgain) {
   VmRegistry vms({});
   VmUse vm = vms.Create("vms/a", Config()).value();
@@ -342,8 +343,8 @@ TEST(VmRegistry, AnOperationBesideTheCheckMakesItCountAgain) {
   EXPECT_TRUE(vms.Find("vms/a").ok()) << "refused: nothing has changed";
 }
 
-// A change of a slot or of labels, say: what the check saw is not true any
-// more.
+// For example a change of a slot or of labels: the state that `check` read is
+// out of date.
 TEST(VmRegistry, AChangeBesideTheCheckMakesItCountAgain) {
   VmRegistry vms({});
   VmUse vm = vms.Create("vms/a", Config()).value();
@@ -396,7 +397,7 @@ TEST(VmRegistry, WhatIsBeingDeletedIsNotChanged) {
   vm.Release();
 }
 
-// Operations that come and go keep a deletion from beginning only as long as
+// Operations that come and go delay the beginning of a deletion only as long as
 // its caller waits.
 TEST(VmRegistry, ADeletionThatDoesNotBeginEndsWithItsCaller) {
   VmRegistry vms({});
@@ -430,9 +431,9 @@ TEST(VmRegistry, AllWhoAskForADeletionAreToldTheSame) {
   VmUse call = vms.Create("vms/a", Config()).value();
   std::vector<VmRegistry::Deleted> ends;
   const auto at_end = [&ends](const VmRegistry::Deleted& end) {
-    ends.push_back(end);  // by the deletion's thread alone
+    ends.push_back(end);  // used only by the deletion's thread
   };
-  // The first leaves before its end.
+  // The first call leaves before the deletion's end.
   EXPECT_FALSE(vms.Delete(
                       "vms/a",
                       [](const ManagedVm&) -> absl::StatusOr<Undelivered> {

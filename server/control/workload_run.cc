@@ -30,7 +30,8 @@ WorkloadRun::State ToState(mmu::WorkloadProgress::State state) {
   return WorkloadRun::State::kFailed;
 }
 
-// What ended a workload early. An error that gives no reason is its program's.
+// The error that ended a workload early. An error without a reason comes from
+// its program.
 absl::Status WithReason(const absl::Status& error) {
   if (mmu::DetailOf(error).reason != mmu::Reason::kNone) return error;
   switch (error.code()) {
@@ -105,18 +106,19 @@ WorkloadRun::Progress WorkloadRun::progress() const {
     if (finished_) return end_;
   }
   Progress progress = Read();
-  // Its vCPUs may be idle by now, and yet it has not ended.
+  // All its vCPUs may be idle by now, though the workload has not ended.
   progress.state = State::kRunning;
   progress.error = absl::OkStatus();
   mmu::MutexLock lock(mu_);
-  // If it has finished since, the next one may be what was read.
+  // If the workload has finished since, the figures read may be those of the
+  // next one.
   return finished_ ? end_ : progress;
 }
 
 WorkloadRun::Progress WorkloadRun::Read() const {
   Progress progress;
   const absl::StatusOr<mmu::WorkloadProgress> read = vm_.Workload();
-  if (!read.ok()) return progress;  // it has not begun
+  if (!read.ok()) return progress;  // not started yet
   progress.state = ToState(read->state);
   if (progress.state == State::kFailed) {
     progress.error = WithReason(read->error);

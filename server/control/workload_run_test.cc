@@ -1,4 +1,4 @@
-// A workload that is started, stopped and over at the same time.
+// A workload that is started, stopped and finished at the same time.
 
 #include "server/control/workload_run.h"
 
@@ -54,12 +54,13 @@ class Failing : public mmu::AccessSource {
   const absl::Status status_;
 };
 
-// Ends at once, but its vCPU's thread does not before `end` is set.
+// Ends at once, but its vCPU's thread does not end before `end` is set.
 class Lingering : public mmu::AccessSource {
  public:
   explicit Lingering(std::shared_future<void> end) : end_(std::move(end)) {}
   bool Next(mmu::GuestAccess*) override {
-    // Its destructor is the last that the thread does, when the vCPU is idle.
+    // Its destructor is the last action of the thread, when the vCPU is already
+    // idle.
     static thread_local AtEnd at_end;
     at_end.await = end_;
     return false;
@@ -85,13 +86,13 @@ class WorkloadRunTest : public ::testing::Test {
   std::shared_ptr<WorkloadRun> NewRun() {
     return std::make_shared<WorkloadRun>(vm_.vm(), WorkloadDescription());
   }
-  // Makes it the VM's workload, as who starts it does.
+  // Makes it the VM's workload, as the code that starts workloads does.
   bool Set(const std::shared_ptr<WorkloadRun>& run) {
     if (!vm_.TryBeginWorkload()) return false;
     vm_.SetWorkload(run);
     return true;
   }
-  // Whether the guest ends by itself; if not, it is made to.
+  // Whether the guest ends by itself; if it does not, it is stopped.
   bool Ends() {
     const bool ends = vm_.vm().WaitWorkload(kLong);
     vm_.vm().StopWorkload();
@@ -102,8 +103,8 @@ class WorkloadRunTest : public ::testing::Test {
                 WallTime::FromUnixNanos(0), ManagedVm::MetricsLabel::kOwn};
 };
 
-// 1. start: it is the VM's workload. 2. stop: finds it, and no vCPU that runs.
-// 3. start: starts the vCPUs.
+// 1. start: it becomes the VM's workload. 2. stop: finds it, but no running
+// vCPU. 3. start: starts the vCPUs.
 TEST_F(WorkloadRunTest, AStopThatComesBeforeTheVcpusEndsThem) {
   const auto run = NewRun();
   ASSERT_TRUE(Set(run));
@@ -116,7 +117,7 @@ TEST_F(WorkloadRunTest, AStopThatComesBeforeTheVcpusEndsThem) {
   EXPECT_EQ(run->progress().state, State::kStopped);
 }
 
-// Who confirms it shows it, and it may be stopped.
+// `confirm` makes the workload visible, so that it may be stopped.
 TEST_F(WorkloadRunTest, WhileItIsStartedItIsShownAndMayBeStopped) {
   const auto run = NewRun();
   ASSERT_TRUE(Set(run));
@@ -139,9 +140,9 @@ TEST_F(WorkloadRunTest, WhileItIsStartedItIsShownAndMayBeStopped) {
   EXPECT_EQ(run->progress().state, State::kStopped);
 }
 
-// 1. stop: finds it unfinished, and is on its way to the vCPUs. 2. It ends by
-// itself. 3. The next one must not begin before the stop is through, which
-// would end that one.
+// 1. stop: finds the workload unfinished, and is about to stop the vCPUs. 2.
+// The workload ends by itself. 3. The next workload must not begin before the
+// stop is done, which would stop the next one.
 TEST_F(WorkloadRunTest, ItIsNotOverBeforeWhoStopsItIsThrough) {
   const auto run = NewRun();
   ASSERT_TRUE(Set(run));
@@ -175,7 +176,7 @@ TEST_F(WorkloadRunTest, ItIsNotOverBeforeWhoStopsItIsThrough) {
   EXPECT_TRUE(run->finished());
   EXPECT_EQ(run->progress().state, State::kCompleted);
   EXPECT_TRUE(Set(next));
-  // Too late for this one, and not meant for the next.
+  // Too late for this workload, and without effect on the next one.
   run->StopNow();
   ASSERT_TRUE(next->Start(Of(std::make_unique<Writer>()), Confirm).ok());
   run->StopNow();
@@ -184,7 +185,7 @@ TEST_F(WorkloadRunTest, ItIsNotOverBeforeWhoStopsItIsThrough) {
   next->RunToEnd(LetGo);
 }
 
-// What it holds of the VM is free for whoever sees it over.
+// A thread that sees the workload finished finds its use of the VM released.
 TEST_F(WorkloadRunTest, ItLetsGoBeforeItIsOver) {
   const auto run = NewRun();
   ASSERT_TRUE(Set(run));

@@ -47,8 +47,8 @@ uint64_t& CountOf(WorkloadMetrics& metrics, WorkloadRun::State end) {
   return metrics.failed;
 }
 
-// Each VM has an allowance of lines: whoever starts and stops workloads in a
-// loop fills no disk.
+// Logs the end of a workload. Each VM has an allowance of lines, so that a
+// client that starts and stops workloads in a loop cannot fill the disk.
 void LogEnd(LimitedLog& log, const std::string& name, const std::string& vm,
             const WorkloadRun::Progress& end) {
   const LogLevel level = end.error.ok() ? LogLevel::kInfo : LogLevel::kWarning;
@@ -81,13 +81,13 @@ absl::StatusOr<std::shared_ptr<WorkloadRun>> WorkloadStore::Start(
   auto entry = std::make_shared<Entry>();
   entry->use = *std::move(use);
   entry->run = std::make_shared<WorkloadRun>(vm->vm(), std::move(description));
-  // The guest runs once there is a thread for its end, and not before: what is
-  // refused has done nothing to it.
+  // The guest runs only once there is a thread for its end: a refused start has
+  // no effect on the guest.
   const absl::Status started =
       entry->run->Start(std::move(options), [&]() -> absl::Status {
         mmu::MutexLock lock(mu_);
         if (drain_.is_draining()) return DrainingError();
-        // It takes the lock before it looks for anything below.
+        // The thread takes the lock before it uses anything set below.
         absl::StatusOr<std::thread> thread =
             mmu::MakeThread([this, entry] { Run(entry); });
         if (!thread.ok()) return thread.status();
@@ -108,13 +108,14 @@ void WorkloadStore::Run(const EntryPtr& entry) {
   WorkloadRun& run = *entry->run;
   run.RunToEnd([&](const WorkloadRun::Progress& end) {
     LogEnd(log_, run.description().name, entry->use->name(), end);
-    // Who sees it ended can delete the VM.
+    // A client that sees the workload ended can delete the VM.
     entry->use.Release();
     mmu::MutexLock lock(mu_);
     --metrics_.running;
     ++CountOf(metrics_, end.state);
     running_.erase(entry);
-    // The destructor joins it: this exists until the thread ends.
+    // The destructor joins this thread, so the store exists until the thread
+    // ends.
     finished_.push_back(std::move(entry->thread));
   });
 }

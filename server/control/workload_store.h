@@ -1,4 +1,4 @@
-// The workloads that run.
+// The running workloads.
 
 #ifndef SERVER_CONTROL_WORKLOAD_STORE_H_
 #define SERVER_CONTROL_WORKLOAD_STORE_H_
@@ -20,7 +20,7 @@
 
 namespace mmud {
 
-// What the exporter tells about workloads. A value.
+// The metrics of workloads. A value.
 struct WorkloadMetrics {
   int64_t running = 0;
   uint64_t completed = 0;
@@ -28,30 +28,30 @@ struct WorkloadMetrics {
   uint64_t failed = 0;
 };
 
-// A workload is a guest that runs, not work of the daemon's: as many run as
-// there are VMs. Each has a thread that waits for its end, and is otherwise its
-// VM's (ManagedVm::workload). Thread-safe.
+// A workload is a running guest, not work of the daemon: there can be one for
+// each VM. Each has a thread here that waits for its end; everything else
+// belongs to its VM (ManagedVm::workload). Thread-safe.
 class WorkloadStore {
  public:
-  // All outlive this.
+  // All three outlive this.
   WorkloadStore(VmRegistry& vms, const DrainState& drain, LimitedLog& log)
       : vms_(vms), drain_(drain), log_(log) {}
-  // Ends what runs.
+  // Ends the running workloads.
   ~WorkloadStore();
   WorkloadStore(const WorkloadStore&) = delete;
   WorkloadStore& operator=(const WorkloadStore&) = delete;
 
-  // Starts a workload on the first vCPUs of `vm`, of which it is the workload
-  // from before they run. FAILED_PRECONDITION
-  // WORKLOAD_RUNNING or VM_DELETED, UNAVAILABLE DRAINING or THREADS_EXHAUSTED,
-  // and the errors of mmu::Vm::StartWorkload; then nothing has happened to the
-  // guest, and the VM's last workload is what it was.
+  // Starts a workload on the first vCPUs of `vm`. It becomes the VM's workload
+  // before the vCPUs run. FAILED_PRECONDITION WORKLOAD_RUNNING or VM_DELETED,
+  // UNAVAILABLE DRAINING or THREADS_EXHAUSTED, and the errors of
+  // mmu::Vm::StartWorkload; after an error the guest has not run, and the VM's
+  // workload is the same as before.
   absl::StatusOr<std::shared_ptr<WorkloadRun>> Start(
       const VmUse& vm, WorkloadDescription description,
       mmu::WorkloadOptions options);
 
-  // Ends all that run and waits until they have. REQUIRES: none begins, since
-  // the drain has begun or nobody calls Start any more.
+  // Ends all running workloads and waits until they have ended. REQUIRES: no
+  // workload begins, since the drain has begun or Start is not called any more.
   void StopAll();
 
   WorkloadMetrics Metrics() const;
@@ -59,12 +59,12 @@ class WorkloadStore {
  private:
   struct Entry {
     std::shared_ptr<WorkloadRun> run;
-    VmUse use;           // its thread's, until the run ends
+    VmUse use;           // used by its thread, until the run ends
     std::thread thread;  // guarded by mu_
   };
   using EntryPtr = std::shared_ptr<Entry>;
 
-  // What the thread of an entry does.
+  // The function of an entry's thread.
   void Run(const EntryPtr& entry);
   void JoinFinished();
 

@@ -38,7 +38,7 @@ constexpr uint64_t kMiB = uint64_t{1} << 20;
 
 using RunPtr = std::shared_ptr<WorkloadRun>;
 
-// Writes to one page so many times, then ends with `status`.
+// Writes to one page a number of times, then ends with `status`.
 class Writer : public mmu::AccessSource {
  public:
   explicit Writer(int64_t count, absl::Status status = absl::OkStatus())
@@ -78,7 +78,7 @@ class WorkloadStoreTest : public ::testing::Test {
     return store_.Start(vm, std::move(description), std::move(options));
   }
 
-  // Deletes at once, or says why not.
+  // Deletes at once, or returns the error.
   absl::Status Delete(const std::string& name) {
     return vms_
         .Delete(
@@ -127,7 +127,7 @@ TEST_F(WorkloadStoreTest, WhatIsRefusedLeavesTheLastOne) {
   const VmUse vm = Make("vms/a");
   const RunPtr last = Start(vm, 10).value();
   last->AwaitFinished();
-  for (const int threads : {0, 1}) {  // none for its vCPU, or for its end
+  for (const int threads : {0, 1}) {  // none for its vCPU, or none for its end
     mmu::LimitThreads(threads);
     const absl::Status none = Start(vm, kEndless).status();
     mmu::LimitThreads(-1);
@@ -143,7 +143,7 @@ TEST_F(WorkloadStoreTest, WhatIsRefusedLeavesTheLastOne) {
   EXPECT_EQ(vm->vm().VcpuStats()[0].accesses, 10u);
 }
 
-// No longer than its guest runs: the deletion need not wait.
+// Only as long as its guest runs: the deletion need not wait longer.
 TEST_F(WorkloadStoreTest, AVmWhoseGuestRunsIsNotDeleted) {
   RunPtr run;
   {
@@ -205,7 +205,7 @@ TEST_F(WorkloadStoreTest, ADrainEndsAllThatRun) {
   std::vector<RunPtr> runs;
   for (int i = 0; i < 5; ++i) {
     const VmUse vm = Make(absl::StrCat("vms/vm-", i));
-    // Also one whose vCPUs stand still.
+    // Also a workload whose vCPUs stand still.
     if (i == 0) vm->vm().PauseVcpus();
     runs.push_back(Start(vm, kEndless).value());
   }
@@ -220,8 +220,8 @@ TEST_F(WorkloadStoreTest, ADrainEndsAllThatRun) {
   EXPECT_EQ(store_.Metrics().stopped, 5u);
 }
 
-// Workloads that end by themselves, are stopped and are started again, and a
-// VM that is deleted as soon as one has ended.
+// Workloads end by themselves, are stopped and are started again, and a VM is
+// deleted as soon as its workload has ended.
 TEST_F(WorkloadStoreTest, WhoeverSeesOneEndedMayGoOn) {
   for (int round = 0; round < 50; ++round) {
     VmUse vm = Make("vms/a");
