@@ -24,7 +24,7 @@ namespace {
 
 constexpr uint64_t kMaxUnits = uint64_t{4} << 20;
 
-// INVALID_AGING_MODE, INVALID_ENUM_VALUE.
+// Errors: INVALID_AGING_MODE, INVALID_ENUM_VALUE.
 absl::StatusOr<mmu::AgeMode> ToMode(const v1::AgeRangeRequest& request) {
   if (request.mode() != v1::AGING_MODE_TEST &&
       request.mode() != v1::AGING_MODE_TEST_AND_CLEAR) {
@@ -41,7 +41,7 @@ absl::StatusOr<mmu::AgeMode> ToMode(const v1::AgeRangeRequest& request) {
                                                : mmu::AgeMode::kTestAndClear;
 }
 
-// UNALIGNED, TOO_MANY_PAGES.
+// Errors: UNALIGNED, TOO_MANY_PAGES.
 absl::Status CheckUnits(const std::vector<mmu::GfnRange>& ranges,
                         mmu::Level granularity) {
   const uint64_t unit = mmu::PagesPer(granularity);

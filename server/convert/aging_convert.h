@@ -1,5 +1,5 @@
-// Between mmud.v1's messages about aging and what server/control/age_ranges.h
-// takes and returns.
+// Converts between mmud.v1's messages about aging and the values of
+// server/control/age_ranges.h.
 
 #ifndef SERVER_CONVERT_AGING_CONVERT_H_
 #define SERVER_CONVERT_AGING_CONVERT_H_
@@ -11,12 +11,13 @@
 
 namespace mmud {
 
-// Everything but `vm` and `request_id`. INVALID_AGING_MODE, INVALID_ENUM_VALUE,
-// INVALID_PAGE_SIZE, UNALIGNED, TOO_MANY_PAGES, and the errors of ToRangesOfVm.
+// Converts everything but `vm` and `request_id`. INVALID_AGING_MODE,
+// INVALID_ENUM_VALUE, INVALID_PAGE_SIZE, UNALIGNED, TOO_MANY_PAGES, and the
+// errors of ToRangesOfVm.
 absl::StatusOr<AgePlan> ToAgePlan(const v1::AgeRangeRequest& request,
                                   const ManagedVm& vm);
 
-// `aged` is what came of `plan` on `vm`.
+// `aged` is the result of `plan` on `vm`.
 v1::AgeRangeResponse ToResponse(const ManagedVm& vm, const AgePlan& plan,
                                 AgedRanges aged);
 

@@ -25,7 +25,7 @@ namespace mmud {
 namespace {
 
 constexpr int64_t kNanosPerSecond = 1'000'000'000;
-// Of a valid Duration message.
+// The limit of a valid Duration message.
 constexpr int64_t kMaxDurationSeconds = 315'576'000'000;
 
 absl::Status BadThrottle(absl::string_view field, absl::string_view name,

@@ -1,5 +1,5 @@
-// Between mmud.v1's shared messages and mmu_core's values. Field rules are
-// checked here; errors name the field as it stands in the message.
+// Converts between mmud.v1's shared messages and mmu_core's values. Field rules
+// are checked here; errors name the field by its path in the message.
 
 #ifndef SERVER_CONVERT_CONVERT_H_
 #define SERVER_CONVERT_CONVERT_H_
@@ -25,17 +25,17 @@
 
 namespace mmud {
 
-// Of one request: `ranges`, `extents` and the like.
+// Limit on the ranges of one request: `ranges`, `extents` and the like.
 inline constexpr int kMaxExtents = 65536;
 // Payload of one stream message.
 inline constexpr int64_t kDefaultMessageBytes = 256 << 10;
 inline constexpr int64_t kMinMessageBytes = 4096;
 inline constexpr int64_t kMaxMessageBytes = (1 << 20) - (64 << 10);
-// A page of a list that has reached this ends, whatever page_size says: clients
-// of gRPC receive 4 MiB.
+// A page of a list ends once it has this size, whatever page_size says: gRPC's
+// clients receive at most 4 MiB.
 inline constexpr size_t kMaxPageBytes = 1 << 20;
 
-// For messages: "1.5s", or its fields if it is no valid duration.
+// The duration for error messages: "1.5s", or its fields if it is not valid.
 std::string Show(const google::protobuf::Duration& proto);
 
 google::protobuf::Duration ToProto(absl::Duration duration);
@@ -47,34 +47,37 @@ v1::MmuCost ToProto(const mmu::MmuCost& cost);
 v1::DurationHistogram ToProto(const mmu::LatencySnapshot& histogram);
 v1::PageSize ToPageSize(mmu::Level level);
 
-// INVALID_PAGE_SIZE for anything else than `unset` and the three sizes.
+// The level of a page size, or `unset` if it is unspecified. INVALID_PAGE_SIZE
+// for any other value.
 absl::StatusOr<mmu::Level> ToLevel(v1::PageSize size, mmu::Level unset,
                                    absl::string_view field);
 
 v1::Throttle ToProto(const mmu::Throttle& throttle);
-// `base` with what `proto` gives: the defaults for work that is started, the
-// present throttle for an update. INVALID_THROTTLE.
+// `base` with the fields that `proto` sets. `base` is the default throttle for
+// work that is started, or the current throttle for an update.
+// INVALID_THROTTLE.
 absl::StatusOr<mmu::Throttle> ToThrottle(const v1::Throttle& proto,
                                          absl::string_view field,
                                          const mmu::Throttle& base = {});
 
 v1::Extent ToExtent(mmu::GfnRange range);
-// UNALIGNED, INVALID_RANGE, INVALID_SIZE.
+// Errors: UNALIGNED, INVALID_RANGE, INVALID_SIZE.
 absl::StatusOr<mmu::GfnRange> ToRange(const v1::Extent& extent,
                                       absl::string_view field);
-// Several ranges inside the memslots of `vm`, in the order given; none given
-// means every memslot, ascending. Also GPA_OUT_OF_RANGE, LIMIT_EXCEEDED.
+// The given ranges, which must be inside the memslots of `vm`, in the given
+// order. Without ranges: every memslot, ascending. Errors: as ToRange, and
+// GPA_OUT_OF_RANGE, LIMIT_EXCEEDED.
 absl::StatusOr<std::vector<mmu::GfnRange>> ToRangesOfVm(
     const google::protobuf::RepeatedPtrField<v1::Extent>& extents,
     const ManagedVm& vm, absl::string_view field);
 
-// The bytes of one stream message's payload: INVALID_MESSAGE_SIZE.
+// The payload size of one stream message, in bytes. INVALID_MESSAGE_SIZE.
 absl::StatusOr<int64_t> ToMessageBytes(int64_t bytes);
 
 // INVALID_SLOT unless 0..32763.
 absl::StatusOr<uint32_t> ToSlot(int32_t slot, absl::string_view field);
 
-// The largest there is for what does not fit.
+// The value, or the largest int32_t if it does not fit.
 int32_t ToInt32(uint64_t value);
 
 }  // namespace mmud

@@ -75,8 +75,8 @@ TEST(Convert, AnEmptyThrottleHasTheDefaults) {
   ASSERT_TRUE(throttle.ok());
   EXPECT_EQ(throttle->chunk_bytes, int64_t{2} << 20);
   EXPECT_EQ(throttle->max_lock_hold, absl::Microseconds(200));
-  // What is not given stays, also what is 0 there; what is given, 0 too,
-  // counts.
+  // A field that is not given keeps its present value, though it reads as 0 in
+  // the message. A given field counts, even if it is 0.
   const mmu::Throttle present{.max_pages_per_second = 7,
                               .chunk_bytes = int64_t{4} << 20,
                               .max_lock_hold = absl::Milliseconds(1),

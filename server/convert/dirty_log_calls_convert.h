@@ -1,5 +1,5 @@
-// Between mmud.v1's messages of a dirty log's owner and what
-// server/control/dirty_log_calls.h takes and returns.
+// Converts between mmud.v1's messages of a dirty log's owner and the values of
+// server/control/dirty_log_calls.h.
 
 #ifndef SERVER_CONVERT_DIRTY_LOG_CALLS_CONVERT_H_
 #define SERVER_CONVERT_DIRTY_LOG_CALLS_CONVERT_H_
@@ -19,7 +19,7 @@ namespace mmud {
 // An epoch in a request. A negative one is none of any log, as mmu_core says.
 inline uint64_t ToEpoch(int64_t epoch) { return static_cast<uint64_t>(epoch); }
 
-// The pages that the field `pages` of a request names, of a memslot of `vm`.
+// The pages of a memslot of `vm` that a request's field `pages` names.
 // INVALID_SLOT, MEMSLOT_NOT_FOUND, and the errors of DecodeSlotPages.
 absl::StatusOr<NamedPages> FindPages(const v1::SlotPages& pages,
                                      const ManagedVm& vm);

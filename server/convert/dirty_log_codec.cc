@@ -31,7 +31,7 @@ namespace {
 
 constexpr size_t kBits = mmu::kWordBits;
 
-// Where the pages of chunks are.
+// The memslot and the address of chunks.
 struct Place {
   uint32_t slot = 0;
   mmu::Gpa start;
@@ -45,7 +45,7 @@ void SetRange(const Place& place, uint64_t first, uint64_t pages,
   chunk->set_size_bytes(static_cast<int64_t>(pages << mmu::kPageShift));
 }
 
-// A chunk of the words [first, end), with what is dirty in them.
+// A chunk of the words [first, end), with their dirty pages.
 v1::DirtyLogChunk ExtentChunk(const Place& place,
                               absl::Span<const uint64_t> words, size_t first,
                               size_t end, uint64_t page_count) {
@@ -63,7 +63,8 @@ v1::DirtyLogChunk ExtentChunk(const Place& place,
   return chunk;
 }
 
-// Ranges of pages that begin in a word which follows `before`.
+// Number of runs of dirty pages in `word`, not counting one that continues from
+// the previous word `before`.
 size_t CountRuns(uint64_t word, uint64_t before) {
   return mmu::CountBits(word & ~(word << 1 | before >> 63));
 }
@@ -147,7 +148,7 @@ absl::StatusOr<std::vector<uint64_t>> FromExtents(const v1::SlotPages& request,
   return words;
 }
 
-// The range in pages from the slot's start; no mask.
+// The range in pages from the slot's start, without a mask.
 absl::StatusOr<NamedPages> DecodeRange(const v1::SlotPages& pages,
                                        const mmu::MemslotConfig& slot) {
   const int64_t start = pages.start_gpa_bytes();
@@ -214,16 +215,17 @@ absl::optional<v1::DirtyLogChunk> DirtyPageEncoder::Next() {
   return as_extents_ ? NextExtents() : NextBitmap();
 }
 
-// Chunks end between words, so that each can be cleared and resumed behind. A
-// range that goes on in the next chunk is two.
+// Chunks end between words, so that each can be cleared, and a stream can
+// continue after it. A run of pages that continues in the next chunk becomes
+// two extents.
 absl::optional<v1::DirtyLogChunk> DirtyPageEncoder::NextExtents() {
   const size_t per_chunk = max_bytes_ / kExtentWireBytes;
   size_t first = 0;
-  size_t end = 0;  // behind the last dirty word of the chunk
+  size_t end = 0;  // after the last dirty word of the chunk
   size_t extents = 0;
   for (; at_ < words_.size(); ++at_) {
     if (words_[at_] == 0) continue;
-    // Of a range that goes on from the word before it is one too many.
+    // One too many for a run that continues from the previous word.
     const size_t more = CountRuns(words_[at_], 0);
     if (extents > 0 && extents + more > per_chunk) break;
     if (extents == 0) first = at_;
@@ -244,10 +246,10 @@ absl::optional<v1::DirtyLogChunk> DirtyPageEncoder::NextBitmap() {
     while (end > first && words_[end - 1] == 0) --end;
     if (first == end) continue;
     v1::DirtyLogChunk chunk;
-    // The last word may be a part of one.
+    // The last word may be incomplete.
     const uint64_t pages = std::min(end * kBits, page_count_) - first * kBits;
     SetRange({slot_, start_}, first * kBits, pages, &chunk);
-    // Little-endian words are the bytes of the message.
+    // On a little-endian host the words have the byte order of the message.
     static_assert(std::endian::native == std::endian::little);
     chunk.set_bitmap(reinterpret_cast<const char*>(words_.data() + first),
                      (pages + 7) / 8);

@@ -37,7 +37,7 @@ std::vector<v1::DirtyLogChunk> EncodeDirtyPages(
   return chunks;
 }
 
-// The pages that chunks name, and that the checksums and order are right.
+// The pages that the chunks name; also checks the checksums and the order.
 std::set<uint64_t> Decode(const std::vector<v1::DirtyLogChunk>& chunks) {
   std::set<uint64_t> pages;
   int64_t last_end = 0;
@@ -94,8 +94,8 @@ TEST(DirtyLogCodec, EveryEncodingSaysTheSame) {
   }
 }
 
-// A range that two words share is one extent and not two: with two, 120 bytes
-// would be more than the bitmap's 112.
+// A run across two words is one extent, not two: with two extents, 120 bytes
+// would exceed the bitmap's 112.
 TEST(DirtyLogCodec, ARangeOverSeveralWordsCountsOnceForTheShorterForm) {
   std::vector<uint64_t> words(14, 0);
   words[0] = words[13] = words[6] = 1;
@@ -148,7 +148,7 @@ TEST(DirtyLogCodec, ChunksStayWithinTheirSizeAndEndBetweenWords) {
   }
 }
 
-// One range over all of it, which chunks would not have to end in.
+// One run over the whole range, without a natural place to end a chunk.
 TEST(DirtyLogCodec, ARangeThatGoesOnInTheNextChunkIsTwo) {
   std::vector<uint64_t> words(64, 0x5555555555555555);
   words[5] = words[6] = ~uint64_t{0};
@@ -211,7 +211,7 @@ void AddExtent(v1::SlotPages* request, uint64_t page, uint64_t pages) {
   extent->set_size_bytes(static_cast<int64_t>(pages * 4096));
 }
 
-// Of a slot that ends where the range does.
+// The mask in a slot that ends where the range does.
 absl::StatusOr<std::vector<uint64_t>> MaskOf(const v1::SlotPages& request) {
   mmu::MemslotConfig slot;
   slot.slot = kSlot;

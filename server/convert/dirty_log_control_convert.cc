@@ -113,8 +113,8 @@ v1::SplitCounts ToProto(const HugePageSplits& splits) {
   return counts;
 }
 
-// How its owner is named, and how long the log may be without a call.
-// INVALID_OWNER, INVALID_OWNER_TOKEN, INVALID_LEASE, INVALID_TTL.
+// Reads the owner's name and token, and the time that the log may be without a
+// call. INVALID_OWNER, INVALID_OWNER_TOKEN, INVALID_LEASE, INVALID_TTL.
 absl::Status ReadOwner(const v1::StartDirtyLogRequest& request,
                        mmu::DirtyLogStart* start) {
   absl::StatusOr<mmu::LogClaim> claim =

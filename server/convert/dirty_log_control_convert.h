@@ -1,5 +1,5 @@
-// Between mmud.v1's messages that switch a dirty log on and off and what
-// server/control/dirty_log_control.h takes and returns.
+// Converts between mmud.v1's messages that switch a dirty log on and off and
+// the values of server/control/dirty_log_control.h.
 
 #ifndef SERVER_CONVERT_DIRTY_LOG_CONTROL_CONVERT_H_
 #define SERVER_CONVERT_DIRTY_LOG_CONTROL_CONVERT_H_
@@ -18,14 +18,15 @@ namespace mmud {
 absl::StatusOr<DirtyLogStartRequest> ToStartRequest(
     const v1::StartDirtyLogRequest& request, const ManagedVm& vm);
 
-// `vm` is the one whose log was started.
+// `vm` is the VM whose log was started.
 v1::StartDirtyLogResponse ToResponse(const ManagedVm& vm,
                                      const StartedDirtyLog& started);
 
-// Everything but the times.
+// Fills in everything but the times.
 v1::StartDirtyLogMetadata ToMetadata(const DirtyLogStartJob& job);
 
-// Everything but `vm` and `request_id`. INVALID_OWNER_TOKEN, INVALID_LOG_ID.
+// Converts everything but `vm` and `request_id`. INVALID_OWNER_TOKEN,
+// INVALID_LOG_ID.
 absl::StatusOr<mmu::DirtyLogStop> ToStop(
     const v1::StopDirtyLogRequest& request);
 

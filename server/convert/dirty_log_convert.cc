@@ -32,7 +32,7 @@ constexpr size_t kLogIdDigits = 32;
 constexpr absl::Duration kMinLease = absl::Seconds(1);
 constexpr absl::Duration kMaxLease = absl::Hours(1);
 
-// Of text in UTF-8: those of ASCII, and U+0080 to U+009F.
+// Whether UTF-8 text has control characters: ASCII's, or U+0080 to U+009F.
 bool HasControlCharacters(absl::string_view text) {
   for (size_t i = 0; i < text.size(); ++i) {
     const auto byte = static_cast<unsigned char>(text[i]);
@@ -45,7 +45,7 @@ bool HasControlCharacters(absl::string_view text) {
   return false;
 }
 
-// -1 if it is no digit.
+// The digit's value; -1 if `c` is not a hexadecimal digit.
 int HexDigit(char c) {
   if (c >= '0' && c <= '9') return c - '0';
   if (c >= 'a' && c <= 'f') return c - 'a' + 10;

@@ -1,4 +1,4 @@
-// Between mmud.v1's messages about dirty logs and mmu_core's values.
+// Converts between mmud.v1's messages about dirty logs and mmu_core's values.
 
 #ifndef SERVER_CONVERT_DIRTY_LOG_CONVERT_H_
 #define SERVER_CONVERT_DIRTY_LOG_CONVERT_H_
@@ -22,15 +22,16 @@
 
 namespace mmud {
 
-// Nothing if `log_id` is empty; INVALID_LOG_ID unless it is a log's id.
+// Nullopt if `log_id` is empty; INVALID_LOG_ID unless it has the form of a log
+// id.
 absl::StatusOr<absl::optional<mmu::LogId>> ToLogId(absl::string_view log_id);
 
-// The ids of memslots in a request, which ascend; empty if it names none.
+// The memslot ids of a request, ascending; empty if it names none.
 // INVALID_SLOT, MEMSLOT_NOT_FOUND.
 absl::StatusOr<std::vector<uint32_t>> ToSlotIds(
     const google::protobuf::RepeatedField<int32_t>& ids, const ManagedVm& vm);
 
-// A call of the owner's, now. INVALID_OWNER_TOKEN, INVALID_LOG_ID.
+// A call of the owner at the current time. INVALID_OWNER_TOKEN, INVALID_LOG_ID.
 absl::StatusOr<mmu::LogCall> ToLogCall(absl::string_view owner_token,
                                        absl::string_view log_id);
 template <typename Request>
@@ -38,13 +39,13 @@ absl::StatusOr<mmu::LogCall> ToLogCall(const Request& request) {
   return ToLogCall(request.owner_token(), request.log_id());
 }
 
-// Who asks to own a log; `lease` may be null: unset. INVALID_OWNER,
+// A caller's claim to own a log; a null `lease` means unset. INVALID_OWNER,
 // INVALID_OWNER_TOKEN, INVALID_LEASE.
 absl::StatusOr<mmu::LogClaim> ToLogClaim(
     absl::string_view owner, absl::string_view owner_token,
     const google::protobuf::Duration* lease);
 
-// How a VM records dirty pages, and sees writes; both last as long as it.
+// How a VM records dirty pages and detects writes; both are constant for a VM.
 v1::DirtyLogMode ModeOf(const ManagedVm& vm);
 v1::DirtyLogProtection ProtectionOf(const ManagedVm& vm);
 
@@ -54,7 +55,7 @@ v1::UndeliveredPages ToProto(const mmu::UndeliveredCounts& counts);
 // The log of a VM, without the counts of open pages.
 v1::DirtyLog ToProto(const ManagedVm& vm, const mmu::DirtyLogView& log);
 
-// What a log has of a memslot; of one that is not logged: it is off.
+// A memslot's state in the log. A slot that is not logged is shown as off.
 v1::SlotDirtyLog ToProto(const mmu::SlotLogView& slot);
 v1::SlotDirtyLog NoDirtyLogOf(uint32_t slot);
 

@@ -36,12 +36,12 @@ absl::StatusOr<v1::DirtyLogEncoding> ToEncoding(v1::DirtyLogEncoding encoding) {
   }
 }
 
-// Pages whose bits a message has room for.
+// Number of pages whose bits fit into a message.
 uint64_t PiecePages(int64_t message_bytes) {
   return static_cast<uint64_t>(message_bytes) / sizeof(uint64_t) * 64;
 }
 
-// The log and the epoch.
+// Reads the log's id and the epoch.
 absl::Status ReadEpoch(const v1::ReadDirtyPagesRequest& request,
                        DirtyPagesRequest* pages) {
   const absl::StatusOr<absl::optional<mmu::LogId>> log_id =

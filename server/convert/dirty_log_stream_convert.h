@@ -1,5 +1,5 @@
-// Between mmud.v1's messages about a stream of dirty pages and what
-// server/control/dirty_log_stream.h takes and reads.
+// Converts between mmud.v1's messages about a stream of dirty pages and the
+// values of server/control/dirty_log_stream.h.
 
 #ifndef SERVER_CONVERT_DIRTY_LOG_STREAM_CONVERT_H_
 #define SERVER_CONVERT_DIRTY_LOG_STREAM_CONVERT_H_
@@ -18,18 +18,18 @@
 
 namespace mmud {
 
-// How dirty pages are sent.
+// Form and size of the chunks.
 struct ChunkForm {
   v1::DirtyLogEncoding encoding = v1::DIRTY_LOG_ENCODING_AUTO;
   int64_t message_bytes = 0;
 };
 
-// INVALID_ENUM_VALUE, INVALID_MESSAGE_SIZE of a request's `encoding` and
-// `max_message_bytes`.
+// Reads a request's `encoding` and `max_message_bytes`. INVALID_ENUM_VALUE,
+// INVALID_MESSAGE_SIZE.
 absl::StatusOr<ChunkForm> ToChunkForm(v1::DirtyLogEncoding encoding,
                                       int64_t max_message_bytes);
 
-// A request, read.
+// A converted request.
 struct DirtyPagesCall {
   DirtyPagesRequest pages;
   ChunkForm form;
@@ -42,27 +42,27 @@ absl::StatusOr<DirtyPagesCall> ToDirtyPagesCall(
 v1::DirtyLogHeader HeaderOf(const DirtyLogPlan& plan);
 
 // The chunks of one plan, and their totals. Between two calls it holds nothing
-// of the VM, and one piece of the log: no more bytes of it than a message may
-// have, so at most kMaxMessageBytes (convert.h), however many chunks they come
-// to. These are made one by one, when they are asked for.
+// of the VM, but a copy of one piece of its log. The piece has no more bytes
+// than a message may have, so at most kMaxMessageBytes (convert.h), however
+// many chunks it gives. The chunks are made one by one, on request.
 // Thread-compatible.
 class DirtyPageChunks {
  public:
   DirtyPageChunks(DirtyLogPlan plan, const ChunkForm& form);
 
-  // The next chunk, or nothing behind the last one. `keep_going` is asked
-  // before each piece and each chunk; its error is returned. LOG_CHANGED,
+  // The next chunk; nullopt after the last one. `keep_going` is called before
+  // each piece and each chunk; its error is returned. LOG_CHANGED,
   // EPOCH_SUPERSEDED, DIRTY_LOG_OFF.
   absl::StatusOr<absl::optional<v1::DirtyLogChunk>> Next(
       const ManagedVm& vm, const std::function<absl::Status()>& keep_going);
 
-  // Of the chunks so far.
+  // Totals of the chunks so far.
   v1::DirtyLogTrailer Trailer() const;
 
  private:
   const ChunkForm form_;
   DirtyLogReader reader_;
-  absl::optional<DirtyPageEncoder> piece_;  // read and not all sent
+  absl::optional<DirtyPageEncoder> piece_;  // read but not fully sent
   v1::DirtyLogTrailer totals_;
 };
 

@@ -82,7 +82,7 @@ TEST_F(ReadDirtyPagesTest, AnEpochIsOfALogThatIsNamed) {
   EXPECT_EQ(mmu::DetailOf(Plan()).reason, mmu::Reason::kInvalidLogId);
 }
 
-// Every second page of 128 MiB is dirty, which one piece of the log has.
+// Every second page of 128 MiB is dirty; one piece of the log covers all of it.
 class StripedTest : public ::testing::Test {
  protected:
   StripedTest()
@@ -118,7 +118,7 @@ TEST_F(StripedTest, AStreamMakesOneChunkAtATime) {
   for (;;) {
     const uint64_t before = mmu::testing::AllocationsOfThread().bytes;
     const auto chunk = chunks.Next(vm_, [] { return absl::OkStatus(); });
-    // Of all of them it would be ten times as much.
+    // All chunks at once would need ten times as much.
     EXPECT_LT(mmu::testing::AllocationsOfThread().bytes - before, 64u << 10);
     ASSERT_TRUE(chunk.ok()) << chunk.status();
     if (!chunk->has_value()) break;

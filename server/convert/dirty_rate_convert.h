@@ -1,5 +1,5 @@
-// Between mmud.v1's messages about the rate of dirty pages and
-// server/control/dirty_rate_history.h.
+// Converts between mmud.v1's messages about the rate of dirty pages and the
+// values of server/control/dirty_rate_history.h.
 
 #ifndef SERVER_CONVERT_DIRTY_RATE_CONVERT_H_
 #define SERVER_CONVERT_DIRTY_RATE_CONVERT_H_
@@ -16,12 +16,12 @@
 
 namespace mmud {
 
-// Of a request's `windows`. INVALID_WINDOW.
+// Reads a request's `windows`. INVALID_WINDOW.
 absl::StatusOr<std::vector<absl::Duration>> ToWindows(
     const google::protobuf::RepeatedPtrField<google::protobuf::Duration>&
         windows);
 
-// Whether the rate of each vCPU is shown, too.
+// Whether the rate of each vCPU is shown as well.
 enum class VcpuRates : uint8_t { kLeaveOut, kShow };
 
 v1::DirtyRate ToProto(absl::Duration window, const DirtyRateResult& rate,

@@ -18,7 +18,7 @@ namespace {
 constexpr int64_t kDefaultWindow = 8;
 constexpr int64_t kMaxWindow = 64;
 
-// INVALID_RANGE.
+// Errors: INVALID_RANGE.
 absl::StatusOr<size_t> ToWindow(int64_t chunk_count) {
   if (chunk_count < 0 || chunk_count > kMaxWindow) {
     return WrongValue(mmu::Reason::kInvalidRange, "open.window_chunk_count",

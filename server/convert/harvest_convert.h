@@ -1,4 +1,4 @@
-// From mmud.v1's message that opens a harvest to what the stream needs.
+// Converts mmud.v1's message that opens a harvest to the stream's parameters.
 
 #ifndef SERVER_CONVERT_HARVEST_CONVERT_H_
 #define SERVER_CONVERT_HARVEST_CONVERT_H_
@@ -18,11 +18,11 @@ namespace mmud {
 struct HarvestCall {
   mmu::LogCall call;
   ChunkForm form;
-  size_t window = 0;            // chunks that may be sent and not cleared
+  size_t window = 0;            // maximum of sent chunks not cleared yet
   std::vector<uint32_t> slots;  // ascending; empty: all
 };
 
-// Everything but `vm`; errors name the fields of a message's `open`.
+// Converts everything but `vm`; errors name the fields of a message's `open`.
 // INVALID_OWNER_TOKEN, INVALID_LOG_ID, INVALID_RANGE, INVALID_SLOT,
 // MEMSLOT_NOT_FOUND, and the errors of ToChunkForm.
 absl::StatusOr<HarvestCall> ToHarvestCall(const v1::HarvestOpen& open,

@@ -1,5 +1,5 @@
-// From mmud.v1.PagesInFlight to what server/control/in_flight_ranges.h looks
-// through.
+// Converts mmud.v1.PagesInFlight to the input of
+// server/control/in_flight_ranges.h.
 
 #ifndef SERVER_CONVERT_IN_FLIGHT_CONVERT_H_
 #define SERVER_CONVERT_IN_FLIGHT_CONVERT_H_

@@ -22,7 +22,7 @@ absl::Status BadOption(const std::string& field, absl::string_view message) {
   return InvalidField(mmu::Reason::kInvalidMmuOption, field, message);
 }
 
-// `*on` keeps its value if nothing is said.
+// An unset feature leaves `*on` unchanged.
 absl::Status ApplyFeature(v1::Feature feature, const std::string& field,
                           bool* on) {
   switch (feature) {
@@ -40,7 +40,7 @@ absl::Status ApplyFeature(v1::Feature feature, const std::string& field,
 
 v1::Feature ToFeature(bool on) { return on ? v1::FEATURE_ON : v1::FEATURE_OFF; }
 
-// What the processor has besides the layout of its entries.
+// Features of the processor other than the layout of its entries.
 absl::Status ApplyFeatures(const v1::TdpMmu& tdp, const std::string& field,
                            mmu::VmConfig* config) {
   bool ad_bits = true;
@@ -57,7 +57,7 @@ absl::Status ApplyFeatures(const v1::TdpMmu& tdp, const std::string& field,
   return absl::OkStatus();
 }
 
-// What TdpMmu and ShadowMmu have in common.
+// The options that TdpMmu and ShadowMmu share.
 template <typename Mmu>
 absl::Status ApplyCommon(const Mmu& options, const std::string& field,
                          mmu::VmConfig* config) {
@@ -114,7 +114,7 @@ absl::Status ApplyTdp(const v1::TdpMmu& tdp, const std::string& field,
   return ApplyFeatures(tdp, field, config);
 }
 
-// mmu_core knows which of these go together.
+// mmu_core checks which of these values may be combined.
 absl::Status ApplyGuestPaging(const v1::GuestPaging& proto,
                               const std::string& field, mmu::VmConfig* config) {
   using Paging = mmu::GuestPagingConfig;
@@ -160,7 +160,7 @@ absl::Status ApplyGuestPaging(const v1::GuestPaging& proto,
   return absl::OkStatus();
 }
 
-// The options of the MMU that was chosen.
+// Sets the options of the chosen MMU.
 absl::Status ApplyChosen(const v1::Vm& vm, const std::string& path,
                          mmu::VmConfig* config) {
   switch (vm.mmu_case()) {

@@ -1,5 +1,5 @@
-// Between the part of mmud.v1.Vm that says which tables vCPUs run on and
-// mmu_core's configuration.
+// Converts between mmu_core's configuration and the part of mmud.v1.Vm that
+// selects the tables that vCPUs run on.
 
 #ifndef SERVER_CONVERT_MMU_CONVERT_H_
 #define SERVER_CONVERT_MMU_CONVERT_H_
@@ -28,7 +28,7 @@ absl::Status InMmuFields(const absl::Status& status, const v1::Vm& vm);
 // changes.
 void FillMmu(const mmu::VmConfig& config, v1::Vm* vm);
 
-// The name of the field of `vm.mmu` that is set; "mmu" if none is.
+// The name of the field that is set in `vm.mmu`; "mmu" if none is.
 std::string MmuName(const v1::Vm& vm);
 
 }  // namespace mmud

@@ -75,7 +75,7 @@ TEST(MmuConvertTest, TheKindOfMmuIsSaid) {
   EXPECT_EQ(WhyNot(""), "INVALID_MMU_OPTION vm.mmu");
   EXPECT_EQ(WhyNot("guest_paging {} shadow_page_limit: 100"),
             "INVALID_MMU_OPTION vm.mmu");
-  // A field of the oneof that a later daemon knows is no field to this one.
+  // If a later daemon knows a field of the oneof, this one sees no field set.
   v1::Vm newer;
   ASSERT_TRUE(newer.ParseFromString(std::string("\xa2\x06\x00", 3)));
   mmu::VmConfig config;

@@ -1,4 +1,4 @@
-// Between google.longrunning.Operation and the operations of
+// Converts between google.longrunning.Operation and the operations of
 // server/control/operation_store.h.
 
 #ifndef SERVER_CONVERT_OPERATION_CONVERT_H_
@@ -14,7 +14,7 @@ namespace mmud {
 PackedMessage Pack(const google::protobuf::Message& message);
 
 google::longrunning::Operation ToProto(const OperationView& operation);
-// The same of what the store returns; an error stays one.
+// Converts a result of the store; an error is returned unchanged.
 absl::StatusOr<google::longrunning::Operation> ToProto(
     const absl::StatusOr<OperationView>& operation);
 

@@ -23,8 +23,8 @@ namespace mmud {
 
 namespace {
 
-// Seconds and nanoseconds of a google.protobuf.Timestamp: a time that people
-// gave and read, for which order is all that is asked.
+// Seconds and nanoseconds of a google.protobuf.Timestamp. People write and read
+// these times, and a filter only compares them.
 using Instant = std::pair<int64_t, int32_t>;
 
 Instant ToInstant(const google::protobuf::Timestamp& time) {
@@ -33,7 +33,7 @@ Instant ToInstant(const google::protobuf::Timestamp& time) {
 
 }  // namespace
 
-// What a filter can ask for.
+// The properties of an operation that a filter can use.
 struct OperationFilter::Facts {
   std::string vm;
   std::string vm_uid;
@@ -58,7 +58,7 @@ absl::Status Bad(absl::string_view what) {
 
 bool IsRelation(char c) { return c == '=' || c == '!' || c == '<' || c == '>'; }
 
-// The words of a filter: names, relations, and values without their quotes.
+// The tokens of a filter: names, relations, and values without their quotes.
 absl::StatusOr<std::vector<std::string>> Words(absl::string_view text) {
   std::vector<std::string> words;
   for (size_t at = 0; at < text.size();) {

@@ -1,5 +1,4 @@
-// Which operations ListOperations lists: a part of the filter language of
-// AIP-160.
+// The filter of ListOperations: a part of the filter language of AIP-160.
 //
 //   vm = "vms/alpha" AND method = SplitHugePages AND done = false
 //   start_time >= "2026-11-21T08:00:00Z"
@@ -20,16 +19,16 @@ namespace mmud {
 // A value.
 class OperationFilter {
  public:
-  // Terms joined by AND, each `field operator value`. Fields and their
-  // operators: vm, vm_uid, method and done with = and !=, start_time and
-  // end_time with <, <=, >, >=, = and !=. A value is a word, or text in double
-  // quotes. Empty: all operations. INVALID_FILTER that names the term and the
+  // Parses terms joined by AND, each `field operator value`. The fields vm,
+  // vm_uid, method and done allow = and !=; start_time and end_time allow <,
+  // <=, >, >=, = and !=. A value is a word, or text in double quotes. An empty
+  // filter matches all operations. INVALID_FILTER that names the term and the
   // rule.
   static absl::StatusOr<OperationFilter> Parse(absl::string_view text);
 
-  // Whether every term holds. An operation whose metadata is of an unknown kind
-  // has no vm, vm_uid, method and times, and one that goes on has no end_time;
-  // only != holds for those.
+  // Whether every term holds. An operation with metadata of an unknown type has
+  // no vm, vm_uid, method and times, and a running one has no end_time; only !=
+  // holds for a missing field.
   bool Matches(const google::longrunning::Operation& operation) const;
 
  private:

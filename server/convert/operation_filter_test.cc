@@ -31,7 +31,7 @@ Operation Make(const std::string& name, const std::string& vm, int64_t seconds,
   return operation;
 }
 
-// The names of those that match, of four operations.
+// The names of the operations, out of four, that match.
 std::string Matching(const std::string& filter) {
   const std::vector<Operation> all = {
       Make<v1::StartDirtyLogMetadata>("d", "vms/a", 1000, false),

@@ -1,4 +1,4 @@
-// When an operation began and ended, for its metadata.
+// The times of an operation's beginning and end, for its metadata.
 
 #ifndef SERVER_CONVERT_OPERATION_TIMES_H_
 #define SERVER_CONVERT_OPERATION_TIMES_H_
@@ -13,14 +13,15 @@
 
 namespace mmud {
 
-// Begins when it is made. One look at the wall clock says when that was, for
-// people; the end is as much later as it took by the monotonic clock, so that
-// the difference is true though the wall clock was set meanwhile. Thread-safe.
+// Begins on construction. The wall clock is read once, for a start time that
+// people can read. The end is the start plus the duration by the monotonic
+// clock, so that their difference is true even if the wall clock is set
+// meanwhile. Thread-safe.
 class OperationTimes {
  public:
-  // The work is over. Call once.
+  // Marks the end of the work. Called once.
   void End() {
-    // Relaxed: the one number is all that its readers need.
+    // Relaxed: readers need nothing but this one number.
     took_nanos_.store(absl::ToInt64Nanoseconds(SinceBegin()),
                       std::memory_order_relaxed);
   }
@@ -45,7 +46,7 @@ class OperationTimes {
 
   const WallTime start_ = WallTime::Now();
   const mmu::MonotonicTime begin_ = mmu::MonotonicTime::Now();
-  std::atomic<int64_t> took_nanos_ = -1;  // -1: it goes on
+  std::atomic<int64_t> took_nanos_ = -1;  // -1: still running
 };
 
 }  // namespace mmud

@@ -14,7 +14,7 @@
 namespace mmud {
 namespace {
 
-// 24 bytes each at most: they fit into what a message may be larger than its
+// 24 bytes each at most: they fit into the room that a message has beyond its
 // data.
 constexpr int kMaxExtentsPerChunk = 2048;
 

@@ -12,7 +12,7 @@
 
 namespace mmud {
 
-// Pages that are all zeros are only named. Thread-compatible.
+// Pages of zeros are listed without their data. Thread-compatible.
 class PageChunkBuilder {
  public:
   // `max_data_bytes` is a positive multiple of 4096.
@@ -21,19 +21,19 @@ class PageChunkBuilder {
 
   // REQUIRES: !full(); `page` has 4096 bytes.
   void Add(mmu::Gpa gpa, absl::Span<const std::byte> page);
-  // Another page might not fit: take the chunk first.
+  // Another page might not fit: call Take first.
   bool full() const;
   bool empty() const { return pages_ == 0; }
   // The chunk with its checksum; the builder is empty afterwards.
   v1::PageChunk Take();
-  // Of all chunks that were taken.
+  // Totals of all chunks that were taken.
   const v1::ReadPagesTrailer& totals() const { return totals_; }
 
  private:
   const size_t max_data_bytes_;
   v1::PageChunk chunk_;
   uint64_t pages_ = 0;       // in chunk_
-  uint64_t zero_pages_ = 0;  // among them
+  uint64_t zero_pages_ = 0;  // of these pages
   v1::ReadPagesTrailer totals_;
 };
 

@@ -1,4 +1,4 @@
-// Between ListPageTables and mmu_core's listing of shadow pages.
+// Converts between ListPageTables and mmu_core's listing of shadow pages.
 
 #ifndef SERVER_CONVERT_PAGE_TABLE_CONVERT_H_
 #define SERVER_CONVERT_PAGE_TABLE_CONVERT_H_
@@ -13,11 +13,11 @@ namespace mmud {
 
 v1::PageTable ToProto(const mmu::ShadowPageInfo& page);
 
-// UNALIGNED, INVALID_RANGE, INVALID_SIZE, INVALID_ENUM_VALUE.
+// Errors: UNALIGNED, INVALID_RANGE, INVALID_SIZE, INVALID_ENUM_VALUE.
 absl::StatusOr<mmu::ShadowPageFilter> ToShadowPageFilter(
     const v1::ListPageTablesRequest& request);
 
-// Where a page of the list begins: INVALID_PAGE_TOKEN.
+// The position in the list at which a page begins. INVALID_PAGE_TOKEN.
 absl::StatusOr<mmu::ShadowPagePosition> ToShadowPagePosition(
     const std::string& page_token);
 std::string MakeShadowPageToken(const mmu::ShadowPagePosition& position);

@@ -65,7 +65,7 @@ absl::StatusOr<mmu::SplitRequest> ToSplitRequest(
   absl::StatusOr<std::vector<mmu::GfnRange>> ranges =
       ToRangesOfVm(request.ranges(), vm, "ranges");
   if (!ranges.ok()) return ranges.status();
-  // None means all that there are when the job is made.
+  // No ranges: all memslots that exist when the job is made.
   if (!request.ranges().empty()) split.ranges = *std::move(ranges);
   absl::StatusOr<mmu::Level> target =
       ToLevel(request.target_page_size(), mmu::Level::k4K, "target_page_size");
@@ -154,7 +154,7 @@ v1::RecoverMetadata ToMetadata(const mmu::RecoverJob& job) {
       static_cast<int64_t>(progress.recovered.to_1g_count));
   *metadata.mutable_throttle() = ToProto(job.throttle());
   *metadata.mutable_throttled() = ToProto(progress.throttled);
-  // Waits for the lock are no sleep, and in the cost.
+  // Waiting for the lock is not sleep; it is counted in the cost.
   metadata.mutable_throttled()->clear_lock_hold();
   *metadata.mutable_cost() = ToProto(progress.cost);
   return metadata;

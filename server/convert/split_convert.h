@@ -1,5 +1,5 @@
-// Between mmud.v1's messages about splits and recoveries and the jobs of
-// mmu_core.
+// Converts between mmud.v1's messages about splits and recoveries and
+// mmu_core's jobs.
 
 #ifndef SERVER_CONVERT_SPLIT_CONVERT_H_
 #define SERVER_CONVERT_SPLIT_CONVERT_H_
@@ -17,24 +17,25 @@
 
 namespace mmud {
 
-// Everything but `vm`, `validate_only` and `request_id`.
+// Converts everything but `vm`, `validate_only` and `request_id`.
 absl::StatusOr<mmu::SplitRequest> ToSplitRequest(
     const v1::SplitHugePagesRequest& request, const ManagedVm& vm);
 
 v1::ThrottledTime ToProto(
     const std::array<absl::Duration, mmu::kThrottleLimits>& throttled);
 
-// The parts of SplitMetadata that come from the job; not `vm`, `start_time`
+// The fields of SplitMetadata that come from the job, so not `vm`, `start_time`
 // and `target_page_size`.
 v1::SplitMetadata ToMetadata(const mmu::SplitJob& job);
 v1::SplitHugePagesResponse ToResponse(const mmu::SplitProgress& progress);
 
-// The same of a recovery: not `vm`, `vm_uid` and the times.
+// The fields of RecoverMetadata that come from the job, so not `vm`, `vm_uid`
+// and the times.
 v1::RecoverMetadata ToMetadata(const mmu::RecoverJob& job);
 v1::RecoverHugePagesResponse ToResponse(
     const mmu::RecoverJob::Progress& progress);
 
-// Changes when the throttle does.
+// The etag of a throttle, which changes when the throttle does.
 std::string EtagOf(const mmu::Throttle& throttle);
 
 }  // namespace mmud

@@ -1,4 +1,4 @@
-// Vm.conditions: what is amiss with a VM, or holds it up.
+// Vm.conditions: problems of a VM, and reasons why it is held up.
 
 #ifndef SERVER_CONVERT_VM_CONDITIONS_H_
 #define SERVER_CONVERT_VM_CONDITIONS_H_
@@ -10,8 +10,8 @@
 
 namespace mmud {
 
-// All that hold now, in the order of their types. The one place that knows
-// which there are.
+// All conditions that hold now, in the order of their types. This is the only
+// code that knows all types.
 std::vector<v1::VmCondition> ConditionsOf(const ManagedVm& vm);
 
 }  // namespace mmud

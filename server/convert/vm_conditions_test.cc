@@ -44,7 +44,7 @@ std::vector<v1::VmConditionType> TypesOf(const ManagedVm& vm) {
   for (const v1::VmCondition& condition : ConditionsOf(vm)) {
     types.push_back(condition.type());
     EXPECT_FALSE(condition.message().empty());
-    // Since the VM was made, at the earliest.
+    // Not before the VM was created.
     EXPECT_GE(condition.since().seconds(),
               vm.create_time().unix_nanos() / 1'000'000'000);
   }
@@ -130,7 +130,7 @@ TEST(VmConditionsTest, ALogWhoseOwnerIsSilentIsOneUntilSomebodyOwnsIt) {
   start.claim.lease = absl::Hours(1);
   ASSERT_TRUE(vm->vm().StartDirtyLog(start, nullptr).ok());
   EXPECT_EQ(TypesOf(*vm), Types());
-  // Its lease is over a moment from now.
+  // The lease expires a moment from now.
   start.claim.lease = absl::Nanoseconds(1);
   ASSERT_TRUE(vm->vm()
                   .AcquireDirtyLog(start.claim, absl::nullopt,

@@ -79,7 +79,7 @@ absl::StatusOr<mmu::VmConfig> ToVmConfig(const v1::Vm& proto,
   if (proto.vcpu_count() != 0) {
     config.vcpu_count = proto.vcpu_count();
   }
-  // mmu_core knows the other rules.
+  // mmu_core checks the other rules.
   if (proto.dirty_ring_entries() < 0) {
     return BadOption(
         absl::StrCat(field, ".dirty_ring_entries"),
@@ -262,7 +262,7 @@ std::string EtagOf(const ManagedVm& vm) {
   for (const mmu::MemslotInfo& slot : vm.SortedSlots()) {
     absl::StrAppend(&state, " ", EtagOf(slot));
   }
-  // Neither can be in a key or a value.
+  // Neither separator can occur in a key or a value.
   for (const auto& [key, value] : vm.labels()) {
     absl::StrAppend(&state, " ", key, "=", value);
   }

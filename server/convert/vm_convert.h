@@ -1,4 +1,4 @@
-// Between mmud.v1.Vm, Memslot and mmu_core's configuration.
+// Converts between mmud.v1.Vm, Memslot and mmu_core's configuration.
 
 #ifndef SERVER_CONVERT_VM_CONVERT_H_
 #define SERVER_CONVERT_VM_CONVERT_H_
@@ -18,8 +18,8 @@
 
 namespace mmud {
 
-// `field` is the path of the message in the request, such as "vm". What
-// mmu_core checks itself is left to it.
+// `field` is the path of the message in the request, such as "vm". Rules that
+// mmu_core checks are left to it.
 absl::StatusOr<mmu::VmConfig> ToVmConfig(const v1::Vm& proto,
                                          absl::string_view vm_name,
                                          absl::string_view field);
@@ -30,13 +30,13 @@ absl::StatusOr<mmu::MemslotConfig> ToMemslotConfig(const v1::Memslot& proto,
 // about the field of Memslot that is to blame.
 absl::Status InMemslotFields(absl::Status status);
 
-// VM_VIEW_BASIC: without its memslots.
+// With VM_VIEW_BASIC the memslots are left out.
 v1::Vm ToProto(const ManagedVm& vm, v1::VmView view);
-// `unset` for VM_VIEW_UNSPECIFIED. INVALID_ENUM_VALUE.
+// The view, or `unset` for VM_VIEW_UNSPECIFIED. INVALID_ENUM_VALUE.
 absl::StatusOr<v1::VmView> ToView(v1::VmView view, v1::VmView unset);
 v1::VcpuState VcpuStateOf(const ManagedVm& vm);
 v1::VcpuPause ToProto(const VcpuPause::State& pause);
-// `log`: what the VM's dirty log has of the slot, if it is logged.
+// `log`: the slot's state in the VM's dirty log, if the slot is logged.
 v1::Memslot ToProto(const mmu::MemslotInfo& slot, absl::string_view vm_name,
                     const absl::optional<mmu::SlotLogView>& log);
 

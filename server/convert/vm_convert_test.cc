@@ -22,7 +22,7 @@
 namespace mmud {
 namespace {
 
-// What GetVm and ListVms answer is made while StartDirtyLog is in its middle.
+// GetVm and ListVms answer while StartDirtyLog is in progress.
 TEST(VmConvertTest, AVmIsShownWhileItsDirtyLogIsBeingStarted) {
   mmu::VmConfig config;
   for (const uint32_t id : {3, 1}) {
@@ -115,7 +115,7 @@ TEST(VmConvertTest, OnlySlotsThatAreInTheLogHaveOne) {
   shown = ToProto(slot, "vms/a", absl::nullopt).dirty_log();
   EXPECT_EQ(shown.slot(), 3);
   EXPECT_EQ(shown.state(), v1::DIRTY_LOG_STATE_OFF);
-  // Of another address space, which has ids of its own.
+  // A slot of another address space, which has ids of its own.
   slot.config.address_space = 1;
   EXPECT_EQ(ToProto(slot, "vms/a", log).dirty_log().state(),
             v1::DIRTY_LOG_STATE_OFF);

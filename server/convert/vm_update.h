@@ -1,4 +1,4 @@
-// From mmud.v1.UpdateVmRequest to what is to be changed.
+// Converts mmud.v1.UpdateVmRequest to the changes that it requests.
 
 #ifndef SERVER_CONVERT_VM_UPDATE_H_
 #define SERVER_CONVERT_VM_UPDATE_H_
@@ -12,13 +12,14 @@
 
 namespace mmud {
 
-// What an update is to change.
+// The changes of an update.
 struct VmUpdate {
   absl::optional<Labels> labels;
   absl::optional<uint64_t> shadow_page_limit;
 };
 
-// INVALID_UPDATE_MASK, and the errors of the fields that it names.
+// Errors: INVALID_UPDATE_MASK, and the errors of the fields that the mask
+// names.
 absl::StatusOr<VmUpdate> ToUpdate(const v1::UpdateVmRequest& request);
 
 }  // namespace mmud

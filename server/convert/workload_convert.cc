@@ -13,7 +13,7 @@
 namespace mmud {
 namespace {
 
-// Without those that were handled without mmu_lock.
+// Counts without the faults that were handled without mmu_lock.
 int64_t Faults(const mmu::VcpuStatsSnapshot& stats, mmu::FaultResult result) {
   int64_t sum = 0;
   for (const uint64_t count : stats.slow_faults[static_cast<int>(result)]) {
@@ -45,7 +45,7 @@ WorkloadDescription ToDescription(const lab::v1::Workload& workload) {
 lab::v1::Workload ToProto(const WorkloadRun& run) {
   const WorkloadRun::Progress progress = run.progress();
   lab::v1::Workload proto;
-  // ToDescription made it.
+  // ToDescription made this text.
   MMU_CHECK(proto.ParseFromString(run.description().asked));
   proto.set_state(ToProto(progress.state));
   if (!progress.error.ok()) {

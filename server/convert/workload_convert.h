@@ -1,4 +1,4 @@
-// From a WorkloadRun to mmud.lab.v1.Workload.
+// Converts a WorkloadRun to mmud.lab.v1.Workload.
 
 #ifndef SERVER_CONVERT_WORKLOAD_CONVERT_H_
 #define SERVER_CONVERT_WORKLOAD_CONVERT_H_
@@ -9,8 +9,8 @@
 
 namespace mmud {
 
-// What a run keeps of a workload: all of `workload`, which has its name,
-// vm_uid, what was asked for and total_access_count.
+// The description that a run keeps: all of `workload`, which has its name,
+// vm_uid, the request's fields and total_access_count.
 WorkloadDescription ToDescription(const lab::v1::Workload& workload);
 
 lab::v1::Workload ToProto(const WorkloadRun& run);

@@ -41,7 +41,8 @@ class Reader : public mmu::AccessSource {
   const absl::Status status_;
 };
 
-// A workload that has ended so; `while_it_runs` is what it was before.
+// Runs a workload that ends with this status; `while_it_runs` is its state
+// before.
 lab::v1::Workload RunToEnd(absl::Status status,
                            lab::v1::Workload* while_it_runs) {
   const std::unique_ptr<mmu::Vm> vm =

@@ -34,7 +34,7 @@ absl::Status BadPattern(absl::string_view field, absl::string_view message) {
   return InvalidField(mmu::Reason::kInvalidPattern, field, message);
 }
 
-// The memory that a program may use: `extent`, or all of it.
+// The memory that a program may use: `extent`, or all memory without one.
 absl::StatusOr<mmu::GpaSpace> SpaceOf(bool has_extent, const v1::Extent& extent,
                                       const ManagedVm& vm,
                                       absl::string_view field) {
@@ -147,15 +147,16 @@ absl::Status TraceNotFound(absl::string_view name, absl::string_view why) {
       "mmud.v1.Trace", name);
 }
 
-// An error about what a trace file holds. One that has a reason keeps it: the
-// host may be short of something, which is no fault of the file.
+// Turns an error about a trace file's contents into TRACE_CORRUPT. An error
+// with a reason keeps it: the host may be short of a resource, which is not the
+// file's fault.
 absl::Status BadTrace(const absl::Status& status) {
   if (mmu::DetailOf(status).reason != mmu::Reason::kNone) return status;
   return ApiError(absl::StatusCode::kDataLoss, mmu::Reason::kTraceCorrupt,
                   status.message());
 }
 
-// Keeps a name within the trace directory.
+// Whether a name stays within the trace directory.
 bool IsRelativePath(absl::string_view name) {
   if (name.empty() || name[0] == '/' || absl::StrContains(name, '\0')) {
     return false;
@@ -222,12 +223,12 @@ absl::StatusOr<WorkloadSources> TraceSources(const lab::v1::Workload& workload,
         OpenTrace(trace_dir, trace.trace_name());
     if (!reader.ok()) return reader.status();
     if (i == 0) {
-      // All readers read the same file: once is enough.
+      // All readers read the same file: one check is enough.
       if (absl::Status status = (*reader)->Verify(); !status.ok()) {
         return BadTrace(status);
       }
-      // Accesses that cross a page become two, so a whole run is not known
-      // beforehand; a cut one is.
+      // Accesses that cross a page count as two, so the total of a whole trace
+      // is not known in advance; that of a limited run is.
       made.total_access_count = Total(workload.access_count(), vcpu_count);
     }
     made.sources.push_back(std::make_unique<mmu::TraceReplaySource>(

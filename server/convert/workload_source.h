@@ -1,4 +1,4 @@
-// From the program of a Workload to what runs on the vCPUs.
+// Converts the program of a Workload to the access sources of the vCPUs.
 
 #ifndef SERVER_CONVERT_WORKLOAD_SOURCE_H_
 #define SERVER_CONVERT_WORKLOAD_SOURCE_H_
@@ -17,13 +17,13 @@ namespace mmud {
 
 struct WorkloadSources {
   std::vector<std::unique_ptr<mmu::AccessSource>> sources;  // one per vCPU
-  // Of all vCPUs together; 0 if unknown.
+  // Total of all vCPUs; 0 if unknown.
   int64_t total_access_count = 0;
 };
 
-// Of a request's field `workload`. `vcpu_count` is what its 0 was resolved to.
-// INVALID_PATTERN, TRACE_NOT_FOUND, TRACE_CORRUPT, UNALIGNED, INVALID_RANGE,
-// GPA_OUT_OF_RANGE.
+// Converts a request's field `workload`. `vcpu_count` is the resolved count,
+// also if the request has 0. INVALID_PATTERN, TRACE_NOT_FOUND, TRACE_CORRUPT,
+// UNALIGNED, INVALID_RANGE, GPA_OUT_OF_RANGE.
 absl::StatusOr<WorkloadSources> MakeSources(const lab::v1::Workload& workload,
                                             uint32_t vcpu_count,
                                             const ManagedVm& vm,
