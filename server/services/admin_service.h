@@ -1,4 +1,4 @@
-// mmud.v1.AdminService: what was built and since when it runs.
+// mmud.v1.AdminService: the daemon's build and the time since when it runs.
 
 #ifndef SERVER_SERVICES_ADMIN_SERVICE_H_
 #define SERVER_SERVICES_ADMIN_SERVICE_H_

@@ -25,7 +25,7 @@ namespace {
 
 using google::protobuf::FieldDescriptor;
 
-// Puts the hash of an owner's token, if the message has one, in its place.
+// Replaces the owner's token, if the message has one, by its hash.
 void HideOwnerToken(google::protobuf::Message* message) {
   const FieldDescriptor* const field =
       message->GetDescriptor()->FindFieldByName("owner_token");
@@ -53,7 +53,8 @@ absl::Status CheckCaller(const CallContext& context) {
 }
 
 absl::Status CheckVmCall(const CallContext& context, const ManagedVm& vm) {
-  // First: whoever left does not mind what else is true.
+  // The deletion is checked first: a caller that has left does not see the
+  // status.
   if (vm.deleting()) return VmDeleted(vm.name());
   return CheckCaller(context);
 }

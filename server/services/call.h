@@ -1,6 +1,6 @@
-// What every adapter does around its own work: see whether the caller is still
-// there, refuse new work while draining, answer repeated requests from memory,
-// turn a status into gRPC's.
+// The common part of all adapters: check that the caller is still there, refuse
+// new work while draining, answer repeated requests from memory, and convert a
+// status to gRPC's.
 
 #ifndef SERVER_SERVICES_CALL_H_
 #define SERVER_SERVICES_CALL_H_
@@ -27,16 +27,17 @@ namespace mmud {
 // CANCELLED or DEADLINE_EXCEEDED with CALL_CANCELLED if the caller left.
 absl::Status CheckCaller(const CallContext& context);
 
-// The same of a call that works on `vm` for a while, step by step: also
-// VM_DELETED once that is being deleted. A deletion waits for it.
+// CheckCaller for a call that works on `vm` for a while, step by step: also
+// VM_DELETED once the VM is being deleted. A deletion waits for the call.
 absl::Status CheckVmCall(const CallContext& context, const ManagedVm& vm);
 
 // OK if a stream may go on: as CheckVmCall, and the daemon is not draining.
 absl::Status CheckStream(const CallContext& context, const DaemonState& state,
                          const ManagedVm& vm);
 
-// Everything that makes two requests of one method the same, but for how
-// their request_id is written. Of an owner's token it has the hash.
+// Everything that makes two requests of one method the same, independent of the
+// spelling of their request_id. Contains the hash of an owner's token, not the
+// token.
 std::string FingerprintOf(absl::string_view method,
                           const google::protobuf::Message& request);
 template <typename Request>
@@ -48,14 +49,14 @@ std::string Fingerprint(absl::string_view method, const Request& request) {
   return FingerprintOf(method, canonical);
 }
 
-// What a drain does to a mutation: calls that begin work are refused, calls
-// that end or acknowledge some are not.
+// The effect of a drain on a mutation: calls that begin work are refused, calls
+// that end or acknowledge work are not.
 enum class WhileDraining : uint8_t { kRefuse, kAllow };
 
 // Runs `compute`, which returns absl::StatusOr<Response>, at most once per
-// request_id. It may take a RequestIdCache::SharedTurn: where what it begins
-// goes on after its caller's deadline, that gives the turn the serialised
-// response at its end. Whatever else `compute` begins has ended when it
+// request_id. `compute` may take a RequestIdCache::SharedTurn for work that
+// goes on after its caller's deadline: at its end that work gives the turn the
+// serialised response. All other work that `compute` begins has ended when it
 // returns.
 template <typename Request, typename Response, typename Compute>
 grpc::Status Mutate(DaemonState& state, const CallContext& context,

@@ -1,4 +1,4 @@
-// What all adapters work on.
+// The state that all adapters share.
 
 #ifndef SERVER_SERVICES_DAEMON_STATE_H_
 #define SERVER_SERVICES_DAEMON_STATE_H_
@@ -36,12 +36,12 @@ namespace mmud {
 // Whether faults can be injected (test builds only).
 enum class BuildVariant : uint8_t { kRelease, kFaultInjection };
 
-// The parts are thread-safe; `config`, `variant`, `start_time` and `boot_id`
+// The members are thread-safe; `config`, `variant`, `start_time` and `boot_id`
 // are const. Outlives every call.
 struct DaemonState {
   explicit DaemonState(const Config& c, BuildVariant v = BuildVariant::kRelease)
       : config(c), variant(v) {
-    // Config has none but good values.
+    // The values in config are valid.
     MMU_CHECK(nx_parameters.SetNxHugePages(config.nx_huge_pages).ok());
     nx_parameters.SetRecovery(
         {.ratio = static_cast<uint32_t>(config.nx_huge_pages_recovery_ratio),
@@ -69,7 +69,7 @@ struct DaemonState {
                      .max_streams_per_vm = config.max_streams_per_vm,
                      .max_waits = config.max_waits,
                      .max_reflections = config.max_reflections}};
-  // Its destruction waits for deletions, which end streams and answer requests.
+  // Its destructor waits for deletions, which end streams and answer requests.
   VmRegistry vms{{.max_vms = config.max_vms,
                   .max_guest_memory_bytes = config.max_guest_memory_bytes,
                   .max_labelled_vms = config.metrics_max_vms},
@@ -78,16 +78,17 @@ struct DaemonState {
                    calls.open_streams.EndOf(vm, VmDeleted(vm));
                  }};
   PauseKeeper pauses{vms, log};
-  // Last, so that workloads and operations end before what they use.
+  // Declared last, so that workloads and operations end before the members they
+  // use.
   WorkloadStore workloads{vms, drain, log};
   OperationStore operations{
       {.max_running = config.max_operations, .max_done = 1000}, drain, log};
 
-  // All limits and what is used of them, for GetCapabilities and the metrics.
+  // All limits and their use, for GetCapabilities and the metrics.
   std::vector<BudgetUse> Limits() {
     std::vector<BudgetUse> uses = vms.Uses();
     const mmu::TablePool::Use tables = mmu::TablePool::Process().Snapshot();
-    // Refuses no call: a guest that finds none stops.
+    // This limit refuses no call: a guest that finds no table stops.
     uses.push_back(
         {.name = "max_page_tables",
          .limit = static_cast<int64_t>(tables.max_tables),

@@ -48,7 +48,7 @@ std::vector<absl::Duration> UsualWindows() {
   return {absl::Seconds(1), absl::Seconds(10), absl::Minutes(1)};
 }
 
-// The use of a VM by its one start of a dirty log.
+// Holds a VM's only start of a dirty log, and a use of the VM.
 class StartTurn {
  public:
   explicit StartTurn(VmUse vm) : vm_(std::move(vm)) {}
@@ -169,7 +169,7 @@ class PageStream {
 DirtyLogServiceImpl::DirtyLogServiceImpl(DaemonState& state)
     : RpcService("mmud.v1.DirtyLogService", state.calls), state_(state) {
   Long("StartDirtyLog", this, &DirtyLogServiceImpl::StartDirtyLog);
-  // Long: a count of open pages waits for a seal.
+  // Long, because a count of open pages waits for a seal.
   Long("GetDirtyLog", this, &DirtyLogServiceImpl::GetDirtyLog);
   Long("AcquireDirtyLog", this, &DirtyLogServiceImpl::AcquireDirtyLog);
   Long("SealDirtyLog", this, &DirtyLogServiceImpl::SealDirtyLog);
@@ -219,7 +219,7 @@ grpc::Status DirtyLogServiceImpl::GetDirtyLog(
        *response->mutable_dirty_log()->mutable_slots()) {
     const auto id = static_cast<uint32_t>(slot.slot());
     while (counted != counts.end() && counted->slot < id) ++counted;
-    // Of one that has left the log meanwhile there is nothing to count.
+    // A slot that has left the log meanwhile has no counts.
     if (counted == counts.end() || counted->slot != id) continue;
     slot.set_open_page_count(static_cast<int64_t>(counted->counts.open));
   }
@@ -333,7 +333,7 @@ grpc::Status DirtyLogServiceImpl::StopDirtyLog(
       response, [&]() -> absl::StatusOr<v1::StopDirtyLogResponse> {
         const absl::StatusOr<VmUse> vm = FindVm(state_, request->vm(), "vm");
         if (!vm.ok()) return vm.status();
-        // What it discards is not counted by a deletion as well.
+        // A deletion must not count the discarded pages as well.
         const absl::StatusOr<VmUse> change = state_.vms.ForChange(*vm);
         if (!change.ok()) return change.status();
         const absl::StatusOr<mmu::DirtyLogStop> stop = ToStop(*request);
@@ -374,8 +374,8 @@ grpc::Status DirtyLogServiceImpl::GetDirtyRate(
     if (rate.ok()) {
       *response->add_rates() = ToProto(window, *rate, vcpus);
     } else if (asked || response->rates_size() == 0) {
-      // Of the usual windows those are left out that reach too far back, but
-      // not all of them.
+      // Of the default windows, those that reach too far back are left out, but
+      // at least one must remain.
       return ToGrpcStatus(rate.status());
     }
   }

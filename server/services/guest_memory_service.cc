@@ -37,12 +37,12 @@ absl::Status CheckContents(const ManagedVm& vm,
                  vm.name());
 }
 
-// What is to be read next; nothing at the end.
+// Returns the next ranges to read; none at the end.
 using NextRanges =
     std::function<absl::StatusOr<std::vector<mmu::GfnRange>>(const ManagedVm&)>;
 
-// The messages of one call: chunks, then the trailer. Between two calls of
-// Next it holds a use of the VM and no more. Thread-compatible.
+// The messages of one call: chunks, then the trailer. Between two calls of Next
+// it holds only a use of the VM. Thread-compatible.
 class PageStream {
  public:
   PageStream(NextRanges next_ranges, int64_t message_bytes, VmUse vm)
@@ -53,8 +53,8 @@ class PageStream {
 
   const ManagedVm& vm() const { return *vm_; }
 
-  // The next message, or false after the trailer. `keep_going` is asked before
-  // each step; its error is returned.
+  // Makes the next message; false after the trailer. `keep_going` is called
+  // before each step; its error is returned.
   absl::StatusOr<bool> Next(const std::function<absl::Status()>& keep_going,
                             v1::ReadPagesResponse* message) {
     if (ended_) return false;
@@ -81,7 +81,7 @@ class PageStream {
   }
 
  private:
-  // Reads the next pages into buffer_; false if there are none.
+  // Reads the next pages into buffer_; false if none is left.
   absl::StatusOr<bool> ReadStep() {
     if (range_ == ranges_.size()) {
       absl::StatusOr<std::vector<mmu::GfnRange>> next = next_ranges_(*vm_);
@@ -108,19 +108,19 @@ class PageStream {
   }
 
   const NextRanges next_ranges_;
-  std::vector<mmu::GfnRange> ranges_;  // what it gave last
+  std::vector<mmu::GfnRange> ranges_;  // the last ranges from the source
   const VmUse vm_;
   PageChunkBuilder builder_;
   std::vector<std::byte> buffer_;
-  mmu::Gpa first_;      // of buffer_
+  mmu::Gpa first_;      // address of the first page in buffer_
   uint64_t read_ = 0;   // pages in buffer_
-  uint64_t added_ = 0;  // of them in the builder
-  size_t range_ = 0;    // the one to read from,
+  uint64_t added_ = 0;  // number of them passed to the builder
+  size_t range_ = 0;    // the range to read from,
   mmu::Gfn at_;         // and the next page there
   bool ended_ = false;
 };
 
-// Of a list of extents.
+// The ranges of a list of extents.
 absl::StatusOr<NextRanges> ReadExtents(const v1::ReadPagesRequest& request,
                                        const ManagedVm& vm) {
   absl::StatusOr<std::vector<mmu::GfnRange>> ranges =
@@ -134,7 +134,7 @@ absl::StatusOr<NextRanges> ReadExtents(const v1::ReadPagesRequest& request,
   });
 }
 
-// Of what an epoch has in flight.
+// The ranges of an epoch's pages in flight.
 absl::StatusOr<NextRanges> ReadInFlight(const v1::PagesInFlight& request,
                                         const ManagedVm& vm) {
   const absl::StatusOr<PagesInFlight> pages = ToPagesInFlight(request);

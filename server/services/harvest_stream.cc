@@ -34,8 +34,8 @@
 namespace mmud {
 namespace {
 
-// The error of a call that a message stands for. Who makes it, and of which
-// log, `open` has said; anything else that it names is what `rest` stands for.
+// Maps the error of a call to the stream's message. The caller and the log come
+// from `open`; any other field becomes `rest`, the message's own field.
 absl::Status InMessage(const absl::Status& status, absl::string_view rest) {
   const std::string field = mmu::DetailOf(status).field;
   if (field.empty()) return status;
@@ -45,10 +45,10 @@ absl::Status InMessage(const absl::Status& status, absl::string_view rest) {
   return OfField(status, rest);
 }
 
-// Makes the counts of a clear of a chunk's whole range those of the chunk's
-// `dirty_count` pages. Those that were not cleared now were cleared by another
-// call, and are in flight unless they were acknowledged since; in the range
-// there may be more of both.
+// Reduces the counts of a clear of a chunk's whole range to the chunk's
+// `dirty_count` pages. Pages of the chunk that this call did not clear were
+// cleared by another call, and are in flight unless they were acknowledged
+// since. The range may have more pages of both kinds.
 void CountWithin(uint64_t dirty_count, mmu::ClearResult* result) {
   const uint64_t others = dirty_count - result->cleared_page_count;
   result->already_in_flight_page_count =
@@ -118,7 +118,7 @@ absl::Status HarvestStream::Open(const v1::HarvestOpen& open) {
     return status;
   }
   harvest_ = *std::move(call);
-  // Another log of the same owner's is another harvest.
+  // Another log of the same owner is another harvest.
   harvest_.call.log_id = log->state.id;
   *answers_.emplace_back().mutable_opened() = ToProto(**vm, *log);
   vm_ = *std::move(vm);
@@ -166,7 +166,8 @@ absl::StatusOr<HarvestStream::SentChunk> HarvestStream::FindChunk(
   if (!slot.has_value()) {
     return MemslotNotFound(MakeMemslotName(vm_->name(), sent.slot));
   }
-  // Of one that was only moved the epoch has no pages, which mmu_core says.
+  // A slot that has only moved has no pages in the epoch; mmu_core reports
+  // that.
   if (slot->config.size_bytes >> mmu::kPageShift != sent.slot_pages) {
     return mmu::MakeError(
         absl::StatusCode::kAborted,
@@ -216,7 +217,7 @@ absl::StatusOr<bool> HarvestStream::Next(
     return true;
   }
   if (chunks_ == nullptr) return false;
-  // Looked at though the window may be full: behind the last chunk the trailer
+  // Done even if the window is full, so that the trailer after the last chunk
   // does not wait for a clear.
   if (!ahead_.has_value()) {
     absl::StatusOr<absl::optional<v1::DirtyLogChunk>> chunk =

@@ -1,4 +1,4 @@
-// Harvesting a dirty log on one stream: seals, reads, clears and acknowledges.
+// Harvests a dirty log on one stream: seals, reads, clears and acknowledges.
 
 #ifndef SERVER_SERVICES_HARVEST_STREAM_H_
 #define SERVER_SERVICES_HARVEST_STREAM_H_
@@ -26,13 +26,13 @@
 
 namespace mmud {
 
-// Of chunks that were sent it keeps where they are and not what they say, so
-// that a stream costs little however wide its window is. What is sealed of an
-// epoch only ever shrinks by clears: so the pages of a chunk are those that are
-// sealed in its range, until a clear of another call takes some, a seal ends
-// the epoch, or the slot moves; both of the latter are EPOCH_MISMATCH. A
-// takeover seals pages again, in the same epoch: it fences the stream's owner,
-// and so the stream.
+// Of a sent chunk it keeps the range, not the pages, so that a stream costs
+// little however wide its window is. This works because only clears shrink the
+// sealed pages of an epoch, and nothing adds to them. So the pages of a chunk
+// are the sealed pages in its range until another call clears some of them, a
+// seal ends the epoch, or the slot moves; the last two are EPOCH_MISMATCH. A
+// takeover seals pages again in the same epoch, but it fences the stream's
+// owner, and so the stream.
 class HarvestStream final : public Conversation<v1::HarvestDirtyLogRequest,
                                                 v1::HarvestDirtyLogResponse> {
  public:
@@ -43,7 +43,7 @@ class HarvestStream final : public Conversation<v1::HarvestDirtyLogRequest,
   absl::StatusOr<bool> Next(v1::HarvestDirtyLogResponse* response) override;
 
  private:
-  // A chunk that was sent and not cleared.
+  // A chunk that was sent and not cleared yet.
   struct SentChunk {
     uint32_t slot = 0;
     uint64_t slot_pages = 0;
@@ -55,9 +55,9 @@ class HarvestStream final : public Conversation<v1::HarvestDirtyLogRequest,
   absl::Status KeepGoing() const;
   // EPOCH_MISMATCH, MEMSLOT_NOT_FOUND.
   absl::StatusOr<SentChunk> FindChunk(int64_t number) const;
-  // What it keeps of a chunk of sealed_slots_.
+  // The SentChunk for a chunk of sealed_slots_.
   SentChunk Remember(const v1::DirtyLogChunk& chunk) const;
-  // Of the owner, now.
+  // A call of the owner at the current time.
   mmu::LogCall Call() const;
   absl::Status Open(const v1::HarvestOpen& open);
   absl::Status SealLog(const v1::HarvestSeal& seal);
@@ -68,18 +68,18 @@ class HarvestStream final : public Conversation<v1::HarvestDirtyLogRequest,
   CallContext& context_;
   const TakeStreamPlace take_;
 
-  // Once it is open.
+  // Set once the stream is open.
   VmUse vm_;
   HarvestCall harvest_;
 
   std::deque<v1::HarvestDirtyLogResponse> answers_;  // to be sent first
-  std::vector<SlotPlan> sealed_slots_;  // as the newest seal found them
-  // Since the newest seal, until its trailer was sent.
+  std::vector<SlotPlan> sealed_slots_;               // at the newest seal
+  // Set from the newest seal until its trailer was sent.
   std::unique_ptr<DirtyPageChunks> chunks_;
-  absl::optional<v1::DirtyLogChunk> ahead_;  // read, and waits for its turn
-  uint64_t epoch_ = 0;  // the one sealed last here; 0: none
+  absl::optional<v1::DirtyLogChunk> ahead_;  // read, but waits for its turn
+  uint64_t epoch_ = 0;  // last sealed on this stream; 0: none
   int64_t last_number_ = 0;
-  std::map<int64_t, SentChunk> sent_;  // by number; at most the window
+  std::map<int64_t, SentChunk> sent_;  // by number; at most the window's size
 };
 
 }  // namespace mmud

@@ -32,13 +32,13 @@ namespace {
 // An answer is sent this long before the caller's deadline.
 constexpr absl::Duration kMargin = absl::Milliseconds(100);
 
-// An operation and its place in the order in which operations began.
+// An operation and its number in the order in which operations began.
 struct ListedOperation {
   uint64_t place = 0;
   google::longrunning::Operation operation;
 };
 
-// At most `limit` operations that match, with places behind `after`, ascending.
+// At most `limit` matching operations with numbers above `after`, ascending.
 std::vector<ListedOperation> ListMatching(const OperationStore& store,
                                           const OperationFilter& filter,
                                           uint64_t after, size_t limit) {
@@ -58,7 +58,7 @@ std::vector<ListedOperation> ListMatching(const OperationStore& store,
   }
 }
 
-// INVALID_REQUEST.
+// Errors: INVALID_REQUEST.
 absl::StatusOr<mmu::MonotonicTime> EndOfWait(
     const CallContext& context,
     const google::longrunning::WaitOperationRequest& request) {
@@ -98,7 +98,7 @@ grpc::Status OperationsServiceImpl::ListOperations(
   if (!filter.ok()) return ToGrpcStatus(filter.status());
   const absl::StatusOr<int> page_size = CheckPageSize(request->page_size());
   if (!page_size.ok()) return ToGrpcStatus(page_size.status());
-  // A place means nothing to another process of the daemon.
+  // The numbers are valid only in this process of the daemon.
   const std::string list = absl::StrCat("operations of ", state_.boot_id);
   const absl::StatusOr<absl::optional<uint64_t>> after =
       ParseNumberToken(list, request->page_token());

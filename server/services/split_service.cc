@@ -38,7 +38,7 @@
 namespace mmud {
 namespace {
 
-// The use of a VM by its one split or recovery.
+// Holds a VM's only split or recovery, and a use of the VM.
 class SplitTurn {
  public:
   explicit SplitTurn(VmUse vm) : vm_(std::move(vm)) {}
@@ -68,7 +68,7 @@ absl::StatusOr<std::shared_ptr<SplitTurn>> TakeTurn(DaemonState& state,
   return std::make_shared<SplitTurn>(*std::move(use));
 }
 
-// A split's target survives its job.
+// The target is kept in the operation, so that it outlives the job.
 OperationSpec SplitSpec(std::shared_ptr<SplitTurn> turn,
                         std::shared_ptr<mmu::SplitJob> job,
                         v1::PageSize target) {
@@ -122,11 +122,11 @@ OperationSpec RecoverSpec(std::shared_ptr<SplitTurn> turn,
   return spec;
 }
 
-// ETAG_MISMATCH, INVALID_THROTTLE.
+// Errors: ETAG_MISMATCH, INVALID_THROTTLE.
 absl::Status ChangeThrottle(const v1::UpdateSplitRequest& request,
                             mmu::SplitJob& job) {
-  // The look at the etag and the change are one step: of two callers who saw
-  // the same throttle, one is told that it has changed.
+  // The etag is checked and the throttle changed in one step: if two callers
+  // saw the same throttle, one of them is told that it has changed.
   return job.ChangeThrottle([&](mmu::Throttle* current) {
     absl::Status same =
         CheckEtag(request.etag(), EtagOf(*current),
@@ -221,8 +221,9 @@ absl::StatusOr<google::longrunning::Operation> SplitServiceImpl::Recover(
   absl::StatusOr<std::shared_ptr<SplitTurn>> turn = TakeTurn(state_, *vm);
   if (!turn.ok()) return turn.status();
   if (request.ranges().empty()) {
-    // All that there are: from now on no slot goes (slots do not change while a
-    // split or recovery works on them), but one may have gone just before.
+    // All slots that exist now. From now on no slot can go (slots do not change
+    // while a split or recovery works on them), but one may have gone just
+    // before.
     absl::MutexLock lock(&(*vm)->slots_mu());
     ranges = ToRangesOfVm(request.ranges(), **vm, "ranges");
     if (!ranges.ok()) return ranges.status();

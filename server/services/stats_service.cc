@@ -123,13 +123,13 @@ void Describe(const ManagedVm& vm, PerVcpu per_vcpu, v1::VmMmuStats* out) {
   Sort(out->mutable_statistics());
 }
 
-// The first `limit` of `vms`, or as many as a message has room for.
+// Adds the first `limit` of `vms`, or as many as fit into a message.
 void AddPage(const std::vector<VmRegistry::Sight>& vms, size_t limit,
              PerVcpu per_vcpu, v1::GetMmuStatsResponse* response) {
   size_t seen = 0;
   for (size_t bytes = 0;
        seen < std::min(vms.size(), limit) && bytes < kMaxPageBytes; ++seen) {
-    if (!vms[seen].use) continue;  // it is being deleted
+    if (!vms[seen].use) continue;  // being deleted
     v1::VmMmuStats& stats = *response->add_vms();
     Describe(*vms[seen].use, per_vcpu, &stats);
     bytes += stats.ByteSizeLong();

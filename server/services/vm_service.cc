@@ -42,11 +42,11 @@
 namespace mmud {
 namespace {
 
-// Of the vCPUs, and the longest there is.
+// The default and the maximum pause of vCPUs.
 constexpr absl::Duration kDefaultPause = absl::Seconds(10);
 constexpr absl::Duration kMaxPause = absl::Hours(1);
 
-// A split or recovery goes through the slots: they must stay as they are.
+// A split or recovery works through the slots: they must not change meanwhile.
 absl::Status CheckNoSplit(const ManagedVm& vm) {
   if (!vm.is_splitting()) return absl::OkStatus();
   return AboutVm(
@@ -57,8 +57,8 @@ absl::Status CheckNoSplit(const ManagedVm& vm) {
       vm.name());
 }
 
-// The pages of its dirty log that were not acknowledged, if the request
-// discards them; else UNDELIVERED_PAGES if there are any. ETAG_MISMATCH.
+// The pages of the VM's dirty log that were not acknowledged, if the request
+// discards them. Otherwise UNDELIVERED_PAGES if there are any. ETAG_MISMATCH.
 absl::StatusOr<mmu::UndeliveredCounts> CheckDeletion(
     const v1::DeleteVmRequest& request, const ManagedVm& vm) {
   if (absl::Status status =
@@ -92,8 +92,8 @@ v1::Vm ToVm(const VmRegistry::Sight& vm, v1::VmView view) {
   return proto;
 }
 
-// The other slot exists already: ALREADY_EXISTS, where mmu_core knows only the
-// request.
+// Maps the error to ALREADY_EXISTS, because the other slot exists already;
+// mmu_core knows only the request.
 absl::Status AgainstExisting(const absl::Status& status) {
   const mmu::ErrorDetail detail = mmu::DetailOf(status);
   if (detail.reason != mmu::Reason::kRegionOverlap) return status;
@@ -121,7 +121,7 @@ absl::Status SetShadowPageLimit(uint64_t limit, ManagedVm& vm,
   return InField(status, "vm.");
 }
 
-// INVALID_REQUEST, and the errors of ToMemslotConfig.
+// Errors: INVALID_REQUEST, and the errors of ToMemslotConfig.
 absl::StatusOr<mmu::MemslotConfig> ToConfig(
     const v1::SetMemslotRequest& request, const std::string& vm) {
   if (!request.has_memslot()) {
@@ -131,7 +131,7 @@ absl::StatusOr<mmu::MemslotConfig> ToConfig(
   return ToMemslotConfig(request.memslot(), vm, "memslot");
 }
 
-// If an etag is given: MEMSLOT_NOT_FOUND, ETAG_MISMATCH.
+// Checks an etag if one is given. MEMSLOT_NOT_FOUND, ETAG_MISMATCH.
 absl::Status CheckSlotEtag(const std::string& etag,
                            const absl::optional<mmu::MemslotInfo>& slot,
                            const std::string& name) {
@@ -140,7 +140,7 @@ absl::Status CheckSlotEtag(const std::string& etag,
   return CheckEtag(etag, EtagOf(*slot), "mmud.v1.Memslot", name);
 }
 
-// `slot` is missing if it is gone again.
+// `slot` is left out if it is gone again.
 v1::SetMemslotResponse ToResponse(const ManagedVm& vm, uint32_t slot,
                                   const mmu::MmuCost& cost) {
   v1::SetMemslotResponse response;
@@ -293,7 +293,7 @@ absl::StatusOr<v1::UpdateVmResponse> VmServiceImpl::Update(
         SetShadowPageLimit(*update->shadow_page_limit, **vm, &cost);
     if (!status.ok()) return status;
   }
-  // Cannot fail: so all was changed, or nothing.
+  // Cannot fail, so the update changes everything or nothing.
   if (update->labels.has_value()) (*vm)->set_labels(*std::move(update->labels));
   cost.wall = mmu::MonotonicTime::Now() - start;
   v1::UpdateVmResponse response;
@@ -454,7 +454,7 @@ grpc::Status VmServiceImpl::ListMemslots(CallContext*,
   if (!vm.ok()) return ToGrpcStatus(vm.status());
   const absl::StatusOr<int> page_size = CheckPageSize(request->page_size());
   if (!page_size.ok()) return ToGrpcStatus(page_size.status());
-  // A token of another VM, also of one that had the name before, is none.
+  // A token of another VM is invalid, even if that VM had the same name.
   const std::string list = absl::StrCat("memslots of ", (*vm)->uid());
   const absl::StatusOr<absl::optional<uint64_t>> after =
       ParseNumberToken(list, request->page_token());

@@ -60,8 +60,8 @@ absl::Status ApplyLimits(const lab::v1::Workload& workload, int vcpu_count,
   return absl::OkStatus();
 }
 
-// What is kept of a workload that was asked for: nothing else that the request
-// says.
+// The description to keep of a requested workload; other fields of the request
+// are dropped.
 lab::v1::Workload Describe(const lab::v1::Workload& asked, const ManagedVm& vm,
                            int vcpu_count, int64_t total_access_count) {
   lab::v1::Workload description = asked;
@@ -182,11 +182,11 @@ lab::v1::ListWorkloadsResponse WorkloadServiceImpl::ListAfter(std::string after,
   lab::v1::ListWorkloadsResponse response;
   const auto limit = static_cast<size_t>(page_size);
   size_t bytes = 0;
-  std::string last;  // the VM of the last one that is shown
+  std::string last;  // VM of the last workload shown
   for (;;) {
     const std::vector<VmRegistry::Sight> vms = state_.vms.List(after, limit);
     for (const VmRegistry::Sight& vm : vms) {
-      if (!vm.use) continue;  // it is being deleted
+      if (!vm.use) continue;  // being deleted
       const std::shared_ptr<WorkloadRun> run = vm.use->workload();
       if (run == nullptr) continue;
       if (response.workloads_size() == page_size || bytes >= kMaxPageBytes) {
@@ -216,8 +216,8 @@ absl::StatusOr<lab::v1::StopWorkloadResponse> WorkloadServiceImpl::Stop(
   if (!found.ok()) return found.status();
   WorkloadRun& run = *found->run;
   if (run.finished()) return NotRunning(run.description().name);
-  // To its end, whoever has left: it ends in any case, and a retry is to hear
-  // of that end.
+  // Waits for the end even if the caller has left: the workload ends in any
+  // case, and a retry is to get that end.
   run.StopNow();
   run.AwaitFinished();
   lab::v1::StopWorkloadResponse response;

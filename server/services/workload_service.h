@@ -36,19 +36,19 @@ class WorkloadServiceImpl final : public RpcService {
                             lab::v1::StopWorkloadResponse* response);
 
  private:
-  // The workload of a name. What it says is true while its VM is used.
+  // The workload of a name. Its state is valid while its VM is used.
   struct Found {
     VmUse vm;
     std::shared_ptr<WorkloadRun> run;
   };
-  // INVALID_NAME, WORKLOAD_NOT_FOUND, VM_DELETED.
+  // Errors: INVALID_NAME, WORKLOAD_NOT_FOUND, VM_DELETED.
   absl::StatusOr<Found> Find(const std::string& name);
 
   absl::StatusOr<lab::v1::StartWorkloadResponse> Start(
       const lab::v1::StartWorkloadRequest& request);
   absl::StatusOr<lab::v1::ListWorkloadsResponse> List(
       const lab::v1::ListWorkloadsRequest& request);
-  // Of all VMs behind `after`.
+  // Workloads of all VMs with names after `after`.
   lab::v1::ListWorkloadsResponse ListAfter(std::string after, int page_size);
   absl::StatusOr<lab::v1::StopWorkloadResponse> Stop(const std::string& name);
 
