@@ -20,7 +20,7 @@
 namespace mmud {
 namespace {
 
-// How soon a descriptor that became free is noticed.
+// How soon a free descriptor is noticed.
 constexpr int kWaitForRoomMs = 50;
 
 }  // namespace
@@ -48,7 +48,7 @@ void ConnectionAcceptor::Run() {
   bool had_room = true;
   for (;;) {
     std::vector<pollfd> wanted = {{stop_fd_, POLLIN, 0}};
-    // A listener that cannot be served would be ready all the time.
+    // A listener without room would be ready in every poll.
     if (had_room) {
       for (const Listener& listener : listeners_) {
         wanted.push_back({listener.fd, POLLIN, 0});
@@ -92,7 +92,8 @@ bool ConnectionAcceptor::Accept(const Listener& listener) {
       case ECONNABORTED:
         continue;
       default:
-        // Mostly EMFILE: whatever it is, it is tried again after a while.
+        // Mostly EMFILE. Whatever the error is, accept is tried again after a
+        // while.
         why_no_room_ = absl::StrCat("accept4: ", std::strerror(errno));
         return false;
     }

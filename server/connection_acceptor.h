@@ -1,5 +1,5 @@
-// Accepts connections and hands them on. gRPC's own listener gives up for ever
-// when a process has no descriptor left; this one waits for one.
+// Accepts connections and passes them on. gRPC's own listener gives up for ever
+// if the process has no descriptor left; this one waits for one.
 
 #ifndef SERVER_CONNECTION_ACCEPTOR_H_
 #define SERVER_CONNECTION_ACCEPTOR_H_
@@ -14,13 +14,14 @@
 namespace mmud {
 
 // Works on a thread of its own from construction to destruction. While there
-// are as many connections as allowed, or no descriptor is free, new ones wait
-// in the kernel's queue.
+// are as many connections as allowed, or no descriptor is free, new connections
+// wait in the kernel's queue.
 class ConnectionAcceptor {
  public:
   struct Listener {
     int fd;  // listens and does not block; the acceptor closes it
-    // Takes over a connection: first the listener's descriptor, then its own.
+    // Takes over a connection: the first argument is the listener's descriptor,
+    // the second the connection's.
     std::function<void(int, int)> take;
   };
 
@@ -33,14 +34,15 @@ class ConnectionAcceptor {
 
  private:
   void Run();
-  // Accepts all that wait. False: no descriptor or no room for another.
+  // Accepts all waiting connections. False: no descriptor or no room for
+  // another.
   bool Accept(const Listener& listener);
 
   const std::vector<Listener> listeners_;
   OpenConnections& connections_;
   LimitedLog& log_;
   const int stop_fd_;        // an eventfd
-  std::string why_no_room_;  // the thread's; of the last Accept that said so
+  std::string why_no_room_;  // the thread's; last reason of Accept
   std::thread thread_;
 };
 

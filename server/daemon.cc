@@ -46,10 +46,11 @@ namespace mmud {
 namespace {
 
 constexpr absl::Duration kPoll = absl::Milliseconds(5);
-// For the last statuses to reach their callers.
+// Time for the last statuses to reach their callers.
 constexpr absl::Duration kGoodbye = absl::Milliseconds(100);
 
-// In lines of 80 columns, as the flags below it; "mmud: " stands before it.
+// In lines of 80 columns, like the flags below it; "mmud: " is printed before
+// it.
 constexpr char kUsage[] =
     "Owns the second-stage page tables of virtual machines and serves them\n"
     "over gRPC.\n\n"
@@ -62,13 +63,13 @@ constexpr char kUsage[] =
     "anew: start it again for another configuration. In names of flags '-'\n"
     "and '_' are the same.";
 
-// Flags that may stand without a value. Theirs is an OptionFlag, and Abseil
-// takes only a plain bool without one.
+// Flags that may be given without a value. They are OptionFlags, and Abseil
+// allows only a plain bool without a value.
 constexpr const char* kSwitches[] = {"--allow_nx_huge_pages_opt_out",
                                      "--allow_remote_plaintext",
                                      "--enable_debug_service"};
 
-// "--max-vms=3" becomes "--max_vms=3": Abseil knows the latter only.
+// "--max-vms=3" becomes "--max_vms=3", the only form that Abseil knows.
 std::vector<std::string> WithUnderscores(int argc, char** argv) {
   std::vector<std::string> arguments(argv, argv + argc);
   for (std::string& argument : arguments) {
@@ -88,8 +89,8 @@ int Fail(int code, const absl::Status& status) {
   return code;
 }
 
-// Whether whoever started this process wants it to ignore the signal, as nohup
-// does with SIGHUP, and a shell with SIGINT for what it runs in the background.
+// Whether the parent process made this process ignore the signal, as nohup does
+// with SIGHUP, and a shell with SIGINT for background jobs.
 bool IsIgnored(int number) {
   struct sigaction action = {};
   return sigaction(number, nullptr, &action) == 0 &&
@@ -101,12 +102,12 @@ sigset_t EndSignals() {
   sigemptyset(&signals);
   sigaddset(&signals, SIGTERM);
   if (!IsIgnored(SIGINT)) sigaddset(&signals, SIGINT);
-  // A terminal that goes, or a unit that is told to reload.
+  // SIGHUP: the terminal is gone, or a unit is told to reload.
   if (!IsIgnored(SIGHUP)) sigaddset(&signals, SIGHUP);
   return signals;
 }
 
-// Before any thread is made, so that all threads inherit it.
+// Called before any thread is made, so that all threads inherit the mask.
 void BlockSignals() {
   const sigset_t signals = EndSignals();
   pthread_sigmask(SIG_BLOCK, &signals, nullptr);
@@ -127,7 +128,7 @@ std::string WaitForSignal() {
   }
 }
 
-// Whoever is impatient sends a second signal.
+// Lets an impatient operator end the daemon with a second signal.
 void ExitOnSecondSignal() {
   absl::StatusOr<std::thread> thread = mmu::MakeThread([] {
     WaitForSignal();
@@ -138,12 +139,13 @@ void ExitOnSecondSignal() {
     thread->detach();
     return;
   }
-  // Then the kernel ends it, without a word.
+  // Without that thread the kernel ends the process, without a log line.
   const sigset_t signals = EndSignals();
   pthread_sigmask(SIG_UNBLOCK, &signals, nullptr);
 }
 
-// Written whole under another name first: who sees the file sees all of it.
+// The file is written under another name and then renamed, so that a reader
+// never sees a part of it.
 absl::Status WritePorts(const std::string& path, int grpc_port,
                         int metrics_port) {
   const std::string part = path + ".part";
@@ -168,7 +170,7 @@ void Drain(DaemonState& state, const RpcMetrics& rpcs, GrpcServer& server) {
       std::min(start + state.config.min_drain, deadline);
   state.drain.Begin();
   server.BeginDrain();
-  // Also those whose peer does not read: they would take the whole time.
+  // Includes streams whose peers do not read: they would take the whole time.
   state.calls.open_streams.EndAll(DrainingError());
   state.workloads.StopAll();
   for (const OperationView& operation :
@@ -177,8 +179,8 @@ void Drain(DaemonState& state, const RpcMetrics& rpcs, GrpcServer& server) {
         {{"name", operation.name},
          {"done", operation.done ? "true" : "false"}});
   }
-  // Shutdown would wait for idle connections, too, which a client closes only
-  // when it looks at them next.
+  // Shutdown would also wait for idle connections, which a client closes only
+  // when it next uses them.
   while (mmu::MonotonicTime::Now() < earliest ||
          (rpcs.calls_in_hand() > 0 && mmu::MonotonicTime::Now() < deadline)) {
     absl::SleepFor(kPoll);
@@ -186,7 +188,7 @@ void Drain(DaemonState& state, const RpcMetrics& rpcs, GrpcServer& server) {
   server.Shutdown(kGoodbye);
 }
 
-// With what the daemon runs, whether it was told or is a default.
+// Logs each option's value, whether it was given or is a default.
 void LogConfiguration(const Config& config) {
   LogFields fields = {{"version", kVersion}};
   for (const ConfigOption& option : ConfigOptions()) {
@@ -196,8 +198,8 @@ void LogConfiguration(const Config& config) {
 }
 
 int Serve(const Config& config, BuildVariant variant) {
-  // Without the thread that this makes there is no daemon. Later it would end
-  // one that has guests.
+  // Without the thread that this makes, the daemon cannot run. A later failure
+  // would end a daemon that has guests.
   mmu::RcuRegisterThread();
   mmu::TablePool::Process().SetMaxTables(
       static_cast<uint64_t>(config.max_page_tables));
@@ -229,7 +231,7 @@ int Serve(const Config& config, BuildVariant variant) {
   if (metrics_port != 0) {
     fields.emplace_back("metrics_port", absl::StrCat(metrics_port));
   }
-  // Whoever cannot listen says that, and nothing else.
+  // If the daemon cannot listen, it logs only that.
   LogConfiguration(config);
   Log(LogLevel::kInfo, "serving", fields);
   {

@@ -100,7 +100,7 @@ void WriteWorkloads(const WorkloadMetrics& workloads, MetricWriter* w) {
   }
 }
 
-// What each kind of call may have at a time; api.md names the kinds.
+// Writes the limit of each kind of call; api.md names the kinds.
 void WriteLimits(const std::vector<BudgetUse>& uses, MetricWriter* w) {
   w->Gauge("limit", "The most there may be at a time, by limit; 0: no limit.");
   for (const BudgetUse& use : uses) {

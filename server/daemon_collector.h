@@ -1,4 +1,4 @@
-// Everything that /metrics shows, gathered at each scrape by reading memory.
+// Collects all metrics of /metrics, at each scrape, by reading memory.
 
 #ifndef SERVER_DAEMON_COLLECTOR_H_
 #define SERVER_DAEMON_COLLECTOR_H_

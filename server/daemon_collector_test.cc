@@ -47,7 +47,7 @@ class DaemonCollectorTest : public ::testing::Test {
     return state_.vms.Create(name, config).value();
   }
 
-  // Writes to so many pages of a VM that logs.
+  // Writes to `pages` pages of a VM that logs.
   static void Dirty(mmu::Vm& vm, uint64_t pages) {
     ASSERT_TRUE(mmu::testing::StartLog(vm).ok());
     for (uint64_t i = 0; i < pages; ++i) mmu::testing::Write(vm, i << 12);
@@ -98,7 +98,7 @@ class DaemonCollectorTest : public ::testing::Test {
   }
 
   DaemonState state_{OneLabel()};
-  // Asked of the descriptor, which links the service in.
+  // The name comes from the descriptor, which links the service in.
   RpcMetrics rpcs_{
       {v1::GetVmRequest::descriptor()->file()->service(0)->full_name()}};
   DaemonCollector collector_{state_, rpcs_};

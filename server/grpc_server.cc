@@ -44,14 +44,15 @@
 namespace mmud {
 namespace {
 
-// A clear of a whole slot sends one bit per page: 64 MiB is 2 TiB of guest.
+// The largest request is a clear of a whole slot, with one bit per page: 64 MiB
+// cover 2 TiB of guest memory.
 constexpr int kMaxReceiveBytes = 64 << 20;
 constexpr int kMaxSendBytes = 64 << 20;
 // Memory for messages in flight.
 constexpr size_t kQuotaBytes = size_t{512} << 20;
 constexpr int kKeepaliveMs = 30'000;
-// Calls of one connection at a time; its client keeps others until one ends.
-// More than the calls that one client can sensibly have, few enough that a
+// Calls of one connection at a time; its client keeps further calls until one
+// ends. This is more than one client can sensibly need, but few enough that a
 // connection that is not read cannot use up max_short_calls by itself.
 constexpr int kMaxCallsOfConnection = 1024;
 
@@ -63,7 +64,7 @@ void SetLimits(grpc::ServerBuilder* builder) {
   builder->SetMaxSendMessageSize(kMaxSendBytes);
   builder->AddChannelArgument(GRPC_ARG_MAX_CONCURRENT_STREAMS,
                               kMaxCallsOfConnection);
-  // A client that vanished is noticed, and one that asks often is served.
+  // Detects clients that vanished, and tolerates clients that ping often.
   builder->AddChannelArgument(GRPC_ARG_KEEPALIVE_TIME_MS, kKeepaliveMs);
   builder->AddChannelArgument(GRPC_ARG_KEEPALIVE_PERMIT_WITHOUT_CALLS, 1);
   builder->AddChannelArgument(
@@ -103,8 +104,8 @@ std::vector<std::string> ServiceNames(const Config& config) {
 absl::StatusOr<std::unique_ptr<GrpcServer>> GrpcServer::Start(
     DaemonState& state, RpcMetrics& metrics) {
   const Config& config = state.config;
-  // Never undone: gRPC's own shutdown can wait 10 s for its pollers, and all
-  // that it would free goes with the process.
+  // Never undone: gRPC's own shutdown can wait 10 s for its pollers, and the
+  // process's end frees everything anyway.
   grpc_init();
   auto server = absl::WrapUnique(new GrpcServer(state));
   grpc::EnableDefaultHealthCheckService(true);
@@ -126,7 +127,7 @@ absl::StatusOr<std::unique_ptr<GrpcServer>> GrpcServer::Start(
   add(std::make_unique<StatsServiceImpl>(state));
   add(std::make_unique<AdminServiceImpl>(state));
   add(std::make_unique<OperationsServiceImpl>(state));
-  // Registered in any case, so that its refusal carries a reason.
+  // Registered even if it is disabled, so that its refusal carries a reason.
   add(std::make_unique<DebugServiceImpl>(state));
   std::vector<std::string> names = ServiceNames(config);
   names.insert(names.end(), {"grpc.health.v1.Health",
@@ -150,7 +151,7 @@ absl::StatusOr<std::unique_ptr<GrpcServer>> GrpcServer::Start(
   }
   server->serving_ = std::make_unique<ServingStatus>(
       [health](bool serving) { health->SetServingStatus(serving); });
-  // A quarter of the descriptors that are left is for guest memory, traces,
+  // A quarter of the remaining descriptors is kept for guest memory, traces,
   // /metrics and the probe.
   const int64_t left = RaiseDescriptorLimit() - CountDescriptors();
   state.connections.SetLimit(std::min(config.max_connections, left * 3 / 4));
@@ -168,7 +169,7 @@ absl::StatusOr<std::unique_ptr<GrpcServer>> GrpcServer::Start(
 absl::Status GrpcServer::Listen(grpc::ServerBuilder* builder) {
   const Config& config = state_.config;
   const auto add = [&](int fd, std::string target) {
-    // Shared, because a std::function must be copyable.
+    // A shared_ptr, because a std::function must be copyable.
     std::shared_ptr<grpc::experimental::ExternalConnectionAcceptor> acceptor =
         builder->experimental().AddExternalConnectionAcceptor(
             grpc::ServerBuilder::experimental_type::ExternalConnectionType::
@@ -199,9 +200,9 @@ absl::Status GrpcServer::Listen(grpc::ServerBuilder* builder) {
     }
     const absl::StatusOr<int> fd = ListenOnUnix(path);
     if (!fd.ok()) return fd.status();
-    // The peer of a call is then "fd:N", by which the kernel can be asked who
-    // connected (server/log/peer.h); with an external acceptor it would be
-    // "unix:", whoever it is.
+    // The peer of a call is then "fd:N", so that the kernel can tell who
+    // connected (server/log/peer.h). With an external acceptor it would be
+    // "unix:" for every caller.
     listeners_.push_back({*fd, [this](int, int connection_fd) {
                             grpc::AddInsecureChannelFromFd(server_.get(),
                                                            connection_fd);

@@ -21,32 +21,31 @@
 
 namespace mmud {
 
-// Full names of the services that are served, with or without the debug
-// service.
+// Full names of the served services, with the debug service if it is enabled.
 std::vector<std::string> ServiceNames(const Config& config);
 
 // Serves from Start to Shutdown. Thread-safe.
 class GrpcServer {
  public:
-  // Listens where state.config says. `state` and `metrics` outlive this.
-  // INVALID_ARGUMENT, FAILED_PRECONDITION, UNAVAILABLE.
+  // Listens on the addresses in state.config. `state` and `metrics` outlive
+  // this. INVALID_ARGUMENT, FAILED_PRECONDITION, UNAVAILABLE.
   static absl::StatusOr<std::unique_ptr<GrpcServer>> Start(DaemonState& state,
                                                            RpcMetrics& metrics);
   ~GrpcServer();
 
-  // The TCP port; 0 if there is none.
+  // The TCP port; 0 without one.
   int port() const { return port_; }
 
-  // Health answers NOT_SERVING for everything from now on.
+  // From now on health answers NOT_SERVING for every service.
   void BeginDrain();
-  // Ends calls: those in hand may go on for `timeout`.
+  // Ends all calls; running calls may go on for `timeout`.
   void Shutdown(absl::Duration timeout);
 
  private:
   explicit GrpcServer(DaemonState& state) : state_(state) {}
 
   absl::Status Listen(grpc::ServerBuilder* builder);
-  // What the probe of the listeners found; "" if they answer.
+  // Sets the problem that the probe of the listeners found; "" if they answer.
   void SetListeners(const std::string& wrong);
 
   DaemonState& state_;

@@ -98,7 +98,7 @@ class GrpcServerTest : public ::testing::Test {
     vm_ = response.vm();
   }
 
-  // Returns when the log is on, or why it is not.
+  // Returns once the log is on, or the error.
   grpc::Status StartLog(absl::Duration ttl = absl::Hours(1)) {
     v1::StartDirtyLogRequest request;
     request.set_vm("vms/a");
@@ -144,7 +144,7 @@ class GrpcServerTest : public ::testing::Test {
     return messages;
   }
 
-  // What was sealed.
+  // The request for the sealed pages.
   static v1::ReadDirtyPagesRequest Of(const v1::SealDirtyLogResponse& sealed) {
     v1::ReadDirtyPagesRequest request;
     request.set_log_id(sealed.log_id());
@@ -286,7 +286,7 @@ TEST_F(GrpcServerTest, ALogWhoseOnlySlotIsGoneTellsAStrangeLogOrEpoch) {
     grpc::ClientContext context;
     ASSERT_TRUE(vms_->DeleteMemslot(&context, request, &response).ok());
   }
-  // Of ReadDirtyPages, and of ReadPages of what is in flight.
+  // The reasons of ReadDirtyPages, and of ReadPages of the pages in flight.
   const auto reasons = [this](const std::string& log_id, int64_t epoch) {
     v1::ReadDirtyPagesRequest dirty;
     dirty.set_log_id(log_id);
@@ -331,7 +331,7 @@ TEST_F(GrpcServerTest, ALogWhoseOwnerMakesNoCallStopsItself) {
   EXPECT_TRUE(StartLog().ok());
 }
 
-// One stream does what four calls do.
+// One stream does the work of four calls.
 TEST_F(GrpcServerTest, AHarvestSealsClearsAndAcknowledges) {
   ASSERT_TRUE(StartLog().ok());
   for (uint64_t page = 0; page < 256; ++page) Write(page);
@@ -365,14 +365,14 @@ TEST_F(GrpcServerTest, AHarvestSealsClearsAndAcknowledges) {
   ASSERT_TRUE(stream->Write(acknowledge));
   ASSERT_TRUE(stream->Read(&answer));
   EXPECT_EQ(answer.acknowledged().acknowledged_page_count(), 256);
-  // Each chunk once.
+  // Clears each chunk once.
   ASSERT_TRUE(stream->Write(clear));
   EXPECT_FALSE(stream->Read(&answer));
   EXPECT_EQ(Reason(stream->Finish()), "EPOCH_MISMATCH");
 }
 
-// The daemon listens again when it has sent what it may, so a chunk that is not
-// held back comes before the answer to the clear.
+// The daemon reads from the stream again only when it has sent all that it may
+// send. So a chunk that is not held back comes before the answer to the clear.
 TEST_F(GrpcServerTest, AHarvestHoldsBackChunksThatAreNotCleared) {
   constexpr uint64_t kPages = 1024;
   constexpr int64_t kChunks = 4;  // of 160 extents at most
@@ -420,7 +420,8 @@ TEST_F(GrpcServerTest, AHarvestHoldsBackChunksThatAreNotCleared) {
   }
 }
 
-// The peer is only listened to, and the stream holds the VM until it is told.
+// The stream only waits for its client's messages, and holds the VM until it is
+// ended.
 TEST_F(GrpcServerTest, AHarvestThatWaitsForItsClientEndsWithItsVm) {
   ASSERT_TRUE(StartLog().ok());
   grpc::ClientContext context;
@@ -487,7 +488,7 @@ TEST_F(GrpcServerTest, ReadsWrittenAndZeroPages) {
 
 TEST_F(GrpcServerTest, AVmThatIsBeingDeletedIsSeenAndNotUsed) {
   VmUse call = state_.vms.Find("vms/a").value();
-  // A deletion whose caller does not wait for it.
+  // The deletion goes on after its caller gives up.
   EXPECT_FALSE(
       state_.vms
           .Delete(
@@ -518,7 +519,7 @@ TEST_F(GrpcServerTest, AVmThatIsBeingDeletedIsSeenAndNotUsed) {
   grpc::Status status;
   Read(v1::ReadDirtyPagesRequest(), &status);
   EXPECT_EQ(Reason(status), "VM_DELETED");
-  // A deletion never turns back: this one joins it.
+  // A deletion cannot be undone: this call joins it.
   call.Release();
   v1::DeleteVmRequest remove;
   remove.set_name("vms/a");
@@ -530,7 +531,7 @@ TEST_F(GrpcServerTest, AVmThatIsBeingDeletedIsSeenAndNotUsed) {
   EXPECT_EQ(Reason(vms_->GetVm(&again, get, &got)), "VM_NOT_FOUND");
 }
 
-// There is a thread for its vCPU, and none that waits for its end.
+// There is a thread for the guest's vCPU, but none that waits for its end.
 TEST_F(GrpcServerTest, AGuestDoesNothingUnlessThereIsAThreadForItsEnd) {
   const auto workloads = lab::v1::WorkloadService::NewStub(channel_);
   lab::v1::StartWorkloadRequest request;

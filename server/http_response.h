@@ -1,4 +1,5 @@
-// What libmicrohttpd sends, with the headers that all our answers have.
+// Answers for libmicrohttpd, with the headers that all answers of the daemon
+// have.
 
 #ifndef SERVER_HTTP_RESPONSE_H_
 #define SERVER_HTTP_RESPONSE_H_
@@ -10,15 +11,15 @@ struct MHD_Response;
 
 namespace mmud {
 
-// May be sent to any number of clients. Null without memory for it;
-// libmicrohttpd then closes the connection.
+// An answer may be sent to any number of clients. It is null if there was no
+// memory for it; libmicrohttpd then closes the connection.
 using HttpResponse = std::shared_ptr<MHD_Response>;
 
-// Copies `body`. `content_encoding` is empty for none. Any thread may call it.
+// Copies `body`. `content_encoding` is empty for no encoding. Thread-safe.
 HttpResponse MakeHttpResponse(std::string body, const std::string& content_type,
                               const std::string& content_encoding);
 
-// The same of plain text.
+// As MakeHttpResponse, for plain text.
 HttpResponse TextResponse(std::string text);
 
 }  // namespace mmud

@@ -37,9 +37,9 @@ namespace {
 
 using std::chrono::milliseconds;
 
-// What a connection may take, for the heads of its request and answer.
+// Memory of a connection, for the heads of its request and answer.
 constexpr size_t kConnectionBytes = 16 << 10;
-// How soon a descriptor that became free is noticed.
+// How soon a free descriptor is noticed.
 constexpr milliseconds kWaitForDescriptor{50};
 constexpr milliseconds kLongestWait{60'000};
 
@@ -69,10 +69,11 @@ absl::StatusOr<std::unique_ptr<HttpServer>> HttpServer::Start(
                                          std::move(unready), times));
 }
 
-// Connections are accepted here: without a descriptor, libmicrohttpd would
-// wait until one of its connections ends or, if it has none, spin; and it
-// closes none for another. Its own timeout counts from the last byte, so that
-// a byte now and then would hold a place for ever.
+// Connections are accepted here, not in libmicrohttpd. Without a descriptor,
+// libmicrohttpd would wait until one of its connections ends or, if it has
+// none, spin; and it closes no connection for another one. Its own timeout
+// counts from the last byte, so that a client that sends a byte now and then
+// would keep its place for ever.
 HttpServer::HttpServer(ListenAddress address, int listen_fd,
                        const prometheus::Collectable& metrics, Unready unready,
                        const HttpTimes& times)
@@ -87,7 +88,7 @@ HttpServer::HttpServer(ListenAddress address, int listen_fd,
       [](void* self, MHD_Connection* mhd, const char* path, const char* method,
          const char* /*version*/, const char* /*upload*/, size_t* upload_size,
          void** /*context*/) {
-        *upload_size = 0;  // a body is not looked at
+        *upload_size = 0;  // a body is ignored
         auto* connection = static_cast<Connection*>(
             MHD_get_connection_info(mhd, MHD_CONNECTION_INFO_SOCKET_CONTEXT)
                 ->socket_context);
@@ -123,7 +124,7 @@ HttpServer::~HttpServer() {
   }
   Wake();
   thread_.join();
-  // None may be suspended when libmicrohttpd stops.
+  // libmicrohttpd must have no suspended connection when it stops.
   for (Connection& connection : connections_) End(connection);
   MHD_run(daemon_);
   MHD_stop_daemon(daemon_);
@@ -134,7 +135,7 @@ HttpServer::~HttpServer() {
 
 void HttpServer::Wake() {
   const uint64_t one = 1;
-  // Full means: not read yet, so it wakes anyway.
+  // If the eventfd is full, it was not read yet, so the thread wakes anyway.
   [[maybe_unused]] const ssize_t written = write(wake_fd_, &one, sizeof(one));
 }
 
@@ -175,8 +176,8 @@ int HttpServer::WaitMs(bool can_accept) const {
 }
 
 bool HttpServer::Accept() {
-  // No more in one go: clients that connect as fast as they are accepted would
-  // keep the thread from all else, its end included.
+  // Limits one round: clients that connect as fast as they are accepted would
+  // keep the thread from all other work, including its end.
   for (size_t i = 0; i < kMaxConnections; ++i) {
     sockaddr_storage address = {};
     socklen_t size = sizeof(address);
@@ -185,11 +186,12 @@ bool HttpServer::Accept() {
     if (fd < 0) {
       if (errno == EINTR || errno == ECONNABORTED) continue;
       if (errno == EMFILE && MakeRoom()) continue;
-      // Without room for even one it is tried again later.
+      // If there is no room even for one connection, accept is tried again
+      // later.
       return errno == EAGAIN;
     }
     if (connections_.size() >= kMaxConnections) MakeRoom();
-    // Closes `fd` if it fails.
+    // Closes `fd` on failure.
     MHD_add_connection(daemon_, fd, reinterpret_cast<sockaddr*>(&address),
                        size);
   }
@@ -209,7 +211,7 @@ bool HttpServer::MakeRoom() {
                     [&most](const Connection& connection) {
                       return !connection.over && connection.peer == most->first;
                     }));
-  MHD_run(daemon_);  // closes it
+  MHD_run(daemon_);  // closes the connection
   return true;
 }
 
@@ -279,11 +281,12 @@ bool HttpServer::AnswerMetrics(Connection& connection) {
   if (connection.made != nullptr) {
     return Send(connection, MHD_HTTP_OK, connection.made);
   }
-  // A connection that waited for bytes when it was suspended is read when it
-  // is resumed, and closed without an answer if its client sends no more. So
-  // it is suspended in the third call only: the first comes before the body of
-  // the request, the second after it, and who has no answer then is called
-  // again, waiting for nothing but us.
+  // A connection that waited for bytes when it was suspended is read when it is
+  // resumed, and is closed without an answer if its client sends no more. So it
+  // is suspended only in the third call. The first call comes before the body
+  // of the request, the second after it. If the connection has no answer then,
+  // the third call follows, and the connection waits for nothing but the
+  // answer.
   switch (++connection.calls) {
     case 1:
       connection.deadline = Clock::now() + times_.make;

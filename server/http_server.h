@@ -1,13 +1,13 @@
 // /metrics, /healthz and /readyz over HTTP, on one port.
 //
-// GNU libmicrohttpd speaks HTTP; who may be connected, and for how long, is
-// decided here. One thread serves all connections and waits for none of them,
-// so that what the clients of /metrics do (connect and say nothing, send half
-// a request, read slowly, come in hundreds) keeps nobody from hearing of the
-// daemon's health. A server with a thread per connection cannot promise that.
-// The text of /metrics is made on another thread, and once for all who asked
-// before it was begun: clients that ask and leave cannot have it made for them
-// one after the other.
+// GNU libmicrohttpd speaks HTTP; this class decides which connections are kept,
+// and for how long. One thread serves all connections and waits for none of
+// them. So no client of /metrics (one that connects and sends nothing, sends
+// half a request, reads slowly, or opens hundreds of connections) keeps another
+// client from the daemon's health. A server with a thread per connection cannot
+// promise that. Another thread makes the text of /metrics, once for all clients
+// that asked before it began: clients that ask and leave cannot have it made
+// for each of them one after the other.
 
 #ifndef SERVER_HTTP_SERVER_H_
 #define SERVER_HTTP_SERVER_H_
@@ -39,8 +39,8 @@ struct MHD_Daemon;
 
 namespace mmud {
 
-// How long each part of a connection may take; it is closed then, however busy
-// it is.
+// Maximum time of each part of a connection; the connection is then closed,
+// even if it is in use.
 struct HttpTimes {
   std::chrono::milliseconds read{5000};     // the whole head of the request
   std::chrono::milliseconds make{60'000};   // metrics wait for the locks of VMs
@@ -50,11 +50,11 @@ struct HttpTimes {
 // Serves from Start to destruction. Thread-safe.
 class HttpServer {
  public:
-  // Beyond so many connections the oldest of the peer that has most is closed
-  // for a new one.
+  // Beyond this number, a new connection replaces the oldest connection of the
+  // peer that has most.
   static constexpr size_t kMaxConnections = 64;
 
-  // Why no new work is taken, as /readyz shall say; "" if it is.
+  // The reason for /readyz why no new work is taken; "" if it is taken.
   using Unready = std::function<std::string()>;
 
   // `address` is HOST:PORT; port 0 takes a free one. INVALID_ARGUMENT, or
@@ -75,7 +75,7 @@ class HttpServer {
     int fd;  // libmicrohttpd closes it
     std::string peer;
     Clock::time_point deadline;
-    int calls = 0;           // of AnswerMetrics
+    int calls = 0;           // number of calls of AnswerMetrics
     bool suspended = false;  // until its metrics are made
     bool over = false;       // shut down; libmicrohttpd is about to notice
     HttpResponse made;
@@ -87,17 +87,18 @@ class HttpServer {
 
   void Run();
   void Wake();
-  // How long poll may wait, in milliseconds.
+  // Maximum wait of poll, in milliseconds.
   int WaitMs(bool can_accept) const;
-  // Accepts those that wait, so many in one go. False: no descriptor is free.
+  // Accepts waiting connections, a limited number in one call. False: no
+  // descriptor is free.
   bool Accept();
-  // Closes one connection, false if there is none.
+  // Closes one connection; false if there is none.
   bool MakeRoom();
   void End(Connection& connection);
   void EndOverdue();
   void TakeMade();
 
-  // What libmicrohttpd calls, in MHD_run and MHD_add_connection.
+  // Callbacks of libmicrohttpd, made in MHD_run and MHD_add_connection.
   void Opened(MHD_Connection* mhd, void** context);
   void Closed(const Connection* connection);
   // Each returns false if the connection is to be closed without an answer.
@@ -107,7 +108,7 @@ class HttpServer {
   bool Send(Connection& connection, unsigned int code,
             const HttpResponse& what);
   absl::Status StartMaking(const Connection& connection);
-  // Makes metrics as long as somebody wants some.
+  // Makes metrics as long as a connection wants some.
   void Make();
 
   const ListenAddress address_;
@@ -117,17 +118,18 @@ class HttpServer {
   const Unready unready_;
   const HttpTimes times_;
 
-  // Of the thread.
+  // Used only by the thread.
   MHD_Daemon* daemon_ = nullptr;
   std::list<Connection> connections_;  // in the order of arrival
   uint64_t last_id_ = 0;
 
   mmu::Mutex mu_;
   bool stopping_ ABSL_GUARDED_BY(mu_) = false;
-  // The connections whose metrics are to be made, and whether compressed.
+  // The connections that wait for metrics, and whether they want them
+  // compressed.
   std::map<uint64_t, bool> wanted_ ABSL_GUARDED_BY(mu_);
   bool making_ ABSL_GUARDED_BY(mu_) = false;  // Make runs, or is about to
-  // Those that were made: by connection.
+  // The finished answers, by connection.
   std::vector<std::pair<uint64_t, HttpResponse>> made_ ABSL_GUARDED_BY(mu_);
 
   std::unique_ptr<WorkerPool> makers_ = std::make_unique<WorkerPool>(1);

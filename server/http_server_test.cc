@@ -43,7 +43,7 @@ class OneCounter final : public prometheus::Collectable {
   }
 };
 
-// More than the kernel's buffers take.
+// Larger than the kernel's buffers.
 class LargeCounter final : public prometheus::Collectable {
  public:
   std::vector<prometheus::MetricFamily> Collect() const override {
@@ -54,7 +54,7 @@ class LargeCounter final : public prometheus::Collectable {
   }
 };
 
-// Says when it is asked, and answers when it may.
+// Signals when it is collected, and returns when it may.
 class SlowCounter final : public prometheus::Collectable {
  public:
   std::vector<prometheus::MetricFamily> Collect() const override {
@@ -83,7 +83,7 @@ class HttpServerTest : public ::testing::Test {
  protected:
   HttpServerTest() { Start(counter_); }
 
-  // Instead of the one that there is.
+  // Replaces the server.
   void Start(const prometheus::Collectable& metrics,
              const HttpTimes& times = {}) {
     server_ = HttpServer::Start(
@@ -99,7 +99,7 @@ class HttpServerTest : public ::testing::Test {
     EXPECT_EQ(send(fd, bytes.data(), bytes.size(), MSG_NOSIGNAL),
               static_cast<ssize_t>(bytes.size()));
   }
-  // All that comes until the server closes.
+  // Receives everything until the server closes the connection.
   static std::string Receive(int fd) {
     std::string answer;
     char buffer[4096];
@@ -110,7 +110,7 @@ class HttpServerTest : public ::testing::Test {
     close(fd);
     return answer;
   }
-  // The whole answer to one request.
+  // Sends one request and returns the whole answer.
   std::string Request(const std::string& method, const std::string& path,
                       const std::string& headers = "") {
     const int fd = Connect();
@@ -121,7 +121,7 @@ class HttpServerTest : public ::testing::Test {
   OneCounter counter_;
   SlowCounter slow_;
   LargeCounter large_;
-  std::string why_;  // not changed while a request is in hand
+  std::string why_;  // constant while a request is in progress
   absl::StatusOr<std::unique_ptr<HttpServer>> server_ = nullptr;
 };
 
@@ -173,12 +173,12 @@ TEST_F(HttpServerTest, WhoSendsHalfARequestKeepsNobodyFromAnAnswer) {
   std::vector<int> stuck;
   for (size_t i = 0; i < 3 * HttpServer::kMaxConnections; ++i) {
     stuck.push_back(Connect());
-    // One that was closed for a later one may hear of it here.
+    // A connection that was closed to make room may report it here.
     send(stuck.back(), "GET /metr", 9, MSG_NOSIGNAL);
   }
   EXPECT_THAT(Request("GET", "/healthz"), StartsWith("HTTP/1.1 200"));
   EXPECT_THAT(Request("GET", "/metrics"), HasSubstr("mmud_things_total"));
-  // The newest is still served: the oldest had to go.
+  // The newest connection is still served: the oldest was closed.
   Send(stuck.back(), "ics HTTP/1.1\r\n\r\n");
   EXPECT_THAT(Receive(stuck.back()), StartsWith("HTTP/1.1 200"));
   stuck.pop_back();
@@ -197,7 +197,7 @@ TEST_F(HttpServerTest, TheOldestOfWhoHasMostMakesRoom) {
   for (size_t i = 0; i < HttpServer::kMaxConnections; ++i) {
     many.push_back(Connect());
   }
-  // Who is closed hears of it; the others keep what they have.
+  // A closed client sees the end of its connection; the others stay connected.
   EXPECT_EQ(Receive(many[0]), "");
   Send(alone, "thz HTTP/1.0\r\n\r\n");
   EXPECT_THAT(Receive(alone), StartsWith("HTTP/1.1 200"));
@@ -212,7 +212,7 @@ TEST_F(HttpServerTest, AByteNowAndThenKeepsNoPlace) {
   const int fd = Connect();
   Send(fd, "GET /healthz HTTP/1.1\r\nX: ");
   pollfd answer = {fd, POLLIN, 0};
-  // Without an end, unless the server ends it.
+  // Sends without end, unless the server closes the connection.
   while (poll(&answer, 1, 1) == 0) send(fd, "x", 1, MSG_NOSIGNAL);
   EXPECT_EQ(Receive(fd), "");
 }
@@ -228,7 +228,7 @@ TEST_F(HttpServerTest, WhoDoesNotReadKeepsNoPlace) {
   // The answer has begun.
   char first = 0;
   EXPECT_EQ(recv(fd, &first, 1, 0), 1);
-  // The server's end of the connection is closed, which `fd` does not see.
+  // The server has closed its end of the connection, which `fd` does not show.
   while (CountDescriptors() > before + 1) poll(nullptr, 0, 1);
   close(fd);
 }
@@ -257,8 +257,8 @@ TEST_F(HttpServerTest, MakingMetricsDelaysNoHealth) {
 
 TEST_F(HttpServerTest, MetricsAreMadeOnceForAllWhoWait) {
   Start(slow_);
-  // Whoever comes while they are made needs newer ones; whether it has left
-  // by then is not seen before it is answered.
+  // A client that connects while metrics are made needs newer ones. The server
+  // notices only when it answers whether the client has left by then.
   for (int i = 0; i < 1000; ++i) {
     const int fd = Connect();
     Send(fd, "GET /metrics HTTP/1.0\r\n\r\n");
@@ -269,7 +269,7 @@ TEST_F(HttpServerTest, MetricsAreMadeOnceForAllWhoWait) {
   Send(plain, "GET /metrics HTTP/1.0\r\n\r\n");
   const int packed = Connect();
   Send(packed, "GET /metrics HTTP/1.0\r\nAccept-Encoding: gzip\r\n\r\n");
-  // All those before have been accepted and read.
+  // All earlier connections have been accepted and read.
   EXPECT_THAT(Request("GET", "/healthz"), StartsWith("HTTP/1.1 200"));
   slow_.may_answer.Notify();
   EXPECT_THAT(Receive(plain), HasSubstr("mmud_things_total"));
@@ -277,8 +277,8 @@ TEST_F(HttpServerTest, MetricsAreMadeOnceForAllWhoWait) {
   EXPECT_LE(slow_.made, 1 + 2 + 2) << "two forms; each at most once too often";
 }
 
-// Between one part of a burst and the next, those that were accepted are
-// served, and the server could end.
+// Between two parts of a burst the accepted connections are served, and the
+// server could end.
 TEST_F(HttpServerTest, ABurstIsAcceptedInParts) {
   absl::Notification asked;
   absl::Notification may_answer;
@@ -295,14 +295,14 @@ TEST_F(HttpServerTest, ABurstIsAcceptedInParts) {
     return fd;
   };
   const int first = request("/readyz");
-  asked.WaitForNotification();  // nobody accepts now
+  asked.WaitForNotification();  // no connection is accepted now
   constexpr size_t kBurst = 4 * HttpServer::kMaxConnections;
   std::vector<int> burst;
   for (size_t i = 0; i < kBurst; ++i) burst.push_back(request("/healthz"));
   may_answer.Notify();
   size_t answered = 0;
   for (const int fd : burst) answered += !Receive(fd).empty();
-  // Of each part some may have to make room for the next.
+  // In each part some connections may have to make room for the next part.
   EXPECT_GT(answered, kBurst / 2);
   Receive(first);
 }
@@ -322,7 +322,8 @@ TEST_F(HttpServerTest, EndsWhileMetricsAreMade) {
 
 TEST_F(HttpServerTest, WhoHasSaidAllIsAnswered) {
   Start(slow_);
-  // libmicrohttpd treats the connection that was used longest ago otherwise.
+  // libmicrohttpd treats the least recently used connection differently, so
+  // this idle one takes that place.
   const int idle = Connect();
   const int metrics = Connect();
   Send(metrics, "GET /metrics HTTP/1.0\r\n\r\n");
@@ -340,7 +341,7 @@ TEST_F(HttpServerTest, WhoHasSaidAllIsAnswered) {
 TEST_F(HttpServerTest, WithoutDescriptorsTheOldestMakesRoom) {
   std::vector<int> stuck;
   for (int i = 0; i < 10; ++i) stuck.push_back(Connect());
-  // All were accepted before this one.
+  // All of them were accepted before this one.
   EXPECT_THAT(Request("GET", "/healthz"), StartsWith("HTTP/1.1 200"));
   std::vector<int> late;
   for (int i = 0; i < 3; ++i) late.push_back(socket(AF_INET, SOCK_STREAM, 0));
@@ -350,7 +351,8 @@ TEST_F(HttpServerTest, WithoutDescriptorsTheOldestMakesRoom) {
   close(first_free);
   const rlimit none_free = {static_cast<rlim_t>(first_free), before.rlim_max};
   ASSERT_EQ(setrlimit(RLIMIT_NOFILE, &none_free), 0);
-  // Each has a place of its own; what the last request left is one at most.
+  // Each connection has a place of its own; at most one is left over from the
+  // last request.
   for (const int fd : late) ConnectTo(**server_, fd);
   while (!late.empty()) {
     Send(late.back(), "GET /healthz HTTP/1.0\r\n\r\n");

@@ -1,4 +1,4 @@
-// mmud with faults that a test can switch on. Never for use.
+// mmud with faults that a test can switch on. Not for production.
 
 #include <cstdint>
 #include <string>

@@ -22,7 +22,7 @@ namespace {
 
 std::shared_ptr<grpc::Channel> NewConnection(const std::string& target) {
   grpc::ChannelArguments arguments;
-  // Otherwise channels to one target share a connection that exists already.
+  // Otherwise channels to one target share an existing connection.
   arguments.SetInt(GRPC_ARG_USE_LOCAL_SUBCHANNEL_POOL, 1);
   arguments.SetInt(GRPC_ARG_ENABLE_HTTP_PROXY, 0);
   arguments.SetInt(GRPC_ARG_MAX_RECONNECT_BACKOFF_MS, 1000);
@@ -109,7 +109,7 @@ std::vector<std::string> SelfProbe::Probe() {
   mmu::MutexLock lock(mu_);
   std::vector<std::string> failures;
   for (size_t i = 0; i < calls.size(); ++i) {
-    // SERVING or not: it answers.
+    // SERVING or not: the listener answers.
     const grpc::Status& status = calls[i]->status;
     failures.push_back(status.ok() || stopping_
                            ? ""

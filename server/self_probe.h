@@ -1,5 +1,5 @@
-// Sees whether the daemon's own listeners still answer: by a real call over a
-// new connection, as a client makes it.
+// Checks whether the daemon's own listeners still answer, with a real call over
+// a new connection, as a client would make it.
 
 #ifndef SERVER_SELF_PROBE_H_
 #define SERVER_SELF_PROBE_H_
@@ -28,25 +28,25 @@ class SelfProbe {
   struct Settings {
     absl::Duration period = absl::Seconds(2);    // from round to round
     absl::Duration deadline = absl::Seconds(5);  // of one call
-    // A listener is called deaf after so many calls in a row without an answer:
-    // on a busy machine one may well be late.
+    // Number of calls in a row without an answer after which a listener counts
+    // as deaf: on a busy machine a single answer may well be late.
     int failures = 3;
   };
 
-  // `targets`: as gRPC's clients name them. `report` hears after each round
-  // what is wrong; "" if no listener is deaf.
+  // `targets` are in the form of gRPC's clients. After each round `report` gets
+  // the problem; "" if no listener is deaf.
   SelfProbe(std::vector<std::string> targets,
             std::function<void(const std::string&)> report,
             const Settings& settings);
-  // Ends a call that waits for its answer.
+  // Cancels a call that waits for its answer.
   ~SelfProbe();
   SelfProbe(const SelfProbe&) = delete;
   SelfProbe& operator=(const SelfProbe&) = delete;
 
  private:
   struct Target {
-    // A connection that was not accepted yet is tried again: new ones would
-    // wait behind it and take the places that become free.
+    // A connection that was not accepted yet is kept for the next call: new
+    // ones would wait behind it and take the places that become free.
     std::shared_ptr<grpc::Channel> channel;
     int failures = 0;  // in a row
   };
@@ -54,23 +54,23 @@ class SelfProbe {
   struct Call;
 
   void Run();
-  // Calls all targets at once, so that one that is deaf does not delay what is
-  // known of the others. What is wrong with each, in their order; "" if its
+  // Calls all targets at once, so that a deaf one does not delay the results of
+  // the others. Returns the problem of each target, in their order; "" if its
   // call was answered.
   std::vector<std::string> Probe();
 
   const std::vector<std::string> targets_;
   const std::function<void(const std::string&)> report_;
   const Settings settings_;
-  std::map<std::string, Target> state_;  // of the thread
+  std::map<std::string, Target> state_;  // used only by the thread
   Event stop_;
 
   mmu::Mutex mu_;
   bool stopping_ ABSL_GUARDED_BY(mu_) = false;
-  // Those of a round; each is there until all are answered.
+  // The calls of a round; each is kept until all are answered.
   std::vector<std::unique_ptr<Call>> calls_ ABSL_GUARDED_BY(mu_);
 
-  std::thread thread_;  // last: it uses all of the above
+  std::thread thread_;  // last: it uses the other members
 };
 
 }  // namespace mmud

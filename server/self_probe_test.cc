@@ -52,7 +52,7 @@ class SelfProbeTest : public ::testing::Test {
         },
         settings);
   }
-  // Waits until there are more than `index`.
+  // Waits until there are more than `index` reports.
   std::string Report(size_t index) {
     absl::MutexLock lock(&mu_);
     const auto is_there = [this, index]() ABSL_SHARED_LOCKS_REQUIRED(mu_) {
@@ -89,7 +89,7 @@ TEST_F(SelfProbeTest, OnlySoManyLateAnswersInARowAreAFailure) {
 }
 
 TEST_F(SelfProbeTest, ItsEndDoesNotWaitForAnAnswer) {
-  // The kernel takes connections, and nobody answers them.
+  // The kernel accepts connections, but no process answers them.
   const int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
   sockaddr_un address = {};
   address.sun_family = AF_UNIX;

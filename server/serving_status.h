@@ -1,4 +1,4 @@
-// What the daemon's health says, and when it changes.
+// The status in the daemon's health service, and its changes.
 
 #ifndef SERVER_SERVING_STATUS_H_
 #define SERVER_SERVING_STATUS_H_
@@ -12,21 +12,22 @@
 
 namespace mmud {
 
-// SERVING while the listeners answer and no drain has begun; after that never
-// again. The changes are made one after the other, each together with the
-// decision for it, or a drain could be overtaken:
+// SERVING while the listeners answer and no drain has begun; after a drain has
+// begun, never again. Decision and change are made together, one change after
+// the other. Otherwise a drain could be overtaken:
 //   1. probe: the listeners answer again, no drain
 //   2. drain: begins; NOT_SERVING
 //   3. probe: SERVING
 // Thread-safe.
 class ServingStatus {
  public:
-  // `set` tells clients; called under a lock, so it must not come back here.
+  // `set` tells clients. It is called under a lock, so it must not call this
+  // object.
   explicit ServingStatus(std::function<void(bool serving)> set)
       : set_(std::move(set)) {}
 
-  // What is wrong with the listeners; "" if they answer, as they do at first.
-  // True if clients were told of a change.
+  // Sets the problem with the listeners; "" if they answer, which is the
+  // initial state. Returns true if clients were told of a change.
   bool SetListeners(const std::string& wrong) {
     absl::MutexLock lock(&mu_);
     if (draining_ || wrong.empty() == listeners_answer_) return false;

@@ -38,7 +38,7 @@ TEST(ServingStatusTest, ADrainIsNotOvertakenByTheProbe) {
     if (value) {
       telling.Notify();
       draining.WaitForNotification();
-      // Time for a drain that does not wait to give itself away.
+      // Time in which a drain that does not wait would show.
       for (int i = 0; i < 1000; ++i) std::this_thread::yield();
     }
     absl::MutexLock lock(&mu);
