@@ -14,11 +14,12 @@
 namespace mmud::integration {
 
 // One process in a process group of its own, with its output in files. It is
-// killed when this object goes, and when the test dies. Thread-compatible.
+// killed when this object is destroyed, and when the test dies.
+// Thread-compatible.
 class ChildProcess {
  public:
-  // Starts `arguments[0]`. `output_prefix`: the files ".out" and ".err" behind
-  // it get the output. Fails the program if there is no such executable.
+  // Starts `arguments[0]`. The output goes to the files `output_prefix` +
+  // ".out" and ".err". Fails the program if there is no such executable.
   ChildProcess(const std::vector<std::string>& arguments,
                const std::string& output_prefix);
   ~ChildProcess();
@@ -27,11 +28,11 @@ class ChildProcess {
 
   pid_t pid() const { return pid_; }
 
-  // Nothing if it has ended.
+  // Sends the signal; does nothing if the process has ended.
   void Signal(int number) const;
 
-  // Its exit code, or minus the signal that ended it; nothing if it still runs
-  // when the time is over.
+  // Waits for the process's end. Returns its exit code, or minus the signal
+  // that ended it; nullopt if it still runs after `timeout`.
   std::optional<int> Wait(absl::Duration timeout);
   bool running() { return !Wait(absl::ZeroDuration()).has_value(); }
 
@@ -44,7 +45,7 @@ class ChildProcess {
   std::optional<int> exit_;
 };
 
-// What a program that was run to its end left.
+// The result of a program that ran to its end.
 struct ProgramResult {
   int exit_code = 0;
   std::string out;
@@ -59,8 +60,8 @@ ProgramResult RunProgram(const std::vector<std::string>& arguments,
 std::string ReadFile(const std::string& path);
 void WriteFile(const std::string& path, const std::string& contents);
 
-// A new directory with a path short enough for Unix sockets, removed with all
-// it holds when this object goes.
+// A new directory with a path short enough for Unix sockets. It is removed with
+// its contents when this object is destroyed.
 class ScratchDirectory {
  public:
   ScratchDirectory();

@@ -1,4 +1,4 @@
-// The real daemon, as a child of the test.
+// The real daemon, as a child process of the test.
 
 #ifndef TESTS_INTEGRATION_DAEMON_H_
 #define TESTS_INTEGRATION_DAEMON_H_
@@ -16,12 +16,14 @@
 
 namespace mmud::integration {
 
-// The programs under test, in the runfiles of a test with them in its `data`.
+// Paths of the programs under test, in the runfiles of a test that has them in
+// its `data`.
 std::string MmudPath();
 std::string MmuctlPath();
-// What LD_PRELOAD makes a program's wall clock settable with.
+// Path of the library that makes a program's wall clock settable, for
+// LD_PRELOAD.
 std::string SteppedWallClockPath();
-// Where the recorded traces are.
+// Path of the recorded traces.
 std::string TracesDirectory();
 
 // One answer of an HTTP server.
@@ -32,11 +34,11 @@ struct HttpReply {
 HttpReply HttpGet(int port, const std::string& path);
 
 // Starts mmud on a Unix socket of its own, with /metrics on a free port, and
-// waits until it serves. Killed when this object goes. Thread-compatible;
-// client() may be used by several threads.
+// waits until it serves. The daemon is killed when this object is destroyed.
+// Thread-compatible; client() may be used by several threads.
 class Daemon {
  public:
-  // `flags` are added to those that every test needs, or replace them.
+  // `flags` are added to the flags of every test, or replace them.
   explicit Daemon(const std::vector<std::string>& flags = {});
   // Starts another daemon on the socket of `other`, which has ended.
   static std::unique_ptr<Daemon> OnSocketOf(const Daemon& other);
@@ -46,7 +48,7 @@ class Daemon {
   const std::string& address() const { return address_; }
   int metrics_port() const { return metrics_port_; }
   ChildProcess& process() { return *process_; }
-  // Its TCP port for gRPC; 0 without.
+  // Its TCP port for gRPC; 0 without one.
   int grpc_port() const { return grpc_port_; }
   const ScratchDirectory& directory() const { return *directory_; }
 
@@ -54,7 +56,7 @@ class Daemon {
   // Resident memory.
   int64_t ResidentBytes() const;
 
-  // Ends it with SIGTERM: its exit code.
+  // Ends the daemon with SIGTERM and returns its exit code.
   std::optional<int> Terminate(absl::Duration timeout = absl::Seconds(20));
 
  private:
@@ -69,7 +71,8 @@ class Daemon {
   int grpc_port_ = 0;
 };
 
-// Calls `done` until it returns true; false when it does not within a minute.
+// Calls `done` until it returns true. Returns false if it does not within a
+// minute.
 template <typename Done>
 bool Eventually(const Done& done) {
   const mmu::MonotonicTime deadline =

@@ -1,4 +1,4 @@
-// A VM on a daemon, for tests: what they do with it over and over.
+// A VM on a daemon, with the operations that tests repeat.
 
 #ifndef TESTS_INTEGRATION_GUEST_H_
 #define TESTS_INTEGRATION_GUEST_H_
@@ -30,13 +30,13 @@ v1::Memslot MakeSlot(int64_t size_bytes,
 // Pages of 4 KiB by number, address / 4096.
 using PageSet = std::set<int64_t>;
 
-// What one seal, and one stream of ReadDirtyPages, brought.
+// The result of one seal, and of one stream of ReadDirtyPages.
 struct Harvest {
   grpc::Status status;
-  bool complete = false;  // the trailer came, and its totals fit
+  bool complete = false;  // the trailer came, and its totals match
   std::string log_id;
   int64_t epoch = 0;              // 0: a peek
-  int64_t fresh_page_count = 0;   // of the seal, all slots together
+  int64_t fresh_page_count = 0;   // of the seal, for all slots together
   int64_t merged_page_count = 0;  // of the seal
   v1::DirtyLogPosition next;      // end of the last chunk
   int chunks = 0;
@@ -50,10 +50,10 @@ inline constexpr char kOwnerToken[] = "integration test's token";
 // One VM. The destructor leaves it to the daemon. Thread-safe.
 class Guest {
  public:
-  // Makes the VM `vms/{id}`.
+  // Creates the VM `vms/{id}`.
   Guest(const TestClient& client, const std::string& id,
         const std::vector<v1::Memslot>& slots, int vcpu_count = 1);
-  // Uses one that exists.
+  // Uses an existing VM.
   Guest(const TestClient& client, const std::string& name)
       : client_(client), name_(name) {}
 
@@ -64,65 +64,66 @@ class Guest {
   std::string Start(const lab::v1::Workload& workload) const;
   // Waits until this workload has ended, and returns it.
   lab::v1::Workload AwaitEnd(const std::string& workload) const;
-  // The same of one that is started.
+  // Starts a workload, waits until it has ended, and returns it.
   lab::v1::Workload RunToEnd(const lab::v1::Workload& workload) const {
     return AwaitEnd(Start(workload));
   }
-  // The workload that runs or ran last; without a name if none did.
+  // The workload that runs or ran last; without a name if there was none.
   lab::v1::Workload LastWorkload() const;
-  // Writes one word to every page of [0, page_count) that is a multiple of
-  // `step` pages, and waits until that is done. One vCPU.
+  // Writes one word to every page of [0, page_count) whose number is a multiple
+  // of `step`, and waits until that is done. One vCPU.
   void WritePages(int64_t page_count, int64_t step = 1) const;
-  // The same with loads of one word.
+  // As WritePages, but loads one word at each multiple of `stride_bytes`.
   void ReadWords(int64_t size_bytes, int64_t stride_bytes) const;
   // Writes and reads at random on all vCPUs until StopWorkload.
   std::string StartRandomWrites(int64_t seed) const;
-  // Writes some 300 pages in a second. For tests of what is lost: a page that
-  // a log has lost is hardly ever written again before somebody looks, where a
-  // guest at full speed would put it right.
+  // Writes some 300 pages in a second. For tests that look for lost pages: a
+  // page that a log has lost is hardly ever written again before the check. A
+  // guest at full speed would write it again and so hide the loss.
   std::string StartFewWrites(int64_t seed) const;
-  // Stops the one that runs, and returns it.
+  // Stops the running workload and returns it.
   lab::v1::Workload StopWorkload() const;
-  // For an hour.
+  // Pauses the vCPUs for an hour.
   void PauseVcpus() const;
 
   // Starts the log as kOwner, and waits until it is on.
   v1::StartDirtyLogResponse StartDirtyLog(
       v1::StartDirtyLogRequest request = {}) const;
-  // Begins to start the log, which lasts until it is cancelled: its split waits
-  // for a throttle. The guest's memory is to have huge pages. The name of the
-  // operation.
+  // Begins a start of the log that lasts until it is cancelled, because its
+  // split waits for a throttle. Returns the operation's name. REQUIRES: the
+  // guest's memory has huge pages.
   std::string BeginDirtyLog(v1::StartDirtyLogRequest request) const;
   v1::DirtyLog GetDirtyLog() const;
-  // Acknowledges what was cleared in earlier epochs, seals and reads all slots.
-  // The last three are done with kOwnerToken.
+  // Acknowledges the pages cleared in earlier epochs, seals, and reads all
+  // slots. The calls use kOwnerToken.
   Harvest Seal() const;
-  // Any stream. `more` is asked after each message: false breaks the stream.
+  // Reads any stream. `more` is called after each message: false cancels the
+  // stream.
   Harvest Read(
       const v1::ReadDirtyPagesRequest& request,
       const std::function<bool()>& more = [] { return true; }) const;
-  // All that is not acknowledged.
+  // Reads all pages that are not acknowledged.
   Harvest Peek() const { return Read({}); }
-  // Of the first slot.
+  // Clears pages of the first slot.
   Result<v1::ClearDirtyLogResponse> Clear(int64_t epoch,
                                           const PageSet& pages) const;
   Result<v1::AcknowledgePagesResponse> Acknowledge(int64_t epoch) const;
-  // Copies pages into `copy`, which stands for memory from address 0 on.
+  // Copies pages into `copy`, which holds the memory from address 0 on.
   void Copy(const PageSet& pages, std::string* copy) const;
   std::string ReadAll(int64_t size_bytes) const;
 
   std::string StartSplit(v1::SplitHugePagesRequest request) const;
-  // An operation that goes on until it is cancelled: a split whose first pause
-  // outlasts a test. REQUIRES: a slot of several pages of 2 MiB.
+  // Starts an operation that goes on until it is cancelled: a split whose first
+  // pause outlasts a test. REQUIRES: a slot of several pages of 2 MiB.
   std::string StartLongOperation() const;
 
   // Migrates [0, size_bytes), whose dirty log is on, in rounds of seal, clear,
-  // copy and acknowledge while the guest writes at random, and pauses it for
-  // the last one. Expects that the copy is then the guest's memory, that
-  // something was written, and that all invariants hold.
+  // copy and acknowledge while the guest writes at random. Pauses the guest for
+  // the last round. Expects that the copy then equals the guest's memory, that
+  // the guest has written, and that all invariants hold.
   void ExpectThatAMigrationCopiesAll(int64_t size_bytes) const;
 
-  // "" if all invariants hold.
+  // Audits the VM: "" if all invariants hold.
   std::string Audit() const;
 
  private:

@@ -1,4 +1,4 @@
-// The text format of Prometheus, read strictly.
+// A strict parser of Prometheus' text format.
 
 #ifndef TESTS_INTEGRATION_METRICS_TEXT_H_
 #define TESTS_INTEGRATION_METRICS_TEXT_H_
@@ -14,21 +14,22 @@ namespace mmud::integration {
 
 // A scrape. A value.
 struct Metrics {
-  // By "name{label="value",...}" with the labels in alphabetic order.
+  // Values by "name{label="value",...}" with the labels in alphabetic order.
   std::map<std::string, double> series;
   // TYPE and HELP of each family.
   std::map<std::string, std::string> types;
   std::map<std::string, std::string> helps;
 
-  // 0 if there is no such series.
+  // The series' value; 0 if there is no such series.
   double Value(const std::string& series_name) const;
   // Sum of the series of a family that have all `labels`, each `name="value"`.
   double Sum(absl::string_view family,
              const std::vector<std::string>& labels = {}) const;
 };
 
-// Every line must be what the format allows; every sample must belong to a
-// family with a type and a help text before it; no series twice.
+// Parses a scrape. Every line must conform to the format; every sample must
+// belong to a family with a type and a help text before it; no series may occur
+// twice.
 absl::StatusOr<Metrics> ParseMetrics(absl::string_view text);
 
 }  // namespace mmud::integration

@@ -1,5 +1,5 @@
-// Calls to a daemon without the client library, so that what goes over the
-// wire is what a test says.
+// Calls a daemon without the client library, so that a test determines every
+// message.
 
 #ifndef TESTS_INTEGRATION_TEST_CLIENT_H_
 #define TESTS_INTEGRATION_TEST_CLIENT_H_
@@ -29,13 +29,13 @@ struct Result {
   Response response;
 };
 
-// What came back from a call made by name.
+// The result of a call made by name.
 struct RawResult {
   grpc::Status status;
   std::vector<std::string> messages;  // as bytes
 };
 
-// The ErrorInfo and its company in a status.
+// The facts of ErrorInfo and the other details in a status.
 struct ErrorFacts {
   int error_infos = 0;
   std::string reason;
@@ -48,7 +48,7 @@ struct ErrorFacts {
 };
 ErrorFacts FactsOf(const google::rpc::Status& status);
 ErrorFacts FactsOf(const grpc::Status& status);
-// "" for OK and for a status without ErrorInfo.
+// The reason in ErrorInfo; "" for OK and for a status without ErrorInfo.
 std::string ReasonOf(const grpc::Status& status);
 
 // One connection of its own, not shared with other TestClients of the process.
@@ -72,7 +72,7 @@ class TestClient {
     return result;
   }
 
-  // The same where an error would be a surprise.
+  // As Call, but expects success and returns only the response.
   template <typename Stub, typename Request, typename Response>
   Response Must(grpc::Status (Stub::*method)(grpc::ClientContext*,
                                              const Request&, Response*),
@@ -84,15 +84,15 @@ class TestClient {
     return result.response;
   }
 
-  // Calls "package.Service/Method" with any bytes.
+  // Calls "package.Service/Method" with arbitrary bytes.
   RawResult CallRaw(const std::string& method, const std::string& request,
                     absl::Duration timeout = kCallTimeout) const;
-  // The same with several messages, all sent before an answer is read; then the
-  // caller's end of the stream is closed.
+  // As CallRaw with several messages: all are sent before an answer is read,
+  // then the caller's end of the stream is closed.
   RawResult CallRawStream(const std::string& method,
                           const std::vector<std::string>& requests,
                           absl::Duration timeout = kCallTimeout) const;
-  // The same with a request in text form.
+  // As CallRaw, with a request in text form.
   RawResult CallText(const std::string& method, const std::string& request,
                      absl::Duration timeout = kCallTimeout) const;
 
@@ -119,7 +119,7 @@ Message Unpack(const google::protobuf::Any& any) {
   return message;
 }
 
-// What GetCapabilities says about a limit.
+// The entry of GetCapabilities about a limit.
 v1::LimitUse UseOf(const TestClient& client, const std::string& name);
 
 }  // namespace mmud::integration
