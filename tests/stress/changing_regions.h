@@ -1,10 +1,10 @@
-// What is known for sure about the part of the guest's address space in which
-// slots come and go.
+// The known facts about the part of the guest's address space in which slots
+// come and go.
 //
-// Whoever changes slots says so before and after each change. An access that
-// lies wholly between two changes must therefore find what the last one left:
-// memory, or nothing. A translation or an MMIO SPTE that outlives its slot set
-// is seen by that.
+// The thread that changes slots announces it before and after each change. An
+// access that lies wholly between two changes must therefore find the state
+// that the last change left: memory, or nothing. This detects a translation or
+// an MMIO SPTE that outlives its set of slots.
 
 #ifndef TESTS_STRESS_CHANGING_REGIONS_H_
 #define TESTS_STRESS_CHANGING_REGIONS_H_
@@ -18,15 +18,15 @@
 
 namespace mmu::stress {
 
-// Thread-safe; changes of one region by one thread at a time.
+// Thread-safe; one region is changed by one thread at a time.
 class ChangingRegions {
  public:
   static constexpr int kRegions = 4;
-  static constexpr uint64_t kPages = 1024;  // of each
+  static constexpr uint64_t kPages = 1024;  // of each region
 
   enum class State : uint64_t { kChanging, kMemory, kNothing };
-  // A state and how many changes there were before: no two stamps that mean
-  // different things are equal.
+  // A region's state and the number of its changes so far: stamps with
+  // different meanings are never equal.
   using Stamp = uint64_t;
 
   explicit ChangingRegions(Gfn start) : start_(start) {
@@ -43,7 +43,7 @@ class ChangingRegions {
     return static_cast<int>((gfn - start_) / kPages);
   }
 
-  // Before a change that concerns `region`, and after it.
+  // Called before a change of `region`, and after it.
   void Begin(int region) {
     const Stamp now = stamps_[region].load();
     stamps_[region].store((now / kStates + 1) * kStates);
@@ -52,8 +52,8 @@ class ChangingRegions {
     stamps_[region].store(stamps_[region].load() + static_cast<Stamp>(state));
   }
 
-  // To be asked before and after an access: only what is the same both times
-  // was so all the while.
+  // Called before and after an access: if both stamps are equal, the state was
+  // the same in between.
   Stamp Look(int region) const { return stamps_[region].load(); }
   static State StateOf(Stamp stamp) {
     return static_cast<State>(stamp % kStates);

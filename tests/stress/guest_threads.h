@@ -1,5 +1,5 @@
 // The vCPU threads of a guest under stress: they run until they are stopped,
-// stand still when asked, and tell the first thing that was not as it must be.
+// stand still on request, and report the first violation.
 
 #ifndef TESTS_STRESS_GUEST_THREADS_H_
 #define TESTS_STRESS_GUEST_THREADS_H_
@@ -17,15 +17,15 @@
 
 namespace mmu::stress {
 
-// Thread-safe, but for Stop.
+// Thread-safe, except for Stop.
 class GuestThreads {
  public:
   virtual ~GuestThreads() = default;
   GuestThreads(const GuestThreads&) = delete;
   GuestThreads& operator=(const GuestThreads&) = delete;
 
-  // When Pause returns every vCPU is outside of the guest. Nestable by one
-  // caller at a time only.
+  // When Pause returns, every vCPU is outside of the guest. One caller at a
+  // time may nest calls.
   void Pause();
   void Resume();
   // Ends the threads. Idempotent; called by the destructor of each subclass.
@@ -35,15 +35,15 @@ class GuestThreads {
   uint64_t emulated_count() const { return emulated_.load(); }
   uint64_t pre_fault_count() const { return pre_faults_.load(); }
   uint64_t ring_full_count() const { return ring_full_.load(); }
-  // The first thing that was not as it must be; empty if all is well.
+  // The first violation; empty if there was none.
   std::string violation() const;
 
  protected:
-  // One thread per vCPU of `vm`, at most 64, once Start is called.
+  // One thread per vCPU of `vm`, at most 64; they run once Start is called.
   explicit GuestThreads(Vm& vm);
   void Start();
 
-  // What the thread of a vCPU does until stopping().
+  // The function of a vCPU's thread; returns once stopping().
   virtual void Run(int index) = 0;
 
   Vm& vm() { return vm_; }
@@ -51,9 +51,10 @@ class GuestThreads {
   Vcpu& VcpuAt(int index);
   bool stopping() const { return stop_.load(std::memory_order_relaxed); }
   bool pausing() const { return pause_.load(std::memory_order_relaxed); }
-  // The vCPU thread, outside of the guest: waits while it is to stand still.
+  // Called on the vCPU thread outside of the guest: waits while the vCPU is to
+  // stand still.
   void WaitWhilePaused();
-  // The same, but waits a moment if it is not.
+  // As WaitWhilePaused, but waits a moment if the vCPU is not to stand still.
   void WaitALittle();
   void Report(const std::string& text);
 

@@ -1,8 +1,8 @@
 // vCPUs whose guests have page tables of their own: a kernel with programs, or
 // a hypervisor with an L2 guest, one per vCPU, each in its share of the stable
-// memory. Programs check what they read (guest/virtual_workload.h), so a
-// translation that outlives the guest's own tables is seen, as is a page that
-// is not the one that was written.
+// memory. Programs check the values that they read (guest/virtual_workload.h).
+// This detects a translation that outlives the guest's own tables, and a page
+// that is not the one that was written.
 
 #ifndef TESTS_STRESS_PAGED_GUEST_H_
 #define TESTS_STRESS_PAGED_GUEST_H_
@@ -23,8 +23,8 @@
 
 namespace mmu::stress {
 
-// Programs write at these places of a page only, and only words that no entry
-// of a page table looks like: whoever sees one knows that a program wrote it.
+// Programs write only at these offsets of a page, and only words that no entry
+// of a page table can equal: such a word was certainly written by a program.
 inline constexpr uint64_t kProgramWords = 2;
 inline constexpr uint64_t kFirstProgramWord = 5;
 constexpr bool IsProgramWord(uint64_t word) { return word >> 48 == 0x7a5e; }
@@ -32,13 +32,13 @@ constexpr bool IsProgramWord(uint64_t word) { return word >> 48 == 0x7a5e; }
 // Thread-safe as GuestThreads.
 class PagedGuest final : public GuestThreads {
  public:
-  // `memory` has the same pages as long as this lives.
+  // `memory` keeps the same pages as long as this object lives.
   PagedGuest(Vm& vm, const GpaSpace& memory, uint64_t seed);
-  // Before they end, the vCPUs read all that was ever written.
+  // Before they end, the vCPUs read all pages that were ever written.
   ~PagedGuest() override { Stop(); }
 
  private:
-  // A guest on a vCPU. What the host could not serve is tried again.
+  // A guest on a vCPU. An access that the host could not serve is tried again.
   struct System {
     std::unique_ptr<GuestCpu> processor;
     std::unique_ptr<L1Cpu> l1_processor;

@@ -1,5 +1,5 @@
 // One round of stress: a fresh VM, vCPUs that never stop, threads that change
-// its memory in every way there is, and a migration whose copy must be right.
+// its memory in every possible way, and a migration whose copy must be right.
 
 #ifndef TESTS_STRESS_STRESS_ROUND_H_
 #define TESTS_STRESS_STRESS_ROUND_H_
@@ -17,25 +17,25 @@
 
 namespace mmu::stress {
 
-// What threads besides the vCPUs do.
+// The work of the threads beside the vCPUs.
 enum class Operation : uint8_t {
   kMigrate,     // start a log, copy all, harvest some rounds, compare, stop
   kHarvest,     // one seal, clear and copy of a migration
   kSplit,       // a paced split of a random range
-  kRecover,     // put huge pages together
+  kRecover,     // recover huge pages
   kAge,         // test and clear, or test, a random range
-  kZap,         // take leafs away behind the guest's back
+  kZap,         // zap leaves without the guest's knowledge
   kInvalidate,  // the host takes pages away, and they come back
-  kProtect,     // the host lets pages be read only for a while
+  kProtect,     // the host makes pages read-only for a while
   kResetRings,  // harvest dirty rings, or not, and reset them
-  kChangeNx,    // NX mitigation on or off, other pace of its recovery
+  kChangeNx,    // NX mitigation on or off, or its recovery's pace
   kLogOther,    // start or stop the log of another slot
-  kClearOther,  // seal and clear it
+  kClearOther,  // seal and clear that log
   kSlotCreate,
   kSlotDelete,
   kSlotMove,
-  kZapAll,       // everything, the fast way
-  kChangeLimit,  // another number of shadow pages
+  kZapAll,       // zap everything, by the fast path
+  kChangeLimit,  // change the limit of shadow pages
   kAudit,        // hold the vCPUs and verify every invariant
 };
 inline constexpr int kOperations = 18;
@@ -52,31 +52,31 @@ struct RoundConfig {
   int root_levels = 4;
   Level host_page_level = Level::k2M;
   int vcpus = 3;
-  uint32_t dirty_ring_entries = 0;  // 0: logs are bitmaps
+  uint32_t dirty_ring_entries = 0;  // 0: the logs are bitmaps
   VmConfig::MmioCaching mmio_caching = VmConfig::MmioCaching::kYes;
   VmConfig::SlotZap slot_zap = VmConfig::SlotZap::kAll;
   absl::Duration duration = absl::Seconds(2);
-  bool nx_huge_pages = false;  // the mitigation goes on and off, and recovers
-  // 0, or: in each migration, lose the so-manieth mark of a page that was dirty
-  // and cleared twice before in it (testing/fault_injection.h).
+  bool nx_huge_pages = false;  // switch the mitigation on and off, and recover
+  // 0, or n: in each migration, drop the n-th mark of a page that was dirty and
+  // cleared twice before in that migration (testing/fault_injection.h).
   uint64_t drop_mark = 0;
-  // At each start of a migration's log (kWriteProtect), each of its clears
-  // (kClearDirty), or each unmap by the host (kNotifier), skip the next remote
-  // flush for this reason.
+  // Skip the next remote flush for this reason at each start of a migration's
+  // log (kWriteProtect), at each of its clears (kClearDirty), or at each unmap
+  // by the host (kNotifier).
   absl::optional<FlushReason> skip_flush;
   // At each start of a migration, let the next table of a guest become writable
-  // without a note that its shadow page is unsync.
+  // without marking its shadow page as unsync.
   bool skip_unsync = false;
 };
-// A configuration that depends on nothing but the arguments. Without a mode the
-// seed decides.
+// A configuration that depends only on the arguments. Without a mode the seed
+// decides.
 RoundConfig RandomRound(uint64_t seed, absl::Duration duration,
                         absl::optional<MmuMode> mmu);
 std::string_view ToString(MmuMode mode);
 std::string Describe(const RoundConfig& config);
 
 struct RoundResult {
-  std::string violation;  // empty if all is well
+  std::string violation;  // empty if there is none
   std::array<uint64_t, kOperations> done{};
   uint64_t accesses = 0;
   uint64_t faults = 0;
@@ -86,7 +86,7 @@ struct RoundResult {
   uint64_t pre_faults = 0;  // calls
   uint64_t ring_full = 0;   // exits
   uint64_t unsyncs = 0;     // of shadow pages
-  uint64_t pte_writes = 0;  // of guests, that were emulated
+  uint64_t pte_writes = 0;  // guests' writes to page tables that were emulated
   uint64_t recycled = 0;    // shadow pages
 
   void Add(const RoundResult& other);

@@ -1,14 +1,15 @@
-// vCPUs that access memory as fast as they can and know what they must find.
+// vCPUs that access memory as fast as they can and know the values that they
+// must find.
 //
 // Every vCPU has a word of its own in every page of the stable range, into
-// which it writes growing numbers. What it reads back there must be the last
-// number it wrote; what it reads in the words of others never goes back. So a
-// write that went to a page which is no longer the guest's, and a read through
-// a translation that should be gone, are both seen at once.
+// which it writes growing numbers. Its own word must hold the last number it
+// wrote, and the number in another vCPU's word must never decrease. This
+// detects at once a write to a page that is no longer the guest's, and a read
+// through a translation that should be gone.
 //
-// In the range where slots come and go it knows what there is between two
-// changes (changing_regions.h): memory, which then keeps what was written, or
-// nothing, which is emulated.
+// In the range where slots come and go, the vCPU knows the state between two
+// changes (changing_regions.h): memory, which keeps the numbers written since
+// the change, or nothing, where accesses are emulated.
 
 #ifndef TESTS_STRESS_STRESSED_GUEST_H_
 #define TESTS_STRESS_STRESSED_GUEST_H_
@@ -27,7 +28,7 @@
 
 namespace mmu::stress {
 
-// Where the guest may go.
+// The memory that the guest accesses.
 struct GuestSpaces {
   GfnRange stable;  // its contents are never taken away
   const ChangingRegions* changing = nullptr;  // slots come and go here
@@ -42,11 +43,12 @@ class StressedGuest final : public GuestThreads {
 
  private:
   struct Expectations {
-    // By page of the stable range: the last number of this vCPU's own word,
-    // and the highest seen in the word of its neighbour.
+    // By page of the stable range: the last number in this vCPU's own word, and
+    // the highest number seen in its neighbour's word.
     std::vector<uint64_t> own;
     std::vector<uint64_t> neighbour;
-    // By page of the changing range: its own word, as of which state.
+    // By page of the changing range: this vCPU's own word, and the state it
+    // belongs to.
     struct Word {
       ChangingRegions::Stamp stamp = 0;
       uint64_t value = 0;
@@ -61,10 +63,10 @@ class StressedGuest final : public GuestThreads {
                   Expectations& expect);
   bool StepChanging(int index, uint64_t dice, std::mt19937_64& random,
                     Expectations& expect);
-  // As Vcpu::Access, but waits while the vCPU's dirty ring is full; it comes
-  // back with that only if the guest is to stop.
+  // As Vcpu::Access, but waits while the vCPU's dirty ring is full. It returns
+  // kDirtyRingFull only if the guest is to stop.
   AccessOutcome Access(Vcpu& vcpu, Gpa gpa, AccessKind kind, uint64_t* word);
-  // Outside of guest mode. False: a violation was reported.
+  // Called outside of guest mode. False: a violation was reported.
   bool PreFault(int index, std::mt19937_64& random);
   bool CheckWord(int index, uint64_t page, uint64_t seen, uint64_t at_least,
                  uint64_t at_most, const char* whose);
