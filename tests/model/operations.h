@@ -13,8 +13,8 @@
 
 namespace mmu::testing {
 
-// A value. What a, b and c mean is said at each kind; they are taken modulo
-// what there is, so every operation is legal input in every state.
+// A value. Each kind defines the meaning of a, b and c. They are taken modulo
+// the number of possible values, so every operation is legal in every state.
 struct Operation {
   enum class Kind : uint8_t {
     kRead,         // page a by vCPU b
@@ -30,8 +30,8 @@ struct Operation {
     kPeek,         // slot a
     kClear,        // of slot a, the words from b, the bits that c selects
     kCopy,         // what was cleared of slot a, to the destination
-    kAcknowledge,  // the epochs up to the one a before the last, if it may
-    kAckPages,     // the same of slot b, some that were copied, c selects
+    kAcknowledge,  // epochs up to the one a before the last, if allowed
+    kAckPages,     // the same of slot b, some copied pages, c selects
     kTakeOver,     // the owner dies, and another follows; by force if b is odd
     kSplit,        // from page a on, order b, chunk c
     kRecover,      // slot a (all, if it is too large)
@@ -50,13 +50,14 @@ struct Operation {
 std::string ToString(const Operation& op);
 std::ostream& operator<<(std::ostream& os, const Operation& op);
 
-// What the owner of the log does wrong.
+// The mistake that the owner of the log makes.
 enum class Mistake { kNone, kAcknowledgesBeforeItCopies };
 
 // Runs the operations on a fresh VM with `vcpus` vCPUs, which log by themselves
-// or not, and its model, and compares both after each; also what the owners of
-// the log have copied with what the guest has. Returns "" or what differs,
-// after which step, and the sequence up to there as C++ that can become a test.
+// or not, and on its model. After each operation it compares the VM with the
+// model, and the copy of the log's owners with the guest's memory. Returns "",
+// or the difference, the step, and the operations up to it as C++ that can
+// become a test.
 std::string RunOperations(const std::vector<Operation>& operations, int vcpus,
                           VmConfig::Pml pml = VmConfig::Pml::kNo,
                           Mistake mistake = Mistake::kNone);

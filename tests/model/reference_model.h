@@ -1,8 +1,9 @@
-// What a VM should be, kept the simplest way there is: maps of page numbers.
+// The expected state of a VM in the simplest form: maps of page numbers.
 //
-// The model knows the rules of dirty logging and of contents, not how the MMU
-// obeys them. Where the rules leave the MMU a choice (a page may be reported
-// once more than it was written) the model keeps a lower and an upper bound.
+// The model knows the rules of dirty logging and of contents, but not the MMU's
+// implementation. Where the rules leave the MMU a choice (a page may be
+// reported once more than it was written) the model keeps a lower and an upper
+// bound.
 
 #ifndef TESTS_MODEL_REFERENCE_MODEL_H_
 #define TESTS_MODEL_REFERENCE_MODEL_H_
@@ -20,15 +21,16 @@ namespace mmu::testing {
 
 // The log of one slot. Pages are numbered within the slot.
 struct ModelLog {
-  // The first epoch of which it can be cleared: nothing is sealed before it.
+  // The first epoch in which pages can be cleared: nothing is sealed before it.
   uint64_t first_epoch = 1;
-  // Written since the last seal, or before it and not cleared.
+  // Pages that must be reported: written since the last seal (open), or before
+  // it and not cleared (sealed).
   std::set<uint64_t> must_open, must_sealed;
-  // The same, and whatever else may be reported.
+  // Pages that may be reported: those above, and possibly others.
   std::set<uint64_t> may_open, may_sealed;
-  // Cleared and not acknowledged, with the epoch of the clear. Exact.
+  // Pages cleared and not acknowledged, with the epoch of the clear. Exact.
   std::map<uint64_t, uint64_t> in_flight;
-  // Of those, what the owner has still to copy.
+  // The pages in flight that the owner has not copied yet.
   std::set<uint64_t> uncopied;
 };
 
@@ -70,16 +72,17 @@ class ReferenceModel {
     return nullptr;
   }
 
-  // An access of the guest. Reads may be reported too: mapping a page that can
-  // be written marks it (DL-18).
+  // An access of the guest. A read may be reported, too: mapping a writable
+  // page marks it (DL-18).
   static void Touched(ModelSlot& slot, uint64_t page) {
     if (slot.log.has_value()) slot.log->may_open.insert(page);
   }
   static void Written(ModelSlot& slot, uint64_t page, uint64_t value) {
     slot.contents[page] = value;
     if (!slot.log.has_value()) return;
-    // What is sealed and not cleared needs no second report: the copy comes
-    // after the clear. After a seal, may_sealed is what is sealed.
+    // A page that is sealed and not cleared needs no second report, because it
+    // is copied after the clear. After a seal, may_sealed is the set of sealed
+    // pages.
     if (slot.log->may_sealed.count(page) != 0) {
       slot.log->must_sealed.insert(page);
     } else {
@@ -97,11 +100,11 @@ class ReferenceModel {
       Log(*slot, config.initially_set == InitiallySet::kYes);
     }
   }
-  // A slot that was made just now.
+  // Adds a slot that was created just now to the log, if the log is on.
   void JoinLog(ModelSlot& slot) {
     if (log_.has_value()) Log(slot, /*all_dirty=*/true);
   }
-  // The number of an epoch, also of one that was never sealed, is used once.
+  // An epoch's number is used only once, even if the epoch was never sealed.
   void StopLog() {
     next_epoch_ = log_->epoch + 1;
     log_.reset();
@@ -128,7 +131,7 @@ class ReferenceModel {
       log.uncopied.insert(page);
     }
   }
-  // All that was cleared up to `epoch` is delivered. Returns how many pages
+  // Delivers all pages cleared up to `epoch`. Returns the number of pages that
   // were in flight.
   uint64_t Acknowledge(uint64_t epoch) {
     uint64_t delivered = 0;
@@ -140,15 +143,15 @@ class ReferenceModel {
     }
     return delivered;
   }
-  // Of one slot, `page` is delivered if it was cleared up to `epoch`. Whether
-  // it was.
+  // Delivers `page` of one slot if it was cleared up to `epoch`. Returns
+  // whether it was.
   static bool AcknowledgePage(ModelLog& log, uint64_t page, uint64_t epoch) {
     const auto found = log.in_flight.find(page);
     if (found == log.in_flight.end() || found->second > epoch) return false;
     log.in_flight.erase(found);
     return true;
   }
-  // Whether the owner has copied all that it would acknowledge.
+  // Whether the owner has copied all pages that it would acknowledge.
   bool MayAcknowledge(uint64_t epoch) const {
     for (const auto& [id, slot] : slots_) {
       if (!slot.log.has_value()) continue;
@@ -160,7 +163,7 @@ class ReferenceModel {
     }
     return true;
   }
-  // What is in flight is sealed again, and its owner forgets it.
+  // The pages in flight are sealed again, and their owner forgets them.
   static void Return(ModelLog& log) {
     for (const auto& [page, epoch] : log.in_flight) {
       log.must_sealed.insert(page);
@@ -169,7 +172,7 @@ class ReferenceModel {
     log.in_flight.clear();
     log.uncopied.clear();
   }
-  // Epochs with pages in flight, but for `epoch`.
+  // Number of epochs with pages in flight, not counting `epoch`.
   size_t OtherEpochsInFlight(uint64_t epoch) const {
     std::set<uint64_t> epochs;
     for (const auto& [id, slot] : slots_) {
@@ -183,7 +186,7 @@ class ReferenceModel {
 
  private:
   void Log(ModelSlot& slot, bool all_dirty) {
-    // What was written before is copied beforehand.
+    // Contents written before the log are copied beforehand.
     slot.copy = slot.contents;
     slot.log.emplace();
     slot.log->first_epoch = log_->epoch;
@@ -196,7 +199,7 @@ class ReferenceModel {
 
   std::map<uint32_t, ModelSlot> slots_;
   std::optional<ModelVmLog> log_;
-  uint64_t next_epoch_ = 1;  // of the next log's first
+  uint64_t next_epoch_ = 1;  // first epoch of the next log
 };
 
 }  // namespace mmu::testing
