@@ -1,5 +1,5 @@
-// The ways to harvest a slot's dirty log, behind one interface, so that
-// one oracle can watch each.
+// The ways to harvest a slot's dirty log, behind one interface, so that one
+// oracle can check each of them.
 
 #ifndef TESTS_SELFTESTS_LOG_HARVESTER_H_
 #define TESTS_SELFTESTS_LOG_HARVESTER_H_
@@ -24,10 +24,10 @@ inline bool UsesRing(LogMode mode) {
 }
 std::ostream& operator<<(std::ostream& os, LogMode mode);
 
-// Takes all dirty pages of slot `slot` and re-protects them; page numbers
-// within the slot, ascending. kRing: of all slots that log, which must be this
-// one alone. Aborts if a call fails or if the number of pages
-// cleared is not the number of pages read.
+// Takes all dirty pages of slot `slot` and re-protects them. Returns their page
+// numbers within the slot, ascending. kRing takes the pages of all slots that
+// log, so `slot` must be the only one. Aborts if a call fails or if the number
+// of pages cleared is not the number of pages read.
 std::vector<uint64_t> Harvest(Vm& vm, uint32_t slot, LogMode mode);
 
 }  // namespace mmu::testing

@@ -1,4 +1,5 @@
-// A guest that pages by itself, whose tables a test writes entry by entry.
+// A guest with paging of its own, whose page tables a test writes entry by
+// entry.
 
 #ifndef TESTS_SELFTESTS_PAGING_GUEST_H_
 #define TESTS_SELFTESTS_PAGING_GUEST_H_
@@ -18,28 +19,31 @@
 
 namespace mmu::testing {
 
-// On vCPU 0 of a VM with MmuMode::kShadow. Supervisors have all memory in the
-// geometry's direct map. Dies of what a guest's memory cannot do.
+// Runs on vCPU 0 of a VM with MmuMode::kShadow. Supervisors can access all
+// memory through the geometry's direct map. Fails the program if the guest's
+// memory is insufficient.
 class PagingGuest {
  public:
   explicit PagingGuest(
       Vm& vm, const PagingGeometry& geometry = PagingGeometry::k4Level);
 
-  // The entry of `level` for `gva` maps or leads to `gfn`. Flushes nothing.
+  // Makes the entry of `level` for `gva` map or point to `gfn`. Flushes
+  // nothing.
   void Map(Gva gva, Gfn gfn, uint64_t bits, int level = 1);
-  // The entry that `gva` ends at.
+  // The entry at which the walk of `gva` ends.
   GuestPte Find(Gva gva) { return tables_.Find(gva); }
-  // Any entry, as the guest's kernel reads and writes it.
+  // Load reads any entry, and Store writes one, as the guest's kernel does.
   uint64_t Load(Gpa gpa) { return memory_.Load(gpa, geometry_.entry_bytes); }
   void Store(Gpa gpa, uint64_t value) {
     memory_.Store(gpa, geometry_.entry_bytes, value);
   }
-  // A page that is not in use, and holds zeros.
+  // An unused page, filled with zeros.
   Gfn NewPage();
-  // `count` of them in a row, aligned to that.
+  // `count` unused pages in a row, aligned to `count`.
   Gfn NewPages(uint64_t count) { return *frames_.AllocateRun(count); }
 
-  // One access to an 8-byte word: nothing, or the error code of the fault.
+  // Makes one access to an 8-byte word. Returns nullopt, or the error code of
+  // the fault.
   std::optional<uint64_t> Access(Gva gva, AccessKind kind,
                                  Privilege privilege = Privilege::kUser,
                                  uint64_t* word = nullptr);
@@ -52,7 +56,7 @@ class PagingGuest {
   std::optional<uint64_t> Fetch(Gva gva, Privilege who = Privilege::kUser) {
     return Access(gva, AccessKind::kExec, who);
   }
-  // REQUIRES: it may be read.
+  // REQUIRES: `who` may read it.
   uint64_t ValueAt(Gva gva, Privilege who = Privilege::kUser);
 
   // CR0.WP, CR4.SMEP.
