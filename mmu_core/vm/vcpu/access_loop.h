@@ -72,16 +72,16 @@ concept AccessEngine = requires(E engine, const TlbEntry& entry,
   // null.
   { engine.Lookup() } -> std::same_as<const TlbEntry*>;
   // In an access section: reads or writes the bytes.
-  { engine.Perform(entry) };
+  {engine.Perform(entry)};
   // In an access section: returns whether there are tables to walk.
   { engine.HasRoot() } -> std::same_as<bool>;
   // Outside an access section: loads a root, or returns why it cannot.
   { engine.LoadRoot() } -> std::same_as<absl::Status>;
   // In an access section.
   { engine.Walk() } -> std::same_as<WalkResult>;
-  { engine.Insert(entry) };
+  {engine.Insert(entry)};
   // Called after an access section in which a walk gave a translation.
-  { engine.AfterWalk() };
+  {engine.AfterWalk()};
   // Outside guest mode, with no lock held: handles the fault that the walk
   // found.
   { engine.Fault(walk) } -> std::same_as<FaultStep>;
@@ -92,7 +92,7 @@ concept AccessEngine = requires(E engine, const TlbEntry& entry,
   { engine.size_bytes() } -> std::same_as<int>;
   { engine.word() } -> std::same_as<uint64_t>;
   // Stores why the access ends with AccessOutcome::kError.
-  { engine.SetStatus(absl::Status()) };
+  {engine.SetStatus(absl::Status())};
 };
 
 template <AccessEngine Engine>

@@ -52,7 +52,7 @@ template <typename P>
 concept WalkPolicy = requires(P policy, const P const_policy, Spte spte,
                               PageNumber page, TlbEntry entry) {
   // The walk is at the top.
-  { policy.Begin() };
+  {policy.Begin()};
   // The walk is at a present or non-present entry. Returns false if the
   // processor treats the entry as not present.
   { policy.Enter(spte) } -> std::same_as<bool>;
@@ -64,9 +64,9 @@ concept WalkPolicy = requires(P policy, const P const_policy, Spte spte,
   // log the page.
   { const_policy.HasRoomInLog() } -> std::same_as<bool>;
   // D was set.
-  { policy.NoteInLog(page) };
+  {policy.NoteInLog(page)};
   // Sets the rights that the leaf, as it is now, grants to the entry.
-  { const_policy.SetRights(spte, entry) };
+  {const_policy.SetRights(spte, entry)};
 };
 
 // Translates `page`. Sets A, and D for a write, by compare-exchange on the leaf
