@@ -481,7 +481,7 @@ constexpr VcpuCounterRow kVcpuRows[] = {
                 "were."},
      .vm_metric = {"dirty_pages_total",
                    "Pages of a VM that exists that went from clean to dirty; "
-                   "vm=\"_other\" are all VMs beyond --metrics_max_vms."},
+                   "vm=\"_other\" are the VMs without series of their own."},
      .value = InVcpu<&Vcpu::dirty_pages>},
     {.name = "dirty_log_faults", .value = InVcpu<&Vcpu::dirty_log_faults>},
     {.name = "ring_full_exits",

@@ -101,9 +101,17 @@ def folder_of(path):
     return str((path.parent if path.suffix else path).relative_to("mmu_core"))
 
 
+# These work on memslots and ranges, whichever MMUs a VM has: they ask MmuSet
+# (vm/core/mmu_set.h) and no MMU.
+ASK_ALL_MMUS = {"vm/jobs", "vm/logging", "vm/slots"}
+MMUS = {"shadow", "tdp"}
+
+
 def may_use(user, used):
     if user == used:
         return True
+    if user in ASK_ALL_MMUS and used in MMUS:
+        return False
     floor, inner = FLOOR_OF[user]
     used_floor, used_inner = FLOOR_OF[used]
     if used_floor == floor and used.split("/")[0] == user.split("/")[0]:
@@ -203,6 +211,12 @@ def drawn_rooms(lines):
 
 
 class FloorsTest(unittest.TestCase):
+
+    def test_what_asks_all_mmus_includes_none(self):
+        self.assertFalse(may_use("vm/slots", "shadow"))
+        self.assertFalse(may_use("vm/jobs", "tdp"))
+        self.assertTrue(may_use("vm/core", "tdp"))
+        self.assertTrue(may_use("vm/slots", "mmu"))
 
     def test_no_folder_uses_one_above_it(self):
         root = pathlib.Path(os.path.realpath("WORKSPACE")).parent

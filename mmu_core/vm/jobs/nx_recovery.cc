@@ -9,7 +9,6 @@
 #include "mmu_core/base/clock.h"
 #include "mmu_core/base/thread.h"
 #include "mmu_core/memory/memslot_set.h"
-#include "mmu_core/shadow/shadow_mmu.h"
 #include "mmu_core/sync/mmu_lock.h"
 #include "mmu_core/sync/timed_wait.h"
 #include "mmu_core/vm/core/vm_core.h"

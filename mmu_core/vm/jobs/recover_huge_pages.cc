@@ -9,7 +9,6 @@
 #include "mmu_core/base/with_memory.h"
 #include "mmu_core/memory/memslot.h"
 #include "mmu_core/memory/memslot_set.h"
-#include "mmu_core/shadow/shadow_mmu.h"
 #include "mmu_core/sync/hold_limit.h"
 #include "mmu_core/sync/mmu_lock.h"
 #include "mmu_core/sync/rcu.h"

@@ -7,7 +7,6 @@
 #include "mmu_core/aging/aging.h"
 #include "mmu_core/base/hooks.h"
 #include "mmu_core/memory/memslot.h"
-#include "mmu_core/shadow/shadow_mmu.h"
 #include "mmu_core/sync/mmu_lock.h"
 #include "mmu_core/sync/rcu.h"
 #include "mmu_core/vm/core/age_pages.h"

@@ -18,7 +18,7 @@
 #include "mmu_core/base/address.h"
 #include "mmu_core/base/gfn_range.h"
 #include "mmu_core/memory/backing.h"
-#include "mmu_core/tdp/tdp_mmu.h"
+#include "mmu_core/mmu/yield_point.h"
 
 namespace mmu {
 

@@ -3,7 +3,6 @@
 #include "mmu_core/base/check.h"
 #include "mmu_core/base/hooks.h"
 #include "mmu_core/paging/mmio_spte.h"
-#include "mmu_core/shadow/shadow_mmu.h"
 #include "mmu_core/stats/labels.h"
 #include "mmu_core/sync/hold_limit.h"
 #include "mmu_core/sync/mmu_lock.h"
