@@ -1,8 +1,8 @@
 // The reasons of errors: one list for the whole project.
 //
-// A reason tells a program which rule was broken. Over the wire goes its name;
-// what each means, ErrorReason tells in proto/mmud/v1/error_reasons.proto, and
-// //tests/proto_conventions compares the two lists.
+// A reason tells a program which rule was broken. The wire carries the
+// reason's name. ErrorReason in proto/mmud/v1/error_reasons.proto describes
+// each reason; //tests/proto_conventions compares the two lists.
 
 #ifndef MMU_CORE_BASE_REASON_H_
 #define MMU_CORE_BASE_REASON_H_

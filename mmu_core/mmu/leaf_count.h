@@ -19,8 +19,8 @@ class LeafCount {
  public:
   void Add(Level level) { ++leafs_[ToInt(level)]; }
 
-  // Reports where they are not those that the MMU of this kind has counted
-  // (INV-2 of vm/inspect/audit.h).
+  // Reports each size of which the MMU of this kind has counted another number
+  // of leafs in `counters` (INV-2 of vm/inspect/audit.h).
   void Compare(MmuKind kind, const MmuCounters& counters,
                AuditSink& sink) const {
     for (const Level level : {Level::k4K, Level::k2M, Level::k1G}) {

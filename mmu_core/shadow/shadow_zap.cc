@@ -71,9 +71,9 @@ ZapOutcome ShadowZap::Prepare(const MmuWriteLocked& lock, ShadowPageState& page,
     ShadowCounters::Subtract(parts_.counters.shadow.mmu_shadow_pages);
     return {.pages = others + 1, .others = others != 0};
   }
-  // It is invalid by now, so whoever is asked finds out that its root is. All
-  // flush: it may have hung below another root, too, and is on nobody's list
-  // whose commit would do that.
+  // The page is invalid by now, so each vCPU that gets the request sees whether
+  // its root is. All vCPUs flush: the page may have been below another root,
+  // too, and is on no list of zapped pages, whose commit would flush.
   if (!was_obsolete) {
     parts_.tlb.remote().Request(kFreeObsoleteRoots | kTlbFlush);
   }

@@ -1,8 +1,8 @@
-// The table of counters: one row for each number that a VM counts. It says what
-// the counter is called and what it means, where it is shown, and how the
-// counters of several VMs add up. All that shows or adds up counters walks the
-// table, so a new counter is a member of a snapshot, the place that counts, and
-// a row.
+// The table of counters: one row for each number that a VM counts. A row has
+// the counter's name and meaning, says where the counter is shown, and how the
+// counters of several VMs are added up. All code that shows or adds up counters
+// walks the table, so a new counter needs a member of a snapshot, the code that
+// counts, and a row.
 //
 // A row has one value, or one for each combination of its labels: the TLB
 // flushes, say, have one for each scope, reason and MMU.
@@ -22,12 +22,13 @@
 
 namespace mmu {
 
-// What a number says, and how it adds up.
+// The kind of a number, which decides how the numbers of several VMs are
+// combined.
 enum class CounterKind : uint8_t {
-  kCumulative,  // events since the VM was made: summed up, and those of a VM
-                // that is gone stay in the sum
-  kInstant,     // what there is now: summed up over the VMs that exist
-  kPeak,  // the highest value there was: the highest of the VMs that exist
+  kCumulative,  // events since the VM was created: the sum over all VMs,
+                // deleted ones included
+  kInstant,     // the present number: the sum over the existing VMs
+  kPeak,        // the highest number so far: the maximum of the existing VMs
 };
 
 enum class CounterUnit : uint8_t { kCount, kBytes, kNanoseconds };
@@ -44,7 +45,7 @@ enum class SeriesFrom : uint8_t {
 // How far the buckets of a histogram reach.
 enum class HistogramReach : uint8_t {
   kStep,  // to 4 s: a wait, a hold, a flush, a fault
-  kWork,  // to more than an hour: what a caller may wait for
+  kWork,  // to more than an hour: work that a caller waits for
 };
 
 // One label of a counter, and its values.
@@ -56,20 +57,20 @@ struct CounterLabel {
 
 // How a counter appears on /metrics. A value.
 struct CounterMetric {
-  std::string_view family;  // without the prefix "mmud_"; empty: not at all
+  std::string_view family;  // without the prefix "mmud_"; empty: none
   std::string_view help;
   SeriesFrom series_from = SeriesFrom::kStart;
   HistogramReach reach = HistogramReach::kStep;
 };
 
-// An index for each label of a row; 0 for those that it does not have.
+// An index for each label of a row; 0 for the labels that the row lacks.
 inline constexpr int kMaxCounterLabels = 3;
 using CounterIndex = std::array<int, kMaxCounterLabels>;
 
 // A row of the table: a counter of a VM, or of a vCPU. A value.
 template <typename Snapshot>
 struct CounterRow {
-  // The name in GetMmuStats; with labels see NameAt.
+  // The name in GetMmuStats; for a row with labels see NameAt.
   std::string_view name;
   CounterKind kind = CounterKind::kCumulative;
   CounterUnit unit = CounterUnit::kCount;
@@ -78,13 +79,14 @@ struct CounterRow {
   // Of each VM that has series of its own, with the label "vm" before `labels`.
   CounterMetric vm_metric = {};
   std::array<const CounterLabel*, kMaxCounterLabels> labels = {};  // then null
-  // Where it is in a snapshot. Exactly one of the two is not null; a histogram
-  // is cumulative, its unit nanoseconds.
+  // The counter's place in a snapshot. Exactly one of the two is not null; a
+  // histogram is cumulative, its unit nanoseconds.
   const uint64_t& (*value)(const Snapshot&, const CounterIndex&) = nullptr;
   const LatencySnapshot& (*histogram)(const Snapshot&,
                                       const CounterIndex&) = nullptr;
 
-  // The name of one value: followed by "_" and the value of each label.
+  // The name of one value: the row's name, then "_" and the value of each
+  // label.
   std::string NameAt(const CounterIndex& index) const {
     std::string full(name);
     for (int i = 0; i < kMaxCounterLabels && labels[i] != nullptr; ++i) {
@@ -130,7 +132,7 @@ absl::Span<const VcpuCounterRow> VcpuCounterRows();
 
 // Adds the counters of a VM that exists to the sum of others.
 void AddUp(const VmStatsSnapshot& vm, VmStatsSnapshot* sum);
-// Adds what stays of a VM that goes: its cumulative counters.
+// Adds the cumulative counters of a VM that is being deleted.
 void AddWhatStays(const VmStatsSnapshot& vm, VmStatsSnapshot* sum);
 
 }  // namespace mmu

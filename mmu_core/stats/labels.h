@@ -1,6 +1,6 @@
-// The bounded sets of words by which costs are told apart: which operation
-// took mmu_lock, why a TLB flush was issued, why a vCPU stood still. They are
-// the label values of the exported series, so a new one is a new series.
+// The labels by which costs are counted: the operation that took mmu_lock, the
+// reason of a TLB flush, the cause of a vCPU's stall. The values of each label
+// are bounded. They are exported, so a new value is a new series.
 
 #ifndef MMU_CORE_STATS_LABELS_H_
 #define MMU_CORE_STATS_LABELS_H_
@@ -14,7 +14,7 @@ namespace mmu {
 enum class MmuKind : uint8_t { kTdp, kShadow };
 inline constexpr int kMmuKinds = 2;
 
-// Who took mmu_lock.
+// The operation that took mmu_lock.
 enum class LockOp : uint8_t {
   kFault,
   kEnable,
@@ -54,14 +54,15 @@ enum class StallCause : uint8_t {
   kLock,
   kFlush,
   kRingFull,
-  // Held back: the host invalidates the page, or its memslot is changing.
+  // The vCPU waited because the host was invalidating the page or its memslot
+  // was changing.
   kInvalidation,
 };
 inline constexpr int kStallCauses = 6;
 
-// What a page fault came to. kFast was fixed without mmu_lock, kFixed with it;
-// kEmulate: no mapping allows the access, it is carried out by hand; kError:
-// the host could not serve it.
+// Outcome of a page fault. kFast: fixed without mmu_lock. kFixed: fixed with
+// it. kEmulate: no mapping allows the access, so it is emulated. kError: the
+// host could not serve it.
 enum class FaultOutcome : uint8_t {
   kFixed,
   kFast,
@@ -72,7 +73,7 @@ enum class FaultOutcome : uint8_t {
 };
 inline constexpr int kFaultOutcomes = 6;
 
-// What asked for a huge page to be split.
+// The cause of a huge page's split.
 enum class SplitTrigger : uint8_t { kEager, kClear, kFault, kNx, kRequest };
 inline constexpr int kSplitTriggers = 5;
 

@@ -12,8 +12,8 @@
 
 namespace mmu {
 
-// The default of max_lock_hold: whether it is kept must be seen exactly, so it
-// is a bound.
+// The default of max_lock_hold. It is a bound, so that the number of holds
+// within it is exact.
 inline constexpr int64_t kPromisedHoldNanos = 200'000;
 
 // Upper bounds in nanoseconds: 1, 4, 16, 64, 200, 256 us and on by powers of 4,
@@ -23,12 +23,12 @@ constexpr int64_t LatencyBoundNanos(int i) {
   if (i == 4) return kPromisedHoldNanos;
   return int64_t{1000} << (2 * (i < 4 ? i : i - 1));
 }
-// Of these, the first so many reach 4.19 s: enough for a single step.
+// The number of bounds up to 4.19 s: enough for a single step.
 inline constexpr int kStepLatencyBounds = 13;
 static_assert(LatencyBoundNanos(kStepLatencyBounds - 1) == 4'194'304'000);
 
-// Inside, each of these buckets is divided, so that a quantile is known to a
-// quarter of itself. Bucket i < 4 holds the i-th microsecond (from a little
+// Internally, each of these buckets is divided, so that a quantile is known to
+// a quarter of itself. Bucket i < 4 holds the i-th microsecond (from a little
 // more than i to i + 1); from there on every power of two has four, and one of
 // these is divided once more, at 200 us.
 inline constexpr int kFineLatencyBounds = 4 + 4 * 30 + 1;
@@ -59,20 +59,20 @@ struct LatencySnapshot {
   int64_t sum_nanos = 0;
   int64_t max_nanos = 0;
 
-  // The same by the exported bounds.
+  // The number of values by the exported bounds.
   std::array<uint64_t, kLatencyBounds + 1> counts() const;
   void Record(int64_t nanos);
   void Add(const LatencySnapshot& other);
-  // What was recorded since `earlier`, a copy of the same histogram. The
-  // maximum stays that of all.
+  // The values recorded since `earlier`, a copy of the same histogram. The
+  // maximum stays that of all values.
   LatencySnapshot Since(const LatencySnapshot& earlier) const;
-  // An upper bound of quantile `q` (0..1), at most a quarter above it; the
-  // maximum where nothing is known to be above; 0 without values.
+  // An upper bound of quantile `q` (0..1): at most a quarter above it, and
+  // never above the maximum. 0 without values.
   int64_t QuantileNanos(double q) const;
 };
 
 // Thread-safe. All fields are independent relaxed atomics: a snapshot taken
-// while values arrive may miss some of a value's parts, never invent any.
+// while a value is recorded may lack a part of the value.
 class LatencyHistogram {
  public:
   // `weight`: how many events this one stands for (sampling).

@@ -1,4 +1,4 @@
-// What mmu_lock cost, by mode and by the operation that took it.
+// The cost of mmu_lock, by mode and by the operation that took it.
 
 #ifndef MMU_CORE_STATS_LOCK_METRICS_H_
 #define MMU_CORE_STATS_LOCK_METRICS_H_
@@ -17,8 +17,8 @@ struct LockOpMetrics {
   uint64_t contended = 0;     // exact; acquisitions that had to queue
   uint64_t yields = 0;        // exact
   LatencySnapshot wait;       // of contended acquisitions only
-  // Time held. kFault is sampled (sync/lock_metrics_recorder.h), others
-  // complete.
+  // Time held: sampled for kFault (sync/lock_metrics_recorder.h), complete for
+  // the other operations.
   LatencySnapshot hold;
 };
 

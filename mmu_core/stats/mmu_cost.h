@@ -1,5 +1,5 @@
-// What one operation on an MMU cost: returned to every caller that touched
-// one, so that it can pace itself.
+// The cost of one operation on an MMU. Each such operation returns it, so that
+// its caller can pace itself.
 
 #ifndef MMU_CORE_STATS_MMU_COST_H_
 #define MMU_CORE_STATS_MMU_COST_H_

@@ -1,6 +1,6 @@
-// The counters of one MMU of a VM that several threads write. Those a fault
-// touches are sharded; the others are plain atomics. All are relaxed: they
-// order nothing.
+// The counters of one MMU of a VM that several threads write. Those that
+// a fault changes are sharded; the others are plain atomics. All are relaxed:
+// they order nothing.
 
 #ifndef MMU_CORE_STATS_MMU_COUNTERS_H_
 #define MMU_CORE_STATS_MMU_COUNTERS_H_

@@ -11,7 +11,7 @@
 
 namespace mmu {
 
-// Thread-safe to read; written as said at each.
+// Any thread may read. The comments say which lock a writer holds.
 struct ShadowCounters {
   // Written under mmu_lock in write mode.
   std::atomic<uint64_t> mmu_shadow_zapped{0};
@@ -23,7 +23,7 @@ struct ShadowCounters {
   std::atomic<uint64_t> mmu_shadow_pages{0};              // a gauge
   std::atomic<uint64_t> max_mmu_rmap_size{0};             // a peak
   std::atomic<uint64_t> max_mmu_page_hash_collisions{0};  // a peak
-  // A gauge, written by anybody who holds mmu_lock.
+  // A gauge, written under mmu_lock in either mode.
   std::atomic<uint64_t> mmu_unsync{0};
 
   static void Add(std::atomic<uint64_t>& counter, uint64_t n = 1) {

@@ -1,4 +1,5 @@
-// A counter that many threads may bump at once without sharing a cache line.
+// A counter that many threads may increment at once without sharing a cache
+// line.
 
 #ifndef MMU_CORE_STATS_SHARDED_COUNTER_H_
 #define MMU_CORE_STATS_SHARDED_COUNTER_H_
@@ -12,11 +13,12 @@
 
 namespace mmu {
 
-// All but the last belong to one thread each, the last to all the others.
+// Each shard but the last belongs to one thread; the last belongs to all other
+// threads.
 inline constexpr int kCounterShards = 64;
 inline constexpr int kCacheLineBytes = 64;
 
-// N counters that are bumped together by the same threads: they share the
+// N counters that the same threads increment together: they share the
 // padding. Costs kCounterShards * round_up(8 * N, 64) bytes.
 //
 // Exact: no count is lost. Sum() taken while others count may miss the latest.
@@ -27,7 +29,7 @@ class ShardedCounters {
   void Add(int counter, uint64_t n = 1) {
     const uint32_t index = ThreadIndex();
     if (ABSL_PREDICT_TRUE(index < kCounterShards - 1)) {
-      // Nobody else writes here while this thread lives (thread_index.h).
+      // No other thread writes here while this thread lives (thread_index.h).
       std::atomic<uint64_t>& value = shards_[index].values[counter];
       value.store(value.load(std::memory_order_relaxed) + n,
                   std::memory_order_relaxed);
@@ -51,7 +53,7 @@ class ShardedCounters {
   std::array<Shard, kCounterShards> shards_;
 };
 
-// A single one of these. Thread-safe.
+// One such counter. Thread-safe.
 class ShardedCounter {
  public:
   void Add(uint64_t n = 1) { counters_.Add(0, n); }

@@ -1,5 +1,6 @@
-// The counters of one vCPU. Only its own thread writes them, so a bump is a
-// load and a store; anybody may read them, and sees a wait while it lasts.
+// The counters of one vCPU. Only its own thread writes them, so an increment is
+// a load and a store. Any thread may read them; the time of a wait is counted
+// while the wait lasts.
 
 #ifndef MMU_CORE_STATS_VCPU_STATS_H_
 #define MMU_CORE_STATS_VCPU_STATS_H_
@@ -33,23 +34,23 @@ class OwnedCounter {
   std::atomic<int64_t> value_{0};
 };
 
-// The time that one thread has spent waiting for something that may never come.
-// Others see it grow while the thread waits, and never shrink: the clock is
-// read under the lock, so whoever looks later sees a later time. Begin and End
-// are for the thread that waits, the rest for anybody.
+// Total time that a thread has waited, including the current wait, which may
+// never end. A reader never sees the time shrink: the clock is read under the
+// lock, so a later reading is of a later time. Only the thread that waits calls
+// Begin and End; any thread calls the other functions.
 class WaitTime {
  public:
   explicit WaitTime(const Clock& clock = Clock::Real()) : clock_(clock) {}
 
-  // REQUIRES: it does not wait.
+  // REQUIRES: !waiting().
   void Begin();
-  // REQUIRES: it waits.
+  // REQUIRES: waiting().
   void End();
 
   bool waiting() const;
-  // Since when it waits; none if it does not.
+  // The beginning of the current wait; none without a wait.
   absl::optional<MonotonicTime> since() const;
-  // The wait that goes on included.
+  // The total time, including the current wait.
   int64_t nanos() const;
 
   // A wait for a scope.
@@ -69,30 +70,32 @@ class WaitTime {
   mutable Mutex mu_;  // leaf
   int64_t ended_nanos_ ABSL_GUARDED_BY(mu_) = 0;
   bool waiting_ ABSL_GUARDED_BY(mu_) = false;
-  int64_t begin_nanos_ ABSL_GUARDED_BY(mu_) = 0;  // if it waits
+  int64_t begin_nanos_ ABSL_GUARDED_BY(mu_) = 0;  // while waiting_
 };
 
-// Written by the vCPU's thread, read by anybody.
+// Written by the vCPU's thread, read by any thread.
 class VcpuStats {
  public:
   enum class FaultPath : uint8_t { kSlow, kFast };
 
-  // A fault in the tables of `mmu` came to an end: without mmu_lock, or else.
+  // Counts a finished fault in the tables of `mmu`. kFast: handled without
+  // mmu_lock.
   void CountFault(MmuKind mmu, FaultResult result, AccessKind kind,
                   FaultPath path) {
     FaultCounters& faults = faults_[static_cast<int>(mmu)];
     auto& of_path = path == FaultPath::kFast ? faults.fast : faults.slow;
     of_path[static_cast<int>(result)][static_cast<int>(kind)].Add();
   }
-  // The host could not serve it.
+  // Counts a fault that the host could not serve.
   void CountFaultError(MmuKind mmu, AccessKind kind) {
     faults_[static_cast<int>(mmu)].errors[static_cast<int>(kind)].Add();
   }
-  // How long it stood still, but for ring_full_wait.
+  // Adds to the stall time of any cause but kRingFull, which has
+  // ring_full_wait.
   void AddStall(StallCause cause, int64_t nanos) {
     stall_nanos_[static_cast<int>(cause)].Add(nanos);
   }
-  // All causes together, nanoseconds.
+  // The stall time of all causes together, in nanoseconds.
   int64_t StallNanos() const;
 
   OwnedCounter pf_mmio_spte_created, pf_guest, tlb_flush, invlpg;

@@ -18,7 +18,7 @@ namespace mmu {
 // Thread-safe.
 class VmCounters {
  public:
-  // What the MMU of this kind counts. Stays 0 if the VM has none.
+  // The counters of the MMU of this kind. They stay 0 if the VM has none.
   MmuCounters& of(MmuKind kind) { return mmus_[static_cast<int>(kind)]; }
   const MmuCounters& of(MmuKind kind) const {
     return mmus_[static_cast<int>(kind)];
@@ -43,7 +43,7 @@ class VmCounters {
 
   std::atomic<uint64_t> harvested_pages{0};
   std::atomic<uint64_t> cleared_pages{0};
-  // A page is aged in all MMUs as one.
+  // Ageing looks at a page in all MMUs at once and counts the page once.
   std::atomic<uint64_t> aged_young{0};
   std::atomic<uint64_t> aged_old{0};
   std::array<std::atomic<int64_t>, kThrottleLimits> split_throttled_nanos{};

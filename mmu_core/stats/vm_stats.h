@@ -1,5 +1,6 @@
-// A copy of a VM's counters, taken by reading memory only. What each of them
-// is, and how those of several VMs add up, is in stats/counter_table.h.
+// A copy of a VM's counters, taken by reading memory only.
+// stats/counter_table.h describes the counters and how those of several VMs
+// are added up.
 
 #ifndef MMU_CORE_STATS_VM_STATS_H_
 #define MMU_CORE_STATS_VM_STATS_H_
@@ -16,7 +17,7 @@
 
 namespace mmu {
 
-// Of one MMU of a VM. A value.
+// The counters of one MMU of a VM. A value.
 struct MmuStatsSnapshot {
   std::array<uint64_t, 3> leafs{};  // by level: k4K, k2M, k1G
   uint64_t tables = 0;              // in use
@@ -28,7 +29,7 @@ struct MmuStatsSnapshot {
 };
 
 // A value: one VM's counters, or the sum of several. Arrays are indexed by the
-// enums of stats/labels.h unless they say otherwise.
+// enums of stats/labels.h unless a comment says otherwise.
 struct VmStatsSnapshot {
   LockMetrics lock;
   std::array<uint64_t, kLockOps> lock_hold_nanos{};  // of both modes
@@ -36,7 +37,7 @@ struct VmStatsSnapshot {
   FlushMetrics flush;
 
   std::array<MmuStatsSnapshot, kMmuKinds> mmus;
-  // The same of all MMUs. STAT-11.
+  // The mappings by size and the tables of all MMUs together. STAT-11.
   uint64_t pages_4k = 0;
   uint64_t pages_2m = 0;
   uint64_t pages_1g = 0;
@@ -54,8 +55,8 @@ struct VmStatsSnapshot {
   uint64_t nx_lpage_splits = 0;
   uint64_t max_mmu_rmap_size = 0;
   uint64_t max_mmu_page_hash_collisions = 0;
-  // Beyond KVM's.
-  uint64_t shadow_page_limit = 0;   // 0: there can be none
+  // Counters that KVM does not have.
+  uint64_t shadow_page_limit = 0;   // 0: the VM has no shadow pages
   uint64_t guest_memory_bytes = 0;  // sum of slot sizes
 
   std::array<uint64_t, kSplitFailures> split_failures{};
@@ -68,7 +69,7 @@ struct VmStatsSnapshot {
   uint64_t undelivered_slots = 0;        // with pages sealed or in flight
   uint64_t dirty_ring_entries = 0;       // of all vCPUs
   uint64_t dirty_ring_used_entries = 0;  // of these, not free
-  uint64_t vcpus_waiting_for_ring = 0;   // right now, for room in theirs
+  uint64_t vcpus_waiting_for_ring = 0;   // now, for room in a ring
   LatencySnapshot dirty_log_start, dirty_log_seal, dirty_log_clear, aging;
 
   VcpuStatsSnapshot vcpus;  // of all vCPUs

@@ -53,9 +53,9 @@ class RemoteTlb {
   RemoteTlb(const RemoteTlb&) = delete;
   RemoteTlb& operator=(const RemoteTlb&) = delete;
 
-  // For the MMU of this kind.
+  // For flushes that the MMU of this kind issues.
   MmuTlb Of(MmuKind mmu) { return {*this, mmu}; }
-  // For several MMUs at once, or for nobody in particular.
+  // For flushes of several MMUs at once, or of no particular MMU.
   MmuTlb OfGuest() { return Of(guest_mmu_); }
 
   // From now on `gate` receives requests. It must outlive its removal.
@@ -63,12 +63,11 @@ class RemoteTlb {
   // Afterwards no flusher uses `gate`. REQUIRES: `gate` was added.
   void RemoveVcpu(VcpuGate* gate);
 
-  // When it returns, no access that began before is still going on, and each
-  // vCPU empties its TLB before its next one (TLB-01, TLB-12). SPTE changes
-  // made before the call are seen by every later walk. The vCPU model has no
-  // flush of a range: each scope empties whole TLBs and counts as one flush
-  // under its name (TLB-03). `cost` may be null.
-  // `mmu` issues it.
+  // On return, every access that began before the call has ended, and each vCPU
+  // empties its TLB before its next access (TLB-01, TLB-12). Every later walk
+  // sees the SPTE changes made before the call. The vCPU model has no flush of
+  // a range: each scope empties whole TLBs and counts as one flush under its
+  // name (TLB-03). `mmu` is the MMU that issues the flush. `cost` may be null.
   FlushResult Flush(MmuKind mmu, FlushScope scope, FlushReason reason,
                     MmuCost* cost);
   FlushResult Flush(FlushScope scope, FlushReason reason, MmuCost* cost) {

@@ -51,20 +51,21 @@ absl::Status InField(absl::Status status, absl::string_view prefix);
 // The same error with `field` in place of its field.
 absl::Status OfField(absl::Status status, absl::string_view field);
 
-// What a request calls a parameter of mmu_core.
+// The field of a request that sets a parameter of mmu_core.
 struct FieldName {
   absl::string_view parameter;
   absl::string_view field;
 };
-// An error of mmu_core in the words of a request: about the field that `names`
-// has for the parameter, or about none if it has "" for it. For "a.b" `names`
-// may have "b" alone; what it has for that then follows "a.". A parameter that
-// `names` does not have is called the same in the request. The field stands in
+// The same error with the parameter of mmu_core replaced by its field in
+// `names`; a field "" leaves the error without a field. For the parameter "a.b"
+// `names` may have "b" alone, whose field then follows "a.". A parameter that
+// `names` does not have has the same name in the request. The field is put in
 // front of a message that does not name it.
 absl::Status InFields(absl::Status status,
                       std::initializer_list<FieldName> names);
 
-// What the functions here attached; empty and negative if they did not.
+// The details that the functions here attached to an error; empty and negative
+// without them.
 struct ApiErrorDetail {
   std::string resource_type;
   std::string resource_name;

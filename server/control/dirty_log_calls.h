@@ -18,12 +18,12 @@
 
 namespace mmud {
 
-// An error of mmu_core about the dirty log of the VM of this name: about the
-// field that requests have for what it names, and about the VM.
+// Turns an error of mmu_core about the dirty log of the VM named `vm` into one
+// for a client: names the request's field in place of mmu_core's parameter, and
+// the VM as the resource.
 absl::Status AboutLog(absl::Status status, absl::string_view vm);
 
-// As mmu::Vm::GetDirtyLog, but for the field: the VM of the log is the resource
-// that the error is about.
+// As mmu::Vm::GetDirtyLog, but an error names no field. Its resource is the VM.
 absl::StatusOr<mmu::DirtyLogView> GetLog(const ManagedVm& vm);
 
 // As mmu::Vm::SealDirtyLog.

@@ -38,8 +38,9 @@ absl::Status NotRunning(const std::string& name) {
       "mmud.lab.v1.Workload", name);
 }
 
-// What of a workload does not depend on its program. `vcpu_count` is how many
-// vCPUs it has. INVALID_VCPU_COUNT, INVALID_PATTERN.
+// Checks the settings of a workload that do not depend on its program, and sets
+// them in `options`. `vcpu_count`: the number of the workload's vCPUs.
+// INVALID_VCPU_COUNT, INVALID_PATTERN.
 absl::Status ApplyLimits(const lab::v1::Workload& workload, int vcpu_count,
                          const ManagedVm& vm, mmu::WorkloadOptions* options) {
   // Before a source is made for each vCPU.

@@ -52,7 +52,8 @@ class Auditor final : public AuditSink {
   }
 
  private:
-  // Entries of a CPU's log count as marked; and a CPU that should log does.
+  // Collects the entries of a CPU's dirty log, which count as marked. Reports a
+  // log that is not on while memslots log, or on while none does.
   void CheckCpuDirtyLog(const Vcpu& vcpu) {
     if (vcpu.pml() == nullptr) return;
     vcpu.pml()->ForEach([this](Gpa gpa) { in_cpu_logs_.insert(ToGfn(gpa)); });

@@ -1,4 +1,4 @@
-// Where a daemon is found when nobody says where.
+// Default address of the daemon.
 
 #ifndef PROTO_MMUD_V1_DEFAULT_ADDRESS_H_
 #define PROTO_MMUD_V1_DEFAULT_ADDRESS_H_
