@@ -37,14 +37,14 @@ double UnixSeconds(WallTime time) {
 }
 
 void WriteDaemon(const DaemonState& state, MetricWriter* w) {
-  w->Gauge("build_info", "Always 1; what was built is in the labels.");
+  w->Gauge("build_info", "Always 1; the labels describe the build.");
   w->Add(1, {{"version", kVersion},
              {"compiler", CompilerName()},
              {"mode", BuildMode()}});
-  w->Gauge("start_timestamp_seconds", "When the process started.");
+  w->Gauge("start_timestamp_seconds", "Time at which the process started.");
   w->Add(UnixSeconds(state.start_time));
   const bool draining = state.drain.is_draining();
-  w->Gauge("ready", "1 while new work is taken.");
+  w->Gauge("ready", "1 while the daemon accepts new work.");
   w->Add(state.readiness.Why().empty() ? 1 : 0);
   w->Gauge("draining", "1 while the daemon is shutting down.");
   w->Add(draining ? 1 : 0);
@@ -55,7 +55,7 @@ void WriteDaemon(const DaemonState& state, MetricWriter* w) {
            {{"level", LogLevelName(static_cast<LogLevel>(i))}});
   }
   w->Counter("log_messages_dropped_total",
-             "Lines about what clients did that were cut, as too many.");
+             "Log lines about clients that were dropped by the rate limit.");
   w->Add(static_cast<double>(state.log.dropped()));
 }
 

@@ -169,11 +169,10 @@ constexpr VmCounterRow kVmRows[] = {
      }},
     {.name = "tlb_flush_requests",
      .metric = {"tlb_flush_requests_total",
-                "Remote TLB flushes asked for, whether a vCPU was running or "
-                "not."},
+                "Requested remote TLB flushes, whether or not a vCPU was "
+                "running."},
      .vm_metric = {"vm_tlb_flush_requests_total",
-                   "Remote TLB flushes of a VM that were asked for.",
-                   kFirstEvent},
+                   "Requested remote TLB flushes of a VM.", kFirstEvent},
      .labels = {&kReason},
      .value = ByReason<&FlushMetrics::requests>},
     {.name = "tlb_flush_vcpus_kicked",
@@ -221,7 +220,9 @@ constexpr VmCounterRow kVmRows[] = {
      .value = InVm<&Vm::table_pages>},
     {.name = "table_pages_of_mmu",
      .kind = kInstant,
-     .metric = {"table_pages", "Page tables of TDP MMUs in use."},
+     .metric =
+         {"table_pages",
+          "Page tables in use; the shadow MMU counts shadow pages instead."},
      .labels = {&kMmu},
      .value = [](const Vm& vm, const Index& i) -> const uint64_t& {
        return vm.mmus[i[0]].tables;
@@ -237,8 +238,7 @@ constexpr VmCounterRow kVmRows[] = {
      .kind = kInstant,
      .in_statistics = kListed,
      .metric = {"shadow_pages_limit",
-                "Shadow pages that there may be, all VMs that can have some "
-                "together."},
+                "Sum of the VMs' limits on shadow pages."},
      .value = InVm<&Vm::shadow_page_limit>},
     {.name = "mmu_unsync",
      .kind = kInstant,
@@ -249,34 +249,35 @@ constexpr VmCounterRow kVmRows[] = {
      .value = InVm<&Vm::mmu_unsync>},
     {.name = "mmu_shadow_zapped",
      .in_statistics = kListed,
-     .metric = {"shadow_pages_zapped_total", "Shadow pages that were zapped."},
+     .metric = {"shadow_pages_zapped_total", "Shadow pages zapped."},
      .value = InVm<&Vm::mmu_shadow_zapped>},
     {.name = "mmu_recycled",
      .in_statistics = kListed,
      .metric = {"shadow_pages_recycled_total",
-                "Shadow pages that were zapped to make room for others."},
+                "Shadow pages zapped to make room for others."},
      .value = InVm<&Vm::mmu_recycled>},
     {.name = "mmu_flooded",
      .in_statistics = kListed,
      .metric = {"shadow_pages_flooded_total",
-                "Shadow pages that were zapped because their guest wrote to "
-                "the table behind them as if it were none."},
+                "Shadow pages zapped because the guest wrote to the shadowed "
+                "table repeatedly without using it as a table, or not in whole "
+                "entries."},
      .value = InVm<&Vm::mmu_flooded>},
     {.name = "mmu_pde_zapped",
      .in_statistics = kListed,
      .metric = {"shadow_pde_zapped_total",
-                "Entries above level 1 that were zapped because their guest "
-                "changed its own."},
+                "Entries above level 1 zapped because the guest changed the "
+                "shadowed entry."},
      .value = InVm<&Vm::mmu_pde_zapped>},
     {.name = "mmu_pte_write",
      .in_statistics = kListed,
      .metric = {"guest_pte_writes_total",
-                "Writes of guests to their tables that were emulated."},
+                "Emulated writes of guests to their page tables."},
      .value = InVm<&Vm::mmu_pte_write>},
     {.name = "mmu_cache_miss",
      .in_statistics = kListed,
      .metric = {"shadow_cache_misses_total",
-                "Shadow pages that were looked for and had to be made."},
+                "Shadow pages created because a lookup found none."},
      .value = InVm<&Vm::mmu_cache_miss>},
     {.name = "max_mmu_rmap_size",
      .kind = kPeak,
@@ -293,18 +294,18 @@ constexpr VmCounterRow kVmRows[] = {
      .in_statistics = kListed,
      .value = InVm<&Vm::nx_lpage_splits>},
     {.name = "huge_page_splits",
-     .metric = {"huge_page_splits_total", "Huge mappings that were split.",
-                kFirstEvent},
+     .metric = {"huge_page_splits_total", "Huge mappings split.", kFirstEvent},
      .labels = {&kFrom, &kTrigger, &kMmu},
      .value = [](const Vm& vm, const Index& i) -> const uint64_t& {
        return vm.mmus[i[2]].splits[i[0]][i[1]];
      }},
     {.name = "huge_page_split_failures",
      .metric = {"huge_page_split_failures_total",
-                "What got in the way of splits: no memory or limit for page "
-                "tables, where the mapping stays huge, or a race with a vCPU, "
-                "after which the split is tried again. invalid_root is always "
-                "0: no root goes out of use while a split holds slots_lock."},
+                "Failed or retried splits, by reason. no_memory, limit: no "
+                "memory, or no page table within the limit; the mapping stays "
+                "huge. raced: a vCPU changed the mapping first; the split is "
+                "retried. invalid_root: always 0, because no root goes out of "
+                "use while a split holds slots_lock."},
      .labels = {&kFailure},
      .value = ArrayInVm<&Vm::split_failures>},
     {.name = "huge_page_split_chunk",
@@ -315,13 +316,13 @@ constexpr VmCounterRow kVmRows[] = {
     {.name = "split_throttled",
      .unit = kNanoseconds,
      .metric = {"split_throttled_seconds_total",
-                "Time that throttles cost splits; lock_hold is the time to "
-                "take mmu_lock again."},
+                "Time that splits waited because of their throttle, by limit. "
+                "lock_hold: the time to take mmu_lock again."},
      .labels = {&kLimit},
      .value = ArrayInVm<&Vm::split_throttled_nanos>},
     {.name = "huge_page_recoveries",
      .metric = {"huge_page_recoveries_total",
-                "Huge mappings put together again."},
+                "Huge mappings recovered from small ones."},
      .labels = {&kTo},
      .value = ArrayInVm<&Vm::recoveries>},
 
@@ -332,15 +333,16 @@ constexpr VmCounterRow kVmRows[] = {
                 "Memslots with pages that are sealed or in flight."},
      .value = InVm<&Vm::undelivered_slots>},
     {.name = "harvested_pages",
-     .metric = {"dirty_log_harvested_pages_total", "Pages that seals took in."},
+     .metric = {"dirty_log_harvested_pages_total",
+                "Pages moved into an epoch by seals."},
      .vm_metric = {"vm_harvested_pages_total",
-                   "Pages of a VM that seals took in."},
+                   "Pages of a VM moved into an epoch by seals."},
      .value = InVm<&Vm::harvested_pages>},
     {.name = "cleared_pages",
      .metric = {"dirty_log_cleared_pages_total",
-                "Pages that clears took into flight."},
+                "Pages moved in flight by clears."},
      .vm_metric = {"vm_cleared_pages_total",
-                   "Pages of a VM that were cleared."},
+                   "Pages of a VM moved in flight by clears."},
      .value = InVm<&Vm::cleared_pages>},
     {.name = "dirty_ring_entries",
      .kind = kInstant,
@@ -349,11 +351,11 @@ constexpr VmCounterRow kVmRows[] = {
     {.name = "dirty_ring_used_entries",
      .kind = kInstant,
      .metric = {"dirty_ring_used_entries",
-                "Entries of dirty rings that are in use."},
+                "Entries in use of all dirty rings."},
      .value = InVm<&Vm::dirty_ring_used_entries>},
     {.name = "vcpus_waiting_for_ring",
      .kind = kInstant,
-     .metric = {"vcpus_waiting", "vCPUs that stand still right now, by cause."},
+     .metric = {"vcpus_waiting", "vCPUs waiting now, by cause."},
      .labels = {&kRingFull},
      .value = InVm<&Vm::vcpus_waiting_for_ring>},
     {.name = "dirty_log_start",
@@ -460,12 +462,12 @@ constexpr VcpuCounterRow kVcpuRows[] = {
      .unit = kNanoseconds,
      .in_statistics = kListed,
      .metric = {"vcpu_stall_seconds_total",
-                "Time that vCPUs stood still; estimated by sampling but for "
-                "flush, ring_full and invalidation: the host was taking the "
-                "page away, or its memslot was changing. ring_full grows while "
-                "a vCPU waits."},
+                "Stall time of vCPUs by cause. flush, ring_full and "
+                "invalidation are exact, the others sampled. invalidation: "
+                "waits for the host or a memslot change. ring_full includes "
+                "current waits."},
      .vm_metric = {"vm_vcpu_stall_seconds_total",
-                   "Time that vCPUs of a VM stood still, as "
+                   "Stall time of a VM's vCPUs by cause, as in "
                    "vcpu_stall_seconds_total.",
                    kFirstEvent},
      .labels = {&kCause},
@@ -477,11 +479,12 @@ constexpr VcpuCounterRow kVcpuRows[] = {
     {.name = "dirty_pages",
      .in_statistics = kListed,
      .metric = {"dirty_log_dirtied_pages_total",
-                "Pages that went from clean to dirty, of all VMs there ever "
-                "were."},
+                "Pages that went from clean to dirty, of all VMs, deleted ones "
+                "included."},
      .vm_metric = {"dirty_pages_total",
-                   "Pages of a VM that exists that went from clean to dirty; "
-                   "vm=\"_other\" are the VMs without series of their own."},
+                   "Pages of a VM that went from clean to dirty. "
+                   "vm=\"_other\": the sum over the VMs without series of "
+                   "their own, deleted ones included."},
      .value = InVcpu<&Vcpu::dirty_pages>},
     {.name = "dirty_log_faults", .value = InVcpu<&Vcpu::dirty_log_faults>},
     {.name = "ring_full_exits",

@@ -117,29 +117,29 @@ void WriteCounters(const MmuTotals& totals, MetricWriter* w) {
 }
 
 void WriteTables(const MmuTotals& totals, MetricWriter* w) {
-  w->Gauge("page_tables",
-           "Page tables of all MMUs that are in use, linked or in the stock of "
-           "a vCPU, and those in their grace period: unlinked, but not free "
-           "until nobody walks them any more. max_page_tables is on both.");
+  w->Gauge(
+      "page_tables",
+      "Page tables of all MMUs. in_use: linked, or in the stock of a vCPU. "
+      "grace_period: unlinked, and free once no walk can use them. "
+      "max_page_tables limits the sum.");
   w->Add(ToDouble(totals.tables.in_use), {{"state", "in_use"}});
   w->Add(ToDouble(totals.tables.in_grace_period), {{"state", "grace_period"}});
   if (totals.tables.max_tables != 0) {
-    w->Gauge("page_tables_limit", "Page tables that there may be.");
+    w->Gauge("page_tables_limit", "Limit on the sum of page_tables.");
     w->Add(ToDouble(totals.tables.max_tables));
   }
   w->Counter(
       "page_table_waits_total",
-      "Times that whoever needed page tables, or what shadow pages need "
-      "besides, waited for what was about to be free (the end of a grace "
-      "period, of a zap) because there were no others.");
+      "Waits for page tables or shadow-page memory that were about to be free "
+      "(in their grace period, or in a zap) because none was free.");
   w->Add(ToDouble(totals.table_waits));
 }
 
 void WriteSplits(const MmuTotals& totals, MetricWriter* w) {
   w->Gauge("split_remaining_bytes",
-           "Guest memory that running splits have not been through.");
+           "Bytes that running splits have still to process.");
   w->Add(static_cast<double>(totals.split_remaining_bytes));
-  w->Gauge("split_operations_running", "Splits that run.");
+  w->Gauge("split_operations_running", "Running splits.");
   w->Add(static_cast<double>(totals.splits_running));
 }
 
@@ -147,8 +147,8 @@ void WriteDirty(const MmuTotals& totals, MetricWriter* w) {
   w->Gauge("dirty_log_enabled_vms", "VMs that log dirty pages.");
   w->Add(static_cast<double>(totals.logging_vms));
   w->Gauge("dirty_log_expired_leases",
-           "VMs whose dirty log's owner has made no call for its lease: "
-           "anybody may acquire it.");
+           "VMs whose dirty log's owner has made no call for longer than its "
+           "lease: any client may acquire the log.");
   w->Add(static_cast<double>(totals.expired_leases));
   w->Gauge("dirty_log_sealed_pages", "Pages that are sealed and not cleared.");
   w->Add(ToDouble(totals.sealed_pages));
@@ -156,20 +156,21 @@ void WriteDirty(const MmuTotals& totals, MetricWriter* w) {
            "Pages that were cleared and not acknowledged.");
   w->Add(ToDouble(totals.in_flight_pages));
   w->Gauge("dirty_log_epochs_in_flight",
-           "Epochs of which pages are in flight, at most four in each VM.");
+           "Epochs with pages in flight, at most four in each VM.");
   w->Add(ToDouble(totals.epochs_in_flight));
   w->Gauge("dirty_log_oldest_undelivered_timestamp_seconds",
-           "When the oldest seal was made of which pages are still sealed or "
-           "in flight; absent without any.");
+           "Time of the oldest seal with pages that are still sealed or in "
+           "flight; absent without one.");
   if (totals.oldest_undelivered_seconds.has_value()) {
     w->Add(*totals.oldest_undelivered_seconds);
   }
   w->Counter("dirty_logs_abandoned_total",
              "Dirty logs that ended because their owners made no call for "
-             "their time to live.");
+             "longer than the log's ttl.");
   w->Add(ToDouble(totals.abandoned_logs));
   w->Counter("dirty_logs_abandoned_pages_total",
-             "Pages that were lost by that: written, and not acknowledged.");
+             "Pages lost when abandoned dirty logs ended: written and not "
+             "acknowledged.");
   w->Add(ToDouble(totals.abandoned_pages));
 }
 
