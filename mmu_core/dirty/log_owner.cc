@@ -45,10 +45,10 @@ absl::Status LogOwner::Fenced(MonotonicTime now) const {
         {"owned_for_seconds", SecondsText(now - since_)},
         {"lease_remaining_seconds",
          SecondsText(std::max(lease_end() - now, absl::ZeroDuration()))}}},
-      Format("the key was that of an owner of this dirty log; %s "
-             "acquired it %ss ago, and has every page that was not "
-             "acknowledged until then; stop, or acquire the log with "
-             "a new key",
+      Format("the key belongs to a former owner of this dirty "
+             "log; %s acquired the log %ss ago and receives all "
+             "pages that were not acknowledged until then; stop, "
+             "or acquire the log with a new key",
              claim_.owner, SecondsText(now - since_)));
 }
 

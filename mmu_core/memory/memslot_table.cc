@@ -95,8 +95,8 @@ absl::StatusOr<RegionChange> MemslotTable::CheckRegion(
     if (total < old_slot->npages) {
       return MakeError(
           absl::StatusCode::kInternal, {Reason::kAccounting, "", EIO},
-          Format("slot %d has %d pages, but the VM counts only %d in "
-                 "all; recreate the VM",
+          Format("slot %d has %d pages, but the VM's page count is "
+                 "only %d; create the VM again",
                  request.id(), old_slot->npages, total));
     }
     return RegionChange::kDelete;
@@ -106,9 +106,9 @@ absl::StatusOr<RegionChange> MemslotTable::CheckRegion(
     if (total + request.npages() < total) {  // SLOT-09
       return RegionError(
           Reason::kInvalidSize, "size_bytes", EINVAL,
-          Format("size_bytes is %d, but with the %d pages of the "
-                 "other slots the VM's total must not exceed 64 bits; "
-                 "use a smaller size",
+          Format("size_bytes is %d; with the %d pages of the other "
+                 "slots the VM's page count would exceed 64 bits; use "
+                 "a smaller size",
                  request.size_bytes, total));
     }
     absl::Status place = CheckPlace(request, old_slot);

@@ -37,8 +37,8 @@ absl::Status MissingFrame::Ask() {
         absl::StatusCode::kFailedPrecondition,
         {Reason::kHostFrameMissing, "", EFAULT},
         Format(
-            "the host has no page for gpa 0x%x, and whoever lends the memory "
-            "cannot get one (%s); see that it can, and try again",
+            "the host has no page for gpa 0x%x, and the lender of the memory "
+            "cannot provide one (%s); correct that, and try again",
             ToGpa(gfn_).value(), std::string(answer.status().message())));
   }
   not_yet_ = *answer == FrameAnswer::kNotYet;

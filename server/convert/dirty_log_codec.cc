@@ -293,9 +293,10 @@ absl::StatusOr<NamedPages> DecodeSlotPages(const v1::SlotPages& pages,
       mask = FromExtents(pages, named->page_count);
       break;
     case v1::SlotPages::PAGES_NOT_SET:
-      return InvalidField(mmu::Reason::kInvalidBitmap, "pages",
-                          "pages names none; set bitmap or extents to those "
-                          "that were received");
+      return InvalidField(
+          mmu::Reason::kInvalidBitmap, "pages",
+          "pages is required; set bitmap or extents to the pages "
+          "that were received");
   }
   if (!mask.ok()) return mask.status();
   named->mask = *std::move(mask);

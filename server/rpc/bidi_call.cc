@@ -138,7 +138,7 @@ class BidiCall final
 
   static absl::Status Gone() {
     return ApiError(absl::StatusCode::kCancelled, mmu::Reason::kCallCancelled,
-                    "the caller left");
+                    "the call was cancelled");
   }
 
   // Ends the call if its peer has sent nothing so far.

@@ -17,7 +17,7 @@ class CallContext {
   explicit CallContext(grpc::CallbackServerContext& context)
       : context_(context) {}
 
-  // The caller left, or the deadline passed.
+  // The caller cancelled the call or disconnected, or the deadline passed.
   bool IsCancelled() const { return context_.IsCancelled(); }
   // The caller's deadline; InfiniteFuture if it set none.
   mmu::MonotonicTime deadline() const {

@@ -81,8 +81,8 @@ ServerReflectionResponse ReflectionAnswers::Answer(
       break;
     }
     case ServerReflectionRequest::MESSAGE_REQUEST_NOT_SET:
-      SetError(google::rpc::INVALID_ARGUMENT,
-               "message_request is not set; it says what is asked", &response);
+      SetError(google::rpc::INVALID_ARGUMENT, "message_request is required",
+               &response);
       break;
   }
   return response;

@@ -77,7 +77,7 @@ class ReflectionCall final
     if (!ok) {
       FinishWith(ToGrpcStatus(ApiError(absl::StatusCode::kCancelled,
                                        mmu::Reason::kCallCancelled,
-                                       "the caller left")));
+                                       "the call was cancelled")));
       return;
     }
     Postpone();

@@ -64,8 +64,9 @@ class StreamCall final : public grpc::ServerWriteReactor<grpc::ByteBuffer>,
       // The call is over: the peer gets no status, but the metrics do.
       absl::Status status = end();
       if (status.ok()) {
-        status = ApiError(absl::StatusCode::kCancelled,
-                          mmu::Reason::kCallCancelled, "the caller left");
+        status =
+            ApiError(absl::StatusCode::kCancelled, mmu::Reason::kCallCancelled,
+                     "the call was cancelled");
       }
       FinishWith(status);
       return;

@@ -48,7 +48,7 @@ class UnaryCall final : public grpc::ServerUnaryReactor {
         context_.IsCancelled()
             ? ToGrpcStatus(ApiError(absl::StatusCode::kCancelled,
                                     mmu::Reason::kCallCancelled,
-                                    "the caller left before its turn came"))
+                                    "the call was cancelled before it began"))
             : function_(
                   &context_, request_,
                   [this](const google::protobuf::Message& request) {

@@ -22,9 +22,9 @@ namespace mmud {
 namespace {
 
 // States: new -> waiting -> answering -> done. The wait can end by the event,
-// by its time, or because the caller left. These may come from several threads
-// at once and before Begin has returned. The first of them sets ended_. Begin
-// or that thread, whichever comes later, has the answer made.
+// by its time, or because the call is cancelled. These may come from several
+// threads at once and before Begin has returned. The first of them sets ended_.
+// Begin or that thread, whichever comes later, has the answer made.
 //
 // Lives until OnDone; a timer or a subscription that fires later finds nothing.
 class WaitingCall final : public grpc::ServerUnaryReactor,
@@ -105,7 +105,7 @@ class WaitingCall final : public grpc::ServerUnaryReactor,
         context_.IsCancelled()
             ? ToGrpcStatus(ApiError(absl::StatusCode::kCancelled,
                                     mmu::Reason::kCallCancelled,
-                                    "the caller left"))
+                                    "the call was cancelled"))
             : ToGrpcStatus(answer_(response_));
     answer_ = nullptr;
     FinishWith(std::move(status));

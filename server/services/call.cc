@@ -47,7 +47,7 @@ absl::Status CheckCaller(const CallContext& context) {
   }
   if (context.IsCancelled()) {
     return ApiError(absl::StatusCode::kCancelled, mmu::Reason::kCallCancelled,
-                    "the caller left");
+                    "the call was cancelled");
   }
   return absl::OkStatus();
 }

@@ -24,7 +24,8 @@
 
 namespace mmud {
 
-// CANCELLED or DEADLINE_EXCEEDED with CALL_CANCELLED if the caller left.
+// CANCELLED or DEADLINE_EXCEEDED with CALL_CANCELLED if the call was cancelled
+// or its deadline passed.
 absl::Status CheckCaller(const CallContext& context);
 
 // CheckCaller for a call that works on `vm` for a while, step by step: also

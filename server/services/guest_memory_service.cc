@@ -152,12 +152,11 @@ absl::StatusOr<NextRanges> ReadInFlight(const v1::PagesInFlight& request,
 absl::StatusOr<NextRanges> RangesOf(const v1::ReadPagesRequest& request,
                                     const ManagedVm& vm) {
   if (request.extents().empty() != request.has_in_flight()) {
-    return InvalidField(mmu::Reason::kInvalidRange, "extents",
-                        request.has_in_flight()
-                            ? "extents and in_flight are both set; one of them "
-                              "says what to read"
-                            : "extents is empty and in_flight is not set; one "
-                              "of them says what to read");
+    return InvalidField(
+        mmu::Reason::kInvalidRange, "extents",
+        request.has_in_flight()
+            ? "extents and in_flight are both set; set one of them"
+            : "neither extents nor in_flight is set; set one of them");
   }
   return request.has_in_flight() ? ReadInFlight(request.in_flight(), vm)
                                  : ReadExtents(request, vm);

@@ -236,25 +236,25 @@ absl::StatusOr<google::longrunning::Operation> SplitServiceImpl::Recover(
 grpc::Status SplitServiceImpl::UpdateSplit(
     CallContext* context, const v1::UpdateSplitRequest* request,
     google::longrunning::Operation* response) {
-  return Mutate(
-      state_, *context, "UpdateSplit", WhileDraining::kAllow, *request,
-      response, [&]() -> absl::StatusOr<google::longrunning::Operation> {
-        const absl::StatusOr<std::string> name =
-            ParseOperationName(request->operation(), "operation");
-        if (!name.ok()) return name.status();
-        if (!request->has_throttle()) {
-          return InvalidField(mmu::Reason::kInvalidThrottle, "throttle",
-                              "throttle is not set; it is what to change");
-        }
-        const absl::StatusOr<std::shared_ptr<mmu::SplitJob>> job =
-            state_.operations.FindSplit(*name);
-        if (!job.ok()) return job.status();
-        if (absl::Status status = ChangeThrottle(*request, **job);
-            !status.ok()) {
-          return status;
-        }
-        return ToProto(state_.operations.Get(*name));
-      });
+  return Mutate(state_, *context, "UpdateSplit", WhileDraining::kAllow,
+                *request, response,
+                [&]() -> absl::StatusOr<google::longrunning::Operation> {
+                  const absl::StatusOr<std::string> name =
+                      ParseOperationName(request->operation(), "operation");
+                  if (!name.ok()) return name.status();
+                  if (!request->has_throttle()) {
+                    return InvalidField(mmu::Reason::kInvalidThrottle,
+                                        "throttle", "throttle is required");
+                  }
+                  const absl::StatusOr<std::shared_ptr<mmu::SplitJob>> job =
+                      state_.operations.FindSplit(*name);
+                  if (!job.ok()) return job.status();
+                  if (absl::Status status = ChangeThrottle(*request, **job);
+                      !status.ok()) {
+                    return status;
+                  }
+                  return ToProto(state_.operations.Get(*name));
+                });
 }
 
 grpc::Status SplitServiceImpl::PauseSplit(

@@ -126,7 +126,7 @@ absl::StatusOr<mmu::MemslotConfig> ToConfig(
     const v1::SetMemslotRequest& request, const std::string& vm) {
   if (!request.has_memslot()) {
     return InvalidField(mmu::Reason::kInvalidRequest, "memslot",
-                        "memslot is not set; it says what to make");
+                        "memslot is required");
   }
   return ToMemslotConfig(request.memslot(), vm, "memslot");
 }
@@ -200,8 +200,7 @@ absl::StatusOr<v1::CreateVmResponse> VmServiceImpl::Create(
     return status;
   }
   if (!request.has_vm()) {
-    return InvalidField(mmu::Reason::kInvalidRequest, "vm",
-                        "vm is not set; it says what to make");
+    return InvalidField(mmu::Reason::kInvalidRequest, "vm", "vm is required");
   }
   const std::string name = VmName(request.vm_id());
   absl::StatusOr<mmu::VmConfig> config = ToVmConfig(request.vm(), name, "vm");

@@ -100,7 +100,7 @@ absl::StatusOr<lab::v1::StartWorkloadResponse> WorkloadServiceImpl::Start(
   if (!vm.ok()) return vm.status();
   if (!request.has_workload()) {
     return InvalidField(mmu::Reason::kInvalidRequest, "workload",
-                        "workload is not set; it says what to run");
+                        "workload is required");
   }
   const lab::v1::Workload& asked = request.workload();
   const int count = asked.vcpu_count() == 0 ? (*vm)->vm().config().vcpu_count

@@ -23,8 +23,8 @@ absl::Status CheckLimit(const VmConfig& config) {
   if (config.mmu == MmuMode::kTdp) {
     return Invalid("shadow_page_limit",
                    Format("shadow_page_limit is %d, but a VM with the TDP MMU "
-                          "alone has no shadow pages; it must be 0, or the "
-                          "MMU one with shadow pages",
+                          "alone has no shadow pages; set it to 0, or choose "
+                          "an MMU with shadow pages",
                           config.shadow_page_limit));
   }
   if (config.shadow_page_limit < ShadowPages::kMinLimit) {

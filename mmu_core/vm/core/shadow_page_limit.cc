@@ -15,10 +15,10 @@ uint64_t ShadowPageLimit(const VmCore& vm) {
 
 absl::Status SetShadowPageLimit(VmCore& vm, uint64_t pages, MmuCost* cost) {
   if (vm.shadow == nullptr) {
-    return MakeError(absl::StatusCode::kFailedPrecondition,
-                     {Reason::kNoShadowPages, "", 0},
-                     "this VM has the TDP MMU alone, and so no shadow pages to "
-                     "limit; make one whose MMU has some");
+    return MakeError(
+        absl::StatusCode::kFailedPrecondition, {Reason::kNoShadowPages, "", 0},
+        "this VM has only the TDP MMU, so there are no shadow pages to "
+        "limit; create a VM with an MMU that has shadow pages");
   }
   if (absl::Status s = ShadowPages::CheckLimit(pages); !s.ok()) return s;
   MutexLock slots(vm.slots.slots_lock);

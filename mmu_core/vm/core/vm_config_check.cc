@@ -43,23 +43,23 @@ absl::Status CheckConfig(const VmConfig& config) {
   }
   if (const int bits = HostAddressBits(config); bits < 36 || bits > 52) {
     return Invalid(Reason::kInvalidMmuOption, "host_address_bits",
-                   Format("%d physical address bits of the host: "
-                          "there are 36 to 52",
-                          config.host_address_bits));
+                   Format("host_address_bits is %d; it must be 36 to 52, or 0 "
+                          "for 46 with root_levels 4 and 52 with root_levels 5",
+                          bits));
   }
   if (config.vcpu_count < 1 || config.vcpu_count > kMaxVcpus) {
     return Invalid(Reason::kInvalidVcpuCount, "vcpu_count",
-                   Format("vcpu_count is %d; it is 1 to %d", config.vcpu_count,
-                          kMaxVcpus));
+                   Format("vcpu_count is %d; it must be 1 to %d",
+                          config.vcpu_count, kMaxVcpus));
   }
   if (config.root_levels != 4 && config.root_levels != 5) {
-    return Invalid(Reason::kInvalidMmuOption, "root_levels",
-                   Format("the level of the root is %d; it is 4 or 5",
-                          config.root_levels));
+    return Invalid(
+        Reason::kInvalidMmuOption, "root_levels",
+        Format("root_levels is %d; it must be 4 or 5", config.root_levels));
   }
   if (config.max_page_level > kMaxLeafLevel) {
     return Invalid(Reason::kInvalidMmuOption, "max_page_level",
-                   "the largest page is above 1 GiB; leafs are 4 KiB, 2 MiB or "
+                   "max_page_level is above 1 GiB; it must be 4 KiB, 2 MiB or "
                    "1 GiB");
   }
   if (absl::Status s = CheckMmuMode(config); !s.ok()) return s;
@@ -70,8 +70,8 @@ absl::Status CheckConfig(const VmConfig& config) {
   }
   if (config.companion_bitmap == VmConfig::CompanionBitmap::kYes) {
     return Invalid(Reason::kInvalidMmuOption, "companion_bitmap",
-                   "a companion bitmap without dirty rings: set "
-                   "dirty_ring_entries, or leave it out");
+                   "companion_bitmap needs dirty rings; set "
+                   "dirty_ring_entries, or leave companion_bitmap out");
   }
   return absl::OkStatus();
 }

@@ -38,8 +38,8 @@ absl::StatusOr<std::vector<GfnRange>> RangesToSplit(
       return MakeError(
           absl::StatusCode::kInvalidArgument,
           {Reason::kInvalidRange, "ranges", 0},
-          Format("gfns 0x%x to 0x%x: a range is not empty, overlaps "
-                 "no other and touches a memslot",
+          Format("gfns 0x%x to 0x%x: each range must be non-empty, "
+                 "disjoint from the others, and overlap a memslot",
                  range.start.value(), range.end.value()));
     }
     for (const Memslot* slot : set.SlotsIn(range)) {

@@ -24,28 +24,32 @@ absl::Status ValidateThrottle(const Throttle& throttle) {
   if (throttle.max_pages_per_second < 0) {
     return BadThrottle(
         "max_pages_per_second",
-        Format("max_pages_per_second is %d; it is 0 (no limit) or "
+        Format("max_pages_per_second is %d; it must be 0 (no limit) or "
                "positive",
                throttle.max_pages_per_second));
   }
   const auto two_mib = static_cast<int64_t>(BytesPer(Level::k2M));
   if (throttle.chunk_bytes <= 0 || throttle.chunk_bytes % two_mib != 0) {
     return BadThrottle("chunk_bytes",
-                       Format("chunk_bytes is %d; it is a positive "
+                       Format("chunk_bytes is %d; it must be a positive "
                               "multiple of 2 MiB (%d)",
                               throttle.chunk_bytes, two_mib));
   }
   if (throttle.max_lock_hold <= absl::ZeroDuration()) {
     return BadThrottle("max_lock_hold",
-                       "max_lock_hold is not positive; 200us is the default");
+                       Format("max_lock_hold is %s; it must be positive; the "
+                              "default is 200us",
+                              absl::FormatDuration(throttle.max_lock_hold)));
   }
   if (throttle.min_pause < absl::ZeroDuration()) {
-    return BadThrottle("min_pause", "min_pause is negative");
+    return BadThrottle("min_pause",
+                       Format("min_pause is %s; it must not be negative",
+                              absl::FormatDuration(throttle.min_pause)));
   }
   if (throttle.max_flushes_per_second < 0) {
     return BadThrottle(
         "max_flushes_per_second",
-        Format("max_flushes_per_second is %d; it is 0 (no limit) or "
+        Format("max_flushes_per_second is %d; it must be 0 (no limit) or "
                "positive",
                throttle.max_flushes_per_second));
   }
@@ -53,7 +57,7 @@ absl::Status ValidateThrottle(const Throttle& throttle) {
         throttle.max_vcpu_stall_ratio <= 1)) {
     return BadThrottle(
         "max_vcpu_stall_ratio",
-        Format("max_vcpu_stall_ratio is %g; it is 0 (no limit) to 1",
+        Format("max_vcpu_stall_ratio is %g; it must be 0 (no limit) to 1",
                throttle.max_vcpu_stall_ratio));
   }
   return absl::OkStatus();

@@ -31,11 +31,12 @@ absl::Status EnableManualProtect(VmCore& vm, uint64_t bits, uint32_t flags) {
   constexpr uint64_t kBoth = kManualProtectEnable | kManualProtectInitiallySet;
   if (flags != 0 || (bits & ~kBoth) != 0 ||
       bits == kManualProtectInitiallySet) {
-    return MakeError(absl::StatusCode::kInvalidArgument,
-                     {Reason::kInvalidDirtyLogMode, "bits", EINVAL},
-                     Format("bits 0x%x with flags 0x%x: bits are 0, 1 "
-                            "or 3 and flags 0",
-                            bits, flags));
+    return MakeError(
+        absl::StatusCode::kInvalidArgument,
+        {Reason::kInvalidDirtyLogMode, "bits", EINVAL},
+        Format("bits is 0x%x and flags is 0x%x; bits must be 0, 1 or "
+               "3, and flags 0",
+               bits, flags));
   }
   MutexLock lock(vm.slots.slots_lock);
   vm.slots.SetDirtyLogInitiallySet(bits == kBoth ? InitiallySet::kYes

@@ -79,7 +79,7 @@ GuestCpu::Outcome GuestProcessor::AccessForLoader(Gpa gpa, int size_bytes,
     }
     if (result != GuestWordResult::kDone) {
       status_ = absl::FailedPreconditionError(
-          Format("gpa 0x%x holds nothing that a kernel could be loaded to",
+          Format("gpa 0x%x has no memory that a guest kernel can be loaded to",
                  gpa.value()));
       return Outcome::kError;
     }
@@ -91,7 +91,7 @@ GuestCpu::Outcome GuestProcessor::AccessForLoader(Gpa gpa, int size_bytes,
 bool GuestProcessor::AwaitRingRoom() {
   if (await_ring_room_ != nullptr && await_ring_room_()) return true;
   status_ =
-      absl::CancelledError("the dirty ring is full, and nobody makes room");
+      absl::CancelledError("the dirty ring is full, and the guest is to stop");
   return false;
 }
 

@@ -22,7 +22,7 @@ L1Processor::L1Processor(Vcpu& vcpu, Level tdp_level,
 bool L1Processor::AwaitRingRoom() {
   if (await_ring_room_ != nullptr && await_ring_room_()) return true;
   status_ =
-      absl::CancelledError("the dirty ring is full, and nobody makes room");
+      absl::CancelledError("the dirty ring is full, and the guest is to stop");
   return false;
 }
 

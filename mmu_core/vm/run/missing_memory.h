@@ -20,12 +20,12 @@ enum class MissingMemory : uint8_t {
 
 // FAILED_PRECONDITION GUEST_LOST.
 inline absl::Status GuestMemoryIsGone(uint64_t address) {
-  return MakeError(
-      absl::StatusCode::kFailedPrecondition, {Reason::kGuestLost, "", 0},
-      Format("the guest's memory behind its address 0x%x was taken "
-             "away; a guest with page tables of its own cannot go on, "
-             "create the VM again",
-             address));
+  return MakeError(absl::StatusCode::kFailedPrecondition,
+                   {Reason::kGuestLost, "", 0},
+                   Format("the guest's memory at its address 0x%x was removed; "
+                          "a guest with its own page tables cannot continue; "
+                          "create the VM again",
+                          address));
 }
 
 // The same for a guest that fails with `failure` after memory was taken away
@@ -33,10 +33,10 @@ inline absl::Status GuestMemoryIsGone(uint64_t address) {
 inline absl::Status GuestMemoryWasTaken(const absl::Status& failure) {
   return MakeError(
       absl::StatusCode::kFailedPrecondition, {Reason::kGuestLost, "", 0},
-      Format("memory of the guest was taken away, and it could not "
-             "make sense of what it found (%s); a guest with page "
-             "tables of its own cannot go on, create the VM again",
-             std::string(failure.message())));
+      Format(
+          "memory of the guest was removed, and the guest failed: %s; a guest "
+          "with its own page tables cannot continue; create the VM again",
+          std::string(failure.message())));
 }
 
 }  // namespace mmu

@@ -33,16 +33,17 @@ absl::Status WorkloadRunner::Check(int64_t vcpu_count,
                                    int64_t accesses_per_second) const {
   const auto vcpus = static_cast<int64_t>(vcpus_.size());
   if (vcpu_count < 1 || vcpu_count > vcpus) {
-    return MakeError(absl::StatusCode::kInvalidArgument,
-                     {Reason::kInvalidVcpuCount, "vcpu_count", 0},
-                     Format("a workload for %d vCPUs: this VM has %d; ask for "
-                            "1 to %d",
-                            vcpu_count, vcpus, vcpus));
+    return MakeError(
+        absl::StatusCode::kInvalidArgument,
+        {Reason::kInvalidVcpuCount, "vcpu_count", 0},
+        Format("vcpu_count is %d; it must be 1 to %d, the number of "
+               "the VM's vCPUs",
+               vcpu_count, vcpus));
   }
   if (accesses_per_second < 0) {
     return MakeError(absl::StatusCode::kInvalidArgument,
                      {Reason::kInvalidPattern, "accesses_per_second", 0},
-                     Format("accesses_per_second is %d; it is 0 (no "
+                     Format("accesses_per_second is %d; it must be 0 (no "
                             "limit) or positive",
                             accesses_per_second));
   }

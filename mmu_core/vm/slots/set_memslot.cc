@@ -50,12 +50,13 @@ absl::StatusOr<RegionRequest> PrepareMemslot(VmCore& vm,
     ABSL_EXCLUSIVE_LOCKS_REQUIRED(vm.slots.slots_lock) {
   if (config.slot > 0xffff || config.address_space < 0 ||
       config.address_space >= vm.slots.address_spaces()) {
-    return MakeError(absl::StatusCode::kInvalidArgument,
-                     {Reason::kInvalidSlot, "slot", EINVAL},
-                     Format("slot %d of address space %d: slots are 0 "
-                            "to %d, address spaces 0 to %d",
-                            config.slot, config.address_space,
-                            kUserMemslots - 1, vm.slots.address_spaces() - 1));
+    return MakeError(
+        absl::StatusCode::kInvalidArgument,
+        {Reason::kInvalidSlot, "slot", EINVAL},
+        Format("slot %d of address space %d is out of range; slots are "
+               "0 to %d, address spaces 0 to %d",
+               config.slot, config.address_space, kUserMemslots - 1,
+               vm.slots.address_spaces() - 1));
   }
   RegionRequest request = RequestFor(config);
   const Memslot* old_slot =

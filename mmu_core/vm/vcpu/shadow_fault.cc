@@ -127,9 +127,10 @@ class Handler {
       outcome_.status = MakeError(
           absl::StatusCode::kFailedPrecondition,
           {Reason::kHostReadOnly, "", EFAULT},
-          Format("the guest writes to 0x%x, which its table would have "
-                 "to note, but the host lets that be read only; make "
-                 "it writable and run the vCPU again",
+          Format("the guest writes to address 0x%x, so the walk must "
+                 "set the Dirty bit in its page table, but the host "
+                 "maps that table read-only; make it writable and run "
+                 "the vCPU again",
                  address_));
       return false;
     }
