@@ -44,7 +44,9 @@ absl::StatusOr<StopResult> StopLog(Vm& vm, RecoverOnStop recover,
 
 absl::Status ReadLog(Vm& vm, uint32_t slot, uint64_t epoch, uint64_t first_page,
                      absl::Span<uint64_t> words) {
-  if (epoch == 0) vm.TakeInNotedPages();
+  if (epoch == 0) {
+    if (absl::Status s = vm.TakeInNotedPages(); !s.ok()) return s;
+  }
   return vm.ReadDirtyLog(absl::nullopt, slot, epoch, first_page, words);
 }
 

@@ -41,6 +41,9 @@ class FakeMmu final : public Mmu {
     collect_status_ = std::move(status);
   }
 
+  // What MayBeInUse returns without a real MMU; by default true.
+  void set_in_use(std::function<bool()> in_use) { in_use_ = std::move(in_use); }
+
   MmuKind kind() const override {
     // A kind that is not in the list of kinds.
     return real_ != nullptr ? real_->kind() : static_cast<MmuKind>(kMmuKinds);
@@ -49,7 +52,8 @@ class FakeMmu final : public Mmu {
     return real_ == nullptr || real_->MayMap(slot);
   }
   bool MayBeInUse() const override {
-    return real_ == nullptr || real_->MayBeInUse();
+    if (real_ != nullptr) return real_->MayBeInUse();
+    return in_use_ == nullptr || in_use_();
   }
   bool AgesFast() const override {
     return real_ != nullptr && real_->AgesFast();
@@ -91,6 +95,7 @@ class FakeMmu final : public Mmu {
   MmuCalls& calls_;
   const std::unique_ptr<Mmu> real_;
   absl::Status collect_status_;
+  std::function<bool()> in_use_;
 };
 
 }  // namespace mmu::testing

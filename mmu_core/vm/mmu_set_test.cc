@@ -318,6 +318,21 @@ class ThirdMmuTest : public ::testing::Test {
   FakeMmu* fake_;
 };
 
+TEST_F(ThirdMmuTest, OneThatComesIntoUseMeanwhileIsNotAged) {
+  Read(*vm_, 0);
+  Read(*vm_, kPageSize);
+  ASSERT_TRUE(
+      vm_->Age(GfnRange::Of(Gfn(0), 64), AgeMode::kTestAndClear, nullptr).ok());
+  calls_.calls.clear();
+  int looks = 0;
+  fake_->set_in_use([&looks] { return ++looks > 1; });
+  const AgeResult aged =
+      vm_->Age(GfnRange::Of(Gfn(0), 512), AgeMode::kTest, nullptr).value();
+  EXPECT_EQ(aged.young_page_count, 0u);
+  EXPECT_EQ(aged.old_page_count, 512u) << "as the TDP MMU alone has them";
+  EXPECT_TRUE(calls_.calls.empty());
+}
+
 TEST_F(ThirdMmuTest, WhatItCannotTellEndsASealAndAStopThatRefusesLoss) {
   ASSERT_TRUE(StartLog(*vm_).ok());
   ASSERT_TRUE(SealLog(*vm_).ok());

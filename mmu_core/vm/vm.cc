@@ -204,9 +204,9 @@ absl::Status Vm::ReadDirtyLog(absl::optional<LogId> log_id, uint32_t slot,
   return mmu::ReadDirtyLog(*state_, log_id, slot, epoch, first_page, words);
 }
 
-void Vm::TakeInNotedPages() const {
-  if (!LogsDirtyPages()) return;
-  LookAtNotedPages(*state_, /*cost=*/nullptr);
+absl::Status Vm::TakeInNotedPages() const {
+  if (!LogsDirtyPages()) return absl::OkStatus();
+  return mmu::TakeInNotedPages(*state_, /*cost=*/nullptr);
 }
 
 absl::Status Vm::ReadInFlight(absl::optional<LogId> log_id, uint32_t slot,

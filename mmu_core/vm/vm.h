@@ -244,8 +244,9 @@ class Vm {
   absl::Status CheckDirtyLogEpoch(absl::optional<LogId> log_id, uint64_t epoch,
                                   LogPages pages) const;
   // Moves pages recorded in dirty rings and CPUs' logs into the open epoch.
-  // Makes vCPUs exit with PML. No effect without a log.
-  void TakeInNotedPages() const;
+  // Makes vCPUs exit with PML. No effect without a log. The error of an MMU
+  // that cannot tell which pages are dirty (Mmu::CollectDirty).
+  absl::Status TakeInNotedPages() const;
 
   // Clears the sealed pages among those of [first_page, first_page +
   // page_count) whose bit is set in `mask` (bit 0 is first_page):

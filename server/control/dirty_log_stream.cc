@@ -166,7 +166,11 @@ absl::StatusOr<DirtyLogPlan> PlanDirtyLog(const DirtyPagesRequest& request,
   plan.slots = *std::move(slots);
   // Called once for the stream: with page-modification logging all vCPUs exit
   // for it.
-  if (plan.epoch == 0) vm.vm().TakeInNotedPages();
+  if (plan.epoch == 0) {
+    if (absl::Status status = vm.vm().TakeInNotedPages(); !status.ok()) {
+      return AboutVm(std::move(status), vm.name());
+    }
+  }
   for (const SlotPlan& slot : plan.slots) {
     if (absl::Status status =
             CheckReadable(vm, plan.log_id, plan.epoch, slot.slot);

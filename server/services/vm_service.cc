@@ -66,6 +66,11 @@ absl::StatusOr<mmu::UndeliveredCounts> CheckDeletion(
       !status.ok()) {
     return status;
   }
+  // Pages that an MMU knows of and cannot tell would be lost unseen.
+  if (absl::Status status = vm.vm().TakeInNotedPages();
+      !status.ok() && !request.force()) {
+    return AboutVm(status, vm.name());
+  }
   const mmu::UndeliveredCounts lost = vm.vm().CountUndelivered();
   if (lost.none() || request.force()) return lost;
   return AboutVm(InFields(mmu::UndeliveredPages(lost, vm.name()),

@@ -1,8 +1,12 @@
 #include "mmu_core/vm/core/mmu_set.h"
 
 #include <algorithm>
+#include <array>
+#include <cstddef>
 #include <utility>
 
+#include "mmu_core/base/bits.h"
+#include "mmu_core/base/check.h"
 #include "mmu_core/mmu/shadow_page_lister.h"
 
 namespace mmu {
@@ -25,6 +29,12 @@ void ForEachFirstFirst(const Mmus& mmus, const Memslot& slot, Fn fn) {
 }
 
 }  // namespace
+
+void MmuSet::Add(std::unique_ptr<Mmu> mmu) {
+  MMU_CHECK(mmus_.size() < kMaxMmus);
+  MMU_CHECK(mmus_.empty() || mmus_.back()->kind() < mmu->kind());
+  mmus_.push_back(std::move(mmu));
+}
 
 void MmuSet::WrapForTest(
     const std::function<std::unique_ptr<Mmu>(std::unique_ptr<Mmu>)>& wrap) {
@@ -159,20 +169,27 @@ absl::Status MmuSet::CollectDirty(MmuCost* cost) {
 
 AgeResult MmuSet::Age(const MemslotSet& slots, int as_id, GfnRange range,
                       AgeMode mode, MmuCost* cost) const {
-  const auto is_asked = [](const auto& mmu) { return mmu->MayBeInUse(); };
-  AgeResult result;
-  result.young.resize((range.pages() + 63) / 64);
-  // If several MMUs may map one page, bitmaps combine their results.
-  const bool several = std::count_if(mmus_.begin(), mmus_.end(), is_asked) > 1;
-  if (several) result.mapped.resize(result.young.size());
-  for (const auto& mmu : mmus_) {
-    if (!is_asked(mmu)) continue;
-    const uint64_t young_before = result.young_page_count;
-    mmu->Age(slots, as_id, range, mode, result, cost);
-    result.was_fast |=
-        mmu->AgesFast() && result.young_page_count != young_before;
+  // Decided once: an MMU that comes into use while another one is aged has
+  // nothing that was young before.
+  std::array<bool, kMaxMmus> in_use{};
+  int asked = 0;
+  for (size_t i = 0; i < mmus_.size(); ++i) {
+    in_use[i] = mmus_[i]->MayBeInUse();
+    asked += in_use[i] ? 1 : 0;
   }
-  if (several) CountPages(result);
+  AgeResult result;
+  result.young.resize(WordsFor(range.pages()));
+  // Where several may map one page, bitmaps tell whether one of them did.
+  if (asked > 1) result.mapped.resize(result.young.size());
+  for (size_t i = 0; i < mmus_.size(); ++i) {
+    if (!in_use[i]) continue;
+    const Mmu& mmu = *mmus_[i];
+    const uint64_t young_before = result.young_page_count;
+    mmu.Age(slots, as_id, range, mode, result, cost);
+    result.was_fast |=
+        mmu.AgesFast() && result.young_page_count != young_before;
+  }
+  if (asked > 1) CountPages(result);
   return result;
 }
 

@@ -30,6 +30,7 @@
 #ifndef MMU_CORE_VM_CORE_MMU_SET_H_
 #define MMU_CORE_VM_CORE_MMU_SET_H_
 
+#include <cstddef>
 #include <cstdint>
 #include <functional>
 #include <memory>
@@ -51,9 +52,12 @@ class MmuSet {
   MmuSet(const MmuSet&) = delete;
   MmuSet& operator=(const MmuSet&) = delete;
 
+  static constexpr size_t kMaxMmus = 4;
+
   // Called while the VM is made. An MMU on which other MMUs' tables depend
-  // comes after those.
-  void Add(std::unique_ptr<Mmu> mmu) { mmus_.push_back(std::move(mmu)); }
+  // comes after those. REQUIRES: fewer than kMaxMmus so far; kinds ascend, as
+  // positions of a listing do.
+  void Add(std::unique_ptr<Mmu> mmu);
   // Replaces each MMU by the result of `wrap`. Called before the VM is used.
   void WrapForTest(
       const std::function<std::unique_ptr<Mmu>(std::unique_ptr<Mmu>)>& wrap);

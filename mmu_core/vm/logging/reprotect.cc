@@ -18,7 +18,7 @@ namespace {
 constexpr int kWindowsPerLook = 16;
 // Words that are handed to the MMUs together: enough that the hand-over costs
 // nothing, and few against the limit of a hold.
-constexpr int kWordsPerGroup = 8;
+constexpr size_t kWordsPerGroup = 8;
 
 // Logging began without write-protecting anything, so these pages may still be
 // inside writable huge pages: splits those if the policy says so, and
@@ -80,10 +80,13 @@ ClearResult Reprotect(VmCore& vm, const Memslot& slot,
   {
     MmuWriteLocked lock(vm.mmu_lock, LockOp::kClear, cost);
     ReprotectPace pace(lock);
+    // A word may need a flush under the lock where huge pages are still
+    // writable (ProtectHuge): then the hold is looked at before each.
+    const size_t group_size =
+        config.initially_set == InitiallySet::kYes ? 1 : kWordsPerGroup;
     std::array<PageMask, kWordsPerGroup> group;
-    for (size_t begin = 0; begin < taken.size(); begin += kWordsPerGroup) {
-      const size_t count =
-          std::min<size_t>(kWordsPerGroup, taken.size() - begin);
+    for (size_t begin = 0; begin < taken.size(); begin += group_size) {
+      const size_t count = std::min(group_size, taken.size() - begin);
       for (size_t i = 0; i < count; ++i) {
         const BitmapWord& word = taken[begin + i];
         group[i] = {slot.base_gfn + word.index * 64, word.bits};

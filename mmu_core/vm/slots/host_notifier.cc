@@ -125,6 +125,9 @@ bool ClearYoung(VmCore& vm, HvaRange range) {
 }
 
 void ZapGfnRange(VmCore& vm, int as_id, GfnRange range) {
+  // The slots stay as they are found (SLOT-23): none can come between the look
+  // and the zap, and be mapped.
+  vm.invalidations.Announce();
   std::vector<Concerned> concerned;
   {
     RcuReadGuard rcu;
@@ -132,17 +135,20 @@ void ZapGfnRange(VmCore& vm, int as_id, GfnRange range) {
       concerned.push_back({*slot, range.Intersect(slot->range())});
     }
   }
-  MmuWriteLocked lock(vm.mmu_lock, LockOp::kZap);
-  vm.invalidations.Begin();
-  vm.invalidations.AddRange(range);
-  for (const Concerned& one : concerned) {
-    vm.invalidations.AddRange(ToHostPages(one.slot, one.gfns));
+  {
+    MmuWriteLocked lock(vm.mmu_lock, LockOp::kZap);
+    vm.invalidations.Begin();
+    vm.invalidations.AddRange(range);
+    for (const Concerned& one : concerned) {
+      vm.invalidations.AddRange(ToHostPages(one.slot, one.gfns));
+    }
+    for (const Concerned& one : concerned) {
+      vm.mmus.ZapLeafs(lock, one.slot, one.gfns, FlushReason::kZap,
+                       MayYield::kYes, nullptr);
+    }
+    vm.invalidations.End();
   }
-  for (const Concerned& one : concerned) {
-    vm.mmus.ZapLeafs(lock, one.slot, one.gfns, FlushReason::kZap,
-                     MayYield::kYes, nullptr);
-  }
-  vm.invalidations.End();
+  vm.invalidations.Conclude();
 }
 
 }  // namespace mmu

@@ -53,9 +53,9 @@ void SetHostAccess(VmCore& vm, HvaRange range, HostAccess access);
 bool TestYoung(VmCore& vm, HvaRange range);
 bool ClearYoung(VmCore& vm, HvaRange range);
 
-// Unmaps guest frames as an invalidation of its own, in the valid roots of
-// address space `as_id` (TDP-38). Meanwhile their host pages are not mapped
-// anywhere.
+// Unmaps guest frames of address space `as_id` as an announced invalidation of
+// its own, in every root (TDP-38). Meanwhile their host pages are not mapped
+// anywhere. Not inside an RCU section, nor under slots_lock.
 void ZapGfnRange(VmCore& vm, int as_id, GfnRange range);
 
 }  // namespace mmu

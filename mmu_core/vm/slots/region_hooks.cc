@@ -26,6 +26,11 @@ void RegionHooks::BeforeSwap(RegionChange change, const Memslot* old_slot) {
 
 void RegionHooks::FlushShadowSlot(const Memslot& old_slot) {
   vm_.slots.slots_lock.AssertHeld();
+  // While the MMUs still know the slot. One that cannot tell does not keep it:
+  // a deletion that refuses loss was told before.
+  if (old_slot.dirty_log_enabled()) {
+    static_cast<void>(vm_.mmus.CollectDirty(cost_));
+  }
   if (vm_.config.slot_zap == VmConfig::SlotZap::kAll) {
     vm_.FastZapAll(cost_, LockOp::kMemslot);
   } else {
