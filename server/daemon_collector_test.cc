@@ -348,10 +348,10 @@ TEST_F(DaemonCollectorTest, PausedVcpusAreCounted) {
   EXPECT_EQ(Collect().at("mmud_vcpus_paused").metric[0].gauge.value, 1);
 }
 
-TEST_F(DaemonCollectorTest, VmsWithShadowPagesHaveALabelOfTheirOwn) {
+TEST_F(DaemonCollectorTest, AFaultIsCountedForTheMmuThatHandledIt) {
   mmu::VmConfig config;
   config.memslots.push_back(mmu::testing::Slot(0, 0, kMiB));
-  config.mmu = mmu::MmuMode::kNested;
+  config.mmu = mmu::MmuMode::kTdpShadow;
   const auto faults = [this](const std::string& mmu) {
     double sum = 0;
     const auto families = Collect();
@@ -366,9 +366,9 @@ TEST_F(DaemonCollectorTest, VmsWithShadowPagesHaveALabelOfTheirOwn) {
   };
   {
     const VmUse tdp = MakeVm("vms/a");
-    const VmUse nested = state_.vms.Create("vms/b", config).value();
+    const VmUse shadow = state_.vms.Create("vms/b", config).value();
     for (uint64_t i = 0; i < 3; ++i) mmu::testing::Write(tdp->vm(), i << 12);
-    for (uint64_t i = 0; i < 5; ++i) mmu::testing::Write(nested->vm(), i << 12);
+    for (uint64_t i = 0; i < 5; ++i) mmu::testing::Write(shadow->vm(), i << 12);
     EXPECT_EQ(faults("tdp"), 3);
     EXPECT_EQ(faults("shadow"), 5);
   }
