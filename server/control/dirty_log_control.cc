@@ -41,7 +41,8 @@ mmu::LogId NewLogId() {
 }
 
 // What is to be split before the slots log: the ranges of `slots`, or of all
-// that can be written if it is empty.
+// that can be written if it is empty. Empty if there are none of them (any
+// more).
 std::vector<mmu::GfnRange> RangesToLog(const ManagedVm& vm,
                                        const std::vector<uint32_t>& slots) {
   const absl::flat_hash_set<uint32_t> named(slots.begin(), slots.end());
@@ -60,6 +61,19 @@ std::vector<mmu::GfnRange> RangesToLog(const ManagedVm& vm,
 
 }  // namespace
 
+absl::StatusOr<std::shared_ptr<mmu::SplitJob>> MakeSplitAhead(
+    const std::vector<uint32_t>& slots, const mmu::Throttle& throttle,
+    ManagedVm& vm) {
+  mmu::SplitRequest ahead;
+  ahead.ranges = RangesToLog(vm, slots);
+  // To a split job, no ranges are all memory of the VM.
+  if (ahead.ranges.empty()) return nullptr;
+  ahead.throttle = throttle;
+  // A slot that is deleted meanwhile needs no split.
+  ahead.missing = mmu::MissingSlots::kSkip;
+  return vm.vm().MakeSplitJob(ahead);
+}
+
 absl::StatusOr<std::shared_ptr<DirtyLogStartJob>> DirtyLogStartJob::Create(
     DirtyLogStartRequest request, ManagedVm& vm) {
   mmu::DirtyLogStart& start = request.start;
@@ -72,13 +86,8 @@ absl::StatusOr<std::shared_ptr<DirtyLogStartJob>> DirtyLogStartJob::Create(
   // An owner that starts its running log once more has nothing to split.
   if (!log->has_value() && request.split_ahead.has_value() &&
       start.config.split == mmu::SplitPolicy::kEager) {
-    mmu::SplitRequest ahead;
-    ahead.ranges = RangesToLog(vm, start.config.slots);
-    ahead.throttle = *request.split_ahead;
-    // A slot that is deleted meanwhile needs no split.
-    ahead.missing = mmu::MissingSlots::kSkip;
     absl::StatusOr<std::shared_ptr<mmu::SplitJob>> job =
-        vm.vm().MakeSplitJob(ahead);
+        MakeSplitAhead(start.config.slots, *request.split_ahead, vm);
     if (!job.ok()) return job.status();
     split = *std::move(job);
   }

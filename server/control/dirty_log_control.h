@@ -7,6 +7,7 @@
 #include <memory>
 #include <string>
 #include <utility>
+#include <vector>
 
 #include "absl/base/thread_annotations.h"
 #include "absl/status/statusor.h"
@@ -39,6 +40,14 @@ struct StartedDirtyLog {
   HugePageSplits splits;
   mmu::MmuCost cost;
 };
+
+// A job that splits the huge pages of the memslots that are to log: of `slots`,
+// or of all that can be written if it is empty. Null if the VM has none of
+// them, since some may have been deleted after the start was checked; the start
+// then fails with MEMSLOT_NOT_FOUND. The errors of mmu::Vm::MakeSplitJob.
+absl::StatusOr<std::shared_ptr<mmu::SplitJob>> MakeSplitAhead(
+    const std::vector<uint32_t>& slots, const mmu::Throttle& throttle,
+    ManagedVm& vm);
 
 // The work of the operation that StartDirtyLog returns: it splits huge pages at
 // the caller's pace, so that switching on finds none left, and then switches

@@ -87,6 +87,21 @@ TEST_F(DirtyLogControlTest, TheSameStartAgainSplitsNothing) {
   EXPECT_TRUE((*again)->Run().ok());
 }
 
+// Slot 5 was deleted after the start was checked.
+TEST_F(DirtyLogControlTest, TheSplitAheadOfDeletedSlotsIsNotOneOfAllSlots) {
+  const auto all = MakeSplitAhead({}, {}, vm_);
+  ASSERT_TRUE(all.ok()) << all.status();
+  ASSERT_NE(*all, nullptr);
+  EXPECT_EQ((*all)->Progress().total_bytes, static_cast<int64_t>(kMiB));
+  const auto one_left = MakeSplitAhead({0, 5}, {}, vm_);
+  ASSERT_TRUE(one_left.ok()) << one_left.status();
+  ASSERT_NE(*one_left, nullptr);
+  EXPECT_EQ((*one_left)->Progress().total_bytes, static_cast<int64_t>(kMiB));
+  const auto none_left = MakeSplitAhead({5}, {}, vm_);
+  ASSERT_TRUE(none_left.ok()) << none_left.status();
+  EXPECT_EQ(*none_left, nullptr);
+}
+
 TEST_F(DirtyLogControlTest, ACancelledStartLeavesTheLogOff) {
   const auto job = DirtyLogStartJob::Create(Request(), vm_);
   ASSERT_TRUE(job.ok());
