@@ -309,7 +309,7 @@ TEST(VmErrorsTest, PagesOfALoggedSlotAreNotRecovered) {
   ASSERT_TRUE(StartLog(*vm, config, nullptr).ok());
   ExpectError(vm->RecoverHugePages({}, nullptr).status(),
               absl::StatusCode::kFailedPrecondition, Reason::kDirtyLogActive,
-              "ranges", 0);
+              "ranges", EBUSY);
   EXPECT_EQ(vm->Stats().pages_2m, 0u);
   EXPECT_TRUE(vm->RecoverHugePages({GfnRange::Of(Gfn(0), 1024)}, nullptr).ok());
 }

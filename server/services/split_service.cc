@@ -1,7 +1,6 @@
 #include "server/services/split_service.h"
 
 #include <cstdint>
-#include <map>
 #include <memory>
 #include <string>
 #include <utility>
@@ -98,6 +97,38 @@ OperationSpec SplitSpec(std::shared_ptr<SplitTurn> turn,
   return spec;
 }
 
+// The memslot that an error of mmu_core about a recovery names, "" if it names
+// none, and the error without that fact: the API's errors name resources
+// instead.
+struct RecoverError {
+  absl::Status status;
+  std::string memslot;
+};
+RecoverError ToRecoverError(const absl::Status& status, const ManagedVm& vm) {
+  mmu::ErrorDetail detail = mmu::DetailOf(status);
+  const auto slot = detail.metadata.find("slot");
+  uint32_t id = 0;
+  if (slot == detail.metadata.end() || !absl::SimpleAtoi(slot->second, &id)) {
+    return {status, ""};
+  }
+  detail.metadata.erase(slot);
+  return {mmu::MakeError(status.code(), detail, std::string(status.message())),
+          MakeMemslotName(vm.name(), id)};
+}
+
+// Whether huge pages can be recovered in `ranges` as it is now. The error is
+// about the memslot that mmu_core names, and not about the call's ranges.
+absl::Status CheckRecover(const ManagedVm& vm,
+                          const std::vector<mmu::GfnRange>& ranges) {
+  const RecoverError error =
+      ToRecoverError(vm.vm().CheckRecoverHugePages(ranges), vm);
+  if (error.memslot.empty()) return error.status;
+  return WithResource(
+      ApiError(error.status.code(), mmu::DetailOf(error.status).reason,
+               error.status.message()),
+      "mmud.v1.Memslot", error.memslot);
+}
+
 OperationSpec RecoverSpec(std::shared_ptr<SplitTurn> turn,
                           std::shared_ptr<mmu::RecoverJob> job) {
   OperationSpec spec;
@@ -106,7 +137,9 @@ OperationSpec RecoverSpec(std::shared_ptr<SplitTurn> turn,
   auto times = std::make_shared<OperationTimes>();
   spec.run = [turn, job, times]() -> absl::StatusOr<PackedMessage> {
     const auto end = absl::MakeCleanup([&times] { times->End(); });
-    if (absl::Status status = job->Run(); !status.ok()) return status;
+    if (absl::Status status = job->Run(); !status.ok()) {
+      return ToRecoverError(status, turn->vm()).status;
+    }
     const mmu::RecoverJob::Progress progress = job->progress();
     if (progress.cancelled) return CancelledOperation();
     return Pack(ToResponse(progress));
@@ -137,22 +170,6 @@ absl::Status ChangeThrottle(const v1::UpdateSplitRequest& request,
     if (changed.ok()) *current = *changed;
     return changed.status();
   });
-}
-
-// Whether huge pages can be recovered in `ranges` as it is now. The error is
-// about the memslot that mmu_core names.
-absl::Status CheckRecover(const ManagedVm& vm,
-                          const std::vector<mmu::GfnRange>& ranges) {
-  absl::Status status = vm.vm().CheckRecoverHugePages(ranges);
-  const std::map<std::string, std::string> facts =
-      mmu::DetailOf(status).metadata;
-  const auto slot = facts.find("slot");
-  uint32_t id = 0;
-  if (slot == facts.end() || !absl::SimpleAtoi(slot->second, &id)) {
-    return status;
-  }
-  return WithResource(InFields(std::move(status), {{"ranges", ""}}),
-                      "mmud.v1.Memslot", MakeMemslotName(vm.name(), id));
 }
 
 }  // namespace

@@ -1,5 +1,6 @@
 #include "mmu_core/vm/jobs/recover_huge_pages.h"
 
+#include <cerrno>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
@@ -38,7 +39,7 @@ absl::StatusOr<SlotRanges> RangesToRecover(
       return MakeError(absl::StatusCode::kFailedPrecondition,
                        {Reason::kDirtyLogActive,
                         "ranges",
-                        0,
+                        EBUSY,
                         {{"slot", absl::StrCat(slot->id)}}},
                        absl::StrCat("slot ", slot->id,
                                     " logs dirty pages, which needs small "
