@@ -43,7 +43,7 @@ void LookAtNotedPages(VmCore& vm, MmuCost* cost) {
 absl::StatusOr<std::unique_ptr<Vm>> Vm::Create(const VmConfig& config,
                                                NxParameters& nx_parameters) {
   const auto make = [&]() -> absl::StatusOr<std::unique_ptr<Vm>> {
-    if (absl::Status s = CheckConfig(config); !s.ok()) return s;
+    if (absl::Status s = mmu::CheckConfig(config); !s.ok()) return s;
     std::unique_ptr<Vm> vm(new Vm(std::make_unique<VmState>(
         config, TablePool::Process(), nx_parameters)));
     if (absl::Status s = vm->state_->nx_recovery.status(); !s.ok()) return s;
@@ -57,6 +57,10 @@ absl::StatusOr<std::unique_ptr<Vm>> Vm::Create(const VmConfig& config,
     return vm;
   };
   return WithMemory("vcpu_count", "make a VM", make);
+}
+
+absl::Status Vm::CheckConfig(const VmConfig& config) {
+  return mmu::CheckConfig(config);
 }
 
 Vm::Vm(std::unique_ptr<VmState> state) : state_(std::move(state)) {}

@@ -63,6 +63,11 @@ class Vm {
       const VmConfig& config,
       NxParameters& nx_parameters = NxParameters::Process());
 
+  // Whether Create would accept `config`, its memslots aside, with its errors.
+  // Reads nothing else, so that a caller can refuse a wrong configuration
+  // before it looks for a place for the VM.
+  static absl::Status CheckConfig(const VmConfig& config);
+
   // Stops the workload and frees everything. No other call may be running.
   ~Vm();
   Vm(const Vm&) = delete;

@@ -95,6 +95,11 @@ VmRegistry::~VmRegistry() {
 absl::StatusOr<VmUse> VmRegistry::Create(const std::string& name,
                                          const mmu::VmConfig& config,
                                          Labels labels) {
+  // Before the limits: a request that can never succeed does not count as
+  // refused by one.
+  if (absl::Status status = mmu::Vm::CheckConfig(config); !status.ok()) {
+    return InField(status, "vm.");
+  }
   const int64_t bytes = ContentBytes(config.memslots);
   ManagedVm::MetricsLabel label = ManagedVm::MetricsLabel::kOther;
   {

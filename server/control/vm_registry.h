@@ -88,8 +88,9 @@ class VmRegistry {
 
   const Limits& limits() const { return limits_; }
 
-  // ALREADY_EXISTS VM_EXISTS, RESOURCE_EXHAUSTED LIMIT_EXCEEDED, and the
-  // errors of mmu::Vm::Create. `name` is a valid VM name.
+  // The errors of mmu::Vm::CheckConfig, which come first, ALREADY_EXISTS
+  // VM_EXISTS, RESOURCE_EXHAUSTED LIMIT_EXCEEDED, and the other errors of
+  // mmu::Vm::Create. `name` is a valid VM name.
   absl::StatusOr<VmUse> Create(const std::string& name,
                                const mmu::VmConfig& config, Labels labels = {});
 

@@ -526,6 +526,19 @@ TEST(VmRegistry, MetricsLabelsAreHandedOutAgain) {
             ManagedVm::MetricsLabel::kOwn);
 }
 
+TEST(VmRegistryLimitsTest, AWrongConfigurationIsNotRefusedByALimit) {
+  VmRegistry vms({.max_vms = 1, .max_guest_memory_bytes = kMiB});
+  ASSERT_TRUE(vms.Create("vms/a", Config()).ok());
+  mmu::VmConfig wrong = Config();
+  wrong.vcpu_count = 0;
+  for (const char* name : {"vms/a", "vms/b"}) {
+    const absl::Status status = vms.Create(name, wrong).status();
+    EXPECT_EQ(Reason(status), mmu::Reason::kInvalidVcpuCount);
+    EXPECT_EQ(mmu::DetailOf(status).field, "vm.vcpu_count");
+  }
+  for (const BudgetUse& use : vms.Uses()) EXPECT_EQ(use.refused, 0) << use.name;
+}
+
 TEST(VmRegistryLimitsTest, WhatIsUsedOfEachIsTold) {
   VmRegistry vms({.max_vms = 2, .max_guest_memory_bytes = 3 << 20});
   ASSERT_TRUE(vms.Create("vms/a", Config(2 << 20)).ok());
