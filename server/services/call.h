@@ -54,6 +54,26 @@ std::string Fingerprint(absl::string_view method, const Request& request) {
 // that end or acknowledge work are not.
 enum class WhileDraining : uint8_t { kRefuse, kAllow };
 
+// The answer of `compute`, which takes `turn` or nothing. DRAINING and the
+// errors of CheckCaller, before it is called.
+template <typename Response, typename Compute>
+absl::StatusOr<Response> ComputeIfAllowed(const DaemonState& state,
+                                          const CallContext& context,
+                                          WhileDraining draining,
+                                          const Compute& compute,
+                                          RequestIdCache::SharedTurn turn) {
+  if (draining == WhileDraining::kRefuse && state.drain.is_draining()) {
+    return DrainingError();
+  }
+  if (absl::Status status = CheckCaller(context); !status.ok()) return status;
+  if constexpr (std::is_invocable_v<const Compute&,
+                                    RequestIdCache::SharedTurn>) {
+    return compute(std::move(turn));
+  } else {
+    return compute();
+  }
+}
+
 // Runs `compute`, which returns absl::StatusOr<Response>, at most once per
 // request_id. `compute` may take a RequestIdCache::SharedTurn for work that
 // goes on after its caller's deadline: at its end that work gives the turn the
@@ -65,26 +85,14 @@ grpc::Status Mutate(DaemonState& state, const CallContext& context,
                     const Request& request, Response* response,
                     const Compute& compute) {
   state.call_log.NoteRequest(context.id(), request);
-  using RequestTurn = RequestIdCache::SharedTurn;
   const absl::StatusOr<std::string> answer = state.request_ids.RunWithTurn(
       request.request_id(),
       request.request_id().empty() ? std::string()
                                    : Fingerprint(method, request),
       [&context] { return CheckCaller(context); },
-      [&](RequestTurn turn) -> absl::StatusOr<std::string> {
-        if (draining == WhileDraining::kRefuse && state.drain.is_draining()) {
-          return DrainingError();
-        }
-        if (absl::Status status = CheckCaller(context); !status.ok()) {
-          return status;
-        }
-        absl::StatusOr<Response> computed = [&] {
-          if constexpr (std::is_invocable_v<const Compute&, RequestTurn>) {
-            return compute(std::move(turn));
-          } else {
-            return compute();
-          }
-        }();
+      [&](RequestIdCache::SharedTurn turn) -> absl::StatusOr<std::string> {
+        absl::StatusOr<Response> computed = ComputeIfAllowed<Response>(
+            state, context, draining, compute, std::move(turn));
         if (!computed.ok()) return computed.status();
         if (request.request_id().empty()) {
           *response = *std::move(computed);

@@ -157,11 +157,23 @@ v1::SetMemslotResponse ToResponse(const ManagedVm& vm, uint32_t slot,
   return response;
 }
 
-v1::DeleteMemslotResponse ToResponse(const mmu::UndeliveredCounts& discarded,
-                                     const mmu::MmuCost& cost) {
+// Deletes `slot`, which `request` names. The errors of mmu::Vm::DeleteMemslot.
+absl::StatusOr<v1::DeleteMemslotResponse> DeleteSlot(
+    const v1::DeleteMemslotRequest& request, uint32_t slot, ManagedVm& vm) {
+  const mmu::MonotonicTime start = mmu::MonotonicTime::Now();
+  const absl::StatusOr<mmu::UndeliveredCounts> lost = vm.vm().DeleteMemslot(
+      slot, request.discard_undelivered() ? mmu::Undelivered::kDiscard
+                                          : mmu::Undelivered::kRefuse);
+  if (!lost.ok()) {
+    return WithResource(
+        InFields(lost.status(), {{"undelivered", "discard_undelivered"}}),
+        "mmud.v1.Memslot", request.name());
+  }
+  mmu::MmuCost cost;
+  cost.wall = mmu::MonotonicTime::Now() - start;
   v1::DeleteMemslotResponse response;
   *response.mutable_cost() = ToProto(cost);
-  *response.mutable_discarded() = ToProto(discarded);
+  *response.mutable_discarded() = ToProto(*lost);
   return response;
 }
 
@@ -501,19 +513,11 @@ absl::StatusOr<v1::DeleteMemslotResponse> VmServiceImpl::Delete(
     return status;
   }
   if (absl::Status status = CheckNoSplit(**vm); !status.ok()) return status;
-  mmu::MmuCost cost;
-  const mmu::MonotonicTime start = mmu::MonotonicTime::Now();
-  const absl::StatusOr<mmu::UndeliveredCounts> lost = (*vm)->vm().DeleteMemslot(
-      name->slot, request.discard_undelivered() ? mmu::Undelivered::kDiscard
-                                                : mmu::Undelivered::kRefuse);
-  if (!lost.ok()) {
-    return WithResource(
-        InFields(lost.status(), {{"undelivered", "discard_undelivered"}}),
-        "mmud.v1.Memslot", request.name());
-  }
-  cost.wall = mmu::MonotonicTime::Now() - start;
+  absl::StatusOr<v1::DeleteMemslotResponse> response =
+      DeleteSlot(request, name->slot, **vm);
+  if (!response.ok()) return response.status();
   state_.vms.ReleaseMemory(**vm, ContentBytes({slot->config}));
-  return ToResponse(*lost, cost);
+  return response;
 }
 
 }  // namespace mmud

@@ -38,6 +38,12 @@ absl::Status NotRunning(const std::string& name) {
       "mmud.lab.v1.Workload", name);
 }
 
+// The number of vCPUs that a workload asks for: all, if it names none.
+int VcpuCountOf(const lab::v1::Workload& asked, const ManagedVm& vm) {
+  return asked.vcpu_count() == 0 ? vm.vm().config().vcpu_count
+                                 : asked.vcpu_count();
+}
+
 // Checks the settings of a workload that do not depend on its program, and sets
 // them in `options`. `vcpu_count`: the number of the workload's vCPUs.
 // INVALID_VCPU_COUNT, INVALID_PATTERN.
@@ -103,8 +109,7 @@ absl::StatusOr<lab::v1::StartWorkloadResponse> WorkloadServiceImpl::Start(
                         "workload is required");
   }
   const lab::v1::Workload& asked = request.workload();
-  const int count = asked.vcpu_count() == 0 ? (*vm)->vm().config().vcpu_count
-                                            : asked.vcpu_count();
+  const int count = VcpuCountOf(asked, **vm);
   mmu::WorkloadOptions options;
   if (absl::Status status = ApplyLimits(asked, count, **vm, &options);
       !status.ok()) {
