@@ -234,6 +234,13 @@ void FillGuestPaging(const mmu::GuestPagingConfig& paging,
 
 }  // namespace
 
+absl::StatusOr<uint64_t> ToShadowPageLimit(int32_t limit,
+                                           absl::string_view field,
+                                           mmu::Reason reason) {
+  if (limit >= 0) return static_cast<uint64_t>(limit);
+  return WrongValue(reason, field, limit, "a number of pages, not below 0");
+}
+
 absl::Status ApplyMmu(const v1::Vm& vm, absl::string_view field,
                       mmu::VmConfig* config) {
   absl::Status status =
@@ -244,13 +251,11 @@ absl::Status ApplyMmu(const v1::Vm& vm, absl::string_view field,
                               absl::StrCat(field, ".guest_paging"), config);
     if (!status.ok()) return status;
   }
-  if (vm.shadow_page_limit() < 0) {
-    return BadOption(
-        absl::StrCat(field, ".shadow_page_limit"),
-        absl::StrCat("shadow_page_limit is ", vm.shadow_page_limit(),
-                     "; it must be 0 or at least 64"));
-  }
-  config->shadow_page_limit = static_cast<uint64_t>(vm.shadow_page_limit());
+  const absl::StatusOr<uint64_t> limit = ToShadowPageLimit(
+      vm.shadow_page_limit(), absl::StrCat(field, ".shadow_page_limit"),
+      mmu::Reason::kInvalidMmuOption);
+  if (!limit.ok()) return limit.status();
+  config->shadow_page_limit = *limit;
   return absl::OkStatus();
 }
 

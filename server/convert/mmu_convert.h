@@ -4,14 +4,23 @@
 #ifndef SERVER_CONVERT_MMU_CONVERT_H_
 #define SERVER_CONVERT_MMU_CONVERT_H_
 
+#include <cstdint>
 #include <string>
 
 #include "absl/status/status.h"
+#include "absl/status/statusor.h"
 #include "absl/strings/string_view.h"
+#include "mmu_core/base/reason.h"
 #include "mmu_core/vm/core/vm_config.h"
 #include "mmud/v1/vm_service.pb.h"
 
 namespace mmud {
+
+// The limit on shadow pages that a request names in `field`; `reason` if it is
+// negative. How small it may be otherwise is left to mmu_core.
+absl::StatusOr<uint64_t> ToShadowPageLimit(int32_t limit,
+                                           absl::string_view field,
+                                           mmu::Reason reason);
 
 // Sets what `vm.mmu`, `vm.guest_paging` and `vm.shadow_page_limit` say; `field`
 // is the path of `vm` in the request. Which of them go together is left to

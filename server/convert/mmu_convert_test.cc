@@ -1,5 +1,6 @@
 #include "server/convert/mmu_convert.h"
 
+#include <cstdint>
 #include <string>
 #include <vector>
 
@@ -107,6 +108,19 @@ TEST(MmuConvertTest, ErrorsNameTheFieldOfTheMmuThatWasChosen) {
             "INVALID_ENUM_VALUE vm.guest_paging.large_pages");
   EXPECT_EQ(WhyNot("tdp_shadow {} shadow_page_limit: -1"),
             "INVALID_MMU_OPTION vm.shadow_page_limit");
+}
+
+// 63 is too small, but that is mmu_core's rule.
+TEST(MmuConvertTest, ALimitOnShadowPagesIsNotNegative) {
+  for (const int32_t limit : {0, 63, 1000}) {
+    EXPECT_EQ(
+        ToShadowPageLimit(limit, "limit", mmu::Reason::kInvalidRange).value(),
+        static_cast<uint64_t>(limit));
+  }
+  const absl::Status status =
+      ToShadowPageLimit(-1, "limit", mmu::Reason::kInvalidRange).status();
+  EXPECT_EQ(mmu::DetailOf(status).reason, mmu::Reason::kInvalidRange);
+  EXPECT_EQ(mmu::DetailOf(status).field, "limit");
 }
 
 TEST(MmuConvertTest, GuestPagingIsForThoseWhoseTablesAreLookedAt) {

@@ -12,6 +12,7 @@
 #include "mmu_core/base/reason.h"
 #include "server/base/errors.h"
 #include "server/base/labels.h"
+#include "server/convert/mmu_convert.h"
 
 namespace mmud {
 namespace {
@@ -39,12 +40,11 @@ absl::StatusOr<VmUpdate> ToUpdate(const v1::UpdateVmRequest& request) {
       }
       update.labels = std::move(labels);
     } else if (path == "shadow_page_limit") {
-      const int32_t limit = request.vm().shadow_page_limit();
-      if (limit < 0) {
-        return WrongValue(mmu::Reason::kInvalidRange, "vm.shadow_page_limit",
-                          limit, "at least 64");
-      }
-      update.shadow_page_limit = static_cast<uint64_t>(limit);
+      const absl::StatusOr<uint64_t> limit =
+          ToShadowPageLimit(request.vm().shadow_page_limit(),
+                            "vm.shadow_page_limit", mmu::Reason::kInvalidRange);
+      if (!limit.ok()) return limit.status();
+      update.shadow_page_limit = *limit;
     } else {
       return BadMask(absl::StrCat("has ", Quote(path)));
     }
