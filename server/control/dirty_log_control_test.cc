@@ -72,6 +72,7 @@ TEST_F(DirtyLogControlTest, TheSameStartAgainIsToldOfItsLog) {
 // made since.
 TEST_F(DirtyLogControlTest, TheSameStartAgainSplitsNothing) {
   DirtyLogStartRequest request = Request();
+  request.start.config.split = mmu::SplitPolicy::kEager;
   request.split_ahead.emplace().max_pages_per_second = 1'000'000;
   const auto first = DirtyLogStartJob::Create(request, vm_);
   ASSERT_TRUE(first.ok()) << first.status();
