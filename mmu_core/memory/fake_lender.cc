@@ -54,6 +54,11 @@ void FakeLender::Set(uint64_t first, uint64_t end, FrameState state) {
   for (uint64_t page = first; page < end; ++page) SetLocked(page, state);
 }
 
+void FakeLender::SwapOut(uint64_t page) {
+  MutexLock lock(mu_);
+  states_[page] = FrameState::kMissing;
+}
+
 void FakeLender::GiveOnDemand(FrameState state) {
   MutexLock lock(mu_);
   on_demand_ = state;

@@ -34,6 +34,9 @@ class FakeLender final : public FrameLender {
   // kMissing loses its contents. Only a caller that invalidates the pages
   // meanwhile may take rights away.
   void Set(uint64_t first, uint64_t end, FrameState state);
+  // Takes the page's frame away as the host does that swaps it out: the page is
+  // kMissing, and its next frame has the same contents. For callers of Set.
+  void SwapOut(uint64_t page);
   // Sets the state that a page gets when it is asked for: kReadWrite at first.
   // With kMissing, MakePresent reports the page as present, but it goes again
   // at once.

@@ -1,6 +1,8 @@
 #include "mmu_core/memory/missing_frame.h"
 
+#include <algorithm>
 #include <cerrno>
+#include <cstddef>
 #include <string>
 #include <utility>
 
@@ -16,9 +18,15 @@
 
 namespace mmu {
 
+bool MissingFrame::HasAsked(Gfn gfn) const {
+  const auto end = asked_.begin() + static_cast<ptrdiff_t>(asked_count_);
+  return std::find(asked_.begin(), end, gfn) != end;
+}
+
 bool MissingFrame::Note(const Memslot& slot, Gfn gfn, AccessKind kind) {
   MMU_DCHECK(!noted());
-  if (!slot.backing->is_borrowed() || (asked_ && gfn_ == gfn)) return false;
+  if (!slot.backing->is_borrowed()) return false;
+  if (asked_count_ == kMaxAsked || HasAsked(gfn)) return false;
   backing_ = slot.backing;
   hva_ = slot.HvaOf(gfn);
   gfn_ = gfn;
@@ -29,7 +37,7 @@ bool MissingFrame::Note(const Memslot& slot, Gfn gfn, AccessKind kind) {
 absl::Status MissingFrame::Ask() {
   MMU_DCHECK(noted() && !InRcuReadSection());
   const std::shared_ptr<const Backing> backing = std::move(backing_);
-  asked_ = true;
+  asked_[asked_count_++] = gfn_;
   AtHook(HookPoint::kMissingToAsk);
   const absl::StatusOr<FrameAnswer> answer = backing->AskForFrame(hva_, kind_);
   if (!answer.ok()) {

@@ -9,13 +9,17 @@
 //      and the frame may go again
 //   3. RCU read section: all of 1 anew
 //
-// Each frame is asked for only once, so that a lender whose frames do not stay
-// cannot hold up the caller. If a frame is still missing in 3, the guest's next
-// try deals with it.
+// A fault may need several frames: those of a guest's page tables and that of
+// the page. Each is asked for only once, and at most kMaxAsked are asked for.
+// So a lender whose frames do not stay cannot hold up the caller, even if each
+// frame that comes drives out another one. If a frame is still missing in 3,
+// the guest's next try deals with it.
 
 #ifndef MMU_CORE_MEMORY_MISSING_FRAME_H_
 #define MMU_CORE_MEMORY_MISSING_FRAME_H_
 
+#include <array>
+#include <cstddef>
 #include <memory>
 
 #include "absl/status/status.h"
@@ -29,14 +33,17 @@ namespace mmu {
 // Externally synchronised: belongs to one fault, or to one read.
 class MissingFrame {
  public:
+  // The tables of a guest's five levels, and the page.
+  static constexpr size_t kMaxAsked = 6;
+
   MissingFrame() = default;
   MissingFrame(const MissingFrame&) = delete;
   MissingFrame& operator=(const MissingFrame&) = delete;
 
   // Returns whether `gfn` of `slot` should be asked for: the memory is
-  // borrowed, and this object has not asked for that page yet. If so, notes the
-  // page and its memory, and Ask must follow. REQUIRES: slot.backing;
-  // slot.Contains(gfn).
+  // borrowed, and this object has asked neither for that page nor for kMaxAsked
+  // others. If so, notes the page and its memory, and Ask must follow.
+  // REQUIRES: slot.backing; slot.Contains(gfn).
   bool Note(const Memslot& slot, Gfn gfn, AccessKind kind);
   bool noted() const { return backing_ != nullptr; }
 
@@ -49,11 +56,14 @@ class MissingFrame {
   bool not_yet() const { return not_yet_; }
 
  private:
+  bool HasAsked(Gfn gfn) const;
+
   std::shared_ptr<const Backing> backing_;  // the memory of the noted page
   Hva hva_;
   Gfn gfn_;
   AccessKind kind_ = AccessKind::kRead;
-  bool asked_ = false;  // for gfn_
+  std::array<Gfn, kMaxAsked> asked_;
+  size_t asked_count_ = 0;
   bool not_yet_ = false;
 };
 

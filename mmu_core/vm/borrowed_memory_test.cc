@@ -415,6 +415,32 @@ TEST_F(BorrowedTablesTest, ATableThatCannotBeHadIsNoFaultOfTheGuest) {
   EXPECT_EQ(WriteVirtual(8), GuestCpu::Outcome::kDone);
 }
 
+// RACE-48: a table and the page drive each other out. One fault asks for each
+// once, and the vCPU's loop goes on.
+// Covers: TST-50
+TEST_F(BorrowedTablesTest, Race48FramesThatDriveEachOtherOutEndTheFault) {
+  constexpr uint64_t kTable = kData - 1;
+  lender_->Set(kRoot, kTable, FrameState::kReadWrite);
+  int asked = 0;
+  lender_->OnAsk([&] {
+    if (++asked == 5) return lender_->OnAsk(nullptr);
+    const uint64_t other =
+        lender_->asked().back().first == kTable ? kData : kTable;
+    InvalidateRangeStart(vm_->state(), Hvas(other, other + 1), MayYield::kYes);
+    lender_->SwapOut(other);
+    InvalidateRangeEnd(vm_->state(), Hvas(other, other + 1));
+  });
+  const VcpuStatsSnapshot before = vm_->VcpuStats()[0];
+  EXPECT_EQ(WriteVirtual(8), GuestCpu::Outcome::kDone);
+  const VcpuStatsSnapshot since = vm_->VcpuStats()[0].Since(before);
+  EXPECT_THAT(
+      lender_->asked(),
+      ElementsAre(Pair(kTable, kRead), Pair(kData, kWrite), Pair(kTable, kRead),
+                  Pair(kData, kWrite), Pair(kTable, kRead)));
+  EXPECT_EQ(since.pf_taken, 3u);
+  EXPECT_EQ(since.pf_retried, 2u);
+}
+
 // A frame for which nobody has asked is not asked for to map it ahead.
 TEST_F(BorrowedTablesTest, WhatIsMissingIsNotPrefetched) {
   SetEntry(kData - 1, 1, kData + 1);

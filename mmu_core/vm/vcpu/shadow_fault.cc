@@ -82,7 +82,8 @@ class Handler {
   }
 
   // Asks for the missing frame of a guest's page table. Returns false if it
-  // cannot be asked for, or if no frame came.
+  // cannot be asked for, if this fault has asked for it already, or if no frame
+  // came.
   bool AskForTable(Gfn table) {
     {
       RcuReadGuard rcu;
