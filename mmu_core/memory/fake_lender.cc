@@ -79,6 +79,11 @@ void FakeLender::OnAsk(std::function<void()> fn) {
   on_ask_ = std::move(fn);
 }
 
+void FakeLender::OnAnswer(std::function<void()> fn) {
+  MutexLock lock(mu_);
+  on_answer_ = std::move(fn);
+}
+
 std::vector<FakeLender::Asked> FakeLender::asked() const {
   MutexLock lock(mu_);
   return asked_;
@@ -129,12 +134,19 @@ absl::StatusOr<FrameAnswer> FakeLender::MakePresent(uint64_t page,
     on_ask = on_ask_;
   }
   if (on_ask) on_ask();
-  MutexLock lock(mu_);
-  if (!failure_.empty()) return absl::UnavailableError(failure_);
-  if (answer_ == FrameAnswer::kReady && states_[page] < on_demand_) {
-    SetLocked(page, on_demand_);
+  FrameAnswer answer;
+  std::function<void()> on_answer;
+  {
+    MutexLock lock(mu_);
+    if (!failure_.empty()) return absl::UnavailableError(failure_);
+    if (answer_ == FrameAnswer::kReady && states_[page] < on_demand_) {
+      SetLocked(page, on_demand_);
+    }
+    answer = answer_;
+    on_answer = on_answer_;
   }
-  return answer_;
+  if (on_answer) on_answer();
+  return answer;
 }
 
 }  // namespace mmu::testing

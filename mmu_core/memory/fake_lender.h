@@ -47,6 +47,9 @@ class FakeLender final : public FrameLender {
   void Fail(const std::string& why);
   // Sets a function that MakePresent runs before it answers, with no lock held.
   void OnAsk(std::function<void()> fn);
+  // Sets a function that MakePresent runs before it returns, when the page has
+  // its new state, with no lock held.
+  void OnAnswer(std::function<void()> fn);
 
   // The pages that MakePresent was called for, in order.
   using Asked = std::pair<uint64_t, AccessKind>;
@@ -69,6 +72,7 @@ class FakeLender final : public FrameLender {
   FrameAnswer answer_ ABSL_GUARDED_BY(mu_) = FrameAnswer::kReady;
   std::string failure_ ABSL_GUARDED_BY(mu_);
   std::function<void()> on_ask_ ABSL_GUARDED_BY(mu_);
+  std::function<void()> on_answer_ ABSL_GUARDED_BY(mu_);
   std::vector<Asked> asked_ ABSL_GUARDED_BY(mu_);
 };
 

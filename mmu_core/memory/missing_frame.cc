@@ -14,6 +14,7 @@
 #include "mmu_core/base/hooks.h"
 #include "mmu_core/base/reason.h"
 #include "mmu_core/memory/frame_lender.h"
+#include "mmu_core/memory/invalidate_sequence.h"
 #include "mmu_core/sync/rcu.h"
 
 namespace mmu {
@@ -23,7 +24,8 @@ bool MissingFrame::HasAsked(Gfn gfn) const {
   return std::find(asked_.begin(), end, gfn) != end;
 }
 
-bool MissingFrame::Note(const Memslot& slot, Gfn gfn, AccessKind kind) {
+bool MissingFrame::Note(const Memslot& slot, Gfn gfn, AccessKind kind,
+                        uint64_t sequence) {
   MMU_DCHECK(!noted());
   if (!slot.backing->is_borrowed()) return false;
   if (asked_count_ == kMaxAsked || HasAsked(gfn)) return false;
@@ -31,7 +33,20 @@ bool MissingFrame::Note(const Memslot& slot, Gfn gfn, AccessKind kind) {
   hva_ = slot.HvaOf(gfn);
   gfn_ = gfn;
   kind_ = kind;
+  sequence_ = sequence;
   return true;
+}
+
+// Rights go only inside an invalidation. One that has taken the right since the
+// answer is either still in progress, or has changed the sequence.
+bool MissingFrame::Refused(const Memslot& slot, Gfn gfn,
+                           const InvalidationGate& invalidations) const {
+  MMU_DCHECK(!noted());
+  if (!slot.backing->is_borrowed()) return true;
+  // The count is read before the sequence, as in RetryNeeded.
+  return asked_count_ > 0 && gfn_ == gfn && kind_ == AccessKind::kWrite &&
+         !invalidations.MaybeInvalidating(gfn) &&
+         invalidations.snapshot() == sequence_;
 }
 
 absl::Status MissingFrame::Ask() {

@@ -20,12 +20,14 @@
 
 #include <array>
 #include <cstddef>
+#include <cstdint>
 #include <memory>
 
 #include "absl/status/status.h"
 #include "mmu_core/base/access.h"
 #include "mmu_core/base/address.h"
 #include "mmu_core/memory/backing.h"
+#include "mmu_core/memory/invalidate_sequence.h"
 #include "mmu_core/memory/memslot.h"
 
 namespace mmu {
@@ -43,9 +45,19 @@ class MissingFrame {
   // Returns whether `gfn` of `slot` should be asked for: the memory is
   // borrowed, and this object has asked neither for that page nor for kMaxAsked
   // others. If so, notes the page and its memory, and Ask must follow.
-  // REQUIRES: slot.backing; slot.Contains(gfn).
-  bool Note(const Memslot& slot, Gfn gfn, AccessKind kind);
+  // `sequence` is a snapshot of the VM's InvalidationGate that is older than
+  // the look at the page's state; it does not matter for a read. REQUIRES:
+  // slot.backing; slot.Contains(gfn).
+  bool Note(const Memslot& slot, Gfn gfn, AccessKind kind, uint64_t sequence);
   bool noted() const { return backing_ != nullptr; }
+
+  // Returns whether a write to `gfn` of `slot`, which was just found to be
+  // read-only, is refused: the memory is owned, or the last page asked for is
+  // this one, for a write, and has lost no right since. False: the page may get
+  // the right, so the guest tries again. REQUIRES: as Note, which returned
+  // false.
+  bool Refused(const Memslot& slot, Gfn gfn,
+               const InvalidationGate& invalidations) const;
 
   // Asks once for the page that was noted. Errors: FAILED_PRECONDITION
   // HOST_FRAME_MISSING (EFAULT). May block and is called under the same
@@ -62,6 +74,7 @@ class MissingFrame {
   Hva hva_;
   Gfn gfn_;
   AccessKind kind_ = AccessKind::kRead;
+  uint64_t sequence_ = 0;
   std::array<Gfn, kMaxAsked> asked_;
   size_t asked_count_ = 0;
   bool not_yet_ = false;

@@ -61,7 +61,9 @@ absl::StatusOr<size_t> ReadFromSlot(const MemslotSet& set, Gpa gpa,
   }
   const size_t done =
       backing.ReadBorrowed(slot->hva + in_slot, out.subspan(0, bytes));
-  if (done < bytes) missing.Note(*slot, ToGfn(gpa + done), AccessKind::kRead);
+  if (done < bytes) {
+    missing.Note(*slot, ToGfn(gpa + done), AccessKind::kRead, /*sequence=*/0);
+  }
   return done;
 }
 

@@ -197,6 +197,35 @@ TEST_P(BorrowedMemoryTest, Race48AFrameThatDoesNotStayIsAskedForOncePerFault) {
   EXPECT_EQ(since.pf_retried, 2u);
 }
 
+// RACE-48: the right to write, once given, goes while the fault that asked for
+// it is on its way back. That is no refusal.
+// Covers: PF-23, TST-50
+TEST_P(BorrowedMemoryTest, Race48ARightThatDoesNotStayIsAskedForAgain) {
+  lender_->Set(5, 6, FrameState::kReadOnly);
+  lender_->OnAnswer([&] {
+    if (lender_->asked().size() < 3) Change(5, 6, FrameState::kReadOnly);
+  });
+  const VcpuStatsSnapshot before = vm_->VcpuStats()[0];
+  EXPECT_EQ(ReasonOfWrite(5), Reason::kNone);
+  const VcpuStatsSnapshot since = vm_->VcpuStats()[0].Since(before);
+  EXPECT_THAT(lender_->asked(),
+              ElementsAre(Pair(5, kWrite), Pair(5, kWrite), Pair(5, kWrite)));
+  EXPECT_EQ(since.pf_taken, 3u);
+  EXPECT_EQ(since.pf_retried, 2u);
+}
+
+// RACE-48: the right goes while the fault waits for it, and then is refused.
+// Covers: PF-23, TST-50
+TEST_P(BorrowedMemoryTest, Race48ARefusalCountsOnceNoRightWasLost) {
+  lender_->Set(5, 6, FrameState::kReadOnly);
+  lender_->GiveOnDemand(FrameState::kReadOnly);
+  lender_->OnAnswer([&] {
+    if (lender_->asked().size() < 2) Change(5, 6, FrameState::kReadOnly);
+  });
+  EXPECT_EQ(ReasonOfWrite(5), Reason::kHostReadOnly);
+  EXPECT_EQ(lender_->asked().size(), 2u);
+}
+
 // Whoever is asked may have to wait for the slots to change, or the host for
 // an invalidation: nothing is held that they need.
 // Covers: SLOT-24

@@ -49,8 +49,12 @@ inline bool ResolveFrame(const InvalidationGate& invalidations,
     const bool write = fault.kind == AccessKind::kWrite;
     if (state == FrameState::kMissing ||
         (state == FrameState::kReadOnly && write)) {
-      if (missing.Note(*fault.slot, fault.gfn, fault.kind)) return false;
-      if (state == FrameState::kMissing) return false;
+      if (missing.Note(*fault.slot, fault.gfn, fault.kind,
+                       fault.invalidate_sequence) ||
+          state == FrameState::kMissing ||
+          !missing.Refused(*fault.slot, fault.gfn, invalidations)) {
+        return false;
+      }
       *error =
           MakeError(absl::StatusCode::kFailedPrecondition,
                     {Reason::kHostReadOnly, "", EFAULT},

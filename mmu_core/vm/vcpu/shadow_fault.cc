@@ -89,7 +89,7 @@ class Handler {
       RcuReadGuard rcu;
       const Memslot* slot = vm_.slots.Active(/*as_id=*/0).FindByGfn(table);
       if (slot == nullptr || slot->invalid() ||
-          !missing_.Note(*slot, table, AccessKind::kRead)) {
+          !missing_.Note(*slot, table, AccessKind::kRead, /*sequence=*/0)) {
         return false;
       }
     }
