@@ -120,7 +120,8 @@ struct GuestWalkResult {
   bool ad_update_skipped = false;
   // The host allows only reads of the leaf's table, so the walk could not set
   // the Dirty bit. The write must not happen: the table's owner would not
-  // notice it.
+  // notice it. A lender may be asked for the right (memory/frame_lender.h);
+  // then walk again.
   bool dirty_update_forbidden = false;
 
   // Whether the walk reached a leaf; the size of the leaf's page (REQUIRES:

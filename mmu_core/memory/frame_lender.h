@@ -20,6 +20,9 @@
 //   - A fault, a pre-fault, a read of guest memory and a walk of a guest's own
 //     tables ask for the frame, without any lock, and start again. If the
 //     lender has none, they fail: HOST_FRAME_MISSING.
+//   - A fault of a write asks for the right to write to the page, and to the
+//     guest's table where the Dirty bit has to be set. If the lender refuses,
+//     the fault fails: HOST_READ_ONLY.
 //   - A fault is not mapped by a huge page that contains such a frame, and no
 //     such huge page is recovered: UniformLevel.
 //   - A split has nothing to do: mapped memory has all of its frames.

@@ -411,11 +411,24 @@ class BorrowedTablesTest : public ::testing::Test, protected BorrowedMemory {
     cpu_.EnablePaging(PagingGeometry::k4Level, Gpa(kRoot * kPageSize));
   }
   // In memory that only its owner sees yet.
-  void SetEntry(uint64_t table, uint64_t index, uint64_t page) {
+  void SetEntry(uint64_t table, uint64_t index, uint64_t page,
+                uint64_t accessed_dirty = gpte::kAccessed | gpte::kDirty) {
     const uint64_t entry = page * kPageSize | gpte::kPresent | gpte::kWrite |
-                           gpte::kUser | gpte::kAccessed | gpte::kDirty;
+                           gpte::kUser | accessed_dirty;
     std::memcpy(lender_->address() + table * kPageSize + index * sizeof(entry),
                 &entry, sizeof(entry));
+  }
+  uint64_t Entry(uint64_t table) const {
+    uint64_t entry;
+    std::memcpy(&entry, lender_->address() + table * kPageSize, sizeof(entry));
+    return entry;
+  }
+  // Tables that can only be read for now, with no Accessed or Dirty bit set.
+  void SetReadOnlyTables() {
+    for (uint64_t table = kRoot; table < kData; ++table) {
+      SetEntry(table, 0, table + 1, 0);
+    }
+    lender_->Set(kRoot, kData, FrameState::kReadOnly);
   }
   GuestCpu::Outcome WriteVirtual(uint64_t gva) {
     uint64_t word = 7;
@@ -442,6 +455,61 @@ TEST_F(BorrowedTablesTest, ATableThatCannotBeHadIsNoFaultOfTheGuest) {
   EXPECT_EQ(DetailOf(cpu_.status()).reason, Reason::kHostFrameMissing);
   lender_->Fail("");
   EXPECT_EQ(WriteVirtual(8), GuestCpu::Outcome::kDone);
+}
+
+// Covers: SHD-47
+TEST_F(BorrowedTablesTest, AWalkAsksForTheRightToSetTheDirtyBit) {
+  SetReadOnlyTables();
+  EXPECT_EQ(WriteVirtual(8), GuestCpu::Outcome::kDone);
+  EXPECT_THAT(lender_->asked(),
+              ElementsAre(Pair(kData - 1, kWrite), Pair(kData, kWrite)));
+  EXPECT_NE(Entry(kData - 1) & gpte::kDirty, 0u);
+  EXPECT_NE(Entry(kData - 1) & gpte::kAccessed, 0u);
+  EXPECT_EQ(Entry(kRoot) & gpte::kAccessed, 0u) << "not worth asking";
+}
+
+// Covers: SHD-47
+TEST_F(BorrowedTablesTest, AWalkFailsIfTheRightToSetTheDirtyBitIsRefused) {
+  SetReadOnlyTables();
+  lender_->GiveOnDemand(FrameState::kReadOnly);
+  EXPECT_EQ(WriteVirtual(8), GuestCpu::Outcome::kError);
+  EXPECT_EQ(DetailOf(cpu_.status()).reason, Reason::kHostReadOnly);
+  EXPECT_THAT(lender_->asked(), ElementsAre(Pair(kData - 1, kWrite)));
+  EXPECT_EQ(Entry(kData - 1) & gpte::kDirty, 0u);
+  lender_->GiveOnDemand(FrameState::kReadWrite);
+  EXPECT_EQ(WriteVirtual(8), GuestCpu::Outcome::kDone);
+}
+
+// A table that came with the right to be read is asked for again, for a write,
+// by the next fault.
+// Covers: SHD-47
+TEST_F(BorrowedTablesTest, ATableThatComesReadOnlyIsAskedForAgain) {
+  SetReadOnlyTables();
+  lender_->SwapOut(kData - 1);
+  lender_->OnAsk([&] {
+    const bool read = lender_->asked().back().second == kRead;
+    lender_->GiveOnDemand(read ? FrameState::kReadOnly
+                               : FrameState::kReadWrite);
+  });
+  EXPECT_EQ(WriteVirtual(8), GuestCpu::Outcome::kDone);
+  EXPECT_THAT(lender_->asked(),
+              ElementsAre(Pair(kData - 1, kRead), Pair(kData - 1, kWrite),
+                          Pair(kData, kWrite)));
+  EXPECT_NE(Entry(kData - 1) & gpte::kDirty, 0u);
+}
+
+// RACE-48: a right that an invalidation takes again is not refused.
+// Covers: TST-50
+TEST_F(BorrowedTablesTest, Race48ATablesRightThatDoesNotStayIsAskedForAgain) {
+  SetReadOnlyTables();
+  lender_->OnAnswer([&] {
+    if (lender_->asked().size() > 1) return;
+    Change(kData - 1, kData, FrameState::kReadOnly);
+  });
+  EXPECT_EQ(WriteVirtual(8), GuestCpu::Outcome::kDone);
+  EXPECT_THAT(lender_->asked(),
+              ElementsAre(Pair(kData - 1, kWrite), Pair(kData - 1, kWrite),
+                          Pair(kData, kWrite)));
 }
 
 // RACE-48: a table and the page drive each other out. One fault asks for each

@@ -81,19 +81,36 @@ class Handler {
     return outcome_.status.ok() && !missing_.not_yet();
   }
 
-  // Asks for the missing frame of a guest's page table. Returns false if it
-  // cannot be asked for, if this fault has asked for it already, or if no frame
-  // came.
-  bool AskForTable(Gfn table) {
+  // Asks for the frame of a guest's page table that the walk needs, for a write
+  // if it has to set the Dirty bit there. Returns false if it cannot be asked
+  // for, if this fault has asked for it already, or if no frame came; also, and
+  // sets the outcome, if the write is refused. `sequence`: as
+  // MissingFrame::Note, from before the walk.
+  bool AskForTable(Gfn table, AccessKind kind, uint64_t sequence) {
     {
       RcuReadGuard rcu;
       const Memslot* slot = vm_.slots.Active(/*as_id=*/0).FindByGfn(table);
-      if (slot == nullptr || slot->invalid() ||
-          !missing_.Note(*slot, table, AccessKind::kRead, /*sequence=*/0)) {
+      if (slot == nullptr || slot->invalid()) return false;
+      if (!missing_.Note(*slot, table, kind, sequence)) {
+        if (kind == AccessKind::kWrite &&
+            missing_.Refused(*slot, table, vm_.invalidations)) {
+          outcome_.status = DirtyForbidden();
+        }
         return false;
       }
     }
     return AskForFrame();
+  }
+
+  absl::Status DirtyForbidden() const {
+    return MakeError(
+        absl::StatusCode::kFailedPrecondition,
+        {Reason::kHostReadOnly, "", EFAULT},
+        Format("the guest writes to address 0x%x, so the walk must "
+               "set the Dirty bit in its page table, but the host "
+               "maps that table read-only; make it writable and run "
+               "the vCPU again",
+               address_));
   }
 
   IndirectPages IndirectPagesOf() const {
@@ -102,9 +119,9 @@ class Handler {
   }
 
   // Walks the guest's own tables. Sets the outcome and returns false if they do
-  // not allow the access (SHD-46), if they cannot be read now, or if the dirty
-  // ring is full: the vCPU's loop then waits for room before it tries again
-  // (DL-42).
+  // not allow the access (SHD-46), if they cannot be read now, if the Dirty bit
+  // cannot be set now, or if the dirty ring is full: the vCPU's loop then waits
+  // for room before it tries again (DL-42).
   bool WalkGuest() {
     if (!guest_.has_guest_tables()) {
       fault_.gfn = Gfn(address_ >> kPageShift);
@@ -112,27 +129,21 @@ class Handler {
       return true;
     }
     for (;;) {
+      const uint64_t sequence = vm_.invalidations.snapshot();
       walk_ =
           guest_.walker.Walk(guest_.memory, shadow_.where(), address_, access_);
-      if (walk_.kind != GuestWalkResult::Kind::kFrameMissing) break;
+      const bool missing = walk_.kind == GuestWalkResult::Kind::kFrameMissing;
+      if (!missing && !walk_.dirty_update_forbidden) break;
       const Gfn table = walk_.step(walk_.level).table;
       outcome_.gpa = ToGpa(table);
-      if (!AskForTable(table)) return false;
+      if (!AskForTable(table, missing ? AccessKind::kRead : AccessKind::kWrite,
+                       sequence)) {
+        return false;
+      }
     }
     if (walk_.kind == GuestWalkResult::Kind::kRingFull) return false;
     if (!walk_.translated()) {
       outcome_.guest = walk_.fault;
-      return false;
-    }
-    if (walk_.dirty_update_forbidden) {
-      outcome_.status = MakeError(
-          absl::StatusCode::kFailedPrecondition,
-          {Reason::kHostReadOnly, "", EFAULT},
-          Format("the guest writes to address 0x%x, so the walk must "
-                 "set the Dirty bit in its page table, but the host "
-                 "maps that table read-only; make it writable and run "
-                 "the vCPU again",
-                 address_));
       return false;
     }
     fault_.gfn = walk_.gfn;
