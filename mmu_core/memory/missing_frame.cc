@@ -19,6 +19,15 @@
 
 namespace mmu {
 
+absl::Status FrameMissingError(Gfn gfn, const std::string& why) {
+  return MakeError(
+      absl::StatusCode::kFailedPrecondition,
+      {Reason::kHostFrameMissing, "", EFAULT},
+      Format("the host has no page for gpa 0x%x, and the lender of the memory "
+             "cannot provide one (%s); correct that, and try again",
+             ToGpa(gfn).value(), why));
+}
+
 bool MissingFrame::HasAsked(Gfn gfn) const {
   const auto end = asked_.begin() + static_cast<ptrdiff_t>(asked_count_);
   return std::find(asked_.begin(), end, gfn) != end;
@@ -56,13 +65,7 @@ absl::Status MissingFrame::Ask() {
   AtHook(HookPoint::kMissingToAsk);
   const absl::StatusOr<FrameAnswer> answer = backing->AskForFrame(hva_, kind_);
   if (!answer.ok()) {
-    return MakeError(
-        absl::StatusCode::kFailedPrecondition,
-        {Reason::kHostFrameMissing, "", EFAULT},
-        Format(
-            "the host has no page for gpa 0x%x, and the lender of the memory "
-            "cannot provide one (%s); correct that, and try again",
-            ToGpa(gfn_).value(), std::string(answer.status().message())));
+    return FrameMissingError(gfn_, std::string(answer.status().message()));
   }
   not_yet_ = *answer == FrameAnswer::kNotYet;
   return absl::OkStatus();

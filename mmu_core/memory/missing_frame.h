@@ -22,6 +22,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <memory>
+#include <string>
 
 #include "absl/status/status.h"
 #include "mmu_core/base/access.h"
@@ -31,6 +32,10 @@
 #include "mmu_core/memory/memslot.h"
 
 namespace mmu {
+
+// FAILED_PRECONDITION HOST_FRAME_MISSING (EFAULT): the lender cannot provide a
+// page for `gfn`; `why` says the reason.
+absl::Status FrameMissingError(Gfn gfn, const std::string& why);
 
 // Externally synchronised: belongs to one fault, or to one read.
 class MissingFrame {

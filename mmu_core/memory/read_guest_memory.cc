@@ -79,8 +79,10 @@ absl::Status ReadGuestMemory(const MemslotTable& slots, Gpa gpa,
                             gpa.value(), out.size()));
   }
   size_t done = 0;
+  Gfn asked_for;
+  size_t asks = 0;
   while (done < out.size()) {
-    MissingFrame missing;
+    MissingFrame missing;  // of this round: a page is asked for repeatedly
     {
       // The section keeps the slots and so their memory (SLOT-24).
       RcuReadGuard rcu;
@@ -93,6 +95,13 @@ absl::Status ReadGuestMemory(const MemslotTable& slots, Gpa gpa,
       }
     }
     if (!missing.noted()) break;
+    const Gfn gfn = ToGfn(gpa + done);
+    if (gfn != asked_for) asks = 0;
+    asked_for = gfn;
+    if (asks++ == kMaxAsksPerPage) {
+      return FrameMissingError(
+          gfn, Format("none has come after %d requests", kMaxAsksPerPage));
+    }
     if (absl::Status s = missing.Ask(); !s.ok()) return s;
   }
   return absl::OkStatus();

@@ -14,6 +14,11 @@
 
 namespace mmu {
 
+// The number of times that a read asks for the frame of one page. A lender
+// blocks for some milliseconds at each, so a read waits for about a second for
+// a frame that does not come or does not stay; nobody can stop it meanwhile.
+inline constexpr size_t kMaxAsksPerPage = 100;
+
 // Copies guest memory of address space 0 to `out` word by word. If a vCPU
 // writes meanwhile, each 8-byte word is old or new. Missing frames are asked
 // for, which may block. `out` is undefined after an error. Takes no lock. Not
@@ -26,7 +31,8 @@ namespace mmu {
 //                        memslots
 //   FAILED_PRECONDITION  NO_CONTENTS: a memslot is metadata only
 //   FAILED_PRECONDITION  HOST_FRAME_MISSING (EFAULT): the lender of the memory
-//                        cannot provide a frame
+//                        cannot provide a frame, or has been asked
+//                        kMaxAsksPerPage times in vain
 absl::Status ReadGuestMemory(const MemslotTable& slots, Gpa gpa,
                              absl::Span<std::byte> out);
 

@@ -28,6 +28,7 @@
 #include "mmu_core/memory/frame_lender.h"
 #include "mmu_core/memory/guest_memory_access.h"
 #include "mmu_core/memory/guest_words.h"
+#include "mmu_core/memory/read_guest_memory.h"
 #include "mmu_core/memory/region_request.h"
 #include "mmu_core/sync/rcu.h"
 #include "mmu_core/testing/dirty_log.h"
@@ -44,6 +45,7 @@
 namespace mmu::testing {
 namespace {
 
+using ::testing::Each;
 using ::testing::ElementsAre;
 using ::testing::HasSubstr;
 using ::testing::IsEmpty;
@@ -315,14 +317,34 @@ TEST_P(BorrowedMemoryTest, AReadOfGuestMemoryAsksForItsFrames) {
 }
 
 TEST_P(BorrowedMemoryTest, AReadGoesOnWhenAFrameIsThereAtLast) {
-  int asked = 0;
+  size_t asked = 0;
   lender_->Answer(FrameAnswer::kNotYet);
   lender_->OnAsk([&] {
-    if (++asked == 3) lender_->Answer(FrameAnswer::kReady);
+    // The last time for the first page; the second page has as many.
+    if (++asked == kMaxAsksPerPage) lender_->Answer(FrameAnswer::kReady);
+    if (asked == kMaxAsksPerPage + 1) lender_->Answer(FrameAnswer::kNotYet);
+    if (asked == kMaxAsksPerPage + 3) lender_->Answer(FrameAnswer::kReady);
   });
-  std::vector<std::byte> out(kPageSize);
+  std::vector<std::byte> out(2 * kPageSize);
   EXPECT_TRUE(vm_->ReadMemory(Gpa(0), absl::MakeSpan(out)).ok());
-  EXPECT_EQ(asked, 3);
+  EXPECT_EQ(asked, kMaxAsksPerPage + 3);
+}
+
+TEST_P(BorrowedMemoryTest, AReadEndsIfAFrameNeverComes) {
+  lender_->Set(0, 1, FrameState::kReadWrite);
+  lender_->Answer(FrameAnswer::kNotYet);
+  // A read without an end fails as well, instead of holding up the test.
+  lender_->OnAsk([&] {
+    if (lender_->asked().size() > 2 * kMaxAsksPerPage) lender_->Fail("no end");
+  });
+  std::vector<std::byte> out(2 * kPageSize);
+  const absl::Status status = vm_->ReadMemory(Gpa(0), absl::MakeSpan(out));
+  EXPECT_EQ(DetailOf(status).reason, Reason::kHostFrameMissing);
+  EXPECT_EQ(DetailOf(status).kvm_errno, EFAULT);
+  EXPECT_THAT(std::string(status.message()), HasSubstr("gpa 0x1000"));
+  EXPECT_THAT(std::string(status.message()), HasSubstr("100 requests"));
+  EXPECT_THAT(lender_->asked(), Each(Pair(1, kRead)));
+  EXPECT_EQ(lender_->asked().size(), kMaxAsksPerPage);
 }
 
 TEST_P(BorrowedMemoryTest, WordsOfAMissingFrameAreNeitherReadNorWritten) {

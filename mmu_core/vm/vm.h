@@ -151,7 +151,8 @@ class Vm {
   // leaves each 8-byte word old or new. `gpa` and size multiples of 8. OUT_OF_
   // RANGE GPA_OUT_OF_RANGE if not wholly inside slots; FAILED_PRECONDITION
   // NO_CONTENTS for a metadata-only slot, HOST_FRAME_MISSING if whoever lends
-  // the memory has no frame to give, for which this may wait.
+  // the memory has no frame to give, for which this may wait for about a second
+  // a page.
   absl::Status ReadMemory(Gpa gpa, absl::Span<std::byte> out) const;
   // NO_CONTENTS if there is such a slot in `ranges`; reads nothing.
   absl::Status CheckContents(const std::vector<GfnRange>& ranges) const;
