@@ -9,7 +9,6 @@
 #include "mmu_core/guest_paging/cpu_role.h"
 #include "mmu_core/sync/rcu.h"
 #include "mmu_core/vm/core/vm_core.h"
-#include "mmu_core/vm/vcpu/access_loop.h"
 #include "mmu_core/vm/vcpu/shadow_fault.h"
 #include "mmu_core/vm/vcpu/shadow_walk.h"
 #include "mmu_core/vm/vcpu/vcpu.h"
@@ -21,29 +20,22 @@ GuestCpuid CpuidOf(const VmCore& vm) {
   return {.max_phys_bits = HostAddressBits(vm.config), .has_1g_pages = true};
 }
 
-// Whether accesses are by a guest's linear address, not by a guest-physical
-// one.
-bool IsLinear(const ShadowPaging& paging) {
-  return paging.tables == GuestTables::kLegacy &&
-         (paging.role.guest_level() != 0 ||
-          paging.root_role.level_number() < 4);
-}
-
-// The number of address bits that are translated. A guest's own paging ignores
-// the higher bits, which only repeat one of the translated ones. Higher bits
-// that L1's tables do not cover are a violation.
-int AddressBits(const ShadowPaging& paging) {
-  if (IsLinear(paging) && paging.role.guest_level() < 4) return 32;
-  return kPageShift + kEntryBits * paging.root_role.level_number();
-}
-
-// The part of an address that is translated and that the TLB uses as its key.
-uint64_t Translated(uint64_t address, const ShadowPaging& paging) {
-  if (!IsLinear(paging)) return address;
-  return address & ((uint64_t{1} << AddressBits(paging)) - 1);
-}
-
 }  // namespace
+
+bool ShadowPaging::IsLinear() const {
+  return tables == GuestTables::kLegacy &&
+         (role.guest_level() != 0 || root_role.level_number() < 4);
+}
+
+int ShadowPaging::AddressBits() const {
+  if (IsLinear() && role.guest_level() < 4) return 32;
+  return kPageShift + kEntryBits * root_role.level_number();
+}
+
+uint64_t ShadowPaging::Translated(uint64_t address) const {
+  if (!IsLinear()) return address;
+  return address & ((uint64_t{1} << AddressBits()) - 1);
+}
 
 ShadowPaging ShadowPaging::OfGuest(const GuestPagingState& state) {
   ShadowPaging paging;
@@ -141,7 +133,7 @@ void ShadowVcpu::SetRoot(const GuestRoot& root, Flush flush) {
 
 void ShadowVcpu::InvalidatePage(uint64_t address) {
   vcpu_.stats().invlpg.Add();
-  const uint64_t translated = Translated(address, paging_);
+  const uint64_t translated = paging_.Translated(address);
   roots_.InvalidateAddress(*guest_, translated, nullptr);
   tlb_.FlushPage(PageNumberOf(translated));
 }
@@ -194,95 +186,6 @@ void ShadowVcpu::Perform(const TlbEntry& entry, uint64_t address,
   } else {
     *word = memory.load(std::memory_order_relaxed);
   }
-}
-
-// An access of a vCPU that runs on shadow pages.
-class ShadowVcpu::ShadowAccess {
- public:
-  ShadowAccess(ShadowVcpu& shadow, uint64_t linear_address, int size_bytes,
-               const GuestPageAccess& access, uint64_t* word, GuestFault* fault)
-      : shadow_(shadow),
-        parts_{.format = shadow.paging_.root_role.ad_disabled()
-                             ? shadow.vm_.shadow->parts().format_without_ad
-                             : shadow.vm_.shadow->parts().format,
-               .mmio = shadow.vm_.mmio,
-               .memory = shadow.vm_.memory,
-               .permissions = shadow.paging_.hardware},
-        address_(Translated(linear_address, shadow.paging_)),
-        in_tables_(address_ >> AddressBits(shadow.paging_) == 0),
-        size_bytes_(size_bytes),
-        access_(access),
-        word_(word),
-        guest_fault_(fault) {}
-
-  const TlbEntry* Lookup() {
-    const TlbEntry* entry = in_tables_ ? shadow_.tlb_.Lookup(page()) : nullptr;
-    return entry != nullptr && shadow_.CanUse(*entry, access_) ? entry
-                                                               : nullptr;
-  }
-  void Perform(const TlbEntry& entry) {
-    ShadowVcpu::Perform(entry, address_, size_bytes_, access_.kind, word_);
-  }
-  bool HasRoot() const {
-    return shadow_.roots_.table() != nullptr && !shadow_.roots_.IsObsolete();
-  }
-  absl::Status LoadRoot() { return shadow_.LoadRoot(); }
-  WalkResult Walk() {
-    if (!in_tables_) return {};
-    return ShadowWalk(parts_, shadow_.roots_, page(), access_);
-  }
-  void Insert(const TlbEntry& entry) { shadow_.tlb_.Insert(entry); }
-  void AfterWalk() {}
-
-  FaultStep Fault(const WalkResult& walk) {
-    // As on the TDP MMU: the fault makes the processor drop the translation.
-    if (walk.kind == WalkResult::Kind::kNotAllowed) {
-      shadow_.tlb_.FlushPage(page());
-    }
-    ShadowFaultOutcome outcome = HandleShadowFault(
-        shadow_.vm_, shadow_.vcpu_, shadow_, address_, access_, walk);
-    gpa_ = outcome.gpa;
-    if (!outcome.status.ok()) {
-      SetStatus(std::move(outcome.status));
-      return FaultStep::kError;
-    }
-    if (outcome.guest.has_value()) {
-      *guest_fault_ = *outcome.guest;
-      shadow_.tlb_.FlushPage(page());
-      return FaultStep::kGuestFault;
-    }
-    return StepAfter(outcome.result);
-  }
-  Gpa gpa() const { return gpa_; }
-  GuestWords& memory() { return shadow_.memory_; }
-  int size_bytes() const { return size_bytes_; }
-  uint64_t word() const { return *word_; }
-  void SetStatus(absl::Status status) { shadow_.status_ = std::move(status); }
-
- private:
-  PageNumber page() const { return PageNumberOf(address_); }
-
-  ShadowVcpu& shadow_;
-  const ShadowWalkParts parts_;
-  const uint64_t address_;
-  const bool in_tables_;
-  const int size_bytes_;
-  const GuestPageAccess access_;
-  uint64_t* const word_;
-  GuestFault* const guest_fault_;
-  Gpa gpa_;  // translation of the address; of the last fault
-};
-
-AccessOutcome ShadowVcpu::Access(uint64_t address, int size_bytes,
-                                 const GuestPageAccess& access, uint64_t* word,
-                                 GuestFault* fault) {
-  MMU_DCHECK((size_bytes == 4 || size_bytes == 8) &&
-             address % static_cast<uint64_t>(size_bytes) == 0);
-  vcpu_.stats().accesses.Add();
-  if (access.kind == AccessKind::kWrite) vcpu_.stats().writes.Add();
-  return RunAccess(
-      vm_, vcpu_,
-      ShadowAccess(*this, address, size_bytes, access, word, fault));
 }
 
 }  // namespace mmu

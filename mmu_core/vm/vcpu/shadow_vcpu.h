@@ -34,10 +34,11 @@
 #include "mmu_core/shadow/shadow_caches.h"
 #include "mmu_core/shadow/shadow_roots.h"
 #include "mmu_core/tlb/vcpu_tlb.h"
-#include "mmu_core/vm/vcpu/vcpu.h"
+#include "mmu_core/vm/vcpu/access_outcome.h"
 
 namespace mmu {
 
+class Vcpu;
 struct VmCore;
 
 // The paging mode of a vCPU, with everything that the shadow MMU has to know of
@@ -48,6 +49,16 @@ struct ShadowPaging {
   PageRole root_role;  // of the roots for this mode
   // The permissions that the processor itself enforces on the shadow tables.
   PermissionTable hardware;
+
+  // Whether accesses are by a guest's linear address, not by a guest-physical
+  // one.
+  bool IsLinear() const;
+  // The number of address bits that are translated. A guest's own paging
+  // ignores the higher bits, which only repeat one of the translated ones.
+  // Higher bits that L1's tables do not cover are a violation.
+  int AddressBits() const;
+  // The part of an address that is translated and that the TLB uses as its key.
+  uint64_t Translated(uint64_t address) const;
 
   // A guest with paging of its own, or with paging off. CR4.PKE is ignored,
   // since shadow tables have no protection keys.

@@ -35,6 +35,7 @@
 #include "mmu_core/tdp/tdp_root.h"
 #include "mmu_core/tlb/vcpu_gate.h"
 #include "mmu_core/tlb/vcpu_tlb.h"
+#include "mmu_core/vm/vcpu/access_outcome.h"
 #include "mmu_core/vm/vcpu/mmio_cache.h"
 
 namespace mmu {
@@ -42,16 +43,6 @@ namespace mmu {
 class ParkingPlace;
 class ShadowVcpu;
 struct VmCore;
-
-enum class AccessOutcome : uint8_t {
-  kDone,           // the guest's memory was read or written
-  kEmulated,       // no memslot there, or a write to a read-only one
-  kGuestFault,     // the guest's own tables do not allow it (ShadowVcpu only)
-  kDirtyRingFull,  // the vCPU may not enter the guest until its dirty ring has
-                   // room (DL-42); the access waits for ContinueAccess
-  kError,          // the host could not serve it: status() tells why;
-                   // CANCELLED: it waited, and the vCPU is to stop
-};
 
 // Access, and each function marked "vCPU thread", may be called only on the one
 // thread that runs the vCPU. stats() and gate() may be called on any thread.
