@@ -13,12 +13,15 @@
 #ifndef MMU_CORE_MMU_NX_HUGE_PAGES_H_
 #define MMU_CORE_MMU_NX_HUGE_PAGES_H_
 
+#include <array>
 #include <atomic>
+#include <cstddef>
 #include <cstdint>
 
 #include "absl/base/thread_annotations.h"
 #include "mmu_core/base/mutex.h"
 #include "mmu_core/paging/shadow_page.h"
+#include "mmu_core/stats/labels.h"
 
 namespace mmu {
 
@@ -78,20 +81,22 @@ class NxHugePages {
     mitigated_.store(on, std::memory_order_relaxed);
   }
 
-  // One list per MMU: the TDP MMU's is recovered under mmu_lock in read mode,
-  // the shadow MMU's in write mode.
-  NxHugePageList& tdp() { return tdp_; }
-  const NxHugePageList& tdp() const { return tdp_; }
-  NxHugePageList& shadow() { return shadow_; }
-  const NxHugePageList& shadow() const { return shadow_; }
+  // One list per MMU, which recovers it under mmu_lock in its own mode.
+  NxHugePageList& of(MmuKind kind) { return lists_[static_cast<size_t>(kind)]; }
+  const NxHugePageList& of(MmuKind kind) const {
+    return lists_[static_cast<size_t>(kind)];
+  }
 
-  // STAT-12, nx_lpage_splits: the listed pages of both MMUs. A gauge (SPTE-54).
-  uint64_t count() const { return tdp_.count() + shadow_.count(); }
+  // STAT-12, nx_lpage_splits: the listed pages of all MMUs. A gauge (SPTE-54).
+  uint64_t count() const {
+    uint64_t sum = 0;
+    for (const NxHugePageList& list : lists_) sum += list.count();
+    return sum;
+  }
 
  private:
   std::atomic<bool> mitigated_{false};
-  NxHugePageList tdp_;
-  NxHugePageList shadow_;
+  std::array<NxHugePageList, kMmuKinds> lists_;
 };
 
 }  // namespace mmu

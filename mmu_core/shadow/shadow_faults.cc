@@ -173,7 +173,7 @@ FaultResult ShadowFaults::MapBelow(MmuWriteLocked& lock, GuestContext& guest,
                                                    std::memory_order_relaxed);
         // If no huge page was possible here, none was given up.
         if (level <= fault.req_level) {
-          options_.nx_huge_pages->shadow().Track(*child->page);
+          options_.nx_huge_pages->of(MmuKind::kShadow).Track(*child->page);
         }
       }
     }

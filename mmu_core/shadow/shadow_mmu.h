@@ -63,7 +63,7 @@ class ShadowMmu {
         pages_(parts, options.tdp,
                options.nx_huge_pages == nullptr
                    ? nullptr
-                   : &options.nx_huge_pages->shadow()),
+                   : &options.nx_huge_pages->of(MmuKind::kShadow)),
         gate_(pages_.set(), pages_.unsync()),
         leafs_(parts, gate_,
                {.nested_dirty_tracking = options.nested_dirty_tracking,

@@ -7,7 +7,6 @@
 #include "mmu_core/base/address.h"
 #include "mmu_core/base/level.h"
 #include "mmu_core/mmu/leaf_count.h"
-#include "mmu_core/mmu/nx_huge_pages.h"
 #include "mmu_core/paging/shadow_page.h"
 #include "mmu_core/paging/spte.h"
 #include "mmu_core/paging/spte_format.h"
@@ -24,7 +23,7 @@ class TdpAuditor {
   TdpAuditor(const TdpMmu& tdp, AuditSink& sink)
       : tdp_(tdp), format_(tdp.format()), sink_(sink) {}
 
-  void Run(const MmuCounters& counters) {
+  void Run(const MmuCounters& counters, const NxHugePageList& listed) {
     const RootList& roots = tdp_.roots();
     for (TdpRoot* root = roots.FirstRcu(RootFilter::kAll, RootList::kAnyAsId);
          root != nullptr;
@@ -37,7 +36,6 @@ class TdpAuditor {
                       counters.Tables(), tables_);
     }
     leafs_by_level_.Compare(MmuKind::kTdp, counters, sink_);
-    const NxHugePageList& listed = tdp_.nx_huge_pages().tdp();
     if (listed.count() != nx_listed_) {
       sink_.Violation(8, "%d tables are listed as executed, a walk finds %d",
                       listed.count(), nx_listed_);
@@ -123,8 +121,9 @@ class TdpAuditor {
 }  // namespace
 
 void AuditTdp(const MmuWriteLocked&, const TdpMmu& tdp,
-              const MmuCounters& counters, AuditSink& sink) {
-  TdpAuditor(tdp, sink).Run(counters);
+              const MmuCounters& counters, const NxHugePageList& listed,
+              AuditSink& sink) {
+  TdpAuditor(tdp, sink).Run(counters, listed);
 }
 
 }  // namespace mmu

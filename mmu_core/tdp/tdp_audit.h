@@ -5,16 +5,19 @@
 #define MMU_CORE_TDP_TDP_AUDIT_H_
 
 #include "mmu_core/mmu/audit_sink.h"
+#include "mmu_core/mmu/nx_huge_pages.h"
 #include "mmu_core/stats/mmu_counters.h"
 #include "mmu_core/sync/mmu_lock.h"
 #include "mmu_core/tdp/tdp_mmu.h"
 
 namespace mmu {
 
-// Walks every root and passes each leaf to `sink`. `counters` are the counters
-// of `tdp`. REQUIRES: an RCU read section; no vCPU runs.
+// Walks every root and passes each leaf to `sink`. `counters` and `listed`, the
+// tables that hold executed pages, are those of `tdp`. REQUIRES: an RCU read
+// section; no vCPU runs.
 void AuditTdp(const MmuWriteLocked& lock, const TdpMmu& tdp,
-              const MmuCounters& counters, AuditSink& sink);
+              const MmuCounters& counters, const NxHugePageList& listed,
+              AuditSink& sink);
 
 }  // namespace mmu
 

@@ -31,7 +31,7 @@ FaultResult TdpMmu::Map(const MmuReadLocked& lock, const TdpRoot& root,
   MMU_DCHECK(!root.IsInvalid());
   if (fault.slot != nullptr) {
     ChooseFaultLevel(fault, std::min(fault.max_level, options_.max_page_level),
-                     &nx_huge_pages_);
+                     &parts_.nx_huge_pages);
   }
   RcuReadGuard rcu;
   TdpCursor c(root.table(), root.level(), GfnRange::Of(fault.gfn, 1),
@@ -82,7 +82,7 @@ FaultResult TdpMmu::Map(const MmuReadLocked& lock, const TdpRoot& root,
 // SPTE-52. The check costs something only for huge goals.
 bool TdpMmu::HoldsDisallowedTable(const TdpCursor& cursor) const {
   return cursor.level() > Level::k4K && cursor.IsPresentTable() &&
-         nx_huge_pages_.mitigated() &&
+         parts_.nx_huge_pages.mitigated() &&
          TablePool::DescriptorOf(TableOf(cursor.old_spte()))
              ->nx_huge_page_disallowed.load(std::memory_order_relaxed);
 }
@@ -98,7 +98,7 @@ void TdpMmu::TrackDisallowed(const PageFault& fault, Level level,
   // If no huge page was possible here, none was given up.
   if (ABSL_PREDICT_FALSE(fault.huge_page_disallowed) &&
       level <= fault.req_level) {
-    nx_huge_pages_.tdp().Track(page);
+    parts_.nx_huge_pages.of(MmuKind::kTdp).Track(page);
   }
 }
 

@@ -58,6 +58,7 @@ struct TdpParts {
   TablePool& pool;
   MmuCounters& counters;
   const InvalidationGate& invalidations;
+  NxHugePages& nx_huge_pages;
   // Consulted before a leaf becomes writable. Null: the VM never has shadow
   // pages.
   WriteGate* write_gate = nullptr;
@@ -174,9 +175,6 @@ class TdpMmu {
 
   // --- The NX huge page mitigation (tdp_nx.cc) ---
 
-  NxHugePages& nx_huge_pages() { return nx_huge_pages_; }
-  const NxHugePages& nx_huge_pages() const { return nx_huge_pages_; }
-
   // Takes the `max_tables` oldest tables off the list and zaps them, so that a
   // huge page can be mapped again. Tables for which `keep` is true (in a slot
   // that logs a page could not be huge) are only taken off. One flush at the
@@ -186,7 +184,7 @@ class TdpMmu {
                               MmuCost* cost);
   // Unlinks `page` if the entry that it was linked to still points at it; makes
   // one attempt. False: another thread changed the entry (TDP-40). REQUIRES: an
-  // RCU read section, in which `page` was listed in nx_huge_pages().
+  // RCU read section, in which `page` was listed in TdpParts::nx_huge_pages.
   bool ZapNxTable(const MmuReadLocked& lock, ShadowPage& page);
 
   // --- Aging (tdp_age.cc) ---
@@ -240,8 +238,9 @@ class TdpMmu {
   // (SPTE-51).
   void TrackDisallowed(const PageFault& fault, Level level, ShadowPage& page);
   Executable ExecutableAt(Level level) const {
-    return level > Level::k4K && nx_huge_pages_.mitigated() ? Executable::kNo
-                                                            : Executable::kYes;
+    return level > Level::k4K && parts_.nx_huge_pages.mitigated()
+               ? Executable::kNo
+               : Executable::kYes;
   }
   FaultResult InstallLeaf(const MmuReadLocked& lock, TdpCursor& cursor,
                           PageFault& fault);
@@ -252,7 +251,6 @@ class TdpMmu {
 
   const TdpParts parts_;
   const TdpOptions options_;
-  NxHugePages nx_huge_pages_;
   SpteUpdater updater_;
   RootList roots_;
 };

@@ -26,7 +26,8 @@ uint64_t TdpMmu::RecoverNxHugePages(
       while (left > 0) {
         // Taken off the list before it is zapped: the mark only prevents faults
         // from changing the page back and forth, and is not needed for safety.
-        ShadowPage* const page = nx_huge_pages_.tdp().TakeOldest();
+        ShadowPage* const page =
+            parts_.nx_huge_pages.of(MmuKind::kTdp).TakeOldest();
         if (page == nullptr) {
           left = 0;
           break;

@@ -260,7 +260,7 @@ TEST_P(TdpNxTest, ATableIsZappedOnlyWhereItStillHangs) {
   const uint64_t flushes = FlushesOf(*vm);
   {
     RcuReadGuard rcu;
-    ShadowPage* page = state.tdp.nx_huge_pages().tdp().TakeOldest();
+    ShadowPage* page = state.nx_huge_pages.of(MmuKind::kTdp).TakeOldest();
     ASSERT_NE(page, nullptr);
     // Somebody makes a huge page of it first.
     Recover(*vm, GfnRange::Of(Gfn(0), k2MPages));
@@ -273,7 +273,7 @@ TEST_P(TdpNxTest, ATableIsZappedOnlyWhereItStillHangs) {
   Exec(*vm, 0);
   {
     RcuReadGuard rcu;
-    ShadowPage* page = state.tdp.nx_huge_pages().tdp().TakeOldest();
+    ShadowPage* page = state.nx_huge_pages.of(MmuKind::kTdp).TakeOldest();
     ASSERT_NE(page, nullptr);
     MmuReadLocked lock(state.mmu_lock, LockOp::kRecover);
     EXPECT_TRUE(state.tdp.ZapNxTable(lock, *page));

@@ -134,7 +134,8 @@ uint64_t TdpMmu::CollapseTables(MmuReadLocked& lock, const TdpRoot& root,
     // child mapped again or gone, or 1 has not begun and will find the huge
     // leaf.
     Spte huge = parts_.format.MakeCollapsed(contents.leaf, level);
-    if (nx_huge_pages_.mitigated()) huge = parts_.format.WithoutExecute(huge);
+    if (parts_.nx_huge_pages.mitigated())
+      huge = parts_.format.WithoutExecute(huge);
     if (!updater_.Collapse(lock, c, huge)) continue;  // retry
     batch.Add(replaced);
     ++collapsed;

@@ -78,7 +78,7 @@ void TdpSlotOps::FastZapAll(LockOp op, MmuCost* cost) {
 uint64_t TdpSlotOps::RecoverNxHugePages(
     uint32_t ratio, absl::FunctionRef<bool(const ShadowPage&)> keep,
     MmuCost* cost) {
-  const uint64_t wanted = parts_.tdp.nx_huge_pages().tdp().ShareOf(ratio);
+  const uint64_t wanted = parts_.nx_huge_pages.ShareOf(ratio);
   if (wanted == 0) return 0;
   MmuReadLocked lock(parts_.mmu_lock, LockOp::kRecover, cost);
   return parts_.tdp.RecoverNxHugePages(lock, wanted, keep, cost);
@@ -136,7 +136,7 @@ bool TdpSlotOps::List(ShadowPageLister& listing) const {
 }
 
 void TdpSlotOps::Audit(const MmuWriteLocked& lock, AuditSink& sink) const {
-  AuditTdp(lock, parts_.tdp, parts_.counters, sink);
+  AuditTdp(lock, parts_.tdp, parts_.counters, parts_.nx_huge_pages, sink);
 }
 
 }  // namespace mmu

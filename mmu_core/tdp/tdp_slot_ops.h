@@ -8,6 +8,7 @@
 #include "absl/functional/function_ref.h"
 #include "mmu_core/base/mutex.h"
 #include "mmu_core/mmu/mmu.h"
+#include "mmu_core/mmu/nx_huge_pages.h"
 #include "mmu_core/paging/table_cache.h"
 #include "mmu_core/stats/mmu_counters.h"
 #include "mmu_core/sync/mmu_lock.h"
@@ -25,6 +26,7 @@ class TdpSlotOps final : public Mmu {
     const Mutex& slots_lock;
     TableCache& tables;  // for splits; guarded by slots_lock
     const MmuCounters& counters;
+    const NxHugePageList& nx_huge_pages;  // the TDP MMU's
   };
   explicit TdpSlotOps(const Parts& parts) : parts_(parts) {}
 

@@ -24,9 +24,10 @@ bool TdpMmu::SplitLeaf(const Lock& lock, TdpCursor& cursor, TableCache& cache,
                        SplitTrigger trigger, const PageFault* fault) {
   const Level level = cursor.level();
   // Small pages may be executed where a huge page may not (SPTE-26).
-  const Spte huge = ChildOf(level) == Level::k4K && nx_huge_pages_.mitigated()
-                        ? parts_.format.WithExecute(cursor.old_spte())
-                        : cursor.old_spte();
+  const Spte huge =
+      ChildOf(level) == Level::k4K && parts_.nx_huge_pages.mitigated()
+          ? parts_.format.WithExecute(cursor.old_spte())
+          : cursor.old_spte();
   ShadowPage* page = cache.Take();
   updater_.PrepareChild(cursor, *page);
   if (fault != nullptr) MarkDisallowed(*fault, *page);

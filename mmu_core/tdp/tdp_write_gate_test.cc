@@ -10,6 +10,7 @@
 #include "mmu_core/base/level.h"
 #include "mmu_core/dirty/dirty_bitmap.h"
 #include "mmu_core/memory/memslot.h"
+#include "mmu_core/mmu/nx_huge_pages.h"
 #include "mmu_core/mmu/write_gate.h"
 #include "mmu_core/paging/spte.h"
 #include "mmu_core/paging/spte_format.h"
@@ -72,6 +73,7 @@ class TdpWriteGateTest : public ::testing::Test {
               .pool = vm_->state().pool,
               .counters = counters_,
               .invalidations = vm_->state().invalidations,
+              .nx_huge_pages = nx_huge_pages_,
               .write_gate = &gate_},
              {}) {
     EXPECT_TRUE(cache_.TopUp(TdpMmu::kTablesPerFault).ok());
@@ -92,6 +94,7 @@ class TdpWriteGateTest : public ::testing::Test {
   }
 
   MmuCounters counters_;
+  NxHugePages nx_huge_pages_;
   FakeGate gate_;
   std::unique_ptr<Vm> vm_;
   TdpMmu tdp_;

@@ -31,7 +31,8 @@ GfnRange WholeRoot(Level root_level) {
 TdpMmu::TdpMmu(const TdpParts& parts, const TdpOptions& options)
     : parts_(parts),
       options_(options),
-      updater_(parts.format, parts.counters, nx_huge_pages_.tdp()) {}
+      updater_(parts.format, parts.counters,
+               parts.nx_huge_pages.of(MmuKind::kTdp)) {}
 
 TdpMmu::~TdpMmu() {
   {

@@ -13,6 +13,7 @@
 #include "mmu_core/base/level.h"
 #include "mmu_core/guest/pattern.h"
 #include "mmu_core/memory/lpage_info.h"
+#include "mmu_core/mmu/nx_huge_pages.h"
 #include "mmu_core/paging/spte.h"
 #include "mmu_core/paging/table_cache.h"
 #include "mmu_core/paging/table_pool.h"
@@ -219,6 +220,7 @@ TEST(TdpZapAllTest, AtTheEndOfTheMmuNothingIsLeftAndNobodyWasFlushed) {
   RemoteTlb tlb;
   MmuCounters counters;
   InvalidationGate invalidations;
+  NxHugePages nx_huge_pages;
   Memslot slot;
   slot.base_gfn = Gfn(0);
   slot.npages = 1 << 20;
@@ -229,7 +231,8 @@ TEST(TdpZapAllTest, AtTheEndOfTheMmuNothingIsLeftAndNobodyWasFlushed) {
                 .tlb = tlb.Of(MmuKind::kTdp),
                 .pool = pool,
                 .counters = counters,
-                .invalidations = invalidations},
+                .invalidations = invalidations,
+                .nx_huge_pages = nx_huge_pages},
                TdpOptions());
     TableCache cache(pool);
     RootRef held;

@@ -196,7 +196,7 @@ struct ShadowTestVm {
 
   explicit ShadowTestVm(const Options& options)
       : format(*options.format),
-        pages(parts(), options.tdp, &nx_huge_pages.shadow()),
+        pages(parts(), options.tdp, &nx_huge_pages.of(MmuKind::kShadow)),
         faults(parts(), pages, leafs, sync,
                {.max_page_level = options.max_page_level,
                 .nx_huge_pages = &nx_huge_pages,

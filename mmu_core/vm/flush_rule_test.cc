@@ -207,7 +207,7 @@ INSTANTIATE_TEST_SUITE_P(
              ReadNeedsNoFault},
         Rule{"RecoveryOfAnNxHugePage", Level::k2M, LockTrace::Held::kRead, true,
              [](Vm& vm) {
-               vm.state().tdp.nx_huge_pages().SetMitigated(true);
+               vm.state().nx_huge_pages.SetMitigated(true);
                Exec(vm, kPageGpa);
              },
              [](Vm& vm) { EXPECT_EQ(RecoverNxHugePages(vm.state(), 1), 1u); },

@@ -321,7 +321,7 @@ INSTANTIATE_TEST_SUITE_P(
         Row{"RecoverNxHugePages", HookPoint::kNxTakenToZap, "read/rcu", "read",
             true, false,
             [](Vm& vm) {
-              vm.state().tdp.nx_huge_pages().SetMitigated(true);
+              vm.state().nx_huge_pages.SetMitigated(true);
               ExecuteAll(vm);
             },
             [](Vm& vm) { RecoverNxHugePages(vm.state(), 1); }},
@@ -515,7 +515,7 @@ INSTANTIATE_TEST_SUITE_P(
         Row{"RecoverNxHugePagesOfTheShadowMmu", HookPoint::kNxTakenToZap,
             "write/rcu", "write", true, false,
             [](Vm& vm) {
-              vm.state().tdp.nx_huge_pages().SetMitigated(true);
+              vm.state().nx_huge_pages.SetMitigated(true);
               ExecuteAll(vm);
             },
             [](Vm& vm) { RecoverNxHugePages(vm.state(), 1); }, WithShadow},

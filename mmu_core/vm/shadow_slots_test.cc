@@ -370,7 +370,7 @@ TEST_P(ShadowSlotsTest, L1TakesAwayWhatWasSplit) {
 // executes from it; recovery gives it back.
 // Covers: SPTE-51, SPTE-52, SPTE-53, SPTE-54
 TEST_P(ShadowSlotsTest, WhatL2ExecutesIsSmallListedAndRecovered) {
-  NxHugePages& nx = nested_.state().tdp.nx_huge_pages();
+  NxHugePages& nx = nested_.state().nx_huge_pages;
   nx.SetMitigated(true);
   {
     MutexLock lock(nested_.state().slots.slots_lock);
@@ -382,7 +382,7 @@ TEST_P(ShadowSlotsTest, WhatL2ExecutesIsSmallListedAndRecovered) {
   EXPECT_EQ(nx.count(), 0u);
   nested_.ExecL2(0);
   EXPECT_EQ(nested_.ShadowLeafsOf(gfn, Level::k4K), 1u);
-  EXPECT_EQ(nx.shadow().count(), 1u);
+  EXPECT_EQ(nx.of(MmuKind::kShadow).count(), 1u);
   EXPECT_EQ(vm_.Stats().nx_lpage_splits, 1u);
   nested_.ReadL2(kPageSize);
   EXPECT_EQ(nested_.ShadowLeafsOf(gfn, Level::k2M), 0u) << "a read near by";

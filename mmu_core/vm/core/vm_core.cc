@@ -51,7 +51,7 @@ std::unique_ptr<ShadowMmu> MakeShadowMmu(VmCore& vm) {
           .nested_dirty_tracking = vm.config.pml == VmConfig::Pml::kYes
                                        ? DirtyTracking::kWriteProtect
                                        : DirtyTracking::kOfFormat,
-          .nx_huge_pages = &vm.tdp.nx_huge_pages(),
+          .nx_huge_pages = &vm.nx_huge_pages,
           .invalidations = &vm.invalidations});
 }
 
@@ -83,6 +83,7 @@ VmCore::VmCore(const VmConfig& vm_config, TablePool& table_pool)
            .pool = table_pool,
            .counters = counters.of(MmuKind::kTdp),
            .invalidations = invalidations,
+           .nx_huge_pages = nx_huge_pages,
            .write_gate =
                vm_config.mmu == MmuMode::kNested ? &shadow_hooks : nullptr},
           {.root_level = RootLevel(vm_config),
@@ -96,7 +97,8 @@ VmCore::VmCore(const VmConfig& vm_config, TablePool& table_pool)
                           .mmu_lock = mmu_lock,
                           .slots_lock = slots.slots_lock,
                           .tables = operation_tables,
-                          .counters = counters.of(MmuKind::kTdp)}));
+                          .counters = counters.of(MmuKind::kTdp),
+                          .nx_huge_pages = nx_huge_pages.of(MmuKind::kTdp)}));
   }
   if (shadow != nullptr) {
     mmus.Add(std::make_unique<ShadowSlotOps>(ShadowSlotOps::Parts{
@@ -104,7 +106,7 @@ VmCore::VmCore(const VmConfig& vm_config, TablePool& table_pool)
         .mmu_lock = mmu_lock,
         .slots_lock = slots.slots_lock,
         .tlb = tlb,
-        .nx_huge_pages = tdp.nx_huge_pages().shadow(),
+        .nx_huge_pages = nx_huge_pages.of(MmuKind::kShadow),
         .guest = RunsOnTdp(vm_config) ? ShadowSlotOps::Guest::kOnTdp
                                       : ShadowSlotOps::Guest::kOnShadow}));
   }

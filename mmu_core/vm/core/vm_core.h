@@ -23,6 +23,7 @@
 #include "mmu_core/memory/invalidate_sequence.h"
 #include "mmu_core/memory/memslot_table.h"
 #include "mmu_core/mmu/mmu.h"
+#include "mmu_core/mmu/nx_huge_pages.h"
 #include "mmu_core/paging/mmio_spte.h"
 #include "mmu_core/paging/table_cache.h"
 #include "mmu_core/paging/table_pool.h"
@@ -90,6 +91,7 @@ struct VmCore {
   ShadowRootGate shadow_roots;
   MemslotTable slots;
   const MmioFormat mmio;
+  NxHugePages nx_huge_pages;
   ShadowHooks shadow_hooks;
   TdpMmu tdp;
   const std::unique_ptr<ShadowMmu> shadow;  // null with MmuMode::kTdp

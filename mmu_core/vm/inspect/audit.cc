@@ -99,7 +99,7 @@ class Auditor final : public AuditSink {
       Violation(4, "gfn 0x%x is mapped at level %d, which its slot forbids",
                 gfn.value(), ToInt(leaf.level));
     }
-    if (leaf.level > Level::k4K && vm_.tdp.nx_huge_pages().mitigated() &&
+    if (leaf.level > Level::k4K && vm_.nx_huge_pages.mitigated() &&
         leaf.format.IsExecutable(leaf.spte)) {
       Violation(8, "gfn 0x%x is executable at level %d", gfn.value(),
                 ToInt(leaf.level));

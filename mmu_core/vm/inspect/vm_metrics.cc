@@ -142,7 +142,7 @@ VmStatsSnapshot StatsOf(const VmCore& vm) {
   AddShadowMmu(vm, stats);
   AddVmCounters(vm, stats);
   AddDirtyLog(vm, stats);
-  stats.nx_lpage_splits = vm.tdp.nx_huge_pages().count();
+  stats.nx_lpage_splits = vm.nx_huge_pages.count();
   stats.guest_memory_bytes = vm.slots.total_pages() << kPageShift;
   for (const VcpuStats* vcpu : vm.vcpu_stats) {
     stats.vcpus.Add(vcpu->Snapshot());

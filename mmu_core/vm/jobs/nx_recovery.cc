@@ -52,7 +52,7 @@ void NxRecovery::SetMitigated(bool on) {
   if (vm_.config.nx_huge_pages == VmConfig::NxHugePages::kOptOut) return;
   {
     MutexLock slots(vm_.slots.slots_lock);
-    vm_.tdp.nx_huge_pages().SetMitigated(on);
+    vm_.nx_huge_pages.SetMitigated(on);
     // Existing mappings follow the old rule.
     vm_.FastZapAll(nullptr, LockOp::kZap);
   }
@@ -66,7 +66,7 @@ absl::Status NxRecovery::status() const {
 }
 
 void NxRecovery::EnsureWorker() {
-  if (worker_.joinable() || !vm_.tdp.nx_huge_pages().mitigated()) return;
+  if (worker_.joinable() || !vm_.nx_huge_pages.mitigated()) return;
   absl::StatusOr<std::thread> worker = MakeThread([this] { Work(); });
   if (worker.ok()) worker_ = *std::move(worker);
   MutexLock lock(mu_);
@@ -93,7 +93,7 @@ void NxRecovery::Work() {
     // Read without mu_: changes of the parameters take mu_ under the
     // parameters' lock.
     const NxRecoverySettings settings = parameters_.recovery();
-    const absl::Duration period = vm_.tdp.nx_huge_pages().mitigated()
+    const absl::Duration period = vm_.nx_huge_pages.mitigated()
                                       ? RecoveryPeriodOf(settings)
                                       : absl::InfiniteDuration();
     const MonotonicTime next_run = last_run + period;
