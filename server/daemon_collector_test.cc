@@ -368,7 +368,8 @@ TEST_F(DaemonCollectorTest, AFaultIsCountedForTheMmuThatHandledIt) {
     const VmUse tdp = MakeVm("vms/a");
     const VmUse shadow = state_.vms.Create("vms/b", config).value();
     for (uint64_t i = 0; i < 3; ++i) mmu::testing::Write(tdp->vm(), i << 12);
-    for (uint64_t i = 0; i < 5; ++i) mmu::testing::Write(shadow->vm(), i << 12);
+    // Far enough apart that none is mapped along with its neighbour.
+    for (uint64_t i = 0; i < 5; ++i) mmu::testing::Write(shadow->vm(), i << 16);
     EXPECT_EQ(faults("tdp"), 3);
     EXPECT_EQ(faults("shadow"), 5);
   }

@@ -458,7 +458,7 @@ const std::vector<Case>& Cases() {
       {"INVALID_REQUEST", kInvalid, "mmud.v1.VmService/CreateVm",
        "vm_id: 'other'", "vm", "vm"},
       {"INVALID_REQUEST", kInvalid, "mmud.lab.v1.WorkloadService/StartWorkload",
-       "vm: '$0'", "workload", "not set"},
+       "vm: '$0'", "workload", "is required"},
       {"VM_NOT_FOUND", kNotFound, "mmud.v1.VmService/GetVm",
        "name: 'vms/nobody'", "", "\"vms/nobody\""},
       {"VM_NOT_FOUND", kNotFound, "mmud.lab.v1.WorkloadService/ListWorkloads",
@@ -587,7 +587,7 @@ const std::vector<Case>& Cases() {
       {"NO_SHADOW_PAGES", kPrecondition, "mmud.v1.VmService/UpdateVm",
        "vm { name: '$0' shadow_page_limit: 1000 } "
        "update_mask { paths: 'shadow_page_limit' }",
-       "", "TDP MMU alone"},
+       "", "only the TDP MMU"},
       {"SPLIT_RUNNING", kAborted, "mmud.v1.SplitService/SplitHugePages",
        "vm: '$0'", "", "vms/case", RunSplit},
       {"EPOCH_MISMATCH", kAborted, "mmud.v1.DirtyLogService/ClearDirtyLog",
