@@ -2,7 +2,6 @@
 
 #include <algorithm>
 #include <cerrno>
-#include <cstddef>
 #include <string>
 #include <utility>
 
@@ -29,15 +28,14 @@ absl::Status FrameMissingError(Gfn gfn, const std::string& why) {
 }
 
 bool MissingFrame::HasAsked(Gfn gfn) const {
-  const auto end = asked_.begin() + static_cast<ptrdiff_t>(asked_count_);
-  return std::find(asked_.begin(), end, gfn) != end;
+  return std::find(asked_.begin(), asked_.end(), gfn) != asked_.end();
 }
 
 bool MissingFrame::Note(const Memslot& slot, Gfn gfn, AccessKind kind,
                         uint64_t sequence) {
   MMU_DCHECK(!noted());
   if (!slot.backing->is_borrowed()) return false;
-  if (asked_count_ == kMaxAsked || HasAsked(gfn)) return false;
+  if (asked_.size() == kMaxAsked || HasAsked(gfn)) return false;
   backing_ = slot.backing;
   hva_ = slot.HvaOf(gfn);
   gfn_ = gfn;
@@ -53,7 +51,7 @@ bool MissingFrame::Refused(const Memslot& slot, Gfn gfn,
   MMU_DCHECK(!noted());
   if (!slot.backing->is_borrowed()) return true;
   // The count is read before the sequence, as in RetryNeeded.
-  return asked_count_ > 0 && gfn_ == gfn && kind_ == AccessKind::kWrite &&
+  return !asked_.empty() && gfn_ == gfn && kind_ == AccessKind::kWrite &&
          !invalidations.MaybeInvalidating(gfn) &&
          invalidations.snapshot() == sequence_;
 }
@@ -61,7 +59,7 @@ bool MissingFrame::Refused(const Memslot& slot, Gfn gfn,
 absl::Status MissingFrame::Ask() {
   MMU_DCHECK(noted() && !InRcuReadSection());
   const std::shared_ptr<const Backing> backing = std::move(backing_);
-  asked_[asked_count_++] = gfn_;
+  asked_.push_back(gfn_);
   AtHook(HookPoint::kMissingToAsk);
   const absl::StatusOr<FrameAnswer> answer = backing->AskForFrame(hva_, kind_);
   if (!answer.ok()) {

@@ -18,12 +18,12 @@
 #ifndef MMU_CORE_MEMORY_MISSING_FRAME_H_
 #define MMU_CORE_MEMORY_MISSING_FRAME_H_
 
-#include <array>
 #include <cstddef>
 #include <cstdint>
 #include <memory>
 #include <string>
 
+#include "absl/container/inlined_vector.h"
 #include "absl/status/status.h"
 #include "mmu_core/base/access.h"
 #include "mmu_core/base/address.h"
@@ -80,8 +80,9 @@ class MissingFrame {
   Gfn gfn_;
   AccessKind kind_ = AccessKind::kRead;
   uint64_t sequence_ = 0;
-  std::array<Gfn, kMaxAsked> asked_;
-  size_t asked_count_ = 0;
+  // Never longer than kMaxAsked, so it allocates nothing; and a fault that asks
+  // for nothing, as nearly all do, writes none of it.
+  absl::InlinedVector<Gfn, kMaxAsked> asked_;
   bool not_yet_ = false;
 };
 

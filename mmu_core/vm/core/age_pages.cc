@@ -7,6 +7,7 @@
 #include "mmu_core/vm/core/vm_core.h"
 
 namespace mmu {
+
 AgeResult AgePages(VmCore& vm, int as_id, GfnRange range, AgeMode mode,
                    MmuCost* cost, Gfn young_until) {
   AgeResult result;
