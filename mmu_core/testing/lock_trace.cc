@@ -12,18 +12,6 @@ namespace {
 
 constinit thread_local LockTrace* current = nullptr;
 
-std::string NameOf(LockTrace::Held held) {
-  switch (held) {
-    case LockTrace::Held::kNothing:
-      return "none";
-    case LockTrace::Held::kRead:
-      return "read";
-    case LockTrace::Held::kWrite:
-      return "write";
-  }
-  return "?";
-}
-
 // Adds `word` to a list of words.
 void Append(std::string& words, const std::string& word) {
   if (!words.empty()) words += ' ';
@@ -31,6 +19,18 @@ void Append(std::string& words, const std::string& word) {
 }
 
 }  // namespace
+
+std::string LockTrace::NameOf(Held held) {
+  switch (held) {
+    case Held::kNothing:
+      return "none";
+    case Held::kRead:
+      return "read";
+    case Held::kWrite:
+      return "write";
+  }
+  return "?";
+}
 
 LockTrace::LockTrace(std::function<void(const Event&)> at_hook)
     : at_hook_(std::move(at_hook)) {

@@ -19,6 +19,8 @@ namespace mmu::testing {
 class LockTrace {
  public:
   enum class Held : uint8_t { kNothing, kRead, kWrite };
+  // "none", "read", "write".
+  static std::string NameOf(Held held);
   struct Event {
     HookPoint point = HookPoint::kStart;
     Held mmu_lock = Held::kNothing;

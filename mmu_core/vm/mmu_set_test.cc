@@ -236,17 +236,7 @@ class MmuSetTest : public ::testing::TestWithParam<Mmus> {
     MmuCalls calls;
     Record(vm, GetParam(), calls);
     LockTrace trace;
-    calls.held = [&trace]() -> std::string {
-      switch (trace.mmu_lock()) {
-        case LockTrace::Held::kNothing:
-          return "none";
-        case LockTrace::Held::kRead:
-          return "read";
-        case LockTrace::Held::kWrite:
-          return "write";
-      }
-      return "?";
-    };
+    calls.held = [&trace] { return LockTrace::NameOf(trace.mmu_lock()); };
     run();
     calls.held = nullptr;
     std::vector<std::string> result = calls.calls;

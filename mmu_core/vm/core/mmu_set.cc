@@ -47,11 +47,6 @@ std::vector<MmuKind> MmuSet::Kinds() const {
   return kinds;
 }
 
-bool MmuSet::MayMap(const Memslot& slot) const {
-  return std::any_of(mmus_.begin(), mmus_.end(),
-                     [&](const auto& mmu) { return mmu->MayMap(slot); });
-}
-
 SplitOutcome MmuSet::EnableLog(const Memslot& slot, const LogPlan& plan,
                                MmuCost* cost) {
   SplitOutcome all;

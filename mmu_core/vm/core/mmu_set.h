@@ -65,9 +65,6 @@ class MmuSet {
   // In the order in which they were added.
   std::vector<MmuKind> Kinds() const;
 
-  // Whether some MMU may map the slot.
-  bool MayMap(const Memslot& slot) const;
-
   SplitOutcome EnableLog(const Memslot& slot, const LogPlan& plan,
                          MmuCost* cost);
   // next_gfn: the position that all MMUs have reached.
