@@ -247,18 +247,15 @@ std::string EtagOf(const mmu::MemslotInfo& slot) {
 
 std::string EtagOf(const ManagedVm& vm) {
   const mmu::VmConfig& config = vm.vm().config();
+  const mmu::GuestPagingConfig& paging = config.guest_paging;
   std::string state = absl::StrCat(
       vm.uid(), " ", static_cast<int>(config.format), " ", config.root_levels,
       " ", config.vcpu_count, " ", config.dirty_ring_entries, " ",
       static_cast<int>(config.ad_bits), " ", static_cast<int>(config.pml), " ",
-      static_cast<int>(config.mmio_caching), " ", static_cast<int>(config.mmu));
-  if (mmu::HasShadowPages(config)) {
-    const mmu::GuestPagingConfig& paging = config.guest_paging;
-    absl::StrAppend(&state, " ", vm.vm().shadow_page_limit(), " ",
-                    static_cast<int>(paging.mode), " ",
-                    static_cast<int>(paging.large_pages), " ", paging.processes,
-                    " ", static_cast<int>(paging.ad_bits));
-  }
+      static_cast<int>(config.mmio_caching), " ", static_cast<int>(config.mmu),
+      " ", vm.vm().shadow_page_limit(), " ", static_cast<int>(paging.mode), " ",
+      static_cast<int>(paging.large_pages), " ", paging.processes, " ",
+      static_cast<int>(paging.ad_bits));
   for (const mmu::MemslotInfo& slot : vm.SortedSlots()) {
     absl::StrAppend(&state, " ", EtagOf(slot));
   }
