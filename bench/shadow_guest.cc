@@ -164,7 +164,7 @@ void ShadowGuest::ZapData() {
 void ShadowGuest::ZapEverything() {
   {
     MutexLock slots(state().slots.slots_lock);
-    state().FastZapAll(nullptr, LockOp::kZap);
+    state().mmus.FastZapAll(LockOp::kZap, nullptr);
   }
   shadow().ReleaseRoots();
   RcuBarrier();

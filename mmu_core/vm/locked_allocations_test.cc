@@ -228,7 +228,7 @@ TEST_P(LockedAllocationsTest, ANewThreadAllocatesNothingUnderItEither) {
   check("a fault, after a root was loaded", [&] { Run(100); });
   check("a zap of all", [&] {
     MutexLock lock(vm.slots.slots_lock);
-    vm.FastZapAll(nullptr, LockOp::kZap);
+    vm.mmus.FastZapAll(LockOp::kZap, nullptr);
   });
   check("a root", [&] { Run(100); });
   ASSERT_TRUE(nx_.SetNxHugePages("force").ok());

@@ -63,7 +63,7 @@ std::ostream& operator<<(std::ostream& os, const Row& row) {
 void ExecuteAll(Vm& vm) {
   {
     MutexLock lock(vm.state().slots.slots_lock);
-    vm.state().FastZapAll(nullptr, LockOp::kZap);
+    vm.state().mmus.FastZapAll(LockOp::kZap, nullptr);
   }
   for (uint64_t gfn = 0; gfn < kPages; gfn += k2MPages) {
     Exec(vm, ToGpa(Gfn(gfn)).value());

@@ -525,7 +525,7 @@ TEST(NoMemoryVcpuTest, ARootIsLoadedOrTheAccessSaysWhyNot) {
     SCOPED_TRACE(n);
     {
       MutexLock lock(vm->state().slots.slots_lock);
-      vm->state().FastZapAll(nullptr, LockOp::kZap);
+      vm->state().mmus.FastZapAll(LockOp::kZap, nullptr);
     }
     AccessOutcome outcome = AccessOutcome::kDone;
     const Attempt attempt = FailOneAllocation(n, [&] {

@@ -148,7 +148,7 @@ INSTANTIATE_TEST_SUITE_P(
         Row{"FastZapOfBoth", "write read", Nothing,
             [](Guest& g) {
               MutexLock lock(g.vm().state().slots.slots_lock);
-              g.vm().state().FastZapAll(nullptr, LockOp::kZap);
+              g.vm().state().mmus.FastZapAll(LockOp::kZap, nullptr);
             }},
         Row{"Age", "none", Nothing,
             [](Guest& g) {

@@ -374,7 +374,7 @@ TEST_P(ShadowSlotsTest, WhatL2ExecutesIsSmallListedAndRecovered) {
   nx.SetMitigated(true);
   {
     MutexLock lock(nested_.state().slots.slots_lock);
-    nested_.state().FastZapAll(nullptr, LockOp::kZap);
+    nested_.state().mmus.FastZapAll(LockOp::kZap, nullptr);
   }
   const uint64_t gfn = nested_.FrameOf(0);
   nested_.ReadL2(0);

@@ -56,7 +56,7 @@ void RecoverAll(Vm& vm) {
 // A root and its tables.
 void ZapAll(Vm& vm) {
   MutexLock lock(vm.state().slots.slots_lock);
-  vm.state().FastZapAll(nullptr, LockOp::kZap);
+  vm.state().mmus.FastZapAll(LockOp::kZap, nullptr);
 }
 
 void ZapShadowPages(Vm& vm) {

@@ -396,7 +396,7 @@ class Round {
     if (random() % 16 != 0) return;  // something shall be there
     VmState& state = vm_->state();
     MutexLock lock(state.slots.slots_lock);
-    state.FastZapAll(nullptr, LockOp::kZap);
+    state.mmus.FastZapAll(LockOp::kZap, nullptr);
     Count(Operation::kZapAll);
   }
 

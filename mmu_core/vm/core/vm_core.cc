@@ -141,6 +141,4 @@ int64_t VmCore::StallNanos() const {
   return sum;
 }
 
-void VmCore::FastZapAll(MmuCost* cost, LockOp op) { mmus.FastZapAll(op, cost); }
-
 }  // namespace mmu

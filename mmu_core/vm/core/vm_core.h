@@ -77,9 +77,6 @@ struct VmCore {
   NoticeBy notice_by() const {
     return cpu_dirty_log_entries() != 0 ? NoticeBy::kCpuLog : NoticeBy::kFault;
   }
-  // Zaps the whole VM quickly, in all MMUs (TDP-33, SHD-24). REQUIRES:
-  // slots_lock.
-  void FastZapAll(MmuCost* cost, LockOp op);
 
   const VmConfig config;
   TablePool& pool;

@@ -32,7 +32,7 @@ void RegionHooks::FlushShadowSlot(const Memslot& old_slot) {
     static_cast<void>(vm_.mmus.CollectDirty(cost_));
   }
   if (vm_.config.slot_zap == VmConfig::SlotZap::kAll) {
-    vm_.FastZapAll(cost_, LockOp::kMemslot);
+    vm_.mmus.FastZapAll(LockOp::kMemslot, cost_);
   } else {
     // Faults that found the slot before it became invalid are over, and later
     // ones retry: mappings zapped now do not come back (RACE-13).
@@ -69,7 +69,7 @@ void RegionHooks::GenerationAdvanced(uint64_t generation) {
   // The low bits only distinguish the address spaces (SLOT-21).
   const uint64_t spaces = static_cast<uint64_t>(vm_.slots.address_spaces());
   if ((generation & kMmioGenerationMask & ~(spaces - 1)) != 0) return;
-  vm_.FastZapAll(cost_, LockOp::kMemslot);
+  vm_.mmus.FastZapAll(LockOp::kMemslot, cost_);
 }
 
 void RegionHooks::CountLoggingSlots(const Memslot* old_slot,
