@@ -117,6 +117,17 @@ class Mmu {
   // pages in all.
   virtual void SlotsChanged(uint64_t pages, MmuCost* cost) = 0;
 
+  // The maximum number of shadow pages (SLOT-30). 0: this MMU has no limit.
+  // Needs no lock.
+  virtual uint64_t shadow_page_limit() const { return 0; }
+  // Sets the limit; INVALID_ARGUMENT (EINVAL) if it is not allowed (SHD-29).
+  // REQUIRES: this MMU has a limit.
+  virtual absl::Status SetShadowPageLimit(uint64_t pages, MmuCost* cost) {
+    static_cast<void>(pages);
+    static_cast<void>(cost);
+    return absl::OkStatus();
+  }
+
   // --- These work under the caller's hold, so that MMUs change as one. ---
 
   // Zaps every leaf that maps a page of `range` in each root, a larger leaf as

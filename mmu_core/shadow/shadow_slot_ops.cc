@@ -83,6 +83,13 @@ void ShadowSlotOps::SlotsChanged(uint64_t pages, MmuCost* cost) {
   parts_.shadow.pages().SetLimitForSlots(lock, pages, cost);
 }
 
+absl::Status ShadowSlotOps::SetShadowPageLimit(uint64_t pages, MmuCost* cost) {
+  if (absl::Status s = ShadowPages::CheckLimit(pages); !s.ok()) return s;
+  MmuWriteLocked lock(parts_.mmu_lock, LockOp::kZap, cost);
+  parts_.shadow.pages().SetLimit(lock, pages, cost);
+  return absl::OkStatus();
+}
+
 bool ShadowSlotOps::ZapLeafs(MmuWriteLocked& lock, const Memslot& slot,
                              GfnRange range, FlushReason reason,
                              MayYield may_yield, MmuCost* cost) {

@@ -6,6 +6,7 @@
 #include <cstdint>
 
 #include "absl/functional/function_ref.h"
+#include "absl/status/status.h"
 #include "mmu_core/base/mutex.h"
 #include "mmu_core/mmu/mmu.h"
 #include "mmu_core/mmu/nx_huge_pages.h"
@@ -58,6 +59,10 @@ class ShadowSlotOps final : public Mmu {
                               absl::FunctionRef<bool(const ShadowPage&)> keep,
                               MmuCost* cost) override;
   void SlotsChanged(uint64_t pages, MmuCost* cost) override;
+  uint64_t shadow_page_limit() const override {
+    return parts_.shadow.pages().limit();
+  }
+  absl::Status SetShadowPageLimit(uint64_t pages, MmuCost* cost) override;
 
   bool ZapLeafs(MmuWriteLocked& lock, const Memslot& slot, GfnRange range,
                 FlushReason reason, MayYield may_yield, MmuCost* cost) override;

@@ -51,6 +51,12 @@ void FakeMmu::SlotsChanged(uint64_t pages, MmuCost* cost) {
   if (real_ != nullptr) real_->SlotsChanged(pages, cost);
 }
 
+absl::Status FakeMmu::SetShadowPageLimit(uint64_t pages, MmuCost* cost) {
+  Note("SetShadowPageLimit");
+  return real_ == nullptr ? absl::OkStatus()
+                          : real_->SetShadowPageLimit(pages, cost);
+}
+
 bool FakeMmu::ZapLeafs(MmuWriteLocked& lock, const Memslot& slot,
                        GfnRange range, FlushReason reason, MayYield may_yield,
                        MmuCost* cost) {

@@ -70,6 +70,10 @@ class FakeMmu final : public Mmu {
                               absl::FunctionRef<bool(const ShadowPage&)> keep,
                               MmuCost* cost) override;
   void SlotsChanged(uint64_t pages, MmuCost* cost) override;
+  uint64_t shadow_page_limit() const override {
+    return real_ == nullptr ? 0 : real_->shadow_page_limit();
+  }
+  absl::Status SetShadowPageLimit(uint64_t pages, MmuCost* cost) override;
   bool ZapLeafs(MmuWriteLocked& lock, const Memslot& slot, GfnRange range,
                 FlushReason reason, MayYield may_yield, MmuCost* cost) override;
   void ForgetSlot(MmuWriteLocked& lock, const Memslot& slot,

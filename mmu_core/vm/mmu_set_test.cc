@@ -284,6 +284,23 @@ TEST_P(MmuSetTest, OnlyWhatMayBeInUseIsAged) {
                                 {{"Age", Order::kFirstAddedFirst, "none"}})));
 }
 
+TEST_P(MmuSetTest, TheLimitOfShadowPagesIsSetWhereThereIsOne) {
+  const std::unique_ptr<Vm> vm = MakeVmWith(GetParam().mode);
+  std::vector<std::string> limited;
+  for (const std::string& mmu : GetParam().all) {
+    if (mmu == "shadow") limited.push_back(mmu);
+  }
+  absl::Status status;
+  EXPECT_THAT(
+      CallsOf(*vm, [&] { status = vm->SetShadowPageLimit(100, nullptr); }),
+      ElementsAreArray(Expected(
+          limited, {{"SetShadowPageLimit", Order::kFirstAddedFirst, "none"}})));
+  EXPECT_EQ(status.code(), limited.empty()
+                               ? absl::StatusCode::kFailedPrecondition
+                               : absl::StatusCode::kOk);
+  EXPECT_EQ(vm->shadow_page_limit(), limited.empty() ? 0u : 100u);
+}
+
 INSTANTIATE_TEST_SUITE_P(
     Sets, MmuSetTest,
     ::testing::Values(

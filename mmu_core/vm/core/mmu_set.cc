@@ -102,6 +102,23 @@ void MmuSet::SlotsChanged(uint64_t pages, MmuCost* cost) {
   for (const auto& mmu : mmus_) mmu->SlotsChanged(pages, cost);
 }
 
+uint64_t MmuSet::shadow_page_limit() const {
+  uint64_t limit = 0;
+  for (const auto& mmu : mmus_) {
+    limit = std::max(limit, mmu->shadow_page_limit());
+  }
+  return limit;
+}
+
+absl::Status MmuSet::SetShadowPageLimit(uint64_t pages, MmuCost* cost) {
+  absl::Status first;
+  for (const auto& mmu : mmus_) {
+    if (mmu->shadow_page_limit() == 0) continue;
+    first.Update(mmu->SetShadowPageLimit(pages, cost));
+  }
+  return first;
+}
+
 bool MmuSet::ZapLeafs(MmuWriteLocked& lock, const Memslot& slot, GfnRange range,
                       FlushReason reason, MayYield may_yield, MmuCost* cost) {
   bool zapped = false;

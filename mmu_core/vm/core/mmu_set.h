@@ -23,7 +23,8 @@
 //   Reprotect, WriteProtectGfn,  first added     no reason
 //   SlotsChanged, Audit,         first
 //   RecoverNxHugePages,
-//   CollectDirty
+//   CollectDirty,
+//   SetShadowPageLimit
 //
 // An MMU that cannot map a slot is not called for it (Mmu::MayMap).
 
@@ -77,6 +78,10 @@ class MmuSet {
                               absl::FunctionRef<bool(const ShadowPage&)> keep,
                               MmuCost* cost);
   void SlotsChanged(uint64_t pages, MmuCost* cost);
+  // 0: no MMU has a limit of shadow pages.
+  uint64_t shadow_page_limit() const;
+  // Calls the MMUs that have a limit; returns the first error.
+  absl::Status SetShadowPageLimit(uint64_t pages, MmuCost* cost);
 
   bool ZapLeafs(MmuWriteLocked& lock, const Memslot& slot, GfnRange range,
                 FlushReason reason, MayYield may_yield, MmuCost* cost);

@@ -109,10 +109,10 @@ VmCore::VmCore(const VmConfig& vm_config, TablePool& table_pool)
         .nx_huge_pages = nx_huge_pages.of(MmuKind::kShadow),
         .guest = RunsOnTdp(vm_config) ? ShadowSlotOps::Guest::kOnTdp
                                       : ShadowSlotOps::Guest::kOnShadow}));
-  }
-  if (shadow != nullptr && vm_config.shadow_page_limit != 0) {
-    MmuWriteLocked lock(mmu_lock, LockOp::kMemslot);
-    shadow->pages().SetLimit(lock, vm_config.shadow_page_limit, nullptr);
+    if (vm_config.shadow_page_limit != 0) {
+      MmuWriteLocked lock(mmu_lock, LockOp::kMemslot);
+      shadow->pages().SetLimit(lock, vm_config.shadow_page_limit, nullptr);
+    }
   }
   {
     MutexLock lock(slots.slots_lock);
