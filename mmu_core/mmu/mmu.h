@@ -5,8 +5,9 @@
 // maps L1's memory and the shadow MMU L2's, so both may map one gfn, and each
 // performs every operation here.
 //
-// Each call works on one slot or range, so no virtual call is in a fault, a
-// walk or a TLB hit. Those use functions of the MMU's own class.
+// Each call works on one slot or range, or on a word whose write was emulated.
+// So no virtual call is in a fault, a walk or a TLB hit: those use functions of
+// the MMU's own class.
 
 #ifndef MMU_CORE_MMU_MMU_H_
 #define MMU_CORE_MMU_MMU_H_
@@ -22,6 +23,7 @@
 #include "mmu_core/base/gfn_range.h"
 #include "mmu_core/base/level.h"
 #include "mmu_core/dirty/dirty_log_types.h"
+#include "mmu_core/memory/guest_words.h"
 #include "mmu_core/memory/memslot.h"
 #include "mmu_core/memory/memslot_set.h"
 #include "mmu_core/mmu/audit_sink.h"
@@ -122,11 +124,17 @@ class Mmu {
   virtual uint64_t shadow_page_limit() const { return 0; }
   // Sets the limit; INVALID_ARGUMENT (EINVAL) if it is not allowed (SHD-29).
   // REQUIRES: this MMU has a limit.
-  virtual absl::Status SetShadowPageLimit(uint64_t pages, MmuCost* cost) {
-    static_cast<void>(pages);
-    static_cast<void>(cost);
+  virtual absl::Status SetShadowPageLimit(uint64_t /*pages*/,
+                                          MmuCost* /*cost*/) {
     return absl::OkStatus();
   }
+
+  // The guest's word of `bytes` (4 or 8) at `gpa` of address space `as_id` was
+  // written by emulation: drops everything that was made from its old value
+  // (SHD-40). `memory` reads the word. Called without slots_lock. An MMU that
+  // makes nothing from guest memory has nothing to do.
+  virtual void GuestWrote(int /*as_id*/, Gpa /*gpa*/, int /*bytes*/,
+                          GuestWords& /*memory*/, MmuCost* /*cost*/) {}
 
   // --- These work under the caller's hold, so that MMUs change as one. ---
 
@@ -165,8 +173,7 @@ class Mmu {
 
   // Moves pages that only this MMU has recorded as dirty into the open epoch of
   // the log. An MMU whose faults and vCPUs mark pages records none.
-  virtual absl::Status CollectDirty(MmuCost* cost) {
-    static_cast<void>(cost);
+  virtual absl::Status CollectDirty(MmuCost* /*cost*/) {
     return absl::OkStatus();
   }
 

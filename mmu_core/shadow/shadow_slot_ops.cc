@@ -90,6 +90,11 @@ absl::Status ShadowSlotOps::SetShadowPageLimit(uint64_t pages, MmuCost* cost) {
   return absl::OkStatus();
 }
 
+void ShadowSlotOps::GuestWrote(int as_id, Gpa gpa, int bytes,
+                               GuestWords& memory, MmuCost* cost) {
+  parts_.shadow.pte_writes().Written(as_id, gpa, bytes, memory, cost);
+}
+
 bool ShadowSlotOps::ZapLeafs(MmuWriteLocked& lock, const Memslot& slot,
                              GfnRange range, FlushReason reason,
                              MayYield may_yield, MmuCost* cost) {

@@ -63,6 +63,8 @@ class ShadowSlotOps final : public Mmu {
     return parts_.shadow.pages().limit();
   }
   absl::Status SetShadowPageLimit(uint64_t pages, MmuCost* cost) override;
+  void GuestWrote(int as_id, Gpa gpa, int bytes, GuestWords& memory,
+                  MmuCost* cost) override;
 
   bool ZapLeafs(MmuWriteLocked& lock, const Memslot& slot, GfnRange range,
                 FlushReason reason, MayYield may_yield, MmuCost* cost) override;

@@ -57,6 +57,12 @@ absl::Status FakeMmu::SetShadowPageLimit(uint64_t pages, MmuCost* cost) {
                           : real_->SetShadowPageLimit(pages, cost);
 }
 
+void FakeMmu::GuestWrote(int as_id, Gpa gpa, int bytes, GuestWords& memory,
+                         MmuCost* cost) {
+  Note("GuestWrote");
+  if (real_ != nullptr) real_->GuestWrote(as_id, gpa, bytes, memory, cost);
+}
+
 bool FakeMmu::ZapLeafs(MmuWriteLocked& lock, const Memslot& slot,
                        GfnRange range, FlushReason reason, MayYield may_yield,
                        MmuCost* cost) {

@@ -74,6 +74,8 @@ class FakeMmu final : public Mmu {
     return real_ == nullptr ? 0 : real_->shadow_page_limit();
   }
   absl::Status SetShadowPageLimit(uint64_t pages, MmuCost* cost) override;
+  void GuestWrote(int as_id, Gpa gpa, int bytes, GuestWords& memory,
+                  MmuCost* cost) override;
   bool ZapLeafs(MmuWriteLocked& lock, const Memslot& slot, GfnRange range,
                 FlushReason reason, MayYield may_yield, MmuCost* cost) override;
   void ForgetSlot(MmuWriteLocked& lock, const Memslot& slot,

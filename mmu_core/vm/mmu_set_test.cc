@@ -21,6 +21,7 @@
 #include "mmu_core/base/format.h"
 #include "mmu_core/base/gfn_range.h"
 #include "mmu_core/base/level.h"
+#include "mmu_core/memory/guest_memory_access.h"
 #include "mmu_core/testing/dirty_log.h"
 #include "mmu_core/testing/fake_mmu.h"
 #include "mmu_core/testing/lock_trace.h"
@@ -29,6 +30,7 @@
 #include "mmu_core/vm/jobs/nx_recovery.h"
 #include "mmu_core/vm/jobs/split_job.h"
 #include "mmu_core/vm/slots/host_notifier.h"
+#include "mmu_core/vm/vcpu/emulate_write.h"
 #include "mmu_core/vm/vm.h"
 #include "mmu_core/vm/vm_state.h"
 
@@ -174,6 +176,15 @@ const std::vector<Operation>& Operations() {
        Nothing,
        [](Vm& vm) { RecoverNxHugePages(vm.state(), 1); },
        {{"RecoverNxHugePages", kFirst, "none"}}},
+      {"EmulatedWrite",
+       Nothing,
+       [](Vm& vm) {
+         VmState& state = vm.state();
+         GuestMemoryAccess memory(state.slots, /*as_id=*/0, /*ring=*/nullptr);
+         EXPECT_EQ(EmulateGuestWrite(state.mmus, memory, Gpa(0), 8, 1),
+                   EmulatedWrite::kDone);
+       },
+       {{"GuestWrote", kFirst, "none"}}},
       {"List",
        Nothing,
        [](Vm& vm) { vm.ListShadowPages({}, {}, 100); },

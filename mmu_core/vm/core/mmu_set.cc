@@ -119,6 +119,12 @@ absl::Status MmuSet::SetShadowPageLimit(uint64_t pages, MmuCost* cost) {
   return first;
 }
 
+void MmuSet::GuestWrote(int as_id, Gpa gpa, int bytes, GuestWords& memory,
+                        MmuCost* cost) {
+  for (const auto& mmu : mmus_)
+    mmu->GuestWrote(as_id, gpa, bytes, memory, cost);
+}
+
 bool MmuSet::ZapLeafs(MmuWriteLocked& lock, const Memslot& slot, GfnRange range,
                       FlushReason reason, MayYield may_yield, MmuCost* cost) {
   bool zapped = false;

@@ -23,7 +23,7 @@
 //   Reprotect, WriteProtectGfn,  first added     no reason
 //   SlotsChanged, Audit,         first
 //   RecoverNxHugePages,
-//   CollectDirty,
+//   CollectDirty, GuestWrote,
 //   SetShadowPageLimit
 //
 // An MMU that cannot map a slot is not called for it (Mmu::MayMap).
@@ -82,6 +82,8 @@ class MmuSet {
   uint64_t shadow_page_limit() const;
   // Calls the MMUs that have a limit; returns the first error.
   absl::Status SetShadowPageLimit(uint64_t pages, MmuCost* cost);
+  void GuestWrote(int as_id, Gpa gpa, int bytes, GuestWords& memory,
+                  MmuCost* cost);
 
   bool ZapLeafs(MmuWriteLocked& lock, const Memslot& slot, GfnRange range,
                 FlushReason reason, MayYield may_yield, MmuCost* cost);

@@ -145,7 +145,7 @@ AccessOutcome RunAccess(VmCore& vm, Vcpu& vcpu, Engine engine) {
       }
       case FaultStep::kWriteProtected: {
         const EmulatedWrite write =
-            EmulateGuestWrite(vm, engine.memory(), engine.gpa(),
+            EmulateGuestWrite(vm.mmus, engine.memory(), engine.gpa(),
                               engine.size_bytes(), engine.word());
         vcpu.NoteRingFill();
         if (write == EmulatedWrite::kDone) return AccessOutcome::kDone;

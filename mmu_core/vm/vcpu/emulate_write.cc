@@ -1,12 +1,11 @@
 #include "mmu_core/vm/vcpu/emulate_write.h"
 
 #include "mmu_core/base/check.h"
-#include "mmu_core/shadow/guest_pte_writes.h"
-#include "mmu_core/vm/core/vm_core.h"
+#include "mmu_core/vm/core/mmu_set.h"
 
 namespace mmu {
 
-EmulatedWrite EmulateGuestWrite(VmCore& vm, GuestWords& memory, Gpa gpa,
+EmulatedWrite EmulateGuestWrite(MmuSet& mmus, GuestWords& memory, Gpa gpa,
                                 int size_bytes, uint64_t word) {
   MMU_DCHECK(size_bytes == 4 || size_bytes == 8);
   const WordSize size = size_bytes == 4 ? WordSize::k4 : WordSize::k8;
@@ -29,8 +28,7 @@ EmulatedWrite EmulateGuestWrite(VmCore& vm, GuestWords& memory, Gpa gpa,
     }
     if (result != GuestWordResult::kChanged) return EmulatedWrite::kCannot;
   }
-  vm.shadow->pte_writes().Written(/*as_id=*/0, gpa, size_bytes, memory,
-                                  /*cost=*/nullptr);
+  mmus.GuestWrote(/*as_id=*/0, gpa, size_bytes, memory, /*cost=*/nullptr);
   return EmulatedWrite::kDone;
 }
 

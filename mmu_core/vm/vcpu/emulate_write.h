@@ -12,7 +12,7 @@
 
 namespace mmu {
 
-struct VmCore;
+class MmuSet;
 
 enum class EmulatedWrite : uint8_t {
   kDone,
@@ -22,9 +22,9 @@ enum class EmulatedWrite : uint8_t {
 
 // Stores the low `size_bytes` (4 or 8) of `word` at the aligned `gpa` of
 // address space 0. The store goes through `memory`, which marks the page in the
-// dirty log. The shadow MMU then drops everything derived from the old entry.
+// dirty log. Then `mmus` drop everything that they made from the old entry.
 // Nothing was written unless the result is kDone. Takes mmu_lock.
-EmulatedWrite EmulateGuestWrite(VmCore& vm, GuestWords& memory, Gpa gpa,
+EmulatedWrite EmulateGuestWrite(MmuSet& mmus, GuestWords& memory, Gpa gpa,
                                 int size_bytes, uint64_t word);
 
 }  // namespace mmu
