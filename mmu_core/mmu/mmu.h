@@ -8,6 +8,12 @@
 // Each call works on one slot or range, or on a word whose write was emulated.
 // So no virtual call is in a fault, a walk or a TLB hit: those use functions of
 // the MMU's own class.
+//
+// Only CollectDirty and SetShadowPageLimit return a Status. Today's MMUs work
+// on the memory of this process. Their other operations fail only for lack of
+// tables or of memory, which SplitOutcome and RecoverOutcome count. An MMU
+// whose operations can fail as a whole, for example because it works on the
+// memory of another process, adds a Status to the outcomes.
 
 #ifndef MMU_CORE_MMU_MMU_H_
 #define MMU_CORE_MMU_MMU_H_
