@@ -38,6 +38,7 @@
 #include "mmu_core/shadow/shadow_unmap.h"
 #include "mmu_core/shadow/unsync_gate.h"
 #include "mmu_core/sync/mmu_lock.h"
+#include "mmu_core/sync/rcu.h"
 #include "mmu_core/sync/refill.h"
 
 namespace mmu {
@@ -81,11 +82,15 @@ class ShadowMmu {
                {.tdp = options.tdp, .nx_huge_pages = options.nx_huge_pages}),
         recover_(parts, pages_.links(), options.max_page_level),
         split_caches_(pools) {}
-  // REQUIRES: all vCPUs' roots are gone. Takes mmu_lock.
+  // REQUIRES: all vCPUs' roots are gone. Takes mmu_lock. On return all tables
+  // are back in their pools.
   ~ShadowMmu() {
-    const Reclaim reclaim;
-    MmuWriteLocked lock(mmu_lock_, LockOp::kZap);
-    pages_.zap().ZapAll(lock, nullptr);
+    {
+      const Reclaim reclaim;
+      MmuWriteLocked lock(mmu_lock_, LockOp::kZap);
+      pages_.zap().ZapAll(lock, nullptr);
+    }
+    RcuBarrier();
   }
   ShadowMmu(const ShadowMmu&) = delete;
   ShadowMmu& operator=(const ShadowMmu&) = delete;

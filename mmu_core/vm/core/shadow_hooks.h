@@ -1,39 +1,30 @@
-// The services that the two MMUs of a VM need from each other and from its
-// memslots.
+// What the shadow MMU needs of its VM: the memslots and the other MMUs.
 
 #ifndef MMU_CORE_VM_CORE_SHADOW_HOOKS_H_
 #define MMU_CORE_VM_CORE_SHADOW_HOOKS_H_
 
 #include "mmu_core/base/address.h"
 #include "mmu_core/memory/memslot.h"
-#include "mmu_core/mmu/write_gate.h"
-#include "mmu_core/paging/spte_format.h"
+#include "mmu_core/memory/memslot_table.h"
 #include "mmu_core/shadow/shadow_vm.h"
 #include "mmu_core/sync/mmu_lock.h"
+#include "mmu_core/vm/core/mmu_set.h"
 
 namespace mmu {
 
-struct VmCore;
-
-// Uses `vm`, so it may be called only once `vm` is constructed. Thread-safe.
-class ShadowHooks final : public ShadowVm, public WriteGate {
+// Thread-safe. Used only once `slots` and `mmus` are constructed.
+class ShadowHooks final : public ShadowVm {
  public:
-  explicit ShadowHooks(VmCore& vm) : vm_(vm) {}
+  ShadowHooks(const MemslotTable& slots, MmuSet& mmus)
+      : slots_(slots), mmus_(mmus) {}
 
-  // For the shadow MMU.
   const Memslot* SlotOf(int as_id, Gfn gfn) override;
   bool WriteProtectGfn(const MmuWriteLocked& lock, const Memslot& slot,
                        Gfn gfn) override;
 
-  // For the TDP MMU: the answer of the shadow pages. True as long as the VM has
-  // no shadow root.
-  bool MayMapWritable(const MmuReadLocked& lock, const Memslot& slot, Gfn gfn,
-                      Prefetched prefetched) override;
-  bool MayMapWritable(const MmuWriteLocked& lock, const Memslot& slot, Gfn gfn,
-                      Prefetched prefetched) override;
-
  private:
-  VmCore& vm_;
+  const MemslotTable& slots_;
+  MmuSet& mmus_;
 };
 
 }  // namespace mmu

@@ -76,7 +76,8 @@ VmCore::VmCore(const VmConfig& vm_config, TablePool& table_pool)
       mmio(vm_config.format == EntryFormat::kEpt ? MmioFormat::Kind::kEpt
                                                  : MmioFormat::Kind::kNpt,
            HostAddressBits(vm_config)),
-      shadow_hooks(*this),
+      shadow_hooks(slots, mmus),
+      shadow(MakeShadowMmu(*this)),
       tdp({.format = FormatOf(vm_config),
            .lock = mmu_lock,
            .tlb = tlb.Of(MmuKind::kTdp),
@@ -84,11 +85,9 @@ VmCore::VmCore(const VmConfig& vm_config, TablePool& table_pool)
            .counters = counters.of(MmuKind::kTdp),
            .invalidations = invalidations,
            .nx_huge_pages = nx_huge_pages,
-           .write_gate =
-               vm_config.mmu == MmuMode::kNested ? &shadow_hooks : nullptr},
+           .write_gate = shadow != nullptr ? &shadow->gate() : nullptr},
           {.root_level = RootLevel(vm_config),
            .max_page_level = vm_config.max_page_level}),
-      shadow(MakeShadowMmu(*this)),
       operation_tables(table_pool) {
   // The only place that says which MMUs a VM has.
   if (RunsOnTdp(vm_config)) {

@@ -2,7 +2,8 @@
 // its locks. It does not know vCPUs: parts of vCPUs that lower layers need are
 // registered here, as gates are in RemoteTlb.
 //
-// Members are in the order of construction; each uses only those above it.
+// Members are in the order of construction; each uses only those above it,
+// except that the shadow MMU calls `mmus` while it works.
 
 #ifndef MMU_CORE_VM_CORE_VM_CORE_H_
 #define MMU_CORE_VM_CORE_VM_CORE_H_
@@ -90,8 +91,8 @@ struct VmCore {
   const MmioFormat mmio;
   NxHugePages nx_huge_pages;
   ShadowHooks shadow_hooks;
-  TdpMmu tdp;
   const std::unique_ptr<ShadowMmu> shadow;  // null with MmuMode::kTdp
+  TdpMmu tdp;
 
   // The number of slots that log. Changed under slots_lock; vCPUs read it when
   // they are asked to (kUpdateCpuDirtyLog), which orders the reads.
