@@ -120,6 +120,12 @@ constexpr int HostAddressBits(const VmConfig& config) {
   return config.root_levels == 5 ? 52 : 46;
 }
 
+// The hardware sets Accessed and Dirty.
+constexpr bool HasAdBits(const VmConfig& config) {
+  return config.format == EntryFormat::kNpt ||
+         config.ad_bits == VmConfig::AdBits::kOn;
+}
+
 // The vCPUs' own accesses go through the TDP MMU.
 constexpr bool RunsOnTdp(const VmConfig& config) {
   return config.mmu == MmuMode::kTdp || config.mmu == MmuMode::kNested;

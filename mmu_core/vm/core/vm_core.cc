@@ -28,8 +28,7 @@ uint64_t MaxGfn(const VmConfig& config) {
 
 const SpteFormat& FormatOf(const VmConfig& config) {
   if (config.format == EntryFormat::kNpt) return SpteFormat::Npt();
-  return config.ad_bits == VmConfig::AdBits::kOn ? SpteFormat::Ept()
-                                                 : SpteFormat::EptWithoutAd();
+  return HasAdBits(config) ? SpteFormat::Ept() : SpteFormat::EptWithoutAd();
 }
 
 std::unique_ptr<ShadowMmu> MakeShadowMmu(VmCore& vm) {

@@ -73,13 +73,13 @@ ShadowPaging ShadowPaging::OfNpt(const GuestPagingState& l1, Level tdp_level) {
   return paging;
 }
 
-ShadowPaging ShadowPaging::OfTdp(const VmCore& vm) {
+ShadowPaging ShadowPaging::OfTdp(const VmConfig& config) {
   ShadowPaging paging;
   paging.role = LegacyCpuRole({});
-  paging.root_role = TdpRootRole(
-      vm.tdp.options().root_level,
-      vm.tdp.format().has_ad() ? AdBits::kEnabled : AdBits::kDisabled, {});
-  paging.hardware = vm.config.format == EntryFormat::kEpt
+  paging.root_role =
+      TdpRootRole(RootLevel(config),
+                  HasAdBits(config) ? AdBits::kEnabled : AdBits::kDisabled, {});
+  paging.hardware = config.format == EntryFormat::kEpt
                         ? PermissionTable::ForEpt()
                         : PermissionTable::ForLegacy(NptCpuRole({}));
   return paging;
@@ -91,8 +91,9 @@ ShadowVcpu::ShadowVcpu(VmCore& vm, Vcpu& vcpu)
       memory_(vm.slots, /*as_id=*/0, vcpu.dirty_ring()),
       caches_(vm.shadow->pools()),
       roots_(vm.shadow->RootParts()) {
-  SetPaging(vm.config.mmu == MmuMode::kTdpShadow ? ShadowPaging::OfTdp(vm)
-                                                 : ShadowPaging::OfGuest({}));
+  SetPaging(vm.config.mmu == MmuMode::kTdpShadow
+                ? ShadowPaging::OfTdp(vm.config)
+                : ShadowPaging::OfGuest({}));
 }
 
 ShadowVcpu::~ShadowVcpu() { ReleaseRoots(); }

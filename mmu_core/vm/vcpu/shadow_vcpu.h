@@ -41,6 +41,7 @@ namespace mmu {
 class Vcpu;
 struct VmCore;
 
+struct VmConfig;
 // The paging mode of a vCPU, with everything that the shadow MMU has to know of
 // it. A value.
 struct ShadowPaging {
@@ -67,7 +68,7 @@ struct ShadowPaging {
   static ShadowPaging OfEpt(const EptOptions& options);
   static ShadowPaging OfNpt(const GuestPagingState& l1, Level tdp_level);
   // A second stage made of direct shadow pages, in the VM's own SPTE format.
-  static ShadowPaging OfTdp(const VmCore& vm);
+  static ShadowPaging OfTdp(const VmConfig& config);
 };
 
 // Externally synchronised: belongs to the vCPU's thread, outside of accesses.
