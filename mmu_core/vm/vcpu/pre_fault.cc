@@ -93,7 +93,7 @@ absl::Status MapOne(VmCore& vm, Vcpu& vcpu, Gfn gfn, Level* level,
 absl::Status PreFaultMemory(VmCore& vm, Vcpu& vcpu, PreFaultRange& range,
                             absl::FunctionRef<bool()> interrupted) {
   if (absl::Status status = Check(range); !status.ok()) return status;
-  if (!vcpu.runs_on_tdp()) {
+  if (!vcpu.can_pre_fault()) {
     return MakeError(absl::StatusCode::kFailedPrecondition,
                      {Reason::kNoTdpMmu, "", EOPNOTSUPP},
                      "this VM's guest does not run on the TDP MMU; only there "

@@ -160,8 +160,8 @@ class Vcpu {
     }
   }
 
-  // The guest's own accesses go through the TDP MMU.
-  bool runs_on_tdp() const { return runs_on_tdp_; }
+  // Whether pages can be mapped ahead of the guest (pre_fault.h).
+  bool can_pre_fault() const { return runs_on_tdp_; }
 
  private:
   class TdpAccess;  // the AccessEngine of this vCPU (access_loop.h)
@@ -209,7 +209,7 @@ class Vcpu {
 
   VmCore& vm_;
   const int index_;
-  const bool runs_on_tdp_;
+  const bool runs_on_tdp_;  // as opposed to shadow pages
   // The privilege of accesses to a second stage made of shadow pages: with NPT
   // the processor treats all of them as user accesses.
   const Privilege second_stage_privilege_;
