@@ -22,7 +22,9 @@
 #include "mmu_core/sync/rcu.h"
 #include "mmu_core/testing/dirty_log.h"
 #include "mmu_core/testing/vm_builder.h"
+#include "mmu_core/tlb/vcpu_tlb.h"
 #include "mmu_core/vm/core/vm_config.h"
+#include "mmu_core/vm/vcpu/shadow_vcpu.h"
 #include "mmu_core/vm/vm.h"
 #include "mmu_core/vm/vm_state.h"
 
@@ -292,6 +294,37 @@ TEST_F(AuditTest, Inv6NoticesATranslationToAnotherFrame) {
   vcpu().tlb().Insert(entry);
   EXPECT_THAT(Broken(), ElementsAre("INV-6"));
   vcpu().tlb().FlushAll();
+}
+
+TEST_F(AuditTest, Inv6NoticesATranslationOfAFormerRoot) {
+  TlbEntry entry = *vcpu().tlb().Lookup(PageNumber(3));
+  entry.root_id += 1;
+  vcpu().tlb().Insert(entry);
+  EXPECT_THAT(Broken(), ElementsAre("INV-6"));
+  vcpu().tlb().FlushAll();
+}
+
+// The pages of a second stage are of memslots, also if shadow pages make it.
+TEST(AuditShadowTlbTest, Inv6NoticesWhatShadowPagesDoNotAllow) {
+  VmConfig config;
+  config.mmu = MmuMode::kTdpShadow;
+  config.memslots = {Slot(0, 0, kMiB)};
+  const std::unique_ptr<Vm> vm = MakeVmFrom(config);
+  Write(*vm, 3 * kPageSize);
+  VcpuTlb& tlb = vm->state().vcpus[0]->shadow()->tlb();
+  const TlbEntry entry = *tlb.Lookup(PageNumber(3));
+  TlbEntry elsewhere = entry;
+  elsewhere.pfn += 1;
+  tlb.Insert(elsewhere);
+  EXPECT_THAT(AuditFindings(*vm), HasSubstr("translates page 0x3 to frame"));
+  tlb.FlushAll();
+  EXPECT_EQ(AuditFindings(*vm), "");
+  ASSERT_TRUE(StartLog(*vm).ok());
+  Read(*vm, 3 * kPageSize);  // without W
+  tlb.Insert(entry);
+  EXPECT_THAT(AuditFindings(*vm), HasSubstr("may write page 0x3"));
+  tlb.FlushAll();
+  EXPECT_EQ(AuditFindings(*vm), "");
 }
 
 TEST_F(AuditTest, Inv7NoticesAnInvalidRootThatStillMaps) {

@@ -446,7 +446,7 @@ TEST(PmlTest, ACachedDirtyBitDoesNotSurviveTheClear) {
     EXPECT_TRUE(vm->state().tdp.ClearDirtyMasked(lock, 0, Gfn(0),
                                                  uint64_t{1} << 5, nullptr));
   }
-  EXPECT_THAT(AuditFindings(*vm), HasSubstr("takes gfn 0x5 for dirty"));
+  EXPECT_THAT(AuditFindings(*vm), HasSubstr("takes page 0x5 for dirty"));
   vcpu.tlb().FlushAll();
   EXPECT_EQ(AuditFindings(*vm), "");
   Write(*vm, 0x5000, 2);

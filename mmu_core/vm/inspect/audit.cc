@@ -12,12 +12,10 @@
 #include "mmu_core/memory/frame_lender.h"
 #include "mmu_core/memory/memslot_set.h"
 #include "mmu_core/mmu/audit_sink.h"
-#include "mmu_core/paging/tdp_cursor.h"
-#include "mmu_core/shadow/shadow_mmu.h"
 #include "mmu_core/sync/mmu_lock.h"
 #include "mmu_core/sync/rcu.h"
 #include "mmu_core/vm/core/vm_core.h"
-#include "mmu_core/vm/vcpu/shadow_vcpu.h"
+#include "mmu_core/vm/vcpu/audited_tlb.h"
 #include "mmu_core/vm/vcpu/vcpu.h"
 
 namespace mmu {
@@ -29,7 +27,7 @@ constexpr size_t kMaxViolations = 64;
 class Auditor final : public AuditSink {
  public:
   Auditor(VmCore& vm, const std::vector<std::unique_ptr<Vcpu>>& vcpus)
-      : vm_(vm), vcpus_(vcpus), format_(vm.tdp.format()) {}
+      : vm_(vm), vcpus_(vcpus) {}
 
   AuditReport Run() {
     MutexLock slots(vm_.slots.slots_lock);
@@ -45,8 +43,7 @@ class Auditor final : public AuditSink {
     vm_.mmus.Audit(lock, *this);
     CheckCounts();
     for (const auto& vcpu : vcpus_) {
-      CheckTlb(*vcpu);
-      CheckShadowTlb(*vcpu);
+      for (const AuditedTlb& tlb : vcpu->AuditedTlbs()) CheckTlb(*vcpu, tlb);
     }
     return report_;
   }
@@ -136,53 +133,6 @@ class Auditor final : public AuditSink {
     report_.violations.push_back(Format("INV-%d: %s", invariant, what));
   }
 
-  // Like CheckTlb, for cached translations of the current shadow root. These
-  // are translations of virtual pages.
-  void CheckShadowTlb(const Vcpu& vcpu) {
-    constexpr uint32_t kDrop = kTlbFlush | kFreeObsoleteRoots;
-    if (vcpu.shadow() == nullptr ||
-        (vcpu.gate().pending_requests() & kDrop) != 0) {
-      return;
-    }
-    const ShadowRoots& roots = vcpu.shadow()->roots();
-    vcpu.shadow()->tlb().ForEach([&](const TlbEntry& entry) {
-      if (roots.table() == nullptr || entry.root_id != roots.id()) return;
-      ++report_.tlb_entries_checked;
-      const PageNumber end = entry.base_page + PagesPer(entry.level);
-      for (PageNumber page = entry.base_page; page < end;
-           page = RoundDown(page, leaf_level_) + PagesPer(leaf_level_)) {
-        const Spte spte = ShadowLeafFor(roots, page);
-        const bool maps_same =
-            spte.IsPresent() &&
-            spte.pfn() + (page - RoundDown(page, leaf_level_)) ==
-                entry.pfn + (page - entry.base_page);
-        if (!maps_same) {
-          Violation(6, "vCPU %d translates page 0x%x as its tables do not",
-                    vcpu.index(), page.value());
-          return;
-        }
-        if (entry.writable && !spte.IsWritable() &&
-            !vm_.shadow->parts().format.IsMmuWritable(spte)) {
-          Violation(6, "vCPU %d may write page 0x%x, its tables forbid it",
-                    vcpu.index(), page.value());
-          return;
-        }
-      }
-    });
-  }
-
-  Spte ShadowLeafFor(const ShadowRoots& roots, PageNumber page) {
-    const PageTable* table = roots.table();
-    leaf_level_ = roots.level();
-    for (;;) {
-      const Spte spte = table->entries[IndexOf(page, leaf_level_)].Load();
-      if (!spte.IsPresent()) return Spte();
-      if (spte.IsLeaf(leaf_level_)) return spte;
-      table = TableOf(spte);
-      leaf_level_ = ChildOf(leaf_level_);
-    }
-  }
-
   // For a huge leaf the CPU would log only one page.
   bool CpuLogsNextWrite(const AuditedLeaf& leaf) const {
     return vm_.cpu_dirty_log_entries() != 0 && leaf.known_to_cpu_logs &&
@@ -222,57 +172,61 @@ class Auditor final : public AuditSink {
     }
   }
 
-  void CheckTlb(const Vcpu& vcpu) {
-    // Entries that a pending request will drop before the next access are not
-    // used any more.
-    constexpr uint32_t kDrop = kTlbFlush | kFreeObsoleteRoots;
-    if ((vcpu.gate().pending_requests() & kDrop) != 0 ||
-        vcpu.root() == nullptr) {
-      return;
-    }
-    vcpu.tlb().ForEach([&](const TlbEntry& entry) {
+  void CheckTlb(const Vcpu& vcpu, const AuditedTlb& audited) {
+    audited.tlb.ForEach([&](const TlbEntry& entry) {
       ++report_.tlb_entries_checked;
-      const Gfn base(entry.base_page.value());
-      const Gfn end = base + PagesPer(entry.level);
+      if (entry.root_id != audited.root_id) {
+        Violation(6, "vCPU %d translates page 0x%x as a former root did",
+                  vcpu.index(), entry.base_page.value());
+        return;
+      }
+      const PageNumber end = entry.base_page + PagesPer(entry.level);
       // The tables may map smaller pages than the entry; then all of them
       // together must agree with the entry.
-      for (Gfn gfn = base; gfn < end;
-           gfn = RoundDown(gfn, leaf_level_) + PagesPer(leaf_level_)) {
-        if (!AgreesAt(vcpu, entry, gfn)) return;
+      for (PageNumber page = entry.base_page; page < end;
+           page = RoundDown(page, leaf_level_) + PagesPer(leaf_level_)) {
+        if (!AgreesAt(vcpu, audited, entry, page)) return;
       }
     });
   }
 
-  bool AgreesAt(const Vcpu& vcpu, const TlbEntry& entry, Gfn gfn) {
-    const Spte spte = LeafFor(*vcpu.root(), gfn);
+  bool AgreesAt(const Vcpu& vcpu, const AuditedTlb& audited,
+                const TlbEntry& entry, PageNumber page) {
+    const SpteFormat& format = audited.format;
+    const Spte spte = LeafFor(audited, page);
     if (!spte.IsPresent()) {
-      Violation(6, "vCPU %d translates gfn 0x%x, which nothing maps",
-                vcpu.index(), gfn.value());
+      Violation(6, "vCPU %d translates page 0x%x, which nothing maps",
+                vcpu.index(), page.value());
       return false;
     }
-    const Pfn in_tables = spte.pfn() + (gfn - RoundDown(gfn, leaf_level_));
-    const Pfn in_tlb = entry.pfn + (ToPageNumber(gfn) - entry.base_page);
+    const Pfn in_tables = spte.pfn() + (page - RoundDown(page, leaf_level_));
+    const Pfn in_tlb = entry.pfn + (page - entry.base_page);
     if (in_tables != in_tlb) {
       Violation(6,
-                "vCPU %d translates gfn 0x%x to frame 0x%x, the tables to "
+                "vCPU %d translates page 0x%x to frame 0x%x, the tables to "
                 "0x%x",
-                vcpu.index(), gfn.value(), in_tlb.value(), in_tables.value());
+                vcpu.index(), page.value(), in_tlb.value(), in_tables.value());
       return false;
     }
-    if (entry.writable && !spte.IsWritable() && !IsAgedWritable(spte)) {
-      Violation(6, "vCPU %d may write gfn 0x%x, the tables forbid it",
-                vcpu.index(), gfn.value());
+    // Without A/D bits ageing clears W, which only a write restores, without a
+    // flush (AGE-16); the MMU still allows writes.
+    const bool aged_writable = !format.has_ad() && format.IsMmuWritable(spte);
+    if (entry.writable && !spte.IsWritable() && !aged_writable) {
+      Violation(6, "vCPU %d may write page 0x%x, the tables forbid it",
+                vcpu.index(), page.value());
       return false;
     }
     // The next write would go unnoticed.
-    if (entry.writable && entry.dirty_set && format_.has_ad() &&
-        !format_.IsDirty(spte)) {
-      Violation(6, "vCPU %d takes gfn 0x%x for dirty, the tables do not",
-                vcpu.index(), gfn.value());
+    if (entry.writable && entry.dirty_set && format.has_ad() &&
+        !format.IsDirty(spte)) {
+      Violation(6, "vCPU %d takes page 0x%x for dirty, the tables do not",
+                vcpu.index(), page.value());
       return false;
     }
+    if (audited.pages == AuditedTlb::Pages::kOther) return true;
     // If this entry still allows writes, the log must not depend on the
     // contrary.
+    const Gfn gfn(page.value());
     const Memslot* slot = vm_.slots.Active(0).FindByGfn(gfn);
     const bool cpu_logs = vm_.cpu_dirty_log_entries() != 0 && !entry.dirty_set;
     if (entry.writable && !cpu_logs && slot != nullptr &&
@@ -282,26 +236,20 @@ class Auditor final : public AuditSink {
     return true;
   }
 
-  // Without A/D bits ageing clears W, which only a write restores, without a
-  // flush (AGE-16); the MMU still allows writes.
-  bool IsAgedWritable(Spte spte) const {
-    return !format_.has_ad() && format_.IsMmuWritable(spte);
-  }
-
-  Spte LeafFor(const TdpRoot& root, Gfn gfn) {
-    Spte spte;
-    for (TdpCursor c(root.table(), root.level(), GfnRange::Of(gfn, 1),
-                     Level::k4K);
-         c.Valid(); c.Next()) {
-      spte = c.old_spte();
-      leaf_level_ = c.level();
+  Spte LeafFor(const AuditedTlb& audited, PageNumber page) {
+    const PageTable* table = &audited.table;
+    leaf_level_ = audited.level;
+    for (;;) {
+      const Spte spte = table->entries[IndexOf(page, leaf_level_)].Load();
+      if (!spte.IsPresent()) return Spte();
+      if (spte.IsLeaf(leaf_level_)) return spte;
+      table = TableOf(spte);
+      leaf_level_ = ChildOf(leaf_level_);
     }
-    return spte.IsPresentLeaf(leaf_level_) ? spte : Spte();
   }
 
   VmCore& vm_;
   const std::vector<std::unique_ptr<Vcpu>>& vcpus_;
-  const SpteFormat& format_;
   AuditReport report_;
   std::set<std::pair<uint32_t, uint64_t>> in_rings_;  // slot, offset
   std::set<Gfn> in_cpu_logs_;

@@ -19,9 +19,9 @@
 //          No huge SPTE of a slot that was write-protected is writable while it
 //          logs.
 //   INV-6  A TLB entry that survives the last flush agrees with the tables:
-//          same frame, writable only if the SPTE is, or was until it was aged
-//          without A/D bits, dirty only if the SPTE is, and not of a clean page
-//          that is logged.
+//          the current root, same frame, writable only if the SPTE is, or was
+//          until it was aged without A/D bits, dirty only if the SPTE is, and
+//          not of a clean page that is logged.
 //   INV-7  The root is valid and referenced; invalid roots hold no mapping
 //          once zapped (TDP-07).
 //   INV-8  With the NX huge page mitigation no huge leaf is executable, and

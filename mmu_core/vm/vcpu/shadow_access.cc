@@ -9,7 +9,6 @@
 #include "mmu_core/base/check.h"
 #include "mmu_core/guest_paging/guest_walk.h"
 #include "mmu_core/memory/guest_words.h"
-#include "mmu_core/shadow/shadow_mmu.h"
 #include "mmu_core/tlb/vcpu_tlb.h"
 #include "mmu_core/vm/core/vm_core.h"
 #include "mmu_core/vm/vcpu/access_loop.h"
@@ -26,9 +25,7 @@ class ShadowVcpu::ShadowAccess {
   ShadowAccess(ShadowVcpu& shadow, uint64_t linear_address, int size_bytes,
                const GuestPageAccess& access, uint64_t* word, GuestFault* fault)
       : shadow_(shadow),
-        parts_{.format = shadow.paging_.root_role.ad_disabled()
-                             ? shadow.vm_.shadow->parts().format_without_ad
-                             : shadow.vm_.shadow->parts().format,
+        parts_{.format = shadow.format(),
                .mmio = shadow.vm_.mmio,
                .memory = shadow.vm_.memory,
                .permissions = shadow.paging_.hardware},

@@ -106,6 +106,9 @@ void ShadowVcpu::SetPaging(const ShadowPaging& paging) {
   }
   ReleaseRoots();
   paging_ = paging;
+  const ShadowParts& parts = vm_.shadow->parts();
+  format_ =
+      paging.root_role.ad_disabled() ? &parts.format_without_ad : &parts.format;
   walker_ = paging.role.guest_level() == 0
                 ? GuestWalker()
                 : GuestWalker(paging.tables, paging.role, CpuidOf(vm_));

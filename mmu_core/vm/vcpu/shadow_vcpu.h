@@ -30,18 +30,20 @@
 #include "mmu_core/guest_paging/permission_table.h"
 #include "mmu_core/memory/guest_memory_access.h"
 #include "mmu_core/paging/page_role.h"
+#include "mmu_core/paging/spte_format.h"
 #include "mmu_core/shadow/guest_context.h"
 #include "mmu_core/shadow/shadow_caches.h"
 #include "mmu_core/shadow/shadow_roots.h"
 #include "mmu_core/tlb/vcpu_tlb.h"
 #include "mmu_core/vm/vcpu/access_outcome.h"
+#include "mmu_core/vm/vcpu/audited_tlb.h"
 
 namespace mmu {
 
 class Vcpu;
+struct VmConfig;
 struct VmCore;
 
-struct VmConfig;
 // The paging mode of a vCPU, with everything that the shadow MMU has to know of
 // it. A value.
 struct ShadowPaging {
@@ -118,6 +120,19 @@ class ShadowVcpu {
   int max_phys_bits() const;
   VcpuTlb& tlb() { return tlb_; }
   const VcpuTlb& tlb() const { return tlb_; }
+  // The format of the SPTEs for the current paging mode.
+  const SpteFormat& format() const { return *format_; }
+  // REQUIRES: the vCPU has a root.
+  AuditedTlb audited_tlb() const {
+    return {.tlb = tlb_,
+            .root_id = roots_.id(),
+            .table = *roots_.table(),
+            .level = roots_.level(),
+            .format = *format_,
+            .pages = guest_->has_guest_tables()
+                         ? AuditedTlb::Pages::kOther
+                         : AuditedTlb::Pages::kGuestPhysical};
+  }
   // Drops the obsolete roots (kFreeObsoleteRoots), or all roots, and all
   // translations.
   void FreeObsoleteRoots();
@@ -140,6 +155,7 @@ class ShadowVcpu {
   GuestMemoryAccess memory_;
   ShadowCaches caches_;
   ShadowPaging paging_;
+  const SpteFormat* format_ = nullptr;
   GuestWalker walker_;
   // Refers to the members above; rebuilt when the paging mode changes.
   std::optional<GuestContext> guest_;

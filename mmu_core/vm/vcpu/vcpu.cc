@@ -3,6 +3,7 @@
 #include <cstddef>
 #include <memory>
 #include <utility>
+#include <vector>
 
 #include "mmu_core/base/check.h"
 #include "mmu_core/memory/mark_dirty.h"
@@ -65,6 +66,24 @@ bool Vcpu::HandleRequests() {
     return false;
   }
   return true;
+}
+
+std::vector<AuditedTlb> Vcpu::AuditedTlbs() const {
+  std::vector<AuditedTlb> tlbs;
+  constexpr uint32_t kDrop = kTlbFlush | kFreeObsoleteRoots;
+  if ((gate_.pending_requests() & kDrop) != 0) return tlbs;
+  if (root_) {
+    tlbs.push_back({.tlb = tlb_,
+                    .root_id = root_->id(),
+                    .table = *root_->table(),
+                    .level = root_->level(),
+                    .format = vm_.tdp.format(),
+                    .pages = AuditedTlb::Pages::kGuestPhysical});
+  }
+  if (shadow_ != nullptr && shadow_->roots().table() != nullptr) {
+    tlbs.push_back(shadow_->audited_tlb());
+  }
+  return tlbs;
 }
 
 void Vcpu::DrainPml() {

@@ -21,6 +21,7 @@
 #include <atomic>
 #include <cstdint>
 #include <memory>
+#include <vector>
 
 #include "absl/base/optimization.h"
 #include "absl/status/status.h"
@@ -36,6 +37,7 @@
 #include "mmu_core/tlb/vcpu_gate.h"
 #include "mmu_core/tlb/vcpu_tlb.h"
 #include "mmu_core/vm/vcpu/access_outcome.h"
+#include "mmu_core/vm/vcpu/audited_tlb.h"
 #include "mmu_core/vm/vcpu/mmio_cache.h"
 
 namespace mmu {
@@ -162,6 +164,10 @@ class Vcpu {
 
   // Whether pages can be mapped ahead of the guest (pre_fault.h).
   bool can_pre_fault() const { return runs_on_tdp_; }
+
+  // Any thread while the vCPU is parked. The TLBs with entries that may still
+  // be used: if a pending request drops all of them, there are none.
+  std::vector<AuditedTlb> AuditedTlbs() const;
 
  private:
   class TdpAccess;  // the AccessEngine of this vCPU (access_loop.h)
