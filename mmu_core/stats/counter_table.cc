@@ -1,12 +1,18 @@
 #include "mmu_core/stats/counter_table.h"
 
 #include <algorithm>
+#include <atomic>
 #include <cstdint>
 #include <string_view>
 
 #include "mmu_core/base/access.h"
 #include "mmu_core/base/level.h"
 #include "mmu_core/stats/labels.h"
+#include "mmu_core/stats/latency_histogram.h"
+#include "mmu_core/stats/mmu_counters.h"
+#include "mmu_core/stats/shadow_counters.h"
+#include "mmu_core/stats/vcpu_counters.h"
+#include "mmu_core/stats/vm_counters.h"
 
 namespace mmu {
 namespace {
@@ -99,6 +105,61 @@ const uint64_t& InVcpu(const Vcpu& vcpu, const Index&) {
   return vcpu.*kMember;
 }
 
+// --- What is counted ---
+
+uint64_t Load(const std::atomic<uint64_t>& counter) {
+  return counter.load(std::memory_order_relaxed);
+}
+
+// A member of VmCounters that is a number, or a histogram.
+template <auto kMember>
+uint64_t OfVm(const VmCounters& vm, const Index&) {
+  return Load(vm.*kMember);
+}
+template <auto kMember>
+LatencySnapshot HistogramOfVm(const VmCounters& vm, const Index&) {
+  return (vm.*kMember).Snapshot();
+}
+const MmuCounters& MmuOf(const VmCounters& vm, int kind) {
+  return vm.of(static_cast<MmuKind>(kind));
+}
+// The sum of what a function returns of each MMU.
+template <typename Fn>
+uint64_t SumOverMmus(const VmCounters& vm, const Fn& fn) {
+  uint64_t sum = 0;
+  for (int kind = 0; kind < kMmuKinds; ++kind) {
+    sum += fn(MmuOf(vm, kind));
+  }
+  return sum;
+}
+// A member of MmuCounters, summed over the MMUs.
+template <auto kMember>
+uint64_t OfMmus(const VmCounters& vm, const Index&) {
+  return SumOverMmus(vm,
+                     [](const MmuCounters& mmu) { return Load(mmu.*kMember); });
+}
+// A member of ShadowCounters, summed over the MMUs; the highest of a peak.
+template <auto kMember>
+uint64_t OfShadow(const VmCounters& vm, const Index&) {
+  return SumOverMmus(
+      vm, [](const MmuCounters& mmu) { return Load(mmu.shadow.*kMember); });
+}
+template <auto kMember>
+uint64_t PeakOfShadow(const VmCounters& vm, const Index&) {
+  uint64_t highest = 0;
+  for (int kind = 0; kind < kMmuKinds; ++kind) {
+    highest = std::max(highest, Load(MmuOf(vm, kind).shadow.*kMember));
+  }
+  return highest;
+}
+template <auto kMember>
+uint64_t OfVcpu(const VcpuCounters& vcpu, const Index&) {
+  return static_cast<uint64_t>((vcpu.*kMember).Get());
+}
+
+// The size of index `i` of the labels `from` and `to`.
+Level HugeSize(int i) { return static_cast<Level>(ToInt(Level::k2M) + i); }
+
 // --- The rows ---
 
 constexpr VmCounterRow kVmRows[] = {
@@ -148,7 +209,8 @@ constexpr VmCounterRow kVmRows[] = {
     {.name = "rmap_lock_contended",
      .metric = {"rmap_lock_contended_total",
                 "Acquisitions of the lock of a reverse map that had to wait."},
-     .value = InVm<&Vm::rmap_lock_contended>},
+     .value = InVm<&Vm::rmap_lock_contended>,
+     .live = OfMmus<&MmuCounters::rmap_lock_contended>},
 
     // TLB flushes.
     {.name = "remote_tlb_flush",
@@ -201,23 +263,35 @@ constexpr VmCounterRow kVmRows[] = {
      .labels = {&kPageSizes, &kMmu},
      .value = [](const Vm& vm, const Index& i) -> const uint64_t& {
        return vm.mmus[i[1]].leafs[i[0]];
-     }},
+     },
+     .live =
+         [](const VmCounters& vm, const Index& i) {
+           return MmuOf(vm, i[1]).Leafs(
+               static_cast<Level>(ToInt(Level::k4K) + i[0]));
+         }},
     {.name = "pages_4k",
      .kind = kInstant,
      .in_statistics = kListed,
-     .value = InVm<&Vm::pages_4k>},
+     .value = InVm<&Vm::pages_4k>,
+     .live = [](const VmCounters& vm,
+                const Index&) { return vm.Leafs(Level::k4K); }},
     {.name = "pages_2m",
      .kind = kInstant,
      .in_statistics = kListed,
-     .value = InVm<&Vm::pages_2m>},
+     .value = InVm<&Vm::pages_2m>,
+     .live = [](const VmCounters& vm,
+                const Index&) { return vm.Leafs(Level::k2M); }},
     {.name = "pages_1g",
      .kind = kInstant,
      .in_statistics = kListed,
-     .value = InVm<&Vm::pages_1g>},
+     .value = InVm<&Vm::pages_1g>,
+     .live = [](const VmCounters& vm,
+                const Index&) { return vm.Leafs(Level::k1G); }},
     {.name = "table_pages",
      .kind = kInstant,
      .in_statistics = kListed,
-     .value = InVm<&Vm::table_pages>},
+     .value = InVm<&Vm::table_pages>,
+     .live = [](const VmCounters& vm, const Index&) { return vm.Tables(); }},
     {.name = "table_pages_of_mmu",
      .kind = kInstant,
      .metric =
@@ -226,14 +300,17 @@ constexpr VmCounterRow kVmRows[] = {
      .labels = {&kMmu},
      .value = [](const Vm& vm, const Index& i) -> const uint64_t& {
        return vm.mmus[i[0]].tables;
-     }},
+     },
+     .live = [](const VmCounters& vm,
+                const Index& i) { return MmuOf(vm, i[0]).Tables(); }},
 
     // Shadow pages.
     {.name = "mmu_shadow_pages",
      .kind = kInstant,
      .in_statistics = kListed,
      .metric = {"shadow_pages", "Shadow pages in use."},
-     .value = InVm<&Vm::mmu_shadow_pages>},
+     .value = InVm<&Vm::mmu_shadow_pages>,
+     .live = OfShadow<&ShadowCounters::mmu_shadow_pages>},
     {.name = "shadow_page_limit",
      .kind = kInstant,
      .in_statistics = kListed,
@@ -246,47 +323,56 @@ constexpr VmCounterRow kVmRows[] = {
      .metric = {"unsync_pages",
                 "Shadow pages that may be out of step with the guest's "
                 "tables."},
-     .value = InVm<&Vm::mmu_unsync>},
+     .value = InVm<&Vm::mmu_unsync>,
+     .live = OfShadow<&ShadowCounters::mmu_unsync>},
     {.name = "mmu_shadow_zapped",
      .in_statistics = kListed,
      .metric = {"shadow_pages_zapped_total", "Shadow pages zapped."},
-     .value = InVm<&Vm::mmu_shadow_zapped>},
+     .value = InVm<&Vm::mmu_shadow_zapped>,
+     .live = OfShadow<&ShadowCounters::mmu_shadow_zapped>},
     {.name = "mmu_recycled",
      .in_statistics = kListed,
      .metric = {"shadow_pages_recycled_total",
                 "Shadow pages zapped to make room for others."},
-     .value = InVm<&Vm::mmu_recycled>},
+     .value = InVm<&Vm::mmu_recycled>,
+     .live = OfShadow<&ShadowCounters::mmu_recycled>},
     {.name = "mmu_flooded",
      .in_statistics = kListed,
      .metric = {"shadow_pages_flooded_total",
                 "Shadow pages zapped because the guest wrote to the shadowed "
                 "table repeatedly without using it as a table, or not in whole "
                 "entries."},
-     .value = InVm<&Vm::mmu_flooded>},
+     .value = InVm<&Vm::mmu_flooded>,
+     .live = OfShadow<&ShadowCounters::mmu_flooded>},
     {.name = "mmu_pde_zapped",
      .in_statistics = kListed,
      .metric = {"shadow_pde_zapped_total",
                 "Entries above level 1 zapped because the guest changed the "
                 "shadowed entry."},
-     .value = InVm<&Vm::mmu_pde_zapped>},
+     .value = InVm<&Vm::mmu_pde_zapped>,
+     .live = OfShadow<&ShadowCounters::mmu_pde_zapped>},
     {.name = "mmu_pte_write",
      .in_statistics = kListed,
      .metric = {"guest_pte_writes_total",
                 "Emulated writes of guests to their page tables."},
-     .value = InVm<&Vm::mmu_pte_write>},
+     .value = InVm<&Vm::mmu_pte_write>,
+     .live = OfShadow<&ShadowCounters::mmu_pte_write>},
     {.name = "mmu_cache_miss",
      .in_statistics = kListed,
      .metric = {"shadow_cache_misses_total",
                 "Shadow pages created because a lookup found none."},
-     .value = InVm<&Vm::mmu_cache_miss>},
+     .value = InVm<&Vm::mmu_cache_miss>,
+     .live = OfShadow<&ShadowCounters::mmu_cache_miss>},
     {.name = "max_mmu_rmap_size",
      .kind = kPeak,
      .in_statistics = kListed,
-     .value = InVm<&Vm::max_mmu_rmap_size>},
+     .value = InVm<&Vm::max_mmu_rmap_size>,
+     .live = PeakOfShadow<&ShadowCounters::max_mmu_rmap_size>},
     {.name = "max_mmu_page_hash_collisions",
      .kind = kPeak,
      .in_statistics = kListed,
-     .value = InVm<&Vm::max_mmu_page_hash_collisions>},
+     .value = InVm<&Vm::max_mmu_page_hash_collisions>,
+     .live = PeakOfShadow<&ShadowCounters::max_mmu_page_hash_collisions>},
 
     // Huge pages.
     {.name = "nx_lpage_splits",
@@ -298,7 +384,12 @@ constexpr VmCounterRow kVmRows[] = {
      .labels = {&kFrom, &kTrigger, &kMmu},
      .value = [](const Vm& vm, const Index& i) -> const uint64_t& {
        return vm.mmus[i[2]].splits[i[0]][i[1]];
-     }},
+     },
+     .live =
+         [](const VmCounters& vm, const Index& i) {
+           return MmuOf(vm, i[2]).Splits(HugeSize(i[0]),
+                                         static_cast<SplitTrigger>(i[1]));
+         }},
     {.name = "huge_page_split_failures",
      .metric = {"huge_page_split_failures_total",
                 "Failed or retried splits, by reason. no_memory, limit: no "
@@ -307,24 +398,41 @@ constexpr VmCounterRow kVmRows[] = {
                 "retried. invalid_root: always 0, because no root goes out of "
                 "use while a split holds slots_lock."},
      .labels = {&kFailure},
-     .value = ArrayInVm<&Vm::split_failures>},
+     .value = ArrayInVm<&Vm::split_failures>,
+     .live =
+         [](const VmCounters& vm, const Index& i) {
+           return SumOverMmus(vm, [&i](const MmuCounters& mmu) {
+             return mmu.SplitFailures(static_cast<SplitFailure>(i[0]));
+           });
+         }},
     {.name = "huge_page_split_chunk",
      .unit = kNanoseconds,
      .metric = {"huge_page_split_chunk_seconds",
                 "Time for one chunk of a split operation."},
-     .histogram = HistogramInVm<&Vm::split_chunk>},
+     .histogram = HistogramInVm<&Vm::split_chunk>,
+     .live_histogram = HistogramOfVm<&VmCounters::split_chunk>},
     {.name = "split_throttled",
      .unit = kNanoseconds,
      .metric = {"split_throttled_seconds_total",
                 "Time that splits waited because of their throttle, by limit. "
                 "lock_hold: the time to take mmu_lock again."},
      .labels = {&kLimit},
-     .value = ArrayInVm<&Vm::split_throttled_nanos>},
+     .value = ArrayInVm<&Vm::split_throttled_nanos>,
+     .live =
+         [](const VmCounters& vm, const Index& i) {
+           return Load(vm.split_throttled_nanos[i[0]]);
+         }},
     {.name = "huge_page_recoveries",
      .metric = {"huge_page_recoveries_total",
                 "Huge mappings recovered from small ones."},
      .labels = {&kTo},
-     .value = ArrayInVm<&Vm::recoveries>},
+     .value = ArrayInVm<&Vm::recoveries>,
+     .live =
+         [](const VmCounters& vm, const Index& i) {
+           return SumOverMmus(vm, [&i](const MmuCounters& mmu) {
+             return mmu.Recoveries(HugeSize(i[0]));
+           });
+         }},
 
     // Dirty logs.
     {.name = "undelivered_slots",
@@ -337,13 +445,15 @@ constexpr VmCounterRow kVmRows[] = {
                 "Pages moved into an epoch by seals."},
      .vm_metric = {"vm_harvested_pages_total",
                    "Pages of a VM moved into an epoch by seals."},
-     .value = InVm<&Vm::harvested_pages>},
+     .value = InVm<&Vm::harvested_pages>,
+     .live = OfVm<&VmCounters::harvested_pages>},
     {.name = "cleared_pages",
      .metric = {"dirty_log_cleared_pages_total",
                 "Pages moved in flight by clears."},
      .vm_metric = {"vm_cleared_pages_total",
                    "Pages of a VM moved in flight by clears."},
-     .value = InVm<&Vm::cleared_pages>},
+     .value = InVm<&Vm::cleared_pages>,
+     .live = OfVm<&VmCounters::cleared_pages>},
     {.name = "dirty_ring_entries",
      .kind = kInstant,
      .metric = {"dirty_ring_entries", "Entries of all dirty rings."},
@@ -363,19 +473,22 @@ constexpr VmCounterRow kVmRows[] = {
      .metric = {.family = "dirty_log_start_seconds",
                 .help = "Time to switch dirty logging on.",
                 .reach = kWork},
-     .histogram = HistogramInVm<&Vm::dirty_log_start>},
+     .histogram = HistogramInVm<&Vm::dirty_log_start>,
+     .live_histogram = HistogramOfVm<&VmCounters::dirty_log_start>},
     {.name = "dirty_log_seal",
      .unit = kNanoseconds,
      .metric = {.family = "dirty_log_seal_seconds",
                 .help = "Time to seal an epoch.",
                 .reach = kWork},
-     .histogram = HistogramInVm<&Vm::dirty_log_seal>},
+     .histogram = HistogramInVm<&Vm::dirty_log_seal>,
+     .live_histogram = HistogramOfVm<&VmCounters::dirty_log_seal>},
     {.name = "dirty_log_clear",
      .unit = kNanoseconds,
      .metric = {.family = "dirty_log_clear_seconds",
                 .help = "Time to clear a part of an epoch.",
                 .reach = kWork},
-     .histogram = HistogramInVm<&Vm::dirty_log_clear>},
+     .histogram = HistogramInVm<&Vm::dirty_log_clear>,
+     .live_histogram = HistogramOfVm<&VmCounters::dirty_log_clear>},
 
     // Ageing.
     {.name = "aged_pages",
@@ -383,13 +496,16 @@ constexpr VmCounterRow kVmRows[] = {
      .labels = {&kAge, &kNoLock, &kMmu},
      .value = [](const Vm& vm, const Index& i) -> const uint64_t& {
        return vm.mmus[i[2]].aged[i[0]];
-     }},
+     },
+     .live = [](const VmCounters& vm,
+                const Index& i) { return MmuOf(vm, i[2]).Aged(i[0]); }},
     {.name = "aging",
      .unit = kNanoseconds,
      .metric = {.family = "aging_seconds",
                 .help = "Time to age a range.",
                 .reach = kWork},
-     .histogram = HistogramInVm<&Vm::aging>},
+     .histogram = HistogramInVm<&Vm::aging>,
+     .live_histogram = HistogramOfVm<&VmCounters::aging>},
 };
 
 constexpr VcpuCounterRow kVcpuRows[] = {
@@ -411,10 +527,12 @@ constexpr VcpuCounterRow kVcpuRows[] = {
      .value = InVcpu<&Vcpu::pf_fast>},
     {.name = "pf_mmio_spte_created",
      .in_statistics = kListed,
-     .value = InVcpu<&Vcpu::pf_mmio_spte_created>},
+     .value = InVcpu<&Vcpu::pf_mmio_spte_created>,
+     .live = OfVcpu<&VcpuCounters::pf_mmio_spte_created>},
     {.name = "pf_guest",
      .in_statistics = kListed,
-     .value = InVcpu<&Vcpu::pf_guest>},
+     .value = InVcpu<&Vcpu::pf_guest>,
+     .live = OfVcpu<&VcpuCounters::pf_guest>},
     {.name = "pf_retried",
      .in_statistics = kListed,
      .value = InVcpu<&Vcpu::pf_retried>},
@@ -444,20 +562,28 @@ constexpr VcpuCounterRow kVcpuRows[] = {
      .histogram = [](const Vcpu& vcpu,
                      const Index& i) -> const LatencySnapshot& {
        return i[0] == 0 ? vcpu.fault_fast : vcpu.fault_slow;
-     }},
+     },
+     .live_histogram =
+         [](const VcpuCounters& vcpu, const Index& i) {
+           return (i[0] == 0 ? vcpu.fault_fast : vcpu.fault_slow).Snapshot();
+         }},
 
     {.name = "tlb_flush",
      .in_statistics = kListed,
-     .value = InVcpu<&Vcpu::tlb_flush>},
+     .value = InVcpu<&Vcpu::tlb_flush>,
+     .live = OfVcpu<&VcpuCounters::tlb_flush>},
     {.name = "invlpg",
      .in_statistics = kListed,
-     .value = InVcpu<&Vcpu::invlpg>},
+     .value = InVcpu<&Vcpu::invlpg>,
+     .live = OfVcpu<&VcpuCounters::invlpg>},
     {.name = "accesses",
      .in_statistics = kListed,
-     .value = InVcpu<&Vcpu::accesses>},
+     .value = InVcpu<&Vcpu::accesses>,
+     .live = OfVcpu<&VcpuCounters::accesses>},
     {.name = "writes",
      .in_statistics = kListed,
-     .value = InVcpu<&Vcpu::writes>},
+     .value = InVcpu<&Vcpu::writes>,
+     .live = OfVcpu<&VcpuCounters::writes>},
     {.name = "stall",
      .unit = kNanoseconds,
      .in_statistics = kListed,
@@ -485,13 +611,28 @@ constexpr VcpuCounterRow kVcpuRows[] = {
                    "Pages of a VM that went from clean to dirty. "
                    "vm=\"_other\": the sum over the VMs without series of "
                    "their own, deleted ones included."},
-     .value = InVcpu<&Vcpu::dirty_pages>},
-    {.name = "dirty_log_faults", .value = InVcpu<&Vcpu::dirty_log_faults>},
+     .value = InVcpu<&Vcpu::dirty_pages>,
+     .live = OfVcpu<&VcpuCounters::dirty_pages>},
+    {.name = "dirty_log_faults",
+     .value = InVcpu<&Vcpu::dirty_log_faults>,
+     .live = OfVcpu<&VcpuCounters::dirty_log_faults>},
     {.name = "ring_full_exits",
      .metric = {"dirty_ring_full_exits_total",
                 "Exits of vCPUs because their dirty ring was full."},
-     .value = InVcpu<&Vcpu::ring_full_exits>},
+     .value = InVcpu<&Vcpu::ring_full_exits>,
+     .live = OfVcpu<&VcpuCounters::ring_full_exits>},
 };
+
+template <typename Snapshot>
+void CopyRow(const CounterRow<Snapshot>& row,
+             const typename Snapshot::Live& from, Snapshot* to) {
+  row.ForEach([&](const Index& i) {
+    if (row.live != nullptr) row.Value(*to, i) = row.live(from, i);
+    if (row.live_histogram != nullptr) {
+      row.Histogram(*to, i) = row.live_histogram(from, i);
+    }
+  });
+}
 
 template <typename Snapshot>
 void AddRow(const CounterRow<Snapshot>& row, const Snapshot& from,
@@ -511,6 +652,13 @@ void AddRow(const CounterRow<Snapshot>& row, const Snapshot& from,
 
 absl::Span<const VmCounterRow> VmCounterRows() { return kVmRows; }
 absl::Span<const VcpuCounterRow> VcpuCounterRows() { return kVcpuRows; }
+
+void CopyCounters(const VmCounters& from, VmStatsSnapshot* to) {
+  for (const VmCounterRow& row : kVmRows) CopyRow(row, from, to);
+}
+void CopyCounters(const VcpuCounters& from, VcpuStatsSnapshot* to) {
+  for (const VcpuCounterRow& row : kVcpuRows) CopyRow(row, from, to);
+}
 
 void AddUp(const VmStatsSnapshot& vm, VmStatsSnapshot* sum) {
   for (const VmCounterRow& row : kVmRows) AddRow(row, vm, sum);

@@ -1,8 +1,9 @@
 // The table of counters: one row for each number that a VM counts. A row has
 // the counter's name and meaning, says where the counter is shown, and how the
-// counters of several VMs are added up. All code that shows or adds up counters
-// walks the table, so a new counter needs a member of a snapshot, the code that
-// counts, and a row.
+// counters of several VMs are added up. All code that copies, shows or adds up
+// counters walks the table. So a new counter needs a declaration
+// (ShadowNumbers, VmNumbers, VcpuNumbers: what counts and what is copied have
+// one), the code that counts, and a row.
 //
 // A row has one value, or one for each combination of its labels: the TLB
 // flushes, say, have one for each scope, reason and MMU.
@@ -17,7 +18,9 @@
 
 #include "absl/types/span.h"
 #include "mmu_core/stats/latency_histogram.h"
+#include "mmu_core/stats/vcpu_counters.h"
 #include "mmu_core/stats/vcpu_stats_snapshot.h"
+#include "mmu_core/stats/vm_counters.h"
 #include "mmu_core/stats/vm_stats.h"
 
 namespace mmu {
@@ -84,6 +87,12 @@ struct CounterRow {
   const uint64_t& (*value)(const Snapshot&, const CounterIndex&) = nullptr;
   const LatencySnapshot& (*histogram)(const Snapshot&,
                                       const CounterIndex&) = nullptr;
+  // What is counted, from which CopyCounters takes the value or the histogram.
+  // Both are null if the number comes from elsewhere (mmu_lock, a ring).
+  uint64_t (*live)(const typename Snapshot::Live&,
+                   const CounterIndex&) = nullptr;
+  LatencySnapshot (*live_histogram)(const typename Snapshot::Live&,
+                                    const CounterIndex&) = nullptr;
 
   // The name of one value: the row's name, then "_" and the value of each
   // label.
@@ -129,6 +138,11 @@ using VcpuCounterRow = CounterRow<VcpuStatsSnapshot>;
 absl::Span<const VmCounterRow> VmCounterRows();
 // All counters of a vCPU. A VM has their sum (VmStatsSnapshot::vcpus).
 absl::Span<const VcpuCounterRow> VcpuCounterRows();
+
+// Copies each counter that is counted in `from` to its place in a snapshot, and
+// leaves the other places as they are.
+void CopyCounters(const VmCounters& from, VmStatsSnapshot* to);
+void CopyCounters(const VcpuCounters& from, VcpuStatsSnapshot* to);
 
 // Adds the counters of a VM that exists to the sum of others.
 void AddUp(const VmStatsSnapshot& vm, VmStatsSnapshot* sum);

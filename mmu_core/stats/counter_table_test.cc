@@ -1,5 +1,6 @@
 #include "mmu_core/stats/counter_table.h"
 
+#include <atomic>
 #include <cstddef>
 #include <cstdint>
 #include <functional>
@@ -10,11 +11,18 @@
 
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
+#include "mmu_core/base/level.h"
 #include "mmu_core/stats/labels.h"
+#include "mmu_core/stats/latency_histogram.h"
+#include "mmu_core/stats/mmu_counters.h"
+#include "mmu_core/stats/vcpu_counters.h"
+#include "mmu_core/stats/vm_counters.h"
 
 namespace mmu {
 namespace {
 
+using ::testing::Each;
+using ::testing::ElementsAre;
 using ::testing::UnorderedElementsAre;
 
 // What the tests below look at of a row, of either table.
@@ -179,6 +187,147 @@ TEST(CounterTableTest, MetricsAreNamedAsTheirKindAndUnitSay) {
       EXPECT_FALSE(row.listed) << row.name;
     }
   }
+}
+
+// So no number stays 0 in every copy because its row does not say what counts
+// it.
+TEST(CounterTableTest, EachCounterIsCopiedFromItsRowOrNamedHere) {
+  std::vector<std::string> from_elsewhere;
+  const auto look = [&from_elsewhere](const auto& rows) {
+    for (const auto& row : rows) {
+      EXPECT_TRUE(row.live == nullptr || row.value != nullptr) << row.name;
+      EXPECT_TRUE(row.live_histogram == nullptr || row.histogram != nullptr)
+          << row.name;
+      if (row.live == nullptr && row.live_histogram == nullptr) {
+        from_elsewhere.emplace_back(row.name);
+      }
+    }
+  };
+  look(VmCounterRows());
+  EXPECT_THAT(
+      from_elsewhere,
+      UnorderedElementsAre(
+          // Memslots and the list of split pages.
+          "guest_memory_bytes", "shadow_page_limit", "nx_lpage_splits",
+          // mmu_lock.
+          "mmu_lock_wait", "mmu_lock_hold", "mmu_lock_hold_of_op",
+          "mmu_lock_acquisitions", "mmu_lock_contended", "mmu_lock_yields",
+          // The TLBs.
+          "remote_tlb_flush", "remote_tlb_flush_requests", "tlb_flushes",
+          "tlb_flush_requests", "tlb_flush_vcpus_kicked", "tlb_flush_elided",
+          "tlb_flush_time",
+          // The dirty log and its rings.
+          "undelivered_slots", "dirty_ring_entries", "dirty_ring_used_entries",
+          "vcpus_waiting_for_ring"));
+  from_elsewhere.clear();
+  look(VcpuCounterRows());
+  // VcpuStats adds them up.
+  EXPECT_THAT(
+      from_elsewhere,
+      UnorderedElementsAre("pf_taken", "pf_fixed", "pf_emulate", "pf_spurious",
+                           "pf_fast", "pf_retried", "page_faults", "faults",
+                           "slow_faults", "fault_errors", "stall"));
+}
+
+// Each counter has a number of its own, so that no row copies another's.
+TEST(CounterTableTest, ACopyHasEachCounterOfAVmUnderItsOwnName) {
+  VmCounters counters;
+  MmuCounters& tdp = counters.of(MmuKind::kTdp);
+  MmuCounters& shadow = counters.of(MmuKind::kShadow);
+  tdp.AddLeafs(Level::k4K, 1);
+  tdp.AddLeafs(Level::k2M, 2);
+  shadow.AddLeafs(Level::k2M, 3);
+  shadow.AddLeafs(Level::k1G, 4);
+  tdp.AddTables(5);
+  shadow.AddTables(6);
+  tdp.CountSplit(Level::k2M, SplitTrigger::kNx);
+  shadow.CountSplit(Level::k1G, SplitTrigger::kEager);
+  tdp.CountSplitFailure(SplitFailure::kRaced);
+  shadow.CountSplitFailure(SplitFailure::kRaced);
+  tdp.CountRecoveries(Level::k1G, 7);
+  shadow.CountRecoveries(Level::k2M, 8);
+  tdp.CountAged(9, 10);
+  tdp.rmap_lock_contended = 11;
+  shadow.rmap_lock_contended = 12;
+  uint64_t next = 20;
+  for (std::atomic<uint64_t>* counter :
+       {&shadow.shadow.mmu_shadow_zapped, &shadow.shadow.mmu_pte_write,
+        &shadow.shadow.mmu_pde_zapped, &shadow.shadow.mmu_flooded,
+        &shadow.shadow.mmu_recycled, &shadow.shadow.mmu_cache_miss,
+        &shadow.shadow.mmu_shadow_pages, &shadow.shadow.mmu_unsync,
+        &shadow.shadow.max_mmu_rmap_size,
+        &shadow.shadow.max_mmu_page_hash_collisions, &counters.harvested_pages,
+        &counters.cleared_pages}) {
+    *counter = next++;
+  }
+  // What two MMUs have in common: a sum, but of a peak the highest.
+  tdp.shadow.mmu_flooded = 100;
+  tdp.shadow.max_mmu_rmap_size = 100;
+  counters.split_throttled_nanos[static_cast<int>(ThrottleLimit::kPause)] = 13;
+  for (LatencyHistogram* histogram :
+       {&counters.split_chunk, &counters.dirty_log_start,
+        &counters.dirty_log_seal, &counters.dirty_log_clear, &counters.aging}) {
+    histogram->Record(static_cast<int64_t>(next++));
+  }
+
+  VmStatsSnapshot s;
+  s.guest_memory_bytes = 14;
+  CopyCounters(counters, &s);
+  const MmuStatsSnapshot& of_tdp = s.mmus[static_cast<int>(MmuKind::kTdp)];
+  const MmuStatsSnapshot& of_shadow =
+      s.mmus[static_cast<int>(MmuKind::kShadow)];
+  EXPECT_THAT(of_tdp.leafs, ElementsAre(1, 2, 0));
+  EXPECT_THAT(of_shadow.leafs, ElementsAre(0, 3, 4));
+  EXPECT_EQ(of_tdp.tables, 5u);
+  EXPECT_EQ(of_shadow.tables, 6u);
+  EXPECT_THAT(of_tdp.splits, ElementsAre(ElementsAre(0, 0, 0, 1, 0), Each(0)));
+  EXPECT_THAT(of_shadow.splits,
+              ElementsAre(Each(0), ElementsAre(1, 0, 0, 0, 0)));
+  EXPECT_THAT(of_tdp.aged, ElementsAre(9, 10));
+  EXPECT_THAT(of_shadow.aged, Each(0));
+  EXPECT_THAT((std::vector<uint64_t>{s.pages_4k, s.pages_2m, s.pages_1g,
+                                     s.table_pages}),
+              ElementsAre(1, 5, 4, 11));
+  EXPECT_THAT(s.split_failures, ElementsAre(0, 2, 0, 0));
+  EXPECT_THAT(s.recoveries, ElementsAre(8, 7));
+  EXPECT_EQ(s.rmap_lock_contended, 23u);
+  EXPECT_THAT(
+      (std::vector<uint64_t>{
+          s.mmu_shadow_zapped, s.mmu_pte_write, s.mmu_pde_zapped, s.mmu_flooded,
+          s.mmu_recycled, s.mmu_cache_miss, s.mmu_shadow_pages, s.mmu_unsync,
+          s.max_mmu_rmap_size, s.max_mmu_page_hash_collisions,
+          s.harvested_pages, s.cleared_pages}),
+      ElementsAre(20, 21, 22, 123, 24, 25, 26, 27, 100, 29, 30, 31));
+  EXPECT_THAT(s.split_throttled_nanos, ElementsAre(0, 0, 0, 0, 13));
+  EXPECT_THAT((std::vector<int64_t>{
+                  s.split_chunk.sum_nanos, s.dirty_log_start.sum_nanos,
+                  s.dirty_log_seal.sum_nanos, s.dirty_log_clear.sum_nanos,
+                  s.aging.sum_nanos}),
+              ElementsAre(32, 33, 34, 35, 36));
+  EXPECT_EQ(s.guest_memory_bytes, 14u) << "comes from elsewhere";
+}
+
+TEST(CounterTableTest, ACopyHasEachCounterOfAVcpuUnderItsOwnName) {
+  VcpuCounters counters;
+  int64_t next = 1;
+  for (OwnedCounter* counter :
+       {&counters.pf_mmio_spte_created, &counters.pf_guest, &counters.tlb_flush,
+        &counters.invlpg, &counters.accesses, &counters.writes,
+        &counters.dirty_pages, &counters.dirty_log_faults,
+        &counters.ring_full_exits}) {
+    counter->Add(next++);
+  }
+  counters.fault_fast.Record(next++);
+  counters.fault_slow.Record(next++);
+  VcpuStatsSnapshot s;
+  CopyCounters(counters, &s);
+  EXPECT_THAT(
+      (std::vector<uint64_t>{s.pf_mmio_spte_created, s.pf_guest, s.tlb_flush,
+                             s.invlpg, s.accesses, s.writes, s.dirty_pages,
+                             s.dirty_log_faults, s.ring_full_exits}),
+      ElementsAre(1, 2, 3, 4, 5, 6, 7, 8, 9));
+  EXPECT_EQ(s.fault_fast.sum_nanos, 10);
+  EXPECT_EQ(s.fault_slow.sum_nanos, 11);
 }
 
 TEST(CounterTableTest, CountersOfVmsAddUpAsTheirKindSays) {

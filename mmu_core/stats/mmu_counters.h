@@ -54,6 +54,17 @@ class MmuCounters {
     return recoveries_[ToInt(to) - 2].load(std::memory_order_relaxed);
   }
 
+  // Ageing looks at a page in all MMUs at once. The page is counted once, for
+  // the MMU that the guest runs on.
+  void CountAged(uint64_t young, uint64_t old) {
+    aged_[0].fetch_add(young, std::memory_order_relaxed);
+    aged_[1].fetch_add(old, std::memory_order_relaxed);
+  }
+  // [0] young, [1] old.
+  uint64_t Aged(int i) const {
+    return aged_[i].load(std::memory_order_relaxed);
+  }
+
   ShadowCounters shadow;
   // Acquisitions of the lock of an rmap that had to wait (rmap/rmap.h).
   std::atomic<uint64_t> rmap_lock_contended{0};
@@ -64,6 +75,7 @@ class MmuCounters {
   std::array<std::array<std::atomic<uint64_t>, kSplitTriggers>, 2> splits_{};
   std::array<std::atomic<uint64_t>, kSplitFailures> split_failures_{};
   std::array<std::atomic<uint64_t>, 2> recoveries_{};
+  std::array<std::atomic<uint64_t>, 2> aged_{};
 };
 
 }  // namespace mmu

@@ -11,21 +11,27 @@
 
 namespace mmu {
 
-// Any thread may read. The comments say which lock a writer holds.
-struct ShadowCounters {
+// The names of the counters, once for both of their uses: `Number` is an atomic
+// where the MMU counts (ShadowCounters), and uint64_t in a copy
+// (VmStatsSnapshot). The comments say which lock a writer holds.
+template <typename Number>
+struct ShadowNumbers {
   // Written under mmu_lock in write mode.
-  std::atomic<uint64_t> mmu_shadow_zapped{0};
-  std::atomic<uint64_t> mmu_pte_write{0};
-  std::atomic<uint64_t> mmu_pde_zapped{0};
-  std::atomic<uint64_t> mmu_flooded{0};
-  std::atomic<uint64_t> mmu_recycled{0};
-  std::atomic<uint64_t> mmu_cache_miss{0};
-  std::atomic<uint64_t> mmu_shadow_pages{0};              // a gauge
-  std::atomic<uint64_t> max_mmu_rmap_size{0};             // a peak
-  std::atomic<uint64_t> max_mmu_page_hash_collisions{0};  // a peak
+  Number mmu_shadow_zapped{};
+  Number mmu_pte_write{};
+  Number mmu_pde_zapped{};
+  Number mmu_flooded{};
+  Number mmu_recycled{};
+  Number mmu_cache_miss{};
+  Number mmu_shadow_pages{};              // a gauge
+  Number max_mmu_rmap_size{};             // a peak
+  Number max_mmu_page_hash_collisions{};  // a peak
   // A gauge, written under mmu_lock in either mode.
-  std::atomic<uint64_t> mmu_unsync{0};
+  Number mmu_unsync{};
+};
 
+// Any thread may read.
+struct ShadowCounters : ShadowNumbers<std::atomic<uint64_t>> {
   static void Add(std::atomic<uint64_t>& counter, uint64_t n = 1) {
     counter.fetch_add(n, std::memory_order_relaxed);
   }

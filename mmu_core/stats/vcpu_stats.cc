@@ -3,6 +3,8 @@
 #include <cstdint>
 #include <numeric>
 
+#include "mmu_core/stats/counter_table.h"
+
 namespace mmu {
 namespace {
 
@@ -62,15 +64,7 @@ int64_t VcpuStats::StallNanos() const {
 
 VcpuStatsSnapshot VcpuStats::Snapshot() const {
   VcpuStatsSnapshot s;
-  s.pf_mmio_spte_created = pf_mmio_spte_created.Get();
-  s.pf_guest = pf_guest.Get();
-  s.tlb_flush = tlb_flush.Get();
-  s.invlpg = invlpg.Get();
-  s.accesses = accesses.Get();
-  s.writes = writes.Get();
-  s.dirty_pages = dirty_pages.Get();
-  s.dirty_log_faults = dirty_log_faults.Get();
-  s.ring_full_exits = ring_full_exits.Get();
+  CopyCounters(*this, &s);
   for (int m = 0; m < kMmuKinds; ++m) AddFaults(static_cast<MmuKind>(m), s);
   const auto sum = [&s](FaultResult result) {
     const auto& by_kind = s.faults[static_cast<int>(result)];
@@ -85,8 +79,6 @@ VcpuStatsSnapshot VcpuStats::Snapshot() const {
   }
   s.stall_nanos[static_cast<int>(StallCause::kRingFull)] =
       static_cast<uint64_t>(ring_full_wait.nanos());
-  s.fault_fast = fault_fast.Snapshot();
-  s.fault_slow = fault_slow.Snapshot();
   return s;
 }
 

@@ -6,7 +6,6 @@
 #define MMU_CORE_STATS_VCPU_STATS_H_
 
 #include <array>
-#include <atomic>
 #include <cstdint>
 
 #include "absl/base/thread_annotations.h"
@@ -15,24 +14,10 @@
 #include "mmu_core/base/clock.h"
 #include "mmu_core/base/mutex.h"
 #include "mmu_core/stats/labels.h"
-#include "mmu_core/stats/latency_histogram.h"
+#include "mmu_core/stats/vcpu_counters.h"
 #include "mmu_core/stats/vcpu_stats_snapshot.h"
 
 namespace mmu {
-
-// A number that one thread adds to and others read. All accesses are relaxed:
-// it orders nothing.
-class OwnedCounter {
- public:
-  void Add(int64_t n = 1) {
-    value_.store(value_.load(std::memory_order_relaxed) + n,
-                 std::memory_order_relaxed);
-  }
-  int64_t Get() const { return value_.load(std::memory_order_relaxed); }
-
- private:
-  std::atomic<int64_t> value_{0};
-};
 
 // Total time that a thread has waited, including the current wait, which may
 // never end. A reader never sees the time shrink: the clock is read under the
@@ -74,7 +59,7 @@ class WaitTime {
 };
 
 // Written by the vCPU's thread, read by any thread.
-class VcpuStats {
+class VcpuStats : public VcpuCounters {
  public:
   enum class FaultPath : uint8_t { kSlow, kFast };
 
@@ -98,11 +83,7 @@ class VcpuStats {
   // The stall time of all causes together, in nanoseconds.
   int64_t StallNanos() const;
 
-  OwnedCounter pf_mmio_spte_created, pf_guest, tlb_flush, invlpg;
-  OwnedCounter accesses, writes, dirty_pages, dirty_log_faults;
-  OwnedCounter ring_full_exits;
   WaitTime ring_full_wait;  // the stall of StallCause::kRingFull
-  LatencyHistogram fault_fast, fault_slow;
 
   VcpuStatsSnapshot Snapshot() const;
 

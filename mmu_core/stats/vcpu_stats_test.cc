@@ -9,6 +9,7 @@
 #include "gtest/gtest.h"
 #include "mmu_core/base/access.h"
 #include "mmu_core/stats/labels.h"
+#include "mmu_core/stats/vcpu_counters.h"
 #include "mmu_core/testing/fake_clock.h"
 
 namespace mmu {

@@ -15,8 +15,23 @@
 
 namespace mmu {
 
+// The names of the counters that belong to no MMU, once for both of their uses:
+// where they are counted (VmCounters), and in a copy (VmStatsSnapshot).
+template <typename Number, typename Histogram>
+struct VmNumbers {
+  Number harvested_pages{};
+  Number cleared_pages{};
+  std::array<Number, kThrottleLimits> split_throttled_nanos{};
+
+  Histogram split_chunk;
+  Histogram dirty_log_start;
+  Histogram dirty_log_seal;
+  Histogram dirty_log_clear;
+  Histogram aging;
+};
+
 // Thread-safe.
-class VmCounters {
+class VmCounters : public VmNumbers<std::atomic<uint64_t>, LatencyHistogram> {
  public:
   // The counters of the MMU of this kind. They stay 0 if the VM has none.
   MmuCounters& of(MmuKind kind) { return mmus_[static_cast<int>(kind)]; }
@@ -40,19 +55,6 @@ class VmCounters {
     for (const MmuCounters& mmu : mmus_) sum += mmu.Splits(from, trigger);
     return sum;
   }
-
-  std::atomic<uint64_t> harvested_pages{0};
-  std::atomic<uint64_t> cleared_pages{0};
-  // Ageing looks at a page in all MMUs at once and counts the page once.
-  std::atomic<uint64_t> aged_young{0};
-  std::atomic<uint64_t> aged_old{0};
-  std::array<std::atomic<int64_t>, kThrottleLimits> split_throttled_nanos{};
-
-  LatencyHistogram split_chunk;
-  LatencyHistogram dirty_log_start;
-  LatencyHistogram dirty_log_seal;
-  LatencyHistogram dirty_log_clear;
-  LatencyHistogram aging;
 
  private:
   std::array<MmuCounters, kMmuKinds> mmus_;

@@ -13,7 +13,9 @@
 #include "mmu_core/stats/labels.h"
 #include "mmu_core/stats/latency_histogram.h"
 #include "mmu_core/stats/lock_metrics.h"
+#include "mmu_core/stats/shadow_counters.h"
 #include "mmu_core/stats/vcpu_stats_snapshot.h"
+#include "mmu_core/stats/vm_counters.h"
 
 namespace mmu {
 
@@ -23,14 +25,18 @@ struct MmuStatsSnapshot {
   uint64_t tables = 0;              // in use
   // [0] from 2M, [1] from 1G; by SplitTrigger.
   std::array<std::array<uint64_t, kSplitTriggers>, 2> splits{};
-  // Pages that ageing looked at: [0] young, [1] old. It looks at all MMUs at
-  // once, and the pages are counted for the MMU that the guest runs on.
+  // Pages that ageing looked at: [0] young, [1] old.
   std::array<uint64_t, 2> aged{};
 };
 
 // A value: one VM's counters, or the sum of several. Arrays are indexed by the
-// enums of stats/labels.h unless a comment says otherwise.
-struct VmStatsSnapshot {
+// enums of stats/labels.h unless a comment says otherwise. The bases have the
+// counters that are copied as they are: STAT-03..10, 13 and 14 of the shadow
+// MMU, and those of the whole VM.
+struct VmStatsSnapshot : ShadowNumbers<uint64_t>,
+                         VmNumbers<uint64_t, LatencySnapshot> {
+  using Live = VmCounters;  // counts what a snapshot copies
+
   LockMetrics lock;
   std::array<uint64_t, kLockOps> lock_hold_nanos{};  // of both modes
   uint64_t rmap_lock_contended = 0;
@@ -43,34 +49,18 @@ struct VmStatsSnapshot {
   uint64_t pages_1g = 0;
   uint64_t table_pages = 0;
 
-  // STAT-03..14, under KVM's names.
-  uint64_t mmu_shadow_zapped = 0;
-  uint64_t mmu_pte_write = 0;
-  uint64_t mmu_pde_zapped = 0;
-  uint64_t mmu_flooded = 0;
-  uint64_t mmu_recycled = 0;
-  uint64_t mmu_cache_miss = 0;
-  uint64_t mmu_unsync = 0;
-  uint64_t mmu_shadow_pages = 0;
-  uint64_t nx_lpage_splits = 0;
-  uint64_t max_mmu_rmap_size = 0;
-  uint64_t max_mmu_page_hash_collisions = 0;
+  uint64_t nx_lpage_splits = 0;  // STAT-12
   // Counters that KVM does not have.
   uint64_t shadow_page_limit = 0;   // 0: the VM has no shadow pages
   uint64_t guest_memory_bytes = 0;  // sum of slot sizes
 
   std::array<uint64_t, kSplitFailures> split_failures{};
-  LatencySnapshot split_chunk;
-  std::array<uint64_t, kThrottleLimits> split_throttled_nanos{};
   std::array<uint64_t, 2> recoveries{};  // [0] to 2M, [1] to 1G
 
-  uint64_t harvested_pages = 0;
-  uint64_t cleared_pages = 0;
   uint64_t undelivered_slots = 0;        // with pages sealed or in flight
   uint64_t dirty_ring_entries = 0;       // of all vCPUs
   uint64_t dirty_ring_used_entries = 0;  // of these, not free
   uint64_t vcpus_waiting_for_ring = 0;   // now, for room in a ring
-  LatencySnapshot dirty_log_start, dirty_log_seal, dirty_log_clear, aging;
 
   VcpuStatsSnapshot vcpus;  // of all vCPUs
 

@@ -9,8 +9,8 @@ are called:
 
 Each file has to define its function. The file of the item before, or of the item
 that "(from 2)" names, has to call it. A name without "()" is a variable, which
-its file has to declare and the file of the item before has to use. A list begins
-at 1; its first function has no caller.
+its file has to declare and the file of the item before has to use (`.name`,
+`->name`, `&Type::name`). A list begins at 1; its first function has no caller.
 
 Every path in README.md and LOCKING.md has to exist, and a name that follows the
 path of a C++ file, as in (`tdp/tdp_fault.cc`, `InstallLeaf`), has to stand in
@@ -112,7 +112,8 @@ def uses(path, name, is_function):
         code = code_of(file)
         if is_function and uses_of_function(code, name)[1] > 0:
             return True
-        if not is_function and re.search(r"(\.|->)%s\b" % name, code):
+        if not is_function and re.search(r"(\.|->|&(?:\w+::)+)%s\b" % name,
+                                         code):
             return True
     return False
 
@@ -312,6 +313,14 @@ class BrokenListsTest(unittest.TestCase):
     def test_a_variable_that_nobody_uses_is_found(self):
         self.assert_wrong(4, "`stats/d.h`, `pages` (from 3): counts.",
                           "c.cc does not use pages")
+        # A pointer to the member is a use, another name of the type is none.
+        item = ("`stats/d.h`, `pages` (from 3): counts.",)
+        for code, found in (
+                ("int Last() { return Get(&D::pages); }", []),
+                ("int Last() { return D::pages; }",
+                 ["c.cc does not use pages: 4. " + item[0]])):
+            self.assertEqual(
+                self.wrong(ITEMS[:3] + item, {"server/c.cc": code}), found)
 
     def test_an_item_that_is_called_by_none_before_it_is_found(self):
         for caller in (0, 4, 9):

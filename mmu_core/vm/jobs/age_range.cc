@@ -1,7 +1,5 @@
 #include "mmu_core/vm/jobs/age_range.h"
 
-#include <atomic>
-
 #include "mmu_core/memory/memslot_set.h"
 #include "mmu_core/sync/rcu.h"
 #include "mmu_core/vm/core/age_pages.h"
@@ -23,10 +21,8 @@ absl::StatusOr<AgeResult> AgeRange(VmCore& vm, GfnRange range, AgeMode mode,
   }
   AgeResult result =
       AgePages(vm, /*as_id=*/0, range, mode, timer.cost(), young_until);
-  vm.counters.aged_young.fetch_add(result.young_page_count,
-                                   std::memory_order_relaxed);
-  vm.counters.aged_old.fetch_add(result.old_page_count,
-                                 std::memory_order_relaxed);
+  vm.counters.of(vm.guest_mmu())
+      .CountAged(result.young_page_count, result.old_page_count);
   return result;
 }
 

@@ -221,7 +221,8 @@ void SplitJob::Sleep(absl::Duration duration, ThrottleLimit limit) {
 void SplitJob::BookThrottled(absl::Duration time, ThrottleLimit limit) {
   progress_.throttled[static_cast<int>(limit)] += time;
   vm_.counters.split_throttled_nanos[static_cast<int>(limit)].fetch_add(
-      absl::ToInt64Nanoseconds(time), std::memory_order_relaxed);
+      static_cast<uint64_t>(absl::ToInt64Nanoseconds(time)),
+      std::memory_order_relaxed);
 }
 
 void SplitJob::Cancel() {
