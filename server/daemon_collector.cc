@@ -11,10 +11,8 @@
 #include "mmu_core/base/clock.h"
 #include "mmu_core/dirty/dirty_log_calls.h"
 #include "mmu_core/dirty/dirty_log_state.h"
-#include "mmu_core/paging/table_pool.h"
 #include "mmu_core/stats/counter_table.h"
 #include "mmu_core/stats/vm_stats.h"
-#include "mmu_core/sync/refill.h"
 #include "mmu_core/vm/vm.h"
 #include "prometheus/metric_family.h"
 #include "server/base/budget.h"
@@ -151,8 +149,7 @@ MmuTotals DaemonCollector::GatherMmu() const {
   const VmRegistry::Scrape scrape = state_.vms.ForScrape();
   totals.stats = scrape.gone.stats;
   totals.other_dirty_pages = scrape.gone.unlabelled_dirty_pages;
-  totals.tables = mmu::TablePool::Process().Snapshot();
-  totals.table_waits = mmu::GracePeriodWaits();
+  totals.process = mmu::Vm::ProcessStats();
   mmu::MonotonicTime oldest = mmu::MonotonicTime::InfiniteFuture();
   for (const VmUse& vm : scrape.vms) {
     const mmu::VmStatsSnapshot stats = vm->vm().Stats();

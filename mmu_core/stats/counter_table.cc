@@ -10,6 +10,7 @@
 #include "mmu_core/stats/labels.h"
 #include "mmu_core/stats/latency_histogram.h"
 #include "mmu_core/stats/mmu_counters.h"
+#include "mmu_core/stats/process_stats.h"
 #include "mmu_core/stats/shadow_counters.h"
 #include "mmu_core/stats/vcpu_counters.h"
 #include "mmu_core/stats/vm_counters.h"
@@ -20,6 +21,7 @@ namespace {
 using Index = CounterIndex;
 using Vm = VmStatsSnapshot;
 using Vcpu = VcpuStatsSnapshot;
+using Process = ProcessStatsSnapshot;
 
 constexpr auto kCumulative = CounterKind::kCumulative;
 constexpr auto kInstant = CounterKind::kInstant;
@@ -71,6 +73,11 @@ constexpr CounterLabel kAccess = {"access", kAccessKinds, NameOf<AccessKind>};
 constexpr CounterLabel kPath = {"path", 2, [](int i) -> std::string_view {
                                   return i == 0 ? "fast" : "slow";
                                 }};
+
+constexpr CounterLabel kTableState = {
+    "state", 2, [](int i) -> std::string_view {
+      return i == 0 ? "in_use" : "grace_period";
+    }};
 
 // --- Places ---
 
@@ -623,6 +630,48 @@ constexpr VcpuCounterRow kVcpuRows[] = {
      .live = OfVcpu<&VcpuCounters::ring_full_exits>},
 };
 
+constexpr ProcessCounterRow kProcessRows[] = {
+    {.name = "page_tables",
+     .kind = kInstant,
+     .metric = {"page_tables",
+                "Page tables of all MMUs. in_use: linked, or in the stock of a "
+                "vCPU. grace_period: unlinked, and free once no walk can use "
+                "them. max_page_tables limits the sum."},
+     .labels = {&kTableState},
+     .value = [](const Process& process, const Index& i) -> const uint64_t& {
+       return process.page_tables[i[0]];
+     }},
+    {.name = "page_tables_in_use",
+     .kind = kInstant,
+     .in_statistics = kListed,
+     .value = [](const Process& process, const Index&) -> const uint64_t& {
+       return process.page_tables[0];
+     }},
+    {.name = "page_tables_in_grace_period",
+     .kind = kInstant,
+     .in_statistics = kListed,
+     .value = [](const Process& process, const Index&) -> const uint64_t& {
+       return process.page_tables[1];
+     }},
+    {.name = "page_tables_limit",
+     .kind = kInstant,
+     .in_statistics = kListed,
+     .metric = {"page_tables_limit", "Limit on the sum of page_tables.",
+                kFirstEvent},  // 0: there is no limit
+     .value = [](const Process& process, const Index&) -> const uint64_t& {
+       return process.page_tables_limit;
+     }},
+    {.name = "page_table_waits",
+     .in_statistics = kListed,
+     .metric = {"page_table_waits_total",
+                "Waits for page tables or shadow-page memory that were about "
+                "to be free (in their grace period, or in a zap) because none "
+                "was free."},
+     .value = [](const Process& process, const Index&) -> const uint64_t& {
+       return process.page_table_waits;
+     }},
+};
+
 template <typename Snapshot>
 void CopyRow(const CounterRow<Snapshot>& row,
              const typename Snapshot::Live& from, Snapshot* to) {
@@ -652,6 +701,9 @@ void AddRow(const CounterRow<Snapshot>& row, const Snapshot& from,
 
 absl::Span<const VmCounterRow> VmCounterRows() { return kVmRows; }
 absl::Span<const VcpuCounterRow> VcpuCounterRows() { return kVcpuRows; }
+absl::Span<const ProcessCounterRow> ProcessCounterRows() {
+  return kProcessRows;
+}
 
 void CopyCounters(const VmCounters& from, VmStatsSnapshot* to) {
   for (const VmCounterRow& row : kVmRows) CopyRow(row, from, to);

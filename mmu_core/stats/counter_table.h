@@ -1,9 +1,9 @@
-// The table of counters: one row for each number that a VM counts. A row has
-// the counter's name and meaning, says where the counter is shown, and how the
-// counters of several VMs are added up. All code that copies, shows or adds up
-// counters walks the table. So a new counter needs a declaration
-// (ShadowNumbers, VmNumbers, VcpuNumbers: what counts and what is copied have
-// one), the code that counts, and a row.
+// The table of counters: one row for each number that a VM or the process
+// counts. A row has the counter's name and meaning, says where the counter is
+// shown, and how the counters of several VMs are added up. All code that
+// copies, shows or adds up counters walks the table. So a new counter needs a
+// declaration (ShadowNumbers, VmNumbers, VcpuNumbers: what counts and what is
+// copied have one), the code that counts, and a row.
 //
 // A row has one value, or one for each combination of its labels: the TLB
 // flushes, say, have one for each scope, reason and MMU.
@@ -18,6 +18,7 @@
 
 #include "absl/types/span.h"
 #include "mmu_core/stats/latency_histogram.h"
+#include "mmu_core/stats/process_stats.h"
 #include "mmu_core/stats/vcpu_counters.h"
 #include "mmu_core/stats/vcpu_stats_snapshot.h"
 #include "mmu_core/stats/vm_counters.h"
@@ -70,7 +71,7 @@ struct CounterMetric {
 inline constexpr int kMaxCounterLabels = 3;
 using CounterIndex = std::array<int, kMaxCounterLabels>;
 
-// A row of the table: a counter of a VM, or of a vCPU. A value.
+// A row of the table: a counter of a VM, of a vCPU, or of the process. A value.
 template <typename Snapshot>
 struct CounterRow {
   // The name in GetMmuStats; for a row with labels see NameAt.
@@ -133,11 +134,15 @@ struct CounterRow {
 
 using VmCounterRow = CounterRow<VmStatsSnapshot>;
 using VcpuCounterRow = CounterRow<VcpuStatsSnapshot>;
+using ProcessCounterRow = CounterRow<ProcessStatsSnapshot>;
 
 // All counters of a VM but those of its vCPUs.
 absl::Span<const VmCounterRow> VmCounterRows();
 // All counters of a vCPU. A VM has their sum (VmStatsSnapshot::vcpus).
 absl::Span<const VcpuCounterRow> VcpuCounterRows();
+// All counters of the process that belong to no VM. Two rows may have one
+// number, since GetMmuStats and /metrics do not name all of them alike.
+absl::Span<const ProcessCounterRow> ProcessCounterRows();
 
 // Copies each counter that is counted in `from` to its place in a snapshot, and
 // leaves the other places as they are.

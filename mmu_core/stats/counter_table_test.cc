@@ -15,6 +15,7 @@
 #include "mmu_core/stats/labels.h"
 #include "mmu_core/stats/latency_histogram.h"
 #include "mmu_core/stats/mmu_counters.h"
+#include "mmu_core/stats/process_stats.h"
 #include "mmu_core/stats/vcpu_counters.h"
 #include "mmu_core/stats/vm_counters.h"
 
@@ -47,6 +48,7 @@ std::vector<Row> AllRows() {
   };
   add(VmCounterRows());
   add(VcpuCounterRows());
+  add(ProcessCounterRows());
   return all;
 }
 
@@ -102,6 +104,11 @@ TEST(CounterTableTest, EachCounterHasANameOfItsOwn) {
   ForEachPlace(vm, [&names](const auto& row, auto&, const auto& i) {
     EXPECT_TRUE(names.insert(row.NameAt(i)).second) << row.NameAt(i);
   });
+  for (const ProcessCounterRow& row : ProcessCounterRows()) {
+    row.ForEach([&](const CounterIndex& i) {
+      EXPECT_TRUE(names.insert(row.NameAt(i)).second) << row.NameAt(i);
+    });
+  }
   std::set<std::string_view> families;
   for (const Row& row : AllRows()) {
     for (const CounterMetric& metric : {row.metric, row.vm_metric}) {
@@ -117,13 +124,14 @@ TEST(CounterTableTest, EachCounterIsShownOrNamedHere) {
   // several VMs together.
   EXPECT_THAT(
       NamesOf([](const Row& row) { return row.listed && !IsMetric(row); }),
-      UnorderedElementsAre("remote_tlb_flush", "remote_tlb_flush_requests",
-                           "pages_4k", "pages_2m", "pages_1g", "table_pages",
-                           "max_mmu_rmap_size", "max_mmu_page_hash_collisions",
-                           "nx_lpage_splits", "pf_taken", "pf_fixed",
-                           "pf_emulate", "pf_spurious", "pf_fast",
-                           "pf_mmio_spte_created", "pf_guest", "pf_retried",
-                           "tlb_flush", "invlpg", "accesses", "writes"));
+      UnorderedElementsAre(
+          "remote_tlb_flush", "remote_tlb_flush_requests", "pages_4k",
+          "pages_2m", "pages_1g", "table_pages", "max_mmu_rmap_size",
+          "max_mmu_page_hash_collisions", "nx_lpage_splits", "pf_taken",
+          "pf_fixed", "pf_emulate", "pf_spurious", "pf_fast",
+          "pf_mmio_spte_created", "pf_guest", "pf_retried", "tlb_flush",
+          "invlpg", "accesses", "writes", "page_tables_in_use",
+          "page_tables_in_grace_period"));
   EXPECT_THAT(
       NamesOf([](const Row& row) { return IsMetric(row) && !row.listed; }),
       UnorderedElementsAre(
@@ -137,7 +145,8 @@ TEST(CounterTableTest, EachCounterIsShownOrNamedHere) {
           "harvested_pages", "cleared_pages", "dirty_ring_entries",
           "dirty_ring_used_entries", "vcpus_waiting_for_ring",
           "dirty_log_start", "dirty_log_seal", "dirty_log_clear", "aged_pages",
-          "aging", "page_faults", "page_fault_time", "ring_full_exits"));
+          "aging", "page_faults", "page_fault_time", "ring_full_exits",
+          "page_tables"));
   // GetDirtyRate shows one, a workload's statistics the others.
   EXPECT_THAT(
       NamesOf([](const Row& row) { return !IsMetric(row) && !row.listed; }),
@@ -164,6 +173,22 @@ TEST(CounterTableTest, EachNumberOfASnapshotHasOneRow) {
   });
   EXPECT_EQ(vcpu_bytes, sizeof(VcpuStatsSnapshot));
   EXPECT_EQ(vm_bytes, sizeof(VmStatsSnapshot) - sizeof(VcpuStatsSnapshot));
+}
+
+// They are listed and exported; two of them under two names.
+TEST(CounterTableTest, EachNumberOfTheProcessIsListedAndExported) {
+  const ProcessStatsSnapshot process;
+  std::set<const uint64_t*> listed;
+  std::set<const uint64_t*> exported;
+  for (const ProcessCounterRow& row : ProcessCounterRows()) {
+    row.ForEach([&](const CounterIndex& i) {
+      const uint64_t* const place = &row.value(process, i);
+      if (row.in_statistics == InStatistics::kYes) listed.insert(place);
+      if (!row.metric.family.empty()) exported.insert(place);
+    });
+  }
+  EXPECT_EQ(listed.size(), sizeof(ProcessStatsSnapshot) / sizeof(uint64_t));
+  EXPECT_EQ(exported, listed);
 }
 
 TEST(CounterTableTest, MetricsAreNamedAsTheirKindAndUnitSay) {

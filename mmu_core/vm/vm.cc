@@ -334,6 +334,8 @@ std::vector<VcpuStatsSnapshot> Vm::VcpuStats() const {
   return VcpuStatsOf(*state_);
 }
 
+ProcessStatsSnapshot Vm::ProcessStats() { return StatsOfProcess(); }
+
 uint64_t Vm::MappedPages(Level level) const {
   return mmu::MappedPages(*state_, level);
 }

@@ -33,6 +33,7 @@
 #include "mmu_core/mmu/shadow_page_info.h"
 #include "mmu_core/stats/labels.h"
 #include "mmu_core/stats/mmu_cost.h"
+#include "mmu_core/stats/process_stats.h"
 #include "mmu_core/stats/vcpu_stats_snapshot.h"
 #include "mmu_core/stats/vm_stats.h"
 #include "mmu_core/sync/hold_limit.h"
@@ -372,6 +373,8 @@ class Vm {
   // All counters of the VM, and those of each vCPU (stats/counter_table.h).
   VmStatsSnapshot Stats() const;
   std::vector<VcpuStatsSnapshot> VcpuStats() const;
+  // The counters that belong to no VM.
+  static ProcessStatsSnapshot ProcessStats();
   // Mappings of this size, k4K to k1G, in all MMUs: pages_4k, 2m and 1g alone.
   uint64_t MappedPages(Level level) const;
   // Holds the vCPUs, verifies every invariant, lets them go on.

@@ -6,6 +6,7 @@
 
 #include "absl/types/span.h"
 #include "mmu_core/stats/counter_table.h"
+#include "mmu_core/stats/process_stats.h"
 #include "mmu_core/stats/vcpu_stats_snapshot.h"
 #include "mmu_core/stats/vm_stats.h"
 #include "server/metrics/metric_writer.h"
@@ -18,6 +19,7 @@ using mmu::CounterKind;
 using mmu::CounterMetric;
 using mmu::CounterRow;
 using mmu::CounterUnit;
+using mmu::ProcessStatsSnapshot;
 using mmu::VcpuStatsSnapshot;
 using mmu::VmStatsSnapshot;
 
@@ -36,7 +38,7 @@ class RowWriter {
   RowWriter(const CounterRow<Snapshot>& row, MetricWriter* writer)
       : row_(row), w_(writer) {}
 
-  // Writes the total of all VMs.
+  // Writes the total of all VMs, or the number of the process.
   void Write(const Snapshot& all) {
     if (row_.metric.family.empty()) return;
     Begin(row_.metric);
@@ -114,25 +116,9 @@ void WriteCounters(const MmuTotals& totals, MetricWriter* w) {
       w->Add(ToDouble(*totals.other_dirty_pages), {{"vm", "_other"}});
     }
   }
-}
-
-void WriteTables(const MmuTotals& totals, MetricWriter* w) {
-  w->Gauge(
-      "page_tables",
-      "Page tables of all MMUs. in_use: linked, or in the stock of a vCPU. "
-      "grace_period: unlinked, and free once no walk can use them. "
-      "max_page_tables limits the sum.");
-  w->Add(ToDouble(totals.tables.in_use), {{"state", "in_use"}});
-  w->Add(ToDouble(totals.tables.in_grace_period), {{"state", "grace_period"}});
-  if (totals.tables.max_tables != 0) {
-    w->Gauge("page_tables_limit", "Limit on the sum of page_tables.");
-    w->Add(ToDouble(totals.tables.max_tables));
+  for (const mmu::ProcessCounterRow& row : mmu::ProcessCounterRows()) {
+    RowWriter<ProcessStatsSnapshot>(row, w).Write(totals.process);
   }
-  w->Counter(
-      "page_table_waits_total",
-      "Waits for page tables or shadow-page memory that were about to be free "
-      "(in their grace period, or in a zap) because none was free.");
-  w->Add(ToDouble(totals.table_waits));
 }
 
 void WriteSplits(const MmuTotals& totals, MetricWriter* w) {
@@ -184,7 +170,6 @@ void WriteMmuMetrics(const MmuTotals& totals, MetricWriter* writer) {
   writer->Gauge("vcpus_paused", "vCPUs of VMs that are paused.");
   writer->Add(static_cast<double>(totals.paused_vcpus));
   WriteCounters(totals, writer);
-  WriteTables(totals, writer);
   WriteSplits(totals, writer);
   WriteDirty(totals, writer);
 }

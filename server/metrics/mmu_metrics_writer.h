@@ -8,7 +8,7 @@
 #include <vector>
 
 #include "absl/types/optional.h"
-#include "mmu_core/paging/table_pool.h"
+#include "mmu_core/stats/process_stats.h"
 #include "mmu_core/stats/vm_stats.h"
 #include "server/metrics/metric_writer.h"
 
@@ -24,9 +24,7 @@ struct VmSeries {
 // The totals of all VMs. Cumulative values include the VMs that are gone.
 struct MmuTotals {
   mmu::VmStatsSnapshot stats;
-  // Counted for the whole process, not for any VM.
-  mmu::TablePool::Use tables;
-  uint64_t table_waits = 0;
+  mmu::ProcessStatsSnapshot process;
   int64_t vms = 0;
   int64_t vcpus = 0;
   int64_t paused_vcpus = 0;

@@ -96,6 +96,7 @@ void ExpectMetric(const Families& families, const Row& row,
 TEST(MmuMetricsWriterTest, EachCounterWithAMetricIsExported) {
   MmuTotals totals;
   totals.stats = Filled();
+  Fill(mmu::ProcessCounterRows(), totals.process);
   totals.vm_series.push_back({"vms/a", Filled()});
   const Families families = Write(totals);
   const auto expect = [&families](const auto& rows) {
@@ -106,6 +107,17 @@ TEST(MmuMetricsWriterTest, EachCounterWithAMetricIsExported) {
   };
   expect(mmu::VmCounterRows());
   expect(mmu::VcpuCounterRows());
+  expect(mmu::ProcessCounterRows());
+}
+
+TEST(MmuMetricsWriterTest, ALimitOnPageTablesAppearsOnlyIfThereIsOne) {
+  MmuTotals totals;
+  EXPECT_EQ(Write(totals).count("mmud_page_tables_limit"), 0u);
+  totals.process.page_tables_limit = 512;
+  const Families families = Write(totals);
+  const auto& series = families.at("mmud_page_tables_limit").metric;
+  ASSERT_EQ(series.size(), 1u);
+  EXPECT_EQ(series[0].gauge.value, 512);
 }
 
 TEST(MmuMetricsWriterTest, WhatMostlyNeverOccursAppearsWithItsFirstEvent) {

@@ -12,11 +12,9 @@
 #include "absl/types/span.h"
 #include "google/protobuf/repeated_field.h"
 #include "grpcpp/support/status.h"
-#include "mmu_core/paging/table_pool.h"
 #include "mmu_core/stats/counter_table.h"
 #include "mmu_core/stats/vcpu_stats_snapshot.h"
 #include "mmu_core/stats/vm_stats.h"
-#include "mmu_core/sync/refill.h"
 #include "mmu_core/vm/vm.h"
 #include "server/base/errors.h"
 #include "server/base/resource_names.h"
@@ -89,15 +87,7 @@ void Sort(Statistics* statistics) {
 
 // Of the whole process, in no VM's numbers.
 void AddProcess(Statistics* out) {
-  const mmu::TablePool::Use tables = mmu::TablePool::Process().Snapshot();
-  const auto now = [out](const char* name, uint64_t value) {
-    Add(name, v1::STATISTIC_KIND_INSTANT, v1::STATISTIC_UNIT_COUNT, value, out);
-  };
-  now("page_tables_in_use", tables.in_use);
-  now("page_tables_in_grace_period", tables.in_grace_period);
-  now("page_tables_limit", tables.max_tables);
-  Add("page_table_waits", v1::STATISTIC_KIND_CUMULATIVE,
-      v1::STATISTIC_UNIT_COUNT, mmu::GracePeriodWaits(), out);
+  AddRows(mmu::ProcessCounterRows(), mmu::Vm::ProcessStats(), out);
   Sort(out);
 }
 

@@ -63,7 +63,6 @@ PUBLIC_TARGETS = {
     "//mmu_core/stats:mmu_cost",
     "//mmu_core/stats:vcpu_stats",
     "//mmu_core/sync:rcu",
-    "//mmu_core/sync:refill",
     "//mmu_core/sync:spin",
     "//mmu_core/sync:timed_wait",
     "//mmu_core/testing:dirty_log",

@@ -5,8 +5,10 @@
 #include "mmu_core/dirty/current_dirty_log.h"
 #include "mmu_core/dirty/dirty_log_state.h"
 #include "mmu_core/dirty/dirty_ring.h"
+#include "mmu_core/paging/table_pool.h"
 #include "mmu_core/stats/counter_table.h"
 #include "mmu_core/stats/labels.h"
+#include "mmu_core/sync/refill.h"
 #include "mmu_core/vm/core/shadow_page_limit.h"
 
 namespace mmu {
@@ -46,6 +48,15 @@ std::vector<VcpuStatsSnapshot> VcpuStatsOf(const VmCore& vm) {
   std::vector<VcpuStatsSnapshot> all;
   for (const VcpuStats* vcpu : vm.vcpu_stats) all.push_back(vcpu->Snapshot());
   return all;
+}
+
+ProcessStatsSnapshot StatsOfProcess() {
+  const TablePool::Use tables = TablePool::Process().Snapshot();
+  ProcessStatsSnapshot stats;
+  stats.page_tables = {tables.in_use, tables.in_grace_period};
+  stats.page_tables_limit = tables.max_tables;
+  stats.page_table_waits = GracePeriodWaits();
+  return stats;
 }
 
 int VcpusWaitingForRing(const VmCore& vm) {
