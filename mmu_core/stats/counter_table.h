@@ -106,6 +106,13 @@ struct CounterRow {
     return full;
   }
 
+  // Whether this is the row of a member that is a number.
+  bool IsOf(uint64_t Snapshot::*member) const {
+    if (value == nullptr) return false;
+    static const Snapshot snapshot;
+    return &value(snapshot, {}) == &(snapshot.*member);
+  }
+
   // Calls fn(index) for each combination of the labels' values.
   template <typename Fn>
   void ForEach(const Fn& fn) const {

@@ -413,6 +413,16 @@ TEST(CounterTableTest, WhatHappenedSinceIsTheDifferenceOfEachCounter) {
   }
 }
 
+TEST(CounterTableTest, ARowIsFoundByItsMember) {
+  std::vector<std::string> found;
+  for (const VcpuCounterRow& row : VcpuCounterRows()) {
+    if (row.IsOf(&VcpuStatsSnapshot::dirty_pages)) {
+      found.emplace_back(row.name);
+    }
+  }
+  EXPECT_THAT(found, ElementsAre("dirty_pages"));
+}
+
 TEST(CounterTableTest, AValueIsNamedByTheLabelsOfItsRow) {
   for (const VcpuCounterRow& row : VcpuCounterRows()) {
     if (row.name != "stall") continue;

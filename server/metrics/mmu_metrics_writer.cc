@@ -112,7 +112,8 @@ void WriteCounters(const MmuTotals& totals, MetricWriter* w) {
         [](const VmStatsSnapshot& vm) -> const auto& { return vm.vcpus; });
     // Only in this family do the VMs without series of their own share one
     // series.
-    if (row.name == "dirty_pages" && totals.other_dirty_pages.has_value()) {
+    if (totals.other_dirty_pages.has_value() &&
+        row.IsOf(&VcpuStatsSnapshot::dirty_pages)) {
       w->Add(ToDouble(*totals.other_dirty_pages), {{"vm", "_other"}});
     }
   }
