@@ -303,7 +303,7 @@ TEST(AgeSweepSlotsTest, ARangeThatWasNamedMustBeThere) {
   ASSERT_TRUE(sweep.Next(nullptr).ok());
   ASSERT_TRUE(vm->SetMemslot(Slot(1, 0, 0)).ok());
   EXPECT_EQ(DetailOf(sweep.Next(nullptr).status()).reason,
-            Reason::kInvalidRange);
+            Reason::kGpaOutOfRange);
 }
 
 }  // namespace

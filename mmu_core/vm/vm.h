@@ -342,8 +342,8 @@ class Vm {
   // `range`. Clearing a part of a huge page clears all of it (AGE-17); for
   // several ranges see vm/jobs/age_sweep.h, which passes in `young_until` the
   // result of the previous range for the first pages of this one. Takes no lock
-  // (AGE-13). OUT_OF_RANGE INVALID_RANGE if `range` is empty, or not all in
-  // memslots and `missing` is kRefuse.
+  // (AGE-13). OUT_OF_RANGE INVALID_RANGE if `range` is empty, GPA_OUT_OF_RANGE
+  // if it is not all in memslots and `missing` is kRefuse.
   absl::StatusOr<AgeResult> Age(GfnRange range, AgeMode mode, MmuCost* cost,
                                 Gfn young_until = Gfn(0),
                                 MissingSlots missing = MissingSlots::kRefuse);

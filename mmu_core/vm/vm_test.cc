@@ -281,20 +281,21 @@ TEST(VmErrorsTest, MemoryIsReadInWholeWordsAndOnlyWhereThereIsAny) {
 
 TEST(VmErrorsTest, RecoveryAndAgingStayInsideTheSlots) {
   auto vm = MakeVm({Slot(0, 0, kMiB), Slot(1, kGiB, kMiB)});
-  const std::vector<GfnRange> bad = {
-      GfnRange::Of(Gfn(0), 0),
-      GfnRange::Of(Gfn(0), 257),
-      GfnRange::Of(Gfn(256), 1),
-      GfnRange{Gfn(9), Gfn(3)},
-      GfnRange{Gfn(0), Gfn((kGiB >> kPageShift) + 5)},
+  struct Bad {
+    GfnRange range;
+    Reason reason;
   };
-  for (const GfnRange range : bad) {
+  for (const auto& [range, reason] :
+       std::vector<Bad>{{GfnRange::Of(Gfn(0), 0), Reason::kInvalidRange},
+                        {GfnRange{Gfn(9), Gfn(3)}, Reason::kInvalidRange},
+                        {GfnRange::Of(Gfn(0), 257), Reason::kGpaOutOfRange},
+                        {GfnRange::Of(Gfn(256), 1), Reason::kGpaOutOfRange},
+                        {GfnRange{Gfn(0), Gfn((kGiB >> kPageShift) + 5)},
+                         Reason::kGpaOutOfRange}}) {
     ExpectError(vm->Age(range, AgeMode::kTest, nullptr).status(),
-                absl::StatusCode::kOutOfRange, Reason::kInvalidRange, "range",
-                EINVAL);
+                absl::StatusCode::kOutOfRange, reason, "range", EINVAL);
     ExpectError(vm->RecoverHugePages({range}, nullptr).status(),
-                absl::StatusCode::kOutOfRange, Reason::kInvalidRange, "range",
-                EINVAL);
+                absl::StatusCode::kOutOfRange, reason, "range", EINVAL);
   }
 }
 

@@ -14,8 +14,8 @@ namespace mmud {
 
 // The ranges of all memslots, ascending; adjacent ones are joined.
 std::vector<mmu::GfnRange> SlotRanges(const ManagedVm& vm);
-// GPA_OUT_OF_RANGE unless `range` lies within `slots`, as SlotRanges returns
-// them.
+// mmu::CheckInside about `field`: GPA_OUT_OF_RANGE unless `range` lies within
+// `slots`, as SlotRanges returns them.
 absl::Status CheckInsideSlots(mmu::GfnRange range,
                               const std::vector<mmu::GfnRange>& slots,
                               absl::string_view field);

@@ -5,6 +5,7 @@
 #include "absl/status/statusor.h"
 #include "grpcpp/support/status.h"
 #include "mmu_core/aging/aging.h"
+#include "server/base/errors.h"
 #include "server/control/age_ranges.h"
 #include "server/convert/aging_convert.h"
 #include "server/rpc/call_context.h"
@@ -40,7 +41,7 @@ absl::StatusOr<v1::AgeRangeResponse> AgingServiceImpl::Age(
                        if (plan->mode == mmu::AgeMode::kTest) return;
                        state_.call_log.NotePartDone(context.id());
                      }});
-  if (!aged.ok()) return aged.status();
+  if (!aged.ok()) return InFields(aged.status(), {{"range", "ranges"}});
   return ToResponse(**vm, *plan, *std::move(aged));
 }
 

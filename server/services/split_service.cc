@@ -122,7 +122,9 @@ absl::Status CheckRecover(const ManagedVm& vm,
                           const std::vector<mmu::GfnRange>& ranges) {
   const RecoverError error =
       ToRecoverError(vm.vm().CheckRecoverHugePages(ranges), vm);
-  if (error.memslot.empty()) return error.status;
+  if (error.memslot.empty()) {
+    return InFields(error.status, {{"range", "ranges"}});
+  }
   return WithResource(
       ApiError(error.status.code(), mmu::DetailOf(error.status).reason,
                error.status.message()),

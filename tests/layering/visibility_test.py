@@ -73,6 +73,7 @@ PUBLIC_TARGETS = {
     "//mmu_core/testing:vm_builder",
     "//mmu_core/vm/core:missing_slots",
     "//mmu_core/vm/core:nx_parameters",
+    "//mmu_core/vm/core:range_check",
     "//mmu_core/vm/core:vm_config",
     "//mmu_core/vm/inspect:audit",
     "//mmu_core/vm/jobs:age_sweep",

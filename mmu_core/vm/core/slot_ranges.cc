@@ -3,29 +3,28 @@
 #include <algorithm>
 #include <cerrno>
 
-#include "absl/strings/str_cat.h"
 #include "mmu_core/base/error.h"
+#include "mmu_core/base/format.h"
 #include "mmu_core/base/reason.h"
 #include "mmu_core/memory/memslot.h"
+#include "mmu_core/vm/core/range_check.h"
 
 namespace mmu {
 
-bool Covered(const MemslotSet& set, GfnRange range) {
+absl::Status CheckCovered(const MemslotSet& set, GfnRange range) {
+  if (range.empty()) {
+    return MakeError(
+        absl::StatusCode::kOutOfRange, {Reason::kInvalidRange, "range", EINVAL},
+        Format("the range from gfn 0x%x to 0x%x is empty; name at least one "
+               "page",
+               range.start.value(), range.end.value()));
+  }
   Gfn next = range.start;
   for (const Memslot* slot : set.SlotsIn(range)) {
-    if (slot->base_gfn > next) return false;
+    if (slot->base_gfn > next) break;
     next = std::max(next, slot->range().end);
   }
-  return next >= range.end;
-}
-
-absl::Status RangeError(GfnRange range) {
-  return MakeError(
-      absl::StatusCode::kOutOfRange, {Reason::kInvalidRange, "range", EINVAL},
-      absl::StrCat("gfns 0x", absl::Hex(range.start.value()), " to 0x",
-                   absl::Hex(range.end.value()),
-                   " are not all inside memslots; see the VM's list of "
-                   "memslots"));
+  return next >= range.end ? absl::OkStatus() : OutsideMemslots(range);
 }
 
 std::vector<GfnRange> UnionOf(std::vector<GfnRange> ranges) {

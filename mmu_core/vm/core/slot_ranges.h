@@ -11,11 +11,10 @@
 
 namespace mmu {
 
-// Whether each gfn of `range` lies in a slot of `set`.
-bool Covered(const MemslotSet& set, GfnRange range);
-
-// OUT_OF_RANGE INVALID_RANGE (EINVAL): `range` is empty, or not covered.
-absl::Status RangeError(GfnRange range);
+// Whether each page of `range` lies in a slot of `set`. With EINVAL:
+//   OUT_OF_RANGE INVALID_RANGE     `range` is empty
+//   OUT_OF_RANGE GPA_OUT_OF_RANGE  (vm/core/range_check.h)
+absl::Status CheckCovered(const MemslotSet& set, GfnRange range);
 
 // The union of `ranges`: ascending ranges, none empty, none touching another.
 std::vector<GfnRange> UnionOf(std::vector<GfnRange> ranges);

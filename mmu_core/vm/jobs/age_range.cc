@@ -14,9 +14,10 @@ absl::StatusOr<AgeResult> AgeRange(VmCore& vm, GfnRange range, AgeMode mode,
   OpTimer timer(cost, &vm.counters.aging);
   {
     RcuReadGuard rcu;
-    if (range.empty() || (missing == MissingSlots::kRefuse &&
-                          !Covered(vm.slots.Active(0), range))) {
-      return RangeError(range);
+    if (range.empty() || missing == MissingSlots::kRefuse) {
+      if (absl::Status s = CheckCovered(vm.slots.Active(0), range); !s.ok()) {
+        return s;
+      }
     }
   }
   AgeResult result =

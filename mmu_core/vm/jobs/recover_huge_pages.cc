@@ -30,7 +30,7 @@ absl::StatusOr<SlotRanges> RangesToRecover(
       work.push_back({slot, slot->range()});
   }
   for (const GfnRange range : ranges) {
-    if (range.empty() || !Covered(set, range)) return RangeError(range);
+    if (absl::Status s = CheckCovered(set, range); !s.ok()) return s;
     for (const Memslot* slot : set.SlotsIn(range))
       work.push_back({slot, range});
   }
