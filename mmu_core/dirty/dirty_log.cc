@@ -13,6 +13,7 @@
 #include "mmu_core/base/error.h"
 #include "mmu_core/base/format.h"
 #include "mmu_core/base/reason.h"
+#include "mmu_core/dirty/log_range.h"
 
 namespace mmu {
 namespace {
@@ -38,7 +39,7 @@ absl::Status EpochMismatch(uint64_t epoch, std::string problem) {
 // slot.
 absl::Status CheckInside(const SlotLog& log, uint64_t first_page,
                          size_t words) {
-  if (first_page % 64 == 0 && first_page / 64 <= log.word_count() &&
+  if (MayBeginLogRange(first_page) && first_page / 64 <= log.word_count() &&
       words <= log.word_count() - first_page / 64) {
     return absl::OkStatus();
   }
@@ -428,7 +429,7 @@ absl::StatusOr<size_t> DirtyLog::FlightOf(uint64_t epoch) const {
 absl::StatusOr<DirtyLog::Flight> DirtyLog::TakeIntoFlight(
     const LogCall& call, uint32_t slot, uint64_t epoch, uint64_t first_page,
     absl::Span<const uint64_t> mask) {
-  MMU_CHECK(first_page % 64 == 0);
+  MMU_CHECK(MayBeginLogRange(first_page));
   MutexLock lock(mu_);
   if (absl::Status s = AdmitLocked(call); !s.ok()) return s;
   const absl::StatusOr<std::shared_ptr<SlotLog>> log = LogOf(slot);
@@ -525,7 +526,7 @@ absl::StatusOr<AcknowledgeResult> DirtyLog::Acknowledge(const LogCall& call,
 absl::StatusOr<AcknowledgeResult> DirtyLog::AcknowledgePages(
     const LogCall& call, uint64_t epoch, uint32_t slot, uint64_t first_page,
     absl::Span<const uint64_t> mask) {
-  MMU_CHECK(first_page % 64 == 0);
+  MMU_CHECK(MayBeginLogRange(first_page));
   MutexLock lock(mu_);
   if (absl::Status s = AdmitLocked(call); !s.ok()) return s;
   const absl::StatusOr<std::shared_ptr<SlotLog>> found = LogOf(slot);

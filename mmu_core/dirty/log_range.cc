@@ -12,7 +12,7 @@ namespace mmu {
 absl::Status CheckLogRange(uint64_t slot_pages, uint64_t first_page,
                            uint64_t page_count) {
   const auto bytes = [](uint64_t pages) { return pages << kPageShift; };
-  if (first_page % 64 != 0) {
+  if (!MayBeginLogRange(first_page)) {
     return MakeError(
         absl::StatusCode::kInvalidArgument,
         {Reason::kUnalignedClear, "first_page", EINVAL},
@@ -30,7 +30,7 @@ absl::Status CheckLogRange(uint64_t slot_pages, uint64_t first_page,
                "must lie within the slot",
                page_count, first_page, slot_pages));
   }
-  if (page_count % 64 != 0 && first_page + page_count != slot_pages) {
+  if (!MayEndLogRange(first_page + page_count, slot_pages)) {
     return MakeError(
         absl::StatusCode::kInvalidArgument,
         {Reason::kUnalignedClear, "page_count", EINVAL},

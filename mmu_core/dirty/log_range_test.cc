@@ -22,6 +22,13 @@ std::string Why(uint64_t slot_pages, uint64_t first, uint64_t count) {
   return absl::StrCat(std::string(ToString(detail.reason)), " ", detail.field);
 }
 
+TEST(LogRangeTest, ARangeBeginsAndEndsBetweenWordsOrEndsWithItsSlot) {
+  static_assert(MayBeginLogRange(0) && MayBeginLogRange(128));
+  static_assert(!MayBeginLogRange(1) && !MayBeginLogRange(200));
+  static_assert(MayEndLogRange(128, 200) && MayEndLogRange(200, 200));
+  static_assert(!MayEndLogRange(127, 200) && !MayEndLogRange(199, 200));
+}
+
 TEST(LogRangeTest, ARangeHasWholeWordsUnlessItEndsWithItsSlot) {
   EXPECT_EQ(Why(200, 0, 200), "");
   EXPECT_EQ(Why(200, 64, 128), "");

@@ -13,6 +13,7 @@
 #include "absl/types/optional.h"
 #include "absl/types/span.h"
 #include "mmu_core/base/address.h"
+#include "mmu_core/base/bits.h"
 #include "mmu_core/base/clock.h"
 #include "mmu_core/base/error.h"
 #include "mmu_core/base/gfn_range.h"
@@ -20,6 +21,7 @@
 #include "mmu_core/dirty/dirty_log.h"
 #include "mmu_core/dirty/dirty_log_calls.h"
 #include "mmu_core/dirty/dirty_log_state.h"
+#include "mmu_core/dirty/log_range.h"
 #include "mmu_core/vm/vm.h"
 #include "server/base/errors.h"
 #include "server/base/resource_names.h"
@@ -28,8 +30,6 @@
 
 namespace mmud {
 namespace {
-
-constexpr uint64_t kWordPages = 64;
 
 mmu::GfnRange RangeOf(const SlotPlan& slot) {
   return mmu::GfnRange::Of(mmu::ToGfn(slot.slot_start), slot.slot_pages);
@@ -53,8 +53,8 @@ absl::Status PlanRange(const DirtyPagesRequest& request, DirtyLogPlan* plan) {
   }
   slot.first_page = range.start - whole.start;
   slot.end_page = range.end - whole.start;
-  if (slot.first_page % kWordPages != 0 ||
-      (slot.end_page % kWordPages != 0 && slot.end_page != slot.slot_pages)) {
+  if (!mmu::MayBeginLogRange(slot.first_page) ||
+      !mmu::MayEndLogRange(slot.end_page, slot.slot_pages)) {
     return InvalidField(
         mmu::Reason::kInvalidRange, "range",
         absl::StrCat("range is ", range.bytes(), " bytes from ",
@@ -96,8 +96,7 @@ absl::Status PlanResume(const DirtyPagesRequest& request, DirtyLogPlan* plan) {
       is_before ? 0 : static_cast<uint64_t>(start.gpa_bytes - slot_start);
   const uint64_t page = bytes >> mmu::kPageShift;
   if (is_before || bytes % mmu::kPageSize != 0 || page < slot->first_page ||
-      page > slot->end_page ||
-      (page % kWordPages != 0 && page != slot->slot_pages)) {
+      page > slot->end_page || !mmu::MayEndLogRange(page, slot->slot_pages)) {
     return BadResume(
         "start.gpa_bytes",
         absl::StrCat("start.gpa_bytes is ", start.gpa_bytes,
@@ -225,7 +224,7 @@ absl::StatusOr<absl::optional<DirtyLogPiece>> DirtyLogReader::ReadPiece(
   piece.slot = slot.slot;
   piece.start = slot.slot_start + (from << mmu::kPageShift);
   piece.page_count = end - from;
-  piece.words.resize((end - from + kWordPages - 1) / kWordPages);
+  piece.words.resize(mmu::WordsFor(end - from));
   const mmu::MonotonicTime start = mmu::MonotonicTime::Now();
   absl::Status status = vm.vm().ReadDirtyLog(
       plan_.log_id, slot.slot, plan_.epoch, from, absl::MakeSpan(piece.words));
