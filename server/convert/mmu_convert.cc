@@ -118,8 +118,9 @@ absl::Status ApplyTdp(const v1::TdpMmu& tdp, const std::string& field,
 absl::Status ApplyGuestPaging(const v1::GuestPaging& proto,
                               const std::string& field, mmu::VmConfig* config) {
   using Paging = mmu::GuestPagingConfig;
-  if (config->mmu != mmu::MmuMode::kShadow &&
-      config->mmu != mmu::MmuMode::kNested) {
+  // Checked here, because mmu_core cannot see it: its configuration always has
+  // a guest paging, which it does not look at with such an MMU.
+  if (!mmu::GuestHasTables(*config)) {
     return BadOption(field,
                      "guest_paging is set, but the MMU does not look at the "
                      "guest's tables; leave it out, or choose shadow or "

@@ -73,9 +73,7 @@ absl::Status CheckGuestPaging(const VmConfig& config) {
 
 absl::Status CheckMmuMode(const VmConfig& config) {
   if (absl::Status status = CheckLimit(config); !status.ok()) return status;
-  if (config.mmu == MmuMode::kTdp || config.mmu == MmuMode::kTdpShadow) {
-    return absl::OkStatus();
-  }
+  if (!GuestHasTables(config)) return absl::OkStatus();
   if (config.mmu == MmuMode::kShadow && config.format != EntryFormat::kNpt) {
     return Invalid("format",
                    "the format is EPT, but shadow pages of a guest's own "
