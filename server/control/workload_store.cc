@@ -26,6 +26,10 @@
 namespace mmud {
 namespace {
 
+// Not the rule of mmu::Vm::StartWorkload, which has the same reason: there a
+// workload runs while one of its vCPUs does. Here it runs from before that
+// start until its end is recorded, and until then the figures of the VM are its
+// own.
 absl::Status WorkloadRunning(const std::string& vm) {
   return AboutVm(
       ApiError(absl::StatusCode::kFailedPrecondition,

@@ -88,6 +88,9 @@ absl::StatusOr<std::vector<uint32_t>> ToSlotIds(
                         absl::StrCat("above the one before, ", slots.back(),
                                      ": the ids ascend"));
     }
+    // Finds what the call names, as FindVm does, so the error has the memslot's
+    // resource name. mmu_core says of a slot that is deleted later that it does
+    // not exist, and of one that exists whether it is logged.
     if (!vm.FindSlot(*slot).has_value()) {
       return MemslotNotFound(MakeMemslotName(vm.name(), *slot));
     }
