@@ -365,5 +365,19 @@ TEST_F(ThirdMmuTest, WhatItCannotTellEndsASealAndAStopThatRefusesLoss) {
   EXPECT_FALSE(vm_->LogsDirtyPages());
 }
 
+TEST_F(ThirdMmuTest, ACountSaysIfItCannotTellAll) {
+  ASSERT_TRUE(StartLog(*vm_).ok());
+  Write(*vm_, 0);
+  absl::Status taken_in = absl::UnknownError("not set");
+  EXPECT_EQ(vm_->CountUndelivered(&taken_in), UndeliveredCounts{.open = 1});
+  EXPECT_TRUE(taken_in.ok());
+  fake_->set_collect_status(absl::UnavailableError("the process is gone"));
+  EXPECT_EQ(vm_->CountUndelivered(&taken_in), UndeliveredCounts{.open = 1});
+  EXPECT_EQ(taken_in.code(), absl::StatusCode::kUnavailable);
+  ASSERT_TRUE(StopLog(*vm_, RecoverOnStop::kNo, Undelivered::kDiscard).ok());
+  EXPECT_TRUE(vm_->CountUndelivered(&taken_in).none());
+  EXPECT_TRUE(taken_in.ok()) << "there is no log";
+}
+
 }  // namespace
 }  // namespace mmu::testing

@@ -264,11 +264,14 @@ absl::optional<Vm::Abandoned> Vm::StopAbandonedDirtyLog(MonotonicTime now,
   return abandoned;
 }
 
-UndeliveredCounts Vm::CountUndelivered() const {
+UndeliveredCounts Vm::CountUndelivered(absl::Status* taken_in) const {
   const std::shared_ptr<VmDirtyLog> log = state_->dirty_log.Get();
-  if (log == nullptr) return {};
-  LookAtNotedPages(*state_, /*cost=*/nullptr);
-  return log->log.CountUndelivered();
+  absl::Status status;
+  if (log != nullptr) {
+    status = mmu::TakeInNotedPages(*state_, /*cost=*/nullptr);
+  }
+  if (taken_in != nullptr) *taken_in = std::move(status);
+  return log == nullptr ? UndeliveredCounts() : log->log.CountUndelivered();
 }
 
 absl::optional<UndeliveredCounts> Vm::CountUndelivered(uint32_t slot) const {

@@ -309,8 +309,10 @@ class Vm {
                                                   MmuCost* cost);
 
   // The counts of pages that would be lost if the log ended now; zeros without
-  // a log. First moves pages recorded by vCPUs into the log.
-  UndeliveredCounts CountUndelivered() const;
+  // a log. First moves pages recorded by vCPUs into the log, as
+  // TakeInNotedPages: `taken_in`, if given, becomes its result. After an error
+  // the counts lack pages.
+  UndeliveredCounts CountUndelivered(absl::Status* taken_in = nullptr) const;
   // The same for one slot; nullopt if it is not logged.
   absl::optional<UndeliveredCounts> CountUndelivered(uint32_t slot) const;
   // The same for each logged slot, in the order of their ids. Pages recorded by

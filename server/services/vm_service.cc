@@ -66,13 +66,12 @@ absl::StatusOr<mmu::UndeliveredCounts> CheckDeletion(
       !status.ok()) {
     return status;
   }
+  absl::Status taken_in;
+  const mmu::UndeliveredCounts lost = vm.vm().CountUndelivered(&taken_in);
+  if (request.force()) return lost;
   // Pages that an MMU knows of and cannot tell would be lost unseen.
-  if (absl::Status status = vm.vm().TakeInNotedPages();
-      !status.ok() && !request.force()) {
-    return AboutVm(status, vm.name());
-  }
-  const mmu::UndeliveredCounts lost = vm.vm().CountUndelivered();
-  if (lost.none() || request.force()) return lost;
+  if (!taken_in.ok()) return AboutVm(taken_in, vm.name());
+  if (lost.none()) return lost;
   return AboutVm(InFields(mmu::UndeliveredPages(lost, vm.name()),
                           {{"undelivered", "force"}}),
                  vm.name());
