@@ -69,11 +69,11 @@ absl::Status CancelledOperation() {
 
 OperationStore::~OperationStore() {
   Drain(absl::InfiniteDuration());
-  JoinFinished();
+  finished_.Join();
 }
 
 absl::StatusOr<OperationView> OperationStore::Start(OperationSpec spec) {
-  JoinFinished();
+  finished_.Join();
   auto entry = std::make_shared<Entry>();
   entry->spec = std::move(spec);
   entry->start_time = mmu::MonotonicTime::Now();
@@ -137,7 +137,7 @@ void OperationStore::Run(const EntryPtr& entry) {
     metrics.duration.Record(absl::ToInt64Nanoseconds(duration));
     // The destructor joins this thread, so the store exists until the thread
     // ends.
-    finished_.push_back(std::move(entry->thread));
+    finished_.Add(std::move(entry->thread));
     watchers.swap(entry->watchers);
     ForgetOldLocked();
     changed_.NotifyAll();
@@ -320,15 +320,6 @@ void OperationStore::ForgetOldLocked() {
       ++it;
     }
   }
-}
-
-void OperationStore::JoinFinished() {
-  std::vector<std::thread> finished;
-  {
-    mmu::MutexLock lock(mu_);
-    finished.swap(finished_);
-  }
-  for (std::thread& thread : finished) thread.join();
 }
 
 }  // namespace mmud

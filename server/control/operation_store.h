@@ -24,6 +24,7 @@
 #include "server/base/budget.h"
 #include "server/base/resource_names.h"
 #include "server/control/drain_state.h"
+#include "server/control/finished_threads.h"
 #include "server/control/operation.h"
 #include "server/control/operation_metrics.h"
 #include "server/log/limited_log.h"
@@ -139,7 +140,6 @@ class OperationStore {
   OperationView Describe(const EntryPtr& entry) const;
   void Run(const EntryPtr& entry);
   void ForgetOldLocked() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
-  void JoinFinished();
 
   const Limits limits_;
   const DrainState& drain_;
@@ -150,7 +150,7 @@ class OperationStore {
   // The operations by number, and the numbers by name.
   std::map<uint64_t, EntryPtr> entries_ ABSL_GUARDED_BY(mu_);
   absl::flat_hash_map<std::string, uint64_t> places_ ABSL_GUARDED_BY(mu_);
-  std::vector<std::thread> finished_ ABSL_GUARDED_BY(mu_);
+  FinishedThreads finished_;
   uint64_t last_place_ ABSL_GUARDED_BY(mu_) = 0;
   uint64_t last_ticket_ ABSL_GUARDED_BY(mu_) = 0;
   int64_t running_ ABSL_GUARDED_BY(mu_) = 0;

@@ -89,7 +89,7 @@ VmRegistry::~VmRegistry() {
       changed_.Wait(mu_);
     }
   }
-  JoinFinished();
+  finished_.Join();
 }
 
 absl::StatusOr<VmUse> VmRegistry::Create(const std::string& name,
@@ -229,7 +229,7 @@ absl::optional<VmRegistry::Sight> VmRegistry::LookLocked(
 absl::StatusOr<VmRegistry::Deleted> VmRegistry::Delete(
     absl::string_view name, const CheckDeletion& check,
     const std::function<absl::Status()>& keep_waiting, OnDeleted on_deleted) {
-  JoinFinished();
+  finished_.Join();
   const absl::StatusOr<std::shared_ptr<Deletion>> deletion =
       BeginDeletion(name, check, keep_waiting, std::move(on_deleted));
   if (!deletion.ok()) return deletion.status();
@@ -383,20 +383,11 @@ void VmRegistry::FinishDeletion(const std::string& name) {
     deletion.deleted.wall = mmu::MonotonicTime::Now() - deletion.begin;
     deleted = deletion.deleted;
     on_deleted = std::move(deletion.on_deleted);
-    finished_.push_back(std::move(deletion.thread));
+    finished_.Add(std::move(deletion.thread));
     entries_.erase(it);
     changed_.NotifyAll();
   }
   for (const OnDeleted& call : on_deleted) call(deleted);
-}
-
-void VmRegistry::JoinFinished() {
-  std::vector<std::thread> finished;
-  {
-    mmu::MutexLock lock(mu_);
-    finished.swap(finished_);
-  }
-  for (std::thread& thread : finished) thread.join();
 }
 
 absl::Status VmRegistry::ReserveMemory(ManagedVm& vm, int64_t bytes) {

@@ -26,6 +26,7 @@
 #include "server/base/budget.h"
 #include "server/base/labels.h"
 #include "server/base/wall_time.h"
+#include "server/control/finished_threads.h"
 #include "server/control/managed_vm.h"
 #include "server/metrics/retained_totals.h"
 
@@ -239,7 +240,6 @@ class VmRegistry {
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
   // Runs on the deletion's thread.
   void FinishDeletion(const std::string& name);
-  void JoinFinished();
   // A further use of the same VM.
   absl::StatusOr<VmUse> UseAgain(const VmUse& use, VmUse::Kind kind);
   VmUse UseLocked(Entry& entry, VmUse::Kind kind)
@@ -253,7 +253,7 @@ class VmRegistry {
   const EndStreams end_streams_;
   mmu::Mutex mu_;
   mmu::CondVar changed_;  // a use or a deletion ended
-  std::vector<std::thread> finished_ ABSL_GUARDED_BY(mu_);  // of deletions
+  FinishedThreads finished_;  // of deletions
   std::map<std::string, Entry, std::less<>> entries_ ABSL_GUARDED_BY(mu_);
   int64_t memory_bytes_ ABSL_GUARDED_BY(mu_) = 0;
   int64_t refused_vms_ ABSL_GUARDED_BY(mu_) = 0;

@@ -72,13 +72,13 @@ void LogEnd(LimitedLog& log, const std::string& name, const std::string& vm,
 
 WorkloadStore::~WorkloadStore() {
   StopAll();
-  JoinFinished();
+  finished_.Join();
 }
 
 absl::StatusOr<std::shared_ptr<WorkloadRun>> WorkloadStore::Start(
     const VmUse& vm, WorkloadDescription description,
     mmu::WorkloadOptions options) {
-  JoinFinished();
+  finished_.Join();
   absl::StatusOr<VmUse> use = vms_.ForGuest(vm);
   if (!use.ok()) return use.status();
   if (!vm->TryBeginWorkload()) return WorkloadRunning(vm->name());
@@ -120,7 +120,7 @@ void WorkloadStore::Run(const EntryPtr& entry) {
     running_.erase(entry);
     // The destructor joins this thread, so the store exists until the thread
     // ends.
-    finished_.push_back(std::move(entry->thread));
+    finished_.Add(std::move(entry->thread));
   });
 }
 
@@ -137,15 +137,6 @@ void WorkloadStore::StopAll() {
 WorkloadMetrics WorkloadStore::Metrics() const {
   mmu::MutexLock lock(mu_);
   return metrics_;
-}
-
-void WorkloadStore::JoinFinished() {
-  std::vector<std::thread> finished;
-  {
-    mmu::MutexLock lock(mu_);
-    finished.swap(finished_);
-  }
-  for (std::thread& thread : finished) thread.join();
 }
 
 }  // namespace mmud

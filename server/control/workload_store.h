@@ -6,7 +6,6 @@
 #include <cstdint>
 #include <memory>
 #include <thread>
-#include <vector>
 
 #include "absl/base/thread_annotations.h"
 #include "absl/container/flat_hash_set.h"
@@ -14,6 +13,7 @@
 #include "mmu_core/base/mutex.h"
 #include "mmu_core/vm/run/workload.h"
 #include "server/control/drain_state.h"
+#include "server/control/finished_threads.h"
 #include "server/control/vm_registry.h"
 #include "server/control/workload_run.h"
 #include "server/log/limited_log.h"
@@ -66,14 +66,13 @@ class WorkloadStore {
 
   // The function of an entry's thread.
   void Run(const EntryPtr& entry);
-  void JoinFinished();
 
   VmRegistry& vms_;
   const DrainState& drain_;
   LimitedLog& log_;
   mutable mmu::Mutex mu_;
   absl::flat_hash_set<EntryPtr> running_ ABSL_GUARDED_BY(mu_);
-  std::vector<std::thread> finished_ ABSL_GUARDED_BY(mu_);
+  FinishedThreads finished_;
   WorkloadMetrics metrics_ ABSL_GUARDED_BY(mu_);
 };
 
