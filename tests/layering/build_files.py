@@ -17,8 +17,7 @@ TEST_MACRO = "integration_test"
 CC_KINDS = {"cc_binary", "cc_library", "cc_test", PROTO_MACRO, TEST_MACRO}
 TEST_KINDS = {"cc_test", TEST_MACRO}
 
-# Headers of this project are included with quotes.
-INCLUDE = re.compile(r'^\s*#\s*include\s*"([^"]+)"', re.MULTILINE)
+INCLUDE = re.compile(r'^\s*#\s*include\s*[<"]([^>"]+)[>"]', re.MULTILINE)
 LABEL = re.compile(r'"((?:@[a-z_]+)?//[^"]*)"')
 
 
@@ -135,8 +134,8 @@ def cc_files(root):
 
 
 def includes_of(root, source):
-    """Returns the names that a C++ file includes with quotes; [] if the build
-    generates the file."""
+    """Returns the names that a C++ file includes; [] if the build generates the
+    file."""
     path = root / source
     if path.suffix not in (".h", ".cc") or not path.is_file():
         return []

@@ -16,6 +16,9 @@ import unittest
 
 sys.dont_write_bytecode = True
 import build_files
+import floors
+
+TOP = "mmu_core"
 
 # The folders of mmu_core, the lowest floor first. Folders on one floor do not use
 # each other. A folder that has to use a sibling gets a floor above it.
@@ -81,24 +84,18 @@ GIVEN_TO_TESTS = {
 
 def floors_by_folder():
     """Returns {folder: (floor, floor among the folders inside)}."""
-    floors = {}
+    found = {}
     for floor, folders in enumerate(FLOORS, 1):
         for folder in folders:
             for inner, parts in enumerate(INNER_FLOORS.get(folder, (("",),)),
                                           1):
                 for part in parts:
-                    floors[folder + ("/" + part if part else "")] = (floor,
-                                                                     inner)
-    return floors
+                    found[folder + ("/" + part if part else "")] = (floor,
+                                                                    inner)
+    return found
 
 
 FLOOR_OF = floors_by_folder()
-
-
-def folder_of(path):
-    """Of "mmu_core/vm/core/vm_core.h" and of "mmu_core/vm/core": "vm/core"."""
-    path = pathlib.PurePosixPath(path)
-    return str((path.parent if path.suffix else path).relative_to("mmu_core"))
 
 
 # These work on memslots and ranges, whichever MMUs a VM has: they ask MmuSet
@@ -128,54 +125,20 @@ def floor_name(folder):
     return "%s, floor %d" % (folder, floor)
 
 
-def wrong_use(user_name, user, used_name, used, is_test):
-    """A file or target `user_name` of the folder `user` uses `used_name` of the
-    folder `used`. Returns [] if it may, else one line that says why not."""
-    for name, folder in ((user_name, user), (used_name, used)):
-        if folder not in FLOOR_OF:
-            return ["%s: the folder mmu_core/%s has no floor" % (name, folder)]
-    if may_use(user, used):
+def wrong_use(use):
+    if may_use(use.folder, use.used_folder):
         return []
-    if is_test and (used == "testing" or used_name in GIVEN_TO_TESTS or
-                    used_name in GIVEN_TO_TESTS.values()):
+    if use.is_test and (use.used_folder == "testing" or
+                        use.used in GIVEN_TO_TESTS or
+                        use.used in GIVEN_TO_TESTS.values()):
         return []
-    return ["%s (%s) uses %s (%s)" % (user_name, floor_name(user), used_name,
-                                      floor_name(used))]
-
-
-def wrong_includes(root, path):
-    user = folder_of(path)
-    if user not in FLOOR_OF:
-        return ["%s: the folder mmu_core/%s has no floor" % (path, user)]
-    found = []
-    for name in build_files.includes_of(root, path):
-        if name.startswith("mmu_core/"):
-            found += wrong_use(str(path), user, name, folder_of(name),
-                               path.name.endswith("_test.cc"))
-    return found
-
-
-def wrong_deps(target):
-    found = []
-    for label in target.deps:
-        if label.startswith("//mmu_core/"):
-            found += wrong_use(target.label, folder_of(target.package), label,
-                               folder_of(build_files.package_of(label)),
-                               target.kind in build_files.TEST_KINDS)
-    return found
+    return ["%s (%s) uses %s (%s)" % (use.user, floor_name(use.folder),
+                                      use.used, floor_name(use.used_folder))]
 
 
 def violations(root):
     """Returns (number of C++ files read, list of violations)."""
-    found = []
-    files = [path for path in build_files.cc_files(root)
-             if path.parts[0] == "mmu_core"]
-    for path in files:
-        found += wrong_includes(root, path)
-    for target in build_files.read_targets(root).values():
-        if target.is_cc() and target.package.startswith("mmu_core/"):
-            found += wrong_deps(target)
-    return len(files), found
+    return floors.violations(root, TOP, FLOOR_OF, wrong_use)
 
 
 # A row of the README's table of folders: " 9.1 vm/core/   ...". A row without
@@ -193,14 +156,14 @@ def drawings(readme):
 
 def drawn_floors(lines):
     """Returns {folder: floor} as the table of folders has them."""
-    floors = {}
+    drawn = {}
     floor = None
     for line in lines:
         row = DRAWN_FOLDER.match(line)
         if row:
             floor = row.group(1) or floor
-            floors[row.group(2)] = floor
-    return floors
+            drawn[row.group(2)] = floor
+    return drawn
 
 
 def drawn_rooms(lines):
@@ -230,10 +193,10 @@ class FloorsTest(unittest.TestCase):
         root = pathlib.Path(os.path.realpath("WORKSPACE")).parent
         needed = set()
         for path in sorted((root / "mmu_core").rglob("*_test.cc")):
-            user = folder_of(path.relative_to(root))
+            user = floors.folder_of(TOP, path.relative_to(root))
             needed.update(name for name in build_files.includes_of(root, path)
                           if name in GIVEN_TO_TESTS and
-                          not may_use(user, folder_of(name)))
+                          not may_use(user, floors.folder_of(TOP, name)))
         self.assertEqual(needed, set(GIVEN_TO_TESTS))
 
     def test_the_readme_draws_these_floors(self):
