@@ -1,6 +1,7 @@
 // Splits as long-running operations: progress, pace, pause, cancel, conflicts.
 
 #include <string>
+#include <vector>
 
 #include "gtest/gtest.h"
 #include "tests/integration/daemon.h"
@@ -162,6 +163,102 @@ TEST(SplitTest, ARecoveryIsPacedByItsThrottle) {
   // One pause between each two of three chunks.
   EXPECT_GE(metadata.throttled().pause().nanos(), 40'000'000);
   EXPECT_EQ(guest.Get().mapped_pages().pages_2m_count(), 3);
+}
+
+TEST(SplitTest, ARecoverysMetadataTellsItsVmItsPaceAndItsProgress) {
+  Daemon daemon;
+  const TestClient& client = daemon.client();
+  const Guest guest(
+      daemon.client(), "alpha",
+      {MakeSlot(8 * kMiB, v1::MEMORY_BACKING_ANONYMOUS, v1::PAGE_SIZE_2M)});
+  guest.WritePages(2048);
+  client.WaitDone(guest.StartSplit(v1::SplitHugePagesRequest()));
+  v1::RecoverHugePagesRequest request;
+  request.set_vm(guest.name());
+  // The first pause outlasts the test.
+  request.mutable_throttle()->set_max_pages_per_second(1);
+  const std::string name =
+      client.Must(&SplitStub::RecoverHugePages, request).name();
+  const auto metadata_of = [](const google::longrunning::Operation& of) {
+    return Unpack<v1::RecoverMetadata>(of.metadata());
+  };
+  ASSERT_TRUE(Eventually(
+      [&] { return metadata_of(client.GetOperation(name)).done_bytes() > 0; }));
+
+  const google::longrunning::Operation running = client.GetOperation(name);
+  EXPECT_FALSE(running.done());
+  const v1::RecoverMetadata now = metadata_of(running);
+  EXPECT_EQ(now.vm(), guest.name());
+  EXPECT_EQ(now.vm_uid(), guest.Get().uid());
+  EXPECT_EQ(now.total_bytes(), 8 * kMiB);
+  EXPECT_EQ(now.done_bytes(), 2 * kMiB);
+  EXPECT_EQ(now.recovered_2m_count(), 1);
+  EXPECT_EQ(now.recovered_1g_count(), 0);
+  EXPECT_EQ(now.throttle().max_pages_per_second(), 1);
+  EXPECT_EQ(now.throttle().chunk_bytes(), 2 * kMiB);
+  EXPECT_TRUE(now.has_cost());
+  EXPECT_TRUE(now.has_start_time());
+  EXPECT_TRUE(now.has_running_time());
+  EXPECT_FALSE(now.has_end_time());
+
+  client.Cancel(name);
+  const google::longrunning::Operation done = client.WaitDone(name);
+  EXPECT_EQ(done.error().code(), grpc::StatusCode::CANCELLED);
+  EXPECT_EQ(FactsOf(done.error()).reason, "OPERATION_CANCELLED");
+  const v1::RecoverMetadata end = metadata_of(done);
+  EXPECT_EQ(end.vm_uid(), now.vm_uid());
+  EXPECT_EQ(end.done_bytes(), 2 * kMiB);
+  EXPECT_EQ(end.recovered_2m_count(), 1);
+  EXPECT_TRUE(end.has_end_time());
+  EXPECT_GT(end.throttled().rate().seconds() * 1'000'000'000 +
+                end.throttled().rate().nanos(),
+            0);
+  EXPECT_FALSE(end.throttled().has_lock_hold()) << "it is in the cost";
+  EXPECT_EQ(guest.Get().mapped_pages().pages_2m_count(), 1);
+}
+
+TEST(SplitTest, ARecoveryOfAMemslotThatLogsIsRefusedByTheMemslotsName) {
+  Daemon daemon;
+  const TestClient& client = daemon.client();
+  v1::Memslot second = MakeSlot(8 * kMiB);
+  second.set_slot(1);
+  second.set_gpa_bytes(kGiB);
+  const Guest guest(daemon.client(), "alpha", {MakeSlot(8 * kMiB), second});
+  v1::StartDirtyLogRequest log;
+  log.add_slots(1);
+  guest.StartDirtyLog(log);
+  const auto recover = [&](const std::vector<int64_t>& starts) {
+    v1::RecoverHugePagesRequest request;
+    request.set_vm(guest.name());
+    for (const int64_t start : starts) {
+      v1::Extent& range = *request.add_ranges();
+      range.set_gpa_bytes(start);
+      range.set_size_bytes(2 * kMiB);
+    }
+    return client.Call(&SplitStub::RecoverHugePages, request);
+  };
+  for (const std::vector<int64_t>& starts :
+       std::vector<std::vector<int64_t>>{{}, {kGiB}, {0, kGiB}}) {
+    const grpc::Status refused = recover(starts).status;
+    EXPECT_EQ(refused.error_code(), grpc::StatusCode::FAILED_PRECONDITION);
+    const ErrorFacts facts = FactsOf(refused);
+    EXPECT_EQ(facts.reason, "DIRTY_LOG_ACTIVE");
+    EXPECT_EQ(facts.resource_name, guest.name() + "/memslots/1");
+    // The ranges are right; it is the memslot's state that is in the way.
+    EXPECT_EQ(facts.field, "");
+    EXPECT_EQ(facts.violated_field, "");
+    google::rpc::Status status;
+    ASSERT_TRUE(status.ParseFromString(refused.error_details()));
+    for (const google::protobuf::Any& detail : status.details()) {
+      google::rpc::ErrorInfo info;
+      if (!detail.UnpackTo(&info)) continue;
+      EXPECT_EQ(info.metadata().count("slot"), 0u) << "the resource names it";
+    }
+  }
+  // The other memslot does not log.
+  const auto recovered = recover({0});
+  ASSERT_TRUE(recovered.status.ok()) << recovered.status.error_message();
+  EXPECT_FALSE(client.WaitDone(recovered.response.name()).has_error());
 }
 
 TEST(SplitTest, CancelledSplitKeepsItsWork) {
