@@ -3,13 +3,20 @@
 #include <cstdint>
 #include <memory>
 #include <utility>
+#include <variant>
 
 #include "absl/status/status.h"
 #include "google/rpc/code.pb.h"
 #include "google/rpc/error_details.pb.h"
 #include "gtest/gtest.h"
 #include "mmu_core/base/access.h"
+#include "mmu_core/base/address.h"
+#include "mmu_core/base/error.h"
+#include "mmu_core/base/gfn_range.h"
+#include "mmu_core/base/reason.h"
 #include "mmu_core/guest/access_source.h"
+#include "mmu_core/guest/first_touch_map.h"
+#include "mmu_core/guest/pattern_spec.h"
 #include "mmu_core/stats/labels.h"
 #include "mmu_core/stats/vcpu_stats.h"
 #include "mmu_core/testing/vm_builder.h"
@@ -17,6 +24,7 @@
 #include "mmu_core/vm/vm.h"
 #include "mmud/lab/v1/workload_service.pb.h"
 #include "server/control/workload_run.h"
+#include "server/control/workload_source.h"
 
 namespace mmud {
 namespace {
@@ -127,6 +135,71 @@ TEST(WorkloadConvertTest, EachFaultIsInOneCount) {
             faults.fixed_count() + faults.fast_count() +
                 faults.spurious_count() + faults.emulate_count() +
                 faults.retry_count() + faults.error_count());
+}
+
+TEST(WorkloadConvertTest, AReplayKeepsItsTraceItsPlaceAndItsLimits) {
+  lab::v1::Workload workload;
+  workload.set_access_count(9);
+  workload.set_seed(5);
+  lab::v1::TraceReplay& trace = *workload.mutable_trace();
+  trace.set_trace_name("a/b.trace");
+  trace.set_repeat_count(3);
+  trace.set_placement(lab::v1::PAGE_PLACEMENT_SCATTERED);
+  trace.mutable_extent()->set_gpa_bytes(4096);
+  trace.mutable_extent()->set_size_bytes(8192);
+  const WorkloadProgram program = ToProgram(workload).value();
+  EXPECT_EQ(program.extent, mmu::GfnRange::Of(mmu::Gfn(1), 2));
+  const auto& replay = std::get<TraceProgram>(program.program);
+  EXPECT_EQ(replay.trace_name, "a/b.trace");
+  EXPECT_EQ(replay.options.repeat_count, 3u);
+  EXPECT_EQ(replay.options.access_count, 9u);
+  EXPECT_EQ(replay.options.seed, 5u);
+  EXPECT_EQ(replay.options.placement, mmu::PagePlacement::kScattered);
+  trace.clear_repeat_count();
+  trace.clear_extent();
+  const WorkloadProgram once = ToProgram(workload).value();
+  EXPECT_EQ(std::get<TraceProgram>(once.program).options.repeat_count, 1u);
+  EXPECT_FALSE(once.extent.has_value());
+}
+
+TEST(WorkloadConvertTest, APatternKeepsWhatTheRequestSets) {
+  lab::v1::Workload workload;
+  workload.set_access_count(9);
+  lab::v1::AccessPattern& pattern = *workload.mutable_pattern();
+  pattern.set_write_fraction(0.5);
+  pattern.mutable_sequential()->set_stride_bytes(64);
+  pattern.mutable_extent()->set_size_bytes(4096);
+  const WorkloadProgram program = ToProgram(workload).value();
+  EXPECT_EQ(program.extent, mmu::GfnRange::Of(mmu::Gfn(0), 1));
+  const auto& spec = std::get<mmu::PatternSpec>(program.program);
+  EXPECT_EQ(spec.kind, mmu::PatternSpec::Kind::kSequential);
+  EXPECT_EQ(spec.stride_bytes, 64u);
+  EXPECT_EQ(spec.write_fraction, 0.5);
+  EXPECT_EQ(spec.access_count, 9u);
+}
+
+TEST(WorkloadConvertTest, ErrorsNameTheFieldsOfTheProgramThatIsSet) {
+  const auto field_of = [](const absl::Status& status) {
+    return mmu::DetailOf(status).field;
+  };
+  lab::v1::Workload workload;
+  EXPECT_EQ(field_of(ToProgram(workload).status()), "workload.pattern");
+  workload.mutable_pattern()->mutable_extent()->set_size_bytes(1);
+  EXPECT_EQ(field_of(ToProgram(workload).status()), "workload.pattern")
+      << "it has no kind";
+  workload.mutable_pattern()->mutable_uniform();
+  EXPECT_EQ(field_of(ToProgram(workload).status()),
+            "workload.pattern.extent.size_bytes");
+  const absl::Status outside = mmu::MakeError(
+      absl::StatusCode::kOutOfRange, {mmu::Reason::kGpaOutOfRange, "extent", 0},
+      "extent is wrong");
+  EXPECT_EQ(field_of(InProgramFields(outside, workload)),
+            "workload.pattern.extent");
+  workload.mutable_trace()->mutable_extent()->set_size_bytes(1);
+  EXPECT_EQ(field_of(ToProgram(workload).status()),
+            "workload.trace.extent.size_bytes");
+  EXPECT_EQ(field_of(InProgramFields(outside, workload)),
+            "workload.trace.extent");
 }
 
 }  // namespace

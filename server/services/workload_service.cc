@@ -19,9 +19,9 @@
 #include "server/base/resource_names.h"
 #include "server/control/vm_registry.h"
 #include "server/control/workload_run.h"
+#include "server/control/workload_source.h"
 #include "server/convert/convert.h"
 #include "server/convert/workload_convert.h"
-#include "server/convert/workload_source.h"
 #include "server/rpc/call_context.h"
 #include "server/services/call.h"
 
@@ -65,6 +65,19 @@ absl::Status ApplyLimits(const lab::v1::Workload& workload, int vcpu_count,
                       Show(workload.max_duration()), "positive, or unset");
   }
   return absl::OkStatus();
+}
+
+// The sources of a requested workload, which runs on `vcpu_count` vCPUs. The
+// errors of ToProgram and MakeSources.
+absl::StatusOr<WorkloadSources> SourcesOf(const lab::v1::Workload& asked,
+                                          int vcpu_count, const ManagedVm& vm,
+                                          const std::string& trace_dir) {
+  const absl::StatusOr<WorkloadProgram> program = ToProgram(asked);
+  if (!program.ok()) return program.status();
+  absl::StatusOr<WorkloadSources> sources =
+      MakeSources(*program, static_cast<uint32_t>(vcpu_count), vm, trace_dir);
+  if (!sources.ok()) return InProgramFields(sources.status(), asked);
+  return sources;
 }
 
 // The description to keep of a requested workload; other fields of the request
@@ -115,8 +128,8 @@ absl::StatusOr<lab::v1::StartWorkloadResponse> WorkloadServiceImpl::Start(
       !status.ok()) {
     return status;
   }
-  absl::StatusOr<WorkloadSources> sources = MakeSources(
-      asked, static_cast<uint32_t>(count), **vm, state_.config.trace_dir);
+  absl::StatusOr<WorkloadSources> sources =
+      SourcesOf(asked, count, **vm, state_.config.trace_dir);
   if (!sources.ok()) return sources.status();
   options.sources = std::move(sources->sources);
 
