@@ -34,8 +34,8 @@ constexpr uint64_t kPiecePages = 1 << 19;
 absl::StatusOr<InFlightRanges> InFlightRanges::Create(
     const PagesInFlight& pages, const ManagedVm& vm) {
   if (pages.range.has_value()) {
-    if (absl::Status status =
-            CheckInsideSlots(*pages.range, SlotRanges(vm), "in_flight.range");
+    if (absl::Status status = CheckInsideSlots(
+            *pages.range, SlotRanges(vm.SortedSlots()), "in_flight.range");
         !status.ok()) {
       return status;
     }

@@ -9,13 +9,13 @@
 #include "mmu_core/vm/core/range_check.h"
 #include "mmu_core/vm/core/vm_config.h"
 #include "server/base/errors.h"
-#include "server/control/managed_vm.h"
 
 namespace mmud {
 
-std::vector<mmu::GfnRange> SlotRanges(const ManagedVm& vm) {
+std::vector<mmu::GfnRange> SlotRanges(
+    const std::vector<mmu::MemslotInfo>& slots) {
   std::vector<mmu::GfnRange> ranges;
-  for (const mmu::MemslotInfo& slot : vm.SortedSlots()) {
+  for (const mmu::MemslotInfo& slot : slots) {
     const mmu::GfnRange range = mmu::GfnRange::Of(
         mmu::ToGfn(slot.config.gpa), slot.config.size_bytes >> mmu::kPageShift);
     if (!ranges.empty() && ranges.back().end == range.start) {

@@ -36,12 +36,12 @@ class SlotRangesTest : public ::testing::Test {
 };
 
 TEST_F(SlotRangesTest, AdjacentSlotsAreOneRange) {
-  EXPECT_EQ(SlotRanges(vm_),
+  EXPECT_EQ(SlotRanges(vm_.SortedSlots()),
             (std::vector<mmu::GfnRange>{Mebibytes(0, 3), Mebibytes(4, 5)}));
 }
 
 TEST_F(SlotRangesTest, ARangeMayCrossSlotsButNoHole) {
-  const std::vector<mmu::GfnRange> slots = SlotRanges(vm_);
+  const std::vector<mmu::GfnRange> slots = SlotRanges(vm_.SortedSlots());
   for (const mmu::GfnRange inside :
        {Mebibytes(0, 3), Mebibytes(0, 1), Mebibytes(2, 3), Mebibytes(4, 5)}) {
     EXPECT_TRUE(CheckInsideSlots(inside, slots, "r").ok());

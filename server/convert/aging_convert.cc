@@ -15,7 +15,6 @@
 #include "mmu_core/stats/labels.h"
 #include "mmu_core/vm/core/missing_slots.h"
 #include "mmu_core/vm/core/vm_config.h"
-#include "mmu_core/vm/vm.h"
 #include "server/base/errors.h"
 #include "server/convert/convert.h"
 
@@ -69,7 +68,7 @@ absl::Status CheckUnits(const std::vector<mmu::GfnRange>& ranges,
 }  // namespace
 
 absl::StatusOr<AgePlan> ToAgePlan(const v1::AgeRangeRequest& request,
-                                  const ManagedVm& vm) {
+                                  const std::vector<mmu::MemslotInfo>& slots) {
   AgePlan plan;
   const absl::StatusOr<mmu::AgeMode> mode = ToMode(request);
   if (!mode.ok()) return mode.status();
@@ -79,7 +78,7 @@ absl::StatusOr<AgePlan> ToAgePlan(const v1::AgeRangeRequest& request,
   if (!level.ok()) return level.status();
   plan.granularity = *level;
   absl::StatusOr<std::vector<mmu::GfnRange>> ranges =
-      ToRangesOfVm(request.ranges(), vm, "ranges");
+      ToRangesOfVm(request.ranges(), slots, "ranges");
   if (!ranges.ok()) return ranges.status();
   plan.ranges = *std::move(ranges);
   if (request.ranges().empty()) plan.missing = mmu::MissingSlots::kSkip;
@@ -90,8 +89,8 @@ absl::StatusOr<AgePlan> ToAgePlan(const v1::AgeRangeRequest& request,
   return plan;
 }
 
-v1::AgeRangeResponse ToResponse(const ManagedVm& vm, const AgePlan& plan,
-                                AgedRanges aged) {
+v1::AgeRangeResponse ToResponse(const std::vector<mmu::MmuKind>& mmus,
+                                const AgePlan& plan, AgedRanges aged) {
   v1::AgeRangeResponse response;
   for (size_t i = 0; i < plan.ranges.size(); ++i) {
     v1::YoungBitmap* bitmap = response.add_young();
@@ -101,7 +100,7 @@ v1::AgeRangeResponse ToResponse(const ManagedVm& vm, const AgePlan& plan,
   response.set_young_page_count(static_cast<int64_t>(aged.young_page_count));
   response.set_old_page_count(static_cast<int64_t>(aged.old_page_count));
   response.set_granularity(ToPageSize(plan.granularity));
-  for (const mmu::MmuKind kind : vm.vm().MmuKinds()) {
+  for (const mmu::MmuKind kind : mmus) {
     switch (kind) {
       case mmu::MmuKind::kTdp:
         response.set_tdp_coverage(v1::AGING_COVERAGE_COVERED);

@@ -236,16 +236,16 @@ absl::StatusOr<mmu::GfnRange> ToRange(const v1::Extent& extent,
 
 absl::StatusOr<std::vector<mmu::GfnRange>> ToRangesOfVm(
     const google::protobuf::RepeatedPtrField<v1::Extent>& extents,
-    const ManagedVm& vm, absl::string_view field) {
+    const std::vector<mmu::MemslotInfo>& slots, absl::string_view field) {
   if (extents.size() > kMaxExtents) {
     return LimitExceeded("max_extents_per_call",
                          absl::StrCat(field, " has ", extents.size(),
                                       " entries; it may have ", kMaxExtents));
   }
-  const std::vector<mmu::GfnRange> slots = SlotRanges(vm);
+  const std::vector<mmu::GfnRange> covered = SlotRanges(slots);
   std::vector<mmu::GfnRange> ranges;
   if (extents.empty()) {
-    for (const mmu::MemslotInfo& slot : vm.SortedSlots()) {
+    for (const mmu::MemslotInfo& slot : slots) {
       ranges.push_back(
           mmu::GfnRange::Of(mmu::ToGfn(slot.config.gpa),
                             slot.config.size_bytes >> mmu::kPageShift));
@@ -256,7 +256,7 @@ absl::StatusOr<std::vector<mmu::GfnRange>> ToRangesOfVm(
     const std::string name = absl::StrCat(field, "[", i, "]");
     absl::StatusOr<mmu::GfnRange> range = ToRange(extents[i], name);
     if (!range.ok()) return range.status();
-    if (absl::Status status = CheckInsideSlots(*range, slots, name);
+    if (absl::Status status = CheckInsideSlots(*range, covered, name);
         !status.ok()) {
       return status;
     }

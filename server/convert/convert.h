@@ -18,10 +18,10 @@
 #include "mmu_core/base/level.h"
 #include "mmu_core/stats/latency_histogram.h"
 #include "mmu_core/stats/mmu_cost.h"
+#include "mmu_core/vm/core/vm_config.h"
 #include "mmu_core/vm/jobs/throttle.h"
 #include "mmud/v1/common.pb.h"
 #include "server/base/wall_time.h"
-#include "server/control/managed_vm.h"
 
 namespace mmud {
 
@@ -64,12 +64,12 @@ v1::Extent ToExtent(mmu::GfnRange range);
 // Errors: UNALIGNED, INVALID_RANGE, INVALID_SIZE.
 absl::StatusOr<mmu::GfnRange> ToRange(const v1::Extent& extent,
                                       absl::string_view field);
-// The given ranges, which must be inside the memslots of `vm`, in the given
-// order. Without ranges: every memslot, ascending. Errors: as ToRange, and
-// GPA_OUT_OF_RANGE, LIMIT_EXCEEDED.
+// The given ranges, which must be inside a VM's memslots, in the given order.
+// Without ranges: every memslot. `slots` are all of the VM's, ascending by
+// address. Errors: as ToRange, and GPA_OUT_OF_RANGE, LIMIT_EXCEEDED.
 absl::StatusOr<std::vector<mmu::GfnRange>> ToRangesOfVm(
     const google::protobuf::RepeatedPtrField<v1::Extent>& extents,
-    const ManagedVm& vm, absl::string_view field);
+    const std::vector<mmu::MemslotInfo>& slots, absl::string_view field);
 
 // The payload size of one stream message, in bytes. INVALID_MESSAGE_SIZE.
 absl::StatusOr<int64_t> ToMessageBytes(int64_t bytes);

@@ -159,21 +159,22 @@ class ConvertRangesTest : public ::testing::Test {
 };
 
 TEST_F(ConvertRangesTest, NoRangeMeansEveryMemslotAscending) {
-  EXPECT_EQ(*ToRangesOfVm(extents_, vm_, "ranges"),
+  EXPECT_EQ(*ToRangesOfVm(extents_, vm_.SortedSlots(), "ranges"),
             (std::vector<mmu::GfnRange>{Range(0, kMiB), Range(kMiB, kMiB),
                                         Range(4 * kMiB, kMiB)}));
 }
 
 TEST_F(ConvertRangesTest, ARangeMaySpanAdjacentSlots) {
   *extents_.Add() = MakeExtent(4096, 2 * kMiB - 4096);
-  EXPECT_EQ(*ToRangesOfVm(extents_, vm_, "ranges"),
+  EXPECT_EQ(*ToRangesOfVm(extents_, vm_.SortedSlots(), "ranges"),
             (std::vector<mmu::GfnRange>{Range(4096, 2 * kMiB - 4096)}));
 }
 
 TEST_F(ConvertRangesTest, ARangeOutsideIsNamedByItsIndex) {
   *extents_.Add() = MakeExtent(0, 4096);
   *extents_.Add() = MakeExtent(2 * kMiB - 4096, 8192);
-  const absl::Status status = ToRangesOfVm(extents_, vm_, "ranges").status();
+  const absl::Status status =
+      ToRangesOfVm(extents_, vm_.SortedSlots(), "ranges").status();
   EXPECT_EQ(status.code(), absl::StatusCode::kOutOfRange);
   EXPECT_EQ(Reason(status), mmu::Reason::kGpaOutOfRange);
   EXPECT_EQ(Field(status), "ranges[1]");
@@ -181,8 +182,9 @@ TEST_F(ConvertRangesTest, ARangeOutsideIsNamedByItsIndex) {
 
 TEST_F(ConvertRangesTest, TooManyRangesAreRefused) {
   for (int i = 0; i <= kMaxExtents; ++i) *extents_.Add() = MakeExtent(0, 4096);
-  EXPECT_EQ(Reason(ToRangesOfVm(extents_, vm_, "ranges").status()),
-            mmu::Reason::kLimitExceeded);
+  EXPECT_EQ(
+      Reason(ToRangesOfVm(extents_, vm_.SortedSlots(), "ranges").status()),
+      mmu::Reason::kLimitExceeded);
 }
 
 TEST(Convert, MessageSizesAreWholePagesWithinTheirLimits) {

@@ -4,15 +4,10 @@
 #include <utility>
 
 #include "absl/status/status.h"
-#include "absl/status/statusor.h"
-#include "absl/types/optional.h"
 #include "mmu_core/dirty/dirty_log_calls.h"
 #include "mmu_core/dirty/dirty_log_state.h"
-#include "mmu_core/vm/core/vm_config.h"
 #include "server/base/errors.h"
-#include "server/base/resource_names.h"
 #include "server/convert/convert.h"
-#include "server/convert/dirty_log_codec.h"
 
 namespace mmud {
 namespace {
@@ -20,17 +15,6 @@ namespace {
 int64_t Signed(uint64_t count) { return static_cast<int64_t>(count); }
 
 }  // namespace
-
-absl::StatusOr<NamedPages> FindPages(const v1::SlotPages& pages,
-                                     const ManagedVm& vm) {
-  const absl::StatusOr<uint32_t> slot = ToSlot(pages.slot(), "pages.slot");
-  if (!slot.ok()) return slot.status();
-  const absl::optional<mmu::MemslotInfo> info = vm.FindSlot(*slot);
-  if (!info.has_value()) {
-    return MemslotNotFound(MakeMemslotName(vm.name(), *slot));
-  }
-  return DecodeSlotPages(pages, info->config);
-}
 
 absl::Status InPagesFields(absl::Status status) {
   return InFields(std::move(status), {{"slot", "pages.slot"},

@@ -7,22 +7,14 @@
 #include <cstdint>
 
 #include "absl/status/status.h"
-#include "absl/status/statusor.h"
 #include "mmu_core/dirty/dirty_log_state.h"
 #include "mmud/v1/dirty_log_service.pb.h"
 #include "server/control/dirty_log_calls.h"
-#include "server/control/managed_vm.h"
-#include "server/control/named_pages.h"
 
 namespace mmud {
 
 // An epoch in a request. A negative one is none of any log, as mmu_core says.
 inline uint64_t ToEpoch(int64_t epoch) { return static_cast<uint64_t>(epoch); }
-
-// The pages of a memslot of `vm` that a request's field `pages` names.
-// INVALID_SLOT, MEMSLOT_NOT_FOUND, and the errors of DecodeSlotPages.
-absl::StatusOr<NamedPages> FindPages(const v1::SlotPages& pages,
-                                     const ManagedVm& vm);
 
 // An error of Clear or Acknowledge, about the field of `pages` that is to
 // blame.

@@ -46,20 +46,20 @@ absl::StatusOr<mmu::SplitPolicy> ToPolicy(v1::DirtyLogSplit split,
 }
 
 absl::Status CheckProtection(v1::DirtyLogProtection protection,
-                             const ManagedVm& vm) {
+                             const VmFacts& vm) {
   switch (protection) {
     case v1::DIRTY_LOG_PROTECTION_UNSPECIFIED:
       return absl::OkStatus();
     case v1::DIRTY_LOG_PROTECTION_WRITE_PROTECT:
     case v1::DIRTY_LOG_PROTECTION_D_BIT:
-      if (protection == ProtectionOf(vm)) return absl::OkStatus();
+      if (protection == ProtectionOf(vm.config)) return absl::OkStatus();
       return InvalidField(
           mmu::Reason::kInvalidDirtyLogMode, "protection",
-          ProtectionOf(vm) == v1::DIRTY_LOG_PROTECTION_D_BIT
-              ? absl::StrCat("protection is WRITE_PROTECT; ", vm.name(),
+          ProtectionOf(vm.config) == v1::DIRTY_LOG_PROTECTION_D_BIT
+              ? absl::StrCat("protection is WRITE_PROTECT; ", vm.name,
                              " was made with pml, so it must be D_BIT or "
                              "unset")
-              : absl::StrCat("protection is D_BIT; ", vm.name(),
+              : absl::StrCat("protection is D_BIT; ", vm.name,
                              " has no page-modification logging: make it with "
                              "tdp.pml"));
     default:
@@ -69,20 +69,20 @@ absl::Status CheckProtection(v1::DirtyLogProtection protection,
 }
 
 absl::Status CheckModes(const v1::StartDirtyLogRequest& request,
-                        const ManagedVm& vm) {
+                        const VmFacts& vm) {
   switch (request.mode()) {
     case v1::DIRTY_LOG_MODE_UNSPECIFIED:
       break;
     case v1::DIRTY_LOG_MODE_BITMAP:
     case v1::DIRTY_LOG_MODE_RING:
-      if (request.mode() == ModeOf(vm)) break;
+      if (request.mode() == ModeOf(vm.config)) break;
       return InvalidField(
           mmu::Reason::kInvalidDirtyLogMode, "mode",
-          ModeOf(vm) == v1::DIRTY_LOG_MODE_RING
-              ? absl::StrCat("mode is BITMAP; ", vm.name(),
+          ModeOf(vm.config) == v1::DIRTY_LOG_MODE_RING
+              ? absl::StrCat("mode is BITMAP; ", vm.name,
                              " was made with dirty rings, so it must be RING "
                              "or unset")
-              : absl::StrCat("mode is RING; ", vm.name(),
+              : absl::StrCat("mode is RING; ", vm.name,
                              " has no dirty rings: make it with "
                              "dirty_ring_entries"));
     default:
@@ -133,7 +133,7 @@ absl::Status ReadOwner(const v1::StartDirtyLogRequest& request,
 }  // namespace
 
 absl::StatusOr<DirtyLogStartRequest> ToStartRequest(
-    const v1::StartDirtyLogRequest& request, const ManagedVm& vm) {
+    const v1::StartDirtyLogRequest& request, const VmFacts& vm) {
   DirtyLogStartRequest start;
   if (absl::Status status = ReadOwner(request, &start.start); !status.ok()) {
     return status;
@@ -156,13 +156,13 @@ absl::StatusOr<DirtyLogStartRequest> ToStartRequest(
   if (!throttle.ok()) return throttle.status();
   config.max_lock_hold = throttle->max_lock_hold;
   if (request.has_throttle()) start.split_ahead = *throttle;
-  absl::StatusOr<std::vector<uint32_t>> slots = ToSlotIds(request.slots(), vm);
+  absl::StatusOr<std::vector<uint32_t>> slots = ToSlotIds(request.slots());
   if (!slots.ok()) return slots.status();
   config.slots = *std::move(slots);
   return start;
 }
 
-v1::StartDirtyLogResponse ToResponse(const ManagedVm& vm,
+v1::StartDirtyLogResponse ToResponse(const VmFacts& vm,
                                      const StartedDirtyLog& started) {
   v1::StartDirtyLogResponse response;
   *response.mutable_dirty_log() = ToProto(vm, started.log);
@@ -171,12 +171,9 @@ v1::StartDirtyLogResponse ToResponse(const ManagedVm& vm,
   return response;
 }
 
-v1::StartDirtyLogMetadata ToMetadata(const DirtyLogStartJob& job) {
-  const DirtyLogStartJob::Progress progress = job.progress();
+v1::StartDirtyLogMetadata ToMetadata(
+    const DirtyLogStartJob::Progress& progress) {
   v1::StartDirtyLogMetadata metadata;
-  metadata.set_vm(job.vm().name());
-  metadata.set_vm_uid(job.vm().uid());
-  metadata.set_owner(job.owner());
   metadata.set_state(ToProto(progress.state));
   metadata.set_total_bytes(progress.total_bytes);
   metadata.set_done_bytes(progress.done_bytes);

@@ -14,6 +14,7 @@
 #include "server/base/wall_time.h"
 #include "server/control/dirty_log_control.h"
 #include "server/control/managed_vm.h"
+#include "server/control/shown_vm.h"
 
 namespace mmud {
 namespace {
@@ -40,13 +41,13 @@ class DirtyLogControlConvertTest : public ::testing::Test {
 
   absl::StatusOr<v1::StartDirtyLogResponse> Start(
       const v1::StartDirtyLogRequest& request) {
-    const auto start = ToStartRequest(request, vm_);
+    const auto start = ToStartRequest(request, FactsOf(vm_));
     if (!start.ok()) return start.status();
     const auto job = DirtyLogStartJob::Create(*start, vm_);
     if (!job.ok()) return job.status();
     const auto started = (*job)->Run();
     if (!started.ok()) return started.status();
-    return ToResponse(vm_, *started);
+    return ToResponse(FactsOf(vm_), *started);
   }
 
   absl::StatusOr<v1::StopDirtyLogResponse> Stop(
@@ -89,46 +90,50 @@ TEST_F(DirtyLogControlConvertTest, ALogHasWhatItWasStartedWith) {
 TEST_F(DirtyLogControlConvertTest, AStartIsRefusedBeforeItsWorkBegins) {
   v1::StartDirtyLogRequest request = Request();
   request.set_owner_token("short");
-  EXPECT_EQ(ReasonOf(ToStartRequest(request, vm_).status()),
+  EXPECT_EQ(ReasonOf(ToStartRequest(request, FactsOf(vm_)).status()),
             mmu::Reason::kInvalidOwnerToken);
   request = Request();
   request.set_owner("a\nb");
-  EXPECT_EQ(ReasonOf(ToStartRequest(request, vm_).status()),
+  EXPECT_EQ(ReasonOf(ToStartRequest(request, FactsOf(vm_)).status()),
             mmu::Reason::kInvalidOwner);
   request.set_owner("\xc2\x85 is next line");
-  EXPECT_EQ(ReasonOf(ToStartRequest(request, vm_).status()),
+  EXPECT_EQ(ReasonOf(ToStartRequest(request, FactsOf(vm_)).status()),
             mmu::Reason::kInvalidOwner);
   request.set_owner(std::string(129, 'a'));
-  EXPECT_EQ(ReasonOf(ToStartRequest(request, vm_).status()),
+  EXPECT_EQ(ReasonOf(ToStartRequest(request, FactsOf(vm_)).status()),
             mmu::Reason::kInvalidOwner);
   request = Request();
   request.mutable_lease()->set_seconds(3601);
-  EXPECT_EQ(ReasonOf(ToStartRequest(request, vm_).status()),
+  EXPECT_EQ(ReasonOf(ToStartRequest(request, FactsOf(vm_)).status()),
             mmu::Reason::kInvalidLease);
   request = Request();
   request.mutable_ttl()->set_nanos(999'999'999);
-  EXPECT_EQ(ReasonOf(ToStartRequest(request, vm_).status()),
+  EXPECT_EQ(ReasonOf(ToStartRequest(request, FactsOf(vm_)).status()),
             mmu::Reason::kInvalidTtl);
   EXPECT_FALSE(vm_.vm().LogsDirtyPages());
 }
 
-TEST_F(DirtyLogControlConvertTest, ItsMetadataNamesTheVm) {
-  const auto job =
-      DirtyLogStartJob::Create(ToStartRequest(Request(), vm_).value(), vm_);
-  ASSERT_TRUE(job.ok());
-  const v1::StartDirtyLogMetadata metadata = ToMetadata(**job);
-  EXPECT_EQ(metadata.vm(), "vms/a");
-  EXPECT_EQ(metadata.vm_uid(), vm_.uid());
-  EXPECT_EQ(metadata.owner(), "the first");
-  EXPECT_EQ(metadata.state(), v1::START_DIRTY_LOG_STATE_PROTECTING);
+TEST(DirtyLogMetadataTest, ItHasTheProgress) {
+  DirtyLogStartJob::Progress progress;
+  progress.state = DirtyLogStartJob::State::kSplitting;
+  progress.total_bytes = 4096;
+  progress.done_bytes = 1024;
+  progress.splits = {.of_2m = 3, .of_1g = 2};
+  const v1::StartDirtyLogMetadata metadata = ToMetadata(progress);
+  EXPECT_EQ(metadata.state(), v1::START_DIRTY_LOG_STATE_SPLITTING);
+  EXPECT_EQ(metadata.total_bytes(), 4096);
+  EXPECT_EQ(metadata.done_bytes(), 1024);
+  EXPECT_EQ(metadata.splits().split_2m_count(), 3);
+  EXPECT_EQ(metadata.splits().split_1g_count(), 2);
 }
 
 TEST_F(DirtyLogControlConvertTest, OnlyAThrottleAsksForASplitAhead) {
   v1::StartDirtyLogRequest request = Request();
-  EXPECT_FALSE(ToStartRequest(request, vm_)->split_ahead.has_value());
+  EXPECT_FALSE(ToStartRequest(request, FactsOf(vm_))->split_ahead.has_value());
   request.mutable_throttle()->set_max_pages_per_second(1'000'000);
-  EXPECT_EQ(ToStartRequest(request, vm_)->split_ahead->max_pages_per_second,
-            1'000'000);
+  EXPECT_EQ(
+      ToStartRequest(request, FactsOf(vm_))->split_ahead->max_pages_per_second,
+      1'000'000);
 }
 
 TEST_F(DirtyLogControlConvertTest, AStopThatWouldLosePagesCountsThem) {

@@ -20,7 +20,6 @@
 #include "mmu_core/vm/core/vm_config.h"
 #include "server/base/errors.h"
 #include "server/base/owner_token.h"
-#include "server/base/resource_names.h"
 #include "server/base/wall_time.h"
 #include "server/convert/convert.h"
 
@@ -77,7 +76,7 @@ absl::StatusOr<absl::optional<mmu::LogId>> ToLogId(absl::string_view log_id) {
 }
 
 absl::StatusOr<std::vector<uint32_t>> ToSlotIds(
-    const google::protobuf::RepeatedField<int32_t>& ids, const ManagedVm& vm) {
+    const google::protobuf::RepeatedField<int32_t>& ids) {
   std::vector<uint32_t> slots;
   for (int i = 0; i < ids.size(); ++i) {
     const std::string field = absl::StrCat("slots[", i, "]");
@@ -87,12 +86,6 @@ absl::StatusOr<std::vector<uint32_t>> ToSlotIds(
       return WrongValue(mmu::Reason::kInvalidSlot, field, ids[i],
                         absl::StrCat("above the one before, ", slots.back(),
                                      ": the ids ascend"));
-    }
-    // Finds what the call names, as FindVm does, so the error has the memslot's
-    // resource name. mmu_core says of a slot that is deleted later that it does
-    // not exist, and of one that exists whether it is logged.
-    if (!vm.FindSlot(*slot).has_value()) {
-      return MemslotNotFound(MakeMemslotName(vm.name(), *slot));
     }
     slots.push_back(*slot);
   }
@@ -134,13 +127,13 @@ absl::StatusOr<mmu::LogClaim> ToLogClaim(
   return claim;
 }
 
-v1::DirtyLogMode ModeOf(const ManagedVm& vm) {
-  return vm.vm().config().dirty_ring_entries != 0 ? v1::DIRTY_LOG_MODE_RING
-                                                  : v1::DIRTY_LOG_MODE_BITMAP;
+v1::DirtyLogMode ModeOf(const mmu::VmConfig& config) {
+  return config.dirty_ring_entries != 0 ? v1::DIRTY_LOG_MODE_RING
+                                        : v1::DIRTY_LOG_MODE_BITMAP;
 }
 
-v1::DirtyLogProtection ProtectionOf(const ManagedVm& vm) {
-  return vm.vm().config().pml == mmu::VmConfig::Pml::kYes
+v1::DirtyLogProtection ProtectionOf(const mmu::VmConfig& config) {
+  return config.pml == mmu::VmConfig::Pml::kYes
              ? v1::DIRTY_LOG_PROTECTION_D_BIT
              : v1::DIRTY_LOG_PROTECTION_WRITE_PROTECT;
 }
@@ -165,18 +158,18 @@ v1::UndeliveredPages ToProto(const mmu::UndeliveredCounts& counts) {
   return proto;
 }
 
-v1::DirtyLog ToProto(const ManagedVm& vm, const mmu::DirtyLogView& log) {
+v1::DirtyLog ToProto(const VmFacts& vm, const mmu::DirtyLogView& log) {
   const mmu::DirtyLogState& state = log.state;
   v1::DirtyLog proto;
-  proto.set_vm(vm.name());
-  proto.set_vm_uid(vm.uid());
+  proto.set_vm(vm.name);
+  proto.set_vm_uid(vm.uid);
   proto.set_log_id(state.id.ToString());
   proto.set_owner(state.owner);
   *proto.mutable_owner_since_time() = ToProto(WallTime::Of(state.owner_since));
   *proto.mutable_lease() = ToProto(state.lease);
   *proto.mutable_lease_expire_time() = ToProto(WallTime::Of(state.lease_end));
-  proto.set_mode(ModeOf(vm));
-  proto.set_protection(ProtectionOf(vm));
+  proto.set_mode(ModeOf(vm.config));
+  proto.set_protection(ProtectionOf(vm.config));
   proto.set_initially_set(log.config.initially_set == mmu::InitiallySet::kYes);
   proto.set_split(ToProto(log.config.split));
   proto.set_log_new_memslots(log.config.new_memslots ==

@@ -16,9 +16,10 @@
 #include "mmu_core/dirty/dirty_log_state.h"
 #include "mmu_core/dirty/dirty_log_types.h"
 #include "mmu_core/dirty/log_owner.h"
+#include "mmu_core/vm/core/vm_config.h"
 #include "mmud/v1/common.pb.h"
 #include "mmud/v1/dirty_log_service.pb.h"
-#include "server/control/managed_vm.h"
+#include "server/control/shown_vm.h"
 
 namespace mmud {
 
@@ -26,10 +27,10 @@ namespace mmud {
 // id.
 absl::StatusOr<absl::optional<mmu::LogId>> ToLogId(absl::string_view log_id);
 
-// The memslot ids of a request, ascending; empty if it names none.
-// INVALID_SLOT, MEMSLOT_NOT_FOUND.
+// The memslot ids of a request, ascending; empty if it names none. Whether
+// there are such memslots is not checked. INVALID_SLOT.
 absl::StatusOr<std::vector<uint32_t>> ToSlotIds(
-    const google::protobuf::RepeatedField<int32_t>& ids, const ManagedVm& vm);
+    const google::protobuf::RepeatedField<int32_t>& ids);
 
 // A call of the owner at the current time. INVALID_OWNER_TOKEN, INVALID_LOG_ID.
 absl::StatusOr<mmu::LogCall> ToLogCall(absl::string_view owner_token,
@@ -46,14 +47,14 @@ absl::StatusOr<mmu::LogClaim> ToLogClaim(
     const google::protobuf::Duration* lease);
 
 // How a VM records dirty pages and detects writes; both are constant for a VM.
-v1::DirtyLogMode ModeOf(const ManagedVm& vm);
-v1::DirtyLogProtection ProtectionOf(const ManagedVm& vm);
+v1::DirtyLogMode ModeOf(const mmu::VmConfig& config);
+v1::DirtyLogProtection ProtectionOf(const mmu::VmConfig& config);
 
 v1::DirtyLogSplit ToProto(mmu::SplitPolicy split);
 v1::UndeliveredPages ToProto(const mmu::UndeliveredCounts& counts);
 
 // The log of a VM, without the counts of open pages.
-v1::DirtyLog ToProto(const ManagedVm& vm, const mmu::DirtyLogView& log);
+v1::DirtyLog ToProto(const VmFacts& vm, const mmu::DirtyLogView& log);
 
 // A memslot's state in the log. A slot that is not logged is shown as off.
 v1::SlotDirtyLog ToProto(const mmu::SlotLogView& slot);

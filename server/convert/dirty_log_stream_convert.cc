@@ -1,8 +1,6 @@
 #include "server/convert/dirty_log_stream_convert.h"
 
-#include <cstddef>
 #include <cstdint>
-#include <functional>
 #include <utility>
 #include <vector>
 
@@ -36,11 +34,6 @@ absl::StatusOr<v1::DirtyLogEncoding> ToEncoding(v1::DirtyLogEncoding encoding) {
   }
 }
 
-// Number of pages whose bits fit into a message.
-uint64_t PiecePages(int64_t message_bytes) {
-  return static_cast<uint64_t>(message_bytes) / sizeof(uint64_t) * 64;
-}
-
 // Reads the log's id and the epoch.
 absl::Status ReadEpoch(const v1::ReadDirtyPagesRequest& request,
                        DirtyPagesRequest* pages) {
@@ -70,7 +63,7 @@ absl::StatusOr<ChunkForm> ToChunkForm(v1::DirtyLogEncoding encoding,
 }
 
 absl::StatusOr<DirtyPagesCall> ToDirtyPagesCall(
-    const v1::ReadDirtyPagesRequest& request, const ManagedVm& vm) {
+    const v1::ReadDirtyPagesRequest& request) {
   DirtyPagesCall read;
   DirtyPagesRequest& pages = read.pages;
   if (absl::Status status = ReadEpoch(request, &pages); !status.ok()) {
@@ -80,7 +73,7 @@ absl::StatusOr<DirtyPagesCall> ToDirtyPagesCall(
       ToChunkForm(request.encoding(), request.max_message_bytes());
   if (!form.ok()) return form.status();
   read.form = *form;
-  absl::StatusOr<std::vector<uint32_t>> slots = ToSlotIds(request.slots(), vm);
+  absl::StatusOr<std::vector<uint32_t>> slots = ToSlotIds(request.slots());
   if (!slots.ok()) return slots.status();
   pages.slots = *std::move(slots);
   if (request.has_range()) {
@@ -115,41 +108,6 @@ v1::DirtyLogHeader HeaderOf(const DirtyLogPlan& plan) {
         (slot.end_page - slot.first_page) << mmu::kPageShift));
   }
   return header;
-}
-
-DirtyPageChunks::DirtyPageChunks(DirtyLogPlan plan, const ChunkForm& form)
-    : form_(form), reader_(std::move(plan), PiecePages(form.message_bytes)) {}
-
-absl::StatusOr<absl::optional<v1::DirtyLogChunk>> DirtyPageChunks::Next(
-    const ManagedVm& vm, const std::function<absl::Status()>& keep_going) {
-  for (;;) {
-    if (piece_.has_value()) {
-      if (absl::Status status = keep_going(); !status.ok()) return status;
-      absl::optional<v1::DirtyLogChunk> chunk = piece_->Next();
-      if (chunk.has_value()) {
-        totals_.set_crc32c(PayloadCrc(*chunk, totals_.crc32c()));
-        totals_.set_chunk_count(totals_.chunk_count() + 1);
-        totals_.set_dirty_page_count(totals_.dirty_page_count() +
-                                     CountPages(*chunk));
-        return chunk;
-      }
-      piece_.reset();
-    }
-    absl::StatusOr<absl::optional<DirtyLogPiece>> read =
-        reader_.Next(vm, keep_going);
-    if (!read.ok()) return read.status();
-    if (!read->has_value()) return absl::optional<v1::DirtyLogChunk>();
-    DirtyLogPiece& piece = **read;
-    piece_.emplace(piece.slot, piece.start, std::move(piece.words),
-                   piece.page_count, form_.encoding,
-                   static_cast<size_t>(form_.message_bytes));
-  }
-}
-
-v1::DirtyLogTrailer DirtyPageChunks::Trailer() const {
-  v1::DirtyLogTrailer trailer = totals_;
-  *trailer.mutable_cost() = ToProto(reader_.cost());
-  return trailer;
 }
 
 }  // namespace mmud

@@ -31,8 +31,7 @@ absl::StatusOr<size_t> ToWindow(int64_t chunk_count) {
 
 }  // namespace
 
-absl::StatusOr<HarvestCall> ToHarvestCall(const v1::HarvestOpen& open,
-                                          const ManagedVm& vm) {
+absl::StatusOr<HarvestCall> ToHarvestCall(const v1::HarvestOpen& open) {
   HarvestCall harvest;
   const absl::StatusOr<mmu::LogCall> call = ToLogCall(open);
   if (!call.ok()) return InField(call.status(), "open.");
@@ -44,7 +43,7 @@ absl::StatusOr<HarvestCall> ToHarvestCall(const v1::HarvestOpen& open,
   const absl::StatusOr<size_t> window = ToWindow(open.window_chunk_count());
   if (!window.ok()) return window.status();
   harvest.window = *window;
-  absl::StatusOr<std::vector<uint32_t>> slots = ToSlotIds(open.slots(), vm);
+  absl::StatusOr<std::vector<uint32_t>> slots = ToSlotIds(open.slots());
   if (!slots.ok()) return InField(slots.status(), "open.");
   harvest.slots = *std::move(slots);
   return harvest;

@@ -10,7 +10,6 @@
 #include "absl/status/statusor.h"
 #include "mmu_core/dirty/dirty_log_state.h"
 #include "mmud/v1/dirty_log_service.pb.h"
-#include "server/control/managed_vm.h"
 #include "server/convert/dirty_log_stream_convert.h"
 
 namespace mmud {
@@ -23,10 +22,9 @@ struct HarvestCall {
 };
 
 // Converts everything but `vm`; errors name the fields of a message's `open`.
-// INVALID_OWNER_TOKEN, INVALID_LOG_ID, INVALID_RANGE, INVALID_SLOT,
-// MEMSLOT_NOT_FOUND, and the errors of ToChunkForm.
-absl::StatusOr<HarvestCall> ToHarvestCall(const v1::HarvestOpen& open,
-                                          const ManagedVm& vm);
+// INVALID_OWNER_TOKEN, INVALID_LOG_ID, INVALID_RANGE, INVALID_SLOT, and the
+// errors of ToChunkForm.
+absl::StatusOr<HarvestCall> ToHarvestCall(const v1::HarvestOpen& open);
 
 }  // namespace mmud
 

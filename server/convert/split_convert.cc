@@ -60,10 +60,11 @@ v1::SplitCounts ToCounts(const mmu::SplitProgress& progress) {
 }  // namespace
 
 absl::StatusOr<mmu::SplitRequest> ToSplitRequest(
-    const v1::SplitHugePagesRequest& request, const ManagedVm& vm) {
+    const v1::SplitHugePagesRequest& request,
+    const std::vector<mmu::MemslotInfo>& slots) {
   mmu::SplitRequest split;
   absl::StatusOr<std::vector<mmu::GfnRange>> ranges =
-      ToRangesOfVm(request.ranges(), vm, "ranges");
+      ToRangesOfVm(request.ranges(), slots, "ranges");
   if (!ranges.ok()) return ranges.status();
   // No ranges: all memslots that exist when the job is made.
   if (!request.ranges().empty()) split.ranges = *std::move(ranges);

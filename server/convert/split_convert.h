@@ -6,20 +6,23 @@
 
 #include <array>
 #include <string>
+#include <vector>
 
 #include "absl/status/statusor.h"
 #include "absl/time/time.h"
+#include "mmu_core/vm/core/vm_config.h"
 #include "mmu_core/vm/jobs/recover_job.h"
 #include "mmu_core/vm/jobs/split_job.h"
 #include "mmu_core/vm/jobs/throttle.h"
 #include "mmud/v1/split_service.pb.h"
-#include "server/control/managed_vm.h"
 
 namespace mmud {
 
-// Converts everything but `vm`, `validate_only` and `request_id`.
+// Converts everything but `vm`, `validate_only` and `request_id`. ToRangesOfVm
+// explains `slots`.
 absl::StatusOr<mmu::SplitRequest> ToSplitRequest(
-    const v1::SplitHugePagesRequest& request, const ManagedVm& vm);
+    const v1::SplitHugePagesRequest& request,
+    const std::vector<mmu::MemslotInfo>& slots);
 
 v1::ThrottledTime ToProto(
     const std::array<absl::Duration, mmu::kThrottleLimits>& throttled);

@@ -1,20 +1,19 @@
 #include "server/convert/vm_conditions.h"
 
-#include <memory>
 #include <string>
 #include <utility>
 #include <vector>
 
+#include "absl/status/status.h"
 #include "absl/strings/str_cat.h"
 #include "absl/types/optional.h"
 #include "mmu_core/base/clock.h"
 #include "mmu_core/base/error.h"
 #include "mmu_core/base/reason.h"
 #include "mmu_core/dirty/dirty_log_state.h"
-#include "mmu_core/vm/vm.h"
+#include "mmu_core/vm/run/workload.h"
 #include "server/base/wall_time.h"
-#include "server/control/vcpu_pause.h"
-#include "server/control/workload_run.h"
+#include "server/control/shown_vm.h"
 #include "server/convert/convert.h"
 
 namespace mmud {
@@ -31,8 +30,8 @@ void Add(v1::VmConditionType type, WallTime since, std::string message,
   conditions->push_back(std::move(condition));
 }
 
-void AddGuestLost(const ManagedVm& vm, Conditions* conditions) {
-  const absl::optional<mmu::GuestLoss> loss = vm.vm().guest_loss();
+void AddGuestLost(const ShownVm& vm, Conditions* conditions) {
+  const absl::optional<mmu::GuestLoss>& loss = vm.guest_loss;
   if (!loss.has_value()) return;
   Add(v1::VM_CONDITION_TYPE_GUEST_LOST, WallTime::Of(loss->since),
       absl::StrCat(
@@ -41,42 +40,37 @@ void AddGuestLost(const ManagedVm& vm, Conditions* conditions) {
       conditions);
 }
 
-void AddRingFull(const ManagedVm& vm, Conditions* conditions) {
-  const absl::optional<mmu::MonotonicTime> since =
-      vm.vm().WaitingForRingSince();
-  if (!since.has_value()) return;
-  Add(v1::VM_CONDITION_TYPE_RING_FULL, WallTime::Of(*since),
+void AddRingFull(const ShownVm& vm, Conditions* conditions) {
+  if (!vm.waiting_for_ring_since.has_value()) return;
+  Add(v1::VM_CONDITION_TYPE_RING_FULL, WallTime::Of(*vm.waiting_for_ring_since),
       "a vCPU waits for room in its dirty ring; seal the dirty log and clear "
       "its pages",
       conditions);
 }
 
-void AddPaused(const ManagedVm& vm, Conditions* conditions) {
-  const absl::optional<VcpuPause::State> pause = vm.pause().Get();
-  if (!pause.has_value()) return;
-  Add(v1::VM_CONDITION_TYPE_PAUSED, pause->shown_since,
+void AddPaused(const ShownVm& vm, Conditions* conditions) {
+  if (!vm.pause.has_value()) return;
+  Add(v1::VM_CONDITION_TYPE_PAUSED, vm.pause->shown_since,
       "the vCPUs stand still until ResumeVcpus or the end of the pause",
       conditions);
 }
 
-void AddPagesExhausted(const ManagedVm& vm, Conditions* conditions) {
-  const std::shared_ptr<WorkloadRun> run = vm.workload();
-  if (run == nullptr || !run->finished()) return;
-  const WorkloadRun::Progress progress = run->progress();
-  const mmu::Reason reason = mmu::DetailOf(progress.error).reason;
+void AddPagesExhausted(const ShownVm& vm, Conditions* conditions) {
+  if (!vm.ended_workload.has_value()) return;
+  const absl::Status& error = vm.ended_workload->error;
+  const mmu::Reason reason = mmu::DetailOf(error).reason;
   if (reason != mmu::Reason::kMmuPagesExhausted &&
       reason != mmu::Reason::kShadowPagesExhausted) {
     return;
   }
-  Add(v1::VM_CONDITION_TYPE_PAGES_EXHAUSTED, *progress.end_time,
+  Add(v1::VM_CONDITION_TYPE_PAGES_EXHAUSTED, vm.ended_workload->end_time,
       absl::StrCat("the last workload ended with ",
-                   std::string(mmu::ToString(reason)), ": ",
-                   progress.error.message()),
+                   std::string(mmu::ToString(reason)), ": ", error.message()),
       conditions);
 }
 
-void AddLogAbandoned(const ManagedVm& vm, Conditions* conditions) {
-  const absl::optional<mmu::DirtyLogState> log = vm.vm().FindDirtyLogSummary();
+void AddLogAbandoned(const ShownVm& vm, Conditions* conditions) {
+  const absl::optional<mmu::DirtyLogState>& log = vm.log;
   if (!log.has_value() || mmu::MonotonicTime::Now() < log->lease_end) {
     return;
   }
@@ -89,7 +83,7 @@ void AddLogAbandoned(const ManagedVm& vm, Conditions* conditions) {
 
 }  // namespace
 
-std::vector<v1::VmCondition> ConditionsOf(const ManagedVm& vm) {
+std::vector<v1::VmCondition> ConditionsOf(const ShownVm& vm) {
   Conditions conditions;
   AddGuestLost(vm, &conditions);
   AddRingFull(vm, &conditions);

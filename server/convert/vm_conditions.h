@@ -6,13 +6,13 @@
 #include <vector>
 
 #include "mmud/v1/vm_service.pb.h"
-#include "server/control/managed_vm.h"
+#include "server/control/shown_vm.h"
 
 namespace mmud {
 
-// All conditions that hold now, in the order of their types. This is the only
+// All conditions that hold, in the order of their types. This is the only
 // code that knows all types.
-std::vector<v1::VmCondition> ConditionsOf(const ManagedVm& vm);
+std::vector<v1::VmCondition> ConditionsOf(const ShownVm& vm);
 
 }  // namespace mmud
 

@@ -27,6 +27,7 @@
 #include "mmud/v1/vm_service.pb.h"
 #include "server/base/wall_time.h"
 #include "server/control/managed_vm.h"
+#include "server/control/shown_vm.h"
 #include "server/control/workload_run.h"
 
 namespace mmud {
@@ -39,9 +40,13 @@ std::unique_ptr<ManagedVm> Manage(std::unique_ptr<mmu::Vm> vm) {
                                      ManagedVm::MetricsLabel::kOwn);
 }
 
+std::vector<v1::VmCondition> Conditions(const ManagedVm& vm) {
+  return ConditionsOf(ShowVm(vm, SlotLogs::kLeaveOut));
+}
+
 std::vector<v1::VmConditionType> TypesOf(const ManagedVm& vm) {
   std::vector<v1::VmConditionType> types;
-  for (const v1::VmCondition& condition : ConditionsOf(vm)) {
+  for (const v1::VmCondition& condition : Conditions(vm)) {
     types.push_back(condition.type());
     EXPECT_FALSE(condition.message().empty());
     // Not before the VM was created.
@@ -116,7 +121,7 @@ TEST(VmConditionsTest, AWaitForRoomInARingIsOneWhileItLasts) {
   mmu::WorkloadOptions options;
   options.sources.push_back(std::make_unique<Sweep>(256, absl::OkStatus()));
   ASSERT_TRUE(vm->vm().StartWorkload(std::move(options)).ok());
-  while (ConditionsOf(*vm).empty()) std::this_thread::yield();
+  while (Conditions(*vm).empty()) std::this_thread::yield();
   EXPECT_EQ(TypesOf(*vm), Types({v1::VM_CONDITION_TYPE_RING_FULL}));
   vm->vm().StopWorkload();
   EXPECT_EQ(TypesOf(*vm), Types());
@@ -139,7 +144,7 @@ TEST(VmConditionsTest, ALogWhoseOwnerIsSilentIsOneUntilSomebodyOwnsIt) {
                   .ok());
   EXPECT_EQ(TypesOf(*vm), Types({v1::VM_CONDITION_TYPE_LOG_ABANDONED}));
   EXPECT_TRUE(
-      absl::StrContains(ConditionsOf(*vm)[0].message(), "a silent owner"));
+      absl::StrContains(Conditions(*vm)[0].message(), "a silent owner"));
   mmu::LogClaim next = start.claim;
   next.key.bytes[0] ^= 1;
   next.lease = absl::Hours(1);
@@ -158,7 +163,7 @@ TEST(VmConditionsTest, AWorkloadThatFoundNoPagesIsOneUntilTheNext) {
        {mmu::Reason::kMmuPagesExhausted, mmu::Reason::kShadowPagesExhausted}) {
     RunWorkload(*vm, 10, Exhausted(reason));
     EXPECT_EQ(TypesOf(*vm), Types({v1::VM_CONDITION_TYPE_PAGES_EXHAUSTED}));
-    EXPECT_TRUE(absl::StrContains(ConditionsOf(*vm)[0].message(),
+    EXPECT_TRUE(absl::StrContains(Conditions(*vm)[0].message(),
                                   std::string(mmu::ToString(reason))));
     RunWorkload(*vm, 10);
     EXPECT_EQ(TypesOf(*vm), Types());

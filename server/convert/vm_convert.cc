@@ -1,7 +1,6 @@
 #include "server/convert/vm_convert.h"
 
 #include <cstdint>
-#include <memory>
 #include <string>
 #include <utility>
 #include <vector>
@@ -19,12 +18,11 @@
 #include "mmu_core/memory/host_memory.h"
 #include "mmu_core/memory/region_request.h"
 #include "mmu_core/vm/core/vm_config.h"
-#include "mmu_core/vm/vm.h"
 #include "server/base/errors.h"
 #include "server/base/etag.h"
 #include "server/base/resource_names.h"
+#include "server/control/shown_vm.h"
 #include "server/control/vcpu_pause.h"
-#include "server/control/workload_run.h"
 #include "server/convert/convert.h"
 #include "server/convert/dirty_log_convert.h"
 #include "server/convert/mmu_convert.h"
@@ -65,6 +63,12 @@ v1::MemoryBacking ToProto(mmu::BackingKind backing) {
       return v1::MEMORY_BACKING_METADATA_ONLY;
   }
   return v1::MEMORY_BACKING_UNSPECIFIED;
+}
+
+absl::optional<mmu::SlotLogView> LogOf(const ShownVm& vm, uint32_t slot) {
+  const auto log = vm.slot_logs.find(slot);
+  if (log == vm.slot_logs.end()) return absl::nullopt;
+  return log->second;
 }
 
 }  // namespace
@@ -163,44 +167,40 @@ absl::Status InMemslotFields(absl::Status status) {
   return InFields(std::move(status), {{"gpa", "gpa_bytes"}});
 }
 
-v1::Vm ToProto(const ManagedVm& vm, v1::VmView view) {
-  const mmu::VmConfig& config = vm.vm().config();
+v1::Vm ToProto(const ShownVm& vm, v1::VmView view) {
+  const VmSettings& settings = vm.settings;
+  const mmu::VmConfig& config = settings.facts.config;
   v1::Vm proto;
-  proto.set_name(vm.name());
-  proto.set_uid(vm.uid());
+  proto.set_name(settings.facts.name);
+  proto.set_uid(settings.facts.uid);
   FillMmu(config, &proto);
-  proto.set_shadow_page_limit(ToInt32(vm.vm().shadow_page_limit()));
+  proto.set_shadow_page_limit(ToInt32(settings.shadow_page_limit));
   proto.set_vcpu_count(config.vcpu_count);
   proto.set_dirty_ring_entries(static_cast<int32_t>(config.dirty_ring_entries));
   int64_t memory = 0;
-  for (const mmu::MemslotInfo& slot : vm.SortedSlots()) {
+  for (const mmu::MemslotInfo& slot : settings.slots) {
     memory += static_cast<int64_t>(slot.config.size_bytes);
     if (view == v1::VM_VIEW_FULL) {
       *proto.add_memslots() =
-          ToProto(slot, vm.name(), vm.vm().FindSlotLog(slot.config.slot));
+          ToProto(slot, settings.facts.name, LogOf(vm, slot.config.slot));
     }
   }
-  for (const auto& [key, value] : vm.labels()) {
+  for (const auto& [key, value] : settings.labels) {
     (*proto.mutable_labels())[key] = value;
   }
-  proto.set_state(vm.deleting() ? v1::VM_STATE_DELETING : v1::VM_STATE_READY);
+  proto.set_state(vm.deleting ? v1::VM_STATE_DELETING : v1::VM_STATE_READY);
   proto.set_memory_size_bytes(memory);
-  const auto mapped = [&vm](mmu::Level level) {
-    return static_cast<int64_t>(vm.vm().MappedPages(level));
-  };
   v1::PageCounts* pages = proto.mutable_mapped_pages();
-  pages->set_pages_4k_count(mapped(mmu::Level::k4K));
-  pages->set_pages_2m_count(mapped(mmu::Level::k2M));
-  pages->set_pages_1g_count(mapped(mmu::Level::k1G));
-  proto.set_vcpu_state(VcpuStateOf(vm));
-  if (const absl::optional<VcpuPause::State> pause = vm.pause().Get()) {
-    *proto.mutable_pause() = ToProto(*pause);
-  }
+  pages->set_pages_4k_count(static_cast<int64_t>(vm.mapped_4k));
+  pages->set_pages_2m_count(static_cast<int64_t>(vm.mapped_2m));
+  pages->set_pages_1g_count(static_cast<int64_t>(vm.mapped_1g));
+  proto.set_vcpu_state(VcpuStateOf(vm.vcpus));
+  if (vm.pause.has_value()) *proto.mutable_pause() = ToProto(*vm.pause);
   for (v1::VmCondition& condition : ConditionsOf(vm)) {
     *proto.add_conditions() = std::move(condition);
   }
-  *proto.mutable_create_time() = ToProto(vm.create_time());
-  proto.set_etag(EtagOf(vm));
+  *proto.mutable_create_time() = ToProto(vm.create_time);
+  proto.set_etag(EtagOf(settings));
   return proto;
 }
 
@@ -211,12 +211,11 @@ v1::VcpuPause ToProto(const VcpuPause::State& pause) {
   return proto;
 }
 
-v1::VcpuState VcpuStateOf(const ManagedVm& vm) {
-  if (vm.vm().vcpus_paused()) return v1::VCPU_STATE_PAUSED;
-  const std::shared_ptr<WorkloadRun> run = vm.workload();
-  if (run == nullptr || run->finished()) return v1::VCPU_STATE_IDLE;
-  return vm.vm().VcpusWaitingForRing() > 0 ? v1::VCPU_STATE_RING_FULL
-                                           : v1::VCPU_STATE_RUNNING;
+v1::VcpuState VcpuStateOf(const ShownVcpus& vcpus) {
+  if (vcpus.paused) return v1::VCPU_STATE_PAUSED;
+  if (!vcpus.run_workload) return v1::VCPU_STATE_IDLE;
+  return vcpus.wait_for_ring ? v1::VCPU_STATE_RING_FULL
+                             : v1::VCPU_STATE_RUNNING;
 }
 
 v1::Memslot ToProto(const mmu::MemslotInfo& slot, absl::string_view vm_name,
@@ -245,22 +244,22 @@ std::string EtagOf(const mmu::MemslotInfo& slot) {
       " ", static_cast<int>(config.mode)));
 }
 
-std::string EtagOf(const ManagedVm& vm) {
-  const mmu::VmConfig& config = vm.vm().config();
+std::string EtagOf(const VmSettings& vm) {
+  const mmu::VmConfig& config = vm.facts.config;
   const mmu::GuestPagingConfig& paging = config.guest_paging;
   std::string state = absl::StrCat(
-      vm.uid(), " ", static_cast<int>(config.format), " ", config.root_levels,
-      " ", config.vcpu_count, " ", config.dirty_ring_entries, " ",
-      static_cast<int>(config.ad_bits), " ", static_cast<int>(config.pml), " ",
-      static_cast<int>(config.mmio_caching), " ", static_cast<int>(config.mmu),
-      " ", vm.vm().shadow_page_limit(), " ", static_cast<int>(paging.mode), " ",
-      static_cast<int>(paging.large_pages), " ", paging.processes, " ",
-      static_cast<int>(paging.ad_bits));
-  for (const mmu::MemslotInfo& slot : vm.SortedSlots()) {
+      vm.facts.uid, " ", static_cast<int>(config.format), " ",
+      config.root_levels, " ", config.vcpu_count, " ",
+      config.dirty_ring_entries, " ", static_cast<int>(config.ad_bits), " ",
+      static_cast<int>(config.pml), " ", static_cast<int>(config.mmio_caching),
+      " ", static_cast<int>(config.mmu), " ", vm.shadow_page_limit, " ",
+      static_cast<int>(paging.mode), " ", static_cast<int>(paging.large_pages),
+      " ", paging.processes, " ", static_cast<int>(paging.ad_bits));
+  for (const mmu::MemslotInfo& slot : vm.slots) {
     absl::StrAppend(&state, " ", EtagOf(slot));
   }
   // Neither separator can occur in a key or a value.
-  for (const auto& [key, value] : vm.labels()) {
+  for (const auto& [key, value] : vm.labels) {
     absl::StrAppend(&state, " ", key, "=", value);
   }
   return MakeEtag(state);

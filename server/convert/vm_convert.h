@@ -13,7 +13,7 @@
 #include "mmu_core/vm/core/vm_config.h"
 #include "mmud/v1/common.pb.h"
 #include "mmud/v1/vm_service.pb.h"
-#include "server/control/managed_vm.h"
+#include "server/control/shown_vm.h"
 #include "server/control/vcpu_pause.h"
 
 namespace mmud {
@@ -30,18 +30,19 @@ absl::StatusOr<mmu::MemslotConfig> ToMemslotConfig(const v1::Memslot& proto,
 // about the field of Memslot that is to blame.
 absl::Status InMemslotFields(absl::Status status);
 
-// With VM_VIEW_BASIC the memslots are left out.
-v1::Vm ToProto(const ManagedVm& vm, v1::VmView view);
+// With VM_VIEW_BASIC the memslots are left out. VM_VIEW_FULL needs their logs
+// (SlotLogs::kRead).
+v1::Vm ToProto(const ShownVm& vm, v1::VmView view);
 // The view, or `unset` for VM_VIEW_UNSPECIFIED. INVALID_ENUM_VALUE.
 absl::StatusOr<v1::VmView> ToView(v1::VmView view, v1::VmView unset);
-v1::VcpuState VcpuStateOf(const ManagedVm& vm);
+v1::VcpuState VcpuStateOf(const ShownVcpus& vcpus);
 v1::VcpuPause ToProto(const VcpuPause::State& pause);
 // `log`: the slot's state in the VM's dirty log, if the slot is logged.
 v1::Memslot ToProto(const mmu::MemslotInfo& slot, absl::string_view vm_name,
                     const absl::optional<mmu::SlotLogView>& log);
 
 std::string EtagOf(const mmu::MemslotInfo& slot);
-std::string EtagOf(const ManagedVm& vm);
+std::string EtagOf(const VmSettings& vm);
 
 }  // namespace mmud
 

@@ -18,9 +18,16 @@
 #include "mmud/v1/vm_service.pb.h"
 #include "server/base/wall_time.h"
 #include "server/control/managed_vm.h"
+#include "server/control/shown_vm.h"
 
 namespace mmud {
 namespace {
+
+v1::Vm Shown(const ManagedVm& vm, v1::VmView view) {
+  return ToProto(ShowVm(vm, view == v1::VM_VIEW_FULL ? SlotLogs::kRead
+                                                     : SlotLogs::kLeaveOut),
+                 view);
+}
 
 // GetVm and ListVms answer while StartDirtyLog is in progress.
 TEST(VmConvertTest, AVmIsShownWhileItsDirtyLogIsBeingStarted) {
@@ -38,11 +45,11 @@ TEST(VmConvertTest, AVmIsShownWhileItsDirtyLogIsBeingStarted) {
   mmu::testing::Interleaving threads;
   threads.Add("start",
               [&] { EXPECT_TRUE(mmu::testing::StartLog(vm.vm()).ok()); });
-  threads.Add("get", [&] { shown = ToProto(vm, v1::VM_VIEW_FULL); });
+  threads.Add("get", [&] { shown = Shown(vm, v1::VM_VIEW_FULL); });
   threads.RunTo("start", mmu::HookPoint::kFlagToProtect);
   threads.RunToEnd("get");
   threads.RunToEnd("start");
-  const v1::Vm after = ToProto(vm, v1::VM_VIEW_FULL);
+  const v1::Vm after = Shown(vm, v1::VM_VIEW_FULL);
   ASSERT_EQ(shown.memslots_size(), 2);
   EXPECT_EQ(shown.memslots(0).slot(), 3);  // by address
   EXPECT_EQ(shown.memslots(1).slot(), 1);
@@ -56,7 +63,7 @@ TEST(VmConvertTest, AVmIsShownWhileItsDirtyLogIsBeingStarted) {
     EXPECT_EQ(slot.dirty_log().first_epoch(), 1);
   }
   EXPECT_EQ(shown.memory_size_bytes(), 2 << 20);
-  EXPECT_EQ(shown.etag(), EtagOf(vm));
+  EXPECT_EQ(shown.etag(), EtagOf(SettingsOf(vm)));
 }
 
 TEST(VmConvertTest, ABasicViewHasAllButTheSlots) {
@@ -66,8 +73,8 @@ TEST(VmConvertTest, ABasicViewHasAllButTheSlots) {
   ManagedVm vm("vms/shown", *mmu::Vm::Create(config),
                WallTime::FromUnixNanos(0), ManagedVm::MetricsLabel::kOwn,
                {{"owner", "tests"}});
-  v1::Vm full = ToProto(vm, v1::VM_VIEW_FULL);
-  const v1::Vm basic = ToProto(vm, v1::VM_VIEW_BASIC);
+  v1::Vm full = Shown(vm, v1::VM_VIEW_FULL);
+  const v1::Vm basic = Shown(vm, v1::VM_VIEW_BASIC);
   EXPECT_EQ(full.memslots_size(), 1);
   EXPECT_EQ(full.labels().at("owner"), "tests");
   full.clear_memslots();
@@ -77,15 +84,15 @@ TEST(VmConvertTest, ABasicViewHasAllButTheSlots) {
 TEST(VmConvertTest, LabelsAreInTheEtag) {
   ManagedVm vm("vms/shown", *mmu::Vm::Create(mmu::VmConfig()),
                WallTime::FromUnixNanos(0), ManagedVm::MetricsLabel::kOwn);
-  const std::string before = EtagOf(vm);
+  const std::string before = EtagOf(SettingsOf(vm));
   absl::MutexLock lock(&vm.slots_mu());
   vm.set_labels({{"a", "b"}});
-  const std::string labelled = EtagOf(vm);
+  const std::string labelled = EtagOf(SettingsOf(vm));
   EXPECT_NE(labelled, before);
   vm.set_labels({{"a", "c"}});
-  EXPECT_NE(EtagOf(vm), labelled);
+  EXPECT_NE(EtagOf(SettingsOf(vm)), labelled);
   vm.set_labels({});
-  EXPECT_EQ(EtagOf(vm), before);
+  EXPECT_EQ(EtagOf(SettingsOf(vm)), before);
 }
 
 TEST(VmConvertTest, ViewsHaveADefault) {

@@ -30,7 +30,7 @@ absl::StatusOr<v1::AgeRangeResponse> AgingServiceImpl::Age(
     const CallContext& context, const v1::AgeRangeRequest& request) {
   absl::StatusOr<VmUse> vm = FindVm(state_, request.vm(), "vm");
   if (!vm.ok()) return vm.status();
-  const absl::StatusOr<AgePlan> plan = ToAgePlan(request, **vm);
+  const absl::StatusOr<AgePlan> plan = ToAgePlan(request, (*vm)->SortedSlots());
   if (!plan.ok()) return plan.status();
   absl::StatusOr<AgedRanges> aged =
       AgeRanges(**vm, *plan,
@@ -42,7 +42,7 @@ absl::StatusOr<v1::AgeRangeResponse> AgingServiceImpl::Age(
                        state_.call_log.NotePartDone(context.id());
                      }});
   if (!aged.ok()) return InFields(aged.status(), {{"range", "ranges"}});
-  return ToResponse(**vm, *plan, *std::move(aged));
+  return ToResponse((*vm)->vm().MmuKinds(), *plan, *std::move(aged));
 }
 
 }  // namespace mmud

@@ -1,7 +1,9 @@
 #include "server/services/call.h"
 
+#include <cstdint>
 #include <memory>
 #include <string>
+#include <vector>
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
@@ -88,6 +90,16 @@ absl::StatusOr<VmUse> FindVm(DaemonState& state, absl::string_view name,
     return status;
   }
   return state.vms.Find(name);
+}
+
+absl::Status CheckSlots(const ManagedVm& vm,
+                        const std::vector<uint32_t>& slots) {
+  for (const uint32_t slot : slots) {
+    if (!vm.FindSlot(slot).has_value()) {
+      return MemslotNotFound(MakeMemslotName(vm.name(), slot));
+    }
+  }
+  return absl::OkStatus();
 }
 
 }  // namespace mmud

@@ -9,6 +9,7 @@
 #include <string>
 #include <type_traits>
 #include <utility>
+#include <vector>
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
@@ -117,6 +118,10 @@ grpc::Status Answer(absl::StatusOr<Response> computed, Response* response) {
 // Finds a VM by name: INVALID_NAME, VM_NOT_FOUND.
 absl::StatusOr<VmUse> FindVm(DaemonState& state, absl::string_view name,
                              absl::string_view field);
+
+// MEMSLOT_NOT_FOUND unless `vm` has each of these memslots.
+absl::Status CheckSlots(const ManagedVm& vm,
+                        const std::vector<uint32_t>& slots);
 
 }  // namespace mmud
 

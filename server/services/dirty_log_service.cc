@@ -20,8 +20,10 @@
 #include "mmu_core/dirty/dirty_log_calls.h"
 #include "mmu_core/dirty/dirty_log_state.h"
 #include "mmu_core/dirty/log_owner.h"
+#include "mmu_core/vm/core/vm_config.h"
 #include "mmu_core/vm/vm.h"
 #include "server/base/errors.h"
+#include "server/base/resource_names.h"
 #include "server/control/dirty_log_calls.h"
 #include "server/control/dirty_log_control.h"
 #include "server/control/dirty_log_stream.h"
@@ -29,6 +31,8 @@
 #include "server/control/named_pages.h"
 #include "server/control/operation.h"
 #include "server/control/operation_store.h"
+#include "server/control/shown_vm.h"
+#include "server/convert/convert.h"
 #include "server/convert/dirty_log_calls_convert.h"
 #include "server/convert/dirty_log_codec.h"
 #include "server/convert/dirty_log_control_convert.h"
@@ -39,6 +43,7 @@
 #include "server/convert/operation_times.h"
 #include "server/rpc/call_context.h"
 #include "server/services/call.h"
+#include "server/services/dirty_page_chunks.h"
 #include "server/services/harvest_stream.h"
 
 namespace mmud {
@@ -80,6 +85,19 @@ absl::StatusOr<std::shared_ptr<StartTurn>> TakeTurn(DaemonState& state,
   return std::make_shared<StartTurn>(*std::move(use));
 }
 
+// The pages of a memslot of `vm` that a request's field `pages` names.
+// INVALID_SLOT, MEMSLOT_NOT_FOUND, and the errors of DecodeSlotPages.
+absl::StatusOr<NamedPages> FindPages(const v1::SlotPages& pages,
+                                     const ManagedVm& vm) {
+  const absl::StatusOr<uint32_t> slot = ToSlot(pages.slot(), "pages.slot");
+  if (!slot.ok()) return slot.status();
+  const absl::optional<mmu::MemslotInfo> info = vm.FindSlot(*slot);
+  if (!info.has_value()) {
+    return MemslotNotFound(MakeMemslotName(vm.name(), *slot));
+  }
+  return DecodeSlotPages(pages, info->config);
+}
+
 OperationSpec StartSpec(std::shared_ptr<StartTurn> turn,
                         std::shared_ptr<DirtyLogStartJob> job) {
   OperationSpec spec;
@@ -90,10 +108,13 @@ OperationSpec StartSpec(std::shared_ptr<StartTurn> turn,
     const auto end = absl::MakeCleanup([&times] { times->End(); });
     const absl::StatusOr<StartedDirtyLog> started = job->Run();
     if (!started.ok()) return started.status();
-    return Pack(ToResponse(job->vm(), *started));
+    return Pack(ToResponse(FactsOf(job->vm()), *started));
   };
   spec.metadata = [turn, job, times] {
-    v1::StartDirtyLogMetadata metadata = ToMetadata(*job);
+    v1::StartDirtyLogMetadata metadata = ToMetadata(job->progress());
+    metadata.set_vm(job->vm().name());
+    metadata.set_vm_uid(job->vm().uid());
+    metadata.set_owner(job->owner());
     times->AddTo(&metadata);
     return Pack(metadata);
   };
@@ -117,7 +138,7 @@ absl::StatusOr<v1::AcquireDirtyLogResponse> Acquire(
       mmu::MonotonicTime::Now(), &acquired);
   if (!log.ok()) return AboutLog(log.status(), vm.name());
   v1::AcquireDirtyLogResponse response;
-  *response.mutable_dirty_log() = ToProto(vm, *log);
+  *response.mutable_dirty_log() = ToProto(FactsOf(vm), *log);
   response.set_already_owned(acquired == mmu::LogOwner::Acquired::kAlready);
   return response;
 }
@@ -193,8 +214,12 @@ grpc::Status DirtyLogServiceImpl::StartDirtyLog(
         absl::StatusOr<std::shared_ptr<StartTurn>> turn = TakeTurn(state_, *vm);
         if (!turn.ok()) return turn.status();
         absl::StatusOr<DirtyLogStartRequest> start =
-            ToStartRequest(*request, **vm);
+            ToStartRequest(*request, FactsOf(**vm));
         if (!start.ok()) return start.status();
+        if (absl::Status status = CheckSlots(**vm, start->start.config.slots);
+            !status.ok()) {
+          return status;
+        }
         absl::StatusOr<std::shared_ptr<DirtyLogStartJob>> job =
             DirtyLogStartJob::Create(*std::move(start), (*turn)->vm());
         if (!job.ok()) return job.status();
@@ -210,7 +235,7 @@ grpc::Status DirtyLogServiceImpl::GetDirtyLog(
   if (!vm.ok()) return ToGrpcStatus(vm.status());
   const absl::StatusOr<mmu::DirtyLogView> log = GetLog(**vm);
   if (!log.ok()) return ToGrpcStatus(log.status());
-  *response->mutable_dirty_log() = ToProto(**vm, *log);
+  *response->mutable_dirty_log() = ToProto(FactsOf(**vm), *log);
   if (!request->count_open_pages()) return grpc::Status::OK;
   const std::vector<mmu::SlotUndelivered> counts =
       (*vm)->vm().CountUndeliveredBySlot(/*cost=*/nullptr);
@@ -264,8 +289,11 @@ DirtyLogServiceImpl::ReadDirtyPages(CallContext* context,
   if (absl::Status status = CheckStream(*context, state_, **vm); !status.ok()) {
     return status;
   }
-  const absl::StatusOr<DirtyPagesCall> read = ToDirtyPagesCall(*request, **vm);
+  const absl::StatusOr<DirtyPagesCall> read = ToDirtyPagesCall(*request);
   if (!read.ok()) return read.status();
+  if (absl::Status status = CheckSlots(**vm, read->pages.slots); !status.ok()) {
+    return status;
+  }
   const absl::StatusOr<DirtyLogPlan> plan = PlanDirtyLog(read->pages, **vm);
   if (!plan.ok()) return plan.status();
   auto pages = std::make_shared<PageStream>(*std::move(vm), *plan, read->form);

@@ -124,7 +124,7 @@ class PageStream {
 absl::StatusOr<NextRanges> ReadExtents(const v1::ReadPagesRequest& request,
                                        const ManagedVm& vm) {
   absl::StatusOr<std::vector<mmu::GfnRange>> ranges =
-      ToRangesOfVm(request.extents(), vm, "extents");
+      ToRangesOfVm(request.extents(), vm.SortedSlots(), "extents");
   if (!ranges.ok()) return ranges.status();
   if (absl::Status status = CheckContents(vm, *ranges); !status.ok()) {
     return status;

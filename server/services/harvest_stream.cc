@@ -25,6 +25,7 @@
 #include "server/base/resource_names.h"
 #include "server/control/dirty_log_calls.h"
 #include "server/control/named_pages.h"
+#include "server/control/shown_vm.h"
 #include "server/convert/dirty_log_calls_convert.h"
 #include "server/convert/dirty_log_codec.h"
 #include "server/convert/dirty_log_convert.h"
@@ -106,8 +107,11 @@ absl::Status HarvestStream::Open(const v1::HarvestOpen& open) {
   if (absl::Status status = CheckStream(context_, state_, **vm); !status.ok()) {
     return status;
   }
-  absl::StatusOr<HarvestCall> call = ToHarvestCall(open, **vm);
+  absl::StatusOr<HarvestCall> call = ToHarvestCall(open);
   if (!call.ok()) return call.status();
+  if (absl::Status status = CheckSlots(**vm, call->slots); !status.ok()) {
+    return InField(status, "open.");
+  }
   const absl::StatusOr<mmu::DirtyLogView> log =
       (*vm)->vm().RenewDirtyLogLease(call->call);
   if (!log.ok()) {
@@ -120,7 +124,7 @@ absl::Status HarvestStream::Open(const v1::HarvestOpen& open) {
   harvest_ = *std::move(call);
   // Another log of the same owner is another harvest.
   harvest_.call.log_id = log->state.id;
-  *answers_.emplace_back().mutable_opened() = ToProto(**vm, *log);
+  *answers_.emplace_back().mutable_opened() = ToProto(FactsOf(**vm), *log);
   vm_ = *std::move(vm);
   return absl::OkStatus();
 }

@@ -18,11 +18,11 @@
 #include "mmud/v1/dirty_log_service.pb.h"
 #include "server/control/dirty_log_stream.h"
 #include "server/control/vm_registry.h"
-#include "server/convert/dirty_log_stream_convert.h"
 #include "server/convert/harvest_convert.h"
 #include "server/rpc/call_context.h"
 #include "server/rpc/rpc_service.h"
 #include "server/services/daemon_state.h"
+#include "server/services/dirty_page_chunks.h"
 
 namespace mmud {
 

@@ -197,7 +197,8 @@ absl::StatusOr<google::longrunning::Operation> SplitServiceImpl::Split(
     const v1::SplitHugePagesRequest& request) {
   absl::StatusOr<VmUse> vm = FindVm(state_, request.vm(), "vm");
   if (!vm.ok()) return vm.status();
-  absl::StatusOr<mmu::SplitRequest> split = ToSplitRequest(request, **vm);
+  absl::StatusOr<mmu::SplitRequest> split =
+      ToSplitRequest(request, (*vm)->SortedSlots());
   if (!split.ok()) return split.status();
   absl::StatusOr<std::shared_ptr<mmu::SplitJob>> job =
       (*vm)->vm().MakeSplitJob(*split);
@@ -229,7 +230,7 @@ absl::StatusOr<google::longrunning::Operation> SplitServiceImpl::Recover(
   absl::StatusOr<VmUse> vm = FindVm(state_, request.vm(), "vm");
   if (!vm.ok()) return vm.status();
   absl::StatusOr<std::vector<mmu::GfnRange>> ranges =
-      ToRangesOfVm(request.ranges(), **vm, "ranges");
+      ToRangesOfVm(request.ranges(), (*vm)->SortedSlots(), "ranges");
   if (!ranges.ok()) return ranges.status();
   const absl::StatusOr<mmu::Throttle> throttle =
       ToThrottle(request.throttle(), "throttle");
@@ -244,7 +245,7 @@ absl::StatusOr<google::longrunning::Operation> SplitServiceImpl::Recover(
     // while a split or recovery works on them), but one may have gone just
     // before.
     absl::MutexLock lock(&(*vm)->slots_mu());
-    ranges = ToRangesOfVm(request.ranges(), **vm, "ranges");
+    ranges = ToRangesOfVm(request.ranges(), (*vm)->SortedSlots(), "ranges");
     if (!ranges.ok()) return ranges.status();
   }
   auto job = (*vm)->vm().MakeRecoverJob(*ranges, *throttle);

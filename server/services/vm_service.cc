@@ -29,6 +29,7 @@
 #include "server/base/etag.h"
 #include "server/base/labels.h"
 #include "server/base/resource_names.h"
+#include "server/control/shown_vm.h"
 #include "server/control/vcpu_pause.h"
 #include "server/control/vm_registry.h"
 #include "server/convert/convert.h"
@@ -61,8 +62,8 @@ absl::Status CheckNoSplit(const ManagedVm& vm) {
 // discards them. Otherwise UNDELIVERED_PAGES if there are any. ETAG_MISMATCH.
 absl::StatusOr<mmu::UndeliveredCounts> CheckDeletion(
     const v1::DeleteVmRequest& request, const ManagedVm& vm) {
-  if (absl::Status status =
-          CheckEtag(request.etag(), EtagOf(vm), "mmud.v1.Vm", vm.name());
+  if (absl::Status status = CheckEtag(request.etag(), EtagOf(SettingsOf(vm)),
+                                      "mmud.v1.Vm", vm.name());
       !status.ok()) {
     return status;
   }
@@ -86,8 +87,14 @@ v1::DeleteVmResponse ToResponse(const VmRegistry::Deleted& deleted) {
   return response;
 }
 
+v1::Vm Shown(const ManagedVm& vm, v1::VmView view) {
+  return ToProto(ShowVm(vm, view == v1::VM_VIEW_FULL ? SlotLogs::kRead
+                                                     : SlotLogs::kLeaveOut),
+                 view);
+}
+
 v1::Vm ToVm(const VmRegistry::Sight& vm, v1::VmView view) {
-  if (vm.use) return ToProto(*vm.use, view);
+  if (vm.use) return Shown(*vm.use, view);
   v1::Vm proto;
   proto.set_name(vm.name);
   proto.set_uid(vm.uid);
@@ -235,7 +242,7 @@ absl::StatusOr<v1::CreateVmResponse> VmServiceImpl::Create(
     return InMemslotFields(InMmuFields(vm.status(), request.vm()));
   }
   v1::CreateVmResponse response;
-  *response.mutable_vm() = ToProto(**vm, v1::VM_VIEW_FULL);
+  *response.mutable_vm() = Shown(**vm, v1::VM_VIEW_FULL);
   return response;
 }
 
@@ -296,8 +303,8 @@ absl::StatusOr<v1::UpdateVmResponse> VmServiceImpl::Update(
   const absl::StatusOr<VmUse> change = state_.vms.ForChange(*vm);
   if (!change.ok()) return change.status();
   absl::MutexLock lock(&(*vm)->slots_mu());
-  if (absl::Status status =
-          CheckEtag(request.etag(), EtagOf(**vm), "mmud.v1.Vm", (*vm)->name());
+  if (absl::Status status = CheckEtag(request.etag(), EtagOf(SettingsOf(**vm)),
+                                      "mmud.v1.Vm", (*vm)->name());
       !status.ok()) {
     return status;
   }
@@ -312,7 +319,7 @@ absl::StatusOr<v1::UpdateVmResponse> VmServiceImpl::Update(
   if (update->labels.has_value()) (*vm)->set_labels(*std::move(update->labels));
   cost.wall = mmu::MonotonicTime::Now() - start;
   v1::UpdateVmResponse response;
-  *response.mutable_vm() = ToProto(**vm, v1::VM_VIEW_BASIC);
+  *response.mutable_vm() = Shown(**vm, v1::VM_VIEW_BASIC);
   *response.mutable_cost() = ToProto(cost);
   return response;
 }
@@ -378,7 +385,7 @@ grpc::Status VmServiceImpl::ResumeVcpus(CallContext* context,
         if (!vm.ok()) return vm.status();
         (*vm)->pause().End();
         v1::ResumeVcpusResponse answer;
-        answer.set_vcpu_state(VcpuStateOf(**vm));
+        answer.set_vcpu_state(VcpuStateOf(VcpusOf(**vm)));
         return answer;
       });
 }

@@ -187,6 +187,7 @@ TEST(CallsTest, AThrottledStartOfADirtyLogIsAnOperation) {
   const auto metadata =
       Unpack<v1::StartDirtyLogMetadata>(client.GetOperation(name).metadata());
   EXPECT_EQ(metadata.vm(), guest.name());
+  EXPECT_EQ(metadata.vm_uid(), guest.Get().uid());
   EXPECT_EQ(metadata.owner(), kOwner);
   EXPECT_EQ(metadata.state(), v1::START_DIRTY_LOG_STATE_SPLITTING);
   EXPECT_EQ(metadata.total_bytes(), 64 * kMiB);
