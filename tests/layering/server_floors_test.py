@@ -1,6 +1,7 @@
 #!/usr/bin/env python3
 """Fails if a folder of the server uses one that stands above it, or beside it
-on its floor, or if server/control/ comes to know protobuf or gRPC.
+on its floor, if server/control/ comes to know protobuf or gRPC, or if
+server/convert/ comes to work on a VM or on a file.
 
 Looks at every #include and at every dep of a C++ target below server, those of
 tests too. A folder that has no floor here is refused.
@@ -30,6 +31,14 @@ FLOOR_OF = {folder: floor for floor, folders in enumerate(FLOORS)
 WIRE_INCLUDE = re.compile(r"\.pb\.h$|^grpc|^google/")
 WIRE_LABEL = re.compile(r"^@debian//:(?:grpc|proto)|^//proto/")
 WITHOUT_WIRE = "control"
+
+# What server/convert/ does without: headers, and names that the headers of
+# server/control/ bring along. A test may make the VM whose values it converts.
+VM_INCLUDE = re.compile(r"^server/control/(?:managed_vm|vm_registry)\.h$|"
+                        r"^mmu_core/vm/vm\.h$|^trace/|^fstream$|^fcntl\.h$")
+VM_NAME = re.compile(r"\b(?:ManagedVm|VmUse|mmu::Vm)\b")
+WITHOUT_VM = "convert"
+COMMENT = re.compile(r"//.*")
 
 
 def wrong_use(use):
@@ -69,10 +78,24 @@ def wire_in_targets(root):
                     yield "%s uses %s" % (target.label, label)
 
 
+def vm_in_files(root):
+    for path in build_files.cc_files(root):
+        if (path.parts[:2] != (TOP, WITHOUT_VM) or
+                path.name.endswith("_test.cc")):
+            continue
+        for name in build_files.includes_of(root, path):
+            if VM_INCLUDE.search(name):
+                yield "%s uses %s" % (path, name)
+        code = COMMENT.sub("", (root / path).read_text())
+        for name in sorted(set(VM_NAME.findall(code))):
+            yield "%s names %s" % (path, name)
+
+
 def violations(root):
     """Returns (number of C++ files read, list of violations)."""
     files, found = floors.violations(root, TOP, FLOOR_OF, wrong_use)
-    return files, found + [*wire_in_files(root), *wire_in_targets(root)]
+    return files, found + [*wire_in_files(root), *wire_in_targets(root),
+                           *vm_in_files(root)]
 
 
 class ServerFloorsTest(unittest.TestCase):
@@ -163,6 +186,29 @@ class ServerFloorsTest(unittest.TestCase):
                 "base/c.h": '#include "google/rpc/status.pb.h"\n'}),
             ["server/control/%s uses google/rpc/status.pb.h by server/base/c.h"
              % user for user in ("a.cc", "b.h")])
+
+    def test_convert_works_on_no_vm_and_no_file(self):
+        for name in ("server/control/managed_vm.h",
+                     "server/control/vm_registry.h", "mmu_core/vm/vm.h",
+                     "trace/trace_reader.h", "fstream"):
+            self.assertEqual(
+                self.violations_of({"convert/a.h": "#include <%s>\n" % name}),
+                ["server/convert/a.h uses " + name])
+        for name in ("ManagedVm", "VmUse", "mmu::Vm"):
+            self.assertEqual(
+                self.violations_of({"convert/a.cc": "int F(%s& a);\n" % name}),
+                ["server/convert/a.cc names " + name])
+
+    def test_convert_may_use_the_values_of_control(self):
+        self.assertEqual(
+            self.violations_of({
+                "convert/a.h": '#include "server/control/shown_vm.h"\n'
+                               "// Not of a ManagedVm.\n"
+                               "int F(mmu::VmConfig a, ShownVm b);\n",
+                "convert/a_test.cc": '#include "mmu_core/vm/vm.h"\n'
+                                     "ManagedVm vm;\n",
+                "services/a.h": '#include "server/control/managed_vm.h"\n'}),
+            [])
 
 
 if __name__ == "__main__":
