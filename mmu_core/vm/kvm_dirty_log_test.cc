@@ -132,5 +132,19 @@ TEST(KvmCallsTest, WithoutALogThereIsNothingToGet) {
   }
 }
 
+// Covers: DL-21
+TEST(KvmCallsTest, AClearMissesTheBitmapBeforeTheEndOfTheSlot) {
+  auto vm = MakeVm({Slot(0, 0, 4 * kMiB)});
+  const std::vector<uint64_t> mask(1);
+  constexpr uint64_t kBehindTheSlot = 4 * kMiB / kPageSize;
+  const auto clear = [&] {
+    return ClearBitmap(vm->state(), 0, kBehindTheSlot, 64, mask, nullptr)
+        .status();
+  };
+  EXPECT_EQ(DetailOf(clear()).kvm_errno, ENOENT);
+  ASSERT_TRUE(StartLog(*vm).ok());
+  EXPECT_EQ(DetailOf(clear()).kvm_errno, EINVAL);
+}
+
 }  // namespace
 }  // namespace mmu

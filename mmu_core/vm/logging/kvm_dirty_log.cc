@@ -2,11 +2,13 @@
 
 #include <cerrno>
 
+#include "absl/base/thread_annotations.h"
 #include "mmu_core/base/error.h"
 #include "mmu_core/base/format.h"
 #include "mmu_core/base/mutex.h"
 #include "mmu_core/base/reason.h"
 #include "mmu_core/dirty/dirty_bitmap.h"
+#include "mmu_core/memory/memslot.h"
 #include "mmu_core/memory/memslot_set.h"
 #include "mmu_core/vm/core/noted_pages.h"
 #include "mmu_core/vm/core/vm_core.h"
@@ -23,6 +25,13 @@ absl::Status CheckHasBitmaps(const VmCore& vm) {
   return MakeError(absl::StatusCode::kFailedPrecondition,
                    {Reason::kInvalidDirtyLogMode, "slot", ENXIO},
                    "this VM logs into dirty rings only; harvest those");
+}
+
+// Null if there is none.
+const Memslot* SlotWithBitmap(const VmCore& vm, uint32_t slot_id)
+    ABSL_EXCLUSIVE_LOCKS_REQUIRED(vm.slots.slots_lock) {
+  const Memslot* slot = vm.slots.Active(0).FindById(slot_id);
+  return slot != nullptr && slot->dirty_bitmap != nullptr ? slot : nullptr;
 }
 
 }  // namespace
@@ -49,10 +58,8 @@ absl::StatusOr<std::vector<uint64_t>> GetAndClearDirtyLog(VmCore& vm,
                                                           MmuCost* cost) {
   if (absl::Status s = CheckHasBitmaps(vm); !s.ok()) return s;
   MutexLock lock(vm.slots.slots_lock);
-  const Memslot* slot = vm.slots.Active(0).FindById(slot_id);
-  if (slot == nullptr || slot->dirty_bitmap == nullptr) {
-    return NoSuchSlot(slot_id);
-  }
+  const Memslot* slot = SlotWithBitmap(vm, slot_id);
+  if (slot == nullptr) return NoSuchSlot(slot_id);
   SyncCpuDirtyLogs(vm, cost);
   DirtyBitmap& bitmap = *slot->dirty_bitmap;
   std::vector<uint64_t> words(bitmap.word_count());
@@ -69,10 +76,8 @@ absl::StatusOr<std::vector<uint64_t>> CopyDirtyLog(VmCore& vm,
                                                    uint32_t slot_id) {
   if (absl::Status s = CheckHasBitmaps(vm); !s.ok()) return s;
   MutexLock lock(vm.slots.slots_lock);
-  const Memslot* slot = vm.slots.Active(0).FindById(slot_id);
-  if (slot == nullptr || slot->dirty_bitmap == nullptr) {
-    return NoSuchSlot(slot_id);
-  }
+  const Memslot* slot = SlotWithBitmap(vm, slot_id);
+  if (slot == nullptr) return NoSuchSlot(slot_id);
   SyncCpuDirtyLogs(vm, /*cost=*/nullptr);
   std::vector<uint64_t> words(slot->dirty_bitmap->word_count());
   slot->dirty_bitmap->OrInto(0, absl::MakeSpan(words));
@@ -85,15 +90,15 @@ absl::StatusOr<ClearResult> ClearBitmap(VmCore& vm, uint32_t slot_id,
                                         absl::Span<const uint64_t> mask,
                                         MmuCost* cost) {
   if (absl::Status s = CheckHasBitmaps(vm); !s.ok()) return s;
+  // KVM misses the bitmap before it checks against the end of the slot, so this
+  // is not SlotForRange, whose calls need no bitmap.
   if (absl::Status s = CheckClearRange(0, first_page, page_count, mask.size());
       !s.ok()) {
     return s;
   }
   MutexLock lock(vm.slots.slots_lock);
-  const Memslot* slot = vm.slots.Active(0).FindById(slot_id);
-  if (slot == nullptr || slot->dirty_bitmap == nullptr) {
-    return NoSuchSlot(slot_id);
-  }
+  const Memslot* slot = SlotWithBitmap(vm, slot_id);
+  if (slot == nullptr) return NoSuchSlot(slot_id);
   if (absl::Status s =
           CheckClearRange(slot->npages, first_page, page_count, mask.size());
       !s.ok()) {
