@@ -48,11 +48,10 @@ uint64_t ValidMask(const DirtyWindow& window, const Memslot& slot) {
   return window.mask & WordMask(0, 0, slot.npages - window.offset);
 }
 
-}  // namespace
-
-uint64_t ResetDirtyRingsLocked(VmCore& vm,
-                               absl::FunctionRef<bool()> stop_requested,
-                               MmuCost* cost) {
+// ResetDirtyRingsLocked until `stop_requested` returns true.
+uint64_t ResetUntilStopped(VmCore& vm, absl::FunctionRef<bool()> stop_requested,
+                           MmuCost* cost)
+    ABSL_EXCLUSIVE_LOCKS_REQUIRED(vm.slots.slots_lock) {
   const SlotLogConfig config = vm.dirty_log.ConfigOfSlots();
   uint64_t count = 0;
   for (DirtyRing* const ring : vm.rings) {
@@ -79,11 +78,17 @@ uint64_t ResetDirtyRingsLocked(VmCore& vm,
   return count;
 }
 
+}  // namespace
+
+uint64_t ResetDirtyRingsLocked(VmCore& vm, MmuCost* cost) {
+  return ResetUntilStopped(
+      vm, [] { return false; }, cost);
+}
+
 uint64_t ReclaimDirtyRingsLocked(VmCore& vm, MmuCost* cost) {
   if (!vm.has_dirty_rings()) return 0;
   HarvestDirtyRings(vm, absl::nullopt);
-  return ResetDirtyRingsLocked(
-      vm, [] { return false; }, cost);
+  return ResetDirtyRingsLocked(vm, cost);
 }
 
 void FinishDirtyRingReset(VmCore& vm, uint64_t count, MmuCost* cost) {
@@ -104,7 +109,7 @@ absl::StatusOr<uint64_t> ResetDirtyRings(
   uint64_t count = 0;
   {
     MutexLock lock(vm.slots.slots_lock);
-    count = ResetDirtyRingsLocked(vm, stop_requested, cost);
+    count = ResetUntilStopped(vm, stop_requested, cost);
   }
   FinishDirtyRingReset(vm, count, cost);
   return count;

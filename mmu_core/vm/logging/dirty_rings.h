@@ -39,13 +39,11 @@ absl::StatusOr<uint64_t> ResetDirtyRings(
     VmCore& vm, absl::FunctionRef<bool()> stop_requested, MmuCost* cost)
     ABSL_LOCKS_EXCLUDED(vm.slots.slots_lock);
 
-// The two halves of RESET, for callers that hold slots_lock already. The first
-// frees and re-protects. The second, after slots_lock was dropped, flushes and
-// wakes the vCPUs if `count` is not 0. Until the second half, stale TLB entries
-// may allow writes.
-uint64_t ResetDirtyRingsLocked(VmCore& vm,
-                               absl::FunctionRef<bool()> stop_requested,
-                               MmuCost* cost)
+// The two halves of a RESET that nobody stops, for callers that hold slots_lock
+// already. The first frees and re-protects. The second, after slots_lock was
+// dropped, flushes and wakes the vCPUs if `count` is not 0. Until the second
+// half, stale TLB entries may allow writes.
+uint64_t ResetDirtyRingsLocked(VmCore& vm, MmuCost* cost)
     ABSL_EXCLUSIVE_LOCKS_REQUIRED(vm.slots.slots_lock);
 void FinishDirtyRingReset(VmCore& vm, uint64_t count, MmuCost* cost);
 

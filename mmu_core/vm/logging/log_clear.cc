@@ -16,8 +16,6 @@
 namespace mmu {
 namespace {
 
-bool NeverStop() { return false; }
-
 // Puts pages in flight, and re-protects those that no ring reset re-protects.
 absl::StatusOr<ClearResult> ClearLocked(VmCore& vm, VmDirtyLog& log,
                                         const LogCall& call, uint32_t slot_id,
@@ -70,7 +68,7 @@ absl::StatusOr<ClearResult> ClearDirtyLog(VmCore& vm, const LogCall& call,
     if (!result.ok()) return result;
     // Includes pages of other slots: they stay in their sets.
     if (vm.has_dirty_rings()) {
-      owed = ResetDirtyRingsLocked(vm, NeverStop, cost);
+      owed = ResetDirtyRingsLocked(vm, cost);
       // Another clear may have reset the entries of these pages a moment ago,
       // and not flushed yet:
       //   1. A frees and protects page X of this slot, drops slots_lock
