@@ -11,6 +11,7 @@
 #include "mmu_core/sync/rcu.h"
 #include "mmu_core/vm/core/vm_core.h"
 #include "mmu_core/vm/vcpu/fault_accounting.h"
+#include "mmu_core/vm/vcpu/mmio_fault.h"
 #include "mmu_core/vm/vcpu/resolve_frame.h"
 #include "mmu_core/vm/vcpu/vcpu.h"
 
@@ -93,11 +94,7 @@ FaultResult HandleNoSlot(VmCore& vm, Vcpu& vcpu, PageFault& fault,
   // Nothing is cached during a swap of the memslots (SLOT-22).
   if ((generation & kGenerationInProgress) != 0) return FaultResult::kEmulate;
   vcpu.mmio_cache().Remember(fault.gfn, generation);
-  if (vm.config.mmio_caching == VmConfig::MmioCaching::kNo ||
-      !vm.mmio.enabled() || fault.gfn > vm.mmio.max_gfn() ||
-      fault.gfn.value() > vm.slots.max_gfn()) {
-    return FaultResult::kEmulate;  // SPTE-45
-  }
+  if (!MayMakeMmioSpte(vm, fault.gfn)) return FaultResult::kEmulate;
   if (WantsTables(vcpu)) {
     needs->tables = true;
     return FaultResult::kRetry;

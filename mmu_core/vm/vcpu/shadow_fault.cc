@@ -14,6 +14,7 @@
 #include "mmu_core/sync/rcu.h"
 #include "mmu_core/vm/core/vm_core.h"
 #include "mmu_core/vm/vcpu/fault_accounting.h"
+#include "mmu_core/vm/vcpu/mmio_fault.h"
 #include "mmu_core/vm/vcpu/resolve_frame.h"
 #include "mmu_core/vm/vcpu/shadow_vcpu.h"
 #include "mmu_core/vm/vcpu/vcpu.h"
@@ -154,10 +155,8 @@ class Handler {
   FaultResult WithoutSlot(uint64_t generation, const WalkResult& walk) {
     // Nothing is cached during a swap of the memslots (SLOT-22).
     if ((generation & kGenerationInProgress) != 0 ||
-        vm_.config.mmio_caching == VmConfig::MmioCaching::kNo ||
-        !vm_.mmio.enabled() || fault_.gfn > vm_.mmio.max_gfn() ||
-        fault_.gfn.value() > vm_.slots.max_gfn()) {
-      return FaultResult::kEmulate;  // SPTE-45
+        !MayMakeMmioSpte(vm_, fault_.gfn)) {
+      return FaultResult::kEmulate;
     }
     fault_.mmio = vm_.mmio.Make(fault_.gfn, generation);
     // The MMIO SPTE that the walk met agrees with the memslots as they are now
