@@ -7,13 +7,14 @@
 #include "absl/status/status.h"
 #include "absl/strings/str_format.h"
 #include "mmu_core/base/error.h"
-#include "mmu_core/base/level.h"
 #include "mmu_core/guest/guest_access.h"
 #include "mmu_core/guest/hypervisor/l2_program.h"
 #include "mmu_core/guest/kernel/kernel_program.h"
 #include "mmu_core/guest/kernel/paging_geometry.h"
 #include "mmu_core/vm/core/noted_pages.h"
+#include "mmu_core/vm/core/vm_config.h"
 #include "mmu_core/vm/logging/dirty_rings.h"
+#include "mmu_core/vm/run/guest_options.h"
 #include "mmu_core/vm/run/guest_processor.h"
 #include "mmu_core/vm/run/l1_processor.h"
 #include "mmu_core/vm/vcpu/shadow_vcpu.h"
@@ -109,19 +110,9 @@ class PatientL1Cpu final : public L1Cpu {
   const Wait on_refusal_;
 };
 
-KernelProgramOptions KernelOptions(const GuestPagingConfig& paging,
-                                   uint64_t seed) {
-  static constexpr const PagingGeometry* kGeometries[] = {
-      &PagingGeometry::k32Bit, &PagingGeometry::kPae, &PagingGeometry::k4Level,
-      &PagingGeometry::k5Level};
-  KernelProgramOptions options;
-  options.kernel.geometry = *kGeometries[static_cast<int>(paging.mode)];
-  options.kernel.large_pages =
-      paging.large_pages == GuestPagingConfig::LargePages::kYes
-          ? GuestKernelOptions::LargePages::kYes
-          : GuestKernelOptions::LargePages::kNo;
-  options.processes = paging.processes;
-  options.seed = seed;
+// These do everything often, and check what they read.
+KernelProgramOptions BusyKernel(const VmConfig& config, uint64_t seed) {
+  KernelProgramOptions options = KernelOptions(config, seed);
   options.check = ReadCheck::kYes;
   options.accesses_per_switch = 64;
   options.accesses_per_fork = 2048;
@@ -130,22 +121,8 @@ KernelProgramOptions KernelOptions(const GuestPagingConfig& paging,
   return options;
 }
 
-L2ProgramOptions HypervisorOptions(const VmConfig& config, uint64_t seed) {
-  const GuestPagingConfig& paging = config.guest_paging;
-  L2ProgramOptions options;
-  options.hypervisor = {
-      .tables = config.format == EntryFormat::kEpt ? GuestTables::kEpt
-                                                   : GuestTables::kNpt,
-      .root_level = paging.mode == GuestPagingConfig::Mode::k5Level
-                        ? Level::k256T
-                        : Level::k512G,
-      .ad_bits = config.ad_bits == VmConfig::AdBits::kOn &&
-                 paging.ad_bits == GuestPagingConfig::AdBits::kOn,
-      .max_page = paging.large_pages == GuestPagingConfig::LargePages::kYes
-                      ? Level::k2M
-                      : Level::k4K,
-  };
-  options.seed = seed;
+L2ProgramOptions BusyHypervisor(const VmConfig& config, uint64_t seed) {
+  L2ProgramOptions options = HypervisorOptions(config, seed);
   options.check = ReadCheck::kYes;
   options.accesses_per_unmap = 128;
   options.accesses_per_protect = 128;
@@ -203,7 +180,7 @@ absl::StatusOr<PagedGuest::System> PagedGuest::Boot(Vcpu& vcpu) {
         std::make_unique<L1Processor>(vcpu, RootLevel(config), await_ring_room),
         before_access, on_refusal);
     absl::StatusOr<std::unique_ptr<L2Program>> program = L2Program::Start(
-        *system.l1_processor, memory, HypervisorOptions(config, seed));
+        *system.l1_processor, memory, BusyHypervisor(config, seed));
     if (!program.ok()) return program.status();
     system.program = *std::move(program);
     return system;
@@ -211,8 +188,8 @@ absl::StatusOr<PagedGuest::System> PagedGuest::Boot(Vcpu& vcpu) {
   system.processor = std::make_unique<PatientCpu>(
       std::make_unique<GuestProcessor>(vcpu, await_ring_room), before_access,
       on_refusal);
-  absl::StatusOr<std::unique_ptr<KernelProgram>> program = KernelProgram::Start(
-      *system.processor, memory, KernelOptions(config.guest_paging, seed));
+  absl::StatusOr<std::unique_ptr<KernelProgram>> program =
+      KernelProgram::Start(*system.processor, memory, BusyKernel(config, seed));
   if (!program.ok()) return program.status();
   system.program = *std::move(program);
   return system;

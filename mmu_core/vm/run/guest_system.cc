@@ -7,69 +7,18 @@
 #include "absl/strings/str_cat.h"
 #include "mmu_core/base/error.h"
 #include "mmu_core/base/format.h"
-#include "mmu_core/base/level.h"
 #include "mmu_core/base/reason.h"
 #include "mmu_core/guest/hypervisor/l2_program.h"
 #include "mmu_core/guest/kernel/kernel_program.h"
-#include "mmu_core/guest/kernel/paging_geometry.h"
 #include "mmu_core/memory/backing.h"
 #include "mmu_core/memory/memslot.h"
 #include "mmu_core/memory/memslot_set.h"
 #include "mmu_core/sync/rcu.h"
+#include "mmu_core/vm/run/guest_options.h"
 #include "mmu_core/vm/run/guest_processor.h"
 #include "mmu_core/vm/run/l1_processor.h"
 
 namespace mmu {
-namespace {
-
-const PagingGeometry& GeometryOf(GuestPagingConfig::Mode mode) {
-  switch (mode) {
-    case GuestPagingConfig::Mode::k32Bit:
-      return PagingGeometry::k32Bit;
-    case GuestPagingConfig::Mode::kPae:
-      return PagingGeometry::kPae;
-    case GuestPagingConfig::Mode::k5Level:
-      return PagingGeometry::k5Level;
-    case GuestPagingConfig::Mode::k4Level:
-      break;
-  }
-  return PagingGeometry::k4Level;
-}
-
-KernelProgramOptions KernelOptions(const VmConfig& config, const Vcpu& vcpu) {
-  const GuestPagingConfig& paging = config.guest_paging;
-  KernelProgramOptions options;
-  options.kernel.geometry = GeometryOf(paging.mode);
-  options.kernel.large_pages =
-      paging.large_pages == GuestPagingConfig::LargePages::kYes
-          ? GuestKernelOptions::LargePages::kYes
-          : GuestKernelOptions::LargePages::kNo;
-  options.processes = paging.processes;
-  options.seed = static_cast<uint64_t>(vcpu.index()) + 1;
-  return options;
-}
-
-L2ProgramOptions HypervisorOptions(const VmConfig& config, const Vcpu& vcpu) {
-  const GuestPagingConfig& paging = config.guest_paging;
-  L2ProgramOptions options;
-  options.hypervisor = {
-      .tables = config.format == EntryFormat::kEpt ? GuestTables::kEpt
-                                                   : GuestTables::kNpt,
-      .root_level = paging.mode == GuestPagingConfig::Mode::k5Level
-                        ? Level::k256T
-                        : Level::k512G,
-      // The processor offers L1 only features that it has itself.
-      .ad_bits = config.ad_bits == VmConfig::AdBits::kOn &&
-                 paging.ad_bits == GuestPagingConfig::AdBits::kOn,
-      .max_page = paging.large_pages == GuestPagingConfig::LargePages::kYes
-                      ? Level::k2M
-                      : Level::k4K,
-  };
-  options.seed = static_cast<uint64_t>(vcpu.index()) + 1;
-  return options;
-}
-
-}  // namespace
 
 absl::Status CheckGuestMemory(const VmCore& vm) {
   if (!GuestHasTables(vm.config)) return absl::OkStatus();
@@ -90,16 +39,17 @@ absl::StatusOr<std::unique_ptr<GuestSystem>> GuestSystem::Boot(
     const VmConfig& config, Vcpu& vcpu, const GpaSpace& memory,
     const AwaitRingRoom& await) {
   auto guest = absl::WrapUnique(new GuestSystem());
+  const uint64_t seed = static_cast<uint64_t>(vcpu.index()) + 1;
   if (config.mmu == MmuMode::kNested) {
     guest->l1_processor_ = std::make_unique<L1Processor>(
         vcpu, RootLevel(config), await, MissingMemory::kLost);
     absl::StatusOr<std::unique_ptr<L2Program>> program = L2Program::Start(
-        *guest->l1_processor_, memory, HypervisorOptions(config, vcpu));
+        *guest->l1_processor_, memory, HypervisorOptions(config, seed));
     if (!program.ok()) return program.status();
     guest->workload_ = std::move(*program);
     return guest;
   }
-  const KernelProgramOptions options = KernelOptions(config, vcpu);
+  const KernelProgramOptions options = KernelOptions(config, seed);
   guest->processor_ =
       std::make_unique<GuestProcessor>(vcpu, await, MissingMemory::kLost);
   // The memory that the kernel's direct map reaches.
