@@ -16,13 +16,11 @@
 #include "mmu_core/base/gfn_range.h"
 #include "mmu_core/base/level.h"
 #include "mmu_core/base/mutex.h"
-#include "mmu_core/memory/lpage_info.h"
 #include "mmu_core/memory/memslot.h"
 #include "mmu_core/paging/access_rights.h"
 #include "mmu_core/paging/page_role.h"
 #include "mmu_core/paging/spte_format.h"
 #include "mmu_core/paging/table_pool.h"
-#include "mmu_core/rmap/lazy_slot_rmaps.h"
 #include "mmu_core/rmap/pte_list_pool.h"
 #include "mmu_core/rmap/slot_rmaps.h"
 #include "mmu_core/shadow/object_pool.h"
@@ -30,35 +28,21 @@
 #include "mmu_core/shadow/shadow_caches.h"
 #include "mmu_core/shadow/shadow_links.h"
 #include "mmu_core/shadow/shadow_pages.h"
-#include "mmu_core/shadow/shadow_vm.h"
 #include "mmu_core/stats/mmu_counters.h"
 #include "mmu_core/sync/mmu_lock.h"
 #include "mmu_core/sync/rcu.h"
+#include "mmu_core/testing/shadow_slots_test_util.h"
 #include "mmu_core/tlb/remote_flush.h"
 
 namespace mmu::testing {
 
-class FakeShadowVm : public ShadowVm {
+class FakeShadowVm : public ShadowTestSlots {
  public:
   void AddSlot(int as_id, GfnRange range) {
     auto slot = std::make_unique<Memslot>();
-    slot->id = static_cast<uint32_t>(slots_.size());
     slot->as_id = as_id;
-    slot->base_gfn = range.start;
-    slot->npages = range.pages();
     slot->hva = Hva(range.start.value() << kPageShift);
-    slot->lpage_info =
-        std::make_shared<LpageInfo>(range.start, range.pages(), slot->hva);
-    slot->rmaps = std::make_shared<LazySlotRmaps>(range);
-    MMU_CHECK(gate_.PrepareSlot(*slot->rmaps).ok());
-    gate_.PublishSlot(*slot->rmaps, [] {});
-    slots_.push_back(std::move(slot));
-  }
-  const Memslot* SlotOf(int as_id, Gfn gfn) override {
-    for (const auto& slot : slots_) {
-      if (slot->as_id == as_id && slot->Contains(gfn)) return slot.get();
-    }
-    return nullptr;
+    Add(std::move(slot), range);
   }
   bool WriteProtectGfn(const MmuWriteLocked&, const Memslot& slot,
                        Gfn gfn) override {
@@ -70,10 +54,6 @@ class FakeShadowVm : public ShadowVm {
   std::vector<Gfn> protected_gfns;  // requested, in this order
   std::vector<int> protected_as_ids;
   bool other_mmus_change = false;
-
- private:
-  ShadowRootGate gate_{ShadowRootGate::TdpMmu::kDisabled};
-  std::vector<std::unique_ptr<Memslot>> slots_;
 };
 
 // The role of indirect pages of a guest with its own tables, of four levels or

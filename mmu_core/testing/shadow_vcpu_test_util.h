@@ -31,7 +31,6 @@
 #include "mmu_core/memory/guest_words.h"
 #include "mmu_core/memory/host_memory.h"
 #include "mmu_core/memory/invalidate_sequence.h"
-#include "mmu_core/memory/lpage_info.h"
 #include "mmu_core/memory/memslot.h"
 #include "mmu_core/mmu/nx_huge_pages.h"
 #include "mmu_core/mmu/page_fault.h"
@@ -40,7 +39,6 @@
 #include "mmu_core/paging/spte.h"
 #include "mmu_core/paging/spte_format.h"
 #include "mmu_core/paging/table_pool.h"
-#include "mmu_core/rmap/lazy_slot_rmaps.h"
 #include "mmu_core/rmap/pte_list_pool.h"
 #include "mmu_core/shadow/guest_context.h"
 #include "mmu_core/shadow/object_pool.h"
@@ -53,46 +51,31 @@
 #include "mmu_core/shadow/shadow_pages.h"
 #include "mmu_core/shadow/shadow_roots.h"
 #include "mmu_core/shadow/shadow_sync.h"
-#include "mmu_core/shadow/shadow_vm.h"
 #include "mmu_core/shadow/shadow_zap.h"
 #include "mmu_core/shadow/unsync_gate.h"
 #include "mmu_core/stats/labels.h"
 #include "mmu_core/stats/mmu_counters.h"
 #include "mmu_core/sync/mmu_lock.h"
 #include "mmu_core/sync/rcu.h"
+#include "mmu_core/testing/shadow_slots_test_util.h"
 #include "mmu_core/tlb/remote_flush.h"
 #include "mmu_core/tlb/vcpu_gate.h"
 
 namespace mmu::testing {
 
 // Slots of address space 0, and their contents.
-class ShadowTestMemory : public ShadowVm, public GuestWords {
+class ShadowTestMemory : public ShadowTestSlots, public GuestWords {
  public:
   // `range` begins at a multiple of 1 GiB where huge pages matter.
   Memslot& AddSlot(GfnRange range, Level host_page_level = Level::k4K) {
     auto slot = std::make_unique<Memslot>();
-    slot->id = static_cast<uint32_t>(slots_.size());
-    slot->base_gfn = range.start;
-    slot->npages = range.pages();
     slot->backing = *host_.Allocate({.kind = BackingKind::kAnonymous,
                                      .size_bytes = range.bytes(),
                                      .host_page_level = host_page_level});
     slot->hva = slot->backing->hva();
-    slot->lpage_info =
-        std::make_shared<LpageInfo>(range.start, range.pages(), slot->hva);
-    slot->rmaps = std::make_shared<LazySlotRmaps>(range);
-    MMU_CHECK(gate_.PrepareSlot(*slot->rmaps).ok());
-    gate_.PublishSlot(*slot->rmaps, [] {});
-    slots_.push_back(std::move(slot));
-    return *slots_.back();
+    return Add(std::move(slot), range);
   }
 
-  const Memslot* SlotOf(int as_id, Gfn gfn) override {
-    for (const auto& slot : slots_) {
-      if (slot->as_id == as_id && slot->Contains(gfn)) return slot.get();
-    }
-    return nullptr;
-  }
   bool WriteProtectGfn(const MmuWriteLocked&, const Memslot&, Gfn) override {
     return false;
   }
@@ -156,8 +139,6 @@ class ShadowTestMemory : public ShadowVm, public GuestWords {
   }
 
   HostMemory host_;
-  ShadowRootGate gate_{ShadowRootGate::TdpMmu::kDisabled};
-  std::vector<std::unique_ptr<Memslot>> slots_;
 };
 
 // Guest memory in which a walk sets no bits.
