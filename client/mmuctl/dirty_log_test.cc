@@ -22,6 +22,7 @@
 #include "client/mmu_client/fake_guest.h"
 #include "client/mmuctl/mmuctl.h"
 #include "client/mmuctl/owner_store.h"
+#include "client/mmuctl/run_line_test_util.h"
 #include "client/text/error_text.h"
 #include "client/text/message_json.h"
 #include "client/text/progress.h"
@@ -31,16 +32,6 @@
 
 namespace mmud::client {
 namespace {
-
-struct Result {
-  int exit_code;
-  std::string out;
-  std::string err;
-};
-
-bool Contains(const std::string& text, const std::string& part) {
-  return text.find(part) != std::string::npos;
-}
 
 class DirtyLogCommandsTest : public testing::Test {
  protected:
@@ -55,11 +46,7 @@ class DirtyLogCommandsTest : public testing::Test {
   Result RunAt(const std::string& address, const std::string& line) {
     std::vector<std::string> words = absl::StrSplit(line, ' ');
     words.insert(words.begin(), {"--address", address});
-    std::istringstream in;
-    std::ostringstream out, err;
-    const int exit_code =
-        RunMmuctl(std::move(words), in, out, err, ProgressStyle::kQuiet);
-    return {exit_code, out.str(), err.str()};
+    return RunLine(std::move(words));
   }
   std::string Must(const std::string& line) {
     const Result result = Run(line);
