@@ -2,14 +2,11 @@
 
 #include <atomic>
 #include <cstdint>
-#include <map>
-#include <memory>
 #include <string>
 #include <thread>
 #include <vector>
 
 #include "absl/status/status.h"
-#include "absl/status/statusor.h"
 #include "absl/types/optional.h"
 #include "absl/types/span.h"
 #include "gmock/gmock.h"
@@ -23,120 +20,30 @@
 #include "mmu_core/dirty/dirty_log_state.h"
 #include "mmu_core/dirty/dirty_log_types.h"
 #include "mmu_core/dirty/log_owner.h"
-#include "mmu_core/dirty/slot_log.h"
+#include "mmu_core/testing/dirty_log_fixture_test_util.h"
 #include "mmu_core/testing/interleaving.h"
 
 namespace mmu {
 namespace {
 
+using ::mmu::testing::At;
+using ::mmu::testing::Claim;
+using ::mmu::testing::DirtyLogFixture;
+using ::mmu::testing::Force;
+using ::mmu::testing::Interleaving;
+using ::mmu::testing::kId;
+using ::mmu::testing::kNothing;
+using ::mmu::testing::kOtherId;
+using ::mmu::testing::kSlotPages;
+using ::mmu::testing::Pages;
+using ::mmu::testing::ReasonOf;
 using ::testing::ElementsAre;
 using ::testing::HasSubstr;
-using testing::Interleaving;
 using ::testing::IsEmpty;
 using ::testing::Pair;
 using ::testing::UnorderedElementsAre;
 
-using Pages = std::vector<uint64_t>;
-using Force = LogOwner::Force;
-
-constexpr LogId kId = {.high = 0xab, .low = 0xcd};
-constexpr LogId kOtherId = {.high = 1, .low = 2};
-constexpr uint64_t kSlotPages = 200;
-constexpr UndeliveredCounts kNothing;
-
-MonotonicTime At(int64_t seconds) {
-  return MonotonicTime::FromNanos(seconds * 1'000'000'000);
-}
-
-OwnerKey Key(uint32_t n) {
-  return {.bytes = {static_cast<uint8_t>(n), static_cast<uint8_t>(n >> 8)}};
-}
-
-LogClaim Claim(uint32_t n, std::string owner) {
-  return {.key = Key(n), .owner = std::move(owner)};
-}
-
-Reason ReasonOf(const absl::Status& status) { return DetailOf(status).reason; }
-
-// A log of the slots 0 and 3, owned by alice, whose key is 1.
-class DirtyLogTest : public ::testing::Test {
- protected:
-  std::shared_ptr<SlotLog> NewSlot(uint32_t slot,
-                                   InitiallySet set = InitiallySet::kNo) {
-    open_[slot] = std::make_shared<DirtyBitmap>(kSlotPages, set);
-    return SlotLog::TryCreate(slot, open_[slot]);
-  }
-  DirtyLog::Slots NewSlots() {
-    DirtyLog::Slots slots;
-    for (const uint32_t slot : {0, 3}) slots.emplace(slot, NewSlot(slot));
-    return slots;
-  }
-
-  // A call with key `n`.
-  LogCall By(uint32_t n) const { return {.key = Key(n), .now = now_}; }
-
-  static std::vector<uint64_t> Mask(const Pages& pages) {
-    std::vector<uint64_t> mask(WordsFor(kSlotPages));
-    for (const uint64_t page : pages) mask[page / 64] |= BitOf(page);
-    return mask;
-  }
-
-  void Mark(uint32_t slot, const Pages& pages) {
-    for (const uint64_t page : pages) open_.at(slot)->Mark(page);
-  }
-  SealOutcome Seal(uint64_t acknowledged = 0, uint32_t by = 1) {
-    const absl::StatusOr<SealOutcome> outcome = log_.Seal(By(by), acknowledged);
-    EXPECT_TRUE(outcome.ok()) << outcome.status();
-    return outcome.value_or(SealOutcome());
-  }
-  absl::StatusOr<DirtyLog::Flight> Clear(uint32_t slot, uint64_t epoch,
-                                         const Pages& pages, uint32_t by = 1) {
-    return log_.TakeIntoFlight(By(by), slot, epoch, 0, Mask(pages));
-  }
-  absl::StatusOr<AcknowledgeResult> Acknowledge(uint64_t epoch,
-                                                uint32_t by = 1) {
-    return log_.Acknowledge(By(by), epoch);
-  }
-  absl::StatusOr<AcknowledgeResult> AcknowledgePages(uint64_t epoch,
-                                                     uint32_t slot,
-                                                     const Pages& pages) {
-    return log_.AcknowledgePages(By(1), epoch, slot, 0, Mask(pages));
-  }
-  absl::Status TryRead(uint32_t slot, uint64_t epoch) {
-    std::vector<uint64_t> words(WordsFor(kSlotPages));
-    return log_.Read(absl::nullopt, slot, epoch, 0, absl::MakeSpan(words));
-  }
-  Pages Read(uint32_t slot, uint64_t epoch) {
-    std::vector<uint64_t> words(WordsFor(kSlotPages), ~uint64_t{0});
-    const absl::Status status =
-        log_.Read(kId, slot, epoch, 0, absl::MakeSpan(words));
-    EXPECT_TRUE(status.ok()) << status;
-    return PagesOf(words);
-  }
-  Pages ReadInFlight(uint32_t slot, uint64_t epoch) {
-    std::vector<uint64_t> words(WordsFor(kSlotPages), ~uint64_t{0});
-    const absl::Status status =
-        log_.ReadInFlight(kId, slot, epoch, 0, absl::MakeSpan(words));
-    EXPECT_TRUE(status.ok()) << status;
-    return PagesOf(words);
-  }
-  static Pages PagesOf(const std::vector<uint64_t>& words) {
-    Pages pages;
-    for (uint64_t i = 0; i < words.size(); ++i) {
-      for (const uint64_t bit : SetBitsOf(words[i])) {
-        pages.push_back(64 * i + bit);
-      }
-    }
-    return pages;
-  }
-  absl::Status Acquire(uint32_t n, std::string owner, Force force) {
-    return log_.Acquire(Claim(n, std::move(owner)), kId, force, now_).status();
-  }
-
-  MonotonicTime now_ = At(100);
-  std::map<uint32_t, std::shared_ptr<DirtyBitmap>> open_;
-  DirtyLog log_{kId, /*first_epoch=*/5, Claim(1, "alice"), NewSlots(), now_};
-};
+using DirtyLogTest = DirtyLogFixture;
 
 TEST_F(DirtyLogTest, ANewLogSaysWhoOwnsItAndHasNothingSealed) {
   const DirtyLogState state = log_.State();
@@ -217,136 +124,6 @@ TEST_F(DirtyLogTest, StateTellsWhatIsWhereAndSinceWhen) {
       << "nothing was dirty";
 }
 
-// A sender that goes on without a break, and acknowledges each epoch with the
-// next seal.
-TEST_F(DirtyLogTest, CarriedAcknowledgementsAdvanceTheOldestSeal) {
-  Mark(0, {1, 2});
-  Seal();
-  for (int64_t round = 1; round <= 6; ++round) {
-    const uint64_t epoch = log_.State().sealed_epoch;
-    ASSERT_TRUE(Clear(0, epoch, Read(0, epoch)).ok());
-    Mark(0, {1, static_cast<uint64_t>(10 + round)});
-    now_ = At(100 + 10 * round);
-    EXPECT_EQ(Seal(epoch).acknowledged_page_count, 2u);
-    EXPECT_EQ(log_.State().undelivered_since, now_);
-  }
-}
-
-// One that acknowledges an epoch while the next one is in flight; the guest
-// writes the same pages all the time, so that each clear takes them from the
-// epoch before.
-TEST_F(DirtyLogTest, AcknowledgementsInTheMiddleAdvanceTheOldestSeal) {
-  for (int64_t round = 0; round <= 6; ++round) {
-    Mark(0, {1, 2});
-    now_ = At(100 + 10 * round);
-    const uint64_t epoch = Seal().epoch;
-    ASSERT_TRUE(Clear(0, epoch, {1, 2}).ok());
-    if (round == 0) continue;
-    EXPECT_EQ(log_.State().undelivered_since, At(90 + 10 * round))
-        << "was never acknowledged, though cleared again";
-    ASSERT_TRUE(Acknowledge(epoch - 1).ok());
-    EXPECT_EQ(log_.State().undelivered_since, now_);
-  }
-  // Without acknowledgements it stays, however many epochs come.
-  for (int64_t round = 1; round <= 10; ++round) {
-    Mark(0, {1, 2});
-    now_ = At(160 + 10 * round);
-    ASSERT_TRUE(Clear(0, Seal().epoch, {1, 2}).ok());
-    EXPECT_EQ(log_.State().undelivered_since, At(160));
-  }
-  ASSERT_TRUE(Acknowledge(log_.State().sealed_epoch).ok());
-  EXPECT_EQ(log_.State().undelivered_since, MonotonicTime::InfiniteFuture());
-}
-
-TEST_F(DirtyLogTest, AcknowledgementsOfPagesAdvanceTheOldestSeal) {
-  for (int64_t round = 0; round <= 6; ++round) {
-    Mark(0, {1, static_cast<uint64_t>(10 + round)});
-    now_ = At(100 + 10 * round);
-    const uint64_t epoch = Seal().epoch;
-    ASSERT_TRUE(Clear(0, epoch, Read(0, epoch)).ok());
-    if (round == 0) continue;
-    EXPECT_EQ(log_.State().undelivered_since, At(90 + 10 * round));
-    ASSERT_TRUE(
-        AcknowledgePages(epoch - 1, 0, ReadInFlight(0, epoch - 1)).ok());
-    EXPECT_EQ(log_.State().undelivered_since, now_);
-  }
-}
-
-// All of epoch 5 was cleared again in 6: it was not delivered meanwhile.
-TEST_F(DirtyLogTest, WhatWasClearedAgainWaitsSinceItsFirstSeal) {
-  for (const int64_t second : {110, 120}) {
-    Mark(0, {1, 2});
-    now_ = At(second);
-    ASSERT_TRUE(Clear(0, Seal().epoch, {1, 2}).ok());
-  }
-  EXPECT_EQ(log_.State().undelivered_since, At(110));
-  ASSERT_TRUE(Acquire(2, "bob", Force::kYes).ok());
-  EXPECT_EQ(log_.State().undelivered_since, At(110)) << "nor by a takeover";
-}
-
-TEST_F(DirtyLogTest, WhatWasClearedAgainIsDeliveredWithItsLaterEpoch) {
-  for (const int64_t second : {110, 120}) {
-    Mark(0, {1, 2});
-    now_ = At(second);
-    ASSERT_TRUE(Clear(0, Seal().epoch, {1, 2}).ok());
-  }
-  Mark(3, {7});
-  now_ = At(130);
-  ASSERT_TRUE(Clear(3, Seal().epoch, {7}).ok());
-  ASSERT_TRUE(AcknowledgePages(6, 0, {1}).ok());
-  EXPECT_EQ(log_.State().undelivered_since, At(110)) << "of 2";
-  ASSERT_TRUE(AcknowledgePages(6, 0, {2}).ok());
-  EXPECT_EQ(log_.State().undelivered_since, At(130));
-}
-
-TEST_F(DirtyLogTest, WhatIsMergedOrReturnedKeepsTheTimeOfItsSeal) {
-  Mark(0, {1, 2});
-  Mark(3, {7});
-  now_ = At(110);
-  Seal();
-  ASSERT_TRUE(Clear(0, 5, {1}).ok());
-  Mark(0, {3});
-  now_ = At(120);
-  Seal();  // 2 and 7 are merged
-  ASSERT_TRUE(Acknowledge(5).ok());
-  EXPECT_EQ(log_.State().undelivered_since, At(110)) << "of 2";
-  ASSERT_TRUE(Clear(0, 6, {2, 3}).ok());
-  ASSERT_TRUE(Clear(3, 6, {7}).ok());
-  EXPECT_EQ(log_.State().undelivered_since, At(110));
-  Mark(0, {4});
-  now_ = At(130);
-  Seal();
-  ASSERT_TRUE(Acquire(2, "bob", Force::kYes).ok());
-  EXPECT_EQ(log_.State().undelivered_since, At(110)) << "sealed again";
-  Mark(0, {5});
-  now_ = At(140);
-  Seal(0, /*by=*/2);
-  EXPECT_EQ(log_.State().undelivered_since, At(110));
-  ASSERT_TRUE(Clear(0, 8, {2, 3, 4, 5}, /*by=*/2).ok());
-  ASSERT_TRUE(Clear(3, 8, {7}, /*by=*/2).ok());
-  log_.Moved(3);
-  ASSERT_TRUE(Acknowledge(8, /*by=*/2).ok());
-  EXPECT_EQ(log_.State().undelivered_since, At(110)) << "of 7";
-  EXPECT_EQ(log_.Leave(3), UndeliveredCounts{.sealed = 1});
-  EXPECT_EQ(log_.State().undelivered_since, MonotonicTime::InfiniteFuture());
-}
-
-TEST_F(DirtyLogTest, AnAcquisitionTellsTheStateAfterIt) {
-  Mark(0, {1});
-  Seal();
-  ASSERT_TRUE(Clear(0, 5, {1}).ok());
-  DirtyLogState state;
-  ASSERT_TRUE(log_.Acquire(Claim(2, std::string(200, 'b')), kId, Force::kYes,
-                           At(105), &state)
-                  .ok());
-  EXPECT_EQ(state.owner, std::string(200, 'b'));
-  EXPECT_EQ(state.owner_since, At(105));
-  EXPECT_THAT(state.epochs_in_flight, IsEmpty());
-  EXPECT_EQ(state.slots, log_.State().slots);
-  EXPECT_EQ(state.slots[0].sealed_page_count, 1u);
-  EXPECT_EQ(log_.State().owner, std::string(200, 'b'));
-}
-
 TEST_F(DirtyLogTest, PartsOfTheStateAreWhatItTells) {
   Mark(3, {1, 70});
   now_ = At(110);
@@ -367,82 +144,6 @@ TEST_F(DirtyLogTest, PartsOfTheStateAreWhatItTells) {
   EXPECT_THAT(log_.CountUndeliveredBySlot(),
               ElementsAre(SlotUndelivered{0, {.open = 1}},
                           SlotUndelivered{3, {.sealed = 1, .in_flight = 1}}));
-}
-
-TEST_F(DirtyLogTest, ClearAndAcknowledgeMayBeRepeated) {
-  Mark(0, {1, 70});
-  Seal();
-  ASSERT_TRUE(Clear(0, 5, {1, 70}).ok());
-  const auto again = Clear(0, 5, {1, 70});
-  ASSERT_TRUE(again.ok()) << again.status();
-  EXPECT_EQ(again->moved_page_count, 0u);
-  EXPECT_EQ(again->already_in_flight_page_count, 2u);
-  EXPECT_EQ(Acknowledge(5)->acknowledged_page_count, 2u);
-  const auto twice = Acknowledge(5);
-  ASSERT_TRUE(twice.ok()) << twice.status();
-  EXPECT_EQ(twice->acknowledged_page_count, 0u);
-  EXPECT_EQ(twice->still_in_flight_page_count, 0u);
-}
-
-TEST_F(DirtyLogTest, NamedPagesAreAcknowledgedAndTheOthersToldApart) {
-  Mark(0, {1, 2, 3});
-  Seal();
-  ASSERT_TRUE(Clear(0, 5, {1, 2}).ok());
-  Mark(0, {2});
-  Seal();
-  ASSERT_TRUE(Clear(0, 6, {2}).ok());
-  // 1 is in flight since epoch 5, 2 again since 6, 3 is sealed, 4 is clean.
-  const auto result = AcknowledgePages(5, 0, {1, 2, 3, 4});
-  ASSERT_TRUE(result.ok()) << result.status();
-  EXPECT_EQ(result->acknowledged_page_count, 1u);
-  EXPECT_EQ(result->later_page_count, 1u);
-  EXPECT_EQ(result->not_in_flight_page_count, 2u);
-  EXPECT_EQ(result->still_in_flight_page_count, 1u);
-  EXPECT_THAT(Read(0, 0), ElementsAre(2, 3));
-  EXPECT_EQ(AcknowledgePages(6, 0, {2})->acknowledged_page_count, 1u);
-  EXPECT_EQ(ReasonOf(AcknowledgePages(5, 1, {1}).status()),
-            Reason::kDirtyLogOff);
-}
-
-TEST_F(DirtyLogTest, AcknowledgingAnEpochLeavesWhatWasClearedAgainLater) {
-  Mark(0, {1, 2});
-  Seal();
-  ASSERT_TRUE(Clear(0, 5, {1, 2}).ok());
-  Mark(0, {2});
-  Seal();
-  ASSERT_TRUE(Clear(0, 6, {2}).ok());
-  EXPECT_THAT(log_.State().epochs_in_flight, ElementsAre(5, 6));
-  const auto result = Acknowledge(5);
-  EXPECT_EQ(result->acknowledged_page_count, 1u);
-  EXPECT_EQ(result->still_in_flight_page_count, 1u);
-  EXPECT_THAT(Read(0, 0), ElementsAre(2));
-  EXPECT_EQ(Acknowledge(6)->acknowledged_page_count, 1u);
-}
-
-TEST_F(DirtyLogTest, AnEpochIsAcknowledgedWithAllBeforeIt) {
-  for (const uint64_t page : {1, 2, 3}) {
-    Mark(0, {page});
-    ASSERT_TRUE(Clear(0, Seal().epoch, {page}).ok());
-  }
-  EXPECT_EQ(Acknowledge(6)->acknowledged_page_count, 2u);
-  EXPECT_THAT(log_.State().epochs_in_flight, ElementsAre(7));
-}
-
-TEST_F(DirtyLogTest, OnlySealedEpochsOfThisLogCanBeAcknowledged) {
-  Mark(0, {1});
-  Seal();
-  ASSERT_TRUE(Clear(0, 5, {1}).ok());
-  EXPECT_EQ(Acknowledge(6).status().code(), absl::StatusCode::kNotFound);
-  EXPECT_EQ(ReasonOf(Acknowledge(6).status()), Reason::kEpochUnknown);
-  EXPECT_EQ(ReasonOf(Acknowledge(4).status()), Reason::kEpochUnknown)
-      << "of an earlier log";
-  EXPECT_EQ(ReasonOf(AcknowledgePages(4, 0, {1}).status()),
-            Reason::kEpochUnknown);
-  const absl::Status status = log_.Seal(By(1), 9).status();
-  EXPECT_EQ(ReasonOf(status), Reason::kEpochUnknown);
-  EXPECT_EQ(DetailOf(status).field, "acknowledged_epoch");
-  EXPECT_EQ(log_.open_epoch(), 6u) << "nothing was sealed";
-  EXPECT_THAT(Read(0, 0), ElementsAre(1));
 }
 
 TEST_F(DirtyLogTest, OnlyTheLastSealedEpochCanBeCleared) {
@@ -576,14 +277,6 @@ TEST_F(DirtyLogTest, OnlyALogThatIsOnIsSealedReadClearedAndAcknowledged) {
   EXPECT_TRUE(beginning.Seal(By(1), 0).ok());
 }
 
-TEST_F(DirtyLogTest, AReadRenewsNoLease) {
-  now_ = At(120);
-  Read(0, 0);
-  EXPECT_EQ(log_.State().lease_end, At(130));
-  ASSERT_TRUE(log_.Admit(By(1)).ok());
-  EXPECT_EQ(log_.State().lease_end, At(150));
-}
-
 TEST_F(DirtyLogTest, AtMostFourEpochsAreInFlight) {
   for (uint64_t page = 0; page < kMaxEpochsInFlight; ++page) {
     Mark(0, {page});
@@ -600,71 +293,6 @@ TEST_F(DirtyLogTest, AtMostFourEpochsAreInFlight) {
   ASSERT_TRUE(Acknowledge(5).ok());
   EXPECT_TRUE(Clear(3, epoch, {100}).ok());
   EXPECT_TRUE(Clear(0, epoch, {100}).ok()) << "the epoch has its place now";
-}
-
-TEST_F(DirtyLogTest, StrangersAndOtherLogsAreRefusedEverywhere) {
-  Mark(0, {1});
-  Seal();
-  const auto reasons = [&](const LogCall& call) {
-    return std::vector<Reason>{
-        ReasonOf(log_.Admit(call)), ReasonOf(log_.Seal(call, 0).status()),
-        ReasonOf(log_.TakeIntoFlight(call, 0, 5, 0, Mask({1})).status()),
-        ReasonOf(log_.Acknowledge(call, 5).status()),
-        ReasonOf(log_.AcknowledgePages(call, 5, 0, 0, Mask({1})).status())};
-  };
-  EXPECT_THAT(reasons(By(2)), ::testing::Each(Reason::kLogOwned));
-  LogCall other = By(1);
-  other.log_id = kOtherId;
-  EXPECT_THAT(reasons(other), ::testing::Each(Reason::kLogChanged));
-  ASSERT_TRUE(Acquire(2, "bob", Force::kYes).ok());
-  EXPECT_THAT(reasons(By(1)), ::testing::Each(Reason::kLogFenced));
-  EXPECT_EQ(log_.open_epoch(), 6u);
-  EXPECT_THAT(Read(0, 5), ElementsAre(1));
-}
-
-TEST_F(DirtyLogTest, ATakeoverSealsAgainWhatWasInFlight) {
-  Mark(0, {1, 2, 3});
-  Mark(3, {4});
-  Seal();
-  ASSERT_TRUE(Clear(0, 5, {1, 2}).ok());
-  ASSERT_TRUE(Clear(3, 5, {4}).ok());
-  Mark(0, {9});
-  EXPECT_EQ(ReasonOf(Acquire(2, "bob", Force::kNo)), Reason::kLogOwned);
-  now_ = At(131);
-  ASSERT_TRUE(Acquire(2, "bob", Force::kNo).ok());
-  EXPECT_THAT(Read(0, 5), ElementsAre(1, 2, 3));
-  EXPECT_THAT(Read(3, 5), ElementsAre(4));
-  EXPECT_THAT(Read(0, 0), ElementsAre(1, 2, 3, 9));
-  EXPECT_EQ(log_.CountUndelivered(),
-            (UndeliveredCounts{.open = 1, .sealed = 4}));
-  EXPECT_EQ(ReasonOf(Acknowledge(5, /*by=*/1).status()), Reason::kLogFenced);
-  EXPECT_EQ(Acknowledge(5, /*by=*/2)->acknowledged_page_count, 0u);
-  EXPECT_EQ(Clear(0, 5, {1, 2, 3}, /*by=*/2)->moved_page_count, 3u);
-  EXPECT_EQ(log_.State().owner, "bob");
-  EXPECT_EQ(log_.State().owner_since, At(131));
-}
-
-TEST_F(DirtyLogTest, AcquiringAgainWithTheSameKeyTakesNothingOver) {
-  Mark(0, {1});
-  Seal();
-  ASSERT_TRUE(Acquire(2, "bob", Force::kYes).ok());
-  ASSERT_TRUE(Clear(0, 5, {1}, /*by=*/2).ok());
-  ASSERT_TRUE(Acquire(2, "bob", Force::kNo).ok());
-  EXPECT_EQ(log_.CountUndelivered(), UndeliveredCounts{.in_flight = 1});
-  EXPECT_EQ(
-      ReasonOf(
-          log_.Acquire(Claim(3, "eve"), kOtherId, Force::kYes, now_).status()),
-      Reason::kLogChanged);
-}
-
-// The lease runs out between a clear and its acknowledgement; nobody came.
-TEST_F(DirtyLogTest, AnOwnerThatIsLateGoesOnIfNobodyTookOver) {
-  Mark(0, {1});
-  Seal();
-  ASSERT_TRUE(Clear(0, 5, {1}).ok());
-  now_ = At(1000);
-  EXPECT_EQ(Acknowledge(5)->acknowledged_page_count, 1u);
-  EXPECT_EQ(log_.State().lease_end, At(1030));
 }
 
 TEST_F(DirtyLogTest, ASlotThatJoinsIsSealedWithTheOthers) {
@@ -753,23 +381,6 @@ TEST_F(DirtyLogTest, LookingWaitsForNoSeal) {
   threads.WaitForEnd("peek");
   EXPECT_THAT(peeked, ElementsAre(1));
   EXPECT_EQ(log_.State().open_epoch, 6u);
-}
-
-// A takeover that comes while the former owner seals waits for it: the seal is
-// answered, its pages are the new owner's.
-TEST_F(DirtyLogTest, ATakeoverBesideASealLosesNothing) {
-  Mark(0, {1});
-  Interleaving threads;
-  absl::Status sealed;
-  threads.Add("seal", [&] { sealed = log_.Seal(By(1), 0).status(); });
-  threads.Add("bob", [&] { EXPECT_TRUE(Acquire(2, "bob", Force::kYes).ok()); });
-  threads.RunTo("seal", HookPoint::kJoinToLeave);
-  threads.Start("bob");
-  threads.RunToEnd("seal");
-  threads.WaitForEnd("bob");
-  EXPECT_TRUE(sealed.ok()) << sealed;
-  EXPECT_THAT(Read(0, 5), ElementsAre(1));
-  EXPECT_EQ(ReasonOf(log_.Seal(By(1), 0).status()), Reason::kLogFenced);
 }
 
 // vCPUs that mark, an owner that seals, clears and acknowledges, and others
