@@ -15,6 +15,8 @@
 #include "mmu_core/base/clock.h"
 #include "mmu_core/stats/labels.h"
 #include "mmu_core/testing/fault_injection.h"
+#include "tests/stress/round_config.h"
+#include "tests/stress/round_result.h"
 #include "tests/stress/stress_round.h"
 
 ABSL_FLAG(double, minutes, 1, "How long to go on.");

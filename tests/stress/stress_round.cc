@@ -1,29 +1,36 @@
 #include "tests/stress/stress_round.h"
 
-#include <algorithm>
+#include <array>
 #include <atomic>
+#include <cstdint>
 #include <cstring>
 #include <memory>
 #include <mutex>
 #include <random>
+#include <string>
 #include <thread>
 #include <utility>
 #include <vector>
 
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
+#include "absl/time/time.h"
+#include "absl/types/optional.h"
 #include "mmu_core/base/check.h"
 #include "mmu_core/base/clock.h"
+#include "mmu_core/base/level.h"
 #include "mmu_core/base/mutex.h"
 #include "mmu_core/guest/gpa_space.h"
 #include "mmu_core/paging/table_pool.h"
 #include "mmu_core/rmap/slot_rmaps.h"
 #include "mmu_core/shadow/shadow_pages.h"
+#include "mmu_core/stats/labels.h"
 #include "mmu_core/sync/rcu.h"
 #include "mmu_core/testing/dirty_log.h"
 #include "mmu_core/testing/fault_injection.h"
 #include "mmu_core/vm/core/noted_pages.h"
 #include "mmu_core/vm/core/nx_parameters.h"
+#include "mmu_core/vm/core/vm_config.h"
 #include "mmu_core/vm/jobs/split_job.h"
 #include "mmu_core/vm/logging/dirty_rings.h"
 #include "mmu_core/vm/slots/host_notifier.h"
@@ -32,6 +39,8 @@
 #include "tests/stress/changing_regions.h"
 #include "tests/stress/guest_threads.h"
 #include "tests/stress/paged_guest.h"
+#include "tests/stress/round_config.h"
+#include "tests/stress/round_result.h"
 #include "tests/stress/stressed_guest.h"
 
 namespace mmu::stress {
@@ -41,13 +50,10 @@ using ::mmu::testing::ReadLog;
 
 constexpr uint64_t kGiB = uint64_t{1} << 30;
 
-// Slot 0: stable and migrated. Slot 1: stable and not, its log goes on and off.
-// Slots 2 and 3: come, move and go.
-constexpr uint64_t kMigratedPages = 4096;
-constexpr uint64_t kOtherPages = 2048;
 constexpr int kPhases = 4;
+// Slots 2 and 3 come, move and go. Each is in one of two regions of its own, or
+// nowhere.
 constexpr Gfn kChangingStart(4 * kGiB / kPageSize);
-// Each changing slot is in one of two regions of its own, or nowhere.
 constexpr int kPlaces = 2;
 
 class Round {
@@ -665,187 +671,6 @@ class Round {
 };
 
 }  // namespace
-
-std::string_view ToString(Operation operation) {
-  switch (operation) {
-    case Operation::kMigrate:
-      return "migrate";
-    case Operation::kHarvest:
-      return "harvest";
-    case Operation::kSplit:
-      return "split";
-    case Operation::kRecover:
-      return "recover";
-    case Operation::kAge:
-      return "age";
-    case Operation::kZap:
-      return "zap";
-    case Operation::kInvalidate:
-      return "host unmap";
-    case Operation::kProtect:
-      return "host protect";
-    case Operation::kResetRings:
-      return "reset rings";
-    case Operation::kChangeNx:
-      return "change NX";
-    case Operation::kLogOther:
-      return "log on/off";
-    case Operation::kClearOther:
-      return "clear";
-    case Operation::kSlotCreate:
-      return "slot create";
-    case Operation::kSlotDelete:
-      return "slot delete";
-    case Operation::kSlotMove:
-      return "slot move";
-    case Operation::kZapAll:
-      return "zap all";
-    case Operation::kChangeLimit:
-      return "change limit";
-    case Operation::kAudit:
-      return "audit";
-  }
-  return "?";
-}
-
-std::string_view ToString(MmuMode mode) {
-  switch (mode) {
-    case MmuMode::kTdp:
-      return "tdp";
-    case MmuMode::kTdpShadow:
-      return "tdp_shadow";
-    case MmuMode::kShadow:
-      return "shadow";
-    case MmuMode::kNested:
-      return "nested";
-  }
-  return "?";
-}
-
-namespace {
-
-// What of the rest fits to a mode.
-void ChooseGuestPaging(std::mt19937_64& random, RoundConfig* config) {
-  using Mode = GuestPagingConfig::Mode;
-  GuestPagingConfig& paging = config->guest_paging;
-  const bool shadow = config->mmu == MmuMode::kShadow;
-  if (shadow) config->format = EntryFormat::kNpt;
-  constexpr Mode kModes[] = {Mode::k4Level, Mode::k32Bit, Mode::kPae,
-                             Mode::k5Level};
-  paging.mode = kModes[random() % 4];
-  if (!shadow && (paging.mode == Mode::k32Bit || paging.mode == Mode::kPae)) {
-    paging.mode = Mode::k4Level;
-  }
-  if (paging.mode == Mode::k5Level) config->root_levels = 5;
-  // Each process has at least one large page, and tables.
-  const uint64_t large = paging.mode == Mode::k32Bit ? 1024 : 512;
-  const uint64_t share =
-      (kMigratedPages + kOtherPages) / static_cast<uint64_t>(config->vcpus) -
-      100;
-  paging.processes = static_cast<int>(1 + random() % 4);
-  if (random() % 2 == 0 && share >= large) {
-    paging.large_pages = GuestPagingConfig::LargePages::kYes;
-    paging.processes =
-        std::min(paging.processes, static_cast<int>(share / large));
-  }
-  if (random() % 3 == 0 && config->mmu == MmuMode::kNested &&
-      config->format == EntryFormat::kEpt) {
-    paging.ad_bits = GuestPagingConfig::AdBits::kOff;
-  }
-  constexpr std::array<uint64_t, 5> kLimits = {0, 64, 100, 400, 2000};
-  config->shadow_page_limit = kLimits[random() % kLimits.size()];
-}
-
-}  // namespace
-
-RoundConfig RandomRound(uint64_t seed, absl::Duration duration,
-                        absl::optional<MmuMode> mmu) {
-  std::mt19937_64 random(seed);
-  RoundConfig config;
-  config.seed = seed;
-  config.duration = duration;
-  config.format = random() % 2 == 0 ? EntryFormat::kEpt : EntryFormat::kNpt;
-  config.root_levels = random() % 4 == 0 ? 5 : 4;
-  constexpr std::array<Level, 4> kLevels = {Level::k2M, Level::k2M, Level::k4K,
-                                            Level::k1G};
-  config.host_page_level = kLevels[random() % 4];
-  config.vcpus = 1 + static_cast<int>(random() % 4);
-  config.ad_bits = config.format == EntryFormat::kNpt || random() % 3 != 0;
-  constexpr std::array<uint32_t, 6> kRings = {0, 0, 0, 256, 1024, 4096};
-  config.dirty_ring_entries = kRings[random() % kRings.size()];
-  config.nx_huge_pages = random() % 3 == 0;
-  if (random() % 8 == 0) config.mmio_caching = VmConfig::MmioCaching::kNo;
-  if (random() % 2 == 0) config.slot_zap = VmConfig::SlotZap::kSlot;
-  constexpr std::array<MmuMode, 5> kMmus = {MmuMode::kTdp, MmuMode::kShadow,
-                                            MmuMode::kNested, MmuMode::kTdp,
-                                            MmuMode::kTdpShadow};
-  config.mmu = mmu.value_or(kMmus[seed % kMmus.size()]);
-  if (config.mmu != MmuMode::kTdp) ChooseGuestPaging(random, &config);
-  if (config.format == EntryFormat::kNpt) config.ad_bits = true;
-  config.pml = config.mmu != MmuMode::kTdpShadow &&
-               config.format == EntryFormat::kEpt && config.ad_bits &&
-               random() % 2 == 0;
-  // A ring that a CPU's log goes into has room for all of it.
-  if (config.pml && config.dirty_ring_entries == 256) {
-    config.dirty_ring_entries = 1024;
-  }
-  return config;
-}
-
-static std::string DescribeGuest(const RoundConfig& config) {
-  const std::string limit =
-      absl::StrFormat(", limit of %d shadow pages", config.shadow_page_limit);
-  if (config.mmu == MmuMode::kTdpShadow) return limit;
-  constexpr std::array<const char*, 4> kModes = {"32-bit", "PAE", "4 levels",
-                                                 "5 levels"};
-  const GuestPagingConfig& paging = config.guest_paging;
-  return absl::StrFormat(
-      "; the guest's tables: %s%s%s, %d processes%s",
-      kModes[static_cast<int>(paging.mode)],
-      paging.ad_bits == GuestPagingConfig::AdBits::kOn ? "" : " without A/D",
-      paging.large_pages == GuestPagingConfig::LargePages::kYes
-          ? " with large pages"
-          : "",
-      paging.processes, limit);
-}
-
-std::string Describe(const RoundConfig& config) {
-  const int level = static_cast<int>(config.host_page_level);
-  return absl::StrFormat(
-      "seed %d: %s, %s%s%s, %d levels, host pages of %s, %d vCPUs, "
-      "%s%s%s%s%s",
-      config.seed, ToString(config.mmu),
-      config.format == EntryFormat::kEpt ? "EPT" : "NPT",
-      config.ad_bits ? "" : " without A/D bits", config.pml ? " and PML" : "",
-      config.root_levels,
-      level == 1   ? "4K"
-      : level == 2 ? "2M"
-                   : "1G",
-      config.vcpus,
-      config.dirty_ring_entries == 0
-          ? "bitmaps"
-          : absl::StrCat("rings of ", config.dirty_ring_entries),
-      config.mmio_caching == VmConfig::MmioCaching::kYes ? ""
-                                                         : ", no MMIO SPTEs",
-      config.nx_huge_pages ? ", NX huge pages" : "",
-      config.slot_zap == VmConfig::SlotZap::kAll ? "" : ", slots zapped alone",
-      config.mmu == MmuMode::kTdp ? "" : DescribeGuest(config));
-}
-
-void RoundResult::Add(const RoundResult& other) {
-  if (violation.empty()) violation = other.violation;
-  for (int i = 0; i < kOperations; ++i) done[i] += other.done[i];
-  accesses += other.accesses;
-  faults += other.faults;
-  flushes += other.flushes;
-  pages_compared += other.pages_compared;
-  emulated += other.emulated;
-  pre_faults += other.pre_faults;
-  ring_full += other.ring_full;
-  unsyncs += other.unsyncs;
-  pte_writes += other.pte_writes;
-  recycled += other.recycled;
-}
 
 RoundResult RunRound(const RoundConfig& config) { return Round(config).Run(); }
 

@@ -1,0 +1,60 @@
+// The configuration of a round of stress: its VM, its injected faults and its
+// duration.
+
+#ifndef TESTS_STRESS_ROUND_CONFIG_H_
+#define TESTS_STRESS_ROUND_CONFIG_H_
+
+#include <cstdint>
+#include <string>
+#include <string_view>
+
+#include "absl/time/time.h"
+#include "absl/types/optional.h"
+#include "mmu_core/base/level.h"
+#include "mmu_core/stats/labels.h"
+#include "mmu_core/vm/core/vm_config.h"
+
+namespace mmu::stress {
+
+// Pages of slot 0, which is stable and migrated, and of slot 1, which is stable
+// and not migrated. A guest with page tables of its own uses only these slots.
+inline constexpr uint64_t kMigratedPages = 4096;
+inline constexpr uint64_t kOtherPages = 2048;
+
+struct RoundConfig {
+  uint64_t seed = 1;
+  MmuMode mmu = MmuMode::kTdp;
+  GuestPagingConfig guest_paging;
+  uint64_t shadow_page_limit = 0;
+  EntryFormat format = EntryFormat::kEpt;
+  bool ad_bits = true;
+  bool pml = false;
+  int root_levels = 4;
+  Level host_page_level = Level::k2M;
+  int vcpus = 3;
+  uint32_t dirty_ring_entries = 0;  // 0: the logs are bitmaps
+  VmConfig::MmioCaching mmio_caching = VmConfig::MmioCaching::kYes;
+  VmConfig::SlotZap slot_zap = VmConfig::SlotZap::kAll;
+  absl::Duration duration = absl::Seconds(2);
+  bool nx_huge_pages = false;  // switch the mitigation on and off, and recover
+  // 0, or n: in each migration, drop the n-th mark of a page that was dirty and
+  // cleared twice before in that migration (testing/fault_injection.h).
+  uint64_t drop_mark = 0;
+  // Skip the next remote flush for this reason at each start of a migration's
+  // log (kWriteProtect), at each of its clears (kClearDirty), or at each unmap
+  // by the host (kNotifier).
+  absl::optional<FlushReason> skip_flush;
+  // At each start of a migration, let the next table of a guest become writable
+  // without marking its shadow page as unsync.
+  bool skip_unsync = false;
+};
+// A configuration that depends only on the arguments. Without a mode the seed
+// decides.
+RoundConfig RandomRound(uint64_t seed, absl::Duration duration,
+                        absl::optional<MmuMode> mmu);
+std::string_view ToString(MmuMode mode);
+std::string Describe(const RoundConfig& config);
+
+}  // namespace mmu::stress
+
+#endif  // TESTS_STRESS_ROUND_CONFIG_H_

@@ -1,0 +1,56 @@
+// The result of a round of stress: the first violation, and how much was done.
+
+#ifndef TESTS_STRESS_ROUND_RESULT_H_
+#define TESTS_STRESS_ROUND_RESULT_H_
+
+#include <array>
+#include <cstdint>
+#include <string>
+#include <string_view>
+
+namespace mmu::stress {
+
+// The work of the threads beside the vCPUs.
+enum class Operation : uint8_t {
+  kMigrate,     // start a log, copy all, harvest some rounds, compare, stop
+  kHarvest,     // one seal, clear and copy of a migration
+  kSplit,       // a paced split of a random range
+  kRecover,     // recover huge pages
+  kAge,         // test and clear, or test, a random range
+  kZap,         // zap leaves without the guest's knowledge
+  kInvalidate,  // the host takes pages away, and they come back
+  kProtect,     // the host makes pages read-only for a while
+  kResetRings,  // harvest dirty rings, or not, and reset them
+  kChangeNx,    // NX mitigation on or off, or its recovery's pace
+  kLogOther,    // start or stop the log of another slot
+  kClearOther,  // seal and clear that log
+  kSlotCreate,
+  kSlotDelete,
+  kSlotMove,
+  kZapAll,       // zap everything, by the fast path
+  kChangeLimit,  // change the limit of shadow pages
+  kAudit,        // hold the vCPUs and verify every invariant
+};
+inline constexpr int kOperations = 18;
+std::string_view ToString(Operation operation);
+
+struct RoundResult {
+  std::string violation;  // empty if there is none
+  std::array<uint64_t, kOperations> done{};
+  uint64_t accesses = 0;
+  uint64_t faults = 0;
+  uint64_t flushes = 0;
+  uint64_t pages_compared = 0;
+  uint64_t emulated = 0;    // accesses
+  uint64_t pre_faults = 0;  // calls
+  uint64_t ring_full = 0;   // exits
+  uint64_t unsyncs = 0;     // of shadow pages
+  uint64_t pte_writes = 0;  // guests' writes to page tables that were emulated
+  uint64_t recycled = 0;    // shadow pages
+
+  void Add(const RoundResult& other);
+};
+
+}  // namespace mmu::stress
+
+#endif  // TESTS_STRESS_ROUND_RESULT_H_
