@@ -15,20 +15,19 @@
 #include <functional>
 #include <map>
 #include <memory>
-#include <set>
 #include <string>
 #include <vector>
 
 #include "absl/base/thread_annotations.h"
 #include "absl/synchronization/mutex.h"
 #include "client/mmu_client/client.h"
-#include "client/mmu_client/page_bitmap.h"
+#include "client/mmu_client/fake_dirty_log.h"
+#include "client/mmu_client/fake_refusal.h"
 #include "grpcpp/server.h"
 #include "grpcpp/support/status.h"
 #include "mmud/v1/aging_service.grpc.pb.h"
 #include "mmud/v1/dirty_log_service.grpc.pb.h"
 #include "mmud/v1/dirty_log_service.pb.h"
-#include "mmud/v1/error_reasons.pb.h"
 #include "mmud/v1/guest_memory_service.grpc.pb.h"
 #include "mmud/v1/vm_service.grpc.pb.h"
 
@@ -66,10 +65,10 @@ class FakeGuest final : public v1::DirtyLogService::Service,
                         public v1::VmService::Service,
                         public v1::AgingService::Service {
  public:
-  static constexpr char kVm[] = "vms/fake";
+  static constexpr const char* kVm = kFakeVm;
   static constexpr int32_t kSlot = 3;
   static constexpr int32_t kOtherSlot = 5;
-  static constexpr int64_t kGpa = 0x100000000;
+  static constexpr int64_t kGpa = FakeDirtyLog::kGpa;
   // Of the log that there is from the start.
   static constexpr char kOwner[] = "first owner";
   static constexpr char kToken[] = "the first owner's secret";
@@ -177,48 +176,8 @@ class FakeGuest final : public v1::DirtyLogService::Service,
       grpc::ServerWriter<v1::ReadPagesResponse>* writer) override;
 
  private:
-  struct Slot {
-    int32_t id = 0;
-    int64_t first_page = 0;
-    int64_t page_count = 0;
-    int64_t first_epoch = 1;  // older ones cannot be cleared of it
-    int64_t gpa_bytes() const { return kGpa + first_page * kPageBytes; }
-  };
-  struct Page {
-    bool writable = false;
-    bool open = false;
-    bool sealed = false;
-    int64_t in_flight = 0;  // the epoch in which it was cleared; 0: it was not
-  };
-
   void CallHook() ABSL_LOCKS_EXCLUDED(mutex_);
   void WriteLocked(int64_t page) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
-  // Each page is `fresh` then.
-  void StartLocked(const std::string& owner, const std::string& token,
-                   Page fresh) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
-  grpc::Status CheckLocked(const std::string& log_id) const
-      ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
-  grpc::Status AdmitLocked(const std::string& token, const std::string& log_id)
-      ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
-  grpc::Status RefuseLocked(v1::ErrorReason reason) const
-      ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
-  void FillLocked(bool count_open, v1::DirtyLog* log) const
-      ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
-  void SealLocked(v1::SealDirtyLogResponse* response)
-      ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
-  int64_t AcknowledgeLocked(int64_t epoch)
-      ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
-  Slot* FindLocked(int32_t slot) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
-  grpc::Status ClearLocked(int64_t epoch, const v1::SlotPages& pages,
-                           v1::ClearDirtyLogResponse* response)
-      ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
-  // What is sealed, a chunk for each part of a slot that has some.
-  std::deque<v1::DirtyLogChunk> ChunksLocked()
-      ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
-  // The pages that are named, or why they are not well named.
-  grpc::Status PagesLocked(const v1::SlotPages& named,
-                           std::vector<int64_t>* pages)
-      ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   // Makes a call once per request id, with the next fault of its kind.
   template <typename Request, typename Response, typename Work>
   grpc::Status Once(FakeCall call, const Request& request, Response* response,
@@ -229,19 +188,8 @@ class FakeGuest final : public v1::DirtyLogService::Service,
 
   mutable absl::Mutex mutex_;
   std::string memory_ ABSL_GUARDED_BY(mutex_);
-  std::vector<Slot> slots_ ABSL_GUARDED_BY(mutex_);
-  std::vector<Page> pages_ ABSL_GUARDED_BY(mutex_);
-  bool has_vm_ ABSL_GUARDED_BY(mutex_) = true;
+  FakeDirtyLog log_ ABSL_GUARDED_BY(mutex_);
   bool is_paused_ ABSL_GUARDED_BY(mutex_) = false;
-  bool log_is_on_ ABSL_GUARDED_BY(mutex_) = false;
-  // The start that is at work; one without a token is none.
-  v1::StartDirtyLogRequest starting_ ABSL_GUARDED_BY(mutex_);
-  int64_t log_count_ ABSL_GUARDED_BY(mutex_) = 0;  // the log's number
-  std::string owner_ ABSL_GUARDED_BY(mutex_);
-  std::string token_ ABSL_GUARDED_BY(mutex_);
-  std::set<std::string> former_tokens_ ABSL_GUARDED_BY(mutex_);
-  bool lease_lasts_ ABSL_GUARDED_BY(mutex_) = true;
-  int64_t epoch_ ABSL_GUARDED_BY(mutex_) = 0;  // newest sealed
   uint64_t stamp_ ABSL_GUARDED_BY(mutex_) = 0;
   std::map<std::string, std::string> answers_ ABSL_GUARDED_BY(mutex_);
   std::deque<StreamFault> log_faults_ ABSL_GUARDED_BY(mutex_);
