@@ -35,21 +35,21 @@ bool LogOwner::IsFormer(const OwnerKey& key) const {
          former_keys_.end();
 }
 
+std::map<std::string, std::string> LogOwner::Facts(MonotonicTime now) const {
+  return {{"owner", claim_.owner},
+          {"owned_for_seconds", SecondsText(now - since_)},
+          {"lease_remaining_seconds",
+           SecondsText(std::max(lease_end() - now, absl::ZeroDuration()))}};
+}
+
 absl::Status LogOwner::Fenced(MonotonicTime now) const {
-  return MakeError(
-      absl::StatusCode::kFailedPrecondition,
-      {Reason::kLogFenced,
-       "key",
-       0,
-       {{"owner", claim_.owner},
-        {"owned_for_seconds", SecondsText(now - since_)},
-        {"lease_remaining_seconds",
-         SecondsText(std::max(lease_end() - now, absl::ZeroDuration()))}}},
-      Format("the key belongs to a former owner of this dirty "
-             "log; %s acquired the log %ss ago and receives all "
-             "pages that were not acknowledged until then; stop, "
-             "or acquire the log with a new key",
-             claim_.owner, SecondsText(now - since_)));
+  return MakeError(absl::StatusCode::kFailedPrecondition,
+                   {Reason::kLogFenced, "key", 0, Facts(now)},
+                   Format("the key belongs to a former owner of this dirty "
+                          "log; %s acquired the log %ss ago and receives all "
+                          "pages that were not acknowledged until then; stop, "
+                          "or acquire the log with a new key",
+                          claim_.owner, SecondsText(now - since_)));
 }
 
 absl::Status LogOwner::Owned(MonotonicTime now) const {
@@ -61,13 +61,7 @@ absl::Status LogOwner::Owned(MonotonicTime now) const {
                          "force")
           : std::string("its lease has run out: acquire the log");
   return MakeError(absl::StatusCode::kFailedPrecondition,
-                   {Reason::kLogOwned,
-                    "key",
-                    0,
-                    {{"owner", claim_.owner},
-                     {"owned_for_seconds", SecondsText(now - since_)},
-                     {"lease_remaining_seconds",
-                      SecondsText(std::max(left, absl::ZeroDuration()))}}},
+                   {Reason::kLogOwned, "key", 0, Facts(now)},
                    Format("the key is not that of the owner: %s has owned this "
                           "dirty log for %ss, and %s",
                           claim_.owner, SecondsText(now - since_), lease));

@@ -20,6 +20,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <deque>
+#include <map>
 #include <string>
 
 #include "absl/status/status.h"
@@ -90,6 +91,8 @@ class LogOwner {
 
  private:
   bool IsFormer(const OwnerKey& key) const;
+  // The metadata of LOG_FENCED and LOG_OWNED.
+  std::map<std::string, std::string> Facts(MonotonicTime now) const;
   absl::Status Fenced(MonotonicTime now) const;
   absl::Status Owned(MonotonicTime now) const;
 
