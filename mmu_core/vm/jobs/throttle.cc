@@ -18,15 +18,20 @@ absl::Status BadThrottle(const char* field, const std::string& message) {
                    {Reason::kInvalidThrottle, field, 0}, message);
 }
 
+absl::Status CheckRate(const char* field, int64_t per_second) {
+  if (per_second >= 0) return absl::OkStatus();
+  return BadThrottle(
+      field, Format("%s is %d; it must be 0 (no limit) or positive", field,
+                    per_second));
+}
+
 }  // namespace
 
 absl::Status ValidateThrottle(const Throttle& throttle) {
-  if (throttle.max_pages_per_second < 0) {
-    return BadThrottle(
-        "max_pages_per_second",
-        Format("max_pages_per_second is %d; it must be 0 (no limit) or "
-               "positive",
-               throttle.max_pages_per_second));
+  if (absl::Status s =
+          CheckRate("max_pages_per_second", throttle.max_pages_per_second);
+      !s.ok()) {
+    return s;
   }
   const auto two_mib = static_cast<int64_t>(BytesPer(Level::k2M));
   if (throttle.chunk_bytes <= 0 || throttle.chunk_bytes % two_mib != 0) {
@@ -46,12 +51,10 @@ absl::Status ValidateThrottle(const Throttle& throttle) {
                        Format("min_pause is %s; it must not be negative",
                               absl::FormatDuration(throttle.min_pause)));
   }
-  if (throttle.max_flushes_per_second < 0) {
-    return BadThrottle(
-        "max_flushes_per_second",
-        Format("max_flushes_per_second is %d; it must be 0 (no limit) or "
-               "positive",
-               throttle.max_flushes_per_second));
+  if (absl::Status s =
+          CheckRate("max_flushes_per_second", throttle.max_flushes_per_second);
+      !s.ok()) {
+    return s;
   }
   if (!(throttle.max_vcpu_stall_ratio >= 0 &&
         throttle.max_vcpu_stall_ratio <= 1)) {
