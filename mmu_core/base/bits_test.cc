@@ -149,7 +149,7 @@ TEST(RunsOfTest, SettingThemAgainGivesTheBitmap) {
   }
 }
 
-// All of it can be had when compiling.
+// RunsOf, SetBitsOf and CountBits also work in constant expressions.
 constexpr std::array<uint64_t, 2> kWords = {kTop | 1, 1};
 constexpr uint64_t SumOfRuns() {
   uint64_t sum = 0;

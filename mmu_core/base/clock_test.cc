@@ -45,7 +45,7 @@ TEST(MonotonicTimeTest, AndTheWallClockDoNotMix) {
   static_assert(!std::is_invocable_v<std::minus<>, absl::Time, MonotonicTime>);
   static_assert(!std::is_invocable_v<std::less<>, MonotonicTime, absl::Time>);
   static_assert(!std::is_invocable_v<std::less<>, absl::Time, MonotonicTime>);
-  // Of the two, what is one type does mix.
+  // Two values of MonotonicTime do mix: their difference is a duration.
   static_assert(std::is_invocable_r_v<absl::Duration, std::minus<>,
                                       MonotonicTime, MonotonicTime>);
 }

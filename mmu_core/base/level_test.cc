@@ -22,7 +22,7 @@ TEST(LevelTest, EachLevelMaps512TimesTheOneBelow) {
 
 // Covers: TRM-01
 TEST(LevelTest, IndexTakesTheNineBitsOfItsLevel) {
-  // 52 bits of address: every index different.
+  // An address of 52 bits whose index differs at every level.
   const Gfn gfn((uint64_t{1} << 36) | (uint64_t{2} << 27) |
                 (uint64_t{3} << 18) | (uint64_t{4} << 9) | uint64_t{5});
   EXPECT_EQ(IndexOf(gfn, Level::k256T), 1);

@@ -39,7 +39,8 @@ static_assert(TableGeometry<Arm4K>);
 static_assert(TableGeometry<Arm16K>);
 static_assert(TableGeometry<Arm64K>);
 
-// A geometry must be as the concept says.
+// TableGeometry accepts Good and rejects every type below, which breaks one of
+// its rules.
 struct Good : Granule<12> {
   static constexpr Level kMaxLevel{4};
   static constexpr Level kMaxLeafLevel{3};
@@ -66,14 +67,15 @@ static_assert(!TableGeometry<LeafAboveTheRoot>);
 static_assert(!TableGeometry<ThreeRootTables>);
 static_assert(!TableGeometry<TooManyBits>);
 
-// The bits of an input address that are the index at a level of the manual's.
+// The bits of an input address that are the index at level `arm_level` of the
+// Arm ARM.
 struct IndexBits {
   int arm_level;
   int high;
   int low;
 };
 
-// The level here that is the manual's `arm_level`.
+// The Level of this code that is level `arm_level` of the Arm ARM.
 constexpr Level FromArm(int arm_level) {
   return static_cast<Level>(4 - arm_level);
 }
@@ -139,7 +141,7 @@ TEST(TableGeometryTest, AGranuleIsAsManyGfnsAsItHas4KPages) {
 }
 
 TEST(TableGeometryTest, TheGfnsOfOneGranuleShareItsEntry) {
-  // The granule behind the first 512 MiB, the third of its table.
+  // The third granule of the table that maps the second 512 MiB.
   const Gfn first(16u * 8192 + 2 * 16);
   for (uint64_t i = 0; i < 16; ++i) {
     const Gfn gfn = first + i;

@@ -13,7 +13,8 @@ namespace {
 
 TEST(ZeroedMemoryTest, MemoryOfAnySizeIsZeroAndCanBeWritten) {
   for (const size_t bytes : {1, 8, 4095, 4096, 1 << 20}) {
-    // The second time the heap gives what was written to before.
+    // In the second round the heap may return memory that the first round
+    // wrote.
     for (int i = 0; i < 2; ++i) {
       const ZeroedMemory memory = ZeroedMemory::TryAllocate(bytes);
       ASSERT_TRUE(memory);
