@@ -240,7 +240,8 @@ TEST(DirtyBitmapTest, BitmapAgreesWithASetOfPages) {
 struct Stress {
   static constexpr int kMarkers = 3;
   static constexpr int kRounds = 20000;
-  // Few pages, so that threads meet in words and summaries; three groups.
+  // Few pages, so that threads often meet in the same words and summaries. The
+  // pages span three groups.
   static constexpr uint64_t kPages = 64 * 64 * 2 + 100;
 };
 
@@ -268,7 +269,7 @@ TEST(DirtyBitmapStressTest, EveryMarkIsTakenExactlyOnce) {
       if ((value >> bit & 1) != 0) ++taken[i * 64 + bit];
     }
   };
-  // All ways of taking, over changing ranges.
+  // Takes pages in every way, over changing ranges.
   uint64_t round = 0;
   while (running.load() > 0) {
     const uint64_t words = bitmap.word_count();
@@ -299,19 +300,20 @@ TEST(DirtyBitmapStressTest, EveryMarkIsTakenExactlyOnce) {
   }
 }
 
-// Two markers that mark the same pages: when one has returned, the page must
-// be findable, even if it was the other who set the bit and has not gone on.
+// Two threads mark the same page. When one of the two calls has returned, a
+// take must find the page, even if the other thread set the bit and has not yet
+// raised the summaries.
 //
 // Covers: SLOT-52
 TEST(DirtyBitmapStressTest, MarkThatReturnedIsFoundByTheNextTake) {
   DirtyBitmap bitmap(Stress::kPages, InitiallySet::kNo);
-  std::atomic<uint64_t> requested = 0;  // round; its page is a function of it
-  std::atomic<uint64_t> finished = 0;   // the last round that `other` did
+  std::atomic<uint64_t> requested = 0;  // the round; it determines the page
+  std::atomic<uint64_t> finished = 0;   // the last round of `other`
   std::atomic<bool> done = false;
   const auto page_of = [](uint64_t round) {
     return round * 67 % Stress::kPages;
   };
-  // Marks along, as early as it can.
+  // Marks the page of each round as soon as the round begins.
   std::thread other([&] {
     uint64_t seen = 0;
     while (!done.load(std::memory_order_relaxed)) {
@@ -328,7 +330,8 @@ TEST(DirtyBitmapStressTest, MarkThatReturnedIsFoundByTheNextTake) {
     const uint64_t round = static_cast<uint64_t>(rounds.done());
     const uint64_t page = page_of(round);
     requested.store(round, std::memory_order_release);
-    // Come a little later each time, to meet the other in every place.
+    // Each round marks a little later, so that the two calls overlap at every
+    // possible distance.
     for (uint64_t i = 0; i < round % 1000; ++i) {
       std::atomic_signal_fence(std::memory_order_seq_cst);
     }

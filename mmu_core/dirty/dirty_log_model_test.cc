@@ -1,11 +1,12 @@
-// A guest that writes, owners that die at any step and are taken over from, and
-// a destination: at random, with the contents of pages as the judge.
+// Random runs of a migration: a guest that writes, owners of the log that die
+// at any step and are replaced, and a destination. The contents of the pages
+// decide whether a write was lost.
 //
 // The guest writes through a W bit for each page, as with a real MMU: a write
-// to a protected page makes it writable and marks it. After every step each
-// page must be in a set of the log, or be at the destination as the guest has
-// it, or as it was when a copy of it began that was acknowledged since
-// (INV-10). The second of two slots leaves the log and joins it again.
+// to a protected page makes the page writable and marks it dirty. After every
+// step, each page must be in a set of the log or have the guest's contents at
+// the destination (INV-10). The second of two slots leaves the log and joins it
+// again.
 
 #include <array>
 #include <cstdint>
@@ -40,7 +41,7 @@ bool Has(const Mask& mask, uint64_t page) {
   return (mask[page / 64] >> page % 64 & 1) != 0;
 }
 
-// Each is a mistake that the judge must find.
+// The mistakes of a client or an MMU that the model must detect.
 enum class Mistake {
   kNone,
   kCopyBeforeClear,
@@ -61,13 +62,13 @@ class World {
     owner_.key = keys_;
   }
 
-  // What went wrong, or nothing.
+  // Returns a description of the first error, or "" if there is none.
   std::string Run(int steps) {
     for (int step = 0; step < steps; ++step) {
       OneStep();
       if (std::string lost = Lost(); !lost.empty()) return lost;
     }
-    // The last owner finishes; the guest stands still.
+    // The last owner delivers all pages while the guest writes nothing.
     TakeOver();
     guest_stands_ = true;
     for (int round = 0; round < 100 && !log_->CountUndelivered().none();
@@ -102,7 +103,7 @@ class World {
     std::vector<uint64_t> memory = std::vector<uint64_t>(kPages);
     std::vector<bool> writable = std::vector<bool>(kPages);
     std::vector<uint64_t> destination = std::vector<uint64_t>(kPages);
-    std::shared_ptr<DirtyBitmap> open;  // null: it is not in the log
+    std::shared_ptr<DirtyBitmap> open;  // null: the slot is not in the log
   };
   // A copy of a page on its way to the destination.
   struct Sent {
@@ -110,17 +111,17 @@ class World {
     uint64_t page;
     uint64_t contents;
   };
-  // What a client knows. Its death forgets all of it but what is on its way.
   using Masks = std::array<Mask, kSlots>;
   static Masks NoPages() {
     Masks none;
     none.fill(Mask(kWords));
     return none;
   }
+  // A client and its knowledge. Only the copies on their way survive its death.
   struct Owner {
     uint8_t key = 0;
-    uint64_t epoch = 0;         // the last that it sealed
-    Masks cleared = NoPages();  // and not copied yet
+    uint64_t epoch = 0;         // the last epoch that it sealed
+    Masks cleared = NoPages();  // not copied yet
     std::vector<Sent> on_its_way;
   };
 
@@ -185,8 +186,9 @@ class World {
     ++slot.memory[page];
   }
 
-  // The second slot goes, with whatever it had, or comes, with all of it to be
-  // sent. What the owner still has of it is of a slot that is no more.
+  // The second slot leaves the log, or joins it with all pages dirty. A slot
+  // that leaves takes with it the owner's cleared pages and the copies on their
+  // way.
   void JoinOrLeave() {
     const uint32_t id = 1;
     Slot& slot = slots_[id];
@@ -201,7 +203,7 @@ class World {
       return;
     }
     log_->Join(DirtyLog::JoiningSlot(NewLog(id, InitiallySet::kYes)));
-    // Its memory has something else than the destination.
+    // The contents of the new slot differ from those at the destination.
     slot.memory.assign(kPages, 1);
     ++joins_;
   }
@@ -211,7 +213,7 @@ class World {
         NothingToArrive() && Below(2) == 0 ? owner_.epoch : 0;
     const absl::StatusOr<SealOutcome> seal = log_->Seal(Call(), carried);
     ASSERT_TRUE(seal.ok()) << seal.status();
-    // A lost answer: the client seals again later.
+    // One answer in eight is lost; the client seals again later.
     if (Below(8) != 0) owner_.epoch = seal->epoch;
   }
 
@@ -228,7 +230,7 @@ class World {
       while (Below(3) != 0) Write(slot, Below(kPages));
     }
     absl::StatusOr<DirtyLog::Flight> flight;
-    do {  // until an answer comes
+    do {  // until an answer arrives
       flight = log_->TakeIntoFlight(Call(), slot, owner_.epoch, 0, mask);
       if (!flight.ok()) return;  // too many epochs in flight, or moved
       for (const BitmapWord& word : flight->moved) {
@@ -237,7 +239,7 @@ class World {
           slots_[slot].writable[64 * word.index + bit] = false;
         }
       }
-      // Pages that the guest writes before the answer is there, or its repeat.
+      // The guest writes pages before the answer to this call arrives.
       while (Below(3) == 0) Write(slot, Below(kPages));
     } while (Below(4) == 0);
     if (mistake_ == Mistake::kCopyBeforeClear) return;
@@ -280,8 +282,8 @@ class World {
     acknowledged_ += static_cast<int>(result->acknowledged_page_count);
   }
 
-  // Of the pages whose copies have arrived, some; others may be on their way,
-  // or not copied yet.
+  // Acknowledges some of the pages whose copies have arrived. Other pages may
+  // still be on their way, or not be copied yet.
   void AcknowledgePages(uint32_t slot) {
     if (owner_.epoch == 0 || slots_[slot].open == nullptr) return;
     Mask mask(kWords);
@@ -295,7 +297,7 @@ class World {
         mask[sent.page / 64] &= ~(uint64_t{1} << sent.page % 64);
       }
     }
-    // Sometimes only what was cleared before the last seal.
+    // Sometimes acknowledges only pages that were cleared before the last seal.
     const uint64_t epoch = owner_.epoch - (owner_.epoch > 1 ? Below(2) : 0);
     const absl::StatusOr<AcknowledgeResult> result =
         log_->AcknowledgePages(Call(), epoch, slot, 0, mask);
@@ -303,8 +305,8 @@ class World {
     acknowledged_by_name_ += static_cast<int>(result->acknowledged_page_count);
   }
 
-  // The owner dies; some of what it sent arrives, and the destination refuses
-  // the rest once the next one has told it to.
+  // The owner dies. Some of its copies arrive. The destination refuses the rest
+  // once the next owner has told it to.
   void TakeOver() {
     if (Below(2) == 0 && !owner_.on_its_way.empty()) {
       owner_.on_its_way.resize(
@@ -388,7 +390,7 @@ TEST(DirtyLogModelTest, OwnersThatDieAndTakeOverLoseNoWrite) {
 
 class MistakeTest : public ::testing::TestWithParam<Mistake> {};
 
-// The judge is worth something: it finds each of these.
+// The model can find lost writes: it finds those of each mistake.
 TEST_P(MistakeTest, IsFound) {
   for (uint32_t seed = 1; seed <= 50; ++seed) {
     if (!World(seed, GetParam()).Run(1000).empty()) return;

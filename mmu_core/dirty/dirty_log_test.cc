@@ -211,7 +211,7 @@ TEST_F(DirtyLogTest, WhatIsInFlightIsReadByItsEpoch) {
   EXPECT_EQ(word, 42u) << "nothing was written";
 }
 
-// Also of a log that has no slot left to ask about.
+// CheckEpoch also works on a log without slots.
 TEST_F(DirtyLogTest, ALogKnowsItsEpochsWithoutASlot) {
   Seal();
   log_.Leave(0);
@@ -236,8 +236,8 @@ TEST_F(DirtyLogTest, ALogKnowsItsEpochsWithoutASlot) {
   EXPECT_EQ(reason(kId, 6, LogPages::kSealed), Reason::kDirtyLogOff);
 }
 
-// Before the memory is protected, and after nobody marks any more, a page that
-// is written is in no set.
+// The log is off before the memory is protected, and after vCPUs have stopped
+// to mark pages. In both states a page that the guest writes is in no set.
 TEST_F(DirtyLogTest, OnlyALogThatIsOnIsSealedReadClearedAndAcknowledged) {
   Mark(0, {1, 2});
   Seal();
@@ -365,8 +365,8 @@ TEST_F(DirtyLogTest, TheErrorOfAnEndCountsWhatWouldBeLost) {
   EXPECT_THAT(std::string(status.message()), HasSubstr("slot 3"));
 }
 
-// State, and the log of a slot, are there for those who look while a seal of
-// much memory goes on (RACE-7: a peek waits for it).
+// State and Find do not wait for a seal, which may take long with much memory.
+// A peek waits for it (RACE-7).
 TEST_F(DirtyLogTest, LookingWaitsForNoSeal) {
   Mark(0, {1});
   Pages peeked;
@@ -394,8 +394,9 @@ TEST_F(DirtyLogTest, MarksBesideEveryMoveAreNeverLost) {
     vcpus.emplace_back([&, v] {
       for (uint64_t n = v; !stop.load(std::memory_order_relaxed); n += 2) {
         const uint64_t page = n * 37 % kSlotPages;
-        // Writes, then marks: nothing protects pages here, so a copy before the
-        // mark has what the mark is about, or the page stays open.
+        // The vCPU writes first and marks second; no write protection orders
+        // the two here. Either the copy is made after the write and contains
+        // it, or the mark follows the copy and leaves the page open.
         written[page].fetch_add(1);
         open_.at(0)->Mark(page);
       }
@@ -408,7 +409,7 @@ TEST_F(DirtyLogTest, MarksBesideEveryMoveAreNeverLost) {
     ASSERT_TRUE(log_.Read(kId, 0, epoch, 0, absl::MakeSpan(mask)).ok());
     const auto flight = log_.TakeIntoFlight(By(key), 0, epoch, 0, mask);
     ASSERT_TRUE(flight.ok()) << flight.status();
-    if (round % 5 == 4) {  // dies: what it copied is lost
+    if (round % 5 == 4) {  // the owner dies and its copies are lost
       ++key;
       ASSERT_TRUE(Acquire(key, "next", Force::kYes).ok());
       return;

@@ -36,7 +36,7 @@ TEST(DirtyRingTest, SizesThatBreakARuleAreRefusedWithKvmsErrno) {
   EXPECT_EQ(error(4096 + 16, 0), EINVAL) << "no power of two";
   EXPECT_EQ(error(65536 * 16, 0), 0);
   EXPECT_EQ(error(2 * 65536 * 16, 0), E2BIG);
-  // With the 512 entries of a processor's log the room for one exit is 576.
+  // With a processor log of 512 entries, one exit needs room for 576 entries.
   EXPECT_EQ(error(4096, kCpuLog), EINVAL);
   EXPECT_EQ(error(8192, kCpuLog), EINVAL);
   EXPECT_EQ(error(16384, kCpuLog), 0);
@@ -88,7 +88,7 @@ TEST(DirtyRingDeathTest, AFullRingLosesNothingSilently) {
 TEST(DirtyRingTest, TakingStopsAtTheFirstEntryThatIsNotCollected) {
   DirtyRing ring(256, 0);
   for (uint64_t i = 0; i < 4; ++i) ring.Push({0, i});
-  // A user space that skips entry 2.
+  // User space collects the entries 0, 1 and 3 and skips entry 2.
   for (const uint32_t i : {0, 1, 3}) ring.entry(i).flags.fetch_or(2);
   EXPECT_EQ(ring.TakeCollected()->offset, 0u);
   EXPECT_EQ(ring.TakeCollected()->offset, 1u);

@@ -99,7 +99,8 @@ TEST(LogOwnerTest, AFormerOwnerIsFencedForGood) {
     EXPECT_EQ(ReasonOf(status), Reason::kLogFenced);
     EXPECT_EQ(DetailOf(status).metadata.at("owner"), "carol");
     EXPECT_EQ(DetailOf(status).metadata.at("owned_for_seconds"), "8.0");
-    // Its old key would let in what it still has under way.
+    // The calls that the former owner still has under way carry its old key.
+    // Acquiring the log with that key would admit them.
     EXPECT_EQ(
         ReasonOf(owner.Acquire(Claim(former, "again"), Force::kYes, At(500))
                      .status()),

@@ -14,7 +14,7 @@ namespace {
 
 constexpr uint64_t kAll = ~uint64_t{0};
 
-// "REASON parameter", or "" for a range that is one of the slot.
+// Returns "REASON parameter", or "" if the range lies within the slot.
 std::string Why(uint64_t slot_pages, uint64_t first, uint64_t count) {
   const absl::Status status = CheckLogRange(slot_pages, first, count);
   if (status.ok()) return "";

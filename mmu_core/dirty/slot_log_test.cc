@@ -183,12 +183,13 @@ TEST_F(SlotLogTest, TheLastWordHasTheRestOfThePages) {
             (uint64_t{1} << (kPages % 64)) - 1);
 }
 
-// Stops each move where a page has joined its new set and has not left its old
-// one: a process that ends there loses nothing (INV-10).
+// Stops each move of a page between two sets when the page has joined its new
+// set and has not left its old one. A process that ends there loses nothing
+// (INV-10).
 class SlotLogMoveTest : public SlotLogTest {
  protected:
-  // Runs `move` to each of its hooks in turn, and checks at each that `page` is
-  // in two sets.
+  // Runs `move` to its hook, where the page must be in both sets, and then to
+  // its end, where the page must be in one.
   void ExpectInBothSets(const std::function<void()>& move,
                         const std::function<bool()>& in_both) {
     Interleaving threads;
@@ -234,8 +235,7 @@ TEST_F(SlotLogMoveTest, AtATakeoverThePageIsSealedBeforeItIsNoLongerInFlight) {
   EXPECT_TRUE(log_->IsSealed(5));
 }
 
-// A vCPU marks a neighbour of a page that is being sealed, after the seal has
-// read the word.
+// A vCPU marks another page of the same word after the seal has read the word.
 TEST_F(SlotLogMoveTest, APageMarkedBesideOneThatIsSealedStaysOpenAndFindable) {
   open_->Mark(5);
   Interleaving threads;
@@ -249,7 +249,8 @@ TEST_F(SlotLogMoveTest, APageMarkedBesideOneThatIsSealedStaysOpenAndFindable) {
   EXPECT_EQ(log_->Seal(), 1u) << "the summaries lead to it";
 }
 
-// The same page: the vCPU finds it open and adds nothing, and it is sealed.
+// A vCPU marks the page that is being sealed, after the seal has read the word.
+// The page is still open, so the mark adds nothing, and the page is sealed.
 TEST_F(SlotLogMoveTest, APageMarkedWhileItIsSealedIsInThatSeal) {
   open_->Mark(5);
   Interleaving threads;
@@ -262,8 +263,8 @@ TEST_F(SlotLogMoveTest, APageMarkedWhileItIsSealedIsInThatSeal) {
   EXPECT_THAT(Open(), IsEmpty());
 }
 
-// A vCPU that has set its bit and has not raised the summaries when the seal
-// comes by: the seal does not find the page, the next one does.
+// A vCPU has set its bit and has not raised the summaries when a seal runs.
+// That seal does not find the page; the next one does.
 TEST_F(SlotLogMoveTest, APageWhoseSummariesComeLateIsFoundByTheNextSeal) {
   Interleaving threads;
   threads.Add("vcpu", [&] { open_->Mark(5); });
@@ -274,8 +275,8 @@ TEST_F(SlotLogMoveTest, APageWhoseSummariesComeLateIsFoundByTheNextSeal) {
   EXPECT_EQ(log_->Seal(), 1u);
 }
 
-// A page in flight is written: it is open besides, and its acknowledgement
-// takes nothing from that.
+// A vCPU writes a page that is in flight, so the page is open as well. The
+// acknowledgement of the flight leaves it open.
 TEST_F(SlotLogMoveTest, AMarkBesideAnAcknowledgementStays) {
   TakeIntoFlight(0, {5});
   Interleaving threads;
