@@ -126,7 +126,7 @@ TEST(PatternTest, SequentialVcpusCoverDisjointSharesOfEverything) {
   std::set<Gfn> seen;
   uint64_t pages = 0;
   for (uint32_t vcpu = 0; vcpu < 3; ++vcpu) {
-    // Twice around, so that the wrap is seen too.
+    // Each vCPU goes around twice, so that the test covers the wrap.
     const std::map<Gfn, int> hits = HitsByPage(AccessesOf(spec, 700, vcpu, 3));
     pages += hits.size();
     for (const auto& [gfn, count] : hits) seen.insert(gfn);
@@ -164,9 +164,10 @@ TEST(PatternTest, ZipfGivesFewScatteredPagesMostAccesses) {
   std::sort(by_count.rbegin(), by_count.rend());
   int top_tenth = 0;
   for (int i = 0; i < 100; ++i) top_tenth += by_count[i].first;
-  // 100 of 1000 pages at exponent 0.99: 5.28 / 7.73 of the accesses.
+  // The 100 hottest of 1000 pages at exponent 0.99 get 5.28 / 7.73 of the
+  // accesses.
   EXPECT_NEAR(top_tenth / 200'000.0, 0.68, 0.02);
-  // A page at random has its neighbour in the top ten with 1 %.
+  // The page after a random page is in the top ten with a probability of 1 %.
   int neighbours = 0;
   for (int i = 0; i < 10; ++i) {
     for (int j = 0; j < 10; ++j) {

@@ -43,7 +43,7 @@ GuestAccess Write(uint64_t address, uint32_t size) {
   return {address, size, AccessKind::kWrite};
 }
 
-// Ends with an error after the accesses it was given.
+// Ends with an error after the given accesses.
 class BreakingStream final : public TraceStream {
  public:
   explicit BreakingStream(int good) : good_(good) {}
@@ -75,7 +75,8 @@ TEST(TraceReplayTest, PutsProgramPagesIntoTheShareByFirstTouch) {
 }
 
 TEST(TraceReplayTest, AccessAcrossAPageBecomesTwo) {
-  // Page 9 is touched first, so the pages of 0x5ffe are no neighbours.
+  // Page 6 is touched first, so the pages 5 and 6 are not adjacent in the
+  // share.
   TraceReplaySource source(StreamOf({Read(0x6000, 1), Write(0x5ffe, 8)}),
                            Share(8), {});
   EXPECT_EQ(TakeAll(source),

@@ -88,7 +88,7 @@ TEST_P(L1HypervisorTest, MemoryAppearsWhenItIsTouchedAndIsZero) {
   EXPECT_EQ(l1_.stats().exits, 1u) << "nothing was write-protected";
   EXPECT_EQ(l1_.stats().invalidations, 0u)
       << "an entry that appears needs none";
-  // The highest page that L2 has, behind other tables.
+  // The highest page of L2's address space, which needs other tables.
   const Gpa last = GetParam().options.root_level == Level::k256T
                        ? Gpa((uint64_t{1} << 57) - kPageSize)
                        : Gpa((uint64_t{1} << 48) - kPageSize);
@@ -219,7 +219,7 @@ TEST_P(L1HypervisorTest, ErrorsSayWhatIsWrong) {
     status = Write(Page(i), i);
   }
   EXPECT_EQ(status.code(), absl::StatusCode::kResourceExhausted) << status;
-  // What is there works on.
+  // Pages that exist can still be read.
   EXPECT_EQ(Read(Page(1)), 1u);
 }
 
@@ -238,9 +238,10 @@ TEST_P(L1HypervisorTest, AHostThatFailsIsNotTakenForAGuestThatDoes) {
   }
 }
 
-// A random guest under a hypervisor that does only what the architecture asks
-// for, on a TLB that forgets nothing: every read must give what L2 wrote, every
-// write must be in the dirty log, what is forbidden must fail.
+// A random guest. L1 flushes only what the architecture demands, and the TLB
+// keeps each entry until it is flushed. Every read must return what L2 wrote,
+// every written page must be in the dirty log, and forbidden accesses must
+// fail.
 TEST_P(L1HypervisorTest, L2ReadsWhatItWrote) {
   std::mt19937_64 random(1);
   constexpr uint64_t kPages = 24;
@@ -249,7 +250,7 @@ TEST_P(L1HypervisorTest, L2ReadsWhatItWrote) {
   std::set<Gfn> written;
   for (int step = 0; step < 6'000; ++step) {
     const uint64_t page = random() % kPages;
-    // Pages lie in two regions that could be large.
+    // Pages lie in two regions that large pages could map.
     const Gpa nested = page % 2 == 0 ? Page(page) : Page(page + 2048);
     switch (random() % 24) {
       case 0:
@@ -283,7 +284,7 @@ TEST_P(L1HypervisorTest, L2ReadsWhatItWrote) {
           read_only.erase(i);
         }
         const absl::Status status = l1_.Promote(nested);
-        // None is mapped there, or there is no run any more.
+        // No page is mapped there, or no run of free frames is left.
         ASSERT_TRUE(status.ok() ||
                     status.code() == absl::StatusCode::kFailedPrecondition)
             << status;
@@ -313,7 +314,7 @@ TEST_P(L1HypervisorTest, L2ReadsWhatItWrote) {
           ASSERT_EQ(Read(nested), value[page]) << "step " << step;
         }
     }
-    // Contents that are taken away are not dirty any more.
+    // A page that has lost its contents need not be in the dirty log.
     if (value.count(page) == 0) written.erase(ToGfn(nested));
   }
   EXPECT_GT(l1_.stats().merges, 0u);

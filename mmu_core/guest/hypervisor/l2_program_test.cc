@@ -29,7 +29,7 @@ GpaSpace Space(uint64_t bytes = kMemory) {
   return *GpaSpace::Create({GfnRange::Of(Gfn(0), bytes / kPageSize)});
 }
 
-// Much happens in few accesses.
+// Options with which a few accesses cause many changes of L1's tables.
 L2ProgramOptions Busy(const L1HypervisorOptions& hypervisor) {
   return {.hypervisor = hypervisor,
           .check = ReadCheck::kYes,
@@ -78,7 +78,8 @@ TEST_P(L2ProgramTest, EveryReadFindsWhatL2Wrote) {
     const L1HypervisorStats& stats = (*program)->hypervisor().stats();
     EXPECT_GT(stats.invalidations, 100u);
     EXPECT_GT(stats.splits, 0u);
-    // Large pages of all memory leave no 2 MiB to merge small ones into.
+    // If large pages take all memory, no 2 MiB are left into which small pages
+    // could be merged.
     EXPECT_EQ(stats.merges > 0,
               pages != 0 || GetParam().options.max_page == Level::k4K);
   }
@@ -126,7 +127,7 @@ TEST_P(L2ProgramTest, TheSeedDecidesAllThatHappens) {
   EXPECT_FALSE(run(2) == first);
 }
 
-// Gives a wrong word for one of L2's reads.
+// Returns a wrong word for one of L2's reads.
 class WrongCpu : public FakeL1Cpu {
  public:
   using FakeL1Cpu::FakeL1Cpu;
@@ -167,7 +168,7 @@ TEST(L2ProgramsTest, TooLittleMemoryIsRefused) {
       absl::StatusCode::kInvalidArgument);
 }
 
-// Pages of 1 GiB only where all of L2's memory can be in such.
+// L2 gets pages of 1 GiB only if they can hold all of its memory.
 TEST(L2ProgramsTest, L2HasPagesOf1GWhereTheyFit) {
   constexpr uint64_t kGiB = uint64_t{1} << 30;
   FakeL1Cpu cpu(2 * kGiB + 64 * kMiB);

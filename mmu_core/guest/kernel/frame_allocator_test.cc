@@ -43,8 +43,8 @@ TEST(FrameAllocatorTest, AFrameIsFreeWhenItsLastReferenceIsDropped) {
   EXPECT_EQ(frames.frames_in_use(), 0u);
 }
 
-// 8 frames at 112 and 120; what is above 128 is too little for a third run, and
-// a run never goes over the hole between 20 and 100.
+// Runs of 8 frames begin at multiples of 8. The memory above 128 is too small
+// for a run, and no run crosses the hole between 20 and 100.
 TEST(FrameAllocatorTest, RunsAreAlignedAndContiguous) {
   FrameAllocator frames(Space());
   EXPECT_EQ(frames.AllocateRun(8), Gfn(120));
@@ -54,7 +54,7 @@ TEST(FrameAllocatorTest, RunsAreAlignedAndContiguous) {
   EXPECT_EQ(frames.AllocateRun(8), Gfn(0));
   EXPECT_EQ(frames.AllocateRun(8), std::nullopt);
   EXPECT_EQ(frames.frames_in_use(), 40u);
-  // The ten frames that are in no run can be had one by one.
+  // The ten frames outside of all runs can be allocated one by one.
   for (int i = 0; i < 10; ++i) EXPECT_TRUE(frames.Allocate().has_value()) << i;
   EXPECT_FALSE(frames.Allocate().has_value());
 }

@@ -79,7 +79,7 @@ TEST_P(GuestKernelTest, MemoryAppearsWhenItIsTouchedAndIsZero) {
   EXPECT_EQ(Read(Page(3) + 8), 7u);
   EXPECT_EQ(kernel_.stats().demand_faults, 1u);
   EXPECT_EQ(kernel_.stats().large_pages, large() ? 1u : 0u);
-  // The highest page that programs have, behind other tables.
+  // The highest page of a program's address space, which needs other tables.
   const Gva last = GetParam().geometry.user_end - kPageSize;
   EXPECT_TRUE(Write(last, 9).ok());
   EXPECT_EQ(Read(last), 9u);
@@ -105,13 +105,14 @@ TEST_P(GuestKernelTest, AForkSharesUntilSomebodyWrites) {
   ASSERT_TRUE(child.ok());
   EXPECT_EQ(kernel_.stats().copies, 0u);
   EXPECT_LT(kernel_.frames().frames_in_use() - frames, 8u) << "tables only";
-  // The parent writes: through what its TLB knew before it would hit both.
+  // The parent writes. With a stale writable TLB entry it would write to the
+  // child's page as well.
   ASSERT_TRUE(Write(Page(0), 10).ok());
   EXPECT_EQ(kernel_.stats().copies, 1u);
   ASSERT_TRUE(kernel_.SwitchTo(*child, Cr3Load::kKeep).ok());
   EXPECT_EQ(Read(Page(0)), 1u);
   EXPECT_EQ(Read(Page(1)), 2u);
-  // The last one that has the frame writes to it in place.
+  // The child is the only owner of the frame now, so it writes in place.
   ASSERT_TRUE(Write(Page(0), 11).ok());
   EXPECT_EQ(kernel_.stats().copies, 1u);
   ASSERT_TRUE(kernel_.SwitchTo(1, Cr3Load::kKeep).ok());
@@ -136,7 +137,8 @@ TEST_P(GuestKernelTest, ReadOnlyMemoryCannotBeWritten) {
   EXPECT_EQ(Read(Page(0)), 2u);
 }
 
-// Read-only in both after a fork, writable again in one: still shared.
+// After the fork both processes have the page read-only. One makes it writable
+// again while the frame is still shared.
 TEST_P(GuestKernelTest, MakingASharedPageWritableKeepsItApart) {
   ASSERT_TRUE(Write(Page(0), 1).ok());
   ASSERT_TRUE(kernel_.Protect(Page(0), kPageSize, Writable::kNo).ok());
@@ -172,7 +174,7 @@ TEST_P(GuestKernelTest, ErrorsSayWhatIsWrong) {
     status = Write(Page(i), i);
   }
   EXPECT_EQ(status.code(), absl::StatusCode::kResourceExhausted) << status;
-  // What is there works on.
+  // Pages that exist can still be read.
   EXPECT_EQ(Read(Page(1)), 1u);
 }
 
@@ -191,8 +193,9 @@ TEST_P(GuestKernelTest, AHostThatFailsIsNotTakenForAGuestThatDoes) {
   }
 }
 
-// Random programs under a kernel that does only what the architecture asks for,
-// on a TLB that forgets nothing: every read must give what the process wrote.
+// Random programs. The kernel flushes only what the architecture demands, and
+// the TLB keeps each entry until it is flushed. Every read must return what the
+// process wrote.
 TEST_P(GuestKernelTest, EveryProcessReadsWhatItWrote) {
   std::mt19937_64 random(1);
   constexpr uint64_t kPages = 24;
@@ -205,7 +208,7 @@ TEST_P(GuestKernelTest, EveryProcessReadsWhatItWrote) {
   for (int step = 0; step < 8'000; ++step) {
     Model& model = models[kernel_.running()];
     const uint64_t page = random() % kPages;
-    // Pages lie in two regions that could be large.
+    // Pages lie in two regions that large pages could map.
     const Gva gva =
         page % 2 == 0 ? Page(page) : Page(page) + 3 * uint64_t{0x40'0000};
     switch (random() % 32) {

@@ -36,7 +36,7 @@ GpaSpace Space(uint64_t bytes = kMemory) {
   return *GpaSpace::Create({GfnRange::Of(Gfn(0), bytes / kPageSize)});
 }
 
-// Much happens in few accesses.
+// Options with which a few accesses cause many changes of the guest's tables.
 KernelProgramOptions Busy(const GuestKernelOptions& kernel) {
   return {.kernel = kernel,
           .check = ReadCheck::kYes,
@@ -151,7 +151,8 @@ TEST_P(KernelProgramTest, PagesHaveDifferentPlacesInTheUserPart) {
   }
 }
 
-// What programs see depends neither on how the guest pages nor on large pages.
+// Programs read the same words in every paging mode, with and without large
+// pages.
 TEST(KernelProgramsTest, ReadTheSameUnderAnyPaging) {
   std::vector<uint64_t> first;
   for (const PagingGeometry& geometry :
@@ -194,7 +195,7 @@ TEST(KernelProgramsTest, TracesRunInThem) {
   EXPECT_TRUE((*program)->Verify().ok());
 }
 
-// Gives a wrong word for the `count`th user read.
+// Returns a wrong word for the `count`th user read.
 class WrongCpu : public FakeGuestCpu {
  public:
   using FakeGuestCpu::FakeGuestCpu;
