@@ -1,7 +1,7 @@
-// Every combination of what two levels of entries say, who accesses how, and
-// what the control registers switch on, against a second opinion: rules written
-// down here as the manuals state them, access by access, with nothing shared
-// with the code under test.
+// Checks walks with every combination of the bits in two levels of entries, the
+// access and the control registers. The expected results come from a second
+// implementation of the rules: it is written here from the manuals and shares
+// nothing with the code under test.
 
 #include <cstdint>
 #include <string>
@@ -23,7 +23,7 @@
 namespace mmu::testing {
 namespace {
 
-// What a walk comes to: enough to compare by.
+// The result of a walk, as far as the tests compare it.
 struct Outcome {
   bool allowed = false;
   uint64_t code = 0;       // if not allowed; ~0 for an EPT misconfiguration
@@ -60,7 +60,7 @@ struct Machine {
 
 bool Bit(uint64_t entry, int bit) { return (entry >> bit & 1) != 0; }
 
-// SDM vol. 3, 4.6.1 and 4.6.2, for an address that is translated.
+// SDM vol. 3, 4.6.1 and 4.6.2: the rights to an address that is translated.
 bool MayAccess(const Machine& m, const GuestPageAccess& a, bool user_address,
                bool writable, bool executable) {
   const bool supervisor = a.privilege != Privilege::kUser;
@@ -80,7 +80,7 @@ bool MayAccess(const Machine& m, const GuestPageAccess& a, bool user_address,
   return !(supervisor && user_address && m.smap && !explicit_with_ac);
 }
 
-// SDM vol. 3, 4.6.2: data accesses to user addresses only.
+// SDM vol. 3, 4.6.2: keys restrict only data accesses to user addresses.
 bool KeyForbids(const Machine& m, const GuestPageAccess& a, bool user_address,
                 uint64_t leaf) {
   if (!m.pke || !user_address || a.kind == AccessKind::kExec) return false;
@@ -90,8 +90,8 @@ bool KeyForbids(const Machine& m, const GuestPageAccess& a, bool user_address,
   return a.privilege == Privilege::kUser || m.wp;
 }
 
-// SDM vol. 3, 4.7 for the error code, 4.8 for Accessed and Dirty. Bits 21, 51
-// and 63 of an entry are those that may be reserved here.
+// SDM vol. 3, 4.7 defines the error code, 4.8 the Accessed and Dirty bits. Only
+// the bits 21, 51 and 63 of an entry can be reserved here.
 Outcome Legacy(const Machine& m, const GuestPageAccess& a, uint64_t upper,
                uint64_t lower) {
   const bool write = a.kind == AccessKind::kWrite;
@@ -140,7 +140,8 @@ Outcome Legacy(const Machine& m, const GuestPageAccess& a, uint64_t upper,
 
 class AccessMatrixTest : public ::testing::Test {
  protected:
-  // Tables: 0x1000 and 0x2000 above, 0x3000 the directory, 0x5000 the table.
+  // The directory is at 0x3000, the page table at 0x5000. The tables above them
+  // are at 0x1000 and 0x2000.
   void UseTables(WordSize size) {
     size_ = size;
     const uint64_t bytes = static_cast<uint64_t>(size);
@@ -257,7 +258,8 @@ class LegacyMatrixTest : public AccessMatrixTest,
 TEST_P(LegacyMatrixTest, EveryAccessDoesWhatTheManualSays) {
   const std::vector<int> nx =
       four_byte() ? std::vector<int>{} : std::vector<int>{63};
-  // Bit 51 is beyond the guest's physical addresses, bit 21 inside 4 MiB.
+  // Bit 51 is beyond the guest's physical addresses. Bit 21 is an address bit
+  // inside of 4 MiB.
   const int reserved = four_byte() ? 21 : 51;
   std::vector<int> upper_bits = {0, 1, 2, 5, 6, 7, reserved};
   std::vector<int> lower_bits = {0, 1, 2, 5, 6};
@@ -280,9 +282,10 @@ TEST_P(LegacyMatrixTest, EveryAccessDoesWhatTheManualSays) {
   }
   for (const uint64_t upper_value : uppers) {
     const uint64_t upper = Upper(upper_value);
-    // Where it is not reserved, bit 21 is a part of the table's address.
+    // In an entry that leads to a table, bit 21 is a part of the table's
+    // address.
     if (four_byte() && Bit(upper, 21) && !Bit(upper, 7)) continue;
-    // Dirty means nothing in an entry that leads to a table.
+    // The Dirty bit has no meaning in an entry that leads to a table.
     if (Bit(upper, 6) && !Bit(upper, 7)) continue;
     // A large page needs no table.
     const size_t count = Bit(upper, 7) ? 1 : lowers.size();

@@ -69,7 +69,7 @@ TEST(CpuRoleTest, TheGuestsLevelsFollowFromItsPagingMode) {
     int level;
     bool has_4_byte_gpte;
   };
-  // LA57 and EFER.LMA are looked at only where they have a meaning.
+  // LA57 and EFER.LMA are ignored in modes in which they have no meaning.
   const GuestPagingState pae_la57 = With(kPae, 0, kCr4La57);
   for (const Row& row : {Row{kUnpaged, 0, false}, Row{kTwoLevel, 2, true},
                          Row{kPae, 3, false}, Row{kLong, 4, false},

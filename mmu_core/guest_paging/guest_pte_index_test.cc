@@ -25,7 +25,7 @@ constexpr PageRole kEightByte =
 
 // Covers: ROLE-14
 TEST(GuestPteIndexTest, ADirectoryEntryIsTwoSptesInOneQuadrant) {
-  // Entry 700 maps 4 MiB from 2800 MiB on: the third gigabyte.
+  // Entry 700 maps 4 MiB at 2800 MiB, in the third GiB.
   for (int quadrant = 0; quadrant < 4; ++quadrant) {
     const std::optional<SpteIndices> sptes =
         SptesOfGuestPte(FourByte(2, quadrant), 700 * 4);

@@ -1,5 +1,5 @@
-// Walks of a guest's own tables. Every combination of rights and accesses is in
-// access_matrix_test.cc, L1's tables are in nested_walk_test.cc.
+// Walks of a guest's own tables. access_matrix_test.cc tests every combination
+// of rights and accesses, nested_walk_test.cc tests L1's tables.
 
 #include "mmu_core/guest_paging/guest_walker.h"
 
@@ -74,8 +74,9 @@ class GuestWalkerTest : public ::testing::Test {
           return slot;
         }()}) {}
 
-  // Tables at 0x1000, 0x2000 ... for `address`, top first, with everything
-  // allowed; the last entry is `leaf`. Returns where that one is.
+  // Makes tables for `address` at 0x1000, 0x2000 and so on, the top table
+  // first. The last entry is `leaf`; the others grant all rights. Returns the
+  // address of the last entry.
   uint64_t Map(const GuestPagingState& state, uint64_t address, int leaf_level,
                uint64_t leaf) {
     const CpuRole role = LegacyCpuRole(state);
@@ -235,7 +236,8 @@ TEST_F(GuestWalkerTest, ReservedBitsOfEachLevelAreAFault) {
   for (const Row& row :
        {Row{kTwoLevel, 1, 0, 0, bits(3, 11)},
         Row{kTwoLevel, 2, 0, 0, bits(3, 11)},
-        // 46 physical bits: all of 39:32 are there.
+        // With 46 physical bits the guest can use all of the address bits
+        // 39:32.
         Row{kPse, 2, kPs, bits(21, 21), bits(8, 20)},
         Row{kPae, 1, 0, bits(46, 62), bits(3, 11)},
         Row{kPae, 2, 0, bits(46, 62), bits(3, 6) | bits(8, 11)},
@@ -301,7 +303,7 @@ TEST_F(GuestWalkerTest, TheErrorCodeSaysWhatWasTried) {
   EXPECT_EQ(CodeOf(Walk(kFourLevel, 0x1000, kFetchAccess)), kPferrFetch);
   EXPECT_EQ(CodeOf(Walk(kFourLevel, 0, kWriteAccess)),
             kPferrPresent | kPferrWrite);
-  // Fetches are told apart only where they can be forbidden.
+  // The error code marks a fetch only if fetches can be forbidden.
   EXPECT_EQ(CodeOf(Walk(kTwoLevel, 0x80000000, kFetchAccess)), 0u);
   GuestPagingState smep = kTwoLevel;
   smep.cr4 |= kCr4Smep;
@@ -376,7 +378,7 @@ TEST_F(ReadOnlyGuestWalkerTest, TablesInAReadOnlySlotAreUsedAsTheyAre) {
   EXPECT_EQ(memory_.Get(leaf), 0x345000 | kPwu);
 }
 
-// Words that change just before they would be exchanged.
+// Guest memory whose words change just before each CompareExchange.
 class ChangingWords final : public GuestWords {
  public:
   ChangingWords(GuestWords& words, std::function<void(Gpa)> before_exchange)
@@ -416,7 +418,8 @@ TEST_F(GuestWalkerTest, AnEntryThatTheGuestChangesMeanwhileIsWalkedAgain) {
   EXPECT_EQ(memory_.Get(leaf), 0x346000 | kP | kA);
   EXPECT_EQ(words.reads, 8);
 
-  // Unmapped meanwhile: a fault, and the entry stays as the guest wrote it.
+  // The guest unmaps the page during the walk. The walk faults, and the entry
+  // stays as the guest wrote it.
   memory_.Put(leaf, 0x345000 | kPwu);
   ChangingWords unmapping(memory_.words(), [&](Gpa) { memory_.Put(leaf, 0); });
   EXPECT_EQ(CodeOf(Walker(kFourLevel).Walk(unmapping, root_, 0, kWriteAccess)),
@@ -436,7 +439,8 @@ TEST_F(GuestWalkerTest, AWalkEndsWhereItsNoteHasNoRoomInTheDirtyRing) {
   EXPECT_EQ(full.kind, GuestWalkResult::Kind::kRingFull);
   EXPECT_FALSE(full.translated());
   EXPECT_EQ(ring.used(), ring.soft_limit());
-  // Two tables were written and noted, and need not be again.
+  // The first walk has set the Accessed bits in two tables and noted them, so
+  // the second walk notes only the other two.
   ring.Collect([](DirtyGfn) {});
   while (ring.TakeCollected().has_value()) {
   }

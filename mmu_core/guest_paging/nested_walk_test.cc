@@ -42,8 +42,9 @@ constexpr GuestPageAccess kUserFetch = {.kind = AccessKind::kExec,
 
 class NestedWalkTest : public ::testing::Test {
  protected:
-  // Tables from 0x1000 on, top first, whose entries have `upper`; the entry of
-  // `leaf_level` is `leaf`. Returns where it is.
+  // Makes tables from 0x1000 on, the top table first. The entry of `leaf_level`
+  // is `leaf`, those above have the bits `upper`. Returns the address of the
+  // leaf entry.
   uint64_t Map(int top, int leaf_level, uint64_t upper, uint64_t leaf) {
     memory_.Clear();
     root_.table = Gfn(1);
@@ -158,7 +159,7 @@ TEST_F(NestedWalkTest, ModeBasedExecuteTellsUsersFromSupervisors) {
   EXPECT_FALSE(WalkEpt(options, kUserFetch).translated());
   EXPECT_TRUE(WalkEpt(options, kFetch).translated());
   EXPECT_TRUE(WalkEpt({}, kUserFetch).translated());
-  // Present by that bit alone, and then without the right to read.
+  // Only XU makes this entry present, and the entry does not allow reads.
   Map(4, 1, kRwx | kXu, kXu | kWriteBack | 0x345000);
   EXPECT_EQ(WalkEpt(options, kUserFetch).fault, kMisconfiguration);
   EXPECT_EQ(WalkEpt({}, kUserFetch).fault, Violation(kEptViolationFetch));
@@ -266,7 +267,7 @@ TEST_F(NestedWalkTest, L1sNptMayHaveTheFormatOf32BitPaging) {
   memory_.PutEntry(0x3000, kNgpa >> 12 & 511, 0x346000 | kAll);
   root_.pdptes[0] = 0x2000 | kNptP;
   EXPECT_EQ(WalkNpt(pae).gfn, Gfn(0x346));
-  // Nobody checked the entry when nCR3 was loaded.
+  // Loading nCR3 does not check the PDPTEs, so the walk finds the reserved bit.
   root_.pdptes[0] = 0x2000 | kNptP | kNptW;
   EXPECT_EQ(WalkNpt(pae).fault, Npf(kPferrPresent | kPferrReserved |
                                     kPferrUser | kPferrGuestFinal));
