@@ -86,7 +86,7 @@ TEST(FrameMapTest, ReadersFindOldRangesWhileNewOnesArePublished) {
   std::thread reader([&] {
     while (!done.load()) {
       ASSERT_EQ(map.PointerTo(first), Fake(4096));
-      // Either not there yet or complete.
+      // A new range is either absent or complete.
       for (uint64_t gib = 2; gib < 2000; gib += 100) {
         std::byte* p = map.PointerTo(Pfn(gib * kGib));
         ASSERT_TRUE(p == nullptr || p == Fake(gib << 12));

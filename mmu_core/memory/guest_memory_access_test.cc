@@ -147,8 +147,8 @@ TEST_F(GuestMemoryAccessTest, WithRingsTheMarkGoesToTheVcpusRing) {
   EXPECT_THAT(pages, ElementsAre(DirtyGfn{.slot = 3, .offset = 7}));
 }
 
-// The page was copied and its epoch cleared while the word was written but not
-// yet marked: the mark falls into the next epoch.
+// The page is cleared and copied after the word was written and before it is
+// marked. The mark belongs to the next epoch.
 TEST_F(GuestMemoryAccessTest, Race26AClearBetweenWriteAndMarkLosesNothing) {
   ASSERT_TRUE(StartLog(*vm_, {.slots = {0}}, nullptr).ok());
   Write(*vm_, 0x5000, 1);

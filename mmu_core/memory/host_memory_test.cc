@@ -146,7 +146,7 @@ TEST_P(ContentsTest, ExhaustedAddressSpaceIsAnErrorAndLeavesNothing) {
   HostMemory host;
   std::vector<std::shared_ptr<Backing>> backings;
   absl::Status status;
-  // 47 bits of addresses have room for at most two of these.
+  // 47 bits of address space have room for at most two of these backings.
   for (int i = 0; i < 3 && status.ok(); ++i) {
     absl::StatusOr<std::shared_ptr<Backing>> backing =
         host.Allocate({GetParam(), kMaxBackingBytes, Level::k4K});

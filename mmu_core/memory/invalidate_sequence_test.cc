@@ -63,7 +63,7 @@ TEST(InvalidationGateTest, GapBetweenConcurrentInvalidationsRetriesToo) {
   EXPECT_TRUE(gate.RetryNeeded(gate.snapshot(), Gfn(30)));
   EXPECT_FALSE(gate.RetryNeeded(gate.snapshot(), Gfn(60)));
   gate.End();
-  // The shared range stays until the last one ends.
+  // The two invalidations share one range, which stays until both have ended.
   EXPECT_TRUE(gate.RetryNeeded(gate.snapshot(), Gfn(15)));
   EXPECT_TRUE(gate.RetryNeeded(gate.snapshot(), Gfn(55)));
   gate.End();
@@ -123,7 +123,7 @@ TEST(InvalidationGateTest, ARangeIsInvalidatedIfAnyPageOfItIs) {
   EXPECT_FALSE(gate.IsInvalidating(Range(0, 512)));
 }
 
-// The timeout is so long that a missed notification would time out the test.
+// The timeout is so long that a missed wake-up would time out the test.
 TEST(InvalidationGateTest, WhoWaitsIsWokenByTheEndAndByAPublishedSet) {
   InvalidationGate gate;
   gate.WaitWhile([] { return false; }, absl::InfiniteDuration());

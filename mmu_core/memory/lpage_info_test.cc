@@ -15,12 +15,13 @@ constexpr uint64_t kHostBase = uint64_t{1} << 45;
 constexpr uint64_t k2MPages = PagesPer(Level::k2M);
 constexpr uint64_t k1GPages = PagesPer(Level::k1G);
 
-// Memory congruent to gfn at every level, except for `offset` bytes.
+// Host memory that is congruent to the gfn at every level, except for `offset`
+// bytes.
 Hva HvaFor(uint64_t gfn, uint64_t offset = 0) {
   return Hva(kHostBase + (gfn << kPageShift) + offset);
 }
 
-// The counters of `level` from the block of `base` on.
+// The counters of `level`, beginning with the block of `base`.
 std::vector<uint32_t> Counts(const LpageInfo& info, uint64_t base,
                              Level level) {
   std::vector<uint32_t> counts;

@@ -104,7 +104,7 @@ TEST(MemslotSetTest, HvaRangeCoversEveryPageItTouches) {
 }
 
 TEST(MemslotSetTest, LongSlotIsFoundBehindShortOnes) {
-  // A slot with low hva but far end, then many short ones within it.
+  // One slot with a low hva and a high end, and many short slots within it.
   std::vector<MemslotSet::SlotPtr> slots = {Slot(0, 0, 1000, 0)};
   for (uint32_t i = 1; i < 10; ++i) {
     slots.push_back(Slot(i, 1000 + i * 10, 10, i * 10));
@@ -133,7 +133,8 @@ std::vector<uint32_t> IdsOf(const MemslotSet& set) {
   return ids;
 }
 
-// Compares each successor of a set with a set that is built from nothing.
+// Each set that is derived from its predecessor equals a set that is built from
+// scratch.
 TEST(MemslotSetTest, ASetThatFollowsIsTheSameAsOneBuiltAnew) {
   auto set =
       std::make_unique<MemslotSet>(0, std::vector<MemslotSet::SlotPtr>());
@@ -172,8 +173,8 @@ TEST(MemslotSetTest, ASetThatFollowsIsTheSameAsOneBuiltAnew) {
   }
 }
 
-// As above, with more slots than a chunk of an index holds, and with older sets
-// that live on beside their successors.
+// Like the test above, with more slots than one chunk of an index holds, and
+// with an older set that lives on beside its successors.
 TEST(MemslotSetTest, ManySlotsAreFoundInTheSetsThatHaveThem) {
   constexpr uint32_t kIds = 700;
   auto set =
@@ -207,7 +208,7 @@ TEST(MemslotSetTest, ManySlotsAreFoundInTheSetsThatHaveThem) {
   std::unique_ptr<MemslotSet> kept;
   std::map<uint32_t, MemslotSet::SlotPtr> kept_model;
   for (uint64_t step = 1; step <= 6000; ++step) {
-    // Grows, shrinks to a few, grows again.
+    // The set grows, shrinks to a few slots and grows again.
     const uint32_t id = random() % kIds;
     const bool grow = step < 2000 || step > 4000;
     MemslotSet::SlotPtr slot;
@@ -229,7 +230,7 @@ TEST(MemslotSetTest, ManySlotsAreFoundInTheSetsThatHaveThem) {
   check(*kept, kept_model);
 }
 
-// The cost of one more change in a set of many slots.
+// The allocations of one change in a set of many slots.
 testing::AllocationCount CostOfOne(uint32_t slots) {
   std::vector<MemslotSet::SlotPtr> all;
   for (uint32_t id = 0; id < slots; ++id) {
@@ -248,13 +249,12 @@ TEST(MemslotSetTest, OneChangeOfManySlotsCopiesAFewOfThem) {
   const testing::AllocationCount of_1000 = CostOfOne(1000);
   const testing::AllocationCount of_32000 = CostOfOne(32000);
   EXPECT_LE(of_32000.calls, 2 * of_1000.calls);
-  // Three indexes: a chunk or two of each, and the list of the other chunks.
-  // All slots together would be 1 MiB.
+  // A change copies a chunk or two of each of the three indexes, and the list
+  // of the other chunks. A copy of all slots would take 1 MiB.
   EXPECT_LT(of_1000.bytes, 32u << 10);
   EXPECT_LT(of_32000.bytes, 128u << 10);
 }
 
-// Replaces all slots in one successor.
 TEST(MemslotSetTest, AllSlotsCanBeReplacedAtOnce) {
   constexpr uint32_t kSlots = 1000;
   std::vector<MemslotSet::SlotPtr> old_slots;
@@ -267,7 +267,8 @@ TEST(MemslotSetTest, AllSlotsCanBeReplacedAtOnce) {
   const testing::AllocationCount count = testing::AllocationsOfThread();
   const MemslotSet after(before, 2,
                          absl::Span<const MemslotSet::SlotPtr>(new_slots));
-  // Each slot is in three indexes; a chunk is not copied again for each slot.
+  // Each slot is in three indexes. A chunk is copied once, not once for each of
+  // its slots.
   EXPECT_LT(testing::AllocationsOfThread().bytes - count.bytes,
             kSlots * 3 * 2 * sizeof(MemslotSet::SlotPtr));
   for (uint32_t id = 0; id < kSlots; ++id) {

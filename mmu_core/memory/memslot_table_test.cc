@@ -130,7 +130,7 @@ struct CountingHooks : MemslotTableHooks {
   int calls = 0;
 };
 
-// A table with rmaps from the start and two slots, one of which logs.
+// A table with rmaps from the start and two slots, the second of which logs.
 struct FailingTable {
   FailingTable() {
     EXPECT_TRUE(Set(Region(0, 0, 600)).ok());
@@ -222,7 +222,7 @@ TEST(MemslotTableTest, TheLogsOfManySlotsAreSwitchedInOneSwap) {
             .ok());
   }
   EXPECT_EQ(t.generation(), before + 2);
-  // Slot 3 logs already.
+  // Slot 3 gets no event, because it logs already.
   EXPECT_EQ(t.hooks.events, (Events{"flags 400 400", "flags 0 0"}));
   EXPECT_EQ(t.table.logging_slots(), 3);
   EXPECT_EQ(t.Find(0)->dirty_bitmap, mine);
@@ -355,7 +355,7 @@ TEST(MemslotTableTest, UpdatesOfSeveralThreadsAreSerialised) {
     });
   }
   for (std::thread& thread : threads) thread.join();
-  // Three swaps each time.
+  // Each iteration swaps the set three times.
   EXPECT_EQ(t.generation(), uint64_t{4 * 50 * 3 * 2});
   EXPECT_EQ(t.table.total_pages(), uint64_t{0});
   EXPECT_TRUE(t.table.Active(0).slots().empty());
@@ -371,11 +371,12 @@ TEST(MemslotTableTest, FlagsKeepLpageInfoAndMoveMakesItAnew) {
   EXPECT_EQ(t.Find(0)->lpage_info, first);
   EXPECT_EQ(t.Find(0)->lpage_info->Count(Gfn(3), Level::k2M), uint32_t{1});
 
-  // Moved by 2 MiB: 2 MiB pages still fit, and the tracker is gone.
+  // After a move by 2 MiB, pages of 2 MiB still fit. The moved slot has
+  // forgotten the page that was disallowed.
   ASSERT_TRUE(t.Set(MovedTo(Region(0, 0, 1024, kLog), 512)).ok());
   EXPECT_NE(t.Find(512)->lpage_info, first);
   EXPECT_EQ(t.Find(515)->lpage_info->Count(Gfn(515), Level::k2M), uint32_t{0});
-  // Moved by another page: they do not fit.
+  // After a move by one more page, they do not fit.
   ASSERT_TRUE(t.Set(MovedTo(Region(0, 0, 1024, kLog), 513)).ok());
   EXPECT_TRUE(t.Find(1024)->lpage_info->Disallowed(Gfn(1024), Level::k2M));
 }

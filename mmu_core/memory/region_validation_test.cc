@@ -191,7 +191,7 @@ TEST_F(RegionValidationTest, HvaSizeAndReadonlyOfALiveSlotAreFixed) {
   // A move cannot be used to change the flag.
   EXPECT_EQ(Set(WithFlags(MovedTo(region, 64), kMemslotReadonly)),
             "MEMSLOT_IMMUTABLE flags EINVAL");
-  EXPECT_EQ(t_.generation(), uint64_t{2});  // of the creation
+  EXPECT_EQ(t_.generation(), uint64_t{2});  // that of the creation
 }
 
 // Covers: SLOT-12
