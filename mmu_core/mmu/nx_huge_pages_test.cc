@@ -57,7 +57,7 @@ TEST_F(NxHugePagesTest, AnyPageCanLeaveTheList) {
   EXPECT_EQ(list_.count(), 0u);
 }
 
-// A shadow page that two executed entries lead to.
+// Two executed entries lead to one shadow page.
 TEST_F(NxHugePagesTest, APageThatIsLinkedAgainIsListedOnce) {
   RcuReadGuard rcu;
   list_.Track(*pages_[0]);
@@ -69,8 +69,9 @@ TEST_F(NxHugePagesTest, APageThatIsLinkedAgainIsListedOnce) {
   EXPECT_EQ(list_.TakeOldest(), nullptr);
 }
 
-// 1. A fault links a marked page. 2. A zap unlinks it: Forget. 3. The fault
-// lists it: nobody would ever take it off again.
+// 1. A fault links a page that is to be listed. 2. A zap unlinks it: Forget. 3.
+// The fault lists it: Track must refuse, because no later Forget would remove
+// the page.
 TEST_F(NxHugePagesTest, APageThatWasUnlinkedBeforeItIsListedStaysOff) {
   RcuReadGuard rcu;
   list_.Forget(*pages_[0]);

@@ -32,7 +32,8 @@ using ::testing::IsEmpty;
 
 constexpr uint64_t k1GPages = PagesPer(Level::k1G);
 
-// In place of a witness: somebody always waits, and each yield is noted.
+// Stands in for a lock witness: it can be contended all the time, and it
+// records each yield.
 class FakeLock {
  public:
   FakeLock(RemoteTlb& tlb, std::vector<std::string>& trace)
@@ -72,7 +73,7 @@ class SlotRmapCursorTest : public ::testing::Test {
     used_.push_back(&head);
   }
 
-  // What a walk meets, as "level:gfn".
+  // The rmap heads with entries that a walk finds, each as "level:gfn".
   std::vector<std::string> Walk(GfnRange range, Level first, Level last) {
     std::vector<std::string> met;
     for (SlotRmapCursor c(*rmaps_, range, first, last); c.Valid(); c.Next()) {
@@ -147,7 +148,7 @@ TEST_F(SlotRmapCursorTest, AWalkOverNothingStopsNowAndThen) {
     EXPECT_TRUE(c.head().empty());
     ++stops;
   }
-  // As many as there are rmaps would be no walk, none at all no pause.
+  // The walk skips most empty rmaps, but stops often enough that it can yield.
   EXPECT_GE(stops, slot_.pages() / (SlotRmapCursor::kEmptyRun + 1) - 1);
   EXPECT_LE(stops, slot_.pages() / SlotRmapCursor::kEmptyRun);
 }
@@ -209,7 +210,8 @@ TEST_F(SlotRmapCursorTest, AWalkThatMayNotYieldKeepsTheLock) {
   lock.Relock();
 }
 
-// Who gets the lock in between adds and removes; the walk goes on behind.
+// Another thread takes the lock during a yield, and adds and removes SPTEs. The
+// walk goes on behind the gfn at which it yielded.
 TEST_F(SlotRmapCursorTest, AWalkGoesOnBehindWhatChangedWhileItYielded) {
   Map(0x2000, Level::k4K);
   Map(0x2002, Level::k4K);
@@ -220,7 +222,7 @@ TEST_F(SlotRmapCursorTest, AWalkGoesOnBehindWhatChangedWhileItYielded) {
     MmuWriteLocked lock(mmu_lock_, LockOp::kZap);
     c.head().Remove(lock, sptes_[0], counters_);
   }
-  Map(0x1f00, Level::k4K);  // too late
+  Map(0x1f00, Level::k4K);  // the walk has passed it
   Map(0x2001, Level::k4K);
   std::vector<std::string> met;
   for (c.Next(); c.Valid(); c.Next()) {

@@ -31,8 +31,8 @@ namespace {
 using ::mmu::testing::Contender;
 using ::testing::ElementsAre;
 
-// In place of a witness: says what it is told to say, and writes down in which
-// order it was let go of.
+// Stands in for a lock witness: the test sets whether it is contended, and it
+// records the order of its yields, unlocks and relocks.
 class FakeLock {
  public:
   explicit FakeLock(RemoteTlb& tlb) : tlb_(tlb) {}
@@ -40,7 +40,7 @@ class FakeLock {
   bool NeedYield() const { return contended; }
   void CountWork(int64_t entries) { work_ += entries; }
   int64_t work() const { return work_; }
-  // As if each hold had begun just now.
+  // The time of a hold that has just begun.
   int64_t held_since() const { return std::numeric_limits<int64_t>::max() / 2; }
   void Yield() {
     work_ = 0;
@@ -143,7 +143,7 @@ TEST_F(YieldPointTest, WithoutContentionALongHoldEndsAllTheSame) {
     holds.push_back(steps);
     steps = 0;
   }
-  // The way down from the root is a part of each.
+  // Each hold includes the way down from the root.
   EXPECT_THAT(holds, ElementsAre(100, 100, 100, 100));
 }
 
@@ -207,7 +207,7 @@ TEST_F(YieldPointTest, TheFlushOfAYieldIsInsideTheRcuSectionItEnds) {
   }
   EXPECT_FALSE(done.load()) << "it did not wait for the vCPU";
 
-  // A grace period that begins now cannot end before the flush has: the tables
+  // A grace period that begins now cannot end before the flush. So the tables
   // that a vCPU may still use are not freed.
   std::atomic<bool> grace_period_over{false};
   std::thread freer([&] {
@@ -242,7 +242,7 @@ TEST_F(YieldPointTest, AfterAYieldNothingIsOwedAndTheEntryIsMetAgain) {
     }
     if (c.level() != Level::k4K) continue;
     worked_on.push_back(c.gfn().value());
-    // Only the first owes a flush; later yields find nothing pending.
+    // Only the first entry needs a flush; later yields find none pending.
     if (c.gfn() == Gfn(0)) batch.Add(c.entry_range());
   }
   EXPECT_THAT(worked_on, ElementsAre(0, 1, 2, 3));
@@ -284,7 +284,8 @@ TEST_F(YieldPointTest, AWalkEndsThoughAThreadWaitsForTheLockAllTheTime) {
       }
       if (c.level() == Level::k4K) {
         ++worked_on[c.gfn().value()];
-        // Let the other one queue, so that the next step finds it there.
+        // Waits until the contender queues, so that the next step finds it
+        // there.
         while (!lock.NeedYield()) std::this_thread::yield();
       }
     }
