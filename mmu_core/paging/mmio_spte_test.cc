@@ -18,7 +18,8 @@ std::vector<MmioFormat> AllFormats() {
   return formats;
 }
 
-// Every single bit of gfn and generation, all of them, and none.
+// Calls `fn` with every single bit of gfn and generation, all of them, and
+// none.
 template <typename Fn>
 void ForEachValue(const MmioFormat& format, Fn fn) {
   std::vector<uint64_t> gfns = {0, format.max_gfn().value()};

@@ -36,7 +36,7 @@ TEST(PageRoleTest, AChildDiffersFromItsParentInTheLevelOnly) {
   }
 }
 
-// Every field at its largest value, one at a time.
+// Roles in each of which one field has its largest value.
 std::vector<PageRole::Fields> OneFieldEach() {
   std::vector<PageRole::Fields> all;
   const auto add = [&all](const std::function<void(PageRole::Fields&)>& set) {
@@ -159,7 +159,7 @@ TEST(PageRoleTest, TheTwoPagesOfAFourByteGuestsPageTableDifferInTheQuadrant) {
   EXPECT_EQ(PageRole::Of(eight).IndirectChild(kAllRights, 7).quadrant(), 0);
 }
 
-// Counts the roles of tracked pages one by one, where the header multiplies.
+// Counts the roles of tracked pages one by one; the header multiplies.
 // Covers: ROLE-40, ROLE-42
 TEST(PageRoleTest, TheRolesOfTrackedPagesAtOneGfnFitIntoSixteenBits) {
   uint32_t tracked = 0;

@@ -1,6 +1,6 @@
-// The walk over page tables that are not those of x86: a granule of 16 or 64
-// KiB, and entries whose every bit means something else. paging/
-// tdp_cursor_test.cc has what is true of all walks and is tested with SPTEs.
+// The walk over page tables that are not those of x86: the granule is 16 or 64
+// KiB, and every bit of an entry has another meaning. Rules of all walks are
+// tested with SPTEs, in paging/tdp_cursor_test.cc.
 
 #include "mmu_core/paging/page_table_cursor.h"
 
@@ -83,7 +83,8 @@ using Toy64K = ToyPaging<ToyGeometry<16>>;
 
 static_assert(PageTableEntry<ToyEntry>);
 static_assert(PagingTraits<Toy16K> && PagingTraits<Toy64K>);
-// What no table could hold, or would hold by accident, is no entry.
+// A type that does not fit into one word, or fits only by accident, is no
+// entry.
 static_assert(!PageTableEntry<uint64_t>);
 static_assert(!PageTableEntry<std::pair<uint64_t, uint64_t>>);
 
@@ -93,7 +94,7 @@ static_assert(alignof(PageTableCursor<Toy16K>::Table) == 16 << 10);
 static_assert(sizeof(PageTableCursor<Toy64K>::Table) == 64 << 10);
 static_assert(alignof(PageTableCursor<Toy64K>::Table) == 64 << 10);
 
-// An entry as a walk sees it.
+// The position of an entry that a walk visits.
 struct Seen {
   uint64_t gfn;
   int level;
@@ -104,7 +105,7 @@ struct Seen {
   }
 };
 
-// Tables of a toy, without a pool.
+// Tables of ToyEntry, without a pool.
 template <typename Traits>
 class ToyTree {
  public:
@@ -139,7 +140,8 @@ class ToyTree {
     }
     return table->entries[IndexOf<G>(gfn, level)];
   }
-  // Maps what the entry of `level` for `gfn` covers to the same addresses.
+  // Makes the entry of `level` for `gfn` a leaf that maps its range to the same
+  // addresses.
   void Map(Gfn gfn, Level level) {
     const uint64_t address = ToGpa(RoundDown<G>(gfn, level)).value();
     At(gfn, level)
@@ -147,7 +149,7 @@ class ToyTree {
                                  : ToyEntry::Block(address));
   }
 
-  // What a pre-order walk shall visit, by recursion.
+  // The entries that a pre-order walk must visit, found by recursion.
   std::vector<Seen> Expected(GfnRange range, Level min_level) const {
     std::vector<Seen> all;
     Gfn base(0);
@@ -282,7 +284,7 @@ TYPED_TEST(PageTableCursorTest, ARangeMayBeginAndEndInsideOfALeaf) {
 TYPED_TEST(PageTableCursorTest, AnEntryIsALeafOrATableAsItsFormatAndLevelSay) {
   constexpr uint64_t kBlock = TestFixture::kBlock;
   typename TestFixture::Tree tree;
-  // The same bits: a table at level 2, a page at level 1.
+  // The same bits are a table at level 2 and a page at level 1.
   EntrySlot<ToyEntry>& page = tree.At(Gfn(0), Level{1});
   page.Store(tree.At(Gfn(0), Level{2}).Load());
   tree.Map(Gfn(kBlock), Level{2});
@@ -344,8 +346,8 @@ TYPED_TEST(PageTableCursorTest, SkippingToTheLastEntryCountsEntriesAndNotGfns) {
   typename TestFixture::Tree tree;
   tree.Map(Gfn(0), Level{1});
   tree.Map(Gfn(kBlock), Level{1});
-  // From inside of the last granule but two of a table to inside of the second
-  // of the next.
+  // From within the third granule from the end of a table to within the second
+  // granule of the next table.
   const GfnRange range = {Gfn(kBlock - 2 * kPage - 1), Gfn(kBlock + kPage + 1)};
   std::vector<std::pair<uint64_t, int>> pieces;
   for (auto c = tree.Walk(range); c.Valid(); c.Next()) {
@@ -406,7 +408,8 @@ TYPED_TEST(PageTableCursorTest, YieldsSkipNoEntryAndRepeatNoLeaf) {
 TYPED_TEST(PageTableCursorTest, ARootOfSeveralTablesIsWalkedAsOne) {
   constexpr uint64_t kPage = TestFixture::kPage;
   constexpr uint64_t kBlock = TestFixture::kBlock;
-  // Two tables of level 2: what one table of level 3 with two entries maps.
+  // One of the two tables of level 2. One table of level 3 with two entries
+  // maps the same.
   constexpr uint64_t kHalf = TestFixture::kTop;
   typename TestFixture::Tree tree(2, Level{2});
   ASSERT_EQ(tree.end(), Gfn(2 * kHalf));

@@ -25,7 +25,7 @@ namespace {
 
 constexpr uint64_t Bit(int n) { return uint64_t{1} << n; }
 
-// Aligned to every page size; bits 51:30 of the address in use.
+// The frame is aligned to every page size, and its address uses the bits 51:30.
 constexpr Pfn kFrame(0xabcd'0000'00 & ~uint64_t{0x3ffff});
 
 class SpteFormatTest : public ::testing::TestWithParam<const SpteFormat*> {
@@ -159,7 +159,7 @@ TEST_P(SpteFormatTest, EqualInputsMakeEqualLegalLeafs) {
 // Covers: SPTE-20
 TEST_P(SpteFormatTest, EveryReservedBitIsFound) {
   const Spte leaf = format().MakeLeaf({.pfn = kFrame, .write = true});
-  // What a legal entry of some kind may have.
+  // All bits that some legal entry may have.
   uint64_t known = leaf.bits() | spte_bits::kAddress | Bit(7);
   known |=
       format().MakeLeaf({.pfn = kFrame, .executable = Executable::kNo}).bits();
@@ -224,7 +224,7 @@ TEST(AdTypeTest, ALeafMayBeWriteProtectOnlyWhereTheProcessorHasADirtyBit) {
     EXPECT_TRUE(SpteFormat::Ept().NeedsWriteProtect(protect));
     EXPECT_EQ(protect.bits() & ~(uint64_t{3} << 60), plain.bits());
     EXPECT_EQ(SpteFormat::Ept().WhyIllegal(protect, settings.level), "");
-    // Elsewhere there is nothing to choose.
+    // Without A/D bits, and in NPT, dirty_tracking changes nothing.
     EXPECT_EQ(SpteFormat::EptWithoutAd().MakeLeaf(settings), without_ad);
     EXPECT_EQ(SpteFormat::Npt().MakeLeaf(settings), npt);
   }
@@ -317,7 +317,8 @@ TEST(SpteFormatTest, AnEptLeafMayBeExecuteOnly) {
   }
   EXPECT_EQ(ept.WhyIllegal(leaf(ept, AccessRights()), Level::k4K),
             "present bit is clear");
-  // Aged, it keeps for later that it may be executed and not read.
+  // An aged leaf without A/D bits remembers that it allowed execution and no
+  // reads.
   const SpteFormat& no_ad = SpteFormat::EptWithoutAd();
   const Spte tracked = leaf(no_ad, kMayExec, Prefetched::kYes);
   EXPECT_TRUE(no_ad.IsAccessTracked(tracked));
@@ -386,7 +387,7 @@ TEST_P(SpteFormatTest, ATableEntryAllowsEverythingAndIsNeverDirty) {
   EXPECT_FALSE(format().IsDirty(spte));
 }
 
-// Every state a present leaf can come to be in.
+// Every state that a present leaf can reach.
 std::vector<Spte> LeafStates(const SpteFormat& format, Level level) {
   std::vector<Spte> all;
   for (LeafSettings settings : AllSettings()) {
@@ -456,7 +457,7 @@ TEST_P(SpteFormatTest, ALeafIsVolatileWhileAWriteAssistOrFastFaultMayChangeIt) {
   EXPECT_TRUE(format().IsVolatile(format().WithoutDirty(logged)));
   EXPECT_FALSE(format().IsVolatile(protect));
   EXPECT_FALSE(format().IsVolatile(readonly));
-  // A clear Accessed bit alone is no reason.
+  // A clear Accessed bit alone does not make an SPTE volatile.
   EXPECT_FALSE(format().IsVolatile(format().WithoutAccessed(wd)));
   EXPECT_FALSE(format().IsVolatile(format().WithoutAccessed(readonly)));
 }
@@ -473,7 +474,7 @@ TEST_P(SpteFormatTest, AChangeOwesAFlushExactlyIfMmuWritableGoesAway) {
   } kCases[] = {
       {wd, protect, true},
       {logged, protect, true},  // a TLB may still allow writes
-      {wd, logged, false},      // lazily, by whoever relies on it
+      {wd, logged, false},      // a user that relies on the missing W flushes
       {logged, wd, false},
       {protect, wd, false},
       {protect, protect, false},

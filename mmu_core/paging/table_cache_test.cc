@@ -66,7 +66,7 @@ TEST(TableCacheTest, AnExhaustedPoolFailsOnlyIfLessThanTheMinimumIsThere) {
   EXPECT_EQ(DetailOf(status).reason, Reason::kMmuPagesExhausted);
   EXPECT_EQ(other.count(), 0);
 
-  // What was got is kept.
+  // A failed TopUp keeps the tables that it got.
   pool.Return(cache.Take());
   pool.Return(cache.Take());
   EXPECT_FALSE(other.TopUp(3).ok());
@@ -99,7 +99,7 @@ TEST(TableCacheDeathTest, WhoeverDelaysTheFreesOrHoldsMmuLockDoesNotTopUp) {
   TablePool pool;
   TableCache cache(pool);
   ASSERT_TRUE(cache.TopUp(4).ok());
-  // Also where there is enough: it is by chance.
+  // TopUp dies even if the cache is full enough, because that is chance.
   {
     RcuReadGuard rcu;
     EXPECT_DEATH(cache.TopUp(4).IgnoreError(), "MayFillFromPool");

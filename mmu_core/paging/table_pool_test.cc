@@ -17,7 +17,7 @@ namespace {
 
 TEST(TablePoolTest, TablesAreDistinctAlignedAndLeadToTheirDescriptors) {
   TablePool pool;
-  // More than one block of 2 MiB holds.
+  // The chain is larger than one block of 2 MiB.
   const TablePool::Chain chain = pool.Take(1200);
   ASSERT_EQ(chain.count, 1200);
   EXPECT_EQ(pool.tables_out(), 1200u);
@@ -27,7 +27,7 @@ TEST(TablePoolTest, TablesAreDistinctAlignedAndLeadToTheirDescriptors) {
     EXPECT_EQ(reinterpret_cast<uintptr_t>(page->table) % kPageSize, 0u);
     EXPECT_EQ(TablePool::DescriptorOf(page->table), page);
     EXPECT_EQ(page->pool, &pool);
-    page->table->FillUnpublished(Spte::Initial());  // the memory is there
+    page->table->FillUnpublished(Spte::Initial());  // the memory is mapped
   }
   EXPECT_EQ(tables.size(), 1200u);
   pool.Return(chain.head);
@@ -47,7 +47,7 @@ TEST(TablePoolTest, ALimitIsKeptAndCanBeMoved) {
   pool.SetMaxTables(4);
   const TablePool::Chain fourth = pool.Take(5);
   EXPECT_EQ(fourth.count, 1);
-  pool.SetMaxTables(1);  // below what is out: nothing more until they return
+  pool.SetMaxTables(1);  // below the tables out: no more until they return
   pool.Return(first.head);
   EXPECT_EQ(pool.Take(1).count, 0);
   pool.Return(second.head);

@@ -27,7 +27,7 @@ namespace {
 using ::testing::ElementsAre;
 using ::testing::IsEmpty;
 
-// The walk over SPTEs is what it would be if it were written for them.
+// The generic walk uses SPTEs directly, without a cost in types or sizes.
 static_assert(
     std::is_same_v<decltype(std::declval<TdpCursor>().slot()), SpteSlot&>);
 static_assert(std::is_same_v<TdpCursor::Entry, Spte>);
@@ -36,14 +36,14 @@ static_assert(std::is_trivially_copyable_v<Spte> && sizeof(Spte) == 8);
 static_assert(sizeof(SpteSlot) == 8 && alignof(SpteSlot) == 8);
 static_assert(sizeof(PageTable) == 4096 && alignof(PageTable) == 4096);
 static_assert(sizeof(TdpCursor) == 144);
-// A root is one table, so there is nothing to choose.
+// A root is one table, so the walk has no root tables to choose from.
 static_assert(X86Paging::Geometry::kMaxRootTables == 1);
 
 constexpr uint64_t k2MPages = PagesPer(Level::k2M);
 constexpr uint64_t k1GPages = PagesPer(Level::k1G);
 constexpr uint64_t k512GPages = PagesPer(Level::k512G);
 
-// An entry as a walk sees it.
+// The position of an entry that a walk visits.
 struct Seen {
   uint64_t gfn;
   Level level;
@@ -88,7 +88,7 @@ class Tree {
     return table;
   }
 
-  // What a pre-order walk shall visit, by recursion.
+  // The entries that a pre-order walk must visit, found by recursion.
   std::vector<Seen> Walk(GfnRange range, Level min_level) const {
     std::vector<Seen> all;
     Recurse(*root_, root_level_, Gfn(0), range, min_level, all);
@@ -314,8 +314,8 @@ TEST(TdpCursorTest, SkippingToTheLastEntryGoesOnBehindTheTable) {
   for (const uint64_t gfn : {uint64_t{0}, k2MPages, 2 * k2MPages}) {
     tree.Map(Gfn(gfn), Level::k4K);
   }
-  // First gfn of each piece of a table that the walk passes in one go, and its
-  // entries.
+  // The first gfn and the number of entries of each piece of a table that the
+  // walk passes in one step.
   std::vector<std::pair<uint64_t, int>> pieces;
   const GfnRange range = {Gfn(500), Gfn(2 * k2MPages + 3)};
   for (TdpCursor c(tree.root(), tree.root_level(), range, Level::k4K);
@@ -354,12 +354,12 @@ TEST(TdpCursorTest, AfterAYieldTheWalkComesDownFromTheRootToWhereItWas) {
 }
 
 struct Work {
-  std::map<Seen, int> times;      // how often each entry was worked on
-  std::vector<GfnRange> bottoms;  // of those that were no tables then
+  std::map<Seen, int> times;      // how often the walk met each entry
+  std::vector<GfnRange> bottoms;  // ranges of the entries without a table below
 };
 
-// Walks with a yield wherever `yield` says and one is allowed. `meanwhile` runs
-// in every yield.
+// Walks and yields wherever `yield` returns true and a yield is allowed. Runs
+// `meanwhile` in every yield.
 template <typename Yield, typename Meanwhile>
 Work WalkYielding(Tree& tree, GfnRange range, Level min_level, Yield yield,
                   Meanwhile meanwhile) {
@@ -380,7 +380,7 @@ Work WalkYielding(Tree& tree, GfnRange range, Level min_level, Yield yield,
       work.bottoms.push_back(c.entry_range());
     }
   }
-  // At most one between two steps.
+  // The walk yields at most once between two steps.
   EXPECT_LE(yields, targets.size());
   return work;
 }
@@ -393,7 +393,7 @@ TEST(TdpCursorTest, YieldsSkipNothingAndRepeatOnlyTablesOnTheWayDown) {
     FillAtRandom(tree, random);
     const GfnRange range = RandomRange(random);
     const auto min_level = static_cast<Level>(1 + random() % 3);
-    // Round 0: permanent contention.
+    // In round 0 the walk yields at every chance.
     const uint64_t one_in = 1 + round % 5;
     const std::map<Seen, int> worked_on =
         WalkYielding(
@@ -427,7 +427,7 @@ TEST(TdpCursorTest, NoPageIsSkippedThoughTablesComeAndGoDuringYields) {
     const Work work = WalkYielding(
         tree, range, Level::k4K, [&] { return random() % 16 == 0; },
         [&](Gfn target) {
-          // Around the place where the walk is to go on.
+          // Changes a table near the gfn at which the walk continues.
           const Gfn gfn = target + random() % 3 * k2MPages;
           SpteSlot& slot = tree.At(gfn, Level::k2M);
           if (slot.Load().IsPresentTable(Level::k2M)) {
