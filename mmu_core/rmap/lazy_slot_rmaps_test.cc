@@ -24,13 +24,14 @@ namespace {
 using ::mmu::testing::Interleaving;
 using TdpMmu = ShadowRootGate::TdpMmu;
 
-// Slots as an updater publishes them: a list that others may read at any time.
+// Stands in for the memslots: an updater publishes slots in a list that other
+// threads may read at any time.
 class Slots {
  public:
   explicit Slots(ShadowRootGate& gate) : gate_(gate) {}
 
-  // As an updater does it. `prepared` runs between the two steps, without the
-  // lock; `before_publish` under slots_arch_lock.
+  // Creates a slot as an updater does. `prepared` runs between the two steps,
+  // without the lock. `before_publish` runs under slots_arch_lock.
   template <typename Prepared, typename BeforePublish>
   absl::Status Create(uint64_t npages, Prepared prepared,
                       BeforePublish before_publish) {
@@ -126,7 +127,7 @@ TEST(LazySlotRmapsTest, WithoutMemoryThereIsNoRootAndAnotherTryMaySucceed) {
   SlotRmaps* const rmaps = small.get();
   EXPECT_NE(rmaps, nullptr);
 
-  // The large one was deleted.
+  // The large slot is gone.
   EXPECT_TRUE(
       gate.BeforeShadowRoot([&] { return std::vector<LazySlotRmaps*>{&small}; })
           .ok());
@@ -138,7 +139,7 @@ TEST(LazySlotRmapsTest, WithoutMemoryThereIsNoRootAndAnotherTryMaySucceed) {
   EXPECT_TRUE(slots.Create(16).ok());
 }
 
-// The slot is prepared before the root, and published after it.
+// The slot is prepared before the root is loaded, and published afterwards.
 TEST(LazySlotRmapsTest, Race30SlotThatIsPreparedIsNotMissedByTheRoot) {
   ShadowRootGate gate(TdpMmu::kEnabled);
   Slots slots(gate);
@@ -158,7 +159,7 @@ TEST(LazySlotRmapsTest, Race30SlotThatIsPreparedIsNotMissedByTheRoot) {
   EXPECT_EQ(slots.WithRmaps(), 2u);
 }
 
-// The slot is being published when the root comes.
+// The root is loaded while the slot is being published.
 TEST(LazySlotRmapsTest, Race30SlotThatIsBeingPublishedIsNotMissedByTheRoot) {
   ShadowRootGate gate(TdpMmu::kEnabled);
   Slots slots(gate);
@@ -181,8 +182,8 @@ TEST(LazySlotRmapsTest, Race30SlotThatIsBeingPublishedIsNotMissedByTheRoot) {
   EXPECT_TRUE(gate.SlotsHaveRmaps());
 }
 
-// Slots have rmaps, but it is not said yet: a slot that is made then waits, and
-// so does a second root.
+// The slots have rmaps, but SlotsHaveRmaps() does not say so yet. A new slot
+// waits in this state, and so does a second root.
 TEST(LazySlotRmapsTest, Race30SlotAndRootThatComeMeanwhileWait) {
   ShadowRootGate gate(TdpMmu::kEnabled);
   Slots slots(gate);

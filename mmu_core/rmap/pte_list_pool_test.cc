@@ -27,7 +27,7 @@ std::set<PteListDesc*> Members(const PteListPool::Chain& chain) {
 
 TEST(PteListPoolTest, DescriptorsAreDistinctAndEachIsTwoCacheLines) {
   PteListPool pool;
-  // More than one block holds.
+  // The chain is larger than one block.
   const PteListPool::Chain chain = pool.Take(5000);
   ASSERT_EQ(chain.count, 5000);
   const std::set<PteListDesc*> members = Members(chain);
@@ -87,8 +87,8 @@ TEST(PteListPoolDeathTest, APoolIsNotDestroyedBeforeItsDescriptorsAreBack) {
       "out_");
 }
 
-// Somebody takes over what was given back, and gives the same top back, before
-// a thread that has read that top pushes its own.
+// A thread has read the top and is about to push. Before that, another thread
+// takes the top and returns it.
 TEST(PteListPoolTest, Race29TopThatComesBackIsStillTheTop) {
   PteListPool pool;
   const PteListPool::Chain rest = pool.Take(2045);  // all but two of the block
@@ -110,8 +110,8 @@ TEST(PteListPoolTest, Race29TopThatComesBackIsStillTheTop) {
   PteListPool::Return(rest.head);
 }
 
-// The top that a thread has read is in use again when it pushes: it must not
-// lead there.
+// A thread has read the top and is about to push. Another thread takes that top
+// and keeps it. The pushed descriptor must not lead to it.
 TEST(PteListPoolTest, Race29TopThatIsTakenIsNotPushedAgain) {
   PteListPool pool;
   const PteListPool::Chain rest = pool.Take(2045);
@@ -134,8 +134,8 @@ TEST(PteListPoolTest, Race29TopThatIsTakenIsNotPushedAgain) {
   }
 }
 
-// Each owner writes all over what it has: whoever had it before must be through
-// with it. TSan sees it if not.
+// Each owner overwrites its descriptors, so a descriptor with two owners shows.
+// TSan reports an owner that continues after its return.
 TEST(PteListPoolTest, ManyThreadsNeverOwnOneDescriptorAtOnce) {
   constexpr int kThreads = 4;
   constexpr int kRounds = 4000;

@@ -1,5 +1,5 @@
-// Random changes of rmaps against multisets that know nothing of descriptors.
-// The encoding is checked after each.
+// Random changes of rmaps, compared with multisets that have no descriptors.
+// The encoding is checked after each change.
 
 #include <algorithm>
 #include <array>
@@ -37,15 +37,15 @@ class RmapModelTest : public ::testing::TestWithParam<uint32_t> {
  protected:
   size_t Random(size_t n) { return random_() % n; }
 
-  // Without the lock, which the test has otherwise. Not analysed: it is held
-  // again at the end.
+  // Fills the cache without the lock, which the test holds otherwise. Not
+  // analysed, because the lock is held again at the end.
   void TopUp() ABSL_NO_THREAD_SAFETY_ANALYSIS {
     lock_.Unlock();
     ASSERT_TRUE(cache_.TopUp({.min = 1, .capacity = 8}).ok());
     lock_.Relock();
   }
 
-  // Adds an SPTE that is in no rmap, if there is one.
+  // Adds a random SPTE to `rmap`, unless an rmap has it already.
   void AddOne(size_t rmap) {
     const size_t i = Random(kSptes);
     if (owner_[i] != kNone) return;
@@ -57,7 +57,7 @@ class RmapModelTest : public ::testing::TestWithParam<uint32_t> {
     owner_[i] = rmap;
   }
 
-  // Removes one of any rmap.
+  // Removes a random SPTE from its rmap, if it is in one.
   void RemoveOne() {
     const size_t i = Random(kSptes);
     if (owner_[i] == kNone) return;
@@ -90,7 +90,8 @@ class RmapModelTest : public ::testing::TestWithParam<uint32_t> {
       }
       ASSERT_EQ(walked, model_[r]);
       ASSERT_EQ(rmaps_[r].empty(), model_[r].empty());
-      // As few as can be, but for the list that has shrunk to one.
+      // A list has as few descriptors as possible, except that a list that has
+      // shrunk to one SPTE may keep its descriptor.
       const size_t own = DescsOf(rmaps_[r]).size();
       const size_t most =
           (model_[r].size() + kPteListEntries - 1) / kPteListEntries;
@@ -120,7 +121,7 @@ TEST_P(RmapModelTest, RmapsAgreeWithMultisetsWhateverIsDoneToThem) {
   size_t largest = 0;
   for (int step = 0; step < kSteps; ++step) {
     SCOPED_TRACE(step);
-    // Most of the time they grow, then they shrink; one of them is small.
+    // The rmaps grow for 1000 steps, then shrink for 1000. Rmap 0 stays small.
     const bool growing = (step / 1000) % 2 == 0;
     const size_t rmap = Random(10) == 0 ? 0 : 1 + Random(kRmaps - 1);
     const size_t choice = Random(200);

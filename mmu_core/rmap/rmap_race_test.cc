@@ -1,5 +1,5 @@
-// RACE-28 of mmu_core/LOCKING.md: readers without mmu_lock against who changes
-// an rmap; built step by step, and with real threads.
+// RACE-28 of mmu_core/LOCKING.md: readers without mmu_lock against a thread
+// that changes an rmap. First step by step, then with real threads.
 
 #include <array>
 #include <atomic>
@@ -50,13 +50,13 @@ class RmapRaceTest : public ::testing::Test {
     sptes_[i].Store(PresentSpte(i));
     rmap_.Add(lock, sptes_[i], cache_, counters_);
   }
-  // As a zap does it: first the SPTE, then the rmap.
+  // Drops an SPTE as a zap does: first the SPTE, then its place in the rmap.
   void Drop(int i) {
     MmuWriteLocked lock(mmu_lock_, LockOp::kZap);
     sptes_[i].Store(Spte::Initial());
     rmap_.Remove(lock, sptes_[i], counters_);
   }
-  // Of those that an ageing meets, which it finds present.
+  // Walks the rmap like an ageing and returns the pfns of the present SPTEs.
   std::vector<uint64_t> ReadPresent() {
     std::vector<uint64_t> present;
     RmapReadLocked reader(rmap_, counters_);
@@ -76,8 +76,8 @@ class RmapRaceTest : public ::testing::Test {
   RmapHead rmap_;
 };
 
-// Steps 1 to 3: the removal waits until the reader is through, and the reader
-// meets an SPTE that is not present any more.
+// Steps 1 to 3: the removal waits for the reader to finish. The reader meets
+// the dropped SPTE, which is no longer present.
 TEST_F(RmapRaceTest, Race28RemovalWaitsForAReaderWhoMeetsTheDroppedSpte) {
   for (int i = 0; i < 3; ++i) Add(i);
   std::vector<uint64_t> present;
@@ -96,8 +96,9 @@ TEST_F(RmapRaceTest, Race28RemovalWaitsForAReaderWhoMeetsTheDroppedSpte) {
   EXPECT_EQ(contended(), 1u);
 }
 
-// Steps 4 to 6: who waited for a lock that went away with the list goes by what
-// is there now. The descriptor is somebody else's meanwhile.
+// Steps 4 to 6: a reader waits for the lock of an rmap that becomes empty
+// meanwhile. It must use the new value of the head. The descriptor is in
+// another list by then.
 TEST_F(RmapRaceTest, Race28ReaderWhoWaitedForARemovalFindsNothing) {
   Add(0);
   Add(1);
@@ -112,7 +113,7 @@ TEST_F(RmapRaceTest, Race28ReaderWhoWaitedForARemovalFindsNothing) {
   threads.RunTo("age", HookPoint::kRmapContended);
   threads.RunToEnd("zap");
   {
-    // Into another list goes the descriptor that has just fallen free.
+    // Puts the descriptor that was just freed into another list.
     cache_.Clear();
     ASSERT_TRUE(cache_.TopUp(kFaultPteLists).ok());
     MmuWriteLocked lock(mmu_lock_, LockOp::kFault);
@@ -130,7 +131,7 @@ TEST_F(RmapRaceTest, Race28ReaderWhoWaitedForARemovalFindsNothing) {
       lock, [](SpteSlot&) {}, counters_);
 }
 
-// The head that the waiting reader had seen is not the head any more.
+// The waiting reader has seen a descriptor that is no longer the head.
 TEST_F(RmapRaceTest, Race28ReaderWhoWaitedForAnAddSeesTheNewHead) {
   for (int i = 0; i < 14; ++i) Add(i);
   std::vector<uint64_t> present;
@@ -181,11 +182,11 @@ TEST_F(RmapRaceTest, Race28ReadersTakeTurns) {
 
 // --- Real threads ---
 
-// Two faulting and zapping threads, two that age without mmu_lock. Each SPTE
-// says which rmap it belongs to and lies in memory that is freed after it was
-// removed; descriptors go from rmap to rmap. A reader who walks what is not its
-// rmap any more meets an SPTE of another rmap, or freed memory (which the
-// sanitizers see, and which is overwritten before).
+// Two threads fault and zap, two threads age without mmu_lock. Each SPTE names
+// the rmap it belongs to, and its memory is freed after its removal.
+// Descriptors move from rmap to rmap. A reader on a list that is no longer its
+// rmap's meets an SPTE of another rmap, or freed memory, which is overwritten
+// before (and which sanitizers report).
 TEST(RmapStressTest, ReadersWithoutMmuLockOnlyMeetSptesOfTheirRmap) {
   constexpr size_t kRmaps = 3;
   constexpr int kChangesPerWriter = 20000;

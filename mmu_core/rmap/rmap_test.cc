@@ -29,15 +29,15 @@ using ::testing::IsEmpty;
 class RmapTest : public ::testing::Test {
  protected:
   RmapTest() { TopUp(cache_, kSplitPteLists); }
-  // Nothing of an rmap is left anywhere.
+  // Checks that an empty rmap leaves no descriptor in use.
   ~RmapTest() override {
     rmap_.ZapAll(
         lock_, [](SpteSlot&) {}, counters_);
     EXPECT_EQ(DescsInLists(), 0);
   }
 
-  // Without the lock, which the test has otherwise. Not analysed: it is held
-  // again at the end.
+  // Fills a cache without the lock, which the test holds otherwise. Not
+  // analysed, because the lock is held again at the end.
   void TopUp(PteListCache& cache,
              PteListNeed need) ABSL_NO_THREAD_SAFETY_ANALYSIS {
     lock_.Unlock();
@@ -132,7 +132,7 @@ TEST_F(RmapTest, OnlyTheHeadIsPartlyFilled) {
   EXPECT_THAT(CountsOf(rmap_), ElementsAre(3, 14, 14, 14, 14));
   EXPECT_EQ(DescsOf(rmap_)[0]->tail_count, 56u);
   EXPECT_EQ(DescsOf(rmap_)[3]->tail_count, 14u);
-  // From the oldest descriptor.
+  // The removed SPTE is in the oldest descriptor.
   Remove(0);
   EXPECT_THAT(CountsOf(rmap_), ElementsAre(2, 14, 14, 14, 14));
   EXPECT_EQ(rmap_.Count(lock_), 58u);
@@ -150,7 +150,7 @@ TEST_F(RmapTest, TheLastOfTheHeadMovesIntoTheHole) {
   EXPECT_THAT(IndexesOf(*DescsOf(rmap_)[0]), ElementsAre(14, 15));
   Remove(14);
   EXPECT_THAT(IndexesOf(*DescsOf(rmap_)[0]), ElementsAre(15));
-  Remove(15);  // that is the last of the head itself
+  Remove(15);  // the removed SPTE is the last of the head itself
   EXPECT_THAT(CountsOf(rmap_), ElementsAre(14)) << "an empty head is freed";
   EXPECT_EQ(DescsInLists(), 1);
 }
@@ -205,8 +205,8 @@ TEST_F(RmapTest, ZapAllDropsEachUnderTheLockAndLeavesNothing) {
   }
 }
 
-// A reader without mmu_lock has bit 1; who has mmu_lock and changes nothing
-// sees through it.
+// A reader without mmu_lock sets bit 1 of the head. A holder of mmu_lock that
+// changes nothing ignores this bit.
 TEST_F(RmapTest, AReadersLockDoesNotShowInTheCountNorInAWalk) {
   for (const int count : {1, 2, 20}) {
     AddMany(0, count);
@@ -232,15 +232,15 @@ TEST_F(RmapTest, AnAddTakesOneDescriptorAtMostAndNoneForTheFirst) {
   for (int i = 0; i < 100; ++i) {
     const int before = cache_.count();
     Add(i);
-    // The second makes a list, each 14 more a new head.
+    // The second SPTE makes a list, and each 14 more need a new head.
     const bool needs_one = i == 1 || (i >= 14 && i % 14 == 0);
     EXPECT_EQ(before - cache_.count(), needs_one ? 1 : 0) << i;
   }
 }
 
-// What a split of a huge SPTE may need: a descriptor for the rmap of each of
-// the 512 small ones, whether it has one SPTE or a full head, and one for the
-// parents of the new table.
+// The most that a split of a huge SPTE may need: one descriptor for the rmap of
+// each of the 512 small SPTEs, if that has one SPTE or a full head, and one for
+// the parents of the new table.
 TEST_F(RmapTest, TheWorstSplitTakesAllThatIsToppedUpForIt) {
   std::vector<RmapHead> rmaps(512);
   SpteSlot other[14];

@@ -41,7 +41,7 @@ TEST(SlotRmapsTest, TheGfnsOfABlockShareItsRmapAndNoOthers) {
             &rmaps->Head(Gfn(1023), Level::k2M));
   EXPECT_EQ(&rmaps->Head(Gfn(510), Level::k1G),
             &rmaps->Head(Gfn(1533), Level::k1G));
-  // The last of one level is not the first of the next.
+  // The last rmap of one level is not the first of the next.
   EXPECT_NE(&rmaps->Head(Gfn(1533), Level::k4K),
             &rmaps->Head(Gfn(510), Level::k2M));
   EXPECT_NE(&rmaps->Head(Gfn(1533), Level::k2M),
@@ -57,7 +57,7 @@ TEST(SlotRmapsTest, RmapsAndCountsBeginEmptyAndDoNotOverlap) {
   MmuLock mmu_lock;
   MmuWriteLocked lock(mmu_lock, LockOp::kFault);
   SpteSlot spte;
-  // All bits of the words that stand next to the counts.
+  // The last rmap of each level, where an overlap with the counts would show.
   const auto heads = {&rmaps->Head(Gfn(1099), Level::k4K),
                       &rmaps->Head(Gfn(1099), Level::k2M),
                       &rmaps->Head(Gfn(1099), Level::k1G)};
