@@ -68,7 +68,7 @@ absl::StatusOr<ClearResult> ClearAndDeliver(Vm& vm, uint32_t slot,
   if (!cleared.ok()) return cleared;
   const absl::StatusOr<AcknowledgeResult> delivered = vm.AcknowledgePages(
       TestCall(), epoch, slot, first_page, page_count, mask);
-  // By then another thread of the test may have stopped the log.
+  // Another thread of the test may have stopped the log in between.
   MMU_CHECK(delivered.ok() ||
             DetailOf(delivered.status()).reason == Reason::kDirtyLogOff);
   return cleared;

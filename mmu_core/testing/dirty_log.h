@@ -1,5 +1,5 @@
-// The dirty log for tests that do not concern its owner: it has one owner,
-// which makes every call in time.
+// The dirty log for tests in which its owner does not matter: one owner makes
+// every call, before its lease ends.
 
 #ifndef MMU_CORE_TESTING_DIRTY_LOG_H_
 #define MMU_CORE_TESTING_DIRTY_LOG_H_
@@ -19,13 +19,13 @@
 
 namespace mmu::testing {
 
-// The owner's claim, a call by the owner, and the start of its log. Each start
-// has its own id.
+// TestClaim is the claim of the owner, TestCall a call by it, TestStart the
+// start of its log. Each start has its own log id.
 LogClaim TestClaim();
 LogCall TestCall();
 DirtyLogStart TestStart(const DirtyLogConfig& config);
 
-// The functions of Vm with these names, called by that owner.
+// Calls the functions of Vm with these names as the owner.
 absl::Status StartLog(Vm& vm, const DirtyLogConfig& config = {},
                       MmuCost* cost = nullptr);
 absl::StatusOr<StopResult> StopLog(
@@ -37,23 +37,24 @@ absl::StatusOr<ClearResult> ClearLog(Vm& vm, uint32_t slot, uint64_t epoch,
                                      uint64_t first_page, uint64_t page_count,
                                      absl::Span<const uint64_t> mask,
                                      MmuCost* cost = nullptr);
-// The same, and acknowledges the pages at once, like a sender whose copies need
-// no time.
+// Like ClearLog, but also acknowledges the pages at once, like a sender whose
+// copies need no time.
 absl::StatusOr<ClearResult> ClearAndDeliver(Vm& vm, uint32_t slot,
                                             uint64_t epoch, uint64_t first_page,
                                             uint64_t page_count,
                                             absl::Span<const uint64_t> mask,
                                             MmuCost* cost = nullptr);
 
-// Seals all slots; returns the sealed pages of `slot`.
+// SealLog seals all slots and returns the sealed pages of `slot`.
 struct SealedSlot {
   uint64_t epoch = 0;
   uint64_t dirty_page_count = 0;   // fresh and merged
-  uint64_t merged_page_count = 0;  // of these, left over from earlier seals
+  uint64_t merged_page_count = 0;  // the part left over from earlier seals
 };
 absl::StatusOr<SealedSlot> SealLog(Vm& vm, uint32_t slot = 0,
                                    MmuCost* cost = nullptr);
-// Seals all slots and lists what is sealed of one; the epoch in `epoch`.
+// Seals all slots, stores the epoch in `epoch` and returns the sealed pages of
+// `slot`.
 std::vector<uint64_t> SealAndList(Vm& vm, uint32_t slot,
                                   uint64_t* epoch = nullptr);
 

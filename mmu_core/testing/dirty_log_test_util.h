@@ -35,7 +35,8 @@ inline const DirtyLogConfig kAllSet =
 inline const DirtyLogConfig kAllSetSplit =
     Config(InitiallySet::kYes, SplitPolicy::kOnClear);
 
-// An error in one line, to compare it whole: what it should be, what it is.
+// An error in one line, to compare all its parts at once. ErrorText is the
+// expected error, ErrorOf the actual one.
 inline std::string ErrorText(absl::StatusCode code, Reason reason,
                              const std::string& field, int kvm_errno) {
   return absl::StrCat(absl::StatusCodeToString(code), " ",

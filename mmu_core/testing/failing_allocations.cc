@@ -17,7 +17,8 @@
 namespace mmu::testing {
 namespace {
 
-// Of a thread. Constant-initialised: operator new is called before main.
+// One thread's allocations. Constant-initialised, because operator new is
+// called before main.
 struct Allocations {
   AllocationCount count;
   uint64_t until_failure = 0;  // 0: none fails
@@ -38,7 +39,7 @@ bool Fails(size_t bytes) {
   return true;
 }
 
-// Allocations that are not counted again.
+// Allocates without counting: the caller has counted the allocation.
 #ifdef MMU_SANITIZED
 void* Malloc(size_t bytes) { return std::malloc(bytes); }
 #else
@@ -61,9 +62,9 @@ void* TryNew(size_t bytes, std::align_val_t alignment) {
              : nullptr;
 }
 
-// The next function with that name. Not a function-local static: its guard is
-// another function that a sanitizer intercepts. Relaxed: every look-up finds
-// the same function.
+// Returns the next function with that name. The cache is not a function-local
+// static, because its guard is another function that a sanitizer intercepts.
+// Relaxed order suffices, because every look-up finds the same function.
 template <typename Function>
 Function Next(std::atomic<Function>& known, const char* name) {
   Function next = known.load(std::memory_order_relaxed);
@@ -100,7 +101,8 @@ using mmu::testing::Fails;
 using mmu::testing::OrThrow;
 using mmu::testing::TryNew;
 
-// All forms, so that none comes from elsewhere and pairs with one of these.
+// Replaces all forms, so that no form from another library is paired with one
+// of these.
 void* operator new(size_t n) { return OrThrow(TryNew(n)); }
 void* operator new[](size_t n) { return OrThrow(TryNew(n)); }
 void* operator new(size_t n, const std::nothrow_t&) noexcept {
@@ -148,7 +150,7 @@ void operator delete[](void* p, std::align_val_t,
   std::free(p);
 }
 
-// The C library's, or those of a sanitizer that stands before it.
+// These functions stand in front of those of the C library, or of a sanitizer.
 extern "C" {
 
 #ifndef MMU_SANITIZED

@@ -30,8 +30,8 @@ namespace mmu::testing {
 
 struct Attempt {
   absl::Status status;  // of the operation
-  // The allocation was reached, and failed. An operation that can do without
-  // the memory may be OK nevertheless.
+  // True if the allocation was reached, and failed. An operation that can do
+  // without the memory may be OK nevertheless.
   bool failed = false;
 };
 
@@ -42,8 +42,8 @@ struct Attempt {
 Attempt FailOneAllocation(uint64_t nth,
                           absl::FunctionRef<absl::Status()> operation);
 
-// This thread's allocations since it began, of all these kinds, each counted
-// once; mmap takes whole pages.
+// The allocations of this thread since it began, of all these kinds, each
+// counted once. mmap takes whole pages.
 struct AllocationCount {
   uint64_t calls = 0;
   uint64_t bytes = 0;

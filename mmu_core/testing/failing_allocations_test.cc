@@ -29,8 +29,8 @@ bool TakesMemory(uint64_t nth, absl::FunctionRef<bool()> allocate) {
   return enough;
 }
 
-// A compiler may leave out a new-expression whose object nobody looks at. So
-// somebody does, or it is the function itself that is called.
+// A compiler may omit a new-expression whose object is not used. So the tests
+// either use the object, or call operator new itself.
 void Escape(const void* memory) { asm volatile("" : : "g"(memory) : "memory"); }
 
 bool New() {

@@ -27,7 +27,7 @@ class FakeClock final : public Clock {
 
  private:
   std::atomic<int64_t>
-      nanos_;  // released so that a reader sees what came first
+      nanos_;  // release order: a reader sees all that came before
 };
 
 }  // namespace mmu

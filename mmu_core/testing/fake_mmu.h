@@ -41,11 +41,11 @@ class FakeMmu final : public Mmu {
     collect_status_ = std::move(status);
   }
 
-  // What MayBeInUse returns without a real MMU; by default true.
+  // The result of MayBeInUse without a real MMU; by default true.
   void set_in_use(std::function<bool()> in_use) { in_use_ = std::move(in_use); }
 
   MmuKind kind() const override {
-    // A kind that is not in the list of kinds.
+    // A value that names no kind of MMU.
     return real_ != nullptr ? real_->kind() : static_cast<MmuKind>(kMmuKinds);
   }
   bool MayMap(const Memslot& slot) const override {

@@ -1,5 +1,5 @@
-// Bugs that tests inject into the MMU on purpose, to check that they are
-// noticed. Linking this library makes them possible (memory/mark_dirty.h,
+// Bugs that tests inject into the MMU on purpose, to check that the tests
+// notice them. Linking this library makes them possible (memory/mark_dirty.h,
 // tlb/tlb_flush_batch.h, shadow/unsync_gate.h).
 
 #ifndef MMU_CORE_TESTING_FAULT_INJECTION_H_
@@ -28,13 +28,14 @@ void ArmSkipOneFlush(FlushReason reason, uint64_t nth);
 // The number of flushes skipped since the process began.
 uint64_t SkippedFlushes();
 
-// From now on, counts shadow pages that should become unsync, and leaves the
-// `nth` of them (from 1) as it is, once, although the guest may write its
-// table. 0 disarms. Thread-safe.
+// From now on, counts shadow pages that should become unsync. Skips this step
+// for the `nth` of them (from 1), once, although the guest may write its table.
+// 0 disarms. Thread-safe.
 void ArmSkipOneUnsync(uint64_t nth);
 
-// Since the process began: the number of pages left like that, and the number
-// of pages that should have become unsync in all.
+// SkippedUnsyncs is the number of pages skipped in this way since the process
+// began, the other function the number of pages that should have become unsync
+// in all.
 uint64_t SkippedUnsyncs();
 uint64_t Unsyncs();
 

@@ -29,7 +29,8 @@ int64_t Leap() {
   return now.fetch_add(kLeapNanos, std::memory_order_relaxed);
 }
 
-// The clock of tests that make none, as --config=yields requests.
+// --config=yields sets the environment variable: tests that make no clock of
+// their own then run with a leaping one.
 [[maybe_unused]] const bool leaps_from_the_start = [] {
   const char* const clock = std::getenv("MMU_HOLD_CLOCK");
   if (clock == nullptr || std::string_view(clock) != "leaping") return false;

@@ -14,10 +14,10 @@
 
 namespace mmu::testing {
 
-// Replaces the clock for its lifetime. To be made and ended while no other
-// thread holds mmu_lock. Without effect in programs built with NDEBUG, which
-// cannot replace the clock.
-// Externally synchronised: belongs to the test's main thread.
+// Replaces the clock during its lifetime. It must begin and end while no other
+// thread holds mmu_lock. It has no effect in programs built with NDEBUG, which
+// cannot replace the clock. Externally synchronised: belongs to the test's main
+// thread.
 class ReplacedHoldClock {
  public:
   ReplacedHoldClock(const ReplacedHoldClock&) = delete;

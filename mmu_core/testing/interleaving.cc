@@ -49,7 +49,7 @@ struct Interleaving::Actor {
     if (state == State::kStanding) state = State::kRunning;
     changed.notify_all();
   }
-  // Returns false if that takes too long.
+  // Returns false if the wait takes longer than kPatience.
   bool Await(bool may_stand) {
     std::unique_lock<std::mutex> lock(mu);
     return changed.wait_for(lock, kPatience, [&] {

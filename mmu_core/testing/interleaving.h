@@ -24,8 +24,8 @@
 
 namespace mmu::testing {
 
-// At most one in a process. Its functions are for the thread that made it;
-// other threads of the process pass all hooks.
+// A process can have at most one. Only the thread that made it may call its
+// functions; threads that it did not add pass all hooks.
 class Interleaving {
  public:
   Interleaving();
@@ -43,8 +43,8 @@ class Interleaving {
   void RunTo(const std::string& name, HookPoint point, int times = 1);
   void RunToEnd(const std::string& name);
 
-  // The same without waiting for the thread, which may itself have to wait for
-  // another thread. Follow with WaitUntilThere or WaitForEnd.
+  // Like RunTo, but does not wait for the thread, which may itself have to wait
+  // for another thread. Follow with WaitUntilThere or WaitForEnd.
   void StartTo(const std::string& name, HookPoint point);
   void WaitUntilThere(const std::string& name);
   void Start(const std::string& name);

@@ -14,8 +14,8 @@
 
 namespace mmu::testing {
 
-// At most one in a process, and not beside an Interleaving. Records the thread
-// that made it; other threads pass all hooks.
+// A process can have at most one, and not beside an Interleaving. It records
+// the thread that made it; other threads pass all hooks.
 class LockTrace {
  public:
   enum class Held : uint8_t { kNothing, kRead, kWrite };

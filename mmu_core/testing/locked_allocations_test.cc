@@ -9,7 +9,7 @@
 namespace mmu::testing {
 namespace {
 
-// Not optimised away.
+// Allocates in a way that the compiler cannot optimise away.
 void Allocate() {
   const auto memory = std::make_unique<volatile int>(1);
   *memory = 2;

@@ -8,15 +8,15 @@
 namespace mmu::testing {
 
 // Counts the rounds of a stress test in which one thread waits for another. It
-// allows as many as wanted, but fewer if each takes long because the other
-// thread lost its processor to other work or to a sanitizer. At least one in
-// twenty is always done. Externally synchronised: belongs to the thread that
-// counts.
+// allows the requested number of rounds. It allows fewer if each round takes
+// long, because the other thread lost its processor to other work or to a
+// sanitizer, but always at least one in twenty. Externally synchronised:
+// belongs to the thread that counts.
 class Rounds {
  public:
   explicit Rounds(int wanted) : wanted_(wanted) {}
 
-  // Whether to do one more round, which is then counted.
+  // Returns true if one more round is to be done, and counts it.
   bool Next() {
     if (done_ >= wanted_) return false;
     if (done_ >= wanted_ / 20 &&

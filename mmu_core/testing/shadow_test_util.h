@@ -56,8 +56,8 @@ class FakeShadowVm : public ShadowTestSlots {
   bool other_mmus_change = false;
 };
 
-// The role of indirect pages of a guest with its own tables, of four levels or
-// more.
+// The role of indirect pages for a guest that uses its own tables of four
+// levels or more.
 inline PageRole IndirectRole(int level, AccessRights access = kAllRights) {
   return PageRole::Of(
       {.level = level, .access = access, .efer_nx = true, .cr0_wp = true});
@@ -69,7 +69,7 @@ inline PageRole DirectRole(int level, AccessRights access = kAllRights) {
                        .efer_nx = true,
                        .cr0_wp = true});
 }
-// The role of pages of L2.
+// The role of pages that shadow L1's tables for L2.
 inline PageRole NestedRole(int level) {
   return PageRole::Of({.level = level,
                        .access = kAllRights,
@@ -86,8 +86,8 @@ inline PageRole PassthroughRole() {
                        .passthrough = true});
 }
 
-// Holds mmu_lock in write mode all the time. At the end it zaps everything, and
-// checks that everything was returned.
+// A test that always holds mmu_lock in write mode. At its end it zaps
+// everything, and checks that all memory was returned.
 class ShadowFixture {
  protected:
   static constexpr uint64_t kSlotPages = uint64_t{2} << 18;  // 2 GiB
@@ -159,7 +159,8 @@ class ShadowFixture {
     return SpteFormat::Ept().MakeLeaf(
         {.level = page.level(), .pfn = Pfn(gfn), .write = true});
   }
-  // Adds a writable leaf that maps `gfn`. True if its rmap became too long.
+  // Adds a writable leaf that maps `gfn`. Returns true if its rmap became too
+  // long.
   bool Map(ShadowPageState& page, int index, uint64_t gfn) {
     if (caches_.lists.count() == 0) TopUp();
     return pages_.links().AddLeaf(lock_, page.EntryAt(index), LeafTo(page, gfn),

@@ -141,7 +141,7 @@ class ShadowTestMemory : public ShadowTestSlots, public GuestWords {
   HostMemory host_;
 };
 
-// Guest memory in which a walk sets no bits.
+// Guest memory that a walk cannot change: it sets no Accessed or Dirty bits.
 class WithoutUpdates : public GuestWords {
  public:
   explicit WithoutUpdates(GuestWords& words) : words_(words) {}
@@ -214,8 +214,8 @@ struct ShadowTestVm {
     return memory.SlotOf(0, Gfn(gfn))->shadow_rmaps()->IsWriteTracked(Gfn(gfn));
   }
   uint64_t Flushes() const { return tlb.Snapshot().remote_tlb_flush_requests; }
-  // Writes to the guest's table; if the write is noticed, the SPTEs for the
-  // entry are dropped. True if it went unnoticed.
+  // Writes to the guest's table. If the write is noticed, the SPTEs for the
+  // entry are dropped. Returns true if the write went unnoticed.
   bool GuestWrites(uint64_t table, int index, uint64_t entry,
                    WordSize size = WordSize::k8) {
     MmuWriteLocked lock(mmu_lock, LockOp::kFault);
@@ -231,7 +231,7 @@ struct ShadowTestVm {
     pages.zap().Commit(lock, zapped, nullptr);
     return false;
   }
-  // Zaps as for a change of the whole VM (SHD-24).
+  // Zaps all shadow pages as a change of the whole VM does (SHD-24).
   void FastZap() {
     MmuWriteLocked lock(mmu_lock, LockOp::kZap);
     pages.zap().StartGeneration(lock);
@@ -264,13 +264,14 @@ struct ShadowTestVm {
   ShadowFaults faults;
 };
 
-// Legacy entries that grant all rights: of tables, and of pages.
+// Legacy entries that grant all rights: kGuestTable leads to a table,
+// kGuestPage maps a page.
 inline constexpr uint64_t kGuestTable =
     guest_entry::kPresent | guest_entry::kWritable | guest_entry::kUser |
     guest_entry::kAccessed;
 inline constexpr uint64_t kGuestPage = kGuestTable | guest_entry::kDirty;
 inline constexpr uint64_t kGuestHugePage = kGuestPage | guest_entry::kPageSize;
-// The same for EPT.
+// The same entries for EPT.
 inline constexpr uint64_t kEptTable =
     guest_entry::kEptRead | guest_entry::kEptWrite | guest_entry::kEptExec |
     guest_entry::kEptAccessed;
@@ -303,9 +304,9 @@ inline void PutPath(ShadowTestMemory& memory, const GuestWalker& walker,
   }
 }
 
-// The translation that the processor finds in the shadow tables. A value.
+// The translation that the processor finds in the shadow tables.
 struct HardwareTranslation {
-  bool present = false;  // the rest is set only if true
+  bool present = false;  // the other fields are set only if true
   Pfn pfn;               // of the address itself
   AccessRights rights;   // of all entries on the path
   Level level = Level::k4K;
@@ -382,8 +383,9 @@ class ShadowTestVcpu {
     return walker_.Walk(memory, where_, address, access);
   }
 
-  // Handles one fault like the fault handler; leaves the walk of the guest's
-  // tables in `walk`. Nullopt: the guest gets a fault of its own.
+  // Handles one fault like the fault handler, and leaves the walk of the
+  // guest's tables in `walk`. Returns nullopt if the guest gets a fault of its
+  // own.
   std::optional<FaultResult> Fault(uint64_t address,
                                    const GuestPageAccess& access) {
     if (roots_.table() == nullptr) MMU_CHECK(Load().ok());

@@ -119,13 +119,13 @@ inline RecoverOutcome Recover(Vm& vm, GfnRange range, MmuCost* cost = nullptr) {
   return vm.state().tdp.Recover(lock, SlotOf(vm, range.start), range, cost);
 }
 
-// A meeting point at which two threads wait for each other, to continue at the
-// same moment.
+// A point at which two threads wait for each other, to continue at the same
+// moment.
 class MeetingOfTwo {
  public:
-  // Returns when both threads have called it equally often. Spins, since a
-  // woken thread would come too late; but not for ever, since the other thread
-  // may need this processor.
+  // Returns when both threads have called it equally often. It spins, because a
+  // woken thread would continue too late. It yields in the end, because the
+  // other thread may need this processor.
   void Meet() {
     const uint64_t both = (arrived_.fetch_add(1) | 1) + 1;
     for (int spins = 0; arrived_.load() < both; ++spins) {
@@ -137,8 +137,8 @@ class MeetingOfTwo {
   std::atomic<uint64_t> arrived_{0};
 };
 
-// Takes a lock for write again and again, so that other holders find a waiting
-// thread nearly all the time.
+// Takes a lock in write mode again and again, so that other holders nearly
+// always find a waiting thread.
 class Contender {
  public:
   explicit Contender(MmuLock& lock)

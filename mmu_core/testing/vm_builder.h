@@ -35,7 +35,7 @@ struct Mapping {
 // Every leaf of the valid roots of address space 0, in gfn order.
 std::vector<Mapping> AllMappings(const VmState& vm);
 
-// The level that maps `gfn`, or k256T if it is unmapped.
+// The level of the leaf that maps `gfn`, or k256T if no leaf does.
 Level LevelOf(const VmState& vm, Gfn gfn);
 // The leaf SPTE of `gfn`; a non-present one if there is none.
 Spte SpteOf(const VmState& vm, Gfn gfn);
@@ -48,14 +48,14 @@ MemslotConfig Slot(uint32_t id, uint64_t gpa_bytes, uint64_t size_bytes,
 // Creates a VM with these slots; dies if it cannot.
 std::unique_ptr<Vm> MakeVm(std::vector<MemslotConfig> slots, int vcpu_count = 1,
                            EntryFormat format = EntryFormat::kEpt);
-// The same with page-modification logging, and with rings unless `ring_entries`
-// is 0.
+// Like MakeVm, with page-modification logging, and with rings unless
+// `ring_entries` is 0.
 std::unique_ptr<Vm> MakePmlVm(std::vector<MemslotConfig> slots,
                               int vcpu_count = 1, uint32_t ring_entries = 0);
-// The same with a dirty ring of `ring_entries` entries for each vCPU.
+// Like MakeVm, with a dirty ring of `ring_entries` entries for each vCPU.
 std::unique_ptr<Vm> MakeRingVm(std::vector<MemslotConfig> slots,
                                uint32_t ring_entries, int vcpu_count = 1);
-// Any VM; dies if it cannot.
+// Creates a VM from any configuration; dies if it cannot.
 std::unique_ptr<Vm> MakeVmFrom(
     const VmConfig& config,
     NxParameters& nx_parameters = NxParameters::Process());
@@ -65,7 +65,7 @@ AccessOutcome Read(Vm& vm, uint64_t gpa_bytes, int vcpu = 0);
 AccessOutcome Exec(Vm& vm, uint64_t gpa_bytes, int vcpu = 0);
 AccessOutcome Write(Vm& vm, uint64_t gpa_bytes, uint64_t value = 1,
                     int vcpu = 0);
-// The value that a vCPU reads there.
+// The value that a vCPU reads at `gpa_bytes`.
 uint64_t ReadValue(Vm& vm, uint64_t gpa_bytes, int vcpu = 0);
 // Accesses each page of the range once, by default with a write.
 void Touch(Vm& vm, GfnRange range, AccessKind kind = AccessKind::kWrite,
@@ -80,8 +80,8 @@ std::vector<uint64_t> MaskOf(uint64_t npages,
 // The auditor's findings, one per line; "" if there are none.
 std::string AuditFindings(Vm& vm);
 
-// The counter of the time that the vCPU waits for room in its dirty ring, for
-// tests to begin and end by hand.
+// The counter of the time that the vCPU waits for room in its dirty ring. Tests
+// begin and end a wait by hand.
 WaitTime& RingFullWaitOf(Vm& vm, int vcpu);
 
 }  // namespace mmu::testing
