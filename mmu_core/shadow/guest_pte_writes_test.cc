@@ -24,7 +24,7 @@ using ::mmu::testing::kTwoLevelGuest;
 using ::mmu::testing::PassthroughRole;
 
 constexpr uint64_t kTable = 600;  // gfn of a table
-constexpr uint64_t kData = 5000;  // gfn of what it maps
+constexpr uint64_t kData = 5000;  // a gfn that kTable maps
 
 class GuestPteWritesTest : public ::testing::Test,
                            protected GuestTablesFixture {
@@ -33,8 +33,8 @@ class GuestPteWritesTest : public ::testing::Test,
                               TdpEnabled tdp = TdpEnabled::kNo)
       : GuestTablesFixture(state, tdp) {}
 
-  // The guest's write of `bytes` at `offset` of kTable; what is there is
-  // written before.
+  // Handles a guest's write of `bytes` at `offset` of kTable. The test has
+  // stored the value before.
   void Wrote(uint64_t offset, int bytes, int as_id = 0) {
     WithoutLock([&] {
       writes_.Written(as_id, ToGpa(Gfn(kTable)) + offset, bytes,
@@ -59,7 +59,7 @@ TEST_F(GuestPteWritesTest, WithoutIndirectPagesNothingIsLookedAt) {
     threads.Add("write", [&] {
       writes_.Written(0, ToGpa(Gfn(kTable)), 8, memory_.words(), nullptr);
     });
-    threads.RunToEnd("write");  // mmu_lock is held here
+    threads.RunToEnd("write");  // the test still holds mmu_lock
     for (const HookPoint point : threads.Trace("write")) {
       EXPECT_NE(point, HookPoint::kWriteLocked);
     }
@@ -175,7 +175,7 @@ TEST_F(GuestPteWritesTest, HalfOfAnEntryIsTakenForTheWholeOne) {
   ShadowPageState& directory = Page(kTable, RoleAt(2));
   ShadowPageState& table = Page(kTable + 1, RoleAt(1));
   Link(directory, 7, table);
-  // The lower half is not 0, the upper one was written.
+  // The write changes only the upper half, and the lower half is not 0.
   Put(kTable, 7, (kTable + 1) << kPageShift | kGuestPte);
   Wrote(7 * 8 + 4, 4);
   EXPECT_FALSE(Present(directory, 7));
@@ -194,7 +194,7 @@ TEST_F(GuestPteWritesTest, PagesOfAnotherAddressSpaceStay) {
   EXPECT_EQ(smm.EntryAt(7).Load(), Spte::Initial());
 }
 
-// --- Nested guests: what hangs below goes, too ---
+// --- Nested guests: the children of an entry are zapped with it ---
 
 class NestedPteWritesTest : public GuestPteWritesTest {
  protected:
@@ -237,7 +237,7 @@ TEST_F(TwoLevelPteWritesTest, ADirectorysEntryIsTwoSptesOfOneQuadrant) {
     Link(*quadrants.back(), 15, odd);
     Link(*quadrants.back(), 16, even);
   }
-  // Entry 256 + 7: the second quadrant, its SPTEs 14 and 15.
+  // Entry 256 + 7 is in the second quadrant; its SPTEs are 14 and 15.
   Put(kTable, 256 + 7, (kTable + 1) << kPageShift | kGuestPte);
   Wrote((256 + 7) * 4, 4);
   for (int q = 0; q < 4; ++q) {

@@ -9,8 +9,8 @@
 namespace mmu {
 namespace {
 
-// As the litmus in sync/asymmetric_barrier_test.cc: a delay that changes from
-// round to round makes the two meet at every possible distance.
+// Like the litmus test in sync/asymmetric_barrier_test.cc: a delay that changes
+// from round to round makes the two threads meet at every possible distance.
 // Covers: LCK-06
 TEST(IndirectPageCountTest, Race32EitherTheWriterSeesThePageOrThePageTheWrite) {
   constexpr int kRounds = 40'000;

@@ -1,6 +1,6 @@
-// What a guest may do on shadow tables, where several ways of looking at one
-// page or table meet: kvm-unit-tests' access test has these as its directed
-// cases (TST-40).
+// Accesses through shadow tables when two mappings or two paging modes lead to
+// the same page or table. These are the directed cases of the access test of
+// kvm-unit-tests (TST-40).
 
 #include <cstdint>
 #include <optional>
@@ -40,7 +40,8 @@ constexpr GuestPagingState kSmepWithoutWp = {
 
 constexpr uint64_t kVa1 = 0x123400000000;
 constexpr uint64_t kVa2 = 0x666600000000;
-// The guest's tables on the way to each, from the second on.
+// The guest's tables on the way to kVa1 and kVa2 begin here. Both share the top
+// table.
 constexpr uint64_t kTop = 10;
 constexpr uint64_t kTables1 = 20;
 constexpr uint64_t kTables2 = 30;
@@ -53,7 +54,7 @@ class ShadowAccessTest : public ::testing::Test {
   }
   ~ShadowAccessTest() override { EXPECT_EQ(vm_.AuditFindings(), ""); }
 
-  // Maps `address` with the tables at `tables` + 1 and so on.
+  // Maps `address` with the tables at `tables` + 1, `tables` + 2 and so on.
   void Map(ShadowTestVcpu& vcpu, uint64_t address, uint64_t tables,
            uint64_t leaf, int level) {
     const GuestWalker& walker = vcpu.guest().walker;
@@ -63,8 +64,8 @@ class ShadowAccessTest : public ::testing::Test {
     vcpu.LoadCr3(Gfn(kTop));
   }
 
-  // The access is done, as often as the processor faults; or the error code of
-  // the guest's fault.
+  // Does an access, with all faults that it needs. Returns the error code if
+  // the guest gets a fault of its own.
   static std::optional<uint64_t> Do(ShadowTestVcpu& vcpu, uint64_t address,
                                     const GuestPageAccess& access) {
     if (!vcpu.Fault(address, access).has_value()) return vcpu.walk.fault.code;
@@ -135,12 +136,13 @@ TEST_F(ShadowAccessTest, SmepHoldsForAPageThatASupervisorWroteWithoutWp) {
   no_smep.LoadCr3(Gfn(kTop));
   EXPECT_EQ(Do(smep, kVa1, kWrite), std::nullopt);
   EXPECT_EQ(Do(no_smep, kVa1, kWrite), std::nullopt);
-  // What one of them may execute, the other may not: no page is shared.
+  // SMEP forbids `smep` an execution that `no_smep` may do, so they share no
+  // page.
   EXPECT_TRUE(no_smep.Translate(kVa1).rights.Has(kMayExec));
   EXPECT_FALSE(smep.Translate(kVa1).rights.Has(kMayExec));
   EXPECT_EQ(Do(smep, kVa1, kExec), kPferrPresent | kPferrFetch);
   EXPECT_EQ(Do(no_smep, kVa1, kExec), std::nullopt);
-  // The user gets it back.
+  // In user mode `smep` may execute the page.
   EXPECT_EQ(Do(smep, kVa1, kUserExec), std::nullopt);
   EXPECT_EQ(Do(smep, kVa1, kUserWrite),
             kPferrPresent | kPferrUser | kPferrWrite);
@@ -164,8 +166,9 @@ TEST_F(ShadowAccessTest, AVcpuThatTogglesWpHasPagesOfItsOwn) {
 
 // Covers: TST-40
 TEST_F(ShadowAccessTest, TwoWaysToATableWithDifferentRightsHaveTheirOwnPages) {
-  // Both end in the same page directory and page table; above, one may write
-  // and is the supervisor's, the other is a user's and may not.
+  // Both addresses end in the same page directory and page table. In the tables
+  // above, kVa1 is writable and for the supervisor, kVa2 is read-only and for
+  // users.
   ShadowTestVcpu vcpu(vm_, kFourLevelPaging);
   Map(vcpu, kVa1, kTables1, EntryTo(600), 1);
   vm_.memory.PutEntry(Gfn(kTop), IndexOf(Gfn(kVa2 >> kPageShift), Level::k512G),

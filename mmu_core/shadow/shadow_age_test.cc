@@ -29,7 +29,7 @@ constexpr uint64_t k2MPages = PagesPer(Level::k2M);
 
 class ShadowAgeTest : public ::testing::Test, protected ShadowFixture {
  protected:
-  // Of gfns [1000, 1008).
+  // Ages the gfns [1000, 1008).
   AgeResult Age(AgeMode mode, AgeResult result = {}) {
     return AgeRange(GfnRange::Of(Gfn(1000), 8), mode, std::move(result));
   }
@@ -88,7 +88,7 @@ TEST_F(ShadowAgeTest, APageIsYoungIfOneOfItsMappingsIs) {
   EXPECT_EQ(Flushes(), flushes) << "ageing never flushes (AGE-16)";
 }
 
-// An SPTE that is in an rmap need not be present: it is being dropped.
+// An SPTE that is being dropped is still in its rmap, but not present any more.
 TEST_F(ShadowAgeTest, WhatIsBeingDroppedDoesNotMapThePage) {
   ShadowPageState& page = Page(1, IndirectRole(1));
   Map(page, 0, 1000);
@@ -100,8 +100,9 @@ TEST_F(ShadowAgeTest, WhatIsBeingDroppedDoesNotMapThePage) {
   page.EntryAt(0).Store(leaf);
 }
 
-// What another MMU found stays: neither a page that it found young nor one that
-// only it maps is lost, and no page counts twice.
+// Ageing adds to the result of another MMU. Pages that the other MMU found
+// young and pages that only it maps stay in the result, and no page counts
+// twice.
 TEST_F(ShadowAgeTest, TheResultIsAddedToWhatAnotherMmuFound) {
   ShadowPageState& page = Page(1, IndirectRole(1));
   for (int i = 0; i < 4; ++i) Map(page, i, 1000 + i);
@@ -158,9 +159,9 @@ TEST_F(ShadowAgeTest, WithoutAccessedBitsALeafIsAccessTracked) {
   EXPECT_EQ(page.EntryAt(0).Load(), tracked);
 }
 
-// The bit of an entry that is dropped between the look at it and the clearing:
-// the page was young, and the entry stays empty. RACE-28 is what keeps it from
-// being used anew before the ageing is through with the rmap.
+// A zap drops an SPTE after the ageing has read it and before the ageing clears
+// its Accessed bit. The page counts as young, and the SPTE stays empty.
+// RACE-28: the SPTE cannot be used again before the ageing has left the rmap.
 // Covers: AGE-14
 TEST_F(ShadowAgeTest, Race28AgeingMeetsAZapOfTheSameRmap) {
   for (const AdBits ad : {AdBits::kEnabled, AdBits::kDisabled}) {
@@ -214,7 +215,7 @@ TEST_F(ShadowAgeTest, Race28AgeingThatComesAfterTheDropFindsNothing) {
   EXPECT_EQ(result.old_page_count, 0u);
 }
 
-// For TSan and ASan: pages come and go under mmu_lock, and are freed, while
+// For TSan and ASan: one thread maps, zaps and frees pages under mmu_lock while
 // others age them without it.
 TEST_F(ShadowAgeTest, Race28AgeingWhilePagesComeAndGo) {
   std::atomic<bool> stop{false};

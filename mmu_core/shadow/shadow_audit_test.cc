@@ -18,7 +18,7 @@ using ::mmu::testing::ShadowFixture;
 using ::testing::AllOf;
 using ::testing::HasSubstr;
 
-// Each test breaks one rule, sees it found, and mends it.
+// Each test breaks one rule, expects the auditor to find it, and repairs it.
 class ShadowAuditTest : public ::testing::Test, protected ShadowFixture {
  protected:
   ShadowAuditTest() {

@@ -1,5 +1,5 @@
-// Faults of vCPUs without guest tables: a second stage without the TDP MMU, and
-// guests whose paging is off.
+// Faults of vCPUs without guest tables: second-stage tables without the TDP
+// MMU, and guests with paging off.
 
 #include <atomic>
 #include <cstdint>
@@ -56,7 +56,7 @@ class DirectFaultsTest : public ::testing::Test {
   }
   ~DirectFaultsTest() override { EXPECT_EQ(vm_.AuditFindings(), ""); }
 
-  // A host that maps small pages.
+  // Makes the host map the block of `gfn` by small pages.
   void MapSmall(uint64_t gfn) { slot_.lpage_info->Disallow(Gfn(gfn)); }
   SpteSlot& EntryOf(uint64_t gfn) {
     return const_cast<SpteSlot&>(*vcpu_.Translate(At(gfn)).slot);
@@ -78,7 +78,7 @@ class DirectFaultsTest : public ::testing::Test {
     PageFault fault = FaultOn(gfn, kind);
     return vm_.faults.FastFault(*vcpu_.roots().TopPage(At(gfn)), fault);
   }
-  // As for dirty logging.
+  // Clears W as dirty logging does.
   void WriteProtect(uint64_t gfn) {
     SpteSlot& sptep = EntryOf(gfn);
     sptep.Store(vm_.format.WithoutWrite(sptep.Load()));
@@ -92,7 +92,8 @@ class DirectFaultsTest : public ::testing::Test {
 // Covers: PF-43
 TEST_F(DirectFaultsTest, ItTranslatesAsTheTdpMmuDoes) {
   auto tdp = MakeVm({Slot(0, 0, kSlotPages * kPageSize, Level::k2M)});
-  // No slot changes in this test, so it stays; faults want no RCU section.
+  // No slot changes in this test, so the slot stays after the RCU section. The
+  // faults of the test must not run within one.
   const Memslot* const tdp_slot = [&] {
     RcuReadGuard rcu;
     return tdp->state().slots.Active(0).FindByGfn(Gfn(0));
@@ -106,7 +107,7 @@ TEST_F(DirectFaultsTest, ItTranslatesAsTheTdpMmuDoes) {
   for (int i = 0; i < 2000; ++i) {
     const uint64_t gfn = random() % kSlotPages;
     if (i % 100 == 0) {
-      // Here and there a block loses its huge page, or gets it back.
+      // Now and then a block may no longer have a huge page, or may again.
       slot_.lpage_info->Disallow(Gfn(gfn));
       tdp_slot->lpage_info->Disallow(Gfn(gfn));
       if (random() % 2 == 0) {
@@ -122,7 +123,7 @@ TEST_F(DirectFaultsTest, ItTranslatesAsTheTdpMmuDoes) {
     const HardwareTranslation found = vcpu_.Translate(At(gfn));
     const Spte spte = SpteOf(tdp->state(), Gfn(gfn));
     ASSERT_TRUE(found.present);
-    // The levels may differ: what is prefetched stays as it is.
+    // The levels may differ: prefetched leafs stay as they are.
     ASSERT_EQ(found.pfn - slot_.PfnOf(Gfn(0)), gfn);
     ASSERT_EQ(spte.pfn() - tdp_slot->PfnOf(Gfn(0)),
               RoundDown(Gfn(gfn), LevelOf(tdp->state(), Gfn(gfn))).value());
@@ -158,7 +159,7 @@ TEST_F(DirectFaultsTest, TheAlignedBlockOfEightGfnsIsPrefetched) {
     EXPECT_EQ(vm_.format.IsAccessed(found.spte), i == 10) << i;
   }
   EXPECT_EQ(vm_.counters.Leafs(Level::k4K), 8u);
-  // A spurious fault brings nothing.
+  // A spurious fault prefetches nothing.
   {
     MmuWriteLocked lock(vm_.mmu_lock, LockOp::kFault);
     vm_.pages.links().DropLeaf(lock, EntryOf(1024 + 12));
@@ -189,7 +190,7 @@ TEST_F(DirectFaultsTest, MmioSptesGiveWayToMemoryAndNotTheOtherWayRound) {
   EXPECT_FALSE(vcpu_.fault.mmio_spte_created);
   vm_.memory.AddSlot(GfnRange::Of(Gfn(kHole), 512));
   EXPECT_EQ(vcpu_.Fault(At(kHole), kRead), FaultResult::kFixed);
-  // A fault that looked before the slot came.
+  // This fault looked for the slot before it was added.
   PageFault late;
   late.gfn = Gfn(kHole);
   late.mmio = vcpu_.mmio;
@@ -250,7 +251,7 @@ TEST_F(DirectFaultsTest, TheFastFaultLeavesWhatIsProtectedForGood) {
   SpteSlot& sptep = EntryOf(5);
   sptep.Store(vm_.format.WithoutMmuWrite(sptep.Load()));
   EXPECT_EQ(FastFault(5), FaultResult::kInvalid);
-  // A huge page of a logged slot.
+  // A huge page of a logged slot must not become writable.
   ASSERT_EQ(vcpu_.Fault(At(1024), kWrite), FaultResult::kFixed);
   LogDirtyPages();
   WriteProtect(1024);

@@ -1,5 +1,5 @@
-// Faults of guests whose own tables are shadowed. What the tables amount to in
-// each paging mode is in shadow_tree_model_test.cc.
+// Faults of guests whose own tables are shadowed. shadow_tree_model_test.cc
+// tests the translations in each paging mode.
 
 #include "mmu_core/shadow/shadow_faults.h"
 
@@ -42,10 +42,10 @@ constexpr GuestPageAccess kExec = {.kind = AccessKind::kExec};
 constexpr GuestPageAccess kUserRead = {.kind = AccessKind::kRead,
                                        .privilege = Privilege::kUser};
 
-// In each table on the way index 0x145 at level 1, 0x91 at 2, 0 above.
+// On the way to kVa the index is 0x145 at level 1, 0x91 at level 2 and 0 above.
 constexpr uint64_t kVa = 0x12345000;
-constexpr uint64_t kHugeVa = 0x12200000;  // where its 2 MiB begin
-// The guest's tables: levels 4 to 1 at the gfns from here on.
+constexpr uint64_t kHugeVa = 0x12200000;  // the 2 MiB around kVa begin here
+// The guest's tables of levels 4 to 1 are at kTop and the following gfns.
 constexpr uint64_t kTop = 10;
 constexpr uint64_t kPageDirectory = kTop + 2;
 constexpr uint64_t kPageTable = kTop + 3;
@@ -59,7 +59,7 @@ class ShadowFaultsTest : public ::testing::Test {
   }
   ~ShadowFaultsTest() override { EXPECT_EQ(vm_.AuditFindings(), ""); }
 
-  // Maps kVa, or what of it a larger page covers, and loads the root.
+  // Maps kVa, or with a larger page the range around it, and loads the root.
   void MapVa(ShadowTestVcpu& vcpu, uint64_t leaf, int level = 1,
              uint64_t flags = kGuestTable) {
     PutPath(vm_.memory, vcpu.guest().walker, kTop, kVa, leaf, level, flags);
@@ -108,7 +108,7 @@ class NestedFaultsTest : public ShadowFaultsTest {
   }
 };
 
-// --- Edits of the guest while the fault is handled ---
+// --- The guest edits its tables while a fault is handled ---
 
 // Covers: SHD-50
 TEST_F(ShadowFaultsTest, AnEditOfAnyEntryAfterTheWalkMeansAnotherTry) {
@@ -134,7 +134,7 @@ TEST_F(ShadowFaultsTest, AnEditOfAnyEntryAfterTheWalkMeansAnotherTry) {
   }
 }
 
-// The order that RACE-32 asks for.
+// RACE-32 requires this order.
 //
 // Covers: SHD-50
 TEST_F(ShadowFaultsTest, AnEntryIsReadAgainOnceItsTableIsGuarded) {
@@ -144,8 +144,8 @@ TEST_F(ShadowFaultsTest, AnEntryIsReadAgainOnceItsTableIsGuarded) {
   vcpu.before_lock = [&] {
     vm_.memory.on_read = [&](Gpa gpa) {
       const Gfn table = ToGfn(gpa);
-      if (table == Gfn(kTop)) return;  // the root was there before
-      // mmu_lock is held, so the set may be read.
+      if (table == Gfn(kTop)) return;  // the root was loaded before
+      // This thread holds mmu_lock, so it may read the set.
       bool found = false;
       for (const ShadowPageState* page = vm_.pages.set().FirstInChain(table);
            page != nullptr; page = page->hash_next) {
@@ -173,7 +173,8 @@ TEST_F(ShadowFaultsTest, WhatIsUnsyncBelowATableIsSyncedBeforeItIsLinked) {
   vm_.memory.PutEntry(Gfn(50), 1, EntryTo(51, kGuestTable));
   vm_.memory.PutEntry(Gfn(51), 0, EntryTo(kPageDirectory, kGuestTable));
   second.LoadCr3(Gfn(50));
-  // Its neighbour in the page table; kVa's leaf comes with the link.
+  // The fault is on another page of the same page table. kVa's leaf comes with
+  // the link to the page table.
   vm_.memory.PutEntry(Gfn(kPageTable), 0x155, EntryTo(700));
   ASSERT_EQ(second.Fault(kAlias + 0x10000, kRead), FaultResult::kFixed);
   ASSERT_EQ(&LastPage(second, kAlias + 0x10000), vm_.PagesOf(kPageTable)[0]);
@@ -186,7 +187,7 @@ TEST_F(ShadowFaultsTest, AnUnsyncPageIsSyncedBeforeItIsFoundAgain) {
   MapVa(first, EntryTo(600));
   ASSERT_EQ(first.Fault(kVa, kRead), FaultResult::kFixed);
   ASSERT_TRUE(vm_.GuestWrites(kPageTable, 0x145, 0));
-  // Linked at another entry of the page directory.
+  // Another entry of the page directory leads to the same page table.
   vm_.memory.PutEntry(Gfn(kPageDirectory), 5, EntryTo(kPageTable, kGuestTable));
   vm_.memory.PutEntry(Gfn(kPageTable), 3, EntryTo(700));
   const uint64_t address = (uint64_t{5} << 21) + 0x3000;
@@ -226,7 +227,7 @@ TEST_F(ShadowFaultsTest, ThePageIsAsLargeAsGuestAndHostBothAllow) {
   ASSERT_EQ(vcpu.Fault(kSmall, kRead), FaultResult::kFixed);
   EXPECT_EQ(vcpu.Translate(kSmall).level, Level::k4K);
 
-  // 1 GiB of the guest on 2 MiB of the host.
+  // The guest maps 1 GiB, the host backs it with pages of 2 MiB.
   constexpr uint64_t kGigantic = (uint64_t{1} << 30) + kVa % (8192 * kPageSize);
   vm_.memory.PutEntry(Gfn(kTop + 1), 1, EntryTo(0, kGuestHugePage));
   ASSERT_TRUE(vcpu.Load().ok());
@@ -238,13 +239,14 @@ TEST_F(ShadowFaultsTest, ThePageIsAsLargeAsGuestAndHostBothAllow) {
 // Covers: PF-33
 TEST_F(ShadowFaultsTest, AHugePageThatHoldsAPageTableIsMappedSmall) {
   ShadowTestVcpu vcpu(vm_, kFourLevelPaging);
-  // The first 2 MiB have the tables. None has a page for the last one yet, so
-  // it is this fault that makes them.
+  // The first 2 MiB hold the guest's tables, which have no shadow pages yet.
+  // This fault makes them.
   MapVa(vcpu, EntryTo(0, kGuestHugePage), 2);
   ASSERT_EQ(vcpu.Fault(kVa, kRead), FaultResult::kFixed);
   EXPECT_EQ(vcpu.Translate(kVa).level, Level::k4K);
 
-  // Two levels in a region of their own, but for the last.
+  // The tables of the upper levels are in other regions; the last table is in
+  // the 2 MiB that it maps.
   ShadowTestVcpu other(vm_, kFourLevelPaging);
   vm_.memory.PutEntry(Gfn(1024), 0, EntryTo(1025, kGuestTable));
   vm_.memory.PutEntry(Gfn(1025), 0, EntryTo(2048 + 1, kGuestTable));
@@ -281,7 +283,7 @@ TEST_F(ShadowFaultsTest, ExecutedHugePagesStaySmallWhileMitigated) {
   EXPECT_EQ(vcpu.Translate(kVa).level, Level::k4K);
   EXPECT_TRUE(vcpu.Translate(kVa).rights.Has(kMayExec));
   EXPECT_EQ(vm_.nx_huge_pages.count(), 1u);
-  // A read near by does not take it back.
+  // A read of a nearby page does not make the huge page come back.
   constexpr uint64_t kNear = kHugeVa + 0x1ff000;
   ASSERT_EQ(vcpu.Fault(kNear, kRead), FaultResult::kFixed);
   EXPECT_EQ(vcpu.Translate(kNear).level, Level::k4K);
@@ -289,7 +291,7 @@ TEST_F(ShadowFaultsTest, ExecutedHugePagesStaySmallWhileMitigated) {
   EXPECT_EQ(vm_.nx_huge_pages.count(), 1u);
 }
 
-// Where the host has small pages anyhow no huge page was given up.
+// If the host has only small pages, the mitigation takes no huge page away.
 // Covers: SPTE-51
 TEST_F(SmallHostPagesTest, ExecutedPagesThatCouldNotBeHugeAreNotListed) {
   vm_.nx_huge_pages.SetMitigated(true);
@@ -300,7 +302,7 @@ TEST_F(SmallHostPagesTest, ExecutedPagesThatCouldNotBeHugeAreNotListed) {
   EXPECT_EQ(vm_.nx_huge_pages.count(), 0u);
 }
 
-// --- What stands in the entry already ---
+// --- The entry holds an SPTE already ---
 
 // Covers: SHD-51, SHD-48
 TEST_F(SmallHostPagesTest, ADirectPageIsReplacedOnceTheGuestsPageIsDirty) {
@@ -409,7 +411,7 @@ TEST(AccessOfSupervisorWriteTest, OnlyReadOnlyUserPagesWithoutWpChange) {
 TEST_F(ShadowFaultsTest, TwoWaysToATableWithDifferentRightsHaveTheirOwnPages) {
   ShadowTestVcpu vcpu(vm_, kFourLevelPaging);
   MapVa(vcpu, EntryTo(600));
-  // The page table is reached a second time, where the guest may only read.
+  // A second entry leads to the page table, without write access.
   vm_.memory.PutEntry(Gfn(kPageDirectory), 0x92,
                       EntryTo(kPageTable, kGuestTable & ~kW));
   constexpr uint64_t kReadOnly = kVa + (1 << 21);
@@ -420,7 +422,7 @@ TEST_F(ShadowFaultsTest, TwoWaysToATableWithDifferentRightsHaveTheirOwnPages) {
   EXPECT_TRUE(vcpu.Translate(kVa).rights.Has(kMayWrite));
   EXPECT_FALSE(vcpu.Translate(kReadOnly).rights.Has(kMayWrite));
   EXPECT_EQ(vcpu.Fault(kReadOnly, kWrite), std::nullopt);
-  // With the same rights it is one page.
+  // A third entry grants the same rights as the first, so both share one page.
   vm_.memory.PutEntry(Gfn(kPageDirectory), 0x93,
                       EntryTo(kPageTable, kGuestTable));
   constexpr uint64_t kSame = kVa + (2 << 21);
@@ -440,7 +442,7 @@ TEST_F(ShadowFaultsTest, APageTableBecomesWritableAndUnsync) {
   ASSERT_EQ(vcpu.Fault(kTableVa, kWrite), FaultResult::kFixed);
   EXPECT_TRUE(vcpu.Translate(kTableVa).rights.Has(kMayWrite));
   EXPECT_TRUE(vm_.PagesOf(kPageTable)[0]->unsync.load());
-  // So the guest edits it without a trap, and flushes.
+  // The guest edits the table without a write fault, and flushes.
   vm_.memory.PutEntry(Gfn(kPageTable), 0x145, 0);
   EXPECT_TRUE(vcpu.Translate(kVa).present);
   ASSERT_TRUE(vcpu.Load().ok());
@@ -595,7 +597,7 @@ TEST_F(ShadowFaultsTest, AFaultWithoutASlotInstallsItsMmioSpte) {
   vcpu.mmio = Spte(uint64_t{1} << 51 | 1);
   MapVa(vcpu, EntryTo(600));
   ASSERT_EQ(vcpu.Fault(kVa, kRead), FaultResult::kFixed);
-  // The guest has mapped a device there since, in a table that is unsync.
+  // The guest has mapped a device there since then, and the table is unsync.
   ASSERT_TRUE(vm_.GuestWrites(kPageTable, 0x145, EntryTo(kHole)));
   const uint64_t flushes = vm_.Flushes();
   EXPECT_EQ(vcpu.Fault(kVa, kRead), FaultResult::kEmulate);
@@ -604,7 +606,7 @@ TEST_F(ShadowFaultsTest, AFaultWithoutASlotInstallsItsMmioSpte) {
   EXPECT_GT(vm_.Flushes(), flushes);
   EXPECT_EQ(vcpu.Fault(kVa, kRead), FaultResult::kEmulate);
   EXPECT_FALSE(vcpu.fault.mmio_spte_created);
-  // And memory again.
+  // The guest maps memory there again.
   ASSERT_TRUE(vm_.GuestWrites(kPageTable, 0x145, EntryTo(600)));
   EXPECT_EQ(vcpu.Fault(kVa, kRead), FaultResult::kFixed);
 }

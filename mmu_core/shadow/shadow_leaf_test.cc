@@ -35,7 +35,7 @@ PageRole WithoutAd(PageRole role) {
 class ShadowLeafTest : public ::testing::Test, protected ShadowFixture {
  protected:
   const Memslot& Slot() { return *vm_.SlotOf(0, Gfn(0)); }
-  // The same slot, which logs.
+  // The fixture's slot with dirty logging on.
   Memslot LoggedSlot() {
     Memslot slot = Slot();
     slot.flags |= kMemslotLogDirtyPages;
@@ -115,7 +115,7 @@ TEST_F(ShadowLeafTest, WhileInSyncOnlyALeafThatWasWritableStaysSo) {
   EXPECT_TRUE(Make(page_, request).write_protected);
   request.old_spte = LeafTo(page_, 600);
   EXPECT_EQ(ept_.TripleOf(Make(page_, request).spte), kWritable);
-  // An SPTE that is not present may have any bits.
+  // A non-present SPTE says nothing about W, whatever its bits.
   request.old_spte = Spte(spte_bits::kWrite);
   EXPECT_TRUE(Make(page_, request).write_protected);
 }
@@ -142,7 +142,7 @@ TEST_F(ShadowLeafTest, AWritableLeafIsDirtyInTheLogAtOnce) {
       << "it was dirty already";
   EXPECT_FALSE(Make(page_, Request(701)).marked_dirty) << "not logged";
 
-  // A refusal of W is no write.
+  // A leaf to which the gate refuses W does not mark its page.
   Page(600, IndirectRole(2));
   EXPECT_FALSE(MakeLogged(page_, slot, Request(600)).marked_dirty);
   EXPECT_FALSE(slot.dirty_bitmap->Test(600));
@@ -218,7 +218,7 @@ TEST_F(ShadowLeafTest, WhatTheGuestGrantsIsWhatTheLeafGrants) {
                               parts.tlb, parts.counters};
   ShadowLeafs leafs(legacy, gate_, {});
   for (uint32_t bits = 1; bits < 16; bits += 2) {
-    const AccessRights access(bits);  // readable, all of them
+    const AccessRights access(bits);  // always readable
     EXPECT_EQ(ept_.RightsOf(Make(page_, Request(700, access)).spte), access);
     EXPECT_EQ(SpteFormat::Npt().RightsOf(
                   leafs.Make(lock_, page_, Slot(), Request(700, access)).spte),

@@ -87,7 +87,7 @@ TEST_F(ShadowLinksTest, ALeafIsInTheRmapOfWhatItMapsAndCounted) {
   EXPECT_EQ(counters_.Leafs(Level::k2M), 1u);
   EXPECT_EQ(counters_.Leafs(Level::k1G), 1u);
 
-  // What the processor set since is in the value that comes back.
+  // DropLeaf returns the bits that the processor set last.
   const Spte written = SpteFormat::Ept().WithAccessed(
       SpteFormat::Ept().WithDirty(small.EntryAt(5).Load()));
   small.EntryAt(5).Store(written);
@@ -157,7 +157,7 @@ TEST_F(ShadowLinksTest, AHugeLeafIsDroppedAndFlushedBeforeATableStandsThere) {
   EXPECT_EQ(counters_.Leafs(Level::k2M), 0u);
   EXPECT_EQ(&ChildAt(parent.EntryAt(3).Load()), &child);
 
-  // A table that maps all of it: nothing to flush.
+  // The child maps the whole range of the huge leaf, so no flush is needed.
   at_flush = nullptr;
   Map(parent, 4, 2048);
   pages_.links().LinkChild(lock_, parent.EntryAt(4), child, caches_.lists,

@@ -35,11 +35,11 @@ class ShadowLogTest : public ::testing::Test, protected ShadowFixture {
   static Spte At(const ShadowPageState& page, int index) {
     return page.EntryAt(index).Load();
   }
-  // The triple of SPTE-15.
+  // The write triple (SPTE-15) of an entry.
   static WriteTriple Triple(const ShadowPageState& page, int index) {
     return SpteFormat::Ept().TripleOf(At(page, index));
   }
-  // A leaf that maps `gfn` in `page`, instead of one that Map makes.
+  // Adds a leaf with a given SPTE, unlike Map, which makes the SPTE itself.
   void MapAs(ShadowPageState& page, int index, uint64_t gfn, Spte spte) {
     TopUp();
     pages_.links().AddLeaf(lock_, page.EntryAt(index), spte,
@@ -111,8 +111,8 @@ TEST_F(ShadowLogTest, DirtyBitsAreTakenFromSmallLeafsOnly) {
   EXPECT_FALSE(log_.ClearDirty(lock_, slot(), slot().range(), nullptr));
 }
 
-// Where the processor does not log, W goes: without Dirty bits, and for the
-// leafs of nested guests (type 2).
+// ClearDirty clears W where the processor does not set Dirty bits: in leafs
+// without A/D bits, and in write-protected leafs of nested guests (type 2).
 // Covers: SPTE-04
 TEST_F(ShadowLogTest, WhereWritesAreNoticedByWItGoesInsteadOfD) {
   PageRole::Fields fields = IndirectRole(1).fields();

@@ -22,7 +22,7 @@ using ::mmu::testing::ShadowFixture;
 
 class ShadowPagesTest : public ::testing::Test, protected ShadowFixture {};
 
-// Another gfn on the same chain of the hash.
+// Another gfn whose pages are on the same chain of the hash.
 uint64_t CollidingWith(uint64_t gfn, int nth = 1) {
   for (uint64_t other = gfn + 1;; ++other) {
     if (ShadowPageSet::ChainOf(Gfn(other)) ==
@@ -46,7 +46,7 @@ TEST_F(ShadowPagesTest, APageIsFoundByItsGfnAndItsWholeRole) {
   EXPECT_EQ(&again.page, &first.page);
   EXPECT_EQ(ShadowCounters::Get(stats().mmu_cache_miss), 1u);
 
-  // The same table under CR0.WP = 0 is another page.
+  // The same table is shadowed by another page if CR0.WP is 0.
   PageRole::Fields fields = IndirectRole(1).fields();
   fields.cr0_wp = false;
   EXPECT_NE(&Page(5, PageRole::Of(fields)), &first.page);
@@ -70,7 +70,8 @@ TEST_F(ShadowPagesTest, PagesOfOtherGfnsInOneChainAreCountedAsCollisions) {
   EXPECT_EQ(ShadowCounters::Get(stats().max_mmu_page_hash_collisions), 2u);
   Page(third, IndirectRole(1));
   EXPECT_EQ(ShadowCounters::Get(stats().max_mmu_page_hash_collisions), 3u);
-  // Found before any other is met; a peak does not fall.
+  // The lookup finds the page before it meets any other, and the peak does not
+  // fall.
   Page(third, IndirectRole(1));
   EXPECT_EQ(ShadowCounters::Get(stats().max_mmu_page_hash_collisions), 3u);
 }
@@ -93,7 +94,7 @@ TEST_F(ShadowPagesTest, AnUnsyncPageGoesWhenItsTableBecomesADirectory) {
   ShadowPageState& other = Page(8, IndirectRole(1));
   MarkUnsync(other);
 
-  Page(7, IndirectRole(1, kMayRead));  // level 1 too: no reason
+  Page(7, IndirectRole(1, kMayRead));  // also level 1: zaps nothing
   EXPECT_FALSE(table.IsInvalid());
   Page(7, IndirectRole(2));
   EXPECT_EQ(ShadowCounters::Get(stats().mmu_shadow_zapped), 1u);
@@ -156,7 +157,7 @@ TEST_F(ShadowPagesTest, AFaultFindsRoomBecauseTheOldestGo) {
   EXPECT_EQ(pages_.in_use(), 60u - (25 - 4));
   EXPECT_EQ(pages_.Available(), 25u);
   EXPECT_EQ(ShadowCounters::Get(stats().mmu_recycled), 21u);
-  // The oldest went.
+  // The oldest pages were recycled.
   EXPECT_FALSE(Get(21, IndirectRole(1)).created);
   EXPECT_TRUE(Get(20, IndirectRole(1)).created);
 
@@ -182,7 +183,7 @@ TEST_F(ShadowPagesTest, RootsInUseStayAndIfNothingElseIsThereThereIsNoRoom) {
 
   Page(101, IndirectRole(1));
   Page(102,
-       IndirectRole(1));  // more than there was room for: the limit is soft
+       IndirectRole(1));  // beyond the room that was made: the limit is soft
   EXPECT_EQ(pages_.in_use(), 65u);
   EXPECT_EQ(pages_.Available(), 0u);
   roots.push_back(&Page(101, IndirectRole(1)));

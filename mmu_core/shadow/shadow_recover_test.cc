@@ -28,7 +28,7 @@ using Counts = std::pair<uint64_t, uint64_t>;
 
 class ShadowRecoverTest : public ::testing::Test, protected ShadowFixture {
  protected:
-  // The fixture's slot on a host that maps pages of `level`.
+  // The fixture's slot, on a host that has pages of `level`.
   Memslot SlotOn(Level level) {
     Memslot slot = *vm_.SlotOf(0, Gfn(0));
     auto backing = Backing::Create({.kind = BackingKind::kMetadataOnly,
@@ -39,7 +39,7 @@ class ShadowRecoverTest : public ::testing::Test, protected ShadowFixture {
     slot.backing = *std::move(backing);
     return slot;
   }
-  // Huge pages of 2M, of 1G.
+  // The numbers of recovered pages of 2M and of 1G.
   static Counts CountsOf(const RecoverOutcome& outcome) {
     return {outcome.to_2m_count, outcome.to_1g_count};
   }
@@ -89,8 +89,8 @@ TEST_F(ShadowRecoverTest, WhatHasTheSizeThatIsAllowedStays) {
   EXPECT_TRUE(IsMapped(larger, 0)) << "no rmap of level 3 is walked";
 }
 
-// What the guest, or L1, maps by 2M does not become larger, whatever the host
-// has; what nobody can reach any more does not become anything.
+// A direct page below a guest's (or L1's) page of 2M recovers to 2M at most,
+// even if the host has larger pages. An unreachable direct page does not count.
 TEST_F(ShadowRecoverTest, CountsPagesOfTheSizeThatCanCome) {
   ShadowPageState& root = Page(0, DirectRole(3));
   ShadowPageState& middle = Page(0, DirectRole(2));
@@ -101,12 +101,12 @@ TEST_F(ShadowRecoverTest, CountsPagesOfTheSizeThatCanCome) {
   Link(middle, 1, next);
   Map(small, 0, 0);
   Map(next, 7, k2MPages + 7);
-  // A part of a guest's page of 2M, in the same GiB.
+  // Small leafs for a 2M page that the guest maps, in the same GiB.
   ShadowPageState& guest = Page(k1GPages + 5 * k2MPages, IndirectRole(2));
   ShadowPageState& part = Page(6 * k2MPages, DirectRole(1));
   Link(guest, 0, part);
   Map(part, 3, 6 * k2MPages + 3);
-  // Of the next GiB.
+  // Small leafs for another 2M page of the guest, in the next GiB.
   ShadowPageState& other = Page(k1GPages + k2MPages, DirectRole(1));
   Link(guest, 1, other);
   for (int i = 0; i < 3; ++i) Map(other, i, k1GPages + k2MPages + i);
@@ -121,7 +121,7 @@ TEST_F(ShadowRecoverTest, CountsPagesOfTheSizeThatCanCome) {
 TEST_F(ShadowRecoverTest, WhereAGuestTableIsNoLargePageMayCome) {
   ShadowPageState& direct = Page(4 * k2MPages, DirectRole(1));
   Map(direct, 0, 4 * k2MPages);
-  Page(4 * k2MPages + 100, IndirectRole(2));  // disallows it
+  Page(4 * k2MPages + 100, IndirectRole(2));  // disallows huge pages here
   EXPECT_EQ(Recover(SlotOn(Level::k2M)), Counts(0, 0));
   EXPECT_TRUE(IsMapped(direct, 0));
 }

@@ -41,7 +41,7 @@ class ShadowRootsRaceTest : public ::testing::Test {
     vm_.tlb.RemoveVcpu(&gate_);
   }
 
-  // What a vCPU does before it walks anything.
+  // The steps of a vCPU before it walks its tables.
   void BeforeAccess() {
     if ((gate_.TakeRequests() & kFreeObsoleteRoots) != 0) {
       vcpu_.roots().FreeObsolete(nullptr);
@@ -62,7 +62,7 @@ TEST_F(ShadowRootsRaceTest, AKeptRootThatIsZappedWhileItIsTakenIsNotWalked) {
   threads.Add("vcpu", [&] {
     EXPECT_TRUE(vcpu_.roots().SwitchTo(vcpu_.guest(), vcpu_.where(), nullptr));
     EXPECT_TRUE(vcpu_.roots().IsObsolete());
-    // A fault that was under way finds out, too.
+    // A fault under way finds out that the root is obsolete, too.
     EXPECT_EQ(vcpu_.Fault(kVa, kRead), FaultResult::kRetry);
     BeforeAccess();
     EXPECT_FALSE(vcpu_.roots().IsObsolete());
@@ -76,7 +76,8 @@ TEST_F(ShadowRootsRaceTest, AKeptRootThatIsZappedWhileItIsTakenIsNotWalked) {
 }
 
 TEST_F(ShadowRootsRaceTest, ARootThatIsLoadedInAGapOfTheZapStays) {
-  // More pages than the zap takes in one go; the newest goes last.
+  // The zap needs several batches for this number of pages, and takes the
+  // newest last.
   constexpr uint64_t kTables = 2 * ShadowZap::kBatch;
   for (uint64_t i = 1; i <= kTables; ++i) {
     ShadowTestVcpu other(vm_, kFourLevelPaging);
@@ -98,7 +99,7 @@ TEST_F(ShadowRootsRaceTest, ARootThatIsLoadedInAGapOfTheZapStays) {
   EXPECT_EQ(vm_.pages.in_use(), 1u);
   EXPECT_NE(vcpu_.roots().TopPage(kVa), before);
   EXPECT_FALSE(vcpu_.roots().IsObsolete());
-  BeforeAccess();  // it is asked all the same, and keeps its root
+  BeforeAccess();  // the zap's request is pending; the vCPU keeps its root
   EXPECT_EQ(vm_.pages.in_use(), 1u);
   EXPECT_NE(vcpu_.roots().table(), nullptr);
 }

@@ -107,7 +107,7 @@ TEST_F(ShadowRootsTest, APaeGuestsRootIsAnArrayOverACountedPagePerPdpte) {
   PutPath(vm_.memory, vcpu.guest().walker, 20, address, EntryTo(600));
   EXPECT_EQ(vcpu.Fault(address, kRead), FaultResult::kFixed);
   EXPECT_TRUE(IsMapped(vcpu, address));
-  // The array is the vCPU's: who lets go of obsolete roots lets go of it.
+  // The vCPU owns the array of PAE roots, so only freeing the roots drops it.
   EXPECT_FALSE(vcpu.roots().IsObsolete());
   vcpu.roots().FreeObsolete(nullptr);
   EXPECT_EQ(roots.table(), nullptr);
@@ -164,7 +164,7 @@ TEST_F(NestedRootsTest, ScratchTablesStandAboveThePaeRootsOfNpt) {
     const auto vcpu = NptVcpu(kTwoLevelPaging, tdp_level);
     vcpu->LoadCr3(Gfn(10));
     EXPECT_EQ(vcpu->roots().level(), tdp_level);
-    // No entry of the hash, and no descriptor, but for the four pages.
+    // Only the four pages are in the hash and have descriptors.
     EXPECT_EQ(vm_.pages.in_use(), 4u);
     EXPECT_EQ(vm_.PagesOf(10).size(), 4u);
     const PageTable* table = vcpu->roots().table();
@@ -206,7 +206,7 @@ TEST_F(ShadowRootsTest, ACr3ThatPointsNowhereGetsTheDummyRoot) {
   EXPECT_EQ(vcpu.Fault(kVa, kRead), std::nullopt) << "the guest's own fault";
   EXPECT_EQ(vcpu.walk.fault.code, 0u);
 
-  // A slot comes: the request to let go of obsolete roots is enough.
+  // After a slot was added, the request to free obsolete roots is enough.
   vm_.memory.AddSlot(GfnRange::Of(Gfn(kHole), 512));
   PutPath(vm_.memory, vcpu.guest().walker, kHole, kVa, EntryTo(600));
   EXPECT_EQ(vcpu.Fault(kVa, kRead), FaultResult::kRetry);
@@ -295,14 +295,14 @@ TEST_F(ShadowRootsTest, FourCr3sAlternateWithoutNewRoots) {
   }
   EXPECT_EQ(Misses(), 4u);
 
-  // The last four were 40, 30, 20 and 10, from now on: 10 is the oldest.
+  // Loads the four kept roots in this order, so that 10 is the oldest.
   for (uint64_t table : {10, 20, 30, 40}) vcpu.LoadCr3(Gfn(table));
   vcpu.LoadCr3(Gfn(50));
   EXPECT_EQ(vm_.PagesOf(10)[0]->root_count, 0);
   EXPECT_EQ(vm_.PagesOf(20)[0]->root_count, 1);
   EXPECT_FALSE(vcpu.roots().SwitchTo(vcpu.guest(), At(10), nullptr));
   EXPECT_EQ(vcpu.roots().table(), nullptr);
-  // The place was made for it: 20 is gone by now, 30 is not.
+  // SwitchTo has dropped root 20 to make room. Root 30 is still kept.
   EXPECT_EQ(vm_.PagesOf(20)[0]->root_count, 0);
   EXPECT_TRUE(vcpu.roots().SwitchTo(vcpu.guest(), At(30), nullptr));
 }
@@ -319,7 +319,7 @@ TEST_F(ShadowRootsTest, AKeptRootIsUsedOnlyIfItIsValid) {
   vcpu.LoadCr3(Gfn(10));
   EXPECT_NE(vcpu.roots().TopPage(kVa), &zapped);
   EXPECT_NE(vcpu.roots().id(), id);
-  // Nor for a vCPU that pages in another way.
+  // A kept root is not used by a vCPU in another paging mode, either.
   ShadowTestVcpu other(
       vm_, GuestPagingState{
                .cr0 = kCr0Pg, .cr4 = kCr4Pae, .efer = kEferLma | kEferNx});
@@ -415,7 +415,7 @@ TEST_F(ShadowRootsTest, InvlpgOfAKeptRootOfAnotherModeDropsTheLeaf) {
   constexpr GuestPagingState kNoWp = {
       .cr0 = kCr0Pg, .cr4 = kCr4Pae, .efer = kEferLma | kEferNx};
   ShadowTestVcpu vcpu(vm_, kFourLevelPaging);
-  ShadowTestVcpu mode(vm_, kNoWp);  // lends its role only
+  ShadowTestVcpu mode(vm_, kNoWp);  // only its role is used
   PutPath(vm_.memory, vcpu.guest().walker, 10, kVa, EntryTo(600));
   vcpu.LoadCr3(Gfn(10));
   ASSERT_EQ(vcpu.Fault(kVa, kRead), FaultResult::kFixed);
@@ -450,8 +450,8 @@ TEST_F(ShadowRootsTest, WithoutGuestTablesAllCr3sHaveOneRoot) {
   EXPECT_EQ(vm_.pages.in_use(), 1u);
 }
 
-// A guest's write and its flush on one vCPU against the fault of another that
-// makes the table unsync (RACE-33).
+// One vCPU writes to a table and flushes, while a fault of another vCPU makes
+// the table unsync (RACE-33).
 //
 // Covers: SHD-37
 TEST_F(ShadowRootsTest, ASyncAfterAWriteThatNobodySawFindsTheTable) {
@@ -461,7 +461,7 @@ TEST_F(ShadowRootsTest, ASyncAfterAWriteThatNobodySawFindsTheTable) {
   for (int round = 0; round < 300; ++round) {
     vm_.memory.PutEntry(Gfn(13), 0x145, EntryTo(600));
     ASSERT_EQ(vcpu.Fault(kVa, kRead), FaultResult::kFixed);
-    SpteSlot writable;  // what maps the table
+    SpteSlot writable;  // the SPTE that maps the table
     std::thread fault([&] {
       MmuReadLocked lock(vm_.mmu_lock, LockOp::kFault);
       if (vm_.gate.MayMapWritable(lock, *vm_.memory.SlotOf(0, Gfn(13)), Gfn(13),

@@ -72,7 +72,8 @@ class ShadowSplitTest : public ::testing::Test, protected ShadowFixture {
   SplitOutcome SplitAll(Level target = Level::k4K) {
     return Split(slot().range(), target);
   }
-  // An entry of an L2 page that maps `gfn` with the page's size, as the n-th.
+  // Adds a leaf that maps `gfn` by a huge page, in the `n`-th shadow page of
+  // L2. Returns its entry.
   SpteSlot& MapLarge(uint64_t gfn, int n, AccessRights access = kAllRights,
                      int level = 2) {
     ShadowPageState& page = Page(10 + n, NestedRole(level));
@@ -87,7 +88,7 @@ class ShadowSplitTest : public ::testing::Test, protected ShadowFixture {
                            nullptr);
     return page.EntryAt(0);
   }
-  // What the split of `sptep` made.
+  // The page that the split of `sptep` has linked.
   static ShadowPageState& ChildOfSplit(const SpteSlot& sptep) {
     MMU_CHECK(sptep.Load().IsPresentTable(PageHolding(sptep).level()));
     return ChildAt(sptep.Load());
@@ -117,7 +118,7 @@ TEST_F(ShadowSplitTest, NothingIsSplitWithoutTheTdpMmuOrRmaps) {
   EXPECT_TRUE(IsHuge(sptep));
 }
 
-// The small ones have all bits of the huge one, and no TLB is flushed.
+// The small SPTEs have all bits of the huge one, and the split flushes no TLB.
 // Covers: SHD-77, SHD-79, SHD-83, SPTE-26
 TEST_F(ShadowSplitTest, ASplitTranslatesAsBeforeAndFlushesNothing) {
   const SpteFormat& format = SpteFormat::Ept();
@@ -150,8 +151,9 @@ TEST_F(ShadowSplitTest, ASplitTranslatesAsBeforeAndFlushesNothing) {
   EXPECT_EQ(SplitAll().split_2m_count, 0) << "nothing is left";
 }
 
-// What the processor sets in the huge SPTE until it is gone is in the small
-// ones. Covers: SHD-77, SPTE-26
+// The small SPTEs have the bits that the processor sets in the huge SPTE while
+// the table is filled.
+// Covers: SHD-77, SPTE-26
 TEST_F(ShadowSplitTest, Race11BitsSetWhileTheTableIsFilledAreInTheTable) {
   const SpteFormat& format = SpteFormat::Ept();
   SpteSlot& sptep = MapLarge(kLarge, 0);
@@ -170,9 +172,9 @@ TEST_F(ShadowSplitTest, Race11BitsSetWhileTheTableIsFilledAreInTheTable) {
   }
 }
 
-// The last moment: the leaf that is dropped was looked at, and has D but not A,
-// when the processor uses it. What it is in the end is what the exchange that
-// ends it returns, not what the look saw.
+// The processor uses the huge SPTE after the split has read it and before the
+// split exchanges it. The split must use the bits that the exchange returns,
+// not those that it read before.
 // Covers: SHD-77, SPTE-26, TST-50
 TEST_F(ShadowSplitTest, Race11BitSetBetweenTheLastLookAndTheDropIsInTheTable) {
   const SpteFormat& format = SpteFormat::Ept();
@@ -197,8 +199,8 @@ TEST_F(ShadowSplitTest, Race11BitSetBetweenTheLastLookAndTheDropIsInTheTable) {
   }
 }
 
-// Of the small SPTEs that another alias had before, none gets Dirty, by whose
-// absence the next write is noticed.
+// Another alias has brought the small SPTEs. They do not get the Dirty bit,
+// because the next write is noticed only while Dirty is clear.
 // Covers: SHD-77
 TEST_F(ShadowSplitTest, AnAliasGivesItsAccessedBitAloneToLeafsThatWereThere) {
   const SpteFormat& format = SpteFormat::Ept();
@@ -329,8 +331,8 @@ TEST_F(ShadowSplitTest, WithFivePagesAvailableNothingIsSplitWithSixItIs) {
   EXPECT_EQ(pages_.Available(), 5u);
 }
 
-// Who waits gets the lock before anything is split, and may take away what was
-// to be.
+// A waiting thread gets the lock before anything is split. It may zap a huge
+// SPTE that was to be split.
 // Covers: SHD-74, DL-27
 TEST_F(ShadowSplitTest, WhoWaitsGetsTheLockAndMayZapWhatWasToBeSplit) {
   SpteSlot& zapped = MapLarge(kLarge, 0);
@@ -377,8 +379,8 @@ TEST_F(ShadowSplitTest, ASplitGoesOnWhileOthersAlwaysWait) {
   });
 }
 
-// Contents of the caches: the smallest and the largest number of descriptors;
-// no translations, for the page is a direct one.
+// The caches hold between the smallest and the largest number of descriptors.
+// They hold no translations, because the new page is direct.
 // Covers: SHD-75, SHD-81, LCK-05
 TEST_F(ShadowSplitTest, CachesAreFilledWithoutTheLock) {
   SpteSlot& sptep = MapLarge(kLarge, 0);
@@ -393,7 +395,7 @@ TEST_F(ShadowSplitTest, CachesAreFilledWithoutTheLock) {
   };
   EXPECT_TRUE(caches.NeedTopUpForSplit());
   LockTrace trace;
-  WithoutLock([] {});  // taken again, so the trace knows that it is held
+  WithoutLock([] {});  // makes the trace see that the lock is held
   EXPECT_EQ(split(GfnRange::Of(Gfn(kLarge), 1)), 1);
   EXPECT_FALSE(IsHuge(sptep));
   EXPECT_EQ(trace.HeldAt(HookPoint::kTopUp), "none/-");
@@ -423,8 +425,8 @@ TEST_F(ShadowSplitTest, WithoutDescriptorsNothingIsSplitAndWhatWasGotIsKept) {
   EXPECT_LE(caches.lists.count(), 500);
 }
 
-// Each of the 512 rmaps has one entry, so needs its first descriptor; and so
-// does the list of parents of the page below, which an alias left behind.
+// Each of the 512 rmaps has one entry, so each needs its first descriptor. So
+// does the list of parents of the child page, which an alias has left behind.
 // Covers: SHD-75, SHD-76
 TEST_F(ShadowSplitTest, ASplitTakesAtMost513Descriptors) {
   SpteSlot& alias = MapLarge(kLarge, 0);
@@ -444,7 +446,7 @@ TEST_F(ShadowSplitTest, ASplitTakesAtMost513Descriptors) {
   EXPECT_EQ(&ChildOfSplit(sptep), &child);
 }
 
-// The same with heads that are full: 14 entries each.
+// Like the test above, with full heads: 14 entries each.
 // Covers: SHD-76
 TEST_F(ShadowSplitTest, FullHeadsTakeADescriptorEach) {
   for (int n = 0; n < 14; ++n) {
@@ -458,20 +460,20 @@ TEST_F(ShadowSplitTest, FullHeadsTakeADescriptorEach) {
   EXPECT_EQ(caches_.lists.count(), before - 512);
 }
 
-// Aliases of which only one was split, down to tables that were emptied in
-// part, as the NX huge page mitigation or a notifier leaves them.
+// Two aliases, of which only one was split. Some entries of its tables are
+// empty, as after a zap by a notifier or for the NX huge page mitigation.
 class PartlySplitAliasTest : public ShadowSplitTest {
  protected:
   PartlySplitAliasTest() {
     MapLarge(k1GPages, 0, kAllRights, 3);
     SplitAll(Level::k2M);
     child_ = &ChildOfSplit(PageHolding0().EntryAt(0));
-    // One 2M page of it is split further.
+    // Splits one of its 2M pages further.
     Split(GfnRange::Of(Gfn(k1GPages + 3 * k2MPages), 1));
     table_ = &ChildOfSplit(child_->EntryAt(3));
   }
   ShadowPageState& PageHolding0() { return Page(10, NestedRole(3)); }
-  // The TLB of a vCPU that has used the alias.
+  // Fills the TLB of a vCPU that has used the alias.
   void Cache(uint64_t gfn, Level level) {
     vcpu_tlb_.Insert({.base_page = RoundDown(PageNumber(gfn), level),
                       .pfn = Pfn(RoundDown(Gfn(gfn), level).value()),
@@ -500,15 +502,16 @@ TEST_F(PartlySplitAliasTest, TheTableOfAnotherAliasForcesAFlushBeforeTheLink) {
   EXPECT_EQ(Flushes(), flushes + 1) << "one, although 511 were no tables";
   EXPECT_THAT(trace, ElementsAre("dropped"));
   EXPECT_EQ(&ChildOfSplit(sptep), child_);
-  // No SPTE maps the page, so nobody will flush for it any more: no TLB has it.
+  // No SPTE maps the page, so no later change will flush for it: no TLB may
+  // have it.
   EXPECT_EQ(RmapCount(unmapped), 0u);
   EXPECT_EQ(vcpu_tlb_.Lookup(PageNumber(unmapped)), nullptr);
   EXPECT_EQ(&ChildOfSplit(child_->EntryAt(3)), table_) << "left as it is";
   EXPECT_EQ(Leafs(Level::k2M), 511u);
 }
 
-// Leafs that are there need no flush, nor do those that are added: stale large
-// translations agree with them.
+// Leafs that are in the table already need no flush, and neither do leafs that
+// the split adds: both agree with stale large translations.
 // Covers: SHD-78, SHD-79
 TEST_F(ShadowSplitTest, ThePageOfAnotherAliasWithLeafsOnlyForcesNoFlush) {
   SpteSlot& alias = MapLarge(kLarge, 0);
@@ -529,8 +532,9 @@ TEST_F(ShadowSplitTest, ThePageOfAnotherAliasWithLeafsOnlyForcesNoFlush) {
   EXPECT_EQ(Leafs(Level::k2M), 0u);
 }
 
-// A page that is mapped too often loses all mappings, the new one too, and so
-// is not mapped by what replaces the huge SPTE: that is flushed like SHD-79.
+// A page that is mapped too often loses all mappings, also the one that the
+// split just added. So the table that replaces the huge SPTE does not map it,
+// and the split must flush as in SHD-79.
 // Covers: SHD-14
 TEST_F(ShadowSplitTest, AnRmapThatGetsTooLongIsFlushedWithTheHugePage) {
   ShadowPageState* page = nullptr;
@@ -544,7 +548,7 @@ TEST_F(ShadowSplitTest, AnRmapThatGetsTooLongIsFlushedWithTheHugePage) {
   at_flush = [&] {
     huge_at_flush.push_back(IsHuge(sptep));
     vcpu_tlb.FlushAll();
-    // A vCPU that runs meanwhile walks the tables again.
+    // A running vCPU walks the tables again between the two flushes.
     if (IsHuge(sptep)) {
       vcpu_tlb.Insert({.base_page = PageNumber(kLarge),
                        .pfn = Pfn(kLarge),

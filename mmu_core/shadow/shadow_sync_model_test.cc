@@ -1,5 +1,5 @@
-// A guest that edits its page tables in all ways there are, at random, and what
-// must be true of the shadow pages whenever it does.
+// A guest that changes its page tables at random, in every possible way. After
+// each step the test checks what must be true of the shadow pages.
 
 #include <algorithm>
 #include <array>
@@ -26,12 +26,12 @@ namespace {
 using ::mmu::testing::GuestTablesFixture;
 using ::mmu::testing::kGuestPte;
 
-// A directory and page tables; entries of the first tables map the guest's data
-// and its tables alike, the directory included.
+// A directory and page tables. Entries of the first tables map the guest's
+// data, its page tables and the directory.
 constexpr uint64_t kDirectory = 600;
 constexpr uint64_t kFirstTable = 601;
 constexpr int kTables = 20;
-constexpr int kEntries = 24;  // that are used, of each table
+constexpr int kEntries = 24;  // the used entries of each table
 constexpr uint64_t kFirstData = 5000;
 
 class ShadowSyncModelTest : public ::testing::TestWithParam<uint32_t>,
@@ -50,7 +50,7 @@ class ShadowSyncModelTest : public ::testing::TestWithParam<uint32_t>,
                        static_cast<uint64_t>(index) * 8);
   }
 
-  // Whatever was zapped stands there again, and is linked.
+  // Creates and links all shadow pages, also those that were zapped.
   void Build() {
     if (!pages_.MakeAvailable(lock_, nullptr)) return;
     directory_ = &Page(kDirectory, RoleAt(2));
@@ -70,8 +70,8 @@ class ShadowSyncModelTest : public ::testing::TestWithParam<uint32_t>,
     return *tables_[static_cast<size_t>(table - kFirstTable)];
   }
 
-  // An access through entry `index` of a table: what the walk and the fault
-  // do. Returns whether it may write now.
+  // Does an access through entry `index` of a table: the walk and the fault.
+  // Returns whether the guest may write through the entry afterwards.
   bool Access(uint64_t table, int index, bool write) {
     const uint64_t old_entry = EntryAt(table, index);
     GuestWalker::EntryInfo entry = guest_.walker.Decode(old_entry, 1);
@@ -106,8 +106,8 @@ class ShadowSyncModelTest : public ::testing::TestWithParam<uint32_t>,
     return leaf.spte.IsWritable();
   }
 
-  // The guest writes an entry of one of its tables: through a writable SPTE if
-  // it has or gets one, else the write is emulated.
+  // The guest writes an entry of one of its tables. It writes through a
+  // writable SPTE if it has or gets one; otherwise the write is emulated.
   void GuestWrites(uint64_t table, int index, uint64_t value) {
     for (int i = 0; i < kTables; ++i) {
       for (int j = 0; j < kEntries; ++j) {
@@ -130,7 +130,7 @@ class ShadowSyncModelTest : public ::testing::TestWithParam<uint32_t>,
     Build();
   }
 
-  // In a page that is in step, no SPTE grants what the guest does not.
+  // Finds an SPTE of a synced page that grants more than the guest's entry.
   std::string FindTooMuch() {
     for (const ShadowPageState* page : tables_) {
       if (page->unsync) continue;
@@ -192,7 +192,7 @@ TEST_P(ShadowSyncModelTest, APageInStepGrantsNoMoreThanTheGuest) {
       case 6:
       case 7: {
         uint64_t entry = RandomTarget() << kPageShift | kGuestPte;
-        // One in three grants less than all.
+        // One in three entries lacks some rights.
         for (const uint64_t bit :
              {guest_entry::kPresent, guest_entry::kWritable, guest_entry::kUser,
               guest_entry::kAccessed, guest_entry::kDirty}) {

@@ -38,10 +38,10 @@ constexpr uint64_t kD = guest_entry::kDirty;
 constexpr AccessRights kAllButWrite = kAllRights.Without(kMayWrite);
 
 constexpr uint64_t kTable = 600;  // gfn of a table
-constexpr uint64_t kData = 5000;  // gfn of what it maps
+constexpr uint64_t kData = 5000;  // a gfn that kTable maps
 
-// A root with one directory, which has a page table; entry 7 of that maps
-// kData.
+// A root with one directory, which leads to one page table. Entry 7 of the page
+// table maps kData.
 class ShadowSyncTest : public ::testing::Test, protected GuestTablesFixture {
  protected:
   ShadowSyncTest() {
@@ -50,7 +50,7 @@ class ShadowSyncTest : public ::testing::Test, protected GuestTablesFixture {
     PutAndMap(page_, 7, kData);
   }
   PageSync Sync() { return sync_.SyncPage(lock_, context(), page_, nullptr); }
-  // The guest's entry is `entry` when the page is brought in step.
+  // Stores the guest's entry and syncs the page.
   PageSync SyncTo(uint64_t entry) {
     Put(kTable, 7, entry);
     return Sync();
@@ -79,7 +79,7 @@ TEST_F(ShadowSyncTest, AnEntryThatMapsNoMoreOrSomethingElseIsDropped) {
        {uint64_t{0},                                          // not present
         kData << kPageShift | kGuestPte | uint64_t{1} << 51,  // reserved
         kData << kPageShift | (kGuestPte & ~kA),              // not accessed
-        (kData + 1) << kPageShift | kGuestPte}) {             // elsewhere
+        (kData + 1) << kPageShift | kGuestPte}) {             // another gfn
     EXPECT_EQ(SyncTo(entry), PageSync::kNeedsFlush) << std::hex << entry;
     EXPECT_EQ(Entry(), Spte::Initial());
     EXPECT_EQ(RmapCount(kData), 0u);
@@ -126,7 +126,8 @@ TEST_F(ShadowSyncTest, ThePageAboveLimitsWhatAnEntryGrants) {
   EXPECT_EQ(limited.TranslationOf(0).access, kAllButWrite);
 }
 
-// What is read-only for the host stays so, whatever the guest grants.
+// An SPTE that is read-only for the host stays read-only, whatever the guest
+// grants.
 TEST_F(ShadowSyncTest, TheHostsWordIsKept) {
   pages_.links().DropLeaf(lock_, page_.EntryAt(7));
   pages_.links().AddLeaf(lock_, page_.EntryAt(7),
@@ -148,8 +149,8 @@ TEST_F(ShadowSyncTest, AnMmioEntryGoesWithoutAFlush) {
   EXPECT_EQ(page_.EntryAt(8).Load(), Spte::Initial());
 }
 
-// An EPT guest whose table above grants execution alone, and whose entry
-// everything else: nothing is left.
+// An EPT guest. The table above grants only execution and the entry grants
+// everything else, so together they grant nothing.
 TEST_F(ShadowSyncTest,
        AnEntryThatGrantsNothingTogetherWithThoseAboveIsDropped) {
   const CpuRole role = EptCpuRole({.exec_only = true}, 0);
@@ -208,19 +209,19 @@ TEST_F(ShadowSyncTest, OneEntryAloneIsBroughtInStep) {
 TEST_F(ShadowSyncTest, NoPageBecomesUnsyncForAnEntryThatIsBroughtInStep) {
   ShadowPageState& table = Page(kData, RoleAt(1));
   ASSERT_FALSE(Entry().IsWritable()) << "protected, for it has a table";
-  // The guest changes the entry so that it is made anew, with W.
+  // The guest changes a right other than W, so the sync makes the SPTE again.
   EXPECT_EQ(SyncTo(kData << kPageShift | (kGuestPte & ~kU)),
             PageSync::kUnchanged);
   EXPECT_FALSE(Entry().IsWritable());
   EXPECT_FALSE(table.unsync);
 }
 
-// --- All below a page ---
+// --- Sync of all pages below a page ---
 
 // Covers: SHD-34
 TEST_F(ShadowSyncTest, UnsyncPagesBelowAreProtectedReadAndInStep) {
   ShadowPageState& alias = Page(502, RoleAt(1));
-  PutAndMap(alias, 0, kTable);  // the guest maps its table
+  PutAndMap(alias, 0, kTable);  // an entry of the guest maps its table
   ASSERT_TRUE(gate_.MayMapWritable(lock_, *vm_.SlotOf(0, Gfn(kTable)),
                                    Gfn(kTable), Prefetched::kNo));
   ASSERT_TRUE(page_.unsync);
@@ -345,7 +346,7 @@ TEST_F(TwoLevelSyncTest, TheSecondQuadrantStandsForTheSecondHalfOfTheTable) {
 
 // --- RACE-34 of mmu_core/LOCKING.md ---
 
-// A guest that maps its table, in entry 0 of another one, and may write it.
+// Entry 0 of another table maps the guest's table writably.
 class ShadowSyncRaceTest : public ShadowSyncTest {
  protected:
   ShadowSyncRaceTest() {
@@ -354,7 +355,7 @@ class ShadowSyncRaceTest : public ShadowSyncTest {
     MMU_CHECK(AliasSpte().IsWritable());
   }
   Spte AliasSpte() { return alias_.EntryAt(0).Load(); }
-  // The slow fault of a write to the table.
+  // A write to the table takes the slow fault path.
   void FaultOnTable() {
     MmuReadLocked lock(mmu_lock_, LockOp::kFault);
     Spte spte = AliasSpte();
@@ -373,7 +374,7 @@ class ShadowSyncRaceTest : public ShadowSyncTest {
   bool synced_ = false;
 };
 
-// Steps 2 and 4: what the guest wrote until the flush is read.
+// Steps 2 and 4: the sync reads all that the guest has written until the flush.
 TEST_F(ShadowSyncRaceTest, Race34AWriteUntilTheFlushIsRead) {
   WithoutLock([&] {
     Interleaving threads;
@@ -389,10 +390,10 @@ TEST_F(ShadowSyncRaceTest, Race34AWriteUntilTheFlushIsRead) {
   EXPECT_EQ(Entry(), Spte::Initial());
 }
 
-// Steps 3 and 5: a fast fault does not come through, and the slow one waits
-// until the table was read; what is written then, the next sync finds.
+// Steps 3 and 5: a fast fault fails, and a slow fault waits until the sync has
+// read the table. The next sync reads later writes.
 TEST_F(ShadowSyncRaceTest, Race34AFaultInBetweenMakesThePageUnsyncAgain) {
-  // Logged: a fast fault would give W back.
+  // The slot is logged, so a fast fault could give W back.
   Spte logged = ept_.WithoutWrite(AliasSpte());
   alias_.EntryAt(0).Store(logged);
   ASSERT_TRUE(ept_.IsMmuWritable(logged));
@@ -401,7 +402,7 @@ TEST_F(ShadowSyncRaceTest, Race34AFaultInBetweenMakesThePageUnsyncAgain) {
     threads.Add("sync", [&] { SyncUnderLock(); });
     threads.Add("fault", [&] { FaultOnTable(); });
     threads.RunTo("sync", HookPoint::kProtectToRead);
-    // A fast fault that had read the SPTE before.
+    // This fast fault has read the SPTE before the sync.
     EXPECT_FALSE(
         alias_.EntryAt(0).CompareExchange(logged, ept_.WithWrite(logged)));
     EXPECT_FALSE(ept_.IsMmuWritable(logged)) << "nor does another one";

@@ -1,5 +1,5 @@
-// Random tables of a guest, edited while it runs on them: what the processor
-// finds in the shadow tables is what it would find in the guest's.
+// A guest with random tables, which it edits while it runs. The processor must
+// find the same translations in the shadow tables as in the guest's.
 
 #include <algorithm>
 #include <cstdint>
@@ -38,7 +38,7 @@ constexpr int kSteps = 30000;
 
 constexpr GuestPagingState kWithoutWp = {
     .cr0 = kCr0Pg, .cr4 = kCr4Pae | kCr4Smep, .efer = kEferLma | kEferNx};
-// One way of paging, and the root that goes with it.
+// One paging mode, and the root role for it.
 struct Paging {
   GuestWalker walker;
   PageRole root;
@@ -119,7 +119,7 @@ class ShadowTreeModelTest : public ::testing::TestWithParam<Mode> {
     static constexpr int kIndices[] = {0, 1, 2, 3, 7, 8};
     if (OneIn(8)) return (1 << index_bits()) - 1 - static_cast<int>(Below(2));
     const int index = kIndices[Below(6)];
-    // Of 1024 entries, the second half has a shadow page of its own.
+    // The second half of 1024 entries has a shadow page of its own.
     return size_ == WordSize::k4 && OneIn(3) ? index + 512 : index;
   }
   uint64_t AnyAddress() {
@@ -137,7 +137,7 @@ class ShadowTreeModelTest : public ::testing::TestWithParam<Mode> {
     return address;
   }
 
-  // An entry that makes sense at some level.
+  // An entry that is valid at some level.
   uint64_t AnyEntry() {
     using namespace guest_entry;  // NOLINT: names of bits
     if (OneIn(6)) return 0;
@@ -149,7 +149,7 @@ class ShadowTreeModelTest : public ::testing::TestWithParam<Mode> {
       target = Gfn(Below(kSlotPages / 1024) * 1024);
       entry |= guest_entry::kPageSize;
     } else {
-      target = Gfn(Below(kSlotPages + 64));  // some are in no slot
+      target = Gfn(Below(kSlotPages + 64));  // some gfns are in no slot
     }
     entry |= ToGpa(target).value();
     if (IsEpt()) {
@@ -182,7 +182,7 @@ class ShadowTreeModelTest : public ::testing::TestWithParam<Mode> {
     }
     vcpu.LoadCr3(AnyTable());
   }
-  // What the guest does after it has edited a table.
+  // Flushes every vCPU's TLB, as the guest must after it has edited a table.
   void FlushAll() {
     for (auto& vcpu : vcpus_) ASSERT_TRUE(vcpu->Load().ok());
   }
@@ -205,8 +205,8 @@ class ShadowTreeModelTest : public ::testing::TestWithParam<Mode> {
       if (!result.has_value()) return;  // the guest's own fault
       const AccessRights rights = vcpu.rights;
       const HardwareTranslation found = vcpu.Translate(address);
-      // The root itself was among the pages that a write zapped; or a table is
-      // used at two levels, and what the walk set for one it read before.
+      // Either a write has zapped the root, or one table is used at two levels
+      // and the walk has set a bit in an entry that it read before.
       if (*result == FaultResult::kRetry) {
         if (vcpu.roots().IsObsolete()) vcpu.roots().FreeObsolete(nullptr);
         continue;
@@ -236,7 +236,7 @@ class ShadowTreeModelTest : public ::testing::TestWithParam<Mode> {
     FAIL() << "the fault does not end";
   }
 
-  // The shadow tables grant no more than the guest's.
+  // Checks that the shadow tables grant no more than the guest's tables.
   void Check(ShadowTestVcpu& vcpu, uint64_t address) {
     if (vcpu.roots().IsObsolete()) vcpu.roots().FreeObsolete(nullptr);
     if (vcpu.roots().table() == nullptr) {
@@ -255,7 +255,7 @@ class ShadowTreeModelTest : public ::testing::TestWithParam<Mode> {
         wanted.fault.kind == GuestFault::Kind::kNestedPageFault &&
         (wanted.fault.code & kPferrReserved) == 0 &&
         (wanted.fault.code & kPferrPresent) != 0) {
-      // All accesses are user accesses to NPT, and are denied here and there.
+      // NPT treats all accesses as user accesses. Both tables deny them.
       ASSERT_FALSE(found.rights.Has(kMayUser));
       return;
     }
@@ -277,7 +277,7 @@ class ShadowTreeModelTest : public ::testing::TestWithParam<Mode> {
   std::vector<std::unique_ptr<ShadowTestVcpu>> vcpus_;
   WordSize size_;
   std::mt19937_64 random_{20261121};
-  // That something happened at all.
+  // Counts, to check that the test did something.
   int mapped_ = 0;
   int mapped_huge_ = 0;
   int write_protected_ = 0;
@@ -302,7 +302,7 @@ TEST_P(ShadowTreeModelTest, TheProcessorFindsWhatTheGuestsTablesSay) {
       Access(vcpu, address);
     }
     if (HasFatalFailure()) return;
-    // Often nothing was edited in between.
+    // Often the guest has edited nothing since the access.
     Check(vcpu, address);
     for (int i = 0; i < 8 && !HasFatalFailure(); ++i) {
       Check(*vcpus_[Below(vcpus_.size())], AnyAddress());

@@ -120,7 +120,7 @@ TEST_F(ShadowUnmapTest, WhoMustNotYieldKeepsTheLock) {
   EXPECT_EQ(leafs_seen, 0u);
 }
 
-// RACE-47: a huge leaf becomes small ones in a gap of the walk.
+// RACE-47: a split replaces a huge leaf by small ones while the walk yields.
 // Covers: SHD-18
 TEST_F(ShadowUnmapTest, Race47WhatIsSplitInAGapOfTheWalkGoesToo) {
   ShadowPageState& small = Page(1, IndirectRole(1));
@@ -138,8 +138,8 @@ TEST_F(ShadowUnmapTest, Race47WhatIsSplitInAGapOfTheWalkGoesToo) {
                            caches_.lists, nullptr);
   });
   while (!lock_.NeedYield()) std::this_thread::yield();
-  // Where a walk of the small rmaps first lets go of the lock, those of the
-  // large page are behind it.
+  // When the walk over the small rmaps first yields, it has passed the rmaps of
+  // the large page's gfns.
   ZapLeafs(GfnRange::Of(Gfn(4 * k2MPages), 6 * k2MPages));
   WithoutLock([&] { split.join(); });
   EXPECT_FALSE(IsMapped(large, 0));
@@ -192,7 +192,7 @@ TEST_F(ShadowUnmapTest, GuestTablesOfAnotherAddressSpaceStay) {
 }
 
 TEST_F(ShadowUnmapTest, ZappedTablesAreFreedBeforeOthersHaveTheLock) {
-  // The first chain is done when the waiter's turn comes.
+  // The zap has done the first chain when the waiter gets the lock.
   uint64_t first = 1;
   while (ShadowPageSet::ChainOf(Gfn(first)) != 0) ++first;
   Page(first, IndirectRole(2));

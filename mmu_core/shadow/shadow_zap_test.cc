@@ -90,7 +90,7 @@ TEST_F(ShadowZapTest, AZappedPageIsTakenOutOfEverything) {
   EXPECT_FALSE(AskedToFreeRoots());
   pages_.zap().Commit(lock_, zapped, nullptr);
 
-  // A legacy guest's child stays, to be found again.
+  // The child of a legacy guest stays, so that it can be found again.
   EXPECT_EQ(&Page(3, IndirectRole(1)), &child);
 }
 
@@ -240,7 +240,7 @@ TEST_F(ShadowZapTest, AWholeVmIsZappedByItsGeneration) {
   EXPECT_FALSE(AskedToFreeRoots()) << "vCPUs were asked before";
   PutRoot(root);
 
-  // The bit comes round again.
+  // The generation bit has its first value again.
   pages_.zap().StartGeneration(lock_);
   pages_.zap().ZapObsolete(lock_, nullptr);
   EXPECT_EQ(pages_.in_use(), 0u);

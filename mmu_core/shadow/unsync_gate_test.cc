@@ -66,7 +66,8 @@ TEST_F(UnsyncGateTest, AllPageTablesOfTheGfnBecomeUnsync) {
 TEST_F(UnsyncGateTest, PagesThatStandForNoTableDoNotMatter) {
   Page(600, DirectRole(1));
   Page(600, PassthroughRole());
-  Page(601, IndirectRole(1));  // huge pages are disallowed: it has to look
+  // Huge pages are disallowed now, so the gate must search.
+  Page(601, IndirectRole(1));
   EXPECT_TRUE(May(600));
   EXPECT_TRUE(MayInSync(600));
   EXPECT_EQ(Unsync(), 0u);
@@ -101,8 +102,8 @@ TEST_F(UnsyncGateTest, WhileAPageIsBroughtInStepNoneBecomesUnsync) {
   EXPECT_FALSE(MayInSync(600));
 }
 
-// Where a huge page may be, no table is, and nobody looks for one: nor at a
-// page that should not be there.
+// Where huge pages are allowed there can be no table, so the gate does not
+// search for one. It misses even a page that should not be there.
 TEST_F(UnsyncGateTest, WhereAHugePageMayBeNothingIsLookedFor) {
   ShadowPageState& page = Page(600, IndirectRole(1));
   Slot(600).lpage_info->Allow(Gfn(600));
@@ -111,8 +112,8 @@ TEST_F(UnsyncGateTest, WhereAHugePageMayBeNothingIsLookedFor) {
   Slot(600).lpage_info->Disallow(Gfn(600));
 }
 
-// RACE-33 of mmu_core/LOCKING.md, F1 to F3: whatever can be written through the
-// SPTE, the root says that there is something to bring in step.
+// RACE-33 of mmu_core/LOCKING.md, F1 to F3: as soon as the SPTE allows writes,
+// the root is marked as having an unsync child.
 TEST_F(UnsyncGateTest, Race33TheRootIsMarkedBeforeThePageIsUnsync) {
   ShadowPageState& root = Page(1, IndirectRole(2));
   ShadowPageState& page = Page(600, IndirectRole(1));
@@ -135,7 +136,7 @@ TEST_F(UnsyncGateTest, Race33TheRootIsMarkedBeforeThePageIsUnsync) {
   EXPECT_TRUE(may);
 }
 
-// RACE-33, H1: two faults meet one page in step.
+// RACE-33, H1: two faults meet one synced page.
 TEST_F(UnsyncGateTest, Race33TwoFaultsMakeThePageUnsyncOnce) {
   ShadowPageState& page = Page(600, IndirectRole(1));
   std::atomic<int> writable{0};
@@ -149,7 +150,7 @@ TEST_F(UnsyncGateTest, Race33TwoFaultsMakeThePageUnsyncOnce) {
     threads.Add("one", fault);
     threads.Add("two", fault);
     threads.RunTo("one", HookPoint::kMarksToUnsync);
-    threads.Start("two");  // finds it in step, and waits for "one"
+    threads.Start("two");  // sees that the page is synced, and waits for "one"
     threads.RunToEnd("one");
     threads.WaitForEnd("two");
   });
@@ -158,7 +159,7 @@ TEST_F(UnsyncGateTest, Race33TwoFaultsMakeThePageUnsyncOnce) {
   EXPECT_EQ(Unsync(), 1u);
 }
 
-// RACE-33 as a litmus test: G1 and G2 beside two faults.
+// RACE-33 as a litmus test: G1 and G2 against two faults.
 // Covers: SHD-37
 TEST_F(UnsyncGateTest, Race33WhoSeesAWritableSpteSeesTheRootsMark) {
   constexpr int kRounds = 1000;

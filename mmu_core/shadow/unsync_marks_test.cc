@@ -92,7 +92,7 @@ TEST_F(UnsyncMarksTest, WhatIsUnsyncIsCollectedOnceAndStaleBitsGo) {
     EXPECT_TRUE(page->unsync_child_bitmap.none());
     EXPECT_EQ(page->unsync_children, 0u);
   }
-  // Marked anew all the way up.
+  // All pages up to the root are marked again.
   MarkUnsync(b_);
   EXPECT_THAT(Collect(), UnorderedElementsAre(&b_));
 }

@@ -55,7 +55,7 @@ TEST_F(WriteTrackingTest, AnUpperPageTracksItsGfnAndNothingMapsItWritable) {
   EXPECT_EQ(lpage_info.Count(Gfn(600), Level::k1G), in_1g + 1);
   EXPECT_TRUE(pages_.tracking().AnyIndirectPages());
 
-  // Under another role it is another tracker; there is nothing to flush.
+  // A page with another role is another tracker, and needs no flush.
   ShadowPageState& other = Page(600, IndirectRole(3));
   EXPECT_EQ(Trackers(600), 2);
   EXPECT_EQ(Flushes(), flushes + 1);
