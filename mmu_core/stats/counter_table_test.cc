@@ -26,7 +26,7 @@ using ::testing::Each;
 using ::testing::ElementsAre;
 using ::testing::UnorderedElementsAre;
 
-// What the tests below look at of a row, of either table.
+// The fields of a row that the tests below compare, from either table.
 struct Row {
   std::string name;
   CounterKind kind;
@@ -64,7 +64,6 @@ bool IsMetric(const Row& row) {
   return !row.metric.family.empty() || !row.vm_metric.family.empty();
 }
 
-// Calls fn(row, snapshot, index) for each value and each histogram.
 template <typename Fn>
 void ForEachPlace(VmStatsSnapshot& vm, const Fn& fn) {
   for (const VmCounterRow& row : VmCounterRows()) {
@@ -75,7 +74,7 @@ void ForEachPlace(VmStatsSnapshot& vm, const Fn& fn) {
   }
 }
 
-// The part of `other` that is of the second argument's type.
+// Finds the statistics of the second argument's type in `other`.
 VmStatsSnapshot& SameIn(VmStatsSnapshot& other, const VmStatsSnapshot&) {
   return other;
 }
@@ -83,8 +82,8 @@ VcpuStatsSnapshot& SameIn(VmStatsSnapshot& other, const VcpuStatsSnapshot&) {
   return other.vcpus;
 }
 
-// A snapshot in which each number is another one, from `first` on, and each
-// histogram has as many values of so many nanoseconds.
+// A snapshot in which all numbers differ, counting from `first`. Each histogram
+// has as many values as its number, of as many nanoseconds each.
 VmStatsSnapshot Filled(uint64_t first) {
   VmStatsSnapshot vm;
   uint64_t next = first;
@@ -118,10 +117,11 @@ TEST(CounterTableTest, EachCounterHasANameOfItsOwn) {
   }
 }
 
-// What is shown nowhere, or in one place only, is so on purpose.
+// Each counter that is shown nowhere, or in one place only, is listed here, so
+// that none is forgotten.
 TEST(CounterTableTest, EachCounterIsShownOrNamedHere) {
-  // On /metrics others have the same with more labels, or they say nothing of
-  // several VMs together.
+  // /metrics leaves these out: other series have the same number with more
+  // labels, or a sum over several VMs would mean nothing.
   EXPECT_THAT(
       NamesOf([](const Row& row) { return row.listed && !IsMetric(row); }),
       UnorderedElementsAre(
@@ -154,7 +154,7 @@ TEST(CounterTableTest, EachCounterIsShownOrNamedHere) {
                            "fault_errors"));
 }
 
-// So no number of a snapshot is without a row, and no two rows have one.
+// Each number of a snapshot has a row, and no two rows have the same number.
 TEST(CounterTableTest, EachNumberOfASnapshotHasOneRow) {
   VmStatsSnapshot vm;
   std::set<const void*> places;

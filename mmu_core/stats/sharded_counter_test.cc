@@ -46,7 +46,8 @@ TEST(ThreadIndexTest, AThreadThatHasGivenItsNumberBackStillCounts) {
   ShardedCounter counter;
   uint32_t late = 0;
   std::thread([&] {
-    // Made before the number is taken, so destroyed after it is given back.
+    // This object exists before the thread takes its number, so its destructor
+    // runs after the number was given back.
     struct Late {
       ~Late() {
         *index = ThreadIndex();

@@ -29,7 +29,7 @@ void BumpAll(VcpuStats& stats, int64_t first) {
   }
 }
 
-// That each number is what BumpAll(first) adds, times `times`.
+// Expects in each number `times` times what BumpAll(first) adds.
 void ExpectAll(const VcpuStatsSnapshot& s, uint64_t first, uint64_t times) {
   for (const uint64_t number :
        {s.pf_mmio_spte_created, s.pf_guest, s.tlb_flush, s.invlpg, s.accesses,
