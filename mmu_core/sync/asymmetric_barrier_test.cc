@@ -23,7 +23,7 @@ TEST(AsymmetricBarrierTest, TwoThreadsNeverBothMissTheOthersStore) {
   alignas(64) static std::atomic<int> finished;
   int light_saw = 0;  // ordered by `finished`
 
-  // The value that comes after `old`.
+  // Waits for a value other than `old` and returns it.
   const auto await = [](const std::atomic<int>& what, int old) {
     int value = what.load(std::memory_order_acquire);
     for (int i = 0; value == old; ++i) {

@@ -12,8 +12,8 @@
 namespace mmu {
 namespace {
 
-// In place of a witness. By its clock the hold has just begun, or began before
-// the machine did.
+// Stands in for a lock witness. Its hold has just begun, or (`old`) began long
+// ago.
 class FakeLock {
  public:
   bool NeedYield() const { return contended; }
@@ -51,7 +51,7 @@ TEST(HoldWatchTest, WorkEndsAHoldThoughNoTimeHasPassed) {
   EXPECT_FALSE(watch.IsOver());
   lock.entries = 100;
   EXPECT_TRUE(watch.IsOver());
-  lock.entries = 1;  // another hold
+  lock.entries = 1;  // a new hold
   EXPECT_FALSE(watch.IsOver());
 }
 
@@ -67,7 +67,7 @@ TEST(HoldWatchTest, TimeEndsAHoldAndIsLookedAtOnceIn64Entries) {
   EXPECT_FALSE(watch.IsOver());
   lock.entries = 128;
   EXPECT_TRUE(watch.IsOver());
-  lock.entries = 10;  // another hold, in which nobody has looked yet
+  lock.entries = 10;  // a new hold, which the watch has not read yet
   EXPECT_FALSE(watch.IsOver());
   lock.entries = 64;
   EXPECT_TRUE(watch.IsOver());
@@ -82,8 +82,8 @@ TEST(HoldWatchTest, WhoWaitsMakesAYieldDueWhateverWasDone) {
   EXPECT_FALSE(watch.IsOver());
 }
 
-// The work belongs to the hold, not to who does it: two walks under one hold
-// share its limit.
+// Work is counted per hold, not per walk: two walks under one hold share its
+// limit.
 TEST(HoldWatchTest, WorkIsCountedAtTheLockAndBeginsAnewWithEachHold) {
   MmuLock mmu_lock;
   MmuWriteLocked lock(mmu_lock, LockOp::kClear);

@@ -56,11 +56,12 @@ TEST(MmuLockTest, WriterIsAloneAndReadersSeeWholeWrites) {
   EXPECT_FALSE(lock.IsContended());
 }
 
-#ifndef MMU_TSAN  // where no barrier is one
+#ifndef MMU_TSAN  // TSan knows no such barrier
 
-// The barrier is for faults that hold the lock in read mode without a store
-// that others must see. Where there are none, as with shadow pages, a writer
-// that meets nobody does not pay for it; from the first on it does.
+// Writers need the heavy barrier only for faults, which hold the lock in read
+// mode in a slot of their own. Without such faults, as with shadow pages, an
+// uncontended writer does not pay for the barrier. After the first fault it
+// does.
 TEST(MmuLockTest, WritersPayForABarrierOnlyOnceAFaultHasHadASlot) {
   MmuLock lock;
   testing::LockTrace trace;
@@ -76,12 +77,11 @@ TEST(MmuLockTest, WritersPayForABarrierOnlyOnceAFaultHasHadASlot) {
 
 #endif
 
-// The first fault of all against a writer: each announces itself and looks for
-// the other, once per lock. On x86 this passes with relaxed orders as well: the
-// exchange by which a writer announces itself is a full barrier there, whatever
-// order it asks for, and so is what raises slots_used_. It is for machines on
-// which they are not, and for the compiler. That the barrier is not left out
-// where it is needed is forced in vm/race_faults_test.cc.
+// The first fault meets a writer: each announces itself and looks for the
+// other, once per lock. On x86 the test passes with relaxed orders as well,
+// because the writer's exchange and the operation that raises slots_used_ are
+// full barriers there. The test is for other machines, and for the compiler.
+// vm/race_faults_test.cc checks that a writer that needs the barrier uses it.
 TEST(MmuLockTest, Race19TheFirstFaultAndAWriterAreNeverTogether) {
   constexpr int kRounds = 3'000;
   alignas(64) static std::atomic<int> started;
@@ -160,8 +160,8 @@ TEST(MmuLockTest, HolderOfEitherModeSeesWhetherSomebodyWaits) {
   EXPECT_FALSE(lock.IsContended());
 }
 
-// Counted in acquisitions, not in time: once the writer is queued, each reader
-// can at most finish the acquisition it was in the middle of.
+// The test counts acquisitions, not time: once the writer is queued, each
+// reader can at most finish the acquisition that it has begun.
 // Covers: LCK-04
 TEST(MmuLockTest, WriterIsNotStarvedBySixtyFourReaders) {
   constexpr int kReaders = 64;
@@ -364,7 +364,7 @@ TEST(MmuLockTest, CostGetsWaitsAndTheLongestHold) {
 }
 
 #ifndef NDEBUG
-// Not analysed: the analysis finds the mistake before the check can.
+// Not analysed, because the analysis would find the mistake at compile time.
 void AskForMore() ABSL_NO_THREAD_SAFETY_ANALYSIS {
   MmuLock lock;
   MmuReadLocked read(lock, LockOp::kFault);

@@ -1,5 +1,5 @@
-// What a thread, and a process, get from RCU once. One test in a program of its
-// own: it is about the first thread that registers.
+// Registering with RCU allocates, once per thread and process. This test has a
+// program of its own, because it needs the first thread that registers.
 
 #include <cstdint>
 

@@ -77,12 +77,12 @@ TEST(RcuTest, DeferredFunctionMayReadAndRetire) {
       },
       nullptr);
   RcuBarrier();
-  RcuBarrier();  // for what the first one retired
+  RcuBarrier();  // for the object that the deferred function retired
   EXPECT_EQ(calls, 1);
 }
 
-// Threads that come and go read an object that is replaced and retired all the
-// time. Sanitizers see a use after free or a race if a grace period is short.
+// Short-lived threads read an object that is replaced and retired all the time.
+// Sanitizers report a use after free or a race if a grace period is too short.
 TEST(RcuTest, ReadersNeverSeeARetiredObjectFreed) {
   constexpr int kReplacements = 2'000;
   struct Box {

@@ -31,8 +31,8 @@ TEST(RefillTest, WhoGetsEnoughOrHasNothingToHopeForDoesNotWait) {
   EXPECT_EQ(GracePeriodWaits(), waits);
 }
 
-// The reader that delays the grace period leaves only when the other thread is
-// about to wait for it.
+// A reader delays the grace period. It leaves only when the other thread is
+// about to wait.
 TEST(RefillTest, WhatIsInItsGracePeriodIsWaitedForOnce) {
   const uint64_t waits = GracePeriodWaits();
   std::atomic<int> in_pool{0};
@@ -68,8 +68,9 @@ TEST(RefillTest, WhenOthersWereFasterItIsNotTriedForEver) {
   EXPECT_EQ(calls, 2);
 }
 
-// A thread takes pieces apart that nobody can reach; whoever fills its stock
-// meanwhile finds nothing in its grace period.
+// A Reclaim is going on that has freed no piece yet. A thread that fills its
+// stock meanwhile finds no piece in its grace period, and must wait for the
+// Reclaim.
 TEST(RefillTest, WhatAThreadHasYetToComeToIsWaitedFor) {
   const uint64_t waits = GracePeriodWaits();
   std::atomic<int> in_pool{0};
@@ -83,7 +84,7 @@ TEST(RefillTest, WhatAThreadHasYetToComeToIsWaitedFor) {
       return Refill{.enough = in_pool.load() != 0};
     });
   });
-  // It looks again and again; at each look it comes here twice.
+  // The thread looks repeatedly, and passes this hook twice at each look.
   threads.RunTo("fill", HookPoint::kGracePeriod, 7);
   EXPECT_EQ(calls, 4);
   {
@@ -97,7 +98,7 @@ TEST(RefillTest, WhatAThreadHasYetToComeToIsWaitedFor) {
   EXPECT_EQ(GracePeriodWaits(), waits + 1) << "one wait, however long";
 }
 
-// The first pieces are there long before the thread that frees them is done.
+// Enough pieces are there long before the Reclaim ends.
 TEST(RefillTest, TheEndOfAReclaimIsNotWaitedForIfThereIsEnoughBefore) {
   std::atomic<int> in_pool{0};
   bool filled = false;
@@ -113,8 +114,8 @@ TEST(RefillTest, TheEndOfAReclaimIsNotWaitedForIfThereIsEnoughBefore) {
   EXPECT_TRUE(filled);
 }
 
-// What begins after the first look takes apart what was in use then. Were each
-// waited for, there might always be one more.
+// FillFromPool waits only for the Reclaims that it finds at its first look.
+// Otherwise it might wait for ever.
 TEST(RefillTest, ReclaimsThatBeginLaterAreNotWaitedFor) {
   bool filled = true;
   std::optional<Reclaim> first(std::in_place);
@@ -127,7 +128,7 @@ TEST(RefillTest, ReclaimsThatBeginLaterAreNotWaitedFor) {
   EXPECT_FALSE(filled);
 }
 
-// Reclaims end in any order.
+// The Reclaims end in another order than they began.
 TEST(RefillTest, AllReclaimsThatGoOnAreWaitedFor) {
   bool filled = true;
   std::optional<Reclaim> oldest(std::in_place);
@@ -146,8 +147,9 @@ TEST(RefillTest, AllReclaimsThatGoOnAreWaitedFor) {
   EXPECT_FALSE(filled);
 }
 
-// A piece is counted as in its grace period, and not handed to RCU yet, when
-// another thread looks and waits: it is back when that one looks again.
+// A thread has counted a piece as in its grace period and not yet handed it to
+// RCU. Another thread waits in this state, and finds the piece when it looks
+// again.
 TEST(RefillTest, APieceBetweenItsCountAndRcuIsWaitedFor) {
   std::atomic<uint64_t> on_its_way{0};
   std::atomic<int> in_pool{0};
