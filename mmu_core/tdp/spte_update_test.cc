@@ -64,7 +64,7 @@ class SpteUpdateTest : public ::testing::Test {
     return page;
   }
 
-  // At the entry of `level` for `gfn`, the tables above which are there.
+  // A cursor at the entry of `level` for `gfn`. The tables above it must exist.
   TdpCursor CursorAt(Gfn gfn, Level level) {
     TdpCursor c(root_->table, Level::k512G, GfnRange::Of(gfn, 1), level);
     while (c.level() > level) c.Next();
@@ -126,7 +126,7 @@ TEST_F(SpteUpdateTest, OfManyThreadsThatInstallALeafOneWins) {
         MmuReadLocked lock(lock_, LockOp::kFault);
         RcuReadGuard rcu;
         TdpCursor c = CursorAt(Gfn(gfn), Level::k4K);
-        if (c.old_spte().IsPresent()) continue;  // came too late
+        if (c.old_spte().IsPresent()) continue;  // another thread was faster
         if (updater_.Update(lock, c, Leaf(gfn))) {
           ++wins;
         } else if (c.old_spte() != Leaf(gfn)) {
@@ -149,7 +149,7 @@ TEST_F(SpteUpdateTest, AnExclusiveChangeReturnsTheDirtyBitSetMeanwhile) {
   RcuReadGuard rcu;
   TdpCursor c = CursorAt(Gfn(5), Level::k4K);
   ASSERT_TRUE(Ept().IsVolatile(c.old_spte()));
-  // The processor, between the snapshot and the change.
+  // The processor sets the Dirty bit between the snapshot and the change.
   c.slot().Store(Leaf(5));
   const Spte wanted = Ept().WithoutMmuWrite(clean);
   EXPECT_EQ(updater_.Update(lock, c, wanted), Leaf(5));
@@ -222,7 +222,7 @@ TEST_F(SpteUpdateTest, TheStatisticsFollowEveryChangeOfAnEntry) {
     EXPECT_EQ(counters_.Tables(), tables);
   };
   {
-    // Two tables above, no leaf.
+    // Links two tables; there is no leaf yet.
     RcuReadGuard rcu;
     for (const Level level : {Level::k512G, Level::k1G}) {
       TdpCursor c = CursorAt(Gfn(0), level);
@@ -244,7 +244,7 @@ TEST_F(SpteUpdateTest, TheStatisticsFollowEveryChangeOfAnEntry) {
   change(Spte::Initial());
   expect(0, 0, 2);
 
-  // Table -> leaf: what is below goes too.
+  // A leaf replaces a table, so the table and its leafs are removed.
   ShadowPage* page = NewPage();
   for (int i : {0, 7, 511}) {
     page->table->entries[i].StoreUnpublished(Leaf(i));
@@ -296,12 +296,12 @@ TEST_F(SpteUpdateTest, ALostLinkLeavesTheTableWithTheCallerAndUncounted) {
   pool_.Return(lost);
 }
 
-// Runs in both modes.
+// These tests run in both modes.
 enum class Mode { kShared, kExclusive };
 class RemoveTableTest : public SpteUpdateTest,
                         public ::testing::WithParamInterface<Mode> {
  protected:
-  // Unlinks what hangs below the entry of `level` for `gfn`.
+  // Unlinks the table below the entry of `level` for `gfn`.
   void Unlink(Gfn gfn, Level level) {
     if (GetParam() == Mode::kShared) {
       MmuReadLocked lock(lock_, LockOp::kZap);
@@ -347,13 +347,13 @@ TEST_P(RemoveTableTest, AWalkerInARemovedTableFindsItFrozenAndNotYetFreed) {
   TdpCursor late = CursorAt(Gfn(9), Level::k4K);
   PageTable* table = TableOf(CursorAt(Gfn(0), Level::k2M).old_spte());
   std::thread([&] { Unlink(Gfn(0), Level::k2M); }).join();
-  // The grace period waits for this walker.
+  // This walker holds up the grace period, so the table is still in use.
   EXPECT_EQ(pool_.tables_out(), 4u);
   EXPECT_TRUE(table->entries[0].Load().IsFrozen());
   EXPECT_TRUE(table->entries[7].Load().IsFrozen());
   if (GetParam() == Mode::kShared) {
-    // Empty entries are closed as well, so that a fault that is already here
-    // cannot install anything.
+    // Empty entries are frozen as well, so that a fault that has already
+    // reached the table cannot install anything.
     for (const SpteSlot& slot : table->entries) {
       ASSERT_TRUE(slot.Load().IsFrozen());
     }
@@ -383,7 +383,8 @@ TEST_F(SpteUpdateTest, RemovalWaitsForWhoeverOwnsAFrozenEntry) {
   while (parent.Load().IsPresent()) std::this_thread::yield();
   while (counters_.Leafs(Level::k4K) != 0) std::this_thread::yield();
   EXPECT_EQ(counters_.Tables(), 3u) << "not done with the table";
-  // The owner finishes: its leaf is taken back by the remover.
+  // The owner of the frozen entry installs its leaf. The remover removes that
+  // leaf, too.
   counters_.AddLeafs(Level::k4K, 1);
   owned.Store(Leaf(8));
   remover.join();

@@ -91,7 +91,7 @@ TEST(TdpAgeTest, ItTakesNoLockAndFlushesNobody) {
   const uint64_t flushes = FlushesOf(*vm);
   MmuCost cost;
   {
-    // Nobody could get mmu_lock in any mode now.
+    // While this thread holds mmu_lock in write mode, Age cannot take it.
     MmuWriteLocked lock(vm->state().mmu_lock, LockOp::kZap);
     EXPECT_EQ(Age(*vm, 0, 8, AgeMode::kTestAndClear, &cost).young_page_count,
               8u);
@@ -136,7 +136,7 @@ TEST(TdpAgeTest, AnyPageOfAHugeLeafReportsAndClearsAllOfIt) {
   Read(*vm, 1000 * kPageSize);
   EXPECT_EQ(Age(*vm, 600, 3).young_page_count, 3u);
 
-  // A whole one: every bit, and none beyond.
+  // A whole huge page sets each of its bits, and none beyond.
   aged = Age(*vm, 0, 1024);
   EXPECT_EQ(aged.young_page_count, 512u);
   EXPECT_EQ(aged.old_page_count, 512u);

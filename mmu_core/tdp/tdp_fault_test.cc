@@ -98,7 +98,7 @@ TEST(TdpFaultTest, TheFirstSmallPageNeedsATableForEachLevelBelowTheRoot) {
     EXPECT_EQ(vm.state().pool.tables_out(), out) << "nothing was allocated";
     EXPECT_THAT(AllMappings(vm.state()),
                 ElementsAre(Mapping{7, Level::k4K, "rwad"}));
-    // Its neighbour needs none.
+    // The neighbour is in the same table, so its fault needs no new table.
     EXPECT_EQ(Map(vm, 8, AccessKind::kRead, cache), FaultResult::kFixed);
     EXPECT_EQ(cache.count(), spare - (levels - 1));
     EXPECT_EQ(AuditFindings(vm), "");
@@ -124,7 +124,7 @@ TEST(TdpFaultTest, AFaultThatMeetsAFrozenEntryRetriesWithoutATable) {
   TableCache cache(vm->state().pool);
   ASSERT_TRUE(cache.TopUp(TdpMmu::kTablesPerFault).ok());
   const int spare = cache.count();
-  // On the way, and at the end of it.
+  // One frozen entry on the way to the leaf, and one in place of the leaf.
   for (SpteSlot* slot : {&EntryOf(*vm, Gfn(512), Level::k2M),
                          &EntryOf(*vm, Gfn(5), Level::k4K)}) {
     slot->Store(Spte::Frozen());
@@ -179,7 +179,7 @@ TEST(TdpFaultTest, AFaultOnWhatIsAllowedAlreadyIsSpuriousAndChangesNothing) {
   const SpteFormat& format = vm->state().tdp.format();
   for (const AccessKind kind :
        {AccessKind::kRead, AccessKind::kWrite, AccessKind::kExec}) {
-    // Not even the Accessed bit is set anew.
+    // The fault does not set the Accessed bit again, either.
     const Spte old = format.WithoutAccessed(slot.Load());
     slot.Store(old);
     EXPECT_EQ(Map(*vm, 0, kind, cache), FaultResult::kSpurious);
@@ -213,7 +213,7 @@ TEST(TdpFaultTest, AReadOfALoggedPageMapsItWritableAndMarksItOnce) {
   auto root = vm->state().tdp.LoadRoot(0, cache);
   PageFault fault = FaultOn(*vm, Gfn(9), AccessKind::kRead);
   EXPECT_EQ(MapInto(*vm, **root, fault, cache), FaultResult::kFixed);
-  // Before anybody stored anything.
+  // The page is marked although no write has happened.
   EXPECT_TRUE(fault.marked_dirty);
   EXPECT_THAT(AllMappings(vm->state()),
               ElementsAre(Mapping{9, Level::k4K, "rwad"}));
@@ -221,7 +221,7 @@ TEST(TdpFaultTest, AReadOfALoggedPageMapsItWritableAndMarksItOnce) {
   EXPECT_THAT(SealAndList(*vm, 0, &epoch), ElementsAre(9));
   ASSERT_TRUE(
       ClearAndDeliver(*vm, 0, epoch, 0, 1024, MaskOf(1024, {9}), nullptr).ok());
-  // Protected now; reads do not mark it again.
+  // The page is write-protected now. Reads do not mark it again.
   Read(*vm, 9 * kPageSize);
   EXPECT_THAT(SealAndList(*vm, 0), IsEmpty());
   EXPECT_THAT(AllMappings(vm->state()),
@@ -300,7 +300,7 @@ TEST(FastFaultTest, ItNeedsNoLock) {
 TEST(FastFaultTest, TablesAreNotFreedUnderIt) {
   auto vm = MakeVm({Slot(0, 0, 4 * kMiB, Level::k2M)});
   std::atomic<bool> stop{false};
-  // Tables come (splits) and go (recovery) below the fast fault.
+  // Splits add tables and recoveries remove them while the fast fault walks.
   Write(*vm, 0);
   std::thread faulter([&] {
     PageFault fault = FaultOn(*vm, Gfn(3), AccessKind::kWrite);
@@ -386,7 +386,7 @@ TEST(FastFaultTest, ItNeverRepairsWhatLostMmuWritable) {
   const Spte before = SpteOf(vm->state(), Gfn(0));
   EXPECT_EQ(FastFault(*vm, 0), FaultResult::kInvalid);
   EXPECT_EQ(SpteOf(vm->state(), Gfn(0)), before);
-  // The slow path does, under the lock.
+  // The slow path makes the page writable, under the lock.
   vm->state().vcpus[0]->tlb().FlushAll();
   const uint64_t locks = FaultLocks(*vm);
   const uint64_t fast = vm->VcpuStats()[0].pf_fast;
@@ -412,7 +412,8 @@ TEST(FastFaultTest, ItIsCountedAsFastAndByItsResultAndFlushesNobody) {
   Touch(*vm, GfnRange::Of(Gfn(0), 2));
   Touch(*vm, GfnRange::Of(Gfn(0), 2), AccessKind::kRead, 1);
   ASSERT_TRUE(StartLog(*vm, {}, nullptr).ok());
-  // vCPU 1 has the protected entry cached, vCPU 0 makes it writable.
+  // vCPU 1 has the write-protected entry in its TLB; vCPU 0 makes the SPTE
+  // writable.
   Read(*vm, 0, 1);
   const uint64_t flushes = FlushesOf(*vm);
   const VcpuStatsSnapshot before0 = vm->VcpuStats()[0];

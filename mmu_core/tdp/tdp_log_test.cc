@@ -1,4 +1,4 @@
-// Taking W or D away for dirty logging.
+// Clearing W or D for dirty logging.
 
 #include <cstdint>
 #include <memory>
@@ -98,7 +98,8 @@ TEST(TdpWriteProtectTest, UntilTheFlushAVcpuMayWriteThroughWhatItHasCached) {
   const uint64_t faults = vm->VcpuStats()[0].pf_taken;
   Write(*vm, 0, 2);
   EXPECT_EQ(vm->VcpuStats()[0].pf_taken, faults) << "stale, and still allowed";
-  // That it may be so is what MMU-writable says; taking it owes a flush.
+  // The MMU-writable bit says that a TLB may still allow writes, so clearing
+  // that bit needs a flush.
   const SpteFormat& format = vm->state().tdp.format();
   const Spte spte = SpteOf(vm->state(), Gfn(0));
   EXPECT_EQ(format.TripleOf(spte), (WriteTriple{true, true, false}));
@@ -152,7 +153,7 @@ TEST(TdpClearDirtyTest, DIsTakenFromLeafsOfAllSizesAndASecondRunFindsNone) {
   EXPECT_TRUE(clear());
   EXPECT_EQ(AllMappings(vm->state()), SmallAndHugeMappings("rwa", "rwa"));
   EXPECT_FALSE(clear());
-  // A vCPU that has D cached does not set it again before the flush.
+  // A vCPU whose TLB entry has D does not set D in the SPTE before the flush.
   const uint64_t flushes = FlushesOf(*vm);
   Write(*vm, 511 * kPageSize);
   EXPECT_EQ(AllMappings(vm->state()), SmallAndHugeMappings("rwa", "rwa"));
@@ -189,7 +190,7 @@ TEST(TdpMaskedTest, OnlySmallLeafsWhoseBitIsSetLoseW) {
                                               nullptr);
   };
   const uint64_t flushes = FlushesOf(*vm);
-  // Page 64 + 1 and 64 + 4 are mapped, 64 + 40 is not.
+  // The pages 64 + 1 and 64 + 4 are mapped, 64 + 40 is not.
   EXPECT_TRUE(
       protect(64, uint64_t{1} << 1 | uint64_t{1} << 4 | uint64_t{1} << 40));
   std::vector<Mapping> expected;
@@ -237,7 +238,8 @@ TEST(TdpWriteProtectGfnTest, TheLeafOfAtLeastTheLevelLosesWForGood) {
 TEST(TdpWriteProtectGfnTest, EvenWithoutWAChangeIsReported) {
   auto vm = MakeVm({Slot(0, 0, 4 * kMiB)});
   Write(*vm, 0);
-  WriteProtect(*vm, GfnRange::Of(Gfn(0), 1));  // lazily: a TLB may still write
+  // There is no flush, so a TLB may still allow writes.
+  WriteProtect(*vm, GfnRange::Of(Gfn(0), 1));
   {
     MmuWriteLocked lock(vm->state().mmu_lock, LockOp::kClear);
     EXPECT_TRUE(vm->state().tdp.WriteProtectGfn(lock, 0, Gfn(0), Level::k4K));

@@ -109,7 +109,7 @@ TEST_P(TdpNxTest, WithoutTheMitigationHugeLeafsAreExecutable) {
 // Covers: PF-30, SPTE-51
 TEST_P(TdpNxTest, AFetchWantsAHugePageAndGetsASmallOne) {
   auto vm = Make(4 * kMiB, Level::k2M);
-  Read(*vm, k2MiB);  // makes a root
+  Read(*vm, k2MiB);  // loads a root
   PageFault fault = FaultOn(*vm, Gfn(3), AccessKind::kExec);
   TableCache cache(vm->state().pool);
   EXPECT_EQ(MapInto(*vm, *vm->state().vcpus[0]->root(), fault, cache),
@@ -119,7 +119,7 @@ TEST_P(TdpNxTest, AFetchWantsAHugePageAndGetsASmallOne) {
   EXPECT_TRUE(fault.huge_page_disallowed);
 }
 
-// What a slot with small host pages loses to the mitigation is nothing.
+// In a slot with small host pages the mitigation gives up no huge page.
 // Covers: SPTE-51
 TEST_P(TdpNxTest, WhereNoHugePageIsPossibleNoneIsListed) {
   auto vm = Make(4 * kMiB, Level::k4K);
@@ -128,8 +128,8 @@ TEST_P(TdpNxTest, WhereNoHugePageIsPossibleNoneIsListed) {
   EXPECT_TRUE(Executable(*vm, 0));
 }
 
-// Of the tables that one fault makes, those at or below the size that could
-// have been are listed; one per table, also under a 1G page.
+// A fault may make several tables. Those at or below the largest possible page
+// size are listed, one entry per table, also below a 1G page.
 // Covers: SPTE-51, STAT-12
 TEST_P(TdpNxTest, EachTableInPlaceOfAHugePageIsListedOnce) {
   auto vm = Make(4 * kMiB, Level::k2M);
@@ -185,7 +185,7 @@ TEST_P(TdpNxTest, AgedPagesSplitToExecutableOnesToo) {
       vm->Age(GfnRange::Of(Gfn(0), k2MPages), AgeMode::kTestAndClear, nullptr)
           .ok());
   Split(*vm, GfnRange::Of(Gfn(0), k2MPages));
-  // The other vCPU, whose TLB knows nothing.
+  // This vCPU's TLB has no entry for the page.
   EXPECT_EQ(Read(*vm, 9 * kPageSize, /*vcpu=*/1), AccessOutcome::kDone);
   EXPECT_TRUE(Executable(*vm, 9));
   EXPECT_EQ(AuditFindings(*vm), "");
@@ -216,8 +216,8 @@ TEST_P(TdpNxTest, AReadBesideExecutedPagesStaysSmall) {
       << "where nobody executes, huge";
 }
 
-// From 1G to 2M beside an executed 2M page, to 4K inside of it; the frame is
-// that of the page that is mapped.
+// Beside an executed page of 2M the goal level falls from 1G to 2M, and within
+// that page to 4K. The frame is that of the mapped page.
 // Covers: SPTE-52, PF-32
 TEST_P(TdpNxTest, TheGoalFallsLevelByLevel) {
   auto vm = Make(kGiB, Level::k1G);
@@ -244,7 +244,7 @@ TEST_P(TdpNxTest, TheGaugeFallsWithTheTables) {
   auto vm = Make(8 * kMiB, Level::k2M);
   for (uint64_t gpa = 0; gpa < 8 * kMiB; gpa += k2MiB) Exec(*vm, gpa);
   EXPECT_EQ(vm->Stats().nx_lpage_splits, 4u);
-  // Huge page recovery replaces a table like any other, whatever it is for.
+  // Huge page recovery replaces every table, also one that is listed.
   EXPECT_EQ(Recover(*vm, GfnRange::Of(Gfn(0), k2MPages)).to_2m_count, 1u);
   EXPECT_EQ(vm->Stats().nx_lpage_splits, 3u);
   vm->state().tdp.FastZapAll(nullptr);
@@ -262,7 +262,7 @@ TEST_P(TdpNxTest, ATableIsZappedOnlyWhereItStillHangs) {
     RcuReadGuard rcu;
     ShadowPage* page = state.nx_huge_pages.of(MmuKind::kTdp).TakeOldest();
     ASSERT_NE(page, nullptr);
-    // Somebody makes a huge page of it first.
+    // Huge page recovery replaces the table first.
     Recover(*vm, GfnRange::Of(Gfn(0), k2MPages));
     MmuReadLocked lock(state.mmu_lock, LockOp::kRecover);
     EXPECT_FALSE(state.tdp.ZapNxTable(lock, *page));

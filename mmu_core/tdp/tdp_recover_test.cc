@@ -1,4 +1,4 @@
-// Putting huge pages back together.
+// Huge page recovery.
 
 #include <algorithm>
 #include <atomic>
@@ -77,7 +77,7 @@ TEST(TdpRecoverTest, SplitPagesBecomeHugeAgainWithOneFlush) {
   EXPECT_EQ(AllMappings(vm->state()), before);
   EXPECT_EQ(vm->Stats().pages_4k, 0u);
   EXPECT_EQ(vm->Stats().table_pages, tables);
-  // One at the end; more only for yields.
+  // One flush at the end, and one more per yield.
   EXPECT_EQ(FlushesOf(*vm),
             flushes + 1 + YieldsOf(*vm, LockMode::kRead, LockOp::kRecover));
   RcuBarrier();
@@ -106,7 +106,7 @@ TEST(TdpRecoverTest, OneMappedPageOf512IsEnough) {
   EXPECT_EQ(AuditFindings(*vm), "");
 }
 
-// A huge page is young if one of its small ones was, be it not the first.
+// One young small page makes the huge page young, even if it is not the first.
 // Covers: TDP-52, SPTE-27
 TEST(TdpRecoverTest, OneYoungPageOf512MakesTheHugeOneYoung) {
   auto vm = MakeVm({Slot(0, 0, 4 * kMiB, Level::k2M)});
@@ -160,7 +160,7 @@ TEST(TdpRecoverTest, AGibibyteComesBackWholeAndOnlyWhereTheHostAllows) {
 
 // Covers: TDP-52
 TEST(TdpRecoverTest, NoHugePageReachesBeyondTheRangeOrTheSlot) {
-  // The slot ends inside of a huge page.
+  // The slot ends within a huge page.
   auto vm = MakeVm({Slot(0, 0, 5 * kMiB, Level::k2M)});
   const GfnRange all = GfnRange::Of(Gfn(0), 1280);
   Touch(*vm, all);
@@ -213,7 +213,7 @@ TEST(TdpRecoverTest, AYieldFlushesWhatWasRecoveredBefore) {
   EXPECT_EQ(AuditFindings(*vm), "");
 }
 
-// A GiB of small pages is not taken apart in one hold of the lock.
+// Recovery of a GiB of small pages takes several holds of the lock.
 // Covers: TDP-52
 TEST(TdpRecoverTest, AWriterWaitsForOneTableOnly) {
   auto vm = MakeVm({Slot(0, 0, kGiB, Level::k1G, BackingKind::kMetadataOnly)});
@@ -236,8 +236,8 @@ TEST(TdpRecoverTest, AWriterWaitsForOneTableOnly) {
   EXPECT_EQ(AuditFindings(*vm), "");
 }
 
-// Tables whose pages the host took away are in the way of a 1G page, too, and
-// there may be 511 of them.
+// Tables without leafs, whose pages the host has taken away, also stand in the
+// way of a 1G page. There may be 511 of them.
 // Covers: TDP-52
 TEST(TdpRecoverTest, EmptyTablesBelowAGibibyteGoOneByOne) {
   auto vm = MakeVm({Slot(0, 0, kGiB, Level::k1G, BackingKind::kMetadataOnly)});
@@ -266,10 +266,11 @@ TEST(TdpRecoverTest, EmptyTablesBelowAGibibyteGoOneByOne) {
   EXPECT_EQ(AuditFindings(*vm), "");
 }
 
-// Whether `gfn` is mapped in `root` at this moment. A walk that is in a table
-// when that is taken apart meets a frozen entry, and a processor would fault;
-// but then the table is not linked any more, and a walk from the top finds the
-// page. It cannot be linked again, either: it is not freed within the section.
+// Returns whether `gfn` is mapped in `root` at this moment. A walk that is in a
+// table while recovery freezes it meets a frozen entry, where a processor would
+// fault. Such a table is no longer linked, so a new walk from the root finds
+// the page. The table cannot be linked again during the walk, because RCU keeps
+// it from being freed.
 bool IsMapped(const TdpRoot& root, Gfn gfn) {
   RcuReadGuard rcu;
   for (;;) {
@@ -292,7 +293,7 @@ bool IsMapped(const TdpRoot& root, Gfn gfn) {
   }
 }
 
-// vCPUs write and read all the while, so the contents are looked at, too.
+// vCPUs write and read all the while, so the test also checks the contents.
 // Covers: TDP-52, TDP-30
 TEST(TdpRecoverTest, PagesStayMappedAndRightWhileVcpusRun) {
   auto vm = MakeVm({Slot(0, 0, 16 * kMiB, Level::k2M)}, 2);
@@ -329,9 +330,9 @@ TEST(TdpRecoverTest, PagesStayMappedAndRightWhileVcpusRun) {
   EXPECT_EQ(AuditFindings(*vm), "");
 }
 
-// A processor in the middle of a walk meets the frozen entries of the table
-// that it is in. The page was never unmapped, so all that comes of it is a
-// fault with nothing to do; a recovery does not promise that there are none.
+// A processor in the middle of a walk meets the frozen entries of a table that
+// recovery has unlinked. The page was never unmapped, so the fault is spurious.
+// Recovery does not promise to avoid such faults.
 // Covers: TDP-52, TDP-30
 TEST(TdpRecoverTest, AWalkThatIsInATableTakenApartFaultsInVain) {
   auto vm = MakeVm({Slot(0, 0, 2 * kMiB, Level::k2M)});
@@ -342,9 +343,10 @@ TEST(TdpRecoverTest, AWalkThatIsInATableTakenApartFaultsInVain) {
   testing::Interleaving threads;
   threads.Add("guest", [&] { EXPECT_EQ(ReadValue(*vm, 7 * kPageSize), 8u); });
   threads.Add("recover", [&] { Recover(*vm, GfnRange::Of(Gfn(0), k2MPages)); });
-  // Levels 4 to 1: the third pointer leads to the small table.
+  // The walk goes from level 4 to 1, so the third table pointer leads to the
+  // table of small pages.
   threads.RunTo("guest", HookPoint::kWalkToTable, 3);
-  // Its flush will wait for the walk.
+  // The flush of the recovery will wait for the walk.
   threads.RunTo("recover", HookPoint::kFreezeToFree);
   threads.RunToEnd("guest");
   threads.RunToEnd("recover");

@@ -36,7 +36,7 @@ using ::testing::ElementsAre;
 
 int Refs(const TdpRoot& root) { return RootList::RefCountForTest(root); }
 
-// A list without a VM.
+// A RootList without a VM.
 class TdpRootTest : public ::testing::Test {
  protected:
   ~TdpRootTest() override {
@@ -63,7 +63,8 @@ class TdpRootTest : public ::testing::Test {
     MmuWriteLocked lock(lock_, LockOp::kZap);
     list_.InvalidateAll();
   }
-  // Nothing is mapped, so zapping is dropping the MMU's reference.
+  // Zaps the scheduled roots. They map nothing, so this only drops the MMU's
+  // references.
   int Zap() {
     MmuReadLocked lock(lock_, LockOp::kZap);
     int zapped = 0;
@@ -114,7 +115,7 @@ TEST_F(TdpRootTest, TheListMayBeReadWhileRootsComeAndGo) {
                    list_.FirstRcu(RootFilter::kAll, RootList::kAnyAsId);
                root != nullptr; root = list_.NextRcu(root, RootFilter::kAll,
                                                      RootList::kAnyAsId)) {
-            // Reading the table shows a use after free to a sanitizer.
+            // Reads the table, so that a sanitizer reports a use after free.
             seen += !root->table()->entries[0].Load().IsPresent();
           }
         }
@@ -159,8 +160,8 @@ TEST_F(TdpRootTest, ManyThreadsThatNeedARootMakeOneForEachRole) {
   }
 }
 
-// The longer the list, the longer each looks for the root before it makes one,
-// and the surer both find none.
+// With a long list, each thread searches for long before it makes a root, so it
+// is likely that both find none.
 // Covers: TDP-02
 TEST_F(TdpRootTest, TwoThreadsThatFindNoRootAtTheSameMomentMakeOne) {
   constexpr int kRoles = 255;
@@ -301,7 +302,7 @@ TEST(TdpRootVmTest, AnInvalidRootThatSomebodyHoldsMapsNothing) {
       const_cast<RootList&>(vm->state().tdp.roots()).First(RootFilter::kAll, 0);
   EXPECT_EQ(found.get(), held->get()) << "still listed";
   found.reset();
-  Write(*vm, 0);  // the vCPU lets go of it and takes a new one
+  Write(*vm, 0);  // the vCPU drops this root and loads a new one
   EXPECT_EQ(Refs(**held), 1);
   EXPECT_NE(vm->state().vcpus[0]->root(), held->get());
   EXPECT_EQ(AuditFindings(*vm), "");
@@ -331,7 +332,7 @@ TEST_F(TdpRootTest, ALoopGoesOnFromARootThatDiedMeanwhile) {
            list_.Next(std::move(root), RootFilter::kAll, RootList::kAnyAsId)) {
     ids.push_back(root->id());
     if (ids.size() != 1) continue;
-    // Everybody else lets go of all of them.
+    // All other owners drop their references to all roots.
     Invalidate();
     for (RootRef& held : roots) held.reset();
     Zap();

@@ -58,7 +58,7 @@ std::unique_ptr<Vm> MetadataVm(uint64_t size_bytes, Level host_level) {
       {Slot(0, 0, size_bytes, host_level, BackingKind::kMetadataOnly)});
 }
 
-// No more tables than are out now, until it goes out of scope.
+// While it exists, the pool hands out no more tables than are out now.
 class NoMoreTables {
  public:
   NoMoreTables() {
@@ -87,7 +87,7 @@ TEST(TdpSplitTest, AHugePageBecomes512SmallOnesThatTranslateTheSame) {
   }
   expected.push_back({512, Level::k2M, "rwad"});
   EXPECT_EQ(AllMappings(vm->state()), expected);
-  // The vCPU goes on with the huge entry it has, and that is right.
+  // The vCPU still uses its TLB entry of the huge page, as it may.
   EXPECT_EQ(vm->state().vcpus[0]->tlb().Lookup(PageNumber(7))->level,
             Level::k2M);
   EXPECT_EQ(ReadValue(*vm, 7 * kPageSize), 8u);
@@ -117,7 +117,8 @@ TEST(TdpSplitTest, AGibibyteTakes513TablesDownToSmallPages) {
 TEST(TdpSplitTest, ATargetOf2MStopsThere) {
   auto vm = MetadataVm(2 * kGiB, Level::k1G);
   Read(*vm, 0);
-  // A range inside: the whole huge page is split, and only where needed below.
+  // The range is inside the huge page, so the whole page is split at 1G, but
+  // not below.
   const SplitOutcome outcome =
       Split(*vm, GfnRange::Of(Gfn(700), 1), Level::k2M);
   EXPECT_EQ(outcome.split_1g_count, 1);
@@ -182,7 +183,7 @@ TEST(TdpSplitTest, WithoutMemoryASplitStopsAndSaysWhere) {
   EXPECT_EQ(vm->Stats().pages_2m, 5u);
   EXPECT_EQ(vm->Stats().split_failures[static_cast<int>(SplitFailure::kLimit)],
             1u);
-  // From there on it goes, once there is memory.
+  // With enough memory, a second call continues from next_gfn.
   outcome = Split(*vm, {outcome.next_gfn, Gfn(8 * k2MPages)}, cache);
   EXPECT_EQ(outcome.split_2m_count, 5);
   EXPECT_EQ(vm->Stats().pages_2m, 0u);
@@ -242,8 +243,8 @@ TEST(TdpSplitTest, ConcurrentSplitsSplitEachPageOnceAndLeakNothing) {
   EXPECT_EQ(AuditFindings(*vm), "");
 }
 
-// Two threads split the same pages at the same moment: whoever loses a race
-// for an entry keeps its table.
+// Two threads split the same pages at the same moment. The thread that loses
+// the race for an entry keeps its table.
 // Covers: TDP-64
 TEST(TdpSplitTest, WhoeverLosesTheRaceForAnEntryKeepsItsTable) {
   auto vm = MakeVm({Slot(0, 0, 16 * kMiB, Level::k2M)});
@@ -253,8 +254,8 @@ TEST(TdpSplitTest, WhoeverLosesTheRaceForAnEntryKeepsItsTable) {
   RcuBarrier();
   const uint64_t out = pool.tables_out();
   const GfnRange range = GfnRange::Of(Gfn(0), 4096);
-  // Whether one of them loses a race is up to the machine; what losing one does
-  // is shown by vm/race_test.cc.
+  // It depends on the machine whether a thread loses a race here.
+  // vm/race_test.cc forces one.
   for (int batch = 0; batch < 4; ++batch) {
     constexpr int kRounds = 50;
     MeetingOfTwo both;

@@ -1,4 +1,4 @@
-// A TDP MMU beside shadow pages: what they keep read-only.
+// The TDP MMU beside shadow pages: the gate keeps the guest's tables read-only.
 
 #include <cstdint>
 #include <memory>
@@ -124,7 +124,7 @@ TEST_F(TdpWriteGateTest, AReadIsServedAllTheSame) {
   gate_.refused = {7};
   EXPECT_EQ(Map(7, AccessKind::kRead), FaultResult::kFixed);
   EXPECT_EQ(TripleOf(7), kProtected);
-  // A fast fault may not give what was refused.
+  // A fast fault must not grant the write that the gate refused.
   PageFault fault = FaultOn(*vm_, Gfn(7), AccessKind::kWrite);
   EXPECT_EQ(tdp_.FastFault(*root_, fault), FaultResult::kInvalid);
   EXPECT_EQ(TripleOf(7), kProtected);
@@ -174,7 +174,7 @@ class HugeTdpWriteGateTest : public TdpWriteGateTest {
 TEST_F(HugeTdpWriteGateTest, AProtectedHugePageIsMappedSmallPageByPage) {
   EXPECT_EQ(Map(7, AccessKind::kWrite), FaultResult::kFixed);
   ASSERT_EQ(TripleOf(0, Level::k2M), kWritable);
-  // What a shadow page for gfn 7 does.
+  // This is what a shadow page for gfn 7 does.
   SlotOf(*vm_, Gfn(7)).lpage_info->Disallow(Gfn(7));
   gate_.refused = {7};
   {
@@ -193,8 +193,8 @@ TEST_F(HugeTdpWriteGateTest, AProtectedHugePageIsMappedSmallPageByPage) {
   SlotOf(*vm_, Gfn(7)).lpage_info->Allow(Gfn(7));
 }
 
-// Nothing else makes a huge page of what holds a guest's table: a writable one
-// would open it.
+// Huge page recovery spares pages with a guest's table: a writable huge page
+// would let the guest write the table.
 TEST(TdpRecoverWithTrackedGfnTest, ATrackedGfnIsNoPartOfARecoveredHugePage) {
   auto vm = MakeVm({Slot(0, 0, 4 * kMiB, Level::k2M)});
   Touch(*vm, GfnRange::Of(Gfn(0), 2 * k2MPages));

@@ -123,7 +123,8 @@ TEST(TdpZapTest, AZapThatYieldsFlushesFirst) {
   }
   waiter.reset();
   EXPECT_GE(YieldsOf(*vm, LockMode::kWrite, LockOp::kZap), yields + 1);
-  // One before the yield for the first page, one at the end for the others.
+  // One flush comes before the yield, for the first page; one comes at the end,
+  // for the others.
   EXPECT_GE(FlushesOf(*vm), flushes + 2);
   EXPECT_THAT(AllMappings(vm->state()), IsEmpty());
   EXPECT_EQ(AuditFindings(*vm), "");
@@ -138,7 +139,7 @@ TEST(TdpZapTest, ZappingADirtyEntryMarksNoPage) {
   EXPECT_THAT(SealAndList(*vm, 0, &epoch), ElementsAre(5));
   ASSERT_TRUE(
       ClearAndDeliver(*vm, 0, epoch, 0, 1536, MaskOf(1536, {5}), nullptr).ok());
-  // Protected, and D still set in the entry.
+  // The entry is write-protected, and its D bit is still set.
   EXPECT_THAT(AllMappings(vm->state()),
               ElementsAre(Mapping{5, Level::k4K, "rmad"}));
   ZapLeafs(*vm, GfnRange::Of(Gfn(0), 512));
@@ -161,7 +162,7 @@ TEST(TdpFastZapTest, VcpusLoadANewRootAndNoFlushIsIssued) {
   const uint64_t flushes = FlushesOf(*vm);
   vm->state().tdp.FastZapAll(nullptr);
   EXPECT_EQ(FlushesOf(*vm), flushes);
-  // Nothing of the old root is left when it returns.
+  // When FastZapAll returns, nothing of the old root is left.
   const VmStatsSnapshot stats = vm->Stats();
   EXPECT_EQ(stats.pages_4k + stats.pages_2m + stats.pages_1g, 0u);
   EXPECT_EQ(stats.table_pages, 0u);
@@ -201,7 +202,7 @@ TEST(TdpFastZapTest, NoVcpuRunsOnAnInvalidRootAfterwards) {
     if (i % 10 != 0) continue;
     vm->PauseVcpus();
     for (const auto& vcpu : vm->state().vcpus) {
-      // Either it has a valid root, or it meets the request before it does
+      // The vCPU has a valid root, or will take the request before it does
       // anything else.
       EXPECT_TRUE(vcpu->root() == nullptr || !vcpu->root()->IsInvalid() ||
                   (vcpu->gate().pending_requests() & kFreeObsoleteRoots) != 0);
@@ -236,7 +237,7 @@ TEST(TdpZapAllTest, AtTheEndOfTheMmuNothingIsLeftAndNobodyWasFlushed) {
                TdpOptions());
     TableCache cache(pool);
     RootRef held;
-    // A valid root and an invalid one, both with mappings.
+    // Maps pages in a valid root and in an invalid one.
     for (int i = 0; i < 2; ++i) {
       absl::StatusOr<RootRef> root = tdp.LoadRoot(0, cache);
       ASSERT_TRUE(root.ok());
@@ -271,7 +272,7 @@ TEST(TdpInvalidRootTest, OnlyZapsThatAskForItSeeAnInvalidRoot) {
   TableCache cache(vm->state().pool);
   auto root = tdp.LoadRoot(0, cache);
   ASSERT_TRUE(root.ok());
-  // A table, so that recovery would find something to do.
+  // Adds a table, so that recovery would find something to do.
   testing::Split(*vm, GfnRange::Of(Gfn(512), 512));
   {
     MmuWriteLocked lock(vm->state().mmu_lock, LockOp::kZap);
@@ -308,7 +309,7 @@ TEST(TdpInvalidRootTest, OnlyZapsThatAskForItSeeAnInvalidRoot) {
   EXPECT_EQ(EntryIn(**root, Gfn(512), Level::k4K).Load(), Spte::Initial());
   EXPECT_EQ(vm->Stats().pages_2m + vm->Stats().pages_4k, 0u);
   EXPECT_EQ(FlushesOf(*vm), flushes) << "no vCPU can use that root";
-  // What FastZapAll does as well: the vCPU drops what it has cached.
+  // As after FastZapAll, the vCPU must drop its cached translations.
   vm->state().tlb.Request(kFreeObsoleteRoots);
   EXPECT_EQ(AuditFindings(*vm), "");
 }
