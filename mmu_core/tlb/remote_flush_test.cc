@@ -132,7 +132,7 @@ TEST(RemoteTlbTest, AFlushIsCountedForTheMmuThatIssuesIt) {
     remote.Flush(MmuKind::kTdp, FlushScope::kVm, FlushReason::kZap, nullptr);
     remote.Flush(MmuKind::kShadow, FlushScope::kVm, FlushReason::kZap, nullptr);
     remote.CountVcpuFlush(MmuKind::kShadow, FlushReason::kRoot);
-    // For several MMUs at once.
+    // This flush is for several MMUs at once.
     remote.Flush(FlushScope::kRange, FlushReason::kWriteProtect, nullptr);
     const FlushMetrics metrics = remote.Snapshot();
     const auto flushes = [&metrics](MmuKind mmu, FlushScope scope,
@@ -180,14 +180,15 @@ TEST(RemoteTlbTest, FlushWaitsForTheAccessThatIsGoingOn) {
 // A page holds the generation of the mapping that leads to it.
 class Guest {
  public:
-  // One access through the TLB. The pages are plain memory: an access that
-  // overlaps the reuse of a page is a race that ThreadSanitizer reports, and
-  // one that comes after it reads the wrong generation.
+  // Does one access through the TLB. The pages are plain memory:
+  // ThreadSanitizer reports an access that overlaps the reuse of a page as a
+  // race, and a later access reads the wrong generation.
   void Access(VcpuGate& gate, VcpuTlb& tlb) {
     while (gate.BeginAccess() != 0) {
       if ((gate.TakeRequests() & kTlbFlush) != 0) tlb.FlushAll();
     }
-    // Read first: whoever sees a floor started after the flush returned.
+    // The floor is read first: a thread that sees a floor began its access
+    // after the flush returned.
     const uint64_t floor = floor_.load(std::memory_order_acquire);
     const TlbEntry* entry = tlb.Lookup(PageNumber(0));
     if (entry == nullptr) {
@@ -205,7 +206,7 @@ class Guest {
     gate.EndAccess();
   }
 
-  // Moves the mapping to the other page. By one thread.
+  // Moves the mapping to the other page. Only one thread may call it.
   void Remap(RemoteTlb& remote) {
     const uint64_t next = mapping_.load(std::memory_order_relaxed) + 1;
     pages_[next % 2] = next;
