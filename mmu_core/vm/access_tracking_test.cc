@@ -47,18 +47,18 @@ TEST(AccessTrackingTest, AgedPageLosesItsPermissionsAndStaysCounted) {
   EXPECT_TRUE(format.IsMmuWritable(aged));
   EXPECT_EQ(vm->Stats().pages_4k, 1u);
   EXPECT_EQ(YoungPages(*vm, AgeMode::kTest), 0u);
-  // Ageing does not flush (AGE-16): that the TLB may still write is legal.
+  // Ageing does not flush (AGE-16), so the TLB entry may still be writable.
   EXPECT_TRUE(vm->state().vcpus[0]->tlb().Lookup(PageNumber(0))->writable);
   EXPECT_EQ(AuditFindings(*vm), "");
 }
 
-// ... but not of a page that a log takes for clean.
+// A TLB entry must not allow writes to an aged page that a log takes for clean.
 TEST(AccessTrackingTest, TheAuditorFindsATlbThatWritesACleanAgedPage) {
   auto vm = MakeVmWithoutAd();
   Write(*vm, 0, 7);
   const TlbEntry stale = *vm->state().vcpus[0]->tlb().Lookup(PageNumber(0));
   ASSERT_TRUE(StartLog(*vm, {}, nullptr).ok());
-  Write(*vm, kPageSize);  // flushed, and in the guest again
+  Write(*vm, kPageSize);  // after a flush the TLB has the page again
   Age(*vm);
   vm->state().vcpus[0]->tlb().Insert(stale);
   EXPECT_THAT(AuditFindings(*vm), ::testing::HasSubstr("INV-5"));
@@ -87,7 +87,7 @@ TEST(AccessTrackingTest, ReadAfterAgeingIsRepairedFastAndNotWritable) {
   EXPECT_EQ(vm->VcpuStats()[0].pf_fast, fast + 1);
   EXPECT_FALSE(SpteAt(*vm, 0).IsWritable());
   EXPECT_EQ(YoungPages(*vm, AgeMode::kTest), 1u);
-  // W comes back by the write path.
+  // The write fault makes the entry writable again.
   Write(*vm, 0, 8);
   EXPECT_EQ(vm->VcpuStats()[0].pf_fast, fast + 2);
   EXPECT_TRUE(SpteAt(*vm, 0).IsWritable());

@@ -27,7 +27,7 @@ constexpr uint64_t kMiB = uint64_t{1} << 20;
 constexpr uint64_t kGiB = uint64_t{1} << 30;
 constexpr uint64_t k2MPages = PagesPer(Level::k2M);
 
-// What a sweep says of each range, and of all of them.
+// The result of a sweep: the counts of all ranges, and the young pages of each.
 struct Answer {
   uint64_t young = 0;
   uint64_t old = 0;
@@ -78,7 +78,7 @@ std::unique_ptr<Vm> MakeVmOf(MmuMode mmu, EntryFormat format,
   config.ad_bits = ad_bits;
   for (const Level level : {Level::k4K, Level::k2M, Level::k1G}) {
     const auto id = static_cast<uint32_t>(ToInt(level)) - 1;
-    // Two that touch, and one that does not.
+    // The slots of 4K and 2M pages touch, the slot of 1G pages stands apart.
     const uint64_t gpa = level == Level::k1G ? 4 * kGiB : id * 64 * kMiB;
     config.memslots.push_back(Slot(id, gpa,
                                    level == Level::k1G ? 2 * kGiB : 64 * kMiB,
@@ -100,7 +100,7 @@ class AgeSweepTest : public ::testing::TestWithParam<Mmu> {
       MakeVmOf(GetParam().mmu, GetParam().format, GetParam().ad_bits);
 };
 
-// Half of the first 1G page, and all of the second.
+// The range covers half of the first 1G page and all of the second.
 // Covers: AGE-13, AGE-14, AGE-17
 TEST_P(AgeSweepTest, AHugePageThatIsCutIsYoungInAllThatIsAskedFor) {
   const std::vector<GfnRange> range = {Mib(4096 + 512, 1536)};
@@ -109,12 +109,12 @@ TEST_P(AgeSweepTest, AHugePageThatIsCutIsYoungInAllThatIsAskedFor) {
   EXPECT_EQ(YoungIn(*vm_, range, AgeMode::kTest), 393'216u);
   EXPECT_EQ(YoungIn(*vm_, range, AgeMode::kTestAndClear), 393'216u);
   EXPECT_EQ(YoungIn(*vm_, range, AgeMode::kTest), 0u);
-  // The clear of a part of a huge page is that of the page.
+  // Clearing a part of a huge page clears the Accessed bit of the whole page.
   EXPECT_EQ(YoungIn(*vm_, {Mib(4096, 512)}, AgeMode::kTest), 0u);
 }
 
-// Ranges that lie in one huge page, with and without pages between them, in any
-// order, one of them twice.
+// Several ranges lie in one huge page, with and without pages between them, in
+// any order, and one of them occurs twice.
 // Covers: AGE-17
 TEST_P(AgeSweepTest, RangesThatShareAHugePageAgree) {
   const std::vector<GfnRange> ranges = {Mib(4096 + 700, 1), Mib(4096 + 3, 2),
@@ -128,8 +128,8 @@ TEST_P(AgeSweepTest, RangesThatShareAHugePageAgree) {
   EXPECT_EQ(YoungIn(*vm_, ranges, AgeMode::kTestAndClear), 0u);
 }
 
-// Pages beside what is asked for keep their bits, if they have bits of their
-// own.
+// Pages outside of the ranges keep their Accessed bits, unless they share a
+// huge page with a range.
 // Covers: AGE-17
 TEST_P(AgeSweepTest, WhatIsNotAskedForIsLeftAlone) {
   Touch(*vm_, GfnRange::Of(Gfn(0), 16));
@@ -143,7 +143,7 @@ TEST_P(AgeSweepTest, WhatIsNotAskedForIsLeftAlone) {
 TEST_P(AgeSweepTest, TestAndClearAnswersWhatTestDoes) {
   std::mt19937_64 random(GetParam().name[0] * 1000 + 7);
   const std::vector<GfnRange> slots = {Mib(0, 128),
-                                       Mib(4096, 2048)};  // that touch are one
+                                       Mib(4096, 2048)};  // 0 and 1 touch
   const auto random_gfn = [&](GfnRange in) {
     return in.start + random() % in.pages();
   };
@@ -162,7 +162,7 @@ TEST_P(AgeSweepTest, TestAndClearAnswersWhatTestDoes) {
       const GfnRange slot = slots[random() % 2];
       const Gfn a = random_gfn(slot);
       const Gfn b = random_gfn(slot);
-      // Some begin or end with a huge page.
+      // Some ranges begin or end at a huge page.
       GfnRange range = {std::min(a, b), std::max(a, b) + 1};
       if (random() % 3 == 0) {
         range.start = RoundDown(range.start, Level::k2M);
@@ -189,7 +189,8 @@ INSTANTIATE_TEST_SUITE_P(
                           EntryFormat::kEpt, VmConfig::AdBits::kOff}),
     [](const auto& p) { return std::string(p.param.name); });
 
-// L1 has its memory by 2M, L2 the same pages, some of them small.
+// The TDP MMU maps L1's memory by 2M. The shadow MMU maps the same pages for
+// L2, some of them by 4K.
 // Covers: AGE-11, AGE-17
 TEST(AgeSweepOfBothMmusTest, TestAndClearAnswersWhatTestDoes) {
   VmConfig config;
@@ -224,7 +225,8 @@ TEST(AgeSweepOfBothMmusTest, TestAndClearAnswersWhatTestDoes) {
   EXPECT_EQ(AuditFindings(*vm), "");
 }
 
-// Only the TDP MMU ages fast: MGLRU looks around a page that it found young.
+// MGLRU looks around a page that it found young. It may do so only if the page
+// was found young by the TDP MMU, which ages fast.
 // Covers: AGE-32
 TEST(AgeSweepOfBothMmusTest, WasFastIsWhatTheTdpMmuFoundYoung) {
   const GfnRange page = GfnRange::Of(Gfn(0), 1);
@@ -253,7 +255,7 @@ TEST(AgeSweepOfBothMmusTest, WasFastIsWhatTheTdpMmuFoundYoung) {
   ASSERT_TRUE(l1.Access(Gpa(0), AccessKind::kWrite, &word).ok());
   const GfnRange l2 = GfnRange::Of(l1.FrameOf(Gpa(0)).value(), 1);
   ASSERT_TRUE(vm->Age(l2, AgeMode::kTestAndClear, nullptr).ok());
-  // No ageing flushes, and a cached translation would hide the access.
+  // Ageing does not flush, so a cached translation would hide the next access.
   Vcpu& vcpu = *vm->state().vcpus[0];
   vcpu.tlb().FlushAll();
   vcpu.shadow()->tlb().FlushAll();
@@ -266,12 +268,12 @@ TEST(AgeSweepOfBothMmusTest, WasFastIsWhatTheTdpMmuFoundYoung) {
   EXPECT_TRUE(result.was_fast) << "one fast MMU is enough";
 }
 
-// All memslots of a VM, of which some go while the sweep goes on: their pages
-// are neither young nor old, and the others are what they are.
+// A sweep over all memslots of a VM skips slots that are deleted meanwhile:
+// their pages are neither young nor old. The other slots are not affected.
 TEST(AgeSweepSlotsTest, SlotsThatGoMeanwhileAreSkipped) {
   VmConfig config;
   config.slot_zap = VmConfig::SlotZap::kSlot;
-  // The first two touch, so a sweep takes them as one.
+  // The first two slots touch, so a sweep takes them as one range.
   config.memslots = {Slot(0, 0, kMiB), Slot(1, kMiB, kMiB), Slot(2, kGiB, kMiB),
                      Slot(3, 2 * kGiB, kMiB)};
   for (const AgeMode mode : {AgeMode::kTest, AgeMode::kTestAndClear}) {

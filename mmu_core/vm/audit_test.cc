@@ -1,5 +1,5 @@
-// The auditor must be able to fail: each test breaks one invariant of a sound
-// VM on purpose and sees that just this one is named.
+// Shows that the auditor can fail: each test breaks one invariant of a sound VM
+// on purpose, and expects that the auditor reports exactly this invariant.
 
 #include "mmu_core/vm/inspect/audit.h"
 
@@ -50,15 +50,15 @@ using ::testing::IsEmpty;
 
 constexpr uint64_t kMiB = uint64_t{1} << 20;
 
-// Slot 0: 4 MiB of small pages at 0, of which pages 0..7 are mapped; slot 1:
-// 4 MiB of 2 MiB pages at 8 MiB, the first one mapped.
+// Slot 0 has 4 MiB of small pages at 0, of which the pages 0 to 7 are mapped.
+// Slot 1 has 4 MiB of 2 MiB pages at 8 MiB, of which the first is mapped.
 class AuditTest : public ::testing::Test {
  protected:
   AuditTest() {
     Touch(*vm_, GfnRange::Of(Gfn(0), 8));
     Write(*vm_, 8 * kMiB);
   }
-  // Whatever a test broke is put right again before the VM is taken apart.
+  // Each test must have repaired the VM before it is destroyed.
   void TearDown() override { EXPECT_EQ(AuditFindings(*vm_), ""); }
 
   VmState& state() { return vm_->state(); }
@@ -87,7 +87,7 @@ class AuditTest : public ::testing::Test {
     return *found;
   }
 
-  // Puts `spte` there until the end of the scope.
+  // Stores `spte` in a slot until the end of the scope.
   class Patch {
    public:
     Patch(SpteSlot& slot, Spte spte)
@@ -139,7 +139,7 @@ TEST_F(AuditTest, Inv2NoticesEachPageCountThatIsOff) {
   }
 }
 
-// Their sums are as they should be.
+// The sums over all MMUs are still right.
 TEST(NestedAuditTest, Inv2NoticesALeafThatAnotherMmuHasCounted) {
   VmConfig config;
   config.mmu = MmuMode::kNested;
@@ -244,7 +244,7 @@ TEST_F(AuditTest, Inv5NoticesAWritableHugePageWithACleanPageInIt) {
   EXPECT_THAT(Broken(), ElementsAre("INV-5"));
 }
 
-// It is being copied, and what is written now would be in no copy.
+// The page is being copied; a write to it now would be in no later copy.
 TEST_F(AuditTest, Inv5NoticesAWritablePageThatIsInFlightOnly) {
   ASSERT_TRUE(StartLog(*vm_).ok());
   Write(*vm_, 3 * kPageSize);
@@ -272,7 +272,8 @@ TEST_F(AuditTest, Inv6NoticesARightThatTheTablesDoNotGive) {
   {
     Patch patch(slot, format().WithoutWrite(slot.Load()));
     EXPECT_THAT(Broken(), ElementsAre("INV-6"));
-    // Not if the vCPU drops it before its next access.
+    // The auditor accepts the entry if a pending flush makes the vCPU drop it
+    // before its next access.
     state().tlb.Flush(FlushScope::kVm, FlushReason::kWriteProtect, nullptr);
     EXPECT_THAT(Broken(), IsEmpty());
   }
@@ -333,7 +334,7 @@ TEST_F(AuditTest, Inv7NoticesAnInvalidRootThatStillMaps) {
     const_cast<RootList&>(state().tdp.roots()).InvalidateAll();
   }
   EXPECT_THAT(Broken(), ElementsAre("INV-7"));
-  // A whole zap empties it.
+  // FastZapAll empties the invalid root.
   MutexLock slots(state().slots.slots_lock);
   state().tdp.FastZapAll(nullptr);
 }

@@ -1,4 +1,5 @@
-// Guests on memory whose frames come and go (memory/frame_lender.h).
+// Guests on borrowed memory, whose frames appear and disappear
+// (memory/frame_lender.h).
 
 #include <cerrno>
 #include <cstddef>
@@ -55,8 +56,8 @@ constexpr uint64_t kPages = 1024;  // 4 MiB
 constexpr auto kWrite = AccessKind::kWrite;
 constexpr auto kRead = AccessKind::kRead;
 
-// A VM whose slot 0 is lent, with no frame to begin with; slot 1, at 1 GiB, is
-// its own.
+// A VM with two slots. Slot 0 is borrowed and has no frame at first. Slot 1, at
+// 1 GiB, belongs to the VM.
 class BorrowedMemory {
  protected:
   explicit BorrowedMemory(MmuMode mode) {
@@ -87,7 +88,7 @@ class BorrowedMemory {
     const Hva hva = SlotOf(*vm_, Gfn(0)).hva;
     return {hva + first * kPageSize, hva + end * kPageSize};
   }
-  // The lender takes rights away from pages, as it has to.
+  // Changes the state of frames as a lender must: within an invalidation.
   void Change(uint64_t first, uint64_t end, FrameState state) {
     InvalidateRangeStart(vm_->state(), Hvas(first, end), MayYield::kYes);
     lender_->Set(first, end, state);
@@ -96,7 +97,8 @@ class BorrowedMemory {
   uint64_t Mapped() const {
     return vm_->Stats().pages_4k + 512 * vm_->Stats().pages_2m;
   }
-  // kNone if vCPU 0 could write to the page, else the reason of its error.
+  // Returns kNone if vCPU 0 could write to the page, else the reason of its
+  // error.
   Reason ReasonOfWrite(uint64_t page) {
     if (Write(*vm_, page * kPageSize, 7) == AccessOutcome::kDone)
       return Reason::kNone;
@@ -147,7 +149,7 @@ TEST_P(BorrowedMemoryTest, AWriteAsksForTheRightAndFailsWhereThereIsNone) {
   lender_->Set(0, 2, FrameState::kReadOnly);
   EXPECT_EQ(ReadValue(*vm_, 0), 0u);
   EXPECT_THAT(lender_->asked(), IsEmpty());
-  // One that the lender gives, as the host does that copies a page on write.
+  // The lender gives the right, like a host that copies a page on write.
   EXPECT_EQ(ReasonOfWrite(0), Reason::kNone);
   EXPECT_THAT(lender_->asked(), ElementsAre(Pair(0, kWrite)));
   lender_->GiveOnDemand(FrameState::kReadOnly);
@@ -167,7 +169,8 @@ TEST_P(BorrowedMemoryTest, AFrameThatGoesIsMappedNoMoreAndAskedForAgain) {
   EXPECT_EQ(ReadValue(*vm_, 6 * kPageSize), 7u);
 }
 
-// RACE-48: the frame goes while a fault that has found it waits for the lock.
+// RACE-48: a fault has found its frame and waits for the lock, and the frame
+// goes.
 // Covers: PF-25, TST-50
 TEST_P(BorrowedMemoryTest, Race48AFrameThatGoesBeforeTheLockIsNotMapped) {
   lender_->Set(5, 6, FrameState::kReadWrite);
@@ -183,7 +186,7 @@ TEST_P(BorrowedMemoryTest, Race48AFrameThatGoesBeforeTheLockIsNotMapped) {
   lender_->Fail("");
 }
 
-// RACE-48: it goes again while the fault that asked for it is on its way back.
+// RACE-48: a frame goes again before the fault that asked for it has returned.
 // Covers: TST-50
 TEST_P(BorrowedMemoryTest, Race48AFrameThatDoesNotStayIsAskedForOncePerFault) {
   int asked = 0;
@@ -199,8 +202,9 @@ TEST_P(BorrowedMemoryTest, Race48AFrameThatDoesNotStayIsAskedForOncePerFault) {
   EXPECT_EQ(since.pf_retried, 2u);
 }
 
-// RACE-48: the right to write, once given, goes while the fault that asked for
-// it is on its way back. That is no refusal.
+// RACE-48: the lender gives the right to write and takes it away before the
+// fault that asked for it has returned. The fault must not treat this as a
+// refusal.
 // Covers: PF-23, TST-50
 TEST_P(BorrowedMemoryTest, Race48ARightThatDoesNotStayIsAskedForAgain) {
   lender_->Set(5, 6, FrameState::kReadOnly);
@@ -216,7 +220,8 @@ TEST_P(BorrowedMemoryTest, Race48ARightThatDoesNotStayIsAskedForAgain) {
   EXPECT_EQ(since.pf_retried, 2u);
 }
 
-// RACE-48: the right goes while the fault waits for it, and then is refused.
+// RACE-48: an invalidation takes the right while the fault asks for it. The
+// next request is refused.
 // Covers: PF-23, TST-50
 TEST_P(BorrowedMemoryTest, Race48ARefusalCountsOnceNoRightWasLost) {
   lender_->Set(5, 6, FrameState::kReadOnly);
@@ -228,8 +233,8 @@ TEST_P(BorrowedMemoryTest, Race48ARefusalCountsOnceNoRightWasLost) {
   EXPECT_EQ(lender_->asked().size(), 2u);
 }
 
-// Whoever is asked may have to wait for the slots to change, or the host for
-// an invalidation: nothing is held that they need.
+// A lender may have to wait for a change of the slots, or for an invalidation
+// by the host. So a vCPU that asks it must hold nothing that these need.
 // Covers: SLOT-24
 TEST_P(BorrowedMemoryTest, NothingIsHeldWhileALenderIsAsked) {
   bool changed = false;
@@ -266,7 +271,7 @@ TEST_P(BorrowedMemoryTest, AHugePageNeedsAllOfItsFrames) {
   EXPECT_EQ(vm_->Stats().pages_2m, 1u);
   EXPECT_LT(vm_->Stats().pages_4k, k2MPages);
   EXPECT_THAT(lender_->asked(), IsEmpty()) << "its neighbours' are not needed";
-  // One frame of the huge page goes, and with it the huge page.
+  // When one frame of a huge page goes, the whole huge page is unmapped.
   Change(k2MPages + 3, k2MPages + 4, FrameState::kMissing);
   EXPECT_EQ(vm_->Stats().pages_2m, 0u);
   EXPECT_EQ(ReasonOfWrite(k2MPages), Reason::kNone);
@@ -286,7 +291,7 @@ TEST_P(BorrowedMemoryTest, RecoveryWaitsForTheLastFrame) {
   EXPECT_EQ(vm_->Stats().pages_2m, 1u);
 }
 
-// What is mapped has its frames, so a split asks for none.
+// Mapped pages have their frames, so a split asks the lender for none.
 // Covers: TDP-60
 TEST_P(BorrowedMemoryTest, ASplitOfAHugePageAsksForNothing) {
   lender_->Set(0, k2MPages, FrameState::kReadWrite);
@@ -320,7 +325,8 @@ TEST_P(BorrowedMemoryTest, AReadGoesOnWhenAFrameIsThereAtLast) {
   size_t asked = 0;
   lender_->Answer(FrameAnswer::kNotYet);
   lender_->OnAsk([&] {
-    // The last time for the first page; the second page has as many.
+    // The first page gets its frame at its last request. The second page has
+    // its own count.
     if (++asked == kMaxAsksPerPage) lender_->Answer(FrameAnswer::kReady);
     if (asked == kMaxAsksPerPage + 1) lender_->Answer(FrameAnswer::kNotYet);
     if (asked == kMaxAsksPerPage + 3) lender_->Answer(FrameAnswer::kReady);
@@ -333,7 +339,7 @@ TEST_P(BorrowedMemoryTest, AReadGoesOnWhenAFrameIsThereAtLast) {
 TEST_P(BorrowedMemoryTest, AReadEndsIfAFrameNeverComes) {
   lender_->Set(0, 1, FrameState::kReadWrite);
   lender_->Answer(FrameAnswer::kNotYet);
-  // A read without an end fails as well, instead of holding up the test.
+  // Without an end the read would fail here, instead of holding up the test.
   lender_->OnAsk([&] {
     if (lender_->asked().size() > 2 * kMaxAsksPerPage) lender_->Fail("no end");
   });
@@ -369,7 +375,7 @@ TEST_P(BorrowedMemoryTest, WordsOfAMissingFrameAreNeitherReadNorWritten) {
   EXPECT_THAT(lender_->asked(), IsEmpty());
 }
 
-// A frame that is long on its way: the vCPU can be paused and stopped.
+// While a vCPU waits long for a frame, it can still be paused and stopped.
 TEST_P(BorrowedMemoryTest, AVcpuThatWaitsForAFrameCanBePausedAndStopped) {
   lender_->Answer(FrameAnswer::kNotYet);
   PatternSpec spec;
@@ -388,7 +394,7 @@ TEST_P(BorrowedMemoryTest, AVcpuThatWaitsForAFrameCanBePausedAndStopped) {
 
 TEST_P(BorrowedMemoryTest, TheAuditorFindsALeafWithoutAFrame) {
   EXPECT_EQ(ReasonOfWrite(5), Reason::kNone);
-  lender_->Set(5, 6, FrameState::kMissing);  // and tells nobody
+  lender_->Set(5, 6, FrameState::kMissing);  // without an invalidation
   EXPECT_THAT(AuditFindings(*vm_), HasSubstr("the host has no page there"));
   lender_->Set(5, 6, FrameState::kReadWrite);
 }
@@ -420,10 +426,11 @@ TEST_F(BorrowedTdpTest, APreFaultAsksForTheFramesOfItsRange) {
   lender_->Fail("");
 }
 
-// A guest with page tables of its own, whose frames are missing as well.
+// A guest with its own page tables, whose frames are missing as well.
 class BorrowedTablesTest : public ::testing::Test, protected BorrowedMemory {
  protected:
-  static constexpr uint64_t kRoot = 16;  // the page of each table; one a level
+  // The page of the first table. The table of each lower level follows.
+  static constexpr uint64_t kRoot = 16;
   static constexpr uint64_t kData = 20;
 
   BorrowedTablesTest() : BorrowedMemory(MmuMode::kShadow) {
@@ -432,7 +439,7 @@ class BorrowedTablesTest : public ::testing::Test, protected BorrowedMemory {
     }
     cpu_.EnablePaging(PagingGeometry::k4Level, Gpa(kRoot * kPageSize));
   }
-  // In memory that only its owner sees yet.
+  // Writes an entry through the lender's own mapping of the memory.
   void SetEntry(uint64_t table, uint64_t index, uint64_t page,
                 uint64_t accessed_dirty = gpte::kAccessed | gpte::kDirty) {
     const uint64_t entry = page * kPageSize | gpte::kPresent | gpte::kWrite |
@@ -445,7 +452,7 @@ class BorrowedTablesTest : public ::testing::Test, protected BorrowedMemory {
     std::memcpy(&entry, lender_->address() + table * kPageSize, sizeof(entry));
     return entry;
   }
-  // Tables that can only be read for now, with no Accessed or Dirty bit set.
+  // Makes the guest's tables read-only for now, and clears their A and D bits.
   void SetReadOnlyTables() {
     for (uint64_t table = kRoot; table < kData; ++table) {
       SetEntry(table, 0, table + 1, 0);
@@ -502,8 +509,8 @@ TEST_F(BorrowedTablesTest, AWalkFailsIfTheRightToSetTheDirtyBitIsRefused) {
   EXPECT_EQ(WriteVirtual(8), GuestCpu::Outcome::kDone);
 }
 
-// A table that came with the right to be read is asked for again, for a write,
-// by the next fault.
+// A table arrives with the right to read only. The next fault asks for it
+// again, for a write.
 // Covers: SHD-47
 TEST_F(BorrowedTablesTest, ATableThatComesReadOnlyIsAskedForAgain) {
   SetReadOnlyTables();
@@ -520,7 +527,7 @@ TEST_F(BorrowedTablesTest, ATableThatComesReadOnlyIsAskedForAgain) {
   EXPECT_NE(Entry(kData - 1) & gpte::kDirty, 0u);
 }
 
-// RACE-48: a right that an invalidation takes again is not refused.
+// RACE-48: an invalidation that takes a right away again is not a refusal.
 // Covers: TST-50
 TEST_F(BorrowedTablesTest, Race48ATablesRightThatDoesNotStayIsAskedForAgain) {
   SetReadOnlyTables();
@@ -534,8 +541,8 @@ TEST_F(BorrowedTablesTest, Race48ATablesRightThatDoesNotStayIsAskedForAgain) {
                           Pair(kData, kWrite)));
 }
 
-// RACE-48: a table and the page drive each other out. One fault asks for each
-// once, and the vCPU's loop goes on.
+// RACE-48: the frames of a table and of the page alternately displace each
+// other. One fault asks for each of them once, and the vCPU's loop continues.
 // Covers: TST-50
 TEST_F(BorrowedTablesTest, Race48FramesThatDriveEachOtherOutEndTheFault) {
   constexpr uint64_t kTable = kData - 1;
@@ -560,7 +567,7 @@ TEST_F(BorrowedTablesTest, Race48FramesThatDriveEachOtherOutEndTheFault) {
   EXPECT_EQ(since.pf_retried, 2u);
 }
 
-// A frame for which nobody has asked is not asked for to map it ahead.
+// A prefetch maps only pages whose frames are there; it asks for none.
 TEST_F(BorrowedTablesTest, WhatIsMissingIsNotPrefetched) {
   SetEntry(kData - 1, 1, kData + 1);
   SetEntry(kData - 1, 2, kData + 2);

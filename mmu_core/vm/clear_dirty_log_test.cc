@@ -1,4 +1,5 @@
-// Clears: the rules of their ranges, and what they split and protect.
+// Clears of the dirty log: the rules for their ranges, and the pages that they
+// split and protect.
 
 #include <cerrno>
 #include <cstdint>
@@ -49,7 +50,7 @@ struct RangeCase {
   uint64_t first_page;
   uint64_t page_count;
   size_t words;
-  Reason reason;  // kNone is fine
+  Reason reason;  // kNone: the clear succeeds
   std::string field;
 };
 
@@ -174,11 +175,11 @@ TEST(ClearSplitTest, WithoutSplittingTheHugePageIsProtectedForGood) {
   MmuCost cost;
   ASSERT_TRUE(
       ClearAndDeliver(*vm, 0, epoch, 0, 64, MaskOf(64, {5}), &cost).ok());
-  // "r": neither W nor MMU-writable, so the fast fault leaves it alone.
+  // The page has neither W nor MMU-writable ("r"), so the fast fault leaves it.
   EXPECT_THAT(AllMappings(vm->state()),
               ElementsAre(Mapping{0, Level::k2M, "rad"}));
-  // Once for the lost MMU-writable bit, before the lock was dropped, and once
-  // for the small pages, afterwards.
+  // One flush for the lost MMU-writable bit comes before the lock is dropped.
+  // One for the small pages comes afterwards.
   EXPECT_EQ(cost.tlb_flush_count, 2);
   Write(*vm, 6 * kPageSize);
   EXPECT_EQ(vm->VcpuStats()[0].pf_fast, 0u);
@@ -189,8 +190,8 @@ TEST(ClearSplitTest, WithoutSplittingTheHugePageIsProtectedForGood) {
 }
 
 // The slot begins 32 pages below a 2 MiB boundary, in the guest and in the
-// host, so its words lie across the boundaries between huge pages. Covers:
-// DL-15
+// host. So some words of its bitmap lie across the boundary of two huge pages.
+// Covers: DL-15
 TEST(ClearSplitTest, AWordAcrossTwoHugePagesProtectsBoth) {
   auto vm = MakeVm({});
   VmState& state = vm->state();

@@ -1,16 +1,18 @@
-// The same guests on every kind of MMU, against each other and against flat
-// memory with a page walk by the book.
+// Runs the same guests on every kind of MMU. Compares the MMUs with each other
+// and with flat memory, on which a reference processor walks the page tables.
 //
 //   the guest                      on                         and on
 //   accesses by gpa                kTdp                       kTdpShadow, a map
 //   a kernel and its processes     kShadow, four paging modes FakeGuestCpu
 //   a hypervisor and its L2 guest  kNested, EPT and NPT       FakeL1Cpu
 //
-// What may differ: Accessed and Dirty bits in the guest's own tables, since the
-// fakes' TLB forgets less; and pages that are dirty without having been
-// written: tables, in which these bits were set; pages that were read, if the
-// fault made them writable at once (DL-18); and those of a table that the guest
-// edited, if bringing that in step made them writable (SHD-33).
+// The Accessed and Dirty bits in the guest's own tables may differ, because the
+// TLB of the fakes keeps entries for longer. The dirty pages may differ as
+// well: a page may be dirty without a write by the guest. Such a page is
+//   - a table in which the walk set these bits,
+//   - a page that was read, if the fault made it writable at once (DL-18), or
+//   - a page mapped by a table that the guest edited, if the sync of this table
+//     made the page writable (SHD-33).
 
 #include <algorithm>
 #include <cstddef>
@@ -69,7 +71,7 @@ std::unique_ptr<Vm> MakeMemoryOf(MmuMode mode, EntryFormat format,
   return MakeVmFrom(config);
 }
 
-// Programs that do much besides their accesses.
+// Options of programs that change their tables often.
 KernelProgramOptions BusyProcesses(const GuestKernelOptions& kernel) {
   return {.kernel = kernel,
           .check = ReadCheck::kYes,
@@ -90,8 +92,8 @@ L2ProgramOptions BusyL2(const L1HypervisorOptions& hypervisor) {
           .accesses_per_take_dirty = 1000};
 }
 
-// Memory of the VM is that of `flat`; where that has page tables, but for
-// `ignored` bits.
+// Expects the VM's memory to equal that of `flat`. In the pages of page tables,
+// the bits `ignored` may differ.
 void ExpectSameMemory(Vm& vm, const FlatMemory& flat, uint64_t ignored) {
   const std::set<Gfn> tables = flat.tables();
   std::vector<uint64_t> page(kPageSize / 8);
@@ -115,18 +117,19 @@ void ClearLog(Vm& vm, uint64_t epoch, const std::vector<uint64_t>& pages) {
   ASSERT_TRUE(cleared.ok()) << cleared.status();
 }
 
-// Bits of the guest's entries, of this size, that the processor sets.
+// The size of the guest's entries, and the bits in them that the processor
+// sets.
 struct EntryShape {
   int bytes = 8;
   uint64_t accessed_dirty = 0;
 
-  // In an aligned 8-byte word.
+  // These bits in an aligned 8-byte word.
   uint64_t IgnoredBits() const {
     return bytes == 8 ? accessed_dirty : accessed_dirty | accessed_dirty << 32;
   }
 };
 
-// Pages that the entries of the table at `table` map, if it is of level 1.
+// Adds the pages that the table at `table` maps, if it is of level 1.
 void AddMappedPages(const FlatMemory& flat, Gfn table, const EntryShape& shape,
                     std::set<Gfn>& pages) {
   for (uint64_t at = 0; at < kPageSize; at += 8) {
@@ -138,8 +141,8 @@ void AddMappedPages(const FlatMemory& flat, Gfn table, const EntryShape& shape,
   }
 }
 
-// What software wrote is dirty; what is dirty was accessed, walked through, or
-// mapped by a table that changed.
+// Checks the dirty pages. Each page that software wrote must be dirty. Each
+// dirty page was accessed, is a table, or is mapped by a table that changed.
 void ExpectDirtyPagesExplained(const std::vector<uint64_t>& dirty,
                                const FlatMemory& flat,
                                const EntryShape& shape) {
@@ -165,8 +168,9 @@ void ExpectDirtyPagesExplained(const std::vector<uint64_t>& dirty,
   }
 }
 
-// One guest on two processors: reads give the same, both find what they wrote,
-// and the VM's memory and dirty pages are those of the flat memory.
+// Runs one guest on two processors. The reads must be the same, both guests
+// must read what they wrote, and the VM's memory and dirty pages must agree
+// with the flat memory.
 void RunSideBySide(Vm& vm, VirtualWorkload& program, FlatMemory& flat,
                    VirtualWorkload& reference, const EntryShape& shape) {
   const auto run = [&](uint64_t count) {
@@ -251,7 +255,7 @@ TEST_P(KernelDifferentialTest, AShadowedGuestIsAsOneOnFlatMemory) {
   EXPECT_EQ((*program)->contents(), (*reference)->contents());
 }
 
-// --- Guests of guests ---
+// --- Nested guests ---
 
 struct NestedCase {
   std::string name;
@@ -316,7 +320,7 @@ TEST_P(NestedDifferentialTest, AnL2GuestIsAsOneOnFlatMemory) {
 
 // --- Guests without tables of their own ---
 
-// The accesses themselves, by gpa, and the map of what they leave.
+// Accesses by gpa, without tables. Remembers the value of each written word.
 class FlatProgram final : public VirtualWorkload {
  public:
   explicit FlatProgram(Vm& vm, uint64_t pages = kPages)
@@ -346,7 +350,7 @@ class FlatProgram final : public VirtualWorkload {
     return absl::OkStatus();
   }
 
-  // Since the last call.
+  // The pages accessed since the last call.
   std::set<uint64_t> TakeAccessedPages() {
     return std::exchange(accessed_, {});
   }
@@ -391,7 +395,7 @@ TEST_P(SecondStageTest, ShadowPagesTranslateAndLogAsTheTdpMmu) {
     ASSERT_EQ(AuditFindings(*tdp), "");
     ASSERT_EQ(AuditFindings(*shadow), "");
   };
-  // All pages, so that it does not matter how many a fault maps.
+  // Touches all pages, so that the number of pages per fault does not matter.
   run(20 * kPages);
   EXPECT_EQ(shadow->Stats().pages_4k, tdp->Stats().pages_4k);
   EXPECT_EQ(shadow->Stats().pages_2m, tdp->Stats().pages_2m);
@@ -410,8 +414,9 @@ TEST_P(SecondStageTest, ShadowPagesTranslateAndLogAsTheTdpMmu) {
       EXPECT_EQ(dirty, on_tdp_dirty);
       EXPECT_EQ(shadow->Stats().pages_4k, tdp->Stats().pages_4k);
     } else {
-      // The TDP MMU splits a huge page that is written to, the shadow MMU drops
-      // it: what is read there afterwards faults, and is dirty, too (DL-18).
+      // On a write to a huge page the TDP MMU splits the page, and the shadow
+      // MMU drops it. With the shadow MMU, later reads there fault and make
+      // their pages dirty, too (DL-18).
       const std::set<uint64_t> accessed = on_shadow.TakeAccessedPages();
       EXPECT_TRUE(std::includes(dirty.begin(), dirty.end(),
                                 on_tdp_dirty.begin(), on_tdp_dirty.end()));
@@ -430,8 +435,8 @@ TEST_P(SecondStageTest, ShadowPagesTranslateAndLogAsTheTdpMmu) {
 
 // --- One program on all of them ---
 
-// Its addresses are those of the guest, of its one process, or of L2; what is
-// never taken away is the same everywhere.
+// The program's addresses are those of the guest, of its one process, or of L2.
+// Memory that is never unmapped reads the same everywhere.
 // Covers: TST-51
 TEST(DifferentialTest, AProgramReadsTheSameOnEveryMmu) {
   constexpr uint64_t kProgramPages = 1024;

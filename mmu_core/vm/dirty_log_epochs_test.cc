@@ -1,5 +1,5 @@
-// The epoch protocol: seal, read, clear, in this order; and the numbers of
-// epochs from one log to the next.
+// The epoch protocol: seal, read and clear, in this order. Also the epoch
+// numbers across logs.
 
 #include <cerrno>
 #include <cstdint>
@@ -95,7 +95,7 @@ TEST(EpochProtocolTest, AClearCountsWhatWasSetAndTouchesNothingElse) {
   EXPECT_FALSE(SpteOf(vm->state(), Gfn(1)).IsWritable());
   EXPECT_TRUE(SpteOf(vm->state(), Gfn(2)).IsWritable());
 
-  // Again: nothing was set, so nothing is protected and nobody flushes.
+  // A repeated clear finds no page, so it protects nothing and does not flush.
   MmuCost again;
   cleared =
       ClearAndDeliver(*vm, 0, epoch, 0, 128, MaskOf(128, {0, 1, 70}), &again);
@@ -112,7 +112,7 @@ TEST(EpochProtocolTest, AStaleWritableTranslationFaultsAfterAClear) {
   Write(*vm, 0x1000, 1);
   uint64_t epoch = 0;
   SealAndList(*vm, 0, &epoch);
-  Write(*vm, 0x1000, 2);  // through the TLB, in no newer epoch
+  Write(*vm, 0x1000, 2);  // through the TLB; the page is in no newer epoch
   ASSERT_TRUE(
       ClearAndDeliver(*vm, 0, epoch, 0, 64, MaskOf(64, {1}), nullptr).ok());
   Write(*vm, 0x1000, 3);
@@ -195,8 +195,8 @@ TEST(EpochProtocolTest, VmsAndSlotsThatDoNotLogOrDoNotExistAreToldApart) {
                              Reason::kMemslotNotFound, "slot", ENOENT)));
 }
 
-// A client that sealed an epoch and was away while the log was stopped and
-// started again must not clear what the new log has seen.
+// A client sealed an epoch, and then the log was stopped and started again. The
+// old epoch must not clear pages of the new log.
 TEST(EpochNumbersTest, AnEpochOfAnOlderLogIsNoEpochOfTheNext) {
   auto vm = MakeVm({Slot(0, 0, 4 * kMiB)});
   ASSERT_TRUE(StartLog(*vm, kPlain, nullptr).ok());
@@ -213,7 +213,7 @@ TEST(EpochNumbersTest, AnEpochOfAnOlderLogIsNoEpochOfTheNext) {
                    .status())
         .reason;
   };
-  // Before and after the first seal of the new log.
+  // The old epoch is refused before and after the first seal of the new log.
   EXPECT_EQ(vm->FindDirtyLog()->state.sealed_epoch, 0u);
   for (uint64_t epoch = 0; epoch <= vm->FindDirtyLog()->state.open_epoch;
        ++epoch) {

@@ -1,4 +1,4 @@
-// What a slot that logs notes in its log.
+// The pages that a logging slot records in its log.
 
 #include <cstdint>
 

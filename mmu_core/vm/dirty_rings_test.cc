@@ -73,7 +73,7 @@ DirtyRing& RingOf(Vm& vm, int vcpu = 0) {
   return *vm.state().vcpus[vcpu]->dirty_ring();
 }
 
-// What a user space finds in the ring of `vcpu`, which it then has collected.
+// Reads the ring of `vcpu` like user space, and marks its entries as collected.
 std::vector<DirtyGfn> Collect(Vm& vm, int vcpu = 0) {
   std::vector<DirtyGfn> pages;
   RingOf(vm, vcpu).Collect([&](DirtyGfn page) { pages.push_back(page); });
@@ -144,7 +144,7 @@ TEST(DirtyRingsTest, ALoggedSlotHasNoBitmapAndIsMappedSmall) {
     EXPECT_EQ(slot->dirty_bitmap, nullptr);
   }
   Write(*vm, 16 * kMiB + 5 * kPageSize);
-  Write(*vm, 2 * kMiB);  // of the slot that does not log
+  Write(*vm, 2 * kMiB);  // slot 1 does not log
   EXPECT_EQ(LevelOf(vm->state(), Gfn(16 * 256 + 5)), Level::k4K);
   EXPECT_EQ(LevelOf(vm->state(), Gfn(512)), Level::k2M);
   EXPECT_THAT(Collect(*vm), ElementsAre(DirtyGfn{7, 5}));
@@ -157,7 +157,7 @@ TEST(DirtyRingsTest, TheCallsForBitmapsAreRefused) {
       DetailOf(GetAndClearDirtyLog(vm->state(), 0, nullptr).status()).kvm_errno,
       ENXIO);
   EXPECT_EQ(DetailOf(CopyDirtyLog(vm->state(), 0).status()).kvm_errno, ENXIO);
-  // Before anything else is looked at.
+  // This check comes before all others.
   EXPECT_EQ(DetailOf(ClearBitmap(vm->state(), 99, 1, 1, {}, nullptr).status())
                 .kvm_errno,
             ENXIO);
@@ -168,7 +168,7 @@ TEST(DirtyRingsTest, TheVcpuStaysOutOfTheGuestFromTheSoftLimitOn) {
   auto vm = LoggingRingVm();
   uint64_t pages = 0;
   while (Write(*vm, pages * kPageSize, 7) == AccessOutcome::kDone) ++pages;
-  // The fault of the access that came back has filled the last entry.
+  // The access that returned kDirtyRingFull has filled the last entry.
   EXPECT_EQ(pages + 1, kSoftLimit);
   EXPECT_EQ(RingOf(*vm).used(), kSoftLimit);
   Vcpu& vcpu = *vm->state().vcpus[0];
@@ -203,7 +203,7 @@ TEST(DirtyRingsTest, AResetFreesInOrderAndProtectsWhatItFreed) {
   EXPECT_TRUE(IsWritable(*vm, 4));
   EXPECT_EQ(Reset(*vm), 0u);
   EXPECT_EQ(vm->Stats().flush.remote_tlb_flush_requests, flushes + 1);
-  // The TLB had page 1 writable: the next write must fault all the same.
+  // The TLB had page 1 writable. The next write must fault nevertheless.
   Write(*vm, kPageSize);
   EXPECT_THAT(Collect(*vm), ElementsAre(DirtyGfn{0, 3}, DirtyGfn{0, 1}));
   EXPECT_EQ(Reset(*vm), 3u);
@@ -215,8 +215,8 @@ TEST(DirtyRingsTest, AResetGoesThroughTheRingsOfAllVcpus) {
   auto vm = LoggingRingVm(/*vcpus=*/3);
   for (int vcpu = 0; vcpu < 3; ++vcpu) {
     Write(*vm, (100 + vcpu) * kPageSize, 1, vcpu);
-    Write(*vm, (50 - vcpu) * kPageSize, 1, vcpu);   // backward
-    Write(*vm, (900 + vcpu) * kPageSize, 1, vcpu);  // another window
+    Write(*vm, (50 - vcpu) * kPageSize, 1, vcpu);   // in descending order
+    Write(*vm, (900 + vcpu) * kPageSize, 1, vcpu);  // in another window
     EXPECT_THAT(Collect(*vm, vcpu), SizeIs(3));
   }
   EXPECT_EQ(Reset(*vm), 9u);
@@ -233,7 +233,7 @@ TEST(DirtyRingsTest, EntriesThatNameNoPageAreFreedAndSkipped) {
   auto vm = LoggingRingVm();
   Write(*vm, 0);
   Write(*vm, kPageSize);
-  // A user space may write anything into a ring.
+  // User space may write anything into a ring.
   DirtyRing& ring = RingOf(*vm);
   ring.Push({.slot = 99, .offset = 0});
   ring.Push({.slot = 5u << 16, .offset = 0});
@@ -280,9 +280,9 @@ TEST(DirtyRingsTest, ASealHarvestsAndAClearResets) {
   EXPECT_EQ(AuditFindings(*vm), "");
 }
 
-// A reset of another clear has freed the entry of the page and protected it,
-// but not flushed: the clear that acknowledges the page has nothing to reset,
-// and must flush all the same before it returns.
+// Clear A has reset the ring, which freed the entry of B's page and protected
+// the page, but has not flushed yet. Clear B acknowledges this page. It has
+// nothing to reset, but must flush before it returns.
 TEST(DirtyRingsTest, Race22AClearFlushesForTheResetOfAnother) {
   auto vm = MakeRingVm({Slot(0, 0, kMiB), Slot(1, kMiB, kMiB)}, kEntries);
   ASSERT_TRUE(StartLog(*vm, {}, nullptr).ok());
@@ -302,7 +302,8 @@ TEST(DirtyRingsTest, Race22AClearFlushesForTheResetOfAnother) {
   threads.RunTo("a", HookPoint::kProtectToFlush);
   EXPECT_EQ(RingOf(*vm).used(), 0u) << "both entries are free";
   threads.RunToEnd("b");
-  // From here on slot 1's page is copied; a write is dirty or was seen.
+  // From here on slot 1's page is copied. A write either marks the page, or is
+  // in the copy.
   Write(*vm, kMiB + 5 * kPageSize, 2);
   EXPECT_THAT(SealAndList(*vm, 1), ElementsAre(5));
   threads.RunToEnd("a");
@@ -324,11 +325,11 @@ TEST(DirtyRingsTest, APeekShowsWhatIsStillInTheRings) {
 TEST(DirtyRingsTest, WhatADeadClientSealedIsThereForTheNext) {
   auto vm = LoggingRingVm();
   Write(*vm, 5 * kPageSize);
-  SealAndList(*vm, 0);  // and never clears
+  SealAndList(*vm, 0);  // this client never clears
   Write(*vm, 70 * kPageSize);
   uint64_t epoch = 0;
   EXPECT_THAT(SealAndList(*vm, 0, &epoch), ElementsAre(5, 70));
-  // A clear of page 70 resets the whole ring; page 5 stays in its epoch.
+  // A clear of page 70 resets the whole ring. Page 5 stays in its epoch.
   ClearAll(*vm, epoch, {70});
   EXPECT_EQ(RingOf(*vm).used(), 0u);
   EXPECT_FALSE(IsWritable(*vm, 5));
@@ -353,7 +354,7 @@ TEST(DirtyRingsTest, ACopyAfterTheResetHasEveryWriteOrALaterRoundHas) {
   Write(*vm, 0, 1);
   EXPECT_THAT(Collect(*vm), SizeIs(1));
   const uint64_t too_early = contents();
-  Write(*vm, 0, 2);  // the page is writable still: no entry
+  Write(*vm, 0, 2);  // the page is still writable, so it gets no entry
   EXPECT_EQ(Reset(*vm), 1u);
   EXPECT_THAT(Collect(*vm), IsEmpty());
   EXPECT_EQ(too_early, 1u) << "a copy before the reset has lost the write";
@@ -407,7 +408,7 @@ TEST(DirtyRingsTest, EntriesOfADeletedSlotDoNotComeBackWithItsId) {
   EXPECT_THAT(SealAndList(*vm, 0), IsEmpty());
 }
 
-// Writes to page after page, round and round.
+// Writes to one page after the other, again and again.
 class Sweep : public AccessSource {
  public:
   explicit Sweep(uint64_t count) : left_(count) {}
@@ -463,8 +464,8 @@ TEST(DirtyRingsTest, AWaitForRoomIsSeenWhileItLasts) {
   EXPECT_FALSE(vm->WaitingForRingSince().has_value());
   const MonotonicTime start = MonotonicTime::Now();
   ASSERT_TRUE(vm->StartWorkload(SweepOf(kPages)).ok());
-  // Nobody clears, so the wait does not end: a figure that is booked at its end
-  // would never be seen.
+  // Nobody clears, so the wait does not end. A counter that is booked only at
+  // the end of the wait would never show it.
   while (vm->VcpusWaitingForRing() == 0) std::this_thread::yield();
   const auto stalled = [&vm] {
     return vm->Stats()
@@ -490,7 +491,7 @@ TEST(DirtyRingsTest, AVcpuThatWaitsForRoomCanBePausedAndStopped) {
   ASSERT_TRUE(vm->StartWorkload(SweepOf(kPages)).ok());
   while (vm->VcpusWaitingForRing() == 0) std::this_thread::yield();
   vm->PauseVcpus();
-  // It stands still since it is paused, whatever its ring has room for.
+  // The vCPU now stands still because it is paused, not because of its ring.
   EXPECT_EQ(vm->VcpusWaitingForRing(), 0);
   const auto stalled = [&vm] {
     return vm->VcpuStats()[0]
@@ -510,7 +511,8 @@ TEST(DirtyRingsTest, AVcpuThatWaitsForRoomCanBePausedAndStopped) {
   EXPECT_TRUE(vm->WaitWorkload(kLong)) << "its time is over";
 }
 
-// Also of guests with tables of their own, which wait for room elsewhere.
+// Guests with their own tables are included, because they wait for room at
+// another place.
 TEST(DirtyRingsTest, ATimeLimitBeginsWhenThePausedVcpusGoOn) {
   constexpr absl::Duration kLimit = absl::Milliseconds(200);
   for (const MmuMode mmu : {MmuMode::kTdp, MmuMode::kShadow}) {

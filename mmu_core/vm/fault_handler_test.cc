@@ -47,8 +47,8 @@ FaultResult Fault(Vm& vm, Gfn gfn, AccessKind kind = AccessKind::kWrite,
 
 void LoadRoot(Vm& vm, uint64_t gpa) { Read(vm, gpa); }
 
-// Runs `meanwhile` while a fault of vCPU 0 on `gfn` has resolved its frame and
-// waits for mmu_lock; returns what the fault came to.
+// Handles a fault of vCPU 0 on `gfn`. Runs `meanwhile` when the fault has found
+// its frame and waits for mmu_lock. Returns the fault's result.
 FaultResult FaultAround(Vm& vm, Gfn gfn,
                         absl::FunctionRef<void(MmuWriteLocked&)> meanwhile) {
   FaultResult result = FaultResult::kContinue;
@@ -87,7 +87,7 @@ TEST(FaultHandlerTest, ARootInvalidatedWhileTheFaultWaitsForTheLockIsNotUsed) {
       FaultResult::kRetry);
   EXPECT_TRUE(old_root->IsInvalid());
   EXPECT_EQ(vm->Stats().pages_4k, 1u) << "only what was there before";
-  // The access itself gets a new root and goes through.
+  // The access gets a new root and succeeds.
   EXPECT_EQ(Write(*vm, 9 * kPageSize), AccessOutcome::kDone);
 }
 
@@ -98,7 +98,8 @@ TEST(FaultHandlerTest, AnInvalidationAroundTheLookUpMakesTheFaultRetryOnce) {
   InvalidationGate& gate = vm->state().invalidations;
   EXPECT_EQ(FaultAround(*vm, Gfn(9),
                         [&](MmuWriteLocked&) {
-                          // Of another page, and over before the fault looks.
+                          // The invalidation is of another page, and ends
+                          // before the fault looks.
                           gate.Begin();
                           gate.AddRange(GfnRange::Of(Gfn(100), 1));
                           gate.End();
@@ -125,7 +126,7 @@ TEST(FaultHandlerTest, PagesInTheRangeOfOpenInvalidationsAreNotMapped) {
   begin(10);
   EXPECT_EQ(Fault(*vm, Gfn(10)), FaultResult::kRetry);
   EXPECT_EQ(Fault(*vm, Gfn(12)), FaultResult::kFixed);
-  begin(20);  // the gap between the two retries now
+  begin(20);  // the gap between the two ranges retries as well
   EXPECT_EQ(Fault(*vm, Gfn(15)), FaultResult::kRetry);
   EXPECT_EQ(Fault(*vm, Gfn(22)), FaultResult::kFixed);
   end();
@@ -232,8 +233,9 @@ TEST(FaultHandlerTest, AFaultHasItsTablesBeforeItTakesTheLock) {
   auto vm = MakeVm({Slot(0, 0, kMiB)});
   LoadRoot(*vm, 0);
   vm->state().vcpus[0]->table_cache().Clear();
-  // Pages of another root entry: all of its tables are missing. From when the
-  // fault waits for the lock there is no table to be had any more.
+  // The new slot is below another entry of the root, so all tables for it are
+  // missing. No table is available from the moment when the fault waits for the
+  // lock.
   ASSERT_TRUE(vm->SetMemslot(Slot(1, uint64_t{1} << 40, kMiB)).ok());
   EXPECT_EQ(FaultAround(
                 *vm, Gfn(uint64_t{1} << 28),

@@ -1,5 +1,5 @@
-// The rules of TLB flushes, each by what goes wrong without the flush: a vCPU
-// goes on with a translation that the tables have taken back.
+// The rules for TLB flushes. Each test shows the error without the flush: a
+// vCPU uses a translation that the tables no longer have.
 
 #include <cstdint>
 #include <functional>
@@ -30,7 +30,7 @@ namespace {
 using ::mmu::testing::ClearAndDeliver;
 using ::mmu::testing::SealAndList;
 
-// What ShouldSkipFlush does and saw.
+// The behaviour and the observations of ShouldSkipFlush.
 bool g_skip_flushes = false;
 testing::LockTrace* g_trace = nullptr;
 struct SeenFlush {
@@ -65,14 +65,14 @@ constexpr uint64_t kSlotPages = 2 * k2MPages;
 struct Rule {
   const char* name;
   Level host_page_level;
-  // mmu_lock where the flush is issued: under it, or after it (TLB-05).
+  // How mmu_lock is held when the flush is issued, if at all (TLB-05).
   LockTrace::Held mmu_lock;
   bool rcu;
-  // Brings the VM to where vCPU 0 has page 5 in its TLB.
+  // Prepares the VM so that vCPU 0 has page 5 in its TLB.
   std::function<void(Vm&)> prepare;
-  // Takes something back and owes a flush for it.
+  // Removes a translation or a right, which needs a flush.
   std::function<void(Vm&)> run;
-  // Whether vCPU 0 goes on with what it had.
+  // Returns whether vCPU 0 still uses its stale translation.
   std::function<bool(Vm&)> uses_stale;
 };
 
@@ -80,7 +80,7 @@ std::ostream& operator<<(std::ostream& os, const Rule& rule) {
   return os << rule.name;
 }
 
-// A write of vCPU 0 that no log knows of: lost by a migration.
+// Returns whether a write of vCPU 0 is in no log, so that a migration loses it.
 bool WriteIsInNoLog(Vm& vm) {
   Write(vm, kPageGpa, 77);
   for (const uint64_t page : SealAndList(vm, 0)) {
@@ -89,14 +89,14 @@ bool WriteIsInNoLog(Vm& vm) {
   return true;
 }
 
-// A read of vCPU 0 that works though nothing is mapped there.
+// Returns whether vCPU 0 can read a page that is not mapped.
 bool ReadNeedsNoFault(Vm& vm) {
   const uint64_t taken = vm.VcpuStats()[0].pf_taken;
   Read(vm, kPageGpa);
   return vm.VcpuStats()[0].pf_taken == taken;
 }
 
-// The translation that vCPU 0 uses is of the small page that is gone.
+// Returns whether vCPU 0 uses a translation of the small page that is gone.
 bool UsesSmallTranslation(Vm& vm) {
   Read(vm, kPageGpa);
   const TlbEntry* entry = vm.state().vcpus[0]->tlb().Lookup(PageNumber(kPage));
@@ -110,7 +110,7 @@ void StartLog(Vm& vm, InitiallySet initially_set = InitiallySet::kNo) {
   EXPECT_TRUE(testing::StartLog(vm, config, nullptr).ok());
 }
 
-// Page 5 is written, logged and in the TLB.
+// Prepares page 5: written, logged and in the TLB.
 void WriteUnderLog(Vm& vm) {
   Touch(vm, GfnRange::Of(Gfn(kPage), 1));
   StartLog(vm);
@@ -172,7 +172,7 @@ TEST_P(FlushRuleTest, TheFlushIsIssuedUnderWhatTheRuleSays) {
 INSTANTIATE_TEST_SUITE_P(
     Section11, FlushRuleTest,
     Values(
-        // After the lock, before the caller returns.
+        // These flush after the lock was dropped, before the caller returns.
         Rule{"WriteProtectOfASlot", Level::k4K, LockTrace::Held::kNothing,
              false, WritePage, [](Vm& vm) { StartLog(vm); }, WriteIsInNoLog},
         Rule{"ClearOfAnEpoch", Level::k4K, LockTrace::Held::kNothing, false,
@@ -191,7 +191,7 @@ INSTANTIATE_TEST_SUITE_P(
                                .ok());
              },
              WriteIsInNoLog},
-        // Under the lock, and before the tables can be freed.
+        // These flush under the lock, before the tables can be freed.
         Rule{"ZapInAValidRoot", Level::k4K, LockTrace::Held::kWrite, true,
              WritePage,
              [](Vm& vm) { ZapLeafs(vm, GfnRange::Of(Gfn(kPage), 1)); },
@@ -231,18 +231,18 @@ INSTANTIATE_TEST_SUITE_P(
                ZapLeafs(vm, GfnRange::Of(Gfn(9), 1));
                Read(vm, kPageGpa);
              },
-             // Another vCPU faults on the page that is not mapped.
+             // Another vCPU faults on page 9, which is not mapped.
              [](Vm& vm) { Read(vm, 9 * kPageSize, 1); }, UsesSmallTranslation}),
     [](const auto& rule) { return std::string(rule.param.name); });
 
-// Pages whose ring entries were reset are protected, for a TLB too.
+// A ring reset protects the pages of the entries, so it must flush.
 // Covers: DL-43, TLB-05
 TEST(FlushRulesTest, AResetOfTheRingsFlushesWhatItProtected) {
   for (const bool skip : {false, true}) {
     auto vm = MakeRingVm({Slot(0, 0, kSlotPages * kPageSize)}, 256);
     StartLog(*vm);
     Write(*vm, kPageGpa, 1);
-    SealAndList(*vm, 0);  // collects
+    SealAndList(*vm, 0);  // collects the entries
     g_skip_flushes = skip;
     EXPECT_EQ(*ResetDirtyRings(
                   vm->state(), [] { return false; }, nullptr),
@@ -253,14 +253,14 @@ TEST(FlushRulesTest, AResetOfTheRingsFlushesWhatItProtected) {
   }
 }
 
-// Clearing MMU-writable owes a flush under the lock, though W is clear already:
-// the clear that took W has not flushed yet.
+// W is clear, but the operation that cleared it has not flushed yet. An
+// operation that then clears MMU-writable must flush under the lock.
 // Covers: TLB-06, TLB-08, TDP-56
 TEST(FlushRulesTest, WhoTakesMmuWritableFlushesForWhatOthersOwe) {
   for (const bool flush : {true, false}) {
     auto vm = MakeVm({Slot(0, 0, kSlotPages * kPageSize)});
     Write(*vm, kPageGpa, 1);
-    WriteProtect(*vm, GfnRange::Of(Gfn(kPage), 1));  // flush still owed
+    WriteProtect(*vm, GfnRange::Of(Gfn(kPage), 1));  // its flush is still due
     {
       MmuWriteLocked lock(vm->state().mmu_lock, LockOp::kClear);
       ASSERT_TRUE(
@@ -278,9 +278,9 @@ TEST(FlushRulesTest, WhoTakesMmuWritableFlushesForWhatOthersOwe) {
   }
 }
 
-// Runs `zap` while somebody waits for mmu_lock, with vCPU 0 looking at its TLB
-// when the lock is dropped for the first time: whether page 0, which is zapped
-// by then, is still in it.
+// Runs a zap while another thread waits for mmu_lock. When the lock is first
+// dropped, vCPU 0 handles its requests. Returns whether its TLB still has page
+// 0, which is zapped by then.
 bool StaleAtTheYield(bool skip) {
   auto vm = MakeVm({Slot(0, 0, kSlotPages * kPageSize)});
   Touch(*vm, GfnRange::Of(Gfn(0), 8));
@@ -312,7 +312,7 @@ TEST(FlushRulesTest, NobodyRunsOnZappedPagesWhileTheZapYields) {
   EXPECT_TRUE(StaleAtTheYield(/*skip=*/true));
 }
 
-// Flush, then the end of the RCU section, then the lock.
+// A yield flushes, then ends the RCU section, then drops the lock.
 // Covers: TDP-21, TDP-52
 TEST(FlushRulesTest, ARecoveryThatYieldsFlushesThenLeavesRcuThenUnlocks) {
   auto vm = MakeVm({Slot(0, 0, kSlotPages * kPageSize, Level::k2M)});

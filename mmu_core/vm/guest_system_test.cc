@@ -1,4 +1,4 @@
-// Workloads in guests with page tables of their own.
+// Workloads in guests with their own page tables.
 
 #include "mmu_core/vm/run/guest_system.h"
 
@@ -70,8 +70,8 @@ TEST_P(GuestWorkloadTest, RunsToItsEndAndOnceMore) {
   EXPECT_EQ(AuditFindings(*vm), "");
 }
 
-// A boot writes to the guest's memory: who holds the vCPUs counts on it that
-// nobody does.
+// A boot writes to the guest's memory. So it must wait for paused vCPUs: a
+// thread that pauses them relies on unchanged memory.
 TEST_P(GuestWorkloadTest, BootsWhenItsVcpusMayRunAndNotBefore) {
   auto vm = MakeVmFrom(Config());
   vm->PauseVcpus();
@@ -84,8 +84,8 @@ TEST_P(GuestWorkloadTest, BootsWhenItsVcpusMayRunAndNotBefore) {
   EXPECT_EQ(vm->Stats().vcpus.accesses, 0u);
 }
 
-// A guest whose memory is deleted or moved while it runs is lost, whichever of
-// its pages and tables it misses first, and nothing else is.
+// A running guest is lost when its memory is deleted or moved, whichever page
+// or table it misses first. Nothing else is lost.
 TEST_P(GuestWorkloadTest, EndsWhenItsMemoryGoes) {
   enum class How { kDelete, kMove };
   struct Case {
@@ -101,7 +101,7 @@ TEST_P(GuestWorkloadTest, EndsWhenItsMemoryGoes) {
                        Slot(1, uint64_t{64} << 20, uint64_t{32} << 20)};
     auto vm = MakeVmFrom(config);
     ASSERT_TRUE(vm->StartWorkload(Options(*vm, 0)).ok());
-    // Both have booted and run.
+    // Waits until both vCPUs have booted and run.
     for (size_t vcpu = 0; vcpu < 2; ++vcpu) {
       while (vm->VcpuStats()[vcpu].accesses < 10000) {
         absl::SleepFor(absl::Milliseconds(1));
@@ -114,7 +114,7 @@ TEST_P(GuestWorkloadTest, EndsWhenItsMemoryGoes) {
       slot.gpa = Gpa(uint64_t{256} << 20);
     }
     ASSERT_TRUE(vm->SetMemslot(slot).ok());
-    // Without tables of its own it does not mind.
+    // A guest without its own tables continues.
     if (GetParam().mmu != MmuMode::kTdpShadow) {
       EXPECT_TRUE(vm->WaitWorkload(absl::Minutes(2)));
       EXPECT_EQ(DetailOf(vm->Workload()->error).reason, Reason::kGuestLost)
@@ -122,7 +122,7 @@ TEST_P(GuestWorkloadTest, EndsWhenItsMemoryGoes) {
       const absl::optional<GuestLoss> loss = vm->guest_loss();
       ASSERT_TRUE(loss.has_value());
       EXPECT_FALSE(loss->message.empty());
-      // For good, though there is memory in that place again.
+      // The guest stays lost, although there is memory at that place again.
       ASSERT_TRUE(vm->SetMemslot(config.memslots[gone]).ok());
       ASSERT_TRUE(vm->StartWorkload(Options(*vm, 0)).ok());
       EXPECT_TRUE(vm->WaitWorkload(absl::Minutes(2)));

@@ -101,7 +101,7 @@ TEST(HardwareWalkLogTest, ThePageOfEachWriteThatSetsDIsNoted) {
   walk(9, AccessKind::kRead);
   EXPECT_TRUE(pml.empty());
   walk(9, AccessKind::kWrite);
-  walk(10, AccessKind::kWrite);  // the same leaf
+  walk(10, AccessKind::kWrite);  // translated by the same leaf
   std::vector<uint64_t> noted;
   pml.ForEach([&](Gpa gpa) { noted.push_back(gpa.value()); });
   EXPECT_THAT(noted, ElementsAre(0x9000)) << "4 KiB, whatever maps it";

@@ -1,5 +1,6 @@
-// vCPUs of a workload that are held back, and those who want them to stand
-// still: also the host, before it ends its invalidation.
+// vCPUs of a workload whose faults are held back by an invalidation, and
+// threads that want these vCPUs to stand still. One such thread may be the
+// host, before it ends its invalidation.
 
 #include "mmu_core/vm/vcpu/held_back.h"
 
@@ -44,11 +45,11 @@ constexpr std::chrono::seconds kPatience(60);
 constexpr absl::Duration kLong = absl::Seconds(60);
 constexpr uint64_t kAccesses = 500;
 
-// Sent once, from one thread to another.
+// One thread sends it once; another waits for it.
 class Signal {
  public:
   void Send() { promise_.set_value(); }
-  // False: it has not come for a long time.
+  // Returns false if it was not sent within kPatience.
   bool Await() const {
     return future_.wait_for(kPatience) == std::future_status::ready;
   }
@@ -58,12 +59,13 @@ class Signal {
   const std::shared_future<void> future_ = promise_.get_future().share();
 };
 
-// Stops the thread of a vCPU whose fault is held back between its last look at
-// whether it is to park, which said no, and its wait. The look before that one
-// is made before it may have to wait at all. Outlives the vCPU's thread.
+// Stands in for the parking place of a vCPU whose fault is held back. It stops
+// the vCPU's thread after the last check whether the vCPU must park (which said
+// no), and before the vCPU waits. The check before that one comes before any
+// need to wait. It must outlive the vCPU's thread.
 class StopBeforeWait : public ParkingPlace {
  public:
-  // Of vCPU 0.
+  // For vCPU 0.
   explicit StopBeforeWait(Vm& vm) : vcpu_(*vm.state().vcpus[0]) {}
   void Begin() {
     MMU_CHECK(current == nullptr);
@@ -83,7 +85,7 @@ class StopBeforeWait : public ParkingPlace {
   void AwaitArrival() { ASSERT_TRUE(arrived_.Await()); }
   void LetGo() { go_.Send(); }
 
-  // On the vCPU's thread, as that of the place it stands for.
+  // Runs on the vCPU's thread, like that of the real parking place.
   bool IsWanted() const override {
     if (real_->IsWanted()) return true;
     if (++looks_ == 2) {
@@ -95,7 +97,8 @@ class StopBeforeWait : public ParkingPlace {
   bool Park() override { return real_->Park(); }
 
  private:
-  // On the vCPU's thread: the first time puts this in its place's stead.
+  // Runs on the vCPU's thread. At the first call it replaces the real parking
+  // place.
   static void At(HookPoint point) {
     StopBeforeWait& stop = *current;
     if (point != HookPoint::kHeldBackToWait || stop.real_ != nullptr) return;
@@ -105,13 +108,13 @@ class StopBeforeWait : public ParkingPlace {
 
   static inline StopBeforeWait* current = nullptr;
   Vcpu& vcpu_;
-  ParkingPlace* real_ = nullptr;  // the vCPU's thread's, like looks_
+  ParkingPlace* real_ = nullptr;  // used by the vCPU's thread, like looks_
   mutable int looks_ = 0;
   mutable Signal arrived_;
   Signal go_;
 };
 
-// A call on a thread of its own, which may turn out to wait for ever.
+// Runs a call that may wait for ever on its own thread.
 class Call {
  public:
   explicit Call(std::function<void()> body)
@@ -136,7 +139,8 @@ HvaRange HvasOfSlot0(const Vm& vm) {
 class HeldBackTest : public ::testing::TestWithParam<MmuMode> {
  protected:
   explicit HeldBackTest(int vcpus = 1) {
-    // Nothing is noticed only because a waiting vCPU looks by itself.
+    // A waiting vCPU must be woken: its own regular check comes too late to
+    // help.
     SetReleaseLook(absl::Hours(1));
     VmConfig config;
     config.mmu = GetParam();
@@ -149,11 +153,12 @@ class HeldBackTest : public ::testing::TestWithParam<MmuMode> {
 
   ~HeldBackTest() override { SetReleaseLook(absl::Milliseconds(5)); }
 
-  // The host takes all memory away, and does not say when it is done.
+  // The host takes all memory away, and has not finished.
   void Begin() { InvalidateRangeStart(vm_->state(), all_, MayYield::kYes); }
   void End() { InvalidateRangeEnd(vm_->state(), all_); }
 
-  // Whether `body` returns before the invalidation ends, which is ended if not.
+  // Returns whether `body` returns before the invalidation ends. If it does
+  // not, ends the invalidation.
   bool EndsBeforeTheHost(std::function<void()> body) {
     Call call(std::move(body));
     if (call.EndsByItself()) return true;
@@ -174,7 +179,7 @@ class HeldBackTest : public ::testing::TestWithParam<MmuMode> {
     return vm_->VcpuStats()[0]
         .stall_nanos[static_cast<int>(StallCause::kInvalidation)];
   }
-  // Has the vCPU's fault found to be held back.
+  // Starts the workload and waits until its fault is held back.
   void StartHeldBack() {
     Begin();
     ASSERT_TRUE(vm_->StartWorkload(Writes()).ok());
@@ -190,7 +195,8 @@ TEST_P(HeldBackTest, ItIsPausedAndGoesOnToBeHeldBack) {
   Begin();
   StopBeforeWait vcpu(*vm_);
   {
-    // 1. vCPU: looks, nobody wants it to park. 2. host: pauses. 3. vCPU: waits.
+    // 1. The vCPU checks whether it must park: no. 2. The host pauses it. 3.
+    // The vCPU waits.
     vcpu.Begin();
     ASSERT_TRUE(vm_->StartWorkload(Writes()).ok());
     vcpu.AwaitArrival();
@@ -201,17 +207,19 @@ TEST_P(HeldBackTest, ItIsPausedAndGoesOnToBeHeldBack) {
     vcpu.End();
     if (!ended) End();
     EXPECT_TRUE(ended);
-    if (!ended) vm_.reset();  // before what its vCPU's thread looks at
+    // Destroys the VM before the objects that its vCPU's thread uses
+    if (!ended) vm_.reset();
     ASSERT_TRUE(ended);
   }
-  // Once more, from within its wait.
+  // The second pause comes while the vCPU waits.
   vm_->ResumeVcpus();
   ASSERT_TRUE(EndsBeforeTheHost([this] {
     EXPECT_EQ(AuditFindings(*vm_), "");
     vm_->PauseVcpus();
   }));
   EXPECT_EQ(vm_->Stats().pages_4k, 0u);
-  // Released, it still stands: it is paused. And a pause is no stall.
+  // After the invalidation the vCPU stays paused, and a pause does not count as
+  // a stall.
   const uint64_t stalled = Stalled();
   const uint64_t retried = Retried();
   const uint64_t accesses = vm_->VcpuStats()[0].accesses;
@@ -237,10 +245,10 @@ TEST_P(HeldBackTest, ItIsStopped) {
   ASSERT_TRUE(vm_->StartWorkload(Writes()).ok());
   ASSERT_TRUE(vm_->WaitWorkload(kLong));
   if (GetParam() == MmuMode::kNested) {
-    // It had booted, and was in the middle of what it did.
+    // The guest had booted, and was stopped in the middle of its work.
     EXPECT_EQ(DetailOf(vm_->Workload()->error).reason, Reason::kGuestLost);
   } else {
-    // The kernel of kShadow was stopped while it booted, and boots again.
+    // The kernel of kShadow was stopped during its boot, so it boots again.
     EXPECT_EQ(vm_->Workload()->state, WorkloadProgress::State::kDone)
         << vm_->Workload()->error;
   }
@@ -267,7 +275,7 @@ INSTANTIATE_TEST_SUITE_P(Mmus, HeldBackTest,
 class HeldBackLogTest : public HeldBackTest {};
 
 // A log ends with a new set of memslots, which waits for the invalidation
-// (SLOT-23); whether it may end is known before.
+// (SLOT-23). The check whether the log may end comes before this wait.
 TEST_P(HeldBackLogTest, WhoEndsALogGetsToItsLookAtThePages) {
   ASSERT_TRUE(StartLog(*vm_, {.slots = {0}}, nullptr).ok());
   StartHeldBack();
@@ -303,7 +311,7 @@ INSTANTIATE_TEST_SUITE_P(Mmus, HeldBackLogTest,
                                p.param == MmuMode::kTdp ? "Tdp" : "TdpShadow");
                          });
 
-// Fails once it is told to.
+// Fails as soon as the test asks it to.
 class Failing : public AccessSource {
  public:
   explicit Failing(const Signal& now) : now_(now) {}
@@ -344,8 +352,8 @@ INSTANTIATE_TEST_SUITE_P(Mmus, HeldBackBesideAnotherTest,
                                p.param == MmuMode::kTdp ? "Tdp" : "TdpShadow");
                          });
 
-// A slot that is made waits for the invalidation's end; a vCPU that loads its
-// VM's first shadow root meanwhile, in an RCU section, waits for neither.
+// A new slot waits for the end of the invalidation. Meanwhile a vCPU in an RCU
+// section loads the VM's first shadow root. It waits for neither of the two.
 // Covers: SLOT-23, SHD-13
 TEST(HeldBackRootTest, AFirstShadowRootDoesNotWaitForASlotThatWaits) {
   VmConfig config;
@@ -357,7 +365,8 @@ TEST(HeldBackRootTest, AFirstShadowRootDoesNotWaitForASlotThatWaits) {
   Call change([&] {
     EXPECT_TRUE(vm->SetMemslot(Slot(1, uint64_t{1} << 30, 1 << 20)).ok());
   });
-  // Time to come to its wait. Should it not be there, the rest is easy.
+  // Gives the thread time to begin its wait. If it has not begun, the test is
+  // only easier to pass.
   absl::SleepFor(absl::Milliseconds(100));
   {
     Call root([&] { EXPECT_TRUE(vm->state().PrepareForShadowRoot().ok()); });

@@ -29,7 +29,7 @@
 namespace mmu::testing {
 namespace {
 
-// Pages [first, end) of slot `id`, as host addresses.
+// The pages [first, end) of slot `id`, as host addresses.
 HvaRange PagesOf(Vm& vm, uint32_t id, uint64_t first, uint64_t end) {
   RcuReadGuard rcu;
   const Memslot* slot = vm.state().slots.Active(0).FindById(id);
@@ -115,7 +115,7 @@ TEST(HostNotifierTest, BetweenStartAndEndNothingIsMapped) {
   Interleaving threads;
   threads.Add("vcpu", [&] { Write(*vm, 0, 7, 1); });
   threads.RunTo("vcpu", HookPoint::kHeldBackToWait);
-  // Elsewhere the guest goes on.
+  // The guest can still use other pages.
   EXPECT_EQ(Write(*vm, kGiB, 8, 0), AccessOutcome::kDone);
   EXPECT_FALSE(SpteOf(vm->state(), Gfn(0)).IsPresent());
   InvalidateRangeEnd(vm->state(), range);
@@ -134,7 +134,7 @@ TEST(HostNotifierTest, SlotsDoNotChangeBetweenStartAndEnd) {
     EXPECT_TRUE(vm->SetMemslot(Slot(2, 2 * kGiB, 2 * kMiB)).ok());
     changed.store(true);
   });
-  // It has taken slots_lock and waits for the end.
+  // The changer has taken slots_lock and waits for the end of the invalidation.
   while (vm->state().slots.slots_lock.TryLock()) {
     vm->state().slots.slots_lock.Unlock();
     std::this_thread::yield();
@@ -148,7 +148,7 @@ TEST(HostNotifierTest, SlotsDoNotChangeBetweenStartAndEnd) {
 // Covers: TDP-09, TDP-39
 TEST(HostNotifierTest, InvalidRootsAreUnmappedTooAndOweNoFlush) {
   auto vm = MakeTwoSlots();
-  // Somebody keeps the old root, with its mappings, from being freed.
+  // A reference keeps the old root and its mappings from being freed.
   auto& roots = const_cast<RootList&>(vm->state().tdp.roots());
   RootRef kept = roots.First(RootFilter::kValid, 0);
   {
@@ -179,7 +179,8 @@ TEST(HostNotifierTest, ZapOfGfnsIsAnInvalidationOfItsOwn) {
   EXPECT_EQ(vm->Stats().pages_4k, 28u);
 }
 
-// What a vCPU's write ended with: the errno of its exit, 0 if it was done.
+// Writes with a vCPU. Returns the errno of its exit, or 0 if the write
+// succeeded.
 int ErrnoOfWrite(Vm& vm, uint64_t gpa, uint64_t value) {
   switch (Write(vm, gpa, value)) {
     case AccessOutcome::kDone:
@@ -197,7 +198,7 @@ TEST(HostNotifierTest, AWriteToAPageThatTheHostLetsBeReadOnlyIsEfault) {
   const uint64_t flushes = FlushesOf(*vm);
   SetHostAccess(vm->state(), PagesOf(*vm, 0, 4, 8), HostAccess::kReadOnly);
   EXPECT_EQ(FlushesOf(*vm), flushes + 1);
-  // Without and with a mapping that a read made.
+  // The first write finds no mapping, the second finds the mapping of a read.
   EXPECT_EQ(ErrnoOfWrite(*vm, 4 * kPageSize, 7), EFAULT);
   EXPECT_EQ(ReadValue(*vm, 4 * kPageSize), 5u);
   EXPECT_FALSE(
@@ -230,7 +231,7 @@ TEST(HostNotifierTest, AHugePageThatIsReadOnlyInPartIsMappedSmall) {
   EXPECT_EQ(vm->RecoverHugePages({}, nullptr)->to_2m_count, 0u);
   EXPECT_EQ(AuditFindings(*vm), "");
 
-  // As a whole it can be one read-only mapping.
+  // A block that is read-only as a whole can be one huge mapping.
   SetHostAccess(vm->state(), PagesOf(*vm, 0, 0, 512), HostAccess::kReadOnly);
   Read(*vm, 4 * kPageSize);
   EXPECT_EQ(LevelOf(vm->state(), Gfn(0)), Level::k2M);
@@ -261,8 +262,8 @@ TEST(HostNotifierTest, ReadOnlyMemoryStaysSoInADirtyLogAndWhenItMoves) {
   EXPECT_EQ(AuditFindings(*vm), "");
 }
 
-// A write resolved before the change and installed after it would go to a page
-// that must not be written.
+// A fault that was resolved before the change and installed after it would let
+// the guest write to a read-only page.
 // Covers: PF-25
 TEST(HostNotifierTest, AFaultUnderWayDuringTheChangeSeesIt) {
   auto vm = MakeTwoSlots();
@@ -276,8 +277,8 @@ TEST(HostNotifierTest, AFaultUnderWayDuringTheChangeSeesIt) {
   EXPECT_EQ(AuditFindings(*vm), "");
 }
 
-// RACE-24: the page beside the range is of the same host page. Mapped large,
-// the guest could write to both.
+// RACE-24: the faulting page and the range lie in one host page. A huge mapping
+// would let the guest write to both.
 // Covers: TST-50
 TEST(HostNotifierTest, AFaultBesideTheChangeDoesNotMapOverIt) {
   auto vm = MakeVm({Slot(0, 0, 4 * kMiB, Level::k2M)});
@@ -296,8 +297,7 @@ TEST(HostNotifierTest, AFaultBesideTheChangeDoesNotMapOverIt) {
   EXPECT_EQ(AuditFindings(*vm), "");
 }
 
-// A guest on tables of the TDP MMU, and one on shadow pages: what holds for one
-// holds for the other.
+// A guest on TDP tables and one on shadow pages: both must behave the same.
 class HugeHostPageTest : public ::testing::TestWithParam<MmuMode> {
  protected:
   static constexpr uint64_t kFarAway = kGiB;
@@ -311,7 +311,7 @@ class HugeHostPageTest : public ::testing::TestWithParam<MmuMode> {
     vm_ = MakeVmFrom(config);
   }
 
-  // Both pages of 2 MiB are mapped by small ones, as a log leaves them behind.
+  // Maps both pages of 2 MiB by small leafs, as a dirty log leaves them.
   void MapSmall() {
     ASSERT_TRUE(StartLog(*vm_, {.slots = {0}}, nullptr).ok());
     Touch(*vm_, GfnRange::Of(Gfn(0), 1024));
@@ -320,7 +320,7 @@ class HugeHostPageTest : public ::testing::TestWithParam<MmuMode> {
     ASSERT_EQ(vm_->Stats().pages_4k, 1024u);
     ASSERT_EQ(vm_->Stats().pages_2m, 0u);
   }
-  // Writes to `gfn` until it is done, on a thread of `threads`.
+  // Adds a thread that writes to `gfn` until it succeeds.
   void AddWrite(Interleaving& threads, uint64_t gfn) {
     threads.Add("fault", [this, gfn] { Write(*vm_, gfn * kPageSize, 7); });
   }
@@ -335,7 +335,7 @@ class HugeHostPageTest : public ::testing::TestWithParam<MmuMode> {
   uint64_t Mapped() const {
     return vm_->Stats().pages_4k + 512 * vm_->Stats().pages_2m;
   }
-  // The host takes page 4 away, without a word about its neighbours.
+  // The range of an invalidation of page 4 only.
   HvaRange OnePage() { return PagesOf(*vm_, 0, 4, 5); }
 
   std::unique_ptr<Vm> vm_;
@@ -351,7 +351,7 @@ TEST_P(HugeHostPageTest, Race24AFaultBesideAnInvalidatedPageDoesNotMapOverIt) {
   AddWrite(threads, 0);
   threads.RunTo("fault", HookPoint::kHeldBackToWait);
   EXPECT_EQ(Mapped(), 0u);
-  // The other page of the host is nobody's concern.
+  // The other host page is not affected.
   Write(*vm_, 2 * kMiB, 1, /*vcpu=*/1);
   EXPECT_EQ(vm_->Stats().pages_2m, 1u);
   InvalidateRangeEnd(vm_->state(), OnePage());
@@ -363,7 +363,8 @@ TEST_P(HugeHostPageTest, Race24AFaultBesideAnInvalidatedPageDoesNotMapOverIt) {
 // Covers: TDP-54, SHD-82, TST-50
 TEST_P(HugeHostPageTest, Race44RecoveryPutsNothingOverAnInvalidatedPage) {
   MapSmall();
-  // Of one page alone, as the gate allows it: its neighbours stay mapped.
+  // The gate allows an invalidation of one small page: its neighbours stay
+  // mapped.
   InvalidationGate& gate = vm_->state().invalidations;
   {
     MmuWriteLocked lock(vm_->state().mmu_lock, LockOp::kNotifier);
@@ -407,8 +408,9 @@ TEST_P(HugeHostPageTest, RecoveryMapsNothingOfAHostPageThatIsBeingTaken) {
   EXPECT_EQ(AuditFindings(*vm_), "");
 }
 
-// One fault finds the page held back, and one maps it, however often other
-// invalidations and looks at the vCPU's requests wake it in between.
+// A fault finds its page held back, and the retry maps it. That makes one
+// retry, although other invalidations and the vCPU's checks for requests wake
+// the vCPU in between.
 // Covers: PF-25
 TEST_P(HugeHostPageTest, Race45AFaultThatIsHeldBackWaitsAndIsTriedOnce) {
   Write(*vm_, kFarAway);
@@ -418,7 +420,7 @@ TEST_P(HugeHostPageTest, Race45AFaultThatIsHeldBackWaitsAndIsTriedOnce) {
   Interleaving threads;
   AddWrite(threads, 4);
   threads.RunTo("fault", HookPoint::kHeldBackToWait);
-  // From here to its end, or until it stands at that hook once more.
+  // Runs from here to the end, or to the next time at this hook.
   threads.StartTo("fault", HookPoint::kHeldBackToWait);
   for (int i = 0; i < 100; ++i) {
     InvalidateRangeStart(vm_->state(), elsewhere, MayYield::kYes);
@@ -433,7 +435,8 @@ TEST_P(HugeHostPageTest, Race45AFaultThatIsHeldBackWaitsAndIsTriedOnce) {
   EXPECT_GT(since.stall_nanos[static_cast<int>(StallCause::kInvalidation)], 0);
 }
 
-// The vCPU is outside of guest mode with no access open: nobody waits for it.
+// The vCPU is outside of guest mode and has no access open, so no flush waits
+// for it.
 // Covers: TLB-01, TLB-12
 TEST_P(HugeHostPageTest, AVcpuThatIsHeldBackCanBeKickedAndFlushed) {
   InvalidateRangeStart(vm_->state(), OnePage(), MayYield::kYes);
@@ -448,14 +451,16 @@ TEST_P(HugeHostPageTest, AVcpuThatIsHeldBackCanBeKickedAndFlushed) {
   EXPECT_EQ(vm_->state().tlb.KickOut().vcpus_kicked, 0);
   const uint64_t flushes = vcpu.stats().tlb_flush.Get();
   vm_->state().tlb.Flush(FlushScope::kVm, FlushReason::kZap, nullptr);
-  // It carries the request out, finds the page held back again, and waits.
+  // The vCPU handles the request, finds the page still held back, and waits
+  // again.
   threads.RunTo("fault", HookPoint::kHeldBackToWait);
   EXPECT_EQ(vcpu.stats().tlb_flush.Get(), flushes + 1);
   InvalidateRangeEnd(vm_->state(), OnePage());
   threads.RunToEnd("fault");
 }
 
-// A fault with a huge page in hand: resolved before, installed after.
+// A fault has found a huge page before the invalidation, and wants to map it
+// afterwards.
 // Covers: PF-25, PF-30
 TEST_P(HugeHostPageTest, Race24AHugePageResolvedBeforeTheChangeIsNotMapped) {
   Interleaving threads;
@@ -470,8 +475,9 @@ TEST_P(HugeHostPageTest, Race24AHugePageResolvedBeforeTheChangeIsNotMapped) {
   EXPECT_EQ(AuditFindings(*vm_), "");
 }
 
-// A split job waits for the lock when an invalidation zaps the first, or the
-// second, of two huge pages, and gets it in front of the next step.
+// An invalidation zaps two huge pages. A split job waits for the lock from
+// before the first step, or from the first or second zap on. It gets the lock
+// before the next step.
 // Covers: TDP-60, TDP-39
 TEST_P(HugeHostPageTest, Race47ASplitBesideAnInvalidationLeavesNothingMapped) {
   const HvaRange all = PagesOf(*vm_, 0, 0, 1024);
@@ -514,11 +520,11 @@ INSTANTIATE_TEST_SUITE_P(Mmus, HugeHostPageTest,
                                p.param == MmuMode::kTdp ? "Tdp" : "TdpShadow");
                          });
 
-// For steps that the shadow MMU, which only zaps to recover, does not have.
+// For steps of the TDP MMU only: a recovery of the shadow MMU only zaps.
 class TdpHugeHostPageTest : public HugeHostPageTest {};
 
-// A recovery is between its choice of a leaf and the huge leaf: it holds
-// mmu_lock, and the invalidation comes after it and finds what it made.
+// Recovery has chosen a leaf, and holds mmu_lock until the huge leaf is linked.
+// The invalidation comes afterwards, and finds the huge leaf.
 // Covers: TDP-54, TST-50
 TEST_P(TdpHugeHostPageTest, Race44AnInvalidationZapsWhatARecoveryHasJustMade) {
   MapSmall();
@@ -540,7 +546,7 @@ TEST_P(TdpHugeHostPageTest, Race44AnInvalidationZapsWhatARecoveryHasJustMade) {
 INSTANTIATE_TEST_SUITE_P(Mmu, TdpHugeHostPageTest,
                          ::testing::Values(MmuMode::kTdp));
 
-// The zap may let go of the lock in the middle.
+// The zap may drop the lock in the middle.
 // Covers: TDP-38, PF-27
 TEST(HostNotifierTest, WhileFramesAreZappedNothingIsMappedBesideThem) {
   auto vm = MakeVm({Slot(0, 0, 4 * kMiB, Level::k2M)});
@@ -559,7 +565,7 @@ TEST(HostNotifierTest, WhileFramesAreZappedNothingIsMappedBesideThem) {
   EXPECT_EQ(vm->Stats().pages_2m, 0u);
 }
 
-// Faults on a slot that goes away are held back until it is gone.
+// Faults on a slot that is being deleted are held back until it is gone.
 // Covers: SLOT-25
 TEST(HostNotifierTest, AFaultOnASlotThatIsBeingDeletedWaitsForTheEnd) {
   auto vm = MakeTwoSlots();
@@ -568,7 +574,8 @@ TEST(HostNotifierTest, AFaultOnASlotThatIsBeingDeletedWaitsForTheEnd) {
   threads.Add("delete",
               [&] { EXPECT_TRUE(vm->SetMemslot(Slot(1, kGiB, 0)).ok()); });
   threads.Add("fault", [&] { outcome = Write(*vm, kGiB + 20 * kPageSize, 7); });
-  // It is published as invalid, and whoever reads the set before is waited for.
+  // The slot is published as invalid, and the deletion waits for readers of the
+  // previous set.
   threads.RunTo("delete", HookPoint::kGracePeriod);
   threads.RunTo("fault", HookPoint::kHeldBackToWait);
   threads.RunToEnd("delete");
@@ -598,7 +605,7 @@ TEST(HostNotifierTest, APreFaultThatIsHeldBackCanBeInterrupted) {
   InvalidateRangeEnd(vm->state(), range);
 }
 
-// It has found its frame when the host takes it.
+// The pre-fault has found its frame when the host takes it.
 // Covers: PF-25, PF-41
 TEST(HostNotifierTest, APreFaultUnderWayDuringAnInvalidationIsHeldBack) {
   auto vm = MakeVm({Slot(0, 0, 4 * kMiB, Level::k2M)});
@@ -620,7 +627,7 @@ TEST(HostNotifierTest, APreFaultUnderWayDuringAnInvalidationIsHeldBack) {
   EXPECT_EQ(LevelOf(vm->state(), Gfn(0)), Level::k2M);
 }
 
-// The recovery of an NX huge page only zaps; the fault that would map it large
+// Recovery of an NX huge page only zaps. The fault that would map the huge page
 // again waits.
 // Covers: SPTE-53, PF-27
 TEST(HostNotifierTest, NxRecoveryMapsNothingThatIsBeingInvalidated) {
@@ -631,7 +638,7 @@ TEST(HostNotifierTest, NxRecoveryMapsNothingThatIsBeingInvalidated) {
   auto vm = MakeVmFrom(config, nx);
   Exec(*vm, 0);
   ASSERT_EQ(LevelOf(vm->state(), Gfn(0)), Level::k4K);
-  // Of one page alone, as the gate allows it: the table stays.
+  // The gate allows an invalidation of one small page: the table stays.
   InvalidationGate& gate = vm->state().invalidations;
   {
     MmuWriteLocked lock(vm->state().mmu_lock, LockOp::kNotifier);

@@ -1,4 +1,4 @@
-// KVM's own calls on a slot's bitmap, beside the epochs.
+// KVM's own ioctls on a slot's dirty bitmap, beside the epochs.
 
 #include "mmu_core/vm/logging/kvm_dirty_log.h"
 
@@ -49,7 +49,7 @@ TEST(KvmCallsTest, LegacyGetTakesProtectsAndFlushes) {
   ASSERT_TRUE(words.ok());
   EXPECT_THAT(PagesOf(*words), ElementsAre(3));
   EXPECT_EQ(cost.tlb_flush_count, 1);
-  // The translation that was cached may not be written through any more.
+  // The cached translation must not allow a write any more.
   Write(*vm, 0x3000, 2);
   EXPECT_THAT(PagesOf(*GetAndClearDirtyLog(vm->state(), 0, nullptr)),
               ElementsAre(3));

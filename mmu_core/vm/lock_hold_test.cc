@@ -1,6 +1,6 @@
-// How much is done in one hold of mmu_lock, in SPTEs that are changed: counted
-// at the hooks beside each change, while no time passes and nobody waits. So it
-// is the bound itself that ends a hold, on any machine.
+// The work in one hold of mmu_lock, in changed SPTEs. The test counts them at
+// the hooks beside each change. No time passes and no thread waits, so only the
+// limit on SPTEs ends a hold, on any machine.
 
 #include <algorithm>
 #include <cstdint>
@@ -44,20 +44,21 @@ using ::mmu::testing::Touch;
 constexpr uint64_t kTables = 40;
 constexpr uint64_t kPages = kTables * PagesPer(Level::k2M);
 constexpr GfnRange kAll = {Gfn(0), Gfn(kPages)};
-// The step in which it is noticed that a hold is over: one table.
+// A walk notices the end of a hold with a delay of up to one table.
 constexpr int64_t kStep = kEntriesPerTable;
 
-// What one operation did.
+// The number of SPTEs that one operation changed.
 struct Work {
   int64_t all = 0;   // SPTEs, in all holds
   int64_t most = 0;  // in one hold
 };
 
-// SPTEs that the calling thread changes in `operation`.
+// Counts the SPTEs that the calling thread changes in `operation`.
 Work WorkOf(const Vm& vm, const std::function<void()>& operation) {
   Work work;
   int64_t in_hold = 0;
-  // Leafs that the shadow MMU drops are at no hook.
+  // No hook counts the leafs that the shadow MMU drops, so the gauge counts
+  // them.
   const auto leafs = [&vm] {
     return static_cast<int64_t>(vm.Stats().pages_4k);
   };

@@ -1,5 +1,5 @@
-// Nothing is allocated under mmu_lock (LCK-01): all that can be done to a VM,
-// with every MMU, while every allocation of the thread is counted.
+// No thread may allocate under mmu_lock (LCK-01). These tests run all
+// operations on a VM, with every MMU, and count every allocation of the thread.
 
 #include "mmu_core/testing/locked_allocations.h"
 
@@ -68,7 +68,7 @@ class LockedAllocationsTest : public ::testing::TestWithParam<Kind> {
     }
   }
 
-  // Accesses of all kinds, by the guest's programs or by the vCPU itself.
+  // Runs accesses of all kinds, by the guest's programs or by the vCPU itself.
   void Run(int accesses) {
     for (int i = 0; i < accesses; ++i) {
       constexpr AccessKind kKinds[] = {AccessKind::kRead, AccessKind::kWrite,
@@ -132,7 +132,8 @@ class LockedAllocationsTest : public ::testing::TestWithParam<Kind> {
   NxParameters nx_{ItlbMultihit::kNo};
   std::mt19937_64 random_{7};
   std::unique_ptr<Vm> vm_;
-  std::vector<std::unique_ptr<GuestSystem>> guests_;  // empty: none is needed
+  // Empty if the VM needs no guest.
+  std::vector<std::unique_ptr<GuestSystem>> guests_;
 };
 
 // Covers: LCK-01
@@ -189,7 +190,7 @@ TEST_P(LockedAllocationsTest, NothingIsAllocatedUnderMmuLock) {
   }
   check("what this MMU has alone");
 
-  // A slot that comes, is used, moves and goes.
+  // A slot is made, used, moved and deleted.
   MemslotConfig slot = Slot(2, kGiB, 4 * kMiB);
   ASSERT_TRUE(vm_->SetMemslot(slot).ok());
   uint64_t word = 1;
@@ -212,8 +213,9 @@ TEST_P(LockedAllocationsTest, NothingIsAllocatedUnderMmuLock) {
   EXPECT_GT(allocations.reads() + allocations.writes(), 100u);
 }
 
-// The first thing that a thread does takes the lock: nothing of what threads
-// get once is left to be allocated then. Covers: LCK-01
+// The first action of a new thread takes the lock. All that a thread allocates
+// once must exist by then.
+// Covers: LCK-01
 TEST_P(LockedAllocationsTest, ANewThreadAllocatesNothingUnderItEither) {
   VmState& vm = vm_->state();
   int took_the_lock = 0;
@@ -240,7 +242,8 @@ TEST_P(LockedAllocationsTest, ANewThreadAllocatesNothingUnderItEither) {
     InvalidateRangeStart(vm, Hvas(4, 2), MayYield::kYes);
     InvalidateRangeEnd(vm, Hvas(4, 2));
   });
-  // All, but for an NX recovery where there is nothing to recover.
+  // All operations take the lock, except an NX recovery with nothing to
+  // recover.
   EXPECT_GE(took_the_lock, 5);
 }
 
@@ -293,8 +296,8 @@ INSTANTIATE_TEST_SUITE_P(
              }}),
     [](const auto& p) { return std::string(p.param.name); });
 
-// As many vCPUs as there may be shadow pages, each with a root; then none is
-// left, neither for one more root nor for a page below one.
+// There are as many vCPUs as shadow pages, and each vCPU has a root. So no page
+// is left, neither for one more root nor for a page below a root.
 // Covers: LCK-01, SHD-28
 TEST(LockedAllocationsOfErrorsTest,
      TheTextOfAnErrorIsNotAllocatedUnderMmuLock) {
@@ -309,7 +312,7 @@ TEST(LockedAllocationsOfErrorsTest,
   const auto vcpu = [&](int i) -> ShadowVcpu& {
     return *vm->state().vcpus[static_cast<size_t>(i)]->shadow();
   };
-  // Tables at gfns 1 to 4, of the first vCPU; the others' are empty.
+  // The first vCPU's tables are at gfns 1 to 4. The others' tables are empty.
   for (uint64_t table = 1; table <= 4; ++table) {
     const uint64_t entry = ((table + 1) << kPageShift) | guest_entry::kPresent |
                            guest_entry::kWritable | guest_entry::kUser;
@@ -333,7 +336,7 @@ TEST(LockedAllocationsOfErrorsTest,
   };
   LockedAllocations allocations;
   for (int i = 0; i < kVcpus; ++i) {
-    // Nothing is mapped there; but now its root is in use.
+    // The access finds no mapping, but the vCPU's root is in use now.
     EXPECT_EQ(load_and_read(i), AccessOutcome::kGuestFault) << i;
   }
   EXPECT_EQ(allocations.Findings(), "");

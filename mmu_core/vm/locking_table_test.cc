@@ -1,5 +1,5 @@
-// The table of operations in mmu_core/LOCKING.md, as a test: what each holds
-// where it works, and whether it lets others in when somebody waits.
+// The table of operations in mmu_core/LOCKING.md, as a test: the locks that
+// each operation holds at its work, and whether it yields to a waiting thread.
 
 #include <cstdint>
 #include <functional>
@@ -41,17 +41,17 @@ constexpr uint64_t kPages = 4 * k2MPages;
 
 struct Row {
   const char* operation;
-  // Where it works: at least one of this hook must be passed.
+  // The hook at the operation's work; the operation must pass it at least once.
   HookPoint work;
-  const char* held;   // there: mmu_lock and RCU
-  const char* modes;  // in which it takes mmu_lock, in order
+  const char* held;   // at that hook: mmu_lock and RCU
+  const char* modes;  // the modes in which it takes mmu_lock, in order
   bool yields;
   bool slots_lock;
-  // Brings a VM of 8 MiB, touched by huge pages, to where the operation has
-  // something to do, and does it.
+  // `prepare` gives the operation something to do, in a VM of 8 MiB that is
+  // mapped by huge pages. `run` runs the operation.
   std::function<void(Vm&)> prepare;
   std::function<void(Vm&)> run;
-  // What is special about the VM.
+  // Changes the VM's configuration for this row.
   std::function<void(VmConfig&)> configure = [](VmConfig&) {};
 };
 
@@ -59,7 +59,8 @@ std::ostream& operator<<(std::ostream& os, const Row& row) {
   return os << row.operation;
 }
 
-// By a new rule about what may be executed, so all that was mapped goes first.
+// Zaps all mappings, because a new rule for execution applies, and executes
+// again.
 void ExecuteAll(Vm& vm) {
   {
     MutexLock lock(vm.state().slots.slots_lock);
@@ -102,7 +103,8 @@ bool IsFree(Mutex& mutex) {
   return free;
 }
 
-// Whether the trace yields in the mode in which mmu_lock is held at `work`.
+// Returns whether the trace has a yield in the mode in which mmu_lock is held
+// at `work`.
 bool YieldsAsAt(const LockTrace& trace, HookPoint work) {
   std::optional<LockTrace::Held> mode;
   bool yields = false;
@@ -125,12 +127,13 @@ std::unique_ptr<Vm> MakeVmFor(const Row& row) {
 
 class LockingTableTest : public ::testing::TestWithParam<Row> {
  private:
-  // Who yields does so for the thread that waits, not because time passes.
+  // With this clock, walks yield only for a waiting thread, not because time
+  // passes.
   const StillHoldClock clock_;
 };
 
-// Runs the operation while a thread queues for mmu_lock in write mode as soon
-// as it works under that lock.
+// Runs the operation. As soon as it works under mmu_lock, another thread queues
+// for the lock in write mode.
 // Covers: LCK-02, TDP-23, TDP-24
 TEST_P(LockingTableTest, HoldsWhatTheTableSays) {
   const Row& row = GetParam();
@@ -163,7 +166,7 @@ TEST_P(LockingTableTest, HoldsWhatTheTableSays) {
     EXPECT_EQ(trace.Modes(), row.modes);
     EXPECT_EQ(YieldsAsAt(trace, row.work), row.yields);
     EXPECT_EQ(slots_lock, row.slots_lock);
-    // A yield takes the mode that it dropped.
+    // After a yield, the operation takes the lock in the mode that it dropped.
     for (size_t i = 0; i + 2 < trace.events().size(); ++i) {
       if (trace.events()[i].point != HookPoint::kYield) continue;
       EXPECT_EQ(trace.events()[i + 1].point, HookPoint::kUnlock);
@@ -177,7 +180,7 @@ TEST_P(LockingTableTest, HoldsWhatTheTableSays) {
       ASSERT_LT(next, trace.events().size());
       EXPECT_EQ(trace.events()[next].mmu_lock, trace.events()[i].mmu_lock);
     }
-    // Nothing is allocated under the lock.
+    // Caches are filled without the lock.
     for (const LockTrace::Event& event : trace.events()) {
       if (event.point == HookPoint::kTopUp) {
         EXPECT_EQ(event.mmu_lock, LockTrace::Held::kNothing);
@@ -203,7 +206,7 @@ void WithCompanions(VmConfig& config) {
 }
 void WithoutAd(VmConfig& config) { config.ad_bits = VmConfig::AdBits::kOff; }
 
-// A logging VM whose pages are all dirty.
+// Makes all pages of a logging VM dirty.
 void DirtyAll(Vm& vm) {
   SplitAll(vm);
   StartLog(vm, InitiallySet::kNo, SplitPolicy::kNone);
@@ -485,7 +488,7 @@ INSTANTIATE_TEST_SUITE_P(
                PreFaultAll}),
     [](const auto& row) { return std::string(row.param.operation); });
 
-// A second stage made of shadow pages; what is split for a log stays small.
+// A second stage of shadow pages. The pages that the log has split stay small.
 void WithShadow(VmConfig& config) { config.mmu = MmuMode::kTdpShadow; }
 void LogAllAndStop(Vm& vm) {
   StartLog(vm, InitiallySet::kNo, SplitPolicy::kNone);
@@ -586,7 +589,7 @@ TEST(LockRulesTest, ARootTurnsInvalidUnderTheLockInWriteModeOnly) {
   EXPECT_TRUE(was_invalid);
   ASSERT_TRUE(seen.has_value());
   EXPECT_EQ(seen->mmu_lock, LockTrace::Held::kWrite);
-  // It was still valid when the lock was taken.
+  // The root was still valid when the lock was taken.
   EXPECT_NE(seen->point, HookPoint::kWriteLocked);
 }
 

@@ -1,6 +1,6 @@
-// A VM may have tens of thousands of memslots. What is done to all of them
-// costs so much for each, not more the more there are: the allocations are
-// counted, four times the slots against once.
+// A VM may have tens of thousands of memslots. The cost of an operation on all
+// of them must grow in proportion to their number. The test compares the
+// allocations with four times the slots.
 
 #include <cstdint>
 #include <memory>
@@ -29,7 +29,7 @@ uint64_t BytesOf(absl::FunctionRef<void()> fn) {
   return AllocationsOfThread().bytes - before;
 }
 
-// Bytes allocated by each of these, for a slot.
+// The bytes per slot that each operation allocates.
 struct Costs {
   uint64_t create = 0;
   uint64_t start = 0;
@@ -90,9 +90,9 @@ TEST(ManySlotsTest, ASlotCostsTheSameWhetherThereAreManyOrFew) {
     SCOPED_TRACE(ring_entries);
     const Costs few = CostsOf(1000, ring_entries);
     const Costs many = CostsOf(4000, ring_entries);
-    // A set that follows another shares its chunks, but says where they are, a
-    // place for a hundred slots or so in each of its three indexes: SlotIndex's
-    // Place has 32 bytes by id and by gfn, 48 by host address.
+    // A new set shares its chunks with the previous set, but copies the list of
+    // chunks in each of its three indexes. A list has one Place for about a
+    // hundred slots: 32 bytes by id and by gfn, 48 by host address.
     EXPECT_LT(many.create, few.create + few.create / 2);
     EXPECT_LT(many.remove, few.remove + few.remove / 2);
     EXPECT_LT(many.start, few.start + few.start / 4);
@@ -102,12 +102,12 @@ TEST(ManySlotsTest, ASlotCostsTheSameWhetherThereAreManyOrFew) {
   }
 }
 
-// All that a small slot takes is small: no page of the host for each bitmap.
+// A small slot's bitmaps take no whole host page each.
 TEST(ManySlotsTest, ALogOfASmallSlotIsSmall) {
   EXPECT_LT(CostsOf(1000, 0).start, 2048u);
 }
 
-// All logs go on in one swap of the sets, and so do they go off.
+// One swap of the sets switches all logs on, and one switches them off.
 TEST(ManySlotsTest, LogsOfAllSlotsAreSwitchedTogether) {
   std::vector<MemslotConfig> slots;
   for (uint32_t id = 0; id < 500; ++id) {

@@ -1,6 +1,7 @@
-// When a fault marks its page in the dirty log: the fast fault after it made
-// the entry writable, the slow one before. The other order of either loses a
-// write to a CLEAR that comes in between (tdp/tdp_fault.cc).
+// The moment at which a fault marks its page in the dirty log. A fast fault
+// marks after it has made the entry writable, a slow fault before. In either
+// case the other order would lose a write to a clear that comes in between
+// (tdp/tdp_fault.cc).
 
 #include <cstdint>
 #include <memory>
@@ -28,7 +29,7 @@ using ::testing::ElementsAre;
 
 constexpr uint64_t kMiB = uint64_t{1} << 20;
 
-// The VM under test, and whether its page could be written when it was marked.
+// The VM under test, and whether its page was writable when it was marked.
 const Vm* g_vm = nullptr;
 std::optional<bool> g_writable_at_mark;
 

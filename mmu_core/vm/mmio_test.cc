@@ -1,4 +1,5 @@
-// Accesses outside of all memslots: what is remembered of them, and how long.
+// Accesses outside of all memslots: the MMIO information that the MMU keeps of
+// them, and its lifetime.
 
 #include <cstdint>
 #include <memory>
@@ -32,7 +33,7 @@ VcpuStatsSnapshot StatsOf(const Vm& vm, int vcpu = 0) {
   return vm.VcpuStats()[vcpu];
 }
 
-// Whatever stands for `gpa` in the tables; kInitial if the walk ends above.
+// The entry for `gpa` in the tables; kInitial if the walk ends above it.
 Spte EntryFor(Vm& vm, uint64_t gpa) {
   RcuReadGuard rcu;
   const TdpRoot& root = *vm.state().vcpus[0]->root();
@@ -73,7 +74,8 @@ TEST(MmioTest, LaterAccessesAreEmulatedWithoutAFault) {
   auto vm = MakeVm({Slot(0, 0, 2 * kMiB)}, 2);
   Write(*vm, kHole, 1, 0);
   const VcpuStatsSnapshot before = StatsOf(*vm, 1);
-  // This vCPU finds the entry; the second time it remembers.
+  // The first read of this vCPU finds the MMIO SPTE. The second uses its MMIO
+  // cache.
   EXPECT_EQ(Read(*vm, kHole, 1), AccessOutcome::kEmulated);
   EXPECT_TRUE(vm->state().vcpus[1]->mmio_cache().Matches(ToGfn(Gpa(kHole)),
                                                          GenerationOf(*vm)));
@@ -149,11 +151,11 @@ TEST(MmioTest, WhenTheGenerationWrapsEverythingIsZapped) {
     state.slots.SetGenerationForTest(0, kMmioGenerationMask + 1 - 4);
   }
   const TdpRoot* root = state.vcpus[0]->root();
-  // One swap: two steps before the wrap.
+  // After one swap the generation is two steps before the wrap.
   ASSERT_TRUE(vm->SetMemslot(Slot(1, 4 * kGiB, 2 * kMiB)).ok());
   EXPECT_FALSE(root->IsInvalid());
   EXPECT_EQ(vm->Stats().pages_4k, 1u);
-  // The next one wraps.
+  // The next swap wraps the generation.
   ASSERT_TRUE(vm->SetMemslot(Slot(2, 5 * kGiB, 2 * kMiB)).ok());
   EXPECT_TRUE(root->IsInvalid());
   EXPECT_EQ(vm->Stats().pages_4k, 0u);

@@ -1,6 +1,6 @@
-// Which MMUs each operation of a VM asks, in which order, and how the thread
-// holds mmu_lock when it asks: for VMs with each set of MMUs, and for one with
-// an MMU that the VM's code has never heard of. The modes in which the MMUs
+// The MMUs that each operation of a VM calls, in their order, and how the
+// thread holds mmu_lock at the call. The VMs have each possible set of MMUs;
+// one has an MMU that the VM's code does not know. The modes in which the MMUs
 // take the lock themselves are in locking_table_test.cc and
 // shadow_locking_test.cc.
 
@@ -41,12 +41,12 @@ using ::testing::ElementsAreArray;
 
 constexpr uint64_t kSlotBytes = 8 * kMiB;
 
-// A VM, by its MMUs in the order in which they were added.
+// The MMUs of a VM, in the order in which they were added.
 struct Mmus {
   const char* name;
   MmuMode mode;
   std::vector<std::string> all;
-  std::vector<std::string> in_use;  // those that are asked for young pages
+  std::vector<std::string> in_use;  // the MMUs that are asked for young pages
   bool has_fake = false;
 };
 std::ostream& operator<<(std::ostream& os, const Mmus& mmus) {
@@ -55,7 +55,7 @@ std::ostream& operator<<(std::ostream& os, const Mmus& mmus) {
 
 enum class Order : uint8_t { kFirstAddedFirst, kLastAddedFirst };
 
-// One function that an operation calls of each MMU.
+// A function that an operation calls on each MMU.
 struct Call {
   const char* function;
   Order order;
@@ -197,7 +197,7 @@ const std::vector<Operation>& Operations() {
   return *operations;
 }
 
-// Has the MMUs of `vm` write their calls down.
+// Makes the MMUs of `vm` record their calls.
 void Record(Vm& vm, const Mmus& mmus, MmuCalls& calls) {
   MmuSet& set = vm.state().mmus;
   size_t next = 0;
@@ -218,7 +218,7 @@ std::unique_ptr<Vm> MakeVmWith(
   config.memslots = {Slot(0, 0, kSlotBytes, Level::k2M),
                      Slot(1, 32 * kMiB, kMiB)};
   std::unique_ptr<Vm> vm = MakeVmFrom(config);
-  // The shadow MMU may map the slots from its first root on.
+  // From its first root on, the shadow MMU may map the slots.
   if (vm->state().shadow != nullptr) {
     EXPECT_TRUE(vm->state().PrepareForShadowRoot().ok());
   }
@@ -242,7 +242,7 @@ std::vector<std::string> Expected(const std::vector<std::string>& mmus,
 
 class MmuSetTest : public ::testing::TestWithParam<Mmus> {
  protected:
-  // The calls of `run`.
+  // Returns the calls that `run` makes.
   std::vector<std::string> CallsOf(Vm& vm, const std::function<void()>& run) {
     MmuCalls calls;
     Record(vm, GetParam(), calls);
@@ -251,7 +251,7 @@ class MmuSetTest : public ::testing::TestWithParam<Mmus> {
     run();
     calls.held = nullptr;
     std::vector<std::string> result = calls.calls;
-    // The MMUs refer to `calls`, and the VM's end calls them no more.
+    // The MMUs still refer to `calls`, but destroying the VM makes no calls.
     return result;
   }
 };
@@ -317,12 +317,12 @@ INSTANTIATE_TEST_SUITE_P(
     ::testing::Values(
         Mmus{"Tdp", MmuMode::kTdp, {"tdp"}, {"tdp"}},
         Mmus{"Shadow", MmuMode::kTdpShadow, {"shadow"}, {"shadow"}},
-        // No L2 has run: the shadow MMU has nothing that could be young.
+        // L2 has not run, so the shadow MMU cannot have a young page.
         Mmus{"Both", MmuMode::kNested, {"tdp", "shadow"}, {"tdp"}},
         Mmus{"Another", MmuMode::kTdp, {"tdp", "fake"}, {"tdp", "fake"}, true}),
     [](const auto& p) { return std::string(p.param.name); });
 
-// A VM with the TDP MMU and one more.
+// A VM with the TDP MMU and a third kind of MMU.
 class ThirdMmuTest : public ::testing::Test {
  protected:
   ThirdMmuTest() : vm_(MakeVmWith(MmuMode::kTdp)) {
@@ -360,7 +360,7 @@ TEST_F(ThirdMmuTest, WhatItCannotTellEndsASealAndAStopThatRefusesLoss) {
       StopLog(*vm_, RecoverOnStop::kNo, Undelivered::kRefuse).status().code(),
       absl::StatusCode::kUnavailable);
   EXPECT_TRUE(vm_->LogsDirtyPages());
-  // By force it ends all the same.
+  // With kDiscard the log ends nevertheless.
   EXPECT_TRUE(StopLog(*vm_, RecoverOnStop::kNo, Undelivered::kDiscard).ok());
   EXPECT_FALSE(vm_->LogsDirtyPages());
 }

@@ -1,5 +1,5 @@
-// Whichever allocation of a change fails, the VM is as it was, and the same
-// change can be made when there is memory again (SLOT-14).
+// Whichever allocation of a change fails, the VM stays as it was. The same
+// change succeeds when there is memory again (SLOT-14).
 
 #include <sys/resource.h>
 
@@ -65,7 +65,7 @@ struct Kind {
   uint32_t ring_entries = 0;
   VmConfig::Pml pml = VmConfig::Pml::kNo;
   VmConfig::SlotZap slot_zap = VmConfig::SlotZap::kAll;
-  enum class L2 : uint8_t { kNo, kYes } l2 = L2::kNo;  // runs already
+  enum class L2 : uint8_t { kNo, kYes } l2 = L2::kNo;  // whether L2 has run
 
   friend std::ostream& operator<<(std::ostream& os, const Kind& kind) {
     return os << kind.name;
@@ -88,7 +88,7 @@ VmConfig ConfigOf(const Kind& kind) {
   return config;
 }
 
-// A VM whose guest has written here and there.
+// A VM whose guest has written to some pages.
 class Subject {
  public:
   explicit Subject(const Kind& kind) : vm_(MakeVmFrom(ConfigOf(kind))) {
@@ -97,7 +97,7 @@ class Subject {
       case MmuMode::kTdpShadow:
         break;
       case MmuMode::kShadow: {
-        // Without paging: direct shadow pages of the guest's memory.
+        // With paging off, direct shadow pages map the guest's memory.
         GuestProcessor cpu(*vm_->state().vcpus[0]);
         uint64_t word = 7;
         GuestPageFault fault;
@@ -119,7 +119,7 @@ class Subject {
 
   Vm& vm() { return *vm_; }
 
-  // Everything that a change of a slot, or of its log, can change.
+  // All state that a change of a slot, or of its log, can change.
   std::string State() {
     std::string state;
     for (const MemslotInfo& slot : vm_->Memslots()) {
@@ -167,8 +167,8 @@ class Subject {
   std::unique_ptr<L1Hypervisor> l1_;
 };
 
-// Every kStep-th allocation fails where each try takes a VM of its own. The run
-// without sanitizers tries them all; with them each takes several times as
+// Only every kStep-th allocation fails where each try needs its own VM. Without
+// sanitizers each allocation fails; with them each try takes several times as
 // long.
 #ifdef MMU_SANITIZED
 constexpr uint64_t kStep = 7;
@@ -176,21 +176,23 @@ constexpr uint64_t kStep = 7;
 constexpr uint64_t kStep = 1;
 #endif
 
-// Where a run of a kind begins: not all kinds miss the same allocations.
+// The first allocation that fails. It differs between kinds, so that they do
+// not all skip the same allocations.
 uint64_t FirstTry(const Kind& kind) {
   return 1 + std::string_view(kind.name).size() % kStep;
 }
 
 using Change = std::function<absl::Status(Vm&)>;
 
-// What the pools that all VMs share have for a change.
+// The contents of the pools, which all VMs share, during a change.
 enum class Pools {
-  kWarm,     // enough, mostly
-  kCold,     // nothing: they ask the kernel for more
-  kAtLimit,  // no table, and may not have more
+  kWarm,     // mostly enough
+  kCold,     // empty, so they allocate more
+  kAtLimit,  // no table, and the limit forbids more
 };
 
-// Makes them so for its lifetime; `vm` has no stocks of its own then.
+// Puts the pools into this state for its lifetime, and empties the stocks of
+// `vm`.
 class PoolsAs {
  public:
   PoolsAs(Pools pools, Vm& vm) {
@@ -210,7 +212,7 @@ class PoolsAs {
       pool_.tables.SetMaxTables(pool_.tables.tables_out());
       return;
     }
-    // One that cannot grow gives what it has.
+    // A pool that cannot grow returns all that it has.
     constexpr int kAll = std::numeric_limits<int>::max();
     const auto without_growth = [](auto take) {
       const Attempt attempt = FailOneAllocation(1, [&] {
@@ -239,8 +241,8 @@ class PoolsAs {
   PteListDesc* lists_ = nullptr;
 };
 
-// Has the allocations of `change` fail, each in a VM of its own. How many there
-// are, or up to kStep - 1 more.
+// Makes each allocation of `change` fail, each in its own VM. Returns their
+// number, or up to kStep - 1 more.
 uint64_t FailEach(const Kind& kind, const Change& before, const Change& change,
                   Pools pools = Pools::kWarm) {
   for (uint64_t n = FirstTry(kind);; n += kStep) {
@@ -270,8 +272,8 @@ uint64_t FailEach(const Kind& kind, const Change& before, const Change& change,
   }
 }
 
-// Has the allocations of a `change` fail that is refused, for `reason`, if none
-// does. How many there are, or up to kStep - 1 more.
+// Makes each allocation of a `change` fail that is refused for `reason` if no
+// allocation fails. Returns their number, or up to kStep - 1 more.
 uint64_t FailEachOfARefusal(const Kind& kind, const Change& before,
                             const Change& change, Reason reason) {
   for (uint64_t n = FirstTry(kind);; n += kStep) {
@@ -314,7 +316,7 @@ TEST_P(NoMemoryTest, ASlotIsMadeAsAWholeOrNotAtAll) {
        {BackingKind::kAnonymous, BackingKind::kMemfd,
         BackingKind::kMetadataOnly}) {
     SCOPED_TRACE(static_cast<int>(backing));
-    // Memory of its own, the slot, three indexes of a set.
+    // The backing, the slot, and the three indexes of a set need memory.
     EXPECT_GT(FailEach(GetParam(), Nothing,
                        [backing](Vm& vm) {
                          return vm.SetMemslot(
@@ -346,7 +348,7 @@ TEST_P(NoMemoryTest, ASlotIsDeletedOrStaysWithItsMappings) {
   }
 }
 
-// A log with pages that nobody has; rings have entries.
+// A log with undelivered pages; with rings, these have entries.
 absl::Status StartAndWrite(Vm& vm) {
   DirtyLogConfig config;
   config.initially_set = InitiallySet::kYes;
@@ -379,7 +381,7 @@ TEST_P(NoMemoryTest, ARefusalOfAnEndNeedsNoMemoryOrSaysSo) {
             0u);
 }
 
-// A log with pages in flight and pages that were sealed and not cleared.
+// A log with pages in flight, and with pages that are sealed and not cleared.
 absl::Status StartAndClear(Vm& vm) {
   absl::Status status = StartAndWrite(vm);
   if (!status.ok()) return status;
@@ -389,9 +391,9 @@ absl::Status StartAndClear(Vm& vm) {
   return ClearLog(vm, 1, seal->epoch, 0, 64, first_pages).status();
 }
 
-// Who is told that it does not own the log does not, and whoever did does
-// still: a takeover is over before its answer, which names the owner at length,
-// asks for memory.
+// A takeover that fails leaves the log to its owner, and a takeover that
+// succeeds does not fail afterwards: the answer, which contains the owner's
+// long name, allocates before the takeover is done.
 // Covers: SLOT-14
 TEST_P(NoMemoryTest, ALogIsHandedOverOrStaysWithItsOwner) {
   LogClaim claim = TestClaim();
@@ -416,8 +418,8 @@ TEST_P(NoMemoryTest, ALogIsHandedOverOrStaysWithItsOwner) {
             4u);
 }
 
-// Whatever a refusal says, it finds the memory to say so, or says that it has
-// none.
+// A refusal needs no memory for its error, or its error says that there is no
+// memory.
 // Covers: SLOT-14
 TEST_P(NoMemoryTest, ARefusalOfAChangeNeedsNoMemoryOrSaysSo) {
   const MemslotConfig onto_another =
@@ -493,9 +495,9 @@ TEST_P(NoMemoryTest, AllSlotsLogOrNoneDoes) {
   EXPECT_GT(FailEach(GetParam(), StartEager, StopAll), 5u);
 }
 
-// What a start splits after the slots log needs tables, and says nothing to the
-// caller if there are none: it does not turn a start that was made into one
-// that was not, even if that takes memory, too. Covers: SLOT-14, SHD-81
+// After the slots log, the start splits huge pages, which needs tables. If
+// there are none, the start succeeds nevertheless.
+// Covers: SLOT-14, SHD-81
 TEST_P(NoMemoryPoolTest, ALogThatIsStartedIsSoWhateverItsSplitFinds) {
   EXPECT_GT(FailEach(GetParam(), Nothing, StartEager, Pools::kCold), 10u);
   EXPECT_GT(FailEach(GetParam(), Nothing, StartEager, Pools::kAtLimit), 10u);
@@ -515,8 +517,8 @@ TEST_P(NoMemoryPoolTest, HugePagesAreRecoveredOrTheCallIsRefused) {
       0u);
 }
 
-// A vCPU that has to make its root anew finds no memory for it: its access
-// fails and says why, and the next one has a root.
+// A vCPU that must load a new root finds no memory for it. Its access fails
+// with the reason, and the next access loads the root.
 TEST(NoMemoryVcpuTest, ARootIsLoadedOrTheAccessSaysWhyNot) {
   std::unique_ptr<Vm> vm = MakeVmFrom(ConfigOf({.name = "tdp"}));
   EXPECT_EQ(Write(*vm, 0, 7), AccessOutcome::kDone);
@@ -590,7 +592,7 @@ INSTANTIATE_TEST_SUITE_P(
                            .l2 = Kind::L2::kYes}),
     [](const auto& param) { return std::string(param.param.name); });
 
-// One for each MMU that splits.
+// One kind for each MMU that splits.
 INSTANTIATE_TEST_SUITE_P(Kinds, NoMemoryPoolTest,
                          ::testing::Values(Kind{.name = "tdp"},
                                            Kind{.name = "nested_with_l2",
@@ -600,7 +602,8 @@ INSTANTIATE_TEST_SUITE_P(Kinds, NoMemoryPoolTest,
                            return std::string(param.param.name);
                          });
 
-// Accesses that fail, of no guest's or host's fault.
+// A source whose accesses end with an error that is not the guest's or the
+// host's fault.
 class BrokenSource : public AccessSource {
  public:
   bool Next(GuestAccess*) override { return false; }
@@ -609,7 +612,7 @@ class BrokenSource : public AccessSource {
   }
 };
 
-// What a workload fails with whose accesses fail so.
+// Runs a workload on BrokenSource. Returns the reason of its error.
 Reason ReasonOfBrokenWorkload(Vm& vm) {
   WorkloadOptions options;
   options.sources.push_back(std::make_unique<BrokenSource>());
@@ -619,9 +622,9 @@ Reason ReasonOfBrokenWorkload(Vm& vm) {
   return DetailOf(vm.Workload()->error).reason;
 }
 
-// A deletion that is refused for want of memory takes nothing away: what such a
-// guest fails with later is what it fails with. After one that is not refused,
-// all is blamed on that.
+// A deletion that is refused for lack of memory removes nothing, so a later
+// failure of the guest keeps its own reason. After a deletion that succeeds,
+// the guest counts as lost.
 TEST(NoMemoryGuestTest, AGuestIsNotLostToADeletionThatWasRefused) {
   VmConfig config;
   config.mmu = MmuMode::kShadow;
@@ -649,9 +652,8 @@ uint64_t AddressSpaceBytes() {
   return pages * kPageSize;
 }
 
-// A VM of direct shadow pages, whose third slot has rmaps that the address
-// space has no room for; all else has. Exits with 0 if the VM goes on as
-// before.
+// A VM of direct shadow pages. The address space has room for all but the rmaps
+// of a third slot. Exits with 0 if the VM continues as before.
 void SetASlotWithoutAddressSpace() {
   VmConfig config;
   config.mmu = MmuMode::kTdpShadow;
@@ -660,7 +662,7 @@ void SetASlotWithoutAddressSpace() {
   Write(*vm, 0x1000, 9);
   const rlimit limit = {AddressSpaceBytes() + kGiB, RLIM_INFINITY};
   if (setrlimit(RLIMIT_AS, &limit) != 0) std::exit(2);
-  // 1 TiB: 2.5 GiB of rmaps.
+  // A slot of 1 TiB needs 2.5 GiB of rmaps.
   const absl::Status status = vm->SetMemslot(Slot(
       2, 2048 * kGiB, 1024 * kGiB, Level::k4K, BackingKind::kMetadataOnly));
   if (DetailOf(status).reason != Reason::kResourceExhaustedMemory) std::exit(3);

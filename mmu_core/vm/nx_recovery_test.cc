@@ -27,7 +27,7 @@ constexpr uint64_t k2MiB = 2 * kMiB;
 
 class NxRecoveryTest : public ::testing::Test {
  protected:
-  // Eight 2M pages, and the parameters as a daemon starts with them, but on.
+  // A VM of eight 2M pages, with the default parameters, but mitigated.
   NxRecoveryTest() {
     EXPECT_TRUE(parameters_.SetNxHugePages("force").ok());
     VmConfig config;
@@ -72,7 +72,7 @@ TEST_F(NxRecoveryTest, WithRatio1ARunEmptiesTheList) {
   EXPECT_EQ(RecoverNxHugePages(vm_->state(), 1), 0u);
 }
 
-// Its pages would be small anyhow.
+// Pages of a logged slot would be small in any case.
 // Covers: SPTE-53
 TEST_F(NxRecoveryTest, TablesOfALoggedSlotAreUnlistedAndStay) {
   ExecuteFrom(0, 8);
@@ -85,12 +85,12 @@ TEST_F(NxRecoveryTest, TablesOfALoggedSlotAreUnlistedAndStay) {
   EXPECT_EQ(LevelAt(4), Level::k256T);
 }
 
-// A vCPU may hold translations of what was zapped.
+// A vCPU may hold translations of the zapped tables.
 TEST_F(NxRecoveryTest, ARunEndsWithAFlush) {
   ExecuteFrom(0, 2);
   const uint64_t flushes = FlushesOf(*vm_);
   EXPECT_EQ(RecoverNxHugePages(vm_->state(), 1), 2u);
-  // One at the end; more only for yields.
+  // One flush at the end, and one more per yield.
   EXPECT_EQ(FlushesOf(*vm_),
             flushes + 1 + YieldsOf(*vm_, LockMode::kRead, LockOp::kRecover));
   EXPECT_EQ(AuditFindings(*vm_), "") << "no TLB knows more than the tables";
@@ -116,7 +116,7 @@ TEST_F(NxRecoveryTest, TheWorkerFollowsChangesOfItsPeriod) {
   ExecuteFrom(0, 8);
   parameters_.SetRecovery({.ratio = 0, .period = absl::Milliseconds(1)});
   EXPECT_EQ(Splits(), 8u);
-  // The first run would come in a minute, were the worker not woken.
+  // The worker must be woken, because its next run would be in a minute.
   parameters_.SetRecovery({.ratio = 1, .period = absl::Milliseconds(1)});
   const MonotonicTime limit = MonotonicTime::Now() + absl::Seconds(30);
   while (Splits() != 0 && MonotonicTime::Now() < limit)
@@ -149,9 +149,9 @@ TEST_F(NxRecoveryTest, AWorkerThatSleepsForAnHourEndsWithItsVm) {
   EXPECT_LT(MonotonicTime::Now() - start, absl::Seconds(30));
 }
 
-// Recovery has taken a table off the list; before it is zapped somebody zaps
-// the whole VM, and its parent with it. The memory of the parent is still there
-// and no longer points at the table.
+// NX recovery has taken a table off the list. Before it zaps the table, another
+// thread recovers the huge page. The entry that led to the table maps the huge
+// page now, and must stay.
 // Covers: TDP-40, SPTE-53
 TEST_F(NxRecoveryTest, Race23TheTableIsGoneBeforeRecoveryComesToIt) {
   ExecuteFrom(0, 1);
@@ -172,8 +172,8 @@ TEST_F(NxRecoveryTest, Race23TheTableIsGoneBeforeRecoveryComesToIt) {
   EXPECT_EQ(AuditFindings(*vm_), "");
 }
 
-// The same with the exchange lost: between the look at the entry and the
-// exchange. There is no second try.
+// The huge page is recovered between the look at the entry and the exchange.
+// The exchange fails, and there is no second try.
 // Covers: TDP-40
 TEST_F(NxRecoveryTest, Race23TheExchangeIsLost) {
   ExecuteFrom(0, 1);

@@ -1,6 +1,6 @@
-// Owners of a VM's log that come, die and take over, with the contents of
-// memory as the judge: nothing that a guest wrote is missing from what the last
-// of them leaves at the destination.
+// Owners of a VM's log begin, die and take over. The contents of memory decide
+// whether a write was lost: the last owner must leave at the destination all
+// that the guest wrote.
 
 #include <cerrno>
 #include <cstdint>
@@ -46,7 +46,7 @@ using ::testing::ElementsAre;
 
 constexpr uint64_t kPages = 256;
 
-// A client that migrates slot 0, and what it has at the destination.
+// A client that migrates slot 0, and the destination's copy.
 class Client {
  public:
   Client(Vm& vm, uint8_t key, std::vector<uint64_t>& destination)
@@ -70,7 +70,7 @@ class Client {
         .AcquireDirtyLog(Claim(), absl::nullopt, force, MonotonicTime::Now())
         .status();
   }
-  // Seals, and takes what is sealed into flight. The pages.
+  // Seals, clears all sealed pages, and returns them.
   std::vector<uint64_t> Clear() {
     const auto seal = vm_.SealDirtyLog(Call(), 0, nullptr);
     EXPECT_TRUE(seal.ok()) << seal.status();
@@ -90,7 +90,7 @@ class Client {
   absl::Status Acknowledge() {
     return vm_.AcknowledgePages(Call(), epoch_).status();
   }
-  // A whole round. How many pages it moved.
+  // Does a whole round. Returns the number of moved pages.
   size_t Round() {
     const std::vector<uint64_t> pages = Clear();
     Copy(pages);
@@ -146,9 +146,8 @@ class OwnedDirtyLogTest : public ::testing::TestWithParam<Kind> {
   Client second_{*vm_, 2, destination_};
 };
 
-// An owner that asks while its log is switched on finds none yet: what the
-// guest writes to memory that is not protected is in no set. Likewise while it
-// is switched off.
+// While a log is being switched on or off, a client finds no log: memory is not
+// protected then, so a page that the guest writes is in no set.
 TEST_P(OwnedDirtyLogTest, ALogIsOnFromItsProtectionUntilNobodyMarks) {
   WritePages(0, 16, 1);
   int looks = 0;
@@ -166,7 +165,7 @@ TEST_P(OwnedDirtyLogTest, ALogIsOnFromItsProtectionUntilNobodyMarks) {
   {
     testing::LockTrace trace([&](const testing::LockTrace::Event& event) {
       counted |= event.point == HookPoint::kCountToSwitch;
-      // The slots that do not log are published.
+      // The slots without logging have been published.
       if (!counted || event.point != HookPoint::kGracePeriod) return;
       ++looks;
       EXPECT_FALSE(vm_->FindDirtyLog().has_value());
@@ -180,7 +179,8 @@ TEST_P(OwnedDirtyLogTest, ALogIsOnFromItsProtectionUntilNobodyMarks) {
   EXPECT_GT(looks, 0);
 }
 
-// Somebody else harvests during a migration: once that took the pages away.
+// Another client harvests during a migration. It must not take the owner's
+// pages.
 TEST_P(OwnedDirtyLogTest, AnotherHarvestTakesNoPageFromTheOwner) {
   ASSERT_TRUE(first_.Start().ok());
   WritePages(0, 100, 1);
@@ -205,7 +205,8 @@ TEST_P(OwnedDirtyLogTest, AnotherHarvestTakesNoPageFromTheOwner) {
   EXPECT_EQ(PagesThatDiffer(), 0);
 }
 
-// The owner dies between its clear and its copy: once that lost the pages.
+// The owner dies between its clear and its copy. The cleared pages must not be
+// lost.
 TEST_P(OwnedDirtyLogTest, WhoTakesOverHasWhatTheDeadOwnerHadCleared) {
   ASSERT_TRUE(first_.Start().ok());
   WritePages(0, 100, 1);
@@ -213,7 +214,7 @@ TEST_P(OwnedDirtyLogTest, WhoTakesOverHasWhatTheDeadOwnerHadCleared) {
   WritePages(50, 150, 2);
   EXPECT_EQ(first_.Clear().size(), 100u);
   WritePages(140, 160, 3);
-  // It is gone, with what it cleared.
+  // The second client takes over from the dead owner.
   ASSERT_TRUE(second_.Acquire(LogOwner::Force::kYes).ok());
   EXPECT_EQ(vm_->CountUndelivered(),
             (UndeliveredCounts{.open = 20, .sealed = 100}));
@@ -222,7 +223,8 @@ TEST_P(OwnedDirtyLogTest, WhoTakesOverHasWhatTheDeadOwnerHadCleared) {
   EXPECT_EQ(PagesThatDiffer(), 0);
 }
 
-// What the dead owner had sent and not acknowledged comes once more.
+// The dead owner has copied pages and not acknowledged them. The next owner
+// gets them again.
 TEST_P(OwnedDirtyLogTest, ACopyThatWasNotAcknowledgedIsMadeAgain) {
   ASSERT_TRUE(first_.Start().ok());
   WritePages(0, 10, 1);
@@ -234,7 +236,7 @@ TEST_P(OwnedDirtyLogTest, ACopyThatWasNotAcknowledgedIsMadeAgain) {
   EXPECT_EQ(PagesThatDiffer(), 0);
 }
 
-// A clear is repeated, because its answer was lost.
+// The answer to a clear was lost, so the client repeats the clear.
 TEST_P(OwnedDirtyLogTest, ARepeatedClearIsAnsweredAsTheFirst) {
   ASSERT_TRUE(first_.Start().ok());
   WritePages(3, 5, 1);
@@ -351,8 +353,8 @@ TEST_P(OwnedDirtyLogTest, ALogWithoutAnOwnersCallEndsAfterItsTtl) {
   EXPECT_FALSE(vm_->StopAbandonedDirtyLog(end, nullptr).has_value());
 }
 
-// A start that took longer than the lease and the ttl leaves its owner all of
-// both.
+// A start may take longer than the lease and the ttl. Both begin only at its
+// end.
 TEST_P(OwnedDirtyLogTest, TheTimeOfAStartIsNotTheOwners) {
   DirtyLogStart start;
   start.id = {.high = 1, .low = 1};
@@ -360,7 +362,7 @@ TEST_P(OwnedDirtyLogTest, TheTimeOfAStartIsNotTheOwners) {
   start.claim.lease = absl::Seconds(60);
   start.ttl = absl::Seconds(90);
   const MonotonicTime begin = MonotonicTime::Now();
-  start.now = begin - absl::Seconds(100);  // and waited since
+  start.now = begin - absl::Seconds(100);  // the start has waited since
   const absl::StatusOr<StartResult> started =
       vm_->StartDirtyLog(start, nullptr);
   ASSERT_TRUE(started.ok()) << started.status();

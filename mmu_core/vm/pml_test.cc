@@ -1,4 +1,4 @@
-// Dirty logging by the processor itself: page-modification logging.
+// Page-modification logging: the processor logs dirty pages itself.
 
 #include <atomic>
 #include <cerrno>
@@ -42,7 +42,7 @@ Vcpu& VcpuOf(Vm& vm, int vcpu = 0) { return *vm.state().vcpus[vcpu]; }
 int Buffered(Vm& vm, int vcpu = 0) { return VcpuOf(vm, vcpu).pml()->count(); }
 uint64_t FaultsOf(const Vm& vm) { return vm.VcpuStats()[0].pf_taken; }
 
-// What is open or sealed of slot 0, asked without making any vCPU exit.
+// The open and sealed pages of slot 0. The query makes no vCPU exit.
 std::vector<uint64_t> Marked(Vm& vm) {
   const std::shared_ptr<SlotLog> log = vm.state().dirty_log.FindSlot(0);
   std::vector<uint64_t> words(log->word_count());
@@ -57,7 +57,7 @@ std::unique_ptr<Vm> Logging(std::unique_ptr<Vm> vm,
   return vm;
 }
 
-// The first `mapped` of the pages are mapped by small leafs; the log is on.
+// The first `mapped` pages have small leafs, and the log is on.
 std::unique_ptr<Vm> LoggingVm(uint64_t mapped, uint32_t ring_entries = 0) {
   auto vm = MakePmlVm({Slot(0, 0, kPages * kPageSize)}, 1, ring_entries);
   Touch(*vm, GfnRange::Of(Gfn(0), mapped));
@@ -73,8 +73,8 @@ ClearResult SealAndClear(Vm& vm) {
   return *result;
 }
 
-// A vCPU in guest mode on a thread of its own. It has written to one page, and
-// goes on reading another, of which it needs no exit.
+// A vCPU in guest mode on its own thread. It has written to one page, and then
+// reads another page all the time, which needs no exit.
 class RunningGuest {
  public:
   RunningGuest(Vm& vm, uint64_t written_page, uint64_t read_page)
@@ -102,7 +102,7 @@ class RunningGuest {
   std::thread thread_;
 };
 
-// --- Which VMs have it, and what they do otherwise ---
+// --- VMs with PML, and VMs without ---
 
 struct MatrixCase {
   EntryFormat format;
@@ -206,7 +206,7 @@ TEST(PmlTest, OnlyAWriteThatSetsDIsNoted) {
   EXPECT_THAT(Marked(*vm), ElementsAre(1));
 }
 
-// The order is seen in a ring.
+// A ring shows the order.
 // Covers: DL-31
 TEST(PmlTest, EveryExitDrainsTheBufferOldestFirstBeforeAnythingElse) {
   auto vm = LoggingVm(8, /*ring_entries=*/1024);
@@ -221,7 +221,8 @@ TEST(PmlTest, EveryExitDrainsTheBufferOldestFirstBeforeAnythingElse) {
   vcpu.dirty_ring()->ForEach(
       [&](DirtyGfn page) { pages.push_back(page.offset); });
   EXPECT_THAT(pages, ElementsAre(5, 2, 7, 20));
-  // A request is met at an exit, too.
+  // The vCPU handles a request at an exit, too, so this drains the buffer as
+  // well.
   Write(*vm, 3 * kPageSize);
   vm->state().tlb.Flush(FlushScope::kVm, FlushReason::kZap, nullptr);
   Read(*vm, 3 * kPageSize);
@@ -363,7 +364,7 @@ TEST(PmlTest, PagesOfSlotsThatDoNotLogAreDropped) {
   DirtyLogConfig config;
   config.slots = {1};
   vm = Logging(std::move(vm), config);
-  // So that slot 1's pages lose D, and slot 0 is the one that logs.
+  // Clears D in slot 1's pages, and leaves only slot 0 logging.
   ASSERT_TRUE(
       StopLog(*vm, RecoverOnStop::kNo, Undelivered::kDiscard, nullptr).ok());
   config.slots = {0};
@@ -431,8 +432,8 @@ TEST(PmlTest, AClearedPageLosesDAndIsNotedAgainWithoutAFault) {
   EXPECT_EQ(AuditFindings(*vm), "");
 }
 
-// The vCPU has cached that D is set: without the clear's flush its next write
-// would be noted by nobody.
+// The vCPU has cached that D is set. Without the clear's flush, its next write
+// would be in no log.
 // Covers: DL-11
 TEST(PmlTest, ACachedDirtyBitDoesNotSurviveTheClear) {
   auto vm = LoggingVm(8);
@@ -494,7 +495,7 @@ TEST(PmlTest, APageThatAFaultMapsWritableIsMarkedOnceAndNotNoted) {
 
 // --- Slots and rings ---
 
-// A move keeps the log, so it must also keep what a CPU has not told yet.
+// A move keeps the log, so it must also keep the pages in the PML buffers.
 TEST(PmlTest, WhatWasWrittenBeforeAMoveIsInTheLogAfterIt) {
   auto vm = LoggingVm(8);
   {
@@ -525,7 +526,8 @@ TEST(PmlTest, AVcpuThatFillsItsRingByDrainingWaitsForRoom) {
     ASSERT_EQ(Write(*vm, page * kPageSize), AccessOutcome::kDone);
   }
   EXPECT_EQ(vcpu.dirty_ring()->used(), 0u);
-  // Its buffer goes into the ring, which is then above its limit of 448.
+  // The exit drains the buffer into the ring, which then exceeds its limit of
+  // 448.
   EXPECT_EQ(Write(*vm, 600 * kPageSize), AccessOutcome::kDirtyRingFull);
   EXPECT_EQ(vcpu.dirty_ring()->used(), 512u);
   EXPECT_EQ(vm->VcpuStats()[0].ring_full_exits, 1);

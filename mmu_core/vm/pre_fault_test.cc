@@ -38,7 +38,7 @@ TEST(PreFaultTest, MapsTheRangeAndASecondCallAddsNothing) {
   EXPECT_TRUE(PreFault(*vm, kPageSize, 64 * kPageSize).ok());
   EXPECT_EQ(vm->Stats().pages_4k, 64u);
   EXPECT_EQ(vm->VcpuStats()[0].pf_taken, 0u) << "no guest has faulted";
-  // What follows is the guest's first access, and needs no fault.
+  // This is the guest's first access, and it needs no fault.
   Write(*vm, kPageSize, 7);
   EXPECT_EQ(vm->VcpuStats()[0].pf_taken, 0u);
   EXPECT_EQ(AuditFindings(*vm), "");
@@ -66,7 +66,7 @@ TEST(PreFaultTest, EndsWhereTheDirtyRingIsFull) {
   EXPECT_EQ(full.code(), absl::StatusCode::kResourceExhausted);
   EXPECT_EQ(DetailOf(full).reason, Reason::kDirtyRingFull);
   EXPECT_EQ(ErrnoOf(full), EAGAIN);
-  // Nor may the guest go on.
+  // The guest may not run, either.
   EXPECT_EQ(Write(*vm, 0), AccessOutcome::kDirtyRingFull);
   uint64_t epoch = 0;
   const auto pages = SealAndList(*vm, 0, &epoch);

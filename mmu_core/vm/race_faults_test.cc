@@ -1,6 +1,6 @@
-// The races of faults with a writer of mmu_lock, with ageing that tracks
-// accesses, and with slots that appear: RACE-19 to RACE-21 of
-// mmu_core/LOCKING.md, each built step by step.
+// Races of faults: with a writer of mmu_lock, with ageing that tracks accesses,
+// and with slots that appear (RACE-19 to RACE-21 of mmu_core/LOCKING.md). Each
+// is built step by step.
 
 #include <algorithm>
 #include <atomic>
@@ -34,8 +34,8 @@ constexpr uint64_t kPageGpa = kPage * kPageSize;
 
 // --- RACE-19 ---
 
-// A fault and a writer of one lock. The writer stays inside until it is told
-// to leave.
+// A fault and a writer of one lock. The writer holds the lock until the test
+// tells it to leave.
 struct FaultAndWriter {
   FaultAndWriter() {
     threads.Add("fault", [this] {
@@ -59,8 +59,8 @@ struct FaultAndWriter {
   Interleaving threads;
 };
 
-// The fault has announced itself and not looked: the writer waits for it, the
-// fault steps back and comes after the writer.
+// The fault has announced itself and has not looked for writers. The writer
+// waits for it; the fault steps back and enters after the writer.
 // Covers: LCK-04, TST-50
 TEST(RaceFaultsTest, Race19FaultThatWasAnnouncedStepsBackForAWriter) {
   FaultAndWriter test;
@@ -81,8 +81,8 @@ TEST(RaceFaultsTest, Race19FaultThatWasAnnouncedStepsBackForAWriter) {
   EXPECT_FALSE(test.together);
 }
 
-// The writer has announced itself and not looked: a fault that comes now does
-// not get in before it.
+// The writer has announced itself and has not looked for faults. A fault that
+// begins now does not enter before the writer.
 // Covers: LCK-04
 TEST(RaceFaultsTest, Race19FaultThatComesAfterTheWritersAnnouncementQueues) {
   FaultAndWriter test;
@@ -102,17 +102,18 @@ TEST(RaceFaultsTest, Race19FaultThatComesAfterTheWritersAnnouncementQueues) {
   EXPECT_FALSE(test.together);
 }
 
-#ifndef MMU_TSAN  // where no barrier is one
+#ifndef MMU_TSAN  // TSan knows no such barrier
 
 bool HasPassed(const Interleaving& threads, const char* name, HookPoint point) {
   const std::vector<HookPoint> trace = threads.Trace(name);
   return std::find(trace.begin(), trace.end(), point) != trace.end();
 }
 
-// The first fault of a lock has announced itself, which no writer has seen yet
-// without the barrier: so the writer, though it meets nobody in the lock's
-// word, comes to the barrier before it looks for faults, and waits for this
-// one. Covers: LCK-04, TST-50
+// The first fault of a lock has announced itself. Without the barrier, no
+// writer sees this yet. So the writer must come to the barrier before it looks
+// for faults, although the lock word shows no holder, and must wait for this
+// fault.
+// Covers: LCK-04, TST-50
 TEST(RaceFaultsTest, Race19WriterThatFindsASlotInUseComesToTheBarrier) {
   FaultAndWriter test;
   test.threads.RunTo("fault", HookPoint::kFaultToLook);
@@ -128,8 +129,8 @@ TEST(RaceFaultsTest, Race19WriterThatFindsASlotInUseComesToTheBarrier) {
   EXPECT_FALSE(test.together);
 }
 
-// The writer has announced itself and not decided yet when the first fault
-// comes: the decision is made from what is so after the announcement.
+// The writer has announced itself and has not decided on the barrier when the
+// first fault begins. The decision must use the state after the announcement.
 // Covers: LCK-04
 TEST(RaceFaultsTest, Race19WriterDecidesOnTheBarrierAfterItsAnnouncement) {
   FaultAndWriter test;
@@ -144,8 +145,8 @@ TEST(RaceFaultsTest, Race19WriterDecidesOnTheBarrierAfterItsAnnouncement) {
   EXPECT_FALSE(test.together);
 }
 
-// The writer has found that no slot was ever used, and is in without a barrier:
-// the first fault, which uses one now, finds the writer and queues.
+// The writer has found that no slot was ever used, and has entered without a
+// barrier. The first fault uses a slot now, finds the writer and queues.
 // Covers: LCK-04, TST-50
 TEST(RaceFaultsTest, Race19FirstFaultFindsTheWriterThatLeftTheBarrierOut) {
   FaultAndWriter test;
@@ -167,7 +168,7 @@ TEST(RaceFaultsTest, Race19FirstFaultFindsTheWriterThatLeftTheBarrierOut) {
 }
 
 // A slot that was used once may be used again at any time, without a store that
-// a writer would see: its emptiness now does not save the barrier.
+// a writer sees. So an empty slot does not save the barrier.
 // Covers: LCK-04
 TEST(RaceFaultsTest, Race19SlotThatWasUsedOnceKeepsTheBarrierForGood) {
   FaultAndWriter test;
@@ -228,7 +229,7 @@ TEST(RaceFaultsTest, Race20AgeingGivesUpWhereAFaultWasFaster) {
   threads.Add("age",
               [&] { EXPECT_EQ(AgeAll(*vm), 1u) << "young all the same"; });
   threads.RunTo("age", HookPoint::kAgeToExchange);
-  Write(*vm, kPageGpa, 7);  // gives W back
+  Write(*vm, kPageGpa, 7);  // the fault makes the entry writable
   const Spte written = SpteOf(vm->state(), Gfn(kPage));
   threads.RunToEnd("age");
   EXPECT_EQ(SpteOf(vm->state(), Gfn(kPage)), written);
@@ -239,7 +240,7 @@ TEST(RaceFaultsTest, Race20AgeingGivesUpWhereAFaultWasFaster) {
 
 // --- RACE-21 ---
 
-// Whatever stands for `gpa` in the tables of vCPU 0.
+// The entry for `gpa` in the tables of vCPU 0.
 Spte EntryFor(Vm& vm, uint64_t gpa) {
   RcuReadGuard rcu;
   const TdpRoot& root = *vm.state().vcpus[0]->root();
@@ -249,8 +250,9 @@ Spte EntryFor(Vm& vm, uint64_t gpa) {
   return c.old_spte();
 }
 
-// A fault found no slot, and one is published before its MMIO SPTE is there:
-// that one is out of date at birth, and the next access maps the memory.
+// A fault has found no slot. A slot is published before the fault installs its
+// MMIO SPTE. This SPTE is outdated from the start, so the next access maps the
+// memory.
 // Covers: SPTE-43, PF-36, SLOT-22, TST-50
 TEST(RaceFaultsTest, Race21MmioSpteOfAnOlderGenerationIsNotBelieved) {
   auto vm = MakeVm({Slot(0, 0, 2 * kMiB)});
@@ -275,8 +277,8 @@ TEST(RaceFaultsTest, Race21MmioSpteOfAnOlderGenerationIsNotBelieved) {
   EXPECT_EQ(AuditFindings(*vm), "");
 }
 
-// The other side: an entry is found that says "no memory" while the slot that
-// makes it wrong is being published. Nothing is believed in between.
+// An MMIO SPTE is found while the slot that outdates it is being published. It
+// must not be used in between.
 // Covers: SPTE-43, SLOT-22
 TEST(RaceFaultsTest, Race21MmioSpteIsNotBelievedWhileASlotIsPublished) {
   auto vm = MakeVm({Slot(0, 0, 2 * kMiB)});

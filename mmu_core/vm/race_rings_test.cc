@@ -39,12 +39,12 @@ std::vector<DirtyGfn> Collect(DirtyRing& ring) {
   return pages;
 }
 
-// The vCPU has written an entry and not flagged it: nobody takes it yet, and
-// nobody sees half of it.
+// The vCPU has written an entry and not set its flag. No harvest takes the
+// entry, or sees half of it.
 // Covers: DL-44, TST-50
 TEST(RaceRingsTest, Race16EntryIsCollectedOnceItIsFlagged) {
   DirtyRing ring(kEntries, 0);
-  // The entry that is written holds what was there a lap ago.
+  // The entry still holds the page of the previous lap.
   for (uint64_t i = 0; i < kEntries; ++i) ring.Push({9, i});
   Collect(ring);
   while (ring.TakeCollected().has_value()) {
@@ -58,8 +58,8 @@ TEST(RaceRingsTest, Race16EntryIsCollectedOnceItIsFlagged) {
   EXPECT_THAT(Collect(ring), ElementsAre(DirtyGfn{1, 77}));
 }
 
-// A reset between the two steps of the harvester frees nothing: the page may
-// not be in any epoch yet.
+// A reset runs between the two steps of the harvest. It must not free the
+// entry, because the page may not be in any epoch yet.
 // Covers: DL-41, DL-44, TST-50
 TEST(RaceRingsTest, Race16ResetTakesAnEntryOnlyAfterItsPageWasRecorded) {
   DirtyRing ring(kEntries, 0);
@@ -76,8 +76,8 @@ TEST(RaceRingsTest, Race16ResetTakesAnEntryOnlyAfterItsPageWasRecorded) {
   EXPECT_TRUE(ring.TakeCollected().has_value());
 }
 
-// The vCPU gets an entry back only when the reset is through with it; else the
-// page that it writes there would be wiped out.
+// The vCPU may use an entry again only when the reset has finished with it.
+// Otherwise the reset would erase the page that the vCPU writes there.
 // Covers: DL-41, DL-44
 TEST(RaceRingsTest, Race16VcpuReusesAnEntryOnlyAfterTheResetIsThroughWithIt) {
   DirtyRing ring(kEntries, 0);
@@ -87,7 +87,7 @@ TEST(RaceRingsTest, Race16VcpuReusesAnEntryOnlyAfterTheResetIsThroughWithIt) {
   Interleaving threads;
   threads.Add("reset", [&] { taken = ring.TakeCollected(); });
   threads.RunTo("reset", HookPoint::kFreeToIndex);
-  if (ring.used() < ring.size()) ring.Push({1, 1000});  // there is no room
+  if (ring.used() < ring.size()) ring.Push({1, 1000});  // the ring has no room
   threads.RunToEnd("reset");
   EXPECT_EQ(taken, (DirtyGfn{1, 0}));
   ASSERT_EQ(ring.used(), kEntries - 1);
@@ -121,9 +121,9 @@ bool IsLocked(Mutex& mutex) {
   return false;
 }
 
-// A whole harvest and reset comes between the fault's look at the entry and its
-// exchange. Did it push first, its entry would go with them, and its write
-// would be in no log.
+// A whole harvest and reset run between the fault's look at the entry and its
+// exchange. If the fault pushed first, they would take its ring entry, and its
+// write would be in no log.
 // Covers: PF-15, DL-43, TST-50
 TEST(RaceRingsTest, Race17ResetBeforeTheFastFaultsExchangeLosesNothing) {
   auto vm = MakeLoggingRingVm();
@@ -139,15 +139,16 @@ TEST(RaceRingsTest, Race17ResetBeforeTheFastFaultsExchangeLosesNothing) {
 }
 
 // The reset of an older entry of the page comes between the exchange and the
-// push: the page ends protected with an entry, and the guest's write faults
-// once more.
+// push. The page ends write-protected and with an entry, and the guest's next
+// write faults again.
 // Covers: PF-15, DL-43
 TEST(RaceRingsTest, Race17ResetBetweenExchangeAndPushReportsOnceMore) {
   auto vm = MakeLoggingRingVm();
   Write(*vm, kPageGpa, 1);
   uint64_t epoch = 0;
   ASSERT_THAT(SealAndList(*vm, 0, &epoch), ElementsAre(kPage));
-  // Protected again, its entry collected and not reset.
+  // The page is write-protected again. Its ring entry is collected and not
+  // reset.
   WriteProtect(*vm, GfnRange::Of(Gfn(kPage), 1));
   vm->state().vcpus[0]->tlb().FlushAll();
   const uint64_t taken = vm->VcpuStats()[0].pf_taken;
@@ -167,8 +168,8 @@ TEST(RaceRingsTest, Race17ResetBetweenExchangeAndPushReportsOnceMore) {
   EXPECT_EQ(AuditFindings(*vm), "");
 }
 
-// A slow fault has pushed and not installed; the reset that frees that entry
-// has to wait until the leaf is there, so that it can protect it.
+// A slow fault has pushed its page and not installed the leaf. The reset that
+// frees the ring entry must wait for the leaf, so that it can protect it.
 // Covers: SPTE-16, DL-43
 TEST(RaceRingsTest, Race17ResetWaitsForTheSlowFaultThatPushed) {
   auto vm = MakeLoggingRingVm();
@@ -180,7 +181,8 @@ TEST(RaceRingsTest, Race17ResetWaitsForTheSlowFaultThatPushed) {
   threads.RunTo("fault", HookPoint::kMarkToInstall);
   threads.RunTo("harvest", HookPoint::kTakeToProtect);
   threads.Start("harvest");
-  // It asks for mmu_lock in write mode, which the fault has in read mode.
+  // The harvest asks for mmu_lock in write mode, and the fault holds it in read
+  // mode.
   while (!vm->state().mmu_lock.IsContended()) std::this_thread::yield();
   EXPECT_FALSE(threads.HasEnded("harvest"));
   threads.Start("fault");
@@ -192,14 +194,13 @@ TEST(RaceRingsTest, Race17ResetWaitsForTheSlowFaultThatPushed) {
   EXPECT_EQ(AuditFindings(*vm), "");
 }
 
-// Slot 1's flag is published and its pages are not protected yet. A page that
-// is dirtied now goes into the ring, and a harvest must find the log that it
-// belongs to.
+// Slot 1's flag is published, and its pages are not protected yet. A page that
+// becomes dirty now goes into the ring. A harvest must find the log of slot 1.
 // Covers: SLOT-53, TST-50
 TEST(RaceRingsTest, Race18HarvestWhileTheLogIsSwitchedOnDropsNothing) {
   auto vm = MakeLoggingRingVm();
   ASSERT_TRUE(StopLog(*vm).ok());
-  constexpr uint64_t kOther = 9;  // of slot 1, not mapped yet
+  constexpr uint64_t kOther = 9;  // a page of slot 1, not mapped yet
   Interleaving threads;
   threads.Add("enable", [&] { EXPECT_TRUE(StartLog(*vm).ok()); });
   threads.RunTo("enable", HookPoint::kFlagToProtect);
@@ -214,12 +215,12 @@ TEST(RaceRingsTest, Race18HarvestWhileTheLogIsSwitchedOnDropsNothing) {
 }
 
 // A page is pushed while a seal is between its harvest and its epoch. No other
-// harvest may record it now: its entry would be collected after the clear that
-// has to reset it.
+// harvest may record the page now: its entry would be collected after the clear
+// that must reset it.
 // Covers: DL-41, TST-50
 TEST(RaceRingsTest, Race25NoHarvestComesBetweenAHarvestAndItsSeal) {
   auto vm = MakeLoggingRingVm();
-  Write(*vm, 6 * kPageSize, 1);  // so that there is something to take
+  Write(*vm, 6 * kPageSize, 1);  // gives the harvest an entry
   Interleaving threads;
   std::vector<uint64_t> harvested;
   threads.Add("harvest", [&] { harvested = Harvest(*vm, 0, kPages); });
@@ -237,7 +238,8 @@ TEST(RaceRingsTest, Race25NoHarvestComesBetweenAHarvestAndItsSeal) {
   threads.RunToEnd("harvest");
   threads.WaitUntilThere("peek");
   threads.RunToEnd("peek");
-  // The page was harvested, and then protected; or its write is in the log.
+  // Either the page was harvested and then protected, or its write is in the
+  // log.
   EXPECT_THAT(harvested, ElementsAre(6));
   Write(*vm, kPageGpa, 8);
   EXPECT_THAT(SealAndList(*vm, 0), ElementsAre(kPage));

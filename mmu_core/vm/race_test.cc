@@ -49,9 +49,9 @@ int CountOf(const std::vector<HookPoint>& trace, HookPoint point) {
   return static_cast<int>(std::count(trace.begin(), trace.end(), point));
 }
 
-// A whole harvest comes between the fault's look at the entry and its exchange.
-// Did it mark first, the mark would go with that harvest, and its write would
-// be in none.
+// A whole harvest runs between the fault's look at the entry and its exchange.
+// If the fault marked first, that harvest would take the mark, and the write
+// would be in no later one.
 // Covers: PF-15, TST-50
 TEST(RaceTest, Race1HarvestBeforeTheFastFaultsExchangeLosesNothing) {
   auto vm = MakeLoggingVm();
@@ -65,15 +65,16 @@ TEST(RaceTest, Race1HarvestBeforeTheFastFaultsExchangeLosesNothing) {
   EXPECT_EQ(Memory(*vm, kPageGpa), 7u);
 }
 
-// The clear of an older mark comes between the exchange and the new mark: the
-// page ends protected and marked, and the guest's write faults once more.
+// The clear of an older mark comes between the exchange and the new mark. The
+// page ends write-protected and marked, and the guest's next write faults
+// again.
 // Covers: PF-15, DL-11
 TEST(RaceTest, Race1ClearBetweenExchangeAndMarkReportsOnceMore) {
   auto vm = MakeLoggingVm();
   Write(*vm, kPageGpa, 1);
   uint64_t epoch = 0;
   ASSERT_TRUE(Contains(SealAndList(*vm, 0, &epoch), kPage));
-  // Protected again without being cleared.
+  // The page is write-protected again without being cleared.
   WriteProtect(*vm, GfnRange::Of(Gfn(kPage), 1));
   vm->state().vcpus[0]->tlb().FlushAll();
   const uint64_t taken = vm->VcpuStats()[0].pf_taken;
@@ -96,8 +97,8 @@ TEST(RaceTest, Race1ClearBetweenExchangeAndMarkReportsOnceMore) {
   EXPECT_EQ(Memory(*vm, kPageGpa), 7u);
 }
 
-// A seal comes between mark and install; the clear of what it lists has to wait
-// until the leaf is there, so that it can protect it.
+// A seal comes between the mark and the leaf of a slow fault. The clear of the
+// sealed page must wait for the leaf, so that it can protect it.
 // Covers: SPTE-16, TST-50
 TEST(RaceTest, Race2ClearWaitsForTheSlowFaultThatMarked) {
   auto vm = MakeLoggingVm();
@@ -109,21 +110,22 @@ TEST(RaceTest, Race2ClearWaitsForTheSlowFaultThatMarked) {
   threads.RunTo("fault", HookPoint::kMarkToInstall);
   threads.RunTo("harvest", HookPoint::kTakeToProtect);
   threads.Start("harvest");
-  // It asks for mmu_lock in write mode, which the fault has in read mode.
+  // The clear asks for mmu_lock in write mode, and the fault holds it in read
+  // mode.
   while (!vm->state().mmu_lock.IsContended()) std::this_thread::yield();
   EXPECT_FALSE(threads.HasEnded("harvest"));
   threads.Start("fault");
   threads.WaitForEnd("harvest");
   threads.WaitForEnd("fault");
   EXPECT_TRUE(Contains(harvested, kOther));
-  // Whichever came first after that, the write is in the copy or in the log.
+  // After that, the write is in the copy or in the log, in either order.
   const bool logged = Contains(SealAndList(*vm, 0), kOther);
   EXPECT_TRUE(logged || !SpteOf(vm->state(), Gfn(kOther)).IsWritable());
   EXPECT_EQ(Memory(*vm, kOther * kPageSize), 7u);
   EXPECT_EQ(AuditFindings(*vm), "");
 }
 
-// 8 MiB by huge pages, split to small ones; gfn 5 is not mapped.
+// 8 MiB mapped by huge pages and split to small ones. gfn 5 is not mapped.
 std::unique_ptr<Vm> MakeSplitVm(int vcpus = 2) {
   auto vm = MakeVm({Slot(0, 0, 8 * kMiB, Level::k2M)}, vcpus);
   Read(*vm, 0);
@@ -158,8 +160,8 @@ TEST(RaceTest, Race3FaultIntoARemovedTableFailsAndRetries) {
   EXPECT_EQ(AuditFindings(*vm), "");
 }
 
-// The other order: the fault's leaf is in the table before its entry is frozen,
-// and the removal takes it back out of the counts.
+// The other order: the fault installs its leaf before the entry is frozen. The
+// removal takes the leaf out of the counts again.
 // Covers: TDP-28
 TEST(RaceTest, Race3LeafInstalledAfterTheUnlinkIsAccountedFor) {
   auto vm = MakeSplitVm();
@@ -190,7 +192,8 @@ TEST(RaceTest, Race4TableIsNotFreedUnderAWalker) {
                         /*pml=*/nullptr);
   });
   threads.Add("recover", [&] { Recover(*vm, GfnRange::Of(Gfn(0), k2MPages)); });
-  // Levels 4 to 1: the third pointer leads to the small table.
+  // The walk goes from level 4 to 1, so the third table pointer leads to the
+  // table of small pages.
   threads.RunTo("walk", HookPoint::kWalkToTable, 3);
   threads.RunToEnd("recover");
   EXPECT_EQ(state.pool.tables_out(), before) << "freed too early";
@@ -237,8 +240,8 @@ TEST(RaceTest, Race6MarkDuringATakeIsInThisOneOrTheNext) {
   EXPECT_EQ(bitmap.CountDirty(), 0u);
 }
 
-// A flush comes between a vCPU's announcement and its look at the requests: it
-// waits for the vCPU, which then must see the request and drop what it has.
+// A flush comes between a vCPU's announcement and its look at the requests. The
+// flush waits for the vCPU, which then must see the request and flush its TLB.
 // Covers: TLB-11, TLB-02, TST-50
 TEST(RaceTest, Race5AccessThatWasAnnouncedMeetsTheFlushOrIsWaitedFor) {
   auto vm = MakeVm({Slot(0, 0, 2 * kMiB)}, 1);
@@ -259,7 +262,7 @@ TEST(RaceTest, Race5AccessThatWasAnnouncedMeetsTheFlushOrIsWaitedFor) {
   EXPECT_EQ(AuditFindings(*vm), "");
 }
 
-// A vCPU in the middle of an access keeps the flush waiting.
+// A vCPU in the middle of an access holds up the flush.
 // Covers: TLB-02, TLB-11
 TEST(RaceTest, Race5FlushWaitsForTheWalkThatIsGoingOn) {
   auto vm = MakeVm({Slot(0, 0, 2 * kMiB)}, 1);
@@ -298,8 +301,8 @@ TEST(RaceTest, Race7PeekDuringASealSeesThePageThatMoves) {
   EXPECT_TRUE(Contains(PagesOf(words), kPage));
 }
 
-// A vCPU that needs a root while the roots are being invalidated waits, and
-// gets a valid one.
+// A vCPU needs a root while the roots are being invalidated. It waits, and gets
+// a valid root.
 // Covers: TDP-34, TDP-05, TST-50
 TEST(RaceTest, Race8VcpuThatLoadsDuringAFastZapGetsAValidRoot) {
   auto vm = MakeVm({Slot(0, 0, 2 * kMiB)}, 2);
@@ -314,13 +317,13 @@ TEST(RaceTest, Race8VcpuThatLoadsDuringAFastZapGetsAValidRoot) {
   threads.Add("fresh", [&] { Read(*vm, kPageGpa, 1); });
   threads.RunTo("zap", HookPoint::kInvalidateToRequest);
   threads.Start("fresh");
-  // It waits for mmu_lock in read mode.
+  // The vCPU waits for mmu_lock in read mode.
   while (!vm->state().mmu_lock.IsContended()) std::this_thread::yield();
   threads.RunToEnd("zap");
   threads.WaitForEnd("fresh");
   EXPECT_FALSE(vm->state().vcpus[1]->root()->IsInvalid());
   EXPECT_NE(vm->state().vcpus[1]->root()->id(), old_id);
-  // The one that had it meets the request before its next access.
+  // The vCPU that had the root handles the request before its next access.
   Read(*vm, kPageGpa, 0);
   EXPECT_FALSE(vm->state().vcpus[0]->root()->IsInvalid());
   EXPECT_NE(vm->state().vcpus[0]->root()->id(), old_id);
@@ -392,14 +395,14 @@ TEST(RaceTest, Race11BitSetWhileTheTableIsFilledIsInTheTable) {
   EXPECT_EQ(AuditFindings(*vm), "");
 }
 
-// The same under mmu_lock in write mode, as a clear splits: what keeps others
-// away keeps neither the processor away nor its Dirty bit. Covers: TDP-60,
-// TDP-66, SPTE-26, TST-50
+// The split runs under mmu_lock in write mode, as for a clear. The lock keeps
+// other threads away, but not the processor and its Dirty bit.
+// Covers: TDP-60, TDP-66, SPTE-26, TST-50
 TEST(RaceTest, Race11BitSetDuringASplitInWriteModeIsInTheTable) {
   auto vm = MakeVm({Slot(0, 0, 2 * kMiB, Level::k2M)}, 2);
   const SpteFormat& format = vm->state().tdp.format();
   Write(*vm, 0);
-  Read(*vm, 0, 1);  // both vCPUs have their root
+  Read(*vm, 0, 1);  // both vCPUs load their root
   EntryOf(*vm, Gfn(0), Level::k2M)
       .FetchAnd(~(format.accessed_mask() | format.dirty_mask()));
   TableCache cache(vm->state().pool);
@@ -432,8 +435,8 @@ TEST(RaceTest, Race11BitSetDuringAProtectionForGoodStays) {
   auto vm = MakeVm({Slot(0, 0, 2 * kMiB)}, 2);
   const SpteFormat& format = vm->state().tdp.format();
   Write(*vm, kPageGpa);
-  Read(*vm, kPageGpa, 1);  // both vCPUs have their root
-  // Dirty, so that the entry does not count as volatile.
+  Read(*vm, kPageGpa, 1);  // both vCPUs load their root
+  // D stays set, so that the entry does not count as volatile.
   EntryOf(*vm, Gfn(kPage), Level::k4K).FetchAnd(~format.accessed_mask());
   bool changed = false;
   Interleaving threads;
@@ -452,8 +455,8 @@ TEST(RaceTest, Race11BitSetDuringAProtectionForGoodStays) {
   EXPECT_FALSE(format.IsMmuWritable(spte));
 }
 
-// The other way round: a small page is accessed after a recovery has looked at
-// it and before its entry is taken apart.
+// The other direction: a small page is accessed after a recovery has read its
+// entry and before the entry is frozen.
 // Covers: TDP-52, SPTE-27, TST-50
 TEST(RaceTest, Race11BitSetDuringARecoveryIsInTheHugeLeaf) {
   auto vm = MakeVm({Slot(0, 0, 2 * kMiB, Level::k2M)}, 2);
@@ -480,7 +483,7 @@ TEST(RaceTest, Race11BitSetDuringARecoveryIsInTheHugeLeaf) {
 // Covers: DL-03, TLB-05, TLB-08, TST-50
 TEST(RaceTest, Race12WriteThroughAStaleTlbIsOverBeforeTheClearReturns) {
   auto vm = MakeLoggingVm();
-  Write(*vm, kPageGpa, 1);  // in the TLB, writable
+  Write(*vm, kPageGpa, 1);  // the TLB has the page writable
   Interleaving threads;
   threads.Add("harvest", [&] { HarvestSlot(*vm); });
   threads.RunTo("harvest", HookPoint::kProtectToFlush);
@@ -489,8 +492,8 @@ TEST(RaceTest, Race12WriteThroughAStaleTlbIsOverBeforeTheClearReturns) {
   Write(*vm, kPageGpa, 9);
   EXPECT_EQ(vm->VcpuStats()[0].pf_taken, taken) << "the TLB still allows it";
   threads.RunToEnd("harvest");
-  // The copy that follows the clear has the 9; what follows the clear is in
-  // the log.
+  // The copy after the clear contains the 9. Writes after the clear are in the
+  // log.
   EXPECT_EQ(Memory(*vm, kPageGpa), 9u);
   EXPECT_FALSE(Contains(SealAndList(*vm, 0), kPage));
   Write(*vm, kPageGpa, 10);
@@ -498,9 +501,9 @@ TEST(RaceTest, Race12WriteThroughAStaleTlbIsOverBeforeTheClearReturns) {
   EXPECT_TRUE(Contains(SealAndList(*vm, 0), kPage));
 }
 
-// The deletion publishes the invalid copy while a fault holds the slot that it
-// found before: it waits for the fault, which maps the page, and takes that
-// mapping away afterwards.
+// The deletion publishes the invalid slot while a fault still holds the slot
+// that it found before. The deletion waits for the fault, which maps the page,
+// and then zaps the page.
 // Covers: SLOT-24, SLOT-25, TST-50
 TEST(RaceTest, Race13DeleteWaitsForTheFaultThatFoundTheSlotAndZapsItsPage) {
   auto vm = MakeVm({Slot(0, 0, 2 * kMiB), Slot(1, kGiB, 2 * kMiB)}, 1);
@@ -523,9 +526,9 @@ TEST(RaceTest, Race13DeleteWaitsForTheFaultThatFoundTheSlotAndZapsItsPage) {
   EXPECT_EQ(AuditFindings(*vm), "");
 }
 
-// The other order: the fault finds the invalid copy, and tries again until
-// there is no slot any more. It maps nothing, and nothing is taken for MMIO as
-// long as the slot is there.
+// The other order: the fault finds the invalid slot, and retries until the slot
+// is gone. It maps nothing, and does not treat the page as MMIO while the slot
+// is there.
 // Covers: SLOT-25, PF-20
 TEST(RaceTest, Race13FaultThatFindsTheInvalidCopyWaitsUntilItIsGone) {
   auto vm = MakeVm({Slot(0, 0, 2 * kMiB), Slot(1, kGiB, 2 * kMiB)}, 1);
@@ -557,7 +560,7 @@ TEST(RaceTest, Race14AndOnAFrozenEntryLeavesItFrozen) {
   threads.Add("recover", [&] { Recover(*vm, GfnRange::Of(Gfn(0), k2MPages)); });
   threads.RunTo("protect", HookPoint::kEntryToAnd);
   threads.RunToEnd("recover");
-  RcuReadGuard rcu;  // the table is kept by the protecting thread's section
+  RcuReadGuard rcu;  // the protecting thread's RCU section keeps the table
   EXPECT_EQ(entry.Load(), Spte::Frozen());
   threads.RunToEnd("protect");
   EXPECT_EQ(vm->Stats().pages_2m, 1u);
@@ -605,7 +608,7 @@ TEST(RaceTest, FastFaultGivesUpAfterItsFifthLostExchange) {
   EXPECT_TRUE(Contains(SealAndList(*vm, 0), kPage));
 }
 
-// The small page 5 is mapped and clean, and the CPUs log.
+// The small page 5 is mapped and clean, and the VM uses PML.
 std::unique_ptr<Vm> MakeCpuLoggingVm() {
   auto vm = MakePmlVm({Slot(0, 0, 2 * kMiB)});
   Touch(*vm, GfnRange::Of(Gfn(kPage), 1));
@@ -613,8 +616,8 @@ std::unique_ptr<Vm> MakeCpuLoggingVm() {
   return vm;
 }
 
-// The page's D is set and it is in the CPU's log only. A seal that went on
-// without waiting for the exit would not list it.
+// The page's D bit is set, and the page is only in the PML buffer. A seal that
+// did not wait for the vCPU's exit would not list it.
 // Covers: DL-31
 TEST(RaceTest, Race31SealWaitsForTheExitOfAVcpuThatHasSetD) {
   auto vm = MakeCpuLoggingVm();
@@ -637,9 +640,9 @@ TEST(RaceTest, Race31SealWaitsForTheExitOfAVcpuThatHasSetD) {
   EXPECT_EQ(AuditFindings(*vm), "");
 }
 
-// A clear of an older epoch comes between D and the drain: the entry stays in
-// the CPU's log, so the page is reported once more, and the next write sets D
-// again.
+// A clear of an older epoch comes between the D bit and the drain. The entry
+// stays in the PML buffer, so the page is reported once more, and the next
+// write sets D again.
 // Covers: DL-15
 TEST(RaceTest, Race31ClearBetweenDAndDrainReportsOnceMore) {
   auto vm = MakeCpuLoggingVm();
@@ -647,7 +650,7 @@ TEST(RaceTest, Race31ClearBetweenDAndDrainReportsOnceMore) {
   Write(*vm, kPageGpa, 6);
   uint64_t epoch = 0;
   ASSERT_TRUE(Contains(SealAndList(*vm, 0, &epoch), kPage));
-  // D is gone, and the page is not acknowledged.
+  // The clear has cleared D, and the page is not acknowledged.
   {
     MmuWriteLocked lock(vm->state().mmu_lock, LockOp::kClear);
     vm->state().tdp.ClearDirtyMasked(lock, 0, Gfn(0), uint64_t{1} << kPage,
@@ -669,8 +672,8 @@ TEST(RaceTest, Race31ClearBetweenDAndDrainReportsOnceMore) {
   EXPECT_EQ(Memory(*vm, kPageGpa), 8u);
 }
 
-// The vCPU's cache has no tables, so the fault must get some, and find its slot
-// again.
+// The vCPU's cache has no tables. So the fault must fill it, and look up its
+// slot again.
 // Covers: PF-04
 TEST(RaceTest, FaultFindsSlotTopsUpFindsSlotAndFrameLocksMapsUnlocks) {
   auto vm = MakeVm({Slot(0, 0, 2 * kMiB)});
@@ -682,7 +685,7 @@ TEST(RaceTest, FaultFindsSlotTopsUpFindsSlotAndFrameLocksMapsUnlocks) {
   threads.RunToEnd("fault");
   std::vector<HookPoint> steps;
   for (const HookPoint point : threads.Trace("fault")) {
-    // Three tables and the leaf are one step each; one will do.
+    // Equal steps in a row (one for each table and the leaf) count once.
     if (point != HookPoint::kWalkToTable &&
         point != HookPoint::kAnnounceToLook &&
         point != HookPoint::kBitToSummary && point != HookPoint::kFaultToLook &&

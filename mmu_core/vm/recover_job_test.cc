@@ -34,7 +34,7 @@ TEST(RecoverJob, CutsAtMultiples) {
                         {Gfn(2 * kGiBPages), Gfn(2 * kGiBPages + 1)}}));
 }
 
-// Four huge pages, split.
+// Four huge pages, all split.
 class RecoverJobTest : public ::testing::Test {
  protected:
   RecoverJobTest()
@@ -69,7 +69,7 @@ TEST_F(RecoverJobTest, ItsThrottlePacesItChunkByChunk) {
   const auto throttled = [&job](ThrottleLimit limit) {
     return job.progress().throttled[static_cast<size_t>(limit)];
   };
-  // One pause between each two of the four chunks of 2 MiB.
+  // There is one pause between each two of the four chunks of 2 MiB.
   EXPECT_GE(throttled(ThrottleLimit::kPause), absl::Milliseconds(9));
   EXPECT_EQ(throttled(ThrottleLimit::kRate), absl::ZeroDuration());
 }
@@ -86,7 +86,7 @@ TEST_F(RecoverJobTest, CancellingEndsALongPause) {
   EXPECT_EQ(vm_->Stats().pages_2m, 1u);
 }
 
-// A pause of 512 s that nobody could end, since all was done.
+// A pause after the last piece would last 512 s and serve nothing.
 TEST_F(RecoverJobTest, BehindTheLastPieceNothingIsWaitedFor) {
   Throttle throttle;
   throttle.max_pages_per_second = 1;
@@ -146,7 +146,8 @@ TEST(RecoverJob, AlsoWhatCanBecome1GIsPacedByChunks) {
   EXPECT_EQ(vm->Stats().pages_1g, 1u);
   EXPECT_EQ(progress.total_bytes, static_cast<int64_t>(2 * kGiB));
   EXPECT_EQ(progress.done_bytes, progress.total_bytes);
-  // Four chunks and the whole of each GiB, and no pause behind the last.
+  // Each GiB has four chunks and one step for the whole, and no pause comes
+  // after the last.
   EXPECT_GE(progress.throttled[static_cast<size_t>(ThrottleLimit::kPause)],
             absl::Milliseconds(27));
 }

@@ -1,4 +1,4 @@
-// What changes of memslots do to the tables of a VM.
+// The effects of memslot changes on a VM's tables.
 
 #include "mmu_core/vm/slots/region_hooks.h"
 
@@ -55,7 +55,7 @@ constexpr uint64_t kGiB = uint64_t{1} << 30;
 
 uint64_t Generation(const Vm& vm) { return vm.Memslots().at(0).generation; }
 
-// The request that changes slot `id` as it is now to other flags or to nothing.
+// A request that changes the flags of slot `id`, or deletes it (0 bytes).
 RegionRequest ChangeOf(VmState& vm, uint32_t id, uint32_t flags, uint64_t bytes)
     ABSL_EXCLUSIVE_LOCKS_REQUIRED(vm.slots.slots_lock) {
   const Memslot* slot = vm.slots.Active(0).FindById(id);
@@ -121,7 +121,7 @@ TEST(RegionHooksTest, WithoutTheQuirkAMovedSlotIsMappedAtItsNewPlaceOnly) {
       {Slot(0, 0, 4 * kMiB, Level::k2M), Slot(1, kGiB, 4 * kMiB)});
   Write(*vm, 0x1008, 5);
   Write(*vm, kGiB);
-  // The new place was accessed before there was memory.
+  // The guest accesses the new place before there is memory.
   EXPECT_EQ(Read(*vm, 2 * kGiB + 0x1008), AccessOutcome::kEmulated);
   ASSERT_TRUE(vm->SetMemslot(Slot(0, 2 * kGiB, 4 * kMiB, Level::k2M)).ok());
   EXPECT_THAT(AllMappings(vm->state()),
@@ -188,7 +188,7 @@ TEST(RegionHooksTest, ADeletedSlotTakesItsPagesAlong) {
   EXPECT_EQ(vm->state().dirty_log.FindSlot(1), nullptr);
 }
 
-// Whatever is in the new memory, nobody has it yet.
+// No client has the contents of new memory, so all its pages are dirty.
 TEST(RegionHooksTest, ASlotThatIsMadeWhileTheVmLogsJoinsWithAllOfItsPages) {
   const auto expect = [](std::unique_ptr<Vm> vm, const char* kind) {
     SCOPED_TRACE(kind);
@@ -233,7 +233,7 @@ TEST(RegionHooksTest, ASlotStaysOutOfALogThatWantsNoneOrIfItCannotBeWritten) {
   EXPECT_EQ(vm->FindDirtyLog()->state.slots.size(), 1u);
 }
 
-// What is in flight of it was copied from where it was.
+// The pages in flight were copied from the slot's old place.
 TEST(RegionHooksTest, AMoveSealsAgainWhatIsInFlightAndEndsTheEpochForItsSlot) {
   auto vm = MakeVm({Slot(0, 0, 4 * kMiB)});
   ASSERT_TRUE(StartLog(*vm).ok());
@@ -266,7 +266,7 @@ TEST(RegionHooksTest, WhatADeletionHoldsTheLockForIsBookedUnderMemslot) {
   EXPECT_EQ(acquisitions(LockMode::kRead), 1u);
 }
 
-// Asks for a fault in the middle of a change.
+// Handles a fault in the middle of a change.
 class ProbingHooks : public RegionHooks {
  public:
   ProbingHooks(Vm& vm, Gfn gfn)
@@ -378,7 +378,7 @@ TEST(RegionHooksTest, OnlyUnmappingSeesInvalidRoots) {
                                    FlushReason::kNotifier, nullptr));
     EXPECT_EQ(leaf(), Spte());
   }
-  // Of a root that no vCPU can use, so nobody had to flush (TLB-07).
+  // No vCPU can use this root, so no flush was needed (TLB-07).
   EXPECT_EQ(vm->Stats().flush.remote_tlb_flush_requests, 0u);
 }
 

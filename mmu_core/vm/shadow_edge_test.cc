@@ -1,5 +1,4 @@
-// Rare courses of events in VMs on shadow pages, each of which once ended
-// badly.
+// Rare sequences of events in VMs on shadow pages.
 
 #include <cstddef>
 #include <cstdint>
@@ -41,8 +40,8 @@ GuestPagingState LongMode() {
   return {.cr0 = kCr0Pg | kCr0Wp, .cr4 = kCr4Pae, .efer = kEferNx | kEferLma};
 }
 
-// A guest with its tables at gfns 1 to 5: addresses below 2 MiB lead to gfns
-// from 0x1000 on, those of the next 2 MiB to the gfns from 0 on.
+// A guest with its tables at gfns 1 to 5. Addresses below 2 MiB lead to the
+// gfns from 0x1000 on, those of the next 2 MiB to the gfns from 0 on.
 class EdgeTest : public ::testing::Test {
  protected:
   void Make(VmConfig config, uint64_t leaf) {
@@ -68,7 +67,8 @@ class EdgeTest : public ::testing::Test {
   static uint64_t Entry(uint64_t gfn, uint64_t bits) {
     return gfn << 12 | bits;
   }
-  // Past every table: as the guest's memory was before it began.
+  // A word of the guest's memory. A write to it bypasses all tables, as if the
+  // value had been there from the start.
   uint64_t& Word(uint64_t gfn, uint64_t index) {
     RcuReadGuard rcu;
     const Memslot& slot = *vm_->state().slots.Active(0).FindByGfn(Gfn(gfn));
@@ -115,22 +115,22 @@ TEST_F(EdgeTest, ASyncOfAWholeTableDoesNotFillTheDirtyRing) {
   shadow().SetRoot({.table = Gfn(1)}, ShadowVcpu::Flush::kYes);
   EXPECT_EQ(vm_->state().vcpus[0]->dirty_ring()->used(), used)
       << "nobody has written to these pages";
-  // The first write is noticed.
+  // The first write after the sync marks its page.
   ASSERT_EQ(Access(0, AccessKind::kWrite, 7), AccessOutcome::kDone);
   EXPECT_EQ(vm_->state().vcpus[0]->dirty_ring()->used(), used + 1);
   EXPECT_EQ(AuditFindings(*vm_), "");
 }
 
-// Another vCPU of the guest takes back every bit that the walk sets, and
-// changes the leaf, so that the walk starts over; each time around it has
-// written to three tables more.
+// Another vCPU of the guest clears every bit that the walk sets, and changes
+// the leaf. So the walk starts again, and has written to three more tables each
+// time.
 //
 // Covers: DL-42, SHD-47
 TEST_F(EdgeTest, AWalkThatStartsOverAgainAndAgainEndsWhereTheDirtyRingIsFull) {
   constexpr uint64_t kFresh = 7;  // present, writable, user; not accessed
   constexpr uint64_t kIgnored = 1 << 9;
   VmConfig config;
-  config.dirty_ring_entries = 256;  // as small as can be
+  config.dirty_ring_entries = 256;  // the minimum
   Make(config, kReadOnly);
   ASSERT_TRUE(StartLog(*vm_, {}, nullptr).ok());
   const DirtyRing& ring = *vm_->state().vcpus[0]->dirty_ring();
@@ -153,7 +153,7 @@ TEST_F(EdgeTest, AWalkThatStartsOverAgainAndAgainEndsWhereTheDirtyRingIsFull) {
   EXPECT_EQ(ring.used(), ring.soft_limit());
   EXPECT_EQ(ReadAt(0), AccessOutcome::kDirtyRingFull) << "nobody made room";
 
-  // With room, and a guest that lets it, the access goes through.
+  // With room in the ring, and with an unchanged table, the access succeeds.
   flips = false;
   HarvestDirtyRings(vm_->state());
   ASSERT_TRUE(ResetDirtyRings(
@@ -164,7 +164,8 @@ TEST_F(EdgeTest, AWalkThatStartsOverAgainAndAgainEndsWhereTheDirtyRingIsFull) {
   EXPECT_EQ(AuditFindings(*vm_), "");
 }
 
-// The write is made by us, and noted; so not while there is no room for that.
+// The MMU writes for the guest and marks the page. It must not write while the
+// ring has no room for the mark.
 // Covers: DL-42, SHD-40
 TEST_F(EdgeTest, AWriteToATableIsNotEmulatedWhileTheDirtyRingIsFull) {
   VmConfig config;
@@ -216,7 +217,7 @@ TEST_F(EdgeTest, TablesThatTheHostLetsBeReadOnlyAreNotWritten) {
                 HostAccess::kReadOnly);
   EXPECT_EQ(ReadAt(0), AccessOutcome::kDone);
   EXPECT_EQ(Word(4, 0) & kAccessedAndDirty, 0u);
-  // But no write goes unnoticed by the guest.
+  // A write by the guest, however, fails with an error.
   EXPECT_EQ(Access(0, AccessKind::kWrite, 1, Privilege::kSupervisor),
             AccessOutcome::kError);
   EXPECT_EQ(Store(3, 7, Entry(4, kTable)), AccessOutcome::kError);
@@ -241,7 +242,7 @@ TEST(EdgeOfL1Test, ARootInMemoryWithoutContentsIsNone) {
   EXPECT_TRUE(l1.Access(Gpa(kGiB), 8, AccessKind::kWrite, &word));
 }
 
-// The vCPU goes on with a fault while a slot is being deleted.
+// Lets the vCPU handle a fault while a slot is being deleted.
 class FaultMeanwhile : public RegionHooks {
  public:
   FaultMeanwhile(VmState& vm, std::function<void()> fault)
@@ -269,7 +270,8 @@ TEST_F(EdgeTest, NoPageIsMadeForATableInASlotThatIsBeingDeleted) {
   ASSERT_EQ(ReadAt(2 * kMiB), AccessOutcome::kDone);
   VmState& state = vm_->state();
   GuestContext& guest = shadow().guest();
-  // It has walked the guest's tables, the last of which is in the slot.
+  // The fault has walked the guest's tables. The last table is in the deleted
+  // slot.
   const GuestWalkResult walk =
       guest.walker.Walk(guest.memory, shadow().where(), 0, {});
   ASSERT_TRUE(walk.translated());
@@ -317,7 +319,7 @@ TEST_F(EdgeTest, ARootThatIsZappedMayHangBelowAnother) {
       AccessOutcome::kDone);
   ASSERT_EQ(Access(0, AccessKind::kWrite, 7), AccessOutcome::kDone);
   ASSERT_NE(shadow().tlb().Lookup(PageNumber(0)), nullptr);
-  // Flooded, so zapped as a whole.
+  // Flooding zaps the whole shadow page.
   GuestMemoryAccess memory(vm_->state().slots, 0, nullptr);
   for (uint64_t i = 0; i < 3; ++i) {
     vm_->state().shadow->pte_writes().Written(

@@ -1,7 +1,6 @@
-// The rows of the shadow MMU in the table of operations in
-// mmu_core/LOCKING.md: the modes in which each takes mmu_lock, and that it
-// allocates nothing meanwhile. What holds for one MMU alone is in
-// locking_table_test.cc.
+// The rows of the shadow MMU in the table of operations in mmu_core/LOCKING.md:
+// the modes in which each operation takes mmu_lock, and that it allocates
+// nothing under the lock. The rows of single MMUs are in locking_table_test.cc.
 
 #include <cstdint>
 #include <functional>
@@ -46,7 +45,7 @@ class Guest {
     uint64_t word = 1;
     EXPECT_TRUE(l1_.Access(Gpa(nested), AccessKind::kWrite, &word).ok());
   }
-  // Where L1 keeps the table of `level` for nested gpa 0.
+  // The gpa of L1's table of `level` for nested gpa 0.
   uint64_t TableOf(int level) {
     uint64_t table = l1_.root().value();
     for (int at = 4; at > level; --at) {
@@ -110,7 +109,7 @@ INSTANTIATE_TEST_SUITE_P(
     ::testing::Values(
         Row{"ShadowFault", "write",
             [](Guest& g) {
-              // L1 has a page there, the shadow MMU has not.
+              // L1 maps a page there, but the shadow MMU has no SPTE for it.
               MmuWriteLocked lock(g.vm().state().mmu_lock, LockOp::kZap);
               g.vm().state().shadow->pages().zap().ZapAll(lock, nullptr);
             },

@@ -255,7 +255,7 @@ TEST_F(ListShadowMmuPagesTest, FiltersHold) {
   EXPECT_THAT(Show(List({.sync = ShadowPageFilter::Sync::kUnsync})),
               ElementsAre("1@8 0/0"));
   EXPECT_THAT(Show(List({.level = 3})), ElementsAre("3@9 0/0"));
-  // A guest's table, and what a direct page maps.
+  // gfn 7 is a guest's table, and the direct page of gfn 0 maps it.
   EXPECT_EQ(Gfns(List({.gfns = GfnRange::Of(Gfn(7), 1)})),
             (std::set<uint64_t>{0, 7}));
   EXPECT_EQ(Gfns(List({.gfns = GfnRange::Of(Gfn(600), 1)})),

@@ -1,5 +1,5 @@
-// What is done to a memslot, or to a range of it, when an L2 guest maps its
-// pages through the shadow MMU as well as L1 does through the TDP MMU.
+// Operations on a memslot, or on a part of it, when L1 maps its pages through
+// the TDP MMU and L2 maps the same pages through the shadow MMU.
 
 #include <algorithm>
 #include <cstdint>
@@ -85,7 +85,7 @@ class NestedVm {
     uint64_t word = 0;
     EXPECT_TRUE(l1_.Access(Gpa(nested), AccessKind::kExec, &word).ok());
   }
-  // All of L2's memory is mapped, writable.
+  // Maps all of L2's memory writable.
   void WriteAllOfL2() {
     for (uint64_t nested = 0; nested < kL2Bytes; nested += 2 * kMiB) {
       WriteL2(nested, 1);
@@ -94,7 +94,7 @@ class NestedVm {
   uint64_t FrameOf(uint64_t nested) {
     return l1_.FrameOf(Gpa(nested)).value().value();
   }
-  // SPTEs of the shadow MMU that map `gfn`, in all sizes.
+  // The number of SPTEs of the shadow MMU that map `gfn` at `level`.
   uint64_t ShadowLeafsOf(uint64_t gfn, Level level) {
     MmuWriteLocked lock(state().mmu_lock, LockOp::kAge);
     RcuReadGuard rcu;
@@ -132,7 +132,7 @@ class ShadowSlotsTest : public ::testing::TestWithParam<Host> {
     config.split = split;
     ASSERT_TRUE(testing::StartLog(vm_, config, nullptr).ok());
   }
-  // All that is dirty is sealed and cleared.
+  // Seals and clears all dirty pages.
   void ClearAll() {
     uint64_t epoch = 0;
     const std::vector<uint64_t> pages = SealAndList(vm_, 0, &epoch);
@@ -141,7 +141,7 @@ class ShadowSlotsTest : public ::testing::TestWithParam<Host> {
         ClearAndDeliver(vm_, 0, epoch, 0, count, MaskOf(count, pages), nullptr)
             .ok());
   }
-  // L2 writes to the page, and whether the log knows.
+  // L2 writes to the page. Returns whether the log has the write.
   bool WriteIsLogged(uint64_t nested) {
     nested_.WriteL2(nested, 77);
     const std::vector<uint64_t> pages = SealAndList(vm_, 0);
@@ -160,7 +160,7 @@ TEST_P(ShadowSlotsTest, EachMmuCountsWhatItDidAndOneFlushOfBothIsOne) {
   constexpr auto kTdp = static_cast<int>(MmuKind::kTdp);
   constexpr auto kShadow = static_cast<int>(MmuKind::kShadow);
   constexpr auto kEager = static_cast<int>(SplitTrigger::kEager);
-  Write(vm_, 40 * kMiB);  // L1, where it keeps nothing
+  Write(vm_, 40 * kMiB);  // L1 writes where it keeps nothing
   const VmStatsSnapshot before = vm_.Stats();
   for (const int mmu : {kTdp, kShadow}) {
     uint64_t faults = 0;
@@ -236,8 +236,8 @@ TEST_P(ShadowSlotsTest, TheFirstClearSplitsOrProtectsWhatL2MapsHuge) {
   }
 }
 
-// A clear lets go of mmu_lock for each page that it splits, and others are
-// there each time.
+// A clear drops mmu_lock for each page that it splits. Another thread takes the
+// lock each time.
 // Covers: DL-27
 TEST_P(ShadowSlotsTest, AClearThatIsInterruptedBySplitsLosesNoPage) {
   StartLog(InitiallySet::kYes, SplitPolicy::kOnClear);
@@ -292,14 +292,14 @@ TEST_P(ShadowSlotsTest, ASplitJobIncludesL2) {
   EXPECT_EQ(nested_.ReadL2(0), 1u);
 }
 
-// An invalidation lets go of the lock in front of every step, and a split of
-// what L2 maps comes in between.
+// An invalidation drops the lock before every step. Meanwhile a split job
+// splits the pages that L2 maps.
 // Covers: SHD-18, PF-27, TST-50
 TEST_P(ShadowSlotsTest, Race47ASplitInTheGapsOfAnInvalidationLeavesNothing) {
   const StillHoldClock still;
   const uint64_t frames[] = {nested_.FrameOf(0), nested_.FrameOf(2 * kMiB)};
-  // From the lower page of L2 on: a walk of the small rmaps has passed those of
-  // this page when it first lets go of the lock.
+  // The range begins at the lower of the two pages. When the walk over the
+  // small rmaps first drops the lock, it has passed the rmaps of this page.
   const HvaRange range = [&] {
     RcuReadGuard rcu;
     const Hva hva = SlotOf(vm_, Gfn(0)).hva;
@@ -329,11 +329,12 @@ TEST_P(ShadowSlotsTest, Race47ASplitInTheGapsOfAnInvalidationLeavesNothing) {
   InvalidateRangeEnd(vm_.state(), range);
 }
 
-// The split has found the huge SPTE when L1 takes its entry away; both of what
-// it comes back to and of L1's other entry it must make the right thing.
+// The split has found the huge SPTE and dropped the lock when L1 removes its
+// entry. The split must handle the removed SPTE, and must still split L1's
+// other entry.
 // Covers: SHD-74
 TEST_P(ShadowSlotsTest, Race39L1ChangesItsEntryWhileASplitIsOffTheLock) {
-  // A split begins with the lower frame.
+  // The split begins with the lower of the two frames.
   const bool first = nested_.FrameOf(0) < nested_.FrameOf(2 * kMiB);
   const uint64_t gone_at = first ? 0 : 2 * kMiB;
   const uint64_t stays_at = 2 * kMiB - gone_at;
@@ -356,7 +357,8 @@ TEST_P(ShadowSlotsTest, Race39L1ChangesItsEntryWhileASplitIsOffTheLock) {
   EXPECT_EQ(nested_.ReadL2(stays_at), 1u);
 }
 
-// The other way round: the link to the small pages goes with L1's entry.
+// L1 removes its entry after the split: the link to the small pages goes with
+// it.
 TEST_P(ShadowSlotsTest, L1TakesAwayWhatWasSplit) {
   StartLog(InitiallySet::kNo, SplitPolicy::kEager);
   ASSERT_EQ(nested_.ShadowLeafsOf(nested_.FrameOf(0), Level::k4K), 1u);
@@ -366,8 +368,8 @@ TEST_P(ShadowSlotsTest, L1TakesAwayWhatWasSplit) {
   EXPECT_EQ(nested_.ReadL2(2 * kMiB), 1u);
 }
 
-// L1's page of 2 MiB, which the host could map as one, is small while L2
-// executes from it; recovery gives it back.
+// L1 maps a page of 2 MiB, and so could the host. It is mapped small while L2
+// executes from it. NX recovery makes the huge page possible again.
 // Covers: SPTE-51, SPTE-52, SPTE-53, SPTE-54
 TEST_P(ShadowSlotsTest, WhatL2ExecutesIsSmallListedAndRecovered) {
   NxHugePages& nx = nested_.state().nx_huge_pages;
@@ -395,15 +397,15 @@ TEST_P(ShadowSlotsTest, WhatL2ExecutesIsSmallListedAndRecovered) {
   EXPECT_EQ(nested_.ShadowLeafsOf(gfn, Level::k2M), 1u);
 }
 
-// What the log made small, L2's as well as L1's, is counted when it may be huge
-// again.
+// Recovery counts the huge pages that the log has split, those of L1 and those
+// of L2.
 // Covers: SHD-82
 TEST_P(ShadowSlotsTest, RecoveryCountsTheHugePagesOfBothMmus) {
   const auto log_and_stop = [&](RecoverOnStop recover) {
     StartLog(InitiallySet::kNo, SplitPolicy::kEager);
     return StopLog(vm_, recover, Undelivered::kDiscard, nullptr).value();
   };
-  Write(vm_, 40 * kMiB);  // L1, where it keeps nothing
+  Write(vm_, 40 * kMiB);  // L1 writes where it keeps nothing
   const uint64_t before = vm_.Stats().recoveries[0];
   log_and_stop(RecoverOnStop::kNo);
   const RecoverOutcome recovered = vm_.RecoverHugePages({}, nullptr).value();
@@ -417,8 +419,9 @@ TEST_P(ShadowSlotsTest, RecoveryCountsTheHugePagesOfBothMmus) {
             recovered.to_2m_count);
 }
 
-// L1 and L2 used the page. Were the shadow MMU spared as the TDP MMU had said
-// "young", its bit would be found by the ageing after.
+// L1 and L2 have used the page. The shadow MMU is aged even if the TDP MMU
+// found the page young. Otherwise the next ageing would find the shadow MMU's
+// Accessed bit.
 // Covers: AGE-10, AGE-11
 TEST_P(ShadowSlotsTest, AgeingTakesTheBitsOfBothMmus) {
   const uint64_t gfn = nested_.FrameOf(0);
@@ -449,7 +452,7 @@ TEST_P(ShadowSlotsTest, WhatOnlyL2UsesIsYoung) {
   }
   const auto make_young = [&] {
     AgePages(nested_.state(), 0, page, AgeMode::kTestAndClear, nullptr);
-    vm_.state().vcpus[0]->ReleaseRoot();  // its TLB is empty
+    vm_.state().vcpus[0]->ReleaseRoot();  // empties the vCPU's TLB
     nested_.ReadL2(0);
   };
   make_young();

@@ -1,4 +1,4 @@
-// Guests that page by themselves, and guests of guests, on whole VMs.
+// Guests with their own page tables, and nested guests, on whole VMs.
 
 #include "mmu_core/vm/vcpu/shadow_vcpu.h"
 
@@ -155,7 +155,7 @@ TEST_P(NestedTest, L2RunsThroughTablesOfL1) {
   ASSERT_TRUE(l1_.Boot().ok());
   for (uint64_t i = 0; i < 600; ++i) WriteL2(i * kPageSize, i + 9);
   for (uint64_t i = 0; i < 600; ++i) ASSERT_EQ(ReadL2(i * kPageSize), i + 9);
-  // The contents are in L1's memory, where L1 says.
+  // The contents are in L1's memory, at the frame that L1 names.
   const auto frame = l1_.FrameOf(Gpa(5 * kPageSize));
   ASSERT_TRUE(frame.ok());
   EXPECT_EQ(ReadValue(*vm_, ToGpa(*frame).value()), 14u);

@@ -1,4 +1,4 @@
-// What the shadow MMU and the rest of a VM have to do with each other.
+// The shadow MMU together with the rest of a VM.
 
 #include <cerrno>
 #include <cstddef>
@@ -80,7 +80,7 @@ TEST_F(L2Test, SlotsHaveRmapsFromTheFirstShadowRootOn) {
   const Gfn root = ToGfn(l1_.root());
   EXPECT_EQ(RmapsOf(*vm_, 0)->WriteTrackers(root), 1);
   EXPECT_FALSE(RmapsOf(*vm_, 0)->IsWriteTracked(Gfn(FrameOf(0))));
-  // Later slots get theirs when they are made.
+  // A slot that is made later gets rmaps at once.
   ASSERT_TRUE(vm_->SetMemslot(Slot(1, 128 * kMiB, kMiB)).ok());
   EXPECT_NE(RmapsOf(*vm_, 1), nullptr);
   EXPECT_EQ(AuditFindings(*vm_), "");
@@ -187,7 +187,7 @@ TEST_F(PmlL2Test, WhatL2WritesIsLoggedByFaultsUnderL1sGfns) {
   EXPECT_EQ(vm_->VcpuStats()[0].pf_fixed, faults + 1)
       << "its leaf is write-protected, not clean";
   EXPECT_EQ(SealAndList(*vm_, 0), (std::vector<uint64_t>{FrameOf(0x5000)}));
-  // Type 2, and only L2's: those of L1 are for the processor to log.
+  // Only L2's leafs are write-protected (type 2); the processor logs L1's.
   uint64_t of_type_2 = 0;
   const ShadowPageSet& pages = state().shadow->pages().set();
   for (const ShadowPageState* page = pages.active().newest(); page != nullptr;
@@ -232,7 +232,7 @@ TEST_F(L2Test, APageThatWasATableOfL1BecomesWritable) {
   EXPECT_EQ(AuditFindings(*vm_), "");
 }
 
-// A guest of its own, with paging off.
+// A guest with its own tables, which begins with paging off.
 class PagedTest : public ::testing::Test {
  protected:
   PagedTest()
@@ -300,7 +300,7 @@ TEST_F(PagedTest, AVirtualPageWithoutMemoryIsADevice) {
   Access(0x400000, AccessKind::kRead, &word);
   EXPECT_EQ(vm_->VcpuStats()[0].pf_mmio_spte_created, 1u);
   EXPECT_GE(vm_->VcpuStats()[0].pf_taken, faults);
-  // Memory appears there.
+  // A new slot appears there.
   ASSERT_TRUE(vm_->SetMemslot(Slot(1, kGiB, kMiB)).ok());
   word = 9;
   ASSERT_EQ(Access(0x400000, AccessKind::kWrite, &word),

@@ -52,7 +52,7 @@ SplitProgress RunSplit(Vm& vm, const SplitRequest& request) {
   return job->Progress();
 }
 
-// A VM of `mib` MiB, wholly mapped by 2 MiB pages.
+// A VM of `mib` MiB, all mapped by 2 MiB pages.
 std::unique_ptr<Vm> HugeVm(uint64_t mib) {
   auto vm = MakeVm({Slot(0, 0, mib * kMiB, Level::k2M)});
   for (uint64_t at = 0; at < mib; at += 2) Write(*vm, at * kMiB, at + 1);
@@ -138,7 +138,8 @@ TEST(SplitJobTest, ARangeOverAHoleBetweenSlotsCoversTheSlots) {
   EXPECT_EQ(progress.split_2m_count, 2);
 }
 
-// A job of one page a second, so that it sleeps after its first chunk.
+// A job with a limit of one page per second, which sleeps after its first
+// chunk.
 SplitRequest Slow(SplitOrder order = SplitOrder::kAscending) {
   SplitRequest request;
   request.order = order;
@@ -208,7 +209,7 @@ TEST(SplitJobTest, ANewThrottleEndsALongSleep) {
   const std::shared_ptr<SplitJob> job = Job(*vm, Slow());
   std::thread runner([&] { EXPECT_TRUE(job->Run().ok()); });
   WaitUntil([&] { return job->Progress().split_2m_count == 1; });
-  // 512 s under the old limit.
+  // Under the old limit the sleep would last 512 s.
   ASSERT_TRUE(SetThrottle(*job, {}).ok());
   EXPECT_EQ(job->throttle().max_pages_per_second, 0);
   runner.join();
@@ -216,8 +217,8 @@ TEST(SplitJobTest, ANewThrottleEndsALongSleep) {
   EXPECT_EQ(vm->Stats().pages_4k, 8u * 512);
 }
 
-// Whoever looks at the throttle to change it has the last word until it is
-// changed: the second sees what the first made.
+// ChangeThrottle reads and changes the throttle in one step: a second call sees
+// the result of the first.
 TEST(SplitJobTest, AChangeOfTheThrottleIsOneStepWithTheLookAtIt) {
   auto vm = HugeVm(4);
   const std::shared_ptr<SplitJob> job = Job(*vm, {});
@@ -241,7 +242,8 @@ TEST(SplitJobTest, AChangeOfTheThrottleIsOneStepWithTheLookAtIt) {
   EXPECT_TRUE(first.ok());
   EXPECT_EQ(job->throttle().max_pages_per_second, 7);
   EXPECT_EQ(job->throttle().min_pause, absl::Milliseconds(1));
-  // An error, of the change or of what it makes, leaves it as it is.
+  // If the change, or the check of its result, fails, the throttle stays as it
+  // is.
   EXPECT_EQ(job->ChangeThrottle([](Throttle* throttle) {
     throttle->max_pages_per_second = 8;
     return absl::AbortedError("no");
@@ -260,7 +262,7 @@ TEST(SplitJobTest, TheTimeLeftCountsPausesFromTheFirstOneOn) {
   const std::shared_ptr<SplitJob> job = Job(*vm, Slow());
   std::thread runner([&] { EXPECT_TRUE(job->Run().ok()); });
   WaitUntil([&] { return job->Progress().done_bytes > 0; });
-  // Seven chunks of 512 s, whatever is left of the first one's pause.
+  // Seven chunks of 512 s are left, and the rest of the first chunk's pause.
   EXPECT_GE(job->Progress().eta, absl::Seconds(7 * 512));
   EXPECT_LT(job->Progress().eta, absl::Hours(3));
   job->Cancel();
@@ -273,7 +275,7 @@ TEST(SplitJobTest, TheTimeLeftIsUnknownUntilEnoughIsDone) {
   const std::shared_ptr<SplitJob> job = Job(*vm, Slow());
   EXPECT_EQ(job->Progress().eta, absl::InfiniteDuration());
   std::thread runner([&] { EXPECT_TRUE(job->Run().ok()); });
-  // The first of 64 chunks.
+  // Waits for the first of 64 chunks.
   WaitUntil([&] { return job->Progress().done_bytes > 0; });
   EXPECT_EQ(job->Progress().eta, absl::InfiniteDuration());
   job->Cancel();
@@ -289,7 +291,7 @@ TEST(SplitJobTest, AThrottleSetBeforehandCostsNoPause) {
   ASSERT_TRUE(SetThrottle(*job, throttle).ok());
   ASSERT_TRUE(job->Run().ok());
   const SplitProgress progress = job->Progress();
-  // One pause after each of the two chunks, the first one included.
+  // A pause comes after each of the two chunks, also after the first.
   EXPECT_GE(progress.throttled[static_cast<int>(ThrottleLimit::kPause)],
             absl::Milliseconds(10));
 }
@@ -298,7 +300,7 @@ TEST(SplitJobTest, EachLimitSleepsForWhatIsMissingAndBooksIt) {
   {
     auto vm = HugeVm(8);
     SplitRequest request;
-    request.throttle.max_pages_per_second = 512 * 100;  // 10 ms a chunk
+    request.throttle.max_pages_per_second = 512 * 100;  // 10 ms per chunk
     const MonotonicTime begin = MonotonicTime::Now();
     const SplitProgress progress = RunSplit(*vm, request);
     EXPECT_GE(MonotonicTime::Now() - begin, absl::Milliseconds(40));
@@ -347,9 +349,9 @@ TEST(SplitJobTest, ALockHoldThatIsOverAtOnceStillComesToTheEnd) {
     EXPECT_EQ(progress.split_2m_count, 32);
     EXPECT_EQ(progress.done_bytes, progress.total_bytes);
     EXPECT_EQ(vm->Stats().pages_4k, 32u * 512);
-    // A step for each page: none does more than one.
+    // Each page has its own step.
     EXPECT_GE(vm->Stats().split_chunk.count, 32u);
-    // All but the first had to take the lock anew because of the limit.
+    // The limit made each step but the first take the lock again.
     constexpr auto kLockHold = static_cast<int>(ThrottleLimit::kLockHold);
     EXPECT_GT(progress.throttled[kLockHold], absl::ZeroDuration());
     EXPECT_EQ(ThrottledTime(*vm, ThrottleLimit::kLockHold),
@@ -366,7 +368,8 @@ TEST(SplitJobTest, TheLockIsLetGoAsOftenAsAsked) {
   const SplitProgress progress = RunSplit(*vm, request);
   EXPECT_GT(vm->Stats().split_chunk.count, 1u);
   EXPECT_GT(progress.cost.max_lock_hold, absl::ZeroDuration());
-  // No bound in time: a test's thread may be descheduled with the lock held.
+  // There is no bound on the time: the thread may be descheduled with the lock
+  // held.
   EXPECT_LT(progress.cost.max_lock_hold, progress.cost.wall);
 }
 

@@ -1,5 +1,5 @@
-// Switching the dirty logs of slots on: what is split, what is protected, which
-// settings are refused.
+// Switching dirty logs on: the pages that are split and protected, and the
+// settings that are refused.
 
 #include <sys/resource.h>
 
@@ -53,7 +53,7 @@ using ::testing::HasSubstr;
 using ::testing::IsEmpty;
 using ::testing::SizeIs;
 
-// As long as it lives, only so much more address space can be had.
+// Limits the address space to `more_bytes` more, for its lifetime.
 class AddressSpaceLimit {
  public:
   explicit AddressSpaceLimit(uint64_t more_bytes) {
@@ -73,7 +73,7 @@ class AddressSpaceLimit {
 };
 
 TEST(StartDirtyLogTest, WithoutMemoryForTheLastSlotNoneIsSwitched) {
-  // The sets of each take a little over 3 GiB of addresses.
+  // The log of each slot takes a little over 3 GiB of address space.
   constexpr uint64_t kVast = kMaxMemslotPages * kPageSize;
   constexpr auto kNothing = BackingKind::kMetadataOnly;
   auto vm = MakeVm({Slot(0, 0, kVast, Level::k4K, kNothing),
@@ -95,7 +95,7 @@ TEST(StartDirtyLogTest, WithoutMemoryForTheLastSlotNoneIsSwitched) {
   EXPECT_TRUE(SpteOf(vm->state(), Gfn(1)).IsWritable());
   EXPECT_EQ(Flushes(*vm), 0u);
   EXPECT_EQ(AuditFindings(*vm), "");
-  // And it works once there is memory.
+  // With memory the start succeeds.
   ASSERT_TRUE(StartLog(*vm, kPlain, nullptr).ok());
   EXPECT_THAT(vm->FindDirtyLog()->state.slots, SizeIs(2));
 }
@@ -241,7 +241,7 @@ TEST(StartDirtyLogTest, BadRequestsSayWhyAndStartNothing) {
       ErrorText(absl::StatusCode::kInvalidArgument, Reason::kInvalidSplitPolicy,
                 "split", 0));
   EXPECT_EQ(vm->state().slots.logging_slots(), 0);
-  // Also before the start is tried.
+  // These settings are refused before the start is tried.
   for (const DirtyLogConfig& bad :
        {unknown, Config(InitiallySet::kYes, SplitPolicy::kEager)}) {
     EXPECT_EQ(vm->CheckDirtyLogStart(TestStart(bad)).status(),
@@ -251,7 +251,7 @@ TEST(StartDirtyLogTest, BadRequestsSayWhyAndStartNothing) {
   DirtyLogConfig one = kPlain;
   one.slots = {1};
   ASSERT_TRUE(StartLog(*vm, one, nullptr).ok());
-  // The same owner with other settings, and with other slots; another owner.
+  // Starts that differ from the first: in settings, in slots, in the owner.
   DirtyLogStart others = TestStart(one);
   others.claim.key.bytes[0] = 'o';
   others.claim.owner = "other";

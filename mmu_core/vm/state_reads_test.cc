@@ -1,5 +1,5 @@
-// Whoever looks at the state of a VM does not wait for work on it: the work
-// stands still here, in its middle, until everything was looked at.
+// A reader of a VM's state does not wait for operations on it. Here the
+// operation stands still in its middle until the reader has read everything.
 
 #include <cstdint>
 #include <memory>
@@ -26,7 +26,7 @@ namespace {
 constexpr uint64_t kMiB = uint64_t{1} << 20;
 constexpr uint64_t kGiB = uint64_t{1} << 30;
 
-// Asks for all that a server shows of a VM. What it says of slots and logs.
+// Reads all that a server shows of a VM. Returns the state of slots and logs.
 std::string LookAt(const Vm& vm) {
   std::string seen;
   for (const MemslotInfo& slot : vm.Memslots()) {
@@ -63,7 +63,8 @@ class StateReadsTest : public ::testing::Test {
     threads_.Add("reader", [this] { seen_ = LookAt(*vm_); });
   }
 
-  // Has `work` stand at `point`, and somebody look meanwhile.
+  // Runs `work` up to `point`, reads the state there, and runs `work` to its
+  // end.
   template <typename Work>
   std::string LookDuring(Work work, HookPoint point) {
     threads_.Add("work", work);
@@ -100,7 +101,7 @@ TEST_F(StateReadsTest, NobodyWaitsForADirtyLogThatIsBeingStopped) {
       "slot 0 at 0 MiB, generation 8; slot 1 at 1024 MiB, generation 8; ");
 }
 
-// The slot is what it was until it is gone, and so is the generation.
+// The slot and the generation stay the same until the slot is gone.
 TEST_F(StateReadsTest, NobodyWaitsForASlotThatIsBeingDeletedOrMoved) {
   EXPECT_EQ(
       LookDuring([this] { EXPECT_TRUE(vm_->SetMemslot(Slot(1, 0, 0)).ok()); },
@@ -118,7 +119,7 @@ TEST_F(StateReadsTest, NobodyWaitsForAGracePeriodOfASwap) {
             "slot 2 at 512 MiB, generation 4; ");
 }
 
-// What is told of the log is what was true before the seal.
+// The state of the log is that from before the seal.
 TEST_F(StateReadsTest, NobodyWaitsForASeal) {
   ASSERT_TRUE(StartLog(*vm_, {}, nullptr).ok());
   Write(*vm_, 0x1000);

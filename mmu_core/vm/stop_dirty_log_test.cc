@@ -1,5 +1,5 @@
-// Switching dirty logs off: what becomes of huge pages, and of dirty pages that
-// nobody has cleared.
+// Switching dirty logs off: the recovery of huge pages, and the dirty pages
+// that are not delivered.
 
 #include <atomic>
 #include <cerrno>
@@ -81,7 +81,7 @@ TEST(StopDirtyLogTest, HugePagesComeBackIfAskedFor) {
   EXPECT_EQ(AuditFindings(*vm), "");
 }
 
-// There what is small goes, and the next access maps it huge.
+// The shadow MMU zaps the small pages, and the next access maps the huge page.
 // Covers: DL-06, SHD-82
 TEST(StopDirtyLogTest, AStageOfShadowPagesCountsTheSameHugePages) {
   VmConfig config;
@@ -143,8 +143,8 @@ TEST(StopDirtyLogTest, UndeliveredPagesAreThrownAwayOnlyOnRequest) {
   EXPECT_EQ(stopped->discarded, UndeliveredCounts{.sealed = 1});
 }
 
-// Pages of the open epoch are as much of a loss as sealed ones, wherever they
-// are noted: in a bitmap, a ring, or a CPU's own log.
+// Open pages are a loss like sealed ones, whether they are in a bitmap, a ring
+// or a PML buffer.
 TEST(StopDirtyLogTest, OpenPagesAreRefusedAndCountedLikeSealedOnes) {
   const std::vector<MemslotConfig> slots = {Slot(0, 0, 4 * kMiB),
                                             Slot(1, kGiB, 4 * kMiB)};
@@ -155,7 +155,7 @@ TEST(StopDirtyLogTest, OpenPagesAreRefusedAndCountedLikeSealedOnes) {
     uint64_t epoch = 0;
     SealAndList(*vm, 0, &epoch);
     ASSERT_TRUE(ClearLog(*vm, 0, epoch, 0, 64, MaskOf(64, {1})).ok());
-    Write(*vm, 0x1000, 2);  // in flight as well
+    Write(*vm, 0x1000, 2);  // the page is in flight as well
     Write(*vm, 0x7000);
     Write(*vm, kGiB);
     const UndeliveredCounts counts = {.open = 3, .sealed = 2, .in_flight = 1};
@@ -214,8 +214,8 @@ TEST(StopDirtyLogTest, ADeletionIsRefusedAndCountsAsAStopDoes) {
   EXPECT_TRUE(clean->none());
 }
 
-// A stop that must not lose anything looks at the log and then ends it: no vCPU
-// may write in between. Here they read, so that nothing gets dirty.
+// A stop that must lose nothing checks the log and then ends it. No vCPU may
+// write in between. Here the vCPUs only read, so that no page becomes dirty.
 struct StandStill {
   const char* name;
   VmConfig::Pml pml;
@@ -249,7 +249,8 @@ TEST_P(StandStillTest, VcpusStandStillFromTheLookAtTheLogToItsEnd) {
     testing::LockTrace trace([&](const testing::LockTrace::Event& event) {
       looked |= event.point == HookPoint::kCountToSwitch;
       if (!looked || event.point == HookPoint::kUnlock) return;
-      // The look has had them leave the guest: time to come back, if they can.
+      // The check has made the vCPUs leave the guest. This gives them time to
+      // come back, if they can.
       const int times = event.point == HookPoint::kCountToSwitch ? 10'000 : 1;
       for (int i = 0; i < times; ++i) {
         ++looks;
@@ -265,12 +266,12 @@ TEST_P(StandStillTest, VcpusStandStillFromTheLookAtTheLogToItsEnd) {
   EXPECT_GT(looks, 10'000);
   EXPECT_EQ(in_guest, 0);
   const uint64_t before = accesses();
-  while (accesses() == before) std::this_thread::yield();  // they go on
+  while (accesses() == before) std::this_thread::yield();  // the vCPUs continue
   vm->StopWorkload();
 }
 
-// A CPU's own log has to be taken in before the end, or what it notes is not
-// counted among what is discarded.
+// The PML buffers must be drained before the end. Otherwise their pages would
+// not count as discarded.
 INSTANTIATE_TEST_SUITE_P(
     Stops, StandStillTest,
     ::testing::Values(StandStill{"ThatRefuses", VmConfig::Pml::kNo,
@@ -281,8 +282,8 @@ INSTANTIATE_TEST_SUITE_P(
                                  Undelivered::kDiscard}),
     [](const auto& p) { return std::string(p.param.name); });
 
-// A vCPU that stays in the guest until it is told to end: whoever holds the
-// vCPUs waits for it.
+// A vCPU that stays in the guest until the test ends it. A thread that pauses
+// the vCPUs waits for it.
 class Stuck : public AccessSource {
  public:
   explicit Stuck(std::shared_future<void> end) : end_(std::move(end)) {}
@@ -325,8 +326,8 @@ TEST(DeleteLoggedSlotTest, ADeletionThatIsRefusedHoldsNoVcpu) {
 enum class Logs { kNo, kYes };
 class DeleteSlotBesideVcpusTest : public ::testing::TestWithParam<Logs> {};
 
-// One that succeeds holds them if the slot logs, and only then. They read
-// another slot.
+// A deletion that succeeds pauses the vCPUs only if the slot logs. The vCPUs
+// read another slot.
 TEST_P(DeleteSlotBesideVcpusTest, VcpusStandStillOnlyIfTheSlotLogs) {
   const bool logs = GetParam() == Logs::kYes;
   auto vm = MakeVm({Slot(0, 0, 4 * kMiB), Slot(1, kGiB, 4 * kMiB)});
@@ -349,7 +350,7 @@ TEST_P(DeleteSlotBesideVcpusTest, VcpusStandStillOnlyIfTheSlotLogs) {
   bool went_on = false;
   {
     testing::LockTrace trace([&](const testing::LockTrace::Event&) {
-      // Before anything that the vCPU has to wait for.
+      // This is before any lock that the vCPU could wait for.
       if (++looks > 1) return;
       const uint64_t before = accesses();
       const MonotonicTime end =

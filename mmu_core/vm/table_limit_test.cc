@@ -1,6 +1,6 @@
-// At the limit on page tables, when all that is left is on its way back to the
-// pool: whoever needs tables waits, whatever it needs them for, and however far
-// on its way that is.
+// The limit on page tables is reached, and all remaining tables are on their
+// way back to the pool. Every operation that needs tables must wait for them,
+// however far on their way they are.
 
 #include <cstdint>
 #include <functional>
@@ -31,16 +31,16 @@
 namespace mmu::testing {
 namespace {
 
-constexpr uint64_t kHuge = 16 * kMiB;  // of slot 0
-constexpr uint64_t kFar = kGiB;        // where slot 1 is, 64 MiB
+constexpr uint64_t kHuge = 16 * kMiB;  // the size of slot 0
+constexpr uint64_t kFar = kGiB;        // the gpa of slot 1, which has 64 MiB
 constexpr uint64_t kHole = 4 * kGiB;   // no memory
 
 struct Row {
   const char* operation;
   MmuMode mmu;
-  // Unlinks tables, more than `act` needs.
+  // Unlinks more tables than `act` needs.
   std::function<void(Vm&)> unlink;
-  // Needs tables.
+  // An operation that needs tables.
   std::function<void(Vm&)> act;
 };
 
@@ -48,12 +48,12 @@ std::ostream& operator<<(std::ostream& os, const Row& row) {
   return os << row.operation;
 }
 
-// The eight tables of slot 0.
+// Unlinks the eight tables of slot 0.
 void RecoverAll(Vm& vm) {
   EXPECT_EQ(vm.RecoverHugePages({}, nullptr)->to_2m_count, 8u);
 }
 
-// A root and its tables.
+// Unlinks a root and its tables.
 void ZapAll(Vm& vm) {
   MutexLock lock(vm.state().slots.slots_lock);
   vm.state().mmus.FastZapAll(LockOp::kZap, nullptr);
@@ -64,7 +64,7 @@ void ZapShadowPages(Vm& vm) {
   EXPECT_GE(vm.state().shadow->pages().zap().ZapOldest(lock, 6, nullptr), 6u);
 }
 
-// Level 1 only, so that the first page that is zapped has leafs.
+// Zaps only pages of level 1, so that the first zapped page has leafs.
 void ZapSmallShadowPages(Vm& vm) {
   MmuWriteLocked lock(vm.state().mmu_lock, LockOp::kZap);
   ShadowPages& pages = vm.state().shadow->pages();
@@ -104,8 +104,8 @@ void SplitOne(Vm& vm) {
   EXPECT_EQ((*job)->Progress().split_2m_count, 1);
 }
 
-// A VM that uses tables: with the TDP MMU eight small ones for slot 0, else ten
-// for slot 1.
+// A VM that uses tables: with the TDP MMU eight tables of small pages for slot
+// 0, with the shadow MMU ten tables for slot 1.
 std::unique_ptr<Vm> MakeVmWithTables(MmuMode mmu) {
   VmConfig config;
   config.mmu = mmu;
@@ -121,7 +121,7 @@ std::unique_ptr<Vm> MakeVmWithTables(MmuMode mmu) {
   return vm;
 }
 
-// Stocks would last for a while.
+// Empties the vCPU's caches, which would delay the need for tables.
 void EmptyStocks(Vm& vm) {
   VmState& state = vm.state();
   state.vcpus[0]->table_cache().Clear();
@@ -137,8 +137,8 @@ class TableLimitTest : public ::testing::TestWithParam<Row> {
   ~TableLimitTest() override { TablePool::Process().SetMaxTables(0); }
 };
 
-// A reader keeps the unlinked tables from their pool until the operation is
-// about to wait for them.
+// A reader holds up the grace period of the unlinked tables until the operation
+// is about to wait for them.
 // Covers: TDP-30, TDP-43
 TEST_P(TableLimitTest, TablesInTheirGracePeriodAreWaitedFor) {
   const Row& row = GetParam();
@@ -178,10 +178,10 @@ INSTANTIATE_TEST_SUITE_P(
 struct ZapRow {
   const char* zap_and_operation;
   MmuMode mmu;
-  // Takes more tables apart than `act` needs; at `first` it has come to none.
+  // Frees more tables than `act` needs. At `first` it has freed none yet.
   std::function<void(std::unique_ptr<Vm>&)> zap;
   HookPoint first;
-  // Needs tables, in the VM that is zapped or in another one.
+  // An operation that needs tables, in the VM of the zap or in another one.
   enum class Where { kSameVm, kOtherVm } where;
   std::function<void(Vm&)> act;
 };
@@ -203,9 +203,10 @@ class TableLimitZapTest : public ::testing::TestWithParam<ZapRow> {
   ~TableLimitZapTest() override { TablePool::Process().SetMaxTables(0); }
 };
 
-// No valid root uses these tables any more, or they are unlinked and nobody has
-// told RCU of them: they count as used, and whoever needs some does not give
-// up. Covers: TDP-30, TDP-43
+// No valid root uses these tables any more, or they are unlinked and not yet
+// handed to RCU. They still count as used, and an operation that needs tables
+// must wait.
+// Covers: TDP-30, TDP-43
 TEST_P(TableLimitZapTest, TablesToWhichTheZapHasYetToComeAreWaitedFor) {
   const ZapRow& row = GetParam();
   auto vm = MakeVmWithTables(row.mmu);
@@ -227,7 +228,7 @@ TEST_P(TableLimitZapTest, TablesToWhichTheZapHasYetToComeAreWaitedFor) {
     threads.RunToEnd("zap");
     threads.WaitForEnd("operation");
   }
-  // More than once where it needs tables twice and the zap is not through.
+  // The operation may wait several times, if it needs tables twice.
   EXPECT_GT(GracePeriodWaits(), waits);
   EXPECT_EQ(subject.Stats().vcpus.fault_errors, 0u);
   pool.SetMaxTables(0);
@@ -268,8 +269,8 @@ INSTANTIATE_TEST_SUITE_P(
                ZapRow::Where::kOtherVm, WriteFar}),
     [](const auto& p) { return std::string(p.param.zap_and_operation); });
 
-// A zap that lets go of the lock holds up no grace period meanwhile: who needs
-// tables looks again and again, until the zap has come to some.
+// A zap that has dropped the lock holds up no grace period. An operation that
+// needs tables looks repeatedly, until the zap has freed some.
 // Covers: TDP-30, TDP-35
 TEST(TableLimitTest, AZapThatIsOffTheLockIsWaitedFor) {
   auto vm = MakeVmWithTables(MmuMode::kTdp);
@@ -293,8 +294,8 @@ TEST(TableLimitTest, AZapThatIsOffTheLockIsWaitedFor) {
   EXPECT_EQ(AuditFindings(*vm), "");
 }
 
-// The first zap frees what the guest needs to come back; with every round the
-// same tables go around.
+// The zap frees the tables that the guest needs to continue. Each round uses
+// the same tables again.
 TEST(TableLimitTest, AGuestIsZappedAtTheLimitAgainAndAgainAndIsNotLost) {
   auto vm = MakeVm({Slot(0, 0, 64 * kMiB)});
   const auto touch = [&] {
@@ -314,7 +315,7 @@ TEST(TableLimitTest, AGuestIsZappedAtTheLimitAgainAndAgainAndIsNotLost) {
   EXPECT_EQ(AuditFindings(*vm), "");
 }
 
-// Nothing is on its way: the guest is told, and nobody waits.
+// No table is on its way back, so the guest gets an error and no thread waits.
 TEST(TableLimitTest, WithoutTablesInTheirGracePeriodTheLimitIsTheLimit) {
   auto vm = MakeVm({Slot(0, 0, 64 * kMiB)});
   Write(*vm, 0);

@@ -1,6 +1,6 @@
 // A sketch of a third MMU: a flat map of pages, added to a VM by one call. It
 // shows that a VM's dirty logging, memslots, notifier, ageing and audit need no
-// edit for an MMU that they have never heard of.
+// change for an MMU that they do not know.
 
 #include <atomic>
 #include <map>
@@ -35,13 +35,13 @@ using ::testing::ElementsAre;
 using ::testing::IsEmpty;
 
 // Maps pages of 4 KiB of address space 0 in a std::map. Externally synchronised
-// by mmu_lock, whose holders are named at Mmu.
+// by mmu_lock; the comments at Mmu say in which mode.
 class ToyMmu final : public Mmu {
  public:
   explicit ToyMmu(VmCore& vm) : vm_(vm) {}
 
-  // What its vCPU does: writes to the page, with a fault if it may not.
-  // False: there is no memory.
+  // Writes to the page as its vCPU would, with a fault if the page is not
+  // writable. Returns false if there is no memory.
   bool Write(Gfn gfn) {
     RcuReadGuard rcu;
     const Memslot* const slot = vm_.slots.Active(0).FindByGfn(gfn);
@@ -53,7 +53,7 @@ class ToyMmu final : public Mmu {
     page.accessed = true;
     return true;
   }
-  // A write that nobody but this MMU notices.
+  // A write that only this MMU notices.
   void WriteUnseen(Gfn gfn) { unseen_.push_back(gfn); }
   size_t page_count() const { return pages_.size(); }
 
@@ -169,7 +169,8 @@ class ToyMmuTest : public ::testing::Test {
   ToyMmuTest() : vm_(MakeVm({Slot(0, 0, kMiB), Slot(1, 16 * kMiB, kMiB)})) {
     auto toy = std::make_unique<ToyMmu>(vm_->state());
     toy_ = toy.get();
-    vm_->state().mmus.Add(std::move(toy));  // the one row
+    // The only line that a new MMU needs.
+    vm_->state().mmus.Add(std::move(toy));
   }
   ~ToyMmuTest() override { EXPECT_EQ(AuditFindings(*vm_), ""); }
 
@@ -193,7 +194,7 @@ TEST_F(ToyMmuTest, ItsWritesAreLoggedAndLoggedAgainAfterAClear) {
   ClearPage(epoch, 3);
   EXPECT_THAT(SealAndList(*vm_, 0, &epoch), IsEmpty());
   ASSERT_TRUE(toy_->Write(Gfn(3)));
-  Write(*vm_, 5 * kPageSize);  // through the TDP MMU
+  Write(*vm_, 5 * kPageSize);  // a write through the TDP MMU
   EXPECT_THAT(SealAndList(*vm_, 0, &epoch), ElementsAre(3, 5));
 }
 

@@ -42,7 +42,7 @@ VcpuStatsSnapshot StatsOf(const Vm& vm, int vcpu = 0) {
   return vm.VcpuStats()[vcpu];
 }
 
-// Takes W from the leaf of `gfn` behind the back of everybody's TLB.
+// Clears W in the leaf of `gfn` without a flush.
 void TakeWriteWithoutFlush(Vm& vm, Gfn gfn) {
   RcuReadGuard rcu;
   TdpRoot* root = vm.state().tdp.roots().FirstRcu(RootFilter::kValid, 0);
@@ -81,7 +81,7 @@ TEST(VcpuTest, WhatIsReadIsWhatAnyVcpuWroteLast) {
   EXPECT_EQ(ReadValue(*vm, 0x5010, 1), 11u);
   Write(*vm, 0x5010, 12, 1);
   EXPECT_EQ(ReadValue(*vm, 0x5010, 0), 12u);
-  // An access is to the aligned word around its address.
+  // An access reads the aligned word around its address.
   EXPECT_EQ(ReadValue(*vm, 0x5017, 0), 12u);
   EXPECT_EQ(ReadValue(*vm, 0x5018, 0), 0u);
 }
@@ -107,7 +107,7 @@ TEST(VcpuTest, MemoryWithoutContentsReadsAsZeroAndIsTrackedAllTheSame) {
 // Covers: STAT-20, STAT-21, STAT-22, PF-02
 TEST(VcpuTest, EachFaultIsCountedByItsResult) {
   auto vm = MakeVm({Slot(0, 0, kMiB)});
-  Write(*vm, 0x1000);  // fixed
+  Write(*vm, 0x1000);  // a fault that is fixed
   Read(*vm, 0x1000);   // no fault
   EXPECT_EQ(Read(*vm, 64 * kMiB), AccessOutcome::kEmulated);
   EXPECT_EQ(Write(*vm, 64 * kMiB), AccessOutcome::kEmulated);  // remembered
@@ -151,7 +151,7 @@ TEST(VcpuTest, ARequestedFlushIsDoneBeforeTheNextAccessAndCountedOnce) {
   EXPECT_EQ(StatsOf(*vm).tlb_flush, 0u);
   FlushAll(*vm);
   FlushAll(*vm);
-  // The vCPU is not in guest mode: asked, not interrupted.
+  // The vCPU is not in guest mode, so it gets a request and no interrupt.
   EXPECT_EQ(vm->Stats().flush.remote_tlb_flush_requests, 2u);
   EXPECT_EQ(vm->Stats().flush.remote_tlb_flush, 0u);
   EXPECT_EQ(StatsOf(*vm).tlb_flush, 0u);
@@ -171,10 +171,10 @@ TEST(VcpuTest, OnlyFaultsThatTheLogCausedAreCountedAsItsOwn) {
   EXPECT_EQ(StatsOf(*vm).dirty_log_faults, 0u);
   Write(*vm, 0x1000);
   Write(*vm, 0x2000);
-  Write(*vm, 0x2008);    // writable by now
-  Read(*vm, 0x3000);     // no write, though it is mapped as writable and dirty
-  Write(*vm, 0x4000);    // was not mapped: would fault without the log, too
-  Write(*vm, 0x101000);  // does not log
+  Write(*vm, 0x2008);    // already writable
+  Read(*vm, 0x3000);     // no write, though the leaf is writable and dirty
+  Write(*vm, 0x4000);    // not mapped before: would fault without the log, too
+  Write(*vm, 0x101000);  // a slot that does not log
   EXPECT_EQ(StatsOf(*vm).dirty_log_faults, 2u);
   EXPECT_EQ(StatsOf(*vm).dirty_pages, 4u);
 }
@@ -243,7 +243,7 @@ TEST(VcpuTest, AVcpuWithoutMemoryForTablesSaysSoAndChangesNothing) {
   Read(*vm, 0x5000, /*vcpu=*/1);
   RcuBarrier();
   TablePool& pool = TablePool::Process();
-  // A vCPU's first access fills its cache: let vCPU 0 have none.
+  // The limit leaves vCPU 0, whose cache is still empty, without tables.
   pool.SetMaxTables(pool.tables_out());
   EXPECT_EQ(Write(*vm, 0x1000), AccessOutcome::kError);
   const absl::Status status = vm->state().vcpus[0]->status();

@@ -1,6 +1,7 @@
-// Everything at once: vCPUs run patterns while the log is switched on and off,
-// sealed and cleared, pages are split, recovered, aged and zapped. A copy kept
-// as a migration would keep it must equal the guest's memory in the end.
+// Many operations at once: vCPUs run patterns while the log is switched on and
+// off, sealed and cleared, and pages are split, recovered, aged and zapped. A
+// copy that is kept like that of a migration must equal the guest's memory in
+// the end.
 
 #include <atomic>
 #include <cstdint>
@@ -92,7 +93,7 @@ void HarvestRound(Vm& vm, Copy& copy) {
   for (const uint64_t page : pages) copy.Take(page);
 }
 
-// What goes on beside a migration until `stop`.
+// Disturbs a migration with other operations until `stop`.
 void Disturb(Vm& vm, uint64_t seed, const std::atomic<bool>& stop) {
   std::mt19937_64 random(seed);
   while (!stop.load()) {
@@ -109,7 +110,7 @@ void Disturb(Vm& vm, uint64_t seed, const std::atomic<bool>& stop) {
         break;
       }
       case 1:
-        // Refused while slot 0 logs; slot 1 never does.
+        // The call is refused while slot 0 logs. Slot 1 never logs.
         vm.RecoverHugePages({}, nullptr).IgnoreError();
         ASSERT_TRUE(
             vm.RecoverHugePages({GfnRange::Of(Gfn(kGiB >> kPageShift), 2048)},

@@ -67,7 +67,8 @@ TEST(VmTest, EachWholeHugePageOfASlotIsMappedAsOneWhereverTheSlotBegins) {
         MakeVm({Slot(0, kMiB, 4 * kMiB, Level::k2M, backing),
                 Slot(1, kGiB / 2, 2 * kGiB, Level::k1G, backing),
                 Slot(2, 8 * kGiB + kPageSize, kGiB, Level::k4K, backing)});
-    // What sticks out of a huge page is mapped small, as far as it goes.
+    // At the ends of the slot, where a huge page would stick out, pages are
+    // small.
     Write(*vm, kMiB, 1);
     Write(*vm, 5 * kMiB - kPageSize, 2);
     Write(*vm, 2 * kMiB + kPageSize, 3);
@@ -117,7 +118,7 @@ TEST(VmTest, ASealedPageIsClearedOnceAndFaultsAgain) {
   EXPECT_EQ(cleared->already_clean_page_count, 1u);
   EXPECT_EQ(cost.tlb_flush_count, 1);
 
-  // Stale translations are gone: the write faults and marks.
+  // The TLB has no stale translation, so the write faults and marks its page.
   Write(*vm, 700 * kPageSize);
   EXPECT_THAT(SealAndList(*vm, 0), ElementsAre(700));
   EXPECT_EQ(AuditFindings(*vm), "");
@@ -151,7 +152,7 @@ TEST(VmTest, TwoVcpusRunAPatternWhileItsPagesAreHarvested) {
   EXPECT_GT(harvested, 0u);
 }
 
-// --- Errors: the reason and the field are named, and nothing has changed ---
+// --- Errors name the reason and the field, and change nothing ---
 
 void ExpectError(const absl::Status& status, absl::StatusCode code,
                  Reason reason, const std::string& field, int kvm_errno) {
@@ -218,16 +219,17 @@ TEST(VmErrorsTest, AnIdThatNoSlotCanHaveIsRefused) {
   EXPECT_TRUE(vm->SetMemslot(Slot(32763, 0, kMiB)).ok());
 }
 
-// A request that is refused must not cost its size first.
+// A refused request must not allocate its memory first.
 TEST(VmErrorsTest, ARefusedSlotTakesNoHostMemory) {
-  // In pages of 1 GiB, whose frames are where the gpa is.
+  // Pages of 1 GiB: the frame number depends on the gpa.
   auto vm = MakeVm({Slot(0, 0, kMiB, Level::k1G)});
   const auto first_frame = [](Vm& of) {
     RcuReadGuard rcu;
     const Memslot* slot = of.state().slots.Active(0).FindById(1);
     return slot->backing->base_pfn();
   };
-  // Frame numbers are given out once, so they tell how much was ever taken.
+  // A frame number is given out only once, so it shows how many were taken
+  // before.
   for (const uint64_t gpa : {uint64_t{0}, uint64_t{1} << 60}) {
     EXPECT_FALSE(vm->SetMemslot(Slot(1, gpa, uint64_t{1} << 40)).ok());
   }
@@ -322,7 +324,8 @@ TEST(VmTest, OneSmallPageIsRecoveredToAWholeHugeOneWithOneFlush) {
   const StillHoldClock clock;
   auto vm = MakeVm({Slot(0, 0, 12 * kMiB, Level::k2M)});
   ASSERT_TRUE(StartLog(*vm, {}, nullptr).ok());
-  // One small page in each of 6 huge ones: less work than ends a hold.
+  // One small page in each of 6 huge pages, which is too little work to end a
+  // hold.
   for (uint64_t at = 0; at < 12; at += 2) Write(*vm, at * kMiB + 0x5000, at);
   ASSERT_TRUE(
       StopLog(*vm, RecoverOnStop::kNo, Undelivered::kDiscard, nullptr).ok());
@@ -347,7 +350,7 @@ TEST(VmTest, AHugePageAgesAsOne) {
   ASSERT_TRUE(aged.ok());
   EXPECT_EQ(aged->young_page_count, 64u);
   EXPECT_THAT(aged->young, ElementsAre(~uint64_t{0}));
-  // The bit of the whole page was cleared.
+  // The Accessed bit of the whole huge page was cleared.
   aged = vm->Age(GfnRange::Of(Gfn(0), 1024), AgeMode::kTest, nullptr);
   EXPECT_EQ(aged->young_page_count, 0u);
   EXPECT_EQ(aged->old_page_count, 512u) << "what nothing maps is not old";
@@ -357,7 +360,7 @@ TEST(VmTest, AHugePageAgesAsOne) {
 TEST(VmTest, AgingTakesNoLockAndATestChangesNothing) {
   auto vm = MakeVm({Slot(0, 0, 4 * kMiB)});
   Touch(*vm, GfnRange::Of(Gfn(0), 8));
-  // Held for writing by somebody else: aging does not wait.
+  // Ageing does not wait, although another thread holds the lock in write mode.
   MmuWriteLocked lock(vm->state().mmu_lock, LockOp::kZap);
   MmuCost cost;
   for (int i = 0; i < 2; ++i) {

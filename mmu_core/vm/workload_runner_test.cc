@@ -35,7 +35,7 @@ constexpr absl::Duration kLong = absl::Seconds(60);
 
 using State = WorkloadProgress::State;
 
-// Writes to the first word of page `vcpu`, `count` times or for ever, then
+// Writes to the first word of page `vcpu`, `count` times or endlessly, and then
 // ends with `end`.
 class Writer : public AccessSource {
  public:
@@ -80,7 +80,7 @@ uint64_t StampAt(const Vm& vm, uint64_t gpa) {
 
 uint64_t Accesses(const Vm& vm) { return vm.Workload()->stats.accesses; }
 
-// Since the VM was made.
+// The accesses since the VM was made.
 uint64_t AllAccesses(const Vm& vm) {
   uint64_t sum = 0;
   for (const VcpuStatsSnapshot& vcpu : vm.VcpuStats()) sum += vcpu.accesses;
@@ -101,7 +101,7 @@ TEST(WorkloadRunnerTest, EachVcpuRunsItsSourceToItsEnd) {
   EXPECT_EQ(progress->stats.accesses, 2000u);
   EXPECT_EQ(progress->stats.writes, 2000u);
   EXPECT_TRUE(progress->error.ok());
-  // The last write of each vCPU is what its page holds.
+  // Each page holds the last write of its vCPU.
   EXPECT_EQ(StampAt(*vm, 0), MakeStamp(0, 1000));
   EXPECT_EQ(StampAt(*vm, kPageSize), MakeStamp(1, 1000));
   EXPECT_EQ(AuditFindings(*vm), "");
@@ -122,7 +122,7 @@ TEST(WorkloadRunnerTest, WithoutAThreadForEachVcpuNoneRuns) {
     ASSERT_TRUE(vm->WaitWorkload(kLong));
     EXPECT_EQ(vm->Workload()->state, State::kDone);
     EXPECT_EQ(Accesses(*vm), 30u);
-    // What the one before came to is shown on.
+    // The failed start leaves the result of the previous workload.
     LimitThreads(threads);
     EXPECT_FALSE(vm->StartWorkload(Writers(3)).ok());
     LimitThreads(-1);
@@ -136,7 +136,7 @@ TEST(WorkloadRunnerTest, NothingRunsBeforeItIsConfirmed) {
   auto vm = SmallVm();
   const absl::Status refused = vm->StartWorkload(Writers(2), [&] {
     EXPECT_EQ(vm->Workload()->state, State::kRunning);
-    // Stands still like a guest that is held for any other reason.
+    // The vCPUs can be paused meanwhile, like those of any workload.
     vm->PauseVcpus();
     EXPECT_EQ(AllAccesses(*vm), 0u);
     vm->ResumeVcpus();
@@ -179,7 +179,7 @@ TEST(WorkloadRunnerTest, NoAccessIsUnderWayWhilePaused) {
     EXPECT_TRUE(vm->Workload()->paused);
     const uint64_t stamps[] = {StampAt(*vm, 0), StampAt(*vm, kPageSize)};
     const uint64_t accesses = Accesses(*vm);
-    // Time for a vCPU that was not stopped to give itself away.
+    // Gives a vCPU that was not stopped time to show itself.
     for (int i = 0; i < 100; ++i) std::this_thread::yield();
     EXPECT_EQ(StampAt(*vm, 0), stamps[0]);
     EXPECT_EQ(StampAt(*vm, kPageSize), stamps[1]);
@@ -247,7 +247,7 @@ TEST(WorkloadRunnerTest, ASourceThatFailsEndsTheWorkloadOfAllVcpus) {
   ASSERT_TRUE(progress.ok());
   EXPECT_EQ(progress->state, State::kFailed);
   EXPECT_EQ(progress->error, absl::DataLossError("bad block"));
-  // The next one starts with a clean slate.
+  // The next workload starts without the results of this one.
   ASSERT_TRUE(vm->StartWorkload(Writers(2, 10)).ok());
   ASSERT_TRUE(vm->WaitWorkload(kLong));
   EXPECT_EQ(vm->Workload()->state, State::kDone);
@@ -264,13 +264,13 @@ TEST(WorkloadRunnerTest, ARateLimitHolds) {
   const auto progress = vm->Workload();
   EXPECT_EQ(progress->state, State::kDone);
   EXPECT_EQ(progress->stats.accesses, 100u);
-  // All but the burst of 10 ms and one batch of 10. It may take longer: the
-  // machine has other things to do.
+  // The limit applies to all but the burst of 10 ms and one batch of 10. The
+  // workload may take longer on a busy machine.
   EXPECT_GE(progress->running, absl::Milliseconds(80));
 }
 
-// So often that a second for each, which is what each waits for, would show on
-// the busiest machine.
+// Each wait would last a second. This many waits would exceed kWithoutWaits
+// even on the busiest machine.
 constexpr int kManyTimes = 40;
 constexpr absl::Duration kWithoutWaits = absl::Seconds(20);
 
@@ -297,7 +297,7 @@ TEST(WorkloadRunnerTest, ASlowWorkloadIsStoppedAndPausedAtOnce) {
     WorkloadOptions options = Writers(1);
     options.accesses_per_second = 1;
     ASSERT_TRUE(vm->StartWorkload(std::move(options)).ok());
-    absl::SleepFor(absl::Milliseconds(2));  // now it waits, mostly
+    absl::SleepFor(absl::Milliseconds(2));  // mostly, it waits by now
     vm->PauseVcpus();
     vm->ResumeVcpus();
     vm->StopWorkload();
@@ -309,7 +309,7 @@ TEST(WorkloadRunnerTest, BadStartsAreRefusedAndTheRunningOneGoesOn) {
   auto vm = SmallVm();
   EXPECT_EQ(DetailOf(vm->Workload().status()).reason,
             Reason::kWorkloadNotRunning);
-  vm->StopWorkload();  // nothing runs: fine
+  vm->StopWorkload();  // no workload runs: fine
   EXPECT_TRUE(vm->WaitWorkload(absl::ZeroDuration()));
 
   absl::Status status = vm->StartWorkload({});

@@ -21,7 +21,8 @@ VmConfig ConfigFor(MmuMode mmu) {
   return config;
 }
 
-// The field that is refused, "" if none is; the message has `mentions`.
+// Returns the field that is refused, or "". The message must contain
+// `mentions`.
 std::string RefusedField(const VmConfig& config, const std::string& mentions) {
   const absl::Status status = CheckMmuMode(config);
   if (status.ok()) return "";

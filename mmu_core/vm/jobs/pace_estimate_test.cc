@@ -33,11 +33,12 @@ TEST(PaceEstimateTest, FewStepsAreEnoughOfLittleWork) {
 
 TEST(PaceEstimateTest, PauseCountsFromItsBeginningAndItsRestIsStillToCome) {
   PaceEstimate estimate;
-  // A step of a second, then a pause of nine, of which three are over.
+  // A step takes one second. Of the pause of nine seconds after it, three are
+  // over.
   estimate.AddStep(1, kSecond, 9 * kSecond, At(1));
   EXPECT_EQ(estimate.Remaining(1, 2, At(1)), (10 + 9) * kSecond);
   EXPECT_EQ(estimate.Remaining(1, 2, At(4)), (10 + 6) * kSecond);
-  // It lasts longer than it should.
+  // The pause lasts longer than planned.
   EXPECT_EQ(estimate.Remaining(1, 2, At(99)), 10 * kSecond);
 }
 
@@ -62,7 +63,7 @@ TEST(PaceEstimateTest, AnotherPaceBeginsAnew) {
   for (int i = 0; i < 8; ++i) estimate.AddStep(1, kSecond, kSecond, At(0));
   estimate.Reset();
   EXPECT_EQ(estimate.Remaining(92, 100, At(0)), absl::InfiniteDuration());
-  // The end of a pause of before changes nothing.
+  // The end of an earlier pause changes nothing.
   estimate.EndPause(At(100));
   for (int i = 0; i < 4; ++i) estimate.AddStep(1, 3 * kSecond, {}, At(0));
   EXPECT_EQ(estimate.Remaining(10, 100, At(0)), 30 * kSecond);
