@@ -25,7 +25,7 @@
 namespace mmud::client {
 namespace {
 
-// "; tdp covered", or nothing of an MMU that the VM has not.
+// "; tdp covered", or "" for an MMU that the VM does not have.
 std::string ViewCoverage(const char* mmu, v1::AgingCoverage coverage) {
   if (coverage == v1::AGING_COVERAGE_UNSPECIFIED) return "";
   return absl::StrCat(
@@ -42,7 +42,8 @@ struct AgeArguments {
   bool map = false;
 };
 
-// One character for each 64th of a range: how much of it is young.
+// One character for each 64th of a range. It shows how much of that part is
+// young.
 std::string Map(const v1::YoungBitmap& young) {
   constexpr int kCells = 64;
   constexpr char kShades[] = " .:-=+*#";
@@ -56,7 +57,7 @@ std::string Map(const v1::YoungBitmap& young) {
     const auto bits = static_cast<int64_t>(mmu::CountBits(
         absl::string_view(young.bitmap()).substr(first, last - first)));
     const int64_t all = (last - first) * 8;
-    // A cell with anything young in it is never blank.
+    // The cell is blank only if no page of its part is young.
     map +=
         kShades[bits == 0 || all == 0 ? 0 : 1 + bits * (kLastShade - 1) / all];
   }

@@ -41,7 +41,8 @@ const std::map<std::string, v1::MemoryBacking>& Backings() {
   return *backings;
 }
 
-// Adds an option whose text goes through `parse`; its error is a usage error.
+// Adds an option whose text is parsed by `parse`. An error of `parse` is a
+// usage error.
 template <typename Parse>
 CLI::Option* AddParsed(CLI::App* app, const std::string& name,
                        const std::string& type, const std::string& help,
@@ -172,7 +173,8 @@ void ThrottleArguments::ApplyTo(v1::Throttle* throttle) const {
 }
 
 void AddThrottle(CLI::App* app, ThrottleArguments* throttle) {
-  // Adds an option whose text, parsed, is given to `set` with the throttle.
+  // Adds an option that parses its text and passes the value and the throttle
+  // to `set`.
   const auto add = [app, throttle](const char* name, const char* type,
                                    const char* help, auto parse, auto set) {
     AddParsed(app, name, type, help,

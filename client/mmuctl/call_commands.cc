@@ -53,7 +53,8 @@ absl::Status List(Context& context, Client& client, const std::string& only) {
   for (const std::string& name : services) {
     const auto service = client.dynamic().FindService(name);
     if (!service.ok()) {
-      // Other daemons may serve some without a description.
+      // A daemon of another version may serve a service without a description
+      // of it.
       if (!only.empty() || !absl::IsNotFound(service.status())) {
         return service.status();
       }
@@ -80,7 +81,8 @@ absl::Status List(Context& context, Client& client, const std::string& only) {
   return context.Print(Json{{"services", std::move(json)}}, table.ToString());
 }
 
-// The next JSON object of `in` as a request; false at its end.
+// Reads the next JSON object of `in` as a request. Returns false at the end of
+// `in`.
 absl::StatusOr<bool> ReadRequest(std::istream& in, Message* request) {
   if ((in >> std::ws).eof()) return false;
   Json json;

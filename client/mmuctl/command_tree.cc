@@ -18,16 +18,16 @@
 namespace mmud::client {
 namespace {
 
-// Where descriptions begin.
+// The column in which descriptions begin.
 constexpr int kTermColumns = 28;
-// The group that CLI11 puts options into that are in none.
+// CLI11's group of options for which no group was chosen.
 constexpr char kUsualGroup[] = "Options";
 
 std::vector<const CLI::Option*> Options(
     const CLI::App& command,
     const std::function<bool(const CLI::Option&)>& filter) {
   return command.get_options([&filter](const CLI::Option* option) {
-    // Those of no group are hidden.
+    // An option with an empty group name is hidden.
     return !option->get_group().empty() && filter(*option);
   });
 }

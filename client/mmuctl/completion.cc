@@ -82,10 +82,11 @@ end
 complete -c mmuctl -f -k -a '(__mmuctl_complete)'
 )";
 
-// Where the words lead to.
+// The position in the command tree that the words before the cursor lead to.
 struct Place {
   const CLI::App* command;
-  const CLI::Option* wants_value = nullptr;  // of the last word before
+  const CLI::Option* wants_value =
+      nullptr;  // of the last word, if it is an option
   std::vector<std::string> positionals;
 };
 
@@ -176,7 +177,9 @@ void AddMethods(Client& client, std::vector<Candidate>* candidates) {
   }
 }
 
-// "--output FILE" and its like; "--trace" names a file of the daemon's.
+// The words that an option accepts, or file names. An option such as "--output
+// FILE" takes a file of this machine; "--trace" names a file on the daemon's
+// side.
 void AddValuesOf(const CLI::Option& option, const std::string& prefix,
                  Completion* completion) {
   const std::vector<std::string> choices = ChoicesOf(option);
@@ -188,7 +191,8 @@ void AddValuesOf(const CLI::Option& option, const std::string& prefix,
   }
 }
 
-// The candidates for a positional argument: its choices, or what its name says.
+// The candidates for a positional argument: its choices, or the existing names
+// of its kind.
 void AddValues(const CLI::App& root, Context& context, const Place& place,
                const CLI::Option& positional, Completion* completion) {
   AddValuesOf(positional, "", completion);
@@ -209,7 +213,7 @@ void AddValues(const CLI::App& root, Context& context, const Place& place,
     return;
   }
   if (!ChoicesOf(positional).empty()) return;
-  // A shell waits for this.
+  // The shell waits until this command ends.
   context.timeout = absl::Seconds(1);
   const absl::StatusOr<Client*> client = context.client();
   if (!client.ok()) return;
@@ -228,7 +232,8 @@ void AddFlags(const CLI::App& command, std::vector<Candidate>* candidates) {
   for (const CLI::App* app = &command; app != nullptr;
        app = app->get_parent()) {
     for (const CLI::Option* option : FlagsOf(*app)) {
-      // Each command has its --help.
+      // All commands have --help, so only the completed command's --help is a
+      // candidate.
       if (app != &command && option->check_name("--help")) continue;
       for (const std::string& name : option->get_lnames()) {
         candidates->push_back({"--" + name, option->get_description()});
@@ -263,7 +268,7 @@ Completion Complete(const CLI::App& root, Context& context,
     const std::vector<const CLI::Option*> arguments =
         PositionalsOf(*place.command);
     size_t at = place.positionals.size();
-    // The last one may stand several times.
+    // The last positional argument may be given several times.
     if (at >= arguments.size() && !arguments.empty() &&
         arguments.back()->get_items_expected_max() > 1) {
       at = arguments.size() - 1;

@@ -34,7 +34,7 @@ Context::Context(std::istream* in, std::ostream* out, std::ostream* err,
 
 absl::StatusOr<Client*> Context::client() {
   if (client_ == nullptr) {
-    // Nothing was sent yet: the command line is what is wrong.
+    // Nothing was sent yet, so the error is one of the command line.
     if (const auto target = ParseAddress(address); !target.ok()) {
       return UsageError(absl::StrCat(
           "--address (or MMUD_ADDRESS): ", target.status().message(),
@@ -42,7 +42,7 @@ absl::StatusOr<Client*> Context::client() {
     }
     ClientOptions options;
     if (timeout > absl::ZeroDuration()) options.all_deadlines = timeout;
-    // A person waits: give up soon when nobody answers.
+    // A person waits for the command, so it soon gives up if no daemon answers.
     options.retry.max_attempts = 4;
     absl::StatusOr<std::unique_ptr<Client>> client =
         Client::Connect(address, std::move(options));

@@ -22,7 +22,8 @@ namespace mmud::client {
 namespace {
 
 constexpr int64_t kPageBytes = 4096;
-// A tree needs all of them in memory.
+// The maximum number of tables in a tree, since a tree needs all its tables in
+// memory.
 constexpr int64_t kMaxInTree = 1'000'000;
 
 struct TablesArguments {
@@ -35,8 +36,8 @@ struct TablesArguments {
   int64_t root = 0;
 };
 
-// All tables that the request asks for, but no more than `limit`, and where to
-// go on.
+// Lists the requested tables, but no more than `limit`. The page token of the
+// result continues the list.
 absl::StatusOr<v1::ListPageTablesResponse> ListAll(
     Client& client, v1::ListPageTablesRequest request, int64_t limit) {
   v1::ListPageTablesResponse all;

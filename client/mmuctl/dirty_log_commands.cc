@@ -77,7 +77,8 @@ absl::Status Start(Context& context, Client& client,
       client.dirty_log().StartDirtyLog(request);
   if (operation.ok() && !operation->done()) {
     operation = AwaitOperation(context, operation->name());
-    // The start goes on, so the token may still become the owner's.
+    // The start continues, so the daemon may still accept this token as the
+    // owner's.
     if (!operation.ok()) return operation.status();
   }
   const absl::StatusOr<v1::StartDirtyLogResponse> response =
@@ -111,8 +112,8 @@ struct AcquireArguments {
   absl::Duration lease = absl::ZeroDuration();
 };
 
-// The lease with which the owner acquires the log unless the request has one: a
-// call without a lease would set it to 30 s.
+// Fills in the name and the lease with which the owner holds the log, unless
+// the request has them. A call without a lease would set the lease to 30 s.
 void FillIn(const v1::DirtyLog& log, v1::AcquireDirtyLogRequest* request) {
   if (request->owner().empty()) request->set_owner(log.owner());
   if (!request->has_lease()) *request->mutable_lease() = log.lease();
@@ -148,8 +149,8 @@ absl::StatusOr<std::optional<v1::AcquireDirtyLogResponse>> Renew(
   return ForgetIfGone(context, client, request.vm(), response.status());
 }
 
-// Acquires the log with a candidate. With `reuse` that of an earlier command,
-// if there is one.
+// Acquires the log with a candidate. With `reuse` the candidate of an earlier
+// command is taken if there is one.
 absl::StatusOr<v1::AcquireDirtyLogResponse> TakeOver(
     Context& context, Client& client, v1::AcquireDirtyLogRequest request,
     Reuse reuse) {
@@ -159,7 +160,7 @@ absl::StatusOr<v1::AcquireDirtyLogResponse> TakeOver(
   request.set_owner(candidate->owner.owner);
   request.set_owner_token(candidate->owner.token);
   if (candidate->reused) {
-    // The candidate may already be the owner.
+    // The candidate's token may already be the owner's.
     const absl::StatusOr<v1::DirtyLog> log = GetLog(client, request.vm());
     if (log.ok() && log->owner() == request.owner()) FillIn(*log, &request);
   }
@@ -171,7 +172,7 @@ absl::StatusOr<v1::AcquireDirtyLogResponse> TakeOver(
     if (!kept.ok()) return kept;
     return response;
   }
-  // The token was the owner's, and can never be the owner's again.
+  // A fenced token was the owner's once and is refused for good.
   if (candidate->reused && ReasonOf(response.status()) == v1::LOG_FENCED) {
     return TakeOver(context, client, std::move(request), Reuse::kNo);
   }
@@ -211,7 +212,7 @@ absl::Status Acquire(Context& context, Client& client,
   return PrintAcquired(context, *response);
 }
 
-// The reason for the missing lock: no token can be stored in the folder.
+// True if the lock could not be taken because the folder cannot store tokens.
 bool IsWithoutStore(const absl::Status& status) {
   return !absl::IsInvalidArgument(status) && !absl::IsAborted(status);
 }

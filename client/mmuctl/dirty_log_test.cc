@@ -1,4 +1,5 @@
-// mmuctl dirty-log: who owns the log, where the token is, where pages are.
+// mmuctl dirty-log: the owner of the log, the file of its token, and the state
+// of pages.
 
 #include <signal.h>
 #include <sys/stat.h>
@@ -56,7 +57,7 @@ class DirtyLogCommandsTest : public testing::Test {
   Json MustJson(const std::string& line) {
     return Json::parse(Must("--json " + line));
   }
-  // The log is this person's, started by mmuctl.
+  // Starts the log with mmuctl, so its token is stored for this user.
   void Start() {
     guest_.StopLog();
     Must("dirty-log start fake --owner me");
@@ -74,7 +75,7 @@ class DirtyLogCommandsTest : public testing::Test {
             .SaveCandidate(guest_.address(), FakeGuest::kVm, {"", "me", token})
             .ok());
   }
-  // Somebody else takes the log, whoever has it.
+  // Another owner takes the log by force.
   void TakeOverByOther() {
     v1::AcquireDirtyLogRequest request;
     request.set_vm(FakeGuest::kVm);
@@ -83,7 +84,8 @@ class DirtyLogCommandsTest : public testing::Test {
     request.set_force(true);
     ASSERT_TRUE(guest_.NewClient()->dirty_log().AcquireDirtyLog(request).ok());
   }
-  // The next call of this kind fails; `done` says whether it was done.
+  // The next call of this kind fails. `done` says whether the daemon carried it
+  // out.
   void Break(FakeCall call, bool done) {
     guest_.BreakCalls(
         call, {{grpc::Status(grpc::StatusCode::INTERNAL, "the answer is lost"),
@@ -154,7 +156,7 @@ TEST_F(DirtyLogCommandsTest, HarvestTellsWhatWasInFlightBefore) {
   guest_.Write(9);
   EXPECT_EQ(MustJson("dirty-log harvest fake")["earlier_in_flight_page_count"],
             3);
-  // A page that is written again is in flight once.
+  // Writing a page that is already in flight does not count it twice.
   guest_.Write(9);
   EXPECT_EQ(
       MustJson("dirty-log harvest fake --ack")["earlier_in_flight_page_count"],
@@ -191,7 +193,8 @@ TEST_F(DirtyLogCommandsTest, InterruptedHarvestShowsWhatItTook) {
       Start();
       guest_.Write(7);
       guest_.Write(1001);
-      // Seal, read, and the clear of the first slot.
+      // The harvest's third call, after a seal and a read, is the clear of the
+      // first slot.
       std::atomic<int> calls = 0;
       guest_.OnCall([&calls, number] {
         if (++calls == 3) raise(number);
@@ -227,7 +230,8 @@ TEST_F(DirtyLogCommandsTest, HarvestInterruptedInItsAcknowledgementIsShown) {
   Start();
   guest_.Write(7);
   guest_.Write(1001);
-  // Seal, read, two clears, and the acknowledgement of the first slot.
+  // The harvest's fifth call, after a seal, a read and two clears, is the
+  // acknowledgement of the first slot.
   std::atomic<int> calls = 0;
   guest_.OnCall([&calls] {
     if (++calls == 5) raise(SIGINT);
@@ -313,7 +317,7 @@ TEST_F(DirtyLogCommandsTest, HarvestOfTheFormerOwnerGivesNoAdviceToForceIt) {
   Start();
   guest_.Write(7);
   TakeOverByOther();
-  // The other one has pages in flight.
+  // The new owner takes pages into flight.
   v1::SealDirtyLogRequest seal;
   seal.set_vm(FakeGuest::kVm);
   seal.set_owner_token("the other owner's secret");
@@ -400,7 +404,8 @@ TEST_F(DirtyLogCommandsTest, TokenIsForgottenOnceTheVmDoesNotLog) {
         "dirty-log stop fake", "dirty-log stop fake --force"}) {
     Start();
     guest_.StopLog();
-    // Of a log that may be starting.
+    // The candidate may be the token of a log that is starting, so it must
+    // stay.
     SaveCandidate("of an earlier command");
     const Result result = Run(line);
     EXPECT_EQ(result.exit_code, kExitConflict) << line << result.err;
@@ -415,7 +420,7 @@ TEST_F(DirtyLogCommandsTest, TokenIsForgottenWhenTheVmIsDeleted) {
   SaveCandidate("of an earlier command");
   Must("vm delete fake");
   EXPECT_TRUE(std::filesystem::is_empty(runtime_ + "/mmuctl"));
-  // Somebody else may have deleted it.
+  // Another client may have deleted the VM.
   SaveCandidate("of an earlier command");
   EXPECT_EQ(Run("vm delete fake").exit_code, kExitNotFound);
   EXPECT_TRUE(std::filesystem::is_empty(runtime_ + "/mmuctl"));
@@ -468,7 +473,7 @@ TEST_F(DirtyLogCommandsTest, TwoCommandsDoNotUseOneTokenAtATime) {
           << result.err;
     }
     EXPECT_EQ(guest_.sealed_epoch(), 0);
-    // To look needs no token.
+    // A peek needs no token.
     Must("dirty-log peek fake");
   }
   Must("dirty-log harvest fake --ack");
@@ -643,7 +648,7 @@ TEST_F(DirtyLogCommandsTest, TakeoverWhoseAnswerIsLostKeepsItsToken) {
 
 TEST_F(DirtyLogCommandsTest, CandidateIsKeptOnceACallWithItWentWell) {
   Start();
-  // Fences the token that is kept.
+  // The daemon carries out the takeover, which fences the stored token.
   Break(FakeCall::kAcquire, /*done=*/true);
   EXPECT_EQ(Run("dirty-log acquire fake --force --owner again").exit_code,
             kExitInternal);
@@ -751,7 +756,7 @@ TEST_F(DirtyLogCommandsTest, NoOutputContainsAToken) {
       tokens.insert(absl::HexStringToBytes(hex));
     }
   };
-  // Also of a token that a command makes and drops.
+  // Also collect the tokens of candidates that a command makes and drops.
   guest_.OnCall(collect);
   std::string output;
   for (const char* form : {"", "--json "}) {

@@ -75,7 +75,7 @@ std::optional<int64_t> CountEarlier(Client& client, const std::string& vm,
   for (const v1::SlotDirtyLog& slot : log->slots()) {
     count += slot.in_flight_page_count();
   }
-  // Less if a slot was deleted or moved meanwhile.
+  // The difference is negative if a slot was deleted or moved meanwhile.
   return std::max(count, int64_t{0});
 }
 
@@ -103,7 +103,7 @@ std::string ViewEarlier(const Context& context, const std::string& vm,
       SealAgainCommand(context, vm), "\n");
 }
 
-// `status` of a command that took pages into flight but could not show them.
+// The error of a command that took pages into flight but could not show them.
 absl::Status Unseen(const Context& context, const std::string& vm,
                     const absl::Status& status) {
   return absl::Status(
@@ -148,7 +148,7 @@ Json ToJson(const std::vector<GpaRange>& ranges) {
   return json;
 }
 
-// The pages of each slot, and with `ranges` which they are.
+// The page count of each slot, and with `ranges` the ranges of its pages.
 Json ToJson(const SlotBitmaps& slots, bool ranges) {
   Json json = Json::array();
   for (const auto& [slot, pages] : slots) {
@@ -262,7 +262,7 @@ absl::Status Read(Context& context, Client& client,
   return Show(context, client, arguments, std::move(request), places);
 }
 
-// `part` of a slot: all of its pages, or only `pages` of it.
+// Names all pages of `part` of a slot, or only `pages` of it.
 v1::SlotPages NamePages(int32_t slot, const GpaRange& part,
                         const std::vector<GpaRange>& pages) {
   v1::SlotPages named;
@@ -455,8 +455,8 @@ absl::Status PrintUnfinished(Context& context, Client& client,
   return all;
 }
 
-// OK while the command may continue; an error after a signal, which then ends
-// the command.
+// OK while the command may continue. After a signal, an error that ends the
+// command.
 absl::Status MayGoOn(Context& context, const InterruptNote& note) {
   const int number = note.arrived();
   if (number == 0) return absl::OkStatus();

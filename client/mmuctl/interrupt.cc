@@ -13,21 +13,23 @@
 namespace mmud::client {
 namespace {
 
-// What the handler writes; set before it is installed.
+// The text that the handler writes. It is set before the handler is installed.
 const std::string* interrupt_note = nullptr;
-// What came first. A handler may use it, since it has no lock.
+// The first signal that arrived. The type is lock-free, so a handler may use
+// it.
 std::atomic<int> first_signal = 0;
 static_assert(std::atomic<int>::is_always_lock_free);
 
-// The first signal: says how things are and goes on. SA_RESETHAND makes the
-// second one end the process as if there were no handler. It may interrupt
-// anything, so it only writes; not to the stream of `err`, whose state the
-// interrupted code may hold.
+// Handles the first signal: writes the note and lets the command continue.
+// SA_RESETHAND makes the second signal end the process as if there were no
+// handler. The handler may interrupt any code, so it only calls write(). It
+// does not use the stream of `err`, whose state the interrupted code may be
+// changing.
 void OnInterrupt(int number) {
   int none = 0;
   if (!first_signal.compare_exchange_strong(none, number)) {
-    // Another one of the signals, which was reset as well: it ends the process
-    // when this handler returns.
+    // This is the second signal and a different one from the first. Its action
+    // was reset too, so it ends the process when this handler returns.
     raise(number);
     return;
   }

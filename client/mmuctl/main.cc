@@ -9,7 +9,7 @@
 #include "client/text/progress.h"
 
 int main(int argc, char** argv) {
-  // A closed pipe is an error of write(), not the end.
+  // Writing to a closed pipe returns an error instead of ending the process.
   signal(SIGPIPE, SIG_IGN);
   return mmud::client::RunMmuctl(
       std::vector<std::string>(argv + 1, argv + argc), std::cin, std::cout,

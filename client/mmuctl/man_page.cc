@@ -19,8 +19,8 @@
 namespace mmud::client {
 namespace {
 
-// Text that groff prints as it is: a hyphen that can be copied as one, and no
-// line that begins with a request.
+// Escapes text so that groff prints it unchanged: hyphens stay hyphens that can
+// be copied, and no line begins with a groff request.
 std::string Escape(absl::string_view text) {
   std::string escaped;
   for (const absl::string_view line : absl::StrSplit(text, '\n')) {
@@ -38,7 +38,7 @@ std::string Heading(absl::string_view macro, absl::string_view title) {
   return absl::StrCat(macro, " \"", Escape(title), "\"\n");
 }
 
-// Lines that are to stay as they are.
+// Formats lines that groff must not fill.
 std::string Verbatim(absl::string_view lines) {
   return absl::StrCat(".PP\n.nf\n",
                       Escape(absl::StripTrailingAsciiWhitespace(lines)),

@@ -56,7 +56,7 @@ class HexSink : public PageSink {
   std::ostream* const out_;
 };
 
-// Collects bytes as JSON has them, a page each, leaving out pages of zeros.
+// Collects bytes for JSON, one entry per page, leaving out pages of zeros.
 class JsonSink : public PageSink {
  public:
   absl::Status OnData(int64_t gpa, absl::string_view data) override {
@@ -75,7 +75,7 @@ class JsonSink : public PageSink {
   Json pages_ = Json::array();
 };
 
-// Writes bytes to a file, in which the first byte read is the first one.
+// Writes bytes to a file that begins with the first byte read.
 class FileSink : public PageSink {
  public:
   FileSink(std::ofstream* file, int64_t start) : file_(file), start_(start) {}
@@ -85,7 +85,8 @@ class FileSink : public PageSink {
     return Check();
   }
   absl::Status OnZeros(GpaRange range) override {
-    // A hole, but for the last byte, which makes the file long enough.
+    // Leave a hole for zeros. Only the last byte is written, so that the file
+    // is long enough.
     file_->seekp(range.end_bytes() - start_ - 1);
     file_->put('\0');
     return Check();

@@ -68,7 +68,8 @@ bool IsOption(const std::string& word) {
   return word.size() > 1 && word[0] == '-';
 }
 
-// Whether --json was given, also where the command line cannot be parsed.
+// Whether --json was given. Also works for a command line that cannot be
+// parsed.
 bool WantsJson(const std::vector<std::string>& arguments) {
   const auto end = std::find(arguments.begin(), arguments.end(), "--");
   return std::find(arguments.begin(), end, "--json") != end;
@@ -92,7 +93,7 @@ void Declare(CLI::App& app, Context& context) {
                       CLI::AppFormatMode) { return HelpOf(*command); });
   app.set_help_flag("-h,--help", "show this text");
   app.require_subcommand(1);
-  // Global flags may stand behind the command too.
+  // Global flags may follow the command.
   app.fallthrough();
   app.footer(absl::StrCat(Examples(), "\n", ExitCodeHelp()));
   AddGlobalFlags(app, context);
@@ -103,7 +104,7 @@ void Declare(CLI::App& app, Context& context) {
 absl::Status ParseError(const CLI::App& app, const CLI::ParseError& error) {
   const CLI::App& innermost = *Innermost(&app);
   const bool is_group = innermost.get_require_subcommand_min() > 0;
-  // Words that nobody took may be left at any of the parents.
+  // A word that no command accepted is stored at one of the command's parents.
   for (const std::string& word : app.remaining(/*recurse=*/true)) {
     if (IsOption(word)) {
       return UsageError(
@@ -114,7 +115,8 @@ absl::Status ParseError(const CLI::App& app, const CLI::ParseError& error) {
   if (is_group && error.get_name() == "RequiredError") {
     return NoCommand(innermost);
   }
-  // Options with other values than numbers parse them by themselves.
+  // Options whose value is not a number have their own parsers, so a conversion
+  // error is about a number.
   if (error.get_name() == "ConversionError") {
     return UsageError(absl::StrCat(error.what(), ", which is not a number"));
   }
@@ -128,7 +130,8 @@ absl::Status Act(Context& context) {
   return context.action();
 }
 
-// Reports an error of the command line, or of the work: its exit code.
+// Reports an error of the command line or of the work, and returns its exit
+// code.
 int Report(Context& context, const absl::Status& status,
            const std::string& fix) {
   const int exit_code =

@@ -1,4 +1,4 @@
-// The command line as a person meets it: help, usage errors, exit codes.
+// The command line as a user sees it: help, usage errors, exit codes.
 
 #include "client/mmuctl/mmuctl.h"
 
@@ -55,7 +55,7 @@ TEST(MmuctlHelpTest, EveryLevelHasHelpWithExamplesIn80Columns) {
     for (const absl::string_view text : absl::StrSplit(result.out, '\n')) {
       EXPECT_LE(text.size(), 80u) << name << ": " << text;
     }
-    // `help COMMAND` is the same.
+    // `help COMMAND` prints the same text.
     line = command;
     line.insert(line.begin(), "help");
     EXPECT_EQ(RunLine(line).out, result.out) << name;
@@ -211,7 +211,7 @@ TEST(MmuctlUsageTest, BadAddressIsAWrongCommandLine) {
                        "unix:/path/of/socket or host:port, for example "
                        "unix:/run/mmud/mmud.sock or localhost:9443\n"))
       << result.err;
-  // What needs no daemon does not mind.
+  // A command that needs no daemon ignores the bad address.
   EXPECT_EQ(RunLine({"-a", "localhost", "help"}).exit_code, kExitOk);
 }
 

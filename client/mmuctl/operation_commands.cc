@@ -62,7 +62,7 @@ std::string FilterOf(const ListArguments& arguments) {
   return absl::StrJoin(terms, " AND ");
 }
 
-// How long it took, or has taken so far.
+// The time that the operation has run so far, or ran in all.
 std::string ViewDuration(const OperationView& view) {
   return view.running_time ? FormatTime(*view.running_time) : "";
 }

@@ -32,8 +32,9 @@
 namespace mmud::client {
 namespace {
 
-// LOG_OWNED with the owner and the command that needs no token. `why` follows
-// the owner in the message; `facts` are further details from the daemon.
+// A LOG_OWNED error that names the owner and a command that needs no token.
+// `why` follows the owner in the message; `facts` are further details from the
+// daemon.
 absl::Status OwnedBy(const Context& context, const v1::DirtyLog& log,
                      const std::string& vm, absl::string_view why,
                      const std::map<std::string, std::string>& facts) {
@@ -59,12 +60,12 @@ absl::Status OwnedBy(const Context& context, const v1::DirtyLog& log,
   return FromRpcStatus(status);
 }
 
-// `status`, whose reason is LOG_OWNED, with the owner in its message.
+// Adds the log's owner to the message of `status`, whose reason is LOG_OWNED.
 absl::Status WithOwner(const Context& context, Client& client,
                        const std::string& vm, const absl::Status& status,
                        absl::string_view why) {
   const absl::StatusOr<v1::DirtyLog> log = GetLog(client, vm);
-  // The details at hand are enough.
+  // Without the log's state the error stays as it is.
   if (!log.ok()) return status;
   return OwnedBy(context, *log, vm, why, ErrorInfoOf(status).metadata);
 }
@@ -101,19 +102,19 @@ absl::Status InvalidName(const std::string& vm) {
   return FromRpcStatus(status);
 }
 
-// The token is not that of the log's owner.
+// True if the daemon said that the token is not that of the log's owner.
 bool IsNotOwner(const absl::Status& status) {
   const v1::ErrorReason reason = ReasonOf(status);
   return reason == v1::LOG_OWNED || reason == v1::LOG_FENCED ||
          reason == v1::LOG_CHANGED;
 }
 
-// The VM is, with its log.
+// True if the VM does not exist any more. Its log is then gone too.
 bool IsGone(v1::ErrorReason reason) {
   return reason == v1::VM_NOT_FOUND || reason == v1::VM_DELETED;
 }
 
-// The daemon may have carried out the request, or may still do so.
+// True if the daemon may have carried out the request, or may still do so.
 bool LeavesOpen(const absl::Status& status) {
   switch (status.code()) {
     case absl::StatusCode::kUnavailable:
@@ -125,7 +126,7 @@ bool LeavesOpen(const absl::Status& status) {
     default:
       break;
   }
-  // A start is running, perhaps with this token.
+  // With these reasons a start may be in progress, perhaps with this token.
   const v1::ErrorReason reason = ReasonOf(status);
   return reason == v1::DIRTY_LOG_STARTING || reason == v1::DIRTY_LOG_OFF;
 }
@@ -168,7 +169,7 @@ absl::StatusOr<StoredOwner> AsOwner(
   const auto candidate = store->LoadCandidate(context.address, vm);
   if (!candidate.ok()) return candidate.status();
 
-  absl::Status refusal;  // OK: there is no token of this log
+  absl::Status refusal;  // OK if no token is stored for this log
   if (kept->has_value()) {
     const absl::Status status = call(**kept);
     if (status.ok()) return **kept;
@@ -184,7 +185,8 @@ absl::StatusOr<StoredOwner> AsOwner(
     const absl::Status status = call(**candidate);
     if (status.ok()) {
       const absl::StatusOr<v1::DirtyLog> log = GetLog(client, vm);
-      // It may stay a candidate: the call has succeeded.
+      // An error does no harm: the call has succeeded, and the candidate stays
+      // stored as a candidate.
       if (log.ok()) {
         KeepCandidate(context, vm, **candidate, log->log_id()).IgnoreError();
       }

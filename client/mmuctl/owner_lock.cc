@@ -45,8 +45,9 @@ absl::Status Failed(const std::string& path) {
   return absl::InternalError(message);
 }
 
-// Whoever held the lock before has removed the file meanwhile, and the next one
-// may have made another: only a lock of the file at `path` keeps others out.
+// Returns whether `path` still names the open file. The former holder may have
+// removed the file before this process locked it, and another process may have
+// made a new one. Only a lock of the file at `path` keeps others out.
 bool IsStillAt(const std::string& path, int descriptor) {
   struct stat locked = {};
   struct stat present = {};
@@ -69,7 +70,7 @@ absl::StatusOr<OwnerLock> OwnerLock::Take(const std::string& path,
     const bool locked = flock(descriptor, LOCK_EX | LOCK_NB) == 0;
     if (locked && IsStillAt(path, descriptor)) return lock;
     const int error = locked ? EWOULDBLOCK : errno;
-    // It is not ours to remove.
+    // Another process may hold the file, so close it without removing it.
     close(std::exchange(lock.descriptor_, -1));
     if (error != EWOULDBLOCK && error != EINTR) {
       errno = error;
@@ -93,7 +94,8 @@ OwnerLock::OwnerLock(OwnerLock&& other) noexcept
 
 OwnerLock::~OwnerLock() {
   if (descriptor_ < 0) return;
-  // While it is held, so that it is this file that is removed.
+  // Remove the file while it is locked, so that no other process's file is
+  // removed.
   unlink(path_.c_str());
   close(descriptor_);
 }

@@ -37,12 +37,13 @@ using Json = nlohmann::ordered_json;
 
 constexpr char kSchema[] = "mmuctl.dirty_log_owner/1";
 constexpr mode_t kOthers = S_IRWXG | S_IRWXO;
-// Of a VM's id, in the name of its file.
+// Maximum number of bytes of a VM's id in the name of its file.
 constexpr size_t kMaxIdBytes = 63;
-// A command that ends in between ends within this time.
+// How long to wait for a lock. A command that is about to end does so within
+// this time.
 constexpr absl::Duration kLockWait = absl::Seconds(2);
 
-// Closes it at its end. Not to be copied.
+// A file descriptor that is closed by the destructor. Not copyable.
 class File {
  public:
   explicit File(int descriptor) : descriptor_(descriptor) {}
@@ -58,8 +59,8 @@ class File {
   const int descriptor_;
 };
 
-// What the system says of a file: FAILED_PRECONDITION if the file or the folder
-// has to be another, or its permissions, or needs room.
+// The error of a system call on a file. FAILED_PRECONDITION if the user can fix
+// it: by another folder, other permissions or free space. Otherwise INTERNAL.
 absl::Status Failed(absl::string_view what, const std::string& path) {
   const int error = errno;
   const std::string message =
@@ -88,9 +89,9 @@ absl::Status Failed(absl::string_view what, const std::string& path) {
   }
 }
 
-// An error unless `status` is of what is this person's alone; `mode` is what it
-// is to have, `vm` whose token is there and `mmuctl` how mmuctl is called, for
-// the fix.
+// An error if the file or folder belongs to another user or others can access
+// it. The fix in the message uses `mode`, the right permissions; `vm`, the VM
+// of the token; and `mmuctl`, the start of a command line.
 absl::Status CheckPrivate(const struct stat& status, const std::string& path,
                           absl::string_view mode, absl::string_view vm,
                           absl::string_view mmuctl) {
@@ -111,7 +112,8 @@ absl::Status CheckPrivate(const struct stat& status, const std::string& path,
   return absl::OkStatus();
 }
 
-// Tells the files of two VMs apart; what is in them says whose they are.
+// Gives the files of two VMs different names. The contents of a file name its
+// VM.
 uint64_t Hash(absl::string_view text) {
   uint64_t hash = 14695981039346656037u;
   for (const char byte : text) {
@@ -120,7 +122,7 @@ uint64_t Hash(absl::string_view text) {
   return hash;
 }
 
-// The variable's value; "" unless it is an absolute path.
+// The environment variable's value; "" unless it is an absolute path.
 std::string AbsolutePath(const char* variable) {
   const char* value = std::getenv(variable);
   return value != nullptr && *value == '/' ? value : "";
@@ -136,8 +138,8 @@ bool Exists(const std::string& path) {
   return lstat(path.c_str(), &status) == 0;
 }
 
-// Makes a folder that only this person can use, or nothing if something of this
-// name is there. Whether it is fit is looked at when it is used.
+// Makes a folder that only this user can access. Does nothing if the path
+// exists; whether it is a suitable folder is checked at its first use.
 absl::Status MakeFolder(const std::string& path) {
   if (mkdir(path.c_str(), S_IRWXU) == 0 || errno == EEXIST) {
     return absl::OkStatus();
@@ -146,7 +148,7 @@ absl::Status MakeFolder(const std::string& path) {
       absl::StrCat(path, " cannot be made: ", std::strerror(errno)));
 }
 
-// How the log of `vm` is acquired once the file of its token is gone.
+// The fix for a bad token file: delete it and acquire the log of `vm` again.
 std::string AcquireHint(absl::string_view vm, absl::string_view mmuctl) {
   return absl::StrCat("delete it, and acquire the log again: ", mmuctl,
                       " dirty-log acquire ", absl::StripPrefix(vm, "vms/"),
@@ -161,13 +163,14 @@ absl::Status Damaged(const std::string& path, absl::string_view vm,
                                           AcquireHint(vm, mmuctl)));
 }
 
-// One path from the root on for all spellings of a path: without "//", "." and
-// "..". Links stay as they are named.
+// Converts all spellings of a path to one absolute path without "//", "." and
+// "..". Symlinks are not resolved.
 std::string AbsoluteForm(absl::string_view path) {
   std::string whole(path);
   if (whole.empty() || whole.front() != '/') {
     char folder[PATH_MAX];
-    // Where nobody knows what it is relative to, it is its own key.
+    // Without a current directory a relative path cannot be resolved, so it
+    // stays as it is.
     if (getcwd(folder, sizeof(folder)) == nullptr) return whole;
     whole = absl::StrCat(folder, "/", path);
   }
@@ -184,7 +187,8 @@ std::string AbsoluteForm(absl::string_view path) {
   return absl::StrCat("/", absl::StrJoin(parts, "/"));
 }
 
-// The daemon's address as it is kept: one for all spellings of a socket's path.
+// The daemon's address as it is stored. All spellings of a socket's path have
+// the same key.
 std::string KeyOf(absl::string_view address) {
   const bool is_path =
       !address.empty() && (address[0] == '/' || address[0] == '.');
@@ -195,7 +199,8 @@ std::string KeyOf(absl::string_view address) {
                       AbsoluteForm(absl::StripPrefix(address, "unix:")));
 }
 
-// What is wrong with a place for the folder, or that nothing is.
+// A possible place for the folder of tokens, or the reason why it cannot be
+// used.
 struct Place {
   absl::Status status;  // OK: the folder can be made there
   std::string folder;
@@ -348,7 +353,7 @@ absl::Status OwnerStore::SaveFile(const std::string& path,
            {"owner_token", absl::BytesToHexString(owner.token)}}
           .dump(1, ' ', false, Json::error_handler_t::replace) +
       "\n";
-  // mkostemp makes it with mode 0600.
+  // mkostemp makes the file with mode 0600.
   std::string temporary = absl::StrCat(path, ".XXXXXX");
   const auto give_up = [&temporary](absl::Status status) {
     unlink(temporary.c_str());

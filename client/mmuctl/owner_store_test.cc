@@ -149,7 +149,7 @@ TEST_F(OwnerStoreTest, LinkIsNotFollowed) {
                        "dirty-log acquire alpha"))
       << status;
   EXPECT_TRUE(store_->Has(kAddress, kVm));
-  // A save replaces the link and not the file that it leads to.
+  // Saving replaces the symlink, not the file that it points to.
   ASSERT_TRUE(store_->Save(kAddress, kVm, owner_).ok());
   EXPECT_FALSE(std::filesystem::is_symlink(path));
 }
@@ -185,7 +185,7 @@ TEST_F(OwnerStoreTest, PlaceComesFromTheEnvironment) {
               0u);
   };
   expect_home();
-  // What is no absolute path of a folder says nothing.
+  // A value that is not the absolute path of a folder is ignored.
   for (const std::string& value :
        {std::string(), root_ + "/missing", std::string(".")}) {
     setenv("XDG_RUNTIME_DIR", value.c_str(), 1);
@@ -221,7 +221,7 @@ TEST_F(OwnerStoreTest, LockThatIsALinkIsRefused) {
 }
 
 TEST_F(OwnerStoreTest, WhereNoFolderCanBeMadeTheNextPlaceIsTaken) {
-  // Nobody makes a folder there, whoever runs this.
+  // No user, not even root, can make a folder in /proc.
   setenv("XDG_RUNTIME_DIR", "/proc", 1);
   setenv("HOME", root_.c_str(), 1);
   const auto store = OwnerStore::FromEnvironment();

@@ -1,5 +1,4 @@
-// mmuctl help, completion, man: the command tree in the forms that people and
-// their shells read.
+// mmuctl help, completion, man: the command tree as text for people and shells.
 
 #include <memory>
 #include <string>

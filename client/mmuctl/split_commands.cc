@@ -77,8 +77,8 @@ absl::Status Recover(Context& context, Client& client,
                        arguments.watch ? Watch::kYes : Watch::kNo);
 }
 
-// An error unless the operation is a split: what is done to one here must not
-// happen to another operation.
+// Returns an error unless the operation is a split, since the commands for
+// splits must not change another operation.
 absl::Status CheckSplit(Context& context, const Operation& operation) {
   const OperationView view = ViewOperation(operation);
   if (view.kind == "split") return absl::OkStatus();
@@ -89,7 +89,7 @@ absl::Status CheckSplit(Context& context, const Operation& operation) {
       context.CommandLine(absl::StrCat("op cancel ", id))));
 }
 
-// The state of an operation that is a split.
+// Gets an operation, which must be a split.
 absl::StatusOr<Operation> GetSplit(Context& context, Client& client,
                                    const std::string& name) {
   absl::StatusOr<Operation> operation = client.operations().Get(name);
@@ -200,7 +200,7 @@ void AddSplitCommands(CLI::App& app, Context& context) {
                       "only if the split is still as this etag says");
   AddThrottle(command, &update->throttle);
   command->callback([&context, update] {
-    // Before the daemon is asked which operation it is.
+    // Check this before the daemon is asked for the operation.
     if (update->throttle.empty()) {
       throw CLI::RequiredError(
           "at least one limit, for example --max-pages-per-second,");

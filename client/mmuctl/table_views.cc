@@ -18,7 +18,7 @@
 namespace mmud::client {
 namespace {
 
-// So many parents are named in a line.
+// Maximum number of parents in a line.
 constexpr int kNamedParents = 3;
 
 std::string KindOf(const v1::PageTable& table) {
@@ -42,7 +42,7 @@ std::string ViewParents(const v1::PageTable& table) {
   return absl::StrJoin(named, " ");
 }
 
-// Joins what is not empty.
+// Joins the words that are not empty.
 std::string Join(std::vector<std::string> words, absl::string_view separator) {
   words.erase(std::remove(words.begin(), words.end(), ""), words.end());
   return absl::StrJoin(words, separator);
@@ -73,10 +73,11 @@ class TreeView {
   }
 
  private:
-  // Of a table that nothing shown points at.
+  // The label of a table that has no parent in the tree.
   static const char* LabelOf(const v1::PageTable& table) {
     if (table.parent_count() > 0) return "";
-    // A shadow page may be kept although nobody uses it now.
+    // A shadow page without parent and without root count is unused but still
+    // cached.
     return table.root_count() > 0 || table.kind() == v1::PAGE_TABLE_KIND_TDP
                ? "root "
                : "unused ";

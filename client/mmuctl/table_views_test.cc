@@ -93,7 +93,7 @@ TEST(TableViewsTest, WhatNobodyUsesIsNoRoot) {
   EXPECT_EQ(ViewPageTableTree({table}, 0).substr(0, 14), "unused level 2");
 }
 
-// Of a guest that runs, the list may name a table below itself.
+// The list may name a table below itself if the guest runs while it is made.
 TEST(TableViewsTest, ATreeThatBitesItsTailEnds) {
   v1::PageTable table = SomeTables()[0];
   table.set_parent_count(1);

@@ -40,7 +40,7 @@ std::string ViewThrottled(const v1::ThrottledTime& time) {
       ", stall ", ViewTime(time.stall()), ", pause ", ViewTime(time.pause()));
 }
 
-// What TdpMmu and ShadowMmu have in common.
+// Shows the fields that TdpMmu and ShadowMmu have in common.
 template <typename Mmu>
 std::string ViewMmu(const v1::Vm& vm, const std::string& format,
                     const Mmu& options) {
@@ -103,7 +103,7 @@ std::string ViewLabels(const v1::Vm& vm) {
   return absl::StrJoin(sorted, ", ", absl::PairFormatter("="));
 }
 
-// When it began and ended, as its metadata says.
+// Adds the start time and the running time of the operation's metadata.
 template <typename Metadata>
 void AddTimes(const Metadata& metadata, OperationView* view) {
   if (metadata.has_start_time()) {
@@ -231,7 +231,7 @@ std::string ViewVm(const v1::Vm& vm) {
 
 std::optional<double> ShareOf(double done, double total) {
   if (total <= 0) return std::nullopt;
-  // A guest that has a kernel makes more accesses than the program in it.
+  // A guest with a kernel makes more accesses than the program that runs in it.
   return std::min(done / total, 1.0);
 }
 

@@ -32,7 +32,7 @@ namespace {
 
 using Labels = std::map<std::string, std::string>;
 
-// The fields of Vm.mmu.
+// The alternatives of the field Vm.mmu.
 enum class MmuChoice { kTdp, kTdpShadow, kShadow, kNested };
 
 struct CreateArguments {
@@ -57,7 +57,7 @@ struct CreateArguments {
   v1::Feature mmio_caching = v1::FEATURE_UNSPECIFIED;
 };
 
-// --label KEY=VALUE, several times.
+// Adds --label KEY=VALUE, which can be given several times.
 void AddLabels(CLI::App* command, Labels* labels) {
   command
       ->add_option_function<std::vector<std::string>>(
@@ -79,7 +79,7 @@ void AddLabels(CLI::App* command, Labels* labels) {
       ->expected(1, 64);
 }
 
-// What TdpMmu and ShadowMmu have in common.
+// Sets the fields that TdpMmu and ShadowMmu have in common.
 template <typename Mmu>
 void SetCommon(const CreateArguments& arguments, Mmu* options) {
   options->set_max_page_size(arguments.max_page_size);
@@ -108,8 +108,8 @@ absl::Status SetMmu(const CreateArguments& arguments, v1::Vm* vm) {
       SetTdp(arguments, vm->mutable_nested());
       break;
     case MmuChoice::kShadow:
-      // The format cannot be chosen: shadow pages have the bits of ordinary
-      // page tables.
+      // The format cannot be chosen, since shadow pages have the format of
+      // ordinary page tables.
       if (arguments.format == v1::ENTRY_FORMAT_EPT ||
           arguments.accessed_dirty_bits == v1::FEATURE_OFF ||
           arguments.pml == v1::FEATURE_ON) {

@@ -28,12 +28,12 @@ using ShowWork = absl::FunctionRef<void(const WorkState& state)>;
 
 // Shows the progress of work until it has ended. `await` waits for the end and
 // shows each state; after the given time it returns DEADLINE_EXCEEDED.
-// Interrupting mmuctl does not end the work: the first Ctrl-C prints this, with
-// `end_command` ("op cancel ...") which ends the work, and the second ends
-// mmuctl. With --json or --quiet, where standard error has only an error or
-// nothing, the first one ends mmuctl.
-// Returns the error of `await`. If the time of --timeout was over, the error
-// also names `end_command`.
+// Interrupting mmuctl does not end the work: the first Ctrl-C prints this,
+// together with `end_command` ("op cancel ..."), the command that ends the
+// work. The second Ctrl-C ends mmuctl. With --json or --quiet, where standard
+// error has only an error or nothing, the first Ctrl-C ends mmuctl. Returns the
+// error of `await`. If the time of --timeout was over, the error also names
+// `end_command`.
 absl::Status WatchWork(
     Context& context, const std::string& name, const std::string& end_command,
     absl::FunctionRef<absl::Status(absl::Duration limit, ShowWork show)> await);

@@ -80,8 +80,8 @@ void FillPattern(const StartArguments& arguments,
   }
 }
 
-// Shows how far the workload is until it has ended, and prints it then. Its
-// error is returned.
+// Shows the workload's progress until it has ended, then prints it. Returns the
+// error of the workload.
 absl::Status WatchWorkload(Context& context, Client& client,
                            const lab::v1::Workload& started) {
   const std::string& name = started.name();
@@ -118,7 +118,7 @@ absl::Status WatchWorkload(Context& context, Client& client,
   return FromRpcStatus(workload.error());
 }
 
-// Prints it, or watches it.
+// Prints the workload, or watches it.
 absl::Status ShowWorkload(Context& context, Client& client,
                           const lab::v1::Workload& workload, Watch watch) {
   if (watch == Watch::kYes) return WatchWorkload(context, client, workload);
@@ -168,7 +168,8 @@ absl::Status List(Context& context, Client& client,
   return context.Print(all, ViewWorkloads(all));
 }
 
-// The workload that `vm` has; without a name if it has none. VM_NOT_FOUND.
+// The newest workload of `vm`. It has no name if `vm` has had no workload.
+// VM_NOT_FOUND.
 absl::StatusOr<lab::v1::Workload> WorkloadOf(Client& client,
                                              const std::string& vm) {
   lab::v1::ListWorkloadsRequest request;
@@ -199,7 +200,8 @@ absl::Status ShowStatus(Context& context, Client& client,
                       arguments.watch ? Watch::kYes : Watch::kNo);
 }
 
-// As the daemon says it of one that has ended.
+// The error for a VM that has run no workload. It has the reason with which the
+// daemon refuses to stop a workload that has ended.
 absl::Status NeverRan(const std::string& vm) {
   google::rpc::Status status;
   status.set_code(static_cast<int>(absl::StatusCode::kFailedPrecondition));

@@ -22,7 +22,7 @@ WorkloadView ViewWorkload(const lab::v1::Workload& workload);
 // Everything about a workload.
 std::string ViewWorkloadDetails(const lab::v1::Workload& workload);
 
-// A line for each.
+// A table with one line per workload.
 std::string ViewWorkloads(const lab::v1::ListWorkloadsResponse& list);
 
 }  // namespace mmud::client
