@@ -29,7 +29,7 @@ struct PageDifference {
   int32_t slot = 0;
   int64_t page_of_slot = 0;  // counted from the slot's start
   int64_t first_byte = 0;    // first differing byte of the page
-  int64_t byte_count = 0;    // how many differ
+  int64_t byte_count = 0;    // number of differing bytes
   uint64_t in_guest = 0;     // the 8-byte word around the first difference
   uint64_t in_copy = 0;
 };

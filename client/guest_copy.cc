@@ -169,8 +169,7 @@ absl::Status GuestCopy::OnData(int64_t gpa_bytes, absl::string_view data) {
 absl::Status GuestCopy::OnZeros(GpaRange range) {
   char* const place = Find(range);
   if (place == nullptr) return OutOfRange(range);
-  // Returns pages that were written before to the system; they read as zeros
-  // again.
+  // Give back pages that were written before. They read as zeros again.
   if (madvise(place, range.size_bytes,
               file_ < 0 ? MADV_DONTNEED : MADV_REMOVE) != 0) {
     std::memset(place, 0, range.size_bytes);

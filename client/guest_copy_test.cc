@@ -122,7 +122,7 @@ TEST_F(GuestCopyTest, TokensOfAFileThatIsAnothersAreKept) {
   ASSERT_TRUE(copy.ok()) << copy.status();
   ASSERT_TRUE(
       (*copy)->KeepOwnerToken(std::string(kOwnerTokenBytes, '1'), "").ok());
-  // As it is while its owner makes it.
+  // Its owner has made the file but not yet given it its size.
   std::filesystem::resize_file(path_, 0);
   EXPECT_FALSE(GuestCopy::OpenFile({kLow}, path_).ok());
   EXPECT_EQ(std::filesystem::file_size(path_ + ".token"), 2 * kOwnerTokenBytes);

@@ -40,7 +40,7 @@ class PageQueue final : public PageSink {
   PageSink* const destination_;
   const int64_t max_bytes_;
   std::vector<Pages> pages_;
-  int64_t data_bytes_ = 0;  // of pages_
+  int64_t data_bytes_ = 0;  // size of the data in pages_
 };
 
 }  // namespace mmud::client

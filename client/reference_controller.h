@@ -78,7 +78,7 @@ struct ControllerOptions {
   int64_t accesses_per_second_per_vcpu = 0;
   int64_t seed = 1;
 
-  // Distance of the writes that fill the memory beforehand.
+  // Distance between the writes that fill the memory beforehand.
   int64_t populate_stride_bytes = 64 << 10;
 
   v1::Throttle split_throttle;
@@ -101,9 +101,9 @@ class ControllerObserver {
   virtual void OnRound(const MigrationRound& /*round*/) {}
   // Present page counts of the running round.
   enum class Pages {
-    kInFlight,  // cleared, and not read yet
-    kRead,      // read, and not at the destination yet
-    kArrived,   // there, and not acknowledged yet
+    kInFlight,  // cleared, not read yet
+    kRead,      // read, not at the destination yet
+    kArrived,   // at the destination, not acknowledged
   };
   virtual void OnPages(Pages /*pages*/) {}
 };
@@ -160,7 +160,7 @@ class ReferenceController {
 
   // Opens the destination for a guest.
   absl::Status SetGuest(const v1::Vm& guest);
-  // The log is owned with this token.
+  // Stores the log, which this controller owns with `owner_token`.
   void SetLog(const v1::DirtyLog& log, std::string owner_token);
   // Renews the lease if the last renewal was a while ago. To be called at least
   // twice per lease. LOG_FENCED if another owner has the log.
@@ -189,10 +189,11 @@ class ReferenceController {
   std::vector<SlotRange> slots_;
   std::vector<GpaRange> unlogged_;  // read-only memory, while it is not copied
   std::string owner_token_;
-  std::unique_ptr<Harvester> harvester_;  // once the log is ours
+  std::unique_ptr<Harvester>
+      harvester_;  // set once this controller owns the log
   mmu::MonotonicTime renewed_;
   PageReader reader_;
-  std::string workload_;  // its name; "" before the guest's program is started
+  std::string workload_;  // name; "" before the workload is started
   absl::Duration last_stall_;
   absl::optional<google::protobuf::Timestamp> paused_since_;
   mmu::MonotonicTime aged_;

@@ -1,4 +1,5 @@
-// Controllers that are killed at any point, and the next ones that take over.
+// Controllers that are killed at any point, and the controllers that take over
+// from them.
 
 #include "client/reference_controller.h"
 
@@ -83,7 +84,8 @@ class ReferenceControllerTest : public testing::Test {
     return pid;
   }
 
-  // True if it was killed. Otherwise it ended by itself, with an equal copy.
+  // True if the controller was killed. Otherwise it ended by itself with an
+  // equal copy.
   static bool WasKilled(pid_t pid) {
     int status = 0;
     while (waitpid(pid, &status, 0) < 0 && errno == EINTR) {
@@ -112,14 +114,15 @@ class ReferenceControllerTest : public testing::Test {
     return request.owner_token();
   }
 
-  // As one leaves it that died after it had started the log by `token`.
+  // Makes the destination of a controller that died after it had started the
+  // log with `token`.
   void MakeDestination(const std::string& token) const {
     std::ofstream(destination_, std::ios::binary)
         << std::string((kPages + kOtherPages) * kPageBytes, '?');
     std::ofstream(destination_ + ".token", std::ios::binary) << token << token;
   }
 
-  // A takeover is refused and changes nothing.
+  // Expects that a takeover is refused and changes nothing.
   void ExpectRefusal(Client& client, const ControllerOptions& options,
                      const std::string& owner) const {
     const int64_t epoch = guest_.sealed_epoch();
@@ -149,10 +152,11 @@ TEST_F(ReferenceControllerTest, NextOneFinishesWhatTwoHundredKillsLeft) {
   std::map<std::string, int> kills;
   int killed = 0;
   int finished = 0;
-  // How long a controller runs at least, as far as is known.
+  // The shortest known run of a controller.
   absl::Duration whole = absl::Seconds(1);
   while (killed < kKillsOfEachKind * 4 && !HasFailure()) {
-    // Each kind in turn, and again if the controller ended before.
+    // Take each kind of kill in turn. Repeat a kind if the controller ended
+    // before it was killed.
     const std::string& point = points[killed % 4];
     const mmu::MonotonicTime start = mmu::MonotonicTime::Now();
     const pid_t pid = Start(point, static_cast<int>(1 + Random(4)));
@@ -168,7 +172,8 @@ TEST_F(ReferenceControllerTest, NextOneFinishesWhatTwoHundredKillsLeft) {
       ASSERT_LE(finished, kMostThatEnd) << "after " << killed << " kills";
       whole = std::min(whole, mmu::MonotonicTime::Now() - start);
       ASSERT_TRUE(Destination() == guest_.MemoryCopy());
-      // The next migration has nothing of this one to rely on.
+      // Overwrite the destination, so that the next migration cannot rely on
+      // its contents.
       const std::string other((kPages + kOtherPages) * kPageBytes, '?');
       std::ofstream(destination_, std::ios::binary) << other;
     }
@@ -201,7 +206,7 @@ TEST_F(ReferenceControllerTest, ReportNamesBothOwnersAndWhatIsInFlight) {
   EXPECT_EQ(report->former_owner, "the dead one");
   EXPECT_EQ(report->log_id, guest_.log_id());
   ASSERT_EQ(report->rounds.size(), 3u);
-  // Epoch 1 was sealed to see whose the log is.
+  // The controller sealed epoch 1 to find out whether its token owns the log.
   EXPECT_EQ(report->rounds[0].epoch, 2);
   EXPECT_EQ(report->rounds[0].page_count, kPages + kOtherPages);
   EXPECT_EQ(report->rounds[0].in_flight_page_count, kPages + kOtherPages);
@@ -215,15 +220,16 @@ TEST_F(ReferenceControllerTest, LogThatIsNotOfTheDestinationIsLeftAlone) {
   ControllerOptions options;
   options.vm_id = "fake";
   options.pacing = Pacing::kNone;
-  // A new destination: memory of this process, a file, and that file again.
+  // Each destination is new: memory of this process, then a file, then the same
+  // file again.
   ExpectRefusal(*client, options, "a stranger");
   options.destination = destination_;
   ExpectRefusal(*client, options, "a stranger");
   ExpectRefusal(*client, options, "a stranger");
-  // That of another log.
+  // The destination belongs to another log.
   MakeDestination(NewOwnerToken());
   ExpectRefusal(*client, options, "a stranger");
-  // Nor is it taken once the lease has run out.
+  // The log is not taken even after its lease has ended.
   guest_.ExpireLease();
   ExpectRefusal(*client, options, "a stranger");
 }
@@ -237,7 +243,7 @@ TEST_F(ReferenceControllerTest, LogWhoseDestinationIsGoneIsLeftAlone) {
   options.destination = destination_;
   options.pacing = Pacing::kNone;
   ExpectRefusal(*client, options, "the dead one");
-  ExpectRefusal(*client, options, "the dead one");  // there is a file now
+  ExpectRefusal(*client, options, "the dead one");  // the file exists now
 }
 
 TEST_F(ReferenceControllerTest, LogThatSomebodyTookOverIsLeftToThem) {
@@ -259,7 +265,8 @@ TEST_F(ReferenceControllerTest, LogThatSomebodyTookOverIsLeftToThem) {
 TEST_F(ReferenceControllerTest, OneThatDiedBeforeItAcquiredIsFollowed) {
   const std::unique_ptr<Client> client = guest_.NewClient();
   const std::string owner = StartLog(*client, "the dead one");
-  // The one after it has kept its own token, and owns nothing by it.
+  // A controller that followed stored its own token, but died before it
+  // acquired the log with it.
   MakeDestination(NewOwnerToken());
   std::ofstream(destination_ + ".token", std::ios::binary)
       << NewOwnerToken() << owner;
@@ -285,7 +292,8 @@ TEST_F(ReferenceControllerTest, OneThatDiedWhileItStartedTheLogIsFollowed) {
   options.destination = destination_;
   options.pacing = Pacing::kNone;
   ControllerObserver observer;
-  // However many come before the start is done, none loses its token.
+  // Several controllers come before the start is done; none of them loses the
+  // token.
   for (int i = 0; i < 2; ++i) {
     ReferenceController early(client.get(), options, &observer);
     const absl::Status status = early.TakeOver().status();
@@ -312,7 +320,7 @@ TEST_F(ReferenceControllerTest, TokensOfALogThatIsStoppedAreDropped) {
   EXPECT_EQ(std::filesystem::file_size(destination_ + ".token"), 0u);
 }
 
-// Takes the log over in the middle of another's copy.
+// Takes over the log while another controller copies.
 class Thief final : public ControllerObserver {
  public:
   explicit Thief(Client* client) : client_(client) {}

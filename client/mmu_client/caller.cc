@@ -30,8 +30,8 @@ void Caller::Sleep(absl::Duration duration) const {
     case GRPC_CHANNEL_TRANSIENT_FAILURE:
       break;
   }
-  // Not a plain sleep: gRPC goes on with a connection only while some call
-  // waits for it, apart from a look every 5 s.
+  // Not a plain sleep: gRPC makes progress with a connection only while a call
+  // waits for it, apart from a check every 5 s.
   channel_->WaitForConnected(ToGrpcTime(mmu::MonotonicTime::Now() + duration));
 }
 
@@ -43,8 +43,8 @@ absl::Status Caller::WithRetry(
     const absl::Status status = FromGrpcStatus(attempt());
     if (!IsRetryable(status) || !backoff.MayRetry()) return status;
     const absl::Duration delay = backoff.NextDelay(status);
-    // The deadline would pass during the wait: the error at hand says more
-    // than DEADLINE_EXCEEDED would.
+    // The deadline would pass during the wait, and DEADLINE_EXCEEDED would say
+    // less than the present error.
     if (mmu::MonotonicTime::Now() + delay >= deadline) return status;
     Sleep(delay);
   }

@@ -33,10 +33,10 @@ class Caller {
   const std::shared_ptr<grpc::Channel>& channel() const { return channel_; }
   const ClientOptions& options() const { return options_; }
 
-  // Makes a unary call: `attempt(context, request, &response)`, repeated while
-  // it ends with what IsRetryable allows and both the policy and the deadline
-  // allow it. All attempts share one deadline and, where the request has one,
-  // one request id, so that a mutation whose answer was lost is not done twice.
+  // Makes a unary call: `attempt(context, request, &response)`. The attempt is
+  // repeated while its error is retryable (IsRetryable) and the policy and the
+  // deadline allow it. All attempts share one deadline and, if the request has
+  // one, one request id, so a mutation whose answer was lost is not done twice.
   template <typename Response, typename Request, typename Attempt>
   absl::StatusOr<Response> Unary(CallKind kind, Request request,
                                  Attempt attempt) const {
@@ -64,8 +64,8 @@ class Caller {
     return mmu::MonotonicTime::Now() + options_.DeadlineOf(kind);
   }
 
-  // Sets the context's deadline. gRPC fails at once if the daemon is not there;
-  // the retries wait for it.
+  // Sets the context's deadline. gRPC fails at once if no daemon answers; the
+  // retries wait for it.
   void Prepare(mmu::MonotonicTime deadline, grpc::ClientContext* context) const;
 
   // Waits before another attempt. While there is no connection, waits for one,

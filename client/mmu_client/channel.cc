@@ -70,8 +70,8 @@ absl::StatusOr<std::shared_ptr<grpc::Channel>> OpenChannel(
   arguments.SetInt(GRPC_ARG_MAX_RECONNECT_BACKOFF_MS, 1000);
   // Retrying is Caller's job; gRPC must not do it a second time.
   arguments.SetInt(GRPC_ARG_ENABLE_RETRIES, 0);
-  // A peer that is gone ends what has no deadline. The daemon allows a ping
-  // every 5 s.
+  // The keepalive ends calls without a deadline if the peer is gone. The daemon
+  // allows a ping every 5 s.
   arguments.SetInt(GRPC_ARG_KEEPALIVE_TIME_MS, 30'000);
   arguments.SetInt(GRPC_ARG_HTTP2_MAX_PINGS_WITHOUT_DATA, 0);
   // A local socket needs no proxy.

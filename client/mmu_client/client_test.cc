@@ -1,4 +1,4 @@
-// How calls are made: deadlines, retries, request ids, errors.
+// How the client makes calls: deadlines, retries, request ids, errors.
 
 #include "client/mmu_client/client.h"
 
@@ -315,7 +315,7 @@ TEST(ClientConnectTest, DaemonThatIsNotThereIsUnavailable) {
   EXPECT_TRUE(absl::IsUnavailable((*client)->vms().ListVms({}).status()));
 }
 
-// How long it takes until a call is answered whose daemon starts after it.
+// Returns how long a call takes whose daemon starts after the call began.
 absl::Duration TimeToReachALateDaemon() {
   const std::string address = NewTestAddress();
   ClientOptions options;
@@ -326,7 +326,8 @@ absl::Duration TimeToReachALateDaemon() {
   FakeVmService vms;
   std::unique_ptr<grpc::Server> server;
   std::thread starter([&] {
-    // After an attempt has failed for sure: this one makes its own.
+    // Start the server only after an attempt has certainly failed: this client
+    // makes that attempt.
     ClientOptions once;
     once.retry.max_attempts = 1;
     const auto other = Client::Connect(address, once);
@@ -348,8 +349,8 @@ absl::Duration TimeToReachALateDaemon() {
 }
 
 TEST(ClientConnectTest, CallReachesADaemonThatStartsAfterIt) {
-  // gRPC's own look at an idle connection comes every 5 s, never earlier. A
-  // busy machine makes some tries slow, but not each.
+  // gRPC checks an idle connection every 5 s, never earlier. A busy machine
+  // makes some tries slow, but not all.
   absl::Duration least = absl::InfiniteDuration();
   for (int tries = 0; tries < 5 && least >= absl::Seconds(4); ++tries) {
     least = std::min(least, TimeToReachALateDaemon());

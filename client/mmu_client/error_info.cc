@@ -14,7 +14,7 @@
 namespace mmud::client {
 namespace {
 
-// Under which the google.rpc.Status travels inside an absl::Status.
+// The type URL of the google.rpc.Status in the payload of an absl::Status.
 constexpr char kPayloadUrl[] = "type.googleapis.com/google.rpc.Status";
 
 ErrorInfo Parse(const google::rpc::Status& status) {
@@ -98,7 +98,7 @@ v1::ErrorReason ReasonOf(const absl::Status& status) {
 
 v1::ErrorReason ReasonOf(const ErrorInfo& info) {
   v1::ErrorReason reason = v1::ERROR_REASON_UNSPECIFIED;
-  // Leaves it as it is for a name that is none.
+  // An unknown name leaves `reason` unchanged.
   v1::ErrorReason_Parse(info.reason, &reason);
   return reason;
 }

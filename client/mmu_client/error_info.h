@@ -35,7 +35,7 @@ struct ErrorInfo {
   std::string domain;   // "mmud"
   std::map<std::string, std::string> metadata;  // for example errno
   std::vector<FieldViolation> field_violations;
-  std::vector<std::string> preconditions;  // what would have to hold
+  std::vector<std::string> preconditions;  // conditions that did not hold
   std::string resource_name;               // for example "vms/alpha"
   std::optional<absl::Duration> retry_delay;
 };

@@ -361,7 +361,7 @@ grpc::Status FakeGuest::ReadDirtyPages(
       chunk.set_slot(part.slot());
       chunk.set_gpa_bytes(gpa);
       chunk.set_size_bytes(count * kPageBytes);
-      // Both encodings in turn.
+      // Use both encodings in turn.
       if (trailer.chunk_count() % 2 == 0) {
         chunk.mutable_bitmap()->assign((count + 7) / 8, '\0');
       } else {
@@ -561,7 +561,8 @@ grpc::Status FakeGuest::ReadPages(
   StreamFault fault;
   std::string memory;
   {
-    // Not held while the stream writes: its reader may make other calls.
+    // The lock is not held while the stream writes, since its reader may make
+    // other calls.
     absl::MutexLock lock(&mutex_);
     fault = Take(page_faults_);
     memory = memory_;

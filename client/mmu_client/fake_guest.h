@@ -50,9 +50,9 @@ struct StreamFault {
 // Unary calls that can have faults.
 enum class FakeCall { kAcquire, kSeal, kClear, kAcknowledge, kStop };
 
-// A fault of one unary call. OK: no fault. An error is returned after the work
-// if `done`, otherwise without doing the work. If `ended_early`, only a part of
-// the work counts as done, so no retry gets its answer.
+// A fault of one unary call. OK: no fault. With `done`, the error is returned
+// after the work, otherwise without doing the work. With `ended_early`, no
+// answer is stored for a retry, as if the call had ended before all its work.
 struct CallFault {
   grpc::Status status;
   bool done = false;
@@ -73,9 +73,9 @@ class FakeGuest final : public v1::DirtyLogService::Service,
   static constexpr char kOwner[] = "first owner";
   static constexpr char kToken[] = "the first owner's secret";
 
-  // Memory of zeros, all logged, clean. Streams send `pages_per_chunk` pages in
-  // a chunk, a multiple of 64. Pages are counted from kGpa on; those of the
-  // other slot, if it has any, follow.
+  // Memory of zeros; all pages are logged and clean. Streams send
+  // `pages_per_chunk` pages in a chunk, a multiple of 64. Pages are counted
+  // from kGpa on. The pages of the other slot, if there is one, follow.
   FakeGuest(int64_t page_count, int64_t pages_per_chunk,
             int64_t other_page_count = 0);
   ~FakeGuest() override;
@@ -95,25 +95,25 @@ class FakeGuest final : public v1::DirtyLogService::Service,
   void BreakDirtyLog(std::vector<StreamFault> faults);
   void BreakPages(std::vector<StreamFault> faults);
   void BreakCalls(FakeCall call, std::vector<CallFault> faults);
-  // Called by each call that moves or reads pages or pauses the vCPUs when it
-  // begins, without a lock.
+  // Sets a function that is called at the beginning of each call that moves or
+  // reads pages or pauses the vCPUs. It is called without a lock.
   void OnCall(std::function<void()> hook);
 
-  // The owner's lease runs out.
+  // Ends the owner's lease.
   void ExpireLease();
-  // Moves the first slot to the address that it has: its pages in flight are
-  // sealed again, and epochs sealed before can no longer be cleared for it.
+  // Moves the first slot to its present address: its pages in flight are sealed
+  // again, and epochs sealed before can no longer be cleared for it.
   void MoveSlot();
-  // Seals with the owner's token, as the same owner would.
+  // Seals with the owner's token, as another client with this token would.
   void SealByOther();
-  // Logging is off.
+  // Switches logging off.
   void StopLog();
   // A start of the log is running; other starts are refused until it is
   // finished.
   void BeginStart(const std::string& owner, const std::string& token);
   // That start has finished: the log exists, with every page dirty.
   void FinishStart();
-  // The VM and its log are gone, as after a restart of the daemon.
+  // Removes the VM and its log, as a restart of the daemon does.
   void RemoveVm();
   // Ends the pause of the vCPUs.
   void Resume();
@@ -128,7 +128,7 @@ class FakeGuest final : public v1::DirtyLogService::Service,
   std::vector<v1::ClearDirtyLogRequest> clears() const;
   std::vector<v1::ReadDirtyPagesRequest> reads() const;
   std::vector<v1::SealDirtyLogRequest> seals() const;
-  // Of all harvests so far, the most chunks that were sent and not cleared.
+  // The largest number of chunks that any harvest had sent but not cleared.
   int64_t widest_window() const;
 
   grpc::Status StartDirtyLog(grpc::ServerContext* context,

@@ -1,6 +1,6 @@
-// GuestMemoryService, typed. See proto/mmud/v1/guest_memory_service.proto. To
-// copy guest memory with its checksums verified use PageReader
-// (page_reader.h).
+// Typed client of GuestMemoryService. proto/mmud/v1/guest_memory_service.proto
+// describes the calls and their errors. To copy guest memory with its checksums
+// verified use PageReader (page_reader.h).
 
 #ifndef CLIENT_MMU_CLIENT_GUEST_MEMORY_CLIENT_H_
 #define CLIENT_MMU_CLIENT_GUEST_MEMORY_CLIENT_H_
@@ -24,8 +24,8 @@ class GuestMemoryClient {
   GuestMemoryClient(const GuestMemoryClient&) = delete;
   GuestMemoryClient& operator=(const GuestMemoryClient&) = delete;
 
-  // One attempt: calls `on_message` with each message as it comes. An error
-  // that it returns ends the stream and is returned.
+  // Makes one attempt. Calls `on_message` with each message when it arrives. An
+  // error of `on_message` ends the stream and is returned.
   absl::Status ReadPagesOnce(
       const v1::ReadPagesRequest& request,
       absl::FunctionRef<absl::Status(const v1::ReadPagesResponse&)> on_message);

@@ -45,7 +45,8 @@ class HarvestStream {
   HarvestStream(const HarvestStream&) = delete;
   HarvestStream& operator=(const HarvestStream&) = delete;
 
-  // Sends the first message and waits for the log. Call once.
+  // Sends the first message and waits for the answer, which has the state of
+  // the log. Call once.
   absl::Status Open(const v1::HarvestOpen& open);
 
   // The log, as it was when the stream was opened.

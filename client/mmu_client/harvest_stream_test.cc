@@ -32,7 +32,7 @@ class HarvestStreamTest : public testing::Test {
     return client_->dirty_log().OpenHarvest(open);
   }
 
-  // Runs a round; pages_ are those that it cleared.
+  // Runs a round and stores the pages that it cleared in pages_.
   absl::StatusOr<v1::SealDirtyLogResponse> Run(HarvestStream& stream,
                                                int64_t acknowledged_epoch) {
     pages_.clear();
@@ -54,8 +54,8 @@ class HarvestStreamTest : public testing::Test {
   }
 
   FakeGuest guest_{1000, 64, 100};
-  // Over a socket: within a process a write waits for its reader, and both ends
-  // of this stream write.
+  // Use a socket: on an in-process channel a write waits for its reader, and
+  // both ends of this stream write.
   std::unique_ptr<Client> client_ = *Client::Connect(guest_.address());
   std::vector<int64_t> pages_;
 };

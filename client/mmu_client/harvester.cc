@@ -32,8 +32,9 @@ bool IsBrokenStream(const absl::Status& status) {
   return IsRetryable(status) || absl::IsDataLoss(status);
 }
 
-// A slot was moved, deleted or made since the seal: its pages are in the next
-// epoch. With INVALID_RESUME_OFFSET it was the one in which a stream broke.
+// True if a slot was moved, deleted or made since the seal. The pages of a
+// moved or new slot are in the next epoch. INVALID_RESUME_OFFSET means this for
+// the slot in which a stream broke.
 bool IsOvertaken(const absl::Status& status) {
   const v1::ErrorReason reason = ReasonOf(status);
   return reason == v1::EPOCH_SUPERSEDED || reason == v1::EPOCH_MISMATCH ||
@@ -41,7 +42,8 @@ bool IsOvertaken(const absl::Status& status) {
          reason == v1::INVALID_RESUME_OFFSET;
 }
 
-// The maximum number of epochs has pages in flight. Nothing was cleared.
+// True if the maximum number of epochs has pages in flight. Nothing was
+// cleared.
 bool NeedsAcknowledgement(const absl::Status& status) {
   const ErrorInfo info = ErrorInfoOf(status);
   const auto limit = info.metadata.find("limit");
@@ -49,7 +51,7 @@ bool NeedsAcknowledgement(const absl::Status& status) {
          limit->second == "epochs_in_flight";
 }
 
-// Further on in the stream.
+// True if `a` is further on in the stream than `b`.
 bool IsBehind(const v1::DirtyLogPosition& a, const v1::DirtyLogPosition& b) {
   return a.slot() != b.slot() ? a.slot() > b.slot()
                               : a.gpa_bytes() > b.gpa_bytes();
@@ -70,7 +72,7 @@ v1::DirtyLogPosition ResumeAt(const GpaRange& slot, v1::DirtyLogPosition next) {
 void AddCost(const v1::MmuCost& cost, v1::MmuCost* sum) {
   *sum->mutable_wall_time() = sum->wall_time() + cost.wall_time();
   *sum->mutable_lock_wait() = sum->lock_wait() + cost.lock_wait();
-  // Always set, so that the sum has all its fields.
+  // Set the field even if it is zero, so that the sum has all its fields.
   *sum->mutable_max_lock_hold() =
       std::max(sum->max_lock_hold(), cost.max_lock_hold());
   sum->set_tlb_flush_count(sum->tlb_flush_count() + cost.tlb_flush_count());
@@ -218,7 +220,7 @@ absl::StatusOr<v1::UndeliveredPages> Harvester::CountUndelivered() {
 void Harvester::Owe(int32_t slot, const PageBitmap& pages, int64_t epoch) {
   owed_from_ = std::min(owed_from_, epoch);
   const auto [it, is_new] = owed_.try_emplace(slot, pages);
-  // With another range the slot was moved since, see HandOut.
+  // A slot with another range was moved since its earlier clear, see HandOut.
   if (!is_new && !it->second.Merge(pages).ok()) it->second = pages;
 }
 
@@ -230,14 +232,15 @@ absl::Status Harvester::RepeatClear(Harvest* harvest) {
 
 absl::Status Harvester::ForgetRefusedClear(const absl::Status& refusal) {
   if (NeedsAcknowledgement(refusal)) {
-    // Nothing of its epoch is in flight, so no attempt took anything.
+    // No page of the clear's epoch is in flight, so no attempt took pages.
     unanswered_.Clear();
     return absl::OkStatus();
   }
   if (!IsOvertaken(refusal)) return refusal;
-  // Its slot was moved or deleted: nothing of it is in flight any more, even if
-  // an attempt without an answer took some. Unless the epoch is another, which
-  // only a seal makes it.
+  // If the clear's epoch is still the newest, its slot was moved or deleted.
+  // Then no page of the slot is in flight any more, even if an attempt without
+  // an answer took some. If another epoch is the newest, other code sealed, and
+  // the outcome of the clear cannot be known.
   v1::GetDirtyLogRequest request;
   request.set_vm(vm_);
   const auto log = client_->GetDirtyLog(std::move(request));
@@ -293,7 +296,7 @@ absl::Status Harvester::Receive(Harvest* harvest, SlotBitmaps* pages) {
   request.set_max_message_bytes(options_.max_message_bytes);
 
   Backoff backoff(options_.retry);
-  v1::DirtyLogPosition furthest;  // how far any stream came
+  v1::DirtyLogPosition furthest;  // the last position of all streams so far
   furthest.set_slot(-1);
   while (true) {
     DirtyLogStream stream(pages);

@@ -78,7 +78,7 @@ struct HarvesterOptions {
 
   // Called while a stream is read and before each clear, never during one. An
   // error ends the harvest and is returned. Pages that the harvest took before
-  // are in flight.
+  // that are in flight.
   std::function<absl::Status()> may_go_on = nullptr;
 };
 
@@ -91,16 +91,16 @@ struct Harvest {
   // acknowledged when the copies have arrived.
   SlotBitmaps pages;
 
-  int64_t fresh_page_count = 0;         // written since the seal before
-  int64_t merged_page_count = 0;        // sealed before, and not cleared then
+  int64_t fresh_page_count = 0;         // written since the previous seal
+  int64_t merged_page_count = 0;        // sealed before, but not cleared
   int64_t cleared_page_count = 0;       // taken into flight by this harvest
-  int64_t acknowledged_page_count = 0;  // by what its seal carried
+  int64_t acknowledged_page_count = 0;  // by the harvest's seal
   int64_t split_2m_count = 0;           // huge mappings split by clearing
   int64_t split_1g_count = 0;
   int64_t chunk_count = 0;
   int64_t clear_call_count = 0;
   int64_t resume_count = 0;   // times that a broken stream was gone on with
-  int64_t restart_count = 0;  // times that a slot was moved or joined
+  int64_t restart_count = 0;  // times that a slot was moved or joined the log
   absl::Duration seal_time;   // sealing and reading, seen from here
   absl::Duration clear_time;
   v1::MmuCost cost;  // of all calls together; max_lock_hold is the longest
@@ -150,21 +150,21 @@ class Harvester {
  private:
   // Repeats the clear whose outcome is not known, if there is one.
   absl::Status RepeatClear(Harvest* harvest);
-  // After SendClear failed with `refusal`: OK and unanswered_ forgotten if none
-  // of its pages is in flight by any of its attempts. Otherwise, or if that
-  // cannot be known, an error.
+  // To be called after SendClear failed with `refusal`. If no attempt of the
+  // clear took pages into flight, forgets unanswered_ and returns OK. Returns
+  // an error otherwise, or if this cannot be known.
   absl::Status ForgetRefusedClear(const absl::Status& refusal);
   absl::Status Seal(Harvest* harvest);
-  // What `may_go_on` of the options says.
+  // Calls `may_go_on` of the options.
   absl::Status MayGoOn() const;
   // Receives the harvest's epoch into `pages`.
   absl::Status Receive(Harvest* harvest, SlotBitmaps* pages);
-  // Clears `pages`, which are all of the harvest's epoch.
+  // Clears `pages`, which are all pages of the harvest's epoch.
   absl::Status Clear(const SlotBitmaps& pages, Harvest* harvest);
   // Sends `unanswered_`.
   absl::Status SendClear(Harvest* harvest);
-  // Moves what is owed of the slots in `received` into the harvest.
-  // `owed_before` is owed_from_ before its seal.
+  // Moves the owed pages of the slots in `received` into the harvest.
+  // `owed_before` is the value of owed_from_ before the harvest's seal.
   void HandOut(const SlotBitmaps& received, int64_t owed_before,
                Harvest* harvest);
   // Adds pages that were cleared in `epoch` or later to owed_.
@@ -177,21 +177,21 @@ class Harvester {
   const std::string owner_token_;
   const HarvesterOptions options_;
 
-  std::string log_id_;  // of the log, once it is known
-  // Pages in flight that are not handed out, by slot, and the first epoch in
-  // which some of them may have been cleared.
+  std::string log_id_;  // "" until it is known
+  // Owed pages: they are in flight and were not handed out. Also the first
+  // epoch in which some of them may have been cleared.
   SlotBitmaps owed_;
   int64_t owed_from_ = kNone;
-  // The clear whose answer did not come, and the range of its slot; no vm if
-  // there is none.
+  // The clear without an answer, and the range of its slot. There is none if
+  // its vm is "".
   v1::ClearDirtyLogRequest unanswered_;
   GpaRange unanswered_slot_;
-  int64_t handed_out_epoch_ = 0;  // the last one
-  // Pages of the epochs from the first on were handed out with the harvest of
-  // the second: only that one can be acknowledged.
+  int64_t handed_out_epoch_ = 0;  // of the last harvest that was handed out
+  // Pages of the epochs from split_from_ on were handed out with the harvest of
+  // split_until_, so only the latter epoch can be acknowledged.
   int64_t split_from_ = kNone;
   int64_t split_until_ = 0;
-  int64_t delivered_epoch_ = 0;  // to be acknowledged; 0: nothing
+  int64_t delivered_epoch_ = 0;  // to be acknowledged; 0: none
 };
 
 }  // namespace mmud::client

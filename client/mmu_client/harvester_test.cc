@@ -25,7 +25,7 @@ namespace {
 using Kind = StreamFault::Kind;
 constexpr int64_t kPages = 1000;  // not a multiple of 64 on purpose
 constexpr int64_t kOtherPages = 100;
-constexpr int64_t kPosition = 128 * kPageBytes;  // of a chunk
+constexpr int64_t kPosition = 128 * kPageBytes;  // where a chunk begins
 
 grpc::Status Unavailable() {
   return grpc::Status(grpc::StatusCode::UNAVAILABLE, "gone");
@@ -35,7 +35,7 @@ grpc::Status Internal() {
   return grpc::Status(grpc::StatusCode::INTERNAL, "bad");
 }
 
-// The destination.
+// The destination of the copy.
 class CopySink : public PageSink {
  public:
   explicit CopySink(std::string* copy) : copy_(copy) {}
@@ -82,7 +82,7 @@ class HarvesterTest : public testing::Test {
     return reader.Read(harvest.Ranges(), &sink).status();
   }
 
-  // Another process takes the log over. Returns its token.
+  // Another process takes over the log. Returns the token of that process.
   std::string TakeOver(bool force) {
     v1::AcquireDirtyLogRequest request;
     request.set_vm(FakeGuest::kVm);
@@ -101,10 +101,11 @@ class HarvesterTest : public testing::Test {
 TEST_F(HarvesterTest, EndsBetweenTwoClearsWhenItMayNotGoOn) {
   Write({7, 1000});
   HarvesterOptions options;
-  // The guest's lock is held while the stream is read.
+  // `may_go_on` must not ask the guest itself, whose lock is held while the
+  // stream is read. So count the calls here.
   std::atomic<int> calls = 0;
   guest_.OnCall([&calls] { ++calls; });
-  // Not after the seal, the read and the first clear.
+  // Stop after three calls: the seal, the read and the first clear.
   options.may_go_on = [&calls] {
     return calls < 3 ? absl::OkStatus() : absl::CancelledError("enough");
   };
@@ -260,7 +261,8 @@ TEST_F(HarvesterTest, BrokenStreamGoesOnWhereItBroke) {
 
 TEST_F(HarvesterTest, StreamThatBreaksInTheNextSlotGoesOnThere) {
   Write({0, 1000, 1099});
-  // 8 chunks of the first slot, one of the other one is to come.
+  // The first stream breaks after the 8 chunks of the first slot. The chunk of
+  // the other slot is still missing.
   guest_.BreakDirtyLog({{Kind::kUnavailableAfter, 8}, {Kind::kNoTrailer}});
   Harvester harvester = NewHarvester();
   const auto harvest = harvester.Run();
@@ -403,7 +405,8 @@ TEST_F(HarvesterTest, ClearWhoseAnswerIsLostIsRepeatedUnderTheSameId) {
   EXPECT_EQ(guest_.clears()[0].request_id(), guest_.clears()[2].request_id());
 }
 
-// Until it is answered the daemon may still be about to protect its pages.
+// Until the clear is answered, the daemon may still be about to write-protect
+// its pages.
 TEST_F(HarvesterTest, ClearThatWasNeverAnsweredIsRepeatedBeforeTheNextSeal) {
   Write({7});
   guest_.BreakCalls(FakeCall::kClear, {{Internal(), true}});
@@ -435,8 +438,8 @@ TEST_F(HarvesterTest, UnansweredClearOfASlotThatMovedIsForgotten) {
   EXPECT_EQ(guest_.clears().back().epoch(), 2);
 }
 
-// Whether that clear took its pages, and protected them, can no longer be
-// known.
+// It is no longer possible to know whether the clear took its pages and
+// write-protected them.
 TEST_F(HarvesterTest, SealOfOurTokenBesideAnUnansweredClearIsAnError) {
   Write({7});
   guest_.BreakCalls(FakeCall::kClear, {{Internal(), false}});
@@ -449,7 +452,8 @@ TEST_F(HarvesterTest, SealOfOurTokenBesideAnUnansweredClearIsAnError) {
   EXPECT_EQ(guest_.sealed_page_count(), 1);
 }
 
-// The first attempt took pages of an epoch that no retry can name.
+// The first attempt took pages of an epoch that is no longer the newest, so no
+// retry can clear it.
 TEST_F(HarvesterTest, SealOfOurTokenBetweenAttemptsAtAClearIsAnError) {
   Write({7});
   guest_.BreakCalls(FakeCall::kClear,
@@ -475,7 +479,7 @@ TEST_F(HarvesterTest, SealOfOurTokenBetweenAttemptsAtAClearIsAnError) {
 
 TEST_F(HarvesterTest, PagesOfAClearThatFailedComeWithTheNextHarvest) {
   Write({7, 900});
-  // The first range is cleared, the second one is refused.
+  // The daemon clears the first range and refuses the second one.
   guest_.BreakCalls(
       FakeCall::kClear,
       {{grpc::Status::OK},
@@ -556,7 +560,8 @@ TEST_F(HarvesterTest, WhatFailedRunsTookIsHandedOutBeforeTooMuchIsInFlight) {
     taken.push_back(128 * run);
     taken.push_back(128 * run + 64);
     Write({taken[2 * run], taken[2 * run + 1]});
-    // The last clear of the run before is repeated, one more goes well.
+    // In each run but the first, the repeated clear of the run before succeeds.
+    // One more clear succeeds, and the next one fails.
     std::vector<CallFault> faults(run == 0 ? 1 : 2);
     faults.push_back({Internal(), false});
     guest_.BreakCalls(FakeCall::kClear, faults);
@@ -574,8 +579,8 @@ TEST_F(HarvesterTest, WhatFailedRunsTookIsHandedOutBeforeTooMuchIsInFlight) {
   EXPECT_EQ(PagesOf(*next), (std::vector<int64_t>{999}));
 }
 
-// The clear of a fifth epoch is neither answered nor done: its repetition is
-// refused until something is acknowledged.
+// The clear of a fifth epoch gets no answer and is not carried out. The daemon
+// refuses to repeat it until an epoch is acknowledged.
 TEST_F(HarvesterTest, UnansweredClearOfAnEpochTooManyIsForgotten) {
   HarvesterOptions options;
   options.clear_range_bytes = 64 * kPageBytes;
@@ -610,7 +615,7 @@ TEST_F(HarvesterTest, NextOwnerGetsWhatDiedBetweenClearAndCopy) {
   {
     Harvester harvester = NewHarvester();
     ASSERT_TRUE(harvester.Run().ok());
-  }  // dies: nothing was copied
+  }  // dies before it copies
   Write({8});
   guest_.ExpireLease();
   const std::string token = TakeOver(/*force=*/false);
@@ -669,7 +674,7 @@ TEST_F(HarvesterTest, LogOfALaterVmOfTheSameNameIsLeftAlone) {
   Write({7});
   Harvester harvester = NewHarvester();
   ASSERT_TRUE(harvester.Run().ok());
-  // The VM is deleted and made again; its log has the same owner.
+  // The VM is deleted and made again, and its log has the same owner.
   guest_.StopLog();
   v1::StartDirtyLogRequest request;
   request.set_vm(FakeGuest::kVm);
@@ -681,9 +686,9 @@ TEST_F(HarvesterTest, LogOfALaterVmOfTheSameNameIsLeftAlone) {
   EXPECT_EQ(guest_.open_page_count(), 1);
 }
 
-// The guest writes before every single call while calls and streams fail at
-// random, harvests are given back, and owners die at random points and are
-// taken over; the destination ends up equal.
+// The guest writes before every call. Calls and streams fail at random,
+// harvests are given back, and owners die at random points and are replaced. At
+// the end the destination equals the guest's memory.
 TEST_F(HarvesterTest, CopyIsEqualHoweverCallsBreakAndOwnersDie) {
   int deaths_between_clear_and_copy = 0;
   int harvests_given_back = 0;
@@ -705,8 +710,8 @@ TEST_F(HarvesterTest, CopyIsEqualHoweverCallsBreakAndOwnersDie) {
     std::string copy = guest.MemoryCopy();
     CopySink sink(&copy);
     int harvests = 0;
-    // The last two are without faults: the first of them may only bring what
-    // earlier ones took.
+    // The last two rounds have no faults. The first of them may return only
+    // pages that earlier rounds took.
     for (int round = 0; round < 41; ++round) {
       const bool last = round >= 39;
       if (last) guest.OnCall(nullptr);

@@ -23,10 +23,10 @@ GpaRange FromProto(const v1::Extent& extent) {
   return {extent.gpa_bytes(), extent.size_bytes()};
 }
 
-// One stream of ReadPages: verifies it and hands it on. Thread-compatible.
+// Verifies one stream of ReadPages and passes its pages on. Thread-compatible.
 class PageStream {
  public:
-  // Takes everything that came away from `missing`.
+  // Removes all pages that arrived from `missing`.
   PageStream(RangeSet* missing, PageSink* sink, ReadTotals* totals)
       : missing_(missing), sink_(sink), totals_(totals) {}
 
@@ -42,9 +42,10 @@ class PageStream {
   }
 
   int64_t chunk_count() const { return chunk_count_; }
-  // The trailer contradicts what came: none of it can be relied on.
+  // True if the trailer contradicts the received pages. Then none of them can
+  // be relied on.
   bool totals_differ() const { return totals_differ_; }
-  // The sink's own error, which is not the stream's fault.
+  // True if the sink returned an error, so the stream is not broken.
   bool sink_failed() const { return sink_failed_; }
 
  private:

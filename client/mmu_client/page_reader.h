@@ -32,16 +32,16 @@ struct PageReaderOptions {
   int64_t max_message_bytes = 0;  // 0: the daemon's default
   // Ranges in one request; at most 65536.
   int64_t max_ranges_per_call = 16384;
-  // How often a stream may break in a row without progress.
+  // Maximum number of times in a row that a stream breaks without progress.
   RetryPolicy retry;
 };
 
 // Totals of a read. A value.
 struct ReadTotals {
   int64_t page_count = 0;
-  int64_t zero_page_count = 0;  // among them
+  int64_t zero_page_count = 0;  // of these, pages of zeros
   int64_t data_size_bytes = 0;
-  int64_t resume_count = 0;  // times that a broken stream was gone on with
+  int64_t resume_count = 0;  // times that a broken stream was resumed
 };
 
 // Thread-compatible.

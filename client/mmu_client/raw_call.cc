@@ -34,8 +34,8 @@ RawCall::RawCall(const std::shared_ptr<grpc::Channel>& channel,
     : context_(context), on_message_(std::move(on_message)) {
   grpc::GenericStub(channel).PrepareBidiStreamingCall(
       context, path, grpc::StubOptions(), this);
-  // Writes start outside of this object's own reactions, so the call must not
-  // count as over while more may come; until WritesDone.
+  // Writes start outside of this object's own callbacks. The hold keeps gRPC
+  // from ending the call until WritesDone.
   AddHold();
   StartRead(&incoming_);
   StartCall();

@@ -20,23 +20,23 @@
 
 namespace mmud::client {
 
-// Write, WritesDone and Finish belong to one thread; messages arrive on a
-// thread of gRPC meanwhile, so a stream of requests and a stream of responses
-// never wait for each other.
+// Write, WritesDone and Finish must be called from one thread. Messages arrive
+// on a thread of gRPC meanwhile, so a stream of requests and a stream of
+// responses never wait for each other.
 class RawCall
     : private grpc::ClientBidiReactor<grpc::ByteBuffer, grpc::ByteBuffer> {
  public:
-  // Begins a call of `path`, "/package.Service/Method". `on_message` is called
-  // with one message after the other; an error that it returns ends the call.
-  // `context` is prepared, and outlives this object like the channel does.
+  // Begins a call of `path`, "/package.Service/Method". Calls `on_message` with
+  // one message after the other; an error of `on_message` ends the call.
+  // `context` is prepared. `context` and the channel must outlive this object.
   RawCall(const std::shared_ptr<grpc::Channel>& channel,
           const std::string& path, grpc::ClientContext* context,
           std::function<absl::Status(const std::string&)> on_message);
   // REQUIRES: Finish returned.
   ~RawCall() override = default;
 
-  // Sends a message; returns when another may follow. False if the call has
-  // ended.
+  // Sends a message and returns when the next one may be sent. False if the
+  // call has ended.
   bool Write(const std::string& message);
 
   // Ends the requests, waits for the end of the responses and returns the

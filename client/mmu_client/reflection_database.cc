@@ -38,7 +38,7 @@ absl::StatusOr<ServerReflectionResponse> ReflectionDatabase::Ask(
   stream->Write(request);
   stream->WritesDone();
   const bool answered = stream->Read(&response);
-  // Finish wants all to be read; a server sends one response for one request.
+  // Finish needs an empty stream. A server sends one response per request.
   ServerReflectionResponse more;
   while (stream->Read(&more)) {
   }

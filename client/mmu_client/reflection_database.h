@@ -31,8 +31,8 @@ class ReflectionDatabase : public google::protobuf::DescriptorDatabase {
   // Full names of the daemon's services, ascending.
   absl::StatusOr<std::vector<std::string>> ListServices();
 
-  // Why the last request found nothing: an error of the call, or OK if the
-  // daemon does not have the name.
+  // The reason why the last request found nothing: an error of the call, or OK
+  // if the daemon does not have the name.
   const absl::Status& status() const { return status_; }
 
   bool FindFileByName(const std::string& name,

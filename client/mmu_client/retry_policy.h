@@ -33,10 +33,10 @@ class Backoff {
   // True if another attempt is allowed.
   bool MayRetry() const { return attempts_ < policy_.max_attempts; }
 
-  // Counts an attempt that ended with `status` and returns how long to wait
-  // before the next one: exponential, at random between half of it and all of
-  // it so that clients spread out, and never less than the RetryInfo of
-  // `status` asks for.
+  // Counts an attempt that ended with `status` and returns the wait before the
+  // next attempt. The wait grows exponentially. It is at random between half of
+  // this time and all of it, so that clients spread out, and never less than
+  // the RetryInfo of `status` asks for.
   absl::Duration NextDelay(const absl::Status& status);
 
   // To be called after progress: waits are short again and attempts count anew.
@@ -44,7 +44,7 @@ class Backoff {
 
  private:
   const RetryPolicy policy_;
-  int attempts_ = 1;  // the one under way included
+  int attempts_ = 1;  // including the one in progress
   absl::Duration next_;
   std::minstd_rand random_;
 };

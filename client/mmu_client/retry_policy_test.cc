@@ -24,7 +24,7 @@ google::rpc::Status WithRetryInfo(absl::StatusCode code, int64_t seconds) {
 TEST(RetryPolicyTest, ALimitIsTriedAgainIfTheServerSaysWhen) {
   EXPECT_TRUE(IsRetryable(
       FromRpcStatus(WithRetryInfo(absl::StatusCode::kResourceExhausted, 1))));
-  // The delay alone is not enough: it may come with anything.
+  // A RetryInfo alone does not make an error retryable: any error may have one.
   EXPECT_FALSE(
       IsRetryable(FromRpcStatus(WithRetryInfo(absl::StatusCode::kAborted, 1))));
 }

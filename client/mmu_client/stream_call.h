@@ -10,8 +10,8 @@
 
 namespace mmud::client {
 
-// Calls `on_message` with each message of `reader`. An error that it returns
-// cancels the call and is returned; otherwise the status of the stream is.
+// Calls `on_message` with each message of `reader`. An error of `on_message`
+// cancels the call and is returned. Otherwise returns the status of the stream.
 template <typename Response, typename Reader>
 absl::Status ReadStream(
     grpc::ClientContext& context, Reader& reader,
@@ -22,7 +22,7 @@ absl::Status ReadStream(
       context.TryCancel();
       while (reader.Read(&message)) {
       }
-      reader.Finish().ok();  // cancelled by us: says nothing new
+      reader.Finish().ok();  // the status only says that we cancelled
       return status;
     }
   }

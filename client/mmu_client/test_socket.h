@@ -10,7 +10,7 @@
 
 namespace mmud::client {
 
-// Makes an address that is used nowhere else. A process id is not enough, since
+// Makes an address that no other test uses. A process id is not enough, since
 // tests in different sandboxes may have the same id and share /tmp. The socket
 // is not in the test's own folder, whose path may be too long for a socket.
 inline std::string NewTestAddress() {

@@ -1,4 +1,4 @@
-// Durations and times of the API as Abseil's, and back.
+// Converts durations and times between the API and Abseil.
 
 #ifndef CLIENT_MMU_CLIENT_TIME_CONVERSION_H_
 #define CLIENT_MMU_CLIENT_TIME_CONVERSION_H_

@@ -96,8 +96,9 @@ absl::Status DaemonProcess::Spawn(const std::string& program,
   const pid_t parent = getpid();
   pid_ = fork();
   if (pid_ == 0) {
-    // Ctrl-C is for this program, which then ends the daemon; and the daemon
-    // must not outlive it.
+    // A process group of its own keeps Ctrl-C away from the daemon: this
+    // program gets the signal and ends the daemon. The daemon must also not
+    // outlive this program.
     setpgid(0, 0);
     prctl(PR_SET_PDEATHSIG, SIGTERM);
     if (getppid() != parent) _exit(1);

@@ -33,10 +33,10 @@ namespace {
 constexpr int64_t kGib = int64_t{1} << 30;
 
 // The number of the dirty mark that the daemon loses, among marks of pages that
-// were copied before: an early one, so that the page has a long time to be
-// written again. If the guest never writes to the page again, for example
-// because it has the guest's page tables, the lost mark does no harm, and the
-// run is repeated with another mark.
+// were copied before. An early mark leaves a long time in which the guest may
+// write to the page again. If the guest never does, for example because the
+// page holds one of its page tables, the lost mark does no harm, and the run is
+// repeated with another mark.
 constexpr int kDroppedMarks[] = {1, 40, 100, 200, 400, 800};
 
 struct Flags {
@@ -96,8 +96,9 @@ class Narrator final : public ControllerObserver {
   std::unique_ptr<Progress> progress_;
 };
 
-// Half of the memory is backed by 2M pages and half by 1G pages of the host,
-// each half a whole number of GiB where there is enough; a gap between them.
+// Half of the memory is backed by 2M pages and half by 1G pages of the host.
+// Each half is a whole number of GiB if the memory is large enough. There is a
+// gap between the halves.
 std::vector<v1::Memslot> MakeMemslots(int64_t memory_bytes) {
   const int64_t unit = memory_bytes >= 2 * kGib ? kGib : 2 << 20;
   const int64_t first = memory_bytes / 2 / unit * unit;
@@ -113,8 +114,8 @@ std::vector<v1::Memslot> MakeMemslots(int64_t memory_bytes) {
   return memslots;
 }
 
-// The guest's MMU. What it runs in, a kernel or L1, maps large pages where it
-// can, so that there is something to split.
+// The guest's MMU. The guest's kernel or L1 hypervisor maps large pages where
+// it can, so that there are huge mappings to split.
 v1::Vm MakeVm(const std::string& mmu) {
   v1::Vm vm;
   if (mmu == "tdp_shadow") {
@@ -239,7 +240,8 @@ int Fail(const absl::Status& status, const std::string& address) {
 }
 
 int Run(Flags flags) {
-  // A file outside of --trace-dir: its own folder is the trace directory.
+  // The daemon's trace directory is the folder of this file, which lies outside
+  // of --trace-dir.
   const std::filesystem::path trace = flags.trace;
   if (trace.has_parent_path() && std::filesystem::exists(trace)) {
     flags.trace_dir = trace.parent_path().string();
@@ -283,7 +285,7 @@ int Run(Flags flags) {
   if (!report.ok()) {
     const int exit_code = Fail(report.status(), flags.address);
     if (daemon == nullptr) {
-      controller.Delete().IgnoreError();  // the first error says more
+      controller.Delete().IgnoreError();  // the first error is more useful
     } else if (!daemon->Running()) {
       std::cerr << "mmud has ended; the end of its log:\n" << daemon->LogTail();
     }
@@ -327,8 +329,7 @@ int main(int argc, char** argv) {
   using namespace mmud::client;
   Flags flags;
   flags.controller.accesses_per_second_per_vcpu = 2'000'000;
-  // A link and a downtime with which a run of half a minute takes a few
-  // rounds.
+  // With this link and downtime a run of half a minute takes a few rounds.
   flags.controller.bandwidth_bytes_per_second = 125'000'000;
   flags.controller.downtime_target = absl::Milliseconds(30);
   CLI::App app(

@@ -30,7 +30,7 @@ constexpr char kVm[] = "{VM}";
 // Begins each command line in a fix.
 constexpr char kMmuctl[] = "mmuctl ";
 
-// What a person can do about an error, by its reason.
+// The fix for each reason: what a person can do about the error.
 const std::map<v1::ErrorReason, std::string>& Fixes() {
   static const auto* const fixes = new std::map<v1::ErrorReason, std::string>{
       {v1::VM_NOT_FOUND, "list the VMs: mmuctl vm list"},
@@ -109,8 +109,7 @@ const std::map<v1::ErrorReason, std::string>& Fixes() {
   return *fixes;
 }
 
-// The id of the VM that the error is about, or of whose part it is; "VM" where
-// it names none.
+// The id of the VM in the error's resource name; "VM" if the error names no VM.
 std::string VmOf(const ErrorInfo& info) {
   absl::string_view id = info.resource_name;
   if (!absl::ConsumePrefix(&id, "vms/")) return "VM";
@@ -125,7 +124,7 @@ std::string VmOf(const ErrorInfo& info) {
 // A fix for the error's reason as in the table, with its placeholders; "" if
 // there is none.
 std::string FixOfReason(const ErrorInfo& info) {
-  // Not one of the daemon's limits, but of the log's.
+  // This is a limit of the log, not one of the daemon's limits.
   if (const auto limit = info.metadata.find("limit");
       ReasonOf(info) == v1::LIMIT_EXCEEDED && limit != info.metadata.end() &&
       limit->second == "epochs_in_flight") {

@@ -18,7 +18,7 @@ enum ExitCode : int {
   kExitUsage = 2,        // the command line is wrong; nothing was sent
   kExitRefused = 3,      // the daemon refused a value of the request
   kExitNotFound = 4,     // no such VM, memslot, workload, operation or file
-  kExitConflict = 5,     // not in this state: exists, running, superseded
+  kExitConflict = 5,     // impossible in the present state
   kExitUnavailable = 6,  // no daemon there, or it is shutting down
   kExitTimeout = 7,      // the deadline passed
   kExitCancelled = 8,    // the operation was cancelled

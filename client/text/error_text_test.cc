@@ -67,7 +67,7 @@ TEST(RenderErrorTest, SaysNothingTwice) {
   EXPECT_EQ(RenderError(FromRpcStatus(status), ""), expected);
 }
 
-// The fix of an error of this reason about this resource.
+// The fix for an error with this reason and this resource.
 std::string FixOf(const std::string& reason, const std::string& resource) {
   google::rpc::Status status;
   status.set_code(static_cast<int>(absl::StatusCode::kFailedPrecondition));

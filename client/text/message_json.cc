@@ -22,7 +22,7 @@ using google::protobuf::FieldDescriptor;
 
 void NumberFields(const Descriptor& type, Json* json);
 
-// "12" becomes 12; what is no whole number stays.
+// Converts "12" to 12. A string that is not a whole number stays.
 void ToNumber(Json* json) {
   if (!json->is_string()) return;
   const std::string text = json->get<std::string>();
@@ -49,7 +49,7 @@ void NumberValue(const FieldDescriptor& field, Json* json) {
   }
 }
 
-// The type that an Any says it is of; null if `pool` does not know it.
+// The type that the Any names; null if `pool` does not know it.
 const Descriptor* TypeOfAny(const google::protobuf::DescriptorPool& pool,
                             const Json& json) {
   const auto url = json.find("@type");
@@ -58,10 +58,10 @@ const Descriptor* TypeOfAny(const google::protobuf::DescriptorPool& pool,
   return pool.FindMessageTypeByName(text.substr(text.rfind('/') + 1));
 }
 
-// Makes numbers of the 64-bit numbers of a message that proto3's JSON has as
-// strings. The message types with a JSON of their own are no objects with the
-// fields of the type, or hold no such numbers, and stay; of them Int64Value and
-// UInt64Value are the strings themselves.
+// Converts the 64-bit numbers of a message, which proto3's JSON has as strings,
+// to numbers. Message types with a JSON form of their own stay unchanged: their
+// form is no object with the fields of the type, or it has no such numbers. The
+// exceptions are Int64Value and UInt64Value, whose form is such a string.
 void NumberFields(const Descriptor& type, Json* json) {
   if (type.full_name() == "google.protobuf.Int64Value" ||
       type.full_name() == "google.protobuf.UInt64Value") {
@@ -71,8 +71,8 @@ void NumberFields(const Descriptor& type, Json* json) {
   if (type.full_name() == "google.protobuf.Any") {
     const Descriptor* held = TypeOfAny(*type.file()->pool(), *json);
     if (held == nullptr) return;
-    // The fields of the message stand beside "@type"; a type with a JSON of its
-    // own, which all are Protobuf's, stands below "value".
+    // The fields of the message are beside "@type". If the type has a JSON form
+    // of its own, which only Protobuf's types have, that form is below "value".
     const bool own =
         held->file()->package() == "google.protobuf" && json->contains("value");
     NumberFields(*held, own ? &(*json)["value"] : json);

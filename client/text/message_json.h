@@ -1,5 +1,5 @@
-// Messages of the API as JSON: the one form in which the programs of this
-// folder print them.
+// Messages of the API as JSON, in the form that all programs of this folder
+// print.
 //
 // It is proto3's JSON with the field names of the .proto files and every field
 // shown, with one exception: a 64-bit number is a number and not a string, so

@@ -25,7 +25,7 @@ TEST(MessageJsonTest, EveryNumberIsANumberHoweverWideItIs) {
   EXPECT_EQ(json["memory_size_bytes"], INT64_C(1) << 40);
   EXPECT_EQ(json["memslots"][0]["size_bytes"], 4096);
   EXPECT_EQ(json["mapped_pages"]["pages_4k_count"], 7);
-  // Shown although it is nothing.
+  // A field is shown even if it is 0.
   EXPECT_EQ(json["mapped_pages"]["pages_1g_count"], 0);
 }
 

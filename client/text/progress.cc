@@ -27,13 +27,13 @@ constexpr int kUsualScreenWidth = 80;
 constexpr absl::Duration kBarInterval = absl::Milliseconds(100);
 constexpr absl::Duration kLineInterval = absl::Seconds(2);
 
-// Columns, not bytes, of UTF-8.
+// The columns of UTF-8 text, which can have more bytes than columns.
 int Width(const std::string& text) {
   return static_cast<int>(std::count_if(
       text.begin(), text.end(), [](char c) { return (c & '\xc0') != '\x80'; }));
 }
 
-// The first `columns` of `text`, with dots for the rest.
+// The first `columns` columns of `text`; dots replace the rest.
 std::string Cut(const std::string& text, int columns) {
   if (Width(text) <= columns) return text;
   std::string cut;
@@ -104,10 +104,12 @@ std::string Progress::BarLine(std::optional<double> share,
   int bar = 0;
   if (share) {
     percent = absl::StrFormat(" %3.0f%%", *share * 100);
-    // The title, a blank, two brackets and the percentage.
+    // The room for the bar and the words, beside the title, a blank, two
+    // brackets and the percentage.
     const int room = columns - Width(title_) - 3 - Width(percent);
     bar = std::min(kBarWidth, room);
-    // The words come first, as far as a short bar gives them room.
+    // The words have priority over the bar's length, down to the minimum length
+    // of a bar.
     if (!words.empty()) {
       bar =
           std::clamp(room - 2 - Width(words), std::min(kMinBarWidth, bar), bar);
@@ -134,8 +136,8 @@ void Progress::Draw(std::optional<double> share, const std::string& words) {
     return;
   }
   std::string line = BarLine(share, words);
-  // Blanks over what the longer line before left on the screen, as far as the
-  // screen still is that wide.
+  // Overwrite the end of a longer line before with blanks, but not beyond the
+  // screen, which may have become narrower.
   const int old = std::min(width_, screen_width_() - 1);
   width_ = Width(line);
   if (old > width_) line.append(static_cast<size_t>(old - width_), ' ');

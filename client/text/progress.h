@@ -1,5 +1,5 @@
-// Progress of long work: a bar that is redrawn on a terminal, otherwise a line
-// now and then.
+// Shows the progress of long work: on a terminal as a bar that is redrawn,
+// otherwise as a line now and then.
 
 #ifndef CLIENT_TEXT_PROGRESS_H_
 #define CLIENT_TEXT_PROGRESS_H_

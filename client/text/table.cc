@@ -11,7 +11,7 @@
 namespace mmud::client {
 namespace {
 
-// Characters, not bytes, of UTF-8.
+// The characters of UTF-8 text, which can have more bytes than characters.
 size_t Width(const std::string& text) {
   return std::count_if(text.begin(), text.end(), [](char c) {
     return (static_cast<unsigned char>(c) & 0xc0) != 0x80;

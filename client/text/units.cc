@@ -20,7 +20,8 @@ namespace {
 
 constexpr absl::string_view kPrefixes = "KMGT";
 
-// Factor of "", "K", "KiB", "KB", "kib" and so on; 0 if it is no unit.
+// The factor of a unit: "", "K", "KiB", "KB", "kib" and so on; 0 if the unit is
+// unknown.
 double FactorOf(absl::string_view unit) {
   if (unit.empty() || unit == "B") return 1;
   const size_t power = kPrefixes.find(static_cast<char>(
@@ -104,7 +105,7 @@ absl::StatusOr<int64_t> ParseBandwidth(absl::string_view text) {
   absl::ConsumeSuffix(&rest, "/s");
   int64_t bytes = 0;
   if (absl::ConsumeSuffix(&rest, "bit") || absl::ConsumeSuffix(&rest, "bps")) {
-    // Bits come in powers of 1000 only.
+    // Units of bits are powers of 1000 only.
     const absl::StatusOr<int64_t> bits =
         ParseBytes(rest.empty() || absl::ascii_isdigit(rest.back())
                        ? std::string(rest)

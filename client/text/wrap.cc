@@ -10,8 +10,8 @@
 namespace mmud::client {
 namespace {
 
-// Puts words into lines: `first` columns for the first, `width` less `indent`
-// for the others; `end` ends each line but the last one.
+// Joins words to lines. The first line has `first` columns, the others `width`
+// less `indent`. Each line but the last ends in `end`.
 std::string Fill(const std::vector<std::string>& words, int first, int width,
                  int indent, absl::string_view end) {
   std::string text;
@@ -19,7 +19,7 @@ std::string Fill(const std::vector<std::string>& words, int first, int width,
   for (const std::string& word : words) {
     const int size = static_cast<int>(word.size());
     if (!text.empty()) {
-      // Room for `end` too, since another line may follow.
+      // The line must also have room for `end`, since another line may follow.
       if (size + 1 + static_cast<int>(end.size()) <= left) {
         text += ' ';
         --left;
@@ -34,7 +34,7 @@ std::string Fill(const std::vector<std::string>& words, int first, int width,
   return text;
 }
 
-// Split at blanks outside of quotes.
+// Splits a command line at blanks outside of quotes.
 std::vector<std::string> ShellWords(absl::string_view command) {
   std::vector<std::string> words(1);
   char quote = '\0';

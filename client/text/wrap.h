@@ -9,7 +9,7 @@
 
 namespace mmud::client {
 
-// The width that all help fits into: that of the narrowest usual terminal.
+// The width of all help texts, which is that of the narrowest usual terminal.
 inline constexpr int kHelpWidth = 80;
 
 // Wraps `text` in lines of at most `width` columns. The lines after the first
